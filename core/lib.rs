@@ -1,0 +1,7 @@
+//! What opsctl is about and how it looks: the two lower floors of the house.
+//!
+//! [`model`] is pure data and the traits a runbook implements; [`probe`] is the only code that reads
+//! the machine. Neither knows a runbook, the engine, a renderer or the guard.
+
+pub mod model;
+pub mod probe;

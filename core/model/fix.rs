@@ -1,0 +1,237 @@
+//! What could be done about a finding, as data. Nothing here acts.
+
+use std::fmt;
+use std::time::Duration;
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use super::target::{Subject, Target};
+
+/// What a fix may interrupt. Ordered.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema)]
+pub enum Risk {
+    /// Reads only.
+    R0,
+    /// No interruption, reversible.
+    R1,
+    /// One object is interrupted.
+    R2,
+    /// Many objects are interrupted, or reclaimable data is lost.
+    R3,
+    /// Irreversible or service-wide: the command is printed, never run.
+    R4,
+}
+
+impl Risk {
+    /// What the class means, for people.
+    #[must_use]
+    pub fn meaning(self) -> &'static str {
+        match self {
+            Self::R0 => "reads only",
+            Self::R1 => "no interruption, reversible",
+            Self::R2 => "one object is interrupted",
+            Self::R3 => "many objects are interrupted or reclaimable data is lost",
+            Self::R4 => "printed only, never run",
+        }
+    }
+}
+
+impl fmt::Display for Risk {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Debug::fmt(self, f)
+    }
+}
+
+/// A fix a check knows.
+#[derive(Debug, PartialEq, Eq)]
+pub struct FixSpec {
+    /// `area.verb`, for example `container.raise-memory`.
+    pub id: &'static str,
+    /// What it may interrupt.
+    pub risk: Risk,
+    /// Imperative, one line.
+    pub title: &'static str,
+}
+
+/// What makes a file this one and no other.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct FileIdentity {
+    /// Device number.
+    pub dev: u64,
+    /// Inode number.
+    pub ino: u64,
+}
+
+/// One effect. A closed set, so that everything opsctl can do to a host is read in one place; one arm each in `src/fix/apply.rs`.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", tag = "do")]
+pub enum Action {
+    /// `POST /containers/{id}/start`.
+    StartContainer {
+        /// Full container id.
+        id: String,
+    },
+    /// `POST /containers/{id}/stop`.
+    StopContainer {
+        /// Full container id.
+        id: String,
+        /// Seconds between the stop signal and SIGKILL.
+        timeout_s: i64,
+    },
+    /// `POST /containers/{id}/restart`.
+    RestartContainer {
+        /// Full container id.
+        id: String,
+        /// Seconds between the stop signal and SIGKILL.
+        timeout_s: i64,
+    },
+    /// `POST /containers/{id}/pause`.
+    PauseContainer {
+        /// Full container id.
+        id: String,
+    },
+    /// `POST /containers/{id}/unpause`.
+    UnpauseContainer {
+        /// Full container id.
+        id: String,
+    },
+    /// `POST /containers/{id}/update` of the restart policy.
+    SetRestartPolicy {
+        /// Full container id.
+        id: String,
+        /// `no`, `always`, `unless-stopped`, `on-failure`.
+        policy: String,
+        /// Only for `on-failure`.
+        maximum_retry_count: i64,
+    },
+    /// `POST /containers/{id}/update` of the memory limit.
+    SetMemory {
+        /// Full container id.
+        id: String,
+        /// Limit in bytes.
+        memory: i64,
+        /// Memory plus swap in bytes; -1 for unlimited swap.
+        memory_swap: i64,
+    },
+    /// Saves the last `keep_bytes` of a file below the state directory, then cuts the file to zero. Never unlinks: its writer holds it open.
+    TruncateFile {
+        /// Absolute path.
+        path: String,
+        /// The file that was seen; another one of the same name is left alone.
+        identity: FileIdentity,
+        /// How much of the end is saved.
+        keep_bytes: u64,
+    },
+    /// Cuts a deleted file that a process still holds open to zero, through `/proc/<pid>/fd/<fd>`.
+    TruncateDeletedFd {
+        /// Process that holds it.
+        pid: i32,
+        /// Start time of that process in clock ticks since boot, so that a reused pid is not touched.
+        start_ticks: u64,
+        /// Its descriptor.
+        fd: i32,
+        /// The file that was seen.
+        identity: FileIdentity,
+    },
+    /// `POST /build/prune`.
+    PruneBuildCache,
+    /// `POST /images/prune` of dangling images.
+    PruneDanglingImages,
+    /// `DELETE /containers/{id}` of exactly these, each re-inspected.
+    RemoveContainers {
+        /// Full container ids.
+        ids: Vec<String>,
+    },
+    /// Runs a program with these arguments; never through a shell.
+    Run {
+        /// Program (looked up in PATH) and arguments.
+        argv: Vec<String>,
+    },
+}
+
+impl fmt::Display for Action {
+    /// As a command a person could have typed.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let short = |id: &str| id.get(..12).unwrap_or(id).to_owned();
+        match self {
+            Self::StartContainer { id } => write!(f, "docker start {}", short(id)),
+            Self::StopContainer { id, timeout_s } => write!(f, "docker stop -t {timeout_s} {}", short(id)),
+            Self::RestartContainer { id, timeout_s } => write!(f, "docker restart -t {timeout_s} {}", short(id)),
+            Self::PauseContainer { id } => write!(f, "docker pause {}", short(id)),
+            Self::UnpauseContainer { id } => write!(f, "docker unpause {}", short(id)),
+            Self::SetRestartPolicy { id, policy, maximum_retry_count } => {
+                write!(f, "docker update --restart {policy}")?;
+                if *maximum_retry_count > 0 {
+                    write!(f, ":{maximum_retry_count}")?;
+                }
+                write!(f, " {}", short(id))
+            }
+            Self::SetMemory { id, memory, memory_swap } => {
+                write!(f, "docker update --memory {memory} --memory-swap {memory_swap} {}", short(id))
+            }
+            Self::TruncateFile { path, keep_bytes, .. } => {
+                write!(f, "save the last {} of {path}, then truncate -s 0 {path}", super::quantity::bytes(*keep_bytes))
+            }
+            Self::TruncateDeletedFd { pid, fd, .. } => write!(f, "truncate -s 0 /proc/{pid}/fd/{fd}"),
+            Self::PruneBuildCache => f.write_str("docker builder prune -f"),
+            Self::PruneDanglingImages => f.write_str("docker image prune -f"),
+            Self::RemoveContainers { ids } => {
+                f.write_str("docker rm")?;
+                ids.iter().try_for_each(|id| write!(f, " {}", short(id)))
+            }
+            Self::Run { argv } => f.write_str(&argv.join(" ")),
+        }
+    }
+}
+
+/// Everything the guard needs to show, confirm, apply, verify and take back a fix. Two plans are equal when they would do the same to the same object.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Plan {
+    /// Fix id.
+    pub fix: String,
+    /// What it may interrupt; a plan may be riskier than its [`FixSpec`] says, never less.
+    pub risk: Risk,
+    /// What it acts on, by immutable identity.
+    pub subject: Subject,
+    /// The check that found the fault and will verify the fix.
+    pub check: String,
+    /// The target that check is run against.
+    pub target: Target,
+    /// The finding's code: the fix is verified when it is no longer reported.
+    pub code: String,
+    /// What is done, in order.
+    pub actions: Vec<Action>,
+    /// What takes it back, in order; empty when nothing can.
+    pub undo: Vec<Action>,
+    /// Who else feels it.
+    pub blast: Vec<String>,
+    /// How long the object is interrupted, for people.
+    pub downtime: String,
+    /// What would recur after a reboot or a recreate.
+    pub recurs: Option<String>,
+    /// How long to wait for the check to turn ok.
+    pub verify_within: Duration,
+    /// How long the check must then stay ok, so that a container that dies again after 10 s is not called fixed.
+    pub stable_for: Duration,
+}
+
+/// Why a fix is not possible, not allowed, or only to be done by hand.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Refusal {
+    /// What the fix needs is not so (any more).
+    Precondition(String),
+    /// Policy forbids it.
+    Policy(String),
+    /// R4: the text is what a person would do.
+    ByHand(String),
+}
+
+impl fmt::Display for Refusal {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Precondition(why) | Self::Policy(why) => f.write_str(why),
+            Self::ByHand(what) => write!(f, "to be done by hand: {what}"),
+        }
+    }
+}

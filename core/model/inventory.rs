@@ -1,0 +1,98 @@
+//! What discovery found on this host.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+
+/// Everything a check needs to choose its targets.
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+pub struct Inventory {
+    /// The container engine, if one was found or asked for.
+    pub engine: Option<EngineRef>,
+    /// All containers, running or not.
+    pub containers: Vec<ContainerRef>,
+    /// Filesystems worth checking, one per device.
+    pub mounts: Vec<MountRef>,
+    /// What could not be discovered, and why.
+    pub gaps: Vec<String>,
+}
+
+/// A container engine endpoint.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct EngineRef {
+    /// `docker` or `podman`.
+    pub name: String,
+    /// `unix:///var/run/docker.sock` or `tcp://…`, without credentials.
+    pub endpoint: String,
+    /// Why this endpoint: `DOCKER_HOST`, `default socket`, `docker.service is enabled`.
+    pub found_by: String,
+    /// What happened when it was asked.
+    pub state: EngineState,
+}
+
+/// What the engine answered at discovery.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum EngineState {
+    /// It answered; `latency_ms` is the time of `GET /_ping`.
+    Answers {
+        /// Engine version, for example `20.10.24`.
+        version: String,
+        /// API version spoken: the lower of ours and the engine's.
+        api: String,
+        /// Time of `GET /_ping` in milliseconds.
+        latency_ms: u64,
+    },
+    /// The socket does not exist although the engine is expected.
+    Missing,
+    /// The socket exists; this user may not open it.
+    Denied,
+    /// The socket exists and nobody listens.
+    Refused,
+    /// It accepts and does not answer within the probe's timeout.
+    Hung {
+        /// How long was waited, in milliseconds.
+        after_ms: u64,
+    },
+    /// It answers something that is not the Docker API.
+    Garbage {
+        /// What the parser said.
+        error: String,
+    },
+}
+
+/// A container as listed.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ContainerRef {
+    /// 64 hex digits.
+    pub id: String,
+    /// Without the leading slash.
+    pub name: String,
+    /// Image reference as given at creation.
+    pub image: String,
+    /// `running`, `exited`, …
+    pub state: String,
+    /// Compose project, if any.
+    pub project: Option<String>,
+    /// Compose service, if any.
+    pub service: Option<String>,
+    /// Labels that opsctl acts on (`opsctl.*`, `autoheal`, `com.docker.compose.*`); no other label is kept.
+    pub labels: BTreeMap<String, String>,
+}
+
+/// A mounted filesystem.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct MountRef {
+    /// `major:minor`.
+    pub dev: String,
+    /// Shortest mountpoint of that device.
+    pub mountpoint: String,
+    /// `ext4`, `xfs`, `nfs4`, …
+    pub fstype: String,
+    /// Mount source, without credentials.
+    pub source: String,
+    /// Options of the superblock: `ro` here means the filesystem itself is read-only.
+    pub super_options: Vec<String>,
+    /// Options of this mount.
+    pub mount_options: Vec<String>,
+}

@@ -1,0 +1,56 @@
+//! What may cause what. Links are data, declared by the runbook that owns the effect or the cause.
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use super::finding::Confidence;
+
+/// What two findings can share. A link holds only between findings that share a key of its kind.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum KeyKind {
+    /// The same container (full id).
+    Container,
+    /// The same filesystem (`major:minor`).
+    Filesystem,
+    /// The same container engine.
+    Engine,
+    /// Something restarts this container (full id) from outside the engine because of its health status.
+    Restarter,
+}
+
+/// One thing a finding shares with others.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct Key {
+    /// What kind of thing.
+    pub kind: KeyKind,
+    /// Which one.
+    pub value: String,
+}
+
+/// `cause` explains `effect` when both are open and share a key of kind `tie`.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Link {
+    /// Code of the cause.
+    pub cause: &'static str,
+    /// Code of the effect.
+    pub effect: &'static str,
+    /// What must be the same object for the link to hold.
+    pub tie: KeyKind,
+    /// Confirmed when the tie proves the mechanism; likely when it only fits.
+    pub confidence: Confidence,
+    /// The mechanism: reads after "because".
+    pub because: &'static str,
+}
+
+/// A root cause and what it explains.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct Cause {
+    /// Id of the root finding.
+    pub root: String,
+    /// Ids of all findings it explains, directly or through others.
+    pub explains: Vec<String>,
+    /// The mechanisms, one per explained finding, in the same order.
+    pub because: Vec<String>,
+    /// Likely when any step of the explanation is only likely.
+    pub confidence: Confidence,
+}

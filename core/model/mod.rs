@@ -1,0 +1,30 @@
+//! Pure data and traits, one concept per file. Nothing here performs I/O or reads a clock.
+
+mod check;
+mod code;
+mod evidence;
+mod finding;
+mod fix;
+mod inventory;
+mod link;
+pub mod quantity;
+mod report;
+mod runbook;
+mod table;
+mod target;
+mod text;
+mod verdict;
+
+pub use check::{AnyCheck, BoxFuture, Check, CheckSpec, EvidenceMismatch, Judged, Judgement};
+pub use code::Code;
+pub use evidence::{Outcome, Record, Sample};
+pub use finding::{Cited, Confidence, Finding};
+pub use fix::{Action, FileIdentity, FixSpec, Plan, Refusal, Risk};
+pub use inventory::{ContainerRef, EngineRef, EngineState, Inventory, MountRef};
+pub use link::{Cause, Key, KeyKind, Link};
+pub use report::{Build, CheckRow, FixOffer, HostInfo, REPORT_SCHEMA_VERSION, Report};
+pub use runbook::Runbook;
+pub use table::Table;
+pub use target::{Kind, Subject, Target};
+pub use text::printable;
+pub use verdict::{Severity, Verdict};

@@ -1,0 +1,72 @@
+//! Numbers as people read them.
+
+use jiff::{SignedDuration, Timestamp};
+
+/// Bytes with a binary unit and at most one decimal: `16 MiB`, `1.5 GiB`, `512 B`.
+#[must_use]
+pub fn bytes(n: u64) -> String {
+    const UNITS: [&str; 6] = ["B", "KiB", "MiB", "GiB", "TiB", "PiB"];
+    let mut value = n as f64;
+    let mut unit = 0;
+    while value >= 1023.95 && unit < UNITS.len() - 1 {
+        value /= 1024.0;
+        unit += 1;
+    }
+    let rounded = (value * 10.0).round() / 10.0;
+    if rounded.fract() == 0.0 { format!("{rounded:.0} {}", UNITS[unit]) } else { format!("{rounded:.1} {}", UNITS[unit]) }
+}
+
+/// A length of time in its largest sensible unit: `0.3 s`, `12 s`, `3 min`, `5 h`, `10 d`. Negative counts as zero.
+#[must_use]
+pub fn duration(d: SignedDuration) -> String {
+    let secs = d.as_secs_f64().max(0.0);
+    match secs {
+        s if s < 9.95 => {
+            let s = (s * 10.0).round() / 10.0;
+            if s.fract() == 0.0 { format!("{s:.0} s") } else { format!("{s:.1} s") }
+        }
+        s if s < 90.0 => format!("{s:.0} s"),
+        s if s < 90.0 * 60.0 => format!("{:.0} min", s / 60.0),
+        s if s < 36.0 * 3600.0 => format!("{:.0} h", s / 3600.0),
+        s => format!("{:.0} d", s / 86400.0),
+    }
+}
+
+/// How long before `now` something was: `3 min ago`.
+#[must_use]
+pub fn ago(now: Timestamp, then: Timestamp) -> String {
+    format!("{} ago", duration(now.duration_since(then)))
+}
+
+/// A share in percent, without decimals unless it is small: `97 %`, `0.4 %`.
+#[must_use]
+pub fn percent(p: f64) -> String {
+    if p > 0.0 && p < 1.0 { format!("{p:.1} %") } else { format!("{p:.0} %") }
+}
+
+/// `1 container`, `2 containers`.
+#[must_use]
+pub fn count(n: usize, noun: &str) -> String {
+    if n == 1 { format!("1 {noun}") } else { format!("{n} {noun}s") }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn reads_like_a_person_would_write_it() {
+        assert_eq!(bytes(0), "0 B");
+        assert_eq!(bytes(1023), "1023 B");
+        assert_eq!(bytes(16 << 20), "16 MiB");
+        assert_eq!(bytes(1_610_612_736), "1.5 GiB");
+        assert_eq!(bytes(u64::MAX), "16384 PiB");
+        assert_eq!(duration(SignedDuration::from_millis(312)), "0.3 s");
+        assert_eq!(duration(SignedDuration::from_secs(200)), "3 min");
+        assert_eq!(duration(SignedDuration::from_secs(-5)), "0 s");
+        assert_eq!(duration(SignedDuration::from_hours(240)), "10 d");
+        assert_eq!(percent(0.42), "0.4 %");
+        assert_eq!(percent(97.4), "97 %");
+        assert_eq!(count(1, "container"), "1 container");
+    }
+}

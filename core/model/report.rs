@@ -1,0 +1,95 @@
+//! The report: what every renderer gets and what `--format json` prints.
+
+use jiff::Timestamp;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use super::{finding::Finding, fix::Risk, link::Cause, table::Table};
+
+/// Version of the report's JSON shape; raised when a field changes its meaning or goes.
+pub const REPORT_SCHEMA_VERSION: u32 = 1;
+
+/// One run.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct Report {
+    /// [`REPORT_SCHEMA_VERSION`].
+    pub schema_version: u32,
+    /// Which opsctl.
+    pub opsctl: Build,
+    /// Which host.
+    pub host: HostInfo,
+    /// When the run began.
+    pub started_at: Timestamp,
+    /// Wall time in milliseconds.
+    pub duration_ms: u64,
+    /// `ok`, `warn`, `crit` or `unknown`.
+    pub verdict: String,
+    /// The exit code that goes with it (before `--fail-on`).
+    pub exit_code: u8,
+    /// Every check that ran.
+    pub checks: Vec<CheckRow>,
+    /// Everything found, worst first.
+    pub findings: Vec<Finding>,
+    /// Root causes and what they explain.
+    pub causes: Vec<Cause>,
+    /// Fixes on offer, and those refused with the reason.
+    pub fixes: Vec<FixOffer>,
+    /// Tables such as the usage of a filesystem.
+    pub tables: Vec<Table>,
+    /// One line each about the run itself: history not available, an endpoint not tried.
+    pub notes: Vec<String>,
+}
+
+/// Which opsctl made the report.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct Build {
+    /// Crate version.
+    pub version: String,
+    /// Commit it was built from, or `unknown`.
+    pub commit: String,
+}
+
+/// Which host the evidence comes from.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct HostInfo {
+    /// Node name.
+    pub hostname: String,
+    /// Kernel release.
+    pub kernel: String,
+    /// Identity of this boot.
+    pub boot_id: String,
+}
+
+/// One check on one target.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct CheckRow {
+    /// Check id.
+    pub check: String,
+    /// Its runbook.
+    pub runbook: String,
+    /// `kind:name`.
+    pub target: String,
+    /// `ok`, `info`, `warn`, `crit`, `unknown` or `skip`.
+    pub verdict: String,
+    /// Why it is unknown or skipped.
+    pub reason: Option<String>,
+    /// Time of the probe in milliseconds.
+    pub duration_ms: u64,
+    /// Ids of its findings.
+    pub findings: Vec<String>,
+}
+
+/// A fix that applies to a finding.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct FixOffer {
+    /// Fix id.
+    pub id: String,
+    /// `kind:name`.
+    pub subject: String,
+    /// What it may interrupt.
+    pub risk: Risk,
+    /// The command to paste.
+    pub command: String,
+    /// Why it is not offered now, for example that its cause is open elsewhere.
+    pub refused: Option<String>,
+}

@@ -1,0 +1,90 @@
+//! What a check looks at, and what a finding is about.
+
+use std::fmt;
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+/// The kinds of object opsctl knows.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+pub enum Kind {
+    /// The machine itself.
+    Host,
+    /// A container engine; named `docker` or `podman`.
+    Engine,
+    /// A container, by name.
+    Container,
+    /// A filesystem, by mountpoint.
+    Mount,
+    /// A process, by pid.
+    Process,
+}
+
+impl fmt::Display for Kind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Host => "host",
+            Self::Engine => "engine",
+            Self::Container => "container",
+            Self::Mount => "mount",
+            Self::Process => "process",
+        })
+    }
+}
+
+/// One object that a check is run against.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub struct Target {
+    /// What it is.
+    pub kind: Kind,
+    /// What a person calls it.
+    pub name: String,
+    /// What it is looked up by: full container id, `major:minor` of a mount; equal to the name where nothing better exists.
+    pub id: String,
+}
+
+impl Target {
+    /// A target whose name is also its identity.
+    pub fn named(kind: Kind, name: impl Into<String>) -> Self {
+        let name = name.into();
+        Self { kind, id: name.clone(), name }
+    }
+
+    /// The machine itself.
+    #[must_use]
+    pub fn host() -> Self {
+        Self::named(Kind::Host, "host")
+    }
+
+    /// Whether a person who typed `word` means this target: its name, `kind:name`, or at least 12 leading digits of a container id.
+    #[must_use]
+    pub fn matches(&self, word: &str) -> bool {
+        self.name == word
+            || self.to_string() == word
+            || (self.kind == Kind::Container && word.len() >= 12 && self.id.starts_with(word))
+    }
+}
+
+impl fmt::Display for Target {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.kind == Kind::Host { f.write_str("host") } else { write!(f, "{}:{}", self.kind, self.name) }
+    }
+}
+
+/// The object a finding is about, by immutable identity.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
+pub struct Subject {
+    /// What it is.
+    pub kind: Kind,
+    /// What a person calls it.
+    pub name: String,
+    /// What makes it this one and no other: container id @ `StartedAt`, `major:minor` @ mountpoint, pid @ start time.
+    pub identity: String,
+}
+
+impl fmt::Display for Subject {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.kind == Kind::Host { f.write_str("host") } else { write!(f, "{}:{}", self.kind, self.name) }
+    }
+}

@@ -1,0 +1,54 @@
+//! What every probe is given.
+
+use std::sync::Arc;
+
+use super::{Redactor, docker::Docker, kmsg::KernelLog};
+use crate::model::{Inventory, Sample};
+
+/// Everything a probe may use. One per run: reads are shared through it.
+pub struct ProbeCx {
+    /// What discovery found.
+    pub inventory: Arc<Inventory>,
+    /// The container engine, when it answered at discovery.
+    pub docker: Option<Arc<Docker>>,
+    /// The kernel log, read once.
+    pub kernel_log: KernelLog,
+    /// Numbers of earlier runs.
+    pub history: Arc<dyn History>,
+    /// Learns secrets as they are seen, so that they can be removed from everything later.
+    pub redactor: Arc<Redactor>,
+    /// What the person asked for beyond the ordinary.
+    pub ask: Ask,
+}
+
+/// What the person asked for beyond the ordinary.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Ask {
+    /// Show what eats the space even of filesystems that are fine.
+    pub usage: bool,
+}
+
+/// Numbers remembered from earlier runs.
+pub trait History: Send + Sync {
+    /// The oldest remembered sample of `metric` of `object` that is at most `max_age_s` seconds old.
+    fn oldest(&self, object: &str, metric: &str, max_age_s: i64) -> Option<Sample>;
+}
+
+/// No history: a first run, a replay, or a state directory that cannot be read.
+#[derive(Debug, Clone, Copy)]
+pub struct NoHistory;
+
+impl History for NoHistory {
+    fn oldest(&self, _object: &str, _metric: &str, _max_age_s: i64) -> Option<Sample> {
+        None
+    }
+}
+
+impl ProbeCx {
+    /// The engine client, or the error for a check that cannot do without.
+    pub fn docker(&self) -> Result<&Arc<Docker>, super::ProbeError> {
+        self.docker
+            .as_ref()
+            .ok_or_else(|| super::ProbeError::failed("containers", "the container engine", "the engine does not answer"))
+    }
+}

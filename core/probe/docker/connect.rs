@@ -1,0 +1,202 @@
+//! Finding an engine's socket, and asking it who it is before trusting it with anything.
+
+use std::fmt;
+use std::io::ErrorKind;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use bollard::ClientVersion;
+use serde::Deserialize;
+use tokio::net::{TcpStream, UnixStream};
+use tokio::sync::Semaphore;
+
+use super::Docker;
+use crate::model::EngineState;
+use crate::probe::{Memo, ProbeError, Redactor, http};
+
+/// How long an engine may take to answer `GET /_ping` before it is called hung.
+const PING_TIMEOUT: Duration = Duration::from_secs(3);
+
+/// The API version our client is written against, and the oldest whose fields we read (moby's own minimum).
+const OURS: (usize, usize) = (1, 47);
+const OLDEST: (usize, usize) = (1, 40);
+
+/// Where an engine listens.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Endpoint {
+    /// A unix socket.
+    Unix(PathBuf),
+    /// `host:port`, plain HTTP.
+    Tcp(String),
+}
+
+impl fmt::Display for Endpoint {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Unix(path) => write!(f, "unix://{}", path.display()),
+            Self::Tcp(address) => write!(f, "tcp://{address}"),
+        }
+    }
+}
+
+impl Endpoint {
+    /// Reads `unix:///path`, `tcp://host:port`, `http://host:port` or a bare path, as `DOCKER_HOST` has it.
+    pub fn parse(text: &str) -> Result<Self, String> {
+        match text.split_once("://") {
+            Some(("unix", path)) if path.starts_with('/') => Ok(Self::Unix(path.into())),
+            Some(("tcp" | "http", address)) if address.contains(':') => Ok(Self::Tcp(address.trim_end_matches('/').to_owned())),
+            None if text.starts_with('/') => Ok(Self::Unix(text.into())),
+            Some((scheme, _)) => {
+                Err(format!("{scheme}:// is not an endpoint opsctl speaks; use unix:///path or tcp://host:port"))
+            }
+            None => Err("expected unix:///path or tcp://host:port".to_owned()),
+        }
+    }
+
+    async fn get(&self, path: &str, keep: usize, timeout: Duration) -> Result<http::Answer, http::NoAnswer> {
+        let closed = |e: std::io::Error| http::NoAnswer::Closed(e.to_string());
+        match self {
+            Self::Unix(socket) => {
+                let stream = UnixStream::connect(socket).await.map_err(closed)?;
+                http::get(stream, "docker", path, keep, timeout).await
+            }
+            Self::Tcp(address) => {
+                let stream = tokio::time::timeout(timeout, TcpStream::connect(address))
+                    .await
+                    .map_err(|_| http::NoAnswer::Timeout)?
+                    .map_err(closed)?;
+                http::get(stream, address, path, keep, timeout).await
+            }
+        }
+    }
+
+    /// `GET path` as JSON; for the few answers whose shape bollard does not read from every engine.
+    pub(super) async fn get_json<T: serde::de::DeserializeOwned>(
+        &self,
+        what: &str,
+        path: &str,
+        timeout: Duration,
+    ) -> Result<T, ProbeError> {
+        const LARGEST: usize = 64 << 20;
+        match self.get(path, LARGEST, timeout).await {
+            Ok(a) if a.status == 200 => serde_json::from_str(&a.body)
+                .map_err(|e| ProbeError::failed(what, format!("{self}{path}"), &format!("not what the Docker API answers: {e}"))),
+            Ok(a) => Err(ProbeError::failed(what, format!("{self}{path}"), &format!("HTTP {}", a.status))),
+            Err(http::NoAnswer::Timeout) => {
+                Err(ProbeError::Timeout { what: what.to_owned(), from: self.to_string(), after: timeout })
+            }
+            Err(http::NoAnswer::Closed(e) | http::NoAnswer::NotHttp(e)) => {
+                Err(ProbeError::failed(what, format!("{self}{path}"), &e))
+            }
+        }
+    }
+}
+
+/// The sockets tried when nobody says where the engine is, best first: Docker, rootless Docker, Podman, rootless Podman.
+#[must_use]
+pub fn candidates(runtime_dir: Option<&Path>) -> Vec<PathBuf> {
+    let mut paths = vec![PathBuf::from("/var/run/docker.sock")];
+    paths.extend(runtime_dir.map(|d| d.join("docker.sock")));
+    paths.push(PathBuf::from("/run/podman/podman.sock"));
+    paths.extend(runtime_dir.map(|d| d.join("podman/podman.sock")));
+    paths
+}
+
+/// Whether a socket path is Podman's.
+#[must_use]
+pub fn is_podman_socket(endpoint: &Endpoint) -> bool {
+    matches!(endpoint, Endpoint::Unix(path) if path.to_string_lossy().contains("podman"))
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "PascalCase")]
+struct Version {
+    version: String,
+    api_version: String,
+}
+
+/// Connects, measures the ping and negotiates the version. The state says what happened; the client is there only when it answers.
+pub async fn connect(endpoint: &Endpoint, redactor: Arc<Redactor>) -> (EngineState, Option<Arc<Docker>>) {
+    if let Endpoint::Unix(path) = endpoint {
+        match UnixStream::connect(path).await {
+            Ok(_) => {}
+            Err(e) if e.kind() == ErrorKind::NotFound => return (EngineState::Missing, None),
+            Err(e) if e.kind() == ErrorKind::PermissionDenied => return (EngineState::Denied, None),
+            Err(e) if e.kind() == ErrorKind::ConnectionRefused => return (EngineState::Refused, None),
+            Err(e) => return (EngineState::Garbage { error: e.to_string() }, None),
+        }
+    }
+    let started = Instant::now();
+    let ping = endpoint.get("/_ping", 64, PING_TIMEOUT).await;
+    let latency_ms = u64::try_from(started.elapsed().as_millis()).unwrap_or(u64::MAX);
+    match ping {
+        Ok(answer) if answer.status == 200 => {}
+        Ok(answer) => return (EngineState::Garbage { error: format!("GET /_ping answered HTTP {}", answer.status) }, None),
+        Err(http::NoAnswer::Timeout) => return (EngineState::Hung { after_ms: latency_ms }, None),
+        Err(http::NoAnswer::Closed(e)) if e.contains("refused") => return (EngineState::Refused, None),
+        Err(http::NoAnswer::Closed(e) | http::NoAnswer::NotHttp(e)) => return (EngineState::Garbage { error: e }, None),
+    }
+    let version: Version = match endpoint.get_json("the engine's version", "/version", PING_TIMEOUT).await {
+        Ok(version) => version,
+        Err(ProbeError::Timeout { .. }) => return (EngineState::Hung { after_ms: latency_ms }, None),
+        Err(e) => return (EngineState::Garbage { error: e.to_string() }, None),
+    };
+    let Some(theirs) = parse_version(&version.api_version) else {
+        return (EngineState::Garbage { error: format!("API version {:?}", version.api_version) }, None);
+    };
+    if theirs < OLDEST {
+        let error = format!("it speaks API {}, older than 1.40 (Docker 19.03)", version.api_version);
+        return (EngineState::Garbage { error }, None);
+    }
+    let (major_version, minor_version) = theirs.min(OURS);
+    let spoken = ClientVersion { major_version, minor_version };
+    let client = match endpoint {
+        Endpoint::Unix(path) => bollard::Docker::connect_with_unix(&path.to_string_lossy(), 120, &spoken),
+        Endpoint::Tcp(address) => bollard::Docker::connect_with_http(&format!("http://{address}"), 120, &spoken),
+    };
+    match client {
+        Ok(client) => {
+            let docker = Docker {
+                client,
+                endpoint: endpoint.clone(),
+                redactor,
+                permits: Semaphore::new(super::PARALLEL_REQUESTS),
+                inspected: Memo::default(),
+                events: Memo::default(),
+                image_ids: Memo::default(),
+                disk_usage: Memo::default(),
+            };
+            let api = format!("{major_version}.{minor_version}");
+            (EngineState::Answers { version: version.version, api, latency_ms }, Some(Arc::new(docker)))
+        }
+        Err(e) => (EngineState::Garbage { error: e.to_string() }, None),
+    }
+}
+
+fn parse_version(text: &str) -> Option<(usize, usize)> {
+    let (major, minor) = text.trim().split_once('.')?;
+    Some((major.parse().ok()?, minor.split('.').next()?.parse().ok()?))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn endpoints_are_read_as_docker_reads_them() {
+        assert_eq!(Endpoint::parse("unix:///run/d.sock"), Ok(Endpoint::Unix("/run/d.sock".into())));
+        assert_eq!(Endpoint::parse("/run/d.sock"), Ok(Endpoint::Unix("/run/d.sock".into())));
+        assert_eq!(Endpoint::parse("tcp://127.0.0.1:2375"), Ok(Endpoint::Tcp("127.0.0.1:2375".into())));
+        for bad in ["ssh://host", "", "docker", "unix://relative", "tcp://"] {
+            assert!(Endpoint::parse(bad).is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn versions_compare_by_number() {
+        assert!(parse_version("1.9") < parse_version("1.41"));
+        assert_eq!(parse_version("1.41"), Some((1, 41)));
+        assert_eq!(parse_version("garbage"), None);
+    }
+}

@@ -1,0 +1,467 @@
+//! What opsctl knows of a container: the part of `inspect` that checks use, without anything secret.
+
+use std::collections::BTreeMap;
+
+use bollard::models::{ContainerInspectResponse, ContainerSummary};
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+
+use crate::model::{ContainerRef, Subject};
+
+/// A container. Environment values, labels of other tools and command arguments are left behind on purpose.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Container {
+    /// 64 hex digits.
+    pub id: String,
+    /// Without the leading slash.
+    pub name: String,
+    /// Image reference as given at creation.
+    pub image: String,
+    /// `sha256:…` of the image it runs.
+    pub image_id: String,
+    /// When it was created.
+    pub created: Option<Timestamp>,
+    /// Its life.
+    pub state: State,
+    /// Restarts by the engine since it was last started by hand.
+    pub restart_count: i64,
+    /// What the engine does when it exits.
+    pub restart_policy: RestartPolicy,
+    /// `--rm`.
+    pub auto_remove: bool,
+    /// Labels that opsctl acts on (`opsctl.*`, `autoheal*`, `com.docker.compose.*`).
+    pub labels: BTreeMap<String, String>,
+    /// Where its output goes.
+    pub log: LogConfig,
+    /// What is mounted into it.
+    pub mounts: Vec<Mount>,
+    /// Network names and its IPv4 address there (empty while it does not run).
+    pub networks: BTreeMap<String, String>,
+    /// `bridge`, `host`, `none`, `container:<id>`, or a network's name.
+    pub network_mode: String,
+    /// Published TCP ports.
+    pub ports: Vec<PortMap>,
+    /// TCP ports the image or the command line exposes.
+    pub exposed: Vec<u16>,
+    /// Memory limit in bytes; 0 is none.
+    pub memory: i64,
+    /// Memory plus swap limit in bytes; 0 is unset, -1 unlimited.
+    pub memory_swap: i64,
+    /// CPU limit in billionths of a core; 0 is none.
+    pub nano_cpus: i64,
+    /// Limit on processes; 0 or less is none.
+    pub pids_limit: i64,
+    /// `--init`.
+    pub init: bool,
+    /// Seconds between stop signal and SIGKILL, where the container sets it.
+    pub stop_timeout: Option<i64>,
+    /// Its health test, if it has one that is not `NONE`.
+    pub health_test: Option<HealthTest>,
+    /// `PATH` inside it, for looking a health command up.
+    pub path: String,
+    /// The program it runs, without arguments.
+    pub program: String,
+    /// Values of `PGDATA` and `--storage.path`-like settings that say where state lies; never anything else of environment or arguments.
+    pub state_paths: Vec<String>,
+}
+
+/// A container's life, as the engine tells it.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct State {
+    /// `created`, `running`, `paused`, `restarting`, `removing`, `exited`, `dead`.
+    pub status: String,
+    /// True also between two runs of a restart loop.
+    pub running: bool,
+    /// Frozen by `docker pause`.
+    pub paused: bool,
+    /// Waiting for the next start.
+    pub restarting: bool,
+    /// The engine heard of an OOM kill; false proves nothing (moby#38352).
+    pub oom_killed: bool,
+    /// Could not be removed.
+    pub dead: bool,
+    /// Pid of its first process in the host's pid namespace; 0 when it does not run.
+    pub pid: i64,
+    /// Exit code of the last run.
+    pub exit_code: i64,
+    /// Why it could not be started.
+    pub error: String,
+    /// Start of this run, or of the last.
+    pub started_at: Option<Timestamp>,
+    /// End of the last run.
+    pub finished_at: Option<Timestamp>,
+    /// State of its health test.
+    pub health: Option<Health>,
+}
+
+/// State of a health test.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Health {
+    /// `starting`, `healthy`, `unhealthy`.
+    pub status: String,
+    /// Failures in a row.
+    pub failing_streak: i64,
+    /// The last five runs of the test, oldest first.
+    pub log: Vec<HealthEntry>,
+}
+
+/// One run of a health test.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct HealthEntry {
+    /// When it began.
+    pub start: Option<Timestamp>,
+    /// When it ended.
+    pub end: Option<Timestamp>,
+    /// 0 healthy, 1 unhealthy, -1 could not be run, else the command's own.
+    pub exit_code: i64,
+    /// What it printed, at most 4096 bytes (the engine's limit), foreign text.
+    pub output: String,
+}
+
+/// A health test with the engine's defaults filled in (moby daemon/health.go: 30 s, 30 s, 3, 0 s).
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct HealthTest {
+    /// `["CMD", "wget", …]` or `["CMD-SHELL", "…"]`.
+    pub test: Vec<String>,
+    /// Milliseconds between two runs.
+    pub interval_ms: i64,
+    /// Milliseconds one run may take.
+    pub timeout_ms: i64,
+    /// Failures in a row that make it unhealthy.
+    pub retries: i64,
+    /// Milliseconds after the start in which failures do not count.
+    pub start_period_ms: i64,
+}
+
+/// Restart policy.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct RestartPolicy {
+    /// `no`, `always`, `unless-stopped`, `on-failure`.
+    pub name: String,
+    /// Only for `on-failure`; 0 is unlimited.
+    pub maximum_retry_count: i64,
+}
+
+/// Log driver.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct LogConfig {
+    /// `json-file`, `local`, `journald`, `syslog`, …
+    pub driver: String,
+    /// `max-size`, if set.
+    pub max_size: Option<String>,
+    /// `max-file`, if set.
+    pub max_file: Option<String>,
+    /// `blocking` or `non-blocking`, if set.
+    pub mode: Option<String>,
+    /// File of json-file; empty for other drivers.
+    pub path: String,
+}
+
+/// One mount.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Mount {
+    /// `bind`, `volume`, `tmpfs`, …
+    pub kind: String,
+    /// Volume name; 64 hex digits for an anonymous one.
+    pub name: String,
+    /// Path on the host.
+    pub source: String,
+    /// Path in the container.
+    pub destination: String,
+    /// Writable.
+    pub rw: bool,
+}
+
+/// A published TCP port.
+#[derive(Debug, Clone, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(default)]
+pub struct PortMap {
+    /// Port in the container.
+    pub container: u16,
+    /// Address on the host: `0.0.0.0`, `::`, `127.0.0.1`.
+    pub host_ip: String,
+    /// Port on the host.
+    pub host: u16,
+}
+
+impl Container {
+    /// This run of this container and no other.
+    #[must_use]
+    pub fn subject(&self) -> Subject {
+        let started = self.state.started_at.map(|t| t.to_string()).unwrap_or_default();
+        Subject { kind: crate::model::Kind::Container, name: self.name.clone(), identity: format!("{}@{started}", self.id) }
+    }
+
+    /// Up right now: running, with a process, neither frozen nor between two runs. While a container crash-loops the engine
+    /// says `Running: true` with pid 0.
+    #[must_use]
+    pub fn is_up(&self) -> bool {
+        self.state.running && !self.state.restarting && !self.state.paused && self.state.pid > 0
+    }
+
+    /// Whether a person marked it as being worked on.
+    #[must_use]
+    pub fn in_maintenance(&self) -> bool {
+        self.labels.get("opsctl.maintenance").is_some_and(|v| v != "false")
+    }
+
+    /// Compose project and service.
+    #[must_use]
+    pub fn compose(&self) -> Option<(&str, &str)> {
+        Some((self.labels.get("com.docker.compose.project")?, self.labels.get("com.docker.compose.service")?))
+    }
+}
+
+/// Reads an engine timestamp; its zero (`0001-01-01T00:00:00Z`) means never.
+#[must_use]
+pub fn parse_time(text: &str) -> Option<Timestamp> {
+    let time: Timestamp = text.parse().ok()?;
+    (time.as_second() > 0).then_some(time)
+}
+
+const KEPT_LABELS: &[&str] = &["opsctl.", "autoheal", "com.docker.compose."];
+
+fn kept_labels(labels: Option<std::collections::HashMap<String, String>>) -> BTreeMap<String, String> {
+    labels
+        .unwrap_or_default()
+        .into_iter()
+        .filter(|(name, _)| KEPT_LABELS.iter().any(|k| name.starts_with(k)))
+        // compose also stores the hash and paths of its files, which nobody needs here
+        .filter(|(name, _)| {
+            !name.ends_with("config-hash") && !name.contains("config_files") && !name.contains("environment_file")
+        })
+        .collect()
+}
+
+pub(super) fn reference(summary: ContainerSummary) -> Option<ContainerRef> {
+    let id = summary.id?;
+    let name = summary
+        .names
+        .unwrap_or_default()
+        .into_iter()
+        // links add names such as /web/db
+        .map(|n| n.trim_start_matches('/').to_owned())
+        .find(|n| !n.contains('/'))
+        .unwrap_or_else(|| id.chars().take(12).collect());
+    let labels = kept_labels(summary.labels);
+    Some(ContainerRef {
+        name,
+        image: summary.image.unwrap_or_default(),
+        state: summary.state.map(|s| s.to_string()).unwrap_or_default(),
+        project: labels.get("com.docker.compose.project").cloned(),
+        service: labels.get("com.docker.compose.service").cloned(),
+        labels,
+        id,
+    })
+}
+
+pub(super) fn facts(response: ContainerInspectResponse) -> Container {
+    let config = response.config.unwrap_or_default();
+    let host = response.host_config.unwrap_or_default();
+    let network = response.network_settings.unwrap_or_default();
+    let environment = config.env.unwrap_or_default();
+    let variable = |name: &str| environment.iter().find_map(|e| e.strip_prefix(name)?.strip_prefix('=')).map(str::to_owned);
+    let log = host.log_config.unwrap_or_default();
+    let log_options = log.config.unwrap_or_default();
+    let mut ports: Vec<PortMap> = network
+        .ports
+        .unwrap_or_default()
+        .into_iter()
+        .filter_map(|(port, bindings)| Some((tcp_port(&port)?, bindings?)))
+        .flat_map(|(container, bindings)| {
+            bindings.into_iter().filter_map(move |b| {
+                Some(PortMap { container, host_ip: b.host_ip.unwrap_or_default(), host: b.host_port?.parse().ok()? })
+            })
+        })
+        .collect();
+    ports.sort();
+    let mut exposed: Vec<u16> = config.exposed_ports.unwrap_or_default().iter().filter_map(|p| tcp_port(p)).collect();
+    exposed.sort_unstable();
+    let mut state_paths: Vec<String> = variable("PGDATA").into_iter().collect();
+    state_paths.extend(storage_arguments(response.args.as_deref().unwrap_or_default()));
+    let policy = host.restart_policy.unwrap_or_default();
+    let text = |s: Option<String>| s.unwrap_or_default();
+    Container {
+        id: text(response.id),
+        name: text(response.name).trim_start_matches('/').to_owned(),
+        image: text(config.image),
+        image_id: text(response.image),
+        created: response.created.as_deref().and_then(parse_time),
+        state: state(response.state.unwrap_or_default()),
+        restart_count: response.restart_count.unwrap_or(0),
+        restart_policy: RestartPolicy {
+            name: policy.name.map(|n| n.to_string()).filter(|n| !n.is_empty()).unwrap_or_else(|| "no".to_owned()),
+            maximum_retry_count: policy.maximum_retry_count.unwrap_or(0),
+        },
+        auto_remove: host.auto_remove.unwrap_or(false),
+        labels: kept_labels(config.labels),
+        log: LogConfig {
+            driver: text(log.typ),
+            max_size: log_options.get("max-size").cloned(),
+            max_file: log_options.get("max-file").cloned(),
+            mode: log_options.get("mode").cloned(),
+            path: text(response.log_path),
+        },
+        mounts: response
+            .mounts
+            .unwrap_or_default()
+            .into_iter()
+            .map(|m| Mount {
+                kind: m.typ.map(|t| t.to_string()).unwrap_or_default(),
+                name: text(m.name),
+                source: text(m.source),
+                destination: text(m.destination),
+                rw: m.rw.unwrap_or(true),
+            })
+            .collect(),
+        networks: network.networks.unwrap_or_default().into_iter().map(|(n, e)| (n, text(e.ip_address))).collect(),
+        network_mode: text(host.network_mode),
+        ports,
+        exposed,
+        memory: host.memory.unwrap_or(0),
+        memory_swap: host.memory_swap.unwrap_or(0),
+        nano_cpus: cpu_limit(host.nano_cpus, host.cpu_quota, host.cpu_period),
+        pids_limit: host.pids_limit.unwrap_or(0),
+        init: host.init.unwrap_or(false),
+        stop_timeout: config.stop_timeout,
+        health_test: config.healthcheck.and_then(health_test),
+        path: variable("PATH").unwrap_or_else(|| "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin".to_owned()),
+        program: text(response.path),
+        state_paths,
+    }
+}
+
+fn state(s: bollard::models::ContainerState) -> State {
+    State {
+        status: s.status.map(|s| s.to_string()).unwrap_or_default(),
+        running: s.running.unwrap_or(false),
+        paused: s.paused.unwrap_or(false),
+        restarting: s.restarting.unwrap_or(false),
+        oom_killed: s.oom_killed.unwrap_or(false),
+        dead: s.dead.unwrap_or(false),
+        pid: s.pid.unwrap_or(0),
+        exit_code: s.exit_code.unwrap_or(0),
+        error: s.error.unwrap_or_default(),
+        started_at: s.started_at.as_deref().and_then(parse_time),
+        finished_at: s.finished_at.as_deref().and_then(parse_time),
+        health: s.health.map(|h| Health {
+            status: h.status.map(|s| s.to_string()).unwrap_or_default(),
+            failing_streak: h.failing_streak.unwrap_or(0),
+            log: h
+                .log
+                .unwrap_or_default()
+                .into_iter()
+                .map(|e| HealthEntry {
+                    start: e.start.as_deref().and_then(parse_time),
+                    end: e.end.as_deref().and_then(parse_time),
+                    exit_code: e.exit_code.unwrap_or(0),
+                    output: e.output.unwrap_or_default(),
+                })
+                .collect(),
+        }),
+    }
+}
+
+/// The health test, unless there is none (`[]` inherits from the image, so inspect never shows it; `NONE` disables).
+fn health_test(h: bollard::models::HealthConfig) -> Option<HealthTest> {
+    let test = h.test.unwrap_or_default();
+    if test.is_empty() || test[0] == "NONE" {
+        return None;
+    }
+    let ms = |n: Option<i64>, default: i64| n.filter(|n| *n > 0).map_or(default, |n| n / 1_000_000);
+    Some(HealthTest {
+        test,
+        interval_ms: ms(h.interval, 30_000),
+        timeout_ms: ms(h.timeout, 30_000),
+        retries: h.retries.filter(|n| *n > 0).unwrap_or(3),
+        start_period_ms: ms(h.start_period, 0),
+    })
+}
+
+/// `80/tcp` or `80`.
+fn tcp_port(text: &str) -> Option<u16> {
+    match text.split_once('/') {
+        Some((port, "tcp")) => port.parse().ok(),
+        None => text.parse().ok(),
+        Some(_) => None,
+    }
+}
+
+fn cpu_limit(nano_cpus: Option<i64>, quota: Option<i64>, period: Option<i64>) -> i64 {
+    match (nano_cpus.unwrap_or(0), quota.unwrap_or(0), period.unwrap_or(0)) {
+        (nano, _, _) if nano > 0 => nano,
+        (_, quota, period) if quota > 0 => quota.saturating_mul(1_000_000_000) / if period > 0 { period } else { 100_000 },
+        _ => 0,
+    }
+}
+
+/// Arguments that say where a service keeps its state: Alloy, Prometheus, Loki.
+fn storage_arguments(args: &[String]) -> Vec<String> {
+    const FLAGS: &[&str] = &["--storage.path", "--storage.tsdb.path"];
+    let mut paths = Vec::new();
+    for (i, arg) in args.iter().enumerate() {
+        for flag in FLAGS {
+            if let Some(value) = arg.strip_prefix(flag) {
+                paths.extend(
+                    value
+                        .strip_prefix('=')
+                        .map(str::to_owned)
+                        .or_else(|| value.is_empty().then(|| args.get(i + 1).cloned()).flatten()),
+                );
+            }
+        }
+    }
+    paths
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn zero_time_is_never() {
+        assert_eq!(parse_time("0001-01-01T00:00:00Z"), None);
+        assert_eq!(parse_time("garbage"), None);
+        assert!(parse_time("2026-11-21T04:00:00.123456789Z").is_some());
+        assert!(parse_time("2026-11-21T05:00:00.1+01:00").is_some());
+    }
+
+    #[test]
+    fn only_tcp_ports_count() {
+        assert_eq!((tcp_port("80/tcp"), tcp_port("53/udp"), tcp_port("x")), (Some(80), None, None));
+    }
+
+    #[test]
+    fn storage_paths_are_found_in_both_spellings() {
+        let args = ["run", "--storage.path=/a", "--storage.tsdb.path", "/b", "--storage.path.extra"].map(str::to_owned);
+        assert_eq!(storage_arguments(&args), ["/a", "/b"]);
+    }
+
+    #[test]
+    fn a_quota_is_a_number_of_cores() {
+        assert_eq!(cpu_limit(None, Some(50_000), Some(100_000)), 500_000_000);
+        assert_eq!(cpu_limit(Some(2_000_000_000), None, None), 2_000_000_000);
+        assert_eq!(cpu_limit(None, Some(-1), None), 0);
+    }
+
+    #[test]
+    fn nothing_secret_is_kept() {
+        let response: ContainerInspectResponse = serde_json::from_value(serde_json::json!({
+            "Id": "a", "Name": "/web", "Path": "/app", "Args": ["--password", "canary-1"],
+            "Config": {"Image": "web:1", "Env": ["PGDATA=/data", "PASSWORD=canary-2"], "Labels": {"traefik.auth": "canary-3", "autoheal": "true"}},
+            "HostConfig": {"LogConfig": {"Type": "splunk", "Config": {"splunk-token": "canary-4"}}}
+        }))
+        .unwrap_or_else(|e| panic!("{e}"));
+        let json = serde_json::to_string(&facts(response)).unwrap_or_default();
+        assert!(!json.contains("canary"), "{json}");
+        assert!(json.contains("/data") && json.contains("autoheal"), "{json}");
+    }
+}

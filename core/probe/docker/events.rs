@@ -1,0 +1,61 @@
+//! What the engine remembers having done.
+
+use std::collections::HashMap;
+
+use bollard::query_parameters::EventsOptionsBuilder;
+use futures_util::StreamExt;
+use jiff::{SignedDuration, Timestamp};
+use serde::{Deserialize, Serialize};
+
+use super::Docker;
+use crate::probe::{ProbeError, clock};
+
+/// Something that happened to a container.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Event {
+    /// When.
+    pub at: Timestamp,
+    /// Full container id.
+    pub container: String,
+    /// `start`, `die`, `kill`, `stop`, `oom`, `restart`, `pause`, …
+    pub action: String,
+    /// Signal number of a `kill`.
+    pub signal: Option<String>,
+    /// Exit code of a `die`.
+    pub exit_code: Option<String>,
+}
+
+/// Actions that tell something about a container's life; health probes alone (`exec_*`) would fill the list.
+const ACTIONS: &[&str] = &["create", "start", "die", "kill", "stop", "oom", "restart", "pause", "unpause", "destroy", "update"];
+
+pub(super) async fn recent(docker: &Docker) -> Result<Vec<Event>, ProbeError> {
+    let now = clock::now();
+    let hour_ago = now.checked_sub(SignedDuration::from_hours(1)).unwrap_or(Timestamp::UNIX_EPOCH);
+    let filters: HashMap<&str, Vec<&str>> = HashMap::from([("type", vec!["container"]), ("event", ACTIONS.to_vec())]);
+    // with `until` in the past the engine sends what it has and closes the stream
+    let options = EventsOptionsBuilder::new()
+        .since(&hour_ago.as_second().to_string())
+        .until(&now.as_second().to_string())
+        .filters(&filters)
+        .build();
+    let read = async {
+        let mut events = Vec::new();
+        let mut stream = docker.client.events(Some(options));
+        while let Some(message) = stream.next().await {
+            let message = message?;
+            let attributes = message.actor.as_ref().and_then(|a| a.attributes.as_ref());
+            let attribute = |name: &str| attributes.and_then(|a| a.get(name)).cloned();
+            let at = message
+                .time_nano
+                .and_then(|n| Timestamp::from_nanosecond(n.into()).ok())
+                .or_else(|| message.time.and_then(|s| Timestamp::from_second(s).ok()));
+            if let (Some(at), Some(container), Some(action)) =
+                (at, message.actor.as_ref().and_then(|a| a.id.clone()), message.action.clone())
+            {
+                events.push(Event { at, container, action, signal: attribute("signal"), exit_code: attribute("exitCode") });
+            }
+        }
+        Ok::<_, bollard::errors::Error>(events)
+    };
+    docker.ask("recent events", read).await
+}

@@ -1,0 +1,167 @@
+//! The container engine: Docker, or Podman speaking its API.
+
+mod connect;
+mod container;
+mod disk_usage;
+mod events;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use bollard::query_parameters::{InspectContainerOptions, ListContainersOptionsBuilder, LogsOptionsBuilder};
+use futures_util::StreamExt;
+use tokio::sync::Semaphore;
+
+use super::{Memo, ProbeError, Redactor};
+use crate::model::ContainerRef;
+
+pub use connect::{Endpoint, candidates, connect, is_podman_socket};
+pub use container::{Container, Health, HealthEntry, HealthTest, LogConfig, Mount, PortMap, RestartPolicy, State, parse_time};
+pub use disk_usage::{DiskUsage, UsedImage};
+pub use events::Event;
+
+/// How long one request may take. `docker ps` and `inspect` can hang on one container's lock (moby#36661): each request has its own limit.
+const REQUEST_TIMEOUT: Duration = Duration::from_secs(3);
+
+/// Requests under way at once: enough to hide latency, few enough not to disturb a busy engine.
+const PARALLEL_REQUESTS: usize = 16;
+
+/// A connected engine. Reads are shared within a run.
+#[derive(Debug)]
+pub struct Docker {
+    client: bollard::Docker,
+    endpoint: Endpoint,
+    redactor: Arc<Redactor>,
+    permits: Semaphore,
+    inspected: Memo<String, Result<Arc<Container>, ProbeError>>,
+    events: Memo<(), Result<Arc<Vec<Event>>, ProbeError>>,
+    image_ids: Memo<String, Result<Option<String>, ProbeError>>,
+    disk_usage: Memo<(), Result<Arc<DiskUsage>, ProbeError>>,
+}
+
+impl Docker {
+    /// The client itself, for the actions of the guard. Probes do not use it.
+    #[must_use]
+    pub fn client(&self) -> &bollard::Docker {
+        &self.client
+    }
+
+    /// Where it listens.
+    #[must_use]
+    pub fn endpoint(&self) -> &Endpoint {
+        &self.endpoint
+    }
+
+    /// All containers, running or not.
+    pub async fn list(&self) -> Result<Vec<ContainerRef>, ProbeError> {
+        let options = ListContainersOptionsBuilder::new().all(true).build();
+        let list = self.ask("the list of containers", self.client.list_containers(Some(options))).await?;
+        Ok(list.into_iter().filter_map(container::reference).inspect(|c| self.redactor.know_name(&c.name)).collect())
+    }
+
+    /// One container. `Ok(None)`-like absence is [`ProbeError::Skip`]: it vanished between list and inspect.
+    pub async fn inspect(&self, id: &str) -> Result<Arc<Container>, ProbeError> {
+        self.inspected.get(id.to_owned(), || self.inspect_now(id)).await
+    }
+
+    /// One container, read again even if this run has read it before: for a second sample.
+    pub async fn inspect_now(&self, id: &str) -> Result<Arc<Container>, ProbeError> {
+        let what = format!("container {}", id.get(..12).unwrap_or(id));
+        let response = self.ask(&what, self.client.inspect_container(id, None::<InspectContainerOptions>)).await?;
+        let config = response.config.as_ref();
+        let environment = config.and_then(|c| c.env.as_deref()).unwrap_or_default();
+        self.redactor.learn_environment(environment.iter().map(String::as_str));
+        Ok(Arc::new(container::facts(response)))
+    }
+
+    /// The id of the image a reference points to now; none when it points to nothing.
+    pub async fn image_id(&self, reference: &str) -> Result<Option<String>, ProbeError> {
+        self.image_ids
+            .get(reference.to_owned(), || async {
+                match self.ask(&format!("image {reference}"), self.client.inspect_image(reference)).await {
+                    Ok(image) => Ok(image.id),
+                    Err(ProbeError::Skip(_)) => Ok(None),
+                    Err(e) => Err(e),
+                }
+            })
+            .await
+    }
+
+    /// The last `lines` lines of a container's log, each at most 500 characters, oldest first.
+    /// With `until` (seconds since the epoch) the last lines before that moment: the log of the previous run.
+    pub async fn log_tail(&self, id: &str, lines: u16, until: Option<i64>) -> Result<Vec<String>, ProbeError> {
+        let mut options = LogsOptionsBuilder::new().stdout(true).stderr(true).tail(&lines.to_string());
+        if let Some(until) = until.and_then(|t| i32::try_from(t).ok()) {
+            options = options.until(until);
+        }
+        let what = format!("the log of container {}", id.get(..12).unwrap_or(id));
+        let read = async {
+            let mut text = Vec::new();
+            let mut stream = self.client.logs(id, Some(options.build()));
+            while let Some(chunk) = stream.next().await {
+                text.extend_from_slice(chunk?.as_ref());
+                // a single line can be megabytes long
+                if text.len() > 1 << 20 {
+                    break;
+                }
+            }
+            Ok::<_, bollard::errors::Error>(text)
+        };
+        let text = self.ask(&what, read).await?;
+        Ok(String::from_utf8_lossy(&text)
+            .lines()
+            .map(|l| l.trim_end().chars().take(500).collect::<String>())
+            .filter(|l| !l.is_empty())
+            .collect())
+    }
+
+    /// What the engine remembers of the last hour: at most 256 events since its own start (moby daemon/events).
+    pub async fn events(&self) -> Result<Arc<Vec<Event>>, ProbeError> {
+        self.events.get((), || async { events::recent(self).await.map(Arc::new) }).await
+    }
+
+    /// `GET /system/df`: slow on large hosts, so it has a longer limit of its own.
+    pub async fn disk_usage(&self) -> Result<Arc<DiskUsage>, ProbeError> {
+        self.disk_usage.get((), || async { disk_usage::read(&self.endpoint).await.map(Arc::new) }).await
+    }
+
+    /// One request: bounded in time and in number, its error made ours.
+    async fn ask<T>(
+        &self,
+        what: &str,
+        request: impl Future<Output = Result<T, bollard::errors::Error>>,
+    ) -> Result<T, ProbeError> {
+        // never closed, so acquiring cannot fail
+        let _permit = self.permits.acquire().await;
+        match tokio::time::timeout(REQUEST_TIMEOUT, request).await {
+            Ok(Ok(value)) => Ok(value),
+            Ok(Err(e)) => Err(self.error(what, &e)),
+            Err(_) => Err(ProbeError::Timeout { what: what.to_owned(), from: self.endpoint.to_string(), after: REQUEST_TIMEOUT }),
+        }
+    }
+
+    fn error(&self, what: &str, error: &bollard::errors::Error) -> ProbeError {
+        use bollard::errors::Error;
+        match error {
+            Error::DockerResponseServerError { status_code: 404, .. } => ProbeError::Skip(format!("{what} is gone")),
+            Error::DockerResponseServerError { status_code, message } => {
+                ProbeError::failed(what, self.endpoint.to_string(), &format!("{} (HTTP {status_code})", message.trim()))
+            }
+            Error::RequestTimeoutError => {
+                ProbeError::Timeout { what: what.to_owned(), from: self.endpoint.to_string(), after: REQUEST_TIMEOUT }
+            }
+            other => ProbeError::failed(what, self.endpoint.to_string(), &root_message(other)),
+        }
+    }
+}
+
+/// The innermost message: "Error in the hyper legacy client: client error (Connect)" hides the reason one level down.
+fn root_message(error: &dyn std::error::Error) -> String {
+    let mut message = error.to_string();
+    let mut source = error.source();
+    while let Some(inner) = source {
+        message = format!("{message}: {inner}");
+        source = inner.source();
+    }
+    message
+}

@@ -1,0 +1,166 @@
+//! The kernel log: the only post-mortem of an OOM kill, since a container's cgroup goes with it.
+
+use std::io::{self, Read};
+use std::os::unix::fs::OpenOptionsExt;
+use std::sync::Arc;
+use std::time::Duration;
+
+use jiff::{SignedDuration, Timestamp};
+use serde::{Deserialize, Serialize};
+
+use super::{Memo, ProbeError, blocking, clock};
+
+/// One line of the kernel log.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct KernelLine {
+    /// When, converted from the monotonic clock of the log with the boot time.
+    pub at: Timestamp,
+    /// The message without prefix.
+    pub text: String,
+}
+
+/// The kernel log, read at most once per run.
+#[derive(Debug, Default)]
+pub struct KernelLog {
+    memo: Memo<(), Result<Arc<Vec<KernelLine>>, ProbeError>>,
+}
+
+impl KernelLog {
+    /// All lines of the ring buffer, oldest first.
+    pub async fn lines(&self) -> Result<Arc<Vec<KernelLine>>, ProbeError> {
+        self.memo
+            .get((), || async { blocking::run("the kernel log", "/dev/kmsg", Duration::from_secs(1), read).await?.map(Arc::new) })
+            .await
+    }
+}
+
+/// Reads the whole ring buffer: one record per read(2), EAGAIN at the end, EPIPE when records were overwritten meanwhile
+/// (Documentation/ABI/testing/dev-kmsg).
+fn read() -> Result<Vec<KernelLine>, ProbeError> {
+    let fail = |e: &io::Error| ProbeError::io("the kernel log", "/dev/kmsg", e);
+    let mut file = std::fs::OpenOptions::new()
+        .read(true)
+        .custom_flags(i32::try_from(rustix::fs::OFlags::NONBLOCK.bits()).unwrap_or(0))
+        .open("/dev/kmsg")
+        .map_err(|e| fail(&e))?;
+    let boot = clock::boot_time();
+    let mut lines = Vec::new();
+    // a record is at most 8 KiB (LOG_LINE_MAX with prefixes)
+    let mut record = vec![0_u8; 8192];
+    loop {
+        match file.read(&mut record) {
+            Ok(0) => break,
+            Ok(n) => lines.extend(parse_record(&String::from_utf8_lossy(&record[..n]), boot)),
+            Err(e) if e.kind() == io::ErrorKind::WouldBlock => break,
+            Err(e)
+                if e.kind() == io::ErrorKind::Interrupted || e.raw_os_error() == Some(rustix::io::Errno::PIPE.raw_os_error()) => {
+            }
+            Err(e) => return Err(fail(&e)),
+        }
+    }
+    Ok(lines)
+}
+
+/// `prefix,seq,usec,flags[,…];text\n SUBSYSTEM=…`
+fn parse_record(record: &str, boot: Timestamp) -> Option<KernelLine> {
+    let (head, body) = record.split_once(';')?;
+    let usec: i64 = head.split(',').nth(2)?.trim().parse().ok()?;
+    let text = body.lines().next()?.to_owned();
+    let at = boot.checked_add(SignedDuration::from_micros(usec)).ok()?;
+    Some(KernelLine { at, text })
+}
+
+/// A process killed by the kernel for memory.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct OomKill {
+    /// When.
+    pub at: Timestamp,
+    /// The victim's pid.
+    pub pid: i64,
+    /// The victim's command name.
+    pub task: String,
+    /// The memory cgroup whose limit was hit; none when the whole host was out of memory.
+    pub limited_by: Option<String>,
+    /// The memory cgroup the victim lived in.
+    pub victim_cgroup: String,
+    /// The victim's anonymous resident memory in KiB, where the next line says it.
+    pub anon_rss_kib: Option<u64>,
+    /// The line as logged.
+    pub line: String,
+}
+
+/// Finds the OOM kills in a kernel log.
+#[must_use]
+pub fn oom_kills(lines: &[KernelLine]) -> Vec<OomKill> {
+    let mut kills: Vec<OomKill> = Vec::new();
+    for line in lines {
+        if let Some(fields) = line.text.strip_prefix("oom-kill:") {
+            let field = |name: &str| fields.split(',').find_map(|f| f.strip_prefix(name)?.strip_prefix('='));
+            kills.push(OomKill {
+                at: line.at,
+                pid: field("pid").and_then(|p| p.parse().ok()).unwrap_or(0),
+                task: field("task").unwrap_or("?").to_owned(),
+                limited_by: field("oom_memcg").map(str::to_owned),
+                victim_cgroup: field("task_memcg").unwrap_or("").to_owned(),
+                anon_rss_kib: None,
+                line: line.text.clone(),
+            });
+        } else if let Some((_, rest)) = line.text.split_once("Killed process ") {
+            // "Memory cgroup out of memory: Killed process 123 (dd) total-vm:…kB, anon-rss:16000kB, …" follows its oom-kill line
+            let pid: Option<i64> = rest.split_whitespace().next().and_then(|p| p.parse().ok());
+            let rss = rest.split("anon-rss:").nth(1).and_then(|r| r.split("kB").next()).and_then(|n| n.parse().ok());
+            if let Some(kill) = kills.iter_mut().rev().find(|k| Some(k.pid) == pid) {
+                kill.anon_rss_kib = rss;
+            }
+        }
+    }
+    kills
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn line(text: &str) -> KernelLine {
+        KernelLine { at: Timestamp::UNIX_EPOCH, text: text.to_owned() }
+    }
+
+    #[test]
+    fn reads_a_memcg_kill_with_its_rss() {
+        let kills = oom_kills(&[
+            line("dd invoked oom-killer: gfp_mask=0xcc0(GFP_KERNEL), order=0, oom_score_adj=0"),
+            line(
+                "oom-kill:constraint=CONSTRAINT_MEMCG,nodemask=(null),cpuset=abc,mems_allowed=0,oom_memcg=/docker/abc,task_memcg=/docker/abc,task=dd,pid=4242,uid=0",
+            ),
+            line(
+                "Memory cgroup out of memory: Killed process 4242 (dd) total-vm:20000kB, anon-rss:16000kB, file-rss:4kB, shmem-rss:0kB, UID:0",
+            ),
+        ]);
+        assert_eq!(kills.len(), 1);
+        assert_eq!(kills[0].limited_by.as_deref(), Some("/docker/abc"));
+        assert_eq!((kills[0].pid, kills[0].anon_rss_kib), (4242, Some(16000)));
+    }
+
+    #[test]
+    fn a_host_kill_has_no_limit() {
+        let kills = oom_kills(&[line(
+            "oom-kill:constraint=CONSTRAINT_NONE,nodemask=(null),cpuset=/,mems_allowed=0,global_oom,task_memcg=/docker/abc,task=java,pid=7,uid=0",
+        )]);
+        assert_eq!((kills[0].limited_by.as_deref(), kills[0].victim_cgroup.as_str()), (None, "/docker/abc"));
+    }
+
+    #[test]
+    fn a_record_is_cut_at_its_text() {
+        let got = parse_record("6,1234,5000000,-;EXT4-fs error\n SUBSYSTEM=block\n", Timestamp::UNIX_EPOCH);
+        assert_eq!(got.map(|l| (l.at.as_second(), l.text)), Some((5, "EXT4-fs error".to_owned())));
+        assert_eq!(parse_record("garbage", Timestamp::UNIX_EPOCH), None);
+    }
+
+    proptest::proptest! {
+        #[test]
+        fn any_text_is_survived(text in ".*") {
+            let _ = parse_record(&text, Timestamp::UNIX_EPOCH);
+            let _ = oom_kills(&[line(&text), line(&format!("oom-kill:{text}")), line(&format!("Killed process {text}"))]);
+        }
+    }
+}

@@ -1,0 +1,34 @@
+//! Reads that several checks share happen once per run, without an order between the checks.
+
+use std::collections::HashMap;
+use std::future::Future;
+use std::hash::Hash;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use tokio::sync::OnceCell;
+
+/// Values by key, each computed once; whoever asks while it is being computed waits for it.
+#[derive(Debug)]
+pub struct Memo<K, V> {
+    cells: Mutex<HashMap<K, Arc<OnceCell<V>>>>,
+}
+
+impl<K, V> Default for Memo<K, V> {
+    fn default() -> Self {
+        Self { cells: Mutex::new(HashMap::new()) }
+    }
+}
+
+impl<K: Eq + Hash, V: Clone> Memo<K, V> {
+    /// The value for `key`, computed by `read` if nobody has asked yet.
+    pub async fn get<F>(&self, key: K, read: impl FnOnce() -> F) -> V
+    where
+        F: Future<Output = V>,
+    {
+        let cell = {
+            let mut cells = self.cells.lock().unwrap_or_else(PoisonError::into_inner);
+            cells.entry(key).or_default().clone()
+        };
+        cell.get_or_init(read).await.clone()
+    }
+}

@@ -1,0 +1,22 @@
+//! The only code that reads the machine: one file per kind of source.
+//!
+//! Rules every reader keeps: it has its own timeout; what may hang in the kernel runs through
+//! [`blocking::run`]; what comes back is plain data; foreign text is kept as it is (rendering makes it printable,
+//! the engine removes secrets), but its size is bounded.
+
+pub mod blocking;
+pub mod cgroup;
+pub mod clock;
+mod cx;
+pub mod docker;
+mod error;
+pub mod http;
+pub mod kmsg;
+mod memo;
+pub mod process;
+mod redact;
+
+pub use cx::{Ask, History, NoHistory, ProbeCx};
+pub use error::ProbeError;
+pub use memo::Memo;
+pub use redact::{REDACTED, Redactor};

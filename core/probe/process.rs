@@ -1,0 +1,1 @@
+//! Processes: what a container's processes wait for, and who listens.

@@ -1,0 +1,49 @@
+//! The runbooks, one folder each. A runbook is a page of prose (`RUNBOOK.md`), its checks (`probe` reads, `judge` decides),
+//! its fixes (`plan` proposes) and recorded evidence with the findings expected from it (`fixtures/`).
+//!
+//! # How to add a runbook
+//!
+//! 1. Make a folder `runbooks/<name>/` with `mod.rs`, `RUNBOOK.md` and `fixtures/`.
+//! 2. Add two lines below: `pub mod <name>;` and its name in `registry!`.
+//!
+//! `mod.rs` has a `Settings` struct (what `[runbooks.<name>]` in the configuration may set, with defaults and their sources)
+//! and `pub fn runbook(settings: &Settings) -> Runbook`. Every check is a file of its own with, in this order: its codes,
+//! its spec, its evidence, its `impl Check`. Everything else (verdicts, deadlines, rendering, recording, the guard) is done for it.
+
+use opsctl_core::model::Runbook;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+pub mod container;
+pub mod disk;
+pub mod healthcheck;
+
+/// Makes the list of runbooks and their settings from one list of names, so that they cannot differ.
+macro_rules! registry {
+    ($($name:ident),* $(,)?) => {
+        /// `[runbooks.<name>]`: limits and expectations.
+        #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+        #[serde(default, deny_unknown_fields)]
+        pub struct Settings {
+            $(
+                #[doc = concat!("Settings of the ", stringify!($name), " runbook.")]
+                pub $name: $name::Settings,
+            )*
+        }
+
+        /// Names of all runbooks, in the order of reports.
+        pub const NAMES: &[&str] = &[$(stringify!($name)),*];
+
+        /// All runbooks with these settings, in the order of reports.
+        #[must_use]
+        pub fn all(settings: &Settings) -> Vec<Runbook> {
+            vec![$($name::runbook(&settings.$name)),*]
+        }
+    };
+}
+
+registry! {
+    container,
+    disk,
+    healthcheck,
+}

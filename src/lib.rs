@@ -1,0 +1,18 @@
+//! opsctl finds out what is wrong with a Linux server, says which finding causes the others, and fixes it safely.
+//!
+//! # How a fact travels
+//!
+//! [`config`] says what is expected, [`discover`] says what is there. [`engine`] lets every check probe its targets
+//! (evidence), judge what came back (findings) and gives the verdict. [`correlate`] says which finding causes which;
+//! the result is one report, and [`render`] prints it. Beside the road: [`fix`] changes something, always through its guard,
+//! [`audit`] remembers what was changed, [`state`] remembers numbers between runs. [`cli`] is thin over all of it.
+
+pub mod audit;
+pub mod cli;
+pub mod config;
+pub mod correlate;
+pub mod discover;
+pub mod engine;
+pub mod fix;
+pub mod render;
+pub mod state;
