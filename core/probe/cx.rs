@@ -26,6 +26,8 @@ pub struct ProbeCx {
 pub struct Ask {
     /// Show what eats the space even of filesystems that are fine.
     pub usage: bool,
+    /// Folders named by the person: what uses the space is looked for below them instead of the whole filesystem.
+    pub folders: Vec<String>,
 }
 
 /// Numbers remembered from earlier runs.
