@@ -1,3 +1,5 @@
 //! cli
 pub mod audit;
 pub mod config;
+pub mod fix;
+pub mod undo;
