@@ -73,8 +73,9 @@ impl<E: Engine> Guard<'_, E> {
         pause("before-recheck");
         let mut fresh = self.unchanged(plan).await?;
         self.allowed(plan, offer, &fresh)?;
-        let reason = fresh.findings.iter().find(|f| f.code == plan.code && same_name(&f.subject, &offer.finding.subject));
-        self.say(show::plan_text(plan, reason).trim_end());
+        let about = |f: &&Finding| f.code == plan.code && same_name(&f.subject, &offer.finding.subject);
+        let reason = fresh.findings.iter().find(about).cloned();
+        self.say(show::plan_text(plan, reason.as_ref()).trim_end());
         if self.asked.dry_run {
             return Err(Stop::new(Exit::Declined, "dry run: nothing was changed"));
         }
@@ -85,13 +86,14 @@ impl<E: Engine> Guard<'_, E> {
             fresh = self.unchanged(plan).await?;
             self.allowed(plan, offer, &fresh)?;
         }
-        self.act(plan, &fresh).await
+        let because = reason.map(|f| format!("{}: {}", f.code, f.message)).unwrap_or_default();
+        self.act(plan, &because, &fresh).await
     }
 
     /// Journals, acts, verifies, takes back if need be, journals again.
-    async fn act(&mut self, plan: &Plan, fresh: &Recheck) -> Result<Exit, Stop> {
+    async fn act(&mut self, plan: &Plan, because: &str, fresh: &Recheck) -> Result<Exit, Stop> {
         failpoint("before-intent");
-        let intent = self.journal().append(Body::intent(plan), &fresh.redactor)?;
+        let intent = self.journal().append(Body::intent(plan, because), &fresh.redactor)?;
         failpoint("after-intent");
         let permit = Permit::grant(&intent, &plan.actions, fresh.docker.as_deref(), self.state_dir);
         let applied = apply::apply(&permit).await;
@@ -191,6 +193,9 @@ impl<E: Engine> Guard<'_, E> {
         let refused = offer.refused.as_ref().or_else(|| again?.refused.as_ref());
         if let Some(why) = refused {
             return Err(Stop::new(Exit::Refused, format!("refused: {why}")));
+        }
+        if self.policy.max_fixes_per_hour == 0 {
+            return Err(Stop::new(Exit::Refused, "refused: max_fixes_per_hour = 0 in [policy] allows no fix"));
         }
         let times = applied_within_hour(&self.journal().entries()?, &plan.fix, &plan.subject, clock::now());
         if times >= self.policy.max_fixes_per_hour as usize {

@@ -1,7 +1,9 @@
 #![allow(clippy::unwrap_used, reason = "tests")]
 
 mod kill;
+mod live;
 mod scripted;
+mod terminal;
 mod undo;
 
 use std::time::Duration;
@@ -25,6 +27,7 @@ fn a_fix_is_planned_applied_verified_and_journalled() {
         [(1, Kind::Intent, None, None), (2, Kind::Outcome, Some(1), Some(Ending::Verified)),]
     );
     assert_eq!(journal[0].body.plan.as_ref(), Some(&plan));
+    assert_eq!(journal[0].body.text, "demo.broken: web is broken");
     let said = f.said().replace(f.dir.path().to_str().unwrap(), "DIR");
     let said = regex::Regex::new("after [0-9.]+ s").unwrap().replace(&said, "after T");
     insta::assert_snapshot!(said, @"
@@ -132,6 +135,9 @@ fn the_same_fix_is_not_repeated_for_ever() {
     f.engine.says(failing(&plan));
     assert_eq!(f.fix(&offer(&plan)), Exit::Held);
     assert!(f.said().contains("demo.repair was applied to container:web 3 times within the last hour"), "{}", f.said());
+    f.policy.max_fixes_per_hour = 0;
+    assert_eq!(f.fix(&offer(&plan)), Exit::Refused);
+    f.policy.max_fixes_per_hour = 3;
     // another subject is another matter
     let mut other = plan.clone();
     other.subject.name = "db".into();
@@ -281,8 +287,8 @@ fn what_was_in_flight_is_looked_at_and_not_repeated() {
     let plan = f.plan();
     let mut other = plan.clone();
     other.subject.name = "db".into();
-    f.append(Body::intent(&other));
-    f.append(Body::intent(&plan));
+    f.append(Body::intent(&other, "it is broken"));
+    f.append(Body::intent(&plan, "it is broken"));
 
     f.asked.dry_run = true;
     f.engine.says(failing(&plan));
@@ -304,7 +310,7 @@ fn what_was_in_flight_is_looked_at_and_not_repeated() {
     assert_eq!(f.fix(&offer(&plan)), Exit::Done);
 
     // interrupted after it had worked: there is nothing left to do
-    f.append(Body::intent(&plan));
+    f.append(Body::intent(&plan, "it is broken"));
     f.engine.says(healthy());
     assert_eq!(f.fix(&offer(&plan)), Exit::Done);
     assert_eq!(f.last().ending, Some(Ending::Interrupted));

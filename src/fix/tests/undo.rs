@@ -80,7 +80,7 @@ fn an_undo_needs_consent_and_a_lock_and_may_fail() {
 fn an_interrupted_fix_can_be_taken_back() {
     let mut f = Fixture::new();
     let plan = f.plan();
-    f.append(Body::intent(&plan));
+    f.append(Body::intent(&plan, "it is broken"));
     std::fs::write(&f.marker, "").unwrap();
     f.engine.says(healthy());
     assert_eq!(f.undo(1), Exit::Done);
