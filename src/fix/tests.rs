@@ -258,6 +258,19 @@ fn not_seeing_the_fault_is_not_seeing_health() {
 }
 
 #[test]
+fn another_fault_that_was_there_before_is_not_held_against_a_fix() {
+    let mut f = Fixture::new();
+    let plan = f.plan();
+    let mut other = offer(&plan).finding;
+    other.code = "demo.other".into();
+    let mut before = failing(&plan);
+    before.findings.push(other.clone());
+    let after = Recheck { verdict: Verdict::Crit, findings: vec![other], ..healthy() };
+    f.engine.says(before).says(after);
+    assert_eq!(f.fix(&offer(&plan)), Exit::Done, "{}", f.said());
+}
+
+#[test]
 fn it_has_to_stay_away() {
     let run = |after: &[bool]| {
         let mut f = Fixture::new();
