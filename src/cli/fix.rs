@@ -3,12 +3,15 @@
 use std::io::Write;
 
 use opsctl_core::model::{FixSpec, Refusal, Risk, printable};
+use opsctl_core::probe::Ask;
 
+use super::exit::Usage;
+use super::{Global, run};
+use crate::audit::Journal;
 use crate::config::{Config, Surroundings, did_you_mean};
-use crate::fix::{self, Asked, Engine, Guard, Offer, Terminal};
-
-/// `EX_USAGE` of sysexits.h.
-const USAGE: u8 = 64;
+use crate::engine::{Offer, Selection};
+use crate::fix::{self, Asked, Engine, Guard, Terminal, subject_of};
+use crate::render::Progress;
 
 /// List what can be fixed, or fix one thing
 #[derive(Debug, clap::Args)]
@@ -57,12 +60,30 @@ impl From<Consent> for Asked {
     }
 }
 
-/// Runs the subcommand. `offers` are all fixes that the findings of a full diagnosis offer, so that open causes are known.
-pub async fn exec(args: &Args, config: &Config, offers: &[Offer], engine: &impl Engine) -> anyhow::Result<u8> {
+/// Runs the subcommand: a full diagnosis first, so that open causes are known, then the guard.
+pub fn exec(args: &Args, global: &Global) -> anyhow::Result<u8> {
+    let config = run::load(global)?;
+    run::block_on(async {
+        let (session, store) = run::session(&config, Ask::default(), None).await;
+        let progress = Progress::new(!global.quiet, global.color);
+        let selection = Selection { skip: config.skip.clone(), ..Selection::default() };
+        let recording = session.record(&selection, &|event| progress.show(&event)).await;
+        progress.finish();
+        let assessment = session.assess(&recording);
+        store.record(assessment.samples).await;
+        one(args, &config, &assessment.offers, &session).await
+    })?
+}
+
+async fn one(args: &Args, config: &Config, offers: &[Offer], engine: &impl Engine) -> anyhow::Result<u8> {
     let known = fix::registry();
-    let (mut out, mut err) = (std::io::stdout(), std::io::stderr());
+    let mut out = std::io::stdout();
+    let place = Place::of(config);
     match choose(args.fix.as_deref(), args.subject.as_deref(), offers, &known) {
         Choice::List => {
+            for note in fix::interrupted_notes(&Journal::at(&place.state_dir).entries().unwrap_or_default()) {
+                writeln!(out, "{}", printable(&note))?;
+            }
             list(offers, &known, &mut out)?;
             Ok(0)
         }
@@ -70,15 +91,32 @@ pub async fn exec(args: &Args, config: &Config, offers: &[Offer], engine: &impl 
             writeln!(out, "{}", printable(&why))?;
             Ok(0)
         }
-        Choice::Usage(why) => {
-            writeln!(err, "{why}")?;
-            Ok(USAGE)
-        }
-        Choice::One(offer) => {
-            let mut place = Place::of(config);
-            Ok(place.guard(engine, args.consent.into(), &mut out).fix(offer).await.code())
+        Choice::Usage(why) => Err(Usage(why).into()),
+        Choice::One(offer) => Ok(place.guard(engine, args.consent.into(), &mut out).fix(offer).await.code()),
+    }
+}
+
+/// Goes through everything that can be fixed, each through the guard; the exit code is that of the first that did not end well.
+pub async fn each(offers: &[Offer], config: &Config, engine: &impl Engine) -> u8 {
+    let mut out = std::io::stdout();
+    let place = Place::of(config);
+    let mut code = 0;
+    for offer in once_each(offers).into_iter().filter(|o| o.refused.is_none() && o.plan.is_ok()) {
+        let exit = place.guard(engine, Asked::default(), &mut out).fix(offer).await.code();
+        code = if code == 0 { exit } else { code };
+    }
+    code
+}
+
+/// Two findings can call for the same thing.
+fn once_each(offers: &[Offer]) -> Vec<&Offer> {
+    let mut kept: Vec<&Offer> = Vec::new();
+    for offer in offers {
+        if !kept.iter().any(|k| k.fix == offer.fix && subject_of(k) == subject_of(offer)) {
+            kept.push(offer);
         }
     }
+    kept
 }
 
 /// Where a guard works on this host.
@@ -95,7 +133,7 @@ impl<'a> Place<'a> {
         Self { config, lock_file: around.lock_file(&state_dir), state_dir }
     }
 
-    pub(super) fn guard<'g, E: Engine>(&'g mut self, engine: &'g E, asked: Asked, out: &'g mut dyn Write) -> Guard<'g, E> {
+    pub(super) fn guard<'g, E: Engine>(&'g self, engine: &'g E, asked: Asked, out: &'g mut dyn Write) -> Guard<'g, E> {
         Guard {
             engine,
             policy: &self.config.policy,
@@ -133,16 +171,16 @@ fn choose<'a>(fix: Option<&str>, subject: Option<&str>, offers: &'a [Offer], kno
     };
     match (meant.as_slice(), subject) {
         ([], Some(word)) => {
-            let subjects: Vec<&str> = here.iter().map(|o| o.subject().name.as_str()).collect();
+            let subjects: Vec<&str> = here.iter().map(|o| subject_of(o).name.as_str()).collect();
             let hint = did_you_mean(word, subjects.iter().copied());
             Choice::Nothing(format!("nothing to do: no finding about `{word}` calls for {fix}{hint}"))
         }
-        ([first, rest @ ..], _) if rest.iter().all(|o| o.subject() == first.subject() && o.plan == first.plan) => {
+        ([first, rest @ ..], _) if rest.iter().all(|o| subject_of(o) == subject_of(first) && o.plan == first.plan) => {
             Choice::One(first)
         }
         (several, _) => {
-            let twins = |name: &str| several.iter().filter(|o| o.subject().name == name).count() > 1;
-            let commands = several.iter().map(|o| printable(&fix::command(fix, o.subject(), twins(&o.subject().name))));
+            let twins = |name: &str| several.iter().filter(|o| subject_of(o).name == name).count() > 1;
+            let commands = several.iter().map(|o| printable(&fix::command(fix, subject_of(o), twins(&subject_of(o).name))));
             let lines: Vec<String> =
                 std::iter::once(format!("{fix} is on offer for several; say which:")).chain(commands).collect();
             Choice::Usage(lines.join("\n  "))
@@ -152,7 +190,7 @@ fn choose<'a>(fix: Option<&str>, subject: Option<&str>, offers: &'a [Offer], kno
 
 /// Whether `word` means the subject of this offer: its name, `kind:name`, or at least 12 leading digits of its id.
 fn names(offer: &Offer, word: &str) -> bool {
-    let subject = offer.subject();
+    let subject = subject_of(offer);
     subject.name == word || subject.to_string() == word || (word.len() >= 12 && subject.identity.starts_with(word))
 }
 
@@ -160,16 +198,10 @@ fn list(offers: &[Offer], known: &[&FixSpec], out: &mut dyn Write) -> std::io::R
     if offers.is_empty() {
         return writeln!(out, "nothing to fix");
     }
-    for (i, offer) in offers.iter().enumerate() {
-        // two findings can call for the same thing
-        if offers[..i].iter().any(|o| o.fix == offer.fix && o.subject() == offer.subject()) {
-            continue;
-        }
+    for offer in once_each(offers) {
         let spec = known.iter().find(|f| f.id == offer.fix);
-        let risk = offer.plan.as_ref().ok().map(|p| p.risk).or_else(|| spec.map(|s| s.risk));
-        let risk = risk.map(|r| r.to_string()).unwrap_or_default();
         let title = spec.map_or("", |s| s.title);
-        writeln!(out, "{} {risk} {}: {title}", offer.fix, printable(&offer.subject().to_string()))?;
+        writeln!(out, "{} {} {}: {title}", offer.fix, offer.risk, printable(&subject_of(offer).to_string()))?;
         writeln!(out, "    because  {}: {}", offer.finding.code, printable(&offer.finding.message))?;
         match (&offer.refused, &offer.plan) {
             (Some(why), _) => writeln!(out, "    refused  {}", printable(why))?,
@@ -177,7 +209,7 @@ fn list(offers: &[Offer], known: &[&FixSpec], out: &mut dyn Write) -> std::io::R
             (None, Err(refusal)) => writeln!(out, "    refused  {}", printable(&refusal.to_string()))?,
             (None, Ok(plan)) => {
                 let alike =
-                    |o: &&Offer| o.fix == offer.fix && o.subject().name == plan.subject.name && o.subject() != &plan.subject;
+                    |o: &&Offer| o.fix == offer.fix && subject_of(o).name == plan.subject.name && subject_of(o) != &plan.subject;
                 let command = fix::command(&offer.fix, &plan.subject, offers.iter().any(|o| alike(&o)));
                 writeln!(out, "    {}", printable(&command))?;
             }
@@ -216,14 +248,14 @@ mod tests {
             stable_for: std::time::Duration::ZERO,
         };
         let finding = Finding::new(&DOWN, Severity::Crit, subject, format!("{name} is down"));
-        Offer { fix: fix.into(), finding, plan: Ok(plan), refused: None }
+        Offer { fix: fix.into(), finding, plan: Ok(plan), refused: None, risk: Risk::R2 }
     }
 
     fn say(choice: &Choice<'_>) -> String {
         match choice {
             Choice::List => "list".into(),
             Choice::Nothing(why) | Choice::Usage(why) => why.clone(),
-            Choice::One(offer) => format!("{} {}", offer.fix, offer.subject()),
+            Choice::One(offer) => format!("{} {}", offer.fix, subject_of(offer)),
         }
     }
 

@@ -1,9 +1,9 @@
 //! `opsctl undo`: take back a fix.
 
-use crate::config::Config;
-use crate::fix::Engine;
+use opsctl_core::probe::Ask;
 
 use super::fix::{Consent, Place};
+use super::{Global, run};
 
 /// Take back a fix
 #[derive(Debug, clap::Args)]
@@ -15,8 +15,11 @@ pub struct Args {
 }
 
 /// Runs the subcommand.
-pub async fn exec(args: &Args, config: &Config, engine: &impl Engine) -> anyhow::Result<u8> {
-    let mut out = std::io::stdout();
-    let mut place = Place::of(config);
-    Ok(place.guard(engine, args.consent.into(), &mut out).undo(args.entry).await.code())
+pub fn exec(args: &Args, global: &Global) -> anyhow::Result<u8> {
+    let config = run::load(global)?;
+    run::block_on(async {
+        let (session, _) = run::session(&config, Ask::default(), None).await;
+        let place = Place::of(&config);
+        place.guard(&session, args.consent.into(), &mut std::io::stdout()).undo(args.entry).await.code()
+    })
 }

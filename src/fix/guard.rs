@@ -10,9 +10,10 @@ use opsctl_core::probe::clock;
 use super::failpoint::{failpoint, pause};
 use super::lock::{Lock, LockError};
 use super::permit::Permit;
-use super::{Confirm, Engine, Exit, Offer, Recheck, Stop, apply, confirm, same_name, show};
+use super::{Confirm, Engine, Exit, Stop, apply, confirm, same_name, show, subject_of};
 use crate::audit::{Body, Ending, Journal, applied_within_hour};
 use crate::config::Policy;
+use crate::engine::{Offer, Recheck};
 
 /// How long one recheck may take; a check has its own, shorter limits.
 const RECHECK_TIMEOUT: Duration = Duration::from_secs(60);
@@ -167,11 +168,11 @@ impl<E: Engine> Guard<'_, E> {
     async fn unchanged(&self, plan: &Plan) -> Result<Recheck, Stop> {
         let changed = |why: String| Stop::new(Exit::Changed, format!("changed since the plan: {why}"));
         let fresh = self.recheck(plan).await;
-        let offers = || fresh.plans.iter().filter(|o| o.fix == plan.fix && o.finding.code == plan.code);
+        let offers = || fresh.offers.iter().filter(|o| o.fix == plan.fix && o.finding.code == plan.code);
         if offers().any(|o| o.plan.as_ref() == Ok(plan)) {
             return Ok(fresh);
         }
-        if let Some(other) = offers().find(|o| same_name(o.subject(), &plan.subject)) {
+        if let Some(other) = offers().find(|o| same_name(subject_of(o), &plan.subject)) {
             return Err(changed(match &other.plan {
                 Ok(now) if now.subject.identity != plan.subject.identity => {
                     format!("{} is now {}, it was {}", plan.subject, now.subject.identity, plan.subject.identity)
@@ -189,7 +190,7 @@ impl<E: Engine> Guard<'_, E> {
 
     /// Refusals that do not depend on a person.
     fn allowed(&self, plan: &Plan, offer: &Offer, fresh: &Recheck) -> Result<(), Stop> {
-        let again = fresh.plans.iter().find(|o| o.plan.as_ref() == Ok(plan));
+        let again = fresh.offers.iter().find(|o| o.plan.as_ref() == Ok(plan));
         let refused = offer.refused.as_ref().or_else(|| again?.refused.as_ref());
         if let Some(why) = refused {
             return Err(Stop::new(Exit::Refused, format!("refused: {why}")));
@@ -217,7 +218,7 @@ impl<E: Engine> Guard<'_, E> {
             Err(_) => Recheck {
                 verdict: Verdict::Unknown(format!("{} gave up after {}", plan.check, show::length(RECHECK_TIMEOUT))),
                 findings: vec![],
-                plans: vec![],
+                offers: vec![],
                 docker: None,
                 redactor: std::sync::Arc::default(),
             },

@@ -16,11 +16,10 @@ mod undo;
 mod verify;
 
 use std::future::Future;
-use std::sync::Arc;
 
-use opsctl_core::model::{Finding, FixSpec, Plan, Refusal, Subject, Target, Verdict};
-use opsctl_core::probe::Redactor;
-use opsctl_core::probe::docker::Docker;
+use opsctl_core::model::{FixSpec, Subject, Target};
+
+use crate::engine::{Offer, Recheck, Session};
 
 pub use confirm::{Answer, Confirm, Question, Terminal};
 pub use guard::{Asked, Guard};
@@ -29,46 +28,22 @@ pub use lock::{Lock, LockError};
 pub use permit::Permit;
 pub use show::{command, plan_text};
 
-/// A fix that a finding offers.
-#[derive(Debug, Clone)]
-pub struct Offer {
-    /// Fix id.
-    pub fix: String,
-    /// The finding it is for.
-    pub finding: Finding,
-    /// What would be done, or why it cannot be.
-    pub plan: Result<Plan, Refusal>,
-    /// Why it may not be done now: its cause is open, the subject is in maintenance, a waiver.
-    pub refused: Option<String>,
-}
-
-impl Offer {
-    /// What it acts on; the finding's subject when there is no plan.
-    #[must_use]
-    pub fn subject(&self) -> &Subject {
-        self.plan.as_ref().map_or(&self.finding.subject, |plan| &plan.subject)
-    }
-}
-
-/// What one check says now.
-#[derive(Debug, Clone)]
-pub struct Recheck {
-    /// Its verdict on the target.
-    pub verdict: Verdict,
-    /// What it found.
-    pub findings: Vec<Finding>,
-    /// The fixes its findings offer, planned anew.
-    pub plans: Vec<Offer>,
-    /// The container engine, when it answers.
-    pub docker: Option<Arc<Docker>>,
-    /// Knows the secrets seen by this recheck.
-    pub redactor: Arc<Redactor>,
-}
-
 /// What the guard needs of the engine: one check on one target, with fresh discovery and fresh reads.
 pub trait Engine {
     /// Looks again.
     fn recheck(&self, check: &str, target: &Target) -> impl Future<Output = Recheck>;
+}
+
+impl Engine for Session {
+    fn recheck(&self, check: &str, target: &Target) -> impl Future<Output = Recheck> {
+        Self::recheck(self, check, target)
+    }
+}
+
+/// What an offer acts on; the finding's subject when there is no plan.
+#[must_use]
+pub fn subject_of(offer: &Offer) -> &Subject {
+    offer.plan.as_ref().map_or(&offer.finding.subject, |plan| &plan.subject)
 }
 
 /// How `opsctl fix` and `opsctl undo` end.

@@ -79,7 +79,7 @@ fn whatever_changed_since_the_plan_stops_it() {
     let unknown = Recheck { verdict: Verdict::Unknown("docker does not answer".into()), ..healthy() };
     let gone = Recheck { verdict: Verdict::Skip("container web is gone".into()), ..healthy() };
     let mut refusing = failing(&plan);
-    refusing.plans[0].plan = Err(Refusal::Precondition("port 80 is taken".into()));
+    refusing.offers[0].plan = Err(Refusal::Precondition("port 80 is taken".into()));
     for (now, why) in [
         (healthy(), "demo.check no longer says demo.broken of container:web"),
         (failing(&elsewhere), "container:web is now other@later, it was id@then"),
@@ -110,7 +110,7 @@ fn refusals_hold_even_with_yes() {
     assert_eq!(f.fix(&waived), Exit::Refused);
     // the recheck knows of it, the diagnosis before did not
     let mut maintained = failing(&plan);
-    maintained.plans[0].refused = Some("web is in maintenance".into());
+    maintained.offers[0].refused = Some("web is in maintenance".into());
     f.engine.says(maintained);
     assert_eq!(f.fix(&offer(&plan)), Exit::Refused);
     for (refusal, exit) in [

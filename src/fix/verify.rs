@@ -6,7 +6,8 @@ use opsctl_core::model::{Plan, Severity, Verdict};
 use tokio::time::Instant;
 
 use super::guard::Guard;
-use super::{Engine, Recheck, same_name, show};
+use super::{Engine, same_name, show};
+use crate::engine::Recheck;
 
 /// Time between two looks.
 const PAUSE: Duration = Duration::from_millis(500);

@@ -5,6 +5,7 @@ use std::process::Command;
 use std::sync::Arc;
 
 use opsctl_core::model::{Action, Plan};
+use opsctl_core::probe::Redactor;
 use opsctl_core::probe::docker::{Container, Docker, Endpoint, connect};
 
 use super::scripted::*;

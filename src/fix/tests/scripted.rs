@@ -12,7 +12,8 @@ use opsctl_core::probe::Redactor;
 
 use crate::audit::{Body, Entry, Journal};
 use crate::config::Policy;
-use crate::fix::{Answer, Asked, Confirm, Engine, Exit, Guard, Offer, Question, Recheck};
+use crate::engine::{Offer, Recheck};
+use crate::fix::{Answer, Asked, Confirm, Engine, Exit, Guard, Question};
 
 static BROKEN: Code = Code { id: "demo.broken", severities: &[Severity::Crit], when: "it is broken", hint: "repair it" };
 
@@ -175,16 +176,16 @@ impl Fixture {
 }
 
 pub(super) fn healthy() -> Recheck {
-    Recheck { verdict: Verdict::Ok, findings: vec![], plans: vec![], docker: None, redactor: Arc::default() }
+    Recheck { verdict: Verdict::Ok, findings: vec![], offers: vec![], docker: None, redactor: Arc::default() }
 }
 
 pub(super) fn offer(plan: &Plan) -> Offer {
     let message = format!("{} is broken", plan.subject.name);
     let finding = Finding::new(&BROKEN, Severity::Crit, plan.subject.clone(), message).fix("demo.repair");
-    Offer { fix: plan.fix.clone(), finding, plan: Ok(plan.clone()), refused: None }
+    Offer { fix: plan.fix.clone(), finding, plan: Ok(plan.clone()), refused: None, risk: plan.risk }
 }
 
 pub(super) fn failing(plan: &Plan) -> Recheck {
     let offer = offer(plan);
-    Recheck { verdict: Verdict::Crit, findings: vec![offer.finding.clone()], plans: vec![offer], ..healthy() }
+    Recheck { verdict: Verdict::Crit, findings: vec![offer.finding.clone()], offers: vec![offer], ..healthy() }
 }
