@@ -56,7 +56,11 @@ impl<E: Engine> Guard<'_, E> {
             }
             let text = format!("interrupted; {now}");
             let outcome = Body::outcome(open.seq, open.body.fix.clone(), open.body.subject.clone(), Ending::Interrupted, text);
-            self.journal().append(outcome, &redactor)?;
+            let outcome = self.journal().append(outcome, &redactor)?;
+            // a later plan sees only the half-done state: the way back is in this one
+            if open.body.plan.as_ref().is_some_and(|p| !p.undo.is_empty()) {
+                self.say(&format!("opsctl undo {} takes back what was done of it", outcome.seq()));
+            }
         }
         if exit == Some(Exit::Unverified) {
             self.say("run the command again to try again");

@@ -314,6 +314,7 @@ fn what_was_in_flight_is_looked_at_and_not_repeated() {
     assert!(f.said().contains("during demo.repair on container:db (journal entry 1)"), "{}", f.said());
     assert!(f.said().contains("during demo.repair on container:web (journal entry 2)"));
     assert!(f.said().contains("checked again: web is broken; nothing was repeated"));
+    assert!(f.said().contains("opsctl undo 4 takes back what was done of it"), "{}", f.said());
     assert!(f.said().ends_with("run the command again to try again\n"));
     let endings: Vec<_> = f.journal().iter().filter_map(|e| e.body.ending).collect();
     assert_eq!((endings, f.marker.exists()), (vec![Ending::Interrupted; 2], false));
