@@ -91,6 +91,9 @@ pub struct ContainerRef {
     pub image: String,
     /// `running`, `exited`, …
     pub state: String,
+    /// `host`, a network's name, or `container:<id>` when it lives in another one's network namespace.
+    #[serde(default)]
+    pub network_mode: String,
     /// Compose project, if any.
     pub project: Option<String>,
     /// Compose service, if any.

@@ -9,7 +9,7 @@ use opsctl_core::model::{
     Action, Check, CheckSpec, Code, FileIdentity, Finding, FixSpec, Inventory, Judged, Judgement, KeyKind, Plan, Refusal, Risk,
     Severity, Target, quantity,
 };
-use opsctl_core::probe::docker::Container;
+use opsctl_core::probe::docker::{Container, dependants};
 use opsctl_core::probe::filesystem::{self, FsUsage};
 use opsctl_core::probe::process::{self, BlockedWriter};
 use opsctl_core::probe::{ProbeCx, ProbeError, blocking};
@@ -112,7 +112,7 @@ impl Check for Logs {
             tokio::time::sleep(SAME_PLACE).await;
             e.blocked = process::blocked_on_output(container.state.pid).filter(|second| *second == first);
         }
-        e.dependants = super::state::dependants(&cx.inventory.containers, &container);
+        e.dependants = dependants(&cx.inventory.containers, &container);
         Ok(e)
     }
 

@@ -8,7 +8,7 @@ use opsctl_core::model::{
     Severity, Target, quantity,
 };
 use opsctl_core::probe::cgroup::Cgroups;
-use opsctl_core::probe::docker::{Container, Docker, Event};
+use opsctl_core::probe::docker::{Container, Docker, Event, dependants, depends_on};
 use opsctl_core::probe::kmsg::{OomKill, oom_kills};
 use opsctl_core::probe::{ProbeCx, ProbeError, clock, filesystem, host, listeners};
 use serde::{Deserialize, Serialize};
@@ -241,25 +241,6 @@ async fn port_owner(cx: &ProbeCx, docker: &Docker, port: u16, not: &str) -> Opti
         }
     }
     listeners::owner_of_tcp_port(port).await.map(|o| format!("process {} (pid {})", o.comm, o.pid))
-}
-
-/// Containers that feel it when this one stops: those that compose says depend on its service, and those that live in its network namespace.
-pub(super) fn dependants(all: &[ContainerRef], c: &Container) -> Vec<String> {
-    let Some((project, service)) = c.compose() else { return Vec::new() };
-    all.iter()
-        .filter(|o| o.id != c.id && o.project.as_deref() == Some(project))
-        .filter(|o| depends_on(o).any(|(s, _)| s == service))
-        .map(|o| o.name.clone())
-        .collect()
-}
-
-/// `db:service_healthy:false,migrate:service_completed_successfully:false`, or bare names from older compose.
-fn depends_on(container: &ContainerRef) -> impl Iterator<Item = (&str, &str)> {
-    let label = container.labels.get("com.docker.compose.depends_on").map_or("", String::as_str);
-    label.split(',').filter(|d| !d.is_empty()).map(|d| {
-        let mut parts = d.split(':');
-        (parts.next().unwrap_or_default(), parts.next().unwrap_or_default())
-    })
 }
 
 fn is_job(all: &[ContainerRef], c: &Container) -> bool {

@@ -1,16 +1,79 @@
-//! The healthcheck runbook.
+//! The healthcheck runbook: is a container healthy, is its health test any good, and does the service answer us?
 
-use opsctl_core::model::Runbook;
+mod classify;
+mod command;
+mod http;
+mod propose;
+mod state;
+mod tcp;
+
+use jiff::SignedDuration;
+use opsctl_core::model::{Confidence, KeyKind, Link, Runbook};
+use opsctl_core::probe::docker::Container;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 /// `[runbooks.healthcheck]`.
-#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
-pub struct Settings {}
+pub struct Settings {
+    /// How long one answer to our own HTTP request may take, in milliseconds (catalogue: 5 s).
+    pub http_timeout_ms: u64,
+    /// How long a connection may take, in milliseconds (catalogue: 2 s).
+    pub connect_timeout_ms: u64,
+    /// Seconds after its start in which a container may still be starting (judgement).
+    pub starting_s: i64,
+    /// Seconds after which a container with published ports and no health test is worth a line (judgement).
+    pub absent_after_s: i64,
+}
 
-/// The runbook.
+impl Default for Settings {
+    fn default() -> Self {
+        Self { http_timeout_ms: 5000, connect_timeout_ms: 2000, starting_s: 60, absent_after_s: 600 }
+    }
+}
+
+/// What may cause what (catalogue §18: 41).
+const LINKS: &[Link] = &[
+    link("healthcheck.command-missing", "healthcheck.unhealthy", "the health test cannot be run, whatever the service does"),
+    link("healthcheck.timeout", "healthcheck.unhealthy", "the health test does not end in time"),
+    link("healthcheck.localhost-ipv6", "healthcheck.unhealthy", "the health test asks ::1, where the service does not listen"),
+    link("healthcheck.port-mismatch", "healthcheck.unhealthy", "the health test asks a port the service does not listen on"),
+    link("healthcheck.auth", "healthcheck.unhealthy", "the health test is turned away for want of credentials"),
+    link("healthcheck.http", "healthcheck.unhealthy", "the service itself does not answer as it should"),
+    Link {
+        cause: "healthcheck.command-missing",
+        effect: "container.restart-loop",
+        tie: KeyKind::Restarter,
+        confidence: Confidence::Confirmed,
+        because: "something restarts it because a health test fails that can never pass",
+    },
+];
+
+const fn link(cause: &'static str, effect: &'static str, because: &'static str) -> Link {
+    Link { cause, effect, tie: KeyKind::Container, confidence: Confidence::Confirmed, because }
+}
+
+/// Whether a container may still be on its way up: young, or in the start period of its own health test.
+fn starting(c: &Container, settings: &Settings, now: jiff::Timestamp) -> bool {
+    let age = c.state.started_at.map_or(SignedDuration::ZERO, |t| now.duration_since(t));
+    let period = c.health_test.as_ref().map_or(0, |t| t.start_period_ms);
+    age < SignedDuration::from_secs(settings.starting_s) || age < SignedDuration::from_millis(period)
+}
+
+/// The runbook with these settings.
 #[must_use]
-pub fn runbook(_settings: &Settings) -> Runbook {
-    Runbook { id: "healthcheck", about: "", checks: vec![], links: &[], doc: include_str!("RUNBOOK.md") }
+pub fn runbook(settings: &Settings) -> Runbook {
+    let settings = settings.clone();
+    Runbook {
+        id: "healthcheck",
+        about: "Health tests that fail, cannot run or prove nothing, and what the service itself answers",
+        checks: vec![
+            Box::new(state::State { settings: settings.clone() }),
+            Box::new(http::Http { settings: settings.clone() }),
+            Box::new(tcp::Tcp { settings }),
+        ],
+        links: LINKS,
+        doc: include_str!("RUNBOOK.md"),
+    }
 }

@@ -256,6 +256,7 @@ pub(super) fn reference(summary: ContainerSummary) -> Option<ContainerRef> {
         name,
         image: summary.image.unwrap_or_default(),
         state: summary.state.map(|s| s.to_string()).unwrap_or_default(),
+        network_mode: summary.host_config.and_then(|h| h.network_mode).unwrap_or_default(),
         project: labels.get("com.docker.compose.project").cloned(),
         service: labels.get("com.docker.compose.service").cloned(),
         labels,

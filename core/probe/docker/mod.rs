@@ -1,5 +1,6 @@
 //! The container engine: Docker, or Podman speaking its API.
 
+mod compose;
 mod connect;
 mod container;
 mod disk_usage;
@@ -16,6 +17,7 @@ use tokio::sync::Semaphore;
 use super::{Memo, ProbeError, Redactor};
 use crate::model::ContainerRef;
 
+pub use compose::{dependants, depends_on};
 pub use connect::{Endpoint, candidates, connect, is_podman_socket};
 pub use container::{Container, Health, HealthEntry, HealthTest, LogConfig, Mount, PortMap, RestartPolicy, State, parse_time};
 pub use disk_usage::{DiskUsage, UsedImage};

@@ -1,0 +1,215 @@
+//! What a health test runs and asks, read from its text.
+
+use std::sync::LazyLock;
+
+use regex::Regex;
+
+/// A health test taken apart.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(super) struct Command {
+    /// What must exist for the test to run at all: the program of the exec form, the shell of the shell form.
+    pub(super) needs: Vec<String>,
+    /// Programs of which one has to exist: the first of the script and its `||` alternatives.
+    pub(super) one_of: Vec<String>,
+    /// What it asks.
+    pub(super) asks: Option<Asks>,
+    /// The whole text, for patterns.
+    pub(super) text: String,
+}
+
+/// An HTTP or TCP question.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Asks {
+    /// `http`, `https`, or `tcp`.
+    pub(super) scheme: &'static str,
+    /// Host as written.
+    pub(super) host: String,
+    /// Port.
+    pub(super) port: u16,
+    /// Path with a leading slash, without query: a query may hold a token.
+    pub(super) path: String,
+}
+
+/// Words that start no program.
+const BUILTINS: &[&str] = &[
+    "exit", "true", "false", "test", "[", "[[", "exec", "set", "cd", "echo", "printf", "if", "then", "else", "fi", "!", "(", "{", ":", "read",
+    "export", "command", "eval", "return", "while", "for", "do", "done", "kill", "wait", "type", "case", "local", "trap", "source", ".",
+];
+
+#[expect(clippy::expect_used, reason = "constant patterns, compiled by a test")]
+static URL: LazyLock<Regex> = LazyLock::new(|| {
+    Regex::new(r#"(?P<scheme>https?)://(?:[^\s/@'"]*@)?(?P<host>\[[0-9A-Fa-f:]+\]|[^\s/:'"|;)?]+)(?::(?P<port>\d+))?(?P<path>/[^\s'"|;)?#]*)?"#)
+        .expect("constant pattern")
+});
+#[expect(clippy::expect_used, reason = "constant patterns, compiled by a test")]
+static DEV_TCP: LazyLock<Regex> = LazyLock::new(|| {
+    Regex::new(r"/dev/tcp/(?P<host>[^\s/'\x22]+)/(?P<port>\d+)(?:.*?\b(?:GET|HEAD) (?P<path>/\S*))?").expect("constant pattern")
+});
+#[expect(clippy::expect_used, reason = "constant patterns, compiled by a test")]
+static NETCAT: LazyLock<Regex> =
+    LazyLock::new(|| Regex::new(r"\bnc(?:\s+-\w+(?:\s+\d+)?)*\s+(?P<host>[\w.:-]+)\s+(?P<port>\d+)").expect("constant pattern"));
+
+impl Command {
+    /// Reads `["CMD", …]` and `["CMD-SHELL", "…"]`.
+    pub(super) fn parse(test: &[String]) -> Self {
+        let text = test.iter().skip(1).map(String::as_str).collect::<Vec<_>>().join(" ");
+        let mut command = Self { asks: asks(&text), text, ..Self::default() };
+        match test {
+            [kind, script, ..] if kind == "CMD-SHELL" => {
+                command.needs.push("/bin/sh".to_owned());
+                command.one_of = alternatives(script);
+            }
+            [kind, program, rest @ ..] if kind == "CMD" => {
+                command.needs.push(program.clone());
+                // `["CMD", "sh", "-c", "curl …"]` hides the program one level down
+                let shell = matches!(program.rsplit('/').next(), Some("sh" | "bash" | "ash" | "dash"));
+                if let (true, [flag, script, ..]) = (shell, rest)
+                    && flag.ends_with('c')
+                {
+                    command.one_of = alternatives(script);
+                }
+            }
+            _ => {}
+        }
+        command
+    }
+
+    /// Every program named, for a look-up.
+    pub(super) fn programs(&self) -> Vec<String> {
+        self.needs.iter().chain(&self.one_of).cloned().collect()
+    }
+
+    /// The program whose absence means that the test cannot pass, given what is missing.
+    pub(super) fn lacking<'a>(&'a self, missing: &[String]) -> Option<&'a str> {
+        let gone = |p: &&String| missing.contains(p);
+        if let Some(needed) = self.needs.iter().find(gone) {
+            return Some(needed);
+        }
+        let first = self.one_of.first()?;
+        self.one_of.iter().all(|p| gone(&p)).then_some(first)
+    }
+}
+
+/// The first program of a script, and the first of each `||` alternative that is no builtin.
+fn alternatives(script: &str) -> Vec<String> {
+    let mut programs = Vec::new();
+    for alternative in split(script, "||") {
+        // of `a && b | c` the first has to exist; the others are judged when they fail
+        let first = split(&alternative, "&&").into_iter().flat_map(|s| split(&s, ";")).flat_map(|s| split(&s, "|")).find_map(|s| program(&s));
+        programs.extend(first);
+    }
+    programs
+}
+
+/// The program of a simple command; none for assignments, builtins and what is computed.
+fn program(command: &str) -> Option<String> {
+    let mut words = command.split_whitespace().skip_while(|w| {
+        let assignment = w.split_once('=').is_some_and(|(n, _)| !n.is_empty() && n.chars().all(|c| c.is_alphanumeric() || c == '_'));
+        assignment || matches!(*w, "exec" | "!" | "command" | "(" | "{" | "if" | "then")
+    });
+    let word = words.next()?.trim_matches(['"', '\'', '(']);
+    let plain = word.chars().all(|c| c.is_alphanumeric() || matches!(c, '/' | '.' | '_' | '-' | '+'));
+    (!word.is_empty() && plain && !word.starts_with('-') && !BUILTINS.contains(&word)).then(|| word.to_owned())
+}
+
+/// Splits at an operator that stands outside quotes. `|` does not split `||`.
+fn split(text: &str, operator: &str) -> Vec<String> {
+    let mut parts = vec![String::new()];
+    let mut quote = None;
+    let mut rest = text;
+    while let Some(c) = rest.chars().next() {
+        let both = rest.starts_with("||") && operator == "|";
+        if quote.is_none() && rest.starts_with(operator) && !both {
+            parts.push(String::new());
+            rest = &rest[operator.len()..];
+            continue;
+        }
+        match quote {
+            None if matches!(c, '\'' | '"') => quote = Some(c),
+            Some(q) if c == q => quote = None,
+            _ => {}
+        }
+        let step = if both { 2 } else { c.len_utf8() };
+        if let Some(last) = parts.last_mut() {
+            last.push_str(&rest[..step]);
+        }
+        rest = &rest[step..];
+    }
+    parts
+}
+
+fn asks(text: &str) -> Option<Asks> {
+    if let Some(c) = URL.captures(text) {
+        let scheme = if &c["scheme"] == "https" { "https" } else { "http" };
+        let default = if scheme == "https" { 443 } else { 80 };
+        let port = c.name("port").map_or(Some(default), |p| p.as_str().parse().ok())?;
+        let path = c.name("path").map_or("/", |p| p.as_str());
+        return Some(Asks { scheme, host: c["host"].trim_matches(['[', ']']).to_owned(), port, path: path.to_owned() });
+    }
+    if let Some(c) = DEV_TCP.captures(text) {
+        let path = c.name("path").map(|p| p.as_str().split('?').next().unwrap_or("/").to_owned());
+        return Some(Asks {
+            scheme: if path.is_some() { "http" } else { "tcp" },
+            host: c["host"].to_owned(),
+            port: c["port"].parse().ok()?,
+            path: path.unwrap_or_default(),
+        });
+    }
+    let c = NETCAT.captures(text)?;
+    Some(Asks { scheme: "tcp", host: c["host"].to_owned(), port: c["port"].parse().ok()?, path: String::new() })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn parse(test: &[&str]) -> Command {
+        Command::parse(&test.iter().map(|s| (*s).to_owned()).collect::<Vec<_>>())
+    }
+
+    #[test]
+    fn programs_are_found_in_every_form() {
+        for (test, needs, one_of) in [
+            (&["CMD", "wget", "-q", "http://localhost:1/"][..], "wget", ""),
+            (&["CMD-SHELL", "curl -f http://localhost/ || exit 1"], "/bin/sh", "curl"),
+            (&["CMD-SHELL", "X=1 exec curl x | grep '200 || y'"], "/bin/sh", "curl"),
+            (&["CMD-SHELL", "curl x || wget y"], "/bin/sh", "curl wget"),
+            (&["CMD", "bash", "-c", "exec 3<>/dev/tcp/localhost/1"], "bash", ""),
+            (&["CMD-SHELL", "exit 0"], "/bin/sh", ""),
+            (&["CMD-SHELL", "$(cat /x)"], "/bin/sh", ""),
+            (&["CMD", "/app/check"], "/app/check", ""),
+            (&["NONE"], "", ""),
+        ] {
+            let c = parse(test);
+            assert_eq!((c.needs.join(" ").as_str(), c.one_of.join(" ").as_str()), (needs, one_of), "{test:?}");
+        }
+    }
+
+    #[test]
+    fn what_is_asked_is_found() {
+        let asked = |text: &str| parse(&["CMD-SHELL", text]).asks.map(|a| format!("{} {} {} {}", a.scheme, a.host, a.port, a.path));
+        assert_eq!(asked("wget -qO- http://localhost:12345/-/ready").as_deref(), Some("http localhost 12345 /-/ready"));
+        assert_eq!(asked("curl -f 'http://u:p@127.0.0.1/a?token=x'").as_deref(), Some("http 127.0.0.1 80 /a"));
+        assert_eq!(asked("curl https://[::1]:8443/x").as_deref(), Some("https ::1 8443 /x"));
+        let bash = "exec 3<>/dev/tcp/localhost/12345 && echo -e 'GET /-/ready HTTP/1.0\\r\\n' >&3";
+        assert_eq!(asked(bash).as_deref(), Some("http localhost 12345 /-/ready"));
+        assert_eq!(asked("nc -z -w 3 localhost 5432").as_deref(), Some("tcp localhost 5432 "));
+        assert_eq!(asked("pg_isready"), None);
+    }
+
+    #[test]
+    fn one_alternative_is_enough() {
+        let c = parse(&["CMD-SHELL", "curl x || wget y"]);
+        assert_eq!(c.lacking(&["curl".into()]), None);
+        assert_eq!(c.lacking(&["curl".into(), "wget".into()]), Some("curl"));
+        assert_eq!(c.lacking(&["/bin/sh".into()]), Some("/bin/sh"));
+    }
+
+    proptest::proptest! {
+        #[test]
+        fn any_text_is_survived(text in ".*") {
+            let _ = parse(&["CMD-SHELL", &text]).lacking(&[]);
+            let _ = parse(&["CMD", "sh", "-c", &text]);
+        }
+    }
+}

@@ -1,0 +1,273 @@
+//! What the service itself answers to the question its health test asks.
+
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::time::Duration;
+
+use opsctl_core::model::{
+    Action, Check, CheckSpec, Code, Finding, FixSpec, Inventory, Judged, Judgement, KeyKind, Plan, Refusal, Risk, Severity, Target,
+};
+use opsctl_core::probe::docker::{Container, dependants};
+use opsctl_core::probe::http::{self, NoAnswer};
+use opsctl_core::probe::netns::{self, NoConnection};
+use opsctl_core::probe::{ProbeCx, ProbeError};
+use serde::{Deserialize, Serialize};
+
+use super::command::{Asks, Command};
+use super::{Settings, starting};
+
+const HTTP: Code = Code {
+    id: "healthcheck.http",
+    severities: &[Severity::Warn, Severity::Crit],
+    when: "our own request to the health test's URL gets 5xx, a refusal or no answer in 2 of 3 tries (crit), in 1 of 3 or a 4xx (warn)",
+    hint: "the service itself is not well: read its log (docker logs) before restarting it",
+};
+const RESTART: FixSpec = FixSpec { id: "container.restart", risk: Risk::R2, title: "restart the container with its own stop timeout" };
+
+static SPEC: CheckSpec = CheckSpec {
+    id: "healthcheck.http",
+    title: "services answer the question of their health test",
+    codes: &[HTTP],
+    fixes: &[RESTART],
+    // three tries of a service that does not answer
+    timeout: Duration::from_secs(9),
+};
+
+/// Tries after a first failure (catalogue: 3 in all).
+const TRIES: usize = 3;
+/// Between two tries.
+const PAUSE: Duration = Duration::from_millis(150);
+/// How much of the answer is read.
+const KEEP: usize = 4096;
+
+pub(super) struct Http {
+    pub(super) settings: Settings,
+}
+
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+#[serde(default)]
+pub(super) struct Evidence {
+    container: Container,
+    /// `http://host:port/path` as asked inside.
+    url: String,
+    /// Tries from inside the container's network namespace; one when it succeeds.
+    inside: Vec<Try>,
+    /// One try from the host to the container's address, after inside has answered.
+    address: Option<Try>,
+    /// One try through the published port, after inside has answered.
+    published: Option<Try>,
+    /// Where the published port is.
+    published_at: Option<String>,
+    dependants: Vec<String>,
+}
+
+/// How one request ended.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+enum Try {
+    Status(u16),
+    Refused,
+    Timeout,
+    /// Connected, and then closed without an answer.
+    Closed,
+    NotHttp,
+    Failed(String),
+}
+
+impl Try {
+    fn words(&self) -> String {
+        match self {
+            Self::Status(status) => format!("status {status}"),
+            Self::Refused => "connection refused".to_owned(),
+            Self::Timeout => "no answer in time".to_owned(),
+            Self::Closed => "connection closed without an answer".to_owned(),
+            Self::NotHttp => "an answer that is not HTTP".to_owned(),
+            Self::Failed(why) => why.clone(),
+        }
+    }
+
+    /// Redirects count as answers: the health test's own client follows them or not, the service lives.
+    fn answers(&self) -> bool {
+        matches!(self, Self::Status(200..=399))
+    }
+
+    fn client_error(&self) -> bool {
+        matches!(self, Self::Status(400..=499))
+    }
+}
+
+impl Check for Http {
+    type Evidence = Evidence;
+
+    fn spec(&self) -> &'static CheckSpec {
+        &SPEC
+    }
+
+    fn targets(&self, inventory: &Inventory) -> Vec<Target> {
+        inventory.container_targets(|c| c.state == "running")
+    }
+
+    async fn probe(&self, cx: &ProbeCx, target: &Target) -> Result<Evidence, ProbeError> {
+        let container = cx.docker()?.inspect(&target.id).await?;
+        if !container.is_up() {
+            return Err(ProbeError::Skip("it does not run at the moment".to_owned()));
+        }
+        let command = container.health_test.as_ref().map(|t| Command::parse(&t.test)).unwrap_or_default();
+        let Some(asks) = command.asks.filter(|a| a.scheme == "http") else {
+            return Err(ProbeError::Skip("its health test asks no plain HTTP URL".to_owned()));
+        };
+        let mut e = Evidence { container: (*container).clone(), ..Evidence::default() };
+        e.url = format!("http://{}:{}{}", asks.host, asks.port, asks.path);
+        for n in 0..TRIES {
+            if n > 0 {
+                tokio::time::sleep(PAUSE).await;
+            }
+            let outcome = self.inside(&container, &asks).await?;
+            let done = outcome.answers() && n == 0;
+            e.inside.push(outcome);
+            if done {
+                break;
+            }
+        }
+        if e.inside.iter().all(Try::answers) {
+            let port = container.ports.iter().find(|p| p.container == asks.port);
+            if let Some(address) = container.networks.values().find_map(|ip| ip.parse::<IpAddr>().ok()) {
+                e.address = Some(self.host(SocketAddr::new(address, asks.port), &asks).await?);
+            }
+            if let Some(port) = port {
+                let ip = match port.host_ip.parse() {
+                    Ok(IpAddr::V4(ip)) if !ip.is_unspecified() => IpAddr::V4(ip),
+                    Ok(IpAddr::V6(ip)) if !ip.is_unspecified() => IpAddr::V6(ip),
+                    _ => Ipv4Addr::LOCALHOST.into(),
+                };
+                let at = SocketAddr::new(ip, port.host);
+                e.published = Some(self.host(at, &asks).await?);
+                e.published_at = Some(at.to_string());
+            }
+        }
+        e.dependants = dependants(&cx.inventory.containers, &container);
+        Ok(e)
+    }
+
+    fn judge(&self, judged: &Judged<'_>, e: &Evidence) -> Judgement {
+        let name = &e.container.name;
+        let failed: Vec<&Try> = e.inside.iter().filter(|t| !t.answers()).collect();
+        let finding = |severity, message: String| {
+            Finding::new(&HTTP, severity, e.container.subject(), message)
+                .key(KeyKind::Container, &e.container.id)
+                .cite("inside the container", words(&e.inside))
+        };
+        let Some(worst) = failed.last() else {
+            let dead = e.published.as_ref().filter(|p| !p.answers() && !p.client_error());
+            let Some(dead) = dead else { return Judgement::default() };
+            let at = e.published_at.as_deref().unwrap_or_default();
+            let message = format!("{name} answers inside, but through its published port {at}: {}", dead.words());
+            let hint = match &e.address {
+                Some(a) if a.answers() => "the way from the published port is broken: docker-proxy or the firewall's NAT rules",
+                _ => "the service listens on loopback only, or a firewall stands between; bind it to 0.0.0.0 inside the container",
+            };
+            return vec![
+                finding(Severity::Crit, message).cite_opt("at the container's address", e.address.as_ref().map(Try::words)).hint(hint),
+            ]
+            .into();
+        };
+        if starting(&e.container, &self.settings, judged.taken_at) {
+            return Judgement::skip("it is still starting");
+        }
+        let tries = e.inside.len();
+        let severity = match failed.len() {
+            _ if failed.iter().all(|t| t.client_error()) => Severity::Warn,
+            n if n >= 2 => Severity::Crit,
+            _ => Severity::Warn,
+        };
+        let message = format!("{name} does not answer {} as it should: {} in {} of {tries} tries", e.url, worst.words(), failed.len());
+        let mut found = finding(severity, message);
+        if severity == Severity::Crit {
+            found = found.fix(RESTART.id);
+        }
+        vec![found].into()
+    }
+
+    fn plan(&self, fix: &str, finding: &Finding, judged: &Judged<'_>, e: &Evidence) -> Result<Plan, Refusal> {
+        let c = &e.container;
+        // a database has its own way down, and often a reason not to take it now
+        const STATEFUL: &[&str] = &["postgres", "mysql", "mariadb", "mongo", "rabbitmq"];
+        if STATEFUL.iter().any(|s| c.image.contains(s)) {
+            return Err(Refusal::ByHand(format!("{} looks like a database; restart it by hand when its state allows", c.image)));
+        }
+        let timeout_s = c.stop_timeout.unwrap_or(10);
+        let up = c.health_test.as_ref().map_or(0, |t| t.start_period_ms + t.retries * (t.interval_ms + t.timeout_ms));
+        let up = Duration::from_millis(u64::try_from(up).unwrap_or(0)).clamp(Duration::from_secs(90), Duration::from_secs(300));
+        Ok(Plan {
+            fix: fix.to_owned(),
+            risk: RESTART.risk,
+            subject: finding.subject.clone(),
+            check: SPEC.id.to_owned(),
+            target: judged.target.clone(),
+            code: finding.code.clone(),
+            actions: vec![Action::RestartContainer { id: c.id.clone(), timeout_s }],
+            undo: Vec::new(),
+            blast: e.dependants.iter().map(|d| format!("{d} depends on it")).collect(),
+            downtime: format!("up to {timeout_s} s to stop, then its own start time"),
+            recurs: None,
+            verify_within: up,
+            stable_for: Duration::from_secs(5),
+        })
+    }
+}
+
+impl Http {
+    async fn inside(&self, c: &Container, asks: &Asks) -> Result<Try, ProbeError> {
+        let timeout = Duration::from_millis(self.settings.connect_timeout_ms);
+        let pid = c.state.pid;
+        let mut last = Try::Refused;
+        for ip in addresses(c, &asks.host) {
+            match netns::connect_inside(pid, SocketAddr::new(ip, asks.port), timeout).await? {
+                Ok(stream) => return Ok(self.ask(stream, asks).await),
+                Err(e) => last = no_connection(e),
+            }
+        }
+        Ok(last)
+    }
+
+    async fn host(&self, at: SocketAddr, asks: &Asks) -> Result<Try, ProbeError> {
+        let timeout = Duration::from_millis(self.settings.connect_timeout_ms);
+        Ok(match netns::connect(at, timeout).await? {
+            Ok(stream) => self.ask(stream, asks).await,
+            Err(e) => no_connection(e),
+        })
+    }
+
+    async fn ask(&self, stream: tokio::net::TcpStream, asks: &Asks) -> Try {
+        let host = format!("{}:{}", asks.host, asks.port);
+        match http::get(stream, &host, &asks.path, KEEP, Duration::from_millis(self.settings.http_timeout_ms)).await {
+            Ok(answer) => Try::Status(answer.status),
+            Err(NoAnswer::Timeout) => Try::Timeout,
+            Err(NoAnswer::Closed(_)) => Try::Closed,
+            Err(NoAnswer::NotHttp(_)) => Try::NotHttp,
+        }
+    }
+}
+
+fn no_connection(e: NoConnection) -> Try {
+    match e {
+        NoConnection::Refused => Try::Refused,
+        NoConnection::Timeout => Try::Timeout,
+        NoConnection::Other(why) => Try::Failed(why),
+    }
+}
+
+/// Where the test's host name leads inside the container: loopback of both families, an address as written, and any other name to
+/// the container's own addresses (its name, its alias).
+fn addresses(c: &Container, host: &str) -> Vec<IpAddr> {
+    match host {
+        "localhost" | "0.0.0.0" => vec![Ipv4Addr::LOCALHOST.into(), Ipv6Addr::LOCALHOST.into()],
+        _ => match host.parse() {
+            Ok(ip) => vec![ip],
+            Err(_) => c.networks.values().filter_map(|ip| ip.parse().ok()).chain([Ipv4Addr::LOCALHOST.into()]).collect(),
+        },
+    }
+}
+
+fn words(tries: &[Try]) -> String {
+    tries.iter().map(Try::words).collect::<Vec<_>>().join(", then ")
+}

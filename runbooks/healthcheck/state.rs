@@ -1,0 +1,363 @@
+//! What the engine says about a container's health, and whether its health test deserves to be believed.
+
+use std::time::Duration;
+
+use jiff::SignedDuration;
+use opsctl_core::model::{
+    Action, Check, CheckSpec, Code, Finding, FixSpec, Inventory, Judged, Judgement, KeyKind, Plan, Refusal, Risk, Severity, Target,
+    quantity,
+};
+use opsctl_core::probe::docker::{Container, Health, HealthEntry, HealthTest};
+use opsctl_core::probe::image_files::{self, ImageFiles};
+use opsctl_core::probe::listeners::{self, Listener};
+use opsctl_core::probe::{ProbeCx, ProbeError};
+use serde::{Deserialize, Serialize};
+
+use super::classify::{Class, class};
+use super::command::Command;
+use super::propose::replacement;
+use super::Settings;
+
+const UNHEALTHY: Code = Code {
+    id: "healthcheck.unhealthy",
+    severities: &[Severity::Crit],
+    when: "the engine calls a running container unhealthy",
+    hint: "read what the test printed; compare with healthcheck.http, which asks the service itself",
+};
+const COMMAND_MISSING: Code = Code {
+    id: "healthcheck.command-missing",
+    severities: &[Severity::Warn, Severity::Crit],
+    when: "the health test's program is not in the image or cannot be run: the test is broken, the service unknown (warn); an autoheal container restarts it for that (crit)",
+    hint: "replace the test by one made of what the image has; restarting the container does not help",
+};
+const TIMEOUT: Code = Code {
+    id: "healthcheck.timeout",
+    severities: &[Severity::Warn],
+    when: "the health test does not end within its timeout",
+    hint: "see whether healthcheck.http answers: then the test is slow (CPU limit?), otherwise the service hangs",
+};
+const LOCALHOST_IPV6: Code = Code {
+    id: "healthcheck.localhost-ipv6",
+    severities: &[Severity::Warn],
+    when: "the test asks localhost, which is ::1 in the container, and the service listens on IPv4 only",
+    hint: "use 127.0.0.1 instead of localhost in the test",
+};
+const PORT_MISMATCH: Code = Code {
+    id: "healthcheck.port-mismatch",
+    severities: &[Severity::Warn],
+    when: "the test asks a port nothing listens on in the container, while other ports are served",
+    hint: "put the service's real port into the test",
+};
+const AUTH: Code = Code {
+    id: "healthcheck.auth",
+    severities: &[Severity::Warn],
+    when: "the test is answered with 401, 403 or NOAUTH: the service is up and wants credentials",
+    hint: "ask a path that needs no login, or give the test its credentials through a file",
+};
+const WEAK: Code = Code {
+    id: "healthcheck.weak",
+    severities: &[Severity::Info],
+    when: "the test passes although the service fails: redis-cli ping without a look at the answer, pg_isready, curl without -f, true",
+    hint: "make the test look at the answer",
+};
+const MONITOR_STALE: Code = Code {
+    id: "healthcheck.monitor-stale",
+    severities: &[Severity::Warn],
+    when: "the engine has not run the test for over twice its interval and timeout, or the container is still starting long after it should be done",
+    hint: "its health is an old picture: after a daemon restart with live-restore the monitor can stop for ever; pause and unpause revives it",
+};
+const DEGRADING: Code = Code {
+    id: "healthcheck.degrading",
+    severities: &[Severity::Info],
+    when: "it is still called healthy, but the last tests failed",
+    hint: "look again in a minute",
+};
+const ABSENT: Code = Code {
+    id: "healthcheck.absent",
+    severities: &[Severity::Info],
+    when: "a container with published ports has no health test",
+    hint: "add a test, so that a hung service is seen",
+};
+const PAUSE_UNPAUSE: FixSpec = FixSpec {
+    id: "container.pause-unpause",
+    risk: Risk::R1,
+    title: "pause and unpause the container, which revives its health monitor",
+};
+
+static SPEC: CheckSpec = CheckSpec {
+    id: "healthcheck.state",
+    title: "containers are healthy and their tests can be believed",
+    codes: &[UNHEALTHY, COMMAND_MISSING, TIMEOUT, LOCALHOST_IPV6, PORT_MISMATCH, AUTH, WEAK, MONITOR_STALE, DEGRADING, ABSENT],
+    fixes: &[PAUSE_UNPAUSE],
+    timeout: Duration::from_secs(5),
+};
+
+/// Characters of a test's output that are shown.
+const OUTPUT_SHOWN: usize = 300;
+
+pub(super) struct State {
+    pub(super) settings: Settings,
+}
+
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+#[serde(default)]
+pub(super) struct Evidence {
+    container: Container,
+    /// What the image has; looked up only when the test does not pass.
+    files: Option<ImageFiles>,
+    /// Why that could not be looked up.
+    files_gap: Option<String>,
+    /// Who listens in its network namespace; only when the test does not pass.
+    listeners: Option<Vec<Listener>>,
+}
+
+impl Check for State {
+    type Evidence = Evidence;
+
+    fn spec(&self) -> &'static CheckSpec {
+        &SPEC
+    }
+
+    fn targets(&self, inventory: &Inventory) -> Vec<Target> {
+        inventory.container_targets(|c| c.state == "running")
+    }
+
+    async fn probe(&self, cx: &ProbeCx, target: &Target) -> Result<Evidence, ProbeError> {
+        let container = cx.docker()?.inspect(&target.id).await?;
+        // health keeps its last value while a container is paused, stopped or between two starts
+        if !container.is_up() {
+            return Err(ProbeError::Skip("it does not run at the moment".to_owned()));
+        }
+        let mut e = Evidence { container: (*container).clone(), ..Evidence::default() };
+        if let Some(test) = container.health_test.as_ref().filter(|_| !passes(&container)) {
+            let command = Command::parse(&test.test);
+            match image_files::look(container.state.pid, &container.path, command.programs()).await {
+                Ok(files) => e.files = Some(files),
+                Err(why) => e.files_gap = Some(why.to_string()),
+            }
+            e.listeners = listeners::listeners_of(container.state.pid);
+        }
+        Ok(e)
+    }
+
+    fn judge(&self, judged: &Judged<'_>, e: &Evidence) -> Judgement {
+        let c = &e.container;
+        let Some(test) = &c.health_test else {
+            return self.absent(judged, c).into_iter().collect::<Vec<_>>().into();
+        };
+        let health = c.state.health.clone().unwrap_or_default();
+        let command = Command::parse(&test.test);
+        let mut findings = Vec::new();
+        if health.status == "healthy" && health.failing_streak > 0 {
+            let message = format!("{} is called healthy, but its last {} health tests failed; {} make it unhealthy", c.name, health.failing_streak, test.retries);
+            findings.push(Finding::new(&DEGRADING, Severity::Info, c.subject(), message).cite_opt("last test", last_output(&health)));
+        }
+        if health.status != "healthy" {
+            findings.extend(broken_test(e, &health, &command));
+        }
+        if health.status == "unhealthy" {
+            let streak = quantity::count(usize::try_from(health.failing_streak).unwrap_or(0), "time");
+            let message = format!("{} has failed its health test {streak} in a row", c.name);
+            let onset = health.log.iter().find(|l| l.exit_code != 0).and_then(|l| l.start);
+            findings.push(
+                Finding::new(&UNHEALTHY, Severity::Crit, c.subject(), message)
+                    .since(onset)
+                    .cite("test", test.test.join(" "))
+                    .cite_opt("last test", last_output(&health)),
+            );
+        }
+        findings.extend(stale(judged, c, test, &health));
+        findings.extend(weak(c, &command));
+        let findings = findings.into_iter().map(|f| f.key(KeyKind::Container, &c.id)).collect();
+        Judgement { findings, ..Judgement::default() }
+    }
+
+    fn plan(&self, fix: &str, finding: &Finding, judged: &Judged<'_>, e: &Evidence) -> Result<Plan, Refusal> {
+        let id = e.container.id.clone();
+        let period = e.container.health_test.as_ref().map_or(0, |t| t.interval_ms + t.timeout_ms);
+        let period = Duration::from_millis(u64::try_from(period).unwrap_or(0));
+        Ok(Plan {
+            fix: fix.to_owned(),
+            risk: PAUSE_UNPAUSE.risk,
+            subject: finding.subject.clone(),
+            check: SPEC.id.to_owned(),
+            target: judged.target.clone(),
+            code: finding.code.clone(),
+            actions: vec![Action::PauseContainer { id: id.clone() }, Action::UnpauseContainer { id }],
+            undo: Vec::new(),
+            blast: Vec::new(),
+            downtime: "some milliseconds".to_owned(),
+            recurs: Some("at the next daemon restart with live-restore (moby#41871)".to_owned()),
+            // the monitor's next test has to run first
+            verify_within: (period + Duration::from_secs(10)).min(Duration::from_secs(180)),
+            stable_for: Duration::ZERO,
+        })
+    }
+}
+
+/// The test ran and passed last time.
+fn passes(c: &Container) -> bool {
+    c.state.health.as_ref().is_some_and(|h| h.status == "healthy" && h.failing_streak == 0)
+}
+
+fn last_output(health: &Health) -> Option<String> {
+    let last = health.log.last()?;
+    let output: String = last.output.trim().chars().take(OUTPUT_SHOWN).collect();
+    Some(if output.is_empty() { format!("exit code {}, no output", last.exit_code) } else { format!("exit code {}: {output}", last.exit_code) })
+}
+
+/// The one thing that is wrong with the test itself, if there is one.
+fn broken_test(e: &Evidence, health: &Health, command: &Command) -> Option<Finding> {
+    let c = &e.container;
+    let failed: Vec<&HealthEntry> = health.log.iter().filter(|l| l.exit_code != 0).collect();
+    if !health.log.is_empty() && failed.is_empty() {
+        return None;
+    }
+    // what the image lacks is known before the first test has run: an autoheal loop empties the log at every restart
+    let lacking = e.files.as_ref().and_then(|f| command.lacking(&f.missing)).map(str::to_owned);
+    let last = failed.last().map(|l| class(l, command));
+    let missing = match (&last, lacking) {
+        (Some(Class::CommandMissing(program)), _) => Some(program.clone()),
+        (None, lacking) => lacking,
+        (Some(_), lacking @ Some(_)) if e.files.is_some() => lacking,
+        _ => None,
+    };
+    if let Some(program) = missing {
+        return Some(command_missing(e, &program, command, &failed));
+    }
+    if health.status != "unhealthy" {
+        return None;
+    }
+    let name = &c.name;
+    let finding = |code: &'static Code, message: String| Some(Finding::new(code, Severity::Warn, c.subject(), message).cite_opt("last test", last_output(health)));
+    match last? {
+        Class::Timeout => {
+            let limit = c.health_test.as_ref().map_or(0, |t| t.timeout_ms);
+            let limit = quantity::duration(SignedDuration::from_millis(limit));
+            finding(&TIMEOUT, format!("{name}'s health test does not end within its timeout of {limit}"))
+        }
+        Class::SlowStart => finding(&TIMEOUT, format!("{name}'s health test cannot even be started in time: the engine or its disk is slow")),
+        Class::Auth => finding(&AUTH, format!("{name}'s health test is turned away: the service wants credentials")),
+        Class::Refused | Class::Other => refused(e, command).and_then(|(code, message)| finding(code, message)),
+        Class::CommandMissing(_) => None,
+    }
+}
+
+fn command_missing(e: &Evidence, program: &str, command: &Command, failed: &[&HealthEntry]) -> Finding {
+    let c = &e.container;
+    let autoheal = c.labels.get("autoheal").is_some_and(|v| v != "false");
+    let always = !failed.is_empty() && failed.iter().all(|l| matches!(class(l, command), Class::CommandMissing(_)));
+    let message = if autoheal {
+        format!("{}'s health test calls {program}, which its image does not have, and autoheal restarts it for that", c.name)
+    } else {
+        format!("{}'s health test calls {program}, which its image does not have", c.name)
+    };
+    let severity = if autoheal { Severity::Crit } else { Severity::Warn };
+    let tools = e.files.as_ref().map(|f| f.tools.clone());
+    let proposal = tools.as_ref().map(|t| {
+        replacement(t, command.asks.as_ref(), program)
+            .unwrap_or_else(|| "none is possible with what the image has: add a check command to it, or remove the test".to_owned())
+    });
+    let has = tools.map(|t| if t.is_empty() { "none of curl, wget, bash, nc, busybox, python, node".to_owned() } else { t.join(", ") });
+    let mut finding = Finding::new(&COMMAND_MISSING, severity, c.subject(), message)
+        .key(KeyKind::Restarter, &c.id)
+        .cite_opt("the image has", has)
+        .cite_opt("a test that works", proposal)
+        .cite_opt("last test", failed.last().map(|l| l.output.trim().chars().take(OUTPUT_SHOWN).collect::<String>()))
+        .cite_opt("could not look into the image", e.files_gap.clone());
+    if !always && e.files.is_none() {
+        finding = finding.likely();
+    }
+    finding
+}
+
+/// Why a connection is refused: localhost means ::1, or the port is another one.
+fn refused(e: &Evidence, command: &Command) -> Option<(&'static Code, String)> {
+    let asks = command.asks.as_ref()?;
+    let name = &e.container.name;
+    // Docker's own DNS listens on 127.0.0.11 in every container on a user-defined network
+    let served: Vec<&Listener> =
+        e.listeners.as_ref()?.iter().filter(|l| l.address.to_string() != "127.0.0.11").collect();
+    let on_port: Vec<&&Listener> = served.iter().filter(|l| l.port == asks.port).collect();
+    let only_v4 = !on_port.is_empty() && on_port.iter().all(|l| l.address.is_ipv4());
+    if asks.host == "localhost" && only_v4 && e.files.as_ref().is_some_and(|f| f.localhost_is_v6) {
+        let message = format!("{name}'s health test asks localhost, which is ::1 there, but port {} is served on IPv4 only", asks.port);
+        return Some((&LOCALHOST_IPV6, message));
+    }
+    let local = matches!(asks.host.as_str(), "localhost" | "127.0.0.1" | "::1" | "0.0.0.0");
+    if local && on_port.is_empty() && !served.is_empty() {
+        let mut ports: Vec<u16> = served.iter().map(|l| l.port).collect();
+        ports.sort_unstable();
+        ports.dedup();
+        let ports: Vec<String> = ports.iter().map(ToString::to_string).collect();
+        let message = format!("{name}'s health test asks port {}, but only {} is served there", asks.port, ports.join(", "));
+        return Some((&PORT_MISMATCH, message));
+    }
+    None
+}
+
+fn stale(judged: &Judged<'_>, c: &Container, test: &HealthTest, health: &Health) -> Option<Finding> {
+    let now = judged.taken_at;
+    let period = test.interval_ms + test.timeout_ms;
+    let started = c.state.started_at?;
+    let finding = |message| {
+        Some(Finding::new(&MONITOR_STALE, Severity::Warn, c.subject(), message).fix(PAUSE_UNPAUSE.id))
+    };
+    if health.status == "starting" {
+        let most = SignedDuration::from_millis(test.start_period_ms + test.retries * period + period) + SignedDuration::from_secs(30);
+        let age = now.duration_since(started);
+        if age > most {
+            let message = format!("{} is still starting after {}, limit {}", c.name, quantity::duration(age), quantity::duration(most));
+            return finding(message);
+        }
+        return None;
+    }
+    let last = health.log.last().and_then(|l| l.end).unwrap_or(started).max(started);
+    let silent = now.duration_since(last);
+    let most = SignedDuration::from_millis(2 * period) + SignedDuration::from_secs(30);
+    if silent <= most {
+        return None;
+    }
+    finding(format!(
+        "{} is called {}, but its health test has not run for {}, limit {}",
+        c.name,
+        health.status,
+        quantity::duration(silent),
+        quantity::duration(most)
+    ))
+}
+
+/// A test that cannot fail when it should.
+fn weak(c: &Container, command: &Command) -> Option<Finding> {
+    let text = command.text.as_str();
+    let looks = text.contains("grep") || text.contains("PONG");
+    let why = if text.contains("redis-cli") && text.contains("ping") && !looks && !text.contains(" -e") {
+        "redis-cli ping exits 0 also for LOADING, NOAUTH and MISCONF"
+    } else if text.contains("pg_isready") && !text.contains("psql") {
+        "pg_isready only asks whether connections are accepted, not whether queries work"
+    } else if matches!(text.trim(), "true" | "/bin/true" | "exit 0" | ":") {
+        "it always passes"
+    } else if text.contains("curl") && !text.contains(" -f") && !text.contains("--fail") && !fails_by_flag(text) && !looks {
+        "curl without -f passes also for error pages"
+    } else {
+        return None;
+    };
+    let message = format!("{}'s health test proves little: {why}", c.name);
+    Some(Finding::new(&WEAK, Severity::Info, c.subject(), message).cite("test", text))
+}
+
+/// `-sf`, `-fsS`: f among the short flags of curl.
+fn fails_by_flag(text: &str) -> bool {
+    text.split_whitespace().any(|w| w.starts_with('-') && !w.starts_with("--") && w.contains('f'))
+}
+
+impl State {
+    fn absent(&self, judged: &Judged<'_>, c: &Container) -> Option<Finding> {
+        let age = judged.taken_at.duration_since(c.state.started_at?);
+        if c.ports.is_empty() || age < SignedDuration::from_secs(self.settings.absent_after_s) {
+            return None;
+        }
+        let message = format!("{} publishes ports and has no health test", c.name);
+        Some(Finding::new(&ABSENT, Severity::Info, c.subject(), message).key(KeyKind::Container, &c.id))
+    }
+}

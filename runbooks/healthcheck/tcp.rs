@@ -1,0 +1,106 @@
+//! Is there anything behind the published ports? Asked of the kernel, not by connecting: docker-proxy accepts connections for a dead
+//! port too, and databases count or log connections that say nothing.
+
+use std::time::Duration;
+
+use opsctl_core::model::{Check, CheckSpec, Code, Finding, Inventory, Judged, Judgement, KeyKind, Severity, Target};
+use opsctl_core::probe::docker::{Container, PortMap};
+use opsctl_core::probe::listeners::{self, Listener};
+use opsctl_core::probe::{ProbeCx, ProbeError};
+use serde::{Deserialize, Serialize};
+
+use super::{Settings, starting};
+
+const TCP: Code = Code {
+    id: "healthcheck.tcp",
+    severities: &[Severity::Warn, Severity::Crit],
+    when: "nothing in the container listens on a published TCP port, or only on its loopback (crit); the same while another of its ports is served or its health test passes (warn)",
+    hint: "look at what the service listens on (its bind address and port) and at what is published",
+};
+
+static SPEC: CheckSpec = CheckSpec {
+    id: "healthcheck.tcp",
+    title: "published ports lead to something that listens",
+    codes: &[TCP],
+    fixes: &[],
+    timeout: Duration::from_secs(3),
+};
+
+pub(super) struct Tcp {
+    pub(super) settings: Settings,
+}
+
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+#[serde(default)]
+pub(super) struct Evidence {
+    container: Container,
+    listeners: Vec<Listener>,
+}
+
+impl Check for Tcp {
+    type Evidence = Evidence;
+
+    fn spec(&self) -> &'static CheckSpec {
+        &SPEC
+    }
+
+    fn targets(&self, inventory: &Inventory) -> Vec<Target> {
+        inventory.container_targets(|c| c.state == "running")
+    }
+
+    async fn probe(&self, cx: &ProbeCx, target: &Target) -> Result<Evidence, ProbeError> {
+        let container = cx.docker()?.inspect(&target.id).await?;
+        if !container.is_up() {
+            return Err(ProbeError::Skip("it does not run at the moment".to_owned()));
+        }
+        if container.ports.is_empty() {
+            return Err(ProbeError::Skip("it publishes no TCP port".to_owned()));
+        }
+        let pid = container.state.pid;
+        let listeners = listeners::listeners_of(pid).ok_or_else(|| ProbeError::Denied {
+            what: "listening sockets".to_owned(),
+            from: format!("/proc/{pid}/net/tcp"),
+            needs: "root".to_owned(),
+        })?;
+        Ok(Evidence { container: (*container).clone(), listeners })
+    }
+
+    fn judge(&self, judged: &Judged<'_>, e: &Evidence) -> Judgement {
+        let c = &e.container;
+        if starting(c, &self.settings, judged.taken_at) {
+            return Judgement::skip("it is still starting");
+        }
+        let dead: Vec<&PortMap> = c.ports.iter().filter(|p| reach(e, p.container) != Reach::Any).collect();
+        let Some(first) = dead.first() else { return Judgement::default() };
+        let some_served = c.ports.iter().any(|p| reach(e, p.container) == Reach::Any);
+        let healthy = c.state.health.as_ref().is_some_and(|h| h.status == "healthy");
+        let severity = if some_served || healthy { Severity::Warn } else { Severity::Crit };
+        let why = match reach(e, first.container) {
+            Reach::Loopback => "listens only on 127.0.0.1 inside",
+            _ => "nothing listens on it inside",
+        };
+        let message = format!("{} publishes port {} as {}, but {why}", c.name, first.container, first.host);
+        let mut ports: Vec<String> = e.listeners.iter().map(|l| format!("{}:{}", l.address, l.port)).collect();
+        ports.sort();
+        let listening = if ports.is_empty() { "nothing".to_owned() } else { ports.join(", ") };
+        vec![Finding::new(&TCP, severity, c.subject(), message).key(KeyKind::Container, &c.id).cite("listening inside", listening)].into()
+    }
+}
+
+/// From where a port can be reached.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Reach {
+    Nowhere,
+    Loopback,
+    Any,
+}
+
+/// A wildcard `::` listener serves IPv4 too unless bindv6only is set, which no image does.
+fn reach(e: &Evidence, port: u16) -> Reach {
+    let on: Vec<&Listener> = e.listeners.iter().filter(|l| l.port == port).collect();
+    match on.as_slice() {
+        [] => Reach::Nowhere,
+        some if some.iter().all(|l| l.is_loopback()) => Reach::Loopback,
+        _ => Reach::Any,
+    }
+}
