@@ -6,4 +6,6 @@ mod lab;
 
 #[path = "../incidents/mod.rs"]
 mod incidents;
+
+mod dependencies;
 mod live;

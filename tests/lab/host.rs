@@ -15,7 +15,7 @@ use super::{available, eventually, missing};
 /// How long anything in the lab may take to come up on a busy machine, in seconds.
 const UP: u64 = 60;
 
-/// How long a finding may take to show on a busy machine, in seconds.
+/// What [`Host::diagnose`] asks for.
 const RUNBOOKS: &[&str] = &["container", "healthcheck", "disk"];
 
 /// A host. Dropping it takes everything down.
@@ -93,11 +93,8 @@ impl Host {
     pub(crate) fn start_engine(&self) {
         let log = self.path("dockerd.log");
         let log = fs::File::options().create(true).append(true).open(&log).unwrap_or_else(|e| panic!("dockerd.log: {e}"));
-        let mut dockerd = self.command("dockerd");
-        dockerd.arg("--config-file").arg(self.path("daemon.json"));
-        dockerd.args(["--storage-driver", "overlay2"]).stdin(Stdio::null()).stdout(Stdio::null()).stderr(log);
-        // ends with the host; nsenter only waits for it
-        drop(dockerd.spawn().unwrap_or_else(|e| panic!("dockerd: {e}")));
+        let config = self.path("daemon.json").display().to_string();
+        self.start_in_background("dockerd", &["--config-file", &config, "--storage-driver", "overlay2"], log.into());
         eventually(UP, "the engine answers (see dockerd.log)", || self.try_docker(&["version"]).status.success().then_some(()));
     }
 
@@ -117,9 +114,16 @@ impl Host {
     /// A program that runs in the host until the host ends.
     #[track_caller]
     pub(crate) fn spawn(&self, program: &str, args: &[&str]) {
-        let mut command = self.command(program);
-        command.args(args).stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
-        drop(command.spawn().unwrap_or_else(|e| panic!("{program}: {e}")));
+        self.start_in_background(program, args, Stdio::null());
+    }
+
+    /// The program becomes a child of the host's first process: `nsenter` would stop when it is stopped.
+    #[track_caller]
+    fn start_in_background(&self, program: &str, args: &[&str], stderr: Stdio) {
+        let mut command = self.command("setsid");
+        command.args(["--fork", program]).args(args).stdin(Stdio::null()).stdout(Stdio::null()).stderr(stderr);
+        let status = command.status().unwrap_or_else(|e| panic!("{program}: {e}"));
+        assert!(status.success(), "{program}: {status}");
     }
 
     /// What a shell script prints; it must succeed.
@@ -169,7 +173,7 @@ impl Host {
         if !dir.exists() {
             rootfs.lay_out(&dir);
         }
-        let changes: String = changes.iter().map(|c| format!("-c '{c}' ")).collect();
+        let changes = changes.iter().map(|c| format!("-c '{c}'")).collect::<Vec<_>>().join(" ");
         self.sh(&format!("set -o pipefail; tar -C {} -c . | docker import {changes} - {name}", dir.display()));
     }
 
@@ -248,14 +252,15 @@ impl Drop for Host {
             let tail: Vec<&str> = log.lines().rev().take(10).collect();
             eprintln!("last lines of dockerd.log, newest first:\n{}", tail.join("\n"));
         }
-        let _ = self.holder.kill();
+        // its parent ends when the last process of the host is gone
+        let _ = Command::new("kill").args(["-KILL", &self.init]).status();
         let _ = self.holder.wait();
-        let gone = PathBuf::from(format!("/proc/{}", self.init));
-        eventually(UP, "the host is down", || (!gone.exists()).then_some(()));
         // control groups are the one thing that belongs to the machine
-        for controller in fs::read_dir("/sys/fs/cgroup").into_iter().flatten().flatten() {
+        let root = PathBuf::from("/sys/fs/cgroup");
+        let controllers = fs::read_dir(&root).into_iter().flatten().flatten().map(|e| e.path());
+        for groups in controllers.chain([root]).map(|c| c.join("docker")) {
             for id in &left {
-                let _ = fs::remove_dir(controller.path().join("docker").join(id));
+                let _ = fs::remove_dir(groups.join(id));
             }
         }
     }

@@ -46,7 +46,7 @@ impl Run {
             let because = f.explained_by.as_deref().map(|c| format!(" (explained by {})", by_id(c))).unwrap_or_default();
             let fixes = if f.fixes.is_empty() { String::new() } else { format!(" [{}]", f.fixes.join(" ")) };
             let baseline = if self.baseline.contains(&name(f)) { " (was so before)" } else { "" };
-            let evidence: String = f.evidence.iter().map(|e| format!("\n    {}: {}", e.label, e.value)).collect();
+            let evidence = evidence(f).replace('\n', "\n    ");
             format!("{} {}{because}{fixes}{baseline}: {}{evidence}", f.severity, name(f), f.message)
         });
         let gaps = report
@@ -132,8 +132,7 @@ impl Run {
     #[track_caller]
     pub(crate) fn says(&self, wanted: &str, words: &[&str]) -> &Self {
         let finding = self.finding(wanted);
-        let evidence: String = finding.evidence.iter().map(|e| format!("{}: {}\n", e.label, e.value)).collect();
-        let text = format!("{}\n{evidence}{}", finding.message, finding.hint);
+        let text = format!("{}{}\n{}", finding.message, evidence(finding), finding.hint);
         for word in words {
             assert!(text.contains(word), "{wanted} does not say {word:?}: {}", self.all());
         }
@@ -165,4 +164,9 @@ impl Run {
 
 fn name(finding: &Finding) -> String {
     format!("{} {}", finding.code, finding.subject)
+}
+
+/// Every piece of evidence, each on a line of its own after a line end.
+fn evidence(finding: &Finding) -> String {
+    finding.evidence.iter().map(|e| ["\n", &e.label, ": ", &e.value].concat()).collect()
 }
