@@ -11,9 +11,13 @@ fn the_log_is_the_root_and_cutting_it_helps() {
     host.image("app:1", Rootfs::Scratch, &[]);
     host.run("bystander", &["app:1", "fixture", "httpd", "--port", "80"]);
     // one great burst, as while a database is away; then a trickle
-    host.run("spammer", &["app:1", "fixture", "log-spammer", "--burst-mb", "300", "--rate", "2"]);
-    eventually(120, "the disk is full", || (host.sh("df --output=avail /var/lib/docker | tail -1").trim() == "0").then_some(()));
-    // the rest of the burst is read and lost; what is left is the trickle
+    let line = format!("ERROR connection refused, retrying {}", "at Pool.acquire ".repeat(25));
+    host.run("spammer", &["app:1", "fixture", "log-spammer", "--line", &line, "--burst-mb", "240", "--rate", "2"]);
+    let pid = host.inspect("spammer", "{{.State.Pid}}");
+    eventually(120, "the disk is full and the burst is over", || {
+        let seen = host.sh(&format!("df --output=avail /var/lib/docker | tail -1; cat /proc/{pid}/wchan"));
+        (seen.starts_with("0\n") && seen.contains("nanosleep")).then_some(())
+    });
     let run = host.diagnose();
     run.must(&[HUGE, SPACE]).roots(&[HUGE]).explains(HUGE, SPACE);
     run.must_not(&["disk.inodes", "disk.deleted-open", "container.down", "container.restart-loop", "container.log-blocked"]);

@@ -13,9 +13,9 @@ fn root() -> &'static std::path::Path {
 
 /// An SPDX expression as far as crates use them: one level of brackets, `OR`, `AND`, and the old `A/B`.
 fn accepted(expression: &str) -> bool {
-    if let (Some(open), Some(close)) = (expression.find('('), expression.find(')')) {
-        let inner = if accepted(&expression[open + 1..close]) { "MIT" } else { "refused" };
-        return accepted(&format!("{}{inner}{}", &expression[..open], &expression[close + 1..]));
+    if let Some((before, rest)) = expression.split_once('(') {
+        let Some((inner, after)) = rest.split_once(')') else { return false };
+        return accepted(&format!("{before}{}{after}", if accepted(inner) { "MIT" } else { "refused" }));
     }
     expression.replace('/', " OR ").split(" OR ").any(|all| all.split(" AND ").all(|one| ACCEPTED.contains(&one.trim())))
 }

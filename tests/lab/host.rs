@@ -27,7 +27,6 @@ pub(crate) struct Host {
     dir: tempfile::TempDir,
     /// What the machine itself is already told off for (its own disks): never counted.
     baseline: BTreeSet<String>,
-    engine: bool,
 }
 
 /// How a host differs from the ordinary.
@@ -52,11 +51,10 @@ impl Host {
 
     /// [`Host::start`] with something out of the ordinary.
     pub(crate) fn with(config: &Config) -> Option<Self> {
-        let mut host = Self::without_engine()?;
+        let host = Self::without_engine()?;
         host.disk("/var/lib/docker", config.docker_disk, "-m 0");
         fs::write(host.path("daemon.json"), config.daemon).unwrap_or_else(|e| panic!("daemon.json: {e}"));
         host.start_engine();
-        host.engine = true;
         Some(host)
     }
 
@@ -75,11 +73,11 @@ impl Host {
             let pid = fs::read_to_string(&children).ok()?.trim().to_owned();
             fs::read_to_string(format!("/proc/{pid}/comm")).ok().filter(|comm| comm == "fixture\n").map(|_| pid)
         });
-        let mut host = Self { holder, init, dir, baseline: BTreeSet::new(), engine: false };
+        let mut host = Self { holder, init, dir, baseline: BTreeSet::new() };
         let binaries = [("opsctl", Path::new(env!("CARGO_BIN_EXE_opsctl"))), ("fixture", fixture())];
         // bind mounts, so that any user of the host can run them wherever the build directory is
         host.sh("mount -t tmpfs tmpfs /run && mount -t tmpfs tmpfs /mnt && mkdir /run/lab && ip link set lo up
-            [ ! -d /etc/docker ] || mount -t tmpfs tmpfs /etc/docker");
+            for d in /etc/docker /etc/opsctl; do [ ! -d $d ] || mount -t tmpfs tmpfs $d; done");
         for (name, path) in binaries {
             host.sh(&format!("touch /run/lab/{name} && mount --bind {} /run/lab/{name}", path.display()));
         }
@@ -240,11 +238,6 @@ impl Host {
 
 impl Drop for Host {
     fn drop(&mut self) {
-        // the engine may be frozen or dead: what it does not remove itself, the kernel does
-        if self.engine {
-            let script = "kill -CONT $(cat /run/docker.pid); ids=$(timeout 10 docker ps -aq) && [ -z \"$ids\" ] || timeout 20 docker rm -fv $ids";
-            let _ = self.command("bash").args(["-c", script]).stdout(Stdio::null()).stderr(Stdio::null()).status();
-        }
         let containers = PathBuf::from(format!("/proc/{}/root/var/lib/docker/containers", self.init));
         let left: Vec<_> = fs::read_dir(&containers).into_iter().flatten().flatten().map(|e| e.file_name()).collect();
         if std::thread::panicking() {
