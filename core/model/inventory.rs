@@ -4,6 +4,8 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
+use super::target::{Kind, Target};
+
 /// Everything a check needs to choose its targets.
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
 pub struct Inventory {
@@ -15,6 +17,23 @@ pub struct Inventory {
     pub mounts: Vec<MountRef>,
     /// What could not be discovered, and why.
     pub gaps: Vec<String>,
+}
+
+impl Inventory {
+    /// The containers that pass `wanted`, as targets. While the engine does not answer it stands for all of them, so that
+    /// "could not look" has a row of its own and is not mistaken for "nothing there".
+    pub fn container_targets(&self, wanted: impl Fn(&ContainerRef) -> bool) -> Vec<Target> {
+        match &self.engine {
+            Some(EngineRef { state: EngineState::Answers { .. }, .. }) => self
+                .containers
+                .iter()
+                .filter(|c| wanted(c))
+                .map(|c| Target { kind: Kind::Container, name: c.name.clone(), id: c.id.clone() })
+                .collect(),
+            Some(engine) => vec![Target { kind: Kind::Engine, name: engine.name.clone(), id: engine.endpoint.clone() }],
+            None => Vec::new(),
+        }
+    }
 }
 
 /// A container engine endpoint.

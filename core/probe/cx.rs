@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use super::{Redactor, docker::Docker, kmsg::KernelLog};
-use crate::model::{Inventory, Sample};
+use crate::model::{EngineState, Inventory, Sample};
 
 /// Everything a probe may use. One per run: reads are shared through it.
 pub struct ProbeCx {
@@ -49,6 +49,14 @@ impl ProbeCx {
     pub fn docker(&self) -> Result<&Arc<Docker>, super::ProbeError> {
         self.docker
             .as_ref()
-            .ok_or_else(|| super::ProbeError::failed("containers", "the container engine", "the engine does not answer"))
+            .ok_or_else(|| match self.inventory.engine.as_ref().map(|e| (&e.state, &e.endpoint)) {
+                None => super::ProbeError::Skip("no container engine on this host".to_owned()),
+                Some((EngineState::Denied, endpoint)) => super::ProbeError::Denied {
+                    what: "containers".to_owned(),
+                    from: endpoint.clone(),
+                    needs: "root or group docker".to_owned(),
+                },
+                Some((_, endpoint)) => super::ProbeError::failed("containers", endpoint, "the engine does not answer"),
+            })
     }
 }

@@ -85,6 +85,8 @@ pub struct OomKill {
     pub victim_cgroup: String,
     /// The victim's anonymous resident memory in KiB, where the next line says it.
     pub anon_rss_kib: Option<u64>,
+    /// The limit that was hit, in bytes, where the report before it says it.
+    pub limit: Option<u64>,
     /// The line as logged.
     pub line: String,
 }
@@ -93,8 +95,12 @@ pub struct OomKill {
 #[must_use]
 pub fn oom_kills(lines: &[KernelLine]) -> Vec<OomKill> {
     let mut kills: Vec<OomKill> = Vec::new();
+    let mut limit = None;
     for line in lines {
-        if let Some(fields) = line.text.strip_prefix("oom-kill:") {
+        if line.text.starts_with("memory: usage ") {
+            // "memory: usage 16384kB, limit 16384kB, failcnt 25" belongs to the oom-kill line that follows (mm/memcontrol.c)
+            limit = line.text.split("limit ").nth(1).and_then(|r| r.split("kB").next()).and_then(|n| n.parse::<u64>().ok());
+        } else if let Some(fields) = line.text.strip_prefix("oom-kill:") {
             let field = |name: &str| fields.split(',').find_map(|f| f.strip_prefix(name)?.strip_prefix('='));
             kills.push(OomKill {
                 at: line.at,
@@ -103,6 +109,7 @@ pub fn oom_kills(lines: &[KernelLine]) -> Vec<OomKill> {
                 limited_by: field("oom_memcg").map(str::to_owned),
                 victim_cgroup: field("task_memcg").unwrap_or("").to_owned(),
                 anon_rss_kib: None,
+                limit: limit.take().and_then(|kib| kib.checked_mul(1024)),
                 line: line.text.clone(),
             });
         } else if let Some((_, rest)) = line.text.split_once("Killed process ") {
@@ -129,6 +136,7 @@ mod tests {
     fn reads_a_memcg_kill_with_its_rss() {
         let kills = oom_kills(&[
             line("dd invoked oom-killer: gfp_mask=0xcc0(GFP_KERNEL), order=0, oom_score_adj=0"),
+            line("memory: usage 16384kB, limit 16384kB, failcnt 25"),
             line(
                 "oom-kill:constraint=CONSTRAINT_MEMCG,nodemask=(null),cpuset=abc,mems_allowed=0,oom_memcg=/docker/abc,task_memcg=/docker/abc,task=dd,pid=4242,uid=0",
             ),
@@ -138,7 +146,7 @@ mod tests {
         ]);
         assert_eq!(kills.len(), 1);
         assert_eq!(kills[0].limited_by.as_deref(), Some("/docker/abc"));
-        assert_eq!((kills[0].pid, kills[0].anon_rss_kib), (4242, Some(16000)));
+        assert_eq!((kills[0].pid, kills[0].anon_rss_kib, kills[0].limit), (4242, Some(16000), Some(16 << 20)));
     }
 
     #[test]
@@ -160,7 +168,7 @@ mod tests {
         #[test]
         fn any_text_is_survived(text in ".*") {
             let _ = parse_record(&text, Timestamp::UNIX_EPOCH);
-            let _ = oom_kills(&[line(&text), line(&format!("oom-kill:{text}")), line(&format!("Killed process {text}"))]);
+            let _ = oom_kills(&[line(&text), line(&format!("oom-kill:{text}")), line(&format!("Killed process {text}")), line(&format!("memory: usage {text}"))]);
         }
     }
 }

@@ -1,1 +1,180 @@
-//! Processes: what a container's processes wait for, and who listens.
+//! Processes: what a container's processes wait for, how much they hold, and who is waiting to be reaped.
+
+use std::fs;
+use std::path::Path;
+
+use serde::{Deserialize, Serialize};
+
+/// A thread that cannot write its output.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct BlockedWriter {
+    /// Thread id.
+    pub tid: i32,
+    /// Command name.
+    pub comm: String,
+    /// Kernel function it sleeps in.
+    pub wchan: String,
+    /// 1 or 2.
+    pub fd: u8,
+    /// What that descriptor is, for example `pipe:[12345]`.
+    pub pipe: String,
+}
+
+/// The first thread of `pid` that sleeps in a write to stdout or stderr because the pipe is full.
+///
+/// A container's output is a pipe to its shim; when nobody reads it the next write blocks for ever and the container looks
+/// alive (moby#31540). `wchan` is `pipe_write` up to Linux 6.13 and `anon_pipe_write` after; `syscall` shows the number and
+/// first argument of the call (proc(5)); write(2) is 1 on x86-64 and 64 on arm64.
+#[must_use]
+pub fn blocked_on_output(pid: i64) -> Option<BlockedWriter> {
+    let tasks = fs::read_dir(format!("/proc/{pid}/task")).ok()?;
+    tasks.filter_map(Result::ok).find_map(|task| blocked_task(&task.path()))
+}
+
+fn blocked_task(task: &Path) -> Option<BlockedWriter> {
+    let read = |name: &str| fs::read_to_string(task.join(name)).ok();
+    let wchan = read("wchan")?;
+    if !matches!(wchan.as_str(), "pipe_write" | "anon_pipe_write") {
+        return None;
+    }
+    let fd = written_fd(&read("syscall")?)?;
+    Some(BlockedWriter {
+        tid: task.file_name()?.to_str()?.parse().ok()?,
+        comm: read("comm")?.trim().to_owned(),
+        wchan,
+        fd,
+        pipe: fs::read_link(task.join(format!("fd/{fd}"))).ok()?.display().to_string(),
+    })
+}
+
+/// `1 0x2 0x… …`: a write(2) to descriptor 2.
+fn written_fd(syscall: &str) -> Option<u8> {
+    let mut words = syscall.split_whitespace();
+    let number: u32 = words.next()?.parse().ok()?;
+    let write = if cfg!(target_arch = "x86_64") { 1 } else { 64 };
+    match (number == write, words.next()?) {
+        (true, "0x1") => Some(1),
+        (true, "0x2") => Some(2),
+        _ => None,
+    }
+}
+
+/// A process and the memory it holds.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Holder {
+    /// Process id.
+    pub pid: i32,
+    /// Command name.
+    pub comm: String,
+    /// Resident memory in bytes.
+    pub rss: u64,
+}
+
+/// The `n` processes of `pids` that hold most memory, largest first.
+#[must_use]
+pub fn largest(pids: &[i32], n: usize) -> Vec<Holder> {
+    let mut holders: Vec<Holder> = pids.iter().filter_map(|pid| holder(*pid)).collect();
+    holders.sort_by_key(|h| std::cmp::Reverse(h.rss));
+    holders.truncate(n);
+    holders
+}
+
+fn holder(pid: i32) -> Option<Holder> {
+    let text = fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
+    let field = |name: &str| text.lines().find_map(|l| l.strip_prefix(name)).map(str::trim);
+    let kib: u64 = field("VmRSS:")?.split_whitespace().next()?.parse().ok()?;
+    Some(Holder { pid, comm: field("Name:")?.to_owned(), rss: kib * 1024 })
+}
+
+/// How many dead children nobody has waited for hang below `ancestor` (itself included as a parent).
+#[must_use]
+pub fn zombies_below(ancestor: i64) -> usize {
+    let Ok(children) = fs::read_to_string(format!("/proc/{ancestor}/task/{ancestor}/children")) else { return 0 };
+    children
+        .split_whitespace()
+        .filter_map(|pid| fs::read_to_string(format!("/proc/{pid}/stat")).ok())
+        .filter(|stat| state_of(stat) == Some('Z'))
+        .count()
+}
+
+/// The state letter of a `/proc/<pid>/stat` line; the command name in parentheses may hold anything, also parentheses.
+fn state_of(stat: &str) -> Option<char> {
+    stat.rsplit_once(')')?.1.trim_start().chars().next()
+}
+
+/// A mount as one process sees it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SeenMount {
+    /// Path of the mounted thing in its own filesystem; ends in `//deleted` when that file was unlinked or replaced.
+    pub root: String,
+    /// Where it is mounted.
+    pub mountpoint: String,
+}
+
+/// The mounts that `pid` sees, with octal escapes resolved.
+#[must_use]
+pub fn mounts_of(pid: i64) -> Vec<SeenMount> {
+    let text = fs::read_to_string(format!("/proc/{pid}/mountinfo")).unwrap_or_default();
+    text.lines().filter_map(seen_mount).collect()
+}
+
+fn seen_mount(line: &str) -> Option<SeenMount> {
+    let mut fields = line.split(' ').skip(3);
+    Some(SeenMount { root: unescape(fields.next()?), mountpoint: unescape(fields.next()?) })
+}
+
+/// Octal escapes of mountinfo: space is `\040` (proc(5)).
+pub(super) fn unescape(text: &str) -> String {
+    let mut out = Vec::with_capacity(text.len());
+    let bytes = text.as_bytes();
+    let mut i = 0;
+    while i < bytes.len() {
+        let code = (bytes[i] == b'\\').then(|| text.get(i + 1..i + 4)).flatten().and_then(|o| u8::from_str_radix(o, 8).ok());
+        if let Some(byte) = code {
+            out.push(byte);
+            i += 4;
+        } else {
+            out.push(bytes[i]);
+            i += 1;
+        }
+    }
+    String::from_utf8_lossy(&out).into_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_writes_to_stdout_and_stderr_count() {
+        if cfg!(target_arch = "x86_64") {
+            assert_eq!(written_fd("1 0x2 0x7ffe 0x5 0x0 0x0 0x0 0x7ffe 0x7f00"), Some(2));
+            assert_eq!(written_fd("1 0x5 0x7ffe 0x5"), None);
+            assert_eq!(written_fd("0 0x1 0x7ffe 0x5"), None);
+        }
+        assert_eq!(written_fd("running"), None);
+        assert_eq!(written_fd(""), None);
+    }
+
+    #[test]
+    fn a_name_with_parentheses_does_not_hide_the_state() {
+        assert_eq!(state_of("12 (a) Z) S 1 2"), Some('S'));
+        assert_eq!(state_of("12 (sh) Z 1"), Some('Z'));
+        assert_eq!(state_of("garbage"), None);
+    }
+
+    #[test]
+    fn a_replaced_file_shows_in_mountinfo() {
+        let line = r"175 170 8:1 /opt/my\040app/x.conf//deleted /etc/x.conf ro,relatime - ext4 /dev/sda1 rw";
+        let seen = seen_mount(line);
+        assert_eq!(seen.map(|s| (s.root, s.mountpoint)), Some(("/opt/my app/x.conf//deleted".into(), "/etc/x.conf".into())));
+        assert_eq!(seen_mount("too short"), None);
+    }
+
+    proptest::proptest! {
+        #[test]
+        fn any_text_is_survived(text in ".*") {
+            let _ = (written_fd(&text), state_of(&text), seen_mount(&text), unescape(&text));
+        }
+    }
+}

@@ -1,1 +1,163 @@
-//! cli
+//! The command line: one file per subcommand, thin over the modules that do the work.
+
+pub mod audit;
+pub mod config;
+pub mod diagnose;
+pub mod exit;
+pub mod explain;
+pub mod fix;
+pub mod generate;
+pub mod list;
+pub mod record;
+pub mod run;
+pub mod targets;
+pub mod undo;
+
+use std::ffi::OsString;
+use std::io::{self, Write as _};
+use std::path::PathBuf;
+
+use clap::{ArgAction, ArgMatches, Args as _, CommandFactory as _, FromArgMatches as _, Parser, Subcommand};
+
+use crate::config::ConfigError;
+use crate::render::ColorChoice;
+
+/// Find out what is wrong with this host, and fix it safely
+#[derive(Debug, Parser)]
+#[command(
+    name = "opsctl",
+    version,
+    disable_help_subcommand = true,
+    arg_required_else_help = true,
+    after_help = "Every runbook is a subcommand of its own: `opsctl container web`. `opsctl list` shows them all.\n\n\
+Exit codes: 0 ok, 1 warn, 2 crit, 3 unknown; 64 usage, 78 configuration. Of `opsctl fix`: 0 verified, 10 declined,\n\
+11 changed since the plan, 12 failed, 13 not verified, 14 rate-limited or locked, 15 refused."
+)]
+pub struct Cli {
+    /// Options of every command
+    #[command(flatten)]
+    pub global: Global,
+    /// What to do
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+/// Options of every command.
+#[derive(Debug, Clone, clap::Args)]
+#[command(next_help_heading = "Global options")]
+pub struct Global {
+    /// Configuration file instead of $OPSCTL_CONFIG, /etc/opsctl/config.toml and ~/.config/opsctl/config.toml
+    #[arg(long, global = true, value_name = "FILE")]
+    pub config: Option<PathBuf>,
+    /// When to use colour; `auto` is on a terminal and without NO_COLOR
+    #[arg(long, global = true, value_name = "WHEN", default_value = "auto")]
+    pub color: ColorChoice,
+    /// Only what needs attention; nothing when all is well
+    #[arg(short, long, global = true, conflicts_with = "verbose")]
+    pub quiet: bool,
+    /// Also what is merely worth knowing, and all evidence; twice: also what opsctl does
+    #[arg(short, long, global = true, action = ArgAction::Count)]
+    pub verbose: u8,
+}
+
+/// The subcommands that are not runbooks.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Check this host and say which finding causes the others
+    Diagnose(diagnose::Args),
+    /// Show what could be fixed, or fix one thing, always through the guard
+    Fix(fix::Args),
+    /// Take back what a fix did
+    Undo(undo::Args),
+    /// Show or verify the journal of everything opsctl changed
+    Audit(audit::Args),
+    /// Explain a code, a runbook, a fix or an alert
+    Explain(explain::Args),
+    /// List runbooks, codes, fixes or alerts
+    List(list::Args),
+    /// Show what was found on this host and why
+    Targets(targets::Args),
+    /// Record all evidence, without secrets, to replay it elsewhere
+    Record(record::Args),
+    /// Write, check and show the configuration
+    Config(config::Args),
+    /// Write man pages or shell completions
+    Generate(generate::Args),
+}
+
+/// The whole command line, runbooks included: parser, help, man pages and completions come from here.
+#[must_use]
+pub fn command() -> clap::Command {
+    let runbooks = opsctl_runbooks::all(&opsctl_runbooks::Settings::default());
+    runbooks.iter().fold(Cli::command(), |cli, runbook| {
+        let subcommand = clap::Command::new(runbook.id).about(runbook.about).display_order(100);
+        cli.subcommand(run::RunbookArgs::augment_args(subcommand))
+    })
+}
+
+/// Runs a command line; the result is the process's exit code.
+pub fn main(arguments: impl IntoIterator<Item = OsString>) -> u8 {
+    let matches = match command().try_get_matches_from(arguments) {
+        Ok(matches) => matches,
+        Err(e) => {
+            // help and version are not errors, and go to stdout; a reader that went away is no error either
+            let _ = e.print();
+            return if e.use_stderr() { exit::USAGE } else { exit::OK };
+        }
+    };
+    match dispatch(&matches) {
+        Ok(code) => code,
+        Err(e) => fail(&e),
+    }
+}
+
+fn dispatch(matches: &ArgMatches) -> anyhow::Result<u8> {
+    if let Some((runbook, sub)) = matches.subcommand().filter(|(name, _)| opsctl_runbooks::NAMES.contains(name)) {
+        let global = Global::from_arg_matches(sub)?;
+        let args = run::RunbookArgs::from_arg_matches(sub)?;
+        return run::exec(runbook, &args, &global);
+    }
+    let Cli { global, command } = Cli::from_arg_matches(matches)?;
+    match command {
+        Command::Diagnose(args) => diagnose::exec(&args, &global),
+        Command::Fix(args) => fix::exec(&args, &global),
+        Command::Undo(args) => undo::exec(&args, &global),
+        Command::Audit(args) => audit::exec(&args, &global),
+        Command::Explain(args) => explain::exec(&args, &global),
+        Command::List(args) => list::exec(&args, &global),
+        Command::Targets(args) => targets::exec(&args, &global),
+        Command::Record(args) => record::exec(&args, &global),
+        Command::Config(args) => config::exec(&args, global.config.as_deref()),
+        Command::Generate(args) => generate::exec(&args),
+    }
+}
+
+/// The one place that says why a command failed.
+fn fail(error: &anyhow::Error) -> u8 {
+    if is_broken_pipe(error) {
+        // `opsctl … | head` is no failure
+        return exit::OK;
+    }
+    let _ = writeln!(io::stderr().lock(), "opsctl: {error:#}");
+    if error.downcast_ref::<ConfigError>().is_some() {
+        exit::CONFIG
+    } else if error.downcast_ref::<exit::Usage>().is_some() {
+        exit::USAGE
+    } else if error.chain().any(|e| e.downcast_ref::<io::Error>().is_some_and(|e| e.kind() == io::ErrorKind::PermissionDenied)) {
+        exit::NO_PERMISSION
+    } else {
+        exit::SOFTWARE
+    }
+}
+
+fn is_broken_pipe(error: &anyhow::Error) -> bool {
+    error.chain().any(|e| e.downcast_ref::<io::Error>().is_some_and(|e| e.kind() == io::ErrorKind::BrokenPipe))
+}
+
+#[cfg(test)]
+mod tests {
+    #[test]
+    fn the_definition_is_sound() {
+        super::command().debug_assert();
+    }
+}

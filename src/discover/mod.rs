@@ -1,1 +1,60 @@
-//! discover
+//! What is on this host. No configuration is needed; what was looked for and why is kept for `opsctl targets`.
+
+use std::sync::Arc;
+
+use opsctl_core::model::{EngineRef, EngineState, Inventory};
+use opsctl_core::probe::{Redactor, docker, filesystem};
+
+/// What was found, and the connection it was found with.
+pub struct Discovered {
+    /// Targets for the checks.
+    pub inventory: Inventory,
+    /// The engine, when it answers.
+    pub docker: Option<Arc<docker::Docker>>,
+}
+
+/// Looks at the host. Never fails: what could not be looked at is in `inventory.gaps`.
+pub async fn discover(configured_endpoint: Option<&str>, redactor: &Arc<Redactor>) -> Discovered {
+    let mut inventory = Inventory::default();
+    let docker = engine(configured_endpoint, redactor, &mut inventory).await;
+    match filesystem::mounts(&[]).await {
+        Ok(mounts) => inventory.mounts = mounts,
+        Err(e) => inventory.gaps.push(e.to_string()),
+    }
+    Discovered { inventory, docker }
+}
+
+async fn engine(configured: Option<&str>, redactor: &Arc<Redactor>, inventory: &mut Inventory) -> Option<Arc<docker::Docker>> {
+    let located = match docker::locate(configured) {
+        Ok(located) => located?,
+        Err(e) => {
+            inventory.gaps.push(e);
+            return None;
+        }
+    };
+    let (state, client) = docker::connect(&located.endpoint, redactor.clone()).await;
+    let podman = docker::is_podman_socket(&located.endpoint);
+    let mut engine = EngineRef {
+        name: if podman { "podman" } else { "docker" }.to_owned(),
+        endpoint: located.endpoint.to_string(),
+        found_by: located.found_by,
+        state,
+    };
+    let mut client = client;
+    if let Some(docker) = &client {
+        match docker.list().await {
+            Ok(containers) => inventory.containers = containers,
+            Err(opsctl_core::probe::ProbeError::Timeout { after, .. }) => {
+                // it answers /_ping and cannot list: one container's lock is stuck (moby#36661)
+                engine.state = EngineState::Hung { after_ms: u64::try_from(after.as_millis()).unwrap_or(u64::MAX) };
+                client = None;
+            }
+            Err(e) => {
+                engine.state = EngineState::Garbage { error: e.to_string() };
+                client = None;
+            }
+        }
+    }
+    inventory.engine = Some(engine);
+    client
+}

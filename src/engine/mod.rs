@@ -1,1 +1,12 @@
-//! engine
+//! The engine: schedules probes, keeps deadlines, lets checks judge, and makes the report.
+
+mod assess;
+mod collect;
+mod progress;
+mod recording;
+mod session;
+
+pub use assess::{Assessment, Offer, assess};
+pub use progress::Progress;
+pub use recording::{RECORDING_SCHEMA_VERSION, Recording, RecordingError};
+pub use session::{Recheck, Selection, Session, Setup};

@@ -4,6 +4,7 @@ mod connect;
 mod container;
 mod disk_usage;
 mod events;
+mod locate;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -19,6 +20,7 @@ pub use connect::{Endpoint, candidates, connect, is_podman_socket};
 pub use container::{Container, Health, HealthEntry, HealthTest, LogConfig, Mount, PortMap, RestartPolicy, State, parse_time};
 pub use disk_usage::{DiskUsage, UsedImage};
 pub use events::Event;
+pub use locate::{Located, locate};
 
 /// How long one request may take. `docker ps` and `inspect` can hang on one container's lock (moby#36661): each request has its own limit.
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(3);

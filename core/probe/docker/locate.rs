@@ -1,0 +1,41 @@
+//! Where the container engine is, when nobody or somebody says so.
+
+use std::path::{Path, PathBuf};
+
+use super::connect::{Endpoint, candidates};
+
+/// An engine that should be there.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Located {
+    /// Where.
+    pub endpoint: Endpoint,
+    /// Why there: shown by `opsctl targets`.
+    pub found_by: String,
+}
+
+/// Finds the engine: the configuration, then `DOCKER_HOST`, then the first well-known socket that exists, then the place
+/// where an enabled `docker.service` would listen. None when this host has no engine at all.
+pub fn locate(configured: Option<&str>) -> Result<Option<Located>, String> {
+    let named = |text: &str, found_by: &str| {
+        Endpoint::parse(text)
+            .map(|endpoint| Some(Located { endpoint, found_by: found_by.to_owned() }))
+            .map_err(|e| format!("{found_by} {text:?}: {e}"))
+    };
+    if let Some(text) = configured {
+        return named(text, "configuration");
+    }
+    if let Some(text) = std::env::var("DOCKER_HOST").ok().filter(|t| !t.is_empty()) {
+        return named(&text, "DOCKER_HOST");
+    }
+    let runtime_dir = std::env::var_os("XDG_RUNTIME_DIR").map(PathBuf::from);
+    let found = candidates(runtime_dir.as_deref()).into_iter().find(|p| p.symlink_metadata().is_ok());
+    if let Some(path) = found {
+        return Ok(Some(Located { endpoint: Endpoint::Unix(path), found_by: "well-known socket".to_owned() }));
+    }
+    // an enabled unit whose socket is missing is an outage, not a host without Docker
+    let enabled = Path::new("/etc/systemd/system/multi-user.target.wants/docker.service").symlink_metadata().is_ok();
+    Ok(enabled.then(|| Located {
+        endpoint: Endpoint::Unix("/var/run/docker.sock".into()),
+        found_by: "docker.service is enabled".to_owned(),
+    }))
+}

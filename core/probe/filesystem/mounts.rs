@@ -1,0 +1,135 @@
+//! Which filesystems are worth checking: real ones, each once.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use crate::model::MountRef;
+use crate::probe::process::unescape;
+use crate::probe::{ProbeError, blocking};
+
+/// Filesystem types that are not disks, or are full by design (`node_exporter` collector/filesystem_linux.go, and FUSE helpers).
+const NOT_DISKS: &[&str] = &[
+    "autofs", "binfmt_misc", "bpf", "cgroup", "cgroup2", "configfs", "debugfs", "devpts", "devtmpfs", "fusectl", "hugetlbfs", "iso9660",
+    "udf", "mqueue", "nsfs", "overlay", "proc", "procfs", "pstore", "rpc_pipefs", "securityfs", "selinuxfs", "squashfs", "erofs", "sysfs",
+    "tracefs", "ramfs", "efivarfs", "fuse.snapfuse", "fuse.lxcfs", "fuse.fuse-overlayfs", "fuse.gvfsd-fuse", "fuse.portal", "9p", "virtiofs",
+];
+
+/// tmpfs elsewhere belongs to units and containers and is limited by them.
+const TMPFS: &[&str] = &["/tmp", "/dev/shm", "/run"];
+
+/// Folders below which everything mounted belongs to a container engine or to the kernel (node_exporter's default exclusions).
+const NOT_BELOW: &[&str] = &["/dev/", "/proc/", "/sys/", "/run/credentials/", "/run/docker/", "/var/lib/docker/", "/var/lib/containers/", "/run/user/", "/snap/"];
+
+/// The mounted filesystems worth checking, one per device, sorted by mountpoint. `exclude_below` are further folders whose
+/// mounts belong to somebody else, such as an engine's data root.
+pub async fn mounts(exclude_below: &[String]) -> Result<Vec<MountRef>, ProbeError> {
+    const FILE: &str = "/proc/self/mountinfo";
+    let text = blocking::run("mounts", FILE, Duration::from_secs(1), || std::fs::read(FILE))
+        .await?
+        .map_err(|e| ProbeError::io("mounts", FILE, &e))?;
+    Ok(worth_checking(parse_mountinfo(&String::from_utf8_lossy(&text)), exclude_below))
+}
+
+/// Reads `/proc/<pid>/mountinfo` (proc(5)); lines that are not of its form are left out.
+#[must_use]
+pub fn parse_mountinfo(text: &str) -> Vec<(String, MountRef)> {
+    text.lines().filter_map(parse_line).collect()
+}
+
+/// `id parent major:minor root mountpoint options [optional…] - fstype source super-options`, with the root of the mount first.
+fn parse_line(line: &str) -> Option<(String, MountRef)> {
+    let (mount, filesystem) = line.split_once(" - ")?;
+    let mut fields = mount.split(' ').skip(2);
+    let dev = fields.next().filter(|d| d.split_once(':').is_some_and(|(a, b)| a.parse::<u32>().is_ok() && b.parse::<u32>().is_ok()))?;
+    let root = unescape(fields.next()?);
+    let mountpoint = unescape(fields.next()?);
+    let options = |text: &str| text.split(',').map(str::to_owned).collect::<Vec<_>>();
+    let mount_options = options(fields.next()?);
+    let mut filesystem = filesystem.splitn(3, ' ');
+    Some((
+        root,
+        MountRef {
+            dev: dev.to_owned(),
+            mountpoint,
+            fstype: filesystem.next()?.to_owned(),
+            source: without_credentials(&unescape(filesystem.next()?)),
+            super_options: options(filesystem.next().unwrap_or_default()),
+            mount_options,
+        },
+    ))
+}
+
+/// `//user:password@server/share`, as CIFS sources can be.
+fn without_credentials(source: &str) -> String {
+    match source.split_once('@') {
+        Some((before, after)) if before.contains(':') && before.starts_with("//") => format!("//{after}"),
+        _ => source.to_owned(),
+    }
+}
+
+/// One mount per device: the shortest mountpoint, and of the whole filesystem before a part of it.
+fn worth_checking(all: Vec<(String, MountRef)>, exclude_below: &[String]) -> Vec<MountRef> {
+    let mut best: BTreeMap<String, (bool, MountRef)> = BTreeMap::new();
+    for (root, mount) in all {
+        let tmpfs_elsewhere = mount.fstype == "tmpfs" && !TMPFS.contains(&mount.mountpoint.as_str());
+        let below = |folder: &str| mount.mountpoint.starts_with(folder);
+        // /dev/shm is a tmpfs that counts
+        let excluded = NOT_BELOW.iter().any(|f| below(f)) && mount.fstype != "tmpfs"
+            || exclude_below.iter().any(|f| below(&format!("{}/", f.trim_end_matches('/'))));
+        if NOT_DISKS.contains(&mount.fstype.as_str()) || tmpfs_elsewhere || excluded {
+            continue;
+        }
+        let part = root != "/";
+        match best.get(&mount.dev) {
+            Some((p, m)) if (*p, m.mountpoint.len()) <= (part, mount.mountpoint.len()) => {}
+            _ => {
+                best.insert(mount.dev.clone(), (part, mount));
+            }
+        }
+    }
+    let mut mounts: Vec<MountRef> = best.into_values().map(|(_, m)| m).collect();
+    mounts.sort_by(|a, b| a.mountpoint.cmp(&b.mountpoint));
+    mounts
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const TEXT: &str = "\
+22 1 8:1 / / rw,relatime shared:1 - ext4 /dev/sda1 rw,errors=remount-ro
+23 22 0:5 / /dev rw - devtmpfs devtmpfs rw
+24 22 0:6 / /dev/shm rw - tmpfs tmpfs rw,size=1g
+25 22 7:0 /sub /b rw - ext4 /dev/loop0 rw
+26 22 7:0 / /a\\040long\\040name rw - ext4 /dev/loop0 rw
+27 22 7:1 / /snap/core/1 ro - squashfs /dev/loop1 ro
+28 22 0:50 / /var/lib/docker/overlay2/x/merged rw - overlay overlay rw
+29 22 0:51 / /run/user/0 rw - tmpfs tmpfs rw
+30 22 0:52 / /mnt/nas rw - cifs //bob:canary@nas/share rw
+31 22 8:1 / /bind rw - ext4 /dev/sda1 rw
+garbage
+1 2 x:y / / rw - ext4 a rw
+";
+
+    #[test]
+    fn each_device_once_and_only_disks() {
+        let got = worth_checking(parse_mountinfo(TEXT), &[]);
+        let points: Vec<&str> = got.iter().map(|m| m.mountpoint.as_str()).collect();
+        assert_eq!(points, ["/", "/a long name", "/dev/shm", "/mnt/nas"]);
+        assert!(!format!("{got:?}").contains("canary"));
+    }
+
+    #[test]
+    fn what_an_engine_mounts_below_its_root_is_its_own() {
+        let text = "1 1 7:3 / /data/docker/x rw - ext4 /dev/loop3 rw\n2 1 7:4 / /data/docker rw - ext4 /dev/loop4 rw\n";
+        let got = worth_checking(parse_mountinfo(text), &["/data/docker".to_owned()]);
+        assert_eq!(got.iter().map(|m| m.mountpoint.as_str()).collect::<Vec<_>>(), ["/data/docker"]);
+    }
+
+    proptest::proptest! {
+        #[test]
+        fn any_text_is_survived(text in "(\\PC|\n| )*") {
+            let _ = worth_checking(parse_mountinfo(&text), &[]);
+        }
+    }
+}

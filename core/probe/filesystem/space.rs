@@ -1,0 +1,123 @@
+//! How full a filesystem is.
+
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use rustix::fs::{StatVfs, major, minor, statvfs};
+use serde::{Deserialize, Serialize};
+
+use super::mounts::parse_mountinfo;
+use crate::probe::{ProbeError, blocking};
+
+/// How long `statvfs` may take: a dead NFS server or a stopped FUSE daemon never answers.
+const TIMEOUT: Duration = Duration::from_secs(2);
+
+/// Blocks and inodes of a filesystem, in bytes and numbers.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Space {
+    /// All of it, reserved blocks included.
+    pub size: u64,
+    /// In use.
+    pub used: u64,
+    /// Free for everybody: without the blocks reserved for root.
+    pub avail: u64,
+    /// Inodes altogether; 0 where the filesystem makes them as needed.
+    pub inodes: u64,
+    /// Inodes free for everybody.
+    pub inodes_avail: u64,
+}
+
+impl Space {
+    /// Used in percent as df counts it: of what is used and available, so that reserved blocks do not look used.
+    #[must_use]
+    pub fn percent(&self) -> f64 {
+        share(self.used, self.used + self.avail)
+    }
+
+    /// Inodes used in percent; none where the filesystem makes them as needed.
+    #[must_use]
+    pub fn inodes_percent(&self) -> Option<f64> {
+        (self.inodes > 0).then(|| share(self.inodes - self.inodes_avail.min(self.inodes), self.inodes))
+    }
+}
+
+impl From<StatVfs> for Space {
+    fn from(s: StatVfs) -> Self {
+        Self {
+            size: s.f_blocks * s.f_frsize,
+            used: s.f_blocks.saturating_sub(s.f_bfree) * s.f_frsize,
+            avail: s.f_bavail * s.f_frsize,
+            inodes: s.f_files,
+            inodes_avail: s.f_favail,
+        }
+    }
+}
+
+fn share(part: u64, whole: u64) -> f64 {
+    if whole == 0 { 0.0 } else { part as f64 * 100.0 / whole as f64 }
+}
+
+/// Space of the filesystem mounted at `mountpoint`. A mount that does not answer is [`ProbeError::Timeout`].
+pub async fn space(mountpoint: &str) -> Result<Space, ProbeError> {
+    let path = mountpoint.to_owned();
+    blocking::run("free space", mountpoint, TIMEOUT, move || statvfs(path.as_str()))
+        .await?
+        .map(Space::from)
+        .map_err(|e| ProbeError::io("free space", mountpoint, &e.into()))
+}
+
+/// The filesystem that a path lies on.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+pub struct FsUsage {
+    /// `major:minor`.
+    pub dev: String,
+    /// Where it is mounted, as far as the path tells.
+    pub mountpoint: String,
+    /// All of it in bytes.
+    pub size: u64,
+    /// In use, in bytes.
+    pub used: u64,
+    /// Free for everybody, in bytes.
+    pub avail: u64,
+    /// Used in percent as df counts it.
+    pub percent: f64,
+}
+
+/// The filesystem that `path` lies on, and how full it is.
+pub async fn filesystem_of(path: &Path) -> Result<FsUsage, ProbeError> {
+    let from = path.display().to_string();
+    let path = path.to_owned();
+    blocking::run("the filesystem", &from, TIMEOUT, move || read(&path))
+        .await?
+        .map_err(|e| ProbeError::io("the filesystem", from, &e))
+}
+
+fn read(path: &PathBuf) -> std::io::Result<FsUsage> {
+    let dev = path.symlink_metadata()?.dev();
+    let dev = format!("{}:{}", major(dev), minor(dev));
+    let space = Space::from(statvfs(path)?);
+    let text = std::fs::read("/proc/self/mountinfo")?;
+    let mountpoint = parse_mountinfo(&String::from_utf8_lossy(&text))
+        .into_iter()
+        .map(|(_, m)| m)
+        .filter(|m| m.dev == dev && path.starts_with(&m.mountpoint))
+        .max_by_key(|m| m.mountpoint.len())
+        .map_or_else(|| "/".to_owned(), |m| m.mountpoint);
+    Ok(FsUsage { dev, mountpoint, size: space.size, used: space.used, avail: space.avail, percent: space.percent() })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn reserved_blocks_do_not_look_used() {
+        // trap N5: 252 G in size, 17 G used, 74 G available, the rest reserved
+        let space = Space { size: 252, used: 17, avail: 74, ..Space::default() };
+        assert_eq!(space.percent().round() as i64, 19);
+        assert_eq!(Space::default().percent() as i64, 0);
+        assert_eq!(Space { inodes: 200, inodes_avail: 0, ..Space::default() }.inodes_percent(), Some(100.0));
+        assert_eq!(Space::default().inodes_percent(), None);
+    }
+}

@@ -1,0 +1,122 @@
+//! Who listens: TCP sockets of a network namespace, and the processes that hold them.
+
+use std::fs;
+use std::os::unix::ffi::OsStrExt;
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+
+use super::blocking;
+
+/// A process that holds a listening socket.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Owner {
+    /// Process id.
+    pub pid: i32,
+    /// Command name.
+    pub comm: String,
+}
+
+/// A listening TCP socket.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Listener {
+    /// Address: `0.0.0.0`, `127.0.0.1`, `::`, …
+    pub address: std::net::IpAddr,
+    /// Port.
+    pub port: u16,
+    /// Socket inode.
+    pub inode: u64,
+}
+
+impl Listener {
+    /// Whether only processes in the same namespace reach it.
+    #[must_use]
+    pub fn is_loopback(&self) -> bool {
+        self.address.is_loopback()
+    }
+}
+
+/// The listening TCP sockets in the network namespace of `pid`; none when the process is gone or not ours to see.
+#[must_use]
+pub fn listeners_of(pid: i64) -> Option<Vec<Listener>> {
+    let v4 = fs::read_to_string(format!("/proc/{pid}/net/tcp")).ok()?;
+    // absent where IPv6 is off
+    let v6 = fs::read_to_string(format!("/proc/{pid}/net/tcp6")).unwrap_or_default();
+    Some(parse(&v4).into_iter().chain(parse(&v6)).collect())
+}
+
+/// Lines of /proc/net/tcp{,6} in state 0A (LISTEN). The address is in groups of four bytes, each group in the host's byte order.
+fn parse(text: &str) -> Vec<Listener> {
+    text.lines().skip(1).filter_map(parse_line).collect()
+}
+
+fn parse_line(line: &str) -> Option<Listener> {
+    let mut fields = line.split_whitespace().skip(1);
+    let (address, port) = fields.next()?.split_once(':')?;
+    if fields.nth(1)? != "0A" {
+        return None;
+    }
+    let inode = fields.nth(5)?.parse().ok()?;
+    let group = |i: usize| u32::from_str_radix(address.get(i * 8..i * 8 + 8)?, 16).ok().map(u32::to_ne_bytes);
+    let address = match address.len() {
+        8 => std::net::Ipv4Addr::from(group(0)?).into(),
+        32 => {
+            let mut bytes = [0; 16];
+            for (i, chunk) in bytes.chunks_exact_mut(4).enumerate() {
+                chunk.copy_from_slice(&group(i)?);
+            }
+            std::net::Ipv6Addr::from(bytes).into()
+        }
+        _ => return None,
+    };
+    Some(Listener { address, port: u16::from_str_radix(port, 16).ok()?, inode })
+}
+
+/// The process of this host that listens on a TCP port, if one does and is ours to see.
+pub async fn owner_of_tcp_port(port: u16) -> Option<Owner> {
+    blocking::run("listening sockets", "/proc", Duration::from_secs(1), move || {
+        let inodes: Vec<u64> = listeners_of(i64::from(std::process::id()))?.into_iter().filter(|l| l.port == port).map(|l| l.inode).collect();
+        if inodes.is_empty() { None } else { holder(&inodes) }
+    })
+    .await
+    .ok()
+    .flatten()
+}
+
+/// The first process with a descriptor for one of these sockets.
+fn holder(inodes: &[u64]) -> Option<Owner> {
+    let wanted: Vec<String> = inodes.iter().map(|i| format!("socket:[{i}]")).collect();
+    fs::read_dir("/proc").ok()?.filter_map(Result::ok).find_map(|process| {
+        let pid: i32 = process.file_name().to_str()?.parse().ok()?;
+        let holds = fs::read_dir(process.path().join("fd"))
+            .ok()?
+            .filter_map(Result::ok)
+            .filter_map(|fd| fs::read_link(fd.path()).ok())
+            .any(|link| wanted.iter().any(|w| w.as_bytes() == link.as_os_str().as_bytes()));
+        holds.then(|| Owner { pid, comm: fs::read_to_string(process.path().join("comm")).unwrap_or_default().trim().to_owned() })
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn both_families_are_read_and_only_listeners() {
+        let text = "  sl  local_address rem_address   st tx_queue rx_queue tr tm->when retrnsmt   uid  timeout inode\n\
+   0: 0100007F:1F90 00000000:0000 0A 00000000:00000000 00:00000000 00000000     0        0 4711 1 0 100 0 0 10 0\n\
+   1: 0B00007F:A1B2 00000000:0000 0A 00000000:00000000 00:00000000 00000000     0        0 4712 1 0 100 0 0 10 0\n\
+   2: 0100007F:1F90 0100007F:9999 01 00000000:00000000 00:00000000 00000000     0        0 4713 1 0 100 0 0 10 0\n\
+   3: 00000000000000000000000000000000:0050 00000000000000000000000000000000:0000 0A 00000000:00000000 00:00000000 00000000 0 0 4714 1\n\
+   garbage\n";
+        let got: Vec<String> = parse(text).iter().map(|l| format!("{} {} {}", l.address, l.port, l.inode)).collect();
+        assert_eq!(got, ["127.0.0.1 8080 4711", "127.0.0.11 41394 4712", ":: 80 4714"]);
+    }
+
+    proptest::proptest! {
+        #[test]
+        fn any_text_is_survived(text in "(\\PC|\n| )*") {
+            let _ = (parse(&text), parse_line(&text));
+        }
+    }
+}

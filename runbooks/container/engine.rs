@@ -1,0 +1,131 @@
+//! Is the engine there, and does it answer?
+
+use std::time::Duration;
+
+use opsctl_core::model::{
+    Action, Check, CheckSpec, Code, EngineRef, EngineState, Finding, FixSpec, Inventory, Judged, Judgement, KeyKind, Kind, Plan,
+    Refusal, Risk, Severity, Subject, Target, quantity,
+};
+use opsctl_core::probe::{ProbeCx, ProbeError};
+use serde::{Deserialize, Serialize};
+
+use super::Settings;
+
+const REACHABLE: Code = Code {
+    id: "container.engine-reachable",
+    severities: &[Severity::Warn, Severity::Crit],
+    when: "the engine's socket is missing, refuses, or answers something else (crit); it answers slowly (warn)",
+    hint: "look at the engine's own log: journalctl -u docker -n 50",
+};
+const HUNG: Code = Code {
+    id: "container.engine-hung",
+    severities: &[Severity::Crit],
+    when: "the engine's socket accepts and does not answer within 3 s",
+    hint: "containers keep running; look for a stuck one before restarting the daemon: journalctl -u docker -u containerd -n 50",
+};
+const RESTART_DAEMON: FixSpec = FixSpec {
+    id: "docker.restart-daemon",
+    risk: Risk::R3,
+    title: "restart the Docker daemon; every container stops unless live-restore is on",
+};
+
+static SPEC: CheckSpec = CheckSpec {
+    id: "container.engine",
+    title: "the container engine answers",
+    codes: &[REACHABLE, HUNG],
+    fixes: &[RESTART_DAEMON],
+    timeout: Duration::from_secs(2),
+};
+
+pub(super) struct Engine {
+    pub(super) settings: Settings,
+}
+
+#[derive(Debug, Serialize, Deserialize)]
+pub(super) struct Evidence {
+    engine: EngineRef,
+    /// systemd is PID 1, so the daemon can be restarted through it.
+    systemd: bool,
+}
+
+impl Check for Engine {
+    type Evidence = Evidence;
+
+    fn spec(&self) -> &'static CheckSpec {
+        &SPEC
+    }
+
+    fn targets(&self, inventory: &Inventory) -> Vec<Target> {
+        let name = inventory.engine.as_ref().map_or("docker", |e| &e.name);
+        vec![Target::named(Kind::Engine, name)]
+    }
+
+    async fn probe(&self, cx: &ProbeCx, _target: &Target) -> Result<Evidence, ProbeError> {
+        // discovery has already asked; asking a hung engine again would only cost another three seconds
+        let engine = cx
+            .inventory
+            .engine
+            .clone()
+            .ok_or_else(|| ProbeError::Skip("no Docker or Podman socket and no enabled docker.service on this host".to_owned()))?;
+        Ok(Evidence { engine, systemd: std::path::Path::new("/run/systemd/system").is_dir() })
+    }
+
+    fn judge(&self, _judged: &Judged<'_>, evidence: &Evidence) -> Judgement {
+        let e = &evidence.engine;
+        let subject = Subject { kind: Kind::Engine, name: e.name.clone(), identity: e.endpoint.clone() };
+        let finding = |code: &'static Code, severity, message: String| {
+            Finding::new(code, severity, subject.clone(), message)
+                .cite("endpoint", format!("{} ({})", e.endpoint, e.found_by))
+                .key(KeyKind::Engine, &e.endpoint)
+        };
+        let crit = |message| vec![finding(&REACHABLE, Severity::Crit, message)].into();
+        match &e.state {
+            EngineState::Answers { version, api, latency_ms } if *latency_ms > self.settings.ping_warn_ms => vec![
+                finding(
+                    &REACHABLE,
+                    Severity::Warn,
+                    format!("{} took {latency_ms} ms to answer a ping, limit {} ms", e.name, self.settings.ping_warn_ms),
+                )
+                .cite("version", format!("{version}, API {api}")),
+            ]
+            .into(),
+            EngineState::Answers { .. } => Judgement::default(),
+            EngineState::Denied => Judgement {
+                gaps: vec![format!("reading {}: permission denied; needs root or group docker", e.endpoint)],
+                ..Judgement::default()
+            },
+            EngineState::Missing => crit(format!("{} is expected here but its socket does not exist", e.name)),
+            EngineState::Refused => crit(format!("{}'s socket exists but nobody listens: the daemon is not running", e.name)),
+            EngineState::Garbage { error } => crit(format!("{}'s socket does not speak the Docker API: {error}", e.name)),
+            EngineState::Hung { after_ms } => {
+                let waited = quantity::duration(jiff::SignedDuration::from_millis(i64::try_from(*after_ms).unwrap_or(i64::MAX)));
+                vec![
+                    finding(&HUNG, Severity::Crit, format!("{} accepts connections but did not answer within {waited}", e.name))
+                        .fix(RESTART_DAEMON.id),
+                ]
+                .into()
+            }
+        }
+    }
+
+    fn plan(&self, fix: &str, finding: &Finding, judged: &Judged<'_>, evidence: &Evidence) -> Result<Plan, Refusal> {
+        if !evidence.systemd {
+            return Err(Refusal::ByHand("restart dockerd the way it was started; systemd does not run here".to_owned()));
+        }
+        Ok(Plan {
+            fix: fix.to_owned(),
+            risk: RESTART_DAEMON.risk,
+            subject: finding.subject.clone(),
+            check: SPEC.id.to_owned(),
+            target: judged.target.clone(),
+            code: finding.code.clone(),
+            actions: vec![Action::Run { argv: ["systemctl", "restart", "docker"].map(str::to_owned).to_vec() }],
+            undo: Vec::new(),
+            blast: vec!["every container is stopped unless live-restore is on; those without a restart policy stay down".to_owned()],
+            downtime: "until the daemon and all containers have started again".to_owned(),
+            recurs: None,
+            verify_within: Duration::from_secs(120),
+            stable_for: Duration::from_secs(5),
+        })
+    }
+}

@@ -1,0 +1,61 @@
+//! Are the containers there that the configuration expects?
+
+use std::time::Duration;
+
+use opsctl_core::model::{Check, CheckSpec, Finding, Inventory, Judged, Judgement, Kind, Severity, Subject, Target};
+use opsctl_core::probe::{ProbeCx, ProbeError};
+use serde::{Deserialize, Serialize};
+
+use super::{Settings, state::DOWN};
+
+static SPEC: CheckSpec = CheckSpec {
+    id: "container.expected",
+    title: "all expected containers exist",
+    codes: &[DOWN],
+    fixes: &[],
+    timeout: Duration::from_secs(1),
+};
+
+pub(super) struct Expected {
+    pub(super) settings: Settings,
+}
+
+#[derive(Debug, Serialize, Deserialize)]
+pub(super) struct Evidence {
+    missing: Vec<String>,
+}
+
+impl Check for Expected {
+    type Evidence = Evidence;
+
+    fn spec(&self) -> &'static CheckSpec {
+        &SPEC
+    }
+
+    fn targets(&self, inventory: &Inventory) -> Vec<Target> {
+        if self.settings.expect.is_empty() {
+            return Vec::new();
+        }
+        let name = inventory.engine.as_ref().map_or("docker", |e| &e.name);
+        vec![Target::named(Kind::Engine, name)]
+    }
+
+    async fn probe(&self, cx: &ProbeCx, _target: &Target) -> Result<Evidence, ProbeError> {
+        cx.docker()?;
+        let exists = |name: &str| cx.inventory.containers.iter().any(|c| c.name == name);
+        Ok(Evidence { missing: self.settings.expect.iter().filter(|n| !exists(n)).cloned().collect() })
+    }
+
+    fn judge(&self, _judged: &Judged<'_>, evidence: &Evidence) -> Judgement {
+        evidence
+            .missing
+            .iter()
+            .map(|name| {
+                let subject = Subject { kind: Kind::Container, name: name.clone(), identity: name.clone() };
+                Finding::new(&DOWN, Severity::Crit, subject, format!("{name} is expected by the configuration and does not exist"))
+                    .hint("create it again from its compose file")
+            })
+            .collect::<Vec<_>>()
+            .into()
+    }
+}

@@ -1,0 +1,240 @@
+//! A container's log: does it eat the disk, and can the container still write to it?
+
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use jiff::Timestamp;
+use opsctl_core::model::{
+    Action, Check, CheckSpec, Code, FileIdentity, Finding, FixSpec, Inventory, Judged, Judgement, KeyKind, Plan, Refusal, Risk,
+    Severity, Target, quantity,
+};
+use opsctl_core::probe::docker::Container;
+use opsctl_core::probe::filesystem::{self, FsUsage};
+use opsctl_core::probe::process::{self, BlockedWriter};
+use opsctl_core::probe::{ProbeCx, ProbeError, blocking};
+use serde::{Deserialize, Serialize};
+
+use super::Settings;
+
+const BLOCKED: Code = Code {
+    id: "container.log-blocked",
+    severities: &[Severity::Crit],
+    when: "a thread of its first process sleeps in a write to stdout or stderr, twice at the same place: its output pipe is full and nobody reads it",
+    hint: "it is frozen although it looks up; check the engine, its log driver's server and the disk its log is on, then restart it",
+};
+const UNBOUNDED: Code = Code {
+    id: "container.log-unbounded",
+    severities: &[Severity::Info],
+    when: "its json-file log has no max-size: it grows until the disk is full",
+    hint: "set max-size and max-file in its compose file or in daemon.json; it applies to containers created afterwards",
+};
+const HUGE: Code = Code {
+    id: "container.log-huge",
+    severities: &[Severity::Warn, Severity::Crit],
+    when: "its log takes over 1 GiB or 10 % of the filesystem (warn), and that filesystem is 90 % full or the log is over half of what is used (crit)",
+    hint: "truncate it (never delete it: the engine holds it open), then set max-size and find out what it repeats",
+};
+const TRUNCATE: FixSpec = FixSpec {
+    id: "log.truncate",
+    risk: Risk::R3,
+    title: "save the last 10 MB of the log, then cut it to zero",
+};
+const RESTART: FixSpec = FixSpec { id: "container.restart", risk: Risk::R2, title: "restart the container with its own stop timeout" };
+
+static SPEC: CheckSpec = CheckSpec {
+    id: "container.logs",
+    title: "container logs are written and bounded",
+    codes: &[BLOCKED, UNBOUNDED, HUGE],
+    fixes: &[TRUNCATE, RESTART],
+    timeout: Duration::from_secs(5),
+};
+
+/// A writer that waits for this long at the same place is stuck, not busy (catalogue: twice, 2 s apart).
+const SAME_PLACE: Duration = Duration::from_secs(2);
+/// What is kept of a truncated log (catalogue: 10 MB).
+const KEEP: u64 = 10 << 20;
+/// Filesystems below this size are judged by percent only: an absolute limit would fire on every small test disk.
+const SMALL_FILESYSTEM: u64 = 5 << 30;
+/// The filesystem counts as full from here (catalogue: 90 %), for severity and for the fix.
+const FULL_PERCENT: f64 = 90.0;
+
+pub(super) struct Logs {
+    pub(super) settings: Settings,
+}
+
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+#[serde(default)]
+pub(super) struct Evidence {
+    container: Container,
+    /// Size of the log and its rotated files in bytes.
+    size: Option<u64>,
+    /// The log file itself.
+    identity: Option<FileIdentity>,
+    /// When the log was last written.
+    written: Option<Timestamp>,
+    /// The filesystem it is on.
+    filesystem: Option<FsUsage>,
+    /// Why the size is not known.
+    gap: Option<String>,
+    /// A thread that could not write its output, seen twice at the same place.
+    blocked: Option<BlockedWriter>,
+    /// Containers in the same compose project that depend on it.
+    dependants: Vec<String>,
+}
+
+impl Check for Logs {
+    type Evidence = Evidence;
+
+    fn spec(&self) -> &'static CheckSpec {
+        &SPEC
+    }
+
+    fn targets(&self, inventory: &Inventory) -> Vec<Target> {
+        inventory.container_targets(|_| true)
+    }
+
+    async fn probe(&self, cx: &ProbeCx, target: &Target) -> Result<Evidence, ProbeError> {
+        let container = cx.docker()?.inspect(&target.id).await?;
+        let mut e = Evidence { container: (*container).clone(), ..Evidence::default() };
+        if container.log.driver == "json-file" && !container.log.path.is_empty() {
+            let path = PathBuf::from(&container.log.path);
+            match blocking::run("the log file", &container.log.path, Duration::from_secs(2), move || measure(&path)).await? {
+                Ok(Some((size, identity, written))) => {
+                    (e.size, e.identity, e.written) = (Some(size), Some(identity), written);
+                    e.filesystem = filesystem::filesystem_of(Path::new(&container.log.path)).await.ok();
+                }
+                Ok(None) => {}
+                Err(error) => e.gap = Some(ProbeError::io("the log size", &container.log.path, &error).to_string()),
+            }
+        }
+        if container.is_up()
+            && let Some(first) = process::blocked_on_output(container.state.pid)
+        {
+            tokio::time::sleep(SAME_PLACE).await;
+            e.blocked = process::blocked_on_output(container.state.pid).filter(|second| *second == first);
+        }
+        e.dependants = super::state::dependants(&cx.inventory.containers, &container);
+        Ok(e)
+    }
+
+    fn judge(&self, judged: &Judged<'_>, e: &Evidence) -> Judgement {
+        let mut findings = Vec::new();
+        findings.extend(blocked(judged, e));
+        let huge = self.huge(e);
+        if huge.is_none() && e.container.log.driver == "json-file" && e.container.log.max_size.is_none() {
+            let message = format!("{}'s log has no max-size: it grows until the disk is full", e.container.name);
+            findings.push(
+                Finding::new(&UNBOUNDED, Severity::Info, e.container.subject(), message)
+                    .cite_opt("size now", e.size.map(quantity::bytes)),
+            );
+        }
+        findings.extend(huge);
+        let findings = findings.into_iter().map(|f| f.key(KeyKind::Container, &e.container.id)).collect();
+        Judgement { findings, gaps: e.gap.iter().cloned().collect(), ..Judgement::default() }
+    }
+
+    fn plan(&self, fix: &str, finding: &Finding, judged: &Judged<'_>, e: &Evidence) -> Result<Plan, Refusal> {
+        let c = &e.container;
+        let plan = |risk, actions, blast, downtime: &str, recurs: Option<&str>, verify, stable| Plan {
+            fix: fix.to_owned(),
+            risk,
+            subject: finding.subject.clone(),
+            check: SPEC.id.to_owned(),
+            target: judged.target.clone(),
+            code: finding.code.clone(),
+            actions,
+            undo: Vec::new(),
+            blast,
+            downtime: downtime.to_owned(),
+            recurs: recurs.map(str::to_owned),
+            verify_within: Duration::from_secs(verify),
+            stable_for: Duration::from_secs(stable),
+        };
+        if fix == RESTART.id {
+            let timeout_s = c.stop_timeout.unwrap_or(10);
+            let actions = vec![Action::RestartContainer { id: c.id.clone(), timeout_s }];
+            let blast = e.dependants.iter().map(|d| format!("{d} depends on it")).collect();
+            let downtime = format!("up to {timeout_s} s to stop, then its own start time");
+            return Ok(plan(RESTART.risk, actions, blast, &downtime, None, 60, 5));
+        }
+        let (Some(identity), Some(filesystem)) = (e.identity, &e.filesystem) else {
+            return Err(Refusal::Precondition("the log file cannot be read".to_owned()));
+        };
+        if filesystem.percent < FULL_PERCENT {
+            return Err(Refusal::Precondition(format!(
+                "{} is only {} full; from {} on the log is worth losing",
+                filesystem.mountpoint,
+                quantity::percent(filesystem.percent),
+                quantity::percent(FULL_PERCENT)
+            )));
+        }
+        let actions = vec![Action::TruncateFile { path: c.log.path.clone(), identity, keep_bytes: KEEP }];
+        let blast = vec![format!("all but the last {} of {}'s log is lost", quantity::bytes(KEEP), c.name)];
+        Ok(plan(TRUNCATE.risk, actions, blast, "none", Some("without max-size it grows again"), 10, 0))
+    }
+}
+
+impl Logs {
+    fn huge(&self, e: &Evidence) -> Option<Finding> {
+        let (size, fs) = (e.size?, e.filesystem.as_ref()?);
+        let share = size as f64 * 100.0 / fs.size.max(1) as f64;
+        let large = share > self.settings.log_warn_percent || (size > self.settings.log_warn_bytes && fs.size >= SMALL_FILESYSTEM);
+        if !large {
+            return None;
+        }
+        let urgent = fs.percent >= FULL_PERCENT || size * 2 > fs.used;
+        let message = format!(
+            "{}'s log takes {}, {} of {}, limit {}",
+            e.container.name,
+            quantity::bytes(size),
+            quantity::percent(share),
+            fs.mountpoint,
+            quantity::percent(self.settings.log_warn_percent)
+        );
+        let bound = e.container.log.max_size.as_deref().unwrap_or("none");
+        Some(
+            Finding::new(&HUGE, if urgent { Severity::Crit } else { Severity::Warn }, e.container.subject(), message)
+                .key(KeyKind::Filesystem, &fs.dev)
+                .weight(size)
+                .cite("file", &e.container.log.path)
+                .cite("max-size", bound)
+                .cite("filesystem", format!("{} is {} full", fs.mountpoint, quantity::percent(fs.percent)))
+                .fix(TRUNCATE.id),
+        )
+    }
+}
+
+fn blocked(judged: &Judged<'_>, e: &Evidence) -> Option<Finding> {
+    let b = e.blocked.as_ref()?;
+    let c = &e.container;
+    let stream = if b.fd == 1 { "stdout" } else { "stderr" };
+    let message = format!("{} is frozen: {} waits for somebody to read its {stream}", c.name, b.comm);
+    let mut finding = Finding::new(&BLOCKED, Severity::Crit, c.subject(), message)
+        .cite("kernel", format!("thread {} of {} in {}, descriptor {} is {}", b.tid, b.comm, b.wchan, b.fd, b.pipe))
+        .cite("log driver", format!("{}, mode {}", c.log.driver, c.log.mode.as_deref().unwrap_or("blocking")))
+        .cite_opt("log last written", e.written.map(|t| quantity::ago(judged.taken_at, t)))
+        .fix(RESTART.id);
+    if let Some(fs) = &e.filesystem {
+        finding = finding.key(KeyKind::Filesystem, &fs.dev);
+    }
+    Some(finding)
+}
+
+/// Size of a log with its rotated files, and what the file is; none when it was not written yet.
+fn measure(path: &Path) -> std::io::Result<Option<(u64, FileIdentity, Option<Timestamp>)>> {
+    let meta = match path.symlink_metadata() {
+        Ok(meta) => meta,
+        Err(e) if e.kind() == std::io::ErrorKind::NotFound => return Ok(None),
+        Err(e) => return Err(e),
+    };
+    let mut size = meta.len();
+    // json-file rotates to <file>.1, .2, …, compressed ones with .gz
+    for n in 1..=99 {
+        let rotated = [format!("{}.{n}", path.display()), format!("{}.{n}.gz", path.display())];
+        let Some(more) = rotated.iter().find_map(|p| Path::new(p).symlink_metadata().ok()) else { break };
+        size += more.len();
+    }
+    let written = Timestamp::from_second(meta.mtime()).ok();
+    Ok(Some((size, FileIdentity { dev: meta.dev(), ino: meta.ino() }, written)))
+}

@@ -1,0 +1,286 @@
+//! Memory, CPU and processes of a container against its own limits.
+
+use std::collections::HashMap;
+use std::time::{Duration, Instant};
+
+use jiff::SignedDuration;
+use opsctl_core::model::{
+    Check, CheckSpec, Code, Finding, Inventory, Judged, Judgement, KeyKind, Severity, Target, quantity,
+};
+use opsctl_core::probe::cgroup::{Cgroups, Cpu, Usage};
+use opsctl_core::probe::docker::Container;
+use opsctl_core::probe::process::{self, Holder};
+use opsctl_core::probe::{ProbeCx, ProbeError, clock};
+use serde::{Deserialize, Serialize};
+
+use super::Settings;
+
+const NEAR_LIMIT: Code = Code {
+    id: "container.memory-near-limit",
+    severities: &[Severity::Warn, Severity::Crit],
+    when: "memory that cannot be dropped is at 90 % (warn) or 98 % (crit) of its limit",
+    hint: "raise its limit or find what grows; the next allocation can be its last",
+};
+const THROTTLED: Code = Code {
+    id: "container.cpu-throttled",
+    severities: &[Severity::Warn, Severity::Crit],
+    when: "it ran out of its CPU quota in 25 % (warn) or 75 % (crit) of the scheduler periods of a second",
+    hint: "raise its CPU limit, or let it use fewer threads; average CPU can look low while it is throttled",
+};
+const HOT: Code = Code {
+    id: "container.cpu-hot",
+    severities: &[Severity::Warn],
+    when: "it uses more than 1.5 cores now and more than 0.5 on average since it started",
+    hint: "look for one task, query or endpoint that repeats in its log: a loop that feeds itself",
+};
+const PIDS: Code = Code {
+    id: "container.pids",
+    severities: &[Severity::Warn, Severity::Crit],
+    when: "its processes are at 90 % of their limit or 20 dead children wait for their parent (warn); the limit is reached (crit)",
+    hint: "run it with --init if the children are zombies; otherwise find what starts processes and does not end them",
+};
+
+static SPEC: CheckSpec = CheckSpec {
+    id: "container.resources",
+    title: "containers stay within their limits",
+    codes: &[NEAR_LIMIT, THROTTLED, HOT, PIDS],
+    fixes: &[],
+    timeout: Duration::from_secs(6),
+};
+
+/// Ten scheduler periods of 100 ms: fewer say nothing (catalogue: at least 10 periods).
+const THROTTLE_WINDOW: Duration = Duration::from_millis(1100);
+/// Long enough to tell a busy container from one that has just been scheduled.
+const HOT_WINDOW: Duration = Duration::from_millis(500);
+/// Average since the start that makes a busy moment suspicious (catalogue: 0.5 cores).
+const HOT_AVERAGE: f64 = 0.5;
+
+pub(super) struct Resources {
+    pub(super) settings: Settings,
+}
+
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+#[serde(default)]
+pub(super) struct Evidence {
+    container: Container,
+    usage: Usage,
+    /// CPU counters again, `after_us` microseconds later; only when the first look raised suspicion.
+    later: Option<Later>,
+    /// Largest processes, only near the memory limit.
+    largest: Vec<Holder>,
+    /// Dead children of its first process.
+    zombies: usize,
+    /// The line that repeats most in its log and how often, of the last 200; only when it is hot.
+    repeated: Option<(String, usize)>,
+}
+
+#[derive(Debug, Clone, Copy, Serialize, Deserialize)]
+struct Later {
+    cpu: Cpu,
+    after_us: u64,
+}
+
+impl Check for Resources {
+    type Evidence = Evidence;
+
+    fn spec(&self) -> &'static CheckSpec {
+        &SPEC
+    }
+
+    fn targets(&self, inventory: &Inventory) -> Vec<Target> {
+        inventory.container_targets(|c| c.state == "running")
+    }
+
+    async fn probe(&self, cx: &ProbeCx, target: &Target) -> Result<Evidence, ProbeError> {
+        let docker = cx.docker()?;
+        let container = docker.inspect(&target.id).await?;
+        if !container.is_up() {
+            return Err(ProbeError::Skip("it does not run at the moment".to_owned()));
+        }
+        let group = Cgroups::default().group_of(container.state.pid)?;
+        let first = Instant::now();
+        let mut e = Evidence { container: (*container).clone(), usage: group.usage(), ..Evidence::default() };
+        e.zombies = process::zombies_below(container.state.pid);
+        if memory_percent(&e.usage).is_some_and(|(_, _, p)| p >= self.settings.memory_warn_percent) {
+            e.largest = process::largest(&group.processes(), 3);
+        }
+        let window = if maybe_throttled(&e) {
+            Some(THROTTLE_WINDOW)
+        } else if average_cores(&e, clock::now()).is_some_and(|c| c > HOT_AVERAGE) {
+            Some(HOT_WINDOW)
+        } else {
+            None
+        };
+        if let Some(window) = window {
+            tokio::time::sleep(window).await;
+            let after_us = u64::try_from(first.elapsed().as_micros()).unwrap_or(u64::MAX);
+            e.later = group.cpu().map(|cpu| Later { cpu, after_us });
+            if cores_now(&e).is_some_and(|c| c > self.settings.cpu_hot_cores) {
+                let log = docker.log_tail(&target.id, 200, None).await.unwrap_or_default();
+                e.repeated = most_repeated(&log);
+            }
+        }
+        Ok(e)
+    }
+
+    fn judge(&self, judged: &Judged<'_>, e: &Evidence) -> Judgement {
+        let mut findings = Vec::new();
+        findings.extend(self.memory(judged, e));
+        findings.extend(self.throttled(e));
+        findings.extend(self.hot(judged, e));
+        findings.extend(self.pids(e));
+        let findings = findings.into_iter().map(|f| f.key(KeyKind::Container, &e.container.id)).collect();
+        let unreadable = e.usage.memory_used.is_none() && e.usage.cpu.is_none();
+        let gaps = if unreadable { vec!["its control group could not be read".to_owned()] } else { Vec::new() };
+        Judgement { findings, gaps, ..Judgement::default() }
+    }
+}
+
+impl Resources {
+    fn memory(&self, judged: &Judged<'_>, e: &Evidence) -> Option<Finding> {
+        let (held, limit, percent) = memory_percent(&e.usage)?;
+        let (severity, bound) = match percent {
+            p if p >= self.settings.memory_crit_percent => (Severity::Crit, self.settings.memory_crit_percent),
+            p if p >= self.settings.memory_warn_percent => (Severity::Warn, self.settings.memory_warn_percent),
+            _ => return None,
+        };
+        let c = &e.container;
+        // in the middle of a loop the kill itself is the finding
+        let young = c.state.started_at.is_some_and(|t| judged.taken_at.duration_since(t) < SignedDuration::from_mins(1));
+        if young && c.restart_count > 0 {
+            return None;
+        }
+        let message = format!(
+            "{} holds {} of its {} memory limit, {}, limit {}",
+            c.name,
+            quantity::bytes(held),
+            quantity::bytes(limit),
+            quantity::percent(percent),
+            quantity::percent(bound)
+        );
+        let top = e.largest.iter().map(|h| format!("{} (pid {}) {}", h.comm, h.pid, quantity::bytes(h.rss)));
+        Some(
+            Finding::new(&NEAR_LIMIT, severity, c.subject(), message)
+                .cite("largest processes", top.collect::<Vec<_>>().join(", "))
+                .cite_opt("of which tmpfs and shared memory", e.usage.shmem.filter(|s| *s > held / 10).map(quantity::bytes)),
+        )
+    }
+
+    fn throttled(&self, e: &Evidence) -> Option<Finding> {
+        let (first, later) = (e.usage.cpu?, e.later?);
+        let periods = later.cpu.periods.saturating_sub(first.periods);
+        let throttled = later.cpu.throttled.saturating_sub(first.throttled);
+        if periods < 10 {
+            return None;
+        }
+        let percent = throttled as f64 * 100.0 / periods as f64;
+        let (severity, bound) = match percent {
+            p if p > self.settings.throttled_crit_percent => (Severity::Crit, self.settings.throttled_crit_percent),
+            p if p > self.settings.throttled_warn_percent => (Severity::Warn, self.settings.throttled_warn_percent),
+            _ => return None,
+        };
+        let name = &e.container.name;
+        let cores = e.container.nano_cpus as f64 / 1e9;
+        let message = format!(
+            "{name} ran out of its {cores:.1} CPU limit in {throttled} of {periods} scheduler periods, {}, limit {}",
+            quantity::percent(percent),
+            quantity::percent(bound)
+        );
+        Some(Finding::new(&THROTTLED, severity, e.container.subject(), message))
+    }
+
+    fn hot(&self, judged: &Judged<'_>, e: &Evidence) -> Option<Finding> {
+        let now = cores_now(e).filter(|c| *c > self.settings.cpu_hot_cores)?;
+        let average = average_cores(e, judged.taken_at).filter(|c| *c > HOT_AVERAGE)?;
+        let message = format!(
+            "{} uses {now:.1} cores, limit {:.1}, and {average:.1} on average since it started",
+            e.container.name, self.settings.cpu_hot_cores
+        );
+        let repeated = e.repeated.as_ref().map(|(line, n)| format!("{n} of its last 200 log lines: {line}"));
+        Some(Finding::new(&HOT, Severity::Warn, e.container.subject(), message).cite_opt("repeats in its log", repeated))
+    }
+
+    fn pids(&self, e: &Evidence) -> Option<Finding> {
+        let name = &e.container.name;
+        let subject = e.container.subject();
+        if let (Some(now), Some(limit)) = (e.usage.pids, e.usage.pids_limit.filter(|l| *l > 0)) {
+            let percent = now as f64 * 100.0 / limit as f64;
+            if now >= limit {
+                let message = format!("{name} has reached its limit of {limit} processes: it can start no more");
+                return Some(Finding::new(&PIDS, Severity::Crit, subject, message));
+            }
+            if percent >= self.settings.pids_warn_percent {
+                let bound = quantity::percent(self.settings.pids_warn_percent);
+                let message = format!("{name} has {now} of {limit} processes, {}, limit {bound}", quantity::percent(percent));
+                return Some(Finding::new(&PIDS, Severity::Warn, subject, message));
+            }
+        }
+        (e.zombies >= self.settings.zombies_warn).then(|| {
+            let message = format!("{name} has {} dead children nobody waited for, limit {}", e.zombies, self.settings.zombies_warn);
+            let init = if e.container.init { "it runs with --init already" } else { "it runs without --init" };
+            Finding::new(&PIDS, Severity::Warn, subject, message).cite("init", init)
+        })
+    }
+}
+
+/// Memory that the kernel cannot simply drop: `(held, limit, percent)`. `docker stats` counts active page cache as used; a
+/// database that reads much would then always look full, although the kernel drops that cache before it kills anything.
+fn memory_percent(usage: &Usage) -> Option<(u64, u64, f64)> {
+    let limit = usage.memory_limit.filter(|l| *l > 0)?;
+    let held = usage.memory_used?.saturating_sub(usage.active_file.unwrap_or(0));
+    Some((held, limit, held as f64 * 100.0 / limit as f64))
+}
+
+/// It has a quota and ran out of it in more than a twentieth of all periods so far.
+fn maybe_throttled(e: &Evidence) -> bool {
+    e.usage.cpu.is_some_and(|c| c.periods > 0 && c.throttled * 20 > c.periods)
+}
+
+fn average_cores(e: &Evidence, now: jiff::Timestamp) -> Option<f64> {
+    let lived = now.duration_since(e.container.state.started_at?).as_secs_f64();
+    (lived > 1.0).then_some(())?;
+    Some(e.usage.cpu?.used_us as f64 / 1e6 / lived)
+}
+
+fn cores_now(e: &Evidence) -> Option<f64> {
+    let (first, later) = (e.usage.cpu?, e.later?);
+    (later.after_us > 0).then(|| later.cpu.used_us.saturating_sub(first.used_us) as f64 / later.after_us as f64)
+}
+
+/// The most frequent line when numbers, ids and timestamps are taken out, if it makes up a fifth of the log.
+fn most_repeated(lines: &[String]) -> Option<(String, usize)> {
+    let mut counts: HashMap<String, (usize, &String)> = HashMap::new();
+    for line in lines {
+        counts.entry(normalise(line)).or_insert((0, line)).0 += 1;
+    }
+    let (count, line) = counts.into_values().max_by_key(|(n, _)| *n)?;
+    (count * 5 >= lines.len() && count > 1).then(|| (line.chars().take(200).collect(), count))
+}
+
+/// Letters stay, every run of anything with a digit in it becomes `#`.
+fn normalise(line: &str) -> String {
+    line.split_whitespace()
+        .map(|word| if word.chars().any(|c| c.is_ascii_digit()) { "#" } else { word })
+        .collect::<Vec<_>>()
+        .join(" ")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_repeated_line_is_found_in_spite_of_ids_and_times() {
+        let mut lines: Vec<String> = (0..50).map(|i| format!("10:00:{i:02} task process_media[{i}] received")).collect();
+        lines.extend((0..50).map(|i| format!("other {}", "x".repeat(i))));
+        assert_eq!(most_repeated(&lines).map(|(_, n)| n), Some(50));
+        assert_eq!(most_repeated(&[]), None);
+    }
+
+    #[test]
+    fn page_cache_is_not_held_memory() {
+        let usage = Usage { memory_used: Some(99), active_file: Some(60), memory_limit: Some(100), ..Usage::default() };
+        assert_eq!(memory_percent(&usage).map(|(held, ..)| held), Some(39));
+        assert_eq!(memory_percent(&Usage { memory_limit: None, ..usage }), None);
+    }
+}

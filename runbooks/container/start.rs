@@ -1,0 +1,171 @@
+//! Why could it not be started, and what would starting it again take?
+
+use std::time::Duration;
+
+use opsctl_core::model::{Action, Finding, Judged, KeyKind, Plan, Refusal, Risk, Severity, quantity};
+
+use super::state::{Evidence, RAISE_MEMORY, START, START_FAILED, STOP_LOOP};
+
+/// What the engine's error text means.
+fn reason(e: &Evidence) -> String {
+    let error = e.container.state.error.as_str();
+    if let Some(port) = taken_port(error) {
+        let owner = e.port_owner.as_ref().map_or_else(|| "something else".to_owned(), Clone::clone);
+        return format!("port {port} is already used by {owner}");
+    }
+    let said = |text: &str| error.contains(text);
+    if said("no space left on device") {
+        "no space left on the engine's filesystem".to_owned()
+    } else if said("executable file not found") || (said("exec:") && said("no such file or directory")) {
+        "its command does not exist in the image".to_owned()
+    } else if said("permission denied") && said("exec") {
+        "its command is not executable".to_owned()
+    } else if said("not a directory") || said("Are you trying to mount a directory onto a file") {
+        "a file is mounted where a directory is, or the other way round; Docker makes a directory when a bind source is missing".to_owned()
+    } else if said("mounts denied") || (said("bind source path does not exist")) {
+        "a bind source does not exist".to_owned()
+    } else if said("network") && said("not found") {
+        "its network was removed".to_owned()
+    } else {
+        error.chars().take(160).collect()
+    }
+}
+
+/// The host port in `Bind for 0.0.0.0:8080 failed: port is already allocated` and
+/// `failed to bind port 0.0.0.0:8080/tcp: … address already in use`.
+pub(super) fn taken_port(error: &str) -> Option<u16> {
+    if !error.contains("port is already allocated") && !error.contains("address already in use") {
+        return None;
+    }
+    error.split([' ', '/']).filter_map(|word| word.rsplit_once(':')?.1.parse().ok()).find(|port| *port > 0)
+}
+
+pub(super) fn judge(e: &Evidence) -> Option<Finding> {
+    let c = &e.container;
+    if c.state.error.is_empty() || c.state.running || !matches!(c.state.status.as_str(), "created" | "exited") {
+        return None;
+    }
+    let why = reason(e);
+    let mut finding = Finding::new(&START_FAILED, Severity::Crit, c.subject(), format!("{} could not be started: {why}", c.name))
+        .since(c.state.finished_at.or(c.created))
+        .key(KeyKind::Container, &c.id)
+        .cite("engine", &c.state.error)
+        .cite("exit code", c.state.exit_code.to_string())
+        .cite_opt("port held by", e.port_owner.clone());
+    if c.state.error.contains("no space left on device") {
+        if let Some(filesystem) = &e.engine_filesystem {
+            finding = finding.key(KeyKind::Filesystem, filesystem);
+        }
+    } else if taken_port(&c.state.error).is_some() {
+        finding = finding.hint("stop what holds the port or publish another one; the restart policy does not try this again by itself");
+    }
+    Some(finding)
+}
+
+/// Plans for everything that is about this container's life.
+pub(super) fn plan(fix: &str, finding: &Finding, judged: &Judged<'_>, e: &Evidence) -> Result<Plan, Refusal> {
+    let c = &e.container;
+    let id = c.id.clone();
+    let health = c.health_test.as_ref();
+    let until_healthy = health.map_or(0, |h| h.start_period_ms + h.retries * (h.interval_ms + h.timeout_ms));
+    let plan = |risk, actions, undo, downtime: &str, recurs: Option<&str>, stable_s| Plan {
+        fix: fix.to_owned(),
+        risk,
+        subject: finding.subject.clone(),
+        check: super::state::CHECK.to_owned(),
+        target: judged.target.clone(),
+        code: finding.code.clone(),
+        actions,
+        undo,
+        blast: e.dependants.iter().map(|d| format!("{d} depends on it")).collect(),
+        downtime: downtime.to_owned(),
+        recurs: recurs.map(str::to_owned),
+        verify_within: Duration::from_secs(30).max(Duration::from_millis(u64::try_from(until_healthy).unwrap_or(0)).min(Duration::from_secs(300))),
+        stable_for: Duration::from_secs(stable_s),
+    };
+    match fix {
+        f if f == START.id => {
+            if c.state.running {
+                return Err(Refusal::Precondition(format!("{} runs again", c.name)));
+            }
+            if let Some(port) = e.blocked_port {
+                let owner = e.port_owner.as_deref().unwrap_or("something else");
+                return Err(Refusal::Precondition(format!("port {port} is held by {owner}")));
+            }
+            if !e.image_present {
+                return Err(Refusal::Precondition(format!("its image {} is not on this host", c.image)));
+            }
+            let undo = vec![Action::StopContainer { id: id.clone(), timeout_s: c.stop_timeout.unwrap_or(10) }];
+            // catalogue: running for 15 s, so that a container that dies at once is not called started
+            Ok(plan(Risk::R2, vec![Action::StartContainer { id }], undo, "none: it is down already", None, 15))
+        }
+        f if f == STOP_LOOP.id => {
+            let restore = Action::SetRestartPolicy {
+                id: id.clone(),
+                policy: c.restart_policy.name.clone(),
+                maximum_retry_count: c.restart_policy.maximum_retry_count,
+            };
+            let off = Action::SetRestartPolicy { id: id.clone(), policy: "no".to_owned(), maximum_retry_count: 0 };
+            let stop = Action::StopContainer { id, timeout_s: c.stop_timeout.unwrap_or(10) };
+            Ok(plan(
+                Risk::R2,
+                vec![off, stop],
+                vec![restore],
+                "it stays down until it is started again",
+                Some("the compose file still has its restart policy: a recreate brings the loop back"),
+                2,
+            ))
+        }
+        f if f == RAISE_MEMORY.id => {
+            let (memory, swap) = more_memory(e)?;
+            let set = |memory, memory_swap| Action::SetMemory { id: id.clone(), memory, memory_swap };
+            let mut plan = plan(
+                Risk::R1,
+                vec![set(memory, swap)],
+                vec![set(c.memory, c.memory_swap)],
+                "none: the limit changes while it runs",
+                Some("docker update is not written to the compose file: change mem_limit there too, or a recreate brings the old limit back"),
+                0,
+            );
+            plan.blast.clear();
+            Ok(plan)
+        }
+        _ => Err(Refusal::Precondition(format!("there is no fix {fix} for {}", finding.code))),
+    }
+}
+
+/// Twice the limit, as long as the host keeps a tenth of what it has available now (catalogue: at most `MemAvailable` - 10 %).
+fn more_memory(e: &Evidence) -> Result<(i64, i64), Refusal> {
+    let old = e.container.memory;
+    if old <= 0 {
+        return Err(Refusal::Precondition("it has no limit of its own".to_owned()));
+    }
+    let Some((available, _)) = e.host_memory else {
+        return Err(Refusal::Precondition("the host's free memory could not be read".to_owned()));
+    };
+    let new = old.saturating_mul(2);
+    let room = i64::try_from(available / 10 * 9).unwrap_or(i64::MAX);
+    if new - old > room {
+        let have = quantity::bytes(available);
+        return Err(Refusal::Precondition(format!("the host has only {have} available, too little to raise the limit")));
+    }
+    let swap = match e.container.memory_swap {
+        unlimited_or_unset @ (-1 | 0) => unlimited_or_unset,
+        swap => swap.saturating_add(new - old),
+    };
+    Ok((new, swap))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_port_is_found_in_both_wordings() {
+        let old = "driver failed programming external connectivity on endpoint b (abc): Bind for 127.0.0.1:18099 failed: port is already allocated";
+        assert_eq!(taken_port(old), Some(18099));
+        let new = "failed to bind host port 0.0.0.0:8080/tcp: address already in use";
+        assert_eq!(taken_port(new), Some(8080));
+        assert_eq!(taken_port("OCI runtime create failed: exec: \"x:1\""), None);
+    }
+}

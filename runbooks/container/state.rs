@@ -1,0 +1,358 @@
+//! A container's life: is it up, why not, does it loop, was it killed, is it paused.
+
+use std::time::Duration;
+
+use jiff::{SignedDuration, Timestamp};
+use opsctl_core::model::{
+    Action, Check, CheckSpec, Code, ContainerRef, Finding, FixSpec, Inventory, Judged, Judgement, KeyKind, Plan, Refusal, Risk,
+    Severity, Target, quantity,
+};
+use opsctl_core::probe::cgroup::Cgroups;
+use opsctl_core::probe::docker::{Container, Docker, Event};
+use opsctl_core::probe::kmsg::{OomKill, oom_kills};
+use opsctl_core::probe::{ProbeCx, ProbeError, clock, filesystem, host, listeners};
+use serde::{Deserialize, Serialize};
+
+use super::{Settings, decode, oom, restart, start};
+
+pub(super) const CHECK: &str = "container.state";
+
+pub(super) const DOWN: Code = Code {
+    id: "container.down",
+    severities: &[Severity::Info, Severity::Warn, Severity::Crit],
+    when: "it should run and does not (crit); it was stopped by hand although its policy keeps it up, or failed and has no policy (warn); stopped by hand without a policy, or failed more than 24 h ago (info)",
+    hint: "read its last log lines below before starting it again",
+};
+pub(super) const START_FAILED: Code = Code {
+    id: "container.start-failed",
+    severities: &[Severity::Crit],
+    when: "the engine could not start it: port taken, command or bind source missing, no space",
+    hint: "remove what the engine complains about; it does not try again by itself",
+};
+pub(super) const RESTART_LOOP: Code = Code {
+    id: "container.restart-loop",
+    severities: &[Severity::Info, Severity::Warn, Severity::Crit],
+    when: "it is between two starts, or was restarted 5 times with the last start under 10 min ago (crit); 3 times (warn); it was in the past (info)",
+    hint: "the reason is in the log of the run before; another restart does not help",
+};
+pub(super) const OOM_KILLED: Code = Code {
+    id: "container.oom-killed",
+    severities: &[Severity::Info, Severity::Crit],
+    when: "the kernel killed a process in it at its memory limit in the last 24 h (crit), or earlier or before the limit was raised (info)",
+    hint: "raise the limit or find the leak; restarting it only resets the clock",
+};
+pub(super) const PAUSED: Code = Code {
+    id: "container.paused",
+    severities: &[Severity::Warn],
+    when: "it is frozen by docker pause; its health status is stale meanwhile",
+    hint: "find out who paused it and why, then unpause it",
+};
+
+pub(super) const START: FixSpec = FixSpec { id: "container.start", risk: Risk::R2, title: "start the container" };
+pub(super) const UNPAUSE: FixSpec = FixSpec { id: "container.unpause", risk: Risk::R1, title: "unpause the container" };
+pub(super) const STOP_LOOP: FixSpec = FixSpec {
+    id: "container.stop-loop",
+    risk: Risk::R2,
+    title: "set its restart policy to no and stop it, to end the harm a loop does",
+};
+pub(super) const RAISE_MEMORY: FixSpec = FixSpec {
+    id: "container.raise-memory",
+    risk: Risk::R1,
+    title: "double its memory limit while it runs, if the host has the room",
+};
+
+static SPEC: CheckSpec = CheckSpec {
+    id: CHECK,
+    title: "containers that should run do run",
+    codes: &[DOWN, START_FAILED, RESTART_LOOP, OOM_KILLED, PAUSED],
+    fixes: &[START, UNPAUSE, STOP_LOOP, RAISE_MEMORY],
+    timeout: Duration::from_secs(8),
+};
+
+/// A restart count that grows within this time is a loop, whatever the engine shows at the moment.
+const SECOND_SAMPLE: Duration = Duration::from_millis(700);
+
+pub(super) struct State {
+    pub(super) settings: Settings,
+}
+
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+#[serde(default)]
+pub(super) struct Evidence {
+    pub(super) container: Container,
+    /// Kernel OOM kills whose victim lived in this container.
+    pub(super) oom: Vec<OomKill>,
+    /// Why the kernel log could not be read.
+    pub(super) kernel_log_gap: Option<String>,
+    /// OOM kills its control group has counted; none when it does not run or the kernel does not say.
+    pub(super) live_oom_kills: Option<u64>,
+    /// What the engine remembers of the last hour.
+    pub(super) events: Vec<Event>,
+    /// A second look, taken only when the first one raised suspicion.
+    pub(super) later: Option<Later>,
+    /// Last log lines of the run that ended.
+    pub(super) log: Vec<String>,
+    /// Containers that depend on it.
+    pub(super) dependants: Vec<String>,
+    /// Another container waits for it to complete: it is a job.
+    pub(super) is_job: bool,
+    /// Who holds the port it could not get, or would not get if it were started.
+    pub(super) port_owner: Option<String>,
+    /// The port that somebody else holds.
+    pub(super) blocked_port: Option<u16>,
+    /// Its image can be found.
+    pub(super) image_present: bool,
+    /// `major:minor` of the filesystem the engine keeps containers on, where that could be told.
+    pub(super) engine_filesystem: Option<String>,
+    /// `MemAvailable` and `MemTotal` in bytes.
+    pub(super) host_memory: Option<(u64, u64)>,
+}
+
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub(super) struct Later {
+    pub(super) restart_count: i64,
+    pub(super) restarting: bool,
+}
+
+impl Check for State {
+    type Evidence = Evidence;
+
+    fn spec(&self) -> &'static CheckSpec {
+        &SPEC
+    }
+
+    fn targets(&self, inventory: &Inventory) -> Vec<Target> {
+        inventory.container_targets(|_| true)
+    }
+
+    async fn probe(&self, cx: &ProbeCx, target: &Target) -> Result<Evidence, ProbeError> {
+        let docker = cx.docker()?;
+        let container = docker.inspect(&target.id).await?;
+        let mut e = Evidence { image_present: true, host_memory: host::memory(), ..Evidence::default() };
+        match cx.kernel_log.lines().await {
+            Ok(lines) => e.oom = oom_kills(&lines).into_iter().filter(|k| k.victim_cgroup.contains(&container.id)).collect(),
+            Err(why) => e.kernel_log_gap = Some(why.to_string()),
+        }
+        if container.is_up() {
+            e.live_oom_kills = Cgroups::default().group_of(container.state.pid).ok().and_then(|g| g.usage().oom_kills);
+        }
+        // without the ring nothing can be said about who stopped it; that alone is no reason to fail
+        if let Ok(events) = docker.events().await {
+            e.events = events.iter().filter(|ev| ev.container == container.id).cloned().collect();
+        }
+        if suspicious(&container) {
+            tokio::time::sleep(SECOND_SAMPLE).await;
+            let again = docker.inspect_now(&target.id).await?;
+            e.later = Some(Later { restart_count: again.restart_count, restarting: again.state.restarting });
+        }
+        let failing = !container.is_up() || container.restart_count > 0 || restart::recent_starts(&e, clock::now()) > 1;
+        if failing {
+            // a loop's reason is in the run that ended, not in the one that has just begun
+            let until = if container.is_up() { container.state.started_at.map(Timestamp::as_second) } else { None };
+            e.log = docker.log_tail(&target.id, 5, until).await.unwrap_or_default();
+        }
+        if !container.state.running {
+            self.why_down(cx, docker, &container, &mut e).await;
+        }
+        e.dependants = dependants(&cx.inventory.containers, &container);
+        e.is_job = is_job(&cx.inventory.containers, &container);
+        e.container = (*container).clone();
+        Ok(e)
+    }
+
+    fn judge(&self, judged: &Judged<'_>, e: &Evidence) -> Judgement {
+        let now = judged.taken_at;
+        let looping = restart::judge(e, &self.settings, now);
+        let start_failed = start::judge(e);
+        let mut findings = Vec::new();
+        if looping.as_ref().is_none_or(|f| f.severity == Severity::Info) && start_failed.is_none() {
+            findings.extend(down(e, now));
+        }
+        findings.extend(start_failed);
+        findings.extend(oom::judge(e, now));
+        findings.extend(looping);
+        findings.extend(paused(e));
+        let mut gaps = Vec::new();
+        if let Some(why) = &e.kernel_log_gap {
+            // it only matters where a kill is possible: it died by SIGKILL and nobody is known to have sent it
+            if e.container.state.exit_code == 137 && !findings.iter().any(|f| f.code == OOM_KILLED.id) && stopped_by(e).is_none() {
+                gaps.push(format!("cannot tell whether it was killed for memory: {why}"));
+            }
+        }
+        Judgement { findings, gaps, ..Judgement::default() }
+    }
+
+    fn plan(&self, fix: &str, finding: &Finding, judged: &Judged<'_>, e: &Evidence) -> Result<Plan, Refusal> {
+        if fix != UNPAUSE.id {
+            return start::plan(fix, finding, judged, e);
+        }
+        Ok(Plan {
+            fix: fix.to_owned(),
+            risk: UNPAUSE.risk,
+            subject: finding.subject.clone(),
+            check: CHECK.to_owned(),
+            target: judged.target.clone(),
+            code: finding.code.clone(),
+            actions: vec![Action::UnpauseContainer { id: e.container.id.clone() }],
+            undo: vec![Action::PauseContainer { id: e.container.id.clone() }],
+            blast: Vec::new(),
+            downtime: "none".to_owned(),
+            recurs: None,
+            verify_within: Duration::from_secs(5),
+            stable_for: Duration::ZERO,
+        })
+    }
+}
+
+impl State {
+    /// What a container that is down needs to be explained and started.
+    async fn why_down(&self, cx: &ProbeCx, docker: &Docker, container: &Container, e: &mut Evidence) {
+        let error = &container.state.error;
+        if error.contains("no space left on device") && !container.log.path.is_empty() {
+            let path = container.log.path.clone();
+            e.engine_filesystem = filesystem::filesystem_of(path.as_ref()).await.ok().map(|fs| fs.dev);
+        }
+        e.image_present = docker.image_id(&container.image_id).await.is_ok_and(|id| id.is_some());
+        let wanted: Vec<u16> = start::taken_port(error).into_iter().chain(container.ports.iter().map(|p| p.host)).collect();
+        for port in wanted {
+            if let Some(owner) = port_owner(cx, docker, port, &container.id).await {
+                e.port_owner = Some(owner);
+                e.blocked_port = Some(port);
+                return;
+            }
+        }
+    }
+}
+
+/// Whether a second look half a second later can tell more: it has just been started and was restarted before.
+fn suspicious(c: &Container) -> bool {
+    let young = c.state.started_at.is_some_and(|t| clock::now().duration_since(t) < SignedDuration::from_secs(90));
+    c.restart_count > 0 && young && !c.state.restarting
+}
+
+/// Who holds a TCP port of this host: another container, or a process.
+async fn port_owner(cx: &ProbeCx, docker: &Docker, port: u16, not: &str) -> Option<String> {
+    for other in cx.inventory.containers.iter().filter(|c| c.state == "running" && c.id != not) {
+        if let Ok(c) = docker.inspect(&other.id).await
+            && c.ports.iter().any(|p| p.host == port)
+        {
+            return Some(format!("container {}", c.name));
+        }
+    }
+    listeners::owner_of_tcp_port(port).await.map(|o| format!("process {} (pid {})", o.comm, o.pid))
+}
+
+/// Containers that feel it when this one stops: those that compose says depend on its service, and those that live in its network namespace.
+pub(super) fn dependants(all: &[ContainerRef], c: &Container) -> Vec<String> {
+    let Some((project, service)) = c.compose() else { return Vec::new() };
+    all.iter()
+        .filter(|o| o.id != c.id && o.project.as_deref() == Some(project))
+        .filter(|o| depends_on(o).any(|(s, _)| s == service))
+        .map(|o| o.name.clone())
+        .collect()
+}
+
+/// `db:service_healthy:false,migrate:service_completed_successfully:false`, or bare names from older compose.
+fn depends_on(container: &ContainerRef) -> impl Iterator<Item = (&str, &str)> {
+    let label = container.labels.get("com.docker.compose.depends_on").map_or("", String::as_str);
+    label.split(',').filter(|d| !d.is_empty()).map(|d| {
+        let mut parts = d.split(':');
+        (parts.next().unwrap_or_default(), parts.next().unwrap_or_default())
+    })
+}
+
+fn is_job(all: &[ContainerRef], c: &Container) -> bool {
+    if c.labels.get("com.docker.compose.oneoff").is_some_and(|v| v.eq_ignore_ascii_case("true")) {
+        return true;
+    }
+    let Some((project, service)) = c.compose() else { return false };
+    all.iter()
+        .filter(|o| o.project.as_deref() == Some(project))
+        .any(|o| depends_on(o).any(|(s, condition)| s == service && condition == "service_completed_successfully"))
+}
+
+/// Who stopped it, as far as that is known: `(how, proved)`.
+pub(super) fn stopped_by(e: &Evidence) -> Option<(String, bool)> {
+    let state = &e.container.state;
+    let finished = state.finished_at?;
+    // events of the stop that ended this run; a stop takes at most its timeout, which nobody sets beyond some minutes
+    let near = |at: Timestamp| at.duration_since(finished).abs() < SignedDuration::from_mins(5);
+    let asked = e.events.iter().filter(|ev| near(ev.at)).find(|ev| matches!(ev.action.as_str(), "kill" | "stop"));
+    if let Some(event) = asked {
+        return Some(match event.signal.as_deref() {
+            Some("9") if state.exit_code == 137 => ("killed by hand (docker kill)".to_owned(), true),
+            Some(_) if state.exit_code == 137 => {
+                ("stopped by hand; it ignored the stop signal and was killed after its timeout".to_owned(), true)
+            }
+            _ => ("stopped by hand".to_owned(), true),
+        });
+    }
+    match state.exit_code {
+        143 => Some(("stopped by a signal, probably by hand".to_owned(), false)),
+        _ => None,
+    }
+}
+
+fn down(e: &Evidence, now: Timestamp) -> Option<Finding> {
+    let c = &e.container;
+    let name = &c.name;
+    let age = c.state.finished_at.map(|t| now.duration_since(t));
+    let when = age.map(|a| format!(" {} ago", quantity::duration(a))).unwrap_or_default();
+    let code = decode::exit_code(c.state.exit_code);
+    let day = SignedDuration::from_hours(24);
+    let (severity, message, certain) = match c.state.status.as_str() {
+        "dead" | "removing" if age.is_none_or(|a| a > SignedDuration::from_secs(60)) => {
+            (Severity::Warn, format!("{name} is {} and cannot be removed", c.state.status), true)
+        }
+        "exited" => {
+            let keeps_up = matches!(c.restart_policy.name.as_str(), "always" | "unless-stopped");
+            let killed_for_memory = oom::last_kill(e, now).is_some_and(|k| k.current);
+            let by_hand = stopped_by(e).filter(|_| !killed_for_memory);
+            match by_hand {
+                Some((how, proved)) if keeps_up => (Severity::Warn, format!("{name} was {how}{when}, {code}"), proved),
+                Some((how, proved)) => (Severity::Info, format!("{name} was {how}{when}, {code}"), proved),
+                None if c.state.exit_code == 0 && (!keeps_up || e.is_job) => return None,
+                None if keeps_up => {
+                    let policy = &c.restart_policy.name;
+                    (Severity::Crit, format!("{name} went down{when}, {code}, although its restart policy is {policy}"), true)
+                }
+                None if c.restart_policy.name == "on-failure" => {
+                    let tries = c.restart_policy.maximum_retry_count;
+                    let tries = if tries > 0 { format!(" after {tries} tries") } else { String::new() };
+                    (Severity::Crit, format!("{name} failed{when}, {code}, and was given up{tries}"), true)
+                }
+                None if age.is_some_and(|a| a < day) => {
+                    let origin = if c.state.exit_code == 137 && !killed_for_memory { ", sent by somebody unknown" } else { "" };
+                    (Severity::Warn, format!("{name} failed{when}, {code}{origin}"), true)
+                }
+                None => (Severity::Info, format!("{name} failed{when}, {code}"), true),
+            }
+        }
+        _ => return None,
+    };
+    let mut finding = Finding::new(&DOWN, severity, c.subject(), message)
+        .since(c.state.finished_at)
+        .key(KeyKind::Container, &c.id)
+        .cite("restart policy", &c.restart_policy.name)
+        .cite("needed by", e.dependants.join(", "))
+        .cite("last log lines", e.log.join("\n"));
+    if !certain {
+        finding = finding.likely();
+    }
+    if let Some(host_kill) = e.oom.iter().find(|k| k.limited_by.is_none()) {
+        finding = finding.cite("kernel log", format!("{} the whole host was out of memory: {}", host_kill.at, host_kill.line));
+    }
+    if c.state.status == "exited" && severity > Severity::Info {
+        finding = finding.fix(START.id);
+    }
+    Some(finding)
+}
+
+fn paused(e: &Evidence) -> Option<Finding> {
+    let c = &e.container;
+    c.state.paused.then(|| {
+        Finding::new(&PAUSED, Severity::Warn, c.subject(), format!("{} is paused: it is up but does nothing", c.name))
+            .key(KeyKind::Container, &c.id)
+            .fix(UNPAUSE.id)
+    })
+}

@@ -1,0 +1,225 @@
+//! What a container keeps and what is mounted into it: is its state on a volume, are its binds what they look like?
+
+use std::os::unix::fs::MetadataExt;
+use std::path::Path;
+use std::time::Duration;
+
+use opsctl_core::model::{
+    Check, CheckSpec, Code, Finding, Inventory, Judged, Judgement, KeyKind, Severity, Target,
+};
+use opsctl_core::probe::docker::{Container, Mount};
+use opsctl_core::probe::{ProbeCx, ProbeError, blocking, process};
+use serde::{Deserialize, Serialize};
+
+const EPHEMERAL: Code = Code {
+    id: "container.ephemeral-state",
+    severities: &[Severity::Info, Severity::Warn, Severity::Crit],
+    when: "an image known to keep state has nothing mounted where it keeps it (warn, databases crit), or only an anonymous volume (databases warn, others info)",
+    hint: "mount a named volume or a folder there and recreate it; copy what it holds first (docker cp)",
+};
+const BIND_BROKEN: Code = Code {
+    id: "container.bind-broken",
+    severities: &[Severity::Warn],
+    when: "a bind's source is gone, is a directory where a file is meant, or was replaced so that the container still sees the old file",
+    hint: "restart the container to see the new file; mount the folder instead of the file so that it cannot happen again",
+};
+
+static SPEC: CheckSpec = CheckSpec {
+    id: "container.storage",
+    title: "state is kept and binds are what they look like",
+    codes: &[EPHEMERAL, BIND_BROKEN],
+    fixes: &[],
+    timeout: Duration::from_secs(5),
+};
+
+pub(super) struct Storage;
+
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+#[serde(default)]
+pub(super) struct Evidence {
+    container: Container,
+    binds: Vec<Bind>,
+    /// Why binds could not be compared.
+    gap: Option<String>,
+}
+
+/// A bind as the host sees it and as the container sees it.
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+#[serde(default)]
+struct Bind {
+    source: String,
+    destination: String,
+    /// What is at the source now.
+    now: Source,
+    /// The container sees a file that was unlinked or replaced.
+    stale: bool,
+}
+
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+enum Source {
+    #[default]
+    File,
+    Directory,
+    Other,
+    Missing,
+}
+
+impl Check for Storage {
+    type Evidence = Evidence;
+
+    fn spec(&self) -> &'static CheckSpec {
+        &SPEC
+    }
+
+    fn targets(&self, inventory: &Inventory) -> Vec<Target> {
+        inventory.container_targets(|c| c.state == "running")
+    }
+
+    async fn probe(&self, cx: &ProbeCx, target: &Target) -> Result<Evidence, ProbeError> {
+        let container = cx.docker()?.inspect(&target.id).await?;
+        let mut e = Evidence { container: (*container).clone(), ..Evidence::default() };
+        let binds: Vec<Mount> = container.mounts.iter().filter(|m| m.kind == "bind").cloned().collect();
+        if container.is_up() && !binds.is_empty() {
+            let pid = container.state.pid;
+            let read = blocking::run("bind mounts", &container.name, Duration::from_secs(2), move || compare(pid, &binds)).await;
+            match read {
+                Ok(Ok(binds)) => e.binds = binds,
+                Ok(Err(why)) | Err(why) => e.gap = Some(why.to_string()),
+            }
+        }
+        Ok(e)
+    }
+
+    fn judge(&self, _judged: &Judged<'_>, e: &Evidence) -> Judgement {
+        let mut findings: Vec<Finding> = e.binds.iter().filter_map(|b| broken(&e.container, b)).collect();
+        findings.extend(ephemeral(&e.container));
+        let findings = findings.into_iter().map(|f| f.key(KeyKind::Container, &e.container.id)).collect();
+        Judgement { findings, gaps: e.gap.iter().cloned().collect(), ..Judgement::default() }
+    }
+}
+
+/// Looks at every bind from both sides. May hang on dead filesystems, so it runs on a thread of its own.
+fn compare(pid: i64, binds: &[Mount]) -> Result<Vec<Bind>, ProbeError> {
+    let seen = process::mounts_of(pid);
+    if seen.is_empty() {
+        return Err(ProbeError::Denied {
+            what: "the mounts of a container".to_owned(),
+            from: format!("/proc/{pid}/mountinfo"),
+            needs: "root".to_owned(),
+        });
+    }
+    Ok(binds
+        .iter()
+        .map(|bind| {
+            let meta = Path::new(&bind.source).metadata();
+            let now = match &meta {
+                Ok(m) if m.is_dir() => Source::Directory,
+                Ok(m) if m.is_file() => Source::File,
+                Ok(_) => Source::Other,
+                Err(e) if e.kind() == std::io::ErrorKind::NotFound => Source::Missing,
+                // not ours to see: says nothing about the bind
+                Err(_) => Source::Other,
+            };
+            let unlinked = seen.iter().any(|m| m.mountpoint == bind.destination && m.root.ends_with("//deleted"));
+            let other_inode = now == Source::File
+                && Path::new(&format!("/proc/{pid}/root{}", bind.destination))
+                    .metadata()
+                    .is_ok_and(|inside| meta.as_ref().is_ok_and(|m| (m.dev(), m.ino()) != (inside.dev(), inside.ino())));
+            Bind {
+                source: bind.source.clone(),
+                destination: bind.destination.clone(),
+                now,
+                stale: now == Source::File && (unlinked || other_inode),
+            }
+        })
+        .collect())
+}
+
+fn broken(c: &Container, bind: &Bind) -> Option<Finding> {
+    let Bind { source, destination, .. } = bind;
+    let name = &c.name;
+    let file_like = Path::new(destination).extension().is_some_and(|x| {
+        x.to_str().is_some_and(|x| matches!(x, "yml" | "yaml" | "conf" | "cfg" | "ini" | "json" | "toml" | "pem" | "crt" | "key" | "env" | "xml" | "alloy" | "hcl"))
+    });
+    let message = match bind.now {
+        Source::Missing => format!("{name}: {source}, mounted at {destination}, does not exist any more"),
+        Source::Directory if file_like => {
+            format!("{name}: {source} is a directory, but {destination} looks like a file; Docker made it because the file was missing")
+        }
+        _ if bind.stale => format!("{name} still sees the old {destination}: {source} was replaced after the container started"),
+        _ => return None,
+    };
+    Some(Finding::new(&BIND_BROKEN, Severity::Warn, c.subject(), message))
+}
+
+/// Images known to keep state: where, and whether losing it is losing data of record. Sources: the images' own documentation;
+/// Alloy's path and what losing it does are in the Alloy incident report.
+const STATEFUL: &[(&str, &str, bool)] = &[
+    ("alloy", "/var/lib/alloy/data", false),
+    ("prometheus", "/prometheus", false),
+    ("grafana", "/var/lib/grafana", false),
+    ("loki", "/loki", false),
+    ("postgres", "/var/lib/postgresql/data", true),
+    ("redis", "/data", false),
+    ("valkey", "/data", false),
+    ("rabbitmq", "/var/lib/rabbitmq", false),
+    ("mysql", "/var/lib/mysql", true),
+    ("mariadb", "/var/lib/mysql", true),
+    ("mongo", "/data/db", true),
+];
+
+fn ephemeral(c: &Container) -> Option<Finding> {
+    let image = image_name(&c.image);
+    let (_, convention, database) = STATEFUL.iter().find(|(name, ..)| *name == image)?;
+    // what the container itself says about its state beats the convention
+    let path = c.state_paths.iter().find(|p| p.starts_with('/')).map_or(*convention, String::as_str);
+    let covering = c.mounts.iter().filter(|m| covers(&m.destination, path)).max_by_key(|m| m.destination.len());
+    let (severity, message) = match covering {
+        None => {
+            let severity = if *database { Severity::Crit } else { Severity::Warn };
+            (severity, format!("{} keeps its state in {path}, where nothing is mounted: a recreate loses it", c.name))
+        }
+        Some(m) if m.kind == "volume" && is_anonymous(&m.name) => {
+            let severity = if *database { Severity::Warn } else { Severity::Info };
+            (severity, format!("{} keeps its state in {path} on an anonymous volume: a recreate starts empty", c.name))
+        }
+        Some(_) => return None,
+    };
+    let snippet = format!("services:\n  {}:\n    volumes:\n      - {image}-data:{path}\nvolumes:\n  {image}-data:", c.name);
+    Some(Finding::new(&EPHEMERAL, severity, c.subject(), message).cite("image", &c.image).cite("compose", snippet))
+}
+
+/// `docker.io/grafana/alloy:v1.0.0@sha256:…` is `alloy`.
+fn image_name(reference: &str) -> &str {
+    let name = reference.split('@').next().unwrap_or_default();
+    let last = name.rsplit('/').next().unwrap_or_default();
+    last.split(':').next().unwrap_or_default()
+}
+
+fn covers(mountpoint: &str, path: &str) -> bool {
+    Path::new(path).starts_with(mountpoint) && mountpoint != "/"
+}
+
+fn is_anonymous(volume: &str) -> bool {
+    volume.len() == 64 && volume.chars().all(|c| c.is_ascii_hexdigit())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn image_names_are_bare() {
+        for (reference, name) in [("grafana/alloy:v1.0.0", "alloy"), ("localhost:5000/x/redis", "redis"), ("postgres@sha256:ab", "postgres"), ("", "")] {
+            assert_eq!(image_name(reference), name);
+        }
+    }
+
+    #[test]
+    fn a_mount_covers_what_is_below_it() {
+        assert!(covers("/var/lib/postgresql", "/var/lib/postgresql/18/docker"));
+        assert!(!covers("/var/lib/postgresql/data/sub", "/var/lib/postgresql/data"));
+        assert!(!covers("/dat", "/data"));
+    }
+}

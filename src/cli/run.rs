@@ -1,0 +1,174 @@
+//! What `diagnose`, every runbook subcommand, `record` and `fix` share: load the configuration, run, show the report.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use clap::ValueEnum;
+use opsctl_core::model::{Kind, Verdict};
+use opsctl_core::probe::Ask;
+
+use super::Global;
+use super::exit::Usage;
+use crate::config::{self, Config, Known, Surroundings};
+use crate::engine::{Assessment, Recording, Selection, Session, Setup};
+use crate::render::{self, Format, Output, Progress};
+use crate::state::Store;
+
+/// Options of everything that makes a report.
+#[derive(Debug, Clone, clap::Args)]
+pub struct ReportArgs {
+    /// Format on standard output
+    #[arg(long, value_name = "FORMAT", default_value = "table")]
+    pub format: Format,
+    /// Also write a report to a file, for example json=/tmp/report.json; can be given several times
+    #[arg(long, value_name = "FORMAT=FILE")]
+    pub output: Vec<Output>,
+    /// Stop waiting after this long; what has not answered by then is unknown [default: 10s]
+    #[arg(long, value_name = "TIME", value_parser = config::duration)]
+    pub deadline: Option<Duration>,
+    /// Judge a recording instead of this host
+    #[arg(long, value_name = "FILE")]
+    pub replay: Option<PathBuf>,
+    /// The mildest verdict that makes the exit code differ from 0
+    #[arg(long, value_name = "VERDICT", default_value = "unknown")]
+    pub fail_on: FailOn,
+}
+
+/// From which verdict on the exit code is not 0.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum FailOn {
+    /// crit only
+    Crit,
+    /// crit and warn
+    Warn,
+    /// crit, warn and unknown
+    Unknown,
+    /// always exit 0
+    Never,
+}
+
+impl FailOn {
+    /// The exit code of a verdict.
+    fn exit_code(self, verdict: &Verdict) -> u8 {
+        let counts = match verdict {
+            Verdict::Crit => self != Self::Never,
+            Verdict::Warn => matches!(self, Self::Warn | Self::Unknown),
+            Verdict::Unknown(_) => self == Self::Unknown,
+            Verdict::Ok | Verdict::Info | Verdict::Skip(_) => false,
+        };
+        if counts { verdict.exit_code() } else { 0 }
+    }
+}
+
+/// `opsctl RUNBOOK`.
+#[derive(Debug, clap::Args)]
+pub struct RunbookArgs {
+    /// Only these: a container's name, a mountpoint or a path on it
+    #[arg(value_name = "TARGET")]
+    targets: Vec<String>,
+    /// Go through the fixes that apply, each through the guard
+    #[arg(long, conflicts_with = "replay")]
+    fix: bool,
+    /// Show what uses the space, also of filesystems that are fine
+    #[arg(long)]
+    usage: bool,
+    #[command(flatten)]
+    report: ReportArgs,
+}
+
+/// Runs one runbook.
+pub fn exec(runbook: &str, args: &RunbookArgs, global: &Global) -> anyhow::Result<u8> {
+    let selection = Selection { runbooks: vec![runbook.to_owned()], skip: Vec::new(), words: args.targets.clone() };
+    let ask = Ask { usage: args.usage };
+    let code = report(&selection, ask, &args.report, global)?;
+    if args.fix { super::fix::exec_runbook(runbook, &args.targets, global) } else { Ok(code) }
+}
+
+/// Loads the configuration that applies.
+pub fn load(global: &Global) -> Result<Config, config::ConfigError> {
+    config::load(global.config.as_deref(), &Surroundings::of_process(), &Known::registry()).map(|loaded| loaded.config)
+}
+
+/// A session on this host, and its history.
+pub async fn session(config: &Config, ask: Ask, deadline: Option<Duration>) -> (Session, Store) {
+    let store = Store::open(&Surroundings::of_process().state_dir(config.state_dir.as_deref())).await;
+    let owners = config.clone();
+    let session = Session::new(Setup {
+        settings: config.runbooks.clone(),
+        endpoint: config.endpoint.as_ref().map(ToString::to_string),
+        owner_of: Box::new(move |name| owners.owner_of(name).map(str::to_owned)),
+        history: Arc::new(store.clone()),
+        ask,
+        deadline: deadline.unwrap_or(config.deadline),
+    });
+    (session, store)
+}
+
+/// Runs a future on one thread. What hangs in the kernel is left behind when the process ends.
+pub fn block_on<T>(future: impl Future<Output = T>) -> anyhow::Result<T> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    let value = runtime.block_on(future);
+    runtime.shutdown_background();
+    Ok(value)
+}
+
+/// Runs (or replays), shows the report in every format asked for, and gives the exit code.
+pub fn report(selection: &Selection, ask: Ask, args: &ReportArgs, global: &Global) -> anyhow::Result<u8> {
+    render::init_tracing(global.verbose);
+    let config = load(global)?;
+    let selection = Selection { skip: [selection.skip.clone(), config.skip.clone()].concat(), ..selection.clone() };
+    check_names(&selection)?;
+    let assessment = match &args.replay {
+        Some(file) => {
+            let recording = Recording::read(file)?.narrowed(&selection);
+            known_targets(&selection, &recording)?;
+            Session::replaying(&config.runbooks).assess(&recording)
+        }
+        None => block_on(live(&config, &selection, ask, args, global))??,
+    };
+    render::show(&assessment.report, args.format, &args.output, global.color, global.quiet, global.verbose)?;
+    Ok(args.fail_on.exit_code(&assessment.verdict))
+}
+
+async fn live(
+    config: &Config,
+    selection: &Selection,
+    ask: Ask,
+    args: &ReportArgs,
+    global: &Global,
+) -> anyhow::Result<Assessment> {
+    let (session, store) = session(config, ask, args.deadline).await;
+    let progress = Progress::new(args.format == Format::Table && !global.quiet, global.color);
+    let recording = session.record(selection, &|event| progress.show(&event)).await;
+    progress.finish();
+    known_targets(selection, &recording)?;
+    let mut assessment = session.assess(&recording);
+    store.record(std::mem::take(&mut assessment.samples)).await;
+    assessment.report.notes.extend(store.note());
+    Ok(assessment)
+}
+
+/// A misspelt runbook must not run nothing and call it ok.
+fn check_names(selection: &Selection) -> anyhow::Result<()> {
+    let known = Known::registry().checks;
+    for name in selection.runbooks.iter().chain(&selection.skip) {
+        if !known.contains(name) {
+            let hint = config::did_you_mean(name, known.iter().map(String::as_str));
+            return Err(Usage(format!("no runbook or check is called `{name}`{hint}")).into());
+        }
+    }
+    Ok(())
+}
+
+/// A misspelt target must not look at nothing and call it ok. While the engine does not answer, its containers cannot be known.
+fn known_targets(selection: &Selection, recording: &Recording) -> anyhow::Result<()> {
+    let blind = recording.inventory.engine.is_some() && !recording.records.iter().any(|r| r.target.kind == Kind::Container);
+    match selection.unmatched(recording).first() {
+        Some((word, nearest)) if !blind => {
+            let hint = nearest.map(|n| format!("; did you mean `{n}`?")).unwrap_or_default();
+            Err(Usage(format!("there is no target `{word}` here{hint} (`opsctl targets` shows all)")).into())
+        }
+        _ => Ok(()),
+    }
+}

@@ -1,0 +1,213 @@
+//! From evidence to report: judge, verdict, correlate. Pure; a replay runs exactly this.
+
+use opsctl_core::model::{
+    AnyCheck, Build, CheckRow, Finding, FixOffer, Judged, Judgement, Kind, Outcome, Plan, REPORT_SCHEMA_VERSION, Record, Refusal,
+    Report, Risk, Runbook, Sample, Severity, Verdict,
+};
+
+use super::Recording;
+use crate::correlate::correlate;
+
+/// A report and what goes with it inside the process.
+pub struct Assessment {
+    /// What is printed.
+    pub report: Report,
+    /// The verdict of the whole run.
+    pub verdict: Verdict,
+    /// The verdicts of `report.checks`, in the same order.
+    pub verdicts: Vec<Verdict>,
+    /// What could be done, with the whole plan.
+    pub offers: Vec<Offer>,
+    /// Numbers to remember for the next run.
+    pub samples: Vec<Sample>,
+}
+
+/// A fix that applies to a finding.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Offer {
+    /// Fix id.
+    pub fix: String,
+    /// What it is about.
+    pub finding: Finding,
+    /// How it would be done, or why it cannot.
+    pub plan: Result<Plan, Refusal>,
+    /// Why it must not be done now although it could: a cause is open elsewhere, the object is in maintenance.
+    pub refused: Option<String>,
+    /// What it may interrupt.
+    pub risk: Risk,
+}
+
+/// What judging one record gave.
+struct Judged1<'a> {
+    record: &'a Record,
+    check: Option<&'a dyn AnyCheck>,
+    runbook: String,
+    verdict: Verdict,
+    judgement: Judgement,
+}
+
+/// Judges all records and makes the report.
+pub fn assess(runbooks: &[Runbook], recording: &Recording, owner_of: &dyn Fn(&str) -> Option<String>) -> Assessment {
+    let mut judged: Vec<Judged1<'_>> = recording.records.iter().map(|r| judge(runbooks, r)).collect();
+
+    // findings in report order: worst first, then in the order of the runbooks
+    let mut order: Vec<(usize, usize)> =
+        judged.iter().enumerate().flat_map(|(i, j)| (0..j.judgement.findings.len()).map(move |k| (i, k))).collect();
+    order.sort_by_key(|&(i, k)| (std::cmp::Reverse(judged[i].judgement.findings[k].severity), i, k));
+    for (n, &(i, k)) in order.iter().enumerate() {
+        let finding = &mut judged[i].judgement.findings[k];
+        finding.id = format!("f{}", n + 1);
+        finding.owner = owner_of(&finding.subject.name);
+    }
+    let mut findings: Vec<Finding> = order.iter().map(|&(i, k)| judged[i].judgement.findings[k].clone()).collect();
+    let links: Vec<_> = runbooks.iter().flat_map(|r| r.links).collect();
+    let causes = correlate(&mut findings, &links);
+
+    let offers: Vec<Offer> = order
+        .iter()
+        .zip(&findings)
+        .flat_map(|(&(i, _), finding)| offers(&judged[i], finding, &findings, recording))
+        .collect();
+    let verdicts: Vec<Verdict> = judged.iter().map(|j| j.verdict.clone()).collect();
+    let verdict = Verdict::roll_up(&verdicts);
+    let report = Report {
+        schema_version: REPORT_SCHEMA_VERSION,
+        opsctl: Build {
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            commit: option_env!("OPSCTL_COMMIT").unwrap_or("unknown").to_owned(),
+        },
+        host: recording.host.clone(),
+        started_at: recording.started_at,
+        duration_ms: recording.duration_ms,
+        verdict: verdict.word().to_owned(),
+        exit_code: verdict.exit_code(),
+        checks: judged.iter().map(row).collect(),
+        findings,
+        causes,
+        fixes: rows_of(&offers),
+        tables: judged.iter().flat_map(|j| j.judgement.tables.clone()).collect(),
+        notes: recording.notes.clone(),
+    };
+    let samples = judged.into_iter().flat_map(|j| j.judgement.samples).collect();
+    Assessment { report, verdict, verdicts, offers, samples }
+}
+
+fn judge<'a>(runbooks: &'a [Runbook], record: &'a Record) -> Judged1<'a> {
+    let runbook = record.check.split('.').next().unwrap_or_default().to_owned();
+    let check = runbooks.iter().flat_map(|r| &r.checks).find(|c| c.spec().id == record.check).map(|c| &**c);
+    let judged = Judged { target: &record.target, taken_at: record.taken_at };
+    let (verdict, judgement) = match (&record.outcome, check) {
+        (Outcome::Skip(why), _) => (Verdict::Skip(why.clone()), Judgement::default()),
+        (Outcome::Unknown(why), _) => (Verdict::Unknown(why.clone()), Judgement::default()),
+        (Outcome::Evidence(_), None) => {
+            (Verdict::Unknown(format!("this opsctl has no check {}", record.check)), Judgement::default())
+        }
+        (Outcome::Evidence(evidence), Some(check)) => match check.judge(&judged, evidence) {
+            Ok(judgement) => (verdict_of(&judgement), judgement),
+            Err(e) => (Verdict::Unknown(e.to_string()), Judgement::default()),
+        },
+    };
+    Judged1 { record, check, runbook, verdict, judgement }
+}
+
+/// The one place where findings become a verdict.
+fn verdict_of(judgement: &Judgement) -> Verdict {
+    let worst = judgement.findings.iter().map(|f| f.severity).max();
+    match (worst, &judgement.skip) {
+        (Some(severity @ (Severity::Crit | Severity::Warn)), _) => severity.into(),
+        _ if !judgement.gaps.is_empty() => Verdict::Unknown(judgement.gaps.join("; ")),
+        (_, Some(why)) => Verdict::Skip(why.clone()),
+        (Some(Severity::Info), None) => Verdict::Info,
+        (None, None) => Verdict::Ok,
+    }
+}
+
+fn row(j: &Judged1<'_>) -> CheckRow {
+    CheckRow {
+        check: j.record.check.clone(),
+        runbook: j.runbook.clone(),
+        target: j.record.target.to_string(),
+        verdict: j.verdict.word().to_owned(),
+        reason: j.verdict.reason().map(str::to_owned),
+        duration_ms: j.record.duration_ms,
+        findings: j.judgement.findings.iter().map(|f| f.id.clone()).collect(),
+    }
+}
+
+/// Plans every fix a finding names.
+fn offers(j: &Judged1<'_>, finding: &Finding, all: &[Finding], recording: &Recording) -> Vec<Offer> {
+    let (Some(check), Outcome::Evidence(evidence)) = (j.check, &j.record.outcome) else { return Vec::new() };
+    let judged = Judged { target: &j.record.target, taken_at: j.record.taken_at };
+    finding
+        .fixes
+        .iter()
+        .map(|fix| {
+            let spec = check.spec().fixes.iter().find(|s| s.id == fix);
+            let plan = check
+                .plan(fix, finding, &judged, evidence)
+                .unwrap_or_else(|e| Err(Refusal::Precondition(e.to_string())));
+            let risk = plan.as_ref().ok().map(|p| p.risk).or(spec.map(|s| s.risk)).unwrap_or(Risk::R4);
+            let refused = upstream(finding, all).or_else(|| maintenance(finding, recording));
+            Offer { fix: fix.clone(), finding: finding.clone(), plan, refused, risk }
+        })
+        .collect()
+}
+
+/// Treating an effect while its cause is open does not help and can harm.
+fn upstream(finding: &Finding, all: &[Finding]) -> Option<String> {
+    let cause = all.iter().find(|f| Some(&f.id) == finding.explained_by.as_ref())?;
+    Some(format!("its cause is open: {} {}, {}", cause.code, cause.subject.name, cause.message))
+}
+
+fn maintenance(finding: &Finding, recording: &Recording) -> Option<String> {
+    let container = (finding.subject.kind == Kind::Container)
+        .then(|| recording.inventory.containers.iter().find(|c| finding.subject.identity.starts_with(&c.id)))
+        .flatten()?;
+    let label = container.labels.get("opsctl.maintenance")?;
+    (label != "false").then(|| format!("{} is labelled opsctl.maintenance={label}", container.name))
+}
+
+/// One row per fix and subject, however many findings ask for it.
+fn rows_of(offers: &[Offer]) -> Vec<FixOffer> {
+    let mut rows: Vec<FixOffer> = Vec::new();
+    for offer in offers {
+        let subject = offer.finding.subject.to_string();
+        if rows.iter().any(|r| r.id == offer.fix && r.subject == subject) {
+            continue;
+        }
+        rows.push(FixOffer {
+            id: offer.fix.clone(),
+            command: format!("opsctl fix {} {}", offer.fix, shell_word(&offer.finding.subject.name)),
+            subject,
+            risk: offer.risk,
+            refused: offer.refused.clone().or_else(|| offer.plan.as_ref().err().map(ToString::to_string)),
+        });
+    }
+    rows
+}
+
+/// Quotes a name so that the command can be pasted whatever it contains.
+fn shell_word(name: &str) -> String {
+    let plain = |c: char| c.is_ascii_alphanumeric() || "-_./:@%+,".contains(c);
+    if !name.is_empty() && name.chars().all(plain) { name.to_owned() } else { format!("'{}'", name.replace('\'', r"'\''")) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_gap_is_unknown_unless_something_is_known_to_be_wrong() {
+        let gap = Judgement { gaps: vec!["needs root".into()], ..Judgement::default() };
+        assert_eq!(verdict_of(&gap), Verdict::Unknown("needs root".into()));
+        assert_eq!(verdict_of(&Judgement::skip("no docker")), Verdict::Skip("no docker".into()));
+        assert_eq!(verdict_of(&Judgement::default()), Verdict::Ok);
+    }
+
+    #[test]
+    fn commands_survive_a_paste() {
+        assert_eq!(shell_word("/var/lib"), "/var/lib");
+        assert_eq!(shell_word("a b"), "'a b'");
+        assert_eq!(shell_word("it's"), r"'it'\''s'");
+    }
+}

@@ -1,0 +1,220 @@
+//! One opsctl at work on one host: discover, probe, judge; and again for one check, when a fix has to be sure.
+
+use std::path::Path;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use opsctl_core::model::{Finding, Inventory, Kind, MountRef, Outcome, Runbook, Target, Verdict};
+use opsctl_core::probe::kmsg::KernelLog;
+use opsctl_core::probe::{Ask, History, NoHistory, ProbeCx, Redactor, clock, docker::Docker, host};
+use opsctl_runbooks::Settings;
+
+use super::assess::{Assessment, Offer, assess};
+use super::collect::{collect, one};
+use super::{Progress, RECORDING_SCHEMA_VERSION, Recording};
+use crate::config::nearest;
+use crate::discover::{Discovered, discover};
+
+/// What a session needs to know, taken from configuration and command line.
+pub struct Setup {
+    /// Limits and expectations of the runbooks.
+    pub settings: Settings,
+    /// The engine's endpoint, when the configuration names one.
+    pub endpoint: Option<String>,
+    /// Who owns a subject of this name.
+    pub owner_of: Box<dyn Fn(&str) -> Option<String>>,
+    /// Numbers of earlier runs.
+    pub history: Arc<dyn History>,
+    /// What was asked for beyond the ordinary.
+    pub ask: Ask,
+    /// How long a whole run may take.
+    pub deadline: Duration,
+}
+
+/// Which checks run, on what.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Selection {
+    /// Only these runbooks; empty is all.
+    pub runbooks: Vec<String>,
+    /// Not these.
+    pub skip: Vec<String>,
+    /// Only these targets (and the engine and host, whose state every answer depends on); empty is all.
+    pub words: Vec<String>,
+}
+
+impl Selection {
+    pub(super) fn runs(&self, runbook: &str, check: &str) -> bool {
+        let named = |list: &[String]| list.iter().any(|n| n == runbook || n == check);
+        (self.runbooks.is_empty() || named(&self.runbooks)) && !named(&self.skip)
+    }
+
+    pub(super) fn targets(&self, target: &Target) -> bool {
+        self.words.is_empty()
+            || matches!(target.kind, Kind::Engine | Kind::Host)
+            || self.words.iter().any(|w| target.matches(w))
+    }
+
+    /// A path stands for the filesystem it lies on.
+    pub(super) fn with_mountpoints(&self, inventory: &Inventory) -> Self {
+        let on = |word: &String| {
+            let holds = |m: &&MountRef| Path::new(word).starts_with(&m.mountpoint);
+            let mount = inventory.mounts.iter().filter(holds).max_by_key(|m| m.mountpoint.len());
+            mount.filter(|_| word.starts_with('/')).map_or_else(|| word.clone(), |m| m.mountpoint.clone())
+        };
+        Self { words: self.words.iter().map(on).collect(), ..self.clone() }
+    }
+
+    /// The words that stand for nothing that was looked at, each with the target name nearest to it.
+    #[must_use]
+    pub fn unmatched<'a>(&self, recording: &'a Recording) -> Vec<(String, Option<&'a str>)> {
+        let resolved = self.with_mountpoints(&recording.inventory);
+        let targets = || recording.records.iter().map(|r| &r.target);
+        let missing = resolved.words.iter().filter(|w| !targets().any(|t| t.matches(w)));
+        missing.map(|w| (w.clone(), nearest(w, targets().map(|t| t.name.as_str())))).collect()
+    }
+}
+
+/// One opsctl at work on one host.
+pub struct Session {
+    setup: Setup,
+    runbooks: Vec<Runbook>,
+}
+
+/// Fresh evidence for one check of one target, judged.
+pub struct Recheck {
+    /// The check's verdict.
+    pub verdict: Verdict,
+    /// What it found.
+    pub findings: Vec<Finding>,
+    /// What could be done about it.
+    pub offers: Vec<Offer>,
+    /// The engine this was read from, for the action that may follow.
+    pub docker: Option<Arc<Docker>>,
+    /// Removes secrets learned while reading.
+    pub redactor: Arc<Redactor>,
+}
+
+impl Session {
+    /// A session with all runbooks.
+    #[must_use]
+    pub fn new(setup: Setup) -> Self {
+        let runbooks = opsctl_runbooks::all(&setup.settings);
+        Self { setup, runbooks }
+    }
+
+    /// A session that never reads this host: it only judges what was recorded.
+    #[must_use]
+    pub fn replaying(settings: &Settings) -> Self {
+        Self::new(Setup {
+            settings: settings.clone(),
+            endpoint: None,
+            owner_of: Box::new(|_| None),
+            history: Arc::new(NoHistory),
+            ask: Ask::default(),
+            deadline: Duration::ZERO,
+        })
+    }
+
+    /// Its runbooks, with their settings.
+    #[must_use]
+    pub fn runbooks(&self) -> &[Runbook] {
+        &self.runbooks
+    }
+
+    /// What is on this host.
+    pub async fn inventory(&self) -> Inventory {
+        discover(self.setup.endpoint.as_deref(), &Arc::default()).await.inventory
+    }
+
+    /// Reads everything selected. The recording holds no secret.
+    pub async fn record(&self, selection: &Selection, progress: &dyn Fn(Progress)) -> Recording {
+        let started = Instant::now();
+        let started_at = clock::now();
+        progress(Progress::Discovering);
+        let cx = self.context(self.setup.ask.clone()).await;
+        let deadline = started + self.setup.deadline;
+        let selection = selection.with_mountpoints(&cx.inventory);
+        let mut records = collect(&self.runbooks, &selection, &cx, deadline, progress).await;
+        // only now are all secrets known: one container's log can hold another one's password
+        for record in &mut records {
+            match &mut record.outcome {
+                Outcome::Evidence(value) => cx.redactor.scrub_json(value),
+                Outcome::Unknown(why) | Outcome::Skip(why) => *why = cx.redactor.scrub(why),
+            }
+        }
+        Recording {
+            schema_version: RECORDING_SCHEMA_VERSION,
+            opsctl: env!("CARGO_PKG_VERSION").to_owned(),
+            host: host::info(),
+            started_at,
+            duration_ms: u64::try_from(started.elapsed().as_millis()).unwrap_or(u64::MAX),
+            notes: cx.inventory.gaps.iter().map(|g| cx.redactor.scrub(g)).collect(),
+            inventory: (*cx.inventory).clone(),
+            records,
+        }
+    }
+
+    /// Judges a recording, live or replayed: the same code for both.
+    #[must_use]
+    pub fn assess(&self, recording: &Recording) -> Assessment {
+        assess(&self.runbooks, recording, &*self.setup.owner_of)
+    }
+
+    /// Reads one check of one target again, with nothing remembered from before.
+    pub async fn recheck(&self, check: &str, target: &Target) -> Recheck {
+        let cx = self.context(Ask::default()).await;
+        let found = self.runbooks.iter().flat_map(|r| &r.checks).find(|c| c.spec().id == check);
+        let Some(check) = found else {
+            return Recheck::unknown(format!("there is no check {check}"), &cx);
+        };
+        let deadline = Instant::now() + check.spec().timeout;
+        let (_, mut record) = one(&**check, &cx, target.clone(), deadline).await;
+        if let Outcome::Evidence(value) = &mut record.outcome {
+            cx.redactor.scrub_json(value);
+        }
+        let recording = Recording {
+            schema_version: RECORDING_SCHEMA_VERSION,
+            opsctl: String::new(),
+            host: opsctl_core::model::HostInfo::default(),
+            started_at: record.taken_at,
+            duration_ms: record.duration_ms,
+            inventory: (*cx.inventory).clone(),
+            records: vec![record],
+            notes: Vec::new(),
+        };
+        let assessment = self.assess(&recording);
+        let verdict = assessment.verdicts.into_iter().next().unwrap_or(Verdict::Ok);
+        Recheck {
+            verdict,
+            findings: assessment.report.findings,
+            offers: assessment.offers,
+            docker: cx.docker.clone(),
+            redactor: cx.redactor.clone(),
+        }
+    }
+
+    async fn context(&self, ask: Ask) -> ProbeCx {
+        let redactor = Arc::<Redactor>::default();
+        let Discovered { inventory, docker } = discover(self.setup.endpoint.as_deref(), &redactor).await;
+        ProbeCx {
+            inventory: Arc::new(inventory),
+            docker,
+            kernel_log: KernelLog::default(),
+            history: self.setup.history.clone(),
+            redactor,
+            ask,
+        }
+    }
+}
+
+impl Recheck {
+    fn unknown(why: String, cx: &ProbeCx) -> Self {
+        Self {
+            verdict: Verdict::Unknown(why),
+            findings: Vec::new(),
+            offers: Vec::new(),
+            docker: cx.docker.clone(),
+            redactor: cx.redactor.clone(),
+        }
+    }
+}
