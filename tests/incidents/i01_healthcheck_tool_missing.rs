@@ -22,7 +22,7 @@ fn exec_form_without_the_tool() {
     let Some(host) = Host::start() else { return };
     let test = r#"HEALTHCHECK --interval=1s --retries=2 CMD ["wget","--spider","-q","http://localhost:12345/-/ready"]"#;
     host.image("alloy:1", Rootfs::Tools, &[test]);
-    host.run("alloy", &[&["-p", "127.0.0.1:12345:12345", "alloy:1"], SERVE].concat());
+    host.run("alloy", &[&["-p", "127.0.0.1:12345:12345", "-v", "state:/var/lib/alloy/data", "alloy:1"], SERVE].concat());
     diagnose_unhealthy(&host).says(MISSING, &["wget", "bash", "nc"]);
 }
 

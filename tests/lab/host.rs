@@ -77,7 +77,7 @@ impl Host {
         let binaries = [("opsctl", Path::new(env!("CARGO_BIN_EXE_opsctl"))), ("fixture", fixture())];
         // bind mounts, so that any user of the host can run them wherever the build directory is
         host.sh("mount -t tmpfs tmpfs /run && mount -t tmpfs tmpfs /mnt && mkdir /run/lab && ip link set lo up
-            for d in /etc/docker /etc/opsctl; do [ ! -d $d ] || mount -t tmpfs tmpfs $d; done");
+            for d in /etc/docker /etc/opsctl /etc/systemd/system; do [ ! -d $d ] || mount -t tmpfs tmpfs $d; done");
         for (name, path) in binaries {
             host.sh(&format!("touch /run/lab/{name} && mount --bind {} /run/lab/{name}", path.display()));
         }
@@ -245,8 +245,12 @@ impl Drop for Host {
             let tail: Vec<&str> = log.lines().rev().take(10).collect();
             eprintln!("last lines of dockerd.log, newest first:\n{}", tail.join("\n"));
         }
-        // its parent ends when the last process of the host is gone
-        let _ = Command::new("kill").args(["-KILL", &self.init]).status();
+        // what is frozen cannot be killed (control groups v1)
+        for id in &left {
+            let _ = fs::write(Path::new("/sys/fs/cgroup/freezer/docker").join(id).join("freezer.state"), "THAWED");
+        }
+        // the holder ends when the last process of the host is gone
+        let _ = Command::new("kill").arg(&self.init).status();
         let _ = self.holder.wait();
         // control groups are the one thing that belongs to the machine
         let root = PathBuf::from("/sys/fs/cgroup");

@@ -83,10 +83,14 @@ fn no_engine_is_skipped_and_a_missing_one_is_not() {
     let run = host.diagnose();
     others_still_print(&run);
     run.roots(&[]);
+    let missing = ["container.engine-reachable engine:docker"];
     let args = ["diagnose", "container", "disk", "--format", "json"];
     let run = host.read(host.opsctl_command(&[], &args).env("DOCKER_HOST", "unix:///run/nowhere.sock"));
     others_still_print(&run);
-    run.roots(&["container.engine-reachable engine:docker"]);
+    run.roots(&missing);
+    let wants = "/etc/systemd/system/multi-user.target.wants";
+    host.sh(&format!("mkdir -p {wants}; ln -s /lib/systemd/system/docker.service {wants}/"));
+    host.diagnose().roots(&missing);
 }
 
 #[test]
