@@ -9,6 +9,7 @@ pub mod cgroup;
 pub mod clock;
 mod cx;
 pub mod docker;
+mod environ;
 mod error;
 pub mod filesystem;
 pub mod host;
@@ -20,6 +21,7 @@ pub mod process;
 mod redact;
 
 pub use cx::{Ask, History, NoHistory, ProbeCx};
+pub use environ::environment;
 pub use error::ProbeError;
 pub use memo::Memo;
 pub use redact::{REDACTED, Redactor};

@@ -1,1 +1,95 @@
-//! config
+//! The configuration: `raw` is what the file says, `valid` is what it means.
+//!
+//! The first file that is named or exists is used, alone: `--config FILE`, `$OPSCTL_CONFIG`, `/etc/opsctl/config.toml`,
+//! `$XDG_CONFIG_HOME/opsctl/config.toml`. Without any, everything has its default.
+
+mod dirs;
+mod names;
+mod parse;
+mod print;
+mod problem;
+mod raw;
+mod schema;
+mod valid;
+
+use std::fs::File;
+use std::io::{ErrorKind, Read};
+use std::path::{Path, PathBuf};
+
+pub use dirs::{SYSTEM_CONFIG, Surroundings};
+pub use names::{did_you_mean, glob, nearest};
+pub use parse::parse;
+pub use print::{commented_defaults, effective};
+pub use problem::{ConfigError, Problem, position};
+pub use raw::Raw;
+pub use schema::{config_schema, report_schema};
+pub use valid::{Config, Known, Policy, duration, validate};
+
+/// Larger than any configuration a person writes, in bytes.
+const LARGEST: u64 = 1 << 20;
+
+/// A configuration with the text it was read from.
+#[derive(Debug, Clone)]
+pub struct Loaded {
+    /// What it means.
+    pub config: Config,
+    /// What the file says.
+    pub raw: Raw,
+    /// The file, empty when there is none.
+    pub text: String,
+}
+
+impl Loaded {
+    /// The configuration of a host without a file.
+    #[must_use]
+    pub fn defaults() -> Self {
+        read_text(Path::new("defaults"), String::new(), &Known::default()).map_or_else(
+            // the defaults are valid: a test holds that
+            |_| unreachable!("the empty configuration is valid"),
+            |loaded| Self { config: Config { file: None, ..loaded.config }, ..loaded },
+        )
+    }
+}
+
+/// Reads the configuration that applies: `named` is `--config`.
+pub fn load(named: Option<&Path>, around: &Surroundings, known: &Known) -> Result<Loaded, ConfigError> {
+    // a file somebody named must be there
+    if let Some(path) = named.or(around.opsctl_config.as_deref()) {
+        return read(path, known);
+    }
+    for path in [Some(PathBuf::from(SYSTEM_CONFIG)), around.user_config()].into_iter().flatten() {
+        match read(&path, known) {
+            Err(ConfigError::Read { source, .. }) if matches!(source.kind(), ErrorKind::NotFound | ErrorKind::NotADirectory) => {}
+            result => return result,
+        }
+    }
+    Ok(Loaded::defaults())
+}
+
+/// Reads one file.
+pub fn read(path: &Path, known: &Known) -> Result<Loaded, ConfigError> {
+    let mut bytes = Vec::new();
+    File::open(path)
+        .and_then(|file| file.take(LARGEST + 1).read_to_end(&mut bytes))
+        .map_err(|source| ConfigError::Read { path: path.to_owned(), source })?;
+    let not_text = |why: String| ConfigError::NotText { path: path.to_owned(), why };
+    if bytes.len() as u64 > LARGEST {
+        return Err(not_text("larger than 1 MiB, which no configuration is".to_owned()));
+    }
+    let text = String::from_utf8(bytes).map_err(|e| {
+        let line = e.as_bytes()[..e.utf8_error().valid_up_to()].split(|b| *b == b'\n').count();
+        not_text(format!("line {line} is not UTF-8 text"))
+    })?;
+    read_text(path, text, known)
+}
+
+fn read_text(path: &Path, text: String, known: &Known) -> Result<Loaded, ConfigError> {
+    let checked = parse(&text).and_then(|raw| validate(&raw, known).map(|config| (raw, config)));
+    match checked {
+        Ok((raw, config)) => Ok(Loaded { config: Config { file: Some(path.to_owned()), ..config }, raw, text }),
+        Err(problems) => Err(ConfigError::Invalid { path: path.to_owned(), text, problems }),
+    }
+}
+
+#[cfg(test)]
+mod tests;

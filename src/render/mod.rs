@@ -1,1 +1,137 @@
-//! render
+//! One file per format; each is a pure function from the report to text. This is the only place that prints a report.
+
+mod json;
+mod jsonl;
+mod markdown;
+mod progress;
+mod style;
+mod table;
+
+#[cfg(test)]
+mod sample;
+
+use std::fmt;
+use std::io::{self, IsTerminal as _, Write as _};
+use std::path::{Path, PathBuf};
+use std::str::FromStr;
+
+use anyhow::Context as _;
+use clap::ValueEnum;
+use opsctl_core::model::Report;
+
+pub use progress::Progress;
+pub use style::{ColorChoice, Style, Surroundings};
+
+/// How a report can be written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum Format {
+    /// For people
+    Table,
+    /// One JSON document (`opsctl config schema --report` prints its schema)
+    Json,
+    /// One JSON line per finding, then one for the run
+    Jsonl,
+    /// For a chat message or an issue
+    Markdown,
+}
+
+impl Format {
+    /// The report in this format.
+    #[must_use]
+    pub fn render(self, report: &Report, style: &Style) -> String {
+        match self {
+            Self::Table => table::render(report, style),
+            Self::Json => json::render(report),
+            Self::Jsonl => jsonl::render(report),
+            Self::Markdown => markdown::render(report),
+        }
+    }
+}
+
+impl fmt::Display for Format {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.to_possible_value().as_ref().map_or("", |v| v.get_name()))
+    }
+}
+
+/// `FORMAT=FILE`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Output {
+    /// How.
+    pub format: Format,
+    /// Where to; `-` is standard output.
+    pub file: PathBuf,
+}
+
+impl FromStr for Output {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let (format, file) = text.split_once('=').ok_or("expected FORMAT=FILE, for example json=/tmp/report.json")?;
+        if file.is_empty() {
+            return Err("the file name after `=` is empty".to_owned());
+        }
+        Ok(Self { format: Format::from_str(format, true)?, file: file.into() })
+    }
+}
+
+/// Shows a report: one format on standard output, any number in files.
+pub fn show(report: &Report, format: Format, outputs: &[Output], color: ColorChoice, quiet: bool, verbose: u8) -> anyhow::Result<()> {
+    let to_stdout = outputs.iter().any(|o| o.file == Path::new("-"));
+    for output in outputs {
+        let text = output.format.render(report, &Style::plain());
+        if output.file == Path::new("-") {
+            print(&text)?;
+        } else {
+            write_file(&output.file, &text).with_context(|| format!("writing the {} report to {}", output.format, output.file.display()))?;
+        }
+    }
+    // stdout of a machine format is exactly one document
+    if !to_stdout {
+        let style = Style::of(&Surroundings::of_process(), color, io::stdout().is_terminal()).with_detail(quiet, verbose);
+        print(&format.render(report, &style))?;
+    }
+    Ok(())
+}
+
+/// Prints a whole text at once.
+pub fn print(text: &str) -> io::Result<()> {
+    let mut out = io::stdout().lock();
+    out.write_all(text.as_bytes())?;
+    out.flush()
+}
+
+/// Whole or not at all: whoever reads the file never sees half a report.
+fn write_file(path: &Path, text: &str) -> io::Result<()> {
+    let folder = path.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    // a device or a pipe cannot be renamed over
+    if path.metadata().is_ok_and(|m| !m.is_file()) {
+        return std::fs::write(path, text);
+    }
+    let mut file = tempfile::Builder::new().prefix(".opsctl").tempfile_in(folder)?;
+    file.write_all(text.as_bytes())?;
+    rustix::fs::fchmod(file.as_file(), rustix::fs::Mode::from_raw_mode(0o644))?;
+    file.persist(path).map_err(|e| e.error)?;
+    Ok(())
+}
+
+/// With `-vv`: what opsctl does, on stderr.
+pub fn init_tracing(verbose: u8) {
+    if verbose >= 2 {
+        // a second call in one process keeps the first subscriber
+        let _ = tracing_subscriber::fmt().with_writer(io::stderr).with_max_level(tracing::Level::DEBUG).try_init();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_output_is_a_format_and_a_file() {
+        assert_eq!(Output::from_str("json=/tmp/a=b"), Ok(Output { format: Format::Json, file: "/tmp/a=b".into() }));
+        for bad in ["json", "json=", "yaml=/tmp/x", ""] {
+            assert!(Output::from_str(bad).is_err(), "{bad}");
+        }
+    }
+}

@@ -1,1 +1,115 @@
-//! state
+//! Numbers remembered between runs, so that growth can be told from size: one `SQLite` file in the state directory.
+//!
+//! History is a convenience. Whatever is wrong with it (corrupt, locked, no permission, made by a newer opsctl), the run goes on
+//! without it and has one line that says so.
+
+mod store;
+
+use std::path::Path;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use jiff::Timestamp;
+use opsctl_core::model::Sample;
+use opsctl_core::probe::{History, blocking, clock};
+
+use store::{Broken, Db};
+
+/// File of the history in the state directory.
+pub const STATE_DB: &str = "state.db";
+
+/// How long opening or writing may take before the run goes on without. A healthy disk needs a few milliseconds.
+const PATIENCE: Duration = Duration::from_secs(1);
+
+/// The history of a host (of a user, without root).
+#[derive(Debug, Clone)]
+pub struct Store {
+    inner: Arc<Mutex<Inner>>,
+}
+
+#[derive(Debug)]
+struct Inner {
+    db: Result<Db, Broken>,
+    note: Option<String>,
+}
+
+impl Store {
+    /// Opens the history in this state directory. Never fails: see [`Store::note`]. Nothing is made before there is something to remember.
+    pub async fn open(state_dir: &Path) -> Self {
+        let path = state_dir.join(STATE_DB);
+        let from = path.display().to_string();
+        let db = match blocking::run("the history", &from, PATIENCE, move || Db::open(path)).await {
+            Ok(db) => db,
+            Err(e) => Err(Broken::Unusable(e.to_string())),
+        };
+        let note = db.as_ref().err().and_then(Broken::note);
+        Self { inner: Arc::new(Mutex::new(Inner { db, note })) }
+    }
+
+    /// What is wrong with the history, one line; none when it is fine or merely empty.
+    #[must_use]
+    pub fn note(&self) -> Option<String> {
+        self.lock().note.clone()
+    }
+
+    /// Remembers these numbers. What goes wrong is in [`Store::note`].
+    pub async fn record(&self, samples: Vec<Sample>) {
+        if samples.is_empty() {
+            return;
+        }
+        let inner = Arc::clone(&self.inner);
+        let written = blocking::run("the history", STATE_DB, PATIENCE, move || {
+            let mut inner = inner.lock().unwrap_or_else(PoisonError::into_inner);
+            let result = match std::mem::replace(&mut inner.db, Err(Broken::Empty(std::path::PathBuf::new()))) {
+                Ok(db) => Ok(db),
+                Err(Broken::Empty(path) | Broken::SetAside(path, _)) => Db::create(&path),
+                Err(broken) => Err(broken),
+            };
+            match result.and_then(|mut db| db.record(&samples, clock::now()).map(|()| db)) {
+                Ok(db) => inner.db = Ok(db),
+                Err(broken) => inner.give_up(broken),
+            }
+        })
+        .await;
+        if let Err(e) = written {
+            // the lock may still be held by the abandoned thread
+            if let Ok(mut inner) = self.inner.try_lock() {
+                inner.note = Some(format!("the numbers of this run were not remembered: {e}"));
+            }
+        }
+    }
+
+    fn lock(&self) -> std::sync::MutexGuard<'_, Inner> {
+        self.inner.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn oldest_at(&self, object: &str, metric: &str, max_age_s: i64, now: Timestamp) -> Option<Sample> {
+        let mut inner = self.lock();
+        match inner.db.as_mut().ok()?.oldest(object, metric, max_age_s, now) {
+            Ok(sample) => sample,
+            Err(broken) => {
+                inner.give_up(broken);
+                None
+            }
+        }
+    }
+}
+
+impl Inner {
+    fn give_up(&mut self, broken: Broken) {
+        // the first reason is the one that matters
+        if self.note.is_none() {
+            self.note = broken.note();
+        }
+        self.db = Err(broken);
+    }
+}
+
+impl History for Store {
+    fn oldest(&self, object: &str, metric: &str, max_age_s: i64) -> Option<Sample> {
+        self.oldest_at(object, metric, max_age_s, clock::now())
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -3,6 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use super::connect::{Endpoint, candidates};
+use crate::probe::environment;
 
 /// An engine that should be there.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -24,10 +25,10 @@ pub fn locate(configured: Option<&str>) -> Result<Option<Located>, String> {
     if let Some(text) = configured {
         return named(text, "configuration");
     }
-    if let Some(text) = std::env::var("DOCKER_HOST").ok().filter(|t| !t.is_empty()) {
+    if let Some(text) = environment("DOCKER_HOST").filter(|t| !t.is_empty()) {
         return named(&text, "DOCKER_HOST");
     }
-    let runtime_dir = std::env::var_os("XDG_RUNTIME_DIR").map(PathBuf::from);
+    let runtime_dir = environment("XDG_RUNTIME_DIR").map(PathBuf::from);
     let found = candidates(runtime_dir.as_deref()).into_iter().find(|p| p.symlink_metadata().is_ok());
     if let Some(path) = found {
         return Ok(Some(Located { endpoint: Endpoint::Unix(path), found_by: "well-known socket".to_owned() }));

@@ -1,0 +1,55 @@
+//! The state directory: ours alone.
+
+use std::fs::{DirBuilder, File};
+use std::io;
+use std::os::unix::fs::{DirBuilderExt, MetadataExt};
+use std::path::Path;
+
+/// Makes sure that the directory exists and that nobody else can put files into it: opsctl runs as root and follows what lies there.
+pub fn ensure(dir: &Path) -> io::Result<()> {
+    match DirBuilder::new().mode(0o700).recursive(true).create(dir) {
+        Ok(()) => {}
+        Err(e) if e.kind() == io::ErrorKind::AlreadyExists => {}
+        Err(e) => return Err(e),
+    }
+    let meta = std::fs::metadata(dir)?;
+    let refuse = |why: String| Err(io::Error::new(io::ErrorKind::PermissionDenied, why));
+    if !meta.is_dir() {
+        return Err(io::Error::new(io::ErrorKind::NotADirectory, "not a directory"));
+    }
+    let us = rustix::process::geteuid().as_raw();
+    if meta.uid() != us {
+        return refuse(format!("it belongs to user {}, opsctl runs as user {us}", meta.uid()));
+    }
+    if meta.mode() & 0o022 != 0 {
+        return refuse(format!("others may write to it (mode {:o}); chmod 700 it", meta.mode() & 0o7777));
+    }
+    Ok(())
+}
+
+/// Makes a rename or a new file in `dir` survive a crash.
+pub fn sync(dir: &Path) -> io::Result<()> {
+    File::open(dir)?.sync_all()
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "tests")]
+
+    use std::os::unix::fs::PermissionsExt;
+
+    use super::*;
+
+    #[test]
+    fn a_directory_others_can_write_to_is_refused() {
+        let tmp = tempfile::tempdir().unwrap();
+        let dir = tmp.path().join("a/b");
+        ensure(&dir).unwrap();
+        ensure(&dir).unwrap();
+        assert_eq!(std::fs::metadata(&dir).unwrap().mode() & 0o777, 0o700);
+        std::fs::set_permissions(&dir, std::fs::Permissions::from_mode(0o777)).unwrap();
+        assert!(ensure(&dir).is_err_and(|e| e.to_string().contains("chmod 700")));
+        std::fs::write(tmp.path().join("file"), "").unwrap();
+        assert!(ensure(&tmp.path().join("file")).is_err());
+    }
+}

@@ -1,0 +1,220 @@
+#![allow(clippy::unwrap_used, reason = "tests")]
+
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
+
+use opsctl_core::model::{Kind as Object, Plan, Risk, Target};
+use proptest::prelude::*;
+
+use super::*;
+
+fn subject(name: &str) -> Subject {
+    Subject { kind: Object::Container, name: name.into(), identity: format!("{}@2026-01-01T00:00:00Z", "a".repeat(64)) }
+}
+
+fn plan(name: &str) -> Plan {
+    Plan {
+        fix: "container.start".into(),
+        risk: Risk::R2,
+        subject: subject(name),
+        check: "container.state".into(),
+        target: Target::named(Object::Container, name),
+        code: "container.down".into(),
+        actions: vec![],
+        undo: vec![],
+        blast: vec![],
+        downtime: "none".into(),
+        recurs: None,
+        verify_within: std::time::Duration::from_secs(1),
+        stable_for: std::time::Duration::ZERO,
+    }
+}
+
+struct Fixture {
+    dir: tempfile::TempDir,
+    journal: Journal,
+    redactor: Redactor,
+}
+
+impl Fixture {
+    fn new() -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        let journal = Journal::at(&dir.path().join("state"));
+        Self { dir, journal, redactor: Redactor::default() }
+    }
+
+    fn add(&self, body: Body) -> u64 {
+        self.journal.append(body, &self.redactor).unwrap().seq()
+    }
+
+    fn three(&self) {
+        let intent = self.add(Body::intent(&plan("web")));
+        self.add(Body::outcome(intent, None, None, Ending::Verified, "fine"));
+        self.add(Body::new(Kind::Note, "hello"));
+    }
+
+    fn edit(&self, change: impl FnOnce(String) -> String) {
+        let text = std::fs::read_to_string(self.journal.path()).unwrap();
+        std::fs::write(self.journal.path(), change(text)).unwrap();
+    }
+
+    fn faults(&self) -> Vec<(usize, Wrong)> {
+        verify(&self.journal.bytes().unwrap()).1.into_iter().map(|f| (f.line, f.what)).collect()
+    }
+}
+
+#[test]
+fn what_is_written_is_read_and_verified() {
+    let f = Fixture::new();
+    assert_eq!(f.journal.entries().unwrap(), []);
+    f.three();
+    let entries = f.journal.entries().unwrap();
+    assert_eq!(entries.iter().map(|e| e.seq).collect::<Vec<_>>(), [1, 2, 3]);
+    assert_eq!(entries[0].body.plan.as_ref(), Some(&plan("web")));
+    assert_eq!((entries[0].prev.as_str(), f.faults()), (chain::GENESIS, vec![]));
+    let meta = std::fs::metadata(f.journal.path()).unwrap();
+    assert_eq!(meta.mode() & 0o777, 0o600);
+    assert_eq!(std::fs::metadata(f.dir.path().join("state")).unwrap().permissions().mode() & 0o777, 0o700);
+}
+
+#[test]
+fn an_edited_line_is_named_wherever_it_stands() {
+    for line in 1..=3 {
+        let f = Fixture::new();
+        f.three();
+        f.edit(|text| {
+            let mut lines: Vec<String> = text.lines().map(str::to_owned).collect();
+            lines[line - 1] = lines[line - 1].replace("\"uid\":", "\"uid\":1");
+            lines.join("\n") + "\n"
+        });
+        assert_eq!(f.faults(), [(line, Wrong::Edited)]);
+    }
+}
+
+#[test]
+fn removed_added_and_exchanged_lines_are_seen() {
+    let f = Fixture::new();
+    f.three();
+    f.edit(|text| text.split_inclusive('\n').enumerate().filter(|(i, _)| *i != 1).map(|(_, l)| l).collect());
+    assert_eq!(f.faults(), [(2, Wrong::Broken), (2, Wrong::Number { expected: 2, found: 3 })]);
+    let f = Fixture::new();
+    f.three();
+    f.edit(|text| text.split_inclusive('\n').skip(1).collect());
+    assert_eq!(f.faults()[0], (1, Wrong::Broken));
+    let f = Fixture::new();
+    f.three();
+    f.edit(|text| text.replacen('\n', "\n{}\n", 1));
+    assert_eq!(f.faults(), [(2, Wrong::Edited)]);
+}
+
+#[test]
+fn a_torn_line_is_told_from_an_edit_and_the_chain_goes_on() {
+    let f = Fixture::new();
+    f.three();
+    f.edit(|text| text[..text.len() - 40].to_owned());
+    assert_eq!(f.faults(), [(3, Wrong::Torn)]);
+    assert_eq!(f.add(Body::new(Kind::Note, "after the crash")), 3);
+    assert_eq!(f.faults(), [(3, Wrong::Torn)]);
+    assert_eq!(f.journal.entries().unwrap().last().unwrap().body.text, "after the crash");
+    // somebody edits the torn line
+    f.edit(|text| text.replace("hello", "hallo"));
+    assert_eq!(f.faults(), [(3, Wrong::Edited)]);
+}
+
+#[test]
+fn only_the_line_end_may_be_lost_too() {
+    let f = Fixture::new();
+    f.three();
+    f.edit(|text| text.trim_end().to_owned());
+    assert_eq!((f.faults(), f.journal.entries().unwrap().len()), (vec![], 3));
+    assert_eq!(f.add(Body::new(Kind::Note, "next")), 4);
+    assert_eq!(f.faults(), []);
+}
+
+#[test]
+fn a_journal_that_cannot_be_written_gives_no_receipt() {
+    let f = Fixture::new();
+    std::os::unix::fs::symlink("/dev/null", f.dir.path().join("link")).unwrap();
+    std::fs::create_dir(f.dir.path().join("state")).unwrap();
+    std::os::unix::fs::symlink(f.dir.path().join("elsewhere"), f.journal.path()).unwrap();
+    let error = f.journal.append(Body::new(Kind::Note, ""), &f.redactor).unwrap_err().to_string();
+    assert!(error.starts_with("writing to the journal ") && error.contains("journal.jsonl"), "{error}");
+    assert!(!f.dir.path().join("elsewhere").exists());
+}
+
+#[test]
+fn secrets_stay_out() {
+    let f = Fixture::new();
+    f.redactor.learn_environment(["API_TOKEN=canary-93kd-xyzzy"]);
+    f.add(Body::new(Kind::Note, "failed with canary-93kd-xyzzy and postgres://u:hunter22@db/x"));
+    let text = std::fs::read_to_string(f.journal.path()).unwrap();
+    assert!(!text.contains("canary-93kd") && !text.contains("hunter22"), "{text}");
+    assert_eq!(f.faults(), []);
+}
+
+#[test]
+fn what_is_in_flight_and_what_is_not() {
+    let f = Fixture::new();
+    f.three();
+    let second = f.add(Body::intent(&plan("db")));
+    let undo = f.add(Body::undo(&f.journal.entries().unwrap()[0]));
+    let entries = f.journal.entries().unwrap();
+    assert_eq!(in_flight(&entries).iter().map(|e| e.seq).collect::<Vec<_>>(), [second, undo]);
+    f.add(Body::outcome(second, None, None, Ending::Interrupted, ""));
+    let entries = f.journal.entries().unwrap();
+    assert_eq!(in_flight(&entries).iter().map(|e| e.seq).collect::<Vec<_>>(), [undo]);
+}
+
+#[test]
+fn the_breaker_counts_the_last_hour_and_the_future() {
+    let f = Fixture::new();
+    let now = clock::now();
+    let write = |name: &str, minutes: i64| {
+        f.journal.append_at(Body::intent(&plan(name)), &f.redactor, now + SignedDuration::from_mins(minutes)).unwrap();
+    };
+    write("web", -61);
+    write("web", -59);
+    write("db", -1);
+    write("web", 600);
+    let entries = f.journal.entries().unwrap();
+    assert_eq!(applied_within_hour(&entries, "container.start", &subject("web"), now), 2);
+    assert_eq!(applied_within_hour(&entries, "container.restart", &subject("web"), now), 0);
+    let other = Subject { identity: "another container of that name".into(), ..subject("web") };
+    assert_eq!(applied_within_hour(&entries, "container.start", &other, now), 2);
+}
+
+#[test]
+fn two_writers_keep_the_chain() {
+    let f = Fixture::new();
+    std::thread::scope(|s| {
+        for _ in 0..4 {
+            s.spawn(|| (0..10).map(|_| f.add(Body::new(Kind::Note, "x"))).sum::<u64>());
+        }
+    });
+    assert_eq!(verify(&f.journal.bytes().unwrap()), (40, vec![]));
+}
+
+proptest! {
+    #[test]
+    fn any_bytes_are_survived(bytes in prop::collection::vec(any::<u8>(), 0..300)) {
+        let _ = verify(&bytes);
+        let f = Fixture::new();
+        std::fs::create_dir(f.dir.path().join("state")).unwrap();
+        std::fs::set_permissions(f.dir.path().join("state"), std::fs::Permissions::from_mode(0o700)).unwrap();
+        std::fs::write(f.journal.path(), &bytes).unwrap();
+        prop_assert_eq!(f.add(Body::new(Kind::Note, "after")), 1);
+        prop_assert_eq!(f.journal.entries().unwrap().len(), 1);
+    }
+
+    #[test]
+    fn a_line_cut_anywhere_is_no_tampering_and_any_changed_byte_is(cut in 1usize..200, at in 0usize..10_000) {
+        let f = Fixture::new();
+        f.three();
+        let whole = f.journal.bytes().unwrap();
+        let cut = &whole[..whole.len() - cut];
+        prop_assert!(verify(cut).1.iter().all(|fault| !fault.what.is_tampering()));
+        let mut changed = whole.clone();
+        let at = at % (whole.len() - 1);
+        changed[at] ^= 1;
+        prop_assert!(verify(&changed).1.iter().any(|fault| fault.what.is_tampering()), "byte {}", at);
+    }
+}

@@ -1,0 +1,138 @@
+//! `opsctl config`: write, check and show the configuration.
+
+use std::io::Write as _;
+use std::path::{Path, PathBuf};
+
+use anyhow::Context;
+use opsctl_core::probe::Redactor;
+
+use crate::config::{self, ConfigError, Known, Surroundings};
+
+/// `EX_USAGE` of sysexits.h.
+const USAGE: u8 = 64;
+/// `EX_CONFIG` of sysexits.h.
+const CONFIG: u8 = 78;
+
+/// Write, check and show the configuration
+#[derive(Debug, clap::Args)]
+pub struct Args {
+    /// What to do
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, clap::Subcommand)]
+enum Command {
+    /// Write a commented file with all keys and their defaults
+    Init {
+        /// Where to; `-` for standard output. Default: the place that is read
+        file: Option<PathBuf>,
+        /// Replace a file that exists
+        #[arg(long)]
+        force: bool,
+    },
+    /// Say whether a file is right (exit code 78 when it is not)
+    Check {
+        /// Which file. Default: the one that is read
+        file: Option<PathBuf>,
+    },
+    /// Show what is in force and which line set it
+    Show,
+    /// Print the JSON Schema of the configuration
+    Schema {
+        /// The JSON Schema of the report instead
+        #[arg(long)]
+        report: bool,
+    },
+}
+
+/// Runs the subcommand; `named` is `--config`.
+pub fn exec(args: &Args, named: Option<&Path>) -> anyhow::Result<u8> {
+    let around = Surroundings::of_process();
+    let mut out = std::io::stdout().lock();
+    match &args.command {
+        Command::Init { file, force } => {
+            let path = file.clone().or_else(|| named.map(Path::to_owned)).unwrap_or_else(|| around.default_config());
+            if path == Path::new("-") {
+                out.write_all(config::commented_defaults().as_bytes())?;
+                return Ok(0);
+            }
+            if !write_new(&path, &config::commented_defaults(), *force)? {
+                complain(&format!("{} exists; --force replaces it", path.display()))?;
+                return Ok(USAGE);
+            }
+            writeln!(out, "wrote {}", path.display())?;
+        }
+        Command::Check { file } => match load(file.as_deref().or(named), &around) {
+            Ok(loaded) => match &loaded.config.file {
+                Some(path) => writeln!(out, "{}: ok", path.display())?,
+                None => writeln!(out, "no configuration file; everything has its default")?,
+            },
+            Err(e) => {
+                complain(&e.to_string())?;
+                return Ok(CONFIG);
+            }
+        },
+        Command::Show => {
+            let loaded = load(named, &around)?;
+            match &loaded.config.file {
+                Some(path) => writeln!(out, "# from {}", path.display())?,
+                None => writeln!(out, "# no configuration file; everything has its default")?,
+            }
+            out.write_all(Redactor::default().scrub(&config::effective(&loaded.raw, &loaded.text)).as_bytes())?;
+        }
+        Command::Schema { report } => {
+            let schema = if *report { config::report_schema() } else { config::config_schema() };
+            writeln!(out, "{schema:#}")?;
+        }
+    }
+    Ok(0)
+}
+
+fn load(named: Option<&Path>, around: &Surroundings) -> Result<config::Loaded, ConfigError> {
+    config::load(named, around, &Known::registry())
+}
+
+fn complain(text: &str) -> std::io::Result<()> {
+    writeln!(std::io::stderr().lock(), "{text}")
+}
+
+/// Writes a file whole or not at all. False when it exists and is to be kept.
+fn write_new(path: &Path, text: &str, force: bool) -> anyhow::Result<bool> {
+    let dir = path.parent().filter(|d| !d.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    std::fs::create_dir_all(dir).with_context(|| format!("creating {}", dir.display()))?;
+    let write = || -> std::io::Result<bool> {
+        let mut file = tempfile::Builder::new().prefix(".config").tempfile_in(dir)?;
+        file.write_all(text.as_bytes())?;
+        // readable like any file in /etc: there are no secrets in it
+        rustix::fs::fchmod(file.as_file(), rustix::fs::Mode::from_raw_mode(0o644))?;
+        file.as_file().sync_all()?;
+        if force {
+            file.persist(path).map_err(|e| e.error)?;
+        } else if let Err(e) = file.persist_noclobber(path) {
+            return if e.error.kind() == std::io::ErrorKind::AlreadyExists { Ok(false) } else { Err(e.error) };
+        }
+        std::fs::File::open(dir)?.sync_all()?;
+        Ok(true)
+    };
+    write().with_context(|| format!("writing {}", path.display()))
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "tests")]
+
+    use super::*;
+
+    #[test]
+    fn an_existing_file_is_kept_unless_forced() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("new/config.toml");
+        assert!(write_new(&path, "a", false).unwrap());
+        assert!(!write_new(&path, "b", false).unwrap());
+        assert_eq!(std::fs::read_to_string(&path).unwrap(), "a");
+        assert!(write_new(&path, "c", true).unwrap());
+        assert_eq!(std::fs::read_to_string(&path).unwrap(), "c");
+        assert_eq!(std::fs::read_dir(path.parent().unwrap()).unwrap().count(), 1);
+    }
+}

@@ -1,0 +1,99 @@
+//! Where files are: the configuration that is read, the directory opsctl writes to.
+
+use std::env;
+use std::ffi::OsString;
+use std::path::{Path, PathBuf};
+
+/// What the places depend on; read once, so that tests need not change their own environment.
+#[derive(Debug, Clone, Default)]
+pub struct Surroundings {
+    /// Effective user is root.
+    pub root: bool,
+    /// `$HOME`.
+    pub home: Option<PathBuf>,
+    /// `$XDG_CONFIG_HOME`.
+    pub xdg_config: Option<PathBuf>,
+    /// `$XDG_STATE_HOME`.
+    pub xdg_state: Option<PathBuf>,
+    /// `$OPSCTL_CONFIG`.
+    pub opsctl_config: Option<PathBuf>,
+    /// `$OPSCTL_STATE_DIR`.
+    pub opsctl_state_dir: Option<PathBuf>,
+}
+
+impl Surroundings {
+    /// Those of this process.
+    #[must_use]
+    pub fn of_process() -> Self {
+        let set = |name| env::var_os(name).filter(|v: &OsString| !v.is_empty()).map(PathBuf::from);
+        // XDG base directory specification: a relative path is to be ignored
+        let absolute = |name| set(name).filter(|p| p.is_absolute());
+        Self {
+            root: rustix::process::geteuid().is_root(),
+            home: absolute("HOME"),
+            xdg_config: absolute("XDG_CONFIG_HOME"),
+            xdg_state: absolute("XDG_STATE_HOME"),
+            opsctl_config: set("OPSCTL_CONFIG"),
+            opsctl_state_dir: absolute("OPSCTL_STATE_DIR"),
+        }
+    }
+
+    /// The person's own configuration file.
+    #[must_use]
+    pub fn user_config(&self) -> Option<PathBuf> {
+        let base = self.xdg_config.clone().or_else(|| Some(self.home.as_ref()?.join(".config")))?;
+        Some(base.join("opsctl/config.toml"))
+    }
+
+    /// Where `opsctl config init` writes without being told.
+    #[must_use]
+    pub fn default_config(&self) -> PathBuf {
+        if self.root { SYSTEM_CONFIG.into() } else { self.user_config().unwrap_or_else(|| SYSTEM_CONFIG.into()) }
+    }
+
+    /// Journal, history and saved files: `[paths] state_dir`, else `$OPSCTL_STATE_DIR`, else the place that is usual for this user.
+    #[must_use]
+    pub fn state_dir(&self, configured: Option<&Path>) -> PathBuf {
+        if let Some(dir) = configured.or(self.opsctl_state_dir.as_deref()) {
+            return dir.to_owned();
+        }
+        if self.root {
+            return "/var/lib/opsctl".into();
+        }
+        let base = self.xdg_state.clone().or_else(|| Some(self.home.as_ref()?.join(".local/state")));
+        base.map_or_else(|| "/var/lib/opsctl".into(), |b| b.join("opsctl"))
+    }
+
+    /// The lock that lets one opsctl change this host at a time.
+    #[must_use]
+    pub fn lock_file(&self, state_dir: &Path) -> PathBuf {
+        // tests run side by side; a release build has one lock per host
+        #[cfg(debug_assertions)]
+        if let Some(path) = env::var_os("OPSCTL_LOCK_FILE") {
+            return path.into();
+        }
+        if self.root { "/run/opsctl.lock".into() } else { state_dir.join("lock") }
+    }
+}
+
+/// The administrator's configuration file.
+pub const SYSTEM_CONFIG: &str = "/etc/opsctl/config.toml";
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_state_directory_depends_on_who_asks() {
+        let root = Surroundings { root: true, home: Some("/root".into()), ..Default::default() };
+        assert_eq!(root.state_dir(None), Path::new("/var/lib/opsctl"));
+        assert_eq!(root.state_dir(Some(Path::new("/srv/o"))), Path::new("/srv/o"));
+        let user = Surroundings { home: Some("/home/a".into()), ..Default::default() };
+        assert_eq!(user.state_dir(None), Path::new("/home/a/.local/state/opsctl"));
+        assert_eq!(user.default_config(), Path::new("/home/a/.config/opsctl/config.toml"));
+        let xdg = Surroundings { xdg_state: Some("/s".into()), opsctl_state_dir: None, ..user.clone() };
+        assert_eq!(xdg.state_dir(None), Path::new("/s/opsctl"));
+        let told = Surroundings { opsctl_state_dir: Some("/t".into()), ..xdg };
+        assert_eq!(told.state_dir(None), Path::new("/t"));
+    }
+}

@@ -1,0 +1,201 @@
+//! The configuration as text: a commented file to begin with, and what is in force.
+
+use std::fmt::Write as _;
+
+use toml::{Table, Value};
+
+use super::parse::places;
+use super::problem::position;
+use super::raw::Raw;
+use super::schema::{Node, config_schema};
+
+/// Where comments are wrapped, in characters.
+const WIDTH: usize = 100;
+
+/// A file in which every key stands with its documentation and its default, commented out.
+#[must_use]
+pub fn commented_defaults() -> String {
+    let mut out = String::from(
+        "# opsctl configuration. Everything is optional: a line that is commented out is the default,\n\
+         # or an example where there is no default. `opsctl config check` says whether a change is right.\n",
+    );
+    let schema = config_schema();
+    section(Node::root(&schema), &Table::try_from(Raw::default()).unwrap_or_default(), &[], &mut out);
+    out
+}
+
+fn section(node: Node<'_>, defaults: &Table, path: &[&str], out: &mut String) {
+    let keys = node.keys().unwrap_or_default();
+    for (name, key) in keys.iter().filter(|(_, k)| !is_table(*k) && rows(*k).is_none()) {
+        comment(key.doc(), out);
+        let default = defaults.get(*name).cloned();
+        let example = default.is_none();
+        let value = default.or_else(|| Value::try_from(key.example()).ok()).map_or_else(String::new, |v| v.to_string());
+        let _ = writeln!(out, "# {} = {value}{}", bare(name), if example { "   # example" } else { "" });
+    }
+    for (name, key) in &keys {
+        let path: Vec<&str> = path.iter().copied().chain([*name]).collect();
+        if let Some(row) = rows(*key) {
+            out.push('\n');
+            comment(key.doc(), out);
+            let _ = writeln!(out, "# [[{}]]", dotted(&path));
+            for (name, key) in row.keys().unwrap_or_default() {
+                let value = Value::try_from(key.example()).map_or_else(|_| String::new(), |v| v.to_string());
+                let _ = writeln!(out, "# {} = {value}   # {}", bare(name), key.doc());
+            }
+        } else if is_table(*key) {
+            let own = key.keys().unwrap_or_default();
+            // a table of tables only needs no header of its own, a runbook without settings no mention
+            if own.iter().any(|(_, k)| !is_table(*k)) {
+                out.push('\n');
+                comment(key.doc(), out);
+                let _ = writeln!(out, "[{}]", dotted(&path));
+            }
+            let inner = defaults.get(*name).and_then(Value::as_table).cloned().unwrap_or_default();
+            section(*key, &inner, &path, out);
+        }
+    }
+}
+
+/// What is in force, each value with the line that set it.
+#[must_use]
+pub fn effective(raw: &Raw, text: &str) -> String {
+    let places = places(text);
+    let origin = |path: &[&str]| {
+        places
+            .iter()
+            .find(|(p, _)| p == path)
+            .map_or_else(|| "default".to_owned(), |(_, span)| format!("line {}", position(text, span.start).0))
+    };
+    let mut out = String::new();
+    values(&Table::try_from(raw).unwrap_or_default(), &[], &origin, &mut out);
+    out
+}
+
+fn values(table: &Table, path: &[&str], origin: &dyn Fn(&[&str]) -> String, out: &mut String) {
+    let child = |name: &'_ str| -> Vec<String> { path.iter().map(|p| (*p).to_owned()).chain([name.to_owned()]).collect() };
+    let mut header = path.is_empty();
+    for (name, value) in table.iter().filter(|(_, v)| !v.is_table() && !is_rows(v)) {
+        let path_here = child(name);
+        let path_here: Vec<&str> = path_here.iter().map(String::as_str).collect();
+        if !header {
+            let _ = writeln!(out, "{}[{}]", if out.is_empty() { "" } else { "\n" }, dotted(path));
+            header = true;
+        }
+        let _ = writeln!(out, "{} = {value}   # {}", bare(name), origin(&path_here));
+    }
+    for (name, value) in table {
+        let path_here = child(name);
+        let path_here: Vec<&str> = path_here.iter().map(String::as_str).collect();
+        match value {
+            Value::Table(inner) => values(inner, &path_here, origin, out),
+            Value::Array(rows) if is_rows(value) => {
+                for row in rows.iter().filter_map(Value::as_table) {
+                    let from = origin(&path_here);
+                    let _ = writeln!(out, "{}[[{}]]   # {from}", if out.is_empty() { "" } else { "\n" }, dotted(&path_here));
+                    row.iter().for_each(|(name, value)| {
+                        let _ = writeln!(out, "{} = {value}", bare(name));
+                    });
+                }
+            }
+            _ => {}
+        }
+    }
+}
+
+fn is_table(node: Node<'_>) -> bool {
+    node.keys().is_some()
+}
+
+/// What each `[[table]]` of a list of tables holds.
+fn rows(node: Node<'_>) -> Option<Node<'_>> {
+    node.items().filter(|item| is_table(*item))
+}
+
+fn is_rows(value: &Value) -> bool {
+    value.as_array().is_some_and(|a| !a.is_empty() && a.iter().all(Value::is_table))
+}
+
+fn dotted(path: &[&str]) -> String {
+    path.iter().map(|p| bare(p)).collect::<Vec<_>>().join(".")
+}
+
+/// A key, quoted where TOML wants it.
+fn bare(key: &str) -> String {
+    if !key.is_empty() && key.chars().all(|c| c.is_ascii_alphanumeric() || c == '_' || c == '-') {
+        key.to_owned()
+    } else {
+        Value::from(key).to_string()
+    }
+}
+
+fn comment(text: &str, out: &mut String) {
+    let mut line = String::from("#");
+    for word in text.split_whitespace() {
+        if line.chars().count() + 1 + word.chars().count() > WIDTH && line.len() > 1 {
+            let _ = writeln!(out, "{line}");
+            "#".clone_into(&mut line);
+        }
+        line.push(' ');
+        line.push_str(word);
+    }
+    if line.len() > 1 {
+        let _ = writeln!(out, "{line}");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "tests")]
+
+    use super::super::parse::parse;
+    use super::*;
+
+    #[test]
+    fn the_file_to_begin_with_means_the_defaults_and_stays_so_when_uncommented() {
+        let text = commented_defaults();
+        assert_eq!(parse(&text).unwrap_or_else(|p| panic!("{p:?}\n{text}")), Raw::default());
+        let uncommented: String = text
+            .lines()
+            .filter(|l| !l.ends_with("# example"))
+            .take_while(|l| *l != "# [[owner]]")
+            .map(|l| l.strip_prefix("# ").filter(|l| l.split_once(" = ").is_some_and(|(k, _)| !k.contains(' '))).unwrap_or(l))
+            .fold(String::new(), |all, l| all + l + "\n");
+        parse(&uncommented).unwrap_or_else(|p| panic!("{p:?}\n{uncommented}"));
+    }
+
+    #[test]
+    fn every_key_of_the_file_to_begin_with_is_documented() {
+        let text = commented_defaults();
+        let lines: Vec<&str> = text.lines().collect();
+        let mut keys = 0;
+        for pair in lines
+            .windows(2)
+            .filter(|p| p[1].starts_with("# ") && p[1].split_once(" = ").is_some_and(|(k, _)| !k[2..].contains(' ')))
+        {
+            keys += 1;
+            assert!(pair[0].starts_with('#') || pair[1].contains("   # "), "{} has no comment", pair[1]);
+        }
+        assert!(keys >= 7, "{text}");
+    }
+
+    #[test]
+    fn effective_values_say_where_they_come_from() {
+        let text = "[policy]\nmax_fixes_per_hour = 5\n\n[[owner]]\nmatch = \"web*\"\nowner = \"a\"\n";
+        let shown = effective(&parse(text).unwrap(), text);
+        insta::assert_snapshot!(shown.split("[runbooks").next().unwrap().trim_end(), @r#"
+        [[owner]]   # line 4
+        match = "web*"
+        owner = "a"
+
+        [policy]
+        allow = []   # default
+        max_fixes_per_hour = 5   # line 2
+
+        [run]
+        deadline = "10s"   # default
+        skip = []   # default
+        "#);
+        assert_eq!(parse(&shown).unwrap().policy, parse(text).unwrap().policy);
+    }
+}

@@ -1,0 +1,92 @@
+//! The configuration as the file says it. Every key is optional; a missing one has the default given here.
+
+use opsctl_runbooks::Settings;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+use toml::Spanned;
+
+/// The whole file.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+#[schemars(title = "opsctl configuration")]
+pub struct Raw {
+    /// Which container engine to talk to.
+    pub engine: Engine,
+    /// Who owns what: the first match gives the owner shown with a finding.
+    pub owner: Vec<Owner>,
+    /// Where opsctl keeps its own files.
+    pub paths: Paths,
+    /// What `opsctl fix` may do without a person.
+    pub policy: Policy,
+    /// How a run behaves.
+    pub run: Run,
+    /// Limits and expectations, one table per runbook.
+    pub runbooks: Settings,
+}
+
+/// `[engine]`.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub struct Engine {
+    /// Where the engine listens, as `DOCKER_HOST` has it. Without it: `$DOCKER_HOST`, then the usual sockets.
+    #[schemars(with = "Option<String>", example = "unix:///var/run/docker.sock")]
+    pub endpoint: Option<Spanned<String>>,
+}
+
+/// `[[owner]]`.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Owner {
+    /// Name of the subject; `*` stands for any text, `?` for one character.
+    #[serde(rename = "match")]
+    #[schemars(example = "web*")]
+    pub pattern: String,
+    /// Shown with its findings.
+    #[schemars(example = "team-x")]
+    pub owner: String,
+}
+
+/// `[paths]`.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub struct Paths {
+    /// Journal, history and saved files. Without it: `$OPSCTL_STATE_DIR`, then /var/lib/opsctl for root and ~/.local/state/opsctl for others.
+    #[schemars(with = "Option<String>", example = "/var/lib/opsctl")]
+    pub state_dir: Option<Spanned<String>>,
+}
+
+/// `[policy]`.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub struct Policy {
+    /// Fixes of risk R3 that `--yes --risk R3` may run without a person, by id.
+    #[schemars(with = "Vec<String>", example = ["disk.prune-dangling-images"])]
+    pub allow: Vec<Spanned<String>>,
+    /// How often one fix may be applied to one subject within an hour; then a person has to find out why it does not last.
+    pub max_fixes_per_hour: u32,
+}
+
+impl Default for Policy {
+    fn default() -> Self {
+        // catalogue §0, guard protocol: the band-aid breaker
+        Self { allow: Vec::new(), max_fixes_per_hour: 3 }
+    }
+}
+
+/// `[run]`.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub struct Run {
+    /// How long a whole run may take, for example `10s` or `1m 30s`.
+    #[schemars(with = "String")]
+    pub deadline: Spanned<String>,
+    /// Runbooks or checks that are never run, by id.
+    #[schemars(with = "Vec<String>", example = ["healthcheck"])]
+    pub skip: Vec<Spanned<String>>,
+}
+
+impl Default for Run {
+    fn default() -> Self {
+        Self { deadline: Spanned::new(0..0, "10s".to_owned()), skip: Vec::new() }
+    }
+}

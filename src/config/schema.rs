@@ -1,0 +1,116 @@
+//! The JSON Schema of the configuration, and a reader for it: known keys, documentation and examples come from the same
+//! types that serde reads, so that they cannot differ.
+
+use serde_json::Value;
+
+use super::raw::Raw;
+
+/// The JSON Schema of the configuration file.
+#[must_use]
+pub fn config_schema() -> Value {
+    schemars::schema_for!(Raw).to_value()
+}
+
+/// The JSON Schema of the report (`--format json`).
+#[must_use]
+pub fn report_schema() -> Value {
+    schemars::schema_for!(opsctl_core::model::Report).to_value()
+}
+
+/// A place in a schema.
+#[derive(Clone, Copy)]
+pub(super) struct Node<'a> {
+    root: &'a Value,
+    /// With the description of this use of a type.
+    outer: &'a Value,
+    /// The type itself.
+    inner: &'a Value,
+}
+
+impl<'a> Node<'a> {
+    pub(super) fn root(root: &'a Value) -> Self {
+        Self::new(root, root)
+    }
+
+    fn new(root: &'a Value, outer: &'a Value) -> Self {
+        let mut inner = outer;
+        // a schema refers to at most as many types as it has; 16 is far beyond ours and ends a circle
+        for _ in 0..16 {
+            let next = if let Some(reference) = inner["$ref"].as_str() {
+                reference.strip_prefix('#').and_then(|pointer| root.pointer(pointer))
+            } else if let Some(choices) = inner["anyOf"].as_array() {
+                // what schemars makes of Option<T>
+                let mut some = choices.iter().filter(|c| c["type"] != "null");
+                some.next().filter(|_| some.next().is_none())
+            } else {
+                None
+            };
+            match next {
+                Some(next) => inner = next,
+                None => break,
+            }
+        }
+        Self { root, outer, inner }
+    }
+
+    /// The keys of a table; none for anything else, also for enums whose variants are tables.
+    pub(super) fn keys(self) -> Option<Vec<(&'a str, Node<'a>)>> {
+        let properties = self.inner["properties"].as_object()?;
+        Some(properties.iter().map(|(name, node)| (name.as_str(), Node::new(self.root, node))).collect())
+    }
+
+    /// Whether keys other than [`Self::keys`] are an error.
+    pub(super) fn closed(self) -> bool {
+        self.inner["additionalProperties"] == Value::Bool(false)
+    }
+
+    /// What each element of a list is.
+    pub(super) fn items(self) -> Option<Node<'a>> {
+        self.inner.get("items").map(|items| Node::new(self.root, items))
+    }
+
+    /// What each value of a map with free keys is.
+    pub(super) fn values(self) -> Option<Node<'a>> {
+        self.inner.get("additionalProperties").filter(|v| v.is_object()).map(|values| Node::new(self.root, values))
+    }
+
+    /// One paragraph for people.
+    pub(super) fn doc(self) -> &'a str {
+        self.outer["description"].as_str().or_else(|| self.inner["description"].as_str()).unwrap_or_default()
+    }
+
+    /// An example, or the default, or a value of the right type.
+    pub(super) fn example(self) -> Value {
+        let first = |node: &Value| node["examples"].get(0).cloned();
+        first(self.outer).or_else(|| first(self.inner)).unwrap_or_else(|| {
+            let kind = match &self.inner["type"] {
+                Value::Array(kinds) => kinds.first().and_then(Value::as_str),
+                kind => kind.as_str(),
+            };
+            match kind {
+                Some("integer" | "number") => Value::from(0),
+                Some("boolean") => Value::Bool(false),
+                Some("array") => Value::Array(vec![]),
+                _ => Value::from(""),
+            }
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_schema_is_read_through_references() {
+        let schema = config_schema();
+        let root = Node::root(&schema);
+        assert!(root.closed());
+        let keys = root.keys().unwrap_or_default();
+        let policy = keys.iter().find(|(name, _)| *name == "policy").map_or_else(|| panic!("{schema}"), |(_, n)| *n);
+        assert!(policy.closed() && policy.doc().contains("without a person"));
+        assert!(policy.keys().unwrap_or_default().iter().any(|(name, _)| *name == "max_fixes_per_hour"));
+        let owner = keys.iter().find(|(name, _)| *name == "owner").and_then(|(_, n)| n.items());
+        assert_eq!(owner.and_then(Node::keys).map(|k| k.len()), Some(2));
+    }
+}

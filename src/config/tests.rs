@@ -1,0 +1,216 @@
+#![allow(clippy::unwrap_used, reason = "tests")]
+
+use proptest::prelude::*;
+
+use super::*;
+
+fn known() -> Known {
+    Known {
+        fixes: ["disk.prune-dangling-images", "container.start"].map(str::to_owned).to_vec(),
+        checks: ["disk", "disk.space", "healthcheck"].map(str::to_owned).to_vec(),
+    }
+}
+
+fn error(text: &str) -> String {
+    read_text(Path::new("c.toml"), text.to_owned(), &known())
+        .map_or_else(|e| e.to_string(), |l| panic!("accepted: {:?}", l.config))
+}
+
+fn config(text: &str) -> Config {
+    read_text(Path::new("c.toml"), text.to_owned(), &known()).unwrap_or_else(|e| panic!("{e}")).config
+}
+
+#[test]
+fn nothing_is_the_default() {
+    let loaded = Loaded::defaults();
+    assert_eq!(loaded.config.file, None);
+    assert_eq!(loaded.config.policy, Policy { allow: vec![], max_fixes_per_hour: 3 });
+    assert_eq!(loaded.config.deadline.as_secs(), 10);
+}
+
+#[test]
+fn every_part_is_read() {
+    let c = config(
+        r#"
+        [policy]
+        allow = ["disk.prune-dangling-images"]
+        max_fixes_per_hour = 1
+        [paths]
+        state_dir = "/srv/opsctl"
+        [engine]
+        endpoint = "tcp://127.0.0.1:2375"
+        [[owner]]
+        match = "web*"
+        owner = "team-x"
+        [[owner]]
+        match = "*"
+        owner = "ops"
+        [run]
+        deadline = "1m 30s"
+        skip = ["disk.space", "healthcheck"]
+        [runbooks.disk]
+        "#,
+    );
+    assert_eq!(c.policy, Policy { allow: vec!["disk.prune-dangling-images".into()], max_fixes_per_hour: 1 });
+    assert_eq!((c.owner_of("web-1"), c.owner_of("db")), (Some("team-x"), Some("ops")));
+    assert_eq!((c.deadline.as_secs(), c.skip.len()), (90, 2));
+    assert_eq!(c.state_dir.as_deref(), Some(Path::new("/srv/opsctl")));
+    assert_eq!(c.endpoint.map(|e| e.to_string()).as_deref(), Some("tcp://127.0.0.1:2375"));
+}
+
+#[test]
+fn all_unknown_keys_are_reported_with_their_place_and_the_nearest_name() {
+    insta::assert_snapshot!(error("polcy = 1\n[policy]\nmax_fix_per_hour = 2\ndeadline = \"5s\"\n[[owner]]\nmach = \"x\"\n[runbooks.dsk]\n"), @r#"
+    c.toml:1:1: unknown key `polcy`; did you mean `policy`?
+      |
+    1 | polcy = 1
+      | ^^^^^
+    c.toml:3:1: unknown key `max_fix_per_hour` in [policy]; did you mean `max_fixes_per_hour`?
+      |
+    3 | max_fix_per_hour = 2
+      | ^^^^^^^^^^^^^^^^
+    c.toml:4:1: unknown key `deadline` in [policy]; `deadline` belongs in [run]
+      |
+    4 | deadline = "5s"
+      | ^^^^^^^^
+    c.toml:6:1: unknown key `mach` in [owner]; did you mean `match`?
+      |
+    6 | mach = "x"
+      | ^^^^
+    c.toml:7:11: unknown runbook `dsk` in [runbooks]; did you mean `disk`?
+      |
+    7 | [runbooks.dsk]
+      |           ^^^
+    "#);
+}
+
+#[test]
+fn a_wrong_type_names_the_key() {
+    insta::assert_snapshot!(error("[policy]\nmax_fixes_per_hour = \"many\"\n"), @r#"
+    c.toml:2:22: `max_fixes_per_hour` in [policy]: string "many", expected a whole number that is not negative
+      |
+    2 | max_fixes_per_hour = "many"
+      |                      ^^^^^^
+    "#);
+    insta::assert_snapshot!(error("[policy]\nmax_fixes_per_hour = -1\n"), @"
+    c.toml:2:22: `max_fixes_per_hour` in [policy]: integer `-1`, expected a whole number that is not negative
+      |
+    2 | max_fixes_per_hour = -1
+      |                      ^^
+    ");
+    insta::assert_snapshot!(error("policy = 3\n"), @"
+    c.toml:1:10: `policy`: integer `3`, expected a table
+      |
+    1 | policy = 3
+      |          ^
+    ");
+    insta::assert_snapshot!(error("[policy]\nallow = \"x\"\n"), @r#"
+    c.toml:2:9: `allow` in [policy]: string "x", expected a list
+      |
+    2 | allow = "x"
+      |         ^^^
+    "#);
+    insta::assert_snapshot!(error("[[owner]]\nmatch = \"x\"\n"), @r#"
+    c.toml:1:1: `owner`: missing field `owner`
+      |
+    1 | [[owner]]
+      | ^^^^^^^^^
+    "#);
+}
+
+#[test]
+fn what_the_file_form_forbids_is_reported_where_it_is() {
+    insta::assert_snapshot!(error("[run]\nskip = []\nskip = [\"disk\"]\n"), @r#"
+    c.toml:3:1: `skip` is set twice; first in line 2
+      |
+    3 | skip = ["disk"]
+      | ^^^^
+    "#);
+    insta::assert_snapshot!(error("[run]\ndeadline = 10 s\n"), @"
+    c.toml:2:12: string values must be quoted, expected literal string
+      |
+    2 | deadline = 10 s
+      |            ^^^^
+    ");
+    insta::assert_snapshot!(error("[run\n"), @"
+    c.toml:1:5: unclosed table, expected `]`
+      |
+    1 | [run
+      |     ^
+    ");
+    insta::assert_snapshot!(error("a = \"x\ny\"\n").lines().next().unwrap(), @r#"c.toml:1:7: invalid basic string, expected `"`"#);
+}
+
+#[test]
+fn values_that_mean_nothing_are_refused_all_at_once() {
+    insta::assert_snapshot!(error("[policy]\nallow = [\"disk.prune-dangling-image\", \"rm\"]\n[run]\ndeadline = \"soon\"\nskip = [\"dsk\"]\n[engine]\nendpoint = \"ssh://h\"\n[paths]\nstate_dir = \"here\"\n"), @r#"
+    c.toml:2:10: `allow` in [policy]: no fix is called `disk.prune-dangling-image`; did you mean `disk.prune-dangling-images`?
+      |
+    2 | allow = ["disk.prune-dangling-image", "rm"]
+      |          ^^^^^^^^^^^^^^^^^^^^^^^^^^^
+    c.toml:2:39: `allow` in [policy]: no fix is called `rm`; `opsctl list` shows all fixes
+      |
+    2 | allow = ["disk.prune-dangling-image", "rm"]
+      |                                       ^^^^
+    c.toml:4:12: `deadline` in [run]: `soon` is not a length of time such as `10s`, `500ms` or `1m 30s`
+      |
+    4 | deadline = "soon"
+      |            ^^^^^^
+    c.toml:5:9: `skip` in [run]: no runbook or check is called `dsk`; did you mean `disk`?
+      |
+    5 | skip = ["dsk"]
+      |         ^^^^^
+    c.toml:7:12: `endpoint` in [engine]: ssh:// is not an endpoint opsctl speaks; use unix:///path or tcp://host:port
+      |
+    7 | endpoint = "ssh://h"
+      |            ^^^^^^^^^
+    c.toml:9:13: `state_dir` in [paths]: not an absolute path
+      |
+    9 | state_dir = "here"
+      |             ^^^^^^
+    "#);
+    for bad in ["0s", "2h", "-1s", ""] {
+        assert!(duration(bad).is_err(), "{bad}");
+    }
+}
+
+#[test]
+fn a_file_that_was_named_must_be_there_and_be_text() {
+    let dir = tempfile::tempdir().unwrap();
+    let around = Surroundings { home: Some(dir.path().into()), ..Default::default() };
+    let missing = dir.path().join("no.toml");
+    assert!(matches!(load(Some(&missing), &around, &known()), Err(ConfigError::Read { .. })));
+    let by_variable = Surroundings { opsctl_config: Some(missing), ..around.clone() };
+    assert!(load(None, &by_variable, &known()).is_err());
+    let binary = dir.path().join("b.toml");
+    std::fs::write(&binary, b"a = 1\n\xff\xfe").unwrap();
+    assert!(read(&binary, &known()).is_err_and(|e| e.to_string().contains("line 2 is not UTF-8")));
+    std::fs::write(&binary, "#".repeat((1 << 20) + 1)).unwrap();
+    assert!(read(&binary, &known()).is_err_and(|e| e.to_string().contains("larger than")));
+}
+
+#[test]
+fn the_persons_own_file_is_found() {
+    let dir = tempfile::tempdir().unwrap();
+    let around = Surroundings { home: Some(dir.path().into()), ..Default::default() };
+    let path = around.user_config().unwrap();
+    std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+    std::fs::write(&path, "[policy]\nmax_fixes_per_hour = 9\n").unwrap();
+    let loaded = load(None, &around, &known()).unwrap();
+    // an administrator's file, should the test machine have one, comes first
+    if !Path::new(SYSTEM_CONFIG).exists() {
+        assert_eq!((loaded.config.policy.max_fixes_per_hour, loaded.config.file), (9, Some(path)));
+    }
+}
+
+proptest! {
+    #[test]
+    fn any_text_is_survived(text in "\\PC{0,80}(\n\\PC{0,80}){0,4}") {
+        let _ = read_text(Path::new("c.toml"), text, &known()).map_err(|e| e.to_string());
+    }
+
+    #[test]
+    fn any_toml_like_text_is_survived(text in "(\\[{1,2}(policy|owner|run|runbooks\\.disk|x)\\]{1,2}\n|(allow|skip|match|deadline|x|a\\.b) = (1|\"x\"|\\[\"a\", 1\\]|\\{ a = 1 \\}|true|nan)\n){0,6}") {
+        let _ = read_text(Path::new("c.toml"), text, &known()).map_err(|e| e.to_string());
+    }
+}

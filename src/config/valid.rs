@@ -1,0 +1,140 @@
+//! The configuration as opsctl uses it: every value checked, every default filled in.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use opsctl_core::probe::docker::Endpoint;
+use opsctl_runbooks::Settings;
+
+use super::names::{did_you_mean, glob};
+use super::problem::Problem;
+use super::raw::Raw;
+
+/// A valid configuration.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Config {
+    /// Limits and expectations of the runbooks.
+    pub runbooks: Settings,
+    /// What `opsctl fix` may do without a person.
+    pub policy: Policy,
+    /// Where the container engine listens, if the file says so.
+    pub endpoint: Option<Endpoint>,
+    /// `[paths] state_dir`, if the file says so; see [`super::state_dir`] for where it is otherwise.
+    pub state_dir: Option<PathBuf>,
+    /// Subject name pattern and owner, first match wins.
+    pub owners: Vec<(String, String)>,
+    /// How long a whole run may take.
+    pub deadline: Duration,
+    /// Runbooks and checks that are never run.
+    pub skip: Vec<String>,
+    /// The file this comes from; none when everything is the default.
+    pub file: Option<PathBuf>,
+}
+
+/// What `opsctl fix` may do without a person.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Policy {
+    /// Fixes of risk R3 that `--yes --risk R3` may run.
+    pub allow: Vec<String>,
+    /// How often one fix may be applied to one subject within an hour.
+    pub max_fixes_per_hour: u32,
+}
+
+impl Config {
+    /// Who owns the subject of this name.
+    #[must_use]
+    pub fn owner_of(&self, subject: &str) -> Option<&str> {
+        self.owners.iter().find(|(pattern, _)| glob(pattern, subject)).map(|(_, owner)| owner.as_str())
+    }
+}
+
+/// The names a configuration may mention.
+#[derive(Debug, Clone, Default)]
+pub struct Known {
+    /// Fix ids.
+    pub fixes: Vec<String>,
+    /// Runbook ids and check ids.
+    pub checks: Vec<String>,
+}
+
+impl Known {
+    /// Everything the registry of runbooks knows.
+    #[must_use]
+    pub fn registry() -> Self {
+        let runbooks = opsctl_runbooks::all(&Settings::default());
+        let specs = || runbooks.iter().flat_map(|r| r.checks.iter().map(|c| c.spec()));
+        let mut fixes: Vec<String> = specs().flat_map(|s| s.fixes).map(|f| f.id.to_owned()).collect();
+        fixes.sort();
+        fixes.dedup();
+        let checks = runbooks.iter().map(|r| r.id.to_owned()).chain(specs().map(|s| s.id.to_owned())).collect();
+        Self { fixes, checks }
+    }
+}
+
+/// The longest deadline that makes sense for a run a person or cron waits for.
+const LONGEST_DEADLINE: Duration = Duration::from_secs(3600);
+
+/// Checks every value.
+pub fn validate(raw: &Raw, known: &Known) -> Result<Config, Vec<Problem>> {
+    let mut problems = Vec::new();
+    for fix in &raw.policy.allow {
+        if !known.fixes.contains(fix.get_ref()) {
+            let hint = did_you_mean(fix.get_ref(), known.fixes.iter().map(String::as_str));
+            let hint = if hint.is_empty() { "; `opsctl list` shows all fixes".to_owned() } else { hint };
+            problems.push(Problem::new(fix.span(), format!("`allow` in [policy]: no fix is called `{}`{hint}", fix.get_ref())));
+        }
+    }
+    for name in &raw.run.skip {
+        if !known.checks.contains(name.get_ref()) {
+            let hint = did_you_mean(name.get_ref(), known.checks.iter().map(String::as_str));
+            problems.push(Problem::new(
+                name.span(),
+                format!("`skip` in [run]: no runbook or check is called `{}`{hint}", name.get_ref()),
+            ));
+        }
+    }
+    let deadline = match duration(raw.run.deadline.get_ref()) {
+        Ok(deadline) => deadline,
+        Err(why) => {
+            problems.push(Problem::new(raw.run.deadline.span(), format!("`deadline` in [run]: {why}")));
+            Duration::ZERO
+        }
+    };
+    let endpoint = raw.engine.endpoint.as_ref().and_then(|e| match Endpoint::parse(e.get_ref()) {
+        Ok(endpoint) => Some(endpoint),
+        Err(why) => {
+            problems.push(Problem::new(e.span(), format!("`endpoint` in [engine]: {why}")));
+            None
+        }
+    });
+    if let Some(dir) = raw.paths.state_dir.as_ref().filter(|d| !d.get_ref().starts_with('/')) {
+        problems.push(Problem::new(dir.span(), "`state_dir` in [paths]: not an absolute path"));
+    }
+    if !problems.is_empty() {
+        problems.sort_by_key(|p| p.span.start);
+        return Err(problems);
+    }
+    Ok(Config {
+        runbooks: raw.runbooks.clone(),
+        policy: Policy {
+            allow: raw.policy.allow.iter().map(|f| f.get_ref().clone()).collect(),
+            max_fixes_per_hour: raw.policy.max_fixes_per_hour,
+        },
+        endpoint,
+        state_dir: raw.paths.state_dir.as_ref().map(|d| d.get_ref().into()),
+        owners: raw.owner.iter().map(|o| (o.pattern.clone(), o.owner.clone())).collect(),
+        deadline,
+        skip: raw.run.skip.iter().map(|s| s.get_ref().clone()).collect(),
+        file: None,
+    })
+}
+
+/// Reads `10s`, `500ms`, `1m 30s`: how long a run may take, on the command line and in the file.
+pub fn duration(text: &str) -> Result<Duration, String> {
+    let parsed: jiff::SignedDuration =
+        text.trim().parse().map_err(|_| format!("`{text}` is not a length of time such as `10s`, `500ms` or `1m 30s`"))?;
+    match Duration::try_from(parsed) {
+        Ok(d) if d > Duration::ZERO && d <= LONGEST_DEADLINE => Ok(d),
+        _ => Err(format!("`{text}` is not between 1ms and 1h")),
+    }
+}

@@ -1,0 +1,454 @@
+//! The report for a person at 2 a.m.: what is broken, why, and what to type.
+
+use std::collections::BTreeMap;
+use std::fmt::Write as _;
+
+use comfy_table::{Attribute, Cell, CellAlignment, Color, ColumnConstraint, ContentArrangement, Table as Grid, Width, presets};
+use opsctl_core::model::{CheckRow, Confidence, Finding, Report, Severity, Table, printable, quantity};
+use unicode_width::UnicodeWidthStr as _;
+
+use super::style::Style;
+
+/// Below this width the code stands above the finding instead of beside it.
+const SIDE_BY_SIDE: u16 = 96;
+/// Pieces of evidence shown per finding without `-v`.
+const EVIDENCE_SHOWN: usize = 3;
+/// Lines of one piece of evidence shown without `-v`.
+const LINES_SHOWN: usize = 3;
+/// Reasons shown for what could not be looked at, and names listed per reason.
+const NAMES_SHOWN: usize = 4;
+
+pub(super) fn render(report: &Report, style: &Style) -> String {
+    let paint = Paint { style: *style };
+    let wanted = if style.verbose { Severity::Info } else { Severity::Warn };
+    let shown: Vec<&Finding> = report.findings.iter().filter(|f| f.severity >= wanted).collect();
+    let mut out = String::new();
+    if !shown.is_empty() {
+        out += &findings(&shown, style);
+    }
+    out += &causes(report, &paint);
+    if style.quiet {
+        return out;
+    }
+    out += &fixes(report, &paint);
+    for table in &report.tables {
+        out += &exhibit(table, style, &paint);
+    }
+    if shown.iter().all(|f| f.severity == Severity::Info) && report.verdict == "ok" {
+        out += &all_well(report, &paint);
+    }
+    out += &could_not_look(report, &paint);
+    for note in &report.notes {
+        let _ = writeln!(out, "note: {}", printable(note));
+    }
+    out += &counts(report, &paint);
+    out
+}
+
+/// Colour and characters.
+struct Paint {
+    style: Style,
+}
+
+impl Paint {
+    fn code(&self, ansi: &str, text: &str) -> String {
+        if self.style.color { format!("\x1b[{ansi}m{text}\x1b[0m") } else { text.to_owned() }
+    }
+
+    fn bold(&self, text: &str) -> String {
+        self.code("1", text)
+    }
+
+    fn dim(&self, text: &str) -> String {
+        self.code("2", text)
+    }
+
+    fn verdict(&self, word: &str, text: &str) -> String {
+        match word {
+            "crit" => self.code("1;31", text),
+            "warn" => self.code("33", text),
+            "unknown" => self.code("35", text),
+            "ok" => self.code("32", text),
+            _ => text.to_owned(),
+        }
+    }
+
+    fn dot(&self) -> &'static str {
+        if self.style.ascii { "|" } else { "·" }
+    }
+
+    /// Words wrapped to the width, every line after the first indented.
+    fn wrap(&self, first: &str, indent: usize) -> String {
+        let width = usize::from(self.style.width);
+        let text = first.trim_start_matches(' ');
+        let lead = first.len() - text.len();
+        let mut out = " ".repeat(lead);
+        let mut column = lead;
+        for (n, word) in text.split(' ').enumerate() {
+            // colour codes take no room
+            let w = visible_width(word);
+            if column > indent && column + 1 + w > width {
+                out.push('\n');
+                out += &" ".repeat(indent);
+                column = indent;
+            } else if n > 0 {
+                out.push(' ');
+                column += 1;
+            }
+            out += word;
+            column += w;
+        }
+        out.push('\n');
+        out
+    }
+}
+
+fn visible_width(text: &str) -> usize {
+    let mut width = 0;
+    let mut rest = text;
+    while let Some((before, after)) = rest.split_once('\x1b') {
+        width += before.width();
+        rest = after.split_once('m').map_or("", |(_, r)| r);
+    }
+    width + rest.width()
+}
+
+/// One row per finding, children indented below their cause, evidence below each.
+fn findings(shown: &[&Finding], style: &Style) -> String {
+    let side_by_side = style.width >= SIDE_BY_SIDE;
+    let mut grid = grid(style);
+    for (depth, finding) in tree(shown) {
+        let branch = match (depth, style.ascii) {
+            (0, _) => String::new(),
+            (d, false) => format!("{}└ ", "  ".repeat(d - 1)),
+            (d, true) => format!("{}`- ", "  ".repeat(d - 1)),
+        };
+        let severity = styled(Cell::new(finding.severity.to_string()), finding.severity);
+        let code = format!("{branch}{}", finding.code);
+        let likely = if finding.confidence == Confidence::Likely { " (likely)" } else { "" };
+        let message = format!("{}{likely}", printable(&finding.message));
+        if side_by_side {
+            grid.add_row(vec![severity, Cell::new(code), Cell::new(message).add_attribute(Attribute::Bold)]);
+            for line in evidence(finding, style) {
+                grid.add_row(vec![Cell::new(""), Cell::new(""), dim(line)]);
+            }
+        } else {
+            grid.add_row(vec![severity, Cell::new(code)]);
+            grid.add_row(vec![Cell::new(""), Cell::new(message).add_attribute(Attribute::Bold)]);
+            for line in evidence(finding, style) {
+                grid.add_row(vec![Cell::new(""), dim(line)]);
+            }
+        }
+    }
+    if let Some(column) = grid.column_mut(0) {
+        column.set_constraint(ColumnConstraint::Absolute(Width::Fixed(6)));
+    }
+    trimmed(&grid) + "\n\n"
+}
+
+fn grid(style: &Style) -> Grid {
+    let mut grid = Grid::new();
+    grid.load_style(presets::NOTHING).set_content_arrangement(ContentArrangement::Dynamic).set_width(style.width);
+    if style.color {
+        grid.enforce_styling();
+    } else {
+        grid.force_no_tty();
+    }
+    grid
+}
+
+fn styled(cell: Cell, severity: Severity) -> Cell {
+    match severity {
+        Severity::Crit => cell.fg(Color::Red).add_attribute(Attribute::Bold),
+        Severity::Warn => cell.fg(Color::Yellow),
+        Severity::Info => cell.fg(Color::Blue),
+    }
+}
+
+fn dim(text: String) -> Cell {
+    Cell::new(text).add_attribute(Attribute::Dim)
+}
+
+/// Roots in report order, each followed by what it explains.
+fn tree<'a>(shown: &[&'a Finding]) -> Vec<(usize, &'a Finding)> {
+    fn below<'a>(shown: &[&'a Finding], parent: &'a Finding, depth: usize, out: &mut Vec<(usize, &'a Finding)>) {
+        out.push((depth, parent));
+        // a finding explained by one that is not shown stands for itself; the bound guards a circular recording
+        if depth < 16 {
+            for child in shown.iter().filter(|f| f.explained_by.as_deref() == Some(&parent.id)) {
+                below(shown, child, depth + 1, out);
+            }
+        }
+    }
+    let mut out = Vec::new();
+    let is_shown = |id: &str| shown.iter().any(|f| f.id == id);
+    for root in shown.iter().filter(|f| f.explained_by.as_deref().is_none_or(|id| !is_shown(id))) {
+        below(shown, root, 0, &mut out);
+    }
+    out
+}
+
+fn evidence(finding: &Finding, style: &Style) -> Vec<String> {
+    let all = style.verbose;
+    let mut lines = Vec::new();
+    for cited in finding.evidence.iter().take(if all { usize::MAX } else { EVIDENCE_SHOWN }) {
+        let value: Vec<String> = cited.value.lines().filter(|l| !l.trim().is_empty()).map(printable).collect();
+        match value.as_slice() {
+            [] => {}
+            [one] => lines.push(format!("{}: {}", cited.label, cut(one, all))),
+            many => {
+                // the end of a log says more than its beginning
+                let from = if all { 0 } else { many.len().saturating_sub(LINES_SHOWN) };
+                lines.push(format!("{}:", cited.label));
+                lines.extend(many[from..].iter().map(|l| format!("  {}", cut(l, all))));
+            }
+        }
+    }
+    let hidden = finding.evidence.len().saturating_sub(EVIDENCE_SHOWN);
+    if hidden > 0 && !all {
+        lines.push(format!("(-v shows {hidden} more)"));
+    }
+    lines
+}
+
+/// A line of evidence may be a screen long.
+fn cut(line: &str, all: bool) -> String {
+    const MOST: usize = 160;
+    if all || line.chars().count() <= MOST { line.to_owned() } else { line.chars().take(MOST).chain("...".chars()).collect() }
+}
+
+fn causes(report: &Report, paint: &Paint) -> String {
+    let find = |id: &str| report.findings.iter().find(|f| f.id == id);
+    let mut out = String::new();
+    for cause in &report.causes {
+        let Some(root) = find(&cause.root) else { continue };
+        let likely = if cause.confidence == Confidence::Likely { "Likely root cause" } else { "Root cause" };
+        out += &paint.wrap(&format!("{} {}: {}", paint.bold(likely), root.code, printable(&root.message)), 2);
+        for because in &cause.because {
+            out += &paint.wrap(&format!("  explains {}", printable(because)), 4);
+        }
+        if !paint.style.quiet {
+            out += &paint.wrap(&format!("  to do: {}", root.hint), 4);
+        }
+    }
+    // what stands alone still wants its one line of advice
+    if !paint.style.quiet {
+        let alone = report.findings.iter().filter(|f| {
+            f.severity > Severity::Info && f.explained_by.is_none() && !report.causes.iter().any(|c| c.root == f.id)
+        });
+        let mut said: Vec<&str> = Vec::new();
+        for finding in alone {
+            if !said.contains(&finding.hint.as_str()) && !finding.hint.is_empty() {
+                said.push(&finding.hint);
+                out += &paint.wrap(&format!("{} {}", paint.bold(&format!("To do for {}:", finding.code)), finding.hint), 2);
+            }
+        }
+    }
+    if !out.is_empty() {
+        out.push('\n');
+    }
+    out
+}
+
+fn fixes(report: &Report, paint: &Paint) -> String {
+    if report.fixes.is_empty() {
+        return String::new();
+    }
+    let mut out = String::new();
+    let offered: Vec<_> = report.fixes.iter().filter(|f| f.refused.is_none()).collect();
+    if !offered.is_empty() {
+        let _ = writeln!(out, "{}", paint.bold("Fixes"));
+        let width = offered.iter().map(|f| printable(&f.command).width()).max().unwrap_or(0);
+        for fix in offered {
+            // a command to paste is never wrapped
+            let command = printable(&fix.command);
+            let meaning = format!("{}, {}", fix.risk, fix.risk.meaning());
+            let room = usize::from(paint.style.width).saturating_sub(width + 4);
+            if room >= meaning.width() {
+                let pad = " ".repeat(width - command.width());
+                let _ = writeln!(out, "  {command}{pad}  {}", paint.dim(&meaning));
+            } else {
+                let _ = writeln!(out, "  {command}\n      {}", paint.dim(&meaning));
+            }
+        }
+    }
+    let refused: Vec<_> = report.fixes.iter().filter(|f| f.refused.is_some()).collect();
+    if !refused.is_empty() {
+        let _ = writeln!(out, "{}", paint.bold("Not offered now"));
+        for fix in refused {
+            let why = printable(fix.refused.as_deref().unwrap_or_default());
+            out += &paint.wrap(&format!("  {} {}: {why}", fix.id, printable(&fix.subject)), 4);
+        }
+    }
+    out.push('\n');
+    out
+}
+
+/// Below the findings: for example what uses the space.
+fn exhibit(table: &Table, style: &Style, paint: &Paint) -> String {
+    let mut grid = grid(style);
+    grid.set_header(table.columns.iter().map(|c| dim(printable(c))).collect::<Vec<_>>());
+    for row in &table.rows {
+        grid.add_row(row.iter().map(|c| printable(c)).collect::<Vec<_>>());
+    }
+    // numbers stand right
+    for i in 0..table.columns.len() {
+        let numeric = !table.rows.is_empty()
+            && table.rows.iter().all(|r| r.get(i).is_some_and(|c| c.is_empty() || c.starts_with(|c: char| c.is_ascii_digit())));
+        if let (true, Some(column)) = (numeric, grid.column_mut(i)) {
+            column.set_cell_alignment(CellAlignment::Right);
+        }
+    }
+    let mut out = format!("{}\n{}\n", paint.bold(&printable(&table.title)), trimmed(&grid));
+    if let Some(note) = &table.note {
+        out += &paint.wrap(&paint.dim(&printable(note)), 0);
+    }
+    out.push('\n');
+    out
+}
+
+/// What was looked at, so that "ok" can be trusted.
+fn all_well(report: &Report, paint: &Paint) -> String {
+    let mut per_runbook: BTreeMap<&str, (usize, usize)> = BTreeMap::new();
+    for row in report.checks.iter().filter(|c| matches!(c.verdict.as_str(), "ok" | "info")) {
+        let entry = per_runbook.entry(&row.runbook).or_default();
+        entry.0 += 1;
+    }
+    for row in &report.checks {
+        if row.verdict == "skip" {
+            per_runbook.entry(&row.runbook).or_default().1 += 1;
+        }
+    }
+    let mut out = format!("{}\n", paint.verdict("ok", &format!("Nothing needs attention on {}.", printable(&report.host.hostname))));
+    for (runbook, (fine, skipped)) in per_runbook {
+        let skipped = if skipped > 0 { format!(" ({skipped} not applicable)") } else { String::new() };
+        let _ = writeln!(out, "  {runbook:<12} {} fine{skipped}", quantity::count(fine, "check"));
+    }
+    out.push('\n');
+    out
+}
+
+fn could_not_look(report: &Report, paint: &Paint) -> String {
+    let mut out = reasons(report, "unknown", "Could not look", paint);
+    if paint.style.verbose {
+        out += &reasons(report, "skip", "Does not apply", paint);
+    }
+    if !out.is_empty() {
+        out.push('\n');
+    }
+    out
+}
+
+/// The reasons of one verdict, each once, with what it concerns.
+fn reasons(report: &Report, verdict: &str, title: &str, paint: &Paint) -> String {
+    let mut by_reason: Vec<(&str, Vec<&CheckRow>)> = Vec::new();
+    for row in report.checks.iter().filter(|c| c.verdict == verdict) {
+        let why = row.reason.as_deref().unwrap_or_default();
+        match by_reason.iter_mut().find(|(w, _)| *w == why) {
+            Some((_, rows)) => rows.push(row),
+            None => by_reason.push((why, vec![row])),
+        }
+    }
+    if by_reason.is_empty() {
+        return String::new();
+    }
+    let mut out = format!("{}\n", paint.verdict(verdict, title));
+    for (why, rows) in by_reason {
+        let mut names: Vec<String> = rows.iter().map(|r| format!("{} {}", r.check, printable(&r.target))).collect();
+        let more = names.len().saturating_sub(NAMES_SHOWN);
+        names.truncate(NAMES_SHOWN);
+        let more = if more > 0 { format!(" and {more} more") } else { String::new() };
+        out += &paint.wrap(&format!("  {}{more}: {}", names.join(", "), printable(why)), 4);
+    }
+    out
+}
+
+fn counts(report: &Report, paint: &Paint) -> String {
+    let count = |word: &str| report.checks.iter().filter(|c| c.verdict == word).count();
+    let mut parts = Vec::new();
+    for word in ["crit", "warn", "unknown", "ok", "info", "skip"] {
+        let n = count(word);
+        if n > 0 {
+            parts.push(paint.verdict(word, &format!("{n} {word}")));
+        }
+    }
+    let took = quantity::duration(jiff::SignedDuration::from_millis(i64::try_from(report.duration_ms).unwrap_or(i64::MAX)));
+    let host = printable(&report.host.hostname);
+    let total = quantity::count(report.checks.len(), "check");
+    let line = format!("{} {} {total} on {host} in {took}", parts.join(&format!(" {} ", paint.dot())), paint.dot());
+    paint.wrap(&line, 2)
+}
+
+/// comfy-table fills every line to the full width.
+fn trimmed(grid: &Grid) -> String {
+    grid.lines().map(|l| l.trim_end().to_owned()).collect::<Vec<_>>().join("\n")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::render::sample;
+
+    fn at(width: u16) -> Style {
+        Style { width, ..Style::plain() }
+    }
+
+    #[test]
+    fn five_red_things_wide() {
+        insta::assert_snapshot!(render(&sample::five_red_things(), &at(140)));
+    }
+
+    #[test]
+    fn five_red_things_narrow() {
+        insta::assert_snapshot!(render(&sample::five_red_things(), &at(60)));
+    }
+
+    #[test]
+    fn all_is_well() {
+        insta::assert_snapshot!(render(&sample::healthy(), &at(80)));
+    }
+
+    #[test]
+    fn quiet_is_silent_when_all_is_well() {
+        assert_eq!(render(&sample::healthy(), &Style { quiet: true, ..Style::plain() }), "");
+    }
+
+    #[test]
+    fn no_line_is_wider_than_the_terminal() {
+        for width in [60, 80, 100, 140] {
+            let text = render(&sample::five_red_things(), &at(width));
+            for line in text.lines().filter(|l| !l.contains("opsctl fix")) {
+                assert!(line.width() <= usize::from(width), "{width}: {line}");
+            }
+        }
+    }
+
+    #[test]
+    fn foreign_text_never_reaches_the_terminal_raw() {
+        let text = render(&sample::hostile(), &Style { verbose: true, ..Style::plain() });
+        assert!(text.chars().all(|c| c == '\n' || !c.is_control()), "{text:?}");
+        assert!(!text.contains('\u{202E}'));
+    }
+
+    #[test]
+    fn ascii_is_ascii() {
+        let text = render(&sample::five_red_things(), &Style { ascii: true, ..Style::plain() });
+        assert!(text.is_ascii(), "{text}");
+    }
+
+    #[test]
+    fn colour_changes_nothing_but_colour() {
+        let plain = render(&sample::five_red_things(), &at(120));
+        let coloured = render(&sample::five_red_things(), &Style { color: true, ..at(120) });
+        let ansi = regex::Regex::new("\x1b\\[[0-9;]*m").unwrap_or_else(|e| panic!("{e}"));
+        let stripped: Vec<String> = ansi.replace_all(&coloured, "").lines().map(|l| l.trim_end().to_owned()).collect();
+        assert_eq!(stripped.join("\n"), plain.trim_end());
+    }
+
+    #[test]
+    fn two_hundred_findings_are_all_there() {
+        let report = sample::many(200);
+        let text = render(&report, &at(100));
+        assert_eq!(text.lines().filter(|l| l.contains("container.down")).count() - 1, 200);
+    }
+}

@@ -1,0 +1,156 @@
+#![allow(clippy::unwrap_used, reason = "tests")]
+
+use std::os::unix::fs::PermissionsExt;
+use std::time::Instant;
+
+use jiff::SignedDuration;
+
+use super::*;
+
+fn sample(object: &str, metric: &str, seconds_ago: i64, value: f64) -> Sample {
+    let at = clock::now() - SignedDuration::from_secs(seconds_ago);
+    Sample { object: object.into(), metric: metric.into(), at, value }
+}
+
+fn runtime() -> tokio::runtime::Runtime {
+    tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap()
+}
+
+struct Fixture {
+    dir: tempfile::TempDir,
+    runtime: tokio::runtime::Runtime,
+}
+
+impl Fixture {
+    fn new() -> Self {
+        Self { dir: tempfile::tempdir().unwrap(), runtime: runtime() }
+    }
+    fn state(&self) -> std::path::PathBuf {
+        self.dir.path().join("state")
+    }
+    fn open(&self) -> Store {
+        self.runtime.block_on(Store::open(&self.state()))
+    }
+    fn record(&self, store: &Store, samples: &[Sample]) {
+        self.runtime.block_on(store.record(samples.to_vec()));
+    }
+    fn count(&self) -> i64 {
+        let db = rusqlite::Connection::open(self.state().join(STATE_DB)).unwrap();
+        db.query_row("SELECT count(*) FROM sample", [], |r| r.get(0)).unwrap()
+    }
+    fn corrupt_files(&self) -> usize {
+        let names = std::fs::read_dir(self.state()).unwrap().map(|e| e.unwrap().file_name().into_string().unwrap());
+        names.filter(|n| n.starts_with("state.db.corrupt-")).count()
+    }
+}
+
+#[test]
+fn the_next_run_knows_what_this_one_saw() {
+    let f = Fixture::new();
+    let first = f.open();
+    assert_eq!((first.oldest("disk", "used", 3600), first.note()), (None, None));
+    f.record(&first, &[]);
+    assert!(!f.state().exists(), "nothing to remember makes no file");
+    f.record(&first, &[sample("disk", "used", 1800, 1.0), sample("disk", "used", 60, 2.0), sample("other", "used", 900, 9.0)]);
+    assert_eq!(first.note(), None);
+    for store in [first, f.open()] {
+        assert_eq!(store.oldest("disk", "used", 3600).map(|s| s.value), Some(1.0));
+        assert_eq!(store.oldest("disk", "used", 300).map(|s| s.value), Some(2.0));
+        assert_eq!(store.oldest("disk", "inodes", 3600), None);
+        assert_eq!(store.oldest("disk", "used", 10), None);
+        assert_eq!(store.note(), None);
+    }
+}
+
+#[test]
+fn a_number_from_the_future_is_not_compared_with() {
+    let f = Fixture::new();
+    let store = f.open();
+    f.record(&store, &[sample("disk", "used", -600, 5.0)]);
+    assert_eq!(store.oldest("disk", "used", 3600), None);
+}
+
+#[test]
+fn old_numbers_go_and_the_rest_is_thinned() {
+    let f = Fixture::new();
+    let store = f.open();
+    let old: Vec<Sample> = (0..600).map(|i| sample("disk", "used", 7200 + i * 10, 1.0)).collect();
+    f.record(&store, &old);
+    // 6000 s in pieces of 600 s
+    assert!((10..=11).contains(&f.count()), "{}", f.count());
+    f.record(&store, &[sample("disk", "used", 15 * 86400, 1.0), sample("disk", "used", -2 * 86400, 1.0)]);
+    assert!((10..=11).contains(&f.count()), "{}", f.count());
+    f.record(&store, &[sample("disk", "used", 1, f64::NAN)]);
+    assert_eq!(store.note(), None);
+}
+
+#[test]
+fn a_corrupt_file_is_set_aside_and_a_fresh_one_begun() {
+    let f = Fixture::new();
+    let store = f.open();
+    f.record(&store, &[sample("disk", "used", 60, 1.0)]);
+    drop(store);
+    std::fs::write(f.state().join(STATE_DB), "this is no database, whatever its name says ".repeat(200)).unwrap();
+    let store = f.open();
+    assert_eq!(store.oldest("disk", "used", 3600), None);
+    assert!(store.note().is_some_and(|n| n.contains("was corrupt and is now")), "{:?}", store.note());
+    assert_eq!(f.corrupt_files(), 1);
+    f.record(&store, &[sample("disk", "used", 30, 2.0)]);
+    assert_eq!(f.open().oldest("disk", "used", 3600).map(|s| s.value), Some(2.0));
+}
+
+#[test]
+fn damage_inside_the_file_is_found_when_it_is_read() {
+    let f = Fixture::new();
+    let store = f.open();
+    let many: Vec<Sample> = (0..2000).map(|i| sample(&format!("object {i}"), "used", 60, 1.0)).collect();
+    f.record(&store, &many);
+    drop(store);
+    let path = f.state().join(STATE_DB);
+    let mut bytes = std::fs::read(&path).unwrap();
+    // the header stays, every page behind it is noise
+    bytes[4096..].fill(0xff);
+    std::fs::write(&path, bytes).unwrap();
+    let store = f.open();
+    assert_eq!(store.oldest("object 7", "used", 3600), None);
+    assert!(store.note().is_some_and(|n| n.contains("corrupt")), "{:?}", store.note());
+    assert_eq!(f.corrupt_files(), 1);
+}
+
+#[test]
+fn whatever_is_in_the_way_the_run_goes_on() {
+    let f = Fixture::new();
+    let store = f.open();
+    f.record(&store, &[sample("disk", "used", 60, 1.0)]);
+
+    // locked by a writer: reading goes on, writing says so
+    let other = rusqlite::Connection::open(f.state().join(STATE_DB)).unwrap();
+    other.execute_batch("BEGIN IMMEDIATE").unwrap();
+    let started = Instant::now();
+    f.record(&store, &[sample("disk", "used", 30, 2.0)]);
+    assert!(started.elapsed() < PATIENCE);
+    assert!(store.note().is_some_and(|n| n.contains("locked by another process")), "{:?}", store.note());
+    assert_eq!(f.open().oldest("disk", "used", 3600).map(|s| s.value), Some(1.0));
+    drop(other);
+
+    // from a newer opsctl
+    let other = rusqlite::Connection::open(f.state().join(STATE_DB)).unwrap();
+    other.pragma_update(None, "user_version", 99).unwrap();
+    drop(other);
+    let store = f.open();
+    f.record(&store, &[sample("disk", "used", 1, 3.0)]);
+    assert!(store.note().is_some_and(|n| n.contains("has version 99")), "{:?}", store.note());
+
+    // a directory, a symbolic link, a state directory anybody can write to
+    std::fs::remove_file(f.state().join(STATE_DB)).unwrap();
+    std::fs::create_dir(f.state().join(STATE_DB)).unwrap();
+    assert!(f.open().note().is_some_and(|n| n.contains("is not a file")));
+    std::fs::remove_dir(f.state().join(STATE_DB)).unwrap();
+    std::os::unix::fs::symlink("/etc/passwd", f.state().join(STATE_DB)).unwrap();
+    assert!(f.open().note().is_some_and(|n| n.contains("is not a file")));
+    std::fs::remove_file(f.state().join(STATE_DB)).unwrap();
+    std::fs::set_permissions(f.state(), std::fs::Permissions::from_mode(0o777)).unwrap();
+    let store = f.open();
+    f.record(&store, &[sample("disk", "used", 1, 3.0)]);
+    assert!(store.note().is_some_and(|n| n.contains("others may write")), "{:?}", store.note());
+}
