@@ -50,6 +50,20 @@ pub fn count(n: usize, noun: &str) -> String {
     if n == 1 { format!("1 {noun}") } else { format!("{n} {noun}s") }
 }
 
+/// A number of things with its thousands apart: `1 234 567`.
+#[must_use]
+pub fn count_of(n: u64) -> String {
+    let digits = n.to_string();
+    let mut out = String::new();
+    for (i, digit) in digits.chars().enumerate() {
+        if i > 0 && (digits.len() - i).is_multiple_of(3) {
+            out.push(' ');
+        }
+        out.push(digit);
+    }
+    out
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -68,5 +82,6 @@ mod tests {
         assert_eq!(percent(0.42), "0.4 %");
         assert_eq!(percent(97.4), "97 %");
         assert_eq!(count(1, "container"), "1 container");
+        assert_eq!((count_of(7), count_of(1_234_567)), ("7".to_owned(), "1 234 567".to_owned()));
     }
 }

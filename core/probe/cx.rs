@@ -26,6 +26,8 @@ pub struct ProbeCx {
 pub struct Ask {
     /// Show what eats the space even of filesystems that are fine.
     pub usage: bool,
+    /// Folders named by the person: what uses the space is looked for below them instead of the whole filesystem.
+    pub folders: Vec<String>,
 }
 
 /// Numbers remembered from earlier runs.
@@ -47,16 +49,14 @@ impl History for NoHistory {
 impl ProbeCx {
     /// The engine client, or the error for a check that cannot do without.
     pub fn docker(&self) -> Result<&Arc<Docker>, super::ProbeError> {
-        self.docker
-            .as_ref()
-            .ok_or_else(|| match self.inventory.engine.as_ref().map(|e| (&e.state, &e.endpoint)) {
-                None => super::ProbeError::Skip("no container engine on this host".to_owned()),
-                Some((EngineState::Denied, endpoint)) => super::ProbeError::Denied {
-                    what: "containers".to_owned(),
-                    from: endpoint.clone(),
-                    needs: "root or group docker".to_owned(),
-                },
-                Some((_, endpoint)) => super::ProbeError::failed("containers", endpoint, "the engine does not answer"),
-            })
+        self.docker.as_ref().ok_or_else(|| match self.inventory.engine.as_ref().map(|e| (&e.state, &e.endpoint)) {
+            None => super::ProbeError::Skip("no container engine on this host".to_owned()),
+            Some((EngineState::Denied, endpoint)) => super::ProbeError::Denied {
+                what: "containers".to_owned(),
+                from: endpoint.clone(),
+                needs: "root or group docker".to_owned(),
+            },
+            Some((_, endpoint)) => super::ProbeError::failed("containers", endpoint, "the engine does not answer"),
+        })
     }
 }

@@ -75,7 +75,8 @@ fn parse_line(line: &str) -> Option<Listener> {
 /// The process of this host that listens on a TCP port, if one does and is ours to see.
 pub async fn owner_of_tcp_port(port: u16) -> Option<Owner> {
     blocking::run("listening sockets", "/proc", Duration::from_secs(1), move || {
-        let inodes: Vec<u64> = listeners_of(i64::from(std::process::id()))?.into_iter().filter(|l| l.port == port).map(|l| l.inode).collect();
+        let inodes: Vec<u64> =
+            listeners_of(i64::from(std::process::id()))?.into_iter().filter(|l| l.port == port).map(|l| l.inode).collect();
         if inodes.is_empty() { None } else { holder(&inodes) }
     })
     .await

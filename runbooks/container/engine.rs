@@ -62,11 +62,9 @@ impl Check for Engine {
 
     async fn probe(&self, cx: &ProbeCx, _target: &Target) -> Result<Evidence, ProbeError> {
         // discovery has already asked; asking a hung engine again would only cost another three seconds
-        let engine = cx
-            .inventory
-            .engine
-            .clone()
-            .ok_or_else(|| ProbeError::Skip("no Docker or Podman socket and no enabled docker.service on this host".to_owned()))?;
+        let engine = cx.inventory.engine.clone().ok_or_else(|| {
+            ProbeError::Skip("no Docker or Podman socket and no enabled docker.service on this host".to_owned())
+        })?;
         Ok(Evidence { engine, systemd: std::path::Path::new("/run/systemd/system").is_dir() })
     }
 
@@ -121,7 +119,9 @@ impl Check for Engine {
             code: finding.code.clone(),
             actions: vec![Action::Run { argv: ["systemctl", "restart", "docker"].map(str::to_owned).to_vec() }],
             undo: Vec::new(),
-            blast: vec!["every container is stopped unless live-restore is on; those without a restart policy stay down".to_owned()],
+            blast: vec![
+                "every container is stopped unless live-restore is on; those without a restart policy stay down".to_owned(),
+            ],
             downtime: "until the daemon and all containers have started again".to_owned(),
             recurs: None,
             verify_within: Duration::from_secs(120),

@@ -52,8 +52,13 @@ impl Check for Expected {
             .iter()
             .map(|name| {
                 let subject = Subject { kind: Kind::Container, name: name.clone(), identity: name.clone() };
-                Finding::new(&DOWN, Severity::Crit, subject, format!("{name} is expected by the configuration and does not exist"))
-                    .hint("create it again from its compose file")
+                Finding::new(
+                    &DOWN,
+                    Severity::Crit,
+                    subject,
+                    format!("{name} is expected by the configuration and does not exist"),
+                )
+                .hint("create it again from its compose file")
             })
             .collect::<Vec<_>>()
             .into()

@@ -35,12 +35,10 @@ const HUGE: Code = Code {
     when: "its log takes over 1 GiB or 10 % of the filesystem (warn), and that filesystem is 90 % full or the log is over half of what is used (crit)",
     hint: "truncate it (never delete it: the engine holds it open), then set max-size and find out what it repeats",
 };
-const TRUNCATE: FixSpec = FixSpec {
-    id: "log.truncate",
-    risk: Risk::R3,
-    title: "save the last 10 MB of the log, then cut it to zero",
-};
-const RESTART: FixSpec = FixSpec { id: "container.restart", risk: Risk::R2, title: "restart the container with its own stop timeout" };
+const TRUNCATE: FixSpec =
+    FixSpec { id: "log.truncate", risk: Risk::R3, title: "save the last 10 MB of the log, then cut it to zero" };
+const RESTART: FixSpec =
+    FixSpec { id: "container.restart", risk: Risk::R2, title: "restart the container with its own stop timeout" };
 
 static SPEC: CheckSpec = CheckSpec {
     id: "container.logs",
@@ -179,7 +177,8 @@ impl Logs {
     fn huge(&self, e: &Evidence) -> Option<Finding> {
         let (size, fs) = (e.size?, e.filesystem.as_ref()?);
         let share = size as f64 * 100.0 / fs.size.max(1) as f64;
-        let large = share > self.settings.log_warn_percent || (size > self.settings.log_warn_bytes && fs.size >= SMALL_FILESYSTEM);
+        let large =
+            share > self.settings.log_warn_percent || (size > self.settings.log_warn_bytes && fs.size >= SMALL_FILESYSTEM);
         if !large {
             return None;
         }

@@ -72,7 +72,11 @@ impl Default for Settings {
 /// What may cause what, as far as containers are one end of it (catalogue §18: 6, 9, 15, 19, 41, 50).
 const LINKS: &[Link] = &[
     link("container.memory-near-limit", "container.oom-killed", "it was close to the limit it was then killed at"),
-    link("container.oom-killed", "container.restart-loop", "the kernel kills it at its memory limit and its restart policy starts it again"),
+    link(
+        "container.oom-killed",
+        "container.restart-loop",
+        "the kernel kills it at its memory limit and its restart policy starts it again",
+    ),
     link("container.oom-killed", "container.down", "the kernel killed it at its memory limit"),
     link("container.oom-killed", "healthcheck.unhealthy", "the kernel killed a process the health test depends on"),
     link("container.restart-loop", "healthcheck.unhealthy", "it does not live long enough to become healthy"),

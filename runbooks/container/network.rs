@@ -53,7 +53,8 @@ impl Check for Network {
     }
 
     fn judge(&self, _judged: &Judged<'_>, e: &Evidence) -> Judgement {
-        let wants_none = matches!(e.mode.as_str(), "none" | "host") || e.mode.starts_with("container:") || e.mode.starts_with("ns:");
+        let wants_none =
+            matches!(e.mode.as_str(), "none" | "host") || e.mode.starts_with("container:") || e.mode.starts_with("ns:");
         // slirp4netns and pasta are Podman's networks without a network object
         if wants_none || !e.networks.is_empty() || matches!(e.mode.as_str(), "slirp4netns" | "pasta") {
             return Judgement::default();

@@ -4,9 +4,7 @@ use std::collections::HashMap;
 use std::time::{Duration, Instant};
 
 use jiff::SignedDuration;
-use opsctl_core::model::{
-    Check, CheckSpec, Code, Finding, Inventory, Judged, Judgement, KeyKind, Severity, Target, quantity,
-};
+use opsctl_core::model::{Check, CheckSpec, Code, Finding, Inventory, Judged, Judgement, KeyKind, Severity, Target, quantity};
 use opsctl_core::probe::cgroup::{Cgroups, Cpu, Usage};
 use opsctl_core::probe::docker::Container;
 use opsctl_core::probe::process::{self, Holder};
@@ -216,7 +214,8 @@ impl Resources {
             }
         }
         (e.zombies >= self.settings.zombies_warn).then(|| {
-            let message = format!("{name} has {} dead children nobody waited for, limit {}", e.zombies, self.settings.zombies_warn);
+            let message =
+                format!("{name} has {} dead children nobody waited for, limit {}", e.zombies, self.settings.zombies_warn);
             let init = if e.container.init { "it runs with --init already" } else { "it runs without --init" };
             Finding::new(&PIDS, Severity::Warn, subject, message).cite("init", init)
         })

@@ -44,7 +44,9 @@ pub(super) fn judge(e: &Evidence, settings: &Settings, now: Timestamp) -> Option
     } else if by_engine || c.state.restarting {
         format!("{name} dies and is started again and again: {restarts} restarts, last {last}")
     } else {
-        format!("{name} was restarted {restarts_by_hand} times in the last 10 min by something other than its restart policy, last {last}")
+        format!(
+            "{name} was restarted {restarts_by_hand} times in the last 10 min by something other than its restart policy, last {last}"
+        )
     };
     let mut finding = Finding::new(&RESTART_LOOP, severity, c.subject(), message)
         .key(KeyKind::Container, &c.id)

@@ -21,7 +21,8 @@ fn reason(e: &Evidence) -> String {
     } else if said("permission denied") && said("exec") {
         "its command is not executable".to_owned()
     } else if said("not a directory") || said("Are you trying to mount a directory onto a file") {
-        "a file is mounted where a directory is, or the other way round; Docker makes a directory when a bind source is missing".to_owned()
+        "a file is mounted where a directory is, or the other way round; Docker makes a directory when a bind source is missing"
+            .to_owned()
     } else if said("mounts denied") || (said("bind source path does not exist")) {
         "a bind source does not exist".to_owned()
     } else if said("network") && said("not found") {
@@ -57,7 +58,8 @@ pub(super) fn judge(e: &Evidence) -> Option<Finding> {
             finding = finding.key(KeyKind::Filesystem, filesystem);
         }
     } else if taken_port(&c.state.error).is_some() {
-        finding = finding.hint("stop what holds the port or publish another one; the restart policy does not try this again by itself");
+        finding =
+            finding.hint("stop what holds the port or publish another one; the restart policy does not try this again by itself");
     }
     Some(finding)
 }
@@ -80,7 +82,8 @@ pub(super) fn plan(fix: &str, finding: &Finding, judged: &Judged<'_>, e: &Eviden
         blast: e.dependants.iter().map(|d| format!("{d} depends on it")).collect(),
         downtime: downtime.to_owned(),
         recurs: recurs.map(str::to_owned),
-        verify_within: Duration::from_secs(30).max(Duration::from_millis(u64::try_from(until_healthy).unwrap_or(0)).min(Duration::from_secs(300))),
+        verify_within: Duration::from_secs(30)
+            .max(Duration::from_millis(u64::try_from(until_healthy).unwrap_or(0)).min(Duration::from_secs(300))),
         stable_for: Duration::from_secs(stable_s),
     };
     match fix {
@@ -124,7 +127,9 @@ pub(super) fn plan(fix: &str, finding: &Finding, judged: &Judged<'_>, e: &Eviden
                 vec![set(memory, swap)],
                 vec![set(c.memory, c.memory_swap)],
                 "none: the limit changes while it runs",
-                Some("docker update is not written to the compose file: change mem_limit there too, or a recreate brings the old limit back"),
+                Some(
+                    "docker update is not written to the compose file: change mem_limit there too, or a recreate brings the old limit back",
+                ),
                 0,
             );
             plan.blast.clear();

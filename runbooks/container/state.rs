@@ -175,7 +175,8 @@ impl Check for State {
         let mut gaps = Vec::new();
         if let Some(why) = &e.kernel_log_gap {
             // it only matters where a kill is possible: it died by SIGKILL and nobody is known to have sent it
-            if e.container.state.exit_code == 137 && !findings.iter().any(|f| f.code == OOM_KILLED.id) && stopped_by(e).is_none() {
+            if e.container.state.exit_code == 137 && !findings.iter().any(|f| f.code == OOM_KILLED.id) && stopped_by(e).is_none()
+            {
                 gaps.push(format!("cannot tell whether it was killed for memory: {why}"));
             }
         }

@@ -4,9 +4,7 @@ use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 use std::time::Duration;
 
-use opsctl_core::model::{
-    Check, CheckSpec, Code, Finding, Inventory, Judged, Judgement, KeyKind, Severity, Target,
-};
+use opsctl_core::model::{Check, CheckSpec, Code, Finding, Inventory, Judged, Judgement, KeyKind, Severity, Target};
 use opsctl_core::probe::docker::{Container, Mount};
 use opsctl_core::probe::{ProbeCx, ProbeError, blocking, process};
 use serde::{Deserialize, Serialize};
@@ -140,12 +138,32 @@ fn broken(c: &Container, bind: &Bind) -> Option<Finding> {
     let Bind { source, destination, .. } = bind;
     let name = &c.name;
     let file_like = Path::new(destination).extension().is_some_and(|x| {
-        x.to_str().is_some_and(|x| matches!(x, "yml" | "yaml" | "conf" | "cfg" | "ini" | "json" | "toml" | "pem" | "crt" | "key" | "env" | "xml" | "alloy" | "hcl"))
+        x.to_str().is_some_and(|x| {
+            matches!(
+                x,
+                "yml"
+                    | "yaml"
+                    | "conf"
+                    | "cfg"
+                    | "ini"
+                    | "json"
+                    | "toml"
+                    | "pem"
+                    | "crt"
+                    | "key"
+                    | "env"
+                    | "xml"
+                    | "alloy"
+                    | "hcl"
+            )
+        })
     });
     let message = match bind.now {
         Source::Missing => format!("{name}: {source}, mounted at {destination}, does not exist any more"),
         Source::Directory if file_like => {
-            format!("{name}: {source} is a directory, but {destination} looks like a file; Docker made it because the file was missing")
+            format!(
+                "{name}: {source} is a directory, but {destination} looks like a file; Docker made it because the file was missing"
+            )
         }
         _ if bind.stale => format!("{name} still sees the old {destination}: {source} was replaced after the container started"),
         _ => return None,
@@ -211,7 +229,9 @@ mod tests {
 
     #[test]
     fn image_names_are_bare() {
-        for (reference, name) in [("grafana/alloy:v1.0.0", "alloy"), ("localhost:5000/x/redis", "redis"), ("postgres@sha256:ab", "postgres"), ("", "")] {
+        for (reference, name) in
+            [("grafana/alloy:v1.0.0", "alloy"), ("localhost:5000/x/redis", "redis"), ("postgres@sha256:ab", "postgres"), ("", "")]
+        {
             assert_eq!(image_name(reference), name);
         }
     }

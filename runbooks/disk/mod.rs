@@ -1,16 +1,140 @@
-//! The disk runbook.
+//! The disk runbook: space, inodes, what eats them, and whether the disks still work.
 
-use opsctl_core::model::Runbook;
+mod deleted_open;
+mod descriptors;
+mod docker;
+mod inodes;
+mod io;
+mod journal;
+mod mount_missing;
+mod readonly;
+mod space;
+
+use opsctl_core::model::{Confidence, Inventory, KeyKind, Kind, Link, MountRef, Runbook, Subject, Target};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 /// `[runbooks.disk]`.
-#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
-pub struct Settings {}
+pub struct Settings {
+    /// Used space in percent, counted as df counts, that is warn (netdata health.d/disks.conf: 90).
+    pub space_warn_percent: f64,
+    /// The same for crit, whatever the size (netdata: 98).
+    pub space_crit_percent: f64,
+    /// The same for crit when less than `space_crit_free_bytes` is left (mixin: 5 % free).
+    pub space_low_percent: f64,
+    /// Free bytes below which `space_low_percent` is crit (netdata: 5 GiB); not applied to filesystems under 5 GiB.
+    pub space_crit_free_bytes: u64,
+    /// Used inodes in percent that is warn (mixin: under 5 % free).
+    pub inodes_warn_percent: f64,
+    /// The same for crit (mixin: under 3 % free).
+    pub inodes_crit_percent: f64,
+    /// Hours until the filesystem is full, at the pace of the last hours, that are warn (mixin: 24).
+    pub full_in_warn_hours: f64,
+    /// The same for crit (mixin: 4).
+    pub full_in_crit_hours: f64,
+    /// Deleted but open bytes that are warn (judgement: 1 GiB); not applied to filesystems under 5 GiB.
+    pub deleted_warn_bytes: u64,
+    /// Share of the filesystem in percent that deleted but open files must have besides (judgement: 5).
+    pub deleted_warn_percent: f64,
+    /// Journal size in bytes that is worth knowing (judgement: 4 GiB).
+    pub journal_info_bytes: u64,
+    /// How long the walk for what uses the space may take, in milliseconds (judgement).
+    pub walk_ms: u64,
+    /// Used file descriptors in percent that are warn (mixin: 70).
+    pub descriptors_warn_percent: f64,
+    /// The same for crit (mixin: 90).
+    pub descriptors_crit_percent: f64,
+    /// Used descriptors of one process in percent of its own limit that are warn (netdata: 85).
+    pub process_descriptors_warn_percent: f64,
+    /// The same for crit (netdata: 95).
+    pub process_descriptors_crit_percent: f64,
+}
 
-/// The runbook.
+impl Default for Settings {
+    fn default() -> Self {
+        Self {
+            space_warn_percent: 90.0,
+            space_crit_percent: 98.0,
+            space_low_percent: 95.0,
+            space_crit_free_bytes: 5 << 30,
+            inodes_warn_percent: 95.0,
+            inodes_crit_percent: 97.0,
+            full_in_warn_hours: 24.0,
+            full_in_crit_hours: 4.0,
+            deleted_warn_bytes: 1 << 30,
+            deleted_warn_percent: 5.0,
+            journal_info_bytes: 4 << 30,
+            walk_ms: 2000,
+            descriptors_warn_percent: 70.0,
+            descriptors_crit_percent: 90.0,
+            process_descriptors_warn_percent: 85.0,
+            process_descriptors_crit_percent: 95.0,
+        }
+    }
+}
+
+/// Filesystems below this size are judged by percent only: an absolute limit would always fire on them.
+const SMALL_FILESYSTEM: u64 = 5 << 30;
+
+/// What may cause what (catalogue §18: 11, 13). `container.log-huge` → `disk.space` is the container runbook's.
+const LINKS: &[Link] = &[
+    Link {
+        cause: "disk.deleted-open",
+        effect: "disk.space",
+        tie: KeyKind::Filesystem,
+        confidence: Confidence::Confirmed,
+        because: "a deleted file that is still open takes the space",
+    },
+    Link {
+        cause: "disk.io-errors",
+        effect: "disk.readonly",
+        tie: KeyKind::Filesystem,
+        confidence: Confidence::Confirmed,
+        because: "the kernel makes a filesystem read-only after errors of its disk",
+    },
+];
+
+/// The filesystems of this host, as targets.
+fn mounts(inventory: &Inventory) -> Vec<Target> {
+    inventory.mounts.iter().map(|m| Target { kind: Kind::Mount, name: m.mountpoint.clone(), id: m.dev.clone() }).collect()
+}
+
+/// The mount a target stands for.
+fn mount_of<'a>(inventory: &'a Inventory, target: &Target) -> Option<&'a MountRef> {
+    inventory.mounts.iter().find(|m| m.dev == target.id && m.mountpoint == target.name)
+}
+
+/// A filesystem by device and mountpoint.
+fn subject(mount: &MountRef) -> Subject {
+    Subject { kind: Kind::Mount, name: mount.mountpoint.clone(), identity: format!("{}@{}", mount.dev, mount.mountpoint) }
+}
+
+/// The machine, for findings that no single filesystem is to blame for.
+fn host() -> Subject {
+    Subject { kind: Kind::Host, name: "host".to_owned(), identity: "host".to_owned() }
+}
+
+/// The runbook with these settings.
 #[must_use]
-pub fn runbook(_settings: &Settings) -> Runbook {
-    Runbook { id: "disk", about: "", checks: vec![], links: &[], doc: include_str!("RUNBOOK.md") }
+pub fn runbook(settings: &Settings) -> Runbook {
+    let settings = settings.clone();
+    Runbook {
+        id: "disk",
+        about: "Filesystems that are full, filling, read-only or failing, and what eats them",
+        checks: vec![
+            Box::new(space::SpaceCheck { settings: settings.clone() }),
+            Box::new(inodes::Inodes { settings: settings.clone() }),
+            Box::new(deleted_open::DeletedOpen { settings: settings.clone() }),
+            Box::new(readonly::ReadOnly),
+            Box::new(docker::DockerReclaimable),
+            Box::new(journal::Journal { settings: settings.clone() }),
+            Box::new(io::Io),
+            Box::new(mount_missing::MountMissing),
+            Box::new(descriptors::Descriptors { settings }),
+        ],
+        links: LINKS,
+        doc: include_str!("RUNBOOK.md"),
+    }
 }

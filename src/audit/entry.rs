@@ -107,14 +107,14 @@ impl Body {
         Self { kind, of: None, fix: None, subject: None, ending: None, text: text.into(), plan: None }
     }
 
-    /// The line written before `plan` is applied.
+    /// The line written before `plan` is applied; `because` is the finding it is for.
     #[must_use]
-    pub fn intent(plan: &Plan) -> Self {
+    pub fn intent(plan: &Plan, because: &str) -> Self {
         Self {
             fix: Some(plan.fix.clone()),
             subject: Some(plan.subject.clone()),
             plan: Some(plan.clone()),
-            ..Self::new(Kind::Intent, "")
+            ..Self::new(Kind::Intent, because)
         }
     }
 

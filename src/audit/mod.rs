@@ -15,7 +15,7 @@ use std::path::{Path, PathBuf};
 
 use jiff::{SignedDuration, Timestamp};
 use opsctl_core::model::Subject;
-use opsctl_core::probe::{Redactor, clock};
+use opsctl_core::probe::{REDACTED, Redactor, clock};
 use rustix::fs::{FallocateFlags, FlockOperation, OFlags, fallocate, flock};
 
 pub use chain::{Fault, Wrong, verify};
@@ -84,13 +84,8 @@ impl Journal {
     fn append_at(&self, body: Body, redactor: &Redactor, at: Timestamp) -> io::Result<Receipt> {
         let dir = self.path.parent().unwrap_or(Path::new("/"));
         dir::ensure(dir)?;
-        let mut file = OpenOptions::new()
-            .read(true)
-            .append(true)
-            .create(true)
-            .mode(0o600)
-            .custom_flags(i32::try_from(OFlags::NOFOLLOW.bits()).unwrap_or(0))
-            .open(&self.path)?;
+        let mut file =
+            OpenOptions::new().read(true).append(true).create(true).mode(0o600).custom_flags(flags()).open(&self.path)?;
         // released when the file is closed
         flock(&file, FlockOperation::LockExclusive)?;
         let mut bytes = Vec::new();
@@ -107,6 +102,7 @@ impl Journal {
         };
         let mut json = serde_json::to_value(&entry)?;
         redactor.scrub_json(&mut json);
+        scrub_arguments(&mut json, redactor);
         // the hash must not be taken for a token
         json["prev"] = entry.prev.into();
         let mut line = Vec::new();
@@ -132,7 +128,15 @@ impl Journal {
 
     /// The bytes of the journal; none when there is none.
     pub fn bytes(&self) -> Result<Vec<u8>, JournalError> {
-        match std::fs::read(&self.path) {
+        let read = || {
+            let mut file = OpenOptions::new().read(true).custom_flags(flags()).open(&self.path)?;
+            if !file.metadata()?.is_file() {
+                return Err(io::Error::other("not a file"));
+            }
+            let mut bytes = Vec::new();
+            file.read_to_end(&mut bytes).map(|_| bytes)
+        };
+        match read() {
             Ok(bytes) => Ok(bytes),
             Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(Vec::new()),
             Err(e) => Err(self.error("reading")(e)),
@@ -143,6 +147,35 @@ impl Journal {
     pub fn entries(&self) -> Result<Vec<Entry>, JournalError> {
         Ok(chain::lines(&self.bytes()?).filter_map(chain::parse).collect())
     }
+}
+
+/// Removes the values of options like `--password VALUE`, which stand in a string of their own.
+fn scrub_arguments(json: &mut serde_json::Value, redactor: &Redactor) {
+    use serde_json::Value;
+    match json {
+        Value::Object(fields) => {
+            for (name, value) in fields {
+                match value {
+                    Value::Array(words) if name == "argv" => {
+                        for i in 1..words.len() {
+                            let pair = [words[i - 1].as_str(), words[i].as_str()].map(Option::unwrap_or_default).join(" ");
+                            if redactor.scrub(&pair) != pair {
+                                words[i] = REDACTED.into();
+                            }
+                        }
+                    }
+                    inner => scrub_arguments(inner, redactor),
+                }
+            }
+        }
+        Value::Array(items) => items.iter_mut().for_each(|item| scrub_arguments(item, redactor)),
+        _ => {}
+    }
+}
+
+/// Neither a link nor a pipe that somebody put there is the journal.
+fn flags() -> i32 {
+    i32::try_from((OFlags::NOFOLLOW | OFlags::NONBLOCK).bits()).unwrap_or(0)
 }
 
 /// Intents and undos that no outcome belongs to: opsctl was killed while it acted.

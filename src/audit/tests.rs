@@ -47,7 +47,7 @@ impl Fixture {
     }
 
     fn three(&self) {
-        let intent = self.add(Body::intent(&plan("web")));
+        let intent = self.add(Body::intent(&plan("web"), "it is broken"));
         self.add(Body::outcome(intent, None, None, Ending::Verified, "fine"));
         self.add(Body::new(Kind::Note, "hello"));
     }
@@ -133,7 +133,6 @@ fn only_the_line_end_may_be_lost_too() {
 #[test]
 fn a_journal_that_cannot_be_written_gives_no_receipt() {
     let f = Fixture::new();
-    std::os::unix::fs::symlink("/dev/null", f.dir.path().join("link")).unwrap();
     std::fs::create_dir(f.dir.path().join("state")).unwrap();
     std::os::unix::fs::symlink(f.dir.path().join("elsewhere"), f.journal.path()).unwrap();
     let error = f.journal.append(Body::new(Kind::Note, ""), &f.redactor).unwrap_err().to_string();
@@ -155,7 +154,7 @@ fn secrets_stay_out() {
 fn what_is_in_flight_and_what_is_not() {
     let f = Fixture::new();
     f.three();
-    let second = f.add(Body::intent(&plan("db")));
+    let second = f.add(Body::intent(&plan("db"), "it is broken"));
     let undo = f.add(Body::undo(&f.journal.entries().unwrap()[0]));
     let entries = f.journal.entries().unwrap();
     assert_eq!(in_flight(&entries).iter().map(|e| e.seq).collect::<Vec<_>>(), [second, undo]);
@@ -169,7 +168,9 @@ fn the_breaker_counts_the_last_hour_and_the_future() {
     let f = Fixture::new();
     let now = clock::now();
     let write = |name: &str, minutes: i64| {
-        f.journal.append_at(Body::intent(&plan(name)), &f.redactor, now + SignedDuration::from_mins(minutes)).unwrap();
+        f.journal
+            .append_at(Body::intent(&plan(name), "it is broken"), &f.redactor, now + SignedDuration::from_mins(minutes))
+            .unwrap();
     };
     write("web", -61);
     write("web", -59);

@@ -6,12 +6,8 @@ use std::path::{Path, PathBuf};
 use anyhow::Context;
 use opsctl_core::probe::Redactor;
 
+use super::exit;
 use crate::config::{self, ConfigError, Known, Surroundings};
-
-/// `EX_USAGE` of sysexits.h.
-const USAGE: u8 = 64;
-/// `EX_CONFIG` of sysexits.h.
-const CONFIG: u8 = 78;
 
 /// Write, check and show the configuration
 #[derive(Debug, clap::Args)]
@@ -59,7 +55,7 @@ pub fn exec(args: &Args, named: Option<&Path>) -> anyhow::Result<u8> {
             }
             if !write_new(&path, &config::commented_defaults(), *force)? {
                 complain(&format!("{} exists; --force replaces it", path.display()))?;
-                return Ok(USAGE);
+                return Ok(exit::USAGE);
             }
             writeln!(out, "wrote {}", path.display())?;
         }
@@ -70,7 +66,7 @@ pub fn exec(args: &Args, named: Option<&Path>) -> anyhow::Result<u8> {
             },
             Err(e) => {
                 complain(&e.to_string())?;
-                return Ok(CONFIG);
+                return Ok(exit::CONFIG);
             }
         },
         Command::Show => {

@@ -4,8 +4,10 @@ pub mod audit;
 pub mod config;
 pub mod diagnose;
 pub mod exit;
+pub mod fix;
 pub mod record;
 pub mod run;
+pub mod undo;
 
 use std::ffi::OsString;
 use std::io::{self, Write as _};
@@ -59,6 +61,10 @@ pub struct Global {
 pub enum Command {
     /// Check this host and say which finding causes the others
     Diagnose(diagnose::Args),
+    /// List what can be fixed, or fix one thing, always asking first
+    Fix(fix::Args),
+    /// Take back a fix
+    Undo(undo::Args),
     /// Show or verify the journal of everything opsctl changed
     Audit(audit::Args),
     /// Record all evidence, without secrets, to replay it elsewhere
@@ -102,6 +108,8 @@ fn dispatch(matches: &ArgMatches) -> anyhow::Result<u8> {
     let Cli { global, command } = Cli::from_arg_matches(matches)?;
     match command {
         Command::Diagnose(args) => diagnose::exec(&args, &global),
+        Command::Fix(args) => fix::exec(&args, &global),
+        Command::Undo(args) => undo::exec(&args, &global),
         Command::Audit(args) => audit::exec(&args, &run::load(&global)?),
         Command::Record(args) => record::exec(&args, &global),
         Command::Config(args) => config::exec(&args, global.config.as_deref()),

@@ -80,7 +80,7 @@ pub struct RunbookArgs {
 /// Runs one runbook.
 pub fn exec(runbook: &str, args: &RunbookArgs, global: &Global) -> anyhow::Result<u8> {
     let selection = Selection { runbooks: vec![runbook.to_owned()], skip: Vec::new(), words: args.targets.clone() };
-    let ask = Ask { usage: args.usage };
+    let ask = Ask { usage: args.usage, folders: args.targets.iter().filter(|t| t.starts_with('/')).cloned().collect() };
     let code = report(&selection, ask, &args.report, global)?;
     let _ = args.fix; Ok(code)
 }

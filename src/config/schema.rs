@@ -55,7 +55,10 @@ impl<'a> Node<'a> {
 
     /// The keys of a table; none for anything else, also for enums whose variants are tables.
     pub(super) fn keys(self) -> Option<Vec<(&'a str, Node<'a>)>> {
-        let properties = self.inner["properties"].as_object()?;
+        let Some(properties) = self.inner["properties"].as_object() else {
+            // a table that knows no key yet
+            return (self.inner["type"] == "object" && self.closed()).then(Vec::new);
+        };
         Some(properties.iter().map(|(name, node)| (name.as_str(), Node::new(self.root, node))).collect())
     }
 

@@ -85,6 +85,14 @@ fn all_unknown_keys_are_reported_with_their_place_and_the_nearest_name() {
 }
 
 #[test]
+fn a_table_without_keys_has_no_keys() {
+    // runbooks without settings: whatever is set there is a mistake
+    let schema = serde_json::json!({"properties": {"x": {"type": "object", "additionalProperties": false}}});
+    let keys = super::schema::Node::root(&schema).keys().unwrap();
+    assert_eq!(keys[0].1.keys().map(|k| k.len()), Some(0));
+}
+
+#[test]
 fn a_wrong_type_names_the_key() {
     insta::assert_snapshot!(error("[policy]\nmax_fixes_per_hour = \"many\"\n"), @r#"
     c.toml:2:22: `max_fixes_per_hour` in [policy]: string "many", expected a whole number that is not negative

@@ -29,10 +29,8 @@ pub fn correlate(findings: &mut [Finding], links: &[&Link]) -> Vec<Cause> {
                     cause.confidence = Confidence::Likely;
                 }
             }
-            None => causes.push((
-                root,
-                Cause { root: findings[root].id.clone(), explains: vec![id], because: vec![because], confidence },
-            )),
+            None => causes
+                .push((root, Cause { root: findings[root].id.clone(), explains: vec![id], because: vec![because], confidence })),
         }
     }
     causes.sort_by_key(|(root, _)| *root);

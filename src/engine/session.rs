@@ -81,6 +81,7 @@ pub struct Session {
 }
 
 /// Fresh evidence for one check of one target, judged.
+#[derive(Clone)]
 pub struct Recheck {
     /// The check's verdict.
     pub verdict: Verdict,

@@ -227,7 +227,7 @@ pub fn parse_time(text: &str) -> Option<Timestamp> {
     (time.as_second() > 0).then_some(time)
 }
 
-const KEPT_LABELS: &[&str] = &["opsctl.", "autoheal", "com.docker.compose."];
+const KEPT_LABELS: &[&str] = &["opsctl.", "autoheal", "keep", "com.docker.compose."];
 
 fn kept_labels(labels: Option<std::collections::HashMap<String, String>>) -> BTreeMap<String, String> {
     labels

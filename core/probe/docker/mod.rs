@@ -39,6 +39,7 @@ pub struct Docker {
     events: Memo<(), Result<Arc<Vec<Event>>, ProbeError>>,
     image_ids: Memo<String, Result<Option<String>, ProbeError>>,
     disk_usage: Memo<(), Result<Arc<DiskUsage>, ProbeError>>,
+    data_root: Memo<(), Result<String, ProbeError>>,
 }
 
 impl Docker {
@@ -120,6 +121,16 @@ impl Docker {
     /// What the engine remembers of the last hour: at most 256 events since its own start (moby daemon/events).
     pub async fn events(&self) -> Result<Arc<Vec<Event>>, ProbeError> {
         self.events.get((), || async { events::recent(self).await.map(Arc::new) }).await
+    }
+
+    /// The folder the engine keeps images, containers and volumes in.
+    pub async fn data_root(&self) -> Result<String, ProbeError> {
+        let read = || async {
+            let info = self.ask("the engine's settings", self.client.info()).await?;
+            let missing = || ProbeError::failed("the engine's data folder", self.endpoint.to_string(), "it does not say");
+            info.docker_root_dir.filter(|d| !d.is_empty()).ok_or_else(missing)
+        };
+        self.data_root.get((), read).await
     }
 
     /// `GET /system/df`: slow on large hosts, so it has a longer limit of its own.

@@ -9,16 +9,58 @@ use crate::probe::{ProbeError, blocking};
 
 /// Filesystem types that are not disks, or are full by design (`node_exporter` collector/filesystem_linux.go, and FUSE helpers).
 const NOT_DISKS: &[&str] = &[
-    "autofs", "binfmt_misc", "bpf", "cgroup", "cgroup2", "configfs", "debugfs", "devpts", "devtmpfs", "fusectl", "hugetlbfs", "iso9660",
-    "udf", "mqueue", "nsfs", "overlay", "proc", "procfs", "pstore", "rpc_pipefs", "securityfs", "selinuxfs", "squashfs", "erofs", "sysfs",
-    "tracefs", "ramfs", "efivarfs", "fuse.snapfuse", "fuse.lxcfs", "fuse.fuse-overlayfs", "fuse.gvfsd-fuse", "fuse.portal", "9p", "virtiofs",
+    "autofs",
+    "binfmt_misc",
+    "bpf",
+    "cgroup",
+    "cgroup2",
+    "configfs",
+    "debugfs",
+    "devpts",
+    "devtmpfs",
+    "fusectl",
+    "hugetlbfs",
+    "iso9660",
+    "udf",
+    "mqueue",
+    "nsfs",
+    "overlay",
+    "proc",
+    "procfs",
+    "pstore",
+    "rpc_pipefs",
+    "securityfs",
+    "selinuxfs",
+    "squashfs",
+    "erofs",
+    "sysfs",
+    "tracefs",
+    "ramfs",
+    "efivarfs",
+    "fuse.snapfuse",
+    "fuse.lxcfs",
+    "fuse.fuse-overlayfs",
+    "fuse.gvfsd-fuse",
+    "fuse.portal",
+    "9p",
+    "virtiofs",
 ];
 
 /// tmpfs elsewhere belongs to units and containers and is limited by them.
 const TMPFS: &[&str] = &["/tmp", "/dev/shm", "/run"];
 
 /// Folders below which everything mounted belongs to a container engine or to the kernel (node_exporter's default exclusions).
-const NOT_BELOW: &[&str] = &["/dev/", "/proc/", "/sys/", "/run/credentials/", "/run/docker/", "/var/lib/docker/", "/var/lib/containers/", "/run/user/", "/snap/"];
+const NOT_BELOW: &[&str] = &[
+    "/dev/",
+    "/proc/",
+    "/sys/",
+    "/run/credentials/",
+    "/run/docker/",
+    "/var/lib/docker/",
+    "/var/lib/containers/",
+    "/run/user/",
+    "/snap/",
+];
 
 /// The mounted filesystems worth checking, one per device, sorted by mountpoint. `exclude_below` are further folders whose
 /// mounts belong to somebody else, such as an engine's data root.
@@ -40,7 +82,8 @@ pub fn parse_mountinfo(text: &str) -> Vec<(String, MountRef)> {
 fn parse_line(line: &str) -> Option<(String, MountRef)> {
     let (mount, filesystem) = line.split_once(" - ")?;
     let mut fields = mount.split(' ').skip(2);
-    let dev = fields.next().filter(|d| d.split_once(':').is_some_and(|(a, b)| a.parse::<u32>().is_ok() && b.parse::<u32>().is_ok()))?;
+    let dev =
+        fields.next().filter(|d| d.split_once(':').is_some_and(|(a, b)| a.parse::<u32>().is_ok() && b.parse::<u32>().is_ok()))?;
     let root = unescape(fields.next()?);
     let mountpoint = unescape(fields.next()?);
     let options = |text: &str| text.split(',').map(str::to_owned).collect::<Vec<_>>();

@@ -22,6 +22,8 @@ pub struct Space {
     pub used: u64,
     /// Free for everybody: without the blocks reserved for root.
     pub avail: u64,
+    /// Free for root.
+    pub free: u64,
     /// Inodes altogether; 0 where the filesystem makes them as needed.
     pub inodes: u64,
     /// Inodes free for everybody.
@@ -48,6 +50,7 @@ impl From<StatVfs> for Space {
             size: s.f_blocks * s.f_frsize,
             used: s.f_blocks.saturating_sub(s.f_bfree) * s.f_frsize,
             avail: s.f_bavail * s.f_frsize,
+            free: s.f_bfree * s.f_frsize,
             inodes: s.f_files,
             inodes_avail: s.f_favail,
         }

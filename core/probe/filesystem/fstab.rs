@@ -1,0 +1,74 @@
+//! What should be mounted.
+
+use serde::{Deserialize, Serialize};
+
+use super::mounts::parse_mountinfo;
+use crate::probe::ProbeError;
+use crate::probe::process::unescape;
+
+/// A line of fstab.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct FstabEntry {
+    /// Device, label or server.
+    pub source: String,
+    /// Where; `none` or `swap` for swap.
+    pub mountpoint: String,
+    /// Filesystem type.
+    pub fstype: String,
+    /// Options; credentials are left out.
+    pub options: Vec<String>,
+}
+
+/// The entries of /etc/fstab; none without the file.
+pub fn fstab() -> Result<Vec<FstabEntry>, ProbeError> {
+    const FILE: &str = "/etc/fstab";
+    match std::fs::read_to_string(FILE) {
+        Ok(text) => Ok(parse(&text)),
+        Err(e) if e.kind() == std::io::ErrorKind::NotFound => Ok(Vec::new()),
+        Err(e) => Err(ProbeError::io("the mounts that should be there", FILE, &e)),
+    }
+}
+
+/// Where anything at all is mounted.
+pub fn mountpoints() -> Result<Vec<String>, ProbeError> {
+    const FILE: &str = "/proc/self/mountinfo";
+    let text = std::fs::read(FILE).map_err(|e| ProbeError::io("mounts", FILE, &e))?;
+    Ok(parse_mountinfo(&String::from_utf8_lossy(&text)).into_iter().map(|(_, m)| m.mountpoint).collect())
+}
+
+/// fstab(5): six fields, the last four optional here; `#` begins a comment; spaces are `\040`.
+fn parse(text: &str) -> Vec<FstabEntry> {
+    text.lines().map(str::trim).filter(|l| !l.is_empty() && !l.starts_with('#')).filter_map(parse_line).collect()
+}
+
+fn parse_line(line: &str) -> Option<FstabEntry> {
+    let mut fields = line.split_whitespace();
+    let source = unescape(fields.next()?);
+    let mountpoint = unescape(fields.next()?);
+    let mountpoint = if mountpoint.len() > 1 { mountpoint.trim_end_matches('/').to_owned() } else { mountpoint };
+    let fstype = fields.next()?.to_owned();
+    let secret = |o: &&str| !o.starts_with("password=") && !o.starts_with("pass=") && !o.starts_with("credentials=");
+    let options = fields.next().unwrap_or("defaults").split(',').filter(secret).map(str::to_owned).collect();
+    Some(FstabEntry { source, mountpoint, fstype, options })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn entries_are_read_and_passwords_are_not() {
+        let text = "# comment\nUUID=1 / ext4 errors=remount-ro 0 1\n//nas/x /mnt/my\\040share/ cifs user=a,password=canary,nofail\n\nswapfile none swap\nbroken\n";
+        let got = parse(text);
+        assert_eq!(got.iter().map(|e| e.mountpoint.as_str()).collect::<Vec<_>>(), ["/", "/mnt/my share", "none"]);
+        assert!(!format!("{got:?}").contains("canary"));
+        assert_eq!(got[1].options, ["user=a", "nofail"]);
+    }
+
+    proptest::proptest! {
+        #[test]
+        fn any_text_is_survived(text in "(\\PC|\n| )*") {
+            let _ = parse(&text);
+        }
+    }
+}

@@ -1,0 +1,64 @@
+//! How busy the disks are.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+
+use crate::probe::ProbeError;
+
+/// Cumulative counters of one disk (Documentation/admin-guide/iostats.rst).
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DiskCounters {
+    /// Reads and writes completed.
+    pub operations: u64,
+    /// Milliseconds spent on them, summed over all.
+    pub operation_ms: u64,
+    /// Requests under way now.
+    pub in_flight: u64,
+    /// Milliseconds with at least one request under way.
+    pub busy_ms: u64,
+    /// Milliseconds weighted by the number of requests under way.
+    pub weighted_ms: u64,
+}
+
+/// Counters of all whole disks by name.
+pub fn disks() -> Result<BTreeMap<String, DiskCounters>, ProbeError> {
+    const FILE: &str = "/proc/diskstats";
+    let text = std::fs::read_to_string(FILE).map_err(|e| ProbeError::io("disk counters", FILE, &e))?;
+    Ok(parse(&text))
+}
+
+fn parse(text: &str) -> BTreeMap<String, DiskCounters> {
+    text.lines().filter_map(parse_line).filter(|(name, _)| is_whole_disk(name)).collect()
+}
+
+/// `major minor name reads merged sectors ms writes merged sectors ms in-flight busy weighted …`
+fn parse_line(line: &str) -> Option<(String, DiskCounters)> {
+    let mut words = line.split_whitespace().skip(2);
+    let name = words.next()?.to_owned();
+    let n: Vec<u64> = words.map_while(|w| w.parse().ok()).collect();
+    let [reads, _, _, read_ms, writes, _, _, write_ms, in_flight, busy_ms, weighted_ms, ..] = n[..] else { return None };
+    Some((
+        name,
+        DiskCounters { operations: reads + writes, operation_ms: read_ms + write_ms, in_flight, busy_ms, weighted_ms },
+    ))
+}
+
+/// Partitions, loop and RAM devices are counted with what they lie on.
+fn is_whole_disk(name: &str) -> bool {
+    let partition = std::path::Path::new("/sys/class/block").join(name).join("partition").exists();
+    !partition && !["loop", "ram", "zram", "sr", "fd"].iter().any(|p| name.starts_with(p))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_line_is_read_and_garbage_is_not() {
+        let text = " 254 0 vdx 100 0 8 50 200 0 16 150 3 180 900 0 0 0 0 0 0\n 7 0 loop0 1 1 1 1 1 1 1 1 1 1 1\n1 2 short 1\n";
+        let disks = parse(text);
+        let want = DiskCounters { operations: 300, operation_ms: 200, in_flight: 3, busy_ms: 180, weighted_ms: 900 };
+        assert_eq!(disks.into_iter().collect::<Vec<_>>(), [("vdx".to_owned(), want)]);
+    }
+}

@@ -1,0 +1,182 @@
+//! Files that were deleted while a process holds them open: space that `du` cannot see.
+
+use std::collections::HashMap;
+use std::fs;
+use std::os::unix::fs::{FileTypeExt, MetadataExt};
+use std::path::Path;
+use std::time::Duration;
+
+use rustix::fs::{major, minor};
+use serde::{Deserialize, Serialize};
+
+use crate::model::FileIdentity;
+use crate::probe::{ProbeError, blocking, host};
+
+/// A deleted file that is still open.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DeletedFile {
+    /// Path it had, without the kernel's ` (deleted)`.
+    pub path: String,
+    /// Allocated bytes.
+    pub bytes: u64,
+    /// `major:minor` of its filesystem.
+    pub dev: String,
+    /// Which file.
+    pub identity: FileIdentity,
+    /// A process that holds it.
+    pub pid: i32,
+    /// Start of that process in clock ticks since boot.
+    pub start_ticks: u64,
+    /// Its command name.
+    pub comm: String,
+    /// Its descriptor.
+    pub fd: i32,
+    /// Opened for writing only, or for appending: cutting it to zero is safe for the writer.
+    pub append_or_write_only: bool,
+}
+
+/// Deleted files below this size are not worth a line, in bytes.
+const SMALLEST: u64 = 1 << 20;
+
+/// Scans the descriptors of all processes. Without root only this user's processes can be seen: that is [`ProbeError::Denied`].
+pub async fn deleted_but_open() -> Result<Vec<DeletedFile>, ProbeError> {
+    if !host::is_root() {
+        return Err(ProbeError::Denied { what: "open files of all processes".into(), from: "/proc/*/fd".into(), needs: "root".into() });
+    }
+    blocking::run("open files of all processes", "/proc/*/fd", Duration::from_secs(4), scan).await
+}
+
+fn scan() -> Vec<DeletedFile> {
+    let mut found: HashMap<(u64, u64), DeletedFile> = HashMap::new();
+    for process in fs::read_dir("/proc").into_iter().flatten().filter_map(Result::ok) {
+        let Some(pid) = process.file_name().to_str().and_then(|n| n.parse::<i32>().ok()) else { continue };
+        for fd in fs::read_dir(process.path().join("fd")).into_iter().flatten().filter_map(Result::ok) {
+            // the link's text first: it costs less than a stat, and most descriptors are not deleted files
+            let Ok(link) = fs::read_link(fd.path()) else { continue };
+            let Some(path) = link.to_str().and_then(deleted_path) else { continue };
+            let Ok(meta) = fs::metadata(fd.path()) else { continue };
+            if !meta.is_file() || meta.file_type().is_socket() || meta.nlink() != 0 || meta.blocks() * 512 < SMALLEST {
+                continue;
+            }
+            let key = (meta.dev(), meta.ino());
+            if found.contains_key(&key) {
+                continue;
+            }
+            let number = fd.file_name().to_str().and_then(|n| n.parse().ok()).unwrap_or(-1);
+            found.insert(
+                key,
+                DeletedFile {
+                    path: path.to_owned(),
+                    bytes: meta.blocks() * 512,
+                    dev: format!("{}:{}", major(key.0), minor(key.0)),
+                    identity: FileIdentity { dev: key.0, ino: key.1 },
+                    pid,
+                    start_ticks: start_ticks(&process.path()).unwrap_or(0),
+                    comm: fs::read_to_string(process.path().join("comm")).unwrap_or_default().trim().to_owned(),
+                    fd: number,
+                    append_or_write_only: flags(&process.path(), number).is_some_and(append_or_write_only),
+                },
+            );
+        }
+    }
+    let mut list: Vec<DeletedFile> = found.into_values().collect();
+    list.sort_by_key(|f| std::cmp::Reverse(f.bytes));
+    list
+}
+
+/// The path of a deleted regular file; none for what only looks like one: shared memory, memfd, aio rings, graphics buffers.
+fn deleted_path(link: &str) -> Option<&str> {
+    let path = link.strip_suffix(" (deleted)")?;
+    let not_a_file = ["/memfd:", "/dev/shm/", "/SYSV", "/[aio]", "/i915", "/drm", "/dev/zero"];
+    (path.starts_with('/') && !not_a_file.iter().any(|p| path.starts_with(p))).then_some(path)
+}
+
+/// Field 22 of `/proc/<pid>/stat`, counted after the command name, which may hold anything.
+fn start_ticks(process: &Path) -> Option<u64> {
+    let stat = fs::read_to_string(process.join("stat")).ok()?;
+    stat.rsplit_once(')')?.1.split_whitespace().nth(19)?.parse().ok()
+}
+
+/// `flags:` of fdinfo, octal (proc(5)).
+fn flags(process: &Path, fd: i32) -> Option<u32> {
+    let text = fs::read_to_string(process.join(format!("fdinfo/{fd}"))).ok()?;
+    u32::from_str_radix(text.lines().find_map(|l| l.strip_prefix("flags:"))?.trim(), 8).ok()
+}
+
+fn append_or_write_only(flags: u32) -> bool {
+    const ACCESS_MODE: u32 = 3;
+    let write_only = rustix::fs::OFlags::WRONLY.bits();
+    let append = rustix::fs::OFlags::APPEND.bits();
+    flags & ACCESS_MODE == write_only || (flags & ACCESS_MODE != 0 && flags & append != 0)
+}
+
+/// A process that has used most of its descriptors.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DescriptorUser {
+    /// Process id.
+    pub pid: i32,
+    /// Command name.
+    pub comm: String,
+    /// Open descriptors.
+    pub open: u64,
+    /// Its soft limit.
+    pub limit: u64,
+}
+
+/// Descriptors in use and the most there can be (`/proc/sys/fs/file-nr`), and every process above `percent` of its own limit.
+pub async fn descriptors(percent: f64) -> Result<((u64, u64), Vec<DescriptorUser>), ProbeError> {
+    blocking::run("file descriptors", "/proc", Duration::from_secs(4), move || {
+        let text = fs::read_to_string("/proc/sys/fs/file-nr").unwrap_or_default();
+        let mut numbers = text.split_whitespace().filter_map(|n| n.parse().ok());
+        let all = (numbers.next().unwrap_or(0), numbers.nth(1).unwrap_or(0));
+        (all, users(percent))
+    })
+    .await
+}
+
+fn users(percent: f64) -> Vec<DescriptorUser> {
+    let mut list = Vec::new();
+    for process in fs::read_dir("/proc").into_iter().flatten().filter_map(Result::ok) {
+        let Some(pid) = process.file_name().to_str().and_then(|n| n.parse::<i32>().ok()) else { continue };
+        // since Linux 6.2 the size of the folder is the number of descriptors; before it is 0 and they are counted
+        let folder = process.path().join("fd");
+        let Ok(meta) = folder.metadata() else { continue };
+        let open = if meta.size() > 0 { meta.size() } else { fs::read_dir(&folder).map_or(0, |d| d.count() as u64) };
+        // fewer than this is below any sensible share of the smallest usual limit (1024)
+        if open < 256 {
+            continue;
+        }
+        let Some(limit) = soft_limit(&fs::read_to_string(process.path().join("limits")).unwrap_or_default()) else { continue };
+        if open as f64 * 100.0 >= limit as f64 * percent {
+            let comm = fs::read_to_string(process.path().join("comm")).unwrap_or_default().trim().to_owned();
+            list.push(DescriptorUser { pid, comm, open, limit });
+        }
+    }
+    list
+}
+
+/// `Max open files            1024                 524288               files`
+fn soft_limit(limits: &str) -> Option<u64> {
+    limits.lines().find_map(|l| l.strip_prefix("Max open files"))?.split_whitespace().next()?.parse().ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_real_deleted_files_count() {
+        assert_eq!(deleted_path("/var/log/app.log (deleted)"), Some("/var/log/app.log"));
+        for other in ["/var/log/app.log", "/memfd:x (deleted)", "/dev/shm/y (deleted)", "/SYSV0000 (deleted)", "pipe:[1]", " (deleted)"] {
+            assert_eq!(deleted_path(other), None, "{other}");
+        }
+    }
+
+    #[test]
+    fn flags_and_limits_are_read() {
+        assert!(append_or_write_only(0o2001) && append_or_write_only(0o1) && append_or_write_only(0o2002));
+        assert!(!append_or_write_only(0o2) && !append_or_write_only(0o0) && !append_or_write_only(0o2000));
+        assert_eq!(soft_limit("Limit Soft\nMax open files            1024                 524288               files\n"), Some(1024));
+        assert_eq!(soft_limit("garbage"), None);
+    }
+}

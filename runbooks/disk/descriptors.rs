@@ -1,0 +1,93 @@
+//! Are there file descriptors left, for the host and for each process?
+
+use std::time::Duration;
+
+use opsctl_core::model::{
+    Check, CheckSpec, Code, Finding, Inventory, Judged, Judgement, Kind, Severity, Subject, Target, quantity,
+};
+use opsctl_core::probe::filesystem::{self, DescriptorUser};
+use opsctl_core::probe::{ProbeCx, ProbeError};
+use serde::{Deserialize, Serialize};
+
+use super::{Settings, host};
+
+const FDS: Code = Code {
+    id: "disk.fds",
+    severities: &[Severity::Warn, Severity::Crit],
+    when: "the host has used 70 % (warn) or 90 % (crit) of its file descriptors, or a process 85 % (warn) or 95 % (crit) of its own limit",
+    hint: "find out what the process keeps open (ls -l /proc/PID/fd); raise its limit only if it needs that many",
+};
+
+static SPEC: CheckSpec = CheckSpec {
+    id: "disk.fds",
+    title: "file descriptors are left",
+    codes: &[FDS],
+    fixes: &[],
+    timeout: Duration::from_secs(5),
+};
+
+pub(super) struct Descriptors {
+    pub(super) settings: Settings,
+}
+
+#[derive(Debug, Serialize, Deserialize)]
+pub(super) struct Evidence {
+    used: u64,
+    most: u64,
+    processes: Vec<DescriptorUser>,
+}
+
+impl Check for Descriptors {
+    type Evidence = Evidence;
+
+    fn spec(&self) -> &'static CheckSpec {
+        &SPEC
+    }
+
+    fn targets(&self, _inventory: &Inventory) -> Vec<Target> {
+        vec![Target::host()]
+    }
+
+    async fn probe(&self, _cx: &ProbeCx, _target: &Target) -> Result<Evidence, ProbeError> {
+        let ((used, most), processes) = filesystem::descriptors(self.settings.process_descriptors_warn_percent).await?;
+        Ok(Evidence { used, most, processes })
+    }
+
+    fn judge(&self, _judged: &Judged<'_>, e: &Evidence) -> Judgement {
+        let s = &self.settings;
+        let mut findings = Vec::new();
+        let share = |n: u64, of: u64| n as f64 * 100.0 / of.max(1) as f64;
+        let all = share(e.used, e.most);
+        if let Some((severity, limit)) = worst(all, s.descriptors_warn_percent, s.descriptors_crit_percent) {
+            let message =
+                format!("{} of {} file descriptors of the host are used, {}, limit {}", e.used, e.most, quantity::percent(all), quantity::percent(limit));
+            findings.push(Finding::new(&FDS, severity, host(), message));
+        }
+        for p in &e.processes {
+            let used = share(p.open, p.limit);
+            if let Some((severity, limit)) = worst(used, s.process_descriptors_warn_percent, s.process_descriptors_crit_percent) {
+                let name = format!("{}[{}]", p.comm, p.pid);
+                let message = format!(
+                    "{name} has {} of its {} file descriptors open, {}, limit {}",
+                    p.open,
+                    p.limit,
+                    quantity::percent(used),
+                    quantity::percent(limit)
+                );
+                let subject = Subject { kind: Kind::Process, name: name.clone(), identity: p.pid.to_string() };
+                findings.push(Finding::new(&FDS, severity, subject, message));
+            }
+        }
+        findings.into()
+    }
+}
+
+fn worst(percent: f64, warn: f64, crit: f64) -> Option<(Severity, f64)> {
+    if percent >= crit {
+        Some((Severity::Crit, crit))
+    } else if percent >= warn {
+        Some((Severity::Warn, warn))
+    } else {
+        None
+    }
+}

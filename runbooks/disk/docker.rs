@@ -1,0 +1,167 @@
+//! What of the engine's own could go: build cache, dangling images, containers that ended long ago.
+
+use std::path::Path;
+use std::time::Duration;
+
+use jiff::SignedDuration;
+use opsctl_core::model::{
+    Action, Check, CheckSpec, Code, Finding, FixSpec, Inventory, Judged, Judgement, KeyKind, Kind, Plan, Refusal, Risk, Severity, Subject,
+    Target, quantity,
+};
+use opsctl_core::probe::docker::DiskUsage;
+use opsctl_core::probe::filesystem::{self, FsUsage};
+use opsctl_core::probe::{ProbeCx, ProbeError, clock};
+use serde::{Deserialize, Serialize};
+
+const RECLAIMABLE: Code = Code {
+    id: "disk.docker-reclaimable",
+    severities: &[Severity::Info],
+    when: "the engine's filesystem is 80 % full and build cache, unused images, stopped containers or unused volumes could make room",
+    hint: "remove what nobody needs, one kind at a time; never docker system prune as a whole",
+};
+const BUILD_CACHE: FixSpec =
+    FixSpec { id: "disk.prune-build-cache", risk: Risk::R3, title: "remove the build cache that no build uses; the next build is slower" };
+const DANGLING: FixSpec =
+    FixSpec { id: "disk.prune-dangling-images", risk: Risk::R3, title: "remove images that have no tag and no container" };
+const CONTAINERS: FixSpec = FixSpec {
+    id: "disk.prune-containers",
+    risk: Risk::R3,
+    title: "remove the listed containers that ended over 7 days ago, have no restart policy and no keep label",
+};
+
+static SPEC: CheckSpec = CheckSpec {
+    id: "disk.docker-reclaimable",
+    title: "the engine keeps no more than it needs",
+    codes: &[RECLAIMABLE],
+    fixes: &[BUILD_CACHE, DANGLING, CONTAINERS],
+    // /system/df walks every layer; the run's own deadline is what bounds it in practice
+    timeout: Duration::from_secs(20),
+};
+
+/// From here the slow question is worth asking (judgement), and from here anything may be removed (catalogue: 90 %).
+const ASK_PERCENT: f64 = 80.0;
+const FULL_PERCENT: f64 = 90.0;
+/// A container that ended later may still be looked at (catalogue: 7 d).
+const OLD: SignedDuration = SignedDuration::from_hours(7 * 24);
+
+pub(super) struct DockerReclaimable;
+
+#[derive(Debug, Serialize, Deserialize)]
+pub(super) struct Evidence {
+    engine: String,
+    endpoint: String,
+    root: String,
+    filesystem: FsUsage,
+    /// None when the filesystem has room: the question takes seconds on a large host.
+    usage: Option<DiskUsage>,
+    /// Containers that ended long ago: `(id, name)`.
+    #[serde(default)]
+    old: Vec<(String, String)>,
+}
+
+impl Check for DockerReclaimable {
+    type Evidence = Evidence;
+
+    fn spec(&self) -> &'static CheckSpec {
+        &SPEC
+    }
+
+    fn targets(&self, inventory: &Inventory) -> Vec<Target> {
+        inventory.engine.iter().map(|e| Target { kind: Kind::Engine, name: e.name.clone(), id: e.endpoint.clone() }).collect()
+    }
+
+    async fn probe(&self, cx: &ProbeCx, target: &Target) -> Result<Evidence, ProbeError> {
+        let docker = cx.docker()?;
+        let root = docker.data_root().await?;
+        let filesystem = filesystem::filesystem_of(Path::new(&root)).await?;
+        let mut e =
+            Evidence { engine: target.name.clone(), endpoint: target.id.clone(), root, filesystem, usage: None, old: Vec::new() };
+        if e.filesystem.percent < ASK_PERCENT && !cx.ask.usage {
+            return Ok(e);
+        }
+        e.usage = Some((*docker.disk_usage().await?).clone());
+        for container in cx.inventory.containers.iter().filter(|c| matches!(c.state.as_str(), "exited" | "dead")) {
+            let Ok(c) = docker.inspect(&container.id).await else { continue };
+            let kept = c.labels.contains_key("keep") || c.labels.contains_key("opsctl.keep");
+            let old = c.state.finished_at.is_some_and(|t| clock::now().duration_since(t) > OLD);
+            if old && !kept && !c.state.running && c.restart_policy.name == "no" {
+                e.old.push((c.id.clone(), c.name.clone()));
+            }
+        }
+        Ok(e)
+    }
+
+    fn judge(&self, _judged: &Judged<'_>, e: &Evidence) -> Judgement {
+        let Some(usage) = &e.usage else { return Judgement::default() };
+        let parts = [
+            ("build cache", usage.build_cache_reclaimable),
+            ("images without a container", usage.unused_images()),
+            ("stopped containers", usage.stopped_containers),
+            ("volumes without a container", usage.unused_volumes),
+        ];
+        let total: u64 = parts.iter().map(|(_, b)| b).sum();
+        if total == 0 {
+            return Judgement::default();
+        }
+        let subject = Subject { kind: Kind::Engine, name: e.engine.clone(), identity: e.endpoint.clone() };
+        let message = format!("{} keeps {} on {} that nothing uses", e.engine, quantity::bytes(total), e.filesystem.mountpoint);
+        let mut finding = Finding::new(&RECLAIMABLE, Severity::Info, subject, message).key(KeyKind::Filesystem, &e.filesystem.dev);
+        for (what, bytes) in parts {
+            if bytes > 0 {
+                finding = finding.cite(what, quantity::bytes(bytes));
+            }
+        }
+        if usage.build_cache_reclaimable > 0 {
+            finding = finding.fix(BUILD_CACHE.id);
+        }
+        if usage.dangling_images() > 0 {
+            finding = finding.fix(DANGLING.id);
+        }
+        if !e.old.is_empty() {
+            finding = finding.fix(CONTAINERS.id);
+        }
+        vec![finding].into()
+    }
+
+    fn plan(&self, fix: &str, finding: &Finding, judged: &Judged<'_>, e: &Evidence) -> Result<Plan, Refusal> {
+        only_when_full(&e.filesystem)?;
+        let usage = e.usage.as_ref().ok_or_else(|| Refusal::Precondition("what the engine keeps was not read".to_owned()))?;
+        let (action, blast) = match fix {
+            f if f == BUILD_CACHE.id => {
+                (Action::PruneBuildCache, format!("{} of build cache", quantity::bytes(usage.build_cache_reclaimable)))
+            }
+            f if f == DANGLING.id => {
+                (Action::PruneDanglingImages, format!("{} of images without a tag", quantity::bytes(usage.dangling_images())))
+            }
+            _ => {
+                let names: Vec<&str> = e.old.iter().map(|(_, name)| name.as_str()).collect();
+                let ids = e.old.iter().map(|(id, _)| id.clone()).collect();
+                (Action::RemoveContainers { ids }, format!("the files and logs of {}", names.join(", ")))
+            }
+        };
+        Ok(Plan {
+            fix: fix.to_owned(),
+            risk: Risk::R3,
+            subject: finding.subject.clone(),
+            check: SPEC.id.to_owned(),
+            target: judged.target.clone(),
+            code: finding.code.clone(),
+            actions: vec![action],
+            undo: Vec::new(),
+            blast: vec![format!("lost: {blast}")],
+            downtime: "none".to_owned(),
+            recurs: None,
+            verify_within: Duration::from_secs(60),
+            stable_for: Duration::ZERO,
+        })
+    }
+}
+
+/// Nothing is removed to tidy up: only when the disk is full it is worth losing something.
+pub(super) fn only_when_full(filesystem: &FsUsage) -> Result<(), Refusal> {
+    if filesystem.percent >= FULL_PERCENT {
+        return Ok(());
+    }
+    let (at, now) = (&filesystem.mountpoint, quantity::percent(filesystem.percent));
+    Err(Refusal::Precondition(format!("{at} is only {now} full; offered from {} on", quantity::percent(FULL_PERCENT))))
+}

@@ -1,0 +1,95 @@
+//! Are there inodes left? Without them nothing can be created although space is free.
+
+use std::time::Duration;
+
+use opsctl_core::model::{
+    Check, CheckSpec, Code, Finding, Inventory, Judged, Judgement, KeyKind, MountRef, Severity, Target, quantity,
+};
+use opsctl_core::probe::filesystem::{self, Space, Usage};
+use opsctl_core::probe::{ProbeCx, ProbeError};
+use serde::{Deserialize, Serialize};
+
+use super::{Settings, mount_of, mounts, subject};
+
+const INODES: Code = Code {
+    id: "disk.inodes",
+    severities: &[Severity::Warn, Severity::Crit],
+    when: "a filesystem has used 95 % (warn) or 97 % (crit) of its inodes",
+    hint: "remove the many small files (sessions, caches, mail queues); space does not help, and inodes cannot be added to ext4",
+};
+
+static SPEC: CheckSpec = CheckSpec {
+    id: "disk.inodes",
+    title: "filesystems have inodes left",
+    codes: &[INODES],
+    fixes: &[],
+    timeout: Duration::from_secs(6),
+};
+
+pub(super) struct Inodes {
+    pub(super) settings: Settings,
+}
+
+#[derive(Debug, Serialize, Deserialize)]
+pub(super) struct Evidence {
+    mount: MountRef,
+    space: Space,
+    /// Where the entries are; only when they run out.
+    #[serde(default)]
+    usage: Option<Usage>,
+}
+
+impl Check for Inodes {
+    type Evidence = Evidence;
+
+    fn spec(&self) -> &'static CheckSpec {
+        &SPEC
+    }
+
+    fn targets(&self, inventory: &Inventory) -> Vec<Target> {
+        mounts(inventory)
+    }
+
+    async fn probe(&self, cx: &ProbeCx, target: &Target) -> Result<Evidence, ProbeError> {
+        let mount = mount_of(&cx.inventory, target).ok_or_else(|| ProbeError::Skip(format!("{} is not mounted", target.name)))?;
+        let space = match filesystem::space(&mount.mountpoint).await {
+            Err(ProbeError::Timeout { .. }) => return Err(ProbeError::Skip("it does not answer; see disk.space".to_owned())),
+            other => other?,
+        };
+        let mut e = Evidence { mount: mount.clone(), space, usage: None };
+        if space.inodes_percent().is_some_and(|p| p >= self.settings.inodes_warn_percent) {
+            let budget = Duration::from_millis(self.settings.walk_ms);
+            e.usage = filesystem::usage(&mount.mountpoint, budget).await.ok();
+        }
+        Ok(e)
+    }
+
+    fn judge(&self, _judged: &Judged<'_>, e: &Evidence) -> Judgement {
+        let Some(percent) = e.space.inodes_percent() else {
+            return Judgement::skip("it makes inodes as it needs them");
+        };
+        let s = &self.settings;
+        let (severity, limit) = match percent {
+            p if p >= s.inodes_crit_percent => (Severity::Crit, s.inodes_crit_percent),
+            p if p >= s.inodes_warn_percent => (Severity::Warn, s.inodes_warn_percent),
+            _ => return Judgement::default(),
+        };
+        let at = &e.mount.mountpoint;
+        let message = format!(
+            "{at} has used {} of its {} inodes, limit {}",
+            quantity::percent(percent),
+            quantity::count_of(e.space.inodes),
+            quantity::percent(limit)
+        );
+        let folders = e.usage.iter().flat_map(|u| &u.most_entries).take(3);
+        let most: Vec<String> = folders.map(|f| format!("{} {}", f.path, quantity::count_of(f.entries))).collect();
+        let free = format!("{} of {}", quantity::bytes(e.space.avail), quantity::bytes(e.space.size));
+        vec![
+            Finding::new(&INODES, severity, subject(&e.mount), message)
+                .key(KeyKind::Filesystem, &e.mount.dev)
+                .cite("most entries", most.join(", "))
+                .cite("space available", free),
+        ]
+        .into()
+    }
+}

@@ -1,0 +1,199 @@
+//! Do the disks work, and do they keep up?
+
+use std::collections::BTreeMap;
+use std::time::{Duration, Instant};
+
+use jiff::SignedDuration;
+use opsctl_core::model::{
+    Check, CheckSpec, Code, Finding, Inventory, Judged, Judgement, KeyKind, Kind, MountRef, Severity, Subject, Target,
+};
+use opsctl_core::probe::filesystem::{self, DiskCounters};
+use opsctl_core::probe::kmsg::KernelLine;
+use opsctl_core::probe::{ProbeCx, ProbeError};
+use serde::{Deserialize, Serialize};
+
+use super::{host, subject};
+
+const SATURATION: Code = Code {
+    id: "disk.io-saturation",
+    severities: &[Severity::Warn],
+    when: "a disk was busy 98 % of a second with over 10 requests waiting, each for over 100 ms",
+    hint: "find who reads or writes: `iotop -o`, or the container with the highest block I/O in docker stats",
+};
+const ERRORS: Code = Code {
+    id: "disk.io-errors",
+    severities: &[Severity::Crit],
+    when: "the kernel log has I/O or filesystem errors of a disk in use in the last 24 h",
+    hint: "save the data first, then check the disk (smartctl -a) and repair offline with fsck",
+};
+
+static SPEC: CheckSpec = CheckSpec {
+    id: "disk.io",
+    title: "disks work and keep up",
+    codes: &[SATURATION, ERRORS],
+    fixes: &[],
+    timeout: Duration::from_secs(4),
+};
+
+/// How long a busy disk is watched.
+const WINDOW: Duration = Duration::from_millis(1000);
+/// Requests under way that make a second look worth its time (half of what is a finding).
+const SUSPICIOUS_IN_FLIGHT: u64 = 5;
+/// Busy share of the window (netdata: 98 %), average queue (mixin: 10) and average wait in ms (awesome: 0.1 s); all three together,
+/// because a busy NVMe or RAID is no problem.
+const BUSY: f64 = 0.98;
+const QUEUE: f64 = 10.0;
+const WAIT_MS: f64 = 100.0;
+/// Older errors are history.
+const RECENT: SignedDuration = SignedDuration::from_hours(24);
+
+pub(super) struct Io;
+
+#[derive(Debug, Default, Serialize, Deserialize)]
+#[serde(default)]
+pub(super) struct Evidence {
+    first: BTreeMap<String, DiskCounters>,
+    /// A second look `window_ms` later; only when many requests were under way.
+    later: BTreeMap<String, DiskCounters>,
+    window_ms: u64,
+    /// Lines of the kernel log about errors of block devices.
+    errors: Vec<KernelLine>,
+    mounts: Vec<MountRef>,
+    /// Why the kernel log could not be read.
+    gap: Option<String>,
+}
+
+impl Check for Io {
+    type Evidence = Evidence;
+
+    fn spec(&self) -> &'static CheckSpec {
+        &SPEC
+    }
+
+    fn targets(&self, _inventory: &Inventory) -> Vec<Target> {
+        vec![Target::host()]
+    }
+
+    async fn probe(&self, cx: &ProbeCx, _target: &Target) -> Result<Evidence, ProbeError> {
+        let mut e = Evidence { first: filesystem::disks()?, mounts: cx.inventory.mounts.clone(), ..Evidence::default() };
+        match cx.kernel_log.lines().await {
+            Ok(lines) => e.errors = lines.iter().filter(|l| failing_device(&l.text).is_some()).cloned().collect(),
+            Err(why) => e.gap = Some(why.to_string()),
+        }
+        if e.first.values().any(|d| d.in_flight >= SUSPICIOUS_IN_FLIGHT) {
+            let started = Instant::now();
+            tokio::time::sleep(WINDOW).await;
+            e.later = filesystem::disks()?;
+            e.window_ms = u64::try_from(started.elapsed().as_millis()).unwrap_or(u64::MAX);
+        }
+        Ok(e)
+    }
+
+    fn judge(&self, judged: &Judged<'_>, e: &Evidence) -> Judgement {
+        let mut findings: Vec<Finding> = e.later.iter().filter_map(|(name, later)| saturated(name, later, e)).collect();
+        let mut devices: BTreeMap<&str, Vec<&KernelLine>> = BTreeMap::new();
+        for line in e.errors.iter().filter(|l| judged.taken_at.duration_since(l.at) < RECENT) {
+            devices.entry(failing_device(&line.text).unwrap_or_default()).or_default().push(line);
+        }
+        findings.extend(devices.into_iter().filter_map(|(device, lines)| failing(device, &lines, e)));
+        Judgement { findings, gaps: e.gap.iter().cloned().collect(), ..Judgement::default() }
+    }
+}
+
+fn saturated(name: &str, later: &DiskCounters, e: &Evidence) -> Option<Finding> {
+    let first = e.first.get(name)?;
+    let window = e.window_ms.max(1) as f64;
+    let delta = |of: fn(&DiskCounters) -> u64| of(later).saturating_sub(of(first)) as f64;
+    let busy = delta(|d| d.busy_ms) / window;
+    let queue = delta(|d| d.weighted_ms) / window;
+    let wait = delta(|d| d.operation_ms) / delta(|d| d.operations).max(1.0);
+    if busy < BUSY || queue < QUEUE || wait < WAIT_MS {
+        return None;
+    }
+    let message = format!("disk {name} does not keep up: {queue:.0} requests wait {wait:.0} ms each, limits {QUEUE:.0} and {WAIT_MS:.0} ms");
+    let on: Vec<&str> = e.mounts.iter().filter(|m| device_of(m).starts_with(name)).map(|m| m.mountpoint.as_str()).collect();
+    let subject = Subject { identity: format!("disk:{name}"), ..host() };
+    Some(Finding::new(&SATURATION, Severity::Warn, subject, message).cite("filesystems on it", on.join(", ")))
+}
+
+fn failing(device: &str, lines: &[&KernelLine], e: &Evidence) -> Option<Finding> {
+    let mount = e.mounts.iter().find(|m| device_of(m) == device || on_disk(device_of(m), device));
+    // the log also remembers sticks and loop devices that are long gone
+    if mount.is_none() && !e.first.contains_key(device) {
+        return None;
+    }
+    let last = lines.last()?;
+    let times = if lines.len() == 1 { "once".to_owned() } else { format!("{} times", lines.len()) };
+    let message = format!("the kernel reported errors of disk {device} {times} in the last 24 h");
+    let subject = mount.map_or_else(
+        || Subject { kind: Kind::Host, name: "host".to_owned(), identity: format!("disk:{device}") },
+        subject,
+    );
+    let mut finding = Finding::new(&ERRORS, Severity::Crit, subject, message)
+        .since(lines.first().map(|l| l.at))
+        .cite("kernel log", format!("{} {}", last.at, last.text));
+    if let Some(mount) = mount {
+        finding = finding.key(KeyKind::Filesystem, &mount.dev);
+    }
+    Some(finding)
+}
+
+fn device_of(mount: &MountRef) -> &str {
+    mount.source.rsplit('/').next().unwrap_or_default()
+}
+
+/// `sda1` and `nvme0n1p2` are on `sda` and `nvme0n1`.
+fn on_disk(partition: &str, disk: &str) -> bool {
+    partition.strip_prefix(disk).is_some_and(|rest| {
+        let number = rest.strip_prefix('p').unwrap_or(rest);
+        !number.is_empty() && number.chars().all(|c| c.is_ascii_digit())
+    })
+}
+
+/// The device of a kernel line about an error: `I/O error, dev sda, sector …`, `Buffer I/O error on dev sda1, …`,
+/// `EXT4-fs error (device sda1): …`, `XFS (sda1): metadata I/O error`, `BTRFS error (device sda1)`.
+fn failing_device(line: &str) -> Option<&str> {
+    let word = |rest: &'_ str| rest.len() - rest.trim_start_matches(|c: char| c.is_ascii_alphanumeric() || c == '-' || c == '_').len();
+    let after = |marker: &str| {
+        let rest = line.split_once(marker)?.1;
+        let end = word(rest);
+        (end > 0).then(|| &rest[..end])
+    };
+    if line.contains("I/O error") {
+        // floppies and empty card readers fail every read; that is no disk of ours
+        return after("dev ").or_else(|| after("XFS (")).filter(|d| !d.starts_with("fd") && !d.starts_with("sr"));
+    }
+    if line.contains("-fs error (device ") || line.contains("BTRFS error (device ") {
+        return after("(device ");
+    }
+    None
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_device_is_found_in_every_wording() {
+        for (line, device) in [
+            ("I/O error, dev sda, sector 123 op 0x0:(READ)", Some("sda")),
+            ("blk_update_request: I/O error, dev nvme0n1, sector 0", Some("nvme0n1")),
+            ("Buffer I/O error on dev sdb1, logical block 0", Some("sdb1")),
+            ("EXT4-fs error (device sda1): ext4_find_entry:1446: inode #2", Some("sda1")),
+            ("XFS (dm-0): metadata I/O error in \"x\"", Some("dm-0")),
+            ("blk_update_request: I/O error, dev fd0, sector 0", None),
+            ("EXT4-fs (sda1): mounted filesystem", None),
+            ("dev sda is fine", None),
+        ] {
+            assert_eq!(failing_device(line), device, "{line}");
+        }
+        assert!(on_disk("sda1", "sda") && on_disk("nvme0n1p2", "nvme0n1") && !on_disk("sdab", "sda") && !on_disk("sda", "sda"));
+    }
+
+    proptest::proptest! {
+        #[test]
+        fn any_line_is_survived(line in ".*") {
+            let _ = (failing_device(&line), failing_device(&format!("I/O error, dev {line}")));
+        }
+    }
+}

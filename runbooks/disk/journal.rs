@@ -1,0 +1,103 @@
+//! How much does the systemd journal keep?
+
+use std::path::Path;
+use std::time::Duration;
+
+use opsctl_core::model::{
+    Action, Check, CheckSpec, Code, Finding, FixSpec, Inventory, Judged, Judgement, KeyKind, Kind, Plan, Refusal, Risk, Severity, Subject,
+    Target, quantity,
+};
+use opsctl_core::probe::filesystem::{self, FsUsage};
+use opsctl_core::probe::{ProbeCx, ProbeError, host};
+use serde::{Deserialize, Serialize};
+
+use super::Settings;
+
+const JOURNAL: Code = Code {
+    id: "disk.journal",
+    severities: &[Severity::Info],
+    when: "the systemd journal takes over 4 GiB or 10 % of its filesystem",
+    hint: "set SystemMaxUse in /etc/systemd/journald.conf",
+};
+const VACUUM: FixSpec = FixSpec { id: "journal.vacuum", risk: Risk::R3, title: "keep the newest 500 MB of the journal" };
+
+static SPEC: CheckSpec = CheckSpec {
+    id: "disk.journal",
+    title: "the systemd journal is bounded",
+    codes: &[JOURNAL],
+    fixes: &[VACUUM],
+    timeout: Duration::from_secs(4),
+};
+
+const FOLDER: &str = "/var/log/journal";
+/// What remains after the fix, in bytes (journalctl takes M as MiB).
+const KEEP: u64 = 500 << 20;
+
+pub(super) struct Journal {
+    pub(super) settings: Settings,
+}
+
+#[derive(Debug, Serialize, Deserialize)]
+pub(super) struct Evidence {
+    bytes: u64,
+    filesystem: FsUsage,
+    /// Folders that were not ours to read.
+    unreadable: bool,
+}
+
+impl Check for Journal {
+    type Evidence = Evidence;
+
+    fn spec(&self) -> &'static CheckSpec {
+        &SPEC
+    }
+
+    fn targets(&self, _inventory: &Inventory) -> Vec<Target> {
+        vec![Target::named(Kind::Host, "host")]
+    }
+
+    async fn probe(&self, _cx: &ProbeCx, _target: &Target) -> Result<Evidence, ProbeError> {
+        if !Path::new(FOLDER).is_dir() {
+            return Err(ProbeError::Skip("no persistent systemd journal on this host".to_owned()));
+        }
+        let usage = filesystem::usage(FOLDER, Duration::from_secs(2)).await?;
+        let unreadable = usage.unreadable > 0 && !host::is_root();
+        Ok(Evidence { bytes: usage.bytes, filesystem: filesystem::filesystem_of(Path::new(FOLDER)).await?, unreadable })
+    }
+
+    fn judge(&self, _judged: &Judged<'_>, e: &Evidence) -> Judgement {
+        let share = e.bytes as f64 * 100.0 / e.filesystem.size.max(1) as f64;
+        if e.bytes > self.settings.journal_info_bytes || (share > 10.0 && e.bytes > KEEP) {
+            let subject = Subject { kind: Kind::Host, name: "host".to_owned(), identity: FOLDER.to_owned() };
+            let message = format!("the journal takes {}, {} of {}", quantity::bytes(e.bytes), quantity::percent(share), e.filesystem.mountpoint);
+            return vec![
+                Finding::new(&JOURNAL, Severity::Info, subject, message)
+                    .key(KeyKind::Filesystem, &e.filesystem.dev)
+                    .weight(e.bytes)
+                    .fix(VACUUM.id),
+            ]
+            .into();
+        }
+        let gaps = if e.unreadable { vec![format!("reading {FOLDER}: permission denied; needs root or group systemd-journal")] } else { Vec::new() };
+        Judgement { gaps, ..Judgement::default() }
+    }
+
+    fn plan(&self, fix: &str, finding: &Finding, judged: &Judged<'_>, e: &Evidence) -> Result<Plan, Refusal> {
+        super::docker::only_when_full(&e.filesystem)?;
+        Ok(Plan {
+            fix: fix.to_owned(),
+            risk: VACUUM.risk,
+            subject: finding.subject.clone(),
+            check: SPEC.id.to_owned(),
+            target: judged.target.clone(),
+            code: finding.code.clone(),
+            actions: vec![Action::Run { argv: ["journalctl", "--vacuum-size=500M"].map(str::to_owned).to_vec() }],
+            undo: Vec::new(),
+            blast: vec![format!("all but the newest 500 MB of {} of journal is lost", quantity::bytes(e.bytes))],
+            downtime: "none".to_owned(),
+            recurs: Some("without SystemMaxUse it grows again".to_owned()),
+            verify_within: Duration::from_secs(30),
+            stable_for: Duration::ZERO,
+        })
+    }
+}

@@ -1,0 +1,246 @@
+//! Is there space, does it last, and what uses it?
+
+use std::path::Path;
+use std::time::Duration;
+
+use jiff::SignedDuration;
+use opsctl_core::model::{
+    Check, CheckSpec, Code, Finding, Inventory, Judged, Judgement, KeyKind, MountRef, Sample, Severity, Table, Target, quantity,
+};
+use opsctl_core::probe::docker::DiskUsage;
+use opsctl_core::probe::filesystem::{self, Space, Usage};
+use opsctl_core::probe::{ProbeCx, ProbeError};
+use serde::{Deserialize, Serialize};
+
+use super::{SMALL_FILESYSTEM, Settings, mount_of, mounts, subject};
+
+const SPACE: Code = Code {
+    id: "disk.space",
+    severities: &[Severity::Warn, Severity::Crit],
+    when: "a filesystem is 90 % full as df counts it (warn); 98 % full, or 95 % with under 5 GiB left, or nothing left (crit)",
+    hint: "free what grows, not what is easy to delete: the table of what uses it is in `opsctl disk MOUNTPOINT --usage`",
+};
+const HUNG: Code = Code {
+    id: "disk.mount-hung",
+    severities: &[Severity::Crit],
+    when: "a filesystem does not say how full it is within 2 s: a dead NFS server or FUSE process",
+    hint: "every process that touches it hangs too; bring its server back, or umount -f -l it",
+};
+const FILL_RATE: Code = Code {
+    id: "disk.fill-rate",
+    severities: &[Severity::Warn, Severity::Crit],
+    when: "at the pace of the last hours it is full within 24 h and under 40 % are left (warn), within 4 h and under 20 % (crit)",
+    hint: "find what grows before it is full: `opsctl disk MOUNTPOINT --usage`",
+};
+
+static SPEC: CheckSpec = CheckSpec {
+    id: "disk.space",
+    title: "filesystems have space and answer",
+    codes: &[SPACE, HUNG, FILL_RATE],
+    fixes: &[],
+    timeout: Duration::from_secs(8),
+};
+
+/// A pace over less than this is noise (catalogue: 30 min).
+const SHORTEST_SPAN: SignedDuration = SignedDuration::from_mins(30);
+/// A pace over more than this is not the present one, in seconds.
+const LONGEST_SPAN_S: i64 = 6 * 3600;
+/// Free share in percent below which a pace is worth a warning, and a crit (node-mixin fsSpaceFillingUp thresholds).
+const FILLING_FREE_WARN: f64 = 40.0;
+const FILLING_FREE_CRIT: f64 = 20.0;
+/// Folders cited on a finding; the table shows all.
+const CITED: usize = 5;
+
+pub(super) struct SpaceCheck {
+    pub(super) settings: Settings,
+}
+
+#[derive(Debug, Serialize, Deserialize)]
+pub(super) struct Evidence {
+    mount: MountRef,
+    /// None when it did not answer.
+    space: Option<Space>,
+    /// An earlier run's number of used bytes.
+    before: Option<Sample>,
+    /// What uses it; only when it is filling up, or asked for.
+    #[serde(default)]
+    usage: Vec<Usage>,
+    /// The engine's own share, when it lies on this filesystem and the usage was looked at.
+    #[serde(default)]
+    engine: Option<DiskUsage>,
+    /// The person asked for the table.
+    #[serde(default)]
+    asked: bool,
+}
+
+impl Check for SpaceCheck {
+    type Evidence = Evidence;
+
+    fn spec(&self) -> &'static CheckSpec {
+        &SPEC
+    }
+
+    fn targets(&self, inventory: &Inventory) -> Vec<Target> {
+        mounts(inventory)
+    }
+
+    async fn probe(&self, cx: &ProbeCx, target: &Target) -> Result<Evidence, ProbeError> {
+        let mount = mount_of(&cx.inventory, target).ok_or_else(|| ProbeError::Skip(format!("{} is not mounted", target.name)))?;
+        let space = match filesystem::space(&mount.mountpoint).await {
+            Ok(space) => Some(space),
+            // it is there and does not answer: that is what we came to find
+            Err(ProbeError::Timeout { .. }) => None,
+            Err(e) => return Err(e),
+        };
+        let before = cx.history.oldest(&subject(mount).identity, "used_bytes", LONGEST_SPAN_S);
+        let asked = cx.ask.usage;
+        let mut e = Evidence { mount: mount.clone(), space, before, usage: Vec::new(), engine: None, asked };
+        let full = e.space.is_some_and(|s| s.percent() >= self.settings.space_warn_percent);
+        if e.space.is_some() && (full || asked) {
+            let budget = Duration::from_millis(self.settings.walk_ms);
+            for root in roots(cx, mount) {
+                e.usage.push(filesystem::usage(&root, budget).await?);
+            }
+            e.engine = engine_share(cx, mount).await;
+        }
+        Ok(e)
+    }
+
+    fn judge(&self, judged: &Judged<'_>, e: &Evidence) -> Judgement {
+        let subject = subject(&e.mount);
+        let at = &e.mount.mountpoint;
+        let Some(space) = e.space else {
+            let message = format!("{at} ({}) does not answer: whatever touches it hangs", e.mount.fstype);
+            let hung = Finding::new(&HUNG, Severity::Crit, subject, message)
+                .cite("source", &e.mount.source)
+                .key(KeyKind::Filesystem, &e.mount.dev);
+            return vec![hung].into();
+        };
+        if space.size == 0 {
+            return Judgement::skip("it has no size of its own");
+        }
+        let identity = subject.identity.clone();
+        let mut findings = Vec::new();
+        let pace = pace(judged, e, &space);
+        if let Some((severity, limit)) = self.full(&space) {
+            let message = format!("{at} is {} full, limit {}", quantity::percent(space.percent()), quantity::percent(limit));
+            let left = format!("{} of {}", quantity::bytes(space.avail), quantity::bytes(space.size));
+            let mut finding = Finding::new(&SPACE, severity, subject.clone(), message)
+                .key(KeyKind::Filesystem, &e.mount.dev)
+                .cite("available", left)
+                .cite("uses most", uses_most(&e.usage));
+            if space.avail == 0 && space.free > 0 {
+                finding = finding.cite("reserved", format!("only root can still write {}", quantity::bytes(space.free)));
+            }
+            findings.push(finding);
+        }
+        if let Some((severity, message)) = pace.as_ref().and_then(|p| self.filling(at, &space, p)) {
+            findings.push(Finding::new(&FILL_RATE, severity, subject, message).key(KeyKind::Filesystem, &e.mount.dev));
+        }
+        let sample = Sample { object: identity, metric: "used_bytes".to_owned(), at: judged.taken_at, value: space.used as f64 };
+        let tables = if e.asked { e.usage.iter().map(|u| table(u, e)).collect() } else { Vec::new() };
+        Judgement { findings, samples: vec![sample], tables, ..Judgement::default() }
+    }
+}
+
+impl SpaceCheck {
+    /// How bad it is, and the limit that says so.
+    fn full(&self, space: &Space) -> Option<(Severity, f64)> {
+        let s = &self.settings;
+        let percent = space.percent();
+        if percent >= s.space_crit_percent || space.avail == 0 {
+            Some((Severity::Crit, s.space_crit_percent))
+        } else if percent >= s.space_low_percent && space.avail < s.space_crit_free_bytes && space.size >= SMALL_FILESYSTEM {
+            Some((Severity::Crit, s.space_low_percent))
+        } else if percent >= s.space_warn_percent {
+            Some((Severity::Warn, s.space_warn_percent))
+        } else {
+            None
+        }
+    }
+
+    fn filling(&self, at: &str, space: &Space, pace: &Pace) -> Option<(Severity, String)> {
+        let hours = space.avail as f64 / pace.bytes_per_hour;
+        let free = 100.0 - space.percent();
+        let (severity, limit) = if hours < self.settings.full_in_crit_hours && free < FILLING_FREE_CRIT {
+            (Severity::Crit, self.settings.full_in_crit_hours)
+        } else if hours < self.settings.full_in_warn_hours && free < FILLING_FREE_WARN {
+            (Severity::Warn, self.settings.full_in_warn_hours)
+        } else {
+            return None;
+        };
+        let per_hour = quantity::bytes(pace.bytes_per_hour.max(0.0).round() as u64);
+        Some((severity, format!("{at} grows by {per_hour} an hour and is full in {hours:.0} h, limit {limit:.0} h")))
+    }
+}
+
+struct Pace {
+    bytes_per_hour: f64,
+}
+
+fn pace(judged: &Judged<'_>, e: &Evidence, space: &Space) -> Option<Pace> {
+    let before = e.before.as_ref()?;
+    let span = judged.taken_at.duration_since(before.at);
+    let grown = space.used as f64 - before.value;
+    (span >= SHORTEST_SPAN && grown > 0.0).then(|| Pace { bytes_per_hour: grown / span.as_secs_f64() * 3600.0 })
+}
+
+/// Where to look: the folders the person named on this filesystem, or all of it.
+fn roots(cx: &ProbeCx, mount: &MountRef) -> Vec<String> {
+    let nearest = |folder: &str| {
+        let holding = cx.inventory.mounts.iter().filter(|m| Path::new(folder).starts_with(&m.mountpoint));
+        holding.max_by_key(|m| m.mountpoint.len()).map(|m| m.mountpoint.as_str())
+    };
+    let named: Vec<String> = cx.ask.folders.iter().filter(|f| nearest(f) == Some(mount.mountpoint.as_str())).cloned().collect();
+    if named.is_empty() { vec![mount.mountpoint.clone()] } else { named }
+}
+
+async fn engine_share(cx: &ProbeCx, mount: &MountRef) -> Option<DiskUsage> {
+    let docker = cx.docker.as_ref()?;
+    let root = docker.data_root().await.ok()?;
+    let on = filesystem::filesystem_of(Path::new(&root)).await.ok()?;
+    if on.dev != mount.dev {
+        return None;
+    }
+    docker.disk_usage().await.ok().map(|u| (*u).clone())
+}
+
+fn uses_most(usage: &[Usage]) -> String {
+    let folders = usage.iter().flat_map(|u| &u.largest).take(CITED);
+    let list: Vec<String> = folders.map(|f| format!("{} {}", f.path, quantity::bytes(f.bytes))).collect();
+    let partial = usage.iter().any(|u| u.partial);
+    if partial && !list.is_empty() { format!("{} (at least)", list.join(", ")) } else { list.join(", ") }
+}
+
+fn table(usage: &Usage, e: &Evidence) -> Table {
+    let share = |bytes: u64| quantity::percent(bytes as f64 * 100.0 / usage.bytes.max(1) as f64);
+    let mut rows: Vec<Vec<String>> =
+        usage.largest.iter().map(|f| vec![f.path.clone(), quantity::bytes(f.bytes), share(f.bytes), quantity::count_of(f.entries)]).collect();
+    if let Some(engine) = &e.engine {
+        let parts = [
+            ("docker: images", engine.layers),
+            ("docker: images no container uses", engine.unused_images()),
+            ("docker: build cache", engine.build_cache),
+            ("docker: stopped containers", engine.stopped_containers),
+            ("docker: volumes", engine.volumes),
+            ("docker: volumes no container uses", engine.unused_volumes),
+        ];
+        rows.extend(parts.iter().filter(|(_, b)| *b > 0).map(|(what, b)| vec![(*what).to_owned(), quantity::bytes(*b), share(*b), String::new()]));
+    }
+    let mut note = Vec::new();
+    if usage.partial {
+        note.push("time ran out: all sizes are at least this".to_owned());
+    }
+    if usage.unreadable > 0 {
+        note.push(format!("{} folders could not be read; needs root", usage.unreadable));
+    }
+    if e.engine.is_some() {
+        note.push("docker's own rows are also inside the folders above".to_owned());
+    }
+    Table {
+        title: format!("What uses {}: {}", usage.root, quantity::bytes(usage.bytes)),
+        columns: ["path", "size", "share", "entries"].map(str::to_owned).to_vec(),
+        rows,
+        note: (!note.is_empty()).then(|| note.join("; ")),
+    }
+}

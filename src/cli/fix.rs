@@ -1,0 +1,335 @@
+//! `opsctl fix`: list what can be fixed, or fix one thing.
+
+use std::io::Write;
+
+use opsctl_core::model::{FixSpec, Refusal, Risk, printable};
+use opsctl_core::probe::Ask;
+
+use super::exit::Usage;
+use super::{Global, run};
+use crate::audit::Journal;
+use crate::config::{Config, Surroundings, did_you_mean};
+use crate::engine::{Offer, Selection};
+use crate::fix::{self, Asked, Engine, Guard, Terminal, subject_of};
+use crate::render::Progress;
+
+/// List what can be fixed, or fix one thing
+#[derive(Debug, clap::Args)]
+pub struct Args {
+    /// What to do, for example `container.start`. Without it: list what is on offer
+    fix: Option<String>,
+    /// What to do it to: a name, `kind:name`, or the beginning of a container id
+    subject: Option<String>,
+    #[command(flatten)]
+    consent: Consent,
+}
+
+/// How consent is given; also for `opsctl undo`.
+#[derive(Debug, Clone, Copy, Default, clap::Args)]
+pub struct Consent {
+    /// Show the plan and stop (exit code 10)
+    #[arg(long)]
+    dry_run: bool,
+    /// Do not ask. Covers fixes that interrupt at most one object (R1, R2)
+    #[arg(long, short)]
+    yes: bool,
+    /// Highest risk that --yes covers. R3 must also be allowed by `[policy] allow` in the configuration
+    #[arg(long, value_name = "CLASS", requires = "yes", ignore_case = true)]
+    risk: Option<Class>,
+}
+
+/// The classes a person can consent to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+enum Class {
+    #[value(name = "R1")]
+    R1,
+    #[value(name = "R2")]
+    R2,
+    #[value(name = "R3")]
+    R3,
+}
+
+impl From<Consent> for Asked {
+    fn from(consent: Consent) -> Self {
+        let risk = consent.risk.map(|class| match class {
+            Class::R1 => Risk::R1,
+            Class::R2 => Risk::R2,
+            Class::R3 => Risk::R3,
+        });
+        Self { dry_run: consent.dry_run, yes: consent.yes, risk }
+    }
+}
+
+/// Runs the subcommand: a full diagnosis first, so that open causes are known, then the guard.
+pub fn exec(args: &Args, global: &Global) -> anyhow::Result<u8> {
+    let config = run::load(global)?;
+    run::block_on(async {
+        let (session, store) = run::session(&config, Ask::default(), None).await;
+        let progress = Progress::new(!global.quiet, global.color);
+        let selection = Selection { skip: config.skip.clone(), ..Selection::default() };
+        let recording = session.record(&selection, &|event| progress.show(&event)).await;
+        progress.finish();
+        let assessment = session.assess(&recording);
+        store.record(assessment.samples).await;
+        one(args, &config, &assessment.offers, &session).await
+    })?
+}
+
+async fn one(args: &Args, config: &Config, offers: &[Offer], engine: &impl Engine) -> anyhow::Result<u8> {
+    let known = fix::registry();
+    let mut out = std::io::stdout();
+    let place = Place::of(config);
+    match choose(args.fix.as_deref(), args.subject.as_deref(), offers, &known) {
+        Choice::List => {
+            for note in fix::interrupted_notes(&Journal::at(&place.state_dir).entries().unwrap_or_default()) {
+                writeln!(out, "{}", printable(&note))?;
+            }
+            list(offers, &known, &mut out)?;
+            Ok(0)
+        }
+        Choice::Nothing(why) => {
+            writeln!(out, "{}", printable(&why))?;
+            Ok(0)
+        }
+        Choice::Usage(why) => Err(Usage(why).into()),
+        Choice::One(offer) => Ok(place.guard(engine, args.consent.into(), &mut out).fix(offer).await.code()),
+    }
+}
+
+/// Goes through everything that can be fixed, each through the guard; the exit code is that of the first that did not end well.
+pub async fn each(offers: &[Offer], config: &Config, engine: &impl Engine) -> u8 {
+    let mut out = std::io::stdout();
+    let place = Place::of(config);
+    let mut code = 0;
+    for offer in once_each(offers).into_iter().filter(|o| o.refused.is_none() && o.plan.is_ok()) {
+        let exit = place.guard(engine, Asked::default(), &mut out).fix(offer).await.code();
+        code = if code == 0 { exit } else { code };
+    }
+    code
+}
+
+/// Two findings can call for the same thing.
+fn once_each(offers: &[Offer]) -> Vec<&Offer> {
+    let mut kept: Vec<&Offer> = Vec::new();
+    for offer in offers {
+        if !kept.iter().any(|k| k.fix == offer.fix && subject_of(k) == subject_of(offer)) {
+            kept.push(offer);
+        }
+    }
+    kept
+}
+
+/// Where a guard works on this host.
+pub(super) struct Place<'a> {
+    config: &'a Config,
+    state_dir: std::path::PathBuf,
+    lock_file: std::path::PathBuf,
+}
+
+impl<'a> Place<'a> {
+    pub(super) fn of(config: &'a Config) -> Self {
+        let around = Surroundings::of_process();
+        let state_dir = around.state_dir(config.state_dir.as_deref());
+        Self { config, lock_file: around.lock_file(&state_dir), state_dir }
+    }
+
+    pub(super) fn guard<'g, E: Engine>(&'g self, engine: &'g E, asked: Asked, out: &'g mut dyn Write) -> Guard<'g, E> {
+        Guard {
+            engine,
+            policy: &self.config.policy,
+            state_dir: &self.state_dir,
+            lock_file: &self.lock_file,
+            asked,
+            person: &Terminal,
+            out,
+        }
+    }
+}
+
+/// What the words on the command line mean.
+#[derive(Debug)]
+enum Choice<'a> {
+    List,
+    Nothing(String),
+    Usage(String),
+    One(&'a Offer),
+}
+
+fn choose<'a>(fix: Option<&str>, subject: Option<&str>, offers: &'a [Offer], known: &[&FixSpec]) -> Choice<'a> {
+    let Some(fix) = fix else { return Choice::List };
+    let here: Vec<&Offer> = offers.iter().filter(|o| o.fix == fix).collect();
+    if here.is_empty() {
+        if known.iter().any(|f| f.id == fix) {
+            return Choice::Nothing(format!("nothing to do: no finding calls for {fix}"));
+        }
+        let hint = did_you_mean(fix, known.iter().map(|f| f.id));
+        return Choice::Usage(printable(&format!("no fix is called `{fix}`{hint}")));
+    }
+    let meant: Vec<&Offer> = match subject {
+        None => here.clone(),
+        Some(word) => here.iter().copied().filter(|o| names(o, word)).collect(),
+    };
+    match (meant.as_slice(), subject) {
+        ([], Some(word)) => {
+            let subjects: Vec<&str> = here.iter().map(|o| subject_of(o).name.as_str()).collect();
+            let hint = did_you_mean(word, subjects.iter().copied());
+            Choice::Nothing(format!("nothing to do: no finding about `{word}` calls for {fix}{hint}"))
+        }
+        ([first, rest @ ..], _) if rest.iter().all(|o| subject_of(o) == subject_of(first) && o.plan == first.plan) => {
+            Choice::One(first)
+        }
+        (several, _) => {
+            let twins = |name: &str| several.iter().filter(|o| subject_of(o).name == name).count() > 1;
+            let commands = several.iter().map(|o| printable(&fix::command(fix, subject_of(o), twins(&subject_of(o).name))));
+            let lines: Vec<String> =
+                std::iter::once(format!("{fix} is on offer for several; say which:")).chain(commands).collect();
+            Choice::Usage(lines.join("\n  "))
+        }
+    }
+}
+
+/// Whether `word` means the subject of this offer: its name, `kind:name`, or at least 12 leading digits of its id.
+fn names(offer: &Offer, word: &str) -> bool {
+    let subject = subject_of(offer);
+    subject.name == word || subject.to_string() == word || (word.len() >= 12 && subject.identity.starts_with(word))
+}
+
+fn list(offers: &[Offer], known: &[&FixSpec], out: &mut dyn Write) -> std::io::Result<()> {
+    if offers.is_empty() {
+        return writeln!(out, "nothing to fix");
+    }
+    for offer in once_each(offers) {
+        let spec = known.iter().find(|f| f.id == offer.fix);
+        let title = spec.map_or("", |s| s.title);
+        writeln!(out, "{} {} {}: {title}", offer.fix, offer.risk, printable(&subject_of(offer).to_string()))?;
+        writeln!(out, "    because  {}: {}", offer.finding.code, printable(&offer.finding.message))?;
+        match (&offer.refused, &offer.plan) {
+            (Some(why), _) => writeln!(out, "    refused  {}", printable(why))?,
+            (None, Err(Refusal::ByHand(what))) => writeln!(out, "    by hand  {}", printable(what))?,
+            (None, Err(refusal)) => writeln!(out, "    refused  {}", printable(&refusal.to_string()))?,
+            (None, Ok(plan)) => {
+                let alike =
+                    |o: &&Offer| o.fix == offer.fix && subject_of(o).name == plan.subject.name && subject_of(o) != &plan.subject;
+                let command = fix::command(&offer.fix, &plan.subject, offers.iter().any(|o| alike(&o)));
+                writeln!(out, "    {}", printable(&command))?;
+            }
+        }
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "tests")]
+
+    use opsctl_core::model::{Code, Finding, Kind, Plan, Severity, Subject, Target};
+
+    use super::*;
+
+    static DOWN: Code = Code { id: "container.down", severities: &[Severity::Crit], when: "", hint: "" };
+    static START: FixSpec = FixSpec { id: "container.start", risk: Risk::R2, title: "start it" };
+    static STOP: FixSpec = FixSpec { id: "container.stop-loop", risk: Risk::R2, title: "stop the loop" };
+
+    fn offer(fix: &str, kind: Kind, name: &str) -> Offer {
+        let subject = Subject { kind, name: name.into(), identity: format!("{name:0>64}@then") };
+        let plan = Plan {
+            fix: fix.into(),
+            risk: Risk::R2,
+            subject: subject.clone(),
+            check: "container.state".into(),
+            target: Target::named(kind, name),
+            code: DOWN.id.into(),
+            actions: vec![],
+            undo: vec![],
+            blast: vec![],
+            downtime: String::new(),
+            recurs: None,
+            verify_within: std::time::Duration::ZERO,
+            stable_for: std::time::Duration::ZERO,
+        };
+        let finding = Finding::new(&DOWN, Severity::Crit, subject, format!("{name} is down"));
+        Offer { fix: fix.into(), finding, plan: Ok(plan), refused: None, risk: Risk::R2 }
+    }
+
+    fn say(choice: &Choice<'_>) -> String {
+        match choice {
+            Choice::List => "list".into(),
+            Choice::Nothing(why) | Choice::Usage(why) => why.clone(),
+            Choice::One(offer) => format!("{} {}", offer.fix, subject_of(offer)),
+        }
+    }
+
+    #[test]
+    fn words_find_the_one_offer_they_mean() {
+        let offers = [
+            offer("container.start", Kind::Container, "web"),
+            offer("container.start", Kind::Container, "db"),
+            offer("container.start", Kind::Mount, "db"),
+            offer("container.stop-loop", Kind::Container, "web"),
+            // two findings call for the same plan
+            offer("container.stop-loop", Kind::Container, "web"),
+        ];
+        let known = [&START, &STOP];
+        let choose = |fix: Option<&str>, subject: Option<&str>| say(&choose(fix, subject, &offers, &known));
+        assert_eq!(choose(None, None), "list");
+        assert_eq!(choose(Some("container.start"), Some("web")), "container.start container:web");
+        assert_eq!(choose(Some("container.start"), Some("mount:db")), "container.start mount:db");
+        assert_eq!(choose(Some("container.start"), Some(&format!("{:0>64}", "web"))), "container.start container:web");
+        assert_eq!(choose(Some("container.stop-loop"), None), "container.stop-loop container:web");
+        assert_eq!(
+            choose(Some("container.start"), Some("db")),
+            "container.start is on offer for several; say which:\n  opsctl fix container.start container:db\n  opsctl fix container.start mount:db"
+        );
+        assert!(choose(Some("container.start"), None).contains("\n  opsctl fix container.start web\n"));
+        assert_eq!(choose(Some("container.strat"), None), "no fix is called `container.strat`; did you mean `container.start`?");
+        assert_eq!(
+            choose(Some("container.start"), Some("wbe")),
+            "nothing to do: no finding about `wbe` calls for container.start; did you mean `web`?"
+        );
+        assert_eq!(
+            say(&super::choose(Some("container.start"), Some("web"), &[], &known)),
+            "nothing to do: no finding calls for container.start"
+        );
+    }
+
+    #[test]
+    fn the_list_says_what_why_and_how() {
+        let mut refused = offer("container.start", Kind::Container, "db\x1b[2J");
+        refused.refused = Some("its cause disk.space on mount:/ is open".into());
+        let mut by_hand = offer("container.start", Kind::Container, "job");
+        by_hand.plan = Err(Refusal::ByHand("docker compose up -d job".into()));
+        let offers = [offer("container.start", Kind::Container, "my web"), refused, by_hand];
+        let mut out = Vec::new();
+        list(&offers, &[&START], &mut out).unwrap();
+        insta::assert_snapshot!(String::from_utf8(out).unwrap(), @r"
+        container.start R2 container:my web: start it
+            because  container.down: my web is down
+            opsctl fix container.start 'my web'
+        container.start R2 container:db\u{1b}[2J: start it
+            because  container.down: db\u{1b}[2J is down
+            refused  its cause disk.space on mount:/ is open
+        container.start R2 container:job: start it
+            because  container.down: job is down
+            by hand  docker compose up -d job
+        ");
+        let mut out = Vec::new();
+        list(&[], &[], &mut out).unwrap();
+        assert_eq!(out, b"nothing to fix\n");
+    }
+
+    #[test]
+    fn risk_needs_yes() {
+        #[derive(clap::Parser)]
+        struct Cli {
+            #[command(flatten)]
+            args: Args,
+        }
+        let parse = |words: &[&str]| {
+            <Cli as clap::Parser>::try_parse_from([&["fix"], words].concat()).map(|c| Asked::from(c.args.consent))
+        };
+        assert!(parse(&["a.b", "--risk", "R3"]).is_err());
+        assert!(parse(&["a.b", "--yes", "--risk", "R4"]).is_err());
+        let asked = parse(&["a.b", "web", "--yes", "--risk", "r3"]).unwrap_or_else(|e| panic!("{e}"));
+        assert_eq!((asked.yes, asked.risk, asked.dry_run), (true, Some(Risk::R3), false));
+    }
+}

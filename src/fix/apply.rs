@@ -1,0 +1,252 @@
+//! Everything opsctl can do to a host, one arm per [`Action`].
+
+use std::collections::HashMap;
+use std::fmt;
+use std::fs::{File, OpenOptions};
+use std::io::{self, Read, Seek, SeekFrom};
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use bollard::errors::Error as DockerError;
+use bollard::models::{ContainerUpdateBody, RestartPolicy};
+use bollard::query_parameters::{
+    PruneBuildOptions, PruneImagesOptionsBuilder, RemoveContainerOptions, RestartContainerOptionsBuilder, StartContainerOptions,
+    StopContainerOptionsBuilder,
+};
+use opsctl_core::model::{Action, FileIdentity, quantity};
+use opsctl_core::probe::blocking;
+use opsctl_core::probe::docker::Docker;
+use rustix::fs::{FallocateFlags, OFlags, fallocate};
+
+use super::{Permit, program};
+use crate::audit::dir;
+
+/// How long the engine may take beyond the stop timeout of a container.
+const ENGINE: Duration = Duration::from_secs(60);
+
+/// Removing gigabytes of layers takes minutes on a slow disk.
+const PRUNE: Duration = Duration::from_secs(15 * 60);
+
+/// How long cutting a file may take; copying its tail to a slow disk is the long part.
+const FILES: Duration = Duration::from_secs(60);
+
+/// An action that failed. What was done before it stays done.
+#[derive(Debug)]
+pub(super) struct Failure {
+    /// How many actions were done before it.
+    pub(super) done: usize,
+    what: String,
+    why: String,
+}
+
+impl fmt::Display for Failure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "`{}` failed: {}", self.what, self.why)
+    }
+}
+
+/// Performs what is permitted, in order; the notes say what a person should know about it.
+pub(super) async fn apply(permit: &Permit<'_>) -> Result<Vec<String>, Failure> {
+    let mut notes = Vec::new();
+    for (done, action) in permit.actions().iter().enumerate() {
+        match one(permit, action).await {
+            Ok(note) => notes.extend(note),
+            Err(why) => return Err(Failure { done, what: action.to_string(), why }),
+        }
+        if done == 0 {
+            super::failpoint::failpoint("between-actions");
+        }
+    }
+    Ok(notes)
+}
+
+async fn one(permit: &Permit<'_>, action: &Action) -> Result<Option<String>, String> {
+    let docker = || permit.docker().ok_or_else(|| "the container engine does not answer".to_owned());
+    let client = |patience: Duration| docker().map(|d| d.client().clone().with_timeout(patience));
+    match action {
+        Action::StartContainer { id } => {
+            client(ENGINE)?.start_container(id, None::<StartContainerOptions>).await.map_err(said)?;
+        }
+        Action::StopContainer { id, timeout_s } => {
+            let options = StopContainerOptionsBuilder::new().t(seconds(*timeout_s)).build();
+            client(ENGINE + patience(*timeout_s))?.stop_container(id, Some(options)).await.map_err(said)?;
+        }
+        Action::RestartContainer { id, timeout_s } => {
+            let options = RestartContainerOptionsBuilder::new().t(seconds(*timeout_s)).build();
+            client(ENGINE + patience(*timeout_s))?.restart_container(id, Some(options)).await.map_err(said)?;
+        }
+        Action::PauseContainer { id } => client(ENGINE)?.pause_container(id).await.map_err(said)?,
+        Action::UnpauseContainer { id } => client(ENGINE)?.unpause_container(id).await.map_err(said)?,
+        Action::SetRestartPolicy { id, policy, maximum_retry_count } => {
+            let name = policy.parse().map_err(|_| format!("`{policy}` is not a restart policy"))?;
+            let policy = RestartPolicy { name: Some(name), maximum_retry_count: Some(*maximum_retry_count) };
+            let body = ContainerUpdateBody { restart_policy: Some(policy), ..ContainerUpdateBody::default() };
+            client(ENGINE)?.update_container(id, body).await.map_err(said)?;
+        }
+        Action::SetMemory { id, memory, memory_swap } => {
+            let body =
+                ContainerUpdateBody { memory: Some(*memory), memory_swap: Some(*memory_swap), ..ContainerUpdateBody::default() };
+            client(ENGINE)?.update_container(id, body).await.map_err(said)?;
+        }
+        Action::TruncateFile { path, identity, keep_bytes } => {
+            let (file, identity, keep) = (PathBuf::from(path), *identity, *keep_bytes);
+            let backups = permit.state_dir().join("backups");
+            let saved = backups.join(format!("{}-{}", permit.seq(), file.file_name().unwrap_or_default().to_string_lossy()));
+            let kept = saved.clone();
+            in_thread(path, move || truncate_file(&file, identity, keep, &kept)).await?;
+            return Ok(Some(format!("the last {} are in {}", quantity::bytes(*keep_bytes), saved.display())));
+        }
+        Action::TruncateDeletedFd { pid, start_ticks, fd, identity } => {
+            let (pid, ticks, fd, identity) = (*pid, *start_ticks, *fd, *identity);
+            in_thread(&format!("/proc/{pid}/fd/{fd}"), move || truncate_deleted(Path::new("/proc"), pid, ticks, fd, identity))
+                .await?;
+        }
+        Action::PruneBuildCache => {
+            let freed = client(PRUNE)?.prune_build(None::<PruneBuildOptions>).await.map_err(said)?.space_reclaimed;
+            return Ok(freed.map(reclaimed));
+        }
+        Action::PruneDanglingImages => {
+            let options = PruneImagesOptionsBuilder::new().filters(&HashMap::from([("dangling", vec!["true"])])).build();
+            let freed = client(PRUNE)?.prune_images(Some(options)).await.map_err(said)?.space_reclaimed;
+            return Ok(freed.map(reclaimed));
+        }
+        Action::RemoveContainers { ids } => return remove_containers(docker()?, ids).await.map(Some),
+        Action::Run { argv } => program::run(argv).await?,
+    }
+    Ok(None)
+}
+
+/// Removes stopped containers, each looked at again just before: one that was started since is left alone. Volumes stay.
+async fn remove_containers(docker: &Docker, ids: &[String]) -> Result<String, String> {
+    let client = docker.client().clone().with_timeout(PRUNE);
+    let mut left = Vec::new();
+    for id in ids {
+        let container = match docker.inspect_now(id).await {
+            Ok(container) => container,
+            // somebody else was faster
+            Err(opsctl_core::probe::ProbeError::Skip(_)) => continue,
+            Err(e) => return Err(e.to_string()),
+        };
+        if container.state.running || container.state.paused || container.state.restarting {
+            left.push(container.name.clone());
+            continue;
+        }
+        // without force the engine itself refuses to remove a running one
+        let options = RemoveContainerOptions { v: false, force: false, link: false };
+        client.remove_container(id, Some(options)).await.map_err(said)?;
+    }
+    let removed = quantity::count(ids.len() - left.len(), "container");
+    Ok(if left.is_empty() {
+        format!("removed {removed}")
+    } else {
+        format!("removed {removed}; running again and left: {}", left.join(", "))
+    })
+}
+
+/// Saves the end of a file, then cuts it to zero. The file is opened once, so that what was checked is what is cut.
+fn truncate_file(path: &Path, identity: FileIdentity, keep: u64, saved: &Path) -> io::Result<()> {
+    let mut file = OpenOptions::new()
+        .read(true)
+        .write(true)
+        // a pipe that was put there must not hold us
+        .custom_flags(flags(OFlags::NOFOLLOW | OFlags::NONBLOCK))
+        .open(path)?;
+    let length = same_file(&file, identity, |links| links > 0)?;
+    dir::ensure(saved.parent().unwrap_or(Path::new("/")))?;
+    let start = length.saturating_sub(keep);
+    match save(&mut file, start, keep, saved) {
+        // on a full filesystem: what is not kept makes room for what is
+        Err(e) if e.kind() == io::ErrorKind::StorageFull && start > 0 => {
+            fallocate(&file, FallocateFlags::PUNCH_HOLE | FallocateFlags::KEEP_SIZE, 0, start)?;
+            save(&mut file, start, keep, saved).map_err(|e| {
+                io::Error::new(e.kind(), format!("its beginning was cut, its end could not be saved and was left: {e}"))
+            })?;
+        }
+        result => result?,
+    }
+    file.set_len(0)
+}
+
+/// Copies the end of a file, whole or not at all: a temporary file becomes the saved one when everything is in it and on disk.
+fn save(file: &mut File, start: u64, keep: u64, saved: &Path) -> io::Result<()> {
+    let backups = saved.parent().unwrap_or(Path::new("/"));
+    file.seek(SeekFrom::Start(start))?;
+    let mut copy = tempfile::Builder::new().prefix(".tail").tempfile_in(backups)?;
+    io::copy(&mut file.take(keep), copy.as_file_mut())?;
+    copy.as_file().sync_all()?;
+    copy.persist_noclobber(saved).map_err(|e| e.error)?;
+    dir::sync(backups)
+}
+
+/// Cuts a deleted file through the descriptor of the process that holds it.
+fn truncate_deleted(proc: &Path, pid: i32, start_ticks: u64, fd: i32, identity: FileIdentity) -> io::Result<()> {
+    // opened first and checked then: a pid that is reused in between leads to another file or another start time
+    let file = OpenOptions::new()
+        .write(true)
+        .custom_flags(flags(OFlags::NONBLOCK))
+        .open(proc.join(pid.to_string()).join("fd").join(fd.to_string()))?;
+    let stat = std::fs::read_to_string(proc.join(pid.to_string()).join("stat"))?;
+    if start_time(&stat) != Some(start_ticks) {
+        return Err(io::Error::other(format!("pid {pid} is another process now")));
+    }
+    same_file(&file, identity, |links| links == 0)?;
+    file.set_len(0)
+}
+
+/// Length of a file that is regular and still the one that was seen.
+fn same_file(file: &File, identity: FileIdentity, links: impl Fn(u64) -> bool) -> io::Result<u64> {
+    let meta = file.metadata()?;
+    if !meta.is_file() || (FileIdentity { dev: meta.dev(), ino: meta.ino() }) != identity || !links(meta.nlink()) {
+        return Err(io::Error::other("it is another file now"));
+    }
+    Ok(meta.len())
+}
+
+/// Field 22 of `/proc/pid/stat` (`proc_pid_stat(5)`): start time in clock ticks. The name in field 2 may contain anything, also `)`.
+fn start_time(stat: &str) -> Option<u64> {
+    stat.rsplit_once(')')?.1.split_ascii_whitespace().nth(19)?.parse().ok()
+}
+
+async fn in_thread(what: &str, act: impl FnOnce() -> io::Result<()> + Send + 'static) -> Result<(), String> {
+    match blocking::run("the file", what, FILES, act).await {
+        Ok(result) => result.map_err(|e| format!("{what}: {e}")),
+        Err(_) => Err(format!("{what}: no answer after {}; it may still happen", super::show::length(FILES))),
+    }
+}
+
+fn flags(flags: OFlags) -> i32 {
+    i32::try_from(flags.bits()).unwrap_or(0)
+}
+
+fn seconds(timeout_s: i64) -> i32 {
+    i32::try_from(timeout_s).unwrap_or(i32::MAX)
+}
+
+fn patience(timeout_s: i64) -> Duration {
+    Duration::from_secs(u64::try_from(timeout_s).unwrap_or(0))
+}
+
+fn reclaimed(bytes: i64) -> String {
+    format!("reclaimed {}", quantity::bytes(u64::try_from(bytes).unwrap_or(0)))
+}
+
+/// What the engine said, without the layers of the client library around it.
+fn said(error: DockerError) -> String {
+    match error {
+        DockerError::DockerResponseServerError { status_code, message } => format!("{} (HTTP {status_code})", message.trim()),
+        DockerError::RequestTimeoutError => "the engine did not answer in time; it may still happen".to_owned(),
+        other => {
+            let mut text = other.to_string();
+            let mut source = std::error::Error::source(&other);
+            while let Some(inner) = source {
+                text = format!("{text}: {inner}");
+                source = inner.source();
+            }
+            text
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,106 @@
+//! Asking the person.
+
+use std::io::IsTerminal;
+
+use opsctl_core::model::{Plan, Risk, printable};
+
+use super::{Asked, Exit, Stop};
+use crate::config::Policy;
+
+/// What is asked.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Question {
+    /// Yes or no; no is the default.
+    YesNo(String),
+    /// Yes is said by typing this name.
+    TypeName {
+        /// What is asked.
+        prompt: String,
+        /// What has to be typed.
+        name: String,
+    },
+}
+
+/// What the person said.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Answer {
+    /// Do it.
+    Yes,
+    /// Do not.
+    No,
+    /// There is no terminal.
+    NobodyThere,
+}
+
+/// Somebody who can be asked.
+pub trait Confirm {
+    /// Asks.
+    fn ask(&self, question: &Question) -> Answer;
+}
+
+/// The person at the terminal.
+#[derive(Debug, Clone, Copy)]
+pub struct Terminal;
+
+impl Confirm for Terminal {
+    fn ask(&self, question: &Question) -> Answer {
+        if !std::io::stdin().is_terminal() || !std::io::stderr().is_terminal() {
+            return Answer::NobodyThere;
+        }
+        // a prompt that breaks (end of input, terminal gone) is no consent
+        let yes = match question {
+            Question::YesNo(prompt) => {
+                // with Enter, so that a key typed ahead does not decide
+                dialoguer::Confirm::new().with_prompt(prompt).default(false).wait_for_newline(true).interact().unwrap_or(false)
+            }
+            Question::TypeName { prompt, name } => dialoguer::Input::<String>::new()
+                .with_prompt(prompt)
+                .allow_empty(true)
+                .interact_text()
+                .is_ok_and(|typed| typed.trim() == name),
+        };
+        if yes { Answer::Yes } else { Answer::No }
+    }
+}
+
+/// The question that fits the risk.
+fn question(plan: &Plan, verb: &str) -> Question {
+    let fix = &plan.fix;
+    match plan.risk {
+        Risk::R0 | Risk::R1 => Question::YesNo(format!("{verb} {fix}?")),
+        Risk::R2 => Question::YesNo(printable(&format!("{verb} {fix} and interrupt {}?", plan.subject))),
+        Risk::R3 | Risk::R4 => {
+            let name = printable(&plan.subject.name);
+            Question::TypeName { prompt: format!("{verb} {fix}: {}. Type {name} to go on", plan.risk.meaning()), name }
+        }
+    }
+}
+
+/// Asks for consent unless it was given on the command line. True when somebody was asked, so that time has passed.
+pub(super) fn consent(plan: &Plan, verb: &str, asked: Asked, policy: &Policy, person: &dyn Confirm) -> Result<bool, Stop> {
+    if plan.risk == Risk::R4 {
+        return Err(Stop::new(Exit::Declined, "this is never run by opsctl; the commands above are for a person"));
+    }
+    // --yes alone covers what interrupts at most one object
+    let covered = asked.yes && plan.risk <= asked.risk.unwrap_or(Risk::R2);
+    if covered {
+        if plan.risk == Risk::R3 && !policy.allow.contains(&plan.fix) {
+            let fix = &plan.fix;
+            let why = format!("{fix} is R3 ({}) and not in `allow` of [policy]", plan.risk.meaning());
+            return Err(Stop::new(Exit::Refused, why));
+        }
+        return Ok(false);
+    }
+    match person.ask(&question(plan, verb)) {
+        Answer::Yes => Ok(true),
+        Answer::No => Err(Stop::new(Exit::Declined, "declined; nothing was changed")),
+        Answer::NobodyThere => {
+            let needed = match plan.risk {
+                Risk::R3 => "--yes --risk R3, and the fix in `allow` of [policy]".to_owned(),
+                risk if asked.yes => format!("--risk {risk}"),
+                _ => "--yes".to_owned(),
+            };
+            Err(Stop::new(Exit::Declined, format!("there is no terminal to ask at; without one it needs {needed}")))
+        }
+    }
+}

@@ -1,0 +1,245 @@
+//! The order of things: `design.md`, "The guard".
+
+use std::io::Write;
+use std::path::Path;
+use std::time::Duration;
+
+use opsctl_core::model::{Finding, Plan, Refusal, Risk, Severity, Verdict, printable, quantity};
+use opsctl_core::probe::clock;
+
+use super::failpoint::{failpoint, pause};
+use super::lock::{Lock, LockError};
+use super::permit::Permit;
+use super::{Confirm, Engine, Exit, Stop, apply, confirm, same_name, show, subject_of};
+use crate::audit::{Body, Ending, Journal, applied_within_hour};
+use crate::config::Policy;
+use crate::engine::{Offer, Recheck};
+
+/// How long one recheck may take; a check has its own, shorter limits.
+const RECHECK_TIMEOUT: Duration = Duration::from_secs(60);
+
+/// What the command line asks of the guard.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Asked {
+    /// Show the plan and stop.
+    pub dry_run: bool,
+    /// Consent without being asked, up to `risk`.
+    pub yes: bool,
+    /// The highest class that `yes` covers; R2 without it. R3 needs the policy too.
+    pub risk: Option<Risk>,
+}
+
+/// Stands between a plan and what it would change.
+pub struct Guard<'a, E> {
+    /// Repeats checks.
+    pub engine: &'a E,
+    /// What may be done without a person, and how often.
+    pub policy: &'a Policy,
+    /// Where journal and saved files are.
+    pub state_dir: &'a Path,
+    /// The lock of this host.
+    pub lock_file: &'a Path,
+    /// What the command line asks.
+    pub asked: Asked,
+    /// Who is asked for consent.
+    pub person: &'a dyn Confirm,
+    /// Where plan and progress go.
+    pub out: &'a mut dyn Write,
+}
+
+impl<E: Engine> Guard<'_, E> {
+    /// Carries out what is offered, if everything is as it should be.
+    pub async fn fix(&mut self, offer: &Offer) -> Exit {
+        let result = self.try_fix(offer).await;
+        self.end(result)
+    }
+
+    pub(super) fn end(&mut self, result: Result<Exit, Stop>) -> Exit {
+        result.unwrap_or_else(|stop| {
+            self.say(&stop.why);
+            stop.exit
+        })
+    }
+
+    async fn try_fix(&mut self, offer: &Offer) -> Result<Exit, Stop> {
+        let plan = match &offer.plan {
+            Ok(plan) => plan,
+            Err(Refusal::ByHand(what)) => return Err(Stop::new(Exit::Declined, format!("to be done by hand: {what}"))),
+            Err(refusal) => return Err(Stop::new(Exit::Refused, format!("{} is not possible: {refusal}", offer.fix))),
+        };
+        let _lock = self.lock()?;
+        if let Some(exit) = self.settle_interrupted(Some(plan)).await? {
+            return Ok(exit);
+        }
+        pause("before-recheck");
+        let mut fresh = self.unchanged(plan).await?;
+        self.allowed(plan, offer, &fresh)?;
+        let about = |f: &&Finding| f.code == plan.code && same_name(&f.subject, &offer.finding.subject);
+        let reason = fresh.findings.iter().find(about).cloned();
+        self.say(show::plan_text(plan, reason.as_ref()).trim_end());
+        if self.asked.dry_run {
+            return Err(Stop::new(Exit::Declined, "dry run: nothing was changed"));
+        }
+        let waited = confirm::consent(plan, "apply", self.asked, self.policy, self.person)?;
+        pause("after-confirm");
+        if waited {
+            // a person may think for an hour
+            fresh = self.unchanged(plan).await?;
+            self.allowed(plan, offer, &fresh)?;
+        }
+        let because = reason.map(|f| format!("{}: {}", f.code, f.message)).unwrap_or_default();
+        self.act(plan, &because, &fresh).await
+    }
+
+    /// Journals, acts, verifies, takes back if need be, journals again.
+    async fn act(&mut self, plan: &Plan, because: &str, fresh: &Recheck) -> Result<Exit, Stop> {
+        failpoint("before-intent");
+        let intent = self.journal().append(Body::intent(plan, because), &fresh.redactor)?;
+        failpoint("after-intent");
+        let permit = Permit::grant(&intent, &plan.actions, fresh.docker.as_deref(), self.state_dir);
+        let applied = apply::apply(&permit).await;
+        failpoint("after-action");
+        let (exit, ending, text) = match applied {
+            Ok(notes) => {
+                for note in notes {
+                    self.say(&note);
+                }
+                self.say(&format!("applied; verifying with {}", plan.check));
+                match self.verify(plan, &standing(plan, fresh)).await {
+                    Ok(how) => (Exit::Done, Ending::Verified, how),
+                    Err(why) => self.take_back(plan, fresh, &intent, Exit::Unverified, &why).await,
+                }
+            }
+            Err(failure) if failure.done > 0 => self.take_back(plan, fresh, &intent, Exit::Failed, &failure.to_string()).await,
+            Err(failure) => (Exit::Failed, Ending::Failed, failure.to_string()),
+        };
+        failpoint("before-outcome");
+        // the engine's findings are clean, what a program or the container engine says is not
+        let text = fresh.redactor.scrub(&text);
+        self.say(&text);
+        let outcome = Body::outcome(intent.seq(), Some(plan.fix.clone()), Some(plan.subject.clone()), ending, text);
+        match self.journal().append(outcome, &fresh.redactor) {
+            Ok(outcome) if ending == Ending::Verified && !plan.undo.is_empty() => {
+                self.say(&format!("opsctl undo {} takes it back", outcome.seq()));
+            }
+            Ok(_) => {}
+            // the intent is on disk, so the next run will look again
+            Err(e) => self.say(&format!("{e}; the next run of opsctl fix will check again")),
+        }
+        Ok(exit)
+    }
+
+    /// Undoes a fix that did not work.
+    async fn take_back(
+        &mut self,
+        plan: &Plan,
+        fresh: &Recheck,
+        intent: &crate::audit::Receipt,
+        exit: Exit,
+        why: &str,
+    ) -> (Exit, Ending, String) {
+        let ending = if exit == Exit::Failed { Ending::Failed } else { Ending::Unverified };
+        if plan.undo.is_empty() {
+            return (exit, ending, why.to_owned());
+        }
+        self.say(&format!("{why}; taking it back"));
+        let permit = Permit::grant(intent, &plan.undo, fresh.docker.as_deref(), self.state_dir);
+        match apply::apply(&permit).await {
+            Ok(_) => (exit, Ending::Undone, format!("{why}; taken back")),
+            Err(failure) => (exit, ending, format!("{why}; taking it back failed too: {failure}")),
+        }
+    }
+
+    pub(super) fn lock(&mut self) -> Result<Option<Lock>, Stop> {
+        if self.lock_file.starts_with(self.state_dir) && !self.asked.dry_run {
+            // a user's lock lies in a directory that the first run has to make
+            crate::audit::dir::ensure(self.state_dir)
+                .map_err(|e| Stop::new(Exit::Held, format!("{}: {e}", self.state_dir.display())))?;
+        }
+        match Lock::take(self.lock_file) {
+            Ok(lock) => Ok(Some(lock)),
+            // who only looks needs no lock, but must not look while another one changes
+            Err(LockError::Io { .. }) if self.asked.dry_run => Ok(None),
+            Err(e) => Err(Stop::new(Exit::Held, e.to_string())),
+        }
+    }
+
+    /// Repeats the check: the same object must still have the same fault, and the same plan must still fit it.
+    async fn unchanged(&self, plan: &Plan) -> Result<Recheck, Stop> {
+        let changed = |why: String| Stop::new(Exit::Changed, format!("changed since the plan: {why}"));
+        let fresh = self.recheck(plan).await;
+        let offers = || fresh.offers.iter().filter(|o| o.fix == plan.fix && o.finding.code == plan.code);
+        if offers().any(|o| o.plan.as_ref() == Ok(plan)) {
+            return Ok(fresh);
+        }
+        if let Some(other) = offers().find(|o| same_name(subject_of(o), &plan.subject)) {
+            return Err(changed(match &other.plan {
+                Ok(now) if now.subject.identity != plan.subject.identity => {
+                    format!("{} is now {}, it was {}", plan.subject, now.subject.identity, plan.subject.identity)
+                }
+                Ok(_) => format!("another plan fits {} now; look at it with `--dry-run`", plan.subject),
+                Err(refusal) => refusal.to_string(),
+            }));
+        }
+        Err(changed(match &fresh.verdict {
+            Verdict::Unknown(why) => format!("{} could not be repeated: {why}", plan.check),
+            Verdict::Skip(why) => why.clone(),
+            _ => format!("{} no longer says {} of {}", plan.check, plan.code, plan.subject),
+        }))
+    }
+
+    /// Refusals that do not depend on a person.
+    fn allowed(&self, plan: &Plan, offer: &Offer, fresh: &Recheck) -> Result<(), Stop> {
+        let again = fresh.offers.iter().find(|o| o.plan.as_ref() == Ok(plan));
+        let refused = offer.refused.as_ref().or_else(|| again?.refused.as_ref());
+        if let Some(why) = refused {
+            return Err(Stop::new(Exit::Refused, format!("refused: {why}")));
+        }
+        if self.policy.max_fixes_per_hour == 0 {
+            return Err(Stop::new(Exit::Refused, "refused: max_fixes_per_hour = 0 in [policy] allows no fix"));
+        }
+        let times = applied_within_hour(&self.journal().entries()?, &plan.fix, &plan.subject, clock::now());
+        if times >= self.policy.max_fixes_per_hour as usize {
+            let why = format!(
+                "{} was applied to {} {} within the last hour; it does not last, find out why",
+                plan.fix,
+                plan.subject,
+                quantity::count(times, "time")
+            );
+            return Err(Stop::new(Exit::Held, why));
+        }
+        let waived = offer.finding.waived.as_ref().or_else(|| again?.finding.waived.as_ref());
+        waived.map_or(Ok(()), |w| Err(Stop::new(Exit::Refused, format!("refused: the finding is waived ({w})"))))
+    }
+
+    pub(super) async fn recheck(&self, plan: &Plan) -> Recheck {
+        match tokio::time::timeout(RECHECK_TIMEOUT, self.engine.recheck(&plan.check, &plan.target)).await {
+            Ok(recheck) => recheck,
+            Err(_) => Recheck {
+                verdict: Verdict::Unknown(format!("{} gave up after {}", plan.check, show::length(RECHECK_TIMEOUT))),
+                findings: vec![],
+                offers: vec![],
+                docker: None,
+                redactor: std::sync::Arc::default(),
+            },
+        }
+    }
+
+    pub(super) fn journal(&self) -> Journal {
+        Journal::at(self.state_dir)
+    }
+
+    /// Prints a line. A reader that has gone away must not stop a fix half-way, so nothing is made of errors.
+    pub(super) fn say(&mut self, text: &str) {
+        for line in text.lines() {
+            let _ = writeln!(self.out, "{}", printable(line));
+        }
+        let _ = self.out.flush();
+    }
+}
+
+/// What is broken about the subject before anything is done: a fix must not trade one of these for another.
+fn standing(plan: &Plan, fresh: &Recheck) -> Vec<String> {
+    let about = |f: &&Finding| f.severity == Severity::Crit && same_name(&f.subject, &plan.subject);
+    fresh.findings.iter().filter(about).map(|f| f.code.clone()).collect()
+}

@@ -1,0 +1,70 @@
+//! After a crash: a run that was killed between intent and outcome is looked at, never repeated.
+
+use opsctl_core::model::Plan;
+use opsctl_core::probe::Redactor;
+
+use super::guard::Guard;
+use super::verify::gone;
+use super::{Engine, Exit, Stop, same_name};
+use crate::audit::{Body, Ending, Entry, Kind, in_flight};
+
+/// What was being done when opsctl was killed, one line each; for the notes of a report.
+#[must_use]
+pub fn interrupted_notes(entries: &[Entry]) -> Vec<String> {
+    in_flight(entries).into_iter().map(|e| format!("{}; `opsctl fix` checks what became of it", describe(e))).collect()
+}
+
+fn describe(entry: &Entry) -> String {
+    let fix = entry.body.fix.as_deref().unwrap_or("a fix");
+    let subject = entry.body.subject.as_ref().map(|s| format!(" on {s}")).unwrap_or_default();
+    let doing = if entry.body.kind == Kind::Undo { "the undo of " } else { "" };
+    format!("opsctl was interrupted at {} during {doing}{fix}{subject} (journal entry {})", entry.at, entry.seq)
+}
+
+impl<E: Engine> Guard<'_, E> {
+    /// Says what was in flight, looks what became of it, and writes the outcome that is missing.
+    /// `Some` when that was what is wanted now: it is not done a second time in the same breath.
+    pub(super) async fn settle_interrupted(&mut self, wanted: Option<&Plan>) -> Result<Option<Exit>, Stop> {
+        let entries = self.journal().entries()?;
+        let mut exit = None;
+        for open in in_flight(&entries) {
+            self.say(&describe(open));
+            let intent = match open.body.kind {
+                Kind::Undo => entries.iter().find(|e| Some(e.seq) == open.body.of),
+                _ => Some(open),
+            };
+            let (now, is_gone, redactor) = match intent.and_then(|i| i.body.plan.as_ref()) {
+                None => ("its plan is not in the journal".to_owned(), false, std::sync::Arc::new(Redactor::default())),
+                Some(plan) => {
+                    let fresh = self.recheck(plan).await;
+                    match gone(plan, &[], &fresh) {
+                        Ok(()) => (format!("{} no longer says {}", plan.check, plan.code), true, fresh.redactor),
+                        Err(why) => (format!("checked again: {why}"), false, fresh.redactor),
+                    }
+                }
+            };
+            self.say(&format!("{now}; nothing was repeated"));
+            let same = |plan: &&Plan| {
+                open.body.fix.as_ref() == Some(&plan.fix)
+                    && open.body.subject.as_ref().is_some_and(|s| same_name(s, &plan.subject))
+            };
+            if wanted.as_ref().is_some_and(same) {
+                exit = Some(if is_gone { Exit::Done } else { Exit::Unverified });
+            }
+            if self.asked.dry_run {
+                continue;
+            }
+            let text = format!("interrupted; {now}");
+            let outcome = Body::outcome(open.seq, open.body.fix.clone(), open.body.subject.clone(), Ending::Interrupted, text);
+            let outcome = self.journal().append(outcome, &redactor)?;
+            // a later plan sees only the half-done state: the way back is in this one
+            if open.body.plan.as_ref().is_some_and(|p| !p.undo.is_empty()) {
+                self.say(&format!("opsctl undo {} takes back what was done of it", outcome.seq()));
+            }
+        }
+        if exit == Some(Exit::Unverified) {
+            self.say("run the command again to try again");
+        }
+        Ok(exit)
+    }
+}

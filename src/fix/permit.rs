@@ -1,0 +1,47 @@
+//! The right to act.
+
+use std::path::Path;
+
+use opsctl_core::model::Action;
+use opsctl_core::probe::docker::Docker;
+
+use crate::audit::Receipt;
+
+/// The right to perform these actions and no others. Only this module's parent can make one, and only from the receipt of an intent that is on disk.
+#[derive(Debug)]
+pub struct Permit<'a> {
+    seq: u64,
+    actions: &'a [Action],
+    docker: Option<&'a Docker>,
+    state_dir: &'a Path,
+}
+
+impl<'a> Permit<'a> {
+    pub(super) fn grant(intent: &Receipt, actions: &'a [Action], docker: Option<&'a Docker>, state_dir: &'a Path) -> Self {
+        Self { seq: intent.seq(), actions, docker, state_dir }
+    }
+
+    /// Number of the journalled intent.
+    #[must_use]
+    pub fn seq(&self) -> u64 {
+        self.seq
+    }
+
+    /// What may be done, in order.
+    #[must_use]
+    pub fn actions(&self) -> &'a [Action] {
+        self.actions
+    }
+
+    /// The engine it is done with.
+    #[must_use]
+    pub fn docker(&self) -> Option<&'a Docker> {
+        self.docker
+    }
+
+    /// Where files are saved before they are cut.
+    #[must_use]
+    pub fn state_dir(&self) -> &'a Path {
+        self.state_dir
+    }
+}

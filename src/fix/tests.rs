@@ -1,0 +1,377 @@
+#![allow(clippy::unwrap_used, reason = "tests")]
+
+mod kill;
+mod live;
+mod scripted;
+mod terminal;
+mod undo;
+
+use std::time::Duration;
+
+use opsctl_core::model::{Action, Refusal, Risk, Severity, Verdict};
+use scripted::*;
+
+use super::*;
+use crate::audit::{Body, Ending, Kind};
+
+#[test]
+fn a_fix_is_planned_applied_verified_and_journalled() {
+    let mut f = Fixture::new();
+    let plan = f.plan();
+    f.engine.says(failing(&plan)).says(healthy());
+    assert_eq!(f.fix(&offer(&plan)), Exit::Done);
+    assert!(f.marker.exists());
+    let journal = f.journal();
+    assert_eq!(
+        journal.iter().map(|e| (e.seq, e.body.kind, e.body.of, e.body.ending)).collect::<Vec<_>>(),
+        [(1, Kind::Intent, None, None), (2, Kind::Outcome, Some(1), Some(Ending::Verified)),]
+    );
+    assert_eq!(journal[0].body.plan.as_ref(), Some(&plan));
+    assert_eq!(journal[0].body.text, "demo.broken: web is broken");
+    let said = f.said().replace(f.dir.path().to_str().unwrap(), "DIR");
+    let said = regex::Regex::new("after [0-9.]+ s").unwrap().replace(&said, "after T");
+    insta::assert_snapshot!(said, @"
+    fix       demo.repair on container:web (R2: one object is interrupted)
+    because   demo.broken: web is broken
+    does      touch DIR/marker
+    affects   proxy depends on web
+    downtime  about 2 s
+    undo      rm DIR/marker
+    recurs    after a recreate
+    verified  when demo.check no longer says demo.broken within 0 s
+    applied; verifying with demo.check
+    verified: demo.broken is gone after T
+    opsctl undo 2 takes it back
+    ");
+}
+
+#[test]
+fn a_dry_run_shows_and_writes_nothing() {
+    let mut f = Fixture::new();
+    let plan = f.plan();
+    f.asked.dry_run = true;
+    f.engine.says(failing(&plan));
+    assert_eq!(f.fix(&offer(&plan)), Exit::Declined);
+    assert!(f.said().contains("does ") && f.said().ends_with("dry run: nothing was changed\n"));
+    assert!(!f.marker.exists() && !f.state.exists());
+}
+
+#[test]
+fn a_held_lock_stops_before_anything_is_looked_at() {
+    let mut f = Fixture::new();
+    let plan = f.plan();
+    let _other = Lock::take(&f.lock).unwrap();
+    for dry_run in [false, true] {
+        f.asked.dry_run = dry_run;
+        assert_eq!(f.fix(&offer(&plan)), Exit::Held);
+    }
+    assert!(f.said().contains(&format!("another opsctl (pid {}) is changing this host", std::process::id())));
+    assert_eq!(f.engine.asked(), 0);
+}
+
+#[test]
+fn whatever_changed_since_the_plan_stops_it() {
+    let plan = Fixture::new().plan();
+    let mut elsewhere = plan.clone();
+    elsewhere.subject.identity = "other@later".into();
+    let mut milder = plan.clone();
+    milder.downtime = "none".into();
+    let unknown = Recheck { verdict: Verdict::Unknown("docker does not answer".into()), ..healthy() };
+    let gone = Recheck { verdict: Verdict::Skip("container web is gone".into()), ..healthy() };
+    let mut refusing = failing(&plan);
+    refusing.offers[0].plan = Err(Refusal::Precondition("port 80 is taken".into()));
+    for (now, why) in [
+        (healthy(), "demo.check no longer says demo.broken of container:web"),
+        (failing(&elsewhere), "container:web is now other@later, it was id@then"),
+        (failing(&milder), "another plan fits container:web now"),
+        (unknown, "demo.check could not be repeated: docker does not answer"),
+        (gone, "container web is gone"),
+        (refusing, "port 80 is taken"),
+    ] {
+        let mut f = Fixture::new();
+        f.engine.says(now);
+        assert_eq!(f.fix(&offer(&plan)), Exit::Changed);
+        assert!(f.said().contains(&format!("changed since the plan: {why}")), "{}", f.said());
+        assert!(f.journal().is_empty());
+    }
+}
+
+#[test]
+fn refusals_hold_even_with_yes() {
+    let mut f = Fixture::new();
+    let plan = f.plan();
+    f.asked = Asked { yes: true, risk: Some(Risk::R3), dry_run: false };
+    f.engine.says(failing(&plan));
+    let open = Offer { refused: Some("its cause disk.space on mount:/ is open".into()), ..offer(&plan) };
+    assert_eq!(f.fix(&open), Exit::Refused);
+    assert!(f.said().contains("refused: its cause disk.space on mount:/ is open"));
+    let mut waived = offer(&plan);
+    waived.finding.waived = Some("until noon: known".into());
+    assert_eq!(f.fix(&waived), Exit::Refused);
+    // the recheck knows of it, the diagnosis before did not
+    let mut maintained = failing(&plan);
+    maintained.offers[0].refused = Some("web is in maintenance".into());
+    f.engine.says(maintained);
+    assert_eq!(f.fix(&offer(&plan)), Exit::Refused);
+    for (refusal, exit) in [
+        (Refusal::Precondition("no room".into()), Exit::Refused),
+        (Refusal::Policy("a database".into()), Exit::Refused),
+        (Refusal::ByHand("docker compose up -d web".into()), Exit::Declined),
+    ] {
+        assert_eq!(f.fix(&Offer { plan: Err(refusal), ..offer(&plan) }), exit);
+    }
+    assert!(f.said().contains("to be done by hand: docker compose up -d web"));
+    assert!(f.journal().is_empty() && !f.marker.exists());
+}
+
+#[test]
+fn the_same_fix_is_not_repeated_for_ever() {
+    let mut f = Fixture::new();
+    let plan = f.plan();
+    for _ in 0..3 {
+        f.engine.says(failing(&plan)).says(healthy());
+        assert_eq!(f.fix(&offer(&plan)), Exit::Done);
+    }
+    f.engine.says(failing(&plan));
+    assert_eq!(f.fix(&offer(&plan)), Exit::Held);
+    assert!(f.said().contains("demo.repair was applied to container:web 3 times within the last hour"), "{}", f.said());
+    f.policy.max_fixes_per_hour = 0;
+    assert_eq!(f.fix(&offer(&plan)), Exit::Refused);
+    f.policy.max_fixes_per_hour = 3;
+    // another subject is another matter
+    let mut other = plan.clone();
+    other.subject.name = "db".into();
+    f.engine.says(failing(&other)).says(healthy());
+    assert_eq!(f.fix(&offer(&other)), Exit::Done);
+}
+
+#[test]
+fn consent_fits_the_risk() {
+    let ask = |risk: Risk, asked: Asked, answer: Answer, allow: &[&str]| {
+        let mut f = Fixture::new();
+        let plan = opsctl_core::model::Plan { risk, ..f.plan() };
+        f.asked = asked;
+        f.answer(answer);
+        f.policy.allow = allow.iter().map(|a| (*a).to_owned()).collect();
+        f.engine.says(failing(&plan)).says(failing(&plan)).says(healthy());
+        if f.person.answer.get() != Answer::Yes || asked.yes {
+            f.engine.forget(1);
+        }
+        let exit = f.fix(&offer(&plan));
+        assert_eq!(f.marker.exists(), exit == Exit::Done);
+        (exit, f.person.asked.borrow().first().cloned())
+    };
+    let bare = Asked::default();
+    let yes = Asked { yes: true, ..bare };
+    let yes_r3 = Asked { risk: Some(Risk::R3), ..yes };
+    let yes_r1 = Asked { risk: Some(Risk::R1), ..yes };
+    let yes_no = |text: &str| Some(Question::YesNo(text.into()));
+    assert_eq!(ask(Risk::R1, bare, Answer::Yes, &[]), (Exit::Done, yes_no("apply demo.repair?")));
+    assert_eq!(ask(Risk::R2, bare, Answer::Yes, &[]), (Exit::Done, yes_no("apply demo.repair and interrupt container:web?")));
+    let (exit, question) = ask(Risk::R3, bare, Answer::Yes, &[]);
+    assert!(exit == Exit::Done && matches!(question, Some(Question::TypeName { name, .. }) if name == "web"));
+    for risk in [Risk::R1, Risk::R2, Risk::R3] {
+        assert_eq!(ask(risk, bare, Answer::No, &[]).0, Exit::Declined);
+        assert_eq!(ask(risk, bare, Answer::NobodyThere, &[]).0, Exit::Declined);
+    }
+    assert_eq!(ask(Risk::R1, yes, Answer::NobodyThere, &[]), (Exit::Done, None));
+    assert_eq!(ask(Risk::R2, yes, Answer::NobodyThere, &[]), (Exit::Done, None));
+    assert_eq!(ask(Risk::R2, yes_r1, Answer::NobodyThere, &[]).0, Exit::Declined);
+    assert_eq!(ask(Risk::R3, yes, Answer::NobodyThere, &["demo.repair"]).0, Exit::Declined);
+    assert_eq!(ask(Risk::R3, yes_r3, Answer::Yes, &[]), (Exit::Refused, None));
+    assert_eq!(ask(Risk::R3, yes_r3, Answer::NobodyThere, &["demo.repair"]), (Exit::Done, None));
+    for asked in [bare, yes, yes_r3, Asked { risk: Some(Risk::R4), ..yes }] {
+        assert_eq!(ask(Risk::R4, asked, Answer::Yes, &["demo.repair"]), (Exit::Declined, None));
+    }
+}
+
+#[test]
+fn what_changed_while_the_person_was_thinking_stops_it_too() {
+    let mut f = Fixture::new();
+    let plan = f.plan();
+    f.asked.yes = false;
+    f.answer(Answer::Yes);
+    f.engine.says(failing(&plan)).says(healthy());
+    assert_eq!(f.fix(&offer(&plan)), Exit::Changed);
+    assert!(!f.marker.exists() && f.journal().is_empty());
+}
+
+#[test]
+fn a_failed_action_is_journalled_and_what_was_done_before_it_is_taken_back() {
+    let mut f = Fixture::new();
+    let broken = Action::Run { argv: vec!["ls".into(), "/no/such".into()] };
+    let plan = opsctl_core::model::Plan { actions: vec![broken.clone()], ..f.plan() };
+    f.engine.says(failing(&plan));
+    assert_eq!(f.fix(&offer(&plan)), Exit::Failed);
+    assert_eq!(f.last().ending, Some(Ending::Failed));
+    assert!(f.said().contains("`ls /no/such` failed: ls ended with exit status: 2"), "{}", f.said());
+    let mut two = f.plan();
+    two.actions.push(broken);
+    f.engine.says(failing(&two));
+    assert_eq!(f.fix(&offer(&two)), Exit::Failed);
+    assert_eq!((f.last().ending, f.marker.exists()), (Some(Ending::Undone), false));
+    assert_eq!(crate::audit::in_flight(&f.journal()).len(), 0);
+}
+
+#[test]
+fn a_fix_that_does_not_help_is_taken_back_if_it_can_be() {
+    let mut f = Fixture::new();
+    let plan = f.plan();
+    f.engine.says(failing(&plan));
+    assert_eq!(f.fix(&offer(&plan)), Exit::Unverified);
+    assert_eq!((f.last().ending, f.marker.exists()), (Some(Ending::Undone), false));
+    assert!(f.last().text.starts_with("applied but not verified within 0 s: web is broken"), "{}", f.last().text);
+
+    let lasting = opsctl_core::model::Plan { undo: vec![], ..plan.clone() };
+    f.engine.says(failing(&lasting));
+    assert_eq!(f.fix(&offer(&lasting)), Exit::Unverified);
+    assert_eq!((f.last().ending, f.marker.exists()), (Some(Ending::Unverified), true));
+
+    let stuck = opsctl_core::model::Plan { undo: vec![Action::Run { argv: vec!["false".into()] }], ..plan };
+    f.engine.says(failing(&stuck));
+    assert_eq!(f.fix(&offer(&stuck)), Exit::Unverified);
+    assert!(f.last().text.contains("taking it back failed too: `false` failed"), "{}", f.last().text);
+}
+
+#[test]
+fn not_seeing_the_fault_is_not_seeing_health() {
+    let plan = Fixture::new().plan();
+    let other = |code: &str, severity: Severity| {
+        let mut now = failing(&plan);
+        now.findings[0].code = code.into();
+        now.findings[0].severity = severity;
+        now
+    };
+    let unknown = Recheck { verdict: Verdict::Unknown("docker does not answer".into()), ..healthy() };
+    let skip = Recheck { verdict: Verdict::Skip("container web is gone".into()), ..healthy() };
+    for (now, exit) in [
+        (unknown, Exit::Unverified),
+        (skip, Exit::Unverified),
+        (other("demo.worse", Severity::Crit), Exit::Unverified),
+        (other("demo.worse", Severity::Warn), Exit::Done),
+    ] {
+        let mut f = Fixture::new();
+        let plan = f.plan();
+        f.engine.says(failing(&plan)).says(now);
+        assert_eq!(f.fix(&offer(&plan)), exit, "{}", f.said());
+    }
+}
+
+#[test]
+fn another_fault_that_was_there_before_is_not_held_against_a_fix() {
+    let mut f = Fixture::new();
+    let plan = f.plan();
+    let mut other = offer(&plan).finding;
+    other.code = "demo.other".into();
+    let mut before = failing(&plan);
+    before.findings.push(other.clone());
+    let after = Recheck { verdict: Verdict::Crit, findings: vec![other], ..healthy() };
+    f.engine.says(before).says(after);
+    assert_eq!(f.fix(&offer(&plan)), Exit::Done, "{}", f.said());
+}
+
+#[test]
+fn it_has_to_stay_away() {
+    let run = |after: &[bool]| {
+        let mut f = Fixture::new();
+        let plan = opsctl_core::model::Plan {
+            stable_for: Duration::from_millis(600),
+            verify_within: Duration::from_millis(700),
+            undo: vec![],
+            ..f.plan()
+        };
+        f.engine.says(failing(&plan));
+        for ok in after {
+            f.engine.says(if *ok { healthy() } else { failing(&plan) });
+        }
+        (f.fix(&offer(&plan)), f.last().text)
+    };
+    let (exit, text) = run(&[false, true, true]);
+    assert_eq!(exit, Exit::Done);
+    assert!(text.ends_with(" and stayed away for 0.6 s"), "{text}");
+    let (exit, text) = run(&[true, true, false]);
+    assert_eq!(exit, Exit::Unverified);
+    assert!(text.contains("it came back: web is broken"), "{text}");
+}
+
+#[test]
+fn what_was_in_flight_is_looked_at_and_not_repeated() {
+    let mut f = Fixture::new();
+    let plan = f.plan();
+    let mut other = plan.clone();
+    other.subject.name = "db".into();
+    f.append(Body::intent(&other, "it is broken"));
+    f.append(Body::intent(&plan, "it is broken"));
+
+    f.asked.dry_run = true;
+    f.engine.says(failing(&plan));
+    assert_eq!(f.fix(&offer(&plan)), Exit::Unverified);
+    assert_eq!(crate::audit::in_flight(&f.journal()).len(), 2, "a dry run writes nothing");
+    assert_eq!(interrupted_notes(&f.journal()).len(), 2);
+
+    f.asked.dry_run = false;
+    assert_eq!(f.fix(&offer(&plan)), Exit::Unverified);
+    assert!(f.said().contains("during demo.repair on container:db (journal entry 1)"), "{}", f.said());
+    assert!(f.said().contains("during demo.repair on container:web (journal entry 2)"));
+    assert!(f.said().contains("checked again: web is broken; nothing was repeated"));
+    assert!(f.said().contains("opsctl undo 4 takes back what was done of it"), "{}", f.said());
+    assert!(f.said().ends_with("run the command again to try again\n"));
+    let endings: Vec<_> = f.journal().iter().filter_map(|e| e.body.ending).collect();
+    assert_eq!((endings, f.marker.exists()), (vec![Ending::Interrupted; 2], false));
+
+    // now nothing is in flight any more
+    f.engine.says(failing(&plan)).says(healthy());
+    assert_eq!(f.fix(&offer(&plan)), Exit::Done);
+
+    // interrupted after it had worked: there is nothing left to do
+    f.append(Body::intent(&plan, "it is broken"));
+    f.engine.says(healthy());
+    assert_eq!(f.fix(&offer(&plan)), Exit::Done);
+    assert_eq!(f.last().ending, Some(Ending::Interrupted));
+}
+
+#[test]
+fn what_cannot_be_journalled_is_not_done() {
+    let mut f = Fixture::new();
+    let plan = f.plan();
+    std::fs::create_dir(&f.state).unwrap();
+    std::os::unix::fs::symlink("/dev/full", f.state.join(crate::audit::JOURNAL)).unwrap();
+    f.engine.says(failing(&plan));
+    // reading /dev/full never ends, so the journal must not be read through the link either
+    assert_eq!(f.fix(&offer(&plan)), Exit::Failed);
+    assert!(!f.marker.exists());
+    assert!(f.said().contains("nothing is done that cannot be journalled"), "{}", f.said());
+}
+
+#[test]
+fn a_reader_that_went_away_does_not_stop_a_fix() {
+    let mut f = Fixture::new();
+    let plan = f.plan();
+    f.engine.says(failing(&plan)).says(healthy());
+    f.deaf = true;
+    assert_eq!(f.fix(&offer(&plan)), Exit::Done);
+    assert_eq!(f.last().ending, Some(Ending::Verified));
+}
+
+#[test]
+fn secrets_are_neither_said_nor_journalled() {
+    let mut f = Fixture::new();
+    let secret = "canary-83hd-0xff";
+    let plan =
+        opsctl_core::model::Plan { actions: vec![Action::Run { argv: vec!["ls".into(), format!("/no/{secret}")] }], ..f.plan() };
+    let fresh = failing(&plan);
+    fresh.redactor.learn(secret);
+    f.engine.says(fresh);
+    assert_eq!(f.fix(&offer(&plan)), Exit::Failed);
+    let journal = std::fs::read_to_string(f.state.join(crate::audit::JOURNAL)).unwrap();
+    assert!(!journal.contains(secret), "{journal}");
+    let after_plan = f.said().split("verified").last().unwrap().to_owned();
+    assert!(!after_plan.contains(secret), "{after_plan}");
+}
+
+#[test]
+fn exit_codes_are_those_of_the_design() {
+    use Exit::{Changed, Declined, Done, Failed, Held, Refused, Unverified};
+    let codes = [Done, Declined, Changed, Failed, Unverified, Held, Refused].map(Exit::code);
+    assert_eq!(codes, [0, 10, 11, 12, 13, 14, 15]);
+}

@@ -1,0 +1,163 @@
+//! `kill -9` at every step: the test binary runs itself as a child that dies at a failpoint.
+
+use std::os::unix::process::ExitStatusExt;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use opsctl_core::model::{Plan, Target};
+
+use super::scripted::*;
+use super::*;
+use crate::audit::{Ending, Journal, in_flight, verify};
+use crate::config::Policy;
+
+/// Finds the fault as long as the marker is not there: what the fix does is what it sees.
+struct Marker {
+    marker: PathBuf,
+    plan: Plan,
+}
+
+impl Engine for Marker {
+    async fn recheck(&self, _check: &str, _target: &Target) -> Recheck {
+        if self.marker.exists() { healthy() } else { failing(&self.plan) }
+    }
+}
+
+fn in_dir(dir: &Path) -> Fixture {
+    let mut f = Fixture::new();
+    (f.state, f.lock, f.marker) = (dir.join("state"), dir.join("lock"), dir.join("marker"));
+    f
+}
+
+fn run(f: &Fixture, act: impl AsyncFnOnce(&mut Guard<'_, Marker>) -> Exit) -> (Exit, String) {
+    let engine = Marker { marker: f.marker.clone(), plan: f.plan() };
+    let policy = Policy { allow: vec![], max_fixes_per_hour: 10 };
+    let mut out = Vec::new();
+    let mut guard = Guard {
+        engine: &engine,
+        policy: &policy,
+        state_dir: &f.state,
+        lock_file: &f.lock,
+        asked: Asked { yes: true, ..Asked::default() },
+        person: &f.person,
+        out: &mut out,
+    };
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    let exit = runtime.block_on(act(&mut guard));
+    (exit, String::from_utf8(out).unwrap())
+}
+
+fn fix(f: &Fixture) -> (Exit, String) {
+    let offer = offer(&f.plan());
+    run(f, async |guard| guard.fix(&offer).await)
+}
+
+/// Not a test: what the child does.
+#[test]
+fn child() {
+    let Some(dir) = std::env::var_os("OPSCTL_TEST_KILL_DIR") else { return };
+    let f = in_dir(Path::new(&dir));
+    match std::env::var("OPSCTL_TEST_KILL_UNDO") {
+        Ok(seq) => run(&f, async |guard| guard.undo(seq.parse().unwrap()).await),
+        Err(_) => fix(&f),
+    };
+}
+
+fn killed(dir: &Path, failpoint: &str, undo: Option<u64>) {
+    let mut child = Command::new(std::env::current_exe().unwrap());
+    child.args(["--exact", "fix::tests::kill::child", "--test-threads=1"]);
+    child.env("OPSCTL_TEST_KILL_DIR", dir).env("OPSCTL_FAILPOINT", failpoint);
+    undo.map(|seq| child.env("OPSCTL_TEST_KILL_UNDO", seq.to_string()));
+    let status = child.output().unwrap().status;
+    assert_eq!(status.signal(), Some(9), "{failpoint}: {status}");
+}
+
+fn entries(f: &Fixture) -> Vec<crate::audit::Entry> {
+    let journal = Journal::at(&f.state);
+    assert_eq!(verify(&journal.bytes().unwrap()).1, []);
+    journal.entries().unwrap()
+}
+
+#[test]
+fn killed_before_anything_was_written_nothing_happened() {
+    let dir = tempfile::tempdir().unwrap();
+    let f = in_dir(dir.path());
+    killed(dir.path(), "before-intent", None);
+    assert_eq!((entries(&f).len(), f.marker.exists()), (0, false));
+    let (exit, said) = fix(&f);
+    assert_eq!((exit, said.contains("was interrupted")), (Exit::Done, false), "{said}");
+}
+
+#[test]
+fn killed_between_intent_and_action_the_next_run_looks_and_does_not_repeat() {
+    let dir = tempfile::tempdir().unwrap();
+    let f = in_dir(dir.path());
+    killed(dir.path(), "after-intent", None);
+    assert_eq!((in_flight(&entries(&f)).len(), f.marker.exists()), (1, false));
+    let (exit, said) = fix(&f);
+    assert_eq!((exit, f.marker.exists()), (Exit::Unverified, false), "{said}");
+    assert!(
+        said.contains("during demo.repair on container:web (journal entry 1)") && said.contains("nothing was repeated"),
+        "{said}"
+    );
+    assert_eq!(fix(&f).0, Exit::Done);
+}
+
+#[test]
+fn killed_after_the_action_the_next_run_sees_that_it_worked() {
+    for failpoint in ["between-actions", "after-action", "before-outcome"] {
+        let dir = tempfile::tempdir().unwrap();
+        let f = in_dir(dir.path());
+        killed(dir.path(), failpoint, None);
+        assert_eq!((in_flight(&entries(&f)).len(), f.marker.exists()), (1, true));
+        let (exit, said) = fix(&f);
+        assert_eq!(exit, Exit::Done, "{said}");
+        assert!(said.contains("demo.check no longer says demo.broken; nothing was repeated"), "{said}");
+        let entries = entries(&f);
+        assert_eq!(entries.len(), 2, "no second intent");
+        assert_eq!((in_flight(&entries).len(), entries[1].body.ending), (0, Some(Ending::Interrupted)));
+    }
+}
+
+#[test]
+fn killed_during_an_undo_the_next_run_says_so_and_it_can_be_tried_again() {
+    for (failpoint, undone) in
+        [("undo-before-intent", false), ("undo-after-intent", false), ("undo-after-action", true), ("undo-before-outcome", true)]
+    {
+        let dir = tempfile::tempdir().unwrap();
+        let f = in_dir(dir.path());
+        assert_eq!(fix(&f).0, Exit::Done);
+        killed(dir.path(), failpoint, Some(2));
+        assert_eq!(f.marker.exists(), !undone, "{failpoint}");
+        let (exit, said) = run(&f, async |guard| guard.undo(2).await);
+        assert_eq!(said.contains("during the undo of demo.repair on container:web"), failpoint != "undo-before-intent", "{said}");
+        // rm of what is gone fails, which is what a second undo of this fix has to say
+        assert_eq!(exit, if undone { Exit::Failed } else { Exit::Done }, "{failpoint}: {said}");
+        assert!(!f.marker.exists() && in_flight(&entries(&f)).is_empty());
+    }
+}
+
+#[test]
+fn a_pause_lets_a_test_change_the_object() {
+    let dir = tempfile::tempdir().unwrap();
+    let f = in_dir(dir.path());
+    let pause = dir.path().join("pause");
+    let mut child = Command::new(std::env::current_exe().unwrap())
+        .args(["--exact", "fix::tests::kill::child", "--test-threads=1"])
+        .env("OPSCTL_TEST_KILL_DIR", dir.path())
+        .env("OPSCTL_FAILPOINT_PAUSE", format!("before-recheck={}", pause.display()))
+        .stdout(std::process::Stdio::null())
+        .spawn()
+        .unwrap();
+    let started = std::time::Instant::now();
+    while !pause.exists() {
+        assert!(started.elapsed().as_secs() < 20, "the child never came to the pause");
+        std::thread::sleep(std::time::Duration::from_millis(5));
+    }
+    // meanwhile another one cannot begin
+    assert_eq!(fix(&f).0, Exit::Held);
+    std::fs::write(&f.marker, "somebody repaired it").unwrap();
+    std::fs::remove_file(&pause).unwrap();
+    assert!(child.wait().unwrap().success());
+    assert_eq!(entries(&f).len(), 0, "changed since the plan");
+}

@@ -1,0 +1,191 @@
+//! An engine that says what it is told, a person who answers what they are told, and real files, locks and journals.
+
+use std::cell::{Cell, RefCell};
+use std::collections::VecDeque;
+use std::io::Write;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use opsctl_core::model::{Action, Code, Finding, Kind, Plan, Risk, Severity, Subject, Target, Verdict};
+use opsctl_core::probe::Redactor;
+
+use crate::audit::{Body, Entry, Journal};
+use crate::config::Policy;
+use crate::engine::{Offer, Recheck};
+use crate::fix::{Answer, Asked, Confirm, Engine, Exit, Guard, Question};
+
+static BROKEN: Code = Code { id: "demo.broken", severities: &[Severity::Crit], when: "it is broken", hint: "repair it" };
+
+/// Says each recheck once, the last one for ever.
+#[derive(Default)]
+pub(super) struct Scripted {
+    steps: RefCell<VecDeque<Recheck>>,
+    asked: Cell<usize>,
+    over: Cell<bool>,
+}
+
+impl Scripted {
+    pub(super) fn says(&self, recheck: Recheck) -> &Self {
+        // what is left of the last fix of a test is over when the next one begins
+        if self.over.replace(false) {
+            self.steps.borrow_mut().clear();
+        }
+        self.steps.borrow_mut().push_back(recheck);
+        self
+    }
+    pub(super) fn forget(&self, index: usize) {
+        self.steps.borrow_mut().remove(index);
+    }
+    pub(super) fn asked(&self) -> usize {
+        self.asked.get()
+    }
+}
+
+impl Engine for Scripted {
+    async fn recheck(&self, check: &str, _target: &Target) -> Recheck {
+        assert_eq!(check, "demo.check");
+        self.asked.set(self.asked.get() + 1);
+        let mut steps = self.steps.borrow_mut();
+        let next = steps.front().cloned().unwrap_or_else(|| panic!("nothing left to say"));
+        if steps.len() > 1 {
+            steps.pop_front();
+        }
+        next
+    }
+}
+
+pub(super) struct Person {
+    pub(super) answer: Cell<Answer>,
+    pub(super) asked: RefCell<Vec<Question>>,
+}
+
+impl Confirm for Person {
+    fn ask(&self, question: &Question) -> Answer {
+        self.asked.borrow_mut().push(question.clone());
+        self.answer.get()
+    }
+}
+
+/// Standard output of a pipe nobody reads.
+struct Deaf;
+
+impl Write for Deaf {
+    fn write(&mut self, _: &[u8]) -> std::io::Result<usize> {
+        Err(std::io::ErrorKind::BrokenPipe.into())
+    }
+    fn flush(&mut self) -> std::io::Result<()> {
+        Err(std::io::ErrorKind::BrokenPipe.into())
+    }
+}
+
+pub(super) struct Fixture {
+    pub(super) dir: tempfile::TempDir,
+    pub(super) state: PathBuf,
+    pub(super) lock: PathBuf,
+    /// Made by the fix, removed by its undo.
+    pub(super) marker: PathBuf,
+    pub(super) engine: Scripted,
+    pub(super) person: Person,
+    pub(super) policy: Policy,
+    pub(super) asked: Asked,
+    pub(super) deaf: bool,
+    said: Vec<u8>,
+}
+
+impl Fixture {
+    /// `--yes`, and nobody at the terminal.
+    pub(super) fn new() -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        Self {
+            state: dir.path().join("state"),
+            lock: dir.path().join("lock"),
+            marker: dir.path().join("marker"),
+            dir,
+            engine: Scripted::default(),
+            person: Person { answer: Cell::new(Answer::NobodyThere), asked: RefCell::default() },
+            policy: Policy { allow: vec![], max_fixes_per_hour: 3 },
+            asked: Asked { yes: true, ..Asked::default() },
+            deaf: false,
+            said: Vec::new(),
+        }
+    }
+
+    pub(super) fn answer(&self, answer: Answer) {
+        self.person.answer.set(answer);
+    }
+
+    pub(super) fn plan(&self) -> Plan {
+        let run = |program: &str| Action::Run { argv: vec![program.into(), self.marker.display().to_string()] };
+        Plan {
+            fix: "demo.repair".into(),
+            risk: Risk::R2,
+            subject: Subject { kind: Kind::Container, name: "web".into(), identity: "id@then".into() },
+            check: "demo.check".into(),
+            target: Target::named(Kind::Container, "web"),
+            code: "demo.broken".into(),
+            actions: vec![run("touch")],
+            undo: vec![run("rm")],
+            blast: vec!["proxy depends on web".into()],
+            downtime: "about 2 s".into(),
+            recurs: Some("after a recreate".into()),
+            verify_within: Duration::ZERO,
+            stable_for: Duration::ZERO,
+        }
+    }
+
+    fn run(&mut self, act: impl AsyncFnOnce(&mut Guard<'_, Scripted>) -> Exit) -> Exit {
+        self.engine.over.set(true);
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        let out: &mut dyn Write = if self.deaf { &mut Deaf } else { &mut self.said };
+        let mut guard = Guard {
+            engine: &self.engine,
+            policy: &self.policy,
+            state_dir: &self.state,
+            lock_file: &self.lock,
+            asked: self.asked,
+            person: &self.person,
+            out,
+        };
+        runtime.block_on(act(&mut guard))
+    }
+
+    pub(super) fn fix(&mut self, offer: &Offer) -> Exit {
+        self.run(async |guard| guard.fix(offer).await)
+    }
+
+    pub(super) fn undo(&mut self, seq: u64) -> Exit {
+        self.run(async |guard| guard.undo(seq).await)
+    }
+
+    pub(super) fn said(&self) -> String {
+        String::from_utf8(self.said.clone()).unwrap()
+    }
+
+    pub(super) fn append(&self, body: Body) -> u64 {
+        Journal::at(&self.state).append(body, &Redactor::default()).unwrap().seq()
+    }
+
+    pub(super) fn journal(&self) -> Vec<Entry> {
+        Journal::at(&self.state).entries().unwrap()
+    }
+
+    pub(super) fn last(&self) -> Body {
+        self.journal().last().unwrap().body.clone()
+    }
+}
+
+pub(super) fn healthy() -> Recheck {
+    Recheck { verdict: Verdict::Ok, findings: vec![], offers: vec![], docker: None, redactor: Arc::default() }
+}
+
+pub(super) fn offer(plan: &Plan) -> Offer {
+    let message = format!("{} is broken", plan.subject.name);
+    let finding = Finding::new(&BROKEN, Severity::Crit, plan.subject.clone(), message).fix("demo.repair");
+    Offer { fix: plan.fix.clone(), finding, plan: Ok(plan.clone()), refused: None, risk: plan.risk }
+}
+
+pub(super) fn failing(plan: &Plan) -> Recheck {
+    let offer = offer(plan);
+    Recheck { verdict: Verdict::Crit, findings: vec![offer.finding.clone()], offers: vec![offer], ..healthy() }
+}

@@ -1,0 +1,64 @@
+//! The real prompts, in a terminal made by `script(1)`.
+
+#![allow(clippy::print_stdout, reason = "read by the parent")]
+
+use std::io::Write;
+use std::process::{Command, Stdio};
+
+use crate::fix::{Answer, Confirm, Question, Terminal};
+
+/// Not a test: what runs inside the terminal.
+#[test]
+fn child() {
+    let question = match std::env::var("OPSCTL_TEST_QUESTION").as_deref() {
+        Ok("yes-no") => Question::YesNo("apply it?".into()),
+        Ok("type-name") => Question::TypeName { prompt: "Type web to go on".into(), name: "web".into() },
+        _ => return,
+    };
+    println!("answer={:?}.", Terminal.ask(&question));
+}
+
+fn ask(question: &str, typed: &str) -> String {
+    let exe = std::env::current_exe().unwrap();
+    let command = format!("'{}' --exact fix::tests::terminal::child --nocapture --test-threads=1", exe.display());
+    let mut script = Command::new("script")
+        .args(["-qec", &command, "/dev/null"])
+        .env("OPSCTL_TEST_QUESTION", question)
+        .env("TERM", "xterm")
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
+    script.stdin.take().unwrap().write_all(typed.as_bytes()).unwrap();
+    String::from_utf8_lossy(&script.wait_with_output().unwrap().stdout).into_owned()
+}
+
+#[test]
+fn only_a_clear_yes_is_a_yes() {
+    if Command::new("script").arg("--version").output().is_err() {
+        eprintln!("left out: needs script(1)");
+        return;
+    }
+    for (question, typed, answer) in [
+        ("yes-no", "y\r", Answer::Yes),
+        ("yes-no", "n\r", Answer::No),
+        ("yes-no", "\r", Answer::No),
+        ("type-name", "web\r", Answer::Yes),
+        ("type-name", "y\r", Answer::No),
+        ("type-name", "\r", Answer::No),
+    ] {
+        let said = ask(question, typed);
+        assert!(said.contains(&format!("answer={answer:?}.")), "{question} {typed:?}: {said}");
+    }
+}
+
+#[test]
+fn without_a_terminal_nobody_is_there() {
+    let out = Command::new(std::env::current_exe().unwrap())
+        .args(["--exact", "fix::tests::terminal::child", "--nocapture"])
+        .env("OPSCTL_TEST_QUESTION", "yes-no")
+        .stdin(Stdio::null())
+        .output()
+        .unwrap();
+    assert!(String::from_utf8_lossy(&out.stdout).contains("answer=NobodyThere."));
+}

@@ -1,0 +1,95 @@
+//! Taking back.
+
+use opsctl_core::model::{Action, Plan};
+
+use super::scripted::*;
+use super::*;
+use crate::audit::Body;
+
+/// A fixture in which the fix has been applied: intent 1, outcome 2.
+fn applied(change: impl FnOnce(Plan) -> Plan) -> Fixture {
+    let mut f = Fixture::new();
+    let plan = change(f.plan());
+    f.engine.says(failing(&plan)).says(healthy());
+    assert_eq!(f.fix(&offer(&plan)), Exit::Done);
+    f.engine.says(failing(&plan));
+    f
+}
+
+#[test]
+fn an_outcome_is_taken_back_once() {
+    let mut f = applied(|p| p);
+    assert!(f.marker.exists());
+    assert_eq!(f.undo(2), Exit::Done);
+    assert!(!f.marker.exists());
+    let kinds: Vec<_> = f.journal().iter().map(|e| (e.body.kind, e.body.of)).collect();
+    assert_eq!(kinds[2..], [(Kind::Undo, Some(1)), (Kind::Outcome, Some(3))]);
+    assert!(f.said().contains("taken back; demo.check says: web is broken"), "{}", f.said());
+    for entry in [1, 2] {
+        assert_eq!(f.undo(entry), Exit::Refused);
+    }
+    assert!(f.said().contains("entry 1 was already taken back at "));
+    assert_eq!(f.journal().len(), 4);
+}
+
+#[test]
+fn what_was_never_done_or_cannot_be_undone_is_refused() {
+    let mut f = applied(|p| Plan { undo: vec![], ..p });
+    assert_eq!(f.undo(2), Exit::Refused);
+    assert!(f.said().contains("demo.repair cannot be taken back"));
+    assert_eq!(f.undo(99), Exit::Refused);
+    let note = f.append(Body::new(Kind::Note, "hello"));
+    assert_eq!(f.undo(note), Exit::Refused);
+    assert!(f.said().contains("entry 3 is not about a fix that was applied"));
+
+    let words = ["set", "--password", "hunter2x"].map(str::to_owned).to_vec();
+    let mut f = applied(|p| Plan { undo: vec![Action::Run { argv: words }], ..p });
+    assert!(!std::fs::read_to_string(f.state.join(crate::audit::JOURNAL)).unwrap().contains("hunter2x"));
+    assert_eq!(f.undo(2), Exit::Refused);
+    assert!(f.said().contains("contains a secret"), "{}", f.said());
+
+    let mut f = Fixture::new();
+    let plan = f.plan();
+    f.engine.says(failing(&plan));
+    assert_eq!(f.fix(&offer(&plan)), Exit::Unverified);
+    assert_eq!(f.undo(2), Exit::Refused);
+    assert!(f.said().contains("entry 1 was taken back at once"));
+}
+
+#[test]
+fn an_undo_needs_consent_and_a_lock_and_may_fail() {
+    let mut f = applied(|p| p);
+    f.asked = Asked::default();
+    assert_eq!(f.undo(2), Exit::Declined);
+    f.asked.dry_run = true;
+    assert_eq!(f.undo(2), Exit::Declined);
+    assert!(f.marker.exists() && f.journal().len() == 2);
+    f.asked = Asked { yes: true, ..Asked::default() };
+    let other = Lock::take(&f.lock).unwrap();
+    assert_eq!(f.undo(2), Exit::Held);
+    drop(other);
+    std::fs::remove_file(&f.marker).unwrap();
+    assert_eq!(f.undo(2), Exit::Failed);
+    assert_eq!(f.last().ending, Some(Ending::Failed));
+    // a failed one may be tried again
+    std::fs::write(&f.marker, "").unwrap();
+    assert_eq!(f.undo(2), Exit::Done);
+}
+
+#[test]
+fn an_interrupted_fix_can_be_taken_back() {
+    let mut f = Fixture::new();
+    let plan = f.plan();
+    f.append(Body::intent(&plan, "it is broken"));
+    std::fs::write(&f.marker, "").unwrap();
+    f.engine.says(healthy());
+    assert_eq!(f.undo(1), Exit::Done);
+    assert!(!f.marker.exists());
+}
+
+#[test]
+fn a_container_that_cannot_be_looked_at_is_left_alone() {
+    let mut f = applied(|p| Plan { undo: vec![Action::StopContainer { id: "a".repeat(64), timeout_s: 1 }], ..p });
+    assert_eq!(f.undo(2), Exit::Changed);
+    assert!(f.said().contains("changed since the fix: the container engine does not answer"));
+}

@@ -1,0 +1,162 @@
+//! Taking back a fix that is in the journal.
+
+use opsctl_core::model::{Action, Plan};
+use opsctl_core::probe::REDACTED;
+use opsctl_core::probe::docker::{Container, Docker};
+
+use super::failpoint::{failpoint, pause};
+use super::guard::Guard;
+use super::permit::Permit;
+use super::verify::gone;
+use super::{Engine, Exit, Stop, apply, confirm};
+use crate::audit::{Body, Ending, Entry, Kind};
+
+impl<E: Engine> Guard<'_, E> {
+    /// Takes back the fix that journal entry `seq` (its intent or its outcome) tells of.
+    pub async fn undo(&mut self, seq: u64) -> Exit {
+        let result = self.try_undo(seq).await;
+        self.end(result)
+    }
+
+    async fn try_undo(&mut self, seq: u64) -> Result<Exit, Stop> {
+        let _lock = self.lock()?;
+        self.settle_interrupted(None).await?;
+        let entries = self.journal().entries()?;
+        let (intent, plan) = undoable(&entries, seq)?;
+        pause("undo-before-recheck");
+        let mut fresh = self.recheck(plan).await;
+        still_ours(plan, fresh.docker.as_deref()).await?;
+        self.say(&format!("undo of {} on {} (journal entry {}, {})", plan.fix, plan.subject, intent.seq, intent.at));
+        plan.undo.iter().for_each(|action| self.say(&format!("does      {action}")));
+        if self.asked.dry_run {
+            return Err(Stop::new(Exit::Declined, "dry run: nothing was changed"));
+        }
+        if confirm::consent(plan, "take back", self.asked, self.policy, self.person)? {
+            fresh = self.recheck(plan).await;
+            still_ours(plan, fresh.docker.as_deref()).await?;
+        }
+        failpoint("undo-before-intent");
+        let receipt = self.journal().append(Body::undo(intent), &fresh.redactor)?;
+        failpoint("undo-after-intent");
+        let permit = Permit::grant(&receipt, &plan.undo, fresh.docker.as_deref(), self.state_dir);
+        let applied = apply::apply(&permit).await;
+        failpoint("undo-after-action");
+        let (exit, ending, text) = match applied {
+            Ok(_) => {
+                let now = match gone(plan, &[], &self.recheck(plan).await) {
+                    Ok(()) => format!("{} says nothing of {}", plan.check, plan.code),
+                    Err(why) => format!("{} says: {why}", plan.check),
+                };
+                (Exit::Done, Ending::Verified, format!("taken back; {now}"))
+            }
+            Err(failure) => (Exit::Failed, Ending::Failed, failure.to_string()),
+        };
+        failpoint("undo-before-outcome");
+        let text = fresh.redactor.scrub(&text);
+        self.say(&text);
+        let outcome = Body::outcome(receipt.seq(), Some(plan.fix.clone()), Some(plan.subject.clone()), ending, text);
+        if let Err(e) = self.journal().append(outcome, &fresh.redactor) {
+            self.say(&format!("{e}; the next run of opsctl fix will check again"));
+        }
+        Ok(exit)
+    }
+}
+
+/// The intent and plan that `seq` tells of, if it can be taken back.
+fn undoable(entries: &[Entry], seq: u64) -> Result<(&Entry, &Plan), Stop> {
+    let refused = |why: String| Stop::new(Exit::Refused, why);
+    let by_number = |seq: u64| entries.iter().find(|e| e.seq == seq);
+    let entry =
+        by_number(seq).ok_or_else(|| refused(format!("the journal has no entry {seq}; `opsctl audit show` lists them")))?;
+    let intent = match entry.body.kind {
+        Kind::Intent => Some(entry),
+        Kind::Outcome => entry.body.of.and_then(by_number).filter(|e| e.body.kind == Kind::Intent),
+        Kind::Undo | Kind::Note => None,
+    };
+    let intent = intent.ok_or_else(|| refused(format!("entry {seq} is not about a fix that was applied")))?;
+    let plan = intent.body.plan.as_ref().ok_or_else(|| refused(format!("entry {} has no plan", intent.seq)))?;
+    let ended =
+        |of: u64| entries.iter().find(|e| e.body.kind == Kind::Outcome && e.body.of == Some(of)).and_then(|e| e.body.ending);
+    if ended(intent.seq) == Some(Ending::Undone) {
+        return Err(refused(format!("entry {} was taken back at once, because it did not work", intent.seq)));
+    }
+    let undone = entries
+        .iter()
+        .find(|e| e.body.kind == Kind::Undo && e.body.of == Some(intent.seq) && ended(e.seq) == Some(Ending::Verified));
+    if let Some(undo) = undone {
+        return Err(refused(format!("entry {} was already taken back at {} (entry {})", intent.seq, undo.at, undo.seq)));
+    }
+    if plan.undo.is_empty() {
+        return Err(refused(format!("{} cannot be taken back", plan.fix)));
+    }
+    let spoilt = serde_json::to_string(&plan.undo).map_or(true, |json| json.contains(REDACTED));
+    if spoilt {
+        return Err(refused("what would take it back contains a secret, which the journal does not keep".to_owned()));
+    }
+    Ok((intent, plan))
+}
+
+/// The object must still be there, and what the fix set must still be set: an undo must not overwrite what somebody did since.
+async fn still_ours(plan: &Plan, docker: Option<&Docker>) -> Result<(), Stop> {
+    let changed = |why: String| Stop::new(Exit::Changed, format!("changed since the fix: {why}"));
+    for action in &plan.undo {
+        let Some(id) = container_of(action) else { continue };
+        let docker = docker.ok_or_else(|| changed("the container engine does not answer".to_owned()))?;
+        let container = docker.inspect_now(id).await.map_err(|e| changed(e.to_string()))?;
+        if let Some(why) = plan.actions.iter().find_map(|set| overwritten(set, action, &container)) {
+            return Err(changed(why));
+        }
+    }
+    Ok(())
+}
+
+fn container_of(action: &Action) -> Option<&str> {
+    match action {
+        Action::StartContainer { id }
+        | Action::StopContainer { id, .. }
+        | Action::RestartContainer { id, .. }
+        | Action::PauseContainer { id }
+        | Action::UnpauseContainer { id }
+        | Action::SetRestartPolicy { id, .. }
+        | Action::SetMemory { id, .. } => Some(id),
+        Action::TruncateFile { .. }
+        | Action::TruncateDeletedFd { .. }
+        | Action::PruneBuildCache
+        | Action::PruneDanglingImages
+        | Action::RemoveContainers { .. }
+        | Action::Run { .. } => None,
+    }
+}
+
+/// Why `undo` would overwrite something else than what `set` set.
+fn overwritten(set: &Action, undo: &Action, now: &Container) -> Option<String> {
+    match (set, undo) {
+        (Action::SetMemory { id, memory, .. }, Action::SetMemory { id: same, .. }) if id == same && now.memory != *memory => {
+            Some(format!("the memory limit of {} is {} bytes, the fix had set {memory}", now.name, now.memory))
+        }
+        (Action::SetRestartPolicy { id, policy, .. }, Action::SetRestartPolicy { id: same, .. })
+            if id == same && now.restart_policy.name != *policy =>
+        {
+            Some(format!("the restart policy of {} is {}, the fix had set {policy}", now.name, now.restart_policy.name))
+        }
+        _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_undo_does_not_overwrite_what_somebody_set_since() {
+        let set = |memory| Action::SetMemory { id: "a".into(), memory, memory_swap: -1 };
+        let policy = |p: &str| Action::SetRestartPolicy { id: "a".into(), policy: p.into(), maximum_retry_count: 0 };
+        let mut now = Container { name: "web".into(), memory: 64, ..Container::default() };
+        now.restart_policy.name = "no".into();
+        assert_eq!(overwritten(&set(64), &set(32), &now), None);
+        assert!(overwritten(&set(128), &set(32), &now).is_some_and(|w| w.contains("64 bytes")));
+        assert_eq!(overwritten(&policy("no"), &policy("always"), &now), None);
+        assert!(overwritten(&policy("always"), &policy("no"), &now).is_some());
+        assert_eq!(overwritten(&policy("always"), &set(32), &now), None);
+    }
+}
