@@ -15,14 +15,18 @@ fn diagnose_unhealthy(host: &Host) -> Run {
     run
 }
 
-const SERVE: &[&str] = &["fixture", "httpd", "--port", "12345"];
+/// `docker run` of the service, with its state on a volume as it should be.
+fn serve(host: &Host, options: &[&str]) {
+    let volume = ["-p", "127.0.0.1:12345:12345", "-v", "state:/var/lib/alloy/data"];
+    host.run("alloy", &[&volume[..], options, &["alloy:1", "fixture", "httpd", "--port", "12345"]].concat());
+}
 
 #[test]
 fn exec_form_without_the_tool() {
     let Some(host) = Host::start() else { return };
     let test = r#"HEALTHCHECK --interval=1s --retries=2 CMD ["wget","--spider","-q","http://localhost:12345/-/ready"]"#;
     host.image("alloy:1", Rootfs::Tools, &[test]);
-    host.run("alloy", &[&["-p", "127.0.0.1:12345:12345", "-v", "state:/var/lib/alloy/data", "alloy:1"], SERVE].concat());
+    serve(&host, &[]);
     diagnose_unhealthy(&host).says(MISSING, &["wget", "bash", "nc"]);
 }
 
@@ -31,10 +35,7 @@ fn shell_form_without_the_tool() {
     let Some(host) = Host::start() else { return };
     host.image("alloy:1", Rootfs::Shell, &[]);
     let test = "--health-cmd=curl -f http://localhost:12345/-/ready";
-    host.run(
-        "alloy",
-        &[&["-p", "127.0.0.1:12345:12345", "--health-interval=1s", "--health-retries=2", test, "alloy:1"], SERVE].concat(),
-    );
+    serve(&host, &["--health-interval=1s", "--health-retries=2", test]);
     let code = eventually(20, "the test has run", || {
         let code = host.inspect("alloy", "{{range .State.Health.Log}}{{.ExitCode}} {{end}}");
         (!code.is_empty()).then_some(code)
@@ -48,9 +49,6 @@ fn shell_form_without_a_shell() {
     let Some(host) = Host::start() else { return };
     host.image("alloy:1", Rootfs::Scratch, &[]);
     let test = "--health-cmd=fixture get 12345 /-/ready";
-    host.run(
-        "alloy",
-        &[&["-p", "127.0.0.1:12345:12345", "--health-interval=1s", "--health-retries=2", test, "alloy:1"], SERVE].concat(),
-    );
+    serve(&host, &["--health-interval=1s", "--health-retries=2", test]);
     diagnose_unhealthy(&host).says(MISSING, &["/bin/sh"]);
 }

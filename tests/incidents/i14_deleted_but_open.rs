@@ -2,7 +2,7 @@
 
 use crate::lab::{Host, eventually};
 
-const OPEN: &str = "disk.deleted-open process:";
+const OPEN: &str = "disk.deleted-open mount:/mnt/data";
 const SPACE: &str = "disk.space mount:/mnt/data";
 
 #[test]
@@ -15,14 +15,14 @@ fn the_deleted_file_is_found_and_cut() {
         found.split('/').nth(2).map(str::to_owned)
     });
     host.fill("/mnt/data", 99);
-    let open = format!("{OPEN}{pid}");
     let run = host.diagnose();
-    run.must(&[SPACE, &open]).roots(&[&open]).explains(&open, SPACE).says(&open, &["app.log", "40", &pid]);
+    run.must(&[SPACE, OPEN]).roots(&[OPEN]).explains(OPEN, SPACE).says(OPEN, &["app.log", "40 MiB", &pid]);
     run.must_not(&["container.log-huge", "disk.inodes"]);
 
-    host.fix("fd.truncate", &pid, &[]).exits(15);
+    host.fix("fd.truncate", "/mnt/data", &[]).exits(10);
+    host.fix("fd.truncate", "/mnt/data", &["--risk", "R3"]).exits(15);
     host.configure("[policy]\nallow = [\"fd.truncate\"]\n");
-    host.fix("fd.truncate", &pid, &["--risk", "R3"]).exits(0);
+    host.fix("fd.truncate", "/mnt/data", &["--risk", "R3"]).exits(0);
     host.diagnose().roots(&[]).must_not(&["disk.deleted-open", "disk.space"]);
     host.sh(&format!("[ -d /proc/{pid} ]"));
 }
