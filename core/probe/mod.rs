@@ -14,10 +14,12 @@ mod error;
 pub mod filesystem;
 pub mod host;
 pub mod http;
+pub mod image_files;
 pub mod kmsg;
 pub mod listeners;
 mod memo;
 pub mod process;
+pub mod netns;
 mod redact;
 
 pub use cx::{Ask, History, NoHistory, ProbeCx};

@@ -20,11 +20,13 @@ pub(super) fn judge(e: &Evidence, settings: &Settings, now: Timestamp) -> Option
     let grew = e.later.as_ref().is_some_and(|l| l.restart_count > c.restart_count);
     let young = c.state.started_at.is_some_and(|t| now.duration_since(t) < RECENT);
     let by_engine = c.restart_count > 0;
+    // the count stays when the policy is taken away: nothing starts it again then
+    let goes_on = c.state.restarting || c.state.running || c.restart_policy.name != "no";
     // the first start is none; `docker restart` and autoheal set RestartCount back to 0, but every start is an event
     let restarts_by_hand = i64::try_from(recent_starts(e, now).saturating_sub(1)).unwrap_or(0);
-    let severity = if c.state.restarting || grew || (young && c.restart_count >= settings.restarts_crit) {
+    let severity = if c.state.restarting || grew || (young && goes_on && c.restart_count >= settings.restarts_crit) {
         Severity::Crit
-    } else if young && c.restart_count >= settings.restarts_warn {
+    } else if young && goes_on && c.restart_count >= settings.restarts_warn {
         Severity::Warn
     } else if !by_engine && restarts_by_hand >= settings.restarts_crit {
         Severity::Crit

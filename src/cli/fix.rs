@@ -9,7 +9,7 @@ use super::exit::Usage;
 use super::{Global, run};
 use crate::audit::Journal;
 use crate::config::{Config, Surroundings, did_you_mean};
-use crate::engine::{Offer, Selection};
+use crate::engine::{Offer, Selection, Session};
 use crate::fix::{self, Asked, Engine, Guard, Terminal, subject_of};
 use crate::render::Progress;
 
@@ -60,19 +60,39 @@ impl From<Consent> for Asked {
     }
 }
 
-/// Runs the subcommand: a full diagnosis first, so that open causes are known, then the guard.
+/// Runs the subcommand.
 pub fn exec(args: &Args, global: &Global) -> anyhow::Result<u8> {
     let config = run::load(global)?;
     run::block_on(async {
-        let (session, store) = run::session(&config, Ask::default(), None).await;
-        let progress = Progress::new(!global.quiet, global.color);
-        let selection = Selection { skip: config.skip.clone(), ..Selection::default() };
-        let recording = session.record(&selection, &|event| progress.show(&event)).await;
-        progress.finish();
-        let assessment = session.assess(&recording);
-        store.record(assessment.samples).await;
-        one(args, &config, &assessment.offers, &session).await
+        let (session, offers) = diagnose(&config, global).await;
+        one(args, &config, &offers, &session).await
     })?
+}
+
+/// `opsctl RUNBOOK [TARGET]… --fix`: goes through what this runbook can fix.
+pub fn exec_runbook(selection: &Selection, global: &Global) -> anyhow::Result<u8> {
+    let config = run::load(global)?;
+    run::block_on(async {
+        let (session, offers) = diagnose(&config, global).await;
+        let wanted = |o: &&Offer| {
+            let named = selection.words.is_empty() || selection.words.contains(&o.finding.subject.name);
+            selection.runbooks.contains(&o.finding.runbook) && named
+        };
+        let offers: Vec<Offer> = offers.iter().filter(wanted).cloned().collect();
+        each(&offers, &config, &session).await
+    })
+}
+
+/// A whole diagnosis, also for a single fix: whether a cause is open elsewhere cannot be known otherwise.
+async fn diagnose(config: &Config, global: &Global) -> (Session, Vec<Offer>) {
+    let (session, store) = run::session(config, Ask::default(), None).await;
+    let progress = Progress::new(!global.quiet, global.color);
+    let selection = Selection { skip: config.skip.clone(), ..Selection::default() };
+    let recording = session.record(&selection, &|event| progress.show(&event)).await;
+    progress.finish();
+    let assessment = session.assess(&recording);
+    store.record(assessment.samples).await;
+    (session, assessment.offers)
 }
 
 async fn one(args: &Args, config: &Config, offers: &[Offer], engine: &impl Engine) -> anyhow::Result<u8> {
@@ -97,7 +117,7 @@ async fn one(args: &Args, config: &Config, offers: &[Offer], engine: &impl Engin
 }
 
 /// Goes through everything that can be fixed, each through the guard; the exit code is that of the first that did not end well.
-pub async fn each(offers: &[Offer], config: &Config, engine: &impl Engine) -> u8 {
+async fn each(offers: &[Offer], config: &Config, engine: &impl Engine) -> u8 {
     let mut out = std::io::stdout();
     let place = Place::of(config);
     let mut code = 0;

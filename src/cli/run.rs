@@ -10,8 +10,10 @@ use opsctl_core::probe::Ask;
 
 use super::Global;
 use super::exit::Usage;
+use crate::audit::Journal;
 use crate::config::{self, Config, Known, Surroundings};
 use crate::engine::{Assessment, Recording, Selection, Session, Setup};
+use crate::fix::interrupted_notes;
 use crate::render::{self, Format, Output, Progress};
 use crate::state::Store;
 
@@ -82,7 +84,7 @@ pub fn exec(runbook: &str, args: &RunbookArgs, global: &Global) -> anyhow::Resul
     let selection = Selection { runbooks: vec![runbook.to_owned()], skip: Vec::new(), words: args.targets.clone() };
     let ask = Ask { usage: args.usage, folders: args.targets.iter().filter(|t| t.starts_with('/')).cloned().collect() };
     let code = report(&selection, ask, &args.report, global)?;
-    let _ = args.fix; Ok(code)
+    if args.fix { super::fix::exec_runbook(&selection, global) } else { Ok(code) }
 }
 
 /// Loads the configuration that applies.
@@ -146,6 +148,9 @@ async fn live(
     let mut assessment = session.assess(&recording);
     store.record(std::mem::take(&mut assessment.samples)).await;
     assessment.report.notes.extend(store.note());
+    // whoever killed a fix in the middle has to hear of it, whatever they look at next
+    let state_dir = Surroundings::of_process().state_dir(config.state_dir.as_deref());
+    assessment.report.notes.extend(interrupted_notes(&Journal::at(&state_dir).entries().unwrap_or_default()));
     Ok(assessment)
 }
 

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use opsctl_core::model::{Plan, Severity, Verdict};
+use opsctl_core::model::{Finding, Plan, Severity, Verdict};
 use tokio::time::Instant;
 
 use super::guard::Guard;
@@ -53,7 +53,9 @@ pub(super) fn gone(plan: &Plan, standing: &[String], fresh: &Recheck) -> Result<
         return Err(why.clone());
     }
     let about = || fresh.findings.iter().filter(|f| same_name(&f.subject, &plan.subject) || f.code == plan.code);
-    if let Some(still) = about().find(|f| f.code == plan.code && same_name(&f.subject, &plan.subject)) {
+    // the fault may be history now (an OOM kill at a limit that was raised since): it counts while it still asks for this fix
+    let asks = |f: &&Finding| f.code == plan.code && f.fixes.contains(&plan.fix);
+    if let Some(still) = about().filter(asks).find(|f| same_name(&f.subject, &plan.subject)) {
         return Err(still.message.clone());
     }
     match about().find(|f| f.severity == Severity::Crit && same_name(&f.subject, &plan.subject) && !standing.contains(&f.code)) {

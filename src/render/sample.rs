@@ -66,6 +66,7 @@ pub(super) fn five_red_things() -> Report {
     let mut looping = finding("f2", "container.restart-loop", Severity::Crit, "worker", "worker dies and is started again and again: 7 restarts, last exit code 137 (SIGKILL)");
     looping.explained_by = Some("f1".into());
     looping.evidence = vec![Cited { label: "log before it died".into(), value: "one\ntwo\nthree\nfour\nfive".into() }];
+    looping.fixes = vec!["container.stop-loop".into()];
     let mut unhealthy = finding("f3", "healthcheck.unhealthy", Severity::Crit, "worker", "worker has failed its health test 12 times in a row");
     unhealthy.explained_by = Some("f2".into());
     let mut space = finding("f4", "disk.space", Severity::Crit, "/var", "/var is 97 % full, limit 95 %");

@@ -272,7 +272,10 @@ fn fixes(report: &Report, paint: &Paint) -> String {
             }
         }
     }
-    let refused: Vec<_> = report.fixes.iter().filter(|f| f.refused.is_some()).collect();
+    // what nobody needs is not worth refusing aloud
+    let needed = |id: &str| report.findings.iter().any(|f| f.severity > Severity::Info && f.fixes.iter().any(|x| x == id));
+    let refused: Vec<_> =
+        report.fixes.iter().filter(|f| f.refused.is_some() && (paint.style.verbose || needed(&f.id))).collect();
     if !refused.is_empty() {
         let _ = writeln!(out, "{}", paint.bold("Not offered now"));
         for fix in refused {
@@ -280,7 +283,9 @@ fn fixes(report: &Report, paint: &Paint) -> String {
             out += &paint.wrap(&format!("  {} {}: {why}", fix.id, printable(&fix.subject)), 4);
         }
     }
-    out.push('\n');
+    if !out.is_empty() {
+        out.push('\n');
+    }
     out
 }
 
