@@ -1,0 +1,26 @@
+//! A watchdog restarts whatever is unhealthy, and the health test can never pass (willfarrell/docker-autoheal).
+
+use crate::lab::{Host, Rootfs, eventually};
+
+const MISSING: &str = "healthcheck.command-missing container:app";
+const LOOP: &str = "container.restart-loop container:app";
+
+#[test]
+fn autoheal_restarts_what_is_well() {
+    let Some(host) = Host::start() else { return };
+    let test = r#"HEALTHCHECK --interval=1s --retries=2 CMD ["curl","-f","http://localhost:8080/health"]"#;
+    host.image("app:1", Rootfs::Shell, &[test]);
+    host.run("app", &["--label", "autoheal=true", "--restart", "always", "app:1", "fixture", "httpd", "--port", "8080"]);
+    // what the watchdog does: look every so often, restart what is unhealthy
+    let watchdog = "while sleep 1; do [ $(docker inspect app --format '{{.State.Health.Status}}') != unhealthy ] || docker restart -t 1 app; done";
+    host.spawn("bash", &["-c", watchdog]);
+    let started = || host.inspect("app", "{{.State.StartedAt}}");
+    for _ in 0..3 {
+        let before = started();
+        eventually(30, "the watchdog restarts it", || (started() != before).then_some(()));
+    }
+    host.until("app", "{{.State.Health.FailingStreak}}", "1");
+    assert_eq!(host.inspect("app", "{{.RestartCount}}"), "0", "restarts through the API are not counted");
+    let run = host.diagnose();
+    run.must(&[MISSING, LOOP]).roots(&[MISSING]).must_not(&["container.oom-killed", "container.down", "container.start-failed"]);
+}

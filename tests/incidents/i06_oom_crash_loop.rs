@@ -1,0 +1,38 @@
+//! An application needs more memory than its limit and is restarted for ever.
+
+use crate::lab::{Host, Rootfs, eventually};
+
+const OOM: &str = "container.oom-killed container:api";
+const LOOP: &str = "container.restart-loop container:api";
+
+/// Runs until it has been killed a few times. It needs 24 MiB and has 16.
+fn crash_loop() -> Option<Host> {
+    let host = Host::start()?;
+    host.image("api:1", Rootfs::Scratch, &[]);
+    let limits = ["-m", "16m", "--memory-swap", "16m", "--restart", "always"];
+    host.run("api", &[limits.as_slice(), &["api:1", "fixture", "mem-eater", "4", "--up-to", "24"]].concat());
+    eventually(60, "it was restarted three times", || {
+        host.inspect("api", "{{.RestartCount}}").parse::<u32>().is_ok_and(|n| n >= 3).then_some(())
+    });
+    host.until("api", "{{.State.ExitCode}}", "137");
+    Some(host)
+}
+
+#[test]
+fn the_kernel_killed_it() {
+    let Some(host) = crash_loop() else { return };
+    let run = host.diagnose();
+    run.must(&[OOM, LOOP]).roots(&[OOM]).explains(OOM, LOOP).says(OOM, &["16 MiB"]);
+    run.must_not(&["memory.", "container.down", "container.start-failed", "healthcheck.unhealthy"]);
+    let said = format!("{}{}", run.finding(OOM).message, run.finding(LOOP).message);
+    assert!(!said.contains("by hand") && !said.contains("operator"), "nobody stopped it: {said}");
+    assert_eq!(run.offer("container.restart", "container:api"), None, "the engine restarts it all the time");
+}
+
+#[test]
+fn more_memory_ends_it() {
+    let Some(host) = crash_loop() else { return };
+    host.fix("container.raise-memory", "api", &[]).exits(0);
+    assert!(host.inspect("api", "{{.HostConfig.Memory}}").parse::<u64>().unwrap() > 24 << 20);
+    host.diagnose().must_not(&["container.oom-killed", "container.restart-loop"]);
+}

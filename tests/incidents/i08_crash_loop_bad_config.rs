@@ -1,0 +1,23 @@
+//! An application that cannot start without a variable, and a policy that starts it again for ever.
+
+use crate::lab::{Host, Rootfs, eventually};
+
+const LOOP: &str = "container.restart-loop container:worker";
+
+#[test]
+fn a_crash_loop_shows_its_last_words() {
+    let Some(host) = Host::start() else { return };
+    host.image("worker:1", Rootfs::Scratch, &[]);
+    host.run("worker", &["--restart", "always", "worker:1", "fixture", "say", "KeyError: DATABASE_URL", "3"]);
+    eventually(60, "it was restarted five times", || {
+        host.inspect("worker", "{{.RestartCount}}").parse::<u32>().is_ok_and(|n| n >= 5).then_some(())
+    });
+    let run = host.diagnose();
+    run.must(&[LOOP]).roots(&[LOOP]).says(LOOP, &["3", "KeyError: DATABASE_URL"]);
+    run.must_not(&["container.oom-killed", "container.down", "container.start-failed"]);
+    assert_eq!(run.offer("container.restart", "container:worker"), None, "the engine restarts it all the time");
+
+    host.fix("container.stop-loop", "worker", &[]).exits(0);
+    assert_eq!(host.inspect("worker", "{{.State.Running}} {{.HostConfig.RestartPolicy.Name}}"), "false no");
+    host.diagnose().must_not(&["container.restart-loop"]);
+}

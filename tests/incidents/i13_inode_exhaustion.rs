@@ -1,0 +1,14 @@
+//! No space left on a disk that is empty: a cache of many small files has used up the inodes.
+
+use crate::lab::Host;
+
+const INODES: &str = "disk.inodes mount:/mnt/cache";
+
+#[test]
+fn inodes_run_out_before_space() {
+    let Some(host) = Host::without_engine() else { return };
+    host.disk("/mnt/cache", 32, "-N 200");
+    host.sh("mkdir /mnt/cache/sessions; for n in $(seq 300); do : > /mnt/cache/sessions/$n || exit 0; done 2> /dev/null; exit 1");
+    let run = host.diagnose();
+    run.must(&[INODES]).roots(&[INODES]).says(INODES, &["sessions"]).must_not(&["disk.space", "disk.deleted-open"]);
+}

@@ -1,0 +1,16 @@
+//! Incidents that really happened, made again: what must be found, what is the root, what must not be said, and what the fix does.
+//! The numbers are those of the scenario list; `n…` are controls in which nothing is wrong.
+
+mod healthy;
+mod i01_healthcheck_tool_missing;
+mod i02_autoheal_loop;
+mod i06_oom_crash_loop;
+mod i08_crash_loop_bad_config;
+mod i09_port_already_allocated;
+mod i12_log_fills_disk;
+mod i13_inode_exhaustion;
+mod i14_deleted_but_open;
+mod n01_finished_jobs;
+mod n02_stopped_by_hand;
+mod n05_reserved_blocks;
+mod n06_full_by_design;

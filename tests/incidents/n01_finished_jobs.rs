@@ -1,0 +1,28 @@
+//! A job that is done is not an outage.
+
+use crate::lab::{Host, Rootfs};
+
+#[test]
+fn jobs_that_ended_well_are_well() {
+    let Some(host) = Host::start() else { return };
+    host.image("job:1", Rootfs::Scratch, &[]);
+    host.docker(&["run", "--rm", "job:1", "fixture", "say", "migrated", "0"]);
+    host.docker(&["run", "--name", "migrate", "job:1", "fixture", "say", "migrated", "0"]);
+    let once = ["--label", "com.docker.compose.project=shop", "--label", "com.docker.compose.service=app", "--label"];
+    host.docker(
+        &[
+            &["run", "--name", "shop-app-run-1"],
+            &once[..],
+            &["com.docker.compose.oneoff=True", "job:1", "fixture", "say", "done", "0"],
+        ]
+        .concat(),
+    );
+    // created and never started: as `docker compose create` leaves it
+    host.docker(&["create", "--name", "later", "job:1", "fixture", "wait-term"]);
+    host.diagnose().roots(&[]).must_not(&[
+        "container.down",
+        "container.start-failed",
+        "container.oom-killed",
+        "container.restart-loop",
+    ]);
+}

@@ -1,0 +1,14 @@
+//! Blocks reserved for root are not used: `df` counts them right, `1 - avail/size` does not.
+
+use crate::lab::Host;
+
+#[test]
+fn reserved_blocks_are_not_used_space() {
+    let Some(host) = Host::without_engine() else { return };
+    host.disk("/mnt/data", 200, "-m 50");
+    host.fill("/mnt/data", 82);
+    let wrong: u32 =
+        host.sh("set -- $(df -B1 --output=size,avail /mnt/data | tail -1); echo $((100 - 100 * $2 / $1))").parse().unwrap();
+    assert!(wrong >= 90, "the wrong formula must look alarming here: {wrong} %");
+    host.diagnose().roots(&[]).must_not(&["disk.space"]);
+}

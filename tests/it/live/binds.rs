@@ -1,0 +1,60 @@
+//! Bind mounts, networks and images that are not what they seem.
+
+use crate::lab::{Host, Rootfs};
+
+const BROKEN: &str = "container.bind-broken container:web";
+
+#[test]
+fn a_directory_made_in_place_of_a_missing_file() {
+    let Some(host) = Host::start() else { return };
+    host.image("app:1", Rootfs::Scratch, &[]);
+    host.run("web", &["-v", "/mnt/missing.yml:/etc/app.yml", "app:1", "fixture", "wait-term"]);
+    assert_eq!(host.sh("stat -c %F /mnt/missing.yml"), "directory");
+    host.diagnose().roots(&[BROKEN]).says(BROKEN, &["/mnt/missing.yml", "directory"]);
+}
+
+#[test]
+fn a_file_replaced_while_it_is_mounted() {
+    let Some(host) = Host::start() else { return };
+    host.image("app:1", Rootfs::Shell, &[]);
+    host.sh("echo old > /mnt/app.conf; echo old > /mnt/same.conf; mkdir /mnt/conf.d; echo old > /mnt/conf.d/app.conf");
+    let binds = ["-v", "/mnt/app.conf:/etc/app.conf", "-v", "/mnt/same.conf:/etc/same.conf", "-v", "/mnt/conf.d:/etc/conf.d"];
+    host.run("web", &[&binds[..], &["app:1", "sleep", "100000"]].concat());
+    host.diagnose().roots(&[]);
+    // what editors and certbot do; a file in a mounted directory may be replaced, and a file may be written in place
+    host.sh("for f in app.conf conf.d/app.conf; do echo new > /mnt/new; mv /mnt/new /mnt/$f; done; echo new > /mnt/same.conf");
+    assert_eq!(host.docker(&["exec", "web", "cat", "/etc/app.conf", "/etc/same.conf", "/etc/conf.d/app.conf"]), "old\nnew\nnew");
+    let run = host.diagnose();
+    run.roots(&[BROKEN]).says(BROKEN, &["/mnt/app.conf"]);
+    assert_eq!(run.findings().filter(|f| f.code == "container.bind-broken").count(), 1, "only the replaced file");
+}
+
+#[test]
+fn a_source_that_is_gone() {
+    let Some(host) = Host::start() else { return };
+    host.image("app:1", Rootfs::Scratch, &[]);
+    host.sh("mkdir /mnt/data");
+    host.run("web", &["-v", "/mnt/data:/data", "app:1", "fixture", "wait-term"]);
+    host.sh("rmdir /mnt/data");
+    host.diagnose().roots(&[BROKEN]).says(BROKEN, &["/mnt/data"]);
+}
+
+#[test]
+fn a_container_without_a_network() {
+    let Some(host) = Host::start() else { return };
+    host.image("app:1", Rootfs::Scratch, &[]);
+    host.run("cut-off", &["app:1", "fixture", "wait-term"]);
+    host.run("on-purpose", &["--network", "none", "app:1", "fixture", "wait-term"]);
+    host.docker(&["network", "disconnect", "bridge", "cut-off"]);
+    host.diagnose().roots(&["container.network-detached container:cut-off"]);
+}
+
+#[test]
+fn a_tag_that_moved_on() {
+    let Some(host) = Host::start() else { return };
+    host.image("app:1", Rootfs::Scratch, &[]);
+    host.run("web", &["app:1", "fixture", "wait-term"]);
+    host.image("app:1", Rootfs::Scratch, &["ENV VERSION=2"]);
+    let run = host.diagnose();
+    run.roots(&[]).must(&["container.image-drift container:web"]);
+}

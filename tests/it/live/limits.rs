@@ -1,0 +1,75 @@
+//! Memory, processor and process limits.
+
+use crate::lab::{Host, Rootfs, eventually};
+
+#[test]
+fn a_killed_child_is_found_although_the_container_lives() {
+    let Some(host) = Host::start() else { return };
+    host.image("app:1", Rootfs::Scratch, &[]);
+    host.run("pool", &["-m", "32m", "--memory-swap", "32m", "app:1", "fixture", "mem-eater-child", "4"]);
+    let logs = || String::from_utf8_lossy(&host.try_docker(&["logs", "pool"]).stderr).into_owned();
+    eventually(30, "the child is killed", || logs().contains("killed by signal 9").then_some(()));
+    assert_eq!(host.inspect("pool", "{{.State.Running}} {{.State.OOMKilled}} {{.RestartCount}}"), "true false 0");
+    let run = host.diagnose();
+    run.roots(&["container.oom-killed container:pool"]).must_not(&["container.down", "container.restart-loop", "memory."]);
+}
+
+#[test]
+fn memory_close_to_the_limit_is_seen_before_the_kill() {
+    let Some(host) = Host::start() else { return };
+    host.image("app:1", Rootfs::Scratch, &[]);
+    let eat = ["app:1", "fixture", "mem-eater", "10", "--up-to", "60"];
+    host.run("cache", &[&["-m", "64m", "--memory-swap", "64m"], &eat[..]].concat());
+    host.run("roomy", &[&["-m", "128m", "--memory-swap", "128m"], &eat[..]].concat());
+    let used = |name: &str| {
+        let id = host.inspect(name, "{{.Id}}");
+        host.sh(&format!("cat /sys/fs/cgroup/memory/docker/{id}/memory.usage_in_bytes /sys/fs/cgroup/docker/{id}/memory.current 2> /dev/null || true"))
+    };
+    for name in ["cache", "roomy"] {
+        eventually(30, "it has taken 60 MiB", || used(name).parse::<u64>().is_ok_and(|n| n >= 60 << 20).then_some(()));
+    }
+    let near = "container.memory-near-limit container:cache";
+    let run = host.diagnose();
+    run.roots(&[near]).says(near, &["64 MiB"]).must_not(&["container.oom-killed"]);
+}
+
+#[test]
+fn throttling_is_seen() {
+    let Some(host) = Host::start() else { return };
+    host.image("app:1", Rootfs::Scratch, &[]);
+    host.run("busy", &["--cpus", "0.1", "app:1", "fixture", "cpu"]);
+    host.run("idle", &["--cpus", "0.1", "app:1", "fixture", "wait-term"]);
+    let run = host.diagnose();
+    run.roots(&["container.cpu-throttled container:busy"]);
+}
+
+#[test]
+fn the_process_limit_is_seen_before_it_is_reached() {
+    let Some(host) = Host::start() else { return };
+    host.image("app:1", Rootfs::Shell, &[]);
+    let children = "for n in 1 2 3 4 5 6 7 8 9 10 11 12 13 14 15 16 17 18; do sleep 100000 & done; echo up; wait";
+    host.run("forks", &["--pids-limit", "20", "app:1", "sh", "-c", children]);
+    eventually(30, "its children run", || (host.docker(&["logs", "forks"]) == "up").then_some(()));
+    host.diagnose().roots(&["container.pids container:forks"]);
+}
+
+#[test]
+fn a_paused_container_is_unpaused() {
+    let Some(host) = Host::start() else { return };
+    let test = r#"HEALTHCHECK --interval=1s --retries=2 CMD ["fixture","get","80","/health"]"#;
+    host.image("app:1", Rootfs::Scratch, &[test]);
+    host.run("web", &["app:1", "fixture", "httpd", "--port", "80", "--status", "503"]);
+    // it keeps its last health while paused, which then means nothing
+    host.until("web", "{{.State.Health.Status}}", "unhealthy");
+    host.docker(&["pause", "web"]);
+    let paused = "container.paused container:web";
+    host.diagnose().roots(&[paused]).must_not(&[
+        "healthcheck.unhealthy",
+        "healthcheck.monitor-stale",
+        "container.down",
+        "container.log-blocked",
+    ]);
+    host.fix("container.unpause", "web", &[]).exits(0);
+    assert_eq!(host.inspect("web", "{{.State.Status}}"), "running");
+    host.diagnose().must_not(&["container.paused"]);
+}

@@ -1,0 +1,9 @@
+//! Single faults on a live host, each with what must and what must not be said.
+
+mod bad_days;
+mod binds;
+mod health;
+mod limits;
+mod logs;
+mod state;
+mod terminal;

@@ -1,0 +1,11 @@
+//! The one integration binary. What needs a real host makes one (`tests/lab/`) and is left out where that is not possible.
+#![allow(clippy::unwrap_used, clippy::expect_used, reason = "tests fail by panicking")]
+
+#[path = "../lab/mod.rs"]
+mod lab;
+
+#[path = "../incidents/mod.rs"]
+mod incidents;
+
+mod dependencies;
+mod live;

@@ -1,0 +1,272 @@
+//! A small host of its own for every test: namespaces for mounts, network and processes, with its own `/run`, container engine and disks.
+//!
+//! Everything in it hangs on one process. When that dies, also because the test was killed, the kernel takes down every process,
+//! mount, loop device and network of the host with it; only a directory below the temporary directory may stay.
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Output, Stdio};
+
+use super::image::{Rootfs, fixture};
+use super::report::Run;
+use super::{available, eventually, missing};
+
+/// How long anything in the lab may take to come up on a busy machine, in seconds.
+const UP: u64 = 60;
+
+/// What [`Host::diagnose`] asks for.
+const RUNBOOKS: &[&str] = &["container", "healthcheck", "disk"];
+
+/// A host. Dropping it takes everything down.
+pub(crate) struct Host {
+    holder: Child,
+    /// Its first process, as this machine numbers it.
+    init: String,
+    /// Its files on this machine; the path is the same inside.
+    dir: tempfile::TempDir,
+    /// What the machine itself is already told off for (its own disks): never counted.
+    baseline: BTreeSet<String>,
+}
+
+/// How a host differs from the ordinary.
+pub(crate) struct Config {
+    /// Size of the disk that holds `/var/lib/docker`, in MiB.
+    pub(crate) docker_disk: u32,
+    /// `daemon.json`.
+    pub(crate) daemon: &'static str,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Self { docker_disk: 512, daemon: "{}" }
+    }
+}
+
+impl Host {
+    /// A host with an engine; none (and one line saying why) where the lab cannot be.
+    pub(crate) fn start() -> Option<Self> {
+        Self::with(&Config::default())
+    }
+
+    /// [`Host::start`] with something out of the ordinary.
+    pub(crate) fn with(config: &Config) -> Option<Self> {
+        let host = Self::without_engine()?;
+        host.disk("/var/lib/docker", config.docker_disk, "-m 0");
+        fs::write(host.path("daemon.json"), config.daemon).unwrap_or_else(|e| panic!("daemon.json: {e}"));
+        host.start_engine();
+        Some(host)
+    }
+
+    /// A host on which Docker is not installed.
+    pub(crate) fn without_engine() -> Option<Self> {
+        if !available(missing()) {
+            return None;
+        }
+        let dir = tempfile::Builder::new().prefix("opsctl-lab-").tempdir().unwrap_or_else(|e| panic!("temporary directory: {e}"));
+        let mut holder = Command::new("setpriv");
+        holder.args(["--pdeathsig", "KILL", "unshare", "--mount", "--net", "--pid", "--mount-proc", "--kill-child"]);
+        holder.arg(fixture()).arg("wait-term").stdin(Stdio::null()).stdout(Stdio::null());
+        let holder = holder.spawn().unwrap_or_else(|e| panic!("setpriv: {e}"));
+        let children = format!("/proc/{0}/task/{0}/children", holder.id());
+        let init = eventually(UP, "the host has a first process", || {
+            let pid = fs::read_to_string(&children).ok()?.trim().to_owned();
+            fs::read_to_string(format!("/proc/{pid}/comm")).ok().filter(|comm| comm == "fixture\n").map(|_| pid)
+        });
+        let mut host = Self { holder, init, dir, baseline: BTreeSet::new() };
+        let binaries = [("opsctl", Path::new(env!("CARGO_BIN_EXE_opsctl"))), ("fixture", fixture())];
+        // bind mounts, so that any user of the host can run them wherever the build directory is
+        host.sh("mount -t tmpfs tmpfs /run && mount -t tmpfs tmpfs /mnt && mkdir /run/lab && ip link set lo up
+            for d in /etc/docker /etc/opsctl /etc/systemd/system; do [ ! -d $d ] || mount -t tmpfs tmpfs $d; done");
+        for (name, path) in binaries {
+            host.sh(&format!("touch /run/lab/{name} && mount --bind {} /run/lab/{name}", path.display()));
+        }
+        let before = host.opsctl(&["diagnose", "disk", "--format", "json"]);
+        host.baseline = before.findings().map(|f| format!("{} {}", f.code, f.subject)).collect();
+        fs::remove_dir_all(host.path("state")).ok();
+        Some(host)
+    }
+
+    /// Starts the engine (again) and waits until it answers.
+    pub(crate) fn start_engine(&self) {
+        let log = self.path("dockerd.log");
+        let log = fs::File::options().create(true).append(true).open(&log).unwrap_or_else(|e| panic!("dockerd.log: {e}"));
+        let config = self.path("daemon.json").display().to_string();
+        self.start_in_background("dockerd", &["--config-file", &config, "--storage-driver", "overlay2"], log.into());
+        eventually(UP, "the engine answers (see dockerd.log)", || self.try_docker(&["version"]).status.success().then_some(()));
+    }
+
+    /// A file of this host that outlives its namespaces' tmpfs.
+    pub(crate) fn path(&self, name: &str) -> PathBuf {
+        self.dir.path().join(name)
+    }
+
+    /// A program inside the host.
+    pub(crate) fn command(&self, program: &str) -> Command {
+        let mut command = Command::new("nsenter");
+        command.args(["--target", &self.init, "--mount", "--net", "--pid", "--", program]);
+        command.env_remove("DOCKER_HOST").env("LC_ALL", "C");
+        command
+    }
+
+    /// A program that runs in the host until the host ends.
+    #[track_caller]
+    pub(crate) fn spawn(&self, program: &str, args: &[&str]) {
+        self.start_in_background(program, args, Stdio::null());
+    }
+
+    /// The program becomes a child of the host's first process: `nsenter` would stop when it is stopped.
+    #[track_caller]
+    fn start_in_background(&self, program: &str, args: &[&str], stderr: Stdio) {
+        let mut command = self.command("setsid");
+        command.args(["--fork", program]).args(args).stdin(Stdio::null()).stdout(Stdio::null()).stderr(stderr);
+        let status = command.status().unwrap_or_else(|e| panic!("{program}: {e}"));
+        assert!(status.success(), "{program}: {status}");
+    }
+
+    /// What a shell script prints; it must succeed.
+    #[track_caller]
+    pub(crate) fn sh(&self, script: &str) -> String {
+        must_succeed(script, self.command("bash").args(["-ec", script]))
+    }
+
+    /// What a docker command prints; it must succeed.
+    #[track_caller]
+    pub(crate) fn docker(&self, args: &[&str]) -> String {
+        must_succeed(&format!("docker {}", args.join(" ")), self.command("docker").args(args))
+    }
+
+    /// A docker command that may fail.
+    pub(crate) fn try_docker(&self, args: &[&str]) -> Output {
+        self.command("docker").args(args).output().unwrap_or_else(|e| panic!("docker: {e}"))
+    }
+
+    /// `docker run -d --name NAME …`.
+    #[track_caller]
+    pub(crate) fn run(&self, name: &str, args: &[&str]) {
+        self.docker(&[&["run", "-d", "--name", name], args].concat());
+    }
+
+    /// One fact of `docker inspect`, by Go template.
+    #[track_caller]
+    pub(crate) fn inspect(&self, name: &str, template: &str) -> String {
+        self.docker(&["inspect", name, "--format", template])
+    }
+
+    /// Waits until a fact of `docker inspect` is as expected.
+    #[track_caller]
+    pub(crate) fn until(&self, name: &str, template: &str, expected: &str) {
+        let mut last = String::new();
+        let what = format!("{name} has {template} = {expected}");
+        eventually(UP, &what, || {
+            last = self.inspect(name, template);
+            (last == expected).then_some(())
+        });
+    }
+
+    /// Makes an image; `changes` are Dockerfile instructions.
+    #[track_caller]
+    pub(crate) fn image(&self, name: &str, rootfs: Rootfs, changes: &[&str]) {
+        let dir = self.path(&format!("rootfs-{rootfs:?}"));
+        if !dir.exists() {
+            rootfs.lay_out(&dir);
+        }
+        let changes = changes.iter().map(|c| format!("-c '{c}'")).collect::<Vec<_>>().join(" ");
+        self.sh(&format!("set -o pipefail; tar -C {} -c . | docker import {changes} - {name}", dir.display()));
+    }
+
+    /// A filesystem of its own, `size` MiB, mounted at `mountpoint`; `options` are of mkfs.ext4.
+    #[track_caller]
+    pub(crate) fn disk(&self, mountpoint: &str, size: u32, options: &str) {
+        let image = self.path(&format!("{}.ext4", mountpoint.trim_matches('/').replace('/', "-")));
+        let image = image.display();
+        self.sh(&format!(
+            "truncate -s {size}M {image} && mkfs.ext4 -q {options} {image} && mkdir -p {mountpoint} && mount -o loop {image} {mountpoint}"
+        ));
+    }
+
+    /// Fills the filesystem at `mountpoint` until `df` says at least `percent`.
+    #[track_caller]
+    pub(crate) fn fill(&self, mountpoint: &str, percent: u8) {
+        self.sh(&format!(
+            "set -- $(df -B1 --output=used,avail {mountpoint} | tail -1); \
+             fallocate -l $(( ($1 + $2) * {percent} / 100 - $1 )) {mountpoint}/ballast; \
+             [ $(df --output=pcent {mountpoint} | tail -1 | tr -dc 0-9) -ge {percent} ]"
+        ));
+    }
+
+    /// Sets the configuration that opsctl reads from now on.
+    pub(crate) fn configure(&self, toml: &str) {
+        fs::write(self.path("opsctl.toml"), toml).unwrap_or_else(|e| panic!("opsctl.toml: {e}"));
+    }
+
+    /// opsctl on this host, not yet started; `as_user` is a prefix such as `setpriv …`, or nothing.
+    pub(crate) fn opsctl_command(&self, as_user: &[&str], args: &[&str]) -> Command {
+        let line: Vec<&str> = as_user.iter().copied().chain(["/run/lab/opsctl"]).chain(args.iter().copied()).collect();
+        let mut command = self.command(line[0]);
+        command.args(&line[1..]).env("OPSCTL_STATE_DIR", self.path("state")).env_remove("OPSCTL_CONFIG").stdin(Stdio::null());
+        if self.path("opsctl.toml").exists() {
+            command.env("OPSCTL_CONFIG", self.path("opsctl.toml"));
+        }
+        command
+    }
+
+    /// Runs opsctl and reads its JSON report, if that is what it printed.
+    #[track_caller]
+    pub(crate) fn opsctl(&self, args: &[&str]) -> Run {
+        Run::of(&mut self.opsctl_command(&[], args), &self.baseline)
+    }
+
+    /// The question of every scenario: what is wrong with this host?
+    #[track_caller]
+    pub(crate) fn diagnose(&self) -> Run {
+        self.opsctl(&[&["diagnose"], RUNBOOKS, &["--format", "json"]].concat())
+    }
+
+    /// [`Host::diagnose`] as seen by a command made by [`Host::opsctl_command`] or with another environment.
+    #[track_caller]
+    pub(crate) fn read(&self, command: &mut Command) -> Run {
+        Run::of(command, &self.baseline)
+    }
+
+    /// `opsctl fix …` without questions.
+    #[track_caller]
+    pub(crate) fn fix(&self, fix: &str, subject: &str, more: &[&str]) -> Run {
+        self.opsctl(&[&["fix", fix, subject, "--yes"], more].concat())
+    }
+}
+
+impl Drop for Host {
+    fn drop(&mut self) {
+        let containers = PathBuf::from(format!("/proc/{}/root/var/lib/docker/containers", self.init));
+        let left: Vec<_> = fs::read_dir(&containers).into_iter().flatten().flatten().map(|e| e.file_name()).collect();
+        if std::thread::panicking() {
+            let log = fs::read_to_string(self.path("dockerd.log")).unwrap_or_default();
+            let tail: Vec<&str> = log.lines().rev().take(10).collect();
+            eprintln!("last lines of dockerd.log, newest first:\n{}", tail.join("\n"));
+        }
+        // what is frozen cannot be killed (control groups v1)
+        for id in &left {
+            let _ = fs::write(Path::new("/sys/fs/cgroup/freezer/docker").join(id).join("freezer.state"), "THAWED");
+        }
+        // the holder ends when the last process of the host is gone
+        let _ = Command::new("kill").arg(&self.init).status();
+        let _ = self.holder.wait();
+        // control groups are the one thing that belongs to the machine
+        let root = PathBuf::from("/sys/fs/cgroup");
+        let controllers = fs::read_dir(&root).into_iter().flatten().flatten().map(|e| e.path());
+        for groups in controllers.chain([root]).map(|c| c.join("docker")) {
+            for id in &left {
+                let _ = fs::remove_dir(groups.join(id));
+            }
+        }
+    }
+}
+
+#[track_caller]
+fn must_succeed(what: &str, command: &mut Command) -> String {
+    let output = command.stdin(Stdio::null()).output().unwrap_or_else(|e| panic!("{what}: {e}"));
+    let (stdout, stderr) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+    assert!(output.status.success(), "{what}: {}\n{stdout}{stderr}", output.status);
+    stdout.trim().to_owned()
+}

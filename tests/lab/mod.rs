@@ -1,0 +1,51 @@
+//! The lab: real parts, each test with its own. `README.md` tells how it is made.
+
+mod host;
+mod image;
+mod report;
+mod wait;
+
+pub(crate) use host::{Config, Host};
+pub(crate) use image::Rootfs;
+pub(crate) use report::Run;
+pub(crate) use wait::eventually;
+
+use std::io::Write;
+use std::process::Command;
+use std::sync::OnceLock;
+
+/// Why there is no lab here, if there is none. Asked once.
+fn missing() -> Option<&'static str> {
+    static MISSING: OnceLock<Option<String>> = OnceLock::new();
+    let ask = || {
+        if !rustix::process::geteuid().is_root() {
+            return Some("needs root".to_owned());
+        }
+        if let Some(tool) = TOOLS.iter().find(|tool| which::which(tool).is_err()) {
+            return Some(format!("needs {tool} (tests/run installs it)"));
+        }
+        let unshare = Command::new("unshare").args(["-m", "-n", "-p", "-f", "--mount-proc", "true"]).output();
+        match unshare {
+            Ok(output) if output.status.success() => None,
+            Ok(output) => Some(format!("needs namespaces: {}", String::from_utf8_lossy(&output.stderr).trim())),
+            Err(e) => Some(format!("needs namespaces: {e}")),
+        }
+    };
+    MISSING.get_or_init(ask).as_deref()
+}
+
+/// What a lab host is made with.
+const TOOLS: &[&str] = &["dockerd", "docker", "unshare", "nsenter", "setpriv", "mkfs.ext4", "ip", "iptables", "busybox", "tar"];
+
+/// Whether a part of the lab is there. A missing part leaves the test out with one line, or fails it when `OPSCTL_LAB=require`.
+pub(crate) fn available(why_not: Option<&str>) -> bool {
+    let Some(why) = why_not else { return true };
+    assert!(std::env::var_os("OPSCTL_LAB").is_none_or(|v| v != "require"), "the lab {why}");
+    eprintln!("left out: the lab {why}");
+    // tests/run counts these, because runners show the output of failed tests only
+    if let Some(file) = std::env::var_os("OPSCTL_LAB_LEFT_OUT") {
+        let append = std::fs::File::options().create(true).append(true).open(file);
+        append.and_then(|mut f| writeln!(f, "{why}")).unwrap_or_else(|e| panic!("OPSCTL_LAB_LEFT_OUT: {e}"));
+    }
+    false
+}
