@@ -8,6 +8,7 @@
 //! [`audit`] remembers what was changed, [`state`] remembers numbers between runs. [`cli`] is thin over all of it.
 
 pub mod audit;
+pub mod catalog;
 pub mod cli;
 pub mod config;
 pub mod correlate;

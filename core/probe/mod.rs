@@ -18,8 +18,8 @@ pub mod image_files;
 pub mod kmsg;
 pub mod listeners;
 mod memo;
-pub mod process;
 pub mod netns;
+pub mod process;
 mod redact;
 
 pub use cx::{Ask, History, NoHistory, ProbeCx};

@@ -29,7 +29,9 @@ pub(super) fn judge(e: &Evidence, settings: &Settings, now: Timestamp) -> Option
         return None;
     }
     // it was killed for memory and the limit was raised since: what made it loop is gone
-    let cured = c.is_up() && e.later.as_ref().is_none_or(|l| !l.restarting) && oom::last_kill(e, now).is_some_and(|k| !k.current && killed_last(e, &k));
+    let cured = c.is_up()
+        && e.later.as_ref().is_none_or(|l| !l.restarting)
+        && oom::last_kill(e, now).is_some_and(|k| !k.current && killed_last(e, &k));
     let young = young && !cured;
     let severity = if c.state.restarting || grew || (young && c.restart_count >= settings.restarts_crit) {
         Severity::Crit

@@ -99,7 +99,9 @@ pub(super) fn plan(fix: &str, finding: &Finding, judged: &Judged<'_>, e: &Eviden
                 return Err(Refusal::Precondition(format!("port {port} is held by {owner}")));
             }
             if finding.code == START_FAILED.id && taken_port(&c.state.error).is_none() {
-                return Err(Refusal::Precondition("it would fail again: remove what the engine complained about first".to_owned()));
+                return Err(Refusal::Precondition(
+                    "it would fail again: remove what the engine complained about first".to_owned(),
+                ));
             }
             if !e.image_present {
                 return Err(Refusal::Precondition(format!("its image {} is not on this host", c.image)));

@@ -3,8 +3,8 @@
 use std::time::Duration;
 
 use opsctl_core::model::{
-    Action, Check, CheckSpec, Code, Finding, FixSpec, Inventory, Judged, Judgement, KeyKind, MountRef, Plan, Refusal, Risk, Severity,
-    Target, quantity,
+    Action, Check, CheckSpec, Code, Finding, FixSpec, Inventory, Judged, Judgement, KeyKind, MountRef, Plan, Refusal, Risk,
+    Severity, Target, quantity,
 };
 use opsctl_core::probe::filesystem::{self, DeletedFile, Space};
 use opsctl_core::probe::{ProbeCx, ProbeError};
@@ -84,7 +84,8 @@ impl Check for DeletedOpen {
         let held = e.filesystems.iter().find(|h| subject(&h.mount) == finding.subject);
         let file = held.and_then(|h| h.files.first()).ok_or_else(|| Refusal::Precondition("it is gone".to_owned()))?;
         truncatable(file).map_err(Refusal::Precondition)?;
-        let action = Action::TruncateDeletedFd { pid: file.pid, start_ticks: file.start_ticks, fd: file.fd, identity: file.identity };
+        let action =
+            Action::TruncateDeletedFd { pid: file.pid, start_ticks: file.start_ticks, fd: file.fd, identity: file.identity };
         Ok(Plan {
             fix: fix.to_owned(),
             risk: TRUNCATE.risk,
@@ -96,7 +97,9 @@ impl Check for DeletedOpen {
             undo: Vec::new(),
             blast: vec![format!("{} bytes of {} written by {} (pid {}) are lost", file.bytes, file.path, file.comm, file.pid)],
             downtime: "none".to_owned(),
-            recurs: Some("until the process reopens its log it writes to the deleted file again: fix its log rotation".to_owned()),
+            recurs: Some(
+                "until the process reopens its log it writes to the deleted file again: fix its log rotation".to_owned(),
+            ),
             verify_within: Duration::from_secs(5),
             stable_for: Duration::ZERO,
         })

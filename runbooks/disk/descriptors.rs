@@ -18,13 +18,8 @@ const FDS: Code = Code {
     hint: "find out what the process keeps open (ls -l /proc/PID/fd); raise its limit only if it needs that many",
 };
 
-static SPEC: CheckSpec = CheckSpec {
-    id: "disk.fds",
-    title: "file descriptors are left",
-    codes: &[FDS],
-    fixes: &[],
-    timeout: Duration::from_secs(5),
-};
+static SPEC: CheckSpec =
+    CheckSpec { id: "disk.fds", title: "file descriptors are left", codes: &[FDS], fixes: &[], timeout: Duration::from_secs(5) };
 
 pub(super) struct Descriptors {
     pub(super) settings: Settings,
@@ -59,8 +54,13 @@ impl Check for Descriptors {
         let share = |n: u64, of: u64| n as f64 * 100.0 / of.max(1) as f64;
         let all = share(e.used, e.most);
         if let Some((severity, limit)) = worst(all, s.descriptors_warn_percent, s.descriptors_crit_percent) {
-            let message =
-                format!("{} of {} file descriptors of the host are used, {}, limit {}", e.used, e.most, quantity::percent(all), quantity::percent(limit));
+            let message = format!(
+                "{} of {} file descriptors of the host are used, {}, limit {}",
+                e.used,
+                e.most,
+                quantity::percent(all),
+                quantity::percent(limit)
+            );
             findings.push(Finding::new(&FDS, severity, host(), message));
         }
         for p in &e.processes {

@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use jiff::SignedDuration;
 use opsctl_core::model::{
-    Action, Check, CheckSpec, Code, Finding, FixSpec, Inventory, Judged, Judgement, KeyKind, Kind, Plan, Refusal, Risk, Severity, Subject,
-    Target, quantity,
+    Action, Check, CheckSpec, Code, Finding, FixSpec, Inventory, Judged, Judgement, KeyKind, Kind, Plan, Refusal, Risk, Severity,
+    Subject, Target, quantity,
 };
 use opsctl_core::probe::docker::DiskUsage;
 use opsctl_core::probe::filesystem::{self, FsUsage};
@@ -19,8 +19,11 @@ const RECLAIMABLE: Code = Code {
     when: "the engine's filesystem is 80 % full and build cache, unused images, stopped containers or unused volumes could make room",
     hint: "remove what nobody needs, one kind at a time; never docker system prune as a whole",
 };
-const BUILD_CACHE: FixSpec =
-    FixSpec { id: "disk.prune-build-cache", risk: Risk::R3, title: "remove the build cache that no build uses; the next build is slower" };
+const BUILD_CACHE: FixSpec = FixSpec {
+    id: "disk.prune-build-cache",
+    risk: Risk::R3,
+    title: "remove the build cache that no build uses; the next build is slower",
+};
 const DANGLING: FixSpec =
     FixSpec { id: "disk.prune-dangling-images", risk: Risk::R3, title: "remove images that have no tag and no container" };
 const CONTAINERS: FixSpec = FixSpec {
@@ -105,7 +108,8 @@ impl Check for DockerReclaimable {
         }
         let subject = Subject { kind: Kind::Engine, name: e.engine.clone(), identity: e.endpoint.clone() };
         let message = format!("{} keeps {} on {} that nothing uses", e.engine, quantity::bytes(total), e.filesystem.mountpoint);
-        let mut finding = Finding::new(&RECLAIMABLE, Severity::Info, subject, message).key(KeyKind::Filesystem, &e.filesystem.dev);
+        let mut finding =
+            Finding::new(&RECLAIMABLE, Severity::Info, subject, message).key(KeyKind::Filesystem, &e.filesystem.dev);
         for (what, bytes) in parts {
             if bytes > 0 {
                 finding = finding.cite(what, quantity::bytes(bytes));

@@ -110,7 +110,9 @@ fn saturated(name: &str, later: &DiskCounters, e: &Evidence) -> Option<Finding> 
     if busy < BUSY || queue < QUEUE || wait < WAIT_MS {
         return None;
     }
-    let message = format!("disk {name} does not keep up: {queue:.0} requests wait {wait:.0} ms each, limits {QUEUE:.0} and {WAIT_MS:.0} ms");
+    let message = format!(
+        "disk {name} does not keep up: {queue:.0} requests wait {wait:.0} ms each, limits {QUEUE:.0} and {WAIT_MS:.0} ms"
+    );
     let on: Vec<&str> = e.mounts.iter().filter(|m| device_of(m).starts_with(name)).map(|m| m.mountpoint.as_str()).collect();
     let subject = Subject { identity: format!("disk:{name}"), ..host() };
     Some(Finding::new(&SATURATION, Severity::Warn, subject, message).cite("filesystems on it", on.join(", ")))
@@ -125,10 +127,8 @@ fn failing(device: &str, lines: &[&KernelLine], e: &Evidence) -> Option<Finding>
     let last = lines.last()?;
     let times = if lines.len() == 1 { "once".to_owned() } else { format!("{} times", lines.len()) };
     let message = format!("the kernel reported errors of disk {device} {times} in the last 24 h");
-    let subject = mount.map_or_else(
-        || Subject { kind: Kind::Host, name: "host".to_owned(), identity: format!("disk:{device}") },
-        subject,
-    );
+    let subject =
+        mount.map_or_else(|| Subject { kind: Kind::Host, name: "host".to_owned(), identity: format!("disk:{device}") }, subject);
     let mut finding = Finding::new(&ERRORS, Severity::Crit, subject, message)
         .since(lines.first().map(|l| l.at))
         .cite("kernel log", format!("{} {}", last.at, last.text));
@@ -153,7 +153,8 @@ fn on_disk(partition: &str, disk: &str) -> bool {
 /// The device of a kernel line about an error: `I/O error, dev sda, sector …`, `Buffer I/O error on dev sda1, …`,
 /// `EXT4-fs error (device sda1): …`, `XFS (sda1): metadata I/O error`, `BTRFS error (device sda1)`.
 fn failing_device(line: &str) -> Option<&str> {
-    let word = |rest: &'_ str| rest.len() - rest.trim_start_matches(|c: char| c.is_ascii_alphanumeric() || c == '-' || c == '_').len();
+    let word =
+        |rest: &'_ str| rest.len() - rest.trim_start_matches(|c: char| c.is_ascii_alphanumeric() || c == '-' || c == '_').len();
     let after = |marker: &str| {
         let rest = line.split_once(marker)?.1;
         let end = word(rest);

@@ -4,8 +4,8 @@ use std::path::Path;
 use std::time::Duration;
 
 use opsctl_core::model::{
-    Action, Check, CheckSpec, Code, Finding, FixSpec, Inventory, Judged, Judgement, KeyKind, Kind, Plan, Refusal, Risk, Severity, Subject,
-    Target, quantity,
+    Action, Check, CheckSpec, Code, Finding, FixSpec, Inventory, Judged, Judgement, KeyKind, Kind, Plan, Refusal, Risk, Severity,
+    Subject, Target, quantity,
 };
 use opsctl_core::probe::filesystem::{self, FsUsage};
 use opsctl_core::probe::{ProbeCx, ProbeError, host};
@@ -69,7 +69,12 @@ impl Check for Journal {
         let share = e.bytes as f64 * 100.0 / e.filesystem.size.max(1) as f64;
         if e.bytes > self.settings.journal_info_bytes || (share > 10.0 && e.bytes > KEEP) {
             let subject = Subject { kind: Kind::Host, name: "host".to_owned(), identity: FOLDER.to_owned() };
-            let message = format!("the journal takes {}, {} of {}", quantity::bytes(e.bytes), quantity::percent(share), e.filesystem.mountpoint);
+            let message = format!(
+                "the journal takes {}, {} of {}",
+                quantity::bytes(e.bytes),
+                quantity::percent(share),
+                e.filesystem.mountpoint
+            );
             return vec![
                 Finding::new(&JOURNAL, Severity::Info, subject, message)
                     .key(KeyKind::Filesystem, &e.filesystem.dev)
@@ -78,7 +83,11 @@ impl Check for Journal {
             ]
             .into();
         }
-        let gaps = if e.unreadable { vec![format!("reading {FOLDER}: permission denied; needs root or group systemd-journal")] } else { Vec::new() };
+        let gaps = if e.unreadable {
+            vec![format!("reading {FOLDER}: permission denied; needs root or group systemd-journal")]
+        } else {
+            Vec::new()
+        };
         Judgement { gaps, ..Judgement::default() }
     }
 

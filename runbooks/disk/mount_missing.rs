@@ -51,7 +51,8 @@ impl Check for MountMissing {
             .iter()
             .filter(|f| wanted(f) && !e.mounted.iter().any(|m| m == &f.mountpoint))
             .map(|f| {
-                let subject = Subject { kind: Kind::Mount, name: f.mountpoint.clone(), identity: format!("fstab@{}", f.mountpoint) };
+                let subject =
+                    Subject { kind: Kind::Mount, name: f.mountpoint.clone(), identity: format!("fstab@{}", f.mountpoint) };
                 let message = format!("{} is in fstab and not mounted: writes go to the disk below it", f.mountpoint);
                 let line = format!("{} {} {} {}", f.source, f.mountpoint, f.fstype, f.options.join(","));
                 Finding::new(&MISSING, Severity::Crit, subject, message).cite("fstab", line)

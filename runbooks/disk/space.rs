@@ -214,8 +214,11 @@ fn uses_most(usage: &[Usage]) -> String {
 
 fn table(usage: &Usage, e: &Evidence) -> Table {
     let share = |bytes: u64| quantity::percent(bytes as f64 * 100.0 / usage.bytes.max(1) as f64);
-    let mut rows: Vec<Vec<String>> =
-        usage.largest.iter().map(|f| vec![f.path.clone(), quantity::bytes(f.bytes), share(f.bytes), quantity::count_of(f.entries)]).collect();
+    let mut rows: Vec<Vec<String>> = usage
+        .largest
+        .iter()
+        .map(|f| vec![f.path.clone(), quantity::bytes(f.bytes), share(f.bytes), quantity::count_of(f.entries)])
+        .collect();
     if let Some(engine) = &e.engine {
         let parts = [
             ("docker: images", engine.layers),
@@ -225,7 +228,12 @@ fn table(usage: &Usage, e: &Evidence) -> Table {
             ("docker: volumes", engine.volumes),
             ("docker: volumes no container uses", engine.unused_volumes),
         ];
-        rows.extend(parts.iter().filter(|(_, b)| *b > 0).map(|(what, b)| vec![(*what).to_owned(), quantity::bytes(*b), share(*b), String::new()]));
+        rows.extend(
+            parts
+                .iter()
+                .filter(|(_, b)| *b > 0)
+                .map(|(what, b)| vec![(*what).to_owned(), quantity::bytes(*b), share(*b), String::new()]),
+        );
     }
     let mut note = Vec::new();
     if usage.partial {

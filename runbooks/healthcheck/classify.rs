@@ -33,7 +33,16 @@ pub(super) fn class(entry: &HealthEntry, command: &Command) -> Class {
     if let Some(program) = missing_program(entry, command) {
         return Class::CommandMissing(program);
     }
-    let auth = ["NOAUTH", "WRONGPASS", " 401", " 403", "401 Unauthorized", "403 Forbidden", "returned error: 401", "returned error: 403"];
+    let auth = [
+        "NOAUTH",
+        "WRONGPASS",
+        " 401",
+        " 403",
+        "401 Unauthorized",
+        "403 Forbidden",
+        "returned error: 401",
+        "returned error: 403",
+    ];
     if auth.iter().any(|a| out.contains(a)) {
         return Class::Auth;
     }
@@ -51,12 +60,16 @@ fn missing_program(entry: &HealthEntry, command: &Command) -> Option<String> {
     if out.contains("executable file not found") || (out.contains("exec: \"") && out.contains("no such file or directory")) {
         return Some(quoted(out).unwrap_or_else(first));
     }
-    if matches!(entry.exit_code, 126 | -1) && out.contains("ermission denied") && (out.contains("exec") || entry.exit_code == 126) {
+    if matches!(entry.exit_code, 126 | -1) && out.contains("ermission denied") && (out.contains("exec") || entry.exit_code == 126)
+    {
         return Some(quoted(out).unwrap_or_else(first));
     }
     // shell form: `/bin/sh: curl: not found`, `sh: 1: curl: not found`, `bash: line 1: curl: command not found`; behind `|| exit 1`
     // the exit code is no longer 127, so the wording has to name a program of the test
-    let named = command.one_of.iter().find(|p| out.contains(&format!("{p}: not found")) || out.contains(&format!("{p}: command not found")));
+    let named = command
+        .one_of
+        .iter()
+        .find(|p| out.contains(&format!("{p}: not found")) || out.contains(&format!("{p}: command not found")));
     if let Some(program) = named {
         return Some(program.clone());
     }
@@ -83,13 +96,29 @@ mod tests {
         let shell = Command::parse(&["CMD-SHELL".into(), "curl -f http://localhost/ || exit 1".into()]);
         let missing = |p: &str| Class::CommandMissing(p.to_owned());
         for (code, output, class_) in [
-            (-1, "OCI runtime exec failed: exec failed: unable to start container process: exec: \"wget\": executable file not found in $PATH: unknown", missing("wget")),
-            (-1, "OCI runtime exec failed: exec failed: container_linux.go:380: starting container process caused: exec: \"curl\": executable file not found in $PATH: unknown", missing("curl")),
-            (-1, "OCI runtime exec failed: exec failed: unable to start container process: exec: \"/bin/sh\": stat /bin/sh: no such file or directory: unknown", missing("/bin/sh")),
+            (
+                -1,
+                "OCI runtime exec failed: exec failed: unable to start container process: exec: \"wget\": executable file not found in $PATH: unknown",
+                missing("wget"),
+            ),
+            (
+                -1,
+                "OCI runtime exec failed: exec failed: container_linux.go:380: starting container process caused: exec: \"curl\": executable file not found in $PATH: unknown",
+                missing("curl"),
+            ),
+            (
+                -1,
+                "OCI runtime exec failed: exec failed: unable to start container process: exec: \"/bin/sh\": stat /bin/sh: no such file or directory: unknown",
+                missing("/bin/sh"),
+            ),
             (127, "/bin/sh: curl: not found", missing("curl")),
             (1, "/bin/sh: 1: curl: not found", missing("curl")),
             (1, "/bin/bash: line 1: curl: command not found", missing("curl")),
-            (126, "OCI runtime exec failed: exec failed: unable to start container process: exec: \"/app/check\": permission denied: unknown", missing("/app/check")),
+            (
+                126,
+                "OCI runtime exec failed: exec failed: unable to start container process: exec: \"/app/check\": permission denied: unknown",
+                missing("/app/check"),
+            ),
             (-1, "Health check exceeded timeout (1s)", Class::Timeout),
             (-1, "timed out starting health check for container x", Class::SlowStart),
             (22, "curl: (22) The requested URL returned error: 401", Class::Auth),

@@ -32,8 +32,9 @@ pub(super) struct Asks {
 
 /// Words that start no program.
 const BUILTINS: &[&str] = &[
-    "exit", "true", "false", "test", "[", "[[", "exec", "set", "cd", "echo", "printf", "if", "then", "else", "fi", "!", "(", "{", ":", "read",
-    "export", "command", "eval", "return", "while", "for", "do", "done", "kill", "wait", "type", "case", "local", "trap", "source", ".",
+    "exit", "true", "false", "test", "[", "[[", "exec", "set", "cd", "echo", "printf", "if", "then", "else", "fi", "!", "(", "{",
+    ":", "read", "export", "command", "eval", "return", "while", "for", "do", "done", "kill", "wait", "type", "case", "local",
+    "trap", "source", ".",
 ];
 
 #[expect(clippy::expect_used, reason = "constant patterns, compiled by a test")]
@@ -95,7 +96,11 @@ fn alternatives(script: &str) -> Vec<String> {
     let mut programs = Vec::new();
     for alternative in split(script, "||") {
         // of `a && b | c` the first has to exist; the others are judged when they fail
-        let first = split(&alternative, "&&").into_iter().flat_map(|s| split(&s, ";")).flat_map(|s| split(&s, "|")).find_map(|s| program(&s));
+        let first = split(&alternative, "&&")
+            .into_iter()
+            .flat_map(|s| split(&s, ";"))
+            .flat_map(|s| split(&s, "|"))
+            .find_map(|s| program(&s));
         programs.extend(first);
     }
     programs
@@ -104,7 +109,8 @@ fn alternatives(script: &str) -> Vec<String> {
 /// The program of a simple command; none for assignments, builtins and what is computed.
 fn program(command: &str) -> Option<String> {
     let mut words = command.split_whitespace().skip_while(|w| {
-        let assignment = w.split_once('=').is_some_and(|(n, _)| !n.is_empty() && n.chars().all(|c| c.is_alphanumeric() || c == '_'));
+        let assignment =
+            w.split_once('=').is_some_and(|(n, _)| !n.is_empty() && n.chars().all(|c| c.is_alphanumeric() || c == '_'));
         assignment || matches!(*w, "exec" | "!" | "command" | "(" | "{" | "if" | "then")
     });
     let word = words.next()?.trim_matches(['"', '\'', '(']);
@@ -187,7 +193,8 @@ mod tests {
 
     #[test]
     fn what_is_asked_is_found() {
-        let asked = |text: &str| parse(&["CMD-SHELL", text]).asks.map(|a| format!("{} {} {} {}", a.scheme, a.host, a.port, a.path));
+        let asked =
+            |text: &str| parse(&["CMD-SHELL", text]).asks.map(|a| format!("{} {} {} {}", a.scheme, a.host, a.port, a.path));
         assert_eq!(asked("wget -qO- http://localhost:12345/-/ready").as_deref(), Some("http localhost 12345 /-/ready"));
         assert_eq!(asked("curl -f 'http://u:p@127.0.0.1/a?token=x'").as_deref(), Some("http 127.0.0.1 80 /a"));
         assert_eq!(asked("curl https://[::1]:8443/x").as_deref(), Some("https ::1 8443 /x"));

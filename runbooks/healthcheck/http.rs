@@ -4,7 +4,8 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::time::Duration;
 
 use opsctl_core::model::{
-    Action, Check, CheckSpec, Code, Finding, FixSpec, Inventory, Judged, Judgement, KeyKind, Plan, Refusal, Risk, Severity, Target,
+    Action, Check, CheckSpec, Code, Finding, FixSpec, Inventory, Judged, Judgement, KeyKind, Plan, Refusal, Risk, Severity,
+    Target,
 };
 use opsctl_core::probe::docker::{Container, dependants};
 use opsctl_core::probe::http::{self, NoAnswer};
@@ -21,7 +22,8 @@ const HTTP: Code = Code {
     when: "our own request to the health test's URL gets 5xx, a refusal or no answer in 2 of 3 tries (crit), in 1 of 3 or a 4xx (warn)",
     hint: "the service itself is not well: read its log (docker logs) before restarting it",
 };
-const RESTART: FixSpec = FixSpec { id: "container.restart", risk: Risk::R2, title: "restart the container with its own stop timeout" };
+const RESTART: FixSpec =
+    FixSpec { id: "container.restart", risk: Risk::R2, title: "restart the container with its own stop timeout" };
 
 static SPEC: CheckSpec = CheckSpec {
     id: "healthcheck.http",
@@ -163,10 +165,14 @@ impl Check for Http {
             let message = format!("{name} answers inside, but through its published port {at}: {}", dead.words());
             let hint = match &e.address {
                 Some(a) if a.answers() => "the way from the published port is broken: docker-proxy or the firewall's NAT rules",
-                _ => "the service listens on loopback only, or a firewall stands between; bind it to 0.0.0.0 inside the container",
+                _ => {
+                    "the service listens on loopback only, or a firewall stands between; bind it to 0.0.0.0 inside the container"
+                }
             };
             return vec![
-                finding(Severity::Crit, message).cite_opt("at the container's address", e.address.as_ref().map(Try::words)).hint(hint),
+                finding(Severity::Crit, message)
+                    .cite_opt("at the container's address", e.address.as_ref().map(Try::words))
+                    .hint(hint),
             ]
             .into();
         };
@@ -179,7 +185,8 @@ impl Check for Http {
             n if n >= 2 => Severity::Crit,
             _ => Severity::Warn,
         };
-        let message = format!("{name} does not answer {} as it should: {} in {} of {tries} tries", e.url, worst.words(), failed.len());
+        let message =
+            format!("{name} does not answer {} as it should: {} in {} of {tries} tries", e.url, worst.words(), failed.len());
         let mut found = finding(severity, message);
         if severity == Severity::Crit {
             found = found.fix(RESTART.id);

@@ -40,7 +40,8 @@ pub(super) fn replacement(tools: &[String], asks: Option<&Asks>, not: &str) -> O
     } else {
         return None;
     };
-    let quoted: Vec<String> = std::iter::once("CMD".to_owned()).chain(test).map(|w| serde_json::Value::String(w).to_string()).collect();
+    let quoted: Vec<String> =
+        std::iter::once("CMD".to_owned()).chain(test).map(|w| serde_json::Value::String(w).to_string()).collect();
     Some(format!("test: [{}]", quoted.join(", ")))
 }
 
@@ -54,8 +55,13 @@ mod tests {
 
     #[test]
     fn the_best_tool_there_is_is_used_but_never_the_missing_one() {
-        let made = |tools: &[&str], scheme| replacement(&tools.iter().map(|t| (*t).to_owned()).collect::<Vec<_>>(), Some(&asks(scheme)), "wget");
-        assert_eq!(made(&["wget", "curl"], "http").as_deref(), Some(r#"test: ["CMD", "curl", "-fsS", "-o", "/dev/null", "http://127.0.0.1:8080/health"]"#));
+        let made = |tools: &[&str], scheme| {
+            replacement(&tools.iter().map(|t| (*t).to_owned()).collect::<Vec<_>>(), Some(&asks(scheme)), "wget")
+        };
+        assert_eq!(
+            made(&["wget", "curl"], "http").as_deref(),
+            Some(r#"test: ["CMD", "curl", "-fsS", "-o", "/dev/null", "http://127.0.0.1:8080/health"]"#)
+        );
         assert!(made(&["wget", "bash"], "http").is_some_and(|t| t.contains("/dev/tcp/127.0.0.1/8080")));
         assert_eq!(made(&["nc"], "tcp").as_deref(), Some(r#"test: ["CMD", "nc", "-z", "127.0.0.1", "8080"]"#));
         assert_eq!(made(&["wget"], "http"), None);

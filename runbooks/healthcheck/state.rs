@@ -4,8 +4,8 @@ use std::time::Duration;
 
 use jiff::SignedDuration;
 use opsctl_core::model::{
-    Action, Check, CheckSpec, Code, Finding, FixSpec, Inventory, Judged, Judgement, KeyKind, Plan, Refusal, Risk, Severity, Target,
-    quantity,
+    Action, Check, CheckSpec, Code, Finding, FixSpec, Inventory, Judged, Judgement, KeyKind, Plan, Refusal, Risk, Severity,
+    Target, quantity,
 };
 use opsctl_core::probe::docker::{Container, Health, HealthEntry, HealthTest};
 use opsctl_core::probe::image_files::{self, ImageFiles};
@@ -13,10 +13,10 @@ use opsctl_core::probe::listeners::{self, Listener};
 use opsctl_core::probe::{ProbeCx, ProbeError};
 use serde::{Deserialize, Serialize};
 
+use super::Settings;
 use super::classify::{Class, class};
 use super::command::Command;
 use super::propose::replacement;
-use super::Settings;
 
 const UNHEALTHY: Code = Code {
     id: "healthcheck.unhealthy",
@@ -149,8 +149,12 @@ impl Check for State {
         let command = Command::parse(&test.test);
         let mut findings = Vec::new();
         if health.status == "healthy" && health.failing_streak > 0 {
-            let message = format!("{} is called healthy, but its last {} health tests failed; {} make it unhealthy", c.name, health.failing_streak, test.retries);
-            findings.push(Finding::new(&DEGRADING, Severity::Info, c.subject(), message).cite_opt("last test", last_output(&health)));
+            let message = format!(
+                "{} is called healthy, but its last {} health tests failed; {} make it unhealthy",
+                c.name, health.failing_streak, test.retries
+            );
+            findings
+                .push(Finding::new(&DEGRADING, Severity::Info, c.subject(), message).cite_opt("last test", last_output(&health)));
         }
         if health.status != "healthy" {
             findings.extend(broken_test(e, &health, &command));
@@ -203,7 +207,11 @@ fn passes(c: &Container) -> bool {
 fn last_output(health: &Health) -> Option<String> {
     let last = health.log.last()?;
     let output: String = last.output.trim().chars().take(OUTPUT_SHOWN).collect();
-    Some(if output.is_empty() { format!("exit code {}, no output", last.exit_code) } else { format!("exit code {}: {output}", last.exit_code) })
+    Some(if output.is_empty() {
+        format!("exit code {}, no output", last.exit_code)
+    } else {
+        format!("exit code {}: {output}", last.exit_code)
+    })
 }
 
 /// The one thing that is wrong with the test itself, if there is one.
@@ -229,14 +237,18 @@ fn broken_test(e: &Evidence, health: &Health, command: &Command) -> Option<Findi
         return None;
     }
     let name = &c.name;
-    let finding = |code: &'static Code, message: String| Some(Finding::new(code, Severity::Warn, c.subject(), message).cite_opt("last test", last_output(health)));
+    let finding = |code: &'static Code, message: String| {
+        Some(Finding::new(code, Severity::Warn, c.subject(), message).cite_opt("last test", last_output(health)))
+    };
     match last? {
         Class::Timeout => {
             let limit = c.health_test.as_ref().map_or(0, |t| t.timeout_ms);
             let limit = quantity::duration(SignedDuration::from_millis(limit));
             finding(&TIMEOUT, format!("{name}'s health test does not end within its timeout of {limit}"))
         }
-        Class::SlowStart => finding(&TIMEOUT, format!("{name}'s health test cannot even be started in time: the engine or its disk is slow")),
+        Class::SlowStart => {
+            finding(&TIMEOUT, format!("{name}'s health test cannot even be started in time: the engine or its disk is slow"))
+        }
         Class::Auth => finding(&AUTH, format!("{name}'s health test is turned away: the service wants credentials")),
         Class::Refused | Class::Other => refused(e, command).and_then(|(code, message)| finding(code, message)),
         Class::CommandMissing(_) => None,
@@ -255,10 +267,12 @@ fn command_missing(e: &Evidence, program: &str, command: &Command, failed: &[&He
     let severity = if autoheal { Severity::Crit } else { Severity::Warn };
     let tools = e.files.as_ref().map(|f| f.tools.clone());
     let proposal = tools.as_ref().map(|t| {
-        replacement(t, command.asks.as_ref(), program)
-            .unwrap_or_else(|| "none is possible with what the image has: add a check command to it, or remove the test".to_owned())
+        replacement(t, command.asks.as_ref(), program).unwrap_or_else(|| {
+            "none is possible with what the image has: add a check command to it, or remove the test".to_owned()
+        })
     });
-    let has = tools.map(|t| if t.is_empty() { "none of curl, wget, bash, nc, busybox, python, node".to_owned() } else { t.join(", ") });
+    let has =
+        tools.map(|t| if t.is_empty() { "none of curl, wget, bash, nc, busybox, python, node".to_owned() } else { t.join(", ") });
     let mut finding = Finding::new(&COMMAND_MISSING, severity, c.subject(), message)
         .key(KeyKind::Restarter, &c.id)
         .cite_opt("the image has", has)
@@ -276,12 +290,12 @@ fn refused(e: &Evidence, command: &Command) -> Option<(&'static Code, String)> {
     let asks = command.asks.as_ref()?;
     let name = &e.container.name;
     // Docker's own DNS listens on 127.0.0.11 in every container on a user-defined network
-    let served: Vec<&Listener> =
-        e.listeners.as_ref()?.iter().filter(|l| l.address.to_string() != "127.0.0.11").collect();
+    let served: Vec<&Listener> = e.listeners.as_ref()?.iter().filter(|l| l.address.to_string() != "127.0.0.11").collect();
     let on_port: Vec<&&Listener> = served.iter().filter(|l| l.port == asks.port).collect();
     let only_v4 = !on_port.is_empty() && on_port.iter().all(|l| l.address.is_ipv4());
     if asks.host == "localhost" && only_v4 && e.files.as_ref().is_some_and(|f| f.localhost_is_v6) {
-        let message = format!("{name}'s health test asks localhost, which is ::1 there, but port {} is served on IPv4 only", asks.port);
+        let message =
+            format!("{name}'s health test asks localhost, which is ::1 there, but port {} is served on IPv4 only", asks.port);
         return Some((&LOCALHOST_IPV6, message));
     }
     let local = matches!(asks.host.as_str(), "localhost" | "127.0.0.1" | "::1" | "0.0.0.0");
@@ -300,14 +314,14 @@ fn stale(judged: &Judged<'_>, c: &Container, test: &HealthTest, health: &Health)
     let now = judged.taken_at;
     let period = test.interval_ms + test.timeout_ms;
     let started = c.state.started_at?;
-    let finding = |message| {
-        Some(Finding::new(&MONITOR_STALE, Severity::Warn, c.subject(), message).fix(PAUSE_UNPAUSE.id))
-    };
+    let finding = |message| Some(Finding::new(&MONITOR_STALE, Severity::Warn, c.subject(), message).fix(PAUSE_UNPAUSE.id));
     if health.status == "starting" {
-        let most = SignedDuration::from_millis(test.start_period_ms + test.retries * period + period) + SignedDuration::from_secs(30);
+        let most =
+            SignedDuration::from_millis(test.start_period_ms + test.retries * period + period) + SignedDuration::from_secs(30);
         let age = now.duration_since(started);
         if age > most {
-            let message = format!("{} is still starting after {}, limit {}", c.name, quantity::duration(age), quantity::duration(most));
+            let message =
+                format!("{} is still starting after {}, limit {}", c.name, quantity::duration(age), quantity::duration(most));
             return finding(message);
         }
         return None;

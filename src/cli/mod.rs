@@ -4,9 +4,13 @@ pub mod audit;
 pub mod config;
 pub mod diagnose;
 pub mod exit;
+pub mod explain;
 pub mod fix;
+pub mod generate;
+pub mod list;
 pub mod record;
 pub mod run;
+pub mod targets;
 pub mod undo;
 
 use std::ffi::OsString;
@@ -67,10 +71,18 @@ pub enum Command {
     Undo(undo::Args),
     /// Show or verify the journal of everything opsctl changed
     Audit(audit::Args),
+    /// Explain a code, a runbook, a fix or an alert
+    Explain(explain::Args),
+    /// List runbooks, codes, fixes or alerts
+    List(list::Args),
+    /// Show what was found on this host and why
+    Targets(targets::Args),
     /// Record all evidence, without secrets, to replay it elsewhere
     Record(record::Args),
     /// Write, check and show the configuration
     Config(config::Args),
+    /// Write man pages or shell completions
+    Generate(generate::Args),
 }
 
 /// The whole command line, runbooks included: parser, help, man pages and completions come from here.
@@ -111,6 +123,10 @@ fn dispatch(matches: &ArgMatches) -> anyhow::Result<u8> {
         Command::Fix(args) => fix::exec(&args, &global),
         Command::Undo(args) => undo::exec(&args, &global),
         Command::Audit(args) => audit::exec(&args, &run::load(&global)?),
+        Command::Explain(args) => explain::exec(&args, &global),
+        Command::List(args) => list::exec(&args, &global),
+        Command::Targets(args) => targets::exec(&args, &global),
+        Command::Generate(args) => generate::exec(&args),
         Command::Record(args) => record::exec(&args, &global),
         Command::Config(args) => config::exec(&args, global.config.as_deref()),
     }

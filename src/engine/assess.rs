@@ -63,11 +63,8 @@ pub fn assess(runbooks: &[Runbook], recording: &Recording, owner_of: &dyn Fn(&st
     let links: Vec<_> = runbooks.iter().flat_map(|r| r.links).collect();
     let causes = correlate(&mut findings, &links);
 
-    let offers: Vec<Offer> = order
-        .iter()
-        .zip(&findings)
-        .flat_map(|(&(i, _), finding)| offers(&judged[i], finding, &findings, recording))
-        .collect();
+    let offers: Vec<Offer> =
+        order.iter().zip(&findings).flat_map(|(&(i, _), finding)| offers(&judged[i], finding, &findings, recording)).collect();
     let verdicts: Vec<Verdict> = judged.iter().map(|j| j.verdict.clone()).collect();
     let verdict = Verdict::roll_up(&verdicts);
     let report = Report {
@@ -143,9 +140,7 @@ fn offers(j: &Judged1<'_>, finding: &Finding, all: &[Finding], recording: &Recor
         .iter()
         .map(|fix| {
             let spec = check.spec().fixes.iter().find(|s| s.id == fix);
-            let plan = check
-                .plan(fix, finding, &judged, evidence)
-                .unwrap_or_else(|e| Err(Refusal::Precondition(e.to_string())));
+            let plan = check.plan(fix, finding, &judged, evidence).unwrap_or_else(|e| Err(Refusal::Precondition(e.to_string())));
             let risk = plan.as_ref().ok().map(|p| p.risk).or(spec.map(|s| s.risk)).unwrap_or(Risk::R4);
             let refused = upstream(finding, all).or_else(|| maintenance(finding, recording));
             Offer { fix: fix.clone(), finding: finding.clone(), plan, refused, risk }

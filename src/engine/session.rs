@@ -49,9 +49,7 @@ impl Selection {
     }
 
     pub(super) fn targets(&self, target: &Target) -> bool {
-        self.words.is_empty()
-            || matches!(target.kind, Kind::Engine | Kind::Host)
-            || self.words.iter().any(|w| target.matches(w))
+        self.words.is_empty() || matches!(target.kind, Kind::Engine | Kind::Host) || self.words.iter().any(|w| target.matches(w))
     }
 
     /// A path stands for the filesystem it lies on.

@@ -44,7 +44,13 @@ pub(super) fn render(report: &Report) -> String {
 
 /// Foreign text inside a table: on one line, without what Markdown would read as markup.
 fn cell(text: &str) -> String {
-    printable(text).replace('\\', "\\\\").replace('|', "\\|").replace('`', "'").replace('<', "&lt;").replace('*', "\\*").replace('_', "\\_")
+    printable(text)
+        .replace('\\', "\\\\")
+        .replace('|', "\\|")
+        .replace('`', "'")
+        .replace('<', "&lt;")
+        .replace('*', "\\*")
+        .replace('_', "\\_")
 }
 
 #[cfg(test)]

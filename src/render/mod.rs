@@ -3,6 +3,7 @@
 mod json;
 mod jsonl;
 mod markdown;
+mod pretty;
 mod progress;
 mod style;
 mod table;
@@ -19,6 +20,7 @@ use anyhow::Context as _;
 use clap::ValueEnum;
 use opsctl_core::model::Report;
 
+pub use pretty::pretty;
 pub use progress::Progress;
 pub use style::{ColorChoice, Style, Surroundings};
 
@@ -76,14 +78,22 @@ impl FromStr for Output {
 }
 
 /// Shows a report: one format on standard output, any number in files.
-pub fn show(report: &Report, format: Format, outputs: &[Output], color: ColorChoice, quiet: bool, verbose: u8) -> anyhow::Result<()> {
+pub fn show(
+    report: &Report,
+    format: Format,
+    outputs: &[Output],
+    color: ColorChoice,
+    quiet: bool,
+    verbose: u8,
+) -> anyhow::Result<()> {
     let to_stdout = outputs.iter().any(|o| o.file == Path::new("-"));
     for output in outputs {
         let text = output.format.render(report, &Style::plain());
         if output.file == Path::new("-") {
             print(&text)?;
         } else {
-            write_file(&output.file, &text).with_context(|| format!("writing the {} report to {}", output.format, output.file.display()))?;
+            write_file(&output.file, &text)
+                .with_context(|| format!("writing the {} report to {}", output.format, output.file.display()))?;
         }
     }
     // stdout of a machine format is exactly one document

@@ -59,19 +59,38 @@ pub(super) fn healthy() -> Report {
 }
 
 pub(super) fn five_red_things() -> Report {
-    let mut oom = finding("f1", "container.oom-killed", Severity::Crit, "worker", "worker was killed by the kernel at its 16 MiB limit, 3 min ago");
+    let mut oom = finding(
+        "f1",
+        "container.oom-killed",
+        Severity::Crit,
+        "worker",
+        "worker was killed by the kernel at its 16 MiB limit, 3 min ago",
+    );
     oom.evidence = ["kernel log", "resident memory at death", "exit", "engine"]
         .map(|label| Cited { label: label.into(), value: "oom-kill:constraint=CONSTRAINT_MEMCG,nodemask=(null)".into() })
         .to_vec();
-    let mut looping = finding("f2", "container.restart-loop", Severity::Crit, "worker", "worker dies and is started again and again: 7 restarts, last exit code 137 (SIGKILL)");
+    let mut looping = finding(
+        "f2",
+        "container.restart-loop",
+        Severity::Crit,
+        "worker",
+        "worker dies and is started again and again: 7 restarts, last exit code 137 (SIGKILL)",
+    );
     looping.explained_by = Some("f1".into());
     looping.evidence = vec![Cited { label: "log before it died".into(), value: "one\ntwo\nthree\nfour\nfive".into() }];
     looping.fixes = vec!["container.stop-loop".into()];
-    let mut unhealthy = finding("f3", "healthcheck.unhealthy", Severity::Crit, "worker", "worker has failed its health test 12 times in a row");
+    let mut unhealthy =
+        finding("f3", "healthcheck.unhealthy", Severity::Crit, "worker", "worker has failed its health test 12 times in a row");
     unhealthy.explained_by = Some("f2".into());
     let mut space = finding("f4", "disk.space", Severity::Crit, "/var", "/var is 97 % full, limit 95 %");
     space.subject.kind = Kind::Mount;
-    let mut probe = finding("f5", "healthcheck.command-missing", Severity::Warn, "alloy", "alloy's health test calls wget, which its image does not have");
+    let mut probe = finding(
+        "f5",
+        "healthcheck.command-missing",
+        Severity::Warn,
+        "alloy",
+        "alloy's health test calls wget, which its image does not have",
+    );
     probe.confidence = Confidence::Likely;
     let mut r = report(
         vec![oom, looping, unhealthy, space, probe],
@@ -91,7 +110,8 @@ pub(super) fn five_red_things() -> Report {
         root: "f1".into(),
         explains: vec!["f2".into(), "f3".into()],
         because: vec![
-            "container.restart-loop worker: the kernel kills it at its memory limit and its restart policy starts it again".into(),
+            "container.restart-loop worker: the kernel kills it at its memory limit and its restart policy starts it again"
+                .into(),
             "healthcheck.unhealthy worker: it does not live long enough to become healthy".into(),
         ],
         confidence: Confidence::Confirmed,
@@ -135,7 +155,8 @@ pub(super) fn hostile() -> Report {
 }
 
 pub(super) fn many(n: usize) -> Report {
-    let findings = (0..n).map(|i| finding(&format!("f{i}"), "container.down", Severity::Crit, &format!("c{i}"), "is down")).collect();
+    let findings =
+        (0..n).map(|i| finding(&format!("f{i}"), "container.down", Severity::Crit, &format!("c{i}"), "is down")).collect();
     let mut r = report(findings, vec![row("container.state", "container:c", "crit", None)]);
     r.verdict = "crit".into();
     r

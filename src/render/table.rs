@@ -233,9 +233,10 @@ fn causes(report: &Report, paint: &Paint) -> String {
     }
     // what stands alone still wants its one line of advice
     if !paint.style.quiet {
-        let alone = report.findings.iter().filter(|f| {
-            f.severity > Severity::Info && f.explained_by.is_none() && !report.causes.iter().any(|c| c.root == f.id)
-        });
+        let alone = report
+            .findings
+            .iter()
+            .filter(|f| f.severity > Severity::Info && f.explained_by.is_none() && !report.causes.iter().any(|c| c.root == f.id));
         let mut said: Vec<&str> = Vec::new();
         for finding in alone {
             if !said.contains(&finding.hint.as_str()) && !finding.hint.is_empty() {
@@ -274,8 +275,7 @@ fn fixes(report: &Report, paint: &Paint) -> String {
     }
     // what nobody needs is not worth refusing aloud
     let needed = |id: &str| report.findings.iter().any(|f| f.severity > Severity::Info && f.fixes.iter().any(|x| x == id));
-    let refused: Vec<_> =
-        report.fixes.iter().filter(|f| f.refused.is_some() && (paint.style.verbose || needed(&f.id))).collect();
+    let refused: Vec<_> = report.fixes.iter().filter(|f| f.refused.is_some() && (paint.style.verbose || needed(&f.id))).collect();
     if !refused.is_empty() {
         let _ = writeln!(out, "{}", paint.bold("Not offered now"));
         for fix in refused {
@@ -324,7 +324,8 @@ fn all_well(report: &Report, paint: &Paint) -> String {
             per_runbook.entry(&row.runbook).or_default().1 += 1;
         }
     }
-    let mut out = format!("{}\n", paint.verdict("ok", &format!("Nothing needs attention on {}.", printable(&report.host.hostname))));
+    let mut out =
+        format!("{}\n", paint.verdict("ok", &format!("Nothing needs attention on {}.", printable(&report.host.hostname))));
     for (runbook, (fine, skipped)) in per_runbook {
         let skipped = if skipped > 0 { format!(" ({skipped} not applicable)") } else { String::new() };
         let _ = writeln!(out, "  {runbook:<12} {} fine{skipped}", quantity::count(fine, "check"));

@@ -12,10 +12,7 @@ pub fn dependants(all: &[ContainerRef], container: &Container) -> Vec<String> {
         let Some((project, service)) = container.compose() else { return false };
         o.project.as_deref() == Some(project) && depends_on(o).any(|(s, _)| s == service)
     };
-    all.iter()
-        .filter(|o| o.id != container.id && (in_its_network(o) || needs_its_service(o)))
-        .map(|o| o.name.clone())
-        .collect()
+    all.iter().filter(|o| o.id != container.id && (in_its_network(o) || needs_its_service(o))).map(|o| o.name.clone()).collect()
 }
 
 /// Service and condition of `db:service_healthy:false,migrate:service_completed_successfully:false`, or of bare names from older compose.

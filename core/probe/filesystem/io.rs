@@ -38,10 +38,7 @@ fn parse_line(line: &str) -> Option<(String, DiskCounters)> {
     let name = words.next()?.to_owned();
     let n: Vec<u64> = words.map_while(|w| w.parse().ok()).collect();
     let [reads, _, _, read_ms, writes, _, _, write_ms, in_flight, busy_ms, weighted_ms, ..] = n[..] else { return None };
-    Some((
-        name,
-        DiskCounters { operations: reads + writes, operation_ms: read_ms + write_ms, in_flight, busy_ms, weighted_ms },
-    ))
+    Some((name, DiskCounters { operations: reads + writes, operation_ms: read_ms + write_ms, in_flight, busy_ms, weighted_ms }))
 }
 
 /// Partitions, loop and RAM devices are counted with what they lie on.

@@ -41,7 +41,11 @@ const SMALLEST: u64 = 1 << 20;
 /// Scans the descriptors of all processes. Without root only this user's processes can be seen: that is [`ProbeError::Denied`].
 pub async fn deleted_but_open() -> Result<Vec<DeletedFile>, ProbeError> {
     if !host::is_root() {
-        return Err(ProbeError::Denied { what: "open files of all processes".into(), from: "/proc/*/fd".into(), needs: "root".into() });
+        return Err(ProbeError::Denied {
+            what: "open files of all processes".into(),
+            from: "/proc/*/fd".into(),
+            needs: "root".into(),
+        });
     }
     blocking::run("open files of all processes", "/proc/*/fd", Duration::from_secs(4), scan).await
 }
@@ -167,7 +171,9 @@ mod tests {
     #[test]
     fn only_real_deleted_files_count() {
         assert_eq!(deleted_path("/var/log/app.log (deleted)"), Some("/var/log/app.log"));
-        for other in ["/var/log/app.log", "/memfd:x (deleted)", "/dev/shm/y (deleted)", "/SYSV0000 (deleted)", "pipe:[1]", " (deleted)"] {
+        for other in
+            ["/var/log/app.log", "/memfd:x (deleted)", "/dev/shm/y (deleted)", "/SYSV0000 (deleted)", "pipe:[1]", " (deleted)"]
+        {
             assert_eq!(deleted_path(other), None, "{other}");
         }
     }
@@ -176,7 +182,10 @@ mod tests {
     fn flags_and_limits_are_read() {
         assert!(append_or_write_only(0o2001) && append_or_write_only(0o1) && append_or_write_only(0o2002));
         assert!(!append_or_write_only(0o2) && !append_or_write_only(0o0) && !append_or_write_only(0o2000));
-        assert_eq!(soft_limit("Limit Soft\nMax open files            1024                 524288               files\n"), Some(1024));
+        assert_eq!(
+            soft_limit("Limit Soft\nMax open files            1024                 524288               files\n"),
+            Some(1024)
+        );
         assert_eq!(soft_limit("garbage"), None);
     }
 }

@@ -107,9 +107,7 @@ fn top(folders: &HashMap<PathBuf, (u64, u64)>, root: &Path, of: impl Fn(&(u64, u
         .collect();
     list.sort_by(|a, b| of(b.1).cmp(&of(a.1)).then_with(|| a.0.cmp(b.0)));
     list.truncate(LISTED);
-    list.into_iter()
-        .map(|(path, n)| Folder { path: path.display().to_string(), bytes: n.0, entries: n.1 })
-        .collect()
+    list.into_iter().map(|(path, n)| Folder { path: path.display().to_string(), bytes: n.0, entries: n.1 }).collect()
 }
 
 struct Visitors {

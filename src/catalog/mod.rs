@@ -1,0 +1,214 @@
+//! Everything that has a name: runbooks, codes, fixes and alerts, and the pages that explain them.
+
+mod page;
+
+use opsctl_core::model::{Code, FixSpec, Link, Runbook};
+use opsctl_runbooks::Settings;
+
+pub use page::{Page, SECTIONS};
+
+/// All names of this opsctl.
+pub struct Catalog {
+    runbooks: Vec<Runbook>,
+    pages: Vec<Page>,
+}
+
+/// What a word can mean.
+#[derive(Clone, Copy)]
+pub enum Entry<'a> {
+    /// A runbook.
+    Runbook(&'a Runbook, &'a Page),
+    /// A code.
+    Code(&'static Code),
+    /// A fix.
+    Fix(&'static FixSpec),
+    /// An alert of a monitoring system, and the runbook it maps to.
+    Alert(&'a str, &'a Runbook, &'a Page),
+}
+
+impl Catalog {
+    /// The catalog of the built-in runbooks.
+    #[must_use]
+    pub fn new() -> Self {
+        let runbooks = opsctl_runbooks::all(&Settings::default());
+        let pages = runbooks.iter().map(|r| Page::parse(r.doc)).collect();
+        Self { runbooks, pages }
+    }
+
+    /// Runbooks with their pages, in report order.
+    pub fn runbooks(&self) -> impl Iterator<Item = (&Runbook, &Page)> {
+        self.runbooks.iter().zip(&self.pages)
+    }
+
+    /// All codes, sorted, each once.
+    #[must_use]
+    pub fn codes(&self) -> Vec<&'static Code> {
+        let mut codes: Vec<&Code> = self.checks().flat_map(|c| c.codes).collect();
+        codes.sort_by_key(|c| c.id);
+        codes.dedup_by_key(|c| c.id);
+        codes
+    }
+
+    /// All fixes, sorted, each once.
+    #[must_use]
+    pub fn fixes(&self) -> Vec<&'static FixSpec> {
+        let mut fixes: Vec<&FixSpec> = self.checks().flat_map(|c| c.fixes).collect();
+        fixes.sort_by_key(|f| f.id);
+        fixes.dedup_by_key(|f| f.id);
+        fixes
+    }
+
+    /// All alert names with their runbook, sorted.
+    #[must_use]
+    pub fn alerts(&self) -> Vec<(&str, &Runbook)> {
+        let mut alerts: Vec<(&str, &Runbook)> =
+            self.runbooks().flat_map(|(r, p)| p.alerts().into_iter().map(move |a| (a, r))).collect();
+        alerts.sort_by_key(|(name, _)| *name);
+        alerts
+    }
+
+    /// All links.
+    pub fn links(&self) -> impl Iterator<Item = &'static Link> {
+        self.runbooks.iter().flat_map(|r| r.links)
+    }
+
+    /// The runbook that a code belongs to.
+    #[must_use]
+    pub fn runbook_of(&self, code: &str) -> Option<(&Runbook, &Page)> {
+        let id = code.split('.').next().unwrap_or_default();
+        self.runbooks().find(|(r, _)| r.id == id)
+    }
+
+    /// What a word means; case does not matter.
+    #[must_use]
+    pub fn find(&self, word: &str) -> Option<Entry<'_>> {
+        let same = |name: &str| name.eq_ignore_ascii_case(word);
+        if let Some((runbook, page)) = self.runbooks().find(|(r, _)| same(r.id)) {
+            return Some(Entry::Runbook(runbook, page));
+        }
+        if let Some(code) = self.codes().into_iter().find(|c| same(c.id)) {
+            return Some(Entry::Code(code));
+        }
+        if let Some(fix) = self.fixes().into_iter().find(|f| same(f.id)) {
+            return Some(Entry::Fix(fix));
+        }
+        self.runbooks().find_map(|(r, p)| p.alerts().into_iter().find(|a| same(a)).map(|a| Entry::Alert(a, r, p)))
+    }
+
+    /// Every name, for "did you mean".
+    #[must_use]
+    pub fn names(&self) -> Vec<&str> {
+        let runbooks = self.runbooks.iter().map(|r| r.id);
+        let codes = self.codes().into_iter().map(|c| c.id);
+        let fixes = self.fixes().into_iter().map(|f| f.id);
+        let alerts = self.alerts().into_iter().map(|(a, _)| a);
+        runbooks.chain(codes).chain(fixes).chain(alerts).collect()
+    }
+
+    fn checks(&self) -> impl Iterator<Item = &'static opsctl_core::model::CheckSpec> {
+        self.runbooks.iter().flat_map(|r| &r.checks).map(|c| c.spec())
+    }
+}
+
+impl Default for Catalog {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+/// What is wrong with a runbook's page: sections missing or out of order, tables that differ from the code.
+#[must_use]
+pub fn problems(runbook: &Runbook, page: &Page) -> Vec<String> {
+    let mut problems = page.problems();
+    let specs = || runbook.checks.iter().map(|c| c.spec());
+    let severities = |c: &Code| c.severities.iter().map(ToString::to_string).collect::<Vec<_>>().join("/");
+    let codes = specs().flat_map(|s| s.codes).map(|c| vec![c.id.to_owned(), severities(c), c.when.to_owned()]);
+    problems.extend(differences("Verdicts", &page.table("Verdicts"), codes));
+    let fixes = specs().flat_map(|s| s.fixes).map(|f| vec![f.id.to_owned(), f.risk.to_string(), f.title.to_owned()]);
+    problems.extend(differences("Fixes", &page.table("Fixes"), fixes));
+    problems.into_iter().map(|p| format!("{}/RUNBOOK.md: {p}", runbook.id)).collect()
+}
+
+/// Rows that only one side has.
+fn differences(section: &str, page: &[Vec<String>], code: impl Iterator<Item = Vec<String>>) -> Vec<String> {
+    let code: Vec<Vec<String>> = code.collect();
+    let line = |row: &[String]| format!("| {} |", row.join(" | "));
+    let missing = code.iter().filter(|r| !page.contains(r)).map(|r| format!("{section} lacks the row {}", line(r)));
+    let extra =
+        page.iter().filter(|r| !code.contains(r)).map(|r| format!("{section} has a row the code does not know: {}", line(r)));
+    missing.chain(extra).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_page_says_what_the_code_says() {
+        let catalog = Catalog::new();
+        let problems: Vec<String> = catalog.runbooks().flat_map(|(r, p)| problems(r, p)).collect();
+        assert!(problems.is_empty(), "{}", problems.join("\n"));
+    }
+
+    #[test]
+    fn codes_and_fixes_are_stable() {
+        let catalog = Catalog::new();
+        let severities = |c: &Code| c.severities.iter().map(ToString::to_string).collect::<Vec<_>>().join("/");
+        let codes = catalog.codes().into_iter().map(|c| format!("{} {}", c.id, severities(c)));
+        let fixes = catalog.fixes().into_iter().map(|f| format!("{} {}", f.id, f.risk));
+        insta::assert_snapshot!(codes.chain(["".to_owned()]).chain(fixes).collect::<Vec<_>>().join("\n"));
+    }
+
+    #[test]
+    fn every_code_belongs_to_its_runbook() {
+        for (runbook, _) in Catalog::new().runbooks() {
+            for spec in runbook.checks.iter().map(|c| c.spec()) {
+                let own = |id: &str| id.strip_prefix(runbook.id).is_some_and(|rest| rest.starts_with('.'));
+                assert!(own(spec.id), "{}", spec.id);
+                for code in spec.codes {
+                    assert!(own(code.id) && !code.severities.is_empty() && !code.hint.is_empty(), "{}", code.id);
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn links_name_codes_that_exist_and_never_lead_back() {
+        let catalog = Catalog::new();
+        let known: Vec<&str> = catalog.codes().iter().map(|c| c.id).collect();
+        let links: Vec<&Link> = catalog.links().collect();
+        for link in &links {
+            assert!(known.contains(&link.cause) && known.contains(&link.effect), "{} -> {}", link.cause, link.effect);
+        }
+        // a path can be no longer than there are codes, so one that is has been somewhere twice
+        for start in &known {
+            let mut reached = vec![*start];
+            for _ in 0..known.len() {
+                reached = links.iter().filter(|l| reached.contains(&l.cause)).map(|l| l.effect).collect();
+                assert!(!reached.contains(start), "{start} causes itself");
+            }
+        }
+    }
+
+    #[test]
+    fn every_folder_is_registered() {
+        let folder = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("runbooks");
+        let entries = std::fs::read_dir(folder).unwrap_or_else(|e| panic!("{e}"));
+        let mut missing = Vec::new();
+        for entry in entries.filter_map(Result::ok).filter(|e| e.path().join("mod.rs").exists()) {
+            let name = entry.file_name().to_string_lossy().into_owned();
+            if !opsctl_runbooks::NAMES.contains(&name.as_str()) {
+                missing.push(format!("add to runbooks/lib.rs:\n    pub mod {name};\n    {name},   (in registry!)"));
+            }
+        }
+        assert!(missing.is_empty(), "{}", missing.join("\n"));
+        assert!(opsctl_runbooks::NAMES.is_sorted(), "keep the names in registry! sorted");
+    }
+
+    #[test]
+    fn a_difference_is_seen_both_ways() {
+        let row = |s: &str| vec![s.to_owned()];
+        let found = differences("Fixes", &[row("a"), row("b")], [row("b"), row("c")].into_iter());
+        assert_eq!(found.len(), 2, "{found:?}");
+    }
+}

@@ -1,0 +1,115 @@
+//! `opsctl explain`: what a code, a runbook, a fix or an alert means.
+
+use std::fmt::Write as _;
+use std::io::{self, IsTerminal as _};
+
+use opsctl_core::model::{Code, FixSpec};
+
+use super::Global;
+use super::exit::{self, Usage};
+use crate::catalog::{Catalog, Entry, Page};
+use crate::config::did_you_mean;
+use crate::render::{self, Style, Surroundings, pretty};
+
+/// `opsctl explain`.
+#[derive(Debug, clap::Args)]
+pub struct Args {
+    /// A code (container.oom-killed), a runbook (disk), a fix (log.truncate) or an alert (DiskSpaceLow)
+    #[arg(value_name = "WORD")]
+    word: String,
+}
+
+/// Runs it.
+pub fn exec(args: &Args, global: &Global) -> anyhow::Result<u8> {
+    let catalog = Catalog::new();
+    let Some(entry) = catalog.find(&args.word) else {
+        let hint = did_you_mean(&args.word, catalog.names());
+        return Err(Usage(format!("nothing is called `{}`{hint} (`opsctl list` shows all names)", args.word)).into());
+    };
+    let text = explain(&catalog, &entry);
+    let terminal = io::stdout().is_terminal();
+    let style = Style::of(&Surroundings::of_process(), global.color, terminal);
+    render::print(&if terminal { pretty(&text, &style) } else { text })?;
+    Ok(exit::OK)
+}
+
+/// The explanation as Markdown.
+fn explain(catalog: &Catalog, entry: &Entry<'_>) -> String {
+    match entry {
+        Entry::Runbook(_, page) => whole(page),
+        Entry::Alert(name, runbook, page) => {
+            format!("The alert {name} is answered by the runbook {}: `opsctl {}`\n\n{}", runbook.id, runbook.id, whole(page))
+        }
+        Entry::Code(code) => explain_code(catalog, code),
+        Entry::Fix(fix) => explain_fix(catalog, fix),
+    }
+}
+
+fn whole(page: &Page) -> String {
+    let mut text = format!("# {}\n", page.title);
+    for (heading, body) in &page.sections {
+        // writing to a String cannot fail
+        let _ = write!(text, "\n## {heading}\n\n{body}\n");
+    }
+    text
+}
+
+fn explain_code(catalog: &Catalog, code: &Code) -> String {
+    let severities: Vec<String> = code.severities.iter().map(ToString::to_string).collect();
+    let mut text =
+        format!("# {}\n\nReported ({}) when {}.\n\nTo do: {}.\n", code.id, severities.join(", "), code.when, code.hint);
+    let mut relations = Vec::new();
+    for link in catalog.links() {
+        if link.effect == code.id {
+            relations.push(format!("- caused by `{}`: {}", link.cause, link.because));
+        }
+        if link.cause == code.id {
+            relations.push(format!("- causes `{}`: {}", link.effect, link.because));
+        }
+    }
+    if !relations.is_empty() {
+        let _ = write!(text, "\n## Causes and effects\n\n{}\n", relations.join("\n"));
+    }
+    if let Some((runbook, page)) = catalog.runbook_of(code.id) {
+        let _ = write!(text, "\n## By hand\n\n{}\n", page.section("By hand"));
+        let _ = write!(text, "\n## See also\n\n`opsctl explain {}` for the whole page and its fixes.\n", runbook.id);
+    }
+    text
+}
+
+fn explain_fix(catalog: &Catalog, fix: &FixSpec) -> String {
+    let mut text = format!("# {}\n\n{} ({}: {}).\n", fix.id, capital(fix.title), fix.risk, fix.risk.meaning());
+    let pages = catalog.runbooks().filter(|(r, _)| r.checks.iter().any(|c| c.spec().fixes.iter().any(|f| f.id == fix.id)));
+    for (runbook, page) in pages {
+        let _ = write!(text, "\n## Fix safety ({})\n\n{}\n", runbook.id, page.section("Fix safety"));
+    }
+    let _ = write!(text, "\n## Try it\n\n```sh\nopsctl fix {} --dry-run\n```\n", fix.id);
+    text
+}
+
+fn capital(text: &str) -> String {
+    let mut chars = text.chars();
+    chars.next().map_or_else(String::new, |c| c.to_uppercase().chain(chars).collect())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_name_is_explained() {
+        let catalog = Catalog::new();
+        for name in catalog.names() {
+            let entry = catalog.find(&name.to_uppercase()).unwrap_or_else(|| panic!("{name}"));
+            let text = explain(&catalog, &entry);
+            assert!(text.contains("## "), "{name}: {text}");
+        }
+    }
+
+    #[test]
+    fn a_code_says_what_causes_it() {
+        let catalog = Catalog::new();
+        let text = catalog.find("container.restart-loop").map(|e| explain(&catalog, &e)).unwrap_or_default();
+        assert!(text.contains("caused by `container.oom-killed`"), "{text}");
+    }
+}

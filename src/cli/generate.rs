@@ -1,0 +1,125 @@
+//! `opsctl generate`: man pages and completions, from the same definition as the parser.
+
+use std::collections::BTreeMap;
+use std::io::Write as _;
+use std::path::PathBuf;
+
+use anyhow::Context as _;
+use clap::ValueEnum;
+use clap_complete::Shell;
+
+use super::{command, exit};
+use crate::catalog::Catalog;
+
+mod roff;
+
+/// `opsctl generate`.
+#[derive(Debug, clap::Args)]
+pub struct Args {
+    /// What to write
+    #[arg(value_name = "WHAT")]
+    what: What,
+    /// Folder to write to [default: man or completions]
+    #[arg(long, value_name = "DIR")]
+    dir: Option<PathBuf>,
+}
+
+/// What can be generated.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum What {
+    /// Man pages: section 1 for commands, section 7 for runbooks
+    Man,
+    /// Completions for bash, zsh and fish
+    Completions,
+}
+
+/// Runs it.
+pub fn exec(args: &Args) -> anyhow::Result<u8> {
+    let dir = args.dir.clone().unwrap_or_else(|| match args.what {
+        What::Man => "man".into(),
+        What::Completions => "completions".into(),
+    });
+    std::fs::create_dir_all(&dir).with_context(|| format!("creating {}", dir.display()))?;
+    let files = files(args.what)?;
+    for (name, text) in &files {
+        let path = dir.join(name);
+        std::fs::write(&path, text).with_context(|| format!("writing {}", path.display()))?;
+    }
+    writeln!(std::io::stdout().lock(), "wrote {} files to {}", files.len(), dir.display())?;
+    Ok(exit::OK)
+}
+
+/// The generated files by name; the same input gives the same bytes.
+pub fn files(what: What) -> anyhow::Result<BTreeMap<String, Vec<u8>>> {
+    match what {
+        What::Man => man(),
+        What::Completions => Ok(completions()),
+    }
+}
+
+fn man() -> anyhow::Result<BTreeMap<String, Vec<u8>>> {
+    let mut files = BTreeMap::new();
+    let mut whole = command();
+    whole.build();
+    for sub in whole.get_subcommands() {
+        let name = format!("opsctl-{}", sub.get_name());
+        let sub = sub.clone().name(name.clone()).bin_name(name.replace('-', " "));
+        files.insert(format!("{name}.1"), page(sub)?);
+    }
+    files.insert("opsctl.1".to_owned(), page(whole)?);
+    for (runbook, page) in Catalog::new().runbooks() {
+        files.insert(format!("opsctl-{}.7", runbook.id), roff::manual(runbook.id, runbook.about, page).into_bytes());
+    }
+    Ok(files)
+}
+
+fn page(command: clap::Command) -> anyhow::Result<Vec<u8>> {
+    let mut text = Vec::new();
+    // no date: the pages are committed and must not change by themselves
+    clap_mangen::Man::new(command).date("").source(concat!("opsctl ", env!("CARGO_PKG_VERSION"))).render(&mut text)?;
+    Ok(text)
+}
+
+fn completions() -> BTreeMap<String, Vec<u8>> {
+    [(Shell::Bash, "opsctl.bash"), (Shell::Zsh, "_opsctl"), (Shell::Fish, "opsctl.fish")]
+        .into_iter()
+        .map(|(shell, name)| {
+            let mut text = Vec::new();
+            clap_complete::generate(shell, &mut command(), "opsctl", &mut text);
+            (name.to_owned(), text)
+        })
+        .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The committed files are those that the code makes. `OPSCTL_REGENERATE=1` rewrites them.
+    #[test]
+    fn the_committed_files_are_generated() {
+        let root = std::path::Path::new(env!("CARGO_MANIFEST_DIR"));
+        for (what, folder) in [(What::Man, "man"), (What::Completions, "completions")] {
+            let folder = root.join(folder);
+            let made = files(what).unwrap_or_else(|e| panic!("{e}"));
+            if std::env::var_os("OPSCTL_REGENERATE").is_some() {
+                let _ = std::fs::remove_dir_all(&folder);
+                std::fs::create_dir_all(&folder).unwrap_or_else(|e| panic!("{e}"));
+                for (name, text) in &made {
+                    std::fs::write(folder.join(name), text).unwrap_or_else(|e| panic!("{e}"));
+                }
+            }
+            let mut committed: Vec<String> = std::fs::read_dir(&folder)
+                .unwrap_or_else(|e| panic!("{e}"))
+                .filter_map(|e| Some(e.ok()?.file_name().to_string_lossy().into_owned()))
+                .collect();
+            committed.sort();
+            let how = "run: OPSCTL_REGENERATE=1 cargo test -p opsctl the_committed_files_are_generated";
+            assert_eq!(committed, made.keys().cloned().collect::<Vec<_>>(), "{how}");
+            for (name, text) in made {
+                let on_disk = std::fs::read(folder.join(&name)).unwrap_or_else(|e| panic!("{e}"));
+                assert!(on_disk == text, "{} differs from what the code makes; {how}", folder.join(name).display());
+            }
+        }
+    }
+}

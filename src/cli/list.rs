@@ -1,0 +1,98 @@
+//! `opsctl list`: every name there is.
+
+use clap::ValueEnum;
+use serde_json::json;
+
+use super::{Global, exit};
+use crate::catalog::Catalog;
+use crate::render;
+
+/// `opsctl list`.
+#[derive(Debug, clap::Args)]
+pub struct Args {
+    /// What to list
+    #[arg(value_name = "WHAT", default_value = "runbooks")]
+    what: What,
+    /// Format on standard output
+    #[arg(long, value_name = "FORMAT", default_value = "table")]
+    format: ListFormat,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum What {
+    /// Runbooks
+    Runbooks,
+    /// Codes of findings, with their severities
+    Codes,
+    /// Fixes, with their risk
+    Fixes,
+    /// Alert names, with the runbook that answers them
+    Alerts,
+}
+
+/// Formats of lists.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum ListFormat {
+    /// For people
+    Table,
+    /// One JSON document
+    Json,
+}
+
+/// Runs it.
+pub fn exec(args: &Args, _global: &Global) -> anyhow::Result<u8> {
+    let catalog = Catalog::new();
+    let rows = rows(&catalog, args.what);
+    let text = match args.format {
+        ListFormat::Table => columns(&rows),
+        ListFormat::Json => {
+            let list: Vec<_> =
+                rows.iter().map(|[name, kind, about]| json!({"name": name, "kind": kind, "about": about})).collect();
+            format!("{:#}\n", json!(list))
+        }
+    };
+    render::print(&text)?;
+    Ok(exit::OK)
+}
+
+fn rows(catalog: &Catalog, what: What) -> Vec<[String; 3]> {
+    match what {
+        What::Runbooks => catalog
+            .runbooks()
+            .map(|(r, _)| {
+                let codes = r.checks.iter().map(|c| c.spec().codes.len()).sum::<usize>();
+                [r.id.to_owned(), format!("{} checks, {codes} codes", r.checks.len()), r.about.to_owned()]
+            })
+            .collect(),
+        What::Codes => catalog
+            .codes()
+            .into_iter()
+            .map(|c| {
+                let severities: Vec<String> = c.severities.iter().map(ToString::to_string).collect();
+                [c.id.to_owned(), severities.join("/"), c.when.to_owned()]
+            })
+            .collect(),
+        What::Fixes => catalog.fixes().into_iter().map(|f| [f.id.to_owned(), f.risk.to_string(), f.title.to_owned()]).collect(),
+        What::Alerts => {
+            catalog.alerts().into_iter().map(|(a, r)| [a.to_owned(), r.id.to_owned(), format!("opsctl {}", r.id)]).collect()
+        }
+    }
+}
+
+/// Aligned, never wrapped: a list is also read by `grep`.
+fn columns(rows: &[[String; 3]]) -> String {
+    let width = |i: usize| rows.iter().map(|r| r[i].chars().count()).max().unwrap_or(0);
+    let (first, second) = (width(0), width(1));
+    rows.iter().map(|[a, b, c]| format!("{a:<first$}  {b:<second$}  {c}\n")).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn lists_are_aligned() {
+        let row = |a: &str, b: &str| [a.to_owned(), b.to_owned(), "x".to_owned()];
+        assert_eq!(columns(&[row("a", "bb"), row("aaa", "b")]), "a    bb  x\naaa  b   x\n");
+    }
+}

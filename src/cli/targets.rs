@@ -1,0 +1,112 @@
+//! `opsctl targets`: what was found on this host, and why.
+
+use std::fmt::Write as _;
+
+use opsctl_core::model::{EngineState, Inventory, printable};
+use opsctl_core::probe::Ask;
+
+use super::list::ListFormat;
+use super::{Global, exit, run};
+use crate::render;
+
+/// `opsctl targets`.
+#[derive(Debug, clap::Args)]
+pub struct Args {
+    /// Format on standard output
+    #[arg(long, value_name = "FORMAT", default_value = "table")]
+    format: ListFormat,
+}
+
+/// Runs it.
+pub fn exec(args: &Args, global: &Global) -> anyhow::Result<u8> {
+    let config = run::load(global)?;
+    let inventory = run::block_on(async {
+        let (session, _) = run::session(&config, Ask::default(), None).await;
+        session.inventory().await
+    })?;
+    let text = match args.format {
+        ListFormat::Table => text(&inventory),
+        ListFormat::Json => format!("{}\n", serde_json::to_string_pretty(&inventory)?),
+    };
+    render::print(&text)?;
+    Ok(exit::OK)
+}
+
+fn text(inventory: &Inventory) -> String {
+    let mut out = String::new();
+    // writing to a String cannot fail
+    match &inventory.engine {
+        None => out += "no container engine: no Docker or Podman socket, and docker.service is not enabled\n",
+        Some(e) => {
+            let state = match &e.state {
+                EngineState::Answers { version, api, latency_ms } => format!("{version}, API {api}, answers in {latency_ms} ms"),
+                EngineState::Missing => "the socket does not exist".to_owned(),
+                EngineState::Denied => "permission denied; needs root or group docker".to_owned(),
+                EngineState::Refused => "nobody listens".to_owned(),
+                EngineState::Hung { after_ms } => format!("did not answer within {after_ms} ms"),
+                EngineState::Garbage { error } => format!("does not speak the Docker API: {error}"),
+            };
+            let _ = writeln!(out, "{} at {} ({}): {}", e.name, printable(&e.endpoint), printable(&e.found_by), printable(&state));
+        }
+    }
+    let mut containers: Vec<_> = inventory.containers.iter().collect();
+    containers.sort_by(|a, b| (&a.project, &a.name).cmp(&(&b.project, &b.name)));
+    let width = containers.iter().map(|c| printable(&c.name).chars().count()).max().unwrap_or(0);
+    let mut project = None;
+    for c in containers {
+        if c.project.is_some() && project != c.project.as_ref() {
+            let _ = writeln!(out, "  compose project {}", printable(c.project.as_deref().unwrap_or_default()));
+        }
+        project = c.project.as_ref();
+        let indent = if c.project.is_some() { "    " } else { "  " };
+        let _ = writeln!(out, "{indent}container {:<width$}  {:<10} {}", printable(&c.name), c.state, printable(&c.image));
+    }
+    out += "filesystems\n";
+    for m in &inventory.mounts {
+        let _ = writeln!(out, "  {}  {} on {}", printable(&m.mountpoint), m.fstype, printable(&m.source));
+    }
+    for gap in &inventory.gaps {
+        let _ = writeln!(out, "could not look: {}", printable(gap));
+    }
+    out
+}
+
+#[cfg(test)]
+mod tests {
+    use opsctl_core::model::{ContainerRef, EngineRef, MountRef};
+
+    use super::*;
+
+    #[test]
+    fn says_what_was_found_and_why() {
+        let container = |name: &str, project: Option<&str>| ContainerRef {
+            id: "a".repeat(64),
+            name: name.into(),
+            image: "web:1".into(),
+            state: "running".into(),
+            network_mode: "bridge".into(),
+            project: project.map(Into::into),
+            service: None,
+            labels: Default::default(),
+        };
+        let inventory = Inventory {
+            engine: Some(EngineRef {
+                name: "docker".into(),
+                endpoint: "unix:///var/run/docker.sock".into(),
+                found_by: "well-known socket".into(),
+                state: EngineState::Answers { version: "28.2.2".into(), api: "1.47".into(), latency_ms: 2 },
+            }),
+            containers: vec![container("db", Some("app")), container("alone\x1b", None), container("web", Some("app"))],
+            mounts: vec![MountRef {
+                dev: "8:1".into(),
+                mountpoint: "/".into(),
+                fstype: "ext4".into(),
+                source: "/dev/sda1".into(),
+                super_options: vec![],
+                mount_options: vec![],
+            }],
+            gaps: vec![],
+        };
+        insta::assert_snapshot!(text(&inventory));
+    }
+}
