@@ -48,7 +48,7 @@ fn shell_form_without_the_tool() {
 fn shell_form_without_a_shell() {
     let Some(host) = Host::start() else { return };
     host.image("alloy:1", Rootfs::Scratch, &[]);
-    let test = "--health-cmd=fixture get 12345 /-/ready";
+    let test = "--health-cmd=wget --spider -q http://localhost:12345/-/ready";
     serve(&host, &["--health-interval=1s", "--health-retries=2", test]);
     diagnose_unhealthy(&host).says(MISSING, &["/bin/sh"]);
 }
