@@ -136,7 +136,7 @@ impl Redactor {
         for pattern in PATTERNS.iter() {
             if pattern.is_match(&text) {
                 let replaced = pattern.replace_all(&text, |c: &Captures<'_>| {
-                    if c.name("value").is_some_and(|v| v.as_str().starts_with(REDACTED)) {
+                    if c.name("value").is_some_and(|v| v.as_str().starts_with(REDACTED.trim_end_matches(']'))) {
                         return c[0].to_owned();
                     }
                     format!("{}{REDACTED}{}", &c["keep"], c.name("tail").map_or("", |m| m.as_str()))

@@ -5,6 +5,7 @@ use opsctl_core::model::{Finding, KeyKind, Severity, quantity};
 
 use super::Settings;
 use super::decode::exit_code;
+use super::oom;
 use super::state::{Evidence, RESTART_LOOP, STOP_LOOP};
 
 /// A start longer ago is history, whatever the counter says (catalogue: 10 min).
@@ -24,15 +25,21 @@ pub(super) fn judge(e: &Evidence, settings: &Settings, now: Timestamp) -> Option
     let goes_on = c.state.restarting || c.state.running || c.restart_policy.name != "no";
     // the first start is none; `docker restart` and autoheal set RestartCount back to 0, but every start is an event
     let restarts_by_hand = i64::try_from(recent_starts(e, now).saturating_sub(1)).unwrap_or(0);
-    let severity = if c.state.restarting || grew || (young && goes_on && c.restart_count >= settings.restarts_crit) {
+    if !goes_on {
+        return None;
+    }
+    // it was killed for memory and the limit was raised since: what made it loop is gone
+    let cured = c.is_up() && e.later.as_ref().is_none_or(|l| !l.restarting) && oom::last_kill(e, now).is_some_and(|k| !k.current && killed_last(e, &k));
+    let young = young && !cured;
+    let severity = if c.state.restarting || grew || (young && c.restart_count >= settings.restarts_crit) {
         Severity::Crit
-    } else if young && goes_on && c.restart_count >= settings.restarts_warn {
+    } else if young && c.restart_count >= settings.restarts_warn {
         Severity::Warn
     } else if !by_engine && restarts_by_hand >= settings.restarts_crit {
         Severity::Crit
     } else if !by_engine && restarts_by_hand >= settings.restarts_warn {
         Severity::Warn
-    } else if c.restart_count >= settings.restarts_crit {
+    } else if c.restart_count >= settings.restarts_crit || cured {
         Severity::Info
     } else {
         return None;
@@ -63,6 +70,12 @@ pub(super) fn judge(e: &Evidence, settings: &Settings, now: Timestamp) -> Option
         finding = finding.fix(STOP_LOOP.id);
     }
     Some(finding)
+}
+
+/// The last run ended with this kill.
+fn killed_last(e: &Evidence, kill: &oom::Kill) -> bool {
+    let ended = e.container.state.finished_at;
+    kill.at.zip(ended).is_some_and(|(at, ended)| ended.duration_since(at).abs() < SignedDuration::from_secs(10))
 }
 
 /// The exit code of the last run. While a container runs again the engine shows 0; the last `die` event knows better.

@@ -10,8 +10,10 @@ use super::state::{Evidence, RAISE_MEMORY, START, START_FAILED, STOP_LOOP};
 fn reason(e: &Evidence) -> String {
     let error = e.container.state.error.as_str();
     if let Some(port) = taken_port(error) {
-        let owner = e.port_owner.as_ref().map_or_else(|| "something else".to_owned(), Clone::clone);
-        return format!("port {port} is already used by {owner}");
+        return match &e.port_owner {
+            Some(owner) => format!("port {port} is already used by {owner}"),
+            None => format!("port {port} was already used; nothing holds it now"),
+        };
     }
     let said = |text: &str| error.contains(text);
     if said("no space left on device") {
@@ -38,7 +40,7 @@ pub(super) fn taken_port(error: &str) -> Option<u16> {
     if !error.contains("port is already allocated") && !error.contains("address already in use") {
         return None;
     }
-    error.split([' ', '/']).filter_map(|word| word.rsplit_once(':')?.1.parse().ok()).find(|port| *port > 0)
+    error.split([' ', '/']).filter_map(|word| word.trim_end_matches(':').rsplit_once(':')?.1.parse().ok()).find(|port| *port > 0)
 }
 
 pub(super) fn judge(e: &Evidence) -> Option<Finding> {
@@ -52,7 +54,8 @@ pub(super) fn judge(e: &Evidence) -> Option<Finding> {
         .key(KeyKind::Container, &c.id)
         .cite("engine", &c.state.error)
         .cite("exit code", c.state.exit_code.to_string())
-        .cite_opt("port held by", e.port_owner.clone());
+        .cite_opt("port held by", e.port_owner.clone())
+        .fix(START.id);
     if c.state.error.contains("no space left on device") {
         if let Some(filesystem) = &e.engine_filesystem {
             finding = finding.key(KeyKind::Filesystem, filesystem);
@@ -94,6 +97,9 @@ pub(super) fn plan(fix: &str, finding: &Finding, judged: &Judged<'_>, e: &Eviden
             if let Some(port) = e.blocked_port {
                 let owner = e.port_owner.as_deref().unwrap_or("something else");
                 return Err(Refusal::Precondition(format!("port {port} is held by {owner}")));
+            }
+            if finding.code == START_FAILED.id && taken_port(&c.state.error).is_none() {
+                return Err(Refusal::Precondition("it would fail again: remove what the engine complained about first".to_owned()));
             }
             if !e.image_present {
                 return Err(Refusal::Precondition(format!("its image {} is not on this host", c.image)));
@@ -169,6 +175,8 @@ mod tests {
     fn the_port_is_found_in_both_wordings() {
         let old = "driver failed programming external connectivity on endpoint b (abc): Bind for 127.0.0.1:18099 failed: port is already allocated";
         assert_eq!(taken_port(old), Some(18099));
+        let proxy = "Error starting userland proxy: listen tcp4 127.0.0.1:18099: bind: address already in use";
+        assert_eq!(taken_port(proxy), Some(18099));
         let new = "failed to bind host port 0.0.0.0:8080/tcp: address already in use";
         assert_eq!(taken_port(new), Some(8080));
         assert_eq!(taken_port("OCI runtime create failed: exec: \"x:1\""), None);

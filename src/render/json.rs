@@ -1,13 +1,34 @@
 //! The report as one JSON document.
 
-use opsctl_core::model::Report;
+use std::fmt::Write as _;
+
+use opsctl_core::model::{Report, printable};
 
 /// Pretty, because people read it too; one document, one line end.
 pub(super) fn render(report: &Report) -> String {
     // a report is plain data: numbers, strings and lists always serialise
     let mut text = serde_json::to_string_pretty(report).unwrap_or_default();
     text.push('\n');
-    text
+    escaped(text)
+}
+
+/// JSON escapes only ASCII control characters; DEL, the C1 set and the characters that reorder text drive a terminal as well.
+pub(super) fn escaped(text: String) -> String {
+    let raw = |c: char| c != '\n' && !c.is_ascii() && printable(c.encode_utf8(&mut [0; 4])) != c.to_string();
+    if !text.chars().any(|c| c == '\u{7f}' || raw(c)) {
+        return text;
+    }
+    // outside strings a document is ASCII, so every such character stands inside one
+    text.chars().fold(String::with_capacity(text.len()), |mut out, c| {
+        if c == '\u{7f}' || raw(c) {
+            for unit in c.encode_utf16(&mut [0; 2]) {
+                let _ = write!(out, "\\u{unit:04x}");
+            }
+        } else {
+            out.push(c);
+        }
+        out
+    })
 }
 
 #[cfg(test)]
@@ -22,6 +43,14 @@ mod tests {
         // keys and weights stay inside the process
         assert_eq!(back.findings.len(), report.findings.len());
         assert_eq!(back.causes, report.causes);
+    }
+
+    #[test]
+    fn a_document_on_a_terminal_does_not_drive_it() {
+        let text = render(&sample::hostile());
+        assert!(text.chars().all(|c| c == '\n' || (!c.is_control() && c != '\u{202E}')), "{text:?}");
+        let back: Report = serde_json::from_str(&text).unwrap_or_else(|e| panic!("{e}"));
+        assert_eq!(back.findings[0].message, sample::hostile().findings[0].message);
     }
 
     #[test]

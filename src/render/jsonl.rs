@@ -29,7 +29,7 @@ pub(super) fn render(report: &Report) -> String {
         })
         .to_string(),
     );
-    lines.join("\n") + "\n"
+    super::json::escaped(lines.join("\n") + "\n")
 }
 
 #[cfg(test)]

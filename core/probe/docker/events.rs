@@ -35,7 +35,8 @@ pub(super) async fn recent(docker: &Docker) -> Result<Vec<Event>, ProbeError> {
     // with `until` in the past the engine sends what it has and closes the stream
     let options = EventsOptionsBuilder::new()
         .since(&hour_ago.as_second().to_string())
-        .until(&now.as_second().to_string())
+        // with its fraction: what happened in this second counts
+        .until(&format!("{}.{:09}", now.as_second(), now.subsec_nanosecond()))
         .filters(&filters)
         .build();
     let read = async {

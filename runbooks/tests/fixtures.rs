@@ -1,0 +1,86 @@
+//! Every `runbooks/*/fixtures/*.json`: recorded evidence, and exactly the findings expected from it.
+
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+use std::collections::BTreeSet;
+use std::path::Path;
+
+use opsctl_core::model::{Judged, Target};
+use serde::Deserialize;
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Fixture {
+    about: String,
+    check: String,
+    target: Target,
+    taken_at: jiff::Timestamp,
+    evidence: serde_json::Value,
+    expect: Vec<Expected>,
+    #[serde(default)]
+    gaps: Vec<String>,
+    #[serde(default)]
+    skip: Option<String>,
+}
+
+#[derive(Debug, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Expected {
+    code: String,
+    severity: String,
+    message: String,
+}
+
+#[test]
+fn every_recorded_case_is_judged_as_expected() {
+    let runbooks = opsctl_runbooks::all(&opsctl_runbooks::Settings::default());
+    let checks: Vec<_> = runbooks.iter().flat_map(|r| &r.checks).collect();
+    let mut problems = Vec::new();
+    let mut covered = BTreeSet::new();
+    for name in opsctl_runbooks::NAMES {
+        let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join(name).join("fixtures");
+        let mut files: Vec<_> = std::fs::read_dir(&folder).unwrap().map(|e| e.unwrap().path()).collect();
+        files.sort();
+        for file in files {
+            let case = file.strip_prefix(env!("CARGO_MANIFEST_DIR")).unwrap().display().to_string();
+            let text = std::fs::read_to_string(&file).unwrap();
+            let f: Fixture = serde_json::from_str(&text).unwrap_or_else(|e| panic!("{case}: {e}"));
+            let Some(check) = checks.iter().find(|c| c.spec().id == f.check) else {
+                problems.push(format!("{case}: there is no check {}", f.check));
+                continue;
+            };
+            covered.insert(f.check.clone());
+            let judged = Judged { target: &f.target, taken_at: f.taken_at };
+            let judgement = check.judge(&judged, &f.evidence).unwrap_or_else(|e| panic!("{case}: {e}"));
+            let got: Vec<Expected> = judgement
+                .findings
+                .iter()
+                .map(|x| Expected { code: x.code.clone(), severity: x.severity.to_string(), message: x.message.clone() })
+                .collect();
+            if got != f.expect || judgement.gaps != f.gaps || judgement.skip != f.skip {
+                problems.push(format!(
+                    "{case} ({}):\n  expected {:#?} gaps {:?} skip {:?}\n  got      {got:#?} gaps {:?} skip {:?}",
+                    f.about, f.expect, f.gaps, f.skip, judgement.gaps, judgement.skip
+                ));
+            }
+            // what may be reported was declared, and what is offered can be planned or refused
+            for finding in &judgement.findings {
+                if !check.spec().codes.iter().any(|c| c.id == finding.code) {
+                    problems.push(format!("{case}: {} is not a code of {}", finding.code, f.check));
+                }
+                for fix in &finding.fixes {
+                    if !check.spec().fixes.iter().any(|s| s.id == fix) {
+                        problems.push(format!("{case}: {fix} is not a fix of {}", f.check));
+                    }
+                    let _ = check.plan(fix, finding, &judged, &f.evidence).unwrap();
+                }
+            }
+        }
+    }
+    for check in checks {
+        if !covered.contains(check.spec().id) {
+            problems.push(format!("{} has no fixture", check.spec().id));
+        }
+    }
+    assert!(problems.is_empty(), "{}", problems.join("\n"));
+}
