@@ -33,11 +33,11 @@ pub struct Settings {
     pub memory_warn_percent: f64,
     /// The same for crit (netdata: 98).
     pub memory_crit_percent: f64,
-    /// Share of scheduler periods without CPU left, in percent, that is warn (awesome-prometheus-alerts ContainerHighThrottleRate: 25).
+    /// Share of scheduler periods without CPU left, in percent, that is warn (awesome-prometheus-alerts `ContainerHighThrottleRate`: 25).
     pub throttled_warn_percent: f64,
     /// The same for crit (judgement).
     pub throttled_crit_percent: f64,
-    /// Cores used by one container, now and on average, that are warn (operations runbook ContainerHighCpu: 1.5).
+    /// Cores used by one container, now and on average, that are warn (operations runbook `ContainerHighCpu`: 1.5).
     pub cpu_hot_cores: f64,
     /// Processes in percent of the container's limit that are warn (judgement).
     pub pids_warn_percent: f64,

@@ -138,7 +138,8 @@ pub(super) fn plan(fix: &str, finding: &Finding, judged: &Judged<'_>, e: &Eviden
                 Some(
                     "docker update is not written to the compose file: change mem_limit there too, or a recreate brings the old limit back",
                 ),
-                0,
+                // one that was looping has to come up and show that the new limit is enough
+                if c.restart_count > 0 || !c.state.running { 15 } else { 0 },
             );
             plan.blast.clear();
             Ok(plan)

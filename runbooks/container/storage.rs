@@ -114,10 +114,9 @@ fn compare(pid: i64, binds: &[Mount]) -> Result<Vec<Bind>, ProbeError> {
             let now = match &meta {
                 Ok(m) if m.is_dir() => Source::Directory,
                 Ok(m) if m.is_file() => Source::File,
-                Ok(_) => Source::Other,
                 Err(e) if e.kind() == std::io::ErrorKind::NotFound => Source::Missing,
-                // not ours to see: says nothing about the bind
-                Err(_) => Source::Other,
+                // a socket or device, or not ours to see: says nothing about the bind
+                Ok(_) | Err(_) => Source::Other,
             };
             let unlinked = seen.iter().any(|m| m.mountpoint == bind.destination && m.root.ends_with("//deleted"));
             let other_inode = now == Source::File

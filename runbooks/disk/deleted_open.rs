@@ -109,7 +109,7 @@ impl Check for DeletedOpen {
 /// Only a log that is appended to: another file's content would be torn out from under its reader.
 fn truncatable(file: &DeletedFile) -> Result<(), String> {
     let name = file.path.rsplit('/').next().unwrap_or_default();
-    let log = name.ends_with(".log") || name.contains(".log.");
+    let log = name.split('.').skip(1).any(|part| part.eq_ignore_ascii_case("log"));
     match (log, file.append_or_write_only) {
         (true, true) => Ok(()),
         (false, _) => Err(format!("{} does not look like a log file; restart or reload {} instead", file.path, file.comm)),

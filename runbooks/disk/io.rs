@@ -36,11 +36,11 @@ static SPEC: CheckSpec = CheckSpec {
 };
 
 /// How long a busy disk is watched.
-const WINDOW: Duration = Duration::from_millis(1000);
+const WINDOW: Duration = Duration::from_secs(1);
 /// Requests under way that make a second look worth its time (half of what is a finding).
 const SUSPICIOUS_IN_FLIGHT: u64 = 5;
 /// Busy share of the window (netdata: 98 %), average queue (mixin: 10) and average wait in ms (awesome: 0.1 s); all three together,
-/// because a busy NVMe or RAID is no problem.
+/// because a busy `NVMe` disk or RAID is no problem.
 const BUSY: f64 = 0.98;
 const QUEUE: f64 = 10.0;
 const WAIT_MS: f64 = 100.0;

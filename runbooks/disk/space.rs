@@ -160,7 +160,7 @@ impl SpaceCheck {
     }
 
     fn filling(&self, at: &str, space: &Space, pace: &Pace) -> Option<(Severity, String)> {
-        let hours = space.avail as f64 / pace.bytes_per_hour;
+        let hours = space.avail as f64 / pace.per_hour.max(1) as f64;
         let free = 100.0 - space.percent();
         let (severity, limit) = if hours < self.settings.full_in_crit_hours && free < FILLING_FREE_CRIT {
             (Severity::Crit, self.settings.full_in_crit_hours)
@@ -169,20 +169,24 @@ impl SpaceCheck {
         } else {
             return None;
         };
-        let per_hour = quantity::bytes(pace.bytes_per_hour.max(0.0).round() as u64);
+        let per_hour = quantity::bytes(pace.per_hour);
         Some((severity, format!("{at} grows by {per_hour} an hour and is full in {hours:.0} h, limit {limit:.0} h")))
     }
 }
 
 struct Pace {
-    bytes_per_hour: f64,
+    /// Bytes an hour.
+    per_hour: u64,
 }
 
 fn pace(judged: &Judged<'_>, e: &Evidence, space: &Space) -> Option<Pace> {
     let before = e.before.as_ref()?;
     let span = judged.taken_at.duration_since(before.at);
-    let grown = space.used as f64 - before.value;
-    (span >= SHORTEST_SPAN && grown > 0.0).then(|| Pace { bytes_per_hour: grown / span.as_secs_f64() * 3600.0 })
+    let earlier = before.value.max(0.0);
+    let grown = space.used as f64 - earlier;
+    let hours = span.as_secs_f64() / 3600.0;
+    #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "positive, and far below 2^63 bytes an hour")]
+    (span >= SHORTEST_SPAN && grown > 0.0).then(|| Pace { per_hour: (grown / hours).round() as u64 })
 }
 
 /// Where to look: the folders the person named on this filesystem, or all of it.

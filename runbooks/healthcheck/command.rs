@@ -53,8 +53,8 @@ static NETCAT: LazyLock<Regex> =
 impl Command {
     /// Reads `["CMD", …]` and `["CMD-SHELL", "…"]`.
     pub(super) fn parse(test: &[String]) -> Self {
-        let text = test.iter().skip(1).map(String::as_str).collect::<Vec<_>>().join(" ");
-        let mut command = Self { asks: asks(&text), text, ..Self::default() };
+        let words = test.iter().skip(1).map(String::as_str).collect::<Vec<_>>().join(" ");
+        let mut command = Self { asks: asks(&words), text: words, ..Self::default() };
         match test {
             [kind, script, ..] if kind == "CMD-SHELL" => {
                 command.needs.push("/bin/sh".to_owned());

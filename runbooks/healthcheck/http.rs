@@ -38,6 +38,8 @@ static SPEC: CheckSpec = CheckSpec {
 const TRIES: usize = 3;
 /// Between two tries.
 const PAUSE: Duration = Duration::from_millis(150);
+/// A database has its own way down, and often a reason not to take it now.
+const STATEFUL: &[&str] = &["postgres", "mysql", "mariadb", "mongo", "rabbitmq"];
 /// How much of the answer is read.
 const KEEP: usize = 4096;
 
@@ -196,8 +198,6 @@ impl Check for Http {
 
     fn plan(&self, fix: &str, finding: &Finding, judged: &Judged<'_>, e: &Evidence) -> Result<Plan, Refusal> {
         let c = &e.container;
-        // a database has its own way down, and often a reason not to take it now
-        const STATEFUL: &[&str] = &["postgres", "mysql", "mariadb", "mongo", "rabbitmq"];
         if STATEFUL.iter().any(|s| c.image.contains(s)) {
             return Err(Refusal::ByHand(format!("{} looks like a database; restart it by hand when its state allows", c.image)));
         }

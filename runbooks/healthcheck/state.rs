@@ -285,7 +285,7 @@ fn command_missing(e: &Evidence, program: &str, command: &Command, failed: &[&He
     finding
 }
 
-/// Why a connection is refused: localhost means ::1, or the port is another one.
+/// Why a connection is refused: localhost means `::1`, or the port is another one.
 fn refused(e: &Evidence, command: &Command) -> Option<(&'static Code, String)> {
     let asks = command.asks.as_ref()?;
     let name = &e.container.name;

@@ -156,7 +156,7 @@ mod tests {
         let severities = |c: &Code| c.severities.iter().map(ToString::to_string).collect::<Vec<_>>().join("/");
         let codes = catalog.codes().into_iter().map(|c| format!("{} {}", c.id, severities(c)));
         let fixes = catalog.fixes().into_iter().map(|f| format!("{} {}", f.id, f.risk));
-        insta::assert_snapshot!(codes.chain(["".to_owned()]).chain(fixes).collect::<Vec<_>>().join("\n"));
+        insta::assert_snapshot!(codes.chain([String::new()]).chain(fixes).collect::<Vec<_>>().join("\n"));
     }
 
     #[test]

@@ -83,7 +83,8 @@ fn rows(catalog: &Catalog, what: What) -> Vec<[String; 3]> {
 fn columns(rows: &[[String; 3]]) -> String {
     let width = |i: usize| rows.iter().map(|r| r[i].chars().count()).max().unwrap_or(0);
     let (first, second) = (width(0), width(1));
-    rows.iter().map(|[a, b, c]| format!("{a:<first$}  {b:<second$}  {c}\n")).collect()
+    let lines: Vec<String> = rows.iter().map(|[a, b, c]| format!("{a:<first$}  {b:<second$}  {c}")).collect();
+    lines.join("\n") + "\n"
 }
 
 #[cfg(test)]

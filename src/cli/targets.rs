@@ -87,7 +87,7 @@ mod tests {
             network_mode: "bridge".into(),
             project: project.map(Into::into),
             service: None,
-            labels: Default::default(),
+            labels: std::collections::BTreeMap::default(),
         };
         let inventory = Inventory {
             engine: Some(EngineRef {

@@ -19,7 +19,7 @@ pub struct Config {
     pub policy: Policy,
     /// Where the container engine listens, if the file says so.
     pub endpoint: Option<Endpoint>,
-    /// `[paths] state_dir`, if the file says so; see [`super::state_dir`] for where it is otherwise.
+    /// `[paths] state_dir`, if the file says so; see [`super::Surroundings::state_dir`] for where it is otherwise.
     pub state_dir: Option<PathBuf>,
     /// Subject name pattern and owner, first match wins.
     pub owners: Vec<(String, String)>,

@@ -15,6 +15,9 @@ use super::{Progress, RECORDING_SCHEMA_VERSION, Recording};
 use crate::config::nearest;
 use crate::discover::{Discovered, discover};
 
+/// Gives the owner of a subject by its name.
+pub type OwnerOf = Box<dyn Fn(&str) -> Option<String>>;
+
 /// What a session needs to know, taken from configuration and command line.
 pub struct Setup {
     /// Limits and expectations of the runbooks.
@@ -22,7 +25,7 @@ pub struct Setup {
     /// The engine's endpoint, when the configuration names one.
     pub endpoint: Option<String>,
     /// Who owns a subject of this name.
-    pub owner_of: Box<dyn Fn(&str) -> Option<String>>,
+    pub owner_of: OwnerOf,
     /// Numbers of earlier runs.
     pub history: Arc<dyn History>,
     /// What was asked for beyond the ordinary.

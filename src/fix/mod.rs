@@ -1,6 +1,6 @@
 //! Changing something, always through the guard.
 //!
-//! A check plans (pure data), the [`Guard`] decides and remembers, [`apply`] acts. There is no other way to act: an action needs a
+//! A check plans (pure data), the [`Guard`] decides and remembers, `apply` acts. There is no other way to act: an action needs a
 //! [`Permit`], a permit needs the [`crate::audit::Receipt`] of a journalled intent, and only the guard makes one of the other.
 
 mod apply;

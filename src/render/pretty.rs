@@ -24,7 +24,9 @@ pub fn pretty(text: &str, style: &Style) -> String {
         if line.starts_with("```") {
             in_code = !in_code;
         } else if in_code {
-            out += &format!("    {line}\n");
+            out += "    ";
+            out += line;
+            out.push('\n');
         } else if let Some(heading) = line.strip_prefix("# ").or_else(|| line.strip_prefix("## ")) {
             out += &bold(heading, style);
             out.push('\n');

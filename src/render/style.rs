@@ -15,6 +15,7 @@ pub enum ColorChoice {
 }
 
 /// What the process was started in.
+#[expect(clippy::struct_excessive_bools, reason = "independent facts about a terminal")]
 #[derive(Debug, Clone, Default)]
 pub struct Surroundings {
     /// `NO_COLOR` is set and not empty (no-color.org).
@@ -50,6 +51,7 @@ impl Surroundings {
 }
 
 /// The decisions.
+#[expect(clippy::struct_excessive_bools, reason = "independent choices of how to write")]
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Style {
     /// Use colour.

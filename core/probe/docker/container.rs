@@ -67,6 +67,7 @@ pub struct Container {
 }
 
 /// A container's life, as the engine tells it.
+#[expect(clippy::struct_excessive_bools, reason = "these are the engine's own flags, and they are not exclusive")]
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct State {
@@ -316,7 +317,7 @@ pub(super) fn facts(response: ContainerInspectResponse) -> Container {
             .unwrap_or_default()
             .into_iter()
             .map(|m| Mount {
-                kind: m.typ.map(|t| t.to_string()).unwrap_or_default(),
+                kind: text(m.typ),
                 name: text(m.name),
                 source: text(m.source),
                 destination: text(m.destination),

@@ -7,7 +7,7 @@ use crate::model::MountRef;
 use crate::probe::process::unescape;
 use crate::probe::{ProbeError, blocking};
 
-/// Filesystem types that are not disks, or are full by design (`node_exporter` collector/filesystem_linux.go, and FUSE helpers).
+/// Filesystem types that are not disks, or are full by design (`node_exporter` `collector/filesystem_linux.go`, and FUSE helpers).
 const NOT_DISKS: &[&str] = &[
     "autofs",
     "binfmt_misc",
@@ -49,7 +49,7 @@ const NOT_DISKS: &[&str] = &[
 /// tmpfs elsewhere belongs to units and containers and is limited by them.
 const TMPFS: &[&str] = &["/tmp", "/dev/shm", "/run"];
 
-/// Folders below which everything mounted belongs to a container engine or to the kernel (node_exporter's default exclusions).
+/// Folders below which everything mounted belongs to a container engine or to the kernel (`node_exporter`'s default exclusions).
 const NOT_BELOW: &[&str] = &[
     "/dev/",
     "/proc/",
