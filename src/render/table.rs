@@ -213,7 +213,7 @@ fn evidence(finding: &Finding, style: &Style) -> Vec<String> {
 
 /// A line of evidence may be a screen long.
 fn cut(line: &str, all: bool) -> String {
-    const MOST: usize = 160;
+    const MOST: usize = 320;
     if all || line.chars().count() <= MOST { line.to_owned() } else { line.chars().take(MOST).chain("...".chars()).collect() }
 }
 
