@@ -7,5 +7,7 @@ mod lab;
 #[path = "../incidents/mod.rs"]
 mod incidents;
 
+mod cli;
 mod dependencies;
+mod layers;
 mod live;

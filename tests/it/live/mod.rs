@@ -5,5 +5,7 @@ mod binds;
 mod health;
 mod limits;
 mod logs;
+mod replay;
+mod secrets;
 mod state;
 mod terminal;

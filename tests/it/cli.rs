@@ -1,0 +1,133 @@
+//! The command line, by its exact output, on a recorded host: needs no root and no engine.
+
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output, Stdio};
+
+const RECORDING: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/recordings/two-incidents.json");
+
+fn opsctl(args: &[&str]) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_opsctl"));
+    command.args(args).stdin(Stdio::null());
+    // nothing of the person who runs the tests
+    command.env_clear().env("PATH", "/usr/bin:/bin").env("LANG", "C.UTF-8").env("OPSCTL_STATE_DIR", "/nonexistent/opsctl");
+    command
+}
+
+fn run(args: &[&str]) -> (i32, String, String) {
+    let Output { status, stdout, stderr } = opsctl(args).output().unwrap();
+    (status.code().unwrap(), String::from_utf8(stdout).unwrap(), String::from_utf8(stderr).unwrap())
+}
+
+#[test]
+fn a_replayed_host_has_the_verdict_of_the_day() {
+    let (code, out, err) = run(&["diagnose", "--replay", RECORDING]);
+    assert_eq!((code, err.as_str()), (2, ""));
+    insta::assert_snapshot!(out);
+}
+
+#[test]
+fn one_runbook_and_one_target_of_it() {
+    let (code, out, _) = run(&["healthcheck", "alloy", "--replay", RECORDING, "-q"]);
+    assert_eq!(code, 2);
+    insta::assert_snapshot!(out);
+    let (code, out, _) = run(&["healthcheck", "nothing-like-it", "--replay", RECORDING]);
+    assert_eq!((code, out.as_str()), (64, ""));
+}
+
+#[test]
+fn the_exit_code_counts_from_where_it_is_told_to() {
+    let code = |fail_on: &str, runbook: &str| run(&["diagnose", runbook, "--replay", RECORDING, "--fail-on", fail_on]).0;
+    assert_eq!((code("crit", "container"), code("never", "container"), code("unknown", "disk")), (2, 0, 0));
+}
+
+#[test]
+fn wrong_usage_says_what_was_meant() {
+    for (args, want) in [
+        (&["diagnose", "contianer"][..], "opsctl: no runbook or check is called `contianer`; did you mean `container`?\n"),
+        (&["explain", "container.oom"], "opsctl: nothing is called `container.oom`; did you mean `container.down`? (`opsctl list` shows all names)\n"),
+        (&["container", "alloi", "--replay", RECORDING], "opsctl: there is no target `alloi` here; did you mean `alloy`? (`opsctl targets` shows all)\n"),
+    ] {
+        let (code, out, err) = run(args);
+        assert_eq!((code, out.as_str(), err.as_str()), (64, "", want), "{args:?}");
+    }
+    assert_eq!(run(&["diagnose", "--format", "yaml"]).0, 64);
+    assert_eq!(run(&["diagnose", "--output", "json"]).0, 64);
+    assert_eq!(run(&[]).0, 64);
+}
+
+#[test]
+fn a_wrong_configuration_is_shown_where_it_is_wrong() {
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("config.toml");
+    std::fs::write(&file, "[runbooks.disk]\nspce_warn_percent = 80\nspace_crit_percent = \"x\"\n").unwrap();
+    let (code, out, err) = run(&["diagnose", "--config", file.to_str().unwrap()]);
+    assert_eq!((code, out.as_str()), (78, ""));
+    let err = err.replace(dir.path().to_str().unwrap(), "DIR");
+    insta::assert_snapshot!(err);
+    std::fs::write(&file, "[runbooks.disk]\nspace_warn_percent = 80\nspace_warn_percent = 90\n").unwrap();
+    let (code, _, err) = run(&["config", "check", file.to_str().unwrap()]);
+    assert_eq!(code, 78, "{err}");
+    assert!(err.contains("duplicate") && err.contains(":3:"), "{err}");
+}
+
+#[test]
+fn several_outputs_at_once_and_one_document_on_stdout() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = |name: &str| dir.path().join(name).display().to_string();
+    let json = format!("json={}", path("r.json"));
+    let markdown = format!("markdown={}", path("r.md"));
+    let (code, out, _) = run(&["diagnose", "--replay", RECORDING, "--format", "jsonl", "--output", &json, "--output", &markdown]);
+    assert_eq!(code, 2);
+    assert!(out.lines().all(|l| serde_json::from_str::<serde_json::Value>(l).is_ok()), "{out}");
+    let report: serde_json::Value = serde_json::from_str(&std::fs::read_to_string(path("r.json")).unwrap()).unwrap();
+    assert_eq!((report["schema_version"].as_u64(), report["verdict"].as_str()), (Some(1), Some("crit")));
+    assert!(std::fs::read_to_string(path("r.md")).unwrap().contains("Root cause"));
+    let (code, _, err) = run(&["diagnose", "--replay", RECORDING, "--output", "json=/nonexistent/r.json"]);
+    assert_eq!(code, 70);
+    assert!(err.contains("writing the json report to /nonexistent/r.json"), "{err}");
+}
+
+#[test]
+fn a_reader_that_goes_away_is_no_failure() {
+    let mut child = opsctl(&["list", "codes"]).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    drop(child.stdout.take());
+    let output = child.wait_with_output().unwrap();
+    assert_eq!(String::from_utf8_lossy(&output.stderr), "");
+    assert_eq!(output.status.code(), Some(0));
+}
+
+#[test]
+fn recordings_that_are_none_are_refused_with_the_reason() {
+    let dir = tempfile::tempdir().unwrap();
+    let file = |name: &str, text: &str| -> PathBuf {
+        let path = dir.path().join(name);
+        std::fs::write(&path, text).unwrap();
+        path
+    };
+    for (path, want) in [
+        (Path::new("/nonexistent/x.json").to_owned(), "No such file"),
+        (file("empty.json", ""), "is not one that `opsctl record` wrote"),
+        (file("other.json", "{\"a\":1}"), "is not one that `opsctl record` wrote"),
+        (file("newer.json", "{\"schema_version\":99}"), "has schema version 99; this opsctl reads 1"),
+    ] {
+        let (code, out, err) = run(&["diagnose", "--replay", path.to_str().unwrap()]);
+        assert_eq!((code, out.as_str()), (70, ""));
+        assert!(err.contains(want), "{err}");
+    }
+}
+
+#[test]
+fn lists_and_explanations() {
+    insta::assert_snapshot!(run(&["list"]).1);
+    insta::assert_snapshot!(run(&["list", "alerts"]).1);
+    insta::assert_snapshot!(run(&["explain", "container.restart-loop"]).1);
+    assert!(run(&["explain", "diskspacelow"]).1.starts_with("The alert DiskSpaceLow is answered by the runbook disk"));
+    let json: serde_json::Value = serde_json::from_str(&run(&["list", "fixes", "--format", "json"]).1).unwrap();
+    assert!(json.as_array().unwrap().iter().any(|f| f["name"] == "container.raise-memory"), "{json}");
+}
+
+#[test]
+fn the_journal_of_a_host_where_nothing_was_changed_is_fine() {
+    let (code, out, err) = run(&["audit", "verify"]);
+    assert_eq!(code, 0, "{out}{err}");
+}

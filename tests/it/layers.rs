@@ -1,0 +1,81 @@
+//! What the three crates cannot hold: who may read, act and print.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+/// What may stand only where design.md says, and where that is.
+const RULES: &[(&str, &[&str])] = &[
+    ("Command::new(", &["core/probe", "src/fix", "src/cli"]),
+    ("env::var", &["core/probe", "src/config", "src/fix", "src/audit"]),
+    ("SystemTime::now", &["core/probe"]),
+    ("Timestamp::now", &["core/probe"]),
+    ("println!", &[]),
+    ("eprintln!", &[]),
+    ("opsctl_core::probe::docker", &["core", "runbooks", "src/engine", "src/discover", "src/fix", "src/config"]),
+];
+
+/// Rust files below a folder, without what is only compiled for tests.
+fn sources(folder: &Path, found: &mut Vec<PathBuf>) {
+    for entry in fs::read_dir(folder).unwrap().map(|e| e.unwrap().path()) {
+        let name = entry.file_name().unwrap().to_string_lossy().into_owned();
+        if entry.is_dir() && name != "tests" && name != "fixtures" && name != "snapshots" {
+            sources(&entry, found);
+        } else if name.ends_with(".rs") && name != "tests.rs" && !name.ends_with("_tests.rs") {
+            found.push(entry);
+        }
+    }
+}
+
+/// The code of a file: up to its tests, without comments.
+fn code(path: &Path) -> Vec<(usize, String)> {
+    let text = fs::read_to_string(path).unwrap();
+    let end = text.find("#[cfg(test)]\nmod tests").unwrap_or(text.len());
+    text[..end]
+        .lines()
+        .enumerate()
+        .filter(|(_, l)| !l.trim_start().starts_with("//"))
+        .map(|(n, l)| (n + 1, l.to_owned()))
+        .collect()
+}
+
+#[test]
+fn reading_acting_and_printing_stay_where_they_belong() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let mut files = Vec::new();
+    for floor in ["core", "runbooks", "src"] {
+        sources(&root.join(floor), &mut files);
+    }
+    assert!(files.len() > 60, "the sources are where this test looks");
+    let mut found = Vec::new();
+    for file in &files {
+        let shown = file.strip_prefix(root).unwrap();
+        for (number, line) in code(file) {
+            for (what, allowed) in RULES {
+                if line.contains(what) && !allowed.iter().any(|a| shown.starts_with(a)) {
+                    found.push(format!("{}:{number}: {what} belongs in {}", shown.display(), if allowed.is_empty() { "no file" } else { "" }.to_owned() + &allowed.join(", ")));
+                }
+            }
+        }
+    }
+    assert!(found.is_empty(), "{}", found.join("\n"));
+}
+
+#[test]
+fn renderers_and_judges_read_nothing() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let mut renderers = Vec::new();
+    sources(&root.join("src/render"), &mut renderers);
+    for file in renderers {
+        // the surroundings of the process are style.rs' to look at
+        let pure = !file.ends_with("style.rs") && !file.ends_with("progress.rs");
+        assert!(!pure || !code(&file).iter().any(|(_, l)| l.contains("probe::")), "{} imports probe", file.display());
+    }
+    let mut model = Vec::new();
+    sources(&root.join("core/model"), &mut model);
+    for file in model {
+        for (n, line) in code(&file) {
+            let io = ["std::fs", "std::net", "tokio::"].iter().any(|w| line.contains(w));
+            assert!(!io, "{}:{n}: the model does no I/O", file.display());
+        }
+    }
+}
