@@ -68,7 +68,7 @@ pub(super) fn judge(e: &Evidence, now: Timestamp) -> Option<Finding> {
     let mut finding = Finding::new(&OOM_KILLED, severity, e.container.subject(), message)
         .since(kill.at)
         .key(KeyKind::Container, &e.container.id)
-        .cite_opt("kernel log", last.map(|k| format!("{} {}", k.at, k.line)))
+        .cite_opt("kernel log", last.map(|k| format!("{:.0} out of memory: killed process {} ({})", k.at, k.pid, k.task)))
         .cite_opt("resident memory at death", last.and_then(|k| k.anon_rss_kib).map(|k| quantity::bytes(k * 1024)))
         .cite("exit", if e.container.is_up() { String::new() } else { super::decode::exit_code(e.container.state.exit_code) });
     let kills = e.oom.iter().filter(|k| k.limited_by.is_some()).count();
@@ -78,6 +78,7 @@ pub(super) fn judge(e: &Evidence, now: Timestamp) -> Option<Finding> {
     if let Some(n) = e.live_oom_kills.filter(|n| *n > 0) {
         finding = finding.cite("kills counted by its control group", n.to_string());
     }
+    finding = finding.cite_opt("kernel line", last.map(|k| k.line.clone()));
     if e.container.state.oom_killed {
         finding = finding.cite("engine", "OOMKilled=true");
     }

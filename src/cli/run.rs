@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use clap::ValueEnum;
-use opsctl_core::model::{Kind, Verdict};
+use opsctl_core::model::Verdict;
 use opsctl_core::probe::Ask;
 
 use super::Global;
@@ -166,14 +166,9 @@ fn check_names(selection: &Selection) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// A misspelt target must not look at nothing and call it ok. While the engine does not answer, its containers cannot be known.
+/// A misspelt target must not look at nothing and call it ok.
 fn known_targets(selection: &Selection, recording: &Recording) -> anyhow::Result<()> {
-    let blind = recording.inventory.engine.is_some() && !recording.records.iter().any(|r| r.target.kind == Kind::Container);
-    match selection.unmatched(recording).first() {
-        Some((word, nearest)) if !blind => {
-            let hint = nearest.map(|n| format!("; did you mean `{n}`?")).unwrap_or_default();
-            Err(Usage(format!("there is no target `{word}` here{hint} (`opsctl targets` shows all)")).into())
-        }
-        _ => Ok(()),
-    }
+    let Some((word, nearest)) = selection.unmatched(&recording.inventory) else { return Ok(()) };
+    let hint = nearest.map(|n| format!("; did you mean `{n}`?")).unwrap_or_default();
+    Err(Usage(format!("there is no target `{word}` here{hint} (`opsctl targets` shows all)")).into())
 }

@@ -14,7 +14,7 @@ mod valid;
 
 use std::fs::File;
 use std::io::{ErrorKind, Read};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 pub use dirs::{SYSTEM_CONFIG, Surroundings};
 pub use names::{did_you_mean, glob, nearest};
@@ -57,9 +57,15 @@ pub fn load(named: Option<&Path>, around: &Surroundings, known: &Known) -> Resul
     if let Some(path) = named.or(around.opsctl_config.as_deref()) {
         return read(path, known);
     }
-    for path in [Some(PathBuf::from(SYSTEM_CONFIG)), around.user_config()].into_iter().flatten() {
+    let absent = |kind: ErrorKind| matches!(kind, ErrorKind::NotFound | ErrorKind::NotADirectory);
+    match read(Path::new(SYSTEM_CONFIG), known) {
+        Err(ConfigError::Read { source, .. }) if absent(source.kind()) => {}
+        result => return result,
+    }
+    if let Some(path) = around.user_config() {
         match read(&path, known) {
-            Err(ConfigError::Read { source, .. }) if matches!(source.kind(), ErrorKind::NotFound | ErrorKind::NotADirectory) => {}
+            // `sudo -u` keeps another user's HOME: a folder that is not ours holds no configuration of ours
+            Err(ConfigError::Read { source, .. }) if absent(source.kind()) || source.kind() == ErrorKind::PermissionDenied => {}
             result => return result,
         }
     }

@@ -4,7 +4,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use opsctl_core::model::{Finding, Inventory, Kind, MountRef, Outcome, Runbook, Target, Verdict};
+use opsctl_core::model::{EngineState, Finding, Inventory, Kind, MountRef, Outcome, Runbook, Target, Verdict};
 use opsctl_core::probe::kmsg::KernelLog;
 use opsctl_core::probe::{Ask, History, NoHistory, ProbeCx, Redactor, clock, docker::Docker, host};
 use opsctl_runbooks::Settings;
@@ -65,13 +65,21 @@ impl Selection {
         Self { words: self.words.iter().map(on).collect(), ..self.clone() }
     }
 
-    /// The words that stand for nothing that was looked at, each with the target name nearest to it.
+    /// The first word that stands for nothing on this host, with the name nearest to it. While the engine does not answer its
+    /// containers cannot be known, and no word is called wrong.
     #[must_use]
-    pub fn unmatched<'a>(&self, recording: &'a Recording) -> Vec<(String, Option<&'a str>)> {
-        let resolved = self.with_mountpoints(&recording.inventory);
-        let targets = || recording.records.iter().map(|r| &r.target);
-        let missing = resolved.words.iter().filter(|w| !targets().any(|t| t.matches(w)));
-        missing.map(|w| (w.clone(), nearest(w, targets().map(|t| t.name.as_str())))).collect()
+    pub fn unmatched<'a>(&self, inventory: &'a Inventory) -> Option<(String, Option<&'a str>)> {
+        if inventory.engine.as_ref().is_some_and(|e| !matches!(e.state, EngineState::Answers { .. })) {
+            return None;
+        }
+        let containers = inventory.container_targets(|_| true);
+        let mounts = inventory.mounts.iter().map(|m| Target::named(Kind::Mount, &m.mountpoint));
+        let targets: Vec<Target> = containers.into_iter().chain(mounts).chain([Target::host()]).collect();
+        let word = self.with_mountpoints(inventory).words.into_iter().find(|w| !targets.iter().any(|t| t.matches(w)))?;
+        let names =
+            inventory.containers.iter().map(|c| c.name.as_str()).chain(inventory.mounts.iter().map(|m| m.mountpoint.as_str()));
+        let nearest = nearest(&word, names);
+        Some((word, nearest))
     }
 }
 

@@ -220,8 +220,10 @@ fn cut(line: &str, all: bool) -> String {
 fn causes(report: &Report, paint: &Paint) -> String {
     let find = |id: &str| report.findings.iter().find(|f| f.id == id);
     let mut out = String::new();
+    let mut said: Vec<&str> = Vec::new();
     for cause in &report.causes {
         let Some(root) = find(&cause.root) else { continue };
+        said.push(&root.hint);
         let likely = if cause.confidence == Confidence::Likely { "Likely root cause" } else { "Root cause" };
         out += &paint.wrap(&format!("{} {}: {}", paint.bold(likely), root.code, printable(&root.message)), 2);
         for because in &cause.because {
@@ -237,7 +239,6 @@ fn causes(report: &Report, paint: &Paint) -> String {
             .findings
             .iter()
             .filter(|f| f.severity > Severity::Info && f.explained_by.is_none() && !report.causes.iter().any(|c| c.root == f.id));
-        let mut said: Vec<&str> = Vec::new();
         for finding in alone {
             if !said.contains(&finding.hint.as_str()) && !finding.hint.is_empty() {
                 said.push(&finding.hint);
@@ -314,6 +315,9 @@ fn exhibit(table: &Table, style: &Style, paint: &Paint) -> String {
 
 /// What was looked at, so that "ok" can be trusted.
 fn all_well(report: &Report, paint: &Paint) -> String {
+    if report.checks.is_empty() {
+        return "Nothing was checked.\n\n".to_owned();
+    }
     let mut per_runbook: BTreeMap<&str, (usize, usize)> = BTreeMap::new();
     for row in report.checks.iter().filter(|c| matches!(c.verdict.as_str(), "ok" | "info")) {
         let entry = per_runbook.entry(&row.runbook).or_default();

@@ -52,7 +52,11 @@ fn reading_acting_and_printing_stay_where_they_belong() {
         for (number, line) in code(file) {
             for (what, allowed) in RULES {
                 if line.contains(what) && !allowed.iter().any(|a| shown.starts_with(a)) {
-                    found.push(format!("{}:{number}: {what} belongs in {}", shown.display(), if allowed.is_empty() { "no file" } else { "" }.to_owned() + &allowed.join(", ")));
+                    found.push(format!(
+                        "{}:{number}: {what} belongs in {}",
+                        shown.display(),
+                        if allowed.is_empty() { "no file" } else { "" }.to_owned() + &allowed.join(", ")
+                    ));
                 }
             }
         }

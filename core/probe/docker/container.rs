@@ -403,7 +403,9 @@ fn without_credentials(word: &str, value: &mut bool) -> String {
         let attached = FLAGS.iter().find(|f| f.starts_with("--") && word.strip_prefix(**f).is_some_and(|r| r.starts_with('=')));
         return match attached {
             Some(flag) => format!("{flag}={REDACTED}"),
-            None if word.starts_with("-p") && word.len() > 2 && !word[2..].chars().all(|c| c.is_ascii_digit()) => format!("-p{REDACTED}"),
+            None if word.starts_with("-p") && word.len() > 2 && !word[2..].chars().all(|c| c.is_ascii_digit()) => {
+                format!("-p{REDACTED}")
+            }
             None => word.to_owned(),
         };
     }
@@ -485,11 +487,16 @@ mod tests {
     fn a_health_test_keeps_its_shape_and_loses_its_credentials() {
         let clean = |test: &[&str]| {
             let test = Some(test.iter().map(|w| (*w).to_owned()).collect());
-            health_test(bollard::models::HealthConfig { test, ..Default::default() }).map(|t| t.test.join(" ")).unwrap_or_default()
+            health_test(bollard::models::HealthConfig { test, ..Default::default() })
+                .map(|t| t.test.join(" "))
+                .unwrap_or_default()
         };
         for (test, want) in [
             (&["CMD", "redis-cli", "-a", "canary", "ping"][..], "CMD redis-cli -a [redacted] ping"),
-            (&["CMD-SHELL", "curl -fu me:canary http://localhost:80/ || exit 1"], "CMD-SHELL curl -fu [redacted] http://localhost:80/ || exit 1"),
+            (
+                &["CMD-SHELL", "curl -fu me:canary http://localhost:80/ || exit 1"],
+                "CMD-SHELL curl -fu [redacted] http://localhost:80/ || exit 1",
+            ),
             (&["CMD-SHELL", "curl -f -u me:canary http://localhost:80/"], "CMD-SHELL curl -f -u [redacted] http://localhost:80/"),
             (&["CMD", "mysqladmin", "-pcanary", "ping"], "CMD mysqladmin -p[redacted] ping"),
             (&["CMD", "sh", "-eu", "-c", "exit 0"], "CMD sh -eu -c exit 0"),

@@ -15,7 +15,11 @@ fn a_recording_is_judged_as_the_host_was() {
     let replayed = host.opsctl(&["diagnose", "--format", "json", "--replay", "/mnt/host.json"]);
     // ages differ by the moment between the two readings, nothing else does
     let essence = |run: &crate::lab::Run| -> Vec<String> {
-        run.report().findings.iter().map(|f| format!("{} {} {} {:?}", f.code, f.severity, f.subject.name, f.explained_by)).collect()
+        run.report()
+            .findings
+            .iter()
+            .map(|f| format!("{} {} {} {:?}", f.code, f.severity, f.subject.name, f.explained_by))
+            .collect()
     };
     assert_eq!(essence(&live), essence(&replayed));
     replayed.must(&["container.paused container:idle", "container.down container:failed"]);

@@ -32,7 +32,10 @@ fn planted_secrets_appear_nowhere() {
     let env = ["-e", "API_SECRET=canary-env-7f3a", "-e", "DATABASE_URL=postgres://app:canary-url-9b1c@db:5432/app"];
     host.run("loop", &[&env[..], &["--restart", "always", "app:1", "sh", "-c", shout]].concat());
     let test = "--health-cmd=echo trying -u me:canary-health-5a6b with $API_SECRET; exit 1";
-    host.run("sick", &[&env[..], &[test, "--health-interval=1s", "--health-retries=1", "app:1", "fixture", "wait-term"]].concat());
+    host.run(
+        "sick",
+        &[&env[..], &[test, "--health-interval=1s", "--health-retries=1", "app:1", "fixture", "wait-term"]].concat(),
+    );
     host.until("sick", "{{.State.Health.Status}}", "unhealthy");
     eventually(60, "it loops", || host.inspect("loop", "{{.RestartCount}}").parse::<u32>().is_ok_and(|n| n >= 5).then_some(()));
 
