@@ -11,3 +11,4 @@ mod cli;
 mod dependencies;
 mod layers;
 mod live;
+mod readme;
