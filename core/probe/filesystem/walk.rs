@@ -1,13 +1,14 @@
 //! What uses the space of a filesystem: a walk that is bounded in time and never leaves the filesystem.
 
 use std::collections::{HashMap, HashSet};
-use std::os::unix::fs::MetadataExt;
+use std::ffi::OsStr;
+use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Condvar, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use ignore::{DirEntry, ParallelVisitor, ParallelVisitorBuilder, WalkBuilder, WalkState};
+use rustix::fs::{AtFlags, CWD, Dir, FileType, Mode, OFlags, lstat, openat, statat};
 use serde::{Deserialize, Serialize};
 
 use crate::probe::{ProbeError, blocking};
@@ -55,26 +56,48 @@ pub async fn usage(root: &str, budget: Duration) -> Result<Usage, ProbeError> {
     blocking::run("what uses the space", root, budget + Duration::from_secs(1), move || walk(&path, budget)).await
 }
 
-#[derive(Default)]
+/// What the threads of a walk share.
 struct Shared {
-    folders: Mutex<HashMap<PathBuf, (u64, u64)>>,
+    queue: Mutex<Queue>,
+    /// Somebody put folders into the queue, or the last one is done.
+    changed: Condvar,
     hard_links: Mutex<HashSet<(u64, u64)>>,
     unreadable: AtomicU64,
     stopped: AtomicBool,
 }
 
+/// Folders still to be read, and how many are being read.
+struct Queue {
+    waiting: Vec<PathBuf>,
+    under_way: usize,
+}
+
 fn walk(root: &Path, budget: Duration) -> Usage {
-    let shared = Arc::new(Shared::default());
-    let threads = std::thread::available_parallelism().map_or(2, usize::from).clamp(1, 4);
+    let threads = std::thread::available_parallelism().map_or(2, usize::from).clamp(2, 4);
     let deadline = Instant::now() + budget;
-    WalkBuilder::new(root)
-        .standard_filters(false)
-        .same_file_system(true)
-        .follow_links(false)
-        .threads(threads)
-        .build_parallel()
-        .visit(&mut Visitors { shared: shared.clone(), root: root.to_owned(), deadline });
-    let folders = std::mem::take(&mut *shared.folders.lock().unwrap_or_else(PoisonError::into_inner));
+    let device = lstat(root).map(|s| s.st_dev);
+    let shared = Shared {
+        queue: Mutex::new(Queue { waiting: vec![root.to_owned()], under_way: 0 }),
+        changed: Condvar::new(),
+        hard_links: Mutex::new(HashSet::new()),
+        unreadable: AtomicU64::new(0),
+        stopped: AtomicBool::new(false),
+    };
+    let mut folders: HashMap<PathBuf, (u64, u64)> = HashMap::new();
+    if let Ok(device) = device {
+        std::thread::scope(|scope| {
+            let walkers: Vec<_> = (0..threads)
+                .map(|_| scope.spawn(|| Walker { shared: &shared, root, device, deadline, sums: HashMap::new(), seen: 0 }.run()))
+                .collect();
+            for walker in walkers {
+                // a walker that panicked has only its own share lost; the walk is then partial
+                match walker.join() {
+                    Ok(sums) => sums.iter().for_each(|(path, (bytes, entries))| add(&mut folders, path, *bytes, *entries)),
+                    Err(_) => shared.stopped.store(true, Ordering::Relaxed),
+                }
+            }
+        });
+    }
     let (bytes, entries) = folders.get(root).copied().unwrap_or_default();
     Usage {
         root: root.display().to_string(),
@@ -110,68 +133,106 @@ fn top(folders: &HashMap<PathBuf, (u64, u64)>, root: &Path, of: impl Fn(&(u64, u
     list.into_iter().map(|(path, n)| Folder { path: path.display().to_string(), bytes: n.0, entries: n.1 }).collect()
 }
 
-struct Visitors {
-    shared: Arc<Shared>,
-    root: PathBuf,
+/// One thread. Entries are looked at relative to their open folder, so that the kernel does not walk the path for each of them;
+/// that is what makes this as fast as `du`, which a library that asks by full path is not.
+struct Walker<'a> {
+    shared: &'a Shared,
+    root: &'a Path,
+    device: u64,
     deadline: Instant,
-}
-
-impl<'s> ParallelVisitorBuilder<'s> for Visitors {
-    fn build(&mut self) -> Box<dyn ParallelVisitor + 's> {
-        Box::new(Visitor {
-            shared: self.shared.clone(),
-            root: self.root.clone(),
-            deadline: self.deadline,
-            folder: PathBuf::new(),
-            pending: (0, 0),
-            sums: HashMap::new(),
-            seen: 0,
-        })
-    }
-}
-
-/// One thread's share. Entries come folder by folder, so sums are kept per folder and added up only when it changes.
-struct Visitor {
-    shared: Arc<Shared>,
-    root: PathBuf,
-    deadline: Instant,
-    folder: PathBuf,
-    pending: (u64, u64),
     sums: HashMap<PathBuf, (u64, u64)>,
     seen: u32,
 }
 
-impl Visitor {
-    fn add(&mut self, entry: &DirEntry) {
-        let Ok(meta) = entry.metadata() else { return };
-        if !meta.is_dir() && meta.nlink() > 1 {
-            let mut known = self.shared.hard_links.lock().unwrap_or_else(PoisonError::into_inner);
-            if !known.insert((meta.dev(), meta.ino())) {
-                return;
-            }
+impl Walker<'_> {
+    fn run(mut self) -> HashMap<PathBuf, (u64, u64)> {
+        while let Some(folder) = self.next() {
+            let below = self.read(&folder);
+            let mut queue = self.shared.queue.lock().unwrap_or_else(PoisonError::into_inner);
+            queue.waiting.extend(below);
+            queue.under_way -= 1;
+            drop(queue);
+            self.shared.changed.notify_all();
         }
-        let folder = if meta.is_dir() { entry.path() } else { entry.path().parent().unwrap_or(Path::new("/")) };
-        if folder != self.folder {
-            self.settle();
-            folder.clone_into(&mut self.folder);
-        }
-        self.pending.0 += meta.blocks() * 512;
-        self.pending.1 += 1;
+        self.sums
     }
 
-    /// Adds what the last folder held to it and to every folder above it, down to the depth that is told apart.
-    fn settle(&mut self) {
-        let (bytes, entries) = std::mem::take(&mut self.pending);
-        if entries == 0 {
-            return;
+    /// The next folder; none when all are read or time is up.
+    fn next(&self) -> Option<PathBuf> {
+        let mut queue = self.shared.queue.lock().unwrap_or_else(PoisonError::into_inner);
+        loop {
+            if self.shared.stopped.load(Ordering::Relaxed) {
+                return None;
+            }
+            if let Some(folder) = queue.waiting.pop() {
+                queue.under_way += 1;
+                return Some(folder);
+            }
+            if queue.under_way == 0 {
+                return None;
+            }
+            queue = self.shared.changed.wait(queue).unwrap_or_else(PoisonError::into_inner);
         }
-        let below = self.folder.strip_prefix(&self.root).unwrap_or(Path::new(""));
-        let mut path = self.root.clone();
+    }
+
+    /// Adds up one folder; gives the folders in it that are on the same filesystem.
+    fn read(&mut self, folder: &Path) -> Vec<PathBuf> {
+        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        let opened = openat(CWD, folder, flags, Mode::empty()).and_then(|fd| Ok((Dir::read_from(&fd)?, fd)));
+        let Ok((entries, fd)) = opened else {
+            self.shared.unreadable.fetch_add(1, Ordering::Relaxed);
+            return Vec::new();
+        };
+        let mut below = Vec::new();
+        let (mut bytes, mut count) = (0, 0);
+        for entry in entries.filter_map(Result::ok) {
+            let name = entry.file_name();
+            if matches!(name.to_bytes(), b"." | b"..") {
+                continue;
+            }
+            if self.time_is_up() {
+                break;
+            }
+            // an entry that has gone meanwhile takes no space
+            let Ok(stat) = statat(&fd, name, AtFlags::SYMLINK_NOFOLLOW | AtFlags::NO_AUTOMOUNT) else { continue };
+            if stat.st_dev != self.device {
+                continue;
+            }
+            let is_folder = FileType::from_raw_mode(stat.st_mode).is_dir();
+            if is_folder {
+                below.push(folder.join(OsStr::from_bytes(name.to_bytes())));
+            } else if stat.st_nlink > 1 {
+                let mut known = self.shared.hard_links.lock().unwrap_or_else(PoisonError::into_inner);
+                if !known.insert((stat.st_dev, stat.st_ino)) {
+                    continue;
+                }
+            }
+            bytes += u64::try_from(stat.st_blocks).unwrap_or(0) * 512;
+            count += 1;
+        }
+        self.settle(folder, bytes, count);
+        below
+    }
+
+    /// Adds what a folder held to it and to every folder above it, down to the depth that is told apart.
+    fn settle(&mut self, folder: &Path, bytes: u64, entries: u64) {
+        let below = folder.strip_prefix(self.root).unwrap_or(Path::new(""));
+        let mut path = self.root.to_owned();
         add(&mut self.sums, &path, bytes, entries);
         for part in below.components().take(DEPTH) {
             path.push(part);
             add(&mut self.sums, &path, bytes, entries);
         }
+    }
+
+    fn time_is_up(&mut self) -> bool {
+        self.seen = self.seen.wrapping_add(1);
+        // asking the clock costs as much as an entry
+        if self.seen % 64 == 1 && Instant::now() > self.deadline {
+            self.shared.stopped.store(true, Ordering::Relaxed);
+            self.shared.changed.notify_all();
+        }
+        self.shared.stopped.load(Ordering::Relaxed)
     }
 }
 
@@ -181,34 +242,6 @@ fn add(sums: &mut HashMap<PathBuf, (u64, u64)>, path: &Path, bytes: u64, entries
         sum.1 += entries;
     } else {
         sums.insert(path.to_owned(), (bytes, entries));
-    }
-}
-
-impl ParallelVisitor for Visitor {
-    fn visit(&mut self, entry: Result<DirEntry, ignore::Error>) -> WalkState {
-        match entry {
-            Ok(entry) => self.add(&entry),
-            Err(_) => {
-                self.shared.unreadable.fetch_add(1, Ordering::Relaxed);
-            }
-        }
-        self.seen = self.seen.wrapping_add(1);
-        // asking the clock costs as much as an entry
-        if self.seen.is_multiple_of(64) && Instant::now() > self.deadline {
-            self.shared.stopped.store(true, Ordering::Relaxed);
-            return WalkState::Quit;
-        }
-        WalkState::Continue
-    }
-}
-
-impl Drop for Visitor {
-    fn drop(&mut self) {
-        self.settle();
-        let mut all = self.shared.folders.lock().unwrap_or_else(PoisonError::into_inner);
-        for (path, (bytes, entries)) in self.sums.drain() {
-            add(&mut all, &path, bytes, entries);
-        }
     }
 }
 
