@@ -61,9 +61,9 @@ pub(super) fn judge(e: &Evidence, settings: &Settings, now: Timestamp) -> Option
     };
     let mut finding = Finding::new(&RESTART_LOOP, severity, c.subject(), message)
         .key(KeyKind::Container, &c.id)
-        .cite("restart policy", &c.restart_policy.name)
+        .cite("log before it died", e.log.join("\n"))
         .cite("last run", last_run(e))
-        .cite("log before it died", e.log.join("\n"));
+        .cite("restart policy", &c.restart_policy.name);
     if !by_engine && !c.state.restarting {
         finding = finding.key(KeyKind::Restarter, &c.id).hint(
             "find out who restarts it (an autoheal container, a cron job, a person) and why; restarting it once more does not help",

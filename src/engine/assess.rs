@@ -151,7 +151,7 @@ fn offers(j: &Judged1<'_>, finding: &Finding, all: &[Finding], recording: &Recor
 /// Treating an effect while its cause is open does not help and can harm.
 fn upstream(finding: &Finding, all: &[Finding]) -> Option<String> {
     let cause = all.iter().find(|f| Some(&f.id) == finding.explained_by.as_ref())?;
-    Some(format!("its cause is open: {} {}, {}", cause.code, cause.subject.name, cause.message))
+    Some(format!("its cause is open: {}: {}", cause.code, cause.message))
 }
 
 fn maintenance(finding: &Finding, recording: &Recording) -> Option<String> {

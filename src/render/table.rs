@@ -382,7 +382,10 @@ fn counts(report: &Report, paint: &Paint) -> String {
             parts.push(paint.verdict(word, &format!("{n} {word}")));
         }
     }
-    let took = quantity::duration(jiff::SignedDuration::from_millis(i64::try_from(report.duration_ms).unwrap_or(i64::MAX)));
+    let took = match report.duration_ms {
+        ms if ms < 1000 => format!("{ms} ms"),
+        ms => quantity::duration(jiff::SignedDuration::from_millis(i64::try_from(ms).unwrap_or(i64::MAX))),
+    };
     let host = printable(&report.host.hostname);
     let total = quantity::count(report.checks.len(), "check");
     let line = format!("{} {} {total} on {host} in {took}", parts.join(&format!(" {} ", paint.dot())), paint.dot());
