@@ -20,7 +20,7 @@ fn sources(folder: &Path, found: &mut Vec<PathBuf>) {
         let name = entry.file_name().unwrap().to_string_lossy().into_owned();
         if entry.is_dir() && name != "tests" && name != "fixtures" && name != "snapshots" {
             sources(&entry, found);
-        } else if name.ends_with(".rs") && name != "tests.rs" && !name.ends_with("_tests.rs") {
+        } else if entry.extension().is_some_and(|x| x == "rs") && !name.ends_with("tests.rs") {
             found.push(entry);
         }
     }

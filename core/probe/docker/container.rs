@@ -390,7 +390,7 @@ fn health_test(h: bollard::models::HealthConfig) -> Option<HealthTest> {
 }
 
 /// A word of a health test without the credentials it may hold: the value of `-a`, `-u`, `--user`, `--pass` and the like, both as a
-/// word of its own and inside a shell line, and MySQL's `-psecret`. `value` carries "the next word is a value" along.
+/// word of its own and inside a shell line, and `mysqladmin`'s `-psecret`. `value` carries "the next word is a value" along.
 fn without_credentials(word: &str, value: &mut bool) -> String {
     // `sh -eu -c …`: what looks like a flag is no value
     if std::mem::take(value) && !word.starts_with('-') {
