@@ -26,7 +26,13 @@ impl<E: Engine> Guard<'_, E> {
         pause("undo-before-recheck");
         let mut fresh = self.recheck(plan).await;
         still_ours(plan, fresh.docker.as_deref()).await?;
-        self.say(&format!("undo of {} on {} (journal entry {}, {})", plan.fix, plan.subject, intent.seq, format_args!("{:.0}", intent.at)));
+        self.say(&format!(
+            "undo of {} on {} (journal entry {}, {})",
+            plan.fix,
+            plan.subject,
+            intent.seq,
+            format_args!("{:.0}", intent.at)
+        ));
         plan.undo.iter().for_each(|action| self.say(&format!("does      {action}")));
         if self.asked.dry_run {
             return Err(Stop::new(Exit::Declined, "dry run: nothing was changed"));
