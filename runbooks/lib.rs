@@ -17,6 +17,7 @@ use serde::{Deserialize, Serialize};
 pub mod container;
 pub mod disk;
 pub mod healthcheck;
+mod restart_container;
 
 /// Makes the list of runbooks and their settings from one list of names, so that they cannot differ.
 macro_rules! registry {

@@ -6,7 +6,11 @@ use std::time::Duration;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::target::{Subject, Target};
+use super::{
+    check::CheckSpec,
+    finding::Finding,
+    target::{Subject, Target},
+};
 
 /// What a fix may interrupt. Ordered.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema)]
@@ -214,6 +218,64 @@ pub struct Plan {
     pub verify_within: Duration,
     /// How long the check must then stay ok, so that a container that dies again after 10 s is not called fixed.
     pub stable_for: Duration,
+}
+
+impl Plan {
+    /// A plan that acts at once, affects nobody else, cannot be taken back, and is verified by the check that found the fault
+    /// within 30 s. What differs is said with the methods below.
+    #[must_use]
+    pub fn new(fix: &FixSpec, check: &CheckSpec, finding: &Finding, target: &Target, actions: Vec<Action>) -> Self {
+        Self {
+            fix: fix.id.to_owned(),
+            risk: fix.risk,
+            subject: finding.subject.clone(),
+            check: check.id.to_owned(),
+            target: target.clone(),
+            code: finding.code.clone(),
+            actions,
+            undo: Vec::new(),
+            blast: Vec::new(),
+            downtime: "none".to_owned(),
+            recurs: None,
+            verify_within: Duration::from_secs(30),
+            stable_for: Duration::ZERO,
+        }
+    }
+
+    /// What takes it back.
+    #[must_use]
+    pub fn undo(mut self, actions: Vec<Action>) -> Self {
+        self.undo = actions;
+        self
+    }
+
+    /// Who else feels it, and what is lost.
+    #[must_use]
+    pub fn affects(mut self, whom: impl IntoIterator<Item = String>) -> Self {
+        self.blast.extend(whom);
+        self
+    }
+
+    /// How long the object is interrupted.
+    #[must_use]
+    pub fn downtime(mut self, text: impl Into<String>) -> Self {
+        self.downtime = text.into();
+        self
+    }
+
+    /// What brings the fault back after a reboot or a recreate.
+    #[must_use]
+    pub fn recurs(mut self, text: impl Into<String>) -> Self {
+        self.recurs = Some(text.into());
+        self
+    }
+
+    /// How long to wait for the check to turn ok, and how long it must then stay so.
+    #[must_use]
+    pub fn verified(mut self, within: Duration, stable_for: Duration) -> Self {
+        (self.verify_within, self.stable_for) = (within, stable_for);
+        self
+    }
 }
 
 /// Why a fix is not possible, not allowed, or only to be done by hand.

@@ -2,8 +2,12 @@
 
 use std::sync::Arc;
 
-use super::{Redactor, docker::Docker, kmsg::KernelLog};
-use crate::model::{EngineState, Inventory, Sample};
+use super::{
+    Redactor,
+    docker::{Container, Docker},
+    kmsg::KernelLog,
+};
+use crate::model::{EngineState, Inventory, Sample, Target};
 
 /// Everything a probe may use. One per run: reads are shared through it.
 pub struct ProbeCx {
@@ -47,6 +51,13 @@ impl History for NoHistory {
 }
 
 impl ProbeCx {
+    /// A container that runs right now, for checks that say nothing about others. Health and listeners of a container that is
+    /// paused, stopped or between two starts are an old picture.
+    pub async fn running(&self, target: &Target) -> Result<Arc<Container>, super::ProbeError> {
+        let container = self.docker()?.inspect(&target.id).await?;
+        if container.is_up() { Ok(container) } else { Err(super::ProbeError::Skip("it does not run at the moment".to_owned())) }
+    }
+
     /// The engine client, or the error for a check that cannot do without.
     pub fn docker(&self) -> Result<&Arc<Docker>, super::ProbeError> {
         self.docker.as_ref().ok_or_else(|| match self.inventory.engine.as_ref().map(|e| (&e.state, &e.endpoint)) {

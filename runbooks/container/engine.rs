@@ -106,26 +106,16 @@ impl Check for Engine {
         }
     }
 
-    fn plan(&self, fix: &str, finding: &Finding, judged: &Judged<'_>, evidence: &Evidence) -> Result<Plan, Refusal> {
+    fn plan(&self, _fix: &str, finding: &Finding, judged: &Judged<'_>, evidence: &Evidence) -> Result<Plan, Refusal> {
         if !evidence.systemd {
             return Err(Refusal::ByHand("restart dockerd the way it was started; systemd does not run here".to_owned()));
         }
-        Ok(Plan {
-            fix: fix.to_owned(),
-            risk: RESTART_DAEMON.risk,
-            subject: finding.subject.clone(),
-            check: SPEC.id.to_owned(),
-            target: judged.target.clone(),
-            code: finding.code.clone(),
-            actions: vec![Action::Run { argv: ["systemctl", "restart", "docker"].map(str::to_owned).to_vec() }],
-            undo: Vec::new(),
-            blast: vec![
-                "every container is stopped unless live-restore is on; those without a restart policy stay down".to_owned(),
-            ],
-            downtime: "until the daemon and all containers have started again".to_owned(),
-            recurs: None,
-            verify_within: Duration::from_secs(120),
-            stable_for: Duration::from_secs(5),
-        })
+        let action = Action::Run { argv: ["systemctl", "restart", "docker"].map(str::to_owned).to_vec() };
+        Ok(Plan::new(&RESTART_DAEMON, &SPEC, finding, judged.target, vec![action])
+            .affects(
+                ["every container is stopped unless live-restore is on; those without a restart policy stay down".to_owned()],
+            )
+            .downtime("until the daemon and all containers have started again")
+            .verified(Duration::from_secs(120), Duration::from_secs(5)))
     }
 }

@@ -16,6 +16,7 @@ use opsctl_core::probe::{ProbeCx, ProbeError, blocking};
 use serde::{Deserialize, Serialize};
 
 use super::Settings;
+use crate::restart_container::{self, RESTART};
 
 const BLOCKED: Code = Code {
     id: "container.log-blocked",
@@ -37,8 +38,6 @@ const HUGE: Code = Code {
 };
 const TRUNCATE: FixSpec =
     FixSpec { id: "log.truncate", risk: Risk::R3, title: "save the last 10 MB of the log, then cut it to zero" };
-const RESTART: FixSpec =
-    FixSpec { id: "container.restart", risk: Risk::R2, title: "restart the container with its own stop timeout" };
 
 static SPEC: CheckSpec = CheckSpec {
     id: "container.logs",
@@ -134,27 +133,8 @@ impl Check for Logs {
 
     fn plan(&self, fix: &str, finding: &Finding, judged: &Judged<'_>, e: &Evidence) -> Result<Plan, Refusal> {
         let c = &e.container;
-        let plan = |risk, actions, blast, downtime: &str, recurs: Option<&str>, verify, stable| Plan {
-            fix: fix.to_owned(),
-            risk,
-            subject: finding.subject.clone(),
-            check: SPEC.id.to_owned(),
-            target: judged.target.clone(),
-            code: finding.code.clone(),
-            actions,
-            undo: Vec::new(),
-            blast,
-            downtime: downtime.to_owned(),
-            recurs: recurs.map(str::to_owned),
-            verify_within: Duration::from_secs(verify),
-            stable_for: Duration::from_secs(stable),
-        };
         if fix == RESTART.id {
-            let timeout_s = c.stop_timeout.unwrap_or(10);
-            let actions = vec![Action::RestartContainer { id: c.id.clone(), timeout_s }];
-            let blast = e.dependants.iter().map(|d| format!("{d} depends on it")).collect();
-            let downtime = format!("up to {timeout_s} s to stop, then its own start time");
-            return Ok(plan(RESTART.risk, actions, blast, &downtime, None, 60, 5));
+            return Ok(restart_container::plan(c, &e.dependants, &SPEC, finding, judged.target));
         }
         let (Some(identity), Some(filesystem)) = (e.identity, &e.filesystem) else {
             return Err(Refusal::Precondition("the log file cannot be read".to_owned()));
@@ -167,9 +147,10 @@ impl Check for Logs {
                 quantity::percent(FULL_PERCENT)
             )));
         }
-        let actions = vec![Action::TruncateFile { path: c.log.path.clone(), identity, keep_bytes: KEEP }];
-        let blast = vec![format!("all but the last {} of {}'s log is lost", quantity::bytes(KEEP), c.name)];
-        Ok(plan(TRUNCATE.risk, actions, blast, "none", Some("without max-size it grows again"), 10, 0))
+        let action = Action::TruncateFile { path: c.log.path.clone(), identity, keep_bytes: KEEP };
+        Ok(Plan::new(&TRUNCATE, &SPEC, finding, judged.target, vec![action])
+            .affects([format!("all but the last {} of {}'s log is lost", quantity::bytes(KEEP), c.name)])
+            .recurs("without max-size it grows again"))
     }
 }
 

@@ -91,10 +91,7 @@ impl Check for Resources {
 
     async fn probe(&self, cx: &ProbeCx, target: &Target) -> Result<Evidence, ProbeError> {
         let docker = cx.docker()?;
-        let container = docker.inspect(&target.id).await?;
-        if !container.is_up() {
-            return Err(ProbeError::Skip("it does not run at the moment".to_owned()));
-        }
+        let container = cx.running(target).await?;
         let group = Cgroups::default().group_of(container.state.pid)?;
         let first = Instant::now();
         let mut e = Evidence { container: (*container).clone(), usage: group.usage(), ..Evidence::default() };

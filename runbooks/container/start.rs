@@ -2,9 +2,9 @@
 
 use std::time::Duration;
 
-use opsctl_core::model::{Action, Finding, Judged, KeyKind, Plan, Refusal, Risk, Severity, quantity};
+use opsctl_core::model::{Action, Finding, Judged, KeyKind, Plan, Refusal, Severity, quantity};
 
-use super::state::{Evidence, RAISE_MEMORY, START, START_FAILED, STOP_LOOP};
+use super::state::{Evidence, RAISE_MEMORY, SPEC, START, START_FAILED, STOP_LOOP};
 
 /// What the engine's error text means.
 fn reason(e: &Evidence) -> String {
@@ -73,22 +73,10 @@ pub(super) fn plan(fix: &str, finding: &Finding, judged: &Judged<'_>, e: &Eviden
     let id = c.id.clone();
     let health = c.health_test.as_ref();
     let until_healthy = health.map_or(0, |h| h.start_period_ms + h.retries * (h.interval_ms + h.timeout_ms));
-    let plan = |risk, actions, undo, downtime: &str, recurs: Option<&str>, stable_s| Plan {
-        fix: fix.to_owned(),
-        risk,
-        subject: finding.subject.clone(),
-        check: super::state::CHECK.to_owned(),
-        target: judged.target.clone(),
-        code: finding.code.clone(),
-        actions,
-        undo,
-        blast: e.dependants.iter().map(|d| format!("{d} depends on it")).collect(),
-        downtime: downtime.to_owned(),
-        recurs: recurs.map(str::to_owned),
-        verify_within: Duration::from_secs(30)
-            .max(Duration::from_millis(u64::try_from(until_healthy).unwrap_or(0)).min(Duration::from_secs(300))),
-        stable_for: Duration::from_secs(stable_s),
-    };
+    let until_healthy = Duration::from_millis(u64::try_from(until_healthy).unwrap_or(0)).min(Duration::from_secs(300));
+    let within = Duration::from_secs(30).max(until_healthy);
+    let plan = |spec, actions| Plan::new(spec, &SPEC, finding, judged.target, actions);
+    let dependants = || e.dependants.iter().map(|d| format!("{d} depends on it"));
     match fix {
         f if f == START.id => {
             if c.state.running {
@@ -108,7 +96,11 @@ pub(super) fn plan(fix: &str, finding: &Finding, judged: &Judged<'_>, e: &Eviden
             }
             let undo = vec![Action::StopContainer { id: id.clone(), timeout_s: c.stop_timeout.unwrap_or(10) }];
             // catalogue: running for 15 s, so that a container that dies at once is not called started
-            Ok(plan(Risk::R2, vec![Action::StartContainer { id }], undo, "none: it is down already", None, 15))
+            Ok(plan(&START, vec![Action::StartContainer { id }])
+                .undo(undo)
+                .affects(dependants())
+                .downtime("none: it is down already")
+                .verified(within, Duration::from_secs(15)))
         }
         f if f == STOP_LOOP.id => {
             let restore = Action::SetRestartPolicy {
@@ -118,31 +110,24 @@ pub(super) fn plan(fix: &str, finding: &Finding, judged: &Judged<'_>, e: &Eviden
             };
             let off = Action::SetRestartPolicy { id: id.clone(), policy: "no".to_owned(), maximum_retry_count: 0 };
             let stop = Action::StopContainer { id, timeout_s: c.stop_timeout.unwrap_or(10) };
-            Ok(plan(
-                Risk::R2,
-                vec![off, stop],
-                vec![restore],
-                "it stays down until it is started again",
-                Some("the compose file still has its restart policy: a recreate brings the loop back"),
-                2,
-            ))
+            Ok(plan(&STOP_LOOP, vec![off, stop])
+                .undo(vec![restore])
+                .affects(dependants())
+                .downtime("it stays down until it is started again")
+                .recurs("the compose file still has its restart policy: a recreate brings the loop back")
+                .verified(within, Duration::from_secs(2)))
         }
         f if f == RAISE_MEMORY.id => {
             let (memory, swap) = more_memory(e)?;
             let set = |memory, memory_swap| Action::SetMemory { id: id.clone(), memory, memory_swap };
-            let mut plan = plan(
-                Risk::R1,
-                vec![set(memory, swap)],
-                vec![set(c.memory, c.memory_swap)],
-                "none: the limit changes while it runs",
-                Some(
-                    "docker update is not written to the compose file: change mem_limit there too, or a recreate brings the old limit back",
-                ),
-                // one that was looping has to come up and show that the new limit is enough
-                if c.restart_count > 0 || !c.state.running { 15 } else { 0 },
-            );
-            plan.blast.clear();
-            Ok(plan)
+            // one that was looping has to come up and show that the new limit is enough
+            let stable = if c.restart_count > 0 || !c.state.running { 15 } else { 0 };
+            let recurs = "docker update is not written to the compose file: change mem_limit there too, or a recreate brings the old limit back";
+            Ok(plan(&RAISE_MEMORY, vec![set(memory, swap)])
+                .undo(vec![set(c.memory, c.memory_swap)])
+                .downtime("none: the limit changes while it runs")
+                .recurs(recurs)
+                .verified(within, Duration::from_secs(stable)))
         }
         _ => Err(Refusal::Precondition(format!("there is no fix {fix} for {}", finding.code))),
     }

@@ -15,8 +15,6 @@ use serde::{Deserialize, Serialize};
 
 use super::{Settings, decode, oom, restart, start};
 
-pub(super) const CHECK: &str = "container.state";
-
 pub(super) const DOWN: Code = Code {
     id: "container.down",
     severities: &[Severity::Info, Severity::Warn, Severity::Crit],
@@ -61,8 +59,8 @@ pub(super) const RAISE_MEMORY: FixSpec = FixSpec {
     title: "double its memory limit while it runs, if the host has the room",
 };
 
-static SPEC: CheckSpec = CheckSpec {
-    id: CHECK,
+pub(super) static SPEC: CheckSpec = CheckSpec {
+    id: "container.state",
     title: "containers that should run do run",
     codes: &[DOWN, START_FAILED, RESTART_LOOP, OOM_KILLED, PAUSED],
     fixes: &[START, UNPAUSE, STOP_LOOP, RAISE_MEMORY],
@@ -187,21 +185,10 @@ impl Check for State {
         if fix != UNPAUSE.id {
             return start::plan(fix, finding, judged, e);
         }
-        Ok(Plan {
-            fix: fix.to_owned(),
-            risk: UNPAUSE.risk,
-            subject: finding.subject.clone(),
-            check: CHECK.to_owned(),
-            target: judged.target.clone(),
-            code: finding.code.clone(),
-            actions: vec![Action::UnpauseContainer { id: e.container.id.clone() }],
-            undo: vec![Action::PauseContainer { id: e.container.id.clone() }],
-            blast: Vec::new(),
-            downtime: "none".to_owned(),
-            recurs: None,
-            verify_within: Duration::from_secs(5),
-            stable_for: Duration::ZERO,
-        })
+        let id = e.container.id.clone();
+        Ok(Plan::new(&UNPAUSE, &SPEC, finding, judged.target, vec![Action::UnpauseContainer { id: id.clone() }])
+            .undo(vec![Action::PauseContainer { id }])
+            .verified(Duration::from_secs(5), Duration::ZERO))
     }
 }
 

@@ -80,29 +80,17 @@ impl Check for DeletedOpen {
         e.filesystems.iter().filter_map(|held| self.held(held)).collect::<Vec<_>>().into()
     }
 
-    fn plan(&self, fix: &str, finding: &Finding, judged: &Judged<'_>, e: &Evidence) -> Result<Plan, Refusal> {
+    fn plan(&self, _fix: &str, finding: &Finding, judged: &Judged<'_>, e: &Evidence) -> Result<Plan, Refusal> {
         let held = e.filesystems.iter().find(|h| subject(&h.mount) == finding.subject);
         let file = held.and_then(|h| h.files.first()).ok_or_else(|| Refusal::Precondition("it is gone".to_owned()))?;
         truncatable(file).map_err(Refusal::Precondition)?;
         let action =
             Action::TruncateDeletedFd { pid: file.pid, start_ticks: file.start_ticks, fd: file.fd, identity: file.identity };
-        Ok(Plan {
-            fix: fix.to_owned(),
-            risk: TRUNCATE.risk,
-            subject: finding.subject.clone(),
-            check: SPEC.id.to_owned(),
-            target: judged.target.clone(),
-            code: finding.code.clone(),
-            actions: vec![action],
-            undo: Vec::new(),
-            blast: vec![format!("{} bytes of {} written by {} (pid {}) are lost", file.bytes, file.path, file.comm, file.pid)],
-            downtime: "none".to_owned(),
-            recurs: Some(
-                "until the process reopens its log it writes to the deleted file again: fix its log rotation".to_owned(),
-            ),
-            verify_within: Duration::from_secs(5),
-            stable_for: Duration::ZERO,
-        })
+        let lost =
+            format!("{} of {} written by {} (pid {}) are lost", quantity::bytes(file.bytes), file.path, file.comm, file.pid);
+        Ok(Plan::new(&TRUNCATE, &SPEC, finding, judged.target, vec![action])
+            .affects([lost])
+            .recurs("until the process reopens its log it writes to the deleted file again: fix its log rotation"))
     }
 }
 

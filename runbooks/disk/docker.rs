@@ -130,34 +130,27 @@ impl Check for DockerReclaimable {
     fn plan(&self, fix: &str, finding: &Finding, judged: &Judged<'_>, e: &Evidence) -> Result<Plan, Refusal> {
         only_when_full(&e.filesystem)?;
         let usage = e.usage.as_ref().ok_or_else(|| Refusal::Precondition("what the engine keeps was not read".to_owned()))?;
-        let (action, blast) = match fix {
-            f if f == BUILD_CACHE.id => {
-                (Action::PruneBuildCache, format!("{} of build cache", quantity::bytes(usage.build_cache_reclaimable)))
-            }
-            f if f == DANGLING.id => {
-                (Action::PruneDanglingImages, format!("{} of images without a tag", quantity::bytes(usage.dangling_images())))
-            }
+        let (spec, action, blast) = match fix {
+            f if f == BUILD_CACHE.id => (
+                &BUILD_CACHE,
+                Action::PruneBuildCache,
+                format!("{} of build cache", quantity::bytes(usage.build_cache_reclaimable)),
+            ),
+            f if f == DANGLING.id => (
+                &DANGLING,
+                Action::PruneDanglingImages,
+                format!("{} of images without a tag", quantity::bytes(usage.dangling_images())),
+            ),
             _ => {
                 let names: Vec<&str> = e.old.iter().map(|(_, name)| name.as_str()).collect();
                 let ids = e.old.iter().map(|(id, _)| id.clone()).collect();
-                (Action::RemoveContainers { ids }, format!("the files and logs of {}", names.join(", ")))
+                (&CONTAINERS, Action::RemoveContainers { ids }, format!("the files and logs of {}", names.join(", ")))
             }
         };
-        Ok(Plan {
-            fix: fix.to_owned(),
-            risk: Risk::R3,
-            subject: finding.subject.clone(),
-            check: SPEC.id.to_owned(),
-            target: judged.target.clone(),
-            code: finding.code.clone(),
-            actions: vec![action],
-            undo: Vec::new(),
-            blast: vec![format!("lost: {blast}")],
-            downtime: "none".to_owned(),
-            recurs: None,
-            verify_within: Duration::from_secs(60),
-            stable_for: Duration::ZERO,
-        })
+        let within = Duration::from_secs(60);
+        Ok(Plan::new(spec, &SPEC, finding, judged.target, vec![action])
+            .affects([format!("lost: {blast}")])
+            .verified(within, Duration::ZERO))
     }
 }
 

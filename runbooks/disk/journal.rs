@@ -91,22 +91,11 @@ impl Check for Journal {
         Judgement { gaps, ..Judgement::default() }
     }
 
-    fn plan(&self, fix: &str, finding: &Finding, judged: &Judged<'_>, e: &Evidence) -> Result<Plan, Refusal> {
+    fn plan(&self, _fix: &str, finding: &Finding, judged: &Judged<'_>, e: &Evidence) -> Result<Plan, Refusal> {
         super::docker::only_when_full(&e.filesystem)?;
-        Ok(Plan {
-            fix: fix.to_owned(),
-            risk: VACUUM.risk,
-            subject: finding.subject.clone(),
-            check: SPEC.id.to_owned(),
-            target: judged.target.clone(),
-            code: finding.code.clone(),
-            actions: vec![Action::Run { argv: ["journalctl", "--vacuum-size=500M"].map(str::to_owned).to_vec() }],
-            undo: Vec::new(),
-            blast: vec![format!("all but the newest 500 MB of {} of journal is lost", quantity::bytes(e.bytes))],
-            downtime: "none".to_owned(),
-            recurs: Some("without SystemMaxUse it grows again".to_owned()),
-            verify_within: Duration::from_secs(30),
-            stable_for: Duration::ZERO,
-        })
+        let action = Action::Run { argv: ["journalctl", "--vacuum-size=500M"].map(str::to_owned).to_vec() };
+        Ok(Plan::new(&VACUUM, &SPEC, finding, judged.target, vec![action])
+            .affects([format!("all but the newest 500 MB of {} of journal is lost", quantity::bytes(e.bytes))])
+            .recurs("without SystemMaxUse it grows again"))
     }
 }

@@ -4,8 +4,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::time::Duration;
 
 use opsctl_core::model::{
-    Action, Check, CheckSpec, Code, Finding, FixSpec, Inventory, Judged, Judgement, KeyKind, Plan, Refusal, Risk, Severity,
-    Target,
+    Check, CheckSpec, Code, Finding, Inventory, Judged, Judgement, KeyKind, Plan, Refusal, Severity, Target,
 };
 use opsctl_core::probe::docker::{Container, dependants};
 use opsctl_core::probe::http::{self, NoAnswer};
@@ -15,6 +14,7 @@ use serde::{Deserialize, Serialize};
 
 use super::command::{Asks, Command};
 use super::{Settings, starting};
+use crate::restart_container::{self, RESTART};
 
 const HTTP: Code = Code {
     id: "healthcheck.http",
@@ -22,8 +22,6 @@ const HTTP: Code = Code {
     when: "our own request to the health test's URL gets 5xx, a refusal or no answer in 2 of 3 tries (crit), in 1 of 3 or a 4xx (warn)",
     hint: "the service itself is not well: read its log (docker logs) before restarting it",
 };
-const RESTART: FixSpec =
-    FixSpec { id: "container.restart", risk: Risk::R2, title: "restart the container with its own stop timeout" };
 
 static SPEC: CheckSpec = CheckSpec {
     id: "healthcheck.http",
@@ -111,10 +109,7 @@ impl Check for Http {
     }
 
     async fn probe(&self, cx: &ProbeCx, target: &Target) -> Result<Evidence, ProbeError> {
-        let container = cx.docker()?.inspect(&target.id).await?;
-        if !container.is_up() {
-            return Err(ProbeError::Skip("it does not run at the moment".to_owned()));
-        }
+        let container = cx.running(target).await?;
         let command = container.health_test.as_ref().map(|t| Command::parse(&t.test)).unwrap_or_default();
         let Some(asks) = command.asks.filter(|a| a.scheme == "http") else {
             return Err(ProbeError::Skip("its health test asks no plain HTTP URL".to_owned()));
@@ -196,29 +191,12 @@ impl Check for Http {
         vec![found].into()
     }
 
-    fn plan(&self, fix: &str, finding: &Finding, judged: &Judged<'_>, e: &Evidence) -> Result<Plan, Refusal> {
+    fn plan(&self, _fix: &str, finding: &Finding, judged: &Judged<'_>, e: &Evidence) -> Result<Plan, Refusal> {
         let c = &e.container;
         if STATEFUL.iter().any(|s| c.image.contains(s)) {
             return Err(Refusal::ByHand(format!("{} looks like a database; restart it by hand when its state allows", c.image)));
         }
-        let timeout_s = c.stop_timeout.unwrap_or(10);
-        let up = c.health_test.as_ref().map_or(0, |t| t.start_period_ms + t.retries * (t.interval_ms + t.timeout_ms));
-        let up = Duration::from_millis(u64::try_from(up).unwrap_or(0)).clamp(Duration::from_secs(90), Duration::from_secs(300));
-        Ok(Plan {
-            fix: fix.to_owned(),
-            risk: RESTART.risk,
-            subject: finding.subject.clone(),
-            check: SPEC.id.to_owned(),
-            target: judged.target.clone(),
-            code: finding.code.clone(),
-            actions: vec![Action::RestartContainer { id: c.id.clone(), timeout_s }],
-            undo: Vec::new(),
-            blast: e.dependants.iter().map(|d| format!("{d} depends on it")).collect(),
-            downtime: format!("up to {timeout_s} s to stop, then its own start time"),
-            recurs: None,
-            verify_within: up,
-            stable_for: Duration::from_secs(5),
-        })
+        Ok(restart_container::plan(c, &e.dependants, &SPEC, finding, judged.target))
     }
 }
 

@@ -123,11 +123,7 @@ impl Check for State {
     }
 
     async fn probe(&self, cx: &ProbeCx, target: &Target) -> Result<Evidence, ProbeError> {
-        let container = cx.docker()?.inspect(&target.id).await?;
-        // health keeps its last value while a container is paused, stopped or between two starts
-        if !container.is_up() {
-            return Err(ProbeError::Skip("it does not run at the moment".to_owned()));
-        }
+        let container = cx.running(target).await?;
         let mut e = Evidence { container: (*container).clone(), ..Evidence::default() };
         if let Some(test) = container.health_test.as_ref().filter(|_| !passes(&container)) {
             let command = Command::parse(&test.test);
@@ -176,26 +172,17 @@ impl Check for State {
         Judgement { findings, ..Judgement::default() }
     }
 
-    fn plan(&self, fix: &str, finding: &Finding, judged: &Judged<'_>, e: &Evidence) -> Result<Plan, Refusal> {
+    fn plan(&self, _fix: &str, finding: &Finding, judged: &Judged<'_>, e: &Evidence) -> Result<Plan, Refusal> {
         let id = e.container.id.clone();
         let period = e.container.health_test.as_ref().map_or(0, |t| t.interval_ms + t.timeout_ms);
         let period = Duration::from_millis(u64::try_from(period).unwrap_or(0));
-        Ok(Plan {
-            fix: fix.to_owned(),
-            risk: PAUSE_UNPAUSE.risk,
-            subject: finding.subject.clone(),
-            check: SPEC.id.to_owned(),
-            target: judged.target.clone(),
-            code: finding.code.clone(),
-            actions: vec![Action::PauseContainer { id: id.clone() }, Action::UnpauseContainer { id }],
-            undo: Vec::new(),
-            blast: Vec::new(),
-            downtime: "some milliseconds".to_owned(),
-            recurs: Some("at the next daemon restart with live-restore (moby#41871)".to_owned()),
-            // the monitor's next test has to run first
-            verify_within: (period + Duration::from_secs(10)).min(Duration::from_secs(180)),
-            stable_for: Duration::ZERO,
-        })
+        // the monitor's next test has to run first
+        let within = (period + Duration::from_secs(10)).min(Duration::from_secs(180));
+        let actions = vec![Action::PauseContainer { id: id.clone() }, Action::UnpauseContainer { id }];
+        Ok(Plan::new(&PAUSE_UNPAUSE, &SPEC, finding, judged.target, actions)
+            .downtime("some milliseconds")
+            .recurs("at the next daemon restart with live-restore (moby#41871)")
+            .verified(within, Duration::ZERO))
     }
 }
 

@@ -49,10 +49,7 @@ impl Check for Tcp {
     }
 
     async fn probe(&self, cx: &ProbeCx, target: &Target) -> Result<Evidence, ProbeError> {
-        let container = cx.docker()?.inspect(&target.id).await?;
-        if !container.is_up() {
-            return Err(ProbeError::Skip("it does not run at the moment".to_owned()));
-        }
+        let container = cx.running(target).await?;
         if container.ports.is_empty() {
             return Err(ProbeError::Skip("it publishes no TCP port".to_owned()));
         }
