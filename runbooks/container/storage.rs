@@ -19,7 +19,7 @@ const BIND_BROKEN: Code = Code {
     id: "container.bind-broken",
     severities: &[Severity::Warn],
     when: "a bind's source is gone, is a directory where a file is meant, or was replaced so that the container still sees the old file",
-    hint: "restart the container to see the new file; mount the folder instead of the file so that it cannot happen again",
+    hint: "compare the source on the host with what the container sees, then restart or recreate the container",
 };
 
 static SPEC: CheckSpec = CheckSpec {
@@ -157,17 +157,24 @@ fn broken(c: &Container, bind: &Bind) -> Option<Finding> {
             )
         })
     });
-    let message = match bind.now {
-        Source::Missing => format!("{name}: {source}, mounted at {destination}, does not exist any more"),
-        Source::Directory if file_like => {
+    let (message, hint) = match bind.now {
+        Source::Missing => (
+            format!("{name}: {source}, mounted at {destination}, does not exist any more"),
+            "put it back or take the mount out; a restart would fail or make an empty folder",
+        ),
+        Source::Directory if file_like => (
             format!(
                 "{name}: {source} is a directory, but {destination} looks like a file; Docker made it because the file was missing"
-            )
-        }
-        _ if bind.stale => format!("{name} still sees the old {destination}: {source} was replaced after the container started"),
+            ),
+            "remove the directory, put the file there, and recreate the container",
+        ),
+        _ if bind.stale => (
+            format!("{name} still sees the old {destination}: {source} was replaced after the container started"),
+            "restart the container to see the new file; mount the folder instead of the file so that it cannot happen again",
+        ),
         _ => return None,
     };
-    Some(Finding::new(&BIND_BROKEN, Severity::Warn, c.subject(), message))
+    Some(Finding::new(&BIND_BROKEN, Severity::Warn, c.subject(), message).hint(hint))
 }
 
 /// Images known to keep state: where, and whether losing it is losing data of record. Sources: the images' own documentation;

@@ -254,8 +254,10 @@ fn command_missing(e: &Evidence, program: &str, command: &Command, failed: &[&He
     let severity = if autoheal { Severity::Crit } else { Severity::Warn };
     let tools = e.files.as_ref().map(|f| f.tools.clone());
     let proposal = tools.as_ref().map(|t| {
-        replacement(t, command.asks.as_ref(), program).unwrap_or_else(|| {
-            "none is possible with what the image has: add a check command to it, or remove the test".to_owned()
+        let made = replacement(t, command.asks.as_ref(), program);
+        made.unwrap_or_else(|| match (&command.asks, t.is_empty()) {
+            (None, false) => "one made of these; what to ask is not to be seen from the old one".to_owned(),
+            _ => "none is possible with what the image has: add a check command to it, or remove the test".to_owned(),
         })
     });
     let has =

@@ -7,7 +7,7 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use crate::model::{ContainerRef, Subject};
-use crate::probe::REDACTED;
+use crate::probe::{REDACTED, Redactor};
 
 /// A container. Environment values, labels of other tools and command arguments are left behind on purpose.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -266,7 +266,7 @@ pub(super) fn reference(summary: ContainerSummary) -> Option<ContainerRef> {
     })
 }
 
-pub(super) fn facts(response: ContainerInspectResponse) -> Container {
+pub(super) fn facts(response: ContainerInspectResponse, redactor: &Redactor) -> Container {
     let config = response.config.unwrap_or_default();
     let host = response.host_config.unwrap_or_default();
     let network = response.network_settings.unwrap_or_default();
@@ -335,7 +335,7 @@ pub(super) fn facts(response: ContainerInspectResponse) -> Container {
         pids_limit: host.pids_limit.unwrap_or(0),
         init: host.init.unwrap_or(false),
         stop_timeout: config.stop_timeout,
-        health_test: config.healthcheck.and_then(health_test),
+        health_test: config.healthcheck.and_then(|h| health_test(h, redactor)),
         path: variable("PATH").unwrap_or_else(|| "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin".to_owned()),
         program: text(response.path),
         state_paths,
@@ -374,14 +374,14 @@ fn state(s: bollard::models::ContainerState) -> State {
 }
 
 /// The health test, unless there is none (`[]` inherits from the image, so inspect never shows it; `NONE` disables).
-fn health_test(h: bollard::models::HealthConfig) -> Option<HealthTest> {
+fn health_test(h: bollard::models::HealthConfig, redactor: &Redactor) -> Option<HealthTest> {
     let test = h.test.unwrap_or_default();
     if test.is_empty() || test[0] == "NONE" {
         return None;
     }
     let ms = |n: Option<i64>, default: i64| n.filter(|n| *n > 0).map_or(default, |n| n / 1_000_000);
     Some(HealthTest {
-        test: test.iter().scan(false, |value, word| Some(without_credentials(word, value))).collect(),
+        test: test.iter().scan(false, |value, word| Some(without_credentials(word, value, redactor))).collect(),
         interval_ms: ms(h.interval, 30_000),
         timeout_ms: ms(h.timeout, 30_000),
         retries: h.retries.filter(|n| *n > 0).unwrap_or(3),
@@ -390,28 +390,34 @@ fn health_test(h: bollard::models::HealthConfig) -> Option<HealthTest> {
 }
 
 /// A word of a health test without the credentials it may hold: the value of `-a`, `-u`, `--user`, `--pass` and the like, both as a
-/// word of its own and inside a shell line, and `mysqladmin`'s `-psecret`. `value` carries "the next word is a value" along.
-fn without_credentials(word: &str, value: &mut bool) -> String {
+/// word of its own and inside a shell line, and `mysqladmin`'s `-psecret`. `value` carries "the next word is a value" along. What is
+/// taken out is learned, because the test may print it.
+fn without_credentials(word: &str, value: &mut bool, redactor: &Redactor) -> String {
+    let secret = |text: &str| {
+        redactor.learn(text);
+        // user:password
+        redactor.learn(text.split_once(':').map_or("", |(_, password)| password));
+        REDACTED
+    };
     // `sh -eu -c …`: what looks like a flag is no value
     if std::mem::take(value) && !word.starts_with('-') {
-        return REDACTED.to_owned();
+        return secret(word).to_owned();
     }
     // also the last of bundled short flags, as in `curl -fu user:password`
     let bundled = word.starts_with('-') && !word.starts_with("--") && word.len() > 2 && word.ends_with(['u', 'a']);
     *value = FLAGS.contains(&word) || bundled;
-    if !word.contains(' ') {
-        let attached = FLAGS.iter().find(|f| f.starts_with("--") && word.strip_prefix(**f).is_some_and(|r| r.starts_with('=')));
-        return match attached {
-            Some(flag) => format!("{flag}={REDACTED}"),
-            None if word.starts_with("-p") && word.len() > 2 && !word[2..].chars().all(|c| c.is_ascii_digit()) => {
-                format!("-p{REDACTED}")
-            }
-            None => word.to_owned(),
-        };
+    if word.contains(' ') {
+        // a shell line: the same, word by word, with its spacing kept
+        let mut inner = false;
+        return word.split(' ').map(|w| without_credentials(w, &mut inner, redactor)).collect::<Vec<_>>().join(" ");
     }
-    // a shell line: the same, word by word, with its spacing kept
-    let mut inner = false;
-    word.split(' ').map(|w| without_credentials(w, &mut inner)).collect::<Vec<_>>().join(" ")
+    if let Some((flag, text)) = word.split_once('=').filter(|(flag, _)| flag.starts_with("--") && FLAGS.contains(flag)) {
+        return format!("{flag}={}", secret(text));
+    }
+    match word.strip_prefix("-p") {
+        Some(text) if !text.is_empty() && !text.chars().all(|c| c.is_ascii_digit()) => format!("-p{}", secret(text)),
+        _ => word.to_owned(),
+    }
 }
 
 /// Flags of clients whose next word is a password or `user:password`.
@@ -485,9 +491,10 @@ mod tests {
 
     #[test]
     fn a_health_test_keeps_its_shape_and_loses_its_credentials() {
+        let redactor = Redactor::default();
         let clean = |test: &[&str]| {
             let test = Some(test.iter().map(|w| (*w).to_owned()).collect());
-            health_test(bollard::models::HealthConfig { test, ..Default::default() })
+            health_test(bollard::models::HealthConfig { test, ..Default::default() }, &redactor)
                 .map(|t| t.test.join(" "))
                 .unwrap_or_default()
         };
@@ -505,6 +512,7 @@ mod tests {
         ] {
             assert_eq!(clean(test), want);
         }
+        assert!(!redactor.scrub("it printed me:canary and canary").contains("canary"));
     }
 
     #[test]
@@ -515,7 +523,7 @@ mod tests {
             "HostConfig": {"LogConfig": {"Type": "splunk", "Config": {"splunk-token": "canary-4"}}}
         }))
         .unwrap_or_else(|e| panic!("{e}"));
-        let json = serde_json::to_string(&facts(response)).unwrap_or_default();
+        let json = serde_json::to_string(&facts(response, &Redactor::default())).unwrap_or_default();
         assert!(!json.contains("canary"), "{json}");
         assert!(json.contains("/data") && json.contains("autoheal"), "{json}");
     }

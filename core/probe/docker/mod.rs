@@ -76,7 +76,7 @@ impl Docker {
         let config = response.config.as_ref();
         let environment = config.and_then(|c| c.env.as_deref()).unwrap_or_default();
         self.redactor.learn_environment(environment.iter().map(String::as_str));
-        Ok(Arc::new(container::facts(response)))
+        Ok(Arc::new(container::facts(response, &self.redactor)))
     }
 
     /// The id of the image a reference points to now; none when it points to nothing.
