@@ -25,7 +25,7 @@ pub(super) async fn collect(
             targets.map(move |target| (&**check, target))
         })
         .collect();
-    progress(Progress::Discovered { probes: jobs.len() });
+    progress(Progress::Discovered { probes: jobs.iter().map(|(c, t)| format!("{} {t}", c.spec().id)).collect() });
     let mut running: FuturesUnordered<_> = jobs
         .into_iter()
         .enumerate()

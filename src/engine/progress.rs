@@ -5,10 +5,10 @@
 pub enum Progress {
     /// Looking for targets.
     Discovering,
-    /// This many probes will run.
+    /// These probes run now, side by side.
     Discovered {
-        /// Number of check × target pairs.
-        probes: usize,
+        /// `check kind:name` of each.
+        probes: Vec<String>,
     },
     /// A probe ended.
     Finished {

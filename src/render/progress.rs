@@ -1,6 +1,7 @@
 //! One line on stderr that says what is being waited for, and disappears.
 
-use std::cell::Cell;
+use std::cell::{Cell, RefCell};
+use std::collections::BTreeSet;
 use std::io::IsTerminal as _;
 use std::time::Duration;
 
@@ -14,7 +15,8 @@ use crate::engine::Progress as Event;
 #[derive(Debug)]
 pub struct Progress {
     bar: Option<ProgressBar>,
-    done: Cell<usize>,
+    /// What has not answered yet.
+    waiting: RefCell<BTreeSet<String>>,
     all: Cell<usize>,
 }
 
@@ -33,7 +35,7 @@ impl Progress {
             bar.enable_steady_tick(Duration::from_millis(100));
             bar
         });
-        Self { bar, done: Cell::new(0), all: Cell::new(0) }
+        Self { bar, waiting: RefCell::default(), all: Cell::new(0) }
     }
 
     /// Shows a step of the engine.
@@ -41,10 +43,22 @@ impl Progress {
         let Some(bar) = &self.bar else { return };
         match event {
             Event::Discovering => bar.set_message("looking what is there"),
-            Event::Discovered { probes } => self.all.set(*probes),
+            Event::Discovered { probes } => {
+                self.all.set(probes.len());
+                self.waiting.replace(probes.iter().cloned().collect());
+            }
             Event::Finished { check, target } => {
-                self.done.set(self.done.get() + 1);
-                bar.set_message(format!("{}/{} {check} {}", self.done.get(), self.all.get(), printable(target)));
+                let mut waiting = self.waiting.borrow_mut();
+                waiting.remove(&format!("{check} {target}"));
+                // what everything else waits for, such as a walk through a full disk
+                if let Some(next) = waiting.first() {
+                    bar.set_message(format!(
+                        "{}/{} waiting for {}",
+                        self.all.get() - waiting.len(),
+                        self.all.get(),
+                        printable(next)
+                    ));
+                }
             }
         }
     }
