@@ -42,9 +42,9 @@ complete -c opsctl -n "__fish_opsctl_needs_command" -f -a "targets" -d 'Show wha
 complete -c opsctl -n "__fish_opsctl_needs_command" -f -a "record" -d 'Record all evidence, without secrets, to replay it elsewhere'
 complete -c opsctl -n "__fish_opsctl_needs_command" -f -a "config" -d 'Write, check and show the configuration'
 complete -c opsctl -n "__fish_opsctl_needs_command" -f -a "generate" -d 'Write man pages or shell completions'
-complete -c opsctl -n "__fish_opsctl_needs_command" -f -a "container" -d '`opsctl RUNBOOK`'
-complete -c opsctl -n "__fish_opsctl_needs_command" -f -a "disk" -d '`opsctl RUNBOOK`'
-complete -c opsctl -n "__fish_opsctl_needs_command" -f -a "healthcheck" -d '`opsctl RUNBOOK`'
+complete -c opsctl -n "__fish_opsctl_needs_command" -f -a "container" -d 'Containers that are down, looping, killed, frozen or about to be'
+complete -c opsctl -n "__fish_opsctl_needs_command" -f -a "disk" -d 'Filesystems that are full, filling, read-only or failing, and what eats them'
+complete -c opsctl -n "__fish_opsctl_needs_command" -f -a "healthcheck" -d 'Health tests that fail, cannot run or prove nothing, and what the service itself answers'
 complete -c opsctl -n "__fish_opsctl_using_subcommand diagnose" -l skip -d 'Not these runbooks or checks' -r
 complete -c opsctl -n "__fish_opsctl_using_subcommand diagnose" -l format -d 'Format on standard output' -r -f -a "table\t'For people'
 json\t'One JSON document (`opsctl config schema --report` prints its schema)'

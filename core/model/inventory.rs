@@ -73,6 +73,11 @@ pub enum EngineState {
         /// How long was waited, in milliseconds.
         after_ms: u64,
     },
+    /// Somebody named an endpoint that opsctl cannot speak to.
+    Unsupported {
+        /// Why not.
+        error: String,
+    },
     /// It answers something that is not the Docker API.
     Garbage {
         /// What the parser said.

@@ -67,6 +67,9 @@ impl ProbeCx {
                 from: endpoint.clone(),
                 needs: "root or group docker".to_owned(),
             },
+            Some((EngineState::Unsupported { error }, _)) => {
+                super::ProbeError::failed("containers", "the container engine", error)
+            }
             Some((_, endpoint)) => super::ProbeError::failed("containers", endpoint, "the engine does not answer"),
         })
     }

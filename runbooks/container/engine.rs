@@ -92,6 +92,7 @@ impl Check for Engine {
                 gaps: vec![format!("reading {}: permission denied; needs root or group docker", e.endpoint)],
                 ..Judgement::default()
             },
+            EngineState::Unsupported { error } => Judgement { gaps: vec![error.clone()], ..Judgement::default() },
             EngineState::Missing => crit(format!("{} is expected here but its socket does not exist", e.name)),
             EngineState::Refused => crit(format!("{}'s socket exists but nobody listens: the daemon is not running", e.name)),
             EngineState::Garbage { error } => crit(format!("{}'s socket does not speak the Docker API: {error}", e.name)),

@@ -23,7 +23,12 @@ pub struct Args {
 pub fn exec(args: &Args, global: &Global) -> anyhow::Result<u8> {
     let catalog = Catalog::new();
     let Some(entry) = catalog.find(&args.word) else {
-        let hint = did_you_mean(&args.word, catalog.names());
+        let word = args.word.to_lowercase();
+        let holding = catalog.names().into_iter().find(|n| n.to_lowercase().contains(&word));
+        let hint = match did_you_mean(&args.word, catalog.names()) {
+            hint if hint.is_empty() => holding.map(|n| format!("; did you mean `{n}`?")).unwrap_or_default(),
+            hint => hint,
+        };
         return Err(Usage(format!("nothing is called `{}`{hint} (`opsctl list` shows all names)", args.word)).into());
     };
     let text = explain(&catalog, &entry);

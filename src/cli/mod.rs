@@ -90,8 +90,9 @@ pub enum Command {
 pub fn command() -> clap::Command {
     let runbooks = opsctl_runbooks::all(&opsctl_runbooks::Settings::default());
     runbooks.iter().fold(Cli::command(), |cli, runbook| {
-        let subcommand = clap::Command::new(runbook.id).about(runbook.about).display_order(100);
-        cli.subcommand(run::RunbookArgs::augment_args(subcommand))
+        // the about line last: the arguments bring one of their own
+        let subcommand = run::RunbookArgs::augment_args(clap::Command::new(runbook.id));
+        cli.subcommand(subcommand.about(runbook.about).display_order(100))
     })
 }
 

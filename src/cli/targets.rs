@@ -42,6 +42,7 @@ fn text(inventory: &Inventory) -> String {
                 EngineState::Answers { version, api, latency_ms } => format!("{version}, API {api}, answers in {latency_ms} ms"),
                 EngineState::Missing => "the socket does not exist".to_owned(),
                 EngineState::Denied => "permission denied; needs root or group docker".to_owned(),
+                EngineState::Unsupported { error } => error.clone(),
                 EngineState::Refused => "nobody listens".to_owned(),
                 EngineState::Hung { after_ms } => format!("did not answer within {after_ms} ms"),
                 EngineState::Garbage { error } => format!("does not speak the Docker API: {error}"),

@@ -27,8 +27,14 @@ pub async fn discover(configured_endpoint: Option<&str>, redactor: &Arc<Redactor
 async fn engine(configured: Option<&str>, redactor: &Arc<Redactor>, inventory: &mut Inventory) -> Option<Arc<docker::Docker>> {
     let located = match docker::locate(configured) {
         Ok(located) => located?,
-        Err(e) => {
-            inventory.gaps.push(e);
+        Err(error) => {
+            // somebody said where the engine is: not being able to look there is no "there is none"
+            inventory.engine = Some(EngineRef {
+                name: "docker".to_owned(),
+                endpoint: "unknown".to_owned(),
+                found_by: "configuration or DOCKER_HOST".to_owned(),
+                state: EngineState::Unsupported { error },
+            });
             return None;
         }
     };

@@ -65,7 +65,9 @@ pub fn assess(runbooks: &[Runbook], recording: &Recording, owner_of: &dyn Fn(&st
 
     let offers: Vec<Offer> =
         order.iter().zip(&findings).flat_map(|(&(i, _), finding)| offers(&judged[i], finding, &findings, recording)).collect();
-    let verdicts: Vec<Verdict> = judged.iter().map(|j| j.verdict.clone()).collect();
+    // what could not even be looked for has no check of its own, and must not pass for healthy
+    let blind = recording.inventory.gaps.iter().map(|gap| Verdict::Unknown(gap.clone()));
+    let verdicts: Vec<Verdict> = judged.iter().map(|j| j.verdict.clone()).chain(blind).collect();
     let verdict = Verdict::roll_up(&verdicts);
     let report = Report {
         schema_version: REPORT_SCHEMA_VERSION,
@@ -78,7 +80,7 @@ pub fn assess(runbooks: &[Runbook], recording: &Recording, owner_of: &dyn Fn(&st
         duration_ms: recording.duration_ms,
         verdict: verdict.word().to_owned(),
         exit_code: verdict.exit_code(),
-        checks: judged.iter().map(row).collect(),
+        checks: judged.iter().map(row).chain(recording.inventory.gaps.iter().map(|gap| blind_row(gap))).collect(),
         findings,
         causes,
         fixes: rows_of(&offers),
@@ -128,6 +130,19 @@ fn row(j: &Judged1<'_>) -> CheckRow {
         reason: j.verdict.reason().map(str::to_owned),
         duration_ms: j.record.duration_ms,
         findings: j.judgement.findings.iter().map(|f| f.id.clone()).collect(),
+    }
+}
+
+/// Something that discovery could not look for.
+fn blind_row(gap: &str) -> CheckRow {
+    CheckRow {
+        check: "discovery".to_owned(),
+        runbook: "discovery".to_owned(),
+        target: "host".to_owned(),
+        verdict: "unknown".to_owned(),
+        reason: Some(gap.to_owned()),
+        duration_ms: 0,
+        findings: Vec::new(),
     }
 }
 
@@ -197,6 +212,23 @@ mod tests {
         assert_eq!(verdict_of(&gap), Verdict::Unknown("needs root".into()));
         assert_eq!(verdict_of(&Judgement::skip("no docker")), Verdict::Skip("no docker".into()));
         assert_eq!(verdict_of(&Judgement::default()), Verdict::Ok);
+    }
+
+    #[test]
+    fn what_could_not_be_looked_for_is_unknown() {
+        let recording = Recording {
+            schema_version: 1,
+            opsctl: String::new(),
+            host: opsctl_core::model::HostInfo::default(),
+            started_at: jiff::Timestamp::UNIX_EPOCH,
+            duration_ms: 0,
+            inventory: opsctl_core::model::Inventory { gaps: vec!["reading mounts: denied".into()], ..Default::default() },
+            records: Vec::new(),
+            notes: Vec::new(),
+        };
+        let assessment = assess(&[], &recording, &|_| None);
+        assert_eq!(assessment.verdict, Verdict::Unknown("reading mounts: denied".into()));
+        assert_eq!((assessment.report.exit_code, assessment.report.checks.len()), (3, 1));
     }
 
     #[test]

@@ -113,7 +113,12 @@ fn without_credentials(source: &str) -> String {
 /// One mount per device: the shortest mountpoint, and of the whole filesystem before a part of it.
 fn worth_checking(all: Vec<(String, MountRef)>, exclude_below: &[String]) -> Vec<MountRef> {
     let mut best: BTreeMap<String, (bool, MountRef)> = BTreeMap::new();
+    // of several mounts at one place only the last can be seen
+    let top: BTreeMap<String, String> = all.iter().map(|(_, m)| (m.mountpoint.clone(), m.dev.clone())).collect();
     for (root, mount) in all {
+        if top.get(&mount.mountpoint) != Some(&mount.dev) {
+            continue;
+        }
         let tmpfs_elsewhere = mount.fstype == "tmpfs" && !TMPFS.contains(&mount.mountpoint.as_str());
         let below = |folder: &str| mount.mountpoint.starts_with(folder);
         // /dev/shm is a tmpfs that counts
@@ -142,6 +147,7 @@ mod tests {
     const TEXT: &str = "\
 22 1 8:1 / / rw,relatime shared:1 - ext4 /dev/sda1 rw,errors=remount-ro
 23 22 0:5 / /dev rw - devtmpfs devtmpfs rw
+23 22 0:4 / /dev/shm rw - tmpfs hidden rw,size=1g
 24 22 0:6 / /dev/shm rw - tmpfs tmpfs rw,size=1g
 25 22 7:0 /sub /b rw - ext4 /dev/loop0 rw
 26 22 7:0 / /a\\040long\\040name rw - ext4 /dev/loop0 rw
@@ -159,7 +165,7 @@ garbage
         let got = worth_checking(parse_mountinfo(TEXT), &[]);
         let points: Vec<&str> = got.iter().map(|m| m.mountpoint.as_str()).collect();
         assert_eq!(points, ["/", "/a long name", "/dev/shm", "/mnt/nas"]);
-        assert!(!format!("{got:?}").contains("canary"));
+        assert!(!format!("{got:?}").contains("canary") && !format!("{got:?}").contains("hidden"));
     }
 
     #[test]
