@@ -211,7 +211,7 @@ complete -c opsctl -n "__fish_opsctl_using_subcommand container" -l color -d 'Wh
 always\t'Always'
 never\t'Never'"
 complete -c opsctl -n "__fish_opsctl_using_subcommand container" -l fix -d 'Go through the fixes that apply, each through the guard'
-complete -c opsctl -n "__fish_opsctl_using_subcommand container" -l usage -d 'Show what uses the space, also of filesystems that are fine'
+complete -c opsctl -n "__fish_opsctl_using_subcommand container" -l usage -d 'Look at what takes time to look at: what uses a filesystem, what a container keeps in its own layer'
 complete -c opsctl -n "__fish_opsctl_using_subcommand container" -s q -l quiet -d 'Only what needs attention; nothing when all is well'
 complete -c opsctl -n "__fish_opsctl_using_subcommand container" -s v -l verbose -d 'Also what is merely worth knowing, and all evidence; twice: also what opsctl does'
 complete -c opsctl -n "__fish_opsctl_using_subcommand container" -s h -l help -d 'Print help (see more with \'--help\')'
@@ -231,7 +231,7 @@ complete -c opsctl -n "__fish_opsctl_using_subcommand disk" -l color -d 'When to
 always\t'Always'
 never\t'Never'"
 complete -c opsctl -n "__fish_opsctl_using_subcommand disk" -l fix -d 'Go through the fixes that apply, each through the guard'
-complete -c opsctl -n "__fish_opsctl_using_subcommand disk" -l usage -d 'Show what uses the space, also of filesystems that are fine'
+complete -c opsctl -n "__fish_opsctl_using_subcommand disk" -l usage -d 'Look at what takes time to look at: what uses a filesystem, what a container keeps in its own layer'
 complete -c opsctl -n "__fish_opsctl_using_subcommand disk" -s q -l quiet -d 'Only what needs attention; nothing when all is well'
 complete -c opsctl -n "__fish_opsctl_using_subcommand disk" -s v -l verbose -d 'Also what is merely worth knowing, and all evidence; twice: also what opsctl does'
 complete -c opsctl -n "__fish_opsctl_using_subcommand disk" -s h -l help -d 'Print help (see more with \'--help\')'
@@ -251,7 +251,7 @@ complete -c opsctl -n "__fish_opsctl_using_subcommand healthcheck" -l color -d '
 always\t'Always'
 never\t'Never'"
 complete -c opsctl -n "__fish_opsctl_using_subcommand healthcheck" -l fix -d 'Go through the fixes that apply, each through the guard'
-complete -c opsctl -n "__fish_opsctl_using_subcommand healthcheck" -l usage -d 'Show what uses the space, also of filesystems that are fine'
+complete -c opsctl -n "__fish_opsctl_using_subcommand healthcheck" -l usage -d 'Look at what takes time to look at: what uses a filesystem, what a container keeps in its own layer'
 complete -c opsctl -n "__fish_opsctl_using_subcommand healthcheck" -s q -l quiet -d 'Only what needs attention; nothing when all is well'
 complete -c opsctl -n "__fish_opsctl_using_subcommand healthcheck" -s v -l verbose -d 'Also what is merely worth knowing, and all evidence; twice: also what opsctl does'
 complete -c opsctl -n "__fish_opsctl_using_subcommand healthcheck" -s h -l help -d 'Print help (see more with \'--help\')'

@@ -1,5 +1,6 @@
 //! What a container keeps and what is mounted into it: is its state on a volume, are its binds what they look like?
 
+use std::collections::BTreeMap;
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 use std::time::Duration;
@@ -12,7 +13,7 @@ use serde::{Deserialize, Serialize};
 const EPHEMERAL: Code = Code {
     id: "container.ephemeral-state",
     severities: &[Severity::Info, Severity::Warn, Severity::Crit],
-    when: "an image known to keep state has nothing mounted where it keeps it (warn, databases crit), or only an anonymous volume (databases warn, others info)",
+    when: "an image known to keep state has nothing mounted where it keeps it (warn, databases crit), or only an anonymous volume (databases warn, others info); with --usage, over 1000 files in its own layer (info)",
     hint: "mount a named volume or a folder there and recreate it; copy what it holds first (docker cp)",
 };
 const BIND_BROKEN: Code = Code {
@@ -39,6 +40,8 @@ pub(super) struct Evidence {
     binds: Vec<Bind>,
     /// Why binds could not be compared.
     gap: Option<String>,
+    /// Folders in which it has added most files to its own layer, and how many; only looked at when usage was asked for.
+    own_files: Vec<(String, usize)>,
 }
 
 /// A bind as the host sees it and as the container sees it.
@@ -86,12 +89,15 @@ impl Check for Storage {
                 Ok(Err(why)) | Err(why) => e.gap = Some(why.to_string()),
             }
         }
+        if cx.ask.usage {
+            e.own_files = folders(&cx.docker()?.added_files(&target.id).await?);
+        }
         Ok(e)
     }
 
     fn judge(&self, _judged: &Judged<'_>, e: &Evidence) -> Judgement {
         let mut findings: Vec<Finding> = e.binds.iter().filter_map(|b| broken(&e.container, b)).collect();
-        findings.extend(ephemeral(&e.container));
+        findings.extend(ephemeral(&e.container).or_else(|| own_layer(e)));
         let findings = findings.into_iter().map(|f| f.key(KeyKind::Container, &e.container.id)).collect();
         Judgement { findings, gaps: e.gap.iter().cloned().collect(), ..Judgement::default() }
     }
@@ -214,6 +220,30 @@ fn ephemeral(c: &Container) -> Option<Finding> {
     Some(Finding::new(&EPHEMERAL, severity, c.subject(), message).cite("image", &c.image).cite("compose", snippet))
 }
 
+/// Files added to the container's own layer from which they look like state (catalogue: 1000).
+const MANY_FILES: usize = 1000;
+
+/// Added files per folder of the second level, most first, without folders whose content is meant to be lost.
+fn folders(added: &[String]) -> Vec<(String, usize)> {
+    const SCRATCH: &[&str] = &["/tmp", "/run", "/var/run", "/var/cache", "/var/tmp", "/proc", "/dev"];
+    let mut counts: BTreeMap<String, usize> = BTreeMap::new();
+    for path in added.iter().filter(|p| !SCRATCH.iter().any(|s| Path::new(p).starts_with(s))) {
+        let folder: Vec<&str> = path.split('/').filter(|p| !p.is_empty()).take(2).collect();
+        *counts.entry(format!("/{}", folder.join("/"))).or_default() += 1;
+    }
+    let mut list: Vec<(String, usize)> = counts.into_iter().collect();
+    list.sort_by(|a, b| b.1.cmp(&a.1).then_with(|| a.0.cmp(&b.0)));
+    list.truncate(5);
+    list
+}
+
+fn own_layer(e: &Evidence) -> Option<Finding> {
+    let (folder, files) = e.own_files.first().filter(|(_, n)| *n >= MANY_FILES)?;
+    let message = format!("{} keeps {files} files in {folder} in its own layer: a recreate loses them", e.container.name);
+    let all = e.own_files.iter().map(|(f, n)| format!("{f} {n}")).collect::<Vec<_>>().join(", ");
+    Some(Finding::new(&EPHEMERAL, Severity::Info, e.container.subject(), message).cite("files added", all))
+}
+
 /// `docker.io/grafana/alloy:v1.0.0@sha256:…` is `alloy`.
 fn image_name(reference: &str) -> &str {
     let name = reference.split('@').next().unwrap_or_default();
@@ -240,6 +270,14 @@ mod tests {
         {
             assert_eq!(image_name(reference), name);
         }
+    }
+
+    #[test]
+    fn files_are_counted_by_folder_and_scratch_is_not_state() {
+        let added: Vec<String> =
+            (0..3).map(|i| format!("/app/uploads/{i}")).chain(["/tmp/x".into(), "/var/cache/y".into()]).collect();
+        assert_eq!(folders(&added), [("/app/uploads".to_owned(), 3)]);
+        assert!(folders(&[String::new()]).len() == 1 && folders(&[]).is_empty());
     }
 
     #[test]

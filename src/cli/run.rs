@@ -72,7 +72,7 @@ pub struct RunbookArgs {
     /// Go through the fixes that apply, each through the guard
     #[arg(long, conflicts_with = "replay")]
     fix: bool,
-    /// Show what uses the space, also of filesystems that are fine
+    /// Look at what takes time to look at: what uses a filesystem, what a container keeps in its own layer
     #[arg(long)]
     usage: bool,
     #[command(flatten)]

@@ -120,6 +120,15 @@ impl Docker {
             .collect())
     }
 
+    /// Paths a container has added to its own writable layer. The engine walks the layer for this: only for a container that was
+    /// asked about.
+    pub async fn added_files(&self, id: &str) -> Result<Vec<String>, ProbeError> {
+        let what = format!("the files of container {}", id.get(..12).unwrap_or(id));
+        let changes = self.ask(&what, self.client.container_changes(id)).await?;
+        let added = |c: &bollard::models::FilesystemChange| c.kind == bollard::models::ChangeType::_1;
+        Ok(changes.unwrap_or_default().into_iter().filter(added).map(|c| c.path).collect())
+    }
+
     /// What the engine remembers of the last hour: at most 256 events since its own start (moby daemon/events).
     pub async fn events(&self) -> Result<Arc<Vec<Event>>, ProbeError> {
         self.events.get((), || async { events::recent(self).await.map(Arc::new) }).await
