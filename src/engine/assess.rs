@@ -85,7 +85,7 @@ pub fn assess(runbooks: &[Runbook], recording: &Recording, owner_of: &dyn Fn(&st
         causes,
         fixes: rows_of(&offers),
         tables: judged.iter().flat_map(|j| j.judgement.tables.clone()).collect(),
-        notes: recording.notes.clone(),
+        notes: Vec::new(),
     };
     let samples = judged.into_iter().flat_map(|j| j.judgement.samples).collect();
     Assessment { report, verdict, verdicts, offers, samples }
@@ -224,7 +224,6 @@ mod tests {
             duration_ms: 0,
             inventory: opsctl_core::model::Inventory { gaps: vec!["reading mounts: denied".into()], ..Default::default() },
             records: Vec::new(),
-            notes: Vec::new(),
         };
         let assessment = assess(&[], &recording, &|_| None);
         assert_eq!(assessment.verdict, Verdict::Unknown("reading mounts: denied".into()));

@@ -33,8 +33,6 @@ pub struct Recording {
     pub inventory: Inventory,
     /// What was read.
     pub records: Vec<Record>,
-    /// One line each about the run itself.
-    pub notes: Vec<String>,
 }
 
 /// Why a recording cannot be used.

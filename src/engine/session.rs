@@ -158,7 +158,6 @@ impl Session {
             host: host::info(),
             started_at,
             duration_ms: u64::try_from(started.elapsed().as_millis()).unwrap_or(u64::MAX),
-            notes: Vec::new(),
             inventory: (*cx.inventory).clone(),
             records,
         }
@@ -190,7 +189,6 @@ impl Session {
             duration_ms: record.duration_ms,
             inventory: (*cx.inventory).clone(),
             records: vec![record],
-            notes: Vec::new(),
         };
         let assessment = self.assess(&recording);
         let verdict = assessment.verdicts.into_iter().next().unwrap_or(Verdict::Ok);

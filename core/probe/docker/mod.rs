@@ -5,6 +5,7 @@ mod connect;
 mod container;
 mod disk_usage;
 mod events;
+mod health_test;
 mod locate;
 
 use std::sync::Arc;

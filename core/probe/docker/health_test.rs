@@ -1,0 +1,85 @@
+//! A container's health test, without the credentials that such tests like to hold.
+
+use super::HealthTest;
+use crate::probe::{REDACTED, Redactor};
+
+/// The health test, unless there is none (`[]` inherits from the image, so inspect never shows it; `NONE` disables).
+pub(super) fn parse(h: bollard::models::HealthConfig, redactor: &Redactor) -> Option<HealthTest> {
+    let test = h.test.unwrap_or_default();
+    if test.is_empty() || test[0] == "NONE" {
+        return None;
+    }
+    let ms = |n: Option<i64>, default: i64| n.filter(|n| *n > 0).map_or(default, |n| n / 1_000_000);
+    Some(HealthTest {
+        test: test.iter().scan(false, |value, word| Some(without_credentials(word, value, redactor))).collect(),
+        interval_ms: ms(h.interval, 30_000),
+        timeout_ms: ms(h.timeout, 30_000),
+        retries: h.retries.filter(|n| *n > 0).unwrap_or(3),
+        start_period_ms: ms(h.start_period, 0),
+    })
+}
+
+/// A word of a health test without the credentials it may hold: the value of `-a`, `-u`, `--user`, `--pass` and the like, both as a
+/// word of its own and inside a shell line, and `mysqladmin`'s `-psecret`. `value` carries "the next word is a value" along. What is
+/// taken out is learned, because the test may print it.
+fn without_credentials(word: &str, value: &mut bool, redactor: &Redactor) -> String {
+    let secret = |text: &str| {
+        redactor.learn(text);
+        // user:password
+        redactor.learn(text.split_once(':').map_or("", |(_, password)| password));
+        REDACTED
+    };
+    // `sh -eu -c …`: what looks like a flag is no value
+    if std::mem::take(value) && !word.starts_with('-') {
+        return secret(word).to_owned();
+    }
+    // also the last of bundled short flags, as in `curl -fu user:password`
+    let bundled = word.starts_with('-') && !word.starts_with("--") && word.len() > 2 && word.ends_with(['u', 'a']);
+    *value = FLAGS.contains(&word) || bundled;
+    if word.contains(' ') {
+        // a shell line: the same, word by word, with its spacing kept
+        let mut inner = false;
+        return word.split(' ').map(|w| without_credentials(w, &mut inner, redactor)).collect::<Vec<_>>().join(" ");
+    }
+    if let Some((flag, text)) = word.split_once('=').filter(|(flag, _)| flag.starts_with("--") && FLAGS.contains(flag)) {
+        return format!("{flag}={}", secret(text));
+    }
+    match word.strip_prefix("-p") {
+        Some(text) if !text.is_empty() && !text.chars().all(|c| c.is_ascii_digit()) => format!("-p{}", secret(text)),
+        _ => word.to_owned(),
+    }
+}
+
+/// Flags of clients whose next word is a password or `user:password`.
+const FLAGS: &[&str] = &["-a", "-u", "--user", "--pass", "--password", "--token", "--auth", "-P"];
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_health_test_keeps_its_shape_and_loses_its_credentials() {
+        let redactor = Redactor::default();
+        let clean = |test: &[&str]| {
+            let test = Some(test.iter().map(|w| (*w).to_owned()).collect());
+            parse(bollard::models::HealthConfig { test, ..Default::default() }, &redactor)
+                .map(|t| t.test.join(" "))
+                .unwrap_or_default()
+        };
+        for (test, want) in [
+            (&["CMD", "redis-cli", "-a", "canary", "ping"][..], "CMD redis-cli -a [redacted] ping"),
+            (
+                &["CMD-SHELL", "curl -fu me:canary http://localhost:80/ || exit 1"],
+                "CMD-SHELL curl -fu [redacted] http://localhost:80/ || exit 1",
+            ),
+            (&["CMD-SHELL", "curl -f -u me:canary http://localhost:80/"], "CMD-SHELL curl -f -u [redacted] http://localhost:80/"),
+            (&["CMD", "mysqladmin", "-pcanary", "ping"], "CMD mysqladmin -p[redacted] ping"),
+            (&["CMD", "sh", "-eu", "-c", "exit 0"], "CMD sh -eu -c exit 0"),
+            (&["CMD", "pg_isready", "-p5432"], "CMD pg_isready -p5432"),
+            (&["CMD", "x", "--password=canary"], "CMD x --password=[redacted]"),
+        ] {
+            assert_eq!(clean(test), want);
+        }
+        assert!(!redactor.scrub("it printed me:canary and canary").contains("canary"));
+    }
+}
