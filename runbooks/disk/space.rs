@@ -98,10 +98,16 @@ impl Check for SpaceCheck {
         let full = e.space.is_some_and(|s| s.percent() >= self.settings.space_warn_percent);
         if e.space.is_some() && (full || asked) {
             let budget = Duration::from_millis(self.settings.walk_ms);
-            for root in roots(cx, mount) {
-                e.usage.push(filesystem::usage(&root, budget).await?);
-            }
-            e.engine = engine_share(cx, mount).await;
+            let walks = async {
+                let mut usage = Vec::new();
+                for root in roots(cx, mount) {
+                    usage.push(filesystem::usage(&root, budget).await?);
+                }
+                Ok::<_, ProbeError>(usage)
+            };
+            // the engine counts its own while the walk is under way
+            let (usage, engine) = tokio::join!(walks, engine_share(cx, mount));
+            (e.usage, e.engine) = (usage?, engine);
         }
         Ok(e)
     }
