@@ -80,6 +80,9 @@ pub struct Judgement {
     pub tables: Vec<Table>,
     /// Numbers to remember for the next run.
     pub samples: Vec<Sample>,
+    /// What may still change by itself in the next minutes, good or bad: something is starting, a clock is being set. Who waits
+    /// for a host to come up waits while there is any, and no longer.
+    pub pending: Vec<String>,
 }
 
 impl Judgement {

@@ -147,6 +147,73 @@ pub enum Action {
         /// Full container ids.
         ids: Vec<String>,
     },
+    /// `systemctl start`.
+    StartUnit {
+        /// Full unit name.
+        unit: String,
+    },
+    /// `systemctl stop`.
+    StopUnit {
+        /// Full unit name.
+        unit: String,
+    },
+    /// `systemctl restart`.
+    RestartUnit {
+        /// Full unit name.
+        unit: String,
+    },
+    /// `systemctl reset-failed`.
+    ResetFailedUnit {
+        /// Full unit name.
+        unit: String,
+    },
+    /// `systemctl enable`: at the next boot; nothing starts now.
+    EnableUnit {
+        /// Full unit name.
+        unit: String,
+    },
+    /// `systemctl disable`.
+    DisableUnit {
+        /// Full unit name.
+        unit: String,
+    },
+    /// `systemctl daemon-reload`.
+    ReloadUnits,
+    /// Changes nothing: fails when one of these rules of the container engine is no longer there.
+    KeepEngineRules {
+        /// Lines of `iptables-save` about the engine's chains, each with its table in front.
+        rules: Vec<String>,
+    },
+    /// Sets the priority of all threads of a process.
+    Renice {
+        /// Process.
+        pid: i32,
+        /// Its start time in clock ticks since boot, so that a reused pid is not touched.
+        start_ticks: u64,
+        /// -20 to 19.
+        nice: i32,
+    },
+    /// Sets a kernel setting until the next boot.
+    SetSysctl {
+        /// `net.core.somaxconn`.
+        key: String,
+        /// As it is written.
+        value: String,
+    },
+    /// Adds a line to the end of a small configuration file, unless it is in it; makes the file if need be.
+    AddLine {
+        /// Absolute path.
+        path: String,
+        /// Without line break.
+        line: String,
+    },
+    /// Removes a line that [`Action::AddLine`] added; a file that is empty then goes too.
+    RemoveLine {
+        /// Absolute path.
+        path: String,
+        /// Without line break.
+        line: String,
+    },
     /// Runs a program with these arguments; never through a shell.
     Run {
         /// Program (looked up in PATH) and arguments.
@@ -184,6 +251,20 @@ impl fmt::Display for Action {
                 f.write_str("docker rm")?;
                 ids.iter().try_for_each(|id| write!(f, " {}", short(id)))
             }
+            Self::StartUnit { unit } => write!(f, "systemctl start {unit}"),
+            Self::StopUnit { unit } => write!(f, "systemctl stop {unit}"),
+            Self::RestartUnit { unit } => write!(f, "systemctl restart {unit}"),
+            Self::ResetFailedUnit { unit } => write!(f, "systemctl reset-failed {unit}"),
+            Self::EnableUnit { unit } => write!(f, "systemctl enable {unit}"),
+            Self::DisableUnit { unit } => write!(f, "systemctl disable {unit}"),
+            Self::ReloadUnits => f.write_str("systemctl daemon-reload"),
+            Self::KeepEngineRules { rules } => {
+                write!(f, "check that the engine's {} iptables rules are still there", rules.len())
+            }
+            Self::Renice { pid, nice, .. } => write!(f, "renice -n {nice} -p {pid}"),
+            Self::SetSysctl { key, value } => write!(f, "sysctl -w {key}={value}"),
+            Self::AddLine { path, line } => write!(f, "add the line `{line}` to {path}"),
+            Self::RemoveLine { path, line } => write!(f, "remove the line `{line}` from {path}"),
             Self::Run { argv } => f.write_str(&argv.join(" ")),
         }
     }

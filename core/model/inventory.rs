@@ -15,6 +15,9 @@ pub struct Inventory {
     pub containers: Vec<ContainerRef>,
     /// Filesystems worth checking, one per device.
     pub mounts: Vec<MountRef>,
+    /// The service manager; none in recordings of a time when it was not looked for.
+    #[serde(default)]
+    pub systemd: Option<SystemdRef>,
     /// What could not be discovered, and why.
     pub gaps: Vec<String>,
 }
@@ -34,6 +37,59 @@ impl Inventory {
             None => Vec::new(),
         }
     }
+
+    /// The units that pass `wanted`, as targets.
+    pub fn unit_targets(&self, wanted: impl Fn(&UnitRef) -> bool) -> Vec<Target> {
+        let units = self.systemd.iter().flat_map(|s| &s.units);
+        units.filter(|u| wanted(u)).map(|u| Target::named(Kind::Unit, &u.name)).collect()
+    }
+
+    /// The container with this full id.
+    #[must_use]
+    pub fn container(&self, id: &str) -> Option<&ContainerRef> {
+        self.containers.iter().find(|c| c.id == id)
+    }
+}
+
+/// The service manager and the units worth a look of their own.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SystemdRef {
+    /// What happened when it was asked.
+    pub state: SystemdState,
+    /// Services that run or should, timers, and whatever failed or could not be loaded.
+    pub units: Vec<UnitRef>,
+}
+
+/// What systemd answered at discovery.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum SystemdState {
+    /// It answered.
+    Answers,
+    /// Something else is PID 1.
+    NotInit,
+    /// It did not answer in time.
+    Hung,
+    /// It could not be reached.
+    Failed {
+        /// Why.
+        error: String,
+    },
+}
+
+/// A systemd unit.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct UnitRef {
+    /// Full name: `nginx.service`.
+    pub name: String,
+    /// `loaded`, `not-found`, `bad-setting`, `error`, `masked`.
+    pub load: String,
+    /// `active`, `inactive`, `failed`, `activating`, `deactivating`, `reloading`.
+    pub active: String,
+    /// The state within that.
+    pub sub: String,
+    /// State of its file: `enabled`, `static`, `masked`, …; empty when it has none.
+    pub file_state: String,
 }
 
 /// A container engine endpoint.

@@ -16,6 +16,10 @@ pub enum KeyKind {
     Engine,
     /// Something restarts this container (full id) from outside the engine because of its health status.
     Restarter,
+    /// The same systemd unit (full name).
+    Unit,
+    /// The machine as a whole: what is short for all is short for each.
+    Host,
 }
 
 /// One thing a finding shares with others.

@@ -19,6 +19,8 @@ pub enum Kind {
     Mount,
     /// A process, by pid.
     Process,
+    /// A systemd unit, by full name.
+    Unit,
 }
 
 impl fmt::Display for Kind {
@@ -29,6 +31,7 @@ impl fmt::Display for Kind {
             Self::Container => "container",
             Self::Mount => "mount",
             Self::Process => "process",
+            Self::Unit => "unit",
         })
     }
 }
@@ -57,12 +60,14 @@ impl Target {
         Self::named(Kind::Host, "host")
     }
 
-    /// Whether a person who typed `word` means this target: its name, `kind:name`, or at least 12 leading digits of a container id.
+    /// Whether a person who typed `word` means this target: its name, `kind:name`, at least 12 leading digits of a container id,
+    /// or a service without its suffix.
     #[must_use]
     pub fn matches(&self, word: &str) -> bool {
         self.name == word
             || self.to_string() == word
             || (self.kind == Kind::Container && word.len() >= 12 && self.id.starts_with(word))
+            || (self.kind == Kind::Unit && self.name.strip_suffix(".service") == Some(word))
     }
 }
 
@@ -81,6 +86,14 @@ pub struct Subject {
     pub name: String,
     /// What makes it this one and no other: container id @ `StartedAt`, `major:minor` @ mountpoint, pid @ start time.
     pub identity: String,
+}
+
+impl Subject {
+    /// The machine itself, for findings that no single object is to blame for.
+    #[must_use]
+    pub fn host() -> Self {
+        Self { kind: Kind::Host, name: "host".to_owned(), identity: "host".to_owned() }
+    }
 }
 
 impl fmt::Display for Subject {

@@ -4,10 +4,12 @@ use std::sync::Arc;
 
 use super::{
     Redactor,
+    activity::Watch,
     docker::{Container, Docker},
     kmsg::KernelLog,
+    systemd::Systemd,
 };
-use crate::model::{EngineState, Inventory, Sample, Target};
+use crate::model::{EngineState, Inventory, Sample, SystemdState, Target};
 
 /// Everything a probe may use. One per run: reads are shared through it.
 pub struct ProbeCx {
@@ -15,6 +17,10 @@ pub struct ProbeCx {
     pub inventory: Arc<Inventory>,
     /// The container engine, when it answered at discovery.
     pub docker: Option<Arc<Docker>>,
+    /// systemd, when it answered at discovery.
+    pub systemd: Option<Arc<Systemd>>,
+    /// The machine at the beginning of the run and a moment later.
+    pub watch: Watch,
     /// The kernel log, read once.
     pub kernel_log: KernelLog,
     /// Numbers of earlier runs.
@@ -56,6 +62,15 @@ impl ProbeCx {
     pub async fn running(&self, target: &Target) -> Result<Arc<Container>, super::ProbeError> {
         let container = self.docker()?.inspect(&target.id).await?;
         if container.is_up() { Ok(container) } else { Err(super::ProbeError::Skip("it does not run at the moment".to_owned())) }
+    }
+
+    /// systemd, or the error for a check that cannot do without.
+    pub fn systemd(&self) -> Result<&Arc<Systemd>, super::ProbeError> {
+        self.systemd.as_ref().ok_or_else(|| match self.inventory.systemd.as_ref().map(|s| &s.state) {
+            None | Some(SystemdState::NotInit) => super::ProbeError::Skip("systemd is not PID 1 on this host".to_owned()),
+            Some(SystemdState::Failed { error }) => super::ProbeError::failed("units", "systemd", error),
+            Some(_) => super::ProbeError::failed("units", "systemd", "it does not answer"),
+        })
     }
 
     /// The engine client, or the error for a check that cannot do without.

@@ -4,23 +4,34 @@
 //! [`blocking::run`]; what comes back is plain data; foreign text is kept as it is (rendering makes it printable,
 //! the engine removes secrets), but its size is bounded.
 
+pub mod activity;
 pub mod blocking;
+pub mod boot;
 pub mod cgroup;
 pub mod clock;
+pub mod cloud_init;
+pub mod command;
 mod cx;
 pub mod docker;
 mod environ;
 mod error;
 pub mod filesystem;
+pub mod firewall;
+pub mod home;
 pub mod host;
 pub mod http;
 pub mod image_files;
+pub mod kernel;
+pub mod kernel_clock;
 pub mod kmsg;
 pub mod listeners;
 mod memo;
 pub mod netns;
 pub mod process;
 mod redact;
+pub mod setup;
+pub mod systemd;
+pub mod tasks;
 
 pub use cx::{Ask, History, NoHistory, ProbeCx};
 pub use environ::environment;

@@ -9,7 +9,7 @@ use opsctl_core::probe::filesystem::{self, DescriptorUser};
 use opsctl_core::probe::{ProbeCx, ProbeError};
 use serde::{Deserialize, Serialize};
 
-use super::{Settings, host};
+use super::Settings;
 
 const FDS: Code = Code {
     id: "disk.fds",
@@ -61,7 +61,7 @@ impl Check for Descriptors {
                 quantity::percent(all),
                 quantity::percent(limit)
             );
-            findings.push(Finding::new(&FDS, severity, host(), message));
+            findings.push(Finding::new(&FDS, severity, Subject::host(), message));
         }
         for p in &e.processes {
             let used = share(p.open, p.limit);

@@ -5,14 +5,14 @@ use std::time::{Duration, Instant};
 
 use jiff::SignedDuration;
 use opsctl_core::model::{
-    Check, CheckSpec, Code, Finding, Inventory, Judged, Judgement, KeyKind, Kind, MountRef, Severity, Subject, Target,
+    Check, CheckSpec, Code, Finding, Inventory, Judged, Judgement, KeyKind, MountRef, Severity, Subject, Target,
 };
 use opsctl_core::probe::filesystem::{self, DiskCounters};
 use opsctl_core::probe::kmsg::KernelLine;
 use opsctl_core::probe::{ProbeCx, ProbeError};
 use serde::{Deserialize, Serialize};
 
-use super::{host, subject};
+use super::subject;
 
 const SATURATION: Code = Code {
     id: "disk.io-saturation",
@@ -114,7 +114,7 @@ fn saturated(name: &str, later: &DiskCounters, e: &Evidence) -> Option<Finding> 
         "disk {name} does not keep up: {queue:.0} requests wait {wait:.0} ms each, limits {QUEUE:.0} and {WAIT_MS:.0} ms"
     );
     let on: Vec<&str> = e.mounts.iter().filter(|m| device_of(m).starts_with(name)).map(|m| m.mountpoint.as_str()).collect();
-    let subject = Subject { identity: format!("disk:{name}"), ..host() };
+    let subject = Subject { identity: format!("disk:{name}"), ..Subject::host() };
     Some(Finding::new(&SATURATION, Severity::Warn, subject, message).cite("filesystems on it", on.join(", ")))
 }
 
@@ -127,8 +127,7 @@ fn failing(device: &str, lines: &[&KernelLine], e: &Evidence) -> Option<Finding>
     let last = lines.last()?;
     let times = if lines.len() == 1 { "once".to_owned() } else { format!("{} times", lines.len()) };
     let message = format!("the kernel reported errors of disk {device} {times} in the last 24 h");
-    let subject =
-        mount.map_or_else(|| Subject { kind: Kind::Host, name: "host".to_owned(), identity: format!("disk:{device}") }, subject);
+    let subject = mount.map_or_else(|| Subject { identity: format!("disk:{device}"), ..Subject::host() }, subject);
     let mut finding = Finding::new(&ERRORS, Severity::Crit, subject, message)
         .since(lines.first().map(|l| l.at))
         .cite("kernel log", format!("{} {}", last.at, last.text));

@@ -111,11 +111,6 @@ fn subject(mount: &MountRef) -> Subject {
     Subject { kind: Kind::Mount, name: mount.mountpoint.clone(), identity: format!("{}@{}", mount.dev, mount.mountpoint) }
 }
 
-/// The machine, for findings that no single filesystem is to blame for.
-fn host() -> Subject {
-    Subject { kind: Kind::Host, name: "host".to_owned(), identity: "host".to_owned() }
-}
-
 /// The runbook with these settings.
 #[must_use]
 pub fn runbook(settings: &Settings) -> Runbook {

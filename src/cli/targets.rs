@@ -2,7 +2,7 @@
 
 use std::fmt::Write as _;
 
-use opsctl_core::model::{EngineState, Inventory, printable};
+use opsctl_core::model::{EngineState, Inventory, SystemdRef, SystemdState, printable};
 use opsctl_core::probe::Ask;
 
 use super::list::ListFormat;
@@ -66,15 +66,34 @@ fn text(inventory: &Inventory) -> String {
     for m in &inventory.mounts {
         let _ = writeln!(out, "  {}  {} on {}", printable(&m.mountpoint), m.fstype, printable(&m.source));
     }
+    if let Some(systemd) = &inventory.systemd {
+        out += &units(systemd);
+    }
     for gap in &inventory.gaps {
         let _ = writeln!(out, "could not look: {}", printable(gap));
     }
     out
 }
 
+fn units(systemd: &SystemdRef) -> String {
+    match &systemd.state {
+        SystemdState::NotInit => "no systemd: something else is PID 1\n".to_owned(),
+        SystemdState::Hung => "systemd: did not answer\n".to_owned(),
+        SystemdState::Failed { error } => format!("systemd: {}\n", printable(error)),
+        SystemdState::Answers => {
+            let mut out = "systemd\n".to_owned();
+            let width = systemd.units.iter().map(|u| printable(&u.name).chars().count()).max().unwrap_or(0);
+            for u in &systemd.units {
+                let _ = writeln!(out, "  {:<width$}  {} ({}) {}", printable(&u.name), u.active, u.sub, u.file_state);
+            }
+            out
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
-    use opsctl_core::model::{ContainerRef, EngineRef, MountRef};
+    use opsctl_core::model::{ContainerRef, EngineRef, MountRef, UnitRef};
 
     use super::*;
 
@@ -106,6 +125,16 @@ mod tests {
                 super_options: vec![],
                 mount_options: vec![],
             }],
+            systemd: Some(SystemdRef {
+                state: SystemdState::Answers,
+                units: vec![UnitRef {
+                    name: "nginx.service".into(),
+                    load: "loaded".into(),
+                    active: "active".into(),
+                    sub: "running".into(),
+                    file_state: "enabled".into(),
+                }],
+            }),
             gaps: vec![],
         };
         insta::assert_snapshot!(text(&inventory));

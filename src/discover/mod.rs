@@ -1,8 +1,11 @@
 //! What is on this host. No configuration is needed; what was looked for and why is kept for `opsctl targets`.
 
+mod units;
+
 use std::sync::Arc;
 
 use opsctl_core::model::{EngineRef, EngineState, Inventory};
+use opsctl_core::probe::systemd::Systemd;
 use opsctl_core::probe::{Redactor, docker, filesystem};
 
 /// What was found, and the connection it was found with.
@@ -11,17 +14,21 @@ pub struct Discovered {
     pub inventory: Inventory,
     /// The engine, when it answers.
     pub docker: Option<Arc<docker::Docker>>,
+    /// systemd, when it answers.
+    pub systemd: Option<Arc<Systemd>>,
 }
 
 /// Looks at the host. Never fails: what could not be looked at is in `inventory.gaps`.
 pub async fn discover(configured_endpoint: Option<&str>, redactor: &Arc<Redactor>) -> Discovered {
     let mut inventory = Inventory::default();
-    let docker = engine(configured_endpoint, redactor, &mut inventory).await;
-    match filesystem::mounts(&[]).await {
+    let (docker, mounts, (found, systemd)) =
+        tokio::join!(engine(configured_endpoint, redactor, &mut inventory), filesystem::mounts(&[]), units::find());
+    inventory.systemd = Some(found);
+    match mounts {
         Ok(mounts) => inventory.mounts = mounts,
         Err(e) => inventory.gaps.push(e.to_string()),
     }
-    Discovered { inventory, docker }
+    Discovered { inventory, docker, systemd }
 }
 
 async fn engine(configured: Option<&str>, redactor: &Arc<Redactor>, inventory: &mut Inventory) -> Option<Arc<docker::Docker>> {

@@ -20,6 +20,19 @@ pub struct Assessment {
     pub offers: Vec<Offer>,
     /// Numbers to remember for the next run.
     pub samples: Vec<Sample>,
+    /// What may still change by itself.
+    pub pending: Vec<Pending>,
+}
+
+/// Something that may still change by itself.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Pending {
+    /// The check that says so.
+    pub check: String,
+    /// About what.
+    pub target: String,
+    /// What it is waiting for.
+    pub what: String,
 }
 
 /// A fix that applies to a finding.
@@ -87,8 +100,15 @@ pub fn assess(runbooks: &[Runbook], recording: &Recording, owner_of: &dyn Fn(&st
         tables: judged.iter().flat_map(|j| j.judgement.tables.clone()).collect(),
         notes: Vec::new(),
     };
+    let pending = judged.iter().flat_map(pending).collect();
     let samples = judged.into_iter().flat_map(|j| j.judgement.samples).collect();
-    Assessment { report, verdict, verdicts, offers, samples }
+    Assessment { report, verdict, verdicts, offers, samples, pending }
+}
+
+fn pending<'a>(j: &'a Judged1<'_>) -> impl Iterator<Item = Pending> + 'a {
+    let pending =
+        |what: &String| Pending { check: j.record.check.clone(), target: j.record.target.to_string(), what: what.clone() };
+    j.judgement.pending.iter().map(pending)
 }
 
 fn judge<'a>(runbooks: &'a [Runbook], record: &'a Record) -> Judged1<'a> {

@@ -5,7 +5,9 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use opsctl_core::model::{EngineState, Finding, Inventory, Kind, MountRef, Outcome, Runbook, Target, Verdict};
+use opsctl_core::probe::activity::Watch;
 use opsctl_core::probe::kmsg::KernelLog;
+use opsctl_core::probe::systemd::Systemd;
 use opsctl_core::probe::{Ask, History, NoHistory, ProbeCx, Redactor, clock, docker::Docker, host};
 use opsctl_runbooks::Settings;
 
@@ -74,10 +76,12 @@ impl Selection {
         }
         let containers = inventory.container_targets(|_| true);
         let mounts = inventory.mounts.iter().map(|m| Target::named(Kind::Mount, &m.mountpoint));
-        let targets: Vec<Target> = containers.into_iter().chain(mounts).chain([Target::host()]).collect();
+        let units = inventory.unit_targets(|_| true);
+        let targets: Vec<Target> = containers.into_iter().chain(mounts).chain(units).chain([Target::host()]).collect();
         let word = self.with_mountpoints(inventory).words.into_iter().find(|w| !targets.iter().any(|t| t.matches(w)))?;
         let names =
             inventory.containers.iter().map(|c| c.name.as_str()).chain(inventory.mounts.iter().map(|m| m.mountpoint.as_str()));
+        let names = names.chain(inventory.systemd.iter().flat_map(|s| &s.units).map(|u| u.name.as_str()));
         let nearest = nearest(&word, names);
         Some((word, nearest))
     }
@@ -89,6 +93,15 @@ pub struct Session {
     runbooks: Vec<Runbook>,
 }
 
+/// What carries out what is done to containers and units.
+#[derive(Debug, Clone, Default)]
+pub struct Managers {
+    /// The container engine, when it answers.
+    pub docker: Option<Arc<Docker>>,
+    /// systemd, when it answers.
+    pub systemd: Option<Arc<Systemd>>,
+}
+
 /// Fresh evidence for one check of one target, judged.
 #[derive(Clone)]
 pub struct Recheck {
@@ -98,8 +111,10 @@ pub struct Recheck {
     pub findings: Vec<Finding>,
     /// What could be done about it.
     pub offers: Vec<Offer>,
-    /// The engine this was read from, for the action that may follow.
-    pub docker: Option<Arc<Docker>>,
+    /// What this was read through, for the action that may follow.
+    pub managers: Managers,
+    /// What may still change by itself.
+    pub pending: Vec<String>,
     /// Removes secrets learned while reading.
     pub redactor: Arc<Redactor>,
 }
@@ -196,17 +211,22 @@ impl Session {
             verdict,
             findings: assessment.report.findings,
             offers: assessment.offers,
-            docker: cx.docker.clone(),
+            pending: assessment.pending.into_iter().map(|p| p.what).collect(),
+            managers: Managers { docker: cx.docker.clone(), systemd: cx.systemd.clone() },
             redactor: cx.redactor.clone(),
         }
     }
 
     async fn context(&self, ask: Ask) -> ProbeCx {
         let redactor = Arc::<Redactor>::default();
-        let Discovered { inventory, docker } = discover(self.setup.endpoint.as_deref(), &redactor).await;
+        // before everything else: its window runs while the rest does
+        let watch = Watch::start();
+        let Discovered { inventory, docker, systemd } = discover(self.setup.endpoint.as_deref(), &redactor).await;
         ProbeCx {
             inventory: Arc::new(inventory),
             docker,
+            systemd,
+            watch,
             kernel_log: KernelLog::default(),
             history: self.setup.history.clone(),
             redactor,
@@ -221,7 +241,8 @@ impl Recheck {
             verdict: Verdict::Unknown(why),
             findings: Vec::new(),
             offers: Vec::new(),
-            docker: cx.docker.clone(),
+            pending: Vec::new(),
+            managers: Managers { docker: cx.docker.clone(), systemd: cx.systemd.clone() },
             redactor: cx.redactor.clone(),
         }
     }

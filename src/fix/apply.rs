@@ -21,6 +21,11 @@ use rustix::fs::{FallocateFlags, OFlags, fallocate};
 
 use super::{Permit, program};
 use crate::audit::dir;
+use host_files::{add_line, remove_line, set_sysctl};
+
+mod engine_rules;
+mod host_files;
+mod priority;
 
 /// How long the engine may take beyond the stop timeout of a container.
 const ENGINE: Duration = Duration::from_secs(60);
@@ -63,6 +68,7 @@ pub(super) async fn apply(permit: &Permit<'_>) -> Result<Vec<String>, Failure> {
 
 async fn one(permit: &Permit<'_>, action: &Action) -> Result<Option<String>, String> {
     let docker = || permit.docker().ok_or_else(|| "the container engine does not answer".to_owned());
+    let systemd = || permit.systemd().ok_or_else(|| "systemd does not answer".to_owned());
     let client = |patience: Duration| docker().map(|d| d.client().clone().with_timeout(patience));
     match action {
         Action::StartContainer { id } => {
@@ -112,6 +118,30 @@ async fn one(permit: &Permit<'_>, action: &Action) -> Result<Option<String>, Str
             return Ok(freed.map(reclaimed));
         }
         Action::RemoveContainers { ids } => return remove_containers(docker()?, ids).await.map(Some),
+        Action::StartUnit { unit } => systemd()?.start(unit).await?,
+        Action::StopUnit { unit } => systemd()?.stop(unit).await?,
+        Action::RestartUnit { unit } => systemd()?.restart(unit).await?,
+        Action::ResetFailedUnit { unit } => systemd()?.reset_failed(unit).await?,
+        Action::EnableUnit { unit } => systemd()?.enable(unit).await?,
+        Action::DisableUnit { unit } => systemd()?.disable(unit).await?,
+        Action::ReloadUnits => systemd()?.reload().await?,
+        Action::KeepEngineRules { rules } => engine_rules::keep(rules).await?,
+        Action::Renice { pid, start_ticks, nice } => {
+            let (pid, ticks, nice) = (*pid, *start_ticks, *nice);
+            in_thread(&format!("process {pid}"), move || priority::set(Path::new("/proc"), pid, ticks, nice)).await?;
+        }
+        Action::SetSysctl { key, value } => {
+            let (name, value) = (key.clone(), value.clone());
+            in_thread(key, move || set_sysctl(Path::new("/proc/sys"), &name, &value)).await?;
+        }
+        Action::AddLine { path, line } => {
+            let (file, line) = (PathBuf::from(path), line.clone());
+            in_thread(path, move || add_line(&file, &line)).await?;
+        }
+        Action::RemoveLine { path, line } => {
+            let (file, line) = (PathBuf::from(path), line.clone());
+            in_thread(path, move || remove_line(&file, &line)).await?;
+        }
         Action::Run { argv } => program::run(argv).await?,
     }
     Ok(None)

@@ -13,7 +13,7 @@ use super::permit::Permit;
 use super::{Confirm, Engine, Exit, Stop, apply, confirm, same_name, show, subject_of};
 use crate::audit::{Body, Ending, Journal, applied_within_hour};
 use crate::config::Policy;
-use crate::engine::{Offer, Recheck};
+use crate::engine::{Managers, Offer, Recheck};
 
 /// How long one recheck may take; a check has its own, shorter limits.
 const RECHECK_TIMEOUT: Duration = Duration::from_secs(60);
@@ -96,7 +96,7 @@ impl<E: Engine> Guard<'_, E> {
         failpoint("before-intent");
         let intent = self.journal().append(Body::intent(plan, because), &fresh.redactor)?;
         failpoint("after-intent");
-        let permit = Permit::grant(&intent, &plan.actions, fresh.docker.as_deref(), self.state_dir);
+        let permit = Permit::grant(&intent, &plan.actions, &fresh.managers, self.state_dir);
         let applied = apply::apply(&permit).await;
         failpoint("after-action");
         let (exit, ending, text) = match applied {
@@ -143,7 +143,7 @@ impl<E: Engine> Guard<'_, E> {
             return (exit, ending, why.to_owned());
         }
         self.say(&format!("{why}; taking it back"));
-        let permit = Permit::grant(intent, &plan.undo, fresh.docker.as_deref(), self.state_dir);
+        let permit = Permit::grant(intent, &plan.undo, &fresh.managers, self.state_dir);
         match apply::apply(&permit).await {
             Ok(_) => (exit, Ending::Undone, format!("{why}; taken back")),
             Err(failure) => (exit, ending, format!("{why}; taking it back failed too: {failure}")),
@@ -219,7 +219,8 @@ impl<E: Engine> Guard<'_, E> {
                 verdict: Verdict::Unknown(format!("{} gave up after {}", plan.check, show::length(RECHECK_TIMEOUT))),
                 findings: vec![],
                 offers: vec![],
-                docker: None,
+                managers: Managers::default(),
+                pending: vec![],
                 redactor: std::sync::Arc::default(),
             },
         }

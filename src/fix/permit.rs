@@ -4,21 +4,23 @@ use std::path::Path;
 
 use opsctl_core::model::Action;
 use opsctl_core::probe::docker::Docker;
+use opsctl_core::probe::systemd::Systemd;
 
 use crate::audit::Receipt;
+use crate::engine::Managers;
 
 /// The right to perform these actions and no others. Only this module's parent can make one, and only from the receipt of an intent that is on disk.
 #[derive(Debug)]
 pub struct Permit<'a> {
     seq: u64,
     actions: &'a [Action],
-    docker: Option<&'a Docker>,
+    managers: &'a Managers,
     state_dir: &'a Path,
 }
 
 impl<'a> Permit<'a> {
-    pub(super) fn grant(intent: &Receipt, actions: &'a [Action], docker: Option<&'a Docker>, state_dir: &'a Path) -> Self {
-        Self { seq: intent.seq(), actions, docker, state_dir }
+    pub(super) fn grant(intent: &Receipt, actions: &'a [Action], managers: &'a Managers, state_dir: &'a Path) -> Self {
+        Self { seq: intent.seq(), actions, managers, state_dir }
     }
 
     /// Number of the journalled intent.
@@ -36,7 +38,13 @@ impl<'a> Permit<'a> {
     /// The engine it is done with.
     #[must_use]
     pub fn docker(&self) -> Option<&'a Docker> {
-        self.docker
+        self.managers.docker.as_deref()
+    }
+
+    /// The service manager it is done with.
+    #[must_use]
+    pub fn systemd(&self) -> Option<&'a Systemd> {
+        self.managers.systemd.as_deref()
     }
 
     /// Where files are saved before they are cut.

@@ -25,7 +25,7 @@ impl<E: Engine> Guard<'_, E> {
         let (intent, plan) = undoable(&entries, seq)?;
         pause("undo-before-recheck");
         let mut fresh = self.recheck(plan).await;
-        still_ours(plan, fresh.docker.as_deref()).await?;
+        still_ours(plan, fresh.managers.docker.as_deref()).await?;
         self.say(&format!(
             "undo of {} on {} (journal entry {}, {})",
             plan.fix,
@@ -39,12 +39,12 @@ impl<E: Engine> Guard<'_, E> {
         }
         if confirm::consent(plan, "take back", self.asked, self.policy, self.person)? {
             fresh = self.recheck(plan).await;
-            still_ours(plan, fresh.docker.as_deref()).await?;
+            still_ours(plan, fresh.managers.docker.as_deref()).await?;
         }
         failpoint("undo-before-intent");
         let receipt = self.journal().append(Body::undo(intent), &fresh.redactor)?;
         failpoint("undo-after-intent");
-        let permit = Permit::grant(&receipt, &plan.undo, fresh.docker.as_deref(), self.state_dir);
+        let permit = Permit::grant(&receipt, &plan.undo, &fresh.managers, self.state_dir);
         let applied = apply::apply(&permit).await;
         failpoint("undo-after-action");
         let (exit, ending, text) = match applied {
@@ -130,6 +130,18 @@ fn container_of(action: &Action) -> Option<&str> {
         | Action::PruneBuildCache
         | Action::PruneDanglingImages
         | Action::RemoveContainers { .. }
+        | Action::StartUnit { .. }
+        | Action::StopUnit { .. }
+        | Action::RestartUnit { .. }
+        | Action::ResetFailedUnit { .. }
+        | Action::EnableUnit { .. }
+        | Action::DisableUnit { .. }
+        | Action::ReloadUnits
+        | Action::KeepEngineRules { .. }
+        | Action::Renice { .. }
+        | Action::SetSysctl { .. }
+        | Action::AddLine { .. }
+        | Action::RemoveLine { .. }
         | Action::Run { .. } => None,
     }
 }

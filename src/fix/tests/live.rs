@@ -4,6 +4,7 @@ use std::path::Path;
 use std::process::Command;
 use std::sync::Arc;
 
+use crate::engine::Managers;
 use opsctl_core::model::{Action, Plan};
 use opsctl_core::probe::Redactor;
 use opsctl_core::probe::docker::{Container, Docker, Endpoint, connect};
@@ -78,7 +79,8 @@ impl Live {
         let receipt = Journal::at(&f.dir.path().join("does"))
             .append(Body::intent(&f.plan(), "it is broken"), &Redactor::default())
             .unwrap();
-        let permit = Permit::grant(&receipt, actions, Some(&self.docker), &f.state);
+        let managers = Managers { docker: Some(Arc::clone(&self.docker)), systemd: None };
+        let permit = Permit::grant(&receipt, actions, &managers, &f.state);
         self.runtime.block_on(apply::apply(&permit)).map_err(|e| e.to_string())
     }
 
@@ -142,7 +144,8 @@ fn an_undo_looks_at_the_container_first() {
     live.does(&[memory(32)]).unwrap();
     let f = &mut live.fixture;
     let plan = Plan { actions: vec![memory(64)], undo: vec![memory(32)], ..f.plan() };
-    let with_docker = |recheck: Recheck| Recheck { docker: Some(Arc::clone(&live.docker)), ..recheck };
+    let with_docker =
+        |recheck: Recheck| Recheck { managers: Managers { docker: Some(Arc::clone(&live.docker)), systemd: None }, ..recheck };
     f.engine.says(with_docker(failing(&plan))).says(with_docker(healthy()));
     assert_eq!(f.fix(&offer(&plan)), Exit::Done, "{}", f.said());
     let applied = f.journal().last().unwrap().seq;

@@ -12,7 +12,7 @@ use opsctl_core::probe::Redactor;
 
 use crate::audit::{Body, Entry, Journal};
 use crate::config::Policy;
-use crate::engine::{Offer, Recheck};
+use crate::engine::{Managers, Offer, Recheck};
 use crate::fix::{Answer, Asked, Confirm, Engine, Exit, Guard, Question};
 
 static BROKEN: Code = Code { id: "demo.broken", severities: &[Severity::Crit], when: "it is broken", hint: "repair it" };
@@ -176,7 +176,14 @@ impl Fixture {
 }
 
 pub(super) fn healthy() -> Recheck {
-    Recheck { verdict: Verdict::Ok, findings: vec![], offers: vec![], docker: None, redactor: Arc::default() }
+    Recheck {
+        verdict: Verdict::Ok,
+        findings: vec![],
+        offers: vec![],
+        managers: Managers::default(),
+        pending: vec![],
+        redactor: Arc::default(),
+    }
 }
 
 pub(super) fn offer(plan: &Plan) -> Offer {

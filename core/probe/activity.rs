@@ -1,0 +1,138 @@
+//! Two looks at the machine, so that counters become rates. The first is taken when the run begins, the second when somebody asks for
+//! it: the window runs while the other probes do, and adds to the run's time only what is left of it.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use rustix::time::{ClockId, clock_gettime};
+use serde::{Deserialize, Serialize};
+
+use super::kernel::{Proc, Snapshot};
+use super::tasks::{Consumer, Processes, Stuck};
+use super::{Memo, ProbeError, blocking};
+
+/// Length of the window. The kernel counts processor time in ticks of 10 ms: 25 of them per processor tell 85 % from 95 %.
+pub const WINDOW: Duration = Duration::from_millis(250);
+
+/// How many processes are named.
+const TOP: usize = 5;
+
+/// What happened in the window.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Activity {
+    /// The first look.
+    pub first: Snapshot,
+    /// The second.
+    pub later: Snapshot,
+    /// Time between them, in milliseconds.
+    pub window_ms: u64,
+    /// Processor time that opsctl itself used in the window, in milliseconds.
+    pub own_ms: u64,
+    /// Who used the processors most.
+    pub busiest: Vec<Consumer>,
+    /// Who holds most memory.
+    pub largest: Vec<Consumer>,
+    /// Tasks in uninterruptible sleep at the second look.
+    pub stuck: Vec<Stuck>,
+}
+
+/// The two looks of one run.
+pub struct Watch {
+    looks: [Proc; 2],
+    first: Result<Arc<First>, ProbeError>,
+    memo: Memo<(), Result<Arc<Activity>, ProbeError>>,
+}
+
+struct First {
+    at: Instant,
+    own_ms: u64,
+    snapshot: Snapshot,
+    processes: Processes,
+}
+
+impl Watch {
+    /// Takes the first look at this machine.
+    #[must_use]
+    pub fn start() -> Self {
+        Self::over([Proc::default(), Proc::default()])
+    }
+
+    /// Two looks at trees recorded elsewhere.
+    #[must_use]
+    pub fn recorded(first: Proc, later: Proc) -> Self {
+        Self::over([first, later])
+    }
+
+    fn over(looks: [Proc; 2]) -> Self {
+        let first = looks[0]
+            .snapshot()
+            .map(|snapshot| Arc::new(First { at: Instant::now(), own_ms: own_ms(), snapshot, processes: looks[0].processes() }));
+        Self { looks, first, memo: Memo::default() }
+    }
+
+    /// What happened since the first look: waits for the rest of the window.
+    pub async fn activity(&self) -> Result<Arc<Activity>, ProbeError> {
+        self.memo.get((), || self.second_look()).await
+    }
+
+    async fn second_look(&self) -> Result<Arc<Activity>, ProbeError> {
+        let first = self.first.as_ref().map_err(Clone::clone)?.clone();
+        tokio::time::sleep(WINDOW.saturating_sub(first.at.elapsed())).await;
+        let proc = self.looks[1].clone();
+        // wchan of a task whose process is being torn down can wait for a lock
+        blocking::run("processes", "/proc", Duration::from_secs(2), move || {
+            let later = proc.snapshot()?;
+            let window_ms = u64::try_from(first.at.elapsed().as_millis()).unwrap_or(u64::MAX);
+            let processes = proc.processes();
+            Ok(Arc::new(Activity {
+                window_ms,
+                own_ms: own_ms().saturating_sub(first.own_ms),
+                busiest: proc.busiest(&first.processes, &processes, window_ms, TOP),
+                largest: proc.largest(&processes, TOP),
+                stuck: proc.stuck(),
+                first: first.snapshot.clone(),
+                later,
+            }))
+        })
+        .await?
+    }
+
+    /// Memory at the second look's place; needs no window.
+    pub fn memory(&self) -> Result<super::kernel::Memory, ProbeError> {
+        self.looks[1].memory()
+    }
+
+    /// The snapshot of a moment of one's own, for a check that needs a longer window.
+    pub fn now(&self) -> Result<Snapshot, ProbeError> {
+        self.looks[1].snapshot()
+    }
+}
+
+fn own_ms() -> u64 {
+    let time = clock_gettime(ClockId::ProcessCPUTime);
+    u64::try_from(time.tv_sec).unwrap_or(0) * 1000 + u64::try_from(time.tv_nsec).unwrap_or(0) / 1_000_000
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+    use super::*;
+
+    #[tokio::test(flavor = "current_thread")]
+    async fn whoever_asks_waits_for_one_window_together() {
+        let watch = Watch::start();
+        let (a, b) = tokio::join!(watch.activity(), watch.activity());
+        let (a, b) = (a.unwrap(), b.unwrap());
+        assert!(Arc::ptr_eq(&a, &b));
+        assert!(a.window_ms >= 250 && a.later.cpu.total() >= a.first.cpu.total());
+        assert!(!a.largest.is_empty());
+    }
+
+    #[tokio::test(flavor = "current_thread")]
+    async fn a_machine_that_cannot_be_read_is_an_error_once_asked() {
+        let nowhere = Proc::at("/nonexistent");
+        let error = Watch::recorded(nowhere.clone(), nowhere).activity().await.unwrap_err();
+        assert!(error.to_string().contains("/nonexistent/stat"), "{error}");
+    }
+}

@@ -1,0 +1,136 @@
+//! This boot: which kernel runs, which would run next, and whether anybody asked for a reboot.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+
+use super::clock;
+
+/// A kernel in `/boot`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Kernel {
+    /// Release as `uname -r` would say it.
+    pub release: String,
+    /// When its file was written.
+    pub installed: Option<Timestamp>,
+}
+
+/// What is known about this boot.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Boot {
+    /// Seconds since boot.
+    pub uptime_s: i64,
+    /// Release of the running kernel.
+    pub running: String,
+    /// Kernels in `/boot`, newest version first.
+    pub installed: Vec<Kernel>,
+    /// The running kernel can load modules at all.
+    pub modules_supported: bool,
+    /// The folder of its modules is there.
+    pub modules_present: bool,
+    /// Since when a package asks for a reboot (`/run/reboot-required`).
+    pub required_since: Option<Timestamp>,
+    /// Which ones do.
+    pub required_by: Vec<String>,
+    /// This is a container: its kernel is its host's affair.
+    pub in_container: bool,
+}
+
+/// Reads it all.
+#[must_use]
+pub fn read() -> Boot {
+    let mut boot = from_tree(Path::new("/"), &super::host::info().kernel);
+    boot.uptime_s = clock::since_boot().as_secs();
+    boot.in_container = in_container();
+    boot
+}
+
+fn from_tree(root: &Path, running: &str) -> Boot {
+    let flag = root.join("run/reboot-required");
+    let packages = fs::read_to_string(root.join("run/reboot-required.pkgs")).unwrap_or_default();
+    let mut by: Vec<String> = packages.split_whitespace().map(str::to_owned).collect();
+    by.sort();
+    by.dedup();
+    let modules = ["lib/modules", "usr/lib/modules"].iter().any(|m| root.join(m).join(running).is_dir());
+    Boot {
+        running: running.to_owned(),
+        installed: kernels(&root.join("boot")),
+        // without this file the kernel was built without loadable modules
+        modules_supported: root.join("proc/modules").exists(),
+        modules_present: modules,
+        required_since: modified(&flag),
+        required_by: by,
+        ..Boot::default()
+    }
+}
+
+fn kernels(folder: &Path) -> Vec<Kernel> {
+    let entries = fs::read_dir(folder).into_iter().flatten().flatten();
+    let kernel = |entry: fs::DirEntry| {
+        let name = entry.file_name().into_string().ok()?;
+        let release = name.strip_prefix("vmlinuz-")?;
+        // rescue images of dracut are no kernel to boot into
+        (!release.contains("rescue") && !name.ends_with(".old") && !name.ends_with(".bak"))
+            .then(|| Kernel { release: release.to_owned(), installed: modified(&entry.path()) })
+    };
+    let mut kernels: Vec<Kernel> = entries.filter_map(kernel).collect();
+    kernels.sort_by(|a, b| version(&b.release).cmp(&version(&a.release)));
+    kernels
+}
+
+/// Numbers compare as numbers, everything else as text: 6.1.0-9 is before 6.1.0-10.
+#[must_use]
+pub fn version(release: &str) -> Vec<(u64, String)> {
+    release
+        .split(['.', '-', '_', '+', '~'])
+        .map(|part| {
+            let digits: String = part.chars().take_while(char::is_ascii_digit).collect();
+            (digits.parse().unwrap_or(0), part[digits.len()..].to_owned())
+        })
+        .collect()
+}
+
+fn modified(path: &Path) -> Option<Timestamp> {
+    Timestamp::try_from(fs::metadata(path).ok()?.modified().ok()?).ok()
+}
+
+/// Whether this is a container: what systemd, Docker and Podman leave behind in one.
+#[must_use]
+pub fn in_container() -> bool {
+    ["/run/systemd/container", "/.dockerenv", "/run/.containerenv"].iter().any(|f| PathBuf::from(f).exists())
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+    use super::*;
+
+    #[test]
+    fn the_newest_kernel_is_first_by_number_not_by_letter() {
+        let root = tempfile::tempdir().unwrap();
+        let dir = |d: &str| fs::create_dir_all(root.path().join(d)).unwrap();
+        let _ = ["boot", "proc", "run", "lib/modules/6.1.0-9-amd64"].map(dir);
+        for name in ["vmlinuz-6.1.0-9-amd64", "vmlinuz-6.1.0-10-amd64", "vmlinuz-0-rescue-abc", "initrd.img-6.1.0-9-amd64"] {
+            fs::write(root.path().join("boot").join(name), "").unwrap();
+        }
+        fs::write(root.path().join("proc/modules"), "").unwrap();
+        fs::write(root.path().join("run/reboot-required"), "").unwrap();
+        fs::write(root.path().join("run/reboot-required.pkgs"), "libc6\nlinux-image\nlibc6\n").unwrap();
+        let boot = from_tree(root.path(), "6.1.0-9-amd64");
+        let releases: Vec<&str> = boot.installed.iter().map(|k| k.release.as_str()).collect();
+        assert_eq!(releases, ["6.1.0-10-amd64", "6.1.0-9-amd64"]);
+        assert!(boot.modules_present && boot.modules_supported && boot.required_since.is_some());
+        assert_eq!(boot.required_by, ["libc6", "linux-image"]);
+        assert!(!from_tree(root.path(), "6.1.0-8-amd64").modules_present);
+    }
+
+    proptest::proptest! {
+        #[test]
+        fn any_version_is_survived(text in ".*") {
+            let _ = version(&text);
+        }
+    }
+}

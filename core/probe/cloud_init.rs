@@ -1,0 +1,222 @@
+//! cloud-init's own record of the boot, read where `cloud-init status` reads it (cloudinit/cmd/status.py) but without starting Python.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+
+use super::ProbeError;
+
+/// How far cloud-init is.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Progress {
+    /// It was told not to run.
+    Disabled,
+    /// It has not begun, or its generator has not decided yet.
+    #[default]
+    NotStarted,
+    /// A stage is under way.
+    Running,
+    /// All stages have ended, well or not.
+    Done,
+}
+
+/// What cloud-init says about this boot.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct CloudInit {
+    /// How far it is.
+    pub progress: Progress,
+    /// Why it is disabled.
+    pub disabled_by: String,
+    /// The stage under way: `init-local`, `init`, `modules-config`, `modules-final`.
+    pub stage: String,
+    /// Where its data came from: `DataSourceNoCloud [seed=/var/lib/cloud/seed/nocloud]`.
+    pub datasource: String,
+    /// Errors that made a stage fail; `cloud-init status` exits with 1.
+    pub errors: Vec<String>,
+    /// Errors it went on after, by log level (since 23.4); `cloud-init status` exits with 2.
+    pub recoverable: BTreeMap<String, Vec<String>>,
+    /// When its first stage began.
+    pub started: Option<Timestamp>,
+    /// The end of its log of what user scripts printed.
+    pub output: Vec<String>,
+}
+
+/// Where cloud-init leaves its files; another root only for recorded trees.
+#[derive(Debug, Clone)]
+pub struct Files {
+    root: PathBuf,
+}
+
+impl Default for Files {
+    fn default() -> Self {
+        Self { root: "/".into() }
+    }
+}
+
+impl Files {
+    /// A tree recorded elsewhere.
+    #[must_use]
+    pub fn at(root: impl Into<PathBuf>) -> Self {
+        Self { root: root.into() }
+    }
+
+    /// What it says; none where it is not installed.
+    pub fn read(&self) -> Result<Option<CloudInit>, ProbeError> {
+        let run = self.root.join("run/cloud-init");
+        let installed = ["usr/bin/cloud-init", "etc/cloud/cloud.cfg"].iter().any(|f| self.root.join(f).exists());
+        if !installed && !run.is_dir() {
+            return Ok(None);
+        }
+        let mut found = CloudInit::default();
+        let status = run.join("status.json");
+        match fs::read_to_string(&status) {
+            Ok(text) => {
+                let parsed: Status = serde_json::from_str(&text)
+                    .map_err(|e| ProbeError::failed("the boot's status", status.display().to_string(), &e.to_string()))?;
+                found.fill(&parsed.v1);
+            }
+            Err(e) if e.kind() == std::io::ErrorKind::NotFound => {}
+            Err(e) => return Err(ProbeError::io("the boot's status", status.display().to_string(), &e)),
+        }
+        found.disabled_by = self.disabled_by(&run).unwrap_or_default();
+        found.progress = if !found.disabled_by.is_empty() {
+            Progress::Disabled
+        } else if status.exists() && !run.join("result.json").exists() {
+            Progress::Running
+        } else if found.started.is_some() {
+            Progress::Done
+        } else {
+            Progress::NotStarted
+        };
+        if !found.errors.is_empty() {
+            found.output = tail(&self.root.join("var/log/cloud-init-output.log"), 10);
+        }
+        Ok(Some(found))
+    }
+
+    fn disabled_by(&self, run: &Path) -> Option<String> {
+        let cmdline = fs::read_to_string(self.root.join("proc/cmdline")).unwrap_or_default();
+        let has = |word: &str| cmdline.split_whitespace().any(|w| w == word);
+        if has("cloud-init=enabled") {
+            None
+        } else if self.root.join("etc/cloud/cloud-init.disabled").exists() {
+            Some("/etc/cloud/cloud-init.disabled exists".to_owned())
+        } else if has("cloud-init=disabled") {
+            Some("the kernel command line says cloud-init=disabled".to_owned())
+        } else if run.join("disabled").exists() {
+            Some("its generator found no data source".to_owned())
+        } else {
+            None
+        }
+    }
+}
+
+#[derive(Deserialize)]
+struct Status {
+    v1: BTreeMap<String, serde_json::Value>,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(default)]
+struct Stage {
+    errors: Vec<String>,
+    recoverable_errors: BTreeMap<String, Vec<String>>,
+    start: Option<f64>,
+}
+
+impl CloudInit {
+    fn fill(&mut self, v1: &BTreeMap<String, serde_json::Value>) {
+        let text = |name: &str| v1.get(name).and_then(|v| v.as_str()).unwrap_or_default().to_owned();
+        (self.stage, self.datasource) = (text("stage"), text("datasource"));
+        for value in v1.values().filter(|v| v.is_object()) {
+            let stage = Stage::deserialize(value).unwrap_or_default();
+            self.errors.extend(stage.errors);
+            for (level, errors) in stage.recoverable_errors {
+                self.recoverable.entry(level).or_default().extend(errors);
+            }
+            let start = stage.start.filter(|s| *s > 0.0 && *s < 1e11);
+            let start = start.and_then(|s| jiff::SignedDuration::try_from_secs_f64(s).ok());
+            let start = start.and_then(|s| Timestamp::UNIX_EPOCH.checked_add(s).ok());
+            self.started = [self.started, start].into_iter().flatten().min();
+        }
+    }
+}
+
+/// The last `n` lines of a log, read from its last 16 KiB.
+fn tail(path: &Path, n: usize) -> Vec<String> {
+    use std::io::{Read, Seek, SeekFrom};
+    let read = || -> std::io::Result<String> {
+        let mut file = fs::File::open(path)?;
+        let length = file.metadata()?.len();
+        file.seek(SeekFrom::Start(length.saturating_sub(16 << 10)))?;
+        let mut bytes = Vec::new();
+        file.take(16 << 10).read_to_end(&mut bytes)?;
+        Ok(String::from_utf8_lossy(&bytes).into_owned())
+    };
+    let text = read().unwrap_or_default();
+    let lines: Vec<&str> = text.lines().filter(|l| !l.trim().is_empty()).collect();
+    lines[lines.len().saturating_sub(n)..].iter().map(|l| (*l).chars().take(300).collect()).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+    use super::*;
+
+    fn tree(files: &[(&str, &str)]) -> (tempfile::TempDir, Files) {
+        let root = tempfile::tempdir().unwrap();
+        for (name, text) in files {
+            let path = root.path().join(name);
+            fs::create_dir_all(path.parent().unwrap()).unwrap();
+            fs::write(path, text).unwrap();
+        }
+        let files = Files::at(root.path());
+        (root, files)
+    }
+
+    const DONE: &str = r#"{"v1": {"datasource": "DataSourceNoCloud", "stage": null,
+        "init": {"errors": [], "recoverable_errors": {"DEPRECATED": ["x is deprecated"]}, "start": 100.5, "finished": 101.0},
+        "modules-final": {"errors": ["('scripts_user', RuntimeError('Runparts: 1 failures'))"], "recoverable_errors": {}, "start": 102.0, "finished": 103.0}}}"#;
+
+    #[test]
+    fn every_state_is_told_apart() {
+        let (_keep, none) = tree(&[]);
+        assert_eq!(none.read().unwrap(), None);
+        let (_keep, fresh) = tree(&[("etc/cloud/cloud.cfg", "")]);
+        assert_eq!(fresh.read().unwrap().unwrap().progress, Progress::NotStarted);
+        let (_keep, running) = tree(&[("run/cloud-init/status.json", r#"{"v1": {"stage": "init", "init": {"start": 5}}}"#)]);
+        let read = running.read().unwrap().unwrap();
+        assert_eq!((read.progress, read.stage.as_str()), (Progress::Running, "init"));
+        let (_keep, done) = tree(&[
+            ("run/cloud-init/status.json", DONE),
+            ("run/cloud-init/result.json", "{}"),
+            ("var/log/cloud-init-output.log", "one\n\ntwo\n"),
+        ]);
+        let read = done.read().unwrap().unwrap();
+        assert_eq!((read.progress, read.errors.len(), read.recoverable["DEPRECATED"].len()), (Progress::Done, 1, 1));
+        assert_eq!((read.started.unwrap().as_second(), read.output), (100, vec!["one".to_owned(), "two".to_owned()]));
+        let (_keep, off) = tree(&[("run/cloud-init/disabled", ""), ("proc/cmdline", "quiet\n")]);
+        assert_eq!(off.read().unwrap().unwrap().progress, Progress::Disabled);
+        let (_keep, forced) = tree(&[("etc/cloud/cloud-init.disabled", ""), ("proc/cmdline", "cloud-init=enabled")]);
+        assert_eq!(forced.read().unwrap(), None, "neither installed nor run");
+    }
+
+    #[test]
+    fn a_file_in_the_middle_of_being_written_is_an_error_with_its_name() {
+        let (_keep, half) = tree(&[("run/cloud-init/status.json", "{\"v1\": {")]);
+        assert!(half.read().unwrap_err().to_string().contains("status.json"));
+    }
+
+    proptest::proptest! {
+        #[test]
+        fn any_status_is_survived(start in proptest::prelude::any::<f64>(), text in ".*") {
+            let (_keep, files) = tree(&[("run/cloud-init/status.json", &serde_json::json!({"v1": {"a": {"start": start, "errors": text}, "stage": text}}).to_string())]);
+            let _ = files.read();
+        }
+    }
+}

@@ -1,0 +1,274 @@
+//! How the machine was set up: its name, its identity, its disk, its kernel settings.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use serde::{Deserialize, Serialize};
+
+/// Sectors of `/sys/class/block` are 512 bytes, whatever the disk's own are.
+const SECTOR: u64 = 512;
+
+/// Whether this machine can resolve its own name.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct OwnName {
+    /// Its name.
+    pub hostname: String,
+    /// `/etc/hosts` knows it.
+    pub in_hosts: bool,
+    /// A module of nsswitch.conf(5) that always knows it: `myhostname` or `resolve`.
+    pub by_module: bool,
+    /// Name servers that may know it.
+    pub nameservers: usize,
+}
+
+/// A disk whose last partition ends well before the disk does.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Unallocated {
+    /// `vda`.
+    pub disk: String,
+    /// Size of the disk in bytes.
+    pub size: u64,
+    /// Its last partition: `vda1`.
+    pub partition: String,
+    /// Bytes behind it.
+    pub unused: u64,
+}
+
+/// Network interfaces by their largest packet.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Mtus {
+    /// The interface of the default route.
+    pub egress: Option<(String, u32)>,
+    /// Bridges of the container engine.
+    pub bridges: Vec<(String, u32)>,
+}
+
+/// Where the files are; another root only for recorded trees.
+#[derive(Debug, Clone)]
+pub struct Tree {
+    root: PathBuf,
+}
+
+impl Default for Tree {
+    fn default() -> Self {
+        Self { root: "/".into() }
+    }
+}
+
+impl Tree {
+    /// A tree recorded elsewhere.
+    #[must_use]
+    pub fn at(root: impl Into<PathBuf>) -> Self {
+        Self { root: root.into() }
+    }
+
+    fn text(&self, path: &str) -> String {
+        fs::read_to_string(self.root.join(path)).unwrap_or_default()
+    }
+
+    /// Whether the machine knows its own name without asking anybody.
+    #[must_use]
+    pub fn own_name(&self, hostname: &str) -> OwnName {
+        let hosts = self.text("etc/hosts");
+        let words = |line: &'_ str| -> Vec<String> {
+            line.split('#').next().unwrap_or_default().split_whitespace().skip(1).map(str::to_lowercase).collect()
+        };
+        let name = hostname.to_lowercase();
+        let switch = self.text("etc/nsswitch.conf");
+        let sources = switch.lines().find_map(|l| l.trim().strip_prefix("hosts:")).unwrap_or_default();
+        OwnName {
+            hostname: hostname.to_owned(),
+            in_hosts: hosts.lines().any(|l| words(l).contains(&name)),
+            by_module: sources.split_whitespace().any(|s| matches!(s, "myhostname" | "resolve")),
+            nameservers: self.text("etc/resolv.conf").lines().filter(|l| l.trim_start().starts_with("nameserver")).count(),
+        }
+    }
+
+    /// The machine's id; empty when there is none.
+    #[must_use]
+    pub fn machine_id(&self) -> String {
+        self.text("etc/machine-id").trim().to_owned()
+    }
+
+    /// `ID` of os-release(5).
+    #[must_use]
+    pub fn distribution(&self) -> String {
+        let text = self.text("etc/os-release");
+        let id = text.lines().find_map(|l| l.strip_prefix("ID=")).unwrap_or_default();
+        id.trim_matches('"').to_owned()
+    }
+
+    /// Whether a file or folder is there.
+    #[must_use]
+    pub fn has(&self, path: &str) -> bool {
+        self.root.join(path.trim_start_matches('/')).exists()
+    }
+
+    /// Kernel settings by name (`net.core.somaxconn`); those this kernel has not are left out.
+    #[must_use]
+    pub fn sysctls(&self, names: &[&str]) -> BTreeMap<String, String> {
+        let read = |name: &&str| {
+            let text = fs::read_to_string(self.root.join("proc/sys").join(name.replace('.', "/"))).ok()?;
+            Some(((*name).to_owned(), text.trim().to_owned()))
+        };
+        names.iter().filter_map(read).collect()
+    }
+
+    /// Disks with room behind their last partition.
+    #[must_use]
+    pub fn unallocated(&self) -> Vec<Unallocated> {
+        let class = self.root.join("sys/class/block");
+        let number = |path: &Path, file: &str| -> Option<u64> { fs::read_to_string(path.join(file)).ok()?.trim().parse().ok() };
+        let mut last: BTreeMap<String, (u64, String)> = BTreeMap::new();
+        for entry in fs::read_dir(&class).into_iter().flatten().flatten() {
+            let (path, partition) = (entry.path(), entry.file_name().to_string_lossy().into_owned());
+            if !path.join("partition").exists() {
+                continue;
+            }
+            // /sys/class/block/vda1 links to …/block/vda/vda1
+            let Some(disk) = fs::canonicalize(&path).ok().and_then(|p| Some(p.parent()?.file_name()?.to_str()?.to_owned()))
+            else {
+                continue;
+            };
+            let (Some(start), Some(size)) = (number(&path, "start"), number(&path, "size")) else { continue };
+            let end = start.saturating_add(size);
+            let known = last.entry(disk).or_default();
+            if end > known.0 {
+                *known = (end, partition);
+            }
+        }
+        let room = |(disk, (end, partition)): (String, (u64, String))| {
+            let size = number(&class.join(&disk), "size")?;
+            let unused = size.saturating_sub(end).saturating_mul(SECTOR);
+            Some(Unallocated { disk, size: size.saturating_mul(SECTOR), partition, unused })
+        };
+        last.into_iter().filter_map(room).collect()
+    }
+
+    /// The largest packets of the interface to the outside and of the container engine's bridges.
+    #[must_use]
+    pub fn mtus(&self) -> Mtus {
+        let mtu = |name: &str| -> Option<(String, u32)> {
+            Some((name.to_owned(), self.text(&format!("sys/class/net/{name}/mtu")).trim().parse().ok()?))
+        };
+        // "Iface Destination Gateway Flags …": the route to 0.0.0.0
+        let routes = self.text("proc/net/route");
+        let egress = routes.lines().skip(1).find_map(|l| {
+            let mut fields = l.split_whitespace();
+            let (name, destination) = (fields.next()?, fields.next()?);
+            (destination == "00000000").then(|| name.to_owned())
+        });
+        let interfaces = fs::read_dir(self.root.join("sys/class/net")).into_iter().flatten().flatten();
+        let mut bridges: Vec<(String, u32)> = interfaces
+            .filter_map(|e| e.file_name().into_string().ok())
+            .filter(|n| n == "docker0" || n.starts_with("br-"))
+            .filter_map(|n| mtu(&n))
+            .collect();
+        bridges.sort();
+        Mtus { egress: egress.and_then(|e| mtu(&e)), bridges }
+    }
+
+    /// Names of the programs that discipline a clock and run now.
+    #[must_use]
+    pub fn clock_daemons(&self) -> Vec<String> {
+        const KNOWN: &[&str] = &["chronyd", "ntpd", "systemd-timesyn", "openntpd", "ntpsec", "phc2sys"];
+        let pids = fs::read_dir(self.root.join("proc")).into_iter().flatten().flatten();
+        let numeric = |e: &fs::DirEntry| e.file_name().to_str().is_some_and(|n| n.bytes().all(|b| b.is_ascii_digit()));
+        let mut names: Vec<String> = pids
+            .filter(numeric)
+            .filter_map(|e| fs::read_to_string(e.path().join("comm")).ok())
+            // the kernel cuts names at 15 characters
+            .map(|comm| comm.trim().to_owned())
+            .filter(|comm| KNOWN.contains(&comm.as_str()))
+            .map(|comm| if comm == "systemd-timesyn" { "systemd-timesyncd".to_owned() } else { comm })
+            .collect();
+        names.sort();
+        names.dedup();
+        names
+    }
+
+    /// The hardware clock keeps local time (third line of adjtime(5)).
+    #[must_use]
+    pub fn rtc_is_local(&self) -> bool {
+        self.text("etc/adjtime").lines().nth(2).is_some_and(|l| l.trim() == "LOCAL")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+    use std::os::unix::fs::symlink;
+
+    use super::*;
+
+    fn tree(files: &[(&str, &str)]) -> (tempfile::TempDir, Tree) {
+        let root = tempfile::tempdir().unwrap();
+        for (name, text) in files {
+            let path = root.path().join(name);
+            fs::create_dir_all(path.parent().unwrap()).unwrap();
+            fs::write(path, text).unwrap();
+        }
+        let tree = Tree::at(root.path());
+        (root, tree)
+    }
+
+    #[test]
+    fn the_own_name_is_found_in_hosts_but_not_in_comments() {
+        let (_keep, t) = tree(&[
+            ("etc/hosts", "127.0.0.1 localhost\n127.0.1.1 Web.example.org web # db\n"),
+            ("etc/nsswitch.conf", "passwd: files\nhosts: files dns\n"),
+            ("etc/resolv.conf", "nameserver 10.0.0.2\n#nameserver 10.0.0.3\n"),
+        ]);
+        let web = t.own_name("web");
+        assert!(web.in_hosts && !web.by_module && web.nameservers == 1);
+        assert!(!t.own_name("db").in_hosts);
+        let (_keep, t) = tree(&[("etc/nsswitch.conf", "hosts: files mymachines myhostname dns\n")]);
+        assert!(t.own_name("web").by_module);
+    }
+
+    #[test]
+    fn room_behind_the_last_partition_is_seen() {
+        let (keep, t) = tree(&[
+            ("sys/devices/block/vda/size", "2000000\n"),
+            ("sys/devices/block/vda/vda1/partition", "1\n"),
+            ("sys/devices/block/vda/vda1/start", "2048\n"),
+            ("sys/devices/block/vda/vda1/size", "997952\n"),
+        ]);
+        fs::create_dir_all(keep.path().join("sys/class/block")).unwrap();
+        for (name, to) in [("vda", "../../devices/block/vda"), ("vda1", "../../devices/block/vda/vda1")] {
+            symlink(to, keep.path().join("sys/class/block").join(name)).unwrap();
+        }
+        let [found] = t.unallocated().try_into().unwrap();
+        assert_eq!(found, Unallocated { disk: "vda".into(), size: 1_024_000_000, partition: "vda1".into(), unused: 512_000_000 });
+    }
+
+    #[test]
+    fn the_largest_packets_of_both_sides_are_read() {
+        let (_keep, t) = tree(&[
+            ("proc/net/route", "Iface\tDestination\tGateway\neth0\t0000A8C0\t00000000\nens5\t00000000\t0100A8C0\n"),
+            ("sys/class/net/ens5/mtu", "1450\n"),
+            ("sys/class/net/docker0/mtu", "1500\n"),
+            ("sys/class/net/veth1/mtu", "1500\n"),
+        ]);
+        assert_eq!(t.mtus(), Mtus { egress: Some(("ens5".into(), 1450)), bridges: vec![("docker0".into(), 1500)] });
+    }
+
+    #[test]
+    fn small_facts() {
+        let (_keep, t) = tree(&[
+            ("proc/7/comm", "systemd-timesyn\n"),
+            ("proc/8/comm", "chronyd\n"),
+            ("proc/self/comm", "ntpd\n"),
+            ("etc/adjtime", "0.0 0 0.0\n0\nLOCAL\n"),
+            ("etc/os-release", "NAME=x\nID=\"debian\"\n"),
+            ("proc/sys/net/core/somaxconn", "128\n"),
+        ]);
+        assert_eq!(t.clock_daemons(), ["chronyd", "systemd-timesyncd"]);
+        assert!(t.rtc_is_local());
+        assert_eq!(t.distribution(), "debian");
+        assert_eq!(t.sysctls(&["net.core.somaxconn", "no.such"]).len(), 1);
+    }
+}

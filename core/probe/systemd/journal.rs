@@ -1,0 +1,132 @@
+//! The journal, through journalctl: its files have no other stable interface without libsystemd.
+
+use std::time::Duration;
+
+use jiff::{Timestamp, ToSpan};
+use serde::{Deserialize, Serialize};
+
+use super::super::{ProbeError, clock, command, host};
+
+/// Catalogue id of "scheduled restart job" (systemd/sd-messages.h, `SD_MESSAGE_UNIT_RESTART_SCHEDULED`).
+const RESTART_SCHEDULED: &str = "MESSAGE_ID=5eb03494b6584870a536b337290809b3";
+
+/// Long enough for a journal of some gigabytes on a slow disk.
+const PATIENCE: Duration = Duration::from_secs(2);
+
+/// One line of the journal.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct JournalLine {
+    /// When it was received.
+    pub at: Timestamp,
+    /// The message.
+    pub text: String,
+}
+
+/// How far back to look.
+#[derive(Debug, Clone, Copy)]
+pub enum Since {
+    /// The beginning of this boot.
+    Boot,
+    /// This many minutes ago.
+    Minutes(u16),
+}
+
+/// The last `n` lines of one run of a unit, oldest first.
+pub async fn journal_of_invocation(invocation: &str, unit: &str, n: usize) -> Result<Vec<JournalLine>, ProbeError> {
+    // what the unit itself said, or what systemd said about this run of it
+    let own = format!("_SYSTEMD_INVOCATION_ID={invocation}");
+    let about = format!("INVOCATION_ID={invocation}");
+    let lines = if invocation.is_empty() {
+        journal(&[&format!("UNIT={unit}")], Since::Boot, n).await
+    } else {
+        journal(&[&own, "+", &about], Since::Boot, n).await
+    };
+    lines.map(|mut lines| {
+        lines.sort_by_key(|l| l.at);
+        lines
+    })
+}
+
+/// When systemd restarted a unit by itself in the last hour, oldest first.
+pub async fn restarts(unit: &str) -> Result<Vec<Timestamp>, ProbeError> {
+    let lines = journal(&[RESTART_SCHEDULED, &format!("UNIT={unit}")], Since::Minutes(60), 1000).await?;
+    Ok(lines.into_iter().map(|l| l.at).collect())
+}
+
+/// The last `n` lines that match (journalctl(1), MATCHES).
+pub async fn journal(matches: &[&str], since: Since, n: usize) -> Result<Vec<JournalLine>, ProbeError> {
+    let from = "the journal";
+    if !host::is_root() && !may_read() {
+        return Err(ProbeError::Denied {
+            what: "log lines".to_owned(),
+            from: from.to_owned(),
+            needs: "root or group systemd-journal".to_owned(),
+        });
+    }
+    let (count, after);
+    let mut argv = vec!["journalctl", "--quiet", "--no-pager", "--output=json", "--output-fields=MESSAGE", "--lines"];
+    count = n.to_string();
+    argv.push(&count);
+    match since {
+        Since::Boot => argv.push("--boot"),
+        Since::Minutes(minutes) => {
+            let start = clock::now().checked_sub(i64::from(minutes).minutes()).unwrap_or(Timestamp::UNIX_EPOCH);
+            after = format!("@{}", start.as_second());
+            argv.extend(["--since", &after]);
+        }
+    }
+    argv.extend(matches);
+    let ended = command::run(&argv, PATIENCE).await.map_err(|why| ProbeError::failed("log lines", from, &why))?;
+    if !ended.status.success() && ended.stdout.trim().is_empty() && !ended.stderr.trim().is_empty() {
+        return Err(ProbeError::failed("log lines", from, &ended.last_words()));
+    }
+    Ok(ended.stdout.lines().filter_map(parse).collect())
+}
+
+/// Whether a folder of the journal can be listed: only then journalctl shows system messages.
+fn may_read() -> bool {
+    ["/var/log/journal", "/run/log/journal"].iter().any(|dir| {
+        let machines = std::fs::read_dir(dir).into_iter().flatten().flatten();
+        machines.into_iter().any(|machine| std::fs::File::open(machine.path().join("system.journal")).is_ok())
+    })
+}
+
+/// One object per line; the message is an array of bytes when it is not text.
+fn parse(line: &str) -> Option<JournalLine> {
+    let value: serde_json::Value = serde_json::from_str(line).ok()?;
+    let usec: i64 = value.get("__REALTIME_TIMESTAMP")?.as_str()?.parse().ok()?;
+    let text = match value.get("MESSAGE")? {
+        serde_json::Value::String(text) => text.clone(),
+        serde_json::Value::Array(bytes) => {
+            let bytes: Vec<u8> = bytes.iter().filter_map(|b| u8::try_from(b.as_u64()?).ok()).collect();
+            String::from_utf8_lossy(&bytes).into_owned()
+        }
+        _ => return None,
+    };
+    // one line of a stack trace is enough, and a message may be megabytes
+    let text = text.chars().take(500).collect();
+    Some(JournalLine { at: Timestamp::from_microsecond(usec).ok()?, text })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn text_and_bytes_are_read() {
+        let line = parse(r#"{"__REALTIME_TIMESTAMP":"1000000","MESSAGE":"it died"}"#);
+        assert_eq!(line.map(|l| (l.at.as_second(), l.text)), Some((1, "it died".to_owned())));
+        let bytes = parse(r#"{"__REALTIME_TIMESTAMP":"1000000","MESSAGE":[104,105]}"#);
+        assert_eq!(bytes.map(|l| l.text), Some("hi".to_owned()));
+        for bad in ["", "{}", r#"{"__REALTIME_TIMESTAMP":"x","MESSAGE":"y"}"#, r#"{"__REALTIME_TIMESTAMP":"1","MESSAGE":null}"#] {
+            assert_eq!(parse(bad), None);
+        }
+    }
+
+    proptest::proptest! {
+        #[test]
+        fn any_line_is_survived(line in ".*") {
+            let _ = parse(&line);
+        }
+    }
+}

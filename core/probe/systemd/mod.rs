@@ -1,0 +1,285 @@
+//! systemd over D-Bus: the system bus, or for root the private socket that systemctl uses where no bus runs.
+//!
+//! Names and types: org.freedesktop.systemd1(5).
+
+mod journal;
+mod unit;
+
+use std::collections::HashMap;
+use std::path::Path;
+use std::time::Duration;
+
+use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
+use zbus::connection::{Builder, Connection};
+use zbus::wire::{ObjectPath, OwnedVariant, Type};
+
+use super::{Memo, ProbeError, host};
+
+pub use journal::{JournalLine, Since, journal, journal_of_invocation, restarts};
+pub use unit::{Service, Timer, Unit};
+
+/// Exists exactly when systemd is PID 1 (`sd_booted(3)`).
+const BOOTED: &str = "/run/systemd/system";
+const BUS: &str = "/run/dbus/system_bus_socket";
+const PRIVATE: &str = "/run/systemd/private";
+const MANAGER: &str = "/org/freedesktop/systemd1";
+
+/// How long one answer may take. systemd answers from memory.
+const PATIENCE: Duration = Duration::from_secs(2);
+
+/// Why systemd cannot be asked.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum NoSystemd {
+    /// Something else is PID 1.
+    NotInit,
+    /// It did not answer in time.
+    Hung,
+    /// It could not be reached; why.
+    Failed(String),
+}
+
+/// A unit as the manager lists it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Listed {
+    /// Full name: `nginx.service`.
+    pub name: String,
+    /// `loaded`, `not-found`, `bad-setting`, `error`, `masked`.
+    pub load: String,
+    /// `active`, `inactive`, `failed`, `activating`, `deactivating`, `reloading`.
+    pub active: String,
+    /// The state within that, different for every kind of unit.
+    pub sub: String,
+    /// What is about to happen to it: `start`, `restart`; empty for nothing.
+    pub job: String,
+}
+
+/// The manager as a whole.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Manager {
+    /// `252.39-1~deb12u1`.
+    pub version: String,
+    /// `running`, `degraded`, `starting`, `initializing`, `maintenance`, `stopping`.
+    pub state: String,
+    /// Units that failed.
+    pub failed: u32,
+    /// Jobs that wait or run: `nginx.service/start`.
+    pub jobs: Vec<String>,
+}
+
+/// A connection to systemd.
+#[derive(Debug)]
+pub struct Systemd {
+    connection: Connection,
+    /// The name on the bus; none on the private socket.
+    destination: Option<&'static str>,
+    listed: Memo<(), Result<Vec<Listed>, ProbeError>>,
+}
+
+impl Systemd {
+    /// Connects, if systemd is PID 1 here.
+    pub async fn connect() -> Result<Self, NoSystemd> {
+        if !Path::new(BOOTED).is_dir() {
+            return Err(NoSystemd::NotInit);
+        }
+        let bus = Self::over(Builder::address(format!("unix:path={BUS}").as_str()), Some("org.freedesktop.systemd1")).await;
+        match bus {
+            Ok(bus) => Ok(bus),
+            // a bus that is down or hung is no reason not to ask: only root may, and needs no bus
+            Err(_) if host::is_root() && Path::new(PRIVATE).exists() => {
+                Self::over(Builder::address(format!("unix:path={PRIVATE}").as_str()).p2p(), None).await
+            }
+            Err(e) => Err(e),
+        }
+    }
+
+    async fn over(builder: Builder<'_>, destination: Option<&'static str>) -> Result<Self, NoSystemd> {
+        let connection = tokio::time::timeout(PATIENCE, builder.method_timeout(PATIENCE).build())
+            .await
+            .map_err(|_| NoSystemd::Hung)?
+            .map_err(|e| NoSystemd::Failed(e.to_string()))?;
+        Ok(Self { connection, destination, listed: Memo::default() })
+    }
+
+    async fn call<B, R>(&self, path: &str, interface: &str, method: &str, body: &B) -> Result<R, zbus::Error>
+    where
+        B: Serialize + Type,
+        R: DeserializeOwned + Type,
+    {
+        let reply = self.connection.call_method(self.destination, path, Some(interface), method, body).await?;
+        reply.body().deserialize::<R>()
+    }
+
+    /// A method of the manager.
+    async fn manager_call<B, R>(&self, method: &str, body: &B) -> Result<R, zbus::Error>
+    where
+        B: Serialize + Type,
+        R: DeserializeOwned + Type,
+    {
+        self.call(MANAGER, "org.freedesktop.systemd1.Manager", method, body).await
+    }
+
+    /// All properties of one interface of one object.
+    async fn properties(&self, path: &str, interface: &str) -> Result<HashMap<String, OwnedVariant>, zbus::Error> {
+        self.call(path, "org.freedesktop.DBus.Properties", "GetAll", &interface).await
+    }
+
+    /// The manager as a whole.
+    pub async fn manager(&self) -> Result<Manager, ProbeError> {
+        type Jobs = Vec<(u32, String, String, String, ObjectPathBuf, ObjectPathBuf)>;
+        let fail = |e: &zbus::Error| said("the state of systemd", e);
+        let all = self.properties(MANAGER, "org.freedesktop.systemd1.Manager").await.map_err(|e| fail(&e))?;
+        let jobs: Jobs = self.manager_call("ListJobs", &()).await.map_err(|e| fail(&e))?;
+        Ok(Manager {
+            version: unit::text(&all, "Version"),
+            state: unit::text(&all, "SystemState"),
+            failed: unit::number(&all, "NFailedUnits").and_then(|n| u32::try_from(n).ok()).unwrap_or(0),
+            jobs: jobs.into_iter().map(|(_, unit, kind, ..)| format!("{unit}/{kind}")).collect(),
+        })
+    }
+
+    /// All loaded units; read once.
+    pub async fn units(&self) -> Result<Vec<Listed>, ProbeError> {
+        type Row = (String, String, String, String, String, String, ObjectPathBuf, u32, String, ObjectPathBuf);
+        let read = || async {
+            let rows: Vec<Row> = self.manager_call("ListUnits", &()).await.map_err(|e| said("the list of units", &e))?;
+            let listed = |(name, _, load, active, sub, _, _, _, job, _): Row| Listed { name, load, active, sub, job };
+            Ok(rows.into_iter().map(listed).collect())
+        };
+        self.listed.get((), read).await
+    }
+
+    /// Units that are started at boot, by the state of their file (`enabled`, `masked`, …), whether loaded or not.
+    pub async fn unit_files(&self) -> Result<Vec<(String, String)>, ProbeError> {
+        let rows: Vec<(String, String)> =
+            self.manager_call("ListUnitFiles", &()).await.map_err(|e| said("the list of unit files", &e))?;
+        let name = |path: String| path.rsplit('/').next().unwrap_or_default().to_owned();
+        Ok(rows.into_iter().map(|(path, state)| (name(path), state)).collect())
+    }
+
+    /// One unit with what its kind adds.
+    pub async fn unit(&self, name: &str) -> Result<Unit, ProbeError> {
+        let path = object_path(name);
+        let fail = |e: &zbus::Error| said(&format!("unit {name}"), e);
+        let general = self.properties(&path, "org.freedesktop.systemd1.Unit").await.map_err(|e| fail(&e))?;
+        let mut unit = Unit::from_properties(&general);
+        if unit.load == "not-found" {
+            return Ok(unit);
+        }
+        if name.ends_with(".service") {
+            let own = self.properties(&path, "org.freedesktop.systemd1.Service").await.map_err(|e| fail(&e))?;
+            unit.service = Some(Service::from_properties(&own));
+        } else if name.ends_with(".timer") {
+            let own = self.properties(&path, "org.freedesktop.systemd1.Timer").await.map_err(|e| fail(&e))?;
+            unit.timer = Some(Timer::from_properties(&own));
+        } else {
+            let kind = name.rsplit('.').next().unwrap_or_default();
+            let interface = format!(
+                "org.freedesktop.systemd1.{}{}",
+                kind.get(..1).unwrap_or_default().to_uppercase(),
+                kind.get(1..).unwrap_or_default()
+            );
+            // every kind that can fail has a Result; one that has not is none the worse
+            let own = self.properties(&path, &interface).await.unwrap_or_default();
+            unit.result = unit::text(&own, "Result");
+        }
+        Ok(unit)
+    }
+
+    /// `systemctl start`.
+    pub async fn start(&self, unit: &str) -> Result<(), String> {
+        self.job("StartUnit", unit).await
+    }
+
+    /// `systemctl stop`.
+    pub async fn stop(&self, unit: &str) -> Result<(), String> {
+        self.job("StopUnit", unit).await
+    }
+
+    /// `systemctl restart`.
+    pub async fn restart(&self, unit: &str) -> Result<(), String> {
+        self.job("RestartUnit", unit).await
+    }
+
+    async fn job(&self, method: &str, unit: &str) -> Result<(), String> {
+        let _: ObjectPathBuf = self.manager_call(method, &(unit, "replace")).await.map_err(|e| plain(&e))?;
+        Ok(())
+    }
+
+    /// `systemctl reset-failed`.
+    pub async fn reset_failed(&self, unit: &str) -> Result<(), String> {
+        self.manager_call("ResetFailedUnit", &unit).await.map_err(|e| plain(&e))
+    }
+
+    /// `systemctl daemon-reload`: reads all unit files again. It answers when that is done, which takes a while with many.
+    pub async fn reload(&self) -> Result<(), String> {
+        self.manager_call("Reload", &()).await.map_err(|e| plain(&e))
+    }
+
+    /// `systemctl enable`, also loading the change.
+    pub async fn enable(&self, unit: &str) -> Result<(), String> {
+        type Changes = (bool, Vec<(String, String, String)>);
+        let _: Changes = self.manager_call("EnableUnitFiles", &(vec![unit], false, false)).await.map_err(|e| plain(&e))?;
+        self.reload().await
+    }
+
+    /// `systemctl disable`, also loading the change.
+    pub async fn disable(&self, unit: &str) -> Result<(), String> {
+        let _: Vec<(String, String, String)> =
+            self.manager_call("DisableUnitFiles", &(vec![unit], false)).await.map_err(|e| plain(&e))?;
+        self.reload().await
+    }
+}
+
+type ObjectPathBuf = zbus::wire::OwnedObjectPath;
+
+fn said(what: &str, error: &zbus::Error) -> ProbeError {
+    match error {
+        zbus::Error::InputOutput(e) if e.kind() == std::io::ErrorKind::TimedOut => {
+            ProbeError::Timeout { what: what.to_owned(), from: "systemd".to_owned(), after: PATIENCE }
+        }
+        e => ProbeError::failed(what, "systemd", &plain(e)),
+    }
+}
+
+/// What systemd said, without the name of the error class around it.
+fn plain(error: &zbus::Error) -> String {
+    match error {
+        zbus::Error::MethodError(_, Some(text), _) => text.clone(),
+        e => e.to_string(),
+    }
+}
+
+/// `nginx.service` → `/org/freedesktop/systemd1/unit/nginx_2eservice` (`sd_bus_path_encode(3)`).
+fn object_path(unit: &str) -> String {
+    let mut path = format!("{MANAGER}/unit/");
+    for (i, byte) in unit.bytes().enumerate() {
+        if byte.is_ascii_alphabetic() || (i > 0 && byte.is_ascii_digit()) {
+            path.push(char::from(byte));
+        } else {
+            path.push_str(&format!("_{byte:02x}"));
+        }
+    }
+    debug_assert!(ObjectPath::try_from(path.as_str()).is_ok());
+    path
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn unit_names_become_object_paths() {
+        assert_eq!(object_path("nginx.service"), "/org/freedesktop/systemd1/unit/nginx_2eservice");
+        assert_eq!(object_path("2nd@a-b.service"), "/org/freedesktop/systemd1/unit/_32nd_40a_2db_2eservice");
+        assert!(ObjectPath::try_from(object_path("ü\n.service").as_str()).is_ok());
+    }
+
+    #[tokio::test(flavor = "current_thread")]
+    async fn without_systemd_it_says_so() {
+        if !Path::new(BOOTED).is_dir() {
+            assert_eq!(Systemd::connect().await.err(), Some(NoSystemd::NotInit));
+        }
+    }
+}

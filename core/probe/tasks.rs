@@ -1,0 +1,218 @@
+//! The processes of the machine: who uses the processors, who holds the memory, who is stuck in the kernel.
+
+use std::collections::HashMap;
+use std::fs;
+use std::path::Path;
+
+use procfs::FromRead;
+use procfs::process::Stat;
+use rustix::time::{ClockId, clock_gettime};
+use serde::{Deserialize, Serialize};
+
+use super::home::Home;
+use super::kernel::Proc;
+
+/// What tells a process from another one with the same number later: pid and start time in clock ticks since boot.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct Identity {
+    /// Process id.
+    pub pid: i32,
+    /// Field 22 of `/proc/<pid>/stat`.
+    pub start_ticks: u64,
+}
+
+/// A process that uses much of something.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Consumer {
+    /// Which process.
+    pub process: Identity,
+    /// Command name.
+    pub comm: String,
+    /// Share of one processor in the window, in percent; 200 is two processors.
+    pub cpu_percent: f64,
+    /// Resident memory in bytes.
+    pub rss: u64,
+    /// -20 (most important) to 19.
+    pub nice: i32,
+    /// Where it lives.
+    pub home: Home,
+}
+
+/// A task that waits in the kernel and cannot be killed out of it (state D).
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Stuck {
+    /// Process it belongs to.
+    pub pid: i32,
+    /// Thread.
+    pub tid: i32,
+    /// Command name.
+    pub comm: String,
+    /// Kernel function it waits in; empty where that may not be read.
+    pub wchan: String,
+    /// How long it has not run, in milliseconds; none where the kernel does not tell.
+    pub waits_ms: Option<u64>,
+    /// Where it lives.
+    pub home: Home,
+}
+
+/// All processes at one moment: what is needed to see who used the time until another moment.
+#[derive(Debug, Default)]
+pub(super) struct Processes(HashMap<Identity, Seen>);
+
+#[derive(Debug)]
+struct Seen {
+    comm: String,
+    ticks: u64,
+    rss: u64,
+    nice: i32,
+}
+
+impl Proc {
+    /// One line per process; those that end meanwhile are left out.
+    pub(super) fn processes(&self) -> Processes {
+        let page = procfs::page_size();
+        let pids = numbers(&self.root);
+        let seen = pids.into_iter().filter_map(|pid| {
+            let stat = Stat::from_file(self.root.join(pid.to_string()).join("stat")).ok()?;
+            let seen = Seen {
+                ticks: stat.utime + stat.stime,
+                rss: stat.rss.saturating_mul(page),
+                nice: i32::try_from(stat.nice).unwrap_or(0),
+                comm: stat.comm,
+            };
+            Some((Identity { pid, start_ticks: stat.starttime }, seen))
+        });
+        Processes(seen.collect())
+    }
+
+    fn home(&self, pid: i32) -> Home {
+        fs::read_to_string(self.root.join(pid.to_string()).join("cgroup")).map(|t| Home::of_cgroups(&t)).unwrap_or_default()
+    }
+
+    /// The `n` processes that used most processor time between two looks `window_ms` apart; those that used none are left out.
+    pub(super) fn busiest(&self, first: &Processes, later: &Processes, window_ms: u64, n: usize) -> Vec<Consumer> {
+        let per_second = procfs::ticks_per_second() as f64;
+        let used = |(id, seen): &(&Identity, &Seen)| {
+            // a process that was not there used all it has in the window
+            let before = first.0.get(id).map_or(0, |s| s.ticks);
+            seen.ticks.saturating_sub(before) as f64 * 100_000.0 / per_second / window_ms.max(1) as f64
+        };
+        self.top(later, used, n).into_iter().filter(|c| c.cpu_percent > 0.0).collect()
+    }
+
+    /// The `n` processes that hold most memory.
+    pub(super) fn largest(&self, now: &Processes, n: usize) -> Vec<Consumer> {
+        let mut largest = self.top(now, |(_, seen)| seen.rss as f64, n);
+        for consumer in &mut largest {
+            consumer.cpu_percent = 0.0;
+        }
+        largest
+    }
+
+    fn top(&self, all: &Processes, value: impl Fn(&(&Identity, &Seen)) -> f64, n: usize) -> Vec<Consumer> {
+        let mut ranked: Vec<_> = all.0.iter().map(|entry| (value(&entry), entry)).collect();
+        ranked.sort_by(|a, b| b.0.total_cmp(&a.0).then(a.1.0.cmp(b.1.0)));
+        ranked.truncate(n);
+        let consumer = |(value, (id, seen)): (f64, (&Identity, &Seen))| Consumer {
+            process: *id,
+            comm: seen.comm.clone(),
+            cpu_percent: value.round(),
+            rss: seen.rss,
+            nice: seen.nice,
+            home: self.home(id.pid),
+        };
+        ranked.into_iter().map(consumer).collect()
+    }
+
+    /// Tasks in uninterruptible sleep right now. Most are so for a moment only: `waits_ms` tells.
+    pub(super) fn stuck(&self) -> Vec<Stuck> {
+        let mut stuck = Vec::new();
+        for pid in numbers(&self.root) {
+            let tasks = self.root.join(pid.to_string()).join("task");
+            for tid in numbers(&tasks) {
+                let task = tasks.join(tid.to_string());
+                let Ok(stat) = fs::read_to_string(task.join("stat")) else { continue };
+                if let Some(comm) = uninterruptible(&stat) {
+                    stuck.push(Stuck {
+                        pid,
+                        tid,
+                        comm: comm.to_owned(),
+                        wchan: fs::read_to_string(task.join("wchan")).unwrap_or_default(),
+                        waits_ms: waits(&task),
+                        home: self.home(pid),
+                    });
+                }
+            }
+        }
+        stuck
+    }
+}
+
+/// The entries of a folder that are numbers.
+fn numbers(folder: &Path) -> Vec<i32> {
+    let entries = fs::read_dir(folder).into_iter().flatten().flatten();
+    entries.filter_map(|e| e.file_name().to_str()?.parse().ok()).collect()
+}
+
+/// The command name of a `stat` line whose state is D. Kernel threads wait that way when idle, in older kernels for years.
+fn uninterruptible(stat: &str) -> Option<&str> {
+    let (head, rest) = stat.rsplit_once(')')?;
+    let mut fields = rest.split_ascii_whitespace();
+    let state = fields.next()?;
+    let parent = fields.next()?;
+    // kthreadd and its children
+    let kernel = parent == "2" || stat.starts_with("2 ");
+    (state == "D" && !kernel).then(|| head.split_once('(').map_or("?", |(_, comm)| comm))
+}
+
+/// `se.exec_start` is the processor clock, in milliseconds since boot, when the task last ran (kernel/sched/debug.c).
+fn waits(task: &Path) -> Option<u64> {
+    let last_ran = exec_start_ms(&fs::read_to_string(task.join("sched")).ok()?)?;
+    let now = clock_gettime(ClockId::Monotonic);
+    let now_ms = u64::try_from(now.tv_sec).ok()? * 1000 + u64::try_from(now.tv_nsec).ok()? / 1_000_000;
+    Some(now_ms.saturating_sub(last_ran))
+}
+
+fn exec_start_ms(sched: &str) -> Option<u64> {
+    let line = sched.lines().find(|l| l.starts_with("se.exec_start"))?;
+    line.split_once(':')?.1.trim().split('.').next()?.parse().ok()
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+    use super::*;
+
+    #[test]
+    fn only_uninterruptible_tasks_of_programs_are_stuck() {
+        assert_eq!(uninterruptible("12 (cp) D 1 12 12 0"), Some("cp"));
+        assert_eq!(uninterruptible("12 (a) D (b) D 1 12"), Some("a) D (b"));
+        assert_eq!(uninterruptible("12 (cp) S 1 12"), None);
+        assert_eq!(uninterruptible("44 (kworker/0:1) D 2 0"), None);
+        assert_eq!(uninterruptible("garbage"), None);
+    }
+
+    #[test]
+    fn the_last_run_of_a_task_is_read() {
+        assert_eq!(exec_start_ms("cp (12, #threads: 1)\n---\nse.exec_start   :   1359001.542531\n"), Some(1_359_001));
+        assert_eq!(exec_start_ms(""), None);
+    }
+
+    #[test]
+    fn this_process_is_found_with_its_memory() {
+        let proc = Proc::default();
+        let now = proc.processes();
+        let me = i32::try_from(std::process::id()).unwrap();
+        let (_, seen) = now.0.iter().find(|(id, _)| id.pid == me).unwrap();
+        assert!(seen.rss > 0);
+        assert!(proc.largest(&now, 3).len() <= 3);
+        assert!(proc.busiest(&now, &now, 250, 5).is_empty(), "nothing passed between one look and itself");
+    }
+
+    proptest::proptest! {
+        #[test]
+        fn any_text_is_survived(text in ".*") {
+            let _ = (uninterruptible(&text), exec_start_ms(&text));
+        }
+    }
+}

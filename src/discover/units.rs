@@ -1,0 +1,84 @@
+//! The units worth a look of their own, so that a host with hundreds of idle ones is still read in milliseconds.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use opsctl_core::model::{SystemdRef, SystemdState, UnitRef};
+use opsctl_core::probe::systemd::{NoSystemd, Systemd};
+
+/// Finds systemd and its units.
+pub(super) async fn find() -> (SystemdRef, Option<Arc<Systemd>>) {
+    let without = |state| (SystemdRef { state, units: Vec::new() }, None);
+    let systemd = match Systemd::connect().await {
+        Ok(systemd) => systemd,
+        Err(NoSystemd::NotInit) => return without(SystemdState::NotInit),
+        Err(NoSystemd::Hung) => return without(SystemdState::Hung),
+        Err(NoSystemd::Failed(error)) => return without(SystemdState::Failed { error }),
+    };
+    match tokio::try_join!(systemd.units(), systemd.unit_files()) {
+        Ok((listed, files)) => {
+            let listed = listed.into_iter().map(|l| (l.name.clone(), (l.load, l.active, l.sub))).collect();
+            let units = worth_a_look(listed, &files.into_iter().collect());
+            (SystemdRef { state: SystemdState::Answers, units }, Some(Arc::new(systemd)))
+        }
+        Err(opsctl_core::probe::ProbeError::Timeout { .. }) => without(SystemdState::Hung),
+        Err(e) => without(SystemdState::Failed { error: e.to_string() }),
+    }
+}
+
+/// Joins what is loaded with what is on disk: a masked or enabled unit may not be loaded at all.
+fn worth_a_look(loaded: BTreeMap<String, (String, String, String)>, files: &BTreeMap<String, String>) -> Vec<UnitRef> {
+    let mut all = loaded;
+    for (name, state) in files {
+        // templates are no units
+        if matches!(state.as_str(), "enabled" | "enabled-runtime" | "masked") && !name.contains("@.") {
+            let load = if state == "masked" { "masked" } else { "loaded" };
+            all.entry(name.clone()).or_insert_with(|| (load.to_owned(), "inactive".to_owned(), "dead".to_owned()));
+        }
+    }
+    all.into_iter()
+        .map(|(name, (load, active, sub))| {
+            let file_state = files.get(&name).cloned().unwrap_or_default();
+            UnitRef { name, load, active, sub, file_state }
+        })
+        .filter(interesting)
+        .collect()
+}
+
+fn interesting(unit: &UnitRef) -> bool {
+    let service = unit.name.ends_with(".service");
+    let timer = unit.name.ends_with(".timer");
+    let idle = unit.active == "inactive";
+    let enabled = matches!(unit.file_state.as_str(), "enabled" | "enabled-runtime");
+    unit.active == "failed"
+        || matches!(unit.load.as_str(), "bad-setting" | "error")
+        // a symlink to nothing in a .wants folder shows only by name: the check looks at those
+        || (unit.load == "not-found" && service && unit.active != "inactive")
+        || (service && (!idle || enabled || unit.load == "masked"))
+        || (timer && (!idle || enabled))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn idle_units_of_the_distribution_are_left_out() {
+        let state = |load: &str, active: &str, sub: &str| (load.to_owned(), active.to_owned(), sub.to_owned());
+        let loaded = [
+            ("nginx.service", state("loaded", "active", "running")),
+            ("rescue.service", state("loaded", "inactive", "dead")),
+            ("auditd.service", state("not-found", "inactive", "dead")),
+            ("broken.service", state("bad-setting", "inactive", "dead")),
+            ("data.mount", state("loaded", "failed", "failed")),
+            ("proc.mount", state("loaded", "active", "mounted")),
+            ("fstrim.timer", state("loaded", "active", "waiting")),
+        ];
+        let loaded = loaded.into_iter().map(|(n, s)| (n.to_owned(), s)).collect();
+        let files =
+            [("app.service", "enabled"), ("getty@.service", "enabled"), ("docker.service", "masked"), ("x.service", "disabled")];
+        let files = files.into_iter().map(|(n, s)| (n.to_owned(), s.to_owned())).collect();
+        let names: Vec<String> = worth_a_look(loaded, &files).into_iter().map(|u| u.name).collect();
+        assert_eq!(names, ["app.service", "broken.service", "data.mount", "docker.service", "fstrim.timer", "nginx.service"]);
+    }
+}

@@ -1,0 +1,110 @@
+//! Small configuration files and kernel settings.
+
+use std::fs;
+use std::io::{self, Write};
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
+use std::path::Path;
+
+use crate::audit::dir;
+
+/// Adds a line, unless it is there.
+pub(super) fn add_line(path: &Path, line: &str) -> io::Result<()> {
+    let text = existing(path)?;
+    if text.lines().any(|l| l == line) {
+        return Ok(());
+    }
+    let gap = if text.is_empty() || text.ends_with('\n') { "" } else { "\n" };
+    replace(path, &format!("{text}{gap}{line}\n"))
+}
+
+/// Removes a line, and the file when nothing else is in it.
+pub(super) fn remove_line(path: &Path, line: &str) -> io::Result<()> {
+    let text = existing(path)?;
+    let kept: String = text.split_inclusive('\n').filter(|l| l.trim_end_matches('\n') != line).collect();
+    if kept == text {
+        return Ok(());
+    }
+    if kept.trim().is_empty() { fs::remove_file(path) } else { replace(path, &kept) }
+}
+
+fn existing(path: &Path) -> io::Result<String> {
+    match fs::read_to_string(path) {
+        Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(String::new()),
+        other => other,
+    }
+}
+
+/// The whole new file or the whole old one, with its owner and mode. A file that is a mount of its own (`/etc/hosts` in a
+/// container) cannot be replaced and is written in place.
+fn replace(path: &Path, text: &str) -> io::Result<()> {
+    let folder = path.parent().unwrap_or(Path::new("/"));
+    let mut file = tempfile::Builder::new().prefix(".opsctl-").tempfile_in(folder)?;
+    file.write_all(text.as_bytes())?;
+    let before = fs::metadata(path).ok();
+    let mode = before.as_ref().map_or(0o644, |m| m.permissions().mode() & 0o7777);
+    file.as_file().set_permissions(fs::Permissions::from_mode(mode))?;
+    if let Some(before) = before {
+        std::os::unix::fs::fchown(file.as_file(), Some(before.uid()), Some(before.gid()))?;
+    }
+    file.as_file().sync_all()?;
+    match file.persist(path) {
+        Ok(_) => dir::sync(folder),
+        Err(e) if e.error.kind() == io::ErrorKind::ResourceBusy => {
+            let mut in_place = fs::OpenOptions::new().write(true).truncate(true).open(path)?;
+            in_place.write_all(text.as_bytes())?;
+            in_place.sync_all()
+        }
+        Err(e) => Err(e.error),
+    }
+}
+
+/// Sets `net.core.somaxconn` and the like.
+pub(super) fn set_sysctl(root: &Path, key: &str, value: &str) -> io::Result<()> {
+    if key.contains('/') || key.split('.').any(|part| part.is_empty() || part == "..") {
+        return Err(io::Error::other(format!("`{key}` is not the name of a kernel setting")));
+    }
+    // never creates: a setting this kernel has not is an error
+    let mut file = fs::OpenOptions::new().write(true).open(root.join(key.replace('.', "/")))?;
+    file.write_all(value.as_bytes())
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "tests")]
+
+    use super::*;
+
+    #[test]
+    fn a_line_is_added_once_and_removed_without_a_trace() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("hosts");
+        fs::write(&path, "127.0.0.1 localhost").unwrap();
+        fs::set_permissions(&path, fs::Permissions::from_mode(0o640)).unwrap();
+        for _ in 0..2 {
+            add_line(&path, "127.0.1.1 web").unwrap();
+        }
+        assert_eq!(fs::read_to_string(&path).unwrap(), "127.0.0.1 localhost\n127.0.1.1 web\n");
+        assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o640);
+        for _ in 0..2 {
+            remove_line(&path, "127.0.1.1 web").unwrap();
+        }
+        assert_eq!(fs::read_to_string(&path).unwrap(), "127.0.0.1 localhost\n");
+        let own = dir.path().join("60-opsctl.conf");
+        add_line(&own, "a = 1").unwrap();
+        remove_line(&own, "a = 1").unwrap();
+        assert!(!own.exists());
+        assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 1, "no temporary file stays");
+    }
+
+    #[test]
+    fn only_kernel_settings_that_exist_are_set() {
+        let dir = tempfile::tempdir().unwrap();
+        fs::create_dir_all(dir.path().join("net/core")).unwrap();
+        fs::write(dir.path().join("net/core/somaxconn"), "").unwrap();
+        set_sysctl(dir.path(), "net.core.somaxconn", "4096").unwrap();
+        assert_eq!(fs::read_to_string(dir.path().join("net/core/somaxconn")).unwrap(), "4096");
+        for bad in ["net.core.none", "../x", "net..core", "", "a/b"] {
+            assert!(set_sysctl(dir.path(), bad, "1").is_err(), "{bad}");
+        }
+    }
+}
