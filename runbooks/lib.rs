@@ -15,9 +15,16 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 pub mod container;
+pub mod cpu;
 pub mod disk;
 pub mod healthcheck;
+pub mod host;
+mod log_lines;
+pub mod memory;
+mod processes;
 mod restart_container;
+pub mod systemd;
+pub mod time;
 
 /// Makes the list of runbooks and their settings from one list of names, so that they cannot differ.
 macro_rules! registry {
@@ -45,6 +52,12 @@ macro_rules! registry {
 
 registry! {
     container,
+    cpu,
     disk,
     healthcheck,
+    host,
+    memory,
+    systemd,
+
+    time,
 }

@@ -88,7 +88,7 @@ pub struct UnitRef {
     pub active: String,
     /// The state within that.
     pub sub: String,
-    /// State of its file: `enabled`, `static`, `masked`, …; empty when it has none.
+    /// What this host's administrator made of it: `enabled`, `masked`, `local` (has a file of its own), or empty.
     pub file_state: String,
 }
 

@@ -14,6 +14,9 @@ use super::{Memo, ProbeError, blocking};
 /// Length of the window. The kernel counts processor time in ticks of 10 ms: 25 of them per processor tell 85 % from 95 %.
 pub const WINDOW: Duration = Duration::from_millis(250);
 
+/// Time between two looks at a task that seems stuck, where the kernel does not say since when it waits.
+const STILL: Duration = Duration::from_secs(1);
+
 /// How many processes are named.
 const TOP: usize = 5;
 
@@ -96,6 +99,15 @@ impl Watch {
             }))
         })
         .await?
+    }
+
+    /// Threads of `seen` that wait in the same place a second later.
+    pub async fn still_stuck(&self, seen: &[Stuck]) -> Result<Vec<i32>, ProbeError> {
+        tokio::time::sleep(STILL).await;
+        let proc = self.looks[1].clone();
+        let again = blocking::run("processes", "/proc", Duration::from_secs(2), move || proc.stuck()).await?;
+        let same = |s: &&Stuck| again.iter().any(|a| a.tid == s.tid && a.wchan == s.wchan);
+        Ok(seen.iter().filter(same).map(|s| s.tid).collect())
     }
 
     /// Memory at the second look's place; needs no window.

@@ -1,7 +1,7 @@
 //! This boot: which kernel runs, which would run next, and whether anybody asked for a reboot.
 
 use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
@@ -97,10 +97,14 @@ fn modified(path: &Path) -> Option<Timestamp> {
     Timestamp::try_from(fs::metadata(path).ok()?.modified().ok()?).ok()
 }
 
-/// Whether this is a container: what systemd, Docker and Podman leave behind in one.
+/// Whether this is a container: what systemd, Docker and Podman leave behind in one, and not the machine's own process namespace
+/// (virtual machines are made from container images too, with those files in them).
 #[must_use]
 pub fn in_container() -> bool {
-    ["/run/systemd/container", "/.dockerenv", "/run/.containerenv"].iter().any(|f| PathBuf::from(f).exists())
+    let marked = ["/run/systemd/container", "/.dockerenv", "/run/.containerenv"].iter().any(|f| Path::new(f).exists());
+    // PROC_PID_INIT_INO of include/linux/proc_ns.h
+    let machine = fs::read_link("/proc/self/ns/pid").is_ok_and(|ns| ns.as_os_str() == "pid:[4026531836]");
+    marked && !machine
 }
 
 #[cfg(test)]

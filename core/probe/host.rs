@@ -21,6 +21,40 @@ pub fn is_root() -> bool {
     rustix::process::geteuid().is_root()
 }
 
+/// What the kernel says is left in its pool of randomness, in bits.
+#[must_use]
+pub fn entropy() -> Option<u64> {
+    fs::read_to_string("/proc/sys/kernel/random/entropy_avail").ok()?.trim().parse().ok()
+}
+
+/// Whether `getrandom(2)` answers at once.
+#[must_use]
+pub fn random_is_seeded() -> bool {
+    let mut byte = [0_u8];
+    // only "try again" means that it is not; a kernel without the call has nothing to wait for
+    rustix::rand::getrandom(&mut byte, rustix::rand::GetRandomFlags::NONBLOCK) != Err(rustix::io::Errno::AGAIN)
+}
+
+/// The container or unit that opsctl itself was started in.
+#[must_use]
+pub fn own_home() -> super::home::Home {
+    fs::read_to_string("/proc/self/cgroup").map(|t| super::home::Home::of_cgroups(&t)).unwrap_or_default()
+}
+
+/// Clock ticks per second, the unit of start times in `/proc/<pid>/stat`.
+#[must_use]
+pub fn clock_ticks() -> u64 {
+    procfs::ticks_per_second().max(1)
+}
+
+/// Errors that the memory controllers could not correct since boot (Documentation/admin-guide/ras.rst); 0 where they do not report.
+#[must_use]
+pub fn uncorrected_memory_errors() -> u64 {
+    let controllers = fs::read_dir("/sys/devices/system/edac/mc").into_iter().flatten().flatten();
+    let count = |controller: fs::DirEntry| fs::read_to_string(controller.path().join("ue_count")).ok()?.trim().parse::<u64>().ok();
+    controllers.filter_map(count).sum()
+}
+
 /// Memory the host could still give out, in bytes (`MemAvailable`), and all it has (`MemTotal`).
 #[must_use]
 pub fn memory() -> Option<(u64, u64)> {

@@ -20,6 +20,9 @@ pub struct Answer {
     pub server: Option<String>,
     /// `Api-Version` header: how a Docker engine introduces itself.
     pub api_version: Option<String>,
+    /// `Date` header: what time the server thinks it is.
+    #[serde(default)]
+    pub date: Option<String>,
     /// The first bytes of the body, as text.
     pub body: String,
     /// Whether the body was longer than what was kept.
@@ -67,6 +70,7 @@ where
             status: response.status().as_u16(),
             location: text(header::LOCATION),
             server: text(header::SERVER),
+            date: text(header::DATE),
             api_version: text(header::HeaderName::from_static("api-version")),
             body: String::new(),
             truncated: false,
@@ -99,8 +103,70 @@ where
     }
 }
 
+/// How far the clock of an HTTP server is ahead of this one, in seconds; as exact as `Date`, which has whole seconds. `url` is
+/// `http://host[:port][/path]`. The error says why there is no answer.
+pub async fn clock_offset(url: &str, timeout: Duration) -> Result<f64, String> {
+    let (authority, path) = split_url(url).ok_or_else(|| "not http://host[:port][/path]".to_owned())?;
+    let address = if authority.rsplit(':').next().is_some_and(|p| p.parse::<u16>().is_ok()) {
+        authority.to_owned()
+    } else {
+        format!("{authority}:80")
+    };
+    let connected = tokio::time::timeout(timeout, tokio::net::TcpStream::connect(&address)).await;
+    let stream = connected.map_err(|_| "no connection in time".to_owned())?.map_err(|e| e.to_string())?;
+    let asked = super::clock::now();
+    let answer = get(stream, authority, path, 0, timeout).await.map_err(|e| match e {
+        NoAnswer::Timeout => "no answer in time".to_owned(),
+        NoAnswer::Closed(why) | NoAnswer::NotHttp(why) => why,
+    })?;
+    let took = super::clock::now().duration_since(asked).as_secs_f64();
+    let date = answer.date.ok_or("it does not say its time")?;
+    let date = jiff::fmt::rfc2822::DateTimeParser::new().parse_timestamp(&date).map_err(|_| format!("`{date}` is no time"))?;
+    // the second it names had begun: on average half of it is over
+    Ok(date.duration_since(asked).as_secs_f64() + 0.5 - took / 2.0)
+}
+
+fn split_url(url: &str) -> Option<(&str, &str)> {
+    let rest = url.strip_prefix("http://")?;
+    let at = rest.find('/').unwrap_or(rest.len());
+    let (authority, path) = rest.split_at(at);
+    (!authority.is_empty() && !authority.contains('@')).then_some((authority, if path.is_empty() { "/" } else { path }))
+}
+
 fn classify(error: &hyper::Error) -> NoAnswer {
     use std::error::Error as _;
     let detail = error.source().map_or_else(|| error.to_string(), |s| format!("{error}: {s}"));
     if error.is_parse() || error.is_parse_status() { NoAnswer::NotHttp(detail) } else { NoAnswer::Closed(detail) }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+    use super::*;
+
+    #[test]
+    fn only_plain_addresses_are_references() {
+        assert_eq!(split_url("http://a:8080/x"), Some(("a:8080", "/x")));
+        assert_eq!(split_url("http://a"), Some(("a", "/")));
+        for bad in ["https://a", "a:80", "http://", "http://u:p@a/"] {
+            assert_eq!(split_url(bad), None, "{bad}");
+        }
+    }
+
+    #[tokio::test(flavor = "current_thread")]
+    async fn the_clock_of_a_server_is_compared() {
+        use tokio::io::{AsyncReadExt, AsyncWriteExt};
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let url = format!("http://{}/", listener.local_addr().unwrap());
+        let server = async {
+            let (mut stream, _) = listener.accept().await.unwrap();
+            let mut request = [0; 512];
+            let _ = stream.read(&mut request).await.unwrap();
+            let answer = "HTTP/1.1 204 No Content\r\nDate: Sun, 06 Nov 1994 08:49:37 GMT\r\nConnection: close\r\n\r\n";
+            stream.write_all(answer.as_bytes()).await.unwrap();
+        };
+        let (offset, ()) = tokio::join!(clock_offset(&url, Duration::from_secs(5)), server);
+        let behind = crate::probe::clock::now().as_second() - 784_111_777;
+        assert!((offset.unwrap() + behind as f64).abs() < 5.0);
+    }
 }

@@ -87,6 +87,12 @@ pub struct OomKill {
     pub anon_rss_kib: Option<u64>,
     /// The limit that was hit, in bytes, where the report before it says it.
     pub limit: Option<u64>,
+    /// The command that asked for the memory that was not there: not always the victim.
+    #[serde(default)]
+    pub invoked_by: Option<String>,
+    /// The victim's `oom_score_adj`: above 0 it was offered to be killed.
+    #[serde(default)]
+    pub score_adj: Option<i32>,
     /// The line as logged.
     pub line: String,
 }
@@ -95,8 +101,11 @@ pub struct OomKill {
 #[must_use]
 pub fn oom_kills(lines: &[KernelLine]) -> Vec<OomKill> {
     let mut kills: Vec<OomKill> = Vec::new();
-    let mut limit = None;
+    let (mut limit, mut invoked_by) = (None, None);
     for line in lines {
+        if let Some((who, _)) = line.text.split_once(" invoked oom-killer:") {
+            invoked_by = Some(who.to_owned());
+        }
         if line.text.starts_with("memory: usage ") {
             // "memory: usage 16384kB, limit 16384kB, failcnt 25" belongs to the oom-kill line that follows (mm/memcontrol.c)
             limit = line.text.split("limit ").nth(1).and_then(|r| r.split("kB").next()).and_then(|n| n.parse::<u64>().ok());
@@ -110,6 +119,8 @@ pub fn oom_kills(lines: &[KernelLine]) -> Vec<OomKill> {
                 victim_cgroup: field("task_memcg").unwrap_or("").to_owned(),
                 anon_rss_kib: None,
                 limit: limit.take().and_then(|kib| kib.checked_mul(1024)),
+                invoked_by: invoked_by.take(),
+                score_adj: None,
                 line: line.text.clone(),
             });
         } else if let Some((_, rest)) = line.text.split_once("Killed process ") {
@@ -118,6 +129,7 @@ pub fn oom_kills(lines: &[KernelLine]) -> Vec<OomKill> {
             let rss = rest.split("anon-rss:").nth(1).and_then(|r| r.split("kB").next()).and_then(|n| n.parse().ok());
             if let Some(kill) = kills.iter_mut().rev().find(|k| Some(k.pid) == pid) {
                 kill.anon_rss_kib = rss;
+                kill.score_adj = rest.split("oom_score_adj:").nth(1).and_then(|n| n.trim().parse().ok());
             }
         }
     }
@@ -141,12 +153,13 @@ mod tests {
                 "oom-kill:constraint=CONSTRAINT_MEMCG,nodemask=(null),cpuset=abc,mems_allowed=0,oom_memcg=/docker/abc,task_memcg=/docker/abc,task=dd,pid=4242,uid=0",
             ),
             line(
-                "Memory cgroup out of memory: Killed process 4242 (dd) total-vm:20000kB, anon-rss:16000kB, file-rss:4kB, shmem-rss:0kB, UID:0",
+                "Memory cgroup out of memory: Killed process 4242 (dd) total-vm:20000kB, anon-rss:16000kB, file-rss:4kB, shmem-rss:0kB, UID:0 pgtables:60kB oom_score_adj:200",
             ),
         ]);
         assert_eq!(kills.len(), 1);
         assert_eq!(kills[0].limited_by.as_deref(), Some("/docker/abc"));
         assert_eq!((kills[0].pid, kills[0].anon_rss_kib, kills[0].limit), (4242, Some(16000), Some(16 << 20)));
+        assert_eq!((kills[0].invoked_by.as_deref(), kills[0].score_adj), (Some("dd"), Some(200)));
     }
 
     #[test]

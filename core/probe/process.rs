@@ -102,6 +102,37 @@ fn state_of(stat: &str) -> Option<char> {
     stat.rsplit_once(')')?.1.trim_start().chars().next()
 }
 
+/// What a process still runs although it is gone from disk.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Replaced {
+    /// Its program.
+    Program(String),
+    /// A library it has loaded.
+    Library(String),
+}
+
+/// The first thing that `pid` still runs although an upgrade replaced or removed it; none also when it may not be looked at.
+#[must_use]
+pub fn replaced(pid: i64) -> Option<Replaced> {
+    let exe = fs::read_link(format!("/proc/{pid}/exe")).ok()?.to_string_lossy().into_owned();
+    if let Some(path) = exe.strip_suffix(" (deleted)") {
+        return Some(Replaced::Program(path.to_owned()));
+    }
+    let maps = fs::read_to_string(format!("/proc/{pid}/maps")).ok()?;
+    maps.lines().find_map(deleted_library).map(Replaced::Library)
+}
+
+/// `7f…-7f… r-xp 00000000 08:01 1234 /usr/lib/x86_64-linux-gnu/libssl.so.3 (deleted)`; only what is executed counts.
+fn deleted_library(line: &str) -> Option<String> {
+    let path = line.strip_suffix(" (deleted)")?;
+    let mut fields = path.splitn(6, ' ');
+    let executed = fields.nth(1)?.contains('x');
+    let path = fields.nth(3)?.trim_start();
+    (executed && path.contains(".so") && path.starts_with('/') && !path.starts_with("/dev/") && !path.starts_with("/memfd"))
+        .then(|| path.to_owned())
+}
+
 /// A mount as one process sees it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct SeenMount {
@@ -164,6 +195,17 @@ mod tests {
     }
 
     #[test]
+    fn only_libraries_that_are_executed_count_as_replaced() {
+        let line = |mode: &str, path: &str| format!("7f00-7f10 {mode} 00000000 08:01 1234                       {path} (deleted)");
+        let library = "/usr/lib/x86_64-linux-gnu/libssl.so.3";
+        assert_eq!(deleted_library(&line("r-xp", library)).as_deref(), Some(library));
+        assert_eq!(deleted_library(&line("r--p", library)), None);
+        assert_eq!(deleted_library(&line("rw-s", "/memfd:pulse")), None);
+        assert_eq!(deleted_library(&line("r-xp", "/dev/zero")), None);
+        assert_eq!(deleted_library("garbage (deleted)"), None);
+    }
+
+    #[test]
     fn a_replaced_file_shows_in_mountinfo() {
         let line = r"175 170 8:1 /opt/my\040app/x.conf//deleted /etc/x.conf ro,relatime - ext4 /dev/sda1 rw";
         let seen = seen_mount(line);
@@ -174,7 +216,7 @@ mod tests {
     proptest::proptest! {
         #[test]
         fn any_text_is_survived(text in ".*") {
-            let _ = (written_fd(&text), state_of(&text), seen_mount(&text), unescape(&text));
+            let _ = (written_fd(&text), state_of(&text), seen_mount(&text), unescape(&text), deleted_library(&text));
         }
     }
 }

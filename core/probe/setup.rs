@@ -117,6 +117,12 @@ impl Tree {
         names.iter().filter_map(read).collect()
     }
 
+    /// Whether kernel settings can be changed here; in most containers they cannot.
+    #[must_use]
+    pub fn sysctls_writable(&self) -> bool {
+        rustix::fs::access(self.root.join("proc/sys/kernel/pid_max"), rustix::fs::Access::WRITE_OK) != Err(rustix::io::Errno::ROFS)
+    }
+
     /// Disks with room behind their last partition.
     #[must_use]
     pub fn unallocated(&self) -> Vec<Unallocated> {

@@ -75,6 +75,7 @@ impl Check for Engine {
             Finding::new(code, severity, subject.clone(), message)
                 .cite("endpoint", format!("{} ({})", e.endpoint, e.found_by))
                 .key(KeyKind::Engine, &e.endpoint)
+                .key(KeyKind::Unit, "docker.service")
         };
         let crit = |message| vec![finding(&REACHABLE, Severity::Crit, message)].into();
         match &e.state {
@@ -111,7 +112,7 @@ impl Check for Engine {
         if !evidence.systemd {
             return Err(Refusal::ByHand("restart dockerd the way it was started; systemd does not run here".to_owned()));
         }
-        let action = Action::Run { argv: ["systemctl", "restart", "docker"].map(str::to_owned).to_vec() };
+        let action = Action::RestartUnit { unit: "docker.service".to_owned() };
         Ok(Plan::new(&RESTART_DAEMON, &SPEC, finding, judged.target, vec![action])
             .affects(
                 ["every container is stopped unless live-restore is on; those without a restart policy stay down".to_owned()],

@@ -1,6 +1,5 @@
 //! Memory, CPU and processes of a container against its own limits.
 
-use std::collections::HashMap;
 use std::time::{Duration, Instant};
 
 use jiff::SignedDuration;
@@ -12,6 +11,7 @@ use opsctl_core::probe::{ProbeCx, ProbeError, clock};
 use serde::{Deserialize, Serialize};
 
 use super::Settings;
+use crate::log_lines::most_repeated;
 
 const NEAR_LIMIT: Code = Code {
     id: "container.memory-near-limit",
@@ -243,35 +243,9 @@ fn cores_now(e: &Evidence) -> Option<f64> {
     (later.after_us > 0).then(|| later.cpu.used_us.saturating_sub(first.used_us) as f64 / later.after_us as f64)
 }
 
-/// The most frequent line when numbers, ids and timestamps are taken out, if it makes up a fifth of the log.
-fn most_repeated(lines: &[String]) -> Option<(String, usize)> {
-    let mut counts: HashMap<String, (usize, &String)> = HashMap::new();
-    for line in lines {
-        counts.entry(normalise(line)).or_insert((0, line)).0 += 1;
-    }
-    let (count, line) = counts.into_values().max_by_key(|(n, _)| *n)?;
-    (count * 5 >= lines.len() && count > 1).then(|| (line.chars().take(200).collect(), count))
-}
-
-/// Letters stay, every run of anything with a digit in it becomes `#`.
-fn normalise(line: &str) -> String {
-    line.split_whitespace()
-        .map(|word| if word.chars().any(|c| c.is_ascii_digit()) { "#" } else { word })
-        .collect::<Vec<_>>()
-        .join(" ")
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn the_repeated_line_is_found_in_spite_of_ids_and_times() {
-        let mut lines: Vec<String> = (0..50).map(|i| format!("10:00:{i:02} task process_media[{i}] received")).collect();
-        lines.extend((0..50).map(|i| format!("other {}", "x".repeat(i))));
-        assert_eq!(most_repeated(&lines).map(|(_, n)| n), Some(50));
-        assert_eq!(most_repeated(&[]), None);
-    }
 
     #[test]
     fn page_cache_is_not_held_memory() {

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use opsctl_core::model::{SystemdRef, SystemdState, UnitRef};
-use opsctl_core::probe::systemd::{NoSystemd, Systemd};
+use opsctl_core::probe::systemd::{NoSystemd, Systemd, linked};
 
 /// Finds systemd and its units.
 pub(super) async fn find() -> (SystemdRef, Option<Arc<Systemd>>) {
@@ -15,10 +15,10 @@ pub(super) async fn find() -> (SystemdRef, Option<Arc<Systemd>>) {
         Err(NoSystemd::Hung) => return without(SystemdState::Hung),
         Err(NoSystemd::Failed(error)) => return without(SystemdState::Failed { error }),
     };
-    match tokio::try_join!(systemd.units(), systemd.unit_files()) {
-        Ok((listed, files)) => {
+    match systemd.units().await {
+        Ok(listed) => {
             let listed = listed.into_iter().map(|l| (l.name.clone(), (l.load, l.active, l.sub))).collect();
-            let units = worth_a_look(listed, &files.into_iter().collect());
+            let units = worth_a_look(listed, &linked());
             (SystemdRef { state: SystemdState::Answers, units }, Some(Arc::new(systemd)))
         }
         Err(opsctl_core::probe::ProbeError::Timeout { .. }) => without(SystemdState::Hung),
@@ -27,18 +27,18 @@ pub(super) async fn find() -> (SystemdRef, Option<Arc<Systemd>>) {
 }
 
 /// Joins what is loaded with what is on disk: a masked or enabled unit may not be loaded at all.
-fn worth_a_look(loaded: BTreeMap<String, (String, String, String)>, files: &BTreeMap<String, String>) -> Vec<UnitRef> {
+fn worth_a_look(loaded: BTreeMap<String, (String, String, String)>, files: &BTreeMap<String, &'static str>) -> Vec<UnitRef> {
     let mut all = loaded;
     for (name, state) in files {
         // templates are no units
-        if matches!(state.as_str(), "enabled" | "enabled-runtime" | "masked") && !name.contains("@.") {
-            let load = if state == "masked" { "masked" } else { "loaded" };
+        if !name.contains("@.") {
+            let load = if *state == "masked" { "masked" } else { "loaded" };
             all.entry(name.clone()).or_insert_with(|| (load.to_owned(), "inactive".to_owned(), "dead".to_owned()));
         }
     }
     all.into_iter()
         .map(|(name, (load, active, sub))| {
-            let file_state = files.get(&name).cloned().unwrap_or_default();
+            let file_state = files.get(&name).copied().unwrap_or_default().to_owned();
             UnitRef { name, load, active, sub, file_state }
         })
         .filter(interesting)
@@ -49,13 +49,15 @@ fn interesting(unit: &UnitRef) -> bool {
     let service = unit.name.ends_with(".service");
     let timer = unit.name.ends_with(".timer");
     let idle = unit.active == "inactive";
-    let enabled = matches!(unit.file_state.as_str(), "enabled" | "enabled-runtime");
+    let enabled = unit.file_state == "enabled";
     unit.active == "failed"
         || matches!(unit.load.as_str(), "bad-setting" | "error")
-        // a symlink to nothing in a .wants folder shows only by name: the check looks at those
-        || (unit.load == "not-found" && service && unit.active != "inactive")
+        // the distribution's folders want many units that are not installed; this host's own mean it
+        || (unit.load == "not-found" && (!idle || enabled))
         || (service && (!idle || enabled || unit.load == "masked"))
         || (timer && (!idle || enabled))
+        // what somebody wrote here may have a mistake in it, which systemd tells nobody
+        || unit.file_state == "local"
 }
 
 #[cfg(test)]
@@ -75,9 +77,8 @@ mod tests {
             ("fstrim.timer", state("loaded", "active", "waiting")),
         ];
         let loaded = loaded.into_iter().map(|(n, s)| (n.to_owned(), s)).collect();
-        let files =
-            [("app.service", "enabled"), ("getty@.service", "enabled"), ("docker.service", "masked"), ("x.service", "disabled")];
-        let files = files.into_iter().map(|(n, s)| (n.to_owned(), s.to_owned())).collect();
+        let files = [("app.service", "enabled"), ("getty@.service", "enabled"), ("docker.service", "masked")];
+        let files = files.into_iter().map(|(n, s)| (n.to_owned(), s)).collect();
         let names: Vec<String> = worth_a_look(loaded, &files).into_iter().map(|u| u.name).collect();
         assert_eq!(names, ["app.service", "broken.service", "data.mount", "docker.service", "fstrim.timer", "nginx.service"]);
     }

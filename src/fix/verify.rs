@@ -9,6 +9,9 @@ use super::guard::Guard;
 use super::{Engine, same_name, show};
 use crate::engine::Recheck;
 
+/// How much longer an object that is still starting may take.
+const STARTING: Duration = Duration::from_secs(120);
+
 /// Time between two looks.
 const PAUSE: Duration = Duration::from_millis(500);
 
@@ -35,7 +38,9 @@ impl<E: Engine> Guard<'_, E> {
                 }
                 Err(why) => {
                     let came_back = gone_since.take().is_some();
-                    if began.elapsed() >= plan.verify_within {
+                    // what is still starting gets more time, but not for ever
+                    let starting = !fresh.pending.is_empty() && began.elapsed() < plan.verify_within + STARTING;
+                    if began.elapsed() >= plan.verify_within && !starting {
                         let how = if came_back { "it came back: " } else { "" };
                         return Err(format!("applied but not verified within {}: {how}{why}", show::length(plan.verify_within)));
                     }

@@ -10,6 +10,7 @@ mod i09_port_already_allocated;
 mod i12_log_fills_disk;
 mod i13_inode_exhaustion;
 mod i14_deleted_but_open;
+mod i38_firewall_unit_failed;
 mod n01_finished_jobs;
 mod n02_stopped_by_hand;
 mod n05_reserved_blocks;

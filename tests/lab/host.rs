@@ -257,10 +257,18 @@ impl Drop for Host {
         let controllers = fs::read_dir(&root).into_iter().flatten().flatten().map(|e| e.path());
         for groups in controllers.chain([root]).map(|c| c.join("docker")) {
             for id in &left {
-                let _ = fs::remove_dir(groups.join(id));
+                remove_groups(&groups.join(id));
             }
         }
     }
+}
+
+/// Control groups are folders that go only when the ones below them have gone; a machine with systemd has made many.
+fn remove_groups(folder: &Path) {
+    for below in fs::read_dir(folder).into_iter().flatten().flatten().filter(|e| e.path().is_dir()) {
+        remove_groups(&below.path());
+    }
+    let _ = fs::remove_dir(folder);
 }
 
 #[track_caller]

@@ -2,11 +2,13 @@
 
 mod host;
 mod image;
+mod machine;
 mod report;
 mod wait;
 
 pub(crate) use host::{Config, Host};
 pub(crate) use image::Rootfs;
+pub(crate) use machine::Machine;
 pub(crate) use report::Run;
 pub(crate) use wait::eventually;
 

@@ -20,6 +20,9 @@ pub struct JournalLine {
     pub at: Timestamp,
     /// The message.
     pub text: String,
+    /// systemd said it about a unit; otherwise it is what the unit itself said.
+    #[serde(default)]
+    pub by_systemd: bool,
 }
 
 /// How far back to look.
@@ -31,20 +34,11 @@ pub enum Since {
     Minutes(u16),
 }
 
-/// The last `n` lines of one run of a unit, oldest first.
-pub async fn journal_of_invocation(invocation: &str, unit: &str, n: usize) -> Result<Vec<JournalLine>, ProbeError> {
-    // what the unit itself said, or what systemd said about this run of it
-    let own = format!("_SYSTEMD_INVOCATION_ID={invocation}");
-    let about = format!("INVOCATION_ID={invocation}");
-    let lines = if invocation.is_empty() {
-        journal(&[&format!("UNIT={unit}")], Since::Boot, n).await
-    } else {
-        journal(&[&own, "+", &about], Since::Boot, n).await
-    };
-    lines.map(|mut lines| {
-        lines.sort_by_key(|l| l.at);
-        lines
-    })
+/// The last `n` lines of a unit in this boot, oldest first: what it said itself, and what systemd said about it. Not of its last run
+/// only: a start that systemd refused is a run too, and says nothing about why the ones before it ended.
+pub async fn journal_of_unit(unit: &str, n: usize) -> Result<Vec<JournalLine>, ProbeError> {
+    // _PID=1 cannot be forged, UNIT= can
+    journal(&[&format!("_SYSTEMD_UNIT={unit}"), "+", "_PID=1", &format!("UNIT={unit}")], Since::Boot, n).await
 }
 
 /// When systemd restarted a unit by itself in the last hour, oldest first.
@@ -64,7 +58,7 @@ pub async fn journal(matches: &[&str], since: Since, n: usize) -> Result<Vec<Jou
         });
     }
     let (count, after);
-    let mut argv = vec!["journalctl", "--quiet", "--no-pager", "--output=json", "--output-fields=MESSAGE", "--lines"];
+    let mut argv = vec!["journalctl", "--quiet", "--no-pager", "--output=json", "--output-fields=MESSAGE,_PID", "--lines"];
     count = n.to_string();
     argv.push(&count);
     match since {
@@ -105,7 +99,8 @@ fn parse(line: &str) -> Option<JournalLine> {
     };
     // one line of a stack trace is enough, and a message may be megabytes
     let text = text.chars().take(500).collect();
-    Some(JournalLine { at: Timestamp::from_microsecond(usec).ok()?, text })
+    let by_systemd = value.get("_PID").and_then(|p| p.as_str()) == Some("1");
+    Some(JournalLine { at: Timestamp::from_microsecond(usec).ok()?, text, by_systemd })
 }
 
 #[cfg(test)]

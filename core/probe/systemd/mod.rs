@@ -5,10 +5,12 @@
 mod journal;
 mod unit;
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::path::Path;
+use std::sync::Arc;
 use std::time::Duration;
 
+use jiff::Timestamp;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use zbus::connection::{Builder, Connection};
@@ -16,7 +18,7 @@ use zbus::wire::{ObjectPath, OwnedVariant, Type};
 
 use super::{Memo, ProbeError, host};
 
-pub use journal::{JournalLine, Since, journal, journal_of_invocation, restarts};
+pub use journal::{JournalLine, Since, journal, journal_of_unit, restarts};
 pub use unit::{Service, Timer, Unit};
 
 /// Exists exactly when systemd is PID 1 (`sd_booted(3)`).
@@ -66,6 +68,8 @@ pub struct Manager {
     pub failed: u32,
     /// Jobs that wait or run: `nginx.service/start`.
     pub jobs: Vec<String>,
+    /// When PID 1 was started: in a container that is not when the machine booted.
+    pub started: Option<Timestamp>,
 }
 
 /// A connection to systemd.
@@ -75,6 +79,7 @@ pub struct Systemd {
     /// The name on the bus; none on the private socket.
     destination: Option<&'static str>,
     listed: Memo<(), Result<Vec<Listed>, ProbeError>>,
+    read: Memo<String, Result<Arc<Unit>, ProbeError>>,
 }
 
 impl Systemd {
@@ -99,7 +104,7 @@ impl Systemd {
             .await
             .map_err(|_| NoSystemd::Hung)?
             .map_err(|e| NoSystemd::Failed(e.to_string()))?;
-        Ok(Self { connection, destination, listed: Memo::default() })
+        Ok(Self { connection, destination, listed: Memo::default(), read: Memo::default() })
     }
 
     async fn call<B, R>(&self, path: &str, interface: &str, method: &str, body: &B) -> Result<R, zbus::Error>
@@ -135,6 +140,7 @@ impl Systemd {
             version: unit::text(&all, "Version"),
             state: unit::text(&all, "SystemState"),
             failed: unit::number(&all, "NFailedUnits").and_then(|n| u32::try_from(n).ok()).unwrap_or(0),
+            started: unit::moment(&all, "UserspaceTimestamp"),
             jobs: jobs.into_iter().map(|(_, unit, kind, ..)| format!("{unit}/{kind}")).collect(),
         })
     }
@@ -150,16 +156,12 @@ impl Systemd {
         self.listed.get((), read).await
     }
 
-    /// Units that are started at boot, by the state of their file (`enabled`, `masked`, …), whether loaded or not.
-    pub async fn unit_files(&self) -> Result<Vec<(String, String)>, ProbeError> {
-        let rows: Vec<(String, String)> =
-            self.manager_call("ListUnitFiles", &()).await.map_err(|e| said("the list of unit files", &e))?;
-        let name = |path: String| path.rsplit('/').next().unwrap_or_default().to_owned();
-        Ok(rows.into_iter().map(|(path, state)| (name(path), state)).collect())
+    /// One unit with what its kind adds; read once.
+    pub async fn unit(&self, name: &str) -> Result<Arc<Unit>, ProbeError> {
+        self.read.get(name.to_owned(), || async { self.read_unit(name).await.map(Arc::new) }).await
     }
 
-    /// One unit with what its kind adds.
-    pub async fn unit(&self, name: &str) -> Result<Unit, ProbeError> {
+    async fn read_unit(&self, name: &str) -> Result<Unit, ProbeError> {
         let path = object_path(name);
         let fail = |e: &zbus::Error| said(&format!("unit {name}"), e);
         let general = self.properties(&path, "org.freedesktop.systemd1.Unit").await.map_err(|e| fail(&e))?;
@@ -232,6 +234,44 @@ impl Systemd {
     }
 }
 
+/// Units that this host's administrator enabled, masked or wrote, by their links and files: `enabled`, `masked`, `local`. systemd itself reads every unit file to
+/// answer that, which takes a second where disks are slow. Links of the distribution name many units that are not installed.
+#[must_use]
+pub fn linked() -> BTreeMap<String, &'static str> {
+    let mut states = BTreeMap::new();
+    for folder in ["/etc/systemd/system", "/run/systemd/system", "/usr/lib/systemd/system"] {
+        linked_below(Path::new(folder), folder.starts_with("/usr"), &mut states);
+    }
+    states
+}
+
+fn is_unit(name: &str) -> bool {
+    [".service", ".timer", ".socket", ".mount", ".path", ".target"].iter().any(|suffix| name.ends_with(suffix))
+}
+
+fn linked_below(folder: &Path, vendor: bool, states: &mut BTreeMap<String, &'static str>) {
+    let entries = |folder: &Path| std::fs::read_dir(folder).into_iter().flatten().flatten();
+    for entry in entries(folder) {
+        let Ok(name) = entry.file_name().into_string() else { continue };
+        let group = [".wants", ".requires", ".upholds"].iter().any(|suffix| name.ends_with(suffix));
+        if group && !vendor {
+            for unit in entries(&entry.path()).filter_map(|e| e.file_name().into_string().ok()) {
+                states.entry(unit).or_insert("enabled");
+            }
+        } else if !vendor && entry.file_type().is_ok_and(|t| t.is_file()) && is_unit(&name) {
+            states.entry(name).or_insert("local");
+        } else if std::fs::read_link(entry.path()).is_ok_and(|to| to == Path::new("/dev/null")) {
+            states.insert(name, "masked");
+        }
+    }
+}
+
+/// Whether nothing is at the path of a program. Not being able to look is not missing.
+#[must_use]
+pub fn program_is_missing(path: &str) -> bool {
+    std::fs::metadata(path).is_err_and(|e| e.kind() == std::io::ErrorKind::NotFound)
+}
+
 type ObjectPathBuf = zbus::wire::OwnedObjectPath;
 
 fn said(what: &str, error: &zbus::Error) -> ProbeError {
@@ -268,6 +308,26 @@ fn object_path(unit: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn links_tell_what_is_enabled_and_masked() {
+        let root = tempfile::tempdir().unwrap_or_else(|e| panic!("{e}"));
+        let link = |from: &str, to: &str| {
+            let from = root.path().join(from);
+            let made = std::fs::create_dir_all(from.parent().unwrap_or(Path::new("/")));
+            made.and_then(|()| std::os::unix::fs::symlink(to, from)).unwrap_or_else(|e| panic!("{e}"));
+        };
+        link("multi-user.target.wants/app.service", "/etc/systemd/system/app.service");
+        link("gone.target.requires/lost.service", "/nonexistent");
+        link("docker.service", "/dev/null");
+        link("alias.service", "/usr/lib/systemd/system/app.service");
+        std::fs::write(root.path().join("own.service"), "").unwrap_or_else(|e| panic!("{e}"));
+        std::fs::write(root.path().join("own.service.bak"), "").unwrap_or_else(|e| panic!("{e}"));
+        let mut states = BTreeMap::new();
+        linked_below(root.path(), false, &mut states);
+        let states: Vec<(&str, &str)> = states.iter().map(|(n, s)| (n.as_str(), *s)).collect();
+        assert_eq!(states, [("app.service", "enabled"), ("docker.service", "masked"), ("lost.service", "enabled"), ("own.service", "local")]);
+    }
 
     #[test]
     fn unit_names_become_object_paths() {

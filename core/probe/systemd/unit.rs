@@ -222,7 +222,7 @@ fn list(p: &Properties, name: &str) -> Vec<String> {
 }
 
 /// Microseconds since 1970; 0 is never, all ones is infinity.
-fn moment(p: &Properties, name: &str) -> Option<Timestamp> {
+pub(super) fn moment(p: &Properties, name: &str) -> Option<Timestamp> {
     let usec = number(p, name).filter(|n| *n != 0 && *n != u64::MAX)?;
     Timestamp::from_microsecond(i64::try_from(usec).ok()?).ok()
 }

@@ -1,0 +1,167 @@
+//! Linux counts as load what runs, what wants to run, and what waits in the kernel. Only the first two are about processors.
+
+use std::time::Duration;
+
+use jiff::SignedDuration;
+use opsctl_core::model::{
+    Check, CheckSpec, Code, Finding, Inventory, Judged, Judgement, Severity, Subject, Target, quantity,
+};
+use opsctl_core::probe::home::Home;
+use opsctl_core::probe::kernel::CpuTime;
+use opsctl_core::probe::tasks::Stuck;
+use opsctl_core::probe::{ProbeCx, ProbeError};
+use serde::{Deserialize, Serialize};
+
+use super::Settings;
+use crate::processes::{Names, at_home, of_host};
+
+const LOAD: Code = Code {
+    id: "cpu.load",
+    severities: &[Severity::Info, Severity::Warn],
+    when: "per processor (at least two are counted) the load is above 8 for 1 min, 4 for 5 min or 2 for 15 min; info when it is over or made by programs with nice above 0",
+    hint: "see who is busy, or what waits in the kernel",
+};
+const STUCK: Code = Code {
+    id: "cpu.d-state",
+    severities: &[Severity::Warn],
+    when: "a task has waited uninterruptibly in the kernel for over 10 s",
+    hint: "it cannot be killed: find the disk, network filesystem or FUSE process it waits for",
+};
+
+static SPEC: CheckSpec = CheckSpec {
+    id: "cpu.load",
+    title: "no more work than processors, and nothing stuck in the kernel",
+    codes: &[LOAD, STUCK],
+    fixes: &[],
+    timeout: Duration::from_secs(5),
+};
+
+/// Loads are counted per processor, of which at least this many (netdata): one task more on a machine with one is not twice the load.
+const FEWEST_CPUS: f64 = 2.0;
+
+pub(super) struct Load {
+    pub(super) settings: Settings,
+}
+
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+#[serde(default)]
+pub(super) struct Evidence {
+    /// 1, 5 and 15 min.
+    load: [f64; 3],
+    cpus: usize,
+    /// Processor time that passed in the window.
+    passed: CpuTime,
+    stuck: Vec<Stuck>,
+    /// Threads of `stuck` that waited in the same place a second later; only asked where the kernel does not say since when.
+    still_stuck: Vec<i32>,
+    containers: Names,
+}
+
+impl Check for Load {
+    type Evidence = Evidence;
+
+    fn spec(&self) -> &'static CheckSpec {
+        &SPEC
+    }
+
+    fn targets(&self, _inventory: &Inventory) -> Vec<Target> {
+        vec![Target::host()]
+    }
+
+    async fn probe(&self, cx: &ProbeCx, _target: &Target) -> Result<Evidence, ProbeError> {
+        let activity = cx.watch.activity().await?;
+        let stuck: Vec<Stuck> = activity.stuck.iter().filter(|s| meant(s)).cloned().collect();
+        let containers = Names::of(stuck.iter().map(|s| &s.home), &cx.inventory);
+        let still_stuck =
+            if stuck.iter().any(|s| s.waits_ms.is_none()) { cx.watch.still_stuck(&stuck).await? } else { Vec::new() };
+        let (later, passed) = (&activity.later, activity.later.cpu.since(&activity.first.cpu));
+        Ok(Evidence { load: later.load, cpus: later.cpus.len(), passed, stuck, still_stuck, containers })
+    }
+
+    fn judge(&self, _judged: &Judged<'_>, e: &Evidence) -> Judgement {
+        [self.stuck(e), self.load(e)].into_iter().flatten().collect::<Vec<_>>().into()
+    }
+}
+
+/// Tasks that are held on purpose: frozen with their container (v1 freezer), or a parent that waits for its child to start.
+fn meant(task: &Stuck) -> bool {
+    let on_purpose = ["refrigerator", "vfork", "ptrace_stop", "do_signal_stop", "cgroup_freez"];
+    !on_purpose.iter().any(|function| task.wchan.contains(function))
+}
+
+impl Load {
+    fn stuck(&self, e: &Evidence) -> Option<Finding> {
+        let limit = self.settings.stuck_after_ms;
+        let counts = |t: &&Stuck| match t.waits_ms {
+            Some(ms) => ms >= limit,
+            None => e.still_stuck.contains(&t.tid),
+        };
+        let stuck: Vec<&Stuck> = e.stuck.iter().filter(counts).filter(|t| meant(t)).collect();
+        let first = stuck.iter().max_by_key(|t| t.waits_ms)?;
+        let what = first.wchan.as_str();
+        let (kind, hint) = waits_for(what);
+        let tasks = quantity::count(stuck.len(), "task");
+        let longest = match first.waits_ms {
+            Some(ms) => format!("the first for {}", span(ms)),
+            None => "in two looks a second apart".to_owned(),
+        };
+        let verb = if stuck.len() == 1 { "waits" } else { "wait" };
+        let message = format!("{tasks} {verb} uninterruptibly for {kind}, {longest}, limit {}", span(limit));
+        let named: Vec<String> = stuck
+            .iter()
+            .take(10)
+            .map(|t| {
+                let waits = t.waits_ms.map(|ms| format!(" for {}", span(ms))).unwrap_or_default();
+                format!("{} in {}{waits}", e.containers.process(&t.comm, t.pid, &t.home), t.wchan)
+            })
+            .collect();
+        let mut finding = of_host(Finding::new(&STUCK, Severity::Warn, Subject::host(), message)).cite("tasks", named.join(", "));
+        if let Some(hint) = hint {
+            finding = finding.hint(hint);
+        }
+        let one_home = stuck.iter().all(|t| t.home == first.home);
+        if one_home && first.home != Home::Host {
+            finding = at_home(finding, &first.home);
+        }
+        Some(if first.waits_ms.is_none() { finding.likely() } else { finding })
+    }
+
+    fn load(&self, e: &Evidence) -> Option<Finding> {
+        let cpus = (e.cpus as f64).max(FEWEST_CPUS);
+        let limits = self.settings.load_warn_per_cpu;
+        let (minutes, load, limit) = [1, 5, 15].into_iter().zip(e.load).zip(limits).find_map(|((minutes, load), limit)| {
+            (load > limit * cpus).then_some((minutes, load, limit * cpus))
+        })?;
+        let over = e.load[0] < cpus;
+        // whoever gave up priority may queue as long as it likes
+        let polite = e.passed.nice * 2 > e.passed.busy();
+        let note = match (over, polite) {
+            (true, _) => format!(", but {:.1} now: it is over", e.load[0]),
+            (_, true) => ", mostly of programs with nice above 0".to_owned(),
+            _ => String::new(),
+        };
+        let message = format!("the load of {minutes} min is {load:.1} with {}, limit {limit:.0}{note}", quantity::count(e.cpus, "processor"));
+        let severity = if over || polite { Severity::Info } else { Severity::Warn };
+        Some(of_host(Finding::new(&LOAD, severity, Subject::host(), message)))
+    }
+}
+
+/// What a kernel function waits for, and what to do about it.
+fn waits_for(wchan: &str) -> (&'static str, Option<&'static str>) {
+    let any = |names: &[&str]| names.iter().any(|n| wchan.contains(n));
+    if any(&["nfs", "rpc_"]) {
+        ("a network filesystem", Some("its server does not answer: bring it back, or unmount it with `umount -f -l`"))
+    } else if any(&["fuse", "request_wait_answer"]) {
+        ("a FUSE filesystem", Some("its process is stopped or hung: end that process, or `echo 1 > /sys/fs/fuse/connections/N/abort`"))
+    } else if any(&["jbd2", "xfs_log", "btrfs"]) {
+        ("a filesystem's journal", None)
+    } else if any(&["io_schedule", "blk_mq", "folio_wait", "wait_on_page", "bit_wait_io"]) {
+        ("a disk", None)
+    } else {
+        ("something in the kernel", None)
+    }
+}
+
+fn span(ms: u64) -> String {
+    quantity::duration(SignedDuration::from_millis(i64::try_from(ms).unwrap_or(i64::MAX)))
+}

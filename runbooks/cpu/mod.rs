@@ -1,0 +1,88 @@
+//! The cpu runbook: are the processors short, who uses them, and is it really the processors.
+
+mod load;
+mod usage;
+
+use opsctl_core::model::{Confidence, KeyKind, Link, Runbook};
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+/// `[runbooks.cpu]`.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub struct Settings {
+    /// Busy processors in percent that are warn (netdata health.d/cpu.conf: 85); programs with nice above 0 do not count.
+    pub busy_warn_percent: f64,
+    /// The same for crit (netdata: 95).
+    pub busy_crit_percent: f64,
+    /// Share of the last minute in percent in which tasks waited for a processor, needed besides for warn (judgement: 20).
+    pub waiting_warn_percent: f64,
+    /// The same for crit (judgement: 40).
+    pub waiting_crit_percent: f64,
+    /// Load of 1, 5 and 15 min per processor that is warn (netdata health.d/load.conf: 8, 4 and 2; at least two processors are counted).
+    pub load_warn_per_cpu: [f64; 3],
+    /// Processor time taken by the hypervisor in percent that is warn (netdata: 10).
+    pub steal_warn_percent: f64,
+    /// The same for crit (judgement: 25).
+    pub steal_crit_percent: f64,
+    /// Time waiting for disks in percent that is warn (netdata: 40), with `io_waiting_percent` besides.
+    pub iowait_warn_percent: f64,
+    /// Share of the last minute in percent in which tasks waited for a disk (judgement: 20).
+    pub io_waiting_percent: f64,
+    /// The same for all tasks at once that is crit (judgement: 50).
+    pub io_stalled_crit_percent: f64,
+    /// How long a task may wait uninterruptibly, in milliseconds (catalogue: 10 s).
+    pub stuck_after_ms: u64,
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        Self {
+            busy_warn_percent: 85.0,
+            busy_crit_percent: 95.0,
+            waiting_warn_percent: 20.0,
+            waiting_crit_percent: 40.0,
+            load_warn_per_cpu: [8.0, 4.0, 2.0],
+            steal_warn_percent: 10.0,
+            steal_crit_percent: 25.0,
+            iowait_warn_percent: 40.0,
+            io_waiting_percent: 20.0,
+            io_stalled_crit_percent: 50.0,
+            stuck_after_ms: 10_000,
+        }
+    }
+}
+
+const fn of_host(cause: &'static str, effect: &'static str, confidence: Confidence, because: &'static str) -> Link {
+    Link { cause, effect, tie: KeyKind::Host, confidence, because }
+}
+
+/// What may cause what (catalogue §18: 19; and what the load average is made of).
+const LINKS: &[Link] = &[
+    Link {
+        cause: "container.cpu-hot",
+        effect: "cpu.saturated",
+        tie: KeyKind::Container,
+        confidence: Confidence::Confirmed,
+        because: "its processes use most of the processors",
+    },
+    of_host("cpu.d-state", "cpu.load", Confidence::Confirmed, "tasks that wait in the kernel count as load"),
+    of_host("cpu.saturated", "cpu.load", Confidence::Confirmed, "tasks that wait for a processor count as load"),
+    of_host("cpu.iowait", "cpu.load", Confidence::Confirmed, "tasks that wait for a disk count as load"),
+    of_host("disk.io-saturation", "cpu.iowait", Confidence::Confirmed, "the disk does not keep up"),
+    of_host("cpu.saturated", "healthcheck.timeout", Confidence::Likely, "a test that gets no processor ends late"),
+    of_host("cpu.steal", "healthcheck.timeout", Confidence::Likely, "the hypervisor takes the time the test would need"),
+];
+
+/// The runbook with these settings.
+#[must_use]
+pub fn runbook(settings: &Settings) -> Runbook {
+    let settings = settings.clone();
+    Runbook {
+        id: "cpu",
+        about: "Processors that are short, stolen or waiting for disks, and who uses them",
+        checks: vec![Box::new(usage::Usage { settings: settings.clone() }), Box::new(load::Load { settings })],
+        links: LINKS,
+        doc: include_str!("RUNBOOK.md"),
+    }
+}

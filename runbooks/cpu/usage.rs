@@ -1,0 +1,271 @@
+//! Are the processors short? Busy processors alone are no fault: somebody must be waiting for them.
+
+use std::time::Duration;
+
+use opsctl_core::model::{
+    Action, Check, CheckSpec, Code, Finding, FixSpec, Inventory, Judged, Judgement, Plan, Refusal, Risk, Severity, Subject, Target,
+    quantity::percent,
+};
+use opsctl_core::probe::activity::Activity;
+use opsctl_core::probe::home::Home;
+use opsctl_core::probe::kernel::CpuTime;
+use opsctl_core::probe::tasks::Consumer;
+use opsctl_core::probe::{ProbeCx, ProbeError};
+use serde::{Deserialize, Serialize};
+
+use super::Settings;
+use crate::log_lines::most_repeated;
+use crate::processes::{Names, at_home, of_host};
+
+const SATURATED: Code = Code {
+    id: "cpu.saturated",
+    severities: &[Severity::Warn, Severity::Crit],
+    when: "the processors are 85 % busy and tasks waited for them 20 % of the last minute or the 5 min load is above their number (warn), or 95 % and 40 % (crit); programs with nice above 0 do not count",
+    hint: "look at the process named first: stop it, limit its container (`docker update --cpus`), or give the host more processors",
+};
+const STEAL: Code = Code {
+    id: "cpu.steal",
+    severities: &[Severity::Warn, Severity::Crit],
+    when: "the hypervisor takes 10 % (warn) or 25 % (crit) of the processor time, in two windows",
+    hint: "nothing on this host helps: move it to another machine type or ask the provider",
+};
+const IOWAIT: Code = Code {
+    id: "cpu.iowait",
+    severities: &[Severity::Warn, Severity::Crit],
+    when: "processors idle 40 % of the time while tasks wait for disks, and tasks waited 20 % of the last minute (warn); all tasks waited for disks half of the last minute (crit)",
+    hint: "find who reads or writes (`iotop -o`); memory that is short makes disks busy too",
+};
+const IRQ: Code = Code {
+    id: "cpu.single-core-irq",
+    severities: &[Severity::Info],
+    when: "one processor spends over 80 % of its time in soft interrupts while the others are idle",
+    hint: "spread the network card's interrupts (irqbalance, RPS)",
+};
+const PSI_OFF: Code = Code {
+    id: "cpu.psi-off",
+    severities: &[Severity::Info],
+    when: "the kernel does not measure pressure (older than 4.20, not built in, or not booted with psi=1)",
+    hint: "boot with psi=1: until then the load average decides whether anybody waits",
+};
+
+const RENICE: FixSpec = FixSpec {
+    id: "proc.renice",
+    risk: Risk::R1,
+    title: "lower the priority of the process that uses most processor time",
+};
+
+static SPEC: CheckSpec = CheckSpec {
+    id: "cpu.usage",
+    title: "processors suffice",
+    codes: &[SATURATED, STEAL, IOWAIT, IRQ, PSI_OFF],
+    fixes: &[RENICE],
+    timeout: Duration::from_secs(5),
+};
+
+/// A second, longer window, only when the hypervisor seems to take much: a quarter of a second says little about a neighbour.
+const STEAL_WINDOW: Duration = Duration::from_secs(1);
+/// What a busy processor of the network looks like, in percent.
+const IRQ_PERCENT: f64 = 80.0;
+/// What the others then are at most, in percent.
+const IDLE_PERCENT: f64 = 20.0;
+/// Programs that must not be slowed down to help others: everybody waits for them.
+const PROTECTED: &[&str] = &[
+    "postgres", "mysqld", "mariadbd", "mongod", "redis-server", "valkey-server", "beam.smp", "etcd", "dockerd", "containerd",
+    "systemd", "sshd", "dbus-daemon", "nginx", "haproxy", "traefik", "prometheus",
+];
+
+pub(super) struct Usage {
+    pub(super) settings: Settings,
+}
+
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+#[serde(default)]
+pub(super) struct Evidence {
+    activity: Activity,
+    /// Processor time of a second window, only when the first raised suspicion of the hypervisor.
+    steal_again: Option<CpuTime>,
+    containers: Names,
+    /// The line that repeats most in the log of the busiest container and how often, of the last 200; only when processors are short.
+    repeated: Option<(String, usize)>,
+}
+
+impl Check for Usage {
+    type Evidence = Evidence;
+
+    fn spec(&self) -> &'static CheckSpec {
+        &SPEC
+    }
+
+    fn targets(&self, _inventory: &Inventory) -> Vec<Target> {
+        vec![Target::host()]
+    }
+
+    async fn probe(&self, cx: &ProbeCx, _target: &Target) -> Result<Evidence, ProbeError> {
+        let activity = (*cx.watch.activity().await?).clone();
+        let containers = Names::of(activity.busiest.iter().map(|c| &c.home), &cx.inventory);
+        let mut e = Evidence { activity, containers, ..Evidence::default() };
+        if stolen(&passed(&e)) >= self.settings.steal_warn_percent {
+            let first = cx.watch.now()?.cpu;
+            tokio::time::sleep(STEAL_WINDOW).await;
+            e.steal_again = Some(cx.watch.now()?.cpu.since(&first));
+        }
+        if self.saturation(&e).is_some()
+            && let Some(Home::Container(id)) = e.activity.busiest.first().map(|c| &c.home)
+            && let Ok(docker) = cx.docker()
+        {
+            e.repeated = most_repeated(&docker.log_tail(id, 200, None).await.unwrap_or_default());
+        }
+        Ok(e)
+    }
+
+    fn judge(&self, _judged: &Judged<'_>, e: &Evidence) -> Judgement {
+        let findings = [self.saturated(e), self.steal(e), self.iowait(e), single_core(e), psi_off(e)];
+        findings.into_iter().flatten().collect::<Vec<_>>().into()
+    }
+
+    fn plan(&self, _fix: &str, finding: &Finding, judged: &Judged<'_>, e: &Evidence) -> Result<Plan, Refusal> {
+        let top = e.activity.busiest.iter().find(|c| c.nice <= 0).ok_or_else(|| {
+            Refusal::Precondition("no process of ordinary priority uses much processor time".to_owned())
+        })?;
+        let name = e.containers.process(&top.comm, top.process.pid, &top.home);
+        if PROTECTED.contains(&top.comm.as_str()) {
+            return Err(Refusal::Policy(format!("{name} serves others: slowing it down makes everything slower")));
+        }
+        let busy = passed(e);
+        let all = busy.percent(important(&busy)) * e.activity.later.cpus.len() as f64;
+        if top.cpu_percent * 2.0 < all {
+            return Err(Refusal::Precondition(format!("{name} uses less than half of the processor time: no single process is to blame")));
+        }
+        let set = |nice| Action::Renice { pid: top.process.pid, start_ticks: top.process.start_ticks, nice };
+        // 10 leaves it a tenth of what an ordinary process gets (sched(7): each step is a factor of 1.25)
+        Ok(Plan::new(&RENICE, &SPEC, finding, judged.target, vec![set(10)])
+            .undo(vec![set(top.nice)])
+            .affects([format!("{name} gets less processor time while others want it")])
+            .recurs("the process has its old priority again when it is restarted"))
+    }
+}
+
+/// What passed in the window.
+fn passed(e: &Evidence) -> CpuTime {
+    e.activity.later.cpu.since(&e.activity.first.cpu)
+}
+
+/// Work that was not given up priority: whoever runs with nice above 0 said that it may wait.
+fn important(passed: &CpuTime) -> u64 {
+    passed.busy().saturating_sub(passed.nice)
+}
+
+fn stolen(passed: &CpuTime) -> f64 {
+    passed.percent(passed.steal)
+}
+
+impl Usage {
+    /// How busy the processors are with work that matters, and how severe that is.
+    fn saturation(&self, e: &Evidence) -> Option<(Severity, f64)> {
+        let s = &self.settings;
+        let time = passed(e);
+        let cpus = e.activity.later.cpus.len().max(1) as f64;
+        // ticks of 10 ms of opsctl itself do not count
+        let own = e.activity.own_ms as f64 * 100.0 / (e.activity.window_ms.max(1) as f64 * cpus);
+        let busy = (time.percent(important(&time)) - own).max(0.0);
+        let waiting = e.activity.later.pressure.cpu.map(|p| p.some.avg60);
+        let queue = e.activity.later.load[1] / cpus >= 1.0;
+        if busy >= s.busy_crit_percent && waiting.is_some_and(|w| w >= s.waiting_crit_percent) {
+            Some((Severity::Crit, busy))
+        } else if busy >= s.busy_warn_percent && (waiting.is_some_and(|w| w >= s.waiting_warn_percent) || queue) {
+            Some((Severity::Warn, busy))
+        } else {
+            None
+        }
+    }
+
+    fn saturated(&self, e: &Evidence) -> Option<Finding> {
+        let (severity, busy) = self.saturation(e)?;
+        let crit = severity == Severity::Crit;
+        let limit = if crit { self.settings.busy_crit_percent } else { self.settings.busy_warn_percent };
+        let cpus = e.activity.later.cpus.len();
+        let waited = match e.activity.later.pressure.cpu {
+            Some(p) => format!("tasks waited for them {} of the last minute", percent(p.some.avg60)),
+            None => format!("the load of 5 min is {:.1}", e.activity.later.load[1]),
+        };
+        let message = format!("the {cpus} processors are {} busy, limit {}, and {waited}", percent(busy), percent(limit));
+        let top = e.activity.busiest.first();
+        let mut finding = of_host(Finding::new(&SATURATED, severity, Subject::host(), message))
+            .cite("busiest processes", e.containers.by_cpu(&e.activity.busiest))
+            .cite_opt("repeats in its log", e.repeated.as_ref().map(|(line, n)| format!("{n} of the last 200 lines: {line}")))
+            .cite("load of 1, 5 and 15 min", e.activity.later.load.map(|l| format!("{l:.1}")).join(", "));
+        // a shared fault of many has no single home
+        if let Some(top) = top.filter(|t| dominates(t, cpus, busy)) {
+            finding = at_home(finding, &top.home).fix(RENICE.id);
+            if let Some(home) = e.containers.home(&top.home) {
+                finding = finding.hint(format!("{home} uses most of it: look at what it does, or limit it"));
+            }
+        }
+        Some(finding)
+    }
+
+    fn steal(&self, e: &Evidence) -> Option<Finding> {
+        let s = &self.settings;
+        // the milder of both windows: a moment is not a noisy neighbour
+        let again = stolen(&e.steal_again?);
+        let taken = stolen(&passed(e)).min(again);
+        let (severity, limit) = match taken {
+            t if t >= s.steal_crit_percent => (Severity::Crit, s.steal_crit_percent),
+            t if t >= s.steal_warn_percent => (Severity::Warn, s.steal_warn_percent),
+            _ => return None,
+        };
+        let message = format!("the hypervisor takes {} of the processor time, limit {}", percent(taken), percent(limit));
+        Some(of_host(Finding::new(&STEAL, severity, Subject::host(), message)))
+    }
+
+    fn iowait(&self, e: &Evidence) -> Option<Finding> {
+        let s = &self.settings;
+        let io = e.activity.later.pressure.io?;
+        let time = passed(e);
+        let waited = time.percent(time.iowait);
+        let stalled = io.full.map_or(0.0, |f| f.avg60);
+        let (severity, message) = if stalled >= s.io_stalled_crit_percent {
+            let limit = percent(s.io_stalled_crit_percent);
+            (Severity::Crit, format!("all tasks waited for disks {} of the last minute, limit {limit}", percent(stalled)))
+        } else if waited >= s.iowait_warn_percent && io.some.avg60 >= s.io_waiting_percent {
+            let limit = percent(s.iowait_warn_percent);
+            let message = format!(
+                "processors idle {} of the time while tasks wait for disks, limit {limit}; tasks waited {} of the last minute",
+                percent(waited),
+                percent(io.some.avg60)
+            );
+            (Severity::Warn, message)
+        } else {
+            return None;
+        };
+        let stuck: Vec<String> = e.activity.stuck.iter().map(|t| format!("{} (pid {}) in {}", t.comm, t.pid, t.wchan)).collect();
+        Some(of_host(Finding::new(&IOWAIT, severity, Subject::host(), message)).cite("tasks that wait now", stuck.join(", ")))
+    }
+}
+
+/// One process that makes up half of all work is to blame for it.
+fn dominates(top: &Consumer, cpus: usize, busy: f64) -> bool {
+    top.nice <= 0 && top.cpu_percent * 2.0 >= busy * cpus as f64
+}
+
+fn single_core(e: &Evidence) -> Option<Finding> {
+    let pairs = e.activity.later.cpus.iter().zip(&e.activity.first.cpus);
+    let times: Vec<CpuTime> = pairs.map(|(later, first)| later.since(first)).collect();
+    let (busy, time) = times.iter().enumerate().find(|(_, t)| t.percent(t.softirq) > IRQ_PERCENT)?;
+    let others_idle = times.iter().enumerate().all(|(i, t)| i == busy || t.percent(t.busy()) < IDLE_PERCENT);
+    (times.len() > 1 && others_idle).then(|| {
+        let message = format!(
+            "processor {busy} spends {} of its time in soft interrupts, limit {}, while the others are idle",
+            percent(time.percent(time.softirq)),
+            percent(IRQ_PERCENT)
+        );
+        Finding::new(&IRQ, Severity::Info, Subject::host(), message)
+    })
+}
+
+fn psi_off(e: &Evidence) -> Option<Finding> {
+    e.activity.later.pressure.cpu.is_none().then(|| {
+        let message = "the kernel does not measure pressure: the load average decides whether anybody waits";
+        Finding::new(&PSI_OFF, Severity::Info, Subject::host(), message)
+    })
+}

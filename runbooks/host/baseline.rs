@@ -1,0 +1,236 @@
+//! How the machine was set up: what bites later, at the next boot or the first busy day. Provisioning is where these belong.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use opsctl_core::model::{
+    Action, Check, CheckSpec, Code, EngineState, Finding, FixSpec, Inventory, Judged, Judgement, Kind, Plan, Refusal, Risk, Severity,
+    Subject, SystemdState, Target,
+    quantity::{bytes, percent},
+};
+use opsctl_core::probe::setup::{Mtus, OwnName, Tree, Unallocated};
+use opsctl_core::probe::{ProbeCx, ProbeError, boot, host};
+use serde::{Deserialize, Serialize};
+
+use super::Settings;
+
+const BASELINE: Code = Code {
+    id: "host.baseline",
+    severities: &[Severity::Info, Severity::Warn],
+    when: "the engine runs and is not started at boot, the host cannot resolve its own name, or the machine id is missing (warn); unattended upgrades, kernel settings, room behind the last partition, packets larger than the network's (info)",
+    hint: "put it into the image or the provisioning, so that the next machine has it too: `opsctl bootstrap --apply`",
+};
+
+const ENABLE_UNIT: FixSpec =
+    FixSpec { id: "host.enable-unit", risk: Risk::R1, title: "start the unit at boot from now on; nothing starts now" };
+const SET_SYSCTL: FixSpec =
+    FixSpec { id: "host.set-sysctl", risk: Risk::R1, title: "raise kernel settings, now and at every boot" };
+const ADD_HOSTNAME: FixSpec =
+    FixSpec { id: "host.add-hostname", risk: Risk::R1, title: "add the host's own name to /etc/hosts" };
+
+static SPEC: CheckSpec = CheckSpec {
+    id: "host.baseline",
+    title: "the machine is set up well",
+    codes: &[BASELINE],
+    fixes: &[ADD_HOSTNAME, ENABLE_UNIT, SET_SYSCTL],
+    timeout: Duration::from_secs(3),
+};
+
+/// Where the settings of opsctl are kept for the next boot (sysctl.d(5)).
+const SYSCTL_FILE: &str = "/etc/sysctl.d/60-opsctl.conf";
+const SOMAXCONN: &str = "net.core.somaxconn";
+const INOTIFY: &str = "fs.inotify.max_user_instances";
+/// Room that is worth a word whatever its share, in bytes.
+const UNALLOCATED: u64 = 1 << 30;
+/// How many running containers make inotify instances scarce (each log follower and each .NET or Node watcher takes one).
+const MANY_CONTAINERS: usize = 30;
+
+pub(super) struct Baseline {
+    pub(super) settings: Settings,
+}
+
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+#[serde(default)]
+pub(super) struct Evidence {
+    name: OwnName,
+    machine_id: String,
+    distribution: String,
+    in_container: bool,
+    unallocated: Vec<Unallocated>,
+    mtus: Mtus,
+    sysctls: BTreeMap<String, String>,
+    /// They can be changed here.
+    sysctls_writable: bool,
+    /// Running containers.
+    running: usize,
+    /// State of the unit files of the engine; empty where systemd or the engine is not there.
+    engine_units: BTreeMap<String, String>,
+    /// unattended-upgrades is installed and on.
+    upgrades: bool,
+}
+
+impl Check for Baseline {
+    type Evidence = Evidence;
+
+    fn spec(&self) -> &'static CheckSpec {
+        &SPEC
+    }
+
+    fn targets(&self, _inventory: &Inventory) -> Vec<Target> {
+        vec![Target::host()]
+    }
+
+    async fn probe(&self, cx: &ProbeCx, _target: &Target) -> Result<Evidence, ProbeError> {
+        let tree = Tree::default();
+        let mut e = Evidence {
+            name: tree.own_name(&host::info().hostname),
+            machine_id: tree.machine_id(),
+            distribution: tree.distribution(),
+            in_container: boot::in_container(),
+            unallocated: tree.unallocated(),
+            mtus: tree.mtus(),
+            sysctls: tree.sysctls(&[SOMAXCONN, INOTIFY]),
+            sysctls_writable: tree.sysctls_writable(),
+            running: cx.inventory.containers.iter().filter(|c| c.state == "running").count(),
+            upgrades: tree.has("/usr/bin/unattended-upgrade") && tree.has("/etc/apt/apt.conf.d/20auto-upgrades"),
+            ..Evidence::default()
+        };
+        let docker = cx.inventory.engine.as_ref().filter(|e| e.name == "docker" && matches!(e.state, EngineState::Answers { .. }));
+        let answers = cx.inventory.systemd.as_ref().is_some_and(|s| s.state == SystemdState::Answers);
+        if docker.is_some() && answers {
+            for unit in ["docker.service", "docker.socket"] {
+                let state = cx.systemd()?.unit(unit).await?;
+                if state.load == "loaded" {
+                    e.engine_units.insert(unit.to_owned(), state.file_state.clone());
+                }
+            }
+        }
+        Ok(e)
+    }
+
+    fn judge(&self, _judged: &Judged<'_>, e: &Evidence) -> Judgement {
+        let findings = [engine(e), own_name(e), machine_id(e), self.settings_of_kernel(e), self.disk(e), packets(e), upgrades(e)];
+        findings.into_iter().flatten().collect::<Vec<_>>().into()
+    }
+
+    fn plan(&self, fix: &str, finding: &Finding, judged: &Judged<'_>, e: &Evidence) -> Result<Plan, Refusal> {
+        let plan = |spec: &FixSpec, actions: Vec<Action>, undo: Vec<Action>| {
+            Plan::new(spec, &SPEC, finding, judged.target, actions).undo(undo)
+        };
+        if fix == ENABLE_UNIT.id {
+            let unit = finding.subject.name.clone();
+            let undo = vec![Action::DisableUnit { unit: unit.clone() }];
+            return Ok(plan(&ENABLE_UNIT, vec![Action::EnableUnit { unit }], undo));
+        }
+        if fix == ADD_HOSTNAME.id {
+            // as Debian's installer does; 127.0.0.1 keeps the name localhost
+            let (path, line) = ("/etc/hosts".to_owned(), format!("127.0.1.1 {}", e.name.hostname));
+            let undo = vec![Action::RemoveLine { path: path.clone(), line: line.clone() }];
+            return Ok(plan(&ADD_HOSTNAME, vec![Action::AddLine { path, line }], undo));
+        }
+        let (mut actions, mut undo) = (Vec::new(), Vec::new());
+        for (key, now, wanted) in self.low_settings(e) {
+            let line = format!("{key} = {wanted}");
+            actions.push(Action::AddLine { path: SYSCTL_FILE.to_owned(), line: line.clone() });
+            actions.push(Action::SetSysctl { key: key.to_owned(), value: wanted.to_string() });
+            undo.push(Action::SetSysctl { key: key.to_owned(), value: now.to_string() });
+            undo.push(Action::RemoveLine { path: SYSCTL_FILE.to_owned(), line });
+        }
+        Ok(plan(&SET_SYSCTL, actions, undo))
+    }
+}
+
+fn info(message: impl Into<String>) -> Finding {
+    Finding::new(&BASELINE, Severity::Info, Subject::host(), message)
+}
+
+fn warn(message: impl Into<String>) -> Finding {
+    Finding::new(&BASELINE, Severity::Warn, Subject::host(), message)
+}
+
+/// After a reboot nothing would start the containers.
+fn engine(e: &Evidence) -> Option<Finding> {
+    let service = e.engine_units.get("docker.service")?;
+    let started = e.engine_units.values().any(|state| matches!(state.as_str(), "enabled" | "enabled-runtime"));
+    (!started && e.running > 0).then(|| {
+        let message = format!("docker.service is {service}: after a reboot no container comes back");
+        let subject = Subject { kind: Kind::Unit, name: "docker.service".to_owned(), identity: "docker.service".to_owned() };
+        let finding = Finding::new(&BASELINE, Severity::Warn, subject, message);
+        if service == "masked" { finding } else { finding.fix(ENABLE_UNIT.id) }
+    })
+}
+
+fn own_name(e: &Evidence) -> Option<Finding> {
+    let n = &e.name;
+    if n.in_hosts || n.by_module || n.hostname.is_empty() || n.hostname.starts_with("localhost") {
+        return None;
+    }
+    let finding = if n.nameservers == 0 {
+        warn(format!("the host cannot resolve its own name {}: it is not in /etc/hosts, and there is no name server", n.hostname))
+    } else {
+        info(format!("the host's own name {} is not in /etc/hosts: whatever needs it waits for a name server", n.hostname))
+    };
+    Some(finding.fix(ADD_HOSTNAME.id))
+}
+
+/// Without one, D-Bus and the journal do not work; machines with the same one get the same DHCP lease.
+fn machine_id(e: &Evidence) -> Option<Finding> {
+    let id = e.machine_id.as_str();
+    let valid = id.len() == 32 && id.bytes().all(|b| b.is_ascii_hexdigit()) && !id.bytes().all(|b| b == b'0');
+    // an image without systemd has none and needs none
+    let systemd = !e.engine_units.is_empty() || !id.is_empty();
+    (!valid && systemd && !e.in_container).then(|| {
+        let shown = if id.is_empty() { "empty" } else { id };
+        warn(format!("/etc/machine-id is {shown}, not 32 hex digits")).hint("systemd-machine-id-setup, then reboot")
+    })
+}
+
+fn packets(e: &Evidence) -> Option<Finding> {
+    let (egress, mtu) = e.mtus.egress.as_ref()?;
+    let larger: Vec<String> = e.mtus.bridges.iter().filter(|(_, m)| m > mtu).map(|(name, m)| format!("{name} {m}")).collect();
+    (!larger.is_empty()).then(|| {
+        info(format!("{egress} takes packets of {mtu} bytes, the containers' bridges send larger ones: {}", larger.join(", ")))
+            .hint("set `mtu` in daemon.json to the smaller size when the machine is made; where path MTU discovery is filtered, large requests hang")
+    })
+}
+
+fn upgrades(e: &Evidence) -> Option<Finding> {
+    let apt = matches!(e.distribution.as_str(), "debian" | "ubuntu");
+    (apt && !e.upgrades && !e.in_container).then(|| info("security updates are not installed by themselves: unattended-upgrades is not installed or off"))
+}
+
+impl Baseline {
+    /// Kernel settings that are too low for a host like this: `(name, now, wanted)`.
+    fn low_settings(&self, e: &Evidence) -> Vec<(&'static str, u64, u64)> {
+        let now = |key: &str| e.sysctls.get(key).and_then(|v| v.parse::<u64>().ok());
+        let crowded = e.running >= MANY_CONTAINERS;
+        let wanted = [(SOMAXCONN, self.settings.somaxconn, true), (INOTIFY, self.settings.inotify_instances, crowded)];
+        wanted
+            .into_iter()
+            .filter_map(|(key, wanted, matters)| Some((key, now(key).filter(|n| *n < wanted && matters)?, wanted)))
+            .collect()
+    }
+
+    fn settings_of_kernel(&self, e: &Evidence) -> Option<Finding> {
+        let low = self.low_settings(e);
+        let said: Vec<String> = low.iter().map(|(key, now, wanted)| format!("{key} is {now}, wanted {wanted}")).collect();
+        (!low.is_empty() && e.sysctls_writable).then(|| info(said.join("; ")).fix(SET_SYSCTL.id))
+    }
+
+    fn disk(&self, e: &Evidence) -> Option<Finding> {
+        let share = |u: &Unallocated| u.unused as f64 * 100.0 / u.size.max(1) as f64;
+        let counts = |u: &&Unallocated| u.unused >= UNALLOCATED && share(u) >= self.settings.unallocated_percent;
+        let u = e.unallocated.iter().find(counts)?;
+        let message = format!(
+            "{} of disk {} lie behind its last partition {}, {}, limit {}",
+            bytes(u.unused),
+            u.disk,
+            u.partition,
+            percent(share(u)),
+            percent(self.settings.unallocated_percent)
+        );
+        let number: String = u.partition.chars().rev().take_while(char::is_ascii_digit).collect();
+        let number: String = number.chars().rev().collect();
+        Some(info(message).hint(format!("growpart /dev/{} {number}, then resize2fs or xfs_growfs: the disk was made larger than the image", u.disk)))
+    }
+}

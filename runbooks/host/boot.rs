@@ -1,0 +1,121 @@
+//! Is a reboot due, and would one change anything?
+
+use std::time::Duration;
+
+use jiff::{SignedDuration, Timestamp};
+use opsctl_core::model::{
+    Check, CheckSpec, Code, Finding, Inventory, Judged, Judgement, Severity, Subject, Target,
+    quantity::{ago, duration},
+};
+use opsctl_core::probe::boot::{self, Boot, version};
+use opsctl_core::probe::{ProbeCx, ProbeError, blocking};
+
+use super::Settings;
+use crate::processes::of_host;
+
+const REBOOT_REQUIRED: Code = Code {
+    id: "host.reboot-required",
+    severities: &[Severity::Info, Severity::Warn, Severity::Crit],
+    when: "a package asks for a reboot or a newer kernel is installed (info; warn after 14 days); the modules of the running kernel are gone (crit)",
+    hint: "reboot at a quiet time",
+};
+const REBOOT_RECENT: Code = Code {
+    id: "host.reboot-recent",
+    severities: &[Severity::Info],
+    when: "the machine booted less than 10 min ago",
+    hint: "if nobody meant it: `journalctl -b -1 -e` and the provider's console say why",
+};
+
+static SPEC: CheckSpec = CheckSpec {
+    id: "host.boot",
+    title: "no reboot is due",
+    codes: &[REBOOT_REQUIRED, REBOOT_RECENT],
+    fixes: &[],
+    timeout: Duration::from_secs(3),
+};
+
+pub(super) struct BootCheck {
+    pub(super) settings: Settings,
+}
+
+impl Check for BootCheck {
+    type Evidence = Boot;
+
+    fn spec(&self) -> &'static CheckSpec {
+        &SPEC
+    }
+
+    fn targets(&self, _inventory: &Inventory) -> Vec<Target> {
+        vec![Target::host()]
+    }
+
+    async fn probe(&self, _cx: &ProbeCx, _target: &Target) -> Result<Boot, ProbeError> {
+        // /boot may be a mount that hangs
+        blocking::run("kernels", "/boot", Duration::from_secs(2), boot::read).await
+    }
+
+    fn judge(&self, judged: &Judged<'_>, e: &Boot) -> Judgement {
+        let due = if modules_gone(e) { Some(gone(e)) } else { self.due(judged.taken_at, e) };
+        let findings: Vec<Finding> = due.into_iter().map(of_host).chain(self.recent(e)).collect();
+        findings.into()
+    }
+}
+
+/// The folder of the running kernel's modules was removed with its package: what is not loaded yet never will be.
+fn modules_gone(e: &Boot) -> bool {
+    // a kernel that came with no package (a container, a custom kernel) has no modules here either, and needs none
+    e.modules_supported && !e.modules_present && !e.in_container && !e.installed.is_empty()
+}
+
+fn gone(e: &Boot) -> Finding {
+    let message = format!("the modules of the running kernel {} are gone: nothing that needs a new one works until a reboot", e.running);
+    let installed: Vec<&str> = e.installed.iter().map(|k| k.release.as_str()).collect();
+    Finding::new(&REBOOT_REQUIRED, Severity::Crit, Subject::host(), message)
+        .cite("kernels in /boot", installed.join(", "))
+        .hint("reboot: until then iptables, overlay and other modules cannot be loaded, and containers may not start")
+}
+
+impl BootCheck {
+    fn due(&self, now: Timestamp, e: &Boot) -> Option<Finding> {
+        let newer = newer_kernel(e);
+        let since = match (e.required_since, newer.and_then(|k| k.installed)) {
+            (Some(a), Some(b)) => Some(a.min(b)),
+            (a, b) => a.or(b),
+        };
+        let why = match (e.required_since, newer) {
+            (Some(_), _) if !e.required_by.is_empty() => format!("{} asks for a reboot", list(&e.required_by)),
+            (Some(_), _) => "a package asks for a reboot".to_owned(),
+            (None, Some(kernel)) => format!("kernel {} is installed, {} runs", kernel.release, e.running),
+            (None, None) => return None,
+        };
+        let age = since.map(|s| now.duration_since(s));
+        let late = age.is_some_and(|a| a.as_secs_f64() > self.settings.reboot_warn_days * 86400.0);
+        let severity = if late { Severity::Warn } else { Severity::Info };
+        let when = since.map(|s| format!(" since {}", ago(now, s).trim_end_matches(" ago"))).unwrap_or_default();
+        let limit = if late { format!(", limit {:.0} d", self.settings.reboot_warn_days) } else { String::new() };
+        Some(Finding::new(&REBOOT_REQUIRED, severity, Subject::host(), format!("{why}{when}{limit}")).since(since))
+    }
+
+    fn recent(&self, e: &Boot) -> Option<Finding> {
+        let up = SignedDuration::from_secs(e.uptime_s);
+        (up < SignedDuration::from_mins(self.settings.recent_boot_min) && !e.in_container).then(|| {
+            let message = format!("the machine booted {} ago", duration(up));
+            Finding::new(&REBOOT_RECENT, Severity::Info, Subject::host(), message)
+        })
+    }
+}
+
+/// A kernel that a reboot would start instead. Where the running one is not among those in /boot, nothing is known about that.
+fn newer_kernel(e: &Boot) -> Option<&boot::Kernel> {
+    let newest = e.installed.first()?;
+    let from_here = e.installed.iter().any(|k| k.release == e.running);
+    (!e.in_container && from_here && version(&newest.release) > version(&e.running)).then_some(newest)
+}
+
+fn list(packages: &[String]) -> String {
+    match packages {
+        [one] => one.clone(),
+        [first, rest @ ..] => format!("{first} and {} more", rest.len()),
+        [] => String::new(),
+    }
+}

@@ -1,0 +1,123 @@
+//! Did the first boot do what it was told? A recoverable error is not a failed boot.
+
+use std::time::Duration;
+
+use jiff::SignedDuration;
+use opsctl_core::model::{
+    Check, CheckSpec, Code, Finding, Inventory, Judged, Judgement, KeyKind, Severity, Subject, Target, quantity::duration,
+};
+use opsctl_core::probe::cloud_init::{CloudInit, Files, Progress};
+use opsctl_core::probe::home::Home;
+use opsctl_core::probe::{ProbeCx, ProbeError, clock, host};
+use serde::{Deserialize, Serialize};
+
+use super::Settings;
+
+const CLOUD_INIT: Code = Code {
+    id: "host.cloud-init",
+    severities: &[Severity::Info, Severity::Warn, Severity::Crit],
+    when: "a stage of cloud-init failed, `cloud-init status` exits with 1 (crit); it went on after errors, exit 2, or still runs after 15 min (warn); it is disabled (info)",
+    hint: "see /var/log/cloud-init.log and /var/log/cloud-init-output.log; `cloud-init schema --system` checks the user data",
+};
+
+static SPEC: CheckSpec = CheckSpec {
+    id: "host.cloud-init",
+    title: "cloud-init did what it was told",
+    codes: &[CLOUD_INIT],
+    fixes: &[],
+    timeout: Duration::from_secs(2),
+};
+
+pub(super) struct CloudInitCheck {
+    pub(super) settings: Settings,
+}
+
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+#[serde(default)]
+pub(super) struct Evidence {
+    cloud_init: CloudInit,
+    uptime_s: i64,
+    /// cloud-init itself started opsctl, from user data.
+    within: bool,
+}
+
+impl Check for CloudInitCheck {
+    type Evidence = Evidence;
+
+    fn spec(&self) -> &'static CheckSpec {
+        &SPEC
+    }
+
+    fn targets(&self, _inventory: &Inventory) -> Vec<Target> {
+        vec![Target::host()]
+    }
+
+    async fn probe(&self, _cx: &ProbeCx, _target: &Target) -> Result<Evidence, ProbeError> {
+        match Files::default().read()? {
+            Some(cloud_init) => {
+                let within = matches!(host::own_home(), Home::Unit(unit) if UNITS.contains(&unit.as_str()));
+                Ok(Evidence { cloud_init, uptime_s: clock::since_boot().as_secs(), within })
+            }
+            None => Err(ProbeError::Skip("cloud-init is not installed".to_owned())),
+        }
+    }
+
+    fn judge(&self, judged: &Judged<'_>, e: &Evidence) -> Judgement {
+        let c = &e.cloud_init;
+        let mut j = Judgement { findings: self.finding(judged, e).into_iter().collect(), ..Judgement::default() };
+        // called from user data, waiting for cloud-init would be waiting for oneself
+        if matches!(c.progress, Progress::Running | Progress::NotStarted) && !e.within && c.errors.is_empty() {
+            j.pending.push("cloud-init".to_owned());
+        }
+        j
+    }
+}
+
+impl CloudInitCheck {
+    fn finding(&self, judged: &Judged<'_>, e: &Evidence) -> Option<Finding> {
+        let c = &e.cloud_init;
+        let new = |severity, message: String| Some(Finding::new(&CLOUD_INIT, severity, Subject::host(), message));
+        if c.progress == Progress::Disabled {
+            return new(Severity::Info, format!("cloud-init is disabled: {}", c.disabled_by));
+        }
+        if let Some(first) = c.errors.first() {
+            let more = if c.errors.len() > 1 { format!(" and {} more", c.errors.len() - 1) } else { String::new() };
+            let finding = new(Severity::Crit, format!("cloud-init failed: {}{more}", short(first)))?;
+            let finding = finding
+                .cite("exit code of cloud-init status", "1")
+                .cite("data source", &c.datasource)
+                .cite("last lines of cloud-init-output.log", c.output.join(" | "));
+            return Some(UNITS.iter().fold(finding, |f, unit| f.key(KeyKind::Unit, *unit)));
+        }
+        let recoverable: Vec<&String> = c.recoverable.values().flatten().collect();
+        if let Some(first) = recoverable.first() {
+            let more = if recoverable.len() > 1 { format!(" and {} more", recoverable.len() - 1) } else { String::new() };
+            let finding = new(Severity::Warn, format!("cloud-init went on after errors: {}{more}", short(first)))?;
+            let all: Vec<String> = c.recoverable.iter().map(|(level, errors)| format!("{level} {}", errors.len())).collect();
+            return Some(finding.cite("exit code of cloud-init status", "2: the boot itself is fine").cite("by level", all.join(", ")));
+        }
+        let limit = SignedDuration::from_mins(self.settings.cloud_init_min);
+        let since = c.started.map_or(SignedDuration::from_secs(e.uptime_s), |s| judged.taken_at.duration_since(s));
+        if c.progress == Progress::Running && since > limit {
+            let stage = if c.stage.is_empty() { "between two stages" } else { &c.stage };
+            return new(Severity::Warn, format!("cloud-init still runs after {}, limit {}: {stage}", duration(since), duration(limit)));
+        }
+        None
+    }
+}
+
+/// The stages of cloud-init, by old and new names.
+const UNITS: &[&str] = &[
+    "cloud-init-local.service",
+    "cloud-init.service",
+    "cloud-init-network.service",
+    "cloud-init-main.service",
+    "cloud-config.service",
+    "cloud-final.service",
+];
+
+/// Errors can be whole tracebacks.
+fn short(text: &str) -> String {
+    let line = text.lines().next().unwrap_or_default();
+    if line.chars().count() > 160 { line.chars().take(160).chain("…".chars()).collect() } else { line.to_owned() }
+}

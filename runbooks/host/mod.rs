@@ -1,0 +1,77 @@
+//! The host runbook: the boot, cloud-init, and how the machine was set up.
+
+mod baseline;
+mod boot;
+mod cloud_init;
+mod entropy;
+
+use opsctl_core::model::{Confidence, KeyKind, Link, Runbook};
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+/// `[runbooks.host]`.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub struct Settings {
+    /// Days after which a reboot that is asked for is warn (catalogue: 14).
+    pub reboot_warn_days: f64,
+    /// Minutes after boot in which a boot counts as recent (netdata: 10).
+    pub recent_boot_min: i64,
+    /// Minutes after which cloud-init should be done (catalogue: 15).
+    pub cloud_init_min: i64,
+    /// Room behind the last partition, in percent of the disk, that is worth knowing (judgement: 10).
+    pub unallocated_percent: f64,
+    /// `net.core.somaxconn` below which queues of servers are cut short (Linux 5.4 and later: 4096).
+    pub somaxconn: u64,
+    /// `fs.inotify.max_user_instances` below which many containers run out (judgement: 512; the kernel's default is 128).
+    pub inotify_instances: u64,
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        Self {
+            reboot_warn_days: 14.0,
+            recent_boot_min: 10,
+            cloud_init_min: 15,
+            unallocated_percent: 10.0,
+            somaxconn: 4096,
+            inotify_instances: 512,
+        }
+    }
+}
+
+/// What may cause what (catalogue §18: 48).
+const LINKS: &[Link] = &[
+    Link {
+        cause: "host.reboot-required",
+        effect: "container.start-failed",
+        tie: KeyKind::Host,
+        confidence: Confidence::Likely,
+        because: "the modules of the running kernel are gone, so nothing that needs a new one starts",
+    },
+    Link {
+        cause: "host.cloud-init",
+        effect: "systemd.unit-failed",
+        tie: KeyKind::Unit,
+        confidence: Confidence::Confirmed,
+        because: "the unit is the stage of cloud-init that failed",
+    },
+];
+
+/// The runbook with these settings.
+#[must_use]
+pub fn runbook(settings: &Settings) -> Runbook {
+    let settings = settings.clone();
+    Runbook {
+        id: "host",
+        about: "A boot that went wrong or is due, cloud-init, and how the machine is set up",
+        checks: vec![
+            Box::new(boot::BootCheck { settings: settings.clone() }),
+            Box::new(cloud_init::CloudInitCheck { settings: settings.clone() }),
+            Box::new(entropy::Entropy),
+            Box::new(baseline::Baseline { settings }),
+        ],
+        links: LINKS,
+        doc: include_str!("RUNBOOK.md"),
+    }
+}

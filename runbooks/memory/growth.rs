@@ -1,0 +1,167 @@
+//! Who grows? Only history tells: a process that is large may always have been.
+
+use std::time::Duration;
+
+use jiff::SignedDuration;
+use opsctl_core::model::{
+    Check, CheckSpec, Code, Finding, Inventory, Judged, Judgement, Kind, Plan, Refusal, Sample, Severity, Subject, Target,
+    quantity::{bytes, duration, percent},
+};
+use opsctl_core::probe::docker::{Container, dependants};
+use opsctl_core::probe::home::Home;
+use opsctl_core::probe::tasks::Consumer;
+use opsctl_core::probe::{ProbeCx, ProbeError, clock, host};
+use serde::{Deserialize, Serialize};
+
+use super::Settings;
+use crate::processes::{Names, at_home, of_host};
+use crate::restart_container::{self, RESTART};
+
+const LEAK: Code = Code {
+    id: "memory.leak-suspect",
+    severities: &[Severity::Warn],
+    when: "one of the largest processes, an hour old or more, grew by over 10 % per hour for an hour or more, and by 5 % of the memory",
+    hint: "restart it at a quiet time, and look for what it keeps",
+};
+
+static SPEC: CheckSpec = CheckSpec {
+    id: "memory.growth",
+    title: "large processes do not grow",
+    codes: &[LEAK],
+    fixes: &[RESTART],
+    timeout: Duration::from_secs(4),
+};
+
+/// A shorter time says nothing about a trend, and a younger process is still warming up.
+const SHORTEST: SignedDuration = SignedDuration::from_hours(1);
+/// How far back to compare.
+const LONGEST_S: i64 = 24 * 3600;
+/// Smaller processes are not remembered, as a share of the memory.
+const NOTABLE: f64 = 0.02;
+/// Less growth is not worth a restart, as a share of the memory.
+const SERIOUS: f64 = 0.05;
+
+pub(super) struct Growth {
+    pub(super) settings: Settings,
+}
+
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+#[serde(default)]
+pub(super) struct Evidence {
+    total: u64,
+    boot_id: String,
+    largest: Vec<Seen>,
+    containers: Names,
+}
+
+#[derive(Debug, Clone, Serialize, Deserialize)]
+struct Seen {
+    process: Consumer,
+    /// Seconds since it was started.
+    age_s: i64,
+    /// What it held at the oldest run of opsctl that saw it in the last 24 h.
+    before: Option<Sample>,
+    /// Its container, when it grew enough to be restarted, with who depends on it.
+    container: Option<(Container, Vec<String>)>,
+}
+
+impl Check for Growth {
+    type Evidence = Evidence;
+
+    fn spec(&self) -> &'static CheckSpec {
+        &SPEC
+    }
+
+    fn targets(&self, _inventory: &Inventory) -> Vec<Target> {
+        vec![Target::host()]
+    }
+
+    async fn probe(&self, cx: &ProbeCx, _target: &Target) -> Result<Evidence, ProbeError> {
+        let activity = cx.watch.activity().await?;
+        let (total, boot_id) = (cx.watch.memory()?.total, host::info().boot_id);
+        let now = clock::now();
+        let since_boot = clock::since_boot().as_secs();
+        let mut largest = Vec::new();
+        for process in activity.largest.iter().filter(|c| c.rss as f64 > total as f64 * NOTABLE) {
+            let started = i64::try_from(process.process.start_ticks / host::clock_ticks()).unwrap_or(0);
+            let before = cx.history.oldest(&object(process, &boot_id), "rss_bytes", LONGEST_S);
+            let mut seen = Seen { process: process.clone(), age_s: since_boot - started, before, container: None };
+            if let (Some(_), Home::Container(id), Ok(docker)) = (self.growth(&seen, total, now), &process.home, cx.docker()) {
+                let container = docker.inspect(id).await?;
+                let dependants = dependants(&cx.inventory.containers, &container);
+                seen.container = Some(((*container).clone(), dependants));
+            }
+            largest.push(seen);
+        }
+        let containers = Names::of(largest.iter().map(|s| &s.process.home), &cx.inventory);
+        Ok(Evidence { total, boot_id, largest, containers })
+    }
+
+    fn judge(&self, judged: &Judged<'_>, e: &Evidence) -> Judgement {
+        let samples = e.largest.iter().map(|s| Sample {
+            object: object(&s.process, &e.boot_id),
+            metric: "rss_bytes".to_owned(),
+            at: judged.taken_at,
+            value: s.process.rss as f64,
+        });
+        let findings = e.largest.iter().filter_map(|s| self.suspect(judged, e, s)).collect();
+        Judgement { findings, samples: samples.collect(), ..Judgement::default() }
+    }
+
+    fn plan(&self, _fix: &str, finding: &Finding, judged: &Judged<'_>, e: &Evidence) -> Result<Plan, Refusal> {
+        let containers = e.largest.iter().filter_map(|s| s.container.as_ref());
+        let (container, dependants) = containers
+            .into_iter()
+            .find(|(c, _)| c.subject() == finding.subject)
+            .ok_or_else(|| Refusal::Precondition("the container is gone".to_owned()))?;
+        Ok(restart_container::plan(container, dependants, &SPEC, finding, judged.target))
+    }
+}
+
+/// A pid is used again: its start time tells who it is, in this boot.
+fn object(process: &Consumer, boot_id: &str) -> String {
+    format!("process:{}@{boot_id}/{}", process.process.pid, process.process.start_ticks)
+}
+
+impl Growth {
+    /// Growth per hour in percent and in all in bytes, if it is suspicious.
+    fn growth(&self, s: &Seen, total: u64, now: jiff::Timestamp) -> Option<(f64, f64, SignedDuration)> {
+        let before = s.before.as_ref().filter(|b| b.value > 0.0)?;
+        let span = now.duration_since(before.at);
+        let old_enough = s.age_s - span.as_secs() >= SHORTEST.as_secs();
+        if span < SHORTEST || !old_enough {
+            return None;
+        }
+        let grown = s.process.rss as f64 - before.value;
+        let per_hour = grown * 100.0 / before.value / (span.as_secs_f64() / 3600.0);
+        (per_hour > self.settings.growth_warn_percent && grown > total as f64 * SERIOUS).then_some((per_hour, grown, span))
+    }
+
+    fn suspect(&self, judged: &Judged<'_>, e: &Evidence, s: &Seen) -> Option<Finding> {
+        let (per_hour, grown, span) = self.growth(s, e.total, judged.taken_at)?;
+        let p = &s.process;
+        let name = e.containers.process(&p.comm, p.process.pid, &p.home);
+        let subject = match &s.container {
+            Some((container, _)) => container.subject(),
+            None => Subject {
+                kind: Kind::Process,
+                name: p.process.pid.to_string(),
+                identity: format!("{}@{}", p.process.pid, p.process.start_ticks),
+            },
+        };
+        #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "the growth of a process is positive and below 2^53")]
+        let grown = bytes(grown as u64);
+        let message = format!(
+            "{name} grew by {grown} to {} in {}, {} per hour, limit {}",
+            bytes(p.rss),
+            duration(span),
+            percent(per_hour),
+            percent(self.settings.growth_warn_percent)
+        );
+        let mut finding = at_home(of_host(Finding::new(&LEAK, Severity::Warn, subject, message)), &p.home).likely();
+        if s.container.is_some() {
+            finding = finding.fix(RESTART.id);
+        }
+        Some(finding)
+    }
+}

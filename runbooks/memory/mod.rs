@@ -1,0 +1,104 @@
+//! The memory runbook: is memory short, who holds it, and whom did the kernel kill for it.
+
+mod growth;
+mod oom;
+mod pressure;
+mod usage;
+
+use opsctl_core::model::{Confidence, KeyKind, Link, Runbook};
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+/// `[runbooks.memory]`.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub struct Settings {
+    /// Memory that new programs can get, in percent, below which is warn (netdata health.d/ram.conf, mixin: 10).
+    pub available_warn_percent: f64,
+    /// The same for crit (judgement: 5).
+    pub available_crit_percent: f64,
+    /// Share of the last minute in percent in which tasks waited for memory that is warn (judgement: 10).
+    pub waiting_warn_percent: f64,
+    /// Share of the last 10 s in which all tasks waited for memory that is crit (judgement: 20).
+    pub stalled_crit_percent_10s: f64,
+    /// The same for the last minute (judgement: 10; systemd-oomd kills at 60).
+    pub stalled_crit_percent_60s: f64,
+    /// Used swap in percent that is warn when it is also in use (netdata health.d/swap.conf: 80).
+    pub swap_warn_percent: f64,
+    /// The same for crit (netdata: 98).
+    pub swap_crit_percent: f64,
+    /// Pages read from swap per second that are warn (mixin: 500), with as many major faults.
+    pub swap_in_pages: f64,
+    /// Promised memory in percent of the limit that is crit when the limit is enforced (judgement: 90).
+    pub committed_crit_percent: f64,
+    /// Kernel memory that cannot be dropped, in percent of all, that is warn (judgement: 25).
+    pub slab_warn_percent: f64,
+    /// tmpfs and shared memory in percent of all that is warn (judgement: 50).
+    pub shmem_warn_percent: f64,
+    /// Growth of a process per hour in percent that makes it suspect (judgement: 10).
+    pub growth_warn_percent: f64,
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        Self {
+            available_warn_percent: 10.0,
+            available_crit_percent: 5.0,
+            waiting_warn_percent: 10.0,
+            stalled_crit_percent_10s: 20.0,
+            stalled_crit_percent_60s: 10.0,
+            swap_warn_percent: 80.0,
+            swap_crit_percent: 98.0,
+            swap_in_pages: 500.0,
+            committed_crit_percent: 90.0,
+            slab_warn_percent: 25.0,
+            shmem_warn_percent: 50.0,
+            growth_warn_percent: 10.0,
+        }
+    }
+}
+
+const fn link(cause: &'static str, effect: &'static str, tie: KeyKind, confidence: Confidence, because: &'static str) -> Link {
+    Link { cause, effect, tie, confidence, because }
+}
+
+/// What may cause what (catalogue §18: 14, 17).
+const LINKS: &[Link] = &[
+    link("memory.leak-suspect", "memory.available", KeyKind::Host, Confidence::Confirmed, "one process holds more and more of it"),
+    link("memory.slab", "memory.available", KeyKind::Host, Confidence::Confirmed, "the kernel itself holds it"),
+    link("memory.shm", "memory.available", KeyKind::Host, Confidence::Confirmed, "files in memory hold it"),
+    link("memory.available", "memory.swap-thrash", KeyKind::Host, Confidence::Confirmed, "what is needed does not fit into memory"),
+    link("memory.available", "memory.pressure", KeyKind::Host, Confidence::Confirmed, "there is nothing left to give out"),
+    link("memory.swap-thrash", "memory.pressure", KeyKind::Host, Confidence::Confirmed, "tasks wait for pages from swap"),
+    link(
+        "container.memory-near-limit",
+        "memory.pressure",
+        KeyKind::Host,
+        Confidence::Likely,
+        "a container at its limit waits for memory although the host has some",
+    ),
+    link("memory.pressure", "cpu.iowait", KeyKind::Host, Confidence::Likely, "memory that is short makes the disk busy"),
+    link("memory.pressure", "healthcheck.timeout", KeyKind::Host, Confidence::Likely, "everything waits for memory"),
+    link("memory.oom-kill", "container.down", KeyKind::Container, Confidence::Confirmed, "the kernel killed it because the host was out of memory"),
+    link("memory.oom-kill", "container.restart-loop", KeyKind::Container, Confidence::Confirmed, "the kernel killed it because the host was out of memory"),
+    link("memory.oom-kill", "systemd.unit-failed", KeyKind::Unit, Confidence::Confirmed, "the kernel killed it because the host was out of memory"),
+    link("memory.oom-kill", "systemd.restart-loop", KeyKind::Unit, Confidence::Confirmed, "the kernel killed it because the host was out of memory"),
+];
+
+/// The runbook with these settings.
+#[must_use]
+pub fn runbook(settings: &Settings) -> Runbook {
+    let settings = settings.clone();
+    Runbook {
+        id: "memory",
+        about: "Memory that is short or waited for, who holds it, and whom the kernel killed for it",
+        checks: vec![
+            Box::new(usage::Usage { settings: settings.clone() }),
+            Box::new(pressure::Pressure { settings: settings.clone() }),
+            Box::new(oom::Oom),
+            Box::new(growth::Growth { settings }),
+        ],
+        links: LINKS,
+        doc: include_str!("RUNBOOK.md"),
+    }
+}

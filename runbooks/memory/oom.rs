@@ -1,0 +1,139 @@
+//! Did the kernel kill somebody because the whole host was out of memory? Kills at a container's own limit are the container runbook's.
+
+use std::time::Duration;
+
+use jiff::SignedDuration;
+use opsctl_core::model::{
+    Check, CheckSpec, Code, Finding, Inventory, Judged, Judgement, Sample, Severity, Subject, Target,
+    quantity::{ago, bytes, count},
+};
+use opsctl_core::probe::home::Home;
+use opsctl_core::probe::kmsg::{self, OomKill};
+use opsctl_core::probe::{ProbeCx, ProbeError, host};
+use serde::{Deserialize, Serialize};
+
+use crate::processes::{Names, at_home, of_host};
+
+const OOM_KILL: Code = Code {
+    id: "memory.oom-kill",
+    severities: &[Severity::Warn, Severity::Crit],
+    when: "the kernel killed a process in the last 24 h because the host was out of memory (crit); its counter grew and its log no longer says why (warn)",
+    hint: "the victim is often not the culprit: find who grew, and give containers memory limits so that one cannot take all",
+};
+
+static SPEC: CheckSpec = CheckSpec {
+    id: "memory.oom",
+    title: "the host has not run out of memory",
+    codes: &[OOM_KILL],
+    fixes: &[],
+    timeout: Duration::from_secs(3),
+};
+
+/// Older kills are history (catalogue: 24 h).
+const RECENT: SignedDuration = SignedDuration::from_hours(24);
+
+pub(super) struct Oom;
+
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+#[serde(default)]
+pub(super) struct Evidence {
+    /// All kills the kernel log still has, also those at a limit.
+    kills: Vec<OomKill>,
+    containers: Names,
+    /// Kills since boot, of both kinds.
+    counter: Option<u64>,
+    /// The same at the oldest run of opsctl in this boot and the last 24 h.
+    before: Option<Sample>,
+    boot_id: String,
+    /// Why the kernel log could not be read.
+    gap: Option<String>,
+}
+
+impl Check for Oom {
+    type Evidence = Evidence;
+
+    fn spec(&self) -> &'static CheckSpec {
+        &SPEC
+    }
+
+    fn targets(&self, _inventory: &Inventory) -> Vec<Target> {
+        vec![Target::host()]
+    }
+
+    async fn probe(&self, cx: &ProbeCx, _target: &Target) -> Result<Evidence, ProbeError> {
+        let boot_id = host::info().boot_id;
+        let mut e = Evidence {
+            counter: cx.watch.now()?.paging.oom_kills,
+            before: cx.history.oldest(&object(&boot_id), "oom_kills", RECENT.as_secs()),
+            boot_id,
+            ..Evidence::default()
+        };
+        match cx.kernel_log.lines().await {
+            Ok(lines) => e.kills = kmsg::oom_kills(&lines),
+            Err(why) => e.gap = Some(why.to_string()),
+        }
+        let homes: Vec<Home> = e.kills.iter().map(|k| Home::of_path(&k.victim_cgroup)).collect();
+        e.containers = Names::of(homes.iter(), &cx.inventory);
+        Ok(e)
+    }
+
+    fn judge(&self, judged: &Judged<'_>, e: &Evidence) -> Judgement {
+        let recent = |k: &&OomKill| judged.taken_at.duration_since(k.at) < RECENT;
+        let kills: Vec<&OomKill> = e.kills.iter().filter(recent).filter(|k| k.limited_by.is_none()).collect();
+        let finding = killed(judged, e, &kills).or_else(|| counted(e, e.kills.iter().filter(recent).count()));
+        let samples = e.counter.map(|n| Sample {
+            object: object(&e.boot_id),
+            metric: "oom_kills".to_owned(),
+            at: judged.taken_at,
+            value: n as f64,
+        });
+        Judgement {
+            findings: finding.into_iter().collect(),
+            gaps: e.gap.iter().cloned().collect(),
+            samples: samples.into_iter().collect(),
+            ..Judgement::default()
+        }
+    }
+}
+
+/// The counter begins at zero with every boot.
+fn object(boot_id: &str) -> String {
+    format!("host@{boot_id}")
+}
+
+fn killed(judged: &Judged<'_>, e: &Evidence, kills: &[&OomKill]) -> Option<Finding> {
+    let last = kills.iter().max_by_key(|k| k.at)?;
+    let name = |k: &OomKill| {
+        let pid = i32::try_from(k.pid).unwrap_or(0);
+        e.containers.process(&k.task, pid, &Home::of_path(&k.victim_cgroup))
+    };
+    let holding = last.anon_rss_kib.map(|kib| format!(", which held {}", bytes(kib * 1024))).unwrap_or_default();
+    let message =
+        format!("the host ran out of memory {}: the kernel killed {}{holding}", ago(judged.taken_at, last.at), name(last));
+    let mut finding = of_host(Finding::new(&OOM_KILL, Severity::Crit, Subject::host(), message))
+        .since(kills.iter().map(|k| k.at).min())
+        .cite("kernel log", format!("{:.0} {}", last.at, last.line))
+        .cite_opt("was asked for by", last.invoked_by.as_deref())
+        .cite_opt("its oom_score_adj", last.score_adj.map(|n| n.to_string()));
+    if kills.len() > 1 {
+        let all: Vec<String> = kills.iter().map(|k| name(k)).collect();
+        finding = finding.cite(count(kills.len(), "kill"), all.join(", "));
+    }
+    let mut homes: Vec<Home> = kills.iter().map(|k| Home::of_path(&k.victim_cgroup)).collect();
+    homes.dedup();
+    Some(homes.iter().fold(finding, at_home))
+}
+
+/// The log is a ring: what it has lost the counter still knows, but not whose limit it was.
+fn counted(e: &Evidence, in_log: usize) -> Option<Finding> {
+    let before = e.before.as_ref()?;
+    let grown = e.counter? as f64 - before.value;
+    let lost = grown - in_log as f64;
+    (lost >= 1.0 && e.gap.is_none()).then(|| {
+        let message = format!(
+            "the kernel killed {lost:.0} processes for memory since {:.0} that its log no longer has; the host or a limit was out of memory",
+            before.at
+        );
+        of_host(Finding::new(&OOM_KILL, Severity::Warn, Subject::host(), message)).likely()
+    })
+}

@@ -1,0 +1,150 @@
+//! Does anybody wait for memory? Full swap or a full page cache alone harm nobody.
+
+use std::time::Duration;
+
+use opsctl_core::model::{
+    Check, CheckSpec, Code, Finding, Inventory, Judged, Judgement, Severity, Subject, Target,
+    quantity::{bytes, percent},
+};
+use opsctl_core::probe::kernel::{self, Memory, Paging};
+use opsctl_core::probe::tasks::Consumer;
+use opsctl_core::probe::{ProbeCx, ProbeError};
+use serde::{Deserialize, Serialize};
+
+use super::Settings;
+use crate::processes::{Names, of_host};
+
+const PRESSURE: Code = Code {
+    id: "memory.pressure",
+    severities: &[Severity::Warn, Severity::Crit],
+    when: "tasks waited for memory 10 % of the last minute (warn); all tasks did 20 % of the last 10 s or 10 % of the last minute (crit)",
+    hint: "stop or limit what grew before the kernel has to choose whom to kill",
+};
+const SWAP: Code = Code {
+    id: "memory.swap",
+    severities: &[Severity::Info, Severity::Warn, Severity::Crit],
+    when: "there is no swap (info); 80 % (warn) or 98 % (crit) of it are used and in use: pages move or tasks wait for memory",
+    hint: "a full swap that nobody touches is harmless; one in use means that memory is short",
+};
+const THRASH: Code = Code {
+    id: "memory.swap-thrash",
+    severities: &[Severity::Warn],
+    when: "over 500 pages a second come back from swap, and as many page faults wait for a disk",
+    hint: "what is needed at the same time does not fit into memory: stop or limit something",
+};
+
+static SPEC: CheckSpec = CheckSpec {
+    id: "memory.pressure",
+    title: "nobody waits for memory",
+    codes: &[PRESSURE, SWAP, THRASH],
+    fixes: &[],
+    timeout: Duration::from_secs(4),
+};
+
+/// Share of the last minute in percent in which tasks waited that makes a full swap one in use (catalogue).
+const SWAP_IN_USE_PERCENT: f64 = 5.0;
+
+pub(super) struct Pressure {
+    pub(super) settings: Settings,
+}
+
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+#[serde(default)]
+pub(super) struct Evidence {
+    /// None where the kernel does not measure it.
+    pressure: Option<kernel::Pressure>,
+    memory: Memory,
+    first: Paging,
+    later: Paging,
+    window_ms: u64,
+    largest: Vec<Consumer>,
+    containers: Names,
+}
+
+impl Check for Pressure {
+    type Evidence = Evidence;
+
+    fn spec(&self) -> &'static CheckSpec {
+        &SPEC
+    }
+
+    fn targets(&self, _inventory: &Inventory) -> Vec<Target> {
+        vec![Target::host()]
+    }
+
+    async fn probe(&self, cx: &ProbeCx, _target: &Target) -> Result<Evidence, ProbeError> {
+        let activity = cx.watch.activity().await?;
+        Ok(Evidence {
+            pressure: activity.later.pressure.memory,
+            memory: cx.watch.memory()?,
+            first: activity.first.paging,
+            later: activity.later.paging,
+            window_ms: activity.window_ms,
+            largest: activity.largest.clone(),
+            containers: Names::of(activity.largest.iter().map(|c| &c.home), &cx.inventory),
+        })
+    }
+
+    fn judge(&self, _judged: &Judged<'_>, e: &Evidence) -> Judgement {
+        let findings: Vec<Finding> = [self.pressure(e), self.swap(e), self.thrash(e)].into_iter().flatten().map(of_host).collect();
+        findings.into()
+    }
+}
+
+impl Pressure {
+    fn pressure(&self, e: &Evidence) -> Option<Finding> {
+        let s = &self.settings;
+        let p = e.pressure?;
+        let full = p.full.unwrap_or_default();
+        let (severity, message) = if full.avg10 >= s.stalled_crit_percent_10s {
+            let limit = percent(s.stalled_crit_percent_10s);
+            (Severity::Crit, format!("all tasks waited for memory {} of the last 10 s, limit {limit}", percent(full.avg10)))
+        } else if full.avg60 >= s.stalled_crit_percent_60s {
+            let limit = percent(s.stalled_crit_percent_60s);
+            (Severity::Crit, format!("all tasks waited for memory {} of the last minute, limit {limit}", percent(full.avg60)))
+        } else if p.some.avg60 >= s.waiting_warn_percent {
+            let limit = percent(s.waiting_warn_percent);
+            (Severity::Warn, format!("tasks waited for memory {} of the last minute, limit {limit}", percent(p.some.avg60)))
+        } else {
+            return None;
+        };
+        let finding = Finding::new(&PRESSURE, severity, Subject::host(), message);
+        Some(finding.cite("largest processes", e.containers.by_memory(&e.largest)))
+    }
+
+    fn swap(&self, e: &Evidence) -> Option<Finding> {
+        let total = e.memory.swap_total;
+        if total == 0 {
+            let message = "there is no swap: when memory runs out the kernel kills at once";
+            return Some(Finding::new(&SWAP, Severity::Info, Subject::host(), message));
+        }
+        let used = total.saturating_sub(e.memory.swap_free);
+        let share = used as f64 * 100.0 / total as f64;
+        let moved = e.later.swapped_in.saturating_sub(e.first.swapped_in) + e.later.swapped_out.saturating_sub(e.first.swapped_out);
+        let waited = e.pressure.map_or(0.0, |p| p.some.avg60);
+        if moved == 0 && waited <= SWAP_IN_USE_PERCENT {
+            return None;
+        }
+        let (severity, limit) = match share {
+            s if s >= self.settings.swap_crit_percent => (Severity::Crit, self.settings.swap_crit_percent),
+            s if s >= self.settings.swap_warn_percent => (Severity::Warn, self.settings.swap_warn_percent),
+            _ => return None,
+        };
+        let message =
+            format!("{} of {} swap is used and in use, {}, limit {}", bytes(used), bytes(total), percent(share), percent(limit));
+        let finding = Finding::new(&SWAP, severity, Subject::host(), message);
+        Some(finding.cite("pages moved in the window", moved.to_string()).cite("tasks waited in the last minute", percent(waited)))
+    }
+
+    fn thrash(&self, e: &Evidence) -> Option<Finding> {
+        let seconds = e.window_ms.max(1) as f64 / 1000.0;
+        let came_back = e.later.swapped_in.saturating_sub(e.first.swapped_in) as f64 / seconds;
+        let faults = e.later.major_faults.saturating_sub(e.first.major_faults) as f64 / seconds;
+        let limit = self.settings.swap_in_pages;
+        (came_back > limit && faults > limit).then(|| {
+            let message = format!("{came_back:.0} pages a second come back from swap, limit {limit:.0}");
+            let finding = Finding::new(&THRASH, Severity::Warn, Subject::host(), message);
+            finding.cite("page faults that waited for a disk", format!("{faults:.0} a second"))
+        })
+    }
+}

@@ -1,0 +1,187 @@
+//! How much memory is left, and what holds the rest.
+
+use std::time::Duration;
+
+use opsctl_core::model::{
+    Check, CheckSpec, Code, Finding, Inventory, Judged, Judgement, Severity, Subject, Target,
+    quantity::{bytes, percent},
+};
+use opsctl_core::probe::kernel::Memory;
+use opsctl_core::probe::tasks::Consumer;
+use opsctl_core::probe::{ProbeCx, ProbeError};
+use serde::{Deserialize, Serialize};
+
+use super::Settings;
+use crate::processes::{Names, at_home, of_host};
+
+const AVAILABLE: Code = Code {
+    id: "memory.available",
+    severities: &[Severity::Warn, Severity::Crit],
+    when: "less than 10 % (warn) or 5 % (crit) of the memory can be given to programs without swapping",
+    hint: "find who grew; the kernel kills something when nothing is left",
+};
+const OVERCOMMIT: Code = Code {
+    id: "memory.overcommit",
+    severities: &[Severity::Crit],
+    when: "vm.overcommit_memory is 2 and 90 % of what may be promised is promised: starting processes fails although memory is free",
+    hint: "raise vm.overcommit_ratio, add swap, or set vm.overcommit_memory to 0",
+};
+const SLAB: Code = Code {
+    id: "memory.slab",
+    severities: &[Severity::Warn],
+    when: "kernel objects that cannot be dropped hold 25 % of the memory",
+    hint: "see which with `slabtop -o -s c`: often a leak in a driver, or millions of cgroups or sockets",
+};
+const SHM: Code = Code {
+    id: "memory.shm",
+    severities: &[Severity::Warn],
+    when: "tmpfs and shared memory hold 50 % of the memory",
+    hint: "look at `df -h -t tmpfs` and `ipcs -m`: files in memory are not reclaimed",
+};
+const HARDWARE: Code = Code {
+    id: "memory.hw",
+    severities: &[Severity::Crit],
+    when: "the hardware found memory that is broken",
+    hint: "replace the memory module; move what runs here to another machine first",
+};
+
+static SPEC: CheckSpec = CheckSpec {
+    id: "memory.usage",
+    title: "memory is left",
+    codes: &[AVAILABLE, OVERCOMMIT, SLAB, SHM, HARDWARE],
+    fixes: &[],
+    timeout: Duration::from_secs(3),
+};
+
+pub(super) struct Usage {
+    pub(super) settings: Settings,
+}
+
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+#[serde(default)]
+pub(super) struct Evidence {
+    memory: Memory,
+    largest: Vec<Consumer>,
+    containers: Names,
+    /// Errors that the memory controller could not correct (EDAC), since boot.
+    uncorrected: u64,
+}
+
+impl Check for Usage {
+    type Evidence = Evidence;
+
+    fn spec(&self) -> &'static CheckSpec {
+        &SPEC
+    }
+
+    fn targets(&self, _inventory: &Inventory) -> Vec<Target> {
+        vec![Target::host()]
+    }
+
+    async fn probe(&self, cx: &ProbeCx, _target: &Target) -> Result<Evidence, ProbeError> {
+        let memory = cx.watch.memory()?;
+        let mut e = Evidence { memory, uncorrected: opsctl_core::probe::host::uncorrected_memory_errors(), ..Evidence::default() };
+        if self.available(&e).is_some() || self.overcommit(&e).is_some() {
+            e.largest.clone_from(&cx.watch.activity().await?.largest);
+            e.containers = Names::of(e.largest.iter().map(|c| &c.home), &cx.inventory);
+        }
+        Ok(e)
+    }
+
+    fn judge(&self, _judged: &Judged<'_>, e: &Evidence) -> Judgement {
+        if e.memory.total == 0 {
+            return Judgement { gaps: vec!["the kernel does not say how much memory there is".to_owned()], ..Judgement::default() };
+        }
+        let findings = [self.available(e), self.overcommit(e), self.slab(e), self.shm(e), hardware(e)];
+        let findings = findings.into_iter().flatten().map(of_host).collect();
+        let gaps = match e.memory.available {
+            None => vec!["the kernel does not say how much memory is available (older than 3.14)".to_owned()],
+            Some(_) => Vec::new(),
+        };
+        Judgement { findings, gaps, ..Judgement::default() }
+    }
+}
+
+impl Usage {
+    fn available(&self, e: &Evidence) -> Option<Finding> {
+        let m = &e.memory;
+        // the ZFS cache shrinks when asked, but the kernel does not count it as available
+        let available = m.available?.saturating_add(m.zfs_cache).min(m.total);
+        let share = share(available, m.total);
+        let (severity, limit) = match share {
+            s if s < self.settings.available_crit_percent => (Severity::Crit, self.settings.available_crit_percent),
+            s if s < self.settings.available_warn_percent => (Severity::Warn, self.settings.available_warn_percent),
+            _ => return None,
+        };
+        let message = format!(
+            "{} of {} memory is available, {}, limit {}",
+            bytes(available),
+            bytes(m.total),
+            percent(share),
+            percent(limit)
+        );
+        let large = |n: u64| (n > m.total / 10).then(|| bytes(n));
+        let mut finding = Finding::new(&AVAILABLE, severity, Subject::host(), message)
+            .cite("largest processes", e.containers.by_memory(&e.largest))
+            .cite_opt("tmpfs and shared memory", m.shmem.and_then(large))
+            .cite_opt("kernel objects", m.slab_unreclaimable.and_then(large))
+            .cite_opt("set aside for huge pages", large(m.huge_pages));
+        // whoever holds a third of everything is where to look
+        if let Some(top) = e.largest.first().filter(|c| c.rss > m.total / 3) {
+            finding = at_home(finding, &top.home);
+        }
+        Some(finding)
+    }
+
+    fn overcommit(&self, e: &Evidence) -> Option<Finding> {
+        let m = &e.memory;
+        let limit = m.commit_limit.filter(|l| *l > 0 && m.overcommit_mode == Some(2))?;
+        let promised = share(m.committed, limit);
+        (promised > self.settings.committed_crit_percent).then(|| {
+            let message = format!(
+                "{} of {} that may be promised is promised, {}, limit {}",
+                bytes(m.committed),
+                bytes(limit),
+                percent(promised),
+                percent(self.settings.committed_crit_percent)
+            );
+            Finding::new(&OVERCOMMIT, Severity::Crit, Subject::host(), message)
+                .cite("largest processes", e.containers.by_memory(&e.largest))
+        })
+    }
+
+    fn slab(&self, e: &Evidence) -> Option<Finding> {
+        let held = e.memory.slab_unreclaimable?;
+        Self::holds(held, e.memory.total, self.settings.slab_warn_percent, &SLAB, "kernel objects that cannot be dropped hold")
+    }
+
+    fn shm(&self, e: &Evidence) -> Option<Finding> {
+        let held = e.memory.shmem?;
+        Self::holds(held, e.memory.total, self.settings.shmem_warn_percent, &SHM, "tmpfs and shared memory hold")
+    }
+
+    fn holds(held: u64, total: u64, limit: f64, code: &'static Code, who: &str) -> Option<Finding> {
+        let part = share(held, total);
+        (part > limit).then(|| {
+            let message = format!("{who} {} of {} memory, {}, limit {}", bytes(held), bytes(total), percent(part), percent(limit));
+            Finding::new(code, Severity::Warn, Subject::host(), message)
+        })
+    }
+}
+
+fn hardware(e: &Evidence) -> Option<Finding> {
+    let corrupted = e.memory.corrupted.unwrap_or(0);
+    if corrupted == 0 && e.uncorrected == 0 {
+        return None;
+    }
+    let message = if corrupted > 0 {
+        format!("the hardware found {} of memory broken", bytes(corrupted))
+    } else {
+        format!("the memory controller could not correct {} errors since boot", e.uncorrected)
+    };
+    Some(Finding::new(&HARDWARE, Severity::Crit, Subject::host(), message))
+}
+
+fn share(part: u64, whole: u64) -> f64 {
+    part as f64 * 100.0 / whole.max(1) as f64
+}

@@ -1,0 +1,88 @@
+//! Services that still run what an upgrade has replaced.
+
+use std::time::Duration;
+
+use opsctl_core::model::{Check, CheckSpec, Code, Finding, Inventory, Judged, Judgement, KeyKind, Kind, Severity, Subject, Target};
+use opsctl_core::probe::process::{self, Replaced};
+use opsctl_core::probe::{ProbeCx, ProbeError, blocking, host};
+use serde::{Deserialize, Serialize};
+
+const DELETED_EXE: Code = Code {
+    id: "systemd.deleted-exe",
+    severities: &[Severity::Info],
+    when: "a running service's program or one of its libraries was replaced or removed",
+    hint: "restart it at a quiet time: until then it runs the old version, with its old faults",
+};
+
+static SPEC: CheckSpec = CheckSpec {
+    id: "systemd.deleted-exe",
+    title: "services run what is installed",
+    codes: &[DELETED_EXE],
+    fixes: &[],
+    timeout: Duration::from_secs(5),
+};
+
+pub(super) struct DeletedExe;
+
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+#[serde(default)]
+pub(super) struct Evidence {
+    /// By unit: what of it is gone.
+    replaced: Vec<(String, Replaced)>,
+    /// Why not all services could be looked at.
+    gap: Option<String>,
+}
+
+impl Check for DeletedExe {
+    type Evidence = Evidence;
+
+    fn spec(&self) -> &'static CheckSpec {
+        &SPEC
+    }
+
+    fn targets(&self, inventory: &Inventory) -> Vec<Target> {
+        // without running services there is nothing to look at, and no row
+        if running(inventory).is_empty() { Vec::new() } else { vec![Target::host()] }
+    }
+
+    async fn probe(&self, cx: &ProbeCx, _target: &Target) -> Result<Evidence, ProbeError> {
+        let systemd = cx.systemd()?;
+        let mut pids = Vec::new();
+        for name in running(&cx.inventory) {
+            let unit = systemd.unit(&name).await?;
+            pids.extend(unit.service.as_ref().filter(|s| s.main_pid > 0).map(|s| (name, s.main_pid)));
+        }
+        if !host::is_root() {
+            return Ok(Evidence {
+                gap: Some("reading programs of services from /proc: permission denied; needs root".to_owned()),
+                ..Evidence::default()
+            });
+        }
+        // maps of a process that is being torn down can wait for a lock
+        let look = move || {
+            let replaced = pids.into_iter().filter_map(|(unit, pid)| Some((unit, process::replaced(pid)?)));
+            replaced.collect()
+        };
+        Ok(Evidence { replaced: blocking::run("programs of services", "/proc", Duration::from_secs(3), look).await?, gap: None })
+    }
+
+    fn judge(&self, _judged: &Judged<'_>, e: &Evidence) -> Judgement {
+        let finding = |(unit, what): &(String, Replaced)| {
+            let subject = Subject { kind: Kind::Unit, name: unit.clone(), identity: unit.clone() };
+            let message = match what {
+                Replaced::Program(path) => format!("{unit} runs {path}, which was replaced or removed"),
+                Replaced::Library(path) => format!("{unit} uses the library {path}, which was replaced or removed"),
+            };
+            Finding::new(&DELETED_EXE, Severity::Info, subject, message).key(KeyKind::Unit, unit)
+        };
+        Judgement {
+            findings: e.replaced.iter().map(finding).collect(),
+            gaps: e.gap.iter().cloned().collect(),
+            ..Judgement::default()
+        }
+    }
+}
+
+fn running(inventory: &Inventory) -> Vec<String> {
+    inventory.unit_targets(|u| u.name.ends_with(".service") && u.sub == "running").into_iter().map(|t| t.name).collect()
+}

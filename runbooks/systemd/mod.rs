@@ -1,0 +1,132 @@
+//! The systemd runbook: units that failed, loop, never started, or will run something else than what is on disk.
+
+mod decode;
+mod deleted_exe;
+mod failed;
+mod inactive;
+mod journal;
+mod names;
+mod plans;
+mod restarting;
+mod state;
+mod timer;
+mod unit;
+
+use opsctl_core::model::{Confidence, KeyKind, Link, Runbook};
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+/// `[runbooks.systemd]`.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub struct Settings {
+    /// Units whose failure is crit; `*` stands for anything (judgement: what a host of this kind lives on).
+    pub critical_units: Vec<String>,
+    /// Units whose failure is only worth knowing (judgement: they fail on healthy hosts).
+    pub noise_units: Vec<String>,
+    /// Restarts by systemd within 5 min that are warn when there are more (mixin: 2).
+    pub restarts_5min: usize,
+    /// The same within an hour (awesome-prometheus-alerts: 5).
+    pub restarts_hour: usize,
+    /// Used tasks of a service in percent of its limit that are warn (awesome: 90).
+    pub tasks_warn_percent: f64,
+    /// Minutes that starting up may take (catalogue: 10).
+    pub starting_min: i64,
+    /// Hours that a job of a timer may run (awesome: 24).
+    pub job_hours: i64,
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        let list = |names: &[&str]| names.iter().map(|n| (*n).to_owned()).collect();
+        Self {
+            critical_units: list(&[
+                "docker.service",
+                "docker.socket",
+                "containerd.service",
+                "podman.service",
+                "ssh.service",
+                "sshd.service",
+                "networking.service",
+                "systemd-networkd.service",
+                "NetworkManager.service",
+                "iptables.service",
+                "ip6tables.service",
+                "netfilter-persistent.service",
+                "nftables.service",
+                "ufw.service",
+                "firewalld.service",
+                "postgresql*.service",
+                "redis*.service",
+                "valkey*.service",
+                "rabbitmq-server.service",
+                "nginx.service",
+                "chrony.service",
+                "chronyd.service",
+                "systemd-timesyncd.service",
+                "certbot.service",
+                "*backup*.service",
+                "logrotate.service",
+            ]),
+            noise_units: list(&[
+                "run-*.scope",
+                "run-*.service",
+                "session-*.scope",
+                "user@*.service",
+                "user-runtime-dir@*.service",
+                "app-*.scope",
+                "*-wait-online.service",
+                "fwupd*.service",
+                "snap.*",
+                "apport*.service",
+                "motd-news.service",
+                "packagekit*.service",
+            ]),
+            restarts_5min: 2,
+            restarts_hour: 5,
+            tasks_warn_percent: 90.0,
+            starting_min: 10,
+            job_hours: 24,
+        }
+    }
+}
+
+const fn by_unit(cause: &'static str, effect: &'static str, because: &'static str) -> Link {
+    Link { cause, effect, tie: KeyKind::Unit, confidence: Confidence::Confirmed, because }
+}
+
+const fn by_filesystem(effect: &'static str, because: &'static str) -> Link {
+    Link { cause: "disk.space", effect, tie: KeyKind::Filesystem, confidence: Confidence::Confirmed, because }
+}
+
+/// What may cause what (catalogue §18: 7, 46).
+const LINKS: &[Link] = &[
+    by_unit("systemd.unit-failed", "systemd.enabled-inactive", "it requires a unit that failed"),
+    by_unit("systemd.bad-unit", "systemd.enabled-inactive", "it requires a unit that cannot be loaded"),
+    by_unit("systemd.masked", "systemd.enabled-inactive", "it requires a unit that is masked"),
+    by_unit("systemd.enabled-inactive", "container.engine-reachable", "the unit of the engine is not started"),
+    by_unit("systemd.unit-failed", "container.engine-reachable", "the unit of the engine failed"),
+    by_unit("systemd.restart-loop", "container.engine-reachable", "the unit of the engine starts again and again"),
+    by_unit("systemd.masked", "container.engine-reachable", "the unit of the engine is masked"),
+    by_filesystem("systemd.unit-failed", "it could not write: no space left on device"),
+    by_filesystem("systemd.restart-loop", "it could not write: no space left on device"),
+];
+
+/// The runbook with these settings.
+#[must_use]
+pub fn runbook(settings: &Settings) -> Runbook {
+    let settings = settings.clone();
+    Runbook {
+        id: "systemd",
+        about: "Units that failed, loop, never started, or run something else than what is on disk",
+        checks: vec![
+            Box::new(state::State { settings: settings.clone() }),
+            Box::new(unit::UnitCheck { settings: settings.clone() }),
+            Box::new(timer::TimerCheck { settings }),
+            Box::new(deleted_exe::DeletedExe),
+            Box::new(journal::Journal),
+        ],
+        links: LINKS,
+        doc: include_str!("RUNBOOK.md"),
+    }
+}

@@ -1,0 +1,79 @@
+//! What may be done about a unit, and when not.
+
+use std::time::Duration;
+
+use opsctl_core::model::{Action, Finding, FixSpec, Judged, Plan, Refusal, Risk};
+
+use super::unit::{Evidence, RELOAD, RESET_FAILED, RESTART, SPEC, START};
+use super::names;
+
+/// A unit has to stay up this long to count as fixed: long enough for a service that dies at once to die again.
+const STAYS: Duration = Duration::from_secs(10);
+/// How long a start may take; one that is still under way then gets more time.
+const STARTS: Duration = Duration::from_secs(20);
+
+pub(super) fn plan(fix: &str, finding: &Finding, judged: &Judged<'_>, e: &Evidence) -> Result<Plan, Refusal> {
+    let unit = e.unit.name.clone();
+    let new = |spec: &FixSpec, actions| Plan::new(spec, &SPEC, finding, judged.target, actions);
+    if fix == RELOAD.id {
+        return Ok(new(&RELOAD, vec![Action::ReloadUnits])
+            .affects(["all unit files are read again; what runs goes on as it is".to_owned()]));
+    }
+    if fix == RESET_FAILED.id {
+        return Ok(new(&RESET_FAILED, vec![Action::ResetFailedUnit { unit }])
+            .affects([format!("its result ({}) is forgotten; the journal keeps its lines", e.unit.outcome())]));
+    }
+    can_start(e)?;
+    let stop = vec![Action::StopUnit { unit: unit.clone() }];
+    if fix == START.id {
+        return Ok(new(&START, vec![Action::StartUnit { unit }]).undo(stop).verified(STARTS, STAYS));
+    }
+    let restart = Action::RestartUnit { unit: unit.clone() };
+    if !names::is_firewall(&unit) {
+        // it does not run now: stopped again it is as it was
+        return Ok(new(&RESTART, vec![restart]).undo(stop).verified(STARTS, STAYS));
+    }
+    if let Some(why) = &e.engine_rules_gap {
+        return Err(Refusal::Precondition(format!("the container engine's rules could not be read, so they could not be checked afterwards: {why}")));
+    }
+    // stopping a firewall again would open what it has just closed: nothing is taken back
+    let mut actions = vec![restart];
+    if !e.engine_rules.is_empty() {
+        actions.push(Action::KeepEngineRules { rules: e.engine_rules.clone() });
+    }
+    let mut plan = new(&RESTART, actions)
+        .affects(["the packet filter is written anew: connections can be cut, also this one".to_owned()])
+        .affects((!e.engine_rules.is_empty()).then(|| {
+            "published ports of containers, if it removes the engine's rules; they are checked afterwards".to_owned()
+        }))
+        .downtime("a moment, or until the engine is restarted if its rules are removed")
+        .verified(STARTS, STAYS);
+    plan.risk = Risk::R3;
+    Ok(plan)
+}
+
+/// Whether starting it can help, and may be done by a program.
+fn can_start(e: &Evidence) -> Result<(), Refusal> {
+    let u = &e.unit;
+    let by_hand = |what: String| Err(Refusal::ByHand(what));
+    if names::is_lifeline(&u.name) {
+        return by_hand(format!("systemctl restart {}, with a second connection open: it could cut you off", u.name));
+    }
+    let refuse = |why: String| Err(Refusal::Precondition(why));
+    if u.load != "loaded" {
+        return refuse(format!("{} is {}: it cannot be started", u.name, u.load));
+    }
+    let service = u.service.as_ref();
+    if e.program_missing {
+        let program = service.and_then(|s| s.program()).unwrap_or("its program");
+        return refuse(format!("{program} does not exist: put it back first"));
+    }
+    if u.need_reload {
+        return refuse("its file was changed since systemd read it: `opsctl fix systemd.daemon-reload` first".to_owned());
+    }
+    let required = u.requires.iter().filter_map(|r| e.others.get_key_value(r));
+    if let Some((name, state)) = required.into_iter().find(|(_, state)| !matches!(state.as_str(), "active" | "reloading")) {
+        return refuse(format!("{name}, which it requires, is {state}"));
+    }
+    Ok(())
+}

@@ -1,0 +1,52 @@
+//! A service that dies and is restarted is `active (running)` most of the time and never in `systemctl --failed`.
+
+use jiff::{SignedDuration, Timestamp};
+use opsctl_core::model::{Finding, Judged, Severity, quantity::duration};
+
+use super::unit::{Evidence, RESTART_LOOP, about, with_journal};
+use super::{Settings, decode, names};
+
+const SHORT: SignedDuration = SignedDuration::from_mins(5);
+
+/// Without the journal: this many restarts, the last of them this short a time ago.
+const BLIND_RESTARTS: u64 = 3;
+const BLIND_RUN: SignedDuration = SignedDuration::from_mins(10);
+
+/// It looks like a loop although the journal does not tell.
+pub(super) fn suspected(now: Timestamp, e: &Evidence) -> bool {
+    let restarts = e.unit.service.as_ref().map_or(0, |s| s.restarts);
+    let young = e.unit.changed.is_some_and(|t| now.duration_since(t) < BLIND_RUN);
+    restarts > 0 && young
+}
+
+pub(super) fn judge(s: &Settings, judged: &Judged<'_>, e: &Evidence) -> Option<Finding> {
+    let unit = &e.unit;
+    let service = unit.service.as_ref()?;
+    // what systemd has given up on is a failed unit
+    if unit.active == "failed" || unit.active == "inactive" {
+        return None;
+    }
+    let within = |span: SignedDuration| e.restarts.iter().filter(|t| judged.taken_at.duration_since(**t) < span).count();
+    let (short, hour) = (within(SHORT), within(SignedDuration::from_hours(1)));
+    let waiting = unit.sub.starts_with("auto-restart");
+    let blind = e.journal_gap.is_some() && service.restarts >= BLIND_RESTARTS && suspected(judged.taken_at, e);
+    let how_often = if short > s.restarts_5min {
+        format!("{short} times in {}, limit {}", duration(SHORT), s.restarts_5min)
+    } else if hour > s.restarts_hour {
+        format!("{hour} times in an hour, limit {}", s.restarts_hour)
+    } else if blind || (waiting && service.restarts >= BLIND_RESTARTS) {
+        format!("{} times since it was started", service.restarts)
+    } else {
+        return None;
+    };
+    let severity = if waiting || names::any(&s.critical_units, &unit.name) { Severity::Crit } else { Severity::Warn };
+    let now = if waiting { "it is down between two runs" } else { "it runs at the moment" };
+    let message = format!("systemd restarted {} {how_often}; {now}", unit.name);
+    // a run that has not ended has no result yet; then the one before it is what counts
+    let ended = if service.result == "success" && service.exit_code_kind == 0 { None } else { Some(decode::outcome(unit, false)) };
+    let finding = about(unit, &RESTART_LOOP, severity, message)
+        .since(e.restarts.first().copied())
+        .cite_opt("how its last run ended", ended.filter(|o| o != "success"))
+        .cite("Restart=", &service.restart);
+    Some(with_journal(finding, e))
+}

@@ -1,0 +1,84 @@
+//! systemd as a whole: does it answer, has it come up?
+
+use std::time::Duration;
+
+use jiff::SignedDuration;
+use opsctl_core::model::{
+    Check, CheckSpec, Code, Finding, Inventory, Judged, Judgement, Severity, Subject, SystemdState, Target,
+    quantity::{count, duration},
+};
+use opsctl_core::probe::systemd::Manager;
+use opsctl_core::probe::{ProbeCx, ProbeError};
+use serde::{Deserialize, Serialize};
+
+use super::Settings;
+
+const STATE: Code = Code {
+    id: "systemd.state",
+    severities: &[Severity::Warn, Severity::Crit],
+    when: "still starting 10 min after boot (warn); in maintenance mode, or it does not answer (crit)",
+    hint: "see what it waits for: `systemctl list-jobs`",
+};
+
+static SPEC: CheckSpec =
+    CheckSpec { id: "systemd.state", title: "systemd has come up", codes: &[STATE], fixes: &[], timeout: Duration::from_secs(5) };
+
+pub(super) struct State {
+    pub(super) settings: Settings,
+}
+
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+#[serde(default)]
+pub(super) struct Evidence {
+    /// It did not answer in time.
+    hung: bool,
+    manager: Manager,
+}
+
+impl Check for State {
+    type Evidence = Evidence;
+
+    fn spec(&self) -> &'static CheckSpec {
+        &SPEC
+    }
+
+    fn targets(&self, _inventory: &Inventory) -> Vec<Target> {
+        vec![Target::host()]
+    }
+
+    async fn probe(&self, cx: &ProbeCx, _target: &Target) -> Result<Evidence, ProbeError> {
+        if cx.inventory.systemd.as_ref().is_some_and(|s| s.state == SystemdState::Hung) {
+            return Ok(Evidence { hung: true, ..Evidence::default() });
+        }
+        match cx.systemd()?.manager().await {
+            Ok(manager) => Ok(Evidence { hung: false, manager }),
+            Err(ProbeError::Timeout { .. }) => Ok(Evidence { hung: true, ..Evidence::default() }),
+            Err(e) => Err(e),
+        }
+    }
+
+    fn judge(&self, judged: &Judged<'_>, e: &Evidence) -> Judgement {
+        let new = |severity, message: String| vec![Finding::new(&STATE, severity, Subject::host(), message)];
+        if e.hung {
+            return new(Severity::Crit, "systemd does not answer: nothing can be started or stopped".to_owned()).into();
+        }
+        let up = e.manager.started.map_or(SignedDuration::ZERO, |s| judged.taken_at.duration_since(s));
+        let limit = SignedDuration::from_mins(self.settings.starting_min);
+        match e.manager.state.as_str() {
+            "maintenance" => {
+                new(Severity::Crit, "systemd is in maintenance mode: most services do not run".to_owned()).into()
+            }
+            "starting" | "initializing" if up > limit => {
+                let jobs = count(e.manager.jobs.len(), "job");
+                let message = format!("systemd is still starting after {}, limit {}: {jobs} wait", duration(up), duration(limit));
+                let findings = new(Severity::Warn, message);
+                findings.into_iter().map(|f| f.cite("jobs", e.manager.jobs.join(", "))).collect::<Vec<_>>().into()
+            }
+            "starting" | "initializing" => {
+                Judgement { pending: vec!["the start of all units".to_owned()], ..Judgement::default() }
+            }
+            // degraded is told by the units themselves
+            _ => Judgement::default(),
+        }
+    }
+}

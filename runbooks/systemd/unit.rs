@@ -1,0 +1,290 @@
+//! One unit: what it is, what should be, and what stands between.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use jiff::{SignedDuration, Timestamp};
+use opsctl_core::model::{
+    Check, CheckSpec, Code, Finding, FixSpec, Inventory, Judged, Judgement, Kind, KeyKind, MountRef, Plan, Refusal, Risk, Severity,
+    Subject, Target,
+    quantity::percent,
+};
+use opsctl_core::probe::systemd::{self, JournalLine, Listed, Unit};
+use opsctl_core::probe::{ProbeCx, ProbeError, clock, firewall};
+use serde::{Deserialize, Serialize};
+
+use super::{Settings, failed, inactive, names, plans, restarting};
+
+pub(super) const FAILED: Code = Code {
+    id: "systemd.unit-failed",
+    severities: &[Severity::Info, Severity::Warn, Severity::Crit],
+    when: "a unit failed (warn; crit for what a host lives on: engine, network, firewall, databases, time, backups; info for units that fail on healthy hosts)",
+    hint: "see why in its journal: `journalctl -u UNIT -b`; then fix that and restart it",
+};
+pub(super) const RESTART_LOOP: Code = Code {
+    id: "systemd.restart-loop",
+    severities: &[Severity::Warn, Severity::Crit],
+    when: "systemd restarted a service over 2 times in 5 min or 5 times in an hour (warn; crit while it is down between two runs, or when the host lives on it)",
+    hint: "it never shows in `systemctl --failed`: read the journal of its last run; restarting it once more does not help",
+};
+pub(super) const ENABLED_INACTIVE: Code = Code {
+    id: "systemd.enabled-inactive",
+    severities: &[Severity::Info, Severity::Warn],
+    when: "a service is started at boot by something that is active, and does not run: a unit it requires is not there, it was stopped, or it was never started (info when it ended by itself and is of the kind that may)",
+    hint: "start it, or disable it if that is meant",
+};
+pub(super) const BAD_UNIT: Code = Code {
+    id: "systemd.bad-unit",
+    severities: &[Severity::Warn, Severity::Crit],
+    when: "a unit's file cannot be loaded, or a unit that should start at boot has no file (crit for what a host lives on)",
+    hint: "`systemd-analyze verify UNIT` shows the line; it is not in `systemctl --failed`",
+};
+pub(super) const MASKED: Code = Code {
+    id: "systemd.masked",
+    severities: &[Severity::Warn],
+    when: "a unit that a host lives on is masked, and no other one does its job",
+    hint: "`systemctl unmask UNIT` if nobody meant it",
+};
+pub(super) const NEED_RELOAD: Code = Code {
+    id: "systemd.need-reload",
+    severities: &[Severity::Warn],
+    when: "a unit's file was changed after systemd read it: its next start will run something else",
+    hint: "`systemctl daemon-reload`; then restart it when that is safe",
+};
+pub(super) const TASKS: Code = Code {
+    id: "systemd.tasks",
+    severities: &[Severity::Warn],
+    when: "a service has 90 % of the processes and threads it may have",
+    hint: "find what starts threads and does not end them, or raise TasksMax=",
+};
+
+pub(super) const RESTART: FixSpec = FixSpec { id: "systemd.restart", risk: Risk::R2, title: "restart the unit" };
+pub(super) const RESET_FAILED: FixSpec =
+    FixSpec { id: "systemd.reset-failed", risk: Risk::R1, title: "forget that the unit failed; nothing is started" };
+pub(super) const START: FixSpec = FixSpec { id: "systemd.start-enabled", risk: Risk::R2, title: "start the unit" };
+pub(super) const RELOAD: FixSpec =
+    FixSpec { id: "systemd.daemon-reload", risk: Risk::R1, title: "let systemd read all unit files again" };
+
+pub(super) static SPEC: CheckSpec = CheckSpec {
+    id: "systemd.unit",
+    title: "units are as they should be",
+    codes: &[FAILED, RESTART_LOOP, ENABLED_INACTIVE, BAD_UNIT, MASKED, NEED_RELOAD, TASKS],
+    fixes: &[RESTART, RESET_FAILED, START, RELOAD],
+    timeout: Duration::from_secs(6),
+};
+
+/// A service that has run longer than this is not restarting.
+const LONG_RUN: SignedDuration = SignedDuration::from_hours(1);
+
+pub(super) struct UnitCheck {
+    pub(super) settings: Settings,
+}
+
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+#[serde(default)]
+pub(super) struct Evidence {
+    pub(super) unit: Unit,
+    /// What is about to happen to it: `start`, `restart`; empty for nothing.
+    pub(super) job: String,
+    /// States of the units it requires, that want or trigger it, or that do the same job.
+    pub(super) others: BTreeMap<String, String>,
+    /// Its last lines in this boot, when something is wrong with it.
+    pub(super) journal: Vec<JournalLine>,
+    /// When systemd restarted it by itself in the last hour.
+    pub(super) restarts: Vec<Timestamp>,
+    /// Why the journal could not be read.
+    pub(super) journal_gap: Option<String>,
+    /// Its program is not where its file says.
+    pub(super) program_missing: bool,
+    /// A `.wants` or `.requires` folder of this host's administrator has it.
+    pub(super) wanted_here: bool,
+    /// Rules of the container engine in the packet filter, when it is a firewall that failed.
+    pub(super) engine_rules: Vec<String>,
+    /// Why they could not be read.
+    pub(super) engine_rules_gap: Option<String>,
+    /// Filesystems, when its journal says that one is full.
+    pub(super) mounts: Vec<MountRef>,
+}
+
+impl Check for UnitCheck {
+    type Evidence = Evidence;
+
+    fn spec(&self) -> &'static CheckSpec {
+        &SPEC
+    }
+
+    fn targets(&self, inventory: &Inventory) -> Vec<Target> {
+        inventory.unit_targets(|u| !u.name.ends_with(".timer") || u.active == "failed")
+    }
+
+    async fn probe(&self, cx: &ProbeCx, target: &Target) -> Result<Evidence, ProbeError> {
+        let systemd = cx.systemd()?;
+        let unit = (*systemd.unit(&target.name).await?).clone();
+        let listed = systemd.units().await?;
+        let job = listed.iter().find(|l| l.name == unit.name).map(|l| l.job.clone()).unwrap_or_default();
+        let mut e = Evidence { unit, job, ..Evidence::default() };
+        e.others = others(&e.unit, &listed);
+        e.wanted_here = e.unit.load != "loaded" && systemd::linked().get(&e.unit.name) == Some(&"enabled");
+        if is_restarting(&e.unit, clock::now()) {
+            keep(systemd::restarts(&e.unit.name).await, &mut e.restarts, &mut e.journal_gap);
+        }
+        let suspicious = e.unit.active == "failed"
+            || !e.restarts.is_empty()
+            || (e.unit.active == "inactive" && inactive::should_run(&e));
+        if suspicious {
+            let lines = systemd::journal_of_unit(&e.unit.name, 20).await;
+            keep(lines, &mut e.journal, &mut e.journal_gap);
+            if e.journal.iter().any(|l| l.text.contains("No space left on device")) {
+                e.mounts.clone_from(&cx.inventory.mounts);
+            }
+        }
+        if e.unit.active == "failed" {
+            e.program_missing = e.unit.service.as_ref().and_then(|s| s.program()).is_some_and(systemd::program_is_missing);
+            if names::is_firewall(&e.unit.name) && cx.docker.is_some() {
+                match firewall::engine_rules().await {
+                    Ok(rules) => e.engine_rules = rules,
+                    Err(why) => e.engine_rules_gap = Some(why.to_string()),
+                }
+            }
+        }
+        Ok(e)
+    }
+
+    fn judge(&self, judged: &Judged<'_>, e: &Evidence) -> Judgement {
+        let mut j = Judgement::default();
+        if moving(e) {
+            j.pending.push(format!("{} is {}", e.unit.name, if e.job.is_empty() { &e.unit.sub } else { &e.job }));
+        }
+        let s = &self.settings;
+        let found = [
+            failed::judge(s, judged, e),
+            restarting::judge(s, judged, e),
+            inactive::judge(judged, e),
+            bad_unit(s, e),
+            masked(s, e),
+            need_reload(e),
+            tasks(s, e),
+        ];
+        j.findings = found.into_iter().flatten().collect();
+        // what the journal would have told matters only where something is wrong or may be
+        let needed = !e.restarts.is_empty() || restarting::suspected(judged.taken_at, e);
+        j.gaps.extend(e.journal_gap.clone().filter(|_| needed && j.findings.is_empty()));
+        j
+    }
+
+    fn plan(&self, fix: &str, finding: &Finding, judged: &Judged<'_>, e: &Evidence) -> Result<Plan, Refusal> {
+        plans::plan(fix, finding, judged, e)
+    }
+}
+
+/// Keeps lines, or the reason why there are none.
+fn keep<T>(read: Result<Vec<T>, ProbeError>, lines: &mut Vec<T>, gap: &mut Option<String>) {
+    match read {
+        Ok(read) => *lines = read,
+        Err(why) => *gap = Some(why.to_string()),
+    }
+}
+
+pub(super) fn others(unit: &Unit, listed: &[Listed]) -> BTreeMap<String, String> {
+    let related = unit.requires.iter().chain(&unit.wanted_by).chain(&unit.triggered_by).map(String::as_str);
+    let related: Vec<&str> = related.chain(names::stand_ins(&unit.name).iter().copied()).filter(|n| *n != unit.name).collect();
+    let state = |l: &Listed| if l.load == "loaded" { l.active.clone() } else { l.load.clone() };
+    listed.iter().filter(|l| related.contains(&l.name.as_str())).map(|l| (l.name.clone(), state(l))).collect()
+}
+
+/// It may be between two runs, or in a short one.
+fn is_restarting(unit: &Unit, now: Timestamp) -> bool {
+    let Some(service) = &unit.service else { return false };
+    let young = unit.changed.is_some_and(|t| now.duration_since(t) < LONG_RUN);
+    unit.sub.starts_with("auto-restart") || (service.restarts > 0 && young)
+}
+
+/// It is on its way somewhere.
+fn moving(e: &Evidence) -> bool {
+    !e.job.is_empty() || matches!(e.unit.active.as_str(), "activating" | "deactivating" | "reloading")
+}
+
+/// A unit by name and run.
+pub(super) fn subject(unit: &Unit) -> Subject {
+    let identity = if unit.invocation.is_empty() { unit.name.clone() } else { format!("{}@{}", unit.name, unit.invocation) };
+    Subject { kind: Kind::Unit, name: unit.name.clone(), identity }
+}
+
+/// A finding about the unit, tied to it.
+pub(super) fn about(unit: &Unit, code: &'static Code, severity: Severity, message: String) -> Finding {
+    Finding::new(code, severity, subject(unit), message).key(KeyKind::Unit, &unit.name)
+}
+
+/// The last lines, oldest first, as one piece of evidence; and what they say about a full disk.
+pub(super) fn with_journal(mut finding: Finding, e: &Evidence) -> Finding {
+    let last = |by_systemd: bool| {
+        let lines: Vec<&str> = e.journal.iter().filter(|l| l.by_systemd == by_systemd).map(|l| l.text.as_str()).collect();
+        lines[lines.len().saturating_sub(5)..].join(" | ")
+    };
+    let own = last(false);
+    // what systemd says about it the finding says too, unless the unit itself said nothing
+    let said = if own.is_empty() { last(true) } else { own };
+    finding = finding.cite("journal", said).cite_opt("journal", e.journal_gap.as_deref());
+    for line in e.journal.iter().filter(|l| l.text.contains("No space left on device")) {
+        let paths = line.text.split(|c: char| c.is_whitespace() || "'\"`:(),=".contains(c)).filter(|w| w.starts_with('/'));
+        let holding = |path: &str| {
+            let on = e.mounts.iter().filter(|m| std::path::Path::new(path).starts_with(&m.mountpoint));
+            on.max_by_key(|m| m.mountpoint.len())
+        };
+        // without a path in the line it can be any of them; the root is where most of them write
+        let mounts: Vec<&MountRef> = paths.filter_map(holding).collect();
+        let root = e.mounts.iter().filter(|m| m.mountpoint == "/" && mounts.is_empty());
+        for mount in root.chain(mounts.iter().copied()) {
+            finding = finding.key(KeyKind::Filesystem, &mount.dev);
+        }
+    }
+    finding
+}
+
+fn bad_unit(s: &Settings, e: &Evidence) -> Option<Finding> {
+    let unit = &e.unit;
+    let message = match unit.load.as_str() {
+        "bad-setting" | "error" => {
+            let why = if unit.load_error.is_empty() { unit.load.clone() } else { unit.load_error.clone() };
+            format!("{} cannot be loaded: {why}", unit.name)
+        }
+        "not-found" if e.wanted_here => format!("{} should start at boot and has no unit file", unit.name),
+        _ => return None,
+    };
+    let severity = if names::any(&s.critical_units, &unit.name) { Severity::Crit } else { Severity::Warn };
+    Some(about(unit, &BAD_UNIT, severity, message).cite("file", &unit.fragment))
+}
+
+fn masked(s: &Settings, e: &Evidence) -> Option<Finding> {
+    let name = &e.unit.name;
+    let replaced = names::stand_ins(name).iter().any(|other| e.others.get(*other).is_some_and(|state| state == "active"));
+    let masked = e.unit.load == "masked" || e.unit.file_state == "masked";
+    // several firewalls and time services are installed masked beside the one that is used
+    let alone = names::stand_ins(name).is_empty() || !replaced;
+    (masked && alone && names::any(&s.critical_units, name) && !optional(name)).then(|| {
+        about(&e.unit, &MASKED, Severity::Warn, format!("{name} is masked: nothing can start it"))
+    })
+}
+
+/// Masked by distributions or other packages as a matter of course.
+fn optional(name: &str) -> bool {
+    names::is_firewall(name) || matches!(name, "systemd-networkd.service" | "NetworkManager.service" | "networking.service")
+}
+
+fn need_reload(e: &Evidence) -> Option<Finding> {
+    (e.unit.need_reload && !e.unit.transient && e.unit.load == "loaded").then(|| {
+        let message = format!("the file of {} was changed after systemd read it: its next start will run something else", e.unit.name);
+        about(&e.unit, &NEED_RELOAD, Severity::Warn, message).cite("file", &e.unit.fragment).fix(RELOAD.id)
+    })
+}
+
+fn tasks(s: &Settings, e: &Evidence) -> Option<Finding> {
+    let service = e.unit.service.as_ref()?;
+    let (now, most) = (service.tasks?, service.tasks_max.filter(|m| *m > 0)?);
+    let used = now as f64 * 100.0 / most as f64;
+    (used > s.tasks_warn_percent).then(|| {
+        let message =
+            format!("{} has {now} of {most} tasks, {}, limit {}", e.unit.name, percent(used), percent(s.tasks_warn_percent));
+        about(&e.unit, &TASKS, Severity::Warn, message)
+    })
+}

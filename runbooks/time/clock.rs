@@ -1,0 +1,234 @@
+//! What the kernel thinks of its clock, who disciplines it, and whether it was set since the last run.
+
+use std::time::Duration;
+
+use jiff::SignedDuration;
+use opsctl_core::model::{
+    Action, Check, CheckSpec, Code, Finding, FixSpec, Inventory, Judged, Judgement, Plan, Refusal, Risk, Sample, Severity, Subject,
+    Target, quantity::duration,
+};
+use opsctl_core::probe::kernel_clock::{self, KernelClock};
+use opsctl_core::probe::setup::Tree;
+use opsctl_core::probe::{ProbeCx, ProbeError, boot, clock, host};
+use serde::{Deserialize, Serialize};
+
+use super::Settings;
+use crate::processes::of_host;
+
+const UNSYNCED: Code = Code {
+    id: "time.unsynced",
+    severities: &[Severity::Info, Severity::Warn],
+    when: "17 min after boot the kernel's clock is not synchronised (info in a container: its host keeps the time)",
+    hint: "enable one time service (chrony, or systemd-timesyncd) that reaches its servers; where the hypervisor sets the clock, waive this",
+};
+pub(super) const OFFSET: Code = Code {
+    id: "time.offset",
+    severities: &[Severity::Warn, Severity::Crit],
+    when: "the kernel still has to correct over 50 ms (warn); the clock differs from two references that agree by over 2 s (warn) or 5 s (crit)",
+    hint: "certificates, tokens, logs and databases go wrong with it: step the clock (`chronyc makestep`) and find out why it ran away",
+};
+const JUMPED: Code = Code {
+    id: "time.jumped",
+    severities: &[Severity::Warn],
+    when: "the clock was set by over 1 s since a run of opsctl in the last 24 h of this boot",
+    hint: "timers, logs and leases of that time are off; see who set it (journalctl -u chrony -u systemd-timesyncd)",
+};
+const RTC_LOCAL: Code = Code {
+    id: "time.rtc-local",
+    severities: &[Severity::Info],
+    when: "the hardware clock keeps local time: it is wrong for an hour after daylight saving changes",
+    hint: "timedatectl set-local-rtc 0",
+};
+const TWO_DAEMONS: Code = Code {
+    id: "time.two-daemons",
+    severities: &[Severity::Info],
+    when: "more than one program disciplines the clock: they work against each other",
+    hint: "disable all but one",
+};
+
+const ENABLE_SYNC: FixSpec = FixSpec {
+    id: "time.enable-sync",
+    risk: Risk::R1,
+    title: "enable and start systemd-timesyncd, when it is installed and nobody else keeps the time",
+};
+
+static SPEC: CheckSpec = CheckSpec {
+    id: "time.clock",
+    title: "the clock is kept right",
+    codes: &[UNSYNCED, OFFSET, JUMPED, RTC_LOCAL, TWO_DAEMONS],
+    fixes: &[ENABLE_SYNC],
+    timeout: Duration::from_secs(3),
+};
+
+const TIMESYNCD: &str = "systemd-timesyncd.service";
+/// The kernel lets the bound of its error grow to this while nobody corrects the clock, in microseconds (include/linux/timex.h, `NTP_PHASE_LIMIT`).
+const UNKNOWN_ERROR_US: i64 = 16_000_000;
+/// How far back a jump is told of.
+const LONGEST_S: i64 = 24 * 3600;
+/// A time service may step the clock once, soon after boot.
+const AFTER_BOOT: SignedDuration = SignedDuration::from_mins(17);
+
+pub(super) struct Clock {
+    pub(super) settings: Settings,
+}
+
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+#[serde(default)]
+pub(super) struct Evidence {
+    kernel: KernelClock,
+    uptime_s: i64,
+    daemons: Vec<String>,
+    rtc_local: bool,
+    in_container: bool,
+    boot_id: String,
+    /// Boot time by the wall clock, in seconds since 1970: constant within a boot unless somebody sets the clock.
+    booted_s: f64,
+    /// The same at the oldest run of opsctl in this boot and the last 24 h.
+    before: Option<Sample>,
+    /// State of the unit file of systemd-timesyncd; none where it is not installed or systemd is not there.
+    timesyncd: Option<String>,
+}
+
+impl Check for Clock {
+    type Evidence = Evidence;
+
+    fn spec(&self) -> &'static CheckSpec {
+        &SPEC
+    }
+
+    fn targets(&self, _inventory: &Inventory) -> Vec<Target> {
+        vec![Target::host()]
+    }
+
+    async fn probe(&self, cx: &ProbeCx, _target: &Target) -> Result<Evidence, ProbeError> {
+        let kernel = kernel_clock::read().map_err(|e| ProbeError::io("the state of the clock", "adjtimex(2)", &e))?;
+        let tree = Tree::default();
+        let boot_id = host::info().boot_id;
+        let mut e = Evidence {
+            kernel,
+            uptime_s: clock::since_boot().as_secs(),
+            daemons: tree.clock_daemons(),
+            rtc_local: tree.rtc_is_local(),
+            in_container: boot::in_container(),
+            booted_s: clock::boot_time().as_duration().as_secs_f64(),
+            before: cx.history.oldest(&object(&boot_id), "booted_s", LONGEST_S),
+            boot_id,
+            timesyncd: None,
+        };
+        if !e.kernel.synchronised
+            && let Ok(systemd) = cx.systemd()
+        {
+            let unit = systemd.unit(TIMESYNCD).await?;
+            e.timesyncd = (unit.load == "loaded").then(|| unit.file_state.clone());
+        }
+        Ok(e)
+    }
+
+    fn judge(&self, judged: &Judged<'_>, e: &Evidence) -> Judgement {
+        let mut j = Judgement {
+            samples: vec![Sample {
+                object: object(&e.boot_id),
+                metric: "booted_s".to_owned(),
+                at: judged.taken_at,
+                value: e.booted_s,
+            }],
+            ..Judgement::default()
+        };
+        if !e.kernel.synchronised && e.uptime_s < self.settings.grace_s && !e.daemons.is_empty() {
+            j.pending.push("the clock to be synchronised".to_owned());
+        }
+        let findings = [self.unsynced(e), self.offset(e), self.jumped(judged, e)];
+        j.findings = findings.into_iter().flatten().map(of_host).chain(rtc_local(e)).chain(two_daemons(e)).collect();
+        j
+    }
+
+    fn plan(&self, _fix: &str, finding: &Finding, judged: &Judged<'_>, e: &Evidence) -> Result<Plan, Refusal> {
+        let refuse = |why: &str| Err(Refusal::Precondition(why.to_owned()));
+        if !e.daemons.is_empty() {
+            return refuse(&format!("{} runs already: see why it does not synchronise", e.daemons.join(" and ")));
+        }
+        let unit = || TIMESYNCD.to_owned();
+        match e.timesyncd.as_deref() {
+            None => refuse("systemd-timesyncd is not installed; install chrony or systemd-timesyncd"),
+            Some("masked") => Err(Refusal::Policy("systemd-timesyncd is masked: somebody decided against it".to_owned())),
+            Some(state) => {
+                let enabled = state == "enabled";
+                let mut actions = vec![opsctl_core::model::Action::StartUnit { unit: unit() }];
+                let mut undo = vec![Action::StopUnit { unit: unit() }];
+                if !enabled {
+                    actions.insert(0, Action::EnableUnit { unit: unit() });
+                    undo.push(Action::DisableUnit { unit: unit() });
+                }
+                Ok(Plan::new(&ENABLE_SYNC, &SPEC, finding, judged.target, actions)
+                    .undo(undo)
+                    .affects(["the clock is corrected, in one step if it is far off".to_owned()])
+                    .verified(Duration::from_secs(30), Duration::ZERO))
+            }
+        }
+    }
+}
+
+/// The clock since one boot.
+fn object(boot_id: &str) -> String {
+    format!("clock@{boot_id}")
+}
+
+impl Clock {
+    fn unsynced(&self, e: &Evidence) -> Option<Finding> {
+        if e.kernel.synchronised || e.uptime_s < self.settings.grace_s {
+            return None;
+        }
+        let who = if e.daemons.is_empty() { "no time service runs".to_owned() } else { format!("{} runs", e.daemons.join(" and ")) };
+        let up = duration(SignedDuration::from_secs(e.uptime_s));
+        let message = format!("the clock is not synchronised {up} after boot, and {who}");
+        let bound = if e.kernel.max_error_us >= UNKNOWN_ERROR_US {
+            "over 16 s: unknown".to_owned()
+        } else {
+            format!("{} ms", e.kernel.max_error_us / 1000)
+        };
+        let severity = if e.in_container { Severity::Info } else { Severity::Warn };
+        let mut finding = Finding::new(&UNSYNCED, severity, Subject::host(), message).cite("error at most", bound);
+        // a service that runs and cannot reach its servers needs a look, not another service
+        if e.daemons.is_empty() && e.timesyncd.is_some() {
+            finding = finding.fix(ENABLE_SYNC.id);
+        }
+        Some(finding)
+    }
+
+    fn offset(&self, e: &Evidence) -> Option<Finding> {
+        let offset = e.kernel.offset_us.unsigned_abs() as f64 / 1000.0;
+        (e.kernel.synchronised && offset > self.settings.offset_warn_ms).then(|| {
+            let message =
+                format!("the kernel still has to correct the clock by {offset:.0} ms, limit {:.0} ms", self.settings.offset_warn_ms);
+            Finding::new(&OFFSET, Severity::Warn, Subject::host(), message)
+        })
+    }
+
+    fn jumped(&self, judged: &Judged<'_>, e: &Evidence) -> Option<Finding> {
+        let before = e.before.as_ref()?;
+        let by = e.booted_s - before.value;
+        let since_boot = SignedDuration::from_secs(e.uptime_s) - judged.taken_at.duration_since(before.at);
+        if by.abs() <= self.settings.jump_warn_s || since_boot < AFTER_BOOT {
+            return None;
+        }
+        let direction = if by > 0.0 { "forward" } else { "back" };
+        let message = format!(
+            "the clock was set {direction} by {:.1} s since {:.0}, limit {:.0} s",
+            by.abs(),
+            before.at,
+            self.settings.jump_warn_s
+        );
+        Some(Finding::new(&JUMPED, Severity::Warn, Subject::host(), message))
+    }
+}
+
+fn rtc_local(e: &Evidence) -> Option<Finding> {
+    e.rtc_local.then(|| Finding::new(&RTC_LOCAL, Severity::Info, Subject::host(), "the hardware clock keeps local time"))
+}
+
+fn two_daemons(e: &Evidence) -> Option<Finding> {
+    (e.daemons.len() > 1).then(|| {
+        let message = format!("{} all discipline the clock", e.daemons.join(", "));
+        Finding::new(&TWO_DAEMONS, Severity::Info, Subject::host(), message)
+    })
+}

@@ -1,0 +1,84 @@
+//! Does this clock agree with others? Asked only where the configuration names references: opsctl talks to nobody by itself.
+
+use std::time::Duration;
+
+use futures_util::future::join_all;
+use opsctl_core::model::{Check, CheckSpec, Finding, Inventory, Judged, Judgement, Severity, Subject, Target};
+use opsctl_core::probe::{ProbeCx, ProbeError, http};
+use serde::{Deserialize, Serialize};
+
+use super::Settings;
+use super::clock::OFFSET;
+use crate::processes::of_host;
+
+static SPEC: CheckSpec = CheckSpec {
+    id: "time.reference",
+    title: "the clock agrees with its references",
+    codes: &[OFFSET],
+    fixes: &[],
+    timeout: Duration::from_secs(4),
+};
+
+/// How long one reference may take.
+const PATIENCE: Duration = Duration::from_secs(2);
+/// `Date` has whole seconds: two servers with the same time differ by up to one.
+const AGREE_S: f64 = 1.0;
+
+pub(super) struct Reference {
+    pub(super) settings: Settings,
+}
+
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+#[serde(default)]
+pub(super) struct Evidence {
+    /// What each reference said: how far it is ahead of this clock, in seconds, or why it said nothing.
+    answers: Vec<(String, Result<f64, String>)>,
+}
+
+impl Check for Reference {
+    type Evidence = Evidence;
+
+    fn spec(&self) -> &'static CheckSpec {
+        &SPEC
+    }
+
+    fn targets(&self, _inventory: &Inventory) -> Vec<Target> {
+        // without references there is nothing to say, and no row
+        if self.settings.references.is_empty() { Vec::new() } else { vec![Target::host()] }
+    }
+
+    async fn probe(&self, _cx: &ProbeCx, _target: &Target) -> Result<Evidence, ProbeError> {
+        let ask = |url: &String| {
+            let url = url.clone();
+            async move { (url.clone(), http::clock_offset(&url, PATIENCE).await) }
+        };
+        Ok(Evidence { answers: join_all(self.settings.references.iter().map(ask)).await })
+    }
+
+    fn judge(&self, _judged: &Judged<'_>, e: &Evidence) -> Judgement {
+        let silent: Vec<String> =
+            e.answers.iter().filter_map(|(url, answer)| answer.as_ref().err().map(|why| format!("{url}: {why}"))).collect();
+        let heard: Vec<(&str, f64)> = e.answers.iter().filter_map(|(url, a)| a.as_ref().ok().map(|s| (url.as_str(), *s))).collect();
+        let Some(offset) = agreed(&heard) else {
+            let mut gaps = silent;
+            gaps.insert(0, format!("{} references answered, and no two agree within {AGREE_S:.0} s", heard.len()));
+            return Judgement { gaps, ..Judgement::default() };
+        };
+        let (severity, limit) = match offset.abs() {
+            o if o > self.settings.reference_crit_s => (Severity::Crit, self.settings.reference_crit_s),
+            o if o > self.settings.reference_warn_s => (Severity::Warn, self.settings.reference_warn_s),
+            _ => return Judgement::default(),
+        };
+        let direction = if offset > 0.0 { "behind" } else { "ahead of" };
+        let message = format!("the clock is {:.0} s {direction} its references, limit {limit:.0} s", offset.abs());
+        let all = heard.iter().map(|(url, s)| format!("{url} {s:+.1} s")).collect::<Vec<_>>().join(", ");
+        vec![of_host(Finding::new(&OFFSET, severity, Subject::host(), message).cite("references", all))].into()
+    }
+}
+
+/// The mean of the first two references that agree: one alone may be the wrong one.
+fn agreed(heard: &[(&str, f64)]) -> Option<f64> {
+    heard.iter().enumerate().find_map(|(i, (_, a))| {
+        heard[i + 1..].iter().find(|(_, b)| (a - b).abs() <= AGREE_S).map(|(_, b)| f64::midpoint(*a, *b))
+    })
+}

@@ -1,0 +1,105 @@
+//! A firewall unit whose program is gone fails at boot, unseen for days; and the ways of a unit to be broken that `systemctl --failed`
+//! does not show.
+
+use crate::lab::Machine;
+
+const FIREWALL: &str = "systemd.unit-failed unit:site-firewall.service";
+const APP: &str = "systemd.enabled-inactive unit:app.service";
+
+/// A oneshot that stays active, whose program is gone, and a service that requires it.
+const FILES: &[(&str, &str)] = &[
+    (
+        "/etc/systemd/system/site-firewall.service",
+        "[Service]\nType=oneshot\nRemainAfterExit=yes\nExecStart=/usr/local/sbin/gone.sh --load\n[Install]\nWantedBy=multi-user.target\n",
+    ),
+    (
+        "/etc/systemd/system/app.service",
+        "[Unit]\nRequires=site-firewall.service\nAfter=site-firewall.service\n[Service]\nExecStart=/usr/local/bin/fixture wait-term\n[Install]\nWantedBy=multi-user.target\n",
+    ),
+];
+
+fn broken_at_boot() -> Option<Machine> {
+    let machine = Machine::prepared(FILES)?;
+    machine.wait_for("systemd answers", "systemctl is-system-running --wait | grep -E 'running|degraded'");
+    machine.sh("systemctl enable site-firewall.service app.service; systemctl start app.service || true");
+    Some(machine)
+}
+
+#[test]
+fn the_missing_program_is_the_root_of_what_does_not_run() {
+    let Some(machine) = broken_at_boot() else { return };
+    assert!(!machine.sh("systemctl list-units --failed").contains("app.service"), "the trap: nobody lists it");
+    let run = machine.diagnose(&["systemd"]);
+    run.must(&[FIREWALL, APP]).roots(&[FIREWALL]).explains(FIREWALL, APP);
+    run.says(FIREWALL, &["/usr/local/sbin/gone.sh", "203/EXEC", "ago"]);
+    run.must_not(&["systemd.restart-loop", "systemd.state", "systemd.bad-unit"]);
+
+    // starting what cannot start is refused, also the effect while its cause is open
+    machine.fix("systemd.restart", "site-firewall.service", &["--risk", "R3"]).exits(15);
+    machine.fix("systemd.start-enabled", "app.service", &[]).exits(15);
+    assert_eq!(machine.sh("systemctl is-active app.service || true"), "inactive");
+}
+
+#[test]
+fn with_the_program_back_both_are_started_and_can_be_taken_back() {
+    let Some(machine) = broken_at_boot() else { return };
+    machine.sh("printf '#!/bin/sh\\n' > /usr/local/sbin/gone.sh; chmod +x /usr/local/sbin/gone.sh");
+    machine.sh("mkdir -p /etc/opsctl; printf '[policy]\\nallow = [\"systemd.restart\"]\\n' > /etc/opsctl/config.toml");
+    // a firewall is R3: consent to less does not cover it
+    machine.fix("systemd.restart", "site-firewall.service", &[]).exits(10);
+    machine.fix("systemd.restart", "site-firewall.service", &["--risk", "R3"]).exits(0);
+    let run = machine.diagnose(&["systemd"]);
+    run.roots(&[APP]);
+    machine.fix("systemd.start-enabled", "app.service", &[]).exits(0);
+    assert_eq!(machine.sh("systemctl is-active app.service"), "active");
+    machine.diagnose(&["systemd"]).roots(&[]);
+
+    let entries = machine.opsctl(&["audit", "show"]).stdout;
+    let last = entries.lines().filter_map(|l| l.strip_prefix('#')?.split_whitespace().next()?.parse::<u64>().ok()).max();
+    let last = last.unwrap_or_else(|| panic!("no entries: {entries}")).to_string();
+    machine.opsctl(&["undo", &last, "--yes"]).exits(0);
+    assert_eq!(machine.sh("systemctl is-active app.service || true"), "inactive");
+}
+
+#[test]
+fn what_systemctl_failed_does_not_show_is_found() {
+    let Some(machine) = Machine::boot() else { return };
+    // Restart=always until the start limit: failed, with the result of the last run
+    machine.unit("crash.service", "[Service]\nRestart=always\nRestartSec=100ms\nExecStart=/usr/local/bin/fixture say no-database 3\n");
+    // dies every few seconds for ever: active, or waiting to be
+    machine.unit("flap.service", "[Unit]\nStartLimitIntervalSec=0\n[Service]\nRestart=always\nRestartSec=1\nExecStart=/bin/sleep 1\n");
+    machine.unit("typo.service", "[Service]\nType=nonsense\nRestart=maybe\n[Install]\nWantedBy=multi-user.target\n");
+    machine.unit("edited.service", "[Service]\nExecStart=/usr/local/bin/fixture wait-term\n");
+    machine.sh("systemctl start edited.service; systemctl start --no-block crash.service flap.service");
+    machine.sh("sed -i s/wait-term/wait/ /etc/systemd/system/edited.service; touch -d '+1 hour' /etc/systemd/system/edited.service");
+    machine.sh("mkdir -p /etc/systemd/system/multi-user.target.wants; ln -s ../lost.service /etc/systemd/system/multi-user.target.wants/lost.service");
+    machine.wait_for("crash.service is given up", "systemctl is-failed crash.service");
+    machine.wait_for("flap.service was restarted four times", "[ $(systemctl show -P NRestarts flap.service) -ge 4 ]");
+
+    let run = machine.diagnose(&["systemd"]);
+    let (crash, flap) = ("systemd.unit-failed unit:crash.service", "systemd.restart-loop unit:flap.service");
+    let (typo, edited) = ("systemd.bad-unit unit:typo.service", "systemd.need-reload unit:edited.service");
+    run.must(&[crash, flap, typo, edited]);
+    run.says(crash, &["exited with 3", "no-database", "gave up"]).says(flap, &["restarted flap.service"]);
+    assert!(!machine.sh("systemctl list-units --failed").contains("flap"), "the trap: it is never failed");
+
+    machine.fix("systemd.daemon-reload", "edited.service", &[]).exits(0);
+    machine.diagnose(&["systemd"]).must_not(&["systemd.need-reload"]);
+    // a restart that does not last is not a fix, and what was started is stopped again
+    machine.fix("systemd.restart", "crash.service", &[]).exits(13);
+}
+
+#[test]
+fn a_healthy_machine_has_nothing_to_say() {
+    let Some(machine) = Machine::boot() else { return };
+    machine.unit("job.service", "[Service]\nType=oneshot\nExecStart=/bin/true\n[Install]\nWantedBy=multi-user.target\n");
+    machine.unit("barred.service", "[Unit]\nConditionPathExists=/nonexistent\n[Service]\nExecStart=/bin/sleep 1000\n[Install]\nWantedBy=multi-user.target\n");
+    machine.sh("systemctl enable --now job.service barred.service; systemd-run --unit=run-u1 /bin/false; systemd-run --on-calendar=daily /bin/true");
+    machine.wait_for("the transient unit failed", "systemctl is-failed run-u1.service");
+    let run = machine.diagnose(&["systemd", "host"]);
+    run.roots(&[]).must(&["systemd.unit-failed unit:run-u1.service"]);
+    // what does not matter can be forgotten
+    machine.fix("systemd.reset-failed", "run-u1.service", &[]).exits(0);
+    assert!(!machine.says("systemctl is-failed run-u1.service"));
+    machine.sh("systemctl mask cron.service 2> /dev/null; systemctl is-system-running");
+}

@@ -1,0 +1,137 @@
+//! A machine of its own for every test that needs one: systemd as PID 1, in a container of a lab host (recipe H3 of the scenarios).
+
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::sync::OnceLock;
+
+use super::host::{Config, Host};
+use super::report::Run;
+use super::{available, eventually};
+
+/// How long a boot may take on a busy machine, in seconds.
+const BOOT: u64 = 90;
+
+/// A booted machine. Dropping it takes everything down.
+pub(crate) struct Machine {
+    host: Host,
+}
+
+/// The packed root filesystem; built when it is not there.
+fn rootfs() -> Result<&'static Path, &'static str> {
+    static ROOTFS: OnceLock<Result<PathBuf, String>> = OnceLock::new();
+    let build = || {
+        if let Some(path) = std::env::var_os("OPSCTL_LAB_SYSTEMD") {
+            return Ok(path.into());
+        }
+        if which::which("debootstrap").is_err() {
+            return Err("needs debootstrap (tests/run installs it)".to_owned());
+        }
+        let script = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/lab/build-systemd");
+        let output = Command::new(script).output().map_err(|e| format!("{script}: {e}"))?;
+        let said = String::from_utf8_lossy(&output.stderr);
+        if !output.status.success() {
+            return Err(format!("needs a Debian with systemd: {}", said.lines().last().unwrap_or(script)));
+        }
+        Ok(String::from_utf8_lossy(&output.stdout).trim().into())
+    };
+    ROOTFS.get_or_init(build).as_deref().map_err(String::as_str)
+}
+
+impl Machine {
+    /// A machine that has booted; none (and one line saying why) where the lab cannot be.
+    pub(crate) fn boot() -> Option<Self> {
+        let machine = Self::prepared(&[])?;
+        machine.wait_for("systemd has come up", "systemctl is-system-running --wait; systemctl is-system-running | grep -E 'running|degraded'");
+        Some(machine)
+    }
+
+    /// A machine that is booting, with these files (path, content) in it before it starts. A path that ends in `/*` marks a program.
+    pub(crate) fn prepared(files: &[(&str, &str)]) -> Option<Self> {
+        let host = Host::with(&Config { docker_disk: 1500, ..Config::default() })?;
+        let rootfs = match rootfs() {
+            Ok(rootfs) => rootfs,
+            Err(why) => {
+                available(Some(why));
+                return None;
+            }
+        };
+        host.sh(&format!("docker import {} machine:1", rootfs.display()));
+        let mut options: Vec<&str> = "--name machine --hostname machine --stop-signal SIGRTMIN+3 --cap-add SYS_ADMIN --cap-add SYS_PTRACE \
+            --cap-add NET_ADMIN --cap-add SYS_NICE --security-opt seccomp=unconfined --network none --tmpfs /run --tmpfs /run/lock --tmpfs /tmp \
+            -v /sys/fs/cgroup:/sys/fs/cgroup:rw"
+            .split_whitespace()
+            .collect();
+        // systemd of the last years wants to be told when the machine still has control groups of version 1
+        options.extend(["-e", "SYSTEMD_PROC_CMDLINE=SYSTEMD_CGROUP_ENABLE_LEGACY_FORCE=1"]);
+        host.docker(&[&["create"], &options[..], &["machine:1", "/sbin/init"]].concat());
+        // /run is its own: the binaries are linked where they can be found
+        let staged = host.path("staged");
+        let put = |path: &str, content: &str| {
+            let file = staged.join(path.trim_end_matches("/*").trim_start_matches('/'));
+            std::fs::create_dir_all(file.parent().unwrap_or(Path::new("/"))).unwrap_or_else(|e| panic!("{path}: {e}"));
+            std::fs::write(&file, content).unwrap_or_else(|e| panic!("{path}: {e}"));
+            if path.ends_with("/*") {
+                let mode = std::os::unix::fs::PermissionsExt::from_mode(0o755);
+                std::fs::set_permissions(&file, mode).unwrap_or_else(|e| panic!("{path}: {e}"));
+            }
+        };
+        for (path, content) in files {
+            put(path, content);
+        }
+        host.sh(&format!(
+            "mkdir -p {0}/usr/local/bin && cp /run/lab/fixture {0}/usr/local/bin/ && cp /run/lab/opsctl {0}/usr/local/bin/ && docker cp {0}/. machine:/",
+            staged.display()
+        ));
+        host.docker(&["start", "machine"]);
+        Some(Self { host })
+    }
+
+    /// A program inside, not yet started.
+    fn command(&self, program: &[&str]) -> Command {
+        let mut command = self.host.command("docker");
+        command.args(["exec", "-e", "LC_ALL=C", "-e", "OPSCTL_STATE_DIR=/var/lib/opsctl", "machine"]).args(program);
+        command
+    }
+
+    /// What a shell script prints inside; it must succeed.
+    #[track_caller]
+    pub(crate) fn sh(&self, script: &str) -> String {
+        self.host.docker(&["exec", "-e", "LC_ALL=C", "machine", "bash", "-ec", script])
+    }
+
+    /// Whether a shell script succeeds inside.
+    pub(crate) fn says(&self, script: &str) -> bool {
+        self.command(&["bash", "-c", script]).output().is_ok_and(|o| o.status.success())
+    }
+
+    /// Waits until a shell script succeeds inside.
+    #[track_caller]
+    pub(crate) fn wait_for(&self, what: &str, script: &str) {
+        eventually(BOOT, what, || self.says(script).then_some(()));
+    }
+
+    /// Writes a unit and lets systemd read it.
+    #[track_caller]
+    pub(crate) fn unit(&self, name: &str, text: &str) {
+        let text = text.replace('\n', "\\n").replace('%', "%%").replace('\'', "'\\''");
+        self.sh(&format!("printf '{text}\\n' > /etc/systemd/system/{name}; systemctl daemon-reload"));
+    }
+
+    /// Runs opsctl inside and reads its JSON report, if that is what it printed.
+    #[track_caller]
+    pub(crate) fn opsctl(&self, args: &[&str]) -> Run {
+        self.host.read(&mut self.command(&[&["opsctl"], args].concat()))
+    }
+
+    /// What is wrong with it?
+    #[track_caller]
+    pub(crate) fn diagnose(&self, runbooks: &[&str]) -> Run {
+        self.opsctl(&[&["diagnose"], runbooks, &["--format", "json"]].concat())
+    }
+
+    /// `opsctl fix …` without questions.
+    #[track_caller]
+    pub(crate) fn fix(&self, fix: &str, subject: &str, more: &[&str]) -> Run {
+        self.opsctl(&[&["fix", fix, subject, "--yes"], more].concat())
+    }
+}
