@@ -92,6 +92,14 @@ pub struct UnitRef {
     pub file_state: String,
 }
 
+impl UnitRef {
+    /// What kind of unit it is, by the end of its name: `service`, `timer`, …
+    #[must_use]
+    pub fn kind(&self) -> &str {
+        self.name.rsplit('.').next().unwrap_or_default()
+    }
+}
+
 /// A container engine endpoint.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct EngineRef {

@@ -73,11 +73,12 @@ fn kernels(folder: &Path) -> Vec<Kernel> {
         let name = entry.file_name().into_string().ok()?;
         let release = name.strip_prefix("vmlinuz-")?;
         // rescue images of dracut are no kernel to boot into
-        (!release.contains("rescue") && !name.ends_with(".old") && !name.ends_with(".bak"))
+        let spare = matches!(name.rsplit('.').next(), Some("old" | "bak"));
+        (!release.contains("rescue") && !spare)
             .then(|| Kernel { release: release.to_owned(), installed: modified(&entry.path()) })
     };
     let mut kernels: Vec<Kernel> = entries.filter_map(kernel).collect();
-    kernels.sort_by(|a, b| version(&b.release).cmp(&version(&a.release)));
+    kernels.sort_by_key(|k| std::cmp::Reverse(version(&k.release)));
     kernels
 }
 

@@ -72,7 +72,7 @@ mod tests {
             format!("/machine.slice/libpod-{id}.scope/container"),
             format!("/user.slice/user-1000.slice/user@1000.service/user.slice/libpod-{id}.scope"),
             format!("/kubepods/burstable/pod1/{id}"),
-            format!("/system.slice/containerd.service/kubepods-pod1.slice:cri-containerd-{id}.scope").replace(":", "/"),
+            format!("/system.slice/containerd.service/kubepods-pod1.slice:cri-containerd-{id}.scope").replace(':', "/"),
         ] {
             assert_eq!(Home::of_path(&path), Home::Container(id.clone()), "{path}");
         }

@@ -51,7 +51,8 @@ pub fn clock_ticks() -> u64 {
 #[must_use]
 pub fn uncorrected_memory_errors() -> u64 {
     let controllers = fs::read_dir("/sys/devices/system/edac/mc").into_iter().flatten().flatten();
-    let count = |controller: fs::DirEntry| fs::read_to_string(controller.path().join("ue_count")).ok()?.trim().parse::<u64>().ok();
+    let count =
+        |controller: fs::DirEntry| fs::read_to_string(controller.path().join("ue_count")).ok()?.trim().parse::<u64>().ok();
     controllers.filter_map(count).sum()
 }
 

@@ -196,7 +196,8 @@ mod tests {
 
     #[test]
     fn only_libraries_that_are_executed_count_as_replaced() {
-        let line = |mode: &str, path: &str| format!("7f00-7f10 {mode} 00000000 08:01 1234                       {path} (deleted)");
+        let line =
+            |mode: &str, path: &str| format!("7f00-7f10 {mode} 00000000 08:01 1234                       {path} (deleted)");
         let library = "/usr/lib/x86_64-linux-gnu/libssl.so.3";
         assert_eq!(deleted_library(&line("r-xp", library)).as_deref(), Some(library));
         assert_eq!(deleted_library(&line("r--p", library)), None);

@@ -120,7 +120,8 @@ impl Tree {
     /// Whether kernel settings can be changed here; in most containers they cannot.
     #[must_use]
     pub fn sysctls_writable(&self) -> bool {
-        rustix::fs::access(self.root.join("proc/sys/kernel/pid_max"), rustix::fs::Access::WRITE_OK) != Err(rustix::io::Errno::ROFS)
+        rustix::fs::access(self.root.join("proc/sys/kernel/pid_max"), rustix::fs::Access::WRITE_OK)
+            != Err(rustix::io::Errno::ROFS)
     }
 
     /// Disks with room behind their last partition.

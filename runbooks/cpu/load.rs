@@ -3,9 +3,7 @@
 use std::time::Duration;
 
 use jiff::SignedDuration;
-use opsctl_core::model::{
-    Check, CheckSpec, Code, Finding, Inventory, Judged, Judgement, Severity, Subject, Target, quantity,
-};
+use opsctl_core::model::{Check, CheckSpec, Code, Finding, Inventory, Judged, Judgement, Severity, Subject, Target, quantity};
 use opsctl_core::probe::home::Home;
 use opsctl_core::probe::kernel::CpuTime;
 use opsctl_core::probe::tasks::Stuck;
@@ -129,9 +127,11 @@ impl Load {
     fn load(&self, e: &Evidence) -> Option<Finding> {
         let cpus = (e.cpus as f64).max(FEWEST_CPUS);
         let limits = self.settings.load_warn_per_cpu;
-        let (minutes, load, limit) = [1, 5, 15].into_iter().zip(e.load).zip(limits).find_map(|((minutes, load), limit)| {
-            (load > limit * cpus).then_some((minutes, load, limit * cpus))
-        })?;
+        let (minutes, load, limit) = [1, 5, 15]
+            .into_iter()
+            .zip(e.load)
+            .zip(limits)
+            .find_map(|((minutes, load), limit)| (load > limit * cpus).then_some((minutes, load, limit * cpus)))?;
         let over = e.load[0] < cpus;
         // whoever gave up priority may queue as long as it likes
         let polite = e.passed.nice * 2 > e.passed.busy();
@@ -140,7 +140,10 @@ impl Load {
             (_, true) => ", mostly of programs with nice above 0".to_owned(),
             _ => String::new(),
         };
-        let message = format!("the load of {minutes} min is {load:.1} with {}, limit {limit:.0}{note}", quantity::count(e.cpus, "processor"));
+        let message = format!(
+            "the load of {minutes} min is {load:.1} with {}, limit {limit:.0}{note}",
+            quantity::count(e.cpus, "processor")
+        );
         let severity = if over || polite { Severity::Info } else { Severity::Warn };
         Some(of_host(Finding::new(&LOAD, severity, Subject::host(), message)))
     }
@@ -152,7 +155,10 @@ fn waits_for(wchan: &str) -> (&'static str, Option<&'static str>) {
     if any(&["nfs", "rpc_"]) {
         ("a network filesystem", Some("its server does not answer: bring it back, or unmount it with `umount -f -l`"))
     } else if any(&["fuse", "request_wait_answer"]) {
-        ("a FUSE filesystem", Some("its process is stopped or hung: end that process, or `echo 1 > /sys/fs/fuse/connections/N/abort`"))
+        (
+            "a FUSE filesystem",
+            Some("its process is stopped or hung: end that process, or `echo 1 > /sys/fs/fuse/connections/N/abort`"),
+        )
     } else if any(&["jbd2", "xfs_log", "btrfs"]) {
         ("a filesystem's journal", None)
     } else if any(&["io_schedule", "blk_mq", "folio_wait", "wait_on_page", "bit_wait_io"]) {

@@ -3,8 +3,8 @@
 use std::time::Duration;
 
 use opsctl_core::model::{
-    Action, Check, CheckSpec, Code, Finding, FixSpec, Inventory, Judged, Judgement, Plan, Refusal, Risk, Severity, Subject, Target,
-    quantity::percent,
+    Action, Check, CheckSpec, Code, Finding, FixSpec, Inventory, Judged, Judgement, Plan, Refusal, Risk, Severity, Subject,
+    Target, quantity::percent,
 };
 use opsctl_core::probe::activity::Activity;
 use opsctl_core::probe::home::Home;
@@ -48,11 +48,8 @@ const PSI_OFF: Code = Code {
     hint: "boot with psi=1: until then the load average decides whether anybody waits",
 };
 
-const RENICE: FixSpec = FixSpec {
-    id: "proc.renice",
-    risk: Risk::R1,
-    title: "lower the priority of the process that uses most processor time",
-};
+const RENICE: FixSpec =
+    FixSpec { id: "proc.renice", risk: Risk::R1, title: "lower the priority of the process that uses most processor time" };
 
 static SPEC: CheckSpec = CheckSpec {
     id: "cpu.usage",
@@ -70,8 +67,23 @@ const IRQ_PERCENT: f64 = 80.0;
 const IDLE_PERCENT: f64 = 20.0;
 /// Programs that must not be slowed down to help others: everybody waits for them.
 const PROTECTED: &[&str] = &[
-    "postgres", "mysqld", "mariadbd", "mongod", "redis-server", "valkey-server", "beam.smp", "etcd", "dockerd", "containerd",
-    "systemd", "sshd", "dbus-daemon", "nginx", "haproxy", "traefik", "prometheus",
+    "postgres",
+    "mysqld",
+    "mariadbd",
+    "mongod",
+    "redis-server",
+    "valkey-server",
+    "beam.smp",
+    "etcd",
+    "dockerd",
+    "containerd",
+    "systemd",
+    "sshd",
+    "dbus-daemon",
+    "nginx",
+    "haproxy",
+    "traefik",
+    "prometheus",
 ];
 
 pub(super) struct Usage {
@@ -124,9 +136,12 @@ impl Check for Usage {
     }
 
     fn plan(&self, _fix: &str, finding: &Finding, judged: &Judged<'_>, e: &Evidence) -> Result<Plan, Refusal> {
-        let top = e.activity.busiest.iter().find(|c| c.nice <= 0).ok_or_else(|| {
-            Refusal::Precondition("no process of ordinary priority uses much processor time".to_owned())
-        })?;
+        let top = e
+            .activity
+            .busiest
+            .iter()
+            .find(|c| c.nice <= 0)
+            .ok_or_else(|| Refusal::Precondition("no process of ordinary priority uses much processor time".to_owned()))?;
         let name = e.containers.process(&top.comm, top.process.pid, &top.home);
         if PROTECTED.contains(&top.comm.as_str()) {
             return Err(Refusal::Policy(format!("{name} serves others: slowing it down makes everything slower")));
@@ -134,7 +149,9 @@ impl Check for Usage {
         let busy = passed(e);
         let all = busy.percent(important(&busy)) * e.activity.later.cpus.len() as f64;
         if top.cpu_percent * 2.0 < all {
-            return Err(Refusal::Precondition(format!("{name} uses less than half of the processor time: no single process is to blame")));
+            return Err(Refusal::Precondition(format!(
+                "{name} uses less than half of the processor time: no single process is to blame"
+            )));
         }
         let set = |nice| Action::Renice { pid: top.process.pid, start_ticks: top.process.start_ticks, nice };
         // 10 leaves it a tenth of what an ordinary process gets (sched(7): each step is a factor of 1.25)

@@ -4,8 +4,8 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use opsctl_core::model::{
-    Action, Check, CheckSpec, Code, EngineState, Finding, FixSpec, Inventory, Judged, Judgement, Kind, Plan, Refusal, Risk, Severity,
-    Subject, SystemdState, Target,
+    Action, Check, CheckSpec, Code, EngineState, Finding, FixSpec, Inventory, Judged, Judgement, Kind, Plan, Refusal, Risk,
+    Severity, Subject, SystemdState, Target,
     quantity::{bytes, percent},
 };
 use opsctl_core::probe::setup::{Mtus, OwnName, Tree, Unallocated};
@@ -25,8 +25,7 @@ const ENABLE_UNIT: FixSpec =
     FixSpec { id: "host.enable-unit", risk: Risk::R1, title: "start the unit at boot from now on; nothing starts now" };
 const SET_SYSCTL: FixSpec =
     FixSpec { id: "host.set-sysctl", risk: Risk::R1, title: "raise kernel settings, now and at every boot" };
-const ADD_HOSTNAME: FixSpec =
-    FixSpec { id: "host.add-hostname", risk: Risk::R1, title: "add the host's own name to /etc/hosts" };
+const ADD_HOSTNAME: FixSpec = FixSpec { id: "host.add-hostname", risk: Risk::R1, title: "add the host's own name to /etc/hosts" };
 
 static SPEC: CheckSpec = CheckSpec {
     id: "host.baseline",
@@ -95,7 +94,8 @@ impl Check for Baseline {
             upgrades: tree.has("/usr/bin/unattended-upgrade") && tree.has("/etc/apt/apt.conf.d/20auto-upgrades"),
             ..Evidence::default()
         };
-        let docker = cx.inventory.engine.as_ref().filter(|e| e.name == "docker" && matches!(e.state, EngineState::Answers { .. }));
+        let docker =
+            cx.inventory.engine.as_ref().filter(|e| e.name == "docker" && matches!(e.state, EngineState::Answers { .. }));
         let answers = cx.inventory.systemd.as_ref().is_some_and(|s| s.state == SystemdState::Answers);
         if docker.is_some() && answers {
             for unit in ["docker.service", "docker.socket"] {
@@ -196,7 +196,8 @@ fn packets(e: &Evidence) -> Option<Finding> {
 
 fn upgrades(e: &Evidence) -> Option<Finding> {
     let apt = matches!(e.distribution.as_str(), "debian" | "ubuntu");
-    (apt && !e.upgrades && !e.in_container).then(|| info("security updates are not installed by themselves: unattended-upgrades is not installed or off"))
+    (apt && !e.upgrades && !e.in_container)
+        .then(|| info("security updates are not installed by themselves: unattended-upgrades is not installed or off"))
 }
 
 impl Baseline {
@@ -231,6 +232,9 @@ impl Baseline {
         );
         let number: String = u.partition.chars().rev().take_while(char::is_ascii_digit).collect();
         let number: String = number.chars().rev().collect();
-        Some(info(message).hint(format!("growpart /dev/{} {number}, then resize2fs or xfs_growfs: the disk was made larger than the image", u.disk)))
+        Some(info(message).hint(format!(
+            "growpart /dev/{} {number}, then resize2fs or xfs_growfs: the disk was made larger than the image",
+            u.disk
+        )))
     }
 }

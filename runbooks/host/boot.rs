@@ -68,7 +68,8 @@ fn modules_gone(e: &Boot) -> bool {
 }
 
 fn gone(e: &Boot) -> Finding {
-    let message = format!("the modules of the running kernel {} are gone: nothing that needs a new one works until a reboot", e.running);
+    let message =
+        format!("the modules of the running kernel {} are gone: nothing that needs a new one works until a reboot", e.running);
     let installed: Vec<&str> = e.installed.iter().map(|k| k.release.as_str()).collect();
     Finding::new(&REBOOT_REQUIRED, Severity::Crit, Subject::host(), message)
         .cite("kernels in /boot", installed.join(", "))
@@ -82,18 +83,19 @@ impl BootCheck {
             (Some(a), Some(b)) => Some(a.min(b)),
             (a, b) => a.or(b),
         };
-        let why = match (e.required_since, newer) {
-            (Some(_), _) if !e.required_by.is_empty() => format!("{} asks for a reboot", list(&e.required_by)),
-            (Some(_), _) => "a package asks for a reboot".to_owned(),
-            (None, Some(kernel)) => format!("kernel {} is installed, {} runs", kernel.release, e.running),
-            (None, None) => return None,
-        };
         let age = since.map(|s| now.duration_since(s));
         let late = age.is_some_and(|a| a.as_secs_f64() > self.settings.reboot_warn_days * 86400.0);
         let severity = if late { Severity::Warn } else { Severity::Info };
-        let when = since.map(|s| format!(" since {}", ago(now, s).trim_end_matches(" ago"))).unwrap_or_default();
+        let when = since.map(|s| format!(" for {}", ago(now, s).trim_end_matches(" ago"))).unwrap_or_default();
         let limit = if late { format!(", limit {:.0} d", self.settings.reboot_warn_days) } else { String::new() };
-        Some(Finding::new(&REBOOT_REQUIRED, severity, Subject::host(), format!("{why}{when}{limit}")).since(since))
+        let message = match (e.required_since, newer) {
+            (Some(_), _) => format!("a reboot has been due{when}{limit}{}", asked_by(&e.required_by)),
+            (None, Some(kernel)) => {
+                format!("kernel {} has been installed{when}{limit}, and {} still runs", kernel.release, e.running)
+            }
+            (None, None) => return None,
+        };
+        Some(Finding::new(&REBOOT_REQUIRED, severity, Subject::host(), message).since(since))
     }
 
     fn recent(&self, e: &Boot) -> Option<Finding> {
@@ -112,10 +114,10 @@ fn newer_kernel(e: &Boot) -> Option<&boot::Kernel> {
     (!e.in_container && from_here && version(&newest.release) > version(&e.running)).then_some(newest)
 }
 
-fn list(packages: &[String]) -> String {
+fn asked_by(packages: &[String]) -> String {
     match packages {
-        [one] => one.clone(),
-        [first, rest @ ..] => format!("{first} and {} more", rest.len()),
         [] => String::new(),
+        [one] => format!(", because of {one}"),
+        [first, rest @ ..] => format!(", because of {first} and {} more", rest.len()),
     }
 }

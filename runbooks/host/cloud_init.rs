@@ -89,18 +89,27 @@ impl CloudInitCheck {
                 .cite("last lines of cloud-init-output.log", c.output.join(" | "));
             return Some(UNITS.iter().fold(finding, |f, unit| f.key(KeyKind::Unit, *unit)));
         }
-        let recoverable: Vec<&String> = c.recoverable.values().flatten().collect();
+        // the worst levels first; what is merely deprecated comes last
+        let levels = ["CRITICAL", "ERROR", "WARNING"];
+        let worst = levels.iter().filter_map(|l| c.recoverable.get(*l));
+        let others = c.recoverable.iter().filter(|(l, _)| !levels.contains(&l.as_str())).map(|(_, errors)| errors);
+        let recoverable: Vec<&String> = worst.chain(others).flatten().collect();
         if let Some(first) = recoverable.first() {
             let more = if recoverable.len() > 1 { format!(" and {} more", recoverable.len() - 1) } else { String::new() };
             let finding = new(Severity::Warn, format!("cloud-init went on after errors: {}{more}", short(first)))?;
             let all: Vec<String> = c.recoverable.iter().map(|(level, errors)| format!("{level} {}", errors.len())).collect();
-            return Some(finding.cite("exit code of cloud-init status", "2: the boot itself is fine").cite("by level", all.join(", ")));
+            return Some(
+                finding.cite("exit code of cloud-init status", "2: the boot itself is fine").cite("by level", all.join(", ")),
+            );
         }
         let limit = SignedDuration::from_mins(self.settings.cloud_init_min);
         let since = c.started.map_or(SignedDuration::from_secs(e.uptime_s), |s| judged.taken_at.duration_since(s));
         if c.progress == Progress::Running && since > limit {
             let stage = if c.stage.is_empty() { "between two stages" } else { &c.stage };
-            return new(Severity::Warn, format!("cloud-init still runs after {}, limit {}: {stage}", duration(since), duration(limit)));
+            return new(
+                Severity::Warn,
+                format!("cloud-init still runs after {}, limit {}: {stage}", duration(since), duration(limit)),
+            );
         }
         None
     }

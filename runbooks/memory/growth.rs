@@ -149,7 +149,11 @@ impl Growth {
                 identity: format!("{}@{}", p.process.pid, p.process.start_ticks),
             },
         };
-        #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "the growth of a process is positive and below 2^53")]
+        #[allow(
+            clippy::cast_possible_truncation,
+            clippy::cast_sign_loss,
+            reason = "the growth of a process is positive and below 2^53"
+        )]
         let grown = bytes(grown as u64);
         let message = format!(
             "{name} grew by {grown} to {} in {}, {} per hour, limit {}",

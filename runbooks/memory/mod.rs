@@ -64,10 +64,22 @@ const fn link(cause: &'static str, effect: &'static str, tie: KeyKind, confidenc
 
 /// What may cause what (catalogue §18: 14, 17).
 const LINKS: &[Link] = &[
-    link("memory.leak-suspect", "memory.available", KeyKind::Host, Confidence::Confirmed, "one process holds more and more of it"),
+    link(
+        "memory.leak-suspect",
+        "memory.available",
+        KeyKind::Host,
+        Confidence::Confirmed,
+        "one process holds more and more of it",
+    ),
     link("memory.slab", "memory.available", KeyKind::Host, Confidence::Confirmed, "the kernel itself holds it"),
     link("memory.shm", "memory.available", KeyKind::Host, Confidence::Confirmed, "files in memory hold it"),
-    link("memory.available", "memory.swap-thrash", KeyKind::Host, Confidence::Confirmed, "what is needed does not fit into memory"),
+    link(
+        "memory.available",
+        "memory.swap-thrash",
+        KeyKind::Host,
+        Confidence::Confirmed,
+        "what is needed does not fit into memory",
+    ),
     link("memory.available", "memory.pressure", KeyKind::Host, Confidence::Confirmed, "there is nothing left to give out"),
     link("memory.swap-thrash", "memory.pressure", KeyKind::Host, Confidence::Confirmed, "tasks wait for pages from swap"),
     link(
@@ -79,10 +91,34 @@ const LINKS: &[Link] = &[
     ),
     link("memory.pressure", "cpu.iowait", KeyKind::Host, Confidence::Likely, "memory that is short makes the disk busy"),
     link("memory.pressure", "healthcheck.timeout", KeyKind::Host, Confidence::Likely, "everything waits for memory"),
-    link("memory.oom-kill", "container.down", KeyKind::Container, Confidence::Confirmed, "the kernel killed it because the host was out of memory"),
-    link("memory.oom-kill", "container.restart-loop", KeyKind::Container, Confidence::Confirmed, "the kernel killed it because the host was out of memory"),
-    link("memory.oom-kill", "systemd.unit-failed", KeyKind::Unit, Confidence::Confirmed, "the kernel killed it because the host was out of memory"),
-    link("memory.oom-kill", "systemd.restart-loop", KeyKind::Unit, Confidence::Confirmed, "the kernel killed it because the host was out of memory"),
+    link(
+        "memory.oom-kill",
+        "container.down",
+        KeyKind::Container,
+        Confidence::Confirmed,
+        "the kernel killed it because the host was out of memory",
+    ),
+    link(
+        "memory.oom-kill",
+        "container.restart-loop",
+        KeyKind::Container,
+        Confidence::Confirmed,
+        "the kernel killed it because the host was out of memory",
+    ),
+    link(
+        "memory.oom-kill",
+        "systemd.unit-failed",
+        KeyKind::Unit,
+        Confidence::Confirmed,
+        "the kernel killed it because the host was out of memory",
+    ),
+    link(
+        "memory.oom-kill",
+        "systemd.restart-loop",
+        KeyKind::Unit,
+        Confidence::Confirmed,
+        "the kernel killed it because the host was out of memory",
+    ),
 ];
 
 /// The runbook with these settings.

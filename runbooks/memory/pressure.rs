@@ -86,7 +86,8 @@ impl Check for Pressure {
     }
 
     fn judge(&self, _judged: &Judged<'_>, e: &Evidence) -> Judgement {
-        let findings: Vec<Finding> = [self.pressure(e), self.swap(e), self.thrash(e)].into_iter().flatten().map(of_host).collect();
+        let findings: Vec<Finding> =
+            [self.pressure(e), self.swap(e), self.thrash(e)].into_iter().flatten().map(of_host).collect();
         findings.into()
     }
 }
@@ -120,7 +121,8 @@ impl Pressure {
         }
         let used = total.saturating_sub(e.memory.swap_free);
         let share = used as f64 * 100.0 / total as f64;
-        let moved = e.later.swapped_in.saturating_sub(e.first.swapped_in) + e.later.swapped_out.saturating_sub(e.first.swapped_out);
+        let moved =
+            e.later.swapped_in.saturating_sub(e.first.swapped_in) + e.later.swapped_out.saturating_sub(e.first.swapped_out);
         let waited = e.pressure.map_or(0.0, |p| p.some.avg60);
         if moved == 0 && waited <= SWAP_IN_USE_PERCENT {
             return None;
@@ -133,7 +135,9 @@ impl Pressure {
         let message =
             format!("{} of {} swap is used and in use, {}, limit {}", bytes(used), bytes(total), percent(share), percent(limit));
         let finding = Finding::new(&SWAP, severity, Subject::host(), message);
-        Some(finding.cite("pages moved in the window", moved.to_string()).cite("tasks waited in the last minute", percent(waited)))
+        Some(
+            finding.cite("pages moved in the window", moved.to_string()).cite("tasks waited in the last minute", percent(waited)),
+        )
     }
 
     fn thrash(&self, e: &Evidence) -> Option<Finding> {

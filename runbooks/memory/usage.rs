@@ -80,7 +80,8 @@ impl Check for Usage {
 
     async fn probe(&self, cx: &ProbeCx, _target: &Target) -> Result<Evidence, ProbeError> {
         let memory = cx.watch.memory()?;
-        let mut e = Evidence { memory, uncorrected: opsctl_core::probe::host::uncorrected_memory_errors(), ..Evidence::default() };
+        let mut e =
+            Evidence { memory, uncorrected: opsctl_core::probe::host::uncorrected_memory_errors(), ..Evidence::default() };
         if self.available(&e).is_some() || self.overcommit(&e).is_some() {
             e.largest.clone_from(&cx.watch.activity().await?.largest);
             e.containers = Names::of(e.largest.iter().map(|c| &c.home), &cx.inventory);
@@ -90,7 +91,10 @@ impl Check for Usage {
 
     fn judge(&self, _judged: &Judged<'_>, e: &Evidence) -> Judgement {
         if e.memory.total == 0 {
-            return Judgement { gaps: vec!["the kernel does not say how much memory there is".to_owned()], ..Judgement::default() };
+            return Judgement {
+                gaps: vec!["the kernel does not say how much memory there is".to_owned()],
+                ..Judgement::default()
+            };
         }
         let findings = [self.available(e), self.overcommit(e), self.slab(e), self.shm(e), hardware(e)];
         let findings = findings.into_iter().flatten().map(of_host).collect();
@@ -163,7 +167,8 @@ impl Usage {
     fn holds(held: u64, total: u64, limit: f64, code: &'static Code, who: &str) -> Option<Finding> {
         let part = share(held, total);
         (part > limit).then(|| {
-            let message = format!("{who} {} of {} memory, {}, limit {}", bytes(held), bytes(total), percent(part), percent(limit));
+            let message =
+                format!("{who} {} of {} memory, {}, limit {}", bytes(held), bytes(total), percent(part), percent(limit));
             Finding::new(code, Severity::Warn, Subject::host(), message)
         })
     }

@@ -61,7 +61,9 @@ pub(super) fn outcome(unit: &Unit, program_missing: bool) -> String {
             format!("it exited with {}: something it ran was killed by {}", s.exit_status, signal(s.exit_status - 128))
         }
         "exit-code" => format!("it exited with {}", s.exit_status),
-        "signal" if s.exit_code_kind == KILLED || s.exit_code_kind == DUMPED => format!("it was killed by {}", signal(s.exit_status)),
+        "signal" if s.exit_code_kind == KILLED || s.exit_code_kind == DUMPED => {
+            format!("it was killed by {}", signal(s.exit_status))
+        }
         "signal" => "it was killed by a signal".to_owned(),
         "core-dump" => format!("it crashed with {}", signal(s.exit_status)),
         "timeout" => "it did not start or stop in time".to_owned(),
@@ -78,8 +80,21 @@ pub(super) fn outcome(unit: &Unit, program_missing: bool) -> String {
 /// Names of signals as people know them (signal(7); the same numbers on x86 and ARM).
 fn signal(number: i64) -> String {
     const NAMES: &[(i64, &str)] = &[
-        (1, "SIGHUP"), (2, "SIGINT"), (3, "SIGQUIT"), (4, "SIGILL"), (6, "SIGABRT"), (7, "SIGBUS"), (8, "SIGFPE"), (9, "SIGKILL"),
-        (10, "SIGUSR1"), (11, "SIGSEGV"), (12, "SIGUSR2"), (13, "SIGPIPE"), (14, "SIGALRM"), (15, "SIGTERM"), (31, "SIGSYS"),
+        (1, "SIGHUP"),
+        (2, "SIGINT"),
+        (3, "SIGQUIT"),
+        (4, "SIGILL"),
+        (6, "SIGABRT"),
+        (7, "SIGBUS"),
+        (8, "SIGFPE"),
+        (9, "SIGKILL"),
+        (10, "SIGUSR1"),
+        (11, "SIGSEGV"),
+        (12, "SIGUSR2"),
+        (13, "SIGPIPE"),
+        (14, "SIGALRM"),
+        (15, "SIGTERM"),
+        (31, "SIGSYS"),
     ];
     NAMES.iter().find(|(n, _)| *n == number).map_or_else(|| format!("signal {number}"), |(_, name)| (*name).to_owned())
 }

@@ -2,7 +2,9 @@
 
 use std::time::Duration;
 
-use opsctl_core::model::{Check, CheckSpec, Code, Finding, Inventory, Judged, Judgement, KeyKind, Kind, Severity, Subject, Target};
+use opsctl_core::model::{
+    Check, CheckSpec, Code, Finding, Inventory, Judged, Judgement, KeyKind, Kind, Severity, Subject, Target,
+};
 use opsctl_core::probe::process::{self, Replaced};
 use opsctl_core::probe::{ProbeCx, ProbeError, blocking, host};
 use serde::{Deserialize, Serialize};
@@ -84,5 +86,5 @@ impl Check for DeletedExe {
 }
 
 fn running(inventory: &Inventory) -> Vec<String> {
-    inventory.unit_targets(|u| u.name.ends_with(".service") && u.sub == "running").into_iter().map(|t| t.name).collect()
+    inventory.unit_targets(|u| u.kind() == "service" && u.sub == "running").into_iter().map(|t| t.name).collect()
 }

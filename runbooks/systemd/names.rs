@@ -26,8 +26,17 @@ pub(super) fn any(patterns: &[String], name: &str) -> bool {
 
 /// Restarting these can cut off whoever restarts them, or everybody.
 const LIFELINES: &[&str] = &[
-    "ssh.service", "sshd.service", "ssh.socket", "networking.service", "NetworkManager.service", "dbus*", "systemd-*", "init.scope",
-    "user@*", "getty@*", "cloud-*",
+    "ssh.service",
+    "sshd.service",
+    "ssh.socket",
+    "networking.service",
+    "NetworkManager.service",
+    "dbus*",
+    "systemd-*",
+    "init.scope",
+    "user@*",
+    "getty@*",
+    "cloud-*",
 ];
 
 /// Whether only a person should restart it.
@@ -37,11 +46,24 @@ pub(super) fn is_lifeline(name: &str) -> bool {
 
 /// Starting these writes the packet filter anew, and with it away what the container engine had written.
 const FIREWALLS: &[&str] = &[
-    "iptables.service", "ip6tables.service", "netfilter-persistent.service", "nftables.service", "ufw.service", "firewalld.service",
-    "ferm.service", "shorewall*.service",
+    "iptables.service",
+    "ip6tables.service",
+    "netfilter-persistent.service",
+    "nftables.service",
+    "ufw.service",
+    "firewalld.service",
+    "ferm.service",
+    "shorewall*.service",
 ];
-const CLOCKS: &[&str] =
-    &["chrony.service", "chronyd.service", "ntp.service", "ntpd.service", "ntpsec.service", "openntpd.service", "systemd-timesyncd.service"];
+const CLOCKS: &[&str] = &[
+    "chrony.service",
+    "chronyd.service",
+    "ntp.service",
+    "ntpd.service",
+    "ntpsec.service",
+    "openntpd.service",
+    "systemd-timesyncd.service",
+];
 const NETWORKS: &[&str] = &["networking.service", "systemd-networkd.service", "NetworkManager.service"];
 const SHELLS: &[&str] = &["ssh.service", "sshd.service", "ssh.socket", "sshd.socket", "dropbear.service"];
 

@@ -4,8 +4,8 @@ use std::time::Duration;
 
 use opsctl_core::model::{Action, Finding, FixSpec, Judged, Plan, Refusal, Risk};
 
-use super::unit::{Evidence, RELOAD, RESET_FAILED, RESTART, SPEC, START};
 use super::names;
+use super::unit::{Evidence, RELOAD, RESET_FAILED, RESTART, SPEC, START};
 
 /// A unit has to stay up this long to count as fixed: long enough for a service that dies at once to die again.
 const STAYS: Duration = Duration::from_secs(10);
@@ -34,20 +34,23 @@ pub(super) fn plan(fix: &str, finding: &Finding, judged: &Judged<'_>, e: &Eviden
         return Ok(new(&RESTART, vec![restart]).undo(stop).verified(STARTS, STAYS));
     }
     if let Some(why) = &e.engine_rules_gap {
-        return Err(Refusal::Precondition(format!("the container engine's rules could not be read, so they could not be checked afterwards: {why}")));
+        return Err(Refusal::Precondition(format!(
+            "the container engine's rules could not be read, so they could not be checked afterwards: {why}"
+        )));
     }
     // stopping a firewall again would open what it has just closed: nothing is taken back
     let mut actions = vec![restart];
     if !e.engine_rules.is_empty() {
         actions.push(Action::KeepEngineRules { rules: e.engine_rules.clone() });
     }
-    let mut plan = new(&RESTART, actions)
-        .affects(["the packet filter is written anew: connections can be cut, also this one".to_owned()])
-        .affects((!e.engine_rules.is_empty()).then(|| {
-            "published ports of containers, if it removes the engine's rules; they are checked afterwards".to_owned()
-        }))
-        .downtime("a moment, or until the engine is restarted if its rules are removed")
-        .verified(STARTS, STAYS);
+    let mut plan =
+        new(&RESTART, actions)
+            .affects(["the packet filter is written anew: connections can be cut, also this one".to_owned()])
+            .affects((!e.engine_rules.is_empty()).then(|| {
+                "published ports of containers, if it removes the engine's rules; they are checked afterwards".to_owned()
+            }))
+            .downtime("a moment, or until the engine is restarted if its rules are removed")
+            .verified(STARTS, STAYS);
     plan.risk = Risk::R3;
     Ok(plan)
 }

@@ -43,7 +43,8 @@ pub(super) fn judge(s: &Settings, judged: &Judged<'_>, e: &Evidence) -> Option<F
     let now = if waiting { "it is down between two runs" } else { "it runs at the moment" };
     let message = format!("systemd restarted {} {how_often}; {now}", unit.name);
     // a run that has not ended has no result yet; then the one before it is what counts
-    let ended = if service.result == "success" && service.exit_code_kind == 0 { None } else { Some(decode::outcome(unit, false)) };
+    let ended =
+        if service.result == "success" && service.exit_code_kind == 0 { None } else { Some(decode::outcome(unit, false)) };
     let finding = about(unit, &RESTART_LOOP, severity, message)
         .since(e.restarts.first().copied())
         .cite_opt("how its last run ended", ended.filter(|o| o != "success"))

@@ -65,9 +65,7 @@ impl Check for State {
         let up = e.manager.started.map_or(SignedDuration::ZERO, |s| judged.taken_at.duration_since(s));
         let limit = SignedDuration::from_mins(self.settings.starting_min);
         match e.manager.state.as_str() {
-            "maintenance" => {
-                new(Severity::Crit, "systemd is in maintenance mode: most services do not run".to_owned()).into()
-            }
+            "maintenance" => new(Severity::Crit, "systemd is in maintenance mode: most services do not run".to_owned()).into(),
             "starting" | "initializing" if up > limit => {
                 let jobs = count(e.manager.jobs.len(), "job");
                 let message = format!("systemd is still starting after {}, limit {}: {jobs} wait", duration(up), duration(limit));

@@ -21,13 +21,8 @@ const LATE: Code = Code {
     hint: "`systemctl list-timers --all` shows when each fired; a job that never ends keeps its timer from firing",
 };
 
-static SPEC: CheckSpec = CheckSpec {
-    id: "systemd.timer",
-    title: "timers fire",
-    codes: &[LATE],
-    fixes: &[START],
-    timeout: Duration::from_secs(5),
-};
+static SPEC: CheckSpec =
+    CheckSpec { id: "systemd.timer", title: "timers fire", codes: &[LATE], fixes: &[START], timeout: Duration::from_secs(5) };
 
 pub(super) struct TimerCheck {
     pub(super) settings: Settings,
@@ -51,7 +46,7 @@ impl Check for TimerCheck {
     }
 
     fn targets(&self, inventory: &Inventory) -> Vec<Target> {
-        inventory.unit_targets(|u| u.name.ends_with(".timer") && u.active != "failed")
+        inventory.unit_targets(|u| u.kind() == "timer" && u.active != "failed")
     }
 
     async fn probe(&self, cx: &ProbeCx, target: &Target) -> Result<Evidence, ProbeError> {

@@ -5,9 +5,8 @@ use std::time::Duration;
 
 use jiff::{SignedDuration, Timestamp};
 use opsctl_core::model::{
-    Check, CheckSpec, Code, Finding, FixSpec, Inventory, Judged, Judgement, Kind, KeyKind, MountRef, Plan, Refusal, Risk, Severity,
-    Subject, Target,
-    quantity::percent,
+    Check, CheckSpec, Code, Finding, FixSpec, Inventory, Judged, Judgement, KeyKind, Kind, MountRef, Plan, Refusal, Risk,
+    Severity, Subject, Target, quantity::percent,
 };
 use opsctl_core::probe::systemd::{self, JournalLine, Listed, Unit};
 use opsctl_core::probe::{ProbeCx, ProbeError, clock, firewall};
@@ -114,7 +113,7 @@ impl Check for UnitCheck {
     }
 
     fn targets(&self, inventory: &Inventory) -> Vec<Target> {
-        inventory.unit_targets(|u| !u.name.ends_with(".timer") || u.active == "failed")
+        inventory.unit_targets(|u| u.kind() != "timer" || u.active == "failed")
     }
 
     async fn probe(&self, cx: &ProbeCx, target: &Target) -> Result<Evidence, ProbeError> {
@@ -128,9 +127,8 @@ impl Check for UnitCheck {
         if is_restarting(&e.unit, clock::now()) {
             keep(systemd::restarts(&e.unit.name).await, &mut e.restarts, &mut e.journal_gap);
         }
-        let suspicious = e.unit.active == "failed"
-            || !e.restarts.is_empty()
-            || (e.unit.active == "inactive" && inactive::should_run(&e));
+        let suspicious =
+            e.unit.active == "failed" || !e.restarts.is_empty() || (e.unit.active == "inactive" && inactive::should_run(&e));
         if suspicious {
             let lines = systemd::journal_of_unit(&e.unit.name, 20).await;
             keep(lines, &mut e.journal, &mut e.journal_gap);
@@ -261,9 +259,8 @@ fn masked(s: &Settings, e: &Evidence) -> Option<Finding> {
     let masked = e.unit.load == "masked" || e.unit.file_state == "masked";
     // several firewalls and time services are installed masked beside the one that is used
     let alone = names::stand_ins(name).is_empty() || !replaced;
-    (masked && alone && names::any(&s.critical_units, name) && !optional(name)).then(|| {
-        about(&e.unit, &MASKED, Severity::Warn, format!("{name} is masked: nothing can start it"))
-    })
+    (masked && alone && names::any(&s.critical_units, name) && !optional(name))
+        .then(|| about(&e.unit, &MASKED, Severity::Warn, format!("{name} is masked: nothing can start it")))
 }
 
 /// Masked by distributions or other packages as a matter of course.
@@ -273,7 +270,8 @@ fn optional(name: &str) -> bool {
 
 fn need_reload(e: &Evidence) -> Option<Finding> {
     (e.unit.need_reload && !e.unit.transient && e.unit.load == "loaded").then(|| {
-        let message = format!("the file of {} was changed after systemd read it: its next start will run something else", e.unit.name);
+        let message =
+            format!("the file of {} was changed after systemd read it: its next start will run something else", e.unit.name);
         about(&e.unit, &NEED_RELOAD, Severity::Warn, message).cite("file", &e.unit.fragment).fix(RELOAD.id)
     })
 }

@@ -1,4 +1,7 @@
 //! Every `runbooks/*/fixtures/*.json`: recorded evidence, and exactly the findings expected from it.
+//!
+//! `OPSCTL_REGENERATE=1 cargo test -p opsctl-runbooks --test fixtures` writes what is found into the files that expect something else:
+//! read the difference before you commit it.
 
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
@@ -6,9 +9,9 @@ use std::collections::BTreeSet;
 use std::path::Path;
 
 use opsctl_core::model::{Judged, Target};
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 
-#[derive(Deserialize)]
+#[derive(Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Fixture {
     about: String,
@@ -17,13 +20,13 @@ struct Fixture {
     taken_at: jiff::Timestamp,
     evidence: serde_json::Value,
     expect: Vec<Expected>,
-    #[serde(default)]
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
     gaps: Vec<String>,
-    #[serde(default)]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     skip: Option<String>,
 }
 
-#[derive(Debug, PartialEq, Eq, Deserialize)]
+#[derive(Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Expected {
     code: String,
@@ -57,7 +60,13 @@ fn every_recorded_case_is_judged_as_expected() {
                 .iter()
                 .map(|x| Expected { code: x.code.clone(), severity: x.severity.to_string(), message: x.message.clone() })
                 .collect();
-            if got != f.expect || judgement.gaps != f.gaps || judgement.skip != f.skip {
+            let same = got == f.expect && judgement.gaps == f.gaps && judgement.skip == f.skip;
+            if !same && std::env::var_os("OPSCTL_REGENERATE").is_some() {
+                let new = Fixture { expect: got, gaps: judgement.gaps.clone(), skip: judgement.skip.clone(), ..f };
+                std::fs::write(&file, serde_json::to_string_pretty(&new).unwrap() + "\n").unwrap();
+                continue;
+            }
+            if !same {
                 problems.push(format!(
                     "{case} ({}):\n  expected {:#?} gaps {:?} skip {:?}\n  got      {got:#?} gaps {:?} skip {:?}",
                     f.about, f.expect, f.gaps, f.skip, judgement.gaps, judgement.skip

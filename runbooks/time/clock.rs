@@ -4,8 +4,8 @@ use std::time::Duration;
 
 use jiff::SignedDuration;
 use opsctl_core::model::{
-    Action, Check, CheckSpec, Code, Finding, FixSpec, Inventory, Judged, Judgement, Plan, Refusal, Risk, Sample, Severity, Subject,
-    Target, quantity::duration,
+    Action, Check, CheckSpec, Code, Finding, FixSpec, Inventory, Judged, Judgement, Plan, Refusal, Risk, Sample, Severity,
+    Subject, Target, quantity::duration,
 };
 use opsctl_core::probe::kernel_clock::{self, KernelClock};
 use opsctl_core::probe::setup::Tree;
@@ -178,7 +178,8 @@ impl Clock {
         if e.kernel.synchronised || e.uptime_s < self.settings.grace_s {
             return None;
         }
-        let who = if e.daemons.is_empty() { "no time service runs".to_owned() } else { format!("{} runs", e.daemons.join(" and ")) };
+        let who =
+            if e.daemons.is_empty() { "no time service runs".to_owned() } else { format!("{} runs", e.daemons.join(" and ")) };
         let up = duration(SignedDuration::from_secs(e.uptime_s));
         let message = format!("the clock is not synchronised {up} after boot, and {who}");
         let bound = if e.kernel.max_error_us >= UNKNOWN_ERROR_US {
@@ -198,8 +199,10 @@ impl Clock {
     fn offset(&self, e: &Evidence) -> Option<Finding> {
         let offset = e.kernel.offset_us.unsigned_abs() as f64 / 1000.0;
         (e.kernel.synchronised && offset > self.settings.offset_warn_ms).then(|| {
-            let message =
-                format!("the kernel still has to correct the clock by {offset:.0} ms, limit {:.0} ms", self.settings.offset_warn_ms);
+            let message = format!(
+                "the kernel still has to correct the clock by {offset:.0} ms, limit {:.0} ms",
+                self.settings.offset_warn_ms
+            );
             Finding::new(&OFFSET, Severity::Warn, Subject::host(), message)
         })
     }

@@ -15,9 +15,9 @@ pub struct Settings {
     pub grace_s: i64,
     /// What the kernel still has to correct, in milliseconds, that is warn (mixin: 50).
     pub offset_warn_ms: f64,
-    /// Difference from the references in seconds that is warn (check_postgres timesync: 2).
+    /// Difference from the references in seconds that is warn (`check_postgres` timesync: 2).
     pub reference_warn_s: f64,
-    /// The same for crit (check_postgres timesync: 5).
+    /// The same for crit (`check_postgres` timesync: 5).
     pub reference_crit_s: f64,
     /// How far the clock may have been set since the last run of opsctl, in seconds (judgement: 1).
     pub jump_warn_s: f64,

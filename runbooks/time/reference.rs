@@ -58,7 +58,8 @@ impl Check for Reference {
     fn judge(&self, _judged: &Judged<'_>, e: &Evidence) -> Judgement {
         let silent: Vec<String> =
             e.answers.iter().filter_map(|(url, answer)| answer.as_ref().err().map(|why| format!("{url}: {why}"))).collect();
-        let heard: Vec<(&str, f64)> = e.answers.iter().filter_map(|(url, a)| a.as_ref().ok().map(|s| (url.as_str(), *s))).collect();
+        let heard: Vec<(&str, f64)> =
+            e.answers.iter().filter_map(|(url, a)| a.as_ref().ok().map(|s| (url.as_str(), *s))).collect();
         let Some(offset) = agreed(&heard) else {
             let mut gaps = silent;
             gaps.insert(0, format!("{} references answered, and no two agree within {AGREE_S:.0} s", heard.len()));
@@ -78,7 +79,8 @@ impl Check for Reference {
 
 /// The mean of the first two references that agree: one alone may be the wrong one.
 fn agreed(heard: &[(&str, f64)]) -> Option<f64> {
-    heard.iter().enumerate().find_map(|(i, (_, a))| {
-        heard[i + 1..].iter().find(|(_, b)| (a - b).abs() <= AGREE_S).map(|(_, b)| f64::midpoint(*a, *b))
-    })
+    heard
+        .iter()
+        .enumerate()
+        .find_map(|(i, (_, a))| heard[i + 1..].iter().find(|(_, b)| (a - b).abs() <= AGREE_S).map(|(_, b)| f64::midpoint(*a, *b)))
 }

@@ -46,8 +46,8 @@ fn worth_a_look(loaded: BTreeMap<String, (String, String, String)>, files: &BTre
 }
 
 fn interesting(unit: &UnitRef) -> bool {
-    let service = unit.name.ends_with(".service");
-    let timer = unit.name.ends_with(".timer");
+    let service = unit.kind() == "service";
+    let timer = unit.kind() == "timer";
     let idle = unit.active == "inactive";
     let enabled = unit.file_state == "enabled";
     unit.active == "failed"

@@ -65,13 +65,20 @@ fn with_the_program_back_both_are_started_and_can_be_taken_back() {
 fn what_systemctl_failed_does_not_show_is_found() {
     let Some(machine) = Machine::boot() else { return };
     // Restart=always until the start limit: failed, with the result of the last run
-    machine.unit("crash.service", "[Service]\nRestart=always\nRestartSec=100ms\nExecStart=/usr/local/bin/fixture say no-database 3\n");
+    machine.unit(
+        "crash.service",
+        "[Service]\nRestart=always\nRestartSec=100ms\nExecStart=/usr/local/bin/fixture say no-database 3\n",
+    );
     // dies every few seconds for ever: active, or waiting to be
-    machine.unit("flap.service", "[Unit]\nStartLimitIntervalSec=0\n[Service]\nRestart=always\nRestartSec=1\nExecStart=/bin/sleep 1\n");
+    machine.unit(
+        "flap.service",
+        "[Unit]\nStartLimitIntervalSec=0\n[Service]\nRestart=always\nRestartSec=1\nExecStart=/bin/sleep 1\n",
+    );
     machine.unit("typo.service", "[Service]\nType=nonsense\nRestart=maybe\n[Install]\nWantedBy=multi-user.target\n");
     machine.unit("edited.service", "[Service]\nExecStart=/usr/local/bin/fixture wait-term\n");
     machine.sh("systemctl start edited.service; systemctl start --no-block crash.service flap.service");
-    machine.sh("sed -i s/wait-term/wait/ /etc/systemd/system/edited.service; touch -d '+1 hour' /etc/systemd/system/edited.service");
+    machine
+        .sh("sed -i s/wait-term/wait/ /etc/systemd/system/edited.service; touch -d '+1 hour' /etc/systemd/system/edited.service");
     machine.sh("mkdir -p /etc/systemd/system/multi-user.target.wants; ln -s ../lost.service /etc/systemd/system/multi-user.target.wants/lost.service");
     machine.wait_for("crash.service is given up", "systemctl is-failed crash.service");
     machine.wait_for("flap.service was restarted four times", "[ $(systemctl show -P NRestarts flap.service) -ge 4 ]");
@@ -93,7 +100,10 @@ fn what_systemctl_failed_does_not_show_is_found() {
 fn a_healthy_machine_has_nothing_to_say() {
     let Some(machine) = Machine::boot() else { return };
     machine.unit("job.service", "[Service]\nType=oneshot\nExecStart=/bin/true\n[Install]\nWantedBy=multi-user.target\n");
-    machine.unit("barred.service", "[Unit]\nConditionPathExists=/nonexistent\n[Service]\nExecStart=/bin/sleep 1000\n[Install]\nWantedBy=multi-user.target\n");
+    machine.unit(
+        "barred.service",
+        "[Unit]\nConditionPathExists=/nonexistent\n[Service]\nExecStart=/bin/sleep 1000\n[Install]\nWantedBy=multi-user.target\n",
+    );
     machine.sh("systemctl enable --now job.service barred.service; systemd-run --unit=run-u1 /bin/false; systemd-run --on-calendar=daily /bin/true");
     machine.wait_for("the transient unit failed", "systemctl is-failed run-u1.service");
     let run = machine.diagnose(&["systemd", "host"]);

@@ -41,7 +41,10 @@ impl Machine {
     /// A machine that has booted; none (and one line saying why) where the lab cannot be.
     pub(crate) fn boot() -> Option<Self> {
         let machine = Self::prepared(&[])?;
-        machine.wait_for("systemd has come up", "systemctl is-system-running --wait; systemctl is-system-running | grep -E 'running|degraded'");
+        machine.wait_for(
+            "systemd has come up",
+            "systemctl is-system-running --wait; systemctl is-system-running | grep -E 'running|degraded'",
+        );
         Some(machine)
     }
 

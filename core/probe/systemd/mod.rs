@@ -6,6 +6,7 @@ mod journal;
 mod unit;
 
 use std::collections::{BTreeMap, HashMap};
+use std::fmt::Write as _;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
@@ -169,14 +170,14 @@ impl Systemd {
         if unit.load == "not-found" {
             return Ok(unit);
         }
-        if name.ends_with(".service") {
+        let kind = name.rsplit('.').next().unwrap_or_default();
+        if kind == "service" {
             let own = self.properties(&path, "org.freedesktop.systemd1.Service").await.map_err(|e| fail(&e))?;
             unit.service = Some(Service::from_properties(&own));
-        } else if name.ends_with(".timer") {
+        } else if kind == "timer" {
             let own = self.properties(&path, "org.freedesktop.systemd1.Timer").await.map_err(|e| fail(&e))?;
             unit.timer = Some(Timer::from_properties(&own));
         } else {
-            let kind = name.rsplit('.').next().unwrap_or_default();
             let interface = format!(
                 "org.freedesktop.systemd1.{}{}",
                 kind.get(..1).unwrap_or_default().to_uppercase(),
@@ -298,7 +299,8 @@ fn object_path(unit: &str) -> String {
         if byte.is_ascii_alphabetic() || (i > 0 && byte.is_ascii_digit()) {
             path.push(char::from(byte));
         } else {
-            path.push_str(&format!("_{byte:02x}"));
+            // writing to a String cannot fail
+            let _ = write!(path, "_{byte:02x}");
         }
     }
     debug_assert!(ObjectPath::try_from(path.as_str()).is_ok());
@@ -326,7 +328,10 @@ mod tests {
         let mut states = BTreeMap::new();
         linked_below(root.path(), false, &mut states);
         let states: Vec<(&str, &str)> = states.iter().map(|(n, s)| (n.as_str(), *s)).collect();
-        assert_eq!(states, [("app.service", "enabled"), ("docker.service", "masked"), ("lost.service", "enabled"), ("own.service", "local")]);
+        assert_eq!(
+            states,
+            [("app.service", "enabled"), ("docker.service", "masked"), ("lost.service", "enabled"), ("own.service", "local")]
+        );
     }
 
     #[test]

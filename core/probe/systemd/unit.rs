@@ -34,7 +34,7 @@ pub struct Unit {
     pub transient: bool,
     /// The outcome of its last conditions; none when they were never looked at.
     pub condition: Option<bool>,
-    /// What must run for it to run (Requires=, Requisite=, BindsTo=).
+    /// What must run for it to run (Requires=, Requisite=, `BindsTo`=).
     pub requires: Vec<String>,
     /// What wants or requires it.
     pub wanted_by: Vec<String>,
@@ -76,7 +76,7 @@ pub struct Service {
     pub exit_status: i64,
     /// Its main process; 0 for none.
     pub main_pid: i64,
-    /// The programs of ExecStart=, with arguments, secrets removed.
+    /// The programs of `ExecStart`=, with arguments, secrets removed.
     pub exec_start: Vec<String>,
     /// User=; empty for root.
     pub user: String,
@@ -98,11 +98,11 @@ pub struct Timer {
     pub next: Option<Timestamp>,
     /// It will, by time since boot.
     pub next_since_boot: bool,
-    /// OnCalendar= as systemd writes it: `*-*-* 06:00:00`.
+    /// `OnCalendar`= as systemd writes it: `*-*-* 06:00:00`.
     pub calendar: Vec<String>,
-    /// OnUnitActiveSec= and OnUnitInactiveSec=, in seconds.
+    /// `OnUnitActiveSec`= and `OnUnitInactiveSec`=, in seconds.
     pub every_s: Vec<u64>,
-    /// RandomizedDelaySec= in seconds.
+    /// `RandomizedDelaySec`= in seconds.
     pub random_delay_s: u64,
 }
 
@@ -162,7 +162,7 @@ impl Service {
         }
     }
 
-    /// The program of the first ExecStart=.
+    /// The program of the first `ExecStart`=.
     #[must_use]
     pub fn program(&self) -> Option<&str> {
         self.exec_start.first().map(|c| c.split(' ').next().unwrap_or(c))
@@ -232,7 +232,7 @@ fn invocation(p: &Properties) -> String {
     bytes.iter().fold(String::new(), |hex, byte| hex + &format!("{byte:02x}"))
 }
 
-/// ExecStart= is an array of (path, argv, ignore, 4 times, pid, code, status).
+/// `ExecStart`= is an array of (path, argv, ignore, 4 times, pid, code, status).
 fn programs(value: &OwnedVariant) -> Vec<String> {
     let Variant::Array(commands) = &**value else { return Vec::new() };
     let command = |item: &Variant<'_>| -> Option<String> {
