@@ -43,8 +43,13 @@ complete -c opsctl -n "__fish_opsctl_needs_command" -f -a "record" -d 'Record al
 complete -c opsctl -n "__fish_opsctl_needs_command" -f -a "config" -d 'Write, check and show the configuration'
 complete -c opsctl -n "__fish_opsctl_needs_command" -f -a "generate" -d 'Write man pages or shell completions'
 complete -c opsctl -n "__fish_opsctl_needs_command" -f -a "container" -d 'Containers that are down, looping, killed, frozen or about to be'
+complete -c opsctl -n "__fish_opsctl_needs_command" -f -a "cpu" -d 'Processors that are short, stolen or waiting for disks, and who uses them'
 complete -c opsctl -n "__fish_opsctl_needs_command" -f -a "disk" -d 'Filesystems that are full, filling, read-only or failing, and what eats them'
 complete -c opsctl -n "__fish_opsctl_needs_command" -f -a "healthcheck" -d 'Health tests that fail, cannot run or prove nothing, and what the service itself answers'
+complete -c opsctl -n "__fish_opsctl_needs_command" -f -a "host" -d 'A boot that went wrong or is due, cloud-init, and how the machine is set up'
+complete -c opsctl -n "__fish_opsctl_needs_command" -f -a "memory" -d 'Memory that is short or waited for, who holds it, and whom the kernel killed for it'
+complete -c opsctl -n "__fish_opsctl_needs_command" -f -a "systemd" -d 'Units that failed, loop, never started, or run something else than what is on disk'
+complete -c opsctl -n "__fish_opsctl_needs_command" -f -a "time" -d 'A clock that nobody keeps right, that is wrong, or that jumped'
 complete -c opsctl -n "__fish_opsctl_using_subcommand diagnose" -l skip -d 'Not these runbooks or checks' -r
 complete -c opsctl -n "__fish_opsctl_using_subcommand diagnose" -l format -d 'Format on standard output' -r -f -a "table\t'For people'
 json\t'One JSON document (`opsctl config schema --report` prints its schema)'
@@ -215,6 +220,26 @@ complete -c opsctl -n "__fish_opsctl_using_subcommand container" -l usage -d 'Lo
 complete -c opsctl -n "__fish_opsctl_using_subcommand container" -s q -l quiet -d 'Only what needs attention; nothing when all is well'
 complete -c opsctl -n "__fish_opsctl_using_subcommand container" -s v -l verbose -d 'Also what is merely worth knowing, and all evidence; twice: also what opsctl does'
 complete -c opsctl -n "__fish_opsctl_using_subcommand container" -s h -l help -d 'Print help (see more with \'--help\')'
+complete -c opsctl -n "__fish_opsctl_using_subcommand cpu" -l format -d 'Format on standard output' -r -f -a "table\t'For people'
+json\t'One JSON document (`opsctl config schema --report` prints its schema)'
+jsonl\t'One JSON line per finding, then one for the run'
+markdown\t'For a chat message or an issue'"
+complete -c opsctl -n "__fish_opsctl_using_subcommand cpu" -l output -d 'Also write a report to a file, for example json=/tmp/report.json; can be given several times' -r
+complete -c opsctl -n "__fish_opsctl_using_subcommand cpu" -l deadline -d 'Stop waiting after this long; what has not answered by then is unknown [default: 10s]' -r
+complete -c opsctl -n "__fish_opsctl_using_subcommand cpu" -l replay -d 'Judge a recording instead of this host' -r -F
+complete -c opsctl -n "__fish_opsctl_using_subcommand cpu" -l fail-on -d 'The mildest verdict that makes the exit code differ from 0' -r -f -a "crit\t'crit only'
+warn\t'crit and warn'
+unknown\t'crit, warn and unknown'
+never\t'always exit 0'"
+complete -c opsctl -n "__fish_opsctl_using_subcommand cpu" -l config -d 'Configuration file instead of $OPSCTL_CONFIG, /etc/opsctl/config.toml and ~/.config/opsctl/config.toml' -r -F
+complete -c opsctl -n "__fish_opsctl_using_subcommand cpu" -l color -d 'When to use colour; `auto` is on a terminal and without NO_COLOR' -r -f -a "auto\t'On a terminal, unless NO_COLOR is set'
+always\t'Always'
+never\t'Never'"
+complete -c opsctl -n "__fish_opsctl_using_subcommand cpu" -l fix -d 'Go through the fixes that apply, each through the guard'
+complete -c opsctl -n "__fish_opsctl_using_subcommand cpu" -l usage -d 'Look at what takes time to look at: what uses a filesystem, what a container keeps in its own layer'
+complete -c opsctl -n "__fish_opsctl_using_subcommand cpu" -s q -l quiet -d 'Only what needs attention; nothing when all is well'
+complete -c opsctl -n "__fish_opsctl_using_subcommand cpu" -s v -l verbose -d 'Also what is merely worth knowing, and all evidence; twice: also what opsctl does'
+complete -c opsctl -n "__fish_opsctl_using_subcommand cpu" -s h -l help -d 'Print help (see more with \'--help\')'
 complete -c opsctl -n "__fish_opsctl_using_subcommand disk" -l format -d 'Format on standard output' -r -f -a "table\t'For people'
 json\t'One JSON document (`opsctl config schema --report` prints its schema)'
 jsonl\t'One JSON line per finding, then one for the run'
@@ -255,3 +280,83 @@ complete -c opsctl -n "__fish_opsctl_using_subcommand healthcheck" -l usage -d '
 complete -c opsctl -n "__fish_opsctl_using_subcommand healthcheck" -s q -l quiet -d 'Only what needs attention; nothing when all is well'
 complete -c opsctl -n "__fish_opsctl_using_subcommand healthcheck" -s v -l verbose -d 'Also what is merely worth knowing, and all evidence; twice: also what opsctl does'
 complete -c opsctl -n "__fish_opsctl_using_subcommand healthcheck" -s h -l help -d 'Print help (see more with \'--help\')'
+complete -c opsctl -n "__fish_opsctl_using_subcommand host" -l format -d 'Format on standard output' -r -f -a "table\t'For people'
+json\t'One JSON document (`opsctl config schema --report` prints its schema)'
+jsonl\t'One JSON line per finding, then one for the run'
+markdown\t'For a chat message or an issue'"
+complete -c opsctl -n "__fish_opsctl_using_subcommand host" -l output -d 'Also write a report to a file, for example json=/tmp/report.json; can be given several times' -r
+complete -c opsctl -n "__fish_opsctl_using_subcommand host" -l deadline -d 'Stop waiting after this long; what has not answered by then is unknown [default: 10s]' -r
+complete -c opsctl -n "__fish_opsctl_using_subcommand host" -l replay -d 'Judge a recording instead of this host' -r -F
+complete -c opsctl -n "__fish_opsctl_using_subcommand host" -l fail-on -d 'The mildest verdict that makes the exit code differ from 0' -r -f -a "crit\t'crit only'
+warn\t'crit and warn'
+unknown\t'crit, warn and unknown'
+never\t'always exit 0'"
+complete -c opsctl -n "__fish_opsctl_using_subcommand host" -l config -d 'Configuration file instead of $OPSCTL_CONFIG, /etc/opsctl/config.toml and ~/.config/opsctl/config.toml' -r -F
+complete -c opsctl -n "__fish_opsctl_using_subcommand host" -l color -d 'When to use colour; `auto` is on a terminal and without NO_COLOR' -r -f -a "auto\t'On a terminal, unless NO_COLOR is set'
+always\t'Always'
+never\t'Never'"
+complete -c opsctl -n "__fish_opsctl_using_subcommand host" -l fix -d 'Go through the fixes that apply, each through the guard'
+complete -c opsctl -n "__fish_opsctl_using_subcommand host" -l usage -d 'Look at what takes time to look at: what uses a filesystem, what a container keeps in its own layer'
+complete -c opsctl -n "__fish_opsctl_using_subcommand host" -s q -l quiet -d 'Only what needs attention; nothing when all is well'
+complete -c opsctl -n "__fish_opsctl_using_subcommand host" -s v -l verbose -d 'Also what is merely worth knowing, and all evidence; twice: also what opsctl does'
+complete -c opsctl -n "__fish_opsctl_using_subcommand host" -s h -l help -d 'Print help (see more with \'--help\')'
+complete -c opsctl -n "__fish_opsctl_using_subcommand memory" -l format -d 'Format on standard output' -r -f -a "table\t'For people'
+json\t'One JSON document (`opsctl config schema --report` prints its schema)'
+jsonl\t'One JSON line per finding, then one for the run'
+markdown\t'For a chat message or an issue'"
+complete -c opsctl -n "__fish_opsctl_using_subcommand memory" -l output -d 'Also write a report to a file, for example json=/tmp/report.json; can be given several times' -r
+complete -c opsctl -n "__fish_opsctl_using_subcommand memory" -l deadline -d 'Stop waiting after this long; what has not answered by then is unknown [default: 10s]' -r
+complete -c opsctl -n "__fish_opsctl_using_subcommand memory" -l replay -d 'Judge a recording instead of this host' -r -F
+complete -c opsctl -n "__fish_opsctl_using_subcommand memory" -l fail-on -d 'The mildest verdict that makes the exit code differ from 0' -r -f -a "crit\t'crit only'
+warn\t'crit and warn'
+unknown\t'crit, warn and unknown'
+never\t'always exit 0'"
+complete -c opsctl -n "__fish_opsctl_using_subcommand memory" -l config -d 'Configuration file instead of $OPSCTL_CONFIG, /etc/opsctl/config.toml and ~/.config/opsctl/config.toml' -r -F
+complete -c opsctl -n "__fish_opsctl_using_subcommand memory" -l color -d 'When to use colour; `auto` is on a terminal and without NO_COLOR' -r -f -a "auto\t'On a terminal, unless NO_COLOR is set'
+always\t'Always'
+never\t'Never'"
+complete -c opsctl -n "__fish_opsctl_using_subcommand memory" -l fix -d 'Go through the fixes that apply, each through the guard'
+complete -c opsctl -n "__fish_opsctl_using_subcommand memory" -l usage -d 'Look at what takes time to look at: what uses a filesystem, what a container keeps in its own layer'
+complete -c opsctl -n "__fish_opsctl_using_subcommand memory" -s q -l quiet -d 'Only what needs attention; nothing when all is well'
+complete -c opsctl -n "__fish_opsctl_using_subcommand memory" -s v -l verbose -d 'Also what is merely worth knowing, and all evidence; twice: also what opsctl does'
+complete -c opsctl -n "__fish_opsctl_using_subcommand memory" -s h -l help -d 'Print help (see more with \'--help\')'
+complete -c opsctl -n "__fish_opsctl_using_subcommand systemd" -l format -d 'Format on standard output' -r -f -a "table\t'For people'
+json\t'One JSON document (`opsctl config schema --report` prints its schema)'
+jsonl\t'One JSON line per finding, then one for the run'
+markdown\t'For a chat message or an issue'"
+complete -c opsctl -n "__fish_opsctl_using_subcommand systemd" -l output -d 'Also write a report to a file, for example json=/tmp/report.json; can be given several times' -r
+complete -c opsctl -n "__fish_opsctl_using_subcommand systemd" -l deadline -d 'Stop waiting after this long; what has not answered by then is unknown [default: 10s]' -r
+complete -c opsctl -n "__fish_opsctl_using_subcommand systemd" -l replay -d 'Judge a recording instead of this host' -r -F
+complete -c opsctl -n "__fish_opsctl_using_subcommand systemd" -l fail-on -d 'The mildest verdict that makes the exit code differ from 0' -r -f -a "crit\t'crit only'
+warn\t'crit and warn'
+unknown\t'crit, warn and unknown'
+never\t'always exit 0'"
+complete -c opsctl -n "__fish_opsctl_using_subcommand systemd" -l config -d 'Configuration file instead of $OPSCTL_CONFIG, /etc/opsctl/config.toml and ~/.config/opsctl/config.toml' -r -F
+complete -c opsctl -n "__fish_opsctl_using_subcommand systemd" -l color -d 'When to use colour; `auto` is on a terminal and without NO_COLOR' -r -f -a "auto\t'On a terminal, unless NO_COLOR is set'
+always\t'Always'
+never\t'Never'"
+complete -c opsctl -n "__fish_opsctl_using_subcommand systemd" -l fix -d 'Go through the fixes that apply, each through the guard'
+complete -c opsctl -n "__fish_opsctl_using_subcommand systemd" -l usage -d 'Look at what takes time to look at: what uses a filesystem, what a container keeps in its own layer'
+complete -c opsctl -n "__fish_opsctl_using_subcommand systemd" -s q -l quiet -d 'Only what needs attention; nothing when all is well'
+complete -c opsctl -n "__fish_opsctl_using_subcommand systemd" -s v -l verbose -d 'Also what is merely worth knowing, and all evidence; twice: also what opsctl does'
+complete -c opsctl -n "__fish_opsctl_using_subcommand systemd" -s h -l help -d 'Print help (see more with \'--help\')'
+complete -c opsctl -n "__fish_opsctl_using_subcommand time" -l format -d 'Format on standard output' -r -f -a "table\t'For people'
+json\t'One JSON document (`opsctl config schema --report` prints its schema)'
+jsonl\t'One JSON line per finding, then one for the run'
+markdown\t'For a chat message or an issue'"
+complete -c opsctl -n "__fish_opsctl_using_subcommand time" -l output -d 'Also write a report to a file, for example json=/tmp/report.json; can be given several times' -r
+complete -c opsctl -n "__fish_opsctl_using_subcommand time" -l deadline -d 'Stop waiting after this long; what has not answered by then is unknown [default: 10s]' -r
+complete -c opsctl -n "__fish_opsctl_using_subcommand time" -l replay -d 'Judge a recording instead of this host' -r -F
+complete -c opsctl -n "__fish_opsctl_using_subcommand time" -l fail-on -d 'The mildest verdict that makes the exit code differ from 0' -r -f -a "crit\t'crit only'
+warn\t'crit and warn'
+unknown\t'crit, warn and unknown'
+never\t'always exit 0'"
+complete -c opsctl -n "__fish_opsctl_using_subcommand time" -l config -d 'Configuration file instead of $OPSCTL_CONFIG, /etc/opsctl/config.toml and ~/.config/opsctl/config.toml' -r -F
+complete -c opsctl -n "__fish_opsctl_using_subcommand time" -l color -d 'When to use colour; `auto` is on a terminal and without NO_COLOR' -r -f -a "auto\t'On a terminal, unless NO_COLOR is set'
+always\t'Always'
+never\t'Never'"
+complete -c opsctl -n "__fish_opsctl_using_subcommand time" -l fix -d 'Go through the fixes that apply, each through the guard'
+complete -c opsctl -n "__fish_opsctl_using_subcommand time" -l usage -d 'Look at what takes time to look at: what uses a filesystem, what a container keeps in its own layer'
+complete -c opsctl -n "__fish_opsctl_using_subcommand time" -s q -l quiet -d 'Only what needs attention; nothing when all is well'
+complete -c opsctl -n "__fish_opsctl_using_subcommand time" -s v -l verbose -d 'Also what is merely worth knowing, and all evidence; twice: also what opsctl does'
+complete -c opsctl -n "__fish_opsctl_using_subcommand time" -s h -l help -d 'Print help (see more with \'--help\')'

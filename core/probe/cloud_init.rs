@@ -7,7 +7,17 @@ use std::path::{Path, PathBuf};
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
-use super::ProbeError;
+use super::{ProbeError, clock};
+
+/// The stages of cloud-init, by old and new names. Since 24.3 one process in `cloud-init-main.service` does the work of all of them.
+pub const UNITS: &[&str] = &[
+    "cloud-init-local.service",
+    "cloud-init.service",
+    "cloud-init-network.service",
+    "cloud-init-main.service",
+    "cloud-config.service",
+    "cloud-final.service",
+];
 
 /// How far cloud-init is.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -78,7 +88,7 @@ impl Files {
             Ok(text) => {
                 let parsed: Status = serde_json::from_str(&text)
                     .map_err(|e| ProbeError::failed("the boot's status", status.display().to_string(), &e.to_string()))?;
-                found.fill(&parsed.v1);
+                found.fill(&parsed.v1, clock::boot_time());
             }
             Err(e) if e.kind() == std::io::ErrorKind::NotFound => {}
             Err(e) => return Err(ProbeError::io("the boot's status", status.display().to_string(), &e)),
@@ -130,7 +140,7 @@ struct Stage {
 }
 
 impl CloudInit {
-    fn fill(&mut self, v1: &BTreeMap<String, serde_json::Value>) {
+    fn fill(&mut self, v1: &BTreeMap<String, serde_json::Value>, booted: Timestamp) {
         let text = |name: &str| v1.get(name).and_then(|v| v.as_str()).unwrap_or_default().to_owned();
         (self.stage, self.datasource) = (text("stage"), text("datasource"));
         for value in v1.values().filter(|v| v.is_object()) {
@@ -139,12 +149,16 @@ impl CloudInit {
             for (level, errors) in stage.recoverable_errors {
                 self.recoverable.entry(level).or_default().extend(errors);
             }
-            let start = stage.start.filter(|s| *s > 0.0 && *s < 1e11);
-            let start = start.and_then(|s| jiff::SignedDuration::try_from_secs_f64(s).ok());
-            let start = start.and_then(|s| Timestamp::UNIX_EPOCH.checked_add(s).ok());
+            let start = stage.start.filter(|s| *s > 0.0 && *s < 1e11).and_then(|s| moment(s, booted));
             self.started = [self.started, start].into_iter().flatten().min();
         }
     }
+}
+
+/// Seconds since 1970; since 24.3 seconds since boot.
+fn moment(seconds: f64, booted: Timestamp) -> Option<Timestamp> {
+    let since = if seconds < 1e8 { booted } else { Timestamp::UNIX_EPOCH };
+    since.checked_add(jiff::SignedDuration::try_from_secs_f64(seconds).ok()?).ok()
 }
 
 /// The last `n` lines of a log, read from its last 16 KiB.
@@ -180,8 +194,8 @@ mod tests {
     }
 
     const DONE: &str = r#"{"v1": {"datasource": "DataSourceNoCloud", "stage": null,
-        "init": {"errors": [], "recoverable_errors": {"DEPRECATED": ["x is deprecated"]}, "start": 100.5, "finished": 101.0},
-        "modules-final": {"errors": ["('scripts_user', RuntimeError('Runparts: 1 failures'))"], "recoverable_errors": {}, "start": 102.0, "finished": 103.0}}}"#;
+        "init": {"errors": [], "recoverable_errors": {"DEPRECATED": ["x is deprecated"]}, "start": 1795245593.5, "finished": 1795245594.0},
+        "modules-final": {"errors": ["('scripts_user', RuntimeError('Runparts: 1 failures'))"], "recoverable_errors": {}, "start": 1795245595.0, "finished": 1795245596.0}}}"#;
 
     #[test]
     fn every_state_is_told_apart() {
@@ -192,6 +206,8 @@ mod tests {
         let (_keep, running) = tree(&[("run/cloud-init/status.json", r#"{"v1": {"stage": "init", "init": {"start": 5}}}"#)]);
         let read = running.read().unwrap().unwrap();
         assert_eq!((read.progress, read.stage.as_str()), (Progress::Running, "init"));
+        // since 24.3 times are counted from boot
+        assert!((read.started.unwrap().duration_since(clock::boot_time()).as_secs_f64() - 5.0).abs() < 1.0);
         let (_keep, done) = tree(&[
             ("run/cloud-init/status.json", DONE),
             ("run/cloud-init/result.json", "{}"),
@@ -199,7 +215,7 @@ mod tests {
         ]);
         let read = done.read().unwrap().unwrap();
         assert_eq!((read.progress, read.errors.len(), read.recoverable["DEPRECATED"].len()), (Progress::Done, 1, 1));
-        assert_eq!((read.started.unwrap().as_second(), read.output), (100, vec!["one".to_owned(), "two".to_owned()]));
+        assert_eq!((read.started.unwrap().as_second(), read.output), (1_795_245_593, vec!["one".to_owned(), "two".to_owned()]));
         let (_keep, off) = tree(&[("run/cloud-init/disabled", ""), ("proc/cmdline", "quiet\n")]);
         assert_eq!(off.read().unwrap().unwrap().progress, Progress::Disabled);
         let (_keep, forced) = tree(&[("etc/cloud/cloud-init.disabled", ""), ("proc/cmdline", "cloud-init=enabled")]);

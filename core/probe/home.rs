@@ -29,6 +29,18 @@ impl Home {
         parts().rev().find(unit).map_or(Self::Host, |unit| Self::Unit(unescape(unit)))
     }
 
+    /// The innermost unit in `/proc/<pid>/cgroup`, also inside a container that has a systemd of its own.
+    #[must_use]
+    pub fn unit_of_cgroups(text: &str) -> Option<String> {
+        let paths = text.lines().filter_map(|l| l.splitn(3, ':').nth(2));
+        let unit = |path: &str| {
+            let unit =
+                |part: &&str| [".service", ".scope"].iter().any(|suffix| part.ends_with(suffix)) && container_id(part).is_none();
+            path.split('/').rev().find(unit).map(unescape)
+        };
+        paths.filter_map(unit).next()
+    }
+
     /// From `/proc/<pid>/cgroup`: the unified line, or the one of systemd, says most; without either, the memory controller's.
     #[must_use]
     pub fn of_cgroups(text: &str) -> Self {
@@ -95,12 +107,15 @@ mod tests {
         assert_eq!(Home::of_cgroups(&hybrid), Home::Container(id));
         assert_eq!(Home::of_cgroups("4:cpu:/\n1:name=systemd:/system.slice/cron.service\n"), Home::Unit("cron.service".into()));
         assert_eq!(Home::of_cgroups("x\n::\n"), Home::Host);
+        let inside = format!("5:cpu:/docker/{}\n1:name=systemd:/docker/{0}/system.slice/cloud-final.service\n", "f".repeat(64));
+        assert_eq!(Home::unit_of_cgroups(&inside).as_deref(), Some("cloud-final.service"));
+        assert_eq!(Home::unit_of_cgroups(&format!("0::/system.slice/docker-{}.scope\n", "f".repeat(64))), None);
     }
 
     proptest::proptest! {
         #[test]
         fn any_text_is_survived(text in ".*") {
-            let _ = (Home::of_path(&text), Home::of_cgroups(&text));
+            let _ = (Home::of_path(&text), Home::of_cgroups(&text), Home::unit_of_cgroups(&text));
         }
     }
 }

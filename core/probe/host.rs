@@ -35,10 +35,15 @@ pub fn random_is_seeded() -> bool {
     rustix::rand::getrandom(&mut byte, rustix::rand::GetRandomFlags::NONBLOCK) != Err(rustix::io::Errno::AGAIN)
 }
 
-/// The container or unit that opsctl itself was started in.
+/// The units whose start ends only when opsctl does: the one it was started in; called from cloud-init's user data, all its stages.
 #[must_use]
-pub fn own_home() -> super::home::Home {
-    fs::read_to_string("/proc/self/cgroup").map(|t| super::home::Home::of_cgroups(&t)).unwrap_or_default()
+pub fn own_units() -> Vec<String> {
+    let cgroups = fs::read_to_string("/proc/self/cgroup").unwrap_or_default();
+    let own = super::home::Home::unit_of_cgroups(&cgroups);
+    if own.as_deref().is_some_and(|unit| super::cloud_init::UNITS.contains(&unit)) {
+        return super::cloud_init::UNITS.iter().map(|u| (*u).to_owned()).collect();
+    }
+    own.into_iter().collect()
 }
 
 /// Clock ticks per second, the unit of start times in `/proc/<pid>/stat`.

@@ -77,7 +77,12 @@ impl Check for Engine {
                 .key(KeyKind::Engine, &e.endpoint)
                 .key(KeyKind::Unit, "docker.service")
         };
-        let crit = |message| vec![finding(&REACHABLE, Severity::Crit, message)].into();
+        let pending = || vec![format!("{} to answer", e.name)];
+        let crit = |message| Judgement {
+            findings: vec![finding(&REACHABLE, Severity::Crit, message)],
+            pending: pending(),
+            ..Judgement::default()
+        };
         match &e.state {
             EngineState::Answers { version, api, latency_ms } if *latency_ms > self.settings.ping_warn_ms => vec![
                 finding(

@@ -12,6 +12,7 @@ use serde::{Deserialize, Serialize};
 
 use super::Settings;
 use crate::log_lines::most_repeated;
+use crate::processes::of_host;
 
 const NEAR_LIMIT: Code = Code {
     id: "container.memory-near-limit",
@@ -155,7 +156,7 @@ impl Resources {
         );
         let top = e.largest.iter().map(|h| format!("{} (pid {}) {}", h.comm, h.pid, quantity::bytes(h.rss)));
         Some(
-            Finding::new(&NEAR_LIMIT, severity, c.subject(), message)
+            of_host(Finding::new(&NEAR_LIMIT, severity, c.subject(), message))
                 .cite("largest processes", top.collect::<Vec<_>>().join(", "))
                 .cite_opt("of which tmpfs and shared memory", e.usage.shmem.filter(|s| *s > held / 10).map(quantity::bytes)),
         )

@@ -5,6 +5,7 @@ use std::time::Duration;
 use opsctl_core::model::{Action, Finding, Judged, KeyKind, Plan, Refusal, Severity, quantity};
 
 use super::state::{Evidence, RAISE_MEMORY, SPEC, START, START_FAILED, STOP_LOOP};
+use crate::processes::of_host;
 
 /// What the engine's error text means.
 fn reason(e: &Evidence) -> String {
@@ -34,6 +35,13 @@ fn reason(e: &Evidence) -> String {
     }
 }
 
+/// iptables and overlay load kernel modules: when those are gone this is what the engine says.
+fn needs_module(error: &str) -> bool {
+    ["can't initialize iptables", "Table does not exist", "modprobe", "operation not supported", "No such device"]
+        .iter()
+        .any(|words| error.contains(words))
+}
+
 /// The host port in `Bind for 0.0.0.0:8080 failed: port is already allocated` and
 /// `failed to bind port 0.0.0.0:8080/tcp: … address already in use`.
 pub(super) fn taken_port(error: &str) -> Option<u16> {
@@ -60,6 +68,8 @@ pub(super) fn judge(e: &Evidence) -> Option<Finding> {
         if let Some(filesystem) = &e.engine_filesystem {
             finding = finding.key(KeyKind::Filesystem, filesystem);
         }
+    } else if needs_module(&c.state.error) {
+        finding = of_host(finding);
     } else if taken_port(&c.state.error).is_some() {
         finding =
             finding.hint("stop what holds the port or publish another one; the restart policy does not try this again by itself");

@@ -178,7 +178,8 @@ impl Check for State {
                 gaps.push(format!("cannot tell whether it was killed for memory: {why}"));
             }
         }
-        Judgement { findings, gaps, ..Judgement::default() }
+        let pending = pending(e, &findings);
+        Judgement { findings, gaps, pending, ..Judgement::default() }
     }
 
     fn plan(&self, fix: &str, finding: &Finding, judged: &Judged<'_>, e: &Evidence) -> Result<Plan, Refusal> {
@@ -189,6 +190,18 @@ impl Check for State {
         Ok(Plan::new(&UNPAUSE, &SPEC, finding, judged.target, vec![Action::UnpauseContainer { id: id.clone() }])
             .undo(vec![Action::PauseContainer { id }])
             .verified(Duration::from_secs(5), Duration::ZERO))
+    }
+}
+
+/// What may still come up by itself: a loop that waits for its database ends when that is there; one that is killed for memory does not.
+fn pending(e: &Evidence, findings: &[Finding]) -> Vec<String> {
+    let open = |code: &Code| findings.iter().any(|f| f.code == code.id && f.severity > Severity::Info);
+    if open(&RESTART_LOOP) && !open(&OOM_KILLED) {
+        vec![format!("{} to stay up", e.container.name)]
+    } else if e.container.state.status == "created" && e.container.state.error.is_empty() {
+        vec![format!("{} to be started", e.container.name)]
+    } else {
+        Vec::new()
     }
 }
 

@@ -13,6 +13,7 @@ use opsctl_core::probe::{ProbeCx, ProbeError};
 use serde::{Deserialize, Serialize};
 
 use super::subject;
+use crate::processes::of_host;
 
 const SATURATION: Code = Code {
     id: "disk.io-saturation",
@@ -115,7 +116,7 @@ fn saturated(name: &str, later: &DiskCounters, e: &Evidence) -> Option<Finding> 
     );
     let on: Vec<&str> = e.mounts.iter().filter(|m| device_of(m).starts_with(name)).map(|m| m.mountpoint.as_str()).collect();
     let subject = Subject { identity: format!("disk:{name}"), ..Subject::host() };
-    Some(Finding::new(&SATURATION, Severity::Warn, subject, message).cite("filesystems on it", on.join(", ")))
+    Some(of_host(Finding::new(&SATURATION, Severity::Warn, subject, message)).cite("filesystems on it", on.join(", ")))
 }
 
 fn failing(device: &str, lines: &[&KernelLine], e: &Evidence) -> Option<Finding> {

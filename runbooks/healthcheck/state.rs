@@ -17,6 +17,7 @@ use super::Settings;
 use super::classify::{Class, class};
 use super::command::Command;
 use super::propose::replacement;
+use crate::processes::of_host;
 
 const UNHEALTHY: Code = Code {
     id: "healthcheck.unhealthy",
@@ -168,8 +169,10 @@ impl Check for State {
         }
         findings.extend(stale(judged, c, test, &health));
         findings.extend(weak(c, &command));
-        let findings = findings.into_iter().map(|f| f.key(KeyKind::Container, &c.id)).collect();
-        Judgement { findings, ..Judgement::default() }
+        let tied = |f: Finding| if f.code == TIMEOUT.id { of_host(f) } else { f };
+        let findings: Vec<Finding> = findings.into_iter().map(|f| tied(f).key(KeyKind::Container, &c.id)).collect();
+        let pending = pending(c, &health.status, &findings);
+        Judgement { findings, pending, ..Judgement::default() }
     }
 
     fn plan(&self, _fix: &str, finding: &Finding, judged: &Judged<'_>, e: &Evidence) -> Result<Plan, Refusal> {
@@ -183,6 +186,16 @@ impl Check for State {
             .downtime("some milliseconds")
             .recurs("at the next daemon restart with live-restore (moby#41871)")
             .verified(within, Duration::ZERO))
+    }
+}
+
+/// A test that cannot pass will not; one that fails because something is not up yet may.
+fn pending(c: &Container, status: &str, findings: &[Finding]) -> Vec<String> {
+    let hopeless = findings.iter().any(|f| [COMMAND_MISSING.id, AUTH.id].contains(&f.code.as_str()));
+    match status {
+        "starting" if !hopeless => vec![format!("the first health tests of {}", c.name)],
+        "unhealthy" if !hopeless => vec![format!("{} to become healthy", c.name)],
+        _ => Vec::new(),
     }
 }
 

@@ -6,8 +6,7 @@ use jiff::SignedDuration;
 use opsctl_core::model::{
     Check, CheckSpec, Code, Finding, Inventory, Judged, Judgement, KeyKind, Severity, Subject, Target, quantity::duration,
 };
-use opsctl_core::probe::cloud_init::{CloudInit, Files, Progress};
-use opsctl_core::probe::home::Home;
+use opsctl_core::probe::cloud_init::{CloudInit, Files, Progress, UNITS};
 use opsctl_core::probe::{ProbeCx, ProbeError, clock, host};
 use serde::{Deserialize, Serialize};
 
@@ -55,7 +54,7 @@ impl Check for CloudInitCheck {
     async fn probe(&self, _cx: &ProbeCx, _target: &Target) -> Result<Evidence, ProbeError> {
         match Files::default().read()? {
             Some(cloud_init) => {
-                let within = matches!(host::own_home(), Home::Unit(unit) if UNITS.contains(&unit.as_str()));
+                let within = host::own_units().iter().any(|unit| UNITS.contains(&unit.as_str()));
                 Ok(Evidence { cloud_init, uptime_s: clock::since_boot().as_secs(), within })
             }
             None => Err(ProbeError::Skip("cloud-init is not installed".to_owned())),
@@ -114,16 +113,6 @@ impl CloudInitCheck {
         None
     }
 }
-
-/// The stages of cloud-init, by old and new names.
-const UNITS: &[&str] = &[
-    "cloud-init-local.service",
-    "cloud-init.service",
-    "cloud-init-network.service",
-    "cloud-init-main.service",
-    "cloud-config.service",
-    "cloud-final.service",
-];
 
 /// Errors can be whole tracebacks.
 fn short(text: &str) -> String {

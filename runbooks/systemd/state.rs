@@ -8,7 +8,7 @@ use opsctl_core::model::{
     quantity::{count, duration},
 };
 use opsctl_core::probe::systemd::Manager;
-use opsctl_core::probe::{ProbeCx, ProbeError};
+use opsctl_core::probe::{ProbeCx, ProbeError, host};
 use serde::{Deserialize, Serialize};
 
 use super::Settings;
@@ -33,6 +33,8 @@ pub(super) struct Evidence {
     /// It did not answer in time.
     hung: bool,
     manager: Manager,
+    /// Units whose start ends only when opsctl does: it was started in them.
+    own_units: Vec<String>,
 }
 
 impl Check for State {
@@ -51,7 +53,7 @@ impl Check for State {
             return Ok(Evidence { hung: true, ..Evidence::default() });
         }
         match cx.systemd()?.manager().await {
-            Ok(manager) => Ok(Evidence { hung: false, manager }),
+            Ok(manager) => Ok(Evidence { hung: false, manager, own_units: host::own_units() }),
             Err(ProbeError::Timeout { .. }) => Ok(Evidence { hung: true, ..Evidence::default() }),
             Err(e) => Err(e),
         }
@@ -72,6 +74,8 @@ impl Check for State {
                 let findings = new(Severity::Warn, message);
                 findings.into_iter().map(|f| f.cite("jobs", e.manager.jobs.join(", "))).collect::<Vec<_>>().into()
             }
+            // whoever waits for all units and is one of them waits for ever
+            "starting" | "initializing" if e.own_units.iter().any(|own| has_job(&e.manager, own)) => Judgement::default(),
             "starting" | "initializing" => {
                 Judgement { pending: vec!["the start of all units".to_owned()], ..Judgement::default() }
             }
@@ -79,4 +83,9 @@ impl Check for State {
             _ => Judgement::default(),
         }
     }
+}
+
+/// Whether something is about to happen to this unit.
+fn has_job(manager: &Manager, unit: &str) -> bool {
+    manager.jobs.iter().any(|job| job.rsplit_once('/').is_some_and(|(name, _)| name == unit))
 }

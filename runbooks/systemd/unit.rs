@@ -9,7 +9,7 @@ use opsctl_core::model::{
     Severity, Subject, Target, quantity::percent,
 };
 use opsctl_core::probe::systemd::{self, JournalLine, Listed, Unit};
-use opsctl_core::probe::{ProbeCx, ProbeError, clock, firewall};
+use opsctl_core::probe::{ProbeCx, ProbeError, clock, firewall, host};
 use serde::{Deserialize, Serialize};
 
 use super::{Settings, failed, inactive, names, plans, restarting};
@@ -101,6 +101,10 @@ pub(super) struct Evidence {
     pub(super) engine_rules: Vec<String>,
     /// Why they could not be read.
     pub(super) engine_rules_gap: Option<String>,
+    /// opsctl was started by this or another unit that is still starting: a job that waits may wait for opsctl itself.
+    pub(super) called_by_job: bool,
+    /// It is one of those.
+    pub(super) own: bool,
     /// Filesystems, when its journal says that one is full.
     pub(super) mounts: Vec<MountRef>,
 }
@@ -122,6 +126,9 @@ impl Check for UnitCheck {
         let listed = systemd.units().await?;
         let job = listed.iter().find(|l| l.name == unit.name).map(|l| l.job.clone()).unwrap_or_default();
         let mut e = Evidence { unit, job, ..Evidence::default() };
+        let own = host::own_units();
+        e.called_by_job = listed.iter().any(|l| !l.job.is_empty() && own.contains(&l.name));
+        e.own = own.contains(&e.unit.name);
         e.others = others(&e.unit, &listed);
         e.wanted_here = e.unit.load != "loaded" && systemd::linked().get(&e.unit.name) == Some(&"enabled");
         if is_restarting(&e.unit, clock::now()) {
@@ -151,7 +158,12 @@ impl Check for UnitCheck {
     fn judge(&self, judged: &Judged<'_>, e: &Evidence) -> Judgement {
         let mut j = Judgement::default();
         if moving(e) {
-            j.pending.push(format!("{} is {}", e.unit.name, if e.job.is_empty() { &e.unit.sub } else { &e.job }));
+            let what = if e.job.is_empty() {
+                format!("{} ({})", e.unit.name, e.unit.sub)
+            } else {
+                format!("{} to {}", e.unit.name, e.job)
+            };
+            j.pending.push(what);
         }
         let s = &self.settings;
         let found = [
@@ -164,6 +176,9 @@ impl Check for UnitCheck {
             tasks(s, e),
         ];
         j.findings = found.into_iter().flatten().collect();
+        if j.pending.is_empty() && j.findings.iter().any(|f| f.code == RESTART_LOOP.id) {
+            j.pending.push(format!("{} to stay up", e.unit.name));
+        }
         // what the journal would have told matters only where something is wrong or may be
         let needed = !e.restarts.is_empty() || restarting::suspected(judged.taken_at, e);
         j.gaps.extend(e.journal_gap.clone().filter(|_| needed && j.findings.is_empty()));
@@ -199,7 +214,13 @@ fn is_restarting(unit: &Unit, now: Timestamp) -> bool {
 
 /// It is on its way somewhere.
 fn moving(e: &Evidence) -> bool {
-    !e.job.is_empty() || matches!(e.unit.active.as_str(), "activating" | "deactivating" | "reloading")
+    let changing = matches!(e.unit.active.as_str(), "activating" | "deactivating" | "reloading");
+    match (e.own, e.called_by_job) {
+        (true, _) => false,
+        // what waits may wait for opsctl; what is under way does not
+        (false, true) => changing,
+        (false, false) => changing || !e.job.is_empty(),
+    }
 }
 
 /// A unit by name and run.

@@ -1,6 +1,7 @@
 //! The command line: one file per subcommand, thin over the modules that do the work.
 
 pub mod audit;
+pub mod bootstrap;
 pub mod config;
 pub mod diagnose;
 pub mod exit;
@@ -65,6 +66,8 @@ pub struct Global {
 pub enum Command {
     /// Check this host and say which finding causes the others
     Diagnose(diagnose::Args),
+    /// Wait for this host to come up, check it, and apply what interrupts nothing: for cloud-init and images
+    Bootstrap(bootstrap::Args),
     /// List what can be fixed, or fix one thing, always asking first
     Fix(fix::Args),
     /// Take back a fix
@@ -121,6 +124,7 @@ fn dispatch(matches: &ArgMatches) -> anyhow::Result<u8> {
     let Cli { global, command } = Cli::from_arg_matches(matches)?;
     match command {
         Command::Diagnose(args) => diagnose::exec(&args, &global),
+        Command::Bootstrap(args) => bootstrap::exec(&args, &global),
         Command::Fix(args) => fix::exec(&args, &global),
         Command::Undo(args) => undo::exec(&args, &global),
         Command::Audit(args) => audit::exec(&args, &run::load(&global)?),

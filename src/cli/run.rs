@@ -52,7 +52,7 @@ pub enum FailOn {
 
 impl FailOn {
     /// The exit code of a verdict.
-    fn exit_code(self, verdict: &Verdict) -> u8 {
+    pub(super) fn exit_code(self, verdict: &Verdict) -> u8 {
         let counts = match verdict {
             Verdict::Crit => self != Self::Never,
             Verdict::Warn => matches!(self, Self::Warn | Self::Unknown),
@@ -155,7 +155,7 @@ async fn live(
 }
 
 /// A misspelt runbook must not run nothing and call it ok.
-fn check_names(selection: &Selection) -> anyhow::Result<()> {
+pub(super) fn check_names(selection: &Selection) -> anyhow::Result<()> {
     let known = Known::registry().checks;
     for name in selection.runbooks.iter().chain(&selection.skip) {
         if !known.contains(name) {

@@ -6,7 +6,7 @@ mod progress;
 mod recording;
 mod session;
 
-pub use assess::{Assessment, Offer, assess};
+pub use assess::{Assessment, Offer, Pending, assess};
 pub use progress::Progress;
 pub use recording::{RECORDING_SCHEMA_VERSION, Recording, RecordingError};
 pub use session::{Managers, OwnerOf, Recheck, Selection, Session, Setup};

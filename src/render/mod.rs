@@ -112,7 +112,7 @@ pub fn print(text: &str) -> io::Result<()> {
 }
 
 /// Whole or not at all: whoever reads the file never sees half a report.
-fn write_file(path: &Path, text: &str) -> io::Result<()> {
+pub fn write_file(path: &Path, text: &str) -> io::Result<()> {
     let folder = path.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."));
     // a device or a pipe cannot be renamed over
     if path.metadata().is_ok_and(|m| !m.is_file()) {

@@ -2,7 +2,7 @@
 
 use std::cell::{Cell, RefCell};
 use std::collections::BTreeSet;
-use std::io::IsTerminal as _;
+use std::io::{IsTerminal as _, Write as _};
 use std::time::Duration;
 
 use indicatif::{ProgressBar, ProgressStyle};
@@ -36,6 +36,22 @@ impl Progress {
             bar
         });
         Self { bar, waiting: RefCell::default(), all: Cell::new(0) }
+    }
+
+    /// Says something that stays, on stderr.
+    pub fn say(&self, line: &str) {
+        match &self.bar {
+            Some(bar) if !bar.is_finished() => bar.println(line),
+            // nobody may be listening any more
+            _ => drop(writeln!(std::io::stderr().lock(), "{line}")),
+        }
+    }
+
+    /// Shows what is waited for between two looks.
+    pub fn wait(&self, what: &str) {
+        if let Some(bar) = &self.bar {
+            bar.set_message(printable(what));
+        }
     }
 
     /// Shows a step of the engine.

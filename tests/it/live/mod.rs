@@ -2,6 +2,7 @@
 
 mod bad_days;
 mod binds;
+mod first_boot;
 mod health;
 mod limits;
 mod logs;

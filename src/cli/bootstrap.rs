@@ -1,0 +1,291 @@
+//! `opsctl bootstrap`: for the first boot. Waits for what is still starting, applies what interrupts nothing, and leaves a report behind.
+
+mod emit;
+
+use std::io::Write as _;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use anyhow::Context as _;
+use opsctl_core::model::{Risk, Severity, printable, quantity};
+use opsctl_core::probe::Ask;
+
+use super::Global;
+use super::fix::Place;
+use super::run::{self, ReportArgs};
+use crate::config::{self, Config, Surroundings};
+use crate::engine::{Assessment, Offer, Pending, Selection, Session};
+use crate::fix::Asked;
+use crate::render::{self, Format, Progress, Style};
+
+/// Not looked at: a machine that boots for the first time is busy, and that passes.
+const NOT_ON_FIRST_BOOT: &str = "cpu";
+
+/// Whose R1 fixes belong into provisioning. What a container does is not for the boot to change.
+const PROVISIONING: &[&str] = &["host", "systemd", "time"];
+
+/// Time between two looks.
+const PAUSE: Duration = Duration::from_secs(2);
+
+/// `opsctl bootstrap`.
+#[derive(Debug, clap::Args)]
+pub struct Args {
+    /// Only these runbooks (or single checks); all but cpu when none is named
+    #[arg(value_name = "RUNBOOK")]
+    runbooks: Vec<String>,
+    /// Not these runbooks or checks
+    #[arg(long, value_name = "RUNBOOK", value_delimiter = ',')]
+    skip: Vec<String>,
+    /// Wait at most this long for what is still starting; what can no longer succeed is not waited for
+    #[arg(long, value_name = "TIME", default_value = "5m", value_parser = config::duration)]
+    wait: Duration,
+    /// Apply fixes of the host, systemd and time runbooks that interrupt nothing and can be taken back (R1), without asking
+    #[arg(long)]
+    apply: bool,
+    /// Only look; the default
+    #[arg(long, conflicts_with = "apply")]
+    check: bool,
+    /// Folder for bootstrap.json and bootstrap.log [default: the state directory]
+    #[arg(long, value_name = "FOLDER")]
+    log_dir: Option<PathBuf>,
+    /// Print a cloud-config or a systemd unit that installs and runs this, and stop
+    #[arg(long, value_name = "WHAT")]
+    emit: Option<emit::What>,
+    /// With --emit: where the machine gets the binary from; without it the image must have it at /usr/local/bin/opsctl
+    #[arg(long, value_name = "URL", requires = "emit", requires = "sha256")]
+    from: Option<String>,
+    /// With --from: SHA-256 of the binary, in hex
+    #[arg(long, value_name = "HEX", requires = "from", value_parser = emit::sha256)]
+    sha256: Option<String>,
+    #[command(flatten)]
+    report: ReportArgs,
+}
+
+/// Runs it.
+pub fn exec(args: &Args, global: &Global) -> anyhow::Result<u8> {
+    if let Some(what) = args.emit {
+        render::print(&emit::text(what, args.from.as_deref(), args.sha256.as_deref()))?;
+        return Ok(0);
+    }
+    render::init_tracing(global.verbose);
+    let config = run::load(global)?;
+    let mut skip = [args.skip.clone(), config.skip.clone()].concat();
+    if args.runbooks.is_empty() {
+        skip.push(NOT_ON_FIRST_BOOT.to_owned());
+    }
+    let selection = Selection { runbooks: args.runbooks.clone(), skip, words: Vec::new() };
+    run::check_names(&selection)?;
+    if args.report.replay.is_some() {
+        return run::report(&selection, Ask::default(), &args.report, global);
+    }
+    let progress = Progress::new(args.report.format == Format::Table && !global.quiet, global.color);
+    let mut diary = Diary { began: Instant::now(), lines: Vec::new(), last: String::new(), progress };
+    let assessment = run::block_on(boot(args, &config, &selection, &mut diary))?;
+    let folder = args.log_dir.clone().unwrap_or_else(|| Surroundings::of_process().state_dir(config.state_dir.as_deref()));
+    if let Err(e) = leave_behind(&folder, &assessment, &diary) {
+        // the report on standard output is still worth having
+        let _ = writeln!(std::io::stderr().lock(), "opsctl: {e:#}");
+    }
+    render::show(&assessment.report, args.report.format, &args.report.output, global.color, global.quiet, global.verbose)?;
+    Ok(args.report.fail_on.exit_code(&assessment.verdict))
+}
+
+/// Looks, applies, and looks again until nothing is starting any more or the time is over.
+async fn boot(args: &Args, config: &Config, selection: &Selection, diary: &mut Diary) -> Assessment {
+    let (session, store) = run::session(config, Ask::default(), args.report.deadline).await;
+    let mut applied = 0;
+    let mut tried: Vec<Offer> = Vec::new();
+    let mut assessment = loop {
+        let recording = session.record(selection, &|event| diary.progress.show(&event)).await;
+        let assessment = session.assess(&recording);
+        if args.apply {
+            let new = offers(&assessment, &tried);
+            if !new.is_empty() {
+                applied += apply(&new, config, &session, diary).await;
+                tried.extend(new);
+                continue;
+            }
+        }
+        let waiting = worth_waiting_for(&assessment);
+        if waiting.is_empty() {
+            diary.note("nothing is starting any more");
+            break assessment;
+        }
+        if diary.began.elapsed() >= args.wait {
+            diary.note(&format!("gave up after {}; still starting: {}", span(args.wait), list(&waiting)));
+            break assessment;
+        }
+        diary.waits_for(&list(&waiting));
+        tokio::time::sleep(PAUSE.min(args.wait.saturating_sub(diary.began.elapsed()))).await;
+    };
+    diary.progress.finish();
+    store.record(std::mem::take(&mut assessment.samples)).await;
+    assessment.report.notes.extend(store.note());
+    for finding in assessment.report.findings.iter().filter(|f| f.severity > Severity::Info) {
+        diary.note(&format!("{} {} {}: {}", finding.severity, finding.code, finding.subject, finding.message));
+    }
+    if diary.began.elapsed() >= PAUSE {
+        assessment.report.notes.push(format!("waited {} for what was starting", span(diary.began.elapsed())));
+    }
+    if applied > 0 {
+        let fixes = if applied == 1 { "1 fix".to_owned() } else { format!("{applied} fixes") };
+        assessment.report.notes.push(format!("applied {fixes}; `opsctl audit show` tells which"));
+    }
+    assessment
+}
+
+/// What may still change by itself. Not waited for is what only suffers from a fault that will not pass.
+fn worth_waiting_for(assessment: &Assessment) -> Vec<&Pending> {
+    let report = &assessment.report;
+    let starting = |check: &str, target: &str| assessment.pending.iter().any(|p| p.check == check && p.target == target);
+    let row_of = |id: &String| report.checks.iter().find(|row| row.findings.contains(id));
+    let hopeless = |p: &&Pending| {
+        let row = report.checks.iter().find(|row| row.check == p.check && row.target == p.target);
+        let findings = row.map(|r| r.findings.as_slice()).unwrap_or_default();
+        let mut open = report.findings.iter().filter(|f| findings.contains(&f.id) && f.severity > Severity::Info).peekable();
+        open.peek().is_some()
+            && open.all(|f| {
+                let cause = f.explained_by.as_ref().and_then(row_of);
+                cause.is_some_and(|row| !starting(&row.check, &row.target))
+            })
+    };
+    assessment.pending.iter().filter(|p| !hopeless(p)).collect()
+}
+
+/// R1 fixes of provisioning that are possible and were not tried yet.
+fn offers(assessment: &Assessment, tried: &[Offer]) -> Vec<Offer> {
+    let wanted = |o: &&Offer| {
+        let provisioning = PROVISIONING.contains(&o.finding.runbook.as_str());
+        let harmless = o.plan.as_ref().is_ok_and(|p| p.risk == Risk::R1);
+        provisioning && harmless && o.refused.is_none() && !tried.iter().any(|t| t.plan == o.plan)
+    };
+    assessment.offers.iter().filter(wanted).cloned().collect()
+}
+
+async fn apply(offers: &[Offer], config: &Config, session: &Session, diary: &mut Diary) -> usize {
+    let place = Place::of(config);
+    let mut applied = 0;
+    for offer in offers {
+        let mut said = Vec::new();
+        let asked = Asked { dry_run: false, yes: true, risk: Some(Risk::R1) };
+        let exit = place.guard(session, asked, &mut said).fix(offer).await;
+        applied += usize::from(exit.code() == 0);
+        for line in String::from_utf8_lossy(&said).lines() {
+            diary.note(line);
+        }
+    }
+    applied
+}
+
+/// What happened when, for the log. Every line also goes to stderr, which cloud-init keeps.
+struct Diary {
+    began: Instant,
+    lines: Vec<String>,
+    last: String,
+    progress: Progress,
+}
+
+impl Diary {
+    fn note(&mut self, text: &str) {
+        let line = format!("{:>6.1} s  {}", self.began.elapsed().as_secs_f64(), printable(text));
+        self.progress.say(&line);
+        self.lines.push(line);
+    }
+
+    /// Said once, not every two seconds.
+    fn waits_for(&mut self, what: &str) {
+        self.progress.wait(&format!("{} waiting for {what}", span(self.began.elapsed())));
+        if self.last != what {
+            what.clone_into(&mut self.last);
+            self.note(&format!("waiting for {what}"));
+        }
+    }
+}
+
+fn list(pending: &[&Pending]) -> String {
+    let mut names: Vec<&str> = pending.iter().map(|p| p.what.as_str()).collect();
+    names.dedup();
+    names.join(", ")
+}
+
+fn span(d: Duration) -> String {
+    quantity::duration(d.try_into().unwrap_or_default())
+}
+
+/// `bootstrap.json` for programs and `bootstrap.log` for people.
+fn leave_behind(folder: &Path, assessment: &Assessment, diary: &Diary) -> anyhow::Result<()> {
+    crate::audit::dir::ensure(folder).with_context(|| format!("making {}", folder.display()))?;
+    let table = Format::Table.render(&assessment.report, &Style::plain());
+    let log =
+        format!("{} {:.0}\n{}\n\n{table}", assessment.report.host.hostname, assessment.report.started_at, diary.lines.join("\n"));
+    for (name, text) in [("bootstrap.json", Format::Json.render(&assessment.report, &Style::plain())), ("bootstrap.log", log)] {
+        let file = folder.join(name);
+        render::write_file(&file, &text).with_context(|| format!("writing {}", file.display()))?;
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "tests")]
+
+    use opsctl_core::model::{CheckRow, Code, Finding, Subject, Target};
+
+    use super::*;
+    use crate::engine::Recording;
+
+    static CAUSE: Code = Code { id: "a.cause", severities: &[Severity::Crit], when: "", hint: "" };
+    static EFFECT: Code = Code { id: "b.effect", severities: &[Severity::Crit], when: "", hint: "" };
+
+    fn row(check: &str, findings: &[&str]) -> CheckRow {
+        CheckRow {
+            check: check.into(),
+            runbook: check.split('.').next().unwrap().into(),
+            target: Target::host().to_string(),
+            verdict: "crit".into(),
+            reason: None,
+            duration_ms: 0,
+            findings: findings.iter().map(|f| (*f).to_owned()).collect(),
+        }
+    }
+
+    fn pending(check: &str) -> Pending {
+        Pending { check: check.into(), target: "host".into(), what: format!("{check} to be well") }
+    }
+
+    /// `a.cause` explains `b.effect`; both are open, `c.other` has no finding.
+    fn host() -> Assessment {
+        let recording: Recording = serde_json::from_value(serde_json::json!({
+            "schema_version": 1, "opsctl": "", "host": {"hostname": "h", "kernel": "k", "boot_id": "b"},
+            "started_at": "2026-11-21T12:00:00Z", "duration_ms": 1, "inventory": {"engine": null, "containers": [], "mounts": [], "gaps": []}, "records": [],
+        }))
+        .unwrap();
+        let mut assessment = crate::engine::assess(&[], &recording, &|_| None);
+        let mut cause = Finding::new(&CAUSE, Severity::Crit, Subject::host(), "broken");
+        let mut effect = Finding::new(&EFFECT, Severity::Crit, Subject::host(), "suffers");
+        (cause.id, effect.id) = ("f1".into(), "f2".into());
+        effect.explained_by = Some("f1".into());
+        assessment.report.findings = vec![cause, effect];
+        assessment.report.checks = vec![row("a.check", &["f1"]), row("b.check", &["f2"]), row("c.check", &[])];
+        assessment
+    }
+
+    #[test]
+    fn what_suffers_from_a_fault_that_stays_is_not_waited_for() {
+        let mut a = host();
+        a.pending = vec![pending("b.check")];
+        assert!(worth_waiting_for(&a).is_empty());
+        // the cause itself may pass: then so may its effect
+        a.pending = vec![pending("a.check"), pending("b.check")];
+        assert_eq!(worth_waiting_for(&a).len(), 2);
+        // starting, and nothing is wrong yet
+        a.pending = vec![pending("c.check")];
+        assert_eq!(worth_waiting_for(&a).len(), 1);
+    }
+
+    #[test]
+    fn the_same_is_said_once() {
+        let names = [pending("a"), pending("a"), pending("b")];
+        assert_eq!(list(&names.iter().collect::<Vec<_>>()), "a to be well, b to be well");
+    }
+}

@@ -1,0 +1,95 @@
+//! What runs opsctl on the next machine's first boot: fixes belong into provisioning.
+
+use clap::ValueEnum;
+
+/// The unit as it is packaged.
+const UNIT: &str = include_str!("../../../packaging/opsctl-bootstrap.service");
+
+/// Where the unit looks for the binary.
+const BINARY: &str = "/usr/local/bin/opsctl";
+
+/// What can be printed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(super) enum What {
+    /// A cloud-config, for user data
+    CloudInit,
+    /// A systemd unit, for an image
+    Systemd,
+}
+
+/// Reads a SHA-256 in hex.
+pub(super) fn sha256(text: &str) -> Result<String, String> {
+    let valid = text.len() == 64 && text.bytes().all(|b| b.is_ascii_hexdigit());
+    if valid { Ok(text.to_lowercase()) } else { Err("expected 64 hex digits".to_owned()) }
+}
+
+/// The text, ready to be used.
+pub(super) fn text(what: What, from: Option<&str>, sha256: Option<&str>) -> String {
+    let download = from.zip(sha256).map(|(url, sum)| download(url, sum));
+    match (what, download) {
+        (What::Systemd, None) => UNIT.to_owned(),
+        (What::Systemd, Some(script)) => {
+            let line = format!("ExecStartPre=/bin/sh -ec {}\nExecStart=", quoted_for_systemd(&script));
+            UNIT.replacen("ExecStart=", &line, 1)
+        }
+        (What::CloudInit, script) => cloud_config(script.as_deref()),
+    }
+}
+
+/// Downloads beside the binary and moves it there only when it is the right one.
+fn download(url: &str, sum: &str) -> String {
+    let url = format!("'{}'", url.replace('\'', r"'\''"));
+    format!(
+        "[ -x {BINARY} ] && exit 0; curl -fsSL --retry 5 -o {BINARY}.new {url}; echo \"{sum}  {BINARY}.new\" | sha256sum -c -; chmod 755 {BINARY}.new; mv {BINARY}.new {BINARY}"
+    )
+}
+
+/// systemd reads `%` and `$` itself, and `\` and `"` within quotes (systemd.service(5)).
+fn quoted_for_systemd(script: &str) -> String {
+    let escaped = script.replace('\\', r"\\").replace('"', "\\\"").replace('%', "%%").replace('$', "$$");
+    format!("\"{escaped}\"")
+}
+
+fn cloud_config(script: Option<&str>) -> String {
+    let mut out = "#cloud-config\n# checks this machine when it boots, and applies what interrupts nothing; the report is in /var/lib/opsctl\n".to_owned();
+    if script.is_none() {
+        out += &format!("# the image has opsctl at {BINARY}\n");
+    }
+    out += "write_files:\n  - path: /etc/systemd/system/opsctl-bootstrap.service\n    content: |\n";
+    for line in UNIT.lines() {
+        out += &if line.is_empty() { "\n".to_owned() } else { format!("      {line}\n") };
+    }
+    out += "runcmd:\n";
+    if let Some(script) = script {
+        // JSON is YAML
+        out += &format!("  - [sh, -ec, {}]\n", serde_json::Value::from(script));
+    }
+    out += "  - [systemctl, daemon-reload]\n  - [systemctl, enable, opsctl-bootstrap.service]\n";
+    out += "  - [systemctl, start, --no-block, opsctl-bootstrap.service]\n";
+    out
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_binary_is_only_installed_when_it_is_the_right_one() {
+        let sum = "0123456789abcdef".repeat(4);
+        let unit = text(What::Systemd, Some("https://example.org/opsctl?a=%20'b"), Some(&sum));
+        assert!(unit.contains(r"ExecStartPre=/bin/sh -ec "), "{unit}");
+        assert!(unit.contains(r"'https://example.org/opsctl?a=%%20'\\''b'"), "{unit}");
+        let config = text(What::CloudInit, Some("https://example.org/opsctl"), Some(&sum));
+        assert!(config.starts_with("#cloud-config\n") && config.contains("sha256sum -c"), "{config}");
+        assert!(!config.contains("the image has opsctl"));
+        assert_eq!(text(What::Systemd, None, None), UNIT);
+    }
+
+    #[test]
+    fn a_sum_is_64_hex_digits() {
+        assert!(sha256(&"AB".repeat(32)).is_ok());
+        for bad in ["", "abc", &"g".repeat(64)] {
+            assert!(sha256(bad).is_err());
+        }
+    }
+}

@@ -1,0 +1,137 @@
+//! cloud-init, real, with data on the machine's own disk; and `opsctl bootstrap` in it.
+
+use opsctl_core::model::Severity;
+
+use crate::lab::Machine;
+
+const CLOUD_INIT: &str = "host.cloud-init host";
+const DONE: &str = "cloud-init status --wait > /dev/null; true";
+
+fn with_user_data(user_data: &str) -> Option<Machine> {
+    Machine::prepared(&[
+        ("/var/lib/cloud/seed/nocloud/meta-data", "instance-id: i-1\nlocal-hostname: machine\n"),
+        ("/var/lib/cloud/seed/nocloud/user-data", user_data),
+        // there is no ssh to make keys for
+        ("/etc/cloud/cloud.cfg.d/99-lab.cfg", "ssh_genkeytypes: []\nssh_deletekeys: false\n"),
+    ])
+}
+
+/// What `cloud-init status` itself says, by its exit code.
+fn exit_code(machine: &Machine) -> String {
+    machine.sh("cloud-init status > /dev/null && echo 0 || echo $?")
+}
+
+#[test]
+fn running_and_done_are_told_apart() {
+    let user_data = "#cloud-config\nruncmd:\n  - [sh, -c, 'touch /run/began; until [ -e /run/go ]; do sleep 0.1; done']\n";
+    let Some(machine) = with_user_data(user_data) else { return };
+    machine.wait_for("the user data runs", "[ -e /run/began ]");
+    let run = machine.diagnose(&["host", "systemd"]);
+    run.roots(&[]);
+    assert!(!run.has(CLOUD_INIT), "a boot that is under way is no finding");
+    // whoever waits for the boot waits for it, and no longer than told
+    let waited = machine.opsctl(&["bootstrap", "host", "--wait", "1s", "--format", "json"]);
+    waited.exits(0);
+    assert!(waited.stderr.contains("still starting: cloud-init"), "{}", waited.stderr);
+    machine.sh("touch /run/go");
+    machine.wait_for("cloud-init is done", DONE);
+    assert_eq!(exit_code(&machine), "0");
+    machine.diagnose(&["host"]).roots(&[]);
+}
+
+#[test]
+fn an_error_it_went_on_after_is_no_failed_boot() {
+    let Some(machine) = with_user_data("#cloud-config\nno_such_key: 1\nruncmd: [[touch, /run/ran]]\n") else { return };
+    machine.wait_for("cloud-init is done", DONE);
+    assert_eq!(exit_code(&machine), "2");
+    machine.sh("[ -e /run/ran ]");
+    let run = machine.diagnose(&["host"]);
+    run.roots(&[CLOUD_INIT]).says(CLOUD_INIT, &["went on", "the boot itself is fine"]);
+    assert_eq!(run.finding(CLOUD_INIT).severity, Severity::Warn);
+}
+
+#[test]
+fn a_failed_script_is_found_with_what_it_said() {
+    let Some(machine) = with_user_data("#cloud-config\nruncmd: [[sh, -c, 'echo no such package: nonsense >&2; exit 7']]\n")
+    else {
+        return;
+    };
+    machine.wait_for("cloud-init is done", DONE);
+    assert_eq!(exit_code(&machine), "1");
+    let run = machine.diagnose(&["host", "systemd"]);
+    run.roots(&[CLOUD_INIT]).says(CLOUD_INIT, &["no such package: nonsense"]);
+    assert_eq!(run.finding(CLOUD_INIT).severity, Severity::Crit);
+    if run.has("systemd.unit-failed unit:cloud-final.service") {
+        run.explains(CLOUD_INIT, "systemd.unit-failed unit:cloud-final.service");
+    }
+}
+
+#[test]
+fn without_data_it_is_disabled() {
+    let Some(machine) = Machine::boot() else { return };
+    let run = machine.diagnose(&["host"]);
+    run.roots(&[]).says(CLOUD_INIT, &["disabled", "no data source"]);
+}
+
+#[test]
+fn bootstrap_called_from_user_data_waits_applies_and_leaves_a_report() {
+    let script = "#!/bin/sh\nsystemd-run --no-block --unit=slow -p Type=oneshot -p RemainAfterExit=yes sleep 2\n\
+        until systemctl is-active slow.service | grep -q activating; do sleep 0.1; done\n\
+        opsctl bootstrap host systemd --apply --wait 60s --format json > /var/log/report.json 2> /var/log/said; echo $? > /var/log/exit\n";
+    let Some(machine) = with_user_data(script) else { return };
+    machine.wait_for("cloud-init is done", DONE);
+    let said = machine.sh("cat /var/log/said");
+    assert_eq!(machine.sh("cat /var/log/exit"), "0", "{said}");
+    assert!(said.contains("waiting for slow.service"), "{said}");
+    assert!(said.contains("nothing is starting any more"), "it did not wait for itself: {said}");
+    assert!(machine.says("systemctl is-active slow.service"), "it waited until the unit was up");
+
+    // what interrupts nothing was applied, journalled, and is not done twice
+    assert!(said.contains("host.add-hostname"), "{said}");
+    assert_eq!(machine.sh("grep -c '^127.0.1.1 machine$' /etc/hosts"), "1");
+    let again = machine.opsctl(&["bootstrap", "host", "--apply", "--format", "json"]);
+    again.exits(0);
+    assert!(!again.stderr.contains("applied"), "{}", again.stderr);
+    assert_eq!(machine.sh("grep -c '^127.0.1.1 machine$' /etc/hosts"), "1");
+
+    for file in ["/var/log/report.json", "/var/lib/opsctl/bootstrap.json"] {
+        let report: serde_json::Value =
+            serde_json::from_str(&machine.sh(&format!("cat {file}"))).unwrap_or_else(|e| panic!("{file}: {e}"));
+        assert_eq!(report["verdict"], "ok", "{file}");
+    }
+    assert!(machine.sh("cat /var/lib/opsctl/bootstrap.log").contains("waiting for slow.service"));
+    machine.opsctl(&["undo", "2", "--yes"]).exits(0);
+    assert_eq!(machine.sh("grep -c '^127.0.1.1 machine$' /etc/hosts || true"), "0");
+}
+
+#[test]
+fn what_it_emits_is_valid_and_runs_at_boot() {
+    // the same binary prints it here and runs it there
+    let emitted = std::process::Command::new(env!("CARGO_BIN_EXE_opsctl")).args(["bootstrap", "--emit", "cloud-init"]).output();
+    let emitted = String::from_utf8(emitted.unwrap_or_else(|e| panic!("opsctl: {e}")).stdout).unwrap_or_else(|e| panic!("{e}"));
+    let Some(machine) = with_user_data(&emitted) else { return };
+    machine.wait_for("the unit has run", "[ $(systemctl show -P ActiveEnterTimestampMonotonic,InactiveEnterTimestampMonotonic opsctl-bootstrap.service | sort -n | tail -n 1) -gt 0 ] && [ -e /var/lib/opsctl/bootstrap.json ]");
+    let report: serde_json::Value =
+        serde_json::from_str(&machine.sh("cat /var/lib/opsctl/bootstrap.json")).unwrap_or_else(|e| panic!("{e}"));
+    assert_eq!(report["schema_version"], 1);
+    assert!(!machine.says("systemctl is-failed opsctl-bootstrap.service"));
+    assert!(machine.says("systemctl is-enabled opsctl-bootstrap.service"));
+    let sum = "0".repeat(64);
+    for from in ["", &format!("--from https://packages.internal/opsctl?v=%201 --sha256 {sum}")] {
+        machine.sh(&format!(
+            "opsctl bootstrap --emit cloud-init {from} > /tmp/user-data; cloud-init schema --config-file /tmp/user-data; \
+             mkdir -p /tmp/u; opsctl bootstrap --emit systemd {from} > /tmp/u/opsctl-bootstrap.service; systemd-analyze verify --man=no /tmp/u/opsctl-bootstrap.service"
+        ));
+    }
+}
+
+#[test]
+fn what_cannot_succeed_any_more_is_not_waited_for() {
+    let Some(machine) = Machine::boot() else { return };
+    machine.unit("gone.service", "[Service]\nType=oneshot\nRemainAfterExit=yes\nExecStart=/usr/local/bin/nowhere\n");
+    machine.sh("systemctl start gone.service || true");
+    let run = machine.opsctl(&["bootstrap", "systemd", "--wait", "5m", "--format", "json"]);
+    run.exits(1);
+    assert!(run.took.as_secs() < 60, "it waited for nothing: {}", run.stderr);
+    assert!(run.stderr.contains("nothing is starting any more"), "{}", run.stderr);
+}
