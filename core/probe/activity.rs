@@ -8,7 +8,7 @@ use rustix::time::{ClockId, clock_gettime};
 use serde::{Deserialize, Serialize};
 
 use super::kernel::{Proc, Snapshot};
-use super::tasks::{Consumer, Processes, Stuck};
+use super::tasks::{Consumer, HomeUse, Processes, Stuck};
 use super::{Memo, ProbeError, blocking};
 
 /// Length of the window. The kernel counts processor time in ticks of 10 ms: 25 of them per processor tell 85 % from 95 %.
@@ -34,6 +34,8 @@ pub struct Activity {
     pub own_ms: u64,
     /// Who used the processors most.
     pub busiest: Vec<Consumer>,
+    /// The containers and units that did, all processes of each together.
+    pub homes: Vec<HomeUse>,
     /// Who holds most memory.
     pub largest: Vec<Consumer>,
     /// Tasks in uninterruptible sleep at the second look.
@@ -92,6 +94,7 @@ impl Watch {
                 window_ms,
                 own_ms: own_ms().saturating_sub(first.own_ms),
                 busiest: proc.busiest(&first.processes, &processes, window_ms, TOP),
+                homes: proc.busiest_homes(&first.processes, &processes, window_ms),
                 largest: proc.largest(&processes, TOP),
                 stuck: proc.stuck(),
                 first: first.snapshot.clone(),

@@ -38,6 +38,15 @@ pub struct Consumer {
     pub home: Home,
 }
 
+/// What all processes of one container or unit used together.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct HomeUse {
+    /// Which container or unit.
+    pub home: Home,
+    /// Share of one processor in the window, in percent, without processes with nice above 0.
+    pub cpu_percent: f64,
+}
+
 /// A task that waits in the kernel and cannot be killed out of it (state D).
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Stuck {
@@ -54,6 +63,9 @@ pub struct Stuck {
     /// Where it lives.
     pub home: Home,
 }
+
+/// How many processes are asked where they live.
+const MANY: usize = 64;
 
 /// All processes at one moment: what is needed to see who used the time until another moment.
 #[derive(Debug, Default)]
@@ -98,6 +110,19 @@ impl Proc {
             seen.ticks.saturating_sub(before) as f64 * 100_000.0 / per_second / window_ms.max(1) as f64
         };
         self.top(later, used, n).into_iter().filter(|c| c.cpu_percent > 0.0).collect()
+    }
+
+    /// The containers and units whose processes used most processor time together.
+    pub(super) fn busiest_homes(&self, first: &Processes, later: &Processes, window_ms: u64) -> Vec<HomeUse> {
+        let mut homes: HashMap<Home, f64> = HashMap::new();
+        // a container with more busy processes than this is found by those
+        for consumer in self.busiest(first, later, window_ms, MANY).into_iter().filter(|c| c.nice <= 0 && c.home != Home::Host) {
+            *homes.entry(consumer.home).or_default() += consumer.cpu_percent;
+        }
+        let mut homes: Vec<HomeUse> = homes.into_iter().map(|(home, cpu_percent)| HomeUse { home, cpu_percent }).collect();
+        homes.sort_by(|a, b| b.cpu_percent.total_cmp(&a.cpu_percent));
+        homes.truncate(3);
+        homes
     }
 
     /// The `n` processes that hold most memory.

@@ -9,7 +9,7 @@ use opsctl_core::model::{
 use opsctl_core::probe::activity::Activity;
 use opsctl_core::probe::home::Home;
 use opsctl_core::probe::kernel::CpuTime;
-use opsctl_core::probe::tasks::Consumer;
+use opsctl_core::probe::tasks::HomeUse;
 use opsctl_core::probe::{ProbeCx, ProbeError};
 use serde::{Deserialize, Serialize};
 
@@ -114,15 +114,16 @@ impl Check for Usage {
 
     async fn probe(&self, cx: &ProbeCx, _target: &Target) -> Result<Evidence, ProbeError> {
         let activity = (*cx.watch.activity().await?).clone();
-        let containers = Names::of(activity.busiest.iter().map(|c| &c.home), &cx.inventory);
+        let homes = activity.busiest.iter().map(|c| &c.home).chain(activity.homes.iter().map(|h| &h.home));
+        let containers = Names::of(homes, &cx.inventory);
         let mut e = Evidence { activity, containers, ..Evidence::default() };
         if stolen(&passed(&e)) >= self.settings.steal_warn_percent {
             let first = cx.watch.now()?.cpu;
             tokio::time::sleep(STEAL_WINDOW).await;
             e.steal_again = Some(cx.watch.now()?.cpu.since(&first));
         }
-        if self.saturation(&e).is_some()
-            && let Some(Home::Container(id)) = e.activity.busiest.first().map(|c| &c.home)
+        if let Some((_, busy)) = self.saturation(&e)
+            && let Some(Home::Container(id)) = to_blame(&e, busy)
             && let Ok(docker) = cx.docker()
         {
             e.repeated = most_repeated(&docker.log_tail(id, 200, None).await.unwrap_or_default());
@@ -186,7 +187,9 @@ impl Usage {
         let own = e.activity.own_ms as f64 * 100.0 / (e.activity.window_ms.max(1) as f64 * cpus);
         let busy = (time.percent(important(&time)) - own).max(0.0);
         let waiting = e.activity.later.pressure.cpu.map(|p| p.some.avg60);
-        let queue = e.activity.later.load[1] / cpus >= 1.0;
+        // 5 min tell that it lasts, 1 min that it is not over
+        let [one, five, _] = e.activity.later.load;
+        let queue = one.min(five) / cpus >= 1.0;
         if busy >= s.busy_crit_percent && waiting.is_some_and(|w| w >= s.waiting_crit_percent) {
             Some((Severity::Crit, busy))
         } else if busy >= s.busy_warn_percent && (waiting.is_some_and(|w| w >= s.waiting_warn_percent) || queue) {
@@ -206,17 +209,20 @@ impl Usage {
             None => format!("the load of 5 min is {:.1}", e.activity.later.load[1]),
         };
         let message = format!("the {cpus} processors are {} busy, limit {}, and {waited}", percent(busy), percent(limit));
-        let top = e.activity.busiest.first();
         let mut finding = of_host(Finding::new(&SATURATED, severity, Subject::host(), message))
             .cite("busiest processes", e.containers.by_cpu(&e.activity.busiest))
+            .cite("busiest containers and units", homes(e))
             .cite_opt("repeats in its log", e.repeated.as_ref().map(|(line, n)| format!("{n} of the last 200 lines: {line}")))
             .cite("load of 1, 5 and 15 min", e.activity.later.load.map(|l| format!("{l:.1}")).join(", "));
         // a shared fault of many has no single home
-        if let Some(top) = top.filter(|t| dominates(t, cpus, busy)) {
-            finding = at_home(finding, &top.home).fix(RENICE.id);
-            if let Some(home) = e.containers.home(&top.home) {
-                finding = finding.hint(format!("{home} uses most of it: look at what it does, or limit it"));
+        if let Some(home) = to_blame(e, busy) {
+            finding = at_home(finding, home);
+            if let Some(name) = e.containers.home(home) {
+                finding = finding.hint(format!("{name} uses most of it: look at what it does, or limit it"));
             }
+        }
+        if e.activity.busiest.first().is_some_and(|top| top.nice <= 0 && is_most(top.cpu_percent, e, busy)) {
+            finding = finding.fix(RENICE.id);
         }
         Some(finding)
     }
@@ -260,9 +266,19 @@ impl Usage {
     }
 }
 
-/// One process that makes up half of all work is to blame for it.
-fn dominates(top: &Consumer, cpus: usize, busy: f64) -> bool {
-    top.nice <= 0 && top.cpu_percent * 2.0 >= busy * cpus as f64
+/// Whoever makes up half of all work is to blame for it.
+fn is_most(cpu_percent: f64, e: &Evidence, busy: f64) -> bool {
+    cpu_percent * 2.0 >= busy * e.activity.later.cpus.len() as f64
+}
+
+/// The container or unit that does half of the work, if there is one.
+fn to_blame(e: &Evidence, busy: f64) -> Option<&Home> {
+    e.activity.homes.first().filter(|h| is_most(h.cpu_percent, e, busy)).map(|h| &h.home)
+}
+
+fn homes(e: &Evidence) -> String {
+    let name = |h: &HomeUse| Some(format!("{} {}", e.containers.home(&h.home)?, percent(h.cpu_percent)));
+    e.activity.homes.iter().filter_map(name).collect::<Vec<_>>().join(", ")
 }
 
 fn single_core(e: &Evidence) -> Option<Finding> {

@@ -6,6 +6,7 @@ mod first_boot;
 mod health;
 mod limits;
 mod logs;
+mod pressure;
 mod replay;
 mod secrets;
 mod state;
