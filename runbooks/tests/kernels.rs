@@ -1,0 +1,86 @@
+//! `/proc` as other kernels have it: two looks a moment apart (`first`, `later`) and the findings expected of the cpu and memory
+//! checks. The trees are made by hand in the form of those kernels; what differs between them is what breaks readers.
+//!
+//! `OPSCTL_REGENERATE=1 cargo test -p opsctl-runbooks --test kernels` writes what is found into `tree.json`: read the difference.
+
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+use std::collections::BTreeMap;
+use std::path::Path;
+use std::sync::Arc;
+
+use opsctl_core::model::{ContainerRef, Inventory, Judged, Target};
+use opsctl_core::probe::activity::Watch;
+use opsctl_core::probe::kernel::Proc;
+use opsctl_core::probe::kmsg::KernelLog;
+use opsctl_core::probe::{Ask, NoHistory, ProbeCx};
+use serde::{Deserialize, Serialize};
+
+/// The checks that read nothing but these trees.
+const CHECKS: &[&str] = &["cpu.usage", "cpu.load", "memory.usage", "memory.pressure"];
+
+#[derive(Serialize, Deserialize)]
+struct Tree {
+    about: String,
+    /// Names of containers by id.
+    containers: BTreeMap<String, String>,
+    expect: Vec<String>,
+}
+
+fn context(folder: &Path, tree: &Tree) -> ProbeCx {
+    let container = |(id, name): (&String, &String)| ContainerRef {
+        id: id.clone(),
+        name: name.clone(),
+        image: String::new(),
+        state: "running".to_owned(),
+        network_mode: String::new(),
+        project: None,
+        service: None,
+        labels: BTreeMap::new(),
+    };
+    ProbeCx {
+        inventory: Arc::new(Inventory { containers: tree.containers.iter().map(container).collect(), ..Inventory::default() }),
+        docker: None,
+        systemd: None,
+        watch: Watch::recorded(Proc::at(folder.join("first")), Proc::at(folder.join("later"))),
+        kernel_log: KernelLog::default(),
+        history: Arc::new(NoHistory),
+        redactor: Arc::default(),
+        ask: Ask::default(),
+    }
+}
+
+#[tokio::test(flavor = "current_thread")]
+async fn every_kernel_s_files_lead_to_the_right_verdicts() {
+    let runbooks = opsctl_runbooks::all(&opsctl_runbooks::Settings::default());
+    let folders = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/kernels");
+    let mut folders: Vec<_> = std::fs::read_dir(folders).unwrap().map(|e| e.unwrap().path()).collect();
+    folders.sort();
+    assert!(folders.len() >= 6);
+    let mut problems = Vec::new();
+    for folder in folders {
+        let file = folder.join("tree.json");
+        let mut tree: Tree = serde_json::from_str(&std::fs::read_to_string(&file).unwrap()).unwrap();
+        let cx = context(&folder, &tree);
+        let target = Target::host();
+        let mut found = Vec::new();
+        for check in runbooks.iter().flat_map(|r| &r.checks).filter(|c| CHECKS.contains(&c.spec().id)) {
+            let evidence = check.probe(&cx, &target).await.unwrap_or_else(|e| panic!("{}: {e}", folder.display()));
+            let judged = Judged { target: &target, taken_at: jiff::Timestamp::UNIX_EPOCH };
+            let judgement = check.judge(&judged, &evidence).unwrap();
+            found.extend(judgement.gaps.iter().map(|gap| format!("unknown {}: {gap}", check.spec().id)));
+            for f in judgement.findings {
+                let home =
+                    f.keys.iter().filter(|k| k.value != "host").map(|k| format!(" [{}]", k.value.get(..12).unwrap_or(&k.value)));
+                found.push(format!("{} {}: {}{}", f.severity, f.code, f.message, home.collect::<String>()));
+            }
+        }
+        if found != tree.expect && std::env::var_os("OPSCTL_REGENERATE").is_some() {
+            tree.expect = found;
+            std::fs::write(&file, serde_json::to_string_pretty(&tree).unwrap() + "\n").unwrap();
+        } else if found != tree.expect {
+            problems.push(format!("{} ({}):\n  expected {:#?}\n  got {found:#?}", folder.display(), tree.about, tree.expect));
+        }
+    }
+    assert!(problems.is_empty(), "{}", problems.join("\n"));
+}
