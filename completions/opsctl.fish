@@ -33,6 +33,7 @@ complete -c opsctl -n "__fish_opsctl_needs_command" -s v -l verbose -d 'Also wha
 complete -c opsctl -n "__fish_opsctl_needs_command" -s h -l help -d 'Print help (see more with \'--help\')'
 complete -c opsctl -n "__fish_opsctl_needs_command" -s V -l version -d 'Print version'
 complete -c opsctl -n "__fish_opsctl_needs_command" -f -a "diagnose" -d 'Check this host and say which finding causes the others'
+complete -c opsctl -n "__fish_opsctl_needs_command" -f -a "bootstrap" -d 'Wait for this host to come up, check it, and apply what interrupts nothing: for cloud-init and images'
 complete -c opsctl -n "__fish_opsctl_needs_command" -f -a "fix" -d 'List what can be fixed, or fix one thing, always asking first'
 complete -c opsctl -n "__fish_opsctl_needs_command" -f -a "undo" -d 'Take back a fix'
 complete -c opsctl -n "__fish_opsctl_needs_command" -f -a "audit" -d 'Show or verify the journal of everything opsctl changed'
@@ -69,6 +70,33 @@ never\t'Never'"
 complete -c opsctl -n "__fish_opsctl_using_subcommand diagnose" -s q -l quiet -d 'Only what needs attention; nothing when all is well'
 complete -c opsctl -n "__fish_opsctl_using_subcommand diagnose" -s v -l verbose -d 'Also what is merely worth knowing, and all evidence; twice: also what opsctl does'
 complete -c opsctl -n "__fish_opsctl_using_subcommand diagnose" -s h -l help -d 'Print help (see more with \'--help\')'
+complete -c opsctl -n "__fish_opsctl_using_subcommand bootstrap" -l skip -d 'Not these runbooks or checks' -r
+complete -c opsctl -n "__fish_opsctl_using_subcommand bootstrap" -l wait -d 'Wait at most this long for what is still starting; what can no longer succeed is not waited for' -r
+complete -c opsctl -n "__fish_opsctl_using_subcommand bootstrap" -l log-dir -d 'Folder for bootstrap.json and bootstrap.log [default: the state directory]' -r -F
+complete -c opsctl -n "__fish_opsctl_using_subcommand bootstrap" -l emit -d 'Print a cloud-config or a systemd unit that installs and runs this, and stop' -r -f -a "cloud-init\t'A cloud-config, for user data'
+systemd\t'A systemd unit, for an image'"
+complete -c opsctl -n "__fish_opsctl_using_subcommand bootstrap" -l from -d 'With --emit: where the machine gets the binary from; without it the image must have it at /usr/local/bin/opsctl' -r
+complete -c opsctl -n "__fish_opsctl_using_subcommand bootstrap" -l sha256 -d 'With --from: SHA-256 of the binary, in hex' -r
+complete -c opsctl -n "__fish_opsctl_using_subcommand bootstrap" -l format -d 'Format on standard output' -r -f -a "table\t'For people'
+json\t'One JSON document (`opsctl config schema --report` prints its schema)'
+jsonl\t'One JSON line per finding, then one for the run'
+markdown\t'For a chat message or an issue'"
+complete -c opsctl -n "__fish_opsctl_using_subcommand bootstrap" -l output -d 'Also write a report to a file, for example json=/tmp/report.json; can be given several times' -r
+complete -c opsctl -n "__fish_opsctl_using_subcommand bootstrap" -l deadline -d 'Stop waiting after this long; what has not answered by then is unknown [default: 10s]' -r
+complete -c opsctl -n "__fish_opsctl_using_subcommand bootstrap" -l replay -d 'Judge a recording instead of this host' -r -F
+complete -c opsctl -n "__fish_opsctl_using_subcommand bootstrap" -l fail-on -d 'The mildest verdict that makes the exit code differ from 0' -r -f -a "crit\t'crit only'
+warn\t'crit and warn'
+unknown\t'crit, warn and unknown'
+never\t'always exit 0'"
+complete -c opsctl -n "__fish_opsctl_using_subcommand bootstrap" -l config -d 'Configuration file instead of $OPSCTL_CONFIG, /etc/opsctl/config.toml and ~/.config/opsctl/config.toml' -r -F
+complete -c opsctl -n "__fish_opsctl_using_subcommand bootstrap" -l color -d 'When to use colour; `auto` is on a terminal and without NO_COLOR' -r -f -a "auto\t'On a terminal, unless NO_COLOR is set'
+always\t'Always'
+never\t'Never'"
+complete -c opsctl -n "__fish_opsctl_using_subcommand bootstrap" -l apply -d 'Apply fixes of the host, systemd and time runbooks that interrupt nothing and can be taken back (R1), without asking'
+complete -c opsctl -n "__fish_opsctl_using_subcommand bootstrap" -l check -d 'Only look; the default'
+complete -c opsctl -n "__fish_opsctl_using_subcommand bootstrap" -s q -l quiet -d 'Only what needs attention; nothing when all is well'
+complete -c opsctl -n "__fish_opsctl_using_subcommand bootstrap" -s v -l verbose -d 'Also what is merely worth knowing, and all evidence; twice: also what opsctl does'
+complete -c opsctl -n "__fish_opsctl_using_subcommand bootstrap" -s h -l help -d 'Print help (see more with \'--help\')'
 complete -c opsctl -n "__fish_opsctl_using_subcommand fix" -l risk -d 'Highest risk that --yes covers. R3 must also be allowed by `[policy] allow` in the configuration' -r -f -a "R1\t''
 R2\t''
 R3\t''"

@@ -32,13 +32,13 @@ impl Home {
     /// The innermost unit in `/proc/<pid>/cgroup`, also inside a container that has a systemd of its own.
     #[must_use]
     pub fn unit_of_cgroups(text: &str) -> Option<String> {
-        let paths = text.lines().filter_map(|l| l.splitn(3, ':').nth(2));
+        let mut paths = text.lines().filter_map(|l| l.splitn(3, ':').nth(2));
         let unit = |path: &str| {
             let unit =
                 |part: &&str| [".service", ".scope"].iter().any(|suffix| part.ends_with(suffix)) && container_id(part).is_none();
             path.split('/').rev().find(unit).map(unescape)
         };
-        paths.filter_map(unit).next()
+        paths.find_map(unit)
     }
 
     /// From `/proc/<pid>/cgroup`: the unified line, or the one of systemd, says most; without either, the memory controller's.

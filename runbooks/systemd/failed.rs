@@ -27,7 +27,8 @@ pub(super) fn judge(s: &Settings, judged: &Judged<'_>, e: &Evidence) -> Option<F
         .since(unit.inactive_since)
         .cite("result", unit.outcome())
         .cite_opt("ExecStart", service.and_then(|s| s.exec_start.first().cloned()))
-        .cite_opt("restarts by systemd", tries);
+        .cite_opt("restarts by systemd", tries)
+        .hint(hint(e));
     finding = with_journal(finding, e);
     if noise || unit.load == "not-found" {
         finding = finding.fix(RESET_FAILED.id);
@@ -35,4 +36,15 @@ pub(super) fn judge(s: &Settings, judged: &Judged<'_>, e: &Evidence) -> Option<F
         finding = finding.fix(RESTART.id);
     }
     Some(finding)
+}
+
+/// What to do first, by how it failed.
+fn hint(e: &Evidence) -> String {
+    let unit = &e.unit;
+    match unit.service.as_ref().and_then(|s| s.program()) {
+        Some(program) if e.program_missing => {
+            format!("put {program} back, or correct ExecStart= in {}; then restart the unit", unit.fragment)
+        }
+        _ => format!("see why: `journalctl -u {} -b`; fix that, then restart it", unit.name),
+    }
 }

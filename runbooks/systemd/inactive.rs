@@ -32,6 +32,7 @@ pub(super) fn judge(judged: &Judged<'_>, e: &Evidence) -> Option<Finding> {
     // a program that is no daemon may be done: Type=simple is also what people write for scripts
     let may_end = ended_by_itself && service.kind == "simple" && service.restart == "no";
     let what = match (broken.first(), u.inactive_since) {
+        (Some((name, state)), _) if *state == "failed" => format!("{name}, which it requires, has failed"),
         (Some((name, state)), _) => format!("{name}, which it requires, is {state}"),
         (None, None) => "it was never started since boot".to_owned(),
         (None, Some(t)) if ended_by_itself => format!("it ended by itself with 0, {}", ago(judged.taken_at, t)),

@@ -101,12 +101,23 @@ pub(super) struct Evidence {
     pub(super) engine_rules: Vec<String>,
     /// Why they could not be read.
     pub(super) engine_rules_gap: Option<String>,
-    /// opsctl was started by this or another unit that is still starting: a job that waits may wait for opsctl itself.
-    pub(super) called_by_job: bool,
-    /// It is one of those.
-    pub(super) own: bool,
+    /// Whether opsctl was started by a unit that is still starting.
+    pub(super) caller: Caller,
     /// Filesystems, when its journal says that one is full.
     pub(super) mounts: Vec<MountRef>,
+}
+
+/// A unit that starts opsctl and waits for it cannot be waited for.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub(super) enum Caller {
+    /// opsctl was started by none.
+    #[default]
+    Nobody,
+    /// By another unit: a job that waits may wait for that, and so for opsctl.
+    AnotherUnit,
+    /// By this one.
+    Itself,
 }
 
 impl Check for UnitCheck {
@@ -127,8 +138,13 @@ impl Check for UnitCheck {
         let job = listed.iter().find(|l| l.name == unit.name).map(|l| l.job.clone()).unwrap_or_default();
         let mut e = Evidence { unit, job, ..Evidence::default() };
         let own = host::own_units();
-        e.called_by_job = listed.iter().any(|l| !l.job.is_empty() && own.contains(&l.name));
-        e.own = own.contains(&e.unit.name);
+        e.caller = if own.contains(&e.unit.name) {
+            Caller::Itself
+        } else if listed.iter().any(|l| !l.job.is_empty() && own.contains(&l.name)) {
+            Caller::AnotherUnit
+        } else {
+            Caller::Nobody
+        };
         e.others = others(&e.unit, &listed);
         e.wanted_here = e.unit.load != "loaded" && systemd::linked().get(&e.unit.name) == Some(&"enabled");
         if is_restarting(&e.unit, clock::now()) {
@@ -215,11 +231,10 @@ fn is_restarting(unit: &Unit, now: Timestamp) -> bool {
 /// It is on its way somewhere.
 fn moving(e: &Evidence) -> bool {
     let changing = matches!(e.unit.active.as_str(), "activating" | "deactivating" | "reloading");
-    match (e.own, e.called_by_job) {
-        (true, _) => false,
-        // what waits may wait for opsctl; what is under way does not
-        (false, true) => changing,
-        (false, false) => changing || !e.job.is_empty(),
+    match e.caller {
+        Caller::Itself => false,
+        Caller::AnotherUnit => changing,
+        Caller::Nobody => changing || !e.job.is_empty(),
     }
 }
 

@@ -1,5 +1,7 @@
 //! `opsctl list`: every name there is.
 
+use std::collections::BTreeSet;
+
 use clap::ValueEnum;
 use serde_json::json;
 
@@ -60,7 +62,9 @@ fn rows(catalog: &Catalog, what: What) -> Vec<[String; 3]> {
         What::Runbooks => catalog
             .runbooks()
             .map(|(r, _)| {
-                let codes = r.checks.iter().map(|c| c.spec().codes.len()).sum::<usize>();
+                // two checks may report the same code
+                let codes: BTreeSet<&str> = r.checks.iter().flat_map(|c| c.spec().codes).map(|c| c.id).collect();
+                let codes = codes.len();
                 [r.id.to_owned(), format!("{} checks, {codes} codes", r.checks.len()), r.about.to_owned()]
             })
             .collect(),

@@ -51,22 +51,15 @@ fn quoted_for_systemd(script: &str) -> String {
 }
 
 fn cloud_config(script: Option<&str>) -> String {
-    let mut out = "#cloud-config\n# checks this machine when it boots, and applies what interrupts nothing; the report is in /var/lib/opsctl\n".to_owned();
-    if script.is_none() {
-        out += &format!("# the image has opsctl at {BINARY}\n");
-    }
-    out += "write_files:\n  - path: /etc/systemd/system/opsctl-bootstrap.service\n    content: |\n";
-    for line in UNIT.lines() {
-        out += &if line.is_empty() { "\n".to_owned() } else { format!("      {line}\n") };
-    }
-    out += "runcmd:\n";
-    if let Some(script) = script {
-        // JSON is YAML
-        out += &format!("  - [sh, -ec, {}]\n", serde_json::Value::from(script));
-    }
-    out += "  - [systemctl, daemon-reload]\n  - [systemctl, enable, opsctl-bootstrap.service]\n";
-    out += "  - [systemctl, start, --no-block, opsctl-bootstrap.service]\n";
-    out
+    let head = "#cloud-config\n# checks this machine when it boots, and applies what interrupts nothing; the report is in /var/lib/opsctl";
+    let baked = script.is_none().then(|| format!("# the image has opsctl at {BINARY}"));
+    let write = "write_files:\n  - path: /etc/systemd/system/opsctl-bootstrap.service\n    content: |";
+    let unit = UNIT.lines().map(|line| if line.is_empty() { String::new() } else { format!("      {line}") });
+    // JSON is YAML
+    let install = script.map(|script| format!("  - [sh, -ec, {}]", serde_json::Value::from(script)));
+    let run = "  - [systemctl, daemon-reload]\n  - [systemctl, enable, opsctl-bootstrap.service]\n  - [systemctl, start, --no-block, opsctl-bootstrap.service]\n";
+    let lines = [head.to_owned()].into_iter().chain(baked).chain([write.to_owned()]).chain(unit).chain(["runcmd:".to_owned()]);
+    lines.chain(install).chain([run.to_owned()]).collect::<Vec<_>>().join("\n")
 }
 
 #[cfg(test)]

@@ -45,6 +45,21 @@ fn a_busy_container_is_named_with_what_it_repeats() {
 }
 
 #[test]
+fn the_one_process_to_blame_can_be_given_less_priority_and_back() {
+    let Some(host) = Host::without_engine() else { return };
+    host.spawn("/run/lab/fixture", &["cpu", &hogs().to_string()]);
+    eventually(MINUTES, "tasks waited for the processors", || (waiting("cpu") > 30.0).then_some(()));
+    // another test may just have ended: until then it is not the only one
+    eventually(30, "it is to blame", || host.opsctl(&["cpu", "--format", "json"]).offer("proc.renice", "host").map(|_| ()));
+    host.fix("proc.renice", "host", &[]).exits(0);
+    let nice = || host.sh("ps -L -o ni= -C fixture | sort -nu | tail -n 1 | tr -d ' '");
+    assert_eq!(nice(), "10");
+    host.opsctl(&["cpu", "--format", "json"]).must_not(&["cpu.saturated"]);
+    host.opsctl(&["undo", "2", "--yes"]).exits(0);
+    assert_eq!(nice(), "0");
+}
+
+#[test]
 fn a_batch_job_that_gave_up_priority_is_no_incident() {
     let Some(host) = Host::without_engine() else { return };
     for _ in 0..hogs() {
