@@ -79,6 +79,14 @@ pub fn largest(pids: &[i32], n: usize) -> Vec<Holder> {
     holders
 }
 
+/// Memory that a process holds alone: neither files nor shared, in bytes (`RssAnon`, Linux 4.5).
+#[must_use]
+pub fn anonymous(pid: i32) -> Option<u64> {
+    let text = fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
+    let line = text.lines().find_map(|l| l.strip_prefix("RssAnon:"))?;
+    Some(line.split_whitespace().next()?.parse::<u64>().ok()? * 1024)
+}
+
 fn holder(pid: i32) -> Option<Holder> {
     let text = fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
     let field = |name: &str| text.lines().find_map(|l| l.strip_prefix(name)).map(str::trim);

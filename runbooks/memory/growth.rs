@@ -10,7 +10,7 @@ use opsctl_core::model::{
 use opsctl_core::probe::docker::{Container, dependants};
 use opsctl_core::probe::home::Home;
 use opsctl_core::probe::tasks::Consumer;
-use opsctl_core::probe::{ProbeCx, ProbeError, clock, host};
+use opsctl_core::probe::{ProbeCx, ProbeError, clock, host, process};
 use serde::{Deserialize, Serialize};
 
 use super::Settings;
@@ -57,6 +57,8 @@ pub(super) struct Evidence {
 #[derive(Debug, Clone, Serialize, Deserialize)]
 struct Seen {
     process: Consumer,
+    /// What it holds alone, in bytes: without files and shared memory, which a database fills as it warms up.
+    anonymous: u64,
     /// Seconds since it was started.
     age_s: i64,
     /// What it held at the oldest run of opsctl that saw it in the last 24 h.
@@ -84,8 +86,9 @@ impl Check for Growth {
         let mut largest = Vec::new();
         for process in activity.largest.iter().filter(|c| c.rss as f64 > total as f64 * NOTABLE) {
             let started = i64::try_from(process.process.start_ticks / host::clock_ticks()).unwrap_or(0);
-            let before = cx.history.oldest(&object(process, &boot_id), "rss_bytes", LONGEST_S);
-            let mut seen = Seen { process: process.clone(), age_s: since_boot - started, before, container: None };
+            let before = cx.history.oldest(&object(process, &boot_id), "anonymous_bytes", LONGEST_S);
+            let anonymous = process::anonymous(process.process.pid).unwrap_or(process.rss);
+            let mut seen = Seen { process: process.clone(), anonymous, age_s: since_boot - started, before, container: None };
             if let (Some(_), Home::Container(id), Ok(docker)) = (self.growth(&seen, total, now), &process.home, cx.docker()) {
                 let container = docker.inspect(id).await?;
                 let dependants = dependants(&cx.inventory.containers, &container);
@@ -100,9 +103,9 @@ impl Check for Growth {
     fn judge(&self, judged: &Judged<'_>, e: &Evidence) -> Judgement {
         let samples = e.largest.iter().map(|s| Sample {
             object: object(&s.process, &e.boot_id),
-            metric: "rss_bytes".to_owned(),
+            metric: "anonymous_bytes".to_owned(),
             at: judged.taken_at,
-            value: s.process.rss as f64,
+            value: s.anonymous as f64,
         });
         let findings = e.largest.iter().filter_map(|s| self.suspect(judged, e, s)).collect();
         Judgement { findings, samples: samples.collect(), ..Judgement::default() }
@@ -132,7 +135,7 @@ impl Growth {
         if span < SHORTEST || !old_enough {
             return None;
         }
-        let grown = s.process.rss as f64 - before.value;
+        let grown = s.anonymous as f64 - before.value;
         let per_hour = grown * 100.0 / before.value / (span.as_secs_f64() / 3600.0);
         (per_hour > self.settings.growth_warn_percent && grown > total as f64 * SERIOUS).then_some((per_hour, grown, span))
     }
@@ -157,7 +160,7 @@ impl Growth {
         let grown = bytes(grown as u64);
         let message = format!(
             "{name} grew by {grown} to {} in {}, {} per hour, limit {}",
-            bytes(p.rss),
+            bytes(s.anonymous),
             duration(span),
             percent(per_hour),
             percent(self.settings.growth_warn_percent)

@@ -24,6 +24,8 @@ pub struct Settings {
     pub critical_units: Vec<String>,
     /// Units whose failure is only worth knowing (judgement: they fail on healthy hosts).
     pub noise_units: Vec<String>,
+    /// Restarts by systemd within one minute that are warn (judgement: 2; a service with RestartSec=3 has had no time for more).
+    pub restarts_1min: usize,
     /// Restarts by systemd within 5 min that are warn when there are more (mixin: 2).
     pub restarts_5min: usize,
     /// The same within an hour (awesome-prometheus-alerts: 5).
@@ -82,6 +84,7 @@ impl Default for Settings {
                 "motd-news.service",
                 "packagekit*.service",
             ]),
+            restarts_1min: 2,
             restarts_5min: 2,
             restarts_hour: 5,
             tasks_warn_percent: 90.0,

@@ -6,6 +6,7 @@ use opsctl_core::model::{Finding, Judged, Severity, quantity::duration};
 use super::unit::{Evidence, RESTART_LOOP, about, with_journal};
 use super::{Settings, decode, names};
 
+const MINUTE: SignedDuration = SignedDuration::from_mins(1);
 const SHORT: SignedDuration = SignedDuration::from_mins(5);
 
 /// Without the journal: this many restarts, the last of them this short a time ago.
@@ -27,21 +28,34 @@ pub(super) fn judge(s: &Settings, judged: &Judged<'_>, e: &Evidence) -> Option<F
         return None;
     }
     let within = |span: SignedDuration| e.restarts.iter().filter(|t| judged.taken_at.duration_since(**t) < span).count();
-    let (short, hour) = (within(SHORT), within(SignedDuration::from_hours(1)));
+    let (minute, short, hour) = (within(MINUTE), within(SHORT), within(SignedDuration::from_hours(1)));
     let waiting = unit.sub.starts_with("auto-restart");
     let blind = e.journal_gap.is_some() && service.restarts >= BLIND_RESTARTS && suspected(judged.taken_at, e);
     let how_often = if short > s.restarts_5min {
         format!("{short} times in {}, limit {}", duration(SHORT), s.restarts_5min)
     } else if hour > s.restarts_hour {
         format!("{hour} times in an hour, limit {}", s.restarts_hour)
-    } else if blind || (waiting && service.restarts >= BLIND_RESTARTS) {
-        format!("{} times since it was started", service.restarts)
+    } else if minute >= s.restarts_1min {
+        format!("{minute} times in a minute, limit {}", s.restarts_1min)
+    } else if let Some(more) = since_last_run(e) {
+        format!("{} since {:.0}", times(more), e.before.as_ref().map_or(judged.taken_at, |b| b.at))
+    } else if blind || waiting {
+        format!("{} since it was started", times(service.restarts))
     } else {
         return None;
     };
-    let severity = if waiting || names::any(&s.critical_units, &unit.name) { Severity::Crit } else { Severity::Warn };
+    // the first time it may well stay up
+    let severity = if (waiting && service.restarts >= BLIND_RESTARTS) || names::any(&s.critical_units, &unit.name) {
+        Severity::Crit
+    } else {
+        Severity::Warn
+    };
     let now = if waiting { "it is down between two runs" } else { "it runs at the moment" };
-    let message = format!("systemd restarted {} {how_often}; {now}", unit.name);
+    let message = if waiting && service.restarts == 0 {
+        format!("{} died and waits to be restarted for the first time", unit.name)
+    } else {
+        format!("systemd restarted {} {how_often}; {now}", unit.name)
+    };
     // a run that has not ended has no result yet; then the one before it is what counts
     let ended =
         if service.result == "success" && service.exit_code_kind == 0 { None } else { Some(decode::outcome(unit, false)) };
@@ -50,4 +64,16 @@ pub(super) fn judge(s: &Settings, judged: &Judged<'_>, e: &Evidence) -> Option<F
         .cite_opt("how its last run ended", ended.filter(|o| o != "success"))
         .cite("Restart=", &service.restart);
     Some(with_journal(finding, e))
+}
+
+/// Where the journal may not be read: how often it was restarted since the last run of opsctl, when that was more than once.
+fn since_last_run(e: &Evidence) -> Option<u64> {
+    let before = e.before.as_ref().filter(|_| e.journal_gap.is_some())?;
+    let grown = e.unit.service.as_ref()?.restarts as f64 - before.value;
+    #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "a number of restarts")]
+    (grown >= 2.0).then_some(grown as u64)
+}
+
+fn times(n: u64) -> String {
+    if n == 1 { "once".to_owned() } else { format!("{n} times") }
 }

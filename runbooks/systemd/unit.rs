@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use jiff::{SignedDuration, Timestamp};
 use opsctl_core::model::{
-    Check, CheckSpec, Code, Finding, FixSpec, Inventory, Judged, Judgement, KeyKind, Kind, MountRef, Plan, Refusal, Risk,
+    Check, CheckSpec, Code, Finding, FixSpec, Inventory, Judged, Judgement, KeyKind, Kind, MountRef, Plan, Refusal, Risk, Sample,
     Severity, Subject, Target, quantity::percent,
 };
 use opsctl_core::probe::systemd::{self, JournalLine, Listed, Unit};
@@ -23,7 +23,7 @@ pub(super) const FAILED: Code = Code {
 pub(super) const RESTART_LOOP: Code = Code {
     id: "systemd.restart-loop",
     severities: &[Severity::Warn, Severity::Crit],
-    when: "systemd restarted a service over 2 times in 5 min or 5 times in an hour (warn; crit while it is down between two runs, or when the host lives on it)",
+    when: "systemd restarted a service 2 times in a minute, over 2 times in 5 min or 5 times in an hour, or it is dead and waits for it (warn; crit after the third time, or when the host lives on it)",
     hint: "it never shows in `systemctl --failed`: read the journal of its last run; restarting it once more does not help",
 };
 pub(super) const ENABLED_INACTIVE: Code = Code {
@@ -85,12 +85,16 @@ pub(super) struct Evidence {
     pub(super) unit: Unit,
     /// What is about to happen to it: `start`, `restart`; empty for nothing.
     pub(super) job: String,
+    /// Set when it was restarted: its counter belongs to this boot.
+    pub(super) boot_id: String,
     /// States of the units it requires, that want or trigger it, or that do the same job.
     pub(super) others: BTreeMap<String, String>,
     /// Its last lines in this boot, when something is wrong with it.
     pub(super) journal: Vec<JournalLine>,
     /// When systemd restarted it by itself in the last hour.
     pub(super) restarts: Vec<Timestamp>,
+    /// Its restarts at the oldest run of opsctl in the last hour; a restart by hand sets them back to 0.
+    pub(super) before: Option<Sample>,
     /// Why the journal could not be read.
     pub(super) journal_gap: Option<String>,
     /// Its program is not where its file says.
@@ -148,6 +152,8 @@ impl Check for UnitCheck {
         e.others = others(&e.unit, &listed);
         e.wanted_here = e.unit.load != "loaded" && systemd::linked().get(&e.unit.name) == Some(&"enabled");
         if is_restarting(&e.unit, clock::now()) {
+            e.before = cx.history.oldest(&object(&e.unit.name, &host::info().boot_id), "restarts", LONG_RUN.as_secs());
+            e.boot_id = host::info().boot_id;
             keep(systemd::restarts(&e.unit.name).await, &mut e.restarts, &mut e.journal_gap);
         }
         let suspicious =
@@ -195,6 +201,14 @@ impl Check for UnitCheck {
         if j.pending.is_empty() && j.findings.iter().any(|f| f.code == RESTART_LOOP.id) {
             j.pending.push(format!("{} to stay up", e.unit.name));
         }
+        if let Some(service) = e.unit.service.as_ref().filter(|_| !e.boot_id.is_empty()) {
+            j.samples.push(Sample {
+                object: object(&e.unit.name, &e.boot_id),
+                metric: "restarts".to_owned(),
+                at: judged.taken_at,
+                value: service.restarts as f64,
+            });
+        }
         // what the journal would have told matters only where something is wrong or may be
         let needed = !e.restarts.is_empty() || restarting::suspected(judged.taken_at, e);
         j.gaps.extend(e.journal_gap.clone().filter(|_| needed && j.findings.is_empty()));
@@ -204,6 +218,11 @@ impl Check for UnitCheck {
     fn plan(&self, fix: &str, finding: &Finding, judged: &Judged<'_>, e: &Evidence) -> Result<Plan, Refusal> {
         plans::plan(fix, finding, judged, e)
     }
+}
+
+/// The counter of one unit in one boot.
+fn object(unit: &str, boot_id: &str) -> String {
+    format!("unit:{unit}@{boot_id}")
 }
 
 /// Keeps lines, or the reason why there are none.

@@ -10,7 +10,7 @@ fn a_recording_is_judged_as_the_host_was() {
     host.docker(&["pause", "idle"]);
     host.run("failed", &["app:1", "fixture", "say", "broken", "7"]);
     host.until("failed", "{{.State.Status}}", "exited");
-    host.sh("cd / && OPSCTL_STATE_DIR=/mnt/state /run/lab/opsctl record /mnt/host.json");
+    host.sh("cd / && OPSCTL_STATE_DIR=/mnt/state /run/lab/opsctl record /mnt/host.json container healthcheck disk");
     let live = host.diagnose();
     let replayed = host.opsctl(&["diagnose", "--format", "json", "--replay", "/mnt/host.json"]);
     // ages differ by the moment between the two readings, nothing else does
