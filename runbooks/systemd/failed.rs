@@ -1,6 +1,10 @@
 //! A unit that failed: since when, how, and what it said last.
 
-use opsctl_core::model::{Finding, Judged, Severity, quantity::ago};
+use opsctl_core::model::{
+    Finding, Judged, Severity,
+    quantity::{ago, bytes},
+};
+use opsctl_core::probe::kmsg::OomKill;
 
 use super::unit::{Evidence, FAILED, RESET_FAILED, RESTART, about, with_journal};
 use super::{Settings, decode, names};
@@ -19,16 +23,23 @@ pub(super) fn judge(s: &Settings, judged: &Judged<'_>, e: &Evidence) -> Option<F
         Severity::Warn
     };
     let when = unit.inactive_since.map(|t| format!(" {}", ago(judged.taken_at, t))).unwrap_or_default();
-    let message = format!("{} failed{when}: {}", unit.name, decode::outcome(unit, e.program_missing));
+    let outcome = match &e.oom {
+        Some(kill) => killed_for_memory(kill),
+        None => decode::outcome(unit, e.program_missing),
+    };
+    let message = format!("{} failed{when}: {outcome}", unit.name);
     let service = unit.service.as_ref();
     // the start limit shows only as the number of restarts before it: the result is that of the last run
     let tries = service.filter(|s| s.restarts > 0).map(|s| format!("{}, then systemd gave up", s.restarts));
     let mut finding = about(unit, &FAILED, severity, message)
         .since(unit.inactive_since)
         .cite("result", unit.outcome())
+        .cite_opt("kernel log", e.oom.as_ref().map(|k| format!("{:.0} {}", k.at, k.line)))
         .cite_opt("ExecStart", service.and_then(|s| s.exec_start.first().cloned()))
-        .cite_opt("restarts by systemd", tries)
-        .hint(hint(e));
+        .cite_opt("restarts by systemd", tries);
+    if let Some(hint) = hint(e) {
+        finding = finding.hint(hint);
+    }
     finding = with_journal(finding, e);
     if noise || unit.load == "not-found" {
         finding = finding.fix(RESET_FAILED.id);
@@ -38,13 +49,16 @@ pub(super) fn judge(s: &Settings, judged: &Judged<'_>, e: &Evidence) -> Option<F
     Some(finding)
 }
 
-/// What to do first, by how it failed.
-fn hint(e: &Evidence) -> String {
-    let unit = &e.unit;
-    match unit.service.as_ref().and_then(|s| s.program()) {
-        Some(program) if e.program_missing => {
-            format!("put {program} back, or correct ExecStart= in {}; then restart the unit", unit.fragment)
-        }
-        _ => format!("see why: `journalctl -u {} -b`; fix that, then restart it", unit.name),
+/// What to do first, where that is more than reading the journal.
+fn hint(e: &Evidence) -> Option<String> {
+    let program = e.unit.service.as_ref()?.program().filter(|_| e.program_missing)?;
+    Some(format!("put {program} back, or correct ExecStart= in {}; then restart the unit", e.unit.fragment))
+}
+
+/// Neither the exit code nor, on older hosts, systemd says so: the kernel log does.
+fn killed_for_memory(kill: &OomKill) -> String {
+    match kill.limit.filter(|_| kill.limited_by.is_some()) {
+        Some(limit) => format!("the kernel killed its {} at its {} memory limit", kill.task, bytes(limit)),
+        None => format!("the kernel killed its {} for memory", kill.task),
     }
 }

@@ -24,6 +24,9 @@ const LATE: Code = Code {
 static SPEC: CheckSpec =
     CheckSpec { id: "systemd.timer", title: "timers fire", codes: &[LATE], fixes: &[START], timeout: Duration::from_secs(5) };
 
+/// Timers that fire every minute are late for this long at least before anybody is told.
+const SHORTEST: SignedDuration = SignedDuration::from_mins(10);
+
 pub(super) struct TimerCheck {
     pub(super) settings: Settings,
 }
@@ -104,9 +107,12 @@ fn not_started(e: &Evidence) -> bool {
 fn overdue(judged: &Judged<'_>, e: &Evidence, timer: &Timer) -> Option<(Timestamp, SignedDuration)> {
     let (last, period) = (timer.last?, period(timer)?);
     let slack = SignedDuration::from_secs(i64::try_from(timer.random_delay_s).unwrap_or(0));
-    let allowed = period.checked_mul(2)?.checked_add(slack)?;
+    // a timer does not fire while its job runs, and a few minutes are no matter
+    let runs = matches!(e.job.active.as_str(), "active" | "activating" | "reloading" | "deactivating");
+    let allowed = period.checked_mul(2)?.checked_add(slack)?.max(SHORTEST);
     let up = judged.taken_at.duration_since(e.booted?);
-    (e.timer.unit.active == "active" && judged.taken_at.duration_since(last) > allowed && up > allowed).then_some((last, period))
+    (e.timer.unit.active == "active" && !runs && judged.taken_at.duration_since(last) > allowed && up > allowed)
+        .then_some((last, period))
 }
 
 /// How long between two times, at most; none where the calendar says something that is not one period.

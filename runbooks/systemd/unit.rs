@@ -8,6 +8,7 @@ use opsctl_core::model::{
     Check, CheckSpec, Code, Finding, FixSpec, Inventory, Judged, Judgement, KeyKind, Kind, MountRef, Plan, Refusal, Risk, Sample,
     Severity, Subject, Target, quantity::percent,
 };
+use opsctl_core::probe::kmsg::{self, OomKill};
 use opsctl_core::probe::systemd::{self, JournalLine, Listed, Unit};
 use opsctl_core::probe::{ProbeCx, ProbeError, clock, firewall, host};
 use serde::{Deserialize, Serialize};
@@ -107,6 +108,8 @@ pub(super) struct Evidence {
     pub(super) engine_rules_gap: Option<String>,
     /// Whether opsctl was started by a unit that is still starting.
     pub(super) caller: Caller,
+    /// The last kill for memory in its control group, when it failed by a signal.
+    pub(super) oom: Option<OomKill>,
     /// Filesystems, when its journal says that one is full.
     pub(super) mounts: Vec<MountRef>,
 }
@@ -167,6 +170,7 @@ impl Check for UnitCheck {
         }
         if e.unit.active == "failed" {
             e.program_missing = e.unit.service.as_ref().and_then(|s| s.program()).is_some_and(systemd::program_is_missing);
+            e.oom = oom(cx, &e.unit).await;
             if names::is_firewall(&e.unit.name) && cx.docker.is_some() {
                 match firewall::engine_rules().await {
                     Ok(rules) => e.engine_rules = rules,
@@ -220,6 +224,17 @@ impl Check for UnitCheck {
     }
 }
 
+/// The kernel's word on why it died. The control group ends with the unit's name also where systemd itself runs in a container.
+async fn oom(cx: &ProbeCx, unit: &Unit) -> Option<OomKill> {
+    let service = unit.service.as_ref()?;
+    let killed = service.result == "oom-kill" || service.exit_status == 9 || service.exit_status == 137;
+    let lines = if killed { cx.kernel_log.lines().await.ok()? } else { return None };
+    let group = format!("/{}", unit.name);
+    // a minute before it was seen to have failed: the log's clock is not the wall clock
+    let since = unit.inactive_since?.checked_sub(SignedDuration::from_mins(1)).ok()?;
+    kmsg::oom_kills(&lines).into_iter().filter(|k| k.victim_cgroup.ends_with(&group) && k.at >= since).next_back()
+}
+
 /// The counter of one unit in one boot.
 fn object(unit: &str, boot_id: &str) -> String {
     format!("unit:{unit}@{boot_id}")
@@ -271,7 +286,9 @@ pub(super) fn about(unit: &Unit, code: &'static Code, severity: Severity, messag
 /// The last lines, oldest first, as one piece of evidence; and what they say about a full disk.
 pub(super) fn with_journal(mut finding: Finding, e: &Evidence) -> Finding {
     let last = |by_systemd: bool| {
-        let lines: Vec<&str> = e.journal.iter().filter(|l| l.by_systemd == by_systemd).map(|l| l.text.as_str()).collect();
+        // what systemd thinks of the wording of its file is no reason to fail
+        let telling = |l: &&JournalLine| l.by_systemd == by_systemd && !l.text.starts_with("/");
+        let lines: Vec<&str> = e.journal.iter().filter(telling).map(|l| l.text.as_str()).collect();
         lines[lines.len().saturating_sub(5)..].join(" | ")
     };
     let own = last(false);

@@ -190,7 +190,7 @@ impl Clock {
         let severity = if e.in_container { Severity::Info } else { Severity::Warn };
         let mut finding = Finding::new(&UNSYNCED, severity, Subject::host(), message).cite("error at most", bound);
         // a service that runs and cannot reach its servers needs a look, not another service
-        if e.daemons.is_empty() && e.timesyncd.is_some() {
+        if e.daemons.is_empty() && e.timesyncd.is_some() && !e.in_container {
             finding = finding.fix(ENABLE_SYNC.id);
         }
         Some(finding)

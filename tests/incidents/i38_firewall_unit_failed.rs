@@ -97,6 +97,16 @@ fn what_systemctl_failed_does_not_show_is_found() {
 }
 
 #[test]
+fn a_service_that_was_killed_for_memory_is_told_whatever_its_exit_code_says() {
+    let Some(machine) = Machine::boot() else { return };
+    machine.unit("hoard.service", "[Service]\nMemoryMax=20M\nExecStart=/bin/sh -c 'fixture mem-eater 4; exit $?'\n");
+    machine.sh("systemctl start hoard.service");
+    machine.wait_for("it was killed", "systemctl is-failed hoard.service");
+    let hoard = "systemd.unit-failed unit:hoard.service";
+    machine.diagnose(&["systemd"]).roots(&[hoard]).says(hoard, &["the kernel killed its fixture at its 20 MiB memory limit"]);
+}
+
+#[test]
 fn a_healthy_machine_has_nothing_to_say() {
     let Some(machine) = Machine::boot() else { return };
     machine.unit("job.service", "[Service]\nType=oneshot\nExecStart=/bin/true\n[Install]\nWantedBy=multi-user.target\n");

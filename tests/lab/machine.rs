@@ -60,8 +60,8 @@ impl Machine {
         };
         host.sh(&format!("docker import {} machine:1", rootfs.display()));
         let mut options: Vec<&str> = "--name machine --hostname machine --stop-signal SIGRTMIN+3 --cap-add SYS_ADMIN --cap-add SYS_PTRACE \
-            --cap-add NET_ADMIN --cap-add SYS_NICE --security-opt seccomp=unconfined --network none --tmpfs /run --tmpfs /run/lock --tmpfs /tmp \
-            -v /sys/fs/cgroup:/sys/fs/cgroup:rw"
+            --cap-add NET_ADMIN --cap-add SYS_NICE --cap-add SYSLOG --security-opt seccomp=unconfined --network none --tmpfs /run --tmpfs /run/lock --tmpfs /tmp \
+            -v /sys/fs/cgroup:/sys/fs/cgroup:rw --device /dev/kmsg"
             .split_whitespace()
             .collect();
         // systemd of the last years wants to be told when the machine still has control groups of version 1
