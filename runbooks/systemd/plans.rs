@@ -80,3 +80,60 @@ fn can_start(e: &Evidence) -> Result<(), Refusal> {
     }
     Ok(())
 }
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+    use jiff::Timestamp;
+    use opsctl_core::model::{Kind, Severity, Target};
+    use opsctl_core::probe::systemd::{Service, Unit};
+
+    use super::super::unit::{FAILED, about};
+    use super::*;
+
+    fn failed(name: &str) -> Evidence {
+        let service = Service { exec_start: vec!["/usr/bin/app".into()], ..Service::default() };
+        let unit =
+            Unit { name: name.into(), load: "loaded".into(), active: "failed".into(), service: Some(service), ..Unit::default() };
+        Evidence { unit, ..Evidence::default() }
+    }
+
+    fn restart(e: &Evidence) -> Result<Plan, Refusal> {
+        let target = Target::named(Kind::Unit, &e.unit.name);
+        let finding = about(&e.unit, &FAILED, Severity::Warn, "failed".into());
+        plan(RESTART.id, &finding, &Judged { target: &target, taken_at: Timestamp::UNIX_EPOCH }, e)
+    }
+
+    #[test]
+    fn lifelines_are_left_to_a_person() {
+        for name in ["ssh.service", "sshd.service", "networking.service", "systemd-networkd.service", "dbus.service"] {
+            assert!(matches!(restart(&failed(name)), Err(Refusal::ByHand(_))), "{name}");
+        }
+    }
+
+    #[test]
+    fn what_cannot_start_is_not_started() {
+        let missing = Evidence { program_missing: true, ..failed("app.service") };
+        assert!(restart(&missing).unwrap_err().to_string().contains("/usr/bin/app does not exist"));
+        let mut needs = failed("app.service");
+        needs.unit.requires = vec!["db.service".into()];
+        needs.others.insert("db.service".into(), "failed".into());
+        assert!(restart(&needs).unwrap_err().to_string().contains("db.service, which it requires, is failed"));
+        let mut edited = failed("app.service");
+        edited.unit.need_reload = true;
+        assert!(restart(&edited).unwrap_err().to_string().contains("daemon-reload"));
+        assert_eq!(restart(&failed("app.service")).unwrap().risk, Risk::R2);
+    }
+
+    #[test]
+    fn a_firewall_is_r3_and_the_engine_s_rules_are_checked_after_it() {
+        let mut firewall = failed("iptables.service");
+        firewall.engine_rules = vec!["nat :DOCKER -".into()];
+        let plan = restart(&firewall).unwrap();
+        assert_eq!(plan.risk, Risk::R3);
+        assert!(matches!(&plan.actions[..], [Action::RestartUnit { .. }, Action::KeepEngineRules { .. }]), "{:?}", plan.actions);
+        assert!(plan.undo.is_empty(), "stopping it again would open what it closed");
+        firewall.engine_rules_gap = Some("permission denied".into());
+        assert!(restart(&firewall).is_err(), "what cannot be checked afterwards is not risked");
+    }
+}

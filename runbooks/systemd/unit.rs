@@ -232,7 +232,7 @@ async fn oom(cx: &ProbeCx, unit: &Unit) -> Option<OomKill> {
     let group = format!("/{}", unit.name);
     // a minute before it was seen to have failed: the log's clock is not the wall clock
     let since = unit.inactive_since?.checked_sub(SignedDuration::from_mins(1)).ok()?;
-    kmsg::oom_kills(&lines).into_iter().filter(|k| k.victim_cgroup.ends_with(&group) && k.at >= since).next_back()
+    kmsg::oom_kills(&lines).into_iter().rfind(|k| k.victim_cgroup.ends_with(&group) && k.at >= since)
 }
 
 /// The counter of one unit in one boot.
@@ -287,7 +287,7 @@ pub(super) fn about(unit: &Unit, code: &'static Code, severity: Severity, messag
 pub(super) fn with_journal(mut finding: Finding, e: &Evidence) -> Finding {
     let last = |by_systemd: bool| {
         // what systemd thinks of the wording of its file is no reason to fail
-        let telling = |l: &&JournalLine| l.by_systemd == by_systemd && !l.text.starts_with("/");
+        let telling = |l: &&JournalLine| l.by_systemd == by_systemd && !l.text.starts_with('/');
         let lines: Vec<&str> = e.journal.iter().filter(telling).map(|l| l.text.as_str()).collect();
         lines[lines.len().saturating_sub(5)..].join(" | ")
     };

@@ -15,3 +15,4 @@ mod n01_finished_jobs;
 mod n02_stopped_by_hand;
 mod n05_reserved_blocks;
 mod n06_full_by_design;
+mod n14_entropy;

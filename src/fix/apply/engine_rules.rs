@@ -14,3 +14,51 @@ pub(super) async fn keep(rules: &[String]) -> Result<(), String> {
         rules.len()
     ))
 }
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "tests")]
+
+    use std::os::fd::AsFd;
+    use std::process::Command;
+
+    use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
+
+    use super::*;
+
+    fn iptables(arguments: &str) {
+        let done = Command::new("iptables").args(arguments.split(' ')).output().unwrap();
+        assert!(done.status.success(), "{}", String::from_utf8_lossy(&done.stderr));
+    }
+
+    /// In a network of its own, as root; elsewhere there is nothing to test with.
+    #[test]
+    fn a_rule_that_is_gone_is_named() {
+        if !rustix::process::geteuid().is_root() || which::which("iptables-save").is_err() {
+            return;
+        }
+        let mut holder = Command::new("unshare").args(["--net", "sleep", "1000"]).spawn().unwrap();
+        let path = format!("/proc/{}/ns/net", holder.id());
+        let own = std::fs::read_link("/proc/self/ns/net").unwrap();
+        while std::fs::read_link(&path).unwrap() == own {
+            std::thread::yield_now();
+        }
+        let in_own_network = move || {
+            let network = std::fs::File::open(path).unwrap();
+            move_into_link_name_space(network.as_fd(), Some(LinkNameSpaceType::Network)).unwrap();
+            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+            iptables("-t nat -N DOCKER");
+            iptables("-t nat -A PREROUTING -m addrtype --dst-type LOCAL -j DOCKER");
+            let rules = runtime.block_on(firewall::engine_rules()).unwrap();
+            assert_eq!(rules.len(), 2, "{rules:?}");
+            runtime.block_on(keep(&rules)).unwrap();
+            iptables("-t nat -F PREROUTING");
+            let error = runtime.block_on(keep(&rules)).unwrap_err();
+            assert!(error.contains("1 of 2 rules") && error.contains("-j DOCKER"), "{error}");
+        };
+        let ended = std::thread::spawn(in_own_network).join();
+        holder.kill().unwrap();
+        holder.wait().unwrap();
+        ended.unwrap();
+    }
+}
