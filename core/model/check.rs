@@ -41,8 +41,10 @@ pub trait Check: Send + Sync + 'static {
     /// What it is.
     fn spec(&self) -> &'static CheckSpec;
 
-    /// What it applies to on this host; nothing means the check has no row.
-    fn targets(&self, inventory: &Inventory) -> Vec<Target>;
+    /// What it applies to on this host; nothing means the check has no row. The machine itself unless a check says otherwise.
+    fn targets(&self, _inventory: &Inventory) -> Vec<Target> {
+        vec![Target::host()]
+    }
 
     /// Reads the facts. The only I/O. A target that does not answer is evidence, not an error:
     /// errors are for what *we* could not look at.

@@ -46,6 +46,20 @@ pub struct Link {
     pub because: &'static str,
 }
 
+impl Link {
+    /// A link that the tie proves.
+    #[must_use]
+    pub const fn confirmed(cause: &'static str, effect: &'static str, tie: KeyKind, because: &'static str) -> Self {
+        Self { cause, effect, tie, confidence: Confidence::Confirmed, because }
+    }
+
+    /// A link that only fits.
+    #[must_use]
+    pub const fn likely(cause: &'static str, effect: &'static str, tie: KeyKind, because: &'static str) -> Self {
+        Self { cause, effect, tie, confidence: Confidence::Likely, because }
+    }
+}
+
 /// A root cause and what it explains.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Cause {

@@ -13,7 +13,7 @@ mod start;
 mod state;
 mod storage;
 
-use opsctl_core::model::{Confidence, KeyKind, Link, Runbook};
+use opsctl_core::model::{KeyKind, Link, Runbook};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
@@ -71,42 +71,53 @@ impl Default for Settings {
 
 /// What may cause what, as far as containers are one end of it (catalogue §18: 6, 9, 15, 19, 41, 50).
 const LINKS: &[Link] = &[
-    link("container.memory-near-limit", "container.oom-killed", "it was close to the limit it was then killed at"),
-    link(
+    Link::confirmed(
+        "container.memory-near-limit",
+        "container.oom-killed",
+        KeyKind::Container,
+        "it was close to the limit it was then killed at",
+    ),
+    Link::confirmed(
         "container.oom-killed",
         "container.restart-loop",
+        KeyKind::Container,
         "the kernel kills it at its memory limit and its restart policy starts it again",
     ),
-    link("container.oom-killed", "container.down", "the kernel killed it at its memory limit"),
-    link("container.oom-killed", "healthcheck.unhealthy", "the kernel killed a process the health test depends on"),
-    link("container.restart-loop", "healthcheck.unhealthy", "it does not live long enough to become healthy"),
-    Link {
-        cause: "container.pids",
-        effect: "healthcheck.unhealthy",
-        tie: KeyKind::Container,
-        confidence: Confidence::Likely,
-        because: "no process can be started in it, so the health test cannot run",
-    },
-    Link {
-        cause: "container.cpu-throttled",
-        effect: "healthcheck.timeout",
-        tie: KeyKind::Container,
-        confidence: Confidence::Likely,
-        because: "it has no CPU time left for the health test",
-    },
-    filesystem("container.log-huge", "disk.space", "its log takes the space"),
-    filesystem("disk.space", "container.start-failed", "the engine has no space left to start it"),
-    filesystem("disk.inodes", "container.start-failed", "the engine has no inodes left to start it"),
-    filesystem("disk.space", "container.log-blocked", "the engine cannot write its log, so its output pipe is full"),
+    Link::confirmed("container.oom-killed", "container.down", KeyKind::Container, "the kernel killed it at its memory limit"),
+    Link::confirmed(
+        "container.oom-killed",
+        "healthcheck.unhealthy",
+        KeyKind::Container,
+        "the kernel killed a process the health test depends on",
+    ),
+    Link::confirmed(
+        "container.restart-loop",
+        "healthcheck.unhealthy",
+        KeyKind::Container,
+        "it does not live long enough to become healthy",
+    ),
+    Link::likely(
+        "container.pids",
+        "healthcheck.unhealthy",
+        KeyKind::Container,
+        "no process can be started in it, so the health test cannot run",
+    ),
+    Link::likely(
+        "container.cpu-throttled",
+        "healthcheck.timeout",
+        KeyKind::Container,
+        "it has no CPU time left for the health test",
+    ),
+    Link::confirmed("container.log-huge", "disk.space", KeyKind::Filesystem, "its log takes the space"),
+    Link::confirmed("disk.space", "container.start-failed", KeyKind::Filesystem, "the engine has no space left to start it"),
+    Link::confirmed("disk.inodes", "container.start-failed", KeyKind::Filesystem, "the engine has no inodes left to start it"),
+    Link::confirmed(
+        "disk.space",
+        "container.log-blocked",
+        KeyKind::Filesystem,
+        "the engine cannot write its log, so its output pipe is full",
+    ),
 ];
-
-const fn link(cause: &'static str, effect: &'static str, because: &'static str) -> Link {
-    Link { cause, effect, tie: KeyKind::Container, confidence: Confidence::Confirmed, because }
-}
-
-const fn filesystem(cause: &'static str, effect: &'static str, because: &'static str) -> Link {
-    Link { cause, effect, tie: KeyKind::Filesystem, confidence: Confidence::Confirmed, because }
-}
 
 /// The runbook with these settings.
 #[must_use]

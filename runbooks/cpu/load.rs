@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use jiff::SignedDuration;
-use opsctl_core::model::{Check, CheckSpec, Code, Finding, Inventory, Judged, Judgement, Severity, Subject, Target, quantity};
+use opsctl_core::model::{Check, CheckSpec, Code, Finding, Judged, Judgement, Severity, Subject, Target, quantity};
 use opsctl_core::probe::home::Home;
 use opsctl_core::probe::kernel::CpuTime;
 use opsctl_core::probe::tasks::Stuck;
@@ -60,10 +60,6 @@ impl Check for Load {
 
     fn spec(&self) -> &'static CheckSpec {
         &SPEC
-    }
-
-    fn targets(&self, _inventory: &Inventory) -> Vec<Target> {
-        vec![Target::host()]
     }
 
     async fn probe(&self, cx: &ProbeCx, _target: &Target) -> Result<Evidence, ProbeError> {

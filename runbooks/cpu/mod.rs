@@ -3,7 +3,7 @@
 mod load;
 mod usage;
 
-use opsctl_core::model::{Confidence, KeyKind, Link, Runbook};
+use opsctl_core::model::{KeyKind, Link, Runbook};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
@@ -53,25 +53,15 @@ impl Default for Settings {
     }
 }
 
-const fn of_host(cause: &'static str, effect: &'static str, confidence: Confidence, because: &'static str) -> Link {
-    Link { cause, effect, tie: KeyKind::Host, confidence, because }
-}
-
 /// What may cause what (catalogue §18: 19; and what the load average is made of).
 const LINKS: &[Link] = &[
-    Link {
-        cause: "container.cpu-hot",
-        effect: "cpu.saturated",
-        tie: KeyKind::Container,
-        confidence: Confidence::Confirmed,
-        because: "its processes use most of the processors",
-    },
-    of_host("cpu.d-state", "cpu.load", Confidence::Confirmed, "tasks that wait in the kernel count as load"),
-    of_host("cpu.saturated", "cpu.load", Confidence::Confirmed, "tasks that wait for a processor count as load"),
-    of_host("cpu.iowait", "cpu.load", Confidence::Confirmed, "tasks that wait for a disk count as load"),
-    of_host("disk.io-saturation", "cpu.iowait", Confidence::Confirmed, "the disk does not keep up"),
-    of_host("cpu.saturated", "healthcheck.timeout", Confidence::Likely, "a test that gets no processor ends late"),
-    of_host("cpu.steal", "healthcheck.timeout", Confidence::Likely, "the hypervisor takes the time the test would need"),
+    Link::confirmed("container.cpu-hot", "cpu.saturated", KeyKind::Container, "its processes use most of the processors"),
+    Link::confirmed("cpu.d-state", "cpu.load", KeyKind::Host, "tasks that wait in the kernel count as load"),
+    Link::confirmed("cpu.saturated", "cpu.load", KeyKind::Host, "tasks that wait for a processor count as load"),
+    Link::confirmed("cpu.iowait", "cpu.load", KeyKind::Host, "tasks that wait for a disk count as load"),
+    Link::confirmed("disk.io-saturation", "cpu.iowait", KeyKind::Host, "the disk does not keep up"),
+    Link::likely("cpu.saturated", "healthcheck.timeout", KeyKind::Host, "a test that gets no processor ends late"),
+    Link::likely("cpu.steal", "healthcheck.timeout", KeyKind::Host, "the hypervisor takes the time the test would need"),
 ];
 
 /// The runbook with these settings.

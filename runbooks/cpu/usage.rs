@@ -3,8 +3,8 @@
 use std::time::Duration;
 
 use opsctl_core::model::{
-    Action, Check, CheckSpec, Code, Finding, FixSpec, Inventory, Judged, Judgement, Plan, Refusal, Risk, Severity, Subject,
-    Target, quantity::percent,
+    Action, Check, CheckSpec, Code, Finding, FixSpec, Judged, Judgement, Plan, Refusal, Risk, Severity, Subject, Target,
+    quantity::percent,
 };
 use opsctl_core::probe::activity::Activity;
 use opsctl_core::probe::home::Home;
@@ -106,10 +106,6 @@ impl Check for Usage {
 
     fn spec(&self) -> &'static CheckSpec {
         &SPEC
-    }
-
-    fn targets(&self, _inventory: &Inventory) -> Vec<Target> {
-        vec![Target::host()]
     }
 
     async fn probe(&self, cx: &ProbeCx, _target: &Target) -> Result<Evidence, ProbeError> {

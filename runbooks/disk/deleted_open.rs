@@ -3,8 +3,8 @@
 use std::time::Duration;
 
 use opsctl_core::model::{
-    Action, Check, CheckSpec, Code, Finding, FixSpec, Inventory, Judged, Judgement, KeyKind, MountRef, Plan, Refusal, Risk,
-    Severity, Target, quantity,
+    Action, Check, CheckSpec, Code, Finding, FixSpec, Judged, Judgement, KeyKind, MountRef, Plan, Refusal, Risk, Severity,
+    Target, quantity,
 };
 use opsctl_core::probe::filesystem::{self, DeletedFile, Space};
 use opsctl_core::probe::{ProbeCx, ProbeError};
@@ -54,10 +54,6 @@ impl Check for DeletedOpen {
 
     fn spec(&self) -> &'static CheckSpec {
         &SPEC
-    }
-
-    fn targets(&self, _inventory: &Inventory) -> Vec<Target> {
-        vec![Target::host()]
     }
 
     async fn probe(&self, cx: &ProbeCx, _target: &Target) -> Result<Evidence, ProbeError> {

@@ -4,9 +4,7 @@ use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
 use jiff::SignedDuration;
-use opsctl_core::model::{
-    Check, CheckSpec, Code, Finding, Inventory, Judged, Judgement, KeyKind, MountRef, Severity, Subject, Target,
-};
+use opsctl_core::model::{Check, CheckSpec, Code, Finding, Judged, Judgement, KeyKind, MountRef, Severity, Subject, Target};
 use opsctl_core::probe::filesystem::{self, DiskCounters};
 use opsctl_core::probe::kmsg::KernelLine;
 use opsctl_core::probe::{ProbeCx, ProbeError};
@@ -69,10 +67,6 @@ impl Check for Io {
 
     fn spec(&self) -> &'static CheckSpec {
         &SPEC
-    }
-
-    fn targets(&self, _inventory: &Inventory) -> Vec<Target> {
-        vec![Target::host()]
     }
 
     async fn probe(&self, cx: &ProbeCx, _target: &Target) -> Result<Evidence, ProbeError> {

@@ -10,7 +10,7 @@ mod mount_missing;
 mod readonly;
 mod space;
 
-use opsctl_core::model::{Confidence, Inventory, KeyKind, Kind, Link, MountRef, Runbook, Subject, Target};
+use opsctl_core::model::{Inventory, KeyKind, Kind, Link, MountRef, Runbook, Subject, Target};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
@@ -80,20 +80,13 @@ const SMALL_FILESYSTEM: u64 = 5 << 30;
 
 /// What may cause what (catalogue §18: 11, 13). `container.log-huge` → `disk.space` is the container runbook's.
 const LINKS: &[Link] = &[
-    Link {
-        cause: "disk.deleted-open",
-        effect: "disk.space",
-        tie: KeyKind::Filesystem,
-        confidence: Confidence::Confirmed,
-        because: "a deleted file that is still open takes the space",
-    },
-    Link {
-        cause: "disk.io-errors",
-        effect: "disk.readonly",
-        tie: KeyKind::Filesystem,
-        confidence: Confidence::Confirmed,
-        because: "the kernel makes a filesystem read-only after errors of its disk",
-    },
+    Link::confirmed("disk.deleted-open", "disk.space", KeyKind::Filesystem, "a deleted file that is still open takes the space"),
+    Link::confirmed(
+        "disk.io-errors",
+        "disk.readonly",
+        KeyKind::Filesystem,
+        "the kernel makes a filesystem read-only after errors of its disk",
+    ),
 ];
 
 /// The filesystems of this host, as targets.

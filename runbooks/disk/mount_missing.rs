@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use opsctl_core::model::{Check, CheckSpec, Code, Finding, Inventory, Judged, Judgement, Kind, Severity, Subject, Target};
+use opsctl_core::model::{Check, CheckSpec, Code, Finding, Judged, Judgement, Kind, Severity, Subject, Target};
 use opsctl_core::probe::filesystem::{self, FstabEntry};
 use opsctl_core::probe::{ProbeCx, ProbeError};
 use serde::{Deserialize, Serialize};
@@ -35,10 +35,6 @@ impl Check for MountMissing {
 
     fn spec(&self) -> &'static CheckSpec {
         &SPEC
-    }
-
-    fn targets(&self, _inventory: &Inventory) -> Vec<Target> {
-        vec![Target::host()]
     }
 
     async fn probe(&self, _cx: &ProbeCx, _target: &Target) -> Result<Evidence, ProbeError> {

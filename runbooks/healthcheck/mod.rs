@@ -8,7 +8,7 @@ mod state;
 mod tcp;
 
 use jiff::SignedDuration;
-use opsctl_core::model::{Confidence, KeyKind, Link, Runbook};
+use opsctl_core::model::{KeyKind, Link, Runbook};
 use opsctl_core::probe::docker::Container;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -35,24 +35,44 @@ impl Default for Settings {
 
 /// What may cause what (catalogue §18: 41).
 const LINKS: &[Link] = &[
-    link("healthcheck.command-missing", "healthcheck.unhealthy", "the health test cannot be run, whatever the service does"),
-    link("healthcheck.timeout", "healthcheck.unhealthy", "the health test does not end in time"),
-    link("healthcheck.localhost-ipv6", "healthcheck.unhealthy", "the health test asks ::1, where the service does not listen"),
-    link("healthcheck.port-mismatch", "healthcheck.unhealthy", "the health test asks a port the service does not listen on"),
-    link("healthcheck.auth", "healthcheck.unhealthy", "the health test is turned away for want of credentials"),
-    link("healthcheck.http", "healthcheck.unhealthy", "the service itself does not answer as it should"),
-    Link {
-        cause: "healthcheck.command-missing",
-        effect: "container.restart-loop",
-        tie: KeyKind::Restarter,
-        confidence: Confidence::Confirmed,
-        because: "something restarts it because a health test fails that can never pass",
-    },
+    Link::confirmed(
+        "healthcheck.command-missing",
+        "healthcheck.unhealthy",
+        KeyKind::Container,
+        "the health test cannot be run, whatever the service does",
+    ),
+    Link::confirmed("healthcheck.timeout", "healthcheck.unhealthy", KeyKind::Container, "the health test does not end in time"),
+    Link::confirmed(
+        "healthcheck.localhost-ipv6",
+        "healthcheck.unhealthy",
+        KeyKind::Container,
+        "the health test asks ::1, where the service does not listen",
+    ),
+    Link::confirmed(
+        "healthcheck.port-mismatch",
+        "healthcheck.unhealthy",
+        KeyKind::Container,
+        "the health test asks a port the service does not listen on",
+    ),
+    Link::confirmed(
+        "healthcheck.auth",
+        "healthcheck.unhealthy",
+        KeyKind::Container,
+        "the health test is turned away for want of credentials",
+    ),
+    Link::confirmed(
+        "healthcheck.http",
+        "healthcheck.unhealthy",
+        KeyKind::Container,
+        "the service itself does not answer as it should",
+    ),
+    Link::confirmed(
+        "healthcheck.command-missing",
+        "container.restart-loop",
+        KeyKind::Restarter,
+        "something restarts it because a health test fails that can never pass",
+    ),
 ];
-
-const fn link(cause: &'static str, effect: &'static str, because: &'static str) -> Link {
-    Link { cause, effect, tie: KeyKind::Container, confidence: Confidence::Confirmed, because }
-}
 
 /// Whether a container may still be on its way up: young, or in the start period of its own health test.
 fn starting(c: &Container, settings: &Settings, now: jiff::Timestamp) -> bool {

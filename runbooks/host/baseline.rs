@@ -4,8 +4,8 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use opsctl_core::model::{
-    Action, Check, CheckSpec, Code, EngineState, Finding, FixSpec, Inventory, Judged, Judgement, Kind, Plan, Refusal, Risk,
-    Severity, Subject, SystemdState, Target,
+    Action, Check, CheckSpec, Code, EngineState, Finding, FixSpec, Judged, Judgement, Kind, Plan, Refusal, Risk, Severity,
+    Subject, SystemdState, Target,
     quantity::{bytes, percent},
 };
 use opsctl_core::probe::setup::{Mtus, OwnName, Tree, Unallocated};
@@ -73,10 +73,6 @@ impl Check for Baseline {
 
     fn spec(&self) -> &'static CheckSpec {
         &SPEC
-    }
-
-    fn targets(&self, _inventory: &Inventory) -> Vec<Target> {
-        vec![Target::host()]
     }
 
     async fn probe(&self, cx: &ProbeCx, _target: &Target) -> Result<Evidence, ProbeError> {

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use jiff::{SignedDuration, Timestamp};
 use opsctl_core::model::{
-    Check, CheckSpec, Code, Finding, Inventory, Judged, Judgement, Severity, Subject, Target,
+    Check, CheckSpec, Code, Finding, Judged, Judgement, Severity, Subject, Target,
     quantity::{ago, duration},
 };
 use opsctl_core::probe::boot::{self, Boot, version};
@@ -43,10 +43,6 @@ impl Check for BootCheck {
 
     fn spec(&self) -> &'static CheckSpec {
         &SPEC
-    }
-
-    fn targets(&self, _inventory: &Inventory) -> Vec<Target> {
-        vec![Target::host()]
     }
 
     async fn probe(&self, _cx: &ProbeCx, _target: &Target) -> Result<Boot, ProbeError> {

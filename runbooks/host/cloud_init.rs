@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use jiff::SignedDuration;
 use opsctl_core::model::{
-    Check, CheckSpec, Code, Finding, Inventory, Judged, Judgement, KeyKind, Severity, Subject, Target, quantity::duration,
+    Check, CheckSpec, Code, Finding, Judged, Judgement, KeyKind, Severity, Subject, Target, quantity::duration,
 };
 use opsctl_core::probe::cloud_init::{CloudInit, Files, Progress, UNITS};
 use opsctl_core::probe::{ProbeCx, ProbeError, clock, host};
@@ -45,10 +45,6 @@ impl Check for CloudInitCheck {
 
     fn spec(&self) -> &'static CheckSpec {
         &SPEC
-    }
-
-    fn targets(&self, _inventory: &Inventory) -> Vec<Target> {
-        vec![Target::host()]
     }
 
     async fn probe(&self, _cx: &ProbeCx, _target: &Target) -> Result<Evidence, ProbeError> {

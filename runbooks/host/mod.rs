@@ -5,7 +5,7 @@ mod boot;
 mod cloud_init;
 mod entropy;
 
-use opsctl_core::model::{Confidence, KeyKind, Link, Runbook};
+use opsctl_core::model::{KeyKind, Link, Runbook};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
@@ -42,20 +42,13 @@ impl Default for Settings {
 
 /// What may cause what (catalogue §18: 48).
 const LINKS: &[Link] = &[
-    Link {
-        cause: "host.reboot-required",
-        effect: "container.start-failed",
-        tie: KeyKind::Host,
-        confidence: Confidence::Likely,
-        because: "the modules of the running kernel are gone, so nothing that needs a new one starts",
-    },
-    Link {
-        cause: "host.cloud-init",
-        effect: "systemd.unit-failed",
-        tie: KeyKind::Unit,
-        confidence: Confidence::Confirmed,
-        because: "the unit is the stage of cloud-init that failed",
-    },
+    Link::likely(
+        "host.reboot-required",
+        "container.start-failed",
+        KeyKind::Host,
+        "the modules of the running kernel are gone, so nothing that needs a new one starts",
+    ),
+    Link::confirmed("host.cloud-init", "systemd.unit-failed", KeyKind::Unit, "the unit is the stage of cloud-init that failed"),
 ];
 
 /// The runbook with these settings.

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use jiff::SignedDuration;
 use opsctl_core::model::{
-    Check, CheckSpec, Code, Finding, Inventory, Judged, Judgement, Kind, Plan, Refusal, Sample, Severity, Subject, Target,
+    Check, CheckSpec, Code, Finding, Judged, Judgement, Kind, Plan, Refusal, Sample, Severity, Subject, Target,
     quantity::{bytes, duration, percent},
 };
 use opsctl_core::probe::docker::{Container, dependants};
@@ -72,10 +72,6 @@ impl Check for Growth {
 
     fn spec(&self) -> &'static CheckSpec {
         &SPEC
-    }
-
-    fn targets(&self, _inventory: &Inventory) -> Vec<Target> {
-        vec![Target::host()]
     }
 
     async fn probe(&self, cx: &ProbeCx, _target: &Target) -> Result<Evidence, ProbeError> {

@@ -5,7 +5,7 @@ mod oom;
 mod pressure;
 mod usage;
 
-use opsctl_core::model::{Confidence, KeyKind, Link, Runbook};
+use opsctl_core::model::{KeyKind, Link, Runbook};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
@@ -58,65 +58,44 @@ impl Default for Settings {
     }
 }
 
-const fn link(cause: &'static str, effect: &'static str, tie: KeyKind, confidence: Confidence, because: &'static str) -> Link {
-    Link { cause, effect, tie, confidence, because }
-}
-
 /// What may cause what (catalogue §18: 14, 17).
 const LINKS: &[Link] = &[
-    link(
-        "memory.leak-suspect",
-        "memory.available",
-        KeyKind::Host,
-        Confidence::Confirmed,
-        "one process holds more and more of it",
-    ),
-    link("memory.slab", "memory.available", KeyKind::Host, Confidence::Confirmed, "the kernel itself holds it"),
-    link("memory.shm", "memory.available", KeyKind::Host, Confidence::Confirmed, "files in memory hold it"),
-    link(
-        "memory.available",
-        "memory.swap-thrash",
-        KeyKind::Host,
-        Confidence::Confirmed,
-        "what is needed does not fit into memory",
-    ),
-    link("memory.available", "memory.pressure", KeyKind::Host, Confidence::Confirmed, "there is nothing left to give out"),
-    link("memory.swap-thrash", "memory.pressure", KeyKind::Host, Confidence::Confirmed, "tasks wait for pages from swap"),
-    link(
+    Link::confirmed("memory.leak-suspect", "memory.available", KeyKind::Host, "one process holds more and more of it"),
+    Link::confirmed("memory.slab", "memory.available", KeyKind::Host, "the kernel itself holds it"),
+    Link::confirmed("memory.shm", "memory.available", KeyKind::Host, "files in memory hold it"),
+    Link::confirmed("memory.available", "memory.swap-thrash", KeyKind::Host, "what is needed does not fit into memory"),
+    Link::confirmed("memory.available", "memory.pressure", KeyKind::Host, "there is nothing left to give out"),
+    Link::confirmed("memory.swap-thrash", "memory.pressure", KeyKind::Host, "tasks wait for pages from swap"),
+    Link::likely(
         "container.memory-near-limit",
         "memory.pressure",
         KeyKind::Host,
-        Confidence::Likely,
         "a container at its limit waits for memory although the host has some",
     ),
-    link("memory.pressure", "cpu.iowait", KeyKind::Host, Confidence::Likely, "memory that is short makes the disk busy"),
-    link("memory.pressure", "healthcheck.timeout", KeyKind::Host, Confidence::Likely, "everything waits for memory"),
-    link(
+    Link::likely("memory.pressure", "cpu.iowait", KeyKind::Host, "memory that is short makes the disk busy"),
+    Link::likely("memory.pressure", "healthcheck.timeout", KeyKind::Host, "everything waits for memory"),
+    Link::confirmed(
         "memory.oom-kill",
         "container.down",
         KeyKind::Container,
-        Confidence::Confirmed,
         "the kernel killed it because the host was out of memory",
     ),
-    link(
+    Link::confirmed(
         "memory.oom-kill",
         "container.restart-loop",
         KeyKind::Container,
-        Confidence::Confirmed,
         "the kernel killed it because the host was out of memory",
     ),
-    link(
+    Link::confirmed(
         "memory.oom-kill",
         "systemd.unit-failed",
         KeyKind::Unit,
-        Confidence::Confirmed,
         "the kernel killed it because the host was out of memory",
     ),
-    link(
+    Link::confirmed(
         "memory.oom-kill",
         "systemd.restart-loop",
         KeyKind::Unit,
-        Confidence::Confirmed,
         "the kernel killed it because the host was out of memory",
     ),
 ];

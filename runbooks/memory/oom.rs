@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use jiff::SignedDuration;
 use opsctl_core::model::{
-    Check, CheckSpec, Code, Finding, Inventory, Judged, Judgement, Sample, Severity, Subject, Target,
+    Check, CheckSpec, Code, Finding, Judged, Judgement, Sample, Severity, Subject, Target,
     quantity::{ago, bytes, count},
 };
 use opsctl_core::probe::home::Home;
@@ -54,10 +54,6 @@ impl Check for Oom {
 
     fn spec(&self) -> &'static CheckSpec {
         &SPEC
-    }
-
-    fn targets(&self, _inventory: &Inventory) -> Vec<Target> {
-        vec![Target::host()]
     }
 
     async fn probe(&self, cx: &ProbeCx, _target: &Target) -> Result<Evidence, ProbeError> {

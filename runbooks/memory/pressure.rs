@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use opsctl_core::model::{
-    Check, CheckSpec, Code, Finding, Inventory, Judged, Judgement, Severity, Subject, Target,
+    Check, CheckSpec, Code, Finding, Judged, Judgement, Severity, Subject, Target,
     quantity::{bytes, percent},
 };
 use opsctl_core::probe::kernel::{self, Memory, Paging};
@@ -66,10 +66,6 @@ impl Check for Pressure {
 
     fn spec(&self) -> &'static CheckSpec {
         &SPEC
-    }
-
-    fn targets(&self, _inventory: &Inventory) -> Vec<Target> {
-        vec![Target::host()]
     }
 
     async fn probe(&self, cx: &ProbeCx, _target: &Target) -> Result<Evidence, ProbeError> {

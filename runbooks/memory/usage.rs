@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use opsctl_core::model::{
-    Check, CheckSpec, Code, Finding, Inventory, Judged, Judgement, Severity, Subject, Target,
+    Check, CheckSpec, Code, Finding, Judged, Judgement, Severity, Subject, Target,
     quantity::{bytes, percent},
 };
 use opsctl_core::probe::kernel::Memory;
@@ -72,10 +72,6 @@ impl Check for Usage {
 
     fn spec(&self) -> &'static CheckSpec {
         &SPEC
-    }
-
-    fn targets(&self, _inventory: &Inventory) -> Vec<Target> {
-        vec![Target::host()]
     }
 
     async fn probe(&self, cx: &ProbeCx, _target: &Target) -> Result<Evidence, ProbeError> {

@@ -12,7 +12,7 @@ mod state;
 mod timer;
 mod unit;
 
-use opsctl_core::model::{Confidence, KeyKind, Link, Runbook};
+use opsctl_core::model::{KeyKind, Link, Runbook};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
@@ -94,25 +94,27 @@ impl Default for Settings {
     }
 }
 
-const fn by_unit(cause: &'static str, effect: &'static str, because: &'static str) -> Link {
-    Link { cause, effect, tie: KeyKind::Unit, confidence: Confidence::Confirmed, because }
-}
-
-const fn by_filesystem(effect: &'static str, because: &'static str) -> Link {
-    Link { cause: "disk.space", effect, tie: KeyKind::Filesystem, confidence: Confidence::Confirmed, because }
-}
-
 /// What may cause what (catalogue §18: 7, 46).
 const LINKS: &[Link] = &[
-    by_unit("systemd.unit-failed", "systemd.enabled-inactive", "it requires a unit that failed"),
-    by_unit("systemd.bad-unit", "systemd.enabled-inactive", "it requires a unit that cannot be loaded"),
-    by_unit("systemd.masked", "systemd.enabled-inactive", "it requires a unit that is masked"),
-    by_unit("systemd.enabled-inactive", "container.engine-reachable", "the unit of the engine is not started"),
-    by_unit("systemd.unit-failed", "container.engine-reachable", "the unit of the engine failed"),
-    by_unit("systemd.restart-loop", "container.engine-reachable", "the unit of the engine starts again and again"),
-    by_unit("systemd.masked", "container.engine-reachable", "the unit of the engine is masked"),
-    by_filesystem("systemd.unit-failed", "it could not write: no space left on device"),
-    by_filesystem("systemd.restart-loop", "it could not write: no space left on device"),
+    Link::confirmed("systemd.unit-failed", "systemd.enabled-inactive", KeyKind::Unit, "it requires a unit that failed"),
+    Link::confirmed("systemd.bad-unit", "systemd.enabled-inactive", KeyKind::Unit, "it requires a unit that cannot be loaded"),
+    Link::confirmed("systemd.masked", "systemd.enabled-inactive", KeyKind::Unit, "it requires a unit that is masked"),
+    Link::confirmed(
+        "systemd.enabled-inactive",
+        "container.engine-reachable",
+        KeyKind::Unit,
+        "the unit of the engine is not started",
+    ),
+    Link::confirmed("systemd.unit-failed", "container.engine-reachable", KeyKind::Unit, "the unit of the engine failed"),
+    Link::confirmed(
+        "systemd.restart-loop",
+        "container.engine-reachable",
+        KeyKind::Unit,
+        "the unit of the engine starts again and again",
+    ),
+    Link::confirmed("systemd.masked", "container.engine-reachable", KeyKind::Unit, "the unit of the engine is masked"),
+    Link::confirmed("disk.space", "systemd.unit-failed", KeyKind::Filesystem, "it could not write: no space left on device"),
+    Link::confirmed("disk.space", "systemd.restart-loop", KeyKind::Filesystem, "it could not write: no space left on device"),
 ];
 
 /// The runbook with these settings.

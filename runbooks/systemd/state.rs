@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use jiff::SignedDuration;
 use opsctl_core::model::{
-    Check, CheckSpec, Code, Finding, Inventory, Judged, Judgement, Severity, Subject, SystemdState, Target,
+    Check, CheckSpec, Code, Finding, Judged, Judgement, Severity, Subject, SystemdState, Target,
     quantity::{count, duration},
 };
 use opsctl_core::probe::systemd::Manager;
@@ -42,10 +42,6 @@ impl Check for State {
 
     fn spec(&self) -> &'static CheckSpec {
         &SPEC
-    }
-
-    fn targets(&self, _inventory: &Inventory) -> Vec<Target> {
-        vec![Target::host()]
     }
 
     async fn probe(&self, cx: &ProbeCx, _target: &Target) -> Result<Evidence, ProbeError> {

@@ -4,8 +4,8 @@ use std::time::Duration;
 
 use jiff::SignedDuration;
 use opsctl_core::model::{
-    Action, Check, CheckSpec, Code, Finding, FixSpec, Inventory, Judged, Judgement, Plan, Refusal, Risk, Sample, Severity,
-    Subject, Target, quantity::duration,
+    Action, Check, CheckSpec, Code, Finding, FixSpec, Judged, Judgement, Plan, Refusal, Risk, Sample, Severity, Subject, Target,
+    quantity::duration,
 };
 use opsctl_core::probe::kernel_clock::{self, KernelClock};
 use opsctl_core::probe::setup::Tree;
@@ -94,10 +94,6 @@ impl Check for Clock {
 
     fn spec(&self) -> &'static CheckSpec {
         &SPEC
-    }
-
-    fn targets(&self, _inventory: &Inventory) -> Vec<Target> {
-        vec![Target::host()]
     }
 
     async fn probe(&self, cx: &ProbeCx, _target: &Target) -> Result<Evidence, ProbeError> {

@@ -3,7 +3,7 @@
 mod clock;
 mod reference;
 
-use opsctl_core::model::{Confidence, KeyKind, Link, Runbook};
+use opsctl_core::model::{KeyKind, Link, Runbook};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
@@ -39,13 +39,7 @@ impl Default for Settings {
 }
 
 /// What may cause what: a clock that nobody keeps right goes wrong.
-const LINKS: &[Link] = &[Link {
-    cause: "time.unsynced",
-    effect: "time.offset",
-    tie: KeyKind::Host,
-    confidence: Confidence::Confirmed,
-    because: "nobody keeps the clock right",
-}];
+const LINKS: &[Link] = &[Link::confirmed("time.unsynced", "time.offset", KeyKind::Host, "nobody keeps the clock right")];
 
 /// The runbook with these settings.
 #[must_use]
