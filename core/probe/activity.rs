@@ -14,6 +14,10 @@ use super::{Memo, ProbeError, blocking};
 /// Length of the window. The kernel counts processor time in ticks of 10 ms: 25 of them per processor tell 85 % from 95 %.
 pub const WINDOW: Duration = Duration::from_millis(250);
 
+/// Load of the last minute below which no task has waited uninterruptibly for 10 s: such a one alone adds 0.15 (1 - e^(-10/60)), and
+/// looking at every thread of a large host takes a while.
+const STUCK_LOAD: f64 = 0.1;
+
 /// Time between two looks at a task that seems stuck, where the kernel does not say since when it waits.
 const STILL: Duration = Duration::from_secs(1);
 
@@ -96,7 +100,7 @@ impl Watch {
                 busiest: proc.busiest(&first.processes, &processes, window_ms, TOP),
                 homes: proc.busiest_homes(&first.processes, &processes, window_ms),
                 largest: proc.largest(&processes, TOP),
-                stuck: proc.stuck(),
+                stuck: if later.load[0] >= STUCK_LOAD { proc.stuck() } else { Vec::new() },
                 first: first.snapshot.clone(),
                 later,
             }))

@@ -37,7 +37,11 @@ impl KernelLog {
 /// Reads the whole ring buffer: one record per read(2), EAGAIN at the end, EPIPE when records were overwritten meanwhile
 /// (Documentation/ABI/testing/dev-kmsg).
 fn read() -> Result<Vec<KernelLine>, ProbeError> {
-    let fail = |e: &io::Error| ProbeError::io("the kernel log", "/dev/kmsg", e);
+    let fail = |e: &io::Error| match e.kind() {
+        // a container is not given it unless somebody means it
+        io::ErrorKind::NotFound => ProbeError::Skip("the kernel log is not here: /dev/kmsg does not exist".to_owned()),
+        _ => ProbeError::io("the kernel log", "/dev/kmsg", e),
+    };
     let mut file = std::fs::OpenOptions::new()
         .read(true)
         .custom_flags(i32::try_from(rustix::fs::OFlags::NONBLOCK.bits()).unwrap_or(0))

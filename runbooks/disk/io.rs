@@ -73,6 +73,7 @@ impl Check for Io {
         let mut e = Evidence { first: filesystem::disks()?, mounts: cx.inventory.mounts.clone(), ..Evidence::default() };
         match cx.kernel_log.lines().await {
             Ok(lines) => e.errors = lines.iter().filter(|l| failing_device(&l.text).is_some()).cloned().collect(),
+            Err(ProbeError::Skip(_)) => {}
             Err(why) => e.gap = Some(why.to_string()),
         }
         if e.first.values().any(|d| d.in_flight >= SUSPICIOUS_IN_FLIGHT) {

@@ -16,8 +16,8 @@ use crate::processes::{Names, at_home, of_host};
 
 const OOM_KILL: Code = Code {
     id: "memory.oom-kill",
-    severities: &[Severity::Warn, Severity::Crit],
-    when: "the kernel killed a process in the last 24 h because the host was out of memory (crit); its counter grew and its log no longer says why (warn)",
+    severities: &[Severity::Info, Severity::Crit],
+    when: "the kernel killed a process in the last 24 h because the host was out of memory (crit); its counter grew and its log no longer says whose limit it was (info)",
     hint: "the victim is often not the culprit: find who grew, and give containers memory limits so that one cannot take all",
 };
 
@@ -66,6 +66,7 @@ impl Check for Oom {
         };
         match cx.kernel_log.lines().await {
             Ok(lines) => e.kills = kmsg::oom_kills(&lines),
+            Err(ProbeError::Skip(why)) => return Err(ProbeError::Skip(why)),
             Err(why) => e.gap = Some(why.to_string()),
         }
         let homes: Vec<Home> = e.kills.iter().map(|k| Home::of_path(&k.victim_cgroup)).collect();
@@ -130,6 +131,7 @@ fn counted(e: &Evidence, in_log: usize) -> Option<Finding> {
             "the kernel killed {lost:.0} processes for memory since {:.0} that its log no longer has; the host or a limit was out of memory",
             before.at
         );
-        of_host(Finding::new(&OOM_KILL, Severity::Warn, Subject::host(), message)).likely()
+        // most of them were at the limit of a container, which says so itself
+        of_host(Finding::new(&OOM_KILL, Severity::Info, Subject::host(), message)).likely()
     })
 }

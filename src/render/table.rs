@@ -328,8 +328,11 @@ fn all_well(report: &Report, paint: &Paint) -> String {
             per_runbook.entry(&row.runbook).or_default().1 += 1;
         }
     }
-    let mut out =
-        format!("{}\n", paint.verdict("ok", &format!("Nothing needs attention on {}.", printable(&report.host.hostname))));
+    let host = printable(&report.host.hostname);
+    if nothing_applied(report) {
+        return format!("Nothing that was asked for applies to {host}.\n\n");
+    }
+    let mut out = format!("{}\n", paint.verdict("ok", &format!("Nothing needs attention on {host}.")));
     for (runbook, (fine, skipped)) in per_runbook {
         let skipped = if skipped > 0 { format!(" ({skipped} not applicable)") } else { String::new() };
         let _ = writeln!(out, "  {runbook:<12} {} fine{skipped}", quantity::count(fine, "check"));
@@ -338,9 +341,15 @@ fn all_well(report: &Report, paint: &Paint) -> String {
     out
 }
 
+/// All that was asked for is about something this host has not.
+fn nothing_applied(report: &Report) -> bool {
+    report.checks.iter().all(|c| c.verdict == "skip")
+}
+
 fn could_not_look(report: &Report, paint: &Paint) -> String {
     let mut out = reasons(report, "unknown", "Could not look", paint);
-    if paint.style.verbose {
+    // a run in which nothing applied would otherwise say nothing at all
+    if paint.style.verbose || (!paint.style.quiet && nothing_applied(report)) {
         out += &reasons(report, "skip", "Does not apply", paint);
     }
     if !out.is_empty() {

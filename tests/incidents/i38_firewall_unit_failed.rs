@@ -76,6 +76,8 @@ fn what_systemctl_failed_does_not_show_is_found() {
     );
     machine.unit("typo.service", "[Service]\nType=nonsense\nRestart=maybe\n[Install]\nWantedBy=multi-user.target\n");
     machine.unit("edited.service", "[Service]\nExecStart=/usr/local/bin/fixture wait-term\n");
+    machine.unit("lazy.timer", "[Timer]\nOnCalendar=daily\nUnit=edited.service\n[Install]\nWantedBy=timers.target\n");
+    machine.sh("systemctl enable -q lazy.timer");
     machine.sh("systemctl start edited.service; systemctl start --no-block crash.service flap.service");
     machine
         .sh("sed -i s/wait-term/wait/ /etc/systemd/system/edited.service; touch -d '+1 hour' /etc/systemd/system/edited.service");
@@ -86,12 +88,14 @@ fn what_systemctl_failed_does_not_show_is_found() {
     let run = machine.diagnose(&["systemd"]);
     let (crash, flap) = ("systemd.unit-failed unit:crash.service", "systemd.restart-loop unit:flap.service");
     let (typo, edited) = ("systemd.bad-unit unit:typo.service", "systemd.need-reload unit:edited.service");
-    run.must(&[crash, flap, typo, edited]);
+    run.must(&[crash, flap, typo, edited, "systemd.bad-unit unit:lost.service", "systemd.timer-late unit:lazy.timer"]);
     run.says(crash, &["exited with 3", "no-database", "gave up"]).says(flap, &["restarted flap.service"]);
     assert!(!machine.sh("systemctl list-units --failed").contains("flap"), "the trap: it is never failed");
 
     machine.fix("systemd.daemon-reload", "edited.service", &[]).exits(0);
     machine.diagnose(&["systemd"]).must_not(&["systemd.need-reload"]);
+    machine.fix("systemd.start-enabled", "lazy.timer", &[]).exits(0);
+    assert_eq!(machine.sh("systemctl is-active lazy.timer"), "active");
     // a restart that does not last is not a fix, and what was started is stopped again
     machine.fix("systemd.restart", "crash.service", &[]).exits(13);
 }

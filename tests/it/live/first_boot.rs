@@ -2,7 +2,7 @@
 
 use opsctl_core::model::Severity;
 
-use crate::lab::Machine;
+use crate::lab::{Host, Machine, Rootfs};
 
 const CLOUD_INIT: &str = "host.cloud-init host";
 const DONE: &str = "cloud-init status --wait > /dev/null; true";
@@ -135,4 +135,45 @@ fn what_cannot_succeed_any_more_is_not_waited_for() {
     run.exits(1);
     assert!(run.took.as_secs() < 60, "it waited for nothing: {}", run.stderr);
     assert!(run.stderr.contains("nothing is starting any more"), "{}", run.stderr);
+}
+
+#[test]
+fn containers_that_are_coming_up_are_waited_for_and_ones_that_cannot_are_not() {
+    let Some(host) = Host::start() else { return };
+    host.image("app:1", Rootfs::Shell, &[]);
+    let args = ["bootstrap", "container", "healthcheck", "--wait", "60s", "--format", "json"];
+    let health = ["--health-interval", "1s", "--health-retries", "90"];
+    // healthy as soon as somebody says so
+    host.run(
+        "slow",
+        &[
+            &health[..],
+            &["--health-cmd", "test -e /tmp/up", "app:1", "sh", "-c", "sleep 4; touch /tmp/up; exec fixture wait-term"],
+        ]
+        .concat(),
+    );
+    let run = host.opsctl(&args);
+    run.exits(0);
+    assert!(run.stderr.contains("waiting for the first health tests of slow"), "{}", run.stderr);
+    assert!(run.stderr.contains("nothing is starting any more"), "{}", run.stderr);
+
+    // its test calls what the image does not have: no time of waiting helps
+    host.run(
+        "hopeless",
+        &[
+            "--health-cmd",
+            "curl -f http://localhost/",
+            "--health-interval",
+            "1s",
+            "--health-retries",
+            "2",
+            "app:1",
+            "fixture",
+            "wait-term",
+        ],
+    );
+    host.until("hopeless", "{{.State.Health.Status}}", "unhealthy");
+    let run = host.opsctl(&args);
+    run.exits(2);
+    assert!(run.took.as_secs() < 30 && !run.stderr.contains("gave up"), "it waited for nothing: {}", run.stderr);
 }
