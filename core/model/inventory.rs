@@ -68,6 +68,8 @@ pub enum SystemdState {
     Answers,
     /// Something else is PID 1.
     NotInit,
+    /// It is PID 1, and no system bus is installed to ask it on.
+    NoBus,
     /// It did not answer in time.
     Hung,
     /// It could not be reached.

@@ -68,6 +68,9 @@ impl ProbeCx {
     pub fn systemd(&self) -> Result<&Arc<Systemd>, super::ProbeError> {
         self.systemd.as_ref().ok_or_else(|| match self.inventory.systemd.as_ref().map(|s| &s.state) {
             None | Some(SystemdState::NotInit) => super::ProbeError::Skip("systemd is not PID 1 on this host".to_owned()),
+            Some(SystemdState::NoBus) => {
+                super::ProbeError::Skip("there is no system bus to ask systemd on: dbus is not installed".to_owned())
+            }
             Some(SystemdState::Failed { error }) => super::ProbeError::failed("units", "systemd", error),
             Some(_) => super::ProbeError::failed("units", "systemd", "it does not answer"),
         })

@@ -78,6 +78,7 @@ fn text(inventory: &Inventory) -> String {
 fn units(systemd: &SystemdRef) -> String {
     match &systemd.state {
         SystemdState::NotInit => "no systemd: something else is PID 1\n".to_owned(),
+        SystemdState::NoBus => "systemd: dbus is not installed, so it cannot be asked\n".to_owned(),
         SystemdState::Hung => "systemd: did not answer\n".to_owned(),
         SystemdState::Failed { error } => format!("systemd: {}\n", printable(error)),
         SystemdState::Answers => {

@@ -12,6 +12,7 @@ pub(super) async fn find() -> (SystemdRef, Option<Arc<Systemd>>) {
     let systemd = match Systemd::connect().await {
         Ok(systemd) => systemd,
         Err(NoSystemd::NotInit) => return without(SystemdState::NotInit),
+        Err(NoSystemd::NoBus) => return without(SystemdState::NoBus),
         Err(NoSystemd::Hung) => return without(SystemdState::Hung),
         Err(NoSystemd::Failed(error)) => return without(SystemdState::Failed { error }),
     };

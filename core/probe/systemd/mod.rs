@@ -1,4 +1,4 @@
-//! systemd over D-Bus: the system bus, or for root the private socket that systemctl uses where no bus runs.
+//! systemd over D-Bus, on the system bus.
 //!
 //! Names and types: org.freedesktop.systemd1(5).
 
@@ -17,7 +17,7 @@ use serde::{Deserialize, Serialize};
 use zbus::connection::{Builder, Connection};
 use zbus::wire::{ObjectPath, OwnedVariant, Type};
 
-use super::{Memo, ProbeError, host};
+use super::{Memo, ProbeError};
 
 pub use journal::{JournalLine, Since, journal, journal_of_unit, restarts};
 pub use unit::{Service, Timer, Unit};
@@ -25,7 +25,7 @@ pub use unit::{Service, Timer, Unit};
 /// Exists exactly when systemd is PID 1 (`sd_booted(3)`).
 const BOOTED: &str = "/run/systemd/system";
 const BUS: &str = "/run/dbus/system_bus_socket";
-const PRIVATE: &str = "/run/systemd/private";
+const SYSTEMD: &str = "org.freedesktop.systemd1";
 const MANAGER: &str = "/org/freedesktop/systemd1";
 
 /// How long one answer may take. systemd answers from memory.
@@ -36,6 +36,8 @@ const PATIENCE: Duration = Duration::from_secs(2);
 pub enum NoSystemd {
     /// Something else is PID 1.
     NotInit,
+    /// It is PID 1, and no system bus is installed to ask it on.
+    NoBus,
     /// It did not answer in time.
     Hung,
     /// It could not be reached; why.
@@ -77,35 +79,31 @@ pub struct Manager {
 #[derive(Debug)]
 pub struct Systemd {
     connection: Connection,
-    /// The name on the bus; none on the private socket.
-    destination: Option<&'static str>,
     listed: Memo<(), Result<Vec<Listed>, ProbeError>>,
     read: Memo<String, Result<Arc<Unit>, ProbeError>>,
 }
 
 impl Systemd {
-    /// Connects, if systemd is PID 1 here.
+    /// Connects, if systemd is PID 1 here. Its private socket, which systemctl uses as root where no bus runs, is not tried: what
+    /// answers there names itself in a way that is not valid on a bus, and the library refuses it.
     pub async fn connect() -> Result<Self, NoSystemd> {
         if !Path::new(BOOTED).is_dir() {
             return Err(NoSystemd::NotInit);
         }
-        let bus = Self::over(Builder::address(format!("unix:path={BUS}").as_str()), Some("org.freedesktop.systemd1")).await;
-        match bus {
-            Ok(bus) => Ok(bus),
-            // a bus that is down or hung is no reason not to ask: only root may, and needs no bus
-            Err(_) if host::is_root() && Path::new(PRIVATE).exists() => {
-                Self::over(Builder::address(format!("unix:path={PRIVATE}").as_str()).p2p(), None).await
-            }
-            Err(e) => Err(e),
+        if !Path::new(BUS).exists() {
+            let installed = ["/usr/bin/dbus-daemon", "/usr/bin/dbus-broker-launch"].iter().any(|p| Path::new(p).exists());
+            return Err(if installed {
+                NoSystemd::Failed(format!("the system bus is down: {BUS} does not exist; `systemctl start dbus.socket`"))
+            } else {
+                NoSystemd::NoBus
+            });
         }
-    }
-
-    async fn over(builder: Builder<'_>, destination: Option<&'static str>) -> Result<Self, NoSystemd> {
-        let connection = tokio::time::timeout(PATIENCE, builder.method_timeout(PATIENCE).build())
+        let builder = Builder::address(format!("unix:path={BUS}").as_str()).method_timeout(PATIENCE);
+        let connection = tokio::time::timeout(PATIENCE, builder.build())
             .await
             .map_err(|_| NoSystemd::Hung)?
             .map_err(|e| NoSystemd::Failed(e.to_string()))?;
-        Ok(Self { connection, destination, listed: Memo::default(), read: Memo::default() })
+        Ok(Self { connection, listed: Memo::default(), read: Memo::default() })
     }
 
     async fn call<B, R>(&self, path: &str, interface: &str, method: &str, body: &B) -> Result<R, zbus::Error>
@@ -113,7 +111,7 @@ impl Systemd {
         B: Serialize + Type,
         R: DeserializeOwned + Type,
     {
-        let reply = self.connection.call_method(self.destination, path, Some(interface), method, body).await?;
+        let reply = self.connection.call_method(Some(SYSTEMD), path, Some(interface), method, body).await?;
         reply.body().deserialize::<R>()
     }
 
