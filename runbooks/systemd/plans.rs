@@ -24,13 +24,14 @@ pub(super) fn plan(fix: &str, finding: &Finding, judged: &Judged<'_>, e: &Eviden
             .affects([format!("its result ({}) is forgotten; the journal keeps its lines", e.unit.outcome())]));
     }
     can_start(e)?;
-    let stop = vec![Action::StopUnit { unit: unit.clone() }];
+    // stopped again it is as it was; but a job that runs is not to be cut off
+    let job = e.unit.service.as_ref().is_some_and(|s| s.kind == "oneshot" && !s.remain_after_exit);
+    let stop = if job { Vec::new() } else { vec![Action::StopUnit { unit: unit.clone() }] };
     if fix == START.id {
         return Ok(new(&START, vec![Action::StartUnit { unit }]).undo(stop).verified(STARTS, STAYS));
     }
     let restart = Action::RestartUnit { unit: unit.clone() };
     if !names::is_firewall(&unit) {
-        // it does not run now: stopped again it is as it was
         return Ok(new(&RESTART, vec![restart]).undo(stop).verified(STARTS, STAYS));
     }
     if let Some(why) = &e.engine_rules_gap {
@@ -123,6 +124,15 @@ mod tests {
         edited.unit.need_reload = true;
         assert!(restart(&edited).unwrap_err().to_string().contains("daemon-reload"));
         assert_eq!(restart(&failed("app.service")).unwrap().risk, Risk::R2);
+    }
+
+    #[test]
+    fn a_job_that_runs_is_not_cut_off() {
+        let mut backup = failed("backup.service");
+        assert!(!restart(&backup).unwrap().undo.is_empty());
+        let service = backup.unit.service.as_mut().unwrap();
+        service.kind = "oneshot".into();
+        assert!(restart(&backup).unwrap().undo.is_empty());
     }
 
     #[test]

@@ -62,6 +62,30 @@ fn with_the_program_back_both_are_started_and_can_be_taken_back() {
 }
 
 #[test]
+fn a_firewall_that_removes_the_engine_s_rules_is_no_fix() {
+    const RULES: &str = "iptables -t nat -N DOCKER; iptables -t nat -A PREROUTING -m addrtype --dst-type LOCAL -j DOCKER";
+    let Some(machine) = broken_at_boot() else { return };
+    machine
+        .unit("docker.service", "[Service]\nExecStart=/usr/local/bin/fixture fake-docker /run/docker.sock never --at nothing\n");
+    machine.sh("systemctl start docker; mkdir -p /etc/opsctl; printf '[policy]\\nallow = [\"systemd.restart\"]\\n' > /etc/opsctl/config.toml");
+    machine.wait_for("the engine answers", "[ -S /run/docker.sock ]");
+    machine.sh(RULES);
+    let script = |text: &str| {
+        machine.sh(&format!("printf '#!/bin/sh\\n{text}\\n' > /usr/local/sbin/gone.sh; chmod +x /usr/local/sbin/gone.sh"))
+    };
+    script("iptables -t nat -F; iptables -t nat -X");
+    let run = machine.fix("systemd.restart", "site-firewall.service", &["--risk", "R3"]);
+    run.exits(12);
+    assert!(run.stdout.contains("rules of the container engine are gone"), "{}", run.stdout);
+
+    machine.sh(&format!("systemctl stop site-firewall; {RULES}"));
+    script("exit 1");
+    machine.sh("systemctl start site-firewall || true");
+    script("iptables -A INPUT -p tcp --dport 23 -j DROP");
+    machine.fix("systemd.restart", "site-firewall.service", &["--risk", "R3"]).exits(0);
+}
+
+#[test]
 fn what_systemctl_failed_does_not_show_is_found() {
     let Some(machine) = Machine::boot() else { return };
     // Restart=always until the start limit: failed, with the result of the last run

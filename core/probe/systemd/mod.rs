@@ -9,7 +9,7 @@ use std::collections::{BTreeMap, HashMap};
 use std::fmt::Write as _;
 use std::path::Path;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use jiff::Timestamp;
 use serde::de::DeserializeOwned;
@@ -30,6 +30,9 @@ const MANAGER: &str = "/org/freedesktop/systemd1";
 
 /// How long one answer may take. systemd answers from memory.
 const PATIENCE: Duration = Duration::from_secs(2);
+
+/// How long a job is waited for. One that takes longer (a backup) goes on; its check tells how it stands.
+const JOB: Duration = Duration::from_secs(60);
 
 /// Why systemd cannot be asked.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -188,7 +191,7 @@ impl Systemd {
         Ok(unit)
     }
 
-    /// `systemctl start`.
+    /// `systemctl start`: comes back when the job is done, well or not, or after a minute; a unit that did not start is for its check to tell.
     pub async fn start(&self, unit: &str) -> Result<(), String> {
         self.job("StartUnit", unit).await
     }
@@ -204,7 +207,12 @@ impl Systemd {
     }
 
     async fn job(&self, method: &str, unit: &str) -> Result<(), String> {
-        let _: ObjectPathBuf = self.manager_call(method, &(unit, "replace")).await.map_err(|e| plain(&e))?;
+        let job: ObjectPathBuf = self.manager_call(method, &(unit, "replace")).await.map_err(|e| plain(&e))?;
+        // the call only queues the job; what comes next may depend on its being done
+        let began = Instant::now();
+        while began.elapsed() < JOB && self.properties(job.as_str(), "org.freedesktop.systemd1.Job").await.is_ok() {
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
         Ok(())
     }
 

@@ -7,6 +7,7 @@ mod health;
 mod limits;
 mod logs;
 mod pressure;
+mod provisioning;
 mod replay;
 mod secrets;
 mod state;
