@@ -94,7 +94,7 @@ pub fn load(global: &Global) -> Result<Config, config::ConfigError> {
 
 /// A session on this host, and its history.
 pub async fn session(config: &Config, ask: Ask, deadline: Option<Duration>) -> (Session, Store) {
-    let store = Store::open(&Surroundings::of_process().state_dir(config.state_dir.as_deref())).await;
+    let store = Store::open(&Surroundings::of_process().state_dir(config.state_dir.as_deref()), config.history_days).await;
     let owners = config.clone();
     let session = Session::new(Setup {
         settings: config.runbooks.clone(),

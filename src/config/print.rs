@@ -197,6 +197,7 @@ mod tests {
 
         [run]
         deadline = "10s"   # default
+        history_days = 14   # default
         skip = []   # default
         "#);
         assert_eq!(parse(&shown).unwrap().policy, parse(text).unwrap().policy);

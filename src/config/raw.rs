@@ -80,6 +80,8 @@ pub struct Run {
     /// How long a whole run may take, for example `10s` or `1m 30s`.
     #[schemars(with = "String")]
     pub deadline: Spanned<String>,
+    /// How many days numbers of earlier runs are kept to tell growth by (the longest growth a check looks at is a week).
+    pub history_days: u16,
     /// Runbooks or checks that are never run, by id.
     #[schemars(with = "Vec<String>", example = ["healthcheck"])]
     pub skip: Vec<Spanned<String>>,
@@ -87,6 +89,6 @@ pub struct Run {
 
 impl Default for Run {
     fn default() -> Self {
-        Self { deadline: Spanned::new(0..0, "10s".to_owned()), skip: Vec::new() }
+        Self { deadline: Spanned::new(0..0, "10s".to_owned()), history_days: 14, skip: Vec::new() }
     }
 }

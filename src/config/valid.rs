@@ -25,6 +25,8 @@ pub struct Config {
     pub owners: Vec<(String, String)>,
     /// How long a whole run may take.
     pub deadline: Duration,
+    /// How many days numbers of earlier runs are kept.
+    pub history_days: u16,
     /// Runbooks and checks that are never run.
     pub skip: Vec<String>,
     /// The file this comes from; none when everything is the default.
@@ -121,6 +123,7 @@ pub fn validate(raw: &Raw, known: &Known) -> Result<Config, Vec<Problem>> {
             max_fixes_per_hour: raw.policy.max_fixes_per_hour,
         },
         endpoint,
+        history_days: raw.run.history_days,
         state_dir: raw.paths.state_dir.as_ref().map(|d| d.get_ref().into()),
         owners: raw.owner.iter().map(|o| (o.pattern.clone(), o.owner.clone())).collect(),
         deadline,

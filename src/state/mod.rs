@@ -25,6 +25,7 @@ const PATIENCE: Duration = Duration::from_secs(1);
 #[derive(Debug, Clone)]
 pub struct Store {
     inner: Arc<Mutex<Inner>>,
+    keep_days: u16,
 }
 
 #[derive(Debug)]
@@ -34,8 +35,8 @@ struct Inner {
 }
 
 impl Store {
-    /// Opens the history in this state directory. Never fails: see [`Store::note`]. Nothing is made before there is something to remember.
-    pub async fn open(state_dir: &Path) -> Self {
+    /// Opens the history in this state directory; what is recorded prunes numbers older than `keep_days`. Never fails: see [`Store::note`]. Nothing is made before there is something to remember.
+    pub async fn open(state_dir: &Path, keep_days: u16) -> Self {
         let path = state_dir.join(STATE_DB);
         let from = path.display().to_string();
         let db = match blocking::run("the history", &from, PATIENCE, move || Db::open(path)).await {
@@ -43,7 +44,7 @@ impl Store {
             Err(e) => Err(Broken::Unusable(e.to_string())),
         };
         let note = db.as_ref().err().and_then(Broken::note);
-        Self { inner: Arc::new(Mutex::new(Inner { db, note })) }
+        Self { inner: Arc::new(Mutex::new(Inner { db, note })), keep_days }
     }
 
     /// What is wrong with the history, one line; none when it is fine or merely empty.
@@ -57,7 +58,7 @@ impl Store {
         if samples.is_empty() {
             return;
         }
-        let inner = Arc::clone(&self.inner);
+        let (inner, keep_days) = (Arc::clone(&self.inner), self.keep_days);
         let written = blocking::run("the history", STATE_DB, PATIENCE, move || {
             let mut inner = inner.lock().unwrap_or_else(PoisonError::into_inner);
             let result = match std::mem::replace(&mut inner.db, Err(Broken::Empty(std::path::PathBuf::new()))) {
@@ -65,7 +66,7 @@ impl Store {
                 Err(Broken::Empty(path) | Broken::SetAside(path, _)) => Db::create(&path),
                 Err(broken) => Err(broken),
             };
-            match result.and_then(|mut db| db.record(&samples, clock::now()).map(|()| db)) {
+            match result.and_then(|mut db| db.record(&samples, keep_days, clock::now()).map(|()| db)) {
                 Ok(db) => inner.db = Ok(db),
                 Err(broken) => inner.give_up(broken),
             }

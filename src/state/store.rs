@@ -16,14 +16,15 @@ const SCHEMA_VERSION: i64 = 1;
 /// How long another opsctl is waited for.
 const BUSY: Duration = Duration::from_millis(200);
 
-/// How long numbers are kept, in milliseconds: the longest growth a check looks at is a week.
-const KEEP_MS: i64 = 14 * 24 * 3600 * 1000;
+/// A day in milliseconds.
+const DAY_MS: i64 = 24 * 3600 * 1000;
 
 /// Numbers older than an hour are thinned to one in this many milliseconds.
 const THIN_MS: i64 = 10 * 60 * 1000;
 
-/// Most numbers kept of one metric of one object: 14 days of thinned ones and an hour of one every two seconds.
-const MOST: i64 = 14 * 144 + 1800;
+/// Most numbers kept of one metric of one object: so many per day, thinned, and an hour of one every two seconds.
+const MOST_PER_DAY: i64 = DAY_MS / THIN_MS;
+const MOST_PER_HOUR: i64 = 1800;
 
 /// Why there is no history.
 #[derive(Debug)]
@@ -120,11 +121,11 @@ impl Db {
             .map_err(|e| broken(&self.path, &e))
     }
 
-    pub(super) fn record(&mut self, samples: &[Sample], now: Timestamp) -> Result<(), Broken> {
-        self.write(samples, now.as_millisecond()).map_err(|e| broken(&self.path, &e))
+    pub(super) fn record(&mut self, samples: &[Sample], keep_days: u16, now: Timestamp) -> Result<(), Broken> {
+        self.write(samples, i64::from(keep_days.max(1)), now.as_millisecond()).map_err(|e| broken(&self.path, &e))
     }
 
-    fn write(&mut self, samples: &[Sample], now: i64) -> rusqlite::Result<()> {
+    fn write(&mut self, samples: &[Sample], keep_days: i64, now: i64) -> rusqlite::Result<()> {
         let transaction = self.connection.transaction_with_behavior(rusqlite::TransactionBehavior::Immediate)?;
         {
             let mut insert = transaction.prepare("INSERT OR REPLACE INTO sample VALUES (?1, ?2, ?3, ?4)")?;
@@ -139,11 +140,12 @@ impl Db {
             for s in samples.iter().filter(|s| s.value.is_finite()) {
                 insert.execute(params![s.object, s.metric, s.at.as_millisecond(), s.value])?;
                 thin.execute(params![s.object, s.metric, now - 3_600_000, THIN_MS])?;
-                cap.execute(params![s.object, s.metric, MOST])?;
+                cap.execute(params![s.object, s.metric, keep_days * MOST_PER_DAY + MOST_PER_HOUR])?;
             }
         }
         // a clock that was a day ahead wrote numbers that nothing can be compared with
-        transaction.execute("DELETE FROM sample WHERE at_ms < ?1 OR at_ms > ?2", params![now - KEEP_MS, now + 86_400_000])?;
+        transaction
+            .execute("DELETE FROM sample WHERE at_ms < ?1 OR at_ms > ?2", params![now - keep_days * DAY_MS, now + DAY_MS])?;
         transaction.commit()
     }
 }

@@ -29,7 +29,7 @@ impl Fixture {
         self.dir.path().join("state")
     }
     fn open(&self) -> Store {
-        self.runtime.block_on(Store::open(&self.state()))
+        self.runtime.block_on(Store::open(&self.state(), 14))
     }
     fn record(&self, store: &Store, samples: &[Sample]) {
         self.runtime.block_on(store.record(samples.to_vec()));
@@ -153,4 +153,16 @@ fn whatever_is_in_the_way_the_run_goes_on() {
     let store = f.open();
     f.record(&store, &[sample("disk", "used", 1, 3.0)]);
     assert!(store.note().is_some_and(|n| n.contains("others may write")), "{:?}", store.note());
+}
+
+#[test]
+fn numbers_are_kept_as_long_as_the_configuration_says() {
+    let f = Fixture::new();
+    let day = 24 * 3600;
+    let long = f.open();
+    f.record(&long, &[sample("disk", "used", 10 * day, 1.0), sample("disk", "used", 2 * day, 2.0)]);
+    assert_eq!(long.oldest("disk", "used", 14 * day).map(|s| s.value), Some(1.0));
+    let short = f.runtime.block_on(Store::open(&f.state(), 7));
+    f.record(&short, &[sample("disk", "used", 0, 3.0)]);
+    assert_eq!(short.oldest("disk", "used", 14 * day).map(|s| s.value), Some(2.0), "what is older than a week went");
 }
