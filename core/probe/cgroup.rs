@@ -68,6 +68,12 @@ pub struct Group {
 }
 
 impl Cgroups {
+    /// The control groups of processes in another `/proc`.
+    #[must_use]
+    pub fn of(proc: impl Into<PathBuf>) -> Self {
+        Self { proc: proc.into(), ..Self::default() }
+    }
+
     /// Where the cgroup of `pid` is. A process that is gone is [`ProbeError::Skip`].
     pub fn group_of(&self, pid: i64) -> Result<Group, ProbeError> {
         let path = self.proc.join(pid.to_string()).join("cgroup");
@@ -133,6 +139,19 @@ impl Group {
         let folder = self.v1.get("memory").or(self.unified.as_ref());
         let text = folder.and_then(|f| fs::read_to_string(f.join("cgroup.procs")).ok()).unwrap_or_default();
         text.lines().filter_map(|l| l.trim().parse().ok()).collect()
+    }
+
+    /// Whether its processes are held (`docker pause`, a suspended unit): they then look like tasks stuck in the kernel.
+    #[must_use]
+    pub fn frozen(&self) -> bool {
+        let read = |path: PathBuf| fs::read_to_string(path).unwrap_or_default();
+        // v1 freezer-subsystem.rst; v2 `frozen` of cgroup.events. A parent that is frozen freezes what is below it, and says so there
+        let v1 = self
+            .v1
+            .get("freezer")
+            .is_some_and(|f| read(f.join("freezer.state")).trim() != "THAWED" && f.join("freezer.state").exists());
+        let v2 = self.unified.as_ref().is_some_and(|u| read(u.join("cgroup.events")).lines().any(|l| l == "frozen 1"));
+        v1 || v2
     }
 
     fn usage_v1(&self, memory: &Path) -> Usage {
@@ -261,6 +280,25 @@ mod tests {
         let usage = cgroups.group_of(7).unwrap().usage();
         assert_eq!((usage.version, usage.memory_used, usage.memory_limit), (2, Some(900), Some(2000)));
         assert_eq!((usage.oom_kills, usage.cpu.map(|c| c.used_us), usage.pids), (Some(1), Some(77), None));
+    }
+
+    #[test]
+    fn what_is_frozen_is_known_in_both_versions() {
+        let (_keep, cgroups) = tree(&[
+            ("proc/7/cgroup", "6:freezer:/docker/abc\n0::/\n"),
+            ("sys/freezer/docker/abc/freezer.state", "FROZEN\n"),
+            ("proc/8/cgroup", "6:freezer:/\n0::/\n"),
+            ("sys/freezer/freezer.state", "THAWED\n"),
+        ]);
+        assert!(cgroups.group_of(7).unwrap().frozen());
+        assert!(!cgroups.group_of(8).unwrap().frozen());
+        let (_keep, cgroups) = tree(&[
+            ("proc/7/cgroup", "0::/docker-abc.scope\n"),
+            ("sys/docker-abc.scope/cgroup.events", "populated 1\nfrozen 1\n"),
+            ("proc/8/cgroup", "0::/other.scope\n"),
+            ("sys/other.scope/cgroup.events", "populated 1\nfrozen 0\n"),
+        ]);
+        assert!(cgroups.group_of(7).unwrap().frozen() && !cgroups.group_of(8).unwrap().frozen());
     }
 
     #[test]

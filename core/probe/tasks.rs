@@ -9,6 +9,7 @@ use procfs::process::Stat;
 use rustix::time::{ClockId, clock_gettime};
 use serde::{Deserialize, Serialize};
 
+use super::cgroup::Cgroups;
 use super::home::Home;
 use super::kernel::Proc;
 
@@ -97,6 +98,10 @@ impl Proc {
         Processes(seen.collect())
     }
 
+    fn is_frozen(&self, pid: i32) -> bool {
+        Cgroups::of(&self.root).group_of(i64::from(pid)).is_ok_and(|group| group.frozen())
+    }
+
     fn home(&self, pid: i32) -> Home {
         fs::read_to_string(self.root.join(pid.to_string()).join("cgroup")).map(|t| Home::of_cgroups(&t)).unwrap_or_default()
     }
@@ -157,7 +162,8 @@ impl Proc {
             for tid in numbers(&tasks) {
                 let task = tasks.join(tid.to_string());
                 let Ok(stat) = fs::read_to_string(task.join("stat")) else { continue };
-                if let Some(comm) = uninterruptible(&stat) {
+                // a paused container's tasks are in the same state
+                if let Some(comm) = uninterruptible(&stat).filter(|_| !self.is_frozen(pid)) {
                     stuck.push(Stuck {
                         pid,
                         tid,

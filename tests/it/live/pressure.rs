@@ -135,6 +135,23 @@ fn a_reader_of_a_stopped_fuse_process_is_found() {
     host.opsctl(&["cpu", "--format", "json"]).must_not(&["cpu.d-state"]);
 }
 
+#[test]
+fn a_paused_container_is_not_stuck() {
+    let Some(host) = Host::start() else { return };
+    host.image("app:1", Rootfs::Shell, &[]);
+    host.run("idle", &["app:1", "sleep", "1000"]);
+    let pid = host.inspect("idle", "{{.State.Pid}}");
+    host.docker(&["pause", "idle"]);
+    // some load, so that stuck tasks are looked for at all
+    host.spawn("timeout", &["60", "/run/lab/fixture", "cpu"]);
+    let number = |script: &str| host.sh(script).parse::<f64>().unwrap_or_else(|e| panic!("{script}: {e}"));
+    eventually(60, "it has not run for longer than a task may be stuck", || {
+        let ran = number(&format!("sed -n 's/^se.exec_start *: *//p' /proc/{pid}/sched")) / 1000.0;
+        (number("cut -d' ' -f1 /proc/uptime") - ran > 12.0 && load() > 0.2).then_some(())
+    });
+    host.opsctl(&["cpu", "--format", "json"]).must_not(&["cpu.d-state"]);
+}
+
 /// Pages moved to and from swap since boot.
 fn moved() -> String {
     let text = std::fs::read_to_string("/proc/vmstat").unwrap_or_default();
