@@ -146,10 +146,7 @@ impl Group {
     pub fn frozen(&self) -> bool {
         let read = |path: PathBuf| fs::read_to_string(path).unwrap_or_default();
         // v1 freezer-subsystem.rst; v2 `frozen` of cgroup.events. A parent that is frozen freezes what is below it, and says so there
-        let v1 = self
-            .v1
-            .get("freezer")
-            .is_some_and(|f| read(f.join("freezer.state")).trim() != "THAWED" && f.join("freezer.state").exists());
+        let v1 = self.v1.get("freezer").is_some_and(|f| matches!(read(f.join("freezer.state")).trim(), "FROZEN" | "FREEZING"));
         let v2 = self.unified.as_ref().is_some_and(|u| read(u.join("cgroup.events")).lines().any(|l| l == "frozen 1"));
         v1 || v2
     }

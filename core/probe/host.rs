@@ -60,14 +60,3 @@ pub fn uncorrected_memory_errors() -> u64 {
         |controller: fs::DirEntry| fs::read_to_string(controller.path().join("ue_count")).ok()?.trim().parse::<u64>().ok();
     controllers.filter_map(count).sum()
 }
-
-/// Memory the host could still give out, in bytes (`MemAvailable`), and all it has (`MemTotal`).
-#[must_use]
-pub fn memory() -> Option<(u64, u64)> {
-    let text = fs::read_to_string("/proc/meminfo").ok()?;
-    let field = |name: &str| -> Option<u64> {
-        let line = text.lines().find(|l| l.starts_with(name))?;
-        line.split_whitespace().nth(1)?.parse::<u64>().ok()?.checked_mul(1024)
-    };
-    Some((field("MemAvailable:")?, field("MemTotal:")?))
-}

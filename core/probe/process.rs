@@ -82,16 +82,22 @@ pub fn largest(pids: &[i32], n: usize) -> Vec<Holder> {
 /// Memory that a process holds alone: neither files nor shared, in bytes (`RssAnon`, Linux 4.5).
 #[must_use]
 pub fn anonymous(pid: i32) -> Option<u64> {
-    let text = fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
-    let line = text.lines().find_map(|l| l.strip_prefix("RssAnon:"))?;
-    Some(line.split_whitespace().next()?.parse::<u64>().ok()? * 1024)
+    status_bytes(&fs::read_to_string(format!("/proc/{pid}/status")).ok()?, "RssAnon:")
 }
 
 fn holder(pid: i32) -> Option<Holder> {
     let text = fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
-    let field = |name: &str| text.lines().find_map(|l| l.strip_prefix(name)).map(str::trim);
-    let kib: u64 = field("VmRSS:")?.split_whitespace().next()?.parse().ok()?;
-    Some(Holder { pid, comm: field("Name:")?.to_owned(), rss: kib * 1024 })
+    Some(Holder { pid, comm: status_field(&text, "Name:")?.to_owned(), rss: status_bytes(&text, "VmRSS:")? })
+}
+
+/// A field of `/proc/<pid>/status`.
+fn status_field<'a>(status: &'a str, name: &str) -> Option<&'a str> {
+    status.lines().find_map(|l| l.strip_prefix(name)).map(str::trim)
+}
+
+/// A field in kB, as bytes.
+fn status_bytes(status: &str, name: &str) -> Option<u64> {
+    status_field(status, name)?.split_whitespace().next()?.parse::<u64>().ok()?.checked_mul(1024)
 }
 
 /// How many dead children nobody has waited for hang below `ancestor` (itself included as a parent).

@@ -10,7 +10,7 @@ use opsctl_core::model::{
 use opsctl_core::probe::cgroup::Cgroups;
 use opsctl_core::probe::docker::{Container, Docker, Event, dependants, depends_on};
 use opsctl_core::probe::kmsg::{OomKill, oom_kills};
-use opsctl_core::probe::{ProbeCx, ProbeError, clock, filesystem, host, listeners};
+use opsctl_core::probe::{ProbeCx, ProbeError, clock, filesystem, listeners};
 use serde::{Deserialize, Serialize};
 
 use super::{Settings, decode, oom, restart, start};
@@ -126,7 +126,8 @@ impl Check for State {
     async fn probe(&self, cx: &ProbeCx, target: &Target) -> Result<Evidence, ProbeError> {
         let docker = cx.docker()?;
         let container = docker.inspect(&target.id).await?;
-        let mut e = Evidence { image_present: true, host_memory: host::memory(), ..Evidence::default() };
+        let host_memory = cx.watch.memory().ok().and_then(|m| Some((m.available?, m.total)));
+        let mut e = Evidence { image_present: true, host_memory, ..Evidence::default() };
         match cx.kernel_log.lines().await {
             Ok(lines) => e.oom = oom_kills(&lines).into_iter().filter(|k| k.victim_cgroup.contains(&container.id)).collect(),
             Err(why) => e.kernel_log_gap = Some(why.to_string()),

@@ -2,19 +2,20 @@
 
 use std::time::Duration;
 
-use opsctl_core::model::{Action, Finding, FixSpec, Judged, Plan, Refusal, Risk};
+use opsctl_core::model::{Action, CheckSpec, Finding, FixSpec, Judged, Plan, Refusal, Risk};
 
 use super::names;
-use super::unit::{Evidence, RELOAD, RESET_FAILED, RESTART, SPEC, START};
+use super::unit::{Evidence, RELOAD, RESET_FAILED, RESTART, START};
 
 /// A unit has to stay up this long to count as fixed: long enough for a service that dies at once to die again.
 const STAYS: Duration = Duration::from_secs(10);
 /// How long a start may take; one that is still under way then gets more time.
 const STARTS: Duration = Duration::from_secs(20);
 
-pub(super) fn plan(fix: &str, finding: &Finding, judged: &Judged<'_>, e: &Evidence) -> Result<Plan, Refusal> {
+/// `check` is the one that found the fault, and verifies the fix.
+pub(super) fn plan(fix: &str, check: &CheckSpec, finding: &Finding, judged: &Judged<'_>, e: &Evidence) -> Result<Plan, Refusal> {
     let unit = e.unit.name.clone();
-    let new = |spec: &FixSpec, actions| Plan::new(spec, &SPEC, finding, judged.target, actions);
+    let new = |spec: &FixSpec, actions| Plan::new(spec, check, finding, judged.target, actions);
     if fix == RELOAD.id {
         return Ok(new(&RELOAD, vec![Action::ReloadUnits])
             .affects(["all unit files are read again; what runs goes on as it is".to_owned()]));
@@ -89,7 +90,7 @@ mod tests {
     use opsctl_core::model::{Kind, Severity, Target};
     use opsctl_core::probe::systemd::{Service, Unit};
 
-    use super::super::unit::{FAILED, about};
+    use super::super::unit::{FAILED, SPEC, about};
     use super::*;
 
     fn failed(name: &str) -> Evidence {
@@ -102,7 +103,7 @@ mod tests {
     fn restart(e: &Evidence) -> Result<Plan, Refusal> {
         let target = Target::named(Kind::Unit, &e.unit.name);
         let finding = about(&e.unit, &FAILED, Severity::Warn, "failed".into());
-        plan(RESTART.id, &finding, &Judged { target: &target, taken_at: Timestamp::UNIX_EPOCH }, e)
+        plan(RESTART.id, &SPEC, &finding, &Judged { target: &target, taken_at: Timestamp::UNIX_EPOCH }, e)
     }
 
     #[test]

@@ -49,7 +49,7 @@ impl Check for State {
             return Ok(Evidence { hung: true, ..Evidence::default() });
         }
         match cx.systemd()?.manager().await {
-            Ok(manager) => Ok(Evidence { hung: false, manager, own_units: host::own_units() }),
+            Ok(manager) => Ok(Evidence { hung: false, manager: (*manager).clone(), own_units: host::own_units() }),
             Err(ProbeError::Timeout { .. }) => Ok(Evidence { hung: true, ..Evidence::default() }),
             Err(e) => Err(e),
         }

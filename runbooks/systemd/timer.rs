@@ -89,9 +89,7 @@ impl Check for TimerCheck {
     }
 
     fn plan(&self, fix: &str, finding: &Finding, judged: &Judged<'_>, e: &Evidence) -> Result<Plan, Refusal> {
-        let mut plan = plans::plan(fix, finding, judged, &e.timer)?;
-        SPEC.id.clone_into(&mut plan.check);
-        Ok(plan)
+        plans::plan(fix, &SPEC, finding, judged, &e.timer)
     }
 }
 

@@ -153,10 +153,11 @@ impl Check for UnitCheck {
             Caller::Nobody
         };
         e.others = others(&e.unit, &listed);
-        e.wanted_here = e.unit.load != "loaded" && systemd::linked().get(&e.unit.name) == Some(&"enabled");
+        let known = cx.inventory.systemd.iter().flat_map(|s| &s.units).find(|u| u.name == e.unit.name);
+        e.wanted_here = e.unit.load != "loaded" && known.is_some_and(|u| u.file_state == "enabled");
         if is_restarting(&e.unit, clock::now()) {
-            e.before = cx.history.oldest(&object(&e.unit.name, &host::info().boot_id), "restarts", LONG_RUN.as_secs());
             e.boot_id = host::info().boot_id;
+            e.before = cx.history.oldest(&object(&e.unit.name, &e.boot_id), "restarts", LONG_RUN.as_secs());
             keep(systemd::restarts(&e.unit.name).await, &mut e.restarts, &mut e.journal_gap);
         }
         let suspicious =
@@ -220,7 +221,7 @@ impl Check for UnitCheck {
     }
 
     fn plan(&self, fix: &str, finding: &Finding, judged: &Judged<'_>, e: &Evidence) -> Result<Plan, Refusal> {
-        plans::plan(fix, finding, judged, e)
+        plans::plan(fix, &SPEC, finding, judged, e)
     }
 }
 

@@ -149,7 +149,7 @@ impl Check for Clock {
             Some("masked") => Err(Refusal::Policy("systemd-timesyncd is masked: somebody decided against it".to_owned())),
             Some(state) => {
                 let enabled = state == "enabled";
-                let mut actions = vec![opsctl_core::model::Action::StartUnit { unit: unit() }];
+                let mut actions = vec![Action::StartUnit { unit: unit() }];
                 let mut undo = vec![Action::StopUnit { unit: unit() }];
                 if !enabled {
                     actions.insert(0, Action::EnableUnit { unit: unit() });

@@ -18,7 +18,7 @@ pub(super) async fn find() -> (SystemdRef, Option<Arc<Systemd>>) {
     };
     match systemd.units().await {
         Ok(listed) => {
-            let listed = listed.into_iter().map(|l| (l.name.clone(), (l.load, l.active, l.sub))).collect();
+            let listed = listed.iter().map(|l| (l.name.clone(), (l.load.clone(), l.active.clone(), l.sub.clone()))).collect();
             let units = worth_a_look(listed, &linked());
             (SystemdRef { state: SystemdState::Answers, units }, Some(Arc::new(systemd)))
         }

@@ -82,7 +82,8 @@ pub struct Manager {
 #[derive(Debug)]
 pub struct Systemd {
     connection: Connection,
-    listed: Memo<(), Result<Vec<Listed>, ProbeError>>,
+    manager: Memo<(), Result<Arc<Manager>, ProbeError>>,
+    listed: Memo<(), Result<Arc<Vec<Listed>>, ProbeError>>,
     read: Memo<String, Result<Arc<Unit>, ProbeError>>,
 }
 
@@ -106,7 +107,7 @@ impl Systemd {
             .await
             .map_err(|_| NoSystemd::Hung)?
             .map_err(|e| NoSystemd::Failed(e.to_string()))?;
-        Ok(Self { connection, listed: Memo::default(), read: Memo::default() })
+        Ok(Self { connection, manager: Memo::default(), listed: Memo::default(), read: Memo::default() })
     }
 
     async fn call<B, R>(&self, path: &str, interface: &str, method: &str, body: &B) -> Result<R, zbus::Error>
@@ -132,8 +133,12 @@ impl Systemd {
         self.call(path, "org.freedesktop.DBus.Properties", "GetAll", &interface).await
     }
 
-    /// The manager as a whole.
-    pub async fn manager(&self) -> Result<Manager, ProbeError> {
+    /// The manager as a whole; read once.
+    pub async fn manager(&self) -> Result<Arc<Manager>, ProbeError> {
+        self.manager.get((), || async { self.read_manager().await.map(Arc::new) }).await
+    }
+
+    async fn read_manager(&self) -> Result<Manager, ProbeError> {
         type Jobs = Vec<(u32, String, String, String, ObjectPathBuf, ObjectPathBuf)>;
         let fail = |e: &zbus::Error| said("the state of systemd", e);
         let all = self.properties(MANAGER, "org.freedesktop.systemd1.Manager").await.map_err(|e| fail(&e))?;
@@ -148,12 +153,12 @@ impl Systemd {
     }
 
     /// All loaded units; read once.
-    pub async fn units(&self) -> Result<Vec<Listed>, ProbeError> {
+    pub async fn units(&self) -> Result<Arc<Vec<Listed>>, ProbeError> {
         type Row = (String, String, String, String, String, String, ObjectPathBuf, u32, String, ObjectPathBuf);
         let read = || async {
             let rows: Vec<Row> = self.manager_call("ListUnits", &()).await.map_err(|e| said("the list of units", &e))?;
             let listed = |(name, _, load, active, sub, _, _, _, job, _): Row| Listed { name, load, active, sub, job };
-            Ok(rows.into_iter().map(listed).collect())
+            Ok(Arc::new(rows.into_iter().map(listed).collect()))
         };
         self.listed.get((), read).await
     }
