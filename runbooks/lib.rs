@@ -14,6 +14,7 @@ use opsctl_core::model::Runbook;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+mod broker_keys;
 pub mod container;
 pub mod cpu;
 pub mod disk;
@@ -22,7 +23,9 @@ pub mod host;
 mod log_lines;
 pub mod memory;
 mod processes;
+pub mod redis;
 mod restart_container;
+mod servers;
 pub mod systemd;
 pub mod time;
 
@@ -57,7 +60,7 @@ registry! {
     healthcheck,
     host,
     memory,
+    redis,
     systemd,
-
     time,
 }

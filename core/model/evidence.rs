@@ -44,3 +44,31 @@ pub struct Sample {
     /// The number.
     pub value: f64,
 }
+
+impl Sample {
+    /// A count, for the next run to compare with.
+    #[must_use]
+    pub fn count(object: impl Into<String>, metric: &str, at: Timestamp, value: u64) -> Self {
+        Self { object: object.into(), metric: metric.to_owned(), at, value: value as f64 }
+    }
+
+    /// The count it holds.
+    #[must_use]
+    #[expect(
+        clippy::cast_possible_truncation,
+        clippy::cast_sign_loss,
+        reason = "it was a count when it was written; the cast saturates"
+    )]
+    pub fn as_count(&self) -> u64 {
+        self.value as u64
+    }
+}
+
+/// How much a counter grew since an earlier look; nothing without one, or when it began anew.
+#[must_use]
+pub fn grown(now: Option<u64>, before: Option<&Sample>) -> u64 {
+    match (now, before) {
+        (Some(now), Some(before)) => now.saturating_sub(before.as_count()),
+        _ => 0,
+    }
+}

@@ -214,6 +214,20 @@ pub enum Action {
         /// Without line break.
         line: String,
     },
+    /// `BGSAVE`, and waits until it has ended.
+    RedisSave {
+        /// The server's id in the inventory.
+        server: String,
+    },
+    /// `CONFIG SET`.
+    RedisSet {
+        /// The server's id in the inventory.
+        server: String,
+        /// Setting.
+        name: String,
+        /// As it is written.
+        value: String,
+    },
     /// Runs a program with these arguments; never through a shell.
     Run {
         /// Program (looked up in PATH) and arguments.
@@ -265,6 +279,8 @@ impl fmt::Display for Action {
             Self::SetSysctl { key, value } => write!(f, "sysctl -w {key}={value}"),
             Self::AddLine { path, line } => write!(f, "add the line `{line}` to {path}"),
             Self::RemoveLine { path, line } => write!(f, "remove the line `{line}` from {path}"),
+            Self::RedisSave { .. } => f.write_str("redis-cli BGSAVE"),
+            Self::RedisSet { name, value, .. } => write!(f, "redis-cli CONFIG SET {name} {value}"),
             Self::Run { argv } => f.write_str(&argv.join(" ")),
         }
     }

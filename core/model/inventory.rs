@@ -18,6 +18,9 @@ pub struct Inventory {
     /// The service manager; none in recordings of a time when it was not looked for.
     #[serde(default)]
     pub systemd: Option<SystemdRef>,
+    /// Databases, caches and brokers.
+    #[serde(default)]
+    pub servers: Vec<ServerRef>,
     /// What could not be discovered, and why.
     pub gaps: Vec<String>,
 }
@@ -44,10 +47,91 @@ impl Inventory {
         units.filter(|u| wanted(u)).map(|u| Target::named(Kind::Unit, &u.name)).collect()
     }
 
+    /// The servers of a product, as targets.
+    #[must_use]
+    pub fn server_targets(&self, product: Product) -> Vec<Target> {
+        let servers = self.servers.iter().filter(|s| s.product == product);
+        servers.map(|s| Target { kind: product.kind(), name: s.name.clone(), id: s.id.clone() }).collect()
+    }
+
+    /// The server with this id.
+    #[must_use]
+    pub fn server(&self, id: &str) -> Option<&ServerRef> {
+        self.servers.iter().find(|s| s.id == id)
+    }
+
     /// The container with this full id.
     #[must_use]
     pub fn container(&self, id: &str) -> Option<&ContainerRef> {
         self.containers.iter().find(|c| c.id == id)
+    }
+}
+
+/// What a server speaks.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Product {
+    /// PostgreSQL.
+    Postgres,
+    /// PgBouncer.
+    Pgbouncer,
+    /// Redis, Valkey, KeyDB, Dragonfly.
+    Redis,
+    /// RabbitMQ.
+    Rabbitmq,
+}
+
+impl Product {
+    /// What a target of this product is.
+    #[must_use]
+    pub fn kind(self) -> Kind {
+        match self {
+            Self::Postgres => Kind::Postgres,
+            Self::Pgbouncer => Kind::Pgbouncer,
+            Self::Redis => Kind::Redis,
+            Self::Rabbitmq => Kind::Rabbitmq,
+        }
+    }
+}
+
+/// A database, cache or broker: one that runs, one that should, or one that the configuration names.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ServerRef {
+    /// What it speaks.
+    pub product: Product,
+    /// Its container, its unit, or its address.
+    pub name: String,
+    /// The same for as long as it is the same installation: it outlives a restart.
+    pub id: String,
+    /// How it was found: `process 812 (redis-server)`, `image redis:7`, `unit redis.service`, `configuration`.
+    pub found_by: String,
+    /// Its first process, when it runs here.
+    pub process: Option<ServerProcess>,
+    /// Full id of the container it is in.
+    pub container: Option<String>,
+    /// The unit it is.
+    pub unit: Option<String>,
+    /// Host (or socket folder) and port from the configuration or the libpq environment.
+    pub address: Option<(String, u16)>,
+}
+
+/// The process that tells whether a server is still the same one.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ServerProcess {
+    /// Process id on the host.
+    pub pid: i32,
+    /// Start time in clock ticks since boot.
+    pub start_ticks: u64,
+}
+
+impl ServerRef {
+    /// What makes it this run of this server and no other.
+    #[must_use]
+    pub fn identity(&self) -> String {
+        match &self.process {
+            Some(process) => format!("{}@{}:{}", self.id, process.pid, process.start_ticks),
+            None => self.id.clone(),
+        }
     }
 }
 
@@ -165,6 +249,9 @@ pub struct ContainerRef {
     /// `host`, a network's name, or `container:<id>` when it lives in another one's network namespace.
     #[serde(default)]
     pub network_mode: String,
+    /// What it serves, by its image or its program.
+    #[serde(default)]
+    pub product: Option<Product>,
     /// Compose project, if any.
     pub project: Option<String>,
     /// Compose service, if any.

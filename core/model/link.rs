@@ -18,6 +18,12 @@ pub enum KeyKind {
     Restarter,
     /// The same systemd unit (full name).
     Unit,
+    /// The same database server, broker or cache (its target's id).
+    Server,
+    /// The same backend of a PostgreSQL server (pid @ start).
+    Backend,
+    /// The same queue of the same broker.
+    Queue,
     /// The machine as a whole: what is short for all is short for each.
     Host,
 }

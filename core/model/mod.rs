@@ -17,10 +17,13 @@ mod verdict;
 
 pub use check::{AnyCheck, BoxFuture, Check, CheckSpec, EvidenceMismatch, Judged, Judgement};
 pub use code::Code;
-pub use evidence::{Outcome, Record, Sample};
+pub use evidence::{Outcome, Record, Sample, grown};
 pub use finding::{Cited, Confidence, Finding};
 pub use fix::{Action, FileIdentity, FixSpec, Plan, Refusal, Risk};
-pub use inventory::{ContainerRef, EngineRef, EngineState, Inventory, MountRef, SystemdRef, SystemdState, UnitRef};
+pub use inventory::{
+    ContainerRef, EngineRef, EngineState, Inventory, MountRef, Product, ServerProcess, ServerRef, SystemdRef, SystemdState,
+    UnitRef,
+};
 pub use link::{Cause, Key, KeyKind, Link};
 pub use report::{Build, CheckRow, FixOffer, HostInfo, REPORT_SCHEMA_VERSION, Report};
 pub use runbook::Runbook;

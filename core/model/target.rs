@@ -21,6 +21,18 @@ pub enum Kind {
     Process,
     /// A systemd unit, by full name.
     Unit,
+    /// A PostgreSQL server, by its container, unit or address.
+    Postgres,
+    /// A PgBouncer in front of one, named likewise.
+    Pgbouncer,
+    /// A server that speaks the Redis protocol, named likewise.
+    Redis,
+    /// A RabbitMQ node, named likewise.
+    Rabbitmq,
+    /// What Celery makes of a broker, by the broker's name.
+    Celery,
+    /// A queue of a broker, by its own name.
+    Queue,
 }
 
 impl fmt::Display for Kind {
@@ -32,6 +44,12 @@ impl fmt::Display for Kind {
             Self::Mount => "mount",
             Self::Process => "process",
             Self::Unit => "unit",
+            Self::Postgres => "postgres",
+            Self::Pgbouncer => "pgbouncer",
+            Self::Redis => "redis",
+            Self::Rabbitmq => "rabbitmq",
+            Self::Celery => "celery",
+            Self::Queue => "queue",
         })
     }
 }
@@ -67,7 +85,7 @@ impl Target {
         self.name == word
             || self.to_string() == word
             || (self.kind == Kind::Container && word.len() >= 12 && self.id.starts_with(word))
-            || (self.kind == Kind::Unit && self.name.strip_suffix(".service") == Some(word))
+            || self.name.strip_suffix(".service") == Some(word)
     }
 }
 

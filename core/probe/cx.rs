@@ -7,6 +7,7 @@ use super::{
     activity::Watch,
     docker::{Container, Docker},
     kmsg::KernelLog,
+    servers::Servers,
     systemd::Systemd,
 };
 use crate::model::{EngineState, Inventory, Sample, SystemdState, Target};
@@ -19,6 +20,8 @@ pub struct ProbeCx {
     pub docker: Option<Arc<Docker>>,
     /// systemd, when it answered at discovery.
     pub systemd: Option<Arc<Systemd>>,
+    /// Databases, caches and brokers, and the one connection to each.
+    pub servers: Servers,
     /// The machine at the beginning of the run and a moment later.
     pub watch: Watch,
     /// The kernel log, read once.

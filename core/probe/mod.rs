@@ -29,6 +29,7 @@ mod memo;
 pub mod netns;
 pub mod process;
 mod redact;
+pub mod servers;
 pub mod setup;
 pub mod systemd;
 pub mod tasks;

@@ -66,7 +66,7 @@ fn enter(pid: i64) -> std::io::Result<()> {
     Ok(move_into_link_name_space(namespace.as_fd(), Some(LinkNameSpaceType::Network))?)
 }
 
-fn classify(error: &std::io::Error) -> NoConnection {
+pub(super) fn classify(error: &std::io::Error) -> NoConnection {
     match error.kind() {
         std::io::ErrorKind::ConnectionRefused => NoConnection::Refused,
         std::io::ErrorKind::TimedOut | std::io::ErrorKind::WouldBlock => NoConnection::Timeout,

@@ -117,6 +117,13 @@ impl Tree {
         names.iter().filter_map(read).collect()
     }
 
+    /// When large pages are used unasked: `[always] madvise never` marks the choice.
+    #[must_use]
+    pub fn huge_pages(&self) -> Option<String> {
+        let text = fs::read_to_string(self.root.join("sys/kernel/mm/transparent_hugepage/enabled")).ok()?;
+        Some(text.trim().to_owned())
+    }
+
     /// Whether kernel settings can be changed here; in most containers they cannot.
     #[must_use]
     pub fn sysctls_writable(&self) -> bool {

@@ -120,18 +120,35 @@ impl Default for Catalog {
 #[must_use]
 pub fn problems(runbook: &Runbook, page: &Page) -> Vec<String> {
     let mut problems = page.problems();
-    let specs = || runbook.checks.iter().map(|c| c.spec());
-    let severities = |c: &Code| c.severities.iter().map(ToString::to_string).collect::<Vec<_>>().join("/");
-    let codes = specs().flat_map(|s| s.codes).map(|c| vec![c.id.to_owned(), severities(c), c.when.to_owned()]);
-    problems.extend(differences("Verdicts", &page.table("Verdicts"), codes));
-    let fixes = specs().flat_map(|s| s.fixes).map(|f| vec![f.id.to_owned(), f.risk.to_string(), f.title.to_owned()]);
-    problems.extend(differences("Fixes", &page.table("Fixes"), fixes));
+    problems.extend(differences("Verdicts", &page.table("Verdicts"), &code_rows(runbook)));
+    problems.extend(differences("Fixes", &page.table("Fixes"), &fix_rows(runbook)));
     problems.into_iter().map(|p| format!("{}/RUNBOOK.md: {p}", runbook.id)).collect()
 }
 
+fn code_rows(runbook: &Runbook) -> Vec<Vec<String>> {
+    let severities = |c: &Code| c.severities.iter().map(ToString::to_string).collect::<Vec<_>>().join("/");
+    let codes = runbook.checks.iter().flat_map(|c| c.spec().codes);
+    once(codes.map(|c| vec![c.id.to_owned(), severities(c), c.when.to_owned()]))
+}
+
+fn fix_rows(runbook: &Runbook) -> Vec<Vec<String>> {
+    let fixes = runbook.checks.iter().flat_map(|c| c.spec().fixes);
+    once(fixes.map(|f| vec![f.id.to_owned(), f.risk.to_string(), f.title.to_owned()]))
+}
+
+/// Several checks may report the same code or offer the same fix.
+fn once(rows: impl Iterator<Item = Vec<String>>) -> Vec<Vec<String>> {
+    let mut seen: Vec<Vec<String>> = Vec::new();
+    for row in rows {
+        if !seen.contains(&row) {
+            seen.push(row);
+        }
+    }
+    seen
+}
+
 /// Rows that only one side has.
-fn differences(section: &str, page: &[Vec<String>], code: impl Iterator<Item = Vec<String>>) -> Vec<String> {
-    let code: Vec<Vec<String>> = code.collect();
+fn differences(section: &str, page: &[Vec<String>], code: &[Vec<String>]) -> Vec<String> {
     let line = |row: &[String]| format!("| {} |", row.join(" | "));
     let missing = code.iter().filter(|r| !page.contains(r)).map(|r| format!("{section} lacks the row {}", line(r)));
     let extra =
@@ -143,8 +160,33 @@ fn differences(section: &str, page: &[Vec<String>], code: impl Iterator<Item = V
 mod tests {
     use super::*;
 
+    /// A page with the rows of one table as the code has them.
+    fn with_rows(text: &str, heading: &str, rows: &[Vec<String>]) -> String {
+        let start = text.find(&format!("\n## {heading}\n")).unwrap_or_else(|| panic!("no section {heading}"));
+        let rule = start + text[start..].find("\n|---").unwrap_or_else(|| panic!("no table in {heading}")) + 1;
+        let first = rule + text[rule..].find('\n').map_or(0, |i| i + 1);
+        let rest: String = text[first..].split_inclusive('\n').skip_while(|l| l.starts_with('|')).collect();
+        let rows = rows.iter().map(|r| format!("| {} |\n", r.join(" | "))).collect::<Vec<_>>().concat();
+        format!("{}{rows}{rest}", &text[..first])
+    }
+
+    /// `OPSCTL_REGENERATE=1` writes the tables of every page anew: read the difference before you commit it.
     #[test]
     fn every_page_says_what_the_code_says() {
+        if std::env::var_os("OPSCTL_REGENERATE").is_some() {
+            for (runbook, _) in Catalog::new().runbooks() {
+                let path = format!("{}/runbooks/{}/RUNBOOK.md", env!("CARGO_MANIFEST_DIR"), runbook.id);
+                let mut text = std::fs::read_to_string(&path).unwrap_or_else(|e| panic!("{path}: {e}"));
+                for (heading, rows) in [("Verdicts", code_rows(runbook)), ("Fixes", fix_rows(runbook))] {
+                    // a page without fixes says so in words
+                    if !rows.is_empty() {
+                        text = with_rows(&text, heading, &rows);
+                    }
+                }
+                std::fs::write(&path, text).unwrap_or_else(|e| panic!("{path}: {e}"));
+            }
+            return;
+        }
         let catalog = Catalog::new();
         let problems: Vec<String> = catalog.runbooks().flat_map(|(r, p)| problems(r, p)).collect();
         assert!(problems.is_empty(), "{}", problems.join("\n"));
@@ -208,7 +250,7 @@ mod tests {
     #[test]
     fn a_difference_is_seen_both_ways() {
         let row = |s: &str| vec![s.to_owned()];
-        let found = differences("Fixes", &[row("a"), row("b")], [row("b"), row("c")].into_iter());
+        let found = differences("Fixes", &[row("a"), row("b")], &[row("b"), row("c")]);
         assert_eq!(found.len(), 2, "{found:?}");
     }
 }

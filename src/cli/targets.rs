@@ -66,6 +66,15 @@ fn text(inventory: &Inventory) -> String {
     for m in &inventory.mounts {
         let _ = writeln!(out, "  {}  {} on {}", printable(&m.mountpoint), m.fstype, printable(&m.source));
     }
+    if !inventory.servers.is_empty() {
+        out += "servers\n";
+    }
+    let width = inventory.servers.iter().map(|s| printable(&s.name).chars().count()).max().unwrap_or(0);
+    for s in &inventory.servers {
+        let state = if s.process.is_some() || s.address.is_some() { "" } else { "does not run; " };
+        let product = s.product.kind().to_string();
+        let _ = writeln!(out, "  {product:<9} {:<width$}  {state}{}", printable(&s.name), printable(&s.found_by));
+    }
     if let Some(systemd) = &inventory.systemd {
         out += &units(systemd);
     }
@@ -94,7 +103,7 @@ fn units(systemd: &SystemdRef) -> String {
 
 #[cfg(test)]
 mod tests {
-    use opsctl_core::model::{ContainerRef, EngineRef, MountRef, UnitRef};
+    use opsctl_core::model::{ContainerRef, EngineRef, MountRef, Product, ServerProcess, ServerRef, UnitRef};
 
     use super::*;
 
@@ -106,6 +115,7 @@ mod tests {
             image: "web:1".into(),
             state: "running".into(),
             network_mode: "bridge".into(),
+            product: None,
             project: project.map(Into::into),
             service: None,
             labels: std::collections::BTreeMap::default(),
@@ -136,6 +146,16 @@ mod tests {
                     file_state: "enabled".into(),
                 }],
             }),
+            servers: vec![ServerRef {
+                product: Product::Redis,
+                name: "cache".into(),
+                id: "redis:aaaa".into(),
+                found_by: "process 812 (redis-server)".into(),
+                process: Some(ServerProcess { pid: 812, start_ticks: 7 }),
+                container: Some("a".repeat(64)),
+                unit: None,
+                address: None,
+            }],
             gaps: vec![],
         };
         insta::assert_snapshot!(text(&inventory));

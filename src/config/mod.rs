@@ -10,6 +10,7 @@ mod print;
 mod problem;
 mod raw;
 mod schema;
+mod server;
 mod valid;
 
 use std::fs::File;
@@ -23,6 +24,7 @@ pub use print::{commented_defaults, effective};
 pub use problem::{ConfigError, Problem, position};
 pub use raw::Raw;
 pub use schema::{config_schema, report_schema};
+pub use server::{Resolved, Server};
 pub use valid::{Config, Known, Policy, duration, validate};
 
 /// Larger than any configuration a person writes, in bytes.

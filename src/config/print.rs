@@ -2,6 +2,7 @@
 
 use std::fmt::Write as _;
 
+use opsctl_core::probe::{REDACTED, Redactor};
 use toml::{Table, Value};
 
 use super::parse::places;
@@ -94,12 +95,22 @@ fn values(table: &Table, path: &[&str], origin: &dyn Fn(&[&str]) -> String, out:
                     let from = origin(&path_here);
                     let _ = writeln!(out, "{}[[{}]]   # {from}", if out.is_empty() { "" } else { "\n" }, dotted(&path_here));
                     row.iter().for_each(|(name, value)| {
-                        let _ = writeln!(out, "{} = {value}", bare(name));
+                        let _ = writeln!(out, "{} = {}", bare(name), without_secret(name, value));
                     });
                 }
             }
             _ => {}
         }
+    }
+}
+
+/// A password stays where it is; what only stands for one may be seen.
+fn without_secret(name: &str, value: &Value) -> String {
+    let shown = value.to_string();
+    match value.as_str() {
+        Some(text) if name == "password" && !text.starts_with("${") => format!("\"{REDACTED}\""),
+        Some(text) if name == "url" && !text.contains("${") => Redactor::default().scrub(&shown),
+        _ => shown,
     }
 }
 

@@ -22,6 +22,8 @@ pub struct Raw {
     pub run: Run,
     /// Limits and expectations, one table per runbook.
     pub runbooks: Settings,
+    /// Databases, caches and brokers that cannot be found, or not be logged in to, without help.
+    pub server: Vec<Server>,
 }
 
 /// `[engine]`.
@@ -44,6 +46,31 @@ pub struct Owner {
     /// Shown with its findings.
     #[schemars(example = "team-x")]
     pub owner: String,
+}
+
+/// `[[server]]`.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Server {
+    /// As `opsctl targets` shows it, to log in to one that was found; any name with `url`.
+    #[schemars(with = "String", example = &"shared_postgres")]
+    pub name: Spanned<String>,
+    /// Where it is, if it cannot be found: `postgres://`, `redis://` (`rediss://` with TLS), `amqp://` or `pgbouncer://`, then
+    /// `user:password@host:port/database`. `${NAME}` stands for a variable of the environment.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "Option<String>", example = "postgres://monitor:${PG_PASSWORD}@10.0.0.5:5432/app")]
+    pub url: Option<Spanned<String>>,
+    /// User or role.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub user: Option<String>,
+    /// Password, best as `${NAME}`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "Option<String>", example = "${PG_PASSWORD}")]
+    pub password: Option<Spanned<String>>,
+    /// A file that holds the password and nothing else.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(example = "/etc/opsctl/pg-password")]
+    pub password_file: Option<String>,
 }
 
 /// `[paths]`.

@@ -9,6 +9,7 @@ use opsctl_runbooks::Settings;
 use super::names::{did_you_mean, glob};
 use super::problem::Problem;
 use super::raw::Raw;
+use super::server::{self, Server};
 
 /// A valid configuration.
 #[derive(Debug, Clone, PartialEq)]
@@ -23,6 +24,8 @@ pub struct Config {
     pub state_dir: Option<PathBuf>,
     /// Subject name pattern and owner, first match wins.
     pub owners: Vec<(String, String)>,
+    /// Databases, caches and brokers that need help to be found or logged in to.
+    pub servers: Vec<Server>,
     /// How long a whole run may take.
     pub deadline: Duration,
     /// How many days numbers of earlier runs are kept.
@@ -109,6 +112,13 @@ pub fn validate(raw: &Raw, known: &Known) -> Result<Config, Vec<Problem>> {
             None
         }
     });
+    let mut servers = Vec::new();
+    for entry in &raw.server {
+        match server::validate(entry) {
+            Ok(server) => servers.push(server),
+            Err(problem) => problems.push(problem),
+        }
+    }
     if let Some(dir) = raw.paths.state_dir.as_ref().filter(|d| !d.get_ref().starts_with('/')) {
         problems.push(Problem::new(dir.span(), "`state_dir` in [paths]: not an absolute path"));
     }
@@ -126,6 +136,7 @@ pub fn validate(raw: &Raw, known: &Known) -> Result<Config, Vec<Problem>> {
         history_days: raw.run.history_days,
         state_dir: raw.paths.state_dir.as_ref().map(|d| d.get_ref().into()),
         owners: raw.owner.iter().map(|o| (o.pattern.clone(), o.owner.clone())).collect(),
+        servers,
         deadline,
         skip: raw.run.skip.iter().map(|s| s.get_ref().clone()).collect(),
         file: None,

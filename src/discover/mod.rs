@@ -1,12 +1,16 @@
 //! What is on this host. No configuration is needed; what was looked for and why is kept for `opsctl targets`.
 
+mod servers;
 mod units;
 
 use std::sync::Arc;
 
 use opsctl_core::model::{EngineRef, EngineState, Inventory};
+use opsctl_core::probe::servers::{Known, scan};
 use opsctl_core::probe::systemd::Systemd;
 use opsctl_core::probe::{Redactor, docker, filesystem};
+
+use crate::config::Server;
 
 /// What was found, and the connection it was found with.
 pub struct Discovered {
@@ -16,19 +20,26 @@ pub struct Discovered {
     pub docker: Option<Arc<docker::Docker>>,
     /// systemd, when it answers.
     pub systemd: Option<Arc<Systemd>>,
+    /// Databases, caches and brokers, with what it takes to log in.
+    pub servers: Vec<Known>,
 }
 
 /// Looks at the host. Never fails: what could not be looked at is in `inventory.gaps`.
-pub async fn discover(configured_endpoint: Option<&str>, redactor: &Arc<Redactor>) -> Discovered {
+pub async fn discover(configured_endpoint: Option<&str>, configured: &[Server], redactor: &Arc<Redactor>) -> Discovered {
     let mut inventory = Inventory::default();
-    let (docker, mounts, (found, systemd)) =
-        tokio::join!(engine(configured_endpoint, redactor, &mut inventory), filesystem::mounts(&[]), units::find());
-    inventory.systemd = Some(found);
+    let (docker, mounts, (units, systemd), processes) =
+        tokio::join!(engine(configured_endpoint, redactor, &mut inventory), filesystem::mounts(&[]), units::find(), scan());
+    inventory.systemd = Some(units);
     match mounts {
         Ok(mounts) => inventory.mounts = mounts,
         Err(e) => inventory.gaps.push(e.to_string()),
     }
-    Discovered { inventory, docker, systemd }
+    let found = processes.unwrap_or_else(|e| {
+        inventory.gaps.push(e.to_string());
+        Vec::new()
+    });
+    let servers = servers::find(found, configured, &mut inventory, redactor);
+    Discovered { inventory, docker, systemd, servers }
 }
 
 async fn engine(configured: Option<&str>, redactor: &Arc<Redactor>, inventory: &mut Inventory) -> Option<Arc<docker::Docker>> {

@@ -4,9 +4,10 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use opsctl_core::model::{EngineState, Finding, Inventory, Kind, MountRef, Outcome, Runbook, Target, Verdict};
+use opsctl_core::model::{EngineState, Finding, Inventory, Kind, MountRef, Outcome, Product, Runbook, Target, Verdict};
 use opsctl_core::probe::activity::Watch;
 use opsctl_core::probe::kmsg::KernelLog;
+use opsctl_core::probe::servers::{Servers, postgres, redis};
 use opsctl_core::probe::systemd::Systemd;
 use opsctl_core::probe::{Ask, History, NoHistory, ProbeCx, Redactor, clock, docker::Docker, host};
 use opsctl_runbooks::Settings;
@@ -14,7 +15,7 @@ use opsctl_runbooks::Settings;
 use super::assess::{Assessment, Offer, assess};
 use super::collect::{collect, one};
 use super::{Progress, RECORDING_SCHEMA_VERSION, Recording};
-use crate::config::nearest;
+use crate::config::{Server, nearest};
 use crate::discover::{Discovered, discover};
 
 /// Gives the owner of a subject by its name.
@@ -26,6 +27,8 @@ pub struct Setup {
     pub settings: Settings,
     /// The engine's endpoint, when the configuration names one.
     pub endpoint: Option<String>,
+    /// Servers that the configuration names.
+    pub servers: Vec<Server>,
     /// Who owns a subject of this name.
     pub owner_of: OwnerOf,
     /// Numbers of earlier runs.
@@ -77,10 +80,15 @@ impl Selection {
         let containers = inventory.container_targets(|_| true);
         let mounts = inventory.mounts.iter().map(|m| Target::named(Kind::Mount, &m.mountpoint));
         let units = inventory.unit_targets(|_| true);
-        let targets: Vec<Target> = containers.into_iter().chain(mounts).chain(units).chain([Target::host()]).collect();
+        // Celery's view of a broker has the broker's name
+        let kinds = |p: Product| [p.kind(), Kind::Celery];
+        let servers = inventory.servers.iter().flat_map(|s| kinds(s.product).map(|kind| Target::named(kind, &s.name)));
+        let targets: Vec<Target> =
+            containers.into_iter().chain(mounts).chain(units).chain(servers).chain([Target::host()]).collect();
         let word = self.with_mountpoints(inventory).words.into_iter().find(|w| !targets.iter().any(|t| t.matches(w)))?;
         let names =
             inventory.containers.iter().map(|c| c.name.as_str()).chain(inventory.mounts.iter().map(|m| m.mountpoint.as_str()));
+        let names = names.chain(inventory.servers.iter().map(|s| s.name.as_str()));
         let names = names.chain(inventory.systemd.iter().flat_map(|s| &s.units).map(|u| u.name.as_str()));
         let nearest = nearest(&word, names);
         Some((word, nearest))
@@ -100,6 +108,30 @@ pub struct Managers {
     pub docker: Option<Arc<Docker>>,
     /// systemd, when it answers.
     pub systemd: Option<Arc<Systemd>>,
+    /// The session with the Redis server that the target is.
+    pub redis: Option<Arc<redis::Session>>,
+    /// The session with the PostgreSQL server that the target is.
+    pub postgres: Option<Arc<postgres::Session>>,
+}
+
+impl Managers {
+    async fn of(cx: &ProbeCx, target: &Target) -> Self {
+        // the checks have opened it already, or could not
+        let redis = matches!(target.kind, Kind::Redis | Kind::Celery).then(|| cx.redis(target));
+        let postgres = matches!(target.kind, Kind::Postgres | Kind::Pgbouncer).then(|| cx.postgres(target));
+        Self {
+            docker: cx.docker.clone(),
+            systemd: cx.systemd.clone(),
+            redis: match redis {
+                Some(session) => session.await.ok().and_then(Result::ok),
+                None => None,
+            },
+            postgres: match postgres {
+                Some(session) => session.await.ok().and_then(Result::ok),
+                None => None,
+            },
+        }
+    }
 }
 
 /// Fresh evidence for one check of one target, judged.
@@ -133,6 +165,7 @@ impl Session {
         Self::new(Setup {
             settings: settings.clone(),
             endpoint: None,
+            servers: Vec::new(),
             owner_of: Box::new(|_| None),
             history: Arc::new(NoHistory),
             ask: Ask::default(),
@@ -148,7 +181,7 @@ impl Session {
 
     /// What is on this host.
     pub async fn inventory(&self) -> Inventory {
-        discover(self.setup.endpoint.as_deref(), &Arc::default()).await.inventory
+        discover(self.setup.endpoint.as_deref(), &self.setup.servers, &Arc::default()).await.inventory
     }
 
     /// Reads everything selected. The recording holds no secret.
@@ -156,7 +189,7 @@ impl Session {
         let started = Instant::now();
         let started_at = clock::now();
         progress(Progress::Discovering);
-        let cx = self.context(self.setup.ask.clone()).await;
+        let cx = Box::pin(self.context(self.setup.ask.clone())).await;
         let deadline = started + self.setup.deadline;
         let selection = selection.with_mountpoints(&cx.inventory);
         let mut records = collect(&self.runbooks, &selection, &cx, deadline, progress).await;
@@ -186,7 +219,7 @@ impl Session {
 
     /// Reads one check of one target again, with nothing remembered from before.
     pub async fn recheck(&self, check: &str, target: &Target) -> Recheck {
-        let cx = self.context(Ask::default()).await;
+        let cx = Box::pin(self.context(Ask::default())).await;
         let found = self.runbooks.iter().flat_map(|r| &r.checks).find(|c| c.spec().id == check);
         let Some(check) = found else {
             return Recheck::unknown(format!("there is no check {check}"), &cx);
@@ -212,7 +245,7 @@ impl Session {
             findings: assessment.report.findings,
             offers: assessment.offers,
             pending: assessment.pending.into_iter().map(|p| p.what).collect(),
-            managers: Managers { docker: cx.docker.clone(), systemd: cx.systemd.clone() },
+            managers: Managers::of(&cx, target).await,
             redactor: cx.redactor.clone(),
         }
     }
@@ -221,11 +254,13 @@ impl Session {
         let redactor = Arc::<Redactor>::default();
         // before everything else: its window runs while the rest does
         let watch = Watch::start();
-        let Discovered { inventory, docker, systemd } = discover(self.setup.endpoint.as_deref(), &redactor).await;
+        let Discovered { inventory, docker, systemd, servers } =
+            discover(self.setup.endpoint.as_deref(), &self.setup.servers, &redactor).await;
         ProbeCx {
             inventory: Arc::new(inventory),
             docker,
             systemd,
+            servers: Servers::new(servers),
             watch,
             kernel_log: KernelLog::default(),
             history: self.setup.history.clone(),
@@ -242,7 +277,7 @@ impl Recheck {
             findings: Vec::new(),
             offers: Vec::new(),
             pending: Vec::new(),
-            managers: Managers { docker: cx.docker.clone(), systemd: cx.systemd.clone() },
+            managers: Managers::default(),
             redactor: cx.redactor.clone(),
         }
     }

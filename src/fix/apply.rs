@@ -26,6 +26,7 @@ use host_files::{add_line, remove_line, set_sysctl};
 mod engine_rules;
 mod host_files;
 mod priority;
+mod redis;
 
 /// How long the engine may take beyond the stop timeout of a container.
 const ENGINE: Duration = Duration::from_secs(60);
@@ -69,6 +70,7 @@ pub(super) async fn apply(permit: &Permit<'_>) -> Result<Vec<String>, Failure> {
 async fn one(permit: &Permit<'_>, action: &Action) -> Result<Option<String>, String> {
     let docker = || permit.docker().ok_or_else(|| "the container engine does not answer".to_owned());
     let systemd = || permit.systemd().ok_or_else(|| "systemd does not answer".to_owned());
+    let redis_server = || permit.redis().ok_or_else(|| "the server does not answer".to_owned());
     let client = |patience: Duration| docker().map(|d| d.client().clone().with_timeout(patience));
     match action {
         Action::StartContainer { id } => {
@@ -142,6 +144,8 @@ async fn one(permit: &Permit<'_>, action: &Action) -> Result<Option<String>, Str
             let (file, line) = (PathBuf::from(path), line.clone());
             in_thread(path, move || remove_line(&file, &line)).await?;
         }
+        Action::RedisSave { .. } => redis::save(redis_server()?).await?,
+        Action::RedisSet { name, value, .. } => redis::set(redis_server()?, name, value).await?,
         Action::Run { argv } => program::run(argv).await?,
     }
     Ok(None)

@@ -4,6 +4,7 @@ use std::path::Path;
 
 use opsctl_core::model::Action;
 use opsctl_core::probe::docker::Docker;
+use opsctl_core::probe::servers::{postgres, redis};
 use opsctl_core::probe::systemd::Systemd;
 
 use crate::audit::Receipt;
@@ -45,6 +46,18 @@ impl<'a> Permit<'a> {
     #[must_use]
     pub fn systemd(&self) -> Option<&'a Systemd> {
         self.managers.systemd.as_deref()
+    }
+
+    /// The Redis session it is done with.
+    #[must_use]
+    pub fn redis(&self) -> Option<&'a redis::Session> {
+        self.managers.redis.as_deref()
+    }
+
+    /// The PostgreSQL session it is done with.
+    #[must_use]
+    pub fn postgres(&self) -> Option<&'a postgres::Session> {
+        self.managers.postgres.as_deref()
     }
 
     /// Where files are saved before they are cut.

@@ -142,6 +142,8 @@ fn container_of(action: &Action) -> Option<&str> {
         | Action::SetSysctl { .. }
         | Action::AddLine { .. }
         | Action::RemoveLine { .. }
+        | Action::RedisSave { .. }
+        | Action::RedisSet { .. }
         | Action::Run { .. } => None,
     }
 }

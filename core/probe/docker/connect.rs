@@ -163,6 +163,7 @@ pub async fn connect(endpoint: &Endpoint, redactor: Arc<Redactor>) -> (EngineSta
                 redactor,
                 permits: Semaphore::new(super::PARALLEL_REQUESTS),
                 inspected: Memo::default(),
+                started_with: Memo::default(),
                 events: Memo::default(),
                 image_ids: Memo::default(),
                 disk_usage: Memo::default(),

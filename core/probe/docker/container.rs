@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::model::{ContainerRef, Subject};
 use crate::probe::Redactor;
+use crate::probe::servers::product_of;
 
 /// A container. Environment values, labels of other tools and command arguments are left behind on purpose.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -254,9 +255,11 @@ pub(super) fn reference(summary: ContainerSummary) -> Option<ContainerRef> {
         .find(|n| !n.contains('/'))
         .unwrap_or_else(|| id.chars().take(12).collect());
     let labels = kept_labels(summary.labels);
+    let image = summary.image.unwrap_or_default();
     Some(ContainerRef {
         name,
-        image: summary.image.unwrap_or_default(),
+        product: product_of(&image, &summary.command.unwrap_or_default()),
+        image,
         state: summary.state.map(|s| s.to_string()).unwrap_or_default(),
         network_mode: summary.host_config.and_then(|h| h.network_mode).unwrap_or_default(),
         project: labels.get("com.docker.compose.project").cloned(),

@@ -39,10 +39,31 @@ pub struct Docker {
     redactor: Arc<Redactor>,
     permits: Semaphore,
     inspected: Memo<String, Result<Arc<Container>, ProbeError>>,
+    started_with: Memo<String, Result<Arc<StartedWith>, ProbeError>>,
     events: Memo<(), Result<Arc<Vec<Event>>, ProbeError>>,
     image_ids: Memo<String, Result<Option<String>, ProbeError>>,
     disk_usage: Memo<(), Result<Arc<DiskUsage>, ProbeError>>,
     data_root: Memo<(), Result<String, ProbeError>>,
+}
+
+/// What a container is started with. Holds secrets: it is neither printed nor kept.
+struct StartedWith {
+    environment: Vec<String>,
+    arguments: Vec<String>,
+}
+
+impl std::fmt::Debug for StartedWith {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("[secret]")
+    }
+}
+
+/// The host in `host`, `host:port`, `scheme://user:password@host:port/path`.
+fn host_in(value: &str) -> &str {
+    let rest = value.split_once("://").map_or(value, |(_, rest)| rest);
+    let authority = rest.split(['/', '?']).next().unwrap_or_default();
+    let host = authority.rsplit_once('@').map_or(authority, |(_, host)| host);
+    host.split(':').next().unwrap_or_default()
 }
 
 impl Docker {
@@ -78,6 +99,34 @@ impl Docker {
         let environment = config.and_then(|c| c.env.as_deref()).unwrap_or_default();
         self.redactor.learn_environment(environment.iter().map(String::as_str));
         Ok(Arc::new(container::facts(response, &self.redactor)))
+    }
+
+    /// The environment a container is started with. For logging in to what runs in it, and for nothing else.
+    pub(super) async fn environment(&self, id: &str) -> Result<Vec<String>, ProbeError> {
+        Ok(self.started_with(id).await?.environment.clone())
+    }
+
+    /// Its arguments, for the same.
+    pub(super) async fn arguments(&self, id: &str) -> Result<Vec<String>, ProbeError> {
+        Ok(self.started_with(id).await?.arguments.clone())
+    }
+
+    /// Whether the environment of a container names one of these as a host: `CACHE_HOST=cache`, `redis://:secret@cache:6379/0`.
+    pub async fn names_host(&self, id: &str, hosts: &[&str]) -> bool {
+        let Ok(environment) = self.environment(id).await else { return false };
+        let values = environment.iter().filter_map(|e| Some(e.split_once('=')?.1));
+        values.into_iter().any(|value| value.split([',', ';', ' ']).any(|part| hosts.contains(&host_in(part))))
+    }
+
+    async fn started_with(&self, id: &str) -> Result<Arc<StartedWith>, ProbeError> {
+        let read = || async {
+            let what = format!("container {}", id.get(..12).unwrap_or(id));
+            let response = self.ask(&what, self.client.inspect_container(id, None::<InspectContainerOptions>)).await?;
+            let environment = response.config.and_then(|c| c.env).unwrap_or_default();
+            self.redactor.learn_environment(environment.iter().map(String::as_str));
+            Ok(Arc::new(StartedWith { environment, arguments: response.args.unwrap_or_default() }))
+        };
+        self.started_with.get(id.to_owned(), read).await
     }
 
     /// The id of the image a reference points to now; none when it points to nothing.

@@ -79,7 +79,7 @@ impl Live {
         let receipt = Journal::at(&f.dir.path().join("does"))
             .append(Body::intent(&f.plan(), "it is broken"), &Redactor::default())
             .unwrap();
-        let managers = Managers { docker: Some(Arc::clone(&self.docker)), systemd: None };
+        let managers = Managers { docker: Some(Arc::clone(&self.docker)), ..Managers::default() };
         let permit = Permit::grant(&receipt, actions, &managers, &f.state);
         self.runtime.block_on(apply::apply(&permit)).map_err(|e| e.to_string())
     }
@@ -144,8 +144,10 @@ fn an_undo_looks_at_the_container_first() {
     live.does(&[memory(32)]).unwrap();
     let f = &mut live.fixture;
     let plan = Plan { actions: vec![memory(64)], undo: vec![memory(32)], ..f.plan() };
-    let with_docker =
-        |recheck: Recheck| Recheck { managers: Managers { docker: Some(Arc::clone(&live.docker)), systemd: None }, ..recheck };
+    let with_docker = |recheck: Recheck| Recheck {
+        managers: Managers { docker: Some(Arc::clone(&live.docker)), ..Managers::default() },
+        ..recheck
+    };
     f.engine.says(with_docker(failing(&plan))).says(with_docker(healthy()));
     assert_eq!(f.fix(&offer(&plan)), Exit::Done, "{}", f.said());
     let applied = f.journal().last().unwrap().seq;

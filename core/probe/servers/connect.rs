@@ -1,0 +1,124 @@
+//! One connection to a server, from where it can be reached: its own network namespace, its own root, as the user it runs as.
+
+use std::net::SocketAddr;
+use std::os::fd::{AsFd, AsRawFd};
+use std::os::unix::net::UnixStream;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use rustix::fs::{Mode, OFlags, ResolveFlags, open, openat2};
+use rustix::process::{Gid, Uid};
+use rustix::thread::{set_thread_groups, set_thread_res_gid, set_thread_res_uid};
+use tokio::io::{AsyncRead, AsyncWrite};
+
+use super::Socket;
+use crate::probe::netns::{self, NoConnection};
+use crate::probe::{ProbeError, blocking};
+
+/// Anything a conversation can be held over.
+pub trait Conversation: AsyncRead + AsyncWrite + Unpin + Send {}
+
+impl<T: AsyncRead + AsyncWrite + Unpin + Send> Conversation for T {}
+
+/// A connection, whatever it is made of.
+pub type Stream = Box<dyn Conversation>;
+
+/// How a server is reached.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Way {
+    /// Where it listens.
+    pub socket: Socket,
+    /// The process whose network namespace and root that is; none is this process's.
+    pub inside: Option<i32>,
+    /// Who connects: the server asks the kernel (`SO_PEERCRED`). None is this user.
+    pub user: Option<(u32, u32)>,
+}
+
+impl Way {
+    /// For people: `127.0.0.1:6379`, `/run/postgresql/.s.PGSQL.5432`.
+    #[must_use]
+    pub fn address(&self) -> String {
+        match &self.socket {
+            Socket::Unix(path) => path.display().to_string(),
+            Socket::Tcp(address) => address.to_string(),
+        }
+    }
+}
+
+/// Connects.
+pub async fn open_way(way: &Way, timeout: Duration) -> Result<Result<Stream, NoConnection>, ProbeError> {
+    match &way.socket {
+        Socket::Tcp(address) => tcp(*address, way.inside, timeout).await,
+        Socket::Unix(path) => unix(path.clone(), way.inside, way.user, timeout).await,
+    }
+}
+
+async fn tcp(address: SocketAddr, inside: Option<i32>, timeout: Duration) -> Result<Result<Stream, NoConnection>, ProbeError> {
+    let stream = match inside.filter(|pid| elsewhere(*pid, "net")) {
+        Some(pid) => netns::connect_inside(i64::from(pid), address, timeout).await?,
+        None => netns::connect(address, timeout).await?,
+    };
+    Ok(stream.map(|s| {
+        // a conversation of small messages
+        let _ = s.set_nodelay(true);
+        Box::new(s) as Stream
+    }))
+}
+
+async fn unix(
+    path: PathBuf,
+    inside: Option<i32>,
+    user: Option<(u32, u32)>,
+    timeout: Duration,
+) -> Result<Result<Stream, NoConnection>, ProbeError> {
+    let from = path.display().to_string();
+    // a listener whose queue is full lets connect(2) wait for ever
+    let made = blocking::run("a connection", &from, timeout, move || connect_unix(&path, inside, user)).await;
+    let stream = match made {
+        Ok(stream) => stream,
+        Err(ProbeError::Timeout { .. }) => return Ok(Err(NoConnection::Timeout)),
+        Err(e) => return Err(e),
+    };
+    Ok(stream.map_err(|e| netns::classify(&e)).and_then(|s| {
+        let ready = s.set_nonblocking(true).and_then(|()| tokio::net::UnixStream::from_std(s));
+        ready.map(|s| Box::new(s) as Stream).map_err(|e| NoConnection::Other(e.to_string()))
+    }))
+}
+
+/// In a thread of its own: it becomes another user, and ends.
+fn connect_unix(path: &Path, inside: Option<i32>, user: Option<(u32, u32)>) -> std::io::Result<UnixStream> {
+    let (Some(folder), Some(name)) = (path.parent(), path.file_name()) else {
+        return Err(std::io::ErrorKind::InvalidInput.into());
+    };
+    let root = match inside.filter(|pid| elsewhere(*pid, "mnt")) {
+        Some(pid) => PathBuf::from(format!("/proc/{pid}/root")),
+        None => PathBuf::from("/"),
+    };
+    // opened as who we are: the folder may be closed to the user we become
+    let root = open(&root, OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())?;
+    let relative = folder.strip_prefix("/").unwrap_or(folder);
+    let relative = if relative.as_os_str().is_empty() { Path::new(".") } else { relative };
+    let folder =
+        openat2(&root, relative, OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty(), ResolveFlags::IN_ROOT)?;
+    if let Some((uid, gid)) = user.filter(|_| rustix::process::geteuid().is_root()) {
+        let (uid, gid) = (Uid::from_raw(uid), Gid::from_raw(gid));
+        set_thread_groups(&[])?;
+        set_thread_res_gid(gid, gid, gid)?;
+        set_thread_res_uid(uid, uid, uid)?;
+    }
+    UnixStream::connect(format!("/proc/self/fd/{}/{}", folder.as_fd().as_raw_fd(), name.to_string_lossy()))
+}
+
+/// Whether `pid` lives in another namespace of this kind; false also when that is not ours to see.
+fn elsewhere(pid: i32, kind: &str) -> bool {
+    let of = |who: &str| std::fs::read_link(format!("/proc/{who}/ns/{kind}")).ok();
+    matches!((of("self"), of(&pid.to_string())), (Some(ours), Some(theirs)) if ours != theirs)
+}
+
+/// The user that a process runs as, with its group.
+#[must_use]
+pub fn user_of(pid: i32) -> Option<(u32, u32)> {
+    use std::os::unix::fs::MetadataExt;
+    let meta = std::fs::metadata(format!("/proc/{pid}")).ok()?;
+    Some((meta.uid(), meta.gid()))
+}

@@ -1,0 +1,69 @@
+//! Small files, as a server sees them or as we do.
+
+use std::fs::File;
+use std::io::{Read, Seek, SeekFrom};
+
+use rustix::fs::{CWD, Mode, OFlags, ResolveFlags, open, openat, openat2};
+
+/// Larger than any configuration or secret, in bytes.
+const LARGEST: u64 = 1 << 20;
+
+/// `O_NONBLOCK`: a fifo in the place of a file must not hold us.
+const FLAGS: OFlags = OFlags::RDONLY.union(OFlags::NONBLOCK).union(OFlags::CLOEXEC);
+
+/// A small file as process `pid` sees it, as text; none when it is not there or not ours to read.
+#[must_use]
+pub fn file_of(pid: i32, path: &str) -> Option<String> {
+    text(open_of(pid, path)?)
+}
+
+/// The last lines of a file as process `pid` sees it, from at most `bytes` of it; the first may be the end of one.
+#[must_use]
+pub fn file_tail(pid: i32, path: &str, bytes: u64) -> Vec<String> {
+    let Some(mut file) = open_of(pid, path) else { return Vec::new() };
+    let Ok(length) = file.metadata().map(|m| m.len()) else { return Vec::new() };
+    let mut end = Vec::new();
+    let read = file.seek(SeekFrom::Start(length.saturating_sub(bytes))).and_then(|_| file.take(bytes).read_to_end(&mut end));
+    if read.is_err() {
+        return Vec::new();
+    }
+    String::from_utf8_lossy(&end).lines().map(|l| l.chars().take(500).collect()).collect()
+}
+
+/// A small file of our own, such as one that holds a password.
+#[must_use]
+pub(super) fn own_file(path: &str) -> Option<String> {
+    regular(openat(CWD, path, FLAGS, Mode::empty()).ok()?.into()).and_then(text)
+}
+
+fn open_of(pid: i32, path: &str) -> Option<File> {
+    let root = open(format!("/proc/{pid}/root"), OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty()).ok()?;
+    regular(openat2(&root, path.trim_start_matches('/'), FLAGS, Mode::empty(), ResolveFlags::IN_ROOT).ok()?.into())
+}
+
+fn regular(file: File) -> Option<File> {
+    file.metadata().ok()?.is_file().then_some(file)
+}
+
+fn text(file: File) -> Option<String> {
+    let mut text = String::new();
+    file.take(LARGEST).read_to_string(&mut text).ok()?;
+    Some(text)
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+    use super::*;
+
+    #[test]
+    fn the_end_of_a_file_is_read_and_a_folder_is_none() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("log");
+        std::fs::write(&path, "one\ntwo\nthree\n").unwrap();
+        let me = i32::try_from(std::process::id()).unwrap();
+        assert_eq!(file_tail(me, path.to_str().unwrap(), 9), ["wo", "three"].map(str::to_owned)[..].to_vec());
+        assert_eq!(file_of(me, path.to_str().unwrap()).as_deref(), Some("one\ntwo\nthree\n"));
+        assert_eq!((file_of(me, dir.path().to_str().unwrap()), own_file("/nonexistent/x")), (None, None));
+    }
+}

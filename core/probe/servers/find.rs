@@ -1,0 +1,110 @@
+//! Servers that run, by their processes: one scan of `/proc`.
+
+use std::fs;
+use std::time::Duration;
+
+use super::product::product_of_program;
+use crate::model::{Product, ServerProcess};
+use crate::probe::home::Home;
+use crate::probe::{ProbeError, blocking};
+
+/// How long the scan may take.
+const PATIENCE: Duration = Duration::from_secs(2);
+
+/// A server's first process.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Found {
+    /// What it speaks.
+    pub product: Product,
+    /// Which process.
+    pub process: ServerProcess,
+    /// Its name.
+    pub comm: String,
+    /// Where it lives.
+    pub home: Home,
+    /// Where it listens.
+    pub sockets: Vec<super::Socket>,
+}
+
+/// All servers that run on this host, in containers too.
+pub async fn scan() -> Result<Vec<Found>, ProbeError> {
+    blocking::run("processes", "/proc", PATIENCE, || {
+        let processes = fs::read_dir("/proc").map_err(|e| ProbeError::io("processes", "/proc", &e))?;
+        let pids = processes.filter_map(|e| e.ok()?.file_name().to_str()?.parse::<i32>().ok());
+        let mut found: Vec<Found> = pids.filter_map(server).collect();
+        found.sort_by_key(|f| f.process.pid);
+        Ok(found)
+    })
+    .await?
+}
+
+fn server(pid: i32) -> Option<Found> {
+    let comm = fs::read_to_string(format!("/proc/{pid}/comm")).ok()?.trim().to_owned();
+    let product = product_of_program(&comm)?;
+    let (parent, start_ticks) = parent_and_start(&fs::read_to_string(format!("/proc/{pid}/stat")).ok()?)?;
+    // PostgreSQL's backends and the children that Redis forks have the name of their parent
+    if fs::read_to_string(format!("/proc/{parent}/comm")).is_ok_and(|c| c.trim() == comm) {
+        return None;
+    }
+    let arguments = String::from_utf8_lossy(&fs::read(format!("/proc/{pid}/cmdline")).ok()?).into_owned();
+    if arguments.is_empty() || !serves(product, &arguments) {
+        return None;
+    }
+    let home = fs::read_to_string(format!("/proc/{pid}/cgroup")).map(|t| Home::of_cgroups(&t)).unwrap_or_default();
+    Some(Found { product, process: ServerProcess { pid, start_ticks }, comm, home, sockets: super::sockets_of(pid, product) })
+}
+
+/// Whether these arguments (separated by NUL, or rewritten as a title) are those of a server in service.
+fn serves(product: Product, arguments: &str) -> bool {
+    let has = |word: &str| arguments.split(['\0', ' ']).any(|a| a == word);
+    match product {
+        // initdb runs these for a moment
+        Product::Postgres => !["--boot", "--single", "--check", "-C", "--version", "--describe-config"].into_iter().any(has),
+        // a sentinel watches servers and is none
+        Product::Redis => !has("[sentinel]") && !has("--sentinel"),
+        Product::Rabbitmq => arguments.contains("rabbit"),
+        Product::Pgbouncer => true,
+    }
+}
+
+/// The state of a process: `R`, `S`, `D`, `T`, …; none when it is gone.
+#[must_use]
+pub fn state_of(pid: i32) -> Option<char> {
+    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+    stat.rsplit_once(')')?.1.trim_start().chars().next()
+}
+
+/// Fields 4 and 22 of `/proc/<pid>/stat`.
+pub(super) fn parent_and_start(stat: &str) -> Option<(i32, u64)> {
+    let mut fields = stat.rsplit_once(')')?.1.split_ascii_whitespace();
+    let parent = fields.nth(1)?.parse().ok()?;
+    Some((parent, fields.nth(17)?.parse().ok()?))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_only_looks_like_a_server_is_none() {
+        assert!(serves(Product::Postgres, "/usr/lib/postgresql/15/bin/postgres\0-D\0/data\0"));
+        assert!(!serves(Product::Postgres, "/usr/lib/postgresql/15/bin/postgres\0--boot\0-F\0"));
+        assert!(serves(Product::Redis, "/usr/bin/redis-server 127.0.0.1:6379"));
+        assert!(!serves(Product::Redis, "/usr/bin/redis-server *:26379 [sentinel]"));
+        assert!(!serves(Product::Rabbitmq, "/usr/lib/erlang/erts/bin/beam.smp\0-noshell\0ejabberd\0"));
+    }
+
+    #[test]
+    fn parent_and_start_are_fields_4_and_22() {
+        let stat = "812 (redis (x) server) S 1 812 812 0 -1 4194560 1 2 3 4 5 6 7 8 20 0 5 0 777 1 2";
+        assert_eq!(parent_and_start(stat), Some((1, 777)));
+        assert_eq!(parent_and_start("812 (x"), None);
+    }
+
+    proptest::proptest! {
+        #[test]
+        fn any_text_is_survived(text in ".*") {
+            let _ = (parent_and_start(&text), serves(Product::Rabbitmq, &text));
+        }
+    }
+}

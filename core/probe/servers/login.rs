@@ -1,0 +1,206 @@
+//! How to log in. What is here never leaves the process: it has no `Serialize`, and printing it shows nothing.
+
+use std::fmt;
+
+use super::files::{file_of, own_file};
+use crate::probe::{Redactor, environment};
+
+/// A password.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Secret(String);
+
+impl Secret {
+    /// Takes note of it, so that it is removed from everything that is shown or kept.
+    #[must_use]
+    pub fn new(secret: impl Into<String>, redactor: &Redactor) -> Self {
+        let secret = secret.into();
+        redactor.learn(&secret);
+        Self(secret)
+    }
+
+    /// For the server, and nobody else.
+    #[must_use]
+    pub fn reveal(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Debug for Secret {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("[secret]")
+    }
+}
+
+/// Who to be.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Login {
+    /// User or role; the server's usual one otherwise.
+    pub user: Option<String>,
+    /// Password, if any.
+    pub password: Option<Secret>,
+    /// Database.
+    pub database: Option<String>,
+    /// Whether TLS is wanted.
+    pub tls: bool,
+    /// Where this comes from: `the configuration`, `POSTGRES_PASSWORD of its container`.
+    pub from: String,
+}
+
+impl Login {
+    /// A user without a password.
+    #[must_use]
+    pub fn user(user: impl Into<String>, from: impl Into<String>) -> Self {
+        Self { user: Some(user.into()), from: from.into(), ..Self::default() }
+    }
+}
+
+/// The value of a variable of an environment.
+#[must_use]
+pub(super) fn variable<'a>(environment: &'a [String], name: &str) -> Option<&'a str> {
+    environment.iter().find_map(|e| e.strip_prefix(name)?.strip_prefix('=')).filter(|v| !v.is_empty())
+}
+
+/// A password from the first of `names` that is set, or from the file that `NAME_FILE` says, as `pid` sees it: the convention of the
+/// official images.
+#[must_use]
+pub(super) fn password(
+    environment: &[String],
+    names: &[&str],
+    pid: Option<i32>,
+    redactor: &Redactor,
+) -> Option<(Secret, String)> {
+    names.iter().find_map(|name| {
+        if let Some(value) = variable(environment, name) {
+            return Some((Secret::new(value, redactor), (*name).to_owned()));
+        }
+        let path = variable(environment, &format!("{name}_FILE"))?;
+        let text = file_of(pid?, path)?;
+        Some((Secret::new(text.trim_end_matches(['\r', '\n']), redactor), format!("{name}_FILE")))
+    })
+}
+
+/// What `~/.pgpass` says: `host:port:database:user:password`, `*` for any, `\` before `:` and `\` (libpq-pgpass).
+#[must_use]
+pub(super) fn pgpass(text: &str, host: &str, port: u16, database: &str, user: &str) -> Option<String> {
+    let wanted = [host, &port.to_string(), database, user].map(str::to_owned);
+    text.lines().filter(|l| !l.starts_with('#')).find_map(|line| {
+        let fields = pgpass_fields(line);
+        let (password, keys) = fields.split_last()?;
+        (keys.len() == 4 && keys.iter().zip(&wanted).all(|(k, w)| k == "*" || k == w)).then(|| password.clone())
+    })
+}
+
+fn pgpass_fields(line: &str) -> Vec<String> {
+    let mut fields = vec![String::new()];
+    let mut chars = line.chars();
+    while let Some(c) = chars.next() {
+        match c {
+            // the password is the rest of the line
+            ':' if fields.len() < 5 => fields.push(String::new()),
+            '\\' => {
+                if let (Some(last), Some(next)) = (fields.last_mut(), chars.next()) {
+                    last.push(next);
+                }
+            }
+            c => {
+                if let Some(last) = fields.last_mut() {
+                    last.push(c);
+                }
+            }
+        }
+    }
+    fields
+}
+
+/// A section of a connection service file (`pg_service.conf`): `host`, `port`, `user`, `password`, `dbname`.
+#[must_use]
+fn service<'a>(text: &'a str, name: &str) -> Vec<(&'a str, &'a str)> {
+    let heading = format!("[{name}]");
+    let lines = text.lines().map(str::trim).skip_while(|l| *l != heading).skip(1).take_while(|l| !l.starts_with('['));
+    lines.filter(|l| !l.starts_with('#')).filter_map(|l| l.split_once('=')).map(|(k, v)| (k.trim(), v.trim())).collect()
+}
+
+/// A server that the libpq environment names: `PGSERVICE` (with its service file), `PGHOST` and `PGPORT`. What it is called, where it
+/// is, and how to log in; none when nothing is set.
+#[must_use]
+pub fn libpq_server(redactor: &Redactor) -> Option<((String, u16), Login)> {
+    let from_service = environment("PGSERVICE").and_then(|name| {
+        let named = environment("PGSERVICEFILE").or_else(|| Some(format!("{}/.pg_service.conf", environment("HOME")?)));
+        let system = environment("PGSYSCONFDIR").unwrap_or_else(|| "/etc/postgresql-common".to_owned());
+        let files = [named, Some(format!("{system}/pg_service.conf"))];
+        let texts = files.into_iter().flatten().filter_map(|path| own_file(&path));
+        texts
+            .map(|t| service(&t, &name).into_iter().map(|(k, v)| (k.to_owned(), v.to_owned())).collect::<Vec<_>>())
+            .find(|s| !s.is_empty())
+    });
+    let setting = |key: &str, variable: &str| {
+        let of_service = from_service.as_ref().and_then(|s| s.iter().find(|(k, _)| k == key).map(|(_, v)| v.clone()));
+        of_service.or_else(|| environment(variable).filter(|v| !v.is_empty()))
+    };
+    let host = setting("host", "PGHOST")?;
+    let port = setting("port", "PGPORT").and_then(|p| p.parse().ok()).unwrap_or(5432);
+    let login = Login {
+        user: setting("user", "PGUSER"),
+        password: setting("password", "PGPASSWORD").map(|p| Secret::new(p, redactor)),
+        database: setting("dbname", "PGDATABASE"),
+        tls: setting("sslmode", "PGSSLMODE").is_some_and(|m| m == "require" || m.starts_with("verify")),
+        from: if from_service.is_some() { "PGSERVICE" } else { "the libpq environment" }.to_owned(),
+    };
+    Some(((host, port), login))
+}
+
+/// A password from a file of its own, without the line end.
+pub fn secret_file(path: &str, redactor: &Redactor) -> Result<Secret, String> {
+    let text = own_file(path).ok_or_else(|| format!("the password file {path} cannot be read"))?;
+    Ok(Secret::new(text.trim_end_matches(['\r', '\n']), redactor))
+}
+
+/// The password file that applies.
+#[must_use]
+pub(super) fn pgpass_text() -> Option<String> {
+    let named = environment("PGPASSFILE");
+    let path = named.or_else(|| Some(format!("{}/.pgpass", environment("HOME")?)))?;
+    own_file(&path)
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+    use super::*;
+
+    #[test]
+    fn a_secret_is_never_printed() {
+        let redactor = Redactor::default();
+        let login = Login { password: Some(Secret::new("hunter2-canary", &redactor)), ..Login::user("app", "x") };
+        assert!(!format!("{login:?}").contains("canary"));
+        assert!(!redactor.scrub("says hunter2-canary").contains("canary"));
+    }
+
+    #[test]
+    fn pgpass_is_read_as_libpq_reads_it() {
+        let text = "# comment\ndb:5432:app:other:no\n*:5432:*:app:pa\\:ss\\\\:x\nshort:line\n";
+        assert_eq!(pgpass(text, "db", 5432, "app", "app").as_deref(), Some("pa:ss\\:x"));
+        assert_eq!(pgpass(text, "db", 5433, "app", "app"), None);
+    }
+
+    #[test]
+    fn a_service_is_its_section() {
+        let text = "[a]\nhost=x\n[prod]\n# c\nhost = db\nport=5433\n\n[b]\nhost=y\n";
+        assert_eq!(service(text, "prod"), [("host", "db"), ("port", "5433")]);
+        assert!(service(text, "none").is_empty());
+    }
+
+    #[test]
+    fn the_first_password_that_is_set_counts() {
+        let environment = ["A_PASSWORD=".to_owned(), "B_PASSWORD=secret-value".to_owned()];
+        let (secret, from) = password(&environment, &["A_PASSWORD", "B_PASSWORD"], None, &Redactor::default()).unwrap();
+        assert_eq!((secret.reveal(), from.as_str()), ("secret-value", "B_PASSWORD"));
+    }
+
+    proptest::proptest! {
+        #[test]
+        fn any_text_is_survived(text in "(\\PC|\n|:|\\\\)*") {
+            let _ = (pgpass(&text, "h", 1, "d", "u"), service(&text, "a"));
+        }
+    }
+}

@@ -1,0 +1,212 @@
+//! Databases, caches and brokers: found by their processes, reached from where they are, logged in to with what is at hand.
+
+mod connect;
+mod files;
+mod find;
+mod login;
+pub mod postgres;
+mod product;
+pub mod redis;
+mod sockets;
+mod tls;
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+
+pub use connect::{Stream, Way, open_way, user_of};
+pub use files::{file_of, file_tail};
+pub use find::{Found, scan, state_of};
+pub use login::{Login, Secret, libpq_server, secret_file};
+pub use product::{product_of, product_of_program, product_of_unit};
+pub use sockets::{Socket, default_port, sockets_of};
+
+use super::netns::NoConnection;
+use super::{Memo, ProbeCx, ProbeError};
+use crate::model::{ServerRef, Target};
+
+/// How long a connection may take: it is made on this machine or in its network.
+const CONNECT: Duration = Duration::from_secs(1);
+
+/// How long one answer may take. A server that needs longer for so little is stuck for its users too.
+const ANSWER: Duration = Duration::from_secs(2);
+
+/// Why there is no session with a server. All of it is evidence: only what *we* could not do is a [`ProbeError`].
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", tag = "kind")]
+pub enum NoSession {
+    /// It does not run.
+    NotRunning,
+    /// It runs and listens nowhere.
+    NotListening,
+    /// Nobody answers the connection.
+    Refused {
+        /// Where.
+        address: String,
+    },
+    /// The connection could not be made.
+    Unreachable {
+        /// Where.
+        address: String,
+        /// Why.
+        why: String,
+    },
+    /// It accepts, or its queue of connections is full, and no answer comes.
+    Hung {
+        /// Where.
+        address: String,
+        /// How long was waited, in milliseconds.
+        after_ms: u64,
+    },
+    /// It closed the conversation.
+    Closed {
+        /// Where.
+        address: String,
+        /// What was seen.
+        why: String,
+    },
+    /// It speaks something else.
+    Garbage {
+        /// Where.
+        address: String,
+        /// What the parser said.
+        why: String,
+    },
+    /// It said no, in its own words.
+    Rejected {
+        /// Where.
+        address: String,
+        /// SQLSTATE, or the first word of the answer.
+        code: String,
+        /// The rest.
+        message: String,
+    },
+    /// It wants a login that we do not have, or does not take the one we have.
+    Login {
+        /// Where.
+        address: String,
+        /// What it said.
+        message: String,
+        /// Where the login came from; none when there was none to try.
+        tried: Option<String>,
+    },
+}
+
+impl NoSession {
+    /// From a connection that could not be made.
+    #[must_use]
+    pub fn unconnected(address: String, why: NoConnection) -> Self {
+        match why {
+            NoConnection::Refused => Self::Refused { address },
+            // the kernel completes connections for a process that does not take them: only a full queue or a lost packet times out
+            NoConnection::Timeout => Self::Hung { address, after_ms: millis(CONNECT) },
+            NoConnection::Other(why) => Self::Unreachable { address, why },
+        }
+    }
+
+    /// One line for checks that cannot say anything without a session; `up` is the code of the check that can.
+    #[must_use]
+    pub fn skip(&self, up: &str) -> ProbeError {
+        let why = match self {
+            Self::NotRunning => "it does not run",
+            Self::NotListening => "it listens nowhere",
+            Self::Login { .. } => "it wants a login that opsctl does not have",
+            Self::Rejected { .. } => "it takes no questions",
+            _ => "it does not answer",
+        };
+        ProbeError::Skip(format!("{why}: see {up}"))
+    }
+}
+
+fn millis(d: Duration) -> u64 {
+    u64::try_from(d.as_millis()).unwrap_or(u64::MAX)
+}
+
+/// A server with what only this process may know about it.
+#[derive(Debug, Clone)]
+pub struct Known {
+    /// What everybody may know.
+    pub server: ServerRef,
+    /// Where it listens.
+    pub sockets: Vec<Socket>,
+    /// How to log in, from the configuration.
+    pub login: Option<Login>,
+}
+
+type Sessions<S> = Memo<String, Result<Result<Arc<S>, NoSession>, ProbeError>>;
+
+/// The servers of this host and the one connection to each.
+#[derive(Default)]
+pub struct Servers {
+    known: HashMap<String, Known>,
+    redis: Sessions<redis::Session>,
+    postgres: Sessions<postgres::Session>,
+}
+
+impl Servers {
+    /// Without connections yet.
+    #[must_use]
+    pub fn new(known: Vec<Known>) -> Self {
+        Self { known: known.into_iter().map(|k| (k.server.id.clone(), k)).collect(), ..Self::default() }
+    }
+
+    /// The server that a target stands for.
+    pub fn known(&self, target: &Target) -> Result<&Known, ProbeError> {
+        self.known.get(&target.id).ok_or_else(|| ProbeError::Skip("it is gone".to_owned()))
+    }
+}
+
+impl ProbeCx {
+    /// The session with a Redis server; one for all checks of a run.
+    pub async fn redis(&self, target: &Target) -> Result<Result<Arc<redis::Session>, NoSession>, ProbeError> {
+        let known = self.servers.known(target)?;
+        let open = || async { Ok(Box::pin(redis::open(known, self)).await?.map(Arc::new)) };
+        self.servers.redis.get(target.id.clone(), open).await
+    }
+
+    /// The session with a PostgreSQL server (or a PgBouncer); one for all checks of a run.
+    pub async fn postgres(&self, target: &Target) -> Result<Result<Arc<postgres::Session>, NoSession>, ProbeError> {
+        let known = self.servers.known(target)?;
+        let open = || async { Ok(Box::pin(postgres::open(known, self)).await?.map(Arc::new)) };
+        self.servers.postgres.get(target.id.clone(), open).await
+    }
+
+    /// The environment a server was started with, held in memory only: its container's, or its process's.
+    pub(super) async fn environment_of(&self, server: &ServerRef) -> Vec<String> {
+        if let (Some(id), Some(docker)) = (&server.container, &self.docker) {
+            return docker.environment(id).await.unwrap_or_default();
+        }
+        let environ = server.process.and_then(|p| std::fs::read(format!("/proc/{}/environ", p.pid)).ok()).unwrap_or_default();
+        let environ: Vec<String> =
+            String::from_utf8_lossy(&environ).split('\0').filter(|e| e.contains('=')).map(str::to_owned).collect();
+        self.redactor.learn_environment(environ.iter().map(String::as_str));
+        environ
+    }
+}
+
+/// The ways to a server, in the order they are tried.
+async fn ways(known: &Known) -> Result<Vec<Way>, NoSession> {
+    let inside = known.server.process.map(|p| p.pid);
+    if let Some((host, port)) = &known.server.address {
+        if host.starts_with('/') {
+            let path = std::path::Path::new(host).join(format!(".s.PGSQL.{port}"));
+            return Ok(vec![Way { socket: Socket::Unix(path), inside: None, user: None }]);
+        }
+        let address = format!("{host}:{port}");
+        let resolved = tokio::time::timeout(CONNECT, tokio::net::lookup_host((host.as_str(), *port))).await;
+        return match resolved {
+            Ok(Ok(addresses)) => Ok(addresses.map(|a| Way { socket: Socket::Tcp(a), inside: None, user: None }).collect()),
+            Ok(Err(e)) => Err(NoSession::Unreachable { address, why: format!("looking its name up: {e}") }),
+            Err(_) => Err(NoSession::Unreachable { address, why: "looking its name up: no answer".to_owned() }),
+        };
+    }
+    if inside.is_none() {
+        return Err(NoSession::NotRunning);
+    }
+    if known.sockets.is_empty() {
+        return Err(NoSession::NotListening);
+    }
+    Ok(known.sockets.iter().map(|socket| Way { socket: socket.clone(), inside, user: None }).collect())
+}

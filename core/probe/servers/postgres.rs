@@ -1,0 +1,370 @@
+//! One conversation with a PostgreSQL server, or with a PgBouncer.
+//!
+//! Every question is one statement of text in, text out: no prepared statements, which a pooler would mix up. Answers that become
+//! evidence are asked for as JSON, so that a column that a version does not have is missing instead of an error.
+
+use std::time::Duration;
+
+use rustls::ClientConfig;
+use serde::de::DeserializeOwned;
+use tokio_postgres::config::SslMode;
+use tokio_postgres::error::SqlState;
+use tokio_postgres::tls::MakeTlsConnect;
+use tokio_postgres::{Client, Config, SimpleQueryMessage};
+use tokio_postgres_rustls::MakeRustlsConnect;
+
+use super::login::{Login, Secret, password, pgpass, pgpass_text, variable};
+use super::{CONNECT, Known, NoSession, Socket, Way, file_of, millis, open_way, tls, user_of, ways};
+use crate::model::Product;
+use crate::probe::{ProbeCx, ProbeError, environment};
+
+/// How long the server itself works on one question, and waits for a lock (catalogue §7).
+const PROLOGUE: &str = "SET statement_timeout = '3s'; SET lock_timeout = '1s'; SET default_transaction_read_only = on; \
+                        SET idle_in_transaction_session_timeout = '10s'; SET search_path = pg_catalog";
+
+/// How long a login may take. The server forks a process for it; a machine under load needs a while.
+const LOGIN: Duration = Duration::from_secs(3);
+
+/// How long one answer is waited for: a little longer than the server works on it.
+const ANSWER: Duration = Duration::from_secs(4);
+
+/// A session. Questions asked side by side are answered in order.
+pub struct Session {
+    client: Client,
+    driver: tokio::task::JoinHandle<()>,
+    /// Where it listens.
+    pub address: String,
+    /// Version as a number: 150018 is 15.18.
+    pub version: u32,
+    /// The role we are.
+    pub user: String,
+    /// The database we are in.
+    pub database: String,
+    /// How the login was come by.
+    pub login: String,
+}
+
+impl std::fmt::Debug for Session {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Session").field("address", &self.address).finish_non_exhaustive()
+    }
+}
+
+impl Drop for Session {
+    fn drop(&mut self) {
+        self.driver.abort();
+    }
+}
+
+/// Why a question has no answer.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum NoAnswer {
+    /// The server said no: SQLSTATE and message.
+    Said {
+        /// Five characters.
+        sqlstate: String,
+        /// In its own words.
+        message: String,
+    },
+    /// It said nothing in time, or closed.
+    Lost(String),
+}
+
+impl std::fmt::Display for NoAnswer {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Said { message, .. } => f.write_str(message),
+            Self::Lost(why) => f.write_str(why),
+        }
+    }
+}
+
+impl Session {
+    /// The rows of a query, each read from its columns by name.
+    pub async fn rows<T: DeserializeOwned>(&self, query: &str) -> Result<Vec<T>, NoAnswer> {
+        let lines = self.texts(&format!("SELECT row_to_json(answer)::text FROM ({query}) AS answer")).await?;
+        let read =
+            |text: &String| serde_json::from_str(text).map_err(|e| NoAnswer::Lost(format!("its answer is not understood: {e}")));
+        lines.iter().map(read).collect()
+    }
+
+    /// The one row of a query.
+    pub async fn row<T: DeserializeOwned>(&self, query: &str) -> Result<T, NoAnswer> {
+        self.rows(query).await?.into_iter().next().ok_or_else(|| NoAnswer::Lost("its answer is empty".to_owned()))
+    }
+
+    /// The first column of every row.
+    async fn texts(&self, sql: &str) -> Result<Vec<String>, NoAnswer> {
+        let messages = self.ask(sql).await?;
+        let first = |m: SimpleQueryMessage| match m {
+            SimpleQueryMessage::Row(row) => row.get(0).map(str::to_owned),
+            _ => None,
+        };
+        Ok(messages.into_iter().filter_map(first).collect())
+    }
+
+    /// The rows of a command that is no query, such as `SHOW POOLS`, by the names of its columns.
+    pub async fn show(&self, command: &str) -> Result<Vec<std::collections::BTreeMap<String, String>>, NoAnswer> {
+        let messages = self.ask(command).await?;
+        let named = |m: SimpleQueryMessage| match m {
+            SimpleQueryMessage::Row(row) => {
+                let column = |(i, c): (usize, &tokio_postgres::SimpleColumn)| Some((c.name().to_owned(), row.get(i)?.to_owned()));
+                Some(row.columns().iter().enumerate().filter_map(column).collect())
+            }
+            _ => None,
+        };
+        Ok(messages.into_iter().filter_map(named).collect())
+    }
+
+    /// One statement.
+    pub async fn ask(&self, sql: &str) -> Result<Vec<SimpleQueryMessage>, NoAnswer> {
+        match tokio::time::timeout(ANSWER, self.client.simple_query(sql)).await {
+            Ok(Ok(messages)) => Ok(messages),
+            Ok(Err(e)) => Err(match e.as_db_error() {
+                Some(said) => NoAnswer::Said { sqlstate: said.code().code().to_owned(), message: said.message().to_owned() },
+                None => NoAnswer::Lost(e.to_string()),
+            }),
+            Err(_) => Err(NoAnswer::Lost(format!("no answer within {} s", ANSWER.as_secs()))),
+        }
+    }
+
+    /// 13, 14, …
+    #[must_use]
+    pub fn major(&self) -> u32 {
+        self.version / 10000
+    }
+}
+
+/// Connects and logs in: each login once, until one is taken.
+pub(super) async fn open(known: &Known, cx: &ProbeCx) -> Result<Result<Session, NoSession>, ProbeError> {
+    let mut ways = match ways(known).await {
+        Ok(ways) => ways,
+        Err(why) => return Ok(Err(why)),
+    };
+    let logins = logins(known, cx).await;
+    let peer = known.server.process.and_then(|p| user_of(p.pid));
+    for way in &mut ways {
+        if matches!(way.socket, Socket::Unix(_)) {
+            way.user = peer;
+        }
+    }
+    let mut last = NoSession::NotListening;
+    'ways: for way in &ways {
+        for login in logins.iter().take(4) {
+            last = match log_in(way, login, known, cx).await? {
+                Ok(session) => return Ok(Ok(session)),
+                // another login, or another socket, may be taken
+                Err(why @ NoSession::Login { .. }) => why,
+                Err(why @ NoSession::Refused { .. }) => {
+                    last = why;
+                    continue 'ways;
+                }
+                Err(why) => return Ok(Err(why)),
+            };
+        }
+    }
+    Ok(Err(last))
+}
+
+/// The logins there are, the most deliberate first.
+async fn logins(known: &Known, cx: &ProbeCx) -> Vec<Login> {
+    let mut logins: Vec<Login> = known.login.iter().filter(|l| l.user.is_some() || l.password.is_some()).cloned().collect();
+    let pid = known.server.process.map(|p| p.pid);
+    let (host, port) =
+        known.server.address.clone().unwrap_or_else(|| ("localhost".to_owned(), super::default_port(known.server.product)));
+    let bouncer = known.server.product == Product::Pgbouncer;
+    if bouncer {
+        // its console takes the user it runs as over its unix socket, under this name
+        logins.push(Login::user("pgbouncer", "its own user"));
+    }
+    let started_with = cx.environment_of(&known.server).await;
+    let role =
+        variable(&started_with, "POSTGRES_USER").or_else(|| variable(&started_with, "POSTGRESQL_USERNAME")).map(str::to_owned);
+    let owner = pid.and_then(|pid| owner_name(pid, user_of(pid)?.0));
+    let words =
+        password(&started_with, &["POSTGRES_PASSWORD", "POSTGRESQL_PASSWORD", "POSTGRESQL_POSTGRES_PASSWORD"], pid, &cx.redactor);
+    let database =
+        variable(&started_with, "POSTGRES_DB").or_else(|| variable(&started_with, "POSTGRESQL_DATABASE")).map(str::to_owned);
+    if !bouncer && (pid.is_some() || role.is_some() || words.is_some()) {
+        let user = role.clone().or_else(|| owner.clone().filter(|o| o != "root")).unwrap_or_else(|| "postgres".to_owned());
+        let from = match &words {
+            Some((_, name)) => format!("{name} of its container"),
+            None => "the user it runs as".to_owned(),
+        };
+        logins.push(Login { password: words.map(|(p, _)| p), database, ..Login::user(user, from) });
+    }
+    // libpq: PGUSER, PGPASSWORD, then ~/.pgpass
+    let user = environment("PGUSER").or(role).unwrap_or_else(|| "postgres".to_owned());
+    let libpq_database = environment("PGDATABASE");
+    if let Some(password) = environment("PGPASSWORD") {
+        let password = Some(Secret::new(password, &cx.redactor));
+        logins.push(Login { password, database: libpq_database, ..Login::user(user, "PGPASSWORD") });
+    } else if let Some(text) = pgpass_text() {
+        let users: Vec<String> = known.login.iter().filter_map(|l| l.user.clone()).chain([user]).collect();
+        let find =
+            |user: &String| Some((user.clone(), pgpass(&text, &host, port, libpq_database.as_deref().unwrap_or(user), user)?));
+        if let Some((user, password)) = users.iter().find_map(find) {
+            let password = Some(Secret::new(password, &cx.redactor));
+            logins.push(Login { password, database: libpq_database, ..Login::user(user, "~/.pgpass") });
+        }
+    }
+    if logins.is_empty() {
+        logins.push(Login::user("postgres", "its usual user"));
+    }
+    let mut seen: Vec<Login> = Vec::new();
+    for login in logins {
+        if !seen.iter().any(|s| s.user == login.user && s.password == login.password) {
+            seen.push(login);
+        }
+    }
+    seen
+}
+
+/// The name of a user where the process lives: the host does not know the users of a container.
+fn owner_name(pid: i32, uid: u32) -> Option<String> {
+    let text = file_of(pid, "/etc/passwd")?;
+    let named = |line: &str| {
+        let mut fields = line.split(':');
+        let name = fields.next()?;
+        (fields.nth(1)?.parse::<u32>().ok()? == uid).then(|| name.to_owned())
+    };
+    text.lines().find_map(named)
+}
+
+async fn log_in(way: &Way, login: &Login, known: &Known, cx: &ProbeCx) -> Result<Result<Session, NoSession>, ProbeError> {
+    let bouncer = known.server.product == Product::Pgbouncer;
+    let database = login.database.clone().unwrap_or_else(|| if bouncer { "pgbouncer".to_owned() } else { "postgres".to_owned() });
+    match connect(way, login, &database, bouncer).await? {
+        Ok(session) if bouncer || login.database.is_some() => Ok(Ok(session)),
+        Ok(session) => {
+            // tables are looked at from within their database: the busiest one is worth more than the one for administration
+            match busiest(&session).await.filter(|d| *d != session.database) {
+                Some(database) => {
+                    // one connection at a time
+                    drop(session);
+                    match connect(way, login, &database, false).await? {
+                        Ok(session) => Ok(Ok(session)),
+                        Err(_) => connect(way, login, "postgres", false).await,
+                    }
+                }
+                None => Ok(Ok(session)),
+            }
+        }
+        Err(why @ NoSession::Login { .. }) => {
+            cx.redactor.know_name(&known.server.name);
+            Ok(Err(why))
+        }
+        // 3D000: the server is up, only this database is not there
+        Err(NoSession::Rejected { code, .. }) if code == SqlState::INVALID_CATALOG_NAME.code() && database != "template1" => {
+            connect(way, login, "template1", bouncer).await
+        }
+        Err(why) => Ok(Err(why)),
+    }
+}
+
+/// The database whose tables are used most.
+async fn busiest(session: &Session) -> Option<String> {
+    let sql = "SELECT datname FROM pg_stat_database WHERE datname NOT IN ('postgres') AND datname NOT LIKE 'template%' \
+               AND has_database_privilege(datname, 'CONNECT') ORDER BY tup_returned + tup_fetched + tup_inserted + tup_updated DESC, datname LIMIT 1";
+    session.texts(sql).await.ok()?.into_iter().next()
+}
+
+async fn connect(way: &Way, login: &Login, database: &str, bouncer: bool) -> Result<Result<Session, NoSession>, ProbeError> {
+    let address = way.address();
+    let stream = match open_way(way, CONNECT).await? {
+        Ok(stream) => stream,
+        Err(why) => return Ok(Err(NoSession::unconnected(address, why))),
+    };
+    let user = login.user.clone().unwrap_or_else(|| "postgres".to_owned());
+    let mut config = Config::new();
+    config.user(&user).dbname(database).application_name("opsctl");
+    if let Some(password) = &login.password {
+        config.password(password.reveal());
+    }
+    let unix = matches!(way.socket, Socket::Unix(_));
+    config.ssl_mode(match (unix, login.tls) {
+        (true, _) => SslMode::Disable,
+        (false, true) => SslMode::Require,
+        (false, false) => SslMode::Prefer,
+    });
+    let tls_config: ClientConfig = tls::any_certificate().map_err(|e| ProbeError::failed("TLS", "this build", &e.to_string()))?;
+    let mut maker = MakeRustlsConnect::new(tls_config);
+    let tls = MakeTlsConnect::<super::Stream>::make_tls_connect(&mut maker, "localhost")
+        .map_err(|e| ProbeError::failed("TLS", "this build", &e.to_string()))?;
+    let (client, connection) = match tokio::time::timeout(LOGIN, config.connect_raw(stream, tls)).await {
+        Err(_) => return Ok(Err(NoSession::Hung { address, after_ms: millis(LOGIN) })),
+        Ok(Err(e)) => return Ok(Err(refusal(address, &e, login))),
+        Ok(Ok(pair)) => pair,
+    };
+    let version = connection.parameter("server_version").and_then(version_number).unwrap_or(0);
+    let driver = tokio::spawn(async move {
+        // its end is seen by whoever asks next
+        let _ = connection.await;
+    });
+    let session = Session { client, driver, address, version, user, database: database.to_owned(), login: login.from.clone() };
+    if !bouncer && let Err(NoAnswer::Lost(why)) = session.ask(PROLOGUE).await {
+        return Ok(Err(NoSession::Closed { address: session.address.clone(), why }));
+    }
+    Ok(Ok(session))
+}
+
+/// `15.18 (Debian 15.18-0+deb12u1)`, `16beta1`, `1.22.0/bouncer`.
+fn version_number(text: &str) -> Option<u32> {
+    let number = |t: &str| t.chars().take_while(char::is_ascii_digit).collect::<String>().parse::<u32>().ok();
+    let (major, rest) = text.split_once('.').unwrap_or((text, ""));
+    Some(number(major)? * 10000 + number(rest).unwrap_or(0))
+}
+
+fn refusal(address: String, error: &tokio_postgres::Error, login: &Login) -> NoSession {
+    if let Some(said) = error.as_db_error() {
+        let (code, message) = (said.code().code().to_owned(), said.message().to_owned());
+        // class 28: invalid authorization; 42501 is the right to connect
+        return if code.starts_with("28") || code == SqlState::INSUFFICIENT_PRIVILEGE.code() {
+            NoSession::Login { address, message, tried: Some(login.from.clone()) }
+        } else if code == "08P01" && message.contains("password") {
+            // PgBouncer's way to say it
+            NoSession::Login { address, message, tried: Some(login.from.clone()) }
+        } else {
+            NoSession::Rejected { address, code, message }
+        };
+    }
+    let why = with_sources(error);
+    if why.contains("password missing") || why.contains("authentication") {
+        return NoSession::Login { address, message: why, tried: None };
+    }
+    if error.is_closed() || why.contains("closed") || why.contains("reset") || why.contains("eof") {
+        NoSession::Closed { address, why }
+    } else {
+        NoSession::Garbage { address, why }
+    }
+}
+
+fn with_sources(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut source = error.source();
+    while let Some(inner) = source {
+        text = format!("{text}: {inner}");
+        source = inner.source();
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn versions_are_read_as_the_server_says_them() {
+        assert_eq!(version_number("15.18 (Debian 15.18-0+deb12u1)"), Some(150_018));
+        assert_eq!(version_number("16beta1"), Some(160_000));
+        assert_eq!(version_number("1.22.0/bouncer"), Some(10_022));
+        assert_eq!(version_number("garbage"), None);
+    }
+
+    proptest::proptest! {
+        #[test]
+        fn any_text_is_survived(text in ".*") {
+            let _ = version_number(&text);
+        }
+    }
+}

@@ -1,0 +1,108 @@
+//! What a program or an image serves.
+
+use crate::model::Product;
+
+/// Programs by their name, as `/proc/<pid>/comm` has it.
+const PROGRAMS: &[(&str, Product)] = &[
+    ("postgres", Product::Postgres),
+    // Red Hat's packages
+    ("postmaster", Product::Postgres),
+    ("pgbouncer", Product::Pgbouncer),
+    ("redis-server", Product::Redis),
+    ("valkey-server", Product::Redis),
+    ("keydb-server", Product::Redis),
+    ("dragonfly", Product::Redis),
+    // the Erlang machine runs other things too: its arguments decide
+    ("beam.smp", Product::Rabbitmq),
+    ("rabbitmq-server", Product::Rabbitmq),
+];
+
+/// Images by the last part of their name; exporters and consoles have other names.
+const IMAGES: &[(&str, Product)] = &[
+    ("postgres", Product::Postgres),
+    ("postgresql", Product::Postgres),
+    ("postgis", Product::Postgres),
+    ("pgvector", Product::Postgres),
+    ("timescaledb", Product::Postgres),
+    ("timescaledb-ha", Product::Postgres),
+    ("pgbouncer", Product::Pgbouncer),
+    ("redis", Product::Redis),
+    ("redis-stack", Product::Redis),
+    ("redis-stack-server", Product::Redis),
+    ("valkey", Product::Redis),
+    ("keydb", Product::Redis),
+    ("dragonfly", Product::Redis),
+    ("rabbitmq", Product::Rabbitmq),
+];
+
+fn look_up(table: &[(&str, Product)], name: &str) -> Option<Product> {
+    table.iter().find(|(known, _)| *known == name).map(|(_, product)| *product)
+}
+
+/// What a program serves, by its name.
+#[must_use]
+pub fn product_of_program(name: &str) -> Option<Product> {
+    look_up(PROGRAMS, name)
+}
+
+/// What a container serves, by its image and the command line it is started with.
+#[must_use]
+pub fn product_of(image: &str, command: &str) -> Option<Product> {
+    let repository = image.split('@').next().unwrap_or_default().rsplit('/').next().unwrap_or_default();
+    let name = repository.split(':').next().unwrap_or_default();
+    look_up(IMAGES, name).or_else(|| {
+        // `docker-entrypoint.sh redis-server --appendonly yes`: the program is among the first words
+        let program = |word: &str| product_of_program(word.trim_matches(['"', '\'']).rsplit('/').next().unwrap_or_default());
+        command.split_whitespace().take(3).find_map(program)
+    })
+}
+
+/// What a systemd unit serves, by its name: `redis-server.service`, `postgresql@15-main.service`. Debian's `postgresql.service` only
+/// stands for its clusters.
+#[must_use]
+pub fn product_of_unit(unit: &str) -> Option<Product> {
+    let name = unit.strip_suffix(".service")?;
+    let (base, instance) = name.split_once('@').map_or((name, None), |(base, instance)| (base, Some(instance)));
+    match base {
+        "postgresql" => instance.map(|_| Product::Postgres),
+        "pgbouncer" => Some(Product::Pgbouncer),
+        "redis" | "redis-server" | "valkey" | "valkey-server" | "keydb-server" | "keydb" | "dragonfly" => Some(Product::Redis),
+        "rabbitmq-server" => Some(Product::Rabbitmq),
+        // the PostgreSQL project's packages for Red Hat: postgresql-16.service
+        other => other.strip_prefix("postgresql-")?.parse::<u8>().is_ok().then_some(Product::Postgres),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn servers_are_known_by_image_and_program_and_their_neighbours_are_not() {
+        for (image, command, product) in [
+            ("redis", "", Some(Product::Redis)),
+            ("docker.io/library/redis:7.2-alpine", "docker-entrypoint.sh redis-server", Some(Product::Redis)),
+            ("registry:5000/valkey/valkey@sha256:00", "", Some(Product::Redis)),
+            ("svc:1", "/usr/bin/redis-server --port 6379", Some(Product::Redis)),
+            ("svc:1", "\"docker-entrypoint.sh postgres\"", Some(Product::Postgres)),
+            ("oliver006/redis_exporter", "/redis_exporter", None),
+            ("redis/redisinsight", "node x", None),
+            ("myapp", "python wait_for.py --host redis redis-server", None),
+            ("rabbitmq:3-management", "", Some(Product::Rabbitmq)),
+            ("edoburu/pgbouncer:1.23", "", Some(Product::Pgbouncer)),
+        ] {
+            assert_eq!(product_of(image, command), product, "{image} {command}");
+        }
+        assert_eq!(product_of_unit("postgresql@15-main.service"), Some(Product::Postgres));
+        assert_eq!(product_of_unit("postgresql-16.service"), Some(Product::Postgres));
+        assert_eq!((product_of_unit("postgresql.service"), product_of_unit("redis-exporter.service")), (None, None));
+        assert_eq!((product_of_unit("redis.timer"), product_of_unit("redis@6380.service")), (None, Some(Product::Redis)));
+    }
+
+    proptest::proptest! {
+        #[test]
+        fn any_text_is_survived(image in ".*", command in ".*") {
+            let _ = (product_of(&image, &command), product_of_unit(&image));
+        }
+    }
+}

@@ -1,0 +1,122 @@
+//! Where a process listens.
+
+use std::collections::HashSet;
+use std::fs;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::path::PathBuf;
+
+use crate::model::Product;
+use crate::probe::listeners;
+
+/// One listening socket, as the process itself sees it.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Socket {
+    /// A unix socket, by its path inside the process's root.
+    Unix(PathBuf),
+    /// TCP; an address that means "any" has become the loopback.
+    Tcp(SocketAddr),
+}
+
+/// The port a product listens on when nobody said otherwise.
+#[must_use]
+pub fn default_port(product: Product) -> u16 {
+    match product {
+        Product::Postgres => 5432,
+        Product::Pgbouncer => 6432,
+        Product::Redis => 6379,
+        Product::Rabbitmq => 5672,
+    }
+}
+
+/// Where `pid` listens: unix sockets first, then TCP, lowest port first. Who may not see its descriptors (another user) gets the
+/// product's own port in its network namespace, if somebody listens there.
+#[must_use]
+pub fn sockets_of(pid: i32, product: Product) -> Vec<Socket> {
+    let mine = inodes_of(pid);
+    let port = default_port(product);
+    let wanted = |inode: u64, at: u16| mine.as_ref().map_or(at == port, |m| m.contains(&inode));
+    let tcp = listeners::listeners_of(i64::from(pid)).unwrap_or_default();
+    let mut sockets: Vec<Socket> =
+        tcp.iter().filter(|l| wanted(l.inode, l.port)).map(|l| Socket::Tcp(reachable(l.address, l.port))).collect();
+    if let Some(mine) = &mine {
+        let unix = fs::read_to_string(format!("/proc/{pid}/net/unix")).unwrap_or_default();
+        sockets.extend(
+            unix.lines().filter_map(listening_unix).filter(|(inode, _)| mine.contains(inode)).map(|(_, path)| Socket::Unix(path)),
+        );
+    }
+    sockets.sort();
+    sockets.dedup();
+    sockets
+}
+
+/// Inodes of the sockets a process holds; none when that is not ours to see.
+fn inodes_of(pid: i32) -> Option<HashSet<u64>> {
+    let descriptors = fs::read_dir(format!("/proc/{pid}/fd")).ok()?;
+    let inode = |link: PathBuf| link.to_str()?.strip_prefix("socket:[")?.strip_suffix(']')?.parse().ok();
+    Some(descriptors.filter_map(|fd| inode(fs::read_link(fd.ok()?.path()).ok()?)).collect())
+}
+
+/// `0.0.0.0` is no address to connect to.
+fn reachable(address: IpAddr, port: u16) -> SocketAddr {
+    let address = match address {
+        IpAddr::V4(a) if a.is_unspecified() => Ipv4Addr::LOCALHOST.into(),
+        // a wildcard of IPv6 serves IPv4 too, and a container may have no ::1
+        IpAddr::V6(a) if a.is_unspecified() => Ipv4Addr::LOCALHOST.into(),
+        IpAddr::V6(a) if a == Ipv6Addr::LOCALHOST => a.into(),
+        other => other,
+    };
+    SocketAddr::new(address, port)
+}
+
+/// A line of `/proc/net/unix` that is a stream socket (type 1) that listens (`__SO_ACCEPTCON`, 0x10000) at a path.
+fn listening_unix(line: &str) -> Option<(u64, PathBuf)> {
+    let mut fields = line.split_whitespace();
+    let flags = u32::from_str_radix(fields.nth(3)?, 16).ok()?;
+    let kind = fields.next()?;
+    let inode = fields.nth(1)?.parse().ok()?;
+    let path = fields.next()?;
+    (flags & 0x10000 != 0 && kind == "0001" && path.starts_with('/')).then(|| (inode, path.into()))
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+    use super::*;
+
+    #[test]
+    fn only_listening_stream_sockets_with_a_path_count() {
+        let line =
+            |flags: &str, kind: &str, path: &str| format!("0000000000000000: 00000002 00000000 {flags} {kind} 01 4711 {path}");
+        let socket = "/run/postgresql/.s.PGSQL.5432";
+        assert_eq!(listening_unix(&line("00010000", "0001", socket)), Some((4711, socket.into())));
+        assert_eq!(listening_unix(&line("00000000", "0001", socket)), None);
+        assert_eq!(listening_unix(&line("00010000", "0002", socket)), None);
+        assert_eq!(listening_unix(&line("00010000", "0001", "@abstract")), None);
+        assert_eq!(listening_unix("Num RefCount Protocol Flags Type St Inode Path"), None);
+    }
+
+    #[test]
+    fn this_process_is_found_where_it_listens() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("s");
+        let _unix = std::os::unix::net::UnixListener::bind(&path).unwrap();
+        let tcp = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let sockets = sockets_of(i32::try_from(std::process::id()).unwrap(), Product::Redis);
+        assert!(sockets.contains(&Socket::Unix(path)), "{sockets:?}");
+        assert!(sockets.contains(&Socket::Tcp(tcp.local_addr().unwrap())), "{sockets:?}");
+    }
+
+    #[test]
+    fn any_is_reached_through_the_loopback() {
+        assert_eq!(reachable("0.0.0.0".parse().unwrap(), 1), "127.0.0.1:1".parse().unwrap());
+        assert_eq!(reachable("::".parse().unwrap(), 1), "127.0.0.1:1".parse().unwrap());
+        assert_eq!(reachable("10.0.0.1".parse().unwrap(), 1), "10.0.0.1:1".parse().unwrap());
+    }
+
+    proptest::proptest! {
+        #[test]
+        fn any_text_is_survived(text in ".*") {
+            let _ = listening_unix(&text);
+        }
+    }
+}

@@ -1,0 +1,112 @@
+//! Whose broker is this Redis? Told by the keys that task queues leave.
+
+use std::collections::BTreeSet;
+use std::fmt;
+
+use opsctl_core::probe::servers::redis::{NoAnswer, Session};
+use serde::{Deserialize, Serialize};
+
+/// Keys looked at per database, at most: a queue that hides behind more is found by its worker's subscription.
+const SCANNED: usize = 20_000;
+
+/// Keys per question: few enough not to hold the server up.
+const BATCH: usize = 1000;
+
+/// What was found, by application.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct BrokerKeys {
+    /// Databases in which Celery (kombu) has bindings, with the prefix of all its keys.
+    pub(crate) celery: BTreeSet<(u32, String)>,
+    /// RQ, Bull and the like.
+    pub(crate) others: BTreeSet<String>,
+}
+
+impl BrokerKeys {
+    pub(crate) fn is_empty(&self) -> bool {
+        self.celery.is_empty() && self.others.is_empty()
+    }
+}
+
+impl fmt::Display for BrokerKeys {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let celery = (!self.celery.is_empty()).then(|| "Celery".to_owned());
+        let names: Vec<String> = celery.into_iter().chain(self.others.iter().cloned()).collect();
+        f.write_str(&names.join(" and "))
+    }
+}
+
+/// Looks at a bounded part of every database, and at who is subscribed to what.
+pub(crate) async fn find(session: &Session) -> Result<BrokerKeys, NoAnswer> {
+    let mut found = BrokerKeys::default();
+    // a worker subscribes to its mailbox: /0.celery.pidbox, with the number of its database in front
+    let channels: Vec<Vec<u8>> = session.ask(&["PUBSUB", "CHANNELS", "*.pidbox"]).await.unwrap_or_default();
+    for channel in channels {
+        if let Some(place) = mailbox(&String::from_utf8_lossy(&channel)) {
+            found.celery.insert(place);
+        }
+    }
+    let info = session.info().await?;
+    let databases: Vec<u32> = info.keys().filter_map(|k| k.strip_prefix("db")?.parse().ok()).collect();
+    for database in databases {
+        let mut cursor = "0".to_owned();
+        for _ in 0..SCANNED / BATCH {
+            let batch = BATCH.to_string();
+            let question = vec![b"SCAN".as_slice(), cursor.as_bytes(), b"COUNT", batch.as_bytes()];
+            let answers: Vec<Option<(String, Vec<Vec<u8>>)>> = session.ask_in(database, &[question]).await?;
+            let Some((next, keys)) = answers.into_iter().next().flatten() else { break };
+            for key in keys {
+                classify(&String::from_utf8_lossy(&key), database, &mut found);
+            }
+            cursor = next;
+            if cursor == "0" {
+                break;
+            }
+        }
+    }
+    Ok(found)
+}
+
+/// `prefix/0.celery.pidbox` is a mailbox of database 0.
+fn mailbox(channel: &str) -> Option<(u32, String)> {
+    let (prefix, rest) = channel.split_once('/')?;
+    let (database, _) = rest.split_once('.')?;
+    Some((database.parse().ok()?, prefix.to_owned()))
+}
+
+fn classify(key: &str, database: u32, found: &mut BrokerKeys) {
+    if let Some((prefix, _)) = key.split_once("_kombu.binding.") {
+        found.celery.insert((database, prefix.to_owned()));
+    } else if key == "rq:queues" {
+        found.others.insert("RQ".to_owned());
+    } else if key.starts_with("bull:") && key.ends_with(":meta") {
+        found.others.insert("BullMQ".to_owned());
+    } else if key.starts_with("queue:") && key.len() > 6 {
+        found.others.insert("Sidekiq".to_owned());
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn applications_are_known_by_what_they_leave() {
+        let mut found = BrokerKeys::default();
+        for key in ["_kombu.binding.celery", "p:_kombu.binding.celery.pidbox", "rq:queues", "bull:mail:meta", "session:1"] {
+            classify(key, 2, &mut found);
+        }
+        assert_eq!(found.celery.iter().map(|(d, p)| format!("{d}{p}")).collect::<Vec<_>>(), ["2", "2p:"]);
+        assert_eq!(found.to_string(), "Celery and BullMQ and RQ");
+        assert_eq!(mailbox("/3.celery.pidbox"), Some((3, String::new())));
+        assert_eq!((mailbox("x"), mailbox("p:/x.y")), (None, None));
+    }
+
+    proptest::proptest! {
+        #[test]
+        fn any_text_is_survived(text in ".*") {
+            let mut found = BrokerKeys::default();
+            classify(&text, 0, &mut found);
+            let _ = mailbox(&text);
+        }
+    }
+}

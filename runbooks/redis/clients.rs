@@ -1,0 +1,139 @@
+//! Can another client connect?
+
+use std::time::Duration;
+
+use opsctl_core::model::{
+    Check, CheckSpec, Code, Finding, Inventory, Judged, Judgement, Product, Sample, Severity, Target, grown,
+    quantity::{count_of, percent},
+};
+use opsctl_core::probe::{ProbeCx, ProbeError};
+use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
+
+use super::Settings;
+use super::info::{Info, session};
+use crate::servers::Server;
+
+const CLIENTS: Code = Code {
+    id: "redis.clients",
+    severities: &[Severity::Warn, Severity::Crit],
+    when: "80 % (warn) or 90 % (crit) of its connections are taken, or connections were refused since the last run (crit)",
+    hint: "find who holds them: usually a pool per worker process that is never closed; maxclients is lowered silently when the limit on open files is low",
+};
+
+static SPEC: CheckSpec = CheckSpec {
+    id: "redis.clients",
+    title: "clients can connect",
+    codes: &[CLIENTS],
+    fixes: &[],
+    timeout: Duration::from_secs(8),
+};
+
+pub(super) struct Clients {
+    pub(super) settings: Settings,
+}
+
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+#[serde(default)]
+pub(super) struct Evidence {
+    server: Server,
+    info: Info,
+    maxclients: Option<u64>,
+    /// An hour ago at most.
+    before: Option<Sample>,
+    /// Connections by address and name, most first.
+    holders: Vec<(String, u64)>,
+}
+
+impl Check for Clients {
+    type Evidence = Evidence;
+
+    fn spec(&self) -> &'static CheckSpec {
+        &SPEC
+    }
+
+    fn targets(&self, inventory: &Inventory) -> Vec<Target> {
+        inventory.server_targets(Product::Redis)
+    }
+
+    async fn probe(&self, cx: &ProbeCx, target: &Target) -> Result<Evidence, ProbeError> {
+        let session = session(cx, target).await?;
+        let server = Server::of(cx, target)?;
+        let info = Info::of(&session, &["connected_clients", "maxclients", "rejected_connections"]).await?;
+        let mut maxclients = info.number("maxclients");
+        if maxclients.is_none() {
+            maxclients = session.setting("maxclients").await.and_then(|m| m.parse().ok());
+        }
+        let before = cx.history.oldest(&server.object(target), "rejected_connections", 3600);
+        let mut e = Evidence { server, info, maxclients, before, holders: Vec::new() };
+        if self.severity(&e).is_some() {
+            let list: String = session.ask(&["CLIENT", "LIST"]).await.unwrap_or_default();
+            e.holders = holders(&list);
+        }
+        Ok(e)
+    }
+
+    fn judge(&self, judged: &Judged<'_>, e: &Evidence) -> Judgement {
+        let name = &judged.target.name;
+        let rejected = e.info.number("rejected_connections");
+        let object = e.server.object(judged.target);
+        let sample = rejected.map(|n| Sample::count(object, "rejected_connections", judged.taken_at, n));
+        let finding = self.severity(e).map(|(severity, limit)| {
+            let (connected, max) = (e.info.number("connected_clients").unwrap_or(0), e.maxclients.unwrap_or(0));
+            let refused = refused(e);
+            let refused =
+                if refused > 0 { format!(", and {} were refused since the last run", count_of(refused)) } else { String::new() };
+            let share = connected as f64 * 100.0 / max.max(1) as f64;
+            let message =
+                format!("{name} has {connected} of {max} connections, {}, limit {}{refused}", percent(share), percent(limit));
+            let holders: Vec<String> = e.holders.iter().map(|(who, n)| format!("{who} {n}")).collect();
+            e.server.finding(&CLIENTS, severity, judged.target, message).cite("held by", holders.join(", "))
+        });
+        let findings: Vec<Finding> = finding.into_iter().collect();
+        Judgement { findings, samples: sample.into_iter().collect(), ..Judgement::default() }
+    }
+}
+
+fn refused(e: &Evidence) -> u64 {
+    grown(e.info.number("rejected_connections"), e.before.as_ref())
+}
+
+impl Clients {
+    fn severity(&self, e: &Evidence) -> Option<(Severity, f64)> {
+        let max = e.maxclients.filter(|m| *m > 0)?;
+        let share = e.info.number("connected_clients")? as f64 * 100.0 / max as f64;
+        let s = &self.settings;
+        if share >= s.clients_crit_percent || refused(e) > 0 {
+            Some((Severity::Crit, s.clients_crit_percent))
+        } else if share >= s.clients_warn_percent {
+            Some((Severity::Warn, s.clients_warn_percent))
+        } else {
+            None
+        }
+    }
+}
+
+/// The addresses with most connections, with the name their clients gave themselves.
+fn holders(list: &str) -> Vec<(String, u64)> {
+    let mut by_holder: BTreeMap<String, u64> = BTreeMap::new();
+    for client in list.lines().map(super::client) {
+        let address = client.get("addr").map_or("", |a| a.rsplit_once(':').map_or(*a, |(host, _)| host));
+        let name = client.get("name").filter(|n| !n.is_empty()).map_or(String::new(), |n| format!(" ({n})"));
+        *by_holder.entry(format!("{address}{name}")).or_default() += 1;
+    }
+    let mut holders: Vec<(String, u64)> = by_holder.into_iter().collect();
+    holders.sort_by_key(|(_, n)| std::cmp::Reverse(*n));
+    holders.truncate(5);
+    holders
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn holders_are_counted_by_host_and_name() {
+        let list = "id=3 addr=10.0.0.2:4711 laddr=x name=app cmd=get\nid=4 addr=10.0.0.2:4712 name=app cmd=get\nid=5 addr=10.0.0.3:1 name= cmd=ping\n";
+        assert_eq!(holders(list), [("10.0.0.2 (app)".to_owned(), 2), ("10.0.0.3".to_owned(), 1)]);
+    }
+}

@@ -1,0 +1,322 @@
+//! Does it have room, and what happens when it has none?
+
+use std::time::Duration;
+
+use opsctl_core::model::{
+    Action, Check, CheckSpec, Code, Finding, FixSpec, Inventory, Judged, Judgement, KeyKind, Plan, Product, Refusal, Risk,
+    Sample, Severity, Target, grown,
+    quantity::{bytes, count_of, percent},
+};
+use opsctl_core::probe::cgroup::Cgroups;
+use opsctl_core::probe::setup::Tree;
+use opsctl_core::probe::{ProbeCx, ProbeError};
+use serde::{Deserialize, Serialize};
+
+use super::Settings;
+use super::info::{Info, session};
+use crate::broker_keys::{self, BrokerKeys};
+use crate::servers::Server;
+
+const MEMORY: Code = Code {
+    id: "redis.memory",
+    severities: &[Severity::Warn, Severity::Crit],
+    when: "90 % of maxmemory are used (warn), 98 %, or writes were refused for it since the last run (crit); without maxmemory, 75 % (warn) or 90 % (crit) of what its container or the machine has",
+    hint: "find what grew (`redis-cli --bigkeys`); set an expiry, raise maxmemory within the container's limit, or give it more memory",
+};
+const EVICTIONS: Code = Code {
+    id: "redis.evictions",
+    severities: &[Severity::Info, Severity::Warn],
+    when: "it throws keys away to make room: info for a cache, warn when it holds some application's tasks and may throw any key away",
+    hint: "for a cache look at the hit rate; a broker must never evict: set maxmemory-policy noeviction",
+};
+const BROKER_POLICY: Code = Code {
+    id: "redis.broker-policy",
+    severities: &[Severity::Warn],
+    when: "it holds some application's tasks, has a maxmemory, and its policy throws keys away when that is reached",
+    hint: "set maxmemory-policy noeviction: with volatile-* bindings and locks go, with allkeys-* the tasks themselves",
+};
+const FRAG: Code = Code {
+    id: "redis.frag",
+    severities: &[Severity::Warn],
+    when: "it holds over 1.5 times the memory it uses and over 512 MB more, or less than it uses: it is swapped out",
+    hint: "activedefrag yes where its allocator can; a restart gives the memory back, after a save",
+};
+const FORK_RISK: Code = Code {
+    id: "redis.fork-risk",
+    severities: &[Severity::Info, Severity::Warn],
+    when: "vm.overcommit_memory is 0 and it holds over half of the memory that is available: the fork for the next snapshot may fail (warn); transparent huge pages are always on (info)",
+    hint: "vm.overcommit_memory = 1, as Redis itself asks at its start",
+};
+
+const MAXMEMORY: FixSpec = FixSpec {
+    id: "redis.maxmemory",
+    risk: Risk::R1,
+    title: "set maxmemory to 75 % of the container's limit, so that keys go instead of the whole server",
+};
+
+static SPEC: CheckSpec = CheckSpec {
+    id: "redis.memory",
+    title: "it has room",
+    codes: &[MEMORY, EVICTIONS, BROKER_POLICY, FRAG, FORK_RISK],
+    fixes: &[MAXMEMORY],
+    timeout: Duration::from_secs(8),
+};
+
+const KEYS: &[&str] = &[
+    "used_memory",
+    "used_memory_rss",
+    "maxmemory",
+    "maxmemory_policy",
+    "mem_fragmentation_ratio",
+    "mem_not_counted_for_evict",
+    "evicted_keys",
+    "errorstat_OOM",
+    "uptime_in_seconds",
+    "dragonfly_version",
+];
+
+/// How far back counters are compared, in seconds.
+const HOUR: i64 = 3600;
+
+/// Fragmentation below this is noise, in bytes (catalogue: the ratio is 1.56 at 12 MB).
+const FRAG_BYTES: u64 = 512 << 20;
+
+pub(super) struct Memory {
+    pub(super) settings: Settings,
+}
+
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+#[serde(default)]
+pub(super) struct Evidence {
+    server: Server,
+    info: Info,
+    /// Memory limit of its container or unit, in bytes.
+    limit: Option<u64>,
+    /// `MemTotal` and `MemAvailable`, in bytes.
+    total: Option<u64>,
+    available: Option<u64>,
+    /// Counters an hour ago at most, of the same run of the server.
+    before_evicted: Option<Sample>,
+    before_refused: Option<Sample>,
+    broker: BrokerKeys,
+    overcommit: Option<String>,
+    huge_pages: Option<String>,
+}
+
+impl Check for Memory {
+    type Evidence = Evidence;
+
+    fn spec(&self) -> &'static CheckSpec {
+        &SPEC
+    }
+
+    fn targets(&self, inventory: &Inventory) -> Vec<Target> {
+        inventory.server_targets(Product::Redis)
+    }
+
+    async fn probe(&self, cx: &ProbeCx, target: &Target) -> Result<Evidence, ProbeError> {
+        let session = session(cx, target).await?;
+        let server = Server::of(cx, target)?;
+        let info = Info::of(&session, KEYS).await?;
+        let memory = cx.watch.memory().ok();
+        let process = server.get().and_then(|s| s.process);
+        let limit = process.and_then(|p| Cgroups::default().group_of(i64::from(p.pid)).ok()).and_then(|g| g.usage().memory_limit);
+        let tree = Tree::default();
+        let object = server.object(target);
+        let mut e = Evidence {
+            info,
+            // what a server elsewhere has is not told by this machine
+            limit: limit.filter(|_| process.is_some()),
+            total: process.and(memory.as_ref().map(|m| m.total)),
+            available: process.and(memory.as_ref().and_then(|m| m.available)),
+            before_evicted: cx.history.oldest(&object, "evicted_keys", HOUR),
+            before_refused: cx.history.oldest(&object, "refused_for_memory", HOUR),
+            overcommit: process.and(tree.sysctls(&["vm.overcommit_memory"]).remove("vm.overcommit_memory")),
+            huge_pages: process.and(tree.huge_pages()),
+            server,
+            ..Evidence::default()
+        };
+        // without a limit nothing is evicted, whatever the policy says
+        if e.info.number("maxmemory").is_some_and(|m| m > 0) && !e.info.is("maxmemory_policy", "noeviction") {
+            e.broker = broker_keys::find(&session).await.unwrap_or_default();
+        }
+        Ok(e)
+    }
+
+    fn judge(&self, judged: &Judged<'_>, e: &Evidence) -> Judgement {
+        let findings =
+            [self.room(judged, e), evictions(judged, e), broker_policy(judged, e), frag(judged, e), fork_risk(judged, e)];
+        let object = e.server.object(judged.target);
+        let sample = |metric: &str, value: u64| Sample::count(&object, metric, judged.taken_at, value);
+        let samples = [
+            e.info.number("evicted_keys").map(|n| sample("evicted_keys", n)),
+            e.refused().map(|n| sample("refused_for_memory", n)),
+        ];
+        Judgement {
+            findings: findings.into_iter().flatten().collect(),
+            samples: samples.into_iter().flatten().collect(),
+            ..Judgement::default()
+        }
+    }
+
+    fn plan(&self, _fix: &str, finding: &Finding, judged: &Judged<'_>, e: &Evidence) -> Result<Plan, Refusal> {
+        let name = &judged.target.name;
+        let limit = e.limit.ok_or_else(|| Refusal::Precondition(format!("{name} has no memory limit to stay below")))?;
+        let wanted = limit / 4 * 3;
+        let used = e.info.number("used_memory").unwrap_or(u64::MAX);
+        if used > wanted {
+            return Err(Refusal::Precondition(format!(
+                "{name} uses {}, more than the {} that would be set: it would have to throw keys away at once",
+                bytes(used),
+                bytes(wanted)
+            )));
+        }
+        let set = |value: u64| Action::RedisSet {
+            server: judged.target.id.clone(),
+            name: "maxmemory".to_owned(),
+            value: value.to_string(),
+        };
+        let policy = e.info.text("maxmemory_policy").unwrap_or("noeviction");
+        let then = if policy == "noeviction" { "writes are refused".to_owned() } else { format!("keys go ({policy})") };
+        Ok(Plan::new(&MAXMEMORY, &SPEC, finding, judged.target, vec![set(wanted)])
+            .undo(vec![set(0)])
+            .affects([format!("at {} of its {} {then}", bytes(wanted), bytes(limit))])
+            .recurs("lost at its next start: write `maxmemory` into its configuration too"))
+    }
+}
+
+impl Evidence {
+    /// Commands refused because there was no room; the server counts its error replies since 6.2.
+    fn refused(&self) -> Option<u64> {
+        self.info.text("errorstat_OOM")?.strip_prefix("count=")?.parse().ok()
+    }
+}
+
+impl Memory {
+    fn room(&self, judged: &Judged<'_>, e: &Evidence) -> Option<Finding> {
+        let name = &judged.target.name;
+        let used = e.info.number("used_memory")?;
+        let s = &self.settings;
+        let max = e.info.number("maxmemory").unwrap_or(0);
+        if max > 0 {
+            // what replicas and the append-only file wait in is not counted
+            let counted = used.saturating_sub(e.info.number("mem_not_counted_for_evict").unwrap_or(0));
+            let share = counted as f64 * 100.0 / max as f64;
+            let keeps = e.info.is("maxmemory_policy", "noeviction");
+            let refused = grown(e.refused(), e.before_refused.as_ref());
+            let (severity, limit) = if refused > 0 || (keeps && share >= s.maxmemory_crit_percent) {
+                (Severity::Crit, s.maxmemory_crit_percent)
+            } else if keeps && share >= s.maxmemory_warn_percent {
+                (Severity::Warn, s.maxmemory_warn_percent)
+            } else {
+                // a cache is full by design: evictions tell
+                return None;
+            };
+            let effect = if refused > 0 {
+                format!(", and it refused {} writes since the last run", count_of(refused))
+            } else if share >= s.maxmemory_crit_percent {
+                ", and it refuses writes when that is full".to_owned()
+            } else {
+                String::new()
+            };
+            let message = format!(
+                "{name} uses {} of maxmemory {}, {}, limit {}{effect}",
+                bytes(counted),
+                bytes(max),
+                percent(share),
+                percent(limit)
+            );
+            return Some(e.server.finding(&MEMORY, severity, judged.target, message));
+        }
+        let rss = e.info.number("used_memory_rss").unwrap_or(used);
+        let (have, whose) = match (e.limit, e.total) {
+            (Some(limit), total) if total.is_none_or(|t| limit < t) => (limit, "its limit"),
+            (_, Some(total)) => (total, "the machine"),
+            _ => return None,
+        };
+        let share = rss as f64 * 100.0 / have.max(1) as f64;
+        let (severity, limit) = match share {
+            p if p >= s.unlimited_crit_percent => (Severity::Crit, s.unlimited_crit_percent),
+            p if p >= s.unlimited_warn_percent => (Severity::Warn, s.unlimited_warn_percent),
+            _ => return None,
+        };
+        let message = format!(
+            "{name} has no maxmemory and holds {} of {whose} {}, {}, limit {}",
+            bytes(rss),
+            bytes(have),
+            percent(share),
+            percent(limit)
+        );
+        let finding = e.server.finding(&MEMORY, severity, judged.target, message).key(KeyKind::Host, "host");
+        Some(if e.limit.is_some() { finding.fix(MAXMEMORY.id) } else { finding })
+    }
+}
+
+fn evictions(judged: &Judged<'_>, e: &Evidence) -> Option<Finding> {
+    let evicted = e.info.number("evicted_keys").filter(|n| *n > 0)?;
+    let name = &judged.target.name;
+    let since = grown(Some(evicted), e.before_evicted.as_ref());
+    let any = e.info.text("maxmemory_policy").is_some_and(|p| p.starts_with("allkeys"));
+    if any && !e.broker.is_empty() && since > 0 {
+        let message = format!(
+            "{name} threw {} keys away since the last run and is the broker of {}: tasks may be among them",
+            count_of(since),
+            e.broker
+        );
+        return Some(e.server.finding(&EVICTIONS, Severity::Warn, judged.target, message));
+    }
+    let message = format!("{name} threw {} keys away since its start to make room", count_of(evicted));
+    Some(e.server.finding(&EVICTIONS, Severity::Info, judged.target, message))
+}
+
+fn broker_policy(judged: &Judged<'_>, e: &Evidence) -> Option<Finding> {
+    let policy = e.info.text("maxmemory_policy").filter(|p| *p != "noeviction")?;
+    let max = e.info.number("maxmemory").filter(|m| *m > 0)?;
+    (!e.broker.is_empty()).then(|| {
+        let message = format!(
+            "{} is the broker of {} and throws keys away at {} (maxmemory-policy {policy})",
+            judged.target.name,
+            e.broker,
+            bytes(max)
+        );
+        e.server.finding(&BROKER_POLICY, Severity::Warn, judged.target, message)
+    })
+}
+
+fn frag(judged: &Judged<'_>, e: &Evidence) -> Option<Finding> {
+    let (used, rss) = (e.info.number("used_memory")?, e.info.number("used_memory_rss")?);
+    // Dragonfly counts otherwise
+    if e.info.text("dragonfly_version").is_some() || used == 0 {
+        return None;
+    }
+    let ratio = e.info.decimal("mem_fragmentation_ratio").unwrap_or(rss as f64 / used as f64);
+    let name = &judged.target.name;
+    let message = if ratio > 1.5 && rss.saturating_sub(used) > FRAG_BYTES {
+        format!("{name} holds {} for {} of data, {ratio:.1} times, limit 1.5", bytes(rss), bytes(used))
+    } else if ratio < 0.9 && used.saturating_sub(rss) > FRAG_BYTES {
+        format!("{name} uses {} and only {} of it are in memory: it is swapped out", bytes(used), bytes(rss))
+    } else {
+        return None;
+    };
+    Some(e.server.finding(&FRAG, Severity::Warn, judged.target, message))
+}
+
+fn fork_risk(judged: &Judged<'_>, e: &Evidence) -> Option<Finding> {
+    let rss = e.info.number("used_memory_rss")?;
+    let name = &judged.target.name;
+    if e.overcommit.as_deref() == Some("0") && e.available.is_some_and(|a| rss > a / 2) {
+        let message = format!(
+            "{name} holds {} and {} are available, with vm.overcommit_memory 0: the fork for the next snapshot may fail",
+            bytes(rss),
+            bytes(e.available.unwrap_or(0))
+        );
+        return Some(e.server.finding(&FORK_RISK, Severity::Warn, judged.target, message).key(KeyKind::Host, "host"));
+    }
+    // [always] madvise never; small servers do not feel it
+    (e.huge_pages.as_deref().is_some_and(|t| t.contains("[always]")) && rss > 1 << 30).then(|| {
+        let message = format!("transparent huge pages are always on: snapshots of {name} make it slow and large");
+        e.server
+            .finding(&FORK_RISK, Severity::Info, judged.target, message)
+            .hint("echo madvise > /sys/kernel/mm/transparent_hugepage/enabled, and at boot")
+    })
+}

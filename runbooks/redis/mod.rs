@@ -1,0 +1,117 @@
+//! The redis runbook: does it answer, is what it holds safe, and does it have room? Also Valkey, KeyDB and Dragonfly.
+
+mod clients;
+mod exposure;
+mod info;
+mod latency;
+mod memory;
+mod persistence;
+mod replication;
+mod up;
+
+use std::collections::HashMap;
+
+use opsctl_core::model::{KeyKind, Link, Runbook};
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+/// `[runbooks.redis]`.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub struct Settings {
+    /// Seconds of loading left that are crit (judgement).
+    pub loading_crit_s: u64,
+    /// Seconds a snapshot may take before warn (netdata health.d/redis.conf: 600).
+    pub bgsave_warn_s: u64,
+    /// The same for crit (netdata: 1200).
+    pub bgsave_crit_s: u64,
+    /// Share of maxmemory in percent that is warn when nothing may be evicted (awesome-prometheus-alerts: 90).
+    pub maxmemory_warn_percent: f64,
+    /// The same for crit (judgement).
+    pub maxmemory_crit_percent: f64,
+    /// Share in percent of its container's limit or of the machine's memory that is warn without maxmemory (judgement).
+    pub unlimited_warn_percent: f64,
+    /// The same for crit (judgement).
+    pub unlimited_crit_percent: f64,
+    /// Share of maxclients in percent that is warn (judgement).
+    pub clients_warn_percent: f64,
+    /// The same for crit (judgement).
+    pub clients_crit_percent: f64,
+    /// Seconds without a word from its master that are warn for a replica (catalogue: 30).
+    pub replica_silent_s: u64,
+    /// Milliseconds of the slowest PING that are warn (judgement).
+    pub latency_warn_ms: f64,
+    /// Age in seconds below which a start is worth a line (catalogue: 600).
+    pub restarted_s: u64,
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        Self {
+            loading_crit_s: 300,
+            bgsave_warn_s: 600,
+            bgsave_crit_s: 1200,
+            maxmemory_warn_percent: 90.0,
+            maxmemory_crit_percent: 98.0,
+            unlimited_warn_percent: 75.0,
+            unlimited_crit_percent: 90.0,
+            clients_warn_percent: 80.0,
+            clients_crit_percent: 90.0,
+            replica_silent_s: 30,
+            latency_warn_ms: 100.0,
+            restarted_s: 600,
+        }
+    }
+}
+
+/// What may cause what (catalogue §18: 2, 14, 15, 17, 18).
+const LINKS: &[Link] = &[
+    Link::confirmed("container.down", "redis.up", KeyKind::Container, "its container is down"),
+    Link::confirmed("container.restart-loop", "redis.up", KeyKind::Container, "its container is restarted again and again"),
+    Link::confirmed("container.start-failed", "redis.up", KeyKind::Container, "its container could not be started"),
+    Link::confirmed("container.oom-killed", "redis.up", KeyKind::Container, "the kernel killed it for memory"),
+    Link::confirmed("container.paused", "redis.up", KeyKind::Container, "its container is paused"),
+    Link::confirmed("systemd.unit-failed", "redis.up", KeyKind::Unit, "its unit failed"),
+    Link::confirmed("systemd.enabled-inactive", "redis.up", KeyKind::Unit, "its unit is not started"),
+    Link::confirmed("systemd.restart-loop", "redis.up", KeyKind::Unit, "its unit is restarted again and again"),
+    Link::confirmed("memory.oom-kill", "redis.up", KeyKind::Container, "the kernel killed it because the host was out of memory"),
+    Link::confirmed("redis.up", "healthcheck.unhealthy", KeyKind::Container, "it does not answer its health test either"),
+    Link::confirmed(
+        "redis.persistence",
+        "healthcheck.unhealthy",
+        KeyKind::Container,
+        "it refuses even PING while it cannot save",
+    ),
+    Link::confirmed("disk.space", "redis.persistence", KeyKind::Filesystem, "the filesystem of its data is full"),
+    Link::confirmed("disk.inodes", "redis.persistence", KeyKind::Filesystem, "the filesystem of its data has no inodes left"),
+    Link::confirmed("disk.readonly", "redis.persistence", KeyKind::Filesystem, "the filesystem of its data is read-only"),
+    Link::confirmed("redis.fork-risk", "redis.persistence", KeyKind::Server, "the kernel refuses the memory for the fork"),
+    Link::confirmed("redis.replication", "redis.up", KeyKind::Server, "without its master it answers nothing"),
+    Link::likely("memory.pressure", "redis.latency", KeyKind::Host, "everything waits for memory"),
+];
+
+/// The runbook with these settings.
+#[must_use]
+pub fn runbook(settings: &Settings) -> Runbook {
+    let settings = settings.clone();
+    Runbook {
+        id: "redis",
+        about: "Redis and what speaks its protocol: answers, snapshots, memory, clients, replicas, exposure",
+        checks: vec![
+            Box::new(up::Up { settings: settings.clone() }),
+            Box::new(persistence::Persistence { settings: settings.clone() }),
+            Box::new(memory::Memory { settings: settings.clone() }),
+            Box::new(clients::Clients { settings: settings.clone() }),
+            Box::new(replication::Replication { settings: settings.clone() }),
+            Box::new(latency::Latency { settings: settings.clone() }),
+            Box::new(exposure::Exposure { settings }),
+        ],
+        links: LINKS,
+        doc: include_str!("RUNBOOK.md"),
+    }
+}
+
+/// The fields of a line of `CLIENT LIST`.
+pub(crate) fn client(line: &str) -> HashMap<&str, &str> {
+    line.split(' ').filter_map(|field| field.split_once('=')).collect()
+}

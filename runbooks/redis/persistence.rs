@@ -1,0 +1,393 @@
+//! Is what it holds on disk, too?
+
+use std::time::Duration;
+
+use jiff::SignedDuration;
+use opsctl_core::model::{
+    Action, Check, CheckSpec, Code, Finding, FixSpec, Inventory, Judged, Judgement, KeyKind, Plan, Product, Refusal, Risk,
+    Severity, Target,
+    quantity::{bytes, duration},
+};
+use opsctl_core::probe::filesystem::FsUsage;
+use opsctl_core::probe::servers::file_tail;
+use opsctl_core::probe::{ProbeCx, ProbeError};
+use serde::{Deserialize, Serialize};
+
+use super::Settings;
+use super::info::{Info, session};
+use crate::broker_keys::{self, BrokerKeys};
+use crate::servers::{Server, filesystem_at};
+
+const PERSISTENCE: Code = Code {
+    id: "redis.persistence",
+    severities: &[Severity::Info, Severity::Warn, Severity::Crit],
+    when: "the last snapshot or append to disk failed (crit), a snapshot takes 10 min (warn) or 20 min (crit), the append-only file could not be rewritten or changes are older than twice the longest save window (warn); nothing is saved at all (info)",
+    hint: "make room or permission for its data first, then save; writes are refused until a save succeeds. Do not restart it: that loads the old snapshot",
+};
+
+const BGSAVE: FixSpec = FixSpec {
+    id: "redis.bgsave",
+    risk: Risk::R1,
+    title: "save a snapshot now, when it fits: writes are accepted again as soon as it succeeds",
+};
+const OVERCOMMIT: FixSpec = FixSpec {
+    id: "redis.overcommit",
+    risk: Risk::R1,
+    title: "set vm.overcommit_memory to 1, so that the fork for a snapshot succeeds, and save",
+};
+
+static SPEC: CheckSpec = CheckSpec {
+    id: "redis.persistence",
+    title: "what it holds is on disk, too",
+    codes: &[PERSISTENCE],
+    fixes: &[BGSAVE, OVERCOMMIT],
+    timeout: Duration::from_secs(8),
+};
+
+/// Where the setting that survives a reboot is written.
+const SYSCTL_FILE: &str = "/etc/sysctl.d/60-opsctl.conf";
+const SYSCTL: &str = "vm.overcommit_memory";
+
+const KEYS: &[&str] = &[
+    "rdb_last_bgsave_status",
+    "rdb_bgsave_in_progress",
+    "rdb_current_bgsave_time_sec",
+    "rdb_changes_since_last_save",
+    "rdb_last_save_time",
+    "aof_enabled",
+    "aof_last_write_status",
+    "aof_last_bgrewrite_status",
+    "used_memory",
+    "used_memory_dataset",
+    "uptime_in_seconds",
+    "role",
+];
+
+pub(super) struct Persistence {
+    pub(super) settings: Settings,
+}
+
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+#[serde(default)]
+pub(super) struct Evidence {
+    server: Server,
+    info: Info,
+    /// What PING says instead of PONG: code and message.
+    refuses: Option<(String, String)>,
+    /// Folder of its files.
+    dir: Option<String>,
+    /// `save` windows, as configured: `3600 1 300 100`.
+    save: Option<String>,
+    /// Whether failed snapshots stop writes.
+    stop_writes: Option<String>,
+    /// Room where its files are.
+    space: Option<FsUsage>,
+    /// What its log says about a failure, newest last.
+    log: Vec<String>,
+    /// `vm.overcommit_memory`.
+    overcommit: Option<String>,
+    /// It is some application's broker.
+    broker: Option<BrokerKeys>,
+}
+
+impl Check for Persistence {
+    type Evidence = Evidence;
+
+    fn spec(&self) -> &'static CheckSpec {
+        &SPEC
+    }
+
+    fn targets(&self, inventory: &Inventory) -> Vec<Target> {
+        inventory.server_targets(Product::Redis)
+    }
+
+    async fn probe(&self, cx: &ProbeCx, target: &Target) -> Result<Evidence, ProbeError> {
+        let session = session(cx, target).await?;
+        let server = Server::of(cx, target)?;
+        let info = Info::of(&session, KEYS).await?;
+        let (dir, save, stop_writes) =
+            tokio::join!(session.setting("dir"), session.setting("save"), session.setting("stop-writes-on-bgsave-error"));
+        let mut e = Evidence { server, info, refuses: session.refuses.clone(), dir, save, stop_writes, ..Evidence::default() };
+        let pid = e.server.get().and_then(|s| s.process).map(|p| p.pid);
+        if let Some(dir) = &e.dir {
+            e.space = filesystem_at(cx, &e.server, dir).await;
+        }
+        if failed(&e) {
+            e.log = log_of(cx, &e, &session, pid).await;
+            e.overcommit = opsctl_core::probe::setup::Tree::default().sysctls(&[SYSCTL]).remove(SYSCTL);
+        }
+        if nothing_saved(&e) {
+            e.broker = broker_keys::find(&session).await.ok().filter(|k| !k.is_empty());
+        }
+        Ok(e)
+    }
+
+    fn judge(&self, judged: &Judged<'_>, e: &Evidence) -> Judgement {
+        let findings = [e.failed_save(judged), e.failed_append(judged), self.slow(judged, e), old(judged, e), unsaved(judged, e)];
+        let findings: Vec<Finding> = findings.into_iter().flatten().collect();
+        let pending = if e.info.is("rdb_bgsave_in_progress", "1") && findings.iter().any(|f| f.severity == Severity::Crit) {
+            vec![format!("{} to save a snapshot", judged.target.name)]
+        } else {
+            Vec::new()
+        };
+        let mut judgement = Judgement { findings, pending, ..Judgement::default() };
+        if e.info.text("rdb_last_bgsave_status").is_none() && e.info.text("aof_enabled").is_none() {
+            judgement.gaps.push("it does not say how its snapshots went".to_owned());
+        }
+        judgement
+    }
+
+    fn plan(&self, fix: &str, finding: &Finding, judged: &Judged<'_>, e: &Evidence) -> Result<Plan, Refusal> {
+        let name = &judged.target.name;
+        let save = Action::RedisSave { server: judged.target.id.clone() };
+        let dataset = e.dataset();
+        if e.info.is("rdb_bgsave_in_progress", "1") {
+            return Err(Refusal::Precondition(format!("{name} saves right now: wait for it")));
+        }
+        let Some(space) = &e.space else {
+            return Err(Refusal::Precondition(format!(
+                "cannot tell whether a snapshot of {name} fits: its folder cannot be looked at"
+            )));
+        };
+        if space.avail < dataset + dataset / 5 {
+            return Err(Refusal::Precondition(format!(
+                "a snapshot of about {} does not fit: {} has {} left and 1.2 times that is needed; make room first",
+                bytes(dataset),
+                e.dir.as_deref().unwrap_or("its folder"),
+                bytes(space.avail)
+            )));
+        }
+        let within = Duration::from_secs(120);
+        if fix == OVERCOMMIT.id {
+            let Some(now) = e.overcommit.clone().filter(|n| n != "1") else {
+                return Err(Refusal::Precondition(format!("{SYSCTL} is not 0 or 2")));
+            };
+            let line = format!("{SYSCTL} = 1");
+            let actions = vec![
+                Action::AddLine { path: SYSCTL_FILE.to_owned(), line: line.clone() },
+                Action::SetSysctl { key: SYSCTL.to_owned(), value: "1".to_owned() },
+                save,
+            ];
+            let undo = vec![
+                Action::SetSysctl { key: SYSCTL.to_owned(), value: now },
+                Action::RemoveLine { path: SYSCTL_FILE.to_owned(), line },
+            ];
+            return Ok(Plan::new(&OVERCOMMIT, &SPEC, finding, judged.target, actions)
+                .undo(undo)
+                .verified(within, Duration::ZERO));
+        }
+        Ok(Plan::new(&BGSAVE, &SPEC, finding, judged.target, vec![save])
+            .affects([format!("{name} forks: memory use may double for the time of the snapshot")])
+            .verified(within, Duration::ZERO))
+    }
+}
+
+fn failed(e: &Evidence) -> bool {
+    ["rdb_last_bgsave_status", "aof_last_write_status", "aof_last_bgrewrite_status"].iter().any(|k| e.info.is(k, "err"))
+}
+
+fn nothing_saved(e: &Evidence) -> bool {
+    e.info.is("aof_enabled", "0") && e.save.as_deref().is_some_and(str::is_empty)
+}
+
+/// The lines of its log that tell why saving failed.
+async fn log_of(
+    cx: &ProbeCx,
+    e: &Evidence,
+    session: &opsctl_core::probe::servers::redis::Session,
+    pid: Option<i32>,
+) -> Vec<String> {
+    let tells = |line: &String| {
+        [
+            "Write error",
+            "Can't save",
+            "Failed opening",
+            "Error moving temp",
+            "Background saving error",
+            "No space left",
+            "Asynchronous AOF fsync",
+            "rewriting append only file",
+        ]
+        .iter()
+        .any(|w| line.contains(w))
+    };
+    let mut lines = Vec::new();
+    let container = e.server.get().and_then(|s| s.container.clone());
+    if let (Some(id), Some(docker)) = (container, &cx.docker) {
+        lines = docker.log_tail(&id, 300, None).await.unwrap_or_default();
+    }
+    if lines.is_empty()
+        && let (Some(file), Some(pid)) = (session.setting("logfile").await.filter(|f| f.starts_with('/')), pid)
+    {
+        lines = file_tail(pid, &file, 64 << 10);
+    }
+    let mut lines: Vec<String> = lines.into_iter().filter(tells).collect();
+    lines.drain(..lines.len().saturating_sub(4));
+    lines
+}
+
+/// Why saving fails.
+enum Reason {
+    Space,
+    Memory,
+    Permission,
+    Unknown,
+}
+
+impl Evidence {
+    /// How large a snapshot may get, in bytes: what is held, without the memory around it. Compression makes it smaller.
+    fn dataset(&self) -> u64 {
+        self.info.number("used_memory_dataset").or_else(|| self.info.number("used_memory")).unwrap_or(0)
+    }
+
+    fn reason(&self) -> Reason {
+        let says = |word: &str| self.log.iter().any(|l| l.contains(word));
+        let fits = self.space.as_ref().is_none_or(|s| s.avail > self.dataset());
+        if says("No space left") || !fits {
+            Reason::Space
+        } else if says("fork: Cannot allocate memory") || says("Can't save in background: fork") {
+            Reason::Memory
+        } else if says("Permission denied") || says("Read-only file system") {
+            Reason::Permission
+        } else {
+            Reason::Unknown
+        }
+    }
+
+    fn failed_save(&self, judged: &Judged<'_>) -> Option<Finding> {
+        if !self.info.is("rdb_last_bgsave_status", "err") {
+            return None;
+        }
+        let name = &judged.target.name;
+        let dir = self.dir.as_deref().unwrap_or("its folder");
+        let reason = self.reason();
+        let why = match (&reason, &self.space) {
+            (Reason::Space, Some(space)) => {
+                format!(
+                    ": about {} do not fit, {dir} has {} of {} left",
+                    bytes(self.dataset()),
+                    bytes(space.avail),
+                    bytes(space.size)
+                )
+            }
+            (Reason::Space, None) => format!(": no space left at {dir}"),
+            (Reason::Memory, _) => ": the kernel refuses the memory for the fork".to_owned(),
+            (Reason::Permission, _) => format!(": it may not write to {dir}"),
+            (Reason::Unknown, _) => String::new(),
+        };
+        let refuses = self.refuses.as_ref().is_some_and(|(code, _)| code == "MISCONF");
+        let effect = if refuses { ", and it refuses writes (MISCONF)" } else { "" };
+        let message = format!("the last snapshot of {name} failed{why}{effect}");
+        let finding = self
+            .server
+            .finding(&PERSISTENCE, Severity::Crit, judged.target, message)
+            .cite_opt("changes not saved", self.info.number("rdb_changes_since_last_save").map(|n| n.to_string()))
+            .cite_opt("last good snapshot", self.age_of_snapshot(judged).map(|a| format!("{} ago", duration(a))))
+            .cite("log", self.log.join("\n"))
+            .cite_opt("stop-writes-on-bgsave-error", self.stop_writes.clone());
+        let finding = self.on_its_filesystem(finding);
+        Some(match reason {
+            Reason::Memory if self.overcommit.as_deref() != Some("1") => finding.key(KeyKind::Host, "host").fix(OVERCOMMIT.id),
+            _ => finding.fix(BGSAVE.id),
+        })
+    }
+
+    fn failed_append(&self, judged: &Judged<'_>) -> Option<Finding> {
+        let name = &judged.target.name;
+        let tied = |f: Finding| self.on_its_filesystem(f);
+        if self.info.is("aof_last_write_status", "err") {
+            let message =
+                format!("the last write of {name} to its append-only file failed: it refuses writes until one succeeds");
+            let finding = self.server.finding(&PERSISTENCE, Severity::Crit, judged.target, message);
+            return Some(tied(finding.cite("log", self.log.join("\n"))));
+        }
+        (self.info.is("aof_enabled", "1") && self.info.is("aof_last_bgrewrite_status", "err")).then(|| {
+            let message = format!("the append-only file of {name} could not be rewritten: it grows");
+            tied(self.server.finding(&PERSISTENCE, Severity::Warn, judged.target, message).cite("log", self.log.join("\n")))
+        })
+    }
+
+    fn on_its_filesystem(&self, finding: Finding) -> Finding {
+        match &self.space {
+            Some(space) => finding.key(KeyKind::Filesystem, &space.dev),
+            None => finding,
+        }
+    }
+
+    fn age_of_snapshot(&self, judged: &Judged<'_>) -> Option<SignedDuration> {
+        let at = i64::try_from(self.info.number("rdb_last_save_time")?).ok()?;
+        Some(SignedDuration::from_secs(judged.taken_at.as_second() - at))
+    }
+}
+
+impl Persistence {
+    fn slow(&self, judged: &Judged<'_>, e: &Evidence) -> Option<Finding> {
+        let running = e.info.number("rdb_current_bgsave_time_sec").filter(|_| e.info.is("rdb_bgsave_in_progress", "1"))?;
+        let (severity, limit) = match running {
+            s if s > self.settings.bgsave_crit_s => (Severity::Crit, self.settings.bgsave_crit_s),
+            s if s > self.settings.bgsave_warn_s => (Severity::Warn, self.settings.bgsave_warn_s),
+            _ => return None,
+        };
+        let seconds = |s: u64| duration(SignedDuration::from_secs(i64::try_from(s).unwrap_or(i64::MAX)));
+        let message =
+            format!("{} has been saving a snapshot for {}, limit {}", judged.target.name, seconds(running), seconds(limit));
+        Some(e.server.finding(&PERSISTENCE, severity, judged.target, message))
+    }
+}
+
+/// Changes that should have been saved long ago.
+fn old(judged: &Judged<'_>, e: &Evidence) -> Option<Finding> {
+    let window = longest_window(e.save.as_deref()?)?;
+    let changes = e.info.number("rdb_changes_since_last_save").filter(|c| *c > 0)?;
+    if failed(e) || e.info.is("aof_enabled", "1") {
+        return None;
+    }
+    // the time of its start counts as a save: nothing was unsaved then
+    let age = e.age_of_snapshot(judged)?;
+    (age.as_secs() > 2 * window).then(|| {
+        let message = format!(
+            "{changes} changes in {} are not on disk, the last snapshot is {} old, limit {}",
+            judged.target.name,
+            duration(age),
+            duration(SignedDuration::from_secs(2 * window))
+        );
+        e.server.finding(&PERSISTENCE, Severity::Warn, judged.target, message).fix(BGSAVE.id)
+    })
+}
+
+/// Cache only; a broker that forgets is worth more words.
+fn unsaved(judged: &Judged<'_>, e: &Evidence) -> Option<Finding> {
+    if !nothing_saved(e) {
+        return None;
+    }
+    let name = &judged.target.name;
+    Some(match &e.broker {
+        Some(broker) => {
+            let message = format!("{name} saves nothing and is the broker of {broker}: a restart loses every task that waits");
+            e.server
+                .finding(&PERSISTENCE, Severity::Info, judged.target, message)
+                .hint("turn the append-only file on: `CONFIG SET appendonly yes`, and in its configuration")
+        }
+        None => e
+            .server
+            .finding(&PERSISTENCE, Severity::Info, judged.target, format!("{name} saves nothing: a cache only"))
+            .hint("nothing to do if it is only a cache"),
+    })
+}
+
+/// The longest of the windows `seconds changes seconds changes …`, in seconds; none when no snapshot is due by time.
+fn longest_window(save: &str) -> Option<i64> {
+    let numbers: Vec<i64> = save.split_whitespace().filter_map(|w| w.parse().ok()).collect();
+    numbers.chunks_exact(2).filter(|w| w[0] > 0).map(|w| w[0]).max()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_longest_window_is_the_first_number_of_a_pair() {
+        assert_eq!(longest_window("3600 1 300 100 60 10000"), Some(3600));
+        assert_eq!((longest_window(""), longest_window("x 1")), (None, None));
+    }
+}

@@ -1,0 +1,120 @@
+//! Does a replica follow, and does a master have the replicas it needs?
+
+use std::time::Duration;
+
+use jiff::SignedDuration;
+use opsctl_core::model::{
+    Check, CheckSpec, Code, Finding, Inventory, Judged, Judgement, Product, Severity, Target, quantity::duration,
+};
+use opsctl_core::probe::{ProbeCx, ProbeError};
+use serde::{Deserialize, Serialize};
+
+use super::Settings;
+use super::info::{Info, session};
+use crate::servers::Server;
+
+const REPLICATION: Code = Code {
+    id: "redis.replication",
+    severities: &[Severity::Warn, Severity::Crit],
+    when: "a replica has lost its master, or a master has fewer replicas than it wants for a write (crit); a replica has heard nothing from its master for 30 s (warn)",
+    hint: "look at the master, at the network between them and at the replica's log",
+};
+
+static SPEC: CheckSpec = CheckSpec {
+    id: "redis.replication",
+    title: "replicas follow",
+    codes: &[REPLICATION],
+    fixes: &[],
+    timeout: Duration::from_secs(8),
+};
+
+pub(super) struct Replication {
+    pub(super) settings: Settings,
+}
+
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+#[serde(default)]
+pub(super) struct Evidence {
+    server: Server,
+    info: Info,
+    /// `min-replicas-to-write`.
+    wanted: Option<u64>,
+}
+
+impl Check for Replication {
+    type Evidence = Evidence;
+
+    fn spec(&self) -> &'static CheckSpec {
+        &SPEC
+    }
+
+    fn targets(&self, inventory: &Inventory) -> Vec<Target> {
+        inventory.server_targets(Product::Redis)
+    }
+
+    async fn probe(&self, cx: &ProbeCx, target: &Target) -> Result<Evidence, ProbeError> {
+        let session = session(cx, target).await?;
+        let keys = [
+            "role",
+            "master_host",
+            "master_port",
+            "master_link_status",
+            "master_link_down_since_seconds",
+            "master_last_io_seconds_ago",
+            "master_sync_in_progress",
+            "connected_slaves",
+            "min_slaves_good_slaves",
+        ];
+        let info = Info::of(&session, &keys).await?;
+        let wanted = if info.is("role", "master") {
+            session.setting("min-replicas-to-write").await.and_then(|v| v.parse().ok())
+        } else {
+            None
+        };
+        Ok(Evidence { server: Server::of(cx, target)?, info, wanted })
+    }
+
+    fn judge(&self, judged: &Judged<'_>, e: &Evidence) -> Judgement {
+        let name = &judged.target.name;
+        let finding = |severity, message: String| e.server.finding(&REPLICATION, severity, judged.target, message);
+        let seconds = |s: u64| duration(SignedDuration::from_secs(i64::try_from(s).unwrap_or(i64::MAX)));
+        let found: Option<Finding> = match e.info.text("role") {
+            Some("slave" | "replica") => {
+                let master =
+                    format!("{}:{}", e.info.text("master_host").unwrap_or("?"), e.info.text("master_port").unwrap_or("?"));
+                let silent = e.info.number("master_last_io_seconds_ago").unwrap_or(0);
+                if e.info.is("master_link_status", "down") && !e.info.is("master_sync_in_progress", "1") {
+                    let since = e
+                        .info
+                        .number("master_link_down_since_seconds")
+                        .map_or_else(String::new, |s| format!(" for {}", seconds(s)));
+                    Some(finding(
+                        Severity::Crit,
+                        format!("{name} has no link to its master {master}{since}: what it answers is old"),
+                    ))
+                } else if silent > self.settings.replica_silent_s {
+                    Some(finding(
+                        Severity::Warn,
+                        format!(
+                            "{name} has heard nothing from its master {master} for {}, limit {}",
+                            seconds(silent),
+                            seconds(self.settings.replica_silent_s)
+                        ),
+                    ))
+                } else {
+                    None
+                }
+            }
+            _ => e.wanted.filter(|w| *w > 0).and_then(|wanted| {
+                let good = e.info.number("min_slaves_good_slaves").or_else(|| e.info.number("connected_slaves")).unwrap_or(0);
+                (good < wanted).then(|| {
+                    finding(
+                        Severity::Crit,
+                        format!("{name} has {good} of the {wanted} replicas it wants: it refuses writes (NOREPLICAS)"),
+                    )
+                })
+            }),
+        };
+        found.into_iter().collect::<Vec<_>>().into()
+    }
+}

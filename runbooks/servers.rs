@@ -1,0 +1,212 @@
+//! What is the same for every database, cache and broker: who it is, and what it means that it does not answer.
+
+use jiff::{SignedDuration, Timestamp};
+use opsctl_core::model::{Code, Finding, Judgement, KeyKind, ServerRef, Severity, Subject, Target, printable, quantity};
+use opsctl_core::probe::docker::Container;
+use opsctl_core::probe::filesystem::{self, FsUsage};
+use opsctl_core::probe::servers::{NoSession, state_of};
+use opsctl_core::probe::{ProbeCx, ProbeError};
+use serde::{Deserialize, Serialize};
+
+/// After this long a server that somebody stopped, that nothing restarts and that nothing names, is not missed.
+const FORGOTTEN: SignedDuration = SignedDuration::from_hours(24);
+
+/// A server, for the judge.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(transparent)]
+pub(crate) struct Server(Option<ServerRef>);
+
+impl Server {
+    pub(crate) fn of(cx: &ProbeCx, target: &Target) -> Result<Self, ProbeError> {
+        Ok(Self(Some(cx.servers.known(target)?.server.clone())))
+    }
+
+    pub(crate) fn get(&self) -> Option<&ServerRef> {
+        self.0.as_ref()
+    }
+
+    /// What a finding about this server is about.
+    pub(crate) fn subject(&self, target: &Target) -> Subject {
+        let identity = self.0.as_ref().map_or_else(|| target.id.clone(), ServerRef::identity);
+        Subject { kind: target.kind, name: target.name.clone(), identity }
+    }
+
+    /// A finding about it, tied to its container or unit and to everything else about this server.
+    pub(crate) fn finding(
+        &self,
+        code: &'static Code,
+        severity: Severity,
+        target: &Target,
+        message: impl Into<String>,
+    ) -> Finding {
+        self.tied(Finding::new(code, severity, self.subject(target), message))
+    }
+
+    /// Ties a finding about something of this server to the server.
+    pub(crate) fn tied(&self, mut finding: Finding) -> Finding {
+        if let Some(server) = &self.0 {
+            finding = finding.key(KeyKind::Server, &server.id);
+            if let Some(id) = &server.container {
+                finding = finding.key(KeyKind::Container, id);
+            }
+            if let Some(unit) = &server.unit {
+                finding = finding.key(KeyKind::Unit, unit);
+            }
+        }
+        finding
+    }
+
+    /// The object that numbers of earlier runs belong to: another run of the server counts anew.
+    pub(crate) fn object(&self, target: &Target) -> String {
+        self.subject(target).identity
+    }
+}
+
+/// Why a server cannot be talked to, and what is known about it from outside.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub(crate) struct Silence {
+    why: Option<NoSession>,
+    /// Its container, when it does not run.
+    container: Option<Container>,
+    /// Somebody asked the engine to stop it within the last hour.
+    stopped_by_hand: bool,
+    /// Running containers whose environment names it.
+    needed_by: Vec<String>,
+    /// State of its first process: `T` is stopped, `D` waits in the kernel.
+    process_state: Option<char>,
+}
+
+impl Silence {
+    pub(crate) async fn about(cx: &ProbeCx, server: &Server, why: NoSession) -> Self {
+        let mut silence = Self { ..Self::default() };
+        if let Some(server) = server.get() {
+            silence.process_state = server.process.and_then(|p| state_of(p.pid));
+            if why == NoSession::NotRunning
+                && let (Some(id), Some(docker)) = (&server.container, &cx.docker)
+            {
+                silence.container = docker.inspect(id).await.ok().map(|c| (*c).clone());
+                let events = docker.events().await.unwrap_or_default();
+                silence.stopped_by_hand = events.iter().any(|e| {
+                    e.container == *id && matches!(e.action.as_str(), "kill" | "stop") && e.signal.as_deref() != Some("9")
+                });
+                silence.needed_by = needed_by(cx, id).await;
+            }
+        }
+        silence.why = Some(why);
+        silence
+    }
+
+    pub(crate) fn is_silent(&self) -> bool {
+        self.why.is_some()
+    }
+
+    /// What it means: `word` is what the server is (`Redis`), `secret` the name of a variable for its password.
+    pub(crate) fn judge(
+        &self,
+        code: &'static Code,
+        server: &Server,
+        target: &Target,
+        now: Timestamp,
+        word: &str,
+        secret: &str,
+    ) -> Judgement {
+        let name = &target.name;
+        let Some(why) = &self.why else { return Judgement::default() };
+        let crit = |message: String| server.finding(code, Severity::Crit, target, message);
+        let seconds = |ms: &u64| quantity::duration(SignedDuration::from_millis(i64::try_from(*ms).unwrap_or(i64::MAX)));
+        let finding = match why {
+            NoSession::NotRunning => return self.not_running(code, server, target, now),
+            NoSession::NotListening => crit(format!("{name} runs and listens nowhere")),
+            NoSession::Refused { address } => crit(format!("{name} refuses connections at {address}")),
+            NoSession::Unreachable { address, why } => crit(format!("{name} cannot be reached at {address}: {why}")),
+            NoSession::Hung { address, after_ms } => {
+                let stopped = self.process_state == Some('T');
+                let finding =
+                    crit(format!("{name} accepts connections at {address} and did not answer within {}", seconds(after_ms)));
+                if stopped {
+                    finding.hint("its process is stopped: find out who sent SIGSTOP, then `kill -CONT` it")
+                } else {
+                    finding
+                }
+            }
+            NoSession::Closed { address, why } => crit(format!("{name} closed the conversation at {address}")).cite("seen", why),
+            NoSession::Garbage { address, why } => {
+                crit(format!("what listens at {address} does not speak {word}")).cite("seen", printable(why))
+            }
+            NoSession::Rejected { address, code: word, message } => {
+                crit(format!("{name} turns every question away")).cite("it says", format!("{word} {message}")).cite("at", address)
+            }
+            NoSession::Login { address, message, tried } => {
+                let tried = tried.as_ref().map_or_else(String::new, |from| format!(" (tried {from})"));
+                let line = format!("[[server]] name = \"{name}\" password = \"${{{secret}}}\"");
+                let at = if address == name { String::new() } else { format!(" at {address}") };
+                let gap = format!("{name}{at} is up and wants a login{tried}: {message}; add to the configuration: {line}");
+                return Judgement { gaps: vec![gap], ..Judgement::default() };
+            }
+        };
+        let state = match self.process_state {
+            Some('T' | 't') => Some("stopped by a signal (state T)"),
+            Some('D') => Some("waits in the kernel and cannot be interrupted (state D)"),
+            _ => None,
+        };
+        vec![finding.cite_opt("its process", state)].into()
+    }
+
+    fn not_running(&self, code: &'static Code, server: &Server, target: &Target, now: Timestamp) -> Judgement {
+        let name = &target.name;
+        let finding = |message: String| server.finding(code, Severity::Crit, target, message);
+        let Some(c) = &self.container else {
+            let unit = server.get().and_then(|s| s.unit.clone());
+            let message = unit
+                .map_or_else(|| format!("{name} does not run"), |unit| format!("{name} does not run: its unit {unit} is down"));
+            return vec![finding(message)].into();
+        };
+        let ended = c.state.finished_at.filter(|t| t.as_second() > 0);
+        let restarted = !matches!(c.restart_policy.name.as_str(), "" | "no");
+        let forgotten = ended.is_none_or(|t| now.duration_since(t) > FORGOTTEN);
+        if forgotten && !restarted && self.needed_by.is_empty() {
+            let when = ended.map_or_else(String::new, |t| format!(" since {}", quantity::duration(now.duration_since(t))));
+            return Judgement::skip(format!("its container is {}{when}, and nothing that runs names it", c.state.status));
+        }
+        let when = ended.map_or_else(String::new, |t| format!(", {}", quantity::ago(now, t)));
+        let how = if self.stopped_by_hand { ", stopped by hand" } else { "" };
+        let message =
+            format!("{name} does not run: its container is {} (exit code {}{how}{when})", c.state.status, c.state.exit_code);
+        let finding = finding(message)
+            .since(ended)
+            .cite("needed by", self.needed_by.join(", "))
+            .hint(format!("`docker start {name}` when nothing else is wrong with it: see `opsctl container {name}`"));
+        vec![finding].into()
+    }
+}
+
+/// The filesystem that `path` lies on as a server sees it. In a container's own layer that is the engine's.
+pub(crate) async fn filesystem_at(cx: &ProbeCx, server: &Server, path: &str) -> Option<FsUsage> {
+    let server = server.get()?;
+    let seen = filesystem::filesystem_of(format!("/proc/{}/root{path}", server.process?.pid).as_ref()).await.ok()?;
+    // an overlay has a device number of its own, and the numbers of what is below it
+    if seen.dev.starts_with("0:")
+        && let (Some(_), Some(docker)) = (&server.container, &cx.docker)
+        && let Ok(root) = docker.data_root().await
+        && let Ok(below) = filesystem::filesystem_of(root.as_ref()).await
+        && below.size == seen.size
+    {
+        return Some(below);
+    }
+    Some(seen)
+}
+
+/// Running containers that are told of this one by name.
+async fn needed_by(cx: &ProbeCx, id: &str) -> Vec<String> {
+    let Some(docker) = &cx.docker else { return Vec::new() };
+    let Some(server) = cx.inventory.container(id) else { return Vec::new() };
+    let names: Vec<&str> = [Some(server.name.as_str()), server.service.as_deref()].into_iter().flatten().collect();
+    let mut needing = Vec::new();
+    for other in cx.inventory.containers.iter().filter(|c| c.state == "running" && c.id != id) {
+        if docker.names_host(&other.id, &names).await {
+            needing.push(other.name.clone());
+        }
+    }
+    needing
+}

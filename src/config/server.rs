@@ -1,0 +1,191 @@
+//! `[[server]]`: where a server is and how to log in to it. What stands for a secret is looked up when it is needed, and kept nowhere.
+
+use opsctl_core::model::Product;
+use opsctl_core::probe::servers::{Login, Secret, default_port, secret_file};
+use opsctl_core::probe::{Redactor, environment};
+use url::Url;
+
+use super::names::did_you_mean;
+use super::problem::Problem;
+use super::raw;
+
+/// A server of the configuration, checked.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Server {
+    /// As `opsctl targets` shows it, or a name of its own.
+    pub name: String,
+    url: Option<String>,
+    user: Option<String>,
+    password: Option<String>,
+    password_file: Option<String>,
+}
+
+/// What a [`Server`] says, with its variables filled in.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Resolved {
+    /// What it speaks and where it is; none when it is to be found by its name.
+    pub place: Option<(Product, String, u16)>,
+    /// How to log in.
+    pub login: Login,
+}
+
+const SCHEMES: &[(&str, Product, bool)] = &[
+    ("postgres", Product::Postgres, false),
+    ("postgresql", Product::Postgres, false),
+    ("pgbouncer", Product::Pgbouncer, false),
+    ("redis", Product::Redis, false),
+    ("rediss", Product::Redis, true),
+    ("valkey", Product::Redis, false),
+    ("amqp", Product::Rabbitmq, false),
+    ("amqps", Product::Rabbitmq, true),
+];
+
+/// Checks one entry.
+pub(super) fn validate(raw: &raw::Server) -> Result<Server, Problem> {
+    let name = raw.name.get_ref().clone();
+    if name.is_empty() {
+        return Err(Problem::new(raw.name.span(), "`name` in [[server]]: empty"));
+    }
+    if let Some(url) = &raw.url {
+        // a variable may stand for anything that is not syntax
+        let shape = fill(url.get_ref(), &|_| Some("1".to_owned()))
+            .map_err(|e| Problem::new(url.span(), format!("`url` in [[server]]: {e}")))?;
+        place(&shape).map_err(|e| Problem::new(url.span(), format!("`url` in [[server]]: {e}")))?;
+    }
+    if let (Some(password), Some(_)) = (&raw.password, &raw.password_file) {
+        return Err(Problem::new(password.span(), "`password` in [[server]]: `password_file` is set too; one of them"));
+    }
+    Ok(Server {
+        name,
+        url: raw.url.as_ref().map(|u| u.get_ref().clone()),
+        user: raw.user.clone(),
+        password: raw.password.as_ref().map(|p| p.get_ref().clone()),
+        password_file: raw.password_file.clone(),
+    })
+}
+
+impl Server {
+    /// Fills in variables and reads the password file. The error says what is missing.
+    pub fn resolve(&self, redactor: &Redactor) -> Result<Resolved, String> {
+        let fill = |text: &str| fill(text, &environment).map_err(|e| format!("[[server]] {}: {e}", self.name));
+        let mut resolved = Resolved { place: None, login: Login { from: "the configuration".to_owned(), ..Login::default() } };
+        if let Some(url) = &self.url {
+            let (url, product, tls) = place(&encoded(url, &environment).map_err(|e| format!("[[server]] {}: {e}", self.name))?)?;
+            let host = url.host_str().unwrap_or("localhost").trim_matches(['[', ']']).to_owned();
+            resolved.place = Some((product, host, url.port().unwrap_or_else(|| default_port(product))));
+            let login = &mut resolved.login;
+            login.tls = tls || url.query_pairs().any(|(k, v)| k == "sslmode" && (v == "require" || v.starts_with("verify")));
+            login.user = Some(decoded(url.username())).filter(|u| !u.is_empty());
+            login.password = url.password().map(|p| Secret::new(decoded(p), redactor));
+            // the database of a Redis URL is a number, and all of them are looked at
+            login.database =
+                Some(decoded(url.path().trim_start_matches('/'))).filter(|d| !d.is_empty() && product != Product::Redis);
+        }
+        if let Some(user) = &self.user {
+            resolved.login.user = Some(fill(user)?);
+        }
+        if let Some(password) = &self.password {
+            resolved.login.password = Some(Secret::new(fill(password)?, redactor));
+        }
+        if let Some(path) = &self.password_file {
+            resolved.login.password = Some(secret_file(path, redactor).map_err(|e| format!("[[server]] {}: {e}", self.name))?);
+        }
+        Ok(resolved)
+    }
+}
+
+fn place(url: &str) -> Result<(Url, Product, bool), String> {
+    // what the parser says about a URL could hold its password
+    let parsed =
+        Url::parse(url).map_err(|e| format!("not a URL such as `postgres://user:${{PASSWORD}}@host:5432/database`: {e}"))?;
+    let Some((_, product, tls)) = SCHEMES.iter().find(|(scheme, ..)| *scheme == parsed.scheme()) else {
+        let hint = did_you_mean(parsed.scheme(), SCHEMES.iter().map(|(s, ..)| *s));
+        return Err(format!("`{}://` is none of {}{hint}", parsed.scheme(), SCHEMES.map_names()));
+    };
+    Ok((parsed, *product, *tls))
+}
+
+trait Names {
+    fn map_names(&self) -> String;
+}
+
+impl Names for [(&str, Product, bool)] {
+    fn map_names(&self) -> String {
+        self.iter().map(|(scheme, ..)| format!("{scheme}://")).collect::<Vec<_>>().join(", ")
+    }
+}
+
+/// Replaces `${NAME}`; the error names the variable that is not set.
+fn fill(text: &str, value: &dyn Fn(&str) -> Option<String>) -> Result<String, String> {
+    let mut out = String::new();
+    let mut rest = text;
+    while let Some((before, after)) = rest.split_once("${") {
+        let Some((name, tail)) = after.split_once('}') else { return Err("`${` without `}`".to_owned()) };
+        out.push_str(before);
+        out.push_str(&value(name).ok_or_else(|| format!("the environment has no {name}"))?);
+        rest = tail;
+    }
+    out.push_str(rest);
+    Ok(out)
+}
+
+/// [`fill`] for a URL: a password may hold what is syntax there.
+fn encoded(url: &str, value: &dyn Fn(&str) -> Option<String>) -> Result<String, String> {
+    let encode =
+        |text: String| -> String {
+            text.bytes()
+                .map(|b| {
+                    if b.is_ascii_alphanumeric() || b"-._~".contains(&b) {
+                        char::from(b).to_string()
+                    } else {
+                        format!("%{b:02X}")
+                    }
+                })
+                .collect()
+        };
+    fill(url, &|name| value(name).map(encode))
+}
+
+/// `%41` is `A`.
+fn decoded(text: &str) -> String {
+    let bytes = text.as_bytes();
+    let mut out = Vec::with_capacity(bytes.len());
+    let mut at = 0;
+    while at < bytes.len() {
+        let code = (bytes[at] == b'%').then(|| text.get(at + 1..at + 3)).flatten().and_then(|h| u8::from_str_radix(h, 16).ok());
+        out.push(code.unwrap_or(bytes[at]));
+        at += if code.is_some() { 3 } else { 1 };
+    }
+    String::from_utf8_lossy(&out).into_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+    use super::*;
+
+    #[test]
+    fn variables_in_a_url_may_hold_anything() {
+        let value = |name: &str| (name == "PW").then(|| "p@ss:w/rd%".to_owned());
+        let (url, product, _) = place(&encoded("postgres://app:${PW}@db:5433/app?sslmode=require", &value).unwrap()).unwrap();
+        assert_eq!(
+            (product, decoded(url.password().unwrap()).as_str(), url.port()),
+            (Product::Postgres, "p@ss:w/rd%", Some(5433))
+        );
+        assert_eq!(encoded("redis://:${NO}@x", &value), Err("the environment has no NO".to_owned()));
+        assert_eq!(fill("${PW", &value), Err("`${` without `}`".to_owned()));
+    }
+
+    #[test]
+    fn an_unknown_scheme_is_told_the_nearest() {
+        assert!(place("postgre://x").unwrap_err().contains("did you mean `postgres`"));
+        assert!(place("not a url").unwrap_err().starts_with("not a URL"));
+    }
+
+    proptest::proptest! {
+        #[test]
+        fn any_text_is_survived(text in ".*") {
+            let _ = (fill(&text, &|_| None), decoded(&text), place(&text).is_ok());
+        }
+    }
+}

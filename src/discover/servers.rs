@@ -1,0 +1,230 @@
+//! Databases, caches and brokers: those that run, those that should, and those that the configuration names.
+
+use opsctl_core::model::{Inventory, Product, ServerRef};
+use opsctl_core::probe::Redactor;
+use opsctl_core::probe::home::Home;
+use opsctl_core::probe::servers::{Found, Known, Login, Socket, default_port, libpq_server, product_of_unit};
+
+use crate::config::Server;
+
+/// Joins what the scan of processes found with containers, units and the configuration. Gaps are told in `inventory`.
+pub(super) fn find(found: Vec<Found>, configured: &[Server], inventory: &mut Inventory, redactor: &Redactor) -> Vec<Known> {
+    let mut known: Vec<Known> = Vec::new();
+    for f in found {
+        let server = running(&f, inventory);
+        add(&mut known, Known { server, sockets: f.sockets, login: None });
+    }
+    for server in stopped_containers(inventory, &known).into_iter().chain(stopped_units(inventory, &known)) {
+        add(&mut known, Known { server, sockets: Vec::new(), login: None });
+    }
+    if let Some((place, login)) = libpq_server(redactor) {
+        named(&mut known, format!("{}:{}", place.0, place.1), Product::Postgres, place, login);
+    }
+    for server in configured {
+        match server.resolve(redactor) {
+            Ok(resolved) => match resolved.place {
+                Some((product, host, port)) => named(&mut known, server.name.clone(), product, (host, port), resolved.login),
+                None => match known
+                    .iter_mut()
+                    .find(|k| k.server.name == server.name || k.server.unit.as_deref() == Some(&server.name))
+                {
+                    Some(k) => k.login = Some(resolved.login),
+                    None => inventory.gaps.push(format!(
+                        "[[server]] {}: no server of this name was found, and it has no url (`opsctl targets` shows all)",
+                        server.name
+                    )),
+                },
+            },
+            Err(why) => inventory.gaps.push(why),
+        }
+    }
+    for k in &known {
+        redactor.know_name(&k.server.name);
+    }
+    inventory.servers = known.iter().map(|k| k.server.clone()).collect();
+    inventory.servers.sort_by(|a, b| (a.product, &a.name).cmp(&(b.product, &b.name)));
+    known
+}
+
+/// Two servers of one product in one container or unit are told apart by their ports.
+fn add(known: &mut Vec<Known>, mut new: Known) {
+    if known.iter().any(|k| k.server.product == new.server.product && k.server.name == new.server.name) {
+        let port = port_of(&new.sockets).unwrap_or_default();
+        new.server.name = format!("{}:{port}", new.server.name);
+        new.server.id = format!("{}:{port}", new.server.id);
+    }
+    known.push(new);
+}
+
+fn port_of(sockets: &[Socket]) -> Option<u16> {
+    sockets.iter().find_map(|s| match s {
+        Socket::Tcp(address) => Some(address.port()),
+        Socket::Unix(_) => None,
+    })
+}
+
+fn running(f: &Found, inventory: &Inventory) -> ServerRef {
+    let found_by = format!("process {} ({})", f.process.pid, f.comm);
+    let base = ServerRef {
+        product: f.product,
+        name: String::new(),
+        id: String::new(),
+        found_by,
+        process: Some(f.process),
+        container: None,
+        unit: None,
+        address: None,
+    };
+    let prefix = f.product.kind();
+    match &f.home {
+        Home::Container(id) => {
+            let name = inventory.container(id).map_or_else(|| id.chars().take(12).collect(), |c| c.name.clone());
+            ServerRef { name, id: format!("{prefix}:{id}"), container: Some(id.clone()), ..base }
+        }
+        // a scope is a login session, not a service
+        Home::Unit(unit) if unit.ends_with(".service") && !unit.starts_with("user@") && inventory_has(inventory, unit) => {
+            ServerRef { name: unit.clone(), id: format!("{prefix}:{unit}"), unit: Some(unit.clone()), ..base }
+        }
+        _ => {
+            let address = match f.sockets.iter().find(|s| matches!(s, Socket::Tcp(_))).or_else(|| f.sockets.first()) {
+                Some(Socket::Tcp(address)) => address.to_string(),
+                Some(Socket::Unix(path)) => path.display().to_string(),
+                None => format!("localhost:{}", default_port(f.product)),
+            };
+            ServerRef { id: format!("{prefix}:{address}"), name: address, ..base }
+        }
+    }
+}
+
+/// A machine in a container shows the units of the machine around it in its control groups.
+fn inventory_has(inventory: &Inventory, unit: &str) -> bool {
+    inventory.systemd.iter().flat_map(|s| &s.units).any(|u| u.name == unit)
+}
+
+/// Containers that would serve something if they ran.
+fn stopped_containers(inventory: &Inventory, known: &[Known]) -> Vec<ServerRef> {
+    let found =
+        |id: &str, product| known.iter().any(|k| k.server.container.as_deref() == Some(id) && k.server.product == product);
+    let server = |c: &opsctl_core::model::ContainerRef| {
+        let product = c.product.filter(|p| !found(&c.id, *p))?;
+        Some(ServerRef {
+            product,
+            name: c.name.clone(),
+            id: format!("{}:{}", product.kind(), c.id),
+            found_by: format!("image {}", c.image),
+            process: None,
+            container: Some(c.id.clone()),
+            unit: None,
+            address: None,
+        })
+    };
+    inventory.containers.iter().filter(|c| c.state != "running").filter_map(server).collect()
+}
+
+/// Units that would: enabled, or failed.
+fn stopped_units(inventory: &Inventory, known: &[Known]) -> Vec<ServerRef> {
+    let found = |unit: &str| known.iter().any(|k| k.server.unit.as_deref() == Some(unit));
+    let server = |u: &opsctl_core::model::UnitRef| {
+        let product = product_of_unit(&u.name)?;
+        let wanted = u.active == "failed" || (u.active == "inactive" && u.file_state == "enabled");
+        (wanted && u.load == "loaded" && !found(&u.name)).then(|| ServerRef {
+            product,
+            name: u.name.clone(),
+            id: format!("{}:{}", product.kind(), u.name),
+            found_by: format!("unit {}", u.name),
+            process: None,
+            container: None,
+            unit: Some(u.name.clone()),
+            address: None,
+        })
+    };
+    inventory.systemd.iter().flat_map(|s| &s.units).filter_map(server).collect()
+}
+
+/// A server that somebody named by its address: the same as one that was found there, or one of its own.
+fn named(known: &mut Vec<Known>, name: String, product: Product, (host, port): (String, u16), login: Login) {
+    let here = |k: &&mut Known| k.server.product == product && k.server.container.is_none() && is_at(&k.sockets, &host, port);
+    if let Some(k) = known.iter_mut().find(here) {
+        k.login = Some(login);
+        return;
+    }
+    let server = ServerRef {
+        product,
+        id: format!("{}:{host}:{port}", product.kind()),
+        name,
+        found_by: login.from.clone(),
+        process: None,
+        container: None,
+        unit: None,
+        address: Some((host, port)),
+    };
+    known.push(Known { server, sockets: Vec::new(), login: Some(login) });
+}
+
+fn is_at(sockets: &[Socket], host: &str, port: u16) -> bool {
+    let local = matches!(host, "localhost" | "127.0.0.1" | "::1");
+    sockets.iter().any(|s| match s {
+        Socket::Tcp(address) => {
+            address.port() == port && (address.ip().to_string() == host || (local && address.ip().is_loopback()))
+        }
+        Socket::Unix(path) => {
+            path.parent().is_some_and(|p| p.as_os_str() == host) && path.to_string_lossy().ends_with(&format!(".{port}"))
+        }
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use opsctl_core::model::{ContainerRef, ServerProcess};
+
+    use super::*;
+
+    fn found(product: Product, home: Home, pid: i32, at: &str) -> Found {
+        let sockets = at.parse().map(Socket::Tcp).into_iter().collect();
+        Found { product, process: ServerProcess { pid, start_ticks: 7 }, comm: "x".into(), home, sockets }
+    }
+
+    fn container(id: &str, name: &str, state: &str, product: Option<Product>) -> ContainerRef {
+        ContainerRef {
+            id: id.into(),
+            name: name.into(),
+            image: "x:1".into(),
+            state: state.into(),
+            network_mode: "bridge".into(),
+            product,
+            project: None,
+            service: None,
+            labels: std::collections::BTreeMap::default(),
+        }
+    }
+
+    #[test]
+    fn servers_are_named_as_people_name_them() {
+        let mut inventory = Inventory {
+            containers: vec![container("aa", "cache", "running", None), container("bb", "old", "exited", Some(Product::Redis))],
+            ..Inventory::default()
+        };
+        let scan = vec![
+            found(Product::Redis, Home::Container("aa".into()), 10, "127.0.0.1:6379"),
+            found(Product::Redis, Home::Container("aa".into()), 11, "127.0.0.1:6380"),
+            found(Product::Postgres, Home::Host, 12, "127.0.0.1:5432"),
+        ];
+        let known = find(scan, &[], &mut inventory, &Redactor::default());
+        let names: Vec<&str> = inventory.servers.iter().map(|s| s.name.as_str()).collect();
+        assert_eq!(names, ["127.0.0.1:5432", "cache", "cache:6380", "old"]);
+        assert_eq!(known.len(), 4);
+        assert!(inventory.servers[3].process.is_none());
+    }
+
+    #[test]
+    fn an_address_somebody_names_is_the_server_found_there() {
+        let mut known = vec![];
+        let f = found(Product::Postgres, Home::Host, 12, "127.0.0.1:5432");
+        let server = running(&f, &Inventory::default());
+        add(&mut known, Known { server, sockets: f.sockets, login: None });
+        named(&mut known, "mine".into(), Product::Postgres, ("localhost".into(), 5432), Login::user("me", "test"));
+        assert_eq!((known.len(), known[0].login.is_some()), (1, true));
+        named(&mut known, "other".into(), Product::Postgres, ("10.0.0.9".into(), 5432), Login::default());
+        assert_eq!((known.len(), known[1].server.name.as_str()), (2, "other"));
+    }
+}
