@@ -15,6 +15,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 mod broker_keys;
+pub mod celery;
 pub mod container;
 pub mod cpu;
 pub mod disk;
@@ -23,6 +24,7 @@ pub mod host;
 mod log_lines;
 pub mod memory;
 mod processes;
+pub mod rabbitmq;
 pub mod redis;
 mod restart_container;
 mod servers;
@@ -54,12 +56,14 @@ macro_rules! registry {
 }
 
 registry! {
+    celery,
     container,
     cpu,
     disk,
     healthcheck,
     host,
     memory,
+    rabbitmq,
     redis,
     systemd,
     time,

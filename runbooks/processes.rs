@@ -21,6 +21,14 @@ impl Names {
         Self(homes.filter_map(known).collect())
     }
 
+    /// The name of a process's container.
+    pub(crate) fn name(&self, home: &Home) -> Option<String> {
+        match home {
+            Home::Container(id) => Some(self.0.get(id).cloned().unwrap_or_else(|| id.chars().take(12).collect())),
+            Home::Unit(_) | Home::Host => None,
+        }
+    }
+
     /// `container web`, `nginx.service`, or nothing.
     pub(crate) fn home(&self, home: &Home) -> Option<String> {
         match home {

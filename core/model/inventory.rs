@@ -94,6 +94,32 @@ impl Product {
     }
 }
 
+/// What a process of Celery is for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum CeleryRole {
+    /// Takes tasks.
+    Worker,
+    /// Sends them by the clock.
+    Beat,
+    /// A worker with a beat in it.
+    WorkerWithBeat,
+}
+
+impl CeleryRole {
+    /// Whether it takes tasks.
+    #[must_use]
+    pub fn works(self) -> bool {
+        self != Self::Beat
+    }
+
+    /// Whether it sends tasks by the clock.
+    #[must_use]
+    pub fn beats(self) -> bool {
+        self != Self::Worker
+    }
+}
+
 /// A database, cache or broker: one that runs, one that should, or one that the configuration names.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ServerRef {
@@ -252,6 +278,9 @@ pub struct ContainerRef {
     /// What it serves, by its image or its program.
     #[serde(default)]
     pub product: Option<Product>,
+    /// What it does for Celery, by its command line.
+    #[serde(default)]
+    pub celery: Option<CeleryRole>,
     /// Compose project, if any.
     pub project: Option<String>,
     /// Compose service, if any.

@@ -21,7 +21,7 @@ pub use evidence::{Outcome, Record, Sample, grown};
 pub use finding::{Cited, Confidence, Finding};
 pub use fix::{Action, FileIdentity, FixSpec, Plan, Refusal, Risk};
 pub use inventory::{
-    ContainerRef, EngineRef, EngineState, Inventory, MountRef, Product, ServerProcess, ServerRef, SystemdRef, SystemdState,
+    CeleryRole, ContainerRef, EngineRef, EngineState, Inventory, MountRef, Product, ServerProcess, ServerRef, SystemdRef, SystemdState,
     UnitRef,
 };
 pub use link::{Cause, Key, KeyKind, Link};

@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
 use http_body_util::{BodyExt, Empty};
 use hyper::body::Bytes;
 use hyper::{Request, header};
@@ -46,15 +48,35 @@ pub async fn get<S>(stream: S, host: &str, path: &str, keep: usize, timeout: Dur
 where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
-    tokio::time::timeout(timeout, exchange(stream, host, path, keep)).await.unwrap_or(Err(NoAnswer::Timeout))
+    tokio::time::timeout(timeout, exchange(stream, host, path, None, keep)).await.unwrap_or(Err(NoAnswer::Timeout))
 }
 
-async fn exchange<S>(stream: S, host: &str, path: &str, keep: usize) -> Result<Answer, NoAnswer>
+/// [`get`] as a user with a password.
+pub(super) async fn get_as<S>(
+    stream: S,
+    host: &str,
+    path: &str,
+    login: (&str, &str),
+    keep: usize,
+    timeout: Duration,
+) -> Result<Answer, NoAnswer>
+where
+    S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+{
+    let basic = format!("Basic {}", STANDARD.encode(format!("{}:{}", login.0, login.1)));
+    tokio::time::timeout(timeout, exchange(stream, host, path, Some(&basic), keep)).await.unwrap_or(Err(NoAnswer::Timeout))
+}
+
+async fn exchange<S>(stream: S, host: &str, path: &str, authorization: Option<&str>, keep: usize) -> Result<Answer, NoAnswer>
 where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
     let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream)).await.map_err(|e| classify(&e))?;
-    let request = Request::get(path)
+    let mut builder = Request::get(path);
+    if let Some(authorization) = authorization {
+        builder = builder.header(header::AUTHORIZATION, authorization);
+    }
+    let request = builder
         .header(header::HOST, host)
         .header(header::USER_AGENT, concat!("opsctl/", env!("CARGO_PKG_VERSION")))
         .header(header::ACCEPT, "*/*")

@@ -1,6 +1,7 @@
 //! Who listens: TCP sockets of a network namespace, and the processes that hold them.
 
 use std::fs;
+use std::net::{IpAddr, SocketAddr};
 use std::os::unix::ffi::OsStrExt;
 use std::time::Duration;
 
@@ -52,13 +53,18 @@ fn parse(text: &str) -> Vec<Listener> {
 
 fn parse_line(line: &str) -> Option<Listener> {
     let mut fields = line.split_whitespace().skip(1);
-    let (address, port) = fields.next()?.split_once(':')?;
+    let at = socket_address(fields.next()?)?;
     if fields.nth(1)? != "0A" {
         return None;
     }
-    let inode = fields.nth(5)?.parse().ok()?;
+    Some(Listener { address: at.ip(), port: at.port(), inode: fields.nth(5)?.parse().ok()? })
+}
+
+/// `0100007F:1F90`, or four groups in front of the port for IPv6; a mapped IPv4 address is that address.
+pub(super) fn socket_address(text: &str) -> Option<SocketAddr> {
+    let (address, port) = text.split_once(':')?;
     let group = |i: usize| u32::from_str_radix(address.get(i * 8..i * 8 + 8)?, 16).ok().map(u32::to_ne_bytes);
-    let address = match address.len() {
+    let address: IpAddr = match address.len() {
         8 => std::net::Ipv4Addr::from(group(0)?).into(),
         32 => {
             let mut bytes = [0; 16];
@@ -69,7 +75,7 @@ fn parse_line(line: &str) -> Option<Listener> {
         }
         _ => return None,
     };
-    Some(Listener { address, port: u16::from_str_radix(port, 16).ok()?, inode })
+    Some(SocketAddr::new(address.to_canonical(), u16::from_str_radix(port, 16).ok()?))
 }
 
 /// The process of this host that listens on a TCP port, if one does and is ours to see.

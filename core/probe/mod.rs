@@ -7,6 +7,7 @@
 pub mod activity;
 pub mod blocking;
 pub mod boot;
+pub mod celery;
 pub mod cgroup;
 pub mod clock;
 pub mod cloud_init;

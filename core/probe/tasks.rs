@@ -65,6 +65,12 @@ pub struct Stuck {
     pub home: Home,
 }
 
+/// Clock ticks as seconds.
+#[must_use]
+pub fn seconds(ticks: u64) -> u64 {
+    ticks / procfs::ticks_per_second().max(1)
+}
+
 /// How many processes are asked where they live.
 const MANY: usize = 64;
 

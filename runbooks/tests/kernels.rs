@@ -34,6 +34,7 @@ fn context(folder: &Path, tree: &Tree) -> ProbeCx {
         image: String::new(),
         state: "running".to_owned(),
         product: None,
+        celery: None,
         network_mode: String::new(),
         project: None,
         service: None,

@@ -116,6 +116,7 @@ mod tests {
             state: "running".into(),
             network_mode: "bridge".into(),
             product: None,
+            celery: None,
             project: project.map(Into::into),
             service: None,
             labels: std::collections::BTreeMap::default(),

@@ -192,6 +192,7 @@ mod tests {
             state: state.into(),
             network_mode: "bridge".into(),
             product,
+            celery: None,
             project: None,
             service: None,
             labels: std::collections::BTreeMap::default(),

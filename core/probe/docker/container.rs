@@ -7,8 +7,8 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use crate::model::{ContainerRef, Subject};
-use crate::probe::Redactor;
 use crate::probe::servers::product_of;
+use crate::probe::{Redactor, celery};
 
 /// A container. Environment values, labels of other tools and command arguments are left behind on purpose.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -256,9 +256,11 @@ pub(super) fn reference(summary: ContainerSummary) -> Option<ContainerRef> {
         .unwrap_or_else(|| id.chars().take(12).collect());
     let labels = kept_labels(summary.labels);
     let image = summary.image.unwrap_or_default();
+    let command = summary.command.unwrap_or_default();
     Some(ContainerRef {
         name,
-        product: product_of(&image, &summary.command.unwrap_or_default()),
+        product: product_of(&image, &command),
+        celery: celery::command(&command).map(|(role, ..)| role),
         image,
         state: summary.state.map(|s| s.to_string()).unwrap_or_default(),
         network_mode: summary.host_config.and_then(|h| h.network_mode).unwrap_or_default(),

@@ -11,6 +11,8 @@ mod locate;
 use std::sync::Arc;
 use std::time::Duration;
 
+use bollard::exec::StartExecResults;
+use bollard::models::ExecConfig;
 use bollard::query_parameters::{InspectContainerOptions, ListContainersOptionsBuilder, LogsOptionsBuilder};
 use futures_util::StreamExt;
 use tokio::sync::Semaphore;
@@ -45,6 +47,9 @@ pub struct Docker {
     disk_usage: Memo<(), Result<Arc<DiskUsage>, ProbeError>>,
     data_root: Memo<(), Result<String, ProbeError>>,
 }
+
+/// What is read of a program's output, in bytes.
+const LARGEST_OUTPUT: usize = 1 << 20;
 
 /// What a container is started with. Holds secrets: it is neither printed nor kept.
 struct StartedWith {
@@ -109,6 +114,30 @@ impl Docker {
     /// Its arguments, for the same.
     pub(super) async fn arguments(&self, id: &str) -> Result<Vec<String>, ProbeError> {
         Ok(self.started_with(id).await?.arguments.clone())
+    }
+
+    /// What a program prints that is run inside a container: for what only its own tools tell.
+    pub(super) async fn exec(&self, id: &str, argv: &[&str]) -> Result<String, ProbeError> {
+        let what = format!("`{}` in container {}", argv.join(" "), id.get(..12).unwrap_or(id));
+        let options = ExecConfig {
+            cmd: Some(argv.iter().map(|a| (*a).to_owned()).collect()),
+            attach_stdout: Some(true),
+            ..ExecConfig::default()
+        };
+        let read = async {
+            let exec = self.client.create_exec(id, options).await?;
+            let mut text = String::new();
+            if let StartExecResults::Attached { mut output, .. } = self.client.start_exec(&exec.id, None).await? {
+                while let Some(piece) = output.next().await {
+                    text.push_str(&String::from_utf8_lossy(piece?.into_bytes().as_ref()));
+                    if text.len() > LARGEST_OUTPUT {
+                        break;
+                    }
+                }
+            }
+            Ok::<_, bollard::errors::Error>(text)
+        };
+        self.ask(&what, read).await
     }
 
     /// Whether the environment of a container names one of these as a host: `CACHE_HOST=cache`, `redis://:secret@cache:6379/0`.

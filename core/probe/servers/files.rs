@@ -30,6 +30,19 @@ pub fn file_tail(pid: i32, path: &str, bytes: u64) -> Vec<String> {
     String::from_utf8_lossy(&end).lines().map(|l| l.chars().take(500).collect()).collect()
 }
 
+/// The files a process has open whose names end in `ending`, by their paths as it sees them.
+#[must_use]
+pub fn open_files(pid: i32, ending: &str) -> Vec<String> {
+    let descriptors = std::fs::read_dir(format!("/proc/{pid}/fd")).into_iter().flatten().flatten();
+    let mut paths: Vec<String> = descriptors
+        .filter_map(|fd| std::fs::read_link(fd.path()).ok()?.into_os_string().into_string().ok())
+        .filter(|path| path.starts_with('/') && path.ends_with(ending))
+        .collect();
+    paths.sort();
+    paths.dedup();
+    paths
+}
+
 /// A small file of our own, such as one that holds a password.
 #[must_use]
 pub(super) fn own_file(path: &str) -> Option<String> {

@@ -62,7 +62,8 @@ fn serves(product: Product, arguments: &str) -> bool {
         Product::Postgres => !["--boot", "--single", "--check", "-C", "--version", "--describe-config"].into_iter().any(has),
         // a sentinel watches servers and is none
         Product::Redis => !has("[sentinel]") && !has("--sentinel"),
-        Product::Rabbitmq => arguments.contains("rabbit"),
+        // its tools run in the same machine
+        Product::Rabbitmq => arguments.replace('\0', " ").contains("-s rabbit boot"),
         Product::Pgbouncer => true,
     }
 }
@@ -75,7 +76,7 @@ pub fn state_of(pid: i32) -> Option<char> {
 }
 
 /// Fields 4 and 22 of `/proc/<pid>/stat`.
-pub(super) fn parent_and_start(stat: &str) -> Option<(i32, u64)> {
+pub(in crate::probe) fn parent_and_start(stat: &str) -> Option<(i32, u64)> {
     let mut fields = stat.rsplit_once(')')?.1.split_ascii_whitespace();
     let parent = fields.nth(1)?.parse().ok()?;
     Some((parent, fields.nth(17)?.parse().ok()?))
@@ -91,7 +92,9 @@ mod tests {
         assert!(!serves(Product::Postgres, "/usr/lib/postgresql/15/bin/postgres\0--boot\0-F\0"));
         assert!(serves(Product::Redis, "/usr/bin/redis-server 127.0.0.1:6379"));
         assert!(!serves(Product::Redis, "/usr/bin/redis-server *:26379 [sentinel]"));
+        assert!(serves(Product::Rabbitmq, "/usr/lib/erlang/erts/bin/beam.smp\0-noinput\0-s\0rabbit\0boot\0-boot\0start_sasl\0"));
         assert!(!serves(Product::Rabbitmq, "/usr/lib/erlang/erts/bin/beam.smp\0-noshell\0ejabberd\0"));
+        assert!(!serves(Product::Rabbitmq, "/usr/lib/erlang/erts/bin/beam.smp\0-escript\0main\0rabbitmqctl_escript\0"));
     }
 
     #[test]

@@ -6,6 +6,7 @@ mod find;
 mod login;
 pub mod postgres;
 mod product;
+pub mod rabbitmq;
 pub mod redis;
 mod sockets;
 mod tls;
@@ -17,10 +18,12 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 pub use connect::{Stream, Way, open_way, user_of};
-pub use files::{file_of, file_tail};
+pub use files::{file_of, file_tail, open_files};
+pub(super) use find::parent_and_start;
 pub use find::{Found, scan, state_of};
 pub use login::{Login, Secret, libpq_server, secret_file};
 pub use product::{product_of, product_of_program, product_of_unit};
+pub(super) use sockets::connections_of;
 pub use sockets::{Socket, default_port, sockets_of};
 
 use super::netns::NoConnection;
@@ -143,6 +146,7 @@ pub struct Servers {
     known: HashMap<String, Known>,
     redis: Sessions<redis::Session>,
     postgres: Sessions<postgres::Session>,
+    rabbitmq: Sessions<rabbitmq::Session>,
 }
 
 impl Servers {
@@ -171,6 +175,13 @@ impl ProbeCx {
         let known = self.servers.known(target)?;
         let open = || async { Ok(Box::pin(postgres::open(known, self)).await?.map(Arc::new)) };
         self.servers.postgres.get(target.id.clone(), open).await
+    }
+
+    /// The session with a RabbitMQ node; one for all checks of a run.
+    pub async fn rabbitmq(&self, target: &Target) -> Result<Result<Arc<rabbitmq::Session>, NoSession>, ProbeError> {
+        let known = self.servers.known(target)?;
+        let open = || async { Ok(Box::pin(rabbitmq::open(known, self)).await?.map(Arc::new)) };
+        self.servers.rabbitmq.get(target.id.clone(), open).await
     }
 
     /// The environment a server was started with, held in memory only: its container's, or its process's.

@@ -6,6 +6,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::path::PathBuf;
 
 use crate::model::Product;
+use crate::probe::celery::Connection;
 use crate::probe::listeners;
 
 /// One listening socket, as the process itself sees it.
@@ -47,6 +48,32 @@ pub fn sockets_of(pid: i32, product: Product) -> Vec<Socket> {
     sockets.sort();
     sockets.dedup();
     sockets
+}
+
+/// The established TCP connections of `pid`; none also when they are not ours to see.
+pub(in crate::probe) fn connections_of(pid: i32) -> Vec<Connection> {
+    let Some(mine) = inodes_of(pid) else { return Vec::new() };
+    let read = |file: &str| fs::read_to_string(format!("/proc/{pid}/net/{file}")).unwrap_or_default();
+    let (v4, v6) = (read("tcp"), read("tcp6"));
+    let all = v4.lines().chain(v6.lines()).skip(1).filter_map(established);
+    all.filter(|(inode, _)| mine.contains(inode)).map(|(_, connection)| connection).collect()
+}
+
+/// A line of `/proc/net/tcp` in state 01 (`ESTABLISHED`): `sl local remote st tx:rx tr:when retrnsmt uid timeout inode`.
+fn established(line: &str) -> Option<(u64, Connection)> {
+    let fields: Vec<&str> = line.split_whitespace().collect();
+    if *fields.get(3)? != "01" {
+        return None;
+    }
+    let unacknowledged = u64::from_str_radix(fields.get(4)?.split(':').next()?, 16).ok()?;
+    let retransmits = u32::from_str_radix(fields.get(6)?, 16).ok()?;
+    let connection = Connection {
+        local: listeners::socket_address(fields.get(1)?)?,
+        remote: listeners::socket_address(fields.get(2)?)?,
+        unacknowledged,
+        retransmits,
+    };
+    Some((fields.get(9)?.parse().ok()?, connection))
 }
 
 /// Inodes of the sockets a process holds; none when that is not ours to see.
@@ -107,6 +134,15 @@ mod tests {
     }
 
     #[test]
+    fn an_established_connection_shows_what_waits() {
+        let line = "   3: 0100007F:9B52 0100007F:1B59 01 0000002A:00000000 01:00000014 00000003     0        0 4711 2 0000 20 4 30 10 -1";
+        let (inode, connection) = established(line).unwrap();
+        assert_eq!((inode, connection.unacknowledged, connection.retransmits), (4711, 42, 3));
+        assert_eq!(connection.remote, "127.0.0.1:7001".parse().unwrap());
+        assert!(established(&line.replace(" 01 0000002A", " 0A 0000002A")).is_none());
+    }
+
+    #[test]
     fn any_is_reached_through_the_loopback() {
         assert_eq!(reachable("0.0.0.0".parse().unwrap(), 1), "127.0.0.1:1".parse().unwrap());
         assert_eq!(reachable("::".parse().unwrap(), 1), "127.0.0.1:1".parse().unwrap());
@@ -116,7 +152,7 @@ mod tests {
     proptest::proptest! {
         #[test]
         fn any_text_is_survived(text in ".*") {
-            let _ = listening_unix(&text);
+            let _ = (listening_unix(&text), established(&text));
         }
     }
 }

@@ -1,0 +1,206 @@
+//! Celery's processes: found by their command lines, tied to a broker by their connections.
+
+use std::fs;
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+
+use super::home::Home;
+use super::servers::{connections_of, parent_and_start};
+use super::{ProbeError, blocking};
+use crate::model::CeleryRole as Role;
+
+/// How long the scan may take.
+const PATIENCE: Duration = Duration::from_secs(2);
+
+/// A main process of Celery; the children that run the tasks are counted.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Process {
+    /// Process id.
+    pub pid: i32,
+    /// Start time in clock ticks since boot.
+    pub start_ticks: u64,
+    /// What it is for.
+    pub role: Role,
+    /// `-A`: the application.
+    pub app: Option<String>,
+    /// `-Q`: the queues it takes from; empty is the default.
+    pub queues: Vec<String>,
+    /// State: `T` is stopped by a signal.
+    pub state: char,
+    /// How many children it has.
+    pub children: usize,
+    /// Where it lives.
+    pub home: Home,
+    /// Its established TCP connections.
+    pub connections: Vec<Connection>,
+    /// Versions of Celery and kombu, where they can be told.
+    pub versions: Option<String>,
+    /// Seconds since beat last wrote its schedule; none where there is no such file.
+    pub schedule_age_s: Option<u64>,
+}
+
+/// An established TCP connection, as the kernel of its process sees it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Connection {
+    /// Our end.
+    pub local: SocketAddr,
+    /// Theirs.
+    pub remote: SocketAddr,
+    /// Bytes sent that the other side has not acknowledged.
+    pub unacknowledged: u64,
+    /// How often the oldest of them has been sent again.
+    pub retransmits: u32,
+}
+
+/// Every Celery worker and beat on this host, in containers too.
+pub async fn processes() -> Result<Vec<Process>, ProbeError> {
+    blocking::run("processes", "/proc", PATIENCE, || {
+        let entries = fs::read_dir("/proc").map_err(|e| ProbeError::io("processes", "/proc", &e))?;
+        let pids: Vec<i32> = entries.filter_map(|e| e.ok()?.file_name().to_str()?.parse().ok()).collect();
+        let mut all: Vec<(Process, i32)> = pids.into_iter().filter_map(process).collect();
+        let children: Vec<i32> = all.iter().map(|(_, parent)| *parent).collect();
+        let mains: Vec<i32> = all.iter().map(|(p, _)| p.pid).collect();
+        // a child has its parent's command line
+        all.retain(|(_, parent)| !mains.contains(parent));
+        let mut found: Vec<Process> = all.into_iter().map(|(p, _)| p).collect();
+        for p in &mut found {
+            p.children = children.iter().filter(|parent| **parent == p.pid).count();
+            p.connections = connections_of(p.pid);
+            p.versions = versions(p.pid);
+            if p.role.beats() {
+                p.schedule_age_s = schedule_age(p.pid);
+            }
+        }
+        found.sort_by_key(|p| p.pid);
+        Ok(found)
+    })
+    .await?
+}
+
+/// The established TCP connections of a process; none also when they are not ours to see.
+pub async fn connections(pid: i32) -> Vec<Connection> {
+    blocking::run("connections", "/proc", PATIENCE, move || connections_of(pid)).await.unwrap_or_default()
+}
+
+fn process(pid: i32) -> Option<(Process, i32)> {
+    let comm = fs::read_to_string(format!("/proc/{pid}/comm")).ok()?;
+    let comm = comm.trim();
+    // setproctitle makes it `[celeryd: celer`
+    if !(comm.starts_with("python") || comm.contains("celery") || comm.starts_with("pypy")) {
+        return None;
+    }
+    let line = fs::read(format!("/proc/{pid}/cmdline")).ok()?;
+    let (role, app, queues) = command(&String::from_utf8_lossy(&line))?;
+    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+    let (parent, start_ticks) = parent_and_start(&stat)?;
+    let state = stat.rsplit_once(')')?.1.trim_start().chars().next()?;
+    let home = fs::read_to_string(format!("/proc/{pid}/cgroup")).map(|t| Home::of_cgroups(&t)).unwrap_or_default();
+    let process = Process {
+        pid,
+        start_ticks,
+        role,
+        app,
+        queues,
+        state,
+        children: 0,
+        home,
+        connections: Vec::new(),
+        versions: None,
+        schedule_age_s: None,
+    };
+    Some((process, parent))
+}
+
+/// `celery -A proj worker -Q a,b`, `python -m celery …`, `[celeryd: celery@host:MainProcess] -active- (worker -A proj)`.
+pub(in crate::probe) fn command(line: &str) -> Option<(Role, Option<String>, Vec<String>)> {
+    let words: Vec<&str> = line.split(['\0', ' ', '(', ')']).filter(|w| !w.is_empty()).collect();
+    let is_celery = |w: &&str| *w == "celery" || w.ends_with("/celery") || w.starts_with("[celeryd") || w.starts_with("[celery") || *w == "celery.__main__";
+    let start = words.iter().position(|w| is_celery(w))?;
+    let rest = &words[start..];
+    let worker = rest.contains(&"worker") || words.iter().any(|w| w.starts_with("[celeryd"));
+    let beat = rest.contains(&"beat") || words.iter().any(|w| w.starts_with("[celery") && w.contains("beat"));
+    let role = match (worker, beat) {
+        (true, false) if rest.iter().any(|w| matches!(*w, "-B" | "--beat")) => Role::WorkerWithBeat,
+        (true, _) => Role::Worker,
+        (false, true) => Role::Beat,
+        (false, false) => return None,
+    };
+    let option = |short: &str, long: &str| {
+        rest.iter().enumerate().find_map(|(i, w)| {
+            if *w == short || *w == long {
+                rest.get(i + 1).map(|v| (*v).to_owned())
+            } else {
+                w.strip_prefix(long).and_then(|v| v.strip_prefix('=')).map(str::to_owned)
+            }
+        })
+    };
+    let queues = option("-Q", "--queues").map(|q| q.split(',').map(str::to_owned).collect()).unwrap_or_default();
+    Some((role, option("-A", "--app"), queues))
+}
+
+/// The names of installed packages hold their versions: `celery-5.5.3.dist-info`.
+fn versions(pid: i32) -> Option<String> {
+    let maps = fs::read_to_string(format!("/proc/{pid}/environ")).unwrap_or_default();
+    let virtual_env = maps.split('\0').find_map(|e| e.strip_prefix("VIRTUAL_ENV=")).map(str::to_owned);
+    let program = fs::read(format!("/proc/{pid}/cmdline")).ok()?;
+    let program = String::from_utf8_lossy(program.split(|b| *b == 0).next()?).into_owned();
+    let beside = program.rsplit_once("/bin/").map(|(prefix, _)| prefix.to_owned());
+    let roots = [virtual_env, beside, Some("/usr/local".to_owned()), Some("/usr".to_owned())];
+    roots.into_iter().flatten().find_map(|root| {
+        let lib = format!("/proc/{pid}/root{root}/lib");
+        fs::read_dir(lib).ok()?.flatten().filter(|e| e.file_name().to_string_lossy().starts_with("python")).find_map(|python| {
+            ["site-packages", "dist-packages"].iter().find_map(|folder| {
+                let names: Vec<String> =
+                    fs::read_dir(python.path().join(folder)).ok()?.flatten().map(|e| e.file_name().to_string_lossy().into_owned()).collect();
+                let version = |package: &str| {
+                    names.iter().find_map(|n| n.strip_prefix(package)?.strip_prefix('-')?.strip_suffix(".dist-info").map(str::to_owned))
+                };
+                Some(format!("celery {}, kombu {}", version("celery")?, version("kombu")?))
+            })
+        })
+    })
+}
+
+/// beat writes its schedule every few minutes, whatever is due; the file is in its working folder unless somebody said otherwise.
+fn schedule_age(pid: i32) -> Option<u64> {
+    let line = fs::read(format!("/proc/{pid}/cmdline")).ok()?;
+    let words: Vec<String> = line.split(|b| *b == 0).map(|w| String::from_utf8_lossy(w).into_owned()).collect();
+    let named = words.iter().enumerate().find_map(|(i, w)| match w.as_str() {
+        "-s" | "--schedule" => words.get(i + 1).cloned(),
+        w => w.strip_prefix("--schedule=").map(str::to_owned),
+    });
+    let name = named.unwrap_or_else(|| "celerybeat-schedule".to_owned());
+    let base = if name.starts_with('/') { format!("/proc/{pid}/root{name}") } else { format!("/proc/{pid}/cwd/{name}") };
+    // the library that keeps it adds an ending of its own
+    let modified = ["", ".db", ".dat"].iter().find_map(|end| fs::metadata(format!("{base}{end}")).ok()?.modified().ok())?;
+    modified.elapsed().ok().map(|d| d.as_secs())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn workers_and_beats_are_known_by_their_command_lines() {
+        let of = |line: &str| command(&line.replace(' ', "\0"));
+        assert_eq!(
+            of("/venv/bin/python /venv/bin/celery -A proj worker -Q mail,media -c 4"),
+            Some((Role::Worker, Some("proj".into()), vec!["mail".into(), "media".into()]))
+        );
+        assert_eq!(of("python -m celery --app=proj beat"), Some((Role::Beat, Some("proj".into()), vec![])));
+        assert_eq!(of("celery -A proj worker -B").map(|(r, ..)| r), Some(Role::WorkerWithBeat));
+        assert_eq!(command("[celeryd: celery@host:MainProcess] -active- (worker -A proj)").map(|(r, ..)| r), Some(Role::Worker));
+        for other in ["python manage.py runserver", "celery -A proj flower", "python worker.py", "grep celery worker.log"] {
+            assert_eq!(of(other).filter(|_| !other.starts_with("grep")), None, "{other}");
+        }
+    }
+
+    proptest::proptest! {
+        #[test]
+        fn any_text_is_survived(text in ".*") {
+            let _ = command(&text);
+        }
+    }
+}

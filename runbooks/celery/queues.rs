@@ -1,0 +1,413 @@
+//! Are tasks taken and done? Asked of the broker, not of the application.
+
+use std::time::Duration;
+
+use jiff::SignedDuration;
+use opsctl_core::model::{
+    Action, Check, CheckSpec, Code, Finding, FixSpec, Inventory, Judged, Judgement, KeyKind, Kind, Plan, Product, Refusal, Risk,
+    Severity, Subject, Target,
+    quantity::{count_of, duration},
+};
+use opsctl_core::probe::celery::{Process, processes};
+use opsctl_core::probe::home::Home;
+use opsctl_core::probe::servers::NoSession;
+use opsctl_core::probe::{ProbeCx, ProbeError};
+use serde::{Deserialize, Serialize};
+
+use super::Settings;
+use super::broker::{Place, Queue};
+use super::{rabbitmq, redis};
+use crate::broker_keys;
+use crate::processes::{Names, at_home};
+use crate::servers::Server;
+
+const BACKLOG: Code = Code {
+    id: "celery.backlog",
+    severities: &[Severity::Warn, Severity::Crit],
+    when: "1000 (warn) or 10 000 (crit) tasks wait in a queue, all priorities together",
+    hint: "look at which task it is: one name that fills the queue feeds itself, or is sent faster than it is done",
+};
+pub(super) const NO_CONSUMER: Code = Code {
+    id: "celery.no-consumer",
+    severities: &[Severity::Crit],
+    when: "tasks wait in a queue and nobody takes any: no worker is connected, or those that are wait for other queues",
+    hint: "start the worker, or give one this queue (`-Q`)",
+};
+const STALLED: Code = Code {
+    id: "celery.stalled",
+    severities: &[Severity::Warn, Severity::Crit],
+    when: "tasks wait, workers are connected, and none takes any: stopped, frozen, cut off, or connected without consuming (crit; warn when only some are); or the oldest task is under way for 15 min (warn) or longer than the visibility timeout (crit) and nothing moves",
+    hint: "look at the worker: what it does (its processor time, its log), then restart it",
+};
+const ORPHANS: Code = Code {
+    id: "celery.unacked-orphans",
+    severities: &[Severity::Info, Severity::Warn],
+    when: "tasks were taken and not done, and no worker is left (warn: they come back after the visibility timeout); tasks wait in a worker for a time later than that (info: they may be done twice)",
+    hint: "start a worker: what was taken is given out again after the visibility timeout, by default an hour",
+};
+const DURABILITY: Code = Code {
+    id: "celery.broker-durability",
+    severities: &[Severity::Info],
+    when: "the broker is a Redis that saves nothing: a restart loses every task that waits",
+    hint: "turn the append-only file on, or accept the loss",
+};
+
+const RESTART_WORKER: FixSpec =
+    FixSpec { id: "celery.restart-worker", risk: Risk::R2, title: "restart the container or unit of the worker that takes no tasks" };
+
+static SPEC: CheckSpec = CheckSpec {
+    id: "celery.queues",
+    title: "tasks are taken and done",
+    codes: &[BACKLOG, NO_CONSUMER, STALLED, ORPHANS, DURABILITY],
+    fixes: &[RESTART_WORKER],
+    timeout: Duration::from_secs(8),
+};
+
+/// Time between two looks at queues in which tasks wait.
+const MOMENT: Duration = Duration::from_millis(500);
+
+pub(super) struct Queues {
+    pub(super) settings: Settings,
+}
+
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+#[serde(default)]
+pub(super) struct Evidence {
+    server: Server,
+    places: Vec<Place>,
+    /// Workers on this host.
+    workers: Vec<Process>,
+    containers: Names,
+    /// Their containers that are paused, by full id.
+    paused: Vec<String>,
+    /// Containers of workers that do not run, by full id and name.
+    stopped: Vec<(String, String)>,
+    /// The broker keeps nothing over a restart.
+    forgets: bool,
+    /// Why the broker cannot be asked although workers need it.
+    silent: Option<String>,
+}
+
+impl Check for Queues {
+    type Evidence = Evidence;
+
+    fn spec(&self) -> &'static CheckSpec {
+        &SPEC
+    }
+
+    fn targets(&self, inventory: &Inventory) -> Vec<Target> {
+        let brokers = inventory.servers.iter().filter(|s| matches!(s.product, Product::Redis | Product::Rabbitmq));
+        brokers.map(|s| Target { kind: Kind::Celery, name: s.name.clone(), id: s.id.clone() }).collect()
+    }
+
+    async fn probe(&self, cx: &ProbeCx, target: &Target) -> Result<Evidence, ProbeError> {
+        let server = Server::of(cx, target)?;
+        let workers: Vec<Process> = processes().await?.into_iter().filter(|p| p.role.works()).collect();
+        let containers = Names::of(workers.iter().map(|w| &w.home), &cx.inventory);
+        let all = || cx.inventory.containers.iter().filter(|c| c.celery.is_some_and(opsctl_core::model::CeleryRole::works));
+        let mut e = Evidence {
+            containers,
+            paused: all().filter(|c| c.state == "paused").map(|c| c.id.clone()).collect(),
+            stopped: all().filter(|c| !matches!(c.state.as_str(), "running" | "paused")).map(|c| (c.id.clone(), c.name.clone())).collect(),
+            server,
+            ..Evidence::default()
+        };
+        let needed = !workers.is_empty() || !e.stopped.is_empty();
+        e.workers = workers;
+        let product = e.server.get().map(|s| s.product);
+        if product == Some(Product::Rabbitmq) {
+            return self.on_rabbitmq(cx, target, e, needed).await;
+        }
+        let session = match cx.redis(target).await? {
+            Ok(session) => session,
+            // a worker without its broker matters, a stopped cache that is nobody's broker does not
+            Err(why) if !needed => return Err(why.skip("redis.up")),
+            Err(why) => {
+                e.silent = Some(silence(&why));
+                return Ok(e);
+            }
+        };
+        let lost = |e| ProbeError::failed("queues", &target.name, &format!("{e:?}"));
+        let keys = broker_keys::find(&session).await.map_err(lost)?;
+        if keys.celery.is_empty() {
+            return Err(ProbeError::Skip("no Celery uses it".to_owned()));
+        }
+        e.places = redis::read(cx, target, &session, &keys).await.map_err(lost)?;
+        let (save, append) = tokio::join!(session.setting("save"), session.setting("appendonly"));
+        e.forgets = save.as_deref() == Some("") && append.as_deref() == Some("no");
+        if self.suspicious(&e) {
+            tokio::time::sleep(MOMENT).await;
+            redis::again(&session, &keys, &mut e.places).await.map_err(lost)?;
+            let later = redis::read(cx, target, &session, &keys).await.map_err(lost)?;
+            e.seen_again(later, &processes().await?);
+        }
+        Ok(e)
+    }
+
+    fn judge(&self, judged: &Judged<'_>, e: &Evidence) -> Judgement {
+        if let Some(why) = &e.silent {
+            let gap = format!("cannot tell whether tasks are taken: the broker {} {why}", judged.target.name);
+            return Judgement { gaps: vec![gap], ..Judgement::default() };
+        }
+        let mut findings = Vec::new();
+        for place in &e.places {
+            for queue in place.queues.iter().filter(|q| q.now() > 0) {
+                findings.extend(self.consumed(e, place, queue));
+                findings.extend(self.backlog(e, place, queue));
+            }
+            findings.extend(orphans(judged, e, place));
+        }
+        if e.forgets {
+            let message = format!("{} keeps nothing over a restart: every task that waits then is lost", judged.target.name);
+            findings.push(e.server.finding(&DURABILITY, Severity::Info, judged.target, message));
+        }
+        findings.into()
+    }
+
+    fn plan(&self, _fix: &str, finding: &Finding, judged: &Judged<'_>, e: &Evidence) -> Result<Plan, Refusal> {
+        let place = e.places.iter().find(|p| p.queues.iter().any(|q| e.subject(p, q) == finding.subject));
+        let worker = place.and_then(|p| e.culprits(p).into_iter().next());
+        let Some(worker) = worker else {
+            return Err(Refusal::Precondition("which worker it is cannot be told from here: it runs on another machine".to_owned()));
+        };
+        let who = e.containers.process("worker", worker.pid, &worker.home);
+        let (action, downtime) = match &worker.home {
+            Home::Container(id) => (Action::RestartContainer { id: id.clone(), timeout_s: 30 }, "up to 30 s and its start"),
+            Home::Unit(unit) if unit.ends_with(".service") => (Action::RestartUnit { unit: unit.clone() }, "its stop and its start"),
+            _ => {
+                return Err(Refusal::ByHand(format!(
+                    "end {who} with SIGTERM (SIGCONT first when it is stopped) and start it as it was started: no container or unit does it"
+                )));
+            }
+        };
+        Ok(Plan::new(&RESTART_WORKER, &SPEC, finding, judged.target, vec![action])
+            .affects([
+                format!("{who}: tasks it has under way are done again if the application acknowledges late, and lost if not"),
+            ])
+            .downtime(downtime)
+            .verified(Duration::from_secs(90), Duration::ZERO))
+    }
+}
+
+/// What the broker does instead of answering.
+fn silence(why: &NoSession) -> String {
+    match why {
+        NoSession::NotRunning => "does not run".to_owned(),
+        NoSession::Login { .. } => "wants a login that opsctl does not have".to_owned(),
+        _ => "does not answer".to_owned(),
+    }
+}
+
+/// Why a worker takes nothing, if that can be seen.
+fn stuck(e: &Evidence, place: &Place, worker: &Process) -> Option<&'static str> {
+    if matches!(&worker.home, Home::Container(id) if e.paused.contains(id)) {
+        return Some("its container is paused");
+    }
+    if matches!(worker.state, 'T' | 't') {
+        return Some("stopped by a signal (state T)");
+    }
+    let cut = |c: &&super::broker::Consumer| c.dead && connects_from(worker, &c.address);
+    place.consumers.iter().any(|c| cut(&c)).then_some("the broker's packets to it are not acknowledged")
+}
+
+fn connects_from(worker: &Process, address: &str) -> bool {
+    worker.connections.iter().any(|c| c.local.to_string() == address)
+}
+
+impl Evidence {
+    /// What holds only when it was so at both looks: a connection may be slow, a worker between two tasks.
+    fn seen_again(&mut self, later: Vec<Place>, processes: &[Process]) {
+        for (place, later) in self.places.iter_mut().zip(later) {
+            let before = std::mem::take(&mut place.consumers);
+            let both = |mut c: super::broker::Consumer| {
+                let same = before.iter().find(|b| b.address == c.address);
+                c.dead &= same.is_some_and(|b| b.dead);
+                c.waits &= same.is_some_and(|b| b.waits);
+                c
+            };
+            place.consumers = later.consumers.into_iter().map(both).collect();
+            place.listening = place.listening.min(later.listening);
+        }
+        for worker in &mut self.workers {
+            let now = processes.iter().find(|p| p.pid == worker.pid && p.start_ticks == worker.start_ticks);
+            worker.state = now.map_or(worker.state, |p| p.state);
+        }
+    }
+
+    /// The workers of this host that are connected to this place.
+    fn workers_of(&self, place: &Place) -> Vec<&Process> {
+        let ends = || place.consumers.iter().map(|c| &c.address).chain(&place.listeners);
+        self.workers.iter().filter(|w| ends().any(|a| connects_from(w, a))).collect()
+    }
+
+    /// The workers that keep tasks waiting: those that are visibly stuck, or all when none is.
+    fn culprits(&self, place: &Place) -> Vec<&Process> {
+        let workers = self.workers_of(place);
+        let stuck: Vec<&Process> = workers.iter().copied().filter(|w| stuck(self, place, w).is_some()).collect();
+        if stuck.is_empty() { workers } else { stuck }
+    }
+
+    fn subject(&self, place: &Place, queue: &Queue) -> Subject {
+        let server = self.server.get().map(opsctl_core::model::ServerRef::identity).unwrap_or_default();
+        let workers: Vec<String> = self.culprits(place).iter().map(|w| format!("{}:{}", w.pid, w.start_ticks)).collect();
+        let identity = format!("{server}/{}/{}@{}", place.name, queue.name, workers.join(","));
+        Subject { kind: Kind::Queue, name: queue.name.clone(), identity }
+    }
+
+    fn finding(&self, code: &'static Code, severity: Severity, place: &Place, queue: &Queue, message: String) -> Finding {
+        let server = self.server.get().map(|s| s.id.clone()).unwrap_or_default();
+        let tasks: Vec<String> = queue.tasks.iter().map(|(name, n)| format!("{name} {n}")).collect();
+        let mut finding = Finding::new(code, severity, self.subject(place, queue), message)
+            .key(KeyKind::Server, server.clone())
+            .key(KeyKind::Queue, format!("{server}/{}/{}", place.name, queue.name))
+            .cite("broker", format!("{} {}", self.server.get().map(|s| s.name.as_str()).unwrap_or_default(), place.name))
+            .cite("tasks among those looked at", tasks.join(", "));
+        if queue.prioritised > 0 {
+            finding = finding.cite("at other priorities", count_of(queue.prioritised));
+        }
+        finding
+    }
+}
+
+impl Queues {
+    async fn on_rabbitmq(&self, cx: &ProbeCx, target: &Target, mut e: Evidence, needed: bool) -> Result<Evidence, ProbeError> {
+        let session = match cx.rabbitmq(target).await? {
+            Ok(session) => session,
+            Err(why) if !needed => return Err(why.skip("rabbitmq.up")),
+            Err(why) => {
+                e.silent = Some(silence(&why));
+                return Ok(e);
+            }
+        };
+        match session.facts(cx.servers.known(target)?, cx).await {
+            Ok(facts) => e.places = rabbitmq::places(&facts),
+            Err(_) if !needed => return Err(ProbeError::Skip("its queues cannot be seen: see rabbitmq.node".to_owned())),
+            Err(_) => e.silent = Some("does not show its queues: see rabbitmq.node".to_owned()),
+        }
+        if e.places.is_empty() && e.silent.is_none() {
+            return Err(ProbeError::Skip("no Celery uses it".to_owned()));
+        }
+        Ok(e)
+    }
+
+    /// Whether a second look can tell more: tasks wait, and not everything moves for all that can be seen.
+    fn suspicious(&self, e: &Evidence) -> bool {
+        let place_is = |p: &Place| {
+            p.consumers.iter().all(|c| c.waits)
+                || p.consumers.iter().any(|c| c.dead)
+                || p.oldest_unacked_s.is_some_and(|s| s > self.settings.unacked_warn_s)
+                || e.workers_of(p).iter().any(|w| stuck(e, p, w).is_some())
+        };
+        e.places.iter().any(|p| p.queues.iter().any(|q| q.depth >= self.settings.backlog_warn || (q.depth > 0 && place_is(p))))
+    }
+
+    /// Whether somebody takes from a queue in which tasks wait.
+    fn consumed(&self, e: &Evidence, place: &Place, queue: &Queue) -> Option<Finding> {
+        let waiting = format!("{} wait in {}", tasks(queue.now()), queue.name);
+        let workers = e.workers_of(place);
+        let nobody = queue.consumers.map_or(place.consumers.is_empty(), |n| n == 0);
+        if nobody && !queue.falls() {
+            if queue.consumers.is_none() && (place.listening > 0 || !workers.is_empty()) {
+                let message = format!("{waiting} and no worker takes any, although {} connected", connected(place));
+                return Some(e.with_workers(e.finding(&STALLED, Severity::Crit, place, queue, message), place));
+            }
+            let finding = e.finding(&NO_CONSUMER, Severity::Crit, place, queue, format!("{waiting} and no worker is connected"));
+            let finding = e.stopped.iter().fold(finding, |f, (id, _)| f.key(KeyKind::Container, id));
+            let names: Vec<&str> = e.stopped.iter().map(|(_, name)| name.as_str()).collect();
+            return Some(finding.cite("worker containers that do not run", names.join(", ")));
+        }
+        let held_up: Vec<(&Process, &str)> = workers.iter().filter_map(|w| Some((*w, stuck(e, place, w)?))).collect();
+        if !held_up.is_empty() {
+            let all = held_up.len() == workers.len() && place.consumers.iter().all(|c| workers.iter().any(|w| connects_from(w, &c.address)));
+            let severity = if all && !queue.falls() { Severity::Crit } else { Severity::Warn };
+            let who: Vec<String> = held_up.iter().map(|(w, why)| format!("{}: {why}", e.containers.process("worker", w.pid, &w.home))).collect();
+            let message = format!("{waiting}, and {} takes none: {}", if all { "its worker" } else { "one of its workers" }, held_up[0].1);
+            return Some(e.with_workers(e.finding(&STALLED, severity, place, queue, message), place).cite("workers", who.join("\n")));
+        }
+        if place.consumers.iter().any(|c| c.dead) && place.consumers.iter().all(|c| c.dead) && !queue.falls() {
+            let message = format!("{waiting}, and the broker's packets to its workers are not acknowledged");
+            return Some(e.finding(&STALLED, Severity::Crit, place, queue, message));
+        }
+        // who waits for a task while this queue has some waits for another one
+        if queue.consumers.is_none() && queue.later.is_some_and(|l| l >= queue.depth) && place.consumers.iter().all(|c| c.waits) {
+            let message = format!("{waiting}, and the workers that are connected wait for other queues");
+            return Some(e.finding(&NO_CONSUMER, Severity::Crit, place, queue, message).likely());
+        }
+        let oldest = place.oldest_unacked_s.filter(|_| queue.later.is_some_and(|l| l >= queue.depth))?;
+        let (severity, limit) = match oldest {
+            s if s > redis::VISIBILITY_TIMEOUT => (Severity::Crit, redis::VISIBILITY_TIMEOUT),
+            s if s > self.settings.unacked_warn_s => (Severity::Warn, self.settings.unacked_warn_s),
+            _ => return None,
+        };
+        let message = format!("{waiting}, nothing moves, and the oldest task has been under way for {}, limit {}", length(oldest), length(limit));
+        Some(e.with_workers(e.finding(&STALLED, severity, place, queue, message), place).likely())
+    }
+
+    fn backlog(&self, e: &Evidence, place: &Place, queue: &Queue) -> Option<Finding> {
+        let (severity, limit) = match queue.now() {
+            n if n >= self.settings.backlog_crit => (Severity::Crit, self.settings.backlog_crit),
+            n if n >= self.settings.backlog_warn => (Severity::Warn, self.settings.backlog_warn),
+            _ => return None,
+        };
+        let moved = queue.later.map_or(String::new(), |later| match later.cmp(&queue.depth) {
+            std::cmp::Ordering::Less => format!(", {} fewer a moment later", queue.depth - later),
+            std::cmp::Ordering::Greater => format!(", {} more a moment later", later - queue.depth),
+            std::cmp::Ordering::Equal => String::new(),
+        });
+        let message = format!("{} wait in {}, limit {}{moved}", tasks(queue.now()), queue.name, count_of(limit));
+        let finding = e.finding(&BACKLOG, severity, place, queue, message);
+        let looked_at: usize = queue.tasks.iter().map(|(_, n)| n).sum();
+        // one name is a loop or one sender, a mix is a lack of workers
+        Some(match queue.tasks.first() {
+            Some((name, n)) if looked_at >= 20 && n * 10 >= looked_at * 9 => {
+                finding.hint(format!("nearly all of it is {name}: look at what sends it, it may feed itself"))
+            }
+            _ => finding,
+        })
+    }
+}
+
+impl Evidence {
+    /// Ties a finding to the workers it is about, and offers to restart them.
+    fn with_workers(&self, finding: Finding, place: &Place) -> Finding {
+        let culprits = self.culprits(place);
+        let versions: Vec<&str> = culprits.iter().filter_map(|w| w.versions.as_deref()).take(1).collect();
+        let finding = culprits.iter().fold(finding, |f, w| at_home(f, &w.home)).cite("versions", versions.join(", "));
+        if culprits.is_empty() { finding } else { finding.fix(RESTART_WORKER.id) }
+    }
+}
+
+fn orphans(judged: &Judged<'_>, e: &Evidence, place: &Place) -> Option<Finding> {
+    let finding = |severity, message: String| e.server.finding(&ORPHANS, severity, judged.target, message).cite("place", &place.name);
+    if place.unacked > 0 && place.consumers.is_empty() && place.listening == 0 && e.workers_of(place).is_empty() {
+        let message = format!("{} taken and not done, and no worker is connected", were(place.unacked));
+        return Some(finding(Severity::Warn, message));
+    }
+    (place.far > 0).then(|| {
+        let limit = length(redis::VISIBILITY_TIMEOUT);
+        let message = format!(
+            "{} in a worker for a time later than the visibility timeout (usually {limit}): they are given out again meanwhile",
+            if place.far == 1 { "1 task waits".to_owned() } else { format!("{} tasks wait", place.far) }
+        );
+        finding(Severity::Info, message).hint("raise visibility_timeout above the longest countdown, or send such tasks later")
+    })
+}
+
+fn connected(place: &Place) -> String {
+    match place.listening {
+        0 | 1 => "one is".to_owned(),
+        _ => "workers are".to_owned(),
+    }
+}
+
+fn tasks(n: u64) -> String {
+    if n == 1 { "1 task".to_owned() } else { format!("{} tasks", count_of(n)) }
+}
+
+fn were(n: u64) -> String {
+    if n == 1 { "1 task was".to_owned() } else { format!("{} tasks were", count_of(n)) }
+}
+
+fn length(seconds: u64) -> String {
+    duration(SignedDuration::from_secs(i64::try_from(seconds).unwrap_or(i64::MAX)))
+}

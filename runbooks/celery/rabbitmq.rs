@@ -1,0 +1,58 @@
+//! A RabbitMQ broker: it knows the consumers of every queue itself.
+
+use std::collections::BTreeMap;
+
+use opsctl_core::probe::servers::rabbitmq::Facts;
+
+use super::broker::{Place, Queue};
+
+/// The virtual hosts that Celery uses: workers have a mailbox there, and a queue for events.
+pub(super) fn places(facts: &Facts) -> Vec<Place> {
+    let own = |name: &str| name.ends_with(".pidbox") || name.starts_with("celeryev");
+    let mut places: BTreeMap<&str, Place> = BTreeMap::new();
+    for queue in facts.queues.iter().filter(|q| own(&q.name) || q.name == "celery") {
+        let place = places.entry(&queue.vhost).or_default();
+        place.name = format!("vhost {}", queue.vhost);
+        place.listeners.clone_from(&facts.clients);
+        if queue.name.ends_with(".pidbox") && queue.consumers > 0 {
+            place.listening += 1;
+        }
+    }
+    for queue in facts.queues.iter().filter(|q| !own(&q.name)) {
+        if let Some(place) = places.get_mut(queue.vhost.as_str()) {
+            place.unacked += queue.unacked;
+            place.queues.push(Queue {
+                name: queue.name.clone(),
+                depth: queue.ready,
+                consumers: Some(queue.consumers),
+                ..Queue::default()
+            });
+        }
+    }
+    places.into_values().collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use opsctl_core::probe::servers::rabbitmq;
+
+    use super::*;
+
+    #[test]
+    fn only_virtual_hosts_with_celery_in_them_count() {
+        let queue = |vhost: &str, name: &str, ready| rabbitmq::Queue {
+            name: name.into(),
+            vhost: vhost.into(),
+            ready,
+            consumers: 1,
+            ..rabbitmq::Queue::default()
+        };
+        let facts = Facts {
+            queues: vec![queue("/", "celery", 3), queue("/", "celery@web.celery.pidbox", 0), queue("other", "orders", 9)],
+            ..Facts::default()
+        };
+        let places = places(&facts);
+        assert_eq!((places.len(), places[0].queues.len(), places[0].listening), (1, 1, 1));
+        assert_eq!(places[0].queues[0].depth, 3);
+    }
+}

@@ -1,0 +1,226 @@
+//! A Redis broker, as kombu lays it out (kombu/transport/redis.py): a queue is a LIST, every priority but the first a LIST of its own;
+//! what is taken and not done is in the HASH `unacked`, with its time in the ZSET `unacked_index`.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use jiff::Timestamp;
+use opsctl_core::model::Target;
+use opsctl_core::probe::celery::connections;
+use opsctl_core::probe::servers::redis::{NoAnswer, Session};
+use opsctl_core::probe::{ProbeCx, clock};
+
+use super::broker::{Consumer, Place, Queue};
+use crate::broker_keys::BrokerKeys;
+use crate::servers::Server;
+
+/// Between the parts of a queue's key or a binding.
+const SEPARATOR: &str = "\x06\x16";
+
+/// Priorities are steps of an application's choosing between 0 and 9.
+const PRIORITIES: u8 = 9;
+
+/// Bodies looked at from each end of a queue.
+const LOOKED_AT: &str = "49";
+
+/// Taken tasks whose age is looked at: enough to find one that does not wait for its time.
+const OLDEST: &str = "19";
+
+/// kombu's own default, in seconds; what an application sets is not told by the broker.
+pub(super) const VISIBILITY_TIMEOUT: u64 = 3600;
+
+/// Reads every database in which Celery was seen.
+pub(super) async fn read(cx: &ProbeCx, target: &Target, session: &Session, keys: &BrokerKeys) -> Result<Vec<Place>, NoAnswer> {
+    let clients: String = session.ask(&["CLIENT", "LIST"]).await?;
+    let pid = Server::of(cx, target).ok().and_then(|s| s.get().and_then(|s| s.process)).map(|p| p.pid);
+    let connections = match pid {
+        Some(pid) => connections(pid).await,
+        None => Vec::new(),
+    };
+    let dead = |address: &str| connections.iter().any(|c| c.remote.to_string() == address && c.unacknowledged > 0 && c.retransmits >= 2);
+    let mut places = Vec::new();
+    for (database, prefix) in &keys.celery {
+        let mut place = one(session, *database, prefix).await?;
+        for client in clients.lines().map(crate::redis::client).filter(|c| c.get("db") == Some(&database.to_string().as_str())) {
+            let address = client.get("addr").copied().unwrap_or_default().to_owned();
+            if client.get("cmd") == Some(&"brpop") {
+                let waits = client.get("flags").is_some_and(|f| f.contains('b'));
+                place.consumers.push(Consumer { dead: dead(&address), waits, address });
+            } else if client.get("psub").is_some_and(|n| *n != "0") {
+                place.listening += 1;
+                place.listeners.push(address);
+            } else {
+                place.listeners.push(address);
+            }
+        }
+        places.push(place);
+    }
+    Ok(places)
+}
+
+async fn one(session: &Session, database: u32, prefix: &str) -> Result<Place, NoAnswer> {
+    let names = queue_names(session, database, prefix).await?;
+    let mut place = Place { name: format!("db {database}"), ..Place::default() };
+    for name in names {
+        let keys: Vec<String> = keys_of(prefix, &name);
+        let questions = keys.iter().map(|k| vec![b"LLEN".as_slice(), k.as_bytes()]).collect::<Vec<_>>();
+        let lengths: Vec<Option<u64>> = session.ask_in(database, &questions).await?;
+        let lengths: Vec<u64> = lengths.into_iter().map(Option::unwrap_or_default).collect();
+        let depth: u64 = lengths.iter().sum();
+        let mut queue = Queue { name, depth, prioritised: lengths.iter().skip(1).sum(), ..Queue::default() };
+        if depth > 0 {
+            let full = keys.iter().zip(&lengths).filter(|(_, n)| **n > 0).map(|(k, _)| k.as_bytes());
+            let ends = full.flat_map(|k| [vec![b"LRANGE".as_slice(), k, b"0", LOOKED_AT.as_bytes()], vec![b"LRANGE".as_slice(), k, b"-50", b"-1"]]);
+            let ends: Vec<Option<Vec<Vec<u8>>>> = session.ask_in(database, &ends.collect::<Vec<_>>()).await?;
+            // the ends of a short queue are the same bodies
+            let bodies: BTreeSet<Vec<u8>> = ends.into_iter().flatten().flatten().collect();
+            queue.tasks = names_of(bodies.iter().filter_map(|b| task(b)).map(|t| t.name));
+        }
+        place.queues.push(queue);
+    }
+    unacked(session, database, prefix, &mut place).await?;
+    Ok(place)
+}
+
+/// Depths a moment later.
+pub(super) async fn again(session: &Session, keys: &BrokerKeys, places: &mut [Place]) -> Result<(), NoAnswer> {
+    for (place, (database, prefix)) in places.iter_mut().zip(&keys.celery) {
+        for queue in place.queues.iter_mut().filter(|q| q.depth > 0) {
+            let keys = keys_of(prefix, &queue.name);
+            let questions = keys.iter().map(|k| vec![b"LLEN".as_slice(), k.as_bytes()]).collect::<Vec<_>>();
+            let lengths: Vec<Option<u64>> = session.ask_in(*database, &questions).await?;
+            queue.later = Some(lengths.into_iter().flatten().sum());
+        }
+    }
+    Ok(())
+}
+
+fn keys_of(prefix: &str, queue: &str) -> Vec<String> {
+    let first = format!("{prefix}{queue}");
+    let others = (1..=PRIORITIES).map(|p| format!("{prefix}{queue}{SEPARATOR}{p}"));
+    std::iter::once(first.clone()).chain(others).collect()
+}
+
+/// The queues that exchanges are bound to, and the usual one.
+async fn queue_names(session: &Session, database: u32, prefix: &str) -> Result<BTreeSet<String>, NoAnswer> {
+    let mut names = BTreeSet::from(["celery".to_owned()]);
+    let mut cursor = "0".to_owned();
+    let pattern = format!("{prefix}_kombu.binding.*");
+    for _ in 0..20 {
+        let scan = vec![b"SCAN".as_slice(), cursor.as_bytes(), b"MATCH", pattern.as_bytes(), b"COUNT", b"1000"];
+        let answers: Vec<Option<(String, Vec<Vec<u8>>)>> = session.ask_in(database, &[scan]).await?;
+        let Some((next, bindings)) = answers.into_iter().next().flatten() else { break };
+        let members = bindings.iter().map(|b| vec![b"SMEMBERS".as_slice(), b.as_slice()]).collect::<Vec<_>>();
+        let members: Vec<Option<Vec<Vec<u8>>>> = if members.is_empty() { Vec::new() } else { session.ask_in(database, &members).await? };
+        names.extend(members.into_iter().flatten().flatten().filter_map(|m| bound_queue(&String::from_utf8_lossy(&m))));
+        cursor = next;
+        if cursor == "0" {
+            break;
+        }
+    }
+    Ok(names)
+}
+
+/// `routing key SEP pattern SEP queue`; the queues that Celery talks to itself through are none.
+fn bound_queue(member: &str) -> Option<String> {
+    let queue = member.rsplit(SEPARATOR).next()?;
+    let own = queue.ends_with(".pidbox") || queue.starts_with("celeryev") || queue.is_empty();
+    (!own).then(|| queue.to_owned())
+}
+
+async fn unacked(session: &Session, database: u32, prefix: &str, place: &mut Place) -> Result<(), NoAnswer> {
+    let (hash, index) = (format!("{prefix}unacked"), format!("{prefix}unacked_index"));
+    let count: Vec<Option<u64>> = session.ask_in(database, &[vec![b"HLEN", hash.as_bytes()]]).await?;
+    place.unacked = count.into_iter().next().flatten().unwrap_or(0);
+    if place.unacked == 0 {
+        return Ok(());
+    }
+    let oldest: Vec<Option<Vec<String>>> =
+        session.ask_in(database, &[vec![b"ZRANGE", index.as_bytes(), b"0", OLDEST.as_bytes(), b"WITHSCORES"]]).await?;
+    let oldest = oldest.into_iter().next().flatten().unwrap_or_default();
+    let tags: Vec<(&String, f64)> = oldest.chunks_exact(2).filter_map(|p| Some((&p[0], p[1].parse().ok()?))).collect();
+    let questions = tags.iter().map(|(tag, _)| vec![b"HGET".as_slice(), hash.as_bytes(), tag.as_bytes()]).collect::<Vec<_>>();
+    let bodies: Vec<Option<Vec<u8>>> = if questions.is_empty() { Vec::new() } else { session.ask_in(database, &questions).await? };
+    let now = clock::now();
+    for ((_, taken), body) in tags.iter().zip(bodies) {
+        let age = (now.as_second() as f64 - taken).max(0.0);
+        let eta = body.as_deref().and_then(task).and_then(|t| t.eta);
+        match eta {
+            Some(eta) if eta > now => {
+                // measured from when it was taken: that is when the timeout began
+                if eta.as_second() as f64 - taken > VISIBILITY_TIMEOUT as f64 {
+                    place.far += 1;
+                }
+            }
+            // its time has come only now: it waited by design until then
+            Some(eta) => place.oldest_unacked_s = place.oldest_unacked_s.max(Some(seconds(age.min((now.as_second() - eta.as_second()) as f64)))),
+            None => place.oldest_unacked_s = place.oldest_unacked_s.max(Some(seconds(age))),
+        }
+    }
+    Ok(())
+}
+
+#[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "an age of at least zero; the cast saturates")]
+fn seconds(age: f64) -> u64 {
+    age as u64
+}
+
+/// A message of Celery's protocol 2, as far as its headers tell.
+#[derive(Debug, PartialEq)]
+struct Task {
+    name: String,
+    eta: Option<Timestamp>,
+}
+
+/// A body in a queue, or the list `[body, exchange, routing key]` in `unacked`.
+fn task(body: &[u8]) -> Option<Task> {
+    let value: serde_json::Value = serde_json::from_slice(body).ok()?;
+    let message = if value.is_array() { value.get(0)? } else { &value };
+    let headers = message.get("headers")?;
+    let name = headers.get("task")?.as_str()?.chars().take(120).collect();
+    let eta = headers.get("eta").and_then(|e| e.as_str()).and_then(|e| e.parse().ok());
+    Some(Task { name, eta })
+}
+
+/// Names by how often they occur.
+fn names_of(tasks: impl Iterator<Item = String>) -> Vec<(String, usize)> {
+    let mut counts: BTreeMap<String, usize> = BTreeMap::new();
+    for name in tasks {
+        *counts.entry(name).or_default() += 1;
+    }
+    let mut names: Vec<(String, usize)> = counts.into_iter().collect();
+    names.sort_by_key(|(_, n)| std::cmp::Reverse(*n));
+    names.truncate(3);
+    names
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn queues_are_those_that_are_bound_and_not_celery_s_own() {
+        let member = |queue: &str| format!("key{SEPARATOR}{SEPARATOR}{queue}");
+        assert_eq!(bound_queue(&member("mail")).as_deref(), Some("mail"));
+        assert_eq!(bound_queue(&member("celery@web.celery.pidbox")), None);
+        assert_eq!(bound_queue(&member("celeryev.5c0e")), None);
+        assert_eq!(bound_queue(&member("a.reply.celery.pidbox")), None);
+        assert_eq!(bound_queue("plain").as_deref(), Some("plain"));
+    }
+
+    #[test]
+    fn a_message_tells_its_task_and_time() {
+        let body = br#"{"body":"W10=","headers":{"task":"tasks.nap","eta":"2026-11-21T11:49:33.631650+00:00"}}"#;
+        let eta = "2026-11-21T11:49:33.631650Z".parse().ok();
+        assert_eq!(task(body), Some(Task { name: "tasks.nap".into(), eta }));
+        let taken = [b"[".as_slice(), body, br#","","celery"]"#].concat();
+        assert_eq!(task(&taken).map(|t| t.name).as_deref(), Some("tasks.nap"));
+        assert_eq!((task(b"not json"), task(b"{}"), task(b"[]")), (None, None, None));
+    }
+
+    proptest::proptest! {
+        #[test]
+        fn any_text_is_survived(text in ".*") {
+            let _ = (bound_queue(&text), task(text.as_bytes()));
+        }
+    }
+}

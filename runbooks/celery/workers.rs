@@ -1,0 +1,238 @@
+//! Celery's own processes on this host: is there one beat and no more, and were children of a worker killed?
+
+use std::time::Duration;
+
+use jiff::{SignedDuration, Timestamp};
+use opsctl_core::model::{
+    Check, CheckSpec, Code, Finding, Judged, Judgement, KeyKind, Kind, Severity, Subject, Target,
+    quantity::{ago, count, duration},
+};
+use opsctl_core::probe::celery::{Process, processes};
+use opsctl_core::probe::home::Home;
+use opsctl_core::probe::kmsg::{OomKill, oom_kills};
+use opsctl_core::probe::{ProbeCx, ProbeError, tasks};
+use serde::{Deserialize, Serialize};
+
+use super::Settings;
+use crate::processes::{Names, at_home};
+
+const BEAT: Code = Code {
+    id: "celery.beat",
+    severities: &[Severity::Warn, Severity::Crit],
+    when: "the container of beat does not run (crit); two beats of one application run, so that everything is sent twice, or beat has not written its schedule for 10 min (warn)",
+    hint: "run exactly one beat for an application",
+};
+const WORKER_OOM: Code = Code {
+    id: "celery.worker-oom",
+    severities: &[Severity::Crit],
+    when: "the kernel killed a child of a worker for memory in the last 24 h; the worker itself goes on, and the task is lost or done again",
+    hint: "find the task that grew; limit what one child may do (`--max-memory-per-child`, `--max-tasks-per-child`) or give the container more",
+};
+
+static SPEC: CheckSpec = CheckSpec {
+    id: "celery.workers",
+    title: "one beat runs, and workers keep their children",
+    codes: &[BEAT, WORKER_OOM],
+    fixes: &[],
+    timeout: Duration::from_secs(5),
+};
+
+/// Older kills are history.
+const RECENT: SignedDuration = SignedDuration::from_hours(24);
+
+pub(super) struct Workers {
+    pub(super) settings: Settings,
+}
+
+/// A container of beat that does not run.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub(super) struct StoppedBeat {
+    id: String,
+    name: String,
+    state: String,
+    finished_at: Option<Timestamp>,
+    restart_policy: String,
+}
+
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+#[serde(default)]
+pub(super) struct Evidence {
+    processes: Vec<Process>,
+    /// Age of each, in seconds, in the same order.
+    ages_s: Vec<u64>,
+    containers: Names,
+    stopped_beats: Vec<StoppedBeat>,
+    oom: Vec<OomKill>,
+    /// Lines of workers' logs about children that were killed: container id and line.
+    lost: Vec<(String, String)>,
+    /// Why the kernel log could not be read.
+    kernel_log_gap: Option<String>,
+}
+
+impl Check for Workers {
+    type Evidence = Evidence;
+
+    fn spec(&self) -> &'static CheckSpec {
+        &SPEC
+    }
+
+    async fn probe(&self, cx: &ProbeCx, _target: &Target) -> Result<Evidence, ProbeError> {
+        let processes = processes().await?;
+        let stopped: Vec<_> = cx
+            .inventory
+            .containers
+            .iter()
+            .filter(|c| c.celery.is_some_and(opsctl_core::model::CeleryRole::beats) && !matches!(c.state.as_str(), "running" | "paused"))
+            .collect();
+        if processes.is_empty() && stopped.is_empty() {
+            return Err(ProbeError::Skip("no Celery runs here".to_owned()));
+        }
+        let uptime = opsctl_core::probe::clock::since_boot().as_secs();
+        let age = |p: &Process| u64::try_from(uptime - i64::try_from(tasks::seconds(p.start_ticks)).unwrap_or(0)).unwrap_or(0);
+        let mut e = Evidence {
+            containers: Names::of(processes.iter().map(|p| &p.home), &cx.inventory),
+            ages_s: processes.iter().map(age).collect(),
+            processes,
+            ..Evidence::default()
+        };
+        if let Some(docker) = &cx.docker {
+            for c in stopped {
+                if let Ok(container) = docker.inspect(&c.id).await {
+                    e.stopped_beats.push(StoppedBeat {
+                        id: c.id.clone(),
+                        name: c.name.clone(),
+                        state: c.state.clone(),
+                        finished_at: container.state.finished_at,
+                        restart_policy: container.restart_policy.name.clone(),
+                    });
+                }
+            }
+        }
+        let ids: Vec<String> = e.workers().filter_map(|p| container_of(&p.home)).map(str::to_owned).collect();
+        match cx.kernel_log.lines().await {
+            Ok(lines) => e.oom = oom_kills(&lines).into_iter().filter(|k| ids.iter().any(|id| k.victim_cgroup.contains(id))).collect(),
+            Err(why) => e.kernel_log_gap = Some(why.to_string()),
+        }
+        if let Some(docker) = &cx.docker {
+            for id in ids {
+                let lines = docker.log_tail(&id, 300, None).await.unwrap_or_default();
+                let told = lines.into_iter().filter(|l| l.contains("WorkerLostError") && l.contains("signal 9")).next_back();
+                e.lost.extend(told.map(|line| (id, line)));
+            }
+        }
+        Ok(e)
+    }
+
+    fn judge(&self, judged: &Judged<'_>, e: &Evidence) -> Judgement {
+        let mut findings = stopped_beats(e, judged.taken_at);
+        findings.extend(doubled(e));
+        findings.extend(self.stale(e));
+        findings.extend(killed(e, judged.taken_at));
+        findings.into()
+    }
+}
+
+impl Evidence {
+    fn workers(&self) -> impl Iterator<Item = &Process> {
+        self.processes.iter().filter(|p| p.role.works())
+    }
+
+    /// Named by its container or unit; a process on the host by itself.
+    fn subject(&self, p: &Process) -> Subject {
+        let identity = format!("{}@{}", p.pid, p.start_ticks);
+        match (&p.home, self.containers.name(&p.home)) {
+            (Home::Container(_), Some(name)) => Subject { kind: Kind::Container, name, identity },
+            (Home::Unit(unit), _) => Subject { kind: Kind::Unit, name: unit.clone(), identity },
+            _ => Subject { kind: Kind::Process, name: p.pid.to_string(), identity },
+        }
+    }
+}
+
+fn container_of(home: &Home) -> Option<&str> {
+    match home {
+        Home::Container(id) => Some(id),
+        Home::Unit(_) | Home::Host => None,
+    }
+}
+
+fn stopped_beats(e: &Evidence, now: Timestamp) -> Vec<Finding> {
+    // another beat has taken over, or it was put away long ago
+    let missed = |b: &&StoppedBeat| {
+        let kept = matches!(b.restart_policy.as_str(), "always" | "unless-stopped" | "on-failure");
+        kept || b.finished_at.is_some_and(|t| now.duration_since(t) < RECENT)
+    };
+    if e.processes.iter().any(|p| p.role.beats()) {
+        return Vec::new();
+    }
+    let finding = |b: &StoppedBeat| {
+        let when = b.finished_at.filter(|t| t.as_second() > 0).map_or_else(String::new, |t| format!(", {}", ago(now, t)));
+        let message = format!("beat does not run: its container {} is {}{when}; nothing is sent by the clock", b.name, b.state);
+        let subject = Subject { kind: Kind::Container, name: b.name.clone(), identity: b.id.clone() };
+        Finding::new(&BEAT, Severity::Crit, subject, message)
+            .since(b.finished_at)
+            .key(KeyKind::Container, &b.id)
+            .hint(format!("`docker start {}` when nothing else is wrong with it", b.name))
+    };
+    e.stopped_beats.iter().filter(missed).map(finding).collect()
+}
+
+/// Two beats with the same application and the same broker send everything twice.
+fn doubled(e: &Evidence) -> Vec<Finding> {
+    let beats: Vec<&Process> = e.processes.iter().filter(|p| p.role.beats()).collect();
+    let mut findings = Vec::new();
+    for (i, beat) in beats.iter().enumerate() {
+        let same = |other: &&&Process| other.app == beat.app && other.app.is_some() && share_a_broker(beat, other);
+        let others: Vec<&&Process> = beats[..i].iter().filter(|o| same(o)).collect();
+        if let Some(other) = others.first() {
+            let name = |p: &Process| e.containers.process("beat", p.pid, &p.home);
+            let app = beat.app.as_deref().unwrap_or_default();
+            let message = format!("two beats of {app} run: {} and {}; everything is sent twice", name(other), name(beat));
+            findings.push(at_home(Finding::new(&BEAT, Severity::Warn, e.subject(beat), message), &beat.home));
+        }
+    }
+    findings
+}
+
+fn share_a_broker(a: &Process, b: &Process) -> bool {
+    a.connections.iter().any(|c| b.connections.iter().any(|d| c.remote == d.remote))
+}
+
+fn killed(e: &Evidence, now: Timestamp) -> Vec<Finding> {
+    let mut findings = Vec::new();
+    for worker in e.workers() {
+        let Some(id) = container_of(&worker.home) else { continue };
+        let kills: Vec<&OomKill> =
+            e.oom.iter().filter(|k| k.victim_cgroup.contains(id) && now.duration_since(k.at) < RECENT && k.pid != i64::from(worker.pid)).collect();
+        let told = e.lost.iter().find(|(c, _)| c == id).map(|(_, line)| line.clone());
+        let Some(last) = kills.iter().max_by_key(|k| k.at) else { continue };
+        let name = e.containers.name(&worker.home).unwrap_or_default();
+        let times = count(kills.len(), "child process");
+        let message = format!("the kernel killed {} of the worker {name} for memory, {}", times.replace("processs", "processes"), ago(now, last.at));
+        findings.push(
+            Finding::new(&WORKER_OOM, Severity::Crit, e.subject(worker), message)
+                .since(Some(last.at))
+                .key(KeyKind::Container, id)
+                .cite("kernel log", &last.line)
+                .cite_opt("its log", told),
+        );
+    }
+    findings
+}
+
+impl Workers {
+    /// beat writes its schedule every few minutes, whatever is due.
+    fn stale(&self, e: &Evidence) -> Vec<Finding> {
+        let limit = self.settings.schedule_warn_s;
+        let aged = e.processes.iter().zip(&e.ages_s);
+        let stale = aged.filter(|(p, age)| p.role.beats() && **age > limit && p.schedule_age_s.is_some_and(|s| s > limit));
+        let finding = |(p, _): (&Process, &u64)| {
+            let length = |s: u64| duration(SignedDuration::from_secs(i64::try_from(s).unwrap_or(i64::MAX)));
+            let who = e.containers.process("beat", p.pid, &p.home);
+            let message = format!("{who} has not written its schedule for {}, limit {}", length(p.schedule_age_s.unwrap_or(0)), length(limit));
+            let state = matches!(p.state, 'T' | 't').then_some("stopped by a signal (state T)");
+            at_home(Finding::new(&BEAT, Severity::Warn, e.subject(p), message).cite_opt("its process", state), &p.home)
+        };
+        stale.map(finding).collect()
+    }
+}

@@ -1,0 +1,99 @@
+//! What it closed because nobody acknowledged in time.
+
+use std::time::Duration;
+
+use jiff::{SignedDuration, Timestamp};
+use opsctl_core::model::{Check, CheckSpec, Code, Inventory, Judged, Judgement, Product, Severity, Target, quantity::ago};
+use opsctl_core::probe::servers::file_tail;
+use opsctl_core::probe::{ProbeCx, ProbeError};
+use serde::{Deserialize, Serialize};
+
+use crate::servers::Server;
+
+const CONSUMER_TIMEOUT: Code = Code {
+    id: "rabbitmq.consumer-timeout",
+    severities: &[Severity::Crit],
+    when: "within the last 24 h it closed a channel because a message was not acknowledged in time (30 min by default): the worker behind it stops or loses its task",
+    hint: "raise consumer_timeout above the longest task and countdown, or acknowledge early",
+};
+
+static SPEC: CheckSpec = CheckSpec {
+    id: "rabbitmq.log",
+    title: "consumers acknowledge in time",
+    codes: &[CONSUMER_TIMEOUT],
+    fixes: &[],
+    timeout: Duration::from_secs(8),
+};
+
+/// How much of the end of a log is read, in bytes.
+const TAIL: u64 = 256 << 10;
+
+/// Older ones are history.
+const RECENT: SignedDuration = SignedDuration::from_hours(24);
+
+pub(super) struct Log;
+
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+#[serde(default)]
+pub(super) struct Evidence {
+    server: Server,
+    /// Lines that tell of it, oldest first.
+    lines: Vec<String>,
+}
+
+impl Check for Log {
+    type Evidence = Evidence;
+
+    fn spec(&self) -> &'static CheckSpec {
+        &SPEC
+    }
+
+    fn targets(&self, inventory: &Inventory) -> Vec<Target> {
+        inventory.server_targets(Product::Rabbitmq)
+    }
+
+    async fn probe(&self, cx: &ProbeCx, target: &Target) -> Result<Evidence, ProbeError> {
+        let server = Server::of(cx, target)?;
+        let Some(process) = server.get().and_then(|s| s.process) else {
+            return Err(ProbeError::Skip("its log is not on this machine".to_owned()));
+        };
+        let container = server.get().and_then(|s| s.container.clone());
+        let lines = match (container, &cx.docker) {
+            (Some(id), Some(docker)) => docker.log_tail(&id, 500, None).await?,
+            // it has its log open
+            _ => opsctl_core::probe::servers::open_files(process.pid, ".log").iter().flat_map(|path| file_tail(process.pid, path, TAIL)).collect(),
+        };
+        let lines = lines.into_iter().filter(|l| l.contains("delivery acknowledgement on channel") && l.contains("timed out")).collect();
+        Ok(Evidence { server, lines })
+    }
+
+    fn judge(&self, judged: &Judged<'_>, e: &Evidence) -> Judgement {
+        let recent = |line: &&String| time_of(line).is_none_or(|t| judged.taken_at.duration_since(t) < RECENT);
+        let recent: Vec<&String> = e.lines.iter().filter(recent).collect();
+        let Some(last) = recent.last() else { return Judgement::default() };
+        let at = time_of(last);
+        let when = at.map_or_else(String::new, |t| format!(", {}", ago(judged.taken_at, t)));
+        let message = format!("{} closed a channel whose consumer did not acknowledge in time{when}", judged.target.name);
+        let finding = e.server.finding(&CONSUMER_TIMEOUT, Severity::Crit, judged.target, message);
+        vec![finding.since(at).cite("log", last.as_str()).cite("times in the last day", recent.len().to_string())].into()
+    }
+}
+
+/// `2026-11-21 11:00:35.123456+00:00 [error] <0.812.0> …`
+fn time_of(line: &str) -> Option<Timestamp> {
+    let (date, rest) = line.trim_start().split_once(' ')?;
+    let time = rest.split_once(' ')?.0;
+    format!("{date}T{time}").parse().ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_time_of_a_line_is_read() {
+        let line = "2026-11-21 11:00:35.123456+00:00 [error] <0.812.0> delivery acknowledgement on channel 1 timed out.";
+        assert_eq!(time_of(line), "2026-11-21T11:00:35.123456Z".parse().ok());
+        assert_eq!((time_of("no time here at all"), time_of("")), (None, None));
+    }
+}

@@ -1,0 +1,70 @@
+//! The rabbitmq runbook: does it answer, do publishers get through, do messages move?
+
+mod log;
+mod node;
+mod queues;
+mod up;
+
+use std::sync::Arc;
+
+use opsctl_core::model::{KeyKind, Link, Runbook, Target};
+use opsctl_core::probe::servers::rabbitmq::{Facts, NoFacts};
+use opsctl_core::probe::{ProbeCx, ProbeError};
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+/// `[runbooks.rabbitmq]`.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub struct Settings {
+    /// Messages that wait, or are not acknowledged, that are warn (awesome-prometheus-alerts: 1000).
+    pub queue_warn: u64,
+    /// Share of file descriptors or sockets in percent that is warn (awesome-prometheus-alerts: 90).
+    pub descriptors_warn_percent: f64,
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        Self { queue_warn: 1000, descriptors_warn_percent: 90.0 }
+    }
+}
+
+/// What may cause what (catalogue §18: 5, 14, 27).
+const LINKS: &[Link] = &[
+    Link::confirmed("container.down", "rabbitmq.up", KeyKind::Container, "its container is down"),
+    Link::confirmed("container.restart-loop", "rabbitmq.up", KeyKind::Container, "its container is restarted again and again"),
+    Link::confirmed("container.start-failed", "rabbitmq.up", KeyKind::Container, "its container could not be started"),
+    Link::confirmed("container.oom-killed", "rabbitmq.up", KeyKind::Container, "the kernel killed it for memory"),
+    Link::confirmed("container.paused", "rabbitmq.up", KeyKind::Container, "its container is paused"),
+    Link::confirmed("systemd.unit-failed", "rabbitmq.up", KeyKind::Unit, "its unit failed"),
+    Link::confirmed("systemd.enabled-inactive", "rabbitmq.up", KeyKind::Unit, "its unit is not started"),
+    Link::confirmed("systemd.restart-loop", "rabbitmq.up", KeyKind::Unit, "its unit is restarted again and again"),
+    Link::confirmed("memory.oom-kill", "rabbitmq.up", KeyKind::Container, "the kernel killed it because the host was out of memory"),
+    Link::confirmed("disk.space", "rabbitmq.alarms", KeyKind::Filesystem, "the filesystem of its data is full"),
+    Link::confirmed("rabbitmq.queue", "rabbitmq.alarms", KeyKind::Server, "what nobody takes fills it"),
+    Link::confirmed("rabbitmq.up", "healthcheck.unhealthy", KeyKind::Container, "it does not answer its health test either"),
+];
+
+/// What the node shows of itself, for checks that have nothing to say without it.
+async fn facts(cx: &ProbeCx, target: &Target) -> Result<Result<Arc<Facts>, NoFacts>, ProbeError> {
+    let session = cx.rabbitmq(target).await?.map_err(|why| why.skip("rabbitmq.up"))?;
+    Ok(session.facts(cx.servers.known(target)?, cx).await)
+}
+
+/// The runbook with these settings.
+#[must_use]
+pub fn runbook(settings: &Settings) -> Runbook {
+    let settings = settings.clone();
+    Runbook {
+        id: "rabbitmq",
+        about: "RabbitMQ: alarms that block publishers, queues without consumers, partitions",
+        checks: vec![
+            Box::new(up::Up),
+            Box::new(node::NodeCheck { settings: settings.clone() }),
+            Box::new(queues::Queues { settings }),
+            Box::new(log::Log),
+        ],
+        links: LINKS,
+        doc: include_str!("RUNBOOK.md"),
+    }
+}

@@ -1,0 +1,186 @@
+//! Do publishers get through, and does the cluster hold together?
+
+use std::time::Duration;
+
+use opsctl_core::model::{
+    Check, CheckSpec, Code, Finding, Inventory, Judged, Judgement, KeyKind, Product, Severity, Target,
+    quantity::{bytes, count, percent},
+};
+use opsctl_core::probe::filesystem::FsUsage;
+use opsctl_core::probe::servers::rabbitmq::{Facts, NoFacts, Node};
+use opsctl_core::probe::{ProbeCx, ProbeError};
+use serde::{Deserialize, Serialize};
+
+use super::{Settings, facts};
+use crate::servers::{Server, filesystem_at};
+
+const ALARMS: Code = Code {
+    id: "rabbitmq.alarms",
+    severities: &[Severity::Crit],
+    when: "a node is above its memory watermark or below its free disk limit: publishers are blocked, on every node, while consumers go on and everything looks up",
+    hint: "drain the queues or give it memory or disk; raising the watermark only moves the wall",
+};
+const BLOCKED: Code = Code {
+    id: "rabbitmq.blocked-connections",
+    severities: &[Severity::Warn],
+    when: "connections are blocked from publishing",
+    hint: "an alarm blocks them; without one it is flow control: a queue or the disk is slower than the publishers",
+};
+const PARTITION: Code = Code {
+    id: "rabbitmq.partition",
+    severities: &[Severity::Crit],
+    when: "nodes of the cluster do not see each other, or one is down",
+    hint: "decide which side to keep, then restart the nodes of the other: `rabbitmqctl stop_app; rabbitmqctl start_app`",
+};
+const FDS: Code = Code {
+    id: "rabbitmq.fds",
+    severities: &[Severity::Warn],
+    when: "90 % of its file descriptors or sockets are in use",
+    hint: "find the client that opens a connection per message; then raise LimitNOFILE",
+};
+
+static SPEC: CheckSpec = CheckSpec {
+    id: "rabbitmq.node",
+    title: "publishers get through and the cluster holds together",
+    codes: &[ALARMS, BLOCKED, PARTITION, FDS],
+    fixes: &[],
+    timeout: Duration::from_secs(9),
+};
+
+pub(super) struct NodeCheck {
+    pub(super) settings: Settings,
+}
+
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+#[serde(default)]
+pub(super) struct Evidence {
+    server: Server,
+    facts: Facts,
+    /// Why there are none.
+    gap: Option<String>,
+    /// Where its data lie.
+    space: Option<FsUsage>,
+}
+
+impl Check for NodeCheck {
+    type Evidence = Evidence;
+
+    fn spec(&self) -> &'static CheckSpec {
+        &SPEC
+    }
+
+    fn targets(&self, inventory: &Inventory) -> Vec<Target> {
+        inventory.server_targets(Product::Rabbitmq)
+    }
+
+    async fn probe(&self, cx: &ProbeCx, target: &Target) -> Result<Evidence, ProbeError> {
+        let server = Server::of(cx, target)?;
+        match facts(cx, target).await? {
+            Ok(facts) => {
+                let dir = facts.nodes.first().map(|n| n.db_dir.clone()).filter(|d| d.starts_with('/'));
+                let alarm = facts.nodes.iter().any(|n| n.disk_free_alarm);
+                let space = match dir.filter(|_| alarm) {
+                    Some(dir) => filesystem_at(cx, &server, &dir).await,
+                    None => None,
+                };
+                Ok(Evidence { server, facts: (*facts).clone(), space, ..Evidence::default() })
+            }
+            Err(NoFacts::Login(why)) => {
+                let line = format!("[[server]] name = \"{}\" user = \"…\" password = \"${{RABBITMQ_PASSWORD}}\"", target.name);
+                let gap = Some(format!("{why}; add to the configuration (the user needs the tag monitoring): {line}"));
+                Ok(Evidence { server, gap, ..Evidence::default() })
+            }
+            Err(NoFacts::Unavailable(why)) => Ok(Evidence { server, gap: Some(why), ..Evidence::default() }),
+        }
+    }
+
+    fn judge(&self, judged: &Judged<'_>, e: &Evidence) -> Judgement {
+        let mut findings: Vec<Finding> = e.facts.nodes.iter().flat_map(|n| alarms(judged, e, n)).collect();
+        findings.extend(blocked(judged, e, !findings.is_empty()));
+        findings.extend(partition(judged, e));
+        findings.extend(e.facts.nodes.iter().filter_map(|n| self.fds(judged, e, n)));
+        let gaps = e.gap.iter().map(|why| format!("{} shows nothing of itself: {why}", judged.target.name)).collect();
+        Judgement { findings, gaps, ..Judgement::default() }
+    }
+}
+
+/// `rabbit@b` in a cluster; nothing where there is one node only.
+fn of(e: &Evidence, node: &Node) -> String {
+    if e.facts.nodes.len() > 1 { format!(" ({})", node.name) } else { String::new() }
+}
+
+fn alarms(judged: &Judged<'_>, e: &Evidence, node: &Node) -> Vec<Finding> {
+    let name = format!("{}{}", judged.target.name, of(e, node));
+    let finding = |message: String| {
+        let published: Vec<&str> = e.facts.blocked.iter().take(5).map(String::as_str).collect();
+        e.server
+            .finding(&ALARMS, Severity::Crit, judged.target, message)
+            .cite("blocked connections", published.join("\n"))
+            .cite("told by", &e.facts.source)
+    };
+    let mut findings = Vec::new();
+    if node.mem_alarm {
+        findings.push(
+            finding(format!(
+                "{name} uses {} of memory, watermark {}: all publishers are blocked",
+                bytes(node.mem_used),
+                bytes(node.mem_limit)
+            ))
+            .key(KeyKind::Host, "host"),
+        );
+    }
+    if node.disk_free_alarm {
+        let message = format!(
+            "{name} has {} of disk left, limit {}: all publishers are blocked",
+            bytes(node.disk_free),
+            bytes(node.disk_free_limit)
+        );
+        let tied = finding(message);
+        findings.push(match &e.space {
+            Some(space) => tied.key(KeyKind::Filesystem, &space.dev),
+            None => tied,
+        });
+    }
+    findings
+}
+
+fn blocked(judged: &Judged<'_>, e: &Evidence, alarm: bool) -> Option<Finding> {
+    // with an alarm they are part of it
+    (!alarm && !e.facts.blocked.is_empty()).then(|| {
+        let message = format!("{} of {} blocked from publishing", count_are(e.facts.blocked.len()), judged.target.name);
+        let names: Vec<&str> = e.facts.blocked.iter().take(5).map(String::as_str).collect();
+        e.server.finding(&BLOCKED, Severity::Warn, judged.target, message).cite("connections", names.join("\n"))
+    })
+}
+
+fn count_are(n: usize) -> String {
+    format!("{} {}", count(n, "connection"), if n == 1 { "is" } else { "are" }).replacen(" is", "", 1).replacen(" are", "", 1)
+}
+
+fn partition(judged: &Judged<'_>, e: &Evidence) -> Option<Finding> {
+    let apart: Vec<String> =
+        e.facts.nodes.iter().filter(|n| !n.partitions.is_empty()).map(|n| format!("{} does not see {}", n.name, n.partitions.join(", "))).collect();
+    let down: Vec<String> = e.facts.nodes.iter().filter(|n| !n.running).map(|n| format!("{} is down", n.name)).collect();
+    let what: Vec<String> = apart.into_iter().chain(down).collect();
+    (!what.is_empty()).then(|| {
+        let message = format!("the cluster of {} does not hold together: {}", judged.target.name, what.join("; "));
+        e.server.finding(&PARTITION, Severity::Crit, judged.target, message)
+    })
+}
+
+impl NodeCheck {
+    fn fds(&self, judged: &Judged<'_>, e: &Evidence, node: &Node) -> Option<Finding> {
+        let share = |used: u64, total: u64| used as f64 * 100.0 / total.max(1) as f64;
+        let pairs = [("file descriptors", node.fd_used, node.fd_total), ("sockets", node.sockets_used, node.sockets_total)];
+        let limit = self.settings.descriptors_warn_percent;
+        let (what, used, total) = pairs.into_iter().find(|(_, used, total)| *total > 0 && share(*used, *total) >= limit)?;
+        let message = format!(
+            "{}{} has {used} of {total} {what} in use, {}, limit {}",
+            judged.target.name,
+            of(e, node),
+            percent(share(used, total)),
+            percent(limit)
+        );
+        Some(e.server.finding(&FDS, Severity::Warn, judged.target, message))
+    }
+}

@@ -1,0 +1,58 @@
+//! Does it greet a client?
+
+use std::time::Duration;
+
+use opsctl_core::model::{Check, CheckSpec, Code, Inventory, Judged, Judgement, Product, Severity, Target};
+use opsctl_core::probe::{ProbeCx, ProbeError};
+use serde::{Deserialize, Serialize};
+
+use crate::servers::{Server, Silence};
+
+const UP: Code = Code {
+    id: "rabbitmq.up",
+    severities: &[Severity::Crit],
+    when: "it does not run, refuses connections, does not greet a client in time, or speaks something else",
+    hint: "look at its log; a node that was not stopped cleanly may wait for the others of its cluster",
+};
+
+static SPEC: CheckSpec = CheckSpec {
+    id: "rabbitmq.up",
+    title: "it greets clients",
+    codes: &[UP],
+    fixes: &[],
+    timeout: Duration::from_secs(8),
+};
+
+pub(super) struct Up;
+
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+#[serde(default)]
+pub(super) struct Evidence {
+    server: Server,
+    silence: Silence,
+    version: String,
+}
+
+impl Check for Up {
+    type Evidence = Evidence;
+
+    fn spec(&self) -> &'static CheckSpec {
+        &SPEC
+    }
+
+    fn targets(&self, inventory: &Inventory) -> Vec<Target> {
+        inventory.server_targets(Product::Rabbitmq)
+    }
+
+    async fn probe(&self, cx: &ProbeCx, target: &Target) -> Result<Evidence, ProbeError> {
+        let server = Server::of(cx, target)?;
+        match cx.rabbitmq(target).await? {
+            Ok(session) => Ok(Evidence { server, version: session.version.clone(), ..Evidence::default() }),
+            Err(why) => Ok(Evidence { silence: Silence::about(cx, &server, why).await, server, ..Evidence::default() }),
+        }
+    }
+
+    fn judge(&self, judged: &Judged<'_>, e: &Evidence) -> Judgement {
+        e.silence.judge(&UP, &e.server, judged.target, judged.taken_at, "AMQP 0-9-1", "RABBITMQ_PASSWORD")
+    }
+}
