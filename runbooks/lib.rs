@@ -23,6 +23,7 @@ pub mod healthcheck;
 pub mod host;
 mod log_lines;
 pub mod memory;
+pub mod postgres;
 mod processes;
 pub mod rabbitmq;
 pub mod redis;
@@ -63,6 +64,7 @@ registry! {
     healthcheck,
     host,
     memory,
+    postgres,
     rabbitmq,
     redis,
     systemd,

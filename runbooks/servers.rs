@@ -97,6 +97,10 @@ impl Silence {
         silence
     }
 
+    pub(crate) fn why(&self) -> Option<&NoSession> {
+        self.why.as_ref()
+    }
+
     pub(crate) fn is_silent(&self) -> bool {
         self.why.is_some()
     }

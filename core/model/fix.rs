@@ -228,6 +228,46 @@ pub enum Action {
         /// As it is written.
         value: String,
     },
+    /// `pg_terminate_backend` of a session, if it is still the same and still idle in a transaction.
+    PgTerminateIdle {
+        /// The server's id in the inventory.
+        server: String,
+        /// Process id of the session.
+        pid: i32,
+        /// Its start, in microseconds since the epoch.
+        started_us: i64,
+        /// How long it must have been idle, in milliseconds.
+        idle_ms: u64,
+    },
+    /// `pg_cancel_backend` of a session's query, if it is still the same session and runs one.
+    PgCancel {
+        /// The server's id in the inventory.
+        server: String,
+        /// Process id of the session.
+        pid: i32,
+        /// Its start, in microseconds since the epoch.
+        started_us: i64,
+    },
+    /// `pg_drop_replication_slot`, if nobody uses it and it has not moved.
+    PgDropSlot {
+        /// The server's id in the inventory.
+        server: String,
+        /// Name of the slot.
+        slot: String,
+        /// Where it stands; none when it is lost.
+        restart_lsn: Option<String>,
+    },
+    /// `ALTER ROLE … SET`, or `RESET` without a value.
+    PgSetRole {
+        /// The server's id in the inventory.
+        server: String,
+        /// Role.
+        role: String,
+        /// Setting.
+        setting: String,
+        /// As it is written.
+        value: Option<String>,
+    },
     /// Runs a program with these arguments; never through a shell.
     Run {
         /// Program (looked up in PATH) and arguments.
@@ -281,6 +321,15 @@ impl fmt::Display for Action {
             Self::RemoveLine { path, line } => write!(f, "remove the line `{line}` from {path}"),
             Self::RedisSave { .. } => f.write_str("redis-cli BGSAVE"),
             Self::RedisSet { name, value, .. } => write!(f, "redis-cli CONFIG SET {name} {value}"),
+            Self::PgTerminateIdle { pid, .. } => {
+                write!(f, "SELECT pg_terminate_backend({pid}), if it is still idle in its transaction")
+            }
+            Self::PgCancel { pid, .. } => write!(f, "SELECT pg_cancel_backend({pid})"),
+            Self::PgDropSlot { slot, .. } => write!(f, "SELECT pg_drop_replication_slot('{slot}')"),
+            Self::PgSetRole { role, setting, value: Some(value), .. } => {
+                write!(f, "ALTER ROLE \"{role}\" SET {setting} = '{value}'")
+            }
+            Self::PgSetRole { role, setting, value: None, .. } => write!(f, "ALTER ROLE \"{role}\" RESET {setting}"),
             Self::Run { argv } => f.write_str(&argv.join(" ")),
         }
     }

@@ -116,7 +116,13 @@ fn process(pid: i32) -> Option<(Process, i32)> {
 /// `celery -A proj worker -Q a,b`, `python -m celery …`, `[celeryd: celery@host:MainProcess] -active- (worker -A proj)`.
 pub(in crate::probe) fn command(line: &str) -> Option<(Role, Option<String>, Vec<String>)> {
     let words: Vec<&str> = line.split(['\0', ' ', '(', ')']).filter(|w| !w.is_empty()).collect();
-    let is_celery = |w: &&str| *w == "celery" || w.ends_with("/celery") || w.starts_with("[celeryd") || w.starts_with("[celery") || *w == "celery.__main__";
+    let is_celery = |w: &&str| {
+        *w == "celery"
+            || w.ends_with("/celery")
+            || w.starts_with("[celeryd")
+            || w.starts_with("[celery")
+            || *w == "celery.__main__"
+    };
     let start = words.iter().position(|w| is_celery(w))?;
     let rest = &words[start..];
     let worker = rest.contains(&"worker") || words.iter().any(|w| w.starts_with("[celeryd"));
@@ -152,10 +158,15 @@ fn versions(pid: i32) -> Option<String> {
         let lib = format!("/proc/{pid}/root{root}/lib");
         fs::read_dir(lib).ok()?.flatten().filter(|e| e.file_name().to_string_lossy().starts_with("python")).find_map(|python| {
             ["site-packages", "dist-packages"].iter().find_map(|folder| {
-                let names: Vec<String> =
-                    fs::read_dir(python.path().join(folder)).ok()?.flatten().map(|e| e.file_name().to_string_lossy().into_owned()).collect();
+                let names: Vec<String> = fs::read_dir(python.path().join(folder))
+                    .ok()?
+                    .flatten()
+                    .map(|e| e.file_name().to_string_lossy().into_owned())
+                    .collect();
                 let version = |package: &str| {
-                    names.iter().find_map(|n| n.strip_prefix(package)?.strip_prefix('-')?.strip_suffix(".dist-info").map(str::to_owned))
+                    names
+                        .iter()
+                        .find_map(|n| n.strip_prefix(package)?.strip_prefix('-')?.strip_suffix(".dist-info").map(str::to_owned))
                 };
                 Some(format!("celery {}, kombu {}", version("celery")?, version("kombu")?))
             })

@@ -34,10 +34,25 @@ impl Default for Settings {
 const LINKS: &[Link] = &[
     Link::confirmed("celery.no-consumer", "celery.backlog", KeyKind::Queue, "nobody takes what is sent"),
     Link::confirmed("celery.stalled", "celery.backlog", KeyKind::Queue, "nobody takes what is sent"),
-    Link::confirmed("celery.no-consumer", "celery.unacked-orphans", KeyKind::Server, "the worker went away in the middle of its work"),
+    Link::confirmed(
+        "celery.no-consumer",
+        "celery.unacked-orphans",
+        KeyKind::Server,
+        "the worker went away in the middle of its work",
+    ),
     Link::confirmed("container.down", "celery.no-consumer", KeyKind::Container, "the worker's container is down"),
-    Link::confirmed("container.restart-loop", "celery.no-consumer", KeyKind::Container, "the worker's container is restarted again and again"),
-    Link::confirmed("container.start-failed", "celery.no-consumer", KeyKind::Container, "the worker's container could not be started"),
+    Link::confirmed(
+        "container.restart-loop",
+        "celery.no-consumer",
+        KeyKind::Container,
+        "the worker's container is restarted again and again",
+    ),
+    Link::confirmed(
+        "container.start-failed",
+        "celery.no-consumer",
+        KeyKind::Container,
+        "the worker's container could not be started",
+    ),
     Link::confirmed("systemd.unit-failed", "celery.no-consumer", KeyKind::Unit, "the worker's unit failed"),
     Link::confirmed("container.paused", "celery.stalled", KeyKind::Container, "the worker's container is paused"),
     Link::confirmed("container.oom-killed", "celery.worker-oom", KeyKind::Container, "its container is at its memory limit"),
@@ -46,8 +61,18 @@ const LINKS: &[Link] = &[
     Link::confirmed("redis.persistence", "celery.stalled", KeyKind::Server, "the broker refuses writes"),
     Link::confirmed("redis.memory", "celery.stalled", KeyKind::Server, "the broker refuses writes"),
     Link::confirmed("rabbitmq.queue", "celery.backlog", KeyKind::Queue, "nobody takes what is sent"),
-    Link::likely("rabbitmq.consumer-timeout", "celery.no-consumer", KeyKind::Server, "the broker closed the worker's channel, and the worker went"),
-    Link::likely("redis.restarted", "celery.stalled", KeyKind::Server, "workers of old kombu versions take no tasks after the broker was restarted"),
+    Link::likely(
+        "rabbitmq.consumer-timeout",
+        "celery.no-consumer",
+        KeyKind::Server,
+        "the broker closed the worker's channel, and the worker went",
+    ),
+    Link::likely(
+        "redis.restarted",
+        "celery.stalled",
+        KeyKind::Server,
+        "workers of old kombu versions take no tasks after the broker was restarted",
+    ),
 ];
 
 /// The runbook with these settings.

@@ -52,8 +52,11 @@ const DURABILITY: Code = Code {
     hint: "turn the append-only file on, or accept the loss",
 };
 
-const RESTART_WORKER: FixSpec =
-    FixSpec { id: "celery.restart-worker", risk: Risk::R2, title: "restart the container or unit of the worker that takes no tasks" };
+const RESTART_WORKER: FixSpec = FixSpec {
+    id: "celery.restart-worker",
+    risk: Risk::R2,
+    title: "restart the container or unit of the worker that takes no tasks",
+};
 
 static SPEC: CheckSpec = CheckSpec {
     id: "celery.queues",
@@ -108,7 +111,10 @@ impl Check for Queues {
         let mut e = Evidence {
             containers,
             paused: all().filter(|c| c.state == "paused").map(|c| c.id.clone()).collect(),
-            stopped: all().filter(|c| !matches!(c.state.as_str(), "running" | "paused")).map(|c| (c.id.clone(), c.name.clone())).collect(),
+            stopped: all()
+                .filter(|c| !matches!(c.state.as_str(), "running" | "paused"))
+                .map(|c| (c.id.clone(), c.name.clone()))
+                .collect(),
             server,
             ..Evidence::default()
         };
@@ -168,12 +174,16 @@ impl Check for Queues {
         let place = e.places.iter().find(|p| p.queues.iter().any(|q| e.subject(p, q) == finding.subject));
         let worker = place.and_then(|p| e.culprits(p).into_iter().next());
         let Some(worker) = worker else {
-            return Err(Refusal::Precondition("which worker it is cannot be told from here: it runs on another machine".to_owned()));
+            return Err(Refusal::Precondition(
+                "which worker it is cannot be told from here: it runs on another machine".to_owned(),
+            ));
         };
         let who = e.containers.process("worker", worker.pid, &worker.home);
         let (action, downtime) = match &worker.home {
             Home::Container(id) => (Action::RestartContainer { id: id.clone(), timeout_s: 30 }, "up to 30 s and its start"),
-            Home::Unit(unit) if unit.ends_with(".service") => (Action::RestartUnit { unit: unit.clone() }, "its stop and its start"),
+            Home::Unit(unit) if unit.ends_with(".service") => {
+                (Action::RestartUnit { unit: unit.clone() }, "its stop and its start")
+            }
             _ => {
                 return Err(Refusal::ByHand(format!(
                     "end {who} with SIGTERM (SIGCONT first when it is stopped) and start it as it was started: no container or unit does it"
@@ -181,9 +191,9 @@ impl Check for Queues {
             }
         };
         Ok(Plan::new(&RESTART_WORKER, &SPEC, finding, judged.target, vec![action])
-            .affects([
-                format!("{who}: tasks it has under way are done again if the application acknowledges late, and lost if not"),
-            ])
+            .affects([format!(
+                "{who}: tasks it has under way are done again if the application acknowledges late, and lost if not"
+            )])
             .downtime(downtime)
             .verified(Duration::from_secs(90), Duration::ZERO))
     }
@@ -318,11 +328,16 @@ impl Queues {
         }
         let held_up: Vec<(&Process, &str)> = workers.iter().filter_map(|w| Some((*w, stuck(e, place, w)?))).collect();
         if !held_up.is_empty() {
-            let all = held_up.len() == workers.len() && place.consumers.iter().all(|c| workers.iter().any(|w| connects_from(w, &c.address)));
+            let all = held_up.len() == workers.len()
+                && place.consumers.iter().all(|c| workers.iter().any(|w| connects_from(w, &c.address)));
             let severity = if all && !queue.falls() { Severity::Crit } else { Severity::Warn };
-            let who: Vec<String> = held_up.iter().map(|(w, why)| format!("{}: {why}", e.containers.process("worker", w.pid, &w.home))).collect();
-            let message = format!("{waiting}, and {} takes none: {}", if all { "its worker" } else { "one of its workers" }, held_up[0].1);
-            return Some(e.with_workers(e.finding(&STALLED, severity, place, queue, message), place).cite("workers", who.join("\n")));
+            let who: Vec<String> =
+                held_up.iter().map(|(w, why)| format!("{}: {why}", e.containers.process("worker", w.pid, &w.home))).collect();
+            let message =
+                format!("{waiting}, and {} takes none: {}", if all { "its worker" } else { "one of its workers" }, held_up[0].1);
+            return Some(
+                e.with_workers(e.finding(&STALLED, severity, place, queue, message), place).cite("workers", who.join("\n")),
+            );
         }
         if place.consumers.iter().any(|c| c.dead) && place.consumers.iter().all(|c| c.dead) && !queue.falls() {
             let message = format!("{waiting}, and the broker's packets to its workers are not acknowledged");
@@ -339,7 +354,11 @@ impl Queues {
             s if s > self.settings.unacked_warn_s => (Severity::Warn, self.settings.unacked_warn_s),
             _ => return None,
         };
-        let message = format!("{waiting}, nothing moves, and the oldest task has been under way for {}, limit {}", length(oldest), length(limit));
+        let message = format!(
+            "{waiting}, nothing moves, and the oldest task has been under way for {}, limit {}",
+            length(oldest),
+            length(limit)
+        );
         Some(e.with_workers(e.finding(&STALLED, severity, place, queue, message), place).likely())
     }
 
@@ -378,7 +397,8 @@ impl Evidence {
 }
 
 fn orphans(judged: &Judged<'_>, e: &Evidence, place: &Place) -> Option<Finding> {
-    let finding = |severity, message: String| e.server.finding(&ORPHANS, severity, judged.target, message).cite("place", &place.name);
+    let finding =
+        |severity, message: String| e.server.finding(&ORPHANS, severity, judged.target, message).cite("place", &place.name);
     if place.unacked > 0 && place.consumers.is_empty() && place.listening == 0 && e.workers_of(place).is_empty() {
         let message = format!("{} taken and not done, and no worker is connected", were(place.unacked));
         return Some(finding(Severity::Warn, message));

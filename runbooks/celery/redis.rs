@@ -36,7 +36,8 @@ pub(super) async fn read(cx: &ProbeCx, target: &Target, session: &Session, keys:
         Some(pid) => connections(pid).await,
         None => Vec::new(),
     };
-    let dead = |address: &str| connections.iter().any(|c| c.remote.to_string() == address && c.unacknowledged > 0 && c.retransmits >= 2);
+    let dead =
+        |address: &str| connections.iter().any(|c| c.remote.to_string() == address && c.unacknowledged > 0 && c.retransmits >= 2);
     let mut places = Vec::new();
     for (database, prefix) in &keys.celery {
         let mut place = one(session, *database, prefix).await?;
@@ -69,7 +70,9 @@ async fn one(session: &Session, database: u32, prefix: &str) -> Result<Place, No
         let mut queue = Queue { name, depth, prioritised: lengths.iter().skip(1).sum(), ..Queue::default() };
         if depth > 0 {
             let full = keys.iter().zip(&lengths).filter(|(_, n)| **n > 0).map(|(k, _)| k.as_bytes());
-            let ends = full.flat_map(|k| [vec![b"LRANGE".as_slice(), k, b"0", LOOKED_AT.as_bytes()], vec![b"LRANGE".as_slice(), k, b"-50", b"-1"]]);
+            let ends = full.flat_map(|k| {
+                [vec![b"LRANGE".as_slice(), k, b"0", LOOKED_AT.as_bytes()], vec![b"LRANGE".as_slice(), k, b"-50", b"-1"]]
+            });
             let ends: Vec<Option<Vec<Vec<u8>>>> = session.ask_in(database, &ends.collect::<Vec<_>>()).await?;
             // the ends of a short queue are the same bodies
             let bodies: BTreeSet<Vec<u8>> = ends.into_iter().flatten().flatten().collect();
@@ -110,7 +113,8 @@ async fn queue_names(session: &Session, database: u32, prefix: &str) -> Result<B
         let answers: Vec<Option<(String, Vec<Vec<u8>>)>> = session.ask_in(database, &[scan]).await?;
         let Some((next, bindings)) = answers.into_iter().next().flatten() else { break };
         let members = bindings.iter().map(|b| vec![b"SMEMBERS".as_slice(), b.as_slice()]).collect::<Vec<_>>();
-        let members: Vec<Option<Vec<Vec<u8>>>> = if members.is_empty() { Vec::new() } else { session.ask_in(database, &members).await? };
+        let members: Vec<Option<Vec<Vec<u8>>>> =
+            if members.is_empty() { Vec::new() } else { session.ask_in(database, &members).await? };
         names.extend(members.into_iter().flatten().flatten().filter_map(|m| bound_queue(&String::from_utf8_lossy(&m))));
         cursor = next;
         if cursor == "0" {
@@ -139,7 +143,8 @@ async fn unacked(session: &Session, database: u32, prefix: &str, place: &mut Pla
     let oldest = oldest.into_iter().next().flatten().unwrap_or_default();
     let tags: Vec<(&String, f64)> = oldest.chunks_exact(2).filter_map(|p| Some((&p[0], p[1].parse().ok()?))).collect();
     let questions = tags.iter().map(|(tag, _)| vec![b"HGET".as_slice(), hash.as_bytes(), tag.as_bytes()]).collect::<Vec<_>>();
-    let bodies: Vec<Option<Vec<u8>>> = if questions.is_empty() { Vec::new() } else { session.ask_in(database, &questions).await? };
+    let bodies: Vec<Option<Vec<u8>>> =
+        if questions.is_empty() { Vec::new() } else { session.ask_in(database, &questions).await? };
     let now = clock::now();
     for ((_, taken), body) in tags.iter().zip(bodies) {
         let age = (now.as_second() as f64 - taken).max(0.0);
@@ -152,7 +157,10 @@ async fn unacked(session: &Session, database: u32, prefix: &str, place: &mut Pla
                 }
             }
             // its time has come only now: it waited by design until then
-            Some(eta) => place.oldest_unacked_s = place.oldest_unacked_s.max(Some(seconds(age.min((now.as_second() - eta.as_second()) as f64)))),
+            Some(eta) => {
+                place.oldest_unacked_s =
+                    place.oldest_unacked_s.max(Some(seconds(age.min((now.as_second() - eta.as_second()) as f64))))
+            }
             None => place.oldest_unacked_s = place.oldest_unacked_s.max(Some(seconds(age))),
         }
     }

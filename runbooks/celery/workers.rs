@@ -83,7 +83,9 @@ impl Check for Workers {
             .inventory
             .containers
             .iter()
-            .filter(|c| c.celery.is_some_and(opsctl_core::model::CeleryRole::beats) && !matches!(c.state.as_str(), "running" | "paused"))
+            .filter(|c| {
+                c.celery.is_some_and(opsctl_core::model::CeleryRole::beats) && !matches!(c.state.as_str(), "running" | "paused")
+            })
             .collect();
         if processes.is_empty() && stopped.is_empty() {
             return Err(ProbeError::Skip("no Celery runs here".to_owned()));
@@ -111,7 +113,9 @@ impl Check for Workers {
         }
         let ids: Vec<String> = e.workers().filter_map(|p| container_of(&p.home)).map(str::to_owned).collect();
         match cx.kernel_log.lines().await {
-            Ok(lines) => e.oom = oom_kills(&lines).into_iter().filter(|k| ids.iter().any(|id| k.victim_cgroup.contains(id))).collect(),
+            Ok(lines) => {
+                e.oom = oom_kills(&lines).into_iter().filter(|k| ids.iter().any(|id| k.victim_cgroup.contains(id))).collect()
+            }
             Err(why) => e.kernel_log_gap = Some(why.to_string()),
         }
         if let Some(docker) = &cx.docker {
@@ -202,13 +206,20 @@ fn killed(e: &Evidence, now: Timestamp) -> Vec<Finding> {
     let mut findings = Vec::new();
     for worker in e.workers() {
         let Some(id) = container_of(&worker.home) else { continue };
-        let kills: Vec<&OomKill> =
-            e.oom.iter().filter(|k| k.victim_cgroup.contains(id) && now.duration_since(k.at) < RECENT && k.pid != i64::from(worker.pid)).collect();
+        let kills: Vec<&OomKill> = e
+            .oom
+            .iter()
+            .filter(|k| k.victim_cgroup.contains(id) && now.duration_since(k.at) < RECENT && k.pid != i64::from(worker.pid))
+            .collect();
         let told = e.lost.iter().find(|(c, _)| c == id).map(|(_, line)| line.clone());
         let Some(last) = kills.iter().max_by_key(|k| k.at) else { continue };
         let name = e.containers.name(&worker.home).unwrap_or_default();
         let times = count(kills.len(), "child process");
-        let message = format!("the kernel killed {} of the worker {name} for memory, {}", times.replace("processs", "processes"), ago(now, last.at));
+        let message = format!(
+            "the kernel killed {} of the worker {name} for memory, {}",
+            times.replace("processs", "processes"),
+            ago(now, last.at)
+        );
         findings.push(
             Finding::new(&WORKER_OOM, Severity::Crit, e.subject(worker), message)
                 .since(Some(last.at))
@@ -229,7 +240,11 @@ impl Workers {
         let finding = |(p, _): (&Process, &u64)| {
             let length = |s: u64| duration(SignedDuration::from_secs(i64::try_from(s).unwrap_or(i64::MAX)));
             let who = e.containers.process("beat", p.pid, &p.home);
-            let message = format!("{who} has not written its schedule for {}, limit {}", length(p.schedule_age_s.unwrap_or(0)), length(limit));
+            let message = format!(
+                "{who} has not written its schedule for {}, limit {}",
+                length(p.schedule_age_s.unwrap_or(0)),
+                length(limit)
+            );
             let state = matches!(p.state, 'T' | 't').then_some("stopped by a signal (state T)");
             at_home(Finding::new(&BEAT, Severity::Warn, e.subject(p), message).cite_opt("its process", state), &p.home)
         };

@@ -61,9 +61,13 @@ impl Check for Log {
         let lines = match (container, &cx.docker) {
             (Some(id), Some(docker)) => docker.log_tail(&id, 500, None).await?,
             // it has its log open
-            _ => opsctl_core::probe::servers::open_files(process.pid, ".log").iter().flat_map(|path| file_tail(process.pid, path, TAIL)).collect(),
+            _ => opsctl_core::probe::servers::open_files(process.pid, ".log")
+                .iter()
+                .flat_map(|path| file_tail(process.pid, path, TAIL))
+                .collect(),
         };
-        let lines = lines.into_iter().filter(|l| l.contains("delivery acknowledgement on channel") && l.contains("timed out")).collect();
+        let lines =
+            lines.into_iter().filter(|l| l.contains("delivery acknowledgement on channel") && l.contains("timed out")).collect();
         Ok(Evidence { server, lines })
     }
 

@@ -39,7 +39,12 @@ const LINKS: &[Link] = &[
     Link::confirmed("systemd.unit-failed", "rabbitmq.up", KeyKind::Unit, "its unit failed"),
     Link::confirmed("systemd.enabled-inactive", "rabbitmq.up", KeyKind::Unit, "its unit is not started"),
     Link::confirmed("systemd.restart-loop", "rabbitmq.up", KeyKind::Unit, "its unit is restarted again and again"),
-    Link::confirmed("memory.oom-kill", "rabbitmq.up", KeyKind::Container, "the kernel killed it because the host was out of memory"),
+    Link::confirmed(
+        "memory.oom-kill",
+        "rabbitmq.up",
+        KeyKind::Container,
+        "the kernel killed it because the host was out of memory",
+    ),
     Link::confirmed("disk.space", "rabbitmq.alarms", KeyKind::Filesystem, "the filesystem of its data is full"),
     Link::confirmed("rabbitmq.queue", "rabbitmq.alarms", KeyKind::Server, "what nobody takes fills it"),
     Link::confirmed("rabbitmq.up", "healthcheck.unhealthy", KeyKind::Container, "it does not answer its health test either"),

@@ -158,8 +158,13 @@ fn count_are(n: usize) -> String {
 }
 
 fn partition(judged: &Judged<'_>, e: &Evidence) -> Option<Finding> {
-    let apart: Vec<String> =
-        e.facts.nodes.iter().filter(|n| !n.partitions.is_empty()).map(|n| format!("{} does not see {}", n.name, n.partitions.join(", "))).collect();
+    let apart: Vec<String> = e
+        .facts
+        .nodes
+        .iter()
+        .filter(|n| !n.partitions.is_empty())
+        .map(|n| format!("{} does not see {}", n.name, n.partitions.join(", ")))
+        .collect();
     let down: Vec<String> = e.facts.nodes.iter().filter(|n| !n.running).map(|n| format!("{} is down", n.name)).collect();
     let what: Vec<String> = apart.into_iter().chain(down).collect();
     (!what.is_empty()).then(|| {

@@ -3,7 +3,8 @@
 use std::time::Duration;
 
 use opsctl_core::model::{
-    Check, CheckSpec, Code, Finding, Inventory, Judged, Judgement, KeyKind, Kind, Product, Severity, Subject, Target, quantity::count_of,
+    Check, CheckSpec, Code, Finding, Inventory, Judged, Judgement, KeyKind, Kind, Product, Severity, Subject, Target,
+    quantity::count_of,
 };
 use opsctl_core::probe::servers::rabbitmq::{Facts, Queue};
 use opsctl_core::probe::{ProbeCx, ProbeError};
@@ -19,13 +20,8 @@ const QUEUE: Code = Code {
     hint: "look at its consumers: too few, too slow, or they do not acknowledge",
 };
 
-static SPEC: CheckSpec = CheckSpec {
-    id: "rabbitmq.queues",
-    title: "messages move",
-    codes: &[QUEUE],
-    fixes: &[],
-    timeout: Duration::from_secs(9),
-};
+static SPEC: CheckSpec =
+    CheckSpec { id: "rabbitmq.queues", title: "messages move", codes: &[QUEUE], fixes: &[], timeout: Duration::from_secs(9) };
 
 pub(super) struct Queues {
     pub(super) settings: Settings,
@@ -50,17 +46,22 @@ impl Check for Queues {
     }
 
     async fn probe(&self, cx: &ProbeCx, target: &Target) -> Result<Evidence, ProbeError> {
-        let facts = facts(cx, target).await?.map_err(|_| ProbeError::Skip("its queues cannot be seen: see rabbitmq.node".to_owned()))?;
+        let facts =
+            facts(cx, target).await?.map_err(|_| ProbeError::Skip("its queues cannot be seen: see rabbitmq.node".to_owned()))?;
         let queues = facts.queues.iter().filter(|q| self.severity(q).is_some()).cloned().collect();
         // what is well is not worth keeping
-        Ok(Evidence { server: Server::of(cx, target)?, facts: Facts { queues, source: facts.source.clone(), ..Facts::default() } })
+        Ok(Evidence {
+            server: Server::of(cx, target)?,
+            facts: Facts { queues, source: facts.source.clone(), ..Facts::default() },
+        })
     }
 
     fn judge(&self, judged: &Judged<'_>, e: &Evidence) -> Judgement {
         let server = e.server.get().map(|s| s.id.clone()).unwrap_or_default();
         let finding = |q: &Queue| {
             let (severity, why) = self.severity(q)?;
-            let subject = Subject { kind: Kind::Queue, name: q.name.clone(), identity: format!("{server}/{}/{}", q.vhost, q.name) };
+            let subject =
+                Subject { kind: Kind::Queue, name: q.name.clone(), identity: format!("{server}/{}/{}", q.vhost, q.name) };
             let vhost = if q.vhost == "/" { String::new() } else { format!(" in {}", q.vhost) };
             let finding = Finding::new(&QUEUE, severity, subject, format!("{}{vhost}: {why}", q.name))
                 .key(KeyKind::Server, server.clone())
@@ -87,6 +88,8 @@ impl Queues {
         if q.ready > limit {
             return Some((Severity::Warn, format!("{} messages wait, limit {}", count_of(q.ready), count_of(limit))));
         }
-        (q.unacked > limit).then(|| (Severity::Warn, format!("{} messages are not acknowledged, limit {}", count_of(q.unacked), count_of(limit))))
+        (q.unacked > limit).then(|| {
+            (Severity::Warn, format!("{} messages are not acknowledged, limit {}", count_of(q.unacked), count_of(limit)))
+        })
     }
 }

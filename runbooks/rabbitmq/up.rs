@@ -15,13 +15,8 @@ const UP: Code = Code {
     hint: "look at its log; a node that was not stopped cleanly may wait for the others of its cluster",
 };
 
-static SPEC: CheckSpec = CheckSpec {
-    id: "rabbitmq.up",
-    title: "it greets clients",
-    codes: &[UP],
-    fixes: &[],
-    timeout: Duration::from_secs(8),
-};
+static SPEC: CheckSpec =
+    CheckSpec { id: "rabbitmq.up", title: "it greets clients", codes: &[UP], fixes: &[], timeout: Duration::from_secs(8) };
 
 pub(super) struct Up;
 

@@ -25,6 +25,7 @@ use host_files::{add_line, remove_line, set_sysctl};
 
 mod engine_rules;
 mod host_files;
+mod postgres;
 mod priority;
 mod redis;
 
@@ -71,6 +72,7 @@ async fn one(permit: &Permit<'_>, action: &Action) -> Result<Option<String>, Str
     let docker = || permit.docker().ok_or_else(|| "the container engine does not answer".to_owned());
     let systemd = || permit.systemd().ok_or_else(|| "systemd does not answer".to_owned());
     let redis_server = || permit.redis().ok_or_else(|| "the server does not answer".to_owned());
+    let postgres_server = || permit.postgres().ok_or_else(|| "the server does not answer".to_owned());
     let client = |patience: Duration| docker().map(|d| d.client().clone().with_timeout(patience));
     match action {
         Action::StartContainer { id } => {
@@ -146,6 +148,16 @@ async fn one(permit: &Permit<'_>, action: &Action) -> Result<Option<String>, Str
         }
         Action::RedisSave { .. } => redis::save(redis_server()?).await?,
         Action::RedisSet { name, value, .. } => redis::set(redis_server()?, name, value).await?,
+        Action::PgTerminateIdle { pid, started_us, idle_ms, .. } => {
+            postgres::terminate_idle(postgres_server()?, *pid, *started_us, *idle_ms).await?;
+        }
+        Action::PgCancel { pid, started_us, .. } => postgres::cancel(postgres_server()?, *pid, *started_us).await?,
+        Action::PgDropSlot { slot, restart_lsn, .. } => {
+            postgres::drop_slot(postgres_server()?, slot, restart_lsn.as_deref()).await?;
+        }
+        Action::PgSetRole { role, setting, value, .. } => {
+            postgres::set_role(postgres_server()?, role, setting, value.as_deref()).await?;
+        }
         Action::Run { argv } => program::run(argv).await?,
     }
     Ok(None)

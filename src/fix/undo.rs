@@ -144,6 +144,10 @@ fn container_of(action: &Action) -> Option<&str> {
         | Action::RemoveLine { .. }
         | Action::RedisSave { .. }
         | Action::RedisSet { .. }
+        | Action::PgTerminateIdle { .. }
+        | Action::PgCancel { .. }
+        | Action::PgDropSlot { .. }
+        | Action::PgSetRole { .. }
         | Action::Run { .. } => None,
     }
 }

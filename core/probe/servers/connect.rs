@@ -4,24 +4,62 @@ use std::net::SocketAddr;
 use std::os::fd::{AsFd, AsRawFd};
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
+use std::pin::Pin;
+use std::task::{Context, Poll};
 use std::time::Duration;
 
 use rustix::fs::{Mode, OFlags, ResolveFlags, open, openat2};
 use rustix::process::{Gid, Uid};
 use rustix::thread::{set_thread_groups, set_thread_res_gid, set_thread_res_uid};
-use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::net::TcpStream;
+use tokio_rustls::client::TlsStream;
 
 use super::Socket;
 use crate::probe::netns::{self, NoConnection};
 use crate::probe::{ProbeError, blocking};
 
-/// Anything a conversation can be held over.
-pub trait Conversation: AsyncRead + AsyncWrite + Unpin + Send {}
-
-impl<T: AsyncRead + AsyncWrite + Unpin + Send> Conversation for T {}
-
 /// A connection, whatever it is made of.
-pub type Stream = Box<dyn Conversation>;
+#[derive(Debug)]
+pub enum Stream {
+    /// TCP.
+    Tcp(TcpStream),
+    /// A unix socket.
+    Unix(tokio::net::UnixStream),
+    /// TLS over one of the others.
+    Tls(Box<TlsStream<Stream>>),
+}
+
+/// Hands a call on to whatever the connection is made of.
+macro_rules! inner {
+    ($self:ident, $method:ident $(, $argument:expr)*) => {
+        match $self.get_mut() {
+            Self::Tcp(s) => Pin::new(s).$method($($argument),*),
+            Self::Unix(s) => Pin::new(s).$method($($argument),*),
+            Self::Tls(s) => Pin::new(s).$method($($argument),*),
+        }
+    };
+}
+
+impl AsyncRead for Stream {
+    fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buffer: &mut ReadBuf<'_>) -> Poll<std::io::Result<()>> {
+        inner!(self, poll_read, cx, buffer)
+    }
+}
+
+impl AsyncWrite for Stream {
+    fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<std::io::Result<usize>> {
+        inner!(self, poll_write, cx, bytes)
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<std::io::Result<()>> {
+        inner!(self, poll_flush, cx)
+    }
+
+    fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<std::io::Result<()>> {
+        inner!(self, poll_shutdown, cx)
+    }
+}
 
 /// How a server is reached.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -61,7 +99,7 @@ async fn tcp(address: SocketAddr, inside: Option<i32>, timeout: Duration) -> Res
     Ok(stream.map(|s| {
         // a conversation of small messages
         let _ = s.set_nodelay(true);
-        Box::new(s) as Stream
+        Stream::Tcp(s)
     }))
 }
 
@@ -81,7 +119,7 @@ async fn unix(
     };
     Ok(stream.map_err(|e| netns::classify(&e)).and_then(|s| {
         let ready = s.set_nonblocking(true).and_then(|()| tokio::net::UnixStream::from_std(s));
-        ready.map(|s| Box::new(s) as Stream).map_err(|e| NoConnection::Other(e.to_string()))
+        ready.map(Stream::Unix).map_err(|e| NoConnection::Other(e.to_string()))
     }))
 }
 

@@ -68,6 +68,37 @@ fn serves(product: Product, arguments: &str) -> bool {
     }
 }
 
+/// The children of a process.
+#[must_use]
+pub fn children_of(pid: i32) -> Vec<i32> {
+    let children = fs::read_to_string(format!("/proc/{pid}/task/{pid}/children")).unwrap_or_default();
+    children.split_whitespace().filter_map(|c| c.parse().ok()).collect()
+}
+
+/// The folder a process works in, as it sees it itself.
+#[must_use]
+pub fn working_folder(pid: i32) -> Option<String> {
+    fs::read_link(format!("/proc/{pid}/cwd")).ok()?.into_os_string().into_string().ok()
+}
+
+/// Paths of what lies in a folder as process `pid` sees it, `most` at most.
+#[must_use]
+pub fn folders_of(pid: i32, folder: &str, most: usize) -> Vec<String> {
+    let entries = fs::read_dir(format!("/proc/{pid}/root{folder}")).into_iter().flatten().flatten();
+    entries.take(most).filter_map(|e| Some(format!("{folder}/{}", e.file_name().to_str()?))).collect()
+}
+
+/// The titles that the children of a process give themselves.
+#[must_use]
+pub fn children_titles(pid: i32) -> Vec<String> {
+    let title = |child: i32| fs::read(format!("/proc/{child}/cmdline")).ok();
+    children_of(pid)
+        .into_iter()
+        .filter_map(title)
+        .map(|t| String::from_utf8_lossy(&t).trim_end_matches('\0').to_owned())
+        .collect()
+}
+
 /// The state of a process: `R`, `S`, `D`, `T`, …; none when it is gone.
 #[must_use]
 pub fn state_of(pid: i32) -> Option<char> {

@@ -20,7 +20,7 @@ use serde::{Deserialize, Serialize};
 pub use connect::{Stream, Way, open_way, user_of};
 pub use files::{file_of, file_tail, open_files};
 pub(super) use find::parent_and_start;
-pub use find::{Found, scan, state_of};
+pub use find::{Found, children_of, children_titles, folders_of, scan, state_of, working_folder};
 pub use login::{Login, Secret, libpq_server, secret_file};
 pub use product::{product_of, product_of_program, product_of_unit};
 pub(super) use sockets::connections_of;

@@ -238,13 +238,16 @@ async fn by_api(known: &Known, cx: &ProbeCx) -> Result<Facts, NoFacts> {
         (Socket::Unix(_), _) => None,
     };
     let Some((way, tls)) = ways.iter().find_map(at) else {
-        return Err(NoFacts::Unavailable("its management API is not on (`rabbitmq-plugins enable rabbitmq_management`)".to_owned()));
+        return Err(NoFacts::Unavailable(
+            "its management API is not on (`rabbitmq-plugins enable rabbitmq_management`)".to_owned(),
+        ));
     };
     let login = login(known, cx).await;
     let api = Api { way, tls, login };
     let nodes: Vec<Node> = api.get("/api/nodes").await?;
     let columns = "name,vhost,messages_ready,messages_unacknowledged,consumers,state";
-    let queues: Paged = api.get(&format!("/api/queues?page=1&page_size=200&sort=messages&sort_reverse=true&columns={columns}")).await?;
+    let queues: Paged =
+        api.get(&format!("/api/queues?page=1&page_size=200&sort=messages&sort_reverse=true&columns={columns}")).await?;
     let mut queues = queues.items;
     // statistics are up to five seconds old; the list of consumers is not
     if queues.iter().any(|q| q.consumers == 0 && q.ready > 0)
@@ -282,7 +285,11 @@ impl Api {
             Ok(Err(why)) => return Err(unavailable(format!("{why:?}").to_lowercase())),
             Err(e) => return Err(unavailable(e.to_string())),
         };
-        let stream = if self.tls { tls::over_tls(stream, "localhost").await.map_err(|e| unavailable(format!("TLS: {e}")))? } else { stream };
+        let stream = if self.tls {
+            tls::over_tls(stream, "localhost").await.map_err(|e| unavailable(format!("TLS: {e}")))?
+        } else {
+            stream
+        };
         let user = self.login.user.as_deref().unwrap_or("guest");
         let password = self.login.password.as_ref().map_or("guest", Secret::reveal);
         let answer = http::get_as(stream, "localhost", path, (user, password), LARGEST, ANSWER).await.map_err(|e| match e {
@@ -304,7 +311,8 @@ async fn login(known: &Known, cx: &ProbeCx) -> Login {
     let started_with = cx.environment_of(&known.server).await;
     let pid = known.server.process.map(|p| p.pid);
     if let Some((secret, name)) = password(&started_with, &["RABBITMQ_DEFAULT_PASS", "RABBITMQ_PASSWORD"], pid, &cx.redactor) {
-        let user = ["RABBITMQ_DEFAULT_USER", "RABBITMQ_USERNAME"].iter().find_map(|v| variable(&started_with, v)).unwrap_or("guest");
+        let user =
+            ["RABBITMQ_DEFAULT_USER", "RABBITMQ_USERNAME"].iter().find_map(|v| variable(&started_with, v)).unwrap_or("guest");
         return Login { password: Some(secret), ..Login::user(user, format!("{name} of its container")) };
     }
     // the usual one, which works from the loopback only
@@ -331,7 +339,8 @@ async fn by_tools(known: &Known, cx: &ProbeCx) -> Result<Facts, String> {
             return Ok(ended.stdout);
         }
         // what follows the first line tells of cookies
-        let said = ended.stderr.lines().chain(ended.stdout.lines()).find(|l| l.starts_with("Error")).unwrap_or("it failed").to_owned();
+        let said =
+            ended.stderr.lines().chain(ended.stdout.lines()).find(|l| l.starts_with("Error")).unwrap_or("it failed").to_owned();
         Err(format!("{tool}: {said}"))
     };
     let (status, queues) = tokio::join!(
@@ -413,7 +422,11 @@ fn node_of(pid: i32) -> Option<(String, String)> {
         let environ = String::from_utf8_lossy(&environ).into_owned();
         environ.split('\0').find_map(|e| e.strip_prefix("RABBITMQ_NODENAME=").map(str::to_owned))
     };
-    let hostname = || std::fs::read_to_string(format!("/proc/{pid}/root/etc/hostname")).ok().map(|h| format!("rabbit@{}", h.trim().split('.').next().unwrap_or_default()));
+    let hostname = || {
+        std::fs::read_to_string(format!("/proc/{pid}/root/etc/hostname"))
+            .ok()
+            .map(|h| format!("rabbit@{}", h.trim().split('.').next().unwrap_or_default()))
+    };
     Some((named.or_else(set).or_else(hostname)?, home))
 }
 

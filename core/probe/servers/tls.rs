@@ -62,5 +62,5 @@ pub(super) async fn over_tls(stream: Stream, name: &str) -> std::io::Result<Stre
     let name =
         ServerName::try_from(name.to_owned()).or_else(|_| ServerName::try_from("localhost")).map_err(std::io::Error::other)?;
     let stream = tokio_rustls::TlsConnector::from(Arc::new(config)).connect(name, stream).await?;
-    Ok(Box::new(stream))
+    Ok(Stream::Tls(Box::new(stream)))
 }

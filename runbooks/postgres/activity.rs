@@ -1,0 +1,502 @@
+//! Who waits for whom, and who leaves transactions open?
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
+
+use jiff::SignedDuration;
+use opsctl_core::model::{
+    Action, Check, CheckSpec, Code, Finding, FixSpec, Inventory, Judged, Judgement, KeyKind, Plan, Product, Refusal, Risk,
+    Severity, Target,
+    quantity::{count, duration},
+};
+use opsctl_core::probe::{ProbeCx, ProbeError};
+use serde::{Deserialize, Serialize};
+
+use super::session::{rows, session, without_literals};
+use super::{IDLE_IN_TX, Settings};
+use crate::servers::Server;
+
+const BLOCKED: Code = Code {
+    id: "postgres.blocked",
+    severities: &[Severity::Warn, Severity::Crit],
+    when: "a query waits for a lock for 60 s (warn) or 120 s (crit); or 5 (warn) or 10 (crit) wait behind one transaction for 10 s",
+    hint: "look at the root of the tree: who waits behind a waiting ALTER TABLE waits for the transaction that the ALTER TABLE waits for",
+};
+const LONG_QUERY: Code = Code {
+    id: "postgres.long-query",
+    severities: &[Severity::Warn, Severity::Crit],
+    when: "a query has been running for 5 min (warn) or 1 h (crit); VACUUM, pg_dump and replication are left out",
+    hint: "look at its plan; cancel it if nobody waits for its result",
+};
+const PREPARED: Code = Code {
+    id: "postgres.prepared-xacts",
+    severities: &[Severity::Warn],
+    when: "a prepared transaction is older than 5 min: it holds its locks and keeps dead rows until somebody ends it",
+    hint: "ask its transaction manager; then COMMIT PREPARED or ROLLBACK PREPARED",
+};
+const IDLE_GUARD: Code = Code {
+    id: "postgres.idle-guard",
+    severities: &[Severity::Info],
+    when: "a role leaves transactions open and has no idle_in_transaction_session_timeout that would end them",
+    hint: "set a timeout for the role: new sessions then lose a transaction that is left open instead of everybody waiting for it",
+};
+
+const TERMINATE_IDLE: FixSpec = FixSpec {
+    id: "pg.terminate-idle",
+    risk: Risk::R2,
+    title: "end the one session that is idle in a transaction and that others wait for",
+};
+const CANCEL: FixSpec =
+    FixSpec { id: "pg.cancel", risk: Risk::R2, title: "cancel the one query that others wait for, or that runs too long" };
+const SET_GUARD: FixSpec =
+    FixSpec { id: "pg.set-guard", risk: Risk::R1, title: "set idle_in_transaction_session_timeout to 10 min for the role" };
+
+static SPEC: CheckSpec = CheckSpec {
+    id: "postgres.activity",
+    title: "nobody waits for an open transaction",
+    codes: &[IDLE_IN_TX, BLOCKED, LONG_QUERY, PREPARED, IDLE_GUARD],
+    fixes: &[TERMINATE_IDLE, CANCEL, SET_GUARD],
+    timeout: Duration::from_secs(9),
+};
+
+/// Sessions in a transaction, the oldest first. Who blocks a session is only asked for those that wait for a lock: the question takes a lock
+/// of its own. An identity is pid and start in microseconds.
+const SESSIONS: &str = "SELECT pid, (extract(epoch FROM backend_start) * 1000000)::bigint AS started_us, usename AS role, datname AS db, \
+    application_name AS app, coalesce(client_addr::text, 'local') AS client, state, \
+    extract(epoch FROM clock_timestamp() - xact_start)::float8 AS xact_s, extract(epoch FROM clock_timestamp() - state_change)::float8 AS state_s, \
+    extract(epoch FROM clock_timestamp() - query_start)::float8 AS query_s, wait_event_type AS waits_for, left(query, 300) AS query, \
+    CASE WHEN wait_event_type = 'Lock' THEN pg_blocking_pids(pid) END AS blocked_by, \
+    (SELECT rolsuper FROM pg_roles WHERE rolname = usename) AS superuser \
+    FROM pg_stat_activity WHERE backend_type = 'client backend' AND pid <> pg_backend_pid() AND xact_start IS NOT NULL ORDER BY xact_start LIMIT 500";
+
+const PREPARED_XACTS: &str = "SELECT gid, owner, database AS db, extract(epoch FROM clock_timestamp() - prepared)::float8 AS age_s FROM pg_prepared_xacts ORDER BY prepared LIMIT 20";
+
+/// Sessions of others whose state this role may not see.
+const UNSEEN: &str = "SELECT count(*) AS n FROM pg_stat_activity WHERE backend_type IS NULL AND pid <> pg_backend_pid()";
+
+const GUARDS: &str = "SELECT rolname AS role, rolsuper AS superuser, \
+    coalesce((SELECT string_agg(c, ',') FROM unnest(rolconfig) AS c WHERE c LIKE 'idle_in_transaction_session_timeout=%'), '') AS set, \
+    (SELECT setting::bigint FROM pg_settings WHERE name = 'idle_in_transaction_session_timeout') AS ours, \
+    (SELECT boot_val::bigint FROM pg_settings WHERE name = 'idle_in_transaction_session_timeout') AS usual FROM pg_roles";
+
+pub(super) struct Activity {
+    pub(super) settings: Settings,
+}
+
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub(super) struct Backend {
+    pid: i32,
+    started_us: i64,
+    role: Option<String>,
+    db: Option<String>,
+    app: Option<String>,
+    client: String,
+    state: Option<String>,
+    xact_s: f64,
+    state_s: f64,
+    query_s: Option<f64>,
+    waits_for: Option<String>,
+    query: String,
+    blocked_by: Option<Vec<i32>>,
+    superuser: Option<bool>,
+}
+
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub(super) struct PreparedXact {
+    gid: String,
+    owner: String,
+    db: String,
+    age_s: f64,
+}
+
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub(super) struct Guard {
+    role: String,
+    superuser: bool,
+    /// `idle_in_transaction_session_timeout=…` of the role.
+    set: String,
+}
+
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+struct Count {
+    n: u64,
+}
+
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+#[serde(default)]
+pub(super) struct Evidence {
+    server: Server,
+    sessions: Vec<Backend>,
+    prepared: Vec<PreparedXact>,
+    guards: Vec<Guard>,
+    /// Our role may set other roles' settings.
+    we_may_alter: bool,
+    gaps: Vec<String>,
+}
+
+impl Check for Activity {
+    type Evidence = Evidence;
+
+    fn spec(&self) -> &'static CheckSpec {
+        &SPEC
+    }
+
+    fn targets(&self, inventory: &Inventory) -> Vec<Target> {
+        inventory.server_targets(Product::Postgres)
+    }
+
+    async fn probe(&self, cx: &ProbeCx, target: &Target) -> Result<Evidence, ProbeError> {
+        let session = session(cx, target).await?;
+        let mut gaps = Vec::new();
+        let mut sessions: Vec<Backend> = rows(&session, "sessions", SESSIONS, &mut gaps).await;
+        for s in &mut sessions {
+            s.query = without_literals(&s.query);
+        }
+        let prepared = rows(&session, "prepared transactions", PREPARED_XACTS, &mut gaps).await;
+        let unseen: Vec<Count> = rows(&session, "sessions", UNSEEN, &mut gaps).await;
+        if unseen.first().is_some_and(|c| c.n > 0) {
+            gaps.push(format!("role {0} may not see what others do: `GRANT pg_monitor TO {0}`", session.user));
+        }
+        let mut e = Evidence { server: Server::of(cx, target)?, sessions, prepared, gaps, ..Evidence::default() };
+        if self.idle(&e, &e.tree()).next().is_some() {
+            e.guards = rows(&session, "roles", GUARDS, &mut e.gaps).await;
+            e.we_may_alter = e.guards.iter().any(|g| g.role == session.user && g.superuser);
+        }
+        Ok(e)
+    }
+
+    fn judge(&self, judged: &Judged<'_>, e: &Evidence) -> Judgement {
+        let tree = e.tree();
+        let mut findings: Vec<Finding> = self.idle(e, &tree).map(|i| i.finding(judged, e)).collect();
+        findings.extend(self.blocked(judged, e, &tree));
+        findings.extend(e.sessions.iter().filter_map(|s| self.long(judged, e, s)));
+        findings.extend(prepared(judged, e));
+        findings.extend(self.unguarded(judged, e, &tree));
+        Judgement { findings, gaps: e.gaps.clone(), ..Judgement::default() }
+    }
+
+    fn plan(&self, fix: &str, finding: &Finding, judged: &Judged<'_>, e: &Evidence) -> Result<Plan, Refusal> {
+        let server = judged.target.id.clone();
+        if fix == SET_GUARD.id {
+            let role = finding.evidence.iter().find(|c| c.label == "role").map(|c| c.value.clone()).unwrap_or_default();
+            if !e.we_may_alter {
+                return Err(Refusal::Precondition("only a superuser may set it for another role".to_owned()));
+            }
+            let set = |value: Option<&str>| Action::PgSetRole {
+                server: server.clone(),
+                role: role.clone(),
+                setting: "idle_in_transaction_session_timeout".to_owned(),
+                value: value.map(str::to_owned),
+            };
+            return Ok(Plan::new(&SET_GUARD, &SPEC, finding, judged.target, vec![set(Some("10min"))])
+                .undo(vec![set(None)])
+                .affects([format!("sessions that {role} opens from now on lose a transaction that is left open for 10 min")]));
+        }
+        let identity = finding.keys.iter().find(|k| k.kind == KeyKind::Backend).map(|k| k.value.clone()).unwrap_or_default();
+        let Some(backend) = e.sessions.iter().find(|s| s.identity() == identity) else {
+            return Err(Refusal::Precondition("the session is gone".to_owned()));
+        };
+        if let Some(why) = self.protected(backend) {
+            return Err(Refusal::Policy(why));
+        }
+        let who = backend.who();
+        let plan = |spec: &FixSpec, action: Action| {
+            Plan::new(spec, &SPEC, finding, judged.target, vec![action]).downtime("one session of one client")
+        };
+        if fix == TERMINATE_IDLE.id {
+            if !backend.is_idle_in_tx() {
+                return Err(Refusal::Precondition(format!("{who} is no longer idle in a transaction")));
+            }
+            if e.tree().waiters(backend.pid).is_empty() {
+                return Err(Refusal::Precondition(format!(
+                    "nobody waits for {who}: only the root of a queue is ended from here"
+                )));
+            }
+            let action = Action::PgTerminateIdle { server, pid: backend.pid, started_us: backend.started_us, idle_ms: 2000 };
+            return Ok(plan(&TERMINATE_IDLE, action)
+                .affects([format!("{who}: its connection is closed and its open transaction rolled back")]));
+        }
+        if backend.state.as_deref() != Some("active") {
+            return Err(Refusal::Precondition(format!("{who} runs no query any more")));
+        }
+        let action = Action::PgCancel { server, pid: backend.pid, started_us: backend.started_us };
+        Ok(plan(&CANCEL, action).affects([format!("{who}: its query ends with an error, the connection stays")]))
+    }
+}
+
+impl Backend {
+    fn identity(&self) -> String {
+        format!("{}@{}", self.pid, self.started_us)
+    }
+
+    fn is_idle_in_tx(&self) -> bool {
+        self.state.as_deref().is_some_and(|s| s.starts_with("idle in transaction"))
+    }
+
+    /// `app (web, pid 812) from 10.0.0.3`.
+    fn who(&self) -> String {
+        let app = self.app.as_deref().filter(|a| !a.is_empty()).map_or(String::new(), |a| format!("{a}, "));
+        format!("{} ({app}pid {}) from {}", self.role.as_deref().unwrap_or("?"), self.pid, self.client)
+    }
+}
+
+/// Who waits for whom.
+#[derive(Debug, Default)]
+struct Tree {
+    /// Blocker to those that wait for it directly.
+    below: BTreeMap<i32, BTreeSet<i32>>,
+    waiting: BTreeSet<i32>,
+}
+
+impl Tree {
+    /// Everybody who waits for `pid`, also behind others.
+    fn waiters(&self, pid: i32) -> BTreeSet<i32> {
+        let mut all = BTreeSet::new();
+        let mut next = vec![pid];
+        while let Some(at) = next.pop() {
+            for waiter in self.below.get(&at).into_iter().flatten() {
+                // a deadlock that is about to be resolved is a circle
+                if *waiter != pid && all.insert(*waiter) {
+                    next.push(*waiter);
+                }
+            }
+        }
+        all
+    }
+
+    /// Those that are waited for and do not wait; 0 is a prepared transaction.
+    fn roots(&self) -> Vec<i32> {
+        self.below.keys().copied().filter(|pid| !self.waiting.contains(pid)).collect()
+    }
+}
+
+impl Evidence {
+    fn tree(&self) -> Tree {
+        let mut tree = Tree::default();
+        for s in &self.sessions {
+            for blocker in s.blocked_by.iter().flatten().filter(|b| **b != s.pid) {
+                tree.below.entry(*blocker).or_default().insert(s.pid);
+                tree.waiting.insert(s.pid);
+            }
+        }
+        tree
+    }
+
+    fn session(&self, pid: i32) -> Option<&Backend> {
+        self.sessions.iter().find(|s| s.pid == pid)
+    }
+
+    /// How long the one that waits longest for `pid` has waited, in seconds.
+    fn longest_wait(&self, tree: &Tree, pid: i32) -> f64 {
+        let waits = tree.waiters(pid).into_iter().filter_map(|w| self.session(w)?.query_s);
+        waits.fold(0.0, f64::max)
+    }
+}
+
+/// A session that is idle in a transaction, and why that matters.
+struct Idle<'a> {
+    backend: &'a Backend,
+    severity: Severity,
+    /// The limit it has passed; none when others wait for it.
+    limit_s: Option<f64>,
+    waiters: usize,
+    longest_wait_s: f64,
+}
+
+impl Idle<'_> {
+    fn finding(&self, judged: &Judged<'_>, e: &Evidence) -> Finding {
+        let b = self.backend;
+        let aborted = if b.state.as_deref() == Some("idle in transaction (aborted)") { " that failed" } else { "" };
+        let idle = format!("{} has been idle in a transaction{aborted} for {}", b.who(), length(b.state_s));
+        let message = match self.limit_s {
+            Some(limit) => format!("{idle}, limit {}", length(limit)),
+            None => format!("{idle} while {} for it, the longest for {}", waits(self.waiters), length(self.longest_wait_s)),
+        };
+        let finding = e
+            .server
+            .finding(&IDLE_IN_TX, self.severity, judged.target, message)
+            .key(KeyKind::Backend, b.identity())
+            .cite("its last statement", &b.query)
+            .cite_opt("database", b.db.clone());
+        if self.waiters > 0 { finding.fix(TERMINATE_IDLE.id) } else { finding }
+    }
+}
+
+impl Activity {
+    /// Whether a queue behind one transaction is worth a finding, and how bad it is.
+    fn queue(&self, waiters: usize, longest_s: f64) -> Option<Severity> {
+        let s = &self.settings;
+        let piled = longest_s >= s.pile_up_s;
+        if longest_s >= s.blocked_crit_s || (piled && waiters >= s.pile_up_crit) {
+            Some(Severity::Crit)
+        } else if longest_s >= s.blocked_warn_s || (piled && waiters >= s.pile_up_warn) {
+            Some(Severity::Warn)
+        } else {
+            None
+        }
+    }
+
+    fn idle<'a>(&'a self, e: &'a Evidence, tree: &'a Tree) -> impl Iterator<Item = Idle<'a>> {
+        e.sessions.iter().filter(|s| s.is_idle_in_tx()).filter_map(move |backend| {
+            let waiters = tree.waiters(backend.pid).len();
+            let longest_wait_s = e.longest_wait(tree, backend.pid);
+            let idle = |severity, limit_s| Some(Idle { backend, severity, limit_s, waiters, longest_wait_s });
+            // at once when it holds others up (catalogue §7)
+            if waiters > 0 && self.queue(waiters, longest_wait_s).is_some() {
+                return idle(Severity::Crit, None);
+            }
+            let s = &self.settings;
+            match backend.state_s {
+                age if age >= s.idle_crit_s => idle(Severity::Crit, Some(s.idle_crit_s)),
+                age if age >= s.idle_warn_s => idle(Severity::Warn, Some(s.idle_warn_s)),
+                _ => None,
+            }
+        })
+    }
+
+    fn blocked(&self, judged: &Judged<'_>, e: &Evidence, tree: &Tree) -> Vec<Finding> {
+        let finding = |root: i32| {
+            let waiters = tree.waiters(root);
+            let longest = e.longest_wait(tree, root);
+            let severity = self.queue(waiters.len(), longest)?;
+            let backend = e.session(root);
+            let behind = match (backend, root) {
+                (Some(b), _) => b.who(),
+                (None, 0) => "a prepared transaction".to_owned(),
+                (None, pid) => format!("pid {pid}"),
+            };
+            let message = format!("{} for {behind}, the longest for {}", waits(waiters.len()), length(longest));
+            let ddl = waiters.iter().filter_map(|w| e.session(*w)).find(|w| is_ddl(&w.query));
+            let mut finding = e
+                .server
+                .finding(&BLOCKED, severity, judged.target, message)
+                .cite("tree", tree_text(e, tree, root))
+                .cite_opt("everybody behind it waits for", ddl.map(|d| d.query.clone()));
+            if let Some(b) = backend {
+                finding = finding.key(KeyKind::Backend, b.identity());
+                if b.state.as_deref() == Some("active") {
+                    finding = finding.fix(CANCEL.id);
+                }
+            }
+            Some(finding)
+        };
+        tree.roots().into_iter().filter_map(finding).collect()
+    }
+
+    fn long(&self, judged: &Judged<'_>, e: &Evidence, b: &Backend) -> Option<Finding> {
+        let running =
+            b.query_s.filter(|_| b.state.as_deref() == Some("active") && b.blocked_by.as_ref().is_none_or(Vec::is_empty))?;
+        let s = &self.settings;
+        let (severity, limit) = match running {
+            r if r >= s.query_crit_s => (Severity::Crit, s.query_crit_s),
+            r if r >= s.query_warn_s => (Severity::Warn, s.query_warn_s),
+            _ => return None,
+        };
+        let start = b.query.trim_start().to_ascii_uppercase();
+        let maintenance = ["VACUUM", "ANALYZE", "CREATE INDEX", "REINDEX", "CLUSTER"].iter().any(|w| start.starts_with(w));
+        if maintenance || is_dump(b) {
+            return None;
+        }
+        let message = format!("{} has been running a query for {}, limit {}", b.who(), length(running), length(limit));
+        Some(
+            e.server
+                .finding(&LONG_QUERY, severity, judged.target, message)
+                .key(KeyKind::Backend, b.identity())
+                .cite("statement", &b.query)
+                .fix(CANCEL.id),
+        )
+    }
+
+    /// Why a session is not ended from here, whatever it does.
+    fn protected(&self, b: &Backend) -> Option<String> {
+        if b.superuser != Some(false) {
+            return Some(format!("{} is a superuser: a person, or a tool that knows what it does", b.who()));
+        }
+        if is_dump(b) {
+            return Some(format!("{} is a backup", b.who()));
+        }
+        let app = b.app.as_deref().unwrap_or_default();
+        let allowed = &self.settings.terminate_apps;
+        (!allowed.is_empty() && !allowed.iter().any(|a| a == app))
+            .then(|| format!("{} is not among terminate_apps in [runbooks.postgres]", b.who()))
+    }
+
+    /// Roles that leave transactions open and have no timeout.
+    fn unguarded(&self, judged: &Judged<'_>, e: &Evidence, tree: &Tree) -> Vec<Finding> {
+        let roles: BTreeSet<&String> = self.idle(e, tree).filter_map(|i| i.backend.role.as_ref()).collect();
+        let open = |role: &&&String| e.guards.iter().any(|g| g.role == ***role && !g.superuser && g.set.is_empty());
+        let finding = |role: &String| {
+            let message = format!("role {role} has no idle_in_transaction_session_timeout");
+            e.server.finding(&IDLE_GUARD, Severity::Info, judged.target, message).cite("role", role).fix(SET_GUARD.id)
+        };
+        roles.iter().filter(open).map(|r| finding(r)).collect()
+    }
+}
+
+fn prepared(judged: &Judged<'_>, e: &Evidence) -> Vec<Finding> {
+    let old: Vec<&PreparedXact> = e.prepared.iter().filter(|p| p.age_s > 300.0).collect();
+    let finding = |p: &&PreparedXact| {
+        let message =
+            format!("the prepared transaction {} of {} has been open for {}, limit 5 min", p.gid, p.owner, length(p.age_s));
+        e.server.finding(&PREPARED, Severity::Warn, judged.target, message).cite("database", &p.db)
+    };
+    old.iter().map(finding).collect()
+}
+
+fn is_dump(b: &Backend) -> bool {
+    let app = b.app.as_deref().unwrap_or_default();
+    ["pg_dump", "pg_dumpall", "pg_basebackup", "pg_restore", "pgbackrest", "barman", "wal-g"].iter().any(|w| app.starts_with(w))
+        || (b.query.trim_start().to_ascii_uppercase().starts_with("COPY") && b.query.to_ascii_uppercase().contains("TO STDOUT"))
+}
+
+fn is_ddl(query: &str) -> bool {
+    let start = query.trim_start().to_ascii_uppercase();
+    ["ALTER ", "DROP ", "TRUNCATE", "CREATE INDEX", "LOCK ", "REINDEX", "CLUSTER", "VACUUM FULL", "REFRESH "]
+        .iter()
+        .any(|w| start.starts_with(w))
+}
+
+/// Ten lines at most: who waits for whom.
+fn tree_text(e: &Evidence, tree: &Tree, root: i32) -> String {
+    let line = |pid: i32, depth: usize| {
+        let what = e.session(pid).map_or_else(
+            || format!("pid {pid}"),
+            |b| {
+                let state = b.state.as_deref().unwrap_or("?");
+                format!("{} {state} {}: {}", b.who(), length(b.state_s), b.query.chars().take(80).collect::<String>())
+            },
+        );
+        format!("{}{what}", "  ".repeat(depth))
+    };
+    let mut lines = vec![line(root, 0)];
+    let mut seen = BTreeSet::from([root]);
+    let mut next: Vec<(i32, usize)> = below(tree, root, 1);
+    while let Some((pid, depth)) = next.pop() {
+        if !seen.insert(pid) {
+            continue;
+        }
+        if lines.len() == 10 {
+            lines.push(format!("and {} more", tree.waiters(root).len() + 1 - lines.len()));
+            break;
+        }
+        lines.push(line(pid, depth));
+        next.extend(below(tree, pid, depth + 1));
+    }
+    lines.join("\n")
+}
+
+fn below(tree: &Tree, pid: i32, depth: usize) -> Vec<(i32, usize)> {
+    tree.below.get(&pid).into_iter().flatten().rev().map(|p| (*p, depth)).collect()
+}
+
+fn waits(n: usize) -> String {
+    format!("{} {}", count(n, "session"), if n == 1 { "waits" } else { "wait" })
+}
+
+#[expect(clippy::cast_possible_truncation, reason = "seconds of a session's age; the cast saturates")]
+fn length(seconds: f64) -> String {
+    duration(SignedDuration::from_millis((seconds * 1000.0) as i64))
+}

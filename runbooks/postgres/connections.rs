@@ -1,0 +1,240 @@
+//! Can an application still connect?
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use opsctl_core::model::{
+    Check, CheckSpec, Code, Finding, Inventory, Judged, Judgement, Product, Severity, Target, quantity::percent,
+};
+use opsctl_core::probe::servers::{NoSession, children_titles};
+use opsctl_core::probe::{ProbeCx, ProbeError};
+use serde::{Deserialize, Serialize};
+
+use super::session::{row, rows};
+use super::{IDLE_IN_TX, Settings};
+use crate::servers::Server;
+
+const CONNECTIONS: Code = Code {
+    id: "postgres.connections",
+    severities: &[Severity::Warn, Severity::Crit],
+    when: "80 % (warn) or 95 % (crit, also when 2 or fewer are left) of the connections that applications may use are taken: max_connections without the reserved ones",
+    hint: "find out why they are held: idle in a transaction, a pool per process, no pool at all; more connections only move the wall",
+};
+
+static SPEC: CheckSpec = CheckSpec {
+    id: "postgres.connections",
+    title: "applications can connect",
+    codes: &[CONNECTIONS, IDLE_IN_TX],
+    fixes: &[],
+    timeout: Duration::from_secs(9),
+};
+
+const USED: &str = "SELECT current_setting('max_connections')::int AS max, \
+    current_setting('superuser_reserved_connections')::int + coalesce(nullif(current_setting('reserved_connections', true), '')::int, 0) AS reserved, \
+    count(*) FILTER (WHERE backend_type = 'client backend' AND pid <> pg_backend_pid()) AS used, \
+    count(*) FILTER (WHERE backend_type IS NULL) AS unseen FROM pg_stat_activity";
+
+const GROUPS: &str = "SELECT usename AS role, application_name AS app, coalesce(client_addr::text, 'local') AS client, state, count(*) AS n, \
+    count(*) FILTER (WHERE state LIKE 'idle in transaction%' AND state_change < clock_timestamp() - interval '2 seconds') AS idle_in_tx \
+    FROM pg_stat_activity WHERE backend_type = 'client backend' AND pid <> pg_backend_pid() GROUP BY 1, 2, 3, 4 ORDER BY n DESC LIMIT 20";
+
+pub(super) struct Connections {
+    pub(super) settings: Settings,
+}
+
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub(super) struct Used {
+    max: u64,
+    reserved: u64,
+    used: u64,
+    /// Rows of others that this role may not look into.
+    unseen: u64,
+}
+
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub(super) struct Group {
+    role: Option<String>,
+    app: Option<String>,
+    client: String,
+    state: Option<String>,
+    n: u64,
+    idle_in_tx: u64,
+}
+
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+#[serde(default)]
+pub(super) struct Evidence {
+    server: Server,
+    used: Option<Used>,
+    groups: Vec<Group>,
+    /// What it said when not even the reserve was left.
+    rejected: Option<String>,
+    /// Titles of its processes, counted: `app appdb idle in transaction`.
+    titles: Vec<(String, u64)>,
+    gaps: Vec<String>,
+}
+
+impl Check for Connections {
+    type Evidence = Evidence;
+
+    fn spec(&self) -> &'static CheckSpec {
+        &SPEC
+    }
+
+    fn targets(&self, inventory: &Inventory) -> Vec<Target> {
+        inventory.server_targets(Product::Postgres)
+    }
+
+    async fn probe(&self, cx: &ProbeCx, target: &Target) -> Result<Evidence, ProbeError> {
+        let mut e = Evidence { server: Server::of(cx, target)?, ..Evidence::default() };
+        let session = match cx.postgres(target).await? {
+            Ok(session) => session,
+            Err(NoSession::Rejected { code, message, .. }) if code == "53300" => {
+                e.rejected = Some(message);
+                let pid = e.server.get().and_then(|s| s.process).map(|p| p.pid);
+                e.titles = counted(&pid.map(children_titles).unwrap_or_default());
+                return Ok(e);
+            }
+            Err(why) => return Err(why.skip("postgres.up")),
+        };
+        e.used = row(&session, "connections", USED, &mut e.gaps).await;
+        if e.used.as_ref().is_some_and(|u| u.unseen > 0 && u.used == 0) {
+            e.gaps.push(format!("role {0} may not see the connections of others: `GRANT pg_monitor TO {0}`", session.user));
+        }
+        if self.severity(&e).is_some() {
+            e.groups = rows(&session, "connections", GROUPS, &mut e.gaps).await;
+        }
+        Ok(e)
+    }
+
+    fn judge(&self, judged: &Judged<'_>, e: &Evidence) -> Judgement {
+        let name = &judged.target.name;
+        if let Some(said) = &e.rejected {
+            let titles: Vec<String> = e.titles.iter().map(|(t, n)| format!("{t}: {n}")).collect();
+            let message = format!("{name} has no connection left, not even a reserved one");
+            let full = e
+                .server
+                .finding(&CONNECTIONS, Severity::Crit, judged.target, message)
+                .cite("it says", said)
+                .cite("held by", titles.join("\n"));
+            let (all, idle) = e
+                .titles
+                .iter()
+                .fold((0, 0), |(all, idle), (t, n)| (all + n, idle + if t.contains("idle in transaction") { *n } else { 0 }));
+            let idle = (idle * 2 >= all && idle > 0).then(|| leak(judged, e, idle, all, ""));
+            return idle.into_iter().chain([full]).collect::<Vec<_>>().into();
+        }
+        let mut findings = Vec::new();
+        if let (Some(used), Some((severity, limit))) = (&e.used, self.severity(e)) {
+            let usable = used.max.saturating_sub(used.reserved).max(1);
+            let share = used.used as f64 * 100.0 / usable as f64;
+            let left = usable.saturating_sub(used.used);
+            let message = format!(
+                "{name} has {} of {usable} connections in use that applications may have, {}, {left} left, limit {}",
+                used.used,
+                percent(share),
+                percent(limit)
+            );
+            let groups: Vec<String> = e.groups.iter().take(5).map(Group::line).collect();
+            findings.push(
+                e.server
+                    .finding(&CONNECTIONS, severity, judged.target, message)
+                    .cite("held by", groups.join("\n"))
+                    .cite("max_connections", format!("{} ({} reserved)", used.max, used.reserved)),
+            );
+            // who holds most of them in open transactions holds the rest up
+            let idle: u64 = e.groups.iter().map(|g| g.idle_in_tx).sum();
+            if idle * 2 >= used.used {
+                let app =
+                    e.groups.iter().filter(|g| g.idle_in_tx > 0).max_by_key(|g| g.idle_in_tx).map(Group::who).unwrap_or_default();
+                findings.push(leak(judged, e, idle, used.used, &app));
+            }
+        }
+        Judgement { findings, gaps: e.gaps.clone(), ..Judgement::default() }
+    }
+}
+
+/// Transactions that are left open until no connection is left.
+fn leak(judged: &Judged<'_>, e: &Evidence, idle: u64, all: u64, app: &str) -> Finding {
+    let whose = if app.is_empty() { String::new() } else { format!(", most of {app}") };
+    let message = format!(
+        "{idle} of the {all} connections of {} are idle in a transaction{whose}: they are held and do nothing",
+        judged.target.name
+    );
+    e.server.finding(&IDLE_IN_TX, Severity::Crit, judged.target, message).hint(
+        "find where the application leaves a transaction open (an exception without rollback, a call over the network inside it)",
+    )
+}
+
+impl Group {
+    fn who(&self) -> String {
+        let app = self.app.as_deref().filter(|a| !a.is_empty()).map_or(String::new(), |a| format!(" ({a})"));
+        format!("{}{app}", self.role.as_deref().unwrap_or("?"))
+    }
+
+    fn line(&self) -> String {
+        format!("{} from {}: {} {}", self.who(), self.client, self.n, self.state.as_deref().unwrap_or("state unknown"))
+    }
+}
+
+impl Connections {
+    fn severity(&self, e: &Evidence) -> Option<(Severity, f64)> {
+        let used = e.used.as_ref()?;
+        let usable = used.max.saturating_sub(used.reserved).max(1);
+        let share = used.used as f64 * 100.0 / usable as f64;
+        // of a small number a share says little: the next worker that starts takes the last ones
+        let last = share >= self.settings.connections_warn_percent
+            && usable.saturating_sub(used.used) <= self.settings.connections_crit_free;
+        match share {
+            _ if last => Some((Severity::Crit, self.settings.connections_crit_percent)),
+            s if s >= self.settings.connections_crit_percent => Some((Severity::Crit, self.settings.connections_crit_percent)),
+            s if s >= self.settings.connections_warn_percent => Some((Severity::Warn, self.settings.connections_warn_percent)),
+            _ => None,
+        }
+    }
+}
+
+/// `postgres: app appdb 10.0.0.3(40112) idle in transaction` by what it says without the address; its own workers are left out.
+fn counted(titles: &[String]) -> Vec<(String, u64)> {
+    let mut counts: BTreeMap<String, u64> = BTreeMap::new();
+    for title in titles {
+        // `cluster_name` stands between the program's name and the rest, with a colon of its own
+        let Some((_, rest)) = title.rsplit_once(": ") else { continue };
+        let words: Vec<&str> = rest.split_whitespace().collect();
+        let client = words.iter().position(|w| w.ends_with(')') && w.contains('(') || *w == "[local]");
+        if let Some(at) = client.filter(|at| *at >= 2) {
+            let state = words[at + 1..].join(" ");
+            *counts.entry(format!("{} {} {state}", words[at - 2], words[at - 1])).or_default() += 1;
+        }
+    }
+    let mut counts: Vec<(String, u64)> = counts.into_iter().collect();
+    counts.sort_by_key(|(_, n)| std::cmp::Reverse(*n));
+    counts
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn titles_tell_who_holds_the_connections() {
+        let titles = [
+            "postgres: 15/main: app shop 10.0.0.3(40112) idle in transaction",
+            "postgres: app shop 10.0.0.3(40113) idle in transaction",
+            "postgres: app shop [local] SELECT",
+            "postgres: checkpointer ",
+            "postgres: walwriter",
+        ];
+        let titles: Vec<String> = titles.iter().map(|t| (*t).to_owned()).collect();
+        assert_eq!(counted(&titles), [("app shop idle in transaction".to_owned(), 2), ("app shop SELECT".to_owned(), 1)]);
+    }
+
+    proptest::proptest! {
+        #[test]
+        fn any_text_is_survived(text in ".*") {
+            let _ = counted(&[text]);
+        }
+    }
+}

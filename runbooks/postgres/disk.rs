@@ -1,0 +1,153 @@
+//! Is there room where its data, its WAL and its tablespaces are?
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use opsctl_core::model::{
+    Check, CheckSpec, Code, Inventory, Judged, Judgement, KeyKind, Product, Severity, Target,
+    quantity::{bytes, percent},
+};
+use opsctl_core::probe::filesystem::FsUsage;
+use opsctl_core::probe::servers::{folders_of, working_folder};
+use opsctl_core::probe::{ProbeCx, ProbeError};
+use serde::{Deserialize, Serialize};
+
+use super::Settings;
+use crate::servers::{Server, filesystem_at};
+
+const DISK: Code = Code {
+    id: "postgres.disk",
+    severities: &[Severity::Warn, Severity::Crit],
+    when: "the filesystem of its data, its WAL or a tablespace is 90 % full (warn), or has no room for another two WAL segments (crit): when the WAL cannot be written the server panics and does not come back",
+    hint: "make room before anything else; never delete anything in pg_wal, and do not restart it while there is none",
+};
+
+static SPEC: CheckSpec = CheckSpec {
+    id: "postgres.disk",
+    title: "there is room for its data",
+    codes: &[DISK],
+    fixes: &[],
+    timeout: Duration::from_secs(5),
+};
+
+/// Two WAL segments of the usual size, in bytes.
+const TWO_SEGMENTS: u64 = 32 << 20;
+
+/// Links below a folder that are looked at.
+const MOST: usize = 20;
+
+pub(super) struct Disk {
+    pub(super) settings: Settings,
+}
+
+/// A folder of the server and where it lies.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub(super) struct Place {
+    what: String,
+    path: String,
+    space: FsUsage,
+}
+
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+#[serde(default)]
+pub(super) struct Evidence {
+    server: Server,
+    places: Vec<Place>,
+}
+
+impl Check for Disk {
+    type Evidence = Evidence;
+
+    fn spec(&self) -> &'static CheckSpec {
+        &SPEC
+    }
+
+    fn targets(&self, inventory: &Inventory) -> Vec<Target> {
+        inventory.server_targets(Product::Postgres)
+    }
+
+    async fn probe(&self, cx: &ProbeCx, target: &Target) -> Result<Evidence, ProbeError> {
+        let server = Server::of(cx, target)?;
+        let Some(process) = server.get().and_then(|s| s.process) else {
+            return Err(ProbeError::Skip("it does not run here: see postgres.up".to_owned()));
+        };
+        let places = places(cx, &server).await;
+        if places.is_empty() {
+            return Err(ProbeError::Denied {
+                what: "its folders".to_owned(),
+                from: format!("/proc/{}/cwd", process.pid),
+                needs: "root".to_owned(),
+            });
+        }
+        Ok(Evidence { server, places })
+    }
+
+    fn judge(&self, judged: &Judged<'_>, e: &Evidence) -> Judgement {
+        let mut by_device: BTreeMap<&str, (Vec<&str>, &FsUsage)> = BTreeMap::new();
+        for place in &e.places {
+            by_device.entry(&place.space.dev).or_insert((Vec::new(), &place.space)).0.push(&place.what);
+        }
+        let finding = |(dev, (what, space)): (&str, (Vec<&str>, &FsUsage))| {
+            let s = &self.settings;
+            let (severity, limit) = if space.avail < TWO_SEGMENTS {
+                (Severity::Crit, format!("needed {}", bytes(TWO_SEGMENTS)))
+            } else if space.percent >= s.disk_warn_percent {
+                (Severity::Warn, format!("limit {}", percent(s.disk_warn_percent)))
+            } else {
+                return None;
+            };
+            let message = format!(
+                "{} has {} left for {}, {} full, {limit}",
+                space.mountpoint,
+                bytes(space.avail),
+                format_args!("{} of {}", what.join(" and "), judged.target.name),
+                percent(space.percent)
+            );
+            Some(e.server.finding(&DISK, severity, judged.target, message).key(KeyKind::Filesystem, dev))
+        };
+        by_device.into_iter().filter_map(finding).collect::<Vec<_>>().into()
+    }
+}
+
+/// Its folders: the data folder is the first process's working folder (it changes there at its start).
+async fn places(cx: &ProbeCx, server: &Server) -> Vec<Place> {
+    let Some(process) = server.get().and_then(|s| s.process) else { return Vec::new() };
+    let Some(data) = working_folder(process.pid) else { return Vec::new() };
+    let mut folders = vec![("its data".to_owned(), data.clone()), ("its WAL".to_owned(), format!("{data}/pg_wal"))];
+    folders
+        .extend(folders_of(process.pid, &format!("{data}/pg_tblspc"), MOST).into_iter().map(|f| ("a tablespace".to_owned(), f)));
+    let mut places = Vec::new();
+    for (what, path) in folders {
+        // a link is followed as the server follows it: what it points to, not where it lies
+        if let Some(space) = filesystem_at(cx, server, &format!("{path}/.")).await {
+            places.push(Place { what, path, space });
+        }
+    }
+    places
+}
+
+/// Where its WAL lies.
+pub(super) async fn of_wal(cx: &ProbeCx, server: &Server) -> Option<FsUsage> {
+    places(cx, server).await.into_iter().find(|p| p.what == "its WAL").map(|p| p.space)
+}
+
+/// The filesystems of its data that have no room at all, also when it does not run: then those of its container's mounts.
+pub(super) async fn full(cx: &ProbeCx, server: &Server) -> Vec<String> {
+    let mut spaces: Vec<FsUsage> = places(cx, server).await.into_iter().map(|p| p.space).collect();
+    let container = server.get().and_then(|s| s.container.clone());
+    if let (true, Some(id), Some(docker)) = (spaces.is_empty(), container, &cx.docker)
+        && let Ok(c) = docker.inspect(&id).await
+    {
+        for mount in c.mounts.iter().filter(|m| m.rw && !m.source.is_empty()) {
+            spaces.extend(opsctl_core::probe::filesystem::filesystem_of(mount.source.as_ref()).await.ok());
+        }
+        if let Ok(root) = docker.data_root().await {
+            spaces.extend(opsctl_core::probe::filesystem::filesystem_of(root.as_ref()).await.ok());
+        }
+    }
+    let mut full: Vec<String> = spaces.into_iter().filter(|s| s.avail < TWO_SEGMENTS / 2).map(|s| s.dev).collect();
+    full.sort();
+    full.dedup();
+    full
+}

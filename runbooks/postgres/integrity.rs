@@ -1,0 +1,207 @@
+//! Is what it holds sound, and will it still be next month?
+
+use std::time::Duration;
+
+use opsctl_core::model::{
+    Check, CheckSpec, Code, Finding, Inventory, Judged, Judgement, Product, Sample, Severity, Target, grown,
+    quantity::{count, count_of, percent},
+};
+use opsctl_core::probe::{ProbeCx, ProbeError};
+use serde::{Deserialize, Serialize};
+
+use super::Settings;
+use super::session::{row, rows, session};
+use crate::servers::Server;
+
+const CHECKSUM: Code = Code {
+    id: "postgres.checksum",
+    severities: &[Severity::Crit],
+    when: "pages were read whose checksum is wrong: the disk or the memory is broken",
+    hint: "stop writing, take a file-level copy, restore from a backup that was made before",
+};
+const SEQUENCE: Code = Code {
+    id: "postgres.sequence",
+    severities: &[Severity::Warn, Severity::Crit],
+    when: "a sequence is at 85 % (warn) or 95 % (crit) of its end, or of what its column can hold: then inserts fail",
+    hint: "make the column bigint before it ends; it rewrites the table",
+};
+const INVALID_INDEX: Code = Code {
+    id: "postgres.invalid-index",
+    severities: &[Severity::Info],
+    when: "an index was left behind by a CREATE INDEX CONCURRENTLY that failed: it costs writes and helps nobody",
+    hint: "DROP INDEX CONCURRENTLY it, or REINDEX INDEX CONCURRENTLY",
+};
+const COLLATION: Code = Code {
+    id: "postgres.collation",
+    severities: &[Severity::Warn],
+    when: "a database was made with another version of the collation library: indexes over text may be wrong (typical after the image was changed)",
+    hint: "REINDEX the indexes over text, then ALTER DATABASE … REFRESH COLLATION VERSION",
+};
+const DEADLOCKS: Code = Code {
+    id: "postgres.deadlocks",
+    severities: &[Severity::Warn],
+    when: "over 5 deadlocks a minute since the last run",
+    hint: "take locks in the same order everywhere; its log names the statements",
+};
+
+static SPEC: CheckSpec = CheckSpec {
+    id: "postgres.integrity",
+    title: "what it holds is sound",
+    codes: &[CHECKSUM, SEQUENCE, INVALID_INDEX, COLLATION, DEADLOCKS],
+    fixes: &[],
+    timeout: Duration::from_secs(9),
+};
+
+const COUNTERS: &str = "SELECT coalesce(sum(checksum_failures), 0)::bigint AS checksum_failures, sum(deadlocks)::bigint AS deadlocks, \
+    string_agg(datname, ', ') FILTER (WHERE checksum_failures > 0) AS broken FROM pg_stat_database";
+
+/// The end of a sequence is its own or that of the column it fills, whichever comes first.
+const SEQUENCES: &str = "SELECT s.schemaname || '.' || s.sequencename AS name, s.last_value AS last, a.attrelid::regclass::text || '.' || a.attname AS filled, \
+    least(s.max_value, CASE a.atttypid WHEN 'int2'::regtype THEN 32767 WHEN 'int4'::regtype THEN 2147483647 ELSE s.max_value END) AS max \
+    FROM pg_sequences s JOIN pg_namespace n ON n.nspname = s.schemaname JOIN pg_class c ON c.relname = s.sequencename AND c.relnamespace = n.oid \
+    LEFT JOIN pg_depend d ON d.objid = c.oid AND d.classid = 'pg_class'::regclass AND d.refclassid = 'pg_class'::regclass AND d.deptype IN ('a', 'i') \
+    LEFT JOIN pg_attribute a ON a.attrelid = d.refobjid AND a.attnum = d.refobjsubid \
+    WHERE s.last_value IS NOT NULL AND NOT s.cycle AND s.increment_by > 0 \
+    ORDER BY s.last_value::float8 / least(s.max_value, CASE a.atttypid WHEN 'int2'::regtype THEN 32767 WHEN 'int4'::regtype THEN 2147483647 ELSE s.max_value END) DESC LIMIT 5";
+
+const INVALID: &str = "SELECT i.indexrelid::regclass::text AS name FROM pg_index i WHERE NOT i.indisvalid \
+    AND NOT EXISTS (SELECT FROM pg_stat_progress_create_index p WHERE p.index_relid = i.indexrelid) LIMIT 5";
+
+/// Since 15 a database keeps the version it was made with.
+const COLLATIONS: &str = "SELECT datname AS name FROM pg_database WHERE datallowconn AND datcollversion IS NOT NULL \
+    AND datcollversion IS DISTINCT FROM pg_database_collation_actual_version(oid)";
+
+pub(super) struct Integrity {
+    pub(super) settings: Settings,
+}
+
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub(super) struct Counters {
+    checksum_failures: u64,
+    deadlocks: u64,
+    broken: Option<String>,
+}
+
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub(super) struct Sequence {
+    name: String,
+    last: i64,
+    filled: Option<String>,
+    max: i64,
+}
+
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+struct Named {
+    name: String,
+}
+
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+#[serde(default)]
+pub(super) struct Evidence {
+    server: Server,
+    counters: Option<Counters>,
+    sequences: Vec<Sequence>,
+    invalid: Vec<String>,
+    collations: Vec<String>,
+    database: String,
+    /// Deadlocks an hour ago at most.
+    before: Option<Sample>,
+    gaps: Vec<String>,
+}
+
+impl Check for Integrity {
+    type Evidence = Evidence;
+
+    fn spec(&self) -> &'static CheckSpec {
+        &SPEC
+    }
+
+    fn targets(&self, inventory: &Inventory) -> Vec<Target> {
+        inventory.server_targets(Product::Postgres)
+    }
+
+    async fn probe(&self, cx: &ProbeCx, target: &Target) -> Result<Evidence, ProbeError> {
+        let session = session(cx, target).await?;
+        let server = Server::of(cx, target)?;
+        let before = cx.history.oldest(&server.object(target), "deadlocks", 3600);
+        let mut e = Evidence { server, before, database: session.database.clone(), ..Evidence::default() };
+        e.counters = row(&session, "statistics of databases", COUNTERS, &mut e.gaps).await;
+        e.sequences = rows(&session, "sequences", SEQUENCES, &mut e.gaps).await;
+        let names = |found: Vec<Named>| found.into_iter().map(|n| n.name).collect();
+        e.invalid = names(rows(&session, "indexes", INVALID, &mut e.gaps).await);
+        if session.major() >= 15 {
+            e.collations = names(rows(&session, "collations", COLLATIONS, &mut e.gaps).await);
+        }
+        Ok(e)
+    }
+
+    fn judge(&self, judged: &Judged<'_>, e: &Evidence) -> Judgement {
+        let name = &judged.target.name;
+        let finding = |code, severity, message: String| e.server.finding(code, severity, judged.target, message);
+        let mut findings: Vec<Finding> = Vec::new();
+        let mut samples = Vec::new();
+        if let Some(c) = &e.counters {
+            if c.checksum_failures > 0 {
+                let message = format!("{name} has read {} with a wrong checksum", pages(c.checksum_failures));
+                findings.push(finding(&CHECKSUM, Severity::Crit, message).cite_opt("databases", c.broken.clone()));
+            }
+            samples.push(Sample::count(e.server.object(judged.target), "deadlocks", judged.taken_at, c.deadlocks));
+            findings.extend(self.deadlocks(judged, e, c));
+        }
+        findings.extend(e.sequences.iter().filter_map(|s| self.sequence(judged, e, s)));
+        if !e.invalid.is_empty() {
+            let message = format!(
+                "{} of {} in {name} cannot be used: {}",
+                count(e.invalid.len(), "index").replace("indexs", "indexes"),
+                e.database,
+                e.invalid.join(", ")
+            );
+            findings.push(finding(&INVALID_INDEX, Severity::Info, message));
+        }
+        if !e.collations.is_empty() {
+            let message =
+                format!("the collation library of {name} is another one than that of its databases {}", e.collations.join(", "));
+            findings.push(finding(&COLLATION, Severity::Warn, message));
+        }
+        Judgement { findings, gaps: e.gaps.clone(), samples, ..Judgement::default() }
+    }
+}
+
+fn pages(n: u64) -> String {
+    if n == 1 { "1 page".to_owned() } else { format!("{} pages", count_of(n)) }
+}
+
+impl Integrity {
+    fn deadlocks(&self, judged: &Judged<'_>, e: &Evidence, c: &Counters) -> Option<Finding> {
+        let before = e.before.as_ref()?;
+        let minutes = judged.taken_at.duration_since(before.at).as_secs_f64() / 60.0;
+        let per_minute = grown(Some(c.deadlocks), Some(before)) as f64 / minutes.max(1.0);
+        let limit = self.settings.deadlocks_per_minute;
+        (per_minute > limit).then(|| {
+            let message =
+                format!("{} had {per_minute:.0} deadlocks a minute since the last run, limit {limit:.0}", judged.target.name);
+            e.server.finding(&DEADLOCKS, Severity::Warn, judged.target, message)
+        })
+    }
+
+    fn sequence(&self, judged: &Judged<'_>, e: &Evidence, s: &Sequence) -> Option<Finding> {
+        let share = s.last as f64 * 100.0 / s.max.max(1) as f64;
+        let (severity, limit) = match share {
+            p if p >= self.settings.sequence_crit_percent => (Severity::Crit, self.settings.sequence_crit_percent),
+            p if p >= self.settings.sequence_warn_percent => (Severity::Warn, self.settings.sequence_warn_percent),
+            _ => return None,
+        };
+        let message = format!(
+            "the sequence {} of {} in {} is at {} of its end, limit {}",
+            s.name,
+            e.database,
+            judged.target.name,
+            percent(share),
+            percent(limit)
+        );
+        let finding = e.server.finding(&SEQUENCE, severity, judged.target, message);
+        Some(finding.cite_opt("fills", s.filled.clone()).cite("last value", format!("{} of {}", s.last, s.max)))
+    }
+}

@@ -1,0 +1,224 @@
+//! The postgres runbook: does it take questions, who holds what, and is there an end to its WAL? Also `PgBouncer` in front of it.
+
+mod activity;
+mod connections;
+mod disk;
+mod integrity;
+mod pgbouncer;
+mod replication;
+mod restarts;
+mod session;
+mod up;
+mod vacuum;
+mod wal;
+
+use opsctl_core::model::{Code, KeyKind, Link, Runbook, Severity};
+use opsctl_core::probe::ProbeCx;
+use opsctl_core::probe::servers::{file_tail, open_files};
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use crate::servers::Server;
+
+/// `[runbooks.postgres]`.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub struct Settings {
+    /// Share in percent of the connections applications may have that is warn (netdata, pgx-mixin: 80).
+    pub connections_warn_percent: f64,
+    /// The same for crit (check_postgres: 95).
+    pub connections_crit_percent: f64,
+    /// Connections left that are crit whatever the share, once it is above warn (judgement).
+    pub connections_crit_free: u64,
+    /// Seconds idle in a transaction that are warn (pganalyze, RDS: 1800).
+    pub idle_warn_s: f64,
+    /// The same for crit (pganalyze: 3600).
+    pub idle_crit_s: f64,
+    /// Seconds a query waits for a lock that are warn (check_postgres: 60).
+    pub blocked_warn_s: f64,
+    /// The same for crit (check_postgres: 120).
+    pub blocked_crit_s: f64,
+    /// Seconds after which many waiters behind one transaction count as a pile-up (judgement).
+    pub pile_up_s: f64,
+    /// Waiters of a pile-up that are warn (judgement).
+    pub pile_up_warn: usize,
+    /// The same for crit (judgement).
+    pub pile_up_crit: usize,
+    /// Seconds a query runs that are warn (judgement).
+    pub query_warn_s: f64,
+    /// The same for crit (judgement).
+    pub query_crit_s: f64,
+    /// Applications (application_name) whose sessions may be ended or whose queries may be cancelled; empty is all but backups and
+    /// superusers.
+    pub terminate_apps: Vec<String>,
+    /// Bytes of WAL that an unused slot may hold before warn (judgement: 1 GiB).
+    pub slot_warn_bytes: u64,
+    /// Age of the oldest transaction number that is warn (netdata: 500 million).
+    pub wraparound_warn: u64,
+    /// The same for crit (check_postgres: 1.4 thousand million).
+    pub wraparound_crit: u64,
+    /// Seconds a standby may replay late before warn (judgement).
+    pub replay_warn_s: f64,
+    /// The same for crit (pgx-mixin: 3600).
+    pub replay_crit_s: f64,
+    /// Servers, by name, that must be primaries.
+    pub primaries: Vec<String>,
+    /// Share of a sequence in percent that is warn (check_postgres: 85).
+    pub sequence_warn_percent: f64,
+    /// The same for crit (check_postgres: 95).
+    pub sequence_crit_percent: f64,
+    /// Deadlocks a minute that are warn (awesome-prometheus-alerts: 5).
+    pub deadlocks_per_minute: f64,
+    /// Share of the filesystem of its data in percent that is warn (judgement: 90).
+    pub disk_warn_percent: f64,
+    /// Seconds a client of PgBouncer waits that are warn (judgement).
+    pub pool_wait_warn_s: f64,
+    /// The same for crit (judgement).
+    pub pool_wait_crit_s: f64,
+    /// Share of max_client_conn in percent that is warn (judgement).
+    pub pool_clients_warn_percent: f64,
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        Self {
+            connections_warn_percent: 80.0,
+            connections_crit_percent: 95.0,
+            connections_crit_free: 2,
+            idle_warn_s: 1800.0,
+            idle_crit_s: 3600.0,
+            blocked_warn_s: 60.0,
+            blocked_crit_s: 120.0,
+            pile_up_s: 10.0,
+            pile_up_warn: 5,
+            pile_up_crit: 10,
+            query_warn_s: 300.0,
+            query_crit_s: 3600.0,
+            terminate_apps: Vec::new(),
+            slot_warn_bytes: 1 << 30,
+            wraparound_warn: 500_000_000,
+            wraparound_crit: 1_400_000_000,
+            replay_warn_s: 300.0,
+            replay_crit_s: 3600.0,
+            primaries: Vec::new(),
+            sequence_warn_percent: 85.0,
+            sequence_crit_percent: 95.0,
+            deadlocks_per_minute: 5.0,
+            disk_warn_percent: 90.0,
+            pool_wait_warn_s: 1.0,
+            pool_wait_crit_s: 10.0,
+            pool_clients_warn_percent: 90.0,
+        }
+    }
+}
+
+/// Reported by the activity check for one session, by the connections check for many.
+const IDLE_IN_TX: Code = Code {
+    id: "postgres.idle-in-tx",
+    severities: &[Severity::Warn, Severity::Crit],
+    when: "a session is idle in a transaction for 30 min (warn) or 1 h (crit), or others wait for it too long (crit); half of the connections are idle in transactions while none is left (crit)",
+    hint: "find where the application leaves a transaction open; `query` is its last statement, not the cause",
+};
+
+/// What may cause what (catalogue §18: 1, 10, 14, 20, 51).
+const LINKS: &[Link] = &[
+    Link::confirmed("container.down", "postgres.up", KeyKind::Container, "its container is down"),
+    Link::confirmed("container.restart-loop", "postgres.up", KeyKind::Container, "its container is restarted again and again"),
+    Link::confirmed("container.start-failed", "postgres.up", KeyKind::Container, "its container could not be started"),
+    Link::confirmed("container.oom-killed", "postgres.up", KeyKind::Container, "the kernel killed it for memory"),
+    Link::confirmed(
+        "container.oom-killed",
+        "postgres.crash-restart",
+        KeyKind::Container,
+        "the kernel killed one of its processes",
+    ),
+    Link::confirmed("container.paused", "postgres.up", KeyKind::Container, "its container is paused"),
+    Link::confirmed("systemd.unit-failed", "postgres.up", KeyKind::Unit, "its unit failed"),
+    Link::confirmed("systemd.enabled-inactive", "postgres.up", KeyKind::Unit, "its unit is not started"),
+    Link::confirmed("systemd.restart-loop", "postgres.up", KeyKind::Unit, "its unit is restarted again and again"),
+    Link::confirmed(
+        "memory.oom-kill",
+        "postgres.up",
+        KeyKind::Container,
+        "the kernel killed it because the host was out of memory",
+    ),
+    Link::confirmed(
+        "memory.oom-kill",
+        "postgres.crash-restart",
+        KeyKind::Host,
+        "the host was out of memory and the kernel chose one of its processes",
+    ),
+    Link::confirmed(
+        "disk.space",
+        "postgres.up",
+        KeyKind::Filesystem,
+        "its WAL cannot be written: it panics and does not come back",
+    ),
+    Link::confirmed("disk.space", "postgres.disk", KeyKind::Filesystem, "it is the same filesystem"),
+    Link::confirmed("disk.inodes", "postgres.up", KeyKind::Filesystem, "the filesystem of its data has no inodes left"),
+    Link::confirmed("disk.readonly", "postgres.up", KeyKind::Filesystem, "the filesystem of its data is read-only"),
+    Link::confirmed("postgres.slots", "postgres.wal-size", KeyKind::Server, "a slot that nobody uses holds it"),
+    Link::confirmed("postgres.archiver", "postgres.wal-size", KeyKind::Server, "what is not archived is not deleted"),
+    Link::confirmed("postgres.wal-size", "disk.space", KeyKind::Filesystem, "the WAL fills it"),
+    Link::confirmed(
+        "postgres.idle-in-tx",
+        "postgres.blocked",
+        KeyKind::Backend,
+        "the session that everybody waits for does nothing",
+    ),
+    Link::confirmed("postgres.long-query", "postgres.blocked", KeyKind::Backend, "the query that everybody waits for goes on"),
+    Link::likely("postgres.blocked", "postgres.connections", KeyKind::Server, "whoever waits keeps a connection"),
+    Link::confirmed(
+        "postgres.idle-in-tx",
+        "postgres.connections",
+        KeyKind::Server,
+        "open transactions that do nothing hold the connections",
+    ),
+    Link::likely("postgres.idle-in-tx", "postgres.wraparound", KeyKind::Server, "an open transaction keeps old rows"),
+    Link::likely("postgres.slots", "postgres.wraparound", KeyKind::Server, "a slot that nobody uses keeps old rows"),
+    Link::likely("postgres.prepared-xacts", "postgres.wraparound", KeyKind::Server, "a prepared transaction keeps old rows"),
+    Link::likely("postgres.prepared-xacts", "postgres.blocked", KeyKind::Server, "a prepared transaction keeps its locks"),
+    Link::confirmed("postgres.up", "healthcheck.unhealthy", KeyKind::Container, "it does not answer its health test either"),
+];
+
+/// The last lines of its log that hold one of these words: its container's, or the file it writes.
+async fn log_of(cx: &ProbeCx, server: &Server, words: &[&str]) -> Vec<String> {
+    let Some(server) = server.get() else { return Vec::new() };
+    let mut lines = Vec::new();
+    if let (Some(id), Some(docker)) = (&server.container, &cx.docker) {
+        lines = docker.log_tail(id, 300, None).await.unwrap_or_default();
+    } else if let Some(process) = server.process {
+        // its collector has the file open, or its own output is one
+        let children = opsctl_core::probe::servers::children_of(process.pid);
+        let pids = children.into_iter().chain([process.pid]);
+        let files: std::collections::BTreeSet<String> = pids.flat_map(|pid| open_files(pid, ".log")).collect();
+        lines = files.iter().flat_map(|f| file_tail(process.pid, f, 256 << 10)).collect();
+    }
+    lines.retain(|l| words.iter().any(|w| l.contains(w)));
+    lines.drain(..lines.len().saturating_sub(5));
+    lines
+}
+
+/// The runbook with these settings.
+#[must_use]
+pub fn runbook(settings: &Settings) -> Runbook {
+    let settings = settings.clone();
+    Runbook {
+        id: "postgres",
+        about: "PostgreSQL and PgBouncer: connections, locks, WAL, replication, wraparound, room",
+        checks: vec![
+            Box::new(up::Up),
+            Box::new(connections::Connections { settings: settings.clone() }),
+            Box::new(activity::Activity { settings: settings.clone() }),
+            Box::new(wal::Wal { settings: settings.clone() }),
+            Box::new(vacuum::Vacuum { settings: settings.clone() }),
+            Box::new(replication::Replication { settings: settings.clone() }),
+            Box::new(integrity::Integrity { settings: settings.clone() }),
+            Box::new(restarts::Restarts),
+            Box::new(disk::Disk { settings: settings.clone() }),
+            Box::new(pgbouncer::Pgbouncer { settings }),
+        ],
+        links: LINKS,
+        doc: include_str!("RUNBOOK.md"),
+    }
+}

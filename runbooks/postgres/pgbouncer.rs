@@ -1,0 +1,176 @@
+//! Does the pooler in front of it let clients through?
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use jiff::SignedDuration;
+use opsctl_core::model::{
+    Check, CheckSpec, Code, Finding, Inventory, Judged, Judgement, Product, Severity, Target,
+    quantity::{duration, percent},
+};
+use opsctl_core::probe::servers::NoSession;
+use opsctl_core::probe::{ProbeCx, ProbeError};
+use serde::{Deserialize, Serialize};
+
+use super::Settings;
+use crate::servers::{Server, Silence};
+
+const PGBOUNCER: Code = Code {
+    id: "postgres.pgbouncer",
+    severities: &[Severity::Warn, Severity::Crit],
+    when: "clients of a pool wait for a connection for 1 s (warn) or 10 s (crit); 90 % of max_client_conn are taken (warn); it does not run, or does not answer (crit)",
+    hint: "look at what the pool's server connections do: idle in a transaction, or a pool that is too small for its work",
+};
+
+static SPEC: CheckSpec = CheckSpec {
+    id: "postgres.pgbouncer",
+    title: "the pooler lets clients through",
+    codes: &[PGBOUNCER],
+    fixes: &[],
+    timeout: Duration::from_secs(9),
+};
+
+pub(super) struct Pgbouncer {
+    pub(super) settings: Settings,
+}
+
+/// A pool, by the names of the columns that every version has.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub(super) struct Pool {
+    database: String,
+    user: String,
+    cl_active: u64,
+    cl_waiting: u64,
+    sv_active: u64,
+    sv_idle: u64,
+    sv_used: u64,
+    maxwait_s: f64,
+    mode: String,
+}
+
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+#[serde(default)]
+pub(super) struct Evidence {
+    server: Server,
+    silence: Silence,
+    pools: Vec<Pool>,
+    max_client_conn: Option<u64>,
+    gaps: Vec<String>,
+}
+
+impl Check for Pgbouncer {
+    type Evidence = Evidence;
+
+    fn spec(&self) -> &'static CheckSpec {
+        &SPEC
+    }
+
+    fn targets(&self, inventory: &Inventory) -> Vec<Target> {
+        inventory.server_targets(Product::Pgbouncer)
+    }
+
+    async fn probe(&self, cx: &ProbeCx, target: &Target) -> Result<Evidence, ProbeError> {
+        let server = Server::of(cx, target)?;
+        let session = match cx.postgres(target).await? {
+            Ok(session) => session,
+            Err(why) => return Ok(Evidence { silence: Silence::about(cx, &server, why).await, server, ..Evidence::default() }),
+        };
+        let mut e = Evidence { server, ..Evidence::default() };
+        match session.show("SHOW POOLS").await {
+            Ok(rows) => e.pools = rows.iter().map(pool).filter(|p| p.database != "pgbouncer").collect(),
+            Err(why) => e.gaps.push(format!("its pools cannot be read: {why}")),
+        }
+        match session.show("SHOW CONFIG").await {
+            Ok(rows) => {
+                let setting = rows.iter().find(|r| r.get("key").is_some_and(|k| k == "max_client_conn"));
+                e.max_client_conn = setting.and_then(|r| r.get("value")?.parse().ok());
+            }
+            Err(why) => e.gaps.push(format!("its configuration cannot be read: {why}")),
+        }
+        Ok(e)
+    }
+
+    fn judge(&self, judged: &Judged<'_>, e: &Evidence) -> Judgement {
+        let name = &judged.target.name;
+        match e.silence.why() {
+            None => {}
+            Some(NoSession::Rejected { message, .. }) if message.contains("max_client_conn") => {
+                let message = format!("{name} takes no more clients: {message}");
+                return vec![e.server.finding(&PGBOUNCER, Severity::Crit, judged.target, message)].into();
+            }
+            Some(_) => {
+                return e.silence.judge(
+                    &PGBOUNCER,
+                    &e.server,
+                    judged.target,
+                    judged.taken_at,
+                    "the PostgreSQL protocol",
+                    "PGBOUNCER_PASSWORD",
+                );
+            }
+        }
+        let mut findings: Vec<Finding> = e.pools.iter().filter_map(|p| self.waits(judged, e, p)).collect();
+        let clients: u64 = e.pools.iter().map(|p| p.cl_active + p.cl_waiting).sum();
+        if let Some(max) = e.max_client_conn.filter(|m| *m > 0) {
+            let share = clients as f64 * 100.0 / max as f64;
+            let limit = self.settings.pool_clients_warn_percent;
+            if share >= limit {
+                let message = format!("{name} has {clients} of {max} clients, {}, limit {}", percent(share), percent(limit));
+                findings.push(e.server.finding(&PGBOUNCER, Severity::Warn, judged.target, message));
+            }
+        }
+        Judgement { findings, gaps: e.gaps.clone(), ..Judgement::default() }
+    }
+}
+
+fn pool(row: &BTreeMap<String, String>) -> Pool {
+    let text = |name: &str| row.get(name).cloned().unwrap_or_default();
+    let number = |name: &str| row.get(name).and_then(|v| v.parse::<u64>().ok()).unwrap_or(0);
+    Pool {
+        database: text("database"),
+        user: text("user"),
+        cl_active: number("cl_active"),
+        cl_waiting: number("cl_waiting"),
+        sv_active: number("sv_active"),
+        sv_idle: number("sv_idle"),
+        sv_used: number("sv_used"),
+        maxwait_s: number("maxwait") as f64 + number("maxwait_us") as f64 / 1e6,
+        mode: text("pool_mode"),
+    }
+}
+
+impl Pgbouncer {
+    fn waits(&self, judged: &Judged<'_>, e: &Evidence, p: &Pool) -> Option<Finding> {
+        if p.cl_waiting == 0 {
+            return None;
+        }
+        let s = &self.settings;
+        let (severity, limit) = match p.maxwait_s {
+            w if w >= s.pool_wait_crit_s => (Severity::Crit, s.pool_wait_crit_s),
+            w if w >= s.pool_wait_warn_s => (Severity::Warn, s.pool_wait_warn_s),
+            _ => return None,
+        };
+        let message = format!(
+            "{} clients wait for a connection to {} as {} in {}, the longest for {}, limit {}",
+            p.cl_waiting,
+            p.database,
+            p.user,
+            judged.target.name,
+            length(p.maxwait_s),
+            length(limit)
+        );
+        let servers = format!("{} busy, {} free", p.sv_active, p.sv_idle + p.sv_used);
+        Some(
+            e.server
+                .finding(&PGBOUNCER, severity, judged.target, message)
+                .cite("server connections", servers)
+                .cite("pool mode", &p.mode),
+        )
+    }
+}
+
+#[expect(clippy::cast_possible_truncation, reason = "seconds of waiting; the cast saturates")]
+fn length(seconds: f64) -> String {
+    duration(SignedDuration::from_millis((seconds * 1000.0) as i64))
+}

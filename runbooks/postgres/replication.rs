@@ -1,0 +1,150 @@
+//! Do replicas follow, and is it what it should be?
+
+use std::time::Duration;
+
+use jiff::SignedDuration;
+use opsctl_core::model::{
+    Check, CheckSpec, Code, Finding, Inventory, Judged, Judgement, Product, Severity, Target, quantity::duration,
+};
+use opsctl_core::probe::{ProbeCx, ProbeError};
+use serde::{Deserialize, Serialize};
+
+use super::Settings;
+use super::session::{row, rows, session};
+use crate::servers::Server;
+
+const REPLICATION: Code = Code {
+    id: "postgres.replication",
+    severities: &[Severity::Warn, Severity::Crit],
+    when: "a standby receives nothing from its primary (crit) or has not replayed what it received for 5 min (warn) or 1 h (crit); a replica of this primary does not stream (warn)",
+    hint: "look at the network between them, at the replica's log, and at long queries on the standby that hold replay up",
+};
+const READ_ONLY: Code = Code {
+    id: "postgres.read-only",
+    severities: &[Severity::Warn, Severity::Crit],
+    when: "it takes no writes although it should: a server that is configured as a primary is a standby (crit), or default_transaction_read_only is on (warn)",
+    hint: "a standby is promoted with pg_promote(), once the old primary is surely down",
+};
+
+static SPEC: CheckSpec = CheckSpec {
+    id: "postgres.replication",
+    title: "replicas follow",
+    codes: &[REPLICATION, READ_ONLY],
+    fixes: &[],
+    timeout: Duration::from_secs(9),
+};
+
+const STATE: &str = "SELECT pg_is_in_recovery() AS standby, \
+    (SELECT reset_val FROM pg_settings WHERE name = 'default_transaction_read_only') = 'on' AS read_only, \
+    (SELECT source FROM pg_settings WHERE name = 'default_transaction_read_only') AS source, \
+    CASE WHEN pg_is_in_recovery() AND pg_last_wal_receive_lsn() IS DISTINCT FROM pg_last_wal_replay_lsn() \
+    THEN extract(epoch FROM clock_timestamp() - pg_last_xact_replay_timestamp())::float8 END AS replay_s, \
+    (SELECT status FROM pg_stat_wal_receiver) AS receiver, current_setting('primary_conninfo') <> '' AS has_primary";
+
+const REPLICAS: &str = "SELECT coalesce(application_name, '?') AS name, coalesce(client_addr::text, 'local') AS client, coalesce(state, 'unknown') AS state, \
+    extract(epoch FROM clock_timestamp() - backend_start)::float8 AS age_s FROM pg_stat_replication";
+
+pub(super) struct Replication {
+    pub(super) settings: Settings,
+}
+
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub(super) struct State {
+    standby: bool,
+    read_only: Option<bool>,
+    replay_s: Option<f64>,
+    receiver: Option<String>,
+    has_primary: Option<bool>,
+}
+
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub(super) struct Replica {
+    name: String,
+    client: String,
+    state: String,
+    age_s: f64,
+}
+
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+#[serde(default)]
+pub(super) struct Evidence {
+    server: Server,
+    state: Option<State>,
+    replicas: Vec<Replica>,
+    gaps: Vec<String>,
+}
+
+impl Check for Replication {
+    type Evidence = Evidence;
+
+    fn spec(&self) -> &'static CheckSpec {
+        &SPEC
+    }
+
+    fn targets(&self, inventory: &Inventory) -> Vec<Target> {
+        inventory.server_targets(Product::Postgres)
+    }
+
+    async fn probe(&self, cx: &ProbeCx, target: &Target) -> Result<Evidence, ProbeError> {
+        let session = session(cx, target).await?;
+        let mut e = Evidence { server: Server::of(cx, target)?, ..Evidence::default() };
+        e.state = row(&session, "the state of replication", STATE, &mut e.gaps).await;
+        e.replicas = rows(&session, "replicas", REPLICAS, &mut e.gaps).await;
+        Ok(e)
+    }
+
+    fn judge(&self, judged: &Judged<'_>, e: &Evidence) -> Judgement {
+        let name = &judged.target.name;
+        let finding = |code, severity, message: String| e.server.finding(code, severity, judged.target, message);
+        let mut findings: Vec<Finding> = Vec::new();
+        if let Some(s) = &e.state {
+            let wanted = self.settings.primaries.iter().any(|p| p == name);
+            if s.standby && wanted {
+                findings.push(finding(
+                    &READ_ONLY,
+                    Severity::Crit,
+                    format!("{name} is a standby and should be a primary: it takes no writes"),
+                ));
+            }
+            if s.read_only == Some(true) && !s.standby {
+                findings.push(finding(
+                    &READ_ONLY,
+                    Severity::Warn,
+                    format!("default_transaction_read_only is on in {name}: it takes no writes unless asked to"),
+                ));
+            }
+            if s.standby && s.receiver.is_none() && s.has_primary == Some(true) {
+                findings.push(finding(
+                    &REPLICATION,
+                    Severity::Crit,
+                    format!("{name} is a standby and receives nothing from its primary"),
+                ));
+            }
+            let limits = [(Severity::Crit, self.settings.replay_crit_s), (Severity::Warn, self.settings.replay_warn_s)];
+            let late = s.replay_s.and_then(|lag| Some((lag, limits.into_iter().find(|(_, limit)| lag > *limit)?)));
+            if let Some((lag, (severity, limit))) = late {
+                findings.push(finding(
+                    &REPLICATION,
+                    severity,
+                    format!("{name} replays what it received {} late, limit {}", length(lag), length(limit)),
+                ));
+            }
+        }
+        // a new one catches up first, and a backup is none
+        let behind =
+            e.replicas.iter().filter(|r| !matches!(r.state.as_str(), "streaming" | "backup" | "unknown") && r.age_s > 60.0);
+        for r in behind {
+            let message =
+                format!("the replica {} ({}) of {name} does not stream: {} for {}", r.name, r.client, r.state, length(r.age_s));
+            findings.push(finding(&REPLICATION, Severity::Warn, message));
+        }
+        Judgement { findings, gaps: e.gaps.clone(), ..Judgement::default() }
+    }
+}
+
+#[expect(clippy::cast_possible_truncation, reason = "a lag in seconds; the cast saturates")]
+fn length(seconds: f64) -> String {
+    duration(SignedDuration::from_millis((seconds * 1000.0) as i64))
+}

@@ -1,0 +1,128 @@
+//! Did a crash throw everybody out? The server's own start time does not tell: it stays up and starts its processes anew.
+
+use std::time::Duration;
+
+use jiff::{SignedDuration, Timestamp};
+use opsctl_core::model::{
+    Check, CheckSpec, Code, Inventory, Judged, Judgement, KeyKind, Product, Severity, Target, quantity::ago,
+};
+use opsctl_core::probe::kmsg::{OomKill, oom_kills};
+use opsctl_core::probe::{ProbeCx, ProbeError};
+use serde::{Deserialize, Serialize};
+
+use super::session::{row, session};
+use crate::servers::Server;
+
+const CRASH_RESTART: Code = Code {
+    id: "postgres.crash-restart",
+    severities: &[Severity::Warn, Severity::Crit],
+    when: "a process of it crashed or was killed and all sessions were thrown out, within the last hour (crit) or day (warn)",
+    hint: "its log names the process and the signal: 9 is usually the kernel short of memory, 6 and 11 a bug or a full disk",
+};
+
+static SPEC: CheckSpec = CheckSpec {
+    id: "postgres.restarts",
+    title: "its processes do not crash",
+    codes: &[CRASH_RESTART],
+    fixes: &[],
+    timeout: Duration::from_secs(9),
+};
+
+/// The checkpointer lives as long as the shared memory does.
+const STARTS: &str = "SELECT extract(epoch FROM pg_postmaster_start_time())::float8 AS server, \
+    (SELECT extract(epoch FROM min(backend_start))::float8 FROM pg_stat_activity WHERE backend_type = 'checkpointer') AS checkpointer, \
+    pg_is_in_recovery() AS standby";
+
+/// A checkpointer that starts this much later than the server was started again, in seconds; the recovery at a start may come before it.
+const SLACK: f64 = 5.0;
+
+pub(super) struct Restarts;
+
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub(super) struct Starts {
+    server: f64,
+    checkpointer: Option<f64>,
+    standby: bool,
+}
+
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+#[serde(default)]
+pub(super) struct Evidence {
+    server: Server,
+    starts: Option<Starts>,
+    /// What its log says of it.
+    log: Vec<String>,
+    oom: Vec<OomKill>,
+    gaps: Vec<String>,
+}
+
+impl Check for Restarts {
+    type Evidence = Evidence;
+
+    fn spec(&self) -> &'static CheckSpec {
+        &SPEC
+    }
+
+    fn targets(&self, inventory: &Inventory) -> Vec<Target> {
+        inventory.server_targets(Product::Postgres)
+    }
+
+    async fn probe(&self, cx: &ProbeCx, target: &Target) -> Result<Evidence, ProbeError> {
+        let session = session(cx, target).await?;
+        let mut e = Evidence { server: Server::of(cx, target)?, ..Evidence::default() };
+        e.starts = row(&session, "when its processes were started", STARTS, &mut e.gaps).await;
+        if e.crashed_at().is_some() {
+            e.log = super::log_of(cx, &e.server, &["terminated by signal", "PANIC", "all server processes terminated"]).await;
+            if let Ok(lines) = cx.kernel_log.lines().await {
+                e.oom = oom_kills(&lines).into_iter().filter(|k| k.task == "postgres").collect();
+            }
+        }
+        Ok(e)
+    }
+
+    fn judge(&self, judged: &Judged<'_>, e: &Evidence) -> Judgement {
+        let gaps = e.gaps.clone();
+        let Some(at) = e.crashed_at() else { return Judgement { gaps, ..Judgement::default() } };
+        let age = judged.taken_at.duration_since(at);
+        let severity = match age {
+            a if a < SignedDuration::from_hours(1) => Severity::Crit,
+            a if a < SignedDuration::from_hours(24) => Severity::Warn,
+            _ => return Judgement { gaps, ..Judgement::default() },
+        };
+        let killed = e.oom.iter().find(|k| k.at.duration_since(at).abs() < SignedDuration::from_mins(2));
+        let why = match killed {
+            Some(_) => ": the kernel killed one of its processes for memory",
+            None if e.log.iter().any(|l| l.contains("signal 9")) => ": one of its processes was killed (signal 9)",
+            None if e.log.iter().any(|l| l.contains("PANIC")) => ": it panicked",
+            None => "",
+        };
+        let message = format!("{} threw all sessions out {} and recovered{why}", judged.target.name, ago(judged.taken_at, at));
+        let finding = e
+            .server
+            .finding(&CRASH_RESTART, severity, judged.target, message)
+            .since(Some(at))
+            .cite("its log", e.log.join("\n"))
+            .cite_opt("kernel log", killed.map(|k| k.line.clone()));
+        let finding = if killed.is_some_and(|k| k.limited_by.is_none()) { finding.key(KeyKind::Host, "host") } else { finding };
+        Judgement { findings: vec![finding], gaps, ..Judgement::default() }
+    }
+}
+
+impl Evidence {
+    /// When everything was started anew without the server itself.
+    fn crashed_at(&self) -> Option<Timestamp> {
+        let starts = self.starts.as_ref()?;
+        // recovery at its start comes before the first checkpointer on old versions, and a promotion is no crash
+        let late = starts.checkpointer? - starts.server;
+        if late < SLACK || starts.standby {
+            return None;
+        }
+        Timestamp::from_second(seconds(starts.checkpointer?)).ok()
+    }
+}
+
+#[expect(clippy::cast_possible_truncation, reason = "seconds since the epoch; the cast saturates")]
+fn seconds(epoch: f64) -> i64 {
+    epoch as i64
+}

@@ -1,0 +1,264 @@
+//! Does the write-ahead log go where it should and get deleted in time?
+
+use std::time::Duration;
+
+use opsctl_core::model::{
+    Action, Check, CheckSpec, Code, Finding, FixSpec, Inventory, Judged, Judgement, KeyKind, Plan, Product, Refusal, Risk,
+    Sample, Severity, Target, grown, quantity::bytes,
+};
+use opsctl_core::probe::filesystem::FsUsage;
+use opsctl_core::probe::{ProbeCx, ProbeError};
+use serde::{Deserialize, Serialize};
+
+use super::session::{row, rows, session};
+use super::{Settings, disk};
+use crate::servers::Server;
+
+const SLOTS: Code = Code {
+    id: "postgres.slots",
+    severities: &[Severity::Info, Severity::Warn, Severity::Crit],
+    when: "a replication slot that nobody uses holds 1 GiB of WAL (warn), a quarter of the room there is, or is about to be lost (crit); one is lost already (warn); one is unused (info)",
+    hint: "bring its reader back, or drop the slot: until then no WAL is deleted",
+};
+const WAL_SIZE: Code = Code {
+    id: "postgres.wal-size",
+    severities: &[Severity::Warn, Severity::Crit],
+    when: "the WAL is over twice as large as max_wal_size and wal_keep_size allow (warn), or larger than half of the room that is left (crit)",
+    hint: "see what holds it: a slot, an archive command that fails, or a checkpoint that does not end",
+};
+const ARCHIVER: Code = Code {
+    id: "postgres.archiver",
+    severities: &[Severity::Warn, Severity::Crit],
+    when: "the last attempt to archive WAL failed (crit), or 10 (warn) or 15 (crit) files wait to be archived",
+    hint: "run its archive_command by hand as the server's user; until it succeeds no WAL is deleted",
+};
+
+const DROP_SLOT: FixSpec = FixSpec { id: "pg.drop-slot", risk: Risk::R3, title: "drop a replication slot that nobody uses" };
+
+static SPEC: CheckSpec = CheckSpec {
+    id: "postgres.wal",
+    title: "its WAL is archived and deleted",
+    codes: &[SLOTS, WAL_SIZE, ARCHIVER],
+    fixes: &[DROP_SLOT],
+    timeout: Duration::from_secs(9),
+};
+
+const SLOT_ROWS: &str = "SELECT slot_name AS name, slot_type AS kind, active, temporary, wal_status AS status, safe_wal_size AS safe, \
+    restart_lsn::text AS restart_lsn, \
+    pg_wal_lsn_diff(CASE WHEN pg_is_in_recovery() THEN pg_last_wal_receive_lsn() ELSE pg_current_wal_lsn() END, restart_lsn)::bigint AS retained, \
+    age(xmin) AS xmin_age, age(catalog_xmin) AS catalog_xmin_age FROM pg_replication_slots";
+
+const WAL_DIR: &str = "SELECT count(*) AS files, coalesce(sum(size), 0)::bigint AS bytes, \
+    (SELECT setting::bigint * 1024 * 1024 FROM pg_settings WHERE name = 'max_wal_size') AS max_bytes, \
+    coalesce((SELECT setting::bigint * 1024 * 1024 FROM pg_settings WHERE name = 'wal_keep_size'), 0) AS keep_bytes FROM pg_ls_waldir()";
+
+const ARCHIVE: &str = "SELECT failed_count AS failed, archived_count AS archived, last_failed_wal AS last_wal, last_archived_wal AS last_archived, \
+    last_failed_time IS NOT NULL AND last_failed_time > coalesce(last_archived_time, '-infinity') AS failing, \
+    extract(epoch FROM clock_timestamp() - last_failed_time)::float8 AS failed_s_ago, \
+    current_setting('archive_mode') AS mode FROM pg_stat_archiver";
+
+const WAITING: &str = "SELECT count(*) AS n FROM pg_ls_archive_statusdir() WHERE name LIKE '%.ready'";
+
+pub(super) struct Wal {
+    pub(super) settings: Settings,
+}
+
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub(super) struct Slot {
+    name: String,
+    kind: String,
+    active: bool,
+    temporary: bool,
+    status: Option<String>,
+    safe: Option<i64>,
+    restart_lsn: Option<String>,
+    retained: Option<i64>,
+    xmin_age: Option<i64>,
+    catalog_xmin_age: Option<i64>,
+}
+
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub(super) struct WalDir {
+    files: u64,
+    bytes: u64,
+    max_bytes: u64,
+    keep_bytes: u64,
+}
+
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub(super) struct Archive {
+    failed: u64,
+    archived: u64,
+    last_wal: Option<String>,
+    last_archived: Option<String>,
+    failing: bool,
+    failed_s_ago: Option<f64>,
+    mode: String,
+}
+
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+struct Count {
+    n: u64,
+}
+
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+#[serde(default)]
+pub(super) struct Evidence {
+    server: Server,
+    slots: Vec<Slot>,
+    wal: Option<WalDir>,
+    archive: Option<Archive>,
+    /// Files that wait to be archived.
+    waiting: Option<u64>,
+    /// The filesystem of the WAL.
+    space: Option<FsUsage>,
+    /// Failed attempts an hour ago at most.
+    before: Option<Sample>,
+    gaps: Vec<String>,
+}
+
+impl Check for Wal {
+    type Evidence = Evidence;
+
+    fn spec(&self) -> &'static CheckSpec {
+        &SPEC
+    }
+
+    fn targets(&self, inventory: &Inventory) -> Vec<Target> {
+        inventory.server_targets(Product::Postgres)
+    }
+
+    async fn probe(&self, cx: &ProbeCx, target: &Target) -> Result<Evidence, ProbeError> {
+        let session = session(cx, target).await?;
+        let server = Server::of(cx, target)?;
+        let mut e = Evidence { before: cx.history.oldest(&server.object(target), "archive_failed", 3600), ..Evidence::default() };
+        e.slots = rows(&session, "replication slots", SLOT_ROWS, &mut e.gaps).await;
+        e.wal = row(&session, "the size of the WAL", WAL_DIR, &mut e.gaps).await;
+        e.archive = row(&session, "the archiver", ARCHIVE, &mut e.gaps).await;
+        if e.archive.as_ref().is_some_and(|a| a.mode != "off") {
+            e.waiting = row::<Count>(&session, "the files that wait to be archived", WAITING, &mut e.gaps).await.map(|c| c.n);
+        }
+        e.space = disk::of_wal(cx, &server).await;
+        e.server = server;
+        Ok(e)
+    }
+
+    fn judge(&self, judged: &Judged<'_>, e: &Evidence) -> Judgement {
+        let mut findings: Vec<Finding> = e.slots.iter().filter_map(|s| self.slot(judged, e, s)).collect();
+        findings.extend(archiver(judged, e));
+        findings.extend(wal_size(judged, e));
+        let findings = findings.into_iter().map(|f| match &e.space {
+            Some(space) => f.key(KeyKind::Filesystem, &space.dev),
+            None => f,
+        });
+        let failed = e
+            .archive
+            .as_ref()
+            .map(|a| Sample::count(e.server.object(judged.target), "archive_failed", judged.taken_at, a.failed));
+        Judgement {
+            findings: findings.collect(),
+            gaps: e.gaps.clone(),
+            samples: failed.into_iter().collect(),
+            ..Judgement::default()
+        }
+    }
+
+    fn plan(&self, _fix: &str, finding: &Finding, judged: &Judged<'_>, e: &Evidence) -> Result<Plan, Refusal> {
+        let named = finding.evidence.iter().find(|c| c.label == "slot").map(|c| c.value.as_str());
+        let Some(slot) = e.slots.iter().find(|s| Some(s.name.as_str()) == named) else {
+            return Err(Refusal::Precondition("the slot is gone".to_owned()));
+        };
+        if slot.active {
+            return Err(Refusal::Precondition(format!("the slot {} is in use again", slot.name)));
+        }
+        let action = Action::PgDropSlot {
+            server: judged.target.id.clone(),
+            slot: slot.name.clone(),
+            restart_lsn: slot.restart_lsn.clone(),
+        };
+        let whose = if slot.kind == "logical" { "the reader of its changes" } else { "the replica behind it" };
+        Ok(Plan::new(&DROP_SLOT, &SPEC, finding, judged.target, vec![action]).affects([
+            format!("{whose} must be set up anew from a full copy"),
+            "its WAL is deleted at the next checkpoint".to_owned(),
+        ]))
+    }
+}
+
+impl Slot {
+    fn retained(&self) -> u64 {
+        self.retained.and_then(|r| u64::try_from(r).ok()).unwrap_or(0)
+    }
+}
+
+impl Wal {
+    fn slot(&self, judged: &Judged<'_>, e: &Evidence, s: &Slot) -> Option<Finding> {
+        if s.active || s.temporary {
+            return None;
+        }
+        let (name, held) = (&s.name, s.retained());
+        let room = e.space.as_ref().map(|f| held.saturating_add(f.avail));
+        let much = room.is_some_and(|room| held >= room / 4 && held >= SMALL);
+        let status = s.status.as_deref();
+        let (severity, message) = if status == Some("lost") {
+            (Severity::Warn, format!("the slot {name} is lost: the WAL that its reader needs is gone"))
+        } else if status == Some("unreserved") || much {
+            (Severity::Crit, format!("the unused slot {name} holds {} of WAL", bytes(held)))
+        } else if held >= self.settings.slot_warn_bytes {
+            let limit = bytes(self.settings.slot_warn_bytes);
+            (Severity::Warn, format!("the unused slot {name} holds {} of WAL, limit {limit}", bytes(held)))
+        } else {
+            (Severity::Info, format!("nobody uses the slot {name}: it holds {} of WAL and goes on collecting", bytes(held)))
+        };
+        let finding = e
+            .server
+            .finding(&SLOTS, severity, judged.target, message)
+            .weight(held)
+            .cite("slot", name)
+            .cite("kind", &s.kind)
+            .cite_opt("room left where the WAL is", e.space.as_ref().map(|f| bytes(f.avail)))
+            .cite_opt(
+                "oldest transaction it keeps rows for",
+                s.xmin_age.or(s.catalog_xmin_age).map(|a| format!("{a} transactions old")),
+            );
+        Some(if severity > Severity::Info { finding.fix(DROP_SLOT.id) } else { finding })
+    }
+}
+
+/// Shares of tiny filesystems say nothing below one checkpoint's worth of WAL, in bytes.
+const SMALL: u64 = 64 << 20;
+
+fn archiver(judged: &Judged<'_>, e: &Evidence) -> Option<Finding> {
+    let a = e.archive.as_ref().filter(|a| a.mode != "off")?;
+    let waiting = e.waiting.unwrap_or(0);
+    let since = grown(Some(a.failed), e.before.as_ref());
+    let name = &judged.target.name;
+    let (severity, message) = if a.failing || (since > 0 && waiting > 0) {
+        let wal = a.last_wal.as_deref().unwrap_or("?");
+        (Severity::Crit, format!("{name} cannot archive its WAL: {wal} failed, {waiting} files wait"))
+    } else if waiting >= 15 {
+        (Severity::Crit, format!("{waiting} WAL files of {name} wait to be archived, limit 15"))
+    } else if waiting >= 10 {
+        (Severity::Warn, format!("{waiting} WAL files of {name} wait to be archived, limit 10"))
+    } else {
+        return None;
+    };
+    let finding = e.server.finding(&ARCHIVER, severity, judged.target, message);
+    Some(finding.cite("failed attempts", a.failed.to_string()).cite_opt("last archived", a.last_archived.clone()))
+}
+
+fn wal_size(judged: &Judged<'_>, e: &Evidence) -> Option<Finding> {
+    let w = e.wal.as_ref()?;
+    let allowed = w.max_bytes + w.keep_bytes;
+    let (severity, limit) = match &e.space {
+        Some(space) if w.bytes > space.avail / 2 && w.bytes > allowed => {
+            (Severity::Crit, format!("half of the {} that are left", bytes(space.avail)))
+        }
+        _ if w.bytes > 2 * allowed => (Severity::Warn, format!("twice the {} of max_wal_size and wal_keep_size", bytes(allowed))),
+        _ => return None,
+    };
+    let message = format!("the WAL of {} has {} in {} files, limit {limit}", judged.target.name, bytes(w.bytes), w.files);
+    Some(e.server.finding(&WAL_SIZE, severity, judged.target, message).weight(w.bytes))
+}

@@ -1,0 +1,78 @@
+//! What can be done to a PostgreSQL server. Every statement names what it acts on by identity and says itself whether it did: nothing is
+//! looked at first and acted upon then.
+
+use opsctl_core::probe::servers::postgres::Session;
+use serde::Deserialize;
+
+#[derive(Deserialize)]
+struct Done {
+    done: bool,
+}
+
+/// Ends a session that is still the same and still idle in a transaction.
+pub(super) async fn terminate_idle(session: &Session, pid: i32, started_us: i64, idle_ms: u64) -> Result<(), String> {
+    let sql = format!(
+        "SELECT pg_terminate_backend(pid) AS done FROM pg_stat_activity WHERE pid = {pid} \
+         AND (extract(epoch FROM backend_start) * 1000000)::bigint = {started_us} AND state LIKE 'idle in transaction%' \
+         AND state_change < clock_timestamp() - interval '{idle_ms} milliseconds'"
+    );
+    one(session, &sql, "the session is gone, or no longer idle in its transaction").await
+}
+
+/// Cancels the query of a session that is still the same and runs one.
+pub(super) async fn cancel(session: &Session, pid: i32, started_us: i64) -> Result<(), String> {
+    let sql = format!(
+        "SELECT pg_cancel_backend(pid) AS done FROM pg_stat_activity WHERE pid = {pid} \
+         AND (extract(epoch FROM backend_start) * 1000000)::bigint = {started_us} AND state = 'active'"
+    );
+    one(session, &sql, "the session is gone, or runs no query any more").await
+}
+
+/// Drops a slot that nobody uses and that stands where it stood.
+pub(super) async fn drop_slot(session: &Session, slot: &str, restart_lsn: Option<&str>) -> Result<(), String> {
+    let at =
+        restart_lsn.map_or_else(|| "restart_lsn IS NULL".to_owned(), |lsn| format!("restart_lsn = {}::pg_lsn", literal(lsn)));
+    let sql = format!(
+        "SELECT pg_drop_replication_slot(slot_name)::text IS NOT NULL AS done FROM pg_replication_slots \
+         WHERE slot_name = {} AND NOT active AND {at}",
+        literal(slot)
+    );
+    one(session, &sql, "the slot is gone, in use again, or has moved").await
+}
+
+/// `ALTER ROLE … SET`, or `RESET` without a value.
+pub(super) async fn set_role(session: &Session, role: &str, setting: &str, value: Option<&str>) -> Result<(), String> {
+    let what = value
+        .map_or_else(|| format!("RESET {}", identifier(setting)), |v| format!("SET {} = {}", identifier(setting), literal(v)));
+    let sql = format!("SET default_transaction_read_only = off; ALTER ROLE {} {what}", identifier(role));
+    let result = session.ask(&sql).await.map(|_| ()).map_err(|e| e.to_string());
+    // the session goes on reading only
+    let _ = session.ask("SET default_transaction_read_only = on").await;
+    result
+}
+
+async fn one(session: &Session, sql: &str, otherwise: &str) -> Result<(), String> {
+    let rows: Vec<Done> = session.rows(sql).await.map_err(|e| e.to_string())?;
+    if rows.iter().any(|r| r.done) { Ok(()) } else { Err(otherwise.to_owned()) }
+}
+
+/// A string constant, whatever it holds (`standard_conforming_strings` may be off: a backslash is written as what it is).
+fn literal(text: &str) -> String {
+    format!("E'{}'", text.replace('\\', "\\\\").replace('\'', "''"))
+}
+
+/// A quoted name.
+fn identifier(name: &str) -> String {
+    format!("\"{}\"", name.replace('"', "\"\""))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_and_constants_cannot_break_out() {
+        assert_eq!(literal("a'b\\c"), "E'a''b\\\\c'");
+        assert_eq!(identifier("a\"b"), "\"a\"\"b\"");
+    }
+}
