@@ -123,7 +123,7 @@ pub(in crate::probe) fn command(line: &str) -> Option<(Role, Option<String>, Vec
             || w.starts_with("[celery")
             || *w == "celery.__main__"
     };
-    let start = words.iter().position(|w| is_celery(w))?;
+    let start = words.iter().position(is_celery)?;
     let rest = &words[start..];
     let worker = rest.contains(&"worker") || words.iter().any(|w| w.starts_with("[celeryd"));
     let beat = rest.contains(&"beat") || words.iter().any(|w| w.starts_with("[celery") && w.contains("beat"));

@@ -159,7 +159,7 @@ async fn unacked(session: &Session, database: u32, prefix: &str, place: &mut Pla
             // its time has come only now: it waited by design until then
             Some(eta) => {
                 place.oldest_unacked_s =
-                    place.oldest_unacked_s.max(Some(seconds(age.min((now.as_second() - eta.as_second()) as f64))))
+                    place.oldest_unacked_s.max(Some(seconds(age.min((now.as_second() - eta.as_second()) as f64))));
             }
             None => place.oldest_unacked_s = place.oldest_unacked_s.max(Some(seconds(age))),
         }

@@ -114,14 +114,14 @@ impl Check for Workers {
         let ids: Vec<String> = e.workers().filter_map(|p| container_of(&p.home)).map(str::to_owned).collect();
         match cx.kernel_log.lines().await {
             Ok(lines) => {
-                e.oom = oom_kills(&lines).into_iter().filter(|k| ids.iter().any(|id| k.victim_cgroup.contains(id))).collect()
+                e.oom = oom_kills(&lines).into_iter().filter(|k| ids.iter().any(|id| k.victim_cgroup.contains(id))).collect();
             }
             Err(why) => e.kernel_log_gap = Some(why.to_string()),
         }
         if let Some(docker) = &cx.docker {
             for id in ids {
                 let lines = docker.log_tail(&id, 300, None).await.unwrap_or_default();
-                let told = lines.into_iter().filter(|l| l.contains("WorkerLostError") && l.contains("signal 9")).next_back();
+                let told = lines.into_iter().rfind(|l| l.contains("WorkerLostError") && l.contains("signal 9"));
                 e.lost.extend(told.map(|line| (id, line)));
             }
         }
@@ -245,8 +245,8 @@ impl Workers {
                 length(p.schedule_age_s.unwrap_or(0)),
                 length(limit)
             );
-            let state = matches!(p.state, 'T' | 't').then_some("stopped by a signal (state T)");
-            at_home(Finding::new(&BEAT, Severity::Warn, e.subject(p), message).cite_opt("its process", state), &p.home)
+            let signal = matches!(p.state, 'T' | 't').then_some("stopped by a signal (state T)");
+            at_home(Finding::new(&BEAT, Severity::Warn, e.subject(p), message).cite_opt("its process", signal), &p.home)
         };
         stale.map(finding).collect()
     }

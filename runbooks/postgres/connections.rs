@@ -44,7 +44,7 @@ pub(super) struct Connections {
 
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default)]
-pub(super) struct Used {
+pub(super) struct Slots {
     max: u64,
     reserved: u64,
     used: u64,
@@ -67,7 +67,7 @@ pub(super) struct Group {
 #[serde(default)]
 pub(super) struct Evidence {
     server: Server,
-    used: Option<Used>,
+    used: Option<Slots>,
     groups: Vec<Group>,
     /// What it said when not even the reserve was left.
     rejected: Option<String>,

@@ -48,7 +48,7 @@ pub struct Settings {
     pub query_warn_s: f64,
     /// The same for crit (judgement).
     pub query_crit_s: f64,
-    /// Applications (application_name) whose sessions may be ended or whose queries may be cancelled; empty is all but backups and
+    /// Applications by their `application_name`, whose sessions may be ended or whose queries may be cancelled; empty is all but backups and
     /// superusers.
     pub terminate_apps: Vec<String>,
     /// Bytes of WAL that an unused slot may hold before warn (judgement: 1 GiB).

@@ -54,7 +54,7 @@ impl Check for Up {
                 let log =
                     super::log_of(cx, &server, &["PANIC", "FATAL", "No space left", "terminated by signal", "shutting down"])
                         .await;
-                Ok(Evidence { silence, full, log, server })
+                Ok(Evidence { server, silence, full, log })
             }
         }
     }

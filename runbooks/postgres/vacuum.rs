@@ -59,7 +59,7 @@ pub(super) struct Vacuum {
 
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default)]
-pub(super) struct Age {
+pub(super) struct Database {
     name: String,
     xid_age: u64,
     mxid_age: u64,
@@ -92,7 +92,7 @@ pub(super) struct Table {
 #[serde(default)]
 pub(super) struct Evidence {
     server: Server,
-    ages: Vec<Age>,
+    ages: Vec<Database>,
     holders: Vec<Holder>,
     on: Option<On>,
     tables: Vec<Table>,
@@ -155,7 +155,7 @@ fn holders(e: &Evidence) -> String {
 
 impl Vacuum {
     /// The age that counts, its kind, and how bad it is.
-    fn aged(&self, a: &Age) -> Option<(u64, &'static str, Severity, u64)> {
+    fn aged(&self, a: &Database) -> Option<(u64, &'static str, Severity, u64)> {
         let s = &self.settings;
         let pairs = [(a.xid_age, "transaction", a.freeze_max), (a.mxid_age, "multixact", a.mxid_max)];
         pairs.into_iter().find_map(|(age, what, freeze)| {
@@ -170,7 +170,7 @@ impl Vacuum {
         })
     }
 
-    fn wraparound(&self, judged: &Judged<'_>, e: &Evidence, a: &Age) -> Option<Finding> {
+    fn wraparound(&self, judged: &Judged<'_>, e: &Evidence, a: &Database) -> Option<Finding> {
         let (age, what, severity, limit) = self.aged(a)?;
         let share = age as f64 * 100.0 / f64::from(i32::MAX);
         let message = format!(

@@ -177,13 +177,11 @@ pub(super) async fn open(known: &Known, _cx: &ProbeCx) -> Result<Result<Session,
     match tokio::time::timeout(ANSWER, greeting).await {
         Err(_) => Ok(Err(NoSession::Hung { address, after_ms: millis(ANSWER) })),
         Ok(Err(e)) => Ok(Err(NoSession::Closed { address, why: e.to_string() })),
-        Ok(Ok((header, body))) => match greeted(header, &body) {
-            Some(version) => Ok(Ok(Session { address, version, facts: Memo::default() })),
-            None => {
-                let seen = String::from_utf8_lossy(&header).into_owned();
-                Ok(Err(NoSession::Garbage { address, why: format!("it begins with {seen:?}") }))
-            }
-        },
+        Ok(Ok((header, body))) => {
+            let seen = || format!("it begins with {:?}", String::from_utf8_lossy(&header));
+            let session = |version| Session { address: address.clone(), version, facts: Memo::default() };
+            Ok(greeted(header, &body).map(session).ok_or_else(|| NoSession::Garbage { address: address.clone(), why: seen() }))
+        }
     }
 }
 
@@ -204,21 +202,18 @@ fn greeted(header: [u8; 7], body: &[u8]) -> Option<String> {
 impl Session {
     /// Nodes, queues and connections; read once.
     pub async fn facts(&self, known: &Known, cx: &ProbeCx) -> Result<Arc<Facts>, NoFacts> {
-        self.facts
-            .get((), || async {
-                match by_api(known, cx).await {
-                    Ok(facts) => Ok(Arc::new(facts)),
-                    Err(NoFacts::Login(why)) => match by_tools(known, cx).await {
-                        Ok(facts) => Ok(Arc::new(facts)),
-                        Err(_) => Err(NoFacts::Login(why)),
-                    },
-                    Err(NoFacts::Unavailable(no_api)) => by_tools(known, cx)
-                        .await
-                        .map(Arc::new)
-                        .map_err(|no_tools| NoFacts::Unavailable(format!("{no_api}; {no_tools}"))),
-                }
-            })
-            .await
+        let read = || async {
+            let no_api = match by_api(known, cx).await {
+                Ok(facts) => return Ok(Arc::new(facts)),
+                Err(why) => why,
+            };
+            match (Box::pin(by_tools(known, cx)).await, no_api) {
+                (Ok(facts), _) => Ok(Arc::new(facts)),
+                (Err(_), NoFacts::Login(why)) => Err(NoFacts::Login(why)),
+                (Err(no_tools), NoFacts::Unavailable(no_api)) => Err(NoFacts::Unavailable(format!("{no_api}; {no_tools}"))),
+            }
+        };
+        Box::pin(self.facts.get((), read)).await
     }
 }
 
