@@ -42,7 +42,7 @@ fn section(node: Node<'_>, defaults: &Table, path: &[&str], out: &mut String) {
             let _ = writeln!(out, "# [[{}]]", dotted(&path));
             for (name, key) in row.keys().unwrap_or_default() {
                 let value = Value::try_from(key.example()).map_or_else(|_| String::new(), |v| v.to_string());
-                let _ = writeln!(out, "# {} = {value}   # {}", bare(name), key.doc());
+                let _ = writeln!(out, "# {} = {value}   # {}", bare(name), key.doc().replace('\n', " "));
             }
         } else if is_table(*key) {
             let own = key.keys().unwrap_or_default();
@@ -198,6 +198,8 @@ mod tests {
         let text = "[policy]\nmax_fixes_per_hour = 5\n\n[[owner]]\nmatch = \"web*\"\nowner = \"a\"\n";
         let shown = effective(&parse(text).unwrap(), text);
         insta::assert_snapshot!(shown.split("[runbooks").next().unwrap().trim_end(), @r#"
+        server = []   # default
+
         [[owner]]   # line 4
         match = "web*"
         owner = "a"
@@ -212,5 +214,13 @@ mod tests {
         skip = []   # default
         "#);
         assert_eq!(parse(&shown).unwrap().policy, parse(text).unwrap().policy);
+    }
+
+    #[test]
+    fn passwords_are_not_shown_and_what_stands_for_them_is() {
+        let text = "[[server]]\nname = \"a\"\npassword = \"canary-1\"\n[[server]]\nname = \"b\"\nurl = \"redis://:canary-2@h\"\n\
+                    [[server]]\nname = \"c\"\npassword = \"${PW}\"\n";
+        let shown = effective(&parse(text).unwrap(), text);
+        assert!(!shown.contains("canary") && shown.contains("${PW}") && shown.contains("@h"), "{shown}");
     }
 }
