@@ -52,6 +52,17 @@ pub struct Connection {
     pub unacknowledged: u64,
     /// How often the oldest of them has been sent again.
     pub retransmits: u32,
+    /// They, and no fewer, were so at two looks half a second apart: what a firewall drops on the way out is not counted as sent again.
+    #[serde(default)]
+    pub lasting: bool,
+}
+
+impl Connection {
+    /// What was sent is not acknowledged, and not for a moment only: the other side is cut off. One retransmission is nothing.
+    #[must_use]
+    pub fn is_stuck(&self) -> bool {
+        self.unacknowledged > 0 && (self.retransmits >= 2 || self.lasting)
+    }
 }
 
 /// Every Celery worker and beat on this host, in containers too.

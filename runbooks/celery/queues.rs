@@ -8,7 +8,7 @@ use opsctl_core::model::{
     Severity, Subject, Target,
     quantity::{count_of, duration},
 };
-use opsctl_core::probe::celery::{Process, processes};
+use opsctl_core::probe::celery::{Connection, Process, processes};
 use opsctl_core::probe::home::Home;
 use opsctl_core::probe::servers::NoSession;
 use opsctl_core::probe::{ProbeCx, ProbeError};
@@ -217,7 +217,13 @@ fn stuck(e: &Evidence, place: &Place, worker: &Process) -> Option<&'static str> 
         return Some("stopped by a signal (state T)");
     }
     let cut = |c: &&super::broker::Consumer| c.dead && connects_from(worker, &c.address);
-    place.consumers.iter().any(|c| cut(&c)).then_some("the broker's packets to it are not acknowledged")
+    if place.consumers.iter().any(|c| cut(&c)) {
+        return Some("the broker's packets to it are not acknowledged");
+    }
+    // it tells of itself every two seconds
+    let ends = || place.consumers.iter().map(|c| &c.address).chain(&place.listeners);
+    let lost = |c: &&Connection| c.is_stuck() && ends().any(|a| *a == c.local.to_string());
+    worker.connections.iter().any(|c| lost(&c)).then_some("its packets to the broker are not acknowledged")
 }
 
 fn connects_from(worker: &Process, address: &str) -> bool {
@@ -241,6 +247,12 @@ impl Evidence {
         for worker in &mut self.workers {
             let now = processes.iter().find(|p| p.pid == worker.pid && p.start_ticks == worker.start_ticks);
             worker.state = now.map_or(worker.state, |p| p.state);
+            for connection in &mut worker.connections {
+                let again = now.and_then(|p| p.connections.iter().find(|c| c.local == connection.local));
+                connection.lasting =
+                    connection.unacknowledged > 0 && again.is_some_and(|c| c.unacknowledged >= connection.unacknowledged);
+                connection.retransmits = again.map_or(0, |c| connection.retransmits.min(c.retransmits));
+            }
         }
     }
 
@@ -306,7 +318,7 @@ impl Queues {
             p.consumers.iter().all(|c| c.waits)
                 || p.consumers.iter().any(|c| c.dead)
                 || p.oldest_unacked_s.is_some_and(|s| s > self.settings.unacked_warn_s)
-                || e.workers_of(p).iter().any(|w| stuck(e, p, w).is_some())
+                || e.workers_of(p).iter().any(|w| stuck(e, p, w).is_some() || w.connections.iter().any(|c| c.unacknowledged > 0))
         };
         e.places.iter().any(|p| p.queues.iter().any(|q| q.depth >= self.settings.backlog_warn || (q.depth > 0 && place_is(p))))
     }

@@ -36,8 +36,7 @@ pub(super) async fn read(cx: &ProbeCx, target: &Target, session: &Session, keys:
         Some(pid) => connections(pid).await,
         None => Vec::new(),
     };
-    let dead =
-        |address: &str| connections.iter().any(|c| c.remote.to_string() == address && c.unacknowledged > 0 && c.retransmits >= 2);
+    let dead = |address: &str| connections.iter().any(|c| c.remote.to_string() == address && c.is_stuck());
     let mut places = Vec::new();
     for (database, prefix) in &keys.celery {
         let mut place = one(session, *database, prefix).await?;

@@ -223,6 +223,12 @@ impl Host {
         self.opsctl(&[&["diagnose"], RUNBOOKS, &["--format", "json"]].concat())
     }
 
+    /// What do these runbooks say?
+    #[track_caller]
+    pub(crate) fn ask(&self, runbooks: &[&str]) -> Run {
+        self.opsctl(&[&["diagnose"], runbooks, &["--format", "json"]].concat())
+    }
+
     /// [`Host::diagnose`] as seen by a command made by [`Host::opsctl_command`] or with another environment.
     #[track_caller]
     pub(crate) fn read(&self, command: &mut Command) -> Run {

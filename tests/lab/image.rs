@@ -13,6 +13,8 @@ pub(crate) enum Rootfs {
     Scratch,
     /// A shell and a few applets, no HTTP client.
     Shell,
+    /// What this machine has: its programs are mounted into it ([`super::MACHINE`]), its users are known.
+    Machine,
     /// [`Rootfs::Shell`] with `bash` and `nc`.
     Tools,
 }
@@ -22,6 +24,18 @@ impl Rootfs {
     pub(super) fn lay_out(self, into: &Path) {
         let bin = into.join("bin");
         let make = || -> std::io::Result<()> {
+            if self == Self::Machine {
+                for folder in ["tmp", "etc", "run", "proc", "sys", "dev", "root", "var/tmp", "data"] {
+                    fs::create_dir_all(into.join(folder))?;
+                }
+                for link in ["bin", "sbin", "lib", "lib64"] {
+                    symlink(format!("usr/{link}"), into.join(link))?;
+                }
+                for file in ["passwd", "group", "ld.so.cache", "nsswitch.conf"] {
+                    fs::copy(Path::new("/etc").join(file), into.join("etc").join(file))?;
+                }
+                return Ok(());
+            }
             fs::create_dir_all(&bin)?;
             fs::create_dir_all(into.join("tmp"))?;
             fs::create_dir_all(into.join("etc"))?;

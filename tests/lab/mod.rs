@@ -4,12 +4,14 @@ mod host;
 mod image;
 mod machine;
 mod report;
+mod servers;
 mod wait;
 
 pub(crate) use host::{Config, Host};
 pub(crate) use image::Rootfs;
 pub(crate) use machine::Machine;
 pub(crate) use report::Run;
+pub(crate) use servers::MACHINE;
 pub(crate) use wait::eventually;
 
 use std::io::Write;

@@ -72,6 +72,7 @@ fn established(line: &str) -> Option<(u64, Connection)> {
         remote: listeners::socket_address(fields.get(2)?)?,
         unacknowledged,
         retransmits,
+        lasting: false,
     };
     Some((fields.get(9)?.parse().ok()?, connection))
 }

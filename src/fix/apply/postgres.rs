@@ -44,8 +44,9 @@ pub(super) async fn drop_slot(session: &Session, slot: &str, restart_lsn: Option
 pub(super) async fn set_role(session: &Session, role: &str, setting: &str, value: Option<&str>) -> Result<(), String> {
     let what = value
         .map_or_else(|| format!("RESET {}", identifier(setting)), |v| format!("SET {} = {}", identifier(setting), literal(v)));
-    let sql = format!("SET default_transaction_read_only = off; ALTER ROLE {} {what}", identifier(role));
-    let result = session.ask(&sql).await.map(|_| ()).map_err(|e| e.to_string());
+    // a statement of its own: it holds from the next transaction on
+    session.ask("SET default_transaction_read_only = off").await.map_err(|e| e.to_string())?;
+    let result = session.ask(&format!("ALTER ROLE {} {what}", identifier(role))).await.map(|_| ()).map_err(|e| e.to_string());
     // the session goes on reading only
     let _ = session.ask("SET default_transaction_read_only = on").await;
     result

@@ -1,0 +1,37 @@
+//! Tasks wait and nobody takes them (scenario 25).
+
+use crate::lab::{Host, eventually};
+
+const NO_CONSUMER: &str = "celery.no-consumer queue:celery";
+const BACKLOG: &str = "celery.backlog queue:celery";
+
+#[test]
+fn the_missing_worker_is_the_root_and_what_it_took_is_told() {
+    let Some(host) = Host::with_broker() else { return };
+    host.worker("worker", &[]);
+    host.send("nap 1 0 0 3000");
+    eventually(30, "the worker has its task", || (host.broker(&["HLEN", "unacked"]) == "1").then_some(()));
+    host.docker(&["kill", "worker"]);
+    host.send("quick 1200");
+    let run = host.ask(&["container", "redis", "celery"]);
+    run.roots(&[NO_CONSUMER]).explains(NO_CONSUMER, BACKLOG).must_not(&["celery.stalled", "redis."]);
+    run.says(NO_CONSUMER, &["1 200 tasks wait", "worker containers that do not run: worker"]);
+    run.must(&["celery.unacked-orphans celery:cache"]);
+
+    // a worker that went away by itself is explained by its container
+    host.docker(&["rm", "worker"]);
+    let broken = ["--network", "app", "--restart", "always", "-e", "BROKER_URL=redis://cache:6379/1"];
+    host.celery("worker", &broken, &["worker", "--no-such-option"]);
+    eventually(60, "it loops", || host.inspect("worker", "{{.RestartCount}}").parse::<u32>().is_ok_and(|n| n >= 5).then_some(()));
+    let run = host.ask(&["container", "redis", "celery"]);
+    run.roots(&["container.restart-loop container:worker"]).explains("container.restart-loop container:worker", NO_CONSUMER);
+}
+
+#[test]
+fn a_queue_that_no_worker_listens_to_has_no_consumer() {
+    let Some(host) = Host::with_broker() else { return };
+    host.worker("worker", &["-Q", "mail"]);
+    host.send("quick 5");
+    let run = host.ask(&["container", "redis", "celery"]);
+    run.roots(&[NO_CONSUMER]).says(NO_CONSUMER, &["5 tasks wait", "wait for other queues"]);
+}

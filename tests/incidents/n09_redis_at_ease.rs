@@ -1,0 +1,19 @@
+//! Control: a Redis with waiting clients and a high ratio at a few megabytes, and a broker with a worker that waits for its time (N9, trap 17).
+
+use crate::lab::{Host, eventually};
+
+#[test]
+fn waiting_clients_and_countdowns_are_no_finding() {
+    let Some(host) = Host::with_broker() else { return };
+    host.worker("worker", &[]);
+    host.send("quick 200 0 1800");
+    eventually(60, "the worker has them", || (host.broker(&["LLEN", "celery"]) == "0").then_some(()));
+    for _ in 0..3 {
+        host.docker(&["exec", "-d", "cache", "redis-cli", "BRPOP", "nothing", "0"]);
+    }
+    eventually(30, "clients wait", || host.broker(&["INFO", "clients"]).contains("blocked_clients:3").then_some(()));
+    let run = host.ask(&["container", "redis", "celery"]);
+    run.roots(&[]);
+    assert_eq!(run.check("celery.queues", "celery:cache").verdict, "ok");
+    assert_eq!(run.check("celery.workers", "host").verdict, "ok");
+}

@@ -1,0 +1,188 @@
+//! Real databases, brokers and workers on a lab host, or in its containers.
+
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::sync::OnceLock;
+
+use super::host::Host;
+use super::image::Rootfs;
+use super::{available, eventually};
+
+/// How long a server may take to come up on a busy machine, in seconds.
+const UP: u64 = 60;
+
+/// What a container of [`Rootfs::Machine`] needs: this machine's programs, and what the lab keeps (Celery).
+pub(crate) const MACHINE: &[&str] = &["-v", "/usr:/usr:ro", "-v", "/var/cache/opsctl-lab:/var/cache/opsctl-lab:ro"];
+
+/// Celery's virtual environment; built when it is not there.
+fn celery() -> Result<&'static Path, &'static str> {
+    static CELERY: OnceLock<Result<PathBuf, String>> = OnceLock::new();
+    let build = || {
+        if let Some(path) = std::env::var_os("OPSCTL_LAB_CELERY") {
+            return if path.is_empty() { Err("needs Celery from PyPI".to_owned()) } else { Ok(path.into()) };
+        }
+        let script = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/lab/build-celery");
+        let output = Command::new(script).output().map_err(|e| format!("{script}: {e}"))?;
+        if !output.status.success() {
+            let said = String::from_utf8_lossy(&output.stderr);
+            return Err(format!("needs Celery from PyPI: {}", said.lines().last().unwrap_or(script)));
+        }
+        Ok(String::from_utf8_lossy(&output.stdout).trim().into())
+    };
+    CELERY.get_or_init(build).as_deref().map_err(String::as_str)
+}
+
+/// Whether these programs are installed; leaves the test out when not.
+pub(crate) fn installed(programs: &[&str]) -> bool {
+    let missing = programs.iter().find(|p| which::which(p).is_err());
+    available(missing.map(|p| format!("needs {p} (tests/run installs it)")).as_deref())
+}
+
+impl Host {
+    /// A host with servers of its own, without an engine.
+    pub(crate) fn with_servers(programs: &[&str]) -> Option<Self> {
+        if installed(programs) { Self::without_engine() } else { None }
+    }
+
+    /// Starts a Redis on `port`, with these options, and waits until it answers.
+    #[track_caller]
+    pub(crate) fn redis(&self, port: u16, options: &[&str]) {
+        let port = port.to_string();
+        let dir = self.path(&format!("redis-{port}")).display().to_string();
+        self.sh(&format!("mkdir -p {dir}"));
+        // what is given last counts
+        let all = [&["--port", &port, "--dir", &dir, "--loglevel", "warning"], options].concat();
+        self.spawn("redis-server", &all);
+        eventually(UP, "redis answers", || {
+            let said = self.command("redis-cli").args(["-p", &port, "ping"]).output().ok()?;
+            let said = String::from_utf8_lossy(&said.stdout).into_owned();
+            ["PONG", "NOAUTH", "MISCONF"].iter().any(|w| said.contains(w)).then_some(())
+        });
+    }
+
+    /// Makes a cluster on port 5432 with these settings, starts it, and makes the role `app` with the database `shop`.
+    #[track_caller]
+    pub(crate) fn postgres(&self, settings: &str) {
+        self.make_postgres(settings);
+        self.start_postgres();
+        self.psql("CREATE ROLE app LOGIN PASSWORD 'canary-app-password'");
+        self.psql("CREATE DATABASE shop OWNER app");
+    }
+
+    /// Makes a cluster below `/mnt/pg` that takes the user it runs as and `app` over its socket, and everybody with a password over TCP.
+    #[track_caller]
+    pub(crate) fn make_postgres(&self, settings: &str) {
+        self.sh(&format!(
+            "mkdir -p /mnt/pg /run/postgresql; chown postgres /mnt/pg /run/postgresql
+            bin=$(ls -d /usr/lib/postgresql/*/bin | sort -V | tail -1); ln -sfn $bin /mnt/pg-bin
+            setpriv --reuid postgres --regid postgres --clear-groups $bin/initdb -D /mnt/pg/data --no-sync -U postgres -A peer > /dev/null
+            printf 'local all app trust\\nlocal all all peer\\nhost all all 127.0.0.1/32 scram-sha-256\\n' > /mnt/pg/data/pg_hba.conf
+            cat >> /mnt/pg/data/postgresql.conf <<'EOF'
+fsync = off
+unix_socket_directories = '/run/postgresql'
+logging_collector = on
+log_filename = 'server.log'
+{settings}
+EOF"
+        ));
+    }
+
+    /// Starts it and waits until it answers.
+    #[track_caller]
+    pub(crate) fn start_postgres(&self) {
+        self.spawn(
+            "setpriv",
+            &["--reuid", "postgres", "--regid", "postgres", "--clear-groups", "/mnt/pg-bin/postgres", "-D", "/mnt/pg/data"],
+        );
+        eventually(UP, "postgres answers", || {
+            self.command("/mnt/pg-bin/pg_isready").args(["-h", "/run/postgresql"]).status().ok()?.success().then_some(())
+        });
+    }
+
+    /// What a statement answers that the server's own user sends.
+    #[track_caller]
+    pub(crate) fn psql(&self, sql: &str) -> String {
+        self.sh(&format!("setpriv --reuid postgres --regid postgres --clear-groups psql -h /run/postgresql -Atqc \"{sql}\""))
+    }
+
+    /// A session of the role `app` that sends these statements and then stays; it is there when this returns.
+    #[track_caller]
+    pub(crate) fn session(&self, name: &str, sql: &str) {
+        let connection = format!("host=/run/postgresql user=app dbname=shop application_name={name}");
+        self.spawn("psql", &["-q", "-d", &connection, "-c", sql, "-c", "\\! sleep 600"]);
+        let count = format!(
+            "SELECT count(*) FROM pg_stat_activity WHERE application_name = '{name}' AND state IS NOT NULL AND query <> ''"
+        );
+        eventually(UP, "the session is there", || (self.psql(&count) != "0").then_some(()));
+    }
+
+    /// The process of the session of this name, by what the server says.
+    #[track_caller]
+    pub(crate) fn backend(&self, name: &str) -> String {
+        self.psql(&format!("SELECT pid FROM pg_stat_activity WHERE application_name = '{name}'"))
+    }
+
+    /// A host with an engine, the image `machine:1`, a network `app` and a Redis `cache` in it; none where Celery cannot be.
+    pub(crate) fn with_broker() -> Option<Self> {
+        if !installed(&["redis-server", "python3"]) {
+            return None;
+        }
+        if let Err(why) = celery() {
+            available(Some(why));
+            return None;
+        }
+        let host = Self::start()?;
+        host.image("machine:1", Rootfs::Machine, &[]);
+        host.docker(&["network", "create", "app"]);
+        host.run(
+            "cache",
+            &[&["--network", "app"], MACHINE, &["machine:1", "redis-server", "--port", "6379", "--protected-mode", "no"]]
+                .concat(),
+        );
+        eventually(UP, "the broker answers", || {
+            host.try_docker(&["exec", "cache", "redis-cli", "ping"]).status.success().then_some(())
+        });
+        Some(host)
+    }
+
+    /// A Celery process in a container: `worker`, `beat`, with its options. `BROKER_URL` says where the broker is.
+    #[track_caller]
+    pub(crate) fn celery(&self, name: &str, options: &[&str], args: &[&str]) {
+        let python = celery().map(|c| c.join("bin/python").display().to_string()).unwrap_or_default();
+        let tasks = self.path("tasks");
+        self.sh(&format!("mkdir -p {0}; cp {1}/tests/lab/tasks.py {0}/", tasks.display(), env!("CARGO_MANIFEST_DIR")));
+        let mount = format!("{}:/tasks:ro", tasks.display());
+        let common = ["-v", &mount, "-w", "/tasks", "-e", "PYTHONDONTWRITEBYTECODE=1", "-e", "HOME=/tmp", "-e", "C_FORCE_ROOT=1"];
+        let image = ["machine:1", &python, "-m", "celery", "-A", "tasks"];
+        self.run(name, &[MACHINE, &common, options, &image, args].concat());
+    }
+
+    /// A worker in the network `app` that takes from the broker `cache`, there and consuming.
+    #[track_caller]
+    pub(crate) fn worker(&self, name: &str, args: &[&str]) {
+        let broker = ["--network", "app", "-e", "BROKER_URL=redis://cache:6379/1"];
+        self.celery(name, &broker, &[&["worker", "-c", "1", "-l", "warning"], args].concat());
+        eventually(UP, "the worker takes tasks", || {
+            let log = self.try_docker(&["logs", name]);
+            assert!(self.inspect(name, "{{.State.Running}}") == "true", "{}", String::from_utf8_lossy(&log.stderr));
+            self.broker(&["CLIENT", "LIST"]).contains("cmd=brpop").then_some(())
+        });
+    }
+
+    /// Sends tasks: `tasks.py NAME COUNT [PRIORITY [COUNTDOWN [ARGUMENT]]]`.
+    #[track_caller]
+    pub(crate) fn send(&self, words: &str) {
+        let python = celery().map(|c| c.join("bin/python").display().to_string()).unwrap_or_default();
+        let address = self.inspect("cache", "{{(index .NetworkSettings.Networks \"app\").IPAddress}}");
+        self.sh(&format!(
+            "cd {}/tests/lab; PYTHONDONTWRITEBYTECODE=1 BROKER_URL=redis://{address}:6379/1 {python} tasks.py {words}",
+            env!("CARGO_MANIFEST_DIR")
+        ));
+    }
+
+    /// What the broker `cache` answers, in database 1.
+    #[track_caller]
+    pub(crate) fn broker(&self, words: &[&str]) -> String {
+        self.docker(&[&["exec", "cache", "redis-cli", "-n", "1"], words].concat())
+    }
+}
