@@ -2,7 +2,7 @@
 
 use jiff::{SignedDuration, Timestamp};
 use opsctl_core::model::{Code, Finding, Judgement, KeyKind, ServerRef, Severity, Subject, Target, printable, quantity};
-use opsctl_core::probe::docker::Container;
+use opsctl_core::probe::docker::{Container, Docker};
 use opsctl_core::probe::filesystem::{self, FsUsage};
 use opsctl_core::probe::servers::{NoSession, state_of};
 use opsctl_core::probe::{ProbeCx, ProbeError};
@@ -199,6 +199,25 @@ pub(crate) async fn filesystem_at(cx: &ProbeCx, server: &Server, path: &str) -> 
         return Some(below);
     }
     Some(seen)
+}
+
+/// One WAL segment of the usual size: less room than that, and a database cannot begin, in bytes.
+const ONE_SEGMENT: u64 = 16 << 20;
+
+/// The filesystems of a container's writable mounts and its own layer that have no room left.
+pub(crate) async fn without_room(docker: &Docker, c: &Container) -> Vec<FsUsage> {
+    let mut places: Vec<String> = c.mounts.iter().filter(|m| m.rw && !m.source.is_empty()).map(|m| m.source.clone()).collect();
+    places.extend(docker.data_root().await.ok());
+    let mut found: Vec<FsUsage> = Vec::new();
+    for place in places {
+        if let Ok(space) = filesystem::filesystem_of(place.as_ref()).await
+            && space.avail < ONE_SEGMENT
+            && !found.iter().any(|f| f.dev == space.dev)
+        {
+            found.push(space);
+        }
+    }
+    found
 }
 
 /// Running containers that are told of this one by name.

@@ -89,6 +89,12 @@ pub(super) fn plan(fix: &str, finding: &Finding, judged: &Judged<'_>, e: &Eviden
     let dependants = || e.dependants.iter().map(|d| format!("{d} depends on it"));
     match fix {
         f if f == START.id => {
+            if let Some(full) = e.no_room.first() {
+                return Err(Refusal::Precondition(format!(
+                    "{} is a database and {} has no room left: it would panic again; make room first",
+                    c.name, full.mountpoint
+                )));
+            }
             if c.state.running {
                 return Err(Refusal::Precondition(format!("{} runs again", c.name)));
             }

@@ -4,16 +4,18 @@ use std::time::Duration;
 
 use jiff::{SignedDuration, Timestamp};
 use opsctl_core::model::{
-    Action, Check, CheckSpec, Code, ContainerRef, Finding, FixSpec, Inventory, Judged, Judgement, KeyKind, Plan, Refusal, Risk,
-    Severity, Target, quantity,
+    Action, Check, CheckSpec, Code, ContainerRef, Finding, FixSpec, Inventory, Judged, Judgement, KeyKind, Plan, Product,
+    Refusal, Risk, Severity, Target, quantity,
 };
 use opsctl_core::probe::cgroup::Cgroups;
 use opsctl_core::probe::docker::{Container, Docker, Event, dependants, depends_on};
+use opsctl_core::probe::filesystem::FsUsage;
 use opsctl_core::probe::kmsg::{OomKill, oom_kills};
 use opsctl_core::probe::{ProbeCx, ProbeError, clock, filesystem, listeners};
 use serde::{Deserialize, Serialize};
 
 use super::{Settings, decode, oom, restart, start};
+use crate::servers::without_room;
 
 pub(super) const DOWN: Code = Code {
     id: "container.down",
@@ -102,6 +104,8 @@ pub(super) struct Evidence {
     pub(super) image_present: bool,
     /// `major:minor` of the filesystem the engine keeps containers on, where that could be told.
     pub(super) engine_filesystem: Option<String>,
+    /// Filesystems on which a database has no room to begin.
+    pub(super) no_room: Vec<FsUsage>,
     /// `MemAvailable` and `MemTotal` in bytes.
     pub(super) host_memory: Option<(u64, u64)>,
 }
@@ -171,6 +175,8 @@ impl Check for State {
         findings.extend(oom::judge(e, now));
         findings.extend(looping);
         findings.extend(paused(e));
+        findings =
+            findings.into_iter().map(|f| e.no_room.iter().fold(f, |f, full| f.key(KeyKind::Filesystem, &full.dev))).collect();
         let mut gaps = Vec::new();
         if let Some(why) = &e.kernel_log_gap {
             // it only matters where a kill is possible: it died by SIGKILL and nobody is known to have sent it
@@ -213,6 +219,9 @@ impl State {
         if error.contains("no space left on device") && !container.log.path.is_empty() {
             let path = container.log.path.clone();
             e.engine_filesystem = filesystem::filesystem_of(path.as_ref()).await.ok().map(|fs| fs.dev);
+        }
+        if cx.inventory.container(&container.id).and_then(|c| c.product) == Some(Product::Postgres) {
+            e.no_room = without_room(docker, container).await;
         }
         e.image_present = docker.image_id(&container.image_id).await.is_ok_and(|id| id.is_some());
         let wanted: Vec<u16> = start::taken_port(error).into_iter().chain(container.ports.iter().map(|p| p.host)).collect();

@@ -13,7 +13,7 @@ use opsctl_core::probe::{ProbeCx, ProbeError};
 use serde::{Deserialize, Serialize};
 
 use super::Settings;
-use crate::servers::{Server, filesystem_at};
+use crate::servers::{Server, filesystem_at, without_room};
 
 const DISK: Code = Code {
     id: "postgres.disk",
@@ -134,19 +134,15 @@ pub(super) async fn of_wal(cx: &ProbeCx, server: &Server) -> Option<FsUsage> {
 
 /// The filesystems of its data that have no room at all, also when it does not run: then those of its container's mounts.
 pub(super) async fn full(cx: &ProbeCx, server: &Server) -> Vec<String> {
-    let mut spaces: Vec<FsUsage> = places(cx, server).await.into_iter().map(|p| p.space).collect();
-    let container = server.get().and_then(|s| s.container.clone());
-    if let (true, Some(id), Some(docker)) = (spaces.is_empty(), container, &cx.docker)
+    let mut spaces: Vec<FsUsage> =
+        places(cx, server).await.into_iter().map(|p| p.space).filter(|s| s.avail < TWO_SEGMENTS / 2).collect();
+    let stopped = server.get().filter(|s| s.process.is_none()).and_then(|s| s.container.clone());
+    if let (Some(id), Some(docker)) = (stopped, &cx.docker)
         && let Ok(c) = docker.inspect(&id).await
     {
-        for mount in c.mounts.iter().filter(|m| m.rw && !m.source.is_empty()) {
-            spaces.extend(opsctl_core::probe::filesystem::filesystem_of(mount.source.as_ref()).await.ok());
-        }
-        if let Ok(root) = docker.data_root().await {
-            spaces.extend(opsctl_core::probe::filesystem::filesystem_of(root.as_ref()).await.ok());
-        }
+        spaces = without_room(docker, &c).await;
     }
-    let mut full: Vec<String> = spaces.into_iter().filter(|s| s.avail < TWO_SEGMENTS / 2).map(|s| s.dev).collect();
+    let mut full: Vec<String> = spaces.into_iter().map(|s| s.dev).collect();
     full.sort();
     full.dedup();
     full

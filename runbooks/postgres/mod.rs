@@ -154,6 +154,13 @@ const LINKS: &[Link] = &[
         KeyKind::Filesystem,
         "its WAL cannot be written: it panics and does not come back",
     ),
+    Link::confirmed("disk.space", "container.down", KeyKind::Filesystem, "a database that cannot write its WAL panics and exits"),
+    Link::confirmed(
+        "disk.space",
+        "container.restart-loop",
+        KeyKind::Filesystem,
+        "a database that cannot write its WAL panics and exits",
+    ),
     Link::confirmed("disk.space", "postgres.disk", KeyKind::Filesystem, "it is the same filesystem"),
     Link::confirmed("disk.inodes", "postgres.up", KeyKind::Filesystem, "the filesystem of its data has no inodes left"),
     Link::confirmed("disk.readonly", "postgres.up", KeyKind::Filesystem, "the filesystem of its data is read-only"),

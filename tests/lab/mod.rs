@@ -11,7 +11,7 @@ pub(crate) use host::{Config, Host};
 pub(crate) use image::Rootfs;
 pub(crate) use machine::Machine;
 pub(crate) use report::Run;
-pub(crate) use servers::MACHINE;
+pub(crate) use servers::{MACHINE, installed};
 pub(crate) use wait::eventually;
 
 use std::io::Write;

@@ -172,10 +172,16 @@ EOF"
     /// Sends tasks: `tasks.py NAME COUNT [PRIORITY [COUNTDOWN [ARGUMENT]]]`.
     #[track_caller]
     pub(crate) fn send(&self, words: &str) {
-        let python = celery().map(|c| c.join("bin/python").display().to_string()).unwrap_or_default();
         let address = self.inspect("cache", "{{(index .NetworkSettings.Networks \"app\").IPAddress}}");
+        self.send_over(&format!("redis://{address}:6379/1"), words);
+    }
+
+    /// The same to another broker.
+    #[track_caller]
+    pub(crate) fn send_over(&self, broker: &str, words: &str) {
+        let python = celery().map(|c| c.join("bin/python").display().to_string()).unwrap_or_default();
         self.sh(&format!(
-            "cd {}/tests/lab; PYTHONDONTWRITEBYTECODE=1 BROKER_URL=redis://{address}:6379/1 {python} tasks.py {words}",
+            "cd {}/tests/lab; PYTHONDONTWRITEBYTECODE=1 BROKER_URL={broker} {python} tasks.py {words}",
             env!("CARGO_MANIFEST_DIR")
         ));
     }

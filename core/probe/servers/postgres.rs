@@ -170,8 +170,6 @@ pub(super) async fn open(known: &Known, cx: &ProbeCx) -> Result<Result<Session, 
 async fn logins(known: &Known, cx: &ProbeCx) -> Vec<Login> {
     let mut logins: Vec<Login> = known.login.iter().filter(|l| l.user.is_some() || l.password.is_some()).cloned().collect();
     let pid = known.server.process.map(|p| p.pid);
-    let (host, port) =
-        known.server.address.clone().unwrap_or_else(|| ("localhost".to_owned(), super::default_port(known.server.product)));
     let bouncer = known.server.product == Product::Pgbouncer;
     if bouncer {
         // its console takes the user it runs as over its unix socket, under this name
@@ -198,14 +196,23 @@ async fn logins(known: &Known, cx: &ProbeCx) -> Vec<Login> {
     let libpq_database = environment("PGDATABASE");
     if let Some(password) = environment("PGPASSWORD") {
         let password = Some(Secret::new(password, &cx.redactor));
-        logins.push(Login { password, database: libpq_database, ..Login::user(user, "PGPASSWORD") });
-    } else if let Some(text) = pgpass_text() {
-        let users: Vec<String> = known.login.iter().filter_map(|l| l.user.clone()).chain([user]).collect();
-        let find =
-            |user: &String| Some((user.clone(), pgpass(&text, &host, port, libpq_database.as_deref().unwrap_or(user), user)?));
-        if let Some((user, password)) = users.iter().find_map(find) {
-            let password = Some(Secret::new(password, &cx.redactor));
-            logins.push(Login { password, database: libpq_database, ..Login::user(user, "~/.pgpass") });
+        logins.push(Login { password, database: libpq_database.clone(), ..Login::user(user.clone(), "PGPASSWORD") });
+    }
+    if let Some(text) = pgpass_text() {
+        let file = PgpassFile { text, hosts: hosts(known), port: port(known) };
+        let found = |user: &str, database: Option<&str>| {
+            let password = file.password(database.unwrap_or(user), user)?;
+            Some(Secret::new(password, &cx.redactor))
+        };
+        // a user that somebody named without a password has it here
+        for login in logins.iter_mut().filter(|l| l.password.is_none()) {
+            if let Some(password) = login.user.as_deref().and_then(|u| found(u, login.database.as_deref())) {
+                login.password = Some(password);
+                login.from = "~/.pgpass".to_owned();
+            }
+        }
+        if let Some(password) = found(&user, libpq_database.as_deref()) {
+            logins.push(Login { password: Some(password), database: libpq_database, ..Login::user(user, "~/.pgpass") });
         }
     }
     if logins.is_empty() {
@@ -218,6 +225,37 @@ async fn logins(known: &Known, cx: &ProbeCx) -> Vec<Login> {
         }
     }
     seen
+}
+
+/// `~/.pgpass` and the names under which a server may stand in it.
+struct PgpassFile {
+    text: String,
+    hosts: Vec<String>,
+    port: u16,
+}
+
+impl PgpassFile {
+    fn password(&self, database: &str, user: &str) -> Option<String> {
+        self.hosts.iter().find_map(|host| pgpass(&self.text, host, self.port, database, user))
+    }
+}
+
+/// What somebody may call the place of a server: its address, and `localhost` for a socket of this machine.
+fn hosts(known: &Known) -> Vec<String> {
+    let configured = known.server.address.iter().map(|(host, _)| host.clone());
+    let tcp = known.sockets.iter().filter_map(|s| match s {
+        Socket::Tcp(address) => Some(address.ip().to_string()),
+        Socket::Unix(_) => None,
+    });
+    configured.chain(["localhost".to_owned()]).chain(tcp).collect()
+}
+
+fn port(known: &Known) -> u16 {
+    let tcp = known.sockets.iter().find_map(|s| match s {
+        Socket::Tcp(address) => Some(address.port()),
+        Socket::Unix(_) => None,
+    });
+    known.server.address.as_ref().map(|(_, port)| *port).or(tcp).unwrap_or_else(|| super::default_port(known.server.product))
 }
 
 /// The name of a user where the process lives: the host does not know the users of a container.
@@ -330,7 +368,12 @@ fn refusal(address: String, error: &tokio_postgres::Error, login: &Login) -> NoS
     }
     let why = with_sources(error);
     if why.contains("password missing") || why.contains("authentication") {
-        return NoSession::Login { address, message: why, tried: None };
+        // in other words than the library's, which look like a password and are taken out
+        let message = if why.contains("missing") { "it wants one".to_owned() } else { why };
+        return NoSession::Login { address, message, tried: None };
+    }
+    if why.contains("bytes remaining") {
+        return NoSession::Closed { address, why: "it broke off in the middle of an answer".to_owned() };
     }
     if error.is_closed() || why.contains("closed") || why.contains("reset") || why.contains("eof") {
         NoSession::Closed { address, why }

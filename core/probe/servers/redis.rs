@@ -169,6 +169,10 @@ fn no_answer(address: &str, error: &RedisError) -> NoAnswer {
     }
     let (address, why) = (address.to_owned(), error.to_string());
     NoAnswer::Lost(match error.kind() {
+        // an answer that breaks off is one, as far as it goes
+        ErrorKind::Parse if why.contains("end of input") => {
+            NoSession::Closed { address, why: "it broke off in the middle of an answer".to_owned() }
+        }
         ErrorKind::Parse | ErrorKind::UnexpectedReturnType => NoSession::Garbage { address, why },
         _ => NoSession::Closed { address, why },
     })

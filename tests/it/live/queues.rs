@@ -1,0 +1,110 @@
+//! RabbitMQ and Celery on it; Celery's own processes.
+
+use std::time::Duration;
+
+use crate::lab::{Host, eventually, installed};
+
+/// A RabbitMQ of its own on a lab host, with these plugins.
+fn rabbit(host: &Host, plugins: &str) {
+    host.sh(&format!(
+        "mkdir -p /mnt/rmq; echo '[{plugins}].' > /mnt/rmq/plugins; cat > /mnt/rmq/env <<'EOF'
+export HOME=/mnt/rmq RABBITMQ_NODENAME=rabbit@localhost RABBITMQ_MNESIA_BASE=/mnt/rmq/mnesia RABBITMQ_LOG_BASE=/mnt/rmq/log
+export RABBITMQ_ENABLED_PLUGINS_FILE=/mnt/rmq/plugins RABBITMQ_CONFIG_FILE=/mnt/rmq/none RABBITMQ_PID_FILE=/mnt/rmq/pid
+EOF"
+    ));
+    host.spawn("bash", &["-c", ". /mnt/rmq/env; exec /usr/lib/rabbitmq/bin/rabbitmq-server"]);
+    eventually(120, "it takes clients", || {
+        host.command("bash")
+            .args(["-c", ". /mnt/rmq/env; /usr/lib/rabbitmq/bin/rabbitmq-diagnostics -q check_running"])
+            .output()
+            .ok()?
+            .status
+            .success()
+            .then_some(())
+    });
+}
+
+#[test]
+fn an_alarm_that_blocks_only_publishers_is_found_with_and_without_the_api() {
+    if !installed(&["rabbitmq-server"]) {
+        return;
+    }
+    let Some(host) = Host::without_engine() else { return };
+    rabbit(&host, "rabbitmq_management");
+    let tool = |words: &str| host.sh(&format!(". /mnt/rmq/env; /usr/lib/rabbitmq/bin/{words} > /dev/null"));
+    let run = host.ask(&["rabbitmq", "celery"]);
+    run.roots(&[]);
+    assert_eq!(run.check("rabbitmq.node", "rabbitmq:127.0.0.1:5672").verdict, "ok", "{}", run.stdout);
+    tool("rabbitmqctl set_vm_memory_high_watermark 0.00001");
+    let alarm = "rabbitmq.alarms rabbitmq:127.0.0.1:5672";
+    // statistics are up to five seconds old
+    eventually(30, "the alarm is told", || host.ask(&["rabbitmq"]).has(alarm).then_some(()));
+    let run = host.ask(&["rabbitmq"]);
+    run.roots(&[alarm]).says(alarm, &["all publishers are blocked", "watermark", "the management API"]);
+    assert_eq!(run.check("rabbitmq.up", "rabbitmq:127.0.0.1:5672").verdict, "ok", "the node is up and takes connections");
+    tool("rabbitmq-plugins disable rabbitmq_management");
+    host.ask(&["rabbitmq"]).roots(&[alarm]).says(alarm, &["rabbitmqctl"]);
+    tool("rabbitmqctl set_vm_memory_high_watermark 0.4");
+    host.ask(&["rabbitmq"]).roots(&[]);
+
+    host.sh("kill -STOP $(pgrep -x beam.smp)");
+    let run = host.ask(&["rabbitmq", "disk"]);
+    assert!(run.took < Duration::from_secs(12), "took {:?}", run.took);
+    let up = "rabbitmq.up rabbitmq:127.0.0.1:5672";
+    run.roots(&[up]).says(up, &["did not answer", "state T"]);
+}
+
+#[test]
+fn celery_on_rabbitmq_has_consumers_or_not() {
+    if !installed(&["rabbitmq-server"]) {
+        return;
+    }
+    let Some(host) = Host::with_broker() else { return };
+    rabbit(&host, "rabbitmq_management");
+    host.celery(
+        "worker",
+        &["--network", "host", "-e", "BROKER_URL=amqp://guest:guest@127.0.0.1:5672//"],
+        &["worker", "-c", "1", "-l", "warning"],
+    );
+    let consumers =
+        ". /mnt/rmq/env; /usr/lib/rabbitmq/bin/rabbitmqctl -q list_queues name consumers | awk '$1 == \"celery\" {print $2}'";
+    eventually(60, "the worker consumes", || (host.sh(consumers) == "1").then_some(()));
+    let broker = "celery:127.0.0.1:5672";
+    let run = host.ask(&["rabbitmq", "celery"]);
+    run.roots(&[]);
+    assert_eq!(run.check("celery.queues", broker).verdict, "ok", "{}", run.stdout);
+    host.docker(&["rm", "-f", "worker"]);
+    host.send_over("amqp://guest:guest@127.0.0.1:5672//", "quick 3");
+    let none = "celery.no-consumer queue:celery";
+    eventually(30, "the statistics have caught up", || host.ask(&["celery"]).has(none).then_some(()));
+    host.ask(&["celery"]).roots(&[none]).says(none, &["3 tasks wait"]);
+}
+
+#[test]
+fn two_beats_and_a_child_killed_for_memory_are_found() {
+    let Some(host) = Host::with_broker() else { return };
+    let broker = ["--network", "app", "-e", "BROKER_URL=redis://cache:6379/1"];
+    let beat = ["beat", "-l", "warning", "-s", "/tmp/schedule"];
+    host.celery("beat", &broker, &beat);
+    // its main process is small and cheap to lose last
+    let limited = [&broker[..], &["--memory", "160m", "--memory-swap", "160m"]].concat();
+    host.celery("worker", &limited, &["worker", "-c", "1", "-l", "warning", "--prefetch-multiplier", "1"]);
+    eventually(60, "the worker takes tasks", || host.broker(&["CLIENT", "LIST"]).contains("cmd=brpop").then_some(()));
+    host.ask(&["container", "celery"]).roots(&[]);
+    host.celery("beat2", &broker, &beat);
+    let doubled = |name: &str| format!("celery.beat container:{name}");
+    eventually(60, "both are connected", || {
+        let run = host.ask(&["celery"]);
+        (run.has(&doubled("beat")) || run.has(&doubled("beat2"))).then_some(())
+    });
+    host.docker(&["rm", "-f", "beat2"]);
+    host.docker(&["stop", "beat"]);
+    host.ask(&["celery"]).must(&["celery.beat container:beat"]);
+    host.docker(&["start", "beat"]);
+
+    host.send("eat 1");
+    let oom = "celery.worker-oom container:worker";
+    eventually(60, "the child is killed", || host.ask(&["container", "celery"]).has(oom).then_some(()));
+    let run = host.ask(&["container", "celery"]);
+    run.explains("container.oom-killed container:worker", oom).must_not(&["container.down"]);
+}

@@ -1,0 +1,359 @@
+//! Servers that do not behave, that want a login, that hide in a container: the right verdict in time, and nothing else held up.
+
+use std::time::Duration;
+
+use crate::lab::{Host, MACHINE, Rootfs, Run, eventually, installed};
+
+/// The longest a check of these may take, and a little for a busy machine.
+const IN_TIME: Duration = Duration::from_secs(12);
+
+const RUNBOOKS: &[&str] = &["postgres", "redis", "rabbitmq", "celery", "disk"];
+
+/// The row of a check on a target that needs no other.
+#[track_caller]
+fn verdict(run: &Run, check: &str, target: &str) -> String {
+    run.check(check, target).verdict.to_string()
+}
+
+#[test]
+fn what_answers_badly_is_told_apart_and_holds_nobody_up() {
+    let Some(host) = Host::with_servers(&["redis-server"]) else { return };
+    host.redis(6000, &[]);
+    // programs are known by their names
+    host.sh("for p in redis-server postgres beam.smp; do cp /run/lab/fixture /mnt/$p; done");
+    let products = [("redis", "redis-server", 6400), ("postgres", "postgres", 5400), ("rabbitmq", "beam.smp", 5700)];
+    let ways = ["silent", "garbage", "half", "close"];
+    for (_, program, port) in products {
+        for (i, how) in (0..).zip(ways) {
+            let port = (port + i).to_string();
+            host.spawn(&format!("/mnt/{program}"), &["talk", "--port", &port, how, "-s", "rabbit", "boot"]);
+            eventually(10, "it listens", || host.sh("ss -Hltn").contains(&format!(":{port} ")).then_some(()));
+        }
+    }
+    let run = host.ask(RUNBOOKS);
+    assert!(run.took < IN_TIME, "took {:?}", run.took);
+    for (product, _, port) in products {
+        for (i, how) in (0..).zip(ways) {
+            let name = format!("{product}.up {product}:127.0.0.1:{}", port + i);
+            let says: &[&str] = match (how, product) {
+                ("silent", _) => &["did not answer within"],
+                // nonsense is a message of a length that never comes
+                ("garbage", "postgres") => &["did not answer within"],
+                ("garbage", _) => &["does not speak"],
+                _ => &["closed the conversation"],
+            };
+            run.says(&name, says);
+        }
+    }
+    assert_eq!(verdict(&run, "redis.up", "redis:127.0.0.1:6000"), "ok");
+    assert!(run.report().checks.iter().any(|c| c.check.starts_with("disk.") && c.verdict == "ok"));
+}
+
+#[test]
+fn real_servers_that_are_stopped_are_hung_and_say_why() {
+    let Some(host) = Host::with_servers(&["redis-server", "psql"]) else { return };
+    host.redis(6379, &[]);
+    host.postgres("");
+    host.ask(&["redis", "postgres"]).roots(&[]);
+    host.sh("kill -STOP $(pgrep -x redis-server) $(head -1 /mnt/pg/data/postmaster.pid)");
+    let run = host.ask(RUNBOOKS);
+    assert!(run.took < IN_TIME, "took {:?}", run.took);
+    let (redis, postgres) = ("redis.up redis:127.0.0.1:6379", "postgres.up postgres:127.0.0.1:5432");
+    run.roots(&[redis, postgres]).says(redis, &["did not answer", "state T"]).says(postgres, &["did not answer", "state T"]);
+    host.sh("kill -CONT $(pgrep -x redis-server) $(head -1 /mnt/pg/data/postmaster.pid)");
+    host.ask(&["redis", "postgres"]).roots(&[]);
+}
+
+#[test]
+fn a_server_in_its_recovery_is_not_called_down() {
+    let Some(host) = Host::with_servers(&["psql"]) else { return };
+    host.postgres("");
+    // the start-up process waits: nothing is recovered
+    host.sh("setpriv --reuid postgres --regid postgres --clear-groups /mnt/pg-bin/pg_ctl -D /mnt/pg/data -m immediate -w stop > /dev/null
+        echo \"restore_command = 'sleep 1000'\" >> /mnt/pg/data/postgresql.conf; touch /mnt/pg/data/recovery.signal");
+    host.spawn(
+        "setpriv",
+        &["--reuid", "postgres", "--regid", "postgres", "--clear-groups", "/mnt/pg-bin/postgres", "-D", "/mnt/pg/data"],
+    );
+    eventually(30, "it takes connections and no questions", || {
+        host.sh("psql -h /run/postgresql -U app shop -c 'SELECT 1' 2>&1 || true").contains("starting up").then_some(())
+    });
+    let run = host.ask(&["postgres"]);
+    let up = "postgres.up postgres:127.0.0.1:5432";
+    run.roots(&[up]).says(up, &["takes no questions", "starting up", "restart begins the recovery again"]);
+}
+
+#[test]
+fn a_login_is_asked_for_with_the_line_to_add_and_a_secret_stays_one() {
+    let Some(host) = Host::with_servers(&["redis-server", "psql", "openssl"]) else { return };
+    host.redis(6379, &["--requirepass", "canary-redis-right"]);
+    host.postgres("");
+    let redis = "redis:127.0.0.1:6379";
+    let run = host.ask(&["redis"]);
+    run.must_not(&["redis."]).exits(3);
+    let row = run.check("redis.up", redis);
+    assert_eq!(row.verdict, "unknown");
+    assert!(row.reason.as_ref().is_some_and(|r| r.contains("[[server]] name = \"127.0.0.1:6379\"")), "{:?}", row.reason);
+
+    // a wrong one, the right one from the environment, the right one from a file
+    let with = |line: &str, secret: &str| {
+        host.configure(&format!("[[server]]\nname = \"127.0.0.1:6379\"\n{line}\n"));
+        let mut seen = String::new();
+        let mut run = None;
+        for format in ["table", "json", "markdown"] {
+            let one = host.read(host.opsctl_command(&[], &["redis", "-vv", "--format", format]).env("REDIS_PW", secret));
+            seen = [seen.as_str(), &one.stdout, &one.stderr].concat();
+            run = Some(one);
+        }
+        host.sh(&format!(
+            "OPSCTL_CONFIG={} REDIS_PW={secret} /run/lab/opsctl record /mnt/recording.json -q || true",
+            host.path("opsctl.toml").display()
+        ));
+        seen += &host.sh("cat /mnt/recording.json");
+        assert!(!seen.contains("canary"), "{seen}");
+        run.unwrap().code
+    };
+    assert_eq!(with("password = \"${REDIS_PW}\"", "canary-redis-wrong"), 3);
+    assert_eq!(with("password = \"${REDIS_PW}\"", "canary-redis-right"), 0);
+    host.sh("printf 'canary-redis-right\\n' > /mnt/secret");
+    assert_eq!(with("password_file = \"/mnt/secret\"", "unused"), 0);
+    // a variable that is not set is named, and costs only its server
+    host.configure("[[server]]\nname = \"127.0.0.1:6379\"\npassword = \"${NO_SUCH_VARIABLE}\"\n");
+    let run = host.ask(&["redis", "postgres"]);
+    run.exits(3);
+    assert!(run.stdout.contains("the environment has no NO_SUCH_VARIABLE"), "{}", run.stdout);
+    assert_eq!(verdict(&run, "postgres.up", "postgres:127.0.0.1:5432"), "ok");
+
+    // an ordinary user has no socket of the server's own user: libpq's ways
+    host.sh(&format!("rm {}", host.path("opsctl.toml").display()));
+    let nobody = ["setpriv", "--reuid", "65534", "--regid", "65534", "--clear-groups"];
+    host.sh("printf '127.0.0.1:5432:*:app:canary-app-password\\n' > /mnt/pgpass; chown 65534 /mnt/pgpass; chmod 600 /mnt/pgpass");
+    let args = ["postgres", "--format", "json"];
+    let mut command = host.opsctl_command(&nobody, &args);
+    command.env("HOME", "/nonexistent").env("PGHOST", "127.0.0.1").env("PGUSER", "app").env("PGDATABASE", "shop");
+    let run = host.read(command.env("PGPASSFILE", "/mnt/pgpass"));
+    assert_eq!(verdict(&run, "postgres.up", "postgres:127.0.0.1:5432"), "ok", "{}", run.stdout);
+    assert!(run.stdout.contains("GRANT pg_monitor TO app"), "it says what it could not see: {}", run.stdout);
+    assert!(!run.stdout.contains("canary"));
+}
+
+#[test]
+fn servers_that_want_tls_are_spoken_to_over_tls() {
+    let Some(host) = Host::with_servers(&["redis-server", "psql", "openssl"]) else { return };
+    host.sh("cd /mnt; openssl req -x509 -newkey rsa:2048 -nodes -days 2 -subj /CN=localhost -keyout key.pem -out cert.pem 2> /dev/null; chmod 644 key.pem
+        cp cert.pem key.pem /run/; chown postgres /run/key.pem; chmod 600 /run/key.pem");
+    let tls = [
+        "--tls-port",
+        "6390",
+        "--tls-cert-file",
+        "/mnt/cert.pem",
+        "--tls-key-file",
+        "/mnt/key.pem",
+        "--tls-ca-cert-file",
+        "/mnt/cert.pem",
+        "--tls-auth-clients",
+        "no",
+    ];
+    host.spawn("redis-server", &[&["--port", "0", "--save", "3600 1"], &tls[..]].concat());
+    eventually(30, "redis listens", || host.sh("ss -Hltn").contains(":6390 ").then_some(()));
+    host.make_postgres("ssl = on\nssl_cert_file = '/run/cert.pem'\nssl_key_file = '/run/key.pem'");
+    // not even its own user is let in without
+    host.sh("printf 'local all postgres peer\\nlocal all all reject\\nhostssl all app 127.0.0.1/32 scram-sha-256\\n' > /mnt/pg/data/pg_hba.conf");
+    host.start_postgres();
+    host.psql("CREATE ROLE app LOGIN PASSWORD 'canary-app-password'");
+    host.psql("GRANT pg_monitor TO app");
+    // where an ordinary user can read it
+    let config = "/mnt/opsctl.toml";
+    host.sh(&format!(
+        "cat > {config} <<'EOF'\n{}\nEOF",
+        "[[server]]\nname = \"tls\"\nurl = \"postgres://app:${PG_PW}@localhost:5432/postgres?sslmode=require\""
+    ));
+    let args = [&["diagnose"], RUNBOOKS, &["--format", "json"]].concat();
+    let nobody = ["setpriv", "--reuid", "65534", "--regid", "65534", "--clear-groups"];
+    let run = host.read(host.opsctl_command(&[], &args).env("OPSCTL_CONFIG", config).env("PG_PW", "canary-app-password"));
+    assert_eq!(verdict(&run, "redis.up", "redis:127.0.0.1:6390"), "ok", "{}", run.stdout);
+    assert_eq!(verdict(&run, "postgres.up", "postgres:127.0.0.1:5432"), "ok", "{}", run.stdout);
+    // a user that is not root comes over TCP, and so over TLS
+    let run = host.read(
+        host.opsctl_command(&nobody, &args)
+            .env("OPSCTL_CONFIG", config)
+            .env("HOME", "/nonexistent")
+            .env("PG_PW", "canary-app-password"),
+    );
+    let row = run.report().checks.iter().find(|c| c.check == "postgres.activity").unwrap();
+    assert!(row.verdict == "ok", "{}", run.stdout);
+}
+
+#[test]
+fn servers_in_containers_without_published_ports_are_reached() {
+    if !installed(&["redis-server", "psql"]) {
+        return;
+    }
+    let Some(host) = Host::start() else { return };
+    host.image("machine:1", Rootfs::Machine, &[]);
+    host.make_postgres("");
+    host.sh("printf 'local all all trust\\nhost all all all scram-sha-256\\n' > /mnt/pg/data/pg_hba.conf");
+    let postgres = [
+        "-v",
+        "/mnt/pg:/mnt/pg",
+        "--tmpfs",
+        "/run/postgresql:mode=1777",
+        "--user",
+        "postgres",
+        "-e",
+        "POSTGRES_PASSWORD=canary-pg-env",
+    ];
+    let binary = host.sh("readlink /mnt/pg-bin");
+    host.run(
+        "shared_postgres",
+        &[&postgres, MACHINE, &["machine:1", &format!("{binary}/postgres"), "-D", "/mnt/pg/data"]].concat(),
+    );
+    host.run(
+        "cache",
+        &[MACHINE, &["-e", "REDIS_PASSWORD=canary-redis-env", "machine:1", "redis-server", "--requirepass", "canary-redis-env"]]
+            .concat(),
+    );
+    // its network is none of the host's: only from inside
+    host.run("hidden", &[&["--network", "none"], MACHINE, &["machine:1", "redis-server", "--port", "7000"]].concat());
+    let up = |name: &str, ask: &[&str]| host.try_docker(&[&["exec", name], ask].concat()).status.success().then_some(());
+    eventually(60, "all are up", || {
+        up("cache", &["redis-cli", "ping"])?;
+        up("hidden", &["redis-cli", "-p", "7000", "ping"])?;
+        up("shared_postgres", &[&format!("{binary}/pg_isready"), "-h", "/run/postgresql"])
+    });
+    let run = host.ask(&["container", "postgres", "redis", "celery"]);
+    run.roots(&[]);
+    for (check, target) in [
+        ("postgres.up", "postgres:shared_postgres"),
+        ("postgres.activity", "postgres:shared_postgres"),
+        ("postgres.disk", "postgres:shared_postgres"),
+        ("redis.up", "redis:cache"),
+        ("redis.memory", "redis:cache"),
+        ("redis.up", "redis:hidden"),
+    ] {
+        assert_eq!(verdict(&run, check, target), "ok", "{check} {target}: {}", run.stdout);
+    }
+    let targets = host.opsctl(&["targets"]);
+    for words in ["postgres  shared_postgres", "redis     cache", "redis     hidden"] {
+        assert!(targets.stdout.contains(words), "{}", targets.stdout);
+    }
+    assert!(!run.stdout.contains("canary") && !targets.stdout.contains("canary"));
+    // one connection, and it is closed again
+    let connections = "SELECT count(*) FROM pg_stat_activity WHERE application_name = 'opsctl'";
+    let count = host.docker(&["exec", "shared_postgres", "psql", "-h", "/run/postgresql", "-U", "postgres", "-Atc", connections]);
+    assert_eq!(count, "0");
+}
+
+#[test]
+fn a_database_on_a_full_disk_is_not_started_again_before_there_is_room() {
+    if !installed(&["psql"]) {
+        return;
+    }
+    let Some(host) = Host::start() else { return };
+    host.image("machine:1", Rootfs::Machine, &[]);
+    host.disk("/mnt/pg", 160, "-m 0");
+    host.make_postgres("");
+    let binary = host.sh("readlink /mnt/pg-bin");
+    let options = ["-v", "/mnt/pg:/mnt/pg", "-v", "/run/postgresql:/run/postgresql", "--user", "postgres"];
+    host.run(
+        "db",
+        &[&options, MACHINE, &["machine:1", &format!("{binary}/postgres"), "-D", "/mnt/pg/data", "-c", "logging_collector=off"]]
+            .concat(),
+    );
+    let psql = |sql: &str| host.try_docker(&["exec", "db", "psql", "-h", "/run/postgresql", "-U", "postgres", "-Atqc", sql]);
+    eventually(60, "it is up", || psql("SELECT 1").status.success().then_some(()));
+    psql("CREATE TABLE t (a text)");
+    host.ask(&["container", "postgres"]).roots(&[]);
+    // the real end of a database: its WAL does not fit, it panics, cannot recover, exits
+    host.sh("avail=$(df -B1 --output=avail /mnt/pg | tail -1); fallocate -l $((avail - 4000000)) /mnt/pg/ballast");
+    eventually(60, "it has given up", || {
+        psql("SELECT pg_logical_emit_message(true, 'lab', repeat('x', 1000000))");
+        (host.inspect("db", "{{.State.Running}}") == "false").then_some(())
+    });
+    let log = host.try_docker(&["logs", "db"]);
+    assert!(String::from_utf8_lossy(&log.stderr).contains("PANIC"), "{}", String::from_utf8_lossy(&log.stderr));
+    let run = host.ask(&["container", "disk", "postgres"]);
+    let (space, up) = ("disk.space mount:/mnt/pg", "postgres.up postgres:db");
+    run.must(&[up]).roots(&[space]).must_not(&["postgres.slots", "disk.inodes"]);
+    // starting it would change nothing
+    let start = host.fix("container.start", "db", &[]);
+    assert!(matches!(start.code, 15), "{}{}", start.stdout, start.stderr);
+    assert_eq!(host.inspect("db", "{{.State.Running}}"), "false");
+    host.sh("rm /mnt/pg/ballast");
+    let start = host.fix("container.start", "db", &[]);
+    let log = host.try_docker(&["logs", "--tail", "20", "db"]);
+    assert!(start.code == 0, "{}{}", start.stdout, String::from_utf8_lossy(&log.stderr));
+    host.ask(&["container", "disk", "postgres"]).must_not(&["postgres.up", "disk.space"]);
+}
+
+#[test]
+fn a_slot_that_nobody_uses_is_found_and_dropped_only_by_name() {
+    let Some(host) = Host::with_servers(&["psql"]) else { return };
+    host.configure("[runbooks.postgres]\nslot_warn_bytes = 16777216\n[policy]\nallow = [\"pg.drop-slot\"]\n");
+    host.postgres("wal_level = logical");
+    host.psql("SELECT pg_create_physical_replication_slot('gone', true)");
+    host.psql("CREATE TABLE w AS SELECT g, repeat('x', 500) AS t FROM generate_series(1, 60000) AS g");
+    host.psql("SELECT pg_switch_wal()");
+    let slots = "postgres.slots postgres:127.0.0.1:5432";
+    let run = host.ask(&["postgres"]);
+    run.must(&[slots]).says(slots, &["slot gone", "of WAL"]);
+    host.fix("pg.drop-slot", "127.0.0.1:5432", &[]).exits(10);
+    assert_eq!(host.psql("SELECT count(*) FROM pg_replication_slots"), "1");
+    host.fix("pg.drop-slot", "127.0.0.1:5432", &["--risk", "R3"]).exits(0);
+    assert_eq!(host.psql("SELECT count(*) FROM pg_replication_slots"), "0");
+}
+
+#[test]
+fn a_crash_of_one_backend_is_told_although_the_server_stayed_up() {
+    let Some(host) = Host::with_servers(&["psql"]) else { return };
+    host.postgres("");
+    // a checkpointer that is as old as its server is no crash: five seconds tell them apart
+    let age = "SELECT now() - pg_postmaster_start_time() > interval '6 s'";
+    eventually(30, "it is six seconds old", || (host.psql(age) == "t").then_some(()));
+    host.session("victim", "SELECT 1");
+    let victim = host.backend("victim");
+    host.sh(&format!("kill -KILL {victim}"));
+    eventually(30, "it has recovered", || {
+        (host.sh("psql -h /run/postgresql -U app shop -Atc 'SELECT 1' 2>&1 || true") == "1").then_some(())
+    });
+    let run = host.ask(&["postgres"]);
+    let crash = "postgres.crash-restart postgres:127.0.0.1:5432";
+    run.roots(&[crash]).says(crash, &["signal 9", "recovered"]);
+}
+
+#[test]
+fn a_pool_that_is_too_small_makes_its_clients_wait() {
+    let Some(host) = Host::with_servers(&["psql", "pgbouncer"]) else { return };
+    host.postgres("");
+    host.sh("mkdir -p /run/pgbouncer; chown postgres /run/pgbouncer; cat > /mnt/pgbouncer.ini <<'EOF'
+[databases]
+shop = host=/run/postgresql dbname=shop user=app pool_size=1
+[pgbouncer]
+listen_addr = 127.0.0.1
+listen_port = 6432
+unix_socket_dir = /run/pgbouncer
+auth_type = any
+pool_mode = session
+EOF");
+    host.spawn(
+        "setpriv",
+        &["--reuid", "postgres", "--regid", "postgres", "--clear-groups", "pgbouncer", "-q", "/mnt/pgbouncer.ini"],
+    );
+    eventually(30, "it listens", || host.sh("ss -Hltn").contains(":6432 ").then_some(()));
+    let run = host.ask(&["postgres"]);
+    run.roots(&[]);
+    assert_eq!(verdict(&run, "postgres.pgbouncer", "pgbouncer:127.0.0.1:6432"), "ok");
+    for _ in 0..3 {
+        host.spawn(
+            "psql",
+            &["-q", "-h", "/run/pgbouncer", "-p", "6432", "-U", "app", "shop", "-c", "SELECT 1", "-c", "\\! sleep 600"],
+        );
+    }
+    let waiting = "psql -h /run/pgbouncer -p 6432 -U pgbouncer pgbouncer -Atc 'SHOW POOLS' | awk -F'|' '$1 == \"shop\" && $4 >= 2' | grep -c .";
+    eventually(30, "two wait", || {
+        host.command("bash").args(["-c", waiting]).output().ok().filter(|o| o.status.success()).map(|_| ())
+    });
+    let pool = "postgres.pgbouncer pgbouncer:127.0.0.1:6432";
+    eventually(30, "they have waited a second", || host.ask(&["postgres"]).has(pool).then_some(()));
+    host.ask(&["postgres"]).roots(&[pool]).says(pool, &["2 clients wait", "shop as app", "1 busy"]);
+}
