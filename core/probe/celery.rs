@@ -35,6 +35,9 @@ pub struct Process {
     pub home: Home,
     /// Its established TCP connections.
     pub connections: Vec<Connection>,
+    /// Its broker without the login, where its environment names one: `redis://cache:6379/1`.
+    #[serde(default)]
+    pub broker: Option<String>,
     /// Versions of Celery and kombu, where they can be told.
     pub versions: Option<String>,
     /// Seconds since beat last wrote its schedule; none where there is no such file.
@@ -80,6 +83,7 @@ pub async fn processes() -> Result<Vec<Process>, ProbeError> {
             p.children = children.iter().filter(|parent| **parent == p.pid).count();
             p.connections = connections_of(p.pid);
             p.versions = versions(p.pid);
+            p.broker = broker(p.pid);
             if p.role.beats() {
                 p.schedule_age_s = schedule_age(p.pid);
             }
@@ -118,6 +122,7 @@ fn process(pid: i32) -> Option<(Process, i32)> {
         children: 0,
         home,
         connections: Vec::new(),
+        broker: None,
         versions: None,
         schedule_age_s: None,
     };
@@ -185,6 +190,27 @@ fn versions(pid: i32) -> Option<String> {
     })
 }
 
+/// beat connects only when something is due: until then its environment alone tells of its broker.
+fn broker(pid: i32) -> Option<String> {
+    let environ = fs::read(format!("/proc/{pid}/environ")).ok()?;
+    let environ = String::from_utf8_lossy(&environ).into_owned();
+    environ
+        .split('\0')
+        .filter_map(|e| e.split_once('='))
+        .find(|(name, _)| name.ends_with("BROKER_URL"))
+        .map(|(_, url)| without_login(url))
+}
+
+/// `redis://user:secret@cache:6379/1` is `redis://cache:6379/1`.
+fn without_login(url: &str) -> String {
+    let (scheme, rest) = url.split_once("://").unwrap_or(("", url));
+    let (authority, path) = rest.split_once('/').unwrap_or((rest, ""));
+    let host = authority.rsplit_once('@').map_or(authority, |(_, host)| host);
+    // what follows a question mark may hold a secret, too
+    let path = path.split('?').next().unwrap_or_default();
+    format!("{scheme}://{host}/{path}")
+}
+
 /// beat writes its schedule every few minutes, whatever is due; the file is in its working folder unless somebody said otherwise.
 fn schedule_age(pid: i32) -> Option<u64> {
     let line = fs::read(format!("/proc/{pid}/cmdline")).ok()?;
@@ -219,10 +245,16 @@ mod tests {
         }
     }
 
+    #[test]
+    fn a_broker_is_kept_without_its_login() {
+        assert_eq!(without_login("redis://:canary@cache:6379/1?password=canary"), "redis://cache:6379/1");
+        assert_eq!(without_login("amqp://guest:can@ary@rabbit//"), "amqp://rabbit//");
+    }
+
     proptest::proptest! {
         #[test]
         fn any_text_is_survived(text in ".*") {
-            let _ = command(&text);
+            let _ = (command(&text), without_login(&text));
         }
     }
 }

@@ -199,7 +199,8 @@ fn doubled(e: &Evidence) -> Vec<Finding> {
 }
 
 fn share_a_broker(a: &Process, b: &Process) -> bool {
-    a.connections.iter().any(|c| b.connections.iter().any(|d| c.remote == d.remote))
+    let named = a.broker.is_some() && a.broker == b.broker;
+    named || a.connections.iter().any(|c| b.connections.iter().any(|d| c.remote == d.remote))
 }
 
 fn killed(e: &Evidence, now: Timestamp) -> Vec<Finding> {
