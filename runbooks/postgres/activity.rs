@@ -459,37 +459,44 @@ fn is_ddl(query: &str) -> bool {
         .any(|w| start.starts_with(w))
 }
 
-/// Ten lines at most: who waits for whom.
+/// Lines of a tree at most.
+const LINES: usize = 10;
+
+/// Who waits for whom. Sessions that send the same and that nobody waits for are one line.
 fn tree_text(e: &Evidence, tree: &Tree, root: i32) -> String {
-    let line = |pid: i32, depth: usize| {
-        let what = e.session(pid).map_or_else(
-            || format!("pid {pid}"),
-            |b| {
-                let state = b.state.as_deref().unwrap_or("?");
-                format!("{} {state} {}: {}", b.who(), length(b.state_s), b.query.chars().take(80).collect::<String>())
-            },
-        );
-        format!("{}{what}", "  ".repeat(depth))
-    };
-    let mut lines = vec![line(root, 0)];
-    let mut seen = BTreeSet::from([root]);
-    let mut next: Vec<(i32, usize)> = below(tree, root, 1);
-    while let Some((pid, depth)) = next.pop() {
-        if !seen.insert(pid) {
-            continue;
-        }
-        if lines.len() == 10 {
-            lines.push(format!("and {} more", tree.waiters(root).len() + 1 - lines.len()));
-            break;
-        }
-        lines.push(line(pid, depth));
-        next.extend(below(tree, pid, depth + 1));
+    let mut lines = vec![e.session(root).map_or_else(|| format!("pid {root}"), |b| format!("{} {}", b.who(), said(b)))];
+    branch(e, tree, root, 1, &mut BTreeSet::from([root]), &mut lines);
+    if lines.len() > LINES {
+        lines.truncate(LINES);
+        lines.push("and more".to_owned());
     }
     lines.join("\n")
 }
 
-fn below(tree: &Tree, pid: i32, depth: usize) -> Vec<(i32, usize)> {
-    tree.below.get(&pid).into_iter().flatten().rev().map(|p| (*p, depth)).collect()
+fn branch(e: &Evidence, tree: &Tree, pid: i32, depth: usize, seen: &mut BTreeSet<i32>, lines: &mut Vec<String>) {
+    let indent = format!("{} ", ">".repeat(depth));
+    let mut alike: BTreeMap<(String, String), usize> = BTreeMap::new();
+    // a session can wait for two at once: it stands behind the first
+    let fresh: Vec<i32> = tree.below.get(&pid).into_iter().flatten().copied().filter(|p| seen.insert(*p)).collect();
+    for waiter in fresh {
+        let Some(b) = e.session(waiter) else { continue };
+        if tree.below.contains_key(&waiter) {
+            lines.push(format!("{indent}{} {}", b.who(), said(b)));
+            branch(e, tree, waiter, depth + 1, seen, lines);
+        } else {
+            let app = b.app.as_deref().filter(|a| !a.is_empty()).map_or(String::new(), |a| format!(" ({a})"));
+            *alike
+                .entry((format!("{}{app}", b.role.as_deref().unwrap_or("?")), b.query.chars().take(80).collect()))
+                .or_default() += 1;
+        }
+    }
+    lines.extend(alike.into_iter().map(|((who, query), n)| format!("{indent}{} of {who}: {query}", count(n, "session"))));
+}
+
+/// `idle in transaction 14 s: BEGIN; SELECT …`.
+fn said(b: &Backend) -> String {
+    let query: String = b.query.chars().take(80).collect();
+    format!("{} {}: {query}", b.state.as_deref().unwrap_or("?"), length(b.state_s))
 }
 
 fn waits(n: usize) -> String {

@@ -208,7 +208,7 @@ async fn logins(known: &Known, cx: &ProbeCx) -> Vec<Login> {
         for login in logins.iter_mut().filter(|l| l.password.is_none()) {
             if let Some(password) = login.user.as_deref().and_then(|u| found(u, login.database.as_deref())) {
                 login.password = Some(password);
-                login.from = "~/.pgpass".to_owned();
+                "~/.pgpass".clone_into(&mut login.from);
             }
         }
         if let Some(password) = found(&user, libpq_database.as_deref()) {
