@@ -5,7 +5,8 @@ use std::process::Command;
 use serde::Deserialize;
 
 /// Licences we accept; of `A OR B` one is enough, of `A AND B` all are needed.
-const ACCEPTED: &[&str] = &["MIT", "Apache-2.0", "Unicode-3.0", "BSD-3-Clause", "BSD-2-Clause", "ISC", "Zlib", "0BSD", "CC0-1.0"];
+const ACCEPTED: &[&str] =
+    &["MIT", "Apache-2.0", "Unicode-3.0", "BSD-3-Clause", "BSD-2-Clause", "ISC", "Zlib", "0BSD", "CC0-1.0", "BSL-1.0"];
 
 fn root() -> &'static std::path::Path {
     std::path::Path::new(env!("CARGO_MANIFEST_DIR"))
