@@ -8,7 +8,7 @@ use opsctl_core::probe::servers::{NoSession, state_of};
 use opsctl_core::probe::{ProbeCx, ProbeError};
 use serde::{Deserialize, Serialize};
 
-/// After this long a server that somebody stopped, that nothing restarts and that nothing names, is not missed.
+/// After this long a server that was stopped and that nothing names is not missed.
 const FORGOTTEN: SignedDuration = SignedDuration::from_hours(24);
 
 /// A server, for the judge.
@@ -167,9 +167,10 @@ impl Silence {
             return vec![finding(message)].into();
         };
         let ended = c.state.finished_at.filter(|t| t.as_second() > 0);
-        let restarted = !matches!(c.restart_policy.name.as_str(), "" | "no");
+        // what the engine would start again and does not, somebody stopped: the container runbook has a word for that
+        let put_away = matches!(c.state.status.as_str(), "exited" | "created");
         let forgotten = ended.is_none_or(|t| now.duration_since(t) > FORGOTTEN);
-        if forgotten && !restarted && self.needed_by.is_empty() {
+        if forgotten && put_away && self.needed_by.is_empty() {
             let when = ended.map_or_else(String::new, |t| format!(" since {}", quantity::duration(now.duration_since(t))));
             return Judgement::skip(format!("its container is {}{when}, and nothing that runs names it", c.state.status));
         }

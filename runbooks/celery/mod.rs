@@ -60,6 +60,8 @@ const LINKS: &[Link] = &[
     Link::confirmed("container.down", "celery.beat", KeyKind::Container, "its container is down"),
     Link::confirmed("redis.persistence", "celery.stalled", KeyKind::Server, "the broker refuses writes"),
     Link::confirmed("redis.memory", "celery.stalled", KeyKind::Server, "the broker refuses writes"),
+    Link::confirmed("celery.no-consumer", "rabbitmq.queue", KeyKind::Queue, "it is Celery's, and no worker takes from it"),
+    Link::confirmed("celery.stalled", "rabbitmq.queue", KeyKind::Queue, "it is Celery's, and its worker takes nothing"),
     Link::confirmed("rabbitmq.queue", "celery.backlog", KeyKind::Queue, "nobody takes what is sent"),
     Link::likely(
         "rabbitmq.consumer-timeout",

@@ -1,8 +1,8 @@
 //! From evidence to report: judge, verdict, correlate. Pure; a replay runs exactly this.
 
 use opsctl_core::model::{
-    AnyCheck, Build, CheckRow, Finding, FixOffer, Judged, Judgement, Kind, Outcome, Plan, REPORT_SCHEMA_VERSION, Record, Refusal,
-    Report, Risk, Runbook, Sample, Severity, Verdict,
+    AnyCheck, Build, CheckRow, ContainerRef, Finding, FixOffer, Judged, Judgement, KeyKind, Kind, Outcome, Plan,
+    REPORT_SCHEMA_VERSION, Record, Refusal, Report, Risk, Runbook, Sample, Severity, Verdict,
 };
 
 use super::Recording;
@@ -190,11 +190,15 @@ fn upstream(finding: &Finding, all: &[Finding]) -> Option<String> {
 }
 
 fn maintenance(finding: &Finding, recording: &Recording) -> Option<String> {
-    let container = (finding.subject.kind == Kind::Container)
-        .then(|| recording.inventory.containers.iter().find(|c| finding.subject.identity.starts_with(&c.id)))
-        .flatten()?;
-    let label = container.labels.get("opsctl.maintenance")?;
-    (label != "false").then(|| format!("{} is labelled opsctl.maintenance={label}", container.name))
+    // a server is in maintenance with the container it lives in
+    let concerns = |c: &&ContainerRef| {
+        let itself = finding.subject.kind == Kind::Container && finding.subject.identity.starts_with(&c.id);
+        itself || finding.keys.iter().any(|k| k.kind == KeyKind::Container && k.value == c.id)
+    };
+    recording.inventory.containers.iter().filter(concerns).find_map(|container| {
+        let label = container.labels.get("opsctl.maintenance")?;
+        (label != "false").then(|| format!("{} is labelled opsctl.maintenance={label}", container.name))
+    })
 }
 
 /// One row per fix and subject, however many findings ask for it.
@@ -234,17 +238,47 @@ mod tests {
         assert_eq!(verdict_of(&Judgement::default()), Verdict::Ok);
     }
 
-    #[test]
-    fn what_could_not_be_looked_for_is_unknown() {
-        let recording = Recording {
+    fn nothing_recorded(inventory: opsctl_core::model::Inventory) -> Recording {
+        Recording {
             schema_version: 1,
             opsctl: String::new(),
             host: opsctl_core::model::HostInfo::default(),
             started_at: jiff::Timestamp::UNIX_EPOCH,
             duration_ms: 0,
-            inventory: opsctl_core::model::Inventory { gaps: vec!["reading mounts: denied".into()], ..Default::default() },
+            inventory,
             records: Vec::new(),
+        }
+    }
+
+    #[test]
+    fn a_server_is_in_maintenance_with_its_container() {
+        static CODE: opsctl_core::model::Code =
+            opsctl_core::model::Code { id: "redis.x", severities: &[Severity::Warn], when: "", hint: "" };
+        let container = ContainerRef {
+            id: "a".repeat(64),
+            name: "cache".into(),
+            image: String::new(),
+            state: "running".into(),
+            network_mode: String::new(),
+            product: None,
+            celery: None,
+            project: None,
+            service: None,
+            labels: [("opsctl.maintenance".to_owned(), "true".to_owned())].into(),
         };
+        let recording =
+            nothing_recorded(opsctl_core::model::Inventory { containers: vec![container.clone()], ..Default::default() });
+        let subject = opsctl_core::model::Subject { kind: Kind::Redis, name: "cache".into(), identity: "redis:x".into() };
+        let finding = Finding::new(&CODE, Severity::Warn, subject, "");
+        assert_eq!(maintenance(&finding, &recording), None);
+        let tied = finding.key(KeyKind::Container, &container.id);
+        assert!(maintenance(&tied, &recording).is_some_and(|why| why.contains("cache is labelled")));
+    }
+
+    #[test]
+    fn what_could_not_be_looked_for_is_unknown() {
+        let inventory = opsctl_core::model::Inventory { gaps: vec!["reading mounts: denied".into()], ..Default::default() };
+        let recording = nothing_recorded(inventory);
         let assessment = assess(&[], &recording, &|_| None);
         assert_eq!(assessment.verdict, Verdict::Unknown("reading mounts: denied".into()));
         assert_eq!((assessment.report.exit_code, assessment.report.checks.len()), (3, 1));

@@ -77,7 +77,8 @@ fn celery_on_rabbitmq_has_consumers_or_not() {
     host.send_over("amqp://guest:guest@127.0.0.1:5672//", "quick 3");
     let none = "celery.no-consumer queue:celery";
     eventually(30, "the statistics have caught up", || host.ask(&["celery"]).has(none).then_some(()));
-    host.ask(&["celery"]).roots(&[none]).says(none, &["3 tasks wait"]);
+    let run = host.ask(&["celery", "rabbitmq"]);
+    run.roots(&[none]).says(none, &["3 tasks wait"]).explains(none, "rabbitmq.queue queue:celery");
 }
 
 #[test]

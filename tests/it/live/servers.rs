@@ -114,6 +114,8 @@ fn a_login_is_asked_for_with_the_line_to_add_and_a_secret_stays_one() {
     };
     assert_eq!(with("password = \"${REDIS_PW}\"", "canary-redis-wrong"), 3);
     assert_eq!(with("password = \"${REDIS_PW}\"", "canary-redis-right"), 0);
+    host.sh("redis-cli --no-auth-warning -a canary-redis-right ACL SETUSER watch on '>canary-redis-acl' '~*' +@all");
+    assert_eq!(with("user = \"watch\"\npassword = \"${REDIS_PW}\"", "canary-redis-acl"), 0);
     host.sh("printf 'canary-redis-right\\n' > /mnt/secret");
     assert_eq!(with("password_file = \"/mnt/secret\"", "unused"), 0);
     // a variable that is not set is named, and costs only its server
@@ -241,6 +243,32 @@ fn servers_in_containers_without_published_ports_are_reached() {
     let connections = "SELECT count(*) FROM pg_stat_activity WHERE application_name = 'opsctl'";
     let count = host.docker(&["exec", "shared_postgres", "psql", "-h", "/run/postgresql", "-U", "postgres", "-Atc", connections]);
     assert_eq!(count, "0");
+}
+
+#[test]
+fn a_cache_near_its_container_s_limit_gets_one_of_its_own_and_loses_it_again() {
+    if !installed(&["redis-server"]) {
+        return;
+    }
+    let Some(host) = Host::start() else { return };
+    host.image("machine:1", Rootfs::Machine, &[]);
+    let limits = ["--memory", "80m", "--memory-swap", "80m"];
+    host.run(
+        "cache",
+        &[&limits, MACHINE, &["machine:1", "redis-server", "--save", "", "--maxmemory-policy", "allkeys-lru"]].concat(),
+    );
+    let redis = |words: &[&str]| host.docker(&[&["exec", "cache", "redis-cli"], words].concat());
+    eventually(60, "it answers", || host.try_docker(&["exec", "cache", "redis-cli", "ping"]).status.success().then_some(()));
+    redis(&["eval", "for i = 1, 56 do redis.call('set', 'k' .. i, string.rep('x', 1000000)) end", "0"]);
+    let memory = "redis.memory redis:cache";
+    let run = host.ask(&["redis"]);
+    run.must(&[memory]).says(memory, &["no maxmemory", "of its limit 80 MiB"]);
+    let fix = host.fix("redis.maxmemory", "cache", &[]);
+    fix.exits(0);
+    assert_eq!(redis(&["config", "get", "maxmemory"]), format!("maxmemory\n{}", 60 << 20));
+    let entry = fix.stdout.split("opsctl undo ").nth(1).and_then(|rest| rest.split_whitespace().next()).unwrap();
+    host.opsctl(&["undo", entry, "--yes"]).exits(0);
+    assert_eq!(redis(&["config", "get", "maxmemory"]), "maxmemory\n0");
 }
 
 #[test]
