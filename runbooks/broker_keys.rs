@@ -76,6 +76,9 @@ fn mailbox(channel: &str) -> Option<(u32, String)> {
 fn classify(key: &str, database: u32, found: &mut BrokerKeys) {
     if let Some((prefix, _)) = key.split_once("_kombu.binding.") {
         found.celery.insert((database, prefix.to_owned()));
+    } else if matches!(key, "celery" | "unacked") || key.starts_with("celery\x06\x16") {
+        // the usual queue, also when what binds it was thrown away
+        found.celery.insert((database, String::new()));
     } else if key == "rq:queues" {
         found.others.insert("RQ".to_owned());
     } else if key.starts_with("bull:") && key.ends_with(":meta") {
@@ -95,7 +98,8 @@ mod tests {
         for key in ["_kombu.binding.celery", "p:_kombu.binding.celery.pidbox", "rq:queues", "bull:mail:meta", "session:1"] {
             classify(key, 2, &mut found);
         }
-        assert_eq!(found.celery.iter().map(|(d, p)| format!("{d}{p}")).collect::<Vec<_>>(), ["2", "2p:"]);
+        classify("celery\x06\x163", 5, &mut found);
+        assert_eq!(found.celery.iter().map(|(d, p)| format!("{d}{p}")).collect::<Vec<_>>(), ["2", "2p:", "5"]);
         assert_eq!(found.to_string(), "Celery and BullMQ and RQ");
         assert_eq!(mailbox("/3.celery.pidbox"), Some((3, String::new())));
         assert_eq!((mailbox("x"), mailbox("p:/x.y")), (None, None));

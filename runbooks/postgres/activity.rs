@@ -507,3 +507,79 @@ fn waits(n: usize) -> String {
 fn length(seconds: f64) -> String {
     duration(SignedDuration::from_millis((seconds * 1000.0) as i64))
 }
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+    use opsctl_core::model::Kind;
+
+    use super::*;
+
+    fn backend(pid: i32, state: &str, blocked_by: Option<Vec<i32>>) -> Backend {
+        Backend {
+            pid,
+            started_us: 1_795_000_000_000_000,
+            role: Some("app".into()),
+            app: Some("web".into()),
+            client: "local".into(),
+            state: Some(state.into()),
+            xact_s: 200.0,
+            state_s: 200.0,
+            query_s: Some(150.0),
+            query: "SELECT 1".into(),
+            blocked_by,
+            superuser: Some(false),
+            ..Backend::default()
+        }
+    }
+
+    /// What is planned for the session with pid 1, while another one waits for it.
+    fn planned(root: Backend, fix: &'static str, apps: &[&str]) -> Result<Plan, Refusal> {
+        let e = Evidence { sessions: vec![root, backend(2, "active", Some(vec![1]))], ..Evidence::default() };
+        let apps = apps.iter().map(|a| (*a).to_owned()).collect();
+        let check = Activity { settings: Settings { terminate_apps: apps, ..Settings::default() } };
+        let target = Target::named(Kind::Postgres, "db");
+        let judged = Judged { target: &target, taken_at: jiff::Timestamp::UNIX_EPOCH };
+        let judgement = check.judge(&judged, &e);
+        let about = |f: &&Finding| f.keys.iter().any(|k| k.kind == KeyKind::Backend && k.value.starts_with("1@"));
+        check.plan(fix, judgement.findings.iter().find(about).unwrap(), &judged, &e)
+    }
+
+    #[test]
+    fn only_an_ordinary_session_that_is_idle_and_waited_for_is_ended() {
+        let idle = || backend(1, "idle in transaction", None);
+        let plan = planned(idle(), TERMINATE_IDLE.id, &[]).unwrap();
+        assert!(matches!(&plan.actions[..], [Action::PgTerminateIdle { pid: 1, started_us: 1_795_000_000_000_000, .. }]));
+        let policy = |b: Backend, apps: &[&str]| matches!(planned(b, TERMINATE_IDLE.id, apps), Err(Refusal::Policy(_)));
+        assert!(policy(Backend { superuser: Some(true), ..idle() }, &[]));
+        // who may not be told from a superuser is treated as one
+        assert!(policy(Backend { superuser: None, ..idle() }, &[]));
+        assert!(policy(Backend { app: Some("pg_dump".into()), ..idle() }, &[]));
+        assert!(policy(idle(), &["worker"]));
+        assert!(planned(idle(), TERMINATE_IDLE.id, &["worker", "web"]).is_ok());
+        // it works again
+        assert!(matches!(planned(backend(1, "active", None), TERMINATE_IDLE.id, &[]), Err(Refusal::Precondition(_))));
+    }
+
+    #[test]
+    fn only_a_query_that_runs_is_cancelled() {
+        let plan = planned(backend(1, "active", None), CANCEL.id, &[]).unwrap();
+        assert!(matches!(&plan.actions[..], [Action::PgCancel { pid: 1, .. }]));
+        assert!(matches!(planned(backend(1, "idle in transaction", None), CANCEL.id, &[]), Err(Refusal::Precondition(_))));
+        assert!(matches!(
+            planned(Backend { superuser: Some(true), ..backend(1, "active", None) }, CANCEL.id, &[]),
+            Err(Refusal::Policy(_))
+        ));
+    }
+
+    #[test]
+    fn a_circle_of_waiters_ends() {
+        let e = Evidence {
+            sessions: vec![backend(1, "active", Some(vec![2])), backend(2, "active", Some(vec![1]))],
+            ..Evidence::default()
+        };
+        let tree = e.tree();
+        assert_eq!((tree.roots().len(), tree.waiters(1).len()), (0, 1));
+        assert!(!tree_text(&e, &tree, 1).is_empty());
+    }
+}
