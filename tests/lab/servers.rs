@@ -105,13 +105,15 @@ EOF"
         self.sh(&format!("setpriv --reuid postgres --regid postgres --clear-groups psql -h /run/postgresql -Atqc \"{sql}\""))
     }
 
-    /// A session of the role `app` that sends these statements and then stays; it is there when this returns.
+    /// A session of the role `app` that sends these statements and then stays; they have ended, or wait for a lock, when this returns.
     #[track_caller]
     pub(crate) fn session(&self, name: &str, sql: &str) {
         let connection = format!("host=/run/postgresql user=app dbname=shop application_name={name}");
         self.spawn("psql", &["-q", "-d", &connection, "-c", sql, "-c", "\\! sleep 600"]);
+        // its statement has ended, or waits for somebody else's lock
         let count = format!(
-            "SELECT count(*) FROM pg_stat_activity WHERE application_name = '{name}' AND state IS NOT NULL AND query <> ''"
+            "SELECT count(*) FROM pg_stat_activity WHERE application_name = '{name}' AND query <> '' \
+             AND (state LIKE 'idle%' OR wait_event_type = 'Lock')"
         );
         eventually(UP, "the session is there", || (self.psql(&count) != "0").then_some(()));
     }
