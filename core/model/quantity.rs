@@ -32,6 +32,12 @@ pub fn duration(d: SignedDuration) -> String {
     }
 }
 
+/// [`duration`] of a number of seconds, as servers tell ages.
+#[must_use]
+pub fn seconds(s: f64) -> String {
+    duration(SignedDuration::try_from_secs_f64(s).unwrap_or_default())
+}
+
 /// How long before `now` something was: `3 min ago`.
 #[must_use]
 pub fn ago(now: Timestamp, then: Timestamp) -> String {

@@ -110,7 +110,7 @@ fn process(pid: i32) -> Option<(Process, i32)> {
     let (role, app, queues) = command(&String::from_utf8_lossy(&line))?;
     let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
     let (parent, start_ticks) = parent_and_start(&stat)?;
-    let state = stat.rsplit_once(')')?.1.trim_start().chars().next()?;
+    let state = super::process::state_of(&stat)?;
     let home = fs::read_to_string(format!("/proc/{pid}/cgroup")).map(|t| Home::of_cgroups(&t)).unwrap_or_default();
     let process = Process {
         pid,

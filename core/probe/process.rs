@@ -112,7 +112,7 @@ pub fn zombies_below(ancestor: i64) -> usize {
 }
 
 /// The state letter of a `/proc/<pid>/stat` line; the command name in parentheses may hold anything, also parentheses.
-fn state_of(stat: &str) -> Option<char> {
+pub(super) fn state_of(stat: &str) -> Option<char> {
     stat.rsplit_once(')')?.1.trim_start().chars().next()
 }
 

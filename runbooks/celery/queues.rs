@@ -143,7 +143,6 @@ impl Check for Queues {
         e.forgets = save.as_deref() == Some("") && append.as_deref() == Some("no");
         if self.suspicious(&e) {
             tokio::time::sleep(MOMENT).await;
-            redis::again(&session, &keys, &mut e.places).await.map_err(lost)?;
             let later = redis::read(cx, target, &session, &keys).await.map_err(lost)?;
             e.seen_again(later, &processes().await?);
         }
@@ -234,6 +233,9 @@ impl Evidence {
     /// What holds only when it was so at both looks: a connection may be slow, a worker between two tasks.
     fn seen_again(&mut self, later: Vec<Place>, processes: &[Process]) {
         for (place, later) in self.places.iter_mut().zip(later) {
+            for queue in place.queues.iter_mut().filter(|q| q.depth > 0) {
+                queue.later = later.queues.iter().find(|q| q.name == queue.name).map(|q| q.depth);
+            }
             let before = std::mem::take(&mut place.consumers);
             let both = |mut c: super::broker::Consumer| {
                 let same = before.iter().find(|b| b.address == c.address);

@@ -83,19 +83,6 @@ async fn one(session: &Session, database: u32, prefix: &str) -> Result<Place, No
     Ok(place)
 }
 
-/// Depths a moment later.
-pub(super) async fn again(session: &Session, keys: &BrokerKeys, places: &mut [Place]) -> Result<(), NoAnswer> {
-    for (place, (database, prefix)) in places.iter_mut().zip(&keys.celery) {
-        for queue in place.queues.iter_mut().filter(|q| q.depth > 0) {
-            let keys = keys_of(prefix, &queue.name);
-            let questions = keys.iter().map(|k| vec![b"LLEN".as_slice(), k.as_bytes()]).collect::<Vec<_>>();
-            let lengths: Vec<Option<u64>> = session.ask_in(*database, &questions).await?;
-            queue.later = Some(lengths.into_iter().flatten().sum());
-        }
-    }
-    Ok(())
-}
-
 fn keys_of(prefix: &str, queue: &str) -> Vec<String> {
     let first = format!("{prefix}{queue}");
     let others = (1..=PRIORITIES).map(|p| format!("{prefix}{queue}{SEPARATOR}{p}"));

@@ -3,11 +3,10 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
-use jiff::SignedDuration;
 use opsctl_core::model::{
     Action, Check, CheckSpec, Code, Finding, FixSpec, Inventory, Judged, Judgement, KeyKind, Plan, Product, Refusal, Risk,
     Severity, Target,
-    quantity::{count, duration},
+    quantity::{count, seconds},
 };
 use opsctl_core::probe::{ProbeCx, ProbeError};
 use serde::{Deserialize, Serialize};
@@ -310,10 +309,10 @@ impl Idle<'_> {
     fn finding(&self, judged: &Judged<'_>, e: &Evidence) -> Finding {
         let b = self.backend;
         let aborted = if b.state.as_deref() == Some("idle in transaction (aborted)") { " that failed" } else { "" };
-        let idle = format!("{} has been idle in a transaction{aborted} for {}", b.who(), length(b.state_s));
+        let idle = format!("{} has been idle in a transaction{aborted} for {}", b.who(), seconds(b.state_s));
         let message = match self.limit_s {
-            Some(limit) => format!("{idle}, limit {}", length(limit)),
-            None => format!("{idle} while {} for it, the longest for {}", waits(self.waiters), length(self.longest_wait_s)),
+            Some(limit) => format!("{idle}, limit {}", seconds(limit)),
+            None => format!("{idle} while {} for it, the longest for {}", waits(self.waiters), seconds(self.longest_wait_s)),
         };
         let finding = e
             .server
@@ -368,7 +367,7 @@ impl Activity {
                 (None, 0) => "a prepared transaction".to_owned(),
                 (None, pid) => format!("pid {pid}"),
             };
-            let message = format!("{} for {behind}, the longest for {}", waits(waiters.len()), length(longest));
+            let message = format!("{} for {behind}, the longest for {}", waits(waiters.len()), seconds(longest));
             let ddl = waiters.iter().filter_map(|w| e.session(*w)).find(|w| is_ddl(&w.query));
             let mut finding = e
                 .server
@@ -400,7 +399,7 @@ impl Activity {
         if maintenance || is_dump(b) {
             return None;
         }
-        let message = format!("{} has been running a query for {}, limit {}", b.who(), length(running), length(limit));
+        let message = format!("{} has been running a query for {}, limit {}", b.who(), seconds(running), seconds(limit));
         Some(
             e.server
                 .finding(&LONG_QUERY, severity, judged.target, message)
@@ -440,7 +439,7 @@ fn prepared(judged: &Judged<'_>, e: &Evidence) -> Vec<Finding> {
     let old: Vec<&PreparedXact> = e.prepared.iter().filter(|p| p.age_s > 300.0).collect();
     let finding = |p: &&PreparedXact| {
         let message =
-            format!("the prepared transaction {} of {} has been open for {}, limit 5 min", p.gid, p.owner, length(p.age_s));
+            format!("the prepared transaction {} of {} has been open for {}, limit 5 min", p.gid, p.owner, seconds(p.age_s));
         e.server.finding(&PREPARED, Severity::Warn, judged.target, message).cite("database", &p.db)
     };
     old.iter().map(finding).collect()
@@ -496,16 +495,11 @@ fn branch(e: &Evidence, tree: &Tree, pid: i32, depth: usize, seen: &mut BTreeSet
 /// `idle in transaction 14 s: BEGIN; SELECT …`.
 fn said(b: &Backend) -> String {
     let query: String = b.query.chars().take(80).collect();
-    format!("{} {}: {query}", b.state.as_deref().unwrap_or("?"), length(b.state_s))
+    format!("{} {}: {query}", b.state.as_deref().unwrap_or("?"), seconds(b.state_s))
 }
 
 fn waits(n: usize) -> String {
     format!("{} {}", count(n, "session"), if n == 1 { "waits" } else { "wait" })
-}
-
-#[expect(clippy::cast_possible_truncation, reason = "seconds of a session's age; the cast saturates")]
-fn length(seconds: f64) -> String {
-    duration(SignedDuration::from_millis((seconds * 1000.0) as i64))
 }
 
 #[cfg(test)]

@@ -3,10 +3,9 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use jiff::SignedDuration;
 use opsctl_core::model::{
     Check, CheckSpec, Code, Finding, Inventory, Judged, Judgement, Product, Severity, Target,
-    quantity::{duration, percent},
+    quantity::{percent, seconds},
 };
 use opsctl_core::probe::servers::NoSession;
 use opsctl_core::probe::{ProbeCx, ProbeError};
@@ -157,8 +156,8 @@ impl Pgbouncer {
             p.database,
             p.user,
             judged.target.name,
-            length(p.maxwait_s),
-            length(limit)
+            seconds(p.maxwait_s),
+            seconds(limit)
         );
         let servers = format!("{} busy, {} free", p.sv_active, p.sv_idle + p.sv_used);
         Some(
@@ -168,9 +167,4 @@ impl Pgbouncer {
                 .cite("pool mode", &p.mode),
         )
     }
-}
-
-#[expect(clippy::cast_possible_truncation, reason = "seconds of waiting; the cast saturates")]
-fn length(seconds: f64) -> String {
-    duration(SignedDuration::from_millis((seconds * 1000.0) as i64))
 }

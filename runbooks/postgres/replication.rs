@@ -2,9 +2,8 @@
 
 use std::time::Duration;
 
-use jiff::SignedDuration;
 use opsctl_core::model::{
-    Check, CheckSpec, Code, Finding, Inventory, Judged, Judgement, Product, Severity, Target, quantity::duration,
+    Check, CheckSpec, Code, Finding, Inventory, Judged, Judgement, Product, Severity, Target, quantity::seconds,
 };
 use opsctl_core::probe::{ProbeCx, ProbeError};
 use serde::{Deserialize, Serialize};
@@ -128,7 +127,7 @@ impl Check for Replication {
                 findings.push(finding(
                     &REPLICATION,
                     severity,
-                    format!("{name} replays what it received {} late, limit {}", length(lag), length(limit)),
+                    format!("{name} replays what it received {} late, limit {}", seconds(lag), seconds(limit)),
                 ));
             }
         }
@@ -137,14 +136,9 @@ impl Check for Replication {
             e.replicas.iter().filter(|r| !matches!(r.state.as_str(), "streaming" | "backup" | "unknown") && r.age_s > 60.0);
         for r in behind {
             let message =
-                format!("the replica {} ({}) of {name} does not stream: {} for {}", r.name, r.client, r.state, length(r.age_s));
+                format!("the replica {} ({}) of {name} does not stream: {} for {}", r.name, r.client, r.state, seconds(r.age_s));
             findings.push(finding(&REPLICATION, Severity::Warn, message));
         }
         Judgement { findings, gaps: e.gaps.clone(), ..Judgement::default() }
     }
-}
-
-#[expect(clippy::cast_possible_truncation, reason = "a lag in seconds; the cast saturates")]
-fn length(seconds: f64) -> String {
-    duration(SignedDuration::from_millis((seconds * 1000.0) as i64))
 }

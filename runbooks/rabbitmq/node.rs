@@ -147,14 +147,10 @@ fn alarms(judged: &Judged<'_>, e: &Evidence, node: &Node) -> Vec<Finding> {
 fn blocked(judged: &Judged<'_>, e: &Evidence, alarm: bool) -> Option<Finding> {
     // with an alarm they are part of it
     (!alarm && !e.facts.blocked.is_empty()).then(|| {
-        let message = format!("{} of {} blocked from publishing", count_are(e.facts.blocked.len()), judged.target.name);
+        let message = format!("{} of {} blocked from publishing", count(e.facts.blocked.len(), "connection"), judged.target.name);
         let names: Vec<&str> = e.facts.blocked.iter().take(5).map(String::as_str).collect();
         e.server.finding(&BLOCKED, Severity::Warn, judged.target, message).cite("connections", names.join("\n"))
     })
-}
-
-fn count_are(n: usize) -> String {
-    format!("{} {}", count(n, "connection"), if n == 1 { "is" } else { "are" }).replacen(" is", "", 1).replacen(" are", "", 1)
 }
 
 fn partition(judged: &Judged<'_>, e: &Evidence) -> Option<Finding> {

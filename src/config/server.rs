@@ -100,19 +100,10 @@ fn place(url: &str) -> Result<(Url, Product, bool), String> {
         Url::parse(url).map_err(|e| format!("not a URL such as `postgres://user:${{PASSWORD}}@host:5432/database`: {e}"))?;
     let Some((_, product, tls)) = SCHEMES.iter().find(|(scheme, ..)| *scheme == parsed.scheme()) else {
         let hint = did_you_mean(parsed.scheme(), SCHEMES.iter().map(|(s, ..)| *s));
-        return Err(format!("`{}://` is none of {}{hint}", parsed.scheme(), SCHEMES.map_names()));
+        let known: Vec<String> = SCHEMES.iter().map(|(scheme, ..)| format!("{scheme}://")).collect();
+        return Err(format!("`{}://` is none of {}{hint}", parsed.scheme(), known.join(", ")));
     };
     Ok((parsed, *product, *tls))
-}
-
-trait Names {
-    fn map_names(&self) -> String;
-}
-
-impl Names for [(&str, Product, bool)] {
-    fn map_names(&self) -> String {
-        self.iter().map(|(scheme, ..)| format!("{scheme}://")).collect::<Vec<_>>().join(", ")
-    }
 }
 
 /// Replaces `${NAME}`; the error names the variable that is not set.

@@ -3,7 +3,7 @@
 use opsctl_core::model::{Inventory, Product, ServerRef};
 use opsctl_core::probe::Redactor;
 use opsctl_core::probe::home::Home;
-use opsctl_core::probe::servers::{Found, Known, Login, Socket, default_port, libpq_server, product_of_unit};
+use opsctl_core::probe::servers::{Found, Known, Login, Socket, default_port, libpq_server, product_of_unit, tcp_port};
 
 use crate::config::Server;
 
@@ -49,18 +49,11 @@ pub(super) fn find(found: Vec<Found>, configured: &[Server], inventory: &mut Inv
 /// Two servers of one product in one container or unit are told apart by their ports.
 fn add(known: &mut Vec<Known>, mut new: Known) {
     if known.iter().any(|k| k.server.product == new.server.product && k.server.name == new.server.name) {
-        let port = port_of(&new.sockets).unwrap_or_default();
+        let port = tcp_port(&new.sockets).unwrap_or_default();
         new.server.name = format!("{}:{port}", new.server.name);
         new.server.id = format!("{}:{port}", new.server.id);
     }
     known.push(new);
-}
-
-fn port_of(sockets: &[Socket]) -> Option<u16> {
-    sockets.iter().find_map(|s| match s {
-        Socket::Tcp(address) => Some(address.port()),
-        Socket::Unix(_) => None,
-    })
 }
 
 fn running(f: &Found, inventory: &Inventory) -> ServerRef {

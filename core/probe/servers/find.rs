@@ -6,6 +6,7 @@ use std::time::Duration;
 use super::product::product_of_program;
 use crate::model::{Product, ServerProcess};
 use crate::probe::home::Home;
+use crate::probe::process;
 use crate::probe::{ProbeError, blocking};
 
 /// How long the scan may take.
@@ -102,8 +103,7 @@ pub fn children_titles(pid: i32) -> Vec<String> {
 /// The state of a process: `R`, `S`, `D`, `T`, …; none when it is gone.
 #[must_use]
 pub fn state_of(pid: i32) -> Option<char> {
-    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
-    stat.rsplit_once(')')?.1.trim_start().chars().next()
+    process::state_of(&fs::read_to_string(format!("/proc/{pid}/stat")).ok()?)
 }
 
 /// Fields 4 and 22 of `/proc/<pid>/stat`.

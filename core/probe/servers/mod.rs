@@ -24,7 +24,7 @@ pub use find::{Found, children_of, children_titles, folders_of, scan, state_of, 
 pub use login::{Login, Secret, libpq_server, secret_file};
 pub use product::{product_of, product_of_program, product_of_unit};
 pub(super) use sockets::connections_of;
-pub use sockets::{Socket, default_port, sockets_of};
+pub use sockets::{Socket, default_port, sockets_of, tcp_port};
 
 use super::netns::NoConnection;
 use super::{Memo, ProbeCx, ProbeError};

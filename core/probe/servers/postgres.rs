@@ -251,10 +251,7 @@ fn hosts(known: &Known) -> Vec<String> {
 }
 
 fn port(known: &Known) -> u16 {
-    let tcp = known.sockets.iter().find_map(|s| match s {
-        Socket::Tcp(address) => Some(address.port()),
-        Socket::Unix(_) => None,
-    });
+    let tcp = super::tcp_port(&known.sockets);
     known.server.address.as_ref().map(|(_, port)| *port).or(tcp).unwrap_or_else(|| super::default_port(known.server.product))
 }
 

@@ -318,10 +318,7 @@ async fn logins(known: &Known, cx: &ProbeCx) -> Vec<Login> {
         let password = Some(Secret::new(password, &cx.redactor));
         logins.push(Login { password, from: "the arguments of its container".to_owned(), ..Login::default() });
     }
-    let port = known.sockets.iter().find_map(|s| match s {
-        super::Socket::Tcp(address) => Some(address.port()),
-        super::Socket::Unix(_) => None,
-    });
+    let port = super::tcp_port(&known.sockets);
     for path in CONFIGURATIONS {
         let Some(text) = pid.and_then(|pid| file_of(pid, path)) else { continue };
         if let Some(login) = configured(&text, port, &cx.redactor) {

@@ -29,6 +29,15 @@ pub fn default_port(product: Product) -> u16 {
     }
 }
 
+/// The first TCP port among these.
+#[must_use]
+pub fn tcp_port(sockets: &[Socket]) -> Option<u16> {
+    sockets.iter().find_map(|s| match s {
+        Socket::Tcp(address) => Some(address.port()),
+        Socket::Unix(_) => None,
+    })
+}
+
 /// Where `pid` listens: unix sockets first, then TCP, lowest port first. Who may not see its descriptors (another user) gets the
 /// product's own port in its network namespace, if somebody listens there.
 #[must_use]
