@@ -23,6 +23,7 @@ pub mod healthcheck;
 pub mod host;
 mod log_lines;
 pub mod memory;
+pub mod nginx;
 pub mod postgres;
 mod processes;
 pub mod rabbitmq;
@@ -64,6 +65,7 @@ registry! {
     healthcheck,
     host,
     memory,
+    nginx,
     postgres,
     rabbitmq,
     redis,

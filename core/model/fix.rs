@@ -268,6 +268,17 @@ pub enum Action {
         /// As it is written.
         value: Option<String>,
     },
+    /// Runs nginx's own test and, if it passes, sends SIGHUP to the master, if it is still the same.
+    ReloadNginx {
+        /// Its master.
+        pid: i32,
+        /// Start time of the master in clock ticks since boot, so that a reused pid is not touched.
+        start_ticks: u64,
+        /// Full id of the container it is in; the test is run there.
+        container: Option<String>,
+        /// The test: program and arguments.
+        test: Vec<String>,
+    },
     /// Runs a program with these arguments; never through a shell.
     Run {
         /// Program (looked up in PATH) and arguments.
@@ -330,6 +341,10 @@ impl fmt::Display for Action {
                 write!(f, "ALTER ROLE \"{role}\" SET {setting} = '{value}'")
             }
             Self::PgSetRole { role, setting, value: None, .. } => write!(f, "ALTER ROLE \"{role}\" RESET {setting}"),
+            Self::ReloadNginx { pid, test, container: None, .. } => write!(f, "{} && kill -HUP {pid}", test.join(" ")),
+            Self::ReloadNginx { pid, test, container: Some(id), .. } => {
+                write!(f, "docker exec {} {} && kill -HUP {pid}", short(id), test.join(" "))
+            }
             Self::Run { argv } => f.write_str(&argv.join(" ")),
         }
     }

@@ -79,6 +79,8 @@ pub enum Product {
     Redis,
     /// RabbitMQ.
     Rabbitmq,
+    /// nginx, OpenResty.
+    Nginx,
 }
 
 impl Product {
@@ -90,6 +92,7 @@ impl Product {
             Self::Pgbouncer => Kind::Pgbouncer,
             Self::Redis => Kind::Redis,
             Self::Rabbitmq => Kind::Rabbitmq,
+            Self::Nginx => Kind::Nginx,
         }
     }
 }

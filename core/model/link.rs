@@ -24,6 +24,10 @@ pub enum KeyKind {
     Backend,
     /// The same queue of the same broker.
     Queue,
+    /// The same nginx (its target's id), for what goes wrong behind it.
+    Upstream,
+    /// The same certificate file or lineage (path as its server sees it, with the server's id in front).
+    Certificate,
     /// The machine as a whole: what is short for all is short for each.
     Host,
 }

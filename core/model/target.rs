@@ -33,6 +33,12 @@ pub enum Kind {
     Celery,
     /// A queue of a broker, by its own name.
     Queue,
+    /// An nginx, by its container, unit or address.
+    Nginx,
+    /// A certificate, by the server name it is served for, or by its path.
+    Certificate,
+    /// An address of the configuration that is asked, by its URL.
+    Endpoint,
 }
 
 impl fmt::Display for Kind {
@@ -50,6 +56,9 @@ impl fmt::Display for Kind {
             Self::Rabbitmq => "rabbitmq",
             Self::Celery => "celery",
             Self::Queue => "queue",
+            Self::Nginx => "nginx",
+            Self::Certificate => "certificate",
+            Self::Endpoint => "endpoint",
         })
     }
 }

@@ -71,6 +71,12 @@ pub fn seconds(ticks: u64) -> u64 {
     ticks / procfs::ticks_per_second().max(1)
 }
 
+/// Clock ticks as milliseconds.
+#[must_use]
+pub fn milliseconds(ticks: u64) -> u64 {
+    ticks.saturating_mul(1000) / procfs::ticks_per_second().max(1)
+}
+
 /// How many processes are asked where they live.
 const MANY: usize = 64;
 

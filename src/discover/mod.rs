@@ -5,10 +5,11 @@ mod units;
 
 use std::sync::Arc;
 
-use opsctl_core::model::{EngineRef, EngineState, Inventory};
+use futures_util::future::join_all;
+use opsctl_core::model::{EngineRef, EngineState, Inventory, Product};
 use opsctl_core::probe::servers::{Known, scan};
 use opsctl_core::probe::systemd::Systemd;
-use opsctl_core::probe::{Redactor, docker, filesystem};
+use opsctl_core::probe::{Redactor, docker, filesystem, nginx};
 
 use crate::config::Server;
 
@@ -38,8 +39,16 @@ pub async fn discover(configured_endpoint: Option<&str>, configured: &[Server], 
         inventory.gaps.push(e.to_string());
         Vec::new()
     });
-    let servers = servers::find(found, configured, &mut inventory, redactor);
+    let mut servers = servers::find(found, configured, &mut inventory, redactor);
+    join_all(servers.iter_mut().map(edge)).await;
     Discovered { inventory, docker, systemd, servers }
+}
+
+/// What an nginx is configured to do decides what else is to be looked at.
+async fn edge(known: &mut Known) {
+    if let (Product::Nginx, Some(process)) = (known.server.product, known.server.process) {
+        known.nginx = Some(nginx::read(process.pid).await.map(Arc::new));
+    }
 }
 
 async fn engine(configured: Option<&str>, redactor: &Arc<Redactor>, inventory: &mut Inventory) -> Option<Arc<docker::Docker>> {

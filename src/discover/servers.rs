@@ -12,10 +12,10 @@ pub(super) fn find(found: Vec<Found>, configured: &[Server], inventory: &mut Inv
     let mut known: Vec<Known> = Vec::new();
     for f in found {
         let server = running(&f, inventory);
-        add(&mut known, Known { server, sockets: f.sockets, login: None });
+        add(&mut known, Known { server, sockets: f.sockets, login: None, nginx: None });
     }
     for server in stopped_containers(inventory, &known).into_iter().chain(stopped_units(inventory, &known)) {
-        add(&mut known, Known { server, sockets: Vec::new(), login: None });
+        add(&mut known, Known { server, sockets: Vec::new(), login: None, nginx: None });
     }
     if let Some((place, login)) = libpq_server(redactor) {
         named(&mut known, format!("{}:{}", place.0, place.1), Product::Postgres, place, login);
@@ -151,7 +151,7 @@ fn named(known: &mut Vec<Known>, name: String, product: Product, (host, port): (
         unit: None,
         address: Some((host, port)),
     };
-    known.push(Known { server, sockets: Vec::new(), login: Some(login) });
+    known.push(Known { server, sockets: Vec::new(), login: Some(login), nginx: None });
 }
 
 fn is_at(sockets: &[Socket], host: &str, port: u16) -> bool {
@@ -215,7 +215,7 @@ mod tests {
         let mut known = vec![];
         let f = found(Product::Postgres, Home::Host, 12, "127.0.0.1:5432");
         let server = running(&f, &Inventory::default());
-        add(&mut known, Known { server, sockets: f.sockets, login: None });
+        add(&mut known, Known { server, sockets: f.sockets, login: None, nginx: None });
         named(&mut known, "mine".into(), Product::Postgres, ("localhost".into(), 5432), Login::user("me", "test"));
         assert_eq!((known.len(), known[0].login.is_some()), (1, true));
         named(&mut known, "other".into(), Product::Postgres, ("10.0.0.9".into(), 5432), Login::default());

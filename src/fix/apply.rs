@@ -25,6 +25,7 @@ use host_files::{add_line, remove_line, set_sysctl};
 
 mod engine_rules;
 mod host_files;
+mod nginx;
 mod postgres;
 mod priority;
 mod redis;
@@ -157,6 +158,9 @@ async fn one(permit: &Permit<'_>, action: &Action) -> Result<Option<String>, Str
         }
         Action::PgSetRole { role, setting, value, .. } => {
             postgres::set_role(postgres_server()?, role, setting, value.as_deref()).await?;
+        }
+        Action::ReloadNginx { pid, start_ticks, container, test } => {
+            nginx::reload(permit.docker(), *pid, *start_ticks, container.as_deref(), test).await?;
         }
         Action::Run { argv } => program::run(argv).await?,
     }

@@ -148,6 +148,7 @@ fn container_of(action: &Action) -> Option<&str> {
         | Action::PgCancel { .. }
         | Action::PgDropSlot { .. }
         | Action::PgSetRole { .. }
+        | Action::ReloadNginx { .. }
         | Action::Run { .. } => None,
     }
 }

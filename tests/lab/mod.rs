@@ -1,5 +1,6 @@
 //! The lab: real parts, each test with its own. `README.md` tells how it is made.
 
+mod edge;
 mod host;
 mod image;
 mod machine;

@@ -40,6 +40,8 @@ pub struct Container {
     pub mounts: Vec<Mount>,
     /// Network names and its IPv4 address there (empty while it does not run).
     pub networks: BTreeMap<String, String>,
+    /// What it is called in each network besides its name (aliases; compose services).
+    pub aliases: BTreeMap<String, Vec<String>>,
     /// `bridge`, `host`, `none`, `container:<id>`, or a network's name.
     pub network_mode: String,
     /// Published TCP ports.
@@ -329,6 +331,13 @@ pub(super) fn facts(response: ContainerInspectResponse, redactor: &Redactor) -> 
                 destination: text(m.destination),
                 rw: m.rw.unwrap_or(true),
             })
+            .collect(),
+        aliases: network
+            .networks
+            .iter()
+            .flatten()
+            .filter_map(|(n, e)| Some((n.clone(), [e.aliases.clone(), e.dns_names.clone()].into_iter().flatten().flatten().collect())))
+            .filter(|(_, names): &(String, Vec<String>)| !names.is_empty())
             .collect(),
         networks: network.networks.unwrap_or_default().into_iter().map(|(n, e)| (n, text(e.ip_address))).collect(),
         network_mode: text(host.network_mode),

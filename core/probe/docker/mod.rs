@@ -46,10 +46,36 @@ pub struct Docker {
     image_ids: Memo<String, Result<Option<String>, ProbeError>>,
     disk_usage: Memo<(), Result<Arc<DiskUsage>, ProbeError>>,
     data_root: Memo<(), Result<String, ProbeError>>,
+    output: Memo<String, Result<Arc<ContainerLog>, ProbeError>>,
 }
+
+/// What a container printed since a moment.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct ContainerLog {
+    /// Its standard output; everything when it has a terminal.
+    pub stdout: Vec<u8>,
+    /// Its standard error.
+    pub stderr: Vec<u8>,
+    /// There was more than was read.
+    pub cut: bool,
+}
+
+/// What is read of a container's output at most, in bytes.
+const MOST_OUTPUT: usize = 32 << 20;
 
 /// What is read of a program's output, in bytes.
 const LARGEST_OUTPUT: usize = 1 << 20;
+
+/// How a program inside a container ended.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Executed {
+    /// Its exit code, when the engine knows it.
+    pub code: Option<i64>,
+    /// Its standard output.
+    pub stdout: String,
+    /// Its standard error.
+    pub stderr: String,
+}
 
 /// What a container is started with. Holds secrets: it is neither printed nor kept.
 struct StartedWith {
@@ -116,28 +142,35 @@ impl Docker {
         Ok(self.started_with(id).await?.arguments.clone())
     }
 
-    /// What a program prints that is run inside a container: for what only its own tools tell.
-    pub(super) async fn exec(&self, id: &str, argv: &[&str]) -> Result<String, ProbeError> {
+    /// Runs a program inside a container: for what only its own tools tell, and for their own tests of themselves.
+    pub async fn exec(&self, id: &str, argv: &[&str], patience: Duration) -> Result<Executed, ProbeError> {
         let what = format!("`{}` in container {}", argv.join(" "), id.get(..12).unwrap_or(id));
         let options = ExecConfig {
             cmd: Some(argv.iter().map(|a| (*a).to_owned()).collect()),
             attach_stdout: Some(true),
+            attach_stderr: Some(true),
             ..ExecConfig::default()
         };
         let read = async {
             let exec = self.client.create_exec(id, options).await?;
-            let mut text = String::new();
+            let mut executed = Executed::default();
             if let StartExecResults::Attached { mut output, .. } = self.client.start_exec(&exec.id, None).await? {
                 while let Some(piece) = output.next().await {
-                    text.push_str(&String::from_utf8_lossy(piece?.into_bytes().as_ref()));
-                    if text.len() > LARGEST_OUTPUT {
+                    let piece = piece?;
+                    let into = match piece {
+                        bollard::container::LogOutput::StdErr { .. } => &mut executed.stderr,
+                        _ => &mut executed.stdout,
+                    };
+                    into.push_str(&String::from_utf8_lossy(piece.into_bytes().as_ref()));
+                    if executed.stdout.len() + executed.stderr.len() > LARGEST_OUTPUT {
                         break;
                     }
                 }
             }
-            Ok::<_, bollard::errors::Error>(text)
+            executed.code = self.client.inspect_exec(&exec.id).await?.exit_code;
+            Ok::<_, bollard::errors::Error>(executed)
         };
-        self.ask(&what, read).await
+        self.ask_for(patience, &what, read).await
     }
 
     /// Whether the environment of a container names one of these as a host: `CACHE_HOST=cache`, `redis://:secret@cache:6379/0`.
@@ -199,6 +232,36 @@ impl Docker {
             .collect())
     }
 
+    /// What a container printed since `since`, the last `most` lines at most: the engine finds the end of a long log at once, and
+    /// what lies before only by reading it. Read once per run.
+    pub async fn log_since(&self, id: &str, since: jiff::Timestamp, most: u32) -> Result<Arc<ContainerLog>, ProbeError> {
+        let since = i32::try_from(since.as_second()).unwrap_or(0);
+        let read = || async {
+            let options =
+                LogsOptionsBuilder::new().stdout(true).stderr(true).since(since).tail(&most.to_string()).build();
+            let what = format!("the log of container {}", id.get(..12).unwrap_or(id));
+            let read = async {
+                let mut log = ContainerLog::default();
+                let mut stream = self.client.logs(id, Some(options));
+                while let Some(piece) = stream.next().await {
+                    let piece = piece?;
+                    let into = match piece {
+                        bollard::container::LogOutput::StdErr { .. } => &mut log.stderr,
+                        _ => &mut log.stdout,
+                    };
+                    into.extend_from_slice(piece.into_bytes().as_ref());
+                    if log.stdout.len() + log.stderr.len() > MOST_OUTPUT {
+                        log.cut = true;
+                        break;
+                    }
+                }
+                Ok::<_, bollard::errors::Error>(Arc::new(log))
+            };
+            self.ask(&what, read).await
+        };
+        self.output.get(id.to_owned(), read).await
+    }
+
     /// Paths a container has added to its own writable layer. The engine walks the layer for this: only for a container that was
     /// asked about.
     pub async fn added_files(&self, id: &str) -> Result<Vec<String>, ProbeError> {
@@ -234,12 +297,21 @@ impl Docker {
         what: &str,
         request: impl Future<Output = Result<T, bollard::errors::Error>>,
     ) -> Result<T, ProbeError> {
+        self.ask_for(REQUEST_TIMEOUT, what, request).await
+    }
+
+    async fn ask_for<T>(
+        &self,
+        patience: Duration,
+        what: &str,
+        request: impl Future<Output = Result<T, bollard::errors::Error>>,
+    ) -> Result<T, ProbeError> {
         // never closed, so acquiring cannot fail
         let _permit = self.permits.acquire().await;
-        match tokio::time::timeout(REQUEST_TIMEOUT, request).await {
+        match tokio::time::timeout(patience, request).await {
             Ok(Ok(value)) => Ok(value),
             Ok(Err(e)) => Err(self.error(what, &e)),
-            Err(_) => Err(ProbeError::Timeout { what: what.to_owned(), from: self.endpoint.to_string(), after: REQUEST_TIMEOUT }),
+            Err(_) => Err(ProbeError::Timeout { what: what.to_owned(), from: self.endpoint.to_string(), after: patience }),
         }
     }
 

@@ -66,6 +66,10 @@ fn serves(product: Product, arguments: &str) -> bool {
         // its tools run in the same machine
         Product::Rabbitmq => arguments.replace('\0', " ").contains("-s rabbit boot"),
         Product::Pgbouncer => true,
+        // workers that have lost their master serve on, and nobody can tell them anything; `-t` and `-s` end at once
+        Product::Nginx => {
+            !arguments.starts_with("nginx: worker") && !arguments.starts_with("nginx: cache") && !["-t", "-T", "-s", "-v", "-V"].into_iter().any(has)
+        }
     }
 }
 

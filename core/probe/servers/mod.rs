@@ -136,6 +136,8 @@ pub struct Known {
     pub sockets: Vec<Socket>,
     /// How to log in, from the configuration.
     pub login: Option<Login>,
+    /// Its processes and configuration, when it is an nginx that runs.
+    pub nginx: Option<Result<Arc<super::nginx::Nginx>, ProbeError>>,
 }
 
 type Sessions<S> = Memo<String, Result<Result<Arc<S>, NoSession>, ProbeError>>;

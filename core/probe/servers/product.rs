@@ -15,6 +15,8 @@ const PROGRAMS: &[(&str, Product)] = &[
     // the Erlang machine runs other things too: its arguments decide
     ("beam.smp", Product::Rabbitmq),
     ("rabbitmq-server", Product::Rabbitmq),
+    ("nginx", Product::Nginx),
+    ("openresty", Product::Nginx),
 ];
 
 /// Images by the last part of their name; exporters and consoles have other names.
@@ -33,6 +35,10 @@ const IMAGES: &[(&str, Product)] = &[
     ("keydb", Product::Redis),
     ("dragonfly", Product::Redis),
     ("rabbitmq", Product::Rabbitmq),
+    ("nginx", Product::Nginx),
+    ("nginx-unprivileged", Product::Nginx),
+    ("nginx-proxy", Product::Nginx),
+    ("openresty", Product::Nginx),
 ];
 
 fn look_up(table: &[(&str, Product)], name: &str) -> Option<Product> {
@@ -68,6 +74,7 @@ pub fn product_of_unit(unit: &str) -> Option<Product> {
         "pgbouncer" => Some(Product::Pgbouncer),
         "redis" | "redis-server" | "valkey" | "valkey-server" | "keydb-server" | "keydb" | "dragonfly" => Some(Product::Redis),
         "rabbitmq-server" => Some(Product::Rabbitmq),
+        "nginx" | "openresty" => Some(Product::Nginx),
         // the PostgreSQL project's packages for Red Hat: postgresql-16.service
         other => other.strip_prefix("postgresql-")?.parse::<u8>().is_ok().then_some(Product::Postgres),
     }

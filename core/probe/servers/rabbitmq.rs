@@ -321,7 +321,7 @@ async fn by_tools(known: &Known, cx: &ProbeCx) -> Result<Facts, String> {
     let ask = async |tool: &str, words: &[&str]| -> Result<String, String> {
         let all: Vec<&str> = [&[tool, "-n", node.as_str(), "-q", "--formatter", "json"], words].concat();
         if let (Some(id), Some(docker)) = (&known.server.container, &cx.docker) {
-            return docker.exec(id, &all).await.map_err(|e| e.to_string());
+            return docker.exec(id, &all, TOOLS).await.map(|e| e.stdout).map_err(|e| e.to_string());
         }
         // the packages' wrapper becomes the user rabbitmq; a node that runs as who we are has our cookie
         let same_user = user_of(process.pid).is_some_and(|(uid, _)| uid == rustix::process::geteuid().as_raw());

@@ -26,6 +26,7 @@ pub fn default_port(product: Product) -> u16 {
         Product::Pgbouncer => 6432,
         Product::Redis => 6379,
         Product::Rabbitmq => 5672,
+        Product::Nginx => 80,
     }
 }
 

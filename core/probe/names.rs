@@ -1,0 +1,234 @@
+//! Names to addresses as another process would find them: its hosts file, then the name servers of its resolv.conf, asked from its own
+//! network namespace.
+
+use std::net::{IpAddr, Ipv4Addr, SocketAddr, UdpSocket};
+use std::time::{Duration, Instant};
+
+use hickory_proto::op::{Message, MessageType, OpCode, Query, ResponseCode};
+use hickory_proto::rr::{Name, RData, RecordType};
+use serde::{Deserialize, Serialize};
+
+use super::servers::file_of;
+use super::{ProbeError, blocking, netns};
+
+/// How long the name servers may take for all names together. A resolver itself waits five seconds.
+const ANSWER: Duration = Duration::from_millis(1500);
+
+/// What became of a name.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", tag = "kind", content = "value")]
+pub enum Looked {
+    /// It has these addresses.
+    Up(Vec<IpAddr>),
+    /// There is no such name, or it has no address.
+    NoSuchName,
+    /// No name server answered; why.
+    NoAnswer(String),
+}
+
+/// Looks up each of `names` as process `pid` would, in the same order.
+pub async fn look_up(pid: i32, names: Vec<String>) -> Result<Vec<Looked>, ProbeError> {
+    if names.is_empty() {
+        return Ok(Vec::new());
+    }
+    blocking::run("addresses of names", &format!("the name servers of process {pid}"), ANSWER + Duration::from_secs(1), move || {
+        let hosts = file_of(pid, "/etc/hosts").unwrap_or_default();
+        let servers = name_servers(&file_of(pid, "/etc/resolv.conf").unwrap_or_default());
+        let mut looked: Vec<Option<Looked>> = names.iter().map(|n| literal(n).or_else(|| in_hosts(&hosts, n))).collect();
+        let asked: Vec<usize> = (0..names.len()).filter(|i| looked[*i].is_none()).collect();
+        if !asked.is_empty() {
+            let wanted: Vec<&str> = asked.iter().map(|i| names[*i].as_str()).collect();
+            let answers = netns::enter_other(pid).and_then(|()| ask(&servers, &wanted));
+            match answers {
+                Ok(answers) => asked.iter().zip(answers).for_each(|(i, a)| looked[*i] = Some(a)),
+                Err(e) => asked.iter().for_each(|i| looked[*i] = Some(Looked::NoAnswer(e.to_string()))),
+            }
+        }
+        looked.into_iter().map(|l| l.unwrap_or_else(|| Looked::NoAnswer("not asked".to_owned()))).collect()
+    })
+    .await
+}
+
+fn literal(name: &str) -> Option<Looked> {
+    name.parse().ok().map(|ip| Looked::Up(vec![ip]))
+}
+
+fn in_hosts(hosts: &str, name: &str) -> Option<Looked> {
+    let found: Vec<IpAddr> = hosts
+        .lines()
+        .filter_map(|l| {
+            let mut words = l.split('#').next()?.split_whitespace();
+            let address = words.next()?.parse().ok()?;
+            words.any(|w| w.eq_ignore_ascii_case(name)).then_some(address)
+        })
+        .collect();
+    (!found.is_empty()).then_some(Looked::Up(found))
+}
+
+/// `nameserver` lines; without any it is this machine (resolv.conf(5)).
+fn name_servers(text: &str) -> Vec<SocketAddr> {
+    let servers: Vec<SocketAddr> = text
+        .lines()
+        .filter_map(|l| l.trim().strip_prefix("nameserver")?.trim().parse::<IpAddr>().ok())
+        .map(|ip| SocketAddr::new(ip, 53))
+        .take(3)
+        .collect();
+    if servers.is_empty() { vec![(Ipv4Addr::LOCALHOST, 53).into()] } else { servers }
+}
+
+/// Asks all servers for all names at once and takes the first answer for each.
+fn ask(servers: &[SocketAddr], names: &[&str]) -> std::io::Result<Vec<Looked>> {
+    let mut questions = Vec::new();
+    for (i, name) in names.iter().enumerate() {
+        for (j, kind) in [RecordType::A, RecordType::AAAA].into_iter().enumerate() {
+            let id = u16::try_from(2 * i + j).unwrap_or(u16::MAX);
+            questions.push((id, question(id, name, kind)));
+        }
+    }
+    let sockets: Vec<UdpSocket> = servers
+        .iter()
+        .filter_map(|server| {
+            let socket = UdpSocket::bind(if server.is_ipv4() { "0.0.0.0:0" } else { "[::]:0" }).ok()?;
+            socket.connect(server).ok()?;
+            Some(socket)
+        })
+        .collect();
+    let mut answers: Vec<[Option<Option<Vec<IpAddr>>>; 2]> = vec![[None, None]; names.len()];
+    let mut why = String::from("no answer in time");
+    let deadline = Instant::now() + ANSWER;
+    let share = ANSWER / u32::try_from(sockets.len().max(1)).unwrap_or(1);
+    for socket in &sockets {
+        // the next server is for what the one before did not answer
+        let until = deadline.min(Instant::now() + share);
+        for (id, question) in &questions {
+            let (i, j) = (usize::from(*id) / 2, usize::from(*id) % 2);
+            if answers.get(i).is_some_and(|a| a[j].is_none())
+                && let Some(question) = question
+                && let Err(e) = socket.send(question)
+            {
+                why = e.to_string();
+            }
+        }
+        let mut buffer = [0; 4096];
+        while answers.iter().any(|a| a[0].is_none() || a[1].is_none()) {
+            let Some(left) = until.checked_duration_since(Instant::now()).filter(|d| !d.is_zero()) else { break };
+            socket.set_read_timeout(Some(left))?;
+            match socket.recv(&mut buffer) {
+                Ok(n) => {
+                    if let Some((id, answer)) = answer(&buffer[..n])
+                        && let Some(slot) = answers.get_mut(usize::from(id) / 2).map(|a| &mut a[usize::from(id) % 2])
+                    {
+                        *slot = Some(answer);
+                    }
+                }
+                Err(e) if matches!(e.kind(), std::io::ErrorKind::WouldBlock | std::io::ErrorKind::TimedOut) => break,
+                Err(e) => {
+                    why = e.to_string();
+                    break;
+                }
+            }
+        }
+    }
+    Ok(answers
+        .into_iter()
+        .map(|[v4, v6]| match (v4, v6) {
+            (Some(Some(mut a)), b) => {
+                a.extend(b.flatten().unwrap_or_default());
+                if a.is_empty() { Looked::NoSuchName } else { Looked::Up(a) }
+            }
+            (_, Some(Some(b))) if !b.is_empty() => Looked::Up(b),
+            (Some(None), _) => Looked::NoSuchName,
+            _ => Looked::NoAnswer(why.clone()),
+        })
+        .collect())
+}
+
+fn question(id: u16, name: &str, kind: RecordType) -> Option<Vec<u8>> {
+    // a final dot: no search list, which only makes questions more
+    let name = Name::from_ascii(format!("{}.", name.trim_end_matches('.'))).ok()?;
+    let mut message = Message::new(id, MessageType::Query, OpCode::Query);
+    message.metadata.recursion_desired = true;
+    message.add_query(Query::query(name, kind));
+    message.to_vec().ok()
+}
+
+/// Addresses of an answer; none in it when the name does not exist. Other failures are no answer.
+fn answer(bytes: &[u8]) -> Option<(u16, Option<Vec<IpAddr>>)> {
+    let message = Message::from_vec(bytes).ok()?;
+    let id = message.metadata.id;
+    match message.metadata.response_code {
+        ResponseCode::NXDomain => Some((id, None)),
+        ResponseCode::NoError => {
+            let address = |data: &RData| match data {
+                RData::A(a) => Some(IpAddr::V4(a.0)),
+                RData::AAAA(a) => Some(IpAddr::V6(a.0)),
+                _ => None,
+            };
+            Some((id, Some(message.answers.iter().filter_map(|r| address(&r.data)).collect())))
+        }
+        _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+    use super::*;
+
+    #[test]
+    fn the_hosts_file_comes_first() {
+        let hosts = "127.0.0.1 localhost\n::1 localhost # ::9\n172.17.0.3\tb2 B2.example  # x c3\n";
+        assert_eq!(in_hosts(hosts, "b2"), Some(Looked::Up(vec!["172.17.0.3".parse().unwrap()])));
+        assert_eq!(in_hosts(hosts, "localhost").map(|l| matches!(l, Looked::Up(a) if a.len() == 2)), Some(true));
+        assert_eq!((in_hosts(hosts, "c3"), literal("x")), (None, None));
+        assert_eq!(name_servers("search a\nnameserver 127.0.0.11\noptions ndots:0\n"), ["127.0.0.11:53".parse().unwrap()]);
+        assert_eq!(name_servers(""), ["127.0.0.1:53".parse().unwrap()]);
+    }
+
+    /// A name server on the loopback that knows one name.
+    fn server(answers: impl Fn(&str, RecordType) -> Option<Message> + Send + 'static) -> SocketAddr {
+        let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
+        let at = socket.local_addr().unwrap();
+        std::thread::spawn(move || {
+            let mut buffer = [0; 512];
+            while let Ok((n, from)) = socket.recv_from(&mut buffer) {
+                let question = Message::from_vec(&buffer[..n]).unwrap();
+                let query = question.queries[0].clone();
+                if let Some(mut reply) = answers(&query.name().to_ascii(), query.query_type()) {
+                    reply.metadata.id = question.metadata.id;
+                    socket.send_to(&reply.to_vec().unwrap(), from).unwrap();
+                }
+            }
+        });
+        at
+    }
+
+    #[test]
+    fn a_name_that_is_not_there_is_no_silence() {
+        use hickory_proto::rr::Record;
+        let at = server(|name, kind| {
+            let mut reply = Message::new(0, MessageType::Response, OpCode::Query);
+            match (name, kind) {
+                ("here.", RecordType::A) => {
+                    let data = RData::A(hickory_proto::rr::rdata::A("10.0.0.9".parse().unwrap()));
+                    reply.add_answer(Record::from_rdata(Name::from_ascii("here.").unwrap(), 60, data));
+                }
+                ("here.", _) => {}
+                ("silent.", _) => return None,
+                _ => reply.metadata.response_code = ResponseCode::NXDomain,
+            }
+            Some(reply)
+        });
+        let looked = ask(&[at], &["here", "gone", "silent"]).unwrap();
+        assert_eq!(looked[0], Looked::Up(vec!["10.0.0.9".parse().unwrap()]));
+        assert_eq!(looked[1], Looked::NoSuchName);
+        assert!(matches!(looked[2], Looked::NoAnswer(_)));
+    }
+
+    proptest::proptest! {
+        #[test]
+        fn any_bytes_are_survived(bytes in proptest::collection::vec(proptest::prelude::any::<u8>(), 0..100), text in ".*") {
+            let _ = (answer(&bytes), in_hosts(&text, "a"), name_servers(&text), question(1, &text, RecordType::A));
+        }
+    }
+}

@@ -1,0 +1,162 @@
+//! What a `log_format` says of a line: variables between fixed texts (<https://nginx.org/en/docs/http/ngx_http_log_module.html>).
+//! JSON formats are the same: their quotes and braces are the fixed texts.
+
+use jiff::Timestamp;
+use memchr::memmem::{Finder, find};
+
+/// A format, ready to read lines.
+#[derive(Debug, Clone)]
+pub struct LogFormat {
+    /// Fixed text, and the variable after it.
+    fields: Vec<(Vec<u8>, String)>,
+    end: Vec<u8>,
+    /// The variable that tells the time.
+    time: Option<String>,
+    /// Fixed text in front of `$status`.
+    anchor: Vec<u8>,
+}
+
+/// Which variables hold the time, the most exact last.
+const TIMES: &[&str] = &["time_local", "time_iso8601", "msec"];
+
+impl LogFormat {
+    /// Understands the text of a `log_format`; none when it does not tell the status of a request.
+    #[must_use]
+    pub fn new(text: &str) -> Option<Self> {
+        let mut fields = Vec::new();
+        let mut literal = Vec::new();
+        let mut rest = text;
+        while let Some(at) = rest.find('$') {
+            literal.extend_from_slice(&rest.as_bytes()[..at]);
+            let after = &rest[at + 1..];
+            let (name, tail) = if let Some(braced) = after.strip_prefix('{') {
+                braced.split_once('}')?
+            } else {
+                let end = after.find(|c: char| !c.is_ascii_alphanumeric() && c != '_').unwrap_or(after.len());
+                after.split_at(end)
+            };
+            if name.is_empty() {
+                literal.push(b'$');
+            } else {
+                fields.push((std::mem::take(&mut literal), name.to_owned()));
+            }
+            rest = tail;
+        }
+        literal.extend_from_slice(rest.as_bytes());
+        let status = fields.iter().position(|(_, name)| name == "status")?;
+        let time = TIMES.iter().rev().find(|t| fields.iter().any(|(_, name)| name == *t)).map(|t| (*t).to_owned());
+        let anchor = fields[status].0.clone();
+        Some(Self { fields, end: literal, time, anchor })
+    }
+
+    /// A text that stands in every line about a request with this status, or with a status that begins like it.
+    pub(super) fn needle(&self, status: &str) -> Finder<'static> {
+        let mut needle = self.anchor.clone();
+        needle.extend_from_slice(status.as_bytes());
+        Finder::new(&needle).into_owned()
+    }
+
+    /// Whether lines tell when.
+    #[must_use]
+    pub fn tells_time(&self) -> bool {
+        self.time.is_some()
+    }
+
+    /// The value of a variable in a line.
+    #[must_use]
+    pub fn field<'l>(&self, line: &'l [u8], name: &str) -> Option<&'l [u8]> {
+        let mut rest = line.strip_prefix(self.fields.first()?.0.as_slice())?;
+        for (i, (_, field)) in self.fields.iter().enumerate() {
+            let next = self.fields.get(i + 1).map_or(self.end.as_slice(), |(literal, _)| literal);
+            let last = i + 1 == self.fields.len();
+            let length = match () {
+                () if last && next.is_empty() => rest.len(),
+                // a value that may hold what ends it: the last one is the end
+                () if last => rest.len().checked_sub(next.len()).filter(|n| rest[*n..] == *next)?,
+                () if next.is_empty() => return None,
+                () => find(rest, next)?,
+            };
+            if field == name {
+                return Some(&rest[..length]);
+            }
+            rest = rest.get(length + next.len()..)?;
+        }
+        None
+    }
+
+    /// The status of the request of a line.
+    #[must_use]
+    pub fn status(&self, line: &[u8]) -> Option<u16> {
+        let digits = self.field(line, "status")?;
+        (digits.len() == 3).then(|| std::str::from_utf8(digits).ok()?.parse().ok()).flatten()
+    }
+
+    /// When the request of a line ended.
+    #[must_use]
+    pub fn time(&self, line: &[u8]) -> Option<Timestamp> {
+        let name = self.time.as_deref()?;
+        let text = std::str::from_utf8(self.field(line, name)?).ok()?;
+        match name {
+            "msec" => {
+                let (seconds, millis) = text.split_once('.').unwrap_or((text, "0"));
+                Timestamp::new(seconds.parse().ok()?, millis.parse::<i32>().ok()?.checked_mul(1_000_000)?).ok()
+            }
+            "time_iso8601" => text.parse().ok(),
+            _ => local_time(text),
+        }
+    }
+}
+
+/// `21/Nov/2026:13:37:12 +0100`.
+fn local_time(text: &str) -> Option<Timestamp> {
+    const MONTHS: [&str; 12] = ["Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec"];
+    let number = |range: std::ops::Range<usize>| text.get(range)?.parse::<i8>().ok();
+    let month = MONTHS.iter().position(|m| Some(*m) == text.get(3..6))?;
+    let year: i16 = text.get(7..11)?.parse().ok()?;
+    let (hour, minute, second) = (number(12..14)?, number(15..17)?, number(18..20)?);
+    let local = jiff::civil::DateTime::new(year, i8::try_from(month + 1).ok()?, number(0..2)?, hour, minute, second, 0).ok()?;
+    let offset = text.get(21..26)?;
+    let sign = if offset.starts_with('-') { -1 } else { 1 };
+    let seconds = sign * (offset.get(1..3)?.parse::<i32>().ok()? * 3600 + offset.get(3..5)?.parse::<i32>().ok()? * 60);
+    jiff::tz::Offset::from_seconds(seconds).ok()?.to_timestamp(local).ok()
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+    use super::super::COMBINED;
+    use super::*;
+
+    const LINE: &[u8] =
+        br#"10.0.0.1 - - [21/Nov/2026:13:37:12 +0100] "GET /a?b HTTP/1.1" 502 157 "-" "curl \x22 503 ""#;
+
+    #[test]
+    fn every_variable_of_a_line_is_found() {
+        let f = LogFormat::new(COMBINED).unwrap();
+        assert_eq!(f.status(LINE), Some(502));
+        assert_eq!(f.field(LINE, "request"), Some(&b"GET /a?b HTTP/1.1"[..]));
+        assert_eq!(f.field(LINE, "http_user_agent"), Some(&br"curl \x22 503 "[..]));
+        assert_eq!(f.time(LINE).unwrap().to_string(), "2026-11-21T12:37:12Z");
+        assert_eq!((f.field(LINE, "nope"), f.status(b"garbage")), (None, None));
+    }
+
+    #[test]
+    fn json_and_other_times_are_read() {
+        let f = LogFormat::new(r#"{"t":"$time_iso8601","m":${msec},"status":"$status","up":"$upstream_addr"}"#).unwrap();
+        let line = br#"{"t":"2026-11-21T13:37:12+01:00","m":1795264632.500,"status":"504","up":"10.0.0.3:80, 10.0.0.4:80"}"#;
+        assert_eq!((f.status(line), f.time(line).unwrap().as_millisecond()), (Some(504), 1_795_264_632_500));
+        assert_eq!(f.field(line, "upstream_addr"), Some(&b"10.0.0.3:80, 10.0.0.4:80"[..]));
+        assert!(LogFormat::new("$remote_addr $request").is_none());
+        assert!(!LogFormat::new("$status").unwrap().tells_time());
+    }
+
+    proptest::proptest! {
+        #[test]
+        fn any_format_and_line_are_survived(format in "[a-z$ {}\"]*", line in proptest::collection::vec(proptest::prelude::any::<u8>(), 0..100)) {
+            if let Some(f) = LogFormat::new(&format!("{format} $status")) {
+                let _ = (f.status(&line), f.time(&line));
+            }
+            let _ = local_time(&String::from_utf8_lossy(&line));
+        }
+    }
+}

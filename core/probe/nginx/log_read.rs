@@ -1,0 +1,377 @@
+//! Reading logs: the last minutes from the end backwards, or, when that is asked for, all of it with everything that was rotated.
+
+use std::fs::File;
+use std::io::Read;
+use std::os::unix::fs::FileExt;
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use jiff::{SignedDuration, Timestamp};
+
+use super::log_scan::{Requests, Scanner};
+use super::tree::Root;
+
+/// How far back a log is read at most, in bytes: a thousand requests a second for five minutes.
+const WINDOW: u64 = 64 << 20;
+
+/// How much is read at once, in bytes.
+const PIECE: u64 = 1 << 20;
+
+/// What one thread takes of a whole log, in bytes; also what fits the second cache when it is counted.
+const TASK: u64 = 4 << 20;
+
+/// What is searched at once: it is gone over three times, and should still be near.
+const NEAR: usize = 256 << 10;
+
+/// A longer line is cut, in bytes.
+const LONGEST_LINE: u64 = 1 << 20;
+
+/// The end of a log, from `since` on.
+#[derive(Debug, Default)]
+pub(super) struct Tail {
+    /// Whole lines.
+    pub(super) bytes: Vec<u8>,
+    /// There was more in the time than was read.
+    pub(super) cut: bool,
+}
+
+/// Reads the lines of `file` that are not older than `since`, by the time that `time` finds in a line.
+pub(super) fn tail(file: &File, since: Timestamp, time: &dyn Fn(&[u8]) -> Option<Timestamp>) -> std::io::Result<Tail> {
+    let mut start = file.metadata()?.len();
+    let mut tail = Tail::default();
+    while start > 0 {
+        if tail.bytes.len() as u64 >= WINDOW {
+            tail.cut = true;
+            break;
+        }
+        let size = PIECE.min(start);
+        start -= size;
+        let mut piece = vec![0; usize::try_from(size).unwrap_or(0)];
+        file.read_exact_at(&mut piece, start)?;
+        piece.append(&mut tail.bytes);
+        tail.bytes = piece;
+        if first_time(&tail.bytes, start > 0, time).is_some_and(|t| t < since) {
+            break;
+        }
+    }
+    if start > 0 {
+        drop_first_line(&mut tail.bytes);
+    }
+    let begin = lower_bound(&tail.bytes, since, time);
+    tail.bytes.drain(..begin);
+    Ok(tail)
+}
+
+fn drop_first_line(bytes: &mut Vec<u8>) {
+    let end = memchr::memchr(b'\n', bytes).map_or(bytes.len(), |n| n + 1);
+    bytes.drain(..end);
+}
+
+/// The time of the first line that has one, among the first few.
+fn first_time(bytes: &[u8], torn: bool, time: &dyn Fn(&[u8]) -> Option<Timestamp>) -> Option<Timestamp> {
+    bytes.split(|b| *b == b'\n').skip(usize::from(torn)).take(20).find_map(time)
+}
+
+/// Where the first line begins that is not older than `since`; lines of a log are in order.
+pub(super) fn lower_bound(bytes: &[u8], since: Timestamp, time: &dyn Fn(&[u8]) -> Option<Timestamp>) -> usize {
+    let (mut low, mut high) = (0, bytes.len());
+    while low < high {
+        let middle = usize::midpoint(low, high);
+        let start = memchr::memrchr(b'\n', &bytes[..middle]).map_or(0, |n| n + 1).max(low);
+        let mut at = start;
+        // a line without a time (garbage) belongs to the next one
+        let (found, next) = loop {
+            let end = memchr::memchr(b'\n', &bytes[at..]).map_or(bytes.len(), |n| at + n + 1);
+            match time(bytes[at..end].trim_ascii_end()) {
+                Some(t) => break (Some(t), end),
+                None if end >= high => break (None, high),
+                None => at = end,
+            }
+        };
+        if found.is_none_or(|t| t >= since) {
+            high = start;
+        } else {
+            low = next;
+        }
+    }
+    low
+}
+
+/// The files a log was rotated to, newest first: `access.log.1`, `access.log.2.gz`, `access.log-20261121`.
+pub(super) fn rotated(root: &Root, path: &str) -> Vec<String> {
+    let Some((folder, name)) = path.rsplit_once('/') else { return Vec::new() };
+    let stem = name.strip_suffix(".log").unwrap_or(name);
+    let is = |n: &String| {
+        let rest = n.strip_prefix(name).or_else(|| n.strip_prefix(stem));
+        let plain = rest.map(|r| r.strip_suffix(".gz").unwrap_or(r)).map(|r| r.strip_suffix(".log").unwrap_or(r));
+        n != name && plain.is_some_and(|r| r.len() > 1 && r.starts_with(['.', '-']) && r[1..].bytes().all(|b| b.is_ascii_digit() || b == b'-'))
+    };
+    let folder = if folder.is_empty() { "/" } else { folder };
+    let mut found: Vec<(Option<Timestamp>, String)> = root
+        .names(std::path::Path::new(folder))
+        .into_iter()
+        .filter(is)
+        .map(|n| format!("{}/{n}", folder.trim_end_matches('/')))
+        .map(|p| (root.modified(&p), p))
+        .collect();
+    found.sort_by(|a, b| b.0.cmp(&a.0));
+    found.into_iter().map(|(_, p)| p).collect()
+}
+
+/// The last minutes of a log and, when it was rotated meanwhile, of the file before it. None when it cannot be read.
+pub(super) fn window(
+    root: &Root,
+    path: &str,
+    now: Timestamp,
+    window: SignedDuration,
+    time: &dyn Fn(&[u8]) -> Option<Timestamp>,
+) -> std::io::Result<Tail> {
+    let since = now.saturating_sub(window).unwrap_or(now);
+    let mut log = tail(&root.file(path)?, since, time)?;
+    // the file goes back to before the window unless it began within it
+    let began_before = log.cut || {
+        let mut head = vec![0; 4096];
+        let n = root.file(path)?.read_at(&mut head, 0)?;
+        first_time(&head[..n], false, time).is_some_and(|t| t < since)
+    };
+    if !began_before
+        && let Some(before) = rotated(root, path).into_iter().next()
+        && root.modified(&before).is_some_and(|t| t >= since)
+    {
+        let mut earlier = if before.ends_with(".gz") {
+            let mut text = Vec::new();
+            flate2::read::MultiGzDecoder::new(root.file(&before)?).take(WINDOW).read_to_end(&mut text)?;
+            let begin = lower_bound(&text, since, time);
+            text.drain(..begin);
+            text
+        } else {
+            tail(&root.file(&before)?, since, time)?.bytes
+        };
+        earlier.append(&mut log.bytes);
+        log.bytes = earlier;
+    }
+    Ok(log)
+}
+
+/// Counts all of these files, on all processors. A file that cannot be read is named in the error list.
+pub(super) fn whole(root: &Root, paths: &[String], scanner: &Scanner) -> (Requests, u64, Vec<String>) {
+    let mut problems = Vec::new();
+    let mut tasks = Vec::new();
+    let mut size = 0;
+    for path in paths {
+        match root.file(path).and_then(|f| Ok((f.metadata()?.len(), f))) {
+            Ok((length, file)) => {
+                size += length;
+                let file = std::sync::Arc::new(file);
+                if path.ends_with(".gz") {
+                    tasks.push((file, path, None));
+                } else {
+                    tasks.extend((0..length.div_ceil(TASK)).map(|i| (file.clone(), path, Some(i * TASK))));
+                }
+            }
+            Err(e) => problems.push(format!("{path}: {e}")),
+        }
+    }
+    let next = AtomicUsize::new(0);
+    let result = Mutex::new((Requests::default(), problems));
+    std::thread::scope(|scope| {
+        let threads = std::thread::available_parallelism().map_or(1, usize::from).min(tasks.len().max(1));
+        for _ in 0..threads {
+            scope.spawn(|| {
+                let mut mine = Requests::default();
+                let mut failed = Vec::new();
+                let mut buffer = Vec::new();
+                while let Some((file, path, part)) = tasks.get(next.fetch_add(1, Ordering::Relaxed)) {
+                    let read = match part {
+                        Some(start) => part_of(file, *start, scanner, &mut buffer, &mut mine),
+                        None => packed(file, scanner, &mut mine),
+                    };
+                    if let Err(e) = read {
+                        failed.push(format!("{path}: {e}"));
+                    }
+                }
+                if let Ok(mut result) = result.lock() {
+                    result.0.add(&mine);
+                    result.1.append(&mut failed);
+                }
+            });
+        }
+    });
+    let (requests, mut problems) = result.into_inner().unwrap_or_default();
+    problems.sort();
+    problems.dedup();
+    (requests, size, problems)
+}
+
+/// The lines that begin in one part of a file.
+fn part_of(file: &File, start: u64, scanner: &Scanner, buffer: &mut Vec<u8>, into: &mut Requests) -> std::io::Result<()> {
+    // one byte before tells whether a line begins here, and what follows the end holds the rest of the last line
+    let from = start.saturating_sub(1);
+    let want = usize::try_from(TASK + (start - from)).unwrap_or(usize::MAX);
+    buffer.resize(want, 0);
+    let mut filled = read_at(file, buffer, from)?;
+    buffer.truncate(filled);
+    if filled == want && buffer.last() != Some(&b'\n') {
+        let mut more = vec![0; 64 << 10];
+        while (filled - want) < usize::try_from(LONGEST_LINE).unwrap_or(0) {
+            let n = read_at(file, &mut more, from + filled as u64)?;
+            let end = memchr::memchr(b'\n', &more[..n]).map_or(n, |at| at + 1);
+            buffer.extend_from_slice(&more[..end]);
+            filled += end;
+            if n == 0 || end < n || more.get(end.wrapping_sub(1)) == Some(&b'\n') {
+                break;
+            }
+        }
+    }
+    let begin = if start == 0 {
+        0
+    } else {
+        match memchr::memchr(b'\n', buffer) {
+            // the line of another part that has no end here
+            None => return Ok(()),
+            Some(at) => at + 1,
+        }
+    };
+    // where a line of the part before ends beyond this part, none begins here
+    if begin as u64 > TASK {
+        return Ok(());
+    }
+    near(&buffer[begin..], scanner, into);
+    Ok(())
+}
+
+fn near(mut bytes: &[u8], scanner: &Scanner, into: &mut Requests) {
+    while bytes.len() > NEAR {
+        let end = match memchr::memrchr(b'\n', &bytes[..NEAR]) {
+            Some(at) => at + 1,
+            None => memchr::memchr(b'\n', bytes).map_or(bytes.len(), |at| at + 1),
+        };
+        scanner.scan(&bytes[..end], into);
+        bytes = &bytes[end..];
+    }
+    scanner.scan(bytes, into);
+}
+
+fn packed(file: &File, scanner: &Scanner, into: &mut Requests) -> std::io::Result<()> {
+    let mut unpacked = flate2::read::MultiGzDecoder::new(file);
+    let mut buffer = Vec::new();
+    loop {
+        let had = buffer.len();
+        let n = unpacked.by_ref().take(NEAR as u64).read_to_end(&mut buffer)?;
+        if n == 0 {
+            scanner.scan(&buffer, into);
+            return Ok(());
+        }
+        let Some(end) = memchr::memrchr(b'\n', &buffer).map(|at| at + 1) else {
+            if had as u64 > LONGEST_LINE {
+                buffer.clear();
+            }
+            continue;
+        };
+        scanner.scan(&buffer[..end], into);
+        buffer.drain(..end);
+    }
+}
+
+fn read_at(file: &File, buffer: &mut [u8], from: u64) -> std::io::Result<usize> {
+    let mut filled = 0;
+    while filled < buffer.len() {
+        match file.read_at(&mut buffer[filled..], from + filled as u64)? {
+            0 => break,
+            n => filled += n,
+        }
+    }
+    Ok(filled)
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+    use std::io::Write;
+
+    use super::super::{COMBINED, LogFormat};
+    use super::*;
+
+    fn scanner() -> Scanner {
+        Scanner::new(LogFormat::new(COMBINED).unwrap())
+    }
+
+    fn line(second: i64, status: u16) -> String {
+        let t = Timestamp::from_second(1_795_264_000 + second).unwrap();
+        let at = t.strftime("%d/%b/%Y:%H:%M:%S +0000");
+        format!("10.0.0.1 - - [{at}] \"GET /a HTTP/1.1\" {status} 5 \"-\" \"x\"\n")
+    }
+
+    fn root() -> Root {
+        Root::of(i32::try_from(std::process::id()).unwrap()).unwrap()
+    }
+
+    fn now() -> Timestamp {
+        Timestamp::from_second(1_795_264_000 + 100_000).unwrap()
+    }
+
+    #[test]
+    fn only_the_last_minutes_are_taken_from_a_long_log() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("access.log");
+        let mut file = File::create(&path).unwrap();
+        // 8 MB, garbage in between
+        for i in 0..100_000 {
+            file.write_all(line(i, if i % 100 == 0 { 502 } else { 200 }).as_bytes()).unwrap();
+            if i % 1000 == 7 {
+                file.write_all(b"garbage\n").unwrap();
+            }
+        }
+        let s = scanner();
+        let got = window(&root(), path.to_str().unwrap(), now(), SignedDuration::from_secs(300), &|l| s.format().time(l)).unwrap();
+        let mut r = Requests::default();
+        s.scan(&got.bytes, &mut r);
+        assert_eq!((r.failures(), got.cut), (3, false));
+        assert!((300..=301).contains(&r.all), "{}", r.all);
+    }
+
+    #[test]
+    fn a_log_that_was_just_rotated_goes_on_in_the_file_before() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("access.log");
+        std::fs::write(&path, line(99_990, 500)).unwrap();
+        let before: String = (99_000..99_990).map(|i| line(i, 502)).collect();
+        let old = dir.path().join("access.log.1");
+        std::fs::write(&old, &before).unwrap();
+        std::fs::write(dir.path().join("access.log.bak"), &before).unwrap();
+        let s = scanner();
+        // the test's files are of today, its lines are not: what counts is that they are newer than the window
+        let ask = || {
+            let got = window(&root(), path.to_str().unwrap(), now(), SignedDuration::from_secs(300), &|l| s.format().time(l)).unwrap();
+            let mut r = Requests::default();
+            s.scan(&got.bytes, &mut r);
+            r.all
+        };
+        let then = std::time::UNIX_EPOCH + std::time::Duration::from_secs(1_795_264_000 + 99_990);
+        File::options().write(true).open(&old).unwrap().set_modified(then).unwrap();
+        assert_eq!(ask(), 291);
+        let mut gz = flate2::write::GzEncoder::new(File::create(dir.path().join("access.log.1.gz")).unwrap(), flate2::Compression::fast());
+        gz.write_all(before.as_bytes()).unwrap();
+        gz.finish().unwrap().set_modified(then).unwrap();
+        std::fs::remove_file(&old).unwrap();
+        assert_eq!(ask(), 291);
+    }
+
+    #[test]
+    fn a_whole_log_is_counted_once_whatever_its_parts() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("access.log").display().to_string();
+        let lines = 120_000;
+        let text: String = (0..lines).map(|i| line(i, if i % 10 == 0 { 503 } else { 200 })).collect();
+        assert!(text.len() as u64 > 2 * TASK);
+        std::fs::write(&path, text.trim_end()).unwrap();
+        let gz = format!("{path}.2.gz");
+        let mut encoder = flate2::write::GzEncoder::new(File::create(&gz).unwrap(), flate2::Compression::fast());
+        encoder.write_all(text.as_bytes()).unwrap();
+        encoder.finish().unwrap();
+        let (r, _, problems) = whole(&root(), &[path.clone(), gz.clone(), "/no/such".to_owned()], &scanner());
+        assert_eq!((r.all, r.failures()), (2 * lines as u64, 2 * lines as u64 / 10));
+        assert!(problems.len() == 1 && problems[0].starts_with("/no/such: No such file"), "{problems:?}");
+        assert_eq!(rotated(&root(), &path), [gz]);
+    }
+}

@@ -1,0 +1,199 @@
+//! Counting what failed in a log of requests, at the speed of memory: lines are counted and searched for by SIMD, and only the lines that
+//! matter are taken apart.
+
+use std::collections::BTreeMap;
+
+use memchr::memchr_iter;
+use memchr::memmem::Finder;
+use serde::{Deserialize, Serialize};
+
+use super::LogFormat;
+
+/// More different names than anybody reads.
+const MOST_KEYS: usize = 200;
+
+/// What a part of a log says.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Requests {
+    /// All of them.
+    pub all: u64,
+    /// Failed ones (500 to 599) by status.
+    pub failed: BTreeMap<u16, u64>,
+    /// Those whose client did not wait for the answer (499): slow, not failed.
+    pub gave_up: u64,
+    /// Failed ones by the address they were passed on to.
+    pub by_upstream: BTreeMap<String, u64>,
+    /// Failed ones by host name.
+    pub by_host: BTreeMap<String, u64>,
+    /// Failed ones by the beginning of the path, without its query.
+    pub by_path: BTreeMap<String, u64>,
+}
+
+impl Requests {
+    /// All failed ones.
+    #[must_use]
+    pub fn failures(&self) -> u64 {
+        self.failed.values().sum()
+    }
+
+    /// Adds another part.
+    pub fn add(&mut self, other: &Self) {
+        self.all += other.all;
+        self.gave_up += other.gave_up;
+        for (status, n) in &other.failed {
+            *self.failed.entry(*status).or_default() += n;
+        }
+        for (mine, theirs) in [
+            (&mut self.by_upstream, &other.by_upstream),
+            (&mut self.by_host, &other.by_host),
+            (&mut self.by_path, &other.by_path),
+        ] {
+            for (key, n) in theirs {
+                count(mine, key.clone(), *n);
+            }
+        }
+    }
+}
+
+fn count(map: &mut BTreeMap<String, u64>, key: String, n: u64) {
+    if map.len() < MOST_KEYS || map.contains_key(&key) {
+        *map.entry(key).or_default() += n;
+    }
+}
+
+/// Counts; one for a whole scan.
+#[derive(Debug, Clone)]
+pub struct Scanner {
+    format: LogFormat,
+    failed: Finder<'static>,
+    gave_up: Finder<'static>,
+}
+
+impl Scanner {
+    /// For lines of this format.
+    #[must_use]
+    pub fn new(format: LogFormat) -> Self {
+        Self { failed: format.needle("5"), gave_up: format.needle("499"), format }
+    }
+
+    /// The format.
+    #[must_use]
+    pub fn format(&self) -> &LogFormat {
+        &self.format
+    }
+
+    /// Counts whole lines. The last one may be without a line break.
+    pub fn scan(&self, lines: &[u8], into: &mut Requests) {
+        into.all += memchr_iter(b'\n', lines).count() as u64 + u64::from(lines.last().is_some_and(|b| *b != b'\n'));
+        self.each(&self.gave_up, lines, |line| {
+            if self.format.status(line) == Some(499) {
+                into.gave_up += 1;
+            }
+        });
+        self.each(&self.failed, lines, |line| self.failure(line, into));
+    }
+
+    /// Hands on every line with the needle in it, once.
+    fn each(&self, needle: &Finder<'_>, lines: &[u8], mut line: impl FnMut(&[u8])) {
+        let mut from = 0;
+        while let Some(at) = needle.find(&lines[from..]).map(|at| from + at) {
+            let start = memchr::memrchr(b'\n', &lines[..at]).map_or(0, |n| n + 1);
+            let end = memchr::memchr(b'\n', &lines[at..]).map_or(lines.len(), |n| at + n);
+            line(&lines[start..end]);
+            from = end;
+        }
+    }
+
+    fn failure(&self, line: &[u8], into: &mut Requests) {
+        let Some(status @ 500..=599) = self.format.status(line) else { return };
+        let field = |name: &str| self.format.field(line, name).map(String::from_utf8_lossy);
+        // our own questions must not make the answer
+        if field("http_user_agent").is_some_and(|agent| agent.starts_with("opsctl/")) {
+            return;
+        }
+        *into.failed.entry(status).or_default() += 1;
+        // the last one that was tried gave the answer
+        if let Some(upstream) = field("upstream_addr").and_then(|u| u.rsplit([',', ' ']).next().map(str::to_owned))
+            && upstream != "-"
+            && !upstream.is_empty()
+        {
+            count(&mut into.by_upstream, upstream, 1);
+        }
+        if let Some(host) = ["host", "server_name", "http_host"].into_iter().find_map(field) {
+            count(&mut into.by_host, host.into_owned(), 1);
+        }
+        let path = field("request").and_then(|r| r.split(' ').nth(1).map(str::to_owned));
+        if let Some(path) = path.or_else(|| ["request_uri", "uri"].into_iter().find_map(field).map(std::borrow::Cow::into_owned)) {
+            count(&mut into.by_path, beginning(&path), 1);
+        }
+    }
+}
+
+/// The first two folders of a path. What follows, and the query, may be a token or somebody's name.
+fn beginning(path: &str) -> String {
+    let path = path.split(['?', '#', ';']).next().unwrap_or_default();
+    let mut out = String::new();
+    for part in path.split('/').filter(|p| !p.is_empty()).take(2) {
+        out.push('/');
+        let telling = part.len() <= 24 && part.bytes().filter(u8::is_ascii_digit).count() <= 3;
+        out.push_str(if telling { part } else { "…" });
+    }
+    if out.is_empty() { "/".to_owned() } else { out }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+    use super::super::COMBINED;
+    use super::*;
+
+    fn line(status: u16, path: &str, agent: &str) -> String {
+        format!("10.0.0.1 - - [21/Nov/2026:13:37:12 +0000] \"GET {path} HTTP/1.1\" {status} 5 \"-\" \"{agent}\"\n")
+    }
+
+    fn scanned(text: &str) -> Requests {
+        let mut requests = Requests::default();
+        Scanner::new(LogFormat::new(COMBINED).unwrap()).scan(text.as_bytes(), &mut requests);
+        requests
+    }
+
+    #[test]
+    fn failures_are_counted_and_grouped() {
+        let text = [
+            line(200, "/", "x"),
+            line(502, "/api/orders/1?token=s", "x"),
+            line(502, "/api/orders/2", "x"),
+            line(500, "/user/1234567", "x"),
+            line(499, "/", "x"),
+            line(503, "/health", "opsctl/0.1.0"),
+            line(404, "/a", "500 \\x22 503 "),
+        ]
+        .concat();
+        let r = scanned(text.trim_end());
+        assert_eq!((r.all, r.failures(), r.gave_up), (7, 3, 1));
+        assert_eq!(r.failed, BTreeMap::from([(500, 1), (502, 2)]));
+        assert_eq!(r.by_path, BTreeMap::from([("/api/orders".to_owned(), 2), ("/user/…".to_owned(), 1)]));
+        let mut twice = r.clone();
+        twice.add(&r);
+        assert_eq!((twice.all, twice.failures()), (14, 6));
+    }
+
+    #[test]
+    fn an_upstream_that_was_tried_last_is_to_blame() {
+        let format = LogFormat::new("$status $upstream_addr|$host").unwrap();
+        let mut r = Requests::default();
+        Scanner::new(format).scan(b"502 10.0.0.1:80, 10.0.0.2:80|a.org\n200 -|a.org\n503 -|a.org\n", &mut r);
+        assert_eq!(r.by_upstream, BTreeMap::from([("10.0.0.2:80".to_owned(), 1)]));
+        assert_eq!(r.by_host, BTreeMap::from([("a.org".to_owned(), 2)]));
+    }
+
+    proptest::proptest! {
+        #[test]
+        fn any_bytes_are_survived(bytes in proptest::collection::vec(proptest::prelude::any::<u8>(), 0..300)) {
+            let mut r = Requests::default();
+            Scanner::new(LogFormat::new("$status $request").unwrap()).scan(&bytes, &mut r);
+            let _ = beginning(&String::from_utf8_lossy(&bytes));
+        }
+    }
+}

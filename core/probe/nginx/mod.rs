@@ -1,0 +1,445 @@
+//! nginx: its processes, its configuration as it sees it, its own test of it, its logs, and the addresses it knows.
+
+mod config;
+mod error_log;
+mod log_format;
+mod log_read;
+mod log_scan;
+mod memory;
+mod peers;
+mod process;
+mod syntax;
+mod tree;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use jiff::tz::TimeZone;
+use jiff::{SignedDuration, Timestamp};
+use serde::{Deserialize, Serialize};
+
+pub use config::{AccessLog, Backend, COMBINED, Config, Listen, Site, serves};
+pub use error_log::{Errors, Signal};
+pub use log_format::LogFormat;
+pub use log_scan::{Requests, Scanner};
+pub use memory::known_addresses;
+pub use peers::{ports_used_by, remotes_of, waiting_to_be_accepted};
+pub use process::{Descriptors, Worker, descriptors};
+pub use tree::SeenFile;
+
+use super::docker::ContainerLog;
+use super::{ProbeCx, ProbeError, blocking, clock, command};
+use crate::model::{ServerRef, Target};
+use tree::Root;
+
+/// How long reading a configuration of thousands of files may take.
+const READ: Duration = Duration::from_secs(2);
+
+/// How long nginx's own test may take: it looks up every name, and gives each name server five seconds.
+const TEST: Duration = Duration::from_secs(6);
+
+/// How long the end of a log may take.
+const LOG: Duration = Duration::from_secs(3);
+
+/// How long a scan of everything may take that was asked for.
+const WHOLE: Duration = Duration::from_secs(600);
+
+/// How many lines of a container's output are asked for at most.
+const OUTPUT_LINES: u32 = 50_000;
+
+/// One nginx, as it was when discovery looked.
+#[derive(Debug, Clone, Default)]
+pub struct Nginx {
+    /// Its master.
+    pub master: i32,
+    /// Its workers, the oldest first.
+    pub workers: Vec<Worker>,
+    /// What its files mean now; not necessarily what it runs with.
+    pub config: Config,
+    /// The files, each once.
+    pub files: Vec<SeenFile>,
+    /// What could not be read or understood of them.
+    pub problems: Vec<String>,
+    /// The program and its arguments for a test, without `-t`.
+    argv: Vec<String>,
+}
+
+impl Nginx {
+    /// Since when the configuration is in force that serves new requests: the start of the oldest worker that stays.
+    #[must_use]
+    pub fn loaded_at(&self) -> Option<Timestamp> {
+        self.workers.iter().filter(|w| !w.leaving).map(|w| w.started).min()
+    }
+
+    /// The workers that take new requests.
+    pub fn serving(&self) -> impl Iterator<Item = &Worker> {
+        self.workers.iter().filter(|w| !w.leaving)
+    }
+}
+
+/// Reads the processes and files of the nginx whose master is `master`.
+pub async fn read(master: i32) -> Result<Nginx, ProbeError> {
+    blocking::run("nginx's configuration", &format!("/proc/{master}/root"), READ, move || read_now(master)).await?
+}
+
+fn read_now(master: i32) -> Result<Nginx, ProbeError> {
+    let from = format!("/proc/{master}/root");
+    let root = Root::of(master).map_err(|e| ProbeError::io("nginx's configuration", &from, &e))?;
+    let arguments = process::arguments(&process::title(master).unwrap_or_default());
+    let main = match &arguments.file {
+        Some(file) if file.starts_with('/') => Some(file.clone()),
+        Some(file) => arguments.prefix.clone().or_else(|| tree::working_folder(master)).map(|f| tree::absolute(file, &format!("{f}/x"))),
+        None => arguments
+            .prefix
+            .as_ref()
+            .map(|p| format!("{}/conf/nginx.conf", p.trim_end_matches('/')))
+            .filter(|p| root.exists(p))
+            .or_else(|| tree::usual_main(&root).map(str::to_owned)),
+    };
+    let program = std::fs::read_link(format!("/proc/{master}/exe")).ok().and_then(|p| p.into_os_string().into_string().ok());
+    // an upgrade leaves the old program running
+    let program = program.map_or_else(|| "nginx".to_owned(), |p| p.trim_end_matches(" (deleted)").to_owned());
+    let mut argv = vec![program];
+    for (flag, value) in [("-c", &arguments.file), ("-p", &arguments.prefix), ("-g", &arguments.global)] {
+        if let Some(value) = value {
+            argv.extend([flag.to_owned(), value.clone()]);
+        }
+    }
+    let mut nginx = Nginx { master, workers: process::workers(master), argv, ..Nginx::default() };
+    match main {
+        Some(main) => {
+            let tree = tree::read(&root, &main);
+            let prefix = arguments.prefix.unwrap_or_else(|| "/etc/nginx".to_owned());
+            nginx.config = config::read(&tree.directives, &main, &prefix);
+            (nginx.files, nginx.problems) = (tree.files, tree.problems);
+        }
+        None => nginx.problems.push("nginx.conf was not found where packages and images keep it, and its arguments do not say".to_owned()),
+    }
+    Ok(nginx)
+}
+
+/// What nginx's own test of its configuration says.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Tested {
+    /// It passes.
+    pub passes: bool,
+    /// What it prints, without the usual last lines.
+    pub says: Vec<String>,
+    /// Why it could not be run.
+    pub not_run: Option<String>,
+    /// The command.
+    pub command: String,
+}
+
+/// Runs `nginx -t` where the server is: in its container, or on this host.
+pub async fn test(cx: &ProbeCx, server: &ServerRef, nginx: &Nginx) -> Tested {
+    run_test(cx.docker.as_deref(), server.container.as_deref(), &test_command(nginx)).await
+}
+
+/// The command of the test.
+#[must_use]
+pub fn test_command(nginx: &Nginx) -> Vec<String> {
+    nginx.argv.iter().cloned().chain(["-t".to_owned()]).collect()
+}
+
+/// [`test`], given only the command; for the guard, just before it acts.
+pub async fn run_test(docker: Option<&super::docker::Docker>, container: Option<&str>, argv: &[String]) -> Tested {
+    let words: Vec<&str> = argv.iter().map(String::as_str).collect();
+    let mut tested = Tested { command: argv.join(" "), ..Tested::default() };
+    let ended = match (container, docker) {
+        (Some(id), Some(docker)) => {
+            docker.exec(id, &words, TEST).await.map(|e| (e.code == Some(0), e.stderr + &e.stdout)).map_err(|e| e.to_string())
+        }
+        (Some(_), None) => Err("it is in a container, and the engine does not answer".to_owned()),
+        (None, _) => command::run(&words, TEST).await.map(|e| (e.status.success(), e.stderr + &e.stdout)),
+    };
+    match ended {
+        Ok((passes, said)) => {
+            tested.passes = passes;
+            tested.says = said
+                .lines()
+                .map(|l| l.trim().trim_start_matches("nginx: ").chars().take(400).collect::<String>())
+                .filter(|l| !l.is_empty() && !l.contains("syntax is ok") && !l.contains("test is successful"))
+                .take(20)
+                .collect();
+        }
+        Err(why) => tested.not_run = Some(why),
+    }
+    tested
+}
+
+/// The last minutes of the logs of requests.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Traffic {
+    /// What was counted.
+    pub requests: Requests,
+    /// The last minute of it: whether it is still so.
+    pub recent: Requests,
+    /// Logs that were read.
+    pub read: Vec<String>,
+    /// Logs that could not be read or understood, and why.
+    pub unread: Vec<String>,
+    /// There was more than was read.
+    pub cut: bool,
+}
+
+/// The output of a container, read at most once per run.
+async fn output_of(cx: &ProbeCx, server: &ServerRef, window: SignedDuration) -> Result<Arc<ContainerLog>, ProbeError> {
+    let id = server.container.as_deref().ok_or_else(|| ProbeError::Skip("its output is not kept by a container engine".to_owned()))?;
+    let since = clock::now().saturating_sub(window).unwrap_or(Timestamp::UNIX_EPOCH);
+    cx.docker()?.log_since(id, since, OUTPUT_LINES).await
+}
+
+/// Which output of the process a path leads to, if it leads to one.
+fn output(root: &Root, path: &str) -> Option<&'static str> {
+    let target = root.link(path);
+    let of = |p: &str| match p {
+        "/dev/stdout" | "/proc/self/fd/1" | "/dev/fd/1" | "/proc/1/fd/1" => Some("stdout"),
+        "/dev/stderr" | "/proc/self/fd/2" | "/dev/fd/2" | "/proc/1/fd/2" => Some("stderr"),
+        _ => None,
+    };
+    of(path).or_else(|| target.as_deref().and_then(of))
+}
+
+impl Nginx {
+    /// The logs of requests to read: those of the configuration, or the built-in one, by what the master has open.
+    fn access_logs(&self) -> Vec<AccessLog> {
+        if !self.config.default_access_log {
+            return self.config.access_logs.clone();
+        }
+        let open = super::servers::open_files(self.master, "access.log");
+        let built_in = |path: String| AccessLog { path, format: COMBINED.to_owned(), conditional: false };
+        if open.is_empty() { vec![built_in("/var/log/nginx/access.log".to_owned())] } else { open.into_iter().map(built_in).collect() }
+    }
+
+    fn error_logs(&self) -> Vec<String> {
+        if !self.config.error_logs.is_empty() {
+            return self.config.error_logs.clone();
+        }
+        let open = super::servers::open_files(self.master, "error.log");
+        if open.is_empty() { vec!["/var/log/nginx/error.log".to_owned()] } else { open }
+    }
+
+    /// Counts the requests of the last `window`.
+    pub async fn traffic(&self, cx: &ProbeCx, server: &ServerRef, window: SignedDuration) -> Result<Traffic, ProbeError> {
+        let mut traffic = Traffic::default();
+        let mut logs = self.access_logs();
+        // a log that has only some requests in it tells no share
+        logs.retain(|l| !l.conditional);
+        let master = self.master;
+        let now = clock::now();
+        let from = format!("/proc/{master}/root");
+        for log in logs {
+            let Some(format) = LogFormat::new(&log.format) else {
+                traffic.unread.push(format!("{}: its format has no $status", log.path));
+                continue;
+            };
+            let scanner = Scanner::new(format);
+            let path = log.path.clone();
+            let counting = scanner.clone();
+            let read = blocking::run("a log of requests", &from, LOG, move || {
+                let root = Root::of(master)?;
+                if output(&root, &path).is_some() {
+                    return Ok(None);
+                }
+                let mut requests = Requests::default();
+                if !counting.format().tells_time() {
+                    return Err(std::io::Error::other("its format does not tell the time"));
+                }
+                let tail = log_read::window(&root, &path, now, window, &|l| counting.format().time(l))?;
+                counting.scan(&tail.bytes, &mut requests);
+                understood(&tail.bytes, counting.format())?;
+                Ok(Some((requests, recent(&tail.bytes, now, &counting), tail.cut)))
+            })
+            .await?;
+            match read {
+                Ok(Some((requests, recent, cut))) => {
+                    traffic.requests.add(&requests);
+                    traffic.recent.add(&recent);
+                    traffic.cut |= cut;
+                    traffic.read.push(log.path);
+                }
+                Ok(None) => match output_of(cx, server, window).await {
+                    Ok(output) => {
+                        // what is not a line of requests has not its shape
+                        let mut lines = Vec::new();
+                        for line in output.stdout.split(|b| *b == b'\n').filter(|l| scanner.format().status(l).is_some()) {
+                            lines.extend_from_slice(line);
+                            lines.push(b'\n');
+                        }
+                        let mut requests = Requests::default();
+                        if !lines.is_empty() {
+                            scanner.scan(&lines, &mut requests);
+                            traffic.recent.add(&recent(&lines, now, &scanner));
+                        }
+                        traffic.requests.add(&requests);
+                        traffic.cut |= output.cut;
+                        traffic.read.push("its container's output".to_owned());
+                    }
+                    Err(e) => traffic.unread.push(format!("{}: {e}", log.path)),
+                },
+                Err(e) => traffic.unread.push(format!("{}: {e}", log.path)),
+            }
+        }
+        Ok(traffic)
+    }
+
+    /// What the error logs say of the last `window`.
+    pub async fn errors(&self, cx: &ProbeCx, server: &ServerRef, window: SignedDuration) -> Result<(Errors, Vec<String>), ProbeError> {
+        let (mut errors, mut unread) = (Errors::default(), Vec::new());
+        let master = self.master;
+        let now = clock::now();
+        let from = format!("/proc/{master}/root");
+        for path in self.error_logs() {
+            let name = path.clone();
+            let read = blocking::run("an error log", &from, LOG, move || {
+                let root = Root::of(master)?;
+                if output(&root, &path).is_some() {
+                    return Ok(None);
+                }
+                let zone = zone_of(master, &root);
+                log_read::window(&root, &path, now, window, &|l| error_log::time(l, &zone)).map(|t| Some(t.bytes))
+            })
+            .await?;
+            match read {
+                Ok(Some(lines)) => error_log::count(&lines, &mut errors),
+                Ok(None) => match output_of(cx, server, window).await {
+                    Ok(output) => error_log::count(&output.stderr, &mut errors),
+                    Err(e) => unread.push(format!("{name}: {e}")),
+                },
+                // a log that was never written to is not made by every build
+                Err(e) if e.kind() == std::io::ErrorKind::NotFound => {}
+                Err(e) => unread.push(format!("{name}: {e}")),
+            }
+        }
+        Ok((errors, unread))
+    }
+
+    /// Counts everything in the logs of requests and what they were rotated to; also how much that was, in bytes.
+    pub async fn all_traffic(&self) -> Result<(Traffic, u64), ProbeError> {
+        let master = self.master;
+        let logs = self.access_logs();
+        blocking::run("the logs of requests", &format!("/proc/{master}/root"), WHOLE, move || {
+            let mut traffic = Traffic::default();
+            let mut size = 0;
+            let Ok(root) = Root::of(master) else { return (traffic, 0) };
+            for log in logs {
+                let Some(format) = LogFormat::new(&log.format) else { continue };
+                if output(&root, &log.path).is_some() {
+                    traffic.unread.push(format!("{}: goes to its output; see `docker logs`", log.path));
+                    continue;
+                }
+                let mut paths = vec![log.path.clone()];
+                paths.extend(log_read::rotated(&root, &log.path));
+                let (requests, bytes, problems) = log_read::whole(&root, &paths, &Scanner::new(format));
+                traffic.requests.add(&requests);
+                traffic.unread.extend(problems);
+                traffic.read.extend(paths);
+                size += bytes;
+            }
+            (traffic, size)
+        })
+        .await
+    }
+}
+
+/// The last minute of a window.
+fn recent(window: &[u8], now: Timestamp, scanner: &Scanner) -> Requests {
+    let mut requests = Requests::default();
+    let since = now.saturating_sub(SignedDuration::from_mins(1)).unwrap_or(now);
+    let lines = &window[log_read::lower_bound(window, since, &|l| scanner.format().time(l))..];
+    if !lines.is_empty() {
+        scanner.scan(lines, &mut requests);
+    }
+    requests
+}
+
+/// Lines that are there and not one of which has the shape of the format: the configuration that was read is not the one that is in force.
+fn understood(bytes: &[u8], format: &LogFormat) -> std::io::Result<()> {
+    let mut lines = bytes.split(|b| *b == b'\n').filter(|l| !l.is_empty()).rev().take(50).peekable();
+    if lines.peek().is_some() && !lines.any(|l| format.status(l).is_some()) {
+        return Err(std::io::Error::other("its lines do not have the shape of its log_format"));
+    }
+    Ok(())
+}
+
+/// A site that has a configuration for maintenance beside its ordinary one, and which of the two is in force.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Mode {
+    /// The file that nginx includes.
+    pub file: String,
+    /// What it is a link to or a copy of.
+    pub is: String,
+    /// Since when.
+    pub since: Option<Timestamp>,
+}
+
+impl Nginx {
+    /// The certificate and key files of the configuration, with when what is read there changed.
+    pub async fn certificate_files(&self) -> Result<Vec<SeenFile>, ProbeError> {
+        let paths: Vec<String> =
+            self.config.certificates.iter().flat_map(|(c, k)| [c.clone(), k.clone()]).filter(|p| !p.is_empty()).collect();
+        let master = self.master;
+        blocking::run("nginx's certificates", &format!("/proc/{master}/root"), READ, move || {
+            let Ok(root) = Root::of(master) else { return Vec::new() };
+            paths.into_iter().map(|path| SeenFile { modified: root.modified(&path), path }).collect()
+        })
+        .await
+    }
+}
+
+/// Endings of configurations for maintenance (operations runbook: `.conf.temp` beside `.conf.full`).
+const MAINTENANCE: &[&str] = &["temp", "maintenance", "maint"];
+
+impl Nginx {
+    /// The included files that are in maintenance mode: a link to `x.conf.temp`, or a copy of it.
+    pub async fn in_maintenance(&self) -> Result<Vec<Mode>, ProbeError> {
+        let (master, files) = (self.master, self.files.clone());
+        blocking::run("nginx's configuration", &format!("/proc/{master}/root"), READ, move || {
+            let Ok(root) = Root::of(master) else { return Vec::new() };
+            files.into_iter().filter_map(|f| mode(&root, f)).collect()
+        })
+        .await
+    }
+}
+
+fn mode(root: &Root, file: SeenFile) -> Option<Mode> {
+    let of = |is: String| Some(Mode { file: file.path.clone(), is, since: file.modified });
+    if let Some(target) = root.link(&file.path) {
+        return MAINTENANCE.iter().any(|m| target.ends_with(&format!(".{m}"))).then(|| of(target)).flatten();
+    }
+    let beside = MAINTENANCE.iter().map(|m| format!("{}.{m}", file.path)).find(|p| root.exists(p))?;
+    let read = |path: &str| root.bytes(path, 1 << 20).ok();
+    let (now, temporary) = (read(&file.path)?, read(&beside)?);
+    let full = read(&format!("{}.full", file.path));
+    (now == temporary && full.is_none_or(|f| f != now)).then(|| of(beside)).flatten()
+}
+
+/// The time zone that a process writes its times in: `TZ`, or the local time of its root.
+fn zone_of(pid: i32, root: &Root) -> TimeZone {
+    let environ = std::fs::read(format!("/proc/{pid}/environ")).unwrap_or_default();
+    let tz = environ.split(|b| *b == 0).find_map(|e| e.strip_prefix(b"TZ=")).map(|v| String::from_utf8_lossy(v).into_owned());
+    let path = match tz.as_deref().map(|t| t.trim_start_matches(':')) {
+        Some("" | "UTC") => return TimeZone::UTC,
+        Some(path) if path.starts_with('/') => path.to_owned(),
+        Some(name) => format!("/usr/share/zoneinfo/{name}"),
+        None => "/etc/localtime".to_owned(),
+    };
+    let bytes = root.bytes(&path, 1 << 20).unwrap_or_default();
+    TimeZone::tzif("local", &bytes).unwrap_or(TimeZone::UTC)
+}
+
+impl ProbeCx {
+    /// The nginx that a target stands for, as discovery read it; the error says why there is nothing to look at.
+    pub fn nginx(&self, target: &Target) -> Result<Arc<Nginx>, ProbeError> {
+        let known = self.servers.known(target)?;
+        match &known.nginx {
+            Some(Ok(nginx)) => Ok(nginx.clone()),
+            Some(Err(e)) => Err(e.clone()),
+            None => Err(ProbeError::Skip("it does not run: see nginx.stopped".to_owned())),
+        }
+    }
+}

@@ -1,0 +1,76 @@
+//! Whom a network namespace talks to: its TCP connections, from the kernel.
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::net::{IpAddr, SocketAddr};
+
+use crate::probe::listeners::socket_address;
+
+/// `ESTABLISHED`, `SYN_SENT`, `FIN_WAIT1`, `FIN_WAIT2`, `TIME_WAIT`, `CLOSE_WAIT`, `LAST_ACK` (`include/net/tcp_states.h`).
+const CONVERSING: &[&str] = &["01", "02", "04", "05", "06", "08", "09"];
+
+/// The other ends of the connections in the network namespace of `pid`, those of the last minute included.
+#[must_use]
+pub fn remotes_of(pid: i32) -> BTreeSet<SocketAddr> {
+    ends(pid).into_iter().map(|(_, remote)| remote).collect()
+}
+
+/// The ports of the namespace of `pid` that `from` has talked to.
+#[must_use]
+pub fn ports_used_by(pid: i32, from: &[IpAddr]) -> BTreeSet<u16> {
+    ends(pid).into_iter().filter(|(_, remote)| from.contains(&remote.ip())).map(|(local, _)| local.port()).collect()
+}
+
+fn ends(pid: i32) -> Vec<(SocketAddr, SocketAddr)> {
+    let read = |file: &str| fs::read_to_string(format!("/proc/{pid}/net/{file}")).unwrap_or_default();
+    let (v4, v6) = (read("tcp"), read("tcp6"));
+    v4.lines().chain(v6.lines()).filter_map(conversation).collect()
+}
+
+fn conversation(line: &str) -> Option<(SocketAddr, SocketAddr)> {
+    let mut fields = line.split_ascii_whitespace().skip(1);
+    let (local, remote, state) = (fields.next()?, fields.next()?, fields.next()?);
+    if !CONVERSING.contains(&state) {
+        return None;
+    }
+    Some((socket_address(local)?, socket_address(remote)?))
+}
+
+/// How many connections wait to be accepted on each listening port of the namespace of `pid`: what `rx_queue` means for a listener.
+#[must_use]
+pub fn waiting_to_be_accepted(pid: i32) -> Vec<(u16, u64)> {
+    let read = |file: &str| fs::read_to_string(format!("/proc/{pid}/net/{file}")).unwrap_or_default();
+    let (v4, v6) = (read("tcp"), read("tcp6"));
+    v4.lines().chain(v6.lines()).filter_map(waiting).filter(|(_, n)| *n > 0).collect()
+}
+
+fn waiting(line: &str) -> Option<(u16, u64)> {
+    let mut fields = line.split_ascii_whitespace().skip(1);
+    let local = fields.next()?;
+    if fields.nth(1)? != "0A" {
+        return None;
+    }
+    let queue = fields.next()?.split_once(':')?.1;
+    Some((socket_address(local)?.port(), u64::from_str_radix(queue, 16).ok()?))
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+    use super::*;
+
+    #[test]
+    fn conversations_and_queues_are_told_apart() {
+        let line = |state: &str| format!("   3: 0100007F:9B52 0100007F:1B59 {state} 00000000:00000007 00:00000000 00000000     0        0 4711 2");
+        assert_eq!(conversation(&line("06")).map(|(_, r)| r), Some("127.0.0.1:7001".parse().unwrap()));
+        assert_eq!((conversation(&line("0A")), waiting(&line("01"))), (None, None));
+        assert_eq!(waiting(&line("0A")), Some((39762, 7)));
+    }
+
+    proptest::proptest! {
+        #[test]
+        fn any_text_is_survived(text in ".*") {
+            let _ = (conversation(&text), waiting(&text));
+        }
+    }
+}

@@ -1,0 +1,132 @@
+//! The processes of one nginx: its master with the arguments it was started with, and its workers.
+
+use std::fs;
+
+use jiff::{SignedDuration, Timestamp};
+use serde::{Deserialize, Serialize};
+
+use crate::probe::servers::{children_of, parent_and_start, state_of};
+use crate::probe::{clock, tasks};
+
+/// What an nginx was started with.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(super) struct Arguments {
+    /// `-c`.
+    pub(super) file: Option<String>,
+    /// `-p`.
+    pub(super) prefix: Option<String>,
+    /// `-g`.
+    pub(super) global: Option<String>,
+}
+
+/// A worker process.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Worker {
+    /// Process id on the host.
+    pub pid: i32,
+    /// When it was started: with the configuration that it has.
+    pub started: Timestamp,
+    /// It only finishes what it has begun, with the configuration from before.
+    pub leaving: bool,
+    /// `R`, `S`, `D`, `T`.
+    pub state: char,
+}
+
+/// Reads the title a master gives itself: `nginx: master process /usr/sbin/nginx -c /x -g daemon off;`. Words that were one argument are
+/// put together again up to the next option.
+pub(super) fn arguments(title: &str) -> Arguments {
+    let words: Vec<&str> = title.split([' ', '\0']).filter(|w| !w.is_empty()).collect();
+    let mut arguments = Arguments::default();
+    let mut i = 0;
+    while i < words.len() {
+        let value = |from: usize| -> (String, usize) {
+            let taken: Vec<&str> = words[from..].iter().copied().take_while(|w| !matches!(*w, "-c" | "-p" | "-g" | "-e" | "-q")).collect();
+            (taken.join(" "), taken.len())
+        };
+        let slot = match words[i] {
+            "-c" => &mut arguments.file,
+            "-p" => &mut arguments.prefix,
+            "-g" => &mut arguments.global,
+            _ => {
+                i += 1;
+                continue;
+            }
+        };
+        let (text, taken) = value(i + 1);
+        *slot = Some(text).filter(|t| !t.is_empty());
+        i += 1 + taken;
+    }
+    arguments
+}
+
+pub(super) fn title(pid: i32) -> Option<String> {
+    let bytes = fs::read(format!("/proc/{pid}/cmdline")).ok()?;
+    Some(String::from_utf8_lossy(&bytes).trim_end_matches('\0').to_owned())
+}
+
+/// The workers of a master, the oldest first. An nginx without a master (`master_process off`) is its own worker.
+pub(super) fn workers(master: i32) -> Vec<Worker> {
+    let boot = clock::boot_time();
+    let worker = |pid: i32| {
+        let title = title(pid)?;
+        if pid != master && !title.starts_with("nginx: worker") {
+            return None;
+        }
+        let (_, ticks) = parent_and_start(&fs::read_to_string(format!("/proc/{pid}/stat")).ok()?)?;
+        let since_boot = SignedDuration::from_millis(i64::try_from(tasks::milliseconds(ticks)).ok()?);
+        Some(Worker { pid, started: boot.checked_add(since_boot).ok()?, leaving: title.contains("is shutting down"), state: state_of(pid)? })
+    };
+    let mut workers: Vec<Worker> = children_of(master).into_iter().filter_map(worker).collect();
+    if workers.is_empty() && title(master).is_some_and(|t| !t.starts_with("nginx: master")) {
+        workers.extend(worker(master));
+    }
+    workers.sort_by_key(|w| w.started);
+    workers
+}
+
+/// How many sockets and files a process has open, and how many files it may.
+#[must_use]
+pub fn descriptors(pid: i32) -> Option<Descriptors> {
+    let links = fs::read_dir(format!("/proc/{pid}/fd")).ok()?;
+    let mut open = Descriptors::default();
+    for link in links.filter_map(|fd| fs::read_link(fd.ok()?.path()).ok()) {
+        open.files += 1;
+        open.sockets += u64::from(link.to_str().is_some_and(|l| l.starts_with("socket:[")));
+    }
+    let limits = fs::read_to_string(format!("/proc/{pid}/limits")).ok()?;
+    let line = limits.lines().find_map(|l| l.strip_prefix("Max open files"))?;
+    open.limit = line.split_whitespace().next()?.parse().ok();
+    Some(open)
+}
+
+/// Open files of a process.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Descriptors {
+    /// All of them.
+    pub files: u64,
+    /// Those that are sockets.
+    pub sockets: u64,
+    /// The soft limit on files; none when there is none.
+    pub limit: Option<u64>,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_title_gives_the_arguments_back() {
+        let a = arguments("nginx: master process /usr/sbin/nginx -g daemon on; master_process on; -c /etc/my nginx.conf");
+        assert_eq!(a.global.as_deref(), Some("daemon on; master_process on;"));
+        assert_eq!(a.file.as_deref(), Some("/etc/my nginx.conf"));
+        assert_eq!(arguments("nginx: master process nginx"), Arguments::default());
+        assert_eq!(arguments("nginx\0-p\0/srv\0-c\0").prefix.as_deref(), Some("/srv"));
+    }
+
+    proptest::proptest! {
+        #[test]
+        fn any_text_is_survived(text in ".*") {
+            let _ = arguments(&text);
+        }
+    }
+}

@@ -1,0 +1,121 @@
+//! What does its error log say over and over?
+
+use std::time::Duration;
+
+use jiff::SignedDuration;
+use opsctl_core::model::{
+    Check, CheckSpec, Code, Finding, Inventory, Judged, Judgement, KeyKind, Product, Severity, Target, quantity,
+};
+use opsctl_core::probe::nginx::{self, Signal};
+use opsctl_core::probe::{ProbeCx, ProbeError};
+use serde::{Deserialize, Serialize};
+
+use super::{Settings, behind};
+use crate::servers::{Server, filesystem_at};
+
+const SIGNALS: Code = Code {
+    id: "nginx.error-signals",
+    severities: &[Severity::Warn, Severity::Crit],
+    when: "its error log says within 5 min that connections, files or room run out (crit), or 10 times that an upstream fails or refuses (warn)",
+    hint: "the line says which upstream; its own log says why",
+};
+
+static SPEC: CheckSpec = CheckSpec {
+    id: "nginx.errors",
+    title: "its error log is quiet",
+    codes: &[SIGNALS],
+    fixes: &[],
+    timeout: Duration::from_secs(8),
+};
+
+pub(super) struct Errors {
+    pub(super) settings: Settings,
+}
+
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+#[serde(default)]
+pub(super) struct Evidence {
+    server: Server,
+    window_s: u32,
+    errors: nginx::Errors,
+    unread: Vec<String>,
+    /// The filesystem of what clients send, when there is no room: `major:minor`.
+    full: Option<String>,
+}
+
+impl Check for Errors {
+    type Evidence = Evidence;
+
+    fn spec(&self) -> &'static CheckSpec {
+        &SPEC
+    }
+
+    fn targets(&self, inventory: &Inventory) -> Vec<Target> {
+        inventory.server_targets(Product::Nginx)
+    }
+
+    async fn probe(&self, cx: &ProbeCx, target: &Target) -> Result<Evidence, ProbeError> {
+        let server = Server::of(cx, target)?;
+        let nginx = cx.nginx(target)?;
+        let Some(known) = server.get() else { return Ok(Evidence::default()) };
+        let window = SignedDuration::from_secs(i64::from(self.settings.window_s));
+        let (errors, unread) = nginx.errors(cx, known, window).await?;
+        let full = if errors.signals.iter().any(|s| s.kind == "no-space") {
+            filesystem_at(cx, &server, "/var").await.map(|f| f.dev)
+        } else {
+            None
+        };
+        Ok(Evidence { window_s: self.settings.window_s, errors, unread, full, server })
+    }
+
+    fn judge(&self, judged: &Judged<'_>, e: &Evidence) -> Judgement {
+        let findings = e.errors.signals.iter().filter_map(|s| self.finding(judged, e, s)).collect();
+        Judgement { findings, gaps: e.unread.clone(), ..Judgement::default() }
+    }
+}
+
+impl Errors {
+    fn finding(&self, judged: &Judged<'_>, e: &Evidence, signal: &Signal) -> Option<Finding> {
+        let (severity, what, hint, upstream) = meaning(&signal.kind)?;
+        let least = if severity == Severity::Crit { 1 } else { self.settings.errors_warn };
+        if signal.count < least {
+            return None;
+        }
+        let message = format!(
+            "{} {what}, {} in {}",
+            judged.target.name,
+            if signal.count == 1 { "once".to_owned() } else { format!("{} times", quantity::count_of(signal.count)) },
+            quantity::duration(SignedDuration::from_secs(i64::from(e.window_s)))
+        );
+        let mut finding = Finding::new(&SIGNALS, severity, e.server.subject(judged.target), message)
+            .cite("error log", &signal.last)
+            .hint(hint);
+        finding = if upstream { behind(&e.server, finding) } else { e.server.tied(finding) };
+        if signal.kind == "no-space"
+            && let Some(dev) = &e.full
+        {
+            finding = finding.key(KeyKind::Filesystem, dev);
+        }
+        Some(finding)
+    }
+}
+
+/// How bad a kind of line is, what it means, what to do, and whether it is about an upstream. What a client does wrong by itself
+/// (bodies too large, broken handshakes) says nothing about this host.
+fn meaning(kind: &str) -> Option<(Severity, &'static str, &'static str, bool)> {
+    Some(match kind {
+        "connections-exhausted" => {
+            (Severity::Crit, "ran out of connections", "raise worker_connections; a request that is passed on takes two", false)
+        }
+        "files-exhausted" => (Severity::Crit, "ran out of open files", "raise worker_rlimit_nofile, or its unit's LimitNOFILE", false),
+        "no-space" => (Severity::Crit, "found no room on the disk", "see `opsctl disk`", false),
+        "no-live-upstreams" => (Severity::Warn, "had no upstream left that works", "all servers of the group failed; see nginx.upstream-unreachable", true),
+        "refused" => (Severity::Warn, "was refused by an upstream", "nothing listens there; see nginx.upstream-unreachable", true),
+        "unreachable" => (Severity::Warn, "found no route to an upstream", "its address is gone; see nginx.upstream-stale-ip", true),
+        "timed-out" => (Severity::Warn, "waited for an upstream in vain", "it is slow, or its address is gone: see nginx.upstream-stale-ip", true),
+        "closed-early" | "reset" => (Severity::Warn, "lost an upstream in mid-answer", "the application ends its connections: it crashes, or its keep-alive is shorter than nginx's", true),
+        "header-too-big" => (Severity::Warn, "got headers larger than its buffer", "raise proxy_buffer_size, or find out what makes the application's cookies so large", true),
+        "upstream-tls" => (Severity::Warn, "could not agree on TLS with an upstream", "look at the certificate and the versions of the upstream; proxy_ssl_server_name is often missing", true),
+        _ => return None,
+    })
+}

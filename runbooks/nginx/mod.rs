@@ -1,0 +1,146 @@
+//! The nginx runbook: does it serve what its files say, to whom it should, and do the answers succeed?
+
+mod config;
+mod errors;
+mod mode;
+mod processes;
+mod reload;
+mod sockets;
+mod traffic;
+mod upstreams;
+
+use opsctl_core::model::{Finding, KeyKind, Link, Runbook};
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use crate::servers::Server;
+
+pub(crate) use reload::{RELOAD, Reload};
+
+/// `[runbooks.nginx]`.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub struct Settings {
+    /// Seconds of the logs that are counted (catalogue: 5 min).
+    pub window_s: u32,
+    /// Requests in that time below which a share says nothing (catalogue: 60).
+    pub min_requests: u64,
+    /// Share of 5xx answers in percent that is warn (netdata health.d/web_log.conf: 2).
+    pub failed_warn_percent: f64,
+    /// The same for crit (netdata: 5; awesome-prometheus-alerts: 5).
+    pub failed_crit_percent: f64,
+    /// 5xx answers that are crit also with fewer requests, when they are at least half of them (judgement).
+    pub few_failed_crit: u64,
+    /// Lines of one kind in the error log within the window that are warn (judgement).
+    pub errors_warn: u64,
+    /// Connections of a worker in percent of worker_connections, or files in percent of its limit, that are warn (catalogue: 80).
+    pub connections_warn_percent: f64,
+    /// The same for crit (judgement).
+    pub connections_crit_percent: f64,
+    /// Connections that wait to be accepted, at two looks, that are warn (judgement).
+    pub backlog_warn: u64,
+    /// How long the connection to an upstream may take, in milliseconds (judgement; on this machine or its networks).
+    pub connect_timeout_ms: u64,
+    /// Seconds after its start in which an upstream container may still be starting (judgement).
+    pub starting_s: i64,
+    /// Hours after which a worker that is shutting down is worth a line (catalogue: 1).
+    pub leaving_h: i64,
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        Self {
+            window_s: 300,
+            min_requests: 60,
+            failed_warn_percent: 2.0,
+            failed_crit_percent: 5.0,
+            few_failed_crit: 10,
+            errors_warn: 10,
+            connections_warn_percent: 80.0,
+            connections_crit_percent: 95.0,
+            backlog_warn: 50,
+            connect_timeout_ms: 1000,
+            starting_s: 30,
+            leaving_h: 1,
+        }
+    }
+}
+
+/// What may cause what (catalogue §18: 8, 12, 15, 20, 23, 24, 34, 35, 37, 43, 53).
+const LINKS: &[Link] = &[
+    Link::confirmed("container.down", "nginx.stopped", KeyKind::Container, "its container is down"),
+    Link::confirmed("container.restart-loop", "nginx.stopped", KeyKind::Container, "its container is restarted again and again"),
+    Link::confirmed("container.start-failed", "nginx.stopped", KeyKind::Container, "its container could not be started"),
+    Link::confirmed("container.oom-killed", "nginx.stopped", KeyKind::Container, "the kernel killed it for memory"),
+    Link::confirmed("container.paused", "nginx.stopped", KeyKind::Container, "its container is paused"),
+    Link::confirmed("systemd.unit-failed", "nginx.stopped", KeyKind::Unit, "its unit failed"),
+    Link::confirmed("systemd.enabled-inactive", "nginx.stopped", KeyKind::Unit, "its unit is not started"),
+    Link::confirmed("nginx.stopped", "healthcheck.http", KeyKind::Server, "nginx does not run"),
+    Link::confirmed("container.down", "nginx.upstream-unreachable", KeyKind::Container, "the container it passes requests to is down"),
+    Link::confirmed("container.restart-loop", "nginx.upstream-unreachable", KeyKind::Container, "the container it passes requests to is restarted again and again"),
+    Link::confirmed("container.start-failed", "nginx.upstream-unreachable", KeyKind::Container, "the container it passes requests to could not be started"),
+    Link::confirmed("container.oom-killed", "nginx.upstream-unreachable", KeyKind::Container, "the kernel killed what it passes requests to"),
+    Link::confirmed("container.paused", "nginx.upstream-unreachable", KeyKind::Container, "the container it passes requests to is paused"),
+    Link::confirmed("container.network-detached", "nginx.upstream-unreachable", KeyKind::Container, "the container it passes requests to has left their network"),
+    Link::confirmed("healthcheck.tcp", "nginx.upstream-unreachable", KeyKind::Container, "nothing in the container listens where it should"),
+    Link::confirmed("container.down", "nginx.config-test", KeyKind::Container, "a name in its configuration belongs to a container that is down"),
+    Link::confirmed("container.restart-loop", "nginx.config-test", KeyKind::Container, "a name in its configuration belongs to a container that is between two starts"),
+    Link::confirmed("container.start-failed", "nginx.config-test", KeyKind::Container, "a name in its configuration belongs to a container that could not be started"),
+    Link::confirmed("container.network-detached", "nginx.config-test", KeyKind::Container, "a name in its configuration belongs to a container that has left their network"),
+    Link::confirmed("nginx.config-test", "nginx.config-not-loaded", KeyKind::Server, "what does not pass its test is not loaded"),
+    Link::confirmed("container.bind-broken", "nginx.config-not-loaded", KeyKind::Container, "it sees the file from before it was replaced"),
+    Link::confirmed("nginx.upstream-stale-ip", "nginx.upstream-unreachable", KeyKind::Upstream, "it asks the address from before"),
+    Link::confirmed("nginx.upstream-stale-ip", "nginx.5xx-rate", KeyKind::Upstream, "requests go to the address from before"),
+    Link::confirmed("nginx.upstream-unreachable", "nginx.5xx-rate", KeyKind::Upstream, "what requests are passed on to cannot be reached"),
+    Link::confirmed("nginx.upstream-stale-ip", "nginx.error-signals", KeyKind::Upstream, "requests go to the address from before"),
+    Link::confirmed("nginx.upstream-unreachable", "nginx.error-signals", KeyKind::Upstream, "what requests are passed on to cannot be reached"),
+    Link::confirmed("nginx.connections", "nginx.5xx-rate", KeyKind::Server, "its connections run out"),
+    Link::confirmed("nginx.mode", "nginx.5xx-rate", KeyKind::Server, "it is in maintenance mode"),
+    Link::confirmed("container.restart-loop", "nginx.5xx-rate", KeyKind::Container, "the container it passes requests to is restarted again and again"),
+    Link::confirmed("container.oom-killed", "nginx.5xx-rate", KeyKind::Container, "the kernel kills what it passes requests to"),
+    Link::confirmed("container.down", "nginx.5xx-rate", KeyKind::Container, "the container it passes requests to is down"),
+    Link::likely("container.memory-near-limit", "nginx.5xx-rate", KeyKind::Container, "what it passes requests to runs out of memory"),
+    Link::likely("postgres.connections", "nginx.5xx-rate", KeyKind::Server, "what it passes requests to cannot connect to its database"),
+    Link::likely("postgres.idle-in-tx", "nginx.5xx-rate", KeyKind::Server, "the database of what it passes requests to is held up"),
+    Link::likely("postgres.blocked", "nginx.5xx-rate", KeyKind::Server, "the database of what it passes requests to is held up"),
+    Link::likely("postgres.up", "nginx.5xx-rate", KeyKind::Server, "the database of what it passes requests to is down"),
+    Link::likely("redis.up", "nginx.5xx-rate", KeyKind::Server, "the cache of what it passes requests to is down"),
+    Link::likely("redis.persistence", "nginx.5xx-rate", KeyKind::Server, "the cache of what it passes requests to takes no writes"),
+    Link::likely("redis.memory", "nginx.5xx-rate", KeyKind::Server, "the cache of what it passes requests to takes no writes"),
+    Link::likely("rabbitmq.up", "nginx.5xx-rate", KeyKind::Server, "the broker of what it passes requests to is down"),
+    Link::confirmed("nginx.5xx-rate", "nginx.error-signals", KeyKind::Upstream, "the same failures"),
+    Link::confirmed("nginx.upstream-stale-ip", "healthcheck.http", KeyKind::Server, "requests go to the address from before"),
+    Link::confirmed("nginx.upstream-stale-ip", "healthcheck.content", KeyKind::Server, "requests go to another service"),
+    Link::confirmed("nginx.upstream-unreachable", "healthcheck.http", KeyKind::Server, "what requests are passed on to cannot be reached"),
+    Link::confirmed("nginx.mode", "healthcheck.http", KeyKind::Server, "it is in maintenance mode"),
+    Link::confirmed("nginx.mode", "healthcheck.content", KeyKind::Server, "it is in maintenance mode"),
+    Link::likely("nginx.5xx-rate", "healthcheck.http", KeyKind::Server, "the same failures"),
+    Link::likely("disk.space", "nginx.error-signals", KeyKind::Filesystem, "there is no room for what clients send"),
+];
+
+/// The runbook with these settings.
+#[must_use]
+pub fn runbook(settings: &Settings) -> Runbook {
+    let settings = settings.clone();
+    Runbook {
+        id: "nginx",
+        about: "nginx: its configuration, what it passes requests to, failed requests, sockets, maintenance mode",
+        checks: vec![
+            Box::new(processes::Processes { settings: settings.clone() }),
+            Box::new(config::Config),
+            Box::new(upstreams::Upstreams { settings: settings.clone() }),
+            Box::new(traffic::Traffic { settings: settings.clone() }),
+            Box::new(errors::Errors { settings: settings.clone() }),
+            Box::new(sockets::Sockets { settings }),
+            Box::new(mode::Mode),
+        ],
+        links: LINKS,
+        doc: include_str!("RUNBOOK.md"),
+    }
+}
+
+/// Ties a finding about what goes wrong behind an nginx to it, and not to the container it runs in: that one is well.
+fn behind(server: &Server, finding: Finding) -> Finding {
+    let Some(server) = server.get() else { return finding };
+    finding.key(KeyKind::Server, &server.id).key(KeyKind::Upstream, &server.id)
+}

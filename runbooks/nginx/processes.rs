@@ -1,0 +1,121 @@
+//! Does it run, and do its workers?
+
+use std::time::Duration;
+
+use jiff::SignedDuration;
+use opsctl_core::model::{Check, CheckSpec, Code, Inventory, Judged, Judgement, Product, Severity, Target, quantity};
+use opsctl_core::probe::nginx::Worker;
+use opsctl_core::probe::servers::{NoSession, state_of};
+use opsctl_core::probe::{ProbeCx, ProbeError};
+use serde::{Deserialize, Serialize};
+
+use super::Settings;
+use crate::servers::{Server, Silence};
+
+const STOPPED: Code = Code {
+    id: "nginx.stopped",
+    severities: &[Severity::Crit],
+    when: "it does not run although its container or unit should, it has no workers, or its master or all workers are stopped by a signal",
+    hint: "run its own test before you start it: what does not pass does not start",
+};
+
+const LEAVING: Code = Code {
+    id: "nginx.worker-leaving",
+    severities: &[Severity::Info],
+    when: "a worker from before a reload has been shutting down for over an hour",
+    hint: "long connections (websockets) hold it; `worker_shutdown_timeout` ends them",
+};
+
+static SPEC: CheckSpec = CheckSpec {
+    id: "nginx.processes",
+    title: "its master and its workers run",
+    codes: &[STOPPED, LEAVING],
+    fixes: &[],
+    timeout: Duration::from_secs(3),
+};
+
+pub(super) struct Processes {
+    pub(super) settings: Settings,
+}
+
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+#[serde(default)]
+pub(super) struct Evidence {
+    server: Server,
+    silence: Silence,
+    /// State of the master.
+    master: Option<char>,
+    workers: Vec<Worker>,
+}
+
+impl Check for Processes {
+    type Evidence = Evidence;
+
+    fn spec(&self) -> &'static CheckSpec {
+        &SPEC
+    }
+
+    fn targets(&self, inventory: &Inventory) -> Vec<Target> {
+        inventory.server_targets(Product::Nginx)
+    }
+
+    async fn probe(&self, cx: &ProbeCx, target: &Target) -> Result<Evidence, ProbeError> {
+        let server = Server::of(cx, target)?;
+        if server.get().is_some_and(|s| s.process.is_none()) {
+            let silence = Silence::about(cx, &server, NoSession::NotRunning).await;
+            return Ok(Evidence { server, silence, ..Evidence::default() });
+        }
+        let nginx = cx.nginx(target)?;
+        Ok(Evidence { server, silence: Silence::default(), master: state_of(nginx.master), workers: nginx.workers.clone() })
+    }
+
+    fn judge(&self, judged: &Judged<'_>, e: &Evidence) -> Judgement {
+        let name = &judged.target.name;
+        if e.silence.is_silent() {
+            return e.silence.judge(&STOPPED, &e.server, judged.target, judged.taken_at, "HTTP", "");
+        }
+        let crit = |message: String| e.server.finding(&STOPPED, Severity::Crit, judged.target, message);
+        let serving: Vec<&Worker> = e.workers.iter().filter(|w| !w.leaving).collect();
+        let stopped = |state: char| matches!(state, 'T' | 't');
+        let mut findings = Vec::new();
+        if serving.is_empty() {
+            findings.push(crit(format!("{name} runs without a worker: nobody takes requests")));
+        } else if serving.iter().all(|w| stopped(w.state)) {
+            let pids: Vec<String> = serving.iter().map(|w| w.pid.to_string()).collect();
+            findings.push(
+                crit(format!("{name} takes no requests: its {} stopped by a signal", workers_are(serving.len())))
+                    .cite("processes", pids.join(", "))
+                    .hint("find out who sent SIGSTOP, then `kill -CONT` them"),
+            );
+        } else if e.master.is_some_and(stopped) {
+            findings.push(
+                crit(format!("{name}'s master is stopped by a signal: nobody replaces a worker that dies, and no reload is heard"))
+                    .hint("find out who sent SIGSTOP, then `kill -CONT` it"),
+            );
+        }
+        let old = SignedDuration::from_hours(self.settings.leaving_h);
+        let leaving = e.workers.iter().filter(|w| w.leaving && judged.taken_at.duration_since(w.started) > old);
+        // since when it is leaving is not known: it is when the workers that stay were started
+        let since = serving.iter().map(|w| w.started).min();
+        if let (n @ 1.., Some(since)) = (leaving.count(), since)
+            && judged.taken_at.duration_since(since) > old
+        {
+            findings.push(e.server.finding(
+                &LEAVING,
+                Severity::Info,
+                judged.target,
+                format!(
+                    "{} from before the reload {} {} not ended yet",
+                    quantity::count(n, "worker"),
+                    quantity::ago(judged.taken_at, since),
+                    if n == 1 { "has" } else { "have" }
+                ),
+            ));
+        }
+        findings.into()
+    }
+}
+
+fn workers_are(n: usize) -> String {
+    if n == 1 { "worker is".to_owned() } else { format!("{n} workers are") }
+}

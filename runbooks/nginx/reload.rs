@@ -1,0 +1,63 @@
+//! The one fix: a reload, which is only offered while nginx's own test passes. A restart never is: the test passes today and the running
+//! master outlives a configuration that it would not start with.
+
+use std::time::Duration;
+
+use opsctl_core::model::{Action, CheckSpec, Finding, FixSpec, Plan, Refusal, Risk, Target};
+use opsctl_core::probe::ProbeCx;
+use opsctl_core::probe::nginx::{Nginx, Tested, test, test_command};
+use serde::{Deserialize, Serialize};
+
+use crate::servers::Server;
+
+pub(crate) const RELOAD: FixSpec =
+    FixSpec { id: "nginx.reload", risk: Risk::R1, title: "let nginx load its configuration and certificates again" };
+
+/// What it takes to reload: the master, and its test.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub(crate) struct Reload {
+    pid: i32,
+    start_ticks: u64,
+    container: Option<String>,
+    test: Vec<String>,
+    pub(crate) tested: Tested,
+}
+
+impl Reload {
+    /// Runs the test.
+    pub(crate) async fn of(cx: &ProbeCx, server: &Server, nginx: &Nginx) -> Self {
+        let Some(server) = server.get() else { return Self::default() };
+        let process = server.process;
+        Self {
+            pid: nginx.master,
+            start_ticks: process.map_or(0, |p| p.start_ticks),
+            container: server.container.clone(),
+            test: test_command(nginx),
+            tested: test(cx, server, nginx).await,
+        }
+    }
+
+    /// The plan, or why not.
+    pub(crate) fn plan(&self, check: &CheckSpec, finding: &Finding, target: &Target) -> Result<Plan, Refusal> {
+        if let Some(why) = &self.tested.not_run {
+            return Err(Refusal::Precondition(format!("its test could not be run: {why}")));
+        }
+        if !self.tested.passes {
+            let says = self.tested.says.iter().find(|l| l.contains("[emerg]")).or(self.tested.says.last());
+            return Err(Refusal::Precondition(format!(
+                "its test fails, so it would not load: {}",
+                says.map_or("it says nothing", String::as_str)
+            )));
+        }
+        let action = Action::ReloadNginx {
+            pid: self.pid,
+            start_ticks: self.start_ticks,
+            container: self.container.clone(),
+            test: self.test.clone(),
+        };
+        Ok(Plan::new(&RELOAD, check, finding, target, vec![action])
+            .affects(["connections that are open go on with the workers from before".to_owned()])
+            .verified(Duration::from_secs(20), Duration::ZERO))
+    }
+}

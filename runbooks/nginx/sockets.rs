@@ -1,0 +1,155 @@
+//! Does it listen where its configuration says, and has it connections left?
+
+use std::time::Duration;
+
+use opsctl_core::model::{Check, CheckSpec, Code, Inventory, Judged, Judgement, Product, Severity, Target, quantity};
+use opsctl_core::probe::listeners::{Listener, listeners_of};
+use opsctl_core::probe::nginx::{Descriptors, Listen, descriptors, serves, waiting_to_be_accepted};
+use opsctl_core::probe::{ProbeCx, ProbeError};
+use serde::{Deserialize, Serialize};
+
+use super::Settings;
+use crate::servers::Server;
+
+const LISTENING: Code = Code {
+    id: "nginx.listening",
+    severities: &[Severity::Crit],
+    when: "a `listen` of the configuration that is in force has no listening socket",
+    hint: "another program may hold the port; its error log has a line `bind() to … failed`",
+};
+
+const CONNECTIONS: Code = Code {
+    id: "nginx.connections",
+    severities: &[Severity::Warn, Severity::Crit],
+    when: "a worker uses 80 % (warn) or 95 % (crit) of its worker_connections or of its open files, or 50 connections wait to be accepted at two looks (warn)",
+    hint: "a request that is passed on takes two connections; raise worker_connections, or find out who holds them",
+};
+
+static SPEC: CheckSpec = CheckSpec {
+    id: "nginx.sockets",
+    title: "it listens where it should and has connections left",
+    codes: &[LISTENING, CONNECTIONS],
+    fixes: &[],
+    timeout: Duration::from_secs(4),
+};
+
+/// Between two looks at connections that wait.
+const LOOK_AGAIN: Duration = Duration::from_millis(300);
+
+pub(super) struct Sockets {
+    pub(super) settings: Settings,
+}
+
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+#[serde(default)]
+pub(super) struct Evidence {
+    server: Server,
+    listens: Vec<Listen>,
+    listeners: Vec<Listener>,
+    /// The configuration that was read is the one that is in force.
+    in_force: bool,
+    worker_connections: u64,
+    /// By worker.
+    workers: Vec<(i32, Option<Descriptors>)>,
+    /// Connections that wait to be accepted by port, at the look where they were fewest.
+    waiting: Vec<(u16, u64)>,
+}
+
+impl Check for Sockets {
+    type Evidence = Evidence;
+
+    fn spec(&self) -> &'static CheckSpec {
+        &SPEC
+    }
+
+    fn targets(&self, inventory: &Inventory) -> Vec<Target> {
+        inventory.server_targets(Product::Nginx)
+    }
+
+    async fn probe(&self, cx: &ProbeCx, target: &Target) -> Result<Evidence, ProbeError> {
+        let server = Server::of(cx, target)?;
+        let nginx = cx.nginx(target)?;
+        let denied = || ProbeError::Denied {
+            what: "listening sockets".to_owned(),
+            from: format!("/proc/{}/net/tcp", nginx.master),
+            needs: "root".to_owned(),
+        };
+        let listeners = listeners_of(i64::from(nginx.master)).ok_or_else(denied)?;
+        let ports: Vec<u16> = nginx.config.listens.iter().map(|l| l.port).collect();
+        let look = || -> Vec<(u16, u64)> {
+            waiting_to_be_accepted(nginx.master).into_iter().filter(|(port, n)| ports.contains(port) && *n >= self.settings.backlog_warn).collect()
+        };
+        let mut waiting = look();
+        if !waiting.is_empty() {
+            tokio::time::sleep(LOOK_AGAIN).await;
+            let again = look();
+            waiting = waiting.into_iter().filter_map(|(p, n)| again.iter().find(|(q, _)| *q == p).map(|(_, m)| (p, n.min(*m)))).collect();
+        }
+        let loaded = nginx.loaded_at();
+        Ok(Evidence {
+            listens: nginx.config.listens.clone(),
+            listeners,
+            in_force: nginx.problems.is_empty() && nginx.files.iter().all(|f| f.modified <= loaded),
+            worker_connections: nginx.config.worker_connections,
+            workers: nginx.serving().map(|w| (w.pid, descriptors(w.pid))).collect(),
+            waiting,
+            server,
+        })
+    }
+
+    fn judge(&self, judged: &Judged<'_>, e: &Evidence) -> Judgement {
+        let name = &judged.target.name;
+        let mut judgement = Judgement::default();
+        let finding = |code, severity, message: String| e.server.finding(code, severity, judged.target, message);
+        let missing = e.listens.iter().filter(|l| {
+            let heard = |address| e.listeners.iter().any(|s| s.port == l.port && serves(s.address, address));
+            !l.udp && l.address.is_some_and(|address| !heard(address))
+        });
+        let missing: Vec<String> =
+            missing.filter_map(|l| Some(std::net::SocketAddr::new(l.address?, l.port).to_string())).collect();
+        // what was changed and not loaded yet is nginx.config-not-loaded
+        if !missing.is_empty() && e.in_force {
+            judgement
+                .findings
+                .push(finding(&LISTENING, Severity::Crit, format!("{name} does not listen at {}", missing.join(", "))));
+        }
+        if e.workers.iter().any(|(_, d)| d.is_none()) {
+            judgement.gaps.push("its workers' open files: needs root".to_owned());
+        }
+        let worst = |share: &dyn Fn(&Descriptors) -> Option<f64>| {
+            let shares = e.workers.iter().filter_map(|(pid, d)| Some((*pid, share(d.as_ref()?)?)));
+            shares.max_by(|a, b| a.1.total_cmp(&b.1))
+        };
+        let s = &self.settings;
+        let severity = |share: f64| {
+            if share >= s.connections_crit_percent {
+                Some(Severity::Crit)
+            } else {
+                (share >= s.connections_warn_percent).then_some(Severity::Warn)
+            }
+        };
+        let connections = e.worker_connections.max(1) as f64;
+        if let Some((pid, share)) = worst(&|d| Some(d.sockets as f64 * 100.0 / connections))
+            && let Some(severity) = severity(share)
+        {
+            let message = format!("a worker of {name} uses {} of its {} connections", quantity::percent(share), e.worker_connections);
+            judgement.findings.push(finding(&CONNECTIONS, severity, message).cite("process", pid.to_string()));
+        }
+        if let Some((pid, share)) = worst(&|d| Some(d.files as f64 * 100.0 / d.limit.filter(|l| *l > 0)? as f64))
+            && let Some(severity) = severity(share)
+        {
+            let message = format!("a worker of {name} has {} of the files open that it may", quantity::percent(share));
+            judgement
+                .findings
+                .push(finding(&CONNECTIONS, severity, message).cite("process", pid.to_string()).hint("raise worker_rlimit_nofile, or its unit's LimitNOFILE"));
+        }
+        if let Some((port, n)) = e.waiting.iter().max_by_key(|(_, n)| *n) {
+            let message = format!("{n} connections to port {port} of {name} wait to be accepted");
+            judgement.findings.push(
+                finding(&CONNECTIONS, Severity::Warn, message)
+                    .hint("its workers are too busy, or stopped: look at their state and at the CPU"),
+            );
+        }
+        judgement
+    }
+}

@@ -1,0 +1,225 @@
+//! How many requests fail?
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use jiff::SignedDuration;
+use opsctl_core::model::{
+    Check, CheckSpec, Code, Inventory, Judged, Judgement, KeyKind, Product, Severity, Table, Target, quantity,
+};
+use opsctl_core::probe::nginx::{self, Requests};
+use opsctl_core::probe::{ProbeCx, ProbeError};
+use serde::{Deserialize, Serialize};
+
+use super::upstreams::{Behind, behind_of};
+use super::{Settings, behind};
+use crate::servers::Server;
+
+const FAILED: Code = Code {
+    id: "nginx.5xx-rate",
+    severities: &[Severity::Warn, Severity::Crit],
+    when: "of at least 60 requests in 5 min, 2 % (warn) or 5 % (crit) got a 5xx answer, or half of fewer and at least 10; milder when the last minute is well again",
+    hint: "read the log of what it passes requests to; if all of them fail, look at what they share: the database, the cache",
+};
+
+static SPEC: CheckSpec = CheckSpec {
+    id: "nginx.traffic",
+    title: "requests succeed",
+    codes: &[FAILED],
+    fixes: &[],
+    timeout: Duration::from_secs(8),
+};
+
+/// Requests of the last minute that show that it is over.
+const ENOUGH_NOW: u64 = 20;
+
+pub(super) struct Traffic {
+    pub(super) settings: Settings,
+}
+
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+#[serde(default)]
+pub(super) struct Evidence {
+    server: Server,
+    window_s: u32,
+    traffic: nginx::Traffic,
+    /// What requests are passed on to: containers by address, and what they name in their environment. Only when requests fail.
+    behind: Vec<Behind>,
+    /// Everything in the logs, when that was asked for, and how much it was in bytes.
+    all: Option<(nginx::Traffic, u64)>,
+}
+
+impl Check for Traffic {
+    type Evidence = Evidence;
+
+    fn spec(&self) -> &'static CheckSpec {
+        &SPEC
+    }
+
+    fn targets(&self, inventory: &Inventory) -> Vec<Target> {
+        inventory.server_targets(Product::Nginx)
+    }
+
+    async fn probe(&self, cx: &ProbeCx, target: &Target) -> Result<Evidence, ProbeError> {
+        let server = Server::of(cx, target)?;
+        let nginx = cx.nginx(target)?;
+        let Some(known) = server.get() else { return Ok(Evidence::default()) };
+        let window = SignedDuration::from_secs(i64::from(self.settings.window_s));
+        let traffic = nginx.traffic(cx, known, window).await?;
+        let behind = if traffic.requests.failures() > 0 { behind_of(cx, known, &nginx).await } else { Vec::new() };
+        let all = if cx.ask.usage { Some(nginx.all_traffic().await?) } else { None };
+        Ok(Evidence { window_s: self.settings.window_s, traffic, behind, all, server })
+    }
+
+    fn judge(&self, judged: &Judged<'_>, e: &Evidence) -> Judgement {
+        let tables = e.all.iter().map(|(all, size)| table(&judged.target.name, all, *size)).collect();
+        let t = &e.traffic;
+        let mut judgement = Judgement { tables, ..Judgement::default() };
+        if t.read.is_empty() && t.unread.is_empty() {
+            judgement.skip = Some("it writes no log of all requests".to_owned());
+            return judgement;
+        }
+        judgement.gaps.clone_from(&t.unread);
+        let Some(severity) = self.severity(&t.requests, &t.recent) else { return judgement };
+        let name = &judged.target.name;
+        let r = &t.requests;
+        let share = quantity::percent(percent(r));
+        let message = format!(
+            "{share} of the requests to {name} failed in the last {}: {} of {}{}",
+            quantity::duration(SignedDuration::from_secs(i64::from(e.window_s))),
+            quantity::count_of(r.failures()),
+            quantity::count_of(r.all),
+            if self.is_over(&t.recent) { ", none to speak of in the last minute" } else { "" },
+        );
+        let by_status: Vec<String> = r.failed.iter().map(|(s, n)| format!("{n} × {s} ({})", meaning(*s))).collect();
+        let mut f = opsctl_core::model::Finding::new(&FAILED, severity, e.server.subject(judged.target), message)
+            .cite("answers", by_status.join(", "))
+            .cite("passed on to", most(&r.by_upstream, 3))
+            .cite("hosts", most(&r.by_host, 3))
+            .cite("paths", most(&r.by_path, 3))
+            .cite("read", format!("{}{}", t.read.join(", "), if t.cut { ", not all of the time" } else { "" }));
+        // 502 and 504 come from the way to an upstream; 500 and 503 from the upstream itself
+        let gateway: u64 = [502, 504].iter().filter_map(|s| r.failed.get(s)).sum();
+        f = if gateway * 2 >= r.failures() {
+            behind(&e.server, f)
+        } else {
+            f.key(KeyKind::Server, e.server.get().map_or("", |s| &s.id))
+        };
+        let blamed = |b: &&Behind| {
+            r.by_upstream.is_empty() || b.addresses.iter().any(|a| r.by_upstream.keys().any(|u| u == a)) || e.behind.len() == 1
+        };
+        for b in e.behind.iter().filter(blamed) {
+            f = f.key(KeyKind::Container, &b.container);
+            for server in &b.needs {
+                f = f.key(KeyKind::Server, server);
+            }
+        }
+        judgement.findings.push(f);
+        judgement
+    }
+}
+
+impl Traffic {
+    fn severity(&self, r: &Requests, recent: &Requests) -> Option<Severity> {
+        let s = &self.settings;
+        let share = percent(r);
+        let severity = if r.all >= s.min_requests {
+            if share >= s.failed_crit_percent {
+                Severity::Crit
+            } else if share >= s.failed_warn_percent {
+                Severity::Warn
+            } else {
+                return None;
+            }
+        } else if r.failures() >= s.few_failed_crit && share >= 50.0 {
+            Severity::Crit
+        } else {
+            return None;
+        };
+        match (severity, self.is_over(recent)) {
+            (severity, false) => Some(severity),
+            (Severity::Crit, true) => Some(Severity::Warn),
+            _ => None,
+        }
+    }
+
+    fn is_over(&self, recent: &Requests) -> bool {
+        recent.all >= ENOUGH_NOW && percent(recent) < self.settings.failed_warn_percent
+    }
+}
+
+fn percent(r: &Requests) -> f64 {
+    if r.all == 0 { 0.0 } else { r.failures() as f64 * 100.0 / r.all as f64 }
+}
+
+fn meaning(status: u16) -> &'static str {
+    match status {
+        500 => "the application failed",
+        502 => "refused, reset or nonsense",
+        503 => "turned away",
+        504 => "no answer in time",
+        507 => "no room",
+        _ => "failed",
+    }
+}
+
+/// The most frequent names with their counts.
+fn most(map: &BTreeMap<String, u64>, n: usize) -> String {
+    let mut all: Vec<(&String, &u64)> = map.iter().collect();
+    all.sort_by(|a, b| b.1.cmp(a.1).then(a.0.cmp(b.0)));
+    all.iter().take(n).map(|(name, count)| format!("{name} ({count})")).collect::<Vec<_>>().join(", ")
+}
+
+fn table(name: &str, all: &nginx::Traffic, size: u64) -> Table {
+    let r = &all.requests;
+    let mut rows: Vec<(u64, Vec<String>)> = Vec::new();
+    let groups = [("passed on to", &r.by_upstream), ("host", &r.by_host), ("path", &r.by_path)];
+    for (status, n) in &r.failed {
+        rows.push((*n, vec![format!("status {status}: {}", meaning(*status)), n.to_string()]));
+    }
+    for (what, map) in groups {
+        let mut best: Vec<(&String, &u64)> = map.iter().collect();
+        best.sort_by(|a, b| b.1.cmp(a.1).then(a.0.cmp(b.0)));
+        rows.extend(best.into_iter().take(10).map(|(key, n)| (*n, vec![format!("{what} {key}"), n.to_string()])));
+    }
+    rows.sort_by_key(|(n, _)| std::cmp::Reverse(*n));
+    let mut note = format!(
+        "{} of {} requests failed ({}), {} were not waited for (499); {} of {}",
+        quantity::count_of(r.failures()),
+        quantity::count_of(r.all),
+        quantity::percent(percent(r)),
+        quantity::count_of(r.gave_up),
+        quantity::bytes(size),
+        quantity::count(all.read.len(), "log"),
+    );
+    if !all.unread.is_empty() {
+        note = format!("{note}; not read: {}", all.unread.join("; "));
+    }
+    Table {
+        title: format!("failed requests in the logs of {name}"),
+        columns: vec!["what".to_owned(), "requests".to_owned()],
+        rows: rows.into_iter().map(|(_, row)| row).take(30).collect(),
+        note: Some(note),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn requests(all: u64, failed: u64) -> Requests {
+        Requests { all, failed: BTreeMap::from([(502, failed)]), ..Requests::default() }
+    }
+
+    #[test]
+    fn shares_count_only_with_enough_requests() {
+        let check = Traffic { settings: Settings::default() };
+        let severity = |all, failed| check.severity(&requests(all, failed), &Requests::default());
+        assert_eq!(severity(59, 9), None);
+        assert_eq!(severity(59, 30), Some(Severity::Crit));
+        assert_eq!(severity(20, 9), None);
+        assert_eq!((severity(1000, 19), severity(1000, 20), severity(1000, 50)), (None, Some(Severity::Warn), Some(Severity::Crit)));
+        assert_eq!(check.severity(&requests(1000, 500), &requests(100, 0)), Some(Severity::Warn));
+        assert_eq!(check.severity(&requests(1000, 20), &requests(100, 0)), None);
+    }
+}

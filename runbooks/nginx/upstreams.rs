@@ -1,0 +1,585 @@
+//! Do requests go where they should? By the address nginx knows, the address the upstream has, and a connection from where nginx is.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures_util::future::join_all;
+use jiff::{SignedDuration, Timestamp};
+use opsctl_core::model::{
+    Check, CheckSpec, Code, Finding, Inventory, Judged, Judgement, KeyKind, Plan, Product, Refusal, ServerRef, Severity, Target,
+    quantity,
+};
+use opsctl_core::probe::docker::Container;
+use opsctl_core::probe::listeners::listeners_of;
+use opsctl_core::probe::names::{Looked, look_up};
+use opsctl_core::probe::netns::{self, NoConnection};
+use opsctl_core::probe::nginx::{Backend, Nginx, known_addresses, ports_used_by, remotes_of};
+use opsctl_core::probe::servers::{Socket, Way, open_way};
+use opsctl_core::probe::{ProbeCx, ProbeError, blocking};
+use serde::{Deserialize, Serialize};
+
+use super::reload::{RELOAD, Reload};
+use super::{Settings, behind};
+use crate::servers::Server;
+
+const STALE: Code = Code {
+    id: "nginx.upstream-stale-ip",
+    severities: &[Severity::Warn, Severity::Crit],
+    when: "nginx does not know any (crit) or all (warn) of the addresses that an upstream container has now: it asked for them when it was loaded, and keeps what it heard",
+    hint: "reload nginx; to make it ask again by itself, use `resolver 127.0.0.11 valid=10s` and a variable in proxy_pass",
+};
+
+const UNREACHABLE: Code = Code {
+    id: "nginx.upstream-unreachable",
+    severities: &[Severity::Warn, Severity::Crit],
+    when: "a server that requests are passed on to refuses connections from where nginx is, does not answer, or its name is gone (crit; warn when others of its group answer)",
+    hint: "look at what should listen there, and at the networks both are in",
+};
+
+static SPEC: CheckSpec = CheckSpec {
+    id: "nginx.upstreams",
+    title: "what it passes requests to is there and where it thinks",
+    codes: &[STALE, UNREACHABLE],
+    fixes: &[RELOAD],
+    timeout: Duration::from_secs(9),
+};
+
+/// More upstreams are not tried one by one.
+const MOST: usize = 300;
+
+/// How long searching a worker's memory may take.
+const SEARCH: Duration = Duration::from_secs(2);
+
+pub(super) struct Upstreams {
+    pub(super) settings: Settings,
+}
+
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+#[serde(default)]
+pub(super) struct Evidence {
+    server: Server,
+    loaded_at: Option<Timestamp>,
+    networks: Vec<String>,
+    seen: Vec<Seen>,
+    /// Why the addresses that nginx knows could not be told.
+    blind: Option<String>,
+    /// Only when a reload would help.
+    reload: Option<Reload>,
+}
+
+/// One upstream server.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+struct Seen {
+    backend: Backend,
+    /// Its addresses now.
+    looked: Looked,
+    /// The container that has its name.
+    container: Option<Named>,
+    /// A connection to each address, from where nginx is.
+    tried: Vec<(String, Tried)>,
+    /// The addresses of it that nginx knows.
+    #[serde(default)]
+    known: Option<Vec<Ipv4Addr>>,
+    /// Addresses with its port that nginx knows and no upstream has: who has them now, and whether it was seen talking to them.
+    #[serde(default)]
+    others: Vec<Other>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", tag = "kind", content = "why")]
+enum Tried {
+    Connected,
+    Refused,
+    Timeout,
+    Failed(String),
+    /// docker-proxy would accept; nothing listens in the container.
+    NothingBehind(String),
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+struct Named {
+    id: String,
+    name: String,
+    state: String,
+    started_at: Option<Timestamp>,
+    restarts: i64,
+    networks: Vec<String>,
+    /// Loopback only, or nothing: what listens in it.
+    listening: Vec<String>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+struct Other {
+    address: String,
+    /// The container that has this address now.
+    owner: Option<String>,
+    seen_talking: bool,
+}
+
+/// Something requests are passed on to, for other checks.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub(super) struct Behind {
+    /// Full id of its container.
+    pub(super) container: String,
+    /// `address:port`.
+    pub(super) addresses: Vec<String>,
+    /// Ids of the databases, caches and brokers that its environment names.
+    pub(super) needs: Vec<String>,
+}
+
+impl Check for Upstreams {
+    type Evidence = Evidence;
+
+    fn spec(&self) -> &'static CheckSpec {
+        &SPEC
+    }
+
+    fn targets(&self, inventory: &Inventory) -> Vec<Target> {
+        inventory.server_targets(Product::Nginx)
+    }
+
+    async fn probe(&self, cx: &ProbeCx, target: &Target) -> Result<Evidence, ProbeError> {
+        let server = Server::of(cx, target)?;
+        let nginx = cx.nginx(target)?;
+        let Some(known) = server.get() else { return Ok(Evidence::default()) };
+        if nginx.config.backends.is_empty() {
+            return Err(ProbeError::Skip("it passes no requests on, or only to names it asks for at run time".to_owned()));
+        }
+        let around = Around::of(cx, known).await;
+        let mut e = Evidence { loaded_at: nginx.loaded_at(), networks: around.networks.clone(), ..Evidence::default() };
+        e.seen = self.look(cx, &nginx, &around).await?;
+        self.compare(&nginx, &around, &mut e).await;
+        if e.seen.iter().any(|s| stale(s) != Stale::No) {
+            e.reload = Some(Reload::of(cx, &server, &nginx).await);
+        }
+        e.server = server;
+        Ok(e)
+    }
+
+    fn judge(&self, judged: &Judged<'_>, e: &Evidence) -> Judgement {
+        let mut judgement = Judgement::default();
+        for seen in &e.seen {
+            match stale(seen) {
+                Stale::No => {
+                    if let Looked::NoAnswer(why) = &seen.looked {
+                        judgement.gaps.push(format!("the address of {}: {why}", seen.backend.host));
+                    }
+                    self.unreachable(judged, e, seen, &mut judgement);
+                }
+                how => judgement.findings.push(finding_stale(judged, e, seen, how)),
+            }
+        }
+        judgement.gaps.extend(e.blind.clone());
+        judgement.gaps.dedup();
+        judgement
+    }
+
+    fn plan(&self, _fix: &str, finding: &Finding, judged: &Judged<'_>, e: &Evidence) -> Result<Plan, Refusal> {
+        match &e.reload {
+            Some(reload) => reload.plan(&SPEC, finding, judged.target),
+            None => Err(Refusal::Precondition("a reload would not change anything".to_owned())),
+        }
+    }
+}
+
+/// The container that is called so, running or not.
+pub(super) fn container_called(inventory: &Inventory, host: &str) -> Option<String> {
+    let by_name = inventory.containers.iter().find(|c| c.name.eq_ignore_ascii_case(host));
+    by_name.or_else(|| inventory.containers.iter().find(|c| c.service.as_deref() == Some(host))).map(|c| c.id.clone())
+}
+
+/// The containers around an nginx, and which of them it could call by name.
+struct Around {
+    containers: Vec<Arc<Container>>,
+    /// Networks that it is in and that have names; none on the host.
+    networks: Vec<String>,
+    /// Its own addresses.
+    own: Vec<IpAddr>,
+}
+
+impl Around {
+    async fn of(cx: &ProbeCx, server: &ServerRef) -> Self {
+        let mut around = Self { containers: Vec::new(), networks: Vec::new(), own: Vec::new() };
+        let Some(docker) = &cx.docker else { return around };
+        let inspected = join_all(cx.inventory.containers.iter().map(|c| docker.inspect(&c.id))).await;
+        around.containers = inspected.into_iter().filter_map(Result::ok).collect();
+        let find = |id: &str| around.containers.iter().find(|c| c.id == id);
+        let mut own = server.container.as_deref().and_then(find);
+        // it may live in another one's network
+        while let Some(other) = own.and_then(|c| c.network_mode.strip_prefix("container:")).and_then(find) {
+            if own.is_some_and(|c| c.id == other.id) {
+                break;
+            }
+            own = Some(other);
+        }
+        if let Some(own) = own {
+            // the default bridge has no names (https://docs.docker.com/engine/network/drivers/bridge/)
+            around.networks = own.networks.keys().filter(|n| !matches!(n.as_str(), "bridge" | "host" | "none")).cloned().collect();
+            around.own = own.networks.values().filter_map(|ip| ip.parse().ok()).collect();
+        }
+        around
+    }
+
+    /// Addresses of the running containers that answer to a name in a network of this nginx.
+    fn called(&self, host: &str) -> Vec<(&Container, IpAddr)> {
+        let answers = |c: &Container, network: &String| {
+            let aliases = c.aliases.get(network).map(Vec::as_slice).unwrap_or_default();
+            c.name.eq_ignore_ascii_case(host) || aliases.iter().any(|a| a.eq_ignore_ascii_case(host))
+        };
+        let mut found = Vec::new();
+        for c in self.containers.iter().filter(|c| c.state.running && !c.state.restarting) {
+            for network in self.networks.iter().filter(|n| answers(c, n)) {
+                found.extend(c.networks.get(network).and_then(|ip| ip.parse().ok()).map(|ip| (&**c, ip)));
+            }
+        }
+        found
+    }
+
+    fn owner(&self, address: IpAddr) -> Option<&Container> {
+        self.containers.iter().find(|c| c.networks.values().any(|ip| ip.parse() == Ok(address))).map(|c| &**c)
+    }
+
+    fn named(&self, host: &str) -> Option<&Container> {
+        let alias = |c: &&Arc<Container>| c.aliases.values().flatten().any(|a| a.eq_ignore_ascii_case(host));
+        self.containers.iter().find(|c| c.name.eq_ignore_ascii_case(host)).or_else(|| self.containers.iter().find(alias)).map(|c| &**c)
+    }
+
+    /// The container that publishes a port of the host.
+    fn publishes(&self, port: u16) -> Option<(&Container, u16)> {
+        self.containers.iter().filter(|c| c.is_up()).find_map(|c| Some((&**c, c.ports.iter().find(|p| p.host == port)?.container)))
+    }
+}
+
+/// What requests are passed on to, and what that needs: for the check of failed requests.
+pub(super) async fn behind_of(cx: &ProbeCx, server: &ServerRef, nginx: &Nginx) -> Vec<Behind> {
+    let around = Around::of(cx, server).await;
+    let Some(docker) = &cx.docker else { return Vec::new() };
+    let mut found: BTreeMap<String, Behind> = BTreeMap::new();
+    for backend in nginx.config.backends.iter().filter(|b| b.unix.is_none()) {
+        let mut owners: Vec<(&Container, String)> =
+            around.called(&backend.host).into_iter().map(|(c, ip)| (c, format!("{ip}:{}", backend.port))).collect();
+        if let Ok(ip) = backend.host.parse::<IpAddr>() {
+            owners.extend(around.owner(ip).map(|c| (c, format!("{ip}:{}", backend.port))));
+            if ip.is_loopback() && server.container.is_none() {
+                owners.extend(around.publishes(backend.port).map(|(c, _)| (c, format!("{ip}:{}", backend.port))));
+            }
+        }
+        if owners.is_empty() {
+            owners.extend(around.named(&backend.host).map(|c| (c, String::new())));
+        }
+        for (c, address) in owners {
+            let behind = found.entry(c.id.clone()).or_insert_with(|| Behind { container: c.id.clone(), ..Behind::default() });
+            behind.addresses.push(address);
+        }
+    }
+    for behind in found.values_mut() {
+        for s in &cx.inventory.servers {
+            let container = s.container.as_deref().and_then(|id| cx.inventory.container(id));
+            let names = [Some(s.name.as_str()), container.map(|c| c.name.as_str()), container.and_then(|c| c.service.as_deref())];
+            let names: Vec<&str> = names.into_iter().flatten().collect();
+            if s.product != Product::Nginx && docker.names_host(&behind.container, &names).await {
+                behind.needs.push(s.id.clone());
+            }
+        }
+    }
+    found.into_values().collect()
+}
+
+impl Upstreams {
+    async fn look(&self, cx: &ProbeCx, nginx: &Nginx, around: &Around) -> Result<Vec<Seen>, ProbeError> {
+        let backends: Vec<Backend> = nginx.config.backends.iter().take(MOST).cloned().collect();
+        let to_ask: BTreeSet<String> = backends
+            .iter()
+            .filter(|b| b.unix.is_none() && !b.host.is_empty() && around.called(&b.host).is_empty())
+            // a container that is called so and is not there now has no address, whoever else is called so elsewhere
+            .filter(|b| b.host.contains('.') || around.named(&b.host).is_none() || around.networks.is_empty())
+            .map(|b| b.host.clone())
+            .collect();
+        let to_ask: Vec<String> = to_ask.into_iter().collect();
+        let answers = look_up(nginx.master, to_ask.clone()).await?;
+        let looked: BTreeMap<String, Looked> = to_ask.into_iter().zip(answers).collect();
+        let look = |backend: Backend| {
+            let looked = &looked;
+            async move {
+                let called = around.called(&backend.host);
+                let (found, mut owner) = if called.is_empty() {
+                    (looked.get(&backend.host).cloned().unwrap_or(Looked::NoSuchName), around.named(&backend.host))
+                } else {
+                    (Looked::Up(called.iter().map(|(_, ip)| *ip).collect()), called.first().map(|(c, _)| *c))
+                };
+                let mut tried = Vec::new();
+                if let Some(path) = &backend.unix {
+                    tried.push((backend.label(), self.unix(nginx.master, path).await?));
+                } else if let Looked::Up(addresses) = &found {
+                    for ip in addresses.iter().take(8) {
+                        let at = SocketAddr::new(*ip, backend.port);
+                        let (outcome, behind) = self.connect(cx, nginx.master, at, around).await?;
+                        owner = owner.or(behind).or_else(|| around.owner(*ip));
+                        tried.push((at.to_string(), outcome));
+                    }
+                }
+                let container = owner.map(|c| Named {
+                    id: c.id.clone(),
+                    name: c.name.clone(),
+                    state: c.state.status.clone(),
+                    started_at: c.state.started_at,
+                    restarts: c.restart_count,
+                    networks: c.networks.keys().cloned().collect(),
+                    listening: listening(c),
+                });
+                Ok::<_, ProbeError>(Seen { backend, looked: found, container, tried, known: None, others: Vec::new() })
+            }
+        };
+        join_all(backends.into_iter().map(look)).await.into_iter().collect()
+    }
+
+    async fn connect<'a>(
+        &self,
+        _cx: &ProbeCx,
+        pid: i32,
+        at: SocketAddr,
+        around: &'a Around,
+    ) -> Result<(Tried, Option<&'a Container>), ProbeError> {
+        let timeout = Duration::from_millis(self.settings.connect_timeout_ms);
+        let outcome = match netns::connect_inside(i64::from(pid), at, timeout).await? {
+            Ok(_) => Tried::Connected,
+            Err(NoConnection::Refused) => Tried::Refused,
+            Err(NoConnection::Timeout) => Tried::Timeout,
+            Err(NoConnection::Other(why)) => Tried::Failed(why),
+        };
+        // docker-proxy accepts for a dead port too
+        if outcome == Tried::Connected
+            && at.ip().is_loopback()
+            && around.networks.is_empty()
+            && let Some((c, port)) = around.publishes(at.port())
+        {
+            let heard = listeners_of(c.state.pid).is_none_or(|l| l.iter().any(|l| l.port == port && !l.is_loopback()));
+            return Ok((if heard { outcome } else { Tried::NothingBehind(format!("{} port {port}", c.name)) }, Some(c)));
+        }
+        Ok((outcome, None))
+    }
+
+    async fn unix(&self, pid: i32, path: &str) -> Result<Tried, ProbeError> {
+        let way = Way { socket: Socket::Unix(PathBuf::from(path)), inside: Some(pid), user: None };
+        let timeout = Duration::from_millis(self.settings.connect_timeout_ms);
+        Ok(match open_way(&way, timeout).await? {
+            Ok(_) => Tried::Connected,
+            Err(NoConnection::Refused) => Tried::Refused,
+            Err(NoConnection::Timeout) => Tried::Timeout,
+            Err(NoConnection::Other(why)) => Tried::Failed(why),
+        })
+    }
+
+    /// Which of the addresses nginx knows, where the name belongs to a container.
+    async fn compare(&self, nginx: &Nginx, around: &Around, e: &mut Evidence) {
+        let ports: BTreeSet<u16> = e.seen.iter().filter(|s| is_asked_once(s)).map(|s| s.backend.port).collect();
+        let Some(worker) = nginx.serving().next().map(|w| w.pid).filter(|_| !ports.is_empty()) else { return };
+        let ports: Vec<u16> = ports.into_iter().collect();
+        let from = format!("/proc/{worker}/mem");
+        let known = blocking::run("the addresses nginx knows", &from, SEARCH, move || known_addresses(worker, &ports)).await;
+        let known = match known {
+            Ok(Some((known, true))) => known,
+            Ok(Some((_, false))) => {
+                e.blind = Some(format!("which addresses nginx knows: {from} is too large to search"));
+                return;
+            }
+            Ok(None) => {
+                e.blind = Some(format!("which addresses nginx knows: reading {from}: needs root"));
+                return;
+            }
+            Err(why) => {
+                e.blind = Some(why.to_string());
+                return;
+            }
+        };
+        let current: BTreeSet<(IpAddr, u16)> = e
+            .seen
+            .iter()
+            .flat_map(|s| match &s.looked {
+                Looked::Up(addresses) => addresses.iter().map(|a| (*a, s.backend.port)).collect(),
+                _ => Vec::new(),
+            })
+            .collect();
+        let remotes = remotes_of(worker);
+        for seen in e.seen.iter_mut().filter(|s| is_asked_once(s)) {
+            let port = seen.backend.port;
+            let Looked::Up(addresses) = &seen.looked else { continue };
+            let mine = |ip: &IpAddr| match ip {
+                IpAddr::V4(v4) if known.contains(&(*v4, port)) => Some(*v4),
+                _ => None,
+            };
+            seen.known = Some(addresses.iter().filter_map(mine).collect());
+            let strange = known.iter().filter(|(ip, p)| *p == port && !current.contains(&(IpAddr::V4(*ip), port)));
+            seen.others = strange
+                .map(|(ip, _)| {
+                    let at = SocketAddr::new((*ip).into(), port);
+                    let owner = around.owner((*ip).into());
+                    let answered = owner.is_some_and(|c| {
+                        c.state.running && i32::try_from(c.state.pid).is_ok_and(|pid| ports_used_by(pid, &around.own).contains(&port))
+                    });
+                    Other { address: at.to_string(), owner: owner.map(|c| c.name.clone()), seen_talking: remotes.contains(&at) || answered }
+                })
+                .collect();
+        }
+    }
+
+    fn unreachable(&self, judged: &Judged<'_>, e: &Evidence, seen: &Seen, judgement: &mut Judgement) {
+        let Some(why) = self.why_unreachable(e, seen) else { return };
+        let name = &judged.target.name;
+        // a container that has just been started for the first time may need a moment
+        if let Some(c) = &seen.container
+            && c.restarts == 0
+            && seen.tried.iter().all(|(_, t)| *t == Tried::Refused)
+            && !seen.tried.is_empty()
+            && c.started_at.is_some_and(|t| judged.taken_at.duration_since(t) < SignedDuration::from_secs(self.settings.starting_s))
+        {
+            judgement.pending.push(format!("{} to listen", c.name));
+            return;
+        }
+        let group = |s: &&Seen| s.backend.group.is_some() && s.backend.group == seen.backend.group;
+        let others_answer = e.seen.iter().filter(group).any(|s| s.tried.iter().any(|(_, t)| *t == Tried::Connected));
+        let severity = if others_answer || seen.backend.backup { Severity::Warn } else { Severity::Crit };
+        let label = seen.backend.label();
+        let place = seen.backend.group.as_ref().map_or_else(|| label.clone(), |g| format!("{label} (of upstream {g})"));
+        let finding = Finding::new(
+            &UNREACHABLE,
+            severity,
+            e.server.subject(judged.target),
+            format!("{name} passes requests to {place}, which {why}"),
+        );
+        let mut finding = behind(&e.server, finding)
+            .cite("from where nginx is", seen.tried.iter().map(|(at, t)| format!("{at}: {}", t.words())).collect::<Vec<_>>().join(", "))
+            .cite("others of the group", if others_answer { "answer" } else { "" });
+        if let Some(c) = &seen.container {
+            finding = finding
+                .key(KeyKind::Container, &c.id)
+                .cite("container", format!("{} is {}", c.name, c.state))
+                .cite("listening in it", if c.listening.is_empty() { String::new() } else { c.listening.join(", ") });
+        }
+        judgement.findings.push(finding);
+    }
+
+    fn why_unreachable(&self, e: &Evidence, seen: &Seen) -> Option<String> {
+        if seen.tried.iter().any(|(_, t)| *t == Tried::Connected) {
+            return None;
+        }
+        let Some((_, tried)) = seen.tried.first() else {
+            if seen.looked != Looked::NoSuchName {
+                return None;
+            }
+            return Some(match &seen.container {
+                Some(c) if c.state == "running" && !e.networks.is_empty() => {
+                    let theirs = if c.networks.is_empty() { "none".to_owned() } else { c.networks.join(", ") };
+                    format!("shares no network with it: {} is in {theirs}, nginx in {}", c.name, e.networks.join(", "))
+                }
+                Some(c) => format!("has no address: container {} is {}", c.name, c.state),
+                None => "has no address: there is no such name".to_owned(),
+            });
+        };
+        Some(match tried {
+            Tried::Refused => match &seen.container {
+                Some(c) if c.listening.iter().any(|l| l.ends_with(&format!(":{}", seen.backend.port))) => {
+                    format!("refuses connections: in {} it listens on the loopback only", c.name)
+                }
+                Some(c) if c.listening.is_empty() => format!("refuses connections: nothing listens in {}", c.name),
+                Some(c) => format!("refuses connections: nothing in {} listens on port {}", c.name, seen.backend.port),
+                None => "refuses connections".to_owned(),
+            },
+            Tried::Timeout => format!("does not answer within {} ms", self.settings.connect_timeout_ms),
+            Tried::Failed(why) => format!("cannot be reached: {why}"),
+            Tried::NothingBehind(place) => format!("leads to nothing: nobody listens at {place}"),
+            Tried::Connected => return None,
+        })
+    }
+}
+
+impl Tried {
+    fn words(&self) -> String {
+        match self {
+            Self::Connected => "connected".to_owned(),
+            Self::Refused => "refused".to_owned(),
+            Self::Timeout => "no answer".to_owned(),
+            Self::Failed(why) => why.clone(),
+            Self::NothingBehind(place) => format!("nothing at {place}"),
+        }
+    }
+}
+
+/// Whether nginx asked for the address of this one when it was loaded, and not since.
+fn is_asked_once(seen: &Seen) -> bool {
+    seen.backend.unix.is_none() && !seen.backend.resolves && seen.container.is_some() && seen.backend.host.parse::<IpAddr>().is_err()
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Stale {
+    No,
+    /// It knows some of the addresses.
+    Partly,
+    /// It knows none.
+    Wholly,
+}
+
+fn stale(seen: &Seen) -> Stale {
+    let (Some(known), Looked::Up(addresses)) = (&seen.known, &seen.looked) else { return Stale::No };
+    let v4: Vec<&IpAddr> = addresses.iter().filter(|a| a.is_ipv4()).collect();
+    if v4.is_empty() || known.len() >= v4.len() {
+        return Stale::No;
+    }
+    match known.is_empty() {
+        true => Stale::Wholly,
+        // one that was added since gets no requests, which harms nobody; one that was replaced does
+        false if seen.others.iter().any(|o| o.seen_talking) => Stale::Partly,
+        false => Stale::No,
+    }
+}
+
+fn finding_stale(judged: &Judged<'_>, e: &Evidence, seen: &Seen, how: Stale) -> Finding {
+    let name = &judged.target.name;
+    let label = seen.backend.label();
+    let now = match &seen.looked {
+        Looked::Up(addresses) => addresses.iter().map(ToString::to_string).collect::<Vec<_>>().join(", "),
+        _ => String::new(),
+    };
+    // where it was seen talking to says most
+    let old = seen.others.iter().find(|o| o.seen_talking).or_else(|| match seen.others.as_slice() {
+        [only] => Some(only),
+        several => several.iter().find(|o| o.owner.is_some()),
+    });
+    let message = match old {
+        Some(Other { address, owner: Some(owner), .. }) => {
+            format!("{name} passes requests for {label} to {address}, where {owner} is now; {} is at {now}", seen.backend.host)
+        }
+        Some(Other { address, .. }) => {
+            format!("{name} passes requests for {label} to {address}, where nobody is; {} is at {now}", seen.backend.host)
+        }
+        None => format!("{name} does not know that {label} is at {now} now"),
+    };
+    let severity = if how == Stale::Wholly { Severity::Crit } else { Severity::Warn };
+    let finding = Finding::new(&STALE, severity, e.server.subject(judged.target), message).fix(RELOAD.id);
+    let since = seen.container.as_ref().and_then(|c| c.started_at);
+    let mut finding = behind(&e.server, finding)
+        .since(since)
+        .cite_opt("nginx asked for addresses", e.loaded_at.map(|t| quantity::ago(judged.taken_at, t)));
+    if let Some(c) = &seen.container {
+        finding = finding.cite_opt(format!("{} was started", c.name), c.started_at.map(|t| quantity::ago(judged.taken_at, t)));
+    }
+    finding.cite("seen", if seen.others.iter().any(|o| o.seen_talking) { "connections to the old address within the last minute" } else { "" })
+}
+
+/// What listens in a container.
+fn listening(c: &Container) -> Vec<String> {
+    let mut all: Vec<String> = listeners_of(c.state.pid)
+        .unwrap_or_default()
+        .iter()
+        // Docker's own name server
+        .filter(|l| l.address != IpAddr::V4(Ipv4Addr::new(127, 0, 0, 11)))
+        .map(|l| SocketAddr::new(l.address, l.port).to_string())
+        .collect();
+    all.sort();
+    all.dedup();
+    all
+}

@@ -1,0 +1,43 @@
+//! nginx keeps the address it heard when it was loaded: first it serves another service's content with status 200, then nobody's
+//! (scenario 29; dify#40448, sentry self-hosted#4492).
+
+use crate::lab::Host;
+
+const STALE: &str = "nginx.upstream-stale-ip nginx:edge";
+const RATE: &str = "nginx.5xx-rate nginx:edge";
+
+#[test]
+fn an_upstream_that_moved_is_told_before_and_after_its_old_address_is_empty() {
+    let Some(host) = Host::with_edge() else { return };
+    host.service("b2", "old");
+    host.nginx_container("edge", &[], "server { listen 80; location / { proxy_pass http://b2:8080; proxy_connect_timeout 2s; } }");
+    let edge = format!("http://{}/health", host.address("edge"));
+    assert_eq!(host.curl(&edge), "old 200");
+    host.ask(&["nginx", "container"]).must_not(&["nginx."]);
+
+    let before = host.address("b2");
+    host.docker(&["rm", "-f", "b2"]);
+    host.service("thief", "THIEF");
+    assert_eq!(host.address("thief"), before, "the thief has the address");
+    host.service("b2", "new");
+    assert_eq!(host.curl(&edge), "THIEF 200");
+
+    let run = host.ask(&["nginx", "container"]);
+    run.roots(&[STALE]).must_not(&["nginx.config-test", "container.down", "nginx.upstream-unreachable"]);
+    run.says(STALE, &["for b2:8080 to", "where thief is now", "connections to the old address"]);
+    assert_eq!(run.finding(STALE).severity.to_string(), "crit");
+
+    // the second phase: nobody is there
+    host.docker(&["rm", "-f", "thief"]);
+    for _ in 0..12 {
+        let got = host.curl(&edge);
+        assert!(got.ends_with(" 502") || got.ends_with(" 504"), "{got}");
+    }
+    let run = host.ask(&["nginx", "container"]);
+    run.roots(&[STALE]).explains(STALE, RATE).must_not(&["nginx.config-test", "container.down"]);
+    run.says(STALE, &["where nobody is"]);
+
+    host.fix("nginx.reload", "edge", &[]).exits(0);
+    assert_eq!(host.curl(&edge), "new 200");
+    host.ask(&["nginx"]).must_not(&["nginx.upstream-stale-ip", "nginx.config-not-loaded"]);
+}

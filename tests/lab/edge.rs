@@ -1,0 +1,92 @@
+//! nginx on a lab host and in its containers, and certificates of every kind from a small authority.
+
+use super::host::Host;
+use super::image::Rootfs;
+use super::{MACHINE, eventually, installed};
+
+/// How long a server may take to come up on a busy machine, in seconds.
+const UP: u64 = 60;
+
+/// What every nginx of the lab has outside its `http` block.
+const AROUND: &str = "user root; worker_processes 2; pid /run/nginx.pid; error_log /var/log/nginx/error.log;
+events { worker_connections 256; }";
+
+impl Host {
+    /// A host with an engine, the images `machine:1` and `svc:1`, and a network `app`.
+    pub(crate) fn with_edge() -> Option<Self> {
+        if !installed(&["nginx", "curl", "openssl"]) {
+            return None;
+        }
+        let host = Self::start()?;
+        host.image("machine:1", Rootfs::Machine, &[]);
+        host.image("svc:1", Rootfs::Scratch, &[]);
+        host.docker(&["network", "create", "app"]);
+        Some(host)
+    }
+
+    /// Writes what goes into the `http` block of the nginx of this name.
+    #[track_caller]
+    pub(crate) fn nginx_conf(&self, name: &str, http: &str) {
+        let dir = self.path(&format!("nginx-{name}"));
+        let main = format!("{AROUND}\nhttp {{ access_log /var/log/nginx/access.log; include conf.d/*.conf; }}\n");
+        std::fs::create_dir_all(dir.join("conf.d")).unwrap_or_else(|e| panic!("{}: {e}", dir.display()));
+        for (file, text) in [("nginx.conf", main.as_str()), ("conf.d/site.conf", http)] {
+            std::fs::write(dir.join(file), text).unwrap_or_else(|e| panic!("{file}: {e}"));
+        }
+    }
+
+    /// An nginx in a container of the network `app`, with its output as its logs, as the official image has it; up when this returns.
+    #[track_caller]
+    pub(crate) fn nginx_container(&self, name: &str, options: &[&str], http: &str) {
+        self.nginx_conf(name, http);
+        let conf = format!("{}:/etc/nginx", self.path(&format!("nginx-{name}")).display());
+        let run = "ln -s /dev/stdout /var/log/nginx/access.log; ln -s /dev/stderr /var/log/nginx/error.log; exec nginx -g 'daemon off;'";
+        let own = ["--network", "app", "-v", &conf, "--tmpfs", "/var/log/nginx", "--tmpfs", "/var/lib/nginx"];
+        self.run(name, &[MACHINE, &own, options, &["machine:1", "sh", "-c", run]].concat());
+        self.until_workers(name);
+    }
+
+    /// Waits until a container's nginx has workers.
+    #[track_caller]
+    pub(crate) fn until_workers(&self, name: &str) {
+        eventually(UP, "nginx has workers", || {
+            let top = self.try_docker(&["top", name, "-eo", "pid,args"]);
+            String::from_utf8_lossy(&top.stdout).contains("nginx: worker process").then_some(())
+        });
+    }
+
+    /// An nginx of the host itself, up when this returns.
+    #[track_caller]
+    pub(crate) fn nginx(&self, http: &str) {
+        self.nginx_conf("host", http);
+        self.sh(&format!(
+            "for d in /etc/nginx /var/log/nginx /var/lib/nginx; do mkdir -p $d; mount -t tmpfs tmpfs $d; done
+            rmdir /etc/nginx/conf.d 2> /dev/null || true; cp -r {0}/. /etc/nginx/; nginx",
+            self.path("nginx-host").display()
+        ));
+        eventually(UP, "nginx has workers", || {
+            let found = self.command("pgrep").args(["-f", "nginx: worker process"]).output().ok()?;
+            found.status.success().then_some(())
+        });
+    }
+
+    /// What `curl` gets: status, a space, the body.
+    #[track_caller]
+    pub(crate) fn curl(&self, args: &str) -> String {
+        self.sh(&format!("curl -s -k --max-time 20 -w ' %{{http_code}}' {args} || true"))
+    }
+
+    /// The address of a container in the network `app`.
+    #[track_caller]
+    pub(crate) fn address(&self, name: &str) -> String {
+        self.inspect(name, "{{(index .NetworkSettings.Networks \"app\").IPAddress}}")
+    }
+
+    /// An HTTP service in a container of the network `app`, on port 8080.
+    #[track_caller]
+    pub(crate) fn service(&self, name: &str, body: &str) {
+        self.run(name, &["--network", "app", "svc:1", "/bin/fixture", "httpd", "--port", "8080", "--body", body]);
+        let url = format!("http://{}:8080/health", self.address(name));
+        eventually(UP, "the service answers", || self.curl(&url).ends_with(" 200").then_some(()));
+    }
+}
