@@ -32,6 +32,7 @@ mod restart_container;
 mod servers;
 pub mod systemd;
 pub mod time;
+pub mod tls;
 
 /// Makes the list of runbooks and their settings from one list of names, so that they cannot differ.
 macro_rules! registry {
@@ -71,4 +72,5 @@ registry! {
     redis,
     systemd,
     time,
+    tls,
 }

@@ -21,6 +21,12 @@ pub struct Inventory {
     /// Databases, caches and brokers.
     #[serde(default)]
     pub servers: Vec<ServerRef>,
+    /// Certificates: served, on disk, and those that are renewed.
+    #[serde(default)]
+    pub certificates: Vec<CertificateRef>,
+    /// Addresses of the configuration that are asked.
+    #[serde(default)]
+    pub endpoints: Vec<EndpointRef>,
     /// What could not be discovered, and why.
     pub gaps: Vec<String>,
 }
@@ -54,6 +60,18 @@ impl Inventory {
         servers.map(|s| Target { kind: product.kind(), name: s.name.clone(), id: s.id.clone() }).collect()
     }
 
+    /// The certificates that pass `wanted`, as targets.
+    pub fn certificate_targets(&self, wanted: impl Fn(&CertificateSource) -> bool) -> Vec<Target> {
+        let certificates = self.certificates.iter().filter(|c| wanted(&c.source));
+        certificates.map(|c| Target { kind: Kind::Certificate, name: c.name.clone(), id: c.id.clone() }).collect()
+    }
+
+    /// The certificate with this id.
+    #[must_use]
+    pub fn certificate(&self, id: &str) -> Option<&CertificateRef> {
+        self.certificates.iter().find(|c| c.id == id)
+    }
+
     /// The server with this id.
     #[must_use]
     pub fn server(&self, id: &str) -> Option<&ServerRef> {
@@ -65,6 +83,92 @@ impl Inventory {
     pub fn container(&self, id: &str) -> Option<&ContainerRef> {
         self.containers.iter().find(|c| c.id == id)
     }
+}
+
+/// A certificate, or the names that one is served for.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct CertificateRef {
+    /// The first server name, `host:port`, a path, or the name of a lineage.
+    pub name: String,
+    /// Unique on this host.
+    pub id: String,
+    /// The host names it is asked for; none asks without a name.
+    pub names: Vec<String>,
+    /// Where it is.
+    pub source: CertificateSource,
+}
+
+/// Where a certificate is.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", tag = "kind")]
+pub enum CertificateSource {
+    /// Served by an nginx of this host.
+    Nginx {
+        /// The server's id.
+        server: String,
+        /// Its master.
+        pid: i32,
+        /// Where it listens, as it sees it itself.
+        address: String,
+        /// Certificate and key files of the configuration, as it sees them.
+        files: Vec<(String, String)>,
+        /// `ssl_protocols`, if set.
+        protocols: Vec<String>,
+    },
+    /// Served at an address of the configuration.
+    Endpoint {
+        /// Host.
+        host: String,
+        /// Port.
+        port: u16,
+        /// What is said before TLS begins.
+        first: Option<StartTls>,
+        /// The container it is asked from; none is this host.
+        from: Option<String>,
+    },
+    /// A file.
+    File {
+        /// Its path, as the process `pid` sees it, or this one.
+        path: String,
+        /// The key beside it.
+        key: Option<String>,
+        /// Whose file it is: a server's id.
+        server: Option<String>,
+        /// That server's process.
+        pid: Option<i32>,
+        /// It is served, so that how long it lasts is looked at there.
+        served: bool,
+    },
+    /// What certbot renews.
+    Lineage {
+        /// The process in whose root it is; none is this one.
+        pid: Option<i32>,
+        /// The server whose root that is.
+        server: Option<String>,
+        /// Ids of the servers that use it.
+        used_by: Vec<String>,
+    },
+}
+
+/// What is said before TLS begins.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum StartTls {
+    /// `SSLRequest` (PostgreSQL's protocol).
+    Postgres,
+    /// `EHLO`, `STARTTLS` (RFC 3207).
+    Smtp,
+}
+
+/// An address of the configuration that is asked.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct EndpointRef {
+    /// URL without its query, which may hold a token.
+    pub url: String,
+    /// Unique: the URL, and from where it is asked.
+    pub id: String,
+    /// What its answer proves: `deep health`, `frontend only`.
+    pub proves: Option<String>,
 }
 
 /// What a server speaks.

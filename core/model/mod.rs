@@ -21,8 +21,8 @@ pub use evidence::{Outcome, Record, Sample, grown};
 pub use finding::{Cited, Confidence, Finding};
 pub use fix::{Action, FileIdentity, FixSpec, Plan, Refusal, Risk};
 pub use inventory::{
-    CeleryRole, ContainerRef, EngineRef, EngineState, Inventory, MountRef, Product, ServerProcess, ServerRef, SystemdRef,
-    SystemdState, UnitRef,
+    CeleryRole, CertificateRef, CertificateSource, ContainerRef, EndpointRef, EngineRef, EngineState, Inventory, MountRef,
+    Product, ServerProcess, ServerRef, StartTls, SystemdRef, SystemdState, UnitRef,
 };
 pub use link::{Cause, Key, KeyKind, Link};
 pub use report::{Build, CheckRow, FixOffer, HostInfo, REPORT_SCHEMA_VERSION, Report};

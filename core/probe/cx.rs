@@ -6,9 +6,11 @@ use super::{
     Redactor,
     activity::Watch,
     docker::{Container, Docker},
+    endpoint::Endpoint,
     kmsg::KernelLog,
     servers::Servers,
     systemd::Systemd,
+    tls::Tls,
 };
 use crate::model::{EngineState, Inventory, Sample, SystemdState, Target};
 
@@ -22,6 +24,10 @@ pub struct ProbeCx {
     pub systemd: Option<Arc<Systemd>>,
     /// Databases, caches and brokers, and the one connection to each.
     pub servers: Servers,
+    /// What certificates are traced to, and how many are asked for at once.
+    pub tls: Tls,
+    /// The addresses of the configuration, with what they should answer.
+    pub endpoints: Vec<Endpoint>,
     /// The machine at the beginning of the run and a moment later.
     pub watch: Watch,
     /// The kernel log, read once.

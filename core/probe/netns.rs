@@ -34,6 +34,28 @@ pub async fn connect_inside(
     connect_from(Some(pid), address, timeout).await
 }
 
+/// Connects as process `pid` would, or this one, without a thread where none is needed.
+pub async fn connect_as(
+    pid: Option<i32>,
+    address: SocketAddr,
+    timeout: Duration,
+) -> Result<Result<tokio::net::TcpStream, NoConnection>, ProbeError> {
+    if let Some(pid) = pid.filter(|pid| !same_network(*pid)) {
+        return connect_inside(i64::from(pid), address, timeout).await;
+    }
+    Ok(match tokio::time::timeout(timeout, tokio::net::TcpStream::connect(address)).await {
+        Ok(Ok(stream)) => Ok(stream),
+        Ok(Err(e)) => Err(classify(&e)),
+        Err(_) => Err(NoConnection::Timeout),
+    })
+}
+
+/// Whether `pid` is in this network namespace.
+fn same_network(pid: i32) -> bool {
+    let of = |who: &str| std::fs::read_link(format!("/proc/{who}/ns/net")).ok();
+    matches!((of("self"), of(&pid.to_string())), (Some(ours), Some(theirs)) if ours == theirs)
+}
+
 async fn connect_from(
     pid: Option<i64>,
     address: SocketAddr,
@@ -63,11 +85,7 @@ async fn connect_from(
 
 /// Enters the network namespace of `pid`, unless it is this one; for a thread of its own.
 pub(super) fn enter_other(pid: i32) -> std::io::Result<()> {
-    let of = |who: &str| std::fs::read_link(format!("/proc/{who}/ns/net")).ok();
-    match (of("self"), of(&pid.to_string())) {
-        (Some(ours), Some(theirs)) if ours == theirs => Ok(()),
-        _ => enter(i64::from(pid)),
-    }
+    if same_network(pid) { Ok(()) } else { enter(i64::from(pid)) }
 }
 
 fn enter(pid: i64) -> std::io::Result<()> {

@@ -100,6 +100,7 @@ pub async fn session(config: &Config, ask: Ask, deadline: Option<Duration>) -> (
         settings: config.runbooks.clone(),
         endpoint: config.endpoint.as_ref().map(ToString::to_string),
         servers: config.servers.clone(),
+        endpoints: config.endpoints.clone(),
         owner_of: Box::new(move |name| owners.owner_of(name).map(str::to_owned)),
         history: Arc::new(store.clone()),
         ask,

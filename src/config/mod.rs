@@ -4,6 +4,7 @@
 //! `$XDG_CONFIG_HOME/opsctl/config.toml`. Without any, everything has its default.
 
 mod dirs;
+mod endpoint;
 mod names;
 mod parse;
 mod print;

@@ -1,5 +1,7 @@
 //! The configuration as the file says it. Every key is optional; a missing one has the default given here.
 
+use std::collections::BTreeMap;
+
 use opsctl_runbooks::Settings;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -10,6 +12,8 @@ use toml::Spanned;
 #[serde(default, deny_unknown_fields)]
 #[schemars(title = "opsctl configuration")]
 pub struct Raw {
+    /// Addresses that are asked, and what they should answer.
+    pub endpoint: Vec<Endpoint>,
     /// Which container engine to talk to.
     pub engine: Engine,
     /// Who owns what: the first match gives the owner shown with a finding.
@@ -24,6 +28,43 @@ pub struct Raw {
     pub runbooks: Settings,
     /// Databases, caches and brokers that cannot be found, or not be logged in to, without help.
     pub server: Vec<Server>,
+}
+
+/// `[[endpoint]]`.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Endpoint {
+    /// What is asked: `http://`, `https://`, `tcp://host:port`; of `smtp://` and `postgres://` only the certificate is looked at.
+    #[schemars(with = "String", example = &"https://shop.example.org/health/")]
+    pub url: Spanned<String>,
+    /// Statuses that are right. Without it: 200 to 399.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(with = "Vec<u16>", example = [200])]
+    pub expect_status: Vec<Spanned<u16>>,
+    /// A text that stands in the body: a page that says "not found" with status 200 is told so.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(example = &"Welcome")]
+    pub expect_body: Option<String>,
+    /// Values in a JSON body, by JSON pointer.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    #[schemars(example = json_example())]
+    pub expect_json: BTreeMap<String, String>,
+    /// How long an answer may take, in milliseconds; longer is a warning.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(example = 1000)]
+    pub latency_ms: Option<u64>,
+    /// From where it is asked: `host`, or a container by its name. Without it: this host.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(example = "nginx-proxy")]
+    pub from: Option<String>,
+    /// What a right answer proves, in your words: endpoints that prove the same are compared with each other.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(example = "deep health")]
+    pub proves: Option<String>,
+}
+
+fn json_example() -> BTreeMap<String, String> {
+    BTreeMap::from([("/status".to_owned(), "ok".to_owned())])
 }
 
 /// `[engine]`.

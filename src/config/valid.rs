@@ -3,9 +3,11 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
-use opsctl_core::probe::docker::Endpoint;
+use opsctl_core::probe::docker::Endpoint as EngineEndpoint;
+use opsctl_core::probe::endpoint::Endpoint;
 use opsctl_runbooks::Settings;
 
+use super::endpoint;
 use super::names::{did_you_mean, glob};
 use super::problem::Problem;
 use super::raw::Raw;
@@ -19,13 +21,15 @@ pub struct Config {
     /// What `opsctl fix` may do without a person.
     pub policy: Policy,
     /// Where the container engine listens, if the file says so.
-    pub endpoint: Option<Endpoint>,
+    pub endpoint: Option<EngineEndpoint>,
     /// `[paths] state_dir`, if the file says so; see [`super::Surroundings::state_dir`] for where it is otherwise.
     pub state_dir: Option<PathBuf>,
     /// Subject name pattern and owner, first match wins.
     pub owners: Vec<(String, String)>,
     /// Databases, caches and brokers that need help to be found or logged in to.
     pub servers: Vec<Server>,
+    /// Addresses that are asked.
+    pub endpoints: Vec<Endpoint>,
     /// How long a whole run may take.
     pub deadline: Duration,
     /// How many days numbers of earlier runs are kept.
@@ -105,7 +109,7 @@ pub fn validate(raw: &Raw, known: &Known) -> Result<Config, Vec<Problem>> {
             Duration::ZERO
         }
     };
-    let endpoint = raw.engine.endpoint.as_ref().and_then(|e| match Endpoint::parse(e.get_ref()) {
+    let engine = raw.engine.endpoint.as_ref().and_then(|e| match EngineEndpoint::parse(e.get_ref()) {
         Ok(endpoint) => Some(endpoint),
         Err(why) => {
             problems.push(Problem::new(e.span(), format!("`endpoint` in [engine]: {why}")));
@@ -116,6 +120,16 @@ pub fn validate(raw: &Raw, known: &Known) -> Result<Config, Vec<Problem>> {
     for entry in &raw.server {
         match server::validate(entry) {
             Ok(server) => servers.push(server),
+            Err(problem) => problems.push(problem),
+        }
+    }
+    let mut endpoints: Vec<Endpoint> = Vec::new();
+    for entry in &raw.endpoint {
+        match endpoint::validate(entry) {
+            Ok(endpoint) if endpoints.iter().any(|e| e.id == endpoint.id) => {
+                problems.push(Problem::new(entry.url.span(), "`url` in [[endpoint]]: it is asked from there already"));
+            }
+            Ok(endpoint) => endpoints.push(endpoint),
             Err(problem) => problems.push(problem),
         }
     }
@@ -132,11 +146,12 @@ pub fn validate(raw: &Raw, known: &Known) -> Result<Config, Vec<Problem>> {
             allow: raw.policy.allow.iter().map(|f| f.get_ref().clone()).collect(),
             max_fixes_per_hour: raw.policy.max_fixes_per_hour,
         },
-        endpoint,
+        endpoint: engine,
         history_days: raw.run.history_days,
         state_dir: raw.paths.state_dir.as_ref().map(|d| d.get_ref().into()),
         owners: raw.owner.iter().map(|o| (o.pattern.clone(), o.owner.clone())).collect(),
         servers,
+        endpoints,
         deadline,
         skip: raw.run.skip.iter().map(|s| s.get_ref().clone()).collect(),
         file: None,

@@ -1,12 +1,14 @@
 //! What is on this host. No configuration is needed; what was looked for and why is kept for `opsctl targets`.
 
+mod certificates;
 mod servers;
 mod units;
 
 use std::sync::Arc;
 
 use futures_util::future::join_all;
-use opsctl_core::model::{EngineRef, EngineState, Inventory, Product};
+use opsctl_core::model::{EndpointRef, EngineRef, EngineState, Inventory, Product};
+use opsctl_core::probe::endpoint::Endpoint;
 use opsctl_core::probe::servers::{Known, scan};
 use opsctl_core::probe::systemd::Systemd;
 use opsctl_core::probe::{Redactor, docker, filesystem, nginx};
@@ -26,7 +28,12 @@ pub struct Discovered {
 }
 
 /// Looks at the host. Never fails: what could not be looked at is in `inventory.gaps`.
-pub async fn discover(configured_endpoint: Option<&str>, configured: &[Server], redactor: &Arc<Redactor>) -> Discovered {
+pub async fn discover(
+    configured_endpoint: Option<&str>,
+    configured: &[Server],
+    endpoints: &[Endpoint],
+    redactor: &Arc<Redactor>,
+) -> Discovered {
     let mut inventory = Inventory::default();
     let (docker, mounts, (units, systemd), processes) =
         tokio::join!(engine(configured_endpoint, redactor, &mut inventory), filesystem::mounts(&[]), units::find(), scan());
@@ -41,6 +48,12 @@ pub async fn discover(configured_endpoint: Option<&str>, configured: &[Server], 
     });
     let mut servers = servers::find(found, configured, &mut inventory, redactor);
     join_all(servers.iter_mut().map(edge)).await;
+    inventory.endpoints = endpoints
+        .iter()
+        .filter(|e| matches!(e.scheme.as_str(), "http" | "https" | "tcp"))
+        .map(|e| EndpointRef { url: e.url.clone(), id: e.id.clone(), proves: e.proves.clone() })
+        .collect();
+    certificates::find(&servers, endpoints, &mut inventory, redactor).await;
     Discovered { inventory, docker, systemd, servers }
 }
 

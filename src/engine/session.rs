@@ -6,9 +6,11 @@ use std::time::{Duration, Instant};
 
 use opsctl_core::model::{EngineState, Finding, Inventory, Kind, MountRef, Outcome, Product, Runbook, Target, Verdict};
 use opsctl_core::probe::activity::Watch;
+use opsctl_core::probe::endpoint::Endpoint;
 use opsctl_core::probe::kmsg::KernelLog;
 use opsctl_core::probe::servers::{Servers, postgres, redis};
 use opsctl_core::probe::systemd::Systemd;
+use opsctl_core::probe::tls::Tls;
 use opsctl_core::probe::{Ask, History, NoHistory, ProbeCx, Redactor, clock, docker::Docker, host};
 use opsctl_runbooks::Settings;
 
@@ -29,6 +31,8 @@ pub struct Setup {
     pub endpoint: Option<String>,
     /// Servers that the configuration names.
     pub servers: Vec<Server>,
+    /// Addresses that the configuration wants asked.
+    pub endpoints: Vec<Endpoint>,
     /// Who owns a subject of this name.
     pub owner_of: OwnerOf,
     /// Numbers of earlier runs.
@@ -83,12 +87,17 @@ impl Selection {
         // Celery's view of a broker has the broker's name
         let kinds = |p: Product| [p.kind(), Kind::Celery];
         let servers = inventory.servers.iter().flat_map(|s| kinds(s.product).map(|kind| Target::named(kind, &s.name)));
+        let certificates = inventory.certificate_targets(|_| true);
+        let endpoints = inventory.endpoints.iter().map(|e| Target::named(Kind::Endpoint, &e.url));
+        let servers = servers.chain(certificates).chain(endpoints);
         let targets: Vec<Target> =
             containers.into_iter().chain(mounts).chain(units).chain(servers).chain([Target::host()]).collect();
         let word = self.with_mountpoints(inventory).words.into_iter().find(|w| !targets.iter().any(|t| t.matches(w)))?;
         let names =
             inventory.containers.iter().map(|c| c.name.as_str()).chain(inventory.mounts.iter().map(|m| m.mountpoint.as_str()));
         let names = names.chain(inventory.servers.iter().map(|s| s.name.as_str()));
+        let names = names.chain(inventory.certificates.iter().map(|c| c.name.as_str()));
+        let names = names.chain(inventory.endpoints.iter().map(|e| e.url.as_str()));
         let names = names.chain(inventory.systemd.iter().flat_map(|s| &s.units).map(|u| u.name.as_str()));
         let nearest = nearest(&word, names);
         Some((word, nearest))
@@ -166,6 +175,7 @@ impl Session {
             settings: settings.clone(),
             endpoint: None,
             servers: Vec::new(),
+            endpoints: Vec::new(),
             owner_of: Box::new(|_| None),
             history: Arc::new(NoHistory),
             ask: Ask::default(),
@@ -181,7 +191,7 @@ impl Session {
 
     /// What is on this host.
     pub async fn inventory(&self) -> Inventory {
-        discover(self.setup.endpoint.as_deref(), &self.setup.servers, &Arc::default()).await.inventory
+        discover(self.setup.endpoint.as_deref(), &self.setup.servers, &self.setup.endpoints, &Arc::default()).await.inventory
     }
 
     /// Reads everything selected. The recording holds no secret.
@@ -255,12 +265,14 @@ impl Session {
         // before everything else: its window runs while the rest does
         let watch = Watch::start();
         let Discovered { inventory, docker, systemd, servers } =
-            discover(self.setup.endpoint.as_deref(), &self.setup.servers, &redactor).await;
+            discover(self.setup.endpoint.as_deref(), &self.setup.servers, &self.setup.endpoints, &redactor).await;
         ProbeCx {
             inventory: Arc::new(inventory),
             docker,
             systemd,
             servers: Servers::new(servers),
+            tls: Tls::default(),
+            endpoints: self.setup.endpoints.clone(),
             watch,
             kernel_log: KernelLog::default(),
             history: self.setup.history.clone(),

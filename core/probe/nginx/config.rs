@@ -249,7 +249,9 @@ fn formats(directives: &[Directive]) -> Vec<(String, String)> {
 fn listen(args: &[String], stream: bool) -> Option<Listen> {
     let place = args.first()?;
     let has = |word: &str| args.iter().skip(1).any(|a| a == word);
-    let mut listen = Listen { address: None, port: 0, unix: None, ssl: has("ssl"), udp: has("udp") || has("quic") };
+    // who speaks the PROXY protocol first is a balancer: nobody else gets a certificate there
+    let ssl = has("ssl") && !has("proxy_protocol");
+    let mut listen = Listen { address: None, port: 0, unix: None, ssl, udp: has("udp") || has("quic") };
     if let Some(path) = place.strip_prefix("unix:") {
         listen.unix = Some(path.to_owned());
         return Some(listen);

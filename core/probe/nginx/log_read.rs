@@ -9,7 +9,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use jiff::{SignedDuration, Timestamp};
 
 use super::log_scan::{Requests, Scanner};
-use super::tree::Root;
+use crate::probe::root::Root;
 
 /// How far back a log is read at most, in bytes: a thousand requests a second for five minutes.
 const WINDOW: u64 = 64 << 20;

@@ -28,9 +28,9 @@ pub use process::{Descriptors, Worker, descriptors};
 pub use tree::SeenFile;
 
 use super::docker::ContainerLog;
+use super::root::Root;
 use super::{ProbeCx, ProbeError, blocking, clock, command};
 use crate::model::{ServerRef, Target};
-use tree::Root;
 
 /// How long reading a configuration of thousands of files may take.
 const READ: Duration = Duration::from_secs(2);

@@ -1,16 +1,13 @@
 //! The files of a configuration, as nginx itself sees them: its own root, its includes.
 
-use std::fs::{self, File};
-use std::io::Read;
-use std::os::unix::fs::MetadataExt;
-use std::path::{Path, PathBuf};
+use std::fs;
 use std::sync::Arc;
 
 use jiff::Timestamp;
-use rustix::fs::{AtFlags, Mode, OFlags, ResolveFlags, open, openat2, statat};
 use serde::{Deserialize, Serialize};
 
 use super::syntax::{Directive, parse};
+use crate::probe::root::Root;
 
 /// More files than a configuration has.
 const MOST_FILES: usize = 5000;
@@ -37,101 +34,6 @@ pub(super) struct Tree {
     pub(super) files: Vec<SeenFile>,
     /// What could not be read or understood.
     pub(super) problems: Vec<String>,
-}
-
-/// The root directory of a process. Links in it lead to where they lead for that process.
-pub(super) struct Root(File);
-
-impl Root {
-    pub(super) fn of(pid: i32) -> std::io::Result<Self> {
-        let root = open(format!("/proc/{pid}/root"), OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())?;
-        Ok(Self(root.into()))
-    }
-
-    fn open(&self, path: &Path, flags: OFlags) -> std::io::Result<File> {
-        let relative = path.strip_prefix("/").unwrap_or(path);
-        let relative = if relative.as_os_str().is_empty() { Path::new(".") } else { relative };
-        // a fifo in the place of a file must not hold us; what is not opened for reading cannot
-        let wait = if flags.contains(OFlags::PATH) { OFlags::empty() } else { OFlags::NONBLOCK };
-        Ok(openat2(&self.0, relative, flags | OFlags::CLOEXEC | wait, Mode::empty(), ResolveFlags::IN_ROOT)?.into())
-    }
-
-    /// A regular file, not followed out of this root.
-    pub(super) fn file(&self, path: &str) -> std::io::Result<File> {
-        let file = self.open(Path::new(path), OFlags::RDONLY)?;
-        if file.metadata()?.is_file() { Ok(file) } else { Err(std::io::Error::other("not a file")) }
-    }
-
-    /// At most `largest` bytes of a regular file; more is an error.
-    pub(super) fn bytes(&self, path: &str, largest: u64) -> std::io::Result<Vec<u8>> {
-        let mut bytes = Vec::new();
-        self.file(path)?.take(largest + 1).read_to_end(&mut bytes)?;
-        if bytes.len() as u64 > largest {
-            return Err(std::io::Error::other(format!("larger than {}", crate::model::quantity::bytes(largest))));
-        }
-        Ok(bytes)
-    }
-
-    /// What a link at `path` holds; none when it is no link.
-    pub(super) fn link(&self, path: &str) -> Option<String> {
-        let path = Path::new(path);
-        let folder = self.open(path.parent()?, OFlags::PATH | OFlags::DIRECTORY).ok()?;
-        let target = rustix::fs::readlinkat(&folder, path.file_name()?, Vec::new()).ok()?;
-        target.into_string().ok()
-    }
-
-    /// When what is read at `path` changed last: the file, or the link that leads to it.
-    pub(super) fn modified(&self, path: &str) -> Option<Timestamp> {
-        let of = |seconds: i64, nanos: i64| Timestamp::new(seconds, i32::try_from(nanos).unwrap_or(0)).ok();
-        let meta = self.open(Path::new(path), OFlags::PATH).ok()?.metadata().ok()?;
-        let target = of(meta.mtime(), meta.mtime_nsec());
-        let path = Path::new(path);
-        let link = self.open(path.parent()?, OFlags::PATH | OFlags::DIRECTORY).ok().and_then(|folder| {
-            let stat = statat(&folder, path.file_name()?, AtFlags::SYMLINK_NOFOLLOW).ok()?;
-            of(stat.st_mtime, i64::try_from(stat.st_mtime_nsec).unwrap_or(0))
-        });
-        target.max(link)
-    }
-
-    /// The names in a folder, sorted as glob(3) sorts them.
-    pub(super) fn names(&self, folder: &Path) -> Vec<String> {
-        let Ok(folder) = self.open(folder, OFlags::RDONLY | OFlags::DIRECTORY) else { return Vec::new() };
-        let Ok(entries) = rustix::fs::Dir::read_from(&folder) else { return Vec::new() };
-        let mut names: Vec<String> = entries
-            .filter_map(|e| e.ok()?.file_name().to_str().ok().map(str::to_owned))
-            .filter(|n| n != "." && n != "..")
-            .take(MOST_FILES)
-            .collect();
-        names.sort();
-        names
-    }
-
-    pub(super) fn exists(&self, path: &str) -> bool {
-        self.open(Path::new(path), OFlags::PATH).is_ok()
-    }
-
-    /// The paths that a pattern stands for.
-    pub(super) fn glob(&self, pattern: &str) -> Vec<String> {
-        let mut found = vec![PathBuf::from("/")];
-        for part in pattern.split('/').filter(|p| !p.is_empty()) {
-            let wild = part.contains(['*', '?', '[']);
-            let matcher = glob::Pattern::new(part).ok().filter(|_| wild);
-            found = found
-                .into_iter()
-                .flat_map(|folder| match &matcher {
-                    None => vec![folder.join(part)],
-                    // a star does not stand for a leading dot
-                    Some(m) => {
-                        let hidden = part.starts_with('.');
-                        let names = self.names(&folder).into_iter().filter(|n| m.matches(n) && (hidden || !n.starts_with('.')));
-                        names.map(|n| folder.join(n)).collect()
-                    }
-                })
-                .take(MOST_FILES)
-                .collect();
-        }
-        found.into_iter().filter_map(|p| p.into_os_string().into_string().ok()).collect()
-    }
 }
 
 /// Reads the configuration that begins in `main`.

@@ -57,7 +57,7 @@ pub(super) fn any_certificate() -> Result<ClientConfig, Error> {
 }
 
 /// Holds the rest of a conversation over TLS.
-pub(super) async fn over_tls(stream: Stream, name: &str) -> std::io::Result<Stream> {
+pub(in crate::probe) async fn over_tls(stream: Stream, name: &str) -> std::io::Result<Stream> {
     let config = any_certificate().map_err(std::io::Error::other)?;
     let name =
         ServerName::try_from(name.to_owned()).or_else(|_| ServerName::try_from("localhost")).map_err(std::io::Error::other)?;

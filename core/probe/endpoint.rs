@@ -1,0 +1,226 @@
+//! An address that somebody wants asked, and what came back.
+
+use std::collections::BTreeMap;
+use std::time::{Duration, Instant};
+
+use serde::{Deserialize, Serialize};
+
+use super::http::{self, Answer, NoAnswer};
+use super::netns::{self, NoConnection};
+use super::servers::Stream;
+use super::{ProbeCx, ProbeError, tls};
+
+/// What of an answer is kept to look for a text in, in bytes.
+const KEEP: usize = 256 << 10;
+
+/// An address of the configuration.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Endpoint {
+    /// As in the inventory.
+    pub id: String,
+    /// URL without its query.
+    pub url: String,
+    /// `http`, `https`, `tcp`; `smtp` and `postgres` are only asked for their certificate.
+    pub scheme: String,
+    /// Host.
+    pub host: String,
+    /// Port.
+    pub port: u16,
+    /// Path with the query. A query may hold a token: it is sent and not shown.
+    pub path: String,
+    /// The container it is asked from; none is this host.
+    pub from: Option<String>,
+    /// What its answer proves.
+    pub proves: Option<String>,
+    /// What it should answer.
+    pub expect: Expect,
+    /// How long it may take, in milliseconds.
+    pub latency_ms: Option<u64>,
+}
+
+/// What an answer should be.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Expect {
+    /// One of these; without any, 200 to 399.
+    pub status: Vec<u16>,
+    /// A text that stands in the body.
+    pub body: Option<String>,
+    /// Values of a JSON body, by JSON pointer (RFC 6901).
+    pub json: BTreeMap<String, String>,
+}
+
+/// How one question ended.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", tag = "kind", content = "value")]
+pub enum Asked {
+    /// It answered; what of the answer is not as expected, and how long it took in milliseconds.
+    Answered {
+        /// Status.
+        status: u16,
+        /// Why it is not what was expected, although it came.
+        wrong: Option<String>,
+        /// How long it took, in milliseconds.
+        took_ms: u64,
+        /// The beginning of what came, when it was wrong.
+        body: String,
+        /// Where a redirect leads.
+        location: Option<String>,
+    },
+    /// A TCP connection was made and stayed.
+    Connected {
+        /// How long it took, in milliseconds.
+        took_ms: u64,
+    },
+    /// Nobody listens.
+    Refused,
+    /// Nothing came in time.
+    Timeout,
+    /// Closed without an answer.
+    Closed,
+    /// It does not speak HTTP.
+    NotHttp,
+    /// TLS failed; why.
+    Tls(String),
+    /// The name leads nowhere, or there is no way; why.
+    Unreachable(String),
+}
+
+impl Asked {
+    /// Whether it is as expected.
+    #[must_use]
+    pub fn is_right(&self) -> bool {
+        matches!(self, Self::Connected { .. } | Self::Answered { wrong: None, .. })
+    }
+}
+
+/// Asks once.
+pub async fn ask(cx: &ProbeCx, endpoint: &Endpoint, connect: Duration, answer: Duration) -> Result<Asked, ProbeError> {
+    let pid = match &endpoint.from {
+        Some(name) => Some(tls::pid_of(cx, name).await?),
+        None => None,
+    };
+    let started = Instant::now();
+    let took = || u64::try_from(started.elapsed().as_millis()).unwrap_or(u64::MAX);
+    let address = match tls::addresses(pid, &endpoint.host, endpoint.port).await? {
+        Ok(address) => address,
+        Err(why) => return Ok(Asked::Unreachable(why)),
+    };
+    let stream = match netns::connect_as(pid, address, connect).await? {
+        Ok(stream) => stream,
+        Err(NoConnection::Refused) => return Ok(Asked::Refused),
+        Err(NoConnection::Timeout) => return Ok(Asked::Timeout),
+        Err(NoConnection::Other(why)) => return Ok(Asked::Unreachable(why)),
+    };
+    let mut stream = Stream::Tcp(stream);
+    if endpoint.scheme == "tcp" {
+        return Ok(stays(stream, took()).await);
+    }
+    if endpoint.scheme == "https" {
+        // whether its certificate is any good is the tls runbook's question
+        let secured = tokio::time::timeout(answer, super::servers::over_tls(stream, &endpoint.host)).await;
+        stream = match secured {
+            Ok(Ok(stream)) => stream,
+            Ok(Err(e)) => return Ok(Asked::Tls(e.to_string())),
+            Err(_) => return Ok(Asked::Timeout),
+        };
+    }
+    let usual = if endpoint.scheme == "https" { 443 } else { 80 };
+    let host = if endpoint.port == usual { endpoint.host.clone() } else { format!("{}:{}", endpoint.host, endpoint.port) };
+    Ok(match http::get(stream, &host, &endpoint.path, KEEP, answer).await {
+        Ok(got) => {
+            let wrong = endpoint.expect.wrong(&got);
+            let body = if wrong.is_some() { got.body.chars().take(300).collect() } else { String::new() };
+            Asked::Answered { status: got.status, wrong, took_ms: took(), body, location: got.location.map(|l| without_query(&l)) }
+        }
+        Err(NoAnswer::Timeout) => Asked::Timeout,
+        Err(NoAnswer::Closed(_)) => Asked::Closed,
+        Err(NoAnswer::NotHttp(_)) => Asked::NotHttp,
+    })
+}
+
+/// docker-proxy accepts for a dead port, and closes at once.
+async fn stays(mut stream: Stream, took_ms: u64) -> Asked {
+    use tokio::io::AsyncReadExt;
+    let mut byte = [0; 1];
+    match tokio::time::timeout(Duration::from_millis(300), stream.read(&mut byte)).await {
+        Ok(Ok(0) | Err(_)) => Asked::Closed,
+        // it speaks first, or waits for us
+        Ok(Ok(_)) | Err(_) => Asked::Connected { took_ms },
+    }
+}
+
+fn without_query(url: &str) -> String {
+    url.split(['?', '#']).next().unwrap_or_default().to_owned()
+}
+
+impl Expect {
+    /// Why an answer is not what is expected.
+    #[must_use]
+    pub fn wrong(&self, answer: &Answer) -> Option<String> {
+        let status = answer.status;
+        if self.status.is_empty() {
+            if !(200..400).contains(&status) {
+                return Some(format!("status {status}"));
+            }
+        } else if !self.status.contains(&status) {
+            let wanted: Vec<String> = self.status.iter().map(ToString::to_string).collect();
+            return Some(format!("status {status} instead of {}", wanted.join(" or ")));
+        }
+        if let Some(text) = &self.body
+            && !answer.body.contains(text.as_str())
+        {
+            let part = if answer.truncated { " in its beginning" } else { "" };
+            return Some(format!("status {status} without the text `{text}`{part}"));
+        }
+        if self.json.is_empty() {
+            return None;
+        }
+        let Ok(json) = serde_json::from_str::<serde_json::Value>(&answer.body) else {
+            return Some(format!("status {status} without JSON"));
+        };
+        self.json.iter().find_map(|(pointer, wanted)| {
+            let found = json.pointer(pointer).map(|v| v.as_str().map_or_else(|| v.to_string(), str::to_owned));
+            match found {
+                Some(found) if found == *wanted => None,
+                Some(found) => Some(format!("status {status} with {pointer} = {} instead of {wanted}", found.chars().take(60).collect::<String>())),
+                None => Some(format!("status {status} without {pointer} in its JSON")),
+            }
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn answer(status: u16, body: &str) -> Answer {
+        Answer { status, body: body.to_owned(), location: None, server: None, api_version: None, date: None, truncated: false }
+    }
+
+    #[test]
+    fn an_answer_is_held_against_what_is_expected() {
+        let wrong = |e: &Expect, status, body| e.wrong(&answer(status, body));
+        let any = Expect::default();
+        assert_eq!((wrong(&any, 204, ""), wrong(&any, 302, "")), (None, None));
+        assert_eq!(wrong(&any, 404, ""), Some("status 404".to_owned()));
+        let only = Expect { status: vec![200, 401], ..Expect::default() };
+        assert_eq!((wrong(&only, 401, ""), wrong(&only, 302, "")), (None, Some("status 302 instead of 200 or 401".to_owned())));
+        let text = Expect { body: Some("Welcome".into()), ..Expect::default() };
+        assert_eq!(wrong(&text, 200, "<h1>Welcome</h1>"), None);
+        assert_eq!(wrong(&text, 200, "not found"), Some("status 200 without the text `Welcome`".to_owned()));
+        let json = Expect { json: [("/db/ok".to_owned(), "true".to_owned())].into(), ..Expect::default() };
+        assert_eq!(wrong(&json, 200, r#"{"db":{"ok":true}}"#), None);
+        assert_eq!(wrong(&json, 200, r#"{"db":{"ok":"no"}}"#), Some("status 200 with /db/ok = no instead of true".to_owned()));
+        assert_eq!(wrong(&json, 200, "{}"), Some("status 200 without /db/ok in its JSON".to_owned()));
+        assert_eq!(wrong(&json, 200, "<html>"), Some("status 200 without JSON".to_owned()));
+    }
+
+    proptest::proptest! {
+        #[test]
+        fn any_body_is_survived(body in ".*", pointer in ".*") {
+            let e = Expect { json: [(pointer, "x".to_owned())].into(), ..Expect::default() };
+            let _ = (e.wrong(&answer(200, &body)), without_query(&body));
+        }
+    }
+}

@@ -1,0 +1,142 @@
+//! Can the files on disk be used: is it a certificate, does its key fit?
+
+use std::time::Duration;
+
+use opsctl_core::model::{
+    CertificateRef, CertificateSource, Check, CheckSpec, Code, Finding, Inventory, Judged, Judgement, KeyKind, Kind, Severity,
+    Subject, Target,
+};
+use opsctl_core::probe::tls::{self, CertificateFile};
+use opsctl_core::probe::{ProbeCx, ProbeError};
+use serde::{Deserialize, Serialize};
+
+use super::served::{EXPIRY, NOT_YET, WEAK};
+use super::{Settings, key_of, lasts};
+
+const FILE: Code = Code {
+    id: "tls.file",
+    severities: &[Severity::Info, Severity::Crit],
+    when: "a certificate file that a server is configured with is missing, empty, damaged or holds no certificate: it serves on, and would not start again (crit); it holds its private key, or over 10 certificates (info)",
+    hint: "put the right file back before anybody restarts the server",
+};
+
+const MISMATCH: Code = Code {
+    id: "tls.key-mismatch",
+    severities: &[Severity::Crit],
+    when: "the private key beside a certificate is another one's: the server goes on with what it has loaded, and would not start again",
+    hint: "find the key the certificate was asked for with, or have it issued anew",
+};
+
+static SPEC: CheckSpec = CheckSpec {
+    id: "tls.files",
+    title: "certificate files can be used, and their keys fit",
+    codes: &[FILE, MISMATCH, EXPIRY, NOT_YET, WEAK],
+    fixes: &[],
+    timeout: Duration::from_secs(4),
+};
+
+/// More certificates than a chain needs.
+const MANY: usize = 10;
+
+pub(super) struct Files {
+    pub(super) settings: Settings,
+}
+
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+#[serde(default)]
+pub(super) struct Evidence {
+    reference: Option<CertificateRef>,
+    file: CertificateFile,
+}
+
+impl Check for Files {
+    type Evidence = Evidence;
+
+    fn spec(&self) -> &'static CheckSpec {
+        &SPEC
+    }
+
+    fn targets(&self, inventory: &Inventory) -> Vec<Target> {
+        inventory.certificate_targets(|s| matches!(s, CertificateSource::File { .. }))
+    }
+
+    async fn probe(&self, cx: &ProbeCx, target: &Target) -> Result<Evidence, ProbeError> {
+        let gone = || ProbeError::Skip("it is gone".to_owned());
+        let reference = cx.inventory.certificate(&target.id).ok_or_else(gone)?.clone();
+        let CertificateSource::File { path, key, pid, .. } = &reference.source else { return Err(gone()) };
+        let files = tls::files(cx, *pid, vec![(path.clone(), key.clone())], &self.settings.ca_files).await?;
+        Ok(Evidence { file: files.into_iter().next().unwrap_or_default(), reference: Some(reference) })
+    }
+
+    fn judge(&self, judged: &Judged<'_>, e: &Evidence) -> Judgement {
+        let Some(CertificateRef { source: CertificateSource::File { server, served, .. }, .. }) = &e.reference else {
+            return Judgement::default();
+        };
+        let file = &e.file;
+        let leaf = file.chain.leaf();
+        let finding = |code: &'static Code, severity, message: String| {
+            let identity = leaf.map_or_else(|| judged.target.id.clone(), |c| c.sha256.clone());
+            let subject = Subject { kind: Kind::Certificate, name: judged.target.name.clone(), identity };
+            let f = Finding::new(code, severity, subject, message).key(KeyKind::Certificate, key_of(server.as_deref(), &file.path));
+            match server {
+                Some(server) => f.key(KeyKind::Server, server),
+                None => f,
+            }
+        };
+        let mut judgement = Judgement::default();
+        if file.denied {
+            judgement.gaps.push(format!("reading {}: permission denied; needs root", file.path));
+            return judgement;
+        }
+        if let Some(why) = &file.problem {
+            judgement.findings.push(finding(&FILE, Severity::Crit, format!("{} cannot be used: {why}", file.path)));
+            return judgement;
+        }
+        let Some(leaf) = leaf else {
+            judgement.findings.push(finding(&FILE, Severity::Crit, format!("{} cannot be used: its first certificate is damaged", file.path)));
+            return judgement;
+        };
+        match (file.key_matches, &file.key, &file.key_problem) {
+            (Some(false), Some(key), _) => {
+                judgement.findings.push(finding(&MISMATCH, Severity::Crit, format!("{key} is not the key of {}", file.path)).cite("certificate", &leaf.subject));
+            }
+            (None, Some(key), Some(why)) if why == "it is not there" => {
+                judgement.findings.push(finding(&FILE, Severity::Crit, format!("{key}, the key of {}, is not there", file.path)));
+            }
+            (None, Some(key), Some(why)) if why == "it holds no private key" => {
+                judgement.findings.push(finding(&FILE, Severity::Crit, format!("{key}, the key of {}, cannot be used: {why}", file.path)));
+            }
+            // a key that clients refuse has a word of its own
+            (None, Some(key), Some(why)) if leaf.key_bits >= 2048 || leaf.key_type != "RSA" => {
+                judgement.gaps.push(format!("whether {key} fits {}: {why}", file.path));
+            }
+            _ => {}
+        }
+        // the key and the certificate in one file is what some servers want
+        if file.holds_key && file.key.as_deref().is_some_and(|k| k != file.path) {
+            judgement.findings.push(
+                finding(&FILE, Severity::Info, format!("{} holds a private key besides the certificate", file.path))
+                    .hint("who may read the certificate may read the key: take it out"),
+            );
+        }
+        if file.chain.length > MANY {
+            judgement.findings.push(
+                finding(&FILE, Severity::Info, format!("{} holds {} certificates", file.path, file.chain.length))
+                    .hint("all of them are sent with every handshake; the chain needs two or three"),
+            );
+        }
+        // what is served is judged by what clients see
+        if !served {
+            if leaf.not_before > judged.taken_at {
+                judgement.findings.push(finding(&NOT_YET, Severity::Crit, format!("{} is not valid before {}", file.path, leaf.not_before)));
+            } else if let Some(severity) = lasts::too_short(&self.settings, leaf, judged.taken_at) {
+                judgement.findings.push(
+                    finding(&EXPIRY, severity, format!("{} {}", file.path, lasts::words(leaf, judged.taken_at))).cite("until", lasts::life(leaf)),
+                );
+            }
+        } else if leaf.key_type == "RSA" && leaf.key_bits < 2048 {
+            judgement.findings.push(finding(&WEAK, Severity::Warn, format!("{} has an RSA key of {} bits, which clients refuse", file.path, leaf.key_bits)));
+        }
+        judgement
+    }
+}

@@ -1,0 +1,151 @@
+//! Does certbot renew this certificate, and does its server hear of it?
+
+use std::time::Duration;
+
+use jiff::SignedDuration;
+use opsctl_core::model::{
+    Action, CertificateRef, CertificateSource, Check, CheckSpec, Code, Finding, FixSpec, Inventory, Judged, Judgement, KeyKind,
+    Kind, Plan, Refusal, Risk, Severity, Subject, Target, quantity,
+};
+use opsctl_core::probe::tls::{self, Lineage, Renewers};
+use opsctl_core::probe::{ProbeCx, ProbeError, filesystem};
+use serde::{Deserialize, Serialize};
+
+use super::Settings;
+use super::served::HOOK;
+
+const FAILING: Code = Code {
+    id: "tls.renewal-failing",
+    severities: &[Severity::Warn, Severity::Crit],
+    when: "the last run of certbot could not renew it, or it is not set up to be renewed (warn; crit when less than a quarter of its life is left)",
+    hint: "the reason is the authority's; `certbot renew --cert-name NAME --dry-run` tries again without counting against its limits",
+};
+
+const RENEW: FixSpec = FixSpec {
+    id: "certbot.renew",
+    risk: Risk::R2,
+    title: "rehearse the renewal of one certificate, then renew it if it is due",
+};
+
+static SPEC: CheckSpec = CheckSpec {
+    id: "tls.renewal",
+    title: "certificates are renewed, and their servers hear of it",
+    codes: &[FAILING, HOOK],
+    fixes: &[RENEW],
+    timeout: Duration::from_secs(5),
+};
+
+pub(super) struct Renewal {
+    pub(super) settings: Settings,
+}
+
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+#[serde(default)]
+pub(super) struct Evidence {
+    reference: Option<CertificateRef>,
+    lineage: Lineage,
+    renewers: Renewers,
+    /// The servers that use it are nginx, by name.
+    users: Vec<String>,
+    /// The filesystem of certbot's folder.
+    filesystem: Option<String>,
+}
+
+impl Check for Renewal {
+    type Evidence = Evidence;
+
+    fn spec(&self) -> &'static CheckSpec {
+        &SPEC
+    }
+
+    fn targets(&self, inventory: &Inventory) -> Vec<Target> {
+        inventory.certificate_targets(|s| matches!(s, CertificateSource::Lineage { .. }))
+    }
+
+    async fn probe(&self, cx: &ProbeCx, target: &Target) -> Result<Evidence, ProbeError> {
+        let gone = || ProbeError::Skip("it is gone".to_owned());
+        let reference = cx.inventory.certificate(&target.id).ok_or_else(gone)?.clone();
+        let CertificateSource::Lineage { pid, used_by, .. } = &reference.source else { return Err(gone()) };
+        let lineage = tls::lineage(*pid, reference.name.clone()).await?;
+        let users = used_by.iter().filter_map(|id| cx.inventory.server(id)).map(|s| s.name.clone()).collect();
+        let filesystem = match lineage.last_run {
+            Some((_, Some(_))) if pid.is_none() => {
+                filesystem::filesystem_of("/etc/letsencrypt".as_ref()).await.ok().map(|f| f.dev)
+            }
+            _ => None,
+        };
+        Ok(Evidence { renewers: tls::renewers().await?, reference: Some(reference), lineage, users, filesystem })
+    }
+
+    fn judge(&self, judged: &Judged<'_>, e: &Evidence) -> Judgement {
+        let mut judgement = Judgement::default();
+        let l = &e.lineage;
+        let name = &judged.target.name;
+        if let Some(message) = why_not_renewed(e) {
+            let short = l.not_after.is_some_and(|until| {
+                let left = until.duration_since(judged.taken_at).as_secs_f64();
+                left < l.lifetime_s as f64 * self.settings.warn_share / 100.0
+            });
+            let severity = if short { Severity::Crit } else { Severity::Warn };
+            let when = l.last_run.as_ref().map(|(at, _)| quantity::ago(judged.taken_at, *at));
+            let left = l.not_after.map(|t| quantity::duration(t.duration_since(judged.taken_at).max(SignedDuration::ZERO)));
+            let mut f = finding(&FAILING, severity, judged, e, format!("{name} is not renewed: {message}"))
+                .cite_opt("certbot's last run", when)
+                .cite_opt("left", left)
+                .cite("by", &l.authenticator)
+                .cite("folders that are not there", l.missing_webroots.join(", "))
+                .fix(RENEW.id);
+            if let Some(dev) = &e.filesystem {
+                f = f.key(KeyKind::Filesystem, dev);
+            }
+            judgement.findings.push(f);
+        }
+        let told = !l.hooks.is_empty() || l.installer == "nginx" || !e.renewers.reloaders.is_empty();
+        if !e.users.is_empty() && !told {
+            let users = e.users.join(", ");
+            judgement.findings.push(finding(&HOOK, Severity::Warn, judged, e, format!("nothing tells {users} when {name} is renewed")));
+        }
+        judgement
+    }
+
+    fn plan(&self, _fix: &str, finding: &Finding, judged: &Judged<'_>, e: &Evidence) -> Result<Plan, Refusal> {
+        let name = &judged.target.name;
+        if !e.lineage.here {
+            return Err(Refusal::ByHand(format!("run `certbot renew --cert-name {name}` in the container that renews it")));
+        }
+        if !e.lineage.configured {
+            return Err(Refusal::ByHand(format!("its file in /etc/letsencrypt/renewal is missing or broken: `certbot certonly --cert-name {name}` sets it up again")));
+        }
+        if !e.lineage.missing_webroots.is_empty() {
+            return Err(Refusal::Precondition(format!("the folder of its challenge is not there: {}", e.lineage.missing_webroots.join(", "))));
+        }
+        let run = |more: &[&str]| {
+            let argv = ["certbot", "renew", "--cert-name", name, "--non-interactive", "--no-random-sleep-on-renew"];
+            Action::Run { argv: argv.iter().chain(more).map(|a| (*a).to_owned()).collect() }
+        };
+        let plan = Plan::new(&RENEW, &SPEC, finding, judged.target, vec![run(&["--dry-run"]), run(&[])])
+            .affects(["the authority counts renewals; nothing is forced: it is renewed only when it is due".to_owned()])
+            .affects(e.lineage.hooks.iter().map(|h| format!("runs {h} afterwards")))
+            .downtime(if e.lineage.authenticator == "standalone" { "port 80 for some seconds" } else { "none" })
+            .verified(Duration::from_secs(20), Duration::ZERO);
+        Ok(plan)
+    }
+}
+
+fn finding(code: &'static Code, severity: Severity, judged: &Judged<'_>, e: &Evidence, message: String) -> Finding {
+    let identity = e.lineage.not_after.map_or_else(|| judged.target.id.clone(), |t| format!("{}@{t}", judged.target.id));
+    let subject = Subject { kind: Kind::Certificate, name: judged.target.name.clone(), identity };
+    Finding::new(code, severity, subject, message).key(KeyKind::Certificate, format!("lineage:{}", judged.target.name))
+}
+
+/// Why the next one will not come.
+fn why_not_renewed(e: &Evidence) -> Option<String> {
+    let l = &e.lineage;
+    if let Some((_, Some(why))) = &l.last_run {
+        return Some(why.clone());
+    }
+    if !l.configured {
+        return Some("its file in /etc/letsencrypt/renewal is missing or broken".to_owned());
+    }
+    (!l.missing_webroots.is_empty()).then(|| format!("the folder of its challenge is not there: {}", l.missing_webroots.join(", ")))
+}

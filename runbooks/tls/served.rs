@@ -1,0 +1,535 @@
+//! Is what is served what it should be?
+
+use std::net::IpAddr;
+use std::time::Duration;
+
+use opsctl_core::model::{
+    CertificateRef, CertificateSource, Check, CheckSpec, Code, Finding, Inventory, Judged, Judgement, KeyKind, Kind, Plan,
+    Refusal, Severity, Subject, Target, quantity,
+};
+use opsctl_core::probe::tls::{self, Certificate, CertificateFile, Chain, Looked, NoHandshake, lineage_of};
+use opsctl_core::probe::{ProbeCx, ProbeError};
+use serde::{Deserialize, Serialize};
+
+use super::{Settings, key_of, lasts};
+use crate::nginx::{RELOAD, Reload};
+use crate::servers::Server;
+
+pub(super) const EXPIRY: Code = Code {
+    id: "tls.expiry",
+    severities: &[Severity::Warn, Severity::Crit],
+    when: "a certificate has less left than 21 days and a quarter of its life (warn), or than 7 days and a tenth of it, or has expired (crit)",
+    hint: "renew it: certbot renew --cert-name NAME, or ask who issues it",
+};
+
+const CHAIN_EXPIRY: Code = Code {
+    id: "tls.chain-expiry",
+    severities: &[Severity::Warn, Severity::Crit],
+    when: "a certificate sent along with it has expired or soon will, before it (crit; warn when there is another valid path, which old clients do not find)",
+    hint: "send the chain that its issuer gives out now",
+};
+
+pub(super) const NOT_YET: Code = Code {
+    id: "tls.not-yet-valid",
+    severities: &[Severity::Crit],
+    when: "a certificate is not valid yet",
+    hint: "look at the clock of this host first: opsctl time",
+};
+
+const HOSTNAME: Code = Code {
+    id: "tls.hostname",
+    severities: &[Severity::Warn, Severity::Crit],
+    when: "the certificate is for none of the names it is served for (crit), or not for all of them (warn)",
+    hint: "a wildcard stands for one label only; the common name does not count",
+};
+
+const INCOMPLETE: Code = Code {
+    id: "tls.chain-incomplete",
+    severities: &[Severity::Warn],
+    when: "the issuer of a certificate is neither sent along nor trusted here: browsers that have seen it go on, other programs do not",
+    hint: "serve the whole chain (fullchain.pem, not cert.pem)",
+};
+
+const UNTRUSTED: Code = Code {
+    id: "tls.untrusted",
+    severities: &[Severity::Info, Severity::Warn],
+    when: "it is signed by itself, or its chain leads to an authority that is not trusted here (info for names that only exist inside)",
+    hint: "if the authority is your own, name its file in [runbooks.tls] ca_files",
+};
+
+const ORDER: Code = Code {
+    id: "tls.order",
+    severities: &[Severity::Info],
+    when: "the chain is sent in the wrong order, or with a certificate twice",
+    hint: "most clients sort it out; old ones do not",
+};
+
+const STALE: Code = Code {
+    id: "tls.stale-served",
+    severities: &[Severity::Warn, Severity::Crit],
+    when: "a newer certificate lies on disk than is served (crit when the one that is served has less than 7 days left)",
+    hint: "reload the server; then see to it that every renewal does",
+};
+
+pub(super) const WEAK: Code = Code {
+    id: "tls.weak",
+    severities: &[Severity::Info, Severity::Warn],
+    when: "an RSA key under 2048 bits or a signature with SHA-1 or MD5, which clients refuse (warn); TLS 1.0 or 1.1 is switched on (info)",
+    hint: "have it issued anew with a key of 2048 bits or more",
+};
+
+const DEFAULT: Code = Code {
+    id: "tls.default-cert",
+    severities: &[Severity::Info],
+    when: "who asks without a known name gets a certificate that is signed by itself, or has expired",
+    hint: "harmless when every name has a site of its own; `ssl_reject_handshake on` says so to clients",
+};
+
+const HANDSHAKE: Code = Code {
+    id: "tls.handshake",
+    severities: &[Severity::Crit],
+    when: "there is no TLS: nobody listens, it does not answer in time, hangs up, says no, or speaks something else",
+    hint: "look at what listens there, and at its log",
+};
+
+pub(super) const HOOK: Code = Code {
+    id: "tls.renewal-hook",
+    severities: &[Severity::Warn],
+    when: "nothing tells the server about a renewed certificate: no deploy hook, no installer, no reload from time to time; or the file was replaced and nothing did",
+    hint: "certbot: put `nginx -s reload` into /etc/letsencrypt/renewal-hooks/deploy/; it is not run for the first certificate",
+};
+
+static SPEC: CheckSpec = CheckSpec {
+    id: "tls.served",
+    title: "certificates that are served are good and last",
+    codes: &[EXPIRY, CHAIN_EXPIRY, NOT_YET, HOSTNAME, INCOMPLETE, UNTRUSTED, ORDER, STALE, WEAK, DEFAULT, HANDSHAKE, HOOK],
+    fixes: &[RELOAD],
+    timeout: Duration::from_secs(9),
+};
+
+/// `NotAfter` this close makes a stale one urgent, in seconds.
+const URGENT: i64 = 7 * 86400;
+
+pub(super) struct Served {
+    pub(super) settings: Settings,
+}
+
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+#[serde(default)]
+pub(super) struct Evidence {
+    reference: Option<CertificateRef>,
+    server: Server,
+    looked: Looked,
+    /// What lies on disk for it.
+    files: Vec<CertificateFile>,
+    /// Only when something newer lies on disk.
+    reload: Option<Reload>,
+}
+
+impl Check for Served {
+    type Evidence = Evidence;
+
+    fn spec(&self) -> &'static CheckSpec {
+        &SPEC
+    }
+
+    fn targets(&self, inventory: &Inventory) -> Vec<Target> {
+        inventory
+            .certificate_targets(|s| matches!(s, CertificateSource::Nginx { .. } | CertificateSource::Endpoint { .. }))
+    }
+
+    async fn probe(&self, cx: &ProbeCx, target: &Target) -> Result<Evidence, ProbeError> {
+        let gone = || ProbeError::Skip("it is gone".to_owned());
+        let reference = cx.inventory.certificate(&target.id).ok_or_else(gone)?.clone();
+        let authorities = &self.settings.ca_files;
+        let mut e = Evidence { looked: tls::served(cx, &reference, authorities).await?, ..Evidence::default() };
+        if let CertificateSource::Nginx { server, pid, files, .. } = &reference.source {
+            let at = cx.inventory.server(server).ok_or_else(gone)?;
+            let target = Target { kind: Kind::Nginx, name: at.name.clone(), id: at.id.clone() };
+            e.server = Server::of(cx, &target)?;
+            let paths = files.iter().map(|(c, k)| (c.clone(), Some(k.clone()))).collect();
+            e.files = tls::files(cx, Some(*pid), paths, authorities).await?;
+            if pairs(&e).next().is_some() {
+                e.reload = Some(Reload::of(cx, &e.server, &*cx.nginx(&target)?).await);
+            }
+        }
+        e.reference = Some(reference);
+        Ok(e)
+    }
+
+    fn judge(&self, judged: &Judged<'_>, e: &Evidence) -> Judgement {
+        let Some(reference) = &e.reference else { return Judgement::default() };
+        let mut judgement = Judgement::default();
+        let about = About { judged, e, reference, settings: &self.settings };
+        if let Some(finding) = about.handshake() {
+            judgement.findings.push(finding);
+        }
+        let nameless = reference.names.is_empty();
+        for chain in &e.looked.chains {
+            let Some(leaf) = chain.leaf() else { continue };
+            if nameless && (leaf.self_issued || leaf.not_after < judged.taken_at) {
+                judgement.findings.push(about.default_certificate(leaf));
+                continue;
+            }
+            judgement.findings.extend(about.time(chain, leaf));
+            judgement.findings.extend(about.trust(chain, leaf, nameless));
+            judgement.findings.extend(about.weak(chain));
+        }
+        judgement.findings.extend(about.names());
+        judgement.findings.extend(about.protocols());
+        judgement.findings.extend(about.stale());
+        judgement
+    }
+
+    fn plan(&self, _fix: &str, finding: &Finding, judged: &Judged<'_>, e: &Evidence) -> Result<Plan, Refusal> {
+        let no = |why: String| Err(Refusal::Precondition(why));
+        for (served, file) in pairs(e) {
+            let Some(disk) = file.chain.leaf() else { continue };
+            if disk.not_after <= judged.taken_at || disk.not_before > judged.taken_at {
+                return no(format!("the one on disk is not valid now: {}", lasts::words(disk, judged.taken_at)));
+            }
+            match (file.key_matches, &file.key_problem) {
+                (Some(true), _) => {}
+                (Some(false), _) => return no(format!("the key beside {} is another one's", file.path)),
+                (None, why) => return no(format!("whether its key fits is not known: {}", why.as_deref().unwrap_or("no key is named"))),
+            }
+            if let Some(lost) = served.names.iter().find(|n| !covers(disk, n) && !disk.names.contains(n)) {
+                return no(format!("the one on disk is not for {lost}, the one that is served is"));
+            }
+        }
+        match &e.reload {
+            Some(reload) => reload.plan(&SPEC, finding, judged.target),
+            None => no("nothing newer lies on disk".to_owned()),
+        }
+    }
+}
+
+/// What is served, with the file of the same kind of key that is newer.
+fn pairs(e: &Evidence) -> impl Iterator<Item = (&Certificate, &CertificateFile)> {
+    let leaves = e.looked.chains.iter().filter_map(Chain::leaf);
+    leaves.filter_map(|served| {
+        let newer = |f: &&CertificateFile| {
+            f.chain.leaf().is_some_and(|disk| {
+                disk.sha256 != served.sha256 && disk.key_type == served.key_type && disk.not_before > served.not_before
+            })
+        };
+        // one of several files may be the one that is served
+        let is_on_disk = e.files.iter().any(|f| f.chain.leaf().is_some_and(|d| d.sha256 == served.sha256));
+        e.files.iter().find(newer).filter(|_| !is_on_disk).map(|f| (served, f))
+    })
+}
+
+/// Whether a certificate is for this name (RFC 9525 §6.3: a wildcard is the whole first label, and stands for one).
+fn covers(c: &Certificate, name: &str) -> bool {
+    if let Ok(ip) = name.parse::<IpAddr>() {
+        return c.names.iter().any(|n| n.parse() == Ok(ip));
+    }
+    let name = name.trim_end_matches('.').to_ascii_lowercase();
+    c.names.iter().any(|pattern| match pattern.strip_prefix("*.") {
+        Some(rest) => name.split_once('.').is_some_and(|(first, tail)| tail == rest && !first.is_empty()),
+        None => *pattern == name,
+    })
+}
+
+/// Names that only exist inside: RFC 6762, RFC 8375, ICANN's `.internal`, and single labels.
+fn is_internal(name: &str) -> bool {
+    let ends = [".local", ".internal", ".lan", ".home.arpa", ".localdomain", ".localhost"];
+    !name.contains('.') || ends.iter().any(|e| name.ends_with(e)) || name.parse::<IpAddr>().is_ok_and(is_private)
+}
+
+fn is_private(ip: IpAddr) -> bool {
+    match ip {
+        IpAddr::V4(a) => a.is_private() || a.is_loopback() || a.is_link_local(),
+        IpAddr::V6(a) => a.is_loopback() || a.is_unique_local() || a.is_unicast_link_local(),
+    }
+}
+
+/// One look, being judged.
+struct About<'a> {
+    judged: &'a Judged<'a>,
+    e: &'a Evidence,
+    reference: &'a CertificateRef,
+    settings: &'a Settings,
+}
+
+impl About<'_> {
+    fn finding(&self, code: &'static Code, severity: Severity, about: Option<&Certificate>, message: String) -> Finding {
+        let identity = about.map_or_else(|| self.reference.id.clone(), |c| c.sha256.clone());
+        let subject = Subject { kind: Kind::Certificate, name: self.judged.target.name.clone(), identity };
+        let mut f = Finding::new(code, severity, subject, message).key(KeyKind::Host, "host");
+        f = self.e.server.tied(f);
+        if let CertificateSource::Nginx { files, server, .. } = &self.reference.source {
+            for (path, _) in files {
+                f = f.key(KeyKind::Certificate, key_of(Some(server), path));
+            }
+        }
+        f
+    }
+
+    /// `example.org and 3 more`, or the address.
+    fn whom(&self) -> String {
+        match self.reference.names.as_slice() {
+            [] => self.e.looked.address.clone(),
+            [one] => one.clone(),
+            [first, rest @ ..] => format!("{first} and {} more", rest.len()),
+        }
+    }
+
+    fn handshake(&self) -> Option<Finding> {
+        let failed: Vec<&tls::Served> = self.e.looked.served.iter().filter(|s| s.chain.is_none()).collect();
+        // a server with two certificates may not have the other kind loaded: the names decide
+        let all = self.reference.names.iter().map(Some).chain(self.reference.names.is_empty().then_some(None));
+        let mut without = all.filter(|name| {
+            self.e.looked.served.iter().filter(|s| s.name.as_ref() == *name).all(|s| s.chain.is_none())
+        });
+        let name = without.next()?;
+        let why = failed.iter().find(|s| s.name.as_ref() == name).and_then(|s| s.failed.as_ref())?;
+        let whom = name.map_or_else(|| self.e.looked.address.clone(), Clone::clone);
+        let why = match why {
+            NoHandshake::Refused => "connections are refused".to_owned(),
+            NoHandshake::Timeout => "no answer in time".to_owned(),
+            NoHandshake::Closed => "the connection is closed in the middle of the handshake".to_owned(),
+            NoHandshake::NotTls(what) => what.clone(),
+            NoHandshake::Alert(what) => match what.as_str() {
+                "ProtocolVersion" => "it speaks neither TLS 1.2 nor 1.3".to_owned(),
+                "UnrecognisedName" | "UnrecognizedName" => "it does not know the name".to_owned(),
+                _ => format!("it says no ({what})"),
+            },
+            NoHandshake::NoStartTls(what) => format!("it does not begin TLS: {what}"),
+            NoHandshake::Unreachable(why) => why.clone(),
+        };
+        Some(
+            self.finding(&HANDSHAKE, Severity::Crit, None, format!("there is no TLS for {whom}: {why}"))
+                .cite("asked at", &self.e.looked.address),
+        )
+    }
+
+    fn default_certificate(&self, leaf: &Certificate) -> Finding {
+        let what = if leaf.self_issued { "signed by itself".to_owned() } else { lasts::words(leaf, self.judged.taken_at) };
+        self.finding(&DEFAULT, Severity::Info, Some(leaf), format!("who asks {} without a known name gets a certificate that is {what}", self.e.looked.address))
+            .cite("certificate", &leaf.subject)
+    }
+
+    fn time(&self, chain: &Chain, leaf: &Certificate) -> Vec<Finding> {
+        let now = self.judged.taken_at;
+        let mut findings = Vec::new();
+        if leaf.not_before > now {
+            let message = format!("the certificate for {} is not valid before {}", self.whom(), leaf.not_before);
+            findings.push(self.finding(&NOT_YET, Severity::Crit, Some(leaf), message));
+        } else if let Some(severity) = lasts::too_short(self.settings, leaf, now) {
+            let message = format!("the certificate for {} {}", self.whom(), lasts::words(leaf, now));
+            findings.push(
+                self.finding(&EXPIRY, severity, Some(leaf), message)
+                    .cite("until", lasts::life(leaf))
+                    .cite("issued by", &leaf.issuer)
+                    .cite("kind", if self.e.looked.chains.len() > 1 { &leaf.key_type } else { "" }),
+            );
+        }
+        for above in chain.certificates.iter().skip(1) {
+            // what outlives the first certificate is not what ends it
+            let ends_first = above.not_after < leaf.not_after || above.not_after <= now;
+            let Some(severity) = lasts::too_short(self.settings, above, now).filter(|_| ends_first) else { continue };
+            let another_path = above.not_after <= now && chain.refused.is_none();
+            let severity = if another_path { Severity::Warn } else { severity };
+            let message = format!("{}, sent along with the certificate for {}, {}", above.subject, self.whom(), lasts::words(above, now));
+            findings.push(
+                self.finding(&CHAIN_EXPIRY, severity, Some(leaf), message)
+                    .cite("until", lasts::life(above))
+                    .cite("another path", if another_path { "there is one; old clients do not look for it" } else { "" }),
+            );
+        }
+        findings
+    }
+
+    fn trust(&self, chain: &Chain, leaf: &Certificate, nameless: bool) -> Vec<Finding> {
+        let mut findings = Vec::new();
+        if let Some(twice) = out_of_order(chain) {
+            findings.push(self.finding(&ORDER, Severity::Info, Some(leaf), format!("the chain for {} {twice}", self.whom())));
+        }
+        let Some(refused) = &chain.refused_in_time else { return findings };
+        let internal = nameless || self.reference.names.iter().all(|n| is_internal(n));
+        let severity = if internal { Severity::Info } else { Severity::Warn };
+        let untrusted = |message: String| self.finding(&UNTRUSTED, severity, Some(leaf), message).cite("verification", refused);
+        match end_of(chain) {
+            End::SelfSigned if leaf.self_issued => {
+                findings.push(untrusted(format!("the certificate for {} is signed by itself", self.whom())));
+            }
+            End::SelfSigned | End::Loop => {
+                let last = chain.certificates.last().map_or("", |c| c.issuer.as_str());
+                findings.push(untrusted(format!("the certificate for {} is issued by {last}, which is not trusted here", self.whom())));
+            }
+            End::Missing(issuer) => {
+                findings.push(
+                    self.finding(
+                        &INCOMPLETE,
+                        Severity::Warn,
+                        Some(leaf),
+                        format!("the certificate for {} comes without its issuer: {issuer} is neither sent along nor trusted here", self.whom()),
+                    )
+                    .cite("sent", quantity::count(chain.length, "certificate"))
+                    .cite("verification", refused),
+                );
+            }
+            // it leads to a name that is trusted and is refused all the same: a weak key has a word of its own
+            End::Trusted if !weak(chain) && !expired_above(chain, self.judged.taken_at) => {
+                findings.push(untrusted(format!("the chain for {} does not verify", self.whom())));
+            }
+            End::Trusted => {}
+        }
+        findings
+    }
+
+    fn weak(&self, chain: &Chain) -> Option<Finding> {
+        let weak = |c: &&Certificate| (c.key_type == "RSA" && c.key_bits > 0 && c.key_bits < 2048) || (c.weak_signature && !c.self_issued);
+        let c = chain.certificates.iter().find(weak)?;
+        let what = if c.weak_signature && !c.self_issued { "is signed with SHA-1 or MD5".to_owned() } else { format!("has an RSA key of {} bits", c.key_bits) };
+        let which = if Some(c) == chain.leaf() { format!("the certificate for {}", self.whom()) } else { c.subject.clone() };
+        Some(self.finding(&WEAK, Severity::Warn, chain.leaf(), format!("{which} {what}, which clients refuse")))
+    }
+
+    fn names(&self) -> Option<Finding> {
+        let mut wrong: Vec<(&str, &Certificate)> = Vec::new();
+        let mut right = 0;
+        for served in &self.e.looked.served {
+            let (Some(name), Some(leaf)) = (&served.name, served.chain.and_then(|i| self.e.looked.chains.get(i)).and_then(Chain::leaf)) else { continue };
+            if covers(leaf, &tls::asked_name(name)) {
+                right += 1;
+            } else if !wrong.iter().any(|(n, _)| n == name) {
+                wrong.push((name, leaf));
+            }
+        }
+        let (first, leaf) = wrong.first()?;
+        let severity = if right == 0 { Severity::Crit } else { Severity::Warn };
+        let names = wrong.iter().map(|(n, _)| *n).take(3).collect::<Vec<_>>().join(", ");
+        let more = if wrong.len() > 3 { format!(" and {} more", wrong.len() - 3) } else { String::new() };
+        let is_for = match leaf.names.as_slice() {
+            [] => format!("nothing (its common name {} does not count)", leaf.subject),
+            names => names.iter().take(5).cloned().collect::<Vec<_>>().join(", "),
+        };
+        let deep = leaf.names.iter().any(|n| n.strip_prefix("*.").is_some_and(|rest| first.ends_with(&format!(".{rest}"))));
+        let mut f = self
+            .finding(&HOSTNAME, severity, Some(leaf), format!("the certificate that is served for {names}{more} is not for that name"))
+            .cite("it is for", is_for);
+        if deep {
+            f = f.hint("its wildcard stands for one label only");
+        }
+        Some(f)
+    }
+
+    fn protocols(&self) -> Option<Finding> {
+        let CertificateSource::Nginx { protocols, .. } = &self.reference.source else { return None };
+        let old: Vec<&str> = protocols.iter().map(String::as_str).filter(|p| matches!(*p, "SSLv2" | "SSLv3" | "TLSv1" | "TLSv1.1")).collect();
+        let leaf = self.e.looked.chains.first().and_then(Chain::leaf);
+        (!old.is_empty()).then(|| {
+            self.finding(&WEAK, Severity::Info, leaf, format!("{} has {} switched on", self.whom(), old.join(" and ")))
+                .hint("RFC 8996: nothing but very old clients needs them; `ssl_protocols TLSv1.2 TLSv1.3`")
+        })
+    }
+
+    fn stale(&self) -> Vec<Finding> {
+        let now = self.judged.taken_at;
+        let mut findings = Vec::new();
+        for (served, file) in pairs(self.e) {
+            let Some(disk) = file.chain.leaf() else { continue };
+            let left = served.not_after.duration_since(now).as_secs();
+            let severity = if left < URGENT { Severity::Crit } else { Severity::Warn };
+            let age = file.modified.map_or_else(String::new, |t| format!(", there since {}", quantity::ago(now, t)));
+            let message = format!(
+                "{} serves the certificate from before for {}: it {}, the one on disk {}",
+                self.e.server.get().map_or("the server", |s| s.name.as_str()),
+                self.whom(),
+                lasts::words(served, now),
+                lasts::words(disk, now)
+            );
+            findings.push(
+                self.finding(&STALE, severity, Some(served), message)
+                    .since(file.modified)
+                    .cite("on disk", format!("{}{age}", file.path))
+                    .cite("kind", if self.e.looked.chains.len() > 1 { &served.key_type } else { "" })
+                    .fix(RELOAD.id),
+            );
+            // a lineage has a check of its own for what it runs after a renewal
+            if lineage_of(&file.path).is_none() {
+                let message = format!("{} was replaced and nothing told {}", file.path, self.e.server.get().map_or("its server", |s| s.name.as_str()));
+                findings.push(
+                    self.finding(&HOOK, Severity::Warn, Some(disk), message)
+                        .hint("whatever puts a new certificate there has to reload the server after it"),
+                );
+            }
+        }
+        findings
+    }
+}
+
+fn weak(chain: &Chain) -> bool {
+    chain.certificates.iter().any(|c| c.weak_signature || (c.key_type == "RSA" && c.key_bits < 2048))
+}
+
+fn expired_above(chain: &Chain, now: jiff::Timestamp) -> bool {
+    chain.certificates.iter().skip(1).any(|c| c.not_after <= now)
+}
+
+/// Where a chain ends, by names.
+enum End {
+    /// At an authority that is trusted here.
+    Trusted,
+    /// At a certificate that names itself.
+    SelfSigned,
+    /// At an issuer that is not there.
+    Missing(String),
+    /// Nowhere.
+    Loop,
+}
+
+fn end_of(chain: &Chain) -> End {
+    let Some(mut at) = chain.leaf() else { return End::Loop };
+    for _ in 0..=chain.certificates.len() {
+        let index = chain.certificates.iter().position(|c| c == at);
+        if index.and_then(|i| chain.issuer_trusted.get(i)) == Some(&true) {
+            return End::Trusted;
+        }
+        if at.self_issued {
+            return End::SelfSigned;
+        }
+        match chain.certificates.iter().find(|c| c.subject_hash == at.issuer_hash) {
+            Some(issuer) => at = issuer,
+            None => return End::Missing(at.issuer.clone()),
+        }
+    }
+    End::Loop
+}
+
+/// What is wrong with the order of a chain.
+fn out_of_order(chain: &Chain) -> Option<&'static str> {
+    let c = &chain.certificates;
+    if c.iter().enumerate().any(|(i, a)| c[..i].iter().any(|b| a.sha256 == b.sha256)) {
+        return Some("has a certificate twice");
+    }
+    let follows = c.windows(2).all(|w| w[0].issuer_hash == w[1].subject_hash);
+    // a second path (cross-signed) may stand behind the first
+    let all_needed = c.windows(2).any(|w| w[0].issuer_hash == w[1].subject_hash);
+    (!follows && c.len() > 2 && !all_needed).then_some("is sent in the wrong order")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_wildcard_stands_for_one_label_and_addresses_are_names() {
+        let c = Certificate { names: vec!["*.a.org".into(), "b.org".into(), "10.0.0.1".into(), "::1".into()], ..Certificate::default() };
+        for (name, covered) in [
+            ("x.a.org", true),
+            ("X.A.org.", true),
+            ("a.org", false),
+            ("y.x.a.org", false),
+            ("b.org", true),
+            ("10.0.0.1", true),
+            ("0:0:0:0:0:0:0:1", true),
+            ("10.0.0.2", false),
+        ] {
+            assert_eq!(covers(&c, name), covered, "{name}");
+        }
+        assert!(is_internal("db") && is_internal("a.internal") && is_internal("10.0.0.1") && !is_internal("a.org"));
+    }
+}

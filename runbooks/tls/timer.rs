@@ -1,0 +1,144 @@
+//! Does anything run certbot at all?
+
+use std::time::Duration;
+
+use jiff::{SignedDuration, Timestamp};
+use opsctl_core::model::{
+    CertificateSource, Check, CheckSpec, Code, Finding, Inventory, Judged, Judgement, KeyKind, Severity, Subject, SystemdState,
+    Target, quantity,
+};
+use opsctl_core::probe::tls::{self, Renewers};
+use opsctl_core::probe::{ProbeCx, ProbeError};
+use serde::{Deserialize, Serialize};
+
+use super::Settings;
+
+const TIMER: Code = Code {
+    id: "tls.renewal-timer",
+    severities: &[Severity::Warn, Severity::Crit],
+    when: "there are certificates that certbot should renew and nothing runs it: no active timer, no line of cron that does something, no container (warn; crit when one of them is due); or it has not run for two days (warn)",
+    hint: "systemctl enable --now certbot.timer",
+};
+
+static SPEC: CheckSpec = CheckSpec {
+    id: "tls.renewal-timer",
+    title: "something renews certificates",
+    codes: &[TIMER],
+    fixes: &[],
+    timeout: Duration::from_secs(4),
+};
+
+/// Timers that run certbot: Debian's, snap's, Fedora's.
+const TIMERS: &[&str] = &["certbot.timer", "snap.certbot.renew.timer", "certbot-renew.timer", "acme.timer", "dehydrated.timer", "lego.timer"];
+
+/// Containers that renew by themselves, by a part of their image's name.
+const IMAGES: &[&str] = &["certbot", "acme", "letsencrypt", "lego", "dehydrated"];
+
+pub(super) struct Timer {
+    pub(super) settings: Settings,
+}
+
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+#[serde(default)]
+pub(super) struct Evidence {
+    /// Lineages of this host: name, until when, how long it was from the start in seconds.
+    lineages: Vec<(String, Option<Timestamp>, i64)>,
+    /// Timers that run it: name, state, what the administrator made of it.
+    timers: Vec<(String, String, String)>,
+    /// systemd is PID 1.
+    systemd: bool,
+    /// systemd could not be asked.
+    blind: bool,
+    renewers: Renewers,
+    /// Running containers that renew.
+    containers: Vec<String>,
+    last_log: Option<Timestamp>,
+    /// When the oldest of them was written: before that nothing had to run.
+    up_since: Option<Timestamp>,
+}
+
+impl Check for Timer {
+    type Evidence = Evidence;
+
+    fn spec(&self) -> &'static CheckSpec {
+        &SPEC
+    }
+
+    fn targets(&self, inventory: &Inventory) -> Vec<Target> {
+        let any = inventory.certificates.iter().any(|c| matches!(c.source, CertificateSource::Lineage { pid: None, .. }));
+        if any { vec![Target::host()] } else { Vec::new() }
+    }
+
+    async fn probe(&self, cx: &ProbeCx, _target: &Target) -> Result<Evidence, ProbeError> {
+        let mut e = Evidence { renewers: tls::renewers().await?, ..Evidence::default() };
+        for c in &cx.inventory.certificates {
+            if matches!(c.source, CertificateSource::Lineage { pid: None, .. }) {
+                let lineage = tls::lineage(None, c.name.clone()).await?;
+                e.last_log = e.last_log.max(lineage.last_log);
+                e.lineages.push((c.name.clone(), lineage.not_after, lineage.lifetime_s));
+            }
+        }
+        if let Some(systemd) = &cx.inventory.systemd {
+            e.systemd = !matches!(systemd.state, SystemdState::NotInit);
+            e.blind = e.systemd && !matches!(systemd.state, SystemdState::Answers);
+            let timer = |name: &&str| systemd.units.iter().find(|u| u.name == **name);
+            e.timers = TIMERS
+                .iter()
+                .filter_map(|t| timer(t))
+                .map(|u| (u.name.clone(), u.active.clone(), if u.load == "masked" { "masked".to_owned() } else { u.file_state.clone() }))
+                .collect();
+        }
+        let renews = |image: &str| IMAGES.iter().any(|i| image.rsplit('/').next().unwrap_or_default().contains(i));
+        e.containers =
+            cx.inventory.containers.iter().filter(|c| c.state == "running" && renews(&c.image)).map(|c| c.name.clone()).collect();
+        e.up_since = Some(opsctl_core::probe::clock::boot_time());
+        Ok(e)
+    }
+
+    fn judge(&self, judged: &Judged<'_>, e: &Evidence) -> Judgement {
+        let timer_runs = e.timers.iter().any(|(_, active, _)| active == "active");
+        let cron_runs = e.renewers.cron_runs && (!e.renewers.crons.is_empty() || (!e.systemd && !e.renewers.idle_crons.is_empty()));
+        let runs = timer_runs || cron_runs || !e.renewers.loops.is_empty() || !e.containers.is_empty();
+        let due = e.lineages.iter().filter(|(_, until, life)| {
+            // certbot begins at a third of the life (half of it below ten days)
+            until.is_some_and(|t| (t.duration_since(judged.taken_at).as_secs() as f64) < *life as f64 / 4.0)
+        });
+        let due: Vec<&str> = due.map(|(name, ..)| name.as_str()).collect();
+        let tied = |mut f: Finding| {
+            for (name, ..) in &e.lineages {
+                f = f.key(KeyKind::Certificate, format!("lineage:{name}"));
+            }
+            vec![f.cite("due now", due.join(", "))].into()
+        };
+        if runs {
+            let silent = SignedDuration::from_hours(24 * self.settings.silent_days);
+            let (Some(last), Some(up)) = (e.last_log, e.up_since) else { return Judgement::default() };
+            // a machine that was off ran nothing, and one with a container of its own writes its log there
+            let old = judged.taken_at.duration_since(last) > silent && judged.taken_at.duration_since(up) > silent;
+            if old && e.containers.is_empty() && e.renewers.loops.is_empty() {
+                let message = format!("certbot has not run since {}, although it should twice a day", quantity::ago(judged.taken_at, last));
+                return tied(Finding::new(&TIMER, Severity::Warn, Subject::host(), message));
+            }
+            return Judgement::default();
+        }
+        if e.blind {
+            return Judgement { gaps: vec!["whether a timer runs certbot: systemd does not answer".to_owned()], ..Judgement::default() };
+        }
+        let severity = if due.is_empty() { Severity::Warn } else { Severity::Crit };
+        let message = format!("nothing renews the {} of this host", quantity::count(e.lineages.len(), "certificate"));
+        let mut f = Finding::new(&TIMER, severity, Subject::host(), message);
+        for (name, active, state) in &e.timers {
+            f = f.cite(name, format!("{active} {state}").trim());
+        }
+        if let Some(line) = e.renewers.idle_crons.first().filter(|_| e.systemd) {
+            f = f.cite("cron", format!("{line} (does nothing where systemd runs)"));
+        }
+        if !e.renewers.cron_runs && (!e.renewers.crons.is_empty() || !e.renewers.idle_crons.is_empty()) && !e.systemd {
+            f = f.cite("cron", "has a line for it, and does not run").hint("start cron");
+        }
+        if e.timers.iter().any(|(_, _, state)| state == "masked") {
+            f = f.hint("systemctl unmask certbot.timer && systemctl enable --now certbot.timer");
+        }
+        tied(f)
+    }
+}

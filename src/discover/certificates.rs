@@ -1,0 +1,138 @@
+//! Certificates: what every nginx serves, what the configuration names, what lies on disk, and what certbot renews.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+
+use opsctl_core::model::{CertificateRef, CertificateSource, Inventory, StartTls};
+use opsctl_core::probe::Redactor;
+use opsctl_core::probe::endpoint::Endpoint;
+use opsctl_core::probe::nginx::Nginx;
+use opsctl_core::probe::servers::Known;
+use opsctl_core::probe::tls::{lineage_of, lineages};
+
+/// More names of one certificate at one address are not asked for one by one.
+const MOST_NAMES: usize = 50;
+
+/// Joins them into the inventory.
+pub(super) async fn find(known: &[Known], endpoints: &[Endpoint], inventory: &mut Inventory, redactor: &Redactor) {
+    let mut all = Vec::new();
+    let running = known.iter().filter_map(|k| Some((k, k.nginx.as_ref()?.as_ref().ok()?)));
+    let mut in_use: BTreeMap<String, Vec<String>> = BTreeMap::new();
+    let mut homes: Vec<(Option<i32>, Option<String>)> = vec![(None, None)];
+    for (k, nginx) in running {
+        all.extend(served(&k.server.id, nginx));
+        all.extend(files(&k.server.id, nginx));
+        for (path, _) in &nginx.config.certificates {
+            if let Some(name) = lineage_of(path) {
+                in_use.entry(name.to_owned()).or_default().push(k.server.id.clone());
+            }
+        }
+        if k.server.container.is_some() {
+            homes.push((Some(nginx.master), Some(k.server.id.clone())));
+        }
+    }
+    all.extend(endpoints.iter().filter_map(|e| endpoint(e, &all)).collect::<Vec<_>>());
+    for (pid, server) in homes {
+        match lineages(pid).await {
+            Ok(names) => {
+                for name in names {
+                    // the same folder, mounted into a container
+                    if all.iter().any(|c: &CertificateRef| c.id == format!("lineage:{name}")) {
+                        continue;
+                    }
+                    let used_by = in_use.get(&name).cloned().unwrap_or_default();
+                    let source = CertificateSource::Lineage { pid, server: server.clone(), used_by };
+                    all.push(CertificateRef { id: format!("lineage:{name}"), names: Vec::new(), name, source });
+                }
+            }
+            Err(e) => inventory.gaps.push(e.to_string()),
+        }
+    }
+    for name in all.iter().flat_map(|c| &c.names) {
+        redactor.know_name(name);
+    }
+    inventory.certificates = all;
+}
+
+/// Sites with the same address and the same files are one: they serve one certificate, which is told once.
+fn served(server: &str, nginx: &Nginx) -> Vec<CertificateRef> {
+    type Group<'a> = (SocketAddr, &'a [(String, String)]);
+    let mut groups: BTreeMap<Group<'_>, (BTreeSet<&str>, Vec<&str>, Vec<String>)> = BTreeMap::new();
+    for site in nginx.config.sites.iter().filter(|s| !s.certificates.is_empty()) {
+        // the same site on IPv4 and IPv6, or on several ports, has one certificate
+        let Some(address) = site.listens.iter().filter(|l| l.ssl && !l.udp).find_map(|l| Some(reachable(l.address?, l.port))) else {
+            continue;
+        };
+        let (seen, names, protocols) = groups.entry((address, &site.certificates)).or_default();
+        for name in site.names.iter().filter(|n| seen.insert(n.as_str())) {
+            names.push(name);
+        }
+        protocols.clone_from(&site.protocols);
+    }
+    let reference = |((address, files), (_, names, protocols)): (Group<'_>, (BTreeSet<&str>, Vec<&str>, Vec<String>))| {
+        let names: Vec<String> = names.into_iter().take(MOST_NAMES).map(str::to_owned).collect();
+        let name = names.first().cloned().unwrap_or_else(|| address.to_string());
+        CertificateRef {
+            id: format!("served:{server}:{address}:{name}"),
+            name,
+            names,
+            source: CertificateSource::Nginx {
+                server: server.to_owned(),
+                pid: nginx.master,
+                address: address.to_string(),
+                files: files.to_vec(),
+                protocols,
+            },
+        }
+    };
+    groups.into_iter().map(reference).collect()
+}
+
+fn reachable(address: IpAddr, port: u16) -> SocketAddr {
+    let address = match address {
+        IpAddr::V4(a) if a.is_unspecified() => Ipv4Addr::LOCALHOST.into(),
+        IpAddr::V6(a) if a.is_unspecified() => Ipv6Addr::LOCALHOST.into(),
+        other => other,
+    };
+    SocketAddr::new(address, port)
+}
+
+fn files(server: &str, nginx: &Nginx) -> Vec<CertificateRef> {
+    let mut paths = BTreeMap::new();
+    for (path, key) in &nginx.config.certificates {
+        paths.entry(path).or_insert(key);
+    }
+    let reference = |(path, key): (&String, &String)| CertificateRef {
+        name: path.clone(),
+        id: format!("file:{server}:{path}"),
+        names: Vec::new(),
+        source: CertificateSource::File {
+            path: path.clone(),
+            key: Some(key.clone()).filter(|k| !k.is_empty()),
+            server: Some(server.to_owned()),
+            pid: Some(nginx.master),
+            served: true,
+        },
+    };
+    paths.into_iter().map(reference).collect()
+}
+
+/// An address of the configuration, unless an nginx of this host serves its name: that one is asked directly.
+fn endpoint(e: &Endpoint, known: &[CertificateRef]) -> Option<CertificateRef> {
+    let (first, usual) = match e.scheme.as_str() {
+        "https" => (None, 443),
+        "smtp" => (Some(StartTls::Smtp), 25),
+        "postgres" => (Some(StartTls::Postgres), 5432),
+        _ => return None,
+    };
+    if first.is_none() && e.from.is_none() && known.iter().any(|c| c.names.contains(&e.host)) {
+        return None;
+    }
+    let name = if e.port == usual { e.host.clone() } else { format!("{}:{}", e.host, e.port) };
+    let id = format!("endpoint:{name}{}", e.from.as_ref().map_or_else(String::new, |f| format!("@{f}")));
+    if known.iter().any(|c| c.id == id) {
+        return None;
+    }
+    let source = CertificateSource::Endpoint { host: e.host.clone(), port: e.port, first, from: e.from.clone() };
+    Some(CertificateRef { name, id, names: vec![e.host.clone()], source })
+}
