@@ -54,19 +54,28 @@ pub struct Link {
     pub confidence: Confidence,
     /// The mechanism: reads after "because".
     pub because: &'static str,
+    /// The effect can be treated while the cause is open: the cause lets it come back and does not hinder the cure.
+    pub treatable: bool,
 }
 
 impl Link {
     /// A link that the tie proves.
     #[must_use]
     pub const fn confirmed(cause: &'static str, effect: &'static str, tie: KeyKind, because: &'static str) -> Self {
-        Self { cause, effect, tie, confidence: Confidence::Confirmed, because }
+        Self { cause, effect, tie, confidence: Confidence::Confirmed, because, treatable: false }
     }
 
     /// A link that only fits.
     #[must_use]
     pub const fn likely(cause: &'static str, effect: &'static str, tie: KeyKind, because: &'static str) -> Self {
-        Self { cause, effect, tie, confidence: Confidence::Likely, because }
+        Self { cause, effect, tie, confidence: Confidence::Likely, because, treatable: false }
+    }
+
+    /// Says that the effect can be treated while the cause is open.
+    #[must_use]
+    pub const fn treatable(mut self) -> Self {
+        self.treatable = true;
+        self
     }
 }
 

@@ -20,7 +20,8 @@ pub async fn run<T: Send + 'static>(
     let (send, receive) = oneshot::channel();
     std::thread::Builder::new()
         .name("probe".to_owned())
-        .stack_size(256 * 1024)
+        // only what is touched costs memory; reading certificates and nested configurations goes deep
+        .stack_size(2 << 20)
         .spawn(move || {
             // the receiver is gone when the wait was given up
             let _ = send.send(read());

@@ -16,7 +16,7 @@ use super::command::{Asks, Command};
 use super::{Settings, starting};
 use crate::restart_container::{self, RESTART};
 
-const HTTP: Code = Code {
+pub(super) const HTTP: Code = Code {
     id: "healthcheck.http",
     severities: &[Severity::Warn, Severity::Crit],
     when: "our own request to the health test's URL gets 5xx, a refusal or no answer in 2 of 3 tries (crit), in 1 of 3 or a 4xx (warn)",

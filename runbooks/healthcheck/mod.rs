@@ -2,6 +2,7 @@
 
 mod classify;
 mod command;
+mod endpoint;
 mod http;
 mod propose;
 mod state;
@@ -66,6 +67,12 @@ const LINKS: &[Link] = &[
         KeyKind::Container,
         "the service itself does not answer as it should",
     ),
+    Link::confirmed("container.down", "healthcheck.http", KeyKind::Container, "its container is down"),
+    Link::confirmed("container.restart-loop", "healthcheck.http", KeyKind::Container, "its container is restarted again and again"),
+    Link::confirmed("container.oom-killed", "healthcheck.http", KeyKind::Container, "the kernel killed it for memory"),
+    Link::confirmed("container.start-failed", "healthcheck.http", KeyKind::Container, "its container could not be started"),
+    Link::confirmed("container.paused", "healthcheck.http", KeyKind::Container, "its container is paused"),
+    Link::confirmed("container.down", "healthcheck.tcp", KeyKind::Container, "its container is down"),
     Link::confirmed(
         "healthcheck.command-missing",
         "container.restart-loop",
@@ -91,7 +98,8 @@ pub fn runbook(settings: &Settings) -> Runbook {
         checks: vec![
             Box::new(state::State { settings: settings.clone() }),
             Box::new(http::Http { settings: settings.clone() }),
-            Box::new(tcp::Tcp { settings }),
+            Box::new(tcp::Tcp { settings: settings.clone() }),
+            Box::new(endpoint::Endpoints { settings }),
         ],
         links: LINKS,
         doc: include_str!("RUNBOOK.md"),

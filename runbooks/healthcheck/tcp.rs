@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{Settings, starting};
 
-const TCP: Code = Code {
+pub(super) const TCP: Code = Code {
     id: "healthcheck.tcp",
     severities: &[Severity::Warn, Severity::Crit],
     when: "nothing in the container listens on a published TCP port, or only on its loopback (crit); the same while another of its ports is served or its health test passes (warn)",

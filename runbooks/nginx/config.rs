@@ -11,7 +11,7 @@ use opsctl_core::probe::{ProbeCx, ProbeError};
 use serde::{Deserialize, Serialize};
 
 use super::reload::{RELOAD, Reload};
-use super::upstreams::container_called;
+use super::upstreams::called;
 use crate::servers::Server;
 
 const TEST: Code = Code {
@@ -83,8 +83,15 @@ impl Check for Config {
         newer.sort_by_key(|f| std::cmp::Reverse(f.modified));
         e.newer = newer;
         e.reload = Reload::of(cx, &server, &nginx).await;
-        e.unknown_host = e.reload.tested.says.iter().find_map(|l| unknown_host(l)).map(|host| {
-            let container = container_called(&cx.inventory, &host);
+        // name servers that do not answer make the test last: a container that is down has no name all the same
+        let down = || {
+            let hosts = nginx.config.backends.iter().map(|b| &b.host);
+            hosts.into_iter().find(|h| called(&cx.inventory, h).is_some_and(|c| c.state != "running")).cloned()
+        };
+        let host = e.reload.tested.says.iter().find_map(|l| unknown_host(l));
+        let host = if e.reload.tested.not_run.is_some() { host.or_else(down) } else { host };
+        e.unknown_host = host.map(|host| {
+            let container = called(&cx.inventory, &host).map(|c| c.id.clone());
             (host, container)
         });
         e.server = server;
@@ -96,7 +103,14 @@ impl Check for Config {
         let tested = &e.reload.tested;
         let mut judgement = Judgement::default();
         let finding = |code, severity, message: String| e.server.finding(code, severity, judged.target, message);
-        if let Some(why) = &tested.not_run {
+        if let (Some(why), Some((host, Some(container)))) = (&tested.not_run, &e.unknown_host) {
+            judgement.findings.push(
+                finding(&TEST, Severity::Crit, format!("{name} serves on, but would not start again: {host} has no address, its container is down"))
+                    .cite("test", format!("{}: {why}", tested.command))
+                    .key(KeyKind::Container, container)
+                    .likely(),
+            );
+        } else if let Some(why) = &tested.not_run {
             judgement.gaps.push(format!("its test `{}` could not be run: {why}", tested.command));
         } else if !tested.passes {
             let (why, place) = said(&tested.says);

@@ -9,7 +9,7 @@ use std::time::Duration;
 use futures_util::future::join_all;
 use jiff::{SignedDuration, Timestamp};
 use opsctl_core::model::{
-    Check, CheckSpec, Code, Finding, Inventory, Judged, Judgement, KeyKind, Plan, Product, Refusal, ServerRef, Severity, Target,
+    Check, CheckSpec, Code, ContainerRef, Finding, Inventory, Judged, Judgement, KeyKind, Plan, Product, Refusal, ServerRef, Severity, Target,
     quantity,
 };
 use opsctl_core::probe::docker::Container;
@@ -187,9 +187,9 @@ impl Check for Upstreams {
 }
 
 /// The container that is called so, running or not.
-pub(super) fn container_called(inventory: &Inventory, host: &str) -> Option<String> {
+pub(super) fn called<'a>(inventory: &'a Inventory, host: &str) -> Option<&'a ContainerRef> {
     let by_name = inventory.containers.iter().find(|c| c.name.eq_ignore_ascii_case(host));
-    by_name.or_else(|| inventory.containers.iter().find(|c| c.service.as_deref() == Some(host))).map(|c| c.id.clone())
+    by_name.or_else(|| inventory.containers.iter().find(|c| c.service.as_deref() == Some(host)))
 }
 
 /// The containers around an nginx, and which of them it could call by name.

@@ -92,6 +92,10 @@ impl Check for Files {
             judgement.findings.push(finding(&FILE, Severity::Crit, format!("{} cannot be used: {why}", file.path)));
             return judgement;
         }
+        if file.der && *served {
+            judgement.findings.push(finding(&FILE, Severity::Crit, format!("{} cannot be used: it is in DER, and nginx wants PEM", file.path)));
+            return judgement;
+        }
         let Some(leaf) = leaf else {
             judgement.findings.push(finding(&FILE, Severity::Crit, format!("{} cannot be used: its first certificate is damaged", file.path)));
             return judgement;

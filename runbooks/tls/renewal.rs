@@ -123,7 +123,12 @@ impl Check for Renewal {
             let argv = ["certbot", "renew", "--cert-name", name, "--non-interactive", "--no-random-sleep-on-renew"];
             Action::Run { argv: argv.iter().chain(more).map(|a| (*a).to_owned()).collect() }
         };
-        let plan = Plan::new(&RENEW, &SPEC, finding, judged.target, vec![run(&["--dry-run"]), run(&[])])
+        // a rehearsal goes to Let's Encrypt's staging unless it is told otherwise
+        let mut rehearsal = vec!["--dry-run"];
+        if let Some(server) = &e.lineage.server {
+            rehearsal.extend(["--server", server]);
+        }
+        let plan = Plan::new(&RENEW, &SPEC, finding, judged.target, vec![run(&rehearsal), run(&[])])
             .affects(["the authority counts renewals; nothing is forced: it is renewed only when it is due".to_owned()])
             .affects(e.lineage.hooks.iter().map(|h| format!("runs {h} afterwards")))
             .downtime(if e.lineage.authenticator == "standalone" { "port 80 for some seconds" } else { "none" })

@@ -269,6 +269,7 @@ impl About<'_> {
     /// `example.org and 3 more`, or the address.
     fn whom(&self) -> String {
         match self.reference.names.as_slice() {
+            _ if matches!(self.reference.source, CertificateSource::Endpoint { .. }) => self.judged.target.name.clone(),
             [] => self.e.looked.address.clone(),
             [one] => one.clone(),
             [first, rest @ ..] => format!("{first} and {} more", rest.len()),
@@ -284,7 +285,10 @@ impl About<'_> {
         });
         let name = without.next()?;
         let why = failed.iter().find(|s| s.name.as_ref() == name).and_then(|s| s.failed.as_ref())?;
-        let whom = name.map_or_else(|| self.e.looked.address.clone(), Clone::clone);
+        let whom = match &self.reference.source {
+            CertificateSource::Endpoint { .. } => self.whom(),
+            _ => name.map_or_else(|| self.e.looked.address.clone(), Clone::clone),
+        };
         let why = match why {
             NoHandshake::Refused => "connections are refused".to_owned(),
             NoHandshake::Timeout => "no answer in time".to_owned(),
@@ -382,7 +386,9 @@ impl About<'_> {
     fn weak(&self, chain: &Chain) -> Option<Finding> {
         let weak = |c: &&Certificate| (c.key_type == "RSA" && c.key_bits > 0 && c.key_bits < 2048) || (c.weak_signature && !c.self_issued);
         let c = chain.certificates.iter().find(weak)?;
-        let what = if c.weak_signature && !c.self_issued { "is signed with SHA-1 or MD5".to_owned() } else { format!("has an RSA key of {} bits", c.key_bits) };
+        let key = (c.key_type == "RSA" && c.key_bits < 2048).then(|| format!("has an RSA key of {} bits", c.key_bits));
+        let signature = (c.weak_signature && !c.self_issued).then(|| "is signed with SHA-1 or MD5".to_owned());
+        let what = [key, signature].into_iter().flatten().collect::<Vec<_>>().join(" and ");
         let which = if Some(c) == chain.leaf() { format!("the certificate for {}", self.whom()) } else { c.subject.clone() };
         Some(self.finding(&WEAK, Severity::Warn, chain.leaf(), format!("{which} {what}, which clients refuse")))
     }

@@ -1,5 +1,6 @@
 //! Does anything run certbot at all?
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use jiff::{SignedDuration, Timestamp};
@@ -7,6 +8,7 @@ use opsctl_core::model::{
     CertificateSource, Check, CheckSpec, Code, Finding, Inventory, Judged, Judgement, KeyKind, Severity, Subject, SystemdState,
     Target, quantity,
 };
+use opsctl_core::probe::systemd::linked;
 use opsctl_core::probe::tls::{self, Renewers};
 use opsctl_core::probe::{ProbeCx, ProbeError};
 use serde::{Deserialize, Serialize};
@@ -81,12 +83,15 @@ impl Check for Timer {
         if let Some(systemd) = &cx.inventory.systemd {
             e.systemd = !matches!(systemd.state, SystemdState::NotInit);
             e.blind = e.systemd && !matches!(systemd.state, SystemdState::Answers);
-            let timer = |name: &&str| systemd.units.iter().find(|u| u.name == **name);
-            e.timers = TIMERS
-                .iter()
-                .filter_map(|t| timer(t))
-                .map(|u| (u.name.clone(), u.active.clone(), if u.load == "masked" { "masked".to_owned() } else { u.file_state.clone() }))
-                .collect();
+            let states = if e.systemd { linked() } else { BTreeMap::default() };
+            for name in TIMERS {
+                let unit = systemd.units.iter().find(|u| u.name == *name);
+                // a timer that is switched off is none of the units worth a look
+                let state = states.get(*name).copied().unwrap_or_default();
+                if unit.is_some() || !state.is_empty() {
+                    e.timers.push(((*name).to_owned(), unit.map_or("inactive", |u| &u.active).to_owned(), state.to_owned()));
+                }
+            }
         }
         let renews = |image: &str| IMAGES.iter().any(|i| image.rsplit('/').next().unwrap_or_default().contains(i));
         e.containers =

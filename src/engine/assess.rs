@@ -1,7 +1,7 @@
 //! From evidence to report: judge, verdict, correlate. Pure; a replay runs exactly this.
 
 use opsctl_core::model::{
-    AnyCheck, Build, CheckRow, ContainerRef, Finding, FixOffer, Judged, Judgement, KeyKind, Kind, Outcome, Plan,
+    AnyCheck, Build, CheckRow, ContainerRef, Finding, FixOffer, Judged, Judgement, KeyKind, Kind, Link, Outcome, Plan,
     REPORT_SCHEMA_VERSION, Record, Refusal, Report, Risk, Runbook, Sample, Severity, Verdict,
 };
 
@@ -77,7 +77,7 @@ pub fn assess(runbooks: &[Runbook], recording: &Recording, owner_of: &dyn Fn(&st
     let causes = correlate(&mut findings, &links);
 
     let offers: Vec<Offer> =
-        order.iter().zip(&findings).flat_map(|(&(i, _), finding)| offers(&judged[i], finding, &findings, recording)).collect();
+        order.iter().zip(&findings).flat_map(|(&(i, _), finding)| offers(&judged[i], finding, &findings, &links, recording)).collect();
     // what could not even be looked for has no check of its own, and must not pass for healthy
     let blind = recording.inventory.gaps.iter().map(|gap| Verdict::Unknown(gap.clone()));
     let verdicts: Vec<Verdict> = judged.iter().map(|j| j.verdict.clone()).chain(blind).collect();
@@ -167,7 +167,7 @@ fn blind_row(gap: &str) -> CheckRow {
 }
 
 /// Plans every fix a finding names.
-fn offers(j: &Judged1<'_>, finding: &Finding, all: &[Finding], recording: &Recording) -> Vec<Offer> {
+fn offers(j: &Judged1<'_>, finding: &Finding, all: &[Finding], links: &[&Link], recording: &Recording) -> Vec<Offer> {
     let (Some(check), Outcome::Evidence(evidence)) = (j.check, &j.record.outcome) else { return Vec::new() };
     let judged = Judged { target: &j.record.target, taken_at: j.record.taken_at };
     finding
@@ -177,15 +177,19 @@ fn offers(j: &Judged1<'_>, finding: &Finding, all: &[Finding], recording: &Recor
             let spec = check.spec().fixes.iter().find(|s| s.id == fix);
             let plan = check.plan(fix, finding, &judged, evidence).unwrap_or_else(|e| Err(Refusal::Precondition(e.to_string())));
             let risk = plan.as_ref().ok().map(|p| p.risk).or(spec.map(|s| s.risk)).unwrap_or(Risk::R4);
-            let refused = upstream(finding, all).or_else(|| maintenance(finding, recording));
+            let refused = upstream(finding, all, links).or_else(|| maintenance(finding, recording));
             Offer { fix: fix.clone(), finding: finding.clone(), plan, refused, risk }
         })
         .collect()
 }
 
 /// Treating an effect while its cause is open does not help and can harm.
-fn upstream(finding: &Finding, all: &[Finding]) -> Option<String> {
+fn upstream(finding: &Finding, all: &[Finding], links: &[&Link]) -> Option<String> {
     let cause = all.iter().find(|f| Some(&f.id) == finding.explained_by.as_ref())?;
+    if links.iter().any(|l| l.treatable && l.cause == cause.code && l.effect == finding.code) {
+        // what lets it come back may have a cause that hinders
+        return upstream(cause, all, links);
+    }
     Some(format!("its cause is open: {}: {}", cause.code, cause.message))
 }
 

@@ -17,6 +17,7 @@ mod i21_redis_down;
 mod i24_worker_stalled;
 mod i25_no_worker;
 mod i29_stale_upstream;
+mod i31_stale_certificate;
 mod i38_firewall_unit_failed;
 mod n01_finished_jobs;
 mod n02_stopped_by_hand;

@@ -89,4 +89,34 @@ impl Host {
         let url = format!("http://{}:8080/health", self.address(name));
         eventually(UP, "the service answers", || self.curl(&url).ends_with(" 200").then_some(()));
     }
+
+    /// Makes the lab's certificate authority; its root is `/mnt/ca/root.pem`, which opsctl then trusts.
+    #[track_caller]
+    pub(crate) fn authority(&self) {
+        self.sh(&format!("mkdir -p /mnt/ca; {AUTHORITY} /mnt/ca init"));
+    }
+
+    /// A certificate `/mnt/ca/NAME.pem` with its key, from and until what `date -d` understands; see `tests/lab/authority`.
+    #[track_caller]
+    pub(crate) fn certificate(&self, name: &str, names: &str, from: &str, until: &str, options: &str) {
+        let names: Vec<String> = names
+            .split(',')
+            .map(|n| if n.parse::<std::net::IpAddr>().is_ok() { format!("IP:{n}") } else { format!("DNS:{n}") })
+            .collect();
+        self.sh(&format!("{AUTHORITY} /mnt/ca {name} {} '{from}' '{until}' {options}", names.join(",")));
+    }
+}
+
+/// Makes certificates.
+const AUTHORITY: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/lab/authority");
+
+/// What makes opsctl trust the lab's authority.
+pub(crate) const TRUST: &str = "[runbooks.tls]\nca_files = [\"/mnt/ca/root.pem\"]\n";
+
+/// A site for the `http` block of an nginx, with the certificate of this name.
+pub(crate) fn site(names: &str, certificate: &str) -> String {
+    format!(
+        "server {{ listen 443 ssl; server_name {names}; ssl_certificate /mnt/ca/{certificate}.pem; ssl_certificate_key /mnt/ca/{certificate}.key;
+        location / {{ return 200 ok; }} }}\n"
+    )
 }

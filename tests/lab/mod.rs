@@ -8,6 +8,7 @@ mod report;
 mod servers;
 mod wait;
 
+pub(crate) use edge::{TRUST, site};
 pub(crate) use host::{Config, Host};
 pub(crate) use image::Rootfs;
 pub(crate) use machine::Machine;

@@ -159,7 +159,7 @@ pub async fn run_test(docker: Option<&super::docker::Docker>, container: Option<
             tested.passes = passes;
             tested.says = said
                 .lines()
-                .map(|l| l.trim().trim_start_matches("nginx: ").chars().take(400).collect::<String>())
+                .map(|l| plain(l).chars().take(400).collect::<String>())
                 .filter(|l| !l.is_empty() && !l.contains("syntax is ok") && !l.contains("test is successful"))
                 .take(20)
                 .collect();
@@ -167,6 +167,21 @@ pub async fn run_test(docker: Option<&super::docker::Docker>, container: Option<
         Err(why) => tested.not_run = Some(why),
     }
     tested
+}
+
+/// A line of nginx's own, without its name, or without the time and the process it has when an error log is configured.
+fn plain(line: &str) -> String {
+    let line = line.trim().trim_start_matches("nginx: ");
+    let dated = line.as_bytes().get(4) == Some(&b'/') && line.len() > 20 && line.is_char_boundary(20);
+    let line = if dated { &line[20..] } else { line };
+    match line.split_once("] ") {
+        Some((level, rest)) if level.starts_with('[') => {
+            let number = |w: &str| w.trim_end_matches(':').split('#').all(|n| !n.is_empty() && n.bytes().all(|b| b.is_ascii_digit()));
+            let rest = rest.split_once(' ').filter(|(first, _)| first.contains('#') && number(first)).map_or(rest, |(_, rest)| rest);
+            format!("{level}] {rest}")
+        }
+        _ => line.to_owned(),
+    }
 }
 
 /// The last minutes of the logs of requests.
@@ -440,6 +455,29 @@ impl ProbeCx {
             Some(Ok(nginx)) => Ok(nginx.clone()),
             Some(Err(e)) => Err(e.clone()),
             None => Err(ProbeError::Skip("it does not run: see nginx.stopped".to_owned())),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_line_of_the_test_is_the_same_with_and_without_an_error_log() {
+        for line in [
+            "nginx: [emerg] unknown directive \"x\" in /etc/nginx/a.conf:2",
+            "2026/11/21 14:29:19 [emerg] 5472#5472: unknown directive \"x\" in /etc/nginx/a.conf:2",
+        ] {
+            assert_eq!(plain(line), "[emerg] unknown directive \"x\" in /etc/nginx/a.conf:2");
+        }
+        assert_eq!(plain("anything else"), "anything else");
+    }
+
+    proptest::proptest! {
+        #[test]
+        fn any_line_is_survived(line in ".*") {
+            let _ = plain(&line);
         }
     }
 }

@@ -237,6 +237,8 @@ pub struct CertificateFile {
     pub problem: Option<String>,
     /// It is there and not ours to read.
     pub denied: bool,
+    /// It is in DER, which servers that want PEM do not take.
+    pub der: bool,
     /// A private key stands in it too.
     pub holds_key: bool,
     /// When what is read there changed.
@@ -276,6 +278,7 @@ fn one_file(root: &Root, path: String, key: Option<String>, authorities: &Arc<Au
         }
     };
     file.holds_key = x509::has_private_key(&bytes);
+    file.der = memchr::memmem::find(&bytes, b"-----BEGIN").is_none();
     match x509::certificates(&bytes) {
         Ok(ders) => {
             file.chain = chain(&ders, authorities);

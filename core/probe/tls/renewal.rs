@@ -32,6 +32,8 @@ pub struct Lineage {
     pub configured: bool,
     /// `nginx`, `webroot`, `standalone`, `dns-…`.
     pub authenticator: String,
+    /// The authority's directory, if it is not Let's Encrypt.
+    pub server: Option<String>,
     /// `nginx`, or nothing.
     pub installer: String,
     /// What is run after a renewal: commands and files.
@@ -93,6 +95,7 @@ fn read(root: &Root, name: String, here: bool) -> Result<Lineage, ProbeError> {
         Ok(conf) => {
             lineage.configured = setting(&conf, "fullchain").is_some() && setting(&conf, "authenticator").is_some();
             lineage.authenticator = setting(&conf, "authenticator").unwrap_or_default();
+            lineage.server = setting(&conf, "server").filter(|s| !s.contains("api.letsencrypt.org"));
             lineage.installer = setting(&conf, "installer").filter(|i| i != "None").unwrap_or_default();
             for key in ["renew_hook", "deploy_hook", "post_hook"] {
                 lineage.hooks.extend(setting(&conf, key));

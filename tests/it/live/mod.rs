@@ -2,6 +2,9 @@
 
 mod bad_days;
 mod binds;
+mod certificates;
+mod edge;
+mod endpoints;
 mod first_boot;
 mod health;
 mod limits;
@@ -9,6 +12,7 @@ mod logs;
 mod pressure;
 mod provisioning;
 mod queues;
+mod renewal;
 mod replay;
 mod secrets;
 mod servers;

@@ -1,0 +1,221 @@
+//! nginx on the host and in containers: what is wrong with it, with what is behind it, and nothing when nothing is.
+
+use crate::lab::{Host, MACHINE, TRUST, eventually};
+
+const EDGE: &str = "nginx:edge";
+const HOST: &str = "nginx:127.0.0.1:80";
+
+#[test]
+fn a_proxy_of_twenty_sites_that_are_well_stays_quiet() {
+    let Some(host) = Host::with_edge() else { return };
+    host.authority();
+    host.certificate("all", "*.sites.test,sites.test", "-1 day", "+89 days", "key=rsa");
+    host.configure(TRUST);
+    let mut http = String::from("log_format j escape=json '{\"t\":\"$time_iso8601\",\"status\":\"$status\",\"up\":\"$upstream_addr\",\"host\":\"$host\"}'; access_log /var/log/nginx/access.log j;\n");
+    for i in 0..4 {
+        host.service(&format!("app{i}"), "ok");
+    }
+    for i in 0..20 {
+        http += &format!(
+            "upstream u{i} {{ server app{}:8080; }} server {{ listen 80; listen 443 ssl; server_name s{i}.sites.test; ssl_certificate /mnt/ca/all.pem;
+             ssl_certificate_key /mnt/ca/all.key; location / {{ proxy_pass http://u{i}; }} }}\n",
+            i % 4
+        );
+    }
+    host.nginx_container("edge", &["-v", "/mnt/ca:/mnt/ca:ro"], &http);
+    let address = host.address("edge");
+    host.sh(&format!(
+        "for i in $(seq 0 19); do for n in 1 2 3 4; do curl -sf -H \"Host: s$i.sites.test\" http://{address}/health; done; done > /dev/null
+        curl -s -H 'Host: s1.sites.test' http://{address}/none > /dev/null; curl -s http://{address}/soft404 > /dev/null"
+    ));
+    let run = host.ask(&["nginx", "tls", "container", "healthcheck"]);
+    run.must_not(&["nginx.", "tls."]);
+    assert_eq!(run.check("nginx.traffic", EDGE).verdict, "ok");
+    assert_eq!(run.check("nginx.upstreams", EDGE).verdict, "ok");
+    assert_eq!(run.check("tls.served", "certificate:s0.sites.test").verdict, "ok");
+    // a new start of a container that keeps its address is no stale one
+    host.docker(&["restart", "-t", "0", "app3"]);
+    host.until("app3", "{{.State.Running}}", "true");
+    let url = format!("http://{}:8080/health", host.address("app3"));
+    eventually(30, "it answers again", || host.curl(&url).ends_with(" 200").then_some(()));
+    host.ask(&["nginx"]).must_not(&["nginx."]);
+}
+
+#[test]
+fn why_an_upstream_cannot_be_reached_is_told() {
+    let Some(host) = Host::with_edge() else { return };
+    host.docker(&["network", "create", "other"]);
+    for name in ["stopped", "moved", "deaf", "loop", "well"] {
+        host.service(name, name);
+    }
+    let sites: String = ["stopped", "moved", "deaf", "loop", "well"]
+        .iter()
+        .map(|n| format!("server {{ listen 80; server_name {n}.test; location / {{ proxy_pass http://{n}:{}; }} }}\n", if *n == "deaf" { 9999 } else { 8080 }))
+        .collect();
+    let group = "upstream many { server well:8080; server deaf:9998; } server { listen 80; server_name many.test; location / { proxy_pass http://many; } }
+        server { listen 80; server_name php.test; location / { fastcgi_pass unix:/run/none.sock; } }";
+    host.nginx_container("edge", &[], &format!("{sites}{group}"));
+    host.docker(&["stop", "-t", "0", "stopped"]);
+    host.docker(&["network", "disconnect", "app", "moved"]);
+    host.docker(&["network", "connect", "other", "moved"]);
+    host.docker(&["rm", "-f", "loop"]);
+    host.run("loop", &["--network", "app", "svc:1", "/bin/fixture", "httpd", "--port", "8080", "--bind", "127.0.0.1"]);
+    host.configure("[runbooks.nginx]\nstarting_s = 0\n");
+    let run = host.ask(&["nginx", "container"]);
+    let said: Vec<&str> = run.findings().filter(|f| f.code == "nginx.upstream-unreachable").map(|f| f.message.as_str()).collect();
+    let has = |words: &str| assert!(said.iter().any(|s| s.contains(words)), "{words}: {said:#?}");
+    has("stopped:8080, which has no address: container stopped is exited");
+    has("moved:8080, which shares no network with it: moved is in other, nginx in app");
+    has("deaf:9999, which refuses connections: nothing in deaf listens on port 9999");
+    has("deaf:9998 (of upstream many)");
+    has("loop:8080, which refuses connections: in loop it listens on the loopback only");
+    has("unix:/run/none.sock, which cannot be reached: No such file");
+    assert_eq!(said.len(), 6, "{said:#?}");
+    // a restart now would end it: its own test says so
+    run.must(&["nginx.config-test nginx:edge"]);
+    let row = run.findings().find(|f| f.message.contains("of upstream many"));
+    assert_eq!(row.map(|f| f.severity.to_string()).as_deref(), Some("warn"));
+    host.fix("nginx.reload", "edge", &[]);
+}
+
+#[test]
+fn a_configuration_that_fails_its_test_or_is_not_loaded_is_told() {
+    let Some(host) = Host::with_servers(&["nginx", "curl"]) else { return };
+    host.nginx("server { listen 80; location / { return 200 one; } }");
+    host.ask(&["nginx"]).must_not(&["nginx."]);
+    eventually(10, "a moment has passed since it was loaded", || {
+        let age = host.sh("echo $(( $(date +%s) - $(stat -c %Y /run/nginx.pid) ))");
+        (age.parse::<u64>().ok()? >= 2).then_some(())
+    });
+    host.sh("sed -i 's/one/two/' /etc/nginx/conf.d/site.conf");
+    let run = host.ask(&["nginx"]);
+    run.roots(&[&format!("nginx.config-not-loaded {HOST}")]);
+    run.says(&format!("nginx.config-not-loaded {HOST}"), &["runs with the configuration of", "1 file changed since", "/etc/nginx/conf.d/site.conf"]);
+
+    // broken in between: what does not pass its test is not loaded
+    host.sh("printf '\\nnonsense;\\n' >> /etc/nginx/conf.d/site.conf");
+    let run = host.ask(&["nginx"]);
+    let test = format!("nginx.config-test {HOST}");
+    run.roots(&[&test]).explains(&test, &format!("nginx.config-not-loaded {HOST}"));
+    run.says(&test, &["serves on, but would not start again: unknown directive \"nonsense\"", "/etc/nginx/conf.d/site.conf:2"]);
+    host.fix("nginx.reload", "127.0.0.1:80", &[]).exits(15);
+    assert_eq!(host.curl("http://127.0.0.1/"), "one 200");
+
+    host.sh("sed -i '/nonsense/d' /etc/nginx/conf.d/site.conf");
+    let master = host.sh("cat /run/nginx.pid");
+    host.fix("nginx.reload", "127.0.0.1:80", &[]).exits(0);
+    assert_eq!((host.sh("cat /run/nginx.pid"), host.curl("http://127.0.0.1/")), (master, "two 200".to_owned()));
+    host.ask(&["nginx"]).must_not(&["nginx."]);
+}
+
+#[test]
+fn a_test_that_breaks_between_plan_and_act_stops_the_reload() {
+    let Some(host) = Host::with_servers(&["nginx", "curl"]) else { return };
+    host.nginx("server { listen 80; location / { return 200 one; } }");
+    host.sh("sleep 1; sed -i 's/one/two/' /etc/nginx/conf.d/site.conf");
+    let gate = host.path("gate");
+    let mut fix = host.opsctl_command(&[], &["fix", "nginx.reload", "127.0.0.1:80", "--yes"]);
+    fix.env("OPSCTL_FAILPOINT_PAUSE", format!("before-recheck={}", gate.display()));
+    let breaking = std::thread::spawn({
+        let gate = gate.clone();
+        let conf = host.sh("readlink -f /etc/nginx/conf.d/site.conf");
+        let mut sed = host.command("sh");
+        sed.args(["-c", &format!("printf '\\nnonsense;\\n' >> {conf}")]);
+        move || {
+            eventually(30, "it waits", || gate.exists().then_some(()));
+            assert!(sed.status().unwrap_or_else(|e| panic!("{e}")).success());
+            std::fs::remove_file(&gate).unwrap_or_else(|e| panic!("{e}"));
+        }
+    });
+    let run = host.read(&mut fix);
+    breaking.join().unwrap_or_else(|_| panic!("the other thread"));
+    run.exits(11);
+    assert_eq!(host.curl("http://127.0.0.1/"), "one 200");
+}
+
+#[test]
+fn failed_requests_are_counted_in_every_kind_of_log() {
+    let Some(host) = Host::with_edge() else { return };
+    host.service("b2", "ok");
+    let http = "log_format j escape=json '{\"t\":\"$time_iso8601\",\"status\":$status,\"up\":\"$upstream_addr\",\"host\":\"$host\"}';
+        server { listen 80; access_log /var/log/nginx/access.log j; location / { proxy_pass http://b2:8080; } location /bad { return 500; } }
+        server { listen 81; access_log off; location / { return 500; } }";
+    for driver in ["json-file", "local"] {
+        host.nginx_container("edge", &["--log-driver", driver], http);
+        let address = host.address("edge");
+        host.sh(&format!("for i in $(seq 96); do curl -s http://{address}/health; done; for i in $(seq 4); do curl -s http://{address}/bad; curl -s http://{address}:81/; done > /dev/null"));
+        let run = host.ask(&["nginx"]);
+        let rate = format!("nginx.5xx-rate {EDGE}");
+        run.must(&[&rate]);
+        run.says(&rate, &["4 % of the requests to edge failed", "4 of 100", "4 × 500", "its container's output"]);
+        assert_eq!(run.finding(&rate).severity.to_string(), "warn");
+        host.docker(&["rm", "-f", "edge"]);
+    }
+    // without a log that can be read it is unknown, never ok
+    host.nginx_container("edge", &["--log-driver", "none"], http);
+    let run = host.ask(&["nginx"]);
+    let row = run.check("nginx.traffic", EDGE);
+    assert_eq!(row.verdict, "unknown", "{row:?}");
+}
+
+#[test]
+fn logs_on_disk_are_read_with_what_was_rotated() {
+    let Some(host) = Host::with_servers(&["nginx", "curl", "gzip"]) else { return };
+    host.nginx("server { listen 80; location / { return 200 ok; } location /bad { return 503; } location /api/orders { return 502; } }");
+    host.sh("for i in $(seq 80); do curl -s http://127.0.0.1/; done; for i in $(seq 20); do curl -s \"http://127.0.0.1/api/orders/$i?token=canary\"; done > /dev/null
+        cd /var/log/nginx; mv access.log access.log.1; kill -USR1 $(cat /run/nginx.pid)");
+    eventually(10, "nginx writes a new log", || host.command("test").args(["-e", "/var/log/nginx/access.log"]).status().ok()?.success().then_some(()));
+    let rate = format!("nginx.5xx-rate {HOST}");
+    let run = host.ask(&["nginx"]);
+    run.says(&rate, &["20 of 100", "/api/orders (20)"]);
+    assert!(!run.stdout.contains("canary"));
+    // everything, when that is asked for, packed files too
+    host.sh("cd /var/log/nginx; gzip -c access.log.1 > access.log.2.gz");
+    let whole = host.opsctl(&["nginx", "--usage"]);
+    assert!(whole.stdout.contains("40 of 200 requests failed (20 %)"), "{}", whole.stdout);
+    assert!(whole.stdout.contains("path /api/orders") && !whole.stdout.contains("canary"), "{}", whole.stdout);
+}
+
+#[test]
+fn workers_sockets_and_maintenance_are_looked_at() {
+    let Some(host) = Host::with_servers(&["nginx", "curl"]) else { return };
+    host.nginx("server { listen 80; location / { return 200 ok; } }");
+    host.sh("cd /etc/nginx/conf.d; cp site.conf site.conf.full; echo 'server { listen 80; return 503; }' > site.conf.temp; cp site.conf.temp site.conf; nginx -s reload");
+    let mode = format!("nginx.mode {HOST}");
+    host.ask(&["nginx"]).says(&mode, &["serves site.conf in maintenance mode", "site.conf.temp"]);
+    host.sh("cd /etc/nginx/conf.d; ln -sfn site.conf.temp site.conf; nginx -s reload");
+    host.ask(&["nginx"]).says(&mode, &["is site.conf.temp"]);
+    host.sh("cd /etc/nginx/conf.d; ln -sfn site.conf.full site.conf; nginx -s reload");
+    eventually(10, "the old workers are gone", || (host.sh("pgrep -cf 'nginx: worker process$'") == "2").then_some(()));
+    host.ask(&["nginx"]).must_not(&["nginx."]);
+    // connections that nobody takes
+    host.sh("pkill -STOP -f 'nginx: worker process$'");
+    let stopped = format!("nginx.stopped {HOST}");
+    host.ask(&["nginx"]).roots(&[&stopped]).says(&stopped, &["2 workers are stopped by a signal"]);
+    host.sh("pkill -CONT -f 'nginx: worker process$'");
+    host.ask(&["nginx"]).must_not(&["nginx."]);
+    // nearly all connections of a worker are taken
+    host.sh("sed -i 's/worker_connections 256/worker_connections 16/; s/worker_processes 2/worker_processes 1/' /etc/nginx/nginx.conf; nginx -s reload");
+    eventually(10, "there is one worker", || (host.sh("pgrep -cf 'nginx: worker process$'") == "1").then_some(()));
+    host.spawn("bash", &["-c", "for i in $(seq 12); do exec {fd}<>/dev/tcp/127.0.0.1/80; done; sleep 600"]);
+    let full = format!("nginx.connections {HOST}");
+    eventually(20, "the connections are there", || host.ask(&["nginx"]).has(&full).then_some(()));
+    host.ask(&["nginx"]).says(&full, &["of its 16 connections"]);
+}
+
+#[test]
+fn several_masters_are_told_apart() {
+    let Some(host) = Host::with_edge() else { return };
+    host.nginx_container("one", &[], "server { listen 80; return 200 one; }");
+    host.nginx_container("two", &[], "server { listen 80; return 200 two; }");
+    host.nginx("server { listen 80; return 200 host; }");
+    let run = host.ask(&["nginx", "container"]);
+    for target in [HOST, "nginx:one", "nginx:two"] {
+        assert_eq!(run.check("nginx.processes", target).verdict, "ok", "{target}");
+    }
+    host.docker(&["stop", "-t", "0", "two"]);
+    host.run("needs", &[MACHINE, &["-e", "UPSTREAM=http://two/", "machine:1", "sleep", "600"]].concat());
+    let run = host.ask(&["nginx", "container"]);
+    assert_eq!(run.check("nginx.processes", "nginx:one").verdict, "ok");
+    host.docker(&["rm", "-f", "needs"]);
+}
