@@ -61,6 +61,9 @@ _opsctl() {
             opsctl,memory)
                 cmd="opsctl__subcmd__memory"
                 ;;
+            opsctl,nginx)
+                cmd="opsctl__subcmd__nginx"
+                ;;
             opsctl,postgres)
                 cmd="opsctl__subcmd__postgres"
                 ;;
@@ -73,6 +76,9 @@ _opsctl() {
             opsctl,redis)
                 cmd="opsctl__subcmd__redis"
                 ;;
+            opsctl,ssl)
+                cmd="opsctl__subcmd__tls"
+                ;;
             opsctl,systemd)
                 cmd="opsctl__subcmd__systemd"
                 ;;
@@ -81,6 +87,9 @@ _opsctl() {
                 ;;
             opsctl,time)
                 cmd="opsctl__subcmd__time"
+                ;;
+            opsctl,tls)
+                cmd="opsctl__subcmd__tls"
                 ;;
             opsctl,undo)
                 cmd="opsctl__subcmd__undo"
@@ -110,7 +119,7 @@ _opsctl() {
 
     case "${cmd}" in
         opsctl)
-            opts="-q -v -h -V --config --color --quiet --verbose --help --version diagnose bootstrap fix undo audit explain list targets record config generate celery container cpu disk healthcheck host memory postgres rabbitmq redis systemd time"
+            opts="-q -v -h -V --config --color --quiet --verbose --help --version diagnose bootstrap fix undo audit explain list targets record config generate celery container cpu disk healthcheck host memory nginx postgres rabbitmq redis systemd time tls ssl"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 1 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -206,7 +215,7 @@ _opsctl() {
             return 0
             ;;
         opsctl__subcmd__bootstrap)
-            opts="-q -v -h --skip --wait --apply --check --log-dir --emit --from --sha256 --format --output --deadline --replay --fail-on --config --color --quiet --verbose --help"
+            opts="-q -v -h --skip --wait --apply --check --log-dir --emit --from --sha256 --format --output --deadline --replay --endpoint --fail-on --config --color --quiet --verbose --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -252,6 +261,10 @@ _opsctl() {
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;
+                --endpoint)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
                 --fail-on)
                     COMPREPLY=($(compgen -W "crit warn unknown never" -- "${cur}"))
                     return 0
@@ -272,7 +285,7 @@ _opsctl() {
             return 0
             ;;
         opsctl__subcmd__celery)
-            opts="-q -v -h --fix --usage --format --output --deadline --replay --fail-on --config --color --quiet --verbose --help"
+            opts="-q -v -h --fix --usage --format --output --deadline --replay --endpoint --fail-on --config --color --quiet --verbose --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -291,6 +304,10 @@ _opsctl() {
                     return 0
                     ;;
                 --replay)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --endpoint)
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;
@@ -424,7 +441,7 @@ _opsctl() {
             return 0
             ;;
         opsctl__subcmd__container)
-            opts="-q -v -h --fix --usage --format --output --deadline --replay --fail-on --config --color --quiet --verbose --help"
+            opts="-q -v -h --fix --usage --format --output --deadline --replay --endpoint --fail-on --config --color --quiet --verbose --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -443,6 +460,10 @@ _opsctl() {
                     return 0
                     ;;
                 --replay)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --endpoint)
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;
@@ -466,7 +487,7 @@ _opsctl() {
             return 0
             ;;
         opsctl__subcmd__cpu)
-            opts="-q -v -h --fix --usage --format --output --deadline --replay --fail-on --config --color --quiet --verbose --help"
+            opts="-q -v -h --fix --usage --format --output --deadline --replay --endpoint --fail-on --config --color --quiet --verbose --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -485,6 +506,10 @@ _opsctl() {
                     return 0
                     ;;
                 --replay)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --endpoint)
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;
@@ -508,7 +533,7 @@ _opsctl() {
             return 0
             ;;
         opsctl__subcmd__diagnose)
-            opts="-q -v -h --skip --format --output --deadline --replay --fail-on --config --color --quiet --verbose --help"
+            opts="-q -v -h --skip --format --output --deadline --replay --endpoint --fail-on --config --color --quiet --verbose --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -534,6 +559,10 @@ _opsctl() {
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;
+                --endpoint)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
                 --fail-on)
                     COMPREPLY=($(compgen -W "crit warn unknown never" -- "${cur}"))
                     return 0
@@ -554,7 +583,7 @@ _opsctl() {
             return 0
             ;;
         opsctl__subcmd__disk)
-            opts="-q -v -h --fix --usage --format --output --deadline --replay --fail-on --config --color --quiet --verbose --help"
+            opts="-q -v -h --fix --usage --format --output --deadline --replay --endpoint --fail-on --config --color --quiet --verbose --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -573,6 +602,10 @@ _opsctl() {
                     return 0
                     ;;
                 --replay)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --endpoint)
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;
@@ -670,7 +703,7 @@ _opsctl() {
             return 0
             ;;
         opsctl__subcmd__healthcheck)
-            opts="-q -v -h --fix --usage --format --output --deadline --replay --fail-on --config --color --quiet --verbose --help"
+            opts="-q -v -h --fix --usage --format --output --deadline --replay --endpoint --fail-on --config --color --quiet --verbose --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -689,6 +722,10 @@ _opsctl() {
                     return 0
                     ;;
                 --replay)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --endpoint)
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;
@@ -712,7 +749,7 @@ _opsctl() {
             return 0
             ;;
         opsctl__subcmd__host)
-            opts="-q -v -h --fix --usage --format --output --deadline --replay --fail-on --config --color --quiet --verbose --help"
+            opts="-q -v -h --fix --usage --format --output --deadline --replay --endpoint --fail-on --config --color --quiet --verbose --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -731,6 +768,10 @@ _opsctl() {
                     return 0
                     ;;
                 --replay)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --endpoint)
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;
@@ -780,7 +821,7 @@ _opsctl() {
             return 0
             ;;
         opsctl__subcmd__memory)
-            opts="-q -v -h --fix --usage --format --output --deadline --replay --fail-on --config --color --quiet --verbose --help"
+            opts="-q -v -h --fix --usage --format --output --deadline --replay --endpoint --fail-on --config --color --quiet --verbose --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -799,6 +840,56 @@ _opsctl() {
                     return 0
                     ;;
                 --replay)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --endpoint)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --fail-on)
+                    COMPREPLY=($(compgen -W "crit warn unknown never" -- "${cur}"))
+                    return 0
+                    ;;
+                --config)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --color)
+                    COMPREPLY=($(compgen -W "auto always never" -- "${cur}"))
+                    return 0
+                    ;;
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        opsctl__subcmd__nginx)
+            opts="-q -v -h --fix --usage --format --output --deadline --replay --endpoint --fail-on --config --color --quiet --verbose --help"
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                --format)
+                    COMPREPLY=($(compgen -W "table json jsonl markdown" -- "${cur}"))
+                    return 0
+                    ;;
+                --output)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --deadline)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --replay)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --endpoint)
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;
@@ -822,7 +913,7 @@ _opsctl() {
             return 0
             ;;
         opsctl__subcmd__postgres)
-            opts="-q -v -h --fix --usage --format --output --deadline --replay --fail-on --config --color --quiet --verbose --help"
+            opts="-q -v -h --fix --usage --format --output --deadline --replay --endpoint --fail-on --config --color --quiet --verbose --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -841,6 +932,10 @@ _opsctl() {
                     return 0
                     ;;
                 --replay)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --endpoint)
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;
@@ -864,7 +959,7 @@ _opsctl() {
             return 0
             ;;
         opsctl__subcmd__rabbitmq)
-            opts="-q -v -h --fix --usage --format --output --deadline --replay --fail-on --config --color --quiet --verbose --help"
+            opts="-q -v -h --fix --usage --format --output --deadline --replay --endpoint --fail-on --config --color --quiet --verbose --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -883,6 +978,10 @@ _opsctl() {
                     return 0
                     ;;
                 --replay)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --endpoint)
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;
@@ -928,7 +1027,7 @@ _opsctl() {
             return 0
             ;;
         opsctl__subcmd__redis)
-            opts="-q -v -h --fix --usage --format --output --deadline --replay --fail-on --config --color --quiet --verbose --help"
+            opts="-q -v -h --fix --usage --format --output --deadline --replay --endpoint --fail-on --config --color --quiet --verbose --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -947,6 +1046,10 @@ _opsctl() {
                     return 0
                     ;;
                 --replay)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --endpoint)
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;
@@ -970,7 +1073,7 @@ _opsctl() {
             return 0
             ;;
         opsctl__subcmd__systemd)
-            opts="-q -v -h --fix --usage --format --output --deadline --replay --fail-on --config --color --quiet --verbose --help"
+            opts="-q -v -h --fix --usage --format --output --deadline --replay --endpoint --fail-on --config --color --quiet --verbose --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -989,6 +1092,10 @@ _opsctl() {
                     return 0
                     ;;
                 --replay)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --endpoint)
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;
@@ -1038,7 +1145,7 @@ _opsctl() {
             return 0
             ;;
         opsctl__subcmd__time)
-            opts="-q -v -h --fix --usage --format --output --deadline --replay --fail-on --config --color --quiet --verbose --help"
+            opts="-q -v -h --fix --usage --format --output --deadline --replay --endpoint --fail-on --config --color --quiet --verbose --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -1057,6 +1164,56 @@ _opsctl() {
                     return 0
                     ;;
                 --replay)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --endpoint)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --fail-on)
+                    COMPREPLY=($(compgen -W "crit warn unknown never" -- "${cur}"))
+                    return 0
+                    ;;
+                --config)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --color)
+                    COMPREPLY=($(compgen -W "auto always never" -- "${cur}"))
+                    return 0
+                    ;;
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        opsctl__subcmd__tls)
+            opts="-q -v -h --fix --usage --format --output --deadline --replay --endpoint --fail-on --config --color --quiet --verbose --help"
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                --format)
+                    COMPREPLY=($(compgen -W "table json jsonl markdown" -- "${cur}"))
+                    return 0
+                    ;;
+                --output)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --deadline)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --replay)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --endpoint)
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;

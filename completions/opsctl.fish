@@ -50,11 +50,14 @@ complete -c opsctl -n "__fish_opsctl_needs_command" -f -a "disk" -d 'Filesystems
 complete -c opsctl -n "__fish_opsctl_needs_command" -f -a "healthcheck" -d 'Health tests that fail, cannot run or prove nothing, and what the service itself answers'
 complete -c opsctl -n "__fish_opsctl_needs_command" -f -a "host" -d 'A boot that went wrong or is due, cloud-init, and how the machine is set up'
 complete -c opsctl -n "__fish_opsctl_needs_command" -f -a "memory" -d 'Memory that is short or waited for, who holds it, and whom the kernel killed for it'
+complete -c opsctl -n "__fish_opsctl_needs_command" -f -a "nginx" -d 'nginx: its configuration, what it passes requests to, failed requests, sockets, maintenance mode'
 complete -c opsctl -n "__fish_opsctl_needs_command" -f -a "postgres" -d 'PostgreSQL and PgBouncer: connections, locks, WAL, replication, wraparound, room'
 complete -c opsctl -n "__fish_opsctl_needs_command" -f -a "rabbitmq" -d 'RabbitMQ: alarms that block publishers, queues without consumers, partitions'
 complete -c opsctl -n "__fish_opsctl_needs_command" -f -a "redis" -d 'Redis and what speaks its protocol: answers, snapshots, memory, clients, replicas, exposure'
 complete -c opsctl -n "__fish_opsctl_needs_command" -f -a "systemd" -d 'Units that failed, loop, never started, or run something else than what is on disk'
 complete -c opsctl -n "__fish_opsctl_needs_command" -f -a "time" -d 'A clock that nobody keeps right, that is wrong, or that jumped'
+complete -c opsctl -n "__fish_opsctl_needs_command" -f -a "tls" -d 'Certificates: those that are served, those on disk, and whether the next ones will come'
+complete -c opsctl -n "__fish_opsctl_needs_command" -f -a "ssl" -d 'Certificates: those that are served, those on disk, and whether the next ones will come'
 complete -c opsctl -n "__fish_opsctl_using_subcommand diagnose" -l skip -d 'Not these runbooks or checks' -r
 complete -c opsctl -n "__fish_opsctl_using_subcommand diagnose" -l format -d 'Format on standard output' -r -f -a "table\t'For people'
 json\t'One JSON document (`opsctl config schema --report` prints its schema)'
@@ -63,6 +66,7 @@ markdown\t'For a chat message or an issue'"
 complete -c opsctl -n "__fish_opsctl_using_subcommand diagnose" -l output -d 'Also write a report to a file, for example json=/tmp/report.json; can be given several times' -r
 complete -c opsctl -n "__fish_opsctl_using_subcommand diagnose" -l deadline -d 'Stop waiting after this long; what has not answered by then is unknown [default: 10s]' -r
 complete -c opsctl -n "__fish_opsctl_using_subcommand diagnose" -l replay -d 'Judge a recording instead of this host' -r -F
+complete -c opsctl -n "__fish_opsctl_using_subcommand diagnose" -l endpoint -d 'Also ask this address, and look at its certificate: a URL as in [[endpoint]], or host:port for TLS; can be given several times' -r
 complete -c opsctl -n "__fish_opsctl_using_subcommand diagnose" -l fail-on -d 'The mildest verdict that makes the exit code differ from 0' -r -f -a "crit\t'crit only'
 warn\t'crit and warn'
 unknown\t'crit, warn and unknown'
@@ -88,6 +92,7 @@ markdown\t'For a chat message or an issue'"
 complete -c opsctl -n "__fish_opsctl_using_subcommand bootstrap" -l output -d 'Also write a report to a file, for example json=/tmp/report.json; can be given several times' -r
 complete -c opsctl -n "__fish_opsctl_using_subcommand bootstrap" -l deadline -d 'Stop waiting after this long; what has not answered by then is unknown [default: 10s]' -r
 complete -c opsctl -n "__fish_opsctl_using_subcommand bootstrap" -l replay -d 'Judge a recording instead of this host' -r -F
+complete -c opsctl -n "__fish_opsctl_using_subcommand bootstrap" -l endpoint -d 'Also ask this address, and look at its certificate: a URL as in [[endpoint]], or host:port for TLS; can be given several times' -r
 complete -c opsctl -n "__fish_opsctl_using_subcommand bootstrap" -l fail-on -d 'The mildest verdict that makes the exit code differ from 0' -r -f -a "crit\t'crit only'
 warn\t'crit and warn'
 unknown\t'crit, warn and unknown'
@@ -239,6 +244,7 @@ markdown\t'For a chat message or an issue'"
 complete -c opsctl -n "__fish_opsctl_using_subcommand celery" -l output -d 'Also write a report to a file, for example json=/tmp/report.json; can be given several times' -r
 complete -c opsctl -n "__fish_opsctl_using_subcommand celery" -l deadline -d 'Stop waiting after this long; what has not answered by then is unknown [default: 10s]' -r
 complete -c opsctl -n "__fish_opsctl_using_subcommand celery" -l replay -d 'Judge a recording instead of this host' -r -F
+complete -c opsctl -n "__fish_opsctl_using_subcommand celery" -l endpoint -d 'Also ask this address, and look at its certificate: a URL as in [[endpoint]], or host:port for TLS; can be given several times' -r
 complete -c opsctl -n "__fish_opsctl_using_subcommand celery" -l fail-on -d 'The mildest verdict that makes the exit code differ from 0' -r -f -a "crit\t'crit only'
 warn\t'crit and warn'
 unknown\t'crit, warn and unknown'
@@ -259,6 +265,7 @@ markdown\t'For a chat message or an issue'"
 complete -c opsctl -n "__fish_opsctl_using_subcommand container" -l output -d 'Also write a report to a file, for example json=/tmp/report.json; can be given several times' -r
 complete -c opsctl -n "__fish_opsctl_using_subcommand container" -l deadline -d 'Stop waiting after this long; what has not answered by then is unknown [default: 10s]' -r
 complete -c opsctl -n "__fish_opsctl_using_subcommand container" -l replay -d 'Judge a recording instead of this host' -r -F
+complete -c opsctl -n "__fish_opsctl_using_subcommand container" -l endpoint -d 'Also ask this address, and look at its certificate: a URL as in [[endpoint]], or host:port for TLS; can be given several times' -r
 complete -c opsctl -n "__fish_opsctl_using_subcommand container" -l fail-on -d 'The mildest verdict that makes the exit code differ from 0' -r -f -a "crit\t'crit only'
 warn\t'crit and warn'
 unknown\t'crit, warn and unknown'
@@ -279,6 +286,7 @@ markdown\t'For a chat message or an issue'"
 complete -c opsctl -n "__fish_opsctl_using_subcommand cpu" -l output -d 'Also write a report to a file, for example json=/tmp/report.json; can be given several times' -r
 complete -c opsctl -n "__fish_opsctl_using_subcommand cpu" -l deadline -d 'Stop waiting after this long; what has not answered by then is unknown [default: 10s]' -r
 complete -c opsctl -n "__fish_opsctl_using_subcommand cpu" -l replay -d 'Judge a recording instead of this host' -r -F
+complete -c opsctl -n "__fish_opsctl_using_subcommand cpu" -l endpoint -d 'Also ask this address, and look at its certificate: a URL as in [[endpoint]], or host:port for TLS; can be given several times' -r
 complete -c opsctl -n "__fish_opsctl_using_subcommand cpu" -l fail-on -d 'The mildest verdict that makes the exit code differ from 0' -r -f -a "crit\t'crit only'
 warn\t'crit and warn'
 unknown\t'crit, warn and unknown'
@@ -299,6 +307,7 @@ markdown\t'For a chat message or an issue'"
 complete -c opsctl -n "__fish_opsctl_using_subcommand disk" -l output -d 'Also write a report to a file, for example json=/tmp/report.json; can be given several times' -r
 complete -c opsctl -n "__fish_opsctl_using_subcommand disk" -l deadline -d 'Stop waiting after this long; what has not answered by then is unknown [default: 10s]' -r
 complete -c opsctl -n "__fish_opsctl_using_subcommand disk" -l replay -d 'Judge a recording instead of this host' -r -F
+complete -c opsctl -n "__fish_opsctl_using_subcommand disk" -l endpoint -d 'Also ask this address, and look at its certificate: a URL as in [[endpoint]], or host:port for TLS; can be given several times' -r
 complete -c opsctl -n "__fish_opsctl_using_subcommand disk" -l fail-on -d 'The mildest verdict that makes the exit code differ from 0' -r -f -a "crit\t'crit only'
 warn\t'crit and warn'
 unknown\t'crit, warn and unknown'
@@ -319,6 +328,7 @@ markdown\t'For a chat message or an issue'"
 complete -c opsctl -n "__fish_opsctl_using_subcommand healthcheck" -l output -d 'Also write a report to a file, for example json=/tmp/report.json; can be given several times' -r
 complete -c opsctl -n "__fish_opsctl_using_subcommand healthcheck" -l deadline -d 'Stop waiting after this long; what has not answered by then is unknown [default: 10s]' -r
 complete -c opsctl -n "__fish_opsctl_using_subcommand healthcheck" -l replay -d 'Judge a recording instead of this host' -r -F
+complete -c opsctl -n "__fish_opsctl_using_subcommand healthcheck" -l endpoint -d 'Also ask this address, and look at its certificate: a URL as in [[endpoint]], or host:port for TLS; can be given several times' -r
 complete -c opsctl -n "__fish_opsctl_using_subcommand healthcheck" -l fail-on -d 'The mildest verdict that makes the exit code differ from 0' -r -f -a "crit\t'crit only'
 warn\t'crit and warn'
 unknown\t'crit, warn and unknown'
@@ -339,6 +349,7 @@ markdown\t'For a chat message or an issue'"
 complete -c opsctl -n "__fish_opsctl_using_subcommand host" -l output -d 'Also write a report to a file, for example json=/tmp/report.json; can be given several times' -r
 complete -c opsctl -n "__fish_opsctl_using_subcommand host" -l deadline -d 'Stop waiting after this long; what has not answered by then is unknown [default: 10s]' -r
 complete -c opsctl -n "__fish_opsctl_using_subcommand host" -l replay -d 'Judge a recording instead of this host' -r -F
+complete -c opsctl -n "__fish_opsctl_using_subcommand host" -l endpoint -d 'Also ask this address, and look at its certificate: a URL as in [[endpoint]], or host:port for TLS; can be given several times' -r
 complete -c opsctl -n "__fish_opsctl_using_subcommand host" -l fail-on -d 'The mildest verdict that makes the exit code differ from 0' -r -f -a "crit\t'crit only'
 warn\t'crit and warn'
 unknown\t'crit, warn and unknown'
@@ -359,6 +370,7 @@ markdown\t'For a chat message or an issue'"
 complete -c opsctl -n "__fish_opsctl_using_subcommand memory" -l output -d 'Also write a report to a file, for example json=/tmp/report.json; can be given several times' -r
 complete -c opsctl -n "__fish_opsctl_using_subcommand memory" -l deadline -d 'Stop waiting after this long; what has not answered by then is unknown [default: 10s]' -r
 complete -c opsctl -n "__fish_opsctl_using_subcommand memory" -l replay -d 'Judge a recording instead of this host' -r -F
+complete -c opsctl -n "__fish_opsctl_using_subcommand memory" -l endpoint -d 'Also ask this address, and look at its certificate: a URL as in [[endpoint]], or host:port for TLS; can be given several times' -r
 complete -c opsctl -n "__fish_opsctl_using_subcommand memory" -l fail-on -d 'The mildest verdict that makes the exit code differ from 0' -r -f -a "crit\t'crit only'
 warn\t'crit and warn'
 unknown\t'crit, warn and unknown'
@@ -372,6 +384,27 @@ complete -c opsctl -n "__fish_opsctl_using_subcommand memory" -l usage -d 'Look 
 complete -c opsctl -n "__fish_opsctl_using_subcommand memory" -s q -l quiet -d 'Only what needs attention; nothing when all is well'
 complete -c opsctl -n "__fish_opsctl_using_subcommand memory" -s v -l verbose -d 'Also what is merely worth knowing, and all evidence; twice: also what opsctl does'
 complete -c opsctl -n "__fish_opsctl_using_subcommand memory" -s h -l help -d 'Print help (see more with \'--help\')'
+complete -c opsctl -n "__fish_opsctl_using_subcommand nginx" -l format -d 'Format on standard output' -r -f -a "table\t'For people'
+json\t'One JSON document (`opsctl config schema --report` prints its schema)'
+jsonl\t'One JSON line per finding, then one for the run'
+markdown\t'For a chat message or an issue'"
+complete -c opsctl -n "__fish_opsctl_using_subcommand nginx" -l output -d 'Also write a report to a file, for example json=/tmp/report.json; can be given several times' -r
+complete -c opsctl -n "__fish_opsctl_using_subcommand nginx" -l deadline -d 'Stop waiting after this long; what has not answered by then is unknown [default: 10s]' -r
+complete -c opsctl -n "__fish_opsctl_using_subcommand nginx" -l replay -d 'Judge a recording instead of this host' -r -F
+complete -c opsctl -n "__fish_opsctl_using_subcommand nginx" -l endpoint -d 'Also ask this address, and look at its certificate: a URL as in [[endpoint]], or host:port for TLS; can be given several times' -r
+complete -c opsctl -n "__fish_opsctl_using_subcommand nginx" -l fail-on -d 'The mildest verdict that makes the exit code differ from 0' -r -f -a "crit\t'crit only'
+warn\t'crit and warn'
+unknown\t'crit, warn and unknown'
+never\t'always exit 0'"
+complete -c opsctl -n "__fish_opsctl_using_subcommand nginx" -l config -d 'Configuration file instead of $OPSCTL_CONFIG, /etc/opsctl/config.toml and ~/.config/opsctl/config.toml' -r -F
+complete -c opsctl -n "__fish_opsctl_using_subcommand nginx" -l color -d 'When to use colour; `auto` is on a terminal and without NO_COLOR' -r -f -a "auto\t'On a terminal, unless NO_COLOR is set'
+always\t'Always'
+never\t'Never'"
+complete -c opsctl -n "__fish_opsctl_using_subcommand nginx" -l fix -d 'Go through the fixes that apply, each through the guard'
+complete -c opsctl -n "__fish_opsctl_using_subcommand nginx" -l usage -d 'Look at what takes time to look at: what uses a filesystem, what a container keeps in its own layer'
+complete -c opsctl -n "__fish_opsctl_using_subcommand nginx" -s q -l quiet -d 'Only what needs attention; nothing when all is well'
+complete -c opsctl -n "__fish_opsctl_using_subcommand nginx" -s v -l verbose -d 'Also what is merely worth knowing, and all evidence; twice: also what opsctl does'
+complete -c opsctl -n "__fish_opsctl_using_subcommand nginx" -s h -l help -d 'Print help (see more with \'--help\')'
 complete -c opsctl -n "__fish_opsctl_using_subcommand postgres" -l format -d 'Format on standard output' -r -f -a "table\t'For people'
 json\t'One JSON document (`opsctl config schema --report` prints its schema)'
 jsonl\t'One JSON line per finding, then one for the run'
@@ -379,6 +412,7 @@ markdown\t'For a chat message or an issue'"
 complete -c opsctl -n "__fish_opsctl_using_subcommand postgres" -l output -d 'Also write a report to a file, for example json=/tmp/report.json; can be given several times' -r
 complete -c opsctl -n "__fish_opsctl_using_subcommand postgres" -l deadline -d 'Stop waiting after this long; what has not answered by then is unknown [default: 10s]' -r
 complete -c opsctl -n "__fish_opsctl_using_subcommand postgres" -l replay -d 'Judge a recording instead of this host' -r -F
+complete -c opsctl -n "__fish_opsctl_using_subcommand postgres" -l endpoint -d 'Also ask this address, and look at its certificate: a URL as in [[endpoint]], or host:port for TLS; can be given several times' -r
 complete -c opsctl -n "__fish_opsctl_using_subcommand postgres" -l fail-on -d 'The mildest verdict that makes the exit code differ from 0' -r -f -a "crit\t'crit only'
 warn\t'crit and warn'
 unknown\t'crit, warn and unknown'
@@ -399,6 +433,7 @@ markdown\t'For a chat message or an issue'"
 complete -c opsctl -n "__fish_opsctl_using_subcommand rabbitmq" -l output -d 'Also write a report to a file, for example json=/tmp/report.json; can be given several times' -r
 complete -c opsctl -n "__fish_opsctl_using_subcommand rabbitmq" -l deadline -d 'Stop waiting after this long; what has not answered by then is unknown [default: 10s]' -r
 complete -c opsctl -n "__fish_opsctl_using_subcommand rabbitmq" -l replay -d 'Judge a recording instead of this host' -r -F
+complete -c opsctl -n "__fish_opsctl_using_subcommand rabbitmq" -l endpoint -d 'Also ask this address, and look at its certificate: a URL as in [[endpoint]], or host:port for TLS; can be given several times' -r
 complete -c opsctl -n "__fish_opsctl_using_subcommand rabbitmq" -l fail-on -d 'The mildest verdict that makes the exit code differ from 0' -r -f -a "crit\t'crit only'
 warn\t'crit and warn'
 unknown\t'crit, warn and unknown'
@@ -419,6 +454,7 @@ markdown\t'For a chat message or an issue'"
 complete -c opsctl -n "__fish_opsctl_using_subcommand redis" -l output -d 'Also write a report to a file, for example json=/tmp/report.json; can be given several times' -r
 complete -c opsctl -n "__fish_opsctl_using_subcommand redis" -l deadline -d 'Stop waiting after this long; what has not answered by then is unknown [default: 10s]' -r
 complete -c opsctl -n "__fish_opsctl_using_subcommand redis" -l replay -d 'Judge a recording instead of this host' -r -F
+complete -c opsctl -n "__fish_opsctl_using_subcommand redis" -l endpoint -d 'Also ask this address, and look at its certificate: a URL as in [[endpoint]], or host:port for TLS; can be given several times' -r
 complete -c opsctl -n "__fish_opsctl_using_subcommand redis" -l fail-on -d 'The mildest verdict that makes the exit code differ from 0' -r -f -a "crit\t'crit only'
 warn\t'crit and warn'
 unknown\t'crit, warn and unknown'
@@ -439,6 +475,7 @@ markdown\t'For a chat message or an issue'"
 complete -c opsctl -n "__fish_opsctl_using_subcommand systemd" -l output -d 'Also write a report to a file, for example json=/tmp/report.json; can be given several times' -r
 complete -c opsctl -n "__fish_opsctl_using_subcommand systemd" -l deadline -d 'Stop waiting after this long; what has not answered by then is unknown [default: 10s]' -r
 complete -c opsctl -n "__fish_opsctl_using_subcommand systemd" -l replay -d 'Judge a recording instead of this host' -r -F
+complete -c opsctl -n "__fish_opsctl_using_subcommand systemd" -l endpoint -d 'Also ask this address, and look at its certificate: a URL as in [[endpoint]], or host:port for TLS; can be given several times' -r
 complete -c opsctl -n "__fish_opsctl_using_subcommand systemd" -l fail-on -d 'The mildest verdict that makes the exit code differ from 0' -r -f -a "crit\t'crit only'
 warn\t'crit and warn'
 unknown\t'crit, warn and unknown'
@@ -459,6 +496,7 @@ markdown\t'For a chat message or an issue'"
 complete -c opsctl -n "__fish_opsctl_using_subcommand time" -l output -d 'Also write a report to a file, for example json=/tmp/report.json; can be given several times' -r
 complete -c opsctl -n "__fish_opsctl_using_subcommand time" -l deadline -d 'Stop waiting after this long; what has not answered by then is unknown [default: 10s]' -r
 complete -c opsctl -n "__fish_opsctl_using_subcommand time" -l replay -d 'Judge a recording instead of this host' -r -F
+complete -c opsctl -n "__fish_opsctl_using_subcommand time" -l endpoint -d 'Also ask this address, and look at its certificate: a URL as in [[endpoint]], or host:port for TLS; can be given several times' -r
 complete -c opsctl -n "__fish_opsctl_using_subcommand time" -l fail-on -d 'The mildest verdict that makes the exit code differ from 0' -r -f -a "crit\t'crit only'
 warn\t'crit and warn'
 unknown\t'crit, warn and unknown'
@@ -472,3 +510,45 @@ complete -c opsctl -n "__fish_opsctl_using_subcommand time" -l usage -d 'Look at
 complete -c opsctl -n "__fish_opsctl_using_subcommand time" -s q -l quiet -d 'Only what needs attention; nothing when all is well'
 complete -c opsctl -n "__fish_opsctl_using_subcommand time" -s v -l verbose -d 'Also what is merely worth knowing, and all evidence; twice: also what opsctl does'
 complete -c opsctl -n "__fish_opsctl_using_subcommand time" -s h -l help -d 'Print help (see more with \'--help\')'
+complete -c opsctl -n "__fish_opsctl_using_subcommand tls" -l format -d 'Format on standard output' -r -f -a "table\t'For people'
+json\t'One JSON document (`opsctl config schema --report` prints its schema)'
+jsonl\t'One JSON line per finding, then one for the run'
+markdown\t'For a chat message or an issue'"
+complete -c opsctl -n "__fish_opsctl_using_subcommand tls" -l output -d 'Also write a report to a file, for example json=/tmp/report.json; can be given several times' -r
+complete -c opsctl -n "__fish_opsctl_using_subcommand tls" -l deadline -d 'Stop waiting after this long; what has not answered by then is unknown [default: 10s]' -r
+complete -c opsctl -n "__fish_opsctl_using_subcommand tls" -l replay -d 'Judge a recording instead of this host' -r -F
+complete -c opsctl -n "__fish_opsctl_using_subcommand tls" -l endpoint -d 'Also ask this address, and look at its certificate: a URL as in [[endpoint]], or host:port for TLS; can be given several times' -r
+complete -c opsctl -n "__fish_opsctl_using_subcommand tls" -l fail-on -d 'The mildest verdict that makes the exit code differ from 0' -r -f -a "crit\t'crit only'
+warn\t'crit and warn'
+unknown\t'crit, warn and unknown'
+never\t'always exit 0'"
+complete -c opsctl -n "__fish_opsctl_using_subcommand tls" -l config -d 'Configuration file instead of $OPSCTL_CONFIG, /etc/opsctl/config.toml and ~/.config/opsctl/config.toml' -r -F
+complete -c opsctl -n "__fish_opsctl_using_subcommand tls" -l color -d 'When to use colour; `auto` is on a terminal and without NO_COLOR' -r -f -a "auto\t'On a terminal, unless NO_COLOR is set'
+always\t'Always'
+never\t'Never'"
+complete -c opsctl -n "__fish_opsctl_using_subcommand tls" -l fix -d 'Go through the fixes that apply, each through the guard'
+complete -c opsctl -n "__fish_opsctl_using_subcommand tls" -l usage -d 'Look at what takes time to look at: what uses a filesystem, what a container keeps in its own layer'
+complete -c opsctl -n "__fish_opsctl_using_subcommand tls" -s q -l quiet -d 'Only what needs attention; nothing when all is well'
+complete -c opsctl -n "__fish_opsctl_using_subcommand tls" -s v -l verbose -d 'Also what is merely worth knowing, and all evidence; twice: also what opsctl does'
+complete -c opsctl -n "__fish_opsctl_using_subcommand tls" -s h -l help -d 'Print help (see more with \'--help\')'
+complete -c opsctl -n "__fish_opsctl_using_subcommand ssl" -l format -d 'Format on standard output' -r -f -a "table\t'For people'
+json\t'One JSON document (`opsctl config schema --report` prints its schema)'
+jsonl\t'One JSON line per finding, then one for the run'
+markdown\t'For a chat message or an issue'"
+complete -c opsctl -n "__fish_opsctl_using_subcommand ssl" -l output -d 'Also write a report to a file, for example json=/tmp/report.json; can be given several times' -r
+complete -c opsctl -n "__fish_opsctl_using_subcommand ssl" -l deadline -d 'Stop waiting after this long; what has not answered by then is unknown [default: 10s]' -r
+complete -c opsctl -n "__fish_opsctl_using_subcommand ssl" -l replay -d 'Judge a recording instead of this host' -r -F
+complete -c opsctl -n "__fish_opsctl_using_subcommand ssl" -l endpoint -d 'Also ask this address, and look at its certificate: a URL as in [[endpoint]], or host:port for TLS; can be given several times' -r
+complete -c opsctl -n "__fish_opsctl_using_subcommand ssl" -l fail-on -d 'The mildest verdict that makes the exit code differ from 0' -r -f -a "crit\t'crit only'
+warn\t'crit and warn'
+unknown\t'crit, warn and unknown'
+never\t'always exit 0'"
+complete -c opsctl -n "__fish_opsctl_using_subcommand ssl" -l config -d 'Configuration file instead of $OPSCTL_CONFIG, /etc/opsctl/config.toml and ~/.config/opsctl/config.toml' -r -F
+complete -c opsctl -n "__fish_opsctl_using_subcommand ssl" -l color -d 'When to use colour; `auto` is on a terminal and without NO_COLOR' -r -f -a "auto\t'On a terminal, unless NO_COLOR is set'
+always\t'Always'
+never\t'Never'"
+complete -c opsctl -n "__fish_opsctl_using_subcommand ssl" -l fix -d 'Go through the fixes that apply, each through the guard'
+complete -c opsctl -n "__fish_opsctl_using_subcommand ssl" -l usage -d 'Look at what takes time to look at: what uses a filesystem, what a container keeps in its own layer'
+complete -c opsctl -n "__fish_opsctl_using_subcommand ssl" -s q -l quiet -d 'Only what needs attention; nothing when all is well'
+complete -c opsctl -n "__fish_opsctl_using_subcommand ssl" -s v -l verbose -d 'Also what is merely worth knowing, and all evidence; twice: also what opsctl does'
+complete -c opsctl -n "__fish_opsctl_using_subcommand ssl" -s h -l help -d 'Print help (see more with \'--help\')'

@@ -131,7 +131,13 @@ pub async fn ask(cx: &ProbeCx, endpoint: &Endpoint, connect: Duration, answer: D
         Ok(got) => {
             let wrong = endpoint.expect.wrong(&got);
             let body = if wrong.is_some() { got.body.chars().take(300).collect() } else { String::new() };
-            Asked::Answered { status: got.status, wrong, took_ms: took(), body, location: got.location.map(|l| without_query(&l)) }
+            Asked::Answered {
+                status: got.status,
+                wrong,
+                took_ms: took(),
+                body,
+                location: got.location.map(|l| without_query(&l)),
+            }
         }
         Err(NoAnswer::Timeout) => Asked::Timeout,
         Err(NoAnswer::Closed(_)) => Asked::Closed,
@@ -183,7 +189,10 @@ impl Expect {
             let found = json.pointer(pointer).map(|v| v.as_str().map_or_else(|| v.to_string(), str::to_owned));
             match found {
                 Some(found) if found == *wanted => None,
-                Some(found) => Some(format!("status {status} with {pointer} = {} instead of {wanted}", found.chars().take(60).collect::<String>())),
+                Some(found) => Some(format!(
+                    "status {status} with {pointer} = {} instead of {wanted}",
+                    found.chars().take(60).collect::<String>()
+                )),
                 None => Some(format!("status {status} without {pointer} in its JSON")),
             }
         })

@@ -31,21 +31,26 @@ pub async fn look_up(pid: i32, names: Vec<String>) -> Result<Vec<Looked>, ProbeE
     if names.is_empty() {
         return Ok(Vec::new());
     }
-    blocking::run("addresses of names", &format!("the name servers of process {pid}"), ANSWER + Duration::from_secs(1), move || {
-        let hosts = file_of(pid, "/etc/hosts").unwrap_or_default();
-        let servers = name_servers(&file_of(pid, "/etc/resolv.conf").unwrap_or_default());
-        let mut looked: Vec<Option<Looked>> = names.iter().map(|n| literal(n).or_else(|| in_hosts(&hosts, n))).collect();
-        let asked: Vec<usize> = (0..names.len()).filter(|i| looked[*i].is_none()).collect();
-        if !asked.is_empty() {
-            let wanted: Vec<&str> = asked.iter().map(|i| names[*i].as_str()).collect();
-            let answers = netns::enter_other(pid).and_then(|()| ask(&servers, &wanted));
-            match answers {
-                Ok(answers) => asked.iter().zip(answers).for_each(|(i, a)| looked[*i] = Some(a)),
-                Err(e) => asked.iter().for_each(|i| looked[*i] = Some(Looked::NoAnswer(e.to_string()))),
+    blocking::run(
+        "addresses of names",
+        &format!("the name servers of process {pid}"),
+        ANSWER + Duration::from_secs(1),
+        move || {
+            let hosts = file_of(pid, "/etc/hosts").unwrap_or_default();
+            let servers = name_servers(&file_of(pid, "/etc/resolv.conf").unwrap_or_default());
+            let mut looked: Vec<Option<Looked>> = names.iter().map(|n| literal(n).or_else(|| in_hosts(&hosts, n))).collect();
+            let asked: Vec<usize> = (0..names.len()).filter(|i| looked[*i].is_none()).collect();
+            if !asked.is_empty() {
+                let wanted: Vec<&str> = asked.iter().map(|i| names[*i].as_str()).collect();
+                let answers = netns::enter_other(pid).and_then(|()| ask(&servers, &wanted));
+                match answers {
+                    Ok(answers) => asked.iter().zip(answers).for_each(|(i, a)| looked[*i] = Some(a)),
+                    Err(e) => asked.iter().for_each(|i| looked[*i] = Some(Looked::NoAnswer(e.to_string()))),
+                }
             }
-        }
-        looked.into_iter().map(|l| l.unwrap_or_else(|| Looked::NoAnswer("not asked".to_owned()))).collect()
-    })
+            looked.into_iter().map(|l| l.unwrap_or_else(|| Looked::NoAnswer("not asked".to_owned()))).collect()
+        },
+    )
     .await
 }
 

@@ -118,4 +118,3 @@ impl Root {
         found.into_iter().filter_map(|p| p.into_os_string().into_string().ok()).collect()
     }
 }
-

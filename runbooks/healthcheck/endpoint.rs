@@ -111,7 +111,10 @@ impl Check for Endpoints {
     fn judge(&self, judged: &Judged<'_>, e: &Evidence) -> Judgement {
         let url = &judged.target.name;
         if let Some(name) = &e.nowhere {
-            return Judgement { gaps: vec![format!("{url} is to be asked from {name}, which does not run")], ..Judgement::default() };
+            return Judgement {
+                gaps: vec![format!("{url} is to be asked from {name}, which does not run")],
+                ..Judgement::default()
+            };
         }
         let proves = e.endpoint.as_ref().and_then(|r| r.proves.clone());
         let wrong: Vec<&Asked> = e.tries.iter().filter(|t| !t.is_right()).collect();
@@ -170,7 +173,10 @@ impl Endpoints {
 
     /// How the others stand, by what they prove.
     async fn others(&self, cx: &ProbeCx, this: &Endpoint) -> Vec<(String, usize, usize)> {
-        let others = cx.endpoints.iter().filter(|e| e.id != this.id && e.proves.is_some() && matches!(e.scheme.as_str(), "http" | "https" | "tcp"));
+        let others = cx
+            .endpoints
+            .iter()
+            .filter(|e| e.id != this.id && e.proves.is_some() && matches!(e.scheme.as_str(), "http" | "https" | "tcp"));
         let asked = join_all(others.map(|e| async move { (e.proves.clone().unwrap_or_default(), self.ask(cx, e).await) })).await;
         let mut groups: Vec<(String, usize, usize)> = Vec::new();
         for (proves, asked) in asked {

@@ -68,7 +68,12 @@ const LINKS: &[Link] = &[
         "the service itself does not answer as it should",
     ),
     Link::confirmed("container.down", "healthcheck.http", KeyKind::Container, "its container is down"),
-    Link::confirmed("container.restart-loop", "healthcheck.http", KeyKind::Container, "its container is restarted again and again"),
+    Link::confirmed(
+        "container.restart-loop",
+        "healthcheck.http",
+        KeyKind::Container,
+        "its container is restarted again and again",
+    ),
     Link::confirmed("container.oom-killed", "healthcheck.http", KeyKind::Container, "the kernel killed it for memory"),
     Link::confirmed("container.start-failed", "healthcheck.http", KeyKind::Container, "its container could not be started"),
     Link::confirmed("container.paused", "healthcheck.http", KeyKind::Container, "its container is paused"),

@@ -105,10 +105,14 @@ impl Check for Config {
         let finding = |code, severity, message: String| e.server.finding(code, severity, judged.target, message);
         if let (Some(why), Some((host, Some(container)))) = (&tested.not_run, &e.unknown_host) {
             judgement.findings.push(
-                finding(&TEST, Severity::Crit, format!("{name} serves on, but would not start again: {host} has no address, its container is down"))
-                    .cite("test", format!("{}: {why}", tested.command))
-                    .key(KeyKind::Container, container)
-                    .likely(),
+                finding(
+                    &TEST,
+                    Severity::Crit,
+                    format!("{name} serves on, but would not start again: {host} has no address, its container is down"),
+                )
+                .cite("test", format!("{}: {why}", tested.command))
+                .key(KeyKind::Container, container)
+                .likely(),
             );
         } else if let Some(why) = &tested.not_run {
             judgement.gaps.push(format!("its test `{}` could not be run: {why}", tested.command));
@@ -139,12 +143,9 @@ impl Check for Config {
                 quantity::count(e.newer.len(), "file"),
             );
             let list = if more > 0 { format!("{} and {more} more", files.join(", ")) } else { files.join(", ") };
-            judgement.findings.push(
-                finding(&NOT_LOADED, Severity::Warn, message)
-                    .since(newest.modified)
-                    .cite("changed", list)
-                    .fix(RELOAD.id),
-            );
+            judgement
+                .findings
+                .push(finding(&NOT_LOADED, Severity::Warn, message).since(newest.modified).cite("changed", list).fix(RELOAD.id));
         }
         if tested.passes && !e.problems.is_empty() {
             judgement.gaps.push(format!("its configuration could not be read whole: {}", e.problems.join("; ")));

@@ -87,9 +87,8 @@ impl Errors {
             if signal.count == 1 { "once".to_owned() } else { format!("{} times", quantity::count_of(signal.count)) },
             quantity::duration(SignedDuration::from_secs(i64::from(e.window_s)))
         );
-        let mut finding = Finding::new(&SIGNALS, severity, e.server.subject(judged.target), message)
-            .cite("error log", &signal.last)
-            .hint(hint);
+        let mut finding =
+            Finding::new(&SIGNALS, severity, e.server.subject(judged.target), message).cite("error log", &signal.last).hint(hint);
         finding = if upstream { behind(&e.server, finding) } else { e.server.tied(finding) };
         if signal.kind == "no-space"
             && let Some(dev) = &e.full
@@ -107,15 +106,46 @@ fn meaning(kind: &str) -> Option<(Severity, &'static str, &'static str, bool)> {
         "connections-exhausted" => {
             (Severity::Crit, "ran out of connections", "raise worker_connections; a request that is passed on takes two", false)
         }
-        "files-exhausted" => (Severity::Crit, "ran out of open files", "raise worker_rlimit_nofile, or its unit's LimitNOFILE", false),
+        "files-exhausted" => {
+            (Severity::Crit, "ran out of open files", "raise worker_rlimit_nofile, or its unit's LimitNOFILE", false)
+        }
         "no-space" => (Severity::Crit, "found no room on the disk", "see `opsctl disk`", false),
-        "no-live-upstreams" => (Severity::Warn, "had no upstream left that works", "all servers of the group failed; see nginx.upstream-unreachable", true),
-        "refused" => (Severity::Warn, "was refused by an upstream", "nothing listens there; see nginx.upstream-unreachable", true),
-        "unreachable" => (Severity::Warn, "found no route to an upstream", "its address is gone; see nginx.upstream-stale-ip", true),
-        "timed-out" => (Severity::Warn, "waited for an upstream in vain", "it is slow, or its address is gone: see nginx.upstream-stale-ip", true),
-        "closed-early" | "reset" => (Severity::Warn, "lost an upstream in mid-answer", "the application ends its connections: it crashes, or its keep-alive is shorter than nginx's", true),
-        "header-too-big" => (Severity::Warn, "got headers larger than its buffer", "raise proxy_buffer_size, or find out what makes the application's cookies so large", true),
-        "upstream-tls" => (Severity::Warn, "could not agree on TLS with an upstream", "look at the certificate and the versions of the upstream; proxy_ssl_server_name is often missing", true),
+        "no-live-upstreams" => (
+            Severity::Warn,
+            "had no upstream left that works",
+            "all servers of the group failed; see nginx.upstream-unreachable",
+            true,
+        ),
+        "refused" => {
+            (Severity::Warn, "was refused by an upstream", "nothing listens there; see nginx.upstream-unreachable", true)
+        }
+        "unreachable" => {
+            (Severity::Warn, "found no route to an upstream", "its address is gone; see nginx.upstream-stale-ip", true)
+        }
+        "timed-out" => (
+            Severity::Warn,
+            "waited for an upstream in vain",
+            "it is slow, or its address is gone: see nginx.upstream-stale-ip",
+            true,
+        ),
+        "closed-early" | "reset" => (
+            Severity::Warn,
+            "lost an upstream in mid-answer",
+            "the application ends its connections: it crashes, or its keep-alive is shorter than nginx's",
+            true,
+        ),
+        "header-too-big" => (
+            Severity::Warn,
+            "got headers larger than its buffer",
+            "raise proxy_buffer_size, or find out what makes the application's cookies so large",
+            true,
+        ),
+        "upstream-tls" => (
+            Severity::Warn,
+            "could not agree on TLS with an upstream",
+            "look at the certificate and the versions of the upstream; proxy_ssl_server_name is often missing",
+            true,
+        ),
         _ => return None,
     })
 }

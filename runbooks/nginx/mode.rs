@@ -54,7 +54,12 @@ impl Check for Mode {
             let since = m.since.map_or_else(String::new, |t| format!(", since {}", quantity::ago(judged.taken_at, t)));
             let file = m.file.rsplit('/').next().unwrap_or(&m.file);
             e.server
-                .finding(&MODE, Severity::Warn, judged.target, format!("{} serves {file} in maintenance mode{since}", judged.target.name))
+                .finding(
+                    &MODE,
+                    Severity::Warn,
+                    judged.target,
+                    format!("{} serves {file} in maintenance mode{since}", judged.target.name),
+                )
                 .since(m.since)
                 .cite("configuration", format!("{} is {}", m.file, m.is))
         };

@@ -89,8 +89,10 @@ impl Check for Processes {
             );
         } else if e.master.is_some_and(stopped) {
             findings.push(
-                crit(format!("{name}'s master is stopped by a signal: nobody replaces a worker that dies, and no reload is heard"))
-                    .hint("find out who sent SIGSTOP, then `kill -CONT` it"),
+                crit(format!(
+                    "{name}'s master is stopped by a signal: nobody replaces a worker that dies, and no reload is heard"
+                ))
+                .hint("find out who sent SIGSTOP, then `kill -CONT` it"),
             );
         }
         let old = SignedDuration::from_hours(self.settings.leaving_h);

@@ -77,13 +77,19 @@ impl Check for Sockets {
         let listeners = listeners_of(i64::from(nginx.master)).ok_or_else(denied)?;
         let ports: Vec<u16> = nginx.config.listens.iter().map(|l| l.port).collect();
         let look = || -> Vec<(u16, u64)> {
-            waiting_to_be_accepted(nginx.master).into_iter().filter(|(port, n)| ports.contains(port) && *n >= self.settings.backlog_warn).collect()
+            waiting_to_be_accepted(nginx.master)
+                .into_iter()
+                .filter(|(port, n)| ports.contains(port) && *n >= self.settings.backlog_warn)
+                .collect()
         };
         let mut waiting = look();
         if !waiting.is_empty() {
             tokio::time::sleep(LOOK_AGAIN).await;
             let again = look();
-            waiting = waiting.into_iter().filter_map(|(p, n)| again.iter().find(|(q, _)| *q == p).map(|(_, m)| (p, n.min(*m)))).collect();
+            waiting = waiting
+                .into_iter()
+                .filter_map(|(p, n)| again.iter().find(|(q, _)| *q == p).map(|(_, m)| (p, n.min(*m))))
+                .collect();
         }
         let loaded = nginx.loaded_at();
         Ok(Evidence {
@@ -109,9 +115,11 @@ impl Check for Sockets {
             missing.filter_map(|l| Some(std::net::SocketAddr::new(l.address?, l.port).to_string())).collect();
         // what was changed and not loaded yet is nginx.config-not-loaded
         if !missing.is_empty() && e.in_force {
-            judgement
-                .findings
-                .push(finding(&LISTENING, Severity::Crit, format!("{name} does not listen at {}", missing.join(", "))));
+            judgement.findings.push(finding(
+                &LISTENING,
+                Severity::Crit,
+                format!("{name} does not listen at {}", missing.join(", ")),
+            ));
         }
         if e.workers.iter().any(|(_, d)| d.is_none()) {
             judgement.gaps.push("its workers' open files: needs root".to_owned());
@@ -132,16 +140,19 @@ impl Check for Sockets {
         if let Some((pid, share)) = worst(&|d| Some(d.sockets as f64 * 100.0 / connections))
             && let Some(severity) = severity(share)
         {
-            let message = format!("a worker of {name} uses {} of its {} connections", quantity::percent(share), e.worker_connections);
+            let message =
+                format!("a worker of {name} uses {} of its {} connections", quantity::percent(share), e.worker_connections);
             judgement.findings.push(finding(&CONNECTIONS, severity, message).cite("process", pid.to_string()));
         }
         if let Some((pid, share)) = worst(&|d| Some(d.files as f64 * 100.0 / d.limit.filter(|l| *l > 0)? as f64))
             && let Some(severity) = severity(share)
         {
             let message = format!("a worker of {name} has {} of the files open that it may", quantity::percent(share));
-            judgement
-                .findings
-                .push(finding(&CONNECTIONS, severity, message).cite("process", pid.to_string()).hint("raise worker_rlimit_nofile, or its unit's LimitNOFILE"));
+            judgement.findings.push(
+                finding(&CONNECTIONS, severity, message)
+                    .cite("process", pid.to_string())
+                    .hint("raise worker_rlimit_nofile, or its unit's LimitNOFILE"),
+            );
         }
         if let Some((port, n)) = e.waiting.iter().max_by_key(|(_, n)| *n) {
             let message = format!("{n} connections to port {port} of {name} wait to be accepted");

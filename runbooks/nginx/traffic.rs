@@ -22,13 +22,8 @@ const FAILED: Code = Code {
     hint: "read the log of what it passes requests to; if all of them fail, look at what they share: the database, the cache",
 };
 
-static SPEC: CheckSpec = CheckSpec {
-    id: "nginx.traffic",
-    title: "requests succeed",
-    codes: &[FAILED],
-    fixes: &[],
-    timeout: Duration::from_secs(8),
-};
+static SPEC: CheckSpec =
+    CheckSpec { id: "nginx.traffic", title: "requests succeed", codes: &[FAILED], fixes: &[], timeout: Duration::from_secs(8) };
 
 /// Requests of the last minute that show that it is over.
 const ENOUGH_NOW: u64 = 20;
@@ -218,7 +213,10 @@ mod tests {
         assert_eq!(severity(59, 9), None);
         assert_eq!(severity(59, 30), Some(Severity::Crit));
         assert_eq!(severity(20, 9), None);
-        assert_eq!((severity(1000, 19), severity(1000, 20), severity(1000, 50)), (None, Some(Severity::Warn), Some(Severity::Crit)));
+        assert_eq!(
+            (severity(1000, 19), severity(1000, 20), severity(1000, 50)),
+            (None, Some(Severity::Warn), Some(Severity::Crit))
+        );
         assert_eq!(check.severity(&requests(1000, 500), &requests(100, 0)), Some(Severity::Warn));
         assert_eq!(check.severity(&requests(1000, 20), &requests(100, 0)), None);
     }

@@ -9,8 +9,8 @@ use std::time::Duration;
 use futures_util::future::join_all;
 use jiff::{SignedDuration, Timestamp};
 use opsctl_core::model::{
-    Check, CheckSpec, Code, ContainerRef, Finding, Inventory, Judged, Judgement, KeyKind, Plan, Product, Refusal, ServerRef, Severity, Target,
-    quantity,
+    Check, CheckSpec, Code, ContainerRef, Finding, Inventory, Judged, Judgement, KeyKind, Plan, Product, Refusal, ServerRef,
+    Severity, Target, quantity,
 };
 use opsctl_core::probe::docker::Container;
 use opsctl_core::probe::listeners::listeners_of;
@@ -218,7 +218,8 @@ impl Around {
         }
         if let Some(own) = own {
             // the default bridge has no names (https://docs.docker.com/engine/network/drivers/bridge/)
-            around.networks = own.networks.keys().filter(|n| !matches!(n.as_str(), "bridge" | "host" | "none")).cloned().collect();
+            around.networks =
+                own.networks.keys().filter(|n| !matches!(n.as_str(), "bridge" | "host" | "none")).cloned().collect();
             around.own = own.networks.values().filter_map(|ip| ip.parse().ok()).collect();
         }
         around
@@ -245,12 +246,19 @@ impl Around {
 
     fn named(&self, host: &str) -> Option<&Container> {
         let alias = |c: &&Arc<Container>| c.aliases.values().flatten().any(|a| a.eq_ignore_ascii_case(host));
-        self.containers.iter().find(|c| c.name.eq_ignore_ascii_case(host)).or_else(|| self.containers.iter().find(alias)).map(|c| &**c)
+        self.containers
+            .iter()
+            .find(|c| c.name.eq_ignore_ascii_case(host))
+            .or_else(|| self.containers.iter().find(alias))
+            .map(|c| &**c)
     }
 
     /// The container that publishes a port of the host.
     fn publishes(&self, port: u16) -> Option<(&Container, u16)> {
-        self.containers.iter().filter(|c| c.is_up()).find_map(|c| Some((&**c, c.ports.iter().find(|p| p.host == port)?.container)))
+        self.containers
+            .iter()
+            .filter(|c| c.is_up())
+            .find_map(|c| Some((&**c, c.ports.iter().find(|p| p.host == port)?.container)))
     }
 }
 
@@ -419,9 +427,14 @@ impl Upstreams {
                     let at = SocketAddr::new((*ip).into(), port);
                     let owner = around.owner((*ip).into());
                     let answered = owner.is_some_and(|c| {
-                        c.state.running && i32::try_from(c.state.pid).is_ok_and(|pid| ports_used_by(pid, &around.own).contains(&port))
+                        c.state.running
+                            && i32::try_from(c.state.pid).is_ok_and(|pid| ports_used_by(pid, &around.own).contains(&port))
                     });
-                    Other { address: at.to_string(), owner: owner.map(|c| c.name.clone()), seen_talking: remotes.contains(&at) || answered }
+                    Other {
+                        address: at.to_string(),
+                        owner: owner.map(|c| c.name.clone()),
+                        seen_talking: remotes.contains(&at) || answered,
+                    }
                 })
                 .collect();
         }
@@ -435,7 +448,8 @@ impl Upstreams {
             && c.restarts == 0
             && seen.tried.iter().all(|(_, t)| *t == Tried::Refused)
             && !seen.tried.is_empty()
-            && c.started_at.is_some_and(|t| judged.taken_at.duration_since(t) < SignedDuration::from_secs(self.settings.starting_s))
+            && c.started_at
+                .is_some_and(|t| judged.taken_at.duration_since(t) < SignedDuration::from_secs(self.settings.starting_s))
         {
             judgement.pending.push(format!("{} to listen", c.name));
             return;
@@ -452,7 +466,10 @@ impl Upstreams {
             format!("{name} passes requests to {place}, which {why}"),
         );
         let mut finding = behind(&e.server, finding)
-            .cite("from where nginx is", seen.tried.iter().map(|(at, t)| format!("{at}: {}", t.words())).collect::<Vec<_>>().join(", "))
+            .cite(
+                "from where nginx is",
+                seen.tried.iter().map(|(at, t)| format!("{at}: {}", t.words())).collect::<Vec<_>>().join(", "),
+            )
             .cite("others of the group", if others_answer { "answer" } else { "" });
         if let Some(c) = &seen.container {
             finding = finding
@@ -511,7 +528,10 @@ impl Tried {
 
 /// Whether nginx asked for the address of this one when it was loaded, and not since.
 fn is_asked_once(seen: &Seen) -> bool {
-    seen.backend.unix.is_none() && !seen.backend.resolves && seen.container.is_some() && seen.backend.host.parse::<IpAddr>().is_err()
+    seen.backend.unix.is_none()
+        && !seen.backend.resolves
+        && seen.container.is_some()
+        && seen.backend.host.parse::<IpAddr>().is_err()
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -567,7 +587,10 @@ fn finding_stale(judged: &Judged<'_>, e: &Evidence, seen: &Seen, how: Stale) -> 
     if let Some(c) = &seen.container {
         finding = finding.cite_opt(format!("{} was started", c.name), c.started_at.map(|t| quantity::ago(judged.taken_at, t)));
     }
-    finding.cite("seen", if seen.others.iter().any(|o| o.seen_talking) { "connections to the old address within the last minute" } else { "" })
+    finding.cite(
+        "seen",
+        if seen.others.iter().any(|o| o.seen_talking) { "connections to the old address within the last minute" } else { "" },
+    )
 }
 
 /// What listens in a container.

@@ -45,6 +45,8 @@ fn context(folder: &Path, tree: &Tree) -> ProbeCx {
         docker: None,
         systemd: None,
         servers: opsctl_core::probe::servers::Servers::default(),
+        tls: opsctl_core::probe::tls::Tls::default(),
+        endpoints: Vec::new(),
         watch: Watch::recorded(Proc::at(folder.join("first")), Proc::at(folder.join("later"))),
         kernel_log: KernelLog::default(),
         history: Arc::new(NoHistory),

@@ -77,7 +77,8 @@ impl Check for Files {
         let finding = |code: &'static Code, severity, message: String| {
             let identity = leaf.map_or_else(|| judged.target.id.clone(), |c| c.sha256.clone());
             let subject = Subject { kind: Kind::Certificate, name: judged.target.name.clone(), identity };
-            let f = Finding::new(code, severity, subject, message).key(KeyKind::Certificate, key_of(server.as_deref(), &file.path));
+            let f =
+                Finding::new(code, severity, subject, message).key(KeyKind::Certificate, key_of(server.as_deref(), &file.path));
             match server {
                 Some(server) => f.key(KeyKind::Server, server),
                 None => f,
@@ -93,22 +94,37 @@ impl Check for Files {
             return judgement;
         }
         if file.der && *served {
-            judgement.findings.push(finding(&FILE, Severity::Crit, format!("{} cannot be used: it is in DER, and nginx wants PEM", file.path)));
+            judgement.findings.push(finding(
+                &FILE,
+                Severity::Crit,
+                format!("{} cannot be used: it is in DER, and nginx wants PEM", file.path),
+            ));
             return judgement;
         }
         let Some(leaf) = leaf else {
-            judgement.findings.push(finding(&FILE, Severity::Crit, format!("{} cannot be used: its first certificate is damaged", file.path)));
+            judgement.findings.push(finding(
+                &FILE,
+                Severity::Crit,
+                format!("{} cannot be used: its first certificate is damaged", file.path),
+            ));
             return judgement;
         };
         match (file.key_matches, &file.key, &file.key_problem) {
             (Some(false), Some(key), _) => {
-                judgement.findings.push(finding(&MISMATCH, Severity::Crit, format!("{key} is not the key of {}", file.path)).cite("certificate", &leaf.subject));
+                judgement.findings.push(
+                    finding(&MISMATCH, Severity::Crit, format!("{key} is not the key of {}", file.path))
+                        .cite("certificate", &leaf.subject),
+                );
             }
             (None, Some(key), Some(why)) if why == "it is not there" => {
                 judgement.findings.push(finding(&FILE, Severity::Crit, format!("{key}, the key of {}, is not there", file.path)));
             }
             (None, Some(key), Some(why)) if why == "it holds no private key" => {
-                judgement.findings.push(finding(&FILE, Severity::Crit, format!("{key}, the key of {}, cannot be used: {why}", file.path)));
+                judgement.findings.push(finding(
+                    &FILE,
+                    Severity::Crit,
+                    format!("{key}, the key of {}, cannot be used: {why}", file.path),
+                ));
             }
             // a key that clients refuse has a word of its own
             (None, Some(key), Some(why)) if leaf.key_bits >= 2048 || leaf.key_type != "RSA" => {
@@ -132,14 +148,23 @@ impl Check for Files {
         // what is served is judged by what clients see
         if !served {
             if leaf.not_before > judged.taken_at {
-                judgement.findings.push(finding(&NOT_YET, Severity::Crit, format!("{} is not valid before {}", file.path, leaf.not_before)));
+                judgement.findings.push(finding(
+                    &NOT_YET,
+                    Severity::Crit,
+                    format!("{} is not valid before {}", file.path, leaf.not_before),
+                ));
             } else if let Some(severity) = lasts::too_short(&self.settings, leaf, judged.taken_at) {
                 judgement.findings.push(
-                    finding(&EXPIRY, severity, format!("{} {}", file.path, lasts::words(leaf, judged.taken_at))).cite("until", lasts::life(leaf)),
+                    finding(&EXPIRY, severity, format!("{} {}", file.path, lasts::words(leaf, judged.taken_at)))
+                        .cite("until", lasts::life(leaf)),
                 );
             }
         } else if leaf.key_type == "RSA" && leaf.key_bits < 2048 {
-            judgement.findings.push(finding(&WEAK, Severity::Warn, format!("{} has an RSA key of {} bits, which clients refuse", file.path, leaf.key_bits)));
+            judgement.findings.push(finding(
+                &WEAK,
+                Severity::Warn,
+                format!("{} has an RSA key of {} bits, which clients refuse", file.path, leaf.key_bits),
+            ));
         }
         judgement
     }

@@ -44,7 +44,11 @@ mod tests {
         let now = Timestamp::from_second(1_800_000_000).unwrap();
         let judged = |life_days: f64, left_hours: f64| {
             let at = |hours: f64| now.checked_add(SignedDuration::try_from_secs_f64(hours * 3600.0).unwrap()).unwrap();
-            let c = Certificate { not_before: at(left_hours - life_days * 24.0), not_after: at(left_hours), ..Certificate::default() };
+            let c = Certificate {
+                not_before: at(left_hours - life_days * 24.0),
+                not_after: at(left_hours),
+                ..Certificate::default()
+            };
             match too_short(&Settings::default(), &c, now) {
                 None => "ok",
                 Some(Severity::Warn) => "warn",

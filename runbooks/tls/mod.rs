@@ -39,13 +39,30 @@ impl Default for Settings {
 
 /// What may cause what (catalogue §18: 8, 38, 39, 43, 53).
 const LINKS: &[Link] = &[
-    Link::confirmed("tls.renewal-hook", "tls.stale-served", KeyKind::Certificate, "nobody tells the server about a new certificate").treatable(),
+    Link::confirmed(
+        "tls.renewal-hook",
+        "tls.stale-served",
+        KeyKind::Certificate,
+        "nobody tells the server about a new certificate",
+    )
+    .treatable(),
     Link::confirmed("tls.stale-served", "tls.expiry", KeyKind::Certificate, "a newer one lies on disk and is not loaded"),
     Link::confirmed("tls.renewal-timer", "tls.expiry", KeyKind::Certificate, "nothing renews it").treatable(),
     Link::confirmed("tls.renewal-failing", "tls.expiry", KeyKind::Certificate, "its renewal fails"),
-    Link::confirmed("container.bind-broken", "tls.stale-served", KeyKind::Container, "the container sees the file from before it was replaced"),
+    Link::confirmed(
+        "container.bind-broken",
+        "tls.stale-served",
+        KeyKind::Container,
+        "the container sees the file from before it was replaced",
+    ),
     Link::confirmed("nginx.config-test", "tls.stale-served", KeyKind::Server, "what does not pass its test is not loaded"),
-    Link::confirmed("tls.stale-served", "nginx.config-not-loaded", KeyKind::Server, "the new file is the certificate that is not loaded").treatable(),
+    Link::confirmed(
+        "tls.stale-served",
+        "nginx.config-not-loaded",
+        KeyKind::Server,
+        "the new file is the certificate that is not loaded",
+    )
+    .treatable(),
     Link::confirmed("tls.key-mismatch", "nginx.config-test", KeyKind::Server, "a key does not fit its certificate"),
     Link::confirmed("tls.file", "nginx.config-test", KeyKind::Server, "a certificate file cannot be used"),
     Link::confirmed("nginx.stopped", "tls.handshake", KeyKind::Server, "nginx does not run"),

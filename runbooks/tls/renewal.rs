@@ -21,11 +21,8 @@ const FAILING: Code = Code {
     hint: "the reason is the authority's; `certbot renew --cert-name NAME --dry-run` tries again without counting against its limits",
 };
 
-const RENEW: FixSpec = FixSpec {
-    id: "certbot.renew",
-    risk: Risk::R2,
-    title: "rehearse the renewal of one certificate, then renew it if it is due",
-};
+const RENEW: FixSpec =
+    FixSpec { id: "certbot.renew", risk: Risk::R2, title: "rehearse the renewal of one certificate, then renew it if it is due" };
 
 static SPEC: CheckSpec = CheckSpec {
     id: "tls.renewal",
@@ -103,7 +100,13 @@ impl Check for Renewal {
         let told = !l.hooks.is_empty() || l.installer == "nginx" || !e.renewers.reloaders.is_empty();
         if !e.users.is_empty() && !told {
             let users = e.users.join(", ");
-            judgement.findings.push(finding(&HOOK, Severity::Warn, judged, e, format!("nothing tells {users} when {name} is renewed")));
+            judgement.findings.push(finding(
+                &HOOK,
+                Severity::Warn,
+                judged,
+                e,
+                format!("nothing tells {users} when {name} is renewed"),
+            ));
         }
         judgement
     }
@@ -114,10 +117,15 @@ impl Check for Renewal {
             return Err(Refusal::ByHand(format!("run `certbot renew --cert-name {name}` in the container that renews it")));
         }
         if !e.lineage.configured {
-            return Err(Refusal::ByHand(format!("its file in /etc/letsencrypt/renewal is missing or broken: `certbot certonly --cert-name {name}` sets it up again")));
+            return Err(Refusal::ByHand(format!(
+                "its file in /etc/letsencrypt/renewal is missing or broken: `certbot certonly --cert-name {name}` sets it up again"
+            )));
         }
         if !e.lineage.missing_webroots.is_empty() {
-            return Err(Refusal::Precondition(format!("the folder of its challenge is not there: {}", e.lineage.missing_webroots.join(", "))));
+            return Err(Refusal::Precondition(format!(
+                "the folder of its challenge is not there: {}",
+                e.lineage.missing_webroots.join(", ")
+            )));
         }
         let run = |more: &[&str]| {
             let argv = ["certbot", "renew", "--cert-name", name, "--non-interactive", "--no-random-sleep-on-renew"];
@@ -152,5 +160,6 @@ fn why_not_renewed(e: &Evidence) -> Option<String> {
     if !l.configured {
         return Some("its file in /etc/letsencrypt/renewal is missing or broken".to_owned());
     }
-    (!l.missing_webroots.is_empty()).then(|| format!("the folder of its challenge is not there: {}", l.missing_webroots.join(", ")))
+    (!l.missing_webroots.is_empty())
+        .then(|| format!("the folder of its challenge is not there: {}", l.missing_webroots.join(", ")))
 }

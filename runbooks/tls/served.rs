@@ -134,8 +134,7 @@ impl Check for Served {
     }
 
     fn targets(&self, inventory: &Inventory) -> Vec<Target> {
-        inventory
-            .certificate_targets(|s| matches!(s, CertificateSource::Nginx { .. } | CertificateSource::Endpoint { .. }))
+        inventory.certificate_targets(|s| matches!(s, CertificateSource::Nginx { .. } | CertificateSource::Endpoint { .. }))
     }
 
     async fn probe(&self, cx: &ProbeCx, target: &Target) -> Result<Evidence, ProbeError> {
@@ -191,7 +190,9 @@ impl Check for Served {
             match (file.key_matches, &file.key_problem) {
                 (Some(true), _) => {}
                 (Some(false), _) => return no(format!("the key beside {} is another one's", file.path)),
-                (None, why) => return no(format!("whether its key fits is not known: {}", why.as_deref().unwrap_or("no key is named"))),
+                (None, why) => {
+                    return no(format!("whether its key fits is not known: {}", why.as_deref().unwrap_or("no key is named")));
+                }
             }
             if let Some(lost) = served.names.iter().find(|n| !covers(disk, n) && !disk.names.contains(n)) {
                 return no(format!("the one on disk is not for {lost}, the one that is served is"));
@@ -280,9 +281,8 @@ impl About<'_> {
         let failed: Vec<&tls::Served> = self.e.looked.served.iter().filter(|s| s.chain.is_none()).collect();
         // a server with two certificates may not have the other kind loaded: the names decide
         let all = self.reference.names.iter().map(Some).chain(self.reference.names.is_empty().then_some(None));
-        let mut without = all.filter(|name| {
-            self.e.looked.served.iter().filter(|s| s.name.as_ref() == *name).all(|s| s.chain.is_none())
-        });
+        let mut without =
+            all.filter(|name| self.e.looked.served.iter().filter(|s| s.name.as_ref() == *name).all(|s| s.chain.is_none()));
         let name = without.next()?;
         let why = failed.iter().find(|s| s.name.as_ref() == name).and_then(|s| s.failed.as_ref())?;
         let whom = match &self.reference.source {
@@ -310,8 +310,13 @@ impl About<'_> {
 
     fn default_certificate(&self, leaf: &Certificate) -> Finding {
         let what = if leaf.self_issued { "signed by itself".to_owned() } else { lasts::words(leaf, self.judged.taken_at) };
-        self.finding(&DEFAULT, Severity::Info, Some(leaf), format!("who asks {} without a known name gets a certificate that is {what}", self.e.looked.address))
-            .cite("certificate", &leaf.subject)
+        self.finding(
+            &DEFAULT,
+            Severity::Info,
+            Some(leaf),
+            format!("who asks {} without a known name gets a certificate that is {what}", self.e.looked.address),
+        )
+        .cite("certificate", &leaf.subject)
     }
 
     fn time(&self, chain: &Chain, leaf: &Certificate) -> Vec<Finding> {
@@ -335,7 +340,8 @@ impl About<'_> {
             let Some(severity) = lasts::too_short(self.settings, above, now).filter(|_| ends_first) else { continue };
             let another_path = above.not_after <= now && chain.refused.is_none();
             let severity = if another_path { Severity::Warn } else { severity };
-            let message = format!("{}, sent along with the certificate for {}, {}", above.subject, self.whom(), lasts::words(above, now));
+            let message =
+                format!("{}, sent along with the certificate for {}, {}", above.subject, self.whom(), lasts::words(above, now));
             findings.push(
                 self.finding(&CHAIN_EXPIRY, severity, Some(leaf), message)
                     .cite("until", lasts::life(above))
@@ -360,7 +366,10 @@ impl About<'_> {
             }
             End::SelfSigned | End::Loop => {
                 let last = chain.certificates.last().map_or("", |c| c.issuer.as_str());
-                findings.push(untrusted(format!("the certificate for {} is issued by {last}, which is not trusted here", self.whom())));
+                findings.push(untrusted(format!(
+                    "the certificate for {} is issued by {last}, which is not trusted here",
+                    self.whom()
+                )));
             }
             End::Missing(issuer) => {
                 findings.push(
@@ -368,7 +377,10 @@ impl About<'_> {
                         &INCOMPLETE,
                         Severity::Warn,
                         Some(leaf),
-                        format!("the certificate for {} comes without its issuer: {issuer} is neither sent along nor trusted here", self.whom()),
+                        format!(
+                            "the certificate for {} comes without its issuer: {issuer} is neither sent along nor trusted here",
+                            self.whom()
+                        ),
                     )
                     .cite("sent", quantity::count(chain.length, "certificate"))
                     .cite("verification", refused),
@@ -384,7 +396,9 @@ impl About<'_> {
     }
 
     fn weak(&self, chain: &Chain) -> Option<Finding> {
-        let weak = |c: &&Certificate| (c.key_type == "RSA" && c.key_bits > 0 && c.key_bits < 2048) || (c.weak_signature && !c.self_issued);
+        let weak = |c: &&Certificate| {
+            (c.key_type == "RSA" && c.key_bits > 0 && c.key_bits < 2048) || (c.weak_signature && !c.self_issued)
+        };
         let c = chain.certificates.iter().find(weak)?;
         let key = (c.key_type == "RSA" && c.key_bits < 2048).then(|| format!("has an RSA key of {} bits", c.key_bits));
         let signature = (c.weak_signature && !c.self_issued).then(|| "is signed with SHA-1 or MD5".to_owned());
@@ -397,7 +411,11 @@ impl About<'_> {
         let mut wrong: Vec<(&str, &Certificate)> = Vec::new();
         let mut right = 0;
         for served in &self.e.looked.served {
-            let (Some(name), Some(leaf)) = (&served.name, served.chain.and_then(|i| self.e.looked.chains.get(i)).and_then(Chain::leaf)) else { continue };
+            let (Some(name), Some(leaf)) =
+                (&served.name, served.chain.and_then(|i| self.e.looked.chains.get(i)).and_then(Chain::leaf))
+            else {
+                continue;
+            };
             if covers(leaf, &tls::asked_name(name)) {
                 right += 1;
             } else if !wrong.iter().any(|(n, _)| n == name) {
@@ -414,7 +432,12 @@ impl About<'_> {
         };
         let deep = leaf.names.iter().any(|n| n.strip_prefix("*.").is_some_and(|rest| first.ends_with(&format!(".{rest}"))));
         let mut f = self
-            .finding(&HOSTNAME, severity, Some(leaf), format!("the certificate that is served for {names}{more} is not for that name"))
+            .finding(
+                &HOSTNAME,
+                severity,
+                Some(leaf),
+                format!("the certificate that is served for {names}{more} is not for that name"),
+            )
             .cite("it is for", is_for);
         if deep {
             f = f.hint("its wildcard stands for one label only");
@@ -424,7 +447,8 @@ impl About<'_> {
 
     fn protocols(&self) -> Option<Finding> {
         let CertificateSource::Nginx { protocols, .. } = &self.reference.source else { return None };
-        let old: Vec<&str> = protocols.iter().map(String::as_str).filter(|p| matches!(*p, "SSLv2" | "SSLv3" | "TLSv1" | "TLSv1.1")).collect();
+        let old: Vec<&str> =
+            protocols.iter().map(String::as_str).filter(|p| matches!(*p, "SSLv2" | "SSLv3" | "TLSv1" | "TLSv1.1")).collect();
         let leaf = self.e.looked.chains.first().and_then(Chain::leaf);
         (!old.is_empty()).then(|| {
             self.finding(&WEAK, Severity::Info, leaf, format!("{} has {} switched on", self.whom(), old.join(" and ")))
@@ -456,7 +480,11 @@ impl About<'_> {
             );
             // a lineage has a check of its own for what it runs after a renewal
             if lineage_of(&file.path).is_none() {
-                let message = format!("{} was replaced and nothing told {}", file.path, self.e.server.get().map_or("its server", |s| s.name.as_str()));
+                let message = format!(
+                    "{} was replaced and nothing told {}",
+                    file.path,
+                    self.e.server.get().map_or("its server", |s| s.name.as_str())
+                );
                 findings.push(
                     self.finding(&HOOK, Severity::Warn, Some(disk), message)
                         .hint("whatever puts a new certificate there has to reload the server after it"),
@@ -523,7 +551,10 @@ mod tests {
 
     #[test]
     fn a_wildcard_stands_for_one_label_and_addresses_are_names() {
-        let c = Certificate { names: vec!["*.a.org".into(), "b.org".into(), "10.0.0.1".into(), "::1".into()], ..Certificate::default() };
+        let c = Certificate {
+            names: vec!["*.a.org".into(), "b.org".into(), "10.0.0.1".into(), "::1".into()],
+            ..Certificate::default()
+        };
         for (name, covered) in [
             ("x.a.org", true),
             ("X.A.org.", true),

@@ -31,7 +31,8 @@ static SPEC: CheckSpec = CheckSpec {
 };
 
 /// Timers that run certbot: Debian's, snap's, Fedora's.
-const TIMERS: &[&str] = &["certbot.timer", "snap.certbot.renew.timer", "certbot-renew.timer", "acme.timer", "dehydrated.timer", "lego.timer"];
+const TIMERS: &[&str] =
+    &["certbot.timer", "snap.certbot.renew.timer", "certbot-renew.timer", "acme.timer", "dehydrated.timer", "lego.timer"];
 
 /// Containers that renew by themselves, by a part of their image's name.
 const IMAGES: &[&str] = &["certbot", "acme", "letsencrypt", "lego", "dehydrated"];
@@ -102,7 +103,8 @@ impl Check for Timer {
 
     fn judge(&self, judged: &Judged<'_>, e: &Evidence) -> Judgement {
         let timer_runs = e.timers.iter().any(|(_, active, _)| active == "active");
-        let cron_runs = e.renewers.cron_runs && (!e.renewers.crons.is_empty() || (!e.systemd && !e.renewers.idle_crons.is_empty()));
+        let cron_runs =
+            e.renewers.cron_runs && (!e.renewers.crons.is_empty() || (!e.systemd && !e.renewers.idle_crons.is_empty()));
         let runs = timer_runs || cron_runs || !e.renewers.loops.is_empty() || !e.containers.is_empty();
         let due = e.lineages.iter().filter(|(_, until, life)| {
             // certbot begins at a third of the life (half of it below ten days)
@@ -121,13 +123,17 @@ impl Check for Timer {
             // a machine that was off ran nothing, and one with a container of its own writes its log there
             let old = judged.taken_at.duration_since(last) > silent && judged.taken_at.duration_since(up) > silent;
             if old && e.containers.is_empty() && e.renewers.loops.is_empty() {
-                let message = format!("certbot has not run since {}, although it should twice a day", quantity::ago(judged.taken_at, last));
+                let message =
+                    format!("certbot has not run since {}, although it should twice a day", quantity::ago(judged.taken_at, last));
                 return tied(Finding::new(&TIMER, Severity::Warn, Subject::host(), message));
             }
             return Judgement::default();
         }
         if e.blind {
-            return Judgement { gaps: vec!["whether a timer runs certbot: systemd does not answer".to_owned()], ..Judgement::default() };
+            return Judgement {
+                gaps: vec!["whether a timer runs certbot: systemd does not answer".to_owned()],
+                ..Judgement::default()
+            };
         }
         let severity = if due.is_empty() { Severity::Warn } else { Severity::Crit };
         let message = format!("nothing renews the {} of this host", quantity::count(e.lineages.len(), "certificate"));

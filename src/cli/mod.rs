@@ -95,7 +95,8 @@ pub fn command() -> clap::Command {
     runbooks.iter().fold(Cli::command(), |cli, runbook| {
         // the about line last: the arguments bring one of their own
         let subcommand = run::RunbookArgs::augment_args(clap::Command::new(runbook.id));
-        cli.subcommand(subcommand.about(runbook.about).display_order(100))
+        let aliases = run::ALIASES.iter().filter(|(_, name)| *name == runbook.id).map(|(alias, _)| *alias);
+        cli.subcommand(subcommand.about(runbook.about).visible_aliases(aliases).display_order(100))
     })
 }
 

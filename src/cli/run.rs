@@ -7,6 +7,7 @@ use std::time::Duration;
 use clap::ValueEnum;
 use opsctl_core::model::Verdict;
 use opsctl_core::probe::Ask;
+use opsctl_core::probe::endpoint::Endpoint;
 
 use super::Global;
 use super::exit::Usage;
@@ -16,6 +17,9 @@ use crate::engine::{Assessment, Recording, Selection, Session, Setup};
 use crate::fix::interrupted_notes;
 use crate::render::{self, Format, Output, Progress};
 use crate::state::Store;
+
+/// Other names of runbooks.
+pub const ALIASES: &[(&str, &str)] = &[("ssl", "tls")];
 
 /// Options of everything that makes a report.
 #[derive(Debug, Clone, clap::Args)]
@@ -32,6 +36,9 @@ pub struct ReportArgs {
     /// Judge a recording instead of this host
     #[arg(long, value_name = "FILE")]
     pub replay: Option<PathBuf>,
+    /// Also ask this address, and look at its certificate: a URL as in [[endpoint]], or host:port for TLS; can be given several times
+    #[arg(long, value_name = "URL", value_parser = config::endpoint)]
+    pub endpoint: Vec<Endpoint>,
     /// The mildest verdict that makes the exit code differ from 0
     #[arg(long, value_name = "VERDICT", default_value = "unknown")]
     pub fail_on: FailOn,
@@ -120,7 +127,12 @@ pub fn block_on<T>(future: impl Future<Output = T>) -> anyhow::Result<T> {
 /// Runs (or replays), shows the report in every format asked for, and gives the exit code.
 pub fn report(selection: &Selection, ask: Ask, args: &ReportArgs, global: &Global) -> anyhow::Result<u8> {
     render::init_tracing(global.verbose);
-    let config = load(global)?;
+    let mut config = load(global)?;
+    let added = args.endpoint.iter().filter(|e| !config.endpoints.iter().any(|known| known.id == e.id)).cloned();
+    config.endpoints.extend(added.collect::<Vec<_>>());
+    let name =
+        |n: &String| ALIASES.iter().find(|(alias, _)| alias == n).map_or_else(|| n.clone(), |(_, name)| (*name).to_owned());
+    let selection = Selection { runbooks: selection.runbooks.iter().map(name).collect(), ..selection.clone() };
     let selection = Selection { skip: [selection.skip.clone(), config.skip.clone()].concat(), ..selection.clone() };
     check_names(&selection)?;
     let assessment = match &args.replay {

@@ -2,7 +2,7 @@
 
 use std::fmt::Write as _;
 
-use opsctl_core::model::{EngineState, Inventory, SystemdRef, SystemdState, printable};
+use opsctl_core::model::{CertificateSource, EngineState, Inventory, SystemdRef, SystemdState, printable};
 use opsctl_core::probe::Ask;
 
 use super::list::ListFormat;
@@ -75,11 +75,42 @@ fn text(inventory: &Inventory) -> String {
         let product = s.product.kind().to_string();
         let _ = writeln!(out, "  {product:<9} {:<width$}  {state}{}", printable(&s.name), printable(&s.found_by));
     }
+    out += &certificates(inventory);
     if let Some(systemd) = &inventory.systemd {
         out += &units(systemd);
     }
     for gap in &inventory.gaps {
         let _ = writeln!(out, "could not look: {}", printable(gap));
+    }
+    out
+}
+
+/// Certificates with where they were found, and the addresses that are asked.
+fn certificates(inventory: &Inventory) -> String {
+    let mut out = String::new();
+    if !inventory.certificates.is_empty() {
+        out += "certificates\n";
+    }
+    let server = |id: &str| inventory.server(id).map_or_else(|| id.to_owned(), |s| s.name.clone());
+    let width = inventory.certificates.iter().map(|c| printable(&c.name).chars().count()).max().unwrap_or(0);
+    for c in &inventory.certificates {
+        let found = match &c.source {
+            CertificateSource::Nginx { server: id, address, .. } => format!("served by {} at {address}", server(id)),
+            CertificateSource::Endpoint { host, port, .. } => format!("[[endpoint]] at {host}:{port}"),
+            CertificateSource::File { server: Some(id), .. } => format!("file of {}", server(id)),
+            CertificateSource::File { .. } => "file".to_owned(),
+            CertificateSource::Lineage { .. } => "renewed by certbot".to_owned(),
+        };
+        let more = c.names.len().saturating_sub(1);
+        let more = if more > 0 { format!(", and {more} more names") } else { String::new() };
+        let _ = writeln!(out, "  {:<width$}  {}{more}", printable(&c.name), printable(&found));
+    }
+    if !inventory.endpoints.is_empty() {
+        out += "endpoints\n";
+    }
+    for e in &inventory.endpoints {
+        let proves = e.proves.as_ref().map_or_else(String::new, |p| format!("  proves {}", printable(p)));
+        let _ = writeln!(out, "  {}{proves}", printable(&e.url));
     }
     out
 }
@@ -103,7 +134,9 @@ fn units(systemd: &SystemdRef) -> String {
 
 #[cfg(test)]
 mod tests {
-    use opsctl_core::model::{ContainerRef, EngineRef, MountRef, Product, ServerProcess, ServerRef, UnitRef};
+    use opsctl_core::model::{
+        CertificateRef, ContainerRef, EndpointRef, EngineRef, MountRef, Product, ServerProcess, ServerRef, UnitRef,
+    };
 
     use super::*;
 
@@ -156,6 +189,17 @@ mod tests {
                 container: Some("a".repeat(64)),
                 unit: None,
                 address: None,
+            }],
+            certificates: vec![CertificateRef {
+                name: "shop.example".into(),
+                id: "x".into(),
+                names: vec!["shop.example".into(), "www.shop.example".into()],
+                source: CertificateSource::Endpoint { host: "shop.example".into(), port: 443, first: None, from: None },
+            }],
+            endpoints: vec![EndpointRef {
+                url: "https://shop.example/health/".into(),
+                id: "y".into(),
+                proves: Some("deep health".into()),
             }],
             gaps: vec![],
         };

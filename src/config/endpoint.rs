@@ -10,10 +10,26 @@ use super::raw;
 /// What can be asked: scheme and usual port.
 const SCHEMES: &[(&str, u16)] = &[("http", 80), ("https", 443), ("tcp", 0), ("smtp", 25), ("postgres", 5432)];
 
+/// An address of the command line: a URL, or `host:port`, which speaks TLS.
+pub fn given(text: &str) -> Result<Endpoint, String> {
+    let url = if text.contains("://") { text.to_owned() } else { format!("https://{text}/") };
+    let raw = raw::Endpoint {
+        url: toml::Spanned::new(0..0, url),
+        expect_status: Vec::new(),
+        expect_body: None,
+        expect_json: std::collections::BTreeMap::new(),
+        latency_ms: None,
+        from: None,
+        proves: None,
+    };
+    validate(&raw).map_err(|p| p.message.replace("`url` in [[endpoint]]: ", ""))
+}
+
 /// Checks one entry.
 pub(super) fn validate(raw: &raw::Endpoint) -> Result<Endpoint, Problem> {
     let problem = |why: String| Problem::new(raw.url.span(), format!("`url` in [[endpoint]]: {why}"));
-    let url = Url::parse(raw.url.get_ref()).map_err(|e| problem(format!("not a URL such as `https://example.org/health/`: {e}")))?;
+    let url =
+        Url::parse(raw.url.get_ref()).map_err(|e| problem(format!("not a URL such as `https://example.org/health/`: {e}")))?;
     let Some((scheme, usual)) = SCHEMES.iter().find(|(s, _)| *s == url.scheme()) else {
         let known: Vec<String> = SCHEMES.iter().map(|(s, _)| format!("{s}://")).collect();
         let hint = did_you_mean(url.scheme(), SCHEMES.iter().map(|(s, _)| *s));
@@ -52,7 +68,11 @@ pub(super) fn validate(raw: &raw::Endpoint) -> Result<Endpoint, Problem> {
         Some(query) => format!("{}?{query}", url.path()),
         None => url.path().to_owned(),
     };
-    let id = format!("endpoint:{}{}", raw.url.get_ref().split('?').next().unwrap_or_default(), from.as_ref().map_or_else(String::new, |f| format!("@{f}")));
+    let id = format!(
+        "endpoint:{}{}",
+        raw.url.get_ref().split('?').next().unwrap_or_default(),
+        from.as_ref().map_or_else(String::new, |f| format!("@{f}"))
+    );
     Ok(Endpoint {
         id,
         url: shown.to_string(),
@@ -84,8 +104,12 @@ mod tests {
 
     #[test]
     fn an_endpoint_is_understood_and_its_query_is_not_shown() {
-        let e = checked("url = \"https://Shop.example/health/?token=canary\"\nproves = \"deep health\"\nfrom = \"host\"").unwrap();
-        assert_eq!((e.host.as_str(), e.port, e.path.as_str(), e.url.as_str()), ("shop.example", 443, "/health/?token=canary", "https://shop.example/health/"));
+        let e =
+            checked("url = \"https://Shop.example/health/?token=canary\"\nproves = \"deep health\"\nfrom = \"host\"").unwrap();
+        assert_eq!(
+            (e.host.as_str(), e.port, e.path.as_str(), e.url.as_str()),
+            ("shop.example", 443, "/health/?token=canary", "https://shop.example/health/")
+        );
         assert!(!e.id.contains("canary") && e.from.is_none());
         assert_eq!(checked("url = \"smtp://mail.example\"").unwrap().port, 25);
     }

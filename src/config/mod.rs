@@ -19,6 +19,7 @@ use std::io::{ErrorKind, Read};
 use std::path::Path;
 
 pub use dirs::{SYSTEM_CONFIG, Surroundings};
+pub use endpoint::given as endpoint;
 pub use names::{did_you_mean, glob, nearest};
 pub use parse::parse;
 pub use print::{commented_defaults, effective};

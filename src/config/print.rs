@@ -198,6 +198,7 @@ mod tests {
         let text = "[policy]\nmax_fixes_per_hour = 5\n\n[[owner]]\nmatch = \"web*\"\nowner = \"a\"\n";
         let shown = effective(&parse(text).unwrap(), text);
         insta::assert_snapshot!(shown.split("[runbooks").next().unwrap().trim_end(), @r#"
+        endpoint = []   # default
         server = []   # default
 
         [[owner]]   # line 4

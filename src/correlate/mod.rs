@@ -87,10 +87,22 @@ mod tests {
     static A: Code = Code { id: "x.a", severities: &[Severity::Crit], when: "", hint: "" };
     static B: Code = Code { id: "x.b", severities: &[Severity::Crit], when: "", hint: "" };
     static C: Code = Code { id: "x.c", severities: &[Severity::Crit], when: "", hint: "" };
-    static AB: Link =
-        Link { cause: "x.a", effect: "x.b", tie: KeyKind::Container, confidence: Confidence::Confirmed, because: "a makes b", treatable: false };
-    static BC: Link =
-        Link { cause: "x.b", effect: "x.c", tie: KeyKind::Filesystem, confidence: Confidence::Likely, because: "b makes c", treatable: false };
+    static AB: Link = Link {
+        cause: "x.a",
+        effect: "x.b",
+        tie: KeyKind::Container,
+        confidence: Confidence::Confirmed,
+        because: "a makes b",
+        treatable: false,
+    };
+    static BC: Link = Link {
+        cause: "x.b",
+        effect: "x.c",
+        tie: KeyKind::Filesystem,
+        confidence: Confidence::Likely,
+        because: "b makes c",
+        treatable: false,
+    };
 
     fn finding(code: &'static Code, id: &str) -> Finding {
         let subject = Subject { kind: Kind::Container, name: id.into(), identity: id.into() };

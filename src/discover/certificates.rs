@@ -60,7 +60,8 @@ fn served(server: &str, nginx: &Nginx) -> Vec<CertificateRef> {
     let mut groups: BTreeMap<Group<'_>, (BTreeSet<&str>, Vec<&str>, Vec<String>)> = BTreeMap::new();
     for site in nginx.config.sites.iter().filter(|s| !s.certificates.is_empty()) {
         // the same site on IPv4 and IPv6, or on several ports, has one certificate
-        let Some(address) = site.listens.iter().filter(|l| l.ssl && !l.udp).find_map(|l| Some(reachable(l.address?, l.port))) else {
+        let Some(address) = site.listens.iter().filter(|l| l.ssl && !l.udp).find_map(|l| Some(reachable(l.address?, l.port)))
+        else {
             continue;
         };
         let (seen, names, protocols) = groups.entry((address, &site.certificates)).or_default();

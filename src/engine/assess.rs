@@ -76,8 +76,11 @@ pub fn assess(runbooks: &[Runbook], recording: &Recording, owner_of: &dyn Fn(&st
     let links: Vec<_> = runbooks.iter().flat_map(|r| r.links).collect();
     let causes = correlate(&mut findings, &links);
 
-    let offers: Vec<Offer> =
-        order.iter().zip(&findings).flat_map(|(&(i, _), finding)| offers(&judged[i], finding, &findings, &links, recording)).collect();
+    let offers: Vec<Offer> = order
+        .iter()
+        .zip(&findings)
+        .flat_map(|(&(i, _), finding)| offers(&judged[i], finding, &findings, &links, recording))
+        .collect();
     // what could not even be looked for has no check of its own, and must not pass for healthy
     let blind = recording.inventory.gaps.iter().map(|gap| Verdict::Unknown(gap.clone()));
     let verdicts: Vec<Verdict> = judged.iter().map(|j| j.verdict.clone()).chain(blind).collect();

@@ -10,7 +10,11 @@ const RATE: &str = "nginx.5xx-rate nginx:edge";
 fn an_upstream_that_moved_is_told_before_and_after_its_old_address_is_empty() {
     let Some(host) = Host::with_edge() else { return };
     host.service("b2", "old");
-    host.nginx_container("edge", &[], "server { listen 80; location / { proxy_pass http://b2:8080; proxy_connect_timeout 2s; } }");
+    host.nginx_container(
+        "edge",
+        &[],
+        "server { listen 80; location / { proxy_pass http://b2:8080; proxy_connect_timeout 2s; } }",
+    );
     let edge = format!("http://{}/health", host.address("edge"));
     assert_eq!(host.curl(&edge), "old 200");
     host.ask(&["nginx", "container"]).must_not(&["nginx."]);

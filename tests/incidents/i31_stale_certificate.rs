@@ -14,7 +14,9 @@ fn a_renewal_nobody_told_nginx_about_is_found_and_a_reload_loads_it() {
     host.configure(TRUST);
     host.ask(&["tls", "nginx"]).must_not(&["tls.", "nginx."]);
 
-    let served = || host.sh("echo | openssl s_client -connect 127.0.0.1:443 -servername shop.test 2> /dev/null | openssl x509 -noout -serial");
+    let served = || {
+        host.sh("echo | openssl s_client -connect 127.0.0.1:443 -servername shop.test 2> /dev/null | openssl x509 -noout -serial")
+    };
     let before = served();
     host.certificate("shop", "shop.test", "-1 minute", "+90 days", "");
     assert_eq!(served(), before, "nginx keeps what it has");

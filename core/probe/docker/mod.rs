@@ -237,8 +237,7 @@ impl Docker {
     pub async fn log_since(&self, id: &str, since: jiff::Timestamp, most: u32) -> Result<Arc<ContainerLog>, ProbeError> {
         let since = i32::try_from(since.as_second()).unwrap_or(0);
         let read = || async {
-            let options =
-                LogsOptionsBuilder::new().stdout(true).stderr(true).since(since).tail(&most.to_string()).build();
+            let options = LogsOptionsBuilder::new().stdout(true).stderr(true).since(since).tail(&most.to_string()).build();
             let what = format!("the log of container {}", id.get(..12).unwrap_or(id));
             let read = async {
                 let mut log = ContainerLog::default();

@@ -155,7 +155,9 @@ impl Context<'_> {
         for d in directives {
             match d.name.as_str() {
                 "access_log" => self.access_log(d),
-                "error_log" => self.config.error_logs.extend(d.args.first().filter(|p| !p.starts_with("memory:") && !p.starts_with("syslog:")).map(|p| self.log_path(p))),
+                "error_log" => self.config.error_logs.extend(
+                    d.args.first().filter(|p| !p.starts_with("memory:") && !p.starts_with("syslog:")).map(|p| self.log_path(p)),
+                ),
                 "worker_connections" => {
                     self.config.worker_connections = d.args.first().and_then(|n| n.parse().ok()).unwrap_or(512);
                 }
@@ -191,7 +193,14 @@ impl Context<'_> {
         let protocols = server.block.iter().find(|d| d.name == "ssl_protocols").map_or(&outer.protocols, |d| &d.args);
         let names = server.block.iter().filter(|d| d.name == "server_name").flat_map(|d| &d.args);
         let names = names.map(|n| n.strip_prefix('.').unwrap_or(n).to_ascii_lowercase());
-        let real = |n: &String| !n.is_empty() && n != "_" && !n.starts_with('~') && !n.contains('$') && !n.ends_with(".*") && n.contains(|c: char| c.is_alphanumeric());
+        let real = |n: &String| {
+            !n.is_empty()
+                && n != "_"
+                && !n.starts_with('~')
+                && !n.contains('$')
+                && !n.ends_with(".*")
+                && n.contains(|c: char| c.is_alphanumeric())
+        };
         self.config.sites.push(Site {
             names: names.filter(real).collect(),
             listens,
@@ -205,11 +214,17 @@ impl Context<'_> {
     fn certificates(&mut self, directives: &[Directive]) -> Vec<(String, String)> {
         let paths = |name: &str| -> Vec<String> {
             let given = directives.iter().filter(|d| d.name == name).filter_map(|d| d.args.first());
-            given.filter(|p| !p.contains('$') && !p.starts_with("data:") && !p.starts_with("engine:")).map(|p| absolute(p, self.main)).collect()
+            given
+                .filter(|p| !p.contains('$') && !p.starts_with("data:") && !p.starts_with("engine:"))
+                .map(|p| absolute(p, self.main))
+                .collect()
         };
         let keys = paths("ssl_certificate_key");
-        let pairs: Vec<(String, String)> =
-            paths("ssl_certificate").into_iter().enumerate().map(|(i, c)| (c, keys.get(i).cloned().unwrap_or_default())).collect();
+        let pairs: Vec<(String, String)> = paths("ssl_certificate")
+            .into_iter()
+            .enumerate()
+            .map(|(i, c)| (c, keys.get(i).cloned().unwrap_or_default()))
+            .collect();
         self.config.certificates.extend(pairs.iter().cloned());
         pairs
     }
@@ -300,7 +315,14 @@ fn backends(directives: &[Directive]) -> Vec<Backend> {
         let rest = if let Some(unix) = rest.strip_prefix("unix:") {
             // `unix:/run/app.sock:/path`
             let path = unix.split(':').next().unwrap_or_default();
-            found.insert(Backend { group: None, host: String::new(), port: 0, unix: Some(path.to_owned()), backup: false, resolves: false });
+            found.insert(Backend {
+                group: None,
+                host: String::new(),
+                port: 0,
+                unix: Some(path.to_owned()),
+                backup: false,
+                resolves: false,
+            });
             continue;
         } else {
             rest.split('/').next().unwrap_or_default()
@@ -390,7 +412,10 @@ mod tests {
         assert_eq!(c.sites[0].names, ["example.org", "*.example.org"]);
         assert_eq!(c.sites[0].certificates, [("/etc/nginx/a.pem".to_owned(), "/etc/nginx/a.key".to_owned())]);
         assert_eq!(c.sites[0].protocols, ["TLSv1", "TLSv1.2"]);
-        assert_eq!(c.sites[0].listens.iter().map(|l| (l.port, l.ssl, l.udp)).collect::<Vec<_>>(), [(443, true, false), (443, true, false), (443, false, true)]);
+        assert_eq!(
+            c.sites[0].listens.iter().map(|l| (l.port, l.ssl, l.udp)).collect::<Vec<_>>(),
+            [(443, true, false), (443, true, false), (443, false, true)]
+        );
         assert_eq!(c.sites[1].names, ["b.org"]);
         assert_eq!(c.sites[1].certificates.len(), 2);
         assert_eq!(c.sites[1].listens[0].unix.as_deref(), Some("/run/b.sock"));
@@ -408,9 +433,22 @@ mod tests {
              server { location / { proxy_pass http://app; } location /a { proxy_pass https://api.example.com/v1/; } location /b { proxy_pass http://$x; }
              location /c { fastcgi_pass unix:/run/php.sock; } location /d { proxy_pass http://[::1]:81/; } location /e { proxy_pass http://unix:/run/e.sock:/; } } }",
         );
-        let mut labels: Vec<String> = c.backends.iter().map(|b| format!("{}{}", b.label(), if b.backup { " backup" } else { "" })).collect();
+        let mut labels: Vec<String> =
+            c.backends.iter().map(|b| format!("{}{}", b.label(), if b.backup { " backup" } else { "" })).collect();
         labels.sort();
-        assert_eq!(labels, ["[::1]:81", "api.example.com:443", "c:9", "unix:/run/app.sock", "unix:/run/e.sock", "unix:/run/php.sock", "web1:8000", "web2:8000 backup"]);
+        assert_eq!(
+            labels,
+            [
+                "[::1]:81",
+                "api.example.com:443",
+                "c:9",
+                "unix:/run/app.sock",
+                "unix:/run/e.sock",
+                "unix:/run/php.sock",
+                "web1:8000",
+                "web2:8000 backup"
+            ]
+        );
     }
 
     #[test]
@@ -426,7 +464,9 @@ mod tests {
     #[test]
     fn a_wildcard_serves_what_it_covers() {
         let ip = |s: &str| s.parse().unwrap();
-        assert!(serves(ip("0.0.0.0"), ip("10.0.0.1")) && serves(ip("::"), ip("10.0.0.1")) && serves(ip("10.0.0.1"), ip("10.0.0.1")));
+        assert!(
+            serves(ip("0.0.0.0"), ip("10.0.0.1")) && serves(ip("::"), ip("10.0.0.1")) && serves(ip("10.0.0.1"), ip("10.0.0.1"))
+        );
         assert!(!serves(ip("0.0.0.0"), ip("::1")) && !serves(ip("127.0.0.1"), ip("0.0.0.0")));
     }
 

@@ -50,8 +50,9 @@ pub struct Errors {
 }
 
 #[expect(clippy::expect_used, reason = "constant pattern, compiled by a test")]
-static UPSTREAM: LazyLock<Regex> =
-    LazyLock::new(|| Regex::new(r#"upstream: "(?:[a-z]+://)?([0-9.]+:\d+|\[[0-9a-f:]+\]:\d+|unix:[^:"]+)"#).expect("constant pattern"));
+static UPSTREAM: LazyLock<Regex> = LazyLock::new(|| {
+    Regex::new(r#"upstream: "(?:[a-z]+://)?([0-9.]+:\d+|\[[0-9a-f:]+\]:\d+|unix:[^:"]+)"#).expect("constant pattern")
+});
 
 /// When a line was written, in the zone of the process that wrote it.
 pub(super) fn time(line: &[u8], zone: &TimeZone) -> Option<Timestamp> {
@@ -60,8 +61,16 @@ pub(super) fn time(line: &[u8], zone: &TimeZone) -> Option<Timestamp> {
     if text.as_bytes()[4] != b'/' || text.as_bytes()[13] != b':' {
         return None;
     }
-    let local =
-        DateTime::new(text.get(..4)?.parse().ok()?, number(5..7)?, number(8..10)?, number(11..13)?, number(14..16)?, number(17..19)?, 0).ok()?;
+    let local = DateTime::new(
+        text.get(..4)?.parse().ok()?,
+        number(5..7)?,
+        number(8..10)?,
+        number(11..13)?,
+        number(14..16)?,
+        number(17..19)?,
+        0,
+    )
+    .ok()?;
     Some(local.to_zoned(zone.clone()).ok()?.timestamp())
 }
 
@@ -91,7 +100,9 @@ pub(super) fn count(lines: &[u8], errors: &mut Errors) {
 
 /// The line without what a client sent: addresses, requests with their queries, referrers.
 fn without_client(text: &str) -> String {
-    let kept = text.split(", ").filter(|part| !["client: ", "request: ", "referrer: ", "subrequest: "].iter().any(|p| part.starts_with(p)));
+    let kept = text
+        .split(", ")
+        .filter(|part| !["client: ", "request: ", "referrer: ", "subrequest: "].iter().any(|p| part.starts_with(p)));
     let short: String = kept.collect::<Vec<_>>().join(", ").chars().take(300).collect();
     // `upstream: "http://10.0.0.3:80/path?token"`: the address is enough
     match (short.find("upstream: \""), UPSTREAM.captures(&short)) {

@@ -127,8 +127,7 @@ mod tests {
     use super::super::COMBINED;
     use super::*;
 
-    const LINE: &[u8] =
-        br#"10.0.0.1 - - [21/Nov/2026:13:37:12 +0100] "GET /a?b HTTP/1.1" 502 157 "-" "curl \x22 503 ""#;
+    const LINE: &[u8] = br#"10.0.0.1 - - [21/Nov/2026:13:37:12 +0100] "GET /a?b HTTP/1.1" 502 157 "-" "curl \x22 503 ""#;
 
     #[test]
     fn every_variable_of_a_line_is_found() {

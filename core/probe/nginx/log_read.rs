@@ -104,7 +104,10 @@ pub(super) fn rotated(root: &Root, path: &str) -> Vec<String> {
     let is = |n: &String| {
         let rest = n.strip_prefix(name).or_else(|| n.strip_prefix(stem));
         let plain = rest.map(|r| r.strip_suffix(".gz").unwrap_or(r)).map(|r| r.strip_suffix(".log").unwrap_or(r));
-        n != name && plain.is_some_and(|r| r.len() > 1 && r.starts_with(['.', '-']) && r[1..].bytes().all(|b| b.is_ascii_digit() || b == b'-'))
+        n != name
+            && plain.is_some_and(|r| {
+                r.len() > 1 && r.starts_with(['.', '-']) && r[1..].bytes().all(|b| b.is_ascii_digit() || b == b'-')
+            })
     };
     let folder = if folder.is_empty() { "/" } else { folder };
     let mut found: Vec<(Option<Timestamp>, String)> = root
@@ -323,7 +326,8 @@ mod tests {
             }
         }
         let s = scanner();
-        let got = window(&root(), path.to_str().unwrap(), now(), SignedDuration::from_secs(300), &|l| s.format().time(l)).unwrap();
+        let got =
+            window(&root(), path.to_str().unwrap(), now(), SignedDuration::from_secs(300), &|l| s.format().time(l)).unwrap();
         let mut r = Requests::default();
         s.scan(&got.bytes, &mut r);
         assert_eq!((r.failures(), got.cut), (3, false));
@@ -342,7 +346,8 @@ mod tests {
         let s = scanner();
         // the test's files are of today, its lines are not: what counts is that they are newer than the window
         let ask = || {
-            let got = window(&root(), path.to_str().unwrap(), now(), SignedDuration::from_secs(300), &|l| s.format().time(l)).unwrap();
+            let got =
+                window(&root(), path.to_str().unwrap(), now(), SignedDuration::from_secs(300), &|l| s.format().time(l)).unwrap();
             let mut r = Requests::default();
             s.scan(&got.bytes, &mut r);
             r.all
@@ -350,7 +355,8 @@ mod tests {
         let then = std::time::UNIX_EPOCH + std::time::Duration::from_secs(1_795_264_000 + 99_990);
         File::options().write(true).open(&old).unwrap().set_modified(then).unwrap();
         assert_eq!(ask(), 291);
-        let mut gz = flate2::write::GzEncoder::new(File::create(dir.path().join("access.log.1.gz")).unwrap(), flate2::Compression::fast());
+        let mut gz =
+            flate2::write::GzEncoder::new(File::create(dir.path().join("access.log.1.gz")).unwrap(), flate2::Compression::fast());
         gz.write_all(before.as_bytes()).unwrap();
         gz.finish().unwrap().set_modified(then).unwrap();
         std::fs::remove_file(&old).unwrap();

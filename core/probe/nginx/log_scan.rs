@@ -124,7 +124,8 @@ impl Scanner {
             count(&mut into.by_host, host.into_owned(), 1);
         }
         let path = field("request").and_then(|r| r.split(' ').nth(1).map(str::to_owned));
-        if let Some(path) = path.or_else(|| ["request_uri", "uri"].into_iter().find_map(field).map(std::borrow::Cow::into_owned)) {
+        if let Some(path) = path.or_else(|| ["request_uri", "uri"].into_iter().find_map(field).map(std::borrow::Cow::into_owned))
+        {
             count(&mut into.by_path, beginning(&path), 1);
         }
     }

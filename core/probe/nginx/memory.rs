@@ -82,8 +82,7 @@ mod tests {
     use super::*;
 
     fn found(text: &[u8], ports: &[u16]) -> Vec<String> {
-        let needles: Vec<_> =
-            ports.iter().map(|p| (*p, memmem::Finder::new(format!(":{p}").as_bytes()).into_owned())).collect();
+        let needles: Vec<_> = ports.iter().map(|p| (*p, memmem::Finder::new(format!(":{p}").as_bytes()).into_owned())).collect();
         let mut all = BTreeSet::new();
         addresses(text, &needles, &mut all);
         all.iter().map(|(a, p)| format!("{a}:{p}")).collect()

@@ -88,7 +88,9 @@ fn read_now(master: i32) -> Result<Nginx, ProbeError> {
     let arguments = process::arguments(&process::title(master).unwrap_or_default());
     let main = match &arguments.file {
         Some(file) if file.starts_with('/') => Some(file.clone()),
-        Some(file) => arguments.prefix.clone().or_else(|| tree::working_folder(master)).map(|f| tree::absolute(file, &format!("{f}/x"))),
+        Some(file) => {
+            arguments.prefix.clone().or_else(|| tree::working_folder(master)).map(|f| tree::absolute(file, &format!("{f}/x")))
+        }
         None => arguments
             .prefix
             .as_ref()
@@ -113,7 +115,9 @@ fn read_now(master: i32) -> Result<Nginx, ProbeError> {
             nginx.config = config::read(&tree.directives, &main, &prefix);
             (nginx.files, nginx.problems) = (tree.files, tree.problems);
         }
-        None => nginx.problems.push("nginx.conf was not found where packages and images keep it, and its arguments do not say".to_owned()),
+        None => nginx
+            .problems
+            .push("nginx.conf was not found where packages and images keep it, and its arguments do not say".to_owned()),
     }
     Ok(nginx)
 }
@@ -176,8 +180,10 @@ fn plain(line: &str) -> String {
     let line = if dated { &line[20..] } else { line };
     match line.split_once("] ") {
         Some((level, rest)) if level.starts_with('[') => {
-            let number = |w: &str| w.trim_end_matches(':').split('#').all(|n| !n.is_empty() && n.bytes().all(|b| b.is_ascii_digit()));
-            let rest = rest.split_once(' ').filter(|(first, _)| first.contains('#') && number(first)).map_or(rest, |(_, rest)| rest);
+            let number =
+                |w: &str| w.trim_end_matches(':').split('#').all(|n| !n.is_empty() && n.bytes().all(|b| b.is_ascii_digit()));
+            let rest =
+                rest.split_once(' ').filter(|(first, _)| first.contains('#') && number(first)).map_or(rest, |(_, rest)| rest);
             format!("{level}] {rest}")
         }
         _ => line.to_owned(),
@@ -202,7 +208,8 @@ pub struct Traffic {
 
 /// The output of a container, read at most once per run.
 async fn output_of(cx: &ProbeCx, server: &ServerRef, window: SignedDuration) -> Result<Arc<ContainerLog>, ProbeError> {
-    let id = server.container.as_deref().ok_or_else(|| ProbeError::Skip("its output is not kept by a container engine".to_owned()))?;
+    let id =
+        server.container.as_deref().ok_or_else(|| ProbeError::Skip("its output is not kept by a container engine".to_owned()))?;
     let since = clock::now().saturating_sub(window).unwrap_or(Timestamp::UNIX_EPOCH);
     cx.docker()?.log_since(id, since, OUTPUT_LINES).await
 }
@@ -226,7 +233,11 @@ impl Nginx {
         }
         let open = super::servers::open_files(self.master, "access.log");
         let built_in = |path: String| AccessLog { path, format: COMBINED.to_owned(), conditional: false };
-        if open.is_empty() { vec![built_in("/var/log/nginx/access.log".to_owned())] } else { open.into_iter().map(built_in).collect() }
+        if open.is_empty() {
+            vec![built_in("/var/log/nginx/access.log".to_owned())]
+        } else {
+            open.into_iter().map(built_in).collect()
+        }
     }
 
     fn error_logs(&self) -> Vec<String> {
@@ -302,7 +313,12 @@ impl Nginx {
     }
 
     /// What the error logs say of the last `window`.
-    pub async fn errors(&self, cx: &ProbeCx, server: &ServerRef, window: SignedDuration) -> Result<(Errors, Vec<String>), ProbeError> {
+    pub async fn errors(
+        &self,
+        cx: &ProbeCx,
+        server: &ServerRef,
+        window: SignedDuration,
+    ) -> Result<(Errors, Vec<String>), ProbeError> {
         let (mut errors, mut unread) = (Errors::default(), Vec::new());
         let master = self.master;
         let now = clock::now();

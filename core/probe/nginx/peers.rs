@@ -61,7 +61,9 @@ mod tests {
 
     #[test]
     fn conversations_and_queues_are_told_apart() {
-        let line = |state: &str| format!("   3: 0100007F:9B52 0100007F:1B59 {state} 00000000:00000007 00:00000000 00000000     0        0 4711 2");
+        let line = |state: &str| {
+            format!("   3: 0100007F:9B52 0100007F:1B59 {state} 00000000:00000007 00:00000000 00000000     0        0 4711 2")
+        };
         assert_eq!(conversation(&line("06")).map(|(_, r)| r), Some("127.0.0.1:7001".parse().unwrap()));
         assert_eq!((conversation(&line("0A")), waiting(&line("01"))), (None, None));
         assert_eq!(waiting(&line("0A")), Some((39762, 7)));

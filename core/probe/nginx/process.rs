@@ -40,7 +40,8 @@ pub(super) fn arguments(title: &str) -> Arguments {
     let mut i = 0;
     while i < words.len() {
         let value = |from: usize| -> (String, usize) {
-            let taken: Vec<&str> = words[from..].iter().copied().take_while(|w| !matches!(*w, "-c" | "-p" | "-g" | "-e" | "-q")).collect();
+            let taken: Vec<&str> =
+                words[from..].iter().copied().take_while(|w| !matches!(*w, "-c" | "-p" | "-g" | "-e" | "-q")).collect();
             (taken.join(" "), taken.len())
         };
         let slot = match words[i] {
@@ -74,7 +75,12 @@ pub(super) fn workers(master: i32) -> Vec<Worker> {
         }
         let (_, ticks) = parent_and_start(&fs::read_to_string(format!("/proc/{pid}/stat")).ok()?)?;
         let since_boot = SignedDuration::from_millis(i64::try_from(tasks::milliseconds(ticks)).ok()?);
-        Some(Worker { pid, started: boot.checked_add(since_boot).ok()?, leaving: title.contains("is shutting down"), state: state_of(pid)? })
+        Some(Worker {
+            pid,
+            started: boot.checked_add(since_boot).ok()?,
+            leaving: title.contains("is shutting down"),
+            state: state_of(pid)?,
+        })
     };
     let mut workers: Vec<Worker> = children_of(master).into_iter().filter_map(worker).collect();
     if workers.is_empty() && title(master).is_some_and(|t| !t.starts_with("nginx: master")) {

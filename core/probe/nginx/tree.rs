@@ -149,12 +149,22 @@ mod tests {
         let root = Root::of(i32::try_from(std::process::id()).unwrap()).unwrap();
         let tree = read(&root, &at("nginx.conf"));
         let http = &tree.directives[0];
-        let listens: Vec<&str> = http.block.iter().filter(|d| d.name == "server").flat_map(|s| &s.block).filter_map(|d| d.args.first()).map(String::as_str).collect();
+        let listens: Vec<&str> = http
+            .block
+            .iter()
+            .filter(|d| d.name == "server")
+            .flat_map(|s| &s.block)
+            .filter_map(|d| d.args.first())
+            .map(String::as_str)
+            .collect();
         assert_eq!(listens, ["1", "2"]);
         assert_eq!(tree.files.len(), 4);
         assert!(tree.files.iter().all(|f| f.modified.is_some()));
         let problems = tree.problems.join("\n");
-        assert!(problems.contains("broken.conf:1: the file ends inside a block") && problems.contains("gone.conf: No such file"), "{problems}");
+        assert!(
+            problems.contains("broken.conf:1: the file ends inside a block") && problems.contains("gone.conf: No such file"),
+            "{problems}"
+        );
     }
 
     #[test]

@@ -68,7 +68,9 @@ fn serves(product: Product, arguments: &str) -> bool {
         Product::Pgbouncer => true,
         // workers that have lost their master serve on, and nobody can tell them anything; `-t` and `-s` end at once
         Product::Nginx => {
-            !arguments.starts_with("nginx: worker") && !arguments.starts_with("nginx: cache") && !["-t", "-T", "-s", "-v", "-V"].into_iter().any(has)
+            !arguments.starts_with("nginx: worker")
+                && !arguments.starts_with("nginx: cache")
+                && !["-t", "-T", "-s", "-v", "-V"].into_iter().any(has)
         }
     }
 }

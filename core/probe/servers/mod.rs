@@ -22,10 +22,10 @@ pub use files::{file_of, file_tail, open_files};
 pub(super) use find::parent_and_start;
 pub use find::{Found, children_of, children_titles, folders_of, scan, state_of, working_folder};
 pub use login::{Login, Secret, libpq_server, secret_file};
-pub(super) use tls::over_tls;
 pub use product::{product_of, product_of_program, product_of_unit};
 pub(super) use sockets::connections_of;
 pub use sockets::{Socket, default_port, sockets_of, tcp_port};
+pub(super) use tls::over_tls;
 
 use super::netns::NoConnection;
 use super::{Memo, ProbeCx, ProbeError};

@@ -122,7 +122,8 @@ pub async fn served(cx: &ProbeCx, reference: &CertificateRef, authorities: &[Str
             match addresses(pid, host, *port).await? {
                 Ok(address) => (pid, Some(address), *first, &[Wanted::Any][..]),
                 Err(why) => {
-                    let failed = Served { name: Some(host.clone()), failed: Some(NoHandshake::Unreachable(why)), ..Served::default() };
+                    let failed =
+                        Served { name: Some(host.clone()), failed: Some(NoHandshake::Unreachable(why)), ..Served::default() };
                     return Ok(Looked { address: format!("{host}:{port}"), served: vec![failed], ..Looked::default() });
                 }
             }
@@ -191,7 +192,9 @@ pub async fn addresses(pid: Option<i32>, host: &str, port: u16) -> Result<Result
     let me = i32::try_from(std::process::id()).unwrap_or_default();
     let looked = super::names::look_up(pid.unwrap_or(me), vec![host.to_owned()]).await?;
     Ok(match looked.into_iter().next() {
-        Some(super::names::Looked::Up(all)) => all.first().map(|ip| SocketAddr::new(*ip, port)).ok_or_else(|| "it has no address".to_owned()),
+        Some(super::names::Looked::Up(all)) => {
+            all.first().map(|ip| SocketAddr::new(*ip, port)).ok_or_else(|| "it has no address".to_owned())
+        }
         Some(super::names::Looked::NoSuchName) | None => Err(format!("there is no name {host}")),
         Some(super::names::Looked::NoAnswer(why)) => Err(format!("looking up {host}: {why}")),
     })
@@ -268,12 +271,18 @@ pub async fn files(
 }
 
 fn one_file(root: &Root, path: String, key: Option<String>, authorities: &Arc<Authorities>) -> CertificateFile {
-    let mut file = CertificateFile { modified: root.modified(&path), key: key.filter(|k| !k.is_empty()), path, ..CertificateFile::default() };
+    let mut file = CertificateFile {
+        modified: root.modified(&path),
+        key: key.filter(|k| !k.is_empty()),
+        path,
+        ..CertificateFile::default()
+    };
     let bytes = match root.bytes(&file.path, LARGEST) {
         Ok(bytes) => bytes,
         Err(e) => {
             file.denied = e.kind() == std::io::ErrorKind::PermissionDenied;
-            file.problem = Some(if e.kind() == std::io::ErrorKind::NotFound { "it is not there".to_owned() } else { e.to_string() });
+            file.problem =
+                Some(if e.kind() == std::io::ErrorKind::NotFound { "it is not there".to_owned() } else { e.to_string() });
             return file;
         }
     };

@@ -247,8 +247,12 @@ fn cron_lines() -> Vec<String> {
         files.extend(names.take(200));
     }
     let lines = files.iter().filter_map(|f| fs::read_to_string(f).ok()).flat_map(|text| {
-        let lines: Vec<String> =
-            text.lines().map(str::trim).filter(|l| !l.is_empty() && !l.starts_with('#')).map(|l| l.chars().take(300).collect()).collect();
+        let lines: Vec<String> = text
+            .lines()
+            .map(str::trim)
+            .filter(|l| !l.is_empty() && !l.starts_with('#'))
+            .map(|l| l.chars().take(300).collect())
+            .collect();
         lines
     });
     lines.collect()
@@ -271,11 +275,17 @@ mod tests {
             2026-11-21 14:00:01,1:DEBUG:certbot._internal.renewal:Processing /etc/letsencrypt/renewal/a.org.conf\n\
               Detail: 10.0.0.1: Fetching http://a.org/.well-known: Connection refused\n\
             2026-11-21 14:00:02,1:ERROR:certbot._internal.renewal:Failed to renew certificate a.org with error: Some challenges have failed.\n";
-        assert_eq!(outcome(failed, "a.org"), Some(Some("10.0.0.1: Fetching http://a.org/.well-known: Connection refused".to_owned())));
+        assert_eq!(
+            outcome(failed, "a.org"),
+            Some(Some("10.0.0.1: Fetching http://a.org/.well-known: Connection refused".to_owned()))
+        );
         assert_eq!(outcome(failed, "b.org"), None);
         assert_eq!(outcome(&failed.replace("'-q'", "'--dry-run'"), "a.org"), None);
         assert_eq!(outcome("Arguments: []\nProcessing /etc/letsencrypt/renewal/a.org.conf\nnot yet due", "a.org"), Some(None));
-        assert_eq!(setting("# x\nrenew_hook = systemctl reload nginx\n", "renew_hook").as_deref(), Some("systemctl reload nginx"));
+        assert_eq!(
+            setting("# x\nrenew_hook = systemctl reload nginx\n", "renew_hook").as_deref(),
+            Some("systemctl reload nginx")
+        );
     }
 
     proptest::proptest! {

@@ -25,9 +25,12 @@ pub(super) struct Trust(OnceCell<Result<Arc<Authorities>, ProbeError>>);
 impl Trust {
     pub(super) async fn get(&self, more: &[String]) -> Result<Arc<Authorities>, ProbeError> {
         let more = more.to_vec();
-        self.0.get_or_init(|| async {
-            blocking::run("trusted authorities", "the system's store", Duration::from_secs(2), move || load(&more)).await?
-        }).await.clone()
+        self.0
+            .get_or_init(|| async {
+                blocking::run("trusted authorities", "the system's store", Duration::from_secs(2), move || load(&more)).await?
+            })
+            .await
+            .clone()
     }
 }
 
@@ -36,8 +39,8 @@ fn load(more: &[String]) -> Result<Arc<Authorities>, ProbeError> {
     let mut all = rustls_native_certs::load_native_certs().certs;
     for path in more {
         let bytes = std::fs::read(path).map_err(|e| ProbeError::io("an authority of [runbooks.tls] ca_files", path, &e))?;
-        let certificates = x509::certificates(&bytes)
-            .map_err(|e| ProbeError::failed("an authority of [runbooks.tls] ca_files", path, &e))?;
+        let certificates =
+            x509::certificates(&bytes).map_err(|e| ProbeError::failed("an authority of [runbooks.tls] ca_files", path, &e))?;
         all.extend(certificates);
     }
     let anchors: Vec<TrustAnchor<'static>> =

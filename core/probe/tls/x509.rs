@@ -150,7 +150,8 @@ pub(super) fn public_of(bytes: &[u8]) -> Result<String, String> {
         Ok(key) => key,
         Err(_) => PrivateKeyDer::try_from(bytes.to_vec()).map_err(|_| "it holds no private key".to_owned())?,
     };
-    let key = rustls::crypto::ring::sign::any_supported_type(&key).map_err(|_| "a kind of key that opsctl cannot read".to_owned())?;
+    let key =
+        rustls::crypto::ring::sign::any_supported_type(&key).map_err(|_| "a kind of key that opsctl cannot read".to_owned())?;
     let public = key.public_key().ok_or("a kind of key whose public half opsctl cannot tell")?;
     Ok(sha256(&public))
 }

@@ -39,7 +39,8 @@ fn every_kind_is_judged_by_what_clients_see() {
     http += &site("a.wild.test", "wild");
     http += &site("deep.a.wild.test", "wild").replace("listen 443", "listen 8443");
     http += &site("127.0.0.1", "ip").replace("listen 443", "listen 9443");
-    http += "server { listen 443 ssl; server_name pair.test; ssl_certificate /mnt/ca/rsa.pem; ssl_certificate_key /mnt/ca/rsa.key;
+    http +=
+        "server { listen 443 ssl; server_name pair.test; ssl_certificate /mnt/ca/rsa.pem; ssl_certificate_key /mnt/ca/rsa.key;
         ssl_certificate /mnt/ca/ec.pem; ssl_certificate_key /mnt/ca/ec.key; }";
     host.nginx(&http);
     host.configure(TRUST);
@@ -60,9 +61,17 @@ fn every_kind_is_judged_by_what_clients_see() {
         let f = run.finding(&at(code, name));
         assert_eq!((f.severity.to_string().as_str(), f.message.contains(words)), (severity, true), "{f:?}");
     }
-    assert_eq!(run.finding(&at("tls.expiry", "pair.test")).evidence.iter().find(|e| e.label == "kind").map(|e| e.value.as_str()), Some("ECDSA"));
+    assert_eq!(
+        run.finding(&at("tls.expiry", "pair.test")).evidence.iter().find(|e| e.label == "kind").map(|e| e.value.as_str()),
+        Some("ECDSA")
+    );
     assert!(run.finding(&at("tls.hostname", "deep.a.wild.test")).hint.contains("one label"));
-    assert_eq!(run.findings().filter(|f| f.severity.to_string() != "info").count(), 10, "{:#?}", run.findings().collect::<Vec<_>>());
+    assert_eq!(
+        run.findings().filter(|f| f.severity.to_string() != "info").count(),
+        10,
+        "{:#?}",
+        run.findings().collect::<Vec<_>>()
+    );
 }
 
 #[test]
@@ -82,9 +91,13 @@ fn files_that_cannot_be_used_are_told_before_somebody_restarts() {
     let run = host.ask(&["tls"]);
     let path = |name: &str| format!("certificate:/mnt/ca/{name}.pem");
     run.must(&[&format!("tls.key-mismatch {}", path("mismatch"))]);
-    for (name, words) in
-        [("empty", "it is empty"), ("damaged", "its PEM is damaged"), ("der", "it is in DER"), ("gone", "it is not there"), ("large", "certificates")]
-    {
+    for (name, words) in [
+        ("empty", "it is empty"),
+        ("damaged", "its PEM is damaged"),
+        ("der", "it is in DER"),
+        ("gone", "it is not there"),
+        ("large", "certificates"),
+    ] {
         run.says(&format!("tls.file {}", path(name)), &[words]);
     }
     for name in ["talky", "fine"] {
@@ -128,8 +141,18 @@ fn what_is_no_tls_is_told_by_how_it_fails() {
         let listening = host.sh("ss -Htln");
         ports.iter().all(|p| listening.contains(&format!(":{p} "))).then_some(())
     });
-    let urls = ["https://127.0.0.1:4001", "https://127.0.0.1:4002", "https://127.0.0.1:4003", "https://127.0.0.1:4009", "https://127.0.0.1:4011",
-        "https://127.0.0.1:4012", "https://127.0.0.1:4013", "https://127.0.0.1:4014", "smtp://127.0.0.1:4025", "postgres://127.0.0.1:5432"];
+    let urls = [
+        "https://127.0.0.1:4001",
+        "https://127.0.0.1:4002",
+        "https://127.0.0.1:4003",
+        "https://127.0.0.1:4009",
+        "https://127.0.0.1:4011",
+        "https://127.0.0.1:4012",
+        "https://127.0.0.1:4013",
+        "https://127.0.0.1:4014",
+        "smtp://127.0.0.1:4025",
+        "postgres://127.0.0.1:5432",
+    ];
     let endpoints: String = urls.iter().map(|u| format!("[[endpoint]]\nurl = \"{u}/\"\n")).collect();
     host.configure(&format!("{TRUST}{endpoints}"));
     let run = host.ask(&["tls"]);

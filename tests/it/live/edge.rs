@@ -11,7 +11,9 @@ fn a_proxy_of_twenty_sites_that_are_well_stays_quiet() {
     host.authority();
     host.certificate("all", "*.sites.test,sites.test", "-1 day", "+89 days", "key=rsa");
     host.configure(TRUST);
-    let mut http = String::from("log_format j escape=json '{\"t\":\"$time_iso8601\",\"status\":\"$status\",\"up\":\"$upstream_addr\",\"host\":\"$host\"}'; access_log /var/log/nginx/access.log j;\n");
+    let mut http = String::from(
+        "log_format j escape=json '{\"t\":\"$time_iso8601\",\"status\":\"$status\",\"up\":\"$upstream_addr\",\"host\":\"$host\"}'; access_log /var/log/nginx/access.log j;\n",
+    );
     for i in 0..4 {
         host.service(&format!("app{i}"), "ok");
     }
@@ -50,7 +52,12 @@ fn why_an_upstream_cannot_be_reached_is_told() {
     }
     let sites: String = ["stopped", "moved", "deaf", "loop", "well"]
         .iter()
-        .map(|n| format!("server {{ listen 80; server_name {n}.test; location / {{ proxy_pass http://{n}:{}; }} }}\n", if *n == "deaf" { 9999 } else { 8080 }))
+        .map(|n| {
+            format!(
+                "server {{ listen 80; server_name {n}.test; location / {{ proxy_pass http://{n}:{}; }} }}\n",
+                if *n == "deaf" { 9999 } else { 8080 }
+            )
+        })
         .collect();
     let group = "upstream many { server well:8080; server deaf:9998; } server { listen 80; server_name many.test; location / { proxy_pass http://many; } }
         server { listen 80; server_name php.test; location / { fastcgi_pass unix:/run/none.sock; } }";
@@ -90,7 +97,10 @@ fn a_configuration_that_fails_its_test_or_is_not_loaded_is_told() {
     host.sh("sed -i 's/one/two/' /etc/nginx/conf.d/site.conf");
     let run = host.ask(&["nginx"]);
     run.roots(&[&format!("nginx.config-not-loaded {HOST}")]);
-    run.says(&format!("nginx.config-not-loaded {HOST}"), &["runs with the configuration of", "1 file changed since", "/etc/nginx/conf.d/site.conf"]);
+    run.says(
+        &format!("nginx.config-not-loaded {HOST}"),
+        &["runs with the configuration of", "1 file changed since", "/etc/nginx/conf.d/site.conf"],
+    );
 
     // broken in between: what does not pass its test is not loaded
     host.sh("printf '\\nnonsense;\\n' >> /etc/nginx/conf.d/site.conf");
@@ -161,10 +171,14 @@ fn failed_requests_are_counted_in_every_kind_of_log() {
 #[test]
 fn logs_on_disk_are_read_with_what_was_rotated() {
     let Some(host) = Host::with_servers(&["nginx", "curl", "gzip"]) else { return };
-    host.nginx("server { listen 80; location / { return 200 ok; } location /bad { return 503; } location /api/orders { return 502; } }");
+    host.nginx(
+        "server { listen 80; location / { return 200 ok; } location /bad { return 503; } location /api/orders { return 502; } }",
+    );
     host.sh("for i in $(seq 80); do curl -s http://127.0.0.1/; done; for i in $(seq 20); do curl -s \"http://127.0.0.1/api/orders/$i?token=canary\"; done > /dev/null
         cd /var/log/nginx; mv access.log access.log.1; kill -USR1 $(cat /run/nginx.pid)");
-    eventually(10, "nginx writes a new log", || host.command("test").args(["-e", "/var/log/nginx/access.log"]).status().ok()?.success().then_some(()));
+    eventually(10, "nginx writes a new log", || {
+        host.command("test").args(["-e", "/var/log/nginx/access.log"]).status().ok()?.success().then_some(())
+    });
     let rate = format!("nginx.5xx-rate {HOST}");
     let run = host.ask(&["nginx"]);
     run.says(&rate, &["20 of 100", "/api/orders (20)"]);

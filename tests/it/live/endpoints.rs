@@ -10,7 +10,9 @@ fn a_soft_404_is_caught_and_a_frontend_is_no_backend() {
     let Some(host) = Host::without_engine() else { return };
     let service = |port: &str, status: &str, body: &str| {
         host.spawn("/run/lab/fixture", &["httpd", "--port", port, "--status", status, "--body", body]);
-        eventually(30, "it answers", || host.command("curl").args(["-s", &format!("http://127.0.0.1:{port}/metrics")]).status().ok()?.success().then_some(()));
+        eventually(30, "it answers", || {
+            host.command("curl").args(["-s", &format!("http://127.0.0.1:{port}/metrics")]).status().ok()?.success().then_some(())
+        });
     };
     service("8001", "200", "{\"database\":{\"status\":\"ok\"},\"token\":\"canary-token\"}");
     service("8002", "200", "Welcome");
@@ -49,7 +51,9 @@ fn an_endpoint_is_asked_from_where_it_is_said() {
     let Some(host) = Host::with_edge() else { return };
     host.service("b2", "inside");
     host.service("front", "x");
-    host.configure("[[endpoint]]\nurl = \"http://b2:8080/health\"\nfrom = \"front\"\nexpect_body = \"inside\"\nlatency_ms = 5000\n");
+    host.configure(
+        "[[endpoint]]\nurl = \"http://b2:8080/health\"\nfrom = \"front\"\nexpect_body = \"inside\"\nlatency_ms = 5000\n",
+    );
     let run = host.ask(&["healthcheck"]);
     assert_eq!(run.check("healthcheck.endpoint", "endpoint:http://b2:8080/health").verdict, "ok");
     host.docker(&["stop", "-t", "0", "b2"]);
@@ -58,5 +62,8 @@ fn an_endpoint_is_asked_from_where_it_is_said() {
     host.docker(&["stop", "-t", "0", "front"]);
     let run = host.ask(&["healthcheck"]);
     let row = run.check("healthcheck.endpoint", "endpoint:http://b2:8080/health");
-    assert_eq!((row.verdict.as_str(), row.reason.as_deref()), ("unknown", Some("http://b2:8080/health is to be asked from front, which does not run")));
+    assert_eq!(
+        (row.verdict.as_str(), row.reason.as_deref()),
+        ("unknown", Some("http://b2:8080/health is to be asked from front, which does not run"))
+    );
 }

@@ -15,8 +15,13 @@ fn host() -> Option<Host> {
 {\"pebble\": {\"listenAddress\": \"127.0.0.1:14000\", \"managementListenAddress\": \"127.0.0.1:15000\", \"certificate\": \"/mnt/ca/pebble.pem\",
  \"privateKey\": \"/mnt/ca/pebble.key\", \"httpPort\": 80, \"tlsPort\": 443, \"ocspResponderURL\": \"\", \"certificateValidityPeriod\": 7776000}}
 EOF");
-    host.spawn("env", &["PEBBLE_VA_NOSLEEP=1", "PEBBLE_WFE_NONCEREJECT=0", "PEBBLE_AUTHZREUSE=0", "pebble", "-config", "/mnt/pebble.json"]);
-    eventually(30, "pebble answers", || host.command("curl").args(["-skf", "https://localhost:14000/dir"]).output().ok()?.status.success().then_some(()));
+    host.spawn(
+        "env",
+        &["PEBBLE_VA_NOSLEEP=1", "PEBBLE_WFE_NONCEREJECT=0", "PEBBLE_AUTHZREUSE=0", "pebble", "-config", "/mnt/pebble.json"],
+    );
+    eventually(30, "pebble answers", || {
+        host.command("curl").args(["-skf", "https://localhost:14000/dir"]).output().ok()?.status.success().then_some(())
+    });
     host.nginx("server { listen 80; location / { root /mnt/www; } }");
     certbot(
         &host,
