@@ -90,6 +90,18 @@ pub async fn owner_of_tcp_port(port: u16) -> Option<Owner> {
     .flatten()
 }
 
+/// Whether a process was started with an address of this port of the loopback in its environment (`localhost:5432`), or with one of these
+/// variables. Only the answer leaves this function.
+#[must_use]
+pub fn environment_names(pid: i32, port: u16, variables: &[&str]) -> bool {
+    let environ = fs::read(format!("/proc/{pid}/environ")).unwrap_or_default();
+    let text = String::from_utf8_lossy(&environ);
+    let places = ["localhost", "127.0.0.1", "[::1]"].map(|host| format!("{host}:{port}"));
+    text.split('\0').filter_map(|e| e.split_once('=')).any(|(name, value)| {
+        variables.contains(&name) || value.split([',', ';', ' ', '@', '/']).any(|part| places.iter().any(|p| p == part))
+    })
+}
+
 /// The first process with a descriptor for one of these sockets.
 fn holder(inodes: &[u64]) -> Option<Owner> {
     let wanted: Vec<String> = inodes.iter().map(|i| format!("socket:[{i}]")).collect();

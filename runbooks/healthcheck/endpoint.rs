@@ -14,6 +14,7 @@ use serde::{Deserialize, Serialize};
 use super::Settings;
 use super::http::HTTP;
 use super::tcp::TCP;
+use crate::nginx::{behind_of, needs_of};
 
 const CONTENT: Code = Code {
     id: "healthcheck.content",
@@ -58,7 +59,7 @@ pub(super) struct Evidence {
     tries: Vec<Asked>,
     /// How the others stand, by what they prove: right ones and all. Only when this one is not right.
     others: Vec<(String, usize, usize)>,
-    /// The nginx that answers for it, by its name or its port.
+    /// The nginx that answers for it, by its name or its port, and the databases, caches and brokers behind it.
     servers: Vec<String>,
     /// The container that publishes its port.
     container: Option<String>,
@@ -130,7 +131,7 @@ impl Check for Endpoints {
             f.cite("asked from", e.from.as_deref().unwrap_or(""))
         };
         let Some(last) = wrong.last() else {
-            let slow: Vec<u64> = e.tries.iter().filter(|t| is_slow(t, e.latency_ms)).filter_map(|t| took(t)).collect();
+            let slow: Vec<u64> = e.tries.iter().filter(|t| is_slow(t, e.latency_ms)).filter_map(took).collect();
             let (Some(limit), Some(fastest)) = (e.latency_ms, slow.iter().min()) else { return Judgement::default() };
             if slow.len() < e.tries.len() {
                 return Judgement::default();
@@ -193,7 +194,7 @@ impl Endpoints {
 /// The nginx that answers for an endpoint, and the container that publishes its port here.
 async fn behind(cx: &ProbeCx, e: &Endpoint) -> (Vec<String>, Option<String>) {
     let local = e.host == "localhost" || e.host.parse::<std::net::IpAddr>().is_ok_and(|ip| ip.is_loopback());
-    let mut servers = Vec::new();
+    let mut servers: Vec<String> = Vec::new();
     let mut container = None;
     let mut published = None;
     if let Some(docker) = &cx.docker {
@@ -212,9 +213,13 @@ async fn behind(cx: &ProbeCx, e: &Endpoint) -> (Vec<String>, Option<String>) {
         let listens = local && s.container.is_none() && nginx.config.listens.iter().any(|l| l.port == e.port);
         if named || listens || (s.container.is_some() && s.container == published) {
             servers.push(s.id.clone());
+            servers.extend(behind_of(cx, s, &nginx).await.into_iter().flat_map(|b| b.needs));
         }
     }
     if servers.is_empty() {
+        if let (Some(docker), Some(id)) = (&cx.docker, &published) {
+            servers = needs_of(cx, docker, id).await;
+        }
         container = published;
     }
     (servers, container)

@@ -16,6 +16,7 @@ use serde::{Deserialize, Serialize};
 use crate::servers::Server;
 
 pub(crate) use reload::{RELOAD, Reload};
+pub(crate) use upstreams::{behind_of, needs_of};
 
 /// `[runbooks.nginx]`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -25,7 +26,7 @@ pub struct Settings {
     pub window_s: u32,
     /// Requests in that time below which a share says nothing (catalogue: 60).
     pub min_requests: u64,
-    /// Share of 5xx answers in percent that is warn (netdata health.d/web_log.conf: 2).
+    /// Share of 5xx answers in percent that is warn (netdata, web log alarms: 2).
     pub failed_warn_percent: f64,
     /// The same for crit (netdata: 5; awesome-prometheus-alerts: 5).
     pub failed_crit_percent: f64,
@@ -33,7 +34,7 @@ pub struct Settings {
     pub few_failed_crit: u64,
     /// Lines of one kind in the error log within the window that are warn (judgement).
     pub errors_warn: u64,
-    /// Connections of a worker in percent of worker_connections, or files in percent of its limit, that are warn (catalogue: 80).
+    /// Connections of a worker in percent of what it may have, or files in percent of its limit, that are warn (catalogue: 80).
     pub connections_warn_percent: f64,
     /// The same for crit (judgement).
     pub connections_crit_percent: f64,
@@ -224,6 +225,22 @@ const LINKS: &[Link] = &[
     ),
     Link::confirmed("nginx.mode", "healthcheck.http", KeyKind::Server, "it is in maintenance mode"),
     Link::confirmed("nginx.mode", "healthcheck.content", KeyKind::Server, "it is in maintenance mode"),
+    Link::likely("postgres.connections", "healthcheck.http", KeyKind::Server, "what answers cannot connect to its database"),
+    Link::likely("postgres.idle-in-tx", "healthcheck.http", KeyKind::Server, "the database of what answers is held up"),
+    Link::likely("postgres.blocked", "healthcheck.http", KeyKind::Server, "the database of what answers is held up"),
+    Link::likely("postgres.up", "healthcheck.http", KeyKind::Server, "the database of what answers is down"),
+    Link::likely("redis.up", "healthcheck.http", KeyKind::Server, "the cache of what answers is down"),
+    Link::likely("redis.persistence", "healthcheck.http", KeyKind::Server, "the cache of what answers takes no writes"),
+    Link::likely("redis.memory", "healthcheck.http", KeyKind::Server, "the cache of what answers takes no writes"),
+    Link::likely("rabbitmq.up", "healthcheck.http", KeyKind::Server, "the broker of what answers is down"),
+    Link::likely("postgres.connections", "healthcheck.content", KeyKind::Server, "what answers cannot connect to its database"),
+    Link::likely("postgres.idle-in-tx", "healthcheck.content", KeyKind::Server, "the database of what answers is held up"),
+    Link::likely("postgres.blocked", "healthcheck.content", KeyKind::Server, "the database of what answers is held up"),
+    Link::likely("redis.persistence", "healthcheck.content", KeyKind::Server, "the cache of what answers takes no writes"),
+    Link::likely("redis.memory", "healthcheck.content", KeyKind::Server, "the cache of what answers takes no writes"),
+    Link::likely("rabbitmq.up", "healthcheck.content", KeyKind::Server, "the broker of what answers is down"),
+    Link::likely("redis.up", "healthcheck.content", KeyKind::Server, "the cache of what answers is down"),
+    Link::likely("postgres.up", "healthcheck.content", KeyKind::Server, "the database of what answers is down"),
     Link::likely("nginx.5xx-rate", "healthcheck.http", KeyKind::Server, "the same failures"),
     Link::likely("disk.space", "nginx.error-signals", KeyKind::Filesystem, "there is no room for what clients send"),
 ];

@@ -104,7 +104,9 @@ impl Check for Traffic {
             r.by_upstream.is_empty() || b.addresses.iter().any(|a| r.by_upstream.keys().any(|u| u == a)) || e.behind.len() == 1
         };
         for b in e.behind.iter().filter(blamed) {
-            f = f.key(KeyKind::Container, &b.container);
+            if !b.container.is_empty() {
+                f = f.key(KeyKind::Container, &b.container);
+            }
             for server in &b.needs {
                 f = f.key(KeyKind::Server, server);
             }

@@ -12,12 +12,12 @@ use opsctl_core::model::{
     Check, CheckSpec, Code, ContainerRef, Finding, Inventory, Judged, Judgement, KeyKind, Plan, Product, Refusal, ServerRef,
     Severity, Target, quantity,
 };
-use opsctl_core::probe::docker::Container;
-use opsctl_core::probe::listeners::listeners_of;
+use opsctl_core::probe::docker::{Container, Docker};
+use opsctl_core::probe::listeners::{environment_names, listeners_of, owner_of_tcp_port};
 use opsctl_core::probe::names::{Looked, look_up};
 use opsctl_core::probe::netns::{self, NoConnection};
 use opsctl_core::probe::nginx::{Backend, Nginx, known_addresses, ports_used_by, remotes_of};
-use opsctl_core::probe::servers::{Socket, Way, open_way};
+use opsctl_core::probe::servers::{Socket, Way, default_port, open_way, tcp_port};
 use opsctl_core::probe::{ProbeCx, ProbeError, blocking};
 use serde::{Deserialize, Serialize};
 
@@ -122,13 +122,13 @@ struct Other {
 /// Something requests are passed on to, for other checks.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
-pub(super) struct Behind {
-    /// Full id of its container.
-    pub(super) container: String,
+pub(crate) struct Behind {
+    /// Full id of its container; empty for a process of the host.
+    pub(crate) container: String,
     /// `address:port`.
-    pub(super) addresses: Vec<String>,
+    pub(crate) addresses: Vec<String>,
     /// Ids of the databases, caches and brokers that its environment names.
-    pub(super) needs: Vec<String>,
+    pub(crate) needs: Vec<String>,
 }
 
 impl Check for Upstreams {
@@ -263,9 +263,9 @@ impl Around {
 }
 
 /// What requests are passed on to, and what that needs: for the check of failed requests.
-pub(super) async fn behind_of(cx: &ProbeCx, server: &ServerRef, nginx: &Nginx) -> Vec<Behind> {
+pub(crate) async fn behind_of(cx: &ProbeCx, server: &ServerRef, nginx: &Nginx) -> Vec<Behind> {
     let around = Around::of(cx, server).await;
-    let Some(docker) = &cx.docker else { return Vec::new() };
+    let Some(docker) = &cx.docker else { return processes(cx, server, nginx).await };
     let mut found: BTreeMap<String, Behind> = BTreeMap::new();
     for backend in nginx.config.backends.iter().filter(|b| b.unix.is_none()) {
         let mut owners: Vec<(&Container, String)> =
@@ -285,16 +285,46 @@ pub(super) async fn behind_of(cx: &ProbeCx, server: &ServerRef, nginx: &Nginx) -
         }
     }
     for behind in found.values_mut() {
-        for s in &cx.inventory.servers {
-            let container = s.container.as_deref().and_then(|id| cx.inventory.container(id));
-            let names = [Some(s.name.as_str()), container.map(|c| c.name.as_str()), container.and_then(|c| c.service.as_deref())];
-            let names: Vec<&str> = names.into_iter().flatten().collect();
-            if s.product != Product::Nginx && docker.names_host(&behind.container, &names).await {
-                behind.needs.push(s.id.clone());
-            }
+        behind.needs = needs_of(cx, docker, &behind.container).await;
+    }
+    found.into_values().chain(processes(cx, server, nginx).await).collect()
+}
+
+/// Processes of the host itself that requests are passed on to.
+async fn processes(cx: &ProbeCx, server: &ServerRef, nginx: &Nginx) -> Vec<Behind> {
+    let mut found = Vec::new();
+    if server.container.is_some() {
+        return found;
+    }
+    for backend in nginx.config.backends.iter().filter(|b| b.host.parse::<IpAddr>().is_ok_and(|ip| ip.is_loopback())) {
+        let Some(owner) = owner_of_tcp_port(backend.port).await else { continue };
+        let needs = cx.inventory.servers.iter().filter(|s| s.product != Product::Nginx).filter(|s| {
+            let (port, variables): (u16, &[&str]) = match s.product {
+                Product::Postgres => (5432, &["PGHOST", "PGSERVICE"]),
+                product => (default_port(product), &[]),
+            };
+            let target = Target { kind: s.product.kind(), name: s.name.clone(), id: s.id.clone() };
+            let port = cx.servers.known(&target).ok().and_then(|k| tcp_port(&k.sockets)).unwrap_or(port);
+            environment_names(owner.pid, port, variables)
+        });
+        let needs = needs.map(|s| s.id.clone()).collect();
+        found.push(Behind { container: String::new(), addresses: vec![format!("{}:{}", backend.host, backend.port)], needs });
+    }
+    found
+}
+
+/// Ids of the databases, caches and brokers that the environment of a container names.
+pub(crate) async fn needs_of(cx: &ProbeCx, docker: &Docker, container: &str) -> Vec<String> {
+    let mut needs = Vec::new();
+    for s in cx.inventory.servers.iter().filter(|s| s.product != Product::Nginx) {
+        let its = s.container.as_deref().and_then(|id| cx.inventory.container(id));
+        let names = [Some(s.name.as_str()), its.map(|c| c.name.as_str()), its.and_then(|c| c.service.as_deref())];
+        let names: Vec<&str> = names.into_iter().flatten().collect();
+        if docker.names_host(container, &names).await {
+            needs.push(s.id.clone());
         }
     }
-    found.into_values().collect()
+    needs
 }
 
 impl Upstreams {

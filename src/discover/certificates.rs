@@ -1,6 +1,6 @@
 //! Certificates: what every nginx serves, what the configuration names, what lies on disk, and what certbot renews.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
 use opsctl_core::model::{CertificateRef, CertificateSource, Inventory, StartTls};
@@ -54,26 +54,35 @@ pub(super) async fn find(known: &[Known], endpoints: &[Endpoint], inventory: &mu
     inventory.certificates = all;
 }
 
-/// Sites with the same address and the same files are one: they serve one certificate, which is told once.
+/// Sites of one address with the same files: they serve one certificate, which is told once.
+#[derive(Default)]
+struct Group<'a> {
+    names: Vec<&'a str>,
+    protocols: &'a [String],
+}
+
 fn served(server: &str, nginx: &Nginx) -> Vec<CertificateRef> {
-    type Group<'a> = (SocketAddr, &'a [(String, String)]);
-    let mut groups: BTreeMap<Group<'_>, (BTreeSet<&str>, Vec<&str>, Vec<String>)> = BTreeMap::new();
+    type Served<'a> = (SocketAddr, &'a [(String, String)]);
+    let mut groups: BTreeMap<Served<'_>, Group<'_>> = BTreeMap::new();
     for site in nginx.config.sites.iter().filter(|s| !s.certificates.is_empty()) {
         // the same site on IPv4 and IPv6, or on several ports, has one certificate
         let Some(address) = site.listens.iter().filter(|l| l.ssl && !l.udp).find_map(|l| Some(reachable(l.address?, l.port)))
         else {
             continue;
         };
-        let (seen, names, protocols) = groups.entry((address, &site.certificates)).or_default();
-        for name in site.names.iter().filter(|n| seen.insert(n.as_str())) {
-            names.push(name);
+        let group = groups.entry((address, &site.certificates)).or_default();
+        for name in &site.names {
+            if group.names.len() < MOST_NAMES && !group.names.contains(&name.as_str()) {
+                group.names.push(name);
+            }
         }
-        protocols.clone_from(&site.protocols);
+        group.protocols = &site.protocols;
     }
-    let reference = |((address, files), (_, names, protocols)): (Group<'_>, (BTreeSet<&str>, Vec<&str>, Vec<String>))| {
-        let names: Vec<String> = names.into_iter().take(MOST_NAMES).map(str::to_owned).collect();
+    let mut found = Vec::new();
+    for ((address, files), group) in groups {
+        let names: Vec<String> = group.names.into_iter().map(str::to_owned).collect();
         let name = names.first().cloned().unwrap_or_else(|| address.to_string());
-        CertificateRef {
+        found.push(CertificateRef {
             id: format!("served:{server}:{address}:{name}"),
             name,
             names,
@@ -82,11 +91,11 @@ fn served(server: &str, nginx: &Nginx) -> Vec<CertificateRef> {
                 pid: nginx.master,
                 address: address.to_string(),
                 files: files.to_vec(),
-                protocols,
+                protocols: group.protocols.to_vec(),
             },
-        }
-    };
-    groups.into_iter().map(reference).collect()
+        });
+    }
+    found
 }
 
 fn reachable(address: IpAddr, port: u16) -> SocketAddr {

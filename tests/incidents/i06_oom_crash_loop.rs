@@ -54,3 +54,26 @@ fn a_start_is_refused_until_there_is_memory_for_it() {
     host.fix("container.start", "api", &[]).exits(0);
     host.diagnose().roots(&[]);
 }
+
+#[test]
+fn behind_nginx_the_failed_requests_have_the_same_root() {
+    const RATE: &str = "nginx.5xx-rate nginx:edge";
+    let Some(host) = Host::with_edge() else { return };
+    host.service("api", "ok");
+    host.nginx_container(
+        "edge",
+        &[],
+        "server { listen 80; location / { proxy_pass http://api:8080; proxy_connect_timeout 1s; } }",
+    );
+    host.docker(&["rm", "-f", "api"]);
+    let limits = ["--network", "app", "-m", "16m", "--memory-swap", "16m", "--restart", "always"];
+    host.run("api", &[limits.as_slice(), &["svc:1", "/bin/fixture", "mem-eater", "4", "--up-to", "24"]].concat());
+    eventually(60, "it was restarted three times", || {
+        host.inspect("api", "{{.RestartCount}}").parse::<u32>().is_ok_and(|n| n >= 3).then_some(())
+    });
+    let edge = host.address("edge");
+    host.sh(&format!("for i in $(seq 12); do curl -s -m 5 http://{edge}/ > /dev/null & done; wait"));
+    host.until("api", "{{.State.ExitCode}}", "137");
+    let run = host.ask(&["container", "nginx"]);
+    run.must(&[OOM, LOOP, RATE]).roots(&[OOM]).explains(OOM, RATE).must_not(&["memory.oom-kill", "container.down"]);
+}

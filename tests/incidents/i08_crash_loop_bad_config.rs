@@ -21,3 +21,20 @@ fn a_crash_loop_shows_its_last_words() {
     assert_eq!(host.inspect("worker", "{{.State.Running}} {{.HostConfig.RestartPolicy.Name}}"), "false no");
     host.diagnose().must_not(&["container.restart-loop"]);
 }
+
+#[test]
+fn behind_nginx_what_cannot_be_reached_has_the_same_root() {
+    const UNREACHABLE: &str = "nginx.upstream-unreachable nginx:edge";
+    let Some(host) = Host::with_edge() else { return };
+    host.service("worker", "ok");
+    host.nginx_container("edge", &[], "server { listen 80; location / { proxy_pass http://worker:8080; } }");
+    host.docker(&["rm", "-f", "worker"]);
+    let policy = ["--network", "app", "--restart", "always", "svc:1", "/bin/fixture", "say", "KeyError: DATABASE_URL", "3"];
+    host.run("worker", &policy);
+    eventually(60, "it was restarted five times", || {
+        host.inspect("worker", "{{.RestartCount}}").parse::<u32>().is_ok_and(|n| n >= 5).then_some(())
+    });
+    let run = host.ask(&["container", "nginx"]);
+    run.must(&[LOOP, UNREACHABLE]).roots(&[LOOP]).explains(LOOP, UNREACHABLE);
+    run.must_not(&["container.oom-killed", "container.down", "nginx.upstream-stale-ip"]);
+}

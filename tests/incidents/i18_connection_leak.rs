@@ -54,3 +54,23 @@ fn the_open_transactions_are_the_root_and_it_is_not_called_down() {
     full.roots(&[IDLE]).must(&[CONNECTIONS]).says(CONNECTIONS, &["not even a reserved one", "app shop idle in transaction: 15"]);
     assert_eq!(full.check("postgres.up", "postgres:127.0.0.1:5432").verdict, "ok");
 }
+
+#[test]
+fn behind_nginx_the_leak_is_the_root_of_what_users_see() {
+    const RATE: &str = "nginx.5xx-rate nginx:127.0.0.1:80";
+    const HEALTH: &str = "healthcheck.http endpoint:http://127.0.0.1/health/";
+    const FRONT: &str = "healthcheck.content endpoint:http://127.0.0.1/front";
+    let Some(host) = Host::with_servers(&["psql", "nginx", "curl", "python3"]) else { return };
+    host.postgres("max_connections = 20");
+    host.application();
+    let asked = ["postgres", "nginx", "healthcheck"];
+    host.ask(&asked).roots(&[]);
+    for i in 0..17 {
+        host.session(&format!("leak{i}"), "BEGIN; SELECT 1");
+    }
+    host.sh("for i in $(seq 12); do curl -s http://127.0.0.1/health/; done > /dev/null; sleep 1");
+    let run = host.ask(&asked);
+    run.must(&[HEALTH]).roots(&[IDLE]).explains(IDLE, CONNECTIONS).explains(CONNECTIONS, RATE).explains(CONNECTIONS, FRONT);
+    run.must_not(&["postgres.up", "postgres.blocked", "nginx.upstream-"]);
+    assert!(!run.stdout.contains("canary"));
+}

@@ -90,6 +90,21 @@ impl Host {
         eventually(UP, "the service answers", || self.curl(&url).ends_with(" 200").then_some(()));
     }
 
+    /// [`APP`] behind the host's nginx, with its endpoints in the configuration; it answers when this returns.
+    #[track_caller]
+    pub(crate) fn application(&self) {
+        std::fs::write(self.path("app.py"), APP).unwrap_or_else(|e| panic!("app.py: {e}"));
+        let app = self.path("app.py").display().to_string();
+        let needs = ["DATABASE_URL=postgres://app:canary-app-password@localhost:5432/shop", "CACHE_URL=redis://localhost:6379/0"];
+        self.spawn("env", &[&needs[..], &["python3", &app]].concat());
+        eventually(UP, "the application answers", || self.curl("http://127.0.0.1:8000/front").ends_with(" 200").then_some(()));
+        self.nginx("server { listen 80; location / { proxy_pass http://127.0.0.1:8000; } }");
+        self.configure(
+            "[[endpoint]]\nurl = \"http://127.0.0.1/health/\"\nproves = \"deep health\"\n\
+             [[endpoint]]\nurl = \"http://127.0.0.1/front\"\nexpect_body = \"Welcome\"\nproves = \"frontend only\"\n",
+        );
+    }
+
     /// Makes the lab's certificate authority; its root is `/mnt/ca/root.pem`, which opsctl then trusts.
     #[track_caller]
     pub(crate) fn authority(&self) {
@@ -106,6 +121,20 @@ impl Host {
         self.sh(&format!("{AUTHORITY} /mnt/ca {name} {} '{from}' '{until}' {options}", names.join(",")));
     }
 }
+
+/// An application whose health page asks its database, behind an nginx, on port 8000; its frontend answers 200 whatever happens.
+const APP: &str = "
+import http.server, subprocess
+class H(http.server.BaseHTTPRequestHandler):
+    def do_GET(self):
+        ok = subprocess.run(['psql', '-h', '/run/postgresql', '-U', 'app', 'shop', '-Atqc', 'SELECT 1'], capture_output=True).returncode == 0
+        front = self.path == '/front'
+        self.send_response(200 if ok or front else 503)
+        self.end_headers()
+        self.wfile.write(b'Welcome' if ok else b'something went wrong')
+    def log_message(self, *a): pass
+http.server.ThreadingHTTPServer(('127.0.0.1', 8000), H).serve_forever()
+";
 
 /// Makes certificates.
 const AUTHORITY: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/lab/authority");

@@ -336,9 +336,7 @@ pub(super) fn facts(response: ContainerInspectResponse, redactor: &Redactor) -> 
             .networks
             .iter()
             .flatten()
-            .filter_map(|(n, e)| {
-                Some((n.clone(), [e.aliases.clone(), e.dns_names.clone()].into_iter().flatten().flatten().collect()))
-            })
+            .map(|(n, e)| (n.clone(), [e.aliases.clone(), e.dns_names.clone()].into_iter().flatten().flatten().collect()))
             .filter(|(_, names): &(String, Vec<String>)| !names.is_empty())
             .collect(),
         networks: network.networks.unwrap_or_default().into_iter().map(|(n, e)| (n, text(e.ip_address))).collect(),

@@ -113,10 +113,8 @@ pub(super) fn read(directives: &[Directive], main: &str, prefix: &str) -> Config
     context.walk(directives, &Scope::default(), "");
     let saw = context.saw_access_log;
     config.default_access_log = !saw && directives.iter().any(|d| d.name == "http");
-    for list in [&mut config.error_logs] {
-        list.sort();
-        list.dedup();
-    }
+    config.error_logs.sort();
+    config.error_logs.dedup();
     config.listens.sort();
     config.listens.dedup();
     config.access_logs.sort();
@@ -165,7 +163,6 @@ impl Context<'_> {
                     // inside `upstream` a server is a line, not a block
                     self.site(d, &scope, block);
                 }
-                "upstream" => {}
                 _ => {}
             }
             if !d.block.is_empty() && d.name != "upstream" {
@@ -473,7 +470,7 @@ mod tests {
     proptest::proptest! {
         #[test]
         fn any_text_is_survived(text in ".*") {
-            let _ = (host_and_port(&text), listen(&[text.clone()], false));
+            let _ = (host_and_port(&text), listen(std::slice::from_ref(&text), false));
         }
     }
 }

@@ -79,14 +79,12 @@ pub(super) fn count(lines: &[u8], errors: &mut Errors) {
     for line in lines.split(|b| *b == b'\n').filter(|l| !l.is_empty()) {
         let text = String::from_utf8_lossy(line);
         let Some((kind, _)) = SIGNALS.iter().find(|(_, words)| words.iter().all(|w| text.contains(w))) else { continue };
-        let signal = match errors.signals.iter_mut().position(|s| s.kind == *kind) {
-            Some(at) => &mut errors.signals[at],
-            None => {
-                errors.signals.push(Signal { kind: (*kind).to_owned(), ..Signal::default() });
-                let last = errors.signals.len() - 1;
-                &mut errors.signals[last]
-            }
-        };
+        let known = errors.signals.iter().position(|s| s.kind == *kind);
+        let at = known.unwrap_or_else(|| {
+            errors.signals.push(Signal { kind: (*kind).to_owned(), ..Signal::default() });
+            errors.signals.len() - 1
+        });
+        let signal = &mut errors.signals[at];
         signal.count += 1;
         signal.last = without_client(&text);
         if let Some(upstream) = UPSTREAM.captures(&text).and_then(|c| c.get(1))

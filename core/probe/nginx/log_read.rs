@@ -117,8 +117,12 @@ pub(super) fn rotated(root: &Root, path: &str) -> Vec<String> {
         .map(|n| format!("{}/{n}", folder.trim_end_matches('/')))
         .map(|p| (root.modified(&p), p))
         .collect();
-    found.sort_by(|a, b| b.0.cmp(&a.0));
+    found.sort_by_key(|(modified, _)| std::cmp::Reverse(*modified));
     found.into_iter().map(|(_, p)| p).collect()
+}
+
+fn is_packed(path: &str) -> bool {
+    std::path::Path::new(path).extension().is_some_and(|e| e == "gz")
 }
 
 /// The last minutes of a log and, when it was rotated meanwhile, of the file before it. None when it cannot be read.
@@ -141,7 +145,7 @@ pub(super) fn window(
         && let Some(before) = rotated(root, path).into_iter().next()
         && root.modified(&before).is_some_and(|t| t >= since)
     {
-        let mut earlier = if before.ends_with(".gz") {
+        let mut earlier = if is_packed(&before) {
             let mut text = Vec::new();
             flate2::read::MultiGzDecoder::new(root.file(&before)?).take(WINDOW).read_to_end(&mut text)?;
             let begin = lower_bound(&text, since, time);
@@ -166,7 +170,7 @@ pub(super) fn whole(root: &Root, paths: &[String], scanner: &Scanner) -> (Reques
             Ok((length, file)) => {
                 size += length;
                 let file = std::sync::Arc::new(file);
-                if path.ends_with(".gz") {
+                if is_packed(path) {
                     tasks.push((file, path, None));
                 } else {
                     tasks.extend((0..length.div_ceil(TASK)).map(|i| (file.clone(), path, Some(i * TASK))));
@@ -367,8 +371,8 @@ mod tests {
     fn a_whole_log_is_counted_once_whatever_its_parts() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("access.log").display().to_string();
-        let lines = 120_000;
-        let text: String = (0..lines).map(|i| line(i, if i % 10 == 0 { 503 } else { 200 })).collect();
+        let lines = 120_000_u32;
+        let text: String = (0..lines).map(|i| line(i.into(), if i % 10 == 0 { 503 } else { 200 })).collect();
         assert!(text.len() as u64 > 2 * TASK);
         std::fs::write(&path, text.trim_end()).unwrap();
         let gz = format!("{path}.2.gz");
@@ -376,7 +380,7 @@ mod tests {
         encoder.write_all(text.as_bytes()).unwrap();
         encoder.finish().unwrap();
         let (r, _, problems) = whole(&root(), &[path.clone(), gz.clone(), "/no/such".to_owned()], &scanner());
-        assert_eq!((r.all, r.failures()), (2 * lines as u64, 2 * lines as u64 / 10));
+        assert_eq!((r.all, r.failures()), (2 * u64::from(lines), 2 * u64::from(lines) / 10));
         assert!(problems.len() == 1 && problems[0].starts_with("/no/such: No such file"), "{problems:?}");
         assert_eq!(rotated(&root(), &path), [gz]);
     }

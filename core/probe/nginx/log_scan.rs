@@ -86,23 +86,12 @@ impl Scanner {
     /// Counts whole lines. The last one may be without a line break.
     pub fn scan(&self, lines: &[u8], into: &mut Requests) {
         into.all += memchr_iter(b'\n', lines).count() as u64 + u64::from(lines.last().is_some_and(|b| *b != b'\n'));
-        self.each(&self.gave_up, lines, |line| {
+        each(&self.gave_up, lines, |line| {
             if self.format.status(line) == Some(499) {
                 into.gave_up += 1;
             }
         });
-        self.each(&self.failed, lines, |line| self.failure(line, into));
-    }
-
-    /// Hands on every line with the needle in it, once.
-    fn each(&self, needle: &Finder<'_>, lines: &[u8], mut line: impl FnMut(&[u8])) {
-        let mut from = 0;
-        while let Some(at) = needle.find(&lines[from..]).map(|at| from + at) {
-            let start = memchr::memrchr(b'\n', &lines[..at]).map_or(0, |n| n + 1);
-            let end = memchr::memchr(b'\n', &lines[at..]).map_or(lines.len(), |n| at + n);
-            line(&lines[start..end]);
-            from = end;
-        }
+        each(&self.failed, lines, |line| self.failure(line, into));
     }
 
     fn failure(&self, line: &[u8], into: &mut Requests) {
@@ -128,6 +117,17 @@ impl Scanner {
         {
             count(&mut into.by_path, beginning(&path), 1);
         }
+    }
+}
+
+/// Hands on every line with the needle in it, once.
+fn each(needle: &Finder<'_>, lines: &[u8], mut line: impl FnMut(&[u8])) {
+    let mut from = 0;
+    while let Some(at) = needle.find(&lines[from..]).map(|at| from + at) {
+        let start = memchr::memrchr(b'\n', &lines[..at]).map_or(0, |n| n + 1);
+        let end = memchr::memchr(b'\n', &lines[at..]).map_or(lines.len(), |n| at + n);
+        line(&lines[start..end]);
+        from = end;
     }
 }
 

@@ -431,13 +431,13 @@ impl Nginx {
         let (master, files) = (self.master, self.files.clone());
         blocking::run("nginx's configuration", &format!("/proc/{master}/root"), READ, move || {
             let Ok(root) = Root::of(master) else { return Vec::new() };
-            files.into_iter().filter_map(|f| mode(&root, f)).collect()
+            files.iter().filter_map(|f| mode(&root, f)).collect()
         })
         .await
     }
 }
 
-fn mode(root: &Root, file: SeenFile) -> Option<Mode> {
+fn mode(root: &Root, file: &SeenFile) -> Option<Mode> {
     let of = |is: String| Some(Mode { file: file.path.clone(), is, since: file.modified });
     if let Some(target) = root.link(&file.path) {
         return MAINTENANCE.iter().any(|m| target.ends_with(&format!(".{m}"))).then(|| of(target)).flatten();

@@ -173,7 +173,7 @@ mod tests {
 
     fn shown(text: &str) -> Result<String, String> {
         fn show(d: &[Directive]) -> String {
-            d.iter().map(|d| format!("{}({}){{{}}}", d.name, d.args.join("|"), show(&d.block))).collect()
+            d.iter().map(|d| format!("{}({}){{{}}}", d.name, d.args.join("|"), show(&d.block))).collect::<Vec<_>>().concat()
         }
         parse(text, &"x".into()).map(|d| show(&d))
     }

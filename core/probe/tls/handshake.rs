@@ -138,12 +138,11 @@ where
         .with_safe_default_protocol_versions()
         .map(|b| b.dangerous().with_custom_certificate_verifier(collector.clone()).with_no_client_auth());
     let mut config = config.map_err(|e| NoHandshake::Unreachable(e.to_string()))?;
-    let server = match name.map(|n| ServerName::try_from(n.to_owned())) {
-        Some(Ok(server)) => server,
-        _ => {
-            config.enable_sni = false;
-            ServerName::IpAddress(IpAddr::from([127, 0, 0, 1]).into())
-        }
+    let server = if let Some(Ok(server)) = name.map(|n| ServerName::try_from(n.to_owned())) {
+        server
+    } else {
+        config.enable_sni = false;
+        ServerName::IpAddress(IpAddr::from([127, 0, 0, 1]).into())
     };
     let conversation = async {
         if let Some(first) = first {

@@ -59,7 +59,8 @@ pub fn lineage_of(path: &str) -> Option<&str> {
     let file = parts.next()?;
     let name = parts.next()?;
     let folder = parts.next()?;
-    let known = ["fullchain", "cert", "privkey", "chain"].iter().any(|f| file.starts_with(f)) && file.ends_with(".pem");
+    let stem = file.strip_suffix(".pem")?;
+    let known = ["fullchain", "cert", "privkey", "chain"].iter().any(|f| stem.starts_with(f));
     (matches!(folder, "live" | "archive") && known).then_some(name)
 }
 
@@ -130,11 +131,15 @@ fn read(root: &Root, name: String, here: bool) -> Result<Lineage, ProbeError> {
         .map(|n| format!("{LOGS}/{n}"))
         .map(|p| (root.modified(&p), p))
         .collect();
-    logs.sort_by(|a, b| b.0.cmp(&a.0));
+    logs.sort_by_key(|(modified, _)| std::cmp::Reverse(*modified));
     lineage.last_log = logs.first().and_then(|(at, _)| *at);
     lineage.last_run = logs.iter().take(RUNS).find_map(|(at, path)| {
         let log = root.bytes(path, LOG).map(|b| String::from_utf8_lossy(&b).into_owned()).ok()?;
-        Some(((*at)?, outcome(&log, &name)?))
+        match outcome(&log, &name) {
+            Outcome::NotAbout => None,
+            Outcome::Went => Some(((*at)?, None)),
+            Outcome::Failed(why) => Some(((*at)?, Some(why))),
+        }
     });
     lineage.name = name;
     Ok(lineage)
@@ -148,26 +153,36 @@ fn setting(text: &str, key: &str) -> Option<String> {
     })
 }
 
-/// What a run of certbot made of a lineage: nothing when it was about others, or a rehearsal; else why it failed, if it did. The words are
-/// those of certbot 0.31 to 5 (`certbot/_internal/renewal.py`).
-fn outcome(log: &str, name: &str) -> Option<Option<String>> {
+/// What a run of certbot made of a lineage.
+#[derive(Debug, PartialEq, Eq)]
+enum Outcome {
+    /// It was about others, or a rehearsal.
+    NotAbout,
+    /// It was renewed, or was not due.
+    Went,
+    /// It could not be; why.
+    Failed(String),
+}
+
+/// Reads what a run of certbot made of a lineage. The words are those of certbot 0.31 to 5 (`certbot/_internal/renewal.py`).
+fn outcome(log: &str, name: &str) -> Outcome {
     let arguments = log.lines().find(|l| l.contains("Arguments: [")).unwrap_or_default();
     if arguments.contains("--dry-run") || arguments.contains("--staging") || arguments.contains("--test-cert") {
-        return None;
+        return Outcome::NotAbout;
     }
     let failed = [format!("Failed to renew certificate {name} with error: "), format!("Attempting to renew cert ({name}) from ")];
     let broken = format!("renewal/{name}.conf is broken");
     for line in log.lines() {
         if let Some(at) = failed.iter().find_map(|f| line.find(f.as_str())) {
             let said = line[at..].split_once("error: ").map_or(&line[at..], |(_, why)| why);
-            return Some(Some(detail(log).unwrap_or_else(|| said.chars().take(300).collect())));
+            return Outcome::Failed(detail(log).unwrap_or_else(|| said.chars().take(300).collect()));
         }
         if line.contains(&broken) {
-            return Some(Some("its renewal configuration is broken".to_owned()));
+            return Outcome::Failed("its renewal configuration is broken".to_owned());
         }
     }
     let about = [format!("renewal/{name}.conf"), format!("live/{name}/")];
-    about.iter().any(|a| log.contains(a.as_str())).then_some(None)
+    if about.iter().any(|a| log.contains(a.as_str())) { Outcome::Went } else { Outcome::NotAbout }
 }
 
 /// The reason the authority gave.
@@ -277,11 +292,11 @@ mod tests {
             2026-11-21 14:00:02,1:ERROR:certbot._internal.renewal:Failed to renew certificate a.org with error: Some challenges have failed.\n";
         assert_eq!(
             outcome(failed, "a.org"),
-            Some(Some("10.0.0.1: Fetching http://a.org/.well-known: Connection refused".to_owned()))
+            Outcome::Failed("10.0.0.1: Fetching http://a.org/.well-known: Connection refused".to_owned())
         );
-        assert_eq!(outcome(failed, "b.org"), None);
-        assert_eq!(outcome(&failed.replace("'-q'", "'--dry-run'"), "a.org"), None);
-        assert_eq!(outcome("Arguments: []\nProcessing /etc/letsencrypt/renewal/a.org.conf\nnot yet due", "a.org"), Some(None));
+        assert_eq!(outcome(failed, "b.org"), Outcome::NotAbout);
+        assert_eq!(outcome(&failed.replace("'-q'", "'--dry-run'"), "a.org"), Outcome::NotAbout);
+        assert_eq!(outcome("Arguments: []\nProcessing /etc/letsencrypt/renewal/a.org.conf\nnot yet due", "a.org"), Outcome::Went);
         assert_eq!(
             setting("# x\nrenew_hook = systemctl reload nginx\n", "renew_hook").as_deref(),
             Some("systemctl reload nginx")

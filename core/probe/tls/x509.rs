@@ -11,6 +11,7 @@ use x509_parser::prelude::FromDer;
 use x509_parser::public_key::PublicKey;
 
 /// The facts of one certificate that a judge needs.
+#[expect(clippy::struct_excessive_bools, reason = "independent facts of a certificate")]
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct Certificate {

@@ -153,7 +153,7 @@ fn what_is_no_tls_is_told_by_how_it_fails() {
         "smtp://127.0.0.1:4025",
         "postgres://127.0.0.1:5432",
     ];
-    let endpoints: String = urls.iter().map(|u| format!("[[endpoint]]\nurl = \"{u}/\"\n")).collect();
+    let endpoints = urls.map(|u| format!("[[endpoint]]\nurl = \"{u}/\"\n")).concat();
     host.configure(&format!("{TRUST}{endpoints}"));
     let run = host.ask(&["tls"]);
     for (port, words) in [

@@ -18,11 +18,12 @@ fn a_proxy_of_twenty_sites_that_are_well_stays_quiet() {
         host.service(&format!("app{i}"), "ok");
     }
     for i in 0..20 {
-        http += &format!(
+        let site = format!(
             "upstream u{i} {{ server app{}:8080; }} server {{ listen 80; listen 443 ssl; server_name s{i}.sites.test; ssl_certificate /mnt/ca/all.pem;
              ssl_certificate_key /mnt/ca/all.key; location / {{ proxy_pass http://u{i}; }} }}\n",
             i % 4
         );
+        http.push_str(&site);
     }
     host.nginx_container("edge", &["-v", "/mnt/ca:/mnt/ca:ro"], &http);
     let address = host.address("edge");
@@ -50,15 +51,14 @@ fn why_an_upstream_cannot_be_reached_is_told() {
     for name in ["stopped", "moved", "deaf", "loop", "well"] {
         host.service(name, name);
     }
-    let sites: String = ["stopped", "moved", "deaf", "loop", "well"]
-        .iter()
+    let sites = ["stopped", "moved", "deaf", "loop", "well"]
         .map(|n| {
             format!(
                 "server {{ listen 80; server_name {n}.test; location / {{ proxy_pass http://{n}:{}; }} }}\n",
-                if *n == "deaf" { 9999 } else { 8080 }
+                if n == "deaf" { 9999 } else { 8080 }
             )
         })
-        .collect();
+        .concat();
     let group = "upstream many { server well:8080; server deaf:9998; } server { listen 80; server_name many.test; location / { proxy_pass http://many; } }
         server { listen 80; server_name php.test; location / { fastcgi_pass unix:/run/none.sock; } }";
     host.nginx_container("edge", &[], &format!("{sites}{group}"));
