@@ -5,6 +5,7 @@ use std::io::Read;
 use std::os::unix::fs::FileExt;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::{Duration, Instant};
 
 use jiff::{SignedDuration, Timestamp};
 
@@ -160,8 +161,9 @@ pub(super) fn window(
     Ok(log)
 }
 
-/// Counts all of these files, on all processors. A file that cannot be read is named in the error list.
-pub(super) fn whole(root: &Root, paths: &[String], scanner: &Scanner) -> (Requests, u64, Vec<String>) {
+/// Counts all of these files, on all processors, for at most `patience`. What could not be read is named in the error list.
+pub(super) fn whole(root: &Root, paths: &[String], scanner: &Scanner, patience: Duration) -> (Requests, u64, Vec<String>) {
+    let until = Instant::now() + patience;
     let mut problems = Vec::new();
     let mut tasks = Vec::new();
     let mut size = 0;
@@ -189,6 +191,10 @@ pub(super) fn whole(root: &Root, paths: &[String], scanner: &Scanner) -> (Reques
                 let mut failed = Vec::new();
                 let mut buffer = Vec::new();
                 while let Some((file, path, part)) = tasks.get(next.fetch_add(1, Ordering::Relaxed)) {
+                    if Instant::now() > until {
+                        failed.push(format!("{path}: not to its end, time ran out"));
+                        continue;
+                    }
                     let read = match part {
                         Some(start) => part_of(file, *start, scanner, &mut buffer, &mut mine),
                         None => packed(file, scanner, &mut mine),
@@ -379,7 +385,9 @@ mod tests {
         let mut encoder = flate2::write::GzEncoder::new(File::create(&gz).unwrap(), flate2::Compression::fast());
         encoder.write_all(text.as_bytes()).unwrap();
         encoder.finish().unwrap();
-        let (r, _, problems) = whole(&root(), &[path.clone(), gz.clone(), "/no/such".to_owned()], &scanner());
+        let (r, _, problems) = whole(&root(), &[path.clone(), gz.clone(), "/no/such".to_owned()], &scanner(), Duration::from_secs(60));
+        let none = whole(&root(), std::slice::from_ref(&path), &scanner(), Duration::ZERO);
+        assert!(none.0.all == 0 && none.2[0].ends_with("time ran out"), "{none:?}");
         assert_eq!((r.all, r.failures()), (2 * u64::from(lines), 2 * u64::from(lines) / 10));
         assert!(problems.len() == 1 && problems[0].starts_with("/no/such: No such file"), "{problems:?}");
         assert_eq!(rotated(&root(), &path), [gz]);

@@ -41,8 +41,8 @@ const TEST: Duration = Duration::from_secs(6);
 /// How long the end of a log may take.
 const LOG: Duration = Duration::from_secs(3);
 
-/// How long a scan of everything may take that was asked for.
-const WHOLE: Duration = Duration::from_secs(600);
+/// How long a scan of everything may take that was asked for: what is left is named.
+const WHOLE: Duration = Duration::from_secs(6);
 
 /// How many lines of a container's output are asked for at most.
 const OUTPUT_LINES: u32 = 50_000;
@@ -352,7 +352,7 @@ impl Nginx {
     pub async fn all_traffic(&self) -> Result<(Traffic, u64), ProbeError> {
         let master = self.master;
         let logs = self.access_logs();
-        blocking::run("the logs of requests", &format!("/proc/{master}/root"), WHOLE, move || {
+        blocking::run("the logs of requests", &format!("/proc/{master}/root"), WHOLE + Duration::from_secs(1), move || {
             let mut traffic = Traffic::default();
             let mut size = 0;
             let Ok(root) = Root::of(master) else { return (traffic, 0) };
@@ -364,7 +364,7 @@ impl Nginx {
                 }
                 let mut paths = vec![log.path.clone()];
                 paths.extend(log_read::rotated(&root, &log.path));
-                let (requests, bytes, problems) = log_read::whole(&root, &paths, &Scanner::new(format));
+                let (requests, bytes, problems) = log_read::whole(&root, &paths, &Scanner::new(format), WHOLE);
                 traffic.requests.add(&requests);
                 traffic.unread.extend(problems);
                 traffic.read.extend(paths);
