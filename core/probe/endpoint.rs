@@ -130,7 +130,7 @@ pub async fn ask(cx: &ProbeCx, endpoint: &Endpoint, connect: Duration, answer: D
     Ok(match http::get(stream, &host, &endpoint.path, KEEP, answer).await {
         Ok(got) => {
             let wrong = endpoint.expect.wrong(&got);
-            let body = if wrong.is_some() { got.body.chars().take(300).collect() } else { String::new() };
+            let body = if wrong.is_some() { got.body.chars().take(160).collect() } else { String::new() };
             Asked::Answered {
                 status: got.status,
                 wrong,

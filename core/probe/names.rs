@@ -37,14 +37,21 @@ pub async fn look_up(pid: i32, names: Vec<String>) -> Result<Vec<Looked>, ProbeE
         ANSWER + Duration::from_secs(1),
         move || {
             let hosts = file_of(pid, "/etc/hosts").unwrap_or_default();
-            let servers = name_servers(&file_of(pid, "/etc/resolv.conf").unwrap_or_default());
+            let resolv = file_of(pid, "/etc/resolv.conf").unwrap_or_default();
+            let servers = name_servers(&resolv);
+            let folders = search(&resolv);
             let mut looked: Vec<Option<Looked>> = names.iter().map(|n| literal(n).or_else(|| in_hosts(&hosts, n))).collect();
             let asked: Vec<usize> = (0..names.len()).filter(|i| looked[*i].is_none()).collect();
             if !asked.is_empty() {
-                let wanted: Vec<&str> = asked.iter().map(|i| names[*i].as_str()).collect();
-                let answers = netns::enter_other(pid).and_then(|()| ask(&servers, &wanted));
+                // a short name is looked for in the domains of the search list too
+                let wanted: Vec<(usize, String)> =
+                    asked.iter().flat_map(|i| candidates(&names[*i], &folders).into_iter().map(|c| (*i, c))).collect();
+                let questions: Vec<&str> = wanted.iter().map(|(_, c)| c.as_str()).collect();
+                let answers = netns::enter_other(pid).and_then(|()| ask(&servers, &questions));
                 match answers {
-                    Ok(answers) => asked.iter().zip(answers).for_each(|(i, a)| looked[*i] = Some(a)),
+                    Ok(answers) => {
+                        wanted.iter().zip(answers).for_each(|((i, _), a)| looked[*i] = Some(better(looked[*i].take(), a)));
+                    }
                     Err(e) => asked.iter().for_each(|i| looked[*i] = Some(Looked::NoAnswer(e.to_string()))),
                 }
             }
@@ -79,6 +86,31 @@ fn name_servers(text: &str) -> Vec<SocketAddr> {
         .take(3)
         .collect();
     if servers.is_empty() { vec![(Ipv4Addr::LOCALHOST, 53).into()] } else { servers }
+}
+
+/// The domains in which short names are looked for.
+fn search(text: &str) -> Vec<String> {
+    let lines = text.lines().rev();
+    let last = lines.map(str::trim).find_map(|l| l.strip_prefix("search ").or_else(|| l.strip_prefix("domain ")));
+    last.unwrap_or_default().split_whitespace().filter(|d| *d != ".").take(3).map(str::to_owned).collect()
+}
+
+/// What a name may stand for.
+fn candidates(name: &str, folders: &[String]) -> Vec<String> {
+    let mut all = vec![name.to_owned()];
+    if !name.contains('.') {
+        all.extend(folders.iter().map(|f| format!("{name}.{f}")));
+    }
+    all
+}
+
+/// Of two answers for one name the one that says more: an address, then that it is not known whether there is one.
+fn better(one: Option<Looked>, other: Looked) -> Looked {
+    match (one, other) {
+        (Some(up @ Looked::Up(_)), _) | (_, up @ Looked::Up(_)) => up,
+        (Some(Looked::NoAnswer(why)), _) | (_, Looked::NoAnswer(why)) => Looked::NoAnswer(why),
+        (_, none) => none,
+    }
 }
 
 /// Asks all servers for all names at once and takes the first answer for each.
@@ -187,6 +219,10 @@ mod tests {
         assert_eq!(in_hosts(hosts, "localhost").map(|l| matches!(l, Looked::Up(a) if a.len() == 2)), Some(true));
         assert_eq!((in_hosts(hosts, "c3"), literal("x")), (None, None));
         assert_eq!(name_servers("search a\nnameserver 127.0.0.11\noptions ndots:0\n"), ["127.0.0.11:53".parse().unwrap()]);
+        assert_eq!(search("domain x\nsearch a.lan b.lan\n"), ["a.lan", "b.lan"]);
+        assert_eq!(candidates("db", &["a.lan".to_owned()]), ["db", "db.a.lan"]);
+        assert_eq!(candidates("db.x", &["a.lan".to_owned()]), ["db.x"]);
+        assert_eq!(better(Some(Looked::NoSuchName), Looked::Up(vec![])), Looked::Up(vec![]));
         assert_eq!(name_servers(""), ["127.0.0.1:53".parse().unwrap()]);
     }
 

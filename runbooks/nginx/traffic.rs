@@ -181,11 +181,10 @@ fn table(name: &str, all: &nginx::Traffic, size: u64) -> Table {
     }
     rows.sort_by_key(|(n, _)| std::cmp::Reverse(*n));
     let mut note = format!(
-        "{} of {} requests failed ({}), {} were not waited for (499); {} of {}",
+        "{} of {} requests failed ({}); {} of {}",
         quantity::count_of(r.failures()),
         quantity::count_of(r.all),
         quantity::percent(percent(r)),
-        quantity::count_of(r.gave_up),
         quantity::bytes(size),
         quantity::count(all.read.len(), "log"),
     );

@@ -9,8 +9,8 @@ use std::time::Duration;
 use futures_util::future::join_all;
 use jiff::{SignedDuration, Timestamp};
 use opsctl_core::model::{
-    Check, CheckSpec, Code, ContainerRef, Finding, Inventory, Judged, Judgement, KeyKind, Plan, Product, Refusal, ServerRef,
-    Severity, Target, quantity,
+    Check, CheckSpec, Code, ContainerRef, Finding, Inventory, Judged, Judgement, KeyKind, Plan, Product, Refusal, Sample,
+    ServerRef, Severity, Target, quantity,
 };
 use opsctl_core::probe::docker::{Container, Docker};
 use opsctl_core::probe::listeners::{environment_names, listeners_of, owner_of_tcp_port};
@@ -68,6 +68,8 @@ pub(super) struct Evidence {
     blind: Option<String>,
     /// Only when a reload would help.
     reload: Option<Reload>,
+    /// This run of this nginx with this configuration: what it was told when it was loaded does not change.
+    object: String,
 }
 
 /// One upstream server.
@@ -153,7 +155,11 @@ impl Check for Upstreams {
         let mut e = Evidence { loaded_at: nginx.loaded_at(), networks: around.networks.clone(), ..Evidence::default() };
         e.seen = self.look(cx, &nginx, &around).await?;
         self.compare(&nginx, &around, &mut e).await;
-        if e.seen.iter().any(|s| stale(s) != Stale::No) {
+        e.object = format!("{}@{}", known.identity(), e.loaded_at.unwrap_or_default());
+        remembered(cx, &around, &mut e);
+        // a name that only this machine's own lookup knows (LDAP, mDNS) is known to nginx's test
+        let unknown = |s: &Seen| s.looked == Looked::NoSuchName && s.container.is_none() && s.backend.unix.is_none();
+        if e.seen.iter().any(|s| stale(s) != Stale::No || unknown(s)) {
             e.reload = Some(Reload::of(cx, &server, &nginx).await);
         }
         e.server = server;
@@ -174,6 +180,15 @@ impl Check for Upstreams {
             }
         }
         judgement.gaps.extend(e.blind.clone());
+        // two containers may have changed places: then both addresses are known, and each for the other
+        for seen in e.seen.iter().filter(|s| is_asked_once(s) && stale(s) == Stale::No) {
+            if let (Looked::Up(addresses), false) = (&seen.looked, e.object.is_empty())
+                && let [IpAddr::V4(address)] = addresses.as_slice()
+            {
+                let address = u64::from(u32::from(*address));
+                judgement.samples.push(Sample::count(&e.object, &metric(&seen.backend), judged.taken_at, address));
+            }
+        }
         judgement.gaps.dedup();
         judgement
     }
@@ -515,7 +530,8 @@ impl Upstreams {
             return None;
         }
         let Some((_, tried)) = seen.tried.first() else {
-            if seen.looked != Looked::NoSuchName {
+            let known_to_nginx = seen.container.is_none() && e.reload.as_ref().is_some_and(|r| r.tested.passes);
+            if seen.looked != Looked::NoSuchName || known_to_nginx {
                 return None;
             }
             return Some(match &seen.container {
@@ -552,6 +568,29 @@ impl Tried {
             Self::Timeout => "no answer".to_owned(),
             Self::Failed(why) => why.clone(),
             Self::NothingBehind(place) => format!("nothing at {place}"),
+        }
+    }
+}
+
+/// How long an address is remembered, in seconds.
+const REMEMBERED: i64 = 7 * 86400;
+
+fn metric(backend: &Backend) -> String {
+    format!("address of {}", backend.label())
+}
+
+/// An upstream that had another address at an earlier run, since which nginx has not asked again.
+fn remembered(cx: &ProbeCx, around: &Around, e: &mut Evidence) {
+    let object = e.object.clone();
+    for seen in e.seen.iter_mut().filter(|s| is_asked_once(s) && stale(s) == Stale::No) {
+        let Looked::Up(addresses) = &seen.looked else { continue };
+        let Some(before) = cx.history.oldest(&object, &metric(&seen.backend), REMEMBERED) else { continue };
+        let Ok(before) = u32::try_from(before.as_count()).map(Ipv4Addr::from) else { continue };
+        if addresses.iter().all(|a| *a != IpAddr::V4(before)) {
+            let at = SocketAddr::new(before.into(), seen.backend.port);
+            let owner = around.owner(before.into()).map(|c| c.name.clone());
+            seen.known = Some(Vec::new());
+            seen.others = vec![Other { address: at.to_string(), owner, seen_talking: false }];
         }
     }
 }

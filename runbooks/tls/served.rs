@@ -141,16 +141,20 @@ impl Check for Served {
         let gone = || ProbeError::Skip("it is gone".to_owned());
         let reference = cx.inventory.certificate(&target.id).ok_or_else(gone)?.clone();
         let authorities = &self.settings.ca_files;
-        let mut e = Evidence { looked: tls::served(cx, &reference, authorities).await?, ..Evidence::default() };
+        let mut e = Evidence::default();
         if let CertificateSource::Nginx { server, pid, files, .. } = &reference.source {
             let at = cx.inventory.server(server).ok_or_else(gone)?;
             let target = Target { kind: Kind::Nginx, name: at.name.clone(), id: at.id.clone() };
             e.server = Server::of(cx, &target)?;
+            let nginx = cx.nginx(&target)?;
+            e.looked = tls::served(cx, &reference, authorities).await?;
             let paths = files.iter().map(|(c, k)| (c.clone(), Some(k.clone()))).collect();
             e.files = tls::files(cx, Some(*pid), paths, authorities).await?;
             if pairs(&e).next().is_some() {
-                e.reload = Some(Reload::of(cx, &e.server, &*cx.nginx(&target)?).await);
+                e.reload = Some(Reload::of(cx, &e.server, &nginx).await);
             }
+        } else {
+            e.looked = tls::served(cx, &reference, authorities).await?;
         }
         e.reference = Some(reference);
         Ok(e)

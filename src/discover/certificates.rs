@@ -17,6 +17,8 @@ const MOST_NAMES: usize = 50;
 pub(super) async fn find(known: &[Known], endpoints: &[Endpoint], inventory: &mut Inventory, redactor: &Redactor) {
     let mut all = Vec::new();
     let running = known.iter().filter_map(|k| Some((k, k.nginx.as_ref()?.as_ref().ok()?)));
+    // what is served cannot be known without its configuration: one row stands for all of it, and says why
+    all.extend(known.iter().filter(|k| matches!(k.nginx, Some(Err(_)))).map(|k| unseen(&k.server.id, &k.server.name)));
     let mut in_use: BTreeMap<String, Vec<String>> = BTreeMap::new();
     let mut homes: Vec<(Option<i32>, Option<String>)> = vec![(None, None)];
     for (k, nginx) in running {
@@ -64,12 +66,12 @@ struct Group<'a> {
 fn served(server: &str, nginx: &Nginx) -> Vec<CertificateRef> {
     type Served<'a> = (SocketAddr, &'a [(String, String)]);
     let mut groups: BTreeMap<Served<'_>, Group<'_>> = BTreeMap::new();
-    for site in nginx.config.sites.iter().filter(|s| !s.certificates.is_empty()) {
-        // the same site on IPv4 and IPv6, or on several ports, has one certificate
-        let Some(address) = site.listens.iter().filter(|l| l.ssl && !l.udp).find_map(|l| Some(reachable(l.address?, l.port)))
-        else {
-            continue;
-        };
+    for site in &nginx.config.sites {
+        // the same site on IPv4 and IPv6, or on several ports, has one certificate; a container may have no ::1
+        let mut addresses: Vec<SocketAddr> =
+            site.listens.iter().filter(|l| l.ssl && !l.udp).filter_map(|l| Some(reachable(l.address?, l.port))).collect();
+        addresses.sort_by_key(SocketAddr::is_ipv6);
+        let Some(address) = addresses.first().copied() else { continue };
         let group = groups.entry((address, &site.certificates)).or_default();
         for name in &site.names {
             if group.names.len() < MOST_NAMES && !group.names.contains(&name.as_str()) {
@@ -96,6 +98,21 @@ fn served(server: &str, nginx: &Nginx) -> Vec<CertificateRef> {
         });
     }
     found
+}
+
+fn unseen(server: &str, name: &str) -> CertificateRef {
+    CertificateRef {
+        name: name.to_owned(),
+        id: format!("served:{server}"),
+        names: Vec::new(),
+        source: CertificateSource::Nginx {
+            server: server.to_owned(),
+            pid: 0,
+            address: String::new(),
+            files: Vec::new(),
+            protocols: Vec::new(),
+        },
+    }
 }
 
 fn reachable(address: IpAddr, port: u16) -> SocketAddr {

@@ -178,9 +178,11 @@ impl Context<'_> {
         if listens.is_empty() && !stream {
             listens.push(Listen { address: Some(Ipv4Addr::UNSPECIFIED.into()), port: 80, unix: None, ssl: false, udp: false });
         }
-        let legacy = server.block.iter().any(|d| d.name == "ssl" && d.args.first().is_some_and(|a| a == "on"));
+        let on = |name: &str| server.block.iter().any(|d| d.name == name && d.args.first().is_some_and(|a| a == "on"));
         for l in &mut listens {
-            l.ssl |= legacy;
+            l.ssl |= on("ssl");
+            // it turns everybody away, and means to
+            l.ssl &= !on("ssl_reject_handshake");
         }
         self.config.listens.extend(listens.iter().cloned());
         if stream {
@@ -399,13 +401,14 @@ mod tests {
             "events { worker_connections 64; } error_log /var/log/nginx/error.log warn; http { ssl_certificate a.pem; ssl_certificate_key a.key; ssl_protocols TLSv1 TLSv1.2;
              server { listen 443 ssl http2; listen [::]:443 ssl; listen 443 quic; server_name Example.org *.example.org _ ~^x; }
              server { server_name .b.org; ssl_certificate /b-rsa.pem; ssl_certificate_key /b-rsa.key; ssl_certificate /b-ec.pem; ssl_certificate_key /b-ec.key; listen unix:/run/b.sock; listen 127.0.0.1:8443 ssl; }
-             server { } }
+             server { listen 444 ssl; ssl_reject_handshake on; } server { } }
              stream { server { listen 5432; proxy_pass db:5432; } }",
         );
         assert_eq!(c.worker_connections, 64);
         assert_eq!(c.error_logs, ["/var/log/nginx/error.log"]);
         assert!(c.default_access_log);
-        assert_eq!(c.sites.len(), 3);
+        assert_eq!(c.sites.len(), 4);
+        assert!(!c.sites[2].listens[0].ssl);
         assert_eq!(c.sites[0].names, ["example.org", "*.example.org"]);
         assert_eq!(c.sites[0].certificates, [("/etc/nginx/a.pem".to_owned(), "/etc/nginx/a.key".to_owned())]);
         assert_eq!(c.sites[0].protocols, ["TLSv1", "TLSv1.2"]);
@@ -416,7 +419,7 @@ mod tests {
         assert_eq!(c.sites[1].names, ["b.org"]);
         assert_eq!(c.sites[1].certificates.len(), 2);
         assert_eq!(c.sites[1].listens[0].unix.as_deref(), Some("/run/b.sock"));
-        assert_eq!(c.sites[2].listens[0].port, 80);
+        assert_eq!(c.sites[3].listens[0].port, 80);
         assert!(c.listens.iter().any(|l| l.port == 5432));
         assert_eq!(c.backends.iter().map(Backend::label).collect::<Vec<_>>(), ["db:5432"]);
         assert_eq!(c.certificates.len(), 3);

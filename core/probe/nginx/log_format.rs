@@ -2,14 +2,15 @@
 //! JSON formats are the same: their quotes and braces are the fixed texts.
 
 use jiff::Timestamp;
-use memchr::memmem::{Finder, find};
+use memchr::memmem::Finder;
 
 /// A format, ready to read lines.
 #[derive(Debug, Clone)]
 pub struct LogFormat {
-    /// Fixed text, and the variable after it.
-    fields: Vec<(Vec<u8>, String)>,
-    end: Vec<u8>,
+    /// What stands in front of the first variable.
+    begin: Vec<u8>,
+    /// Each variable, and the fixed text after it.
+    fields: Vec<(String, Finder<'static>)>,
     /// The variable that tells the time.
     time: Option<String>,
     /// Fixed text in front of `$status`.
@@ -46,7 +47,11 @@ impl LogFormat {
         let status = fields.iter().position(|(_, name)| name == "status")?;
         let time = TIMES.iter().rev().find(|t| fields.iter().any(|(_, name)| name == *t)).map(|t| (*t).to_owned());
         let anchor = fields[status].0.clone();
-        Some(Self { fields, end: literal, time, anchor })
+        let begin = fields[0].0.clone();
+        // behind each variable stands what is in front of the next one
+        let after: Vec<Vec<u8>> = fields.iter().skip(1).map(|(before, _)| before.clone()).chain([literal]).collect();
+        let fields = fields.into_iter().zip(after).map(|((_, name), after)| (name, Finder::new(&after).into_owned())).collect();
+        Some(Self { begin, fields, time, anchor })
     }
 
     /// A text that stands in every line about a request with this status, or with a status that begins like it.
@@ -62,33 +67,44 @@ impl LogFormat {
         self.time.is_some()
     }
 
+    /// Where a variable stands among all of them.
+    pub(super) fn index(&self, name: &str) -> Option<usize> {
+        self.fields.iter().position(|(field, _)| field == name)
+    }
+
+    /// The values of all variables up to the one at `last`; none when the line has another shape.
+    pub(super) fn split<'l>(&self, line: &'l [u8], last: usize, into: &mut Vec<&'l [u8]>) -> Option<()> {
+        into.clear();
+        let mut rest = line.strip_prefix(self.begin.as_slice())?;
+        for (i, (_, after)) in self.fields.iter().enumerate().take(last + 1) {
+            let end = after.needle();
+            let length = if i + 1 == self.fields.len() {
+                // a value that may hold what ends it: the last one is the end
+                rest.len().checked_sub(end.len()).filter(|n| rest[*n..] == *end)?
+            } else if end.is_empty() {
+                return None;
+            } else {
+                after.find(rest)?
+            };
+            into.push(&rest[..length]);
+            rest = rest.get(length + end.len()..)?;
+        }
+        Some(())
+    }
+
     /// The value of a variable in a line.
     #[must_use]
     pub fn field<'l>(&self, line: &'l [u8], name: &str) -> Option<&'l [u8]> {
-        let mut rest = line.strip_prefix(self.fields.first()?.0.as_slice())?;
-        for (i, (_, field)) in self.fields.iter().enumerate() {
-            let next = self.fields.get(i + 1).map_or(self.end.as_slice(), |(literal, _)| literal);
-            let last = i + 1 == self.fields.len();
-            let length = match () {
-                () if last && next.is_empty() => rest.len(),
-                // a value that may hold what ends it: the last one is the end
-                () if last => rest.len().checked_sub(next.len()).filter(|n| rest[*n..] == *next)?,
-                () if next.is_empty() => return None,
-                () => find(rest, next)?,
-            };
-            if field == name {
-                return Some(&rest[..length]);
-            }
-            rest = rest.get(length + next.len()..)?;
-        }
-        None
+        let index = self.index(name)?;
+        let mut values = Vec::with_capacity(index + 1);
+        self.split(line, index, &mut values)?;
+        values.pop()
     }
 
     /// The status of the request of a line.
     #[must_use]
     pub fn status(&self, line: &[u8]) -> Option<u16> {
-        let digits = self.field(line, "status")?;
-        (digits.len() == 3).then(|| std::str::from_utf8(digits).ok()?.parse().ok()).flatten()
+        status_of(self.field(line, "status")?)
     }
 
     /// When the request of a line ended.
@@ -105,6 +121,11 @@ impl LogFormat {
             _ => local_time(text),
         }
     }
+}
+
+/// `502`.
+pub(super) fn status_of(digits: &[u8]) -> Option<u16> {
+    (digits.len() == 3).then(|| std::str::from_utf8(digits).ok()?.parse().ok()).flatten()
 }
 
 /// `21/Nov/2026:13:37:12 +0100`.

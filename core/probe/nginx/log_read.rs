@@ -18,11 +18,11 @@ const WINDOW: u64 = 64 << 20;
 /// How much is read at once, in bytes.
 const PIECE: u64 = 1 << 20;
 
-/// What one thread takes of a whole log, in bytes; also what fits the second cache when it is counted.
+/// What one thread takes of a whole log, in bytes.
 const TASK: u64 = 4 << 20;
 
-/// What is searched at once: it is gone over three times, and should still be near.
-const NEAR: usize = 256 << 10;
+/// What is read and searched at once: it is gone over three times, and should still be in the second cache.
+const NEAR: usize = 128 << 10;
 
 /// A longer line is cut, in bytes.
 const LONGEST_LINE: u64 = 1 << 20;
@@ -216,53 +216,62 @@ pub(super) fn whole(root: &Root, paths: &[String], scanner: &Scanner, patience: 
     (requests, size, problems)
 }
 
-/// The lines that begin in one part of a file.
+/// The lines that begin in one part of a file. What is read at once stays in the processor's cache while it is searched.
 fn part_of(file: &File, start: u64, scanner: &Scanner, buffer: &mut Vec<u8>, into: &mut Requests) -> std::io::Result<()> {
-    // one byte before tells whether a line begins here, and what follows the end holds the rest of the last line
-    let from = start.saturating_sub(1);
-    let want = usize::try_from(TASK + (start - from)).unwrap_or(usize::MAX);
-    buffer.resize(want, 0);
-    let mut filled = read_at(file, buffer, from)?;
-    buffer.truncate(filled);
-    if filled == want && buffer.last() != Some(&b'\n') {
-        let mut more = vec![0; 64 << 10];
-        while (filled - want) < usize::try_from(LONGEST_LINE).unwrap_or(0) {
-            let n = read_at(file, &mut more, from + filled as u64)?;
-            let end = memchr::memchr(b'\n', &more[..n]).map_or(n, |at| at + 1);
-            buffer.extend_from_slice(&more[..end]);
-            filled += end;
-            if n == 0 || end < n || more.get(end.wrapping_sub(1)) == Some(&b'\n') {
-                break;
+    let end = start + TASK;
+    // one byte before tells whether a line begins here
+    let mut next = start.saturating_sub(1);
+    let mut begun = start == 0;
+    // what is kept of the last piece: the beginning of a line
+    let mut kept = 0;
+    loop {
+        if buffer.len() < kept + NEAR {
+            buffer.resize(kept + NEAR, 0);
+        }
+        let n = file.read_at(&mut buffer[kept..kept + NEAR], next)?;
+        next += n as u64;
+        let filled = kept + n;
+        let bytes = &buffer[..filled];
+        let base = next - filled as u64;
+        let from = match (begun, memchr::memchr(b'\n', bytes)) {
+            (true, _) => 0,
+            (false, Some(at)) => at + 1,
+            // a line of another part goes on
+            (false, None) if n > 0 && next < end => {
+                kept = 0;
+                continue;
+            }
+            (false, None) => return Ok(()),
+        };
+        if base + from as u64 >= end {
+            return Ok(());
+        }
+        begun = true;
+        if n == 0 {
+            if from < filled {
+                scanner.scan(&bytes[from..], into);
+            }
+            return Ok(());
+        }
+        // the last line of this part ends at the first line break from its last byte on
+        if next >= end {
+            let last = usize::try_from(end - 1 - base).unwrap_or(0).max(from);
+            if let Some(at) = memchr::memchr(b'\n', &bytes[last.min(filled)..]) {
+                scanner.scan(&bytes[from..=last + at], into);
+                return Ok(());
             }
         }
-    }
-    let begin = if start == 0 {
-        0
-    } else {
-        match memchr::memchr(b'\n', buffer) {
-            // the line of another part that has no end here
-            None => return Ok(()),
-            Some(at) => at + 1,
+        let whole = memchr::memrchr(b'\n', &bytes[from..]).map_or(from, |at| from + at + 1);
+        if whole > from {
+            scanner.scan(&bytes[from..whole], into);
         }
-    };
-    // where a line of the part before ends beyond this part, none begins here
-    if begin as u64 > TASK {
-        return Ok(());
+        kept = filled - whole;
+        if kept as u64 > LONGEST_LINE {
+            // nobody's line
+            return Ok(());
+        }
+        buffer.copy_within(whole..filled, 0);
     }
-    near(&buffer[begin..], scanner, into);
-    Ok(())
-}
-
-fn near(mut bytes: &[u8], scanner: &Scanner, into: &mut Requests) {
-    while bytes.len() > NEAR {
-        let end = match memchr::memrchr(b'\n', &bytes[..NEAR]) {
-            Some(at) => at + 1,
-            None => memchr::memchr(b'\n', bytes).map_or(bytes.len(), |at| at + 1),
-        };
-        scanner.scan(&bytes[..end], into);
-        bytes = &bytes[end..];
-    }
-    scanner.scan(bytes, into);
 }
 
 fn packed(file: &File, scanner: &Scanner, into: &mut Requests) -> std::io::Result<()> {
@@ -284,17 +293,6 @@ fn packed(file: &File, scanner: &Scanner, into: &mut Requests) -> std::io::Resul
         scanner.scan(&buffer[..end], into);
         buffer.drain(..end);
     }
-}
-
-fn read_at(file: &File, buffer: &mut [u8], from: u64) -> std::io::Result<usize> {
-    let mut filled = 0;
-    while filled < buffer.len() {
-        match file.read_at(&mut buffer[filled..], from + filled as u64)? {
-            0 => break,
-            n => filled += n,
-        }
-    }
-    Ok(filled)
 }
 
 #[cfg(test)]
@@ -385,7 +383,8 @@ mod tests {
         let mut encoder = flate2::write::GzEncoder::new(File::create(&gz).unwrap(), flate2::Compression::fast());
         encoder.write_all(text.as_bytes()).unwrap();
         encoder.finish().unwrap();
-        let (r, _, problems) = whole(&root(), &[path.clone(), gz.clone(), "/no/such".to_owned()], &scanner(), Duration::from_secs(60));
+        let (r, _, problems) =
+            whole(&root(), &[path.clone(), gz.clone(), "/no/such".to_owned()], &scanner(), Duration::from_secs(60));
         let none = whole(&root(), std::slice::from_ref(&path), &scanner(), Duration::ZERO);
         assert!(none.0.all == 0 && none.2[0].ends_with("time ran out"), "{none:?}");
         assert_eq!((r.all, r.failures()), (2 * u64::from(lines), 2 * u64::from(lines) / 10));

@@ -8,6 +8,7 @@ use memchr::memmem::Finder;
 use serde::{Deserialize, Serialize};
 
 use super::LogFormat;
+use super::log_format::status_of;
 
 /// More different names than anybody reads.
 const MOST_KEYS: usize = 200;
@@ -50,15 +51,17 @@ impl Requests {
             (&mut self.by_path, &other.by_path),
         ] {
             for (key, n) in theirs {
-                count(mine, key.clone(), *n);
+                count(mine, key, *n);
             }
         }
     }
 }
 
-fn count(map: &mut BTreeMap<String, u64>, key: String, n: u64) {
-    if map.len() < MOST_KEYS || map.contains_key(&key) {
-        *map.entry(key).or_default() += n;
+fn count(map: &mut BTreeMap<String, u64>, key: &str, n: u64) {
+    if let Some(known) = map.get_mut(key) {
+        *known += n;
+    } else if map.len() < MOST_KEYS {
+        map.insert(key.to_owned(), n);
     }
 }
 
@@ -67,14 +70,37 @@ fn count(map: &mut BTreeMap<String, u64>, key: String, n: u64) {
 pub struct Scanner {
     format: LogFormat,
     failed: Finder<'static>,
-    gave_up: Finder<'static>,
+    /// Not looked for when everything is read: it would be a pass more.
+    gave_up: Option<Finder<'static>>,
+    /// Where the variables stand that matter, and the last of them.
+    status: usize,
+    agent: Option<usize>,
+    upstream: Option<usize>,
+    host: Option<usize>,
+    request: Option<usize>,
+    path: Option<usize>,
+    last: usize,
 }
 
 impl Scanner {
     /// For lines of this format.
     #[must_use]
     pub fn new(format: LogFormat) -> Self {
-        Self { failed: format.needle("5"), gave_up: format.needle("499"), format }
+        let first = |names: &[&str]| names.iter().find_map(|n| format.index(n));
+        let status = first(&["status"]).unwrap_or_default();
+        let (agent, upstream) = (first(&["http_user_agent"]), first(&["upstream_addr"]));
+        let (host, request) = (first(&["host", "server_name", "http_host"]), first(&["request"]));
+        let path = first(&["request_uri", "uri"]);
+        let last = [Some(status), agent, upstream, host, request, path].into_iter().flatten().max().unwrap_or_default();
+        let (failed, gave_up) = (format.needle("5"), Some(format.needle("499")));
+        Self { failed, gave_up, status, agent, upstream, host, request, path, last, format }
+    }
+
+    /// Without a look at who did not wait.
+    #[must_use]
+    pub fn only_failures(mut self) -> Self {
+        self.gave_up = None;
+        self
     }
 
     /// The format.
@@ -86,42 +112,50 @@ impl Scanner {
     /// Counts whole lines. The last one may be without a line break.
     pub fn scan(&self, lines: &[u8], into: &mut Requests) {
         into.all += memchr_iter(b'\n', lines).count() as u64 + u64::from(lines.last().is_some_and(|b| *b != b'\n'));
-        each(&self.gave_up, lines, |line| {
-            if self.format.status(line) == Some(499) {
-                into.gave_up += 1;
+        if let Some(gave_up) = &self.gave_up {
+            each(gave_up, lines, |line| {
+                if self.format.status(line) == Some(499) {
+                    into.gave_up += 1;
+                }
+            });
+        }
+        let mut values = Vec::with_capacity(self.last + 1);
+        each(&self.failed, lines, |line| {
+            if self.format.split(line, self.last, &mut values).is_some() {
+                self.failure(&values, into);
             }
         });
-        each(&self.failed, lines, |line| self.failure(line, into));
     }
 
-    fn failure(&self, line: &[u8], into: &mut Requests) {
-        let Some(status @ 500..=599) = self.format.status(line) else { return };
-        let field = |name: &str| self.format.field(line, name).map(String::from_utf8_lossy);
+    fn failure(&self, values: &[&[u8]], into: &mut Requests) {
+        let Some(status @ 500..=599) = values.get(self.status).and_then(|v| status_of(v)) else { return };
+        let value = |index: Option<usize>| index.and_then(|i| values.get(i)).map(|v| String::from_utf8_lossy(v));
         // our own questions must not make the answer
-        if field("http_user_agent").is_some_and(|agent| agent.starts_with("opsctl/")) {
+        if value(self.agent).is_some_and(|agent| agent.starts_with("opsctl/")) {
             return;
         }
         *into.failed.entry(status).or_default() += 1;
         // the last one that was tried gave the answer
-        if let Some(upstream) = field("upstream_addr").and_then(|u| u.rsplit([',', ' ']).next().map(str::to_owned))
-            && upstream != "-"
-            && !upstream.is_empty()
+        if let Some(upstreams) = value(self.upstream)
+            && let Some(upstream) = upstreams.rsplit([',', ' ']).next().filter(|u| *u != "-" && !u.is_empty())
         {
             count(&mut into.by_upstream, upstream, 1);
         }
-        if let Some(host) = ["host", "server_name", "http_host"].into_iter().find_map(field) {
-            count(&mut into.by_host, host.into_owned(), 1);
+        if let Some(host) = value(self.host) {
+            count(&mut into.by_host, &host, 1);
         }
-        let path = field("request").and_then(|r| r.split(' ').nth(1).map(str::to_owned));
-        if let Some(path) = path.or_else(|| ["request_uri", "uri"].into_iter().find_map(field).map(std::borrow::Cow::into_owned))
+        if let Some(request) = value(self.request)
+            && let Some(path) = request.split(' ').nth(1)
         {
-            count(&mut into.by_path, beginning(&path), 1);
+            count(&mut into.by_path, &beginning(path), 1);
+        } else if let Some(path) = value(self.path) {
+            count(&mut into.by_path, &beginning(&path), 1);
         }
     }
 }
 
 /// Hands on every line with the needle in it, once.
-fn each(needle: &Finder<'_>, lines: &[u8], mut line: impl FnMut(&[u8])) {
+fn each<'l>(needle: &Finder<'_>, lines: &'l [u8], mut line: impl FnMut(&'l [u8])) {
     let mut from = 0;
     while let Some(at) = needle.find(&lines[from..]).map(|at| from + at) {
         let start = memchr::memrchr(b'\n', &lines[..at]).map_or(0, |n| n + 1);

@@ -364,7 +364,7 @@ impl Nginx {
                 }
                 let mut paths = vec![log.path.clone()];
                 paths.extend(log_read::rotated(&root, &log.path));
-                let (requests, bytes, problems) = log_read::whole(&root, &paths, &Scanner::new(format), WHOLE);
+                let (requests, bytes, problems) = log_read::whole(&root, &paths, &Scanner::new(format).only_failures(), WHOLE);
                 traffic.requests.add(&requests);
                 traffic.unread.extend(problems);
                 traffic.read.extend(paths);

@@ -233,3 +233,27 @@ fn several_masters_are_told_apart() {
     assert_eq!(run.check("nginx.processes", "nginx:one").verdict, "ok");
     host.docker(&["rm", "-f", "needs"]);
 }
+
+#[test]
+fn two_upstreams_that_changed_places_are_told_by_what_an_earlier_run_saw() {
+    let Some(host) = Host::with_edge() else { return };
+    host.service("one", "one");
+    host.service("two", "two");
+    host.nginx_container(
+        "edge",
+        &[],
+        "server { listen 80; location / { proxy_pass http://one:8080; } } server { listen 81; location / { proxy_pass http://two:8080; } }",
+    );
+    host.ask(&["nginx"]).must_not(&["nginx."]);
+    let before = (host.address("one"), host.address("two"));
+    host.docker(&["rm", "-f", "one", "two"]);
+    host.service("two", "two");
+    host.service("one", "one");
+    assert_eq!((host.address("two"), host.address("one")), before, "they have changed places");
+    assert_eq!(host.curl(&format!("http://{}/health", host.address("edge"))), "two 200");
+    let run = host.ask(&["nginx"]);
+    let said: Vec<&str> = run.findings().filter(|f| f.code == "nginx.upstream-stale-ip").map(|f| f.message.as_str()).collect();
+    assert!(said.len() == 2 && said.iter().any(|s| s.contains("for one:8080 to") && s.contains("where two is now")), "{said:?}");
+    host.fix("nginx.reload", "edge", &[]).exits(0);
+    host.ask(&["nginx"]).must_not(&["nginx."]);
+}
