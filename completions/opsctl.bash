@@ -533,7 +533,7 @@ _opsctl() {
             return 0
             ;;
         opsctl__subcmd__diagnose)
-            opts="-q -v -h --skip --format --output --deadline --replay --endpoint --fail-on --config --color --quiet --verbose --help"
+            opts="-q -v -h --skip --usage --format --output --deadline --replay --endpoint --fail-on --config --color --quiet --verbose --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0

@@ -75,6 +75,7 @@ complete -c opsctl -n "__fish_opsctl_using_subcommand diagnose" -l config -d 'Co
 complete -c opsctl -n "__fish_opsctl_using_subcommand diagnose" -l color -d 'When to use colour; `auto` is on a terminal and without NO_COLOR' -r -f -a "auto\t'On a terminal, unless NO_COLOR is set'
 always\t'Always'
 never\t'Never'"
+complete -c opsctl -n "__fish_opsctl_using_subcommand diagnose" -l usage -d 'Look at what takes time to look at: what uses a filesystem, everything in the logs of requests'
 complete -c opsctl -n "__fish_opsctl_using_subcommand diagnose" -s q -l quiet -d 'Only what needs attention; nothing when all is well'
 complete -c opsctl -n "__fish_opsctl_using_subcommand diagnose" -s v -l verbose -d 'Also what is merely worth knowing, and all evidence; twice: also what opsctl does'
 complete -c opsctl -n "__fish_opsctl_using_subcommand diagnose" -s h -l help -d 'Print help (see more with \'--help\')'
@@ -254,7 +255,7 @@ complete -c opsctl -n "__fish_opsctl_using_subcommand celery" -l color -d 'When 
 always\t'Always'
 never\t'Never'"
 complete -c opsctl -n "__fish_opsctl_using_subcommand celery" -l fix -d 'Go through the fixes that apply, each through the guard'
-complete -c opsctl -n "__fish_opsctl_using_subcommand celery" -l usage -d 'Look at what takes time to look at: what uses a filesystem, what a container keeps in its own layer'
+complete -c opsctl -n "__fish_opsctl_using_subcommand celery" -l usage -d 'Look at what takes time to look at: what uses a filesystem, what a container keeps in its own layer, all logs of requests'
 complete -c opsctl -n "__fish_opsctl_using_subcommand celery" -s q -l quiet -d 'Only what needs attention; nothing when all is well'
 complete -c opsctl -n "__fish_opsctl_using_subcommand celery" -s v -l verbose -d 'Also what is merely worth knowing, and all evidence; twice: also what opsctl does'
 complete -c opsctl -n "__fish_opsctl_using_subcommand celery" -s h -l help -d 'Print help (see more with \'--help\')'
@@ -275,7 +276,7 @@ complete -c opsctl -n "__fish_opsctl_using_subcommand container" -l color -d 'Wh
 always\t'Always'
 never\t'Never'"
 complete -c opsctl -n "__fish_opsctl_using_subcommand container" -l fix -d 'Go through the fixes that apply, each through the guard'
-complete -c opsctl -n "__fish_opsctl_using_subcommand container" -l usage -d 'Look at what takes time to look at: what uses a filesystem, what a container keeps in its own layer'
+complete -c opsctl -n "__fish_opsctl_using_subcommand container" -l usage -d 'Look at what takes time to look at: what uses a filesystem, what a container keeps in its own layer, all logs of requests'
 complete -c opsctl -n "__fish_opsctl_using_subcommand container" -s q -l quiet -d 'Only what needs attention; nothing when all is well'
 complete -c opsctl -n "__fish_opsctl_using_subcommand container" -s v -l verbose -d 'Also what is merely worth knowing, and all evidence; twice: also what opsctl does'
 complete -c opsctl -n "__fish_opsctl_using_subcommand container" -s h -l help -d 'Print help (see more with \'--help\')'
@@ -296,7 +297,7 @@ complete -c opsctl -n "__fish_opsctl_using_subcommand cpu" -l color -d 'When to 
 always\t'Always'
 never\t'Never'"
 complete -c opsctl -n "__fish_opsctl_using_subcommand cpu" -l fix -d 'Go through the fixes that apply, each through the guard'
-complete -c opsctl -n "__fish_opsctl_using_subcommand cpu" -l usage -d 'Look at what takes time to look at: what uses a filesystem, what a container keeps in its own layer'
+complete -c opsctl -n "__fish_opsctl_using_subcommand cpu" -l usage -d 'Look at what takes time to look at: what uses a filesystem, what a container keeps in its own layer, all logs of requests'
 complete -c opsctl -n "__fish_opsctl_using_subcommand cpu" -s q -l quiet -d 'Only what needs attention; nothing when all is well'
 complete -c opsctl -n "__fish_opsctl_using_subcommand cpu" -s v -l verbose -d 'Also what is merely worth knowing, and all evidence; twice: also what opsctl does'
 complete -c opsctl -n "__fish_opsctl_using_subcommand cpu" -s h -l help -d 'Print help (see more with \'--help\')'
@@ -317,7 +318,7 @@ complete -c opsctl -n "__fish_opsctl_using_subcommand disk" -l color -d 'When to
 always\t'Always'
 never\t'Never'"
 complete -c opsctl -n "__fish_opsctl_using_subcommand disk" -l fix -d 'Go through the fixes that apply, each through the guard'
-complete -c opsctl -n "__fish_opsctl_using_subcommand disk" -l usage -d 'Look at what takes time to look at: what uses a filesystem, what a container keeps in its own layer'
+complete -c opsctl -n "__fish_opsctl_using_subcommand disk" -l usage -d 'Look at what takes time to look at: what uses a filesystem, what a container keeps in its own layer, all logs of requests'
 complete -c opsctl -n "__fish_opsctl_using_subcommand disk" -s q -l quiet -d 'Only what needs attention; nothing when all is well'
 complete -c opsctl -n "__fish_opsctl_using_subcommand disk" -s v -l verbose -d 'Also what is merely worth knowing, and all evidence; twice: also what opsctl does'
 complete -c opsctl -n "__fish_opsctl_using_subcommand disk" -s h -l help -d 'Print help (see more with \'--help\')'
@@ -338,7 +339,7 @@ complete -c opsctl -n "__fish_opsctl_using_subcommand healthcheck" -l color -d '
 always\t'Always'
 never\t'Never'"
 complete -c opsctl -n "__fish_opsctl_using_subcommand healthcheck" -l fix -d 'Go through the fixes that apply, each through the guard'
-complete -c opsctl -n "__fish_opsctl_using_subcommand healthcheck" -l usage -d 'Look at what takes time to look at: what uses a filesystem, what a container keeps in its own layer'
+complete -c opsctl -n "__fish_opsctl_using_subcommand healthcheck" -l usage -d 'Look at what takes time to look at: what uses a filesystem, what a container keeps in its own layer, all logs of requests'
 complete -c opsctl -n "__fish_opsctl_using_subcommand healthcheck" -s q -l quiet -d 'Only what needs attention; nothing when all is well'
 complete -c opsctl -n "__fish_opsctl_using_subcommand healthcheck" -s v -l verbose -d 'Also what is merely worth knowing, and all evidence; twice: also what opsctl does'
 complete -c opsctl -n "__fish_opsctl_using_subcommand healthcheck" -s h -l help -d 'Print help (see more with \'--help\')'
@@ -359,7 +360,7 @@ complete -c opsctl -n "__fish_opsctl_using_subcommand host" -l color -d 'When to
 always\t'Always'
 never\t'Never'"
 complete -c opsctl -n "__fish_opsctl_using_subcommand host" -l fix -d 'Go through the fixes that apply, each through the guard'
-complete -c opsctl -n "__fish_opsctl_using_subcommand host" -l usage -d 'Look at what takes time to look at: what uses a filesystem, what a container keeps in its own layer'
+complete -c opsctl -n "__fish_opsctl_using_subcommand host" -l usage -d 'Look at what takes time to look at: what uses a filesystem, what a container keeps in its own layer, all logs of requests'
 complete -c opsctl -n "__fish_opsctl_using_subcommand host" -s q -l quiet -d 'Only what needs attention; nothing when all is well'
 complete -c opsctl -n "__fish_opsctl_using_subcommand host" -s v -l verbose -d 'Also what is merely worth knowing, and all evidence; twice: also what opsctl does'
 complete -c opsctl -n "__fish_opsctl_using_subcommand host" -s h -l help -d 'Print help (see more with \'--help\')'
@@ -380,7 +381,7 @@ complete -c opsctl -n "__fish_opsctl_using_subcommand memory" -l color -d 'When 
 always\t'Always'
 never\t'Never'"
 complete -c opsctl -n "__fish_opsctl_using_subcommand memory" -l fix -d 'Go through the fixes that apply, each through the guard'
-complete -c opsctl -n "__fish_opsctl_using_subcommand memory" -l usage -d 'Look at what takes time to look at: what uses a filesystem, what a container keeps in its own layer'
+complete -c opsctl -n "__fish_opsctl_using_subcommand memory" -l usage -d 'Look at what takes time to look at: what uses a filesystem, what a container keeps in its own layer, all logs of requests'
 complete -c opsctl -n "__fish_opsctl_using_subcommand memory" -s q -l quiet -d 'Only what needs attention; nothing when all is well'
 complete -c opsctl -n "__fish_opsctl_using_subcommand memory" -s v -l verbose -d 'Also what is merely worth knowing, and all evidence; twice: also what opsctl does'
 complete -c opsctl -n "__fish_opsctl_using_subcommand memory" -s h -l help -d 'Print help (see more with \'--help\')'
@@ -401,7 +402,7 @@ complete -c opsctl -n "__fish_opsctl_using_subcommand nginx" -l color -d 'When t
 always\t'Always'
 never\t'Never'"
 complete -c opsctl -n "__fish_opsctl_using_subcommand nginx" -l fix -d 'Go through the fixes that apply, each through the guard'
-complete -c opsctl -n "__fish_opsctl_using_subcommand nginx" -l usage -d 'Look at what takes time to look at: what uses a filesystem, what a container keeps in its own layer'
+complete -c opsctl -n "__fish_opsctl_using_subcommand nginx" -l usage -d 'Look at what takes time to look at: what uses a filesystem, what a container keeps in its own layer, all logs of requests'
 complete -c opsctl -n "__fish_opsctl_using_subcommand nginx" -s q -l quiet -d 'Only what needs attention; nothing when all is well'
 complete -c opsctl -n "__fish_opsctl_using_subcommand nginx" -s v -l verbose -d 'Also what is merely worth knowing, and all evidence; twice: also what opsctl does'
 complete -c opsctl -n "__fish_opsctl_using_subcommand nginx" -s h -l help -d 'Print help (see more with \'--help\')'
@@ -422,7 +423,7 @@ complete -c opsctl -n "__fish_opsctl_using_subcommand postgres" -l color -d 'Whe
 always\t'Always'
 never\t'Never'"
 complete -c opsctl -n "__fish_opsctl_using_subcommand postgres" -l fix -d 'Go through the fixes that apply, each through the guard'
-complete -c opsctl -n "__fish_opsctl_using_subcommand postgres" -l usage -d 'Look at what takes time to look at: what uses a filesystem, what a container keeps in its own layer'
+complete -c opsctl -n "__fish_opsctl_using_subcommand postgres" -l usage -d 'Look at what takes time to look at: what uses a filesystem, what a container keeps in its own layer, all logs of requests'
 complete -c opsctl -n "__fish_opsctl_using_subcommand postgres" -s q -l quiet -d 'Only what needs attention; nothing when all is well'
 complete -c opsctl -n "__fish_opsctl_using_subcommand postgres" -s v -l verbose -d 'Also what is merely worth knowing, and all evidence; twice: also what opsctl does'
 complete -c opsctl -n "__fish_opsctl_using_subcommand postgres" -s h -l help -d 'Print help (see more with \'--help\')'
@@ -443,7 +444,7 @@ complete -c opsctl -n "__fish_opsctl_using_subcommand rabbitmq" -l color -d 'Whe
 always\t'Always'
 never\t'Never'"
 complete -c opsctl -n "__fish_opsctl_using_subcommand rabbitmq" -l fix -d 'Go through the fixes that apply, each through the guard'
-complete -c opsctl -n "__fish_opsctl_using_subcommand rabbitmq" -l usage -d 'Look at what takes time to look at: what uses a filesystem, what a container keeps in its own layer'
+complete -c opsctl -n "__fish_opsctl_using_subcommand rabbitmq" -l usage -d 'Look at what takes time to look at: what uses a filesystem, what a container keeps in its own layer, all logs of requests'
 complete -c opsctl -n "__fish_opsctl_using_subcommand rabbitmq" -s q -l quiet -d 'Only what needs attention; nothing when all is well'
 complete -c opsctl -n "__fish_opsctl_using_subcommand rabbitmq" -s v -l verbose -d 'Also what is merely worth knowing, and all evidence; twice: also what opsctl does'
 complete -c opsctl -n "__fish_opsctl_using_subcommand rabbitmq" -s h -l help -d 'Print help (see more with \'--help\')'
@@ -464,7 +465,7 @@ complete -c opsctl -n "__fish_opsctl_using_subcommand redis" -l color -d 'When t
 always\t'Always'
 never\t'Never'"
 complete -c opsctl -n "__fish_opsctl_using_subcommand redis" -l fix -d 'Go through the fixes that apply, each through the guard'
-complete -c opsctl -n "__fish_opsctl_using_subcommand redis" -l usage -d 'Look at what takes time to look at: what uses a filesystem, what a container keeps in its own layer'
+complete -c opsctl -n "__fish_opsctl_using_subcommand redis" -l usage -d 'Look at what takes time to look at: what uses a filesystem, what a container keeps in its own layer, all logs of requests'
 complete -c opsctl -n "__fish_opsctl_using_subcommand redis" -s q -l quiet -d 'Only what needs attention; nothing when all is well'
 complete -c opsctl -n "__fish_opsctl_using_subcommand redis" -s v -l verbose -d 'Also what is merely worth knowing, and all evidence; twice: also what opsctl does'
 complete -c opsctl -n "__fish_opsctl_using_subcommand redis" -s h -l help -d 'Print help (see more with \'--help\')'
@@ -485,7 +486,7 @@ complete -c opsctl -n "__fish_opsctl_using_subcommand systemd" -l color -d 'When
 always\t'Always'
 never\t'Never'"
 complete -c opsctl -n "__fish_opsctl_using_subcommand systemd" -l fix -d 'Go through the fixes that apply, each through the guard'
-complete -c opsctl -n "__fish_opsctl_using_subcommand systemd" -l usage -d 'Look at what takes time to look at: what uses a filesystem, what a container keeps in its own layer'
+complete -c opsctl -n "__fish_opsctl_using_subcommand systemd" -l usage -d 'Look at what takes time to look at: what uses a filesystem, what a container keeps in its own layer, all logs of requests'
 complete -c opsctl -n "__fish_opsctl_using_subcommand systemd" -s q -l quiet -d 'Only what needs attention; nothing when all is well'
 complete -c opsctl -n "__fish_opsctl_using_subcommand systemd" -s v -l verbose -d 'Also what is merely worth knowing, and all evidence; twice: also what opsctl does'
 complete -c opsctl -n "__fish_opsctl_using_subcommand systemd" -s h -l help -d 'Print help (see more with \'--help\')'
@@ -506,7 +507,7 @@ complete -c opsctl -n "__fish_opsctl_using_subcommand time" -l color -d 'When to
 always\t'Always'
 never\t'Never'"
 complete -c opsctl -n "__fish_opsctl_using_subcommand time" -l fix -d 'Go through the fixes that apply, each through the guard'
-complete -c opsctl -n "__fish_opsctl_using_subcommand time" -l usage -d 'Look at what takes time to look at: what uses a filesystem, what a container keeps in its own layer'
+complete -c opsctl -n "__fish_opsctl_using_subcommand time" -l usage -d 'Look at what takes time to look at: what uses a filesystem, what a container keeps in its own layer, all logs of requests'
 complete -c opsctl -n "__fish_opsctl_using_subcommand time" -s q -l quiet -d 'Only what needs attention; nothing when all is well'
 complete -c opsctl -n "__fish_opsctl_using_subcommand time" -s v -l verbose -d 'Also what is merely worth knowing, and all evidence; twice: also what opsctl does'
 complete -c opsctl -n "__fish_opsctl_using_subcommand time" -s h -l help -d 'Print help (see more with \'--help\')'
@@ -527,7 +528,7 @@ complete -c opsctl -n "__fish_opsctl_using_subcommand tls" -l color -d 'When to 
 always\t'Always'
 never\t'Never'"
 complete -c opsctl -n "__fish_opsctl_using_subcommand tls" -l fix -d 'Go through the fixes that apply, each through the guard'
-complete -c opsctl -n "__fish_opsctl_using_subcommand tls" -l usage -d 'Look at what takes time to look at: what uses a filesystem, what a container keeps in its own layer'
+complete -c opsctl -n "__fish_opsctl_using_subcommand tls" -l usage -d 'Look at what takes time to look at: what uses a filesystem, what a container keeps in its own layer, all logs of requests'
 complete -c opsctl -n "__fish_opsctl_using_subcommand tls" -s q -l quiet -d 'Only what needs attention; nothing when all is well'
 complete -c opsctl -n "__fish_opsctl_using_subcommand tls" -s v -l verbose -d 'Also what is merely worth knowing, and all evidence; twice: also what opsctl does'
 complete -c opsctl -n "__fish_opsctl_using_subcommand tls" -s h -l help -d 'Print help (see more with \'--help\')'
@@ -548,7 +549,7 @@ complete -c opsctl -n "__fish_opsctl_using_subcommand ssl" -l color -d 'When to 
 always\t'Always'
 never\t'Never'"
 complete -c opsctl -n "__fish_opsctl_using_subcommand ssl" -l fix -d 'Go through the fixes that apply, each through the guard'
-complete -c opsctl -n "__fish_opsctl_using_subcommand ssl" -l usage -d 'Look at what takes time to look at: what uses a filesystem, what a container keeps in its own layer'
+complete -c opsctl -n "__fish_opsctl_using_subcommand ssl" -l usage -d 'Look at what takes time to look at: what uses a filesystem, what a container keeps in its own layer, all logs of requests'
 complete -c opsctl -n "__fish_opsctl_using_subcommand ssl" -s q -l quiet -d 'Only what needs attention; nothing when all is well'
 complete -c opsctl -n "__fish_opsctl_using_subcommand ssl" -s v -l verbose -d 'Also what is merely worth knowing, and all evidence; twice: also what opsctl does'
 complete -c opsctl -n "__fish_opsctl_using_subcommand ssl" -s h -l help -d 'Print help (see more with \'--help\')'

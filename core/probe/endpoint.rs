@@ -38,6 +38,19 @@ pub struct Endpoint {
     pub latency_ms: Option<u64>,
 }
 
+impl Endpoint {
+    /// What its certificate is called: the host, with the port unless that is the usual one.
+    #[must_use]
+    pub fn certificate_name(&self) -> String {
+        let usual = match self.scheme.as_str() {
+            "smtp" => 25,
+            "postgres" => 5432,
+            _ => 443,
+        };
+        if self.port == usual { self.host.clone() } else { format!("{}:{}", self.host, self.port) }
+    }
+}
+
 /// What an answer should be.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]

@@ -18,12 +18,15 @@ use crate::servers::Server;
 const FAILED: Code = Code {
     id: "nginx.5xx-rate",
     severities: &[Severity::Warn, Severity::Crit],
-    when: "of at least 60 requests in 5 min, 2 % (warn) or 5 % (crit) got a 5xx answer, or half of fewer and at least 10; milder when the last minute is well again",
+    when: "of at least 60 requests in 5 min, 2 % (warn) or 5 % (crit) got a 5xx answer, or half of fewer and at least 10 (crit), or nearly all of at least 3 (warn); milder when the last minute is well again",
     hint: "read the log of what it passes requests to; if all of them fail, look at what they share: the database, the cache",
 };
 
 static SPEC: CheckSpec =
     CheckSpec { id: "nginx.traffic", title: "requests succeed", codes: &[FAILED], fixes: &[], timeout: Duration::from_secs(8) };
+
+/// Failures that mean something when nothing else is answered.
+const FEWEST: u64 = 3;
 
 /// Requests of the last minute that show that it is over.
 const ENOUGH_NOW: u64 = 20;
@@ -130,6 +133,8 @@ impl Traffic {
             }
         } else if r.failures() >= s.few_failed_crit && share >= 50.0 {
             Severity::Crit
+        } else if r.failures() >= FEWEST && share >= 90.0 {
+            Severity::Warn
         } else {
             return None;
         };
@@ -213,7 +218,8 @@ mod tests {
         let severity = |all, failed| check.severity(&requests(all, failed), &Requests::default());
         assert_eq!(severity(59, 9), None);
         assert_eq!(severity(59, 30), Some(Severity::Crit));
-        assert_eq!(severity(20, 9), None);
+        assert_eq!((severity(20, 9), severity(20, 10)), (None, Some(Severity::Crit)));
+        assert_eq!((severity(2, 2), severity(3, 3), severity(4, 3)), (None, Some(Severity::Warn), None));
         assert_eq!(
             (severity(1000, 19), severity(1000, 20), severity(1000, 50)),
             (None, Some(Severity::Warn), Some(Severity::Crit))

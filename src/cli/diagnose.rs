@@ -14,6 +14,9 @@ pub struct Args {
     /// Not these runbooks or checks
     #[arg(long, value_name = "RUNBOOK", value_delimiter = ',')]
     skip: Vec<String>,
+    /// Look at what takes time to look at: what uses a filesystem, everything in the logs of requests
+    #[arg(long)]
+    usage: bool,
     #[command(flatten)]
     report: ReportArgs,
 }
@@ -21,5 +24,6 @@ pub struct Args {
 /// Runs it.
 pub fn exec(args: &Args, global: &Global) -> anyhow::Result<u8> {
     let selection = Selection { runbooks: args.runbooks.clone(), skip: args.skip.clone(), words: Vec::new() };
-    report(&selection, Ask::default(), &args.report, global)
+    let ask = Ask { usage: args.usage, ..Ask::default() };
+    report(&selection, ask, &args.report, global)
 }

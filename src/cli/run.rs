@@ -73,13 +73,13 @@ impl FailOn {
 /// `opsctl RUNBOOK`.
 #[derive(Debug, clap::Args)]
 pub struct RunbookArgs {
-    /// Only these: a container's name, a mountpoint or a path on it
+    /// Only these: a container's name, a mountpoint or a path on it, a server name; for tls and healthcheck also an address to ask
     #[arg(value_name = "TARGET")]
     targets: Vec<String>,
     /// Go through the fixes that apply, each through the guard
     #[arg(long, conflicts_with = "replay")]
     fix: bool,
-    /// Look at what takes time to look at: what uses a filesystem, what a container keeps in its own layer
+    /// Look at what takes time to look at: what uses a filesystem, what a container keeps in its own layer, all logs of requests
     #[arg(long)]
     usage: bool,
     #[command(flatten)]
@@ -88,10 +88,37 @@ pub struct RunbookArgs {
 
 /// Runs one runbook.
 pub fn exec(runbook: &str, args: &RunbookArgs, global: &Global) -> anyhow::Result<u8> {
-    let selection = Selection { runbooks: vec![runbook.to_owned()], skip: Vec::new(), words: args.targets.clone() };
+    let mut report_args = args.report.clone();
+    let mut words = Vec::new();
+    for word in &args.targets {
+        match address(runbook, word) {
+            Some((endpoint, name)) => {
+                report_args.endpoint.push(endpoint);
+                words.push(name);
+            }
+            None => words.push(word.clone()),
+        }
+    }
+    let selection = Selection { runbooks: vec![runbook.to_owned()], skip: Vec::new(), words };
     let ask = Ask { usage: args.usage, folders: args.targets.iter().filter(|t| t.starts_with('/')).cloned().collect() };
-    let code = report(&selection, ask, &args.report, global)?;
+    let code = report(&selection, ask, &report_args, global)?;
     if args.fix { super::fix::exec_runbook(&selection, global) } else { Ok(code) }
+}
+
+/// A target that is an address to ask: a URL, or `host:port`, and what it is called in that runbook.
+fn address(runbook: &str, word: &str) -> Option<(Endpoint, String)> {
+    let port = word
+        .rsplit_once(':')
+        .is_some_and(|(host, port)| !host.is_empty() && !host.starts_with('/') && port.parse::<u16>().is_ok());
+    if !word.contains("://") && !port {
+        return None;
+    }
+    match runbook {
+        "tls" => config::endpoint(word).ok().map(|e| (e.clone(), e.certificate_name())),
+        "healthcheck" if word.contains("://") => config::endpoint(word).ok().map(|e| (e.clone(), e.url)),
+        "healthcheck" => config::endpoint(&format!("tcp://{word}")).ok().map(|e| (e.clone(), e.url)),
+        _ => None,
+    }
 }
 
 /// Loads the configuration that applies.

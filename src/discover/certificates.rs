@@ -146,16 +146,16 @@ fn files(server: &str, nginx: &Nginx) -> Vec<CertificateRef> {
 
 /// An address of the configuration, unless an nginx of this host serves its name: that one is asked directly.
 fn endpoint(e: &Endpoint, known: &[CertificateRef]) -> Option<CertificateRef> {
-    let (first, usual) = match e.scheme.as_str() {
-        "https" => (None, 443),
-        "smtp" => (Some(StartTls::Smtp), 25),
-        "postgres" => (Some(StartTls::Postgres), 5432),
+    let first = match e.scheme.as_str() {
+        "https" => None,
+        "smtp" => Some(StartTls::Smtp),
+        "postgres" => Some(StartTls::Postgres),
         _ => return None,
     };
     if first.is_none() && e.from.is_none() && known.iter().any(|c| c.names.contains(&e.host)) {
         return None;
     }
-    let name = if e.port == usual { e.host.clone() } else { format!("{}:{}", e.host, e.port) };
+    let name = e.certificate_name();
     let id = format!("endpoint:{name}{}", e.from.as_ref().map_or_else(String::new, |f| format!("@{f}")));
     if known.iter().any(|c| c.id == id) {
         return None;

@@ -41,7 +41,6 @@ fn an_upstream_that_moved_is_told_before_and_after_its_old_address_is_empty() {
     run.roots(&[STALE]).explains(STALE, RATE).must_not(&["nginx.config-test", "container.down"]);
     run.says(STALE, &["where nobody is"]);
 
-    host.opsctl(&["record", "/tmp/stale.json", "container", "healthcheck", "nginx"]);
     host.fix("nginx.reload", "edge", &[]).exits(0);
     assert_eq!(host.curl(&edge), "new 200");
     host.ask(&["nginx"]).must_not(&["nginx.upstream-stale-ip", "nginx.config-not-loaded"]);

@@ -93,7 +93,7 @@ impl Scanner {
         let path = first(&["request_uri", "uri"]);
         let last = [Some(status), agent, upstream, host, request, path].into_iter().flatten().max().unwrap_or_default();
         let (failed, gave_up) = (format.needle("5"), Some(format.needle("499")));
-        Self { failed, gave_up, status, agent, upstream, host, request, path, last, format }
+        Self { format, failed, gave_up, status, agent, upstream, host, request, path, last }
     }
 
     /// Without a look at who did not wait.

@@ -147,7 +147,7 @@ pub fn test_command(nginx: &Nginx) -> Vec<String> {
     nginx.argv.iter().cloned().chain(["-t".to_owned()]).collect()
 }
 
-/// [`test`], given only the command; for the guard, just before it acts.
+/// [`test()`], given only the command; for the guard, just before it acts.
 pub async fn run_test(docker: Option<&super::docker::Docker>, container: Option<&str>, argv: &[String]) -> Tested {
     let words: Vec<&str> = argv.iter().map(String::as_str).collect();
     let mut tested = Tested { command: argv.join(" "), ..Tested::default() };
