@@ -66,7 +66,7 @@ markdown\t'For a chat message or an issue'"
 complete -c opsctl -n "__fish_opsctl_using_subcommand diagnose" -l output -d 'Also write a report to a file, for example json=/tmp/report.json; can be given several times' -r
 complete -c opsctl -n "__fish_opsctl_using_subcommand diagnose" -l deadline -d 'Stop waiting after this long; what has not answered by then is unknown [default: 10s]' -r
 complete -c opsctl -n "__fish_opsctl_using_subcommand diagnose" -l replay -d 'Judge a recording instead of this host' -r -F
-complete -c opsctl -n "__fish_opsctl_using_subcommand diagnose" -l endpoint -d 'Also ask this address, and look at its certificate: a URL as in [[endpoint]], or host:port for TLS; can be given several times' -r
+complete -c opsctl -n "__fish_opsctl_using_subcommand diagnose" -l endpoint -d 'Also ask this address, and look at its certificate: a URL, or host:port for TLS; can be given several times' -r
 complete -c opsctl -n "__fish_opsctl_using_subcommand diagnose" -l fail-on -d 'The mildest verdict that makes the exit code differ from 0' -r -f -a "crit\t'crit only'
 warn\t'crit and warn'
 unknown\t'crit, warn and unknown'
@@ -93,7 +93,7 @@ markdown\t'For a chat message or an issue'"
 complete -c opsctl -n "__fish_opsctl_using_subcommand bootstrap" -l output -d 'Also write a report to a file, for example json=/tmp/report.json; can be given several times' -r
 complete -c opsctl -n "__fish_opsctl_using_subcommand bootstrap" -l deadline -d 'Stop waiting after this long; what has not answered by then is unknown [default: 10s]' -r
 complete -c opsctl -n "__fish_opsctl_using_subcommand bootstrap" -l replay -d 'Judge a recording instead of this host' -r -F
-complete -c opsctl -n "__fish_opsctl_using_subcommand bootstrap" -l endpoint -d 'Also ask this address, and look at its certificate: a URL as in [[endpoint]], or host:port for TLS; can be given several times' -r
+complete -c opsctl -n "__fish_opsctl_using_subcommand bootstrap" -l endpoint -d 'Also ask this address, and look at its certificate: a URL, or host:port for TLS; can be given several times' -r
 complete -c opsctl -n "__fish_opsctl_using_subcommand bootstrap" -l fail-on -d 'The mildest verdict that makes the exit code differ from 0' -r -f -a "crit\t'crit only'
 warn\t'crit and warn'
 unknown\t'crit, warn and unknown'
@@ -245,7 +245,7 @@ markdown\t'For a chat message or an issue'"
 complete -c opsctl -n "__fish_opsctl_using_subcommand celery" -l output -d 'Also write a report to a file, for example json=/tmp/report.json; can be given several times' -r
 complete -c opsctl -n "__fish_opsctl_using_subcommand celery" -l deadline -d 'Stop waiting after this long; what has not answered by then is unknown [default: 10s]' -r
 complete -c opsctl -n "__fish_opsctl_using_subcommand celery" -l replay -d 'Judge a recording instead of this host' -r -F
-complete -c opsctl -n "__fish_opsctl_using_subcommand celery" -l endpoint -d 'Also ask this address, and look at its certificate: a URL as in [[endpoint]], or host:port for TLS; can be given several times' -r
+complete -c opsctl -n "__fish_opsctl_using_subcommand celery" -l endpoint -d 'Also ask this address, and look at its certificate: a URL, or host:port for TLS; can be given several times' -r
 complete -c opsctl -n "__fish_opsctl_using_subcommand celery" -l fail-on -d 'The mildest verdict that makes the exit code differ from 0' -r -f -a "crit\t'crit only'
 warn\t'crit and warn'
 unknown\t'crit, warn and unknown'
@@ -266,7 +266,7 @@ markdown\t'For a chat message or an issue'"
 complete -c opsctl -n "__fish_opsctl_using_subcommand container" -l output -d 'Also write a report to a file, for example json=/tmp/report.json; can be given several times' -r
 complete -c opsctl -n "__fish_opsctl_using_subcommand container" -l deadline -d 'Stop waiting after this long; what has not answered by then is unknown [default: 10s]' -r
 complete -c opsctl -n "__fish_opsctl_using_subcommand container" -l replay -d 'Judge a recording instead of this host' -r -F
-complete -c opsctl -n "__fish_opsctl_using_subcommand container" -l endpoint -d 'Also ask this address, and look at its certificate: a URL as in [[endpoint]], or host:port for TLS; can be given several times' -r
+complete -c opsctl -n "__fish_opsctl_using_subcommand container" -l endpoint -d 'Also ask this address, and look at its certificate: a URL, or host:port for TLS; can be given several times' -r
 complete -c opsctl -n "__fish_opsctl_using_subcommand container" -l fail-on -d 'The mildest verdict that makes the exit code differ from 0' -r -f -a "crit\t'crit only'
 warn\t'crit and warn'
 unknown\t'crit, warn and unknown'
@@ -287,7 +287,7 @@ markdown\t'For a chat message or an issue'"
 complete -c opsctl -n "__fish_opsctl_using_subcommand cpu" -l output -d 'Also write a report to a file, for example json=/tmp/report.json; can be given several times' -r
 complete -c opsctl -n "__fish_opsctl_using_subcommand cpu" -l deadline -d 'Stop waiting after this long; what has not answered by then is unknown [default: 10s]' -r
 complete -c opsctl -n "__fish_opsctl_using_subcommand cpu" -l replay -d 'Judge a recording instead of this host' -r -F
-complete -c opsctl -n "__fish_opsctl_using_subcommand cpu" -l endpoint -d 'Also ask this address, and look at its certificate: a URL as in [[endpoint]], or host:port for TLS; can be given several times' -r
+complete -c opsctl -n "__fish_opsctl_using_subcommand cpu" -l endpoint -d 'Also ask this address, and look at its certificate: a URL, or host:port for TLS; can be given several times' -r
 complete -c opsctl -n "__fish_opsctl_using_subcommand cpu" -l fail-on -d 'The mildest verdict that makes the exit code differ from 0' -r -f -a "crit\t'crit only'
 warn\t'crit and warn'
 unknown\t'crit, warn and unknown'
@@ -308,7 +308,7 @@ markdown\t'For a chat message or an issue'"
 complete -c opsctl -n "__fish_opsctl_using_subcommand disk" -l output -d 'Also write a report to a file, for example json=/tmp/report.json; can be given several times' -r
 complete -c opsctl -n "__fish_opsctl_using_subcommand disk" -l deadline -d 'Stop waiting after this long; what has not answered by then is unknown [default: 10s]' -r
 complete -c opsctl -n "__fish_opsctl_using_subcommand disk" -l replay -d 'Judge a recording instead of this host' -r -F
-complete -c opsctl -n "__fish_opsctl_using_subcommand disk" -l endpoint -d 'Also ask this address, and look at its certificate: a URL as in [[endpoint]], or host:port for TLS; can be given several times' -r
+complete -c opsctl -n "__fish_opsctl_using_subcommand disk" -l endpoint -d 'Also ask this address, and look at its certificate: a URL, or host:port for TLS; can be given several times' -r
 complete -c opsctl -n "__fish_opsctl_using_subcommand disk" -l fail-on -d 'The mildest verdict that makes the exit code differ from 0' -r -f -a "crit\t'crit only'
 warn\t'crit and warn'
 unknown\t'crit, warn and unknown'
@@ -329,7 +329,7 @@ markdown\t'For a chat message or an issue'"
 complete -c opsctl -n "__fish_opsctl_using_subcommand healthcheck" -l output -d 'Also write a report to a file, for example json=/tmp/report.json; can be given several times' -r
 complete -c opsctl -n "__fish_opsctl_using_subcommand healthcheck" -l deadline -d 'Stop waiting after this long; what has not answered by then is unknown [default: 10s]' -r
 complete -c opsctl -n "__fish_opsctl_using_subcommand healthcheck" -l replay -d 'Judge a recording instead of this host' -r -F
-complete -c opsctl -n "__fish_opsctl_using_subcommand healthcheck" -l endpoint -d 'Also ask this address, and look at its certificate: a URL as in [[endpoint]], or host:port for TLS; can be given several times' -r
+complete -c opsctl -n "__fish_opsctl_using_subcommand healthcheck" -l endpoint -d 'Also ask this address, and look at its certificate: a URL, or host:port for TLS; can be given several times' -r
 complete -c opsctl -n "__fish_opsctl_using_subcommand healthcheck" -l fail-on -d 'The mildest verdict that makes the exit code differ from 0' -r -f -a "crit\t'crit only'
 warn\t'crit and warn'
 unknown\t'crit, warn and unknown'
@@ -350,7 +350,7 @@ markdown\t'For a chat message or an issue'"
 complete -c opsctl -n "__fish_opsctl_using_subcommand host" -l output -d 'Also write a report to a file, for example json=/tmp/report.json; can be given several times' -r
 complete -c opsctl -n "__fish_opsctl_using_subcommand host" -l deadline -d 'Stop waiting after this long; what has not answered by then is unknown [default: 10s]' -r
 complete -c opsctl -n "__fish_opsctl_using_subcommand host" -l replay -d 'Judge a recording instead of this host' -r -F
-complete -c opsctl -n "__fish_opsctl_using_subcommand host" -l endpoint -d 'Also ask this address, and look at its certificate: a URL as in [[endpoint]], or host:port for TLS; can be given several times' -r
+complete -c opsctl -n "__fish_opsctl_using_subcommand host" -l endpoint -d 'Also ask this address, and look at its certificate: a URL, or host:port for TLS; can be given several times' -r
 complete -c opsctl -n "__fish_opsctl_using_subcommand host" -l fail-on -d 'The mildest verdict that makes the exit code differ from 0' -r -f -a "crit\t'crit only'
 warn\t'crit and warn'
 unknown\t'crit, warn and unknown'
@@ -371,7 +371,7 @@ markdown\t'For a chat message or an issue'"
 complete -c opsctl -n "__fish_opsctl_using_subcommand memory" -l output -d 'Also write a report to a file, for example json=/tmp/report.json; can be given several times' -r
 complete -c opsctl -n "__fish_opsctl_using_subcommand memory" -l deadline -d 'Stop waiting after this long; what has not answered by then is unknown [default: 10s]' -r
 complete -c opsctl -n "__fish_opsctl_using_subcommand memory" -l replay -d 'Judge a recording instead of this host' -r -F
-complete -c opsctl -n "__fish_opsctl_using_subcommand memory" -l endpoint -d 'Also ask this address, and look at its certificate: a URL as in [[endpoint]], or host:port for TLS; can be given several times' -r
+complete -c opsctl -n "__fish_opsctl_using_subcommand memory" -l endpoint -d 'Also ask this address, and look at its certificate: a URL, or host:port for TLS; can be given several times' -r
 complete -c opsctl -n "__fish_opsctl_using_subcommand memory" -l fail-on -d 'The mildest verdict that makes the exit code differ from 0' -r -f -a "crit\t'crit only'
 warn\t'crit and warn'
 unknown\t'crit, warn and unknown'
@@ -392,7 +392,7 @@ markdown\t'For a chat message or an issue'"
 complete -c opsctl -n "__fish_opsctl_using_subcommand nginx" -l output -d 'Also write a report to a file, for example json=/tmp/report.json; can be given several times' -r
 complete -c opsctl -n "__fish_opsctl_using_subcommand nginx" -l deadline -d 'Stop waiting after this long; what has not answered by then is unknown [default: 10s]' -r
 complete -c opsctl -n "__fish_opsctl_using_subcommand nginx" -l replay -d 'Judge a recording instead of this host' -r -F
-complete -c opsctl -n "__fish_opsctl_using_subcommand nginx" -l endpoint -d 'Also ask this address, and look at its certificate: a URL as in [[endpoint]], or host:port for TLS; can be given several times' -r
+complete -c opsctl -n "__fish_opsctl_using_subcommand nginx" -l endpoint -d 'Also ask this address, and look at its certificate: a URL, or host:port for TLS; can be given several times' -r
 complete -c opsctl -n "__fish_opsctl_using_subcommand nginx" -l fail-on -d 'The mildest verdict that makes the exit code differ from 0' -r -f -a "crit\t'crit only'
 warn\t'crit and warn'
 unknown\t'crit, warn and unknown'
@@ -413,7 +413,7 @@ markdown\t'For a chat message or an issue'"
 complete -c opsctl -n "__fish_opsctl_using_subcommand postgres" -l output -d 'Also write a report to a file, for example json=/tmp/report.json; can be given several times' -r
 complete -c opsctl -n "__fish_opsctl_using_subcommand postgres" -l deadline -d 'Stop waiting after this long; what has not answered by then is unknown [default: 10s]' -r
 complete -c opsctl -n "__fish_opsctl_using_subcommand postgres" -l replay -d 'Judge a recording instead of this host' -r -F
-complete -c opsctl -n "__fish_opsctl_using_subcommand postgres" -l endpoint -d 'Also ask this address, and look at its certificate: a URL as in [[endpoint]], or host:port for TLS; can be given several times' -r
+complete -c opsctl -n "__fish_opsctl_using_subcommand postgres" -l endpoint -d 'Also ask this address, and look at its certificate: a URL, or host:port for TLS; can be given several times' -r
 complete -c opsctl -n "__fish_opsctl_using_subcommand postgres" -l fail-on -d 'The mildest verdict that makes the exit code differ from 0' -r -f -a "crit\t'crit only'
 warn\t'crit and warn'
 unknown\t'crit, warn and unknown'
@@ -434,7 +434,7 @@ markdown\t'For a chat message or an issue'"
 complete -c opsctl -n "__fish_opsctl_using_subcommand rabbitmq" -l output -d 'Also write a report to a file, for example json=/tmp/report.json; can be given several times' -r
 complete -c opsctl -n "__fish_opsctl_using_subcommand rabbitmq" -l deadline -d 'Stop waiting after this long; what has not answered by then is unknown [default: 10s]' -r
 complete -c opsctl -n "__fish_opsctl_using_subcommand rabbitmq" -l replay -d 'Judge a recording instead of this host' -r -F
-complete -c opsctl -n "__fish_opsctl_using_subcommand rabbitmq" -l endpoint -d 'Also ask this address, and look at its certificate: a URL as in [[endpoint]], or host:port for TLS; can be given several times' -r
+complete -c opsctl -n "__fish_opsctl_using_subcommand rabbitmq" -l endpoint -d 'Also ask this address, and look at its certificate: a URL, or host:port for TLS; can be given several times' -r
 complete -c opsctl -n "__fish_opsctl_using_subcommand rabbitmq" -l fail-on -d 'The mildest verdict that makes the exit code differ from 0' -r -f -a "crit\t'crit only'
 warn\t'crit and warn'
 unknown\t'crit, warn and unknown'
@@ -455,7 +455,7 @@ markdown\t'For a chat message or an issue'"
 complete -c opsctl -n "__fish_opsctl_using_subcommand redis" -l output -d 'Also write a report to a file, for example json=/tmp/report.json; can be given several times' -r
 complete -c opsctl -n "__fish_opsctl_using_subcommand redis" -l deadline -d 'Stop waiting after this long; what has not answered by then is unknown [default: 10s]' -r
 complete -c opsctl -n "__fish_opsctl_using_subcommand redis" -l replay -d 'Judge a recording instead of this host' -r -F
-complete -c opsctl -n "__fish_opsctl_using_subcommand redis" -l endpoint -d 'Also ask this address, and look at its certificate: a URL as in [[endpoint]], or host:port for TLS; can be given several times' -r
+complete -c opsctl -n "__fish_opsctl_using_subcommand redis" -l endpoint -d 'Also ask this address, and look at its certificate: a URL, or host:port for TLS; can be given several times' -r
 complete -c opsctl -n "__fish_opsctl_using_subcommand redis" -l fail-on -d 'The mildest verdict that makes the exit code differ from 0' -r -f -a "crit\t'crit only'
 warn\t'crit and warn'
 unknown\t'crit, warn and unknown'
@@ -476,7 +476,7 @@ markdown\t'For a chat message or an issue'"
 complete -c opsctl -n "__fish_opsctl_using_subcommand systemd" -l output -d 'Also write a report to a file, for example json=/tmp/report.json; can be given several times' -r
 complete -c opsctl -n "__fish_opsctl_using_subcommand systemd" -l deadline -d 'Stop waiting after this long; what has not answered by then is unknown [default: 10s]' -r
 complete -c opsctl -n "__fish_opsctl_using_subcommand systemd" -l replay -d 'Judge a recording instead of this host' -r -F
-complete -c opsctl -n "__fish_opsctl_using_subcommand systemd" -l endpoint -d 'Also ask this address, and look at its certificate: a URL as in [[endpoint]], or host:port for TLS; can be given several times' -r
+complete -c opsctl -n "__fish_opsctl_using_subcommand systemd" -l endpoint -d 'Also ask this address, and look at its certificate: a URL, or host:port for TLS; can be given several times' -r
 complete -c opsctl -n "__fish_opsctl_using_subcommand systemd" -l fail-on -d 'The mildest verdict that makes the exit code differ from 0' -r -f -a "crit\t'crit only'
 warn\t'crit and warn'
 unknown\t'crit, warn and unknown'
@@ -497,7 +497,7 @@ markdown\t'For a chat message or an issue'"
 complete -c opsctl -n "__fish_opsctl_using_subcommand time" -l output -d 'Also write a report to a file, for example json=/tmp/report.json; can be given several times' -r
 complete -c opsctl -n "__fish_opsctl_using_subcommand time" -l deadline -d 'Stop waiting after this long; what has not answered by then is unknown [default: 10s]' -r
 complete -c opsctl -n "__fish_opsctl_using_subcommand time" -l replay -d 'Judge a recording instead of this host' -r -F
-complete -c opsctl -n "__fish_opsctl_using_subcommand time" -l endpoint -d 'Also ask this address, and look at its certificate: a URL as in [[endpoint]], or host:port for TLS; can be given several times' -r
+complete -c opsctl -n "__fish_opsctl_using_subcommand time" -l endpoint -d 'Also ask this address, and look at its certificate: a URL, or host:port for TLS; can be given several times' -r
 complete -c opsctl -n "__fish_opsctl_using_subcommand time" -l fail-on -d 'The mildest verdict that makes the exit code differ from 0' -r -f -a "crit\t'crit only'
 warn\t'crit and warn'
 unknown\t'crit, warn and unknown'
@@ -518,7 +518,7 @@ markdown\t'For a chat message or an issue'"
 complete -c opsctl -n "__fish_opsctl_using_subcommand tls" -l output -d 'Also write a report to a file, for example json=/tmp/report.json; can be given several times' -r
 complete -c opsctl -n "__fish_opsctl_using_subcommand tls" -l deadline -d 'Stop waiting after this long; what has not answered by then is unknown [default: 10s]' -r
 complete -c opsctl -n "__fish_opsctl_using_subcommand tls" -l replay -d 'Judge a recording instead of this host' -r -F
-complete -c opsctl -n "__fish_opsctl_using_subcommand tls" -l endpoint -d 'Also ask this address, and look at its certificate: a URL as in [[endpoint]], or host:port for TLS; can be given several times' -r
+complete -c opsctl -n "__fish_opsctl_using_subcommand tls" -l endpoint -d 'Also ask this address, and look at its certificate: a URL, or host:port for TLS; can be given several times' -r
 complete -c opsctl -n "__fish_opsctl_using_subcommand tls" -l fail-on -d 'The mildest verdict that makes the exit code differ from 0' -r -f -a "crit\t'crit only'
 warn\t'crit and warn'
 unknown\t'crit, warn and unknown'
@@ -539,7 +539,7 @@ markdown\t'For a chat message or an issue'"
 complete -c opsctl -n "__fish_opsctl_using_subcommand ssl" -l output -d 'Also write a report to a file, for example json=/tmp/report.json; can be given several times' -r
 complete -c opsctl -n "__fish_opsctl_using_subcommand ssl" -l deadline -d 'Stop waiting after this long; what has not answered by then is unknown [default: 10s]' -r
 complete -c opsctl -n "__fish_opsctl_using_subcommand ssl" -l replay -d 'Judge a recording instead of this host' -r -F
-complete -c opsctl -n "__fish_opsctl_using_subcommand ssl" -l endpoint -d 'Also ask this address, and look at its certificate: a URL as in [[endpoint]], or host:port for TLS; can be given several times' -r
+complete -c opsctl -n "__fish_opsctl_using_subcommand ssl" -l endpoint -d 'Also ask this address, and look at its certificate: a URL, or host:port for TLS; can be given several times' -r
 complete -c opsctl -n "__fish_opsctl_using_subcommand ssl" -l fail-on -d 'The mildest verdict that makes the exit code differ from 0' -r -f -a "crit\t'crit only'
 warn\t'crit and warn'
 unknown\t'crit, warn and unknown'

@@ -36,7 +36,7 @@ pub struct ReportArgs {
     /// Judge a recording instead of this host
     #[arg(long, value_name = "FILE")]
     pub replay: Option<PathBuf>,
-    /// Also ask this address, and look at its certificate: a URL as in [[endpoint]], or host:port for TLS; can be given several times
+    /// Also ask this address, and look at its certificate: a URL, or host:port for TLS; can be given several times
     #[arg(long, value_name = "URL", value_parser = config::endpoint)]
     pub endpoint: Vec<Endpoint>,
     /// The mildest verdict that makes the exit code differ from 0
