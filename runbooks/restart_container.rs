@@ -2,20 +2,64 @@
 
 use std::time::Duration;
 
-use opsctl_core::model::{Action, CheckSpec, Finding, FixSpec, Plan, Risk, Target};
+use opsctl_core::model::{Action, CheckSpec, Finding, FixSpec, Plan, Product, Refusal, Risk, Target};
+use opsctl_core::probe::ProbeCx;
 use opsctl_core::probe::docker::Container;
+use opsctl_core::probe::nginx;
+use serde::{Deserialize, Serialize};
 
 pub(crate) const RESTART: FixSpec =
     FixSpec { id: "container.restart", risk: Risk::R2, title: "restart the container with its own stop timeout" };
 
+/// What a restart has to know besides the container.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub(crate) struct Around {
+    /// Containers that depend on it.
+    pub(crate) dependants: Vec<String>,
+    /// Why what runs in it would not come up again.
+    pub(crate) stays_down: Option<String>,
+}
+
+impl Around {
+    /// Looks. An nginx goes on with a configuration that it would not start with, so its own test is run.
+    pub(crate) async fn of(cx: &ProbeCx, c: &Container) -> Self {
+        let dependants = opsctl_core::probe::docker::dependants(&cx.inventory.containers, c);
+        let nginx = |s: &&opsctl_core::model::ServerRef| s.product == Product::Nginx && s.container.as_deref() == Some(&c.id);
+        let Some(server) = cx.inventory.servers.iter().find(nginx) else { return Self { dependants, stays_down: None } };
+        let target = Target { kind: Product::Nginx.kind(), name: server.name.clone(), id: server.id.clone() };
+        let stays_down = match cx.nginx(&target) {
+            Ok(nginx) => {
+                let tested = nginx::test(cx, server, &nginx).await;
+                let says = tested.says.iter().find(|l| l.contains("[emerg]")).or(tested.says.last()).cloned();
+                match tested.not_run {
+                    Some(why) => Some(format!("its test could not be run: {why}")),
+                    None => (!tested.passes).then(|| format!("its test fails: {}", says.unwrap_or_default())),
+                }
+            }
+            Err(e) => Some(format!("its configuration could not be read: {e}")),
+        };
+        Self { dependants, stays_down }
+    }
+}
+
 /// Restarts a container: its own stop timeout, its dependants named, and it has to stay well for 5 s.
-pub(crate) fn plan(c: &Container, dependants: &[String], check: &CheckSpec, finding: &Finding, target: &Target) -> Plan {
+pub(crate) fn plan(
+    c: &Container,
+    around: &Around,
+    check: &CheckSpec,
+    finding: &Finding,
+    target: &Target,
+) -> Result<Plan, Refusal> {
+    if let Some(why) = &around.stays_down {
+        return Err(Refusal::Precondition(format!("nginx in it would not come up again: {why}")));
+    }
     // the engine's default (moby daemon/stop.go)
     let timeout_s = c.stop_timeout.unwrap_or(10);
     let until_healthy = c.health_test.as_ref().map_or(0, |t| t.start_period_ms + t.retries * (t.interval_ms + t.timeout_ms));
     let until_healthy = Duration::from_millis(u64::try_from(until_healthy).unwrap_or(0));
-    Plan::new(&RESTART, check, finding, target, vec![Action::RestartContainer { id: c.id.clone(), timeout_s }])
-        .affects(dependants.iter().map(|d| format!("{d} depends on it")))
+    Ok(Plan::new(&RESTART, check, finding, target, vec![Action::RestartContainer { id: c.id.clone(), timeout_s }])
+        .affects(around.dependants.iter().map(|d| format!("{d} depends on it")))
         .downtime(format!("up to {timeout_s} s to stop, then its own start time"))
-        .verified(until_healthy.clamp(Duration::from_secs(90), Duration::from_secs(300)), Duration::from_secs(5))
+        .verified(until_healthy.clamp(Duration::from_secs(90), Duration::from_secs(300)), Duration::from_secs(5)))
 }

@@ -9,7 +9,7 @@ use opsctl_core::model::{
     Action, Check, CheckSpec, Code, FileIdentity, Finding, FixSpec, Inventory, Judged, Judgement, KeyKind, Plan, Refusal, Risk,
     Severity, Target, quantity,
 };
-use opsctl_core::probe::docker::{Container, dependants};
+use opsctl_core::probe::docker::Container;
 use opsctl_core::probe::filesystem::{self, FsUsage};
 use opsctl_core::probe::process::{self, BlockedWriter};
 use opsctl_core::probe::{ProbeCx, ProbeError, blocking};
@@ -76,8 +76,8 @@ pub(super) struct Evidence {
     gap: Option<String>,
     /// A thread that could not write its output, seen twice at the same place.
     blocked: Option<BlockedWriter>,
-    /// Containers in the same compose project that depend on it.
-    dependants: Vec<String>,
+    /// What a restart has to know; only when one would help.
+    restart: restart_container::Around,
 }
 
 impl Check for Logs {
@@ -111,7 +111,9 @@ impl Check for Logs {
             tokio::time::sleep(SAME_PLACE).await;
             e.blocked = process::blocked_on_output(container.state.pid).filter(|second| *second == first);
         }
-        e.dependants = dependants(&cx.inventory.containers, &container);
+        if e.blocked.is_some() {
+            e.restart = restart_container::Around::of(cx, &container).await;
+        }
         Ok(e)
     }
 
@@ -134,7 +136,7 @@ impl Check for Logs {
     fn plan(&self, fix: &str, finding: &Finding, judged: &Judged<'_>, e: &Evidence) -> Result<Plan, Refusal> {
         let c = &e.container;
         if fix == RESTART.id {
-            return Ok(restart_container::plan(c, &e.dependants, &SPEC, finding, judged.target));
+            return restart_container::plan(c, &e.restart, &SPEC, finding, judged.target);
         }
         let (Some(identity), Some(filesystem)) = (e.identity, &e.filesystem) else {
             return Err(Refusal::Precondition("the log file cannot be read".to_owned()));

@@ -6,7 +6,7 @@ use std::time::Duration;
 use opsctl_core::model::{
     Check, CheckSpec, Code, Finding, Inventory, Judged, Judgement, KeyKind, Plan, Refusal, Severity, Target,
 };
-use opsctl_core::probe::docker::{Container, dependants};
+use opsctl_core::probe::docker::Container;
 use opsctl_core::probe::http::{self, NoAnswer};
 use opsctl_core::probe::netns::{self, NoConnection};
 use opsctl_core::probe::{ProbeCx, ProbeError};
@@ -59,7 +59,8 @@ pub(super) struct Evidence {
     published: Option<Try>,
     /// Where the published port is.
     published_at: Option<String>,
-    dependants: Vec<String>,
+    /// What a restart has to know; only when one would help.
+    restart: restart_container::Around,
 }
 
 /// How one request ended.
@@ -143,7 +144,9 @@ impl Check for Http {
                 e.published_at = Some(at.to_string());
             }
         }
-        e.dependants = dependants(&cx.inventory.containers, &container);
+        if !e.inside.iter().all(Try::answers) {
+            e.restart = restart_container::Around::of(cx, &container).await;
+        }
         Ok(e)
     }
 
@@ -196,7 +199,7 @@ impl Check for Http {
         if STATEFUL.iter().any(|s| c.image.contains(s)) {
             return Err(Refusal::ByHand(format!("{} looks like a database; restart it by hand when its state allows", c.image)));
         }
-        Ok(restart_container::plan(c, &e.dependants, &SPEC, finding, judged.target))
+        restart_container::plan(c, &e.restart, &SPEC, finding, judged.target)
     }
 }
 

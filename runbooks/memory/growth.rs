@@ -7,7 +7,7 @@ use opsctl_core::model::{
     Check, CheckSpec, Code, Finding, Judged, Judgement, Kind, Plan, Refusal, Sample, Severity, Subject, Target,
     quantity::{bytes, duration, percent},
 };
-use opsctl_core::probe::docker::{Container, dependants};
+use opsctl_core::probe::docker::Container;
 use opsctl_core::probe::home::Home;
 use opsctl_core::probe::tasks::Consumer;
 use opsctl_core::probe::{ProbeCx, ProbeError, clock, host, process};
@@ -63,8 +63,8 @@ struct Seen {
     age_s: i64,
     /// What it held at the oldest run of opsctl that saw it in the last 24 h.
     before: Option<Sample>,
-    /// Its container, when it grew enough to be restarted, with who depends on it.
-    container: Option<(Container, Vec<String>)>,
+    /// Its container, when it grew enough to be restarted, with what a restart has to know.
+    container: Option<(Container, restart_container::Around)>,
 }
 
 impl Check for Growth {
@@ -87,8 +87,8 @@ impl Check for Growth {
             let mut seen = Seen { process: process.clone(), anonymous, age_s: since_boot - started, before, container: None };
             if let (Some(_), Home::Container(id), Ok(docker)) = (self.growth(&seen, total, now), &process.home, cx.docker()) {
                 let container = docker.inspect(id).await?;
-                let dependants = dependants(&cx.inventory.containers, &container);
-                seen.container = Some(((*container).clone(), dependants));
+                let around = restart_container::Around::of(cx, &container).await;
+                seen.container = Some(((*container).clone(), around));
             }
             largest.push(seen);
         }
@@ -109,11 +109,11 @@ impl Check for Growth {
 
     fn plan(&self, _fix: &str, finding: &Finding, judged: &Judged<'_>, e: &Evidence) -> Result<Plan, Refusal> {
         let containers = e.largest.iter().filter_map(|s| s.container.as_ref());
-        let (container, dependants) = containers
+        let (container, around) = containers
             .into_iter()
             .find(|(c, _)| c.subject() == finding.subject)
             .ok_or_else(|| Refusal::Precondition("the container is gone".to_owned()))?;
-        Ok(restart_container::plan(container, dependants, &SPEC, finding, judged.target))
+        restart_container::plan(container, around, &SPEC, finding, judged.target)
     }
 }
 

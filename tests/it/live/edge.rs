@@ -257,3 +257,23 @@ fn two_upstreams_that_changed_places_are_told_by_what_an_earlier_run_saw() {
     host.fix("nginx.reload", "edge", &[]).exits(0);
     host.ask(&["nginx"]).must_not(&["nginx."]);
 }
+
+#[test]
+fn a_restart_is_not_offered_while_the_test_fails() {
+    let Some(host) = Host::with_edge() else { return };
+    host.service("b2", "ok");
+    host.nginx_container(
+        "edge",
+        &["--health-cmd", "curl -f http://127.0.0.1/health", "--health-interval", "1s"],
+        "server { listen 80; location / { proxy_pass http://b2:8080; proxy_connect_timeout 1s; } }",
+    );
+    host.docker(&["network", "disconnect", "-f", "app", "b2"]);
+    host.sh(&format!("printf 'nonsense;\\n' >> {}/conf.d/site.conf", host.path("nginx-edge").display()));
+    host.configure("[runbooks.healthcheck]\nstarting_s = 0\n");
+    let run = host.ask(&["healthcheck"]);
+    run.must(&["healthcheck.http container:edge"]);
+    let offer = run.offer("container.restart", "container:edge").unwrap_or_else(|| panic!("{}", run.stdout));
+    assert!(offer.refused.as_ref().is_some_and(|why| why.contains("would not come up again: its test fails")), "{offer:?}");
+    host.fix("container.restart", "edge", &[]).exits(15);
+    assert_eq!(host.inspect("edge", "{{.RestartCount}} {{.State.Running}}"), "0 true");
+}
