@@ -153,9 +153,10 @@ impl Check for Upstreams {
         }
         let around = Around::of(cx, known).await;
         let mut e = Evidence { loaded_at: nginx.loaded_at(), networks: around.networks.clone(), ..Evidence::default() };
-        e.seen = self.look(cx, &nginx, &around).await?;
+        e.seen = self.look(&nginx, &around).await?;
         self.compare(&nginx, &around, &mut e).await;
-        e.object = format!("{}@{}", known.identity(), e.loaded_at.unwrap_or_default());
+        // by its oldest worker: a time would come out a little different at every run
+        e.object = nginx.serving().next().map_or_else(String::new, |w| format!("{}@{}", known.identity(), w.pid));
         remembered(cx, &around, &mut e);
         // a name that only this machine's own lookup knows (LDAP, mDNS) is known to nginx's test
         let unknown = |s: &Seen| s.looked == Looked::NoSuchName && s.container.is_none() && s.backend.unix.is_none();
@@ -343,7 +344,7 @@ pub(crate) async fn needs_of(cx: &ProbeCx, docker: &Docker, container: &str) -> 
 }
 
 impl Upstreams {
-    async fn look(&self, cx: &ProbeCx, nginx: &Nginx, around: &Around) -> Result<Vec<Seen>, ProbeError> {
+    async fn look(&self, nginx: &Nginx, around: &Around) -> Result<Vec<Seen>, ProbeError> {
         let backends: Vec<Backend> = nginx.config.backends.iter().take(MOST).cloned().collect();
         let to_ask: BTreeSet<String> = backends
             .iter()
@@ -370,7 +371,7 @@ impl Upstreams {
                 } else if let Looked::Up(addresses) = &found {
                     for ip in addresses.iter().take(8) {
                         let at = SocketAddr::new(*ip, backend.port);
-                        let (outcome, behind) = self.connect(cx, nginx.master, at, around).await?;
+                        let (outcome, behind) = self.connect(nginx.master, at, around).await?;
                         owner = owner.or(behind).or_else(|| around.owner(*ip));
                         tried.push((at.to_string(), outcome));
                     }
@@ -392,7 +393,6 @@ impl Upstreams {
 
     async fn connect<'a>(
         &self,
-        _cx: &ProbeCx,
         pid: i32,
         at: SocketAddr,
         around: &'a Around,

@@ -375,6 +375,13 @@ impl About<'_> {
                     self.whom()
                 )));
             }
+            // an authority of one's own, for names of one's own
+            End::Missing(issuer) if internal && !leaf.tells_issuer => {
+                findings.push(untrusted(format!(
+                    "the certificate for {} is issued by {issuer}, which is not trusted here",
+                    self.whom()
+                )));
+            }
             End::Missing(issuer) => {
                 findings.push(
                     self.finding(
@@ -425,6 +432,10 @@ impl About<'_> {
             } else if !wrong.iter().any(|(n, _)| n == name) {
                 wrong.push((name, leaf));
             }
+        }
+        // `localhost` or the machine's own address beside a name that is right is nobody's way in
+        if right > 0 {
+            wrong.retain(|(name, _)| !is_internal(name));
         }
         let (first, leaf) = wrong.first()?;
         let severity = if right == 0 { Severity::Crit } else { Severity::Warn };

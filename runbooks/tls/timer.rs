@@ -68,15 +68,15 @@ impl Check for Timer {
     }
 
     fn targets(&self, inventory: &Inventory) -> Vec<Target> {
-        let any = inventory.certificates.iter().any(|c| matches!(c.source, CertificateSource::Lineage { pid: None, .. }));
+        let any = inventory.certificates.iter().any(|c| matches!(c.source, CertificateSource::Lineage { .. }));
         if any { vec![Target::host()] } else { Vec::new() }
     }
 
     async fn probe(&self, cx: &ProbeCx, _target: &Target) -> Result<Evidence, ProbeError> {
         let mut e = Evidence { renewers: tls::renewers().await?, ..Evidence::default() };
         for c in &cx.inventory.certificates {
-            if matches!(c.source, CertificateSource::Lineage { pid: None, .. }) {
-                let lineage = tls::lineage(None, c.name.clone()).await?;
+            if let CertificateSource::Lineage { pid, .. } = c.source {
+                let lineage = tls::lineage(pid, c.name.clone()).await?;
                 e.last_log = e.last_log.max(lineage.last_log);
                 e.lineages.push((c.name.clone(), lineage.not_after, lineage.lifetime_s));
             }

@@ -11,7 +11,9 @@ fn waiting_clients_and_countdowns_are_no_finding() {
     for _ in 0..3 {
         host.docker(&["exec", "-d", "cache", "redis-cli", "BRPOP", "nothing", "0"]);
     }
-    eventually(30, "clients wait", || host.broker(&["INFO", "clients"]).contains("blocked_clients:3").then_some(()));
+    // the worker waits in the same way, from time to time
+    let waiting = |info: &str| info.lines().find_map(|l| l.strip_prefix("blocked_clients:")?.trim().parse::<u32>().ok());
+    eventually(30, "clients wait", || (waiting(&host.broker(&["INFO", "clients"])) >= Some(3)).then_some(()));
     let run = host.ask(&["container", "redis", "celery"]);
     run.roots(&[]);
     assert_eq!(run.check("celery.queues", "celery:cache").verdict, "ok");
