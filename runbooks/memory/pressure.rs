@@ -23,7 +23,7 @@ const PRESSURE: Code = Code {
 const SWAP: Code = Code {
     id: "memory.swap",
     severities: &[Severity::Info, Severity::Warn, Severity::Crit],
-    when: "there is no swap (info); 80 % (warn) or 98 % (crit) of it are used and in use: pages move or tasks wait for memory",
+    when: "there is no swap (info); 80 % (warn) or 98 % (crit) of it are used and in use: 250 pages a second move or tasks wait for memory",
     hint: "a full swap that nobody touches is harmless; one in use means that memory is short",
 };
 const THRASH: Code = Code {
@@ -120,7 +120,9 @@ impl Pressure {
         let moved =
             e.later.swapped_in.saturating_sub(e.first.swapped_in) + e.later.swapped_out.saturating_sub(e.first.swapped_out);
         let waited = e.pressure.map_or(0.0, |p| p.some.avg60);
-        if moved == 0 && waited <= SWAP_IN_USE_PERCENT {
+        // a page now and then is somebody who woke up: a swap that is in use moves half of what is thrashing
+        let rate = moved as f64 * 1000.0 / e.window_ms.max(1) as f64;
+        if rate <= self.settings.swap_in_pages / 2.0 && waited <= SWAP_IN_USE_PERCENT {
             return None;
         }
         let (severity, limit) = match share {

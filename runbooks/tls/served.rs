@@ -375,14 +375,14 @@ impl About<'_> {
                     self.whom()
                 )));
             }
-            // an authority of one's own, for names of one's own
-            End::Missing(issuer) if internal && !leaf.tells_issuer => {
+            // an authority of one's own: its root is not sent, and public ones say where to find theirs
+            End::Missing { issuer, of } if !of.tells_issuer && (internal || of.is_ca) => {
                 findings.push(untrusted(format!(
                     "the certificate for {} is issued by {issuer}, which is not trusted here",
                     self.whom()
                 )));
             }
-            End::Missing(issuer) => {
+            End::Missing { issuer, .. } => {
                 findings.push(
                     self.finding(
                         &INCOMPLETE,
@@ -519,18 +519,23 @@ fn expired_above(chain: &Chain, now: jiff::Timestamp) -> bool {
 }
 
 /// Where a chain ends, by names.
-enum End {
+enum End<'a> {
     /// At an authority that is trusted here.
     Trusted,
     /// At a certificate that names itself.
     SelfSigned,
     /// At an issuer that is not there.
-    Missing(String),
+    Missing {
+        /// Its name.
+        issuer: &'a str,
+        /// What it has issued.
+        of: &'a Certificate,
+    },
     /// Nowhere.
     Loop,
 }
 
-fn end_of(chain: &Chain) -> End {
+fn end_of(chain: &Chain) -> End<'_> {
     let Some(mut at) = chain.leaf() else { return End::Loop };
     for _ in 0..=chain.certificates.len() {
         let index = chain.certificates.iter().position(|c| c == at);
@@ -542,7 +547,7 @@ fn end_of(chain: &Chain) -> End {
         }
         match chain.certificates.iter().find(|c| c.subject_hash == at.issuer_hash) {
             Some(issuer) => at = issuer,
-            None => return End::Missing(at.issuer.clone()),
+            None => return End::Missing { issuer: &at.issuer, of: at },
         }
     }
     End::Loop

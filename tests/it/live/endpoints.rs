@@ -72,13 +72,13 @@ fn an_endpoint_is_asked_from_where_it_is_said() {
 fn an_address_on_the_command_line_is_asked_once() {
     let Some(host) = Host::with_servers(&["nginx", "openssl", "curl"]) else { return };
     host.authority();
-    host.certificate("x", "127.0.0.1", "-1 day", "+1 day", "");
+    host.certificate("x", "127.0.0.1", "-1 day", "+2 hours", "");
     host.nginx(
         "server { listen 8443 ssl; server_name other.test; ssl_certificate /mnt/ca/x.pem; ssl_certificate_key /mnt/ca/x.key; }",
     );
     for words in [&["ssl", "127.0.0.1:8443"][..], &["diagnose", "ssl", "--endpoint", "https://127.0.0.1:8443/"]] {
         let run = host.opsctl(&[words, &["--format", "json"]].concat());
-        assert_eq!(run.check("tls.served", "certificate:127.0.0.1:8443").verdict, "warn", "{}", run.stdout);
+        assert_eq!(run.check("tls.served", "certificate:127.0.0.1:8443").verdict, "crit", "{}", run.stdout);
     }
     let run = host.opsctl(&["healthcheck", "127.0.0.1:8444", "--format", "json"]);
     run.must(&["healthcheck.tcp endpoint:tcp://127.0.0.1:8444"]);
