@@ -14,6 +14,7 @@ use opsctl_core::model::Runbook;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+mod around_nginx;
 mod broker_keys;
 pub mod celery;
 pub mod container;
@@ -28,6 +29,7 @@ pub mod postgres;
 mod processes;
 pub mod rabbitmq;
 pub mod redis;
+mod reload_nginx;
 mod restart_container;
 mod servers;
 pub mod systemd;

@@ -31,10 +31,11 @@ impl Around {
         let stays_down = match cx.nginx(&target) {
             Ok(nginx) => {
                 let tested = nginx::test(cx, server, &nginx).await;
-                let says = tested.says.iter().find(|l| l.contains("[emerg]")).or(tested.says.last()).cloned();
-                match tested.not_run {
+                match &tested.not_run {
                     Some(why) => Some(format!("its test could not be run: {why}")),
-                    None => (!tested.passes).then(|| format!("its test fails: {}", says.unwrap_or_default())),
+                    None => {
+                        (!tested.passes).then(|| format!("its test fails: {}", tested.complaint().unwrap_or("it says nothing")))
+                    }
                 }
             }
             Err(e) => Some(format!("its configuration could not be read: {e}")),

@@ -6,7 +6,7 @@ use super::{
     Redactor,
     activity::Watch,
     docker::{Container, Docker},
-    endpoint::Endpoint,
+    endpoint::{Endpoint, FirstAnswers},
     kmsg::KernelLog,
     servers::Servers,
     systemd::Systemd,
@@ -28,6 +28,8 @@ pub struct ProbeCx {
     pub tls: Tls,
     /// The addresses of the configuration, with what they should answer.
     pub endpoints: Vec<Endpoint>,
+    /// What they answered first.
+    pub first_answers: FirstAnswers,
     /// The machine at the beginning of the run and a moment later.
     pub watch: Watch,
     /// The kernel log, read once.
@@ -71,6 +73,17 @@ impl ProbeCx {
     pub async fn running(&self, target: &Target) -> Result<Arc<Container>, super::ProbeError> {
         let container = self.docker()?.inspect(&target.id).await?;
         if container.is_up() { Ok(container) } else { Err(super::ProbeError::Skip("it does not run at the moment".to_owned())) }
+    }
+
+    /// The first process of a running container, by its name.
+    pub async fn pid_of(&self, container: &str) -> Result<i32, super::ProbeError> {
+        let gone = |why| super::ProbeError::failed("an endpoint", container, why);
+        let found = self.inventory.containers.iter().find(|c| c.name == container);
+        let inspected = self.docker()?.inspect(&found.ok_or_else(|| gone("there is no container of this name"))?.id).await?;
+        match i32::try_from(inspected.state.pid) {
+            Ok(pid @ 1..) if inspected.is_up() => Ok(pid),
+            _ => Err(gone("the container it is to be asked from does not run")),
+        }
     }
 
     /// systemd, or the error for a check that cannot do without.

@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 use super::http::{self, Answer, NoAnswer};
 use super::netns::{self, NoConnection};
 use super::servers::Stream;
-use super::{ProbeCx, ProbeError, tls};
+use super::{Memo, ProbeCx, ProbeError, names};
 
 /// What of an answer is kept to look for a text in, in bytes.
 const KEEP: usize = 256 << 10;
@@ -39,10 +39,17 @@ pub struct Endpoint {
 }
 
 impl Endpoint {
-    /// What its certificate is called: the host, with the port unless that is the usual one.
+    /// Whether it is asked; of others only the certificate is looked at.
     #[must_use]
-    pub fn certificate_name(&self) -> String {
+    pub fn is_asked(&self) -> bool {
+        matches!(self.scheme.as_str(), "http" | "https" | "tcp")
+    }
+
+    /// The host, with the port unless that is the usual one: what a server is told, and what its certificate is called.
+    #[must_use]
+    pub fn authority(&self) -> String {
         let usual = match self.scheme.as_str() {
+            "http" => 80,
             "smtp" => 25,
             "postgres" => 5432,
             _ => 443,
@@ -107,15 +114,23 @@ impl Asked {
     }
 }
 
-/// Asks once.
+/// First answers of a run: whoever compares an endpoint with the others shares them.
+pub type FirstAnswers = Memo<String, Result<Asked, ProbeError>>;
+
+/// The first answer of this run, asked for once.
+pub async fn first(cx: &ProbeCx, endpoint: &Endpoint, connect: Duration, answer: Duration) -> Result<Asked, ProbeError> {
+    cx.first_answers.get(endpoint.id.clone(), || Box::pin(ask(cx, endpoint, connect, answer))).await
+}
+
+/// Asks.
 pub async fn ask(cx: &ProbeCx, endpoint: &Endpoint, connect: Duration, answer: Duration) -> Result<Asked, ProbeError> {
     let pid = match &endpoint.from {
-        Some(name) => Some(tls::pid_of(cx, name).await?),
+        Some(name) => Some(cx.pid_of(name).await?),
         None => None,
     };
     let started = Instant::now();
     let took = || u64::try_from(started.elapsed().as_millis()).unwrap_or(u64::MAX);
-    let address = match tls::addresses(pid, &endpoint.host, endpoint.port).await? {
+    let address = match names::first_address(pid, &endpoint.host, endpoint.port).await? {
         Ok(address) => address,
         Err(why) => return Ok(Asked::Unreachable(why)),
     };
@@ -138,9 +153,7 @@ pub async fn ask(cx: &ProbeCx, endpoint: &Endpoint, connect: Duration, answer: D
             Err(_) => return Ok(Asked::Timeout),
         };
     }
-    let usual = if endpoint.scheme == "https" { 443 } else { 80 };
-    let host = if endpoint.port == usual { endpoint.host.clone() } else { format!("{}:{}", endpoint.host, endpoint.port) };
-    Ok(match http::get(stream, &host, &endpoint.path, KEEP, answer).await {
+    Ok(match http::get(stream, &endpoint.authority(), &endpoint.path, KEEP, answer).await {
         Ok(got) => {
             let wrong = endpoint.expect.wrong(&got);
             let body = if wrong.is_some() { got.body.chars().take(160).collect() } else { String::new() };

@@ -40,28 +40,61 @@ impl Listener {
 /// The listening TCP sockets in the network namespace of `pid`; none when the process is gone or not ours to see.
 #[must_use]
 pub fn listeners_of(pid: i64) -> Option<Vec<Listener>> {
-    let v4 = fs::read_to_string(format!("/proc/{pid}/net/tcp")).ok()?;
-    // absent where IPv6 is off
-    let v6 = fs::read_to_string(format!("/proc/{pid}/net/tcp6")).unwrap_or_default();
-    Some(parse(&v4).into_iter().chain(parse(&v6)).collect())
+    tcp_table(pid).map(|text| parse(&text))
 }
 
-/// Lines of /proc/net/tcp{,6} in state 0A (LISTEN). The address is in groups of four bytes, each group in the host's byte order.
 fn parse(text: &str) -> Vec<Listener> {
-    text.lines().skip(1).filter_map(parse_line).collect()
+    text.lines().filter_map(parse_line).collect()
 }
 
 fn parse_line(line: &str) -> Option<Listener> {
-    let mut fields = line.split_whitespace().skip(1);
-    let at = socket_address(fields.next()?)?;
-    if fields.nth(1)? != "0A" {
-        return None;
-    }
-    Some(Listener { address: at.ip(), port: at.port(), inode: fields.nth(5)?.parse().ok()? })
+    let row = row(line).filter(|r| r.state == "0A")?;
+    Some(Listener { address: row.local.ip(), port: row.local.port(), inode: row.inode })
 }
 
-/// `0100007F:1F90`, or four groups in front of the port for IPv6; a mapped IPv4 address is that address.
-pub(super) fn socket_address(text: &str) -> Option<SocketAddr> {
+/// The TCP sockets in the network namespace of `pid`, as text, of both families; none when the process is gone or not ours to see.
+pub(super) fn tcp_table(pid: i64) -> Option<String> {
+    let v4 = fs::read_to_string(format!("/proc/{pid}/net/tcp")).ok()?;
+    // absent where IPv6 is off
+    let v6 = fs::read_to_string(format!("/proc/{pid}/net/tcp6")).unwrap_or_default();
+    Some(v4 + &v6)
+}
+
+/// A TCP socket.
+pub(super) struct Row<'a> {
+    pub(super) local: SocketAddr,
+    pub(super) remote: SocketAddr,
+    /// Two digits (`include/net/tcp_states.h`): `01` established, `0A` listening.
+    pub(super) state: &'a str,
+    /// Bytes sent that are not acknowledged.
+    pub(super) unacknowledged: u64,
+    /// Bytes received that nobody has read; of a listener the connections that wait to be accepted.
+    pub(super) waiting: u64,
+    pub(super) retransmits: u32,
+    /// 0 when no process holds it any more.
+    pub(super) inode: u64,
+}
+
+/// A line of `/proc/net/tcp`: `sl local remote st tx:rx tr:when retrnsmt uid timeout inode`, numbers but the last in hexadecimal.
+pub(super) fn row(line: &str) -> Option<Row<'_>> {
+    let mut fields = line.split_ascii_whitespace().skip(1);
+    let (local, remote) = (socket_address(fields.next()?)?, socket_address(fields.next()?)?);
+    let state = fields.next()?;
+    let (sent, received) = fields.next()?.split_once(':')?;
+    let hex = |text| u64::from_str_radix(text, 16).ok();
+    Some(Row {
+        local,
+        remote,
+        state,
+        unacknowledged: hex(sent)?,
+        waiting: hex(received)?,
+        retransmits: u32::from_str_radix(fields.nth(1)?, 16).ok()?,
+        inode: fields.nth(2)?.parse().ok()?,
+    })
+}
+
+/// The address is in groups of four bytes, each group in the host's byte order: `0100007F:1F90`, or four groups in front of the port for IPv6; a mapped IPv4 address is that address.
+fn socket_address(text: &str) -> Option<SocketAddr> {
     let (address, port) = text.split_once(':')?;
     let group = |i: usize| u32::from_str_radix(address.get(i * 8..i * 8 + 8)?, 16).ok().map(u32::to_ne_bytes);
     let address: IpAddr = match address.len() {

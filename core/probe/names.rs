@@ -61,6 +61,20 @@ pub async fn look_up(pid: i32, names: Vec<String>) -> Result<Vec<Looked>, ProbeE
     .await
 }
 
+/// The first address of a host, as `pid` or this process would find it; the error says why there is none.
+pub async fn first_address(pid: Option<i32>, host: &str, port: u16) -> Result<Result<SocketAddr, String>, ProbeError> {
+    if let Ok(ip) = host.parse() {
+        return Ok(Ok(SocketAddr::new(ip, port)));
+    }
+    let me = i32::try_from(std::process::id()).unwrap_or_default();
+    let looked = look_up(pid.unwrap_or(me), vec![host.to_owned()]).await?;
+    Ok(match looked.into_iter().next() {
+        Some(Looked::Up(all)) => all.first().map(|ip| SocketAddr::new(*ip, port)).ok_or_else(|| "it has no address".to_owned()),
+        Some(Looked::NoSuchName) | None => Err(format!("there is no name {host}")),
+        Some(Looked::NoAnswer(why)) => Err(format!("looking up {host}: {why}")),
+    })
+}
+
 fn literal(name: &str) -> Option<Looked> {
     name.parse().ok().map(|ip| Looked::Up(vec![ip]))
 }

@@ -14,7 +14,7 @@ use serde::{Deserialize, Serialize};
 use super::Settings;
 use super::http::HTTP;
 use super::tcp::TCP;
-use crate::nginx::{behind_of, needs_of};
+use crate::around_nginx::{behind_of, needs_of};
 
 const CONTENT: Code = Code {
     id: "healthcheck.content",
@@ -97,7 +97,7 @@ impl Check for Endpoints {
             if n > 0 {
                 tokio::time::sleep(PAUSE).await;
             }
-            let asked = self.ask(cx, known).await?;
+            let asked = if n == 0 { self.first(cx, known).await? } else { self.ask(cx, known).await? };
             let done = asked.is_right() && !is_slow(&asked, known.latency_ms) && n == 0;
             e.tries.push(asked);
             if done {
@@ -167,18 +167,26 @@ impl Check for Endpoints {
 
 impl Endpoints {
     async fn ask(&self, cx: &ProbeCx, e: &Endpoint) -> Result<Asked, ProbeError> {
-        let connect = Duration::from_millis(self.settings.connect_timeout_ms);
-        let answer = Duration::from_millis(self.settings.http_timeout_ms).min(LONGEST);
+        let (connect, answer) = self.patience();
         Box::pin(endpoint::ask(cx, e, connect, answer)).await
+    }
+
+    /// The first answer of this run, which the others are compared with too.
+    async fn first(&self, cx: &ProbeCx, e: &Endpoint) -> Result<Asked, ProbeError> {
+        let (connect, answer) = self.patience();
+        Box::pin(endpoint::first(cx, e, connect, answer)).await
+    }
+
+    fn patience(&self) -> (Duration, Duration) {
+        let answer = Duration::from_millis(self.settings.http_timeout_ms).min(LONGEST);
+        (Duration::from_millis(self.settings.connect_timeout_ms), answer)
     }
 
     /// How the others stand, by what they prove.
     async fn others(&self, cx: &ProbeCx, this: &Endpoint) -> Vec<(String, usize, usize)> {
-        let others = cx
-            .endpoints
-            .iter()
-            .filter(|e| e.id != this.id && e.proves.is_some() && matches!(e.scheme.as_str(), "http" | "https" | "tcp"));
-        let asked = join_all(others.map(|e| async move { (e.proves.clone().unwrap_or_default(), self.ask(cx, e).await) })).await;
+        let others = cx.endpoints.iter().filter(|e| e.id != this.id && e.proves.is_some() && e.is_asked());
+        let asked =
+            join_all(others.map(|e| async move { (e.proves.clone().unwrap_or_default(), self.first(cx, e).await) })).await;
         let mut groups: Vec<(String, usize, usize)> = Vec::new();
         for (proves, asked) in asked {
             let right = usize::from(asked.is_ok_and(|a| a.is_right()));

@@ -10,8 +10,8 @@ use opsctl_core::probe::nginx::SeenFile;
 use opsctl_core::probe::{ProbeCx, ProbeError};
 use serde::{Deserialize, Serialize};
 
-use super::reload::{RELOAD, Reload};
-use super::upstreams::called;
+use crate::around_nginx::called;
+use crate::reload_nginx::{RELOAD, Reload};
 use crate::servers::Server;
 
 const TEST: Code = Code {
@@ -117,7 +117,7 @@ impl Check for Config {
         } else if let Some(why) = &tested.not_run {
             judgement.gaps.push(format!("its test `{}` could not be run: {why}", tested.command));
         } else if !tested.passes {
-            let (why, place) = said(&tested.says);
+            let (why, place) = said(tested.complaint());
             let mut f = finding(&TEST, Severity::Crit, format!("{name} serves on, but would not start again: {why}"))
                 .cite("at", place)
                 .cite("test", &tested.command);
@@ -159,13 +159,12 @@ impl Check for Config {
 }
 
 /// What a failed test says, and where.
-fn said(lines: &[String]) -> (String, String) {
-    let line = lines.iter().find(|l| l.starts_with("[emerg]")).or_else(|| lines.iter().find(|l| l.starts_with("[alert]")));
-    let Some(line) = line.or(lines.last()) else { return ("its test fails and says nothing".to_owned(), String::new()) };
-    let text = line.split_once("] ").map_or(line.as_str(), |(_, text)| text);
+fn said(complaint: Option<&str>) -> (&str, String) {
+    let Some(complaint) = complaint else { return ("its test fails and says nothing", String::new()) };
+    let text = complaint.split_once("] ").map_or(complaint, |(_, text)| text);
     match text.rsplit_once(" in /") {
-        Some((why, place)) => (why.to_owned(), format!("/{place}")),
-        None => (text.to_owned(), String::new()),
+        Some((why, place)) => (why, format!("/{place}")),
+        None => (text, String::new()),
     }
 }
 
@@ -178,15 +177,18 @@ fn unknown_host(line: &str) -> Option<String> {
 
 #[cfg(test)]
 mod tests {
+    use opsctl_core::probe::nginx::Tested;
+
     use super::*;
 
     #[test]
     fn the_test_s_words_are_taken_apart() {
         let line = r#"[emerg] host not found in upstream "b2:8080" in /etc/nginx/conf.d/shop.conf:3"#.to_owned();
         assert_eq!(unknown_host(&line).as_deref(), Some("b2"));
-        let (why, at) = said(&["[warn] x".to_owned(), line]);
-        assert_eq!((why.as_str(), at.as_str()), (r#"host not found in upstream "b2:8080""#, "/etc/nginx/conf.d/shop.conf:3"));
-        assert_eq!(said(&[]).0, "its test fails and says nothing");
+        let tested = Tested { says: vec!["[warn] x".to_owned(), line], ..Tested::default() };
+        let (why, at) = said(tested.complaint());
+        assert_eq!((why, at.as_str()), (r#"host not found in upstream "b2:8080""#, "/etc/nginx/conf.d/shop.conf:3"));
+        assert_eq!(said(Tested::default().complaint()).0, "its test fails and says nothing");
         assert_eq!(unknown_host("nothing"), None);
     }
 }

@@ -4,7 +4,6 @@ mod config;
 mod errors;
 mod mode;
 mod processes;
-mod reload;
 mod sockets;
 mod traffic;
 mod upstreams;
@@ -14,9 +13,6 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::servers::Server;
-
-pub(crate) use reload::{RELOAD, Reload};
-pub(crate) use upstreams::{behind_of, needs_of};
 
 /// `[runbooks.nginx]`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]

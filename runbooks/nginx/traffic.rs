@@ -11,8 +11,8 @@ use opsctl_core::probe::nginx::{self, Requests};
 use opsctl_core::probe::{ProbeCx, ProbeError};
 use serde::{Deserialize, Serialize};
 
-use super::upstreams::{Behind, behind_of};
 use super::{Settings, behind};
+use crate::around_nginx::{Behind, behind_of};
 use crate::servers::Server;
 
 const FAILED: Code = Code {
@@ -92,6 +92,7 @@ impl Check for Traffic {
         let by_status: Vec<String> = r.failed.iter().map(|(s, n)| format!("{n} × {s} ({})", meaning(*s))).collect();
         let mut f = opsctl_core::model::Finding::new(&FAILED, severity, e.server.subject(judged.target), message)
             .cite("answers", by_status.join(", "))
+            .cite("not waited for (499)", if r.gave_up > 0 { quantity::count_of(r.gave_up) } else { String::new() })
             .cite("passed on to", most(&r.by_upstream, 3))
             .cite("hosts", most(&r.by_host, 3))
             .cite("paths", most(&r.by_path, 3))

@@ -7,7 +7,7 @@ use opsctl_core::model::{
     Action, CertificateRef, CertificateSource, Check, CheckSpec, Code, Finding, FixSpec, Inventory, Judged, Judgement, KeyKind,
     Kind, Plan, Refusal, Risk, Severity, Subject, Target, quantity,
 };
-use opsctl_core::probe::tls::{self, Lineage, Renewers};
+use opsctl_core::probe::tls::{Lineage, Renewers};
 use opsctl_core::probe::{ProbeCx, ProbeError, filesystem};
 use serde::{Deserialize, Serialize};
 
@@ -63,7 +63,7 @@ impl Check for Renewal {
         let gone = || ProbeError::Skip("it is gone".to_owned());
         let reference = cx.inventory.certificate(&target.id).ok_or_else(gone)?.clone();
         let CertificateSource::Lineage { pid, used_by, .. } = &reference.source else { return Err(gone()) };
-        let lineage = tls::lineage(*pid, reference.name.clone()).await?;
+        let lineage = cx.tls.lineage(*pid, &reference.name).await?;
         let users = used_by.iter().filter_map(|id| cx.inventory.server(id)).map(|s| s.name.clone()).collect();
         let filesystem = match lineage.last_run {
             Some((_, Some(_))) if pid.is_none() => {
@@ -71,7 +71,8 @@ impl Check for Renewal {
             }
             _ => None,
         };
-        Ok(Evidence { renewers: tls::renewers().await?, reference: Some(reference), lineage, users, filesystem })
+        let renewers = (*cx.tls.renewers().await?).clone();
+        Ok(Evidence { renewers, reference: Some(reference), lineage: (*lineage).clone(), users, filesystem })
     }
 
     fn judge(&self, judged: &Judged<'_>, e: &Evidence) -> Judgement {

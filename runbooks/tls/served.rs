@@ -12,7 +12,7 @@ use opsctl_core::probe::{ProbeCx, ProbeError};
 use serde::{Deserialize, Serialize};
 
 use super::{Settings, key_of, lasts};
-use crate::nginx::{RELOAD, Reload};
+use crate::reload_nginx::{RELOAD, Reload};
 use crate::servers::Server;
 
 pub(super) const EXPIRY: Code = Code {

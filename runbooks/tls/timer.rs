@@ -9,7 +9,7 @@ use opsctl_core::model::{
     Target, quantity,
 };
 use opsctl_core::probe::systemd::linked;
-use opsctl_core::probe::tls::{self, Renewers};
+use opsctl_core::probe::tls::Renewers;
 use opsctl_core::probe::{ProbeCx, ProbeError};
 use serde::{Deserialize, Serialize};
 
@@ -73,10 +73,10 @@ impl Check for Timer {
     }
 
     async fn probe(&self, cx: &ProbeCx, _target: &Target) -> Result<Evidence, ProbeError> {
-        let mut e = Evidence { renewers: tls::renewers().await?, ..Evidence::default() };
+        let mut e = Evidence { renewers: (*cx.tls.renewers().await?).clone(), ..Evidence::default() };
         for c in &cx.inventory.certificates {
             if let CertificateSource::Lineage { pid, .. } = c.source {
-                let lineage = tls::lineage(pid, c.name.clone()).await?;
+                let lineage = cx.tls.lineage(pid, &c.name).await?;
                 e.last_log = e.last_log.max(lineage.last_log);
                 e.lineages.push((c.name.clone(), lineage.not_after, lineage.lifetime_s));
             }

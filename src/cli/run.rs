@@ -114,7 +114,7 @@ fn address(runbook: &str, word: &str) -> Option<(Endpoint, String)> {
         return None;
     }
     match runbook {
-        "tls" => config::endpoint(word).ok().map(|e| (e.clone(), e.certificate_name())),
+        "tls" => config::endpoint(word).ok().map(|e| (e.clone(), e.authority())),
         "healthcheck" if word.contains("://") => config::endpoint(word).ok().map(|e| (e.clone(), e.url)),
         "healthcheck" => config::endpoint(&format!("tcp://{word}")).ok().map(|e| (e.clone(), e.url)),
         _ => None,

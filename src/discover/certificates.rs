@@ -155,7 +155,7 @@ fn endpoint(e: &Endpoint, known: &[CertificateRef]) -> Option<CertificateRef> {
     if first.is_none() && e.from.is_none() && known.iter().any(|c| c.names.contains(&e.host)) {
         return None;
     }
-    let name = e.certificate_name();
+    let name = e.authority();
     let id = format!("endpoint:{name}{}", e.from.as_ref().map_or_else(String::new, |f| format!("@{f}")));
     if known.iter().any(|c| c.id == id) {
         return None;

@@ -50,7 +50,7 @@ pub async fn discover(
     join_all(servers.iter_mut().map(edge)).await;
     inventory.endpoints = endpoints
         .iter()
-        .filter(|e| matches!(e.scheme.as_str(), "http" | "https" | "tcp"))
+        .filter(|e| e.is_asked())
         .map(|e| EndpointRef { url: e.url.clone(), id: e.id.clone(), proves: e.proves.clone() })
         .collect();
     certificates::find(&servers, endpoints, &mut inventory, redactor).await;

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use opsctl_core::model::{EngineState, Finding, Inventory, Kind, MountRef, Outcome, Product, Runbook, Target, Verdict};
 use opsctl_core::probe::activity::Watch;
-use opsctl_core::probe::endpoint::Endpoint;
+use opsctl_core::probe::endpoint::{Endpoint, FirstAnswers};
 use opsctl_core::probe::kmsg::KernelLog;
 use opsctl_core::probe::servers::{Servers, postgres, redis};
 use opsctl_core::probe::systemd::Systemd;
@@ -273,6 +273,7 @@ impl Session {
             servers: Servers::new(servers),
             tls: Tls::default(),
             endpoints: self.setup.endpoints.clone(),
+            first_answers: FirstAnswers::default(),
             watch,
             kernel_log: KernelLog::default(),
             history: self.setup.history.clone(),

@@ -40,8 +40,10 @@ pub(super) struct Tail {
 pub(super) fn tail(file: &File, since: Timestamp, time: &dyn Fn(&[u8]) -> Option<Timestamp>) -> std::io::Result<Tail> {
     let mut start = file.metadata()?.len();
     let mut tail = Tail::default();
+    // newest first: put together once, at the end
+    let mut pieces: Vec<Vec<u8>> = Vec::new();
     while start > 0 {
-        if tail.bytes.len() as u64 >= WINDOW {
+        if pieces.len() as u64 * PIECE >= WINDOW {
             tail.cut = true;
             break;
         }
@@ -49,12 +51,14 @@ pub(super) fn tail(file: &File, since: Timestamp, time: &dyn Fn(&[u8]) -> Option
         start -= size;
         let mut piece = vec![0; usize::try_from(size).unwrap_or(0)];
         file.read_exact_at(&mut piece, start)?;
-        piece.append(&mut tail.bytes);
-        tail.bytes = piece;
-        if first_time(&tail.bytes, start > 0, time).is_some_and(|t| t < since) {
+        let old_enough = first_time(&piece, start > 0, time).is_some_and(|t| t < since);
+        pieces.push(piece);
+        if old_enough {
             break;
         }
     }
+    pieces.reverse();
+    tail.bytes = pieces.concat();
     if start > 0 {
         drop_first_line(&mut tail.bytes);
     }

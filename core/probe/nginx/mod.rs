@@ -136,9 +136,19 @@ pub struct Tested {
     pub command: String,
 }
 
-/// Runs `nginx -t` where the server is: in its container, or on this host.
+impl Tested {
+    /// The line that says why it fails; none when it says nothing.
+    #[must_use]
+    pub fn complaint(&self) -> Option<&str> {
+        let serious = |level: &str| self.says.iter().find(|l| l.starts_with(level));
+        serious("[emerg]").or_else(|| serious("[alert]")).or(self.says.last()).map(String::as_str)
+    }
+}
+
+/// Runs `nginx -t` once per run, where the server is: in its container, or on this host.
 pub async fn test(cx: &ProbeCx, server: &ServerRef, nginx: &Nginx) -> Tested {
-    run_test(cx.docker.as_deref(), server.container.as_deref(), &test_command(nginx)).await
+    let test = || async { run_test(cx.docker.as_deref(), server.container.as_deref(), &test_command(nginx)).await };
+    cx.servers.nginx_tests.get(server.id.clone(), test).await
 }
 
 /// The command of the test.

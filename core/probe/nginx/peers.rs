@@ -1,10 +1,9 @@
 //! Whom a network namespace talks to: its TCP connections, from the kernel.
 
 use std::collections::BTreeSet;
-use std::fs;
 use std::net::{IpAddr, SocketAddr};
 
-use crate::probe::listeners::socket_address;
+use crate::probe::listeners::{row, tcp_table};
 
 /// `ESTABLISHED`, `SYN_SENT`, `FIN_WAIT1`, `FIN_WAIT2`, `TIME_WAIT`, `CLOSE_WAIT`, `LAST_ACK` (`include/net/tcp_states.h`).
 const CONVERSING: &[&str] = &["01", "02", "04", "05", "06", "08", "09"];
@@ -22,36 +21,23 @@ pub fn ports_used_by(pid: i32, from: &[IpAddr]) -> BTreeSet<u16> {
 }
 
 fn ends(pid: i32) -> Vec<(SocketAddr, SocketAddr)> {
-    let read = |file: &str| fs::read_to_string(format!("/proc/{pid}/net/{file}")).unwrap_or_default();
-    let (v4, v6) = (read("tcp"), read("tcp6"));
-    v4.lines().chain(v6.lines()).filter_map(conversation).collect()
+    tcp_table(i64::from(pid)).unwrap_or_default().lines().filter_map(conversation).collect()
 }
 
 fn conversation(line: &str) -> Option<(SocketAddr, SocketAddr)> {
-    let mut fields = line.split_ascii_whitespace().skip(1);
-    let (local, remote, state) = (fields.next()?, fields.next()?, fields.next()?);
-    if !CONVERSING.contains(&state) {
-        return None;
-    }
-    Some((socket_address(local)?, socket_address(remote)?))
+    let row = row(line).filter(|r| CONVERSING.contains(&r.state))?;
+    Some((row.local, row.remote))
 }
 
-/// How many connections wait to be accepted on each listening port of the namespace of `pid`: what `rx_queue` means for a listener.
+/// How many connections wait to be accepted on each listening port of the namespace of `pid`.
 #[must_use]
 pub fn waiting_to_be_accepted(pid: i32) -> Vec<(u16, u64)> {
-    let read = |file: &str| fs::read_to_string(format!("/proc/{pid}/net/{file}")).unwrap_or_default();
-    let (v4, v6) = (read("tcp"), read("tcp6"));
-    v4.lines().chain(v6.lines()).filter_map(waiting).filter(|(_, n)| *n > 0).collect()
+    tcp_table(i64::from(pid)).unwrap_or_default().lines().filter_map(waiting).filter(|(_, n)| *n > 0).collect()
 }
 
 fn waiting(line: &str) -> Option<(u16, u64)> {
-    let mut fields = line.split_ascii_whitespace().skip(1);
-    let local = fields.next()?;
-    if fields.nth(1)? != "0A" {
-        return None;
-    }
-    let queue = fields.next()?.split_once(':')?.1;
-    Some((socket_address(local)?.port(), u64::from_str_radix(queue, 16).ok()?))
+    let row = row(line).filter(|r| r.state == "0A")?;
+    Some((row.local.port(), row.waiting))
 }
 
 #[cfg(test)]

@@ -3,7 +3,9 @@
 use std::fs::File;
 use std::io::{Read, Seek, SeekFrom};
 
-use rustix::fs::{CWD, Mode, OFlags, ResolveFlags, open, openat, openat2};
+use rustix::fs::{CWD, Mode, OFlags, openat};
+
+use crate::probe::root::Root;
 
 /// Larger than any configuration or secret, in bytes.
 const LARGEST: u64 = 1 << 20;
@@ -50,8 +52,7 @@ pub(super) fn own_file(path: &str) -> Option<String> {
 }
 
 fn open_of(pid: i32, path: &str) -> Option<File> {
-    let root = open(format!("/proc/{pid}/root"), OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty()).ok()?;
-    regular(openat2(&root, path.trim_start_matches('/'), FLAGS, Mode::empty(), ResolveFlags::IN_ROOT).ok()?.into())
+    Root::of(pid).and_then(|root| root.file(path)).ok()
 }
 
 fn regular(file: File) -> Option<File> {

@@ -150,6 +150,7 @@ pub struct Servers {
     redis: Sessions<redis::Session>,
     postgres: Sessions<postgres::Session>,
     rabbitmq: Sessions<rabbitmq::Session>,
+    pub(super) nginx_tests: Memo<String, super::nginx::Tested>,
 }
 
 impl Servers {

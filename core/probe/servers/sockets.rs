@@ -63,28 +63,21 @@ pub fn sockets_of(pid: i32, product: Product) -> Vec<Socket> {
 /// The established TCP connections of `pid`; none also when they are not ours to see.
 pub(in crate::probe) fn connections_of(pid: i32) -> Vec<Connection> {
     let Some(mine) = inodes_of(pid) else { return Vec::new() };
-    let read = |file: &str| fs::read_to_string(format!("/proc/{pid}/net/{file}")).unwrap_or_default();
-    let (v4, v6) = (read("tcp"), read("tcp6"));
-    let all = v4.lines().chain(v6.lines()).skip(1).filter_map(established);
-    all.filter(|(inode, _)| mine.contains(inode)).map(|(_, connection)| connection).collect()
+    let table = listeners::tcp_table(i64::from(pid)).unwrap_or_default();
+    table.lines().filter_map(established).filter(|(inode, _)| mine.contains(inode)).map(|(_, connection)| connection).collect()
 }
 
-/// A line of `/proc/net/tcp` in state 01 (`ESTABLISHED`): `sl local remote st tx:rx tr:when retrnsmt uid timeout inode`.
+/// An established connection with its inode.
 fn established(line: &str) -> Option<(u64, Connection)> {
-    let fields: Vec<&str> = line.split_whitespace().collect();
-    if *fields.get(3)? != "01" {
-        return None;
-    }
-    let unacknowledged = u64::from_str_radix(fields.get(4)?.split(':').next()?, 16).ok()?;
-    let retransmits = u32::from_str_radix(fields.get(6)?, 16).ok()?;
+    let row = listeners::row(line).filter(|r| r.state == "01")?;
     let connection = Connection {
-        local: listeners::socket_address(fields.get(1)?)?,
-        remote: listeners::socket_address(fields.get(2)?)?,
-        unacknowledged,
-        retransmits,
+        local: row.local,
+        remote: row.remote,
+        unacknowledged: row.unacknowledged,
+        retransmits: row.retransmits,
         lasting: false,
     };
-    Some((fields.get(9)?.parse().ok()?, connection))
+    Some((row.inode, connection))
 }
 
 /// Inodes of the sockets a process holds; none when that is not ours to see.

@@ -16,12 +16,13 @@ use serde::{Deserialize, Serialize};
 use tokio::sync::Semaphore;
 
 pub use handshake::NoHandshake;
-pub use renewal::{Lineage, Renewers, lineage, lineage_of, lineages, renewers};
+pub use renewal::{Lineage, Renewers, lineage_of, lineages};
 pub use x509::Certificate;
 
+use super::names;
 use super::netns::{self, NoConnection};
 use super::root::Root;
-use super::{ProbeCx, ProbeError, blocking, clock};
+use super::{Memo, ProbeCx, ProbeError, blocking, clock};
 use crate::model::{CertificateRef, CertificateSource, StartTls};
 use handshake::{Shaken, Wanted, shake};
 use trust::{Authorities, Trust};
@@ -48,11 +49,25 @@ const AT_ONCE: usize = 64;
 pub struct Tls {
     trust: Trust,
     permits: Semaphore,
+    renewers: Memo<(), Result<Arc<Renewers>, ProbeError>>,
+    lineages: Memo<String, Result<Arc<Lineage>, ProbeError>>,
 }
 
 impl Default for Tls {
     fn default() -> Self {
-        Self { trust: Trust::default(), permits: Semaphore::new(AT_ONCE) }
+        Self { trust: Trust::default(), permits: Semaphore::new(AT_ONCE), renewers: Memo::default(), lineages: Memo::default() }
+    }
+}
+
+impl Tls {
+    /// Whoever renews certificates on this host; looked for once per run.
+    pub async fn renewers(&self) -> Result<Arc<Renewers>, ProbeError> {
+        self.renewers.get((), || async { renewal::renewers().await.map(Arc::new) }).await
+    }
+
+    /// What is known of a lineage in the root of `pid`, or of this process; read once per run.
+    pub async fn lineage(&self, pid: Option<i32>, name: &str) -> Result<Arc<Lineage>, ProbeError> {
+        self.lineages.get(name.to_owned(), || async { renewal::lineage(pid, name.to_owned()).await.map(Arc::new) }).await
     }
 }
 
@@ -116,10 +131,10 @@ pub async fn served(cx: &ProbeCx, reference: &CertificateRef, authorities: &[Str
         }
         CertificateSource::Endpoint { host, port, first, from } => {
             let pid = match from {
-                Some(name) => Some(pid_of(cx, name).await?),
+                Some(name) => Some(cx.pid_of(name).await?),
                 None => None,
             };
-            match addresses(pid, host, *port).await? {
+            match names::first_address(pid, host, *port).await? {
                 Ok(address) => (pid, Some(address), *first, &[Wanted::Any][..]),
                 Err(why) => {
                     let failed =
@@ -182,33 +197,6 @@ async fn ask(
     };
     let name = name.map(asked_name).filter(|n| n.parse::<IpAddr>().is_err());
     Ok(shake(stream, name.as_deref(), first, kind, SHAKE).await)
-}
-
-/// The first address of a host, as `pid` or this process would find it.
-pub async fn addresses(pid: Option<i32>, host: &str, port: u16) -> Result<Result<SocketAddr, String>, ProbeError> {
-    if let Ok(ip) = host.parse() {
-        return Ok(Ok(SocketAddr::new(ip, port)));
-    }
-    let me = i32::try_from(std::process::id()).unwrap_or_default();
-    let looked = super::names::look_up(pid.unwrap_or(me), vec![host.to_owned()]).await?;
-    Ok(match looked.into_iter().next() {
-        Some(super::names::Looked::Up(all)) => {
-            all.first().map(|ip| SocketAddr::new(*ip, port)).ok_or_else(|| "it has no address".to_owned())
-        }
-        Some(super::names::Looked::NoSuchName) | None => Err(format!("there is no name {host}")),
-        Some(super::names::Looked::NoAnswer(why)) => Err(format!("looking up {host}: {why}")),
-    })
-}
-
-/// The first process of a running container, by its name.
-pub async fn pid_of(cx: &ProbeCx, container: &str) -> Result<i32, ProbeError> {
-    let found = cx.inventory.containers.iter().find(|c| c.name == container);
-    let found = found.ok_or_else(|| ProbeError::failed("an endpoint", container, "there is no container of this name"))?;
-    let inspected = cx.docker()?.inspect(&found.id).await?;
-    match i32::try_from(inspected.state.pid) {
-        Ok(pid @ 1..) if inspected.is_up() => Ok(pid),
-        _ => Err(ProbeError::failed("an endpoint", container, "the container it is to be asked from does not run")),
-    }
 }
 
 fn chain(ders: &[CertificateDer<'static>], authorities: &Authorities) -> Chain {

@@ -80,7 +80,7 @@ pub async fn lineages(pid: Option<i32>) -> Result<Vec<String>, ProbeError> {
 }
 
 /// What is known of one.
-pub async fn lineage(pid: Option<i32>, name: String) -> Result<Lineage, ProbeError> {
+pub(super) async fn lineage(pid: Option<i32>, name: String) -> Result<Lineage, ProbeError> {
     blocking::run("a lineage of certbot", HOME, READ, move || {
         let root = Root::of_or_own(pid).map_err(|e| ProbeError::io("a lineage of certbot", HOME, &e))?;
         read(&root, name, pid.is_none())
@@ -211,7 +211,7 @@ const CLIENTS: &[&str] = &["certbot", "acme.sh", "dehydrated", "lego ", "getssl"
 const RELOADS: &[&str] = &["nginx -s reload", "reload nginx", "nginx reload", "kill -HUP", "-s HUP"];
 
 /// Looks for them on this host.
-pub async fn renewers() -> Result<Renewers, ProbeError> {
+pub(super) async fn renewers() -> Result<Renewers, ProbeError> {
     blocking::run("what renews certificates", "cron and /proc", READ, || {
         let mut found = Renewers::default();
         for line in cron_lines() {

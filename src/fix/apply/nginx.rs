@@ -18,11 +18,11 @@ pub(super) async fn reload(
     let number = Pid::from_raw(pid).ok_or("there is no such process")?;
     let master = pidfd_open(number, PidfdFlags::empty()).map_err(|e| format!("process {pid}: {e}"))?;
     let tested = run_test(docker, container, test).await;
-    if let Some(why) = tested.not_run {
+    if let Some(why) = &tested.not_run {
         return Err(format!("its test could not be run: {why}"));
     }
     if !tested.passes {
-        return Err(format!("its test fails now: {}", tested.says.last().map_or("it says nothing", String::as_str)));
+        return Err(format!("its test fails now: {}", tested.complaint().unwrap_or("it says nothing")));
     }
     let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).map_err(|e| format!("/proc/{pid}/stat: {e}"))?;
     if start_time(&stat) != Some(start_ticks) {

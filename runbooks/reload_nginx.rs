@@ -44,10 +44,9 @@ impl Reload {
             return Err(Refusal::Precondition(format!("its test could not be run: {why}")));
         }
         if !self.tested.passes {
-            let says = self.tested.says.iter().find(|l| l.contains("[emerg]")).or(self.tested.says.last());
             return Err(Refusal::Precondition(format!(
                 "its test fails, so it would not load: {}",
-                says.map_or("it says nothing", String::as_str)
+                self.tested.complaint().unwrap_or("it says nothing")
             )));
         }
         let action = Action::ReloadNginx {

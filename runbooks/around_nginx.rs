@@ -1,0 +1,167 @@
+//! What stands around an nginx: the containers it can call by name, what it passes requests to, and what those need.
+
+use std::collections::BTreeMap;
+use std::net::IpAddr;
+use std::sync::Arc;
+
+use futures_util::future::join_all;
+use opsctl_core::model::{ContainerRef, Inventory, Product, ServerRef, Target};
+use opsctl_core::probe::ProbeCx;
+use opsctl_core::probe::docker::{Container, Docker};
+use opsctl_core::probe::listeners::{environment_names, owner_of_tcp_port};
+use opsctl_core::probe::nginx::Nginx;
+use opsctl_core::probe::servers::{default_port, tcp_port};
+use serde::{Deserialize, Serialize};
+
+/// The container that is called so, running or not.
+pub(crate) fn called<'a>(inventory: &'a Inventory, host: &str) -> Option<&'a ContainerRef> {
+    let by_name = inventory.containers.iter().find(|c| c.name.eq_ignore_ascii_case(host));
+    by_name.or_else(|| inventory.containers.iter().find(|c| c.service.as_deref() == Some(host)))
+}
+
+/// The containers around an nginx, and which of them it could call by name.
+pub(crate) struct Around {
+    pub(crate) containers: Vec<Arc<Container>>,
+    /// Networks that it is in and that have names; none on the host.
+    pub(crate) networks: Vec<String>,
+    /// Its own addresses.
+    pub(crate) own: Vec<IpAddr>,
+}
+
+impl Around {
+    pub(crate) async fn of(cx: &ProbeCx, server: &ServerRef) -> Self {
+        let mut around = Self { containers: Vec::new(), networks: Vec::new(), own: Vec::new() };
+        let Some(docker) = &cx.docker else { return around };
+        let inspected = join_all(cx.inventory.containers.iter().map(|c| docker.inspect(&c.id))).await;
+        around.containers = inspected.into_iter().filter_map(Result::ok).collect();
+        let find = |id: &str| around.containers.iter().find(|c| c.id == id);
+        let mut own = server.container.as_deref().and_then(find);
+        // it may live in another one's network
+        while let Some(other) = own.and_then(|c| c.network_mode.strip_prefix("container:")).and_then(find) {
+            if own.is_some_and(|c| c.id == other.id) {
+                break;
+            }
+            own = Some(other);
+        }
+        if let Some(own) = own {
+            // the default bridge has no names (https://docs.docker.com/engine/network/drivers/bridge/)
+            around.networks =
+                own.networks.keys().filter(|n| !matches!(n.as_str(), "bridge" | "host" | "none")).cloned().collect();
+            around.own = own.networks.values().filter_map(|ip| ip.parse().ok()).collect();
+        }
+        around
+    }
+
+    /// Addresses of the running containers that answer to a name in a network of this nginx.
+    pub(crate) fn called(&self, host: &str) -> Vec<(&Container, IpAddr)> {
+        let answers = |c: &Container, network: &String| {
+            let aliases = c.aliases.get(network).map(Vec::as_slice).unwrap_or_default();
+            c.name.eq_ignore_ascii_case(host) || aliases.iter().any(|a| a.eq_ignore_ascii_case(host))
+        };
+        let mut found = Vec::new();
+        for c in self.containers.iter().filter(|c| c.state.running && !c.state.restarting) {
+            for network in self.networks.iter().filter(|n| answers(c, n)) {
+                found.extend(c.networks.get(network).and_then(|ip| ip.parse().ok()).map(|ip| (&**c, ip)));
+            }
+        }
+        found
+    }
+
+    pub(crate) fn owner(&self, address: IpAddr) -> Option<&Container> {
+        self.containers.iter().find(|c| c.networks.values().any(|ip| ip.parse() == Ok(address))).map(|c| &**c)
+    }
+
+    pub(crate) fn named(&self, host: &str) -> Option<&Container> {
+        let alias = |c: &&Arc<Container>| c.aliases.values().flatten().any(|a| a.eq_ignore_ascii_case(host));
+        self.containers
+            .iter()
+            .find(|c| c.name.eq_ignore_ascii_case(host))
+            .or_else(|| self.containers.iter().find(alias))
+            .map(|c| &**c)
+    }
+
+    /// The container that publishes a port of the host.
+    pub(crate) fn publishes(&self, port: u16) -> Option<(&Container, u16)> {
+        self.containers
+            .iter()
+            .filter(|c| c.is_up())
+            .find_map(|c| Some((&**c, c.ports.iter().find(|p| p.host == port)?.container)))
+    }
+}
+
+/// Something requests are passed on to, for other checks.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub(crate) struct Behind {
+    /// Full id of its container; empty for a process of the host.
+    pub(crate) container: String,
+    /// `address:port`.
+    pub(crate) addresses: Vec<String>,
+    /// Ids of the databases, caches and brokers that its environment names.
+    pub(crate) needs: Vec<String>,
+}
+
+/// What requests are passed on to, and what that needs: for the check of failed requests.
+pub(crate) async fn behind_of(cx: &ProbeCx, server: &ServerRef, nginx: &Nginx) -> Vec<Behind> {
+    let around = Around::of(cx, server).await;
+    let Some(docker) = &cx.docker else { return processes(cx, server, nginx).await };
+    let mut found: BTreeMap<String, Behind> = BTreeMap::new();
+    for backend in nginx.config.backends.iter().filter(|b| b.unix.is_none()) {
+        let mut owners: Vec<(&Container, String)> =
+            around.called(&backend.host).into_iter().map(|(c, ip)| (c, format!("{ip}:{}", backend.port))).collect();
+        if let Ok(ip) = backend.host.parse::<IpAddr>() {
+            owners.extend(around.owner(ip).map(|c| (c, format!("{ip}:{}", backend.port))));
+            if ip.is_loopback() && server.container.is_none() {
+                owners.extend(around.publishes(backend.port).map(|(c, _)| (c, format!("{ip}:{}", backend.port))));
+            }
+        }
+        if owners.is_empty() {
+            owners.extend(around.named(&backend.host).map(|c| (c, String::new())));
+        }
+        for (c, address) in owners {
+            let behind = found.entry(c.id.clone()).or_insert_with(|| Behind { container: c.id.clone(), ..Behind::default() });
+            behind.addresses.push(address);
+        }
+    }
+    for behind in found.values_mut() {
+        behind.needs = needs_of(cx, docker, &behind.container).await;
+    }
+    found.into_values().chain(processes(cx, server, nginx).await).collect()
+}
+
+/// Processes of the host itself that requests are passed on to.
+async fn processes(cx: &ProbeCx, server: &ServerRef, nginx: &Nginx) -> Vec<Behind> {
+    let mut found = Vec::new();
+    if server.container.is_some() {
+        return found;
+    }
+    for backend in nginx.config.backends.iter().filter(|b| b.host.parse::<IpAddr>().is_ok_and(|ip| ip.is_loopback())) {
+        let Some(owner) = owner_of_tcp_port(backend.port).await else { continue };
+        let needs = cx.inventory.servers.iter().filter(|s| s.product != Product::Nginx).filter(|s| {
+            let (port, variables): (u16, &[&str]) = match s.product {
+                Product::Postgres => (5432, &["PGHOST", "PGSERVICE"]),
+                product => (default_port(product), &[]),
+            };
+            let target = Target { kind: s.product.kind(), name: s.name.clone(), id: s.id.clone() };
+            let port = cx.servers.known(&target).ok().and_then(|k| tcp_port(&k.sockets)).unwrap_or(port);
+            environment_names(owner.pid, port, variables)
+        });
+        let needs = needs.map(|s| s.id.clone()).collect();
+        found.push(Behind { container: String::new(), addresses: vec![format!("{}:{}", backend.host, backend.port)], needs });
+    }
+    found
+}
+
+/// Ids of the databases, caches and brokers that the environment of a container names.
+pub(crate) async fn needs_of(cx: &ProbeCx, docker: &Docker, container: &str) -> Vec<String> {
+    let mut needs = Vec::new();
+    for s in cx.inventory.servers.iter().filter(|s| s.product != Product::Nginx) {
+        let its = s.container.as_deref().and_then(|id| cx.inventory.container(id));
+        let names = [Some(s.name.as_str()), its.map(|c| c.name.as_str()), its.and_then(|c| c.service.as_deref())];
+        let names: Vec<&str> = names.into_iter().flatten().collect();
+        if docker.names_host(container, &names).await {
+            needs.push(s.id.clone());
+        }
+    }
+    needs
+}
