@@ -20,8 +20,6 @@ pub struct Site {
     pub certificates: Vec<(String, String)>,
     /// `ssl_protocols`, if set.
     pub protocols: Vec<String>,
-    /// `file:line`.
-    pub at: String,
 }
 
 /// One `listen`.
@@ -205,7 +203,6 @@ impl Context<'_> {
             listens,
             certificates: if own.is_empty() { outer.certificates.clone() } else { own },
             protocols: protocols.clone(),
-            at: format!("{}:{}", server.file, server.line),
         });
     }
 
