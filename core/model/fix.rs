@@ -214,6 +214,46 @@ pub enum Action {
         /// Without line break.
         line: String,
     },
+    /// Writes a small file of opsctl's own; another one of that name is left alone.
+    WriteFile {
+        /// Absolute path.
+        path: String,
+        /// All of it.
+        text: String,
+        /// A program.
+        executable: bool,
+    },
+    /// Removes a file that [`Action::WriteFile`] wrote, if it is still as it was written.
+    RemoveFile {
+        /// Absolute path.
+        path: String,
+        /// What was written.
+        text: String,
+    },
+    /// Adds a rule at the head of a chain of iptables, unless it is in it.
+    AddRule {
+        /// `iptables-nft`, `iptables-legacy` or `iptables`.
+        program: String,
+        /// Table.
+        table: String,
+        /// Chain.
+        chain: String,
+        /// The rule, in words.
+        rule: Vec<String>,
+    },
+    /// Removes a rule that [`Action::AddRule`] added.
+    RemoveRule {
+        /// `iptables-nft`, `iptables-legacy` or `iptables`.
+        program: String,
+        /// Table.
+        table: String,
+        /// Chain.
+        chain: String,
+        /// The rule, in words.
+        rule: Vec<String>,
+        /// Also the chain and the table of nftables, which were not there before, when nothing else is in them.
+        tidy: bool,
+    },
     /// `BGSAVE`, and waits until it has ended.
     RedisSave {
         /// The server's id in the inventory.
@@ -330,6 +370,14 @@ impl fmt::Display for Action {
             Self::SetSysctl { key, value } => write!(f, "sysctl -w {key}={value}"),
             Self::AddLine { path, line } => write!(f, "add the line `{line}` to {path}"),
             Self::RemoveLine { path, line } => write!(f, "remove the line `{line}` from {path}"),
+            Self::WriteFile { path, .. } => write!(f, "write {path}"),
+            Self::RemoveFile { path, .. } => write!(f, "rm {path}"),
+            Self::AddRule { program, table, chain, rule } => {
+                write!(f, "{program} -w -t {table} -I {chain} 1 {}", rule.join(" "))
+            }
+            Self::RemoveRule { program, table, chain, rule, .. } => {
+                write!(f, "{program} -w -t {table} -D {chain} {}", rule.join(" "))
+            }
             Self::RedisSave { .. } => f.write_str("redis-cli BGSAVE"),
             Self::RedisSet { name, value, .. } => write!(f, "redis-cli CONFIG SET {name} {value}"),
             Self::PgTerminateIdle { pid, .. } => {

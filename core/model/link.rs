@@ -28,6 +28,10 @@ pub enum KeyKind {
     Upstream,
     /// The same certificate file or lineage (path as its server sees it, with the server's id in front).
     Certificate,
+    /// The same interface of this host.
+    Interface,
+    /// The same peer (`host:port`).
+    Address,
     /// The machine as a whole: what is short for all is short for each.
     Host,
 }

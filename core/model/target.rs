@@ -39,6 +39,8 @@ pub enum Kind {
     Certificate,
     /// An address of the configuration that is asked, by its URL.
     Endpoint,
+    /// A network interface, by name.
+    Interface,
 }
 
 impl fmt::Display for Kind {
@@ -59,6 +61,7 @@ impl fmt::Display for Kind {
             Self::Nginx => "nginx",
             Self::Certificate => "certificate",
             Self::Endpoint => "endpoint",
+            Self::Interface => "interface",
         })
     }
 }

@@ -16,6 +16,9 @@ const LINGER: Duration = Duration::from_millis(500);
 /// How much of what it prints is kept, in bytes: the end of it.
 const KEEP: usize = 256 << 10;
 
+/// The same for a program that is run for what it prints.
+const KEEP_ALL: usize = 32 << 20;
+
 /// Kills the whole group when the wait is given up, for whatever reason.
 struct Group(Option<Pid>);
 
@@ -50,6 +53,15 @@ impl Ended {
 
 /// Runs `argv` (never through a shell, in the C locale, without input) and waits at most `timeout`. The error says why there is no end to report.
 pub async fn run(argv: &[impl AsRef<str>], timeout: Duration) -> Result<Ended, String> {
+    run_keeping(argv, timeout, KEEP).await
+}
+
+/// [`run`] for a program whose whole output is wanted, 32 MiB and more of it.
+pub async fn read(argv: &[impl AsRef<str>], timeout: Duration) -> Result<Ended, String> {
+    run_keeping(argv, timeout, KEEP_ALL).await
+}
+
+async fn run_keeping(argv: &[impl AsRef<str>], timeout: Duration, keep: usize) -> Result<Ended, String> {
     let mut words = argv.iter().map(AsRef::as_ref);
     let name = words.next().ok_or("there is nothing to run")?;
     let program = which::which(name).map_err(|_| format!("{name} is not installed"))?;
@@ -73,7 +85,7 @@ pub async fn run(argv: &[impl AsRef<str>], timeout: Duration) -> Result<Ended, S
     let (mut out, mut err) = (Vec::new(), Vec::new());
     let (stdout, stderr) = (child.stdout.take(), child.stderr.take());
     let status = {
-        let reading = async { tokio::join!(drain(stdout, &mut out), drain(stderr, &mut err)) };
+        let reading = async { tokio::join!(drain(stdout, &mut out, keep), drain(stderr, &mut err, KEEP)) };
         tokio::pin!(reading);
         let ended = async {
             tokio::select! {
@@ -96,13 +108,13 @@ pub async fn run(argv: &[impl AsRef<str>], timeout: Duration) -> Result<Ended, S
 }
 
 /// Reads to the end and keeps the last part: a program must not block, or die of a closed pipe half-way, because it talks much.
-async fn drain(pipe: Option<impl AsyncRead + Unpin>, kept: &mut Vec<u8>) {
+async fn drain(pipe: Option<impl AsyncRead + Unpin>, kept: &mut Vec<u8>, keep: usize) {
     let Some(mut pipe) = pipe else { return };
     let mut buffer = [0; 4096];
     while let Ok(n @ 1..) = pipe.read(&mut buffer).await {
         kept.extend_from_slice(&buffer[..n]);
-        if kept.len() > 2 * KEEP {
-            kept.drain(..kept.len() - KEEP);
+        if kept.len() > 2 * keep {
+            kept.drain(..kept.len() - keep);
         }
     }
 }

@@ -7,6 +7,7 @@ use super::{
     activity::Watch,
     docker::{Container, Docker},
     endpoint::{Endpoint, FirstAnswers},
+    firewall::Firewall,
     kmsg::KernelLog,
     servers::Servers,
     systemd::Systemd,
@@ -30,6 +31,8 @@ pub struct ProbeCx {
     pub endpoints: Vec<Endpoint>,
     /// What they answered first.
     pub first_answers: FirstAnswers,
+    /// The rules of the packet filter, read once.
+    pub rules: super::Memo<(), Result<Arc<Firewall>, super::ProbeError>>,
     /// The machine at the beginning of the run and a moment later.
     pub watch: Watch,
     /// The kernel log, read once.
@@ -47,6 +50,8 @@ pub struct ProbeCx {
 pub struct Ask {
     /// Show what eats the space even of filesystems that are fine.
     pub usage: bool,
+    /// What would be sent is only told, and nothing is.
+    pub dry_run: bool,
     /// Folders named by the person: what uses the space is looked for below them instead of the whole filesystem.
     pub folders: Vec<String>,
 }
@@ -84,6 +89,11 @@ impl ProbeCx {
             Ok(pid @ 1..) if inspected.is_up() => Ok(pid),
             _ => Err(gone("the container it is to be asked from does not run")),
         }
+    }
+
+    /// The packet filter of this host.
+    pub async fn firewall(&self) -> Result<Arc<Firewall>, super::ProbeError> {
+        self.rules.get((), || async { super::firewall::read().await.map(Arc::new) }).await
     }
 
     /// systemd, or the error for a check that cannot do without.

@@ -117,6 +117,25 @@ impl Tree {
         names.iter().filter_map(read).collect()
     }
 
+    /// Files that set a kernel setting at boot, in the order in which they are read (sysctl.d(5)), each with its value.
+    #[must_use]
+    pub fn sysctl_files(&self, key: &str) -> Vec<(String, String)> {
+        let mut files: Vec<PathBuf> = ["usr/lib/sysctl.d", "run/sysctl.d", "etc/sysctl.d"]
+            .iter()
+            .flat_map(|folder| fs::read_dir(self.root.join(folder)).into_iter().flatten().flatten())
+            .map(|e| e.path())
+            .filter(|p| p.extension().is_some_and(|e| e == "conf"))
+            .collect();
+        files.sort_by_key(|p| p.file_name().map(std::ffi::OsStr::to_owned));
+        files.push(self.root.join("etc/sysctl.conf"));
+        let value = |text: &str| {
+            let lines = text.lines().filter_map(|l| l.trim().trim_start_matches('-').split_once('='));
+            lines.filter(|(k, _)| k.trim().replace('/', ".") == key).map(|(_, v)| v.trim().to_owned()).last()
+        };
+        let shown = |p: &Path| format!("/{}", p.strip_prefix(&self.root).unwrap_or(p).display());
+        files.iter().filter_map(|p| Some((shown(p), value(&fs::read_to_string(p).ok()?)?))).collect()
+    }
+
     /// When large pages are used unasked: `[always] madvise never` marks the choice.
     #[must_use]
     pub fn huge_pages(&self) -> Option<String> {

@@ -22,7 +22,7 @@ use crate::render::{self, Format, Progress, Style};
 const NOT_ON_FIRST_BOOT: &str = "cpu";
 
 /// Whose R1 fixes belong into provisioning. What a container does is not for the boot to change.
-const PROVISIONING: &[&str] = &["host", "systemd", "time"];
+const PROVISIONING: &[&str] = &["host", "mtu", "systemd", "time"];
 
 /// Time between two looks.
 const PAUSE: Duration = Duration::from_secs(2);

@@ -4,11 +4,12 @@ use std::io::Write;
 
 use opsctl_core::model::{FixSpec, Refusal, Risk, printable};
 use opsctl_core::probe::Ask;
+use opsctl_core::probe::endpoint::Endpoint;
 
 use super::exit::Usage;
 use super::{Global, run};
 use crate::audit::Journal;
-use crate::config::{Config, Surroundings, did_you_mean};
+use crate::config::{self, Config, Surroundings, did_you_mean};
 use crate::engine::{Offer, Selection, Session};
 use crate::fix::{self, Asked, Engine, Guard, Terminal, subject_of};
 use crate::render::Progress;
@@ -20,6 +21,9 @@ pub struct Args {
     fix: Option<String>,
     /// What to do it to: a name, `kind:name`, or the beginning of a container id
     subject: Option<String>,
+    /// Also ask this address when looking for what is wrong (a URL, or host:port for TLS); can be given several times
+    #[arg(long, value_name = "URL", value_parser = config::endpoint)]
+    endpoint: Vec<Endpoint>,
     #[command(flatten)]
     consent: Consent,
 }
@@ -29,10 +33,10 @@ pub struct Args {
 pub struct Consent {
     /// Show the plan and stop (exit code 10)
     #[arg(long)]
-    dry_run: bool,
+    pub(super) dry_run: bool,
     /// Do not ask. Covers fixes that interrupt at most one object (R1, R2)
     #[arg(long, short)]
-    yes: bool,
+    pub(super) yes: bool,
     /// Highest risk that --yes covers. R3 must also be allowed by `[policy] allow` in the configuration
     #[arg(long, value_name = "CLASS", requires = "yes", ignore_case = true)]
     risk: Option<Class>,
@@ -62,7 +66,8 @@ impl From<Consent> for Asked {
 
 /// Runs the subcommand.
 pub fn exec(args: &Args, global: &Global) -> anyhow::Result<u8> {
-    let config = run::load(global)?;
+    let mut config = run::load(global)?;
+    run::add_endpoints(&mut config, &args.endpoint);
     run::block_on(async {
         let (session, offers) = diagnose(&config, global).await;
         one(args, &config, &offers, &session).await
@@ -70,16 +75,20 @@ pub fn exec(args: &Args, global: &Global) -> anyhow::Result<u8> {
 }
 
 /// `opsctl RUNBOOK [TARGET]… --fix`: goes through what this runbook can fix.
-pub fn exec_runbook(selection: &Selection, global: &Global) -> anyhow::Result<u8> {
-    let config = run::load(global)?;
+pub fn exec_runbook(selection: &Selection, given: &[Endpoint], consent: Consent, global: &Global) -> anyhow::Result<u8> {
+    let mut config = run::load(global)?;
+    run::add_endpoints(&mut config, given);
+    // an address is asked, and what is found about it has the name of something else
+    let asked = |word: &String| given.iter().any(|e| e.url == *word || e.authority() == *word);
+    let words: Vec<&String> = selection.words.iter().filter(|w| !asked(w)).collect();
     run::block_on(async {
         let (session, offers) = diagnose(&config, global).await;
         let wanted = |o: &&Offer| {
-            let named = selection.words.is_empty() || selection.words.contains(&o.finding.subject.name);
+            let named = words.is_empty() || words.contains(&&o.finding.subject.name);
             selection.runbooks.contains(&o.finding.runbook) && named
         };
         let offers: Vec<Offer> = offers.iter().filter(wanted).cloned().collect();
-        each(&offers, &config, &session).await
+        each(&offers, consent.into(), &config, &session).await
     })
 }
 
@@ -117,12 +126,12 @@ async fn one(args: &Args, config: &Config, offers: &[Offer], engine: &impl Engin
 }
 
 /// Goes through everything that can be fixed, each through the guard; the exit code is that of the first that did not end well.
-async fn each(offers: &[Offer], config: &Config, engine: &impl Engine) -> u8 {
+async fn each(offers: &[Offer], asked: Asked, config: &Config, engine: &impl Engine) -> u8 {
     let mut out = std::io::stdout();
     let place = Place::of(config);
     let mut code = 0;
     for offer in once_each(offers).into_iter().filter(|o| o.refused.is_none() && o.plan.is_ok()) {
-        let exit = place.guard(engine, Asked::default(), &mut out).fix(offer).await.code();
+        let exit = place.guard(engine, asked, &mut out).fix(offer).await.code();
         code = if code == 0 { exit } else { code };
     }
     code

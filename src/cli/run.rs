@@ -11,6 +11,7 @@ use opsctl_core::probe::endpoint::Endpoint;
 
 use super::Global;
 use super::exit::Usage;
+use super::fix::Consent;
 use crate::audit::Journal;
 use crate::config::{self, Config, Known, Surroundings};
 use crate::engine::{Assessment, Recording, Selection, Session, Setup};
@@ -73,7 +74,7 @@ impl FailOn {
 /// `opsctl RUNBOOK`.
 #[derive(Debug, clap::Args)]
 pub struct RunbookArgs {
-    /// Only these: a container's name, a mountpoint or a path on it, a server name; for tls and healthcheck also an address to ask
+    /// Only these: a container's name, a mountpoint or a path on it, a server name; for tls, healthcheck and mtu also an address to ask
     #[arg(value_name = "TARGET")]
     targets: Vec<String>,
     /// Go through the fixes that apply, each through the guard
@@ -82,6 +83,8 @@ pub struct RunbookArgs {
     /// Look at what takes time to look at: what uses a filesystem, what a container keeps in its own layer, all logs of requests
     #[arg(long)]
     usage: bool,
+    #[command(flatten)]
+    consent: Consent,
     #[command(flatten)]
     report: ReportArgs,
 }
@@ -100,9 +103,17 @@ pub fn exec(runbook: &str, args: &RunbookArgs, global: &Global) -> anyhow::Resul
         }
     }
     let selection = Selection { runbooks: vec![runbook.to_owned()], skip: Vec::new(), words };
-    let ask = Ask { usage: args.usage, folders: args.targets.iter().filter(|t| t.starts_with('/')).cloned().collect() };
+    if args.consent.yes && !args.fix {
+        return Err(Usage("--yes is for what --fix asks".to_owned()).into());
+    }
+    // with --fix the plans are shown; without, what would be sent
+    let ask = Ask {
+        usage: args.usage,
+        dry_run: args.consent.dry_run && !args.fix,
+        folders: args.targets.iter().filter(|t| t.starts_with('/')).cloned().collect(),
+    };
     let code = report(&selection, ask, &report_args, global)?;
-    if args.fix { super::fix::exec_runbook(&selection, global) } else { Ok(code) }
+    if args.fix { super::fix::exec_runbook(&selection, &report_args.endpoint, args.consent, global) } else { Ok(code) }
 }
 
 /// A target that is an address to ask: a URL, or `host:port`, and what it is called in that runbook.
@@ -114,11 +125,19 @@ fn address(runbook: &str, word: &str) -> Option<(Endpoint, String)> {
         return None;
     }
     match runbook {
+        "mtu" if word.contains("://") => config::endpoint(word).ok().map(|e| (e.clone(), e.url)),
+        "mtu" => config::endpoint(&format!("tcp://{word}")).ok().map(|e| (e.clone(), e.url)),
         "tls" => config::endpoint(word).ok().map(|e| (e.clone(), e.authority())),
         "healthcheck" if word.contains("://") => config::endpoint(word).ok().map(|e| (e.clone(), e.url)),
         "healthcheck" => config::endpoint(&format!("tcp://{word}")).ok().map(|e| (e.clone(), e.url)),
         _ => None,
     }
+}
+
+/// Addresses of the command line count like those of the configuration.
+pub(super) fn add_endpoints(config: &mut Config, given: &[Endpoint]) {
+    let added = given.iter().filter(|e| !config.endpoints.iter().any(|known| known.id == e.id)).cloned();
+    config.endpoints.extend(added.collect::<Vec<_>>());
 }
 
 /// Loads the configuration that applies.
@@ -155,8 +174,7 @@ pub fn block_on<T>(future: impl Future<Output = T>) -> anyhow::Result<T> {
 pub fn report(selection: &Selection, ask: Ask, args: &ReportArgs, global: &Global) -> anyhow::Result<u8> {
     render::init_tracing(global.verbose);
     let mut config = load(global)?;
-    let added = args.endpoint.iter().filter(|e| !config.endpoints.iter().any(|known| known.id == e.id)).cloned();
-    config.endpoints.extend(added.collect::<Vec<_>>());
+    add_endpoints(&mut config, &args.endpoint);
     let name =
         |n: &String| ALIASES.iter().find(|(alias, _)| alias == n).map_or_else(|| n.clone(), |(_, name)| (*name).to_owned());
     let selection = Selection { runbooks: selection.runbooks.iter().map(name).collect(), ..selection.clone() };

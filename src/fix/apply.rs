@@ -21,7 +21,7 @@ use rustix::fs::{FallocateFlags, OFlags, fallocate};
 
 use super::{Permit, program};
 use crate::audit::dir;
-use host_files::{add_line, remove_line, set_sysctl};
+use host_files::{add_line, remove_file, remove_line, set_sysctl, write_file};
 
 mod engine_rules;
 mod host_files;
@@ -29,6 +29,7 @@ mod nginx;
 mod postgres;
 mod priority;
 mod redis;
+mod rules;
 
 /// How long the engine may take beyond the stop timeout of a container.
 const ENGINE: Duration = Duration::from_secs(60);
@@ -69,6 +70,7 @@ pub(super) async fn apply(permit: &Permit<'_>) -> Result<Vec<String>, Failure> {
     Ok(notes)
 }
 
+#[expect(clippy::too_many_lines, reason = "one arm per action: everything opsctl can do to a host is read in one place")]
 async fn one(permit: &Permit<'_>, action: &Action) -> Result<Option<String>, String> {
     let docker = || permit.docker().ok_or_else(|| "the container engine does not answer".to_owned());
     let systemd = || permit.systemd().ok_or_else(|| "systemd does not answer".to_owned());
@@ -147,6 +149,16 @@ async fn one(permit: &Permit<'_>, action: &Action) -> Result<Option<String>, Str
             let (file, line) = (PathBuf::from(path), line.clone());
             in_thread(path, move || remove_line(&file, &line)).await?;
         }
+        Action::WriteFile { path, text, executable } => {
+            let (file, text, executable) = (PathBuf::from(path), text.clone(), *executable);
+            in_thread(path, move || write_file(&file, &text, executable)).await?;
+        }
+        Action::RemoveFile { path, text } => {
+            let (file, text) = (PathBuf::from(path), text.clone());
+            in_thread(path, move || remove_file(&file, &text)).await?;
+        }
+        Action::AddRule { program, table, chain, rule } => rules::add(program, table, chain, rule).await?,
+        Action::RemoveRule { program, table, chain, rule, tidy } => rules::remove(program, table, chain, rule, *tidy).await?,
         Action::RedisSave { .. } => redis::save(redis_server()?).await?,
         Action::RedisSet { name, value, .. } => redis::set(redis_server()?, name, value).await?,
         Action::PgTerminateIdle { pid, started_us, idle_ms, .. } => {

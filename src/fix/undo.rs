@@ -142,6 +142,10 @@ fn container_of(action: &Action) -> Option<&str> {
         | Action::SetSysctl { .. }
         | Action::AddLine { .. }
         | Action::RemoveLine { .. }
+        | Action::WriteFile { .. }
+        | Action::RemoveFile { .. }
+        | Action::AddRule { .. }
+        | Action::RemoveRule { .. }
         | Action::RedisSave { .. }
         | Action::RedisSet { .. }
         | Action::PgTerminateIdle { .. }

@@ -7,6 +7,7 @@ mod machine;
 mod report;
 mod servers;
 mod wait;
+mod wires;
 
 pub(crate) use edge::{TRUST, site};
 pub(crate) use host::{Config, Host};
@@ -15,6 +16,7 @@ pub(crate) use machine::Machine;
 pub(crate) use report::Run;
 pub(crate) use servers::{MACHINE, installed};
 pub(crate) use wait::eventually;
+pub(crate) use wires::PEER;
 
 use std::io::Write;
 use std::process::Command;

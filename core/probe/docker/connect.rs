@@ -167,7 +167,8 @@ pub async fn connect(endpoint: &Endpoint, redactor: Arc<Redactor>) -> (EngineSta
                 events: Memo::default(),
                 image_ids: Memo::default(),
                 disk_usage: Memo::default(),
-                data_root: Memo::default(),
+                settings: Memo::default(),
+                networks: Memo::default(),
                 output: Memo::default(),
             };
             let api = format!("{major_version}.{minor_version}");

@@ -3,10 +3,12 @@
 mod compose;
 mod connect;
 mod container;
+mod daemon;
 mod disk_usage;
 mod events;
 mod health_test;
 mod locate;
+mod network;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -23,9 +25,11 @@ use crate::model::ContainerRef;
 pub use compose::{dependants, depends_on};
 pub use connect::{Endpoint, candidates, connect, is_podman_socket};
 pub use container::{Container, Health, HealthEntry, HealthTest, LogConfig, Mount, PortMap, RestartPolicy, State, parse_time};
+pub use daemon::{Daemon, daemon};
 pub use disk_usage::{DiskUsage, UsedImage};
 pub use events::Event;
 pub use locate::{Located, locate};
+pub use network::Network;
 
 /// How long one request may take. `docker ps` and `inspect` can hang on one container's lock (moby#36661): each request has its own limit.
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(3);
@@ -45,8 +49,21 @@ pub struct Docker {
     events: Memo<(), Result<Arc<Vec<Event>>, ProbeError>>,
     image_ids: Memo<String, Result<Option<String>, ProbeError>>,
     disk_usage: Memo<(), Result<Arc<DiskUsage>, ProbeError>>,
-    data_root: Memo<(), Result<String, ProbeError>>,
+    settings: Memo<(), Result<Arc<EngineSettings>, ProbeError>>,
+    networks: Memo<(), Result<Arc<Vec<Network>>, ProbeError>>,
     output: Memo<String, Result<Arc<ContainerLog>, ProbeError>>,
+}
+
+/// What the engine says of itself.
+#[derive(Debug, Clone, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+#[serde(default)]
+pub struct EngineSettings {
+    /// Where images, containers and volumes are; empty when it does not say.
+    pub data_root: String,
+    /// Containers outlive a restart of the engine.
+    pub live_restore: bool,
+    /// It runs as an ordinary user, in a network namespace of its own.
+    pub rootless: bool,
 }
 
 /// What a container printed since a moment.
@@ -277,12 +294,27 @@ impl Docker {
 
     /// The folder the engine keeps images, containers and volumes in.
     pub async fn data_root(&self) -> Result<String, ProbeError> {
+        let missing = || ProbeError::failed("the engine's data folder", self.endpoint.to_string(), "it does not say");
+        let root = self.settings().await?.data_root.clone();
+        if root.is_empty() { Err(missing()) } else { Ok(root) }
+    }
+
+    /// What the engine says of itself.
+    pub async fn settings(&self) -> Result<Arc<EngineSettings>, ProbeError> {
         let read = || async {
             let info = self.ask("the engine's settings", self.client.info()).await?;
-            let missing = || ProbeError::failed("the engine's data folder", self.endpoint.to_string(), "it does not say");
-            info.docker_root_dir.filter(|d| !d.is_empty()).ok_or_else(missing)
+            Ok(Arc::new(EngineSettings {
+                data_root: info.docker_root_dir.unwrap_or_default(),
+                live_restore: info.live_restore_enabled.unwrap_or(false),
+                rootless: info.security_options.unwrap_or_default().iter().any(|o| o == "name=rootless"),
+            }))
         };
-        self.data_root.get((), read).await
+        self.settings.get((), read).await
+    }
+
+    /// Its networks, sorted by name.
+    pub async fn networks(&self) -> Result<Arc<Vec<Network>>, ProbeError> {
+        self.networks.get((), || async { network::list(self).await.map(Arc::new) }).await
     }
 
     /// `GET /system/df`: slow on large hosts, so it has a longer limit of its own.

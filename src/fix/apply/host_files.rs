@@ -27,6 +27,32 @@ pub(super) fn remove_line(path: &Path, line: &str) -> io::Result<()> {
     if kept.trim().is_empty() { fs::remove_file(path) } else { replace(path, &kept) }
 }
 
+/// What marks a file of opsctl, in its first two lines.
+const OURS: &str = "written by opsctl";
+
+/// Writes a file of opsctl's own. One that somebody else wrote there is an error.
+pub(super) fn write_file(path: &Path, text: &str, executable: bool) -> io::Result<()> {
+    let before = existing(path)?;
+    if !before.is_empty() && !before.lines().take(2).any(|l| l.contains(OURS)) {
+        return Err(io::Error::new(io::ErrorKind::AlreadyExists, "there is a file of somebody else's"));
+    }
+    replace(path, text)?;
+    let mode = if executable { 0o755 } else { 0o644 };
+    fs::set_permissions(path, fs::Permissions::from_mode(mode))
+}
+
+/// Removes it, if nobody has changed it since.
+pub(super) fn remove_file(path: &Path, text: &str) -> io::Result<()> {
+    let now = existing(path)?;
+    if now.is_empty() {
+        return Ok(());
+    }
+    if now != text {
+        return Err(io::Error::other("somebody has changed it since; it is left"));
+    }
+    fs::remove_file(path)
+}
+
 fn existing(path: &Path) -> io::Result<String> {
     match fs::read_to_string(path) {
         Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(String::new()),
@@ -94,6 +120,27 @@ mod tests {
         remove_line(&own, "a = 1").unwrap();
         assert!(!own.exists());
         assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 1, "no temporary file stays");
+    }
+
+    #[test]
+    fn a_file_is_ours_as_long_as_nobody_changes_it() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("x.sh");
+        let text = "#!/bin/sh\n# written by opsctl\n";
+        for _ in 0..2 {
+            write_file(&path, text, true).unwrap();
+        }
+        assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o755);
+        fs::write(&path, "# written by opsctl, changed\n").unwrap();
+        assert!(remove_file(&path, text).is_err());
+        write_file(&path, text, false).unwrap();
+        for _ in 0..2 {
+            remove_file(&path, text).unwrap();
+        }
+        assert!(!path.exists());
+        fs::write(&path, "mine\n").unwrap();
+        assert!(write_file(&path, text, false).is_err());
+        assert_eq!(fs::read_to_string(&path).unwrap(), "mine\n");
     }
 
     #[test]

@@ -9,6 +9,7 @@ mod first_boot;
 mod health;
 mod limits;
 mod logs;
+mod mtu;
 mod pressure;
 mod provisioning;
 mod queues;

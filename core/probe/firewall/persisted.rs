@@ -1,0 +1,122 @@
+//! Files that bring rules back at boot.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use serde::{Deserialize, Serialize};
+
+/// No file of rules is larger, in bytes.
+const LARGEST: u64 = 4 << 20;
+
+/// Where rules come back from: iptables-persistent, nftables, ufw, firewalld, RHEL's iptables-services, ifupdown, rc.local, cron, `NetworkManager`,
+/// systemd-networkd's dispatcher, cloud-init's scripts and configuration.
+const FILES: &[&str] = &[
+    "/etc/iptables",
+    "/etc/nftables.conf",
+    "/etc/nftables.d",
+    "/etc/nftables",
+    "/etc/sysconfig",
+    "/etc/ufw",
+    "/etc/firewalld",
+    "/etc/network",
+    "/etc/rc.local",
+    "/etc/cron.d",
+    "/etc/crontab",
+    "/var/spool/cron/crontabs",
+    "/etc/NetworkManager/dispatcher.d",
+    "/etc/networkd-dispatcher",
+    "/etc/shorewall",
+    "/etc/systemd/system",
+    "/etc/cloud/cloud.cfg.d",
+    "/var/lib/cloud/scripts",
+    "/var/lib/cloud/instance/user-data.txt",
+    "/var/lib/cloud/instance/scripts",
+    "/usr/local/sbin",
+    "/usr/local/bin",
+];
+
+/// How deep folders are followed.
+const DEPTH: usize = 3;
+
+/// What stands in those files.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Persisted {
+    /// Files with a line about segment sizes, and that line.
+    pub mss: Vec<(String, String)>,
+    /// Files that could not be read.
+    pub denied: Vec<String>,
+    /// Where cloud-init keeps what runs at every boot, if it is installed.
+    pub cloud_init: bool,
+}
+
+/// Looks for rules about segment sizes below `root`.
+#[must_use]
+pub fn persisted(root: &Path) -> Persisted {
+    let mut found = Persisted { cloud_init: root.join("var/lib/cloud/scripts/per-boot").is_dir(), ..Persisted::default() };
+    for file in FILES {
+        visit(root, &root.join(file.trim_start_matches('/')), DEPTH, &mut found);
+    }
+    found
+}
+
+fn visit(root: &Path, path: &PathBuf, depth: usize, found: &mut Persisted) {
+    let shown = || format!("/{}", path.strip_prefix(root).unwrap_or(path).display());
+    let meta = match fs::metadata(path) {
+        Ok(meta) => meta,
+        Err(e) if e.kind() == std::io::ErrorKind::PermissionDenied => return found.denied.push(shown()),
+        Err(_) => return,
+    };
+    if meta.is_dir() {
+        if depth > 0 {
+            match fs::read_dir(path) {
+                Ok(below) => below.filter_map(Result::ok).for_each(|e| visit(root, &e.path(), depth - 1, found)),
+                Err(e) if e.kind() == std::io::ErrorKind::PermissionDenied => found.denied.push(shown()),
+                Err(_) => {}
+            }
+        }
+        return;
+    }
+    // a unit counts where a target wants it (`multi-user.target.wants/`), not where it lies
+    let unit = path.parent() == Some(&root.join("etc/systemd/system"));
+    if !meta.is_file() || meta.len() > LARGEST || unit {
+        return;
+    }
+    match fs::read(path) {
+        Ok(bytes) => {
+            let text = String::from_utf8_lossy(&bytes);
+            let about =
+                |l: &&str| (l.contains("TCPMSS") || l.contains("maxseg size set")) && !l.trim_start().starts_with(['#', ';']);
+            if let Some(line) = text.lines().find(about) {
+                found.mss.push((shown(), line.trim().chars().take(300).collect()));
+            }
+        }
+        Err(e) if e.kind() == std::io::ErrorKind::PermissionDenied => found.denied.push(shown()),
+        Err(_) => {}
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+    use super::*;
+
+    #[test]
+    fn a_rule_is_found_wherever_it_comes_back_from() {
+        let root = tempfile::tempdir().unwrap();
+        let write = |path: &str, text: &str| {
+            let path = root.path().join(path);
+            fs::create_dir_all(path.parent().unwrap()).unwrap();
+            fs::write(path, text).unwrap();
+        };
+        write("etc/iptables/rules.v4", "*mangle\n-A FORWARD -p tcp -j TCPMSS --clamp-mss-to-pmtu\n");
+        write("etc/systemd/system/multi-user.target.wants/x.service", "ExecStart=nft add rule … maxseg size set rt mtu\n");
+        write("etc/systemd/system/disabled.service", "ExecStart=iptables -j TCPMSS\n");
+        write("etc/rc.local", "#iptables -j TCPMSS\n");
+        write("etc/cron.d/bin", "\u{0}\u{1}");
+        let found = persisted(root.path());
+        let files: Vec<&str> = found.mss.iter().map(|(f, _)| f.as_str()).collect();
+        assert_eq!(files, ["/etc/iptables/rules.v4", "/etc/systemd/system/multi-user.target.wants/x.service"]);
+        assert!(!found.cloud_init && found.denied.is_empty());
+    }
+}

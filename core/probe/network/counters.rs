@@ -1,0 +1,43 @@
+//! What the kernel counts about the network of a namespace since it was made: `/proc/net/snmp` and `/proc/net/netstat`.
+
+use std::collections::BTreeMap;
+
+/// `Ip.FragFails`, `TcpExt.ListenOverflows` and the others, of this process's namespace.
+#[must_use]
+pub fn counters() -> BTreeMap<String, u64> {
+    let read = |file: &str| std::fs::read_to_string(format!("/proc/net/{file}")).unwrap_or_default();
+    parse(&(read("snmp") + &read("netstat")))
+}
+
+/// Pairs of lines: `Ip: Forwarding DefaultTTL …` and `Ip: 1 64 …`.
+fn parse(text: &str) -> BTreeMap<String, u64> {
+    let lines: Vec<&str> = text.lines().collect();
+    let mut counters = BTreeMap::new();
+    for pair in lines.chunks_exact(2) {
+        let (Some((group, names)), Some((same, values))) = (pair[0].split_once(": "), pair[1].split_once(": ")) else { continue };
+        if group == same {
+            let values = values.split_whitespace().map(|v| v.parse().unwrap_or(0));
+            counters.extend(names.split_whitespace().map(|n| format!("{group}.{n}")).zip(values));
+        }
+    }
+    counters
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_and_numbers_stand_in_two_lines() {
+        let c = parse("Ip: Forwarding FragFails\nIp: 1 8\nTcpExt: ListenOverflows X\nTcpExt: 3 -1\n");
+        assert_eq!((c.get("Ip.FragFails"), c.get("TcpExt.ListenOverflows"), c.get("TcpExt.X")), (Some(&8), Some(&3), Some(&0)));
+        assert!(counters().contains_key("Ip.FragFails"), "this kernel");
+    }
+
+    proptest::proptest! {
+        #[test]
+        fn any_text_is_survived(text in "(\\PC|\n|: )*") {
+            let _ = parse(&text);
+        }
+    }
+}

@@ -1,0 +1,148 @@
+//! Interfaces and routes.
+
+use std::io;
+use std::net::IpAddr;
+
+use netlink_packet_route::AddressFamily;
+use netlink_packet_route::RouteNetlinkMessage;
+use netlink_packet_route::address::{AddressAttribute, AddressMessage};
+use netlink_packet_route::link::{InfoKind, LinkAttribute, LinkFlags, LinkInfo, LinkMessage};
+use netlink_packet_route::route::{RouteAddress, RouteAttribute, RouteMessage, RouteMetric};
+use netlink_sys::protocols::NETLINK_ROUTE;
+use serde::{Deserialize, Serialize};
+
+use super::netlink::ask;
+
+/// A network interface.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Interface {
+    /// Index in its namespace.
+    pub index: u32,
+    /// Name.
+    pub name: String,
+    /// `bridge`, `veth`, `vxlan`, …; empty for a real device.
+    pub kind: String,
+    /// Largest packet it takes, in bytes.
+    pub mtu: u32,
+    /// Switched on.
+    pub up: bool,
+    /// Something is connected to it; a bridge without members has none.
+    pub carrier: bool,
+    /// Index of the bridge or bond it is a member of.
+    pub master: Option<u32>,
+    /// Addresses with the lengths of their prefixes.
+    pub addresses: Vec<(IpAddr, u8)>,
+}
+
+/// How packets to an address would leave.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Way {
+    /// The interface.
+    pub interface: String,
+    /// Largest packet the interface takes.
+    pub mtu: u32,
+    /// A smaller size for this destination: set on the route, or learned by path MTU discovery.
+    pub route_mtu: Option<u32>,
+    /// The next router; none on the same link.
+    pub gateway: Option<IpAddr>,
+    /// The address they would come from.
+    pub source: Option<IpAddr>,
+}
+
+impl Way {
+    /// Largest packet this host itself would send there.
+    #[must_use]
+    pub fn limit(&self) -> u32 {
+        self.route_mtu.map_or(self.mtu, |m| m.min(self.mtu))
+    }
+}
+
+pub(super) fn interfaces() -> io::Result<Vec<Interface>> {
+    let answers = ask(NETLINK_ROUTE, RouteNetlinkMessage::GetLink(LinkMessage::default()), true)?;
+    let links = answers.into_iter().filter_map(|a| if let RouteNetlinkMessage::NewLink(link) = a { Some(link) } else { None });
+    Ok(links.map(interface).collect())
+}
+
+fn interface(link: LinkMessage) -> Interface {
+    let mut i = Interface { index: link.header.index, up: link.header.flags.contains(LinkFlags::Up), ..Interface::default() };
+    for attribute in link.attributes {
+        match attribute {
+            LinkAttribute::IfName(name) => i.name = name,
+            LinkAttribute::Mtu(mtu) => i.mtu = mtu,
+            LinkAttribute::Carrier(carrier) => i.carrier = carrier == 1,
+            LinkAttribute::Controller(master) => i.master = Some(master),
+            LinkAttribute::LinkInfo(infos) => i.kind = infos.iter().find_map(kind).unwrap_or_default(),
+            _ => {}
+        }
+    }
+    i
+}
+
+fn kind(info: &LinkInfo) -> Option<String> {
+    match info {
+        LinkInfo::Kind(InfoKind::Other(other)) => Some(other.clone()),
+        LinkInfo::Kind(kind) => Some(kind.to_string()),
+        _ => None,
+    }
+}
+
+pub(super) fn add_addresses(interfaces: &mut [Interface]) -> io::Result<()> {
+    let answers = ask(NETLINK_ROUTE, RouteNetlinkMessage::GetAddress(AddressMessage::default()), true)?;
+    for answer in answers {
+        let RouteNetlinkMessage::NewAddress(message) = answer else { continue };
+        // the own address of a point-to-point link is `Local`, and there `Address` is the other end's
+        let of = |local: bool| {
+            message.attributes.iter().find_map(|a| match a {
+                AddressAttribute::Local(ip) if local => Some(*ip),
+                AddressAttribute::Address(ip) if !local => Some(*ip),
+                _ => None,
+            })
+        };
+        if let Some(ip) = of(true).or_else(|| of(false))
+            && let Some(interface) = interfaces.iter_mut().find(|i| i.index == message.header.index)
+        {
+            interface.addresses.push((ip, message.header.prefix_len));
+        }
+    }
+    Ok(())
+}
+
+/// `ip route get`. No route is an answer, not an error.
+pub(super) fn way(to: IpAddr, interfaces: &[Interface]) -> Option<Way> {
+    let mut question = RouteMessage::default();
+    let (family, length, address) = match to {
+        IpAddr::V4(ip) => (AddressFamily::Inet, 32, RouteAddress::Inet(ip)),
+        IpAddr::V6(ip) => (AddressFamily::Inet6, 128, RouteAddress::Inet6(ip)),
+    };
+    question.header.address_family = family;
+    question.header.destination_prefix_length = length;
+    question.attributes.push(RouteAttribute::Destination(address));
+    let answers = ask(NETLINK_ROUTE, RouteNetlinkMessage::GetRoute(question), false).ok()?;
+    let RouteNetlinkMessage::NewRoute(route) = answers.into_iter().next()? else { return None };
+    let mut way = Way::default();
+    for attribute in route.attributes {
+        match attribute {
+            RouteAttribute::Oif(index) => {
+                let interface = interfaces.iter().find(|i| i.index == index)?;
+                (way.interface, way.mtu) = (interface.name.clone(), interface.mtu);
+            }
+            RouteAttribute::Gateway(gateway) => way.gateway = ip(&gateway),
+            RouteAttribute::PrefSource(source) => way.source = ip(&source),
+            RouteAttribute::Metrics(metrics) => {
+                way.route_mtu = metrics.iter().find_map(|m| if let RouteMetric::Mtu(mtu) = m { Some(*mtu) } else { None });
+            }
+            _ => {}
+        }
+    }
+    (!way.interface.is_empty()).then_some(way)
+}
+
+fn ip(address: &RouteAddress) -> Option<IpAddr> {
+    match address {
+        RouteAddress::Inet(ip) => Some(IpAddr::V4(*ip)),
+        RouteAddress::Inet6(ip) => Some(IpAddr::V6(*ip)),
+        _ => None,
+    }
+}

@@ -1,0 +1,87 @@
+//! Interfaces, routes and sockets of a network namespace, as the kernel tells them over netlink (rtnetlink(7), `sock_diag(7)`).
+
+pub mod counters;
+mod links;
+mod netlink;
+mod sockets;
+pub mod tcp_info;
+
+use std::net::IpAddr;
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+
+use super::{ProbeError, blocking, netns};
+
+pub use links::{Interface, Way};
+pub use sockets::{Connection, Queue};
+
+/// The kernel answers at once, unless thousands of sockets are told.
+const PATIENCE: Duration = Duration::from_secs(2);
+
+/// What one namespace looks like.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct View {
+    /// All interfaces.
+    pub interfaces: Vec<Interface>,
+    /// How packets to the addresses asked for would leave, in the same order; none without a route.
+    pub ways: Vec<Option<Way>>,
+}
+
+impl View {
+    /// The interface of this name.
+    #[must_use]
+    pub fn interface(&self, name: &str) -> Option<&Interface> {
+        self.interfaces.iter().find(|i| i.name == name)
+    }
+
+    /// Whether `ip` is an address of one of the interfaces.
+    #[must_use]
+    pub fn has(&self, ip: IpAddr) -> bool {
+        self.interfaces.iter().any(|i| i.addresses.iter().any(|(a, _)| *a == ip))
+    }
+}
+
+/// Interfaces, and the ways to `destinations`, in the namespace of `pid` or this one. Asking for a way sends nothing.
+pub async fn look(pid: Option<i32>, destinations: Vec<IpAddr>) -> Result<View, ProbeError> {
+    inside(pid, "interfaces and routes", move || {
+        let mut interfaces = links::interfaces()?;
+        links::add_addresses(&mut interfaces)?;
+        let ways = destinations.into_iter().map(|to| links::way(to, &interfaces)).collect();
+        Ok(View { interfaces, ways })
+    })
+    .await
+}
+
+/// The established TCP connections in the namespace of `pid` or this one.
+pub async fn connections(pid: Option<i32>) -> Result<Vec<Connection>, ProbeError> {
+    inside(pid, "connections", sockets::connections).await
+}
+
+/// The listening TCP sockets in the namespace of `pid` or this one, with their queues.
+pub async fn queues(pid: Option<i32>) -> Result<Vec<Queue>, ProbeError> {
+    inside(pid, "listening sockets", sockets::queues).await
+}
+
+/// Runs on a thread of its own, which enters the namespace and ends there.
+async fn inside<T: Send + 'static>(
+    pid: Option<i32>,
+    what: &'static str,
+    read: impl FnOnce() -> std::io::Result<T> + Send + 'static,
+) -> Result<T, ProbeError> {
+    let from = pid.map_or_else(|| "the kernel".to_owned(), |pid| format!("the network of process {pid}"));
+    let done = blocking::run(what, &from, PATIENCE, move || {
+        if let Some(pid) = pid {
+            netns::enter_other(pid)?;
+        }
+        read()
+    });
+    done.await?.map_err(|e| match e.kind() {
+        std::io::ErrorKind::PermissionDenied => {
+            ProbeError::Denied { what: what.to_owned(), from: from.clone(), needs: "root".to_owned() }
+        }
+        std::io::ErrorKind::NotFound => ProbeError::Skip("the process is gone".to_owned()),
+        _ => ProbeError::io(what, &from, &e),
+    })
+}

@@ -1,0 +1,107 @@
+//! TCP sockets with what the kernel knows of their queues and their progress.
+
+use std::io;
+use std::net::{IpAddr, SocketAddr};
+
+use netlink_packet_sock_diag::SockDiagMessage;
+use netlink_packet_sock_diag::constants::{AF_INET, AF_INET6, IPPROTO_TCP};
+use netlink_packet_sock_diag::inet::nlas::Nla;
+use netlink_packet_sock_diag::inet::{ExtensionFlags, InetRequest, InetResponse, SocketId, StateFlags};
+use netlink_sys::protocols::NETLINK_SOCK_DIAG;
+use serde::{Deserialize, Serialize};
+
+use super::netlink::ask;
+use super::tcp_info::TcpInfo;
+
+/// An established connection.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Connection {
+    /// This end.
+    pub local: SocketAddr,
+    /// The other end.
+    pub remote: SocketAddr,
+    /// How it gets on.
+    pub info: TcpInfo,
+}
+
+/// Connections that wait to be accepted.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Queue {
+    /// Where it listens.
+    pub local: SocketAddr,
+    /// How many wait.
+    pub waiting: u32,
+    /// How many may.
+    pub limit: u32,
+    /// Socket inode.
+    pub inode: u64,
+}
+
+pub(super) fn connections() -> io::Result<Vec<Connection>> {
+    Ok(sockets(&StateFlags::ESTABLISHED, &ExtensionFlags::INFO)?
+        .into_iter()
+        .map(|s| {
+            let info = s.nlas.iter().find_map(|n| if let Nla::TcpInfo(bytes) = n { Some(TcpInfo::parse(bytes)) } else { None });
+            let id = &s.header.socket_id;
+            Connection {
+                local: address(id.source_address, id.source_port),
+                remote: address(id.destination_address, id.destination_port),
+                info: info.unwrap_or_default(),
+            }
+        })
+        .collect())
+}
+
+pub(super) fn queues() -> io::Result<Vec<Queue>> {
+    Ok(sockets(&StateFlags::LISTEN, &ExtensionFlags::empty())?
+        .into_iter()
+        .map(|s| Queue {
+            local: address(s.header.socket_id.source_address, s.header.socket_id.source_port),
+            waiting: s.header.recv_queue,
+            limit: s.header.send_queue,
+            inode: u64::from(s.header.inode),
+        })
+        .collect())
+}
+
+/// An IPv4 address in a socket of both families is that address.
+fn address(ip: IpAddr, port: u16) -> SocketAddr {
+    SocketAddr::new(ip.to_canonical(), port)
+}
+
+fn sockets(states: &StateFlags, extensions: &ExtensionFlags) -> io::Result<Vec<InetResponse>> {
+    let mut all = Vec::new();
+    for family in [AF_INET, AF_INET6] {
+        let socket_id = if family == AF_INET { SocketId::new_v4() } else { SocketId::new_v6() };
+        let question =
+            InetRequest { family, protocol: IPPROTO_TCP, extensions: extensions.clone(), states: states.clone(), socket_id };
+        let answers = match ask(NETLINK_SOCK_DIAG, SockDiagMessage::InetRequest(question), true) {
+            // IPv6 is switched off in this kernel
+            Err(_) if family == AF_INET6 => continue,
+            answers => answers?,
+        };
+        all.extend(answers.into_iter().filter_map(|a| if let SockDiagMessage::InetResponse(r) = a { Some(*r) } else { None }));
+    }
+    Ok(all)
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+    use std::net::Ipv4Addr;
+
+    use super::*;
+
+    #[test]
+    fn what_waits_to_be_accepted_is_counted() {
+        let listener = std::net::TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
+        let at = listener.local_addr().unwrap();
+        let client = std::net::TcpStream::connect(at).unwrap();
+        let queue = queues().unwrap().into_iter().find(|q| q.local == at).unwrap();
+        assert_eq!(queue.waiting, 1);
+        assert!(queue.limit >= 128, "{queue:?}");
+        let own = connections().unwrap().into_iter().find(|c| c.local == client.local_addr().unwrap()).unwrap();
+        assert_eq!(own.remote, at);
+        assert!(own.info.send_mss > 500 && own.info.path_mtu > 1000, "{own:?}");
+    }
+}

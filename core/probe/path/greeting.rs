@@ -1,0 +1,146 @@
+//! What is said to a peer: the beginning of what its clients say, made long enough to fill packets.
+
+use std::fmt::Write;
+use std::sync::Arc;
+
+use rustls::client::ClientConnection;
+use rustls::crypto::ring;
+use rustls::pki_types::ServerName;
+use rustls::{ClientConfig, RootCertStore};
+use serde::{Deserialize, Serialize};
+
+/// How a peer is spoken to.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", tag = "kind")]
+pub enum Speech {
+    /// An HTTP request with headers that mean nothing.
+    Http {
+        /// `Host`.
+        host: String,
+        /// Path, without its query.
+        path: String,
+    },
+    /// The first message of a TLS handshake, with names of protocols that do not exist.
+    Tls {
+        /// Server name; none for an address.
+        name: Option<String>,
+    },
+    /// Nothing: what listens there is a database, or not known.
+    Silence,
+}
+
+/// Ports of databases, brokers and others that log or count what is not their protocol.
+const QUIET: &[u16] = &[
+    22, 25, 53, 110, 143, 389, 587, 1433, 1521, 2181, 3306, 4222, 5432, 5433, 5672, 6379, 6380, 6432, 7000, 9042, 9092, 11211,
+    26379, 26257, 27017, 27018,
+];
+
+/// Ports on which TLS begins at once.
+const TLS: &[u16] = &[443, 465, 636, 853, 993, 995, 2376, 5671, 6443, 8443, 9443, 10250];
+
+/// Ports on which HTTP is usual.
+const HTTP: &[u16] = &[
+    80, 81, 591, 2375, 3000, 3100, 3128, 4317, 4318, 5000, 5601, 8000, 8001, 8008, 8069, 8080, 8081, 8082, 8086, 8088, 8090,
+    8123, 8200, 8428, 8500, 8888, 9000, 9009, 9090, 9091, 9093, 9100, 9115, 9187, 9200, 12345, 15672,
+];
+
+/// How a peer on `port` is spoken to. `asked` is one that a person or the configuration names: HTTP is worth a try there unless the port is a database's.
+#[must_use]
+pub fn speech_of(scheme: Option<&str>, host: &str, port: u16, path: &str, asked: bool) -> Speech {
+    let name = host.parse::<std::net::IpAddr>().is_err().then(|| host.to_owned());
+    let path = path.split('?').next().filter(|p| p.starts_with('/')).unwrap_or("/").to_owned();
+    let http = || Speech::Http { host: if port == 80 { host.to_owned() } else { format!("{host}:{port}") }, path };
+    match scheme {
+        Some("https" | "tls") => Speech::Tls { name },
+        Some("http") => http(),
+        Some("smtp" | "postgres") => Speech::Silence,
+        _ if TLS.contains(&port) => Speech::Tls { name },
+        _ if HTTP.contains(&port) => http(),
+        _ if asked && !QUIET.contains(&port) => http(),
+        _ => Speech::Silence,
+    }
+}
+
+/// The largest header a strict server takes is 8 KiB; ten lines of a thousand pass everywhere.
+const LINE: usize = 1000;
+
+/// What is said, at least `length` bytes of it; none when nothing is. It is a whole request, or a whole first message of a handshake.
+pub(super) fn words(speech: &Speech, length: usize) -> Option<Vec<u8>> {
+    match speech {
+        Speech::Http { host, path } => {
+            let mut text = format!(
+                "GET {path} HTTP/1.1\r\nHost: {host}\r\nUser-Agent: opsctl/{} (path check)\r\nAccept: */*\r\nConnection: close\r\n",
+                env!("CARGO_PKG_VERSION")
+            );
+            let mut line = 0;
+            while text.len() + 2 < length {
+                line += 1;
+                let padding = (length - text.len()).min(LINE);
+                let _ = write!(text, "X-Padding-{line}: {:a<padding$}\r\n", "");
+            }
+            text.push_str("\r\n");
+            Some(text.into_bytes())
+        }
+        Speech::Tls { name } => hello(name.as_deref(), length),
+        Speech::Silence => None,
+    }
+}
+
+/// A name that a server without virtual hosts takes as well.
+const NO_NAME: &str = "localhost";
+
+/// `ClientHello` with more protocols to choose from (RFC 7301) than anybody speaks; `http/1.1` is one of them.
+fn hello(name: Option<&str>, length: usize) -> Option<Vec<u8>> {
+    let config = ClientConfig::builder_with_provider(Arc::new(ring::default_provider()))
+        .with_safe_default_protocol_versions()
+        .ok()?
+        .with_root_certificates(RootCertStore::empty())
+        .with_no_client_auth();
+    let bytes = |padding: usize| {
+        let mut config = config.clone();
+        config.alpn_protocols = vec![b"http/1.1".to_vec()];
+        config
+            .alpn_protocols
+            .extend((0..padding.div_ceil(200)).map(|i| format!("{:x<200}", format!("opsctl-padding-{i}-")).into_bytes()));
+        config.enable_sni = name.is_some();
+        let server = ServerName::try_from(name.unwrap_or(NO_NAME).to_owned()).ok()?;
+        let mut connection = ClientConnection::new(Arc::new(config), server).ok()?;
+        let mut hello = Vec::new();
+        connection.write_tls(&mut hello).ok()?;
+        Some(hello)
+    };
+    let plain = bytes(0)?;
+    if plain.len() >= length { Some(plain) } else { bytes(length - plain.len()) }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+    use super::*;
+
+    #[test]
+    fn databases_and_the_unknown_are_told_nothing() {
+        let http = |port| matches!(speech_of(None, "10.0.0.1", port, "", true), Speech::Http { .. });
+        assert!(http(80) && http(7777) && !http(5432) && !http(443));
+        assert_eq!(speech_of(None, "10.0.0.1", 7777, "", false), Speech::Silence);
+        assert_eq!(speech_of(Some("postgres"), "db", 443, "", true), Speech::Silence);
+        assert_eq!(speech_of(Some("https"), "a.org", 1, "", false), Speech::Tls { name: Some("a.org".into()) });
+        let secret = speech_of(Some("http"), "a", 80, "/x?token=1", true);
+        assert_eq!(secret, Speech::Http { host: "a".into(), path: "/x".into() });
+        assert_eq!(words(&Speech::Silence, 100), None);
+    }
+
+    #[test]
+    fn what_is_said_is_as_long_as_asked_and_well_formed() {
+        for length in [200, 1000, 3000, 9000] {
+            let http = words(&Speech::Http { host: "a:1".into(), path: "/".into() }, length).unwrap();
+            assert!(http.len() >= length && http.len() < length + 200, "{length}: {}", http.len());
+            let text = String::from_utf8(http).unwrap();
+            assert!(text.ends_with("\r\n\r\n") && text.lines().all(|l| l.len() < 1100), "{text}");
+            let tls = words(&Speech::Tls { name: None }, length).unwrap();
+            assert!(tls.len() >= length && tls.len() < length + 600, "{length}: {}", tls.len());
+            // a handshake record (22) whose length is the rest
+            assert_eq!((tls[0], usize::from(u16::from_be_bytes([tls[3], tls[4]]))), (22, tls.len() - 5));
+        }
+    }
+}

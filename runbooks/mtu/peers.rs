@@ -1,0 +1,265 @@
+//! Which paths are tried: to peers that somebody named, and to some that this host or its containers have open connections with.
+
+use std::collections::BTreeMap;
+use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
+
+use futures_util::future::join_all;
+use opsctl_core::probe::docker::{Container, Network};
+use opsctl_core::probe::network::{self, Connection, Interface, View, Way};
+use opsctl_core::probe::path::{Peer, Speech, speech_of};
+use opsctl_core::probe::{ProbeCx, ProbeError, names};
+
+use super::evidence::{Bridge, Stuck};
+
+/// An address of the outside world to ask the way to; nothing is sent there (TEST-NET-1, RFC 5737).
+const WORLD: IpAddr = IpAddr::V4(std::net::Ipv4Addr::new(192, 0, 2, 1));
+
+/// At most this many paths in one run.
+const MOST: usize = 16;
+
+/// A place paths begin at.
+#[derive(Debug, Clone)]
+pub(super) struct Place {
+    /// The container; none is this host.
+    pub(super) container: Option<String>,
+    /// Its first process.
+    pub(super) pid: Option<i32>,
+    /// Its network.
+    pub(super) network: Option<String>,
+}
+
+/// A path to try.
+#[derive(Debug, Clone)]
+pub(super) struct Plan {
+    pub(super) from: Place,
+    pub(super) peer: Peer,
+    pub(super) asked: bool,
+    pub(super) way: Way,
+}
+
+/// What is on this host, and what to try.
+#[derive(Debug, Default)]
+pub(super) struct Around {
+    pub(super) egress: Option<Way>,
+    pub(super) bridges: Vec<Bridge>,
+    pub(super) plans: Vec<Plan>,
+    pub(super) stuck: Vec<Stuck>,
+    pub(super) gaps: Vec<String>,
+}
+
+/// What is known of one place.
+struct Seen {
+    place: Place,
+    connections: Vec<Connection>,
+}
+
+pub(super) async fn around(cx: &ProbeCx, most_peers: usize) -> Result<Around, ProbeError> {
+    let mut around = Around::default();
+    let here = network::look(None, vec![WORLD]).await?;
+    around.egress = here.ways.first().cloned().flatten();
+    let running = running(cx, &mut around.gaps).await;
+    let (bridges, places) = bridges(cx, &here, &running, &mut around.gaps).await;
+    around.bridges = bridges;
+    let seen = seen(&running, &places, &mut around.gaps).await;
+
+    let asked = asked(cx, &mut around.gaps).await;
+    let mut addresses: Vec<IpAddr> = asked.iter().map(|(peer, _)| peer.address.ip()).collect();
+    addresses.extend(seen.iter().flat_map(|s| &s.connections).map(|c| c.remote.ip()));
+    addresses.sort_unstable();
+    addresses.dedup();
+    let ways: BTreeMap<IpAddr, Way> = {
+        let view = network::look(None, addresses.clone()).await?;
+        addresses
+            .into_iter()
+            .zip(view.ways)
+            .filter_map(|(ip, way)| Some((ip, way.filter(|w| leaves(w, &view.interfaces))?)))
+            .collect()
+    };
+    around.stuck = stuck(&seen, &ways);
+    let host = Place { container: None, pid: None, network: None };
+    for (peer, from) in asked {
+        let Some(way) = ways.get(&peer.address.ip()) else {
+            around.gaps.push(format!("{} is on this host, or there is no way to it: its path is not tried", peer.name));
+            continue;
+        };
+        // asked from one container, or from here and from a container of every network
+        let from: Vec<Place> = match &from {
+            Some(name) => running.iter().filter(|c| c.name == *name).filter_map(|c| place(c, None)).collect(),
+            None => std::iter::once(host.clone()).chain(places.iter().cloned()).collect(),
+        };
+        around.plans.extend(from.into_iter().map(|from| Plan { from, peer: peer.clone(), asked: true, way: way.clone() }));
+    }
+    add_seen(&mut around.plans, &seen, &ways, most_peers);
+    around.plans.truncate(MOST);
+    Ok(around)
+}
+
+/// Peers of open connections, the first few of each network and of this host.
+fn add_seen(plans: &mut Vec<Plan>, seen: &[Seen], ways: &BTreeMap<IpAddr, Way>, most: usize) {
+    for s in seen {
+        let mut taken = plans.iter().filter(|p| !p.asked && p.from.network == s.place.network).count();
+        // what is stuck first
+        let mut connections: Vec<&Connection> = s.connections.iter().filter(|c| ways.contains_key(&c.remote.ip())).collect();
+        connections.sort_by_key(|c| (!c.info.is_stuck(), c.remote));
+        for c in connections {
+            let speech = speech_of(None, &c.remote.ip().to_string(), c.remote.port(), "/", false);
+            let known = plans.iter().any(|p| p.peer.address == c.remote && p.from.network == s.place.network);
+            if taken >= most || speech == Speech::Silence || known {
+                continue;
+            }
+            taken += 1;
+            let peer = Peer { address: c.remote, name: c.remote.to_string(), speech };
+            let way = ways[&c.remote.ip()].clone();
+            plans.push(Plan { from: s.place.clone(), peer, asked: false, way });
+        }
+    }
+}
+
+/// Connections whose full packets do not arrive, by place and peer.
+fn stuck(seen: &[Seen], ways: &BTreeMap<IpAddr, Way>) -> Vec<Stuck> {
+    let mut all: Vec<Stuck> = Vec::new();
+    for s in seen {
+        for c in s.connections.iter().filter(|c| c.info.is_stuck()) {
+            let Some(way) = ways.get(&c.remote.ip()) else { continue };
+            let peer = c.remote.to_string();
+            if let Some(known) = all.iter_mut().find(|k| k.peer == peer && k.from == s.place.container) {
+                known.count += 1;
+                known.backoff = known.backoff.max(c.info.backoff);
+                continue;
+            }
+            let headers = if c.remote.is_ipv6() { 60 } else { 40 } + if c.info.timestamps { 12 } else { 0 };
+            let full = c.info.send_mss + headers;
+            all.push(Stuck { from: s.place.container.clone(), peer, count: 1, full, backoff: c.info.backoff, way: way.clone() });
+        }
+    }
+    all
+}
+
+/// Whether packets leave this host that way: not to itself, and not to a container or machine behind one of its bridges.
+fn leaves(way: &Way, interfaces: &[Interface]) -> bool {
+    let interface = interfaces.iter().find(|i| i.name == way.interface);
+    way.interface != "lo" && (way.gateway.is_some() || interface.is_some_and(|i| i.kind != "bridge"))
+}
+
+async fn running(cx: &ProbeCx, gaps: &mut Vec<String>) -> Vec<Arc<Container>> {
+    let docker = match cx.docker() {
+        Ok(docker) => docker,
+        Err(ProbeError::Skip(_)) => return Vec::new(),
+        Err(e) => {
+            gaps.push(e.to_string());
+            return Vec::new();
+        }
+    };
+    let listed = cx.inventory.containers.iter().filter(|c| c.state == "running");
+    let inspected = join_all(listed.map(|c| docker.inspect(&c.id))).await;
+    inspected.into_iter().filter_map(Result::ok).filter(|c| c.is_up()).collect()
+}
+
+/// The container as a place; none when it has no network of its own.
+fn place(container: &Container, network: Option<&str>) -> Option<Place> {
+    let own =
+        container.network_mode != "host" && container.network_mode != "none" && !container.network_mode.starts_with("container:");
+    let pid = i32::try_from(container.state.pid).ok().filter(|pid| *pid > 0)?;
+    let network = network.map(str::to_owned).or_else(|| container.networks.keys().next().cloned());
+    own.then(|| Place { container: Some(container.name.clone()), pid: Some(pid), network })
+}
+
+/// The bridges of the engine, and of each with containers in it one to try paths from.
+async fn bridges(cx: &ProbeCx, here: &View, running: &[Arc<Container>], gaps: &mut Vec<String>) -> (Vec<Bridge>, Vec<Place>) {
+    let Ok(docker) = cx.docker() else { return (Vec::new(), Vec::new()) };
+    let networks = match docker.networks().await {
+        Ok(networks) => networks,
+        Err(e) => {
+            gaps.push(e.to_string());
+            return (Vec::new(), Vec::new());
+        }
+    };
+    let (mut bridges, mut places) = (Vec::new(), Vec::new());
+    for network in networks.iter().filter(|n| n.is_routed()) {
+        let Some(interface) = network.interface.as_deref().and_then(|name| here.interface(name)) else { continue };
+        let members: Vec<&Arc<Container>> = running.iter().filter(|c| c.networks.contains_key(&network.name)).collect();
+        let first = members.iter().find_map(|c| place(c, Some(&network.name)));
+        bridges.push(Bridge {
+            network: network.name.clone(),
+            interface: interface.name.clone(),
+            index: interface.index,
+            mtu: interface.mtu,
+            containers: members.iter().map(|c| c.name.clone()).collect(),
+            inside: match &first {
+                Some(place) => inside(place, network, &members).await,
+                None => None,
+            },
+        });
+        places.extend(first);
+    }
+    (bridges, places)
+}
+
+/// The MTU of a container's interface in that network.
+async fn inside(place: &Place, network: &Network, members: &[&Arc<Container>]) -> Option<u32> {
+    let container = members.iter().find(|c| Some(&c.name) == place.container.as_ref())?;
+    let ip: IpAddr = container.networks.get(&network.name)?.parse().ok()?;
+    let view = network::look(place.pid, Vec::new()).await.ok()?;
+    view.interfaces.iter().find(|i| i.addresses.iter().any(|(a, _)| *a == ip)).map(|i| i.mtu)
+}
+
+/// Open connections of this host, and of all its containers.
+async fn seen(running: &[Arc<Container>], places: &[Place], gaps: &mut Vec<String>) -> Vec<Seen> {
+    let host = Place { container: None, pid: None, network: None };
+    // the ones that stand for a network first: paths are tried from them anyway
+    let mut all = vec![host];
+    all.extend(places.iter().cloned());
+    for container in running {
+        if !all.iter().any(|p| p.container.as_ref() == Some(&container.name)) {
+            all.extend(place(container, None));
+        }
+    }
+    let read = join_all(all.iter().map(|p| network::connections(p.pid))).await;
+    let mut seen = Vec::new();
+    let mut told = false;
+    for (place, connections) in all.into_iter().zip(read) {
+        match connections {
+            Ok(mut connections) => {
+                let port = |c: &Connection| c.remote.port();
+                connections.retain(|c| !c.remote.ip().is_loopback() && port(c) != 0);
+                seen.push(Seen { place, connections });
+            }
+            Err(ProbeError::Skip(_)) => {}
+            Err(e) if !told => {
+                told = true;
+                gaps.push(e.to_string());
+            }
+            Err(_) => {}
+        }
+    }
+    seen
+}
+
+/// Peers that a person or the configuration names, and the container each is asked from.
+async fn asked(cx: &ProbeCx, gaps: &mut Vec<String>) -> Vec<(Peer, Option<String>)> {
+    let mut peers: Vec<(Peer, Option<String>)> = Vec::new();
+    for e in &cx.endpoints {
+        let pid = match &e.from {
+            Some(container) => cx.pid_of(container).await.ok(),
+            None => None,
+        };
+        let name = format!("{}:{}", e.host, e.port);
+        let address: SocketAddr = match names::first_address(pid, &e.host, e.port).await {
+            Ok(Ok(address)) => address,
+            Ok(Err(why)) => {
+                gaps.push(format!("{name}: {why}"));
+                continue;
+            }
+            Err(e) => {
+                gaps.push(e.to_string());
+                continue;
+            }
+        };
+        let speech = speech_of(Some(e.scheme.as_str()), &e.host, e.port, &e.path, true);
+        if !address.ip().is_loopback() && !peers.iter().any(|(p, from)| p.address == address && *from == e.from) {
+            peers.push((Peer { address, name, speech }, e.from.clone()));
+        }
+    }
+    peers
+}

@@ -1,0 +1,181 @@
+//! Does a rule for segment sizes outlive a reboot?
+
+use std::path::Path;
+use std::time::Duration;
+
+use opsctl_core::model::{
+    Action, Check, CheckSpec, Code, Finding, FixSpec, Judged, Judgement, Plan, Refusal, Risk, Severity, Subject, SystemdState,
+    Target,
+};
+use opsctl_core::probe::firewall::{self, Backend, Effect, Persisted, Rule};
+use opsctl_core::probe::{ProbeCx, ProbeError, blocking};
+use serde::{Deserialize, Serialize};
+
+use super::clamp::{COMMENT, NATIVE_TABLE};
+
+const PERSISTENT: Code = Code {
+    id: "mtu.clamp-persistent",
+    severities: &[Severity::Warn],
+    when: "a rule for segment sizes is in the kernel, and in no file that brings it back at boot",
+    hint: "keep this one rule with a unit of its own; saving all rules (`netfilter-persistent save`) also saves those of the container engine, which are wrong at the next boot",
+};
+
+const FIX: FixSpec = FixSpec { id: "mtu.persist", risk: Risk::R1, title: "bring the rule for segment sizes back at every boot" };
+
+static SPEC: CheckSpec = CheckSpec {
+    id: "mtu.persistent",
+    title: "rules for segment sizes outlive a reboot",
+    codes: &[PERSISTENT],
+    fixes: &[FIX],
+    timeout: Duration::from_secs(4),
+};
+
+const UNIT: &str = "opsctl-mss.service";
+
+/// Where an administrator's own units are (systemd.unit(5)).
+const UNITS: &str = "/etc/systemd/system";
+
+/// What cloud-init runs at every boot.
+const SCRIPT: &str = "/var/lib/cloud/scripts/per-boot/opsctl-mss.sh";
+
+pub(super) struct Persistent;
+
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+#[serde(default)]
+pub(super) struct Evidence {
+    rules: Vec<Rule>,
+    programs: Vec<(Backend, String)>,
+    persisted: Persisted,
+    systemd: bool,
+}
+
+impl Check for Persistent {
+    type Evidence = Evidence;
+
+    fn spec(&self) -> &'static CheckSpec {
+        &SPEC
+    }
+
+    async fn probe(&self, cx: &ProbeCx, _target: &Target) -> Result<Evidence, ProbeError> {
+        let firewall = cx.firewall().await?;
+        let about = |r: &&Rule| matches!(r.effect, Effect::ClampMss | Effect::SetMss(_));
+        let rules: Vec<Rule> = firewall.rules.iter().filter(about).cloned().collect();
+        if rules.is_empty() {
+            return Err(ProbeError::Skip("there is no rule for segment sizes".to_owned()));
+        }
+        let read = || firewall::persisted(Path::new("/"));
+        let persisted = blocking::run("files that bring rules back", "/etc", Duration::from_secs(3), read).await?;
+        let systemd = cx.inventory.systemd.as_ref().is_some_and(|s| s.state == SystemdState::Answers);
+        Ok(Evidence { rules, programs: firewall.programs.clone(), persisted, systemd })
+    }
+
+    fn judge(&self, _judged: &Judged<'_>, e: &Evidence) -> Judgement {
+        if e.rules.is_empty() || !e.persisted.mss.is_empty() {
+            return Judgement::default();
+        }
+        if let Some(file) = e.persisted.denied.first() {
+            return Judgement { gaps: vec![format!("reading {file}: permission denied; needs root")], ..Judgement::default() };
+        }
+        let mut finding = Finding::new(
+            &PERSISTENT,
+            Severity::Warn,
+            Subject::host(),
+            "the rule for segment sizes is gone after a reboot: no file brings it back".to_owned(),
+        )
+        .fix(FIX.id);
+        for rule in &e.rules {
+            finding = finding.cite("rule", format!("{} {}: {}", rule.backend.program(), rule.table, rule.text));
+        }
+        vec![finding].into()
+    }
+
+    fn plan(&self, _fix: &str, finding: &Finding, judged: &Judged<'_>, e: &Evidence) -> Result<Plan, Refusal> {
+        let commands: Result<Vec<Commands>, Refusal> = e.rules.iter().map(|r| commands(r, &e.programs)).collect();
+        let commands = commands?;
+        let plan = |actions, undo| Plan::new(&FIX, &SPEC, finding, judged.target, actions).undo(undo);
+        if e.systemd {
+            let path = format!("{UNITS}/{UNIT}");
+            let text = unit(&commands);
+            let unit = UNIT.to_owned();
+            return Ok(plan(
+                vec![
+                    Action::WriteFile { path: path.clone(), text: text.clone(), executable: false },
+                    Action::ReloadUnits,
+                    Action::EnableUnit { unit: unit.clone() },
+                ],
+                vec![Action::DisableUnit { unit }, Action::RemoveFile { path, text }, Action::ReloadUnits],
+            ));
+        }
+        let script = script(&commands);
+        if e.persisted.cloud_init {
+            let path = SCRIPT.to_owned();
+            let undo = vec![Action::RemoveFile { path: path.clone(), text: script.clone() }];
+            return Ok(plan(vec![Action::WriteFile { path, text: script, executable: true }], undo));
+        }
+        Err(Refusal::ByHand(format!(
+            "neither systemd nor cloud-init is here; run this at every boot: {}",
+            script.lines().skip(2).collect::<Vec<_>>().join("; ")
+        )))
+    }
+}
+
+/// What takes a rule away, if it is there, and what makes it.
+struct Commands {
+    remove: Vec<String>,
+    add: Vec<String>,
+}
+
+fn commands(rule: &Rule, programs: &[(Backend, String)]) -> Result<Commands, Refusal> {
+    if rule.backend == Backend::Native {
+        // a rule in somebody's table belongs to their file
+        let by_hand = || Refusal::ByHand(format!("put the rule of table {} into /etc/nftables.conf", rule.table));
+        let table = rule.table.strip_prefix("ip ").filter(|t| *t == NATIVE_TABLE).ok_or_else(by_hand)?;
+        let hook = &rule.chain;
+        let size = match rule.effect {
+            Effect::SetMss(mss) => mss.to_string(),
+            _ => "rt mtu".to_owned(),
+        };
+        let chain = format!("nft 'add chain ip {table} {hook} {{ type filter hook {hook} priority -150 ; }}'");
+        let add = format!(
+            "nft 'add rule ip {table} {hook} tcp flags & (syn|rst) == syn counter tcp option maxseg size set {size} comment \"{COMMENT}\"'"
+        );
+        let flush = format!("nft 'flush chain ip {table} {hook}'");
+        return Ok(Commands { remove: vec![flush], add: vec![format!("nft 'add table ip {table}'"), chain, add] });
+    }
+    let program = programs.iter().find(|(b, _)| *b == rule.backend).map_or(rule.backend.program(), |(_, p)| p.as_str());
+    let rest = rule.text.strip_prefix("-A ").unwrap_or(&rule.text);
+    // ours comes first in its chain, so that nothing before it ends the chain; others keep their place as well as it can be kept
+    let add = match rest.split_once(' ') {
+        Some((chain, rule)) if rule.contains(COMMENT) => format!("-I {chain} 1 {rule}"),
+        _ => format!("-A {rest}"),
+    };
+    Ok(Commands {
+        remove: vec![format!("{program} -w -t {} -D {rest}", rule.table)],
+        add: vec![format!("{program} -w -t {} {add}", rule.table)],
+    })
+}
+
+/// A unit that may be started again and again and always leaves one rule.
+fn unit(commands: &[Commands]) -> String {
+    let lines = |key: &str, of: &dyn Fn(&Commands) -> &Vec<String>| -> String {
+        // % is special in units (systemd.unit(5))
+        commands.iter().flat_map(of).map(|c| [key, &c.replace('%', "%%"), "\n"].concat()).collect()
+    };
+    format!(
+        "# written by opsctl (mtu.persist): lowers the segments of TCP connections to what gets through\n\
+         [Unit]\nDescription=TCP segment sizes (opsctl)\nAfter=network-pre.target docker.service nftables.service netfilter-persistent.service\n\n\
+         [Service]\nType=oneshot\nRemainAfterExit=yes\n{}{}{}\n[Install]\nWantedBy=multi-user.target\n",
+        lines("ExecStart=-", &|c| &c.remove),
+        lines("ExecStart=", &|c| &c.add),
+        lines("ExecStop=-", &|c| &c.remove),
+    )
+}
+
+fn script(commands: &[Commands]) -> String {
+    let head = "#!/bin/sh\n# written by opsctl (mtu.persist): lowers the segments of TCP connections to what gets through";
+    let lines = commands.iter().flat_map(|c| {
+        let remove = c.remove.iter().map(|l| format!("{l} 2> /dev/null || true"));
+        remove.chain(c.add.iter().cloned())
+    });
+    std::iter::once(head.to_owned()).chain(lines).map(|l| l + "\n").collect()
+}

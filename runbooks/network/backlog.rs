@@ -1,0 +1,145 @@
+//! Are new connections accepted as fast as they come?
+
+use std::time::Duration;
+
+use futures_util::future::join_all;
+use opsctl_core::model::{
+    Check, CheckSpec, Code, Finding, Judged, Judgement, KeyKind, Kind, Sample, Severity, Subject, Target, quantity,
+};
+use opsctl_core::probe::network::{self, Queue, counters::counters};
+use opsctl_core::probe::{ProbeCx, ProbeError};
+use serde::{Deserialize, Serialize};
+
+use super::Settings;
+
+const BACKLOG: Code = Code {
+    id: "network.backlog",
+    severities: &[Severity::Warn, Severity::Crit],
+    when: "the queue of a listener is full at two looks: its program does not accept (warn); or connections were dropped for full queues since the last run, over 1 a second (warn) or 5 (crit)",
+    hint: "the program is busy, stopped or out of threads; a longer queue only helps against bursts (its listen() backlog and net.core.somaxconn)",
+};
+
+static SPEC: CheckSpec = CheckSpec {
+    id: "network.backlog",
+    title: "connections are accepted as they come",
+    codes: &[BACKLOG],
+    fixes: &[],
+    timeout: Duration::from_secs(4),
+};
+
+/// Time between two looks at a full queue: a program that works accepts something in it.
+const AGAIN: Duration = Duration::from_millis(400);
+
+/// Where the counter is remembered.
+const OBJECT: &str = "host";
+const METRIC: &str = "listen-overflows";
+
+/// How long ago a remembered number may be, in seconds.
+const HISTORY_S: i64 = 3600;
+
+pub(super) struct Backlog {
+    pub(super) settings: Settings,
+}
+
+/// A queue that was full twice.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+struct Full {
+    /// The container it is in, with its full id; none is this host.
+    container: Option<(String, String)>,
+    queue: Queue,
+}
+
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+#[serde(default)]
+pub(super) struct Evidence {
+    full: Vec<Full>,
+    /// Connections dropped for a full queue since boot, of this host's own namespace.
+    overflows: Option<u64>,
+    /// The same at an earlier run, and how many seconds ago.
+    before: Option<(f64, i64)>,
+    gaps: Vec<String>,
+}
+
+impl Check for Backlog {
+    type Evidence = Evidence;
+
+    fn spec(&self) -> &'static CheckSpec {
+        &SPEC
+    }
+
+    async fn probe(&self, cx: &ProbeCx, _target: &Target) -> Result<Evidence, ProbeError> {
+        let mut places: Vec<(Option<i32>, Option<(String, String)>)> = vec![(None, None)];
+        if let Some(docker) = &cx.docker {
+            let running = cx.inventory.containers.iter().filter(|c| c.state == "running");
+            let own = running.filter(|c| c.network_mode != "host" && !c.network_mode.starts_with("container:"));
+            for container in join_all(own.map(|c| docker.inspect(&c.id))).await.into_iter().flatten() {
+                let pid = i32::try_from(container.state.pid).ok().filter(|pid| *pid > 0);
+                if container.is_up() && pid.is_some() {
+                    places.push((pid, Some((container.name.clone(), container.id.clone()))));
+                }
+            }
+        }
+        let mut e = Evidence::default();
+        let first = full(&places, &mut e.gaps).await;
+        if !first.is_empty() {
+            tokio::time::sleep(AGAIN).await;
+            let second = full(&places, &mut Vec::new()).await;
+            e.full = second.into_iter().filter(|f| first.iter().any(|o| o.queue.inode == f.queue.inode)).collect();
+        }
+        e.overflows = counters().get("TcpExt.ListenOverflows").copied();
+        let now = opsctl_core::probe::clock::now();
+        e.before = cx.history.oldest(OBJECT, METRIC, HISTORY_S).map(|s| (s.value, now.duration_since(s.at).as_secs()));
+        Ok(e)
+    }
+
+    fn judge(&self, judged: &Judged<'_>, e: &Evidence) -> Judgement {
+        let mut judgement = Judgement { gaps: e.gaps.clone(), ..Judgement::default() };
+        for f in &e.full {
+            let q = &f.queue;
+            let subject = match &f.container {
+                Some((name, id)) => Subject { kind: Kind::Container, name: name.clone(), identity: id.clone() },
+                None => Subject { kind: Kind::Host, name: "host".to_owned(), identity: format!("{}#{}", q.local, q.inode) },
+            };
+            let waiting = quantity::count(q.waiting as usize, "connection");
+            let message = format!("{waiting} to {} wait to be accepted, room for {}", q.local, q.limit);
+            let mut finding = Finding::new(&BACKLOG, Severity::Warn, subject, message);
+            if let Some((_, id)) = &f.container {
+                finding = finding.key(KeyKind::Container, id);
+            }
+            judgement.findings.push(finding);
+        }
+        let Some(now) = e.overflows else { return judgement };
+        judgement.samples.push(Sample::count(OBJECT, METRIC, judged.taken_at, now));
+        if let Some((before, seconds @ 1..)) = e.before
+            && now as f64 >= before
+        {
+            let rate = (now as f64 - before) / seconds as f64;
+            if rate > self.settings.overflows_warn {
+                let severity = if rate > self.settings.overflows_crit { Severity::Crit } else { Severity::Warn };
+                let message = format!("{rate:.1} connections a second are dropped because queues are full, limit {}", self.settings.overflows_warn);
+                judgement.findings.push(Finding::new(&BACKLOG, severity, Subject::host(), message).key(KeyKind::Host, "host"));
+            }
+        }
+        judgement
+    }
+}
+
+/// Queues that are full now. A queue of no length is full with one, and works.
+async fn full(places: &[(Option<i32>, Option<(String, String)>)], gaps: &mut Vec<String>) -> Vec<Full> {
+    let read = join_all(places.iter().map(|(pid, _)| network::queues(*pid))).await;
+    let mut all = Vec::new();
+    for ((_, container), queues) in places.iter().zip(read) {
+        match queues {
+            Ok(queues) => all.extend(
+                queues
+                    .into_iter()
+                    .filter(|q| q.waiting > 0 && q.waiting >= q.limit.max(2))
+                    .map(|queue| Full { container: container.clone(), queue }),
+            ),
+            Err(ProbeError::Skip(_)) => {}
+            Err(e) if gaps.is_empty() => gaps.push(e.to_string()),
+            Err(_) => {}
+        }
+    }
+    all
+}

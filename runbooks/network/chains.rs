@@ -1,0 +1,211 @@
+//! Are the container engine's rules in the packet filter still there? Without them containers look healthy, and published ports even
+//! answer through docker-proxy; what dies is the way out, and the way between bridges.
+
+use std::time::Duration;
+
+use opsctl_core::model::{
+    Action, Check, CheckSpec, Code, Finding, FixSpec, Inventory, Judged, Judgement, KeyKind, Kind, Plan, Refusal, Risk, Severity,
+    Subject, SystemdState, Target, quantity,
+};
+use opsctl_core::probe::docker::{Daemon, EngineSettings, Network, daemon};
+use opsctl_core::probe::firewall::{Backend, Chain, Effect, Firewall, Rule};
+use opsctl_core::probe::{ProbeCx, ProbeError};
+use serde::{Deserialize, Serialize};
+
+const CHAINS: Code = Code {
+    id: "network.docker-chains",
+    severities: &[Severity::Warn, Severity::Crit],
+    when: "rules that Docker made in the packet filter are gone: somebody flushed them (crit; warn while no container runs in a bridge network)",
+    hint: "Docker writes its rules when it starts: `opsctl fix docker.rebuild-chains`; then look for what flushes them, mostly a firewall that was started again",
+};
+
+const REBUILD: FixSpec =
+    FixSpec { id: "docker.rebuild-chains", risk: Risk::R3, title: "restart the Docker daemon, so that it writes its rules again" };
+
+static SPEC: CheckSpec = CheckSpec {
+    id: "network.chains",
+    title: "Docker's rules are in the packet filter",
+    codes: &[CHAINS],
+    fixes: &[REBUILD],
+    timeout: Duration::from_secs(5),
+};
+
+/// Units that write the rules of a firewall, and flush those of others when they are started again (moby#12294).
+const FIREWALLS: &[&str] = &[
+    "firewalld.service",
+    "ufw.service",
+    "nftables.service",
+    "iptables.service",
+    "netfilter-persistent.service",
+    "shorewall.service",
+    "csf.service",
+];
+
+pub(super) struct Chains;
+
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+#[serde(default)]
+pub(super) struct Evidence {
+    daemon: Option<Daemon>,
+    engine: EngineSettings,
+    endpoint: String,
+    networks: Vec<Network>,
+    /// Running containers by network.
+    running: Vec<(String, String)>,
+    /// Containers that would not come back by themselves.
+    no_policy: Vec<String>,
+    chains: Vec<Chain>,
+    rules: Vec<Rule>,
+    of_engine: Option<Backend>,
+    /// Firewalls of this host, and when each was started.
+    firewalls: Vec<(String, Option<jiff::Timestamp>)>,
+    systemd: bool,
+}
+
+impl Check for Chains {
+    type Evidence = Evidence;
+
+    fn spec(&self) -> &'static CheckSpec {
+        &SPEC
+    }
+
+    fn targets(&self, inventory: &Inventory) -> Vec<Target> {
+        inventory.engine.iter().filter(|e| e.name == "docker").map(|e| Target::named(Kind::Engine, &e.name)).collect()
+    }
+
+    async fn probe(&self, cx: &ProbeCx, _target: &Target) -> Result<Evidence, ProbeError> {
+        let docker = cx.docker()?;
+        let endpoint = cx.inventory.engine.as_ref().map(|e| e.endpoint.clone()).unwrap_or_default();
+        if !endpoint.starts_with("unix:") {
+            return Err(ProbeError::Skip("the engine is on another machine".to_owned()));
+        }
+        let mut e = Evidence { daemon: daemon(), endpoint, ..Evidence::default() };
+        e.engine = (*docker.settings().await?).clone();
+        e.networks = docker.networks().await?.iter().filter(|n| n.is_routed()).cloned().collect();
+        for listed in cx.inventory.containers.iter().filter(|c| c.state == "running") {
+            let Ok(container) = docker.inspect(&listed.id).await else { continue };
+            let networks = container.networks.keys().filter(|n| e.networks.iter().any(|k| k.name == **n));
+            e.running.extend(networks.map(|n| (n.clone(), container.name.clone())));
+            if container.restart_policy.name.is_empty() || container.restart_policy.name == "no" {
+                e.no_policy.push(container.name.clone());
+            }
+        }
+        let firewall = cx.firewall().await?;
+        e.of_engine = firewall.of_engine();
+        let matters = |table: &str| table == "nat" || table == "filter" || table.ends_with("docker-bridges");
+        e.chains = firewall.chains.iter().filter(|c| matters(&c.table)).cloned().collect();
+        let engine_s = |r: &&Rule| r.text.contains("DOCKER") || matches!(r.effect, Effect::Masquerade | Effect::Accept);
+        e.rules = firewall.rules.iter().filter(|r| matters(&r.table)).filter(engine_s).cloned().collect();
+        e.systemd = cx.inventory.systemd.as_ref().is_some_and(|s| s.state == SystemdState::Answers);
+        if e.systemd {
+            for name in FIREWALLS {
+                if let Ok(unit) = cx.systemd()?.unit(name).await
+                    && unit.load == "loaded"
+                    && unit.active_since.is_some()
+                {
+                    e.firewalls.push(((*name).to_owned(), unit.active_since));
+                }
+            }
+        }
+        Ok(e)
+    }
+
+    fn judge(&self, _judged: &Judged<'_>, e: &Evidence) -> Judgement {
+        if e.engine.rootless || e.daemon.is_some_and(|d| d.elsewhere) {
+            return Judgement::skip("the engine has a network namespace of its own, and its rules are there");
+        }
+        if e.daemon.is_some_and(|d| d.hands_off) {
+            return Judgement::skip("Docker is told to make no rules (`iptables: false`)");
+        }
+        let missing = missing(e);
+        let Some(first) = missing.first() else { return Judgement::default() };
+        let severity = if e.running.is_empty() { Severity::Warn } else { Severity::Crit };
+        let subject = Subject { kind: Kind::Engine, name: "docker".to_owned(), identity: e.endpoint.clone() };
+        let many = if missing.len() == 1 { String::new() } else { format!(" and {} more", missing.len() - 1) };
+        let mut f = Finding::new(&CHAINS, severity, subject, format!("rules of Docker are gone: {first}{many}"))
+            .key(KeyKind::Engine, &e.endpoint)
+            .key(KeyKind::Host, "host")
+            .cite("gone", missing.join("; "))
+            .cite("feel it", feel(e))
+            .cite("still answers", if e.running.is_empty() { "" } else { "published ports, through docker-proxy: an answer from outside proves nothing" })
+            .fix(REBUILD.id);
+        for (unit, since) in &e.firewalls {
+            f = f.cite(unit, since.map_or_else(String::new, |at| format!("started {at:.0}"))).key(KeyKind::Unit, unit);
+        }
+        vec![f].into()
+    }
+
+    fn plan(&self, _fix: &str, finding: &Finding, judged: &Judged<'_>, e: &Evidence) -> Result<Plan, Refusal> {
+        if !e.systemd {
+            return Err(Refusal::ByHand(
+                "restart dockerd the way it was started (systemd does not run here); all containers stop with it unless live-restore is on"
+                    .to_owned(),
+            ));
+        }
+        let mut all: Vec<&str> = e.running.iter().map(|(_, c)| c.as_str()).collect();
+        all.sort_unstable();
+        all.dedup();
+        let mut plan = Plan::new(&REBUILD, &SPEC, finding, judged.target, vec![Action::RestartUnit { unit: "docker.service".to_owned() }])
+            .verified(Duration::from_secs(120), Duration::from_secs(2));
+        if e.engine.live_restore {
+            plan.risk = Risk::R2;
+            return Ok(plan.affects(["containers run on (live-restore); the API does not answer for some seconds".to_owned()]));
+        }
+        plan = plan
+            .affects([format!("{} stop and start again: {}", quantity::count(all.len(), "container"), all.join(", "))])
+            .downtime("until the daemon and all containers have started again");
+        if !e.no_policy.is_empty() {
+            plan = plan.affects([format!("without a restart policy, and so down until somebody starts them: {}", e.no_policy.join(", "))]);
+        }
+        Ok(plan)
+    }
+}
+
+/// What somebody notices.
+fn feel(e: &Evidence) -> String {
+    if e.running.is_empty() { String::new() } else { "containers that call the outside world or another network: no answer".to_owned() }
+}
+
+/// What Docker makes when it starts (moby libnetwork; chains as of 20.10 to 28) and is not there.
+fn missing(e: &Evidence) -> Vec<String> {
+    let firewall = Firewall { chains: e.chains.clone(), rules: e.rules.clone(), ..Firewall::default() };
+    let Some(backend) = e.of_engine else {
+        return vec!["all of its chains".to_owned()];
+    };
+    // Docker 29 with nftables keeps all of it in tables that go as a whole
+    if backend == Backend::Native {
+        return Vec::new();
+    }
+    let has_chain = |table: &str, name: &str| e.chains.iter().any(|c| c.backend == backend && c.table == table && c.name == name);
+    let jumps = |table: &str, chain: &str, to: &[&str]| {
+        firewall.chain(backend, table, chain).any(|r| matches!(&r.effect, Effect::Jump(t) if to.contains(&t.as_str())))
+    };
+    let mut missing = Vec::new();
+    let mut need = |there: bool, what: &str| {
+        if !there {
+            missing.push(what.to_owned());
+        }
+    };
+    need(has_chain("nat", "DOCKER"), "chain DOCKER of table nat");
+    need(jumps("nat", "PREROUTING", &["DOCKER"]), "the jump from nat PREROUTING to DOCKER (published ports)");
+    need(jumps("nat", "OUTPUT", &["DOCKER"]), "the jump from nat OUTPUT to DOCKER (published ports, from this host)");
+    need(has_chain("filter", "DOCKER"), "chain DOCKER of table filter");
+    let forward = ["DOCKER-USER", "DOCKER-FORWARD", "DOCKER-ISOLATION-STAGE-1"];
+    need(jumps("filter", "FORWARD", &forward), "the jump from filter FORWARD to Docker's chains");
+    for network in &e.networks {
+        let Some(interface) = &network.interface else { continue };
+        // a bridge without containers has its rules too, since it was made
+        let v4 = network.subnets.iter().filter(|s| s.contains('.'));
+        for subnet in v4.filter(|_| network.masquerade) {
+            let there = firewall.rules.iter().any(|r| {
+                r.backend == backend && r.table == "nat" && r.effect == Effect::Masquerade && r.source.as_ref() == Some(subnet)
+            });
+            need(there, &format!("MASQUERADE for {subnet} (the way out of network {})", network.name));
+        }
+        let accepts = firewall.rules.iter().any(|r| {
+            r.backend == backend && r.table == "filter" && r.effect == Effect::Accept && r.input.as_ref() == Some(interface)
+        });
+        need(accepts, &format!("the rule that lets packets of {interface} through (network {})", network.name));
+    }
+    missing
+}

@@ -1,0 +1,137 @@
+//! Is there room to remember another connection?
+
+use std::time::Duration;
+
+use opsctl_core::model::{
+    Action, Check, CheckSpec, Code, Finding, FixSpec, Judged, Judgement, KeyKind, Plan, Refusal, Risk, Severity, Subject, Target,
+    quantity,
+};
+use opsctl_core::probe::setup::Tree;
+use opsctl_core::probe::{ProbeCx, ProbeError};
+use serde::{Deserialize, Serialize};
+
+use super::{SYSCTL_FILE, Settings};
+
+const CONNTRACK: Code = Code {
+    id: "network.conntrack",
+    severities: &[Severity::Warn, Severity::Crit],
+    when: "the table of connections is 75 % full (warn) or 90 % (crit), or the kernel dropped packets because it was full in the last 10 min (crit)",
+    hint: "look at who opens so many: `conntrack -L | awk '{print $4, $5}' | sort | uniq -c | sort -n | tail`; raise the limit meanwhile",
+};
+
+const RAISE: FixSpec =
+    FixSpec { id: "network.raise-conntrack", risk: Risk::R1, title: "remember twice as many connections, now and at every boot" };
+
+static SPEC: CheckSpec = CheckSpec {
+    id: "network.conntrack",
+    title: "there is room for more connections",
+    codes: &[CONNTRACK],
+    fixes: &[RAISE],
+    timeout: Duration::from_secs(3),
+};
+
+const COUNT: &str = "net.netfilter.nf_conntrack_count";
+const MAX: &str = "net.netfilter.nf_conntrack_max";
+
+/// Memory one connection takes, in bytes (`/proc/slabinfo`: `nf_conntrack` 256 to 320, and its extensions).
+const BYTES_EACH: u64 = 400;
+
+/// No limit is raised above this by opsctl: at most 1.6 GiB.
+const LARGEST: u64 = 4 << 20;
+
+/// How long ago a dropped packet still counts.
+const RECENT_MIN: i64 = 10;
+
+pub(super) struct Conntrack {
+    pub(super) settings: Settings,
+}
+
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+#[serde(default)]
+pub(super) struct Evidence {
+    count: u64,
+    max: u64,
+    /// When the kernel said that the table was full, at most the last few times.
+    full: Vec<jiff::Timestamp>,
+    writable: bool,
+    gaps: Vec<String>,
+}
+
+impl Check for Conntrack {
+    type Evidence = Evidence;
+
+    fn spec(&self) -> &'static CheckSpec {
+        &SPEC
+    }
+
+    async fn probe(&self, cx: &ProbeCx, _target: &Target) -> Result<Evidence, ProbeError> {
+        let tree = Tree::default();
+        let numbers = tree.sysctls(&[COUNT, MAX]);
+        let number = |key: &str| numbers.get(key).and_then(|v| v.parse().ok());
+        let (Some(count), Some(max)) = (number(COUNT), number(MAX)) else {
+            return Err(ProbeError::Skip("this kernel does not follow connections".to_owned()));
+        };
+        let mut e = Evidence { count, max, writable: tree.sysctls_writable(), ..Evidence::default() };
+        match cx.kernel_log.lines().await {
+            Ok(lines) => {
+                let said = lines.iter().filter(|l| l.text.contains("nf_conntrack: table full"));
+                e.full = said.map(|l| l.at).collect();
+                e.full.reverse();
+                e.full.truncate(3);
+            }
+            // the numbers tell the same, only later
+            Err(error) if count * 2 > max => e.gaps.push(error.to_string()),
+            Err(_) => {}
+        }
+        Ok(e)
+    }
+
+    fn judge(&self, judged: &Judged<'_>, e: &Evidence) -> Judgement {
+        let share = if e.max == 0 { 0.0 } else { e.count as f64 * 100.0 / e.max as f64 };
+        let recent = e.full.iter().filter(|at| judged.taken_at.duration_since(**at).as_mins() < RECENT_MIN).count();
+        let (severity, limit) = if recent > 0 || share >= self.settings.conntrack_crit_percent {
+            (Severity::Crit, self.settings.conntrack_crit_percent)
+        } else {
+            (Severity::Warn, self.settings.conntrack_warn_percent)
+        };
+        let mut judgement = Judgement { gaps: e.gaps.clone(), ..Judgement::default() };
+        if recent == 0 && share < limit {
+            return judgement;
+        }
+        let numbers = format!("{} of {} connections ({})", e.count, e.max, quantity::percent(share));
+        let message = if recent > 0 {
+            format!("the kernel dropped packets because its table of connections was full; now {numbers}")
+        } else {
+            format!("the table of connections holds {numbers}, limit {}", quantity::percent(limit))
+        };
+        let mut f = Finding::new(&CONNTRACK, severity, Subject::host(), message)
+            .cite("kernel log", e.full.first().map_or_else(String::new, |at| format!("table full, dropping packet, {at:.0}")))
+            .key(KeyKind::Host, "host");
+        if e.writable && e.max < LARGEST {
+            f = f.fix(RAISE.id);
+        }
+        judgement.findings.push(f);
+        judgement
+    }
+
+    fn plan(&self, _fix: &str, finding: &Finding, judged: &Judged<'_>, e: &Evidence) -> Result<Plan, Refusal> {
+        if e.max >= LARGEST || e.max == 0 {
+            return Err(Refusal::Precondition(format!("the limit is {} already", e.max)));
+        }
+        // enough to be below the limit for warnings, and never more than four times as much
+        let wanted = (e.max * 2).max(e.count * 2).min(e.max * 4).min(LARGEST);
+        let line = format!("{MAX} = {wanted}");
+        let actions = vec![
+            Action::AddLine { path: SYSCTL_FILE.to_owned(), line: line.clone() },
+            Action::SetSysctl { key: MAX.to_owned(), value: wanted.to_string() },
+        ];
+        let undo = vec![
+            Action::SetSysctl { key: MAX.to_owned(), value: e.max.to_string() },
+            Action::RemoveLine { path: SYSCTL_FILE.to_owned(), line },
+        ];
+        let memory = quantity::bytes((wanted - e.max) * BYTES_EACH);
+        Ok(Plan::new(&RAISE, &SPEC, finding, judged.target, actions)
+            .undo(undo)
+            .affects([format!("up to {memory} more of the kernel's memory when all of it is used")]))
+    }
+}

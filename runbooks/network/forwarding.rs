@@ -1,0 +1,274 @@
+//! Does this host pass packets of its containers on?
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use opsctl_core::model::{
+    Action, Check, CheckSpec, Code, Finding, FixSpec, Judged, Judgement, KeyKind, Plan, Refusal, Risk, Severity, Subject, Target,
+};
+use opsctl_core::probe::firewall::{Backend, Chain, Effect, Firewall, Rule};
+use opsctl_core::probe::network;
+use opsctl_core::probe::setup::Tree;
+use opsctl_core::probe::{ProbeCx, ProbeError};
+use serde::{Deserialize, Serialize};
+
+use super::SYSCTL_FILE;
+
+const IP_FORWARD: Code = Code {
+    id: "network.ip-forward",
+    severities: &[Severity::Crit],
+    when: "containers run in bridge networks and the kernel does not forward packets (net.ipv4.ip_forward, or the setting of one interface, is 0)",
+    hint: "Docker switches it on when it starts; a later `sysctl --system` or a hardening script switched it off",
+};
+
+const DROP: Code = Code {
+    id: "network.forward-drop",
+    severities: &[Severity::Crit],
+    when: "a chain of the packet filter that forwarded packets pass drops those of a container network: its policy, or a rule before the one that lets them through",
+    hint: "let the bridge through in that chain too: every chain at a hook must accept a packet, one that accepts does not overrule another that drops",
+};
+
+const BRIDGE_NF: Code = Code {
+    id: "network.bridge-nf",
+    severities: &[Severity::Info],
+    when: "packets between containers of one network do not pass iptables (net.bridge.bridge-nf-call-iptables is 0)",
+    hint: "rules in DOCKER-USER between containers of one network then do nothing",
+};
+
+const ENABLE: FixSpec =
+    FixSpec { id: "network.enable-forwarding", risk: Risk::R1, title: "forward packets, now and at every boot" };
+
+static SPEC: CheckSpec = CheckSpec {
+    id: "network.forwarding",
+    title: "packets of containers are forwarded",
+    codes: &[IP_FORWARD, DROP, BRIDGE_NF],
+    fixes: &[ENABLE],
+    timeout: Duration::from_secs(5),
+};
+
+const FORWARD: &str = "net.ipv4.ip_forward";
+const BRIDGE: &str = "net.bridge.bridge-nf-call-iptables";
+
+pub(super) struct Forwarding;
+
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+#[serde(default)]
+pub(super) struct Evidence {
+    /// Bridges with running containers: name of the network, interface.
+    bridges: Vec<(String, String)>,
+    /// The interface packets leave by.
+    egress: Option<String>,
+    sysctls: BTreeMap<String, String>,
+    /// Files that set the first of them at boot.
+    files: Vec<(String, String)>,
+    writable: bool,
+    chains: Vec<Chain>,
+    rules: Vec<Rule>,
+    gaps: Vec<String>,
+}
+
+impl Check for Forwarding {
+    type Evidence = Evidence;
+
+    fn spec(&self) -> &'static CheckSpec {
+        &SPEC
+    }
+
+    async fn probe(&self, cx: &ProbeCx, _target: &Target) -> Result<Evidence, ProbeError> {
+        let docker = cx.docker()?;
+        let mut e = Evidence::default();
+        let networks = docker.networks().await?;
+        for listed in cx.inventory.containers.iter().filter(|c| c.state == "running") {
+            let Ok(container) = docker.inspect(&listed.id).await else { continue };
+            for network in networks.iter().filter(|n| n.is_routed() && container.networks.contains_key(&n.name)) {
+                let Some(interface) = &network.interface else { continue };
+                if !e.bridges.iter().any(|(_, i)| i == interface) {
+                    e.bridges.push((network.name.clone(), interface.clone()));
+                }
+            }
+        }
+        if e.bridges.is_empty() {
+            return Err(ProbeError::Skip("no container runs in a bridge network".to_owned()));
+        }
+        // TEST-NET-1 (RFC 5737); asking for the way sends nothing
+        let world = std::net::IpAddr::from([192, 0, 2, 1]);
+        e.egress = network::look(None, vec![world]).await?.ways.into_iter().flatten().next().map(|w| w.interface);
+        let tree = Tree::default();
+        e.sysctls = tree.sysctls(&[FORWARD, BRIDGE]);
+        // a dot in the name of an interface is no dot of a setting
+        for (_, interface) in e.bridges.iter().filter(|(_, i)| !i.contains('.')) {
+            e.sysctls.extend(tree.sysctls(&[&own_setting(interface)]));
+        }
+        e.files = tree.sysctl_files(FORWARD);
+        e.writable = tree.sysctls_writable();
+        match cx.firewall().await {
+            Ok(firewall) => {
+                let reached = reached(&firewall);
+                let of = |backend, table: &str, chain: &str| reached.contains(&(backend, table.to_owned(), chain.to_owned()));
+                e.chains = firewall.chains.iter().filter(|c| of(c.backend, &c.table, &c.name)).cloned().collect();
+                e.rules = firewall.rules.iter().filter(|r| of(r.backend, &r.table, &r.chain)).cloned().collect();
+            }
+            Err(error) => e.gaps.push(error.to_string()),
+        }
+        Ok(e)
+    }
+
+    fn judge(&self, _judged: &Judged<'_>, e: &Evidence) -> Judgement {
+        let mut judgement = Judgement { gaps: e.gaps.clone(), ..Judgement::default() };
+        let names: Vec<&str> = e.bridges.iter().map(|(n, _)| n.as_str()).collect();
+        for (key, value) in e.sysctls.iter().filter(|(k, v)| *k != BRIDGE && v.as_str() == "0") {
+            let mut f = Finding::new(
+                &IP_FORWARD,
+                Severity::Crit,
+                Subject::host(),
+                format!("{key} is {value}: packets of containers in {} go nowhere", names.join(", ")),
+            )
+            .key(KeyKind::Host, "host");
+            for (file, value) in e.files.iter().filter(|(_, v)| v == "0") {
+                f = f.cite(file, format!("{FORWARD} = {value}"));
+            }
+            judgement.findings.push(if e.writable { f.fix(ENABLE.id) } else { f });
+            if key == FORWARD {
+                break;
+            }
+        }
+        judgement.findings.extend(drops(e));
+        if e.sysctls.get(BRIDGE).is_some_and(|v| v == "0") {
+            judgement.findings.push(Finding::new(&BRIDGE_NF, Severity::Info, Subject::host(), format!("{BRIDGE} is 0")));
+        }
+        judgement
+    }
+
+    fn plan(&self, _fix: &str, finding: &Finding, judged: &Judged<'_>, e: &Evidence) -> Result<Plan, Refusal> {
+        let (mut actions, mut undo) = (Vec::new(), Vec::new());
+        let off: Vec<&String> = e.sysctls.iter().filter(|(k, v)| *k != BRIDGE && v.as_str() == "0").map(|(k, _)| k).collect();
+        if off.is_empty() {
+            return Err(Refusal::Precondition("forwarding is on".to_owned()));
+        }
+        for key in off {
+            if key == FORWARD {
+                let line = format!("{FORWARD} = 1");
+                actions.push(Action::AddLine { path: SYSCTL_FILE.to_owned(), line: line.clone() });
+                undo.insert(0, Action::RemoveLine { path: SYSCTL_FILE.to_owned(), line });
+            }
+            actions.push(Action::SetSysctl { key: key.clone(), value: "1".to_owned() });
+            undo.insert(0, Action::SetSysctl { key: key.clone(), value: "0".to_owned() });
+        }
+        let plan = Plan::new(&ENABLE, &SPEC, finding, judged.target, actions)
+            .undo(undo)
+            .affects(["this host passes packets between all its interfaces, as far as the packet filter lets it".to_owned()]);
+        // whoever is read later wins
+        let later = e.files.iter().rfind(|(file, value)| value == "0" && file.as_str() > SYSCTL_FILE || file == "/etc/sysctl.conf" && value == "0");
+        Ok(match later {
+            Some((file, _)) => plan.recurs(format!("{file} sets it to 0 at the next boot: change it there")),
+            None => plan,
+        })
+    }
+}
+
+fn own_setting(interface: &str) -> String {
+    format!("net.ipv4.conf.{interface}.forwarding")
+}
+
+/// Chains that a forwarded packet may come to.
+fn reached(firewall: &Firewall) -> Vec<(Backend, String, String)> {
+    let base = firewall.chains.iter().filter(|c| c.hook.as_deref() == Some("FORWARD"));
+    let mut all: Vec<(Backend, String, String)> = base.map(|c| (c.backend, c.table.clone(), c.name.clone())).collect();
+    let mut at = 0;
+    while let Some((backend, table, chain)) = all.get(at).cloned() {
+        for rule in firewall.chain(backend, &table, &chain) {
+            if let Effect::Jump(to) = &rule.effect {
+                let next = (backend, table.clone(), to.clone());
+                if !all.contains(&next) {
+                    all.push(next);
+                }
+            }
+        }
+        at += 1;
+    }
+    all
+}
+
+/// What becomes of the first packet of a connection from a container to the outside.
+#[derive(Debug, PartialEq)]
+enum Fate<'a> {
+    Passes,
+    /// The rule that drops it.
+    Dropped(&'a Rule),
+    /// No rule of this chain decides.
+    Undecided,
+}
+
+fn drops(e: &Evidence) -> Vec<Finding> {
+    let Some(egress) = &e.egress else { return Vec::new() };
+    let firewall = Firewall { chains: e.chains.clone(), rules: e.rules.clone(), ..Firewall::default() };
+    let mut findings = Vec::new();
+    for chain in e.chains.iter().filter(|c| c.hook.as_deref() == Some("FORWARD")) {
+        let mut hit: Vec<&str> = Vec::new();
+        let mut by = String::new();
+        for (network, interface) in &e.bridges {
+            match fate(&firewall, chain, &chain.name, interface, egress, 0) {
+                Fate::Dropped(rule) => {
+                    hit.push(network);
+                    by = format!("the rule `{}`", rule.text);
+                }
+                Fate::Undecided if !chain.accepts => {
+                    hit.push(network);
+                    by = "its policy".to_owned();
+                }
+                Fate::Passes | Fate::Undecided => {}
+            }
+        }
+        if !hit.is_empty() {
+            let place = format!("chain {} of table {} ({})", chain.name, chain.table, chain.backend.program());
+            findings.push(
+                Finding::new(
+                    &DROP,
+                    Severity::Crit,
+                    Subject::host(),
+                    format!("{place} drops what containers in {} send out, by {by}", hit.join(", ")),
+                )
+                .cite("way out", egress)
+                .key(KeyKind::Host, "host"),
+            );
+        }
+    }
+    findings
+}
+
+/// Follows one chain. A rule that asks for more than interfaces may match or not: it gets the benefit of the doubt when it lets through.
+fn fate<'a>(firewall: &'a Firewall, base: &Chain, chain: &str, input: &str, output: &str, depth: u8) -> Fate<'a> {
+    let fits = |wanted: Option<&String>, is: &str| match wanted {
+        None => true,
+        Some(w) => match w.strip_prefix('!') {
+            Some(not) => !same(not, is),
+            None => same(w, is),
+        },
+    };
+    for rule in firewall.rules.iter().filter(|r| r.backend == base.backend && r.table == base.table && r.chain == chain) {
+        if rule.established || !fits(rule.input.as_ref(), input) || !fits(rule.output.as_ref(), output) {
+            continue;
+        }
+        match &rule.effect {
+            Effect::Accept => return Fate::Passes,
+            Effect::Drop if rule.plain => return Fate::Dropped(rule),
+            Effect::Return if rule.plain => return Fate::Undecided,
+            Effect::Jump(to) if depth < 16 => match fate(firewall, base, to, input, output, depth + 1) {
+                Fate::Undecided => {}
+                // a jump that need not be taken drops nothing for certain
+                Fate::Dropped(_) if !rule.plain => {}
+                decided => return decided,
+            },
+            _ => {}
+        }
+    }
+    Fate::Undecided
+}
+
+/// `br+` and `br*` stand for all that begin so.
+fn same(pattern: &str, name: &str) -> bool {
+    match pattern.strip_suffix(['+', '*']) {
+        Some(beginning) => name.starts_with(beginning),
+        None => pattern == name,
+    }
+}

@@ -1,0 +1,214 @@
+//! Full packets that vanish behind this host, rules that cannot help, and what is sent to find out.
+
+use crate::lab::{Host, PEER, eventually};
+
+const BLACKHOLE: &str = "mtu.blackhole interface:h1";
+const CLAMP: &str = "mtu.clamp interface:h1";
+
+fn peer() -> String {
+    format!("http://{PEER}:8080/big")
+}
+
+/// What the router got for the peer's port from this host, in bytes of data.
+fn sent(host: &Host) -> u64 {
+    let counter = host.sh("ip netns exec r nft list chain ip lab pre | grep -o 'packets [0-9]* bytes [0-9]*'");
+    let numbers: Vec<u64> = counter.split(' ').filter_map(|w| w.parse().ok()).collect();
+    // IP, TCP and the timestamps
+    numbers[1] - numbers[0] * 52
+}
+
+fn count(host: &Host) {
+    host.sh("ip netns exec r nft 'add table ip lab; add chain ip lab pre { type filter hook prerouting priority -300; }; add rule ip lab pre ip daddr 10.7.3.2 tcp dport 8080 counter'");
+}
+
+#[test]
+fn behind_a_second_nat_only_a_number_helps() {
+    let Some(host) = Host::with_wires(1450) else { return };
+    // the double mismatch of the post: 1500 in the container, 1450 on the way out, 1400 somewhere behind it
+    host.narrow("10.7.3.0/24", 1400);
+    host.sh("iptables -t mangle -A FORWARD -p tcp --tcp-flags SYN,RST SYN -j TCPMSS --clamp-mss-to-pmtu");
+    let before = host.ruleset();
+    count(&host);
+    assert!(!host.gets_through("app", "/health", 4000));
+    let so_far = sent(&host);
+    let run = host.opsctl(&["mtu", &peer(), "--format", "json"]);
+    let twice = sent(&host) - so_far;
+    assert!(twice <= 2 * (16 << 10), "{twice} bytes from two places");
+    run.must(&[BLACKHOLE, CLAMP]).explains(CLAMP, BLACKHOLE).must_not(&["mtu.icmp-blocked-local", "mtu.clamp-missing"]);
+    run.says(
+        BLACKHOLE,
+        &["packets over 1400 bytes vanish on the way there", "this host and 1 more", "a router there drops without a word"],
+    );
+    run.says(CLAMP, &["the rule that clamps segments only knows what this host knows, 1450: the bottleneck is behind it"]);
+
+    // the runbook's own --fix chooses
+    let fixed = host.opsctl(&["mtu", &peer(), "--fix", "--yes"]);
+    fixed.exits(0);
+    assert!(host.gets_through("app", "/health", 4000));
+    let rules = host.ruleset();
+    for line in [
+        "-A FORWARD -p tcp -m tcp --tcp-flags SYN,RST SYN -m comment --comment opsctl-mss -j TCPMSS --set-mss 1360",
+        "-A OUTPUT -p",
+        "-A INPUT -p",
+    ] {
+        assert!(rules.contains(line), "{line}: {rules}");
+    }
+    host.opsctl(&["mtu", &peer(), "--format", "json"]).must_not(&["mtu.blackhole", "mtu.clamp"]);
+    host.opsctl(&["undo", "2", "--yes"]).exits(0);
+    assert_eq!(host.ruleset(), before);
+}
+
+#[test]
+fn an_answer_that_is_lost_on_the_way_back_is_seen_too() {
+    let Some(host) = Host::with_wires(1500) else { return };
+    host.narrow("10.7.2.0/24", 1380);
+    host.sh("iptables -t mangle -A FORWARD -p tcp --tcp-flags SYN,RST SYN -j TCPMSS --set-mss 1400");
+    assert!(host.gets_through("app", "/health", 4000), "what is sent arrives");
+    assert!(!host.gets_through("app", "/big", 10), "what comes back does not");
+    let run = host.opsctl(&["mtu", &peer(), "--format", "json"]);
+    run.must(&[BLACKHOLE]).explains(CLAMP, BLACKHOLE).must_not(&["mtu.icmp-blocked-local", "mtu.bridge-exceeds-egress"]);
+    run.says(BLACKHOLE, &["vanish on the way back"]);
+    run.says(CLAMP, &["sets 1400, and only 13"]);
+    host.fix("mtu.clamp", "h1", &["--endpoint", &peer()]).exits(0);
+    assert!(host.gets_through("app", "/big", 10));
+    // a router that is filtered here is this host's fault
+    let Some(host) = Host::with_wires(1500) else { return };
+    host.sh("ip -n r route replace 10.7.3.0/24 dev r1 mtu lock 1400; iptables -I FORWARD 1 -p icmp -j DROP; iptables -I INPUT 1 -p icmp -j DROP");
+    let run = host.opsctl(&["mtu", &peer(), "--format", "json"]);
+    run.explains("mtu.icmp-blocked-local host", BLACKHOLE);
+    run.says("mtu.icmp-blocked-local host", &["-p icmp -j DROP", "matched meanwhile"]);
+}
+
+#[test]
+fn a_legacy_engine_gets_a_legacy_rule() {
+    let Some(host) = Host::without_engine() else { return };
+    host.sh(
+        "cp -a /etc/alternatives /run/lab/alternatives
+        for p in iptables iptables-save iptables-restore; do ln -sfn /usr/sbin/iptables-legacy${p#iptables} /run/lab/alternatives/$p; done
+        mount --bind /run/lab/alternatives /etc/alternatives",
+    );
+    host.disk("/var/lib/docker", 256, "-m 0");
+    std::fs::write(host.path("daemon.json"), "{}").unwrap_or_else(|e| panic!("{e}"));
+    host.start_engine();
+    host.wire(1450);
+    host.image("tool", crate::lab::Rootfs::Scratch, &["CMD [\"/bin/fixture\", \"wait-term\"]"]);
+    host.run("app", &["tool"]);
+    // looking makes no tables
+    let tables = || host.sh("sort /proc/net/ip_tables_names | tr '\\n' ' '");
+    let before = tables();
+    assert!(before.contains("filter") && !before.contains("mangle"), "{before}");
+    host.opsctl(&["mtu", &peer(), "--format", "json"]).must_not(&["mtu."]);
+    assert_eq!((tables(), host.sh("nft list ruleset")), (before, String::new()));
+
+    host.sh("iptables-legacy -A OUTPUT -p icmp --icmp-type 3/4 -j DROP; iptables-legacy -t mangle -nL > /dev/null");
+    let before = host.ruleset();
+    let run = host.opsctl(&["mtu", &peer(), "--format", "json"]);
+    run.explains("mtu.icmp-blocked-local host", BLACKHOLE);
+    host.fix("mtu.clamp", "h1", &["--endpoint", &peer()]).exits(0);
+    let with_rule = host.ruleset();
+    assert!(with_rule.contains("opsctl-mss") && host.sh("nft list ruleset").is_empty(), "{with_rule}");
+    host.fix("mtu.clamp", "h1", &["--endpoint", &peer()]).exits(0);
+    assert_eq!(host.ruleset(), with_rule);
+    host.opsctl(&["undo", "2", "--yes"]).exits(0);
+    assert_eq!(host.ruleset(), before);
+}
+
+#[test]
+fn a_host_without_iptables_gets_a_table_of_nftables() {
+    let Some(host) = Host::without_engine() else { return };
+    host.wire(1500);
+    host.narrow("10.7.3.0/24", 1400);
+    // not installed: which finds only what can be run
+    host.sh("cp -a /usr/sbin /run/lab/sbin; rm -f /run/lab/sbin/*tables* /run/lab/sbin/xtables*; mount --bind /run/lab/sbin /usr/sbin");
+    let ruleset = || host.sh("nft -s list ruleset");
+    let before = ruleset();
+    host.fix("mtu.clamp", "h1", &["--endpoint", &peer()]).exits(0);
+    let with_rule = ruleset();
+    assert!(with_rule.contains("maxseg size set 1360") && with_rule.contains("hook output"), "{with_rule}");
+    host.opsctl(&["mtu", &peer(), "--format", "json"]).must_not(&["mtu.blackhole", "mtu.clamp"]);
+    host.opsctl(&["undo", "2", "--yes"]).exits(0);
+    assert_eq!(ruleset(), before);
+}
+
+#[test]
+fn a_database_is_told_nothing_and_its_stuck_connections_tell() {
+    let Some(host) = Host::with_wires(1500) else { return };
+    host.serve("5432");
+    host.narrow("10.7.3.0/24", 1400);
+    let pid = host.inspect("app", "{{.State.Pid}}");
+    let client = format!("exec 3<>/dev/tcp/{PEER}/5432; printf small >&3; head -c 3000 /dev/zero >&3; sleep 1000");
+    host.spawn("nsenter", &["--target", &pid, "--net", "bash", "-c", &client]);
+    eventually(30, "a packet is sent again and again", || {
+        let sockets = host.sh(&format!("nsenter --target {pid} --net ss -Htnio state established dport = :5432"));
+        (sockets.contains("backoff:2") || sockets.contains("backoff:3")).then_some(())
+    });
+    let run = host.opsctl(&["mtu", "--format", "json"]);
+    run.must(&[BLACKHOLE]);
+    run.says(BLACKHOLE, &["full packets of 1500 bytes from app to 10.7.3.2:5432 vanish, smaller ones arrive"]);
+    // nothing was sent to it: the only connection is its client's
+    assert_eq!(host.sh("ip netns exec d ss -Htn sport = :5432 | wc -l"), "1");
+}
+
+#[test]
+fn open_connections_tell_whom_to_try_and_nobody_else_is() {
+    let Some(host) = Host::with_wires(1450) else { return };
+    count(&host);
+    host.opsctl(&["mtu", "--format", "json"]).must(&[]);
+    assert_eq!(sent(&host), 0, "nobody was named, and nobody is talked to");
+    let pid = host.inspect("app", "{{.State.Pid}}");
+    let client = format!("exec 3<>/dev/tcp/{PEER}/8080; sleep 1000");
+    host.spawn("nsenter", &["--target", &pid, "--net", "bash", "-c", &client]);
+    eventually(20, "the connection is there", || {
+        (!host.sh(&format!("nsenter --target {pid} --net ss -Htn state established dport = :8080")).is_empty()).then_some(())
+    });
+    let dry = host.opsctl(&["mtu", "--dry-run"]);
+    assert!(
+        dry.stdout.contains("app") && dry.stdout.contains("10.7.3.2:8080") && dry.stdout.contains("HTTP request"),
+        "{}",
+        dry.stdout
+    );
+    assert_eq!(sent(&host), 0, "a dry run sends nothing");
+    let run = host.opsctl(&["mtu", "--format", "json"]);
+    run.must_not(&["mtu."]);
+    assert!(sent(&host) > 1000);
+    host.configure("[runbooks.mtu]\npeers = 0\n");
+    let so_far = sent(&host);
+    host.opsctl(&["mtu", "--format", "json"]);
+    assert_eq!(sent(&host), so_far);
+}
+
+#[test]
+fn whoever_may_not_enter_a_container_is_told_so() {
+    let Some(host) = Host::with_wires(1450) else { return };
+    let user = ["setpriv", "--reuid=65534", "--regid=65534", "--clear-groups"];
+    let mut command = host.opsctl_command(&user, &["mtu", &peer(), "--format", "json"]);
+    let run = host.read(&mut command);
+    run.must_not(&["mtu."]).exits(3);
+    let reason = run.check("mtu.path", "host").reason.clone().unwrap_or_default();
+    assert!(reason.contains("needs root"), "{reason}");
+}
+
+#[test]
+fn a_rule_is_kept_by_cloud_init_where_there_is_no_systemd() {
+    let Some(host) = Host::without_engine() else { return };
+    host.sh("iptables -t mangle -A FORWARD -p tcp --tcp-flags SYN,RST SYN -j TCPMSS --set-mss 1360");
+    let volatile = "mtu.clamp-persistent host";
+    let run = host.opsctl(&["mtu", "--format", "json"]);
+    run.must(&[volatile]);
+    let offer = run.offer("mtu.persist", "host").and_then(|o| o.refused.clone()).unwrap_or_default();
+    assert!(offer.contains("neither systemd nor cloud-init is here"), "{offer}");
+    host.sh("mkdir -p /var/lib/cloud; mount -t tmpfs tmpfs /var/lib/cloud; mkdir -p /var/lib/cloud/scripts/per-boot");
+    host.fix("mtu.persist", "host", &[]).exits(0);
+    host.opsctl(&["mtu", "--format", "json"]).must_not(&["mtu.clamp-persistent"]);
+    let script = "/var/lib/cloud/scripts/per-boot/opsctl-mss.sh";
+    let rules = || host.sh("iptables -t mangle -S FORWARD");
+    let before = rules();
+    for _ in 0..2 {
+        host.sh(script);
+        assert_eq!(rules(), before, "run again, it leaves one rule");
+    }
+    host.sh(&format!("iptables -t mangle -F FORWARD; {script}"));
+    assert_eq!(rules(), before, "and after a boot it brings it back");
+    host.opsctl(&["undo", "2", "--yes"]).exits(0);
+    host.opsctl(&["mtu", "--format", "json"]).must(&[volatile]);
+}
