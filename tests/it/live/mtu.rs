@@ -37,7 +37,7 @@ fn behind_a_second_nat_only_a_number_helps() {
     run.must(&[BLACKHOLE, CLAMP]).explains(CLAMP, BLACKHOLE).must_not(&["mtu.icmp-blocked-local", "mtu.clamp-missing"]);
     run.says(
         BLACKHOLE,
-        &["packets over 1400 bytes vanish on the way there", "this host and 1 more", "a router there drops without a word"],
+        &["packets over 1400 bytes vanish on the way there", "between this host, app and", "a router there drops without a word"],
     );
     run.says(CLAMP, &["the rule that clamps segments only knows what this host knows, 1450: the bottleneck is behind it"]);
 
@@ -101,6 +101,8 @@ fn a_legacy_engine_gets_a_legacy_rule() {
     assert_eq!((tables(), host.sh("nft list ruleset")), (before, String::new()));
 
     host.sh("iptables-legacy -A OUTPUT -p icmp --icmp-type 3/4 -j DROP; iptables-legacy -t mangle -nL > /dev/null");
+    // what the container has learned about the path so far
+    host.docker(&["restart", "-t", "0", "app"]);
     let before = host.ruleset();
     let run = host.opsctl(&["mtu", &peer(), "--format", "json"]);
     run.explains("mtu.icmp-blocked-local host", BLACKHOLE);
@@ -161,13 +163,14 @@ fn open_connections_tell_whom_to_try_and_nobody_else_is() {
     eventually(20, "the connection is there", || {
         (!host.sh(&format!("nsenter --target {pid} --net ss -Htn state established dport = :8080")).is_empty()).then_some(())
     });
+    let so_far = sent(&host);
     let dry = host.opsctl(&["mtu", "--dry-run"]);
     assert!(
         dry.stdout.contains("app") && dry.stdout.contains("10.7.3.2:8080") && dry.stdout.contains("HTTP request"),
         "{}",
         dry.stdout
     );
-    assert_eq!(sent(&host), 0, "a dry run sends nothing");
+    assert_eq!(sent(&host), so_far, "a dry run sends nothing");
     let run = host.opsctl(&["mtu", "--format", "json"]);
     run.must_not(&["mtu."]);
     assert!(sent(&host) > 1000);
