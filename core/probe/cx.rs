@@ -8,6 +8,7 @@ use super::{
     docker::{Container, Docker},
     endpoint::{Endpoint, FirstAnswers},
     kmsg::KernelLog,
+    names::Resolvers,
     servers::Servers,
     systemd::Systemd,
     tls::Tls,
@@ -30,6 +31,8 @@ pub struct ProbeCx {
     pub endpoints: Vec<Endpoint>,
     /// What they answered first.
     pub first_answers: FirstAnswers,
+    /// What the name servers of this host answer.
+    pub resolvers: Resolvers,
     /// The machine at the beginning of the run and a moment later.
     pub watch: Watch,
     /// The kernel log, read once.
