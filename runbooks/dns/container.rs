@@ -135,8 +135,12 @@ impl Check for Container {
             Some(good) => {
                 let short = asking::short_names(&container, &all, &file.conf);
                 let (search, server) = (&file.conf.search, &good.server);
-                e.wildcards = leak::wildcards(Some(pid), server, search, patience).await?;
-                e.leaks = leak::leaks(pid, server, short, search, &asking::addresses(&all), patience).await?;
+                let own = asking::addresses(&all);
+                let (wildcards, leaks) = tokio::join!(
+                    Box::pin(leak::wildcards(Some(pid), server, search, patience)),
+                    Box::pin(leak::leaks(pid, server, short, search, &own, patience)),
+                );
+                (e.wildcards, e.leaks) = (wildcards?, leaks?);
             }
             None => e.upstream = Box::pin(asking::upstream(pid, &file.conf, patience)).await?,
         }

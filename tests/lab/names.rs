@@ -49,6 +49,15 @@ impl Host {
         self.until_bound(address);
     }
 
+    /// Ends every dnsmasq of this host, and waits until it has.
+    #[track_caller]
+    pub(crate) fn no_dnsmasq(&self) {
+        self.sh("pkill -x dnsmasq");
+        eventually(UP, "dnsmasq has ended", || {
+            (!self.command("pgrep").args(["-x", "dnsmasq"]).status().ok()?.success()).then_some(())
+        });
+    }
+
     /// A name server at this address that says the same about every name: `fixture dns`.
     #[track_caller]
     pub(crate) fn same_for_all(&self, address: &str, options: &[&str]) {

@@ -129,8 +129,8 @@ pub struct Patience {
 
 impl Patience {
     fn timeout(self) -> Duration {
-        // a second is the least that a far resolver may need, and a run has ten
-        Duration::from_millis(self.timeout_ms.clamp(100, 3000))
+        // two tries and a second look fit into the time a check has
+        Duration::from_millis(self.timeout_ms.clamp(100, 2500))
     }
 
     /// How long all tries may take.
@@ -142,7 +142,9 @@ impl Patience {
 /// Asks one question. Blocks: for a thread of its own, which may have entered another network namespace.
 pub(super) fn ask(server: SocketAddr, transport: Transport, question: &Question, patience: Patience) -> Asked {
     let mut asked = Asked { question: question.clone(), transport, ms: u64::MAX, ..Asked::default() };
-    while asked.tries < patience.tries.max(1) {
+    // TCP asks again by itself
+    let tries = if transport == Transport::Tcp { 1 } else { patience.tries.max(1) };
+    while asked.tries < tries {
         asked.tries += 1;
         let started = Instant::now();
         let reply = match transport {

@@ -158,27 +158,49 @@ fn gone(what: &str, from: &str, error: &std::io::Error) -> ProbeError {
 
 /// The `dns` of Docker's own configuration: what it gives every container instead of the host's servers.
 pub async fn engine_servers() -> Vec<String> {
-    let read = || {
-        let bytes = Root::own().ok()?.bytes("/etc/docker/daemon.json", 1 << 20).ok()?;
-        let all: serde_json::Value = serde_json::from_slice(&bytes).ok()?;
-        Some(all.get("dns")?.as_array()?.iter().filter_map(|s| s.as_str().map(str::to_owned)).collect())
-    };
-    blocking::run("name servers", "/etc/docker/daemon.json", Duration::from_secs(1), read)
-        .await
-        .ok()
-        .flatten()
-        .unwrap_or_default()
+    read_text("/etc/docker/daemon.json").await.map(|text| servers_in(&text)).unwrap_or_default()
 }
 
 /// The `hosts` line of nsswitch.conf(5): where libc looks for names, and in which order. Without the file that is `files dns`.
 pub async fn hosts_line() -> Option<String> {
-    let read = || {
-        let bytes = Root::own().ok()?.bytes("/etc/nsswitch.conf", 1 << 20).ok()?;
-        let text = String::from_utf8_lossy(&bytes).into_owned();
-        text.lines().find_map(|l| {
-            let words = l.split('#').next()?.trim().strip_prefix("hosts:")?;
-            Some(words.split_whitespace().collect::<Vec<_>>().join(" "))
-        })
-    };
-    blocking::run("the order of names", "/etc/nsswitch.conf", Duration::from_secs(1), read).await.ok().flatten()
+    hosts_in(&read_text("/etc/nsswitch.conf").await?)
+}
+
+/// A small file of this host; none when it is not there or not ours to read.
+async fn read_text(path: &'static str) -> Option<String> {
+    let read = || Some(String::from_utf8_lossy(&Root::own().ok()?.bytes(path, 1 << 20).ok()?).into_owned());
+    blocking::run("the configuration", path, Duration::from_secs(1), read).await.ok().flatten()
+}
+
+fn servers_in(daemon_json: &str) -> Vec<String> {
+    let all: serde_json::Value = serde_json::from_str(daemon_json).unwrap_or_default();
+    let dns = all.get("dns").and_then(serde_json::Value::as_array);
+    dns.into_iter().flatten().filter_map(|s| s.as_str().map(str::to_owned)).collect()
+}
+
+fn hosts_in(nsswitch: &str) -> Option<String> {
+    nsswitch.lines().find_map(|l| {
+        let words = l.split('#').next()?.trim().strip_prefix("hosts:")?;
+        Some(words.split_whitespace().collect::<Vec<_>>().join(" "))
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn configurations_are_read() {
+        assert_eq!(servers_in(r#"{"dns": ["10.0.0.2", 5], "mtu": 1400}"#), ["10.0.0.2"]);
+        assert!(servers_in("{}").is_empty() && servers_in("[").is_empty());
+        assert_eq!(hosts_in("passwd: files\nhosts:\tfiles  dns # x\n").as_deref(), Some("files dns"));
+        assert_eq!(hosts_in("# hosts: files\n"), None);
+    }
+
+    proptest::proptest! {
+        #[test]
+        fn any_text_is_survived(text in "(\\PC|\n|hosts:)*") {
+            let _ = (servers_in(&text), hosts_in(&text));
+        }
+    }
 }

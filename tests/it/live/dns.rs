@@ -1,6 +1,6 @@
 //! Name servers that are dead, slow, wrong or elsewhere, on a host and in its containers.
 
-use crate::lab::{Host, Machine, Rootfs};
+use crate::lab::{Host, Machine, Rootfs, Run};
 
 /// Its own /etc, no engine.
 fn host() -> Option<Host> {
@@ -27,7 +27,14 @@ const DB: &str = "--host-record=db.corp,10.1.0.5";
 const NAMES: &str = "[runbooks.dns]\nnames = [\"db.corp\"]\ntimeout_ms = 500\n";
 const RESOLVE: &str = "dns.resolve host";
 const STUB: &str = "dns.stub host";
-const NOBODY: &[&str] = &["setpriv", "--reuid", "65534", "--regid", "65534", "--clear-groups"];
+
+/// What a user without privileges is told, who cannot read the configuration of the test either.
+fn as_nobody(host: &Host) -> Run {
+    host.sh(&format!("printf '{}' > /mnt/nobody.toml", NAMES.replace('\n', "\\n")));
+    let nobody = ["setpriv", "--reuid", "65534", "--regid", "65534", "--clear-groups"];
+    let mut command = host.opsctl_command(&nobody, &["diagnose", "dns", "--format", "json"]);
+    host.read(command.env("OPSCTL_CONFIG", "/mnt/nobody.toml").env("HOME", "/nonexistent"))
+}
 
 #[test]
 fn servers_that_answer_are_ok_also_without_privileges() {
@@ -42,7 +49,7 @@ fn servers_that_answer_are_ok_also_without_privileges() {
     for check in ["dns.resolvers", "dns.stub"] {
         assert_eq!(run.check(check, "host").verdict, "ok", "{}", run.stdout);
     }
-    let run = host.read(&mut host.opsctl_command(NOBODY, &["diagnose", "dns", "--format", "json"]));
+    let run = as_nobody(&host);
     assert_eq!(run.check("dns.resolvers", "host").verdict, "ok", "{}", run.stdout);
     // a server for names inside refuses the root
     host.configure("");
@@ -159,7 +166,7 @@ fn a_resolv_conf_that_names_nobody() {
     host.resolv_conf("nameserver 127.0.0.53\n");
     host.sh("chmod 600 /etc/resolv.conf");
     host.ask(&["dns"]).roots(&[STUB]).exits(1).says(STUB, &["mode 0600"]);
-    let run = host.read(&mut host.opsctl_command(NOBODY, &["diagnose", "dns", "--format", "json"]));
+    let run = as_nobody(&host);
     let row = run.check("dns.resolvers", "host");
     assert_eq!(row.verdict, "unknown", "{}", run.stdout);
     assert!(row.reason.as_deref().is_some_and(|r| r.contains("needs root")), "{row:?}");
@@ -192,7 +199,7 @@ fn containers_keep_the_servers_they_were_started_with() {
         assert_eq!(run.check("dns.container", &format!("container:{name}")).verdict, "ok", "{}", run.stdout);
     }
     // the host has moved on and the old server is gone: what runs asks it still
-    host.sh("pkill dnsmasq");
+    host.no_dnsmasq();
     host.dnsmasq(B, &[DB]);
     host.resolv_conf("nameserver 10.53.0.2\n");
     let run = host.ask(&["dns"]);
@@ -204,7 +211,7 @@ fn containers_keep_the_servers_they_were_started_with() {
     host.docker(&["restart", "-t", "0", "web", "api", "old"]);
     host.ask(&["dns"]).roots(&[]);
     // now everybody's server is gone: one cause
-    host.sh("pkill dnsmasq");
+    host.no_dnsmasq();
     let run = host.ask(&["dns"]);
     run.roots(&[RESOLVE]).explains(RESOLVE, "dns.container container:api").explains(RESOLVE, "dns.container container:old");
 }
@@ -224,7 +231,7 @@ fn the_engine_s_own_server_is_broken_in_one_container() {
     // web asks as api does, and what is broken is its own
     run.roots(&["dns.container container:web"]).exits(2);
     run.says("dns.container container:web", &["127.0.0.11, does not answer in web", "the rules that lead to it are gone"]);
-    let run = host.read(&mut host.opsctl_command(NOBODY, &["diagnose", "dns", "--format", "json"]));
+    let run = as_nobody(&host);
     let rows: Vec<_> = run.report().checks.iter().filter(|c| c.check == "dns.container").collect();
     assert!(!rows.is_empty() && rows.iter().all(|c| c.verdict == "unknown"), "{}", run.stdout);
 }
