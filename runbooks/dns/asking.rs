@@ -10,7 +10,7 @@ use opsctl_core::probe::names::{
     Answers, Asked, HostAnswers, Patience, Question, ResolvConf, ResolvFile, Transport, ask_all, ask_each, engine_servers,
     questions,
 };
-use opsctl_core::probe::{ProbeCx, ProbeError};
+use opsctl_core::probe::{ProbeCx, ProbeError, netns};
 
 use super::container::{ThisHost, has_network, is_embedded};
 use super::leak::Short;
@@ -59,6 +59,20 @@ pub(super) async fn same(
         Some(first) if *first != container.name => (Some(first.clone()), Vec::new()),
         _ => (None, alike.into_iter().filter(|name| *name != container.name).collect()),
     }
+}
+
+/// Whether what it asks can leave its networks: there is a default route, and not all of them were made without a way out.
+pub(super) async fn way_out(cx: &ProbeCx, pid: i32, container: &Container) -> Result<Option<bool>, ProbeError> {
+    let route = netns::has_way_out(i64::from(pid));
+    if route != Some(true) {
+        return Ok(route);
+    }
+    for network in container.networks.keys() {
+        if !cx.docker()?.is_internal(network).await? {
+            return Ok(Some(true));
+        }
+    }
+    Ok(Some(container.networks.is_empty()))
 }
 
 /// Who chose its name servers, if somebody did.

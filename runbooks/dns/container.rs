@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use opsctl_core::model::{Check, CheckSpec, Code, Finding, Inventory, Judged, Judgement, KeyKind, Severity, Subject, Target};
 use opsctl_core::probe::names::{Answers, Asked, FileState, NameServer, Question, ResolvFile};
-use opsctl_core::probe::{ProbeCx, ProbeError, listeners, netns};
+use opsctl_core::probe::{ProbeCx, ProbeError, listeners};
 use serde::{Deserialize, Serialize};
 
 use super::Settings;
@@ -50,7 +50,7 @@ pub(super) struct Evidence {
     same_as: Option<String>,
     /// The other way round.
     stands_for: Vec<String>,
-    /// There is a default route; none when it could not be seen.
+    /// What it asks can leave its networks; none when that could not be seen.
     way_out: Option<bool>,
     /// Docker's own name server has its socket in this namespace.
     embedded_socket: bool,
@@ -115,7 +115,7 @@ impl Check for Container {
             chosen: asking::chosen(&container).await,
             same_as,
             stands_for,
-            way_out: netns::has_way_out(i64::from(pid)),
+            way_out: asking::way_out(cx, pid, &container).await?,
             embedded_socket: sockets.iter().any(|s| s.ip() == IpAddr::from(EMBEDDED)),
             ..Evidence::default()
         };
@@ -230,16 +230,13 @@ fn outside(e: &Evidence, subject: &Subject) -> Option<Finding> {
         1 => " and another container like it".to_owned(),
         n => format!(" and {n} other containers like it"),
     };
-    let (severity, what) = match other {
-        Some(good) => {
-            let dead = behind.iter().find(|s| !is_good(s)).unwrap_or(first);
-            let how = format!("the first name server of {}{others} does not answer", subject.name);
-            (Severity::Warn, format!("{how}: {} ({}) is asked before {}", dead.server, standing::words(dead), good.server))
-        }
-        None => {
-            let how = format!("no name outside is found from {}{others}", subject.name);
-            (Severity::Crit, format!("{how}: {} ({})", first.server, standing::words(first)))
-        }
+    let (severity, what) = if let Some(good) = other {
+        let dead = behind.iter().find(|s| !is_good(s)).unwrap_or(first);
+        let how = format!("the first name server of {}{others} does not answer", subject.name);
+        (Severity::Warn, format!("{how}: {} ({}) is asked before {}", dead.server, standing::words(dead), good.server))
+    } else {
+        let how = format!("no name outside is found from {}{others}", subject.name);
+        (Severity::Crit, format!("{how}: {} ({})", first.server, standing::words(first)))
     };
     let mut finding = found(e, subject, severity, format!("{what}; {}", why(e, &host, &asks, host_is_good)));
     for server in e.external.iter().chain(&e.upstream) {
