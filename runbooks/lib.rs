@@ -20,6 +20,7 @@ pub mod celery;
 pub mod container;
 pub mod cpu;
 pub mod disk;
+pub mod dns;
 pub mod healthcheck;
 pub mod host;
 mod log_lines;
@@ -66,6 +67,7 @@ registry! {
     container,
     cpu,
     disk,
+    dns,
     healthcheck,
     host,
     memory,

@@ -9,6 +9,7 @@ use super::{
     endpoint::{Endpoint, FirstAnswers},
     firewall::Firewall,
     kmsg::KernelLog,
+    names::Resolvers,
     servers::Servers,
     systemd::Systemd,
     tls::Tls,
@@ -33,6 +34,8 @@ pub struct ProbeCx {
     pub first_answers: FirstAnswers,
     /// The rules of the packet filter, read once.
     pub rules: super::Memo<(), Result<Arc<Firewall>, super::ProbeError>>,
+    /// What the name servers of this host answer.
+    pub resolvers: Resolvers,
     /// The machine at the beginning of the run and a moment later.
     pub watch: Watch,
     /// The kernel log, read once.

@@ -43,6 +43,25 @@ pub fn listeners_of(pid: i64) -> Option<Vec<Listener>> {
     tcp_table(pid).map(|text| parse(&text))
 }
 
+/// The addresses at which a UDP port is open in the network namespace of `pid`; none when the process is gone or not ours to see.
+#[must_use]
+pub fn udp_addresses_of(pid: i64, port: u16) -> Option<Vec<IpAddr>> {
+    Some(udp_sockets_of(pid)?.into_iter().filter(|s| s.port() == port).map(|s| s.ip()).collect())
+}
+
+/// The UDP sockets in the network namespace of `pid` that take packets from anybody.
+#[must_use]
+pub fn udp_sockets_of(pid: i64) -> Option<Vec<SocketAddr>> {
+    let v4 = fs::read_to_string(format!("/proc/{pid}/net/udp")).ok()?;
+    let v6 = fs::read_to_string(format!("/proc/{pid}/net/udp6")).unwrap_or_default();
+    Some(parse_udp(&(v4 + &v6)))
+}
+
+/// A UDP socket that is not connected is in the state TCP calls closed: `07`.
+fn parse_udp(text: &str) -> Vec<SocketAddr> {
+    text.lines().filter_map(row).filter(|r| r.state == "07").map(|r| r.local).collect()
+}
+
 fn parse(text: &str) -> Vec<Listener> {
     text.lines().filter_map(parse_line).collect()
 }
@@ -165,10 +184,18 @@ mod tests {
         assert_eq!(got, ["127.0.0.1 8080 4711", "127.0.0.11 41394 4712", ":: 80 4714"]);
     }
 
+    #[test]
+    fn of_udp_only_what_anybody_may_send_to_counts() {
+        let text = "   sl  local_address rem_address   st tx_queue rx_queue tr tm->when retrnsmt   uid  timeout inode ref pointer drops\n\
+  514: 3500007F:0035 00000000:0000 07 00000000:00000000 00:00000000 00000000   101        0 1001 2 0000000000000000 0\n\
+  515: 0100007F:0035 0100007F:9999 01 00000000:00000000 00:00000000 00000000   101        0 1002 2 0000000000000000 0\n";
+        assert_eq!(parse_udp(text).iter().map(ToString::to_string).collect::<Vec<_>>(), ["127.0.0.53:53"]);
+    }
+
     proptest::proptest! {
         #[test]
         fn any_text_is_survived(text in "(\\PC|\n| )*") {
-            let _ = (parse(&text), parse_line(&text));
+            let _ = (parse(&text), parse_line(&text), parse_udp(&text));
         }
     }
 }

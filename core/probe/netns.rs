@@ -83,6 +83,26 @@ async fn connect_from(
     }))
 }
 
+/// Whether there is a way out of the network of `pid`: a default route of either family. None when the process is gone.
+#[must_use]
+pub fn has_way_out(pid: i64) -> Option<bool> {
+    let v4 = std::fs::read_to_string(format!("/proc/{pid}/net/route")).ok()?;
+    let v6 = std::fs::read_to_string(format!("/proc/{pid}/net/ipv6_route")).unwrap_or_default();
+    Some(v4.lines().any(is_default_v4) || v6.lines().any(is_default_v6))
+}
+
+/// `Iface Destination Gateway Flags RefCnt Use Metric Mask …`, numbers in hexadecimal.
+fn is_default_v4(line: &str) -> bool {
+    let fields: Vec<&str> = line.split_ascii_whitespace().collect();
+    matches!(fields[..], [_, "00000000", _, _, _, _, _, "00000000", ..])
+}
+
+/// `destination prefix source prefix next-hop metric references use flags device`; the kernel's own one that leads nowhere is on `lo`.
+fn is_default_v6(line: &str) -> bool {
+    let fields: Vec<&str> = line.split_ascii_whitespace().collect();
+    fields.len() == 10 && fields[0].bytes().all(|b| b == b'0') && fields[1] == "00" && fields[9] != "lo"
+}
+
 /// Enters the network namespace of `pid`, unless it is this one; for a thread of its own.
 pub(super) fn enter_other(pid: i32) -> std::io::Result<()> {
     if same_network(pid) { Ok(()) } else { enter(i64::from(pid)) }
@@ -98,5 +118,26 @@ pub(super) fn classify(error: &std::io::Error) -> NoConnection {
         std::io::ErrorKind::ConnectionRefused => NoConnection::Refused,
         std::io::ErrorKind::TimedOut | std::io::ErrorKind::WouldBlock => NoConnection::Timeout,
         _ => NoConnection::Other(error.to_string()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_default_route_is_the_way_out() {
+        assert!(is_default_v4("eth0\t00000000\t010011AC\t0003\t0\t0\t0\t00000000\t0\t0\t0"));
+        assert!(!is_default_v4("eth0\t000011AC\t00000000\t0001\t0\t0\t0\t0000FFFF\t0\t0\t0"));
+        let zero = "0".repeat(32);
+        let v6 = |device: &str| format!("{zero} 00 {zero} 00 {zero} ffffffff 00000001 00000000 00200200 {device}");
+        assert!(is_default_v6(&v6("eth0")) && !is_default_v6(&v6("lo")));
+    }
+
+    proptest::proptest! {
+        #[test]
+        fn any_line_is_survived(text in "(\\PC|\t| )*") {
+            let _ = (is_default_v4(&text), is_default_v6(&text));
+        }
     }
 }

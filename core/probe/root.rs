@@ -78,6 +78,12 @@ impl Root {
         target.max(link)
     }
 
+    /// The permissions of a file that not everybody may read.
+    pub(in crate::probe) fn hidden_mode(&self, path: &str) -> Option<u32> {
+        let mode = self.open(Path::new(path), OFlags::PATH).ok()?.metadata().ok()?.mode() & 0o7777;
+        (mode & 0o004 == 0).then_some(mode)
+    }
+
     /// The names in a folder, sorted as glob(3) sorts them.
     pub(in crate::probe) fn names(&self, folder: &Path) -> Vec<String> {
         let Ok(folder) = self.open(folder, OFlags::RDONLY | OFlags::DIRECTORY) else { return Vec::new() };

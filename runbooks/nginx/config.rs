@@ -121,9 +121,12 @@ impl Check for Config {
             let mut f = finding(&TEST, Severity::Crit, format!("{name} serves on, but would not start again: {why}"))
                 .cite("at", place)
                 .cite("test", &tested.command);
-            if let Some((_, Some(container))) = &e.unknown_host {
-                f = f.key(KeyKind::Container, container);
-            }
+            f = match &e.unknown_host {
+                Some((_, Some(container))) => f.key(KeyKind::Container, container),
+                // a name that this host itself should find
+                Some((_, None)) if e.server.get().is_some_and(|s| s.container.is_none()) => f.key(KeyKind::Host, "host"),
+                _ => f,
+            };
             judgement.findings.push(f);
         } else if let Some(warning) = tested.says.iter().find(|l| l.contains("[warn]") && l.contains("ignored")) {
             judgement.findings.push(

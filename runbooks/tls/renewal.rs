@@ -96,6 +96,9 @@ impl Check for Renewal {
             if let Some(dev) = &e.filesystem {
                 f = f.key(KeyKind::Filesystem, dev);
             }
+            if l.here && is_about_names(&message) {
+                f = f.key(KeyKind::Host, "host");
+            }
             judgement.findings.push(f);
         }
         let told = !l.hooks.is_empty() || l.installer == "nginx" || !e.renewers.reloaders.is_empty();
@@ -150,6 +153,11 @@ fn finding(code: &'static Code, severity: Severity, judged: &Judged<'_>, e: &Evi
     let identity = e.lineage.not_after.map_or_else(|| judged.target.id.clone(), |t| format!("{}@{t}", judged.target.id));
     let subject = Subject { kind: Kind::Certificate, name: judged.target.name.clone(), identity };
     Finding::new(code, severity, subject, message).key(KeyKind::Certificate, format!("lineage:{}", judged.target.name))
+}
+
+/// Whether this host did not find the authority by its name, in the words of Python and of libc.
+fn is_about_names(why: &str) -> bool {
+    ["name resolution", "NameResolutionError", "Name or service not known", "Failed to resolve"].iter().any(|w| why.contains(w))
 }
 
 /// Why the next one will not come.

@@ -8,6 +8,7 @@ use opsctl_core::model::{EngineState, Finding, Inventory, Kind, MountRef, Outcom
 use opsctl_core::probe::activity::Watch;
 use opsctl_core::probe::endpoint::{Endpoint, FirstAnswers};
 use opsctl_core::probe::kmsg::KernelLog;
+use opsctl_core::probe::names::Resolvers;
 use opsctl_core::probe::servers::{Servers, postgres, redis};
 use opsctl_core::probe::systemd::Systemd;
 use opsctl_core::probe::tls::Tls;
@@ -275,6 +276,7 @@ impl Session {
             endpoints: self.setup.endpoints.clone(),
             first_answers: FirstAnswers::default(),
             rules: opsctl_core::probe::Memo::default(),
+            resolvers: Resolvers::default(),
             watch,
             kernel_log: KernelLog::default(),
             history: self.setup.history.clone(),

@@ -4,6 +4,7 @@ mod edge;
 mod host;
 mod image;
 mod machine;
+mod names;
 mod report;
 mod servers;
 mod wait;

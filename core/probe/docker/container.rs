@@ -44,6 +44,8 @@ pub struct Container {
     pub aliases: BTreeMap<String, Vec<String>>,
     /// `bridge`, `host`, `none`, `container:<id>`, or a network's name.
     pub network_mode: String,
+    /// Name servers it was given on its own (`--dns`).
+    pub dns: Vec<String>,
     /// Published TCP ports.
     pub ports: Vec<PortMap>,
     /// TCP ports the image or the command line exposes.
@@ -341,6 +343,7 @@ pub(super) fn facts(response: ContainerInspectResponse, redactor: &Redactor) -> 
             .collect(),
         networks: network.networks.unwrap_or_default().into_iter().map(|(n, e)| (n, text(e.ip_address))).collect(),
         network_mode: text(host.network_mode),
+        dns: host.dns.unwrap_or_default(),
         ports,
         exposed,
         memory: host.memory.unwrap_or(0),

@@ -3,6 +3,7 @@
 mod bad_days;
 mod binds;
 mod certificates;
+mod dns;
 mod edge;
 mod endpoints;
 mod first_boot;

@@ -1,15 +1,30 @@
 //! Names to addresses as another process would find them: its hosts file, then the name servers of its resolv.conf, asked from its own
-//! network namespace.
+//! network namespace; and the name servers themselves, asked one by one.
 
-use std::net::{IpAddr, Ipv4Addr, SocketAddr, UdpSocket};
+mod ask;
+mod resolv_conf;
+mod resolvers;
+
+use std::net::{IpAddr, SocketAddr, UdpSocket};
 use std::time::{Duration, Instant};
 
-use hickory_proto::op::{Message, MessageType, OpCode, Query, ResponseCode};
-use hickory_proto::rr::{Name, RData, RecordType};
+use hickory_proto::op::ResponseCode;
+use hickory_proto::rr::RecordType;
 use serde::{Deserialize, Serialize};
 
 use super::servers::file_of;
 use super::{ProbeError, blocking, netns};
+
+pub use ask::{Asked, Patience, Question, Reply, Transport};
+pub use resolv_conf::{ExtServer, FileState, MAXNS, NameServer, PATH, ResolvConf, ResolvFile};
+pub use resolvers::{
+    Answers, HostAnswers, Resolvers, ask_all, ask_each, engine_servers, file_of as resolv_conf_of, hosts_line, questions,
+};
+
+use ask::{Answer, question};
+
+/// How many domains of a search list are looked in.
+const MOST_FOLDERS: usize = 3;
 
 /// How long the name servers may take for all names together. A resolver itself waits five seconds.
 const ANSWER: Duration = Duration::from_millis(1500);
@@ -37,9 +52,9 @@ pub async fn look_up(pid: i32, names: Vec<String>) -> Result<Vec<Looked>, ProbeE
         ANSWER + Duration::from_secs(1),
         move || {
             let hosts = file_of(pid, "/etc/hosts").unwrap_or_default();
-            let resolv = file_of(pid, "/etc/resolv.conf").unwrap_or_default();
-            let servers = name_servers(&resolv);
-            let folders = search(&resolv);
+            let conf = ResolvConf::parse(&file_of(pid, PATH).unwrap_or_default());
+            let servers: Vec<SocketAddr> = conf.used().iter().map(NameServer::socket).collect();
+            let folders: Vec<String> = conf.search.into_iter().take(MOST_FOLDERS).collect();
             let mut looked: Vec<Option<Looked>> = names.iter().map(|n| literal(n).or_else(|| in_hosts(&hosts, n))).collect();
             let asked: Vec<usize> = (0..names.len()).filter(|i| looked[*i].is_none()).collect();
             if !asked.is_empty() {
@@ -89,24 +104,6 @@ fn in_hosts(hosts: &str, name: &str) -> Option<Looked> {
         })
         .collect();
     (!found.is_empty()).then_some(Looked::Up(found))
-}
-
-/// `nameserver` lines; without any it is this machine (resolv.conf(5)).
-fn name_servers(text: &str) -> Vec<SocketAddr> {
-    let servers: Vec<SocketAddr> = text
-        .lines()
-        .filter_map(|l| l.trim().strip_prefix("nameserver")?.trim().parse::<IpAddr>().ok())
-        .map(|ip| SocketAddr::new(ip, 53))
-        .take(3)
-        .collect();
-    if servers.is_empty() { vec![(Ipv4Addr::LOCALHOST, 53).into()] } else { servers }
-}
-
-/// The domains in which short names are looked for.
-fn search(text: &str) -> Vec<String> {
-    let lines = text.lines().rev();
-    let last = lines.map(str::trim).find_map(|l| l.strip_prefix("search ").or_else(|| l.strip_prefix("domain ")));
-    last.unwrap_or_default().split_whitespace().filter(|d| *d != ".").take(3).map(str::to_owned).collect()
 }
 
 /// What a name may stand for.
@@ -194,29 +191,12 @@ fn ask(servers: &[SocketAddr], names: &[&str]) -> std::io::Result<Vec<Looked>> {
         .collect())
 }
 
-fn question(id: u16, name: &str, kind: RecordType) -> Option<Vec<u8>> {
-    // a final dot: no search list, which only makes questions more
-    let name = Name::from_ascii(format!("{}.", name.trim_end_matches('.'))).ok()?;
-    let mut message = Message::new(id, MessageType::Query, OpCode::Query);
-    message.metadata.recursion_desired = true;
-    message.add_query(Query::query(name, kind));
-    message.to_vec().ok()
-}
-
 /// Addresses of an answer; none in it when the name does not exist. Other failures are no answer.
 fn answer(bytes: &[u8]) -> Option<(u16, Option<Vec<IpAddr>>)> {
-    let message = Message::from_vec(bytes).ok()?;
-    let id = message.metadata.id;
-    match message.metadata.response_code {
-        ResponseCode::NXDomain => Some((id, None)),
-        ResponseCode::NoError => {
-            let address = |data: &RData| match data {
-                RData::A(a) => Some(IpAddr::V4(a.0)),
-                RData::AAAA(a) => Some(IpAddr::V6(a.0)),
-                _ => None,
-            };
-            Some((id, Some(message.answers.iter().filter_map(|r| address(&r.data)).collect())))
-        }
+    let answer = Answer::read(bytes)?;
+    match answer.code {
+        ResponseCode::NXDomain => Some((answer.id, None)),
+        ResponseCode::NoError => Some((answer.id, Some(answer.addresses))),
         _ => None,
     }
 }
@@ -224,6 +204,9 @@ fn answer(bytes: &[u8]) -> Option<(u16, Option<Vec<IpAddr>>)> {
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+    use hickory_proto::op::{Message, MessageType, OpCode};
+    use hickory_proto::rr::{Name, RData};
+
     use super::*;
 
     #[test]
@@ -232,12 +215,9 @@ mod tests {
         assert_eq!(in_hosts(hosts, "b2"), Some(Looked::Up(vec!["172.17.0.3".parse().unwrap()])));
         assert_eq!(in_hosts(hosts, "localhost").map(|l| matches!(l, Looked::Up(a) if a.len() == 2)), Some(true));
         assert_eq!((in_hosts(hosts, "c3"), literal("x")), (None, None));
-        assert_eq!(name_servers("search a\nnameserver 127.0.0.11\noptions ndots:0\n"), ["127.0.0.11:53".parse().unwrap()]);
-        assert_eq!(search("domain x\nsearch a.lan b.lan\n"), ["a.lan", "b.lan"]);
         assert_eq!(candidates("db", &["a.lan".to_owned()]), ["db", "db.a.lan"]);
         assert_eq!(candidates("db.x", &["a.lan".to_owned()]), ["db.x"]);
         assert_eq!(better(Some(Looked::NoSuchName), Looked::Up(vec![])), Looked::Up(vec![]));
-        assert_eq!(name_servers(""), ["127.0.0.1:53".parse().unwrap()]);
     }
 
     /// A name server on the loopback that knows one name.
@@ -283,7 +263,7 @@ mod tests {
     proptest::proptest! {
         #[test]
         fn any_bytes_are_survived(bytes in proptest::collection::vec(proptest::prelude::any::<u8>(), 0..100), text in ".*") {
-            let _ = (answer(&bytes), in_hosts(&text, "a"), name_servers(&text), question(1, &text, RecordType::A));
+            let _ = (answer(&bytes), in_hosts(&text, "a"), question(1, &text, RecordType::A));
         }
     }
 }

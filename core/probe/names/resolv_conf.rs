@@ -1,0 +1,279 @@
+//! resolv.conf(5): the file that says whom to ask for names.
+
+use std::io::ErrorKind;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr, SocketAddrV6};
+
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+
+use super::super::root::Root;
+
+/// Where it lies.
+pub const PATH: &str = "/etc/resolv.conf";
+
+/// How many name servers libc uses (`MAXNS` of resolv.h); Docker keeps to it too.
+pub const MAXNS: usize = 3;
+
+/// Larger than any that a person or a program writes, in bytes.
+const LARGEST: u64 = 1 << 20;
+
+/// A name server, as it is written.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub struct NameServer {
+    /// Its address.
+    pub address: IpAddr,
+    /// The interface of a link-local address: `eth0` of `fe80::1%eth0`.
+    pub interface: Option<String>,
+}
+
+impl NameServer {
+    /// The loopback of whoever asks: this machine, or the container.
+    #[must_use]
+    pub fn is_loopback(&self) -> bool {
+        self.address.is_loopback()
+    }
+
+    /// Where it is asked. The number of the interface is this machine's: a link-local address in a container is asked without.
+    pub(super) fn socket(&self) -> SocketAddr {
+        let index = |name: &String| {
+            let name = name.rsplit('/').next()?;
+            std::fs::read_to_string(format!("/sys/class/net/{name}/ifindex")).ok()?.trim().parse().ok()
+        };
+        match (self.address, self.interface.as_ref().and_then(index)) {
+            (IpAddr::V6(address), Some(index)) => SocketAddrV6::new(address, 53, 0, index).into(),
+            (address, _) => SocketAddr::new(address, 53),
+        }
+    }
+}
+
+impl std::fmt::Display for NameServer {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match &self.interface {
+            Some(interface) => write!(f, "{}%{interface}", self.address),
+            None => write!(f, "{}", self.address),
+        }
+    }
+}
+
+impl std::str::FromStr for NameServer {
+    type Err = std::net::AddrParseError;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        let (address, interface) = text.split_once('%').map_or((text, None), |(a, i)| (a, Some(i)));
+        let interface = interface.filter(|i| !i.is_empty()).map(str::to_owned);
+        Ok(Self { address: address.parse()?, interface })
+    }
+}
+
+impl TryFrom<String> for NameServer {
+    type Error = std::net::AddrParseError;
+
+    fn try_from(text: String) -> Result<Self, Self::Error> {
+        text.parse()
+    }
+}
+
+impl From<NameServer> for String {
+    fn from(server: NameServer) -> Self {
+        server.to_string()
+    }
+}
+
+/// Whom Docker's own name server asks for what it does not know, as Docker notes it in a container's file since version 26.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub struct ExtServer {
+    /// The server.
+    pub server: NameServer,
+    /// It is asked from the host's network (`host(127.0.0.53)`), not from the container's.
+    pub from_host: bool,
+}
+
+/// What the file says.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(default)]
+pub struct ResolvConf {
+    /// All `nameserver` lines that hold an address, in order; only the first [`MAXNS`] are used.
+    pub servers: Vec<NameServer>,
+    /// The domains in which short names are looked for.
+    pub search: Vec<String>,
+    /// `options`, in order.
+    pub options: Vec<String>,
+    /// Docker's note of whom its own server asks; none where there is no note.
+    pub ext_servers: Option<Vec<ExtServer>>,
+}
+
+impl ResolvConf {
+    /// Reads it. What libc does not understand is passed over, as libc does.
+    #[must_use]
+    pub fn parse(text: &str) -> Self {
+        let mut conf = Self::default();
+        for line in text.lines().map(str::trim) {
+            if let Some(note) = line.strip_prefix("# ExtServers:") {
+                conf.ext_servers = Some(ext_servers(note));
+            }
+            let mut words = line.split_whitespace();
+            match words.next() {
+                Some("nameserver") => conf.servers.extend(words.next().and_then(|w| w.parse().ok())),
+                // the last one counts
+                Some("search" | "domain") => conf.search = words.filter(|d| *d != ".").map(str::to_owned).collect(),
+                Some("options") => conf.options.extend(words.map(str::to_owned)),
+                _ => {}
+            }
+        }
+        conf
+    }
+
+    /// The servers that libc asks: the first three, or this machine (resolv.conf(5)).
+    #[must_use]
+    pub fn used(&self) -> Vec<NameServer> {
+        if self.servers.is_empty() {
+            return vec![NameServer { address: Ipv4Addr::LOCALHOST.into(), interface: None }];
+        }
+        self.servers.iter().take(MAXNS).cloned().collect()
+    }
+
+    /// The number behind an option: `ndots:5`.
+    #[must_use]
+    pub fn number(&self, option: &str) -> Option<u32> {
+        self.options.iter().rev().find_map(|o| o.strip_prefix(option)?.strip_prefix(':')?.parse().ok())
+    }
+
+    /// Whether an option without a number is there: `rotate`.
+    #[must_use]
+    pub fn has(&self, option: &str) -> bool {
+        self.options.iter().any(|o| o == option)
+    }
+}
+
+/// `[10.0.0.2 host(127.0.0.53)]`.
+fn ext_servers(note: &str) -> Vec<ExtServer> {
+    let words = note.trim().trim_start_matches('[').trim_end_matches(']').split_whitespace();
+    let one = |word: &str| {
+        let inside = word.strip_prefix("host(").and_then(|w| w.strip_suffix(')'));
+        Some(ExtServer { server: inside.unwrap_or(word).parse().ok()?, from_host: inside.is_some() })
+    };
+    words.filter_map(one).collect()
+}
+
+/// What became of reading the file.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", tag = "kind", content = "value")]
+pub enum FileState {
+    /// It was read.
+    #[default]
+    Read,
+    /// There is none.
+    Missing,
+    /// It is a link to what is not there.
+    Dangling(String),
+    /// This user may not read it.
+    Denied,
+    /// Anything else.
+    Failed(String),
+}
+
+/// The file of a host or of a container.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct ResolvFile {
+    /// What became of reading it.
+    pub state: FileState,
+    /// What it links to.
+    pub link: Option<String>,
+    /// Its permissions, when not everybody may read it.
+    pub hidden_mode: Option<u32>,
+    /// There is nothing in it, not even a comment.
+    pub empty: bool,
+    /// When it changed last.
+    pub modified: Option<Timestamp>,
+    /// What it says.
+    pub conf: ResolvConf,
+}
+
+/// The file as process `pid` sees it, or this one.
+pub(super) fn read(pid: Option<i32>) -> std::io::Result<ResolvFile> {
+    Ok(read_in(&Root::of_or_own(pid)?, PATH))
+}
+
+fn read_in(root: &Root, path: &str) -> ResolvFile {
+    let link = root.link(path);
+    let mut file =
+        ResolvFile { link, modified: root.modified(path), hidden_mode: root.hidden_mode(path), ..ResolvFile::default() };
+    match root.bytes(path, LARGEST) {
+        Ok(bytes) => {
+            let text = String::from_utf8_lossy(&bytes);
+            file.empty = text.trim().is_empty();
+            file.conf = ResolvConf::parse(&text);
+        }
+        Err(e) if e.kind() == ErrorKind::PermissionDenied => file.state = FileState::Denied,
+        Err(e) if e.kind() == ErrorKind::NotFound => {
+            file.state = file.link.clone().map_or(FileState::Missing, FileState::Dangling);
+        }
+        Err(e) => file.state = FileState::Failed(e.to_string()),
+    }
+    file
+}
+
+/// What Docker gives its containers on this host: this host's file, or the one behind the stub of systemd-resolved when that is all
+/// that is in it (moby `resolvconf.Path`).
+pub(super) fn for_containers(host: &ResolvConf) -> ResolvConf {
+    let stub = matches!(&host.servers[..], [only] if only.address == IpAddr::from([127, 0, 0, 53]));
+    let behind = || Some(read_in(&Root::own().ok()?, "/run/systemd/resolve/resolv.conf")).filter(|f| f.state == FileState::Read);
+    stub.then(behind).flatten().map_or_else(|| host.clone(), |f| f.conf)
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+    use super::*;
+
+    #[test]
+    fn a_file_is_read_as_libc_reads_it() {
+        let conf = ResolvConf::parse(
+            "# nameserver 9.9.9.9\n;nameserver 8.8.8.8\ndomain x\nsearch a.lan b.lan .\nnameserver 10.0.0.2 # why\n\
+             nameserver fe80::1%eth0\nnameserver not.an.address\nnameserver 10.0.0.3\nnameserver 10.0.0.4\n\
+             options ndots:2 timeout:1\noptions ndots:5 rotate\n",
+        );
+        let servers: Vec<String> = conf.servers.iter().map(ToString::to_string).collect();
+        assert_eq!(servers, ["10.0.0.2", "fe80::1%eth0", "10.0.0.3", "10.0.0.4"]);
+        assert_eq!((conf.used().len(), &conf.search[..]), (3, &["a.lan".to_owned(), "b.lan".to_owned()][..]));
+        assert_eq!((conf.number("ndots"), conf.number("attempts"), conf.has("rotate")), (Some(5), None, true));
+        assert_eq!(conf.ext_servers, None);
+        assert_eq!(ResolvConf::parse("").used()[0].to_string(), "127.0.0.1");
+    }
+
+    #[test]
+    fn docker_says_whom_it_asks() {
+        let text = "nameserver 127.0.0.11\noptions ndots:0\n# ExtServers: [host(127.0.0.53) 10.0.0.2]\n";
+        let servers = ResolvConf::parse(text).ext_servers.unwrap();
+        let shown: Vec<_> = servers.iter().map(|s| (s.server.to_string(), s.from_host)).collect();
+        assert_eq!(shown, [("127.0.0.53".to_owned(), true), ("10.0.0.2".to_owned(), false)]);
+        assert_eq!(ResolvConf::parse("# ExtServers: []").ext_servers, Some(vec![]));
+    }
+
+    #[test]
+    fn what_is_wrong_with_the_file_is_told_apart() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = |name: &str| dir.path().join(name).display().to_string();
+        std::os::unix::fs::symlink("/nowhere/stub.conf", dir.path().join("dangling")).unwrap();
+        std::fs::write(dir.path().join("empty"), "\n").unwrap();
+        std::fs::create_dir(dir.path().join("folder")).unwrap();
+        let state = |name: &str| read_in(&Root::own().unwrap(), &path(name));
+        assert_eq!(state("dangling").state, FileState::Dangling("/nowhere/stub.conf".into()));
+        assert_eq!(state("missing").state, FileState::Missing);
+        assert!(matches!(state("folder").state, FileState::Failed(_)));
+        assert!(state("empty").empty && state("empty").state == FileState::Read);
+    }
+
+    proptest::proptest! {
+        #[test]
+        fn any_text_is_survived(text in "(\\PC|\n| |nameserver |search |options |# ExtServers: )*") {
+            let conf = ResolvConf::parse(&text);
+            // what is recorded can be read again
+            let json = serde_json::to_string(&conf).unwrap();
+            proptest::prop_assert_eq!(serde_json::from_str::<ResolvConf>(&json).unwrap(), conf.clone());
+            let _ = (conf.used(), conf.number("ndots"), conf.has("rotate"));
+        }
+    }
+}

@@ -1,0 +1,206 @@
+//! The name servers of this host and of its containers, each asked directly.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+
+use super::ask::{Asked, Patience, Question, Transport, ask};
+use super::resolv_conf::{self, NameServer, ResolvConf, ResolvFile};
+use crate::probe::root::Root;
+use crate::probe::{Memo, ProbeError, blocking, netns};
+
+/// Most names asked of every server: no server is asked more than a handful of questions.
+const MOST_NAMES: usize = 4;
+
+/// What one server said.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Answers {
+    /// The server.
+    pub server: NameServer,
+    /// What it was asked, and what came of it.
+    pub asked: Vec<Asked>,
+}
+
+impl Answers {
+    /// What came of the questions over UDP.
+    pub fn udp(&self) -> impl Iterator<Item = &Asked> {
+        self.asked.iter().filter(|a| a.transport == Transport::Udp)
+    }
+
+    /// What came of the question over TCP.
+    #[must_use]
+    pub fn tcp(&self) -> Option<&Asked> {
+        self.asked.iter().find(|a| a.transport == Transport::Tcp)
+    }
+
+    /// Whether it answers anything.
+    #[must_use]
+    pub fn answers(&self) -> bool {
+        self.udp().any(|a| a.code().is_some())
+    }
+}
+
+/// What the host's resolv.conf says, and what the servers in it do.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct HostAnswers {
+    /// The file.
+    pub file: ResolvFile,
+    /// What Docker would give a container that starts now.
+    pub for_containers: ResolvConf,
+    /// What the servers of the file said, in its order.
+    pub servers: Vec<Answers>,
+}
+
+/// Name servers, asked once per run.
+#[derive(Debug, Default)]
+pub struct Resolvers {
+    host: Memo<(Vec<String>, Patience), Result<Arc<HostAnswers>, ProbeError>>,
+    files: Memo<i32, Result<Arc<ResolvFile>, ProbeError>>,
+}
+
+impl Resolvers {
+    /// Asks every server of this host's resolv.conf at the same time: over UDP for the root and for each of `names`, over TCP for the first
+    /// of these that is asked.
+    pub async fn host(&self, names: &[String], patience: Patience) -> Result<Arc<HostAnswers>, ProbeError> {
+        let read = || async {
+            let file = file_of(None).await?;
+            if file.state == resolv_conf::FileState::Denied {
+                let (what, from) = ("the name servers".to_owned(), resolv_conf::PATH.to_owned());
+                return Err(ProbeError::Denied { what, from, needs: "root".to_owned() });
+            }
+            let servers = ask_all(None, &file.conf.used(), &questions(names), true, patience).await?;
+            let for_containers = resolv_conf::for_containers(&file.conf);
+            Ok(Arc::new(HostAnswers { file, for_containers, servers }))
+        };
+        self.host.get((names.to_vec(), patience), || Box::pin(read())).await
+    }
+
+    /// The resolv.conf of a process.
+    pub async fn file_of(&self, pid: i32) -> Result<Arc<ResolvFile>, ProbeError> {
+        self.files.get(pid, || async move { file_of(Some(pid)).await.map(Arc::new) }).await
+    }
+}
+
+/// The root, and the first few of these names.
+#[must_use]
+pub fn questions(names: &[String]) -> Vec<Question> {
+    std::iter::once(Question::Root).chain(names.iter().take(MOST_NAMES).cloned().map(Question::Address)).collect()
+}
+
+/// The resolv.conf of this host, or as process `pid` sees it.
+pub async fn file_of(pid: Option<i32>) -> Result<ResolvFile, ProbeError> {
+    let from = pid.map_or_else(|| resolv_conf::PATH.to_owned(), |pid| format!("{} of process {pid}", resolv_conf::PATH));
+    let what = "the name servers";
+    blocking::run(what, &from, Duration::from_secs(1), move || resolv_conf::read(pid)).await?.map_err(|e| gone(what, &from, &e))
+}
+
+/// Asks each of `servers`, from the network namespace of process `pid` or from this one, all at the same time.
+pub async fn ask_all(
+    pid: Option<i32>,
+    servers: &[NameServer],
+    questions: &[Question],
+    tcp: bool,
+    patience: Patience,
+) -> Result<Vec<Answers>, ProbeError> {
+    let mut jobs: Vec<(NameServer, Transport, Question)> = Vec::new();
+    for server in servers {
+        jobs.extend(questions.iter().map(|q| (server.clone(), Transport::Udp, q.clone())));
+        jobs.extend(questions.first().filter(|_| tcp).map(|q| (server.clone(), Transport::Tcp, q.clone())));
+    }
+    let mut asked = ask_each(pid, jobs, patience).await?.into_iter();
+    let per_server = questions.len() + usize::from(tcp && !questions.is_empty());
+    Ok(servers.iter().map(|s| Answers { server: s.clone(), asked: asked.by_ref().take(per_server).collect() }).collect())
+}
+
+/// Asks each of these questions at the same time; the answers are in the same order.
+pub async fn ask_each(
+    pid: Option<i32>,
+    jobs: Vec<(NameServer, Transport, Question)>,
+    patience: Patience,
+) -> Result<Vec<Asked>, ProbeError> {
+    if jobs.is_empty() {
+        return Ok(Vec::new());
+    }
+    let from = pid.map_or_else(|| "the name servers".to_owned(), |pid| format!("the name servers of process {pid}"));
+    let what = "answers";
+    let read = move || -> std::io::Result<Vec<Asked>> {
+        if let Some(pid) = pid {
+            netns::enter_other(pid)?;
+        }
+        // threads are born into the namespace of the one that makes them
+        std::thread::scope(|scope| {
+            let run = |(server, transport, question): &(NameServer, Transport, Question)| {
+                let (at, transport, question) = (server.socket(), *transport, question.clone());
+                std::thread::Builder::new()
+                    .name("probe".to_owned())
+                    .stack_size(512 << 10)
+                    .spawn_scoped(scope, move || ask(at, transport, &question, patience))
+            };
+            let threads = jobs.iter().map(run).collect::<std::io::Result<Vec<_>>>()?;
+            let join = |t: std::thread::ScopedJoinHandle<'_, Asked>| {
+                t.join().map_err(|_| std::io::Error::other("the asking thread died"))
+            };
+            threads.into_iter().map(join).collect()
+        })
+    };
+    blocking::run(what, &from, patience.longest(), read).await?.map_err(|e| gone(what, &from, &e))
+}
+
+/// A process that has ended is no error.
+fn gone(what: &str, from: &str, error: &std::io::Error) -> ProbeError {
+    match error.kind() {
+        std::io::ErrorKind::NotFound => ProbeError::Skip("the process is gone".to_owned()),
+        _ => ProbeError::io(what, from, error),
+    }
+}
+
+/// The `dns` of Docker's own configuration: what it gives every container instead of the host's servers.
+pub async fn engine_servers() -> Vec<String> {
+    read_text("/etc/docker/daemon.json").await.map(|text| servers_in(&text)).unwrap_or_default()
+}
+
+/// The `hosts` line of nsswitch.conf(5): where libc looks for names, and in which order. Without the file that is `files dns`.
+pub async fn hosts_line() -> Option<String> {
+    hosts_in(&read_text("/etc/nsswitch.conf").await?)
+}
+
+/// A small file of this host; none when it is not there or not ours to read.
+async fn read_text(path: &'static str) -> Option<String> {
+    let read = || Some(String::from_utf8_lossy(&Root::own().ok()?.bytes(path, 1 << 20).ok()?).into_owned());
+    blocking::run("the configuration", path, Duration::from_secs(1), read).await.ok().flatten()
+}
+
+fn servers_in(daemon_json: &str) -> Vec<String> {
+    let all: serde_json::Value = serde_json::from_str(daemon_json).unwrap_or_default();
+    let dns = all.get("dns").and_then(serde_json::Value::as_array);
+    dns.into_iter().flatten().filter_map(|s| s.as_str().map(str::to_owned)).collect()
+}
+
+fn hosts_in(nsswitch: &str) -> Option<String> {
+    nsswitch.lines().find_map(|l| {
+        let words = l.split('#').next()?.trim().strip_prefix("hosts:")?;
+        Some(words.split_whitespace().collect::<Vec<_>>().join(" "))
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn configurations_are_read() {
+        assert_eq!(servers_in(r#"{"dns": ["10.0.0.2", 5], "mtu": 1400}"#), ["10.0.0.2"]);
+        assert!(servers_in("{}").is_empty() && servers_in("[").is_empty());
+        assert_eq!(hosts_in("passwd: files\nhosts:\tfiles  dns # x\n").as_deref(), Some("files dns"));
+        assert_eq!(hosts_in("# hosts: files\n"), None);
+    }
+
+    proptest::proptest! {
+        #[test]
+        fn any_text_is_survived(text in "(\\PC|\n|hosts:)*") {
+            let _ = (servers_in(&text), hosts_in(&text));
+        }
+    }
+}

@@ -1,0 +1,160 @@
+//! What a container's name servers are asked, and which containers ask the same ones.
+
+use std::collections::BTreeSet;
+use std::net::IpAddr;
+use std::sync::Arc;
+
+use futures_util::future::join_all;
+use opsctl_core::probe::docker::Container;
+use opsctl_core::probe::names::{
+    Answers, Asked, HostAnswers, Patience, Question, ResolvConf, ResolvFile, Transport, ask_all, ask_each, engine_servers,
+    questions,
+};
+use opsctl_core::probe::{ProbeCx, ProbeError, netns};
+
+use super::container::{ThisHost, has_network, is_embedded};
+use super::leak::Short;
+
+/// Containers that are compared at most.
+const MOST_CONTAINERS: usize = 200;
+/// Short names that are looked for in search domains at most.
+const MOST_SHORT: usize = 4;
+
+/// Its first process, if it runs.
+pub(super) fn pid_of(container: &Container) -> Option<i32> {
+    i32::try_from(container.state.pid).ok().filter(|pid| *pid > 0 && container.is_up())
+}
+
+/// All containers of this host, by name. Other checks inspect them too: each is read once.
+pub(super) async fn all(cx: &ProbeCx) -> Vec<Arc<Container>> {
+    let Ok(docker) = cx.docker() else { return Vec::new() };
+    let inspect = |c: &opsctl_core::model::ContainerRef| {
+        let id = c.id.clone();
+        async move { docker.inspect(&id).await.ok() }
+    };
+    let all = cx.inventory.containers.iter().take(MOST_CONTAINERS).map(inspect);
+    let mut all: Vec<Arc<Container>> = join_all(all).await.into_iter().flatten().collect();
+    all.sort_by(|a, b| a.name.cmp(&b.name));
+    all
+}
+
+/// Of the containers with the same networks and the same resolv.conf the first is asked for all: its name, unless it is this one; then
+/// the names of the others.
+pub(super) async fn same(
+    cx: &ProbeCx,
+    container: &Container,
+    file: &ResolvFile,
+    all: &[Arc<Container>],
+) -> (Option<String>, Vec<String>) {
+    let networks = |c: &Container| c.networks.keys().cloned().collect::<Vec<_>>();
+    let mut alike = Vec::new();
+    for other in all.iter().filter(|c| has_network(&c.network_mode) && networks(c) == networks(container)) {
+        let Some(pid) = pid_of(other) else { continue };
+        let same = other.id == container.id || cx.resolvers.file_of(pid).await.is_ok_and(|f| f.conf == file.conf);
+        if same {
+            alike.push(other.name.clone());
+        }
+    }
+    match alike.first() {
+        Some(first) if *first != container.name => (Some(first.clone()), Vec::new()),
+        _ => (None, alike.into_iter().filter(|name| *name != container.name).collect()),
+    }
+}
+
+/// Whether what it asks can leave its networks: there is a default route, and not all of them were made without a way out.
+pub(super) async fn way_out(cx: &ProbeCx, pid: i32, container: &Container) -> Result<Option<bool>, ProbeError> {
+    let route = netns::has_way_out(i64::from(pid));
+    if route != Some(true) {
+        return Ok(route);
+    }
+    for network in container.networks.keys() {
+        if !cx.docker()?.is_internal(network).await? {
+            return Ok(Some(true));
+        }
+    }
+    Ok(Some(container.networks.is_empty()))
+}
+
+/// Who chose its name servers, if somebody did.
+pub(super) async fn chosen(container: &Container) -> Option<String> {
+    if !container.dns.is_empty() {
+        return Some(format!("--dns {}", container.dns.join(" ")));
+    }
+    let all = engine_servers().await;
+    (!all.is_empty()).then(|| format!("dns in daemon.json: {}", all.join(" ")))
+}
+
+/// Docker's own name server, where it is the container's, asked for the container's own name: nothing leaves this host.
+pub(super) async fn inside(
+    pid: i32,
+    container: &Container,
+    conf: &ResolvConf,
+    patience: Patience,
+) -> Result<Option<Asked>, ProbeError> {
+    let Some(own) = conf.used().into_iter().find(is_embedded) else { return Ok(None) };
+    let jobs = vec![(own, Transport::Udp, Question::Address(container.name.clone()))];
+    Ok(ask_each(Some(pid), jobs, patience).await?.into_iter().next())
+}
+
+/// Its name servers, asked for the root and for the names of the configuration.
+pub(super) async fn outside(
+    pid: i32,
+    conf: &ResolvConf,
+    names: &[String],
+    patience: Patience,
+) -> Result<Vec<Answers>, ProbeError> {
+    ask_all(Some(pid), &conf.used(), &questions(names), false, patience).await
+}
+
+/// Those behind Docker's own, as far as it says whom it asks, asked directly and once. What it asks from the host's network is asked from
+/// there.
+pub(super) async fn upstream(pid: i32, conf: &ResolvConf, patience: Patience) -> Result<Vec<Answers>, ProbeError> {
+    let once = Patience { tries: 1, ..patience };
+    let ask = |ext: &opsctl_core::probe::names::ExtServer| {
+        let (server, from) = (ext.server.clone(), (!ext.from_host).then_some(pid));
+        async move { ask_all(from, &[server], &questions(&[]), false, once).await }
+    };
+    let embedded = conf.used().iter().any(is_embedded);
+    let all = join_all(conf.ext_servers.iter().flatten().filter(|_| embedded).map(ask)).await;
+    Ok(all.into_iter().collect::<Result<Vec<_>, _>>()?.into_iter().flatten().collect())
+}
+
+/// What this host says of its own name servers, beside this container.
+pub(super) fn this_host(host: &HostAnswers, container: &Container) -> ThisHost {
+    ThisHost {
+        servers: host.servers.clone(),
+        given: host.for_containers.used(),
+        changed_since: matches!((host.file.modified, container.state.started_at), (Some(file), Some(start)) if file > start),
+        search: host.file.conf.search.clone(),
+    }
+}
+
+/// The addresses of all containers.
+pub(super) fn addresses(all: &[Arc<Container>]) -> Vec<IpAddr> {
+    all.iter().flat_map(|c| c.networks.values()).filter_map(|a| a.parse().ok()).collect()
+}
+
+/// The short names of its neighbours that libc would look for in search domains: all of them when that comes first, else those that
+/// Docker's own name server does not know because they do not run.
+pub(super) fn short_names(container: &Container, all: &[Arc<Container>], conf: &ResolvConf) -> Vec<Short> {
+    if conf.search.is_empty() || !conf.used().iter().any(is_embedded) {
+        return Vec::new();
+    }
+    let neighbours =
+        || all.iter().filter(|c| c.id != container.id && c.networks.keys().any(|n| container.networks.contains_key(n)));
+    let running: BTreeSet<String> = neighbours().filter(|c| pid_of(c).is_some()).flat_map(|c| names(c)).collect();
+    let stopped: BTreeSet<String> = neighbours().flat_map(|c| names(c)).filter(|n| !running.contains(n)).collect();
+    // libc looks for a name as it is first when it has as many dots as `ndots` says (resolv.conf(5)); a short one has none
+    let search_first = conf.number("ndots").unwrap_or(1) > 0;
+    let running = running.into_iter().filter(|_| search_first).map(|name| Short { name, runs: true });
+    running.chain(stopped.into_iter().map(|name| Short { name, runs: false })).take(MOST_SHORT).collect()
+}
+
+/// What it is called: its name, its aliases, its service.
+fn names(container: &Container) -> Vec<String> {
+    let service = container.compose().map(|(_, service)| service.to_owned());
+    let aliases = container.aliases.values().flatten().cloned();
+    let is_id = |name: &String| container.id.starts_with(name.as_str());
+    let all = std::iter::once(container.name.clone()).chain(service).chain(aliases);
+    all.filter(|n| !n.is_empty() && !n.contains('.') && !is_id(n)).collect()
+}

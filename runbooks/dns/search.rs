@@ -1,0 +1,73 @@
+//! Does a search domain of this host have an address for every name?
+
+use std::time::Duration;
+
+use opsctl_core::model::{Check, CheckSpec, Finding, Judged, Judgement, Severity, Subject, Target};
+use opsctl_core::probe::{ProbeCx, ProbeError};
+use serde::{Deserialize, Serialize};
+
+use super::Settings;
+use super::leak::{self, LEAK, Wildcard};
+use super::standing::{Standing, standing};
+use crate::processes::of_host;
+
+static SPEC: CheckSpec = CheckSpec {
+    id: "dns.search",
+    title: "a name that does not exist is not found in a search domain",
+    codes: &[LEAK],
+    fixes: &[],
+    timeout: Duration::from_secs(9),
+};
+
+pub(super) struct Search {
+    pub(super) settings: Settings,
+}
+
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+#[serde(default)]
+pub(super) struct Evidence {
+    /// The search list.
+    search: Vec<String>,
+    /// No server could be asked.
+    nobody: bool,
+    wildcards: Vec<Wildcard>,
+}
+
+impl Check for Search {
+    type Evidence = Evidence;
+
+    fn spec(&self) -> &'static CheckSpec {
+        &SPEC
+    }
+
+    async fn probe(&self, cx: &ProbeCx, _target: &Target) -> Result<Evidence, ProbeError> {
+        let patience = self.settings.patience();
+        let host = cx.resolvers.host(&self.settings.names, patience).await?;
+        let mut e = Evidence { search: host.file.conf.search.clone(), ..Evidence::default() };
+        if !e.search.is_empty() {
+            match host.servers.iter().find(|s| standing(s) == Standing::Good) {
+                Some(good) => e.wildcards = leak::wildcards(None, &good.server, &e.search, patience).await?,
+                None => e.nobody = true,
+            }
+        }
+        Ok(e)
+    }
+
+    fn judge(&self, _judged: &Judged<'_>, e: &Evidence) -> Judgement {
+        if e.search.is_empty() {
+            return Judgement::skip("resolv.conf has no search domain");
+        }
+        if e.nobody {
+            return Judgement::skip("no name server answers: see dns.resolvers");
+        }
+        let one = |w: &Wildcard| {
+            let to = leak::list(&w.addresses);
+            let message = format!(
+                "every name has an address in the search domain {} ({to}): a mistyped or missing host leads there",
+                w.domain
+            );
+            of_host(Finding::new(&LEAK, Severity::Warn, Subject::host(), message))
+        };
+        e.wildcards.iter().map(one).collect::<Vec<_>>().into()
+    }
+}

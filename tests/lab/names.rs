@@ -1,0 +1,77 @@
+//! Name servers of a lab host, and the resolv.conf that names them.
+
+use super::host::Host;
+use super::{eventually, installed};
+
+/// How long a name server may take to come up on a busy machine, in seconds.
+const UP: u64 = 60;
+
+impl Host {
+    /// Gives a host an /etc of its own, so that resolv.conf can be anything; none where a name server for the lab is missing.
+    pub(crate) fn with_names(host: impl FnOnce() -> Option<Self>) -> Option<Self> {
+        if !installed(&["dnsmasq", "nft", "getent"]) {
+            return None;
+        }
+        let host = host()?;
+        host.sh("cp -a /etc /mnt/etc && mount --bind /mnt/etc /etc && rm -f /etc/resolv.conf
+            nft add table inet lab && nft 'add chain inet lab in { type filter hook input priority 0; }'");
+        Some(host)
+    }
+
+    /// Writes resolv.conf.
+    #[track_caller]
+    pub(crate) fn resolv_conf(&self, text: &str) {
+        std::fs::write(self.path("resolv.conf"), text).unwrap_or_else(|e| panic!("resolv.conf: {e}"));
+        self.sh(&format!("rm -f /etc/resolv.conf; cp {} /etc/resolv.conf", self.path("resolv.conf").display()));
+    }
+
+    /// An address of this host on which nobody listens.
+    #[track_caller]
+    pub(crate) fn address_of_nobody(&self, address: &str) {
+        self.sh(&format!("ip -br addr show dev lo | grep -qF ' {address}/' || ip addr add {address}/32 dev lo"));
+    }
+
+    /// An address of this host from which nothing comes back.
+    #[track_caller]
+    pub(crate) fn silent(&self, address: &str) {
+        self.address_of_nobody(address);
+        self.sh(&format!("nft add rule inet lab in ip daddr {address} meta l4proto '{{ udp, tcp }}' th dport 53 drop"));
+    }
+
+    /// A dnsmasq at this address that knows `db.corp` and that there is nothing else in `corp`, with these options besides.
+    #[track_caller]
+    pub(crate) fn dnsmasq(&self, address: &str, options: &[&str]) {
+        self.address_of_nobody(address);
+        let own = format!("--listen-address={address}");
+        let all =
+            ["--conf-file=/dev/null", "--no-resolv", "--no-hosts", "--keep-in-foreground", "--bind-interfaces", "--user=root"];
+        self.spawn("dnsmasq", &[&all[..], &["--pid-file=", "--local=/corp/", &own], options].concat());
+        self.until_bound(address);
+    }
+
+    /// Ends every dnsmasq of this host, and waits until it has.
+    #[track_caller]
+    pub(crate) fn no_dnsmasq(&self) {
+        self.sh("pkill -x dnsmasq");
+        eventually(UP, "dnsmasq has ended", || {
+            (!self.command("pgrep").args(["-x", "dnsmasq"]).status().ok()?.success()).then_some(())
+        });
+    }
+
+    /// A name server at this address that says the same about every name: `fixture dns`.
+    #[track_caller]
+    pub(crate) fn same_for_all(&self, address: &str, options: &[&str]) {
+        self.address_of_nobody(address);
+        self.spawn("/run/lab/fixture", &[&["dns", "--bind", address], options].concat());
+        self.until_bound(address);
+    }
+
+    /// Waits until UDP port 53 is open at an address.
+    #[track_caller]
+    fn until_bound(&self, address: &str) {
+        let open = format!("ss -Hlun | grep -qF ' {address}:53 '");
+        eventually(UP, "the name server listens", || {
+            self.command("bash").args(["-c", &open]).status().ok()?.success().then_some(())
+        });
+    }
+}
