@@ -24,6 +24,7 @@ pub mod healthcheck;
 pub mod host;
 mod log_lines;
 pub mod memory;
+pub mod network;
 pub mod nginx;
 pub mod postgres;
 mod processes;
@@ -68,6 +69,7 @@ registry! {
     healthcheck,
     host,
     memory,
+    network,
     nginx,
     postgres,
     rabbitmq,

@@ -8,6 +8,7 @@ use super::{
     docker::{Container, Docker},
     endpoint::{Endpoint, FirstAnswers},
     kmsg::KernelLog,
+    needs,
     servers::Servers,
     systemd::Systemd,
     tls::Tls,
@@ -30,6 +31,8 @@ pub struct ProbeCx {
     pub endpoints: Vec<Endpoint>,
     /// What they answered first.
     pub first_answers: FirstAnswers,
+    /// Who needs whom, and who gets there.
+    pub needs: needs::Known,
     /// The machine at the beginning of the run and a moment later.
     pub watch: Watch,
     /// The kernel log, read once.

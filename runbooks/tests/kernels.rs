@@ -48,6 +48,7 @@ fn context(folder: &Path, tree: &Tree) -> ProbeCx {
         tls: opsctl_core::probe::tls::Tls::default(),
         endpoints: Vec::new(),
         first_answers: opsctl_core::probe::endpoint::FirstAnswers::default(),
+        needs: opsctl_core::probe::needs::Known::default(),
         watch: Watch::recorded(Proc::at(folder.join("first")), Proc::at(folder.join("later"))),
         kernel_log: KernelLog::default(),
         history: Arc::new(NoHistory),

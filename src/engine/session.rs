@@ -274,6 +274,7 @@ impl Session {
             tls: Tls::default(),
             endpoints: self.setup.endpoints.clone(),
             first_answers: FirstAnswers::default(),
+            needs: opsctl_core::probe::needs::Known::default(),
             watch,
             kernel_log: KernelLog::default(),
             history: self.setup.history.clone(),

@@ -168,6 +168,7 @@ pub async fn connect(endpoint: &Endpoint, redactor: Arc<Redactor>) -> (EngineSta
                 image_ids: Memo::default(),
                 disk_usage: Memo::default(),
                 data_root: Memo::default(),
+                networks: Memo::default(),
                 output: Memo::default(),
             };
             let api = format!("{major_version}.{minor_version}");

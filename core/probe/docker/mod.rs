@@ -7,13 +7,14 @@ mod disk_usage;
 mod events;
 mod health_test;
 mod locate;
+mod networks;
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use bollard::exec::StartExecResults;
 use bollard::models::ExecConfig;
-use bollard::query_parameters::{InspectContainerOptions, ListContainersOptionsBuilder, LogsOptionsBuilder};
+use bollard::query_parameters::{InspectContainerOptions, ListContainersOptionsBuilder, ListNetworksOptions, LogsOptionsBuilder};
 use futures_util::StreamExt;
 use tokio::sync::Semaphore;
 
@@ -26,6 +27,7 @@ pub use container::{Container, Health, HealthEntry, HealthTest, LogConfig, Mount
 pub use disk_usage::{DiskUsage, UsedImage};
 pub use events::Event;
 pub use locate::{Located, locate};
+pub use networks::Network;
 
 /// How long one request may take. `docker ps` and `inspect` can hang on one container's lock (moby#36661): each request has its own limit.
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(3);
@@ -46,6 +48,7 @@ pub struct Docker {
     image_ids: Memo<String, Result<Option<String>, ProbeError>>,
     disk_usage: Memo<(), Result<Arc<DiskUsage>, ProbeError>>,
     data_root: Memo<(), Result<String, ProbeError>>,
+    networks: Memo<(), Result<Arc<Vec<Network>>, ProbeError>>,
     output: Memo<String, Result<Arc<ContainerLog>, ProbeError>>,
 }
 
@@ -283,6 +286,17 @@ impl Docker {
             info.docker_root_dir.filter(|d| !d.is_empty()).ok_or_else(missing)
         };
         self.data_root.get((), read).await
+    }
+
+    /// Its networks, by name.
+    pub async fn networks(&self) -> Result<Arc<Vec<Network>>, ProbeError> {
+        let read = || async {
+            let list = self.ask("the list of networks", self.client.list_networks(None::<ListNetworksOptions>)).await?;
+            let mut all: Vec<Network> = list.into_iter().filter_map(networks::facts).collect();
+            all.sort_by(|a, b| a.name.cmp(&b.name));
+            Ok(Arc::new(all))
+        };
+        self.networks.get((), read).await
     }
 
     /// `GET /system/df`: slow on large hosts, so it has a longer limit of its own.

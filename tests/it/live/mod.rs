@@ -9,6 +9,7 @@ mod first_boot;
 mod health;
 mod limits;
 mod logs;
+mod network;
 mod pressure;
 mod provisioning;
 mod queues;
