@@ -1,4 +1,4 @@
-//! nginx on a lab host and in its containers, and certificates of every kind from a small authority.
+//! nginx and Prometheus on a lab host and in its containers, and certificates of every kind from a small authority.
 
 use super::host::Host;
 use super::image::Rootfs;
@@ -102,7 +102,8 @@ impl Host {
         );
         std::fs::write(dir.join("prometheus.yml"), config).unwrap_or_else(|e| panic!("prometheus.yml: {e}"));
         let mount = format!("{}:/etc/prometheus:ro", dir.display());
-        let own = ["--network", "app", "-v", &mount, "--tmpfs", "/data"];
+        let data = format!("{name}-data:/data");
+        let own = ["--network", "app", "-v", &mount, "-v", &data];
         let run = ["machine:1", "prometheus", "--config.file=/etc/prometheus/prometheus.yml", "--storage.tsdb.path=/data"];
         self.run(name, &[MACHINE, &own, &run].concat());
         let url = format!("http://{}:9090/-/ready", self.address(name));
