@@ -105,14 +105,12 @@ impl Check for Network {
             Some(caller) => {
                 let mine = if e.networks.is_empty() { "none".to_owned() } else { e.networks.join(", ") };
                 let theirs = caller.networks.join(", ");
-                let more = match e.missed_by.len() {
-                    1 => String::new(),
-                    n => format!(" and {} more", n - 1),
+                let who = match e.missed_by.len() {
+                    1 => format!("{} needs", caller.by),
+                    n => format!("{} and {} more need", caller.by, n - 1),
                 };
-                let message = format!(
-                    "{name} is in network {mine}, and {}{more} needs it as {} from {theirs}: they share no network",
-                    caller.by, caller.host
-                );
+                let message =
+                    format!("{name} is in network {mine}, and {who} it as {} from {theirs}: they share no network", caller.host);
                 (Severity::Crit, message)
             }
             None if detached => (Severity::Warn, format!("{name} was made for network {} and is attached to none", e.mode)),

@@ -136,7 +136,9 @@ impl Ladder {
                     return at(5, format!("it listens on {} only, and {address} is asked", on_addresses(&on)));
                 }
             }
-            return at(6, format!("{}; {}", reached.words(), self.diagnosis()));
+            let diagnosis = self.diagnosis();
+            let more = if diagnosis.is_empty() { diagnosis } else { format!("; {diagnosis}") };
+            return at(6, format!("{}{more}", reached.words()));
         }
         let error = match &self.how {
             Some(How::Scrape { error, .. }) => error.as_str(),
@@ -179,6 +181,8 @@ impl Ladder {
         match self.reached.as_ref() {
             Some(Reached::Refused) if own => format!("it answers inside {name}: a firewall between them says no"),
             Some(Reached::Refused) if lo => format!("it answers on the loopback of {name} only"),
+            // nothing was tried from elsewhere
+            _ if self.inside_own.is_none() && self.inside_loopback.is_none() => String::new(),
             Some(Reached::Refused) => "it is refused everywhere".to_owned(),
             _ if own && host => format!("it answers inside {name} and from the host: a firewall or isolation keeps them apart"),
             _ if own => format!("it answers inside {name}: a firewall or isolation keeps them apart"),

@@ -205,7 +205,8 @@ fn what_is_open_to_everybody_and_what_leads_nowhere_is_told() {
     );
     let run = eventually(30, "it listens", || {
         let run = host.ask(&["network"]);
-        run.findings().any(|f| f.code == "network.docker-proxy-dead").then_some(run)
+        let there = run.findings().any(|f| f.code == "network.docker-proxy-dead");
+        there.then_some(run)
     });
     let dead = run.findings().find(|f| f.code == "network.docker-proxy-dead");
     assert!(dead.is_some_and(|f| f.message.contains("holds port 18099 for 172.31.99.9:80, where no container is")), "{dead:?}");
@@ -237,7 +238,8 @@ fn a_prometheus_of_the_host_is_asked_too() {
     let triage = "network.triage process:prometheus";
     let run = eventually(60, "both are down", || {
         let run = host.ask(&["network"]);
-        (run.findings().filter(|f| f.code == "network.triage").count() == 2).then_some(run)
+        let found = run.findings().filter(|f| f.code == "network.triage").count();
+        (found == 2).then_some(run)
     });
     let said: Vec<&str> = run.findings().filter(|f| f.code == "network.triage").map(|f| f.message.as_str()).collect();
     assert!(said.iter().any(|s| s.contains("step 8 of 8, it answers with status 404")), "{said:?}");
