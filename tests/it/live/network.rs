@@ -188,21 +188,9 @@ fn what_is_open_to_everybody_and_what_leads_nowhere_is_told() {
     host.ask(&["network"]).roots(&[]);
 
     // left behind by an engine that was killed: nobody is at its address
-    host.spawn(
-        "docker-proxy",
-        &[
-            "-proto",
-            "tcp",
-            "-host-ip",
-            "127.0.0.1",
-            "-host-port",
-            "18099",
-            "-container-ip",
-            "172.31.99.9",
-            "-container-port",
-            "80",
-        ],
-    );
+    // it closes descriptor 3, on which it tells the engine that it is ready
+    let left = "exec docker-proxy -proto tcp -host-ip 127.0.0.1 -host-port 18099 -container-ip 172.31.99.9 -container-port 80";
+    host.spawn("sh", &["-c", &format!("{left} 3> /dev/null")]);
     let run = eventually(30, "it listens", || {
         let run = host.ask(&["network"]);
         let there = run.findings().any(|f| f.code == "network.docker-proxy-dead");
