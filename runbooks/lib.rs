@@ -26,6 +26,7 @@ pub mod host;
 mod log_lines;
 pub mod memory;
 pub mod mtu;
+pub mod network;
 pub mod nginx;
 pub mod postgres;
 mod processes;
@@ -72,6 +73,7 @@ registry! {
     host,
     memory,
     mtu,
+    network,
     nginx,
     postgres,
     rabbitmq,

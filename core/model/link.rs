@@ -10,6 +10,8 @@ use super::finding::Confidence;
 pub enum KeyKind {
     /// The same container (full id).
     Container,
+    /// The same TCP port of the same container (full id, `:port`).
+    Port,
     /// The same filesystem (`major:minor`).
     Filesystem,
     /// The same container engine.

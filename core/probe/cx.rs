@@ -10,6 +10,7 @@ use super::{
     firewall::Firewall,
     kmsg::KernelLog,
     names::Resolvers,
+    needs,
     servers::Servers,
     systemd::Systemd,
     tls::Tls,
@@ -36,6 +37,8 @@ pub struct ProbeCx {
     pub rules: super::Memo<(), Result<Arc<Firewall>, super::ProbeError>>,
     /// What the name servers of this host answer.
     pub resolvers: Resolvers,
+    /// Who needs whom, and who gets there.
+    pub needs: needs::Known,
     /// The machine at the beginning of the run and a moment later.
     pub watch: Watch,
     /// The kernel log, read once.

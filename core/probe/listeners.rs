@@ -130,6 +130,43 @@ fn socket_address(text: &str) -> Option<SocketAddr> {
     Some(SocketAddr::new(address.to_canonical(), u16::from_str_radix(port, 16).ok()?))
 }
 
+/// What the kernel knows of connections to one address.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Talk {
+    /// One is established and loses nothing: it works.
+    Works,
+    /// One is being tried, or waits for an answer.
+    Tries,
+    /// None is there, or they are not ours to see.
+    None,
+}
+
+/// Whether anybody in the network namespace of `pid` talks to `to` right now.
+#[must_use]
+pub fn talk(pid: i64, to: SocketAddr) -> Talk {
+    talk_in(&tcp_table(pid).unwrap_or_default(), to)
+}
+
+fn talk_in(table: &str, to: SocketAddr) -> Talk {
+    let rows: Vec<Row<'_>> = table.lines().filter_map(row).filter(|r| r.remote == to).collect();
+    // SYN_SENT, or a lasting one that gets no answer
+    if rows.iter().any(|r| r.state == "02" || (r.state == "01" && r.retransmits > 0)) {
+        return Talk::Tries;
+    }
+    if rows.iter().any(|r| r.state == "01") { Talk::Works } else { Talk::None }
+}
+
+/// Whether a wildcard socket of IPv6 leaves IPv4 out in the network namespace of `pid` (`net.ipv6.bindv6only`); none when it cannot be
+/// entered, or without IPv6. What a program asks for itself is not in it.
+pub async fn v6_only(pid: i32) -> Option<bool> {
+    let read = move || {
+        // below /proc/sys/net everybody sees the namespace he is in
+        super::netns::enter_other(pid).ok()?;
+        Some(fs::read_to_string("/proc/sys/net/ipv6/bindv6only").ok()?.trim() == "1")
+    };
+    blocking::run("bindv6only", "/proc/sys/net/ipv6", Duration::from_secs(1), read).await.ok().flatten()
+}
+
 /// The process of this host that listens on a TCP port, if one does and is ours to see.
 pub async fn owner_of_tcp_port(port: u16) -> Option<Owner> {
     blocking::run("listening sockets", "/proc", Duration::from_secs(1), move || {
@@ -192,10 +229,26 @@ mod tests {
         assert_eq!(parse_udp(text).iter().map(ToString::to_string).collect::<Vec<_>>(), ["127.0.0.53:53"]);
     }
 
+    #[test]
+    fn a_connection_that_gets_no_answer_proves_nothing() {
+        let line = |state: &str, retransmits: &str| {
+            format!(
+                "   3: 0100007F:9B52 0200000A:1F90 {state} 00000000:00000000 00:00000000 {retransmits}     0        0 4711 2\n"
+            )
+        };
+        let to = SocketAddr::from(([10, 0, 0, 2], 8080));
+        assert_eq!(talk_in(&line("01", "00000000"), to), Talk::Works);
+        assert_eq!(talk_in(&line("01", "00000003"), to), Talk::Tries);
+        assert_eq!(talk_in(&(line("01", "00000000") + &line("02", "00000001")), to), Talk::Tries);
+        assert_eq!(talk_in(&line("06", "00000000"), to), Talk::None);
+        assert_eq!(talk_in(&line("01", "00000000"), SocketAddr::from(([10, 0, 0, 2], 80))), Talk::None);
+    }
+
     proptest::proptest! {
         #[test]
         fn any_text_is_survived(text in "(\\PC|\n| )*") {
-            let _ = (parse(&text), parse_line(&text), parse_udp(&text));
+            let to = SocketAddr::from(([1, 1, 1, 1], 1));
+            let _ = (parse(&text), parse_line(&text), parse_udp(&text), talk_in(&text, to));
         }
     }
 }

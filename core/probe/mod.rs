@@ -5,6 +5,7 @@
 //! the engine removes secrets), but its size is bounded.
 
 pub mod activity;
+pub mod addresses;
 pub mod blocking;
 pub mod boot;
 pub mod celery;
@@ -29,11 +30,13 @@ pub mod kmsg;
 pub mod listeners;
 mod memo;
 pub mod names;
+pub mod needs;
 pub mod netns;
 pub mod network;
 pub mod nginx;
 pub mod path;
 pub mod process;
+pub mod proxies;
 mod redact;
 mod root;
 pub mod servers;

@@ -130,7 +130,7 @@ impl Tree {
         files.push(self.root.join("etc/sysctl.conf"));
         let value = |text: &str| {
             let lines = text.lines().filter_map(|l| l.trim().trim_start_matches('-').split_once('='));
-            lines.filter(|(k, _)| k.trim().replace('/', ".") == key).map(|(_, v)| v.trim().to_owned()).last()
+            lines.filter(|(k, _)| k.trim().replace('/', ".") == key).map(|(_, v)| v.trim().to_owned()).next_back()
         };
         let shown = |p: &Path| format!("/{}", p.strip_prefix(&self.root).unwrap_or(p).display());
         files.iter().filter_map(|p| Some((shown(p), value(&fs::read_to_string(p).ok()?)?))).collect()

@@ -1,24 +1,28 @@
-//! Is a container attached to any network?
+//! Is a container attached to a network, and to one that those who call it by name are in?
 
+use std::collections::BTreeSet;
+use std::net::IpAddr;
 use std::time::Duration;
 
 use opsctl_core::model::{Check, CheckSpec, Code, Finding, Inventory, Judged, Judgement, KeyKind, Severity, Subject, Target};
+use opsctl_core::probe::names::Looked;
+use opsctl_core::probe::needs::How;
 use opsctl_core::probe::{ProbeCx, ProbeError};
 use serde::{Deserialize, Serialize};
 
 const DETACHED: Code = Code {
     id: "container.network-detached",
-    severities: &[Severity::Warn],
-    when: "it runs, wants a network, and is attached to none",
+    severities: &[Severity::Warn, Severity::Crit],
+    when: "it runs, wants a network, and is attached to none (warn); another container needs it by its name and shares no network with it (crit)",
     hint: "attach it: docker network connect NETWORK CONTAINER",
 };
 
 static SPEC: CheckSpec = CheckSpec {
     id: "container.network",
-    title: "containers are attached to a network",
+    title: "containers are attached to a network, and to those of their callers",
     codes: &[DETACHED],
     fixes: &[],
-    timeout: Duration::from_secs(5),
+    timeout: Duration::from_secs(8),
 };
 
 pub(super) struct Network;
@@ -28,6 +32,19 @@ pub(super) struct Evidence {
     id: String,
     subject: Subject,
     mode: String,
+    networks: Vec<String>,
+    /// Who needs it by its name, shares no network with it, and does not find it.
+    #[serde(default)]
+    missed_by: Vec<Caller>,
+    /// What could not be looked at, and why.
+    #[serde(default)]
+    gaps: Vec<String>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+struct Caller {
+    by: String,
+    host: String,
     networks: Vec<String>,
 }
 
@@ -44,22 +61,67 @@ impl Check for Network {
 
     async fn probe(&self, cx: &ProbeCx, target: &Target) -> Result<Evidence, ProbeError> {
         let container = cx.docker()?.inspect(&target.id).await?;
-        Ok(Evidence {
+        let mut e = Evidence {
             id: container.id.clone(),
             subject: container.subject(),
             mode: container.network_mode.clone(),
             networks: container.networks.keys().cloned().collect(),
-        })
+            missed_by: Vec::new(),
+            gaps: Vec::new(),
+        };
+        let known = cx.needs().await?;
+        let all = &known.neighbours;
+        let mut asked = BTreeSet::new();
+        for need in known.list.iter().filter(|n| n.target.as_deref() == Some(container.id.as_str())) {
+            // nginx says so itself
+            let named = matches!(need.how, How::Scrape { .. } | How::Environment { .. }) && need.host.parse::<IpAddr>().is_err();
+            let Some(from) = need.consumer.container.as_deref().and_then(|id| all.get(id)) else { continue };
+            let networks: Vec<String> = all.holder(from).networks.keys().cloned().collect();
+            // who has no network at all has a finding of his own, and so has what is found all the same
+            let apart = !all.on_host(Some(from)) && !networks.is_empty() && all.shared(Some(from), &container).is_empty();
+            if !named || !apart || !asked.insert((from.id.clone(), need.host.clone())) {
+                continue;
+            }
+            match cx.looked_up(need.consumer.pid, &need.host).await {
+                Ok(Looked::Up(_)) => {}
+                Ok(Looked::NoSuchName | Looked::NoAnswer(_)) => {
+                    e.missed_by.push(Caller { by: need.label(), host: need.host.clone(), networks });
+                }
+                Err(why) => e.gaps.push(format!("whether {} finds {}: {why}", need.consumer.name, need.host)),
+            }
+        }
+        e.missed_by.sort();
+        Ok(e)
     }
 
     fn judge(&self, _judged: &Judged<'_>, e: &Evidence) -> Judgement {
+        let mut judgement = Judgement { gaps: e.gaps.clone(), ..Judgement::default() };
         let wants_none =
             matches!(e.mode.as_str(), "none" | "host") || e.mode.starts_with("container:") || e.mode.starts_with("ns:");
         // slirp4netns and pasta are Podman's networks without a network object
-        if wants_none || !e.networks.is_empty() || matches!(e.mode.as_str(), "slirp4netns" | "pasta") {
-            return Judgement::default();
-        }
-        let message = format!("{} was made for network {} and is attached to none", e.subject.name, e.mode);
-        vec![Finding::new(&DETACHED, Severity::Warn, e.subject.clone(), message).key(KeyKind::Container, &e.id)].into()
+        let detached = !wants_none && e.networks.is_empty() && !matches!(e.mode.as_str(), "slirp4netns" | "pasta");
+        let name = &e.subject.name;
+        let (severity, message) = match e.missed_by.first() {
+            Some(caller) => {
+                let mine = if e.networks.is_empty() { "none".to_owned() } else { e.networks.join(", ") };
+                let theirs = caller.networks.join(", ");
+                let who = match e.missed_by.len() {
+                    1 => format!("{} needs", caller.by),
+                    n => format!("{} and {} more need", caller.by, n - 1),
+                };
+                let message =
+                    format!("{name} is in network {mine}, and {who} it as {} from {theirs}: they share no network", caller.host);
+                (Severity::Crit, message)
+            }
+            None if detached => (Severity::Warn, format!("{name} was made for network {} and is attached to none", e.mode)),
+            None => return judgement,
+        };
+        let callers: Vec<String> = e.missed_by.iter().map(|c| format!("{} in {}", c.by, c.networks.join(", "))).collect();
+        judgement.findings.push(
+            Finding::new(&DETACHED, severity, e.subject.clone(), message)
+                .key(KeyKind::Container, &e.id)
+                .cite("needed by", callers.join("; ")),
+        );
+        judgement
     }
 }

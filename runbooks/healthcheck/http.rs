@@ -169,11 +169,15 @@ impl Check for Http {
                     "the service listens on loopback only, or a firewall stands between; bind it to 0.0.0.0 inside the container"
                 }
             };
-            return vec![
-                finding(Severity::Crit, message)
-                    .cite_opt("at the container's address", e.address.as_ref().map(Try::words))
-                    .hint(hint),
-            ]
+            let found = finding(Severity::Crit, message)
+                .cite_opt("at the container's address", e.address.as_ref().map(Try::words))
+                .hint(hint);
+            // what is wrong with this port of the container says why
+            let port = e.container.ports.iter().find(|p| at.ends_with(&format!(":{}", p.host)));
+            return vec![match port {
+                Some(p) => found.key(KeyKind::Port, format!("{}:{}", e.container.id, p.container)),
+                None => found,
+            }]
             .into();
         };
         if starting(&e.container, &self.settings, judged.taken_at) {

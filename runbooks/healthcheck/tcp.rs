@@ -80,10 +80,9 @@ impl Check for Tcp {
         let mut ports: Vec<String> = e.listeners.iter().map(|l| format!("{}:{}", l.address, l.port)).collect();
         ports.sort();
         let listening = if ports.is_empty() { "nothing".to_owned() } else { ports.join(", ") };
-        vec![
-            Finding::new(&TCP, severity, c.subject(), message).key(KeyKind::Container, &c.id).cite("listening inside", listening),
-        ]
-        .into()
+        let finding =
+            Finding::new(&TCP, severity, c.subject(), message).key(KeyKind::Container, &c.id).cite("listening inside", listening);
+        vec![dead.iter().fold(finding, |f, p| f.key(KeyKind::Port, format!("{}:{}", c.id, p.container)))].into()
     }
 }
 

@@ -116,7 +116,10 @@ impl Check for Backlog {
             let rate = (now as f64 - before) / seconds as f64;
             if rate > self.settings.overflows_warn {
                 let severity = if rate > self.settings.overflows_crit { Severity::Crit } else { Severity::Warn };
-                let message = format!("{rate:.1} connections a second are dropped because queues are full, limit {}", self.settings.overflows_warn);
+                let message = format!(
+                    "{rate:.1} connections a second are dropped because queues are full, limit {}",
+                    self.settings.overflows_warn
+                );
                 judgement.findings.push(Finding::new(&BACKLOG, severity, Subject::host(), message).key(KeyKind::Host, "host"));
             }
         }

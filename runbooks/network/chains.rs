@@ -19,8 +19,11 @@ const CHAINS: Code = Code {
     hint: "Docker writes its rules when it starts: `opsctl fix docker.rebuild-chains`; then look for what flushes them, mostly a firewall that was started again",
 };
 
-const REBUILD: FixSpec =
-    FixSpec { id: "docker.rebuild-chains", risk: Risk::R3, title: "restart the Docker daemon, so that it writes its rules again" };
+const REBUILD: FixSpec = FixSpec {
+    id: "docker.rebuild-chains",
+    risk: Risk::R3,
+    title: "restart the Docker daemon, so that it writes its rules again",
+};
 
 static SPEC: CheckSpec = CheckSpec {
     id: "network.chains",
@@ -127,7 +130,14 @@ impl Check for Chains {
             .key(KeyKind::Host, "host")
             .cite("gone", missing.join("; "))
             .cite("feel it", feel(e))
-            .cite("still answers", if e.running.is_empty() { "" } else { "published ports, through docker-proxy: an answer from outside proves nothing" })
+            .cite(
+                "still answers",
+                if e.running.is_empty() {
+                    ""
+                } else {
+                    "published ports, through docker-proxy: an answer from outside proves nothing"
+                },
+            )
             .fix(REBUILD.id);
         for (unit, since) in &e.firewalls {
             f = f.cite(unit, since.map_or_else(String::new, |at| format!("started {at:.0}"))).key(KeyKind::Unit, unit);
@@ -145,8 +155,9 @@ impl Check for Chains {
         let mut all: Vec<&str> = e.running.iter().map(|(_, c)| c.as_str()).collect();
         all.sort_unstable();
         all.dedup();
-        let mut plan = Plan::new(&REBUILD, &SPEC, finding, judged.target, vec![Action::RestartUnit { unit: "docker.service".to_owned() }])
-            .verified(Duration::from_secs(120), Duration::from_secs(2));
+        let mut plan =
+            Plan::new(&REBUILD, &SPEC, finding, judged.target, vec![Action::RestartUnit { unit: "docker.service".to_owned() }])
+                .verified(Duration::from_secs(120), Duration::from_secs(2));
         if e.engine.live_restore {
             plan.risk = Risk::R2;
             return Ok(plan.affects(["containers run on (live-restore); the API does not answer for some seconds".to_owned()]));
@@ -155,7 +166,10 @@ impl Check for Chains {
             .affects([format!("{} stop and start again: {}", quantity::count(all.len(), "container"), all.join(", "))])
             .downtime("until the daemon and all containers have started again");
         if !e.no_policy.is_empty() {
-            plan = plan.affects([format!("without a restart policy, and so down until somebody starts them: {}", e.no_policy.join(", "))]);
+            plan = plan.affects([format!(
+                "without a restart policy, and so down until somebody starts them: {}",
+                e.no_policy.join(", ")
+            )]);
         }
         Ok(plan)
     }
@@ -163,7 +177,11 @@ impl Check for Chains {
 
 /// What somebody notices.
 fn feel(e: &Evidence) -> String {
-    if e.running.is_empty() { String::new() } else { "containers that call the outside world or another network: no answer".to_owned() }
+    if e.running.is_empty() {
+        String::new()
+    } else {
+        "containers that call the outside world or another network: no answer".to_owned()
+    }
 }
 
 /// What Docker makes when it starts (moby libnetwork; chains as of 20.10 to 28) and is not there.

@@ -158,7 +158,10 @@ impl Check for Forwarding {
             .undo(undo)
             .affects(["this host passes packets between all its interfaces, as far as the packet filter lets it".to_owned()]);
         // whoever is read later wins
-        let later = e.files.iter().rfind(|(file, value)| value == "0" && file.as_str() > SYSCTL_FILE || file == "/etc/sysctl.conf" && value == "0");
+        let later = e
+            .files
+            .iter()
+            .rfind(|(file, value)| value == "0" && file.as_str() > SYSCTL_FILE || file == "/etc/sysctl.conf" && value == "0");
         Ok(match later {
             Some((file, _)) => plan.recurs(format!("{file} sets it to 0 at the next boot: change it there")),
             None => plan,

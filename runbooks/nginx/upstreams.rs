@@ -366,6 +366,7 @@ impl Upstreams {
         if let Some(c) = &seen.container {
             finding = finding
                 .key(KeyKind::Container, &c.id)
+                .key(KeyKind::Port, format!("{}:{}", c.id, seen.backend.port))
                 .cite("container", format!("{} is {}", c.name, c.state))
                 .cite("listening in it", if c.listening.is_empty() { String::new() } else { c.listening.join(", ") });
         }

@@ -277,6 +277,7 @@ impl Session {
             first_answers: FirstAnswers::default(),
             rules: opsctl_core::probe::Memo::default(),
             resolvers: Resolvers::default(),
+            needs: opsctl_core::probe::needs::Known::default(),
             watch,
             kernel_log: KernelLog::default(),
             history: self.setup.history.clone(),

@@ -18,6 +18,7 @@ mod i24_worker_stalled;
 mod i25_no_worker;
 mod i29_stale_upstream;
 mod i31_stale_certificate;
+mod i34_loopback_only;
 mod i35_mtu_blackhole;
 mod i38_firewall_unit_failed;
 mod n01_finished_jobs;

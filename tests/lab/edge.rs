@@ -1,4 +1,4 @@
-//! nginx on a lab host and in its containers, and certificates of every kind from a small authority.
+//! nginx and Prometheus on a lab host and in its containers, and certificates of every kind from a small authority.
 
 use super::host::Host;
 use super::image::Rootfs;
@@ -88,6 +88,39 @@ impl Host {
         self.run(name, &["--network", "app", "svc:1", "/bin/fixture", "httpd", "--port", "8080", "--body", body]);
         let url = format!("http://{}:8080/health", self.address(name));
         eventually(UP, "the service answers", || self.curl(&url).ends_with(" 200").then_some(()));
+    }
+
+    /// A Prometheus in a container of the network `app` that scrapes these `host:port` every second; it answers when this returns.
+    #[track_caller]
+    pub(crate) fn prometheus(&self, name: &str, targets: &[&str]) {
+        let dir = self.path(&format!("prometheus-{name}"));
+        std::fs::create_dir_all(&dir).unwrap_or_else(|e| panic!("{}: {e}", dir.display()));
+        let targets: Vec<String> = targets.iter().map(|t| format!("'{t}'")).collect();
+        let config = format!(
+            "global: {{scrape_interval: 1s, scrape_timeout: 1s}}\nscrape_configs: [{{job_name: lab, static_configs: [{{targets: [{}]}}]}}]\n",
+            targets.join(", ")
+        );
+        std::fs::write(dir.join("prometheus.yml"), config).unwrap_or_else(|e| panic!("prometheus.yml: {e}"));
+        let mount = format!("{}:/etc/prometheus:ro", dir.display());
+        let data = format!("{name}-data:/data");
+        let own = ["--network", "app", "-v", &mount, "-v", &data];
+        let run = ["machine:1", "prometheus", "--config.file=/etc/prometheus/prometheus.yml", "--storage.tsdb.path=/data"];
+        self.run(name, &[MACHINE, &own, &run].concat());
+        let url = format!("http://{}:9090/-/ready", self.address(name));
+        eventually(UP, "Prometheus is ready", || self.curl(&url).ends_with(" 200").then_some(()));
+    }
+
+    /// Waits until a Prometheus says that a target is `up` or `down`.
+    #[track_caller]
+    pub(crate) fn until_scraped(&self, name: &str, target: &str, health: &str) {
+        let url = format!("http://{}:9090/api/v1/targets", self.address(name));
+        let what = format!("Prometheus says that {target} is {health}");
+        eventually(UP, &what, || {
+            let said: serde_json::Value = serde_json::from_str(self.curl(&url).strip_suffix(" 200")?).ok()?;
+            let all = said.pointer("/data/activeTargets")?.as_array()?.clone();
+            let is = |t: &serde_json::Value| t["labels"]["instance"] == target && t["health"] == health;
+            all.iter().any(is).then_some(())
+        });
     }
 
     /// [`APP`] behind the host's nginx, with its endpoints in the configuration; it answers when this returns.

@@ -166,7 +166,6 @@ pub async fn connect(endpoint: &Endpoint, redactor: Arc<Redactor>) -> (EngineSta
                 started_with: Memo::default(),
                 events: Memo::default(),
                 image_ids: Memo::default(),
-                internal: Memo::default(),
                 disk_usage: Memo::default(),
                 settings: Memo::default(),
                 networks: Memo::default(),

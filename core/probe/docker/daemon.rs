@@ -18,9 +18,9 @@ pub struct Daemon {
 #[must_use]
 pub fn daemon() -> Option<Daemon> {
     let pids = fs::read_dir("/proc").ok()?.filter_map(Result::ok).filter_map(|e| e.file_name().to_str()?.parse::<i32>().ok());
-    let pid = pids.into_iter().find(|pid| {
-        fs::read_to_string(format!("/proc/{pid}/comm")).is_ok_and(|comm| comm.trim() == "dockerd")
-    })?;
+    let pid = pids
+        .into_iter()
+        .find(|pid| fs::read_to_string(format!("/proc/{pid}/comm")).is_ok_and(|comm| comm.trim() == "dockerd"))?;
     let network = |who: &str| fs::read_link(format!("/proc/{who}/ns/net")).ok();
     let elsewhere = matches!((network("self"), network(&pid.to_string())), (Some(ours), Some(its)) if ours != its);
     let arguments = fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();

@@ -15,9 +15,7 @@ use std::time::Duration;
 
 use bollard::exec::StartExecResults;
 use bollard::models::ExecConfig;
-use bollard::query_parameters::{
-    InspectContainerOptions, InspectNetworkOptions, ListContainersOptionsBuilder, LogsOptionsBuilder,
-};
+use bollard::query_parameters::{InspectContainerOptions, ListContainersOptionsBuilder, LogsOptionsBuilder};
 use futures_util::StreamExt;
 use tokio::sync::Semaphore;
 
@@ -50,7 +48,6 @@ pub struct Docker {
     started_with: Memo<String, Result<Arc<StartedWith>, ProbeError>>,
     events: Memo<(), Result<Arc<Vec<Event>>, ProbeError>>,
     image_ids: Memo<String, Result<Option<String>, ProbeError>>,
-    internal: Memo<String, Result<bool, ProbeError>>,
     disk_usage: Memo<(), Result<Arc<DiskUsage>, ProbeError>>,
     settings: Memo<(), Result<Arc<EngineSettings>, ProbeError>>,
     networks: Memo<(), Result<Arc<Vec<Network>>, ProbeError>>,
@@ -213,12 +210,7 @@ impl Docker {
 
     /// Whether a network was made without a way out (`--internal`). Old engines give its containers a default route all the same.
     pub async fn is_internal(&self, network: &str) -> Result<bool, ProbeError> {
-        self.internal
-            .get(network.to_owned(), || async {
-                let inspect = self.client.inspect_network(network, None::<InspectNetworkOptions>);
-                Ok(self.ask(&format!("network {network}"), inspect).await?.internal.unwrap_or(false))
-            })
-            .await
+        Ok(self.networks().await?.iter().any(|n| n.name == network && n.internal))
     }
 
     /// The id of the image a reference points to now; none when it points to nothing.

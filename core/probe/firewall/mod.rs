@@ -76,6 +76,7 @@ impl Effect {
 }
 
 /// A rule.
+#[expect(clippy::struct_excessive_bools, reason = "each says one thing that a rule asks for, and they are not exclusive")]
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Rule {
     /// Who keeps it.

@@ -11,6 +11,7 @@ mod health;
 mod limits;
 mod logs;
 mod mtu;
+mod network;
 mod pressure;
 mod provisioning;
 mod queues;

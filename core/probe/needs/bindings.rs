@@ -1,0 +1,180 @@
+//! Who listens in a container, and what of its settings says where. Of an environment and of arguments only addresses leave this file.
+
+use std::fs;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::os::unix::ffi::OsStrExt;
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+
+use crate::probe::listeners::{self, Listener};
+use crate::probe::{ProbeCx, ProbeError, blocking};
+
+/// Docker's own name server, which every container of a network with names has.
+const DOCKER_DNS: IpAddr = IpAddr::V4(Ipv4Addr::new(127, 0, 0, 11));
+
+/// A variable that may say where a service listens.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Binding {
+    /// Its name.
+    pub variable: String,
+    /// Its value, where that is nothing but an address.
+    pub address: Option<String>,
+}
+
+/// A listening socket and who holds it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Listening {
+    /// Address.
+    pub address: IpAddr,
+    /// Port.
+    pub port: u16,
+    /// `node (pid 812): node server.js --host 127.0.0.1`, of the arguments only the program and addresses; when that was asked for.
+    #[serde(default)]
+    pub process: Option<String>,
+}
+
+impl Listening {
+    /// `127.0.0.1:8080`.
+    #[must_use]
+    pub fn place(&self) -> String {
+        SocketAddr::new(self.address, self.port).to_string()
+    }
+}
+
+/// Who listens in the network namespace of `pid`, without Docker's own name server. Processes are only looked for when asked: it
+/// means a look at every descriptor.
+pub async fn listening(pid: i64, with_processes: bool) -> Result<Vec<Listening>, ProbeError> {
+    let from = format!("/proc/{pid}/net/tcp");
+    let denied = || ProbeError::Denied { what: "listening sockets".into(), from: from.clone(), needs: "root".into() };
+    let read = move || {
+        let mut found: Vec<Listener> = listeners::listeners_of(pid)?;
+        found.retain(|l| l.address != DOCKER_DNS);
+        found.sort_by_key(|l| (l.port, l.address));
+        found.dedup_by_key(|l| (l.port, l.address));
+        let holders = if with_processes { holders(&found) } else { Vec::new() };
+        let of = |inode: u64| holders.iter().find(|(i, _)| *i == inode).map(|(_, pid)| described(*pid));
+        Some(found.iter().map(|l| Listening { address: l.address, port: l.port, process: of(l.inode) }).collect())
+    };
+    blocking::run("listening sockets", &from, Duration::from_secs(2), read).await?.ok_or_else(denied)
+}
+
+/// Socket inodes and a process that holds each.
+fn holders(sockets: &[Listener]) -> Vec<(u64, i32)> {
+    let mut found: Vec<(u64, i32)> = Vec::new();
+    for process in fs::read_dir("/proc").into_iter().flatten().flatten() {
+        let Some(pid) = process.file_name().to_str().and_then(|n| n.parse::<i32>().ok()) else { continue };
+        for fd in fs::read_dir(process.path().join("fd")).into_iter().flatten().flatten() {
+            let Ok(link) = fs::read_link(fd.path()) else { continue };
+            let inode = std::str::from_utf8(link.as_os_str().as_bytes()).ok();
+            let inode = inode.and_then(|l| l.strip_prefix("socket:[")?.strip_suffix(']')?.parse::<u64>().ok());
+            if let Some(inode) = inode.filter(|i| sockets.iter().any(|s| s.inode == *i) && found.iter().all(|(f, _)| f != i)) {
+                found.push((inode, pid));
+            }
+        }
+        if found.len() == sockets.len() {
+            break;
+        }
+    }
+    found
+}
+
+fn described(pid: i32) -> String {
+    let comm = fs::read_to_string(format!("/proc/{pid}/comm")).unwrap_or_default();
+    let arguments = fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
+    let shown = addresses_in(&String::from_utf8_lossy(&arguments));
+    let shown = if shown.is_empty() { String::new() } else { format!(": {shown}") };
+    format!("{} (pid {pid}){shown}", comm.trim())
+}
+
+/// The program of a command line (separated by NUL), and of its arguments those that are addresses, with the flag in front of them.
+/// Others may be secrets.
+fn addresses_in(arguments: &str) -> String {
+    let words: Vec<&str> = arguments.split('\0').filter(|w| !w.is_empty()).collect();
+    let Some(program) = words.first() else { return String::new() };
+    let mut shown: Vec<&str> = vec![program.split(' ').next().unwrap_or_default()];
+    for (i, word) in words.iter().enumerate().skip(1) {
+        let value = word.rsplit_once('=').map_or(*word, |(_, value)| value);
+        if !is_address(value) {
+            continue;
+        }
+        // a bare flag says what the address is for
+        if let Some(flag) = words.get(i - 1).filter(|f| i > 1 && f.starts_with('-') && !f.contains('=')) {
+            shown.push(flag);
+        }
+        shown.push(word);
+    }
+    shown.join(" ").chars().take(300).collect()
+}
+
+/// `127.0.0.1`, `127.0.0.1:8080`, `[::1]:80`, `localhost:80`, `:8080`.
+fn is_address(text: &str) -> bool {
+    let host_ok = |h: &str| h.is_empty() || h == "localhost" || h.trim_matches(['[', ']']).parse::<IpAddr>().is_ok();
+    if text.is_empty() || text == ":" {
+        return false;
+    }
+    host_ok(text) || text.rsplit_once(':').is_some_and(|(host, port)| host_ok(host) && port.parse::<u16>().is_ok())
+}
+
+/// The variables of a container's environment that may say where it listens.
+pub async fn bindings(cx: &ProbeCx, container: &str) -> Vec<Binding> {
+    let Some(docker) = &cx.docker else { return Vec::new() };
+    binding_variables(&docker.environment(container).await.unwrap_or_default())
+}
+
+fn binding_variables(environment: &[String]) -> Vec<Binding> {
+    let tells = |name: &str| {
+        let upper = name.to_ascii_uppercase();
+        let says = ["BIND", "LISTEN"].iter().any(|w| upper.contains(w));
+        // DB_HOST is somebody else's: only the bare name, and that of a server, are its own
+        says || matches!(upper.as_str(), "HOST" | "ADDR" | "ADDRESS" | "HOSTNAME")
+            || ["SERVER_HOST", "SERVER_ADDR", "SERVER_ADDRESS", "HTTP_HOST", "HTTP_ADDR", "APP_HOST", "API_HOST"]
+                .contains(&upper.as_str())
+    };
+    let secret = |name: &str| ["PASS", "SECRET", "TOKEN", "KEY"].iter().any(|w| name.to_ascii_uppercase().contains(w));
+    let mut found: Vec<Binding> = environment
+        .iter()
+        .filter_map(|e| e.split_once('='))
+        .filter(|(name, _)| tells(name) && !secret(name))
+        .map(|(name, value)| Binding { variable: name.to_owned(), address: is_address(value).then(|| value.to_owned()) })
+        .take(10)
+        .collect();
+    found.sort_by(|a, b| a.variable.cmp(&b.variable));
+    found
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_addresses_are_shown() {
+        let shown = |words: &[&str]| addresses_in(&words.join("\0"));
+        assert_eq!(
+            shown(&["/app/server", "--bind", "127.0.0.1", "--port", "8080", "--token", "canary"]),
+            "/app/server --bind 127.0.0.1"
+        );
+        assert_eq!(
+            shown(&["gunicorn", "-b", "localhost:8000", "--key=canary", "--addr=[::1]:80"]),
+            "gunicorn -b localhost:8000 --addr=[::1]:80"
+        );
+        assert_eq!(shown(&["postgres: canary canary"]), "postgres:");
+        assert_eq!(shown(&[]), "");
+        let environment = ["HOST=127.0.0.1", "DB_HOST=db", "LISTEN_ADDR=canary", "BIND_PASSWORD=x", "PORT=80", "HTTP_ADDR=:8080"];
+        let environment: Vec<String> = environment.iter().map(|e| (*e).to_owned()).collect();
+        let found: Vec<(String, Option<String>)> =
+            binding_variables(&environment).into_iter().map(|b| (b.variable, b.address)).collect();
+        let some = |v: &str| Some(v.to_owned());
+        assert_eq!(
+            found,
+            [("HOST".to_owned(), some("127.0.0.1")), ("HTTP_ADDR".to_owned(), some(":8080")), ("LISTEN_ADDR".to_owned(), None)]
+        );
+    }
+
+    proptest::proptest! {
+        #[test]
+        fn any_text_is_survived(text in ".*") {
+            let _ = (addresses_in(&text), is_address(&text), binding_variables(&[text]));
+        }
+    }
+}

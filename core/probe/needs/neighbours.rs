@@ -1,0 +1,170 @@
+//! The containers of a host, and what they call each other.
+
+use std::collections::BTreeMap;
+use std::net::IpAddr;
+use std::sync::Arc;
+
+use futures_util::future::join_all;
+
+use crate::probe::ProbeCx;
+use crate::probe::docker::Container;
+
+/// All containers, running or not.
+#[derive(Debug, Default)]
+pub struct Neighbours(Vec<Arc<Container>>);
+
+/// The container that a name or an address means.
+#[derive(Debug, Clone, Copy)]
+pub struct Meant<'a> {
+    /// Which one.
+    pub container: &'a Container,
+    /// Docker's name server tells its address, because both are in a network that has names; or it was meant by its address.
+    pub known: bool,
+}
+
+impl Neighbours {
+    pub(super) async fn of(cx: &ProbeCx) -> Self {
+        let Some(docker) = &cx.docker else { return Self::default() };
+        let inspected = join_all(cx.inventory.containers.iter().map(|c| docker.inspect(&c.id))).await;
+        Self(inspected.into_iter().filter_map(Result::ok).collect())
+    }
+
+    /// All of them.
+    #[must_use]
+    pub fn all(&self) -> &[Arc<Container>] {
+        &self.0
+    }
+
+    /// The one with this full id.
+    #[must_use]
+    pub fn get(&self, id: &str) -> Option<&Container> {
+        self.0.iter().find(|c| c.id == id).map(|c| &**c)
+    }
+
+    /// The one of this name.
+    #[must_use]
+    pub fn named(&self, name: &str) -> Option<&Container> {
+        self.0.iter().find(|c| c.name == name).map(|c| &**c)
+    }
+
+    /// The container whose network namespace it lives in: itself, unless it was put into another one's.
+    #[must_use]
+    pub fn holder<'a>(&'a self, container: &'a Container) -> &'a Container {
+        let mut at = container;
+        // a chain is no longer than there are containers
+        for _ in 0..self.0.len() {
+            match at.network_mode.strip_prefix("container:").and_then(|id| self.get(id)) {
+                Some(next) => at = next,
+                None => break,
+            }
+        }
+        at
+    }
+
+    /// The running container that has this address now.
+    #[must_use]
+    pub fn owner(&self, address: IpAddr) -> Option<&Container> {
+        let has = |c: &&Arc<Container>| c.state.running && c.networks.values().any(|ip| ip.parse() == Ok(address));
+        self.0.iter().find(has).map(|c| &**c)
+    }
+
+    /// The container that `from` (a container, or this host) means by a name or an address.
+    ///
+    /// A name counts where Docker would tell it: in a network that both are in and that has names. Beyond that only the exact name of
+    /// a container, or a service of the same compose project: what is called `db` in another project is somebody else's.
+    #[must_use]
+    pub fn meant(&self, from: Option<&Container>, host: &str) -> Option<Meant<'_>> {
+        if let Ok(address) = host.parse::<IpAddr>() {
+            return self.owner(address).map(|container| Meant { container, known: true });
+        }
+        let mut near: Vec<&Arc<Container>> = self.0.iter().filter(|c| self.answers(from, c, host)).collect();
+        near.sort_by_key(|c| !c.is_up());
+        if let Some(container) = near.first() {
+            return Some(Meant { container, known: true });
+        }
+        let project = from.and_then(|c| c.compose()).map(|(project, _)| project);
+        let service = |c: &&Arc<Container>| project.is_some() && c.compose() == project.map(|p| (p, host));
+        let far = self.0.iter().find(|c| c.name == host).or_else(|| self.0.iter().find(service));
+        far.map(|container| Meant { container, known: false })
+    }
+
+    /// Whether a container answers to a name in a network of `from` that has names. The default bridge has none
+    /// (<https://docs.docker.com/engine/network/drivers/bridge/>).
+    #[must_use]
+    pub fn answers(&self, from: Option<&Container>, container: &Container, host: &str) -> bool {
+        self.shared(from, container).iter().filter(|n| *n != "bridge").any(|network| {
+            let aliases = self.holder(container).aliases.get(network).map(Vec::as_slice).unwrap_or_default();
+            container.name.eq_ignore_ascii_case(host) || aliases.iter().any(|a| a.eq_ignore_ascii_case(host))
+        })
+    }
+
+    /// The networks that both are in.
+    #[must_use]
+    pub fn shared(&self, from: Option<&Container>, to: &Container) -> Vec<String> {
+        let Some(from) = from else { return Vec::new() };
+        let mine = &self.holder(from).networks;
+        let real = |n: &&String| !matches!(n.as_str(), "host" | "none");
+        self.holder(to).networks.keys().filter(real).filter(|n| mine.contains_key(*n)).cloned().collect()
+    }
+
+    /// Whether `from` is on the host's own network, from which every bridge can be reached.
+    #[must_use]
+    pub fn on_host(&self, from: Option<&Container>) -> bool {
+        from.is_none_or(|c| self.holder(c).network_mode == "host")
+    }
+
+    /// Where `from` finds a container: its address in a network that both are in; any of them from the host.
+    #[must_use]
+    pub fn address(&self, from: Option<&Container>, to: &Container) -> Option<IpAddr> {
+        let theirs: &BTreeMap<String, String> = &self.holder(to).networks;
+        let parse = |ip: &String| ip.parse().ok();
+        if self.on_host(from) {
+            return theirs.values().find_map(parse);
+        }
+        self.shared(from, to).iter().filter_map(|n| theirs.get(n)).find_map(parse)
+    }
+
+    /// How many other running containers are in a network with this one.
+    #[must_use]
+    pub fn others(&self, container: &Container) -> usize {
+        let other = |c: &&Arc<Container>| c.id != container.id && c.state.running && !self.shared(Some(container), c).is_empty();
+        self.0.iter().filter(other).count()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn container(name: &str, networks: &[(&str, &str)], project: Option<&str>) -> Arc<Container> {
+        let mut c = Container { id: format!("id-{name}"), name: name.to_owned(), ..Container::default() };
+        c.state.running = true;
+        c.state.pid = 7;
+        c.networks = networks.iter().map(|(n, ip)| ((*n).to_owned(), (*ip).to_owned())).collect();
+        if let Some(project) = project {
+            c.labels.insert("com.docker.compose.project".to_owned(), project.to_owned());
+            c.labels.insert("com.docker.compose.service".to_owned(), "db".to_owned());
+            c.aliases = networks.iter().map(|(n, _)| ((*n).to_owned(), vec!["db".to_owned()])).collect();
+        }
+        Arc::new(c)
+    }
+
+    #[test]
+    fn a_name_means_what_docker_would_make_of_it() {
+        let all = Neighbours(vec![
+            container("shop-db-1", &[("shop", "10.0.1.2")], Some("shop")),
+            container("blog-db-1", &[("blog", "10.0.2.2")], Some("blog")),
+            container("web", &[("blog", "10.0.2.3"), ("bridge", "172.17.0.2")], None),
+            container("old", &[("bridge", "172.17.0.3")], None),
+        ]);
+        let web = all.named("web");
+        let meant = |from, host: &str| all.meant(from, host).map(|m| (m.container.name.as_str(), m.known));
+        assert_eq!(meant(web, "db"), Some(("blog-db-1", true)));
+        assert_eq!(meant(web, "shop-db-1"), Some(("shop-db-1", false)));
+        assert_eq!(meant(all.named("old"), "db"), None, "another project's service");
+        assert_eq!(meant(all.named("old"), "web"), Some(("web", false)), "the default bridge has no names");
+        assert_eq!(meant(None, "10.0.1.2"), Some(("shop-db-1", true)));
+        let old = all.named("old").map(|c| all.address(web, c));
+        assert_eq!(old, Some("172.17.0.3".parse().ok()));
+    }
+}

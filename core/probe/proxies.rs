@@ -1,0 +1,75 @@
+//! The processes that hold Docker's published ports on the host.
+
+use std::fs;
+use std::net::{IpAddr, SocketAddr};
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+
+use super::{ProbeError, blocking};
+
+/// A `docker-proxy`.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct Proxy {
+    /// Process id.
+    pub pid: i32,
+    /// Where it listens on the host.
+    pub host: SocketAddr,
+    /// Where it passes connections on to.
+    pub container: SocketAddr,
+}
+
+/// The TCP proxies that run, sorted by their port. Anybody may see them.
+pub async fn docker_proxies() -> Result<Vec<Proxy>, ProbeError> {
+    blocking::run("processes", "/proc", Duration::from_secs(2), || {
+        let processes = fs::read_dir("/proc").map_err(|e| ProbeError::io("processes", "/proc", &e))?;
+        let mut found: Vec<Proxy> =
+            processes.filter_map(|e| e.ok()?.file_name().to_str()?.parse().ok()).filter_map(proxy).collect();
+        found.sort_by_key(|p| (p.host.port(), p.host, p.pid));
+        Ok(found)
+    })
+    .await?
+}
+
+fn proxy(pid: i32) -> Option<Proxy> {
+    if fs::read_to_string(format!("/proc/{pid}/comm")).ok()?.trim() != "docker-proxy" {
+        return None;
+    }
+    let arguments = String::from_utf8_lossy(&fs::read(format!("/proc/{pid}/cmdline")).ok()?).into_owned();
+    let (host, container) = ends(&arguments)?;
+    Some(Proxy { pid, host, container })
+}
+
+/// `-proto tcp -host-ip 0.0.0.0 -host-port 8080 -container-ip 172.17.0.2 -container-port 80`, separated by NUL.
+fn ends(arguments: &str) -> Option<(SocketAddr, SocketAddr)> {
+    let words: Vec<&str> = arguments.split('\0').collect();
+    let value = |flag: &str| words.iter().position(|w| w.trim_start_matches('-') == flag).and_then(|i| words.get(i + 1)).copied();
+    if value("proto") != Some("tcp") {
+        return None;
+    }
+    let ip = |flag: &str| value(flag)?.parse::<IpAddr>().ok();
+    let port = |flag: &str| value(flag)?.parse::<u16>().ok();
+    let host = SocketAddr::new(ip("host-ip")?, port("host-port")?);
+    Some((host, SocketAddr::new(ip("container-ip")?, port("container-port")?)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn arguments_say_what_leads_where() {
+        let line = "/usr/sbin/docker-proxy\0-proto\0tcp\0-host-ip\0::\0-host-port\x008080\0-container-ip\x00172.17.0.2\0-container-port\x0080\0";
+        let found = ends(line).map(|(host, container)| format!("{host} {container}"));
+        assert_eq!(found.as_deref(), Some("[::]:8080 172.17.0.2:80"));
+        assert_eq!(ends(&line.replace("tcp", "udp")), None);
+        assert_eq!(ends("docker-proxy\0-proto\0tcp\0-host-ip"), None);
+    }
+
+    proptest::proptest! {
+        #[test]
+        fn any_text_is_survived(text in ".*") {
+            let _ = ends(&text);
+        }
+    }
+}

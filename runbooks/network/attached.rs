@@ -1,0 +1,83 @@
+//! Are networks that promise IPv6 able to keep the promise?
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use futures_util::future::join_all;
+use opsctl_core::model::{
+    Check, CheckSpec, Code, Finding, Inventory, Judged, Judgement, KeyKind, Kind, Severity, Subject, Target,
+};
+use opsctl_core::probe::addresses::ipv6_forwarding;
+use opsctl_core::probe::{ProbeCx, ProbeError};
+use serde::{Deserialize, Serialize};
+
+const MISMATCH: Code = Code {
+    id: "network.ipv6-mismatch",
+    severities: &[Severity::Warn],
+    when: "a network of the engine gives its containers addresses of IPv6, and this host does not pass IPv6 on (net.ipv6.conf.all.forwarding = 0): what they try first leads nowhere",
+    hint: "set net.ipv6.conf.all.forwarding = 1 in /etc/sysctl.d, or make the network without IPv6",
+};
+
+static SPEC: CheckSpec = CheckSpec {
+    id: "network.ipv6",
+    title: "networks with IPv6 can use it",
+    codes: &[MISMATCH],
+    fixes: &[],
+    timeout: Duration::from_secs(5),
+};
+
+pub(super) struct Attached;
+
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+#[serde(default)]
+pub(super) struct Evidence {
+    /// None without IPv6.
+    forwarding: Option<bool>,
+    /// Networks with IPv6 and a way out, and how many containers run in each.
+    networks: BTreeMap<String, usize>,
+}
+
+impl Check for Attached {
+    type Evidence = Evidence;
+
+    fn spec(&self) -> &'static CheckSpec {
+        &SPEC
+    }
+
+    fn targets(&self, inventory: &Inventory) -> Vec<Target> {
+        let engine = inventory.engine.iter();
+        engine.map(|e| Target { kind: Kind::Engine, name: e.name.clone(), id: e.endpoint.clone() }).collect()
+    }
+
+    async fn probe(&self, cx: &ProbeCx, _target: &Target) -> Result<Evidence, ProbeError> {
+        let docker = cx.docker()?;
+        let all = docker.networks().await?;
+        let mut e = Evidence { forwarding: ipv6_forwarding(), ..Evidence::default() };
+        // macvlan and the like do not pass through this host
+        let with: Vec<&str> =
+            all.iter().filter(|n| n.ipv6 && !n.internal && n.driver == "bridge").map(|n| n.name.as_str()).collect();
+        if with.is_empty() {
+            return Err(ProbeError::Skip("no network of the engine has IPv6".to_owned()));
+        }
+        let running = cx.inventory.containers.iter().filter(|c| c.state == "running");
+        let inspected = join_all(running.map(|c| docker.inspect(&c.id))).await;
+        for name in with {
+            let inside = inspected.iter().flatten().filter(|c| c.networks.contains_key(name)).count();
+            e.networks.insert(name.to_owned(), inside);
+        }
+        Ok(e)
+    }
+
+    fn judge(&self, judged: &Judged<'_>, e: &Evidence) -> Judgement {
+        let used: Vec<String> = e.networks.iter().filter(|(_, n)| **n > 0).map(|(name, n)| format!("{name} ({n})")).collect();
+        if e.forwarding != Some(false) || used.is_empty() {
+            return Judgement::default();
+        }
+        let subject = Subject { kind: Kind::Engine, name: judged.target.name.clone(), identity: judged.target.id.clone() };
+        let message = format!(
+            "containers in {} have addresses of IPv6, and this host passes no IPv6 on: net.ipv6.conf.all.forwarding is 0",
+            used.join(", ")
+        );
+        vec![Finding::new(&MISMATCH, Severity::Warn, subject, message).key(KeyKind::Engine, &judged.target.id)].into()
+    }
+}

@@ -1,0 +1,171 @@
+//! Goes the way from a consumer to what it needs. What works costs one connection at most.
+
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+
+use opsctl_core::probe::addresses::addresses_of;
+use opsctl_core::probe::docker::Container;
+use opsctl_core::probe::listeners::{Talk, talk};
+use opsctl_core::probe::names::Looked;
+use opsctl_core::probe::needs::{self, How, Need, Needs, Reached};
+use opsctl_core::probe::{ProbeCx, ProbeError};
+
+use super::DATABASES;
+use super::ladder::{Aim, Ladder, Owner};
+
+/// What was seen on the way; none when it works, or when what is needed is not on this host.
+pub(super) async fn climb(cx: &ProbeCx, known: &Needs, need: &Need) -> Result<Option<Ladder>, ProbeError> {
+    let all = &known.neighbours;
+    let from = need.consumer.container.as_deref().and_then(|id| all.get(id));
+    let meant = need.target.as_deref().and_then(|id| all.get(id));
+    let mut ladder = Ladder {
+        host: need.host.clone(),
+        port: need.port,
+        how: Some(need.how.clone()),
+        on_host: all.on_host(from),
+        networks: from.map(|c| all.holder(c).networks.keys().cloned().collect()).unwrap_or_default(),
+        target: meant.map(|c| aim(all, c)),
+        shared: meant.map(|c| all.shared(from, c)).unwrap_or_default(),
+        ..Ladder::default()
+    };
+    let scraped = matches!(need.how, How::Scrape { .. });
+    if let Some(meant) = meant {
+        if !meant.is_up() {
+            return Ok(Some(ladder));
+        }
+        if !scraped && works(cx, known, need, from, meant).await? {
+            return Ok(None);
+        }
+    }
+
+    let looked = cx.looked_up(need.consumer.pid, &need.host).await?;
+    let addresses = match &looked {
+        Looked::Up(addresses) => addresses.clone(),
+        _ => Vec::new(),
+    };
+    ladder.looked = Some(looked);
+    let Some(first) = addresses.first() else { return Ok(Some(ladder)) };
+    let is_meant = |ip: &&IpAddr| all.owner(**ip).is_some_and(|o| meant.is_some_and(|m| same(known, from, o, m, &need.host)));
+    let address = addresses.iter().find(is_meant).or_else(|| addresses.iter().find(|a| a.is_ipv4())).unwrap_or(first);
+    ladder.address = Some(*address);
+    let Some((owner, pid, aimed)) = whose(known, need, from, meant, *address) else { return Ok(None) };
+    ladder.owner = Some(owner);
+    if ladder.target.is_none() {
+        ladder.shared = aimed.as_ref().and_then(|a| all.get(&a.id)).map(|c| all.shared(from, c)).unwrap_or_default();
+        ladder.target = aimed;
+    }
+
+    let at = SocketAddr::new(*address, need.port);
+    let reached = cx.reach(Some(need.consumer.pid), at).await?;
+    let connected = reached == Reached::Connected;
+    ladder.reached = Some(reached);
+    if connected && !scraped {
+        return Ok(None);
+    }
+    ladder.listening = match pid {
+        Some(pid) => needs::listening(i64::from(pid), false).await.ok(),
+        None => None,
+    };
+    if connected {
+        if let How::Scrape { url, path, .. } = &need.how
+            && url.starts_with("http:")
+        {
+            ladder.answered = Some(cx.scrape(&need.consumer, at, &ladder.place(), path).await?);
+        }
+    } else {
+        elsewhere(cx, &mut ladder, pid, at).await;
+    }
+    Ok(Some(ladder))
+}
+
+/// Whether a need is met, by what the kernel says first: connections that are there, then who listens; only then by one of our own.
+async fn works(
+    cx: &ProbeCx,
+    known: &Needs,
+    need: &Need,
+    from: Option<&Container>,
+    meant: &Container,
+) -> Result<bool, ProbeError> {
+    let all = &known.neighbours;
+    // a name that Docker does not tell has to be looked up
+    let named = need.host.parse::<IpAddr>().is_ok() || all.answers(from, meant, &need.host);
+    let (true, Some(address)) = (named, all.address(from, meant)) else { return Ok(false) };
+    let address = need.host.parse().unwrap_or(address);
+    let at = SocketAddr::new(address, need.port);
+    let talk = talk(i64::from(need.consumer.pid), at);
+    if talk == Talk::Works {
+        return Ok(true);
+    }
+    if let Ok(listening) = needs::listening(meant.state.pid, false).await {
+        let open = listening.iter().any(|l| l.port == need.port && (l.address.is_unspecified() || l.address == address));
+        if !open {
+            return Ok(false);
+        }
+        if DATABASES.contains(&need.port) && talk == Talk::None {
+            return Ok(true);
+        }
+    }
+    Ok(cx.reach(Some(need.consumer.pid), at).await? == Reached::Connected)
+}
+
+/// Whether `other` is as good as who is meant: one of several that answer to the same name.
+fn same(known: &Needs, from: Option<&Container>, other: &Container, meant: &Container, host: &str) -> bool {
+    let holder = |c| &known.neighbours.holder(c).id;
+    holder(other) == holder(meant) || known.neighbours.answers(from, other, host)
+}
+
+/// Whose an address is, a process in whose network it listens, and what that is; none for another host.
+fn whose(
+    known: &Needs,
+    need: &Need,
+    from: Option<&Container>,
+    meant: Option<&Container>,
+    address: IpAddr,
+) -> Option<(Owner, Option<i32>, Option<Aim>)> {
+    let all = &known.neighbours;
+    let me = std::process::id();
+    let here = Aim { name: "this host".to_owned(), state: "running".to_owned(), up: true, ..Aim::default() };
+    if address.is_loopback() {
+        // its own
+        let own = from.map_or(here, |c| aim(all, c));
+        return Some((Owner::Meant, Some(need.consumer.pid), Some(own)));
+    }
+    if let Some(owner) = all.owner(address) {
+        let pid = i32::try_from(owner.state.pid).ok();
+        return Some(match meant {
+            Some(meant) if !same(known, from, owner, meant, &need.host) => (Owner::Other(owner.name.clone()), pid, None),
+            _ => (Owner::Meant, pid, Some(aim(all, owner))),
+        });
+    }
+    if addresses_of(me).contains(&address) {
+        return Some((Owner::Meant, i32::try_from(me).ok(), Some(here)));
+    }
+    // of another host only that its name is there is known here
+    meant.map(|_| (Owner::Nobody, None, None))
+}
+
+/// The same connection from the host and inside the target: only where it is not clear yet why there is none.
+async fn elsewhere(cx: &ProbeCx, ladder: &mut Ladder, pid: Option<i32>, at: SocketAddr) {
+    let on: Option<Vec<&needs::Listening>> =
+        ladder.listening.as_ref().map(|l| l.iter().filter(|l| l.port == at.port()).collect());
+    let silent = on.as_ref().is_some_and(Vec::is_empty);
+    let loopback = on.as_ref().is_some_and(|on| on.iter().all(|l| l.address.is_loopback()));
+    let Some(pid) = pid.filter(|_| !(silent || DATABASES.contains(&at.port()) && loopback)) else { return };
+    let inside = SocketAddr::new(Ipv4Addr::LOCALHOST.into(), at.port());
+    let (lo, own, host) = tokio::join!(
+        Box::pin(cx.reach(Some(pid), inside)),
+        Box::pin(cx.reach(Some(pid), at)),
+        Box::pin(async { if at.ip().is_loopback() { None } else { cx.reach(None, at).await.ok() } })
+    );
+    (ladder.inside_loopback, ladder.inside_own, ladder.from_host) = (lo.ok(), own.ok(), host);
+}
+
+fn aim(all: &needs::Neighbours, c: &Container) -> Aim {
+    Aim {
+        id: c.id.clone(),
+        name: c.name.clone(),
+        state: c.state.status.clone(),
+        up: c.is_up(),
+        started_at: c.state.started_at,
+        networks: all.holder(c).networks.keys().cloned().collect(),
+    }
+}

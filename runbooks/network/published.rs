@@ -1,0 +1,259 @@
+//! What leads into containers from outside: to something that is there, and to nothing that should stay inside.
+
+use std::collections::BTreeSet;
+use std::net::IpAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures_util::future::join_all;
+use jiff::Timestamp;
+use opsctl_core::model::{
+    Check, CheckSpec, Code, Finding, Inventory, Judged, Judgement, KeyKind, Kind, Product, Severity, Subject, Target,
+};
+use opsctl_core::probe::docker::{Container, PortMap};
+use opsctl_core::probe::needs;
+use opsctl_core::probe::proxies::{Proxy, docker_proxies};
+use opsctl_core::probe::{ProbeCx, ProbeError};
+use serde::{Deserialize, Serialize};
+
+use super::{Settings, is_young, port_key};
+
+const DEAD: Code = Code {
+    id: "network.docker-proxy-dead",
+    severities: &[Severity::Warn, Severity::Crit],
+    when: "a docker-proxy holds a port of this host for a container that is not there any more: whoever connects is accepted and cut off, and no container can publish that port (crit); for a port on which nothing in the container listens (warn)",
+    hint: "a docker-proxy that was left behind ends with a restart of the engine, or by its process id once no container needs it",
+};
+
+const EXPOSED: Code = Code {
+    id: "network.exposed",
+    severities: &[Severity::Warn],
+    when: "the port of a database, a cache, a broker or of metrics is published on every address of this host",
+    hint: "publish it on 127.0.0.1 only, or not at all when only containers need it: names in a shared network do without; what is meant to be open goes into exposed_ok",
+};
+
+static SPEC: CheckSpec = CheckSpec {
+    id: "network.published",
+    title: "published ports lead to what is there, and only to what is meant for everybody",
+    codes: &[DEAD, EXPOSED],
+    fixes: &[],
+    timeout: Duration::from_secs(6),
+};
+
+/// How long a container that is on its way up or down may take to be seen as one or the other.
+const PAUSE: Duration = Duration::from_millis(300);
+
+/// Ports that are not for everybody, by what usually listens there (judgement; catalogue §14).
+const PRIVATE: &[(u16, &str)] = &[
+    (1433, "SQL Server"),
+    (2181, "ZooKeeper"),
+    (2375, "the Docker API without a login"),
+    (2379, "etcd"),
+    (3100, "Loki"),
+    (3306, "MySQL"),
+    (5432, "PostgreSQL"),
+    (5672, "a broker"),
+    (5984, "CouchDB"),
+    (6379, "Redis"),
+    (6432, "PgBouncer"),
+    (8086, "InfluxDB"),
+    (9042, "Cassandra"),
+    (9090, "Prometheus"),
+    (9092, "Kafka"),
+    (9093, "Alertmanager"),
+    (9100, "metrics of the machine"),
+    (9200, "Elasticsearch"),
+    (9300, "Elasticsearch"),
+    (11211, "memcached"),
+    (15672, "RabbitMQ's management"),
+    (27017, "MongoDB"),
+];
+
+pub(super) struct Published {
+    pub(super) settings: Settings,
+}
+
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+#[serde(default)]
+pub(super) struct Evidence {
+    proxies: Vec<Proxy>,
+    containers: Vec<Publisher>,
+}
+
+/// A running container.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+struct Publisher {
+    id: String,
+    subject: Subject,
+    product: Option<Product>,
+    started_at: Option<Timestamp>,
+    addresses: Vec<IpAddr>,
+    ports: Vec<PortMap>,
+    /// Ports that are open for others; none when that is not ours to see.
+    open: Option<BTreeSet<u16>>,
+}
+
+impl Check for Published {
+    type Evidence = Evidence;
+
+    fn spec(&self) -> &'static CheckSpec {
+        &SPEC
+    }
+
+    fn targets(&self, inventory: &Inventory) -> Vec<Target> {
+        let engine = inventory.engine.iter();
+        engine.map(|e| Target { kind: Kind::Engine, name: e.name.clone(), id: e.endpoint.clone() }).collect()
+    }
+
+    async fn probe(&self, cx: &ProbeCx, _target: &Target) -> Result<Evidence, ProbeError> {
+        let docker = cx.docker()?;
+        let running = cx.inventory.containers.iter().filter(|c| c.state == "running");
+        let containers = join_all(running.map(|c| docker.inspect(&c.id))).await;
+        let mut e = Evidence { proxies: docker_proxies().await?, containers: publishers(cx, containers).await };
+        if e.proxies.iter().any(|p| e.owner(p).is_none()) {
+            // between two looks a container may have started or ended
+            tokio::time::sleep(PAUSE).await;
+            let now = docker.list().await?;
+            let running: Vec<_> = now.into_iter().filter(|c| c.state == "running").collect();
+            let containers = join_all(running.iter().map(|c| docker.inspect_now(&c.id))).await;
+            e = Evidence { proxies: docker_proxies().await?, containers: publishers(cx, containers).await };
+        }
+        Ok(e)
+    }
+
+    fn judge(&self, judged: &Judged<'_>, e: &Evidence) -> Judgement {
+        let mut judgement = Judgement::default();
+        let mut told = BTreeSet::new();
+        for proxy in &e.proxies {
+            match e.owner(proxy) {
+                None => {
+                    if told.insert(proxy.host.port()) {
+                        judgement.findings.push(stale(proxy));
+                    }
+                }
+                Some(c) => {
+                    let silent = c.open.as_ref().is_some_and(|open| !open.contains(&proxy.container.port()));
+                    if silent && !is_young(c.started_at, judged.taken_at, &self.settings) && told.insert(proxy.host.port()) {
+                        judgement.findings.push(silent_behind(proxy, c));
+                    }
+                }
+            }
+        }
+        if e.containers.iter().any(|c| c.open.is_none() && !c.ports.is_empty()) {
+            judgement.gaps.push("whether something listens behind the published ports: needs root".to_owned());
+        }
+        judgement.findings.extend(e.containers.iter().filter_map(|c| self.exposed(c)));
+        judgement
+    }
+}
+
+async fn publishers(cx: &ProbeCx, containers: Vec<Result<Arc<Container>, ProbeError>>) -> Vec<Publisher> {
+    let publisher = |c: Arc<Container>| async move {
+        let open = if c.ports.is_empty() || !c.is_up() {
+            Some(BTreeSet::new())
+        } else {
+            let listening = needs::listening(c.state.pid, false).await.ok();
+            listening.map(|all| all.iter().filter(|l| !l.address.is_loopback()).map(|l| l.port).collect())
+        };
+        Publisher {
+            id: c.id.clone(),
+            subject: c.subject(),
+            product: cx.inventory.container(&c.id).and_then(|r| r.product),
+            started_at: c.state.started_at,
+            addresses: c.networks.values().filter_map(|ip| ip.parse().ok()).collect(),
+            ports: c.ports.clone(),
+            open,
+        }
+    };
+    let mut all = join_all(containers.into_iter().filter_map(Result::ok).map(publisher)).await;
+    all.sort_by(|a, b| a.subject.name.cmp(&b.subject.name));
+    all
+}
+
+impl Evidence {
+    /// The running container that a proxy leads to.
+    fn owner(&self, proxy: &Proxy) -> Option<&Publisher> {
+        let leads = |c: &&Publisher| c.addresses.contains(&proxy.container.ip());
+        // of IPv6 the addresses of containers are not known here: what publishes the port will be it
+        let publishes = |c: &&Publisher| {
+            proxy.container.is_ipv6()
+                && c.ports.iter().any(|p| p.host == proxy.host.port() && p.container == proxy.container.port())
+        };
+        self.containers.iter().find(leads).or_else(|| self.containers.iter().find(publishes))
+    }
+}
+
+fn stale(proxy: &Proxy) -> Finding {
+    let subject = Subject { kind: Kind::Process, name: proxy.pid.to_string(), identity: format!("{}@{}", proxy.pid, proxy.host) };
+    let message = format!(
+        "docker-proxy {} holds port {} for {}, where no container is: connections are accepted and cut off",
+        proxy.pid,
+        proxy.host.port(),
+        proxy.container
+    );
+    Finding::new(&DEAD, Severity::Crit, subject, message).cite("listens on", proxy.host.to_string())
+}
+
+fn silent_behind(proxy: &Proxy, c: &Publisher) -> Finding {
+    let port = proxy.container.port();
+    let message = format!(
+        "port {} of this host leads to port {port} of {}, on which nothing listens for others: connections are accepted and cut off",
+        proxy.host.port(),
+        c.subject.name
+    );
+    Finding::new(&DEAD, Severity::Warn, c.subject.clone(), message)
+        .key(KeyKind::Container, &c.id)
+        .key(KeyKind::Port, port_key(&c.id, port))
+        .cite("held by", format!("docker-proxy {}", proxy.pid))
+        .hint("look at what the service listens on (its bind address and port) and at what is published")
+}
+
+impl Published {
+    fn exposed(&self, c: &Publisher) -> Option<Finding> {
+        let everybody = |ip: &str| ip.is_empty() || ip.parse::<IpAddr>().is_ok_and(|ip| ip.is_unspecified());
+        let meant = |p: &PortMap| {
+            let name = &c.subject.name;
+            self.settings
+                .exposed_ok
+                .iter()
+                .any(|ok| *ok == format!("{name}:{}", p.host) || *ok == format!("{name}:{}", p.container))
+        };
+        let mut open: Vec<(u16, u16, String)> = c
+            .ports
+            .iter()
+            .filter(|p| everybody(&p.host_ip) && !meant(p))
+            .filter_map(|p| Some((p.host, p.container, kind_of(c.product, p.container)?)))
+            .collect();
+        open.sort();
+        open.dedup();
+        let first = open.first()?;
+        let ports: Vec<String> = open.iter().map(|(host, ..)| host.to_string()).collect();
+        let message = format!(
+            "{} publishes {} on every address of this host, port{} {}",
+            c.subject.name,
+            first.2,
+            if ports.len() == 1 { "" } else { "s" },
+            ports.join(", ")
+        );
+        let mut finding = Finding::new(&EXPOSED, Severity::Warn, c.subject.clone(), message)
+            .key(KeyKind::Container, &c.id)
+            .cite("firewall", "what Docker publishes passes FORWARD and not INPUT: rules of ufw or firewalld for incoming packets do not hold it back");
+        for (_, port, _) in &open {
+            finding = finding.key(KeyKind::Port, port_key(&c.id, *port));
+        }
+        // by its number alone it may be something else
+        Some(if c.product.is_some_and(|p| p != Product::Nginx) { finding } else { finding.likely() })
+    }
+}
+
+/// What a port of a container is, if it is nothing for everybody: by its product, then by its number.
+fn kind_of(product: Option<Product>, port: u16) -> Option<String> {
+    match product {
+        Some(Product::Postgres) => Some("PostgreSQL".to_owned()),
+        Some(Product::Pgbouncer) => Some("PgBouncer".to_owned()),
+        Some(Product::Redis) => Some("Redis".to_owned()),
+        Some(Product::Rabbitmq) => Some("RabbitMQ".to_owned()),
+        Some(Product::Nginx) => None,
+        None => PRIVATE.iter().find(|(p, _)| *p == port).map(|(_, what)| (*what).to_owned()),
+    }
+}

@@ -1,0 +1,171 @@
+//! Does a consumer get to what it needs? From its own side, step by step, up to the first step that fails.
+
+use std::collections::BTreeSet;
+use std::time::Duration;
+
+use futures_util::future::join_all;
+use opsctl_core::model::{
+    Check, CheckSpec, Code, Finding, Inventory, Judged, Judgement, KeyKind, Kind, Severity, Subject, Target,
+};
+use opsctl_core::probe::names::Looked;
+use opsctl_core::probe::needs::{Health, How, Need};
+use opsctl_core::probe::{ProbeCx, ProbeError};
+use serde::{Deserialize, Serialize};
+
+use super::climb::climb;
+use super::ladder::{Ladder, STEPS, Stop};
+use super::{Settings, is_young, port_key};
+
+const TRIAGE: Code = Code {
+    id: "network.triage",
+    severities: &[Severity::Warn, Severity::Crit],
+    when: "a container, or a Prometheus of this host, does not get to something on this host that it needs: the first of eight steps that fails (crit; warn when what a variable names does not run)",
+    hint: "begin with the step it stops at: those before it were seen to work",
+};
+
+static SPEC: CheckSpec = CheckSpec {
+    id: "network.triage",
+    title: "what it needs on this host can be reached",
+    codes: &[TRIAGE],
+    fixes: &[],
+    timeout: Duration::from_secs(9),
+};
+
+pub(super) struct Triage {
+    pub(super) settings: Settings,
+}
+
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub(super) struct Evidence {
+    subject: Subject,
+    /// Full id of its container; empty for a process of this host.
+    #[serde(default)]
+    id: String,
+    /// Only what does not work.
+    ladders: Vec<Ladder>,
+    /// How many needs were looked at.
+    #[serde(default)]
+    looked_at: usize,
+    /// What could not be looked at, and why.
+    #[serde(default)]
+    gaps: Vec<String>,
+}
+
+impl Check for Triage {
+    type Evidence = Evidence;
+
+    fn spec(&self) -> &'static CheckSpec {
+        &SPEC
+    }
+
+    fn targets(&self, inventory: &Inventory) -> Vec<Target> {
+        // the host stands for its own processes
+        let mut targets = vec![Target::host()];
+        targets.extend(inventory.container_targets(|c| c.state == "running"));
+        targets
+    }
+
+    async fn probe(&self, cx: &ProbeCx, target: &Target) -> Result<Evidence, ProbeError> {
+        let (subject, id) = match target.kind {
+            Kind::Host => (Subject::host(), String::new()),
+            _ => (cx.running(target).await?.subject(), target.id.clone()),
+        };
+        let known = cx.needs().await?;
+        let its = |container: &Option<String>| container.as_deref().unwrap_or_default() == id;
+        let mut seen = BTreeSet::new();
+        // those of a proxy and of an endpoint have findings of their own
+        let mine: Vec<&Need> = known
+            .list
+            .iter()
+            .filter(|n| its(&n.consumer.container) && matches!(n.how, How::Scrape { .. } | How::Environment { .. }))
+            .filter(|n| seen.insert((n.host.clone(), n.port)))
+            .collect();
+        let mut gaps: Vec<String> = known.blind.iter().filter(|(c, _)| its(&c.container)).map(|(_, why)| why.clone()).collect();
+        gaps.extend(
+            known
+                .more
+                .iter()
+                .filter(|(c, _)| its(&c.container))
+                .map(|(c, n)| format!("{n} more targets of {} were not looked at", c.name)),
+        );
+        if mine.is_empty() && gaps.is_empty() {
+            return Err(ProbeError::Skip("it is not known to need anything on this host".to_owned()));
+        }
+        let climbed = join_all(mine.iter().map(|n| Box::pin(climb(cx, &known, n)))).await;
+        let mut ladders = Vec::new();
+        for (need, climbed) in mine.iter().zip(climbed) {
+            match climbed {
+                Ok(ladder) => ladders.extend(ladder),
+                Err(ProbeError::Skip(_)) => {}
+                Err(why) => gaps.push(format!("whether {} reaches {}:{}: {why}", need.consumer.name, need.host, need.port)),
+            }
+        }
+        // a process of the host has a name of its own
+        let subject = match mine.first().filter(|_| id.is_empty()) {
+            Some(n) => Subject { kind: Kind::Process, name: n.consumer.name.clone(), identity: n.consumer.pid.to_string() },
+            None => subject,
+        };
+        Ok(Evidence { subject, id, ladders, looked_at: mine.len(), gaps })
+    }
+
+    fn judge(&self, judged: &Judged<'_>, e: &Evidence) -> Judgement {
+        let mut judgement = Judgement { gaps: e.gaps.clone(), ..Judgement::default() };
+        for ladder in &e.ladders {
+            let Some(stop) = ladder.stop() else {
+                if let Some(Looked::NoAnswer(why)) = &ladder.looked {
+                    judgement.gaps.push(format!("the address of {} for {}: {why}", ladder.host, e.subject.name));
+                }
+                continue;
+            };
+            let started = ladder.target.as_ref().and_then(|t| t.started_at);
+            if stop.step == 5 && ladder.is_silent() && is_young(started, judged.taken_at, &self.settings) {
+                judgement.pending.push(format!("{} to be listened on", ladder.place()));
+                continue;
+            }
+            judgement.findings.push(e.finding(ladder, &stop));
+        }
+        judgement
+    }
+}
+
+impl Evidence {
+    fn finding(&self, ladder: &Ladder, stop: &Stop) -> Finding {
+        let name = &self.subject.name;
+        // whether a variable is used at all is not known; what it names was stopped by somebody
+        let by_variable = matches!(ladder.how, Some(How::Environment { .. }));
+        let severity = if stop.step == 0 && by_variable { Severity::Warn } else { Severity::Crit };
+        let message = match stop.step {
+            0 => format!("{name} cannot reach {}: {}", ladder.place(), stop.why),
+            n => format!("{name} cannot reach {}: step {n} of {STEPS}, {}", ladder.place(), stop.why),
+        };
+        let mut finding = Finding::new(&TRIAGE, severity, self.subject.clone(), message);
+        finding = match &ladder.how {
+            Some(How::Environment { variable }) => finding.cite("needed for", format!("{variable} in its environment")),
+            Some(How::Scrape { url, health, error, .. }) => {
+                let says = if error.is_empty() { String::new() } else { format!(": {error}") };
+                let health = if *health == Health::Down { "down" } else { "not scraped yet" };
+                finding.cite("needed for", format!("it scrapes {url}")).cite("Prometheus says", format!("{health}{says}"))
+            }
+            _ => finding,
+        };
+        for (title, words) in ladder.seen() {
+            finding = finding.cite(title, words);
+        }
+        if ladder.from_host.is_some() || ladder.inside_own.is_some() {
+            finding = finding.cite("7 elsewhere", ladder.elsewhere());
+        }
+        if stop.step == 8 {
+            finding = finding.hint(
+                "the way there is free: look at what the service answers, and for answers that stop in the middle at opsctl mtu",
+            );
+        }
+        match &ladder.target {
+            // without any network it is the consumer itself that is cut off
+            Some(_) if ladder.networks.is_empty() && !ladder.on_host => finding.key(KeyKind::Container, &self.id),
+            Some(t) if !t.id.is_empty() => {
+                finding.key(KeyKind::Container, &t.id).key(KeyKind::Port, port_key(&t.id, ladder.port))
+            }
+            _ => finding,
+        }
+    }
+}

@@ -1,0 +1,256 @@
+//! Who listens where, who gets there and who does not: one fault each, and controls in which nothing is wrong.
+
+use crate::lab::{Host, eventually, installed};
+
+/// An HTTP service on this port.
+fn httpd(port: &str) -> [&str; 5] {
+    ["svc:1", "/bin/fixture", "httpd", "--port", port]
+}
+
+/// A container of the network `app` that needs something, and does nothing.
+fn consumer(host: &Host, name: &str, variable: &str) {
+    host.run(name, &["--network", "app", "-e", variable, "svc:1", "/bin/fixture", "wait-term"]);
+}
+
+/// Without the time in which a container need not listen yet.
+fn at_once(host: &Host) {
+    host.configure("[runbooks.network]\nstarting_s = 0\n[runbooks.healthcheck]\nstarting_s = 0\n");
+}
+
+/// Waits until something listens on a port in the namespace of a container.
+#[track_caller]
+fn listens(host: &Host, name: &str, port: &str) {
+    let pid = host.inspect(name, "{{.State.Pid}}");
+    let hex = format!("{:04X}", port.parse::<u16>().unwrap_or(0));
+    eventually(30, "it listens", || {
+        let table = host.sh(&format!("cat /proc/{pid}/net/tcp /proc/{pid}/net/tcp6"));
+        table.contains(&format!(":{hex} ")).then_some(())
+    });
+}
+
+#[test]
+fn what_is_well_stays_quiet() {
+    let Some(host) = Host::with_edge() else { return };
+    at_once(&host);
+    // what others need of it, by a name, an alias, and an address
+    host.service("well", "ok");
+    let by_address = format!("BACKEND_URL=http://{}:8080/", host.address("well"));
+    consumer(&host, "web", "BACKEND_URL=http://user:canary-password@well:8080/health?token=canary");
+    consumer(&host, "again", &by_address);
+    // a wildcard of IPv6 covers IPv4
+    host.run("v6", &[&["--network", "app"], &httpd("8080")[..], &["--bind", "::"]].concat());
+    consumer(&host, "web6", "UPSTREAM_URL=http://v6:8080/");
+    // on the host's own network a loopback is as good as any
+    host.run("onhost", &[&["--network", "host"], &httpd("9101")[..], &["--bind", "127.0.0.1"]].concat());
+    // the default bridge has no names
+    host.run("plain", &httpd("8080"));
+    // told to others, and not connected to
+    host.run(
+        "told",
+        &["--network", "app", "-e", "CORS_ORIGINS=http://well:9999", "-e", "IMAGE=well:7", "svc:1", "/bin/fixture", "wait-term"],
+    );
+    // published for this host alone
+    host.run("local", &[&["--network", "app", "-p", "127.0.0.1:16379:6379"], &httpd("6379")[..]].concat());
+    for (name, port) in [("v6", "8080"), ("onhost", "9101"), ("plain", "8080"), ("local", "6379")] {
+        listens(&host, name, port);
+    }
+    let run = host.ask(&["network", "container"]);
+    run.roots(&[]);
+    assert_eq!(run.check("network.triage", "container:web").verdict, "ok");
+    assert_eq!(run.check("network.triage", "container:web6").verdict, "ok");
+    assert_eq!(run.check("network.listeners", "container:v6").verdict, "ok");
+    assert_eq!(run.check("network.published", "engine:docker").verdict, "ok");
+    assert!(!run.stdout.contains("canary"), "{}", run.stdout);
+    let recorded = host.path("record.json").display().to_string();
+    host.opsctl(&["record", &recorded]);
+    let text = std::fs::read_to_string(&recorded).unwrap_or_else(|e| panic!("{recorded}: {e}"));
+    assert!(!text.contains("canary"), "of a value only host and port are kept");
+}
+
+#[test]
+fn a_dead_port_is_told_by_the_one_that_is_open_instead() {
+    let Some(host) = Host::with_edge() else { return };
+    host.run("moved", &[&["--network", "app", "-p", "127.0.0.1:18080:8080"], &httpd("9999")[..]].concat());
+    host.run("silent", &["--network", "app", "svc:1", "/bin/fixture", "wait-term"]);
+    consumer(&host, "web", "BACKEND_URL=http://moved:8080/");
+    consumer(&host, "worker", "QUEUE_ADDR=silent:7000");
+    listens(&host, "moved", "9999");
+    // it has just been started: nothing is said of it yet but that
+    let missing = "network.missing container:silent";
+    let run = host.ask(&["network"]);
+    run.must(&[missing]).must_not(&["network.wrong-port", "network.triage"]);
+    assert_eq!(run.finding(missing).severity.to_string(), "warn");
+
+    at_once(&host);
+    let wrong = "network.wrong-port container:moved";
+    let run = host.ask(&["network", "healthcheck", "container"]);
+    run.roots(&[wrong, missing]);
+    run.explains(wrong, "network.triage container:web").explains(missing, "network.triage container:worker");
+    run.explains(wrong, "healthcheck.tcp container:moved");
+    run.says(wrong, &["port 8080", "web (BACKEND_URL)", "it listens on 9999 instead"]);
+    run.says(missing, &["nothing in silent listens on port 7000", "worker (QUEUE_ADDR)"]);
+    run.says("network.triage container:worker", &["step 5 of 8, nothing in silent listens on port 7000"]);
+    assert_eq!(run.finding(missing).severity.to_string(), "crit");
+}
+
+#[test]
+fn one_family_of_addresses_is_not_the_other() {
+    let Some(host) = Host::with_edge() else { return };
+    at_once(&host);
+    host.run(
+        "narrow",
+        &[
+            &["--network", "app", "--sysctl", "net.ipv6.bindv6only=1", "--sysctl", "net.ipv6.conf.all.disable_ipv6=0"],
+            &httpd("8080")[..],
+            &["--bind", "::"],
+        ]
+        .concat(),
+    );
+    consumer(&host, "web", "BACKEND_URL=http://narrow:8080/");
+    listens(&host, "narrow", "8080");
+    let family = "network.family container:narrow";
+    let run = host.ask(&["network"]);
+    run.roots(&[family]).explains(family, "network.triage container:web");
+    run.says(family, &["[::]:8080 for IPv6 only", "web (BACKEND_URL)", "net.ipv6.bindv6only: 1"]);
+}
+
+#[test]
+fn what_stands_between_is_told_by_trying_from_elsewhere() {
+    let Some(host) = Host::with_edge() else { return };
+    at_once(&host);
+    host.service("b1", "ok");
+    consumer(&host, "web", "BACKEND_URL=http://b1:8080/");
+    host.ask(&["network"]).roots(&[]);
+    // a firewall in the network of the target drops what comes from the consumer
+    let (pid, from) = (host.inspect("b1", "{{.State.Pid}}"), host.address("web"));
+    host.sh(&format!(
+        "nsenter -t {pid} -n nft 'add table ip lab; add chain ip lab inbound {{ type filter hook input priority 0; }}; add rule ip lab inbound ip saddr {from} drop'"
+    ));
+    let triage = "network.triage container:web";
+    let run = host.ask(&["network", "container"]);
+    run.roots(&[triage]);
+    run.says(
+        triage,
+        &["step 6 of 8, no answer in 1 s", "inside b1 and from the host", "a firewall or isolation", "from this host: connected"],
+    );
+    // one that says no
+    host.sh(&format!(
+        "nsenter -t {pid} -n nft 'flush chain ip lab inbound; add rule ip lab inbound ip saddr {from} reject with tcp reset'"
+    ));
+    host.ask(&["network"]).says(triage, &["step 6 of 8, refused", "a firewall between them says no"]);
+    host.sh(&format!("nsenter -t {pid} -n nft 'flush chain ip lab inbound'"));
+    host.ask(&["network"]).roots(&[]);
+
+    // it does not run: that is what is to be told
+    host.docker(&["rm", "-f", "b1"]);
+    host.run("b1", &["--network", "app", "svc:1", "/bin/fixture", "say", "no", "3"]);
+    host.until("b1", "{{.State.Status}}", "exited");
+    let run = host.ask(&["network", "container"]);
+    run.roots(&["container.down container:b1"]).explains("container.down container:b1", triage);
+    run.says(triage, &["web cannot reach b1:8080: b1 does not run: it is exited"]);
+}
+
+#[test]
+fn who_shares_no_network_does_not_find_it() {
+    let Some(host) = Host::with_edge() else { return };
+    at_once(&host);
+    host.docker(&["network", "create", "other"]);
+    host.service("b1", "ok");
+    consumer(&host, "web", "BACKEND_URL=http://b1:8080/");
+    host.ask(&["network", "container"]).roots(&[]);
+    host.docker(&["network", "connect", "other", "b1"]);
+    host.docker(&["network", "disconnect", "app", "b1"]);
+    let (detached, triage) = ("container.network-detached container:b1", "network.triage container:web");
+    let run = host.ask(&["network", "container"]);
+    run.roots(&[detached]).explains(detached, triage);
+    run.says(detached, &["b1 is in network other", "web (BACKEND_URL) needs it as b1 from app"]);
+    run.says(triage, &["step 1 of 8", "they share no network: b1 is in other, it is in app"]);
+    // by its address there the name is no matter
+    let there = host.inspect("b1", "{{(index .NetworkSettings.Networks \"other\").IPAddress}}");
+    host.docker(&["rm", "-f", "web"]);
+    consumer(&host, "web", &format!("BACKEND_URL=http://{there}:8080/"));
+    let run = host.ask(&["network", "container"]);
+    run.roots(&[triage]).says(triage, &["step 3 of 8, they share no network", "from this host: connected"]);
+}
+
+#[test]
+fn what_is_open_to_everybody_and_what_leads_nowhere_is_told() {
+    let Some(host) = Host::with_edge() else { return };
+    at_once(&host);
+    host.run("cache", &[&["--network", "app", "-p", "16379:6379"], &httpd("6379")[..]].concat());
+    host.run("web", &[&["--network", "app", "-p", "18080:8080"], &httpd("8080")[..]].concat());
+    listens(&host, "cache", "6379");
+    listens(&host, "web", "8080");
+    let exposed = "network.exposed container:cache";
+    let run = host.ask(&["network"]);
+    run.roots(&[exposed]).says(exposed, &["publishes Redis on every address", "16379", "ufw"]);
+    host.configure("[runbooks.network]\nexposed_ok = [\"cache:16379\"]\n");
+    host.ask(&["network"]).roots(&[]);
+
+    // left behind by an engine that was killed: nobody is at its address
+    // it closes descriptor 3, on which it tells the engine that it is ready
+    let left = "exec docker-proxy -proto tcp -host-ip 127.0.0.1 -host-port 18099 -container-ip 172.31.99.9 -container-port 80";
+    host.spawn("sh", &["-c", &format!("{left} 3> /dev/null")]);
+    let run = eventually(30, "it listens", || {
+        let run = host.ask(&["network"]);
+        let there = run.findings().any(|f| f.code == "network.docker-proxy-dead");
+        there.then_some(run)
+    });
+    let dead = run.findings().find(|f| f.code == "network.docker-proxy-dead");
+    assert!(dead.is_some_and(|f| f.message.contains("holds port 18099 for 172.31.99.9:80, where no container is")), "{dead:?}");
+}
+
+#[test]
+fn a_prometheus_of_the_host_is_asked_too() {
+    if !installed(&["prometheus"]) {
+        return;
+    }
+    let Some(host) = Host::with_edge() else { return };
+    at_once(&host);
+    host.service("b1", "ok");
+    host.run("page", &[&["--network", "app"], &httpd("8081")[..]].concat());
+    listens(&host, "page", "8081");
+    host.prometheus("prometheus", &["b1:8080"]);
+    host.until_scraped("prometheus", "b1:8080", "up");
+    host.ask(&["network", "container"]).roots(&[]);
+    let address = host.address("page");
+    host.sh(&format!(
+        "printf 'global: {{scrape_interval: 1s, scrape_timeout: 1s}}\\nscrape_configs: [{{job_name: lab, metrics_path: /nothing, static_configs: [{{targets: [\"{address}:8081\", \"127.0.0.1:7777\"]}}]}}]\\n' > {}",
+        host.path("prometheus.yml").display()
+    ));
+    let (config, data) = (host.path("prometheus.yml").display().to_string(), host.path("data").display().to_string());
+    host.spawn(
+        "prometheus",
+        &[&format!("--config.file={config}"), &format!("--storage.tsdb.path={data}"), "--web.listen-address=127.0.0.1:9090"],
+    );
+    let triage = "network.triage process:prometheus";
+    let run = eventually(60, "both are down", || {
+        let run = host.ask(&["network"]);
+        let found = run.findings().filter(|f| f.code == "network.triage").count();
+        (found == 2).then_some(run)
+    });
+    let said: Vec<&str> = run.findings().filter(|f| f.code == "network.triage").map(|f| f.message.as_str()).collect();
+    assert!(said.iter().any(|s| s.contains("step 8 of 8, it answers with status 404")), "{said:?}");
+    assert!(said.iter().any(|s| s.contains("step 5 of 8, nothing in this host listens on port 7777")), "{said:?}");
+    run.must(&[triage]);
+}
+
+#[test]
+fn who_may_not_look_says_what_it_needs() {
+    let Some(host) = Host::with_edge() else { return };
+    at_once(&host);
+    host.service("b1", "ok");
+    host.run("cache", &[&["--network", "app", "-p", "16379:6379"], &httpd("6379")[..]].concat());
+    consumer(&host, "web", "BACKEND_URL=http://b1:8080/");
+    listens(&host, "cache", "6379");
+    host.sh("chmod 666 /var/run/docker.sock; chmod 755 /run/lab");
+    let nobody = ["setpriv", "--reuid", "65534", "--regid", "65534", "--clear-groups", "--inh-caps=-all"];
+    let mut command = host.opsctl_command(&nobody, &["diagnose", "network", "--format", "json"]);
+    let run = host.read(command.env("OPSCTL_STATE_DIR", "/tmp/opsctl-nobody"));
+    // what the engine tells is told
+    run.must(&["network.exposed container:cache"]).must_not(&["network.triage", "network.missing", "network.loopback-only"]);
+    let row = run.check("network.triage", "container:web");
+    assert!(row.verdict == "unknown" && row.reason.as_ref().is_some_and(|r| r.contains("needs root")), "{row:?}");
+    // the table of sockets is everybody's to read
+    assert_eq!(run.check("network.listeners", "container:b1").verdict, "ok");
+}
