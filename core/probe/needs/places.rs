@@ -176,6 +176,7 @@ mod tests {
                 "CACHE cache:6379".to_owned(),
                 "JDBC pg:5432".to_owned(),
                 "MONGO a:27017".to_owned(),
+                "MONGO b:27018".to_owned(),
                 "BROKERS_NODE k1:9092".to_owned(),
                 "BROKERS_NODE k2:9092".to_owned(),
                 "BACKEND_URL b1:8080".to_owned(),
