@@ -40,6 +40,9 @@ _opsctl() {
             opsctl,disk)
                 cmd="opsctl__subcmd__disk"
                 ;;
+            opsctl,dns)
+                cmd="opsctl__subcmd__dns"
+                ;;
             opsctl,explain)
                 cmd="opsctl__subcmd__explain"
                 ;;
@@ -60,6 +63,12 @@ _opsctl() {
                 ;;
             opsctl,memory)
                 cmd="opsctl__subcmd__memory"
+                ;;
+            opsctl,mtu)
+                cmd="opsctl__subcmd__mtu"
+                ;;
+            opsctl,network)
+                cmd="opsctl__subcmd__network"
                 ;;
             opsctl,nginx)
                 cmd="opsctl__subcmd__nginx"
@@ -119,7 +128,7 @@ _opsctl() {
 
     case "${cmd}" in
         opsctl)
-            opts="-q -v -h -V --config --color --quiet --verbose --help --version diagnose bootstrap fix undo audit explain list targets record config generate celery container cpu disk healthcheck host memory nginx postgres rabbitmq redis systemd time tls ssl"
+            opts="-q -v -h -V --config --color --quiet --verbose --help --version diagnose bootstrap fix undo audit explain list targets record config generate celery container cpu disk dns healthcheck host memory mtu network nginx postgres rabbitmq redis systemd time tls ssl"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 1 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -285,12 +294,16 @@ _opsctl() {
             return 0
             ;;
         opsctl__subcmd__celery)
-            opts="-q -v -h --fix --usage --format --output --deadline --replay --endpoint --fail-on --config --color --quiet --verbose --help"
+            opts="-y -q -v -h --fix --usage --dry-run --yes --risk --format --output --deadline --replay --endpoint --fail-on --config --color --quiet --verbose --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
             fi
             case "${prev}" in
+                --risk)
+                    COMPREPLY=($(compgen -W "R1 R2 R3" -- "${cur}"))
+                    return 0
+                    ;;
                 --format)
                     COMPREPLY=($(compgen -W "table json jsonl markdown" -- "${cur}"))
                     return 0
@@ -441,12 +454,16 @@ _opsctl() {
             return 0
             ;;
         opsctl__subcmd__container)
-            opts="-q -v -h --fix --usage --format --output --deadline --replay --endpoint --fail-on --config --color --quiet --verbose --help"
+            opts="-y -q -v -h --fix --usage --dry-run --yes --risk --format --output --deadline --replay --endpoint --fail-on --config --color --quiet --verbose --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
             fi
             case "${prev}" in
+                --risk)
+                    COMPREPLY=($(compgen -W "R1 R2 R3" -- "${cur}"))
+                    return 0
+                    ;;
                 --format)
                     COMPREPLY=($(compgen -W "table json jsonl markdown" -- "${cur}"))
                     return 0
@@ -487,12 +504,16 @@ _opsctl() {
             return 0
             ;;
         opsctl__subcmd__cpu)
-            opts="-q -v -h --fix --usage --format --output --deadline --replay --endpoint --fail-on --config --color --quiet --verbose --help"
+            opts="-y -q -v -h --fix --usage --dry-run --yes --risk --format --output --deadline --replay --endpoint --fail-on --config --color --quiet --verbose --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
             fi
             case "${prev}" in
+                --risk)
+                    COMPREPLY=($(compgen -W "R1 R2 R3" -- "${cur}"))
+                    return 0
+                    ;;
                 --format)
                     COMPREPLY=($(compgen -W "table json jsonl markdown" -- "${cur}"))
                     return 0
@@ -583,12 +604,66 @@ _opsctl() {
             return 0
             ;;
         opsctl__subcmd__disk)
-            opts="-q -v -h --fix --usage --format --output --deadline --replay --endpoint --fail-on --config --color --quiet --verbose --help"
+            opts="-y -q -v -h --fix --usage --dry-run --yes --risk --format --output --deadline --replay --endpoint --fail-on --config --color --quiet --verbose --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
             fi
             case "${prev}" in
+                --risk)
+                    COMPREPLY=($(compgen -W "R1 R2 R3" -- "${cur}"))
+                    return 0
+                    ;;
+                --format)
+                    COMPREPLY=($(compgen -W "table json jsonl markdown" -- "${cur}"))
+                    return 0
+                    ;;
+                --output)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --deadline)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --replay)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --endpoint)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --fail-on)
+                    COMPREPLY=($(compgen -W "crit warn unknown never" -- "${cur}"))
+                    return 0
+                    ;;
+                --config)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --color)
+                    COMPREPLY=($(compgen -W "auto always never" -- "${cur}"))
+                    return 0
+                    ;;
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        opsctl__subcmd__dns)
+            opts="-y -q -v -h --fix --usage --dry-run --yes --risk --format --output --deadline --replay --endpoint --fail-on --config --color --quiet --verbose --help"
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                --risk)
+                    COMPREPLY=($(compgen -W "R1 R2 R3" -- "${cur}"))
+                    return 0
+                    ;;
                 --format)
                     COMPREPLY=($(compgen -W "table json jsonl markdown" -- "${cur}"))
                     return 0
@@ -651,12 +726,16 @@ _opsctl() {
             return 0
             ;;
         opsctl__subcmd__fix)
-            opts="-y -q -v -h --dry-run --yes --risk --config --color --quiet --verbose --help"
+            opts="-y -q -v -h --endpoint --dry-run --yes --risk --config --color --quiet --verbose --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
             fi
             case "${prev}" in
+                --endpoint)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
                 --risk)
                     COMPREPLY=($(compgen -W "R1 R2 R3" -- "${cur}"))
                     return 0
@@ -703,12 +782,16 @@ _opsctl() {
             return 0
             ;;
         opsctl__subcmd__healthcheck)
-            opts="-q -v -h --fix --usage --format --output --deadline --replay --endpoint --fail-on --config --color --quiet --verbose --help"
+            opts="-y -q -v -h --fix --usage --dry-run --yes --risk --format --output --deadline --replay --endpoint --fail-on --config --color --quiet --verbose --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
             fi
             case "${prev}" in
+                --risk)
+                    COMPREPLY=($(compgen -W "R1 R2 R3" -- "${cur}"))
+                    return 0
+                    ;;
                 --format)
                     COMPREPLY=($(compgen -W "table json jsonl markdown" -- "${cur}"))
                     return 0
@@ -749,12 +832,16 @@ _opsctl() {
             return 0
             ;;
         opsctl__subcmd__host)
-            opts="-q -v -h --fix --usage --format --output --deadline --replay --endpoint --fail-on --config --color --quiet --verbose --help"
+            opts="-y -q -v -h --fix --usage --dry-run --yes --risk --format --output --deadline --replay --endpoint --fail-on --config --color --quiet --verbose --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
             fi
             case "${prev}" in
+                --risk)
+                    COMPREPLY=($(compgen -W "R1 R2 R3" -- "${cur}"))
+                    return 0
+                    ;;
                 --format)
                     COMPREPLY=($(compgen -W "table json jsonl markdown" -- "${cur}"))
                     return 0
@@ -821,12 +908,116 @@ _opsctl() {
             return 0
             ;;
         opsctl__subcmd__memory)
-            opts="-q -v -h --fix --usage --format --output --deadline --replay --endpoint --fail-on --config --color --quiet --verbose --help"
+            opts="-y -q -v -h --fix --usage --dry-run --yes --risk --format --output --deadline --replay --endpoint --fail-on --config --color --quiet --verbose --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
             fi
             case "${prev}" in
+                --risk)
+                    COMPREPLY=($(compgen -W "R1 R2 R3" -- "${cur}"))
+                    return 0
+                    ;;
+                --format)
+                    COMPREPLY=($(compgen -W "table json jsonl markdown" -- "${cur}"))
+                    return 0
+                    ;;
+                --output)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --deadline)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --replay)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --endpoint)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --fail-on)
+                    COMPREPLY=($(compgen -W "crit warn unknown never" -- "${cur}"))
+                    return 0
+                    ;;
+                --config)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --color)
+                    COMPREPLY=($(compgen -W "auto always never" -- "${cur}"))
+                    return 0
+                    ;;
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        opsctl__subcmd__mtu)
+            opts="-y -q -v -h --fix --usage --dry-run --yes --risk --format --output --deadline --replay --endpoint --fail-on --config --color --quiet --verbose --help"
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                --risk)
+                    COMPREPLY=($(compgen -W "R1 R2 R3" -- "${cur}"))
+                    return 0
+                    ;;
+                --format)
+                    COMPREPLY=($(compgen -W "table json jsonl markdown" -- "${cur}"))
+                    return 0
+                    ;;
+                --output)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --deadline)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --replay)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --endpoint)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --fail-on)
+                    COMPREPLY=($(compgen -W "crit warn unknown never" -- "${cur}"))
+                    return 0
+                    ;;
+                --config)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --color)
+                    COMPREPLY=($(compgen -W "auto always never" -- "${cur}"))
+                    return 0
+                    ;;
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        opsctl__subcmd__network)
+            opts="-y -q -v -h --fix --usage --dry-run --yes --risk --format --output --deadline --replay --endpoint --fail-on --config --color --quiet --verbose --help"
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                --risk)
+                    COMPREPLY=($(compgen -W "R1 R2 R3" -- "${cur}"))
+                    return 0
+                    ;;
                 --format)
                     COMPREPLY=($(compgen -W "table json jsonl markdown" -- "${cur}"))
                     return 0
@@ -867,12 +1058,16 @@ _opsctl() {
             return 0
             ;;
         opsctl__subcmd__nginx)
-            opts="-q -v -h --fix --usage --format --output --deadline --replay --endpoint --fail-on --config --color --quiet --verbose --help"
+            opts="-y -q -v -h --fix --usage --dry-run --yes --risk --format --output --deadline --replay --endpoint --fail-on --config --color --quiet --verbose --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
             fi
             case "${prev}" in
+                --risk)
+                    COMPREPLY=($(compgen -W "R1 R2 R3" -- "${cur}"))
+                    return 0
+                    ;;
                 --format)
                     COMPREPLY=($(compgen -W "table json jsonl markdown" -- "${cur}"))
                     return 0
@@ -913,12 +1108,16 @@ _opsctl() {
             return 0
             ;;
         opsctl__subcmd__postgres)
-            opts="-q -v -h --fix --usage --format --output --deadline --replay --endpoint --fail-on --config --color --quiet --verbose --help"
+            opts="-y -q -v -h --fix --usage --dry-run --yes --risk --format --output --deadline --replay --endpoint --fail-on --config --color --quiet --verbose --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
             fi
             case "${prev}" in
+                --risk)
+                    COMPREPLY=($(compgen -W "R1 R2 R3" -- "${cur}"))
+                    return 0
+                    ;;
                 --format)
                     COMPREPLY=($(compgen -W "table json jsonl markdown" -- "${cur}"))
                     return 0
@@ -959,12 +1158,16 @@ _opsctl() {
             return 0
             ;;
         opsctl__subcmd__rabbitmq)
-            opts="-q -v -h --fix --usage --format --output --deadline --replay --endpoint --fail-on --config --color --quiet --verbose --help"
+            opts="-y -q -v -h --fix --usage --dry-run --yes --risk --format --output --deadline --replay --endpoint --fail-on --config --color --quiet --verbose --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
             fi
             case "${prev}" in
+                --risk)
+                    COMPREPLY=($(compgen -W "R1 R2 R3" -- "${cur}"))
+                    return 0
+                    ;;
                 --format)
                     COMPREPLY=($(compgen -W "table json jsonl markdown" -- "${cur}"))
                     return 0
@@ -1027,12 +1230,16 @@ _opsctl() {
             return 0
             ;;
         opsctl__subcmd__redis)
-            opts="-q -v -h --fix --usage --format --output --deadline --replay --endpoint --fail-on --config --color --quiet --verbose --help"
+            opts="-y -q -v -h --fix --usage --dry-run --yes --risk --format --output --deadline --replay --endpoint --fail-on --config --color --quiet --verbose --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
             fi
             case "${prev}" in
+                --risk)
+                    COMPREPLY=($(compgen -W "R1 R2 R3" -- "${cur}"))
+                    return 0
+                    ;;
                 --format)
                     COMPREPLY=($(compgen -W "table json jsonl markdown" -- "${cur}"))
                     return 0
@@ -1073,12 +1280,16 @@ _opsctl() {
             return 0
             ;;
         opsctl__subcmd__systemd)
-            opts="-q -v -h --fix --usage --format --output --deadline --replay --endpoint --fail-on --config --color --quiet --verbose --help"
+            opts="-y -q -v -h --fix --usage --dry-run --yes --risk --format --output --deadline --replay --endpoint --fail-on --config --color --quiet --verbose --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
             fi
             case "${prev}" in
+                --risk)
+                    COMPREPLY=($(compgen -W "R1 R2 R3" -- "${cur}"))
+                    return 0
+                    ;;
                 --format)
                     COMPREPLY=($(compgen -W "table json jsonl markdown" -- "${cur}"))
                     return 0
@@ -1145,12 +1356,16 @@ _opsctl() {
             return 0
             ;;
         opsctl__subcmd__time)
-            opts="-q -v -h --fix --usage --format --output --deadline --replay --endpoint --fail-on --config --color --quiet --verbose --help"
+            opts="-y -q -v -h --fix --usage --dry-run --yes --risk --format --output --deadline --replay --endpoint --fail-on --config --color --quiet --verbose --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
             fi
             case "${prev}" in
+                --risk)
+                    COMPREPLY=($(compgen -W "R1 R2 R3" -- "${cur}"))
+                    return 0
+                    ;;
                 --format)
                     COMPREPLY=($(compgen -W "table json jsonl markdown" -- "${cur}"))
                     return 0
@@ -1191,12 +1406,16 @@ _opsctl() {
             return 0
             ;;
         opsctl__subcmd__tls)
-            opts="-q -v -h --fix --usage --format --output --deadline --replay --endpoint --fail-on --config --color --quiet --verbose --help"
+            opts="-y -q -v -h --fix --usage --dry-run --yes --risk --format --output --deadline --replay --endpoint --fail-on --config --color --quiet --verbose --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
             fi
             case "${prev}" in
+                --risk)
+                    COMPREPLY=($(compgen -W "R1 R2 R3" -- "${cur}"))
+                    return 0
+                    ;;
                 --format)
                     COMPREPLY=($(compgen -W "table json jsonl markdown" -- "${cur}"))
                     return 0

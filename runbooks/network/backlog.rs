@@ -41,6 +41,9 @@ pub(super) struct Backlog {
     pub(super) settings: Settings,
 }
 
+/// A process in the namespace, and the container it is of with its full id; none is this host.
+type Place = (Option<i32>, Option<(String, String)>);
+
 /// A queue that was full twice.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 struct Full {
@@ -68,7 +71,7 @@ impl Check for Backlog {
     }
 
     async fn probe(&self, cx: &ProbeCx, _target: &Target) -> Result<Evidence, ProbeError> {
-        let mut places: Vec<(Option<i32>, Option<(String, String)>)> = vec![(None, None)];
+        let mut places: Vec<Place> = vec![(None, None)];
         if let Some(docker) = &cx.docker {
             let running = cx.inventory.containers.iter().filter(|c| c.state == "running");
             let own = running.filter(|c| c.network_mode != "host" && !c.network_mode.starts_with("container:"));
@@ -128,7 +131,7 @@ impl Check for Backlog {
 }
 
 /// Queues that are full now. A queue of no length is full with one, and works.
-async fn full(places: &[(Option<i32>, Option<(String, String)>)], gaps: &mut Vec<String>) -> Vec<Full> {
+async fn full(places: &[Place], gaps: &mut Vec<String>) -> Vec<Full> {
     let read = join_all(places.iter().map(|(pid, _)| network::queues(*pid))).await;
     let mut all = Vec::new();
     for ((_, container), queues) in places.iter().zip(read) {

@@ -116,21 +116,16 @@ impl Check for Forwarding {
     fn judge(&self, _judged: &Judged<'_>, e: &Evidence) -> Judgement {
         let mut judgement = Judgement { gaps: e.gaps.clone(), ..Judgement::default() };
         let names: Vec<&str> = e.bridges.iter().map(|(n, _)| n.as_str()).collect();
-        for (key, value) in e.sysctls.iter().filter(|(k, v)| *k != BRIDGE && v.as_str() == "0") {
-            let mut f = Finding::new(
-                &IP_FORWARD,
-                Severity::Crit,
-                Subject::host(),
-                format!("{key} is {value}: packets of containers in {} go nowhere", names.join(", ")),
-            )
-            .key(KeyKind::Host, "host");
+        // the setting of the whole kernel stands for those of its interfaces
+        let off = |key: &str| e.sysctls.get(key).is_some_and(|v| v == "0");
+        let keys = e.sysctls.keys().filter(|k| *k != BRIDGE && off(k));
+        for key in keys.filter(|k| *k == FORWARD || !off(FORWARD)) {
+            let message = format!("{key} is 0: packets of containers in {} go nowhere", names.join(", "));
+            let mut f = Finding::new(&IP_FORWARD, Severity::Crit, Subject::host(), message).key(KeyKind::Host, "host");
             for (file, value) in e.files.iter().filter(|(_, v)| v == "0") {
                 f = f.cite(file, format!("{FORWARD} = {value}"));
             }
             judgement.findings.push(if e.writable { f.fix(ENABLE.id) } else { f });
-            if key == FORWARD {
-                break;
-            }
         }
         judgement.findings.extend(drops(e));
         if e.sysctls.get(BRIDGE).is_some_and(|v| v == "0") {
@@ -158,10 +153,8 @@ impl Check for Forwarding {
             .undo(undo)
             .affects(["this host passes packets between all its interfaces, as far as the packet filter lets it".to_owned()]);
         // whoever is read later wins
-        let later = e
-            .files
-            .iter()
-            .rfind(|(file, value)| value == "0" && file.as_str() > SYSCTL_FILE || file == "/etc/sysctl.conf" && value == "0");
+        let later =
+            e.files.iter().rfind(|(file, value)| value == "0" && (file.as_str() > SYSCTL_FILE || file == "/etc/sysctl.conf"));
         Ok(match later {
             Some((file, _)) => plan.recurs(format!("{file} sets it to 0 at the next boot: change it there")),
             None => plan,
@@ -208,7 +201,7 @@ fn drops(e: &Evidence) -> Vec<Finding> {
     let mut findings = Vec::new();
     for chain in e.chains.iter().filter(|c| c.hook.as_deref() == Some("FORWARD")) {
         let mut hit: Vec<&str> = Vec::new();
-        let mut by = String::new();
+        let mut by = "its policy".to_owned();
         for (network, interface) in &e.bridges {
             match fate(&firewall, chain, &chain.name, interface, egress, 0) {
                 Fate::Dropped(rule) => {
@@ -217,7 +210,6 @@ fn drops(e: &Evidence) -> Vec<Finding> {
                 }
                 Fate::Undecided if !chain.accepts => {
                     hit.push(network);
-                    by = "its policy".to_owned();
                 }
                 Fate::Passes | Fate::Undecided => {}
             }

@@ -27,9 +27,9 @@ pub struct Settings {
     pub exposed_ok: Vec<String>,
     /// Percent of the table of connections that is warn (node-mixin `NodeHighNumberConntrackEntriesUsed`: 75).
     pub conntrack_warn_percent: f64,
-    /// The same, crit (netdata health.d/tcp_conn.conf and netfilter.conf: 90 to 95).
+    /// The same, crit (netdata `health.d/tcp_conn.conf` and `netfilter.conf`: 90 to 95).
     pub conntrack_crit_percent: f64,
-    /// Connections dropped for full queues a second that are warn (netdata health.d/tcp_listen.conf: 1).
+    /// Connections dropped for full queues a second that are warn (netdata `health.d/tcp_listen.conf`: 1).
     pub overflows_warn: f64,
     /// The same, crit (netdata: 5).
     pub overflows_crit: f64,

@@ -105,6 +105,11 @@ fn a_legacy_engine_gets_a_legacy_rule() {
     host.docker(&["restart", "-t", "0", "app"]);
     let before = host.ruleset();
     let run = host.opsctl(&["mtu", &peer(), "--format", "json"]);
+    if !run.has(BLACKHOLE) {
+        let record = host.path("record.json").display().to_string();
+        host.opsctl(&["record", &record, "mtu"]);
+        panic!("{}", host.sh(&format!("grep -o '\"looks.*frag_fails[^]]*' {record}; nsenter -t $(docker inspect app -f '{{{{.State.Pid}}}}') -n ip route get 10.7.3.2; cat {record} | head -c 3000")));
+    }
     run.explains("mtu.icmp-blocked-local host", BLACKHOLE);
     host.fix("mtu.clamp", "h1", &["--endpoint", &peer()]).exits(0);
     let with_rule = host.ruleset();
@@ -201,7 +206,9 @@ fn a_rule_is_kept_by_cloud_init_where_there_is_no_systemd() {
     let offer = run.offer("mtu.persist", "host").and_then(|o| o.refused.clone()).unwrap_or_default();
     assert!(offer.contains("neither systemd nor cloud-init is here"), "{offer}");
     host.sh("mkdir -p /var/lib/cloud; mount -t tmpfs tmpfs /var/lib/cloud; mkdir -p /var/lib/cloud/scripts/per-boot");
-    host.fix("mtu.persist", "host", &[]).exits(0);
+    let fixed = host.fix("mtu.persist", "host", &[]);
+    assert!(fixed.stdout.contains("verified"), "{}", fixed.stdout);
+    fixed.exits(0);
     host.opsctl(&["mtu", "--format", "json"]).must_not(&["mtu.clamp-persistent"]);
     let script = "/var/lib/cloud/scripts/per-boot/opsctl-mss.sh";
     let rules = || host.sh("iptables -t mangle -S FORWARD");
