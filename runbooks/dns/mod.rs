@@ -22,7 +22,7 @@ pub struct Settings {
     pub names: Vec<String>,
     /// How slow a name server may be, in milliseconds (catalogue §15: 500).
     pub latency_ms: u64,
-    /// How long one try may take, in milliseconds, at most 2500; there are two (catalogue §15: 2 s, 2 tries).
+    /// How long an answer may take, in milliseconds, at most 2500; the question is sent twice in that time (catalogue §15: 2 s, 2 tries).
     pub timeout_ms: u64,
 }
 

@@ -109,7 +109,10 @@ EOF"
     #[track_caller]
     pub(crate) fn session(&self, name: &str, sql: &str) {
         let connection = format!("host=/run/postgresql user=app dbname=shop application_name={name}");
-        self.spawn("psql", &["-q", "-d", &connection, "-c", sql, "-c", "\\! sleep 600"]);
+        // somebody's short session may have the last place for a moment
+        let script =
+            "until psql -q -d \"$0\" -c '' 2> /dev/null; do sleep 0.1; done; exec psql -q -d \"$0\" -c \"$1\" -c '\\! sleep 600'";
+        self.spawn("bash", &["-c", script, &connection, sql]);
         // its statement has ended, or waits for somebody else's lock
         let count = format!(
             "SELECT count(*) FROM pg_stat_activity WHERE application_name = '{name}' AND query <> '' \
