@@ -26,7 +26,7 @@ fn the_open_transactions_are_the_root_and_it_is_not_called_down() {
     assert!(run.offer("pg.terminate-idle", "postgres:127.0.0.1:5432").is_none());
 
     // when not even the reserve is left, the titles of its processes still tell
-    for _ in 0..3 {
+    crate::lab::eventually(30, "no connection is left", || {
         host.spawn(
             "setpriv",
             &[
@@ -44,8 +44,6 @@ fn the_open_transactions_are_the_root_and_it_is_not_called_down() {
                 "\\! sleep 600",
             ],
         );
-    }
-    crate::lab::eventually(30, "no connection is left", || {
         let said = host
             .sh("setpriv --reuid postgres --regid postgres --clear-groups psql -h /run/postgresql -c 'SELECT 1' 2>&1 || true");
         said.contains("too many clients").then_some(())

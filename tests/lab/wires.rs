@@ -70,7 +70,7 @@ impl Host {
     /// All rules of all kinds, without counters, and the chains of nftables.
     pub(crate) fn ruleset(&self) -> String {
         let listed =
-            "iptables-nft-save; [ ! -s /proc/net/ip_tables_names ] || iptables-legacy-save; nft --stateless list ruleset";
+            "iptables-nft-save; ! grep -q . /proc/net/ip_tables_names || iptables-legacy-save; nft --stateless list ruleset";
         let listed = self.sh(listed);
         // `:INPUT ACCEPT [12:3456]`
         listed.lines().filter(|l| !l.starts_with('#')).map(|l| l.split(" [").next().unwrap_or(l)).collect::<Vec<_>>().join("\n")

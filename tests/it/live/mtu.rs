@@ -1,6 +1,6 @@
 //! Full packets that vanish behind this host, rules that cannot help, and what is sent to find out.
 
-use crate::lab::{Host, PEER, eventually};
+use crate::lab::{Host, Machine, PEER, eventually};
 
 const BLACKHOLE: &str = "mtu.blackhole interface:h1";
 const CLAMP: &str = "mtu.clamp interface:h1";
@@ -217,4 +217,26 @@ fn a_rule_is_kept_by_cloud_init_where_there_is_no_systemd() {
     assert_eq!(rules(), before, "and after a boot it brings it back");
     host.opsctl(&["undo", "2", "--yes"]).exits(0);
     host.opsctl(&["mtu", "--format", "json"]).must(&[volatile]);
+}
+
+#[test]
+fn a_rule_is_kept_by_a_unit_of_its_own() {
+    let Some(machine) = Machine::boot() else { return };
+    machine.sh("iptables -t mangle -A FORWARD -p tcp --tcp-flags SYN,RST SYN -j TCPMSS --set-mss 1360");
+    let volatile = "mtu.clamp-persistent host";
+    machine.diagnose(&["mtu"]).must(&[volatile]);
+    machine.fix("mtu.persist", "host", &[]).exits(0);
+    assert_eq!(machine.sh("systemctl is-enabled opsctl-mss"), "enabled");
+    let rules = || machine.sh("iptables -t mangle -S FORWARD");
+    let before = rules();
+    for _ in 0..2 {
+        machine.sh("systemctl restart opsctl-mss");
+        assert_eq!(rules(), before, "started again, it leaves one rule");
+    }
+    machine.sh("iptables -t mangle -F FORWARD; systemctl restart opsctl-mss");
+    assert_eq!(rules(), before, "and after a boot it brings it back");
+    machine.diagnose(&["mtu"]).must_not(&["mtu.clamp-persistent"]);
+    machine.opsctl(&["undo", "2", "--yes"]).exits(0);
+    assert!(!machine.says("test -e /etc/systemd/system/opsctl-mss.service"));
+    machine.diagnose(&["mtu"]).must(&[volatile]);
 }
