@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use opsctl_core::model::{Check, CheckSpec, Code, Finding, Judged, Judgement, Severity, Subject, Target};
+use opsctl_core::model::{Check, CheckSpec, Code, Finding, Judged, Judgement, KeyKind, Severity, Subject, Target};
 use opsctl_core::probe::names::{Answers, Asked, HostAnswers, Question, hosts_line};
 use opsctl_core::probe::{ProbeCx, ProbeError, command};
 use serde::{Deserialize, Serialize};
@@ -118,7 +118,7 @@ async fn ask_libc(name: String) -> Option<Libc> {
 }
 
 fn found(severity: Severity, message: String) -> Finding {
-    Finding::new(&RESOLVE, severity, Subject::host(), message)
+    Finding::new(&RESOLVE, severity, Subject::host(), message).key(KeyKind::Names, "host")
 }
 
 fn list(servers: &[&Answers]) -> String {

@@ -6,7 +6,8 @@ use opsctl_core::probe::path::{BUDGET, Fate};
 
 use super::bottleneck::{self, Bottleneck, HEADERS};
 use super::evidence::{Evidence, Look};
-use super::path::{FIX, SPEC, arrived};
+use super::findings::arrived;
+use super::path::{FIX, SPEC};
 
 /// What marks a rule of opsctl.
 pub(super) const COMMENT: &str = "opsctl-mss";

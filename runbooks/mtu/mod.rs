@@ -3,6 +3,7 @@
 mod bottleneck;
 mod clamp;
 mod evidence;
+mod findings;
 mod path;
 mod peers;
 mod persistent;

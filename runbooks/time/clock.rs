@@ -4,8 +4,8 @@ use std::time::Duration;
 
 use jiff::SignedDuration;
 use opsctl_core::model::{
-    Action, Check, CheckSpec, Code, Finding, FixSpec, Judged, Judgement, Plan, Refusal, Risk, Sample, Severity, Subject, Target,
-    quantity::duration,
+    Action, Check, CheckSpec, Code, Finding, FixSpec, Judged, Judgement, KeyKind, Plan, Refusal, Risk, Sample, Severity, Subject,
+    Target, quantity::duration,
 };
 use opsctl_core::probe::kernel_clock::{self, KernelClock};
 use opsctl_core::probe::setup::Tree;
@@ -188,6 +188,9 @@ impl Clock {
         // a service that runs and cannot reach its servers needs a look, not another service
         if e.daemons.is_empty() && e.timesyncd.is_some() && !e.in_container {
             finding = finding.fix(ENABLE_SYNC.id);
+        }
+        if !e.daemons.is_empty() {
+            finding = finding.key(KeyKind::Names, "host");
         }
         Some(finding)
     }

@@ -75,6 +75,17 @@ fn explain_code(catalog: &Catalog, code: &Code) -> String {
     if !relations.is_empty() {
         let _ = write!(text, "\n## Causes and effects\n\n{}\n", relations.join("\n"));
     }
+    // a code and its fix may have one name
+    if let Some(fix) = catalog.fixes().into_iter().find(|f| f.id == code.id) {
+        let _ = write!(
+            text,
+            "\n## Fix\n\n{} ({}: {}): `opsctl fix {} --dry-run`.\n",
+            capital(fix.title),
+            fix.risk,
+            fix.risk.meaning(),
+            fix.id
+        );
+    }
     if let Some((runbook, page)) = catalog.runbook_of(code.id) {
         let _ = write!(text, "\n## By hand\n\n{}\n", page.section("By hand"));
         let _ = write!(text, "\n## See also\n\n`opsctl explain {}` for the whole page and its fixes.\n", runbook.id);

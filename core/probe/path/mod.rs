@@ -23,6 +23,9 @@ pub use greeting::{Speech, speech_of};
 /// At most this much is sent to a peer in one run, in bytes of data, what the kernel sends again included.
 pub const BUDGET: u64 = 16 << 10;
 
+/// At most so many connections are made for one path.
+pub const CONNECTIONS: u32 = 9;
+
 /// How long one path may take.
 const PATIENCE: Duration = Duration::from_secs(7);
 

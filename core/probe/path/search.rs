@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 use super::attempt::{Answer, Attempt, Progress, overhead};
-use super::{BUDGET, Fate, Peer, Tried, greeting};
+use super::{BUDGET, CONNECTIONS, Fate, Peer, Tried, greeting};
 
 /// Data of the first, small packet, in bytes.
 const SMALL: usize = 300;
@@ -181,7 +181,7 @@ fn narrow(
         let at = next.pop().filter(|at| (low..high).contains(at)).unwrap_or_else(|| usize::midpoint(low, high));
         let size = sizes[at];
         // a packet that vanishes is sent twice
-        if tried.sent + u64::from(size + TAIL) * 2 > BUDGET || Instant::now() > until {
+        if tried.sent + u64::from(size + TAIL) * 2 > BUDGET || tried.connections >= CONNECTIONS || Instant::now() > until {
             break;
         }
         match fits(size, tried) {
@@ -217,7 +217,7 @@ mod tests {
 
     #[test]
     fn the_size_is_found_in_few_steps() {
-        assert_eq!(found(1450, 1500, Some(1450)), ((Some(1450), 1454), 2));
+        assert_eq!(found(1450, 1500, Some(1450)), ((Some(1450), 1460), 2));
         for path in [1280, 1358, 1380, 1400, 1420, 1442, 1450, 1492] {
             let ((arrived, lost), asked) = found(path, 1500, None);
             assert!(arrived.is_none_or(|a| a <= path) && lost > path && asked <= 5, "{path}: {arrived:?} {lost} {asked}");

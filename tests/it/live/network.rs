@@ -243,10 +243,14 @@ fn who_may_not_look_says_what_it_needs() {
     host.run("cache", &[&["--network", "app", "-p", "16379:6379"], &httpd("6379")[..]].concat());
     consumer(&host, "web", "BACKEND_URL=http://b1:8080/");
     listens(&host, "cache", "6379");
-    host.sh("chmod 666 /var/run/docker.sock; chmod 755 /run/lab");
+    host.sh(&format!(
+        "chmod 666 /var/run/docker.sock; chmod 755 /run/lab; install -m 644 {} /run/lab",
+        host.path("opsctl.toml").display()
+    ));
     let nobody = ["setpriv", "--reuid", "65534", "--regid", "65534", "--clear-groups", "--inh-caps=-all"];
     let mut command = host.opsctl_command(&nobody, &["diagnose", "network", "--format", "json"]);
-    let run = host.read(command.env("OPSCTL_STATE_DIR", "/tmp/opsctl-nobody"));
+    command.env("OPSCTL_STATE_DIR", "/tmp/opsctl-nobody").env("OPSCTL_CONFIG", "/run/lab/opsctl.toml");
+    let run = host.read(&mut command);
     // what the engine tells is told
     run.must(&["network.exposed container:cache"]).must_not(&["network.triage", "network.missing", "network.loopback-only"]);
     let row = run.check("network.triage", "container:web");
