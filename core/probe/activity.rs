@@ -55,7 +55,8 @@ pub struct Watch {
 
 struct First {
     at: Instant,
-    own_ms: u64,
+    /// None where the trees are not of this moment: what this process does is not in them.
+    own_ms: Option<u64>,
     snapshot: Snapshot,
     processes: Processes,
 }
@@ -64,19 +65,19 @@ impl Watch {
     /// Takes the first look at this machine.
     #[must_use]
     pub fn start() -> Self {
-        Self::over([Proc::default(), Proc::default()])
+        Self::over([Proc::default(), Proc::default()], Some(own_ms()))
     }
 
     /// Two looks at trees recorded elsewhere.
     #[must_use]
     pub fn recorded(first: Proc, later: Proc) -> Self {
-        Self::over([first, later])
+        Self::over([first, later], None)
     }
 
-    fn over(looks: [Proc; 2]) -> Self {
+    fn over(looks: [Proc; 2], own_ms: Option<u64>) -> Self {
         let first = looks[0]
             .snapshot()
-            .map(|snapshot| Arc::new(First { at: Instant::now(), own_ms: own_ms(), snapshot, processes: looks[0].processes() }));
+            .map(|snapshot| Arc::new(First { at: Instant::now(), own_ms, snapshot, processes: looks[0].processes() }));
         Self { looks, first, memo: Memo::default() }
     }
 
@@ -96,7 +97,7 @@ impl Watch {
             let processes = proc.processes();
             Ok(Arc::new(Activity {
                 window_ms,
-                own_ms: own_ms().saturating_sub(first.own_ms),
+                own_ms: first.own_ms.map_or(0, |before| own_ms().saturating_sub(before)),
                 busiest: proc.busiest(&first.processes, &processes, window_ms, TOP),
                 homes: proc.busiest_homes(&first.processes, &processes, window_ms),
                 largest: proc.largest(&processes, TOP),
