@@ -13,6 +13,7 @@ use super::{
     finding::Finding,
     fix::{FixSpec, Plan, Refusal},
     inventory::Inventory,
+    measure::Measure,
     table::Table,
     target::Target,
 };
@@ -82,6 +83,8 @@ pub struct Judgement {
     pub tables: Vec<Table>,
     /// Numbers to remember for the next run.
     pub samples: Vec<Sample>,
+    /// Numbers with their limits, for whoever draws or compares them.
+    pub measures: Vec<Measure>,
     /// What may still change by itself in the next minutes, good or bad: something is starting, a clock is being set. Who waits
     /// for a host to come up waits while there is any, and no longer.
     pub pending: Vec<String>,

@@ -2,11 +2,13 @@
 
 mod check;
 mod code;
+mod course;
 mod evidence;
 mod finding;
 mod fix;
 mod inventory;
 mod link;
+mod measure;
 pub mod quantity;
 mod report;
 mod runbook;
@@ -17,6 +19,7 @@ mod verdict;
 
 pub use check::{AnyCheck, BoxFuture, Check, CheckSpec, EvidenceMismatch, Judged, Judgement};
 pub use code::Code;
+pub use course::{Course, Known, Recovered, Standing};
 pub use evidence::{Outcome, Record, Sample, grown};
 pub use finding::{Cited, Confidence, Finding};
 pub use fix::{Action, FileIdentity, FixSpec, Plan, Refusal, Risk};
@@ -25,6 +28,7 @@ pub use inventory::{
     Product, ServerProcess, ServerRef, StartTls, SystemdRef, SystemdState, UnitRef,
 };
 pub use link::{Cause, Key, KeyKind, Link};
+pub use measure::{Measure, Trend, Unit};
 pub use report::{Build, CheckRow, FixOffer, HostInfo, REPORT_SCHEMA_VERSION, Report};
 pub use runbook::Runbook;
 pub use table::Table;

@@ -4,7 +4,7 @@ use jiff::Timestamp;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::{finding::Finding, fix::Risk, link::Cause, table::Table};
+use super::{course::Course, finding::Finding, fix::Risk, link::Cause, measure::Measure, table::Table};
 
 /// Version of the report's JSON shape; raised when a field changes its meaning or goes.
 pub const REPORT_SCHEMA_VERSION: u32 = 1;
@@ -36,6 +36,12 @@ pub struct Report {
     pub fixes: Vec<FixOffer>,
     /// Tables such as the usage of a filesystem.
     pub tables: Vec<Table>,
+    /// Numbers with their limits.
+    #[serde(default)]
+    pub measures: Vec<Measure>,
+    /// How this run compares with earlier ones; only `opsctl report` says so.
+    #[serde(default)]
+    pub course: Option<Course>,
     /// One line each about the run itself: history not available, an endpoint not tried.
     pub notes: Vec<String>,
 }

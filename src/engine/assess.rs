@@ -101,6 +101,8 @@ pub fn assess(runbooks: &[Runbook], recording: &Recording, owner_of: &dyn Fn(&st
         causes,
         fixes: rows_of(&offers),
         tables: judged.iter().flat_map(|j| j.judgement.tables.clone()).collect(),
+        measures: judged.iter().flat_map(|j| j.judgement.measures.clone()).collect(),
+        course: None,
         notes: Vec::new(),
     };
     let pending = judged.iter().flat_map(pending).collect();

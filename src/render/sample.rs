@@ -42,6 +42,8 @@ fn report(findings: Vec<Finding>, checks: Vec<CheckRow>) -> Report {
         causes: Vec::new(),
         fixes: Vec::new(),
         tables: Vec::new(),
+        measures: Vec::new(),
+        course: None,
         notes: Vec::new(),
     }
 }
