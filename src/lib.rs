@@ -19,5 +19,6 @@ pub mod engine;
 pub mod fix;
 pub mod render;
 pub mod report;
+pub mod respond;
 pub mod state;
 pub mod waive;

@@ -11,11 +11,10 @@ use opsctl_core::model::{Risk, Severity, printable, quantity};
 use opsctl_core::probe::Ask;
 
 use super::Global;
-use super::fix::Place;
 use super::run::{self, ReportArgs};
 use crate::config::{self, Config};
 use crate::engine::{Assessment, Offer, Pending, Selection, Session};
-use crate::fix::Asked;
+use crate::fix::{Asked, Place};
 use crate::render::{self, Format, Progress, Style};
 
 /// Not looked at: a machine that boots for the first time is busy, and that passes.

@@ -11,6 +11,7 @@ pub mod generate;
 pub mod list;
 pub mod record;
 pub mod report;
+pub mod respond;
 pub mod run;
 pub mod targets;
 pub mod undo;
@@ -82,6 +83,8 @@ pub enum Command {
     List(list::Args),
     /// For cron: what is new, what is still so and what is over since the last report; nothing when nothing changed
     Report(report::Args),
+    /// Say what an alert means on this host: its runbooks, the root cause, what was like it before
+    Respond(respond::Args),
     /// Say that something is known and does not count for a while
     Waive(waive::Args),
     /// Show what was found on this host and why
@@ -140,6 +143,7 @@ fn dispatch(matches: &ArgMatches) -> anyhow::Result<u8> {
         Command::Targets(args) => targets::exec(&args, &global),
         Command::Generate(args) => generate::exec(&args),
         Command::Report(args) => report::exec(&args, &global),
+        Command::Respond(args) => respond::exec(&args, &global),
         Command::Waive(args) => waive::exec(&args, &global),
         Command::Record(args) => record::exec(&args, &global),
         Command::Config(args) => config::exec(&args, global.config.as_deref()),

@@ -2,7 +2,8 @@
 
 use opsctl_core::probe::Ask;
 
-use super::fix::{Consent, Place};
+use super::fix::Consent;
+use crate::fix::Place;
 use super::{Global, run};
 
 /// Take back a fix

@@ -99,6 +99,13 @@ pub fn show(
     Ok(())
 }
 
+/// Anything as one JSON document, safe to show on a terminal.
+pub fn json_document(value: &impl serde::Serialize) -> anyhow::Result<String> {
+    let mut text = serde_json::to_string_pretty(value).context("writing JSON")?;
+    text.push('\n');
+    Ok(json::escaped(text))
+}
+
 /// Writes a report to files only.
 pub fn save(report: &Report, outputs: &[Output]) -> anyhow::Result<()> {
     for output in outputs.iter().filter(|o| o.file != Path::new("-")) {
