@@ -17,6 +17,8 @@ pub mod deliver;
 pub mod discover;
 pub mod engine;
 pub mod fix;
+pub mod listen;
+pub mod look;
 pub mod render;
 pub mod report;
 pub mod respond;

@@ -9,6 +9,7 @@ pub mod explain;
 pub mod fix;
 pub mod generate;
 pub mod list;
+pub mod listen;
 pub mod record;
 pub mod report;
 pub mod respond;
@@ -85,6 +86,8 @@ pub enum Command {
     Report(report::Args),
     /// Say what an alert means on this host: its runbooks, the root cause, what was like it before
     Respond(respond::Args),
+    /// Answer alerts of Alertmanager and Grafana over HTTP
+    Listen(listen::Args),
     /// Say that something is known and does not count for a while
     Waive(waive::Args),
     /// Show what was found on this host and why
@@ -144,6 +147,7 @@ fn dispatch(matches: &ArgMatches) -> anyhow::Result<u8> {
         Command::Generate(args) => generate::exec(&args),
         Command::Report(args) => report::exec(&args, &global),
         Command::Respond(args) => respond::exec(&args, &global),
+        Command::Listen(args) => listen::exec(&args, &global),
         Command::Waive(args) => waive::exec(&args, &global),
         Command::Record(args) => record::exec(&args, &global),
         Command::Config(args) => config::exec(&args, global.config.as_deref()),

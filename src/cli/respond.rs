@@ -7,9 +7,9 @@ use anyhow::Context as _;
 use clap::ValueEnum;
 use opsctl_core::probe::Ask;
 
+use super::Global;
 use super::exit::Usage;
 use super::run::{self, FailOn};
-use super::Global;
 use crate::catalog::Catalog;
 use crate::engine::Selection;
 use crate::render::{self, Progress, Style, Surroundings};
@@ -81,7 +81,8 @@ fn payload(args: &Args) -> anyhow::Result<Vec<u8>> {
     let mut bytes = Vec::new();
     match &args.file {
         Some(path) => {
-            let read = || std::fs::metadata(path).and_then(|m| if m.len() > LARGEST { Ok(None) } else { std::fs::read(path).map(Some) });
+            let read =
+                || std::fs::metadata(path).and_then(|m| if m.len() > LARGEST { Ok(None) } else { std::fs::read(path).map(Some) });
             let read = read().with_context(|| format!("reading the payload from {}", path.display()))?;
             bytes = read.ok_or_else(|| Usage(format!("{} is larger than 4 MiB: no payload is", path.display())))?;
         }

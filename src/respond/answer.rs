@@ -162,7 +162,8 @@ fn answer(alert: Alert, way: Route, report: &Report, catalog: &Catalog, config: 
         configured.or_else(|| ["owner", "team", "maintainers"].iter().find_map(|label| alert.labels.get(*label).cloned()))
     });
     let first = way.runbooks.first().cloned().or_else(|| findings.first().map(|f| f.runbook.clone()));
-    let by_hand = first.and_then(|id| catalog.runbooks().find(|(r, _)| r.id == id).map(|(_, page)| page.section("By hand").to_owned()));
+    let by_hand =
+        first.and_then(|id| catalog.runbooks().find(|(r, _)| r.id == id).map(|(_, page)| page.section("By hand").to_owned()));
     let ids = |list: &[&Finding]| list.iter().map(|f| f.id.clone()).collect();
     Answer {
         known: way.known,
@@ -187,7 +188,8 @@ fn cause_of<'a>(report: &'a Report, finding: &Finding) -> Option<&'a Finding> {
 
 fn likeness(store: &Store, finding: &Finding) -> Vec<Likeness> {
     let past = store.like(&finding.code, &finding.subject.to_string(), SIMILAR).into_iter();
-    past.map(|e| Likeness { code: e.code, subject: e.subject, message: e.message, first_seen: e.first, last_seen: e.last }).collect()
+    past.map(|e| Likeness { code: e.code, subject: e.subject, message: e.message, first_seen: e.first, last_seen: e.last })
+        .collect()
 }
 
 #[cfg(test)]
@@ -208,7 +210,10 @@ mod tests {
     fn the_answer_is_about_what_the_alert_names_and_what_causes_it() {
         let mut both = report(&[("web", Severity::Crit), ("db", Severity::Crit)]);
         let answer = of(&[("alertname", "ContainerDown"), ("name", "web")], &both);
-        assert_eq!((answer.findings.join(" "), answer.also_open.join(" "), answer.verdict.as_str()), ("f0".into(), "f1".into(), "crit"));
+        assert_eq!(
+            (answer.findings.join(" "), answer.also_open.join(" "), answer.verdict.as_str()),
+            ("f0".into(), "f1".into(), "crit")
+        );
         assert_eq!(answer.subjects, ["container:web"]);
         assert!(answer.by_hand.contains("docker"), "{}", answer.by_hand);
         // the database is why

@@ -102,7 +102,8 @@ fn one(value: &Value, group: &Value) -> Option<Alert> {
     let name = labels.get("alertname").filter(|n| !n.is_empty())?.clone();
     // a word in webhooks, `{"state": …}` in Alertmanager's API, `state` in that of Prometheus
     let status = value.get("status");
-    let status = status.and_then(Value::as_str).or_else(|| status?.get("state")?.as_str()).or_else(|| value.get("state")?.as_str());
+    let status =
+        status.and_then(Value::as_str).or_else(|| status?.get("state")?.as_str()).or_else(|| value.get("state")?.as_str());
     let ended = moment(value.get("endsAt")).is_some_and(|end| end <= opsctl_core::probe::clock::now());
     let resolved = match status {
         Some(word) => matches!(word.to_lowercase().as_str(), "resolved" | "inactive" | "normal" | "ok"),
@@ -124,7 +125,8 @@ fn legacy(value: &Value) -> Option<Alert> {
     if let Some(id) = value.get("ruleId").and_then(Value::as_i64) {
         labels.insert("rule_id".to_owned(), id.to_string());
     }
-    let annotations = ["title", "message"].iter().filter_map(|key| Some(((*key).to_owned(), bounded(value.get(*key)?.as_str()?))));
+    let annotations =
+        ["title", "message"].iter().filter_map(|key| Some(((*key).to_owned(), bounded(value.get(*key)?.as_str()?))));
     let resolved = value.get("state").and_then(Value::as_str).is_some_and(|s| matches!(s, "ok" | "paused"));
     Some(Alert { name: bounded(name), resolved, labels, annotations: annotations.collect(), starts_at: None })
 }
@@ -159,7 +161,10 @@ mod tests {
             "startsAt":"2026-11-21T10:00:00.5Z","endsAt":"0001-01-01T00:00:00Z","fingerprint":"x"},
             {"status":"resolved","labels":{"alertname":"DiskSpaceLow"},"startsAt":"2026-11-21T10:00:00Z"}]}"#;
         let found = parse(text.as_bytes()).unwrap();
-        assert_eq!((found[0].name.as_str(), found[0].labels["severity"].as_str(), found[0].resolved), ("ContainerDown", "critical", false));
+        assert_eq!(
+            (found[0].name.as_str(), found[0].labels["severity"].as_str(), found[0].resolved),
+            ("ContainerDown", "critical", false)
+        );
         assert_eq!(found[0].starts_at, Some("2026-11-21T10:00:00.5Z".parse().unwrap()));
         assert!(found[1].resolved && !found[0].annotations["summary"].contains("canary"));
     }
@@ -178,7 +183,10 @@ mod tests {
         let text = r#"{"dashboardId":1,"evalMatches":[{"value":1,"metric":"Count","tags":{"name":"meter"}}],"ruleId":7,"ruleName":"No data from the meter",
             "state":"alerting","title":"[Alerting] No data","message":"look"}"#;
         let [alert] = parse(text.as_bytes()).unwrap().try_into().unwrap();
-        assert_eq!((alert.name.as_str(), alert.labels["name"].as_str(), alert.resolved), ("No data from the meter", "meter", false));
+        assert_eq!(
+            (alert.name.as_str(), alert.labels["name"].as_str(), alert.resolved),
+            ("No data from the meter", "meter", false)
+        );
         assert!(parse(text.replace("alerting", "ok").as_bytes()).unwrap()[0].resolved);
     }
 
@@ -195,7 +203,9 @@ mod tests {
 
     #[test]
     fn the_same_alert_has_the_same_key_until_it_comes_back() {
-        let alert = |at: &str| parse(format!(r#"[{{"labels":{{"alertname":"A","x":"1"}},"startsAt":"{at}"}}]"#).as_bytes()).unwrap().remove(0);
+        let alert = |at: &str| {
+            parse(format!(r#"[{{"labels":{{"alertname":"A","x":"1"}},"startsAt":"{at}"}}]"#).as_bytes()).unwrap().remove(0)
+        };
         assert_eq!(alert("2026-11-21T10:00:00Z").key(), alert("2026-11-21T10:00:00Z").key());
         assert_ne!(alert("2026-11-21T10:00:00Z").key(), alert("2026-11-21T10:00:01Z").key());
     }

@@ -137,7 +137,11 @@ mod tests {
     #[test]
     fn an_entry_of_the_configuration_comes_first() {
         let own = config::Alert { name: "Disk*".into(), runbooks: vec!["postgres".into()], subject_label: Some("pod".into()) };
-        let found = route(&alert(&[("alertname", "DiskSpaceLow"), ("pod", "db"), ("instance", "db-2:9100")]), &Catalog::new(), &[own]);
-        assert_eq!((found.runbooks, found.words), (vec!["postgres".to_owned()], vec!["db".into(), "db-2:9100".into(), "db-2".into()]));
+        let found =
+            route(&alert(&[("alertname", "DiskSpaceLow"), ("pod", "db"), ("instance", "db-2:9100")]), &Catalog::new(), &[own]);
+        assert_eq!(
+            (found.runbooks, found.words),
+            (vec!["postgres".to_owned()], vec!["db".into(), "db-2:9100".into(), "db-2".into()])
+        );
     }
 }

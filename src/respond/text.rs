@@ -29,7 +29,11 @@ fn narrowed(response: &Response, answer: &Answer) -> Report {
     };
     let fixes: Vec<_> = report.fixes.iter().filter(|f| wanted(&f.id, &f.subject)).cloned().collect();
     report.fixes = fixes;
-    report.checks.retain(|c| answer.runbooks.is_empty() || answer.runbooks.contains(&c.runbook) || c.findings.iter().any(|f| answer.findings.contains(f)));
+    report.checks.retain(|c| {
+        answer.runbooks.is_empty()
+            || answer.runbooks.contains(&c.runbook)
+            || c.findings.iter().any(|f| answer.findings.contains(f))
+    });
     report.tables.clear();
     report.measures.clear();
     answer.verdict.clone_into(&mut report.verdict);
