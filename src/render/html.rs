@@ -8,8 +8,8 @@ use super::markup::{escape, escape_lines};
 use super::plot::{self, Level};
 use super::view;
 
-/// Of the numbers without a past, how many are not folded away.
-const BARS_SHOWN: usize = 12;
+/// Plots of one kind that are not folded away.
+const PLOTS_SHOWN: usize = 12;
 
 /// Even if something got past the escaping, the page may load nothing and run nothing.
 const POLICY: &str = "default-src 'none'; style-src 'unsafe-inline'";
@@ -26,7 +26,8 @@ pub(super) fn render(report: &Report) -> String {
     );
     out += &head(report);
     out += "<main>\n";
-    let sections = [causes, findings, fixes, exhibits, recovered, waived, could_not_look, trends, numbers, notes, all_checks];
+    let sections =
+        [causes, findings, fixes, exhibits, recovered, waived, could_not_look, trends, numbers, worth_knowing, notes, all_checks];
     out.extend(sections.iter().map(|section| section(report)));
     // writing to a String cannot fail
     let build = &report.opsctl;
@@ -143,7 +144,7 @@ fn findings(report: &Report) -> String {
     out += "<th scope=\"col\">Severity</th><th scope=\"col\">Finding</th><th scope=\"col\">Since</th><th scope=\"col\">Owner</th></tr></thead>\n<tbody>\n";
     for (depth, f) in view::tree(&shown) {
         let branch = if depth == 0 { "" } else { "<span class=\"branch\" aria-hidden=\"true\">\u{2514}</span>" };
-        let since = f.since.map(|at| at.strftime("%-d %b %H:%M").to_string()).unwrap_or_default();
+        let since = f.since.map(|at| view::moment(report.started_at, at)).unwrap_or_default();
         let _ = writeln!(
             out,
             "<tr class=\"d{}\"><td>{}</td><td class=\"f\">{branch}{}</td><td class=\"from\" data-is=\"since\">{since}</td><td class=\"from\" data-is=\"owner:\">{}</td></tr>",
@@ -258,8 +259,8 @@ fn recovered(report: &Report) -> String {
                 escape(&r.message),
                 escape(&r.code),
                 escape(&r.subject),
-                r.first_seen.strftime("%-d %b %H:%M"),
-                r.last_seen.strftime("%-d %b %H:%M"),
+                view::moment(report.started_at, r.first_seen),
+                view::moment(report.started_at, r.last_seen),
                 view::lasted(r),
             )
         })
@@ -303,13 +304,12 @@ fn listed(heading: &str, about: &str, items: &[String]) -> String {
     )
 }
 
+/// Lines of what was, those first that say something.
 fn trends(report: &Report) -> String {
-    let plots = each(view::trends(report), plot::sparkline);
-    if plots.is_empty() {
-        plots
-    } else {
-        format!("<section>\n<h2>How it went</h2>\n<div class=\"plots\">\n{plots}</div>\n</section>\n")
-    }
+    let mut trends: Vec<_> = view::trends(report).iter().collect();
+    trends.sort_by_key(|t| t.says.is_empty());
+    let plots: Vec<String> = trends.into_iter().map(plot::sparkline).filter(|p| !p.is_empty()).collect();
+    plotted("How it went", &plots)
 }
 
 /// Numbers that have no line above, nearest to their limits first.
@@ -317,21 +317,38 @@ fn numbers(report: &Report) -> String {
     let drawn = |m: &&Measure| view::trends(report).iter().any(|t| t.subject == m.subject && t.name == m.name);
     let mut measures: Vec<&Measure> = report.measures.iter().filter(|m| !drawn(m)).collect();
     measures.sort_by_key(|m| Level::of(m));
-    if measures.is_empty() {
+    let bars: Vec<String> = measures.into_iter().map(plot::bar).collect();
+    plotted("Numbers and their limits", &bars)
+}
+
+/// Plots side by side; many of them are folded away.
+fn plotted(heading: &str, plots: &[String]) -> String {
+    if plots.is_empty() {
         return String::new();
     }
-    let bars: Vec<String> = measures.into_iter().map(plot::bar).collect();
-    let (shown, folded) = bars.split_at(bars.len().min(BARS_SHOWN));
-    let mut out = format!("<section>\n<h2>Numbers and their limits</h2>\n<div class=\"plots\">\n{}</div>\n", shown.concat());
+    let (shown, folded) = plots.split_at(plots.len().min(PLOTS_SHOWN));
+    let mut out = format!("<section>\n<h2>{heading}</h2>\n<div class=\"plots\">\n{}</div>\n", shown.concat());
     if !folded.is_empty() {
-        let _ = writeln!(
-            out,
-            "<details><summary>{} more</summary>\n<div class=\"plots\">\n{}</div></details>",
-            folded.len(),
-            folded.concat()
-        );
+        let (more, folded) = (folded.len(), folded.concat());
+        let _ = writeln!(out, "<details><summary>{more} more</summary>\n<div class=\"plots\">\n{folded}</div></details>");
     }
     out + "</section>\n"
+}
+
+/// What is merely worth knowing is there for whoever looks for it.
+fn worth_knowing(report: &Report) -> String {
+    let infos: Vec<&Finding> = report.findings.iter().filter(|f| f.severity == Severity::Info).collect();
+    if infos.is_empty() {
+        return String::new();
+    }
+    let items = each(&infos, |f| {
+        let (message, code, subject) = (escape(&f.message), escape(&f.code), escape(&f.subject.to_string()));
+        format!("<li>{message} <span class=\"soft\"><code>{code}</code> · {subject}</span></li>\n")
+    });
+    let heading = title("Worth knowing", infos.len());
+    format!(
+        "<section>\n{heading}<details><summary>Nothing to do</summary>\n<ul class=\"plain\">\n{items}</ul></details>\n</section>\n"
+    )
 }
 
 fn notes(report: &Report) -> String {
@@ -383,8 +400,18 @@ mod tests {
     }
 
     #[test]
+    fn many_plots_are_folded_away() {
+        let mut report = sample::compared();
+        report.measures = (0..40).map(|i| Measure { subject: format!("container:c{i}"), ..report.measures[0].clone() }).collect();
+        let text = page(&report);
+        assert!(text.contains("<summary>28 more</summary>"), "{text}");
+        assert_eq!(text.matches("<svg class=\"bar\"").count(), 40);
+    }
+
+    #[test]
     fn a_page_of_a_healthy_host_says_so() {
         let text = page(&sample::healthy());
+        assert!(text.contains("Worth knowing") && text.contains("has no max-size"), "{text}");
         assert!(text.contains("Nothing needs attention."), "{text}");
         assert!(!text.contains("Root cause") && !text.contains("Needs attention <"), "{text}");
     }

@@ -6,7 +6,7 @@ use jiff::Timestamp;
 use opsctl_core::model::{Measure, Trend, Unit};
 
 use super::markup::escape;
-use super::view::words;
+use super::view::{moment, words};
 
 /// Width and height of a line in units of its own; the page stretches it.
 const SIZE: (f64, f64) = (300.0, 60.0);
@@ -54,7 +54,7 @@ pub(super) fn sparkline(trend: &Trend) -> String {
         let _ = write!(svg, r#"<line class="limit" x1="0" x2="{width}" y1="{at:.1}" y2="{at:.1}"/>"#);
     }
     let _ = write!(svg, r#"<polyline class="line" points="{line}"/></svg>"#);
-    let end = |(at, v): (Timestamp, f64)| format!("<span><b>{}</b><br>{}</span>", shown(v), at.strftime("%-d %b %H:%M"));
+    let end = |(at, v): (Timestamp, f64)| format!("<span><b>{}</b><br>{}</span>", shown(v), moment(last.0, at));
     let limit = limit.map(|l| format!("<span>limit {}<br>(dashed)</span>", shown(l))).unwrap_or_default();
     let says =
         if trend.says.is_empty() { String::new() } else { format!(r#" <span class="says">{}</span>"#, escape(&trend.says)) };

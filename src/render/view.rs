@@ -1,5 +1,6 @@
 //! What several formats ask of a report: what is open, what is waived, how a finding stands to earlier runs.
 
+use jiff::Timestamp;
 use opsctl_core::model::{Cause, CheckRow, Finding, Recovered, Report, Severity, Standing, Trend, quantity};
 
 /// What needs attention: warn and crit without a waiver.
@@ -93,6 +94,12 @@ pub(super) fn words(name: &str) -> String {
     name.replace('_', " ")
 }
 
+/// A day and a time, or only a day when it was in another year: `21 Nov 10:00`, `3 Feb 2024`.
+pub(super) fn moment(now: Timestamp, at: Timestamp) -> String {
+    let year = |t: Timestamp| t.strftime("%Y").to_string();
+    at.strftime(if year(now) == year(at) { "%-d %b %H:%M" } else { "%-d %b %Y" }).to_string()
+}
+
 /// `312 ms`, `12 s`.
 pub(super) fn took(report: &Report) -> String {
     match report.duration_ms {
@@ -151,4 +158,39 @@ pub(super) fn outcome<'a>(report: &'a Report, row: &'a CheckRow) -> (Outcome<'a>
         _ => Outcome::Pass,
     };
     (outcome, waived)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::render::sample;
+
+    #[test]
+    fn a_waived_cause_stays_the_cause_of_what_is_open() {
+        let mut report = sample::five_red_things();
+        report.findings[0].waived = Some("until tomorrow".into());
+        assert_eq!((causes(&report).len(), open(&report).count(), waived(&report).len()), (1, 4, 1));
+        // what it explains stands for itself as long as the cause is not shown
+        let shown: Vec<&Finding> = open(&report).collect();
+        assert_eq!(tree(&shown).iter().map(|(depth, f)| (*depth, f.id.as_str())).next(), Some((0, "f2")));
+        for f in &mut report.findings[1..3] {
+            f.waived = Some("until tomorrow".into());
+        }
+        assert_eq!(causes(&report).len(), 0);
+    }
+
+    #[test]
+    fn a_check_with_nothing_open_passes() {
+        let mut report = sample::compared();
+        let state = |report: &Report| matches!(outcome(report, &report.checks[3]), (Outcome::Fail(bad), _) if bad.len() == 1);
+        assert!(state(&report));
+        report.findings[3].waived = Some("known".into());
+        assert!(matches!(outcome(&report, &report.checks[3]), (Outcome::Pass, w) if w.len() == 1));
+    }
+
+    #[test]
+    fn moments_of_other_years_have_a_year() {
+        let now = Timestamp::from_second(1_795_255_200).unwrap_or_default();
+        assert_eq!((moment(now, now), moment(now, Timestamp::UNIX_EPOCH)), ("21 Nov 10:00".into(), "1 Jan 1970".into()));
+    }
 }
