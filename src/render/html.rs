@@ -147,7 +147,7 @@ fn findings(report: &Report) -> String {
         let since = f.since.map(|at| view::moment(report.started_at, at)).unwrap_or_default();
         let _ = writeln!(
             out,
-            "<tr class=\"d{}\"><td>{}</td><td class=\"f\">{branch}{}</td><td class=\"from\" data-is=\"since\">{since}</td><td class=\"from\" data-is=\"owner:\">{}</td></tr>",
+            "<tr class=\"d{}\"><td>{}</td><td class=\"f\">{branch}{}</td><td class=\"from\" data-is=\"since\">{since}</td><td class=\"from owner\" data-is=\"owner:\">{}</td></tr>",
             depth.min(3),
             badge(&f.severity.to_string()),
             finding(report, f),
