@@ -49,7 +49,8 @@ fn cron_hears_news_once() {
     // the exit code goes on saying so, the text does not
     let again = report(&host, &[]);
     assert_eq!((again.code, again.stdout.as_str()), (2, ""));
-    assert!(report(&host, &["--always"]).stdout.contains("[still "));
+    let still = report(&host, &["--always"]).stdout;
+    assert!(still.contains("[still"), "{still}");
     host.docker(&["rm", "broken"]);
     let over = report(&host, &[]);
     assert!(over.code == 0 && over.stdout.contains("Recovered") && over.stdout.contains("broken"), "{}", over.stdout);
