@@ -41,9 +41,8 @@ const OWN: &[Link] = &[
     ),
     Link::confirmed("monitoring.prometheus", "monitoring.blind", KeyKind::Silent, "without it no rule is evaluated"),
     Link::confirmed("monitoring.alertmanager", "monitoring.blind", KeyKind::Silent, "without it nobody is told"),
-    Link::confirmed("monitoring.notify", "monitoring.blind", KeyKind::Silent, "its alerts reach no Alertmanager"),
     Link::confirmed("monitoring.alertmanager", "monitoring.notify", KeyKind::Container, "the Alertmanager it sends to is down"),
-    Link::confirmed("monitoring.alertmanager", "monitoring.notify", KeyKind::Silent, "the Alertmanager it sends to is down"),
+    Link::confirmed("monitoring.alertmanager", "monitoring.notify", KeyKind::Server, "the Alertmanager it sends to is down"),
     Link::confirmed("container.down", "monitoring.notify", KeyKind::Container, "the container it sends alerts to is down"),
     Link::confirmed("monitoring.replay-storm", "monitoring.loki", KeyKind::Server, "logs that it has already are sent again"),
     Link::confirmed(

@@ -31,6 +31,9 @@ static SPEC: CheckSpec = CheckSpec {
 
 const COUNTERS: &[&str] = &["prometheus_notifications_errors_total", "prometheus_notifications_dropped_total"];
 
+/// Until then it may not have found its Alertmanagers.
+const SETTLED: SignedDuration = SignedDuration::from_mins(2);
+
 pub(super) struct Notify {
     pub(super) settings: Settings,
 }
@@ -134,16 +137,12 @@ impl Check for Notify {
         };
         let finding = |severity, text: String| e.server.finding(&NOTIFY, severity, judged.target, text);
         let silent: Vec<&Receiver> = e.receivers.iter().filter(|r| r.silent.is_some()).collect();
-        let blind = |f: opsctl_core::model::Finding| match e.server.get() {
-            Some(server) => f.key(KeyKind::Silent, &server.id),
-            None => f,
-        };
         if e.receivers.is_empty() && e.alert_rules > 0 {
             let text = format!(
                 "{name} has {} and no Alertmanager to send to: nobody hears of them",
                 quantity::count(e.alert_rules, "alert rule")
             );
-            judgement.findings.push(blind(finding(Severity::Crit, text)).hint("add it under `alerting:` in its configuration"));
+            judgement.findings.push(finding(Severity::Crit, text).hint("add it under `alerting:` in its configuration"));
         } else if let Some(first) = silent.first() {
             let all = silent.len() == e.receivers.len();
             let severity = if all { Severity::Crit } else { Severity::Warn };
@@ -157,18 +156,20 @@ impl Check for Notify {
             let mut f = finding(severity, text);
             // its own container is no reason for that
             f.keys.retain(|k| k.kind == KeyKind::Server);
-            if all {
-                f = blind(f);
-            }
             for r in &silent {
                 f = f.cite(&r.url, r.silent.clone().unwrap_or_default());
                 f = r.container.iter().fold(f, |f, id| f.key(KeyKind::Container, id));
-                f = r.server.iter().fold(f, |f, id| f.key(KeyKind::Silent, id));
+                f = r.server.iter().fold(f, |f, id| f.key(KeyKind::Server, id));
             }
             judgement.findings.push(f);
         }
         for (counter, what) in [(COUNTERS[0], "sent to"), (COUNTERS[1], "kept for")] {
             for (whom, all, grown) in e.counters.of(counter).filter(|(_, all, _)| *all > 0.0) {
+                // what it drops before it has found its Alertmanagers is dropped at every start
+                let dropped = counter == COUNTERS[1];
+                if dropped && (grown == 0.0 || e.started_at.is_some_and(|t| now.duration_since(t) < SETTLED)) {
+                    continue;
+                }
                 // it is told above
                 if silent.iter().any(|r| whom.is_empty() || whom.starts_with(&r.url) || r.url.starts_with(whom)) {
                     continue;

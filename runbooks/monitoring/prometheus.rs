@@ -180,13 +180,10 @@ impl Prometheus {
         };
         let fails = e.checked.as_ref().is_some_and(|c| !c.passes && c.not_run.is_none());
         if e.reload_ok == Some(false) {
+            let right = e.checked.as_ref().is_some_and(|c| c.passes);
+            let next = if right { "the file is right now and not loaded" } else { "its next start fails" };
             let text = format!(
-                "{name} could not load its configuration: it runs on with {loaded}, its /-/ready says 200 all the same, and its next start {}",
-                if fails || e.checked.as_ref().is_none_or(|c| !c.passes) {
-                    "fails"
-                } else {
-                    "has the one on disk, which is right"
-                }
+                "{name} could not load its configuration: it runs on with {loaded}, its /-/ready says 200 all the same, and {next}"
             );
             return Some(cited(finding(Severity::Crit, text)).since(e.newer.iter().map(|(_, t)| *t).max()).fix(RELOAD.id));
         }

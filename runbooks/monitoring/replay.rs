@@ -36,7 +36,7 @@ const ALLOY: &str = "/var/lib/alloy/data";
 const PROMTAIL: &str = "/tmp";
 
 /// How many lines of its log are looked at.
-const LINES: u16 = 300;
+const LINES: u32 = 500;
 
 /// What Loki's answers leave in the log of a collector.
 const SIGNS: &[&str] = &["entry too far behind", "429 Too Many Requests", "ingestion rate limit exceeded", "timestamp too old"];
@@ -95,11 +95,14 @@ impl Check for Replay {
             let container = docker.inspect(&id).await?;
             let covers = |m: &str| Path::new(&e.positions).starts_with(m) && m != "/";
             e.kept = container.mounts.iter().any(|m| m.kind != "tmpfs" && covers(&m.destination));
-            let lines = docker.log_tail(&id, LINES, None).await?;
-            // an earlier run of the same container may be in there
-            let mut signs = lines.iter().filter(|l| SIGNS.iter().any(|s| l.contains(s)));
-            e.refused = signs.clone().count();
-            e.last = signs.next_back().map(|l| l.chars().take(200).collect());
+            // an earlier run of the same container is in its log too
+            if let Some(since) = e.started_at {
+                let log = docker.log_since(&id, since, LINES).await?;
+                let both = [String::from_utf8_lossy(&log.stdout), String::from_utf8_lossy(&log.stderr)];
+                let mut signs = both.iter().flat_map(|t| t.lines()).filter(|l| SIGNS.iter().any(|s| l.contains(s)));
+                e.refused = signs.clone().count();
+                e.last = signs.next_back().map(|l| l.chars().take(200).collect());
+            }
         }
         for loki in cx.inventory.servers.iter().filter(|s| s.product == Product::Loki) {
             let at = Target { kind: Kind::Loki, name: loki.name.clone(), id: loki.id.clone() };
@@ -119,19 +122,25 @@ impl Check for Replay {
         let limit = SignedDuration::from_mins(self.settings.replay_storm_minutes);
         let Some(age) = e.started_at.map(|t| now.duration_since(t)).filter(|a| *a <= limit) else { return Judgement::default() };
         let refusing: Vec<&(String, String, f64)> = e.lokis.iter().filter(|(.., grown)| *grown > 0.0).collect();
-        // the log alone may be of an earlier run; a Loki of this host that refuses nothing now says that it is over
+        // with its positions kept, a Loki of this host that refuses nothing now says that it is over
         let here = !e.lokis.is_empty();
         if e.refused == 0 || (here && refusing.is_empty() && e.kept) {
             return Judgement::default();
         }
-        let (severity, why) = match e.kept {
-            false => (Severity::Crit, format!("nothing is mounted at {}, where it keeps how far it has read", e.positions)),
-            true => {
-                (Severity::Warn, format!("its positions in {} are kept, so it was behind or another one sends too", e.positions))
-            }
+        let age = quantity::duration(age);
+        let (severity, text) = if e.kept {
+            let text = format!(
+                "what {name} sends since its start {age} ago is refused as too old or too much, although its positions in {} are kept",
+                e.positions
+            );
+            (Severity::Warn, text)
+        } else {
+            let text = format!(
+                "{name} sends old logs again since its start {age} ago, and they are refused: nothing is mounted at {}, where it keeps how far it has read",
+                e.positions
+            );
+            (Severity::Crit, text)
         };
-        let text =
-            format!("{name} sends old logs again since its start {} ago, and they are refused: {why}", quantity::duration(age));
         let mut f = e
             .server
             .finding(&STORM, severity, judged.target, text)
@@ -140,6 +149,11 @@ impl Check for Replay {
             .cite_opt("the last", e.last.as_ref());
         for (loki, id, grown) in refusing {
             f = f.cite(format!("refused by {loki} lately"), format!("{grown:.0}")).key(KeyKind::Server, id);
+        }
+        if e.kept {
+            f = f.likely().hint(
+                "it was behind, or somebody else sends the same streams: wait until it has caught up, and do not restart it",
+            );
         }
         vec![f].into()
     }

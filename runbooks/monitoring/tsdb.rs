@@ -124,17 +124,17 @@ impl Check for Tsdb {
             findings.push(finding(Severity::Crit, text));
         }
         for (counter, what) in [
-            ("prometheus_tsdb_wal_writes_failed_total", "writes to its log failed"),
+            ("prometheus_tsdb_wal_writes_failed_total", "failed writes to its log"),
             ("prometheus_tsdb_wal_corruptions_total", "damages of its log of writes"),
-            ("prometheus_tsdb_compactions_failed_total", "compactions failed"),
-            ("prometheus_tsdb_head_truncations_failed_total", "truncations failed"),
-            ("prometheus_tsdb_checkpoint_creations_failed_total", "checkpoints failed"),
+            ("prometheus_tsdb_compactions_failed_total", "failed compactions"),
+            ("prometheus_tsdb_head_truncations_failed_total", "failed truncations"),
+            ("prometheus_tsdb_checkpoint_creations_failed_total", "failed checkpoints"),
         ] {
             for (_, all, grown) in e.counters.of(counter).filter(|(_, all, _)| *all > 0.0) {
                 let (severity, text) = if grown > 0.0 {
-                    (Severity::Warn, format!("{name}: {grown:.0} {what} since it was looked at last"))
+                    (Severity::Warn, format!("{name} has {what}: {grown:.0} since it was looked at last"))
                 } else {
-                    (Severity::Info, format!("{name}: {all:.0} {what} since its start, none of them now"))
+                    (Severity::Info, format!("{name} has had {what}: {all:.0} since its start, none of them now"))
                 };
                 findings.push(finding(severity, text));
             }

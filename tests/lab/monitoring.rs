@@ -96,6 +96,10 @@ impl Host {
         self.run(name, &[MACHINE, &own, options, &run, flags].concat());
         let url = format!("http://{}:9090/-/ready", self.address(name));
         eventually(UP, "Prometheus is ready", || self.curl(&url).ends_with(" 200").then_some(()));
+        if config.contains("alertmanager:9093") {
+            let url = format!("http://{}:9090/api/v1/alertmanagers", self.address(name));
+            eventually(UP, "it has found its Alertmanager", || self.curl(&url).contains("alertmanager:9093").then_some(()));
+        }
     }
 
     /// Changes its files; it does not load them by itself.

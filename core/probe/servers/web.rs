@@ -92,23 +92,28 @@ impl Flags {
 
 /// The ways to its pages, the likeliest first, and what their paths begin with.
 async fn doors(known: &Known) -> Result<(Vec<Way>, String), NoSession> {
-    let found: Vec<Way> = ways(known).await?.into_iter().filter(|w| matches!(w.socket, Socket::Tcp(_))).collect();
+    let tcp = |all: Vec<Way>| all.into_iter().filter(|w| matches!(w.socket, Socket::Tcp(_))).collect::<Vec<Way>>();
     let Some(process) = known.server.process else {
         // the path of a configured URL
         let path = known.login.as_ref().and_then(|l| l.database.clone()).unwrap_or_default();
         let path = path.trim_matches('/');
-        return Ok((found, if path.is_empty() { String::new() } else { format!("/{path}") }));
+        return Ok((tcp(ways(known).await?), if path.is_empty() { String::new() } else { format!("/{path}") }));
+    };
+    // what it holds open may not be ours to see: then what its command line says, or what is usual, is tried
+    let hidden = fs::read_dir(format!("/proc/{}/fd", process.pid)).is_err();
+    let found = match ways(known).await {
+        Err(NoSession::NotListening) if hidden => Vec::new(),
+        other => tcp(other?),
     };
     let (product, flags) = (known.server.product, Flags::of(process.pid));
     let at = flags.listens(product);
     let port = at.map(|a| a.port()).or_else(|| configured_port(process.pid, product, &flags)).unwrap_or(default_port(product));
     let (mut doors, others): (Vec<Way>, Vec<Way>) = found.into_iter().partition(|w| is_port(w, port));
-    if doors.is_empty() {
-        // its descriptors may not be ours to see: what its command line says is as good
-        match at {
-            Some(address) => doors.push(Way { socket: Socket::Tcp(address), inside: Some(process.pid), user: None }),
-            None => doors = others,
-        }
+    if doors.is_empty() && hidden {
+        let address = at.unwrap_or(SocketAddr::new(Ipv4Addr::LOCALHOST.into(), port));
+        doors.push(Way { socket: Socket::Tcp(address), inside: Some(process.pid), user: None });
+    } else if doors.is_empty() {
+        doors = others;
     }
     if doors.is_empty() { Err(NoSession::NotListening) } else { Ok((doors, flags.prefix())) }
 }

@@ -169,10 +169,13 @@ fn this_host_is_watched_as_its_configuration_says() {
         "{}- {{job_name: node, file_sd_configs: [{{files: [/etc/prometheus/targets/*.json], refresh_interval: 1s}}]}}\n",
         stack("localhost:9090")
     );
-    host.prometheus_with("prometheus", &config, RULES, &[], &[]);
     let targets = host.path("prometheus-prometheus").join("targets");
+    std::fs::create_dir_all(&targets).unwrap_or_else(|e| panic!("{}: {e}", targets.display()));
     std::fs::write(targets.join("other.json"), "[{\"targets\":[\"localhost:9090\"],\"labels\":{\"environment\":\"lab\"}}]\n")
         .unwrap_or_else(|e| panic!("other.json: {e}"));
+    host.prometheus_with("prometheus", &config, RULES, &[], &[]);
+    host.until_query("prometheus", "up{job=\"node\", environment=\"lab\"} == 1");
+    host.until_scraped("prometheus", "localhost:9090", "up");
     let labels = |environment: &str| {
         at_once(
             &host,
