@@ -64,6 +64,9 @@ _opsctl() {
             opsctl,memory)
                 cmd="opsctl__subcmd__memory"
                 ;;
+            opsctl,monitoring)
+                cmd="opsctl__subcmd__monitoring"
+                ;;
             opsctl,mtu)
                 cmd="opsctl__subcmd__mtu"
                 ;;
@@ -128,7 +131,7 @@ _opsctl() {
 
     case "${cmd}" in
         opsctl)
-            opts="-q -v -h -V --config --color --quiet --verbose --help --version diagnose bootstrap fix undo audit explain list targets record config generate celery container cpu disk dns healthcheck host memory mtu network nginx postgres rabbitmq redis systemd time tls ssl"
+            opts="-q -v -h -V --config --color --quiet --verbose --help --version diagnose bootstrap fix undo audit explain list targets record config generate celery container cpu disk dns healthcheck host memory monitoring mtu network nginx postgres rabbitmq redis systemd time tls ssl"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 1 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -908,6 +911,56 @@ _opsctl() {
             return 0
             ;;
         opsctl__subcmd__memory)
+            opts="-y -q -v -h --fix --usage --dry-run --yes --risk --format --output --deadline --replay --endpoint --fail-on --config --color --quiet --verbose --help"
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                --risk)
+                    COMPREPLY=($(compgen -W "R1 R2 R3" -- "${cur}"))
+                    return 0
+                    ;;
+                --format)
+                    COMPREPLY=($(compgen -W "table json jsonl markdown" -- "${cur}"))
+                    return 0
+                    ;;
+                --output)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --deadline)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --replay)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --endpoint)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --fail-on)
+                    COMPREPLY=($(compgen -W "crit warn unknown never" -- "${cur}"))
+                    return 0
+                    ;;
+                --config)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --color)
+                    COMPREPLY=($(compgen -W "auto always never" -- "${cur}"))
+                    return 0
+                    ;;
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        opsctl__subcmd__monitoring)
             opts="-y -q -v -h --fix --usage --dry-run --yes --risk --format --output --deadline --replay --endpoint --fail-on --config --color --quiet --verbose --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )

@@ -147,7 +147,6 @@ fn default_receiver(yaml: &str) -> Option<(String, bool)> {
     let unquoted = |s: &str| s.trim().trim_matches(['"', '\'']).to_owned();
     let mut section = "";
     let mut default = None;
-    let mut receiver: Option<String> = None;
     let mut tells: Vec<(String, bool)> = Vec::new();
     for line in yaml.lines() {
         if !line.starts_with([' ', '-']) {
@@ -156,12 +155,12 @@ fn default_receiver(yaml: &str) -> Option<(String, bool)> {
             default = line.strip_prefix("  receiver:").map(unquoted);
         } else if section == "receivers:" {
             if let Some(name) = line.trim_start_matches("  ").strip_prefix("- name:") {
-                receiver = Some(unquoted(name));
                 tells.push((unquoted(name), false));
-            } else if receiver.is_some() && line.trim_end().ends_with("_configs:") && !line.trim_start().starts_with('-') {
-                if let Some(last) = tells.last_mut() {
-                    last.1 = true;
-                }
+            } else if line.trim_end().ends_with("_configs:")
+                && !line.trim_start().starts_with('-')
+                && let Some(last) = tells.last_mut()
+            {
+                last.1 = true;
             }
         }
     }

@@ -178,13 +178,13 @@ impl Check for Enrolled {
                 let text = format!("correct the labels of {address} in {}, which opsctl did not write", shown(entry));
                 return Err(Refusal::ByHand(text));
             }
-            None => match &e.own {
-                Some(path) => (path.clone(), None),
-                None => {
+            None => {
+                let Some(path) = &e.own else {
                     let text = "say in which file: `targets_file` in [host], one that a Prometheus here reads (file_sd_configs)";
                     return Err(Refusal::ByHand(text.to_owned()));
-                }
-            },
+                };
+                (path.clone(), None)
+            }
         };
         if before.as_ref() == Some(&new) {
             return Err(Refusal::Precondition(

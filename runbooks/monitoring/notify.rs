@@ -10,7 +10,7 @@ use opsctl_core::probe::{ProbeCx, ProbeError, names};
 use serde::{Deserialize, Serialize};
 
 use super::counters::Counters;
-use super::standing::started;
+use super::standing::fresh_since;
 use super::{Settings, some_of};
 use crate::servers::Server;
 
@@ -42,7 +42,8 @@ pub(super) struct Notify {
 #[serde(default)]
 pub(super) struct Evidence {
     server: Server,
-    started_at: Option<Timestamp>,
+    /// When it began, or loaded its configuration last.
+    fresh_since: Option<Timestamp>,
     alert_rules: usize,
     receivers: Vec<Receiver>,
     counters: Counters,
@@ -117,17 +118,17 @@ impl Check for Notify {
             receivers.push(Receiver { url, host, port, silent, gap, container, server });
         }
         let (counters, _) = Counters::read(cx, target, &server.object(target), COUNTERS, "alertmanager").await?;
-        let started_at = process.and_then(started);
-        Ok(Evidence { server, started_at, alert_rules, receivers, counters })
+        let fresh_since = fresh_since(cx, target, process).await;
+        Ok(Evidence { server, fresh_since, alert_rules, receivers, counters })
     }
 
     fn judge(&self, judged: &Judged<'_>, e: &Evidence) -> Judgement {
         let (name, now) = (&judged.target.name, judged.taken_at);
         let young = SignedDuration::from_secs(self.settings.starting_s);
-        if e.started_at.is_some_and(|t| now.duration_since(t) < young) && e.receivers.is_empty() {
+        if e.fresh_since.is_some_and(|t| now.duration_since(t) < young) && e.receivers.is_empty() {
             return Judgement {
                 pending: vec![format!("{name} to find its Alertmanagers")],
-                ..Judgement::skip("it was just started")
+                ..Judgement::skip("it was just started, or has just loaded its configuration")
             };
         }
         let mut judgement = Judgement {
@@ -167,7 +168,7 @@ impl Check for Notify {
             for (whom, all, grown) in e.counters.of(counter).filter(|(_, all, _)| *all > 0.0) {
                 // what it drops before it has found its Alertmanagers is dropped at every start
                 let dropped = counter == COUNTERS[1];
-                if dropped && (grown == 0.0 || e.started_at.is_some_and(|t| now.duration_since(t) < SETTLED)) {
+                if dropped && (grown == 0.0 || e.fresh_since.is_some_and(|t| now.duration_since(t) < SETTLED)) {
                     continue;
                 }
                 // it is told above

@@ -136,7 +136,7 @@ impl Check for Prometheus {
             return Judgement { findings: vec![found], pending, ..Judgement::default() };
         }
         Judgement {
-            findings: self.configuration(judged, e, &finding).into_iter().collect(),
+            findings: configuration(judged, e, &finding).into_iter().collect(),
             gaps: e.gap.iter().cloned().collect(),
             ..Judgement::default()
         }
@@ -168,38 +168,36 @@ impl Check for Prometheus {
     }
 }
 
-impl Prometheus {
-    fn configuration(&self, judged: &Judged<'_>, e: &Evidence, finding: &dyn Fn(Severity, String) -> Finding) -> Option<Finding> {
-        let (name, now) = (&judged.target.name, judged.taken_at);
-        let loaded = e.loaded_at.map_or_else(|| "an older one".to_owned(), |t| format!("that of {}", quantity::ago(now, t)));
-        let cited = |f: Finding| {
-            let f = f.cite("file", &e.file).cite_opt("loaded", e.loaded_at.map(|t| t.to_string()));
-            let Some(checked) = &e.checked else { return f };
-            let f = f.cite_opt("the test could not be run", checked.not_run.as_ref());
-            if checked.passes { f.cite(&checked.command, "passes") } else { f.cite(&checked.command, checked.says.join("; ")) }
-        };
-        let fails = e.checked.as_ref().is_some_and(|c| !c.passes && c.not_run.is_none());
-        if e.reload_ok == Some(false) {
-            let right = e.checked.as_ref().is_some_and(|c| c.passes);
-            let next = if right { "the file is right now and not loaded" } else { "its next start fails" };
-            let text = format!(
-                "{name} could not load its configuration: it runs on with {loaded}, its /-/ready says 200 all the same, and {next}"
-            );
-            return Some(cited(finding(Severity::Crit, text)).since(e.newer.iter().map(|(_, t)| *t).max()).fix(RELOAD.id));
-        }
-        let settled: Vec<String> =
-            e.newer.iter().filter(|(_, t)| now.duration_since(*t) > SETTLED).map(|(f, _)| f.clone()).collect();
-        if settled.is_empty() {
-            return None;
-        }
-        if fails {
-            let text = format!(
-                "{name} cannot load {}, changed since it was loaded: it runs on with {loaded}, and its next start fails",
-                some_of(&settled)
-            );
-            return Some(cited(finding(Severity::Crit, text)).since(e.newer.iter().map(|(_, t)| *t).max()).fix(RELOAD.id));
-        }
-        let text = format!("{name} has not loaded the changes of {} yet: it runs with {loaded}", some_of(&settled));
-        Some(cited(finding(Severity::Info, text)).hint("a reload puts them into force, when that is meant"))
+/// What is wrong with what it runs with.
+fn configuration(judged: &Judged<'_>, e: &Evidence, finding: &dyn Fn(Severity, String) -> Finding) -> Option<Finding> {
+    let (name, now) = (&judged.target.name, judged.taken_at);
+    let loaded = e.loaded_at.map_or_else(|| "an older one".to_owned(), |t| format!("that of {}", quantity::ago(now, t)));
+    let cited = |f: Finding| {
+        let f = f.cite("file", &e.file).cite_opt("loaded", e.loaded_at.map(|t| t.to_string()));
+        let Some(checked) = &e.checked else { return f };
+        let f = f.cite_opt("the test could not be run", checked.not_run.as_ref());
+        if checked.passes { f.cite(&checked.command, "passes") } else { f.cite(&checked.command, checked.says.join("; ")) }
+    };
+    let fails = e.checked.as_ref().is_some_and(|c| !c.passes && c.not_run.is_none());
+    if e.reload_ok == Some(false) {
+        let right = e.checked.as_ref().is_some_and(|c| c.passes);
+        let next = if right { "the file is right now and not loaded" } else { "its next start fails" };
+        let text = format!(
+            "{name} could not load its configuration: it runs on with {loaded}, its /-/ready says 200 all the same, and {next}"
+        );
+        return Some(cited(finding(Severity::Crit, text)).since(e.newer.iter().map(|(_, t)| *t).max()).fix(RELOAD.id));
     }
+    let settled: Vec<String> = e.newer.iter().filter(|(_, t)| now.duration_since(*t) > SETTLED).map(|(f, _)| f.clone()).collect();
+    if settled.is_empty() {
+        return None;
+    }
+    if fails {
+        let text = format!(
+            "{name} cannot load {}, changed since it was loaded: it runs on with {loaded}, and its next start fails",
+            some_of(&settled)
+        );
+        return Some(cited(finding(Severity::Crit, text)).since(e.newer.iter().map(|(_, t)| *t).max()).fix(RELOAD.id));
+    }
+    let text = format!("{name} has not loaded the changes of {} yet: it runs with {loaded}", some_of(&settled));
+    Some(cited(finding(Severity::Info, text)).hint("a reload puts them into force, when that is meant"))
 }

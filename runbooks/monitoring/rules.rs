@@ -101,7 +101,7 @@ impl Check for Rules {
             Some("firing") => {}
             Some(_) if young => {}
             Some(state) => {
-                findings.push(finding(Severity::Warn, format!("{name}: {watchdog} should always fire and is {state}")))
+                findings.push(finding(Severity::Warn, format!("{name}: {watchdog} should always fire and is {state}")));
             }
             None if e.alerts > 0 => {
                 let text = format!(

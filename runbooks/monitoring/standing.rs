@@ -112,6 +112,13 @@ impl Standing {
     }
 }
 
+/// When a Prometheus began, or loaded its configuration last: for some seconds after that its lists are not complete.
+pub(super) async fn fresh_since(cx: &ProbeCx, target: &Target, process: Option<ServerProcess>) -> Option<Timestamp> {
+    let json = cx.json(target, "/api/v1/status/runtimeinfo").await.ok();
+    let loaded = json.and_then(|j| j.pointer("/data/lastConfigTime")?.as_str()?.parse().ok());
+    process.and_then(started).max(loaded)
+}
+
 /// When a process began.
 pub(super) fn started(process: ServerProcess) -> Option<Timestamp> {
     let since_boot = i64::try_from(tasks::milliseconds(process.start_ticks)).ok()?;

@@ -13,7 +13,7 @@ use opsctl_core::probe::{ProbeCx, ProbeError};
 use serde::{Deserialize, Serialize};
 
 use super::loaded;
-use super::standing::started;
+use super::standing::fresh_since;
 use super::{Settings, some_of};
 use crate::servers::Server;
 
@@ -49,7 +49,8 @@ pub(super) struct Targets {
 #[serde(default)]
 pub(super) struct Evidence {
     server: Server,
-    started_at: Option<Timestamp>,
+    /// When it began, or loaded its configuration last.
+    fresh_since: Option<Timestamp>,
     /// Pools: how many targets, and how many of them are down.
     pools: BTreeMap<String, (usize, usize)>,
     down: Vec<Lost>,
@@ -99,7 +100,7 @@ impl Check for Targets {
         }
         let scraped = cx.scraped(target).await?;
         let process = server.get().and_then(|s| s.process);
-        let mut e = Evidence { started_at: process.and_then(started), ..Evidence::default() };
+        let mut e = Evidence { fresh_since: fresh_since(cx, target, process).await, ..Evidence::default() };
         for s in &scraped {
             let pool = e.pools.entry(s.pool.clone()).or_default();
             pool.0 += 1;
@@ -149,9 +150,9 @@ impl Check for Targets {
 
     fn judge(&self, judged: &Judged<'_>, e: &Evidence) -> Judgement {
         let young = SignedDuration::from_secs(self.settings.starting_s);
-        if let Some(age) = e.started_at.map(|t| judged.taken_at.duration_since(t)).filter(|a| *a < young) {
+        if let Some(age) = e.fresh_since.map(|t| judged.taken_at.duration_since(t)).filter(|a| *a < young) {
             let why = format!(
-                "it was started {} ago: its lists are not complete before {}",
+                "it was started, or loaded its configuration, {} ago: its lists are not complete before {}",
                 quantity::duration(age),
                 quantity::duration(young)
             );

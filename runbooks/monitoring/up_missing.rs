@@ -8,7 +8,7 @@ use opsctl_core::model::{Check, CheckSpec, Code, Inventory, Judged, Judgement, P
 use opsctl_core::probe::{ProbeCx, ProbeError};
 use serde::{Deserialize, Serialize};
 
-use super::standing::started;
+use super::standing::fresh_since;
 use super::{Settings, some_of};
 use crate::servers::Server;
 
@@ -41,7 +41,8 @@ pub(super) struct UpMissing {
 #[serde(default)]
 pub(super) struct Evidence {
     server: Server,
-    started_at: Option<Timestamp>,
+    /// When it began, or loaded its configuration last.
+    fresh_since: Option<Timestamp>,
     /// Instance and job.
     pushed: Vec<(String, String)>,
     /// Alerts with the job that nothing has.
@@ -66,12 +67,12 @@ impl Check for UpMissing {
         if cx.flags(target).is_agent() {
             return Err(ProbeError::Skip("it is an agent, which keeps nothing".to_owned()));
         }
-        let started_at = server.get().and_then(|s| s.process).and_then(started);
+        let fresh_since = fresh_since(cx, target, server.get().and_then(|s| s.process)).await;
         let pushed = cx.query(target, PUSHED).await?;
         let jobs = cx.query(target, "group by (job) (up)").await?;
         let mut e = Evidence {
             server,
-            started_at,
+            fresh_since,
             pushed: pushed.iter().map(|s| (s.label("instance").to_owned(), s.label("job").to_owned())).collect(),
             jobs: jobs.iter().map(|s| s.label("job").to_owned()).collect(),
             ..Evidence::default()
@@ -117,7 +118,7 @@ impl Check for UpMissing {
         }
         let young = SignedDuration::from_secs(self.settings.starting_s.max(1) * 2);
         let dead: Vec<&(String, String)> = e.dead.iter().filter(|(_, job)| !self.settings.jobs_ok.contains(job)).collect();
-        let is_young = e.started_at.is_some_and(|t| judged.taken_at.duration_since(t) < young);
+        let is_young = e.fresh_since.is_some_and(|t| judged.taken_at.duration_since(t) < young);
         if !dead.is_empty() && !is_young {
             let alerts: Vec<String> = dead.iter().map(|(alert, job)| format!("{alert} (job=\"{job}\")")).collect();
             let message = format!(

@@ -89,7 +89,7 @@ pub struct Host {
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     #[schemars(example = labels_example())]
     pub labels: BTreeMap<String, String>,
-    /// The address it is scraped at. Without it: the address this host reaches others from, and the port of its node_exporter or Alloy.
+    /// The address it is scraped at. Without it: the address this host reaches others from, and the port of its `node_exporter` or Alloy.
     #[schemars(with = "Option<String>", example = "192.168.0.101:9100")]
     pub address: Option<Spanned<String>>,
     /// The path of its metrics. Without it: `/metrics`, and what Alloy's own exporter has for Alloy.

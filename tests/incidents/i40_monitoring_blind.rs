@@ -57,7 +57,7 @@ fn four_faults_are_four_and_every_page_is_green() {
     run.must(&[BLIND]).explains(ALERTMANAGER, BLIND);
     run.must_not(&["disk.", "monitoring.alloy", "monitoring.targets-down", "monitoring.tsdb", "container.down"]);
     run.says(RELOAD, &["its /-/ready says 200 all the same", "its next start fails", "rules.yml", "promtool check config"]);
-    run.says(STORM, &["/var/lib/alloy/data", "429 Too Many Requests", "do not raise Loki's limits", "do not restart it again"]);
+    run.says(STORM, &["/var/lib/alloy/data", "entry too far behind", "do not raise Loki's limits", "do not restart it again"]);
     run.says(NOTIFY, &["lists alertmanager:9093 as active", "nobody"]);
     run.says(PUSHED, &["host7:9100", "HostDown can never fire"]);
     run.says(BLIND, &["nobody will hear of alerts: alertmanager does not run"]);

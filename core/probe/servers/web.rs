@@ -201,6 +201,12 @@ async fn get(known: &Known, path: &str) -> Result<Result<Answer, NoSession>, Pro
         Ok(doors) => doors,
         Err(why) => return Ok(Err(why)),
     };
+    let denied = || ProbeError::Denied { what: "a page".to_owned(), from: known.server.name.clone(), needs: "root".to_owned() };
+    // a namespace that we may not see is taken for our own: what answers here could be somebody else
+    let hidden = known.server.process.is_some_and(|p| fs::read_link(format!("/proc/{}/ns/net", p.pid)).is_err());
+    if hidden && known.server.container.is_some() {
+        return Err(denied());
+    }
     let secured = known.login.as_ref().is_some_and(|l| l.tls);
     let mut last = NoSession::NotListening;
     for way in &doors {
@@ -210,6 +216,7 @@ async fn get(known: &Known, path: &str) -> Result<Result<Answer, NoSession>, Pro
                 return through(known.login.as_ref(), way, &format!("{prefix}{path}"), true).await;
             }
             Ok(answer) => return Ok(Ok(answer)),
+            Err(NoSession::Refused { .. }) if hidden => return Err(denied()),
             Err(why) => last = why,
         }
     }

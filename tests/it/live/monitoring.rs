@@ -46,6 +46,9 @@ fn what_could_not_be_loaded_is_loaded_when_it_is_right() {
     host.configure_prometheus("prometheus", &stack("app1:8080"), RULES);
     host.fix("prom.reload", "prometheus", &[]).exits(0);
     host.until_scraped("prometheus", "app1:8080", "up");
+    // after a reload its lists are empty for some seconds, which by default is waited for
+    host.ask(&["monitoring"]).must_not(&["monitoring.prometheus"]);
+    host.configure("");
     host.ask(&["monitoring"]).roots(&[]);
 }
 
@@ -156,6 +159,17 @@ fn loki_alloy_and_grafana_are_asked_for_more_than_a_connection() {
     run.roots(&[]).says(loki, &["refused 7 lines since its start, none of them now: rate_limited"]);
     refused(9);
     host.ask(&["monitoring"]).roots(&[loki]).says(loki, &["refused 2 lines"]);
+    // one that hangs is started anew; Alloy never is
+    host.tell("loki", "/metrics", 200, "loki_build_info 1\n");
+    for (name, port) in [("loki", 3100), ("alloy", 12345)] {
+        host.sh(&format!("curl -s --max-time 1 http://{}:{port}/hang || true", host.address(name)));
+    }
+    let run = host.ask(&["monitoring"]);
+    run.roots(&[loki, alloy]).says(loki, &["accepts connections", "did not answer within 3 s"]);
+    let offered: Vec<String> = run.report().fixes.iter().map(|o| format!("{} {}", o.id, o.subject)).collect();
+    assert_eq!(offered, ["container.restart loki:loki"]);
+    host.fix("container.restart", "loki", &[]).exits(0);
+    host.ask(&["monitoring"]).roots(&[alloy]);
 }
 
 #[test]
