@@ -19,6 +19,13 @@ pub(super) async fn jobs(cx: &ProbeCx, target: &Target) -> Result<Vec<Job>, Prob
     Ok(json.pointer("/data/yaml").and_then(|y| y.as_str()).map(parse).unwrap_or_default())
 }
 
+/// Whether it is configured to tell any Alertmanager.
+pub(super) async fn names_alertmanagers(cx: &ProbeCx, target: &Target) -> Result<bool, ProbeError> {
+    let json = cx.json(target, "/api/v1/status/config").await?;
+    let yaml = json.pointer("/data/yaml").and_then(|y| y.as_str()).unwrap_or_default();
+    Ok(yaml.lines().any(|l| l.trim() == "alertmanagers:"))
+}
+
 /// Prometheus prints its configuration in one form: two spaces a level, lists at the level of their key.
 fn parse(yaml: &str) -> Vec<Job> {
     let mut jobs: Vec<Job> = Vec::new();

@@ -10,6 +10,7 @@ use opsctl_core::probe::{ProbeCx, ProbeError, names};
 use serde::{Deserialize, Serialize};
 
 use super::counters::Counters;
+use super::loaded;
 use super::standing::fresh_since;
 use super::{Settings, some_of};
 use crate::servers::Server;
@@ -30,6 +31,9 @@ static SPEC: CheckSpec = CheckSpec {
 };
 
 const COUNTERS: &[&str] = &["prometheus_notifications_errors_total", "prometheus_notifications_dropped_total"];
+
+/// The Alertmanagers it sends to.
+const LIST: &str = "/api/v1/alertmanagers";
 
 /// Until then it may not have found its Alertmanagers.
 const SETTLED: SignedDuration = SignedDuration::from_mins(2);
@@ -85,9 +89,19 @@ impl Check for Notify {
         let rules = cx.json(target, "/api/v1/rules?type=alert").await?;
         let groups = rules.pointer("/data/groups").and_then(|g| g.as_array()).into_iter().flatten();
         let alert_rules = groups.filter_map(|g| g.get("rules")?.as_array()).map(Vec::len).sum();
-        let list = cx.json(target, "/api/v1/alertmanagers").await?;
-        let active = list.pointer("/data/activeAlertmanagers").and_then(|a| a.as_array()).into_iter().flatten();
-        let urls: Vec<String> = active.filter_map(|a| a.get("url")?.as_str().map(without_secrets)).take(10).collect();
+        let mut urls = active(&cx.json(target, LIST).await?);
+        if urls.is_empty() && alert_rules > 0 && loaded::names_alertmanagers(cx, target).await? {
+            // each reload, also one that fails, empties the list for up to 5 s
+            for _ in 0..6 {
+                tokio::time::sleep(Duration::from_secs(1)).await;
+                if let Ok(answer) = cx.page_now(target, LIST).await? {
+                    urls = serde_json::from_str(&answer.body).map(|v| active(&v)).unwrap_or_default();
+                }
+                if !urls.is_empty() {
+                    break;
+                }
+            }
+        }
         if alert_rules == 0 && urls.is_empty() {
             return Err(ProbeError::Skip("it has neither alert rules nor an Alertmanager".to_owned()));
         }
@@ -189,6 +203,12 @@ impl Check for Notify {
         }
         judgement
     }
+}
+
+/// The addresses in the list of Alertmanagers, without logins.
+fn active(list: &serde_json::Value) -> Vec<String> {
+    let active = list.pointer("/data/activeAlertmanagers").and_then(|a| a.as_array()).into_iter().flatten();
+    active.filter_map(|a| a.get("url")?.as_str().map(without_secrets)).take(10).collect()
 }
 
 /// Why an Alertmanager does not answer a consumer; none when it does.

@@ -42,10 +42,12 @@ fn four_faults_are_four_and_every_page_is_green() {
     );
     assert_eq!(host.reload_prometheus("prometheus"), "500");
     assert!(host.curl(&format!("http://{}:9090/-/ready", host.address("prometheus"))).ends_with(" 200"));
+    let listed = format!("http://{}:9090/api/v1/alertmanagers", host.address("prometheus"));
+    let listed = || host.curl(&listed).contains("http://alertmanager:9093/api/v2/alerts");
+    eventually(30, "the reload, which empties the list for some seconds, is over", || listed().then_some(()));
     // nobody is told, and the list of Alertmanagers stays as it is
     host.docker(&["stop", "-t", "1", "alertmanager"]);
-    let listed = host.curl(&format!("http://{}:9090/api/v1/alertmanagers", host.address("prometheus")));
-    assert!(listed.contains("http://alertmanager:9093/api/v2/alerts"), "{listed}");
+    assert!(listed(), "a dead one is listed as active");
     eventually(30, "the collector logs refusals", || {
         let log = host.try_docker(&["logs", "alloy"]);
         String::from_utf8_lossy(&log.stderr).contains("429 Too Many Requests").then_some(())
