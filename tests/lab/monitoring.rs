@@ -1,4 +1,4 @@
-//! A monitoring stack on a lab host: real Prometheus, Alertmanager and node_exporter, stubs of Loki, Alloy and Grafana.
+//! A monitoring stack on a lab host: real Prometheus, Alertmanager and `node_exporter`, stubs of Loki, Alloy and Grafana.
 
 use super::host::Host;
 use super::image::Rootfs;
