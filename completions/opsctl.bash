@@ -61,11 +61,11 @@ _opsctl() {
             opsctl,list)
                 cmd="opsctl__subcmd__list"
                 ;;
-            opsctl,listen)
-                cmd="opsctl__subcmd__listen"
-                ;;
             opsctl,memory)
                 cmd="opsctl__subcmd__memory"
+                ;;
+            opsctl,monitoring)
+                cmd="opsctl__subcmd__monitoring"
                 ;;
             opsctl,mtu)
                 cmd="opsctl__subcmd__mtu"
@@ -88,12 +88,6 @@ _opsctl() {
             opsctl,redis)
                 cmd="opsctl__subcmd__redis"
                 ;;
-            opsctl,report)
-                cmd="opsctl__subcmd__report"
-                ;;
-            opsctl,respond)
-                cmd="opsctl__subcmd__respond"
-                ;;
             opsctl,ssl)
                 cmd="opsctl__subcmd__tls"
                 ;;
@@ -111,9 +105,6 @@ _opsctl() {
                 ;;
             opsctl,undo)
                 cmd="opsctl__subcmd__undo"
-                ;;
-            opsctl,waive)
-                cmd="opsctl__subcmd__waive"
                 ;;
             opsctl__subcmd__audit,show)
                 cmd="opsctl__subcmd__audit__subcmd__show"
@@ -140,7 +131,7 @@ _opsctl() {
 
     case "${cmd}" in
         opsctl)
-            opts="-q -v -h -V --config --color --quiet --verbose --help --version diagnose bootstrap fix undo audit explain list report respond listen waive targets record config generate celery container cpu disk dns healthcheck host memory mtu network nginx postgres rabbitmq redis systemd time tls ssl"
+            opts="-q -v -h -V --config --color --quiet --verbose --help --version diagnose bootstrap fix undo audit explain list targets record config generate celery container cpu disk dns healthcheck host memory monitoring mtu network nginx postgres rabbitmq redis systemd time tls ssl"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 1 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -267,7 +258,7 @@ _opsctl() {
                     return 0
                     ;;
                 --format)
-                    COMPREPLY=($(compgen -W "table json jsonl markdown html junit tap nagios prometheus" -- "${cur}"))
+                    COMPREPLY=($(compgen -W "table json jsonl markdown" -- "${cur}"))
                     return 0
                     ;;
                 --output)
@@ -317,7 +308,7 @@ _opsctl() {
                     return 0
                     ;;
                 --format)
-                    COMPREPLY=($(compgen -W "table json jsonl markdown html junit tap nagios prometheus" -- "${cur}"))
+                    COMPREPLY=($(compgen -W "table json jsonl markdown" -- "${cur}"))
                     return 0
                     ;;
                 --output)
@@ -477,7 +468,7 @@ _opsctl() {
                     return 0
                     ;;
                 --format)
-                    COMPREPLY=($(compgen -W "table json jsonl markdown html junit tap nagios prometheus" -- "${cur}"))
+                    COMPREPLY=($(compgen -W "table json jsonl markdown" -- "${cur}"))
                     return 0
                     ;;
                 --output)
@@ -527,7 +518,7 @@ _opsctl() {
                     return 0
                     ;;
                 --format)
-                    COMPREPLY=($(compgen -W "table json jsonl markdown html junit tap nagios prometheus" -- "${cur}"))
+                    COMPREPLY=($(compgen -W "table json jsonl markdown" -- "${cur}"))
                     return 0
                     ;;
                 --output)
@@ -577,7 +568,7 @@ _opsctl() {
                     return 0
                     ;;
                 --format)
-                    COMPREPLY=($(compgen -W "table json jsonl markdown html junit tap nagios prometheus" -- "${cur}"))
+                    COMPREPLY=($(compgen -W "table json jsonl markdown" -- "${cur}"))
                     return 0
                     ;;
                 --output)
@@ -627,7 +618,7 @@ _opsctl() {
                     return 0
                     ;;
                 --format)
-                    COMPREPLY=($(compgen -W "table json jsonl markdown html junit tap nagios prometheus" -- "${cur}"))
+                    COMPREPLY=($(compgen -W "table json jsonl markdown" -- "${cur}"))
                     return 0
                     ;;
                 --output)
@@ -677,7 +668,7 @@ _opsctl() {
                     return 0
                     ;;
                 --format)
-                    COMPREPLY=($(compgen -W "table json jsonl markdown html junit tap nagios prometheus" -- "${cur}"))
+                    COMPREPLY=($(compgen -W "table json jsonl markdown" -- "${cur}"))
                     return 0
                     ;;
                 --output)
@@ -805,7 +796,7 @@ _opsctl() {
                     return 0
                     ;;
                 --format)
-                    COMPREPLY=($(compgen -W "table json jsonl markdown html junit tap nagios prometheus" -- "${cur}"))
+                    COMPREPLY=($(compgen -W "table json jsonl markdown" -- "${cur}"))
                     return 0
                     ;;
                 --output)
@@ -855,7 +846,7 @@ _opsctl() {
                     return 0
                     ;;
                 --format)
-                    COMPREPLY=($(compgen -W "table json jsonl markdown html junit tap nagios prometheus" -- "${cur}"))
+                    COMPREPLY=($(compgen -W "table json jsonl markdown" -- "${cur}"))
                     return 0
                     ;;
                 --output)
@@ -919,15 +910,39 @@ _opsctl() {
             COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
             return 0
             ;;
-        opsctl__subcmd__listen)
-            opts="-q -v -h --address --config --color --quiet --verbose --help"
+        opsctl__subcmd__memory)
+            opts="-y -q -v -h --fix --usage --dry-run --yes --risk --format --output --deadline --replay --endpoint --fail-on --config --color --quiet --verbose --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
             fi
             case "${prev}" in
-                --address)
+                --risk)
+                    COMPREPLY=($(compgen -W "R1 R2 R3" -- "${cur}"))
+                    return 0
+                    ;;
+                --format)
+                    COMPREPLY=($(compgen -W "table json jsonl markdown" -- "${cur}"))
+                    return 0
+                    ;;
+                --output)
                     COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --deadline)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --replay)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --endpoint)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --fail-on)
+                    COMPREPLY=($(compgen -W "crit warn unknown never" -- "${cur}"))
                     return 0
                     ;;
                 --config)
@@ -945,7 +960,7 @@ _opsctl() {
             COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
             return 0
             ;;
-        opsctl__subcmd__memory)
+        opsctl__subcmd__monitoring)
             opts="-y -q -v -h --fix --usage --dry-run --yes --risk --format --output --deadline --replay --endpoint --fail-on --config --color --quiet --verbose --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
@@ -957,7 +972,7 @@ _opsctl() {
                     return 0
                     ;;
                 --format)
-                    COMPREPLY=($(compgen -W "table json jsonl markdown html junit tap nagios prometheus" -- "${cur}"))
+                    COMPREPLY=($(compgen -W "table json jsonl markdown" -- "${cur}"))
                     return 0
                     ;;
                 --output)
@@ -1007,7 +1022,7 @@ _opsctl() {
                     return 0
                     ;;
                 --format)
-                    COMPREPLY=($(compgen -W "table json jsonl markdown html junit tap nagios prometheus" -- "${cur}"))
+                    COMPREPLY=($(compgen -W "table json jsonl markdown" -- "${cur}"))
                     return 0
                     ;;
                 --output)
@@ -1057,7 +1072,7 @@ _opsctl() {
                     return 0
                     ;;
                 --format)
-                    COMPREPLY=($(compgen -W "table json jsonl markdown html junit tap nagios prometheus" -- "${cur}"))
+                    COMPREPLY=($(compgen -W "table json jsonl markdown" -- "${cur}"))
                     return 0
                     ;;
                 --output)
@@ -1107,7 +1122,7 @@ _opsctl() {
                     return 0
                     ;;
                 --format)
-                    COMPREPLY=($(compgen -W "table json jsonl markdown html junit tap nagios prometheus" -- "${cur}"))
+                    COMPREPLY=($(compgen -W "table json jsonl markdown" -- "${cur}"))
                     return 0
                     ;;
                 --output)
@@ -1157,7 +1172,7 @@ _opsctl() {
                     return 0
                     ;;
                 --format)
-                    COMPREPLY=($(compgen -W "table json jsonl markdown html junit tap nagios prometheus" -- "${cur}"))
+                    COMPREPLY=($(compgen -W "table json jsonl markdown" -- "${cur}"))
                     return 0
                     ;;
                 --output)
@@ -1207,7 +1222,7 @@ _opsctl() {
                     return 0
                     ;;
                 --format)
-                    COMPREPLY=($(compgen -W "table json jsonl markdown html junit tap nagios prometheus" -- "${cur}"))
+                    COMPREPLY=($(compgen -W "table json jsonl markdown" -- "${cur}"))
                     return 0
                     ;;
                 --output)
@@ -1279,7 +1294,7 @@ _opsctl() {
                     return 0
                     ;;
                 --format)
-                    COMPREPLY=($(compgen -W "table json jsonl markdown html junit tap nagios prometheus" -- "${cur}"))
+                    COMPREPLY=($(compgen -W "table json jsonl markdown" -- "${cur}"))
                     return 0
                     ;;
                 --output)
@@ -1295,98 +1310,6 @@ _opsctl() {
                     return 0
                     ;;
                 --endpoint)
-                    COMPREPLY=($(compgen -f "${cur}"))
-                    return 0
-                    ;;
-                --fail-on)
-                    COMPREPLY=($(compgen -W "crit warn unknown never" -- "${cur}"))
-                    return 0
-                    ;;
-                --config)
-                    COMPREPLY=($(compgen -f "${cur}"))
-                    return 0
-                    ;;
-                --color)
-                    COMPREPLY=($(compgen -W "auto always never" -- "${cur}"))
-                    return 0
-                    ;;
-                *)
-                    COMPREPLY=()
-                    ;;
-            esac
-            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
-            return 0
-            ;;
-        opsctl__subcmd__report)
-            opts="-q -v -h --skip --always --digest --owner --format --output --deadline --replay --endpoint --fail-on --config --color --quiet --verbose --help"
-            if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
-                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
-                return 0
-            fi
-            case "${prev}" in
-                --skip)
-                    COMPREPLY=($(compgen -f "${cur}"))
-                    return 0
-                    ;;
-                --digest)
-                    COMPREPLY=($(compgen -W "day week month" -- "${cur}"))
-                    return 0
-                    ;;
-                --owner)
-                    COMPREPLY=($(compgen -f "${cur}"))
-                    return 0
-                    ;;
-                --format)
-                    COMPREPLY=($(compgen -W "table json jsonl markdown html junit tap nagios prometheus" -- "${cur}"))
-                    return 0
-                    ;;
-                --output)
-                    COMPREPLY=($(compgen -f "${cur}"))
-                    return 0
-                    ;;
-                --deadline)
-                    COMPREPLY=($(compgen -f "${cur}"))
-                    return 0
-                    ;;
-                --replay)
-                    COMPREPLY=($(compgen -f "${cur}"))
-                    return 0
-                    ;;
-                --endpoint)
-                    COMPREPLY=($(compgen -f "${cur}"))
-                    return 0
-                    ;;
-                --fail-on)
-                    COMPREPLY=($(compgen -W "crit warn unknown never" -- "${cur}"))
-                    return 0
-                    ;;
-                --config)
-                    COMPREPLY=($(compgen -f "${cur}"))
-                    return 0
-                    ;;
-                --color)
-                    COMPREPLY=($(compgen -W "auto always never" -- "${cur}"))
-                    return 0
-                    ;;
-                *)
-                    COMPREPLY=()
-                    ;;
-            esac
-            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
-            return 0
-            ;;
-        opsctl__subcmd__respond)
-            opts="-q -v -h --format --deadline --fail-on --config --color --quiet --verbose --help"
-            if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
-                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
-                return 0
-            fi
-            case "${prev}" in
-                --format)
-                    COMPREPLY=($(compgen -W "text json markdown" -- "${cur}"))
-                    return 0
-                    ;;
-                --deadline)
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;
@@ -1421,7 +1344,7 @@ _opsctl() {
                     return 0
                     ;;
                 --format)
-                    COMPREPLY=($(compgen -W "table json jsonl markdown html junit tap nagios prometheus" -- "${cur}"))
+                    COMPREPLY=($(compgen -W "table json jsonl markdown" -- "${cur}"))
                     return 0
                     ;;
                 --output)
@@ -1497,7 +1420,7 @@ _opsctl() {
                     return 0
                     ;;
                 --format)
-                    COMPREPLY=($(compgen -W "table json jsonl markdown html junit tap nagios prometheus" -- "${cur}"))
+                    COMPREPLY=($(compgen -W "table json jsonl markdown" -- "${cur}"))
                     return 0
                     ;;
                 --output)
@@ -1547,7 +1470,7 @@ _opsctl() {
                     return 0
                     ;;
                 --format)
-                    COMPREPLY=($(compgen -W "table json jsonl markdown html junit tap nagios prometheus" -- "${cur}"))
+                    COMPREPLY=($(compgen -W "table json jsonl markdown" -- "${cur}"))
                     return 0
                     ;;
                 --output)
@@ -1594,48 +1517,6 @@ _opsctl() {
             case "${prev}" in
                 --risk)
                     COMPREPLY=($(compgen -W "R1 R2 R3" -- "${cur}"))
-                    return 0
-                    ;;
-                --config)
-                    COMPREPLY=($(compgen -f "${cur}"))
-                    return 0
-                    ;;
-                --color)
-                    COMPREPLY=($(compgen -W "auto always never" -- "${cur}"))
-                    return 0
-                    ;;
-                *)
-                    COMPREPLY=()
-                    ;;
-            esac
-            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
-            return 0
-            ;;
-        opsctl__subcmd__waive)
-            opts="-q -v -h --for --until --from --reason --tag --remove --config --color --quiet --verbose --help"
-            if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
-                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
-                return 0
-            fi
-            case "${prev}" in
-                --for)
-                    COMPREPLY=($(compgen -f "${cur}"))
-                    return 0
-                    ;;
-                --until)
-                    COMPREPLY=($(compgen -f "${cur}"))
-                    return 0
-                    ;;
-                --from)
-                    COMPREPLY=($(compgen -f "${cur}"))
-                    return 0
-                    ;;
-                --reason)
-                    COMPREPLY=($(compgen -f "${cur}"))
-                    return 0
-                    ;;
-                --tag)
-                    COMPREPLY=($(compgen -W "known-issue maintenance flaky" -- "${cur}"))
                     return 0
                     ;;
                 --config)

@@ -55,6 +55,7 @@ complete -c opsctl -n "__fish_opsctl_needs_command" -f -a "dns" -d 'Name servers
 complete -c opsctl -n "__fish_opsctl_needs_command" -f -a "healthcheck" -d 'Health tests that fail, cannot run or prove nothing, and what the service itself answers'
 complete -c opsctl -n "__fish_opsctl_needs_command" -f -a "host" -d 'A boot that went wrong or is due, cloud-init, and how the machine is set up'
 complete -c opsctl -n "__fish_opsctl_needs_command" -f -a "memory" -d 'Memory that is short or waited for, who holds it, and whom the kernel killed for it'
+complete -c opsctl -n "__fish_opsctl_needs_command" -f -a "monitoring" -d 'Prometheus, Alertmanager, Loki, Alloy, Grafana: what they do not see, and whether alerts would reach anybody'
 complete -c opsctl -n "__fish_opsctl_needs_command" -f -a "mtu" -d 'Packet sizes: bridges against the way out, full packets that vanish, TCPMSS rules that help or do not'
 complete -c opsctl -n "__fish_opsctl_needs_command" -f -a "network" -d 'Who listens where, whether those who need it get there, what is open to everybody, and what forwards packets'
 complete -c opsctl -n "__fish_opsctl_needs_command" -f -a "nginx" -d 'nginx: its configuration, what it passes requests to, failed requests, sockets, maintenance mode'
@@ -572,6 +573,32 @@ complete -c opsctl -n "__fish_opsctl_using_subcommand memory" -s y -l yes -d 'Do
 complete -c opsctl -n "__fish_opsctl_using_subcommand memory" -s q -l quiet -d 'Only what needs attention; nothing when all is well'
 complete -c opsctl -n "__fish_opsctl_using_subcommand memory" -s v -l verbose -d 'Also what is merely worth knowing, and all evidence; twice: also what opsctl does'
 complete -c opsctl -n "__fish_opsctl_using_subcommand memory" -s h -l help -d 'Print help (see more with \'--help\')'
+complete -c opsctl -n "__fish_opsctl_using_subcommand monitoring" -l risk -d 'Highest risk that --yes covers. R3 must also be allowed by `[policy] allow` in the configuration' -r -f -a "R1\t''
+R2\t''
+R3\t''"
+complete -c opsctl -n "__fish_opsctl_using_subcommand monitoring" -l format -d 'Format on standard output' -r -f -a "table\t'For people'
+json\t'One JSON document (`opsctl config schema --report` prints its schema)'
+jsonl\t'One JSON line per finding, then one for the run'
+markdown\t'For a chat message or an issue'"
+complete -c opsctl -n "__fish_opsctl_using_subcommand monitoring" -l output -d 'Also write a report to a file, for example json=/tmp/report.json; can be given several times' -r
+complete -c opsctl -n "__fish_opsctl_using_subcommand monitoring" -l deadline -d 'Stop waiting after this long; what has not answered by then is unknown [default: 10s]' -r
+complete -c opsctl -n "__fish_opsctl_using_subcommand monitoring" -l replay -d 'Judge a recording instead of this host' -r -F
+complete -c opsctl -n "__fish_opsctl_using_subcommand monitoring" -l endpoint -d 'Also ask this address, and look at its certificate: a URL, or host:port for TLS; can be given several times' -r
+complete -c opsctl -n "__fish_opsctl_using_subcommand monitoring" -l fail-on -d 'The mildest verdict that makes the exit code differ from 0' -r -f -a "crit\t'crit only'
+warn\t'crit and warn'
+unknown\t'crit, warn and unknown'
+never\t'always exit 0'"
+complete -c opsctl -n "__fish_opsctl_using_subcommand monitoring" -l config -d 'Configuration file instead of $OPSCTL_CONFIG, /etc/opsctl/config.toml and ~/.config/opsctl/config.toml' -r -F
+complete -c opsctl -n "__fish_opsctl_using_subcommand monitoring" -l color -d 'When to use colour; `auto` is on a terminal and without NO_COLOR' -r -f -a "auto\t'On a terminal, unless NO_COLOR is set'
+always\t'Always'
+never\t'Never'"
+complete -c opsctl -n "__fish_opsctl_using_subcommand monitoring" -l fix -d 'Go through the fixes that apply, each through the guard'
+complete -c opsctl -n "__fish_opsctl_using_subcommand monitoring" -l usage -d 'Look at what takes time to look at: what uses a filesystem, what a container keeps in its own layer, all logs of requests'
+complete -c opsctl -n "__fish_opsctl_using_subcommand monitoring" -l dry-run -d 'Show the plan and stop (exit code 10)'
+complete -c opsctl -n "__fish_opsctl_using_subcommand monitoring" -s y -l yes -d 'Do not ask. Covers fixes that interrupt at most one object (R1, R2)'
+complete -c opsctl -n "__fish_opsctl_using_subcommand monitoring" -s q -l quiet -d 'Only what needs attention; nothing when all is well'
+complete -c opsctl -n "__fish_opsctl_using_subcommand monitoring" -s v -l verbose -d 'Also what is merely worth knowing, and all evidence; twice: also what opsctl does'
+complete -c opsctl -n "__fish_opsctl_using_subcommand monitoring" -s h -l help -d 'Print help (see more with \'--help\')'
 complete -c opsctl -n "__fish_opsctl_using_subcommand mtu" -l risk -d 'Highest risk that --yes covers. R3 must also be allowed by `[policy] allow` in the configuration' -r -f -a "R1\t''
 R2\t''
 R3\t''"

@@ -25,6 +25,7 @@ pub mod healthcheck;
 pub mod host;
 mod log_lines;
 pub mod memory;
+pub mod monitoring;
 pub mod mtu;
 pub mod network;
 pub mod nginx;
@@ -72,6 +73,7 @@ registry! {
     healthcheck,
     host,
     memory,
+    monitoring,
     mtu,
     network,
     nginx,

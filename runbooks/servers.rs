@@ -101,6 +101,16 @@ impl Silence {
         self.why.as_ref()
     }
 
+    /// Its process is stopped by a signal.
+    pub(crate) fn is_stopped(&self) -> bool {
+        matches!(self.process_state, Some('T' | 't'))
+    }
+
+    /// Its container, when it does not run.
+    pub(crate) fn container(&self) -> Option<&Container> {
+        self.container.as_ref()
+    }
+
     pub(crate) fn is_silent(&self) -> bool {
         self.why.is_some()
     }

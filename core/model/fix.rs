@@ -230,6 +230,13 @@ pub enum Action {
         /// What was written.
         text: String,
     },
+    /// Renames a file that is as it was seen to `<path>.deleted.<time>`, so that nobody reads it and nothing is lost.
+    RetireFile {
+        /// Absolute path.
+        path: String,
+        /// What was seen in it.
+        text: String,
+    },
     /// Adds a rule at the head of a chain of iptables, unless it is in it.
     AddRule {
         /// `iptables-nft`, `iptables-legacy` or `iptables`.
@@ -319,6 +326,19 @@ pub enum Action {
         /// The test: program and arguments.
         test: Vec<String>,
     },
+    /// Runs Prometheus' own test of its configuration and, if it passes, lets it load it, if it is still the same process.
+    ReloadPrometheus {
+        /// Its process.
+        pid: i32,
+        /// Its start time in clock ticks since boot, so that a reused pid is not touched.
+        start_ticks: u64,
+        /// Full id of the container it is in; the test is run there.
+        container: Option<String>,
+        /// The test: program and arguments.
+        test: Vec<String>,
+        /// `POST /-/reload` instead of SIGHUP: it answers whether it could.
+        over_http: bool,
+    },
     /// Runs a program with these arguments; never through a shell.
     Run {
         /// Program (looked up in PATH) and arguments.
@@ -372,6 +392,7 @@ impl fmt::Display for Action {
             Self::RemoveLine { path, line } => write!(f, "remove the line `{line}` from {path}"),
             Self::WriteFile { path, .. } => write!(f, "write {path}"),
             Self::RemoveFile { path, .. } => write!(f, "rm {path}"),
+            Self::RetireFile { path, .. } => write!(f, "mv {path} {path}.deleted.<time>"),
             Self::AddRule { program, table, chain, rule } => {
                 write!(f, "{program} -w -t {table} -I {chain} 1 {}", rule.join(" "))
             }
@@ -392,6 +413,11 @@ impl fmt::Display for Action {
             Self::ReloadNginx { pid, test, container: None, .. } => write!(f, "{} && kill -HUP {pid}", test.join(" ")),
             Self::ReloadNginx { pid, test, container: Some(id), .. } => {
                 write!(f, "docker exec {} {} && kill -HUP {pid}", short(id), test.join(" "))
+            }
+            Self::ReloadPrometheus { pid, test, container, over_http, .. } => {
+                let within = container.as_ref().map_or_else(String::new, |id| format!("docker exec {} ", short(id)));
+                let reload = if *over_http { "POST /-/reload".to_owned() } else { format!("kill -HUP {pid}") };
+                write!(f, "{within}{} && {reload}", test.join(" "))
             }
             Self::Run { argv } => f.write_str(&argv.join(" ")),
         }

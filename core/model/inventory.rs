@@ -185,9 +185,28 @@ pub enum Product {
     Rabbitmq,
     /// nginx, OpenResty.
     Nginx,
+    /// Prometheus, also as an agent.
+    Prometheus,
+    /// Alertmanager.
+    Alertmanager,
+    /// Loki.
+    Loki,
+    /// Grafana Alloy.
+    Alloy,
+    /// Promtail.
+    Promtail,
+    /// Grafana.
+    Grafana,
 }
 
 impl Product {
+    /// Whether it is a part of a monitoring system, which is asked over HTTP.
+    #[must_use]
+    pub fn monitors(self) -> bool {
+        use Product::{Alertmanager, Alloy, Grafana, Loki, Prometheus, Promtail};
+        matches!(self, Prometheus | Alertmanager | Loki | Alloy | Promtail | Grafana)
+    }
+
     /// What a target of this product is.
     #[must_use]
     pub fn kind(self) -> Kind {
@@ -197,6 +216,12 @@ impl Product {
             Self::Redis => Kind::Redis,
             Self::Rabbitmq => Kind::Rabbitmq,
             Self::Nginx => Kind::Nginx,
+            Self::Prometheus => Kind::Prometheus,
+            Self::Alertmanager => Kind::Alertmanager,
+            Self::Loki => Kind::Loki,
+            Self::Alloy => Kind::Alloy,
+            Self::Promtail => Kind::Promtail,
+            Self::Grafana => Kind::Grafana,
         }
     }
 }

@@ -34,6 +34,8 @@ pub enum KeyKind {
     Interface,
     /// The same peer (`host:port`).
     Address,
+    /// The same server of the monitoring, which is out of service (its target's id).
+    Silent,
     /// What programs of this machine look up by name.
     Names,
     /// The machine as a whole: what is short for all is short for each.

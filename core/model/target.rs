@@ -35,6 +35,18 @@ pub enum Kind {
     Queue,
     /// An nginx, by its container, unit or address.
     Nginx,
+    /// A Prometheus, by its container, unit or address.
+    Prometheus,
+    /// An Alertmanager, named likewise.
+    Alertmanager,
+    /// A Loki, named likewise.
+    Loki,
+    /// A Grafana Alloy, named likewise.
+    Alloy,
+    /// A Promtail, named likewise.
+    Promtail,
+    /// A Grafana, named likewise.
+    Grafana,
     /// A certificate, by the server name it is served for, or by its path.
     Certificate,
     /// An address of the configuration that is asked, by its URL.
@@ -59,6 +71,12 @@ impl fmt::Display for Kind {
             Self::Celery => "celery",
             Self::Queue => "queue",
             Self::Nginx => "nginx",
+            Self::Prometheus => "prometheus",
+            Self::Alertmanager => "alertmanager",
+            Self::Loki => "loki",
+            Self::Alloy => "alloy",
+            Self::Promtail => "promtail",
+            Self::Grafana => "grafana",
             Self::Certificate => "certificate",
             Self::Endpoint => "endpoint",
             Self::Interface => "interface",

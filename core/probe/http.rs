@@ -1,4 +1,4 @@
-//! One HTTP/1.1 GET over any stream: a unix socket, a TCP connection, a connection made inside another network namespace.
+//! One HTTP/1.1 request over any stream: a unix socket, a TCP connection, a connection made inside another network namespace.
 
 use std::time::Duration;
 
@@ -6,7 +6,7 @@ use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use http_body_util::{BodyExt, Empty};
 use hyper::body::Bytes;
-use hyper::{Request, header};
+use hyper::{Method, Request, header};
 use hyper_util::rt::TokioIo;
 use serde::{Deserialize, Serialize};
 use tokio::io::{AsyncRead, AsyncWrite};
@@ -48,7 +48,7 @@ pub async fn get<S>(stream: S, host: &str, path: &str, keep: usize, timeout: Dur
 where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
-    tokio::time::timeout(timeout, exchange(stream, host, path, None, keep)).await.unwrap_or(Err(NoAnswer::Timeout))
+    tokio::time::timeout(timeout, exchange(stream, Method::GET, host, path, None, keep)).await.unwrap_or(Err(NoAnswer::Timeout))
 }
 
 /// [`get`] as a user with a password.
@@ -64,15 +64,40 @@ where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
     let basic = format!("Basic {}", STANDARD.encode(format!("{}:{}", login.0, login.1)));
-    tokio::time::timeout(timeout, exchange(stream, host, path, Some(&basic), keep)).await.unwrap_or(Err(NoAnswer::Timeout))
+    tokio::time::timeout(timeout, exchange(stream, Method::GET, host, path, Some(&basic), keep))
+        .await
+        .unwrap_or(Err(NoAnswer::Timeout))
 }
 
-async fn exchange<S>(stream: S, host: &str, path: &str, authorization: Option<&str>, keep: usize) -> Result<Answer, NoAnswer>
+/// Sends `POST path` without a body.
+pub(super) async fn post<S>(
+    stream: S,
+    host: &str,
+    path: &str,
+    login: Option<(&str, &str)>,
+    timeout: Duration,
+) -> Result<Answer, NoAnswer>
+where
+    S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+{
+    let basic = login.map(|(user, password)| format!("Basic {}", STANDARD.encode(format!("{user}:{password}"))));
+    let sent = exchange(stream, Method::POST, host, path, basic.as_deref(), 4096);
+    tokio::time::timeout(timeout, sent).await.unwrap_or(Err(NoAnswer::Timeout))
+}
+
+async fn exchange<S>(
+    stream: S,
+    method: Method,
+    host: &str,
+    path: &str,
+    authorization: Option<&str>,
+    keep: usize,
+) -> Result<Answer, NoAnswer>
 where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
     let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream)).await.map_err(|e| classify(&e))?;
-    let mut builder = Request::get(path);
+    let mut builder = Request::builder().method(method).uri(path);
     if let Some(authorization) = authorization {
         builder = builder.header(header::AUTHORIZATION, authorization);
     }

@@ -253,7 +253,14 @@ fn kind_of(product: Option<Product>, port: u16) -> Option<String> {
         Some(Product::Pgbouncer) => Some("PgBouncer".to_owned()),
         Some(Product::Redis) => Some("Redis".to_owned()),
         Some(Product::Rabbitmq) => Some("RabbitMQ".to_owned()),
-        Some(Product::Nginx) => None,
-        None => PRIVATE.iter().find(|(p, _)| *p == port).map(|(_, what)| (*what).to_owned()),
+        // made for people and agents to come in; it has a login of its own
+        Some(Product::Nginx | Product::Grafana) => None,
+        Some(Product::Prometheus) => Some("Prometheus".to_owned()),
+        Some(Product::Alertmanager) => Some("Alertmanager".to_owned()),
+        Some(Product::Loki) => Some("Loki".to_owned()),
+        // they take logs and traces of others on purpose
+        Some(Product::Alloy | Product::Promtail) | None => {
+            PRIVATE.iter().find(|(p, _)| *p == port).map(|(_, what)| (*what).to_owned())
+        }
     }
 }

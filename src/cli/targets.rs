@@ -73,7 +73,7 @@ fn text(inventory: &Inventory) -> String {
     for s in &inventory.servers {
         let state = if s.process.is_some() || s.address.is_some() { "" } else { "does not run; " };
         let product = s.product.kind().to_string();
-        let _ = writeln!(out, "  {product:<9} {:<width$}  {state}{}", printable(&s.name), printable(&s.found_by));
+        let _ = writeln!(out, "  {product:<12} {:<width$}  {state}{}", printable(&s.name), printable(&s.found_by));
     }
     out += &certificates(inventory);
     if let Some(systemd) = &inventory.systemd {

@@ -20,6 +20,8 @@ pub struct Raw {
     pub endpoint: Vec<Endpoint>,
     /// Which container engine to talk to.
     pub engine: Engine,
+    /// What this host is to the monitoring system: its labels, and whether it is watched at all.
+    pub host: Host,
     /// How `opsctl listen` is reached and who may call it.
     pub listen: Listen,
     /// Who owns what: the first match gives the owner shown with a finding.
@@ -148,6 +150,33 @@ pub struct Engine {
     pub endpoint: Option<Spanned<String>>,
 }
 
+/// `[host]`.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub struct Host {
+    /// Whether a Prometheus is to scrape this host. Without it: yes, as soon as there are labels. `false` takes it out: it is retired.
+    #[schemars(example = true)]
+    pub monitored: Option<bool>,
+    /// The labels it is to have there, by name; alerts and dashboards go by them.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    #[schemars(example = labels_example())]
+    pub labels: BTreeMap<String, String>,
+    /// The address it is scraped at. Without it: the address this host reaches others from, and the port of its `node_exporter` or Alloy.
+    #[schemars(with = "Option<String>", example = "192.168.0.101:9100")]
+    pub address: Option<Spanned<String>>,
+    /// The path of its metrics. Without it: `/metrics`, and what Alloy's own exporter has for Alloy.
+    #[schemars(example = "/metrics")]
+    pub metrics_path: Option<String>,
+    /// The file with its entry. Without it: a file of its own where a Prometheus of this host looks for targets.
+    #[schemars(with = "Option<String>", example = "/etc/prometheus/targets/web-server-01.json")]
+    pub targets_file: Option<Spanned<String>>,
+}
+
+fn labels_example() -> BTreeMap<String, String> {
+    let labels = [("environment", "production"), ("maintainers", "admin@example.org")];
+    labels.into_iter().map(|(k, v)| (k.to_owned(), v.to_owned())).collect()
+}
+
 /// `[[owner]]`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
@@ -168,7 +197,8 @@ pub struct Server {
     /// As `opsctl targets` shows it, to log in to one that was found; any name with `url`.
     #[schemars(with = "String", example = &"shared_postgres")]
     pub name: Spanned<String>,
-    /// Where it is, if it cannot be found: `postgres://`, `redis://` (`rediss://` with TLS), `amqp://` or `pgbouncer://`, then
+    /// Where it is, if it cannot be found: `postgres://`, `redis://` (`rediss://` with TLS), `amqp://`, `pgbouncer://`, or
+    /// `prometheus://`, `alertmanager://`, `loki://`, `alloy://`, `grafana://` (`…+https://` with TLS, the path is a route prefix), then
     /// `user:password@host:port/database`. `${NAME}` stands for a variable of the environment.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(with = "Option<String>", example = "postgres://monitor:${PG_PASSWORD}@10.0.0.5:5432/app")]

@@ -38,6 +38,15 @@ const SCHEMES: &[(&str, Product, bool)] = &[
     ("valkey", Product::Redis, false),
     ("amqp", Product::Rabbitmq, false),
     ("amqps", Product::Rabbitmq, true),
+    ("prometheus", Product::Prometheus, false),
+    ("prometheus+https", Product::Prometheus, true),
+    ("alertmanager", Product::Alertmanager, false),
+    ("alertmanager+https", Product::Alertmanager, true),
+    ("loki", Product::Loki, false),
+    ("loki+https", Product::Loki, true),
+    ("alloy", Product::Alloy, false),
+    ("grafana", Product::Grafana, false),
+    ("grafana+https", Product::Grafana, true),
 ];
 
 /// Checks one entry.

@@ -6,6 +6,7 @@ use std::time::Duration;
 use opsctl_core::probe::docker::Endpoint as EngineEndpoint;
 use opsctl_core::probe::endpoint::Endpoint;
 use opsctl_runbooks::Settings;
+use opsctl_runbooks::monitoring::Enrolment;
 
 use super::alert::{self, Alert};
 use super::delivery::{self, Delivery};
@@ -13,7 +14,7 @@ use super::endpoint;
 use super::listen::{self, Listen};
 use super::names::{did_you_mean, glob};
 use super::problem::Problem;
-use super::raw::Raw;
+use super::raw::{self, Raw};
 use super::server::{self, Server};
 use crate::waive::{Waiver, Window};
 
@@ -172,6 +173,7 @@ pub fn validate(raw: &Raw, known: &Known) -> Result<Config, Vec<Problem>> {
     if let Some(dir) = raw.paths.state_dir.as_ref().filter(|d| !d.get_ref().starts_with('/')) {
         problems.push(Problem::new(dir.span(), "`state_dir` in [paths]: not an absolute path"));
     }
+    let host = host(&raw.host, &mut problems);
     if !problems.is_empty() {
         problems.sort_by_key(|p| p.span.start);
         return Err(problems);
@@ -184,7 +186,11 @@ pub fn validate(raw: &Raw, known: &Known) -> Result<Config, Vec<Problem>> {
         textfile: raw.report.textfile.as_ref().map(|f| f.get_ref().into()),
         listen,
         waivers,
-        runbooks: raw.runbooks.clone(),
+        runbooks: {
+            let mut settings = raw.runbooks.clone();
+            settings.monitoring.host = host;
+            settings
+        },
         policy: Policy {
             allow: raw.policy.allow.iter().map(|f| f.get_ref().clone()).collect(),
             max_fixes_per_hour: raw.policy.max_fixes_per_hour,
@@ -224,6 +230,30 @@ pub fn known_code(pattern: &str, known: &Known) -> Result<(), String> {
     let hint = begins.unwrap_or_else(|| did_you_mean(pattern, known.codes.iter().map(String::as_str)));
     let hint = if hint.is_empty() { "; `opsctl list codes` shows all".to_owned() } else { hint };
     Err(format!("no finding has the code `{pattern}`{hint}"))
+}
+
+/// `[host]`; none when it says nothing.
+fn host(raw: &raw::Host, problems: &mut Vec<Problem>) -> Option<Enrolment> {
+    if let Some(address) = &raw.address
+        && address.get_ref().rsplit_once(':').is_none_or(|(host, port)| host.is_empty() || port.parse::<u16>().is_err())
+    {
+        problems.push(Problem::new(address.span(), "`address` in [host]: not `host:port`"));
+    }
+    if let Some(file) = raw.targets_file.as_ref().filter(|f| {
+        let extension = std::path::Path::new(f.get_ref().as_str()).extension().and_then(|e| e.to_str());
+        !f.get_ref().starts_with('/') || !matches!(extension, Some("json" | "yml" | "yaml"))
+    }) {
+        let why = "`targets_file` in [host]: not an absolute path that ends in .json, .yml or .yaml";
+        problems.push(Problem::new(file.span(), why));
+    }
+    let said = raw.monitored.is_some() || !raw.labels.is_empty() || raw.address.is_some() || raw.targets_file.is_some();
+    said.then(|| Enrolment {
+        monitored: raw.monitored.unwrap_or(true),
+        labels: raw.labels.clone(),
+        address: raw.address.as_ref().map(|a| a.get_ref().clone()),
+        metrics_path: raw.metrics_path.clone(),
+        targets_file: raw.targets_file.as_ref().map(|f| f.get_ref().clone()),
+    })
 }
 
 /// Reads `10s`, `500ms`, `1m 30s`: how long a run may take, on the command line and in the file.

@@ -21,15 +21,17 @@ use rustix::fs::{FallocateFlags, OFlags, fallocate};
 
 use super::{Permit, program};
 use crate::audit::dir;
-use host_files::{add_line, remove_file, remove_line, set_sysctl, write_file};
+use host_files::{add_line, remove_file, remove_line, retire_file, set_sysctl, write_file};
 
 mod engine_rules;
 mod host_files;
 mod nginx;
 mod postgres;
 mod priority;
+mod prometheus;
 mod redis;
 mod rules;
+mod signal;
 
 /// How long the engine may take beyond the stop timeout of a container.
 const ENGINE: Duration = Duration::from_secs(60);
@@ -157,6 +159,14 @@ async fn one(permit: &Permit<'_>, action: &Action) -> Result<Option<String>, Str
             let (file, text) = (PathBuf::from(path), text.clone());
             in_thread(path, move || remove_file(&file, &text)).await?;
         }
+        Action::RetireFile { path, text } => {
+            let (file, text) = (PathBuf::from(path), text.clone());
+            let now = opsctl_core::probe::clock::now();
+            let retired = PathBuf::from(format!("{path}.deleted.{}", now.strftime("%Y%m%dT%H%M%SZ")));
+            let to = retired.clone();
+            in_thread(path, move || retire_file(&file, &text, &to)).await?;
+            return Ok(Some(format!("it is {} now", retired.display())));
+        }
         Action::AddRule { program, table, chain, rule } => rules::add(program, table, chain, rule).await?,
         Action::RemoveRule { program, table, chain, rule, tidy } => rules::remove(program, table, chain, rule, *tidy).await?,
         Action::RedisSave { .. } => redis::save(redis_server()?).await?,
@@ -173,6 +183,9 @@ async fn one(permit: &Permit<'_>, action: &Action) -> Result<Option<String>, Str
         }
         Action::ReloadNginx { pid, start_ticks, container, test } => {
             nginx::reload(permit.docker(), *pid, *start_ticks, container.as_deref(), test).await?;
+        }
+        Action::ReloadPrometheus { pid, start_ticks, container, test, over_http } => {
+            prometheus::reload(permit.docker(), *pid, *start_ticks, container.as_deref(), test, *over_http).await?;
         }
         Action::Run { argv } => program::run(argv).await?,
     }

@@ -144,6 +144,7 @@ fn container_of(action: &Action) -> Option<&str> {
         | Action::RemoveLine { .. }
         | Action::WriteFile { .. }
         | Action::RemoveFile { .. }
+        | Action::RetireFile { .. }
         | Action::AddRule { .. }
         | Action::RemoveRule { .. }
         | Action::RedisSave { .. }
@@ -153,6 +154,7 @@ fn container_of(action: &Action) -> Option<&str> {
         | Action::PgDropSlot { .. }
         | Action::PgSetRole { .. }
         | Action::ReloadNginx { .. }
+        | Action::ReloadPrometheus { .. }
         | Action::Run { .. } => None,
     }
 }

@@ -5,6 +5,7 @@ use crate::lab::{Host, eventually, installed};
 
 const LOOPBACK: &str = "network.loopback-only container:b1";
 const TRIAGE: &str = "network.triage container:prometheus";
+const DOWN: &str = "monitoring.targets-down prometheus:prometheus";
 
 #[test]
 fn a_loopback_in_a_container_is_why_prometheus_gets_nothing() {
@@ -19,8 +20,10 @@ fn a_loopback_in_a_container_is_why_prometheus_gets_nothing() {
     host.until_scraped("prometheus", "b1:8080", "down");
     host.until_scraped("prometheus", "b2:8080", "up");
 
-    let run = host.ask(&["network", "container", "healthcheck"]);
-    run.roots(&[LOOPBACK]).explains(LOOPBACK, TRIAGE);
+    host.configure("[runbooks.monitoring]\nstarting_s = 0\n");
+    let run = host.ask(&["network", "container", "healthcheck", "monitoring"]);
+    run.roots(&[LOOPBACK]).explains(LOOPBACK, TRIAGE).explains(LOOPBACK, DOWN);
+    run.says(DOWN, &["does not get b1:8080 (connection refused)", "1 of 2 targets of lab is down"]);
     run.must_not(&[
         "dns.",
         "network.docker-chains",

@@ -167,7 +167,7 @@ impl Host {
     /// Makes an image; `changes` are Dockerfile instructions.
     #[track_caller]
     pub(crate) fn image(&self, name: &str, rootfs: Rootfs, changes: &[&str]) {
-        let dir = self.path(&format!("rootfs-{rootfs:?}"));
+        let dir = self.path(&format!("rootfs-{rootfs:?}").replace(['(', ')', '"'], "-"));
         if !dir.exists() {
             rootfs.lay_out(&dir);
         }

@@ -15,6 +15,8 @@ pub(crate) enum Rootfs {
     Shell,
     /// What this machine has: its programs are mounted into it ([`super::MACHINE`]), its users are known.
     Machine,
+    /// The fixture under another name, as whom it then speaks: `loki`, `alloy`, `grafana`.
+    Stub(&'static str),
     /// [`Rootfs::Shell`] with `bash` and `nc`.
     Tools,
 }
@@ -41,7 +43,10 @@ impl Rootfs {
             fs::create_dir_all(into.join("etc"))?;
             // its shebang-less copy keeps the mode
             fs::copy(fixture(), bin.join("fixture"))?;
-            if self == Self::Scratch {
+            if let Self::Stub(name) = self {
+                symlink("fixture", bin.join(name))?;
+            }
+            if matches!(self, Self::Scratch | Self::Stub(_)) {
                 return Ok(());
             }
             fs::copy(which::which("busybox").unwrap_or_else(|e| panic!("busybox: {e}")), bin.join("busybox"))?;

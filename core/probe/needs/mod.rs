@@ -3,7 +3,6 @@
 mod bindings;
 mod neighbours;
 mod places;
-mod prometheus;
 mod reach;
 
 use std::sync::Arc;
@@ -12,17 +11,18 @@ use futures_util::future::join_all;
 use serde::{Deserialize, Serialize};
 
 use super::docker::Container;
-use super::home::Home;
 use super::names::Looked;
+use super::prometheus::Scraped;
 use super::{Memo, ProbeCx, ProbeError};
 use crate::model::{Kind, Product, Target};
 
+pub use super::prometheus::Health;
 pub use bindings::{Binding, Listening, bindings, listening};
 pub use neighbours::{Meant, Neighbours};
-pub use prometheus::Health;
 pub use reach::{Answered, Reached};
 
 use places::Place;
+pub(super) use places::url;
 
 /// More needs of one consumer are not looked at.
 const MOST: usize = 60;
@@ -128,7 +128,7 @@ impl ProbeCx {
 
 async fn read(cx: &ProbeCx) -> Result<Arc<Needs>, ProbeError> {
     let neighbours = Neighbours::of(cx).await;
-    let (environments, scrapes) = tokio::join!(Box::pin(environments(cx, &neighbours)), Box::pin(scrapes(&neighbours)));
+    let (environments, scrapes) = tokio::join!(Box::pin(environments(cx, &neighbours)), Box::pin(scrapes(cx, &neighbours)));
     let mut needs = Needs::default();
     needs.list.extend(environments);
     for (consumer, found) in scrapes {
@@ -181,24 +181,25 @@ async fn environments(cx: &ProbeCx, neighbours: &Neighbours) -> Vec<Need> {
 
 type Scrapes = Vec<(Consumer, Result<(Vec<Need>, usize), String>)>;
 
-/// What the Prometheus servers of this host scrape and do not get.
-async fn scrapes(neighbours: &Neighbours) -> Scrapes {
-    let Ok(servers) = prometheus::running().await else { return Vec::new() };
-    let asked = servers.into_iter().map(|server| async move {
-        let container = match &server.home {
-            Home::Container(id) => neighbours.get(id),
-            Home::Unit(_) | Home::Host => None,
-        };
+/// What the Prometheus servers of this host scrape and do not get. Alloy and the agent have no such list.
+async fn scrapes(cx: &ProbeCx, neighbours: &Neighbours) -> Scrapes {
+    let servers = cx.inventory.servers.iter().filter(|s| s.product == Product::Prometheus);
+    let asked = servers.filter_map(|s| Some((s, s.process?))).map(|(server, process)| async move {
+        let target = Target { kind: Kind::Prometheus, name: server.name.clone(), id: server.id.clone() };
+        let container = server.container.as_deref().and_then(|id| neighbours.get(id));
         let consumer = Consumer {
             container: container.map(|c| c.id.clone()),
             name: container.map_or_else(|| "prometheus".to_owned(), |c| c.name.clone()),
-            pid: server.pid,
+            pid: process.pid,
         };
-        let found = prometheus::targets(&server).await.map(|mut scraped| {
+        if cx.flags(&target).is_agent() {
+            return (consumer, Ok((Vec::new(), 0)));
+        }
+        let found = cx.scraped(&target).await.map_err(|e| format!("the targets of Prometheus: {e}")).map(|mut scraped| {
             scraped.retain(|s| s.health != Health::Up);
             scraped.sort_by_key(|s| (s.health != Health::Down, s.host.clone(), s.port));
             let more = scraped.len().saturating_sub(MOST_SCRAPES);
-            let need = |s: prometheus::Scraped| {
+            let need = |s: Scraped| {
                 let meant = neighbours.meant(container, &s.host);
                 Need {
                     consumer: consumer.clone(),

@@ -2,18 +2,18 @@
 
 /// A host and a port.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) struct Place {
-    pub(super) host: String,
-    pub(super) port: u16,
+pub(in crate::probe) struct Place {
+    pub(in crate::probe) host: String,
+    pub(in crate::probe) port: u16,
 }
 
 /// A URL, as far as it matters here.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Url<'a> {
-    pub(super) scheme: &'a str,
-    pub(super) place: Place,
+pub(in crate::probe) struct Url<'a> {
+    pub(in crate::probe) scheme: &'a str,
+    pub(in crate::probe) place: Place,
     /// Path and query; `/` when there is none.
-    pub(super) path: String,
+    pub(in crate::probe) path: String,
 }
 
 /// Words in the name of a variable whose value is told to others, or compared, and not connected to.
@@ -89,7 +89,7 @@ pub(super) fn in_environment(environment: &[String]) -> Vec<(String, Place)> {
 }
 
 /// `scheme://[user:password@]host[:port][/path]`; the port is the scheme's own when there is none.
-pub(super) fn url(text: &str) -> Option<Url<'_>> {
+pub(in crate::probe) fn url(text: &str) -> Option<Url<'_>> {
     let (scheme, rest) = text.split_once("://")?;
     // jdbc:postgresql://, postgresql+asyncpg://
     let scheme = scheme.rsplit(':').next()?.split('+').next()?;

@@ -19,6 +19,40 @@ pub fn file_of(pid: i32, path: &str) -> Option<String> {
     text(open_of(pid, path)?)
 }
 
+/// When a file as process `pid` sees it changed last; none when it is not there or not ours to see.
+#[must_use]
+pub fn modified_of(pid: i32, path: &str) -> Option<jiff::Timestamp> {
+    Root::of(pid).ok()?.modified(path)
+}
+
+/// The files that a pattern means to process `pid`.
+#[must_use]
+pub fn files_of(pid: i32, pattern: &str) -> Vec<String> {
+    Root::of(pid).map(|root| root.glob(pattern)).unwrap_or_default()
+}
+
+/// Whether process `pid` may write to a socket file, by its owner, its groups and the permissions; none when that is not ours to see,
+/// or there is no such file.
+#[must_use]
+pub fn may_write(pid: i32, path: &str) -> Option<bool> {
+    use std::os::unix::fs::MetadataExt;
+    let meta = std::fs::metadata(format!("/proc/{pid}/root{path}")).ok()?;
+    let status = std::fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
+    let ids = |key: &str| -> Vec<u32> {
+        let line = status.lines().find_map(|l| l.strip_prefix(key)).unwrap_or_default();
+        line.split_whitespace().filter_map(|w| w.parse().ok()).collect()
+    };
+    // the second of four is the effective one
+    let (user, group) = (ids("Uid:").get(1).copied()?, ids("Gid:").get(1).copied()?);
+    let mode = meta.mode();
+    Some(match () {
+        () if user == 0 => true,
+        () if user == meta.uid() => mode & 0o200 != 0,
+        () if group == meta.gid() || ids("Groups:").contains(&meta.gid()) => mode & 0o020 != 0,
+        () => mode & 0o002 != 0,
+    })
+}
+
 /// The last lines of a file as process `pid` sees it, from at most `bytes` of it; the first may be the end of one.
 #[must_use]
 pub fn file_tail(pid: i32, path: &str, bytes: u64) -> Vec<String> {

@@ -72,6 +72,12 @@ fn serves(product: Product, arguments: &str) -> bool {
                 && !arguments.starts_with("nginx: cache")
                 && !["-t", "-T", "-s", "-v", "-V"].into_iter().any(has)
         }
+        // its tools have the same name: `alloy fmt`
+        Product::Alloy => has("run"),
+        // Debian's package `loki` is a program of genetics; without its configuration ours does not start
+        Product::Loki | Product::Promtail => arguments.contains("-config.") && !has("-version") && !has("--version"),
+        Product::Grafana => !has("cli") && !has("-v"),
+        Product::Prometheus | Product::Alertmanager => !has("--version") && !has("--help") && !has("-h"),
     }
 }
 
@@ -130,6 +136,9 @@ mod tests {
         assert!(serves(Product::Redis, "/usr/bin/redis-server 127.0.0.1:6379"));
         assert!(!serves(Product::Redis, "/usr/bin/redis-server *:26379 [sentinel]"));
         assert!(serves(Product::Rabbitmq, "/usr/lib/erlang/erts/bin/beam.smp\0-noinput\0-s\0rabbit\0boot\0-boot\0start_sasl\0"));
+        assert!(serves(Product::Alloy, "/bin/alloy\0run\0--storage.path=/x\0/etc/alloy/config.alloy\0"));
+        assert!(!serves(Product::Alloy, "/bin/alloy\0fmt\0x\0"));
+        assert!(!serves(Product::Loki, "/usr/bin/loki\0"));
         assert!(!serves(Product::Rabbitmq, "/usr/lib/erlang/erts/bin/beam.smp\0-noshell\0ejabberd\0"));
         assert!(!serves(Product::Rabbitmq, "/usr/lib/erlang/erts/bin/beam.smp\0-escript\0main\0rabbitmqctl_escript\0"));
     }

@@ -10,6 +10,7 @@ pub mod rabbitmq;
 pub mod redis;
 mod sockets;
 mod tls;
+pub mod web;
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -18,7 +19,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 pub use connect::{Stream, Way, open_way, user_of};
-pub use files::{file_of, file_tail, open_files};
+pub use files::{file_of, file_tail, files_of, may_write, modified_of, open_files};
 pub(super) use find::parent_and_start;
 pub use find::{Found, children_of, children_titles, folders_of, scan, state_of, working_folder};
 pub use login::{Login, Secret, libpq_server, secret_file};
@@ -150,6 +151,7 @@ pub struct Servers {
     redis: Sessions<redis::Session>,
     postgres: Sessions<postgres::Session>,
     rabbitmq: Sessions<rabbitmq::Session>,
+    pages: web::Pages,
     pub(super) nginx_tests: Memo<String, super::nginx::Tested>,
 }
 

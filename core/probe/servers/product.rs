@@ -17,6 +17,16 @@ const PROGRAMS: &[(&str, Product)] = &[
     ("rabbitmq-server", Product::Rabbitmq),
     ("nginx", Product::Nginx),
     ("openresty", Product::Nginx),
+    ("prometheus", Product::Prometheus),
+    ("alertmanager", Product::Alertmanager),
+    // Debian's name; the kernel keeps 15 characters of it
+    ("prometheus-aler", Product::Alertmanager),
+    ("prometheus-alertmanager", Product::Alertmanager),
+    ("loki", Product::Loki),
+    ("alloy", Product::Alloy),
+    ("promtail", Product::Promtail),
+    ("grafana", Product::Grafana),
+    ("grafana-server", Product::Grafana),
 ];
 
 /// Images by the last part of their name; exporters and consoles have other names.
@@ -39,6 +49,14 @@ const IMAGES: &[(&str, Product)] = &[
     ("nginx-unprivileged", Product::Nginx),
     ("nginx-proxy", Product::Nginx),
     ("openresty", Product::Nginx),
+    ("prometheus", Product::Prometheus),
+    ("alertmanager", Product::Alertmanager),
+    ("loki", Product::Loki),
+    ("alloy", Product::Alloy),
+    ("promtail", Product::Promtail),
+    ("grafana", Product::Grafana),
+    ("grafana-oss", Product::Grafana),
+    ("grafana-enterprise", Product::Grafana),
 ];
 
 fn look_up(table: &[(&str, Product)], name: &str) -> Option<Product> {
@@ -75,6 +93,12 @@ pub fn product_of_unit(unit: &str) -> Option<Product> {
         "redis" | "redis-server" | "valkey" | "valkey-server" | "keydb-server" | "keydb" | "dragonfly" => Some(Product::Redis),
         "rabbitmq-server" => Some(Product::Rabbitmq),
         "nginx" | "openresty" => Some(Product::Nginx),
+        "prometheus" => Some(Product::Prometheus),
+        "alertmanager" | "prometheus-alertmanager" => Some(Product::Alertmanager),
+        "loki" => Some(Product::Loki),
+        "alloy" => Some(Product::Alloy),
+        "promtail" => Some(Product::Promtail),
+        "grafana" | "grafana-server" => Some(Product::Grafana),
         // the PostgreSQL project's packages for Red Hat: postgresql-16.service
         other => other.strip_prefix("postgresql-")?.parse::<u8>().is_ok().then_some(Product::Postgres),
     }
@@ -97,6 +121,11 @@ mod tests {
             ("myapp", "python wait_for.py --host redis redis-server", None),
             ("rabbitmq:3-management", "", Some(Product::Rabbitmq)),
             ("edoburu/pgbouncer:1.23", "", Some(Product::Pgbouncer)),
+            ("prom/prometheus:v2.53.0", "/bin/prometheus --config.file=/x", Some(Product::Prometheus)),
+            ("grafana/alloy:v1.0.0", "/bin/alloy run /etc/alloy/config.alloy", Some(Product::Alloy)),
+            ("svc:1", "prometheus-alertmanager --config.file=/x", Some(Product::Alertmanager)),
+            ("prom/node-exporter", "/bin/node_exporter", None),
+            ("prometheuscommunity/postgres-exporter", "", None),
         ] {
             assert_eq!(product_of(image, command), product, "{image} {command}");
         }

@@ -27,6 +27,12 @@ pub fn default_port(product: Product) -> u16 {
         Product::Redis => 6379,
         Product::Rabbitmq => 5672,
         Product::Nginx => 80,
+        Product::Prometheus => 9090,
+        Product::Alertmanager => 9093,
+        Product::Loki => 3100,
+        Product::Alloy => 12345,
+        Product::Promtail => 9080,
+        Product::Grafana => 3000,
     }
 }
 

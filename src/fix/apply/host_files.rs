@@ -53,6 +53,23 @@ pub(super) fn remove_file(path: &Path, text: &str) -> io::Result<()> {
     fs::remove_file(path)
 }
 
+/// Renames it, if nobody has changed it since it was seen.
+pub(super) fn retire_file(path: &Path, text: &str, to: &Path) -> io::Result<()> {
+    let now = existing(path)?;
+    if now.is_empty() {
+        return Ok(());
+    }
+    if now != text {
+        return Err(io::Error::other("somebody has changed it since; it is left"));
+    }
+    // two of them in one second: the earlier one stays
+    if to.exists() {
+        return Err(io::Error::new(io::ErrorKind::AlreadyExists, format!("there is a {} already", to.display())));
+    }
+    fs::rename(path, to)?;
+    dir::sync(path.parent().unwrap_or(Path::new("/")))
+}
+
 fn existing(path: &Path) -> io::Result<String> {
     match fs::read_to_string(path) {
         Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(String::new()),
@@ -141,6 +158,21 @@ mod tests {
         fs::write(&path, "mine\n").unwrap();
         assert!(write_file(&path, text, false).is_err());
         assert_eq!(fs::read_to_string(&path).unwrap(), "mine\n");
+    }
+
+    #[test]
+    fn what_is_retired_is_kept_under_another_name() {
+        let dir = tempfile::tempdir().unwrap();
+        let (path, to) = (dir.path().join("web.json"), dir.path().join("web.json.deleted.1"));
+        fs::write(&path, "[]\n").unwrap();
+        assert!(retire_file(&path, "[ ]\n", &to).is_err());
+        for _ in 0..2 {
+            retire_file(&path, "[]\n", &to).unwrap();
+        }
+        assert!(!path.exists());
+        assert_eq!(fs::read_to_string(&to).unwrap(), "[]\n");
+        fs::write(&path, "[]\n").unwrap();
+        assert!(retire_file(&path, "[]\n", &to).is_err());
     }
 
     #[test]

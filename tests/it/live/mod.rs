@@ -13,6 +13,7 @@ mod forwarding;
 mod health;
 mod limits;
 mod logs;
+mod monitoring;
 mod mtu;
 mod network;
 mod pressure;

@@ -235,7 +235,7 @@ fn servers_in_containers_without_published_ports_are_reached() {
         assert_eq!(verdict(&run, check, target), "ok", "{check} {target}: {}", run.stdout);
     }
     let targets = host.opsctl(&["targets"]);
-    for words in ["postgres  shared_postgres", "redis     cache", "redis     hidden"] {
+    for words in ["postgres     shared_postgres", "redis        cache", "redis        hidden"] {
         assert!(targets.stdout.contains(words), "{}", targets.stdout);
     }
     assert!(!run.stdout.contains("canary") && !targets.stdout.contains("canary"));

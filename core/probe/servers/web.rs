@@ -1,0 +1,312 @@
+//! Servers that are asked over HTTP (Prometheus, Alertmanager, Loki, Alloy, Grafana): from where they are, each page once per run.
+
+use std::fs;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::{CONNECT, Known, Login, NoSession, Socket, Way, default_port, file_of, millis, open_way, over_tls, ways};
+use crate::model::{Product, Target};
+use crate::probe::http::{self, Answer};
+use crate::probe::metrics::{self, Number};
+use crate::probe::{Memo, ProbeCx, ProbeError};
+
+/// What of a page is kept, in bytes: the list of thousands of targets is long, and so are the metrics of a large Prometheus.
+const KEEP: usize = 8 << 20;
+
+/// How long a page may take. Scrapes of it by others have 10 s by default.
+const ANSWER: Duration = Duration::from_secs(3);
+
+/// Pages by server and path.
+pub(super) type Pages = Memo<(String, String), Result<Result<Arc<Answer>, NoSession>, ProbeError>>;
+
+/// What the command line of a server says of it.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Flags(Vec<String>);
+
+impl Flags {
+    /// Of a process; empty when it is gone.
+    #[must_use]
+    pub fn of(pid: i32) -> Self {
+        let bytes = fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
+        Self::parse(&String::from_utf8_lossy(&bytes))
+    }
+
+    /// From arguments separated by NUL.
+    fn parse(arguments: &str) -> Self {
+        Self(arguments.split('\0').filter(|a| !a.is_empty()).map(str::to_owned).collect())
+    }
+
+    /// The value of `--flag=value`, `--flag value`, or the same with one dash.
+    #[must_use]
+    pub fn value(&self, flag: &str) -> Option<&str> {
+        self.0.iter().enumerate().find_map(|(i, word)| {
+            let rest = word.strip_prefix('-')?.trim_start_matches('-').strip_prefix(flag)?;
+            rest.strip_prefix('=').or_else(|| if rest.is_empty() { self.0.get(i + 1).map(String::as_str) } else { None })
+        })
+    }
+
+    /// Whether `--flag` is set.
+    #[must_use]
+    pub fn has(&self, flag: &str) -> bool {
+        self.0.iter().any(|w| {
+            w.strip_prefix('-').is_some_and(|w| {
+                let w = w.trim_start_matches('-');
+                w == flag || w.strip_prefix(flag) == Some("=true")
+            })
+        })
+    }
+
+    /// Whether a Prometheus is an agent, which has neither rules nor a store to ask.
+    #[must_use]
+    pub fn is_agent(&self) -> bool {
+        self.has("agent") || self.value("enable-feature").is_some_and(|f| f.split(',').any(|f| f == "agent"))
+    }
+
+    /// Where it listens, as far as the command line says so.
+    fn listens(&self, product: Product) -> Option<SocketAddr> {
+        let given = match product {
+            Product::Prometheus | Product::Alertmanager => self.value("web.listen-address"),
+            Product::Alloy => self.value("server.http.listen-addr"),
+            Product::Loki | Product::Promtail => {
+                let port = self.value("server.http-listen-port")?.parse().ok()?;
+                return Some(SocketAddr::new(Ipv4Addr::LOCALHOST.into(), port));
+            }
+            _ => None,
+        };
+        let (host, port) = given?.rsplit_once(':')?;
+        let ip: IpAddr = host.trim_matches(['[', ']']).parse().unwrap_or(Ipv4Addr::UNSPECIFIED.into());
+        let ip = if ip.is_unspecified() { Ipv4Addr::LOCALHOST.into() } else { ip };
+        Some(SocketAddr::new(ip, port.parse().ok()?))
+    }
+
+    /// The path its pages begin with: a slash in front and none behind, or nothing.
+    fn prefix(&self) -> String {
+        let external = self.value("web.external-url").and_then(|u| u.split_once("://")).map(|(_, rest)| rest);
+        let external = external.map(|rest| rest.find('/').map_or("", |at| &rest[at..]));
+        let prefix = self.value("web.route-prefix").or(external);
+        let prefix = prefix.unwrap_or_default().trim_matches('/');
+        if prefix.is_empty() { String::new() } else { format!("/{prefix}") }
+    }
+}
+
+/// The ways to its pages, the likeliest first, and what their paths begin with.
+async fn doors(known: &Known) -> Result<(Vec<Way>, String), NoSession> {
+    let tcp = |all: Vec<Way>| all.into_iter().filter(|w| matches!(w.socket, Socket::Tcp(_))).collect::<Vec<Way>>();
+    let Some(process) = known.server.process else {
+        // the path of a configured URL
+        let path = known.login.as_ref().and_then(|l| l.database.clone()).unwrap_or_default();
+        let path = path.trim_matches('/');
+        return Ok((tcp(ways(known).await?), if path.is_empty() { String::new() } else { format!("/{path}") }));
+    };
+    // what it holds open may not be ours to see: then what its command line says, or what is usual, is tried
+    let hidden = fs::read_dir(format!("/proc/{}/fd", process.pid)).is_err();
+    let found = match ways(known).await {
+        Err(NoSession::NotListening) if hidden => Vec::new(),
+        other => tcp(other?),
+    };
+    let (product, flags) = (known.server.product, Flags::of(process.pid));
+    let at = flags.listens(product);
+    let port = at.map(|a| a.port()).or_else(|| configured_port(process.pid, product, &flags)).unwrap_or(default_port(product));
+    let (mut doors, others): (Vec<Way>, Vec<Way>) = found.into_iter().partition(|w| is_port(w, port));
+    if doors.is_empty() && hidden {
+        let address = at.unwrap_or(SocketAddr::new(Ipv4Addr::LOCALHOST.into(), port));
+        doors.push(Way { socket: Socket::Tcp(address), inside: Some(process.pid), user: None });
+    } else if doors.is_empty() {
+        doors = others;
+    }
+    if doors.is_empty() { Err(NoSession::NotListening) } else { Ok((doors, flags.prefix())) }
+}
+
+fn is_port(way: &Way, port: u16) -> bool {
+    matches!(&way.socket, Socket::Tcp(a) if a.port() == port)
+}
+
+/// Loki and Promtail say it in their file, Grafana in its environment.
+fn configured_port(pid: i32, product: Product, flags: &Flags) -> Option<u16> {
+    match product {
+        Product::Loki | Product::Promtail => {
+            let text = file_of(pid, flags.value("config.file")?)?;
+            text.lines().find_map(|l| l.trim().strip_prefix("http_listen_port:")?.trim().parse().ok())
+        }
+        Product::Grafana => {
+            let environ = fs::read(format!("/proc/{pid}/environ")).ok()?;
+            let environ = String::from_utf8_lossy(&environ);
+            environ.split('\0').find_map(|e| e.strip_prefix("GF_SERVER_HTTP_PORT=")?.parse().ok())
+        }
+        _ => None,
+    }
+}
+
+impl ProbeCx {
+    /// What a server answers to `GET path`; asked once per run. A page that needs a login that we do not have is no session.
+    pub async fn page(&self, target: &Target, path: &str) -> Result<Result<Arc<Answer>, NoSession>, ProbeError> {
+        let known = self.servers.known(target)?;
+        let read = || async { Ok(Box::pin(get(known, path)).await?.map(Arc::new)) };
+        self.servers.pages.get((target.id.clone(), path.to_owned()), read).await
+    }
+
+    /// [`ProbeCx::page`], asked again.
+    pub async fn page_now(&self, target: &Target, path: &str) -> Result<Result<Arc<Answer>, NoSession>, ProbeError> {
+        Ok(Box::pin(get(self.servers.known(target)?, path)).await?.map(Arc::new))
+    }
+
+    /// What a server answers to `GET path` in JSON. Where it does not answer at all, its own check tells why.
+    pub async fn json(&self, target: &Target, path: &str) -> Result<serde_json::Value, ProbeError> {
+        let answer = match self.page(target, path).await? {
+            Ok(answer) => answer,
+            Err(why) => return Err(why.skip(&format!("monitoring.{}", target.kind))),
+        };
+        let failed = |why: &str| ProbeError::failed("an answer", format!("{target} {}", bare(path)), why);
+        match answer.status {
+            503 => Err(ProbeError::Skip(format!("it is not ready: see monitoring.{}", target.kind))),
+            200 if answer.truncated => Err(failed("it is too long")),
+            200 => serde_json::from_str(&answer.body).map_err(|_| failed("it is not JSON")),
+            status => Err(failed(&format!("status {status}"))),
+        }
+    }
+
+    /// The numbers of a server that are called like one of these.
+    pub async fn metrics(&self, target: &Target, names: &[&str]) -> Result<Vec<Number>, ProbeError> {
+        match self.page(target, "/metrics").await? {
+            Ok(answer) if answer.status == 200 => Ok(metrics::parse(&answer.body, names)),
+            Ok(answer) => Err(ProbeError::failed("numbers", format!("{target} /metrics"), &format!("status {}", answer.status))),
+            Err(why) => Err(why.skip(&format!("monitoring.{}", target.kind))),
+        }
+    }
+
+    /// [`ProbeCx::metrics`], asked again.
+    pub async fn metrics_now(&self, target: &Target, names: &[&str]) -> Vec<Number> {
+        match self.page_now(target, "/metrics").await {
+            Ok(Ok(answer)) => metrics::parse(&answer.body, names),
+            _ => Vec::new(),
+        }
+    }
+
+    /// The command line of a server that runs here.
+    #[must_use]
+    pub fn flags(&self, target: &Target) -> Flags {
+        let process = self.servers.known(target).ok().and_then(|k| k.server.process);
+        process.map(|p| Flags::of(p.pid)).unwrap_or_default()
+    }
+}
+
+/// A path without its query.
+fn bare(path: &str) -> &str {
+    path.split('?').next().unwrap_or_default()
+}
+
+async fn get(known: &Known, path: &str) -> Result<Result<Answer, NoSession>, ProbeError> {
+    let (doors, prefix) = match doors(known).await {
+        Ok(doors) => doors,
+        Err(why) => return Ok(Err(why)),
+    };
+    let denied = || ProbeError::Denied { what: "a page".to_owned(), from: known.server.name.clone(), needs: "root".to_owned() };
+    // a namespace that we may not see is taken for our own: what answers here could be somebody else
+    let hidden = known.server.process.is_some_and(|p| fs::read_link(format!("/proc/{}/ns/net", p.pid)).is_err());
+    if hidden && known.server.container.is_some() {
+        return Err(denied());
+    }
+    let secured = known.login.as_ref().is_some_and(|l| l.tls);
+    let mut last = NoSession::NotListening;
+    for way in &doors {
+        match through(known.login.as_ref(), way, &format!("{prefix}{path}"), secured).await? {
+            // Go's servers say so in plain words
+            Ok(answer) if answer.status == 400 && answer.body.contains("HTTP request to an HTTPS server") => {
+                return through(known.login.as_ref(), way, &format!("{prefix}{path}"), true).await;
+            }
+            Ok(answer) => return Ok(Ok(answer)),
+            Err(NoSession::Refused { .. }) if hidden => return Err(denied()),
+            Err(why) => last = why,
+        }
+    }
+    Ok(Err(last))
+}
+
+async fn through(login: Option<&Login>, way: &Way, path: &str, secured: bool) -> Result<Result<Answer, NoSession>, ProbeError> {
+    let address = way.address();
+    let mut stream = match open_way(way, CONNECT).await? {
+        Ok(stream) => stream,
+        Err(why) => return Ok(Err(NoSession::unconnected(address, why))),
+    };
+    if secured {
+        stream = match tokio::time::timeout(CONNECT, over_tls(stream, "localhost")).await {
+            Ok(Ok(stream)) => stream,
+            Ok(Err(e)) => return Ok(Err(NoSession::Closed { address, why: format!("TLS: {e}") })),
+            Err(_) => return Ok(Err(NoSession::Hung { address, after_ms: millis(CONNECT) })),
+        };
+    }
+    let credentials = login.and_then(|l| Some((l.user.as_deref()?, l.password.as_ref()?)));
+    let asked = match &credentials {
+        Some((user, password)) => http::get_as(stream, &address, path, (user, password.reveal()), KEEP, ANSWER).await,
+        None => http::get(stream, &address, path, KEEP, ANSWER).await,
+    };
+    Ok(match asked {
+        Ok(answer) if matches!(answer.status, 401 | 403) => Err(NoSession::Login {
+            address,
+            message: format!("status {}", answer.status),
+            tried: credentials.and(login).map(|l| l.from.clone()),
+        }),
+        Ok(answer) => Ok(answer),
+        Err(why) => Err(no_answer(address, why)),
+    })
+}
+
+fn no_answer(address: String, why: http::NoAnswer) -> NoSession {
+    match why {
+        http::NoAnswer::Timeout => NoSession::Hung { address, after_ms: millis(ANSWER) },
+        http::NoAnswer::Closed(why) => NoSession::Closed { address, why },
+        http::NoAnswer::NotHttp(why) => NoSession::Garbage { address, why },
+    }
+}
+
+/// Sends `POST path` to process `pid`, as it listens; for the guard. The error says what it answered.
+pub async fn post(product: Product, pid: i32, path: &str) -> Result<(), String> {
+    let flags = Flags::of(pid);
+    let address = flags.listens(product).unwrap_or(SocketAddr::new(Ipv4Addr::LOCALHOST.into(), default_port(product)));
+    let way = Way { socket: Socket::Tcp(address), inside: Some(pid), user: None };
+    let stream = open_way(&way, CONNECT).await.map_err(|e| e.to_string())?;
+    let stream = stream.map_err(|_| format!("{address} takes no connection"))?;
+    let path = format!("{}{path}", flags.prefix());
+    let answer = http::post(stream, &address.to_string(), &path, None, Duration::from_secs(20)).await;
+    match answer {
+        Ok(answer) if (200..300).contains(&answer.status) => Ok(()),
+        Ok(answer) => {
+            let said: String = answer.body.trim().chars().take(300).collect();
+            Err(format!("POST {path} at {address}: status {}: {said}", answer.status))
+        }
+        Err(_) => Err(format!("POST {path} at {address}: no answer")),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn arguments_say_where_it_listens() {
+        let web = |a: &str| {
+            let flags = Flags::parse(a);
+            (flags.listens(Product::Prometheus).map(|a| a.to_string()).unwrap_or_default(), flags.prefix())
+        };
+        assert_eq!(web("prometheus\0--config.file=/x\0"), (String::new(), String::new()));
+        assert_eq!(web("prometheus\0--web.listen-address=0.0.0.0:9999\0").0, "127.0.0.1:9999");
+        assert_eq!(
+            web("prometheus\0--web.listen-address\x0010.0.0.1:9091\0--web.external-url=https://a/prom/\0"),
+            ("10.0.0.1:9091".to_owned(), "/prom".to_owned())
+        );
+        assert_eq!(web("prometheus\0--web.external-url=https://a/prom/\0--web.route-prefix=/\0").1, "");
+        assert!(Flags::parse("prometheus\0--enable-feature=agent\0").is_agent());
+        assert!(Flags::parse("prometheus\0--web.enable-lifecycle\0").has("web.enable-lifecycle"));
+        assert!(!Flags::parse("prometheus\0--web.enable-lifecycle=false\0").has("web.enable-lifecycle"));
+        assert_eq!(Flags::parse("loki\0-config.file=/etc/loki.yml\0").value("config.file"), Some("/etc/loki.yml"));
+    }
+
+    proptest::proptest! {
+        #[test]
+        fn any_text_is_survived(text in ".*") {
+            let flags = Flags::parse(&text);
+            let _ = (flags.listens(Product::Loki), flags.listens(Product::Alloy), flags.prefix(), flags.is_agent());
+        }
+    }
+}

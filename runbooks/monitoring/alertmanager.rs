@@ -1,0 +1,213 @@
+//! Does it answer, and would anybody be told?
+
+use std::time::Duration;
+
+use opsctl_core::model::{
+    Check, CheckSpec, Code, Finding, Inventory, Judged, Judgement, Plan, Product, Refusal, Severity, Target,
+};
+use opsctl_core::probe::metrics::sum;
+use opsctl_core::probe::{ProbeCx, ProbeError};
+use serde::{Deserialize, Serialize};
+
+use super::counters::Counters;
+use super::standing::Standing;
+use super::{Settings, some_of};
+use crate::restart_container::RESTART;
+
+pub(super) const ALERTMANAGER: Code = Code {
+    id: "monitoring.alertmanager",
+    severities: &[Severity::Info, Severity::Warn, Severity::Crit],
+    when: "it does not run, refuses connections or does not answer, could not load its configuration, or over 1 % of its notifications failed since the last run (crit); its default receiver tells nobody, or a silence covers every alert (warn); notifications failed in all its life (info)",
+    hint: "look at its log; `amtool check-config FILE` tests its configuration, `amtool silence query` shows silences",
+};
+
+static SPEC: CheckSpec = CheckSpec {
+    id: "monitoring.alertmanager",
+    title: "it answers and tells somebody",
+    codes: &[ALERTMANAGER],
+    fixes: &[RESTART],
+    timeout: Duration::from_secs(9),
+};
+
+const COUNTERS: &[&str] = &["alertmanager_notifications_failed_total", "alertmanager_notifications_total"];
+const LOADED: &str = "alertmanager_config_last_reload_successful";
+
+pub(super) struct Alertmanager {
+    pub(super) settings: Settings,
+}
+
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+#[serde(default)]
+pub(super) struct Evidence {
+    standing: Standing,
+    reload_ok: Option<bool>,
+    counters: Counters,
+    /// The receiver of alerts that no route is for, and whether it tells anybody.
+    default_receiver: Option<(String, bool)>,
+    /// Silences in force that cover every alert: their comments.
+    mute: Vec<String>,
+    gap: Option<String>,
+}
+
+impl Check for Alertmanager {
+    type Evidence = Evidence;
+
+    fn spec(&self) -> &'static CheckSpec {
+        &SPEC
+    }
+
+    fn targets(&self, inventory: &Inventory) -> Vec<Target> {
+        inventory.server_targets(Product::Alertmanager)
+    }
+
+    async fn probe(&self, cx: &ProbeCx, target: &Target) -> Result<Evidence, ProbeError> {
+        let standing = Standing::of(cx, target, "/-/ready").await?;
+        let mut e = Evidence { standing, ..Evidence::default() };
+        if e.standing.status != 200 {
+            return Ok(e);
+        }
+        let object = e.standing.server.object(target);
+        let read = async {
+            e.reload_ok = sum(&cx.metrics(target, &[LOADED]).await?, LOADED).map(|n| n > 0.0);
+            e.counters = Counters::read(cx, target, &object, COUNTERS, "integration").await?.0;
+            let status = cx.json(target, "/api/v2/status").await?;
+            e.default_receiver = status.pointer("/config/original").and_then(|y| y.as_str()).and_then(default_receiver);
+            let silences = cx.json(target, "/api/v2/silences").await?;
+            for silence in silences.as_array().into_iter().flatten() {
+                let active = silence.pointer("/status/state").and_then(|s| s.as_str()) == Some("active");
+                if active && covers_all(silence) {
+                    let comment = silence.get("comment").and_then(|c| c.as_str()).unwrap_or_default();
+                    e.mute.push(comment.chars().take(100).collect());
+                }
+            }
+            Ok::<(), ProbeError>(())
+        };
+        if let Err(why) = read.await {
+            e.gap = Some(why.to_string());
+        }
+        Ok(e)
+    }
+
+    fn judge(&self, judged: &Judged<'_>, e: &Evidence) -> Judgement {
+        if e.standing.silence.is_silent() {
+            return e.standing.judge_silence(&ALERTMANAGER, judged, "Alertmanager", true);
+        }
+        let name = &judged.target.name;
+        let finding = |severity, text: String| e.standing.server.finding(&ALERTMANAGER, severity, judged.target, text);
+        let mut findings: Vec<Finding> = Vec::new();
+        if e.standing.status != 200 {
+            let text = format!("{name} is not ready: status {}", e.standing.status);
+            findings.push(e.standing.silent(finding(Severity::Crit, text)).cite("it says", &e.standing.says));
+        }
+        if e.reload_ok == Some(false) {
+            let text = format!("{name} could not load its configuration: it runs on with an old one, and its next start fails");
+            findings.push(
+                finding(Severity::Crit, text).hint("`amtool check-config FILE` says what is wrong; then reload it (SIGHUP)"),
+            );
+        }
+        let sent: Vec<(&str, f64, f64)> = e.counters.of(COUNTERS[1]).collect();
+        for (way, all, failed) in e.counters.of(COUNTERS[0]).filter(|(_, all, _)| *all > 0.0) {
+            let (total, since) = sent.iter().find(|(w, ..)| *w == way).map_or((0.0, 0.0), |(_, all, grown)| (*all, *grown));
+            let percent = failed * 100.0 / since.max(failed).max(1.0);
+            if failed > 0.0 && percent > self.settings.notifications_failed_percent {
+                let text = format!(
+                    "{name}: {failed:.0} of {:.0} notifications by {way} failed since it was looked at last, limit {} %",
+                    since.max(failed),
+                    self.settings.notifications_failed_percent
+                );
+                findings.push(finding(Severity::Crit, text).hint("its log has the answer of the receiver"));
+            } else {
+                let text =
+                    format!("{name}: {all:.0} of {total:.0} notifications by {way} failed since its start, none of them now");
+                findings.push(finding(Severity::Info, text));
+            }
+        }
+        if let Some((receiver, false)) = &e.default_receiver {
+            let text = format!("{name}: alerts that no route is for go to the receiver {receiver}, which tells nobody");
+            findings.push(
+                finding(Severity::Warn, text)
+                    .hint("give the default receiver somebody to tell, or be sure that every alert has a route"),
+            );
+        }
+        if !e.mute.is_empty() {
+            let text = format!("{name}: a silence covers every alert: {}", some_of(&e.mute));
+            findings.push(finding(Severity::Warn, text).hint("`amtool silence expire ID` ends it"));
+        }
+        let samples = e.counters.samples(&e.standing.server.object(judged.target), judged.taken_at);
+        Judgement { findings, samples, gaps: e.gap.iter().cloned().collect(), ..Judgement::default() }
+    }
+
+    fn plan(&self, _fix: &str, finding: &Finding, judged: &Judged<'_>, e: &Evidence) -> Result<Plan, Refusal> {
+        e.standing.plan(&SPEC, finding, judged)
+    }
+}
+
+/// The receiver of the outermost route, and whether it has anybody to tell. Alertmanager prints its configuration in one form.
+fn default_receiver(yaml: &str) -> Option<(String, bool)> {
+    let unquoted = |s: &str| s.trim().trim_matches(['"', '\'']).to_owned();
+    let mut section = "";
+    let mut default = None;
+    let mut tells: Vec<(String, bool)> = Vec::new();
+    for line in yaml.lines() {
+        if !line.starts_with([' ', '-']) {
+            section = line.trim_end();
+        } else if section == "route:" && default.is_none() {
+            default = line.strip_prefix("  receiver:").map(unquoted);
+        } else if section == "receivers:" {
+            if let Some(name) = line.trim_start_matches("  ").strip_prefix("- name:") {
+                tells.push((unquoted(name), false));
+            } else if line.trim_end().ends_with("_configs:")
+                && !line.trim_start().starts_with('-')
+                && let Some(last) = tells.last_mut()
+            {
+                last.1 = true;
+            }
+        }
+    }
+    let default = default?;
+    let tells = tells.iter().find(|(name, _)| *name == default)?.1;
+    Some((default, tells))
+}
+
+/// A silence whose matchers let nothing through: `alertname=~".+"`, `severity=~".*"`.
+fn covers_all(silence: &serde_json::Value) -> bool {
+    let matchers = silence.get("matchers").and_then(|m| m.as_array());
+    matchers.is_some_and(|m| {
+        !m.is_empty()
+            && m.iter().all(|m| {
+                let text = |name: &str| m.get(name).and_then(|v| v.as_str()).unwrap_or_default();
+                let flag = |name: &str| m.get(name).and_then(serde_json::Value::as_bool);
+                let any = matches!(text("value"), ".*" | ".+" | "^.*$" | "^.+$");
+                // every alert has a name
+                let everybody = text("name") == "alertname" || matches!(text("value"), ".*" | "^.*$");
+                flag("isRegex") == Some(true) && flag("isEqual") != Some(false) && any && everybody
+            })
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_default_receiver_is_found() {
+        let yaml = "global:\n  resolve_timeout: 5m\nroute:\n  receiver: \"null\"\n  routes:\n  - receiver: ops\nreceivers:\n- name: \"null\"\n- name: ops\n  webhook_configs:\n  - url: <secret>\n";
+        assert_eq!(default_receiver(yaml), Some(("null".to_owned(), false)));
+        assert_eq!(default_receiver(&yaml.replacen("\"null\"", "ops", 1)), Some(("ops".to_owned(), true)));
+        assert_eq!(default_receiver("x"), None);
+    }
+
+    #[test]
+    fn a_silence_for_everything_is_seen() {
+        let silence = |name: &str, value: &str, regex: bool| serde_json::json!({"matchers": [{"name": name, "value": value, "isRegex": regex, "isEqual": true}]});
+        assert!(covers_all(&silence("alertname", ".+", true)) && covers_all(&silence("severity", ".*", true)));
+        assert!(!covers_all(&silence("alertname", "HostDown", false)) && !covers_all(&silence("team", ".+", true)));
+    }
+
+    proptest::proptest! {
+        #[test]
+        fn any_text_is_survived(text in "(\\PC|\n| |- )*") {
+            let _ = default_receiver(&text);
+        }
+    }
+}

@@ -1,0 +1,117 @@
+//! Do the collectors collect? Never with a restart: an unhealthy Alloy gets worse by it (Alloy's own documentation of `/-/healthy`).
+
+use std::time::Duration;
+
+use jiff::SignedDuration;
+use opsctl_core::model::{Check, CheckSpec, Code, Inventory, Judged, Judgement, Product, Severity, Target, quantity};
+use opsctl_core::probe::metrics::Number;
+use opsctl_core::probe::servers::may_write;
+use opsctl_core::probe::{ProbeCx, ProbeError};
+use serde::{Deserialize, Serialize};
+
+use super::standing::Standing;
+
+const ALLOY: Code = Code {
+    id: "monitoring.alloy",
+    severities: &[Severity::Warn, Severity::Crit],
+    when: "it does not run, refuses connections or does not answer, or has not loaded its configuration (crit); components of it are not healthy, or it may not use the Docker socket that is mounted into it (warn)",
+    hint: "do not restart it: that may make it worse, and sends logs again where positions are not kept; look at the component in its page on port 12345",
+};
+
+static SPEC: CheckSpec =
+    CheckSpec { id: "monitoring.alloy", title: "it collects", codes: &[ALLOY], fixes: &[], timeout: Duration::from_secs(9) };
+
+const COMPONENTS: &str = "alloy_component_controller_running_components";
+
+/// Where the engine's socket is mounted.
+const SOCKETS: &[&str] = &["/var/run/docker.sock", "/run/docker.sock"];
+
+pub(super) struct Alloy;
+
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+#[serde(default)]
+pub(super) struct Evidence {
+    standing: Standing,
+    /// Status and text of `/-/healthy`.
+    health: Option<(u16, String)>,
+    components: Vec<Number>,
+    /// The mounted socket of the engine, and whether it may use it.
+    socket: Option<(String, bool)>,
+}
+
+impl Check for Alloy {
+    type Evidence = Evidence;
+
+    fn spec(&self) -> &'static CheckSpec {
+        &SPEC
+    }
+
+    fn targets(&self, inventory: &Inventory) -> Vec<Target> {
+        [Product::Alloy, Product::Promtail].into_iter().flat_map(|p| inventory.server_targets(p)).collect()
+    }
+
+    async fn probe(&self, cx: &ProbeCx, target: &Target) -> Result<Evidence, ProbeError> {
+        let alloy = target.kind == Product::Alloy.kind();
+        let mut e = Evidence {
+            standing: Standing::of(cx, target, if alloy { "/-/ready" } else { "/ready" }).await?,
+            ..Evidence::default()
+        };
+        if e.standing.silence.is_silent() {
+            return Ok(e);
+        }
+        if alloy {
+            if let Ok(answer) = cx.page(target, "/-/healthy").await? {
+                e.health = Some((answer.status, answer.body.trim().chars().take(300).collect()));
+            }
+            e.components = cx.metrics(target, &[COMPONENTS]).await.unwrap_or_default();
+        }
+        let server = e.standing.server.get();
+        if let (Some(id), Some(docker), Some(process)) =
+            (server.and_then(|s| s.container.as_deref()), &cx.docker, server.and_then(|s| s.process))
+        {
+            let container = docker.inspect(id).await?;
+            let mounted = container.mounts.iter().find(|m| SOCKETS.contains(&m.destination.as_str()));
+            e.socket = mounted.and_then(|m| Some((m.destination.clone(), may_write(process.pid, &m.destination)?)));
+        }
+        Ok(e)
+    }
+
+    fn judge(&self, judged: &Judged<'_>, e: &Evidence) -> Judgement {
+        if e.standing.silence.is_silent() {
+            return e.standing.judge_silence(&ALLOY, judged, "Alloy", false);
+        }
+        let (name, now) = (&judged.target.name, judged.taken_at);
+        let finding = |severity, text: String| e.standing.server.finding(&ALLOY, severity, judged.target, text);
+        let mut findings = Vec::new();
+        if e.standing.status != 200 {
+            let pending = vec![format!("{name} to load its configuration")];
+            if e.standing.is_younger(now, SignedDuration::from_mins(1)) {
+                return Judgement { pending, ..Judgement::skip("it is starting") };
+            }
+            let text = format!("{name} has not loaded its configuration: status {}", e.standing.status);
+            findings.push(finding(Severity::Crit, text).cite("it says", &e.standing.says).hint(
+                "`alloy validate FILE` (`alloy fmt FILE` before 1.8) says what is wrong; then POST /-/reload, not a restart",
+            ));
+        }
+        let sick: f64 = e.components.iter().filter(|n| n.label("health_type") != "healthy").map(|n| n.value).sum();
+        let unhealthy = e.health.as_ref().filter(|(status, _)| *status >= 500);
+        if unhealthy.is_some() || sick > 0.0 {
+            let how_many = if sick > 0.0 {
+                quantity::count(format!("{sick:.0}").parse().unwrap_or(1), "component")
+            } else {
+                "components".to_owned()
+            };
+            let text = format!(
+                "{how_many} of {name} {} not healthy; it says so itself and still runs",
+                if how_many.starts_with("1 ") { "is" } else { "are" }
+            );
+            findings.push(finding(Severity::Warn, text).cite_opt("it says", unhealthy.map(|(_, says)| says.clone())));
+        }
+        if let Some((path, false)) = &e.socket {
+            let text = format!("{name} may not use {path}: it gets no logs of containers");
+            findings
+                .push(finding(Severity::Warn, text).hint("run it with the group that owns the socket (group_add in compose)"));
+        }
+        findings.into()
+    }
+}

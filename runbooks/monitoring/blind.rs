@@ -1,0 +1,101 @@
+//! The one thing to know first: would any alert fire?
+
+use std::time::Duration;
+
+use opsctl_core::model::{
+    Check, CheckSpec, Code, Finding, Inventory, Judged, Judgement, KeyKind, Product, Severity, Subject, Target,
+};
+use opsctl_core::probe::servers::NoSession;
+use opsctl_core::probe::{ProbeCx, ProbeError};
+use serde::{Deserialize, Serialize};
+
+use super::alertmanager::ALERTMANAGER;
+use super::prometheus::PROMETHEUS;
+use super::standing::Standing;
+
+const BLIND: Code = Code {
+    id: "monitoring.blind",
+    severities: &[Severity::Crit],
+    when: "a Prometheus or an Alertmanager of this host is out of service: no alerts will fire, or nobody will hear of them",
+    hint: "no alerts until then: look by hand, with `opsctl diagnose`, until the monitoring is back",
+};
+
+static SPEC: CheckSpec = CheckSpec {
+    id: "monitoring.blind",
+    title: "alerts would fire",
+    codes: &[BLIND],
+    fixes: &[],
+    timeout: Duration::from_secs(9),
+};
+
+pub(super) struct Blind;
+
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+#[serde(default)]
+pub(super) struct Evidence {
+    /// Prometheus and Alertmanager of this host, with what each is.
+    servers: Vec<(Target, Standing)>,
+    gaps: Vec<String>,
+}
+
+fn watched(inventory: &Inventory) -> Vec<Target> {
+    [Product::Prometheus, Product::Alertmanager].into_iter().flat_map(|p| inventory.server_targets(p)).collect()
+}
+
+impl Check for Blind {
+    type Evidence = Evidence;
+
+    fn spec(&self) -> &'static CheckSpec {
+        &SPEC
+    }
+
+    fn targets(&self, inventory: &Inventory) -> Vec<Target> {
+        if watched(inventory).is_empty() { Vec::new() } else { vec![Target::host()] }
+    }
+
+    async fn probe(&self, cx: &ProbeCx, _target: &Target) -> Result<Evidence, ProbeError> {
+        let mut e = Evidence::default();
+        for target in watched(&cx.inventory) {
+            match Standing::of(cx, &target, "/-/ready").await {
+                Ok(standing) => e.servers.push((target, standing)),
+                Err(why) => e.gaps.push(why.to_string()),
+            }
+        }
+        Ok(e)
+    }
+
+    fn judge(&self, judged: &Judged<'_>, e: &Evidence) -> Judgement {
+        let mut findings = Vec::new();
+        for (target, standing) in &e.servers {
+            let down = Judged { target, ..*judged };
+            // what is only not known, and what nobody misses, is told by its own check
+            let (code, word, what) = match target.kind.to_string().as_str() {
+                "prometheus" => (&PROMETHEUS, "Prometheus", "no alerts will fire"),
+                _ => (&ALERTMANAGER, "Alertmanager", "nobody will hear of alerts"),
+            };
+            let silent = !standing.judge_silence(code, &down, word, false).findings.is_empty();
+            if !silent {
+                continue;
+            }
+            let why = match standing.silence.why() {
+                Some(NoSession::NotRunning) => "does not run",
+                Some(NoSession::Hung { .. }) => "does not answer",
+                _ => "is out of service",
+            };
+            let text = format!("{what}: {} {why}", target.name);
+            findings.push(standing.silent(Finding::new(&BLIND, Severity::Crit, Subject::host(), text)));
+        }
+        Judgement { findings: merged(findings), gaps: e.gaps.clone(), ..Judgement::default() }
+    }
+}
+
+/// One banner, also for several servers.
+fn merged(findings: Vec<Finding>) -> Vec<Finding> {
+    let mut all = findings.into_iter();
+    let Some(mut first) = all.next() else { return Vec::new() };
+    for other in all {
+        first.message = format!("{}; {}", first.message, other.message);
+        first.keys.extend(other.keys.into_iter().filter(|k| k.kind == KeyKind::Silent));
+    }
+    vec![first]
+}

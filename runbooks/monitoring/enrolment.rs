@@ -1,0 +1,285 @@
+//! Is this host in the lists of the Prometheus that watches it, with the labels it is to have, and does that get it?
+
+use std::net::IpAddr;
+use std::time::Duration;
+
+use opsctl_core::model::{
+    Action, Check, CheckSpec, Code, Finding, FixSpec, Inventory, Judged, Judgement, KeyKind, Plan, Product, Refusal, Risk,
+    Severity, Subject, Target,
+};
+use opsctl_core::probe::prometheus::Health;
+use opsctl_core::probe::servers::{file_of, files_of};
+use opsctl_core::probe::{ProbeCx, ProbeError, host, listeners, network};
+use serde::{Deserialize, Serialize};
+
+use super::enrol::{ALLOY_PATH, Entry, drift, entry, on_host, own_file, text, wanted};
+use super::loaded;
+use super::{Enrolment, Settings, some_of};
+
+const ENROLMENT: Code = Code {
+    id: "monitoring.enrolment",
+    severities: &[Severity::Warn],
+    when: "[host] says what this host is, and no list of a Prometheus here has it, its labels there differ, or Prometheus does not get it; or [host] says it is retired, and a list still has it",
+    hint: "the entry is one file of a folder that Prometheus watches: it is seen without a reload",
+};
+const ENROL: FixSpec = FixSpec {
+    id: "monitoring.enrol",
+    risk: Risk::R1,
+    title: "write the list of targets for this host, with the labels of [host]; nothing of others is touched",
+};
+const RETIRE: FixSpec = FixSpec {
+    id: "monitoring.retire",
+    risk: Risk::R1,
+    title: "rename the list of targets for this host to .deleted.<time>, so that it is kept and no longer read",
+};
+
+static SPEC: CheckSpec = CheckSpec {
+    id: "monitoring.enrolment",
+    title: "this host is watched as [host] says",
+    codes: &[ENROLMENT],
+    fixes: &[ENROL, RETIRE],
+    timeout: Duration::from_secs(8),
+};
+
+/// Port of `node_exporter` (<https://github.com/prometheus/prometheus/wiki/Default-port-allocations>).
+const NODE_EXPORTER: u16 = 9100;
+
+/// For documentation (RFC 5737): where it would go is where everything else goes.
+const SOMEWHERE: IpAddr = IpAddr::V4(std::net::Ipv4Addr::new(192, 0, 2, 1));
+
+pub(super) struct Enrolled {
+    pub(super) settings: Settings,
+}
+
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+#[serde(default)]
+pub(super) struct Evidence {
+    host: Enrolment,
+    hostname: String,
+    /// Where it is scraped.
+    address: Option<String>,
+    metrics_path: Option<String>,
+    entries: Vec<Entry>,
+    /// Where opsctl's own list would be, if that is clear.
+    own: Option<String>,
+    /// What the Prometheus servers of this host see at the address: name, health, error; no health when they do not have it.
+    seen: Vec<(String, Option<Health>, String)>,
+    /// Patterns that are read.
+    patterns: Vec<String>,
+    gaps: Vec<String>,
+}
+
+impl Check for Enrolled {
+    type Evidence = Evidence;
+
+    fn spec(&self) -> &'static CheckSpec {
+        &SPEC
+    }
+
+    fn targets(&self, inventory: &Inventory) -> Vec<Target> {
+        let here = !inventory.server_targets(Product::Prometheus).is_empty();
+        if here && self.settings.host.is_some() { vec![Target::host()] } else { Vec::new() }
+    }
+
+    async fn probe(&self, cx: &ProbeCx, _target: &Target) -> Result<Evidence, ProbeError> {
+        let host = self.settings.host.clone().unwrap_or_default();
+        let (port, path) = exporter(cx);
+        let mut e = Evidence { hostname: host::info().hostname, ..Evidence::default() };
+        e.metrics_path = host.metrics_path.clone().or(path);
+        e.address = match &host.address {
+            Some(address) => Some(address.clone()),
+            None => match (port, network::look(None, vec![SOMEWHERE]).await?.ways.into_iter().flatten().find_map(|w| w.source)) {
+                (Some(port), Some(ip)) => Some(std::net::SocketAddr::new(ip, port).to_string()),
+                _ => None,
+            },
+        };
+        let mut candidates: Vec<(bool, String)> = Vec::new();
+        for target in cx.inventory.server_targets(Product::Prometheus) {
+            if cx.flags(&target).is_agent() {
+                continue;
+            }
+            if let Err(why) = self.one(cx, &target, &mut e, &mut candidates).await {
+                e.gaps.push(why.to_string());
+            }
+        }
+        candidates.sort();
+        candidates.dedup();
+        let likely: Vec<&String> = candidates.iter().filter(|(named, _)| *named).map(|(_, f)| f).collect();
+        e.own = match (&host.targets_file, &likely[..], &candidates[..]) {
+            (Some(file), ..) => Some(file.clone()),
+            (None, [one], _) => Some((*one).clone()),
+            (None, [], [(_, one)]) => Some(one.clone()),
+            _ => None,
+        };
+        e.host = host;
+        Ok(e)
+    }
+
+    fn judge(&self, _judged: &Judged<'_>, e: &Evidence) -> Judgement {
+        let mut judgement = Judgement { gaps: e.gaps.clone(), ..Judgement::default() };
+        let Some(address) = &e.address else {
+            let text = "[host] says that this host is watched, and it has neither a node_exporter on port 9100 nor an Alloy";
+            if e.host.monitored {
+                judgement.findings.push(finding(text.to_owned()).hint("start one, or say its `address` in [host]"));
+            }
+            return judgement;
+        };
+        if !e.host.monitored {
+            judgement.findings.extend(e.entries.iter().map(|entry| {
+                let text = format!("[host] says that this host is retired, and {} still lists {address}", shown(entry));
+                finding(text).fix(RETIRE.id)
+            }));
+            return judgement;
+        }
+        let labels = wanted(&e.host, e.metrics_path.as_deref());
+        let Some(found) = e.entries.iter().find(|x| drift(&x.labels, &labels).is_empty()).or(e.entries.first()) else {
+            let text = format!("this host ({address}) is in no list of targets: nobody hears when it is down");
+            judgement.findings.push(finding(text).cite("lists", e.patterns.join(", ")).fix(ENROL.id));
+            return judgement;
+        };
+        let differs = drift(&found.labels, &labels);
+        if !differs.is_empty() {
+            let text =
+                format!("the labels of this host ({address}) in {} differ from [host]: {}", shown(found), some_of(&differs));
+            judgement.findings.push(finding(text).cite("differences", differs.join("; ")).fix(ENROL.id));
+            return judgement;
+        }
+        for (name, health, error) in &e.seen {
+            let text = match health {
+                Some(Health::Up) => continue,
+                Some(Health::Down) => format!("this host ({address}) is in its list, and {name} does not get it: {error}"),
+                Some(Health::Unknown) => format!("this host ({address}) is in its list, and {name} has not scraped it yet"),
+                None => format!("this host ({address}) is in {}, and {name} has not taken it up", shown(found)),
+            };
+            let f = finding(text).hint("`opsctl network` and the firewall for the way from there; a new list is read within the refresh_interval of its job");
+            // its own list is not done with before it is scraped
+            judgement.findings.push(if found.ours { f.fix(ENROL.id) } else { f });
+        }
+        judgement
+    }
+
+    fn plan(&self, fix: &str, finding: &Finding, judged: &Judged<'_>, e: &Evidence) -> Result<Plan, Refusal> {
+        let address = e.address.as_deref().unwrap_or_default();
+        if fix == RETIRE.id {
+            let Some(entry) = e.entries.iter().find(|x| x.alone && !x.path.is_empty()) else {
+                let files: Vec<String> = e.entries.iter().map(shown).collect();
+                return Err(Refusal::ByHand(format!("take {address} out of {}: others are in there too", some_of(&files))));
+            };
+            let (path, text) = (entry.path.clone(), entry.text.clone());
+            let retire = Action::RetireFile { path: path.clone(), text: text.clone() };
+            let undo = vec![Action::WriteFile { path, text, executable: false }];
+            return Ok(Plan::new(&RETIRE, &SPEC, finding, judged.target, vec![retire]).undo(undo));
+        }
+        let labels = wanted(&e.host, e.metrics_path.as_deref());
+        let new = text(address, &labels);
+        let (path, before) = match e.entries.first() {
+            Some(entry) if entry.ours && entry.alone && !entry.path.is_empty() => (entry.path.clone(), Some(entry.text.clone())),
+            Some(entry) => {
+                let text = format!("correct the labels of {address} in {}, which opsctl did not write", shown(entry));
+                return Err(Refusal::ByHand(text));
+            }
+            None => {
+                let Some(path) = &e.own else {
+                    let text = "say in which file: `targets_file` in [host], one that a Prometheus here reads (file_sd_configs)";
+                    return Err(Refusal::ByHand(text.to_owned()));
+                };
+                (path.clone(), None)
+            }
+        };
+        if before.as_ref() == Some(&new) {
+            return Err(Refusal::Precondition(
+                "it is listed as it should be: what hinders is between Prometheus and this host".to_owned(),
+            ));
+        }
+        let undo = match before {
+            Some(text) => Action::WriteFile { path: path.clone(), text, executable: false },
+            None => Action::RetireFile { path: path.clone(), text: new.clone() },
+        };
+        let write = Action::WriteFile { path, text: new, executable: false };
+        // a folder is watched, and read again within its refresh_interval: 5 min by default
+        let plan = Plan::new(&ENROL, &SPEC, finding, judged.target, vec![write]).undo(vec![undo]);
+        Ok(plan.verified(Duration::from_secs(120), Duration::ZERO))
+    }
+}
+
+impl Enrolled {
+    /// What one Prometheus reads and sees.
+    async fn one(
+        &self,
+        cx: &ProbeCx,
+        target: &Target,
+        e: &mut Evidence,
+        candidates: &mut Vec<(bool, String)>,
+    ) -> Result<(), ProbeError> {
+        let server = &cx.servers.known(target)?.server;
+        let Some(process) = server.process else { return Ok(()) };
+        let jobs = loaded::jobs(cx, target).await?;
+        let mounts = match (&server.container, &cx.docker) {
+            (Some(id), Some(docker)) => Some(docker.inspect(id).await?.mounts.clone()),
+            _ => None,
+        };
+        let here = |path: &str| match &mounts {
+            Some(mounts) => on_host(path, mounts),
+            None => Some(path.to_owned()),
+        };
+        for job in &jobs {
+            // a folder for something else is no place for a machine
+            let named = ["node", "alloy", "host", "unix"].iter().any(|w| job.name.to_ascii_lowercase().contains(w));
+            for pattern in &job.files {
+                e.patterns.push(pattern.clone());
+                candidates.extend(own_file(pattern, &e.hostname).and_then(|f| here(&f)).map(|f| (named, f)));
+                let Some(address) = e.address.clone() else { continue };
+                for path in files_of(process.pid, pattern) {
+                    let Some(text) = file_of(process.pid, &path) else { continue };
+                    match entry(&here(&path).unwrap_or_default(), &text, &address) {
+                        Ok(found) => e.entries.extend(found),
+                        Err(why) => e.gaps.push(why),
+                    }
+                }
+            }
+        }
+        let Some(address) = e.address.clone() else { return Ok(()) };
+        let scraped = cx.scraped(target).await?;
+        let seen = scraped.iter().find(|s| s.address == address);
+        e.seen.push((target.name.clone(), seen.map(|s| s.health), seen.map(|s| s.error.clone()).unwrap_or_default()));
+        Ok(())
+    }
+}
+
+/// Port and path of what exports this machine's metrics: Alloy, or what listens where `node_exporter` does.
+fn exporter(cx: &ProbeCx) -> (Option<u16>, Option<String>) {
+    let own = i64::from(std::process::id());
+    let listening = listeners::listeners_of(own).unwrap_or_default();
+    if listening.iter().any(|l| l.port == NODE_EXPORTER) {
+        return (Some(NODE_EXPORTER), None);
+    }
+    let alloy = cx.inventory.servers.iter().find(|s| s.product == Product::Alloy && s.process.is_some());
+    let port = alloy.and_then(|s| {
+        let target = Target { kind: Product::Alloy.kind(), name: s.name.clone(), id: s.id.clone() };
+        let at = cx.flags(&target).value("server.http.listen-addr").and_then(|a| a.rsplit_once(':')?.1.parse().ok());
+        at.or(Some(opsctl_core::probe::servers::default_port(Product::Alloy)))
+    });
+    (port, port.map(|_| ALLOY_PATH.to_owned()))
+}
+
+fn shown(entry: &Entry) -> String {
+    if entry.path.is_empty() { "a list in the container of Prometheus".to_owned() } else { entry.path.clone() }
+}
+
+fn finding(text: String) -> Finding {
+    Finding::new(&ENROLMENT, Severity::Warn, Subject::host(), text).key(KeyKind::Host, "enrolment")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn nothing_is_wrong_with_a_host_that_is_not_there_and_need_not_be() {
+        let check = Enrolled { settings: Settings::default() };
+        let target = Target::host();
+        let judged = Judged { target: &target, taken_at: jiff::Timestamp::UNIX_EPOCH };
+        let e = Evidence { address: Some("a:1".to_owned()), ..Evidence::default() };
+        assert_eq!(check.judge(&judged, &e), Judgement::default());
+    }
+}

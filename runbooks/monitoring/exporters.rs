@@ -1,0 +1,103 @@
+//! An exporter that answers can tell that what it exports does not.
+
+use std::time::Duration;
+
+use opsctl_core::model::{Check, CheckSpec, Code, Inventory, Judged, Judgement, KeyKind, Product, Severity, Target};
+use opsctl_core::probe::needs::How;
+use opsctl_core::probe::{ProbeCx, ProbeError};
+use serde::{Deserialize, Serialize};
+
+use crate::servers::Server;
+
+const STALE: Code = Code {
+    id: "monitoring.exporter-stale",
+    severities: &[Severity::Warn],
+    when: "a target is up, and says that what it exports is not (`pg_up`, `redis_up` and the like are 0): dashboards show nothing, and `up` is green",
+    hint: "look at the server behind the exporter, then at the address and login the exporter has for it",
+};
+
+static SPEC: CheckSpec = CheckSpec {
+    id: "monitoring.exporter-stale",
+    title: "exporters get what they export",
+    codes: &[STALE],
+    fixes: &[],
+    timeout: Duration::from_secs(8),
+};
+
+/// Exporters that say so themselves, of targets that are up.
+const QUERY: &str = "{__name__=~\"(pg|redis|mysql|rabbitmq|nginx|memcached|mongodb|apache|haproxy|phpfpm|pgbouncer|elasticsearch_cluster_health)_up\"} == 0 and on (instance, job) up == 1";
+
+pub(super) struct Exporters;
+
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+#[serde(default)]
+pub(super) struct Evidence {
+    server: Server,
+    stale: Vec<Stale>,
+}
+
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+#[serde(default)]
+struct Stale {
+    /// `pg_up`.
+    name: String,
+    instance: String,
+    job: String,
+    /// Full ids of the exporter's container and of those that its environment names, when they are of this host.
+    containers: Vec<String>,
+}
+
+impl Check for Exporters {
+    type Evidence = Evidence;
+
+    fn spec(&self) -> &'static CheckSpec {
+        &SPEC
+    }
+
+    fn targets(&self, inventory: &Inventory) -> Vec<Target> {
+        inventory.server_targets(Product::Prometheus)
+    }
+
+    async fn probe(&self, cx: &ProbeCx, target: &Target) -> Result<Evidence, ProbeError> {
+        let server = Server::of(cx, target)?;
+        if cx.flags(target).is_agent() {
+            return Err(ProbeError::Skip("it is an agent, which keeps nothing".to_owned()));
+        }
+        let found = cx.query(target, QUERY).await?;
+        let mut stale: Vec<Stale> = found
+            .iter()
+            .map(|s| Stale {
+                name: s.label("__name__").to_owned(),
+                instance: s.label("instance").to_owned(),
+                job: s.label("job").to_owned(),
+                containers: Vec::new(),
+            })
+            .collect();
+        if !stale.is_empty() {
+            let needs = cx.needs().await?;
+            let own = server.get().and_then(|s| s.container.as_deref()).and_then(|id| needs.neighbours.get(id));
+            for s in &mut stale {
+                let host = s.instance.rsplit_once(':').map_or(s.instance.as_str(), |(host, _)| host);
+                let Some(exporter) = needs.neighbours.meant(own, host).map(|m| m.container.id.clone()) else { continue };
+                let asks = needs
+                    .list
+                    .iter()
+                    .filter(|n| n.consumer.container.as_ref() == Some(&exporter) && matches!(n.how, How::Environment { .. }));
+                s.containers.extend(asks.filter_map(|n| n.target.clone()));
+                s.containers.push(exporter);
+            }
+        }
+        Ok(Evidence { server, stale })
+    }
+
+    fn judge(&self, judged: &Judged<'_>, e: &Evidence) -> Judgement {
+        let finding = |s: &Stale| {
+            let text =
+                format!("{}: {} is up, and {} is 0: what it exports does not answer it", judged.target.name, s.instance, s.name);
+            let mut f = e.server.finding(&STALE, Severity::Warn, judged.target, text).cite("job", &s.job);
+            f.keys.clear();
+            s.containers.iter().fold(f, |f, id| f.key(KeyKind::Container, id))
+        };
+        e.stale.iter().map(finding).collect::<Vec<_>>().into()
+    }
+}

@@ -1,0 +1,74 @@
+//! Can people look?
+
+use std::time::Duration;
+
+use opsctl_core::model::{Check, CheckSpec, Code, Inventory, Judged, Judgement, Product, Severity, Target};
+use opsctl_core::probe::{ProbeCx, ProbeError};
+use serde::{Deserialize, Serialize};
+
+use super::standing::Standing;
+
+const GRAFANA: Code = Code {
+    id: "monitoring.grafana",
+    severities: &[Severity::Warn, Severity::Crit],
+    when: "it does not run, refuses connections or does not answer (crit); its own database fails: with status 200 (warn), without (crit)",
+    hint: "look at its log and at its database (grafana.db, or the server that [database] names)",
+};
+
+static SPEC: CheckSpec = CheckSpec {
+    id: "monitoring.grafana",
+    title: "it answers, and its database does",
+    codes: &[GRAFANA],
+    fixes: &[],
+    timeout: Duration::from_secs(8),
+};
+
+pub(super) struct Grafana;
+
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+#[serde(default)]
+pub(super) struct Evidence {
+    standing: Standing,
+    /// `ok` or `failing`; none when it does not say.
+    database: Option<String>,
+}
+
+impl Check for Grafana {
+    type Evidence = Evidence;
+
+    fn spec(&self) -> &'static CheckSpec {
+        &SPEC
+    }
+
+    fn targets(&self, inventory: &Inventory) -> Vec<Target> {
+        inventory.server_targets(Product::Grafana)
+    }
+
+    async fn probe(&self, cx: &ProbeCx, target: &Target) -> Result<Evidence, ProbeError> {
+        const HEALTH: &str = "/api/health";
+        let standing = Standing::of(cx, target, HEALTH).await?;
+        let database = match cx.page(target, HEALTH).await? {
+            Ok(answer) => serde_json::from_str::<serde_json::Value>(&answer.body)
+                .ok()
+                .and_then(|v| Some(v.get("database")?.as_str()?.chars().take(40).collect())),
+            Err(_) => None,
+        };
+        Ok(Evidence { standing, database })
+    }
+
+    fn judge(&self, judged: &Judged<'_>, e: &Evidence) -> Judgement {
+        if e.standing.silence.is_silent() {
+            return e.standing.judge_silence(&GRAFANA, judged, "Grafana", false);
+        }
+        let (name, status) = (&judged.target.name, e.standing.status);
+        let severity = if status == 200 { Severity::Warn } else { Severity::Crit };
+        let text = match (status, e.database.as_deref()) {
+            (200, Some("ok")) => return Judgement::default(),
+            (200, None) => format!("{name} does not say how its database is: its answer is not that of Grafana"),
+            (200, Some(word)) => format!("{name} answers with status 200, and its database is {word}"),
+            (_, Some(word)) => format!("{name} is not well: status {status}, its database is {word}"),
+            (_, None) => format!("{name} is not well: status {status}"),
+        };
+        vec![e.standing.server.finding(&GRAFANA, severity, judged.target, text).cite("it says", &e.standing.says)].into()
+    }
+}

@@ -1,0 +1,135 @@
+//! What may cause what (catalogue §18: 3, 4, 19, 28, 29, 36, 37, 40, 44, 45).
+
+use opsctl_core::model::{KeyKind, Link};
+
+/// A server that is down because of its container, its unit or the machine.
+macro_rules! down {
+    ($($code:literal),*) => {
+        &[
+            $(
+                Link::confirmed("container.down", $code, KeyKind::Container, "its container is down"),
+                Link::confirmed("container.restart-loop", $code, KeyKind::Container, "its container is restarted again and again"),
+                Link::confirmed("container.start-failed", $code, KeyKind::Container, "its container could not be started"),
+                Link::confirmed("container.oom-killed", $code, KeyKind::Container, "the kernel killed it for memory"),
+                Link::confirmed("container.paused", $code, KeyKind::Container, "its container is paused"),
+                Link::confirmed("systemd.unit-failed", $code, KeyKind::Unit, "its unit failed"),
+                Link::confirmed("systemd.enabled-inactive", $code, KeyKind::Unit, "its unit is not started"),
+                Link::confirmed("systemd.restart-loop", $code, KeyKind::Unit, "its unit is restarted again and again"),
+                Link::confirmed("disk.space", $code, KeyKind::Filesystem, "the filesystem of its data is full"),
+                Link::confirmed("disk.inodes", $code, KeyKind::Filesystem, "the filesystem of its data has no inodes left"),
+                Link::confirmed("disk.readonly", $code, KeyKind::Filesystem, "the filesystem of its data is read-only"),
+            )*
+        ]
+    };
+}
+
+const DOWN: &[Link] = down!(
+    "monitoring.prometheus",
+    "monitoring.alertmanager",
+    "monitoring.loki",
+    "monitoring.alloy",
+    "monitoring.grafana",
+    "monitoring.tsdb"
+);
+
+const OWN: &[Link] = &[
+    Link::confirmed(
+        "monitoring.prometheus",
+        "healthcheck.unhealthy",
+        KeyKind::Container,
+        "it does not answer its health test either",
+    ),
+    Link::confirmed("monitoring.prometheus", "monitoring.blind", KeyKind::Silent, "without it no rule is evaluated"),
+    Link::confirmed("monitoring.alertmanager", "monitoring.blind", KeyKind::Silent, "without it nobody is told"),
+    Link::confirmed("monitoring.alertmanager", "monitoring.notify", KeyKind::Container, "the Alertmanager it sends to is down"),
+    Link::confirmed("monitoring.alertmanager", "monitoring.notify", KeyKind::Server, "the Alertmanager it sends to is down"),
+    Link::confirmed("container.down", "monitoring.notify", KeyKind::Container, "the container it sends alerts to is down"),
+    Link::confirmed("monitoring.replay-storm", "monitoring.loki", KeyKind::Server, "logs that it has already are sent again"),
+    Link::confirmed(
+        "container.ephemeral-state",
+        "monitoring.replay-storm",
+        KeyKind::Container,
+        "where it had read up to was lost with its container's own layer",
+    ),
+    Link::confirmed("container.bind-broken", "monitoring.prometheus", KeyKind::Container, "it still sees the old file")
+        .treatable(),
+    Link::confirmed(
+        "container.bind-broken",
+        "monitoring.alloy",
+        KeyKind::Container,
+        "what is mounted into it is not what it looks like",
+    ),
+    Link::likely("time.offset", "monitoring.loki", KeyKind::Host, "the times of log lines are wrong"),
+    Link::confirmed("postgres.up", "monitoring.exporter-stale", KeyKind::Container, "the database it asks does not answer"),
+    Link::confirmed("redis.up", "monitoring.exporter-stale", KeyKind::Container, "the server it asks does not answer"),
+    Link::confirmed("rabbitmq.up", "monitoring.exporter-stale", KeyKind::Container, "the broker it asks does not answer"),
+    Link::confirmed("container.down", "monitoring.exporter-stale", KeyKind::Container, "what it asks is down"),
+];
+
+const TARGETS: &[Link] = &[
+    Link::confirmed(
+        "network.loopback-only",
+        "monitoring.targets-down",
+        KeyKind::Port,
+        "it listens where only its own container reaches it",
+    ),
+    Link::confirmed("network.missing", "monitoring.targets-down", KeyKind::Port, "nothing listens there"),
+    Link::confirmed("network.wrong-port", "monitoring.targets-down", KeyKind::Port, "it listens on another port"),
+    Link::confirmed(
+        "network.family",
+        "monitoring.targets-down",
+        KeyKind::Port,
+        "it listens for the other family of addresses only",
+    ),
+    Link::likely("network.triage", "monitoring.targets-down", KeyKind::Port, "it cannot be reached from there"),
+    Link::confirmed("container.down", "monitoring.targets-down", KeyKind::Container, "what it scrapes is down"),
+    Link::confirmed(
+        "container.restart-loop",
+        "monitoring.targets-down",
+        KeyKind::Container,
+        "what it scrapes is restarted again and again",
+    ),
+    Link::confirmed(
+        "container.start-failed",
+        "monitoring.targets-down",
+        KeyKind::Container,
+        "what it scrapes could not be started",
+    ),
+    Link::confirmed("container.oom-killed", "monitoring.targets-down", KeyKind::Container, "the kernel killed what it scrapes"),
+    Link::confirmed("container.paused", "monitoring.targets-down", KeyKind::Container, "what it scrapes is paused"),
+    Link::confirmed("container.network-detached", "monitoring.targets-down", KeyKind::Container, "they share no network"),
+    Link::confirmed("monitoring.alertmanager", "monitoring.targets-down", KeyKind::Container, "what it scrapes does not answer"),
+    Link::confirmed("monitoring.loki", "monitoring.targets-down", KeyKind::Container, "what it scrapes does not answer"),
+    Link::confirmed("monitoring.grafana", "monitoring.targets-down", KeyKind::Container, "what it scrapes does not answer"),
+    Link::likely("dns.container", "monitoring.targets-down", KeyKind::Names, "names cannot be looked up"),
+    Link::likely("dns.resolve", "monitoring.targets-down", KeyKind::Names, "names cannot be looked up"),
+    Link::likely("network.docker-chains", "monitoring.targets-down", KeyKind::Host, "packets between networks are not forwarded"),
+    Link::likely("network.ip-forward", "monitoring.targets-down", KeyKind::Host, "packets between networks are not forwarded"),
+    Link::likely("network.forward-drop", "monitoring.targets-down", KeyKind::Host, "packets between networks are dropped"),
+    Link::likely("network.conntrack", "monitoring.targets-down", KeyKind::Host, "the kernel drops packets of new connections"),
+    Link::likely("cpu.saturated", "monitoring.targets-down", KeyKind::Host, "everything waits for a processor"),
+    Link::likely("memory.pressure", "monitoring.targets-down", KeyKind::Host, "everything waits for memory"),
+    Link::likely("mtu.blackhole", "monitoring.targets-down", KeyKind::Address, "its answers are too large for the way"),
+];
+
+/// All of them.
+pub(super) const LINKS: &[Link] = &{
+    const N: usize = DOWN.len() + OWN.len() + TARGETS.len();
+    let mut all = [const { Link::confirmed("", "", KeyKind::Host, "") }; N];
+    let mut i = 0;
+    while i < N {
+        all[i] = if i < DOWN.len() {
+            copy(&DOWN[i])
+        } else if i < DOWN.len() + OWN.len() {
+            copy(&OWN[i - DOWN.len()])
+        } else {
+            copy(&TARGETS[i - DOWN.len() - OWN.len()])
+        };
+        i += 1;
+    }
+    all
+};
+
+const fn copy(l: &Link) -> Link {
+    Link { cause: l.cause, effect: l.effect, tie: l.tie, confidence: l.confidence, because: l.because, treatable: l.treatable }
+}

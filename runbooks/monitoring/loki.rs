@@ -1,0 +1,184 @@
+//! Does it take logs?
+
+use std::time::Duration;
+
+use jiff::SignedDuration;
+use opsctl_core::model::{
+    Check, CheckSpec, Code, Finding, Inventory, Judged, Judgement, KeyKind, Plan, Product, Refusal, Severity, Target, quantity,
+};
+use opsctl_core::probe::filesystem::FsUsage;
+use opsctl_core::probe::metrics::sum;
+use opsctl_core::probe::servers::file_of;
+use opsctl_core::probe::{ProbeCx, ProbeError};
+use serde::{Deserialize, Serialize};
+
+use super::Settings;
+use super::counters::Counters;
+use super::standing::Standing;
+use crate::restart_container::RESTART;
+use crate::servers::filesystem_at;
+
+const LOKI: Code = Code {
+    id: "monitoring.loki",
+    severities: &[Severity::Info, Severity::Warn, Severity::Crit],
+    when: "it does not run, refuses connections or does not answer, or its disk was full since the last run (crit); it is not ready 2 min after its start, refused lines since the last run, or the disk of its write-ahead log is 80 % full (warn); it refused lines in all its life (info)",
+    hint: "lines that are refused are lost: find out who sends them; do not raise its limits for a storm",
+};
+
+static SPEC: CheckSpec = CheckSpec {
+    id: "monitoring.loki",
+    title: "it takes logs",
+    codes: &[LOKI],
+    fixes: &[RESTART],
+    timeout: Duration::from_secs(9),
+};
+
+pub(super) const DISCARDED: &str = "loki_discarded_samples_total";
+const DISK_FULL: &str = "loki_ingester_wal_disk_full_failures_total";
+const DISK_USED: &str = "loki_ingester_wal_disk_usage_percent";
+
+pub(super) struct Loki {
+    pub(super) settings: Settings,
+}
+
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+#[serde(default)]
+pub(super) struct Evidence {
+    standing: Standing,
+    /// Lines it refused, by reason, and failures for a full disk.
+    counters: Counters,
+    /// Percent of the disk of its write-ahead log.
+    wal_disk: Option<f64>,
+    path: Option<String>,
+    space: Option<FsUsage>,
+    gap: Option<String>,
+}
+
+impl Check for Loki {
+    type Evidence = Evidence;
+
+    fn spec(&self) -> &'static CheckSpec {
+        &SPEC
+    }
+
+    fn targets(&self, inventory: &Inventory) -> Vec<Target> {
+        inventory.server_targets(Product::Loki)
+    }
+
+    async fn probe(&self, cx: &ProbeCx, target: &Target) -> Result<Evidence, ProbeError> {
+        let mut e = Evidence { standing: Standing::of(cx, target, "/ready").await?, ..Evidence::default() };
+        if e.standing.silence.is_silent() {
+            return Ok(e);
+        }
+        let pid = e.standing.server.get().and_then(|s| s.process).map(|p| p.pid);
+        let flags = cx.flags(target);
+        let text = pid.zip(flags.value("config.file")).and_then(|(pid, file)| file_of(pid, file)).unwrap_or_default();
+        let prefix = flags.value("common.path-prefix").map(str::to_owned);
+        e.path = prefix.or_else(|| text.lines().find_map(|l| l.trim().strip_prefix("path_prefix:")).map(unquoted));
+        if let Some(path) = &e.path {
+            e.space = filesystem_at(cx, &e.standing.server, path).await;
+        }
+        let object = e.standing.server.object(target);
+        match Counters::read(cx, target, &object, &[DISCARDED, DISK_FULL], "reason").await {
+            Ok((counters, _)) => e.counters = counters,
+            Err(why) => e.gap = Some(why.to_string()),
+        }
+        if let Ok(numbers) = cx.metrics(target, &[DISK_USED]).await {
+            // a share of one, whatever its name says
+            e.wal_disk = sum(&numbers, DISK_USED).map(|n| if n <= 1.0 { n * 100.0 } else { n });
+        }
+        Ok(e)
+    }
+
+    fn judge(&self, judged: &Judged<'_>, e: &Evidence) -> Judgement {
+        if e.standing.silence.is_silent() {
+            return e.standing.judge_silence(&LOKI, judged, "Loki", true);
+        }
+        let (name, now) = (&judged.target.name, judged.taken_at);
+        let finding = |severity, text: String| {
+            let f = e.standing.server.finding(&LOKI, severity, judged.target, text);
+            f.cite_opt("its data", e.path.as_ref())
+        };
+        let on_disk = |f: Finding| match &e.space {
+            Some(space) => f.key(KeyKind::Filesystem, &space.dev),
+            None => f,
+        };
+        let mut judgement = Judgement {
+            gaps: e.gap.iter().cloned().collect(),
+            samples: e.counters.samples(&e.standing.server.object(judged.target), now),
+            ..Judgement::default()
+        };
+        if e.standing.status != 200 {
+            judgement.pending.push(format!("{name} to become ready"));
+            let limit = SignedDuration::from_mins(self.settings.loki_ready_minutes);
+            // "waiting for 15s after being ready" is how it always begins
+            if !e.standing.is_younger(now, limit) {
+                let since =
+                    e.standing.age(now).map_or_else(String::new, |a| format!(" {} after its start", quantity::duration(a)));
+                let text =
+                    format!("{name} is not ready{since}, limit {}: status {}", quantity::duration(limit), e.standing.status);
+                let f = on_disk(finding(Severity::Warn, text)).cite("it says", &e.standing.says);
+                judgement
+                    .findings
+                    .push(f.hint("look at its log and at the disk of its data: it may be reading its write-ahead log"));
+            }
+        }
+        for (reason, all, grown) in e.counters.of(DISCARDED).filter(|(_, all, _)| *all > 0.0) {
+            let (severity, text) = if grown > 0.0 {
+                let how_long = e.counters.since(now).map_or_else(
+                    || "while it was looked at".to_owned(),
+                    |s| format!("within {}", quantity::duration(SignedDuration::from_secs(s))),
+                );
+                (Severity::Warn, format!("{name} refused {grown:.0} lines {how_long}: {reason} ({})", meaning(reason)))
+            } else {
+                (Severity::Info, format!("{name} refused {all:.0} lines since its start, none of them now: {reason}"))
+            };
+            judgement.findings.push(finding(severity, text));
+        }
+        for (_, all, grown) in e.counters.of(DISK_FULL).filter(|(_, all, _)| *all > 0.0) {
+            let (severity, text) = if grown > 0.0 {
+                (Severity::Crit, format!("{name} could not log {grown:.0} writes: its disk is full"))
+            } else {
+                (
+                    Severity::Info,
+                    format!("{name} could not log {all:.0} writes since its start for a full disk, none of them now"),
+                )
+            };
+            judgement.findings.push(on_disk(finding(severity, text)));
+        }
+        if let Some(percent) = e.wal_disk.filter(|p| *p >= self.settings.loki_wal_percent) {
+            let text = format!(
+                "the disk of the write-ahead log of {name} is {} full, limit {}",
+                quantity::percent(percent),
+                quantity::percent(self.settings.loki_wal_percent)
+            );
+            judgement.findings.push(
+                on_disk(finding(Severity::Warn, text))
+                    .hint("at 90 % it goes on without its log: what it then holds is lost with it"),
+            );
+        }
+        judgement
+    }
+
+    fn plan(&self, _fix: &str, finding: &Finding, judged: &Judged<'_>, e: &Evidence) -> Result<Plan, Refusal> {
+        e.standing.plan(&SPEC, finding, judged)
+    }
+}
+
+/// What a reason means (Loki `docs/operations/request-validation-rate-limits.md`).
+fn meaning(reason: &str) -> &'static str {
+    match reason {
+        "rate_limited" => "more than a tenant may send: 4 MB/s",
+        "per_stream_rate_limit" => "more than one stream may have: 3 MB/s",
+        "too_far_behind" => "over an hour older than the newest of their stream",
+        "greater_than_max_sample_age" => "over a week old",
+        "too_far_in_future" => "from the future: look at the clock of the sender",
+        "line_too_long" => "longer than 256 kB",
+        "stream_limit" => "more streams than a tenant may have",
+        _ => "see its documentation of validation",
+    }
+}
+
+fn unquoted(text: &str) -> String {
+    text.trim().trim_matches(['"', '\'']).to_owned()
+}

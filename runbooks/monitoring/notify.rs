@@ -1,0 +1,255 @@
+//! Would its alerts reach anybody? It lists an Alertmanager that is dead as active, so each is asked from its side.
+
+use std::time::Duration;
+
+use jiff::{SignedDuration, Timestamp};
+use opsctl_core::model::{Check, CheckSpec, Code, Inventory, Judged, Judgement, KeyKind, Product, Severity, Target, quantity};
+use opsctl_core::probe::needs::{Answered, Consumer, Reached};
+use opsctl_core::probe::prometheus::without_secrets;
+use opsctl_core::probe::{ProbeCx, ProbeError, names};
+use serde::{Deserialize, Serialize};
+
+use super::counters::Counters;
+use super::loaded;
+use super::standing::fresh_since;
+use super::{Settings, some_of};
+use crate::servers::Server;
+
+const NOTIFY: Code = Code {
+    id: "monitoring.notify",
+    severities: &[Severity::Info, Severity::Warn, Severity::Crit],
+    when: "it has alert rules and no Alertmanager, or none of those it lists as active answers it (crit); one of several does not answer, or alerts could not be sent since the last run (warn); some could not be sent in all its life (info)",
+    hint: "it lists an Alertmanager that is dead as active: see `opsctl monitoring` for the Alertmanager itself, then the way there",
+};
+
+static SPEC: CheckSpec = CheckSpec {
+    id: "monitoring.notify",
+    title: "its alerts reach an Alertmanager",
+    codes: &[NOTIFY],
+    fixes: &[],
+    timeout: Duration::from_secs(9),
+};
+
+const COUNTERS: &[&str] = &["prometheus_notifications_errors_total", "prometheus_notifications_dropped_total"];
+
+/// The Alertmanagers it sends to.
+const LIST: &str = "/api/v1/alertmanagers";
+
+/// Until then it may not have found its Alertmanagers.
+const SETTLED: SignedDuration = SignedDuration::from_mins(2);
+
+pub(super) struct Notify {
+    pub(super) settings: Settings,
+}
+
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+#[serde(default)]
+pub(super) struct Evidence {
+    server: Server,
+    /// When it began, or loaded its configuration last.
+    fresh_since: Option<Timestamp>,
+    alert_rules: usize,
+    receivers: Vec<Receiver>,
+    counters: Counters,
+}
+
+/// An Alertmanager that it lists as active.
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+#[serde(default)]
+struct Receiver {
+    url: String,
+    host: String,
+    port: u16,
+    /// Why it does not answer; none when it does.
+    silent: Option<String>,
+    /// Why that could not be seen.
+    gap: Option<String>,
+    /// Full id of its container, if it is one of this host.
+    container: Option<String>,
+    /// The server's id, if it is one of this host.
+    server: Option<String>,
+}
+
+impl Check for Notify {
+    type Evidence = Evidence;
+
+    fn spec(&self) -> &'static CheckSpec {
+        &SPEC
+    }
+
+    fn targets(&self, inventory: &Inventory) -> Vec<Target> {
+        inventory.server_targets(Product::Prometheus)
+    }
+
+    async fn probe(&self, cx: &ProbeCx, target: &Target) -> Result<Evidence, ProbeError> {
+        let server = Server::of(cx, target)?;
+        if cx.flags(target).is_agent() {
+            return Err(ProbeError::Skip("it is an agent, which has no alerts".to_owned()));
+        }
+        let rules = cx.json(target, "/api/v1/rules?type=alert").await?;
+        let groups = rules.pointer("/data/groups").and_then(|g| g.as_array()).into_iter().flatten();
+        let alert_rules = groups.filter_map(|g| g.get("rules")?.as_array()).map(Vec::len).sum();
+        let mut urls = active(&cx.json(target, LIST).await?);
+        if urls.is_empty() && alert_rules > 0 && loaded::names_alertmanagers(cx, target).await? {
+            // each reload, also one that fails, empties the list for up to 5 s
+            for _ in 0..6 {
+                tokio::time::sleep(Duration::from_secs(1)).await;
+                if let Ok(answer) = cx.page_now(target, LIST).await? {
+                    urls = serde_json::from_str(&answer.body).map(|v| active(&v)).unwrap_or_default();
+                }
+                if !urls.is_empty() {
+                    break;
+                }
+            }
+        }
+        if alert_rules == 0 && urls.is_empty() {
+            return Err(ProbeError::Skip("it has neither alert rules nor an Alertmanager".to_owned()));
+        }
+        let needs = cx.needs().await?;
+        let process = server.get().and_then(|s| s.process);
+        let own = server.get().and_then(|s| s.container.clone());
+        let mut receivers = Vec::new();
+        for url in urls {
+            let Some((host, port, secured)) = place(&url) else { continue };
+            let consumer = Consumer { container: own.clone(), name: target.name.clone(), pid: process.map_or(0, |p| p.pid) };
+            let meant = needs.neighbours.meant(own.as_deref().and_then(|id| needs.neighbours.get(id)), &host);
+            let container = meant.map(|m| m.container.id.clone());
+            let (silent, gap) = match process {
+                Some(_) => match ask(cx, &consumer, &url, &host, port, secured).await {
+                    Ok(silent) => (silent, None),
+                    Err(why) => (None, Some(why.to_string())),
+                },
+                None => (None, None),
+            };
+            let known = cx.inventory.servers.iter().filter(|s| s.product == Product::Alertmanager);
+            let server = known.into_iter().find(|s| match (&container, &s.container) {
+                (Some(a), b) => b.as_ref() == Some(a),
+                // on the host's own network
+                (None, None) => matches!(host.as_str(), "localhost" | "127.0.0.1") && own.is_none(),
+                _ => false,
+            });
+            let server = server.map(|s| s.id.clone());
+            receivers.push(Receiver { url, host, port, silent, gap, container, server });
+        }
+        let (counters, _) = Counters::read(cx, target, &server.object(target), COUNTERS, "alertmanager").await?;
+        let fresh_since = fresh_since(cx, target, process).await;
+        Ok(Evidence { server, fresh_since, alert_rules, receivers, counters })
+    }
+
+    fn judge(&self, judged: &Judged<'_>, e: &Evidence) -> Judgement {
+        let (name, now) = (&judged.target.name, judged.taken_at);
+        let young = SignedDuration::from_secs(self.settings.starting_s);
+        if e.fresh_since.is_some_and(|t| now.duration_since(t) < young) && e.receivers.is_empty() {
+            return Judgement {
+                pending: vec![format!("{name} to find its Alertmanagers")],
+                ..Judgement::skip("it was just started, or has just loaded its configuration")
+            };
+        }
+        let mut judgement = Judgement {
+            gaps: e.receivers.iter().filter_map(|r| r.gap.clone()).collect(),
+            samples: e.counters.samples(&e.server.object(judged.target), now),
+            ..Judgement::default()
+        };
+        let finding = |severity, text: String| e.server.finding(&NOTIFY, severity, judged.target, text);
+        let silent: Vec<&Receiver> = e.receivers.iter().filter(|r| r.silent.is_some()).collect();
+        if e.receivers.is_empty() && e.alert_rules > 0 {
+            let text = format!(
+                "{name} has {} and no Alertmanager to send to: nobody hears of them",
+                quantity::count(e.alert_rules, "alert rule")
+            );
+            judgement.findings.push(finding(Severity::Crit, text).hint("add it under `alerting:` in its configuration"));
+        } else if let Some(first) = silent.first() {
+            let all = silent.len() == e.receivers.len();
+            let severity = if all { Severity::Crit } else { Severity::Warn };
+            let places: Vec<String> = silent.iter().map(|r| format!("{}:{}", r.host, r.port)).collect();
+            let why = first.silent.as_deref().unwrap_or_default();
+            let text = format!(
+                "{name} lists {} as active, and it does not answer ({why}): its alerts reach {}",
+                some_of(&places),
+                if all { "nobody" } else { "only the others" }
+            );
+            let mut f = finding(severity, text);
+            // its own container is no reason for that
+            f.keys.retain(|k| k.kind == KeyKind::Server);
+            for r in &silent {
+                f = f.cite(&r.url, r.silent.clone().unwrap_or_default());
+                f = r.container.iter().fold(f, |f, id| f.key(KeyKind::Container, id));
+                f = r.server.iter().fold(f, |f, id| f.key(KeyKind::Server, id));
+            }
+            judgement.findings.push(f);
+        }
+        for (counter, what) in [(COUNTERS[0], "sent to"), (COUNTERS[1], "kept for")] {
+            for (whom, all, grown) in e.counters.of(counter).filter(|(_, all, _)| *all > 0.0) {
+                // what it drops before it has found its Alertmanagers is dropped at every start
+                let dropped = counter == COUNTERS[1];
+                if dropped && (grown == 0.0 || e.fresh_since.is_some_and(|t| now.duration_since(t) < SETTLED)) {
+                    continue;
+                }
+                // it is told above
+                if silent.iter().any(|r| whom.is_empty() || whom.starts_with(&r.url) || r.url.starts_with(whom)) {
+                    continue;
+                }
+                let whom = if whom.is_empty() { "an Alertmanager" } else { whom };
+                let (severity, text) = if grown > 0.0 {
+                    (Severity::Warn, format!("{name}: {grown:.0} alerts could not be {what} {whom} since it was looked at last"))
+                } else {
+                    (
+                        Severity::Info,
+                        format!("{name}: {all:.0} alerts could not be {what} {whom} since its start, none of them now"),
+                    )
+                };
+                judgement.findings.push(finding(severity, text));
+            }
+        }
+        judgement
+    }
+}
+
+/// The addresses in the list of Alertmanagers, without logins.
+fn active(list: &serde_json::Value) -> Vec<String> {
+    let active = list.pointer("/data/activeAlertmanagers").and_then(|a| a.as_array()).into_iter().flatten();
+    active.filter_map(|a| a.get("url")?.as_str().map(without_secrets)).take(10).collect()
+}
+
+/// Why an Alertmanager does not answer a consumer; none when it does.
+async fn ask(
+    cx: &ProbeCx,
+    consumer: &Consumer,
+    url: &str,
+    host: &str,
+    port: u16,
+    secured: bool,
+) -> Result<Option<String>, ProbeError> {
+    let at = match names::first_address(Some(consumer.pid), host, port).await? {
+        Ok(at) => at,
+        Err(why) => return Ok(Some(why)),
+    };
+    match cx.reach(Some(consumer.pid), at).await? {
+        Reached::Connected if secured => return Ok(None),
+        Reached::Connected => {}
+        other => return Ok(Some(other.words())),
+    }
+    let path = url.split_once("/api/").and_then(|(before, _)| before.split_once("://")).map(|(_, rest)| rest);
+    let prefix = path.and_then(|rest| rest.find('/').map(|at| rest[at..].to_owned())).unwrap_or_default();
+    let answered =
+        cx.scrape(consumer, at, &format!("{host}:{port}"), &format!("{}/-/healthy", prefix.trim_end_matches('/'))).await?;
+    Ok(match answered {
+        Answered::Status(status, _) if status >= 500 => Some(format!("status {status}")),
+        Answered::Status(..) => None,
+        Answered::Timeout => Some("it takes the connection and does not answer".to_owned()),
+        Answered::Closed => Some("it closes the connection".to_owned()),
+        Answered::NotHttp => Some("its answer is not HTTP".to_owned()),
+    })
+}
+
+/// Host, port, and whether it is secured.
+fn place(url: &str) -> Option<(String, u16, bool)> {
+    let (scheme, rest) = url.split_once("://")?;
+    let authority = rest.split('/').next()?;
+    let secured = scheme == "https";
+    let (host, port) = match authority.rsplit_once(':') {
+        Some((host, port)) if !port.ends_with(']') => (host, port.parse().ok()?),
+        _ => (authority, if secured { 443 } else { 80 }),
+    };
+    Some((host.trim_matches(['[', ']']).to_owned(), port, secured))
+}

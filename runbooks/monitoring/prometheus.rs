@@ -1,0 +1,203 @@
+//! Does it answer, and could it start again with the configuration that is on disk?
+
+use std::time::Duration;
+
+use jiff::{SignedDuration, Timestamp};
+use opsctl_core::model::{
+    Action, Check, CheckSpec, Code, Finding, FixSpec, Inventory, Judged, Judgement, Plan, Product, Refusal, Risk, Severity,
+    Target, quantity,
+};
+use opsctl_core::probe::prometheus::{Checked, check_config};
+use opsctl_core::probe::servers::{files_of, modified_of, working_folder};
+use opsctl_core::probe::{ProbeCx, ProbeError};
+use serde::{Deserialize, Serialize};
+
+use super::standing::Standing;
+use super::{Settings, some_of};
+use crate::restart_container::RESTART;
+
+pub(super) const PROMETHEUS: Code = Code {
+    id: "monitoring.prometheus",
+    severities: &[Severity::Info, Severity::Crit],
+    when: "it does not run, refuses connections or does not answer, reads its write-ahead log for over 10 min, or could not load its configuration, or could not load what is on disk now: it runs on with an old one, `/-/ready` says 200, and its next start fails (crit); a valid file has changed since it was loaded (info)",
+    hint: "`promtool check config FILE` says what is wrong with it; reload when it passes, and do not restart before",
+};
+
+pub(super) const RELOAD: FixSpec = FixSpec {
+    id: "prom.reload",
+    risk: Risk::R1,
+    title: "let Prometheus load its configuration, when promtool says that it is right",
+};
+
+static SPEC: CheckSpec = CheckSpec {
+    id: "monitoring.prometheus",
+    title: "it answers, and runs with the configuration on disk",
+    codes: &[PROMETHEUS],
+    fixes: &[RELOAD, RESTART],
+    timeout: Duration::from_secs(9),
+};
+
+/// A file that is being written is not judged.
+const SETTLED: SignedDuration = SignedDuration::from_secs(60);
+
+pub(super) struct Prometheus {
+    pub(super) settings: Settings,
+}
+
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+#[serde(default)]
+pub(super) struct Evidence {
+    standing: Standing,
+    /// None while it cannot tell.
+    reload_ok: Option<bool>,
+    loaded_at: Option<Timestamp>,
+    file: String,
+    /// Files of the configuration that changed after it was loaded, and when.
+    newer: Vec<(String, Timestamp)>,
+    /// Prometheus' own test; only when something is suspicious.
+    checked: Option<Checked>,
+    test: Vec<String>,
+    /// `POST /-/reload` is allowed.
+    lifecycle: bool,
+    gap: Option<String>,
+}
+
+impl Check for Prometheus {
+    type Evidence = Evidence;
+
+    fn spec(&self) -> &'static CheckSpec {
+        &SPEC
+    }
+
+    fn targets(&self, inventory: &Inventory) -> Vec<Target> {
+        inventory.server_targets(Product::Prometheus)
+    }
+
+    async fn probe(&self, cx: &ProbeCx, target: &Target) -> Result<Evidence, ProbeError> {
+        let mut e = Evidence { standing: Standing::of(cx, target, "/-/ready").await?, ..Evidence::default() };
+        let process = e.standing.server.get().and_then(|s| s.process);
+        let flags = cx.flags(target);
+        e.lifecycle = flags.has("web.enable-lifecycle");
+        if let Some(process) = process {
+            let file = flags.value("config.file").unwrap_or("prometheus.yml");
+            e.file = match working_folder(process.pid) {
+                Some(folder) if !file.starts_with('/') => format!("{}/{file}", folder.trim_end_matches('/')),
+                _ => file.to_owned(),
+            };
+            e.test = ["promtool", "check", "config", &e.file].map(str::to_owned).to_vec();
+        }
+        if e.standing.status == 200 {
+            match cx.json(target, "/api/v1/status/runtimeinfo").await {
+                Ok(json) => {
+                    e.reload_ok = json.pointer("/data/reloadConfigSuccess").and_then(serde_json::Value::as_bool);
+                    let at = json.pointer("/data/lastConfigTime").and_then(|t| t.as_str());
+                    e.loaded_at = at.and_then(|t| t.parse().ok()).filter(|t: &Timestamp| t.as_second() > 0);
+                }
+                Err(ProbeError::Skip(_)) => {}
+                Err(why) => e.gap = Some(why.to_string()),
+            }
+        }
+        if let (Some(process), Some(loaded)) = (process, e.loaded_at) {
+            let mut files = vec![e.file.clone()];
+            if let Ok(rules) = cx.json(target, "/api/v1/rules").await {
+                let groups = rules.pointer("/data/groups").and_then(|g| g.as_array()).into_iter().flatten();
+                files.extend(
+                    groups.filter_map(|g| g.get("file")?.as_str().map(str::to_owned)).flat_map(|f| files_of(process.pid, &f)),
+                );
+            }
+            files.sort();
+            files.dedup();
+            let newer = |f: String| modified_of(process.pid, &f).filter(|t| *t > loaded).map(|t| (f, t));
+            e.newer = files.into_iter().filter_map(newer).collect();
+        }
+        if e.reload_ok == Some(false) || !e.newer.is_empty() || e.standing.hung_in.is_some() {
+            let container = e.standing.server.get().and_then(|s| s.container.clone());
+            e.checked = Some(check_config(cx.docker.as_deref(), container.as_deref(), &e.test).await);
+        }
+        Ok(e)
+    }
+
+    fn judge(&self, judged: &Judged<'_>, e: &Evidence) -> Judgement {
+        let (name, now) = (&judged.target.name, judged.taken_at);
+        if e.standing.silence.is_silent() {
+            return e.standing.judge_silence(&PROMETHEUS, judged, "Prometheus", true);
+        }
+        let finding = |severity, text: String| e.standing.server.finding(&PROMETHEUS, severity, judged.target, text);
+        if e.standing.status != 200 {
+            let limit = SignedDuration::from_mins(self.settings.replay_minutes);
+            let pending = vec![format!("{name} to become ready")];
+            if e.standing.is_younger(now, limit) {
+                return Judgement { pending, ..Judgement::skip("it is starting: it reads its write-ahead log") };
+            }
+            let since = e.standing.age(now).map_or_else(String::new, |a| format!(" {} after its start", quantity::duration(a)));
+            let text = format!("{name} is not ready{since}, limit {}: status {}", quantity::duration(limit), e.standing.status);
+            let found = e.standing.silent(finding(Severity::Crit, text)).cite("it says", &e.standing.says);
+            let found = found.hint("look at its log: it replays its write-ahead log, or cannot read it; a restart begins again");
+            return Judgement { findings: vec![found], pending, ..Judgement::default() };
+        }
+        Judgement {
+            findings: configuration(judged, e, &finding).into_iter().collect(),
+            gaps: e.gap.iter().cloned().collect(),
+            ..Judgement::default()
+        }
+    }
+
+    fn plan(&self, fix: &str, finding: &Finding, judged: &Judged<'_>, e: &Evidence) -> Result<Plan, Refusal> {
+        let command = e.test.join(" ");
+        let wrong = e.checked.as_ref().filter(|c| !c.passes);
+        if let Some(c) = wrong {
+            let why = c.not_run.clone().unwrap_or_else(|| c.says.join("; "));
+            let what = if fix == RESTART.id { "it would not start again" } else { "it cannot load it" };
+            return Err(Refusal::ByHand(format!("correct the configuration first, {what} ({why}); then `{command}`")));
+        }
+        if fix == RESTART.id {
+            return e.standing.plan(&SPEC, finding, judged);
+        }
+        let server = e.standing.server.get();
+        let (Some(process), Some(_)) = (server.and_then(|s| s.process), &e.checked) else {
+            return Err(Refusal::ByHand(format!("`{command}`, and when it passes reload it where it runs")));
+        };
+        let action = Action::ReloadPrometheus {
+            pid: process.pid,
+            start_ticks: process.start_ticks,
+            container: server.and_then(|s| s.container.clone()),
+            test: e.test.clone(),
+            over_http: e.lifecycle,
+        };
+        Ok(Plan::new(&RELOAD, &SPEC, finding, judged.target, vec![action]))
+    }
+}
+
+/// What is wrong with what it runs with.
+fn configuration(judged: &Judged<'_>, e: &Evidence, finding: &dyn Fn(Severity, String) -> Finding) -> Option<Finding> {
+    let (name, now) = (&judged.target.name, judged.taken_at);
+    let loaded = e.loaded_at.map_or_else(|| "an older one".to_owned(), |t| format!("that of {}", quantity::ago(now, t)));
+    let cited = |f: Finding| {
+        let f = f.cite("file", &e.file).cite_opt("loaded", e.loaded_at.map(|t| t.to_string()));
+        let Some(checked) = &e.checked else { return f };
+        let f = f.cite_opt("the test could not be run", checked.not_run.as_ref());
+        if checked.passes { f.cite(&checked.command, "passes") } else { f.cite(&checked.command, checked.says.join("; ")) }
+    };
+    let fails = e.checked.as_ref().is_some_and(|c| !c.passes && c.not_run.is_none());
+    if e.reload_ok == Some(false) {
+        let right = e.checked.as_ref().is_some_and(|c| c.passes);
+        let next = if right { "the file is right now and not loaded" } else { "its next start fails" };
+        let text = format!(
+            "{name} could not load its configuration: it runs on with {loaded}, its /-/ready says 200 all the same, and {next}"
+        );
+        return Some(cited(finding(Severity::Crit, text)).since(e.newer.iter().map(|(_, t)| *t).max()).fix(RELOAD.id));
+    }
+    let settled: Vec<String> = e.newer.iter().filter(|(_, t)| now.duration_since(*t) > SETTLED).map(|(f, _)| f.clone()).collect();
+    if settled.is_empty() {
+        return None;
+    }
+    if fails {
+        let text = format!(
+            "{name} cannot load {}, changed since it was loaded: it runs on with {loaded}, and its next start fails",
+            some_of(&settled)
+        );
+        return Some(cited(finding(Severity::Crit, text)).since(e.newer.iter().map(|(_, t)| *t).max()).fix(RELOAD.id));
+    }
+    let text = format!("{name} has not loaded the changes of {} yet: it runs with {loaded}", some_of(&settled));
+    Some(cited(finding(Severity::Info, text)).hint("a reload puts them into force, when that is meant"))
+}

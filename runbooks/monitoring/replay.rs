@@ -1,0 +1,160 @@
+//! Does a collector send again what was sent before? After a start it does when it has lost its positions (the Alloy incident).
+
+use std::path::Path;
+use std::time::Duration;
+
+use jiff::{SignedDuration, Timestamp};
+use opsctl_core::model::{
+    Check, CheckSpec, Code, Inventory, Judged, Judgement, KeyKind, Kind, Product, Severity, Target, quantity,
+};
+use opsctl_core::probe::{ProbeCx, ProbeError};
+use serde::{Deserialize, Serialize};
+
+use super::Settings;
+use super::counters::Counters;
+use super::loki::DISCARDED;
+use super::standing::started;
+use crate::servers::Server;
+
+const STORM: Code = Code {
+    id: "monitoring.replay-storm",
+    severities: &[Severity::Warn, Severity::Crit],
+    when: "a collector of logs that was started less than 30 min ago, keeps no positions (crit) or does (warn), sends lines that Loki refuses as too old or too many",
+    hint: "mount a volume where it keeps its positions, then recreate it once; do not raise Loki's limits and do not restart it again: each start sends everything once more",
+};
+
+static SPEC: CheckSpec = CheckSpec {
+    id: "monitoring.replay-storm",
+    title: "logs are sent once",
+    codes: &[STORM],
+    fixes: &[],
+    timeout: Duration::from_secs(9),
+};
+
+/// Where the images keep positions when nobody says otherwise.
+const ALLOY: &str = "/var/lib/alloy/data";
+const PROMTAIL: &str = "/tmp";
+
+/// How many lines of its log are looked at.
+const LINES: u32 = 500;
+
+/// What Loki's answers leave in the log of a collector.
+const SIGNS: &[&str] = &["entry too far behind", "429 Too Many Requests", "ingestion rate limit exceeded", "timestamp too old"];
+
+pub(super) struct Replay {
+    pub(super) settings: Settings,
+}
+
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+#[serde(default)]
+pub(super) struct Evidence {
+    server: Server,
+    started_at: Option<Timestamp>,
+    /// Where it keeps its positions.
+    positions: String,
+    /// They outlive its container.
+    kept: bool,
+    /// Lines of its log that tell of refusals, and the last of them.
+    refused: usize,
+    last: Option<String>,
+    /// The Lokis of this host: name, id, and what they refused as too old or too many lately.
+    lokis: Vec<(String, String, f64)>,
+}
+
+impl Check for Replay {
+    type Evidence = Evidence;
+
+    fn spec(&self) -> &'static CheckSpec {
+        &SPEC
+    }
+
+    fn targets(&self, inventory: &Inventory) -> Vec<Target> {
+        [Product::Alloy, Product::Promtail].into_iter().flat_map(|p| inventory.server_targets(p)).collect()
+    }
+
+    async fn probe(&self, cx: &ProbeCx, target: &Target) -> Result<Evidence, ProbeError> {
+        let server = Server::of(cx, target)?;
+        let Some(process) = server.get().and_then(|s| s.process) else {
+            return Err(ProbeError::Skip("it does not run".to_owned()));
+        };
+        let mut e = Evidence { started_at: started(process), kept: true, ..Evidence::default() };
+        let limit = SignedDuration::from_mins(self.settings.replay_storm_minutes);
+        let now = opsctl_core::probe::clock::now();
+        if e.started_at.is_none_or(|t| now.duration_since(t) > limit) {
+            return Ok(Evidence { server, ..e });
+        }
+        let flags = cx.flags(target);
+        let alloy = target.kind == Product::Alloy.kind();
+        e.positions = match (alloy, flags.value("storage.path"), flags.value("positions.file")) {
+            (true, Some(path), _) if path.starts_with('/') => path.to_owned(),
+            (true, ..) => ALLOY.to_owned(),
+            (false, _, Some(path)) => path.to_owned(),
+            (false, ..) => PROMTAIL.to_owned(),
+        };
+        if let (Some(id), Some(docker)) = (server.get().and_then(|s| s.container.clone()), &cx.docker) {
+            let container = docker.inspect(&id).await?;
+            let covers = |m: &str| Path::new(&e.positions).starts_with(m) && m != "/";
+            e.kept = container.mounts.iter().any(|m| m.kind != "tmpfs" && covers(&m.destination));
+            // an earlier run of the same container is in its log too
+            if let Some(since) = e.started_at {
+                let log = docker.log_since(&id, since, LINES).await?;
+                let both = [String::from_utf8_lossy(&log.stdout), String::from_utf8_lossy(&log.stderr)];
+                let mut signs = both.iter().flat_map(|t| t.lines()).filter(|l| SIGNS.iter().any(|s| l.contains(s)));
+                e.refused = signs.clone().count();
+                e.last = signs.next_back().map(|l| l.chars().take(200).collect());
+            }
+        }
+        for loki in cx.inventory.servers.iter().filter(|s| s.product == Product::Loki) {
+            let at = Target { kind: Kind::Loki, name: loki.name.clone(), id: loki.id.clone() };
+            let Ok((counters, _)) = Counters::read(cx, &at, &loki.identity(), &[DISCARDED], "reason").await else { continue };
+            let replayed = |reason: &str| {
+                matches!(reason, "too_far_behind" | "rate_limited" | "greater_than_max_sample_age" | "per_stream_rate_limit")
+            };
+            let grown = counters.of(DISCARDED).filter(|(reason, ..)| replayed(reason)).map(|(.., grown)| grown).sum();
+            e.lokis.push((loki.name.clone(), loki.id.clone(), grown));
+        }
+        e.server = server;
+        Ok(e)
+    }
+
+    fn judge(&self, judged: &Judged<'_>, e: &Evidence) -> Judgement {
+        let (name, now) = (&judged.target.name, judged.taken_at);
+        let limit = SignedDuration::from_mins(self.settings.replay_storm_minutes);
+        let Some(age) = e.started_at.map(|t| now.duration_since(t)).filter(|a| *a <= limit) else { return Judgement::default() };
+        let refusing: Vec<&(String, String, f64)> = e.lokis.iter().filter(|(.., grown)| *grown > 0.0).collect();
+        // with its positions kept, a Loki of this host that refuses nothing now says that it is over
+        let here = !e.lokis.is_empty();
+        if e.refused == 0 || (here && refusing.is_empty() && e.kept) {
+            return Judgement::default();
+        }
+        let age = quantity::duration(age);
+        let (severity, text) = if e.kept {
+            let text = format!(
+                "what {name} sends since its start {age} ago is refused as too old or too much, although its positions in {} are kept",
+                e.positions
+            );
+            (Severity::Warn, text)
+        } else {
+            let text = format!(
+                "{name} sends old logs again since its start {age} ago, and they are refused: nothing is mounted at {}, where it keeps how far it has read",
+                e.positions
+            );
+            (Severity::Crit, text)
+        };
+        let mut f = e
+            .server
+            .finding(&STORM, severity, judged.target, text)
+            .since(e.started_at)
+            .cite("lines of its log that say so", e.refused.to_string())
+            .cite_opt("the last", e.last.as_ref());
+        for (loki, id, grown) in refusing {
+            f = f.cite(format!("refused by {loki} lately"), format!("{grown:.0}")).key(KeyKind::Server, id);
+        }
+        if e.kept {
+            f = f.likely().hint(
+                "it was behind, or somebody else sends the same streams: wait until it has caught up, and do not restart it",
+            );
+        }
+        vec![f].into()
+    }
+}

@@ -1,0 +1,117 @@
+//! Do its rules evaluate, and does the alert that always fires?
+
+use std::time::Duration;
+
+use jiff::{SignedDuration, Timestamp};
+use opsctl_core::model::{Check, CheckSpec, Code, Inventory, Judged, Judgement, Product, Severity, Target, quantity};
+use opsctl_core::probe::{ProbeCx, ProbeError};
+use serde::{Deserialize, Serialize};
+
+use super::Settings;
+use super::standing::started;
+use crate::servers::Server;
+
+const RULES: Code = Code {
+    id: "monitoring.rules",
+    severities: &[Severity::Info, Severity::Warn],
+    when: "a rule cannot be evaluated, or the alert that should always fire does not (warn); there are alert rules, and none that always fires (info)",
+    hint: "look at the error of the rule in its page /rules; an alert `vector(1)` called Watchdog that somebody waits for tells when all of this is dead",
+};
+
+static SPEC: CheckSpec = CheckSpec {
+    id: "monitoring.rules",
+    title: "its rules are evaluated",
+    codes: &[RULES],
+    fixes: &[],
+    timeout: Duration::from_secs(8),
+};
+
+pub(super) struct Rules {
+    pub(super) settings: Settings,
+}
+
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+#[serde(default)]
+pub(super) struct Evidence {
+    server: Server,
+    started_at: Option<Timestamp>,
+    alerts: usize,
+    /// Name and error.
+    broken: Vec<(String, String)>,
+    /// State of the alert that always fires: `firing`, `pending`, `inactive`.
+    watchdog: Option<String>,
+}
+
+impl Check for Rules {
+    type Evidence = Evidence;
+
+    fn spec(&self) -> &'static CheckSpec {
+        &SPEC
+    }
+
+    fn targets(&self, inventory: &Inventory) -> Vec<Target> {
+        inventory.server_targets(Product::Prometheus)
+    }
+
+    async fn probe(&self, cx: &ProbeCx, target: &Target) -> Result<Evidence, ProbeError> {
+        let server = Server::of(cx, target)?;
+        if cx.flags(target).is_agent() {
+            return Err(ProbeError::Skip("it is an agent, which has no rules".to_owned()));
+        }
+        let json = cx.json(target, "/api/v1/rules").await?;
+        let mut e =
+            Evidence { started_at: server.get().and_then(|s| s.process).and_then(started), server, ..Evidence::default() };
+        let groups = json.pointer("/data/groups").and_then(|g| g.as_array()).into_iter().flatten();
+        let mut rules = 0;
+        for rule in groups.filter_map(|g| g.get("rules")?.as_array()).flatten() {
+            rules += 1;
+            let text = |name: &str| rule.get(name).and_then(|v| v.as_str()).unwrap_or_default();
+            if text("type") == "alerting" {
+                e.alerts += 1;
+                if text("name").eq_ignore_ascii_case(&self.settings.watchdog) {
+                    e.watchdog = Some(text("state").to_owned());
+                }
+            }
+            if text("health") == "err" {
+                e.broken.push((text("name").to_owned(), text("lastError").chars().take(200).collect()));
+            }
+        }
+        if rules == 0 {
+            return Err(ProbeError::Skip("it has no rules".to_owned()));
+        }
+        Ok(e)
+    }
+
+    fn judge(&self, judged: &Judged<'_>, e: &Evidence) -> Judgement {
+        let name = &judged.target.name;
+        let finding = |severity, text: String| e.server.finding(&RULES, severity, judged.target, text);
+        let mut findings = Vec::new();
+        if let Some((rule, error)) = e.broken.first() {
+            let more = if e.broken.len() > 1 { format!(" and {} more", e.broken.len() - 1) } else { String::new() };
+            let verb = if e.broken.len() > 1 { "are" } else { "is" };
+            let mut f = finding(Severity::Warn, format!("{name}: the rule {rule}{more} {verb} not evaluated: {error}"));
+            for (rule, error) in e.broken.iter().take(5) {
+                f = f.cite(rule, error);
+            }
+            findings.push(f);
+        }
+        let young = e.started_at.is_some_and(|t| judged.taken_at.duration_since(t) < SignedDuration::from_mins(5));
+        let watchdog = &self.settings.watchdog;
+        match e.watchdog.as_deref() {
+            Some("firing") => {}
+            Some(_) if young => {}
+            Some(state) => {
+                findings.push(finding(Severity::Warn, format!("{name}: {watchdog} should always fire and is {state}")));
+            }
+            None if e.alerts > 0 => {
+                let text = format!(
+                    "{name} has {} and none that always fires: nobody hears that alerts no longer work",
+                    quantity::count(e.alerts, "alert rule")
+                );
+                findings.push(finding(Severity::Info, text));
+            }
+            None => {}
+        }
+        findings.into()
+    }
+}

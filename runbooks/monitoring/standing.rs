@@ -1,0 +1,126 @@
+//! Whether a part of the monitoring answers, and what is known of it from outside when it does not.
+
+use jiff::{SignedDuration, Timestamp};
+use opsctl_core::model::{CheckSpec, Code, Finding, Judged, Judgement, KeyKind, Plan, Refusal, ServerProcess, Target, quantity};
+use opsctl_core::probe::docker::Container;
+use opsctl_core::probe::filesystem::FsUsage;
+use opsctl_core::probe::servers::NoSession;
+use opsctl_core::probe::{ProbeCx, ProbeError, clock, tasks};
+use serde::{Deserialize, Serialize};
+
+use crate::restart_container::{self, Around, RESTART};
+use crate::servers::{Server, Silence, without_room};
+
+/// Until then it need not listen yet.
+const YOUNG: SignedDuration = SignedDuration::from_secs(30);
+
+/// What is seen of one server.
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+#[serde(default)]
+pub(super) struct Standing {
+    pub(super) server: Server,
+    pub(super) silence: Silence,
+    /// Status of the page that says whether it is ready, and its first words.
+    pub(super) status: u16,
+    pub(super) says: String,
+    /// When its process began.
+    pub(super) started_at: Option<Timestamp>,
+    /// Its container, when it hangs in it.
+    pub(super) hung_in: Option<Container>,
+    pub(super) around: Around,
+    /// Filesystems of its container without room, when it does not run.
+    pub(super) no_room: Vec<FsUsage>,
+}
+
+impl Standing {
+    /// Asks for `path`.
+    pub(super) async fn of(cx: &ProbeCx, target: &Target, path: &str) -> Result<Self, ProbeError> {
+        let server = Server::of(cx, target)?;
+        let mut standing = Self { started_at: server.get().and_then(|s| s.process).and_then(started), ..Self::default() };
+        match cx.page(target, path).await? {
+            Ok(answer) => {
+                standing.status = answer.status;
+                standing.says =
+                    answer.body.lines().map(str::trim).find(|l| !l.is_empty()).unwrap_or_default().chars().take(200).collect();
+            }
+            Err(why) => {
+                let id = server.get().and_then(|s| s.container.clone());
+                if let (NoSession::Hung { .. }, Some(id), Some(docker)) = (&why, id, &cx.docker)
+                    && let Ok(container) = docker.inspect(&id).await
+                {
+                    standing.around = Around::of(cx, &container).await;
+                    standing.hung_in = Some((*container).clone());
+                }
+                standing.silence = Silence::about(cx, &server, why).await;
+                if let (Some(container), Some(docker)) = (standing.silence.container(), &cx.docker) {
+                    standing.no_room = without_room(docker, container).await;
+                }
+            }
+        }
+        standing.server = server;
+        Ok(standing)
+    }
+
+    /// How long its process has run.
+    pub(super) fn age(&self, now: Timestamp) -> Option<SignedDuration> {
+        self.started_at.map(|t| now.duration_since(t))
+    }
+
+    /// Whether it was started less than `limit` ago; one of which that is not known is old.
+    pub(super) fn is_younger(&self, now: Timestamp, limit: SignedDuration) -> bool {
+        self.age(now).is_some_and(|age| age < limit)
+    }
+
+    /// What it means that it does not answer. A restart is offered where one can help: it hangs, and nobody stopped it.
+    pub(super) fn judge_silence(&self, code: &'static Code, judged: &Judged<'_>, word: &str, restart: bool) -> Judgement {
+        let name = &judged.target.name;
+        let closed = matches!(self.silence.why(), Some(NoSession::NotListening | NoSession::Refused { .. }));
+        if closed && self.is_younger(judged.taken_at, YOUNG) {
+            let ago = quantity::duration(self.age(judged.taken_at).unwrap_or_default());
+            return Judgement {
+                pending: vec![format!("{name} to listen")],
+                ..Judgement::skip(format!("it was started {ago} ago and does not listen yet"))
+            };
+        }
+        let secret = format!("{}_PASSWORD", word.to_ascii_uppercase());
+        let mut judgement = self.silence.judge(code, &self.server, judged.target, judged.taken_at, word, &secret);
+        let offered = restart && self.hung_in.is_some() && !self.silence.is_stopped();
+        judgement.findings = judgement
+            .findings
+            .into_iter()
+            .map(|f| self.no_room.iter().fold(f, |f, full| f.key(KeyKind::Filesystem, &full.dev)))
+            .map(|f| self.silent(f))
+            .map(|f| if offered { f.fix(RESTART.id) } else { f })
+            .collect();
+        judgement
+    }
+
+    /// Ties a finding to the fact that this server is out of service.
+    pub(super) fn silent(&self, finding: Finding) -> Finding {
+        match self.server.get() {
+            Some(server) => finding.key(KeyKind::Silent, &server.id),
+            None => finding,
+        }
+    }
+
+    /// The restart that [`Self::judge_silence`] offers.
+    pub(super) fn plan(&self, spec: &CheckSpec, finding: &Finding, judged: &Judged<'_>) -> Result<Plan, Refusal> {
+        match &self.hung_in {
+            Some(container) => restart_container::plan(container, &self.around, spec, finding, judged.target),
+            None => Err(Refusal::Precondition("it does not hang in a container".to_owned())),
+        }
+    }
+}
+
+/// When a Prometheus began, or loaded its configuration last: for some seconds after that its lists are not complete.
+pub(super) async fn fresh_since(cx: &ProbeCx, target: &Target, process: Option<ServerProcess>) -> Option<Timestamp> {
+    let json = cx.json(target, "/api/v1/status/runtimeinfo").await.ok();
+    let loaded = json.and_then(|j| j.pointer("/data/lastConfigTime")?.as_str()?.parse().ok());
+    process.and_then(started).max(loaded)
+}
+
+/// When a process began.
+pub(super) fn started(process: ServerProcess) -> Option<Timestamp> {
+    let since_boot = i64::try_from(tasks::milliseconds(process.start_ticks)).ok()?;
+    clock::boot_time().checked_add(SignedDuration::from_millis(since_boot)).ok()
+}

@@ -1,0 +1,180 @@
+//! Would anybody notice that a host is gone? Only what is scraped has `up`.
+
+use std::collections::BTreeSet;
+use std::time::Duration;
+
+use jiff::{SignedDuration, Timestamp};
+use opsctl_core::model::{Check, CheckSpec, Code, Inventory, Judged, Judgement, Product, Severity, Target};
+use opsctl_core::probe::{ProbeCx, ProbeError};
+use serde::{Deserialize, Serialize};
+
+use super::standing::fresh_since;
+use super::{Settings, some_of};
+use crate::servers::Server;
+
+const UP_MISSING: Code = Code {
+    id: "monitoring.up-missing",
+    severities: &[Severity::Warn],
+    when: "hosts have data and no `up`: what they have is pushed, so that an alert like HostDown can never fire for them; or alert rules name a job that nothing has",
+    hint: "let Prometheus scrape them (Alloy: /api/v0/component/prometheus.exporter.unix.localhost/metrics), or alert on absent() for each of them; correct the job in rules; jobs that may be missing go into jobs_ok",
+};
+
+static SPEC: CheckSpec = CheckSpec {
+    id: "monitoring.up-missing",
+    title: "whoever has data has `up`, and alerts are about what exists",
+    codes: &[UP_MISSING],
+    fixes: &[],
+    timeout: Duration::from_secs(9),
+};
+
+/// Hosts that have data of the machine and no `up` of the same instance.
+const PUSHED: &str = "group by (instance, job) (node_uname_info or windows_os_info or node_boot_time_seconds) unless on (instance) group by (instance) (up)";
+
+/// More jobs of rules are not asked for.
+const MOST_JOBS: usize = 20;
+
+pub(super) struct UpMissing {
+    pub(super) settings: Settings,
+}
+
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+#[serde(default)]
+pub(super) struct Evidence {
+    server: Server,
+    /// When it began, or loaded its configuration last.
+    fresh_since: Option<Timestamp>,
+    /// Instance and job.
+    pushed: Vec<(String, String)>,
+    /// Alerts with the job that nothing has.
+    dead: Vec<(String, String)>,
+    /// Jobs that have `up`.
+    jobs: Vec<String>,
+}
+
+impl Check for UpMissing {
+    type Evidence = Evidence;
+
+    fn spec(&self) -> &'static CheckSpec {
+        &SPEC
+    }
+
+    fn targets(&self, inventory: &Inventory) -> Vec<Target> {
+        inventory.server_targets(Product::Prometheus)
+    }
+
+    async fn probe(&self, cx: &ProbeCx, target: &Target) -> Result<Evidence, ProbeError> {
+        let server = Server::of(cx, target)?;
+        if cx.flags(target).is_agent() {
+            return Err(ProbeError::Skip("it is an agent, which keeps nothing".to_owned()));
+        }
+        let fresh_since = fresh_since(cx, target, server.get().and_then(|s| s.process)).await;
+        let pushed = cx.query(target, PUSHED).await?;
+        let jobs = cx.query(target, "group by (job) (up)").await?;
+        let mut e = Evidence {
+            server,
+            fresh_since,
+            pushed: pushed.iter().map(|s| (s.label("instance").to_owned(), s.label("job").to_owned())).collect(),
+            jobs: jobs.iter().map(|s| s.label("job").to_owned()).collect(),
+            ..Evidence::default()
+        };
+        let rules = cx.json(target, "/api/v1/rules?type=alert").await?;
+        let groups = rules.pointer("/data/groups").and_then(|g| g.as_array()).into_iter().flatten();
+        let rules = groups.filter_map(|g| g.get("rules")?.as_array()).flatten();
+        let named: Vec<(String, String)> = rules
+            .filter_map(|r| Some((r.get("name")?.as_str()?, r.get("query")?.as_str()?)))
+            // one that waits for absence is alive by what is not there
+            .filter(|(_, query)| !query.contains("absent"))
+            .flat_map(|(name, query)| jobs_of(query).into_iter().map(move |job| (name.to_owned(), job)))
+            .filter(|(_, job)| !e.jobs.contains(job))
+            .collect();
+        let wanted: BTreeSet<&String> = named.iter().map(|(_, job)| job).collect();
+        for job in wanted.into_iter().take(MOST_JOBS) {
+            // recorded series and what is pushed have a job and no up
+            let found = cx.query(target, &format!("count({{job=\"{job}\"}})")).await?;
+            if found.is_empty() {
+                e.dead.extend(named.iter().filter(|(_, j)| j == job).cloned());
+            }
+        }
+        e.dead.sort();
+        e.dead.dedup();
+        Ok(e)
+    }
+
+    fn judge(&self, judged: &Judged<'_>, e: &Evidence) -> Judgement {
+        let name = &judged.target.name;
+        let mut findings = Vec::new();
+        if !e.pushed.is_empty() {
+            let mut hosts: Vec<String> = e.pushed.iter().map(|(instance, _)| instance.clone()).collect();
+            hosts.sort();
+            hosts.dedup();
+            let message = format!(
+                "{name} has data of {} and no `up`: it is pushed and not scraped, so an alert like HostDown can never fire for {}",
+                some_of(&hosts),
+                if hosts.len() == 1 { "it" } else { "them" }
+            );
+            let with_jobs: Vec<String> = e.pushed.iter().map(|(i, j)| format!("{i} (job {j})")).collect();
+            let f = e.server.finding(&UP_MISSING, Severity::Warn, judged.target, message);
+            findings.push(f.cite("pushed", some_of(&with_jobs)).cite("asked", PUSHED));
+        }
+        let young = SignedDuration::from_secs(self.settings.starting_s.max(1) * 2);
+        let dead: Vec<&(String, String)> = e.dead.iter().filter(|(_, job)| !self.settings.jobs_ok.contains(job)).collect();
+        let is_young = e.fresh_since.is_some_and(|t| judged.taken_at.duration_since(t) < young);
+        if !dead.is_empty() && !is_young {
+            let alerts: Vec<String> = dead.iter().map(|(alert, job)| format!("{alert} (job=\"{job}\")")).collect();
+            let message = format!(
+                "{name}: {} can never fire: nothing has the job {} is about",
+                some_of(&alerts),
+                if dead.len() == 1 { "it" } else { "each" }
+            );
+            let f = e.server.finding(&UP_MISSING, Severity::Warn, judged.target, message);
+            findings.push(
+                f.cite("jobs with `up`", e.jobs.join(", "))
+                    .hint("correct the job in the rule: it was renamed, or nothing is scraped under it"),
+            );
+        }
+        findings.into()
+    }
+}
+
+/// The jobs that a query wants by name: `job="node"`. What only looks like one (in a string) does no harm: it is asked for.
+fn jobs_of(query: &str) -> Vec<String> {
+    let mut found = Vec::new();
+    let mut rest = query;
+    while let Some(at) = rest.find("job") {
+        let before = rest[..at].chars().next_back();
+        let behind = rest[at + 3..].trim_start();
+        rest = &rest[at + 3..];
+        if before.is_some_and(|c| c.is_alphanumeric() || c == '_') {
+            continue;
+        }
+        let value = behind.strip_prefix('=').map(str::trim_start).and_then(|v| v.strip_prefix('"'));
+        if let Some((job, _)) = value.and_then(|v| v.split_once('"'))
+            && !job.is_empty()
+            && !job.contains(['\\', '{'])
+        {
+            found.push(job.to_owned());
+        }
+    }
+    found.sort();
+    found.dedup();
+    found
+}
+
+#[cfg(test)]
+mod tests {
+    use super::jobs_of;
+
+    #[test]
+    fn jobs_are_found_in_queries() {
+        assert_eq!(jobs_of("up{job=\"node_exporter\"} == 0"), ["node_exporter"]);
+        assert_eq!(jobs_of("a{x=\"1\", job = \"b\"} / on(job) c{job=\"d\"}"), ["b", "d"]);
+        assert!(jobs_of("up{job=~\"a.*\"} or up{kube_job=\"x\"} or sum by (job) (up)").is_empty());
+    }
+
+    proptest::proptest! {
+        #[test]
+        fn any_text_is_survived(text in "(\\PC|job|=|\")*") {
+            let _ = jobs_of(&text);
+        }
+    }
+}

@@ -1,0 +1,29 @@
+//! Reloading Prometheus.
+
+use opsctl_core::model::Product;
+use opsctl_core::probe::docker::Docker;
+use opsctl_core::probe::prometheus::check_config;
+use opsctl_core::probe::servers::web;
+
+use super::signal::Held;
+
+/// Runs the test once more, and lets it load its configuration only when it passes just now and it is still the same process.
+pub(super) async fn reload(
+    docker: Option<&Docker>,
+    pid: i32,
+    start_ticks: u64,
+    container: Option<&str>,
+    test: &[String],
+    over_http: bool,
+) -> Result<(), String> {
+    let held = Held::of(pid)?;
+    let checked = check_config(docker, container, test).await;
+    if let Some(why) = &checked.not_run {
+        return Err(format!("its test could not be run: {why}"));
+    }
+    if !checked.passes {
+        return Err(format!("its test fails now: {}", checked.says.join("; ")));
+    }
+    held.is_from(start_ticks)?;
+    if over_http { web::post(Product::Prometheus, pid, "/-/reload").await } else { held.hang_up() }
+}

@@ -1,0 +1,261 @@
+//! Prometheus, Alertmanager, Loki, Alloy, Grafana: one fault each, its fix, and who may not look.
+
+use crate::lab::{Host, RULES, eventually, stack};
+
+const PROMETHEUS: &str = "monitoring.prometheus prometheus:prometheus";
+const ALERTMANAGER: &str = "monitoring.alertmanager alertmanager:alertmanager";
+const BLIND: &str = "monitoring.blind host";
+
+/// Without the time in which its lists are not judged.
+fn at_once(host: &Host, more: &str) {
+    host.configure(&format!("[runbooks.monitoring]\nstarting_s = 0\n{more}"));
+}
+
+#[test]
+fn what_could_not_be_loaded_is_loaded_when_it_is_right() {
+    let Some(host) = Host::with_monitoring() else { return };
+    at_once(&host, "");
+    host.service("app1", "ok");
+    host.alertmanager("alertmanager");
+    host.prometheus_with("prometheus", &stack("app1:8080"), RULES, &[], &["--web.enable-lifecycle"]);
+    host.until_scraped("prometheus", "app1:8080", "up");
+    host.ask(&["monitoring"]).roots(&[]);
+
+    host.configure_prometheus("prometheus", &format!("{}  nonsense: [\n", stack("app1:8080")), RULES);
+    assert_eq!(host.reload_prometheus("prometheus"), "500");
+    let run = host.ask(&["monitoring"]);
+    run.roots(&[PROMETHEUS]).says(PROMETHEUS, &["/-/ready says 200", "its next start fails", "prometheus.yml"]);
+    let refused = run.offer("prom.reload", "prometheus:prometheus").and_then(|o| o.refused.clone()).unwrap_or_default();
+    assert!(refused.contains("by hand") && refused.contains("promtool check config"), "{refused}");
+    host.fix("prom.reload", "prometheus", &[]).exits(10);
+    // somebody corrects the file and forgets to load it
+    host.configure_prometheus("prometheus", &stack("app1:8080', 'app1:9999"), RULES);
+    let run = host.ask(&["monitoring"]);
+    run.roots(&[PROMETHEUS]).says(PROMETHEUS, &["passes"]);
+    assert!(run.offer("prom.reload", "prometheus:prometheus").is_some_and(|o| o.refused.is_none()));
+    host.fix("prom.reload", "prometheus", &[]).exits(0);
+    host.until_scraped("prometheus", "app1:9999", "down");
+    host.ask(&["monitoring"]).must_not(&["monitoring.prometheus"]);
+
+    // without a way over HTTP a signal does it
+    host.docker(&["rm", "-f", "prometheus"]);
+    host.prometheus_with("prometheus", &stack("app1:8080"), RULES, &[], &[]);
+    host.configure_prometheus("prometheus", "nonsense", RULES);
+    host.docker(&["kill", "-s", "HUP", "prometheus"]);
+    eventually(30, "it could not load it", || host.ask(&["monitoring"]).has(PROMETHEUS).then_some(()));
+    host.configure_prometheus("prometheus", &stack("app1:8080"), RULES);
+    host.fix("prom.reload", "prometheus", &[]).exits(0);
+    host.until_scraped("prometheus", "app1:8080", "up");
+    // after a reload its lists are empty for some seconds, which by default is waited for
+    host.ask(&["monitoring"]).must_not(&["monitoring.prometheus"]);
+    host.configure("");
+    host.ask(&["monitoring"]).roots(&[]);
+}
+
+#[test]
+fn who_does_not_answer_is_told_and_that_no_alert_will_fire() {
+    let Some(host) = Host::with_monitoring() else { return };
+    at_once(&host, "");
+    host.monitoring();
+    host.ask(&["monitoring"]).roots(&[]);
+    // it takes connections and does not answer
+    host.docker(&["kill", "-s", "STOP", "prometheus"]);
+    let run = host.ask(&["monitoring"]);
+    run.roots(&[PROMETHEUS]).explains(PROMETHEUS, BLIND);
+    run.says(PROMETHEUS, &["accepts connections", "stopped by a signal", "kill -CONT"]);
+    run.says(BLIND, &["no alerts will fire: prometheus does not answer"]);
+    assert!(run.offer("container.restart", "prometheus:prometheus").is_none(), "somebody stopped it");
+    host.docker(&["kill", "-s", "CONT", "prometheus"]);
+    eventually(30, "it is well", || (host.ask(&["monitoring"]).code == 0).then_some(()));
+
+    let pid = host.inspect("alertmanager", "{{.State.Pid}}");
+    host.sh(&format!("kill -STOP {pid}"));
+    let run = host.ask(&["monitoring"]);
+    run.roots(&[ALERTMANAGER]).explains(ALERTMANAGER, BLIND).explains(ALERTMANAGER, "monitoring.notify prometheus:prometheus");
+    host.sh(&format!("kill -CONT {pid}"));
+
+    host.docker(&["stop", "-t", "2", "prometheus"]);
+    let run = host.ask(&["monitoring", "container"]);
+    run.must(&[PROMETHEUS, BLIND]).says(BLIND, &["no alerts will fire: prometheus does not run"]);
+    assert_eq!(run.code, 2);
+    // the others have nothing to say of it
+    run.must_not(&["monitoring.targets-down", "monitoring.pool-empty", "monitoring.notify", "monitoring.tsdb"]);
+}
+
+#[test]
+fn what_is_green_and_sees_nothing_is_told() {
+    let Some(host) = Host::with_monitoring() else { return };
+    at_once(&host, "");
+    host.service("app1", "ok");
+    host.alertmanager("alertmanager");
+    host.tell("pgx", "/metrics", 200, "pg_up 0\n");
+    host.run(
+        "pgx",
+        &[
+            "--network",
+            "app",
+            "-v",
+            &format!("{}:/control:ro", host.path("control-pgx").display()),
+            "svc:1",
+            "/bin/fixture",
+            "exporter",
+            "--port",
+            "9187",
+            "--control",
+            "/control",
+        ],
+    );
+    let config = format!(
+        "{}- {{job_name: pg, static_configs: [{{targets: ['pgx:9187']}}]}}\n- {{job_name: fleet, file_sd_configs: [{{files: [/etc/prometheus/gone/*.json]}}]}}\n\
+         - {{job_name: nothing, static_configs: [{{targets: ['app1:8080']}}], relabel_configs: [{{source_labels: [__address__], regex: nobody, action: keep}}]}}\n\
+         - {{job_name: lost, metrics_path: /nothing, static_configs: [{{targets: ['app1:8080']}}]}}\n",
+        stack("app1:8080")
+    );
+    let rules = RULES.replace("rules: [", "rules: [{alert: NodeDown, expr: 'up{job=\"node_exporter\"} == 0'}, {alert: Alive, expr: 'absent(up{job=\"other\"})', for: 1h}, ");
+    host.prometheus_with("prometheus", &config, &rules, &[], &[]);
+    host.until_scraped("prometheus", "pgx:9187", "up");
+    host.until_query("prometheus", "pg_up");
+    let run = eventually(30, "all is there", || {
+        let run = host.ask(&["monitoring"]);
+        (run.findings().filter(|f| f.severity.to_string() != "info").count() == 5).then_some(run)
+    });
+    let said: Vec<String> = run.findings().map(|f| format!("{} {}", f.code, f.message)).collect();
+    let says = |words: &[&str]| assert!(said.iter().any(|s| words.iter().all(|w| s.contains(w))), "{words:?}: {said:#?}");
+    says(&["pool-empty", "the job fleet has no target", "there is no file /etc/prometheus/gone/*.json"]);
+    says(&["pool-empty", "the job nothing has no target", "its rules drop all 1"]);
+    says(&["up-missing", "NodeDown (job=\"node_exporter\") can never fire"]);
+    says(&["exporter-stale", "pgx:9187 is up, and pg_up is 0"]);
+    says(&["targets-down", "app1:8080 (no such page)", "the only target of lost is down"]);
+    at_once(&host, "empty_ok = [\"fleet\", \"nothing\"]\njobs_ok = [\"node_exporter\"]\n");
+    host.ask(&["monitoring"]).must_not(&["monitoring.pool-empty", "monitoring.up-missing"]);
+}
+
+#[test]
+fn loki_alloy_and_grafana_are_asked_for_more_than_a_connection() {
+    let Some(host) = Host::with_monitoring() else { return };
+    at_once(&host, "loki_ready_minutes = 0\n");
+    host.monitoring();
+    host.ask(&["monitoring"]).roots(&[]);
+    let (loki, alloy, grafana) =
+        ("monitoring.loki loki:loki", "monitoring.alloy alloy:alloy", "monitoring.grafana grafana:grafana");
+    host.tell("loki", "/ready", 503, "Ingester not ready: waiting for 15s after being ready\n");
+    host.tell("alloy", "/-/healthy", 500, "unhealthy components: loki.source.docker.default\n");
+    host.tell("grafana", "/api/health", 200, "{\"database\":\"failing\"}\n");
+    let run = host.ask(&["monitoring"]);
+    run.roots(&[loki, alloy, grafana]);
+    run.says(loki, &["is not ready", "waiting for 15s"]);
+    run.says(alloy, &["unhealthy components: loki.source.docker.default", "do not restart it"]);
+    run.says(grafana, &["status 200, and its database is failing"]);
+    assert!(run.report().fixes.is_empty(), "{:?}", run.report().fixes);
+    host.tell("alloy", "/-/healthy", 200, "All Alloy components are healthy.\n");
+    host.tell("grafana", "/api/health", 200, "{\"database\":\"ok\"}\n");
+    host.tell("loki", "/ready", 200, "ready\n");
+    host.ask(&["monitoring"]).roots(&[]);
+    // it refused something once: worth a line; it refuses now: a warning
+    let refused =
+        |n: u32| host.tell("loki", "/metrics", 200, &format!("loki_discarded_samples_total{{reason=\"rate_limited\"}} {n}\n"));
+    refused(7);
+    let run = host.ask(&["monitoring"]);
+    run.roots(&[]).says(loki, &["refused 7 lines since its start, none of them now: rate_limited"]);
+    refused(9);
+    host.ask(&["monitoring"]).roots(&[loki]).says(loki, &["refused 2 lines"]);
+    // one that hangs is started anew; Alloy never is
+    host.tell("loki", "/metrics", 200, "loki_build_info 1\n");
+    for (name, port) in [("loki", 3100), ("alloy", 12345)] {
+        host.sh(&format!("curl -s --max-time 1 http://{}:{port}/hang || true", host.address(name)));
+    }
+    let run = host.ask(&["monitoring"]);
+    run.roots(&[loki, alloy]).says(loki, &["accepts connections", "did not answer within 3 s"]);
+    let offered: Vec<String> = run.report().fixes.iter().map(|o| format!("{} {}", o.id, o.subject)).collect();
+    assert_eq!(offered, ["container.restart loki:loki"]);
+    host.fix("container.restart", "loki", &[]).exits(0);
+    host.ask(&["monitoring"]).roots(&[alloy]);
+}
+
+#[test]
+fn this_host_is_watched_as_its_configuration_says() {
+    let Some(host) = Host::with_monitoring() else { return };
+    // the host's own way to its Prometheus, and the other way round
+    let gateway = host.docker(&["network", "inspect", "app", "--format", "{{(index .IPAM.Config 0).Gateway}}"]);
+    host.spawn("prometheus-node-exporter", &["--web.listen-address=:9100"]);
+    host.alertmanager("alertmanager");
+    let config = format!(
+        "{}- {{job_name: node, file_sd_configs: [{{files: [/etc/prometheus/targets/*.json], refresh_interval: 1s}}]}}\n",
+        stack("localhost:9090")
+    );
+    let targets = host.path("prometheus-prometheus").join("targets");
+    std::fs::create_dir_all(&targets).unwrap_or_else(|e| panic!("{}: {e}", targets.display()));
+    std::fs::write(targets.join("other.json"), "[{\"targets\":[\"localhost:9090\"],\"labels\":{\"environment\":\"lab\"}}]\n")
+        .unwrap_or_else(|e| panic!("other.json: {e}"));
+    host.prometheus_with("prometheus", &config, RULES, &[], &[]);
+    host.until_query("prometheus", "up{job=\"node\", environment=\"lab\"} == 1");
+    host.until_scraped("prometheus", "localhost:9090", "up");
+    let labels = |environment: &str| {
+        at_once(
+            &host,
+            &format!(
+                "[host]\naddress = \"{gateway}:9100\"\n[host.labels]\nenvironment = \"{environment}\"\nmaintainers = \"ops@example.org\"\n"
+            ),
+        );
+    };
+    labels("production");
+    let enrolment = "monitoring.enrolment host";
+    let run = host.ask(&["monitoring"]);
+    run.roots(&[enrolment]).says(enrolment, &["is in no list of targets", "/etc/prometheus/targets/*.json"]);
+    host.fix("monitoring.enrol", "host", &[]).exits(0);
+    host.ask(&["monitoring"]).roots(&[]);
+    host.until_query("prometheus", "up{environment=\"production\", maintainers=\"ops@example.org\"} == 1");
+    let name = host.sh("uname -n");
+    let own = targets.join(format!("{name}.json"));
+    assert!(own.exists(), "{}", own.display());
+
+    // labels that differ are told, and put right, because the file is ours
+    labels("staging");
+    let run = host.ask(&["monitoring"]);
+    run.roots(&[enrolment]).says(enrolment, &["environment is production, not staging"]);
+    let done = host.fix("monitoring.enrol", "host", &[]);
+    done.exits(0);
+    host.until_query("prometheus", "up{environment=\"staging\"} == 1");
+    let undo = done.stdout.lines().find_map(|l| l.strip_prefix("opsctl undo ")?.split(' ').next()).unwrap_or_default().to_owned();
+    host.opsctl(&["undo", &undo, "--yes"]).exits(0);
+    host.until_query("prometheus", "up{environment=\"production\"} == 1");
+
+    // retired, it goes, and its list is kept
+    at_once(&host, &format!("[host]\nmonitored = false\naddress = \"{gateway}:9100\"\n"));
+    let run = host.ask(&["monitoring"]);
+    run.roots(&[enrolment]).says(enrolment, &["is retired", "still lists"]);
+    host.fix("monitoring.retire", "host", &[]).exits(0);
+    host.ask(&["monitoring"]).roots(&[]);
+    let left = host.sh(&format!("ls {}", targets.display()));
+    assert!(left.contains(&format!("{name}.json.deleted.")) && !own.exists() && left.contains("other.json"), "{left}");
+
+    // what others wrote is theirs
+    std::fs::write(
+        targets.join("fleet.json"),
+        format!("[{{\"targets\":[\"{gateway}:9100\",\"x:1\"],\"labels\":{{\"maintainer\":\"ops\"}}}}]\n"),
+    )
+    .unwrap_or_else(|e| panic!("fleet.json: {e}"));
+    labels("production");
+    let run = host.ask(&["monitoring"]);
+    run.says(enrolment, &["maintainer is ops and is not wanted", "maintainers (ops@example.org) is missing"]);
+    host.fix("monitoring.enrol", "host", &[]).exits(10);
+}
+
+#[test]
+fn who_may_not_look_into_containers_says_so() {
+    let Some(host) = Host::with_monitoring() else { return };
+    host.alertmanager("alertmanager");
+    host.prometheus_with("prometheus", &stack("localhost:9090"), RULES, &[], &[]);
+    host.sh("chmod 666 /var/run/docker.sock; chmod 755 /run/lab");
+    let nobody = ["setpriv", "--reuid", "65534", "--regid", "65534", "--clear-groups", "--inh-caps=-all"];
+    let mut command = host.opsctl_command(&nobody, &["diagnose", "monitoring", "--format", "json"]);
+    command.env("OPSCTL_STATE_DIR", "/tmp/opsctl-nobody").env_remove("OPSCTL_CONFIG");
+    let run = host.read(&mut command);
+    run.must_not(&["monitoring."]).exits(3);
+    for (check, target) in
+        [("monitoring.prometheus", "prometheus:prometheus"), ("monitoring.alertmanager", "alertmanager:alertmanager")]
+    {
+        let row = run.check(check, target);
+        assert!(row.verdict == "unknown" && row.reason.as_ref().is_some_and(|r| r.contains("needs root")), "{row:?}");
+    }
+}
