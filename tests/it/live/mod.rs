@@ -13,6 +13,7 @@ mod limits;
 mod logs;
 mod mtu;
 mod network;
+mod packaging;
 mod pressure;
 mod provisioning;
 mod queues;

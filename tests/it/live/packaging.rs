@@ -1,0 +1,343 @@
+//! The Debian package from installation to purge, under a real systemd; the rules under a real promtool; the playbooks under a real
+//! Ansible, on two machines and one that is not there.
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use crate::lab::{Machine, installed};
+
+const ROOT: &str = env!("CARGO_MANIFEST_DIR");
+const MAILBOX: &str = include_str!("../../lab/mailbox.py");
+
+fn packaging(path: &str) -> PathBuf {
+    Path::new(ROOT).join("packaging").join(path)
+}
+
+#[track_caller]
+fn output_of(command: &mut Command) -> String {
+    let output = command.output().unwrap_or_else(|e| panic!("{command:?}: {e}"));
+    let said = format!("{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+    assert!(output.status.success(), "{command:?}: {}\n{said}", output.status);
+    said
+}
+
+/// The package with the binary under test, as `packaging/build-deb` makes it. The folder is removed with the test.
+fn package() -> Option<(tempfile::TempDir, PathBuf)> {
+    if !installed(&["cargo-deb", "dpkg-deb", "dpkg-shlibdeps", "strip"]) {
+        return None;
+    }
+    let dir = tempfile::tempdir().unwrap();
+    let deb = dir.path().join("opsctl.deb");
+    let script = packaging("build-deb");
+    output_of(Command::new(script).args(["--fast", "--binary", env!("CARGO_BIN_EXE_opsctl"), "--output"]).arg(&deb));
+    Some((dir, deb))
+}
+
+/// Whether this opsctl has a command already; the commands are written elsewhere than the package.
+fn knows(command: &str) -> bool {
+    opsctl::cli::command().find_subcommand(command).is_some()
+}
+
+/// Files below `/` that are not the machine's own doing: logs, the package manager's, what services keep.
+fn files(machine: &Machine) -> BTreeSet<String> {
+    // leaving out what comes and goes by itself
+    let all = machine.sh(
+        "find / -xdev \\( -path /proc -o -path /sys -o -path /var/cache -o -path /var/lib/dpkg -o -path /var/log/journal \
+         -o -path /var/lib/systemd/random-seed -o -path /var/lib/systemd/deb-systemd-helper-masked -o -path /var/tmp -o -path /root \
+         -o -path /var/log/dpkg.log -o -path /var/log/alternatives.log \\) -prune -o -print",
+    );
+    all.lines().map(str::to_owned).collect()
+}
+
+fn new_files(machine: &Machine, before: &BTreeSet<String>) -> Vec<String> {
+    files(machine).difference(before).cloned().collect()
+}
+
+/// A machine without opsctl, and the package in it, not yet installed.
+fn clean_machine() -> Option<(Machine, BTreeSet<String>)> {
+    let (_dir, deb) = package()?;
+    let machine = Machine::boot()?;
+    machine.sh("rm /usr/local/bin/opsctl");
+    machine.put(&deb, "/root/opsctl.deb");
+    let before = files(&machine);
+    Some((machine, before))
+}
+
+/// Stands for `opsctl report` until that is a command: run, mail what was found, end with its exit code.
+const STAND_IN: &str = r#"
+import smtplib, subprocess, sys
+said = subprocess.run(["/usr/bin/opsctl", "diagnose", "host", "systemd", "--format", "markdown"], stdout=subprocess.PIPE, text=True)
+mail = "Subject: opsctl on machine\n\n" + said.stdout
+smtplib.SMTP("127.0.0.1", 25).sendmail("opsctl@machine", ["ops@example.org"], mail.encode())
+sys.exit(said.returncode)
+"#;
+
+const CONFIG: &str = r#"
+[[delivery]]
+to = "smtp://127.0.0.1:25"
+from = "opsctl@machine"
+mail = ["ops@example.org"]
+when = "always"
+"#;
+
+#[test]
+fn the_package_installs_reports_by_timer_and_goes_without_a_trace() {
+    let Some((machine, before)) = clean_machine() else { return };
+    machine.sh("dpkg -i /root/opsctl.deb");
+    assert_eq!(
+        machine.sh("command -v opsctl; stat -c '%a %U:%G' /etc/opsctl/config.toml /var/lib/opsctl /var/log/opsctl"),
+        "/usr/bin/opsctl\n640 root:root\n700 root:root\n750 root:adm"
+    );
+    machine.sh("opsctl config check; dpkg --verify opsctl; test -s /usr/share/man/man1/opsctl-diagnose.1.gz; test -s /usr/share/man/man7/opsctl-disk.7.gz");
+    // only what looks starts by itself
+    assert_eq!(
+        machine.sh("systemctl is-enabled opsctl-report.timer; systemctl is-active opsctl-report.timer"),
+        "enabled\nactive"
+    );
+    let off =
+        [("opsctl-listen.socket", "disabled"), ("opsctl-bootstrap.service", "disabled"), ("opsctl-digest@day.timer", "disabled")];
+    // enabling the service enables its socket
+    for (unit, state) in off.into_iter().chain([("opsctl-listen.service", "indirect")]) {
+        assert_eq!(machine.sh(&format!("systemctl is-enabled {unit} || true")), state, "{unit}");
+    }
+    machine.sh("systemd-analyze verify --man=no /usr/lib/systemd/system/opsctl-*");
+
+    // the timer fires, now instead of within a quarter of an hour, and the mail arrives
+    machine.write("/root/mailbox.py", MAILBOX);
+    machine.sh("systemd-run -q --unit=mailbox python3 /root/mailbox.py 25 /root/mail");
+    machine.wait_for("the mailbox listens", "ss -Hltn | grep -q 127.0.0.1:25");
+    if knows("report") {
+        machine.write("/etc/opsctl/config.toml", CONFIG);
+        machine.sh("opsctl config check");
+    } else {
+        machine.write("/root/report.py", STAND_IN);
+        let drop_in = "[Service]\nExecStart=\nExecStart=/usr/bin/python3 /root/report.py\n";
+        machine.write("/etc/systemd/system/opsctl-report.service.d/stand-in.conf", drop_in);
+    }
+    let soon = "[Timer]\nOnCalendar=\nOnActiveSec=1s\nRandomizedDelaySec=0\nAccuracySec=1ms\n";
+    machine.write("/etc/systemd/system/opsctl-report.timer.d/lab.conf", soon);
+    machine.sh("systemctl daemon-reload");
+    machine.sh("systemctl restart opsctl-report.timer");
+    machine.wait_for("the report has arrived", "[ -e /root/mail/1.eml ]");
+    machine.wait_for("the run is over", "[ \"$(systemctl show -P ActiveState opsctl-report.service)\" = inactive ]");
+    let mail = machine.sh("cat /root/mail/1.eml");
+    assert!(mail.to_lowercase().contains("rcpt to:<ops@example.org>") && mail.contains("machine"), "{mail}");
+    // also when something is wrong with the machine
+    assert_eq!(
+        machine.sh("systemctl show -P Result opsctl-report.service"),
+        "success",
+        "{}",
+        machine.sh("journalctl -u opsctl-report")
+    );
+    assert_eq!(machine.sh("stat -c %a /var/lib/opsctl"), "700");
+    if knows("listen") {
+        // started by the first who calls, ready when it says so
+        machine.sh("systemctl start opsctl-listen.socket; exec 3<> /dev/tcp/127.0.0.1/9797; printf 'GET / HTTP/1.0\\r\\n\\r\\n' >&3; timeout 20 head -n 1 <&3 | grep HTTP");
+        assert_eq!(machine.sh("systemctl is-active opsctl-listen.service"), "active");
+    }
+
+    // what is left is state and configuration
+    machine.sh("rm -r /etc/systemd/system/opsctl-report.*.d; systemctl daemon-reload; dpkg -r opsctl");
+    assert_eq!(machine.sh("ls -l /proc/[0-9]*/exe 2> /dev/null | grep opsctl || true"), "");
+    assert_eq!(machine.sh("systemctl list-units --state=active,activating,failed --no-legend 'opsctl*'"), "");
+    let left = new_files(&machine, &before);
+    let may_stay = ["/etc/opsctl", "/etc/cron.d/opsctl", "/etc/logrotate.d/opsctl", "/var/lib/opsctl", "/var/log/opsctl"];
+    // what is enabled is the administrator's configuration, as Debian has it
+    let notes = [
+        "/var/lib/systemd/deb-systemd-helper-enabled",
+        "/var/lib/systemd/timers",
+        "/etc/systemd/system/timers.target.wants/opsctl-report.timer",
+        "/etc/logrotate.d",
+    ];
+    let unwanted: Vec<_> = left.iter().filter(|f| !may_stay.iter().chain(&notes).any(|s| f.starts_with(s))).collect();
+    assert!(unwanted.is_empty(), "{unwanted:?}");
+    assert!(left.iter().any(|f| f == "/etc/opsctl/config.toml") && left.iter().any(|f| f == "/var/lib/opsctl"), "{left:?}");
+    // cron's job is still there, and does nothing
+    machine.sh("unshare -m sh -ec \"mount -t tmpfs none /run; $(sed -n 's/^[*][^ ]* [* ]*root //p' /etc/cron.d/opsctl)\"");
+
+    machine.sh("dpkg -P opsctl");
+    let left: Vec<_> =
+        new_files(&machine, &before).into_iter().filter(|f| !f.ends_with("/timers") && !f.ends_with("-enabled")).collect();
+    assert!(left.is_empty() || left == ["/etc/logrotate.d"], "{left:?}");
+}
+
+#[test]
+fn what_the_administrator_decided_outlives_an_upgrade_and_no_systemd_is_needed() {
+    let Some((machine, _)) = clean_machine() else { return };
+    machine.sh(
+        "dpkg -i /root/opsctl.deb; systemctl disable --now -q opsctl-report.timer; systemctl enable -q opsctl-digest@week.timer",
+    );
+    machine.sh("echo '# mine' >> /etc/opsctl/config.toml; chmod 700 /var/log/opsctl; dpkg -i --force-confold /root/opsctl.deb");
+    assert_eq!(machine.sh("systemctl is-enabled opsctl-report.timer opsctl-digest@week.timer || true"), "disabled\nenabled");
+    assert_eq!(
+        machine
+            .sh("systemctl is-active opsctl-report.timer || true; tail -n 1 /etc/opsctl/config.toml; stat -c %a /var/log/opsctl"),
+        "inactive\n# mine\n700"
+    );
+    // removed and installed again it is enabled again as before
+    machine.sh("systemctl enable -q --now opsctl-report.timer; dpkg -r opsctl; dpkg -i /root/opsctl.deb");
+    assert_eq!(
+        machine.sh("systemctl is-enabled opsctl-report.timer; systemctl is-active opsctl-report.timer"),
+        "enabled\nactive"
+    );
+
+    // the same package where PID 1 is something else
+    let host = machine.host();
+    let script = "dpkg -i /opsctl.deb; stat -c %a /var/lib/opsctl; opsctl --version; dpkg -P opsctl; ls -d /etc/opsctl /var/lib/opsctl /usr/bin/opsctl || true";
+    host.docker(&["cp", "machine:/root/opsctl.deb", &host.path("opsctl.deb").display().to_string()]);
+    let mount = format!("{}:/opsctl.deb:ro", host.path("opsctl.deb").display());
+    let said = host.docker(&["run", "--rm", "--network", "none", "-v", &mount, "machine:1", "bash", "-ec", script]);
+    assert!(said.contains("\n700\nopsctl 0."), "{said}");
+    assert!(!said.contains("/usr/bin/opsctl"), "{said}");
+}
+
+#[test]
+fn the_sandbox_of_the_units_hides_nothing() {
+    let Some((machine, _)) = clean_machine() else { return };
+    machine.sh("dpkg -i /root/opsctl.deb");
+    let look = |json: &str| -> BTreeSet<String> {
+        let report: serde_json::Value = serde_json::from_str(json).unwrap_or_else(|e| panic!("{e}: {json}"));
+        // what it could not look at, and what it found that does not change by the second
+        let blind = |c: &&serde_json::Value| c["verdict"] == "unknown" || c["verdict"] == "skip";
+        let steady = |f: &&serde_json::Value| f["runbook"] != "cpu" && f["runbook"] != "memory";
+        let checks = report["checks"].as_array().unwrap();
+        let gaps = checks.iter().filter(blind).map(|c| format!("{} {} {}", c["check"], c["target"], c["reason"]));
+        let findings =
+            report["findings"].as_array().unwrap().iter().filter(steady).map(|f| format!("{} {}", f["code"], f["message"]));
+        // ages
+        gaps.chain(findings).map(|line| line.replace(|c: char| c.is_ascii_digit(), "")).collect()
+    };
+    let free = look(&machine.opsctl(&["diagnose", "--format", "json"]).stdout);
+    for service in ["opsctl-report", "opsctl-digest@", "opsctl-listen"] {
+        // the same unit with another program
+        machine.sh(&format!(
+            "sed -e 's|^ExecStart=.*|ExecStart=/usr/bin/opsctl diagnose --format json --output json=/var/lib/opsctl/look.json|' \
+             -e '/^Type=/d; /^WatchdogSec=/d; /^Restart=/d; /^Requires=/d' -e '/^.Service./a Type=oneshot\\nSuccessExitStatus=1 2 3' \
+             /usr/lib/systemd/system/{service}.service > /etc/systemd/system/look.service; systemctl daemon-reload; systemctl start look.service"
+        ));
+        let boxed = look(&machine.sh("cat /var/lib/opsctl/look.json; rm /var/lib/opsctl/look.json"));
+        let differ: Vec<_> = boxed.symmetric_difference(&free).collect();
+        assert!(differ.is_empty(), "{service}: {differ:#?}");
+    }
+    // what is said about hardening is measured
+    for (service, most) in [("opsctl-report", 60), ("opsctl-digest@day", 60), ("opsctl-listen", 72)] {
+        machine.sh(&format!("systemd-analyze security --no-pager --threshold={most} {service}.service"));
+    }
+    // and a digest is a report in all of this
+    let unit = |name: &str| fs::read_to_string(packaging("systemd").join(name)).unwrap();
+    let lines = |name: &str| -> BTreeSet<String> {
+        unit(name)
+            .lines()
+            .filter(|l| !l.starts_with('#') && !l.starts_with("Description=") && !l.starts_with("ExecStart="))
+            .map(str::to_owned)
+            .collect()
+    };
+    assert_eq!(lines("opsctl-report.service"), lines("opsctl-digest@.service"));
+}
+
+#[test]
+fn lintian_has_nothing_to_say() {
+    if !installed(&["lintian"]) {
+        return;
+    }
+    let Some((_dir, deb)) = package() else { return };
+    let said = output_of(
+        Command::new("lintian").args(["--fail-on", "error,warning", "--allow-root", "--tag-display-limit", "0"]).arg(&deb),
+    );
+    assert!(!said.contains("E: ") && !said.contains("W: "), "{said}");
+}
+
+#[test]
+fn the_package_has_everything_that_is_generated_and_its_texts_are_of_this_version() {
+    let version = env!("CARGO_PKG_VERSION");
+    let changelog = fs::read_to_string(Path::new(ROOT).join("CHANGELOG.md")).unwrap();
+    let newest = changelog.lines().find_map(|l| l.strip_prefix("## [")?.split_once(']').map(|(v, _)| v.to_owned()));
+    assert_eq!(newest.as_deref(), Some(version), "CHANGELOG.md begins with the version of Cargo.toml");
+    let mut pages = 0;
+    for entry in fs::read_dir(packaging("systemd")).unwrap() {
+        let path = entry.unwrap().path();
+        let text = fs::read_to_string(&path).unwrap();
+        for page in text.lines().filter_map(|l| l.strip_prefix("Documentation=man:")) {
+            let file = page.replace('(', ".").replace(')', "");
+            let command = file.trim_start_matches("opsctl-").trim_end_matches(".1");
+            // until `report` and `listen` are commands
+            if knows(command) || !["report", "listen"].contains(&command) {
+                assert!(Path::new(ROOT).join("man").join(&file).exists(), "{}: {page}", path.display());
+            }
+            pages += 1;
+        }
+    }
+    assert!(pages >= 8, "{pages}");
+}
+
+#[test]
+fn the_rules_are_right_and_tell_what_they_should() {
+    if !installed(&["promtool"]) {
+        return;
+    }
+    let folder = packaging("prometheus");
+    output_of(Command::new("promtool").current_dir(&folder).args(["check", "rules", "opsctl.rules.yml"]));
+    output_of(Command::new("promtool").current_dir(&folder).args([
+        "test",
+        "rules",
+        "opsctl.rules.test.yml",
+        "opsctl.rules.long.test.yml",
+    ]));
+    // every alert has a test
+    let rules = fs::read_to_string(folder.join("opsctl.rules.yml")).unwrap();
+    let tests =
+        ["opsctl.rules.test.yml", "opsctl.rules.long.test.yml"].map(|f| fs::read_to_string(folder.join(f)).unwrap()).concat();
+    for alert in rules.lines().filter_map(|l| l.trim().strip_prefix("- alert: ")) {
+        assert!(tests.contains(&format!("alertname: {alert}\n")), "{alert}");
+    }
+}
+
+#[test]
+fn the_dashboard_asks_what_prometheus_understands() {
+    if !installed(&["promtool"]) {
+        return;
+    }
+    let text = fs::read_to_string(packaging("grafana/opsctl.json")).unwrap();
+    let dashboard: serde_json::Value = serde_json::from_str(&text).unwrap();
+    assert!(
+        dashboard["schemaVersion"].as_u64().is_some_and(|v| v >= 30) && dashboard["uid"] == "opsctl" && dashboard["id"].is_null()
+    );
+    let variables = dashboard["templating"]["list"].as_array().unwrap();
+    assert!(variables.iter().any(|v| v["type"] == "datasource" && v["query"] == "prometheus"));
+    let panels = dashboard["panels"].as_array().unwrap();
+    let mut ids = BTreeSet::new();
+    let mut taken = BTreeSet::new();
+    let mut rules = String::from("groups:\n- name: dashboard\n  rules:\n");
+    for panel in panels {
+        assert!(ids.insert(panel["id"].as_u64().unwrap()), "{}", panel["id"]);
+        let [x, y, w, h] = ["x", "y", "w", "h"].map(|k| panel["gridPos"][k].as_u64().unwrap());
+        assert!(x + w <= 24, "{}", panel["title"]);
+        for cell in (x..x + w).flat_map(|x| (y..y + h).map(move |y| (x, y))) {
+            assert!(taken.insert(cell), "{} covers another panel", panel["title"]);
+        }
+        for target in panel["targets"].as_array().unwrap() {
+            assert_eq!(target["datasource"]["uid"], "${datasource}", "{}", panel["title"]);
+            let expr = target["expr"].as_str().unwrap();
+            rules += &format!("  - record: x:y{}\n    expr: {}\n", rules.len(), serde_json::Value::from(expr));
+        }
+    }
+    assert!(panels.len() >= 8);
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("rules.yml");
+    fs::write(&file, rules).unwrap();
+    output_of(Command::new("promtool").args(["check", "rules"]).arg(file));
+}
+
+#[test]
+fn logrotate_takes_its_file() {
+    if !installed(&["logrotate"]) {
+        return;
+    }
+    let dir = tempfile::tempdir().unwrap();
+    let said = output_of(
+        Command::new("logrotate").args(["--debug", "--state"]).arg(dir.path().join("state")).arg(packaging("deb/logrotate")),
+    );
+    assert!(!said.contains("error"), "{said}");
+}
