@@ -5,15 +5,19 @@
 //! [`config`] says what is expected, [`discover`] says what is there. [`engine`] lets every check probe its targets
 //! (evidence), judge what came back (findings) and gives the verdict. [`correlate`] says which finding causes which;
 //! the result is one report, and [`render`] prints it. Beside the road: [`fix`] changes something, always through its guard,
-//! [`audit`] remembers what was changed, [`state`] remembers numbers between runs. [`cli`] is thin over all of it.
+//! [`audit`] remembers what was changed, [`state`] remembers numbers and findings between runs, [`waive`] what is known and does not
+//! count for a while. [`cli`] is thin over all of it.
 
 pub mod audit;
 pub mod catalog;
 pub mod cli;
 pub mod config;
 pub mod correlate;
+pub mod deliver;
 pub mod discover;
 pub mod engine;
 pub mod fix;
 pub mod render;
+pub mod report;
 pub mod state;
+pub mod waive;

@@ -3,7 +3,9 @@
 use std::time::{Duration, Instant};
 
 use jiff::SignedDuration;
-use opsctl_core::model::{Check, CheckSpec, Code, Finding, Inventory, Judged, Judgement, KeyKind, Severity, Target, quantity};
+use opsctl_core::model::{
+    Check, CheckSpec, Code, Finding, Inventory, Judged, Judgement, KeyKind, Measure, Severity, Target, Unit, quantity,
+};
 use opsctl_core::probe::cgroup::{Cgroups, Cpu, Usage};
 use opsctl_core::probe::docker::Container;
 use opsctl_core::probe::process::{self, Holder};
@@ -128,7 +130,12 @@ impl Check for Resources {
         let findings = findings.into_iter().map(|f| f.key(KeyKind::Container, &e.container.id)).collect();
         let unreadable = e.usage.memory_used.is_none() && e.usage.cpu.is_none();
         let gaps = if unreadable { vec!["its control group could not be read".to_owned()] } else { Vec::new() };
-        Judgement { findings, gaps, ..Judgement::default() }
+        let s = &self.settings;
+        let measures = memory_percent(&e.usage).map(|(_, _, percent)| {
+            let used = Measure::new(judged.target, "memory_used", Unit::Percent, percent);
+            used.limits(s.memory_warn_percent, s.memory_crit_percent)
+        });
+        Judgement { findings, gaps, measures: measures.into_iter().collect(), ..Judgement::default() }
     }
 }
 

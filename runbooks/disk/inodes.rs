@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use opsctl_core::model::{
-    Check, CheckSpec, Code, Finding, Inventory, Judged, Judgement, KeyKind, MountRef, Severity, Target, quantity,
+    Check, CheckSpec, Code, Finding, Inventory, Judged, Judgement, KeyKind, Measure, MountRef, Severity, Target, Unit, quantity,
 };
 use opsctl_core::probe::filesystem::{self, Space, Usage};
 use opsctl_core::probe::{ProbeCx, ProbeError};
@@ -64,15 +64,17 @@ impl Check for Inodes {
         Ok(e)
     }
 
-    fn judge(&self, _judged: &Judged<'_>, e: &Evidence) -> Judgement {
+    fn judge(&self, judged: &Judged<'_>, e: &Evidence) -> Judgement {
         let Some(percent) = e.space.inodes_percent() else {
             return Judgement::skip("it makes inodes as it needs them");
         };
         let s = &self.settings;
+        let used = Measure::new(judged.target, "inodes_used", Unit::Percent, percent);
+        let measures = vec![used.limits(s.inodes_warn_percent, s.inodes_crit_percent)];
         let (severity, limit) = match percent {
             p if p >= s.inodes_crit_percent => (Severity::Crit, s.inodes_crit_percent),
             p if p >= s.inodes_warn_percent => (Severity::Warn, s.inodes_warn_percent),
-            _ => return Judgement::default(),
+            _ => return Judgement { measures, ..Judgement::default() },
         };
         let at = &e.mount.mountpoint;
         let message = format!(
@@ -84,12 +86,10 @@ impl Check for Inodes {
         let folders = e.usage.iter().flat_map(|u| &u.most_entries).take(3);
         let most: Vec<String> = folders.map(|f| format!("{} {}", f.path, quantity::count_of(f.entries))).collect();
         let free = format!("{} of {}", quantity::bytes(e.space.avail), quantity::bytes(e.space.size));
-        vec![
-            Finding::new(&INODES, severity, subject(&e.mount), message)
-                .key(KeyKind::Filesystem, &e.mount.dev)
-                .cite("most entries", most.join(", "))
-                .cite("space available", free),
-        ]
-        .into()
+        let finding = Finding::new(&INODES, severity, subject(&e.mount), message)
+            .key(KeyKind::Filesystem, &e.mount.dev)
+            .cite("most entries", most.join(", "))
+            .cite("space available", free);
+        Judgement { findings: vec![finding], measures, ..Judgement::default() }
     }
 }

@@ -5,7 +5,8 @@ use std::time::Duration;
 
 use jiff::SignedDuration;
 use opsctl_core::model::{
-    Check, CheckSpec, Code, Finding, Inventory, Judged, Judgement, KeyKind, MountRef, Sample, Severity, Table, Target, quantity,
+    Check, CheckSpec, Code, Finding, Inventory, Judged, Judgement, KeyKind, Measure, MountRef, Sample, Severity, Table, Target,
+    Unit, quantity,
 };
 use opsctl_core::probe::docker::DiskUsage;
 use opsctl_core::probe::filesystem::{self, Space, Usage};
@@ -144,8 +145,11 @@ impl Check for SpaceCheck {
             findings.push(Finding::new(&FILL_RATE, severity, subject, message).key(KeyKind::Filesystem, &e.mount.dev));
         }
         let sample = Sample { object: identity, metric: "used_bytes".to_owned(), at: judged.taken_at, value: space.used as f64 };
+        let s = &self.settings;
+        let used = Measure::new(judged.target, "used", Unit::Percent, space.percent());
+        let measures = vec![used.limits(s.space_warn_percent, s.space_crit_percent)];
         let tables = if e.asked { e.usage.iter().map(|u| table(u, e)).collect() } else { Vec::new() };
-        Judgement { findings, samples: vec![sample], tables, ..Judgement::default() }
+        Judgement { findings, samples: vec![sample], measures, tables, ..Judgement::default() }
     }
 }
 

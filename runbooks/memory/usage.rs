@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use opsctl_core::model::{
-    Check, CheckSpec, Code, Finding, Judged, Judgement, Severity, Subject, Target,
+    Check, CheckSpec, Code, Finding, Judged, Judgement, Measure, Severity, Subject, Target, Unit,
     quantity::{bytes, percent},
 };
 use opsctl_core::probe::kernel::Memory;
@@ -85,7 +85,7 @@ impl Check for Usage {
         Ok(e)
     }
 
-    fn judge(&self, _judged: &Judged<'_>, e: &Evidence) -> Judgement {
+    fn judge(&self, judged: &Judged<'_>, e: &Evidence) -> Judgement {
         if e.memory.total == 0 {
             return Judgement {
                 gaps: vec!["the kernel does not say how much memory there is".to_owned()],
@@ -98,7 +98,12 @@ impl Check for Usage {
             None => vec!["the kernel does not say how much memory is available (older than 3.14)".to_owned()],
             Some(_) => Vec::new(),
         };
-        Judgement { findings, gaps, ..Judgement::default() }
+        let m = &e.memory;
+        let free = m.available.map(|a| share(a.saturating_add(m.zfs_cache).min(m.total), m.total));
+        let limits = (self.settings.available_warn_percent, self.settings.available_crit_percent);
+        let measure =
+            |free| Measure::new(judged.target, "memory_available", Unit::Percent, free).lower_limits(limits.0, limits.1);
+        Judgement { findings, gaps, measures: free.map(measure).into_iter().collect(), ..Judgement::default() }
     }
 }
 

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use opsctl_core::model::{
-    Check, CheckSpec, Code, Finding, Inventory, Judged, Judgement, Product, Severity, Target, quantity::percent,
+    Check, CheckSpec, Code, Finding, Inventory, Judged, Judgement, Measure, Product, Severity, Target, Unit, quantity::percent,
 };
 use opsctl_core::probe::servers::{NoSession, children_titles};
 use opsctl_core::probe::{ProbeCx, ProbeError};
@@ -152,7 +152,14 @@ impl Check for Connections {
                 findings.push(leak(judged, e, idle, used.used, &app));
             }
         }
-        Judgement { findings, gaps: e.gaps.clone(), ..Judgement::default() }
+        let measures = e.used.iter().map(|used| {
+            let usable = used.max.saturating_sub(used.reserved).max(1) as f64;
+            let limit = |percent: f64| usable * percent / 100.0;
+            let measure = Measure::new(judged.target, "connections", Unit::Count, used.used as f64);
+            let limits = (limit(self.settings.connections_warn_percent), limit(self.settings.connections_crit_percent));
+            Measure { max: Some(usable), ..measure.limits(limits.0, limits.1) }
+        });
+        Judgement { findings, gaps: e.gaps.clone(), measures: measures.collect(), ..Judgement::default() }
     }
 }
 

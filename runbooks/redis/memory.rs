@@ -3,8 +3,8 @@
 use std::time::Duration;
 
 use opsctl_core::model::{
-    Action, Check, CheckSpec, Code, Finding, FixSpec, Inventory, Judged, Judgement, KeyKind, Plan, Product, Refusal, Risk,
-    Sample, Severity, Target, grown,
+    Action, Check, CheckSpec, Code, Finding, FixSpec, Inventory, Judged, Judgement, KeyKind, Measure, Plan, Product, Refusal,
+    Risk, Sample, Severity, Target, Unit, grown,
     quantity::{bytes, count_of, percent},
 };
 use opsctl_core::probe::cgroup::Cgroups;
@@ -152,7 +152,12 @@ impl Check for Memory {
             e.info.number("evicted_keys").map(|n| sample("evicted_keys", n)),
             e.refused().map(|n| sample("refused_for_memory", n)),
         ];
+        let measures = e.info.number("used_memory").map(|used| {
+            let measure = Measure::new(judged.target, "memory_used", Unit::Bytes, used as f64);
+            Measure { max: e.info.number("maxmemory").filter(|m| *m > 0).map(|m| m as f64), ..measure }
+        });
         Judgement {
+            measures: measures.into_iter().collect(),
             findings: findings.into_iter().flatten().collect(),
             samples: samples.into_iter().flatten().collect(),
             ..Judgement::default()

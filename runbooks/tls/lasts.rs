@@ -1,7 +1,7 @@
 //! How long is long enough? By share of the life of a certificate, so that those of six days and of a year are both judged right.
 
 use jiff::{SignedDuration, Timestamp};
-use opsctl_core::model::{Severity, quantity};
+use opsctl_core::model::{Judged, Measure, Severity, Unit, quantity};
 use opsctl_core::probe::tls::Certificate;
 
 use super::Settings;
@@ -9,13 +9,26 @@ use super::Settings;
 /// Whether the time that a certificate has left is too short: crit below the smaller of 7 days and a tenth of its life, warn below the
 /// smaller of 21 days and a quarter.
 pub(super) fn too_short(settings: &Settings, c: &Certificate, now: Timestamp) -> Option<Severity> {
-    let life = c.not_after.duration_since(c.not_before).as_secs_f64();
     let left = c.not_after.duration_since(now).as_secs_f64();
-    let limit = |days: f64, share: f64| (days * 86400.0).min(life * share / 100.0);
-    if left <= 0.0 || left < limit(settings.crit_days, settings.crit_share) {
+    let (warn, crit) = limits(settings, c);
+    if left <= 0.0 || left < crit {
         return Some(Severity::Crit);
     }
-    (left < limit(settings.warn_days, settings.warn_share)).then_some(Severity::Warn)
+    (left < warn).then_some(Severity::Warn)
+}
+
+/// Seconds left below which it is warn and crit.
+fn limits(settings: &Settings, c: &Certificate) -> (f64, f64) {
+    let life = c.not_after.duration_since(c.not_before).as_secs_f64();
+    let limit = |days: f64, share: f64| (days * 86400.0).min(life * share / 100.0);
+    (limit(settings.warn_days, settings.warn_share), limit(settings.crit_days, settings.crit_share))
+}
+
+/// The time it has left, with its limits.
+pub(super) fn measure(settings: &Settings, judged: &Judged<'_>, c: &Certificate) -> Measure {
+    let left = c.not_after.duration_since(judged.taken_at).as_secs_f64();
+    let (warn, crit) = limits(settings, c);
+    Measure::new(judged.target, "expires_in", Unit::Seconds, left).lower_limits(warn, crit)
 }
 
 /// `expires in 3 d`, `expired 5 h ago`.

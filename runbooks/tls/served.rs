@@ -174,6 +174,7 @@ impl Check for Served {
                 judgement.findings.push(about.default_certificate(leaf));
                 continue;
             }
+            judgement.measures.push(lasts::measure(&self.settings, judged, leaf));
             judgement.findings.extend(about.time(chain, leaf));
             judgement.findings.extend(about.trust(chain, leaf, nameless));
             judgement.findings.extend(about.weak(chain));

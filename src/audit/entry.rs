@@ -75,6 +75,16 @@ impl Who {
     }
 }
 
+impl std::fmt::Display for Who {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match (&self.sudo_user, self.uid) {
+            (Some(name), _) => f.write_str(name),
+            (None, 0) => f.write_str("root"),
+            (None, uid) => write!(f, "user {uid}"),
+        }
+    }
+}
+
 /// What is to be written; number, time and chain are added by the journal.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Body {

@@ -13,7 +13,7 @@ use opsctl_core::probe::Ask;
 use super::Global;
 use super::fix::Place;
 use super::run::{self, ReportArgs};
-use crate::config::{self, Config, Surroundings};
+use crate::config::{self, Config};
 use crate::engine::{Assessment, Offer, Pending, Selection, Session};
 use crate::fix::Asked;
 use crate::render::{self, Format, Progress, Style};
@@ -81,7 +81,7 @@ pub fn exec(args: &Args, global: &Global) -> anyhow::Result<u8> {
     let progress = Progress::new(args.report.format == Format::Table && !global.quiet, global.color);
     let mut diary = Diary { began: Instant::now(), lines: Vec::new(), last: String::new(), progress };
     let assessment = run::block_on(boot(args, &config, &selection, &mut diary))?;
-    let folder = args.log_dir.clone().unwrap_or_else(|| Surroundings::of_process().state_dir(config.state_dir.as_deref()));
+    let folder = args.log_dir.clone().unwrap_or_else(|| run::state_dir(&config));
     if let Err(e) = leave_behind(&folder, &assessment, &diary) {
         // the report on standard output is still worth having
         let _ = writeln!(std::io::stderr().lock(), "opsctl: {e:#}");
@@ -260,7 +260,7 @@ mod tests {
             "started_at": "2026-11-21T12:00:00Z", "duration_ms": 1, "inventory": {"engine": null, "containers": [], "mounts": [], "gaps": []}, "records": [],
         }))
         .unwrap();
-        let mut assessment = crate::engine::assess(&[], &recording, &|_| None);
+        let mut assessment = crate::engine::assess(&[], &recording, &|_| None, &crate::waive::Waivers::default());
         let mut cause = Finding::new(&CAUSE, Severity::Crit, Subject::host(), "broken");
         let mut effect = Finding::new(&EFFECT, Severity::Crit, Subject::host(), "suffers");
         (cause.id, effect.id) = ("f1".into(), "f2".into());

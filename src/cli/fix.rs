@@ -69,7 +69,7 @@ pub fn exec(args: &Args, global: &Global) -> anyhow::Result<u8> {
     let mut config = run::load(global)?;
     run::add_endpoints(&mut config, &args.endpoint);
     run::block_on(async {
-        let (session, offers) = diagnose(&config, global).await;
+        let (session, offers) = diagnose(&config, global).await?;
         one(args, &config, &offers, &session).await
     })?
 }
@@ -82,26 +82,22 @@ pub fn exec_runbook(selection: &Selection, given: &[Endpoint], consent: Consent,
     let asked = |word: &String| given.iter().any(|e| e.url == *word || e.authority() == *word);
     let words: Vec<&String> = selection.words.iter().filter(|w| !asked(w)).collect();
     run::block_on(async {
-        let (session, offers) = diagnose(&config, global).await;
+        let (session, offers) = diagnose(&config, global).await?;
         let wanted = |o: &&Offer| {
             let named = words.is_empty() || words.contains(&&o.finding.subject.name);
             selection.runbooks.contains(&o.finding.runbook) && named
         };
         let offers: Vec<Offer> = offers.iter().filter(wanted).cloned().collect();
-        each(&offers, consent.into(), &config, &session).await
-    })
+        Ok(each(&offers, consent.into(), &config, &session).await)
+    })?
 }
 
 /// A whole diagnosis, also for a single fix: whether a cause is open elsewhere cannot be known otherwise.
-async fn diagnose(config: &Config, global: &Global) -> (Session, Vec<Offer>) {
-    let (session, store) = run::session(config, Ask::default(), None).await;
+async fn diagnose(config: &Config, global: &Global) -> anyhow::Result<(Session, Vec<Offer>)> {
     let progress = Progress::new(!global.quiet, global.color);
     let selection = Selection { skip: config.skip.clone(), ..Selection::default() };
-    let recording = session.record(&selection, &|event| progress.show(&event)).await;
-    progress.finish();
-    let assessment = session.assess(&recording);
-    store.record(assessment.samples).await;
-    (session, assessment.offers)
+    let looked = run::look(config, &selection, Ask::default(), None, &progress).await?;
+    Ok((looked.session, looked.assessment.offers))
 }
 
 async fn one(args: &Args, config: &Config, offers: &[Offer], engine: &impl Engine) -> anyhow::Result<u8> {

@@ -10,9 +10,11 @@ pub mod fix;
 pub mod generate;
 pub mod list;
 pub mod record;
+pub mod report;
 pub mod run;
 pub mod targets;
 pub mod undo;
+pub mod waive;
 
 use std::ffi::OsString;
 use std::io::{self, Write as _};
@@ -78,6 +80,10 @@ pub enum Command {
     Explain(explain::Args),
     /// List runbooks, codes, fixes or alerts
     List(list::Args),
+    /// For cron: what is new, what is still so and what is over since the last report; nothing when nothing changed
+    Report(report::Args),
+    /// Say that something is known and does not count for a while
+    Waive(waive::Args),
     /// Show what was found on this host and why
     Targets(targets::Args),
     /// Record all evidence, without secrets, to replay it elsewhere
@@ -133,6 +139,8 @@ fn dispatch(matches: &ArgMatches) -> anyhow::Result<u8> {
         Command::List(args) => list::exec(&args, &global),
         Command::Targets(args) => targets::exec(&args, &global),
         Command::Generate(args) => generate::exec(&args),
+        Command::Report(args) => report::exec(&args, &global),
+        Command::Waive(args) => waive::exec(&args, &global),
         Command::Record(args) => record::exec(&args, &global),
         Command::Config(args) => config::exec(&args, global.config.as_deref()),
     }

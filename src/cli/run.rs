@@ -17,7 +17,8 @@ use crate::config::{self, Config, Known, Surroundings};
 use crate::engine::{Assessment, Recording, Selection, Session, Setup};
 use crate::fix::interrupted_notes;
 use crate::render::{self, Format, Output, Progress};
-use crate::state::Store;
+use crate::state::{Scope, Store, sample_of};
+use crate::waive::{self, Waivers};
 
 /// Other names of runbooks.
 pub const ALIASES: &[(&str, &str)] = &[("ssl", "tls")];
@@ -147,7 +148,12 @@ pub fn load(global: &Global) -> Result<Config, config::ConfigError> {
 
 /// A session on this host, and its history.
 pub async fn session(config: &Config, ask: Ask, deadline: Option<Duration>) -> (Session, Store) {
-    let store = Store::open(&Surroundings::of_process().state_dir(config.state_dir.as_deref()), config.history_days).await;
+    let state_dir = state_dir(config);
+    let store = Store::open(&state_dir, config.history_days).await;
+    let (made, notes) = match waive::load(&state_dir) {
+        Ok(made) => (made, Vec::new()),
+        Err(e) => (Vec::new(), vec![e.to_string()]),
+    };
     let owners = config.clone();
     let session = Session::new(Setup {
         settings: config.runbooks.clone(),
@@ -155,11 +161,18 @@ pub async fn session(config: &Config, ask: Ask, deadline: Option<Duration>) -> (
         servers: config.servers.clone(),
         endpoints: config.endpoints.clone(),
         owner_of: Box::new(move |name| owners.owner_of(name).map(str::to_owned)),
+        waivers: Waivers { all: [config.waivers.clone(), made].concat() },
+        notes,
         history: Arc::new(store.clone()),
         ask,
         deadline: deadline.unwrap_or(config.deadline),
     });
     (session, store)
+}
+
+/// Where opsctl keeps its own files.
+pub fn state_dir(config: &Config) -> PathBuf {
+    Surroundings::of_process().state_dir(config.state_dir.as_deref())
 }
 
 /// Runs a future on one thread. What hangs in the kernel is left behind when the process ends.
@@ -199,18 +212,49 @@ async fn live(
     args: &ReportArgs,
     global: &Global,
 ) -> anyhow::Result<Assessment> {
-    let (session, store) = session(config, ask, args.deadline).await;
     let progress = Progress::new(args.format == Format::Table && !global.quiet, global.color);
+    let looked = look(config, selection, ask, args.deadline, &progress).await?;
+    let mut assessment = looked.assessment;
+    // whoever killed a fix in the middle has to hear of it, whatever they look at next
+    assessment.report.notes.extend(interrupted_notes(&Journal::at(&state_dir(config)).entries().unwrap_or_default()));
+    Ok(assessment)
+}
+
+/// A host that was looked at, and what looked.
+pub struct Looked {
+    /// Looks again.
+    pub session: Session,
+    /// Remembers.
+    pub store: Store,
+    /// What was found.
+    pub assessment: Assessment,
+}
+
+/// Looks at this host, and remembers numbers and findings for the next run.
+pub async fn look(
+    config: &Config,
+    selection: &Selection,
+    ask: Ask,
+    deadline: Option<Duration>,
+    progress: &Progress,
+) -> anyhow::Result<Looked> {
+    let (session, store) = session(config, ask, deadline).await;
     let recording = session.record(selection, &|event| progress.show(&event)).await;
     progress.finish();
     known_targets(selection, &recording)?;
     let mut assessment = session.assess(&recording);
-    store.record(std::mem::take(&mut assessment.samples)).await;
+    let report = &assessment.report;
+    let measures = report.measures.iter().map(|m| sample_of(m, report.started_at));
+    store.record(std::mem::take(&mut assessment.samples).into_iter().chain(measures).collect()).await;
+    let narrowed = !selection.runbooks.is_empty() || !selection.skip.is_empty();
+    let scope = match (selection.words.is_empty(), narrowed) {
+        (false, _) => Scope::Targets,
+        (true, true) => Scope::Runbooks,
+        (true, false) => Scope::Everything,
+    };
+    store.observe(&assessment.report, scope).await;
     assessment.report.notes.extend(store.note());
-    // whoever killed a fix in the middle has to hear of it, whatever they look at next
-    let state_dir = Surroundings::of_process().state_dir(config.state_dir.as_deref());
-    assessment.report.notes.extend(interrupted_notes(&Journal::at(&state_dir).entries().unwrap_or_default()));
-    Ok(assessment)
+    Ok(Looked { session, store, assessment })
 }
 
 /// A misspelt runbook must not run nothing and call it ok.

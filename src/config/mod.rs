@@ -3,8 +3,11 @@
 //! The first file that is named or exists is used, alone: `--config FILE`, `$OPSCTL_CONFIG`, `/etc/opsctl/config.toml`,
 //! `$XDG_CONFIG_HOME/opsctl/config.toml`. Without any, everything has its default.
 
+mod alert;
+mod delivery;
 mod dirs;
 mod endpoint;
+mod listen;
 mod names;
 mod parse;
 mod print;
@@ -18,16 +21,19 @@ use std::fs::File;
 use std::io::{ErrorKind, Read};
 use std::path::Path;
 
+pub use alert::Alert;
+pub use delivery::{Delivery, Place, Shape, When};
 pub use dirs::{SYSTEM_CONFIG, Surroundings};
 pub use endpoint::given as endpoint;
+pub use listen::Listen;
 pub use names::{did_you_mean, glob, nearest};
 pub use parse::parse;
 pub use print::{commented_defaults, effective};
 pub use problem::{ConfigError, Problem, position};
 pub use raw::Raw;
 pub use schema::{config_schema, report_schema};
-pub use server::{Resolved, Server};
-pub use valid::{Config, Known, Policy, duration, validate};
+pub use server::{Resolved, Server, fill};
+pub use valid::{Config, Known, Policy, duration, known_code, validate};
 
 /// Larger than any configuration a person writes, in bytes.
 const LARGEST: u64 = 1 << 20;

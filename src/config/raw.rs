@@ -12,22 +12,94 @@ use toml::Spanned;
 #[serde(default, deny_unknown_fields)]
 #[schemars(title = "opsctl configuration")]
 pub struct Raw {
+    /// Which runbooks answer an alert that no runbook lists, for `opsctl respond` and `opsctl listen`.
+    pub alert: Vec<Alert>,
+    /// Where `opsctl report` and the answers to alerts go, beside standard output.
+    pub delivery: Vec<Delivery>,
     /// Addresses that are asked, and what they should answer.
     pub endpoint: Vec<Endpoint>,
     /// Which container engine to talk to.
     pub engine: Engine,
+    /// How `opsctl listen` is reached and who may call it.
+    pub listen: Listen,
     /// Who owns what: the first match gives the owner shown with a finding.
     pub owner: Vec<Owner>,
     /// Where opsctl keeps its own files.
     pub paths: Paths,
     /// What `opsctl fix` may do without a person.
     pub policy: Policy,
+    /// What `opsctl report` leaves beside what it delivers.
+    pub report: Report,
     /// How a run behaves.
     pub run: Run,
     /// Limits and expectations, one table per runbook.
     pub runbooks: Settings,
     /// Databases, caches and brokers that cannot be found, or not be logged in to, without help.
     pub server: Vec<Server>,
+    /// What is known and does not count for a while, and planned maintenance; `opsctl waive` is for what comes up at night.
+    pub waiver: Vec<Waiver>,
+}
+
+/// `[[alert]]`.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Alert {
+    /// Name of the alert (the label `alertname`); `*` stands for any text.
+    #[schemars(example = "ShopCheckout*")]
+    pub name: String,
+    /// Runbooks that answer it.
+    #[schemars(with = "Vec<String>", example = ["nginx", "postgres"])]
+    pub runbooks: Vec<Spanned<String>>,
+    /// The label that says what it is about, if it is an unusual one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(example = &"pod")]
+    pub subject_label: Option<String>,
+}
+
+/// `[[delivery]]`.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Delivery {
+    /// `smtp://host:port`, `smtps://host`, the `https://` address of a webhook, or `file:/path`. `${NAME}` stands for a variable
+    /// of the environment.
+    #[schemars(with = "String", example = &"smtp://mail.example.org:25")]
+    pub to: Spanned<String>,
+    /// When: `change` (something is new or over), `always` (every report), `day`, `week`, `month` (`opsctl report --digest`),
+    /// `alert` (answers of `opsctl listen`).
+    #[serde(default = "on_change")]
+    #[schemars(with = "Vec<String>", example = ["change", "alert"])]
+    pub when: Vec<Spanned<String>>,
+    /// Only what belongs to this owner.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(example = "team-x")]
+    pub owner: Option<String>,
+    /// Shape of a webhook: slack, discord, teams, mattermost, or json for the report itself. Without it: by the address.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "Option<String>", example = &"slack")]
+    pub shape: Option<Spanned<String>>,
+    /// Format of a file. Without it: by its ending.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "Option<String>", example = &"html")]
+    pub format: Option<Spanned<String>>,
+    /// Who mail is sent to.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(with = "Vec<String>", example = ["ops@example.org"])]
+    pub mail: Vec<Spanned<String>>,
+    /// Who mail comes from. Without it: opsctl at this host.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "Option<String>", example = "opsctl@web-1.example.org")]
+    pub from: Option<Spanned<String>>,
+    /// User of the mail server.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub user: Option<String>,
+    /// A file that holds its password and nothing else.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(example = "/etc/opsctl/mail-password")]
+    pub password_file: Option<String>,
+}
+
+fn on_change() -> Vec<Spanned<String>> {
+    vec![Spanned::new(0..0, "change".to_owned())]
 }
 
 /// `[[endpoint]]`.
@@ -127,7 +199,8 @@ pub struct Paths {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct Policy {
-    /// Fixes of risk R3 that `--yes --risk R3` may run without a person, by id.
+    /// Fixes that may be applied without a person, by id: by `opsctl listen` when an alert asks for one, and, where they are of
+    /// risk R3, by `--yes --risk R3`.
     #[schemars(with = "Vec<String>", example = ["disk.prune-dangling-images"])]
     pub allow: Vec<Spanned<String>>,
     /// How often one fix may be applied to one subject within an hour; then a person has to find out why it does not last.
@@ -159,4 +232,80 @@ impl Default for Run {
     fn default() -> Self {
         Self { deadline: Spanned::new(0..0, "10s".to_owned()), history_days: 14, skip: Vec::new() }
     }
+}
+
+/// `[report]`.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub struct Report {
+    /// An address that is asked after every report, so that somebody notices when none is made any more. `${NAME}` stands for a
+    /// variable of the environment.
+    #[schemars(with = "Option<String>", example = "https://hc-ping.com/${HEARTBEAT}")]
+    pub heartbeat: Option<Spanned<String>>,
+    /// A file for the textfile collector of node_exporter, written at every report.
+    #[schemars(with = "Option<String>", example = "/var/lib/prometheus/node-exporter/opsctl.prom")]
+    pub textfile: Option<Spanned<String>>,
+}
+
+/// `[listen]`.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub struct Listen {
+    /// Where it listens. An address that others can reach needs a token or a secret.
+    #[schemars(with = "String")]
+    pub address: Spanned<String>,
+    /// A file that holds the token callers send (`Authorization: Bearer`, or the password of basic authentication).
+    #[schemars(example = "/etc/opsctl/listen-token")]
+    pub token_file: Option<String>,
+    /// A file that holds the secret callers sign their request with (HMAC-SHA256, as Grafana does).
+    #[schemars(example = "/etc/opsctl/listen-secret")]
+    pub hmac_secret_file: Option<String>,
+    /// The header in which the signature stands.
+    pub hmac_header: String,
+    /// How many alerts may wait; more are turned away until there is room, and their sender tries again.
+    pub queue: u32,
+    /// How long after its answer the same alert is not answered again, for example `5m`.
+    #[schemars(with = "String")]
+    pub repeat_after: Spanned<String>,
+}
+
+impl Default for Listen {
+    fn default() -> Self {
+        Self {
+            address: Spanned::new(0..0, "127.0.0.1:9797".to_owned()),
+            token_file: None,
+            hmac_secret_file: None,
+            // grafana.com/docs: configure the webhook notifier, HMAC signature
+            hmac_header: "X-Grafana-Alerting-Signature".to_owned(),
+            queue: 1000,
+            repeat_after: Spanned::new(0..0, "5m".to_owned()),
+        }
+    }
+}
+
+/// `[[waiver]]`.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Waiver {
+    /// Which findings: `CODE` or `CODE@SUBJECT`; `*` stands for any text.
+    #[serde(rename = "match")]
+    #[schemars(with = "String", example = &"disk.space@/var")]
+    pub which: Spanned<String>,
+    /// Why.
+    #[schemars(example = "a larger disk is on order")]
+    pub reason: String,
+    /// What kind it is.
+    #[serde(default)]
+    pub tag: crate::waive::Tag,
+    /// When it begins: a moment, or a time of day (UTC) for what comes again.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(example = "02:00")]
+    pub from: Option<String>,
+    /// When it ends: a moment such as `2026-12-01T04:00:00Z`, or a time of day (UTC).
+    #[schemars(with = "String", example = &"04:00")]
+    pub until: Spanned<String>,
+    /// With times of day: only on these days.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(example = ["sun"])]
+    pub days: Vec<String>,
 }

@@ -107,7 +107,7 @@ fn place(url: &str) -> Result<(Url, Product, bool), String> {
 }
 
 /// Replaces `${NAME}`; the error names the variable that is not set.
-fn fill(text: &str, value: &dyn Fn(&str) -> Option<String>) -> Result<String, String> {
+pub fn fill(text: &str, value: &dyn Fn(&str) -> Option<String>) -> Result<String, String> {
     let mut out = String::new();
     let mut rest = text;
     while let Some((before, after)) = rest.split_once("${") {

@@ -8,6 +8,7 @@ fn known() -> Known {
     Known {
         fixes: ["disk.prune-dangling-images", "container.start"].map(str::to_owned).to_vec(),
         checks: ["disk", "disk.space", "healthcheck"].map(str::to_owned).to_vec(),
+        codes: ["disk.space", "container.down"].map(str::to_owned).to_vec(),
     }
 }
 

@@ -7,11 +7,15 @@ use opsctl_core::probe::docker::Endpoint as EngineEndpoint;
 use opsctl_core::probe::endpoint::Endpoint;
 use opsctl_runbooks::Settings;
 
+use super::alert::{self, Alert};
+use super::delivery::{self, Delivery};
 use super::endpoint;
+use super::listen::{self, Listen};
 use super::names::{did_you_mean, glob};
 use super::problem::Problem;
 use super::raw::Raw;
 use super::server::{self, Server};
+use crate::waive::{Waiver, Window};
 
 /// A valid configuration.
 #[derive(Debug, Clone, PartialEq)]
@@ -30,6 +34,18 @@ pub struct Config {
     pub servers: Vec<Server>,
     /// Addresses that are asked.
     pub endpoints: Vec<Endpoint>,
+    /// Which runbooks answer alerts that none lists.
+    pub alerts: Vec<Alert>,
+    /// Where reports and answers go.
+    pub deliveries: Vec<Delivery>,
+    /// Address asked after every report, with its variables still in it.
+    pub heartbeat: Option<String>,
+    /// File for the textfile collector.
+    pub textfile: Option<PathBuf>,
+    /// How `opsctl listen` is reached.
+    pub listen: Listen,
+    /// What is known and does not count for a while.
+    pub waivers: Vec<Waiver>,
     /// How long a whole run may take.
     pub deadline: Duration,
     /// How many days numbers of earlier runs are kept.
@@ -40,10 +56,10 @@ pub struct Config {
     pub file: Option<PathBuf>,
 }
 
-/// What `opsctl fix` may do without a person.
+/// What may be done without a person.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Policy {
-    /// Fixes of risk R3 that `--yes --risk R3` may run.
+    /// Fixes that `opsctl listen` may apply; those of risk R3 also `--yes --risk R3`.
     pub allow: Vec<String>,
     /// How often one fix may be applied to one subject within an hour.
     pub max_fixes_per_hour: u32,
@@ -64,6 +80,8 @@ pub struct Known {
     pub fixes: Vec<String>,
     /// Runbook ids and check ids.
     pub checks: Vec<String>,
+    /// Codes of findings.
+    pub codes: Vec<String>,
 }
 
 impl Known {
@@ -76,7 +94,10 @@ impl Known {
         fixes.sort();
         fixes.dedup();
         let checks = runbooks.iter().map(|r| r.id.to_owned()).chain(specs().map(|s| s.id.to_owned())).collect();
-        Self { fixes, checks }
+        let mut codes: Vec<String> = specs().flat_map(|s| s.codes).map(|c| c.id.to_owned()).collect();
+        codes.sort();
+        codes.dedup();
+        Self { fixes, checks, codes }
     }
 }
 
@@ -133,6 +154,21 @@ pub fn validate(raw: &Raw, known: &Known) -> Result<Config, Vec<Problem>> {
             Err(problem) => problems.push(problem),
         }
     }
+    let alerts = collect(raw.alert.iter().map(|a| alert::validate(a, known)), &mut problems);
+    let deliveries = collect(raw.delivery.iter().map(delivery::validate), &mut problems);
+    let waivers = collect(raw.waiver.iter().map(|w| waiver(w, known)), &mut problems);
+    let listen = listen::validate(&raw.listen).map_err(|p| problems.push(p)).ok();
+    let heartbeat = raw.report.heartbeat.as_ref().filter(|url| match delivery::web_address(url.get_ref()) {
+        Ok(()) => true,
+        Err(why) => {
+            problems.push(Problem::new(url.span(), format!("`heartbeat` in [report]: {why}")));
+            false
+        }
+    });
+    if let Some(file) = raw.report.textfile.as_ref().filter(|f| !f.get_ref().starts_with('/') || !f.get_ref().ends_with(".prom"))
+    {
+        problems.push(Problem::new(file.span(), "`textfile` in [report]: not an absolute path that ends in .prom"));
+    }
     if let Some(dir) = raw.paths.state_dir.as_ref().filter(|d| !d.get_ref().starts_with('/')) {
         problems.push(Problem::new(dir.span(), "`state_dir` in [paths]: not an absolute path"));
     }
@@ -140,7 +176,14 @@ pub fn validate(raw: &Raw, known: &Known) -> Result<Config, Vec<Problem>> {
         problems.sort_by_key(|p| p.span.start);
         return Err(problems);
     }
+    let Some(listen) = listen else { return Err(problems) };
     Ok(Config {
+        alerts,
+        deliveries,
+        heartbeat: heartbeat.map(|url| url.get_ref().clone()),
+        textfile: raw.report.textfile.as_ref().map(|f| f.get_ref().into()),
+        listen,
+        waivers,
         runbooks: raw.runbooks.clone(),
         policy: Policy {
             allow: raw.policy.allow.iter().map(|f| f.get_ref().clone()).collect(),
@@ -156,6 +199,30 @@ pub fn validate(raw: &Raw, known: &Known) -> Result<Config, Vec<Problem>> {
         skip: raw.run.skip.iter().map(|s| s.get_ref().clone()).collect(),
         file: None,
     })
+}
+
+/// Keeps what is right and the problems of the rest.
+fn collect<T>(checked: impl Iterator<Item = Result<T, Problem>>, problems: &mut Vec<Problem>) -> Vec<T> {
+    checked.filter_map(|one| one.map_err(|p| problems.push(p)).ok()).collect()
+}
+
+/// `[[waiver]]`.
+fn waiver(raw: &super::raw::Waiver, known: &Known) -> Result<Waiver, Problem> {
+    let which = crate::waive::Which::from(raw.which.get_ref().clone());
+    known_code(&which.code, known).map_err(|why| Problem::new(raw.which.span(), format!("`match` in [[waiver]]: {why}")))?;
+    let window = Window::parse(raw.from.as_deref(), raw.until.get_ref(), &raw.days)
+        .map_err(|why| Problem::new(raw.until.span(), format!("`until` in [[waiver]]: {why}")))?;
+    Ok(Waiver { which, window, tag: raw.tag, reason: raw.reason.clone(), by: "configuration".to_owned() })
+}
+
+/// A pattern that no code has the form of waives nothing, and is a slip.
+pub fn known_code(pattern: &str, known: &Known) -> Result<(), String> {
+    if known.codes.iter().any(|code| glob(pattern, code)) {
+        return Ok(());
+    }
+    let hint = did_you_mean(pattern, known.codes.iter().map(String::as_str));
+    let hint = if hint.is_empty() { "; `opsctl list codes` shows all".to_owned() } else { hint };
+    Err(format!("no finding has the code `{pattern}`{hint}"))
 }
 
 /// Reads `10s`, `500ms`, `1m 30s`: how long a run may take, on the command line and in the file.

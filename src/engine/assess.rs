@@ -7,6 +7,7 @@ use opsctl_core::model::{
 
 use super::Recording;
 use crate::correlate::correlate;
+use crate::waive::Waivers;
 
 /// A report and what goes with it inside the process.
 pub struct Assessment {
@@ -60,8 +61,13 @@ struct Judged1<'a> {
 }
 
 /// Judges all records and makes the report.
-pub fn assess(runbooks: &[Runbook], recording: &Recording, owner_of: &dyn Fn(&str) -> Option<String>) -> Assessment {
-    let mut judged: Vec<Judged1<'_>> = recording.records.iter().map(|r| judge(runbooks, r)).collect();
+pub fn assess(
+    runbooks: &[Runbook],
+    recording: &Recording,
+    owner_of: &dyn Fn(&str) -> Option<String>,
+    waivers: &Waivers,
+) -> Assessment {
+    let mut judged: Vec<Judged1<'_>> = recording.records.iter().map(|r| judge(runbooks, r, waivers)).collect();
 
     // findings in report order: worst first, then in the order of the runbooks
     let mut order: Vec<(usize, usize)> =
@@ -85,6 +91,7 @@ pub fn assess(runbooks: &[Runbook], recording: &Recording, owner_of: &dyn Fn(&st
     let blind = recording.inventory.gaps.iter().map(|gap| Verdict::Unknown(gap.clone()));
     let verdicts: Vec<Verdict> = judged.iter().map(|j| j.verdict.clone()).chain(blind).collect();
     let verdict = Verdict::roll_up(&verdicts);
+    let notes = waivers.notes(&findings, recording.started_at);
     let report = Report {
         schema_version: REPORT_SCHEMA_VERSION,
         opsctl: Build {
@@ -103,7 +110,7 @@ pub fn assess(runbooks: &[Runbook], recording: &Recording, owner_of: &dyn Fn(&st
         tables: judged.iter().flat_map(|j| j.judgement.tables.clone()).collect(),
         measures: judged.iter().flat_map(|j| j.judgement.measures.clone()).collect(),
         course: None,
-        notes: Vec::new(),
+        notes,
     };
     let pending = judged.iter().flat_map(pending).collect();
     let samples = judged.into_iter().flat_map(|j| j.judgement.samples).collect();
@@ -116,7 +123,7 @@ fn pending<'a>(j: &'a Judged1<'_>) -> impl Iterator<Item = Pending> + 'a {
     j.judgement.pending.iter().map(pending)
 }
 
-fn judge<'a>(runbooks: &'a [Runbook], record: &'a Record) -> Judged1<'a> {
+fn judge<'a>(runbooks: &'a [Runbook], record: &'a Record, waivers: &Waivers) -> Judged1<'a> {
     let runbook = record.check.split('.').next().unwrap_or_default().to_owned();
     let check = runbooks.iter().flat_map(|r| &r.checks).find(|c| c.spec().id == record.check).map(|c| &**c);
     let judged = Judged { target: &record.target, taken_at: record.taken_at };
@@ -127,7 +134,11 @@ fn judge<'a>(runbooks: &'a [Runbook], record: &'a Record) -> Judged1<'a> {
             (Verdict::Unknown(format!("this opsctl has no check {}", record.check)), Judgement::default())
         }
         (Outcome::Evidence(evidence), Some(check)) => match check.judge(&judged, evidence) {
-            Ok(judgement) => (verdict_of(&judgement), judgement),
+            Ok(mut judgement) => {
+                let findings = std::mem::take(&mut judgement.findings).into_iter();
+                judgement.findings = findings.map(|f| waivers.mark(f, record.taken_at)).collect();
+                (verdict_of(&judgement), judgement)
+            }
             Err(e) => (Verdict::Unknown(e.to_string()), Judgement::default()),
         },
     };
@@ -136,7 +147,9 @@ fn judge<'a>(runbooks: &'a [Runbook], record: &'a Record) -> Judged1<'a> {
 
 /// The one place where findings become a verdict.
 fn verdict_of(judgement: &Judgement) -> Verdict {
-    let worst = judgement.findings.iter().map(|f| f.severity).max();
+    // what is waived is merely worth knowing
+    let counts = |f: &Finding| if f.waived.is_some() { Severity::Info } else { f.severity };
+    let worst = judgement.findings.iter().map(counts).max();
     match (worst, &judgement.skip) {
         (Some(severity @ (Severity::Crit | Severity::Warn)), _) => severity.into(),
         _ if !judgement.gaps.is_empty() => Verdict::Unknown(judgement.gaps.join("; ")),
@@ -182,7 +195,8 @@ fn offers(j: &Judged1<'_>, finding: &Finding, all: &[Finding], links: &[&Link], 
             let spec = check.spec().fixes.iter().find(|s| s.id == fix);
             let plan = check.plan(fix, finding, &judged, evidence).unwrap_or_else(|e| Err(Refusal::Precondition(e.to_string())));
             let risk = plan.as_ref().ok().map(|p| p.risk).or(spec.map(|s| s.risk)).unwrap_or(Risk::R4);
-            let refused = upstream(finding, all, links).or_else(|| maintenance(finding, recording));
+            let waived = || finding.waived.as_ref().map(|w| format!("the finding is waived: {w}"));
+            let refused = upstream(finding, all, links).or_else(|| maintenance(finding, recording)).or_else(waived);
             Offer { fix: fix.clone(), finding: finding.clone(), plan, refused, risk }
         })
         .collect()
@@ -288,7 +302,7 @@ mod tests {
     fn what_could_not_be_looked_for_is_unknown() {
         let inventory = opsctl_core::model::Inventory { gaps: vec!["reading mounts: denied".into()], ..Default::default() };
         let recording = nothing_recorded(inventory);
-        let assessment = assess(&[], &recording, &|_| None);
+        let assessment = assess(&[], &recording, &|_| None, &Waivers::default());
         assert_eq!(assessment.verdict, Verdict::Unknown("reading mounts: denied".into()));
         assert_eq!((assessment.report.exit_code, assessment.report.checks.len()), (3, 1));
     }

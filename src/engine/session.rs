@@ -20,6 +20,7 @@ use super::collect::{collect, one};
 use super::{Progress, RECORDING_SCHEMA_VERSION, Recording};
 use crate::config::{Server, nearest};
 use crate::discover::{Discovered, discover};
+use crate::waive::Waivers;
 
 /// Gives the owner of a subject by its name.
 pub type OwnerOf = Box<dyn Fn(&str) -> Option<String>>;
@@ -36,6 +37,10 @@ pub struct Setup {
     pub endpoints: Vec<Endpoint>,
     /// Who owns a subject of this name.
     pub owner_of: OwnerOf,
+    /// What is known and does not count for a while.
+    pub waivers: Waivers,
+    /// What to tell about the run itself.
+    pub notes: Vec<String>,
     /// Numbers of earlier runs.
     pub history: Arc<dyn History>,
     /// What was asked for beyond the ordinary.
@@ -178,6 +183,8 @@ impl Session {
             servers: Vec::new(),
             endpoints: Vec::new(),
             owner_of: Box::new(|_| None),
+            waivers: Waivers::default(),
+            notes: Vec::new(),
             history: Arc::new(NoHistory),
             ask: Ask::default(),
             deadline: Duration::ZERO,
@@ -225,7 +232,9 @@ impl Session {
     /// Judges a recording, live or replayed: the same code for both.
     #[must_use]
     pub fn assess(&self, recording: &Recording) -> Assessment {
-        assess(&self.runbooks, recording, &*self.setup.owner_of)
+        let mut assessment = assess(&self.runbooks, recording, &*self.setup.owner_of, &self.setup.waivers);
+        assessment.report.notes.extend(self.setup.notes.iter().cloned());
+        assessment
     }
 
     /// Reads one check of one target again, with nothing remembered from before.

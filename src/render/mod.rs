@@ -87,19 +87,24 @@ pub fn show(
     verbose: u8,
 ) -> anyhow::Result<()> {
     let to_stdout = outputs.iter().any(|o| o.file == Path::new("-"));
-    for output in outputs {
-        let text = output.format.render(report, &Style::plain());
-        if output.file == Path::new("-") {
-            print(&text)?;
-        } else {
-            write_file(&output.file, &text)
-                .with_context(|| format!("writing the {} report to {}", output.format, output.file.display()))?;
-        }
+    save(report, outputs)?;
+    for output in outputs.iter().filter(|o| o.file == Path::new("-")) {
+        print(&output.format.render(report, &Style::plain()))?;
     }
     // stdout of a machine format is exactly one document
     if !to_stdout {
         let style = Style::of(&Surroundings::of_process(), color, io::stdout().is_terminal()).with_detail(quiet, verbose);
         print(&format.render(report, &style))?;
+    }
+    Ok(())
+}
+
+/// Writes a report to files only.
+pub fn save(report: &Report, outputs: &[Output]) -> anyhow::Result<()> {
+    for output in outputs.iter().filter(|o| o.file != Path::new("-")) {
+        let text = output.format.render(report, &Style::plain());
+        write_file(&output.file, &text)
+            .with_context(|| format!("writing the {} report to {}", output.format, output.file.display()))?;
     }
     Ok(())
 }

@@ -8,10 +8,11 @@ use opsctl_core::model::Sample;
 use opsctl_core::probe::clock;
 use rusqlite::{Connection, ErrorCode, OpenFlags, OptionalExtension, params};
 
+use super::episodes;
 use crate::audit::dir;
 
 /// Shape of the tables; a file with a higher number was made by a newer opsctl and is left alone.
-const SCHEMA_VERSION: i64 = 1;
+const SCHEMA_VERSION: i64 = 2;
 
 /// How long another opsctl is waited for.
 const BUSY: Duration = Duration::from_millis(200);
@@ -65,6 +66,8 @@ impl Db {
         let version: i64 = connection.query_row("PRAGMA user_version", [], |row| row.get(0)).map_err(|e| broken(&path, &e))?;
         match version {
             SCHEMA_VERSION => Ok(Self { connection, path }),
+            // it remembered numbers only
+            1 => Self::make(&connection).map_err(|e| broken(&path, &e)).map(|()| Self { connection, path }),
             // killed between making the file and making the table
             0 => Err(Broken::Empty(path)),
             newer => Err(Broken::Unusable(format!(
@@ -81,19 +84,30 @@ impl Db {
         let make = || -> rusqlite::Result<Connection> {
             let connection = connect(path, OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_CREATE)?;
             connection.pragma_update(None, "journal_mode", "WAL")?;
-            // two runs may begin it at the same time
-            connection.execute_batch(&format!(
-                "BEGIN IMMEDIATE;
-                 CREATE TABLE IF NOT EXISTS sample (
-                   object TEXT NOT NULL, metric TEXT NOT NULL, at_ms INTEGER NOT NULL, value REAL NOT NULL,
-                   PRIMARY KEY (object, metric, at_ms)
-                 ) STRICT, WITHOUT ROWID;
-                 PRAGMA user_version = {SCHEMA_VERSION};
-                 COMMIT;"
-            ))?;
+            Self::make(&connection)?;
             Ok(connection)
         };
         make().map_err(|e| broken(path, &e)).map(|connection| Self { connection, path: path.to_owned() })
+    }
+
+    /// Makes what is not there yet; two runs may do so at the same time.
+    fn make(connection: &Connection) -> rusqlite::Result<()> {
+        connection.execute_batch(&format!(
+            "BEGIN IMMEDIATE;
+             CREATE TABLE IF NOT EXISTS sample (
+               object TEXT NOT NULL, metric TEXT NOT NULL, at_ms INTEGER NOT NULL, value REAL NOT NULL,
+               PRIMARY KEY (object, metric, at_ms)
+             ) STRICT, WITHOUT ROWID;
+             {}
+             PRAGMA user_version = {SCHEMA_VERSION};
+             COMMIT;",
+            episodes::TABLES
+        ))
+    }
+
+    /// Runs something on the tables of findings; an error says what is wrong with the file.
+    pub(super) fn with<T>(&mut self, run: impl FnOnce(&mut Connection) -> rusqlite::Result<T>) -> Result<T, Broken> {
+        run(&mut self.connection).map_err(|e| broken(&self.path, &e))
     }
 
     pub(super) fn oldest(

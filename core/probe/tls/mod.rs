@@ -17,6 +17,7 @@ use tokio::sync::Semaphore;
 
 pub use handshake::NoHandshake;
 pub use renewal::{Lineage, Renewers, lineage_of, lineages};
+pub use trust::authorities;
 pub use x509::Certificate;
 
 use super::names;

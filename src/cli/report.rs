@@ -1,0 +1,127 @@
+//! `opsctl report`: for cron. Looks, compares with what was reported before, and tells only what is news.
+
+use std::io::Write as _;
+
+use opsctl_core::model::Report;
+use opsctl_core::probe::Ask;
+
+use super::run::{self, ReportArgs};
+use super::{Global, exit};
+use crate::config::{Config, When};
+use crate::deliver::{Message, Post};
+use crate::engine::Selection;
+use crate::fix::{Lock, LockError};
+use crate::render::{self, Format, Progress, Style};
+use crate::report::{Compared, Period, compare, of_owner};
+
+/// `opsctl report`.
+#[derive(Debug, clap::Args)]
+pub struct Args {
+    /// Only these runbooks (or single checks); all when none is named
+    #[arg(value_name = "RUNBOOK")]
+    runbooks: Vec<String>,
+    /// Not these runbooks or checks
+    #[arg(long, value_name = "RUNBOOK", value_delimiter = ',')]
+    skip: Vec<String>,
+    /// Print also when nothing is new, worse or over
+    #[arg(long)]
+    always: bool,
+    /// Sum up a period: everything that ended in it, what is open, and where the numbers go
+    #[arg(long, value_name = "PERIOD")]
+    digest: Option<Period>,
+    /// Only what belongs to this owner
+    #[arg(long, value_name = "NAME")]
+    owner: Option<String>,
+    #[command(flatten)]
+    report: ReportArgs,
+}
+
+/// Runs it.
+pub fn exec(args: &Args, global: &Global) -> anyhow::Result<u8> {
+    render::init_tracing(global.verbose);
+    let mut config = run::load(global)?;
+    run::add_endpoints(&mut config, &args.report.endpoint);
+    if args.report.replay.is_some() {
+        return Err(exit::Usage(
+            "a report compares with the past of this host; `opsctl diagnose --replay` shows a recording".into(),
+        )
+        .into());
+    }
+    let state_dir = run::state_dir(&config);
+    // two at once would tell everything twice
+    let _lock = match take_lock(&state_dir) {
+        Ok(lock) => lock,
+        Err(note) => {
+            complain(&[note]);
+            return Ok(exit::OK);
+        }
+    };
+    let selection =
+        Selection { runbooks: args.runbooks.clone(), skip: [args.skip.clone(), config.skip.clone()].concat(), words: vec![] };
+    run::check_names(&selection)?;
+    let progress = Progress::new(false, global.color);
+    let (mut looked, compared) = run::block_on(async {
+        let looked = run::look(&config, &selection, Ask::default(), args.report.deadline, &progress).await?;
+        let now = opsctl_core::probe::clock::now();
+        let compared = compare(&looked.store, &looked.assessment.report, args.digest, now);
+        anyhow::Ok((looked, compared))
+    })??;
+    looked.assessment.report.course = Some(compared.course.clone());
+    let report = &looked.assessment.report;
+    if args.always || compared.changed || args.digest.is_some() || args.report.format != Format::Table {
+        let mine = args.owner.as_ref().map(|owner| of_owner(report, owner));
+        let shown = mine.as_ref().unwrap_or(report);
+        render::show(shown, args.report.format, &args.report.output, global.color, global.quiet, global.verbose)?;
+    } else {
+        render::save(report, &args.report.output)?;
+    }
+    let notes = tell(&config, &state_dir, args, report, &compared);
+    complain(&notes);
+    let (store, open) = (looked.store.clone(), compared.open(report));
+    let kind = args.digest.map_or("change", Period::word);
+    run::block_on(async move {
+        store.told(open, kind).await;
+    })?;
+    Ok(args.report.fail_on.exit_code(&looked.assessment.verdict))
+}
+
+/// Delivers what there is to deliver; the result says what went wrong.
+fn tell(config: &Config, state_dir: &std::path::Path, args: &Args, report: &Report, compared: &Compared) -> Vec<String> {
+    let post = Post::new(config, state_dir);
+    let mut notes = Vec::new();
+    if let Some(file) = &config.textfile {
+        let text = Format::Json.render(report, &Style::plain());
+        if let Err(e) = render::write_file(file, &text) {
+            notes.push(format!("writing the metrics to {}: {e}", file.display()));
+        }
+    }
+    let occasions = match args.digest {
+        Some(Period::Day) => vec![When::Day],
+        Some(Period::Week) => vec![When::Week],
+        Some(Period::Month) => vec![When::Month],
+        None if compared.changed => vec![When::Change, When::Always],
+        None => vec![When::Always],
+    };
+    notes.extend(post.deliver(report, &Message::of, &occasions));
+    notes.extend(post.heartbeat());
+    notes
+}
+
+fn take_lock(state_dir: &std::path::Path) -> Result<Option<Lock>, String> {
+    if crate::audit::dir::ensure(state_dir).is_err() {
+        // without a state directory there is no history either, and the report says so
+        return Ok(None);
+    }
+    match Lock::take(&state_dir.join("report.lock")) {
+        Ok(lock) => Ok(Some(lock)),
+        Err(LockError::Held(_)) => Err("another report is being made; this one is left to it".to_owned()),
+        Err(LockError::Io { .. }) => Ok(None),
+    }
+}
+
+/// What went wrong around the report, for whoever reads the mails of cron.
+fn complain(notes: &[String]) {
+    for note in notes {
+        let _ = writeln!(std::io::stderr().lock(), "opsctl: {}", opsctl_core::model::printable(note));
+    }
+}

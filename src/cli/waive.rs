@@ -1,0 +1,139 @@
+//! `opsctl waive`: say that something is known and does not count for a while.
+
+use std::io::Write as _;
+
+use jiff::{SignedDuration, Span, SpanRelativeTo, Timestamp};
+use opsctl_core::model::{printable, quantity};
+use opsctl_core::probe::clock;
+
+use super::exit::{self, Usage};
+use super::{Global, run};
+use crate::audit::Who;
+use crate::config::{Known, known_code};
+use crate::waive::{self, Tag, Waiver, Which, Window};
+
+/// Say that something is known and does not count for a while; without arguments: list what is waived
+#[derive(Debug, clap::Args)]
+pub struct Args {
+    /// Which findings: CODE or CODE@SUBJECT, for example disk.space@/var or 'container.*@web*'
+    #[arg(value_name = "CODE[@SUBJECT]", requires = "when")]
+    which: Option<String>,
+    /// For how long, for example 2h, 3d or 1w
+    #[arg(long = "for", value_name = "TIME", group = "when", value_parser = length)]
+    length: Option<SignedDuration>,
+    /// Until when, for example 2026-12-01T04:00:00Z
+    #[arg(long, value_name = "MOMENT", group = "when")]
+    until: Option<Timestamp>,
+    /// From when on, for planned work; now without it
+    #[arg(long, value_name = "MOMENT", requires = "which")]
+    from: Option<Timestamp>,
+    /// Why: whoever reads the report has to know
+    #[arg(long, value_name = "TEXT", requires = "which")]
+    reason: Option<String>,
+    /// What kind it is
+    #[arg(long, value_name = "TAG", default_value = "known-issue")]
+    tag: Tag,
+    /// Take waivers back
+    #[arg(long, group = "when", requires = "which")]
+    remove: bool,
+}
+
+/// `2h`, `3d`, `1w 2d`: longer than what a run may take.
+fn length(text: &str) -> Result<SignedDuration, String> {
+    let wrong = || format!("`{text}` is not a length of time such as `2h`, `3d` or `1w`");
+    let span: Span = text.trim().parse().map_err(|_| wrong())?;
+    let length = span.to_duration(SpanRelativeTo::days_are_24_hours()).map_err(|_| wrong())?;
+    let year = SignedDuration::from_hours(366 * 24);
+    if length > SignedDuration::ZERO && length <= year {
+        Ok(length)
+    } else {
+        Err(format!("`{text}` is not between 1s and a year"))
+    }
+}
+
+/// Runs it.
+pub fn exec(args: &Args, global: &Global) -> anyhow::Result<u8> {
+    let config = run::load(global)?;
+    let state_dir = run::state_dir(&config);
+    let now = clock::now();
+    let mut out = std::io::stdout();
+    let Some(which) = &args.which else {
+        let all = [config.waivers.clone(), waive::load(&state_dir)?].concat();
+        return Ok(list(&all, now, &mut out)?);
+    };
+    let which = Which::from(which.clone());
+    if args.remove {
+        let removed = waive::change(&state_dir, |all| {
+            let before = all.len();
+            all.retain(|w| w.which != which);
+            before - all.len()
+        })?;
+        if removed == 0 {
+            let configured = config.waivers.iter().any(|w| w.which == which);
+            let hint = if configured { "; it stands in the configuration" } else { "; `opsctl waive` lists what is waived" };
+            return Err(Usage(format!("nothing is waived as `{which}`{hint}")).into());
+        }
+        writeln!(out, "{which} counts again")?;
+        return Ok(exit::OK);
+    }
+    known_code(&which.code, &Known::registry()).map_err(Usage)?;
+    let from = args.from.unwrap_or(now);
+    let until = match (args.until, args.length) {
+        (Some(until), _) => until,
+        (None, Some(length)) => from.checked_add(length).map_err(|_| Usage("it ends too far away".to_owned()))?,
+        (None, None) => return Err(Usage("say until when: --for 2h or --until 2026-12-01T04:00:00Z".to_owned()).into()),
+    };
+    if until <= from || until <= now {
+        return Err(Usage(format!("it ends at {}, before it begins", waive::minute(until))).into());
+    }
+    let reason = args.reason.clone().unwrap_or_default();
+    if reason.trim().is_empty() {
+        return Err(Usage("--reason is empty: whoever reads the report has to know why".to_owned()).into());
+    }
+    let waiver = Waiver {
+        which: which.clone(),
+        window: Window::Once { from, until },
+        tag: args.tag,
+        reason,
+        by: Who::of_process().to_string(),
+    };
+    waive::change(&state_dir, |all| {
+        // what is over for long is of no use to anybody
+        all.retain(|w| w.window.ended(now).is_none_or(|end| now.duration_since(end) < SignedDuration::from_hours(90 * 24)));
+        all.retain(|w| w.which != which || w.window.holds(now) != (from <= now));
+        all.push(waiver.clone());
+    })?;
+    writeln!(out, "{which} is waived {}: {}", waiver.window, printable(&waiver.reason))?;
+    Ok(exit::OK)
+}
+
+fn list(all: &[Waiver], now: Timestamp, out: &mut dyn std::io::Write) -> std::io::Result<u8> {
+    if all.is_empty() {
+        writeln!(out, "nothing is waived")?;
+    }
+    for waiver in all {
+        let state = match waiver.window.ended(now) {
+            Some(end) => format!("expired {} ago", quantity::duration(now.duration_since(end))),
+            None if waiver.window.holds(now) => "in force".to_owned(),
+            None => "planned".to_owned(),
+        };
+        writeln!(out, "{}  {state}  {}", printable(&waiver.which.to_string()), waiver.window)?;
+        writeln!(out, "    {}: {} ({})", waiver.tag.words(), printable(&waiver.reason), printable(&waiver.by))?;
+    }
+    Ok(exit::OK)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn lengths_of_days_and_weeks_are_read() {
+        assert_eq!(length("2h"), Ok(SignedDuration::from_hours(2)));
+        assert_eq!(length("3d"), Ok(SignedDuration::from_hours(72)));
+        assert_eq!(length("1w 2d"), Ok(SignedDuration::from_hours(9 * 24)));
+        for wrong in ["", "2", "soon", "-2h", "0s", "2y", "400d"] {
+            assert!(length(wrong).is_err(), "{wrong}");
+        }
+    }
+}

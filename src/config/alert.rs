@@ -1,0 +1,38 @@
+//! `[[alert]]`: which runbooks answer an alert.
+
+use super::names::{did_you_mean, glob};
+use super::problem::Problem;
+use super::raw;
+use super::valid::Known;
+
+/// An entry, checked.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Alert {
+    /// Pattern of the alert's name.
+    pub name: String,
+    /// Runbooks that answer it.
+    pub runbooks: Vec<String>,
+    /// The label that says what it is about.
+    pub subject_label: Option<String>,
+}
+
+impl Alert {
+    /// Whether it is about an alert of this name.
+    #[must_use]
+    pub fn is_for(&self, name: &str) -> bool {
+        glob(&self.name, name)
+    }
+}
+
+/// Checks one entry.
+pub(super) fn validate(raw: &raw::Alert, known: &Known) -> Result<Alert, Problem> {
+    for runbook in &raw.runbooks {
+        let name = runbook.get_ref();
+        if !known.checks.contains(name) || name.contains('.') {
+            let hint = did_you_mean(name, known.checks.iter().map(String::as_str).filter(|c| !c.contains('.')));
+            return Err(Problem::new(runbook.span(), format!("`runbooks` in [[alert]]: no runbook is called `{name}`{hint}")));
+        }
+    }
+    let runbooks = raw.runbooks.iter().map(|r| r.get_ref().clone()).collect();
+    Ok(Alert { name: raw.name.clone(), runbooks, subject_label: raw.subject_label.clone() })
+}

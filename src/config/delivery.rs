@@ -1,0 +1,223 @@
+//! `[[delivery]]`: where reports and answers go.
+
+use std::path::PathBuf;
+use std::str::FromStr;
+
+use url::Url;
+
+use super::names::did_you_mean;
+use super::problem::Problem;
+use super::raw;
+use super::server::fill;
+use crate::render::Format;
+
+/// When something is delivered.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum When {
+    /// Something is new or over.
+    Change,
+    /// Every report.
+    Always,
+    /// The summary of a day.
+    Day,
+    /// Of a week.
+    Week,
+    /// Of a month.
+    Month,
+    /// The answer to an alert.
+    Alert,
+}
+
+const WHEN: &[(&str, When)] = &[
+    ("alert", When::Alert),
+    ("always", When::Always),
+    ("change", When::Change),
+    ("day", When::Day),
+    ("month", When::Month),
+    ("week", When::Week),
+];
+
+/// What a webhook understands.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Shape {
+    /// Slack's incoming webhooks.
+    Slack,
+    /// Discord's webhooks.
+    Discord,
+    /// Microsoft Teams' workflows: a message with an adaptive card.
+    Teams,
+    /// Mattermost's incoming webhooks.
+    Mattermost,
+    /// The report itself.
+    Json,
+}
+
+const SHAPES: &[(&str, Shape)] = &[
+    ("discord", Shape::Discord),
+    ("json", Shape::Json),
+    ("mattermost", Shape::Mattermost),
+    ("slack", Shape::Slack),
+    ("teams", Shape::Teams),
+];
+
+/// Where it goes.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Place {
+    /// A mail server.
+    Mail {
+        /// Speaks TLS from the beginning.
+        tls: bool,
+        /// Host.
+        host: String,
+        /// Port.
+        port: u16,
+        /// Recipients.
+        to: Vec<String>,
+        /// Sender; opsctl at this host without.
+        from: Option<String>,
+        /// Login.
+        user: Option<String>,
+        /// File of its password.
+        password_file: Option<PathBuf>,
+    },
+    /// A webhook; its address may hold variables, and is a secret itself.
+    Webhook {
+        /// Address.
+        url: String,
+        /// What it understands.
+        shape: Shape,
+    },
+    /// A file.
+    File {
+        /// Path.
+        path: PathBuf,
+        /// How it is written.
+        format: Format,
+    },
+}
+
+/// An entry, checked.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Delivery {
+    /// Where to.
+    pub place: Place,
+    /// When.
+    pub when: Vec<When>,
+    /// Only what belongs to this owner.
+    pub owner: Option<String>,
+}
+
+impl Delivery {
+    /// What it is called in messages: never with what is secret about it.
+    #[must_use]
+    pub fn name(&self) -> String {
+        match &self.place {
+            Place::Mail { host, port, .. } => format!("mail over {host}:{port}"),
+            Place::Webhook { url, .. } => {
+                let host = Url::parse(url).ok().and_then(|u| u.host_str().map(str::to_owned));
+                format!("the webhook at {}", host.unwrap_or_else(|| "an address from the environment".to_owned()))
+            }
+            Place::File { path, .. } => path.display().to_string(),
+        }
+    }
+}
+
+/// Whether something can be sent to this address; variables may stand for anything in it.
+pub(super) fn web_address(text: &str) -> Result<(), String> {
+    if text.starts_with("${") {
+        return fill(text, &|_| Some(String::new())).map(|_| ());
+    }
+    let shape = fill(text, &|_| Some("1".to_owned()))?;
+    match Url::parse(&shape) {
+        Ok(url) if matches!(url.scheme(), "http" | "https") && url.has_host() => Ok(()),
+        _ => Err("not an address such as `https://hooks.example.org/…`".to_owned()),
+    }
+}
+
+fn named<T: Copy>(known: &[(&str, T)], word: &toml::Spanned<String>, key: &str) -> Result<T, Problem> {
+    known.iter().find(|(name, _)| name == word.get_ref()).map(|(_, value)| *value).ok_or_else(|| {
+        let names: Vec<&str> = known.iter().map(|(name, _)| *name).collect();
+        let hint = did_you_mean(word.get_ref(), names.iter().copied());
+        let hint = if hint.is_empty() { format!(", expected one of {}", names.join(", ")) } else { hint };
+        Problem::new(word.span(), format!("`{key}` in [[delivery]]: `{}` is not known{hint}", word.get_ref()))
+    })
+}
+
+/// Checks one entry.
+pub(super) fn validate(raw: &raw::Delivery) -> Result<Delivery, Problem> {
+    let wrong = |why: String| Problem::new(raw.to.span(), format!("`to` in [[delivery]]: {why}"));
+    let to = raw.to.get_ref();
+    let place = if let Some(path) = to.strip_prefix("file:") {
+        let path = path.strip_prefix("//").unwrap_or(path);
+        if !path.starts_with('/') {
+            return Err(wrong("not an absolute path such as `file:/var/log/opsctl/report.txt`".to_owned()));
+        }
+        Place::File { path: path.into(), format: format_of(raw, path)? }
+    } else if to.starts_with("smtp://") || to.starts_with("smtps://") {
+        mail(raw)?
+    } else {
+        web_address(to).map_err(|why| wrong(format!("{why}; mail goes to `smtp://host:port`, a file is `file:/path`")))?;
+        let shape = match &raw.shape {
+            Some(shape) => named(SHAPES, shape, "shape")?,
+            None => shape_of(to).ok_or_else(|| wrong("whose webhook this is cannot be told; say it with `shape`".to_owned()))?,
+        };
+        Place::Webhook { url: to.clone(), shape }
+    };
+    let when = raw.when.iter().map(|w| named(WHEN, w, "when")).collect::<Result<_, _>>()?;
+    Ok(Delivery { place, when, owner: raw.owner.clone() })
+}
+
+/// The services whose webhooks are known by their address.
+fn shape_of(url: &str) -> Option<Shape> {
+    let host = Url::parse(url).ok()?.host_str()?.to_owned();
+    match host.as_str() {
+        "hooks.slack.com" => Some(Shape::Slack),
+        "discord.com" | "discordapp.com" => Some(Shape::Discord),
+        h if h.ends_with("webhook.office.com") || h.ends_with("logic.azure.com") || h.ends_with("powerplatform.com") => {
+            Some(Shape::Teams)
+        }
+        _ => None,
+    }
+}
+
+fn format_of(raw: &raw::Delivery, path: &str) -> Result<Format, Problem> {
+    match &raw.format {
+        Some(format) => <Format as clap::ValueEnum>::from_str(format.get_ref(), true)
+            .map_err(|why| Problem::new(format.span(), format!("`format` in [[delivery]]: {why}"))),
+        None => Ok(match path.rsplit_once('.').map(|(_, end)| end) {
+            Some("json") => Format::Json,
+            Some("md") => Format::Markdown,
+            Some("jsonl") => Format::Jsonl,
+            _ => Format::Table,
+        }),
+    }
+}
+
+fn mail(raw: &raw::Delivery) -> Result<Place, Problem> {
+    let wrong = |why: &str| Problem::new(raw.to.span(), format!("`to` in [[delivery]]: {why}"));
+    let url = Url::parse(raw.to.get_ref()).map_err(|_| wrong("not an address such as `smtp://mail.example.org:25`"))?;
+    if !url.username().is_empty() || url.password().is_some() {
+        return Err(wrong("the login goes to `user` and `password_file`"));
+    }
+    let host = url.host_str().filter(|h| !h.is_empty()).ok_or_else(|| wrong("it names no host"))?;
+    if raw.mail.is_empty() {
+        return Err(wrong("`mail` says nobody to send it to"));
+    }
+    for address in raw.mail.iter().chain(&raw.from) {
+        if lettre::Address::from_str(address.get_ref()).is_err() {
+            let why = format!("[[delivery]]: `{}` is not a mail address such as `ops@example.org`", address.get_ref());
+            return Err(Problem::new(address.span(), why));
+        }
+    }
+    let tls = url.scheme() == "smtps";
+    Ok(Place::Mail {
+        tls,
+        host: host.trim_matches(['[', ']']).to_owned(),
+        // 465: RFC 8314; 25 is where a mail server of one's own listens
+        port: url.port().unwrap_or(if tls { 465 } else { 25 }),
+        to: raw.mail.iter().map(|m| m.get_ref().clone()).collect(),
+        from: raw.from.as_ref().map(|f| f.get_ref().clone()),
+        user: raw.user.clone(),
+        password_file: raw.password_file.as_ref().map(PathBuf::from),
+    })
+}

@@ -1,0 +1,137 @@
+//! Mail over SMTP.
+
+use std::net::IpAddr;
+use std::path::Path;
+use std::time::Duration;
+
+use lettre::address::AddressError;
+use lettre::message::{Mailbox, MultiPart, SinglePart};
+use lettre::transport::smtp::authentication::Credentials;
+use lettre::transport::smtp::client::{Certificate, Tls, TlsParameters};
+use lettre::transport::smtp::extension::ClientId;
+use lettre::{Address, Message, SmtpTransport, Transport};
+use opsctl_core::probe::{host, servers::secret_file};
+
+use super::Sent;
+use crate::config::Place;
+
+/// How long a mail server may take for one step.
+const PATIENCE: Duration = Duration::from_secs(10);
+
+/// Sends one mail.
+pub(super) fn send(place: &Place, subject: &str, text: &str, html: Option<&str>, ca_files: &[String]) -> Sent {
+    let message = match compose(place, subject, text, html) {
+        Ok(message) => message,
+        Err(why) => return Sent::Never(why),
+    };
+    let transport = match transport(place, ca_files) {
+        Ok(transport) => transport,
+        Err(why) => return Sent::Later(why),
+    };
+    match transport.send(&message) {
+        Ok(_) => Sent::Done,
+        // 5xx of RFC 5321: asking again will not help
+        Err(e) if e.is_permanent() => Sent::Never(e.to_string()),
+        Err(e) => Sent::Later(chain(&e)),
+    }
+}
+
+/// An error with what lies under it: lettre's own words say only which step failed.
+fn chain(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut under = error.source();
+    while let Some(e) = under {
+        text = format!("{text}: {e}");
+        under = e.source();
+    }
+    text
+}
+
+fn compose(place: &Place, subject: &str, text: &str, html: Option<&str>) -> Result<Message, String> {
+    let Place::Mail { to, from, .. } = place else { return Err("this is no mail".to_owned()) };
+    let wrong = |e: AddressError| e.to_string();
+    let from: Address = match from {
+        Some(from) => from.parse().map_err(wrong)?,
+        // a host without a domain has no address that others accept; its own mail server does
+        None => Address::new("opsctl", &hostname()).or_else(|_| Address::new("opsctl", "localhost")).map_err(wrong)?,
+    };
+    let subject: String = subject.chars().map(|c| if c.is_control() { ' ' } else { c }).take(200).collect();
+    let mut builder = Message::builder().from(Mailbox::new(Some("opsctl".to_owned()), from)).subject(subject);
+    for address in to {
+        builder = builder.to(Mailbox::new(None, address.parse().map_err(wrong)?));
+    }
+    let plain = SinglePart::plain(text.to_owned());
+    match html {
+        Some(html) => builder.multipart(MultiPart::alternative().singlepart(plain).singlepart(SinglePart::html(html.to_owned()))),
+        None => builder.singlepart(plain),
+    }
+    .map_err(|e| e.to_string())
+}
+
+fn hostname() -> String {
+    host::info().hostname
+}
+
+fn transport(place: &Place, ca_files: &[String]) -> Result<SmtpTransport, String> {
+    let Place::Mail { tls, host, port, user, password_file, .. } = place else { return Err("this is no mail".to_owned()) };
+    let loopback = host == "localhost" || host.parse().is_ok_and(|ip: IpAddr| ip.is_loopback());
+    let mut builder =
+        SmtpTransport::builder_dangerous(host).port(*port).timeout(Some(PATIENCE)).hello_name(ClientId::Domain(hostname())).tls(
+            match (tls, user) {
+                (true, _) => Tls::Wrapper(parameters(host, ca_files)?),
+                // the mail server of this machine has a certificate that nobody signed, and nobody listens in between
+                (false, None) if loopback => Tls::None,
+                (false, None) => Tls::Opportunistic(parameters(host, ca_files)?),
+                // a password goes over TLS or not at all
+                (false, Some(_)) => Tls::Required(parameters(host, ca_files)?),
+            },
+        );
+    if let Some(user) = user {
+        let redactor = opsctl_core::probe::Redactor::default();
+        let password = match password_file {
+            Some(path) => secret_file(&path.display().to_string(), &redactor)?.reveal().to_owned(),
+            None => String::new(),
+        };
+        builder = builder.credentials(Credentials::new(user.clone(), password));
+    }
+    Ok(builder.build())
+}
+
+fn parameters(host: &str, ca_files: &[String]) -> Result<TlsParameters, String> {
+    let mut builder = TlsParameters::builder(host.to_owned());
+    for path in ca_files {
+        let pem = std::fs::read(Path::new(path)).map_err(|e| format!("reading {path} of [runbooks.tls] ca_files: {e}"))?;
+        builder = builder.add_root_certificate(Certificate::from_pem(&pem).map_err(|e| format!("{path}: {e}"))?);
+    }
+    builder.build().map_err(|e| e.to_string())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn place(from: Option<&str>) -> Place {
+        Place::Mail {
+            tls: false,
+            host: "127.0.0.1".into(),
+            port: 1,
+            to: vec!["ops@example.org".into()],
+            from: from.map(str::to_owned),
+            user: None,
+            password_file: None,
+        }
+    }
+
+    #[test]
+    fn a_subject_cannot_add_headers() {
+        let mail = compose(&place(Some("a@b.org")), "x\r\nBcc: evil@example.org", "text", Some("<p>text"));
+        let text = mail.map(|m| String::from_utf8_lossy(&m.formatted()).into_owned()).unwrap_or_default();
+        assert!(text.contains("Subject: x  Bcc: evil@example.org") && !text.contains("\nBcc:"), "{text}");
+        assert!(text.contains("multipart/alternative"));
+    }
+
+    #[test]
+    fn nobody_there_is_a_matter_of_time() {
+        assert!(matches!(send(&place(None), "s", "t", None, &[]), Sent::Later(why) if why.contains("refused")));
+    }
+}

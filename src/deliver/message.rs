@@ -1,0 +1,36 @@
+//! What is told, in the forms that different places need.
+
+use opsctl_core::model::Report;
+
+use crate::render::{Format, Style};
+use crate::report::{Line, chat, headline};
+
+/// A message.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Message {
+    /// One line.
+    pub subject: String,
+    /// All of it, for a person.
+    pub text: String,
+    /// The same as a page.
+    pub html: Option<String>,
+    /// A few lines for a chat.
+    pub chat: Vec<Line>,
+    /// For programs.
+    pub json: Option<serde_json::Value>,
+}
+
+impl Message {
+    /// What a report says.
+    #[must_use]
+    pub fn of(report: &Report) -> Self {
+        let style = Style { width: 100, ..Style::plain() };
+        Self {
+            subject: format!("[opsctl] {}", headline(report)),
+            text: Format::Table.render(report, &style),
+            html: None,
+            chat: chat(report),
+            json: None,
+        }
+    }
+}

@@ -1,0 +1,64 @@
+//! One request to a web server, bounded in time. What is said of failures never holds the address: a webhook's is a secret.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use ureq::tls::{Certificate, RootCerts, TlsConfig};
+
+use super::Sent;
+
+/// How long a request may take in all.
+const PATIENCE: Duration = Duration::from_secs(10);
+
+/// Sends requests.
+pub struct Web {
+    agent: ureq::Agent,
+}
+
+impl Web {
+    /// Trusts what this machine trusts, and the authorities in these files.
+    #[must_use]
+    pub fn new(ca_files: &[String]) -> Self {
+        let roots = opsctl_core::probe::tls::authorities(ca_files);
+        let roots: Vec<Certificate<'static>> = roots.iter().map(|der| Certificate::from_der(der).to_owned()).collect();
+        let tls = TlsConfig::builder()
+            .unversioned_rustls_crypto_provider(Arc::new(rustls::crypto::ring::default_provider()))
+            .root_certs(RootCerts::Specific(Arc::new(roots)))
+            .build();
+        let config = ureq::Agent::config_builder()
+            .timeout_global(Some(PATIENCE))
+            .http_status_as_error(false)
+            .max_redirects(3)
+            .user_agent(concat!("opsctl/", env!("CARGO_PKG_VERSION")))
+            .tls_config(tls)
+            .build();
+        Self { agent: config.into() }
+    }
+
+    pub(super) fn post(&self, url: &str, body: &serde_json::Value) -> Sent {
+        judged(self.agent.post(url).header("content-type", "application/json").send(body.to_string()))
+    }
+
+    pub(super) fn get(&self, url: &str) -> Sent {
+        judged(self.agent.get(url).call())
+    }
+}
+
+fn judged<B>(answer: Result<ureq::http::Response<B>, ureq::Error>) -> Sent {
+    match answer {
+        Ok(answer) => match answer.status().as_u16() {
+            200..300 => Sent::Done,
+            // not now: 408 and 429 say so themselves, 5xx is the server's trouble
+            status @ (408 | 429 | 500..) => Sent::Later(format!("status {status}")),
+            status => Sent::Never(format!("status {status}; is its address still right?")),
+        },
+        Err(ureq::Error::BadUri(_) | ureq::Error::Http(_)) => Sent::Never("it is not an address".to_owned()),
+        Err(ureq::Error::Timeout(_)) => Sent::Later(format!("no answer in {} s", PATIENCE.as_secs())),
+        Err(ureq::Error::HostNotFound) => Sent::Later("its name cannot be looked up".to_owned()),
+        Err(ureq::Error::Io(e)) => Sent::Later(e.to_string()),
+        Err(ureq::Error::ConnectionFailed) => Sent::Later("no connection".to_owned()),
+        Err(ureq::Error::Tls(e)) => Sent::Later(format!("TLS: {e}")),
+        Err(ureq::Error::Rustls(e)) => Sent::Later(format!("TLS: {e}")),
+        Err(_) => Sent::Later("the request failed".to_owned()),
+    }
+}

@@ -1,0 +1,140 @@
+//! What webhooks understand.
+
+use opsctl_core::model::Report;
+use serde_json::{Value, json};
+
+use super::Message;
+use crate::config::Shape;
+use crate::report::Line;
+
+/// The longest texts: Discord 2000 characters (discord.com/developers/docs/resources/webhook), Mattermost 16383, Slack 40000 of which
+/// it shows 4000 well, Teams 28 kB for the whole message.
+const DISCORD: usize = 1900;
+const MATTERMOST: usize = 16_000;
+const SLACK: usize = 3900;
+const TEAMS: usize = 20_000;
+
+/// The body of a request.
+pub(super) fn body(shape: Shape, report: &Report, message: &Message) -> Value {
+    let markdown = |most| text(&message.chat, "**", &markdown_escaped, most);
+    match shape {
+        Shape::Slack => json!({ "text": text(&message.chat, "*", &slack_escaped, SLACK) }),
+        // nobody is called by what a container is named
+        Shape::Discord => json!({ "content": markdown(DISCORD), "allowed_mentions": { "parse": [] } }),
+        Shape::Mattermost => json!({ "text": markdown(MATTERMOST) }),
+        Shape::Teams => json!({
+            "type": "message",
+            "attachments": [{
+                "contentType": "application/vnd.microsoft.card.adaptive",
+                "content": {
+                    "$schema": "http://adaptivecards.io/schemas/adaptive-card.json",
+                    "type": "AdaptiveCard",
+                    "version": "1.4",
+                    "body": card(&message.chat, TEAMS),
+                },
+            }],
+        }),
+        Shape::Json => message.json.clone().unwrap_or_else(|| serde_json::to_value(report).unwrap_or_default()),
+    }
+}
+
+/// Lines of text, bold as the service has it, cut at the end of a line.
+fn text(lines: &[Line], bold: &str, escaped: &dyn Fn(&str) -> String, most: usize) -> String {
+    let mut out = String::new();
+    for line in lines {
+        let shown = match line {
+            Line::Title(text) => format!("{bold}{}{bold}", escaped(text)),
+            Line::Text(text) => escaped(text),
+            Line::Command(text) => format!("`{}`", text.replace('`', "'")),
+        };
+        if out.chars().count() + shown.chars().count() + 2 > most {
+            out.push('…');
+            break;
+        }
+        out.push_str(&shown);
+        out.push('\n');
+    }
+    out
+}
+
+fn card(lines: &[Line], most: usize) -> Vec<Value> {
+    let mut left = most;
+    let mut blocks = Vec::new();
+    for line in lines {
+        let block = match line {
+            Line::Title(text) => {
+                json!({ "type": "TextBlock", "text": markdown_escaped(text), "weight": "Bolder", "size": "Medium", "wrap": true })
+            }
+            Line::Text(text) => json!({ "type": "TextBlock", "text": markdown_escaped(text), "wrap": true, "spacing": "Small" }),
+            Line::Command(text) => json!({ "type": "TextBlock", "text": text, "fontType": "Monospace", "wrap": true }),
+        };
+        let size = block.to_string().len();
+        if size > left {
+            break;
+        }
+        left -= size;
+        blocks.push(block);
+    }
+    blocks
+}
+
+/// Slack reads `<!channel>` and links in angle brackets (api.slack.com/reference/surfaces/formatting).
+fn slack_escaped(text: &str) -> String {
+    text.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;")
+}
+
+/// What would be markup or a mention.
+fn markdown_escaped(text: &str) -> String {
+    text.chars().fold(String::new(), |mut out, c| {
+        if matches!(c, '\\' | '*' | '_' | '`' | '~' | '|' | '[' | ']' | '<' | '>') {
+            out.push('\\');
+        }
+        out.push(c);
+        if c == '@' {
+            // a word joiner keeps "@everyone" from being a mention
+            out.push('\u{2060}');
+        }
+        out
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use opsctl_core::model::Severity;
+
+    use super::*;
+    use crate::report::fixtures::report;
+
+    fn of(shape: Shape, report: &Report) -> Value {
+        body(shape, report, &Message::of(report))
+    }
+
+    #[test]
+    fn each_service_gets_its_own_shape() {
+        let r = report(&[("web", Severity::Crit)]);
+        assert!(of(Shape::Slack, &r)["text"].as_str().is_some_and(|t| t.starts_with("*web-1: crit: web is down*\n")));
+        assert!(of(Shape::Mattermost, &r)["text"].as_str().is_some_and(|t| t.starts_with("**web-1: crit: web is down**\n")));
+        assert_eq!(of(Shape::Discord, &r)["allowed_mentions"]["parse"], json!([]));
+        assert_eq!(of(Shape::Teams, &r)["attachments"][0]["content"]["body"][0]["text"], "web-1: crit: web is down");
+        assert_eq!(of(Shape::Json, &r)["schema_version"], 1);
+    }
+
+    #[test]
+    fn a_name_calls_nobody() {
+        let r = report(&[("<!channel> @everyone [x](http://evil)", Severity::Crit)]);
+        let slack = of(Shape::Slack, &r).to_string();
+        assert!(!slack.contains("<!channel>"), "{slack}");
+        for shape in [Shape::Discord, Shape::Mattermost, Shape::Teams] {
+            let text = of(shape, &r).to_string();
+            assert!(!text.contains("@everyone") && !text.contains("[x](http"), "{text}");
+        }
+    }
+
+    #[test]
+    fn no_message_is_longer_than_its_service_takes() {
+        let long = "x".repeat(3000);
+        let r = report(&[(&long, Severity::Crit), ("web", Severity::Crit)]);
+        assert!(of(Shape::Discord, &r)["content"].as_str().is_some_and(|t| t.chars().count() <= 2000));
+        assert!(of(Shape::Teams, &r).to_string().len() < 28_000);
+    }
+}

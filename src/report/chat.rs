@@ -1,0 +1,119 @@
+//! A report in a few lines, for a chat message or the subject of a mail. What marks bold and code differs between services; the lines
+//! are the same.
+
+use opsctl_core::model::{Finding, Report, Severity, Standing, printable, quantity};
+
+/// Lines of one kind at most; the rest is counted.
+const MOST: usize = 8;
+
+/// A line and what it is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Line {
+    /// The first line.
+    Title(String),
+    /// An ordinary line.
+    Text(String),
+    /// A command to paste.
+    Command(String),
+}
+
+/// What needs attention, worst first.
+fn open(report: &Report) -> Vec<&Finding> {
+    report.findings.iter().filter(|f| f.severity > Severity::Info && f.waived.is_none()).collect()
+}
+
+/// Findings that no other one explains.
+fn roots(report: &Report) -> Vec<&Finding> {
+    open(report).into_iter().filter(|f| f.explained_by.is_none()).collect()
+}
+
+/// One line: the verdict, the root cause, and how much more there is.
+#[must_use]
+pub fn headline(report: &Report) -> String {
+    let host = printable(&report.host.hostname);
+    let roots = roots(report);
+    let Some(first) = roots.first() else {
+        let over = report.course.as_ref().map_or(0, |c| c.recovered.len());
+        let over = if over > 0 { format!(", {} over", quantity::count(over, "finding")) } else { String::new() };
+        return match report.verdict.as_str() {
+            "ok" => format!("{host}: all is well{over}"),
+            verdict => format!("{host}: {verdict}{over}"),
+        };
+    };
+    let more = if roots.len() > 1 { format!(" (and {} more)", roots.len() - 1) } else { String::new() };
+    format!("{host}: {}: {}{more}", report.verdict, printable(&first.message))
+}
+
+/// The report in a few lines.
+#[must_use]
+pub fn chat(report: &Report) -> Vec<Line> {
+    let mut lines = vec![Line::Title(headline(report))];
+    let all = open(report);
+    let shown = |f: &&&Finding| f.explained_by.is_none();
+    for finding in all.iter().filter(shown).take(MOST) {
+        lines.push(Line::Text(format!(
+            "• {}{} {}: {}",
+            standing(report, finding),
+            finding.severity,
+            finding.code,
+            printable(&finding.message)
+        )));
+        let explained = report.causes.iter().find(|c| c.root == finding.id).map_or(0, |c| c.explains.len());
+        if explained > 0 {
+            lines.push(Line::Text(format!("   explains {}", quantity::count(explained, "other finding"))));
+        }
+        if let Some(owner) = &finding.owner {
+            lines.push(Line::Text(format!("   owner: {}", printable(owner))));
+        }
+    }
+    let roots = all.iter().filter(shown).count();
+    if roots > MOST {
+        lines.push(Line::Text(format!("• and {} more", roots - MOST)));
+    }
+    if let Some(course) = &report.course {
+        for over in course.recovered.iter().take(MOST) {
+            lines.push(Line::Text(format!("✓ over: {} {}: {}", over.code, printable(&over.subject), printable(&over.message))));
+        }
+        for trend in course.trends.iter().filter(|t| !t.says.is_empty()).take(MOST) {
+            lines.push(Line::Text(format!("↗ {} {}: {}", printable(&trend.subject), trend.name, trend.says)));
+        }
+    }
+    let fixes = report.fixes.iter().filter(|f| f.refused.is_none() && all.iter().any(|o| o.fixes.contains(&f.id)));
+    lines.extend(fixes.take(MOST).map(|f| Line::Command(printable(&f.command))));
+    lines
+}
+
+fn standing(report: &Report, finding: &Finding) -> String {
+    let Some(known) = report.course.as_ref().and_then(|c| c.of(&finding.id)) else { return String::new() };
+    match known.standing {
+        Standing::New => "new: ".to_owned(),
+        Standing::Still => format!("still, for {}: ", quantity::duration(report.started_at.duration_since(known.first_seen))),
+        Standing::Flapping => format!("comes and goes, {} times a day: ", known.times),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::fixtures::report;
+    use super::*;
+
+    #[test]
+    fn the_first_line_tells_the_cause() {
+        assert_eq!(
+            headline(&report(&[("web", Severity::Crit), ("db", Severity::Crit)])),
+            "web-1: crit: web is down (and 1 more)"
+        );
+        let mut healthy = report(&[]);
+        healthy.verdict = "ok".into();
+        assert_eq!(headline(&healthy), "web-1: all is well");
+    }
+
+    #[test]
+    fn a_long_report_stays_a_short_message() {
+        let names: Vec<String> = (0..200).map(|i| format!("c{i}")).collect();
+        let many: Vec<(&str, Severity)> = names.iter().map(|n| (n.as_str(), Severity::Crit)).collect();
+        let lines = chat(&report(&many));
+        assert!(lines.len() < 12);
+        assert_eq!(lines.last(), Some(&Line::Text("• and 192 more".into())));
+    }
+}

@@ -1,0 +1,309 @@
+//! How a run compares with what was reported before.
+
+use jiff::{SignedDuration, Timestamp};
+use opsctl_core::model::{Course, Finding, Known, Recovered, Report, Severity, Standing};
+
+use super::trend::trend;
+use crate::state::{Episode, Store};
+
+const DAY: SignedDuration = SignedDuration::from_hours(24);
+
+/// How far back numbers are drawn.
+const TREND: SignedDuration = SignedDuration::from_hours(7 * 24);
+
+/// What a digest sums up.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+pub enum Period {
+    /// The last 24 hours
+    Day,
+    /// The last 7 days
+    Week,
+    /// The last 30 days
+    Month,
+}
+
+impl Period {
+    /// Its name in reports and in the history.
+    #[must_use]
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::Day => "day",
+            Self::Week => "week",
+            Self::Month => "month",
+        }
+    }
+
+    fn length(self) -> SignedDuration {
+        match self {
+            Self::Day => DAY,
+            Self::Week => SignedDuration::from_hours(7 * 24),
+            Self::Month => SignedDuration::from_hours(30 * 24),
+        }
+    }
+}
+
+/// A course, and whether there is news in it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Compared {
+    /// How the findings stand.
+    pub course: Course,
+    /// Something is new, worse or over.
+    pub changed: bool,
+}
+
+impl Compared {
+    /// What this report tells: open findings that count, by code and subject, and whether each comes and goes.
+    #[must_use]
+    pub fn open(&self, report: &Report) -> Vec<(String, String, bool)> {
+        let flapping = |f: &Finding| self.course.of(&f.id).is_some_and(|k| k.standing == Standing::Flapping);
+        counting(report).map(|f| (f.code.clone(), f.subject.to_string(), flapping(f))).collect()
+    }
+}
+
+fn counting(report: &Report) -> impl Iterator<Item = &Finding> {
+    report.findings.iter().filter(|f| f.severity > Severity::Info && f.waived.is_none())
+}
+
+/// Compares a report, whose findings the store has seen, with the past.
+#[must_use]
+pub fn compare(store: &Store, report: &Report, period: Option<Period>, now: Timestamp) -> Compared {
+    let compared_with = store.last_told(period.map_or("change", Period::word));
+    let yesterday = now - DAY;
+    let since = period.map_or(yesterday, |p| now - p.length());
+    let episodes = store.episodes(since.min(yesterday).min(compared_with.unwrap_or(yesterday)));
+    let mut course = course(report, &episodes, period.map(|_| since), now);
+    course.compared_with = compared_with;
+    course.period = period.map(|p| p.word().to_owned());
+    let changed = changed(report, &course, &episodes, yesterday);
+    course.trends = report
+        .measures
+        .iter()
+        .filter_map(|m| trend(m, store.series(&crate::state::object_of(m), &m.name, now - TREND), now))
+        .collect();
+    Compared { course, changed }
+}
+
+fn is_of(episode: &Episode, finding: &Finding) -> bool {
+    episode.code == finding.code && episode.subject == finding.subject.to_string()
+}
+
+/// How often it began since then.
+fn times(episodes: &[Episode], like: &Episode, since: Timestamp) -> u32 {
+    let began = episodes.iter().filter(|e| e.code == like.code && e.subject == like.subject && e.first >= since).count();
+    u32::try_from(began).unwrap_or(u32::MAX).max(1)
+}
+
+fn course(report: &Report, episodes: &[Episode], summed_since: Option<Timestamp>, now: Timestamp) -> Course {
+    let yesterday = now - DAY;
+    let mut course = Course::default();
+    for finding in counting(report) {
+        let open = episodes.iter().find(|e| e.closed.is_none() && is_of(e, finding));
+        let times = open.map_or(1, |e| times(episodes, e, yesterday));
+        let standing = match open {
+            Some(_) if Episode::flaps(times) => Standing::Flapping,
+            Some(e) if e.told => Standing::Still,
+            _ => Standing::New,
+        };
+        let first_seen = open.map_or(report.started_at, |e| e.first);
+        course.findings.push(Known { finding: finding.id.clone(), standing, first_seen, times });
+    }
+    let over = |e: &&Episode| match (e.closed, summed_since) {
+        (None, _) => false,
+        // a digest names everything that ended in its period
+        (Some(closed), Some(since)) => closed >= since,
+        // otherwise what a report told of, and did not yet call over
+        (Some(_), None) => e.told && !e.told_end,
+    };
+    let still_open = |e: &Episode| counting(report).any(|f| is_of(e, f));
+    let told_flapping = |e: &Episode| {
+        episodes.iter().any(|o| o.code == e.code && o.subject == e.subject && o.told_flapping && o.last >= yesterday)
+    };
+    for episode in episodes.iter().filter(over) {
+        let comes_and_goes = summed_since.is_none() && told_flapping(episode);
+        let twice = course.recovered.iter().any(|r| r.code == episode.code && r.subject == episode.subject);
+        if !still_open(episode) && !comes_and_goes && !twice {
+            course.recovered.push(Recovered {
+                code: episode.code.clone(),
+                subject: episode.subject.clone(),
+                severity: episode.severity,
+                message: episode.message.clone(),
+                first_seen: episode.first,
+                last_seen: episode.last,
+                owner: episode.owner.clone(),
+            });
+        }
+    }
+    course
+}
+
+/// Whether somebody who read the last report learns something from this one.
+fn changed(report: &Report, course: &Course, episodes: &[Episode], yesterday: Timestamp) -> bool {
+    let news = |finding: &Finding| {
+        let known = course.of(&finding.id);
+        let mut same = episodes.iter().filter(|e| is_of(e, finding));
+        if known.is_some_and(|k| k.standing == Standing::Flapping) {
+            // that it comes and goes is said once, not every time it comes
+            return !same.any(|e| e.told_flapping && e.last >= yesterday);
+        }
+        let open = same.find(|e| e.closed.is_none());
+        open.is_none_or(|e| !e.told || e.told_severity.is_some_and(|told| finding.severity > told))
+    };
+    !course.recovered.is_empty() || counting(report).any(news)
+}
+
+#[cfg(test)]
+pub(crate) mod tests {
+    #![allow(clippy::unwrap_used, reason = "tests")]
+    use opsctl_core::model::{Build, CheckRow, Code, HostInfo, Kind, Subject};
+
+    use super::*;
+    use crate::state::Scope;
+
+    static DOWN: Code = Code { id: "container.down", severities: &[Severity::Warn, Severity::Crit], when: "", hint: "" };
+
+    /// A report in which these containers are down.
+    pub(crate) fn report(down: &[(&str, Severity)]) -> Report {
+        let findings: Vec<Finding> = down
+            .iter()
+            .enumerate()
+            .map(|(i, (name, severity))| {
+                let subject = Subject { kind: Kind::Container, name: (*name).into(), identity: (*name).into() };
+                Finding { id: format!("f{i}"), ..Finding::new(&DOWN, *severity, subject, format!("{name} is down")) }
+            })
+            .collect();
+        let names = ["web", "db"];
+        let row = |name: &str| CheckRow {
+            check: "container.state".into(),
+            runbook: "container".into(),
+            target: format!("container:{name}"),
+            verdict: if down.iter().any(|(n, _)| *n == name) { "crit" } else { "ok" }.into(),
+            reason: None,
+            duration_ms: 1,
+            findings: findings.iter().filter(|f| f.subject.name == name).map(|f| f.id.clone()).collect(),
+        };
+        Report {
+            schema_version: 1,
+            opsctl: Build { version: "0".into(), commit: "0".into() },
+            host: HostInfo { hostname: "web-1".into(), ..HostInfo::default() },
+            started_at: opsctl_core::probe::clock::now(),
+            duration_ms: 1,
+            verdict: "crit".into(),
+            exit_code: 2,
+            checks: names.into_iter().map(row).collect(),
+            findings,
+            causes: vec![],
+            fixes: vec![],
+            tables: vec![],
+            measures: vec![],
+            course: None,
+            notes: vec![],
+        }
+    }
+
+    struct Past {
+        _dir: tempfile::TempDir,
+        store: Store,
+        runtime: tokio::runtime::Runtime,
+    }
+
+    impl Past {
+        fn new() -> Self {
+            let dir = tempfile::tempdir().unwrap();
+            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+            let store = runtime.block_on(Store::open(&dir.path().join("state"), 14));
+            Self { _dir: dir, store, runtime }
+        }
+
+        /// One report: whether it had news, and how the findings stand.
+        fn told(&self, report: &Report) -> (bool, Vec<Standing>, usize) {
+            let compared = self.seen(report);
+            self.runtime.block_on(self.store.told(compared.open(report), "change"));
+            (compared.changed, compared.course.findings.iter().map(|k| k.standing).collect(), compared.course.recovered.len())
+        }
+
+        fn seen(&self, report: &Report) -> Compared {
+            self.runtime.block_on(self.store.observe(report, Scope::Everything));
+            assert_eq!(self.store.note(), None);
+            compare(&self.store, report, None, opsctl_core::probe::clock::now())
+        }
+    }
+
+    #[test]
+    fn news_is_told_once() {
+        let past = Past::new();
+        let (healthy, bad, worse) =
+            (report(&[]), report(&[("web", Severity::Warn)]), report(&[("web", Severity::Crit), ("db", Severity::Crit)]));
+        assert_eq!(past.told(&healthy), (false, vec![], 0));
+        assert_eq!(past.told(&bad), (true, vec![Standing::New], 0));
+        assert_eq!(past.told(&bad), (false, vec![Standing::Still], 0));
+        assert_eq!(past.told(&worse), (true, vec![Standing::Still, Standing::New], 0));
+        assert_eq!(past.told(&worse), (false, vec![Standing::Still, Standing::Still], 0));
+        // worse and then mild again is no news
+        assert_eq!(past.told(&report(&[("web", Severity::Warn), ("db", Severity::Crit)])).0, false);
+        assert_eq!(past.told(&report(&[("db", Severity::Crit)])), (true, vec![Standing::Still], 1));
+        assert_eq!(past.told(&healthy), (true, vec![], 1));
+        assert_eq!(past.told(&healthy), (false, vec![], 0));
+    }
+
+    #[test]
+    fn a_look_between_two_reports_takes_no_news_away() {
+        let past = Past::new();
+        let bad = report(&[("web", Severity::Crit)]);
+        past.told(&report(&[]));
+        // somebody ran `opsctl diagnose`
+        past.seen(&bad);
+        assert_eq!(past.told(&bad), (true, vec![Standing::New], 0));
+    }
+
+    #[test]
+    fn what_comes_and_goes_is_said_once() {
+        let past = Past::new();
+        let (healthy, bad) = (report(&[]), report(&[("web", Severity::Crit)]));
+        assert!(past.told(&bad).0);
+        assert!(past.told(&healthy).0);
+        assert_eq!(past.told(&bad), (true, vec![Standing::New], 0));
+        assert!(past.told(&healthy).0);
+        assert_eq!(past.told(&bad), (true, vec![Standing::Flapping], 0));
+        for _ in 0..3 {
+            assert_eq!(past.told(&healthy), (false, vec![], 0));
+            assert_eq!(past.told(&bad), (false, vec![Standing::Flapping], 0));
+        }
+    }
+
+    #[test]
+    fn what_could_not_be_looked_at_is_not_over() {
+        let past = Past::new();
+        let bad = report(&[("web", Severity::Crit)]);
+        past.told(&bad);
+        let mut blind = report(&[]);
+        blind.checks[0].verdict = "unknown".into();
+        assert_eq!(past.told(&blind), (false, vec![], 0));
+        let mut elsewhere = report(&[]);
+        elsewhere.checks.remove(0);
+        past.runtime.block_on(past.store.observe(&elsewhere, Scope::Targets));
+        assert_eq!(past.told(&bad), (false, vec![Standing::Still], 0));
+        // its target is gone
+        assert_eq!(past.told(&elsewhere), (true, vec![], 1));
+    }
+
+    #[test]
+    fn a_digest_names_everything_that_ended_in_its_period() {
+        let past = Past::new();
+        past.told(&report(&[("web", Severity::Crit)]));
+        past.told(&report(&[]));
+        let healthy = report(&[]);
+        let compared = compare(&past.store, &healthy, Some(Period::Day), opsctl_core::probe::clock::now());
+        assert_eq!(compared.course.recovered.len(), 1);
+        assert_eq!(compared.course.period.as_deref(), Some("day"));
+    }
+
+    #[test]
+    fn the_past_is_searched_for_what_is_alike() {
+        let past = Past::new();
+        past.told(&report(&[("web", Severity::Crit), ("db", Severity::Crit)]));
+        past.told(&report(&[]));
+        let like = past.store.like("container.down", "container:db", 5);
+        assert_eq!(like.iter().map(|e| e.subject.as_str()).collect::<Vec<_>>(), ["container:db", "container:web"]);
+        assert!(past.store.like("disk.space", "mount:/", 5).is_empty());
+    }
+}

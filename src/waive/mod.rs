@@ -1,0 +1,217 @@
+//! What is known and does not count for a while: a known issue, maintenance, a flaky check.
+//!
+//! A waiver says for which findings, until when and why. A waived finding is shown as waived, does not count in the verdict, and is
+//! not fixed. When its time is over the finding counts again and says so.
+
+mod file;
+mod window;
+
+use jiff::{SignedDuration, Timestamp};
+use opsctl_core::model::{Finding, Subject, quantity};
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use crate::config::glob;
+
+pub use file::{WAIVERS, WaiverError, change, load};
+pub use window::Window;
+
+/// Why something is waived.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema, clap::ValueEnum)]
+#[serde(rename_all = "kebab-case")]
+pub enum Tag {
+    /// Somebody knows and works on it
+    #[default]
+    KnownIssue,
+    /// Work on the host is planned or under way
+    Maintenance,
+    /// It comes and goes without meaning anything
+    Flaky,
+}
+
+impl Tag {
+    /// In words.
+    #[must_use]
+    pub fn words(self) -> &'static str {
+        match self {
+            Self::KnownIssue => "known issue",
+            Self::Maintenance => "maintenance",
+            Self::Flaky => "flaky",
+        }
+    }
+}
+
+/// Which findings: `CODE[@SUBJECT]`, `*` stands for any text.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(into = "String", from = "String")]
+pub struct Which {
+    /// Pattern of the code.
+    pub code: String,
+    /// Pattern of the subject, as `name` or `kind:name`; none is any.
+    pub subject: Option<String>,
+}
+
+impl From<String> for Which {
+    fn from(text: String) -> Self {
+        match text.split_once('@') {
+            Some((code, subject)) => Self { code: code.to_owned(), subject: Some(subject.to_owned()) },
+            None => Self { code: text, subject: None },
+        }
+    }
+}
+
+impl From<Which> for String {
+    fn from(which: Which) -> Self {
+        which.to_string()
+    }
+}
+
+impl std::fmt::Display for Which {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(&self.code)?;
+        self.subject.iter().try_for_each(|s| write!(f, "@{s}"))
+    }
+}
+
+impl Which {
+    fn covers(&self, code: &str, subject: &Subject) -> bool {
+        let named = |pattern: &String| glob(pattern, &subject.name) || glob(pattern, &subject.to_string());
+        glob(&self.code, code) && self.subject.as_ref().is_none_or(named)
+    }
+}
+
+/// A waiver.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Waiver {
+    /// Which findings.
+    #[serde(rename = "match")]
+    pub which: Which,
+    /// When.
+    pub window: Window,
+    /// What kind.
+    pub tag: Tag,
+    /// Why.
+    pub reason: String,
+    /// Who said so: a user of this host, or `configuration`.
+    pub by: String,
+}
+
+impl Waiver {
+    /// One line: `known issue until 2026-11-22 10:00 UTC: the disk is on order (root)`.
+    #[must_use]
+    pub fn says(&self, now: Timestamp) -> String {
+        let until = self.window.ends(now).map_or_else(String::new, |end| format!(" until {}", minute(end)));
+        format!("{}{until}: {} ({})", self.tag.words(), self.reason, self.by)
+    }
+}
+
+/// A moment, to the minute.
+#[must_use]
+pub fn minute(at: Timestamp) -> String {
+    at.strftime("%Y-%m-%d %H:%M UTC").to_string()
+}
+
+/// How long after its end a waiver is still spoken of.
+const REMEMBERED: SignedDuration = SignedDuration::from_hours(30 * 24);
+
+/// All waivers of a host.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Waivers {
+    /// From the configuration and from `opsctl waive`.
+    pub all: Vec<Waiver>,
+}
+
+impl Waivers {
+    /// Marks a finding that is waived now; one whose waiver is over says so.
+    #[must_use]
+    pub fn mark(&self, mut finding: Finding, now: Timestamp) -> Finding {
+        let covering = || self.all.iter().filter(|w| w.which.covers(&finding.code, &finding.subject));
+        if let Some(waiver) = covering().find(|w| w.window.holds(now)) {
+            finding.waived = Some(waiver.says(now));
+            return finding;
+        }
+        let over = covering().filter_map(|w| Some((w.window.ended(now)?, w))).max_by_key(|(end, _)| *end);
+        match over {
+            Some((end, waiver)) if now.duration_since(end) < REMEMBERED => {
+                let ago = quantity::duration(now.duration_since(end));
+                finding.cite("waiver", format!("expired {ago} ago: {} ({})", waiver.reason, waiver.by))
+            }
+            _ => finding,
+        }
+    }
+
+    /// What to tell a person: waivers that are over while their findings are still open.
+    #[must_use]
+    pub fn notes(&self, findings: &[Finding], now: Timestamp) -> Vec<String> {
+        let still_open = |w: &&Waiver| {
+            let counts = |f: &&Finding| f.waived.is_none() && f.severity > opsctl_core::model::Severity::Info;
+            findings.iter().filter(counts).any(|f| w.which.covers(&f.code, &f.subject))
+        };
+        let recent = |w: &&Waiver| w.window.ended(now).is_some_and(|end| now.duration_since(end) < REMEMBERED);
+        let note = |w: &Waiver| {
+            let ago = w.window.ended(now).map_or_else(String::new, |end| quantity::duration(now.duration_since(end)));
+            format!(
+                "the waiver of {} ({}) expired {ago} ago and what it covered is still open: mend it or waive it again",
+                w.which, w.reason
+            )
+        };
+        self.all.iter().filter(recent).filter(still_open).map(note).collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "tests")]
+    use opsctl_core::model::{Code, Kind, Severity};
+
+    use super::*;
+
+    static DOWN: Code = Code { id: "container.down", severities: &[Severity::Crit], when: "", hint: "" };
+
+    fn down(name: &str) -> Finding {
+        let subject = Subject { kind: Kind::Container, name: name.into(), identity: name.into() };
+        Finding::new(&DOWN, Severity::Crit, subject, format!("{name} is down"))
+    }
+
+    fn at(text: &str) -> Timestamp {
+        text.parse().unwrap()
+    }
+
+    fn waiver(which: &str, from: &str, until: &str) -> Waiver {
+        Waiver {
+            which: which.to_owned().into(),
+            window: Window::Once { from: at(from), until: at(until) },
+            tag: Tag::Maintenance,
+            reason: "new disk".into(),
+            by: "root".into(),
+        }
+    }
+
+    #[test]
+    fn a_waiver_covers_what_it_names_and_only_in_its_time() {
+        let w = Waivers { all: vec![waiver("container.*@web*", "2026-01-01T10:00:00Z", "2026-01-01T12:00:00Z")] };
+        let noon = at("2026-01-01T11:00:00Z");
+        assert_eq!(
+            w.mark(down("web-1"), noon).waived.as_deref(),
+            Some("maintenance until 2026-01-01 12:00 UTC: new disk (root)")
+        );
+        for (name, when) in [("db", "2026-01-01T11:00:00Z"), ("web", "2026-01-01T09:59:00Z"), ("web", "2026-01-01T12:00:00Z")] {
+            assert_eq!(w.mark(down(name), at(when)).waived, None, "{name} {when}");
+        }
+        let kinds = Waivers { all: vec![waiver("*@container:web", "2026-01-01T10:00:00Z", "2026-01-01T12:00:00Z")] };
+        assert!(kinds.mark(down("web"), noon).waived.is_some());
+    }
+
+    #[test]
+    fn one_that_is_over_is_told_as_long_as_its_finding_is_open() {
+        let w = Waivers { all: vec![waiver("container.down@web", "2026-01-01T10:00:00Z", "2026-01-01T12:00:00Z")] };
+        let later = at("2026-01-01T12:03:00Z");
+        let marked = w.mark(down("web"), later);
+        assert_eq!(marked.waived, None);
+        assert_eq!(marked.evidence[0].value, "expired 3 min ago: new disk (root)");
+        assert!(w.notes(&[marked], later)[0].contains("container.down@web (new disk) expired 3 min ago"));
+        assert!(w.notes(&[down("db")], later).is_empty());
+        let much_later = at("2026-03-01T12:03:00Z");
+        assert!(w.mark(down("web"), much_later).evidence.is_empty());
+    }
+}
