@@ -255,7 +255,7 @@ _opsctl() {
                     return 0
                     ;;
                 --format)
-                    COMPREPLY=($(compgen -W "table json jsonl markdown" -- "${cur}"))
+                    COMPREPLY=($(compgen -W "table json jsonl markdown html junit tap nagios prometheus" -- "${cur}"))
                     return 0
                     ;;
                 --output)
@@ -305,7 +305,7 @@ _opsctl() {
                     return 0
                     ;;
                 --format)
-                    COMPREPLY=($(compgen -W "table json jsonl markdown" -- "${cur}"))
+                    COMPREPLY=($(compgen -W "table json jsonl markdown html junit tap nagios prometheus" -- "${cur}"))
                     return 0
                     ;;
                 --output)
@@ -465,7 +465,7 @@ _opsctl() {
                     return 0
                     ;;
                 --format)
-                    COMPREPLY=($(compgen -W "table json jsonl markdown" -- "${cur}"))
+                    COMPREPLY=($(compgen -W "table json jsonl markdown html junit tap nagios prometheus" -- "${cur}"))
                     return 0
                     ;;
                 --output)
@@ -515,7 +515,7 @@ _opsctl() {
                     return 0
                     ;;
                 --format)
-                    COMPREPLY=($(compgen -W "table json jsonl markdown" -- "${cur}"))
+                    COMPREPLY=($(compgen -W "table json jsonl markdown html junit tap nagios prometheus" -- "${cur}"))
                     return 0
                     ;;
                 --output)
@@ -565,7 +565,7 @@ _opsctl() {
                     return 0
                     ;;
                 --format)
-                    COMPREPLY=($(compgen -W "table json jsonl markdown" -- "${cur}"))
+                    COMPREPLY=($(compgen -W "table json jsonl markdown html junit tap nagios prometheus" -- "${cur}"))
                     return 0
                     ;;
                 --output)
@@ -615,7 +615,7 @@ _opsctl() {
                     return 0
                     ;;
                 --format)
-                    COMPREPLY=($(compgen -W "table json jsonl markdown" -- "${cur}"))
+                    COMPREPLY=($(compgen -W "table json jsonl markdown html junit tap nagios prometheus" -- "${cur}"))
                     return 0
                     ;;
                 --output)
@@ -665,7 +665,7 @@ _opsctl() {
                     return 0
                     ;;
                 --format)
-                    COMPREPLY=($(compgen -W "table json jsonl markdown" -- "${cur}"))
+                    COMPREPLY=($(compgen -W "table json jsonl markdown html junit tap nagios prometheus" -- "${cur}"))
                     return 0
                     ;;
                 --output)
@@ -793,7 +793,7 @@ _opsctl() {
                     return 0
                     ;;
                 --format)
-                    COMPREPLY=($(compgen -W "table json jsonl markdown" -- "${cur}"))
+                    COMPREPLY=($(compgen -W "table json jsonl markdown html junit tap nagios prometheus" -- "${cur}"))
                     return 0
                     ;;
                 --output)
@@ -843,7 +843,7 @@ _opsctl() {
                     return 0
                     ;;
                 --format)
-                    COMPREPLY=($(compgen -W "table json jsonl markdown" -- "${cur}"))
+                    COMPREPLY=($(compgen -W "table json jsonl markdown html junit tap nagios prometheus" -- "${cur}"))
                     return 0
                     ;;
                 --output)
@@ -919,7 +919,7 @@ _opsctl() {
                     return 0
                     ;;
                 --format)
-                    COMPREPLY=($(compgen -W "table json jsonl markdown" -- "${cur}"))
+                    COMPREPLY=($(compgen -W "table json jsonl markdown html junit tap nagios prometheus" -- "${cur}"))
                     return 0
                     ;;
                 --output)
@@ -969,7 +969,7 @@ _opsctl() {
                     return 0
                     ;;
                 --format)
-                    COMPREPLY=($(compgen -W "table json jsonl markdown" -- "${cur}"))
+                    COMPREPLY=($(compgen -W "table json jsonl markdown html junit tap nagios prometheus" -- "${cur}"))
                     return 0
                     ;;
                 --output)
@@ -1019,7 +1019,7 @@ _opsctl() {
                     return 0
                     ;;
                 --format)
-                    COMPREPLY=($(compgen -W "table json jsonl markdown" -- "${cur}"))
+                    COMPREPLY=($(compgen -W "table json jsonl markdown html junit tap nagios prometheus" -- "${cur}"))
                     return 0
                     ;;
                 --output)
@@ -1069,7 +1069,7 @@ _opsctl() {
                     return 0
                     ;;
                 --format)
-                    COMPREPLY=($(compgen -W "table json jsonl markdown" -- "${cur}"))
+                    COMPREPLY=($(compgen -W "table json jsonl markdown html junit tap nagios prometheus" -- "${cur}"))
                     return 0
                     ;;
                 --output)
@@ -1119,7 +1119,7 @@ _opsctl() {
                     return 0
                     ;;
                 --format)
-                    COMPREPLY=($(compgen -W "table json jsonl markdown" -- "${cur}"))
+                    COMPREPLY=($(compgen -W "table json jsonl markdown html junit tap nagios prometheus" -- "${cur}"))
                     return 0
                     ;;
                 --output)
@@ -1169,7 +1169,7 @@ _opsctl() {
                     return 0
                     ;;
                 --format)
-                    COMPREPLY=($(compgen -W "table json jsonl markdown" -- "${cur}"))
+                    COMPREPLY=($(compgen -W "table json jsonl markdown html junit tap nagios prometheus" -- "${cur}"))
                     return 0
                     ;;
                 --output)
@@ -1241,7 +1241,7 @@ _opsctl() {
                     return 0
                     ;;
                 --format)
-                    COMPREPLY=($(compgen -W "table json jsonl markdown" -- "${cur}"))
+                    COMPREPLY=($(compgen -W "table json jsonl markdown html junit tap nagios prometheus" -- "${cur}"))
                     return 0
                     ;;
                 --output)
@@ -1291,7 +1291,7 @@ _opsctl() {
                     return 0
                     ;;
                 --format)
-                    COMPREPLY=($(compgen -W "table json jsonl markdown" -- "${cur}"))
+                    COMPREPLY=($(compgen -W "table json jsonl markdown html junit tap nagios prometheus" -- "${cur}"))
                     return 0
                     ;;
                 --output)
@@ -1367,7 +1367,7 @@ _opsctl() {
                     return 0
                     ;;
                 --format)
-                    COMPREPLY=($(compgen -W "table json jsonl markdown" -- "${cur}"))
+                    COMPREPLY=($(compgen -W "table json jsonl markdown html junit tap nagios prometheus" -- "${cur}"))
                     return 0
                     ;;
                 --output)
@@ -1417,7 +1417,7 @@ _opsctl() {
                     return 0
                     ;;
                 --format)
-                    COMPREPLY=($(compgen -W "table json jsonl markdown" -- "${cur}"))
+                    COMPREPLY=($(compgen -W "table json jsonl markdown html junit tap nagios prometheus" -- "${cur}"))
                     return 0
                     ;;
                 --output)

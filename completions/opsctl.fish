@@ -65,7 +65,12 @@ complete -c opsctl -n "__fish_opsctl_using_subcommand diagnose" -l skip -d 'Not 
 complete -c opsctl -n "__fish_opsctl_using_subcommand diagnose" -l format -d 'Format on standard output' -r -f -a "table\t'For people'
 json\t'One JSON document (`opsctl config schema --report` prints its schema)'
 jsonl\t'One JSON line per finding, then one for the run'
-markdown\t'For a chat message or an issue'"
+markdown\t'For a chat message or an issue'
+html\t'One page with plots that needs nothing else'
+junit\t'JUnit XML, for Jenkins and GitLab: a test per check and target'
+tap\t'Test Anything Protocol: a test point per check and target'
+nagios\t'For Nagios, Icinga and their like, with perfdata; errors of opsctl itself exit with 3 (unknown)'
+prometheus\t'Metrics for the textfile collector of node_exporter'"
 complete -c opsctl -n "__fish_opsctl_using_subcommand diagnose" -l output -d 'Also write a report to a file, for example json=/tmp/report.json; can be given several times' -r
 complete -c opsctl -n "__fish_opsctl_using_subcommand diagnose" -l deadline -d 'Stop waiting after this long; what has not answered by then is unknown [default: 10s]' -r
 complete -c opsctl -n "__fish_opsctl_using_subcommand diagnose" -l replay -d 'Judge a recording instead of this host' -r -F
@@ -92,7 +97,12 @@ complete -c opsctl -n "__fish_opsctl_using_subcommand bootstrap" -l sha256 -d 'W
 complete -c opsctl -n "__fish_opsctl_using_subcommand bootstrap" -l format -d 'Format on standard output' -r -f -a "table\t'For people'
 json\t'One JSON document (`opsctl config schema --report` prints its schema)'
 jsonl\t'One JSON line per finding, then one for the run'
-markdown\t'For a chat message or an issue'"
+markdown\t'For a chat message or an issue'
+html\t'One page with plots that needs nothing else'
+junit\t'JUnit XML, for Jenkins and GitLab: a test per check and target'
+tap\t'Test Anything Protocol: a test point per check and target'
+nagios\t'For Nagios, Icinga and their like, with perfdata; errors of opsctl itself exit with 3 (unknown)'
+prometheus\t'Metrics for the textfile collector of node_exporter'"
 complete -c opsctl -n "__fish_opsctl_using_subcommand bootstrap" -l output -d 'Also write a report to a file, for example json=/tmp/report.json; can be given several times' -r
 complete -c opsctl -n "__fish_opsctl_using_subcommand bootstrap" -l deadline -d 'Stop waiting after this long; what has not answered by then is unknown [default: 10s]' -r
 complete -c opsctl -n "__fish_opsctl_using_subcommand bootstrap" -l replay -d 'Judge a recording instead of this host' -r -F
@@ -248,7 +258,12 @@ R3\t''"
 complete -c opsctl -n "__fish_opsctl_using_subcommand celery" -l format -d 'Format on standard output' -r -f -a "table\t'For people'
 json\t'One JSON document (`opsctl config schema --report` prints its schema)'
 jsonl\t'One JSON line per finding, then one for the run'
-markdown\t'For a chat message or an issue'"
+markdown\t'For a chat message or an issue'
+html\t'One page with plots that needs nothing else'
+junit\t'JUnit XML, for Jenkins and GitLab: a test per check and target'
+tap\t'Test Anything Protocol: a test point per check and target'
+nagios\t'For Nagios, Icinga and their like, with perfdata; errors of opsctl itself exit with 3 (unknown)'
+prometheus\t'Metrics for the textfile collector of node_exporter'"
 complete -c opsctl -n "__fish_opsctl_using_subcommand celery" -l output -d 'Also write a report to a file, for example json=/tmp/report.json; can be given several times' -r
 complete -c opsctl -n "__fish_opsctl_using_subcommand celery" -l deadline -d 'Stop waiting after this long; what has not answered by then is unknown [default: 10s]' -r
 complete -c opsctl -n "__fish_opsctl_using_subcommand celery" -l replay -d 'Judge a recording instead of this host' -r -F
@@ -274,7 +289,12 @@ R3\t''"
 complete -c opsctl -n "__fish_opsctl_using_subcommand container" -l format -d 'Format on standard output' -r -f -a "table\t'For people'
 json\t'One JSON document (`opsctl config schema --report` prints its schema)'
 jsonl\t'One JSON line per finding, then one for the run'
-markdown\t'For a chat message or an issue'"
+markdown\t'For a chat message or an issue'
+html\t'One page with plots that needs nothing else'
+junit\t'JUnit XML, for Jenkins and GitLab: a test per check and target'
+tap\t'Test Anything Protocol: a test point per check and target'
+nagios\t'For Nagios, Icinga and their like, with perfdata; errors of opsctl itself exit with 3 (unknown)'
+prometheus\t'Metrics for the textfile collector of node_exporter'"
 complete -c opsctl -n "__fish_opsctl_using_subcommand container" -l output -d 'Also write a report to a file, for example json=/tmp/report.json; can be given several times' -r
 complete -c opsctl -n "__fish_opsctl_using_subcommand container" -l deadline -d 'Stop waiting after this long; what has not answered by then is unknown [default: 10s]' -r
 complete -c opsctl -n "__fish_opsctl_using_subcommand container" -l replay -d 'Judge a recording instead of this host' -r -F
@@ -300,7 +320,12 @@ R3\t''"
 complete -c opsctl -n "__fish_opsctl_using_subcommand cpu" -l format -d 'Format on standard output' -r -f -a "table\t'For people'
 json\t'One JSON document (`opsctl config schema --report` prints its schema)'
 jsonl\t'One JSON line per finding, then one for the run'
-markdown\t'For a chat message or an issue'"
+markdown\t'For a chat message or an issue'
+html\t'One page with plots that needs nothing else'
+junit\t'JUnit XML, for Jenkins and GitLab: a test per check and target'
+tap\t'Test Anything Protocol: a test point per check and target'
+nagios\t'For Nagios, Icinga and their like, with perfdata; errors of opsctl itself exit with 3 (unknown)'
+prometheus\t'Metrics for the textfile collector of node_exporter'"
 complete -c opsctl -n "__fish_opsctl_using_subcommand cpu" -l output -d 'Also write a report to a file, for example json=/tmp/report.json; can be given several times' -r
 complete -c opsctl -n "__fish_opsctl_using_subcommand cpu" -l deadline -d 'Stop waiting after this long; what has not answered by then is unknown [default: 10s]' -r
 complete -c opsctl -n "__fish_opsctl_using_subcommand cpu" -l replay -d 'Judge a recording instead of this host' -r -F
@@ -326,7 +351,12 @@ R3\t''"
 complete -c opsctl -n "__fish_opsctl_using_subcommand disk" -l format -d 'Format on standard output' -r -f -a "table\t'For people'
 json\t'One JSON document (`opsctl config schema --report` prints its schema)'
 jsonl\t'One JSON line per finding, then one for the run'
-markdown\t'For a chat message or an issue'"
+markdown\t'For a chat message or an issue'
+html\t'One page with plots that needs nothing else'
+junit\t'JUnit XML, for Jenkins and GitLab: a test per check and target'
+tap\t'Test Anything Protocol: a test point per check and target'
+nagios\t'For Nagios, Icinga and their like, with perfdata; errors of opsctl itself exit with 3 (unknown)'
+prometheus\t'Metrics for the textfile collector of node_exporter'"
 complete -c opsctl -n "__fish_opsctl_using_subcommand disk" -l output -d 'Also write a report to a file, for example json=/tmp/report.json; can be given several times' -r
 complete -c opsctl -n "__fish_opsctl_using_subcommand disk" -l deadline -d 'Stop waiting after this long; what has not answered by then is unknown [default: 10s]' -r
 complete -c opsctl -n "__fish_opsctl_using_subcommand disk" -l replay -d 'Judge a recording instead of this host' -r -F
@@ -352,7 +382,12 @@ R3\t''"
 complete -c opsctl -n "__fish_opsctl_using_subcommand dns" -l format -d 'Format on standard output' -r -f -a "table\t'For people'
 json\t'One JSON document (`opsctl config schema --report` prints its schema)'
 jsonl\t'One JSON line per finding, then one for the run'
-markdown\t'For a chat message or an issue'"
+markdown\t'For a chat message or an issue'
+html\t'One page with plots that needs nothing else'
+junit\t'JUnit XML, for Jenkins and GitLab: a test per check and target'
+tap\t'Test Anything Protocol: a test point per check and target'
+nagios\t'For Nagios, Icinga and their like, with perfdata; errors of opsctl itself exit with 3 (unknown)'
+prometheus\t'Metrics for the textfile collector of node_exporter'"
 complete -c opsctl -n "__fish_opsctl_using_subcommand dns" -l output -d 'Also write a report to a file, for example json=/tmp/report.json; can be given several times' -r
 complete -c opsctl -n "__fish_opsctl_using_subcommand dns" -l deadline -d 'Stop waiting after this long; what has not answered by then is unknown [default: 10s]' -r
 complete -c opsctl -n "__fish_opsctl_using_subcommand dns" -l replay -d 'Judge a recording instead of this host' -r -F
@@ -378,7 +413,12 @@ R3\t''"
 complete -c opsctl -n "__fish_opsctl_using_subcommand healthcheck" -l format -d 'Format on standard output' -r -f -a "table\t'For people'
 json\t'One JSON document (`opsctl config schema --report` prints its schema)'
 jsonl\t'One JSON line per finding, then one for the run'
-markdown\t'For a chat message or an issue'"
+markdown\t'For a chat message or an issue'
+html\t'One page with plots that needs nothing else'
+junit\t'JUnit XML, for Jenkins and GitLab: a test per check and target'
+tap\t'Test Anything Protocol: a test point per check and target'
+nagios\t'For Nagios, Icinga and their like, with perfdata; errors of opsctl itself exit with 3 (unknown)'
+prometheus\t'Metrics for the textfile collector of node_exporter'"
 complete -c opsctl -n "__fish_opsctl_using_subcommand healthcheck" -l output -d 'Also write a report to a file, for example json=/tmp/report.json; can be given several times' -r
 complete -c opsctl -n "__fish_opsctl_using_subcommand healthcheck" -l deadline -d 'Stop waiting after this long; what has not answered by then is unknown [default: 10s]' -r
 complete -c opsctl -n "__fish_opsctl_using_subcommand healthcheck" -l replay -d 'Judge a recording instead of this host' -r -F
@@ -404,7 +444,12 @@ R3\t''"
 complete -c opsctl -n "__fish_opsctl_using_subcommand host" -l format -d 'Format on standard output' -r -f -a "table\t'For people'
 json\t'One JSON document (`opsctl config schema --report` prints its schema)'
 jsonl\t'One JSON line per finding, then one for the run'
-markdown\t'For a chat message or an issue'"
+markdown\t'For a chat message or an issue'
+html\t'One page with plots that needs nothing else'
+junit\t'JUnit XML, for Jenkins and GitLab: a test per check and target'
+tap\t'Test Anything Protocol: a test point per check and target'
+nagios\t'For Nagios, Icinga and their like, with perfdata; errors of opsctl itself exit with 3 (unknown)'
+prometheus\t'Metrics for the textfile collector of node_exporter'"
 complete -c opsctl -n "__fish_opsctl_using_subcommand host" -l output -d 'Also write a report to a file, for example json=/tmp/report.json; can be given several times' -r
 complete -c opsctl -n "__fish_opsctl_using_subcommand host" -l deadline -d 'Stop waiting after this long; what has not answered by then is unknown [default: 10s]' -r
 complete -c opsctl -n "__fish_opsctl_using_subcommand host" -l replay -d 'Judge a recording instead of this host' -r -F
@@ -430,7 +475,12 @@ R3\t''"
 complete -c opsctl -n "__fish_opsctl_using_subcommand memory" -l format -d 'Format on standard output' -r -f -a "table\t'For people'
 json\t'One JSON document (`opsctl config schema --report` prints its schema)'
 jsonl\t'One JSON line per finding, then one for the run'
-markdown\t'For a chat message or an issue'"
+markdown\t'For a chat message or an issue'
+html\t'One page with plots that needs nothing else'
+junit\t'JUnit XML, for Jenkins and GitLab: a test per check and target'
+tap\t'Test Anything Protocol: a test point per check and target'
+nagios\t'For Nagios, Icinga and their like, with perfdata; errors of opsctl itself exit with 3 (unknown)'
+prometheus\t'Metrics for the textfile collector of node_exporter'"
 complete -c opsctl -n "__fish_opsctl_using_subcommand memory" -l output -d 'Also write a report to a file, for example json=/tmp/report.json; can be given several times' -r
 complete -c opsctl -n "__fish_opsctl_using_subcommand memory" -l deadline -d 'Stop waiting after this long; what has not answered by then is unknown [default: 10s]' -r
 complete -c opsctl -n "__fish_opsctl_using_subcommand memory" -l replay -d 'Judge a recording instead of this host' -r -F
@@ -456,7 +506,12 @@ R3\t''"
 complete -c opsctl -n "__fish_opsctl_using_subcommand mtu" -l format -d 'Format on standard output' -r -f -a "table\t'For people'
 json\t'One JSON document (`opsctl config schema --report` prints its schema)'
 jsonl\t'One JSON line per finding, then one for the run'
-markdown\t'For a chat message or an issue'"
+markdown\t'For a chat message or an issue'
+html\t'One page with plots that needs nothing else'
+junit\t'JUnit XML, for Jenkins and GitLab: a test per check and target'
+tap\t'Test Anything Protocol: a test point per check and target'
+nagios\t'For Nagios, Icinga and their like, with perfdata; errors of opsctl itself exit with 3 (unknown)'
+prometheus\t'Metrics for the textfile collector of node_exporter'"
 complete -c opsctl -n "__fish_opsctl_using_subcommand mtu" -l output -d 'Also write a report to a file, for example json=/tmp/report.json; can be given several times' -r
 complete -c opsctl -n "__fish_opsctl_using_subcommand mtu" -l deadline -d 'Stop waiting after this long; what has not answered by then is unknown [default: 10s]' -r
 complete -c opsctl -n "__fish_opsctl_using_subcommand mtu" -l replay -d 'Judge a recording instead of this host' -r -F
@@ -482,7 +537,12 @@ R3\t''"
 complete -c opsctl -n "__fish_opsctl_using_subcommand network" -l format -d 'Format on standard output' -r -f -a "table\t'For people'
 json\t'One JSON document (`opsctl config schema --report` prints its schema)'
 jsonl\t'One JSON line per finding, then one for the run'
-markdown\t'For a chat message or an issue'"
+markdown\t'For a chat message or an issue'
+html\t'One page with plots that needs nothing else'
+junit\t'JUnit XML, for Jenkins and GitLab: a test per check and target'
+tap\t'Test Anything Protocol: a test point per check and target'
+nagios\t'For Nagios, Icinga and their like, with perfdata; errors of opsctl itself exit with 3 (unknown)'
+prometheus\t'Metrics for the textfile collector of node_exporter'"
 complete -c opsctl -n "__fish_opsctl_using_subcommand network" -l output -d 'Also write a report to a file, for example json=/tmp/report.json; can be given several times' -r
 complete -c opsctl -n "__fish_opsctl_using_subcommand network" -l deadline -d 'Stop waiting after this long; what has not answered by then is unknown [default: 10s]' -r
 complete -c opsctl -n "__fish_opsctl_using_subcommand network" -l replay -d 'Judge a recording instead of this host' -r -F
@@ -508,7 +568,12 @@ R3\t''"
 complete -c opsctl -n "__fish_opsctl_using_subcommand nginx" -l format -d 'Format on standard output' -r -f -a "table\t'For people'
 json\t'One JSON document (`opsctl config schema --report` prints its schema)'
 jsonl\t'One JSON line per finding, then one for the run'
-markdown\t'For a chat message or an issue'"
+markdown\t'For a chat message or an issue'
+html\t'One page with plots that needs nothing else'
+junit\t'JUnit XML, for Jenkins and GitLab: a test per check and target'
+tap\t'Test Anything Protocol: a test point per check and target'
+nagios\t'For Nagios, Icinga and their like, with perfdata; errors of opsctl itself exit with 3 (unknown)'
+prometheus\t'Metrics for the textfile collector of node_exporter'"
 complete -c opsctl -n "__fish_opsctl_using_subcommand nginx" -l output -d 'Also write a report to a file, for example json=/tmp/report.json; can be given several times' -r
 complete -c opsctl -n "__fish_opsctl_using_subcommand nginx" -l deadline -d 'Stop waiting after this long; what has not answered by then is unknown [default: 10s]' -r
 complete -c opsctl -n "__fish_opsctl_using_subcommand nginx" -l replay -d 'Judge a recording instead of this host' -r -F
@@ -534,7 +599,12 @@ R3\t''"
 complete -c opsctl -n "__fish_opsctl_using_subcommand postgres" -l format -d 'Format on standard output' -r -f -a "table\t'For people'
 json\t'One JSON document (`opsctl config schema --report` prints its schema)'
 jsonl\t'One JSON line per finding, then one for the run'
-markdown\t'For a chat message or an issue'"
+markdown\t'For a chat message or an issue'
+html\t'One page with plots that needs nothing else'
+junit\t'JUnit XML, for Jenkins and GitLab: a test per check and target'
+tap\t'Test Anything Protocol: a test point per check and target'
+nagios\t'For Nagios, Icinga and their like, with perfdata; errors of opsctl itself exit with 3 (unknown)'
+prometheus\t'Metrics for the textfile collector of node_exporter'"
 complete -c opsctl -n "__fish_opsctl_using_subcommand postgres" -l output -d 'Also write a report to a file, for example json=/tmp/report.json; can be given several times' -r
 complete -c opsctl -n "__fish_opsctl_using_subcommand postgres" -l deadline -d 'Stop waiting after this long; what has not answered by then is unknown [default: 10s]' -r
 complete -c opsctl -n "__fish_opsctl_using_subcommand postgres" -l replay -d 'Judge a recording instead of this host' -r -F
@@ -560,7 +630,12 @@ R3\t''"
 complete -c opsctl -n "__fish_opsctl_using_subcommand rabbitmq" -l format -d 'Format on standard output' -r -f -a "table\t'For people'
 json\t'One JSON document (`opsctl config schema --report` prints its schema)'
 jsonl\t'One JSON line per finding, then one for the run'
-markdown\t'For a chat message or an issue'"
+markdown\t'For a chat message or an issue'
+html\t'One page with plots that needs nothing else'
+junit\t'JUnit XML, for Jenkins and GitLab: a test per check and target'
+tap\t'Test Anything Protocol: a test point per check and target'
+nagios\t'For Nagios, Icinga and their like, with perfdata; errors of opsctl itself exit with 3 (unknown)'
+prometheus\t'Metrics for the textfile collector of node_exporter'"
 complete -c opsctl -n "__fish_opsctl_using_subcommand rabbitmq" -l output -d 'Also write a report to a file, for example json=/tmp/report.json; can be given several times' -r
 complete -c opsctl -n "__fish_opsctl_using_subcommand rabbitmq" -l deadline -d 'Stop waiting after this long; what has not answered by then is unknown [default: 10s]' -r
 complete -c opsctl -n "__fish_opsctl_using_subcommand rabbitmq" -l replay -d 'Judge a recording instead of this host' -r -F
@@ -586,7 +661,12 @@ R3\t''"
 complete -c opsctl -n "__fish_opsctl_using_subcommand redis" -l format -d 'Format on standard output' -r -f -a "table\t'For people'
 json\t'One JSON document (`opsctl config schema --report` prints its schema)'
 jsonl\t'One JSON line per finding, then one for the run'
-markdown\t'For a chat message or an issue'"
+markdown\t'For a chat message or an issue'
+html\t'One page with plots that needs nothing else'
+junit\t'JUnit XML, for Jenkins and GitLab: a test per check and target'
+tap\t'Test Anything Protocol: a test point per check and target'
+nagios\t'For Nagios, Icinga and their like, with perfdata; errors of opsctl itself exit with 3 (unknown)'
+prometheus\t'Metrics for the textfile collector of node_exporter'"
 complete -c opsctl -n "__fish_opsctl_using_subcommand redis" -l output -d 'Also write a report to a file, for example json=/tmp/report.json; can be given several times' -r
 complete -c opsctl -n "__fish_opsctl_using_subcommand redis" -l deadline -d 'Stop waiting after this long; what has not answered by then is unknown [default: 10s]' -r
 complete -c opsctl -n "__fish_opsctl_using_subcommand redis" -l replay -d 'Judge a recording instead of this host' -r -F
@@ -612,7 +692,12 @@ R3\t''"
 complete -c opsctl -n "__fish_opsctl_using_subcommand systemd" -l format -d 'Format on standard output' -r -f -a "table\t'For people'
 json\t'One JSON document (`opsctl config schema --report` prints its schema)'
 jsonl\t'One JSON line per finding, then one for the run'
-markdown\t'For a chat message or an issue'"
+markdown\t'For a chat message or an issue'
+html\t'One page with plots that needs nothing else'
+junit\t'JUnit XML, for Jenkins and GitLab: a test per check and target'
+tap\t'Test Anything Protocol: a test point per check and target'
+nagios\t'For Nagios, Icinga and their like, with perfdata; errors of opsctl itself exit with 3 (unknown)'
+prometheus\t'Metrics for the textfile collector of node_exporter'"
 complete -c opsctl -n "__fish_opsctl_using_subcommand systemd" -l output -d 'Also write a report to a file, for example json=/tmp/report.json; can be given several times' -r
 complete -c opsctl -n "__fish_opsctl_using_subcommand systemd" -l deadline -d 'Stop waiting after this long; what has not answered by then is unknown [default: 10s]' -r
 complete -c opsctl -n "__fish_opsctl_using_subcommand systemd" -l replay -d 'Judge a recording instead of this host' -r -F
@@ -638,7 +723,12 @@ R3\t''"
 complete -c opsctl -n "__fish_opsctl_using_subcommand time" -l format -d 'Format on standard output' -r -f -a "table\t'For people'
 json\t'One JSON document (`opsctl config schema --report` prints its schema)'
 jsonl\t'One JSON line per finding, then one for the run'
-markdown\t'For a chat message or an issue'"
+markdown\t'For a chat message or an issue'
+html\t'One page with plots that needs nothing else'
+junit\t'JUnit XML, for Jenkins and GitLab: a test per check and target'
+tap\t'Test Anything Protocol: a test point per check and target'
+nagios\t'For Nagios, Icinga and their like, with perfdata; errors of opsctl itself exit with 3 (unknown)'
+prometheus\t'Metrics for the textfile collector of node_exporter'"
 complete -c opsctl -n "__fish_opsctl_using_subcommand time" -l output -d 'Also write a report to a file, for example json=/tmp/report.json; can be given several times' -r
 complete -c opsctl -n "__fish_opsctl_using_subcommand time" -l deadline -d 'Stop waiting after this long; what has not answered by then is unknown [default: 10s]' -r
 complete -c opsctl -n "__fish_opsctl_using_subcommand time" -l replay -d 'Judge a recording instead of this host' -r -F
@@ -664,7 +754,12 @@ R3\t''"
 complete -c opsctl -n "__fish_opsctl_using_subcommand tls" -l format -d 'Format on standard output' -r -f -a "table\t'For people'
 json\t'One JSON document (`opsctl config schema --report` prints its schema)'
 jsonl\t'One JSON line per finding, then one for the run'
-markdown\t'For a chat message or an issue'"
+markdown\t'For a chat message or an issue'
+html\t'One page with plots that needs nothing else'
+junit\t'JUnit XML, for Jenkins and GitLab: a test per check and target'
+tap\t'Test Anything Protocol: a test point per check and target'
+nagios\t'For Nagios, Icinga and their like, with perfdata; errors of opsctl itself exit with 3 (unknown)'
+prometheus\t'Metrics for the textfile collector of node_exporter'"
 complete -c opsctl -n "__fish_opsctl_using_subcommand tls" -l output -d 'Also write a report to a file, for example json=/tmp/report.json; can be given several times' -r
 complete -c opsctl -n "__fish_opsctl_using_subcommand tls" -l deadline -d 'Stop waiting after this long; what has not answered by then is unknown [default: 10s]' -r
 complete -c opsctl -n "__fish_opsctl_using_subcommand tls" -l replay -d 'Judge a recording instead of this host' -r -F
@@ -690,7 +785,12 @@ R3\t''"
 complete -c opsctl -n "__fish_opsctl_using_subcommand ssl" -l format -d 'Format on standard output' -r -f -a "table\t'For people'
 json\t'One JSON document (`opsctl config schema --report` prints its schema)'
 jsonl\t'One JSON line per finding, then one for the run'
-markdown\t'For a chat message or an issue'"
+markdown\t'For a chat message or an issue'
+html\t'One page with plots that needs nothing else'
+junit\t'JUnit XML, for Jenkins and GitLab: a test per check and target'
+tap\t'Test Anything Protocol: a test point per check and target'
+nagios\t'For Nagios, Icinga and their like, with perfdata; errors of opsctl itself exit with 3 (unknown)'
+prometheus\t'Metrics for the textfile collector of node_exporter'"
 complete -c opsctl -n "__fish_opsctl_using_subcommand ssl" -l output -d 'Also write a report to a file, for example json=/tmp/report.json; can be given several times' -r
 complete -c opsctl -n "__fish_opsctl_using_subcommand ssl" -l deadline -d 'Stop waiting after this long; what has not answered by then is unknown [default: 10s]' -r
 complete -c opsctl -n "__fish_opsctl_using_subcommand ssl" -l replay -d 'Judge a recording instead of this host' -r -F

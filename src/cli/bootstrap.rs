@@ -11,11 +11,10 @@ use opsctl_core::model::{Risk, Severity, printable, quantity};
 use opsctl_core::probe::Ask;
 
 use super::Global;
-use super::fix::Place;
 use super::run::{self, ReportArgs};
 use crate::config::{self, Config};
 use crate::engine::{Assessment, Offer, Pending, Selection, Session};
-use crate::fix::Asked;
+use crate::fix::{Asked, Place};
 use crate::render::{self, Format, Progress, Style};
 
 /// Not looked at: a machine that boots for the first time is busy, and that passes.
@@ -81,7 +80,7 @@ pub fn exec(args: &Args, global: &Global) -> anyhow::Result<u8> {
     let progress = Progress::new(args.report.format == Format::Table && !global.quiet, global.color);
     let mut diary = Diary { began: Instant::now(), lines: Vec::new(), last: String::new(), progress };
     let assessment = run::block_on(boot(args, &config, &selection, &mut diary))?;
-    let folder = args.log_dir.clone().unwrap_or_else(|| run::state_dir(&config));
+    let folder = args.log_dir.clone().unwrap_or_else(|| crate::look::state_dir(&config));
     if let Err(e) = leave_behind(&folder, &assessment, &diary) {
         // the report on standard output is still worth having
         let _ = writeln!(std::io::stderr().lock(), "opsctl: {e:#}");
@@ -92,7 +91,7 @@ pub fn exec(args: &Args, global: &Global) -> anyhow::Result<u8> {
 
 /// Looks, applies, and looks again until nothing is starting any more or the time is over.
 async fn boot(args: &Args, config: &Config, selection: &Selection, diary: &mut Diary) -> Assessment {
-    let (session, store) = run::session(config, Ask::default(), args.report.deadline).await;
+    let (session, store) = crate::look::session(config, Ask::default(), args.report.deadline).await;
     let mut applied = 0;
     let mut tried: Vec<Offer> = Vec::new();
     let mut assessment = loop {

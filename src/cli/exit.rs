@@ -2,6 +2,8 @@
 
 /// Done.
 pub const OK: u8 = 0;
+/// Nobody knows; also every error of opsctl itself where a monitoring system reads the exit code.
+pub const UNKNOWN: u8 = 3;
 /// The command line is wrong (`EX_USAGE`).
 pub const USAGE: u8 = 64;
 /// Something in opsctl or below it failed (`EX_SOFTWARE`).

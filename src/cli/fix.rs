@@ -9,9 +9,9 @@ use opsctl_core::probe::endpoint::Endpoint;
 use super::exit::Usage;
 use super::{Global, run};
 use crate::audit::Journal;
-use crate::config::{self, Config, Surroundings, did_you_mean};
+use crate::config::{self, Config, did_you_mean};
 use crate::engine::{Offer, Selection, Session};
-use crate::fix::{self, Asked, Engine, Guard, Terminal, subject_of};
+use crate::fix::{self, Asked, Engine, Place, subject_of};
 use crate::render::Progress;
 
 /// List what can be fixed, or fix one thing
@@ -106,7 +106,7 @@ async fn one(args: &Args, config: &Config, offers: &[Offer], engine: &impl Engin
     let place = Place::of(config);
     match choose(args.fix.as_deref(), args.subject.as_deref(), offers, &known) {
         Choice::List => {
-            for note in fix::interrupted_notes(&Journal::at(&place.state_dir).entries().unwrap_or_default()) {
+            for note in fix::interrupted_notes(&Journal::at(place.state_dir()).entries().unwrap_or_default()) {
                 writeln!(out, "{}", printable(&note))?;
             }
             list(offers, &known, &mut out)?;
@@ -142,33 +142,6 @@ fn once_each(offers: &[Offer]) -> Vec<&Offer> {
         }
     }
     kept
-}
-
-/// Where a guard works on this host.
-pub(super) struct Place<'a> {
-    config: &'a Config,
-    state_dir: std::path::PathBuf,
-    lock_file: std::path::PathBuf,
-}
-
-impl<'a> Place<'a> {
-    pub(super) fn of(config: &'a Config) -> Self {
-        let around = Surroundings::of_process();
-        let state_dir = around.state_dir(config.state_dir.as_deref());
-        Self { config, lock_file: around.lock_file(&state_dir), state_dir }
-    }
-
-    pub(super) fn guard<'g, E: Engine>(&'g self, engine: &'g E, asked: Asked, out: &'g mut dyn Write) -> Guard<'g, E> {
-        Guard {
-            engine,
-            policy: &self.config.policy,
-            state_dir: &self.state_dir,
-            lock_file: &self.lock_file,
-            asked,
-            person: &Terminal,
-            out,
-        }
-    }
 }
 
 /// What the words on the command line mean.

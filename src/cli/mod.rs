@@ -9,8 +9,10 @@ pub mod explain;
 pub mod fix;
 pub mod generate;
 pub mod list;
+pub mod listen;
 pub mod record;
 pub mod report;
+pub mod respond;
 pub mod run;
 pub mod targets;
 pub mod undo;
@@ -82,6 +84,10 @@ pub enum Command {
     List(list::Args),
     /// For cron: what is new, what is still so and what is over since the last report; nothing when nothing changed
     Report(report::Args),
+    /// Say what an alert means on this host: its runbooks, the root cause, what was like it before
+    Respond(respond::Args),
+    /// Answer alerts of Alertmanager and Grafana over HTTP
+    Listen(listen::Args),
     /// Say that something is known and does not count for a while
     Waive(waive::Args),
     /// Show what was found on this host and why
@@ -108,8 +114,14 @@ pub fn command() -> clap::Command {
 
 /// Runs a command line; the result is the process's exit code.
 pub fn main(arguments: impl IntoIterator<Item = OsString>) -> u8 {
+    let arguments: Vec<OsString> = arguments.into_iter().collect();
+    let plugin = is_plugin(&arguments);
     let matches = match command().try_get_matches_from(arguments) {
         Ok(matches) => matches,
+        Err(e) if e.use_stderr() && plugin => {
+            let text = e.render().to_string();
+            return unknown(text.trim_start_matches("error: ").trim_end());
+        }
         Err(e) => {
             // help and version are not errors, and go to stdout; a reader that went away is no error either
             let _ = e.print();
@@ -118,8 +130,25 @@ pub fn main(arguments: impl IntoIterator<Item = OsString>) -> u8 {
     };
     match dispatch(&matches) {
         Ok(code) => code,
+        Err(e) if plugin => unknown(&format!("{e:#}")),
         Err(e) => fail(&e),
     }
+}
+
+/// Whether a monitoring system reads the answer: then also an error has to be one that it understands, and a command line that
+/// is wrong cannot be asked what it means.
+fn is_plugin(arguments: &[OsString]) -> bool {
+    let words: Vec<&str> = arguments.iter().take_while(|a| *a != "--").filter_map(|a| a.to_str()).collect();
+    let pair = |option: &str, value: &str| words.windows(2).any(|w| w == [option, value]);
+    pair("--format", "nagios")
+        || pair("--output", "nagios=-")
+        || words.iter().any(|w| matches!(*w, "--format=nagios" | "--output=nagios=-"))
+}
+
+/// An error as the output of a plugin.
+fn unknown(error: &str) -> u8 {
+    let _ = crate::render::print(&crate::render::nagios_error(error));
+    exit::UNKNOWN
 }
 
 fn dispatch(matches: &ArgMatches) -> anyhow::Result<u8> {
@@ -140,6 +169,8 @@ fn dispatch(matches: &ArgMatches) -> anyhow::Result<u8> {
         Command::Targets(args) => targets::exec(&args, &global),
         Command::Generate(args) => generate::exec(&args),
         Command::Report(args) => report::exec(&args, &global),
+        Command::Respond(args) => respond::exec(&args, &global),
+        Command::Listen(args) => listen::exec(&args, &global),
         Command::Waive(args) => waive::exec(&args, &global),
         Command::Record(args) => record::exec(&args, &global),
         Command::Config(args) => config::exec(&args, global.config.as_deref()),
@@ -173,5 +204,18 @@ mod tests {
     #[test]
     fn the_definition_is_sound() {
         super::command().debug_assert();
+    }
+
+    #[test]
+    fn a_plugin_is_known_by_its_command_line() {
+        let is = |line: &str| super::is_plugin(&line.split(' ').map(Into::into).collect::<Vec<_>>());
+        for line in ["opsctl diagnose --format nagios", "opsctl --format=nagios nonsense", "opsctl disk --output nagios=-"] {
+            assert!(is(line), "{line}");
+        }
+        for line in
+            ["opsctl diagnose --format json nagios", "opsctl disk --output nagios=/tmp/x", "opsctl disk -- --format nagios"]
+        {
+            assert!(!is(line), "{line}");
+        }
     }
 }

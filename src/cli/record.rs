@@ -26,7 +26,7 @@ pub fn exec(args: &Args, global: &Global) -> anyhow::Result<u8> {
     let selection = Selection { runbooks: args.runbooks.clone(), skip: config.skip.clone(), words: Vec::new() };
     let progress = Progress::new(!global.quiet, global.color);
     let recording = run::block_on(async {
-        let (session, _) = run::session(&config, Ask::default(), None).await;
+        let (session, _) = crate::look::session(&config, Ask::default(), None).await;
         session.record(&selection, &|event| progress.show(&event)).await
     })?;
     progress.finish();

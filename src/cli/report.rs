@@ -47,7 +47,7 @@ pub fn exec(args: &Args, global: &Global) -> anyhow::Result<u8> {
         )
         .into());
     }
-    let state_dir = run::state_dir(&config);
+    let state_dir = crate::look::state_dir(&config);
     // two at once would tell everything twice
     let _lock = match take_lock(&state_dir) {
         Ok(lock) => lock,

@@ -1,7 +1,6 @@
 //! What `diagnose`, every runbook subcommand, `record` and `fix` share: load the configuration, run, show the report.
 
 use std::path::PathBuf;
-use std::sync::Arc;
 use std::time::Duration;
 
 use clap::ValueEnum;
@@ -14,11 +13,10 @@ use super::exit::Usage;
 use super::fix::Consent;
 use crate::audit::Journal;
 use crate::config::{self, Config, Known, Surroundings};
-use crate::engine::{Assessment, Recording, Selection, Session, Setup};
+use crate::engine::{Assessment, Recording, Selection, Session};
 use crate::fix::interrupted_notes;
+use crate::look::{Looked, state_dir};
 use crate::render::{self, Format, Output, Progress};
-use crate::state::{Scope, Store, sample_of};
-use crate::waive::{self, Waivers};
 
 /// Other names of runbooks.
 pub const ALIASES: &[(&str, &str)] = &[("ssl", "tls")];
@@ -146,35 +144,6 @@ pub fn load(global: &Global) -> Result<Config, config::ConfigError> {
     config::load(global.config.as_deref(), &Surroundings::of_process(), &Known::registry()).map(|loaded| loaded.config)
 }
 
-/// A session on this host, and its history.
-pub async fn session(config: &Config, ask: Ask, deadline: Option<Duration>) -> (Session, Store) {
-    let state_dir = state_dir(config);
-    let store = Store::open(&state_dir, config.history_days).await;
-    let (made, notes) = match waive::load(&state_dir) {
-        Ok(made) => (made, Vec::new()),
-        Err(e) => (Vec::new(), vec![e.to_string()]),
-    };
-    let owners = config.clone();
-    let session = Session::new(Setup {
-        settings: config.runbooks.clone(),
-        endpoint: config.endpoint.as_ref().map(ToString::to_string),
-        servers: config.servers.clone(),
-        endpoints: config.endpoints.clone(),
-        owner_of: Box::new(move |name| owners.owner_of(name).map(str::to_owned)),
-        waivers: Waivers { all: [config.waivers.clone(), made].concat() },
-        notes,
-        history: Arc::new(store.clone()),
-        ask,
-        deadline: deadline.unwrap_or(config.deadline),
-    });
-    (session, store)
-}
-
-/// Where opsctl keeps its own files.
-pub fn state_dir(config: &Config) -> PathBuf {
-    Surroundings::of_process().state_dir(config.state_dir.as_deref())
-}
-
 /// Runs a future on one thread. What hangs in the kernel is left behind when the process ends.
 pub fn block_on<T>(future: impl Future<Output = T>) -> anyhow::Result<T> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
@@ -196,7 +165,9 @@ pub fn report(selection: &Selection, ask: Ask, args: &ReportArgs, global: &Globa
     let assessment = match &args.replay {
         Some(file) => {
             let recording = Recording::read(file)?.narrowed(&selection);
-            known_targets(&selection, &recording)?;
+            if let Some((word, nearest)) = selection.unmatched(&recording.inventory) {
+                return Err(no_target(&word, nearest).into());
+            }
             Session::replaying(&config.runbooks).assess(&recording)
         }
         None => block_on(live(&config, &selection, ask, args, global))??,
@@ -220,17 +191,7 @@ async fn live(
     Ok(assessment)
 }
 
-/// A host that was looked at, and what looked.
-pub struct Looked {
-    /// Looks again.
-    pub session: Session,
-    /// Remembers.
-    pub store: Store,
-    /// What was found.
-    pub assessment: Assessment,
-}
-
-/// Looks at this host, and remembers numbers and findings for the next run.
+/// [`crate::look::look`], with its progress shown; a target that is not there is wrong usage.
 pub async fn look(
     config: &Config,
     selection: &Selection,
@@ -238,23 +199,12 @@ pub async fn look(
     deadline: Option<Duration>,
     progress: &Progress,
 ) -> anyhow::Result<Looked> {
-    let (session, store) = session(config, ask, deadline).await;
-    let recording = session.record(selection, &|event| progress.show(&event)).await;
+    let looked = crate::look::look(config, selection, ask, deadline, &|event| progress.show(&event)).await;
     progress.finish();
-    known_targets(selection, &recording)?;
-    let mut assessment = session.assess(&recording);
-    let report = &assessment.report;
-    let measures = report.measures.iter().map(|m| sample_of(m, report.started_at));
-    store.record(std::mem::take(&mut assessment.samples).into_iter().chain(measures).collect()).await;
-    let narrowed = !selection.runbooks.is_empty() || !selection.skip.is_empty();
-    let scope = match (selection.words.is_empty(), narrowed) {
-        (false, _) => Scope::Targets,
-        (true, true) => Scope::Runbooks,
-        (true, false) => Scope::Everything,
-    };
-    store.observe(&assessment.report, scope).await;
-    assessment.report.notes.extend(store.note());
-    Ok(Looked { session, store, assessment })
+    match &looked.unmatched {
+        Some((word, nearest)) => Err(no_target(word, nearest.as_deref()).into()),
+        None => Ok(looked),
+    }
 }
 
 /// A misspelt runbook must not run nothing and call it ok.
@@ -270,8 +220,7 @@ pub(super) fn check_names(selection: &Selection) -> anyhow::Result<()> {
 }
 
 /// A misspelt target must not look at nothing and call it ok.
-fn known_targets(selection: &Selection, recording: &Recording) -> anyhow::Result<()> {
-    let Some((word, nearest)) = selection.unmatched(&recording.inventory) else { return Ok(()) };
+fn no_target(word: &str, nearest: Option<&str>) -> Usage {
     let hint = nearest.map(|n| format!("; did you mean `{n}`?")).unwrap_or_default();
-    Err(Usage(format!("there is no target `{word}` here{hint} (`opsctl targets` shows all)")).into())
+    Usage(format!("there is no target `{word}` here{hint} (`opsctl targets` shows all)"))
 }

@@ -21,7 +21,7 @@ pub struct Args {
 pub fn exec(args: &Args, global: &Global) -> anyhow::Result<u8> {
     let config = run::load(global)?;
     let inventory = run::block_on(async {
-        let (session, _) = run::session(&config, Ask::default(), None).await;
+        let (session, _) = crate::look::session(&config, Ask::default(), None).await;
         session.inventory().await
     })?;
     let text = match args.format {

@@ -2,8 +2,9 @@
 
 use opsctl_core::probe::Ask;
 
-use super::fix::{Consent, Place};
+use super::fix::Consent;
 use super::{Global, run};
+use crate::fix::Place;
 
 /// Take back a fix
 #[derive(Debug, clap::Args)]
@@ -18,7 +19,7 @@ pub struct Args {
 pub fn exec(args: &Args, global: &Global) -> anyhow::Result<u8> {
     let config = run::load(global)?;
     run::block_on(async {
-        let (session, _) = run::session(&config, Ask::default(), None).await;
+        let (session, _) = crate::look::session(&config, Ask::default(), None).await;
         let place = Place::of(&config);
         place.guard(&session, args.consent.into(), &mut std::io::stdout()).undo(args.entry).await.code()
     })

@@ -54,7 +54,7 @@ fn length(text: &str) -> Result<SignedDuration, String> {
 /// Runs it.
 pub fn exec(args: &Args, global: &Global) -> anyhow::Result<u8> {
     let config = run::load(global)?;
-    let state_dir = run::state_dir(&config);
+    let state_dir = crate::look::state_dir(&config);
     let now = clock::now();
     let mut out = std::io::stdout();
     let Some(which) = &args.which else {

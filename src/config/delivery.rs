@@ -62,7 +62,7 @@ const SHAPES: &[(&str, Shape)] = &[
 
 /// Where it goes.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Place {
+pub enum Destination {
     /// A mail server.
     Mail {
         /// Speaks TLS from the beginning.
@@ -100,7 +100,7 @@ pub enum Place {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Delivery {
     /// Where to.
-    pub place: Place,
+    pub place: Destination,
     /// When.
     pub when: Vec<When>,
     /// Only what belongs to this owner.
@@ -112,12 +112,12 @@ impl Delivery {
     #[must_use]
     pub fn name(&self) -> String {
         match &self.place {
-            Place::Mail { host, port, .. } => format!("mail over {host}:{port}"),
-            Place::Webhook { url, .. } => {
+            Destination::Mail { host, port, .. } => format!("mail over {host}:{port}"),
+            Destination::Webhook { url, .. } => {
                 let host = Url::parse(url).ok().and_then(|u| u.host_str().map(str::to_owned));
                 format!("the webhook at {}", host.unwrap_or_else(|| "an address from the environment".to_owned()))
             }
-            Place::File { path, .. } => path.display().to_string(),
+            Destination::File { path, .. } => path.display().to_string(),
         }
     }
 }
@@ -152,7 +152,7 @@ pub(super) fn validate(raw: &raw::Delivery) -> Result<Delivery, Problem> {
         if !path.starts_with('/') {
             return Err(wrong("not an absolute path such as `file:/var/log/opsctl/report.txt`".to_owned()));
         }
-        Place::File { path: path.into(), format: format_of(raw, path)? }
+        Destination::File { path: path.into(), format: format_of(raw, path)? }
     } else if to.starts_with("smtp://") || to.starts_with("smtps://") {
         mail(raw)?
     } else {
@@ -161,7 +161,7 @@ pub(super) fn validate(raw: &raw::Delivery) -> Result<Delivery, Problem> {
             Some(shape) => named(SHAPES, shape, "shape")?,
             None => shape_of(to).ok_or_else(|| wrong("whose webhook this is cannot be told; say it with `shape`".to_owned()))?,
         };
-        Place::Webhook { url: to.clone(), shape }
+        Destination::Webhook { url: to.clone(), shape }
     };
     let when = raw.when.iter().map(|w| named(WHEN, w, "when")).collect::<Result<_, _>>()?;
     Ok(Delivery { place, when, owner: raw.owner.clone() })
@@ -193,7 +193,7 @@ fn format_of(raw: &raw::Delivery, path: &str) -> Result<Format, Problem> {
     }
 }
 
-fn mail(raw: &raw::Delivery) -> Result<Place, Problem> {
+fn mail(raw: &raw::Delivery) -> Result<Destination, Problem> {
     let wrong = |why: &str| Problem::new(raw.to.span(), format!("`to` in [[delivery]]: {why}"));
     let url = Url::parse(raw.to.get_ref()).map_err(|_| wrong("not an address such as `smtp://mail.example.org:25`"))?;
     if !url.username().is_empty() || url.password().is_some() {
@@ -210,7 +210,7 @@ fn mail(raw: &raw::Delivery) -> Result<Place, Problem> {
         }
     }
     let tls = url.scheme() == "smtps";
-    Ok(Place::Mail {
+    Ok(Destination::Mail {
         tls,
         host: host.trim_matches(['[', ']']).to_owned(),
         // 465: RFC 8314; 25 is where a mail server of one's own listens

@@ -19,6 +19,8 @@ pub struct Listen {
     pub hmac_secret_file: Option<PathBuf>,
     /// Header of the signature.
     pub hmac_header: String,
+    /// Header of the moment that is signed too.
+    pub hmac_timestamp_header: Option<String>,
     /// How many alerts may wait.
     pub queue: usize,
     /// How long after its answer the same alert is not answered again.
@@ -38,6 +40,7 @@ pub(super) fn validate(raw: &raw::Listen) -> Result<Listen, Problem> {
         token_file: raw.token_file.as_ref().map(PathBuf::from),
         hmac_secret_file: raw.hmac_secret_file.as_ref().map(PathBuf::from),
         hmac_header: raw.hmac_header.clone(),
+        hmac_timestamp_header: raw.hmac_timestamp_header.clone(),
         queue: usize::try_from(raw.queue.max(1)).unwrap_or(usize::MAX),
         repeat_after,
     })

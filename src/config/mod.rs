@@ -22,7 +22,7 @@ use std::io::{ErrorKind, Read};
 use std::path::Path;
 
 pub use alert::Alert;
-pub use delivery::{Delivery, Place, Shape, When};
+pub use delivery::{Delivery, Destination, Shape, When};
 pub use dirs::{SYSTEM_CONFIG, Surroundings};
 pub use endpoint::given as endpoint;
 pub use listen::Listen;

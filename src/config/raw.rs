@@ -262,6 +262,10 @@ pub struct Listen {
     pub hmac_secret_file: Option<String>,
     /// The header in which the signature stands.
     pub hmac_header: String,
+    /// The header in which the moment of the request stands (seconds since 1970), if it is signed too, as `MOMENT:BODY`; requests older
+    /// than five minutes are then turned away.
+    #[schemars(example = &"X-Grafana-Alerting-Timestamp")]
+    pub hmac_timestamp_header: Option<String>,
     /// How many alerts may wait; more are turned away until there is room, and their sender tries again.
     pub queue: u32,
     /// How long after its answer the same alert is not answered again, for example `5m`.
@@ -277,6 +281,7 @@ impl Default for Listen {
             hmac_secret_file: None,
             // grafana.com/docs: configure the webhook notifier, HMAC signature
             hmac_header: "X-Grafana-Alerting-Signature".to_owned(),
+            hmac_timestamp_header: None,
             queue: 1000,
             repeat_after: Spanned::new(0..0, "5m".to_owned()),
         }

@@ -13,13 +13,13 @@ use lettre::{Address, Message, SmtpTransport, Transport};
 use opsctl_core::probe::{host, servers::secret_file};
 
 use super::Sent;
-use crate::config::Place;
+use crate::config::Destination;
 
 /// How long a mail server may take for one step.
 const PATIENCE: Duration = Duration::from_secs(10);
 
 /// Sends one mail.
-pub(super) fn send(place: &Place, subject: &str, text: &str, html: Option<&str>, ca_files: &[String]) -> Sent {
+pub(super) fn send(place: &Destination, subject: &str, text: &str, html: Option<&str>, ca_files: &[String]) -> Sent {
     let message = match compose(place, subject, text, html) {
         Ok(message) => message,
         Err(why) => return Sent::Never(why),
@@ -47,8 +47,8 @@ fn chain(error: &dyn std::error::Error) -> String {
     text
 }
 
-fn compose(place: &Place, subject: &str, text: &str, html: Option<&str>) -> Result<Message, String> {
-    let Place::Mail { to, from, .. } = place else { return Err("this is no mail".to_owned()) };
+fn compose(place: &Destination, subject: &str, text: &str, html: Option<&str>) -> Result<Message, String> {
+    let Destination::Mail { to, from, .. } = place else { return Err("this is no mail".to_owned()) };
     let wrong = |e: AddressError| e.to_string();
     let from: Address = match from {
         Some(from) => from.parse().map_err(wrong)?,
@@ -72,8 +72,8 @@ fn hostname() -> String {
     host::info().hostname
 }
 
-fn transport(place: &Place, ca_files: &[String]) -> Result<SmtpTransport, String> {
-    let Place::Mail { tls, host, port, user, password_file, .. } = place else { return Err("this is no mail".to_owned()) };
+fn transport(place: &Destination, ca_files: &[String]) -> Result<SmtpTransport, String> {
+    let Destination::Mail { tls, host, port, user, password_file, .. } = place else { return Err("this is no mail".to_owned()) };
     let loopback = host == "localhost" || host.parse().is_ok_and(|ip: IpAddr| ip.is_loopback());
     let mut builder =
         SmtpTransport::builder_dangerous(host).port(*port).timeout(Some(PATIENCE)).hello_name(ClientId::Domain(hostname())).tls(
@@ -110,8 +110,8 @@ fn parameters(host: &str, ca_files: &[String]) -> Result<TlsParameters, String> 
 mod tests {
     use super::*;
 
-    fn place(from: Option<&str>) -> Place {
-        Place::Mail {
+    fn place(from: Option<&str>) -> Destination {
+        Destination::Mail {
             tls: false,
             host: "127.0.0.1".into(),
             port: 1,

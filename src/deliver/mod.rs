@@ -15,7 +15,7 @@ use opsctl_core::model::{Report, printable};
 use opsctl_core::probe::environment;
 use serde::{Deserialize, Serialize};
 
-use crate::config::{Config, Delivery, Place, When, fill};
+use crate::config::{Config, Delivery, Destination, When, fill};
 use crate::render::{self, Style};
 use crate::report::of_owner;
 
@@ -74,7 +74,7 @@ impl<'a> Post<'a> {
                 continue;
             }
             let report = mine.as_ref().unwrap_or(report);
-            if let Place::File { path, format } = &delivery.place {
+            if let Destination::File { path, format } = &delivery.place {
                 let text = format.render(report, &Style::plain());
                 if let Err(e) = render::write_file(path, &text) {
                     notes.push(format!("writing the report to {}: {e}", path.display()));
@@ -162,10 +162,10 @@ impl<'a> Post<'a> {
 
     fn send(&self, delivery: &Delivery, parcel: &Parcel) -> Sent {
         match (&delivery.place, parcel) {
-            (Place::Mail { .. }, Parcel::Mail { subject, text, html }) => {
+            (Destination::Mail { .. }, Parcel::Mail { subject, text, html }) => {
                 mail::send(&delivery.place, subject, text, html.as_deref(), &self.config.runbooks.tls.ca_files)
             }
-            (Place::Webhook { url, .. }, Parcel::Webhook { body }) => match fill(url, &environment) {
+            (Destination::Webhook { url, .. }, Parcel::Webhook { body }) => match fill(url, &environment) {
                 Ok(url) => self.web().post(&url, body),
                 Err(why) => Sent::Later(why),
             },
@@ -177,10 +177,10 @@ impl<'a> Post<'a> {
 /// What is sent there; none to a file.
 fn parcel(delivery: &Delivery, report: &Report, message: &Message) -> Option<Parcel> {
     match &delivery.place {
-        Place::Mail { .. } => {
+        Destination::Mail { .. } => {
             Some(Parcel::Mail { subject: message.subject.clone(), text: message.text.clone(), html: message.html.clone() })
         }
-        Place::Webhook { shape, .. } => Some(Parcel::Webhook { body: webhook::body(*shape, report, message) }),
-        Place::File { .. } => None,
+        Destination::Webhook { shape, .. } => Some(Parcel::Webhook { body: webhook::body(*shape, report, message) }),
+        Destination::File { .. } => None,
     }
 }

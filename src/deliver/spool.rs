@@ -12,7 +12,7 @@ use sha2::{Digest, Sha256};
 
 use super::Parcel;
 use crate::audit::dir;
-use crate::config::{Delivery, Place};
+use crate::config::{Delivery, Destination};
 
 /// Folder in the state directory.
 const FOLDER: &str = "spool";
@@ -49,9 +49,9 @@ impl Waiting {
 /// What tells a delivery from others without telling its address.
 pub(super) fn key(delivery: &Delivery) -> String {
     let place = match &delivery.place {
-        Place::Mail { host, port, to, .. } => format!("mail {host} {port} {}", to.join(" ")),
-        Place::Webhook { url, .. } => format!("webhook {url}"),
-        Place::File { path, .. } => format!("file {}", path.display()),
+        Destination::Mail { host, port, to, .. } => format!("mail {host} {port} {}", to.join(" ")),
+        Destination::Webhook { url, .. } => format!("webhook {url}"),
+        Destination::File { path, .. } => format!("file {}", path.display()),
     };
     let digest = Sha256::digest(format!("{place} {}", delivery.owner.as_deref().unwrap_or_default()));
     digest.iter().take(8).fold(String::new(), |mut out, b| {
@@ -138,7 +138,7 @@ mod tests {
     #[test]
     fn the_spool_tells_no_address() {
         let url = "https://hooks.slack.com/services/T0/B0/canary".to_owned();
-        let place = Place::Webhook { url, shape: crate::config::Shape::Slack };
+        let place = Destination::Webhook { url, shape: crate::config::Shape::Slack };
         let delivery = Delivery { place, when: vec![], owner: None };
         assert_eq!(key(&delivery).len(), 16);
         assert!(!delivery.name().contains("canary"), "{}", delivery.name());

@@ -10,6 +10,7 @@ mod guard;
 mod interrupted;
 mod lock;
 mod permit;
+mod place;
 mod program;
 mod show;
 mod undo;
@@ -26,6 +27,7 @@ pub use guard::{Asked, Guard};
 pub use interrupted::interrupted_notes;
 pub use lock::{Lock, LockError};
 pub use permit::Permit;
+pub use place::Place;
 pub use show::{command, plan_text};
 
 /// What the guard needs of the engine: one check on one target, with fresh discovery and fresh reads.

@@ -1,19 +1,30 @@
-//! The report as JSON lines: one per finding, then one for the run.
+//! The report as JSON lines: one per finding, one for what recovered and for what grows, then one for the run.
 
 use opsctl_core::model::Report;
 use serde_json::json;
 
+use super::view;
+
 pub(super) fn render(report: &Report) -> String {
+    let typed = |mut line: serde_json::Value, what: &str| {
+        line["type"] = json!(what);
+        line["host"] = json!(report.host.hostname);
+        line.to_string()
+    };
     let mut lines: Vec<String> = report
         .findings
         .iter()
         .map(|f| {
             let mut line = json!(f);
-            line["type"] = json!("finding");
-            line["host"] = json!(report.host.hostname);
-            line.to_string()
+            if let Some(known) = report.course.as_ref().and_then(|c| c.of(&f.id)) {
+                line["standing"] = json!(known.standing);
+                line["first_seen"] = json!(known.first_seen);
+            }
+            typed(line, "finding")
         })
         .collect();
+    lines.extend(view::recovered(report).iter().map(|r| typed(json!(r), "recovered")));
+    lines.extend(view::trends(report).iter().filter(|t| !t.says.is_empty()).map(|t| typed(json!(t), "trend")));
     lines.push(
         json!({
             "type": "run",
@@ -25,6 +36,7 @@ pub(super) fn render(report: &Report) -> String {
             "exit_code": report.exit_code,
             "checks": report.checks.len(),
             "findings": report.findings.len(),
+            "waived": view::waived(report).len(),
             "causes": report.causes,
         })
         .to_string(),
@@ -46,5 +58,18 @@ mod tests {
             let value: serde_json::Value = serde_json::from_str(line).unwrap_or_else(|e| panic!("{line}: {e}"));
             assert!(value["type"].is_string());
         }
+    }
+
+    #[test]
+    fn what_earlier_runs_and_waivers_add() {
+        let values: Vec<serde_json::Value> =
+            render(&sample::compared()).lines().map(|l| serde_json::from_str(l).unwrap_or_default()).collect();
+        let types: Vec<_> = values.iter().skip(6).filter_map(|v| v["type"].as_str()).collect();
+        assert_eq!(types, ["recovered", "trend", "run"]);
+        assert_eq!(
+            (values[3]["standing"].as_str(), values[3]["first_seen"].as_str()),
+            (Some("still"), Some("2026-11-18T10:00:00Z"))
+        );
+        assert_eq!((values[5]["waived"].is_string(), values[8]["waived"].as_u64()), (true, Some(1)));
     }
 }

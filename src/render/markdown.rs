@@ -2,24 +2,26 @@
 
 use std::fmt::Write as _;
 
-use opsctl_core::model::{Report, Severity, printable};
+use opsctl_core::model::{Report, printable};
+
+use super::view;
 
 pub(super) fn render(report: &Report) -> String {
     let mut out = String::new();
     let host = cell(&report.host.hostname);
     // writing to a String cannot fail
     let _ = writeln!(out, "## {host}: {}\n", report.verdict);
-    let shown: Vec<_> = report.findings.iter().filter(|f| f.severity > Severity::Info).collect();
+    let shown: Vec<_> = view::open(report).collect();
     if shown.is_empty() {
         let _ = writeln!(out, "{} checks, nothing needs attention.", report.checks.len());
     } else {
         let _ = writeln!(out, "| | code | finding |\n|---|---|---|");
         for f in shown {
-            let _ = writeln!(out, "| {} | `{}` | {} |", f.severity, f.code, cell(&f.message));
+            let standing = view::standing(report, f).map(|s| format!(" **{s}**")).unwrap_or_default();
+            let _ = writeln!(out, "| {} | `{}` | {}{standing} |", f.severity, f.code, cell(&f.message));
         }
     }
-    for cause in &report.causes {
-        let Some(root) = report.findings.iter().find(|f| f.id == cause.root) else { continue };
+    for (cause, root) in view::causes(report) {
         let _ = writeln!(out, "\n**Root cause:** `{}` {}\n", root.code, cell(&root.message));
         for because in &cause.because {
             let _ = writeln!(out, "- explains {}", cell(because));
@@ -32,6 +34,12 @@ pub(super) fn render(report: &Report) -> String {
             let _ = writeln!(out, "- `{}` ({}: {})", printable(&fix.command), fix.risk, fix.risk.meaning());
         }
     }
+    let recovered = view::recovered(report).iter();
+    let recovered = recovered.map(|r| format!("`{}` {} (lasted {})", r.code, cell(&r.message), view::lasted(r)));
+    out += &listed("Recovered", recovered);
+    out += &listed("Trends", view::forecasts(report).iter().map(|f| cell(f)));
+    let waived = view::waived(report).into_iter();
+    out += &listed("Waived", waived.map(|(f, waiver)| format!("`{}` {}: {}", f.code, cell(&f.message), cell(waiver))));
     let unknown: Vec<_> = report.checks.iter().filter(|c| c.verdict == "unknown").collect();
     if !unknown.is_empty() {
         let _ = writeln!(out, "\n**Could not look**\n");
@@ -40,6 +48,11 @@ pub(super) fn render(report: &Report) -> String {
         }
     }
     out
+}
+
+fn listed(title: &str, items: impl Iterator<Item = String>) -> String {
+    let items: Vec<String> = items.map(|i| format!("- {i}\n")).collect();
+    if items.is_empty() { String::new() } else { format!("\n**{title}**\n\n{}", items.concat()) }
 }
 
 /// Foreign text inside a table: on one line, without what Markdown would read as markup.
@@ -61,5 +74,10 @@ mod tests {
     #[test]
     fn a_chat_message() {
         insta::assert_snapshot!(render(&sample::five_red_things()));
+    }
+
+    #[test]
+    fn what_earlier_runs_and_waivers_add() {
+        insta::assert_snapshot!(render(&sample::compared()));
     }
 }

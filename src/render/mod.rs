@@ -1,12 +1,20 @@
 //! One file per format; each is a pure function from the report to text. This is the only place that prints a report.
 
+mod html;
 mod json;
 mod jsonl;
+mod junit;
 mod markdown;
+mod markup;
+mod nagios;
+mod plot;
 mod pretty;
 mod progress;
+mod prometheus;
 mod style;
 mod table;
+mod tap;
+mod view;
 
 #[cfg(test)]
 mod sample;
@@ -20,6 +28,7 @@ use anyhow::Context as _;
 use clap::ValueEnum;
 use opsctl_core::model::Report;
 
+pub use nagios::nagios_error;
 pub use pretty::pretty;
 pub use progress::Progress;
 pub use style::{ColorChoice, Style, Surroundings};
@@ -35,6 +44,16 @@ pub enum Format {
     Jsonl,
     /// For a chat message or an issue
     Markdown,
+    /// One page with plots that needs nothing else
+    Html,
+    /// JUnit XML, for Jenkins and GitLab: a test per check and target
+    Junit,
+    /// Test Anything Protocol: a test point per check and target
+    Tap,
+    /// For Nagios, Icinga and their like, with perfdata; errors of opsctl itself exit with 3 (unknown)
+    Nagios,
+    /// Metrics for the textfile collector of node_exporter
+    Prometheus,
 }
 
 impl Format {
@@ -46,6 +65,11 @@ impl Format {
             Self::Json => json::render(report),
             Self::Jsonl => jsonl::render(report),
             Self::Markdown => markdown::render(report),
+            Self::Html => html::render(report),
+            Self::Junit => junit::render(report),
+            Self::Tap => tap::render(report),
+            Self::Nagios => nagios::render(report),
+            Self::Prometheus => prometheus::render(report),
         }
     }
 }
@@ -97,6 +121,13 @@ pub fn show(
         print(&format.render(report, &style))?;
     }
     Ok(())
+}
+
+/// Anything as one JSON document, safe to show on a terminal.
+pub fn json_document(value: &impl serde::Serialize) -> anyhow::Result<String> {
+    let mut text = serde_json::to_string_pretty(value).context("writing JSON")?;
+    text.push('\n');
+    Ok(json::escaped(text))
 }
 
 /// Writes a report to files only.

@@ -2,7 +2,8 @@
 
 use jiff::Timestamp;
 use opsctl_core::model::{
-    Build, Cause, CheckRow, Cited, Code, Confidence, Finding, FixOffer, HostInfo, Kind, Report, Risk, Severity, Subject, Table,
+    Build, Cause, CheckRow, Cited, Code, Confidence, Course, Finding, FixOffer, HostInfo, Kind, Known, Measure, Recovered,
+    Report, Risk, Severity, Standing, Subject, Table, Target, Trend, Unit,
 };
 
 const ANY: Code = Code { id: "", severities: &[Severity::Info, Severity::Warn, Severity::Crit], when: "", hint: "" };
@@ -137,6 +138,106 @@ pub(super) fn five_red_things() -> Report {
     }];
     r.notes = vec!["no history between runs: state.db is locked".into()];
     r
+}
+
+/// The same, compared with earlier runs, with numbers and with what somebody waived.
+pub(super) fn compared() -> Report {
+    const HOUR: i64 = 3600;
+    const DAY: i64 = 24 * HOUR;
+    let mut r = five_red_things();
+    // 21 November 2026, 10:00
+    r.started_at = Timestamp::from_second(1_795_255_200).unwrap_or_default();
+    let ago = |seconds: i64| r.started_at.checked_sub(jiff::SignedDuration::from_secs(seconds)).unwrap_or_default();
+    for (f, at) in r.findings.iter_mut().zip([ago(200), ago(200), ago(180)]) {
+        f.since = Some(at);
+    }
+    r.findings[3].owner = Some("platform team".into());
+    let mut renewal =
+        finding("f6", "tls.expires-soon", Severity::Warn, "old.example.org", "old.example.org expires in 9 d, limit 14 d");
+    renewal.subject.kind = Kind::Certificate;
+    renewal.waived = Some("until 2026-12-01 00:00 UTC by ada: the name goes away on Monday".into());
+    r.findings.push(renewal);
+    r.checks.push(row("tls.expiry", "certificate:old.example.org", "ok", None));
+    r.checks.push(row("healthcheck.http", "container:worker", "skip", Some("no URL known")));
+    for (check, findings) in [(0, &["f1", "f2"][..]), (1, &["f3"]), (2, &["f5"]), (3, &["f4"]), (7, &["f6"])] {
+        r.checks[check].findings = findings.iter().map(|f| (*f).to_owned()).collect();
+    }
+    let of = |kind, name: &str| Target::named(kind, name);
+    let mut memory = Measure::new(&of(Kind::Container, "worker"), "memory", Unit::Bytes, f64::from(15_u32 << 20));
+    memory.max = Some(f64::from(16_u32 << 20));
+    let mut connections = Measure::new(&of(Kind::Postgres, "db"), "connections", Unit::Count, 42.0).limits(80.0, 95.0);
+    connections.max = Some(100.0);
+    let expires = Measure::new(&of(Kind::Certificate, "old.example.org"), "expires_in", Unit::Seconds, 777_600.0);
+    r.measures = vec![
+        Measure::new(&of(Kind::Mount, "/var"), "used", Unit::Percent, 97.25).limits(90.0, 95.0),
+        Measure::new(&of(Kind::Mount, "/srv"), "used", Unit::Percent, 83.0).limits(90.0, 95.0),
+        memory,
+        connections,
+        expires.lower_limits(1_209_600.0, 259_200.0),
+        Measure::new(&Target::host(), "clock_offset", Unit::Seconds, -0.0125).limits(0.5, 5.0),
+        Measure::new(&Target::host(), "processes", Unit::Count, 1234.0),
+    ];
+    let known = |id: &str, standing, seconds, times| Known { finding: id.into(), standing, first_seen: ago(seconds), times };
+    let trend = |name: &str, values: &[f64], reaches: Option<u64>, says: &str| Trend {
+        subject: format!("mount:{name}"),
+        name: "used".into(),
+        unit: Unit::Percent,
+        points: (0_i64..).zip(values).map(|(i, v)| (ago(7 * DAY - i * DAY), *v)).collect(),
+        limit: Some(95.0),
+        reaches_limit_in_s: reaches,
+        says: says.into(),
+    };
+    r.course = Some(Course {
+        compared_with: Some(ago(HOUR)),
+        findings: vec![
+            known("f1", Standing::New, 0, 1),
+            known("f2", Standing::Flapping, 0, 4),
+            known("f3", Standing::New, 0, 1),
+            known("f4", Standing::Still, 3 * DAY, 1),
+            known("f5", Standing::Still, 40 * HOUR, 1),
+        ],
+        recovered: vec![Recovered {
+            code: "dns.slow".into(),
+            subject: "host".into(),
+            severity: Severity::Warn,
+            message: "the name server 10.0.0.2 takes 2.1 s, limit 1 s".into(),
+            first_seen: ago(5 * HOUR),
+            last_seen: ago(2 * HOUR),
+            owner: None,
+        }],
+        trends: vec![
+            trend("/srv", &[71.0, 72.5, 74.0, 76.5, 78.0, 79.5, 81.0, 83.0], Some(518_400), "full in 6 d"),
+            trend("/var", &[96.0, 96.5, 97.0, 96.0, 96.5, 97.0, 97.5, 97.25], None, ""),
+        ],
+        period: None,
+    });
+    r
+}
+
+/// Every element that is opened is closed in its turn, and `&` and `<` stand for nothing else.
+pub(super) fn well_formed(text: &str) {
+    let element = regex::Regex::new(r#"^<(/?)([A-Za-z][A-Za-z0-9-]*)((?: [A-Za-z][A-Za-z0-9-]*(?:="[^"<>]*")?)*) ?(/?)>"#);
+    let entity = regex::Regex::new("^&(amp|lt|gt|quot|#39);");
+    let (element, entity) = (element.unwrap_or_else(|e| panic!("{e}")), entity.unwrap_or_else(|e| panic!("{e}")));
+    let body = text.strip_prefix("<?xml version=\"1.0\" encoding=\"UTF-8\"?>").unwrap_or(text);
+    let mut open: Vec<&str> = Vec::new();
+    for (at, c) in body.char_indices() {
+        let rest = &body[at..];
+        match c {
+            '&' => assert!(entity.is_match(rest), "{rest:.60}"),
+            '<' => {
+                let Some(tag) = element.captures(rest) else { panic!("{rest:.60}") };
+                let name = tag.get(2).map_or("", |m| m.as_str());
+                if &tag[1] == "/" {
+                    assert_eq!(open.pop(), Some(name), "{rest:.60}");
+                } else if &tag[4] != "/" {
+                    open.push(name);
+                }
+            }
+            _ => {}
+        }
+    }
+    assert!(open.is_empty(), "{open:?}");
 }
 
 /// Names and output that try to drive the terminal.

@@ -4,10 +4,11 @@ use std::collections::BTreeMap;
 use std::fmt::Write as _;
 
 use comfy_table::{Attribute, Cell, CellAlignment, Color, ColumnConstraint, ContentArrangement, Table as Grid, Width, presets};
-use opsctl_core::model::{CheckRow, Confidence, Finding, Report, Severity, Table, printable, quantity};
+use opsctl_core::model::{Confidence, Finding, Report, Severity, Table, printable, quantity};
 use unicode_width::UnicodeWidthStr as _;
 
 use super::style::Style;
+use super::view;
 
 /// Below this width the code stands above the finding instead of beside it.
 const SIDE_BY_SIDE: u16 = 96;
@@ -21,10 +22,10 @@ const NAMES_SHOWN: usize = 4;
 pub(super) fn render(report: &Report, style: &Style) -> String {
     let paint = Paint { style: *style };
     let wanted = if style.verbose { Severity::Info } else { Severity::Warn };
-    let shown: Vec<&Finding> = report.findings.iter().filter(|f| f.severity >= wanted).collect();
+    let shown: Vec<&Finding> = report.findings.iter().filter(|f| f.severity >= wanted && f.waived.is_none()).collect();
     let mut out = String::new();
     if !shown.is_empty() {
-        out += &findings(&shown, style);
+        out += &findings(report, &shown, style);
     }
     out += &causes(report, &paint);
     if style.quiet {
@@ -37,6 +38,8 @@ pub(super) fn render(report: &Report, style: &Style) -> String {
     if shown.iter().all(|f| f.severity == Severity::Info) && report.verdict == "ok" {
         out += &all_well(report, &paint);
     }
+    out += &course(report, &paint);
+    out += &waived(report, &paint);
     out += &could_not_look(report, &paint);
     for note in &report.notes {
         let _ = writeln!(out, "note: {}", printable(note));
@@ -114,10 +117,10 @@ fn visible_width(text: &str) -> usize {
 }
 
 /// One row per finding, children indented below their cause, evidence below each.
-fn findings(shown: &[&Finding], style: &Style) -> String {
+fn findings(report: &Report, shown: &[&Finding], style: &Style) -> String {
     let side_by_side = style.width >= SIDE_BY_SIDE;
     let mut grid = grid(style);
-    for (depth, finding) in tree(shown) {
+    for (depth, finding) in view::tree(shown) {
         let branch = match (depth, style.ascii) {
             (0, _) => String::new(),
             (d, false) => format!("{}└ ", "  ".repeat(d - 1)),
@@ -126,7 +129,8 @@ fn findings(shown: &[&Finding], style: &Style) -> String {
         let severity = styled(Cell::new(finding.severity.to_string()), finding.severity);
         let code = format!("{branch}{}", finding.code);
         let likely = if finding.confidence == Confidence::Likely { " (likely)" } else { "" };
-        let message = format!("{}{likely}", printable(&finding.message));
+        let standing = view::standing(report, finding).map(|s| format!(" [{s}]")).unwrap_or_default();
+        let message = format!("{}{likely}{standing}", printable(&finding.message));
         if side_by_side {
             grid.add_row(vec![severity, Cell::new(code), Cell::new(message).add_attribute(Attribute::Bold)]);
             for line in evidence(finding, style) {
@@ -169,25 +173,6 @@ fn dim(text: String) -> Cell {
     Cell::new(text).add_attribute(Attribute::Dim)
 }
 
-/// Roots in report order, each followed by what it explains.
-fn tree<'a>(shown: &[&'a Finding]) -> Vec<(usize, &'a Finding)> {
-    fn below<'a>(shown: &[&'a Finding], parent: &'a Finding, depth: usize, out: &mut Vec<(usize, &'a Finding)>) {
-        out.push((depth, parent));
-        // a finding explained by one that is not shown stands for itself; the bound guards a circular recording
-        if depth < 16 {
-            for child in shown.iter().filter(|f| f.explained_by.as_deref() == Some(&parent.id)) {
-                below(shown, child, depth + 1, out);
-            }
-        }
-    }
-    let mut out = Vec::new();
-    let is_shown = |id: &str| shown.iter().any(|f| f.id == id);
-    for root in shown.iter().filter(|f| f.explained_by.as_deref().is_none_or(|id| !is_shown(id))) {
-        below(shown, root, 0, &mut out);
-    }
-    out
-}
-
 fn evidence(finding: &Finding, style: &Style) -> Vec<String> {
     let all = style.verbose;
     let mut lines = Vec::new();
@@ -218,14 +203,13 @@ fn cut(line: &str, all: bool) -> String {
 }
 
 fn causes(report: &Report, paint: &Paint) -> String {
-    let find = |id: &str| report.findings.iter().find(|f| f.id == id);
     let mut out = String::new();
     let mut said: Vec<&str> = Vec::new();
-    for cause in &report.causes {
-        let Some(root) = find(&cause.root) else { continue };
+    for (cause, root) in view::causes(report) {
         said.push(&root.hint);
         let likely = if cause.confidence == Confidence::Likely { "Likely root cause" } else { "Root cause" };
-        out += &paint.wrap(&format!("{} {}: {}", paint.bold(likely), root.code, printable(&root.message)), 2);
+        let waived = if root.waived.is_some() { " (waived)" } else { "" };
+        out += &paint.wrap(&format!("{} {}: {}{waived}", paint.bold(likely), root.code, printable(&root.message)), 2);
         for because in &cause.because {
             out += &paint.wrap(&format!("  explains {}", printable(because)), 4);
         }
@@ -235,10 +219,7 @@ fn causes(report: &Report, paint: &Paint) -> String {
     }
     // what stands alone still wants its one line of advice
     if !paint.style.quiet {
-        let alone = report
-            .findings
-            .iter()
-            .filter(|f| f.severity > Severity::Info && f.explained_by.is_none() && !report.causes.iter().any(|c| c.root == f.id));
+        let alone = view::open(report).filter(|f| f.explained_by.is_none() && !report.causes.iter().any(|c| c.root == f.id));
         for finding in alone {
             if !said.contains(&finding.hint.as_str()) && !finding.hint.is_empty() {
                 said.push(&finding.hint);
@@ -275,7 +256,7 @@ fn fixes(report: &Report, paint: &Paint) -> String {
         }
     }
     // what nobody needs is not worth refusing aloud
-    let needed = |id: &str| report.findings.iter().any(|f| f.severity > Severity::Info && f.fixes.iter().any(|x| x == id));
+    let needed = |id: &str| view::open(report).any(|f| f.fixes.iter().any(|x| x == id));
     let refused: Vec<_> = report.fixes.iter().filter(|f| f.refused.is_some() && (paint.style.verbose || needed(&f.id))).collect();
     if !refused.is_empty() {
         let _ = writeln!(out, "{}", paint.bold("Not offered now"));
@@ -346,6 +327,35 @@ fn nothing_applied(report: &Report) -> bool {
     report.checks.iter().all(|c| c.verdict == "skip")
 }
 
+/// What went away, and where numbers go.
+fn course(report: &Report, paint: &Paint) -> String {
+    let recovered = view::recovered(report)
+        .iter()
+        .map(|r| format!("{} {}: {} (lasted {})", r.code, printable(&r.subject), printable(&r.message), view::lasted(r)));
+    let forecasts = view::forecasts(report).into_iter().map(|f| printable(&f));
+    listed(&paint.verdict("ok", "Recovered"), recovered, paint) + &listed(&paint.bold("Trends"), forecasts, paint)
+}
+
+/// What was found and does not count.
+fn waived(report: &Report, paint: &Paint) -> String {
+    let lines = view::waived(report).into_iter().map(|(f, waiver)| {
+        format!(
+            "{} {} {}: {}; waived {}",
+            f.severity,
+            f.code,
+            printable(&f.subject.to_string()),
+            printable(&f.message),
+            printable(waiver)
+        )
+    });
+    listed(&paint.bold("Waived"), lines, paint)
+}
+
+fn listed(title: &str, lines: impl Iterator<Item = String>, paint: &Paint) -> String {
+    let lines: String = lines.map(|l| paint.wrap(&format!("  {l}"), 4)).collect();
+    if lines.is_empty() { lines } else { format!("{title}\n{lines}\n") }
+}
+
 fn could_not_look(report: &Report, paint: &Paint) -> String {
     let mut out = reasons(report, "unknown", "Could not look", paint);
     // a run in which nothing applied would otherwise say nothing at all
@@ -360,14 +370,7 @@ fn could_not_look(report: &Report, paint: &Paint) -> String {
 
 /// The reasons of one verdict, each once, with what it concerns.
 fn reasons(report: &Report, verdict: &str, title: &str, paint: &Paint) -> String {
-    let mut by_reason: Vec<(&str, Vec<&CheckRow>)> = Vec::new();
-    for row in report.checks.iter().filter(|c| c.verdict == verdict) {
-        let why = row.reason.as_deref().unwrap_or_default();
-        match by_reason.iter_mut().find(|(w, _)| *w == why) {
-            Some((_, rows)) => rows.push(row),
-            None => by_reason.push((why, vec![row])),
-        }
-    }
+    let by_reason = view::reasons(report, verdict);
     if by_reason.is_empty() {
         return String::new();
     }
@@ -383,18 +386,18 @@ fn reasons(report: &Report, verdict: &str, title: &str, paint: &Paint) -> String
 }
 
 fn counts(report: &Report, paint: &Paint) -> String {
-    let count = |word: &str| report.checks.iter().filter(|c| c.verdict == word).count();
     let mut parts = Vec::new();
     for word in ["crit", "warn", "unknown", "ok", "info", "skip"] {
-        let n = count(word);
+        let n = view::checks(report, word);
         if n > 0 {
             parts.push(paint.verdict(word, &format!("{n} {word}")));
         }
     }
-    let took = match report.duration_ms {
-        ms if ms < 1000 => format!("{ms} ms"),
-        ms => quantity::duration(jiff::SignedDuration::from_millis(i64::try_from(ms).unwrap_or(i64::MAX))),
-    };
+    let waived = view::waived(report).len();
+    if waived > 0 {
+        parts.push(format!("{waived} waived"));
+    }
+    let took = view::took(report);
     let host = printable(&report.host.hostname);
     let total = quantity::count(report.checks.len(), "check");
     let line = format!("{} {} {total} on {host} in {took}", parts.join(&format!(" {} ", paint.dot())), paint.dot());
@@ -423,6 +426,11 @@ mod tests {
     #[test]
     fn five_red_things_narrow() {
         insta::assert_snapshot!(render(&sample::five_red_things(), &at(60)));
+    }
+
+    #[test]
+    fn what_earlier_runs_and_waivers_add() {
+        insta::assert_snapshot!(render(&sample::compared(), &at(100)));
     }
 
     #[test]

@@ -62,6 +62,48 @@ fn wrong_usage_says_what_was_meant() {
 }
 
 #[test]
+fn for_a_monitoring_system_every_error_is_unknown() {
+    let dir = tempfile::tempdir().unwrap();
+    let config = dir.path().join("config.toml");
+    std::fs::write(&config, "[runbooks.disk]\nspce_warn_percent = 80\n").unwrap();
+    for args in [
+        &["diagnose", "contianer"][..],
+        &["diagnose", "--deadline", "soon"],
+        &["nonsense", "a|b"],
+        &["diagnose", "--config", config.to_str().unwrap()],
+        &["diagnose", "--replay", "/nonexistent/x.json"],
+    ] {
+        let (code, out, err) = run(&[args, &["--format", "nagios"]].concat());
+        assert_eq!((code, err.as_str()), (3, ""), "{args:?}");
+        assert!(out.starts_with("OPSCTL UNKNOWN - ") && !out.contains('|'), "{args:?}: {out}");
+    }
+    // the verdict is the exit code, and the first line says it
+    let (code, out, _) = run(&["diagnose", "--replay", RECORDING, "--format", "nagios"]);
+    assert_eq!(code, 2);
+    assert!(out.starts_with("OPSCTL CRITICAL - "), "{out}");
+    assert_eq!(run(&["--help", "--format", "nagios"]).0, 0);
+}
+
+#[test]
+fn every_format_is_one_document_of_its_kind() {
+    for (format, begins) in [
+        ("html", "<!DOCTYPE html>\n"),
+        ("junit", "<?xml version=\"1.0\" encoding=\"UTF-8\"?>\n<testsuites "),
+        ("tap", "TAP version 13\n1.."),
+        ("nagios", "OPSCTL "),
+        ("prometheus", "# HELP opsctl_"),
+    ] {
+        let dir = tempfile::tempdir().unwrap();
+        let file = dir.path().join("report");
+        let output = format!("{format}={}", file.display());
+        let (code, out, err) = run(&["diagnose", "--replay", RECORDING, "--format", format, "--output", &output]);
+        assert_eq!((code, err.as_str()), (2, ""), "{format}");
+        assert!(out.starts_with(begins) && out.ends_with('\n'), "{format}: {out}");
+        assert_eq!(std::fs::read_to_string(&file).unwrap(), out);
+    }
+}
+
+#[test]
 fn a_wrong_configuration_is_shown_where_it_is_wrong() {
     let dir = tempfile::tempdir().unwrap();
     let file = dir.path().join("config.toml");

@@ -7,6 +7,7 @@ mod dns;
 mod edge;
 mod endpoints;
 mod first_boot;
+mod formats;
 mod forwarding;
 mod health;
 mod limits;

@@ -1,0 +1,104 @@
+//! `opsctl respond`: what an alert means on this host.
+
+use std::io::{Read as _, Write as _};
+use std::path::PathBuf;
+
+use anyhow::Context as _;
+use clap::ValueEnum;
+use opsctl_core::probe::Ask;
+
+use super::Global;
+use super::exit::Usage;
+use super::run::{self, FailOn};
+use crate::catalog::Catalog;
+use crate::engine::Selection;
+use crate::render::{self, Progress, Style, Surroundings};
+use crate::respond::{self, Response};
+
+/// The largest payload, in bytes.
+const LARGEST: u64 = 4 << 20;
+
+/// How an answer is written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum Form {
+    /// For people
+    Text,
+    /// One JSON document
+    Json,
+    /// For a chat message or an issue
+    Markdown,
+}
+
+/// `opsctl respond`.
+#[derive(Debug, clap::Args)]
+pub struct Args {
+    /// The payload, as Alertmanager, Grafana or Prometheus send it; standard input without it
+    #[arg(value_name = "FILE")]
+    file: Option<PathBuf>,
+    /// Format on standard output
+    #[arg(long, value_name = "FORMAT", default_value = "text")]
+    format: Form,
+    /// Stop waiting after this long; what has not answered by then is unknown [default: 10s]
+    #[arg(long, value_name = "TIME", value_parser = crate::config::duration)]
+    deadline: Option<std::time::Duration>,
+    /// The mildest verdict that makes the exit code differ from 0
+    #[arg(long, value_name = "VERDICT", default_value = "unknown")]
+    fail_on: FailOn,
+}
+
+/// Runs it.
+pub fn exec(args: &Args, global: &Global) -> anyhow::Result<u8> {
+    render::init_tracing(global.verbose);
+    let config = run::load(global)?;
+    let alerts = respond::parse(&payload(args)?).map_err(|e| Usage(e.to_string()))?;
+    let selection = Selection { skip: config.skip.clone(), ..Selection::default() };
+    let progress = Progress::new(args.format == Form::Text && !global.quiet, global.color);
+    let looked = run::block_on(run::look(&config, &selection, Ask::default(), args.deadline, &progress))??;
+    let response = respond::respond(alerts, &looked.assessment.report, &Catalog::new(), &config, Some(&looked.store));
+    let style = Style::of(&Surroundings::of_process(), global.color, std::io::IsTerminal::is_terminal(&std::io::stdout()));
+    let text = match args.format {
+        Form::Text => respond::table(&response, &style.with_detail(global.quiet, global.verbose)),
+        Form::Json => render::json_document(&response)?,
+        Form::Markdown => respond::markdown(&response),
+    };
+    render::print(&text)?;
+    Ok(code(&response, args.fail_on))
+}
+
+/// The worst of the answers, as everywhere: what does not concern the alerts does not count here.
+fn code(response: &Response, fail_on: FailOn) -> u8 {
+    use opsctl_core::model::Verdict;
+    let verdicts = response.answers.iter().map(|a| match a.verdict.as_str() {
+        "crit" => Verdict::Crit,
+        "warn" => Verdict::Warn,
+        "unknown" => Verdict::Unknown(String::new()),
+        _ => Verdict::Ok,
+    });
+    fail_on.exit_code(&Verdict::roll_up(&verdicts.collect::<Vec<_>>()))
+}
+
+fn payload(args: &Args) -> anyhow::Result<Vec<u8>> {
+    let mut bytes = Vec::new();
+    match &args.file {
+        Some(path) => {
+            let read =
+                || std::fs::metadata(path).and_then(|m| if m.len() > LARGEST { Ok(None) } else { std::fs::read(path).map(Some) });
+            let read = read().with_context(|| format!("reading the payload from {}", path.display()))?;
+            bytes = read.ok_or_else(|| Usage(format!("{} is larger than 4 MiB: no payload is", path.display())))?;
+        }
+        None => {
+            if std::io::IsTerminal::is_terminal(&std::io::stdin()) {
+                let _ = writeln!(std::io::stderr(), "opsctl: reading the payload from standard input (end with Ctrl-D)");
+            }
+            let mut input = std::io::stdin().lock().take(LARGEST + 1);
+            input.read_to_end(&mut bytes).context("reading the payload from standard input")?;
+            if bytes.len() as u64 > LARGEST {
+                return Err(Usage("the payload is larger than 4 MiB".to_owned()).into());
+            }
+        }
+    }
+    if bytes.iter().all(u8::is_ascii_whitespace) {
+        return Err(Usage("the payload is empty".to_owned()).into());
+    }
+    Ok(bytes)
+}

@@ -1,0 +1,43 @@
+//! Where a guard works on this host.
+
+use std::io::Write;
+use std::path::{Path, PathBuf};
+
+use super::{Asked, Engine, Guard, Terminal};
+use crate::config::{Config, Surroundings};
+
+/// Policy, state directory and lock of this host.
+pub struct Place<'a> {
+    config: &'a Config,
+    state_dir: PathBuf,
+    lock_file: PathBuf,
+}
+
+impl<'a> Place<'a> {
+    /// What the configuration and the surroundings of this process say.
+    #[must_use]
+    pub fn of(config: &'a Config) -> Self {
+        let around = Surroundings::of_process();
+        let state_dir = around.state_dir(config.state_dir.as_deref());
+        Self { config, lock_file: around.lock_file(&state_dir), state_dir }
+    }
+
+    /// Where journal and saved files are.
+    #[must_use]
+    pub fn state_dir(&self) -> &Path {
+        &self.state_dir
+    }
+
+    /// A guard there.
+    pub fn guard<'g, E: Engine>(&'g self, engine: &'g E, asked: Asked, out: &'g mut dyn Write) -> Guard<'g, E> {
+        Guard {
+            engine,
+            policy: &self.config.policy,
+            state_dir: &self.state_dir,
+            lock_file: &self.lock_file,
+            asked,
+            person: &Terminal,
+            out,
+        }
+    }
+}

@@ -1,0 +1,85 @@
+//! What the listener counts.
+
+use std::collections::BTreeMap;
+use std::fmt::Write as _;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use jiff::Timestamp;
+use opsctl_core::probe::clock;
+
+/// Answering takes a run and fixes with their own limits; who is at it for longer hangs.
+const STUCK: Duration = Duration::from_secs(30 * 60);
+
+#[derive(Default)]
+struct Inner {
+    requests: BTreeMap<u16, u64>,
+    alerts: BTreeMap<&'static str, u64>,
+    fixes: BTreeMap<(String, u8), u64>,
+    last_answer: Option<Timestamp>,
+    in_work_since: Option<Instant>,
+}
+
+/// Counters since the start.
+#[derive(Default)]
+pub(super) struct Metrics(Mutex<Inner>);
+
+impl Metrics {
+    fn lock(&self) -> MutexGuard<'_, Inner> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(super) fn request(&self, status: u16) {
+        *self.lock().requests.entry(status).or_default() += 1;
+    }
+
+    pub(super) fn alerts(&self, what: &'static str, n: usize) {
+        *self.lock().alerts.entry(what).or_default() += n as u64;
+    }
+
+    pub(super) fn fix(&self, fix: &str, exit: u8) {
+        *self.lock().fixes.entry((fix.to_owned(), exit)).or_default() += 1;
+    }
+
+    pub(super) fn begins(&self) {
+        self.lock().in_work_since = Some(Instant::now());
+    }
+
+    pub(super) fn ends(&self) {
+        let mut inner = self.lock();
+        inner.in_work_since = None;
+        inner.last_answer = Some(clock::now());
+    }
+
+    /// Something has been in work for too long.
+    pub(super) fn is_stuck(&self) -> bool {
+        self.lock().in_work_since.is_some_and(|since| since.elapsed() > STUCK)
+    }
+
+    /// All of it in the text format of Prometheus.
+    pub(super) fn text(&self, waiting: usize) -> String {
+        let inner = self.lock();
+        let mut out = String::new();
+        let mut family = |name: &str, kind: &str, help: &str, rows: Vec<(String, String)>| {
+            // writing to a String cannot fail
+            let _ = writeln!(out, "# HELP {name} {help}\n# TYPE {name} {kind}");
+            for (labels, value) in rows {
+                let _ = writeln!(out, "{name}{labels} {value}");
+            }
+        };
+        let requests = inner.requests.iter().map(|(s, n)| (format!("{{status=\"{s}\"}}"), n.to_string())).collect();
+        family("opsctl_listen_requests_total", "counter", "Requests by status.", requests);
+        let alerts = ["accepted", "answered", "duplicate", "resolved"].iter();
+        let alerts = alerts.map(|w| (format!("{{result=\"{w}\"}}"), inner.alerts.get(w).copied().unwrap_or(0).to_string()));
+        family("opsctl_listen_alerts_total", "counter", "Alerts by what became of them.", alerts.collect());
+        let fixes = inner.fixes.iter().map(|((f, e), n)| (format!("{{fix=\"{f}\",exit=\"{e}\"}}"), n.to_string())).collect();
+        family("opsctl_listen_fixes_total", "counter", "Fixes tried without a person, by exit code (0 is well).", fixes);
+        let one = |value: String| vec![(String::new(), value)];
+        family("opsctl_listen_waiting_alerts", "gauge", "Alerts that wait for an answer.", one(waiting.to_string()));
+        let last = inner.last_answer.map_or(0, Timestamp::as_second);
+        family("opsctl_listen_last_answer_timestamp_seconds", "gauge", "When an alert was answered last.", one(last.to_string()));
+        let version = format!("{{version=\"{}\"}}", env!("CARGO_PKG_VERSION"));
+        family("opsctl_listen_build_info", "gauge", "Version of opsctl.", vec![(version, "1".to_owned())]);
+        out
+    }
+}

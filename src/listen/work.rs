@@ -1,0 +1,112 @@
+//! Answers what waits: one look at the host for everything that came together, then what is allowed is done, then it is told.
+
+use std::sync::Arc;
+
+use jiff::SignedDuration;
+use opsctl_core::probe::{Ask, clock};
+
+use super::queue::Batch;
+use super::{Shared, say};
+use crate::catalog::Catalog;
+use crate::config::{Config, When};
+use crate::deliver::Post;
+use crate::engine::{Offer, Selection, Session};
+use crate::fix::{Asked, Place, subject_of};
+use crate::look::{look, state_dir};
+use crate::respond::{self, Answer, Applied, Response};
+
+/// What waited for longer is told and not acted on: the world has moved on.
+const STALE: SignedDuration = SignedDuration::from_hours(1);
+
+/// Answers until it is to end; what it is at is finished first.
+pub(super) async fn work(config: &Config, shared: &Arc<Shared>) {
+    let catalog = Catalog::new();
+    let mut stopping = shared.stopping.clone();
+    loop {
+        let batches = tokio::select! {
+            biased;
+            _ = stopping.wait_for(|stop| *stop) => return,
+            batches = shared.queue.take() => batches,
+        };
+        shared.metrics.begins();
+        Box::pin(answer(config, &catalog, shared, &batches)).await;
+        shared.metrics.ends();
+        shared.queue.done(&batches);
+    }
+}
+
+async fn answer(config: &Config, catalog: &Catalog, shared: &Arc<Shared>, batches: &[Batch]) {
+    let mut alerts = Vec::new();
+    let now = clock::now();
+    let mut stale = Vec::new();
+    for batch in batches {
+        for alert in &batch.alerts {
+            let mut alert = alert.clone();
+            alert.resolved |= shared.queue.is_over(&alert);
+            stale.push(now.duration_since(batch.received_at) > STALE);
+            alerts.push(alert);
+        }
+    }
+    let selection = Selection { skip: config.skip.clone(), ..Selection::default() };
+    let looked = look(config, &selection, Ask::default(), None, &|_| {}).await;
+    let mut response = respond::respond(alerts, &looked.assessment.report, catalog, config, Some(&looked.store));
+    let mut tried: Vec<(String, String, Applied)> = Vec::new();
+    for (answer, stale) in response.answers.iter_mut().zip(stale) {
+        if !stale && !answer.alert.resolved {
+            apply(config, shared, &looked.session, &looked.assessment.offers, answer, &mut tried).await;
+        }
+        shared.metrics.alerts("answered", 1);
+        let did: Vec<String> = answer.applied.iter().map(|a| format!("; {} {}: exit {}", a.fix, a.subject, a.exit)).collect();
+        say(&format!("{}: {}{}", answer.alert.name, answer.verdict, did.concat()));
+    }
+    tell(config, response).await;
+}
+
+/// Applies what the policy allows and what concerns the alert; each fix once for everything that came together.
+async fn apply(
+    config: &Config,
+    shared: &Shared,
+    session: &Session,
+    offers: &[Offer],
+    answer: &mut Answer,
+    tried: &mut Vec<(String, String, Applied)>,
+) {
+    let place = Place::of(config);
+    let mut subjects: Vec<String> = Vec::new();
+    for offer in offers {
+        let subject = subject_of(offer).to_string();
+        let allowed = config.policy.allow.contains(&offer.fix) && offer.refused.is_none() && offer.plan.is_ok();
+        // one thing at a time for each object: the first of its fixes is the one to try
+        if !allowed || !answer.findings.contains(&offer.finding.id) || subjects.contains(&subject) {
+            continue;
+        }
+        subjects.push(subject.clone());
+        if let Some((_, _, before)) = tried.iter().find(|(fix, s, _)| *fix == offer.fix && *s == subject) {
+            answer.applied.push(before.clone());
+            continue;
+        }
+        let mut said = Vec::new();
+        let asked = Asked { dry_run: false, yes: true, risk: Some(offer.risk) };
+        let exit = place.guard(session, asked, &mut said).fix(offer).await.code();
+        shared.metrics.fix(&offer.fix, exit);
+        let said = String::from_utf8_lossy(&said).lines().map(str::to_owned).collect();
+        let applied = Applied { fix: offer.fix.clone(), subject: subject.clone(), exit, said };
+        tried.push((offer.fix.clone(), subject, applied.clone()));
+        answer.applied.push(applied);
+    }
+}
+
+async fn tell(config: &Config, response: Response) {
+    if config.deliveries.iter().all(|d| !d.when.contains(&When::Alert)) {
+        return;
+    }
+    let config = config.clone();
+    let told = tokio::task::spawn_blocking(move || {
+        let post_dir = state_dir(&config);
+        let message = respond::message(&response);
+        Post::new(&config, &post_dir).deliver(&response.report, &|_| message.clone(), &[When::Alert])
+    });
+    for note in told.await.unwrap_or_default() {
+        say(&note);
+    }
+}

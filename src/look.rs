@@ -1,0 +1,83 @@
+//! One look at this host with what the configuration says, remembered for the next run.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use opsctl_core::probe::Ask;
+
+use crate::config::{Config, Surroundings};
+use crate::engine::{Assessment, Progress, Selection, Session, Setup};
+use crate::state::{Scope, Store, sample_of};
+use crate::waive::{self, Waivers};
+
+/// A host that was looked at, and what looked.
+pub struct Looked {
+    /// Looks again.
+    pub session: Session,
+    /// Remembers.
+    pub store: Store,
+    /// What was found.
+    pub assessment: Assessment,
+    /// A word of the selection that stands for nothing here, with the name nearest to it.
+    pub unmatched: Option<(String, Option<String>)>,
+}
+
+/// Where opsctl keeps its own files.
+#[must_use]
+pub fn state_dir(config: &Config) -> PathBuf {
+    Surroundings::of_process().state_dir(config.state_dir.as_deref())
+}
+
+/// A session on this host, and its history.
+pub async fn session(config: &Config, ask: Ask, deadline: Option<Duration>) -> (Session, Store) {
+    session_at(&state_dir(config), config, ask, deadline).await
+}
+
+async fn session_at(state_dir: &Path, config: &Config, ask: Ask, deadline: Option<Duration>) -> (Session, Store) {
+    let store = Store::open(state_dir, config.history_days).await;
+    let (made, notes) = match waive::load(state_dir) {
+        Ok(made) => (made, Vec::new()),
+        Err(e) => (Vec::new(), vec![e.to_string()]),
+    };
+    let owners = config.clone();
+    let session = Session::new(Setup {
+        settings: config.runbooks.clone(),
+        endpoint: config.endpoint.as_ref().map(ToString::to_string),
+        servers: config.servers.clone(),
+        endpoints: config.endpoints.clone(),
+        owner_of: Box::new(move |name| owners.owner_of(name).map(str::to_owned)),
+        waivers: Waivers { all: [config.waivers.clone(), made].concat() },
+        notes,
+        history: Arc::new(store.clone()),
+        ask,
+        deadline: deadline.unwrap_or(config.deadline),
+    });
+    (session, store)
+}
+
+/// Looks at this host, and remembers numbers and findings for the next run.
+pub async fn look(
+    config: &Config,
+    selection: &Selection,
+    ask: Ask,
+    deadline: Option<Duration>,
+    progress: &dyn Fn(Progress),
+) -> Looked {
+    let (session, store) = session(config, ask, deadline).await;
+    let recording = session.record(selection, progress).await;
+    let unmatched = selection.unmatched(&recording.inventory).map(|(word, near)| (word, near.map(str::to_owned)));
+    let mut assessment = session.assess(&recording);
+    let report = &assessment.report;
+    let measures = report.measures.iter().map(|m| sample_of(m, report.started_at));
+    store.record(std::mem::take(&mut assessment.samples).into_iter().chain(measures).collect()).await;
+    let narrowed = !selection.runbooks.is_empty() || !selection.skip.is_empty();
+    let scope = match (selection.words.is_empty(), narrowed) {
+        (false, _) => Scope::Targets,
+        (true, true) => Scope::Runbooks,
+        (true, false) => Scope::Everything,
+    };
+    store.observe(&assessment.report, scope).await;
+    assessment.report.notes.extend(store.note());
+    Looked { session, store, assessment, unmatched }
+}

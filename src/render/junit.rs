@@ -1,0 +1,136 @@
+//! The report as JUnit XML, the dialect that Jenkins and GitLab read: a suite per runbook, a test per check and target.
+
+use std::fmt::Write as _;
+
+use opsctl_core::model::{CheckRow, Finding, Report};
+
+use super::markup::{escape, escape_lines};
+use super::view::{self, Outcome};
+
+/// Tests, failures, errors, skipped, milliseconds.
+#[derive(Default, Clone, Copy)]
+struct Tally {
+    tests: usize,
+    failures: usize,
+    errors: usize,
+    skipped: usize,
+    ms: u64,
+}
+
+impl Tally {
+    fn of<'a>(report: &Report, rows: impl IntoIterator<Item = &'a CheckRow>) -> Self {
+        rows.into_iter().fold(Self::default(), |mut tally, row| {
+            tally.tests += 1;
+            tally.ms += row.duration_ms;
+            match view::outcome(report, row).0 {
+                Outcome::Pass => {}
+                Outcome::Fail(_) => tally.failures += 1,
+                Outcome::Unknown(_) => tally.errors += 1,
+                Outcome::Skip(_) => tally.skipped += 1,
+            }
+            tally
+        })
+    }
+
+    fn attributes(self) -> String {
+        let Self { tests, failures, errors, ms, .. } = self;
+        format!(r#"tests="{tests}" failures="{failures}" errors="{errors}" time="{}""#, seconds(ms))
+    }
+}
+
+pub(super) fn render(report: &Report) -> String {
+    let mut runbooks: Vec<(&str, Vec<&CheckRow>)> = Vec::new();
+    for row in &report.checks {
+        match runbooks.iter_mut().find(|(name, _)| *name == row.runbook) {
+            Some((_, rows)) => rows.push(row),
+            None => runbooks.push((&row.runbook, vec![row])),
+        }
+    }
+    let host = escape(&report.host.hostname);
+    // the schema wants seconds and forbids a zone; ours is UTC
+    let began = report.started_at.strftime("%Y-%m-%dT%H:%M:%S");
+    let all = Tally { ms: report.duration_ms, ..Tally::of(report, &report.checks) };
+    let mut out = String::from("<?xml version=\"1.0\" encoding=\"UTF-8\"?>\n");
+    // Jenkins' schema knows what was skipped only of a suite; writing to a String cannot fail
+    let _ = writeln!(out, r#"<testsuites name="opsctl" {}>"#, all.attributes());
+    for (runbook, rows) in runbooks {
+        let tally = Tally::of(report, rows.iter().copied());
+        let (tally, skipped) = (tally.attributes(), tally.skipped);
+        let _ = writeln!(
+            out,
+            r#"  <testsuite name="{}" {tally} skipped="{skipped}" hostname="{host}" timestamp="{began}">"#,
+            escape(runbook)
+        );
+        for row in rows {
+            out += &case(report, row);
+        }
+        out += "  </testsuite>\n";
+    }
+    out + "</testsuites>\n"
+}
+
+fn case(report: &Report, row: &CheckRow) -> String {
+    let (outcome, waived) = view::outcome(report, row);
+    let mut inside = match outcome {
+        Outcome::Pass => String::new(),
+        // readers take the first failure of a test: there is one, and all findings stand in it
+        Outcome::Fail(findings) => {
+            let (code, message) = findings.first().map_or((row.check.as_str(), row.verdict.as_str()), |f| (&f.code, &f.message));
+            let text: Vec<String> = findings.iter().map(|f| told(report, f)).collect();
+            let text = escape_lines(&text.join("\n\n"));
+            format!("      <failure type=\"{}\" message=\"{}\">{text}</failure>\n", escape(code), escape(message))
+        }
+        Outcome::Unknown(why) => format!("      <error type=\"unknown\" message=\"could not look: {}\"/>\n", escape(why)),
+        Outcome::Skip(why) => format!("      <skipped message=\"{}\"/>\n", escape(why)),
+    };
+    if !waived.is_empty() {
+        let lines: Vec<String> =
+            waived.iter().map(|(f, waiver)| format!("waived: {} {} ({waiver})", f.code, f.message)).collect();
+        let _ = writeln!(inside, "      <system-out>{}</system-out>", escape_lines(&lines.join("\n")));
+    }
+    let (check, target) = (escape(&row.check), escape(&row.target));
+    let head = format!(r#"    <testcase classname="{check}" name="{target}" time="{}""#, seconds(row.duration_ms));
+    if inside.is_empty() { format!("{head}/>\n") } else { format!("{head}>\n{inside}    </testcase>\n") }
+}
+
+/// A finding as the lines a person reads below a failed test.
+fn told(report: &Report, finding: &Finding) -> String {
+    let mut text = format!("{} {} {}: {}", finding.severity, finding.code, finding.subject, finding.message);
+    if let Some(standing) = view::standing(report, finding) {
+        let _ = write!(text, " [{standing}]");
+    }
+    if let Some(cause) = finding.explained_by.as_deref().and_then(|id| view::find(report, id)) {
+        let _ = write!(text, "\ncaused by {} {}: {}", cause.code, cause.subject, cause.message);
+    }
+    for cited in &finding.evidence {
+        let _ = write!(text, "\n{}: {}", cited.label, cited.value);
+    }
+    if !finding.hint.is_empty() {
+        let _ = write!(text, "\nto do: {}", finding.hint);
+    }
+    text
+}
+
+fn seconds(ms: u64) -> String {
+    format!("{}.{:03}", ms / 1000, ms % 1000)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::render::sample;
+
+    #[test]
+    fn a_report_as_tests() {
+        insta::assert_snapshot!(render(&sample::compared()));
+    }
+
+    #[test]
+    fn what_was_read_cannot_break_the_document() {
+        for report in [sample::hostile(), sample::many(200)] {
+            let text = render(&report);
+            assert!(text.chars().all(|c| c == '\n' || !c.is_control()), "{text:?}");
+            sample::well_formed(&text);
+        }
+    }
+}

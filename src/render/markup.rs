@@ -1,0 +1,37 @@
+//! Foreign text in XML and HTML.
+
+use opsctl_core::model::printable;
+
+/// Foreign text as it may stand in an element or a quoted attribute: on one line, nothing of it is markup, and nothing of it is
+/// a character that XML 1.0 cannot hold or that drives a terminal.
+pub(super) fn escape(text: &str) -> String {
+    let mut out = String::with_capacity(text.len());
+    for c in printable(text).chars() {
+        match c {
+            '&' => out += "&amp;",
+            '<' => out += "&lt;",
+            '>' => out += "&gt;",
+            '"' => out += "&quot;",
+            '\'' => out += "&#39;",
+            '\u{FFFE}' | '\u{FFFF}' => out.extend(c.escape_unicode()),
+            c => out.push(c),
+        }
+    }
+    out
+}
+
+/// The same, with its lines kept.
+pub(super) fn escape_lines(text: &str) -> String {
+    text.lines().map(escape).collect::<Vec<_>>().join("\n")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn nothing_foreign_is_markup() {
+        assert_eq!(escape("<a href='x'>\"&\"\x1b\u{FFFF}\n"), "&lt;a href=&#39;x&#39;&gt;&quot;&amp;&quot;\\u{1b}\\u{ffff} ");
+        assert_eq!(escape_lines("a<\nb\r\n\u{0}"), "a&lt;\nb\n\\u{0}");
+    }
+}

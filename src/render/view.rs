@@ -1,0 +1,196 @@
+//! What several formats ask of a report: what is open, what is waived, how a finding stands to earlier runs.
+
+use jiff::Timestamp;
+use opsctl_core::model::{Cause, CheckRow, Finding, Recovered, Report, Severity, Standing, Trend, quantity};
+
+/// What needs attention: warn and crit without a waiver.
+pub(super) fn open(report: &Report) -> impl Iterator<Item = &Finding> {
+    report.findings.iter().filter(|f| is_open(f))
+}
+
+/// Whether a finding needs attention.
+pub(super) fn is_open(finding: &Finding) -> bool {
+    finding.severity > Severity::Info && finding.waived.is_none()
+}
+
+/// What would need attention without its waiver, and the waiver.
+pub(super) fn waived(report: &Report) -> Vec<(&Finding, &str)> {
+    let counts = report.findings.iter().filter(|f| f.severity > Severity::Info);
+    counts.filter_map(|f| Some((f, f.waived.as_deref()?))).collect()
+}
+
+/// The finding with this id.
+pub(super) fn find<'a>(report: &'a Report, id: &str) -> Option<&'a Finding> {
+    report.findings.iter().find(|f| f.id == id)
+}
+
+/// Causes with their root. One whose root is waived counts as long as something it explains is open.
+pub(super) fn causes(report: &Report) -> Vec<(&Cause, &Finding)> {
+    let open = |id: &String| find(report, id).is_some_and(is_open);
+    let wanted = |(cause, root): &(&Cause, &Finding)| root.waived.is_none() || cause.explains.iter().any(open);
+    report.causes.iter().filter_map(|c| Some((c, find(report, &c.root)?))).filter(wanted).collect()
+}
+
+/// Roots in report order, each followed by what it explains.
+pub(super) fn tree<'a>(shown: &[&'a Finding]) -> Vec<(usize, &'a Finding)> {
+    fn below<'a>(shown: &[&'a Finding], parent: &'a Finding, depth: usize, out: &mut Vec<(usize, &'a Finding)>) {
+        out.push((depth, parent));
+        // a finding explained by one that is not shown stands for itself; the bound guards a circular recording
+        if depth < 16 {
+            for child in shown.iter().filter(|f| f.explained_by.as_deref() == Some(&parent.id)) {
+                below(shown, child, depth + 1, out);
+            }
+        }
+    }
+    let mut out = Vec::new();
+    let is_shown = |id: &str| shown.iter().any(|f| f.id == id);
+    for root in shown.iter().filter(|f| f.explained_by.as_deref().is_none_or(|id| !is_shown(id))) {
+        below(shown, root, 0, &mut out);
+    }
+    out
+}
+
+/// `new`, `still 3 d` or `flapping 4x`; none without earlier runs.
+pub(super) fn standing(report: &Report, finding: &Finding) -> Option<String> {
+    let known = report.course.as_ref()?.of(&finding.id)?;
+    Some(match known.standing {
+        Standing::New => "new".to_owned(),
+        Standing::Still => format!("still {}", quantity::duration(report.started_at.duration_since(known.first_seen))),
+        Standing::Flapping => format!("flapping {}x", known.times),
+    })
+}
+
+/// What was open and no longer is.
+pub(super) fn recovered(report: &Report) -> &[Recovered] {
+    report.course.as_ref().map_or(&[], |c| &c.recovered)
+}
+
+/// How long it was open.
+pub(super) fn lasted(recovered: &Recovered) -> String {
+    quantity::duration(recovered.last_seen.duration_since(recovered.first_seen))
+}
+
+/// Numbers of earlier runs.
+pub(super) fn trends(report: &Report) -> &[Trend] {
+    report.course.as_ref().map_or(&[], |c| &c.trends)
+}
+
+/// Trends that say something: `/var: full in 6 d (used 83 %, limit 95 %)`.
+pub(super) fn forecasts(report: &Report) -> Vec<String> {
+    let telling = trends(report).iter().filter(|t| !t.says.is_empty());
+    telling
+        .map(|t| {
+            let name = t.subject.split_once(':').map_or(t.subject.as_str(), |(_, name)| name);
+            let now = t.points.last().map(|(_, v)| format!("{} {}", words(&t.name), t.unit.shown(*v)));
+            let limit = t.limit.map(|l| format!("limit {}", t.unit.shown(l)));
+            let numbers: Vec<String> = now.into_iter().chain(limit).collect();
+            format!("{name}: {} ({})", t.says, numbers.join(", "))
+        })
+        .collect()
+}
+
+/// The name of a measure as words.
+pub(super) fn words(name: &str) -> String {
+    name.replace('_', " ")
+}
+
+/// A day and a time, or only a day when it was in another year: `21 Nov 10:00`, `3 Feb 2024`.
+pub(super) fn moment(now: Timestamp, at: Timestamp) -> String {
+    let year = |t: Timestamp| t.strftime("%Y").to_string();
+    at.strftime(if year(now) == year(at) { "%-d %b %H:%M" } else { "%-d %b %Y" }).to_string()
+}
+
+/// `312 ms`, `12 s`.
+pub(super) fn took(report: &Report) -> String {
+    match report.duration_ms {
+        ms if ms < 1000 => format!("{ms} ms"),
+        ms => quantity::duration(jiff::SignedDuration::from_millis(i64::try_from(ms).unwrap_or(i64::MAX))),
+    }
+}
+
+/// How many checks came to this verdict.
+pub(super) fn checks(report: &Report, verdict: &str) -> usize {
+    report.checks.iter().filter(|c| c.verdict == verdict).count()
+}
+
+/// How many open findings there are of a severity.
+pub(super) fn findings(report: &Report, severity: Severity) -> usize {
+    report.findings.iter().filter(|f| f.severity == severity && f.waived.is_none()).count()
+}
+
+/// The reasons of one verdict, each once, with what it concerns.
+pub(super) fn reasons<'a>(report: &'a Report, verdict: &str) -> Vec<(&'a str, Vec<&'a CheckRow>)> {
+    let mut by_reason: Vec<(&str, Vec<&CheckRow>)> = Vec::new();
+    for row in report.checks.iter().filter(|c| c.verdict == verdict) {
+        let why = row.reason.as_deref().unwrap_or_default();
+        match by_reason.iter_mut().find(|(w, _)| *w == why) {
+            Some((_, rows)) => rows.push(row),
+            None => by_reason.push((why, vec![row])),
+        }
+    }
+    by_reason
+}
+
+/// What a check comes to in formats that know tests.
+pub(super) enum Outcome<'a> {
+    /// Healthy, or nothing open: what is waived stands besides.
+    Pass,
+    /// What is open, worst first; a report of somebody else's may name none.
+    Fail(Vec<&'a Finding>),
+    /// It could not be looked at.
+    Unknown(&'a str),
+    /// It does not apply.
+    Skip(&'a str),
+}
+
+/// The outcome of one check, and its waived findings.
+pub(super) fn outcome<'a>(report: &'a Report, row: &'a CheckRow) -> (Outcome<'a>, Vec<(&'a Finding, &'a str)>) {
+    let why = row.reason.as_deref().unwrap_or_default();
+    let waived: Vec<_> = waived(report).into_iter().filter(|(f, _)| row.findings.contains(&f.id)).collect();
+    let outcome = match row.verdict.as_str() {
+        "unknown" => Outcome::Unknown(why),
+        "skip" => Outcome::Skip(why),
+        "crit" | "warn" => {
+            let mut bad: Vec<_> = open(report).filter(|f| row.findings.contains(&f.id)).collect();
+            bad.sort_by_key(|f| std::cmp::Reverse(f.severity));
+            if bad.is_empty() && !waived.is_empty() { Outcome::Pass } else { Outcome::Fail(bad) }
+        }
+        _ => Outcome::Pass,
+    };
+    (outcome, waived)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::render::sample;
+
+    #[test]
+    fn a_waived_cause_stays_the_cause_of_what_is_open() {
+        let mut report = sample::five_red_things();
+        report.findings[0].waived = Some("until tomorrow".into());
+        assert_eq!((causes(&report).len(), open(&report).count(), waived(&report).len()), (1, 4, 1));
+        // what it explains stands for itself as long as the cause is not shown
+        let shown: Vec<&Finding> = open(&report).collect();
+        assert_eq!(tree(&shown).iter().map(|(depth, f)| (*depth, f.id.as_str())).next(), Some((0, "f2")));
+        for f in &mut report.findings[1..3] {
+            f.waived = Some("until tomorrow".into());
+        }
+        assert_eq!(causes(&report).len(), 0);
+    }
+
+    #[test]
+    fn a_check_with_nothing_open_passes() {
+        let mut report = sample::compared();
+        let state = |report: &Report| matches!(outcome(report, &report.checks[3]), (Outcome::Fail(bad), _) if bad.len() == 1);
+        assert!(state(&report));
+        report.findings[3].waived = Some("known".into());
+        assert!(matches!(outcome(&report, &report.checks[3]), (Outcome::Pass, w) if w.len() == 1));
+    }
+
+    #[test]
+    fn moments_of_other_years_have_a_year() {
+        let now = Timestamp::from_second(1_795_255_200).unwrap_or_default();
+        assert_eq!((moment(now, now), moment(now, Timestamp::UNIX_EPOCH)), ("21 Nov 10:00".into(), "1 Jan 1970".into()));
+    }
+}

@@ -1,0 +1,227 @@
+//! What monitoring systems send: Alertmanager's webhook (version 4), Grafana's (unified and legacy), and lists of alerts as Prometheus
+//! and Alertmanager have them in their APIs.
+
+use std::collections::BTreeMap;
+use std::fmt::Write as _;
+
+use jiff::Timestamp;
+use opsctl_core::probe::Redactor;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+use sha2::{Digest, Sha256};
+
+/// Alerts in one payload at most; Alertmanager's groups are far smaller.
+const MOST: usize = 500;
+
+/// Labels and annotations of one alert at most, and their length in characters.
+const MOST_LABELS: usize = 64;
+const LONGEST: usize = 1000;
+
+/// An alert, whoever sent it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct Alert {
+    /// The label `alertname`, or the name of the rule.
+    pub name: String,
+    /// It is over.
+    pub resolved: bool,
+    /// What it is about.
+    pub labels: BTreeMap<String, String>,
+    /// What its rule says about it.
+    pub annotations: BTreeMap<String, String>,
+    /// Since when.
+    pub starts_at: Option<Timestamp>,
+}
+
+/// Why a payload is none.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum PayloadError {
+    /// Not JSON.
+    #[error("the payload is not JSON: {0}")]
+    NotJson(String),
+    /// JSON of something else.
+    #[error(
+        "the payload is not one of Alertmanager (version 4), Grafana or a list of alerts: it has neither `alerts` nor `ruleName`, and is no list"
+    )]
+    Unknown,
+    /// Alerts without names.
+    #[error("alert {0} of the payload has no name: neither the label `alertname` nor `ruleName`")]
+    Nameless(usize),
+    /// Too much.
+    #[error("the payload holds {0} alerts, more than 500")]
+    TooMany(usize),
+}
+
+impl Alert {
+    /// What makes it this alert and no other: its labels and since when. The same alert sent again has the same key; one that came
+    /// back has another.
+    #[must_use]
+    pub fn key(&self) -> String {
+        let mut hash = Sha256::new();
+        hash.update(self.name.as_bytes());
+        for (name, value) in &self.labels {
+            for part in [name, value] {
+                hash.update((part.len() as u64).to_le_bytes());
+                hash.update(part.as_bytes());
+            }
+        }
+        hash.update(self.starts_at.map_or_else(String::new, |at| at.to_string()));
+        hash.finalize().iter().take(12).fold(String::new(), |mut out, b| {
+            // writing to a String cannot fail
+            let _ = write!(out, "{b:02x}");
+            out
+        })
+    }
+}
+
+/// Reads a payload.
+pub fn parse(text: &[u8]) -> Result<Vec<Alert>, PayloadError> {
+    let value: Value = serde_json::from_slice(text).map_err(|e| PayloadError::NotJson(e.to_string()))?;
+    let list = value
+        .as_array()
+        .or_else(|| value.get("alerts").and_then(Value::as_array))
+        .or_else(|| value.pointer("/data/alerts").and_then(Value::as_array));
+    if let Some(list) = list {
+        if list.len() > MOST {
+            return Err(PayloadError::TooMany(list.len()));
+        }
+        return list.iter().enumerate().map(|(i, v)| one(v, &value).ok_or(PayloadError::Nameless(i + 1))).collect();
+    }
+    if value.get("ruleName").is_some() {
+        return legacy(&value).map(|alert| vec![alert]).ok_or(PayloadError::Nameless(1));
+    }
+    Err(PayloadError::Unknown)
+}
+
+/// An alert of a list; what all of a group share may stand outside.
+fn one(value: &Value, group: &Value) -> Option<Alert> {
+    let mut labels = texts(group.get("commonLabels"));
+    labels.extend(texts(value.get("labels")));
+    let mut annotations = texts(group.get("commonAnnotations"));
+    annotations.extend(texts(value.get("annotations")));
+    let name = labels.get("alertname").filter(|n| !n.is_empty())?.clone();
+    // a word in webhooks, `{"state": …}` in Alertmanager's API, `state` in that of Prometheus
+    let status = value.get("status");
+    let status =
+        status.and_then(Value::as_str).or_else(|| status?.get("state")?.as_str()).or_else(|| value.get("state")?.as_str());
+    let ended = moment(value.get("endsAt")).is_some_and(|end| end <= opsctl_core::probe::clock::now());
+    let resolved = match status {
+        Some(word) => matches!(word.to_lowercase().as_str(), "resolved" | "inactive" | "normal" | "ok"),
+        None => ended,
+    };
+    let starts_at = moment(value.get("startsAt")).or_else(|| moment(value.get("activeAt")));
+    Some(Alert { name, resolved, labels, annotations, starts_at })
+}
+
+/// What Grafana sent before version 9.
+fn legacy(value: &Value) -> Option<Alert> {
+    let name = value.get("ruleName")?.as_str().filter(|n| !n.is_empty())?;
+    let mut labels = texts(value.get("tags"));
+    // of several matches each has tags of its own; the first names what it is about
+    for found in value.get("evalMatches").and_then(Value::as_array).into_iter().flatten().take(1) {
+        labels.extend(texts(found.get("tags")));
+    }
+    labels.insert("alertname".to_owned(), name.to_owned());
+    if let Some(id) = value.get("ruleId").and_then(Value::as_i64) {
+        labels.insert("rule_id".to_owned(), id.to_string());
+    }
+    let annotations =
+        ["title", "message"].iter().filter_map(|key| Some(((*key).to_owned(), bounded(value.get(*key)?.as_str()?))));
+    let resolved = value.get("state").and_then(Value::as_str).is_some_and(|s| matches!(s, "ok" | "paused"));
+    Some(Alert { name: bounded(name), resolved, labels, annotations: annotations.collect(), starts_at: None })
+}
+
+/// The texts of an object; numbers and the like as they are written.
+fn texts(value: Option<&Value>) -> BTreeMap<String, String> {
+    let object = value.and_then(Value::as_object);
+    let text = |v: &Value| v.as_str().map_or_else(|| v.to_string(), str::to_owned);
+    object.into_iter().flatten().take(MOST_LABELS).map(|(k, v)| (bounded(k), bounded(&text(v)))).collect()
+}
+
+/// Bounded, and without what looks like a secret: rules put addresses into annotations.
+fn bounded(text: &str) -> String {
+    let short: String = text.chars().take(LONGEST).collect();
+    Redactor::default().scrub(&short)
+}
+
+/// `0001-01-01T00:00:00Z` means never.
+fn moment(value: Option<&Value>) -> Option<Timestamp> {
+    value?.as_str()?.parse().ok().filter(|at: &Timestamp| *at > Timestamp::UNIX_EPOCH)
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "tests")]
+    use super::*;
+
+    #[test]
+    fn alertmanager_and_grafana_speak_alike() {
+        let text = r#"{"version":"4","groupKey":"{}:{}","status":"firing","receiver":"opsctl","commonLabels":{"severity":"critical"},
+            "alerts":[{"status":"firing","labels":{"alertname":"ContainerDown","name":"web"},"annotations":{"summary":"password=canary-1"},
+            "startsAt":"2026-11-21T10:00:00.5Z","endsAt":"0001-01-01T00:00:00Z","fingerprint":"x"},
+            {"status":"resolved","labels":{"alertname":"DiskSpaceLow"},"startsAt":"2026-11-21T10:00:00Z"}]}"#;
+        let found = parse(text.as_bytes()).unwrap();
+        assert_eq!(
+            (found[0].name.as_str(), found[0].labels["severity"].as_str(), found[0].resolved),
+            ("ContainerDown", "critical", false)
+        );
+        assert_eq!(found[0].starts_at, Some("2026-11-21T10:00:00.5Z".parse().unwrap()));
+        assert!(found[1].resolved && !found[0].annotations["summary"].contains("canary"));
+    }
+
+    #[test]
+    fn lists_of_the_apis_are_read() {
+        let prometheus = r#"{"status":"success","data":{"alerts":[{"labels":{"alertname":"A"},"state":"firing","activeAt":"2026-11-21T10:00:00Z","value":"1"}]}}"#;
+        assert!(parse(prometheus.as_bytes()).unwrap()[0].starts_at.is_some());
+        let sent = r#"[{"labels":{"alertname":"A"},"endsAt":"2020-01-01T00:00:00Z"},{"labels":{"alertname":"B"},"status":{"state":"active"}}]"#;
+        let found = parse(sent.as_bytes()).unwrap();
+        assert_eq!((found[0].resolved, found[1].resolved), (true, false));
+    }
+
+    #[test]
+    fn the_old_grafana_is_understood() {
+        let text = r#"{"dashboardId":1,"evalMatches":[{"value":1,"metric":"Count","tags":{"name":"meter"}}],"ruleId":7,"ruleName":"No data from the meter",
+            "state":"alerting","title":"[Alerting] No data","message":"look"}"#;
+        let [alert] = parse(text.as_bytes()).unwrap().try_into().unwrap();
+        assert_eq!(
+            (alert.name.as_str(), alert.labels["name"].as_str(), alert.resolved),
+            ("No data from the meter", "meter", false)
+        );
+        assert!(parse(text.replace("alerting", "ok").as_bytes()).unwrap()[0].resolved);
+    }
+
+    #[test]
+    fn what_is_no_payload_is_said() {
+        assert!(matches!(parse(b"{"), Err(PayloadError::NotJson(_))));
+        assert_eq!(parse(b"{}"), Err(PayloadError::Unknown));
+        assert_eq!(parse(b"\"text\""), Err(PayloadError::Unknown));
+        assert_eq!(parse(br#"{"alerts":[{"labels":{}}]}"#), Err(PayloadError::Nameless(1)));
+        let many = format!("[{}]", vec![r#"{"labels":{"alertname":"A"}}"#; 501].join(","));
+        assert_eq!(parse(many.as_bytes()), Err(PayloadError::TooMany(501)));
+        assert_eq!(parse(b"[]"), Ok(vec![]));
+    }
+
+    #[test]
+    fn the_same_alert_has_the_same_key_until_it_comes_back() {
+        let alert = |at: &str| {
+            parse(format!(r#"[{{"labels":{{"alertname":"A","x":"1"}},"startsAt":"{at}"}}]"#).as_bytes()).unwrap().remove(0)
+        };
+        assert_eq!(alert("2026-11-21T10:00:00Z").key(), alert("2026-11-21T10:00:00Z").key());
+        assert_ne!(alert("2026-11-21T10:00:00Z").key(), alert("2026-11-21T10:00:01Z").key());
+    }
+
+    proptest::proptest! {
+        #[test]
+        fn any_bytes_are_survived(bytes in proptest::collection::vec(proptest::num::u8::ANY, 0..200), text in "\\{.*\\}") {
+            let _ = (parse(&bytes), parse(text.as_bytes()));
+        }
+
+        #[test]
+        fn any_labels_are_survived(name in ".*", key in ".*", value in ".*") {
+            let text = serde_json::json!([{"labels": {"alertname": name, key: value}}]).to_string();
+            if let Ok(alerts) = parse(text.as_bytes()) {
+                let _ = alerts.iter().map(Alert::key).count();
+            }
+        }
+    }
+}

@@ -1,0 +1,147 @@
+//! Which runbooks answer an alert, and what it is about.
+
+use crate::catalog::Catalog;
+use crate::config;
+
+use super::Alert;
+
+/// Labels that name what an alert is about, the most telling first.
+const SUBJECT_LABELS: &[&str] = &[
+    "container",
+    "container_name",
+    "container_label_com_docker_compose_service",
+    "name",
+    "unit",
+    "systemd_unit",
+    "mountpoint",
+    "queue",
+    "queue_name",
+    "domain",
+    "target",
+    "instance",
+    "host",
+    "service",
+];
+
+/// Labels that tell the runbook by themselves.
+const RUNBOOK_LABELS: &[(&str, &str)] = &[
+    ("container", "container"),
+    ("container_name", "container"),
+    ("container_label_com_docker_compose_service", "container"),
+    ("unit", "systemd"),
+    ("systemd_unit", "systemd"),
+    ("mountpoint", "disk"),
+    ("queue_name", "celery"),
+    ("datname", "postgres"),
+];
+
+/// How an alert is answered.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Route {
+    /// Its name is known: to a runbook or to the configuration.
+    pub known: bool,
+    /// The runbooks that answer it; none is all of them.
+    pub runbooks: Vec<String>,
+    /// What it may be about, in the words of its labels.
+    pub words: Vec<String>,
+}
+
+/// Finds the way.
+#[must_use]
+pub fn route(alert: &Alert, catalog: &Catalog, configured: &[config::Alert]) -> Route {
+    let own = configured.iter().find(|a| a.is_for(&alert.name));
+    let mut runbooks: Vec<String> = match own {
+        Some(own) => own.runbooks.clone(),
+        None => {
+            let listed = catalog.alerts().into_iter().filter(|(name, _)| name.eq_ignore_ascii_case(&alert.name));
+            listed.map(|(_, runbook)| runbook.id.to_owned()).collect()
+        }
+    };
+    let known = !runbooks.is_empty() || own.is_some();
+    let by_label = RUNBOOK_LABELS.iter().filter(|(label, _)| alert.labels.get(*label).is_some_and(|v| !v.is_empty()));
+    for (_, runbook) in by_label {
+        if !runbooks.iter().any(|r| r == runbook) {
+            runbooks.push((*runbook).to_owned());
+        }
+    }
+    let labels = own.and_then(|o| o.subject_label.as_deref()).into_iter().chain(SUBJECT_LABELS.iter().copied());
+    let mut words: Vec<String> = Vec::new();
+    for value in labels.filter_map(|label| alert.labels.get(label)) {
+        // cAdvisor writes names with a slash in front; an instance is `host:port` or a URL
+        let name = value.trim_start_matches('/');
+        let host = name.rsplit_once(':').filter(|(_, port)| port.parse::<u16>().is_ok()).map(|(host, _)| host);
+        for word in [Some(value.as_str()), Some(name), host].into_iter().flatten().filter(|w| !w.is_empty()) {
+            if !words.iter().any(|w| w == word) {
+                words.push(word.to_owned());
+            }
+        }
+    }
+    Route { known, runbooks, words }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "tests")]
+    use super::*;
+
+    fn alert(labels: &[(&str, &str)]) -> Alert {
+        let labels: std::collections::BTreeMap<String, String> =
+            labels.iter().map(|(k, v)| ((*k).to_owned(), (*v).to_owned())).collect();
+        let name = labels.get("alertname").cloned().unwrap_or_default();
+        Alert { name, resolved: false, labels, annotations: Default::default(), starts_at: None }
+    }
+
+    fn runbooks(labels: &[(&str, &str)]) -> (bool, String) {
+        let route = route(&alert(labels), &Catalog::new(), &[]);
+        (route.known, route.runbooks.join(" "))
+    }
+
+    /// Every name in sources/operations-runbooks.md, and the runbook its page became.
+    #[test]
+    fn every_alert_of_the_old_pages_has_a_runbook() {
+        for (name, runbook) in [
+            ("ContainerDown", "container"),
+            ("ContainerRestarted", "container"),
+            ("HeliosContainerDown", "container"),
+            ("HeliosContainerRestarting", "container"),
+            ("SystemdUnitFailed", "systemd"),
+            ("HighCpuUsage", "cpu"),
+            ("ContainerHighCpu", "container"),
+            ("HighMemoryUsage", "memory"),
+            ("ContainerHighMemory", "container"),
+            ("DiskSpaceLow", "disk"),
+            ("PostgresConnectionsHigh", "postgres"),
+            ("PostgresDown", "postgres"),
+            ("CeleryQueueBacklog", "celery"),
+            ("CeleryWorkerDown", "celery"),
+            ("CeleryHighFailRate", "celery"),
+            ("SslCertExpiringSoon", "tls"),
+            ("HeliosSSLExpiringSoon", "tls"),
+            ("HealthCheckFailing", "healthcheck"),
+            ("HeliosHealthCheckFailing", "healthcheck"),
+            ("NginxHigh5xxRate", "nginx"),
+            ("RedisDown", "redis"),
+        ] {
+            let (known, found) = runbooks(&[("alertname", name)]);
+            assert!(known && found.split(' ').any(|r| r == runbook), "{name}: {found}");
+        }
+    }
+
+    #[test]
+    fn labels_add_what_the_name_does_not_say() {
+        assert_eq!(runbooks(&[("alertname", "diskspacelow"), ("container", "web")]), (true, "disk container".into()));
+        assert_eq!(runbooks(&[("alertname", "Whatever"), ("unit", "nginx.service")]), (false, "systemd".into()));
+        assert_eq!(runbooks(&[("alertname", "Whatever")]), (false, String::new()));
+    }
+
+    #[test]
+    fn an_entry_of_the_configuration_comes_first() {
+        let own = config::Alert { name: "Disk*".into(), runbooks: vec!["postgres".into()], subject_label: Some("pod".into()) };
+        let found =
+            route(&alert(&[("alertname", "DiskSpaceLow"), ("pod", "db"), ("instance", "db-2:9100")]), &Catalog::new(), &[own]);
+        assert_eq!(
+            (found.runbooks, found.words),
+            (vec!["postgres".to_owned()], vec!["db".into(), "db-2:9100".into(), "db-2".into()])
+        );
+    }
+}

@@ -1,0 +1,173 @@
+//! An answer for people: on a terminal, in an issue, in a chat.
+
+use std::fmt::Write as _;
+
+use opsctl_core::model::{Finding, Report, printable, quantity};
+
+use super::answer::{Answer, Response};
+use crate::deliver::Message;
+use crate::render::{Format, Style};
+use crate::report::{Line, chat};
+
+/// The beginning of a runbook's page that a message shows, in lines.
+const BY_HAND: usize = 24;
+
+/// The report with only what concerns one alert.
+fn narrowed(response: &Response, answer: &Answer) -> Report {
+    let mut report = response.report.clone();
+    report.findings.retain(|f| answer.findings.contains(&f.id));
+    let kept = |id: &String| report.findings.iter().any(|f| f.id == *id);
+    let mut causes = report.causes.clone();
+    for cause in &mut causes {
+        let pairs = cause.explains.iter().zip(&cause.because).filter(|(id, _)| kept(id));
+        (cause.explains, cause.because) = pairs.map(|(id, why)| (id.clone(), why.clone())).unzip();
+    }
+    causes.retain(|c| kept(&c.root) && !c.explains.is_empty());
+    report.causes = causes;
+    let wanted = |fix: &String, subject: &String| {
+        report.findings.iter().any(|f| f.fixes.contains(fix) && f.subject.to_string() == *subject)
+    };
+    let fixes: Vec<_> = report.fixes.iter().filter(|f| wanted(&f.id, &f.subject)).cloned().collect();
+    report.fixes = fixes;
+    report.checks.retain(|c| {
+        answer.runbooks.is_empty()
+            || answer.runbooks.contains(&c.runbook)
+            || c.findings.iter().any(|f| answer.findings.contains(f))
+    });
+    report.tables.clear();
+    report.measures.clear();
+    answer.verdict.clone_into(&mut report.verdict);
+    report
+}
+
+/// `ContainerDown on web-1, for 3 min: crit`.
+fn title(response: &Response, answer: &Answer) -> String {
+    let since = answer.alert.starts_at.map(|at| format!(", for {}", quantity::duration(response.at.duration_since(at))));
+    let state = if answer.alert.resolved { ", resolved".to_owned() } else { since.unwrap_or_default() };
+    format!("{} on {}{state}: {}", printable(&answer.alert.name), printable(&response.host), answer.verdict)
+}
+
+/// What there is to say besides findings, one line each.
+fn facts(response: &Response, answer: &Answer) -> Vec<String> {
+    let mut lines = Vec::new();
+    let name = &answer.alert.name;
+    if !answer.known {
+        let add = "`[[alert]]` in the configuration says which answer it";
+        lines.push(match answer.runbooks.is_empty() {
+            true => format!("no runbook knows the alert {name}: everything was looked at; {add}"),
+            false => format!("no runbook knows the alert {name}; its labels lead to {}; {add}", answer.runbooks.join(", ")),
+        });
+    }
+    if answer.findings.is_empty() {
+        let about = if answer.subjects.is_empty() { String::new() } else { format!(" about {}", answer.subjects.join(", ")) };
+        lines.push(match answer.verdict.as_str() {
+            "ok" => format!("{} find nothing wrong{about} now: it may be over, or lie elsewhere", whose(answer)),
+            _ => format!("{} could not look everywhere{about}", whose(answer)),
+        });
+    }
+    if let Some(owner) = &answer.owner {
+        lines.push(format!("owner: {owner}"));
+    }
+    for applied in &answer.applied {
+        let how = if applied.exit == 0 { "done and verified" } else { applied.said.last().map_or("not done", String::as_str) };
+        lines.push(format!("applied {} to {}: {how}", applied.fix, applied.subject));
+    }
+    for past in &answer.similar {
+        let span = quantity::duration(past.last_seen.duration_since(past.first_seen));
+        let day = past.first_seen.strftime("%Y-%m-%d %H:%M UTC");
+        lines.push(format!("before: {day}, for {span}: {} {}: {}", past.code, past.subject, past.message));
+    }
+    let also: Vec<&Finding> = response.report.findings.iter().filter(|f| answer.also_open.contains(&f.id)).collect();
+    for finding in also.iter().take(5) {
+        lines.push(format!("also open: {} {}: {}", finding.severity, finding.code, finding.message));
+    }
+    if also.len() > 5 {
+        lines.push(format!("and {} more", also.len() - 5));
+    }
+    lines.iter().map(|l| printable(l)).collect()
+}
+
+fn whose(answer: &Answer) -> String {
+    if answer.runbooks.is_empty() { "all runbooks".to_owned() } else { format!("the runbooks {}", answer.runbooks.join(", ")) }
+}
+
+/// For a terminal.
+#[must_use]
+pub fn table(response: &Response, style: &Style) -> String {
+    let mut out = String::new();
+    for answer in &response.answers {
+        // writing to a String cannot fail
+        let _ = writeln!(out, "{}", title(response, answer));
+        for line in facts(response, answer) {
+            let _ = writeln!(out, "  {line}");
+        }
+        out.push('\n');
+        if !answer.findings.is_empty() {
+            out += &Format::Table.render(&narrowed(response, answer), style);
+            out.push('\n');
+        }
+        if let Some(runbook) = answer.runbooks.first().filter(|_| !answer.alert.resolved) {
+            let _ = writeln!(out, "By hand (`opsctl explain {runbook}` has the whole page)\n{}\n", excerpt(&answer.by_hand));
+        }
+    }
+    if response.answers.is_empty() {
+        out.push_str("The payload holds no alert.\n");
+    }
+    out
+}
+
+fn excerpt(text: &str) -> String {
+    let mut lines: Vec<&str> = text.lines().take(BY_HAND).collect();
+    if lines.iter().filter(|l| l.starts_with("```")).count() % 2 == 1 {
+        lines.push("```");
+    }
+    lines.join("\n")
+}
+
+/// For a chat message or an issue.
+#[must_use]
+pub fn markdown(response: &Response) -> String {
+    let mut out = String::new();
+    for answer in &response.answers {
+        let _ = writeln!(out, "# {}\n", escaped(&title(response, answer)));
+        for line in facts(response, answer) {
+            let _ = writeln!(out, "- {}", escaped(&line));
+        }
+        out.push('\n');
+        if !answer.findings.is_empty() {
+            out += &Format::Markdown.render(&narrowed(response, answer), &Style::plain());
+        }
+        if !answer.by_hand.is_empty() && !answer.alert.resolved {
+            let _ = writeln!(out, "\n**By hand**\n\n{}\n", excerpt(&answer.by_hand));
+        }
+    }
+    out
+}
+
+fn escaped(text: &str) -> String {
+    text.replace('\\', "\\\\").replace('*', "\\*").replace('_', "\\_").replace('<', "&lt;").replace('`', "'")
+}
+
+/// For a delivery.
+#[must_use]
+pub fn message(response: &Response) -> Message {
+    let mut lines = Vec::new();
+    for answer in &response.answers {
+        lines.push(Line::Title(title(response, answer)));
+        let findings = chat(&narrowed(response, answer)).into_iter().skip(1);
+        let (commands, texts): (Vec<Line>, Vec<Line>) = findings.partition(|l| matches!(l, Line::Command(_)));
+        lines.extend(texts);
+        lines.extend(facts(response, answer).into_iter().map(Line::Text));
+        lines.extend(commands);
+    }
+    let first = response.answers.first().map_or_else(|| "no alert".to_owned(), |a| title(response, a));
+    let more = response.answers.len().saturating_sub(1);
+    let more = if more > 0 { format!(" (and {more} more)") } else { String::new() };
+    Message {
+        subject: format!("[opsctl] {first}{more}"),
+        text: table(response, &Style { width: 100, ..Style::plain() }),
+        html: None,
+        chat: lines,
+        json: serde_json::to_value(response).ok(),
+    }
+}
