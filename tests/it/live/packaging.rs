@@ -35,11 +35,6 @@ fn package() -> Option<(tempfile::TempDir, PathBuf)> {
     Some((dir, deb))
 }
 
-/// Whether this opsctl has a command already: `listen` is written after the package.
-fn knows(command: &str) -> bool {
-    opsctl::cli::command().find_subcommand(command).is_some()
-}
-
 /// Files below `/` that are not the machine's own doing: logs, the package manager's, what services keep.
 fn files(machine: &Machine) -> BTreeSet<String> {
     // leaving out what comes and goes by itself
@@ -51,6 +46,38 @@ fn files(machine: &Machine) -> BTreeSet<String> {
     all.lines().map(str::to_owned).collect()
 }
 
+/// The user data of `packaging/cloud-init`, with the package from where it is instead of from a server.
+#[test]
+fn the_user_data_installs_the_package_on_the_first_boot() {
+    let Some((_dir, deb)) = package() else { return };
+    let text = fs::read_to_string(packaging("cloud-init/user-data.yml")).unwrap();
+    let sum = output_of(Command::new("sha256sum").arg(&deb));
+    let fetch = "curl -fsSL --retry 5 -o /run/opsctl.deb \"$url\"";
+    assert!(text.contains(fetch), "{text}");
+    let text = text.replace(fetch, "until [ -e /root/complete ]; do sleep 0.1; done; cp /root/opsctl.deb /run/opsctl.deb");
+    let text = text.replace(&"0".repeat(64), sum.split(' ').next().unwrap());
+    let Some(machine) = Machine::prepared(&[
+        ("/var/lib/cloud/seed/nocloud/meta-data", "instance-id: i-1\nlocal-hostname: machine\n"),
+        ("/var/lib/cloud/seed/nocloud/user-data", &text),
+        ("/etc/cloud/cloud.cfg.d/99-lab.cfg", "ssh_genkeytypes: []\nssh_deletekeys: false\n"),
+    ]) else {
+        return;
+    };
+    machine.wait_for("systemd answers", "systemctl list-units > /dev/null");
+    machine.sh("rm /usr/local/bin/opsctl");
+    machine.put(&deb, "/root/opsctl.deb");
+    machine.sh("touch /root/complete");
+    machine.wait_for("cloud-init is done", "cloud-init status --wait > /dev/null; true");
+    assert_eq!(machine.sh("cloud-init status"), "status: done", "{}", machine.sh("cat /var/log/cloud-init-output.log"));
+    machine.wait_for("the first check is over", "[ -e /var/lib/opsctl/bootstrap.json ]");
+    let enabled = "systemctl is-enabled opsctl-report.timer opsctl-digest@week.timer opsctl-bootstrap.service";
+    assert_eq!(machine.sh(enabled), "enabled\nenabled\nenabled");
+    machine.sh(
+        "opsctl config check; grep -q ops@example.org /etc/opsctl/config.toml; ! systemctl is-failed opsctl-bootstrap.service",
+    );
+    machine.sh("cp /var/lib/cloud/instance/user-data.txt /root/; cloud-init schema --config-file /root/user-data.txt");
+}
+
 fn new_files(machine: &Machine, before: &BTreeSet<String>) -> Vec<String> {
     files(machine).difference(before).cloned().collect()
 }
@@ -59,13 +86,18 @@ fn new_files(machine: &Machine, before: &BTreeSet<String>) -> Vec<String> {
 fn clean_machine() -> Option<(Machine, BTreeSet<String>)> {
     let (_dir, deb) = package()?;
     let machine = Machine::boot()?;
-    machine.sh("rm /usr/local/bin/opsctl");
+    machine.sh("rm /usr/local/bin/opsctl; mkdir -p /var/lib/prometheus/node-exporter");
     machine.put(&deb, "/root/opsctl.deb");
     let before = files(&machine);
     Some((machine, before))
 }
 
+const METRICS: &str = "/var/lib/prometheus/node-exporter/opsctl.prom";
+
 const CONFIG: &str = r#"
+[report]
+textfile = "/var/lib/prometheus/node-exporter/opsctl.prom"
+
 [[delivery]]
 to = "smtp://127.0.0.1:25"
 from = "opsctl@machine"
@@ -116,12 +148,15 @@ fn the_package_installs_reports_by_timer_and_goes_without_a_trace() {
         "{}",
         machine.sh("journalctl -u opsctl-report")
     );
-    assert_eq!(machine.sh("stat -c %a /var/lib/opsctl"), "700");
-    if knows("listen") {
-        // started by the first who calls, ready when it says so
-        machine.sh("systemctl start opsctl-listen.socket; exec 3<> /dev/tcp/127.0.0.1/9797; printf 'GET / HTTP/1.0\\r\\n\\r\\n' >&3; timeout 20 head -n 1 <&3 | grep HTTP");
-        assert_eq!(machine.sh("systemctl is-active opsctl-listen.service"), "active");
-    }
+    assert_eq!(machine.sh(&format!("stat -c %a /var/lib/opsctl {METRICS}")), "700\n644");
+    assert!(machine.sh(&format!("cat {METRICS}")).contains("opsctl_last_run_timestamp_seconds "));
+    // the listener is started by the first who calls, and is ready when it says so; its last alert is answered before it ends
+    machine.sh("systemctl start opsctl-listen.socket; systemctl is-active opsctl-listen.service && exit 1; exec 3<> /dev/tcp/127.0.0.1/9797
+        printf 'GET /healthz HTTP/1.0\\r\\n\\r\\n' >&3; timeout 20 head -n 1 <&3 | grep HTTP");
+    assert_eq!(
+        machine.sh("systemctl is-active opsctl-listen.service; systemctl show -P NRestarts opsctl-listen.service"),
+        "active\n0"
+    );
 
     // what is left is state and configuration
     machine.sh("rm -r /etc/systemd/system/opsctl-report.*.d; systemctl daemon-reload; dpkg -r opsctl");
@@ -246,11 +281,7 @@ fn the_package_has_everything_that_is_generated_and_its_texts_are_of_this_versio
         let text = fs::read_to_string(&path).unwrap();
         for page in text.lines().filter_map(|l| l.strip_prefix("Documentation=man:")) {
             let file = page.replace('(', ".").replace(')', "");
-            let command = file.trim_start_matches("opsctl-").trim_end_matches(".1");
-            // until `listen` is a command
-            if knows(command) || command != "listen" {
-                assert!(Path::new(ROOT).join("man").join(&file).exists(), "{}: {page}", path.display());
-            }
+            assert!(Path::new(ROOT).join("man").join(&file).exists(), "{}: {page}", path.display());
             pages += 1;
         }
     }
