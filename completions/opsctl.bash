@@ -61,6 +61,9 @@ _opsctl() {
             opsctl,list)
                 cmd="opsctl__subcmd__list"
                 ;;
+            opsctl,listen)
+                cmd="opsctl__subcmd__listen"
+                ;;
             opsctl,memory)
                 cmd="opsctl__subcmd__memory"
                 ;;
@@ -85,6 +88,12 @@ _opsctl() {
             opsctl,redis)
                 cmd="opsctl__subcmd__redis"
                 ;;
+            opsctl,report)
+                cmd="opsctl__subcmd__report"
+                ;;
+            opsctl,respond)
+                cmd="opsctl__subcmd__respond"
+                ;;
             opsctl,ssl)
                 cmd="opsctl__subcmd__tls"
                 ;;
@@ -102,6 +111,9 @@ _opsctl() {
                 ;;
             opsctl,undo)
                 cmd="opsctl__subcmd__undo"
+                ;;
+            opsctl,waive)
+                cmd="opsctl__subcmd__waive"
                 ;;
             opsctl__subcmd__audit,show)
                 cmd="opsctl__subcmd__audit__subcmd__show"
@@ -128,7 +140,7 @@ _opsctl() {
 
     case "${cmd}" in
         opsctl)
-            opts="-q -v -h -V --config --color --quiet --verbose --help --version diagnose bootstrap fix undo audit explain list targets record config generate celery container cpu disk dns healthcheck host memory mtu network nginx postgres rabbitmq redis systemd time tls ssl"
+            opts="-q -v -h -V --config --color --quiet --verbose --help --version diagnose bootstrap fix undo audit explain list report respond listen waive targets record config generate celery container cpu disk dns healthcheck host memory mtu network nginx postgres rabbitmq redis systemd time tls ssl"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 1 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -907,6 +919,32 @@ _opsctl() {
             COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
             return 0
             ;;
+        opsctl__subcmd__listen)
+            opts="-q -v -h --address --config --color --quiet --verbose --help"
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                --address)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --config)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --color)
+                    COMPREPLY=($(compgen -W "auto always never" -- "${cur}"))
+                    return 0
+                    ;;
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
         opsctl__subcmd__memory)
             opts="-y -q -v -h --fix --usage --dry-run --yes --risk --format --output --deadline --replay --endpoint --fail-on --config --color --quiet --verbose --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
@@ -1279,6 +1317,98 @@ _opsctl() {
             COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
             return 0
             ;;
+        opsctl__subcmd__report)
+            opts="-q -v -h --skip --always --digest --owner --format --output --deadline --replay --endpoint --fail-on --config --color --quiet --verbose --help"
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                --skip)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --digest)
+                    COMPREPLY=($(compgen -W "day week month" -- "${cur}"))
+                    return 0
+                    ;;
+                --owner)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --format)
+                    COMPREPLY=($(compgen -W "table json jsonl markdown html junit tap nagios prometheus" -- "${cur}"))
+                    return 0
+                    ;;
+                --output)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --deadline)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --replay)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --endpoint)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --fail-on)
+                    COMPREPLY=($(compgen -W "crit warn unknown never" -- "${cur}"))
+                    return 0
+                    ;;
+                --config)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --color)
+                    COMPREPLY=($(compgen -W "auto always never" -- "${cur}"))
+                    return 0
+                    ;;
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        opsctl__subcmd__respond)
+            opts="-q -v -h --format --deadline --fail-on --config --color --quiet --verbose --help"
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                --format)
+                    COMPREPLY=($(compgen -W "text json markdown" -- "${cur}"))
+                    return 0
+                    ;;
+                --deadline)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --fail-on)
+                    COMPREPLY=($(compgen -W "crit warn unknown never" -- "${cur}"))
+                    return 0
+                    ;;
+                --config)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --color)
+                    COMPREPLY=($(compgen -W "auto always never" -- "${cur}"))
+                    return 0
+                    ;;
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
         opsctl__subcmd__systemd)
             opts="-y -q -v -h --fix --usage --dry-run --yes --risk --format --output --deadline --replay --endpoint --fail-on --config --color --quiet --verbose --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
@@ -1464,6 +1594,48 @@ _opsctl() {
             case "${prev}" in
                 --risk)
                     COMPREPLY=($(compgen -W "R1 R2 R3" -- "${cur}"))
+                    return 0
+                    ;;
+                --config)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --color)
+                    COMPREPLY=($(compgen -W "auto always never" -- "${cur}"))
+                    return 0
+                    ;;
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        opsctl__subcmd__waive)
+            opts="-q -v -h --for --until --from --reason --tag --remove --config --color --quiet --verbose --help"
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                --for)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --until)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --from)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --reason)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --tag)
+                    COMPREPLY=($(compgen -W "known-issue maintenance flaky" -- "${cur}"))
                     return 0
                     ;;
                 --config)

@@ -39,6 +39,10 @@ complete -c opsctl -n "__fish_opsctl_needs_command" -f -a "undo" -d 'Take back a
 complete -c opsctl -n "__fish_opsctl_needs_command" -f -a "audit" -d 'Show or verify the journal of everything opsctl changed'
 complete -c opsctl -n "__fish_opsctl_needs_command" -f -a "explain" -d 'Explain a code, a runbook, a fix or an alert'
 complete -c opsctl -n "__fish_opsctl_needs_command" -f -a "list" -d 'List runbooks, codes, fixes or alerts'
+complete -c opsctl -n "__fish_opsctl_needs_command" -f -a "report" -d 'For cron: what is new, what is still so and what is over since the last report; nothing when nothing changed'
+complete -c opsctl -n "__fish_opsctl_needs_command" -f -a "respond" -d 'Say what an alert means on this host: its runbooks, the root cause, what was like it before'
+complete -c opsctl -n "__fish_opsctl_needs_command" -f -a "listen" -d 'Answer alerts of Alertmanager and Grafana over HTTP'
+complete -c opsctl -n "__fish_opsctl_needs_command" -f -a "waive" -d 'Say that something is known and does not count for a while'
 complete -c opsctl -n "__fish_opsctl_needs_command" -f -a "targets" -d 'Show what was found on this host and why'
 complete -c opsctl -n "__fish_opsctl_needs_command" -f -a "record" -d 'Record all evidence, without secrets, to replay it elsewhere'
 complete -c opsctl -n "__fish_opsctl_needs_command" -f -a "config" -d 'Write, check and show the configuration'
@@ -187,6 +191,74 @@ never\t'Never'"
 complete -c opsctl -n "__fish_opsctl_using_subcommand list" -s q -l quiet -d 'Only what needs attention; nothing when all is well'
 complete -c opsctl -n "__fish_opsctl_using_subcommand list" -s v -l verbose -d 'Also what is merely worth knowing, and all evidence; twice: also what opsctl does'
 complete -c opsctl -n "__fish_opsctl_using_subcommand list" -s h -l help -d 'Print help (see more with \'--help\')'
+complete -c opsctl -n "__fish_opsctl_using_subcommand report" -l skip -d 'Not these runbooks or checks' -r
+complete -c opsctl -n "__fish_opsctl_using_subcommand report" -l digest -d 'Sum up a period: everything that ended in it, what is open, and where the numbers go' -r -f -a "day\t'The last 24 hours'
+week\t'The last 7 days'
+month\t'The last 30 days'"
+complete -c opsctl -n "__fish_opsctl_using_subcommand report" -l owner -d 'Only what belongs to this owner' -r
+complete -c opsctl -n "__fish_opsctl_using_subcommand report" -l format -d 'Format on standard output' -r -f -a "table\t'For people'
+json\t'One JSON document (`opsctl config schema --report` prints its schema)'
+jsonl\t'One JSON line per finding, then one for the run'
+markdown\t'For a chat message or an issue'
+html\t'One page with plots that needs nothing else'
+junit\t'JUnit XML, for Jenkins and GitLab: a test per check and target'
+tap\t'Test Anything Protocol: a test point per check and target'
+nagios\t'For Nagios, Icinga and their like, with perfdata; errors of opsctl itself exit with 3 (unknown)'
+prometheus\t'Metrics for the textfile collector of node_exporter'"
+complete -c opsctl -n "__fish_opsctl_using_subcommand report" -l output -d 'Also write a report to a file, for example json=/tmp/report.json; can be given several times' -r
+complete -c opsctl -n "__fish_opsctl_using_subcommand report" -l deadline -d 'Stop waiting after this long; what has not answered by then is unknown [default: 10s]' -r
+complete -c opsctl -n "__fish_opsctl_using_subcommand report" -l replay -d 'Judge a recording instead of this host' -r -F
+complete -c opsctl -n "__fish_opsctl_using_subcommand report" -l endpoint -d 'Also ask this address, and look at its certificate: a URL, or host:port for TLS; can be given several times' -r
+complete -c opsctl -n "__fish_opsctl_using_subcommand report" -l fail-on -d 'The mildest verdict that makes the exit code differ from 0' -r -f -a "crit\t'crit only'
+warn\t'crit and warn'
+unknown\t'crit, warn and unknown'
+never\t'always exit 0'"
+complete -c opsctl -n "__fish_opsctl_using_subcommand report" -l config -d 'Configuration file instead of $OPSCTL_CONFIG, /etc/opsctl/config.toml and ~/.config/opsctl/config.toml' -r -F
+complete -c opsctl -n "__fish_opsctl_using_subcommand report" -l color -d 'When to use colour; `auto` is on a terminal and without NO_COLOR' -r -f -a "auto\t'On a terminal, unless NO_COLOR is set'
+always\t'Always'
+never\t'Never'"
+complete -c opsctl -n "__fish_opsctl_using_subcommand report" -l always -d 'Print also when nothing is new, worse or over'
+complete -c opsctl -n "__fish_opsctl_using_subcommand report" -s q -l quiet -d 'Only what needs attention; nothing when all is well'
+complete -c opsctl -n "__fish_opsctl_using_subcommand report" -s v -l verbose -d 'Also what is merely worth knowing, and all evidence; twice: also what opsctl does'
+complete -c opsctl -n "__fish_opsctl_using_subcommand report" -s h -l help -d 'Print help (see more with \'--help\')'
+complete -c opsctl -n "__fish_opsctl_using_subcommand respond" -l format -d 'Format on standard output' -r -f -a "text\t'For people'
+json\t'One JSON document'
+markdown\t'For a chat message or an issue'"
+complete -c opsctl -n "__fish_opsctl_using_subcommand respond" -l deadline -d 'Stop waiting after this long; what has not answered by then is unknown [default: 10s]' -r
+complete -c opsctl -n "__fish_opsctl_using_subcommand respond" -l fail-on -d 'The mildest verdict that makes the exit code differ from 0' -r -f -a "crit\t'crit only'
+warn\t'crit and warn'
+unknown\t'crit, warn and unknown'
+never\t'always exit 0'"
+complete -c opsctl -n "__fish_opsctl_using_subcommand respond" -l config -d 'Configuration file instead of $OPSCTL_CONFIG, /etc/opsctl/config.toml and ~/.config/opsctl/config.toml' -r -F
+complete -c opsctl -n "__fish_opsctl_using_subcommand respond" -l color -d 'When to use colour; `auto` is on a terminal and without NO_COLOR' -r -f -a "auto\t'On a terminal, unless NO_COLOR is set'
+always\t'Always'
+never\t'Never'"
+complete -c opsctl -n "__fish_opsctl_using_subcommand respond" -s q -l quiet -d 'Only what needs attention; nothing when all is well'
+complete -c opsctl -n "__fish_opsctl_using_subcommand respond" -s v -l verbose -d 'Also what is merely worth knowing, and all evidence; twice: also what opsctl does'
+complete -c opsctl -n "__fish_opsctl_using_subcommand respond" -s h -l help -d 'Print help (see more with \'--help\')'
+complete -c opsctl -n "__fish_opsctl_using_subcommand listen" -l address -d 'Where to listen; without it, `[listen] address`, or the socket that systemd opened' -r
+complete -c opsctl -n "__fish_opsctl_using_subcommand listen" -l config -d 'Configuration file instead of $OPSCTL_CONFIG, /etc/opsctl/config.toml and ~/.config/opsctl/config.toml' -r -F
+complete -c opsctl -n "__fish_opsctl_using_subcommand listen" -l color -d 'When to use colour; `auto` is on a terminal and without NO_COLOR' -r -f -a "auto\t'On a terminal, unless NO_COLOR is set'
+always\t'Always'
+never\t'Never'"
+complete -c opsctl -n "__fish_opsctl_using_subcommand listen" -s q -l quiet -d 'Only what needs attention; nothing when all is well'
+complete -c opsctl -n "__fish_opsctl_using_subcommand listen" -s v -l verbose -d 'Also what is merely worth knowing, and all evidence; twice: also what opsctl does'
+complete -c opsctl -n "__fish_opsctl_using_subcommand listen" -s h -l help -d 'Print help (see more with \'--help\')'
+complete -c opsctl -n "__fish_opsctl_using_subcommand waive" -l for -d 'For how long, for example 2h, 3d or 1w' -r
+complete -c opsctl -n "__fish_opsctl_using_subcommand waive" -l until -d 'Until when, for example 2026-12-01T04:00:00Z' -r
+complete -c opsctl -n "__fish_opsctl_using_subcommand waive" -l from -d 'From when on, for planned work; now without it' -r
+complete -c opsctl -n "__fish_opsctl_using_subcommand waive" -l reason -d 'Why: whoever reads the report has to know' -r
+complete -c opsctl -n "__fish_opsctl_using_subcommand waive" -l tag -d 'What kind it is' -r -f -a "known-issue\t'Somebody knows and works on it'
+maintenance\t'Work on the host is planned or under way'
+flaky\t'It comes and goes without meaning anything'"
+complete -c opsctl -n "__fish_opsctl_using_subcommand waive" -l config -d 'Configuration file instead of $OPSCTL_CONFIG, /etc/opsctl/config.toml and ~/.config/opsctl/config.toml' -r -F
+complete -c opsctl -n "__fish_opsctl_using_subcommand waive" -l color -d 'When to use colour; `auto` is on a terminal and without NO_COLOR' -r -f -a "auto\t'On a terminal, unless NO_COLOR is set'
+always\t'Always'
+never\t'Never'"
+complete -c opsctl -n "__fish_opsctl_using_subcommand waive" -l remove -d 'Take waivers back'
+complete -c opsctl -n "__fish_opsctl_using_subcommand waive" -s q -l quiet -d 'Only what needs attention; nothing when all is well'
+complete -c opsctl -n "__fish_opsctl_using_subcommand waive" -s v -l verbose -d 'Also what is merely worth knowing, and all evidence; twice: also what opsctl does'
+complete -c opsctl -n "__fish_opsctl_using_subcommand waive" -s h -l help -d 'Print help (see more with \'--help\')'
 complete -c opsctl -n "__fish_opsctl_using_subcommand targets" -l format -d 'Format on standard output' -r -f -a "table\t'For people'
 json\t'One JSON document'"
 complete -c opsctl -n "__fish_opsctl_using_subcommand targets" -l config -d 'Configuration file instead of $OPSCTL_CONFIG, /etc/opsctl/config.toml and ~/.config/opsctl/config.toml' -r -F

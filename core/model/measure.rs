@@ -28,6 +28,8 @@ impl Unit {
         match self {
             Self::Percent => super::quantity::percent(value),
             Self::Bytes => super::quantity::bytes(value as u64),
+            // a second more or less is what clocks differ by
+            Self::Seconds if value > -0.05 && value < 0.05 => "0 s".to_owned(),
             Self::Seconds if value < 0.0 => {
                 format!("-{}", super::quantity::duration(jiff::SignedDuration::from_millis((-value * 1000.0) as i64)))
             }

@@ -90,7 +90,7 @@ fn tell(config: &Config, state_dir: &std::path::Path, args: &Args, report: &Repo
     let post = Post::new(config, state_dir);
     let mut notes = Vec::new();
     if let Some(file) = &config.textfile {
-        let text = Format::Json.render(report, &Style::plain());
+        let text = Format::Prometheus.render(report, &Style::plain());
         if let Err(e) = render::write_file(file, &text) {
             notes.push(format!("writing the metrics to {}: {e}", file.display()));
         }

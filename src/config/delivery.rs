@@ -185,7 +185,11 @@ fn format_of(raw: &raw::Delivery, path: &str) -> Result<Format, Problem> {
         Some(format) => <Format as clap::ValueEnum>::from_str(format.get_ref(), true)
             .map_err(|why| Problem::new(format.span(), format!("`format` in [[delivery]]: {why}"))),
         None => Ok(match path.rsplit_once('.').map(|(_, end)| end) {
+            Some("html" | "htm") => Format::Html,
             Some("json") => Format::Json,
+            Some("prom") => Format::Prometheus,
+            Some("tap") => Format::Tap,
+            Some("xml") => Format::Junit,
             Some("md") => Format::Markdown,
             Some("jsonl") => Format::Jsonl,
             _ => Format::Table,

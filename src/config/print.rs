@@ -83,7 +83,7 @@ fn values(table: &Table, path: &[&str], origin: &dyn Fn(&[&str]) -> String, out:
             let _ = writeln!(out, "{}[{}]", if out.is_empty() { "" } else { "\n" }, dotted(path));
             header = true;
         }
-        let _ = writeln!(out, "{} = {value}   # {}", bare(name), origin(&path_here));
+        let _ = writeln!(out, "{} = {}   # {}", bare(name), without_secret(name, value), origin(&path_here));
     }
     for (name, value) in table {
         let path_here = child(name);
@@ -109,6 +109,11 @@ fn without_secret(name: &str, value: &Value) -> String {
     let shown = value.to_string();
     match value.as_str() {
         Some(text) if name == "password" && !text.starts_with("${") => format!("\"{REDACTED}\""),
+        // whoever knows the address of a webhook can post there
+        Some(text) if matches!(name, "to" | "heartbeat") && text.starts_with("http") && !text.contains("${") => {
+            let host = url::Url::parse(text).ok().and_then(|u| u.host_str().map(str::to_owned)).unwrap_or_default();
+            format!("\"https://{host}/{REDACTED}\"")
+        }
         Some(text) if name == "url" && !text.contains("${") => Redactor::default().scrub(&shown),
         _ => shown,
     }
@@ -198,8 +203,17 @@ mod tests {
         let text = "[policy]\nmax_fixes_per_hour = 5\n\n[[owner]]\nmatch = \"web*\"\nowner = \"a\"\n";
         let shown = effective(&parse(text).unwrap(), text);
         insta::assert_snapshot!(shown.split("[runbooks").next().unwrap().trim_end(), @r#"
+        alert = []   # default
+        delivery = []   # default
         endpoint = []   # default
         server = []   # default
+        waiver = []   # default
+
+        [listen]
+        address = "127.0.0.1:9797"   # default
+        hmac_header = "X-Grafana-Alerting-Signature"   # default
+        queue = 1000   # default
+        repeat_after = "5m"   # default
 
         [[owner]]   # line 4
         match = "web*"
@@ -223,5 +237,8 @@ mod tests {
                     [[server]]\nname = \"c\"\npassword = \"${PW}\"\n";
         let shown = effective(&parse(text).unwrap(), text);
         assert!(!shown.contains("canary") && shown.contains("${PW}") && shown.contains("@h"), "{shown}");
+        let text = "[report]\nheartbeat = \"https://hc.example.org/canary-3\"\n[[delivery]]\nto = \"https://hooks.slack.com/services/canary-4\"\n";
+        let shown = effective(&parse(text).unwrap(), text);
+        assert!(!shown.contains("canary") && shown.contains("hooks.slack.com") && shown.contains("hc.example.org"), "{shown}");
     }
 }

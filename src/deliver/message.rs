@@ -28,7 +28,7 @@ impl Message {
         Self {
             subject: format!("[opsctl] {}", headline(report)),
             text: Format::Table.render(report, &style),
-            html: None,
+            html: Some(Format::Html.render(report, &style)),
             chat: chat(report),
             json: None,
         }
