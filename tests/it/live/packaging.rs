@@ -234,7 +234,11 @@ fn the_sandbox_of_the_units_hides_nothing() {
         // ages
         gaps.chain(findings).map(|line| line.replace(|c: char| c.is_ascii_digit(), "")).collect()
     };
+    // also what must be entered: a server with a network of its own, which speaks nonsense
+    machine.sh("cp /usr/local/bin/fixture /root/redis-server; systemd-run -q --unit=cache -p PrivateNetwork=yes /root/redis-server talk --port 6379 garbage");
+    machine.wait_for("it is one", "[ \"$(cat /proc/$(systemctl show -P MainPID cache)/comm)\" = redis-server ]");
     let free = look(&machine.opsctl(&["diagnose", "--format", "json"]).stdout);
+    assert!(free.iter().any(|line| line.contains("redis.up")), "{free:#?}");
     for service in ["opsctl-report", "opsctl-digest@", "opsctl-listen"] {
         // the same unit with another program
         machine.sh(&format!(
@@ -341,7 +345,14 @@ fn the_dashboard_asks_what_prometheus_understands() {
         for target in panel["targets"].as_array().unwrap() {
             assert_eq!(target["datasource"]["uid"], "${datasource}", "{}", panel["title"]);
             let expr = target["expr"].as_str().unwrap();
-            rules += &format!("  - record: x:y{}\n    expr: {}\n", rules.len(), serde_json::Value::from(expr));
+            let number = rules.len();
+            rules.extend([
+                "  - record: x:y",
+                &number.to_string(),
+                "\n    expr: ",
+                &serde_json::Value::from(expr).to_string(),
+                "\n",
+            ]);
         }
     }
     assert!(panels.len() >= 8);
