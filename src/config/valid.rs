@@ -220,7 +220,8 @@ pub fn known_code(pattern: &str, known: &Known) -> Result<(), String> {
     if known.codes.iter().any(|code| glob(pattern, code)) {
         return Ok(());
     }
-    let hint = did_you_mean(pattern, known.codes.iter().map(String::as_str));
+    let begins = known.codes.iter().find(|code| code.starts_with(pattern)).map(|c| format!("; did you mean `{c}`?"));
+    let hint = begins.unwrap_or_else(|| did_you_mean(pattern, known.codes.iter().map(String::as_str)));
     let hint = if hint.is_empty() { "; `opsctl list codes` shows all".to_owned() } else { hint };
     Err(format!("no finding has the code `{pattern}`{hint}"))
 }

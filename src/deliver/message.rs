@@ -16,8 +16,10 @@ pub struct Message {
     pub html: Option<String>,
     /// A few lines for a chat.
     pub chat: Vec<Line>,
-    /// For programs.
+    /// For programs, where it is more than the report.
     pub json: Option<serde_json::Value>,
+    /// For a file, where it is more than the report in that format.
+    pub files: Vec<(Format, String)>,
 }
 
 impl Message {
@@ -31,6 +33,7 @@ impl Message {
             html: Some(Format::Html.render(report, &style)),
             chat: chat(report),
             json: None,
+            files: Vec::new(),
         }
     }
 }

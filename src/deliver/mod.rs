@@ -74,14 +74,15 @@ impl<'a> Post<'a> {
                 continue;
             }
             let report = mine.as_ref().unwrap_or(report);
+            let message = message(report);
             if let Destination::File { path, format } = &delivery.place {
-                let text = format.render(report, &Style::plain());
+                let own = message.files.iter().find(|(f, _)| f == format).map(|(_, text)| text.clone());
+                let text = own.unwrap_or_else(|| format.render(report, &Style::plain()));
                 if let Err(e) = render::write_file(path, &text) {
                     notes.push(format!("writing the report to {}: {e}", path.display()));
                 }
                 continue;
             }
-            let message = message(report);
             let Some(parcel) = parcel(delivery, report, &message) else { continue };
             let key = spool::key(delivery);
             if stuck.contains(&key) {

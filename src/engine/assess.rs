@@ -1,5 +1,6 @@
 //! From evidence to report: judge, verdict, correlate. Pure; a replay runs exactly this.
 
+use jiff::Timestamp;
 use opsctl_core::model::{
     AnyCheck, Build, CheckRow, ContainerRef, Finding, FixOffer, Judged, Judgement, KeyKind, Kind, Link, Outcome, Plan,
     REPORT_SCHEMA_VERSION, Record, Refusal, Report, Risk, Runbook, Sample, Severity, Verdict,
@@ -67,7 +68,8 @@ pub fn assess(
     owner_of: &dyn Fn(&str) -> Option<String>,
     waivers: &Waivers,
 ) -> Assessment {
-    let mut judged: Vec<Judged1<'_>> = recording.records.iter().map(|r| judge(runbooks, r, waivers)).collect();
+    let mut judged: Vec<Judged1<'_>> =
+        recording.records.iter().map(|r| judge(runbooks, r, waivers, recording.started_at)).collect();
 
     // findings in report order: worst first, then in the order of the runbooks
     let mut order: Vec<(usize, usize)> =
@@ -123,7 +125,7 @@ fn pending<'a>(j: &'a Judged1<'_>) -> impl Iterator<Item = Pending> + 'a {
     j.judgement.pending.iter().map(pending)
 }
 
-fn judge<'a>(runbooks: &'a [Runbook], record: &'a Record, waivers: &Waivers) -> Judged1<'a> {
+fn judge<'a>(runbooks: &'a [Runbook], record: &'a Record, waivers: &Waivers, now: Timestamp) -> Judged1<'a> {
     let runbook = record.check.split('.').next().unwrap_or_default().to_owned();
     let check = runbooks.iter().flat_map(|r| &r.checks).find(|c| c.spec().id == record.check).map(|c| &**c);
     let judged = Judged { target: &record.target, taken_at: record.taken_at };
@@ -136,7 +138,7 @@ fn judge<'a>(runbooks: &'a [Runbook], record: &'a Record, waivers: &Waivers) -> 
         (Outcome::Evidence(evidence), Some(check)) => match check.judge(&judged, evidence) {
             Ok(mut judgement) => {
                 let findings = std::mem::take(&mut judgement.findings).into_iter();
-                judgement.findings = findings.map(|f| waivers.mark(f, record.taken_at)).collect();
+                judgement.findings = findings.map(|f| waivers.mark(f, now)).collect();
                 (verdict_of(&judgement), judgement)
             }
             Err(e) => (Verdict::Unknown(e.to_string()), Judgement::default()),

@@ -61,7 +61,7 @@ fn facts(response: &Response, answer: &Answer) -> Vec<String> {
     if answer.findings.is_empty() {
         let about = if answer.subjects.is_empty() { String::new() } else { format!(" about {}", answer.subjects.join(", ")) };
         lines.push(match answer.verdict.as_str() {
-            "ok" => format!("{} find nothing wrong{about} now: it may be over, or lie elsewhere", whose(answer)),
+            "ok" => format!("{} found nothing wrong{about} now: it may be over, or lie elsewhere", whose(answer)),
             _ => format!("{} could not look everywhere{about}", whose(answer)),
         });
     }
@@ -88,7 +88,11 @@ fn facts(response: &Response, answer: &Answer) -> Vec<String> {
 }
 
 fn whose(answer: &Answer) -> String {
-    if answer.runbooks.is_empty() { "all runbooks".to_owned() } else { format!("the runbooks {}", answer.runbooks.join(", ")) }
+    match answer.runbooks.as_slice() {
+        [] => "all runbooks".to_owned(),
+        [one] => format!("the runbook {one}"),
+        several => format!("the runbooks {}", several.join(", ")),
+    }
 }
 
 /// For a terminal.
@@ -169,5 +173,10 @@ pub fn message(response: &Response) -> Message {
         html: None,
         chat: lines,
         json: serde_json::to_value(response).ok(),
+        files: vec![
+            (Format::Table, table(response, &Style::plain())),
+            (Format::Markdown, markdown(response)),
+            (Format::Json, crate::render::json_document(response).unwrap_or_default()),
+        ],
     }
 }

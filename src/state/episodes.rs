@@ -159,8 +159,13 @@ fn looked_at(report: &Report, scope: Scope, check: &str, target: &str) -> bool {
         Some(row) => row.verdict != "unknown",
         // its target is gone
         None if scope == Scope::Targets => false,
-        None if rows.peek().is_none() => scope == Scope::Everything && report.checks.iter().all(|r| r.check != "discovery"),
-        None => rows.all(|r| r.verdict != "unknown"),
+        None if rows.peek().is_some() => rows.all(|r| r.verdict != "unknown"),
+        // nothing of its kind is left; whether that was looked at the other checks of its runbook tell
+        None => {
+            let runbook = check.split('.').next().unwrap_or_default();
+            let mut around = report.checks.iter().filter(|r| r.runbook == runbook || r.runbook == "discovery").peekable();
+            (around.peek().is_some() || scope == Scope::Everything) && around.all(|r| r.verdict != "unknown")
+        }
     }
 }
 

@@ -7,6 +7,7 @@ mod machine;
 mod names;
 mod report;
 mod servers;
+mod sinks;
 mod wait;
 mod wires;
 

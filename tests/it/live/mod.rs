@@ -1,5 +1,6 @@
 //! Single faults on a live host, each with what must and what must not be said.
 
+mod alerts;
 mod bad_days;
 mod binds;
 mod certificates;
@@ -20,6 +21,7 @@ mod provisioning;
 mod queues;
 mod renewal;
 mod replay;
+mod reports;
 mod secrets;
 mod servers;
 mod state;

@@ -1,0 +1,271 @@
+//! `opsctl respond` and `opsctl listen`: alerts in, diagnosis out, and what is allowed done through the guard.
+
+use std::io::{Read as _, Write as _};
+use std::path::Path;
+use std::process::Stdio;
+
+use serde_json::{Value, json};
+
+use crate::lab::{Host, Rootfs, eventually, installed};
+
+const TOKEN: &str = "0123456789abcdef0123456789abcdef";
+
+/// An Alertmanager payload of one alert.
+fn payload(name: &str, labels: &Value, starts_at: &str) -> String {
+    let mut labels = labels.clone();
+    labels["alertname"] = name.into();
+    json!({"version": "4", "status": "firing", "alerts": [{"status": "firing", "labels": labels, "annotations": {}, "startsAt": starts_at}]})
+        .to_string()
+}
+
+/// A host whose `opsctl listen` answers to a webhook; the folder has the answers.
+fn listening(policy: &str) -> Option<(Host, std::path::PathBuf)> {
+    let host = Host::start()?;
+    host.image("app:1", Rootfs::Scratch, &[]);
+    let answers = host.hook(9001);
+    std::fs::write(host.path("token"), TOKEN).unwrap();
+    host.configure(&format!(
+        "{policy}\n[listen]\ntoken_file = \"{}\"\n[[delivery]]\nto = \"http://127.0.0.1:9001/\"\nshape = \"json\"\nwhen = [\"alert\"]\n",
+        host.path("token").display()
+    ));
+    host.listen();
+    Some((host, answers))
+}
+
+/// Posts as a caller who knows the token; status and body.
+#[track_caller]
+fn post(host: &Host, body: &str) -> String {
+    std::fs::write(host.path("payload.json"), body).unwrap();
+    host.sh(&format!(
+        "curl -s -w ' %{{http_code}}' -H 'Authorization: Bearer {TOKEN}' --data-binary @{} http://127.0.0.1:9797/alerts",
+        host.path("payload.json").display()
+    ))
+}
+
+/// The n-th answer, when it is there.
+#[track_caller]
+fn answer(folder: &Path, n: usize) -> Value {
+    let path = folder.join(format!("{n:05}.json"));
+    eventually(120, "the answer arrives", || serde_json::from_slice(&std::fs::read(&path).ok()?).ok())
+}
+
+#[test]
+fn an_alert_on_standard_input_is_answered() {
+    let Some(host) = Host::start() else { return };
+    host.image("app:1", Rootfs::Scratch, &[]);
+    host.run("broken", &["--restart", "on-failure:1", "app:1", "fixture", "say", "boom", "3"]);
+    host.until("broken", "{{.State.Status}} {{.RestartCount}}", "exited 1");
+    let respond = |args: &[&str], input: &str| {
+        let mut command = host.opsctl_command(&[], &[&["respond"], args].concat());
+        let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+        child.stdin.take().unwrap().write_all(input.as_bytes()).unwrap();
+        let output = child.wait_with_output().unwrap();
+        let text = String::from_utf8_lossy(&output.stdout).into_owned();
+        (output.status.code(), text, String::from_utf8_lossy(&output.stderr).into_owned())
+    };
+    let alert = payload("ContainerDown", &json!({"name": "broken", "token": "canary-secret-1"}), "2026-11-21T10:00:00Z");
+    let (code, text, _) = respond(&[], &alert);
+    assert_eq!(code, Some(2));
+    for part in ["ContainerDown on", ": crit", "container.down", "docker ps -a"] {
+        assert!(text.contains(part), "{part}: {text}");
+    }
+    let (_, text, _) = respond(&["--format", "json"], &alert);
+    let said: Value = serde_json::from_str(&text).unwrap();
+    assert_eq!(
+        (said["answers"][0]["runbooks"][0].as_str(), said["answers"][0]["subjects"][0].as_str()),
+        (Some("container"), Some("container:broken"))
+    );
+    // what was so before is remembered
+    host.docker(&["start", "broken"]);
+    host.docker(&["rm", "-f", "broken"]);
+    host.ask(&["container"]);
+    host.run("broken", &["--restart", "on-failure:1", "app:1", "fixture", "say", "boom", "3"]);
+    host.until("broken", "{{.State.Status}} {{.RestartCount}}", "exited 1");
+    let (_, text, _) = respond(&[], &alert);
+    assert!(text.contains("before: "), "{text}");
+    let (code, text, _) = respond(&["--format", "markdown"], &payload("NobodyKnows", &json!({}), "2026-11-21T10:00:00Z"));
+    assert!(
+        code == Some(2) && text.contains("no runbook knows the alert NobodyKnows") && text.contains("container.down"),
+        "{text}"
+    );
+    for (input, says) in [("", "empty"), ("{", "not JSON"), ("{}", "not one of Alertmanager"), ("[{\"labels\":{}}]", "no name")] {
+        let (code, _, stderr) = respond(&[], input);
+        assert!(code == Some(64) && stderr.contains(says), "{input}: {stderr}");
+    }
+}
+
+#[test]
+fn a_frozen_container_is_restarted_three_times_and_then_a_person_is_asked_for() {
+    let Some((host, answers)) = listening("[policy]\nallow = [\"container.restart\"]\n") else { return };
+    host.drain(5514);
+    let driver =
+        ["--log-driver", "syslog", "--log-opt", "syslog-address=tcp://127.0.0.1:5514", "--log-opt", "syslog-format=rfc3164"];
+    let line = "x".repeat(1000);
+    let spam = ["app:1", "fixture", "log-spammer", "--line", &line, "--rate", "5000"];
+    host.run("meter", &[&driver[..], &spam].concat());
+    let mut started = host.inspect("meter", "{{.State.StartedAt}}");
+    for n in 1..=4 {
+        let pid = host.inspect("meter", "{{.State.Pid}}");
+        // the log server hangs: the engine stops reading, the writer stops in write(2)
+        eventually(60, "it hangs in a write to its pipe", || {
+            host.sh("pkill -USR1 -f drain.py");
+            host.sh(&format!("cat /proc/{pid}/task/*/wchan")).contains("pipe_write").then_some(())
+        });
+        // as Grafana of old said it, without the least idea of containers but a name
+        let alert = json!({"ruleId": n, "ruleName": "MeterSilent", "state": "alerting", "evalMatches": [{"tags": {"container": "meter"}}]});
+        assert!(post(&host, &alert.to_string()).contains("\"accepted\":1"));
+        let said = answer(&answers, n);
+        let applied = &said["answers"][0]["applied"][0];
+        assert_eq!(said["answers"][0]["verdict"], "crit", "{said}");
+        let exit = if n < 4 { 0 } else { 14 };
+        assert_eq!((applied["fix"].as_str(), applied["exit"].as_u64()), (Some("container.restart"), Some(exit)), "{applied}");
+        let now = host.inspect("meter", "{{.State.StartedAt}}");
+        assert_eq!(now != started, n < 4, "restarted");
+        if n == 4 {
+            assert!(applied.to_string().contains("3 times within the last hour"), "{applied}");
+        }
+        started = now;
+    }
+    // what is not allowed is only told
+    host.run("broken", &["--restart", "on-failure:1", "app:1", "fixture", "say", "boom", "3"]);
+    host.until("broken", "{{.State.Status}} {{.RestartCount}}", "exited 1");
+    post(&host, &payload("ContainerDown", &json!({"name": "broken"}), "2026-11-21T10:00:00Z"));
+    let said = answer(&answers, 5);
+    assert_eq!(
+        (said["answers"][0]["verdict"].as_str(), said["answers"][0]["applied"].as_array().map(Vec::len)),
+        (Some("crit"), Some(0))
+    );
+    let metrics = host.sh(&format!("curl -s -H 'Authorization: Bearer {TOKEN}' http://127.0.0.1:9797/metrics"));
+    assert!(metrics.contains("opsctl_listen_fixes_total{fix=\"container.restart\",exit=\"0\"} 3"), "{metrics}");
+    assert!(metrics.contains("opsctl_listen_fixes_total{fix=\"container.restart\",exit=\"14\"} 1"), "{metrics}");
+    if installed(&["promtool"]) {
+        host.sh(&format!("curl -s -H 'Authorization: Bearer {TOKEN}' http://127.0.0.1:9797/metrics | promtool check metrics"));
+    }
+}
+
+#[test]
+fn callers_who_should_not_are_turned_away() {
+    let Some((host, answers)) = listening("") else { return };
+    let curl = |args: &str| host.sh(&format!("curl -s -o /dev/null -w '%{{http_code}}' --max-time 30 {args} || true"));
+    let url = "http://127.0.0.1:9797/alerts";
+    assert_eq!(curl("http://127.0.0.1:9797/healthz"), "200");
+    assert_eq!(curl(&format!("-d '[]' {url}")), "401");
+    assert_eq!(curl(&format!("-d '[]' -H 'Authorization: Bearer wrong' {url}")), "401");
+    assert_eq!(curl(&format!("-d '[]' -u x:{TOKEN} {url}")), "202");
+    assert_eq!(curl("http://127.0.0.1:9797/metrics"), "401");
+    let auth = format!("-H 'Authorization: Bearer {TOKEN}'");
+    assert_eq!(curl(&format!("{auth} -d '{{' {url}")), "400");
+    assert_eq!(curl(&format!("{auth} -d '{{\"alerts\":[{{}}]}}' {url}")), "400");
+    assert_eq!(curl(&format!("{auth} {url}")), "405");
+    // 100 MB, announced and not
+    host.sh(&format!("truncate -s 100M {}", host.path("huge").display()));
+    let huge = host.path("huge").display().to_string();
+    assert_eq!(curl(&format!("{auth} --data-binary @{huge} {url}")), "413");
+    assert_eq!(curl(&format!("{auth} -H 'Transfer-Encoding: chunked' --data-binary @{huge} {url}")), "413");
+    // a body that never comes to its end
+    let pid = host.sh("pgrep -x opsctl");
+    let slow = format!(
+        "exec 3<> /dev/tcp/127.0.0.1/9797; printf 'POST /alerts HTTP/1.1\\r\\nHost: x\\r\\nAuthorization: Bearer {TOKEN}\\r\\nContent-Length: 50\\r\\n\\r\\n[' >&3; timeout 30 head -1 <&3"
+    );
+    assert!(host.sh(&slow).contains("408"));
+    // and headers that do not
+    let silent =
+        host.sh("exec 3<> /dev/tcp/127.0.0.1/9797; printf 'POST /alerts HTTP/1.1\\r\\nHost:' >&3; timeout 30 cat <&3; echo gone");
+    assert!(silent.ends_with("gone"), "{silent}");
+    // after all that it has little memory and works
+    let rss: u64 = host.sh(&format!("awk '/VmHWM/ {{print $2}}' /proc/{}/status", pid.trim())).trim().parse().unwrap();
+    assert!(rss < 100 * 1024, "{rss} kB");
+    assert!(post(&host, &payload("NobodyKnows", &json!({}), "2026-11-21T10:00:00Z")).ends_with(" 202"));
+    assert_eq!(answer(&answers, 1)["answers"][0]["known"], false);
+    // the same again is known, and what is over is heard
+    assert!(post(&host, &payload("NobodyKnows", &json!({}), "2026-11-21T10:00:00Z")).contains("\"duplicate\":1"));
+    let over =
+        payload("NobodyKnows", &json!({}), "2026-11-21T10:00:00Z").replace("\"status\":\"firing\"", "\"status\":\"resolved\"");
+    assert!(post(&host, &over).contains("\"resolved\":1"));
+    assert!(!host.listen_log().contains(TOKEN));
+}
+
+#[test]
+fn nobody_listens_to_the_world_without_asking_who_is_there() {
+    let Some(host) = Host::without_engine() else { return };
+    let run = host.opsctl(&["listen", "--address", "0.0.0.0:9797"]);
+    assert!(run.code == 64 && run.stderr.contains("token_file"), "{} {}", run.code, run.stderr);
+    std::fs::write(host.path("token"), "short").unwrap();
+    host.configure(&format!("[listen]\naddress = \"0.0.0.0:9797\"\ntoken_file = \"{}\"\n", host.path("token").display()));
+    let run = host.opsctl(&["listen"]);
+    assert!(run.code != 0 && run.stderr.contains("can be guessed"), "{}", run.stderr);
+    // a signed body needs no token
+    std::fs::write(host.path("token"), TOKEN).unwrap();
+    host.configure(&format!("[listen]\naddress = \"0.0.0.0:9797\"\nhmac_secret_file = \"{}\"\n", host.path("token").display()));
+    host.listen();
+    let sign = format!("printf %s '[]' | openssl dgst -sha256 -hmac {TOKEN} -r | cut -d' ' -f1");
+    let post = |signature: &str| {
+        host.sh(&format!(
+            "curl -s -o /dev/null -w '%{{http_code}}' -H \"X-Grafana-Alerting-Signature: {signature}\" -d '[]' http://127.0.0.1:9797/"
+        ))
+    };
+    assert_eq!(post(&format!("$({sign})")), "202");
+    assert_eq!(post("00"), "401");
+    host.stop_listening();
+}
+
+#[test]
+fn a_flood_is_answered_once_each_whatever_happens_meanwhile() {
+    let Some((host, answers)) = listening("[policy]\nallow = [\"container.start\"]\n") else { return };
+    // something to fix while the flood comes
+    host.run("broken", &["--restart", "on-failure:1", "app:1", "fixture", "say", "boom", "3"]);
+    host.until("broken", "{{.State.Status}} {{.RestartCount}}", "exited 1");
+    let script = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/lab/flood.py");
+    let mut flood = host.command("python3");
+    flood.args([script, "9797", TOKEN, "10000", "300"]).stdout(Stdio::piped());
+    let mut flood = flood.spawn().unwrap();
+    post(&host, &payload("ContainerDown", &json!({"name": "broken"}), "2026-11-21T10:00:00Z"));
+    // ended in the middle, and started again
+    eventually(60, "some are accepted", || host.path("state").join("alerts").read_dir().ok()?.next().map(|_| ()));
+    let peak = || {
+        let pid = host.sh("pgrep -x opsctl | head -1");
+        host.sh(&format!("awk '/VmHWM/ {{print $2}}' /proc/{}/status", pid.trim())).trim().parse::<u64>().unwrap()
+    };
+    let first_peak = peak();
+    host.stop_listening();
+    host.listen();
+    let mut said = String::new();
+    flood.stdout.take().unwrap().read_to_string(&mut said).unwrap();
+    assert!(flood.wait().unwrap().success());
+    let said: Value = serde_json::from_str(&said).unwrap();
+    let accepted: Vec<u64> = said["accepted"].as_array().unwrap().iter().filter_map(Value::as_u64).collect();
+    assert_eq!(accepted.len(), 300, "{said}");
+    assert!(said["statuses"].as_object().unwrap().keys().all(|s| ["202", "503", "none"].contains(&s.as_str())), "{said}");
+    // everything that was accepted is answered, and nothing waits
+    let answered = || {
+        let mut numbers: Vec<u64> = Vec::new();
+        for entry in std::fs::read_dir(&answers).unwrap().flatten().filter(|e| e.path().extension().is_some_and(|e| e == "json"))
+        {
+            let said: Value = serde_json::from_slice(&std::fs::read(entry.path()).ok()?).ok()?;
+            let of = |a: &Value| a["alert"]["labels"]["number"].as_str()?.parse::<u64>().ok();
+            numbers.extend(said["answers"].as_array()?.iter().filter_map(of));
+        }
+        numbers.sort_unstable();
+        numbers.dedup();
+        Some(numbers)
+    };
+    eventually(120, "all are answered", || (answered()?.len() == 300).then_some(()));
+    eventually(60, "nothing waits", || {
+        let left = host
+            .path("state")
+            .join("alerts")
+            .read_dir()
+            .ok()?
+            .flatten()
+            .filter(|e| e.path().extension().is_some_and(|e| e == "json"));
+        (left.count() == 0).then_some(())
+    });
+    for peak in [first_peak, peak()] {
+        assert!(peak < 150 * 1024, "{peak} kB");
+    }
+    // and no fix was made twice within one look
+    let journal = host.opsctl(&["audit", "show"]).stdout;
+    let starts = journal.lines().filter(|l| l.contains("container.start") && l.contains("intent")).count();
+    assert!((1..=3).contains(&starts), "{journal}");
+    host.stop_listening();
+}

@@ -1,0 +1,37 @@
+"""A web server that keeps what is posted to it: hook.py PORT FOLDER. One file per body, complete when it is there, in the order they
+came. A file FOLDER/status holds the status it answers with."""
+
+import http.server
+import itertools
+import os
+import sys
+
+port, folder = int(sys.argv[1]), sys.argv[2]
+os.makedirs(folder, exist_ok=True)
+numbers = itertools.count(1)
+
+
+class Handler(http.server.BaseHTTPRequestHandler):
+    def do_POST(self):
+        body = self.rfile.read(int(self.headers.get("content-length", 0)))
+        try:
+            with open(os.path.join(folder, "status")) as file:
+                status = int(file.read())
+        except FileNotFoundError:
+            status = 200
+        if status < 300:
+            name = os.path.join(folder, f"{next(numbers):05}.json")
+            with open(name + ".new", "wb") as file:
+                file.write(body)
+            os.rename(name + ".new", name)
+        self.send_response(status)
+        self.send_header("content-length", "0")
+        self.end_headers()
+
+    do_GET = do_POST
+
+    def log_message(self, *words):
+        pass
+
+
+http.server.ThreadingHTTPServer(("127.0.0.1", port), Handler).serve_forever()
