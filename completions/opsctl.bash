@@ -61,6 +61,9 @@ _opsctl() {
             opsctl,list)
                 cmd="opsctl__subcmd__list"
                 ;;
+            opsctl,listen)
+                cmd="opsctl__subcmd__listen"
+                ;;
             opsctl,memory)
                 cmd="opsctl__subcmd__memory"
                 ;;
@@ -88,6 +91,12 @@ _opsctl() {
             opsctl,redis)
                 cmd="opsctl__subcmd__redis"
                 ;;
+            opsctl,report)
+                cmd="opsctl__subcmd__report"
+                ;;
+            opsctl,respond)
+                cmd="opsctl__subcmd__respond"
+                ;;
             opsctl,ssl)
                 cmd="opsctl__subcmd__tls"
                 ;;
@@ -105,6 +114,9 @@ _opsctl() {
                 ;;
             opsctl,undo)
                 cmd="opsctl__subcmd__undo"
+                ;;
+            opsctl,waive)
+                cmd="opsctl__subcmd__waive"
                 ;;
             opsctl__subcmd__audit,show)
                 cmd="opsctl__subcmd__audit__subcmd__show"
@@ -131,7 +143,7 @@ _opsctl() {
 
     case "${cmd}" in
         opsctl)
-            opts="-q -v -h -V --config --color --quiet --verbose --help --version diagnose bootstrap fix undo audit explain list targets record config generate celery container cpu disk dns healthcheck host memory monitoring mtu network nginx postgres rabbitmq redis systemd time tls ssl"
+            opts="-q -v -h -V --config --color --quiet --verbose --help --version diagnose bootstrap fix undo audit explain list report respond listen waive targets record config generate celery container cpu disk dns healthcheck host memory monitoring mtu network nginx postgres rabbitmq redis systemd time tls ssl"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 1 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -258,7 +270,7 @@ _opsctl() {
                     return 0
                     ;;
                 --format)
-                    COMPREPLY=($(compgen -W "table json jsonl markdown" -- "${cur}"))
+                    COMPREPLY=($(compgen -W "table json jsonl markdown html junit tap nagios prometheus" -- "${cur}"))
                     return 0
                     ;;
                 --output)
@@ -308,7 +320,7 @@ _opsctl() {
                     return 0
                     ;;
                 --format)
-                    COMPREPLY=($(compgen -W "table json jsonl markdown" -- "${cur}"))
+                    COMPREPLY=($(compgen -W "table json jsonl markdown html junit tap nagios prometheus" -- "${cur}"))
                     return 0
                     ;;
                 --output)
@@ -468,7 +480,7 @@ _opsctl() {
                     return 0
                     ;;
                 --format)
-                    COMPREPLY=($(compgen -W "table json jsonl markdown" -- "${cur}"))
+                    COMPREPLY=($(compgen -W "table json jsonl markdown html junit tap nagios prometheus" -- "${cur}"))
                     return 0
                     ;;
                 --output)
@@ -518,7 +530,7 @@ _opsctl() {
                     return 0
                     ;;
                 --format)
-                    COMPREPLY=($(compgen -W "table json jsonl markdown" -- "${cur}"))
+                    COMPREPLY=($(compgen -W "table json jsonl markdown html junit tap nagios prometheus" -- "${cur}"))
                     return 0
                     ;;
                 --output)
@@ -568,7 +580,7 @@ _opsctl() {
                     return 0
                     ;;
                 --format)
-                    COMPREPLY=($(compgen -W "table json jsonl markdown" -- "${cur}"))
+                    COMPREPLY=($(compgen -W "table json jsonl markdown html junit tap nagios prometheus" -- "${cur}"))
                     return 0
                     ;;
                 --output)
@@ -618,7 +630,7 @@ _opsctl() {
                     return 0
                     ;;
                 --format)
-                    COMPREPLY=($(compgen -W "table json jsonl markdown" -- "${cur}"))
+                    COMPREPLY=($(compgen -W "table json jsonl markdown html junit tap nagios prometheus" -- "${cur}"))
                     return 0
                     ;;
                 --output)
@@ -668,7 +680,7 @@ _opsctl() {
                     return 0
                     ;;
                 --format)
-                    COMPREPLY=($(compgen -W "table json jsonl markdown" -- "${cur}"))
+                    COMPREPLY=($(compgen -W "table json jsonl markdown html junit tap nagios prometheus" -- "${cur}"))
                     return 0
                     ;;
                 --output)
@@ -796,7 +808,7 @@ _opsctl() {
                     return 0
                     ;;
                 --format)
-                    COMPREPLY=($(compgen -W "table json jsonl markdown" -- "${cur}"))
+                    COMPREPLY=($(compgen -W "table json jsonl markdown html junit tap nagios prometheus" -- "${cur}"))
                     return 0
                     ;;
                 --output)
@@ -846,7 +858,7 @@ _opsctl() {
                     return 0
                     ;;
                 --format)
-                    COMPREPLY=($(compgen -W "table json jsonl markdown" -- "${cur}"))
+                    COMPREPLY=($(compgen -W "table json jsonl markdown html junit tap nagios prometheus" -- "${cur}"))
                     return 0
                     ;;
                 --output)
@@ -910,6 +922,32 @@ _opsctl() {
             COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
             return 0
             ;;
+        opsctl__subcmd__listen)
+            opts="-q -v -h --address --config --color --quiet --verbose --help"
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                --address)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --config)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --color)
+                    COMPREPLY=($(compgen -W "auto always never" -- "${cur}"))
+                    return 0
+                    ;;
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
         opsctl__subcmd__memory)
             opts="-y -q -v -h --fix --usage --dry-run --yes --risk --format --output --deadline --replay --endpoint --fail-on --config --color --quiet --verbose --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
@@ -922,7 +960,7 @@ _opsctl() {
                     return 0
                     ;;
                 --format)
-                    COMPREPLY=($(compgen -W "table json jsonl markdown" -- "${cur}"))
+                    COMPREPLY=($(compgen -W "table json jsonl markdown html junit tap nagios prometheus" -- "${cur}"))
                     return 0
                     ;;
                 --output)
@@ -972,7 +1010,7 @@ _opsctl() {
                     return 0
                     ;;
                 --format)
-                    COMPREPLY=($(compgen -W "table json jsonl markdown" -- "${cur}"))
+                    COMPREPLY=($(compgen -W "table json jsonl markdown html junit tap nagios prometheus" -- "${cur}"))
                     return 0
                     ;;
                 --output)
@@ -1022,7 +1060,7 @@ _opsctl() {
                     return 0
                     ;;
                 --format)
-                    COMPREPLY=($(compgen -W "table json jsonl markdown" -- "${cur}"))
+                    COMPREPLY=($(compgen -W "table json jsonl markdown html junit tap nagios prometheus" -- "${cur}"))
                     return 0
                     ;;
                 --output)
@@ -1072,7 +1110,7 @@ _opsctl() {
                     return 0
                     ;;
                 --format)
-                    COMPREPLY=($(compgen -W "table json jsonl markdown" -- "${cur}"))
+                    COMPREPLY=($(compgen -W "table json jsonl markdown html junit tap nagios prometheus" -- "${cur}"))
                     return 0
                     ;;
                 --output)
@@ -1122,7 +1160,7 @@ _opsctl() {
                     return 0
                     ;;
                 --format)
-                    COMPREPLY=($(compgen -W "table json jsonl markdown" -- "${cur}"))
+                    COMPREPLY=($(compgen -W "table json jsonl markdown html junit tap nagios prometheus" -- "${cur}"))
                     return 0
                     ;;
                 --output)
@@ -1172,7 +1210,7 @@ _opsctl() {
                     return 0
                     ;;
                 --format)
-                    COMPREPLY=($(compgen -W "table json jsonl markdown" -- "${cur}"))
+                    COMPREPLY=($(compgen -W "table json jsonl markdown html junit tap nagios prometheus" -- "${cur}"))
                     return 0
                     ;;
                 --output)
@@ -1222,7 +1260,7 @@ _opsctl() {
                     return 0
                     ;;
                 --format)
-                    COMPREPLY=($(compgen -W "table json jsonl markdown" -- "${cur}"))
+                    COMPREPLY=($(compgen -W "table json jsonl markdown html junit tap nagios prometheus" -- "${cur}"))
                     return 0
                     ;;
                 --output)
@@ -1294,7 +1332,7 @@ _opsctl() {
                     return 0
                     ;;
                 --format)
-                    COMPREPLY=($(compgen -W "table json jsonl markdown" -- "${cur}"))
+                    COMPREPLY=($(compgen -W "table json jsonl markdown html junit tap nagios prometheus" -- "${cur}"))
                     return 0
                     ;;
                 --output)
@@ -1332,6 +1370,98 @@ _opsctl() {
             COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
             return 0
             ;;
+        opsctl__subcmd__report)
+            opts="-q -v -h --skip --always --digest --owner --format --output --deadline --replay --endpoint --fail-on --config --color --quiet --verbose --help"
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                --skip)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --digest)
+                    COMPREPLY=($(compgen -W "day week month" -- "${cur}"))
+                    return 0
+                    ;;
+                --owner)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --format)
+                    COMPREPLY=($(compgen -W "table json jsonl markdown html junit tap nagios prometheus" -- "${cur}"))
+                    return 0
+                    ;;
+                --output)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --deadline)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --replay)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --endpoint)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --fail-on)
+                    COMPREPLY=($(compgen -W "crit warn unknown never" -- "${cur}"))
+                    return 0
+                    ;;
+                --config)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --color)
+                    COMPREPLY=($(compgen -W "auto always never" -- "${cur}"))
+                    return 0
+                    ;;
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        opsctl__subcmd__respond)
+            opts="-q -v -h --format --deadline --fail-on --config --color --quiet --verbose --help"
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                --format)
+                    COMPREPLY=($(compgen -W "text json markdown" -- "${cur}"))
+                    return 0
+                    ;;
+                --deadline)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --fail-on)
+                    COMPREPLY=($(compgen -W "crit warn unknown never" -- "${cur}"))
+                    return 0
+                    ;;
+                --config)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --color)
+                    COMPREPLY=($(compgen -W "auto always never" -- "${cur}"))
+                    return 0
+                    ;;
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
         opsctl__subcmd__systemd)
             opts="-y -q -v -h --fix --usage --dry-run --yes --risk --format --output --deadline --replay --endpoint --fail-on --config --color --quiet --verbose --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
@@ -1344,7 +1474,7 @@ _opsctl() {
                     return 0
                     ;;
                 --format)
-                    COMPREPLY=($(compgen -W "table json jsonl markdown" -- "${cur}"))
+                    COMPREPLY=($(compgen -W "table json jsonl markdown html junit tap nagios prometheus" -- "${cur}"))
                     return 0
                     ;;
                 --output)
@@ -1420,7 +1550,7 @@ _opsctl() {
                     return 0
                     ;;
                 --format)
-                    COMPREPLY=($(compgen -W "table json jsonl markdown" -- "${cur}"))
+                    COMPREPLY=($(compgen -W "table json jsonl markdown html junit tap nagios prometheus" -- "${cur}"))
                     return 0
                     ;;
                 --output)
@@ -1470,7 +1600,7 @@ _opsctl() {
                     return 0
                     ;;
                 --format)
-                    COMPREPLY=($(compgen -W "table json jsonl markdown" -- "${cur}"))
+                    COMPREPLY=($(compgen -W "table json jsonl markdown html junit tap nagios prometheus" -- "${cur}"))
                     return 0
                     ;;
                 --output)
@@ -1517,6 +1647,48 @@ _opsctl() {
             case "${prev}" in
                 --risk)
                     COMPREPLY=($(compgen -W "R1 R2 R3" -- "${cur}"))
+                    return 0
+                    ;;
+                --config)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --color)
+                    COMPREPLY=($(compgen -W "auto always never" -- "${cur}"))
+                    return 0
+                    ;;
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        opsctl__subcmd__waive)
+            opts="-q -v -h --for --until --from --reason --tag --remove --config --color --quiet --verbose --help"
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                --for)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --until)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --from)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --reason)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --tag)
+                    COMPREPLY=($(compgen -W "known-issue maintenance flaky" -- "${cur}"))
                     return 0
                     ;;
                 --config)

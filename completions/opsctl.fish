@@ -579,7 +579,12 @@ R3\t''"
 complete -c opsctl -n "__fish_opsctl_using_subcommand monitoring" -l format -d 'Format on standard output' -r -f -a "table\t'For people'
 json\t'One JSON document (`opsctl config schema --report` prints its schema)'
 jsonl\t'One JSON line per finding, then one for the run'
-markdown\t'For a chat message or an issue'"
+markdown\t'For a chat message or an issue'
+html\t'One page with plots that needs nothing else'
+junit\t'JUnit XML, for Jenkins and GitLab: a test per check and target'
+tap\t'Test Anything Protocol: a test point per check and target'
+nagios\t'For Nagios, Icinga and their like, with perfdata; errors of opsctl itself exit with 3 (unknown)'
+prometheus\t'Metrics for the textfile collector of node_exporter'"
 complete -c opsctl -n "__fish_opsctl_using_subcommand monitoring" -l output -d 'Also write a report to a file, for example json=/tmp/report.json; can be given several times' -r
 complete -c opsctl -n "__fish_opsctl_using_subcommand monitoring" -l deadline -d 'Stop waiting after this long; what has not answered by then is unknown [default: 10s]' -r
 complete -c opsctl -n "__fish_opsctl_using_subcommand monitoring" -l replay -d 'Judge a recording instead of this host' -r -F

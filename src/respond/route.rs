@@ -57,6 +57,13 @@ pub fn route(alert: &Alert, catalog: &Catalog, configured: &[config::Alert]) -> 
             listed.map(|(_, runbook)| runbook.id.to_owned()).collect()
         }
     };
+    // our own rules (packaging/prometheus): the alert is a finding, and says which
+    let code = alert.labels.get("code").filter(|code| catalog.codes().iter().any(|c| c.id == code.as_str()));
+    if let Some((runbook, _)) = code.and_then(|code| catalog.runbook_of(code))
+        && !runbooks.iter().any(|r| r == runbook.id)
+    {
+        runbooks.push(runbook.id.to_owned());
+    }
     let known = !runbooks.is_empty() || own.is_some();
     let by_label = RUNBOOK_LABELS.iter().filter(|(label, _)| alert.labels.get(*label).is_some_and(|v| !v.is_empty()));
     for (_, runbook) in by_label {
@@ -132,6 +139,10 @@ mod tests {
         assert_eq!(runbooks(&[("alertname", "diskspacelow"), ("container", "web")]), (true, "disk container".into()));
         assert_eq!(runbooks(&[("alertname", "Whatever"), ("unit", "nginx.service")]), (false, "systemd".into()));
         assert_eq!(runbooks(&[("alertname", "Whatever")]), (false, String::new()));
+        // a finding that came back as an alert
+        let ours = [("alertname", "OpsctlRootCauseCritical"), ("code", "disk.space"), ("kind", "mount"), ("name", "/var")];
+        assert_eq!(runbooks(&ours), (true, "disk".into()));
+        assert_eq!(runbooks(&[("alertname", "Whatever"), ("code", "503")]), (false, String::new()));
     }
 
     #[test]

@@ -2,6 +2,7 @@
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::rc::Rc;
 use std::sync::OnceLock;
 
 use super::host::{Config, Host};
@@ -11,9 +12,13 @@ use super::{available, eventually};
 /// How long a boot may take on a busy machine, in seconds.
 const BOOT: u64 = 90;
 
-/// A booted machine. Dropping it takes everything down.
+/// Name of the first machine of a host.
+const NAME: &str = "machine";
+
+/// A booted machine. Dropping the last one of a host takes everything down.
 pub(crate) struct Machine {
-    host: Host,
+    host: Rc<Host>,
+    name: String,
 }
 
 /// The packed root filesystem; built when it is not there.
@@ -42,11 +47,27 @@ impl Machine {
     /// A machine that has booted; none (and one line saying why) where the lab cannot be.
     pub(crate) fn boot() -> Option<Self> {
         let machine = Self::prepared(&[])?;
-        machine.wait_for(
+        machine.until_up();
+        Some(machine)
+    }
+
+    fn until_up(&self) {
+        self.wait_for(
             "systemd has come up",
             "systemctl is-system-running --wait; systemctl is-system-running | grep -E 'running|degraded'",
         );
-        Some(machine)
+    }
+
+    /// Another machine on the same host, booted.
+    pub(crate) fn another(&self, name: &str) -> Self {
+        let machine = Self::start(Rc::clone(&self.host), name, &[]);
+        machine.until_up();
+        machine
+    }
+
+    /// The host it is a container of.
+    pub(crate) fn host(&self) -> &Host {
+        &self.host
     }
 
     /// A machine that is booting, with these files (path, content) in it before it starts. A path that ends in `/*` marks a program.
@@ -60,16 +81,22 @@ impl Machine {
             }
         };
         host.sh(&format!("docker import {} machine:1", rootfs.display()));
-        let mut options: Vec<&str> = "--name machine --hostname machine --stop-signal SIGRTMIN+3 --cap-add SYS_ADMIN --cap-add SYS_PTRACE \
+        Some(Self::start(Rc::new(host), NAME, files))
+    }
+
+    /// The image is there.
+    fn start(host: Rc<Host>, name: &str, files: &[(&str, &str)]) -> Self {
+        let mut options: Vec<&str> = "--stop-signal SIGRTMIN+3 --cap-add SYS_ADMIN --cap-add SYS_PTRACE \
             --cap-add NET_ADMIN --cap-add SYS_NICE --cap-add SYSLOG --security-opt seccomp=unconfined --network none --tmpfs /run --tmpfs /run/lock --tmpfs /tmp \
             -v /sys/fs/cgroup:/sys/fs/cgroup:rw --device /dev/kmsg"
             .split_whitespace()
             .collect();
         // systemd of the last years wants to be told when the machine still has control groups of version 1
         options.extend(["-e", "SYSTEMD_PROC_CMDLINE=SYSTEMD_CGROUP_ENABLE_LEGACY_FORCE=1"]);
+        options.extend(["--name", name, "--hostname", name]);
         host.docker(&[&["create"], &options[..], &["machine:1", "/sbin/init"]].concat());
         // /run is its own: the binaries are linked where they can be found
-        let staged = host.path("staged");
+        let staged = host.path(&format!("staged-{name}"));
         let put = |path: &str, content: &str| {
             let file = staged.join(path.trim_end_matches("/*").trim_start_matches('/'));
             std::fs::create_dir_all(file.parent().unwrap_or(Path::new("/"))).unwrap_or_else(|e| panic!("{path}: {e}"));
@@ -83,24 +110,39 @@ impl Machine {
             put(path, content);
         }
         host.sh(&format!(
-            "mkdir -p {0}/usr/local/bin && cp /run/lab/fixture {0}/usr/local/bin/ && cp /run/lab/opsctl {0}/usr/local/bin/ && docker cp {0}/. machine:/",
+            "mkdir -p {0}/usr/local/bin && cp /run/lab/fixture {0}/usr/local/bin/ && cp /run/lab/opsctl {0}/usr/local/bin/ && docker cp {0}/. {name}:/",
             staged.display()
         ));
-        host.docker(&["start", "machine"]);
-        Some(Self { host })
+        host.docker(&["start", name]);
+        Self { host, name: name.to_owned() }
+    }
+
+    /// Copies a file of this machine into it.
+    #[track_caller]
+    pub(crate) fn put(&self, file: &Path, to: &str) {
+        self.host.docker(&["cp", &file.display().to_string(), &format!("{}:{to}", self.name)]);
+    }
+
+    /// Writes a file of it, with the folders above.
+    #[track_caller]
+    pub(crate) fn write(&self, path: &str, content: &str) {
+        let file = self.host.path("written");
+        std::fs::write(&file, content).unwrap_or_else(|e| panic!("{path}: {e}"));
+        self.sh(&format!("mkdir -p \"$(dirname '{path}')\""));
+        self.put(&file, path);
     }
 
     /// A program inside, not yet started.
     fn command(&self, program: &[&str]) -> Command {
         let mut command = self.host.command("docker");
-        command.args(["exec", "-e", "LC_ALL=C", "-e", "OPSCTL_STATE_DIR=/var/lib/opsctl", "machine"]).args(program);
+        command.args(["exec", "-e", "LC_ALL=C", "-e", "OPSCTL_STATE_DIR=/var/lib/opsctl", &self.name]).args(program);
         command
     }
 
     /// What a shell script prints inside; it must succeed.
     #[track_caller]
     pub(crate) fn sh(&self, script: &str) -> String {
-        self.host.docker(&["exec", "-e", "LC_ALL=C", "machine", "bash", "-ec", script])
+        self.host.docker(&["exec", "-e", "LC_ALL=C", &self.name, "bash", "-ec", script])
     }
 
     /// Whether a shell script succeeds inside.

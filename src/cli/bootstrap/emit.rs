@@ -2,11 +2,17 @@
 
 use clap::ValueEnum;
 
-/// The unit as it is packaged.
-const UNIT: &str = include_str!("../../../packaging/opsctl-bootstrap.service");
+/// The unit as the Debian package installs it.
+const PACKAGED: &str = include_str!("../../../packaging/systemd/opsctl-bootstrap.service");
 
-/// Where the unit looks for the binary.
+/// Where the package has the binary, and where one that came without a package is.
+const PACKAGED_BINARY: &str = "/usr/bin/opsctl";
 const BINARY: &str = "/usr/local/bin/opsctl";
+
+/// The unit for a machine without the package.
+fn unit() -> String {
+    PACKAGED.replace(PACKAGED_BINARY, BINARY)
+}
 
 /// What can be printed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -27,10 +33,10 @@ pub(super) fn sha256(text: &str) -> Result<String, String> {
 pub(super) fn text(what: What, from: Option<&str>, sha256: Option<&str>) -> String {
     let download = from.zip(sha256).map(|(url, sum)| download(url, sum));
     match (what, download) {
-        (What::Systemd, None) => UNIT.to_owned(),
+        (What::Systemd, None) => unit(),
         (What::Systemd, Some(script)) => {
             let line = format!("ExecStartPre=/bin/sh -ec {}\nExecStart=", quoted_for_systemd(&script));
-            UNIT.replacen("ExecStart=", &line, 1)
+            unit().replacen("ExecStart=", &line, 1)
         }
         (What::CloudInit, script) => cloud_config(script.as_deref()),
     }
@@ -54,7 +60,8 @@ fn cloud_config(script: Option<&str>) -> String {
     let head = "#cloud-config\n# checks this machine when it boots, and applies what interrupts nothing; the report is in /var/lib/opsctl";
     let baked = script.is_none().then(|| format!("# the image has opsctl at {BINARY}"));
     let write = "write_files:\n  - path: /etc/systemd/system/opsctl-bootstrap.service\n    content: |";
-    let unit = UNIT.lines().map(|line| if line.is_empty() { String::new() } else { format!("      {line}") });
+    let unit = unit();
+    let unit = unit.lines().map(|line| if line.is_empty() { String::new() } else { format!("      {line}") });
     // JSON is YAML
     let install = script.map(|script| format!("  - [sh, -ec, {}]", serde_json::Value::from(script)));
     let run = "  - [systemctl, daemon-reload]\n  - [systemctl, enable, opsctl-bootstrap.service]\n  - [systemctl, start, --no-block, opsctl-bootstrap.service]\n";
@@ -75,7 +82,7 @@ mod tests {
         let config = text(What::CloudInit, Some("https://example.org/opsctl"), Some(&sum));
         assert!(config.starts_with("#cloud-config\n") && config.contains("sha256sum -c"), "{config}");
         assert!(!config.contains("the image has opsctl"));
-        assert_eq!(text(What::Systemd, None, None), UNIT);
+        assert!(text(What::Systemd, None, None).contains("\nExecStart=/usr/local/bin/opsctl bootstrap "));
     }
 
     #[test]

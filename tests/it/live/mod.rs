@@ -16,6 +16,7 @@ mod logs;
 mod monitoring;
 mod mtu;
 mod network;
+mod packaging;
 mod pressure;
 mod provisioning;
 mod queues;

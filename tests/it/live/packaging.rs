@@ -1,0 +1,484 @@
+//! The Debian package from installation to purge, under a real systemd; the rules under a real promtool; the playbooks under a real
+//! Ansible, on two machines and one that is not there.
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use crate::lab::{Machine, installed};
+
+const ROOT: &str = env!("CARGO_MANIFEST_DIR");
+const MAILBOX: &str = include_str!("../../lab/mailbox.py");
+
+fn packaging(path: &str) -> PathBuf {
+    Path::new(ROOT).join("packaging").join(path)
+}
+
+#[track_caller]
+fn output_of(command: &mut Command) -> String {
+    let output = command.output().unwrap_or_else(|e| panic!("{command:?}: {e}"));
+    let said = format!("{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+    assert!(output.status.success(), "{command:?}: {}\n{said}", output.status);
+    said
+}
+
+/// The package with the binary under test, as `packaging/build-deb` makes it. The folder is removed with the test.
+fn package() -> Option<(tempfile::TempDir, PathBuf)> {
+    if !installed(&["cargo-deb", "dpkg-deb", "dpkg-shlibdeps", "strip"]) {
+        return None;
+    }
+    let dir = tempfile::tempdir().unwrap();
+    let deb = dir.path().join("opsctl.deb");
+    let script = packaging("build-deb");
+    output_of(Command::new(script).args(["--fast", "--binary", env!("CARGO_BIN_EXE_opsctl"), "--output"]).arg(&deb));
+    Some((dir, deb))
+}
+
+/// Files below `/` that are not the machine's own doing: logs, the package manager's, what services keep.
+fn files(machine: &Machine) -> BTreeSet<String> {
+    // leaving out what comes and goes by itself
+    let all = machine.sh(
+        "find / -xdev \\( -path /proc -o -path /sys -o -path /var/cache -o -path /var/lib/dpkg -o -path /var/log/journal \
+         -o -path /var/lib/systemd/random-seed -o -path /var/lib/systemd/deb-systemd-helper-masked -o -path /var/tmp -o -path /root \
+         -o -path /var/log/dpkg.log -o -path /var/log/alternatives.log \\) -prune -o -print",
+    );
+    all.lines().map(str::to_owned).collect()
+}
+
+/// The user data of `packaging/cloud-init`, with the package from where it is instead of from a server.
+#[test]
+fn the_user_data_installs_the_package_on_the_first_boot() {
+    let Some((_dir, deb)) = package() else { return };
+    let text = fs::read_to_string(packaging("cloud-init/user-data.yml")).unwrap();
+    let sum = output_of(Command::new("sha256sum").arg(&deb));
+    let fetch = "curl -fsSL --retry 5 -o /run/opsctl.deb \"$url\"";
+    assert!(text.contains(fetch), "{text}");
+    let text = text.replace(fetch, "until [ -e /root/complete ]; do sleep 0.1; done; cp /root/opsctl.deb /run/opsctl.deb");
+    let text = text.replace(&"0".repeat(64), sum.split(' ').next().unwrap());
+    let Some(machine) = Machine::prepared(&[
+        ("/var/lib/cloud/seed/nocloud/meta-data", "instance-id: i-1\nlocal-hostname: machine\n"),
+        ("/var/lib/cloud/seed/nocloud/user-data", &text),
+        ("/etc/cloud/cloud.cfg.d/99-lab.cfg", "ssh_genkeytypes: []\nssh_deletekeys: false\n"),
+    ]) else {
+        return;
+    };
+    machine.wait_for("systemd answers", "systemctl list-units > /dev/null");
+    machine.sh("rm /usr/local/bin/opsctl");
+    machine.put(&deb, "/root/opsctl.deb");
+    machine.sh("touch /root/complete");
+    machine.wait_for("cloud-init is done", "cloud-init status --wait > /dev/null; true");
+    assert_eq!(machine.sh("cloud-init status"), "status: done", "{}", machine.sh("cat /var/log/cloud-init-output.log"));
+    machine.wait_for("the first check is over", "[ -e /var/lib/opsctl/bootstrap.json ]");
+    let enabled = "systemctl is-enabled opsctl-report.timer opsctl-digest@week.timer opsctl-bootstrap.service";
+    assert_eq!(machine.sh(enabled), "enabled\nenabled\nenabled");
+    machine.sh(
+        "opsctl config check; grep -q ops@example.org /etc/opsctl/config.toml; ! systemctl is-failed opsctl-bootstrap.service",
+    );
+    machine.sh("cp /var/lib/cloud/instance/user-data.txt /root/; cloud-init schema --config-file /root/user-data.txt");
+}
+
+fn new_files(machine: &Machine, before: &BTreeSet<String>) -> Vec<String> {
+    files(machine).difference(before).cloned().collect()
+}
+
+/// A machine without opsctl, and the package in it, not yet installed.
+fn clean_machine() -> Option<(Machine, BTreeSet<String>)> {
+    let (_dir, deb) = package()?;
+    let machine = Machine::boot()?;
+    machine.sh("rm /usr/local/bin/opsctl; mkdir -p /var/lib/prometheus/node-exporter");
+    machine.put(&deb, "/root/opsctl.deb");
+    let before = files(&machine);
+    Some((machine, before))
+}
+
+const METRICS: &str = "/var/lib/prometheus/node-exporter/opsctl.prom";
+
+const CONFIG: &str = r#"
+[report]
+textfile = "/var/lib/prometheus/node-exporter/opsctl.prom"
+
+[[delivery]]
+to = "smtp://127.0.0.1:25"
+from = "opsctl@machine"
+mail = ["ops@example.org"]
+when = ["always"]
+"#;
+
+#[test]
+fn the_package_installs_reports_by_timer_and_goes_without_a_trace() {
+    let Some((machine, before)) = clean_machine() else { return };
+    machine.sh("dpkg -i /root/opsctl.deb");
+    assert_eq!(
+        machine.sh("command -v opsctl; stat -c '%a %U:%G' /etc/opsctl/config.toml /var/lib/opsctl /var/log/opsctl"),
+        "/usr/bin/opsctl\n640 root:root\n700 root:root\n750 root:adm"
+    );
+    machine.sh("opsctl config check; dpkg --verify opsctl; test -s /usr/share/man/man1/opsctl-diagnose.1.gz; test -s /usr/share/man/man7/opsctl-disk.7.gz");
+    // only what looks starts by itself
+    assert_eq!(
+        machine.sh("systemctl is-enabled opsctl-report.timer; systemctl is-active opsctl-report.timer"),
+        "enabled\nactive"
+    );
+    let off =
+        [("opsctl-listen.socket", "disabled"), ("opsctl-bootstrap.service", "disabled"), ("opsctl-digest@day.timer", "disabled")];
+    // enabling the service enables its socket
+    for (unit, state) in off.into_iter().chain([("opsctl-listen.service", "indirect")]) {
+        assert_eq!(machine.sh(&format!("systemctl is-enabled {unit} || true")), state, "{unit}");
+    }
+    machine.sh("systemd-analyze verify --man=no /usr/lib/systemd/system/opsctl-*");
+
+    // the timer fires, now instead of within a quarter of an hour, and the mail arrives
+    machine.write("/root/mailbox.py", MAILBOX);
+    machine.sh("systemd-run -q --unit=mailbox python3 /root/mailbox.py 25 /root/mail");
+    machine.wait_for("the mailbox listens", "ss -Hltn | grep -q 127.0.0.1:25");
+    machine.write("/etc/opsctl/config.toml", CONFIG);
+    machine.sh("opsctl config check");
+    let soon = "[Timer]\nOnCalendar=\nOnActiveSec=1s\nRandomizedDelaySec=0\nAccuracySec=1ms\n";
+    machine.write("/etc/systemd/system/opsctl-report.timer.d/lab.conf", soon);
+    machine.sh("systemctl daemon-reload");
+    machine.sh("systemctl restart opsctl-report.timer");
+    machine.wait_for("the report has arrived", "[ -e /root/mail/1.eml ]");
+    machine.wait_for("the run is over", "[ \"$(systemctl show -P ActiveState opsctl-report.service)\" = inactive ]");
+    let mail = machine.sh("cat /root/mail/1.eml");
+    assert!(mail.to_lowercase().contains("rcpt to:<ops@example.org>") && mail.contains("machine"), "{mail}");
+    // also when something is wrong with the machine
+    assert_eq!(
+        machine.sh("systemctl show -P Result opsctl-report.service"),
+        "success",
+        "{}",
+        machine.sh("journalctl -u opsctl-report")
+    );
+    assert_eq!(machine.sh(&format!("stat -c %a /var/lib/opsctl {METRICS}")), "700\n644");
+    assert!(machine.sh(&format!("cat {METRICS}")).contains("opsctl_last_run_timestamp_seconds "));
+    // the listener is started by the first who calls, and is ready when it says so; its last alert is answered before it ends
+    machine.sh("systemctl start opsctl-listen.socket; systemctl is-active opsctl-listen.service && exit 1; exec 3<> /dev/tcp/127.0.0.1/9797
+        printf 'GET /healthz HTTP/1.0\\r\\n\\r\\n' >&3; timeout 20 head -n 1 <&3 | grep HTTP");
+    assert_eq!(
+        machine.sh("systemctl is-active opsctl-listen.service; systemctl show -P NRestarts opsctl-listen.service"),
+        "active\n0"
+    );
+
+    // what is left is state and configuration
+    machine.sh("rm -r /etc/systemd/system/opsctl-report.*.d; systemctl daemon-reload; dpkg -r opsctl");
+    assert_eq!(machine.sh("ls -l /proc/[0-9]*/exe 2> /dev/null | grep opsctl || true"), "");
+    assert_eq!(machine.sh("systemctl list-units --state=active,activating,failed --no-legend 'opsctl*'"), "");
+    let left = new_files(&machine, &before);
+    let may_stay = ["/etc/opsctl", "/etc/cron.d/opsctl", "/etc/logrotate.d/opsctl", "/var/lib/opsctl", "/var/log/opsctl"];
+    // what is enabled is the administrator's configuration, as Debian has it
+    let notes = [
+        "/var/lib/systemd/deb-systemd-helper-enabled",
+        "/var/lib/systemd/timers",
+        "/etc/systemd/system/timers.target.wants/opsctl-report.timer",
+        "/etc/logrotate.d",
+    ];
+    let unwanted: Vec<_> = left.iter().filter(|f| !may_stay.iter().chain(&notes).any(|s| f.starts_with(s))).collect();
+    assert!(unwanted.is_empty(), "{unwanted:?}");
+    assert!(left.iter().any(|f| f == "/etc/opsctl/config.toml") && left.iter().any(|f| f == "/var/lib/opsctl"), "{left:?}");
+    // cron's job is still there, and does nothing
+    machine.sh("unshare -m sh -ec \"mount -t tmpfs none /run; $(sed -n 's/^[*][^ ]* [* ]*root //p' /etc/cron.d/opsctl)\"");
+
+    machine.sh("dpkg -P opsctl");
+    let left: Vec<_> =
+        new_files(&machine, &before).into_iter().filter(|f| !f.ends_with("/timers") && !f.ends_with("-enabled")).collect();
+    assert!(left.is_empty() || left == ["/etc/logrotate.d"], "{left:?}");
+}
+
+#[test]
+fn what_the_administrator_decided_outlives_an_upgrade_and_no_systemd_is_needed() {
+    let Some((machine, _)) = clean_machine() else { return };
+    machine.sh(
+        "dpkg -i /root/opsctl.deb; systemctl disable --now -q opsctl-report.timer; systemctl enable -q opsctl-digest@week.timer",
+    );
+    machine.sh("echo '# mine' >> /etc/opsctl/config.toml; chmod 700 /var/log/opsctl; dpkg -i --force-confold /root/opsctl.deb");
+    assert_eq!(machine.sh("systemctl is-enabled opsctl-report.timer opsctl-digest@week.timer || true"), "disabled\nenabled");
+    assert_eq!(
+        machine
+            .sh("systemctl is-active opsctl-report.timer || true; tail -n 1 /etc/opsctl/config.toml; stat -c %a /var/log/opsctl"),
+        "inactive\n# mine\n700"
+    );
+    // removed and installed again it is enabled again as before
+    machine.sh("systemctl enable -q --now opsctl-report.timer; dpkg -r opsctl; dpkg -i /root/opsctl.deb");
+    assert_eq!(
+        machine.sh("systemctl is-enabled opsctl-report.timer; systemctl is-active opsctl-report.timer"),
+        "enabled\nactive"
+    );
+
+    // the same package where PID 1 is something else
+    let host = machine.host();
+    // there cron's job runs, and on the machine with systemd it does not
+    let job = "sed -n 's/^[*][^ ]* [* ]*root //p' /etc/cron.d/opsctl > /job; ! grep -q '^#' /job; sh /job || [ $? -lt 4 ]; rm /job; ls /var/lib/opsctl | wc -l";
+    machine
+        .sh(&format!("systemctl stop opsctl-report.timer opsctl-report.service; rm -rf /var/lib/opsctl/*; [ \"$({job})\" = 0 ]"));
+    let script = "dpkg -i /opsctl.deb; stat -c %a /var/lib/opsctl; opsctl --version; JOB | grep -qvx 0; dpkg -P opsctl; ls -d /etc/opsctl /var/lib/opsctl /usr/bin/opsctl || true";
+    host.docker(&["cp", "machine:/root/opsctl.deb", &host.path("opsctl.deb").display().to_string()]);
+    let mount = format!("{}:/opsctl.deb:ro", host.path("opsctl.deb").display());
+    let script = script.replace("JOB", &format!("({job})"));
+    let said = host.docker(&["run", "--rm", "--network", "none", "-v", &mount, "machine:1", "bash", "-ec", &script]);
+    assert!(said.contains("\n700\nopsctl 0."), "{said}");
+    assert!(!said.contains("/usr/bin/opsctl"), "{said}");
+}
+
+#[test]
+fn the_sandbox_of_the_units_hides_nothing() {
+    let Some((machine, _)) = clean_machine() else { return };
+    machine.sh("dpkg -i /root/opsctl.deb");
+    let look = |json: &str| -> BTreeSet<String> {
+        let report: serde_json::Value = serde_json::from_str(json).unwrap_or_else(|e| panic!("{e}: {json}"));
+        // what it could not look at, and what it found that does not change by the second
+        let blind = |c: &&serde_json::Value| c["verdict"] == "unknown" || c["verdict"] == "skip";
+        let steady = |f: &&serde_json::Value| f["runbook"] != "cpu" && f["runbook"] != "memory";
+        let checks = report["checks"].as_array().unwrap();
+        let gaps = checks.iter().filter(blind).map(|c| format!("{} {} {}", c["check"], c["target"], c["reason"]));
+        let findings =
+            report["findings"].as_array().unwrap().iter().filter(steady).map(|f| format!("{} {}", f["code"], f["message"]));
+        // ages
+        gaps.chain(findings).map(|line| line.replace(|c: char| c.is_ascii_digit(), "")).collect()
+    };
+    // also what must be entered: a server with a network of its own, which speaks nonsense
+    machine.sh("cp /usr/local/bin/fixture /root/redis-server; systemd-run -q --unit=cache -p PrivateNetwork=yes /root/redis-server talk --port 6379 garbage");
+    machine.wait_for("it is one", "[ \"$(cat /proc/$(systemctl show -P MainPID cache)/comm)\" = redis-server ]");
+    let free = look(&machine.opsctl(&["diagnose", "--format", "json"]).stdout);
+    assert!(free.iter().any(|line| line.contains("redis.up")), "{free:#?}");
+    for service in ["opsctl-report", "opsctl-digest@", "opsctl-listen"] {
+        // the same unit with another program
+        machine.sh(&format!(
+            "sed -e 's|^ExecStart=.*|ExecStart=/usr/bin/opsctl diagnose --format json --output json=/var/lib/opsctl/look.json|' \
+             -e '/^Type=/d; /^WatchdogSec=/d; /^Restart=/d; /^Requires=/d' -e '/^.Service./a Type=oneshot\\nSuccessExitStatus=1 2 3' \
+             /usr/lib/systemd/system/{service}.service > /etc/systemd/system/look.service; systemctl daemon-reload; systemctl start look.service"
+        ));
+        let boxed = look(&machine.sh("cat /var/lib/opsctl/look.json; rm /var/lib/opsctl/look.json"));
+        let differ: Vec<_> = boxed.symmetric_difference(&free).collect();
+        assert!(differ.is_empty(), "{service}: {differ:#?}");
+    }
+    // what is said about hardening is measured
+    for (service, most) in [("opsctl-report", 60), ("opsctl-digest@day", 60), ("opsctl-listen", 72)] {
+        machine.sh(&format!("systemd-analyze security --no-pager --threshold={most} {service}.service"));
+    }
+    // and a digest is a report in all of this
+    let unit = |name: &str| fs::read_to_string(packaging("systemd").join(name)).unwrap();
+    let lines = |name: &str| -> BTreeSet<String> {
+        unit(name)
+            .lines()
+            .filter(|l| !l.starts_with('#') && !l.starts_with("Description=") && !l.starts_with("ExecStart="))
+            .map(str::to_owned)
+            .collect()
+    };
+    assert_eq!(lines("opsctl-report.service"), lines("opsctl-digest@.service"));
+}
+
+#[test]
+fn lintian_has_nothing_to_say() {
+    if !installed(&["lintian"]) {
+        return;
+    }
+    let Some((_dir, deb)) = package() else { return };
+    let said = output_of(
+        Command::new("lintian").args(["--fail-on", "error,warning", "--allow-root", "--tag-display-limit", "0"]).arg(&deb),
+    );
+    assert!(!said.contains("E: ") && !said.contains("W: "), "{said}");
+}
+
+#[test]
+fn the_package_has_everything_that_is_generated_and_its_texts_are_of_this_version() {
+    let version = env!("CARGO_PKG_VERSION");
+    let changelog = fs::read_to_string(Path::new(ROOT).join("CHANGELOG.md")).unwrap();
+    let newest = changelog.lines().find_map(|l| l.strip_prefix("## [")?.split_once(']').map(|(v, _)| v.to_owned()));
+    assert_eq!(newest.as_deref(), Some(version), "CHANGELOG.md begins with the version of Cargo.toml");
+    let mut pages = 0;
+    for entry in fs::read_dir(packaging("systemd")).unwrap() {
+        let path = entry.unwrap().path();
+        let text = fs::read_to_string(&path).unwrap();
+        for page in text.lines().filter_map(|l| l.strip_prefix("Documentation=man:")) {
+            let file = page.replace('(', ".").replace(')', "");
+            assert!(Path::new(ROOT).join("man").join(&file).exists(), "{}: {page}", path.display());
+            pages += 1;
+        }
+    }
+    assert!(pages >= 8, "{pages}");
+}
+
+#[test]
+fn the_rules_are_right_and_tell_what_they_should() {
+    if !installed(&["promtool"]) {
+        return;
+    }
+    let folder = packaging("prometheus");
+    output_of(Command::new("promtool").current_dir(&folder).args(["check", "rules", "opsctl.rules.yml"]));
+    output_of(Command::new("promtool").current_dir(&folder).args([
+        "test",
+        "rules",
+        "opsctl.rules.test.yml",
+        "opsctl.rules.long.test.yml",
+    ]));
+    // every alert has a test
+    let rules = fs::read_to_string(folder.join("opsctl.rules.yml")).unwrap();
+    let tests =
+        ["opsctl.rules.test.yml", "opsctl.rules.long.test.yml"].map(|f| fs::read_to_string(folder.join(f)).unwrap()).concat();
+    for alert in rules.lines().filter_map(|l| l.trim().strip_prefix("- alert: ")) {
+        assert!(tests.contains(&format!("alertname: {alert}\n")), "{alert}");
+    }
+}
+
+#[test]
+fn the_dashboard_asks_what_prometheus_understands() {
+    if !installed(&["promtool"]) {
+        return;
+    }
+    let text = fs::read_to_string(packaging("grafana/opsctl.json")).unwrap();
+    let dashboard: serde_json::Value = serde_json::from_str(&text).unwrap();
+    assert!(
+        dashboard["schemaVersion"].as_u64().is_some_and(|v| v >= 30) && dashboard["uid"] == "opsctl" && dashboard["id"].is_null()
+    );
+    let variables = dashboard["templating"]["list"].as_array().unwrap();
+    assert!(variables.iter().any(|v| v["type"] == "datasource" && v["query"] == "prometheus"));
+    let panels = dashboard["panels"].as_array().unwrap();
+    let mut ids = BTreeSet::new();
+    let mut taken = BTreeSet::new();
+    let mut rules = String::from("groups:\n- name: dashboard\n  rules:\n");
+    for panel in panels {
+        assert!(ids.insert(panel["id"].as_u64().unwrap()), "{}", panel["id"]);
+        let [x, y, w, h] = ["x", "y", "w", "h"].map(|k| panel["gridPos"][k].as_u64().unwrap());
+        assert!(x + w <= 24, "{}", panel["title"]);
+        for cell in (x..x + w).flat_map(|x| (y..y + h).map(move |y| (x, y))) {
+            assert!(taken.insert(cell), "{} covers another panel", panel["title"]);
+        }
+        for target in panel["targets"].as_array().unwrap() {
+            assert_eq!(target["datasource"]["uid"], "${datasource}", "{}", panel["title"]);
+            let expr = target["expr"].as_str().unwrap();
+            let number = rules.len();
+            rules.extend([
+                "  - record: x:y",
+                &number.to_string(),
+                "\n    expr: ",
+                &serde_json::Value::from(expr).to_string(),
+                "\n",
+            ]);
+        }
+    }
+    assert!(panels.len() >= 8);
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("rules.yml");
+    fs::write(&file, rules).unwrap();
+    output_of(Command::new("promtool").args(["check", "rules"]).arg(file));
+}
+
+#[test]
+fn logrotate_takes_its_file() {
+    if !installed(&["logrotate"]) {
+        return;
+    }
+    let dir = tempfile::tempdir().unwrap();
+    let said = output_of(
+        Command::new("logrotate").args(["--debug", "--state"]).arg(dir.path().join("state")).arg(packaging("deb/logrotate")),
+    );
+    assert!(!said.contains("error"), "{said}");
+}
+
+/// ssh, as Ansible starts it, into a container instead of over a network: the last two arguments are the host and the command.
+const SSH: &str = r#"#!/bin/bash
+host=${*: -2:1}
+[ "$(docker inspect --format '{{.State.Running}}' "$host" 2> /dev/null)" = true ] || { echo "ssh: connect to host $host port 22: No route to host" >&2; exit 255; }
+exec docker exec -i "$host" sh -c "${*: -1}"
+"#;
+
+/// `ansible-playbook` on the host of the machines, as on a controller.
+fn playbook(machine: &Machine, playbook: &str, arguments: &[&str]) -> (bool, String) {
+    let host = machine.host();
+    let mut command = host.command("ansible-playbook");
+    command.args(["-i", &host.path("inventory").display().to_string()]).arg(packaging("ansible").join(playbook));
+    command
+        .args(["-e", "opsctl_become=false", "-e", &format!("opsctl_reports={}", host.path("reports").display())])
+        .args(arguments);
+    for (name, file) in [("ANSIBLE_SSH_EXECUTABLE", "ssh"), ("ANSIBLE_HOME", "ansible"), ("ANSIBLE_LOCAL_TEMP", "ansible/tmp")] {
+        command.env(name, host.path(file));
+    }
+    command.env("ANSIBLE_ROLES_PATH", packaging("ansible/roles")).env("LC_ALL", "C.UTF-8").env("ANSIBLE_NOCOLOR", "1");
+    command.env("ANSIBLE_SSH_TRANSFER_METHOD", "piped").env("ANSIBLE_SSH_ARGS", "").env("ANSIBLE_RETRIES", "0");
+    // fewer ways to and fro
+    command
+        .env("ANSIBLE_PIPELINING", "1")
+        .env("ANSIBLE_PYTHON_INTERPRETER", "/usr/bin/python3")
+        .env("HOME", host.path("ansible"));
+    let output = command.output().unwrap_or_else(|e| panic!("ansible-playbook: {e}"));
+    (output.status.success(), format!("{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr)))
+}
+
+/// The line of the recap about one host.
+fn recap<'a>(said: &'a str, host: &str) -> &'a str {
+    let recap = said.split("PLAY RECAP").nth(1).unwrap_or_else(|| panic!("{said}"));
+    recap.lines().find(|l| l.starts_with(host)).unwrap_or_else(|| panic!("{host}: {said}"))
+}
+
+#[test]
+fn ansible_installs_two_machines_and_makes_one_summary_of_them() {
+    if !installed(&["ansible-playbook"]) {
+        return;
+    }
+    let Some((machine, _)) = clean_machine() else { return };
+    let beta = machine.another("beta");
+    beta.sh("rm /usr/local/bin/opsctl");
+    let host = machine.host();
+    let file = |name: &str, text: &str| fs::write(host.path(name), text).unwrap();
+    file("ssh", SSH);
+    host.sh(&format!("chmod +x {}", host.path("ssh").display()));
+    host.docker(&["cp", "machine:/root/opsctl.deb", &host.path("opsctl.deb").display().to_string()]);
+    file(
+        "variables.json",
+        r#"{"opsctl_config": {"run": {"deadline": "20s", "history_days": 7}, "policy": {"allow": ["log.truncate"]},
+            "runbooks": {"container": {"expect": ["web"]}, "disk": {"space_warn_percent": 80.5}},
+            "owner": [{"match": "lost*", "owner": "Team \"A\" – ä"}, {"match": "*", "owner": "b"}]},
+            "opsctl_environment": {"PG_PASSWORD": "a \"b\" \\ $c"}, "opsctl_calendar": "*:0/20", "opsctl_digests": ["week"]}"#,
+    );
+    file("inventory", "machine\nbeta\n");
+    let deb = format!("opsctl_deb={}", host.path("opsctl.deb").display());
+    let variables = format!("@{}", host.path("variables.json").display());
+    let install = ["-e", &deb, "-e", &variables];
+
+    // a rehearsal on machines that know nothing of opsctl touches nothing
+    let (ok, said) = playbook(&machine, "install.yml", &[&install[..], &["--check"]].concat());
+    assert!(ok, "{said}");
+    assert!(!beta.says("[ -e /var/cache/opsctl ] || [ -e /etc/opsctl ] || command -v opsctl"), "{said}");
+
+    let (ok, said) = playbook(&machine, "install.yml", &install);
+    assert!(ok, "{said}");
+    for there in [&machine, &beta] {
+        assert_eq!(
+            there.sh("command -v opsctl; systemctl is-enabled opsctl-report.timer opsctl-digest@week.timer; systemctl is-active opsctl-report.timer"),
+            "/usr/bin/opsctl\nenabled\nenabled\nactive"
+        );
+        assert!(there.sh("systemctl show -P TimersCalendar opsctl-report.timer").contains("*:00/20:00"));
+        let config = there
+            .sh("opsctl config check; cat /etc/opsctl/config.toml; stat -c %a /etc/opsctl/config.toml /etc/opsctl/environment");
+        assert!(config.contains("owner = \"Team \\\"A\\\" – ä\"") && config.ends_with("640\n600"), "{config}");
+        assert_eq!(there.sh(". /etc/opsctl/environment 2> /dev/null; grep -c PG_PASSWORD /etc/opsctl/environment"), "1");
+    }
+    let (ok, said) = playbook(&machine, "install.yml", &install);
+    assert!(ok && ["machine", "beta"].iter().all(|h| recap(&said, h).contains("changed=0")), "{said}");
+    // a configuration that is wrong never counts
+    let (ok, said) = playbook(&machine, "install.yml", &["-e", &deb, "-e", r#"{"opsctl_config": {"run": {"dedline": "20s"}}}"#]);
+    assert!(!ok && said.contains("dedline"), "{said}");
+    beta.sh("opsctl config check; grep -q deadline /etc/opsctl/config.toml");
+
+    // something is wrong with one of them, one has no opsctl, one is not there
+    beta.unit("broken.service", "[Service]\nExecStart=/nowhere\n[Install]\nWantedBy=multi-user.target");
+    beta.sh("systemctl enable -q broken; systemctl start broken || true");
+    file("inventory", "machine\nbeta\nbare\nnowhere\n");
+    let bare = machine.another("bare");
+    bare.sh("rm /usr/local/bin/opsctl");
+    let runbooks = r#"{"opsctl_runbooks": ["systemd", "host"]}"#;
+    // for a person: a summary, also as a rehearsal; for cron: an exit code too
+    for (mode, well) in [("--check", true), ("-eopsctl_fail_on=warn", false)] {
+        let (ok, said) = playbook(&machine, "fleet.yml", &["-e", runbooks, mode]);
+        assert!(ok == well && said.contains("not well: ") != well, "{said}");
+        assert!(["machine", "beta"].iter().all(|h| recap(&said, h).contains("changed=0")), "{said}");
+        let summary = fs::read_to_string(host.path("reports/summary.txt")).unwrap();
+        let lines = ["4 hosts: 1 warn, 1 ok, 1 unreachable, 1 without a report", "warn     beta", "ok       machine"];
+        for line in lines.into_iter().chain(["unreachable nowhere: ", "No route to host", "no report bare: "]) {
+            assert!(summary.contains(line) && said.contains(line), "{line}\n{summary}\n{said}");
+        }
+        assert!(summary.contains("warn systemd.unit-failed on 1 of 4 hosts\n       beta unit:broken.service: "), "{summary}");
+        let report: serde_json::Value = serde_json::from_slice(&fs::read(host.path("reports/beta.json")).unwrap()).unwrap();
+        assert_eq!((&report["verdict"], &report["schema_version"]), (&"warn".into(), &1.into()));
+        assert!(!host.path("reports/nowhere.json").exists());
+    }
+}
