@@ -1,4 +1,4 @@
-//! Whoever gets what opsctl tells: a mail server and a webhook that keep everything, and a log server that stops reading when told.
+//! Whoever gets what opsctl tells: a mail server and a webhook that keep everything.
 
 use std::path::PathBuf;
 
@@ -26,13 +26,6 @@ impl Host {
         self.spawn("python3", &[&script, &port.to_string(), &folder_text]);
         self.until_open(port);
         folder
-    }
-
-    /// A server that reads what logs are sent to it; [`Host::sh`] with `pkill -USR1 -f drain.py` makes it stop.
-    #[track_caller]
-    pub(crate) fn drain(&self, port: u16) {
-        self.spawn("python3", &[&format!("{LAB}/drain.py"), &port.to_string()]);
-        self.until_open(port);
     }
 
     /// Waits until something listens on a port of the host.

@@ -6,7 +6,7 @@ use std::process::Stdio;
 
 use serde_json::{Value, json};
 
-use crate::lab::{Host, Rootfs, eventually, installed};
+use crate::lab::{Host, MACHINE, Rootfs, eventually, installed};
 
 const TOKEN: &str = "0123456789abcdef0123456789abcdef";
 
@@ -22,6 +22,7 @@ fn payload(name: &str, labels: &Value, starts_at: &str) -> String {
 fn listening(policy: &str) -> Option<(Host, std::path::PathBuf)> {
     let host = Host::start()?;
     host.image("app:1", Rootfs::Scratch, &[]);
+    host.image("machine:1", Rootfs::Machine, &[]);
     let answers = host.hook(9001);
     std::fs::write(host.path("token"), TOKEN).unwrap();
     host.configure(&format!(
@@ -97,18 +98,14 @@ fn an_alert_on_standard_input_is_answered() {
 #[test]
 fn a_frozen_container_is_restarted_three_times_and_then_a_person_is_asked_for() {
     let Some((host, answers)) = listening("[policy]\nallow = [\"container.restart\"]\n") else { return };
-    host.drain(5514);
-    let driver =
-        ["--log-driver", "syslog", "--log-opt", "syslog-address=tcp://127.0.0.1:5514", "--log-opt", "syslog-format=rfc3164"];
-    let line = "x".repeat(1000);
-    let spam = ["app:1", "fixture", "log-spammer", "--line", &line, "--rate", "5000"];
-    host.run("meter", &[&driver[..], &spam].concat());
+    // on a word it writes into a pipe that nobody reads; a restart brings it back
+    let freezes = "while [ ! -e /tmp/freeze ]; do sleep 0.1; done; rm /tmp/freeze; exec yes > >(exec sleep infinity)";
+    host.run("meter", &[MACHINE, &["--stop-timeout", "1", "machine:1", "bash", "-c", freezes]].concat());
     let mut started = host.inspect("meter", "{{.State.StartedAt}}");
     for n in 1..=4 {
         let pid = host.inspect("meter", "{{.State.Pid}}");
-        // the log server hangs: the engine stops reading, the writer stops in write(2)
+        host.docker(&["exec", "meter", "touch", "/tmp/freeze"]);
         eventually(60, "it hangs in a write to its pipe", || {
-            host.sh("pkill -USR1 -f drain.py");
             host.sh(&format!("cat /proc/{pid}/task/*/wchan")).contains("pipe_write").then_some(())
         });
         // as Grafana of old said it, without the least idea of containers but a name
@@ -212,8 +209,10 @@ fn nobody_listens_to_the_world_without_asking_who_is_there() {
 #[test]
 fn a_flood_is_answered_once_each_whatever_happens_meanwhile() {
     let Some((host, answers)) = listening("[policy]\nallow = [\"container.start\"]\n") else { return };
-    // something to fix while the flood comes
-    host.run("broken", &["--restart", "on-failure:1", "app:1", "fixture", "say", "boom", "3"]);
+    // something to fix while the flood comes: it stays up when it is started for the third time
+    let fails_twice = "for f in /one /two; do [ -e $f ] || { touch $f; exit 3; }; done; exec sleep infinity";
+    let policy = ["--restart", "on-failure:1", "--stop-timeout", "1"];
+    host.run("broken", &[MACHINE, &policy[..], &["machine:1", "bash", "-c", fails_twice]].concat());
     host.until("broken", "{{.State.Status}} {{.RestartCount}}", "exited 1");
     let script = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/lab/flood.py");
     let mut flood = host.command("python3");
