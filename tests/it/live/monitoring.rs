@@ -189,7 +189,7 @@ fn this_host_is_watched_as_its_configuration_says() {
         .unwrap_or_else(|e| panic!("other.json: {e}"));
     host.prometheus_with("prometheus", &config, RULES, &[], &[]);
     host.until_query("prometheus", "up{job=\"node\", environment=\"lab\"} == 1");
-    host.until_scraped("prometheus", "localhost:9090", "up");
+    host.until_query("prometheus", "up{job=\"lab\"} == 1");
     let labels = |environment: &str| {
         at_once(
             &host,
