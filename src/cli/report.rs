@@ -63,12 +63,13 @@ pub fn exec(args: &Args, global: &Global) -> anyhow::Result<u8> {
     let (mut looked, compared) = run::block_on(async {
         let looked = run::look(&config, &selection, Ask::default(), args.report.deadline, &progress).await?;
         let now = opsctl_core::probe::clock::now();
-        let compared = compare(&looked.store, &looked.assessment.report, args.digest, now);
+        let compared = compare(&looked.store, &looked.assessment.report, args.digest, config.remind_after, now);
         anyhow::Ok((looked, compared))
     })??;
     looked.assessment.report.course = Some(compared.course.clone());
     let report = &looked.assessment.report;
-    if args.always || compared.changed || args.digest.is_some() || args.report.format != Format::Table {
+    let news = compared.changed || compared.reminds || args.digest.is_some();
+    if args.always || news || args.report.format != Format::Table {
         let mine = args.owner.as_ref().map(|owner| of_owner(report, owner));
         let shown = mine.as_ref().unwrap_or(report);
         render::show(shown, args.report.format, &args.report.output, global.color, global.quiet, global.verbose)?;
@@ -77,11 +78,11 @@ pub fn exec(args: &Args, global: &Global) -> anyhow::Result<u8> {
     }
     let notes = tell(&config, &state_dir, args, report, &compared);
     complain(&notes);
-    let (store, open) = (looked.store.clone(), compared.open(report));
-    let kind = args.digest.map_or("change", Period::word);
-    run::block_on(async move {
-        store.told(open, kind).await;
-    })?;
+    if news {
+        let (store, open) = (looked.store.clone(), compared.open(report));
+        let kind = args.digest.map_or("change", Period::word);
+        run::block_on(async move { store.told(open, kind).await })?;
+    }
     Ok(args.report.fail_on.exit_code(&looked.assessment.verdict))
 }
 
@@ -99,7 +100,7 @@ fn tell(config: &Config, state_dir: &std::path::Path, args: &Args, report: &Repo
         Some(Period::Day) => vec![When::Day],
         Some(Period::Week) => vec![When::Week],
         Some(Period::Month) => vec![When::Month],
-        None if compared.changed => vec![When::Change, When::Always],
+        None if compared.changed || compared.reminds => vec![When::Change, When::Always],
         None => vec![When::Always],
     };
     notes.extend(post.deliver(report, &Message::of, &occasions));

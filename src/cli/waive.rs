@@ -2,7 +2,7 @@
 
 use std::io::Write as _;
 
-use jiff::{SignedDuration, Span, SpanRelativeTo, Timestamp};
+use jiff::{SignedDuration, Timestamp};
 use opsctl_core::model::{printable, quantity};
 use opsctl_core::probe::clock;
 
@@ -19,7 +19,7 @@ pub struct Args {
     #[arg(value_name = "CODE[@SUBJECT]", requires = "when")]
     which: Option<String>,
     /// For how long, for example 2h, 3d or 1w
-    #[arg(long = "for", value_name = "TIME", group = "when", value_parser = length)]
+    #[arg(long = "for", value_name = "TIME", group = "when", value_parser = crate::config::length)]
     length: Option<SignedDuration>,
     /// Until when, for example 2026-12-01T04:00:00Z
     #[arg(long, value_name = "MOMENT", group = "when")]
@@ -36,19 +36,6 @@ pub struct Args {
     /// Take waivers back
     #[arg(long, group = "when", requires = "which")]
     remove: bool,
-}
-
-/// `2h`, `3d`, `1w 2d`: longer than what a run may take.
-fn length(text: &str) -> Result<SignedDuration, String> {
-    let wrong = || format!("`{text}` is not a length of time such as `2h`, `3d` or `1w`");
-    let span: Span = text.trim().parse().map_err(|_| wrong())?;
-    let length = span.to_duration(SpanRelativeTo::days_are_24_hours()).map_err(|_| wrong())?;
-    let year = SignedDuration::from_hours(366 * 24);
-    if length > SignedDuration::ZERO && length <= year {
-        Ok(length)
-    } else {
-        Err(format!("`{text}` is not between 1s and a year"))
-    }
 }
 
 /// Runs it.
@@ -121,19 +108,4 @@ fn list(all: &[Waiver], now: Timestamp, out: &mut dyn std::io::Write) -> std::io
         writeln!(out, "    {}: {} ({})", waiver.tag.words(), printable(&waiver.reason), printable(&waiver.by))?;
     }
     Ok(exit::OK)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn lengths_of_days_and_weeks_are_read() {
-        assert_eq!(length("2h"), Ok(SignedDuration::from_hours(2)));
-        assert_eq!(length("3d"), Ok(SignedDuration::from_hours(72)));
-        assert_eq!(length("1w 2d"), Ok(SignedDuration::from_hours(9 * 24)));
-        for wrong in ["", "2", "soon", "-2h", "0s", "2y", "400d"] {
-            assert!(length(wrong).is_err(), "{wrong}");
-        }
-    }
 }

@@ -33,7 +33,7 @@ pub use problem::{ConfigError, Problem, position};
 pub use raw::Raw;
 pub use schema::{config_schema, report_schema};
 pub use server::{Resolved, Server, fill};
-pub use valid::{Config, Known, Policy, duration, known_code, validate};
+pub use valid::{Config, Known, Policy, duration, known_code, length, validate};
 
 /// Larger than any configuration a person writes, in bytes.
 const LARGEST: u64 = 1 << 20;

@@ -223,6 +223,9 @@ mod tests {
         allow = []   # default
         max_fixes_per_hour = 5   # line 2
 
+        [report]
+        remind_after = "24h"   # default
+
         [run]
         deadline = "10s"   # default
         history_days = 14   # default

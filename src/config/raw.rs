@@ -265,16 +265,26 @@ impl Default for Run {
 }
 
 /// `[report]`.
-#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct Report {
     /// An address that is asked after every report, so that somebody notices when none is made any more. `${NAME}` stands for a
     /// variable of the environment.
     #[schemars(with = "Option<String>", example = "https://hc-ping.com/${HEARTBEAT}")]
     pub heartbeat: Option<Spanned<String>>,
+    /// What is open and known is told again after this long without news, for example `24h`.
+    #[schemars(with = "String")]
+    pub remind_after: Spanned<String>,
     /// A file for the textfile collector of node_exporter, written at every report.
     #[schemars(with = "Option<String>", example = "/var/lib/prometheus/node-exporter/opsctl.prom")]
     pub textfile: Option<Spanned<String>>,
+}
+
+impl Default for Report {
+    fn default() -> Self {
+        // a day: what is known and open must not be forgotten, and not be said every quarter of an hour (judgement)
+        Self { heartbeat: None, remind_after: Spanned::new(0..0, "24h".to_owned()), textfile: None }
+    }
 }
 
 /// `[listen]`.

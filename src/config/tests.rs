@@ -223,3 +223,64 @@ proptest! {
         let _ = read_text(Path::new("c.toml"), text, &known()).map_err(|e| e.to_string());
     }
 }
+
+#[test]
+fn lengths_of_days_and_weeks_are_read() {
+    use jiff::SignedDuration;
+    assert_eq!(length("2h"), Ok(SignedDuration::from_hours(2)));
+    assert_eq!(length("3d"), Ok(SignedDuration::from_hours(72)));
+    assert_eq!(length("1w 2d"), Ok(SignedDuration::from_hours(9 * 24)));
+    for wrong in ["", "2", "soon", "-2h", "0s", "2y", "400d"] {
+        assert!(length(wrong).is_err(), "{wrong}");
+    }
+}
+
+#[test]
+fn what_is_told_to_whom_is_checked() {
+    let c = config(
+        r#"
+        [report]
+        remind_after = "2d"
+        [[delivery]]
+        to = "smtp://mail.example.org"
+        mail = ["ops@example.org"]
+        [[delivery]]
+        to = "https://hooks.slack.com/services/x"
+        when = ["alert", "week"]
+        [[delivery]]
+        to = "file:/var/log/opsctl/report.html"
+        [[alert]]
+        name = "Shop*"
+        runbooks = ["disk"]
+        [[waiver]]
+        match = "disk.*@/var"
+        reason = "x"
+        until = "2030-01-01T00:00:00Z"
+        "#,
+    );
+    assert!(matches!(&c.deliveries[0].place, Destination::Mail { port: 25, tls: false, .. }));
+    assert!(matches!(&c.deliveries[1].place, Destination::Webhook { shape: Shape::Slack, .. }));
+    assert_eq!(c.deliveries[1].when, [When::Alert, When::Week]);
+    assert!(matches!(&c.deliveries[2].place, Destination::File { format: crate::render::Format::Html, .. }));
+    assert!(c.alerts[0].is_for("ShopCheckoutSlow") && c.remind_after.as_hours() == 48 && c.waivers.len() == 1);
+    for (text, says) in [
+        ("[[delivery]]\nto = \"mail.example.org\"", "not an address such as"),
+        ("[[delivery]]\nto = \"smtp://mail.example.org\"", "says nobody to send it to"),
+        ("[[delivery]]\nto = \"smtp://a:b@mail.example.org\"\nmail = [\"a@b.org\"]", "password_file"),
+        ("[[delivery]]\nto = \"smtp://mail.example.org\"\nmail = [\"nobody\"]", "not a mail address"),
+        ("[[delivery]]\nto = \"https://example.org/hook\"", "say it with `shape`"),
+        ("[[delivery]]\nto = \"https://example.org/hook\"\nshape = \"slak\"", "did you mean `slack`"),
+        ("[[delivery]]\nto = \"file:report.txt\"", "not an absolute path"),
+        ("[[delivery]]\nto = \"file:/x\"\nwhen = [\"chnage\"]", "did you mean `change`"),
+        ("[[alert]]\nname = \"x\"\nrunbooks = [\"dsk\"]", "did you mean `disk`"),
+        ("[[waiver]]\nmatch = \"disk.spce\"\nreason = \"x\"\nuntil = \"2030-01-01T00:00:00Z\"", "did you mean `disk.space`"),
+        ("[[waiver]]\nmatch = \"*\"\nreason = \"x\"\nuntil = \"tomorrow\"", "neither a moment"),
+        ("[listen]\naddress = \"here\"", "not an address such as"),
+        ("[report]\nheartbeat = \"hc.example.org\"", "not an address such as"),
+        ("[report]\ntextfile = \"/tmp/x.txt\"", ".prom"),
+        ("[report]\nremind_after = \"soon\"", "not a length of time"),
+    ] {
+        let said = error(text);
+        assert!(said.contains(says), "{text}: {said}");
+    }
+}

@@ -41,6 +41,8 @@ pub struct Config {
     pub deliveries: Vec<Delivery>,
     /// Address asked after every report, with its variables still in it.
     pub heartbeat: Option<String>,
+    /// After how long without news what is open is told again.
+    pub remind_after: jiff::SignedDuration,
     /// File for the textfile collector.
     pub textfile: Option<PathBuf>,
     /// How `opsctl listen` is reached.
@@ -166,6 +168,9 @@ pub fn validate(raw: &Raw, known: &Known) -> Result<Config, Vec<Problem>> {
             false
         }
     });
+    let remind_after = length(raw.report.remind_after.get_ref()).map_err(|why| {
+        problems.push(Problem::new(raw.report.remind_after.span(), format!("`remind_after` in [report]: {why}")));
+    });
     let collected = |path: &str| std::path::Path::new(path).extension().is_some_and(|e| e == "prom") && path.starts_with('/');
     if let Some(file) = raw.report.textfile.as_ref().filter(|f| !collected(f.get_ref())) {
         problems.push(Problem::new(file.span(), "`textfile` in [report]: not an absolute path that ends in .prom"));
@@ -183,6 +188,7 @@ pub fn validate(raw: &Raw, known: &Known) -> Result<Config, Vec<Problem>> {
         alerts,
         deliveries,
         heartbeat: heartbeat.map(|url| url.get_ref().clone()),
+        remind_after: remind_after.unwrap_or_default(),
         textfile: raw.report.textfile.as_ref().map(|f| f.get_ref().into()),
         listen,
         waivers,
@@ -254,6 +260,19 @@ fn host(raw: &raw::Host, problems: &mut Vec<Problem>) -> Option<Enrolment> {
         metrics_path: raw.metrics_path.clone(),
         targets_file: raw.targets_file.as_ref().map(|f| f.get_ref().clone()),
     })
+}
+
+/// Reads `2h`, `3d`, `1w 2d`: longer than what a run may take.
+pub fn length(text: &str) -> Result<jiff::SignedDuration, String> {
+    let wrong = || format!("`{text}` is not a length of time such as `2h`, `3d` or `1w`");
+    let span: jiff::Span = text.trim().parse().map_err(|_| wrong())?;
+    let length = span.to_duration(jiff::SpanRelativeTo::days_are_24_hours()).map_err(|_| wrong())?;
+    let year = jiff::SignedDuration::from_hours(366 * 24);
+    if length > jiff::SignedDuration::ZERO && length <= year {
+        Ok(length)
+    } else {
+        Err(format!("`{text}` is not between 1s and a year"))
+    }
 }
 
 /// Reads `10s`, `500ms`, `1m 30s`: how long a run may take, on the command line and in the file.

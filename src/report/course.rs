@@ -49,6 +49,8 @@ pub struct Compared {
     pub course: Course,
     /// Something is new, worse or over.
     pub changed: bool,
+    /// Nothing is, but something is open, and the last report is long ago.
+    pub reminds: bool,
 }
 
 impl Compared {
@@ -66,7 +68,7 @@ fn counting(report: &Report) -> impl Iterator<Item = &Finding> {
 
 /// Compares a report, whose findings the store has seen, with the past.
 #[must_use]
-pub fn compare(store: &Store, report: &Report, period: Option<Period>, now: Timestamp) -> Compared {
+pub fn compare(store: &Store, report: &Report, period: Option<Period>, remind_after: SignedDuration, now: Timestamp) -> Compared {
     let compared_with = store.last_told(period.map_or("change", Period::word));
     let yesterday = now - DAY;
     let since = period.map_or(yesterday, |p| now - p.length());
@@ -80,7 +82,9 @@ pub fn compare(store: &Store, report: &Report, period: Option<Period>, now: Time
         .iter()
         .filter_map(|m| trend(m, store.series(&crate::state::object_of(m), &m.name, now - TREND), now))
         .collect();
-    Compared { course, changed }
+    let long_ago = compared_with.is_some_and(|at| now.duration_since(at) >= remind_after);
+    let reminds = !changed && long_ago && counting(report).next().is_some();
+    Compared { course, changed, reminds }
 }
 
 fn is_of(episode: &Episode, finding: &Finding) -> bool {
@@ -224,7 +228,7 @@ pub(crate) mod tests {
         fn seen(&self, report: &Report) -> Compared {
             self.runtime.block_on(self.store.observe(report, Scope::Everything));
             assert_eq!(self.store.note(), None);
-            compare(&self.store, report, None, opsctl_core::probe::clock::now())
+            compare(&self.store, report, None, DAY, opsctl_core::probe::clock::now())
         }
     }
 
@@ -292,9 +296,43 @@ pub(crate) mod tests {
         past.told(&report(&[("web", Severity::Crit)]));
         past.told(&report(&[]));
         let healthy = report(&[]);
-        let compared = compare(&past.store, &healthy, Some(Period::Day), opsctl_core::probe::clock::now());
+        let compared = compare(&past.store, &healthy, Some(Period::Day), DAY, opsctl_core::probe::clock::now());
         assert_eq!(compared.course.recovered.len(), 1);
         assert_eq!(compared.course.period.as_deref(), Some("day"));
+    }
+
+    #[test]
+    fn what_is_open_is_not_forgotten() {
+        let past = Past::new();
+        let bad = report(&[("web", Severity::Crit)]);
+        past.told(&bad);
+        let at = |hours| {
+            let now = opsctl_core::probe::clock::now() + SignedDuration::from_hours(hours);
+            let compared = compare(&past.store, &bad, None, DAY, now);
+            (compared.changed, compared.reminds)
+        };
+        assert_eq!((at(23), at(25)), ((false, false), (false, true)));
+        let later = opsctl_core::probe::clock::now() + SignedDuration::from_hours(25);
+        assert!(!compare(&past.store, &report(&[]), None, DAY, later).reminds);
+    }
+
+    #[test]
+    fn where_a_number_goes_is_told_from_earlier_runs() {
+        use opsctl_core::model::{Measure, Target, Unit};
+        let past = Past::new();
+        let now = opsctl_core::probe::clock::now();
+        let measure = |value| Measure::new(&Target::named(Kind::Mount, "/var"), "used", Unit::Percent, value).limits(85.0, 95.0);
+        // 1 % every two hours
+        let samples = (1..=40).map(|i| {
+            let at = now - SignedDuration::from_hours(2 * i);
+            crate::state::sample_of(&measure(76.0 - i as f64), at)
+        });
+        past.runtime.block_on(past.store.record(samples.collect()));
+        let mut healthy = report(&[]);
+        healthy.measures = vec![measure(76.0)];
+        let compared = past.seen(&healthy);
+        let [trend] = compared.course.trends.as_slice() else { panic!("{:?}", compared.course) };
+        assert_eq!((trend.says.as_str(), trend.points.len()), ("full in 2 d", 41));
     }
 
     #[test]
