@@ -133,7 +133,10 @@ impl Check for Loki {
             } else {
                 (Severity::Info, format!("{name} refused {all:.0} lines since its start, none of them now: {reason}"))
             };
-            judgement.findings.push(finding(severity, text));
+            let finding = finding(severity, text);
+            // too old, too far behind, too far ahead: by whose clock?
+            let of_time = ["age", "behind", "future", "order", "old"].iter().any(|w| reason.contains(w));
+            judgement.findings.push(if of_time { crate::processes::of_host(finding) } else { finding });
         }
         for (_, all, grown) in e.counters.of(DISK_FULL).filter(|(_, all, _)| *all > 0.0) {
             let (severity, text) = if grown > 0.0 {

@@ -1,9 +1,10 @@
-"""A web server that keeps what is posted to it: hook.py PORT FOLDER. One file per body, complete when it is there, in the order they
+"""A web server that keeps what is posted to it: hook.py PORT FOLDER [CERTIFICATE KEY]. One file per body, complete when it is there, in the order they
 came. A file FOLDER/status holds the status it answers with."""
 
 import http.server
 import itertools
 import os
+import ssl
 import sys
 
 port, folder = int(sys.argv[1]), sys.argv[2]
@@ -34,4 +35,9 @@ class Handler(http.server.BaseHTTPRequestHandler):
         pass
 
 
-http.server.ThreadingHTTPServer(("127.0.0.1", port), Handler).serve_forever()
+server = http.server.ThreadingHTTPServer(("127.0.0.1", port), Handler)
+if len(sys.argv) > 3:
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(sys.argv[3], sys.argv[4])
+    server.socket = context.wrap_socket(server.socket, server_side=True)
+server.serve_forever()

@@ -11,19 +11,26 @@ impl Host {
     /// A webhook on this port; what is posted to it is in the folder.
     #[track_caller]
     pub(crate) fn hook(&self, port: u16) -> PathBuf {
-        self.keeper("hook.py", port)
+        self.keeper("hook.py", port, &[])
+    }
+
+    /// [`Host::hook`] with TLS: a certificate of the lab's authority, by its name.
+    #[track_caller]
+    pub(crate) fn hook_over_tls(&self, port: u16, certificate: &str) -> PathBuf {
+        let files = ["pem", "key"].map(|end| format!("/mnt/ca/{certificate}.{end}"));
+        self.keeper("hook.py", port, &[&files[0], &files[1]])
     }
 
     /// A mail server on this port; its mails are in the folder.
     #[track_caller]
     pub(crate) fn mailbox(&self, port: u16) -> PathBuf {
-        self.keeper("mailbox.py", port)
+        self.keeper("mailbox.py", port, &[])
     }
 
-    fn keeper(&self, script: &str, port: u16) -> PathBuf {
+    fn keeper(&self, script: &str, port: u16, more: &[&str]) -> PathBuf {
         let folder = self.path(&format!("{script}-{port}"));
         let (script, folder_text) = (format!("{LAB}/{script}"), folder.display().to_string());
-        self.spawn("python3", &[&script, &port.to_string(), &folder_text]);
+        self.spawn("python3", &[&[script.as_str(), &port.to_string(), &folder_text], more].concat());
         self.until_open(port);
         folder
     }

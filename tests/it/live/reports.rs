@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use crate::lab::{Host, Rootfs, Run, eventually};
+use crate::lab::{Host, Rootfs, Run, TRUST, eventually, installed};
 
 /// A host with a container that is down, and one that is well.
 fn host() -> Option<Host> {
@@ -163,4 +163,32 @@ fn what_is_waived_is_shown_and_does_not_count() {
         let run = waive(args);
         assert!(run.code == 64 && run.stderr.contains(says), "{args:?} {} {}", run.code, run.stderr);
     }
+}
+
+#[test]
+fn a_webhook_over_tls_has_to_be_who_it_says() {
+    if !installed(&["openssl"]) {
+        return;
+    }
+    let Some(host) = Host::without_engine() else { return };
+    host.authority();
+    host.certificate("hook", "localhost", "-1 day", "+30 days", "");
+    let kept = host.hook_over_tls(9004, "hook");
+    let to = "[[delivery]]\nto = \"https://localhost:9004/${CANARY}\"\nshape = \"json\"\nwhen = [\"always\"]\n";
+    let report = || {
+        let mut command = host.opsctl_command(&[], &["report", "disk.space"]);
+        host.read(command.env("CANARY", "canary-of-the-address"))
+    };
+    host.configure(to);
+    let run = report();
+    assert!(
+        run.stderr.contains("the webhook at localhost cannot be reached now") && run.stderr.contains("TLS"),
+        "{}",
+        run.stderr
+    );
+    host.configure(&format!("{TRUST}{to}"));
+    let run = report();
+    // the one that waited, and this one
+    assert_eq!((run.stderr.as_str(), files(&kept).len()), ("", 2));
+    assert!(!files(&kept).concat().contains("canary-of-the-address"));
 }
