@@ -78,6 +78,11 @@ impl Inventory {
         self.servers.iter().find(|s| s.id == id)
     }
 
+    /// The containers that run, as far as the list told.
+    pub fn running(&self) -> impl Iterator<Item = &ContainerRef> {
+        self.containers.iter().filter(|c| c.state == "running")
+    }
+
     /// The container with this full id.
     #[must_use]
     pub fn container(&self, id: &str) -> Option<&ContainerRef> {

@@ -2,6 +2,8 @@
 
 use std::sync::Arc;
 
+use futures_util::future::join_all;
+
 use super::{
     Redactor,
     activity::Watch,
@@ -15,7 +17,7 @@ use super::{
     systemd::Systemd,
     tls::Tls,
 };
-use crate::model::{EngineState, Inventory, Sample, SystemdState, Target};
+use crate::model::{ContainerRef, EngineState, Inventory, Sample, SystemdState, Target};
 
 /// Everything a probe may use. One per run: reads are shared through it.
 pub struct ProbeCx {
@@ -84,6 +86,14 @@ impl ProbeCx {
     pub async fn running(&self, target: &Target) -> Result<Arc<Container>, super::ProbeError> {
         let container = self.docker()?.inspect(&target.id).await?;
         if container.is_up() { Ok(container) } else { Err(super::ProbeError::Skip("it does not run at the moment".to_owned())) }
+    }
+
+    /// These containers, inspected side by side; each is read once per run, whoever asks. What is gone since it was listed, or is not
+    /// told, is left out; all of them are without an engine.
+    pub async fn inspected<'a>(&self, listed: impl IntoIterator<Item = &'a ContainerRef>) -> Vec<Arc<Container>> {
+        let Some(docker) = &self.docker else { return Vec::new() };
+        let ids: Vec<&str> = listed.into_iter().map(|c| c.id.as_str()).collect();
+        join_all(ids.into_iter().map(|id| docker.inspect(id))).await.into_iter().flatten().collect()
     }
 
     /// The first process of a running container, by its name.

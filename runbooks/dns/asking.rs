@@ -25,15 +25,9 @@ pub(super) fn pid_of(container: &Container) -> Option<i32> {
     i32::try_from(container.state.pid).ok().filter(|pid| *pid > 0 && container.is_up())
 }
 
-/// All containers of this host, by name. Other checks inspect them too: each is read once.
+/// All containers of this host, by name.
 pub(super) async fn all(cx: &ProbeCx) -> Vec<Arc<Container>> {
-    let Ok(docker) = cx.docker() else { return Vec::new() };
-    let inspect = |c: &opsctl_core::model::ContainerRef| {
-        let id = c.id.clone();
-        async move { docker.inspect(&id).await.ok() }
-    };
-    let all = cx.inventory.containers.iter().take(MOST_CONTAINERS).map(inspect);
-    let mut all: Vec<Arc<Container>> = join_all(all).await.into_iter().flatten().collect();
+    let mut all = cx.inspected(cx.inventory.containers.iter().take(MOST_CONTAINERS)).await;
     all.sort_by(|a, b| a.name.cmp(&b.name));
     all
 }

@@ -86,7 +86,7 @@ impl Check for Baseline {
             mtus: tree.mtus(),
             sysctls: tree.sysctls(&[SOMAXCONN, INOTIFY]),
             sysctls_writable: tree.sysctls_writable(),
-            running: cx.inventory.containers.iter().filter(|c| c.state == "running").count(),
+            running: cx.inventory.running().count(),
             upgrades: tree.has("/usr/bin/unattended-upgrade") && tree.has("/etc/apt/apt.conf.d/20auto-upgrades"),
             ..Evidence::default()
         };

@@ -143,17 +143,11 @@ fn leaves(way: &Way, interfaces: &[Interface]) -> bool {
 }
 
 async fn running(cx: &ProbeCx, gaps: &mut Vec<String>) -> Vec<Arc<Container>> {
-    let docker = match cx.docker() {
-        Ok(docker) => docker,
-        Err(ProbeError::Skip(_)) => return Vec::new(),
-        Err(e) => {
-            gaps.push(e.to_string());
-            return Vec::new();
-        }
-    };
-    let listed = cx.inventory.containers.iter().filter(|c| c.state == "running");
-    let inspected = join_all(listed.map(|c| docker.inspect(&c.id))).await;
-    inspected.into_iter().filter_map(Result::ok).filter(|c| c.is_up()).collect()
+    match cx.docker() {
+        Ok(_) | Err(ProbeError::Skip(_)) => {}
+        Err(e) => gaps.push(e.to_string()),
+    }
+    cx.inspected(cx.inventory.running()).await.into_iter().filter(|c| c.is_up()).collect()
 }
 
 /// The container as a place; none when it has no network of its own.

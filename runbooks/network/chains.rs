@@ -85,8 +85,7 @@ impl Check for Chains {
         let mut e = Evidence { daemon: daemon(), endpoint, ..Evidence::default() };
         e.engine = (*docker.settings().await?).clone();
         e.networks = docker.networks().await?.iter().filter(|n| n.is_routed()).cloned().collect();
-        for listed in cx.inventory.containers.iter().filter(|c| c.state == "running") {
-            let Ok(container) = docker.inspect(&listed.id).await else { continue };
+        for container in cx.inspected(cx.inventory.running()).await {
             let networks = container.networks.keys().filter(|n| e.networks.iter().any(|k| k.name == **n));
             e.running.extend(networks.map(|n| (n.clone(), container.name.clone())));
             if container.restart_policy.name.is_empty() || container.restart_policy.name == "no" {

@@ -78,8 +78,7 @@ impl Check for Forwarding {
         let docker = cx.docker()?;
         let mut e = Evidence::default();
         let networks = docker.networks().await?;
-        for listed in cx.inventory.containers.iter().filter(|c| c.state == "running") {
-            let Ok(container) = docker.inspect(&listed.id).await else { continue };
+        for container in cx.inspected(cx.inventory.running()).await {
             for network in networks.iter().filter(|n| n.is_routed() && container.networks.contains_key(&n.name)) {
                 let Some(interface) = &network.interface else { continue };
                 if !e.bridges.iter().any(|(_, i)| i == interface) {
