@@ -79,26 +79,25 @@ fn code(response: &Response, fail_on: FailOn) -> u8 {
 
 fn payload(args: &Args) -> anyhow::Result<Vec<u8>> {
     let mut bytes = Vec::new();
-    match &args.file {
-        Some(path) => {
-            let read =
-                || std::fs::metadata(path).and_then(|m| if m.len() > LARGEST { Ok(None) } else { std::fs::read(path).map(Some) });
-            let read = read().with_context(|| format!("reading the payload from {}", path.display()))?;
-            bytes = read.ok_or_else(|| Usage(format!("{} is larger than 4 MiB: no payload is", path.display())))?;
+    let from = args.file.as_ref().map_or_else(|| "standard input".to_owned(), |path| path.display().to_string());
+    let reading = || format!("reading the payload from {from}");
+    let too_large = || Usage(format!("the payload from {from} is larger than 4 MiB: none is"));
+    if let Some(path) = &args.file {
+        if std::fs::metadata(path).with_context(reading)?.len() > LARGEST {
+            return Err(too_large().into());
         }
-        None => {
-            if std::io::IsTerminal::is_terminal(&std::io::stdin()) {
-                let _ = writeln!(std::io::stderr(), "opsctl: reading the payload from standard input (end with Ctrl-D)");
-            }
-            let mut input = std::io::stdin().lock().take(LARGEST + 1);
-            input.read_to_end(&mut bytes).context("reading the payload from standard input")?;
-            if bytes.len() as u64 > LARGEST {
-                return Err(Usage("the payload is larger than 4 MiB".to_owned()).into());
-            }
+        bytes = std::fs::read(path).with_context(reading)?;
+    } else {
+        if std::io::IsTerminal::is_terminal(&std::io::stdin()) {
+            let _ = writeln!(std::io::stderr(), "opsctl: reading the payload from standard input (end with Ctrl-D)");
         }
+        std::io::stdin().lock().take(LARGEST + 1).read_to_end(&mut bytes).with_context(reading)?;
+    }
+    if bytes.len() as u64 > LARGEST {
+        return Err(too_large().into());
     }
     if bytes.iter().all(u8::is_ascii_whitespace) {
-        return Err(Usage("the payload is empty".to_owned()).into());
+        return Err(Usage(format!("the payload from {from} is empty")).into());
     }
     Ok(bytes)
 }

@@ -166,8 +166,8 @@ pub fn validate(raw: &Raw, known: &Known) -> Result<Config, Vec<Problem>> {
             false
         }
     });
-    if let Some(file) = raw.report.textfile.as_ref().filter(|f| !f.get_ref().starts_with('/') || !f.get_ref().ends_with(".prom"))
-    {
+    let collected = |path: &str| std::path::Path::new(path).extension().is_some_and(|e| e == "prom") && path.starts_with('/');
+    if let Some(file) = raw.report.textfile.as_ref().filter(|f| !collected(f.get_ref())) {
         problems.push(Problem::new(file.span(), "`textfile` in [report]: not an absolute path that ends in .prom"));
     }
     if let Some(dir) = raw.paths.state_dir.as_ref().filter(|d| !d.get_ref().starts_with('/')) {

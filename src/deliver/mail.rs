@@ -53,7 +53,7 @@ fn compose(place: &Destination, subject: &str, text: &str, html: Option<&str>) -
     let from: Address = match from {
         Some(from) => from.parse().map_err(wrong)?,
         // a host without a domain has no address that others accept; its own mail server does
-        None => Address::new("opsctl", &hostname()).or_else(|_| Address::new("opsctl", "localhost")).map_err(wrong)?,
+        None => Address::new("opsctl", hostname()).or_else(|_| Address::new("opsctl", "localhost")).map_err(wrong)?,
     };
     let subject: String = subject.chars().map(|c| if c.is_control() { ' ' } else { c }).take(200).collect();
     let mut builder = Message::builder().from(Mailbox::new(Some("opsctl".to_owned()), from)).subject(subject);

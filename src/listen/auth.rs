@@ -128,7 +128,7 @@ fn given_token(header: &str) -> Option<String> {
 /// Bytes of hexadecimal digits, with or without `sha256=` in front.
 fn unhex(text: &str) -> Option<Vec<u8>> {
     let digits = text.strip_prefix("sha256=").unwrap_or(text);
-    if digits.len() % 2 != 0 || !digits.is_ascii() {
+    if !digits.len().is_multiple_of(2) || !digits.is_ascii() {
         return None;
     }
     (0..digits.len()).step_by(2).map(|i| u8::from_str_radix(digits.get(i..i + 2)?, 16).ok()).collect()

@@ -144,9 +144,9 @@ impl Queue {
             }
             Err(e) => {
                 inner.count -= keys.len();
-                keys.iter().for_each(|key| {
+                for key in &keys {
                     inner.known.remove(key);
-                });
+                }
                 Err(e)
             }
         }

@@ -239,7 +239,7 @@ pub(crate) mod tests {
         assert_eq!(past.told(&worse), (true, vec![Standing::Still, Standing::New], 0));
         assert_eq!(past.told(&worse), (false, vec![Standing::Still, Standing::Still], 0));
         // worse and then mild again is no news
-        assert_eq!(past.told(&report(&[("web", Severity::Warn), ("db", Severity::Crit)])).0, false);
+        assert!(!past.told(&report(&[("web", Severity::Warn), ("db", Severity::Crit)])).0);
         assert_eq!(past.told(&report(&[("db", Severity::Crit)])), (true, vec![Standing::Still], 1));
         assert_eq!(past.told(&healthy), (true, vec![], 1));
         assert_eq!(past.told(&healthy), (false, vec![], 0));

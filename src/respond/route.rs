@@ -50,13 +50,9 @@ pub struct Route {
 #[must_use]
 pub fn route(alert: &Alert, catalog: &Catalog, configured: &[config::Alert]) -> Route {
     let own = configured.iter().find(|a| a.is_for(&alert.name));
-    let mut runbooks: Vec<String> = match own {
-        Some(own) => own.runbooks.clone(),
-        None => {
-            let listed = catalog.alerts().into_iter().filter(|(name, _)| name.eq_ignore_ascii_case(&alert.name));
-            listed.map(|(_, runbook)| runbook.id.to_owned()).collect()
-        }
-    };
+    let listed = catalog.alerts().into_iter().filter(|(name, _)| name.eq_ignore_ascii_case(&alert.name));
+    let listed = || listed.map(|(_, runbook)| runbook.id.to_owned()).collect();
+    let mut runbooks: Vec<String> = own.map_or_else(listed, |own| own.runbooks.clone());
     // our own rules (packaging/prometheus): the alert is a finding, and says which
     let code = alert.labels.get("code").filter(|code| catalog.codes().iter().any(|c| c.id == code.as_str()));
     if let Some((runbook, _)) = code.and_then(|code| catalog.runbook_of(code))
@@ -95,7 +91,7 @@ mod tests {
         let labels: std::collections::BTreeMap<String, String> =
             labels.iter().map(|(k, v)| ((*k).to_owned(), (*v).to_owned())).collect();
         let name = labels.get("alertname").cloned().unwrap_or_default();
-        Alert { name, resolved: false, labels, annotations: Default::default(), starts_at: None }
+        Alert { name, resolved: false, labels, annotations: std::collections::BTreeMap::default(), starts_at: None }
     }
 
     fn runbooks(labels: &[(&str, &str)]) -> (bool, String) {

@@ -53,9 +53,10 @@ fn facts(response: &Response, answer: &Answer) -> Vec<String> {
     let name = &answer.alert.name;
     if !answer.known {
         let add = "`[[alert]]` in the configuration says which answer it";
-        lines.push(match answer.runbooks.is_empty() {
-            true => format!("no runbook knows the alert {name}: everything was looked at; {add}"),
-            false => format!("no runbook knows the alert {name}; its labels lead to {}; {add}", answer.runbooks.join(", ")),
+        lines.push(if answer.runbooks.is_empty() {
+            format!("no runbook knows the alert {name}: everything was looked at; {add}")
+        } else {
+            format!("no runbook knows the alert {name}; its labels lead to {}; {add}", answer.runbooks.join(", "))
         });
     }
     if answer.findings.is_empty() {

@@ -113,25 +113,13 @@ pub(super) fn observe(connection: &mut Connection, report: &Report, scope: Scope
                 continue;
             }
             let severity = word(finding.severity);
-            match open.iter().position(|(_, code, s, ..)| *code == finding.code && *s == subject) {
-                Some(at) => {
-                    let (id, ..) = open.swap_remove(at);
-                    go_on.execute(params![id, now, severity, finding.message, finding.owner])?;
-                }
-                None => {
-                    let row = row_of(report, finding);
-                    let (check, target) = row.map_or(("", ""), |r| (&r.check, &r.target));
-                    begin.execute(params![
-                        finding.code,
-                        subject,
-                        check,
-                        target,
-                        severity,
-                        finding.message,
-                        finding.owner,
-                        now
-                    ])?;
-                }
+            if let Some(at) = open.iter().position(|(_, code, s, ..)| *code == finding.code && *s == subject) {
+                let (id, ..) = open.swap_remove(at);
+                go_on.execute(params![id, now, severity, finding.message, finding.owner])?;
+            } else {
+                let row = row_of(report, finding);
+                let (check, target) = row.map_or(("", ""), |r| (&r.check, &r.target));
+                begin.execute(params![finding.code, subject, check, target, severity, finding.message, finding.owner, now])?;
             }
             seen.push((finding.code.clone(), subject));
         }

@@ -1,7 +1,7 @@
 //! A service listens on 127.0.0.1 of its container: its own health test passes, and Prometheus gets nothing
 //! (scenario 34; sources/scrape-failure.md, where it was never found out).
 
-use crate::lab::{Host, eventually, installed};
+use crate::lab::{Host, eventually, installed, stack};
 
 const LOOPBACK: &str = "network.loopback-only container:b1";
 const TRIAGE: &str = "network.triage container:prometheus";
@@ -52,4 +52,41 @@ fn a_loopback_in_a_container_is_why_prometheus_gets_nothing() {
     host.service("b1", "ok");
     eventually(30, "Prometheus gets it", || host.ask(&["network"]).findings().next().is_none().then_some(()));
     host.ask(&["network", "container"]).roots(&[]);
+}
+
+/// The alert fires in Prometheus, goes through Alertmanager to `opsctl listen`, and comes out as a diagnosis.
+#[test]
+fn the_alert_becomes_the_diagnosis() {
+    let Some(host) = Host::with_monitoring() else { return };
+    let serve = ["svc:1", "/bin/fixture", "httpd", "--port", "8080"];
+    host.run("b1", &[&["--network", "app"], &serve[..], &["--bind", "127.0.0.1"]].concat());
+    let answers = host.hook(9001);
+    let gateway = host.docker(&["network", "inspect", "app", "--format", "{{(index .IPAM.Config 0).Gateway}}"]);
+    let token = "0123456789abcdef0123456789abcdef";
+    std::fs::write(host.path("token"), token).unwrap_or_else(|e| panic!("token: {e}"));
+    host.configure(&format!(
+        "[runbooks.monitoring]\nstarting_s = 0\n[listen]\naddress = \"{gateway}:9797\"\ntoken_file = \"{}\"\n\
+         [[delivery]]\nto = \"http://127.0.0.1:9001/\"\nshape = \"json\"\nwhen = [\"alert\"]\n",
+        host.path("token").display()
+    ));
+    host.listen();
+    let hook = format!("{{url: 'http://{gateway}:9797/alerts', http_config: {{authorization: {{credentials: {token}}}}}}}");
+    host.alertmanager_to("alertmanager", &hook);
+    let rules = "groups: [{name: lab, interval: 1s, rules: [{alert: TargetDown, expr: 'up == 0'}]}]\n";
+    host.prometheus_with("prometheus", &stack("b1:8080"), rules, &[], &[]);
+    let first = answers.join("00001.json");
+    let said: serde_json::Value =
+        eventually(120, "the answer arrives", || serde_json::from_slice(&std::fs::read(&first).ok()?).ok());
+    let answer = &said["answers"][0];
+    assert_eq!((answer["alert"]["name"].as_str(), answer["known"].as_bool()), (Some("TargetDown"), Some(true)), "{answer}");
+    let findings = said["report"]["findings"].as_array().cloned().unwrap_or_default();
+    let root = findings.iter().find(|f| f["id"] == answer["findings"][0]);
+    let root = root.map(|f| format!("{} {}", f["code"].as_str().unwrap_or(""), f["message"].as_str().unwrap_or("")));
+    assert!(
+        root.as_ref().is_some_and(|r| r.starts_with("network.loopback-only b1 listens on 127.0.0.1:8080 only")),
+        "{root:?} {answer}"
+    );
+    assert_eq!(answer["verdict"], "crit");
+    assert!(!said.to_string().contains(token));
+    host.stop_listening();
 }

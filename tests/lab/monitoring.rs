@@ -65,9 +65,17 @@ impl Host {
     /// An Alertmanager in a container of the network `app`; it answers when this returns.
     #[track_caller]
     pub(crate) fn alertmanager(&self, name: &str) {
+        self.alertmanager_to(name, "{url: 'http://hook.test/canary-token'}");
+    }
+
+    /// [`Host::alertmanager`] with this webhook as its receiver.
+    #[track_caller]
+    pub(crate) fn alertmanager_to(&self, name: &str, webhook: &str) {
         let dir = self.path(&format!("alertmanager-{name}"));
         std::fs::create_dir_all(&dir).unwrap_or_else(|e| panic!("{}: {e}", dir.display()));
-        let config = "route: {receiver: ops, group_wait: 1s}\nreceivers: [{name: ops, webhook_configs: [{url: 'http://hook.test/canary-token'}]}]\n";
+        let config = format!(
+            "route: {{receiver: ops, group_wait: 1s, group_interval: 1s}}\nreceivers: [{{name: ops, webhook_configs: [{webhook}]}}]\n"
+        );
         std::fs::write(dir.join("alertmanager.yml"), config).unwrap_or_else(|e| panic!("alertmanager.yml: {e}"));
         let mount = format!("{}:/etc/am:ro", dir.display());
         let own = ["--network", "app", "-v", &mount, "-v", &format!("{name}-data:/data")];

@@ -45,11 +45,13 @@ impl Host {
     /// Starts `opsctl listen` on its usual port and waits for it.
     #[track_caller]
     pub(crate) fn listen(&self) {
-        let mut command = self.opsctl_command(&[], &["listen"]);
-        let log = std::fs::File::options().create(true).append(true).open(self.path("listen.log"));
-        command.stderr(log.unwrap_or_else(|e| panic!("listen.log: {e}"))).stdout(std::process::Stdio::null());
-        // nsenter waits for it, and goes with the host
-        command.spawn().unwrap_or_else(|e| panic!("opsctl listen: {e}"));
+        let script = format!(
+            "exec env OPSCTL_STATE_DIR={} OPSCTL_CONFIG={} /run/lab/opsctl listen 2>> {}",
+            self.path("state").display(),
+            self.path("opsctl.toml").display(),
+            self.path("listen.log").display()
+        );
+        self.spawn("sh", &["-c", &script]);
         self.until_open(9797);
     }
 
