@@ -36,6 +36,7 @@ pub mod redis;
 mod reload_nginx;
 mod restart_container;
 mod servers;
+mod sysctl;
 pub mod systemd;
 pub mod time;
 pub mod tls;

@@ -12,7 +12,7 @@ use opsctl_core::probe::setup::Tree;
 use opsctl_core::probe::{ProbeCx, ProbeError};
 use serde::{Deserialize, Serialize};
 
-use super::SYSCTL_FILE;
+use crate::sysctl;
 
 const IP_FORWARD: Code = Code {
     id: "network.ip-forward",
@@ -141,19 +141,20 @@ impl Check for Forwarding {
         }
         for key in off {
             if key == FORWARD {
-                let line = format!("{FORWARD} = 1");
-                actions.push(Action::AddLine { path: SYSCTL_FILE.to_owned(), line: line.clone() });
-                undo.insert(0, Action::RemoveLine { path: SYSCTL_FILE.to_owned(), line });
+                let (set, back) = sysctl::set(FORWARD, "0", "1");
+                actions.extend(set);
+                undo.splice(0..0, back);
+            } else {
+                actions.push(Action::SetSysctl { key: key.clone(), value: "1".to_owned() });
+                undo.insert(0, Action::SetSysctl { key: key.clone(), value: "0".to_owned() });
             }
-            actions.push(Action::SetSysctl { key: key.clone(), value: "1".to_owned() });
-            undo.insert(0, Action::SetSysctl { key: key.clone(), value: "0".to_owned() });
         }
         let plan = Plan::new(&ENABLE, &SPEC, finding, judged.target, actions)
             .undo(undo)
             .affects(["this host passes packets between all its interfaces, as far as the packet filter lets it".to_owned()]);
         // whoever is read later wins
         let later =
-            e.files.iter().rfind(|(file, value)| value == "0" && (file.as_str() > SYSCTL_FILE || file == "/etc/sysctl.conf"));
+            e.files.iter().rfind(|(file, value)| value == "0" && (file.as_str() > sysctl::FILE || file == "/etc/sysctl.conf"));
         Ok(match later {
             Some((file, _)) => plan.recurs(format!("{file} sets it to 0 at the next boot: change it there")),
             None => plan,

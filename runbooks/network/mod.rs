@@ -146,9 +146,6 @@ pub fn runbook(settings: &Settings) -> Runbook {
     }
 }
 
-/// Where the settings of opsctl are kept for the next boot (sysctl.d(5)).
-const SYSCTL_FILE: &str = "/etc/sysctl.d/60-opsctl.conf";
-
 /// What ties findings about one port of one container.
 fn port_key(container: &str, port: u16) -> String {
     format!("{container}:{port}")
