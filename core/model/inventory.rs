@@ -426,6 +426,13 @@ pub struct ContainerRef {
     pub labels: BTreeMap<String, String>,
 }
 
+/// Whether a container of this network mode has a network of its own: it is in none of the host, of another container or of a namespace
+/// that somebody made, and is not without one.
+#[must_use]
+pub fn has_own_network(mode: &str) -> bool {
+    !matches!(mode, "host" | "none") && !mode.starts_with("container:") && !mode.starts_with("ns:")
+}
+
 /// A mounted filesystem.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct MountRef {

@@ -101,10 +101,7 @@ impl ProbeCx {
         let gone = |why| super::ProbeError::failed("an endpoint", container, why);
         let found = self.inventory.containers.iter().find(|c| c.name == container);
         let inspected = self.docker()?.inspect(&found.ok_or_else(|| gone("there is no container of this name"))?.id).await?;
-        match i32::try_from(inspected.state.pid) {
-            Ok(pid @ 1..) if inspected.is_up() => Ok(pid),
-            _ => Err(gone("the container it is to be asked from does not run")),
-        }
+        inspected.pid().ok_or_else(|| gone("the container it is to be asked from does not run"))
     }
 
     /// The packet filter of this host.

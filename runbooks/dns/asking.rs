@@ -5,6 +5,7 @@ use std::net::IpAddr;
 use std::sync::Arc;
 
 use futures_util::future::join_all;
+use opsctl_core::model::has_own_network;
 use opsctl_core::probe::docker::Container;
 use opsctl_core::probe::names::{
     Answers, Asked, HostAnswers, Patience, Question, ResolvConf, ResolvFile, Transport, ask_all, ask_each, engine_servers,
@@ -12,18 +13,13 @@ use opsctl_core::probe::names::{
 };
 use opsctl_core::probe::{ProbeCx, ProbeError, netns};
 
-use super::container::{ThisHost, has_network, is_embedded};
+use super::container::{ThisHost, is_embedded};
 use super::leak::Short;
 
 /// Containers that are compared at most.
 const MOST_CONTAINERS: usize = 200;
 /// Short names that are looked for in search domains at most.
 const MOST_SHORT: usize = 4;
-
-/// Its first process, if it runs.
-pub(super) fn pid_of(container: &Container) -> Option<i32> {
-    i32::try_from(container.state.pid).ok().filter(|pid| *pid > 0 && container.is_up())
-}
 
 /// All containers of this host, by name.
 pub(super) async fn all(cx: &ProbeCx) -> Vec<Arc<Container>> {
@@ -42,8 +38,8 @@ pub(super) async fn same(
 ) -> (Option<String>, Vec<String>) {
     let networks = |c: &Container| c.networks.keys().cloned().collect::<Vec<_>>();
     let mut alike = Vec::new();
-    for other in all.iter().filter(|c| has_network(&c.network_mode) && networks(c) == networks(container)) {
-        let Some(pid) = pid_of(other) else { continue };
+    for other in all.iter().filter(|c| has_own_network(&c.network_mode) && networks(c) == networks(container)) {
+        let Some(pid) = other.pid() else { continue };
         let same = other.id == container.id || cx.resolvers.file_of(pid).await.is_ok_and(|f| f.conf == file.conf);
         if same {
             alike.push(other.name.clone());
@@ -136,7 +132,7 @@ pub(super) fn short_names(container: &Container, all: &[Arc<Container>], conf: &
     }
     let neighbours =
         || all.iter().filter(|c| c.id != container.id && c.networks.keys().any(|n| container.networks.contains_key(n)));
-    let running: BTreeSet<String> = neighbours().filter(|c| pid_of(c).is_some()).flat_map(|c| names(c)).collect();
+    let running: BTreeSet<String> = neighbours().filter(|c| c.is_up()).flat_map(|c| names(c)).collect();
     let stopped: BTreeSet<String> = neighbours().flat_map(|c| names(c)).filter(|n| !running.contains(n)).collect();
     // libc looks for a name as it is first when it has as many dots as `ndots` says (resolv.conf(5)); a short one has none
     let search_first = conf.number("ndots").unwrap_or(1) > 0;

@@ -3,7 +3,9 @@
 use std::net::{IpAddr, Ipv4Addr};
 use std::time::Duration;
 
-use opsctl_core::model::{Check, CheckSpec, Code, Finding, Inventory, Judged, Judgement, KeyKind, Severity, Subject, Target};
+use opsctl_core::model::{
+    Check, CheckSpec, Code, Finding, Inventory, Judged, Judgement, KeyKind, Severity, Subject, Target, has_own_network,
+};
 use opsctl_core::probe::names::{Answers, Asked, FileState, NameServer, Question, ResolvFile};
 use opsctl_core::probe::{ProbeCx, ProbeError, listeners};
 use serde::{Deserialize, Serialize};
@@ -80,11 +82,6 @@ pub(super) struct ThisHost {
     pub(super) search: Vec<String>,
 }
 
-/// Whether a container of this network mode asks from a network of its own.
-pub(super) fn has_network(mode: &str) -> bool {
-    !matches!(mode, "host" | "none") && !mode.starts_with("container:") && !mode.starts_with("ns:")
-}
-
 pub(super) fn is_embedded(server: &NameServer) -> bool {
     server.address == IpAddr::from(EMBEDDED)
 }
@@ -97,12 +94,12 @@ impl Check for Container {
     }
 
     fn targets(&self, inventory: &Inventory) -> Vec<Target> {
-        inventory.container_targets(|c| c.state == "running" && has_network(&c.network_mode))
+        inventory.container_targets(|c| c.state == "running" && has_own_network(&c.network_mode))
     }
 
     async fn probe(&self, cx: &ProbeCx, target: &Target) -> Result<Evidence, ProbeError> {
         let container = cx.running(target).await?;
-        let pid = asking::pid_of(&container).ok_or_else(|| ProbeError::Skip("it does not run at the moment".to_owned()))?;
+        let pid = container.pid().ok_or_else(|| ProbeError::Skip("it does not run at the moment".to_owned()))?;
         let file = cx.resolvers.file_of(pid).await?;
         let all = asking::all(cx).await;
         let (same_as, stands_for) = asking::same(cx, &container, &file, &all).await;

@@ -5,6 +5,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
 use futures_util::future::join_all;
+use opsctl_core::model::has_own_network;
 use opsctl_core::probe::docker::{Container, Network};
 use opsctl_core::probe::network::{self, Connection, Interface, View, Way};
 use opsctl_core::probe::path::{Peer, Speech, speech_of};
@@ -152,11 +153,9 @@ async fn running(cx: &ProbeCx, gaps: &mut Vec<String>) -> Vec<Arc<Container>> {
 
 /// The container as a place; none when it has no network of its own.
 fn place(container: &Container, network: Option<&str>) -> Option<Place> {
-    let own =
-        container.network_mode != "host" && container.network_mode != "none" && !container.network_mode.starts_with("container:");
-    let pid = i32::try_from(container.state.pid).ok().filter(|pid| *pid > 0)?;
+    let pid = container.pid()?;
     let network = network.map(str::to_owned).or_else(|| container.networks.keys().next().cloned());
-    own.then(|| Place { container: Some(container.name.clone()), pid: Some(pid), network })
+    has_own_network(&container.network_mode).then(|| Place { container: Some(container.name.clone()), pid: Some(pid), network })
 }
 
 /// The bridges of the engine, and of each with containers in it one to try paths from.

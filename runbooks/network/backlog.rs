@@ -74,9 +74,8 @@ impl Check for Backlog {
         let mut places: Vec<Place> = vec![(None, None)];
         let own = |c: &&ContainerRef| c.network_mode != "host" && !c.network_mode.starts_with("container:");
         for container in cx.inspected(cx.inventory.running().filter(own)).await {
-            let pid = i32::try_from(container.state.pid).ok().filter(|pid| *pid > 0);
-            if container.is_up() && pid.is_some() {
-                places.push((pid, Some((container.name.clone(), container.id.clone()))));
+            if let Some(pid) = container.pid() {
+                places.push((Some(pid), Some((container.name.clone(), container.id.clone()))));
             }
         }
         let mut e = Evidence::default();
