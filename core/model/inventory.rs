@@ -42,9 +42,15 @@ impl Inventory {
                 .filter(|c| wanted(c))
                 .map(|c| Target { kind: Kind::Container, name: c.name.clone(), id: c.id.clone() })
                 .collect(),
-            Some(engine) => vec![Target { kind: Kind::Engine, name: engine.name.clone(), id: engine.endpoint.clone() }],
-            None => Vec::new(),
+            _ => self.engine_targets(),
         }
+    }
+
+    /// The container engine, as a target.
+    #[must_use]
+    pub fn engine_targets(&self) -> Vec<Target> {
+        let engine = self.engine.iter();
+        engine.map(|e| Target { kind: Kind::Engine, name: e.name.clone(), id: e.endpoint.clone() }).collect()
     }
 
     /// The units that pass `wanted`, as targets.

@@ -70,7 +70,7 @@ impl Check for DockerReclaimable {
     }
 
     fn targets(&self, inventory: &Inventory) -> Vec<Target> {
-        inventory.engine.iter().map(|e| Target { kind: Kind::Engine, name: e.name.clone(), id: e.endpoint.clone() }).collect()
+        inventory.engine_targets()
     }
 
     async fn probe(&self, cx: &ProbeCx, target: &Target) -> Result<Evidence, ProbeError> {

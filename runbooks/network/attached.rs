@@ -44,8 +44,7 @@ impl Check for Attached {
     }
 
     fn targets(&self, inventory: &Inventory) -> Vec<Target> {
-        let engine = inventory.engine.iter();
-        engine.map(|e| Target { kind: Kind::Engine, name: e.name.clone(), id: e.endpoint.clone() }).collect()
+        inventory.engine_targets()
     }
 
     async fn probe(&self, cx: &ProbeCx, _target: &Target) -> Result<Evidence, ProbeError> {
