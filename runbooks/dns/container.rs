@@ -1,11 +1,11 @@
 //! Does a container find names: those of its network, and those outside? Asked as it would ask, from its own network namespace.
 
-use std::net::{IpAddr, Ipv4Addr};
 use std::time::Duration;
 
 use opsctl_core::model::{
     Check, CheckSpec, Code, Finding, Inventory, Judged, Judgement, KeyKind, Severity, Subject, Target, has_own_network,
 };
+use opsctl_core::probe::docker::NAME_SERVER;
 use opsctl_core::probe::names::{Answers, Asked, FileState, NameServer, Question, ResolvFile};
 use opsctl_core::probe::{ProbeCx, ProbeError, listeners};
 use serde::{Deserialize, Serialize};
@@ -30,8 +30,6 @@ static SPEC: CheckSpec = CheckSpec {
     timeout: Duration::from_secs(9),
 };
 
-/// Docker's own name server in every container of a network that somebody made.
-pub(super) const EMBEDDED: Ipv4Addr = Ipv4Addr::new(127, 0, 0, 11);
 /// What Docker falls back on when the host names only itself (moby `defaultIPv4Dns`).
 const FALLBACK: &[&str] = &["8.8.8.8", "8.8.4.4", "2001:4860:4860::8888", "2001:4860:4860::8844"];
 
@@ -83,7 +81,7 @@ pub(super) struct ThisHost {
 }
 
 pub(super) fn is_embedded(server: &NameServer) -> bool {
-    server.address == IpAddr::from(EMBEDDED)
+    server.address == NAME_SERVER
 }
 
 impl Check for Container {
@@ -113,7 +111,7 @@ impl Check for Container {
             same_as,
             stands_for,
             way_out: asking::way_out(cx, pid, &container).await?,
-            embedded_socket: sockets.iter().any(|s| s.ip() == IpAddr::from(EMBEDDED)),
+            embedded_socket: sockets.iter().any(|s| s.ip() == NAME_SERVER),
             ..Evidence::default()
         };
         let patience = self.settings.patience();
@@ -176,7 +174,8 @@ fn embedded(e: &Evidence, subject: &Subject) -> Option<Finding> {
     } else {
         "the engine does not serve it there"
     };
-    let message = format!("the engine's name server, {EMBEDDED}, does not answer in {} ({}): {why}", subject.name, asked.words());
+    let message =
+        format!("the engine's name server, {NAME_SERVER}, does not answer in {} ({}): {why}", subject.name, asked.words());
     Some(
         found(e, subject, Severity::Crit, message)
             .hint("restart the container: the engine sets its name server up when a container starts"),

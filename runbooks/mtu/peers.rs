@@ -13,9 +13,6 @@ use opsctl_core::probe::{ProbeCx, ProbeError, names};
 
 use super::evidence::{Bridge, Stuck};
 
-/// An address of the outside world to ask the way to; nothing is sent there (TEST-NET-1, RFC 5737).
-const WORLD: IpAddr = IpAddr::V4(std::net::Ipv4Addr::new(192, 0, 2, 1));
-
 /// At most this many paths in one run.
 const MOST: usize = 16;
 
@@ -57,7 +54,7 @@ struct Seen {
 
 pub(super) async fn around(cx: &ProbeCx, most_peers: usize) -> Result<Around, ProbeError> {
     let mut around = Around::default();
-    let here = network::look(None, vec![WORLD]).await?;
+    let here = network::look(None, vec![network::WORLD]).await?;
     around.egress = here.ways.first().cloned().flatten();
     let running = running(cx, &mut around.gaps).await;
     let (bridges, places) = bridges(cx, &here, &running, &mut around.gaps).await;

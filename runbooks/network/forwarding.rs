@@ -89,9 +89,7 @@ impl Check for Forwarding {
         if e.bridges.is_empty() {
             return Err(ProbeError::Skip("no container runs in a bridge network".to_owned()));
         }
-        // TEST-NET-1 (RFC 5737); asking for the way sends nothing
-        let world = std::net::IpAddr::from([192, 0, 2, 1]);
-        e.egress = network::look(None, vec![world]).await?.ways.into_iter().flatten().next().map(|w| w.interface);
+        e.egress = network::look(None, vec![network::WORLD]).await?.ways.into_iter().flatten().next().map(|w| w.interface);
         let tree = Tree::default();
         e.sysctls = tree.sysctls(&[FORWARD, BRIDGE]);
         // a dot in the name of an interface is no dot of a setting

@@ -1,17 +1,15 @@
 //! Who listens in a container, and what of its settings says where. Of an environment and of arguments only addresses leave this file.
 
 use std::fs;
-use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::net::{IpAddr, SocketAddr};
 use std::os::unix::ffi::OsStrExt;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
+use crate::probe::docker::NAME_SERVER;
 use crate::probe::listeners::{self, Listener};
 use crate::probe::{ProbeCx, ProbeError, blocking};
-
-/// Docker's own name server, which every container of a network with names has.
-const DOCKER_DNS: IpAddr = IpAddr::V4(Ipv4Addr::new(127, 0, 0, 11));
 
 /// A variable that may say where a service listens.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -49,7 +47,7 @@ pub async fn listening(pid: i64, with_processes: bool) -> Result<Vec<Listening>,
     let denied = || ProbeError::Denied { what: "listening sockets".into(), from: from.clone(), needs: "root".into() };
     let read = move || {
         let mut found: Vec<Listener> = listeners::listeners_of(pid)?;
-        found.retain(|l| l.address != DOCKER_DNS);
+        found.retain(|l| l.address != NAME_SERVER);
         found.sort_by_key(|l| (l.port, l.address));
         found.dedup_by_key(|l| (l.port, l.address));
         let holders = if with_processes { holders(&found) } else { Vec::new() };

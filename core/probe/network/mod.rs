@@ -16,6 +16,9 @@ use super::{ProbeError, blocking, netns};
 pub use links::{Interface, Way};
 pub use sockets::{Connection, Queue};
 
+/// An address of the outside world to ask the way to; nothing is sent there (TEST-NET-1, RFC 5737).
+pub const WORLD: IpAddr = IpAddr::V4(std::net::Ipv4Addr::new(192, 0, 2, 1));
+
 /// The kernel answers at once, unless thousands of sockets are told.
 const PATIENCE: Duration = Duration::from_secs(2);
 
