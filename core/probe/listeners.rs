@@ -159,12 +159,10 @@ fn talk_in(table: &str, to: SocketAddr) -> Talk {
 /// Whether a wildcard socket of IPv6 leaves IPv4 out in the network namespace of `pid` (`net.ipv6.bindv6only`); none when it cannot be
 /// entered, or without IPv6. What a program asks for itself is not in it.
 pub async fn v6_only(pid: i32) -> Option<bool> {
-    let read = move || {
-        // below /proc/sys/net everybody sees the namespace he is in
-        super::netns::enter_other(pid).ok()?;
-        Some(fs::read_to_string("/proc/sys/net/ipv6/bindv6only").ok()?.trim() == "1")
-    };
-    blocking::run("bindv6only", "/proc/sys/net/ipv6", Duration::from_secs(1), read).await.ok().flatten()
+    // below /proc/sys/net everybody sees the namespace he is in
+    let read = || fs::read_to_string("/proc/sys/net/ipv6/bindv6only");
+    let read = super::netns::inside(Some(pid), "bindv6only", "/proc/sys/net/ipv6", Duration::from_secs(1), read);
+    Some(read.await.ok()?.trim() == "1")
 }
 
 /// The process of this host that listens on a TCP port, if one does and is ours to see.

@@ -93,7 +93,9 @@ pub fn questions(names: &[String]) -> Vec<Question> {
 pub async fn file_of(pid: Option<i32>) -> Result<ResolvFile, ProbeError> {
     let from = pid.map_or_else(|| resolv_conf::PATH.to_owned(), |pid| format!("{} of process {pid}", resolv_conf::PATH));
     let what = "the name servers";
-    blocking::run(what, &from, Duration::from_secs(1), move || resolv_conf::read(pid)).await?.map_err(|e| gone(what, &from, &e))
+    blocking::run(what, &from, Duration::from_secs(1), move || resolv_conf::read(pid))
+        .await?
+        .map_err(|e| ProbeError::of_process(what, &from, &e))
 }
 
 /// Asks each of `servers`, from the network namespace of process `pid` or from this one, all at the same time.
@@ -124,11 +126,7 @@ pub async fn ask_each(
         return Ok(Vec::new());
     }
     let from = pid.map_or_else(|| "the name servers".to_owned(), |pid| format!("the name servers of process {pid}"));
-    let what = "answers";
     let read = move || -> std::io::Result<Vec<Asked>> {
-        if let Some(pid) = pid {
-            netns::enter_other(pid)?;
-        }
         // threads are born into the namespace of the one that makes them
         std::thread::scope(|scope| {
             let run = |(server, transport, question): &(NameServer, Transport, Question)| {
@@ -145,15 +143,7 @@ pub async fn ask_each(
             threads.into_iter().map(join).collect()
         })
     };
-    blocking::run(what, &from, patience.longest(), read).await?.map_err(|e| gone(what, &from, &e))
-}
-
-/// A process that has ended is no error.
-fn gone(what: &str, from: &str, error: &std::io::Error) -> ProbeError {
-    match error.kind() {
-        std::io::ErrorKind::NotFound => ProbeError::Skip("the process is gone".to_owned()),
-        _ => ProbeError::io(what, from, error),
-    }
+    netns::inside(pid, "answers", &from, patience.longest(), read).await
 }
 
 /// The `dns` of Docker's own configuration: what it gives every container instead of the host's servers.
