@@ -5,7 +5,7 @@ use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 use std::time::Duration;
 
 use opsctl_core::model::{
-    Check, CheckSpec, Code, Finding, Inventory, Judged, Judgement, KeyKind, Severity, Target, has_own_network,
+    Check, CheckSpec, Code, Finding, Inventory, Judged, Judgement, KeyKind, Severity, Target, has_own_network, quantity,
 };
 use opsctl_core::probe::docker::Container;
 use opsctl_core::probe::listeners::v6_only;
@@ -309,6 +309,5 @@ impl Evidence {
 
 /// At most three, and how many more.
 fn list(by: &[String]) -> String {
-    let shown = by.iter().take(3).cloned().collect::<Vec<_>>().join(", ");
-    if by.len() > 3 { format!("{shown} and {} more", by.len() - 3) } else { shown }
+    quantity::some_of(by, 3)
 }
