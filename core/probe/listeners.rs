@@ -2,12 +2,11 @@
 
 use std::fs;
 use std::net::{IpAddr, SocketAddr};
-use std::os::unix::ffi::OsStrExt;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use super::blocking;
+use super::{blocking, process};
 
 /// A process that holds a listening socket.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -191,16 +190,9 @@ pub fn environment_names(pid: i32, port: u16, variables: &[&str]) -> bool {
 
 /// The first process with a descriptor for one of these sockets.
 fn holder(inodes: &[u64]) -> Option<Owner> {
-    let wanted: Vec<String> = inodes.iter().map(|i| format!("socket:[{i}]")).collect();
-    fs::read_dir("/proc").ok()?.filter_map(Result::ok).find_map(|process| {
-        let pid: i32 = process.file_name().to_str()?.parse().ok()?;
-        let holds = fs::read_dir(process.path().join("fd"))
-            .ok()?
-            .filter_map(Result::ok)
-            .filter_map(|fd| fs::read_link(fd.path()).ok())
-            .any(|link| wanted.iter().any(|w| w.as_bytes() == link.as_os_str().as_bytes()));
-        holds.then(|| Owner { pid, comm: fs::read_to_string(process.path().join("comm")).unwrap_or_default().trim().to_owned() })
-    })
+    let holds = |pid: &i32| process::sockets(*pid).is_some_and(|held| inodes.iter().any(|i| held.contains(i)));
+    let pid = process::all().ok()?.find(holds)?;
+    Some(Owner { pid, comm: process::comm(pid).unwrap_or_default() })
 }
 
 #[cfg(test)]
