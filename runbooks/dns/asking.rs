@@ -8,8 +8,7 @@ use futures_util::future::join_all;
 use opsctl_core::model::has_own_network;
 use opsctl_core::probe::docker::Container;
 use opsctl_core::probe::names::{
-    Answers, Asked, HostAnswers, Patience, Question, ResolvConf, ResolvFile, Transport, ask_all, ask_each, engine_servers,
-    questions,
+    Answers, Asked, HostAnswers, Patience, Question, ResolvConf, ResolvFile, Transport, ask_all, ask_each, questions,
 };
 use opsctl_core::probe::{ProbeCx, ProbeError, netns};
 
@@ -66,11 +65,11 @@ pub(super) async fn way_out(cx: &ProbeCx, pid: i32, container: &Container) -> Re
 }
 
 /// Who chose its name servers, if somebody did.
-pub(super) async fn chosen(container: &Container) -> Option<String> {
+pub(super) async fn chosen(cx: &ProbeCx, container: &Container) -> Option<String> {
     if !container.dns.is_empty() {
         return Some(format!("--dns {}", container.dns.join(" ")));
     }
-    let all = engine_servers().await;
+    let all = cx.resolvers.engine().await;
     (!all.is_empty()).then(|| format!("dns in daemon.json: {}", all.join(" ")))
 }
 

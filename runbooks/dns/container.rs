@@ -107,7 +107,7 @@ impl Check for Container {
             subject: Some(container.subject()),
             networks: container.networks.keys().cloned().collect(),
             file: (*file).clone(),
-            chosen: asking::chosen(&container).await,
+            chosen: asking::chosen(cx, &container).await,
             same_as,
             stands_for,
             way_out: asking::way_out(cx, pid, &container).await?,

@@ -26,6 +26,7 @@ use crate::model::ContainerRef;
 pub use compose::{dependants, depends_on};
 pub use connect::{Endpoint, candidates, connect, is_podman_socket};
 pub use container::{Container, Health, HealthEntry, HealthTest, LogConfig, Mount, PortMap, RestartPolicy, State, parse_time};
+pub(super) use daemon::configuration;
 pub use daemon::{Daemon, daemon};
 pub use disk_usage::{DiskUsage, UsedImage};
 pub use events::Event;

@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 use super::ask::{Asked, Patience, Question, Transport, ask};
 use super::resolv_conf::{self, NameServer, ResolvConf, ResolvFile};
 use crate::probe::root::Root;
-use crate::probe::{Memo, ProbeError, blocking, netns};
+use crate::probe::{Memo, ProbeError, blocking, docker, netns};
 
 /// Most names asked of every server: no server is asked more than a handful of questions.
 const MOST_NAMES: usize = 4;
@@ -58,6 +58,7 @@ pub struct HostAnswers {
 pub struct Resolvers {
     host: Memo<(Vec<String>, Patience), Result<Arc<HostAnswers>, ProbeError>>,
     files: Memo<i32, Result<Arc<ResolvFile>, ProbeError>>,
+    engine: Memo<(), Vec<String>>,
 }
 
 impl Resolvers {
@@ -80,6 +81,15 @@ impl Resolvers {
     /// The resolv.conf of a process.
     pub async fn file_of(&self, pid: i32) -> Result<Arc<ResolvFile>, ProbeError> {
         self.files.get(pid, || async move { file_of(Some(pid)).await.map(Arc::new) }).await
+    }
+
+    /// The `dns` of Docker's own configuration: what it gives every container instead of the host's servers.
+    pub async fn engine(&self) -> Vec<String> {
+        let read = || async {
+            let text = blocking::run("the configuration", "dockerd", Duration::from_secs(1), docker::configuration).await;
+            servers_in(&text.unwrap_or_default())
+        };
+        self.engine.get((), read).await
     }
 }
 
@@ -144,11 +154,6 @@ pub async fn ask_each(
         })
     };
     netns::inside(pid, "answers", &from, patience.longest(), read).await
-}
-
-/// The `dns` of Docker's own configuration: what it gives every container instead of the host's servers.
-pub async fn engine_servers() -> Vec<String> {
-    read_text("/etc/docker/daemon.json").await.map(|text| servers_in(&text)).unwrap_or_default()
 }
 
 /// The `hosts` line of nsswitch.conf(5): where libc looks for names, and in which order. Without the file that is `files dns`.
