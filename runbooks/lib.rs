@@ -21,6 +21,7 @@ pub mod container;
 pub mod cpu;
 pub mod disk;
 pub mod dns;
+mod down;
 pub mod healthcheck;
 pub mod host;
 mod log_lines;

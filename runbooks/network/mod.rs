@@ -141,7 +141,7 @@ pub fn runbook(settings: &Settings) -> Runbook {
             Box::new(conntrack::Conntrack { settings: settings.clone() }),
             Box::new(backlog::Backlog { settings }),
         ],
-        links: LINKS,
+        links: &[LINKS],
         doc: include_str!("RUNBOOK.md"),
     }
 }
