@@ -4,7 +4,6 @@ use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::sync::Arc;
 
-use futures_util::future::join_all;
 use opsctl_core::model::{ContainerRef, Inventory, Product, ServerRef, Target};
 use opsctl_core::probe::ProbeCx;
 use opsctl_core::probe::docker::{Container, Docker};
@@ -30,10 +29,8 @@ pub(crate) struct Around {
 
 impl Around {
     pub(crate) async fn of(cx: &ProbeCx, server: &ServerRef) -> Self {
-        let mut around = Self { containers: Vec::new(), networks: Vec::new(), own: Vec::new() };
-        let Some(docker) = &cx.docker else { return around };
-        let inspected = join_all(cx.inventory.containers.iter().map(|c| docker.inspect(&c.id))).await;
-        around.containers = inspected.into_iter().filter_map(Result::ok).collect();
+        let containers = cx.inspected(&cx.inventory.containers).await;
+        let mut around = Self { containers, networks: Vec::new(), own: Vec::new() };
         let find = |id: &str| around.containers.iter().find(|c| c.id == id);
         let mut own = server.container.as_deref().and_then(find);
         // it may live in another one's network

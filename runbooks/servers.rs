@@ -237,7 +237,7 @@ async fn needed_by(cx: &ProbeCx, id: &str) -> Vec<String> {
     let Some(server) = cx.inventory.container(id) else { return Vec::new() };
     let names: Vec<&str> = [Some(server.name.as_str()), server.service.as_deref()].into_iter().flatten().collect();
     let mut needing = Vec::new();
-    for other in cx.inventory.containers.iter().filter(|c| c.state == "running" && c.id != id) {
+    for other in cx.inventory.running().filter(|c| c.id != id) {
         if docker.names_host(&other.id, &names).await {
             needing.push(other.name.clone());
         }

@@ -42,9 +42,15 @@ impl Inventory {
                 .filter(|c| wanted(c))
                 .map(|c| Target { kind: Kind::Container, name: c.name.clone(), id: c.id.clone() })
                 .collect(),
-            Some(engine) => vec![Target { kind: Kind::Engine, name: engine.name.clone(), id: engine.endpoint.clone() }],
-            None => Vec::new(),
+            _ => self.engine_targets(),
         }
+    }
+
+    /// The container engine, as a target.
+    #[must_use]
+    pub fn engine_targets(&self) -> Vec<Target> {
+        let engine = self.engine.iter();
+        engine.map(|e| Target { kind: Kind::Engine, name: e.name.clone(), id: e.endpoint.clone() }).collect()
     }
 
     /// The units that pass `wanted`, as targets.
@@ -76,6 +82,11 @@ impl Inventory {
     #[must_use]
     pub fn server(&self, id: &str) -> Option<&ServerRef> {
         self.servers.iter().find(|s| s.id == id)
+    }
+
+    /// The containers that run, as far as the list told.
+    pub fn running(&self) -> impl Iterator<Item = &ContainerRef> {
+        self.containers.iter().filter(|c| c.state == "running")
     }
 
     /// The container with this full id.
@@ -419,6 +430,13 @@ pub struct ContainerRef {
     pub service: Option<String>,
     /// Labels that opsctl acts on (`opsctl.*`, `autoheal`, `com.docker.compose.*`); no other label is kept.
     pub labels: BTreeMap<String, String>,
+}
+
+/// Whether a container of this network mode has a network of its own: it is in none of the host, of another container or of a namespace
+/// that somebody made, and is not without one.
+#[must_use]
+pub fn has_own_network(mode: &str) -> bool {
+    !matches!(mode, "host" | "none") && !mode.starts_with("container:") && !mode.starts_with("ns:")
 }
 
 /// A mounted filesystem.

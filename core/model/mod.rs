@@ -25,7 +25,7 @@ pub use finding::{Cited, Confidence, Finding};
 pub use fix::{Action, FileIdentity, FixSpec, Plan, Refusal, Risk};
 pub use inventory::{
     CeleryRole, CertificateRef, CertificateSource, ContainerRef, EndpointRef, EngineRef, EngineState, Inventory, MountRef,
-    Product, ServerProcess, ServerRef, StartTls, SystemdRef, SystemdState, UnitRef,
+    Product, ServerProcess, ServerRef, StartTls, SystemdRef, SystemdState, UnitRef, has_own_network,
 };
 pub use link::{Cause, Key, KeyKind, Link};
 pub use measure::{Measure, Trend, Unit};

@@ -1,4 +1,4 @@
-//! Numbers as people read them.
+//! Numbers and lists as people read them.
 
 use jiff::{SignedDuration, Timestamp};
 
@@ -56,6 +56,14 @@ pub fn count(n: usize, noun: &str) -> String {
     if n == 1 { format!("1 {noun}") } else { format!("{n} {noun}s") }
 }
 
+/// The first `most` of a list, and how many more: `a, b and 3 more`.
+#[must_use]
+pub fn some_of(all: &[impl AsRef<str>], most: usize) -> String {
+    let shown: Vec<&str> = all.iter().take(most).map(AsRef::as_ref).collect();
+    let more = all.len() - shown.len();
+    if more > 0 { format!("{} and {more} more", shown.join(", ")) } else { shown.join(", ") }
+}
+
 /// A number of things with its thousands apart: `1 234 567`.
 #[must_use]
 pub fn count_of(n: u64) -> String {
@@ -88,6 +96,8 @@ mod tests {
         assert_eq!(percent(0.42), "0.4 %");
         assert_eq!(percent(97.4), "97 %");
         assert_eq!(count(1, "container"), "1 container");
+        assert_eq!(some_of(&["a", "b"], 2), "a, b");
+        assert_eq!((some_of(&["a", "b", "c", "d"], 2), some_of(&[""; 0], 2)), ("a, b and 2 more".to_owned(), String::new()));
         assert_eq!((count_of(7), count_of(1_234_567)), ("7".to_owned(), "1 234 567".to_owned()));
     }
 }

@@ -10,8 +10,15 @@ pub struct Runbook {
     pub about: &'static str,
     /// Its checks, in the order of the report.
     pub checks: Vec<Box<dyn AnyCheck>>,
-    /// What may cause what.
-    pub links: &'static [Link],
+    /// What may cause what, in one table or in several.
+    pub links: &'static [&'static [Link]],
     /// RUNBOOK.md.
     pub doc: &'static str,
+}
+
+impl Runbook {
+    /// What may cause what.
+    pub fn links(&self) -> impl Iterator<Item = &'static Link> + use<> {
+        self.links.iter().copied().flatten()
+    }
 }

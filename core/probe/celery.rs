@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 
 use super::home::Home;
 use super::servers::{connections_of, parent_and_start};
-use super::{ProbeError, blocking};
+use super::{ProbeError, blocking, process};
 use crate::model::CeleryRole as Role;
 
 /// How long the scan may take.
@@ -71,9 +71,8 @@ impl Connection {
 /// Every Celery worker and beat on this host, in containers too.
 pub async fn processes() -> Result<Vec<Process>, ProbeError> {
     blocking::run("processes", "/proc", PATIENCE, || {
-        let entries = fs::read_dir("/proc").map_err(|e| ProbeError::io("processes", "/proc", &e))?;
-        let pids: Vec<i32> = entries.filter_map(|e| e.ok()?.file_name().to_str()?.parse().ok()).collect();
-        let mut all: Vec<(Process, i32)> = pids.into_iter().filter_map(process).collect();
+        let pids = process::all().map_err(|e| ProbeError::io("processes", "/proc", &e))?;
+        let mut all: Vec<(Process, i32)> = pids.filter_map(celery).collect();
         let children: Vec<i32> = all.iter().map(|(_, parent)| *parent).collect();
         let mains: Vec<i32> = all.iter().map(|(p, _)| p.pid).collect();
         // a child has its parent's command line
@@ -99,18 +98,16 @@ pub async fn connections(pid: i32) -> Vec<Connection> {
     blocking::run("connections", "/proc", PATIENCE, move || connections_of(pid)).await.unwrap_or_default()
 }
 
-fn process(pid: i32) -> Option<(Process, i32)> {
-    let comm = fs::read_to_string(format!("/proc/{pid}/comm")).ok()?;
-    let comm = comm.trim();
+fn celery(pid: i32) -> Option<(Process, i32)> {
+    let comm = process::comm(pid)?;
     // setproctitle makes it `[celeryd: celer`
     if !(comm.starts_with("python") || comm.contains("celery") || comm.starts_with("pypy")) {
         return None;
     }
-    let line = fs::read(format!("/proc/{pid}/cmdline")).ok()?;
-    let (role, app, queues) = command(&String::from_utf8_lossy(&line))?;
+    let (role, app, queues) = command(&process::command_line(pid)?)?;
     let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
     let (parent, start_ticks) = parent_and_start(&stat)?;
-    let state = super::process::state_of(&stat)?;
+    let state = process::state_of(&stat)?;
     let home = fs::read_to_string(format!("/proc/{pid}/cgroup")).map(|t| Home::of_cgroups(&t)).unwrap_or_default();
     let process = Process {
         pid,
@@ -166,8 +163,8 @@ pub(in crate::probe) fn command(line: &str) -> Option<(Role, Option<String>, Vec
 fn versions(pid: i32) -> Option<String> {
     let maps = fs::read_to_string(format!("/proc/{pid}/environ")).unwrap_or_default();
     let virtual_env = maps.split('\0').find_map(|e| e.strip_prefix("VIRTUAL_ENV=")).map(str::to_owned);
-    let program = fs::read(format!("/proc/{pid}/cmdline")).ok()?;
-    let program = String::from_utf8_lossy(program.split(|b| *b == 0).next()?).into_owned();
+    let line = process::command_line(pid)?;
+    let program = line.split('\0').next()?;
     let beside = program.rsplit_once("/bin/").map(|(prefix, _)| prefix.to_owned());
     let roots = [virtual_env, beside, Some("/usr/local".to_owned()), Some("/usr".to_owned())];
     roots.into_iter().flatten().find_map(|root| {
@@ -213,10 +210,10 @@ fn without_login(url: &str) -> String {
 
 /// beat writes its schedule every few minutes, whatever is due; the file is in its working folder unless somebody said otherwise.
 fn schedule_age(pid: i32) -> Option<u64> {
-    let line = fs::read(format!("/proc/{pid}/cmdline")).ok()?;
-    let words: Vec<String> = line.split(|b| *b == 0).map(|w| String::from_utf8_lossy(w).into_owned()).collect();
-    let named = words.iter().enumerate().find_map(|(i, w)| match w.as_str() {
-        "-s" | "--schedule" => words.get(i + 1).cloned(),
+    let line = process::command_line(pid)?;
+    let words: Vec<&str> = line.split('\0').collect();
+    let named = words.iter().enumerate().find_map(|(i, w)| match *w {
+        "-s" | "--schedule" => words.get(i + 1).map(|w| (*w).to_owned()),
         w => w.strip_prefix("--schedule=").map(str::to_owned),
     });
     let name = named.unwrap_or_else(|| "celerybeat-schedule".to_owned());

@@ -2,6 +2,8 @@
 
 use std::sync::Arc;
 
+use futures_util::future::join_all;
+
 use super::{
     Redactor,
     activity::Watch,
@@ -15,7 +17,7 @@ use super::{
     systemd::Systemd,
     tls::Tls,
 };
-use crate::model::{EngineState, Inventory, Sample, SystemdState, Target};
+use crate::model::{ContainerRef, EngineState, Inventory, Sample, SystemdState, Target};
 
 /// Everything a probe may use. One per run: reads are shared through it.
 pub struct ProbeCx {
@@ -86,15 +88,20 @@ impl ProbeCx {
         if container.is_up() { Ok(container) } else { Err(super::ProbeError::Skip("it does not run at the moment".to_owned())) }
     }
 
+    /// These containers, inspected side by side; each is read once per run, whoever asks. What is gone since it was listed, or is not
+    /// told, is left out; all of them are without an engine.
+    pub async fn inspected<'a>(&self, listed: impl IntoIterator<Item = &'a ContainerRef>) -> Vec<Arc<Container>> {
+        let Some(docker) = &self.docker else { return Vec::new() };
+        let ids: Vec<&str> = listed.into_iter().map(|c| c.id.as_str()).collect();
+        join_all(ids.into_iter().map(|id| docker.inspect(id))).await.into_iter().flatten().collect()
+    }
+
     /// The first process of a running container, by its name.
     pub async fn pid_of(&self, container: &str) -> Result<i32, super::ProbeError> {
         let gone = |why| super::ProbeError::failed("an endpoint", container, why);
         let found = self.inventory.containers.iter().find(|c| c.name == container);
         let inspected = self.docker()?.inspect(&found.ok_or_else(|| gone("there is no container of this name"))?.id).await?;
-        match i32::try_from(inspected.state.pid) {
-            Ok(pid @ 1..) if inspected.is_up() => Ok(pid),
-            _ => Err(gone("the container it is to be asked from does not run")),
-        }
+        inspected.pid().ok_or_else(|| gone("the container it is to be asked from does not run"))
     }
 
     /// The packet filter of this host.

@@ -56,4 +56,12 @@ impl ProbeError {
             Self::Failed { what, from, why: error.to_string() }
         }
     }
+
+    /// An I/O error about a process: one that has ended is no error.
+    pub(super) fn of_process(what: &str, from: &str, error: &io::Error) -> Self {
+        match error.kind() {
+            io::ErrorKind::NotFound => Self::Skip("the process is gone".to_owned()),
+            _ => Self::io(what, from, error),
+        }
+    }
 }

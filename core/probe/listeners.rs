@@ -2,12 +2,11 @@
 
 use std::fs;
 use std::net::{IpAddr, SocketAddr};
-use std::os::unix::ffi::OsStrExt;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use super::blocking;
+use super::{blocking, process};
 
 /// A process that holds a listening socket.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -159,12 +158,10 @@ fn talk_in(table: &str, to: SocketAddr) -> Talk {
 /// Whether a wildcard socket of IPv6 leaves IPv4 out in the network namespace of `pid` (`net.ipv6.bindv6only`); none when it cannot be
 /// entered, or without IPv6. What a program asks for itself is not in it.
 pub async fn v6_only(pid: i32) -> Option<bool> {
-    let read = move || {
-        // below /proc/sys/net everybody sees the namespace he is in
-        super::netns::enter_other(pid).ok()?;
-        Some(fs::read_to_string("/proc/sys/net/ipv6/bindv6only").ok()?.trim() == "1")
-    };
-    blocking::run("bindv6only", "/proc/sys/net/ipv6", Duration::from_secs(1), read).await.ok().flatten()
+    // below /proc/sys/net everybody sees the namespace he is in
+    let read = || fs::read_to_string("/proc/sys/net/ipv6/bindv6only");
+    let read = super::netns::inside(Some(pid), "bindv6only", "/proc/sys/net/ipv6", Duration::from_secs(1), read);
+    Some(read.await.ok()?.trim() == "1")
 }
 
 /// The process of this host that listens on a TCP port, if one does and is ours to see.
@@ -193,16 +190,9 @@ pub fn environment_names(pid: i32, port: u16, variables: &[&str]) -> bool {
 
 /// The first process with a descriptor for one of these sockets.
 fn holder(inodes: &[u64]) -> Option<Owner> {
-    let wanted: Vec<String> = inodes.iter().map(|i| format!("socket:[{i}]")).collect();
-    fs::read_dir("/proc").ok()?.filter_map(Result::ok).find_map(|process| {
-        let pid: i32 = process.file_name().to_str()?.parse().ok()?;
-        let holds = fs::read_dir(process.path().join("fd"))
-            .ok()?
-            .filter_map(Result::ok)
-            .filter_map(|fd| fs::read_link(fd.path()).ok())
-            .any(|link| wanted.iter().any(|w| w.as_bytes() == link.as_os_str().as_bytes()));
-        holds.then(|| Owner { pid, comm: fs::read_to_string(process.path().join("comm")).unwrap_or_default().trim().to_owned() })
-    })
+    let holds = |pid: &i32| process::sockets(*pid).is_some_and(|held| inodes.iter().any(|i| held.contains(i)));
+    let pid = process::all().ok()?.find(holds)?;
+    Some(Owner { pid, comm: process::comm(pid).unwrap_or_default() })
 }
 
 #[cfg(test)]

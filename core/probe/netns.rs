@@ -70,13 +70,7 @@ async fn connect_from(
         Ok(TcpStream::connect_timeout(&address, timeout))
     })
     .await?
-    .map_err(|e: std::io::Error| match e.kind() {
-        std::io::ErrorKind::PermissionDenied => {
-            ProbeError::Denied { what: "a connection".to_owned(), from: from.clone(), needs: "root".to_owned() }
-        }
-        std::io::ErrorKind::NotFound => ProbeError::Skip("the process is gone".to_owned()),
-        _ => ProbeError::io("a connection", &from, &e),
-    })?;
+    .map_err(|e: std::io::Error| ProbeError::of_process("a connection", &from, &e))?;
     Ok(stream.map_err(|e| classify(&e)).and_then(|s| {
         let ready = s.set_nonblocking(true).and_then(|()| tokio::net::TcpStream::from_std(s));
         ready.map_err(|e| NoConnection::Other(e.to_string()))
@@ -101,6 +95,23 @@ fn is_default_v4(line: &str) -> bool {
 fn is_default_v6(line: &str) -> bool {
     let fields: Vec<&str> = line.split_ascii_whitespace().collect();
     fields.len() == 10 && fields[0].bytes().all(|b| b == b'0') && fields[1] == "00" && fields[9] != "lo"
+}
+
+/// Runs `read` in the network namespace of `pid` or in this one: on a thread of its own, which enters the namespace and ends there.
+pub(super) async fn inside<T: Send + 'static>(
+    pid: Option<i32>,
+    what: &str,
+    from: &str,
+    patience: Duration,
+    read: impl FnOnce() -> std::io::Result<T> + Send + 'static,
+) -> Result<T, ProbeError> {
+    let done = blocking::run(what, from, patience, move || {
+        if let Some(pid) = pid {
+            enter_other(pid)?;
+        }
+        read()
+    });
+    done.await?.map_err(|e| ProbeError::of_process(what, from, &e))
 }
 
 /// Enters the network namespace of `pid`, unless it is this one; for a thread of its own.

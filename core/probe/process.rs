@@ -1,9 +1,37 @@
 //! Processes: what a container's processes wait for, how much they hold, and who is waiting to be reaped.
 
+use std::collections::HashSet;
 use std::fs;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
+
+/// All processes.
+pub(super) fn all() -> std::io::Result<impl Iterator<Item = i32>> {
+    Ok(fs::read_dir("/proc")?.filter_map(|e| e.ok()?.file_name().to_str()?.parse().ok()))
+}
+
+/// The name of a process.
+pub(super) fn comm(pid: i32) -> Option<String> {
+    Some(fs::read_to_string(format!("/proc/{pid}/comm")).ok()?.trim().to_owned())
+}
+
+/// What it was started with, or the title it gave itself; arguments are separated by NUL.
+pub(super) fn command_line(pid: i32) -> Option<String> {
+    Some(String::from_utf8_lossy(&fs::read(format!("/proc/{pid}/cmdline")).ok()?).into_owned())
+}
+
+/// The same without the end, of a process that gives itself a title: one text.
+pub(super) fn title(pid: i32) -> Option<String> {
+    Some(command_line(pid)?.trim_end_matches('\0').to_owned())
+}
+
+/// Inodes of the sockets it holds; none when that is not ours to see.
+pub(super) fn sockets(pid: i32) -> Option<HashSet<u64>> {
+    let descriptors = fs::read_dir(format!("/proc/{pid}/fd")).ok()?;
+    let inode = |link: PathBuf| link.to_str()?.strip_prefix("socket:[")?.strip_suffix(']')?.parse().ok();
+    Some(descriptors.filter_map(|fd| inode(fs::read_link(fd.ok()?.path()).ok()?)).collect())
+}
 
 /// A thread that cannot write its output.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]

@@ -1,12 +1,11 @@
 //! The processes that hold Docker's published ports on the host.
 
-use std::fs;
 use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use super::{ProbeError, blocking};
+use super::{ProbeError, blocking, process};
 
 /// A `docker-proxy`.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
@@ -22,9 +21,8 @@ pub struct Proxy {
 /// The TCP proxies that run, sorted by their port. Anybody may see them.
 pub async fn docker_proxies() -> Result<Vec<Proxy>, ProbeError> {
     blocking::run("processes", "/proc", Duration::from_secs(2), || {
-        let processes = fs::read_dir("/proc").map_err(|e| ProbeError::io("processes", "/proc", &e))?;
-        let mut found: Vec<Proxy> =
-            processes.filter_map(|e| e.ok()?.file_name().to_str()?.parse().ok()).filter_map(proxy).collect();
+        let processes = process::all().map_err(|e| ProbeError::io("processes", "/proc", &e))?;
+        let mut found: Vec<Proxy> = processes.filter_map(proxy).collect();
         found.sort_by_key(|p| (p.host.port(), p.host, p.pid));
         Ok(found)
     })
@@ -32,11 +30,10 @@ pub async fn docker_proxies() -> Result<Vec<Proxy>, ProbeError> {
 }
 
 fn proxy(pid: i32) -> Option<Proxy> {
-    if fs::read_to_string(format!("/proc/{pid}/comm")).ok()?.trim() != "docker-proxy" {
+    if process::comm(pid)? != "docker-proxy" {
         return None;
     }
-    let arguments = String::from_utf8_lossy(&fs::read(format!("/proc/{pid}/cmdline")).ok()?).into_owned();
-    let (host, container) = ends(&arguments)?;
+    let (host, container) = ends(&process::command_line(pid)?)?;
     Some(Proxy { pid, host, container })
 }
 

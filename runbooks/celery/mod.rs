@@ -85,7 +85,7 @@ pub fn runbook(settings: &Settings) -> Runbook {
         id: "celery",
         about: "Celery from its broker's side: queues, workers that take tasks, beat",
         checks: vec![Box::new(queues::Queues { settings: settings.clone() }), Box::new(workers::Workers { settings })],
-        links: LINKS,
+        links: &[LINKS],
         doc: include_str!("RUNBOOK.md"),
     }
 }

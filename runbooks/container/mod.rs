@@ -136,7 +136,7 @@ pub fn runbook(settings: &Settings) -> Runbook {
             Box::new(network::Network),
             Box::new(image::Image),
         ],
-        links: LINKS,
+        links: &[LINKS],
         doc: include_str!("RUNBOOK.md"),
     }
 }

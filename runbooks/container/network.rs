@@ -4,7 +4,9 @@ use std::collections::BTreeSet;
 use std::net::IpAddr;
 use std::time::Duration;
 
-use opsctl_core::model::{Check, CheckSpec, Code, Finding, Inventory, Judged, Judgement, KeyKind, Severity, Subject, Target};
+use opsctl_core::model::{
+    Check, CheckSpec, Code, Finding, Inventory, Judged, Judgement, KeyKind, Severity, Subject, Target, has_own_network,
+};
 use opsctl_core::probe::names::Looked;
 use opsctl_core::probe::needs::How;
 use opsctl_core::probe::{ProbeCx, ProbeError};
@@ -96,10 +98,8 @@ impl Check for Network {
 
     fn judge(&self, _judged: &Judged<'_>, e: &Evidence) -> Judgement {
         let mut judgement = Judgement { gaps: e.gaps.clone(), ..Judgement::default() };
-        let wants_none =
-            matches!(e.mode.as_str(), "none" | "host") || e.mode.starts_with("container:") || e.mode.starts_with("ns:");
         // slirp4netns and pasta are Podman's networks without a network object
-        let detached = !wants_none && e.networks.is_empty() && !matches!(e.mode.as_str(), "slirp4netns" | "pasta");
+        let detached = has_own_network(&e.mode) && e.networks.is_empty() && !matches!(e.mode.as_str(), "slirp4netns" | "pasta");
         let name = &e.subject.name;
         let (severity, message) = match e.missed_by.first() {
             Some(caller) => {

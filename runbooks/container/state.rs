@@ -226,7 +226,7 @@ impl State {
         e.image_present = docker.image_id(&container.image_id).await.is_ok_and(|id| id.is_some());
         let wanted: Vec<u16> = start::taken_port(error).into_iter().chain(container.ports.iter().map(|p| p.host)).collect();
         for port in wanted {
-            if let Some(owner) = port_owner(cx, docker, port, &container.id).await {
+            if let Some(owner) = port_owner(cx, port, &container.id).await {
                 e.port_owner = Some(owner);
                 e.blocked_port = Some(port);
                 return;
@@ -242,13 +242,10 @@ fn suspicious(c: &Container) -> bool {
 }
 
 /// Who holds a TCP port of this host: another container, or a process.
-async fn port_owner(cx: &ProbeCx, docker: &Docker, port: u16, not: &str) -> Option<String> {
-    for other in cx.inventory.containers.iter().filter(|c| c.state == "running" && c.id != not) {
-        if let Ok(c) = docker.inspect(&other.id).await
-            && c.ports.iter().any(|p| p.host == port)
-        {
-            return Some(format!("container {}", c.name));
-        }
+async fn port_owner(cx: &ProbeCx, port: u16, not: &str) -> Option<String> {
+    let others = cx.inspected(cx.inventory.running().filter(|c| c.id != not)).await;
+    if let Some(other) = others.iter().find(|c| c.ports.iter().any(|p| p.host == port)) {
+        return Some(format!("container {}", other.name));
     }
     listeners::owner_of_tcp_port(port).await.map(|o| format!("process {} (pid {})", o.comm, o.pid))
 }

@@ -72,7 +72,7 @@ pub fn runbook(settings: &Settings) -> Runbook {
         id: "cpu",
         about: "Processors that are short, stolen or waiting for disks, and who uses them",
         checks: vec![Box::new(usage::Usage { settings: settings.clone() }), Box::new(load::Load { settings })],
-        links: LINKS,
+        links: &[LINKS],
         doc: include_str!("RUNBOOK.md"),
     }
 }

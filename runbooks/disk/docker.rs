@@ -70,7 +70,7 @@ impl Check for DockerReclaimable {
     }
 
     fn targets(&self, inventory: &Inventory) -> Vec<Target> {
-        inventory.engine.iter().map(|e| Target { kind: Kind::Engine, name: e.name.clone(), id: e.endpoint.clone() }).collect()
+        inventory.engine_targets()
     }
 
     async fn probe(&self, cx: &ProbeCx, target: &Target) -> Result<Evidence, ProbeError> {
@@ -83,8 +83,8 @@ impl Check for DockerReclaimable {
             return Ok(e);
         }
         e.usage = Some((*docker.disk_usage().await?).clone());
-        for container in cx.inventory.containers.iter().filter(|c| matches!(c.state.as_str(), "exited" | "dead")) {
-            let Ok(c) = docker.inspect(&container.id).await else { continue };
+        let ended = cx.inventory.containers.iter().filter(|c| matches!(c.state.as_str(), "exited" | "dead"));
+        for c in cx.inspected(ended).await {
             let kept = c.labels.contains_key("keep") || c.labels.contains_key("opsctl.keep");
             let old = c.state.finished_at.is_some_and(|t| clock::now().duration_since(t) > OLD);
             if old && !kept && !c.state.running && c.restart_policy.name == "no" {

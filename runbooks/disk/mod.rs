@@ -122,7 +122,7 @@ pub fn runbook(settings: &Settings) -> Runbook {
             Box::new(mount_missing::MountMissing),
             Box::new(descriptors::Descriptors { settings }),
         ],
-        links: LINKS,
+        links: &[LINKS],
         doc: include_str!("RUNBOOK.md"),
     }
 }

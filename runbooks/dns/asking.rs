@@ -5,14 +5,14 @@ use std::net::IpAddr;
 use std::sync::Arc;
 
 use futures_util::future::join_all;
+use opsctl_core::model::has_own_network;
 use opsctl_core::probe::docker::Container;
 use opsctl_core::probe::names::{
-    Answers, Asked, HostAnswers, Patience, Question, ResolvConf, ResolvFile, Transport, ask_all, ask_each, engine_servers,
-    questions,
+    Answers, Asked, HostAnswers, Patience, Question, ResolvConf, ResolvFile, Transport, ask_all, ask_each, questions,
 };
 use opsctl_core::probe::{ProbeCx, ProbeError, netns};
 
-use super::container::{ThisHost, has_network, is_embedded};
+use super::container::{ThisHost, is_embedded};
 use super::leak::Short;
 
 /// Containers that are compared at most.
@@ -20,20 +20,9 @@ const MOST_CONTAINERS: usize = 200;
 /// Short names that are looked for in search domains at most.
 const MOST_SHORT: usize = 4;
 
-/// Its first process, if it runs.
-pub(super) fn pid_of(container: &Container) -> Option<i32> {
-    i32::try_from(container.state.pid).ok().filter(|pid| *pid > 0 && container.is_up())
-}
-
-/// All containers of this host, by name. Other checks inspect them too: each is read once.
+/// All containers of this host, by name.
 pub(super) async fn all(cx: &ProbeCx) -> Vec<Arc<Container>> {
-    let Ok(docker) = cx.docker() else { return Vec::new() };
-    let inspect = |c: &opsctl_core::model::ContainerRef| {
-        let id = c.id.clone();
-        async move { docker.inspect(&id).await.ok() }
-    };
-    let all = cx.inventory.containers.iter().take(MOST_CONTAINERS).map(inspect);
-    let mut all: Vec<Arc<Container>> = join_all(all).await.into_iter().flatten().collect();
+    let mut all = cx.inspected(cx.inventory.containers.iter().take(MOST_CONTAINERS)).await;
     all.sort_by(|a, b| a.name.cmp(&b.name));
     all
 }
@@ -48,8 +37,8 @@ pub(super) async fn same(
 ) -> (Option<String>, Vec<String>) {
     let networks = |c: &Container| c.networks.keys().cloned().collect::<Vec<_>>();
     let mut alike = Vec::new();
-    for other in all.iter().filter(|c| has_network(&c.network_mode) && networks(c) == networks(container)) {
-        let Some(pid) = pid_of(other) else { continue };
+    for other in all.iter().filter(|c| has_own_network(&c.network_mode) && networks(c) == networks(container)) {
+        let Some(pid) = other.pid() else { continue };
         let same = other.id == container.id || cx.resolvers.file_of(pid).await.is_ok_and(|f| f.conf == file.conf);
         if same {
             alike.push(other.name.clone());
@@ -76,11 +65,11 @@ pub(super) async fn way_out(cx: &ProbeCx, pid: i32, container: &Container) -> Re
 }
 
 /// Who chose its name servers, if somebody did.
-pub(super) async fn chosen(container: &Container) -> Option<String> {
+pub(super) async fn chosen(cx: &ProbeCx, container: &Container) -> Option<String> {
     if !container.dns.is_empty() {
         return Some(format!("--dns {}", container.dns.join(" ")));
     }
-    let all = engine_servers().await;
+    let all = cx.resolvers.engine().await;
     (!all.is_empty()).then(|| format!("dns in daemon.json: {}", all.join(" ")))
 }
 
@@ -142,7 +131,7 @@ pub(super) fn short_names(container: &Container, all: &[Arc<Container>], conf: &
     }
     let neighbours =
         || all.iter().filter(|c| c.id != container.id && c.networks.keys().any(|n| container.networks.contains_key(n)));
-    let running: BTreeSet<String> = neighbours().filter(|c| pid_of(c).is_some()).flat_map(|c| names(c)).collect();
+    let running: BTreeSet<String> = neighbours().filter(|c| c.is_up()).flat_map(|c| names(c)).collect();
     let stopped: BTreeSet<String> = neighbours().flat_map(|c| names(c)).filter(|n| !running.contains(n)).collect();
     // libc looks for a name as it is first when it has as many dots as `ndots` says (resolv.conf(5)); a short one has none
     let search_first = conf.number("ndots").unwrap_or(1) > 0;

@@ -1,9 +1,11 @@
 //! Does a container find names: those of its network, and those outside? Asked as it would ask, from its own network namespace.
 
-use std::net::{IpAddr, Ipv4Addr};
 use std::time::Duration;
 
-use opsctl_core::model::{Check, CheckSpec, Code, Finding, Inventory, Judged, Judgement, KeyKind, Severity, Subject, Target};
+use opsctl_core::model::{
+    Check, CheckSpec, Code, Finding, Inventory, Judged, Judgement, KeyKind, Severity, Subject, Target, has_own_network,
+};
+use opsctl_core::probe::docker::NAME_SERVER;
 use opsctl_core::probe::names::{Answers, Asked, FileState, NameServer, Question, ResolvFile};
 use opsctl_core::probe::{ProbeCx, ProbeError, listeners};
 use serde::{Deserialize, Serialize};
@@ -28,8 +30,6 @@ static SPEC: CheckSpec = CheckSpec {
     timeout: Duration::from_secs(9),
 };
 
-/// Docker's own name server in every container of a network that somebody made.
-pub(super) const EMBEDDED: Ipv4Addr = Ipv4Addr::new(127, 0, 0, 11);
 /// What Docker falls back on when the host names only itself (moby `defaultIPv4Dns`).
 const FALLBACK: &[&str] = &["8.8.8.8", "8.8.4.4", "2001:4860:4860::8888", "2001:4860:4860::8844"];
 
@@ -80,13 +80,8 @@ pub(super) struct ThisHost {
     pub(super) search: Vec<String>,
 }
 
-/// Whether a container of this network mode asks from a network of its own.
-pub(super) fn has_network(mode: &str) -> bool {
-    !matches!(mode, "host" | "none") && !mode.starts_with("container:") && !mode.starts_with("ns:")
-}
-
 pub(super) fn is_embedded(server: &NameServer) -> bool {
-    server.address == IpAddr::from(EMBEDDED)
+    server.address == NAME_SERVER
 }
 
 impl Check for Container {
@@ -97,12 +92,12 @@ impl Check for Container {
     }
 
     fn targets(&self, inventory: &Inventory) -> Vec<Target> {
-        inventory.container_targets(|c| c.state == "running" && has_network(&c.network_mode))
+        inventory.container_targets(|c| c.state == "running" && has_own_network(&c.network_mode))
     }
 
     async fn probe(&self, cx: &ProbeCx, target: &Target) -> Result<Evidence, ProbeError> {
         let container = cx.running(target).await?;
-        let pid = asking::pid_of(&container).ok_or_else(|| ProbeError::Skip("it does not run at the moment".to_owned()))?;
+        let pid = container.pid().ok_or_else(|| ProbeError::Skip("it does not run at the moment".to_owned()))?;
         let file = cx.resolvers.file_of(pid).await?;
         let all = asking::all(cx).await;
         let (same_as, stands_for) = asking::same(cx, &container, &file, &all).await;
@@ -112,11 +107,11 @@ impl Check for Container {
             subject: Some(container.subject()),
             networks: container.networks.keys().cloned().collect(),
             file: (*file).clone(),
-            chosen: asking::chosen(&container).await,
+            chosen: asking::chosen(cx, &container).await,
             same_as,
             stands_for,
             way_out: asking::way_out(cx, pid, &container).await?,
-            embedded_socket: sockets.iter().any(|s| s.ip() == IpAddr::from(EMBEDDED)),
+            embedded_socket: sockets.iter().any(|s| s.ip() == NAME_SERVER),
             ..Evidence::default()
         };
         let patience = self.settings.patience();
@@ -179,7 +174,8 @@ fn embedded(e: &Evidence, subject: &Subject) -> Option<Finding> {
     } else {
         "the engine does not serve it there"
     };
-    let message = format!("the engine's name server, {EMBEDDED}, does not answer in {} ({}): {why}", subject.name, asked.words());
+    let message =
+        format!("the engine's name server, {NAME_SERVER}, does not answer in {} ({}): {why}", subject.name, asked.words());
     Some(
         found(e, subject, Severity::Crit, message)
             .hint("restart the container: the engine sets its name server up when a container starts"),

@@ -62,7 +62,7 @@ pub fn runbook(settings: &Settings) -> Runbook {
             Box::new(search::Search { settings: settings.clone() }),
             Box::new(container::Container { settings }),
         ],
-        links: LINKS,
+        links: &[LINKS],
         doc: include_str!("RUNBOOK.md"),
     }
 }

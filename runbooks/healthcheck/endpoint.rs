@@ -205,13 +205,10 @@ async fn behind(cx: &ProbeCx, e: &Endpoint) -> (Vec<String>, Option<String>) {
     let mut servers: Vec<String> = Vec::new();
     let mut container = None;
     let mut published = None;
-    if let Some(docker) = &cx.docker {
-        for c in &cx.inventory.containers {
-            let Ok(c) = docker.inspect(&c.id).await else { continue };
-            let by_address = c.networks.values().any(|ip| *ip == e.host && !ip.is_empty());
-            if by_address || (local && c.ports.iter().any(|p| p.host == e.port)) {
-                published = Some(c.id.clone());
-            }
+    for c in cx.inspected(&cx.inventory.containers).await {
+        let by_address = c.networks.values().any(|ip| *ip == e.host && !ip.is_empty());
+        if by_address || (local && c.ports.iter().any(|p| p.host == e.port)) {
+            published = Some(c.id.clone());
         }
     }
     for s in cx.inventory.servers.iter().filter(|s| s.product == Product::Nginx) {

@@ -106,7 +106,7 @@ pub fn runbook(settings: &Settings) -> Runbook {
             Box::new(tcp::Tcp { settings: settings.clone() }),
             Box::new(endpoint::Endpoints { settings }),
         ],
-        links: LINKS,
+        links: &[LINKS],
         doc: include_str!("RUNBOOK.md"),
     }
 }

@@ -7,7 +7,7 @@ use opsctl_core::model::{
     Action, Check, CheckSpec, Code, Finding, FixSpec, Inventory, Judged, Judgement, KeyKind, Plan, Refusal, Risk, Severity,
     Target, quantity,
 };
-use opsctl_core::probe::docker::{Container, Health, HealthEntry, HealthTest};
+use opsctl_core::probe::docker::{Container, Health, HealthEntry, HealthTest, NAME_SERVER};
 use opsctl_core::probe::image_files::{self, ImageFiles};
 use opsctl_core::probe::listeners::{self, Listener};
 use opsctl_core::probe::{ProbeCx, ProbeError};
@@ -291,8 +291,7 @@ fn command_missing(e: &Evidence, program: &str, command: &Command, failed: &[&He
 fn refused(e: &Evidence, command: &Command) -> Option<(&'static Code, String)> {
     let asks = command.asks.as_ref()?;
     let name = &e.container.name;
-    // Docker's own DNS listens on 127.0.0.11 in every container on a user-defined network
-    let served: Vec<&Listener> = e.listeners.as_ref()?.iter().filter(|l| l.address.to_string() != "127.0.0.11").collect();
+    let served: Vec<&Listener> = e.listeners.as_ref()?.iter().filter(|l| l.address != NAME_SERVER).collect();
     let on_port: Vec<&&Listener> = served.iter().filter(|l| l.port == asks.port).collect();
     let only_v4 = !on_port.is_empty() && on_port.iter().all(|l| l.address.is_ipv4());
     if asks.host == "localhost" && only_v4 && e.files.as_ref().is_some_and(|f| f.localhost_is_v6) {

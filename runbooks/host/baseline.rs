@@ -13,6 +13,7 @@ use opsctl_core::probe::{ProbeCx, ProbeError, boot, host};
 use serde::{Deserialize, Serialize};
 
 use super::Settings;
+use crate::sysctl;
 
 const BASELINE: Code = Code {
     id: "host.baseline",
@@ -35,8 +36,6 @@ static SPEC: CheckSpec = CheckSpec {
     timeout: Duration::from_secs(3),
 };
 
-/// Where the settings of opsctl are kept for the next boot (sysctl.d(5)).
-const SYSCTL_FILE: &str = "/etc/sysctl.d/60-opsctl.conf";
 const SOMAXCONN: &str = "net.core.somaxconn";
 const INOTIFY: &str = "fs.inotify.max_user_instances";
 /// Room that is worth a word whatever its share, in bytes.
@@ -86,7 +85,7 @@ impl Check for Baseline {
             mtus: tree.mtus(),
             sysctls: tree.sysctls(&[SOMAXCONN, INOTIFY]),
             sysctls_writable: tree.sysctls_writable(),
-            running: cx.inventory.containers.iter().filter(|c| c.state == "running").count(),
+            running: cx.inventory.running().count(),
             upgrades: tree.has("/usr/bin/unattended-upgrade") && tree.has("/etc/apt/apt.conf.d/20auto-upgrades"),
             ..Evidence::default()
         };
@@ -126,11 +125,9 @@ impl Check for Baseline {
         }
         let (mut actions, mut undo) = (Vec::new(), Vec::new());
         for (key, now, wanted) in self.low_settings(e) {
-            let line = format!("{key} = {wanted}");
-            actions.push(Action::AddLine { path: SYSCTL_FILE.to_owned(), line: line.clone() });
-            actions.push(Action::SetSysctl { key: key.to_owned(), value: wanted.to_string() });
-            undo.push(Action::SetSysctl { key: key.to_owned(), value: now.to_string() });
-            undo.push(Action::RemoveLine { path: SYSCTL_FILE.to_owned(), line });
+            let (set, back) = sysctl::set(key, &now.to_string(), &wanted.to_string());
+            actions.extend(set);
+            undo.extend(back);
         }
         Ok(plan(&SET_SYSCTL, actions, undo))
     }

@@ -5,7 +5,7 @@ use std::time::Duration;
 use jiff::{SignedDuration, Timestamp};
 use opsctl_core::model::{
     Check, CheckSpec, Code, Finding, Judged, Judgement, Severity, Subject, Target,
-    quantity::{ago, duration},
+    quantity::{ago, duration, some_of},
 };
 use opsctl_core::probe::boot::{self, Boot, version};
 use opsctl_core::probe::{ProbeCx, ProbeError, blocking};
@@ -111,9 +111,5 @@ fn newer_kernel(e: &Boot) -> Option<&boot::Kernel> {
 }
 
 fn asked_by(packages: &[String]) -> String {
-    match packages {
-        [] => String::new(),
-        [one] => format!(", because of {one}"),
-        [first, rest @ ..] => format!(", because of {first} and {} more", rest.len()),
-    }
+    if packages.is_empty() { String::new() } else { format!(", because of {}", some_of(packages, 1)) }
 }

@@ -64,7 +64,7 @@ pub fn runbook(settings: &Settings) -> Runbook {
             Box::new(entropy::Entropy),
             Box::new(baseline::Baseline { settings }),
         ],
-        links: LINKS,
+        links: &[LINKS],
         doc: include_str!("RUNBOOK.md"),
     }
 }

@@ -113,7 +113,7 @@ pub fn runbook(settings: &Settings) -> Runbook {
             Box::new(oom::Oom),
             Box::new(growth::Growth { settings }),
         ],
-        links: LINKS,
+        links: &[LINKS],
         doc: include_str!("RUNBOOK.md"),
     }
 }

@@ -1,6 +1,5 @@
 //! Is this host in the lists of the Prometheus that watches it, with the labels it is to have, and does that get it?
 
-use std::net::IpAddr;
 use std::time::Duration;
 
 use opsctl_core::model::{
@@ -44,9 +43,6 @@ static SPEC: CheckSpec = CheckSpec {
 /// Port of `node_exporter` (<https://github.com/prometheus/prometheus/wiki/Default-port-allocations>).
 const NODE_EXPORTER: u16 = 9100;
 
-/// For documentation (RFC 5737): where it would go is where everything else goes.
-const SOMEWHERE: IpAddr = IpAddr::V4(std::net::Ipv4Addr::new(192, 0, 2, 1));
-
 pub(super) struct Enrolled {
     pub(super) settings: Settings,
 }
@@ -88,10 +84,12 @@ impl Check for Enrolled {
         e.metrics_path = host.metrics_path.clone().or(path);
         e.address = match &host.address {
             Some(address) => Some(address.clone()),
-            None => match (port, network::look(None, vec![SOMEWHERE]).await?.ways.into_iter().flatten().find_map(|w| w.source)) {
-                (Some(port), Some(ip)) => Some(std::net::SocketAddr::new(ip, port).to_string()),
-                _ => None,
-            },
+            None => {
+                match (port, network::look(None, vec![network::WORLD]).await?.ways.into_iter().flatten().find_map(|w| w.source)) {
+                    (Some(port), Some(ip)) => Some(std::net::SocketAddr::new(ip, port).to_string()),
+                    _ => None,
+                }
+            }
         };
         let mut candidates: Vec<(bool, String)> = Vec::new();
         for target in cx.inventory.server_targets(Product::Prometheus) {

@@ -2,19 +2,13 @@
 
 use opsctl_core::model::{KeyKind, Link};
 
-/// A server that is down because of its container, its unit or the machine.
-macro_rules! down {
-    ($($code:literal),*) => {
+use crate::down::down;
+
+/// Those whose data are on a filesystem of this host.
+macro_rules! no_room {
+    ($($code:literal),* $(,)?) => {
         &[
             $(
-                Link::confirmed("container.down", $code, KeyKind::Container, "its container is down"),
-                Link::confirmed("container.restart-loop", $code, KeyKind::Container, "its container is restarted again and again"),
-                Link::confirmed("container.start-failed", $code, KeyKind::Container, "its container could not be started"),
-                Link::confirmed("container.oom-killed", $code, KeyKind::Container, "the kernel killed it for memory"),
-                Link::confirmed("container.paused", $code, KeyKind::Container, "its container is paused"),
-                Link::confirmed("systemd.unit-failed", $code, KeyKind::Unit, "its unit failed"),
-                Link::confirmed("systemd.enabled-inactive", $code, KeyKind::Unit, "its unit is not started"),
-                Link::confirmed("systemd.restart-loop", $code, KeyKind::Unit, "its unit is restarted again and again"),
                 Link::confirmed("disk.space", $code, KeyKind::Filesystem, "the filesystem of its data is full"),
                 Link::confirmed("disk.inodes", $code, KeyKind::Filesystem, "the filesystem of its data has no inodes left"),
                 Link::confirmed("disk.readonly", $code, KeyKind::Filesystem, "the filesystem of its data is read-only"),
@@ -23,14 +17,19 @@ macro_rules! down {
     };
 }
 
-const DOWN: &[Link] = down!(
-    "monitoring.prometheus",
-    "monitoring.alertmanager",
-    "monitoring.loki",
-    "monitoring.alloy",
-    "monitoring.grafana",
-    "monitoring.tsdb"
-);
+/// Calls a macro with what may be down.
+macro_rules! servers {
+    ($links:ident) => {
+        $links!(
+            "monitoring.prometheus",
+            "monitoring.alertmanager",
+            "monitoring.loki",
+            "monitoring.alloy",
+            "monitoring.grafana",
+            "monitoring.tsdb",
+        )
+    };
+}
 
 const OWN: &[Link] = &[
     Link::confirmed(
@@ -113,23 +112,4 @@ const TARGETS: &[Link] = &[
 ];
 
 /// All of them.
-pub(super) const LINKS: &[Link] = &{
-    const N: usize = DOWN.len() + OWN.len() + TARGETS.len();
-    let mut all = [const { Link::confirmed("", "", KeyKind::Host, "") }; N];
-    let mut i = 0;
-    while i < N {
-        all[i] = if i < DOWN.len() {
-            copy(&DOWN[i])
-        } else if i < DOWN.len() + OWN.len() {
-            copy(&OWN[i - DOWN.len()])
-        } else {
-            copy(&TARGETS[i - DOWN.len() - OWN.len()])
-        };
-        i += 1;
-    }
-    all
-};
-
-const fn copy(l: &Link) -> Link {
-    Link { cause: l.cause, effect: l.effect, tie: l.tie, confidence: l.confidence, because: l.because, treatable: l.treatable }
-}
+pub(super) const LINKS: &[&[Link]] = &[servers!(down), servers!(no_room), OWN, TARGETS];

@@ -23,7 +23,7 @@ mod up_missing;
 
 use std::collections::BTreeMap;
 
-use opsctl_core::model::Runbook;
+use opsctl_core::model::{Runbook, quantity};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
@@ -126,9 +126,5 @@ pub fn runbook(settings: &Settings) -> Runbook {
 
 /// `a, b and 3 more`.
 fn some_of(words: &[String]) -> String {
-    const SHOWN: usize = 3;
-    match words.len().checked_sub(SHOWN) {
-        Some(more @ 1..) => format!("{} and {more} more", words[..SHOWN].join(", ")),
-        _ => words.join(", "),
-    }
+    quantity::some_of(words, 3)
 }

@@ -86,10 +86,11 @@ impl Check for Rules {
         let name = &judged.target.name;
         let finding = |severity, text: String| e.server.finding(&RULES, severity, judged.target, text);
         let mut findings = Vec::new();
-        if let Some((rule, error)) = e.broken.first() {
-            let more = if e.broken.len() > 1 { format!(" and {} more", e.broken.len() - 1) } else { String::new() };
+        if let Some((_, error)) = e.broken.first() {
+            let rules: Vec<&str> = e.broken.iter().map(|(rule, _)| rule.as_str()).collect();
+            let rules = quantity::some_of(&rules, 1);
             let verb = if e.broken.len() > 1 { "are" } else { "is" };
-            let mut f = finding(Severity::Warn, format!("{name}: the rule {rule}{more} {verb} not evaluated: {error}"));
+            let mut f = finding(Severity::Warn, format!("{name}: the rule {rules} {verb} not evaluated: {error}"));
             for (rule, error) in e.broken.iter().take(5) {
                 f = f.cite(rule, error);
             }

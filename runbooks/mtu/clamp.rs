@@ -151,26 +151,28 @@ fn how(effect: &Effect) -> Vec<String> {
     }
 }
 
+/// What nft is told of a chain that packets pass at `hook`.
+pub(super) fn native_hook(hook: &str) -> String {
+    format!("{{ type filter hook {hook} priority -150 ; }}")
+}
+
+/// What nft is told of a rule for segments.
+pub(super) fn native_rule(effect: &Effect) -> String {
+    let size = match effect {
+        Effect::SetMss(mss) => mss.to_string(),
+        _ => "rt mtu".to_owned(),
+    };
+    format!("tcp flags & (syn|rst) == syn counter tcp option maxseg size set {size} comment \"{COMMENT}\"")
+}
+
 /// A table of our own: deleting it leaves nothing behind.
 fn native(wanted: &[Wanted], e: &Evidence) -> (Vec<Action>, Vec<Action>) {
     let nft = |rest: &[&str]| Action::Run { argv: [words(&["nft"]), words(rest)].concat() };
     let mut actions = vec![nft(&["add", "table", "ip", NATIVE_TABLE])];
     for w in wanted {
         let hook = w.hook.to_lowercase();
-        actions.push(nft(&[
-            "add",
-            "chain",
-            "ip",
-            NATIVE_TABLE,
-            &hook,
-            &format!("{{ type filter hook {hook} priority -150 ; }}"),
-        ]));
-        let size = match w.effect {
-            Effect::SetMss(mss) => mss.to_string(),
-            _ => "rt mtu".to_owned(),
-        };
-        let rule = format!("tcp flags & (syn|rst) == syn counter tcp option maxseg size set {size} comment \"{COMMENT}\"");
-        actions.push(nft(&["add", "rule", "ip", NATIVE_TABLE, &hook, &rule]));
+        actions.push(nft(&["add", "chain", "ip", NATIVE_TABLE, &hook, &native_hook(&hook)]));
+        actions.push(nft(&["add", "rule", "ip", NATIVE_TABLE, &hook, &native_rule(&w.effect)]));
     }
     let had = e.nft_chains.iter().any(|c| c.starts_with(&format!("ip {NATIVE_TABLE} ")));
     let undo = if had { Vec::new() } else { vec![nft(&["delete", "table", "ip", NATIVE_TABLE])] };

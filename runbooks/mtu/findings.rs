@@ -54,10 +54,7 @@ pub(super) fn bridges(e: &Evidence) -> Vec<Finding> {
 
 /// The first few names, and how many more.
 fn some(names: &[String]) -> String {
-    match names.len() {
-        0..=5 => names.join(", "),
-        n => format!("{} and {} more", names[..5].join(", "), n - 5),
-    }
+    quantity::some_of(names, 5)
 }
 
 pub(super) fn by_hand(finding: &Finding, e: &Evidence) -> String {

@@ -65,7 +65,7 @@ pub fn runbook(settings: &Settings) -> Runbook {
         id: "mtu",
         about: "Packet sizes: bridges against the way out, full packets that vanish, TCPMSS rules that help or do not",
         checks: vec![Box::new(path::Path { settings: settings.clone() }), Box::new(persistent::Persistent)],
-        links: LINKS,
+        links: &[LINKS],
         doc: include_str!("RUNBOOK.md"),
     }
 }

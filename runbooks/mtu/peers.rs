@@ -5,15 +5,13 @@ use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
 use futures_util::future::join_all;
+use opsctl_core::model::has_own_network;
 use opsctl_core::probe::docker::{Container, Network};
 use opsctl_core::probe::network::{self, Connection, Interface, View, Way};
 use opsctl_core::probe::path::{Peer, Speech, speech_of};
 use opsctl_core::probe::{ProbeCx, ProbeError, names};
 
 use super::evidence::{Bridge, Stuck};
-
-/// An address of the outside world to ask the way to; nothing is sent there (TEST-NET-1, RFC 5737).
-const WORLD: IpAddr = IpAddr::V4(std::net::Ipv4Addr::new(192, 0, 2, 1));
 
 /// At most this many paths in one run.
 const MOST: usize = 16;
@@ -56,7 +54,7 @@ struct Seen {
 
 pub(super) async fn around(cx: &ProbeCx, most_peers: usize) -> Result<Around, ProbeError> {
     let mut around = Around::default();
-    let here = network::look(None, vec![WORLD]).await?;
+    let here = network::look(None, vec![network::WORLD]).await?;
     around.egress = here.ways.first().cloned().flatten();
     let running = running(cx, &mut around.gaps).await;
     let (bridges, places) = bridges(cx, &here, &running, &mut around.gaps).await;
@@ -143,26 +141,18 @@ fn leaves(way: &Way, interfaces: &[Interface]) -> bool {
 }
 
 async fn running(cx: &ProbeCx, gaps: &mut Vec<String>) -> Vec<Arc<Container>> {
-    let docker = match cx.docker() {
-        Ok(docker) => docker,
-        Err(ProbeError::Skip(_)) => return Vec::new(),
-        Err(e) => {
-            gaps.push(e.to_string());
-            return Vec::new();
-        }
-    };
-    let listed = cx.inventory.containers.iter().filter(|c| c.state == "running");
-    let inspected = join_all(listed.map(|c| docker.inspect(&c.id))).await;
-    inspected.into_iter().filter_map(Result::ok).filter(|c| c.is_up()).collect()
+    match cx.docker() {
+        Ok(_) | Err(ProbeError::Skip(_)) => {}
+        Err(e) => gaps.push(e.to_string()),
+    }
+    cx.inspected(cx.inventory.running()).await.into_iter().filter(|c| c.is_up()).collect()
 }
 
 /// The container as a place; none when it has no network of its own.
 fn place(container: &Container, network: Option<&str>) -> Option<Place> {
-    let own =
-        container.network_mode != "host" && container.network_mode != "none" && !container.network_mode.starts_with("container:");
-    let pid = i32::try_from(container.state.pid).ok().filter(|pid| *pid > 0)?;
+    let pid = container.pid()?;
     let network = network.map(str::to_owned).or_else(|| container.networks.keys().next().cloned());
-    own.then(|| Place { container: Some(container.name.clone()), pid: Some(pid), network })
+    has_own_network(&container.network_mode).then(|| Place { container: Some(container.name.clone()), pid: Some(pid), network })
 }
 
 /// The bridges of the engine, and of each with containers in it one to try paths from.

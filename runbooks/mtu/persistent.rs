@@ -11,7 +11,7 @@ use opsctl_core::probe::firewall::{self, Backend, Effect, Persisted, Rule};
 use opsctl_core::probe::{ProbeCx, ProbeError, blocking};
 use serde::{Deserialize, Serialize};
 
-use super::clamp::{COMMENT, NATIVE_TABLE};
+use super::clamp::{COMMENT, NATIVE_TABLE, native_hook, native_rule};
 
 const PERSISTENT: Code = Code {
     id: "mtu.clamp-persistent",
@@ -131,14 +131,8 @@ fn commands(rule: &Rule, programs: &[(Backend, String)]) -> Result<Commands, Ref
         let by_hand = || Refusal::ByHand(format!("put the rule of table {} into /etc/nftables.conf", rule.table));
         let table = rule.table.strip_prefix("ip ").filter(|t| *t == NATIVE_TABLE).ok_or_else(by_hand)?;
         let hook = &rule.chain;
-        let size = match rule.effect {
-            Effect::SetMss(mss) => mss.to_string(),
-            _ => "rt mtu".to_owned(),
-        };
-        let chain = format!("nft 'add chain ip {table} {hook} {{ type filter hook {hook} priority -150 ; }}'");
-        let add = format!(
-            "nft 'add rule ip {table} {hook} tcp flags & (syn|rst) == syn counter tcp option maxseg size set {size} comment \"{COMMENT}\"'"
-        );
+        let chain = format!("nft 'add chain ip {table} {hook} {}'", native_hook(hook));
+        let add = format!("nft 'add rule ip {table} {hook} {}'", native_rule(&rule.effect));
         let flush = format!("nft 'flush chain ip {table} {hook}'");
         return Ok(Commands { remove: vec![flush], add: vec![format!("nft 'add table ip {table}'"), chain, add] });
     }

@@ -3,7 +3,6 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use futures_util::future::join_all;
 use opsctl_core::model::{
     Check, CheckSpec, Code, Finding, Inventory, Judged, Judgement, KeyKind, Kind, Severity, Subject, Target,
 };
@@ -45,8 +44,7 @@ impl Check for Attached {
     }
 
     fn targets(&self, inventory: &Inventory) -> Vec<Target> {
-        let engine = inventory.engine.iter();
-        engine.map(|e| Target { kind: Kind::Engine, name: e.name.clone(), id: e.endpoint.clone() }).collect()
+        inventory.engine_targets()
     }
 
     async fn probe(&self, cx: &ProbeCx, _target: &Target) -> Result<Evidence, ProbeError> {
@@ -59,10 +57,9 @@ impl Check for Attached {
         if with.is_empty() {
             return Err(ProbeError::Skip("no network of the engine has IPv6".to_owned()));
         }
-        let running = cx.inventory.containers.iter().filter(|c| c.state == "running");
-        let inspected = join_all(running.map(|c| docker.inspect(&c.id))).await;
+        let running = cx.inspected(cx.inventory.running()).await;
         for name in with {
-            let inside = inspected.iter().flatten().filter(|c| c.networks.contains_key(name)).count();
+            let inside = running.iter().filter(|c| c.networks.contains_key(name)).count();
             e.networks.insert(name.to_owned(), inside);
         }
         Ok(e)

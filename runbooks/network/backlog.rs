@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use futures_util::future::join_all;
 use opsctl_core::model::{
-    Check, CheckSpec, Code, Finding, Judged, Judgement, KeyKind, Kind, Sample, Severity, Subject, Target, quantity,
+    Check, CheckSpec, Code, ContainerRef, Finding, Judged, Judgement, KeyKind, Kind, Sample, Severity, Subject, Target, quantity,
 };
 use opsctl_core::probe::network::{self, Queue, counters::counters};
 use opsctl_core::probe::{ProbeCx, ProbeError};
@@ -72,14 +72,10 @@ impl Check for Backlog {
 
     async fn probe(&self, cx: &ProbeCx, _target: &Target) -> Result<Evidence, ProbeError> {
         let mut places: Vec<Place> = vec![(None, None)];
-        if let Some(docker) = &cx.docker {
-            let running = cx.inventory.containers.iter().filter(|c| c.state == "running");
-            let own = running.filter(|c| c.network_mode != "host" && !c.network_mode.starts_with("container:"));
-            for container in join_all(own.map(|c| docker.inspect(&c.id))).await.into_iter().flatten() {
-                let pid = i32::try_from(container.state.pid).ok().filter(|pid| *pid > 0);
-                if container.is_up() && pid.is_some() {
-                    places.push((pid, Some((container.name.clone(), container.id.clone()))));
-                }
+        let own = |c: &&ContainerRef| c.network_mode != "host" && !c.network_mode.starts_with("container:");
+        for container in cx.inspected(cx.inventory.running().filter(own)).await {
+            if let Some(pid) = container.pid() {
+                places.push((Some(pid), Some((container.name.clone(), container.id.clone()))));
             }
         }
         let mut e = Evidence::default();

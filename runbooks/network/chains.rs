@@ -85,8 +85,7 @@ impl Check for Chains {
         let mut e = Evidence { daemon: daemon(), endpoint, ..Evidence::default() };
         e.engine = (*docker.settings().await?).clone();
         e.networks = docker.networks().await?.iter().filter(|n| n.is_routed()).cloned().collect();
-        for listed in cx.inventory.containers.iter().filter(|c| c.state == "running") {
-            let Ok(container) = docker.inspect(&listed.id).await else { continue };
+        for container in cx.inspected(cx.inventory.running()).await {
             let networks = container.networks.keys().filter(|n| e.networks.iter().any(|k| k.name == **n));
             e.running.extend(networks.map(|n| (n.clone(), container.name.clone())));
             if container.restart_policy.name.is_empty() || container.restart_policy.name == "no" {
@@ -121,11 +120,13 @@ impl Check for Chains {
             return Judgement::skip("Docker is told to make no rules (`iptables: false`)");
         }
         let missing = missing(e);
-        let Some(first) = missing.first() else { return Judgement::default() };
+        if missing.is_empty() {
+            return Judgement::default();
+        }
         let severity = if e.running.is_empty() { Severity::Warn } else { Severity::Crit };
         let subject = Subject { kind: Kind::Engine, name: "docker".to_owned(), identity: e.endpoint.clone() };
-        let many = if missing.len() == 1 { String::new() } else { format!(" and {} more", missing.len() - 1) };
-        let mut f = Finding::new(&CHAINS, severity, subject, format!("rules of Docker are gone: {first}{many}"))
+        let message = format!("rules of Docker are gone: {}", quantity::some_of(&missing, 1));
+        let mut f = Finding::new(&CHAINS, severity, subject, message)
             .key(KeyKind::Engine, &e.endpoint)
             .key(KeyKind::Host, "host")
             .cite("gone", missing.join("; "))

@@ -3,14 +3,15 @@
 use std::time::Duration;
 
 use opsctl_core::model::{
-    Action, Check, CheckSpec, Code, Finding, FixSpec, Judged, Judgement, KeyKind, Plan, Refusal, Risk, Severity, Subject, Target,
+    Check, CheckSpec, Code, Finding, FixSpec, Judged, Judgement, KeyKind, Plan, Refusal, Risk, Severity, Subject, Target,
     quantity,
 };
 use opsctl_core::probe::setup::Tree;
 use opsctl_core::probe::{ProbeCx, ProbeError};
 use serde::{Deserialize, Serialize};
 
-use super::{SYSCTL_FILE, Settings};
+use super::Settings;
+use crate::sysctl;
 
 const CONNTRACK: Code = Code {
     id: "network.conntrack",
@@ -120,15 +121,7 @@ impl Check for Conntrack {
         }
         // enough to be below the limit for warnings, and never more than four times as much
         let wanted = (e.max * 2).max(e.count * 2).min(e.max * 4).min(LARGEST);
-        let line = format!("{MAX} = {wanted}");
-        let actions = vec![
-            Action::AddLine { path: SYSCTL_FILE.to_owned(), line: line.clone() },
-            Action::SetSysctl { key: MAX.to_owned(), value: wanted.to_string() },
-        ];
-        let undo = vec![
-            Action::SetSysctl { key: MAX.to_owned(), value: e.max.to_string() },
-            Action::RemoveLine { path: SYSCTL_FILE.to_owned(), line },
-        ];
+        let (actions, undo) = sysctl::set(MAX, &e.max.to_string(), &wanted.to_string());
         let memory = quantity::bytes((wanted - e.max) * BYTES_EACH);
         Ok(Plan::new(&RAISE, &SPEC, finding, judged.target, actions)
             .undo(undo)

@@ -12,7 +12,7 @@ use opsctl_core::probe::setup::Tree;
 use opsctl_core::probe::{ProbeCx, ProbeError};
 use serde::{Deserialize, Serialize};
 
-use super::SYSCTL_FILE;
+use crate::sysctl;
 
 const IP_FORWARD: Code = Code {
     id: "network.ip-forward",
@@ -78,8 +78,7 @@ impl Check for Forwarding {
         let docker = cx.docker()?;
         let mut e = Evidence::default();
         let networks = docker.networks().await?;
-        for listed in cx.inventory.containers.iter().filter(|c| c.state == "running") {
-            let Ok(container) = docker.inspect(&listed.id).await else { continue };
+        for container in cx.inspected(cx.inventory.running()).await {
             for network in networks.iter().filter(|n| n.is_routed() && container.networks.contains_key(&n.name)) {
                 let Some(interface) = &network.interface else { continue };
                 if !e.bridges.iter().any(|(_, i)| i == interface) {
@@ -90,9 +89,7 @@ impl Check for Forwarding {
         if e.bridges.is_empty() {
             return Err(ProbeError::Skip("no container runs in a bridge network".to_owned()));
         }
-        // TEST-NET-1 (RFC 5737); asking for the way sends nothing
-        let world = std::net::IpAddr::from([192, 0, 2, 1]);
-        e.egress = network::look(None, vec![world]).await?.ways.into_iter().flatten().next().map(|w| w.interface);
+        e.egress = network::look(None, vec![network::WORLD]).await?.ways.into_iter().flatten().next().map(|w| w.interface);
         let tree = Tree::default();
         e.sysctls = tree.sysctls(&[FORWARD, BRIDGE]);
         // a dot in the name of an interface is no dot of a setting
@@ -142,19 +139,20 @@ impl Check for Forwarding {
         }
         for key in off {
             if key == FORWARD {
-                let line = format!("{FORWARD} = 1");
-                actions.push(Action::AddLine { path: SYSCTL_FILE.to_owned(), line: line.clone() });
-                undo.insert(0, Action::RemoveLine { path: SYSCTL_FILE.to_owned(), line });
+                let (set, back) = sysctl::set(FORWARD, "0", "1");
+                actions.extend(set);
+                undo.splice(0..0, back);
+            } else {
+                actions.push(Action::SetSysctl { key: key.clone(), value: "1".to_owned() });
+                undo.insert(0, Action::SetSysctl { key: key.clone(), value: "0".to_owned() });
             }
-            actions.push(Action::SetSysctl { key: key.clone(), value: "1".to_owned() });
-            undo.insert(0, Action::SetSysctl { key: key.clone(), value: "0".to_owned() });
         }
         let plan = Plan::new(&ENABLE, &SPEC, finding, judged.target, actions)
             .undo(undo)
             .affects(["this host passes packets between all its interfaces, as far as the packet filter lets it".to_owned()]);
         // whoever is read later wins
         let later =
-            e.files.iter().rfind(|(file, value)| value == "0" && (file.as_str() > SYSCTL_FILE || file == "/etc/sysctl.conf"));
+            e.files.iter().rfind(|(file, value)| value == "0" && (file.as_str() > sysctl::FILE || file == "/etc/sysctl.conf"));
         Ok(match later {
             Some((file, _)) => plan.recurs(format!("{file} sets it to 0 at the next boot: change it there")),
             None => plan,

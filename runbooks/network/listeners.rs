@@ -4,7 +4,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 use std::time::Duration;
 
-use opsctl_core::model::{Check, CheckSpec, Code, Finding, Inventory, Judged, Judgement, KeyKind, Severity, Target};
+use opsctl_core::model::{
+    Check, CheckSpec, Code, Finding, Inventory, Judged, Judgement, KeyKind, Severity, Target, has_own_network, quantity,
+};
 use opsctl_core::probe::docker::Container;
 use opsctl_core::probe::listeners::v6_only;
 use opsctl_core::probe::needs::{self, Binding, Listening, Reached};
@@ -88,8 +90,7 @@ impl Check for Listeners {
 
     fn targets(&self, inventory: &Inventory) -> Vec<Target> {
         // on the host's network a loopback is as good as any; in another container's network it is judged with that one
-        let own = |mode: &str| !matches!(mode, "host" | "none") && !mode.starts_with("container:") && !mode.starts_with("ns:");
-        inventory.container_targets(|c| c.state == "running" && own(&c.network_mode))
+        inventory.container_targets(|c| c.state == "running" && has_own_network(&c.network_mode))
     }
 
     async fn probe(&self, cx: &ProbeCx, target: &Target) -> Result<Evidence, ProbeError> {
@@ -308,6 +309,5 @@ impl Evidence {
 
 /// At most three, and how many more.
 fn list(by: &[String]) -> String {
-    let shown = by.iter().take(3).cloned().collect::<Vec<_>>().join(", ");
-    if by.len() > 3 { format!("{shown} and {} more", by.len() - 3) } else { shown }
+    quantity::some_of(by, 3)
 }

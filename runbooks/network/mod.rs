@@ -141,13 +141,10 @@ pub fn runbook(settings: &Settings) -> Runbook {
             Box::new(conntrack::Conntrack { settings: settings.clone() }),
             Box::new(backlog::Backlog { settings }),
         ],
-        links: LINKS,
+        links: &[LINKS],
         doc: include_str!("RUNBOOK.md"),
     }
 }
-
-/// Where the settings of opsctl are kept for the next boot (sysctl.d(5)).
-const SYSCTL_FILE: &str = "/etc/sysctl.d/60-opsctl.conf";
 
 /// What ties findings about one port of one container.
 fn port_key(container: &str, port: u16) -> String {

@@ -101,21 +101,19 @@ impl Check for Published {
     }
 
     fn targets(&self, inventory: &Inventory) -> Vec<Target> {
-        let engine = inventory.engine.iter();
-        engine.map(|e| Target { kind: Kind::Engine, name: e.name.clone(), id: e.endpoint.clone() }).collect()
+        inventory.engine_targets()
     }
 
     async fn probe(&self, cx: &ProbeCx, _target: &Target) -> Result<Evidence, ProbeError> {
         let docker = cx.docker()?;
-        let running = cx.inventory.containers.iter().filter(|c| c.state == "running");
-        let containers = join_all(running.map(|c| docker.inspect(&c.id))).await;
+        let containers = cx.inspected(cx.inventory.running()).await;
         let mut e = Evidence { proxies: docker_proxies().await?, containers: publishers(cx, containers).await };
         if e.proxies.iter().any(|p| e.owner(p).is_none()) {
             // between two looks a container may have started or ended
             tokio::time::sleep(PAUSE).await;
             let now = docker.list().await?;
             let running: Vec<_> = now.into_iter().filter(|c| c.state == "running").collect();
-            let containers = join_all(running.iter().map(|c| docker.inspect_now(&c.id))).await;
+            let containers = join_all(running.iter().map(|c| docker.inspect_now(&c.id))).await.into_iter().flatten().collect();
             e = Evidence { proxies: docker_proxies().await?, containers: publishers(cx, containers).await };
         }
         Ok(e)
@@ -147,7 +145,7 @@ impl Check for Published {
     }
 }
 
-async fn publishers(cx: &ProbeCx, containers: Vec<Result<Arc<Container>, ProbeError>>) -> Vec<Publisher> {
+async fn publishers(cx: &ProbeCx, containers: Vec<Arc<Container>>) -> Vec<Publisher> {
     let publisher = |c: Arc<Container>| async move {
         let open = if c.ports.is_empty() || !c.is_up() {
             Some(BTreeSet::new())
@@ -165,7 +163,7 @@ async fn publishers(cx: &ProbeCx, containers: Vec<Result<Arc<Container>, ProbeEr
             open,
         }
     };
-    let mut all = join_all(containers.into_iter().filter_map(Result::ok).map(publisher)).await;
+    let mut all = join_all(containers.into_iter().map(publisher)).await;
     all.sort_by(|a, b| a.subject.name.cmp(&b.subject.name));
     all
 }

@@ -137,15 +137,14 @@ impl Check for Config {
         }
         if let (Some(newest), Some(loaded)) = (e.newer.first(), e.loaded_at) {
             let what = if e.configuration { "configuration" } else { "certificate" };
-            let files: Vec<&str> = e.newer.iter().take(5).map(|f| f.path.as_str()).collect();
-            let more = e.newer.len().saturating_sub(files.len());
+            let files: Vec<&str> = e.newer.iter().map(|f| f.path.as_str()).collect();
             let age = newest.modified.map_or_else(String::new, |m| format!(", {}", quantity::ago(judged.taken_at, m)));
             let message = format!(
                 "{name} runs with the {what} of {}; {} changed since{age}",
                 quantity::ago(judged.taken_at, loaded),
                 quantity::count(e.newer.len(), "file"),
             );
-            let list = if more > 0 { format!("{} and {more} more", files.join(", ")) } else { files.join(", ") };
+            let list = quantity::some_of(&files, 5);
             judgement
                 .findings
                 .push(finding(&NOT_LOADED, Severity::Warn, message).since(newest.modified).cite("changed", list).fix(RELOAD.id));

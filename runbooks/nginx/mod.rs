@@ -257,7 +257,7 @@ pub fn runbook(settings: &Settings) -> Runbook {
             Box::new(sockets::Sockets { settings }),
             Box::new(mode::Mode),
         ],
-        links: LINKS,
+        links: &[LINKS],
         doc: include_str!("RUNBOOK.md"),
     }
 }

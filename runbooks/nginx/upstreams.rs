@@ -11,7 +11,7 @@ use opsctl_core::model::{
     Check, CheckSpec, Code, Finding, Inventory, Judged, Judgement, KeyKind, Plan, Product, Refusal, Sample, Severity, Target,
     quantity,
 };
-use opsctl_core::probe::docker::Container;
+use opsctl_core::probe::docker::{Container, NAME_SERVER};
 use opsctl_core::probe::listeners::listeners_of;
 use opsctl_core::probe::names::{Looked, look_up};
 use opsctl_core::probe::netns::{self, NoConnection};
@@ -515,8 +515,7 @@ fn listening(c: &Container) -> Vec<String> {
     let mut all: Vec<String> = listeners_of(c.state.pid)
         .unwrap_or_default()
         .iter()
-        // Docker's own name server
-        .filter(|l| l.address != IpAddr::V4(Ipv4Addr::new(127, 0, 0, 11)))
+        .filter(|l| l.address != NAME_SERVER)
         .map(|l| SocketAddr::new(l.address, l.port).to_string())
         .collect();
     all.sort();

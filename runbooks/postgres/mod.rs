@@ -18,6 +18,7 @@ use opsctl_core::probe::servers::{file_tail, open_files};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use crate::down::down;
 use crate::servers::Server;
 
 /// `[runbooks.postgres]`.
@@ -122,20 +123,12 @@ const IDLE_IN_TX: Code = Code {
 
 /// What may cause what (catalogue §18: 1, 10, 14, 20, 51).
 const LINKS: &[Link] = &[
-    Link::confirmed("container.down", "postgres.up", KeyKind::Container, "its container is down"),
-    Link::confirmed("container.restart-loop", "postgres.up", KeyKind::Container, "its container is restarted again and again"),
-    Link::confirmed("container.start-failed", "postgres.up", KeyKind::Container, "its container could not be started"),
-    Link::confirmed("container.oom-killed", "postgres.up", KeyKind::Container, "the kernel killed it for memory"),
     Link::confirmed(
         "container.oom-killed",
         "postgres.crash-restart",
         KeyKind::Container,
         "the kernel killed one of its processes",
     ),
-    Link::confirmed("container.paused", "postgres.up", KeyKind::Container, "its container is paused"),
-    Link::confirmed("systemd.unit-failed", "postgres.up", KeyKind::Unit, "its unit failed"),
-    Link::confirmed("systemd.enabled-inactive", "postgres.up", KeyKind::Unit, "its unit is not started"),
-    Link::confirmed("systemd.restart-loop", "postgres.up", KeyKind::Unit, "its unit is restarted again and again"),
     Link::confirmed(
         "memory.oom-kill",
         "postgres.up",
@@ -225,7 +218,7 @@ pub fn runbook(settings: &Settings) -> Runbook {
             Box::new(disk::Disk { settings: settings.clone() }),
             Box::new(pgbouncer::Pgbouncer { settings }),
         ],
-        links: LINKS,
+        links: const { &[down!("postgres.up"), LINKS] },
         doc: include_str!("RUNBOOK.md"),
     }
 }

@@ -13,6 +13,8 @@ use opsctl_core::probe::{ProbeCx, ProbeError};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use crate::down::down;
+
 /// `[runbooks.rabbitmq]`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
@@ -31,14 +33,6 @@ impl Default for Settings {
 
 /// What may cause what (catalogue §18: 5, 14, 27).
 const LINKS: &[Link] = &[
-    Link::confirmed("container.down", "rabbitmq.up", KeyKind::Container, "its container is down"),
-    Link::confirmed("container.restart-loop", "rabbitmq.up", KeyKind::Container, "its container is restarted again and again"),
-    Link::confirmed("container.start-failed", "rabbitmq.up", KeyKind::Container, "its container could not be started"),
-    Link::confirmed("container.oom-killed", "rabbitmq.up", KeyKind::Container, "the kernel killed it for memory"),
-    Link::confirmed("container.paused", "rabbitmq.up", KeyKind::Container, "its container is paused"),
-    Link::confirmed("systemd.unit-failed", "rabbitmq.up", KeyKind::Unit, "its unit failed"),
-    Link::confirmed("systemd.enabled-inactive", "rabbitmq.up", KeyKind::Unit, "its unit is not started"),
-    Link::confirmed("systemd.restart-loop", "rabbitmq.up", KeyKind::Unit, "its unit is restarted again and again"),
     Link::confirmed(
         "memory.oom-kill",
         "rabbitmq.up",
@@ -69,7 +63,7 @@ pub fn runbook(settings: &Settings) -> Runbook {
             Box::new(queues::Queues { settings }),
             Box::new(log::Log),
         ],
-        links: LINKS,
+        links: const { &[down!("rabbitmq.up"), LINKS] },
         doc: include_str!("RUNBOOK.md"),
     }
 }

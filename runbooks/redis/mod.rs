@@ -15,6 +15,8 @@ use opsctl_core::model::{KeyKind, Link, Runbook};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use crate::down::down;
+
 /// `[runbooks.redis]`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
@@ -66,14 +68,6 @@ impl Default for Settings {
 
 /// What may cause what (catalogue §18: 2, 14, 15, 17, 18).
 const LINKS: &[Link] = &[
-    Link::confirmed("container.down", "redis.up", KeyKind::Container, "its container is down"),
-    Link::confirmed("container.restart-loop", "redis.up", KeyKind::Container, "its container is restarted again and again"),
-    Link::confirmed("container.start-failed", "redis.up", KeyKind::Container, "its container could not be started"),
-    Link::confirmed("container.oom-killed", "redis.up", KeyKind::Container, "the kernel killed it for memory"),
-    Link::confirmed("container.paused", "redis.up", KeyKind::Container, "its container is paused"),
-    Link::confirmed("systemd.unit-failed", "redis.up", KeyKind::Unit, "its unit failed"),
-    Link::confirmed("systemd.enabled-inactive", "redis.up", KeyKind::Unit, "its unit is not started"),
-    Link::confirmed("systemd.restart-loop", "redis.up", KeyKind::Unit, "its unit is restarted again and again"),
     Link::confirmed("memory.oom-kill", "redis.up", KeyKind::Container, "the kernel killed it because the host was out of memory"),
     Link::confirmed("redis.up", "healthcheck.unhealthy", KeyKind::Container, "it does not answer its health test either"),
     Link::confirmed(
@@ -106,7 +100,7 @@ pub fn runbook(settings: &Settings) -> Runbook {
             Box::new(latency::Latency { settings: settings.clone() }),
             Box::new(exposure::Exposure { settings }),
         ],
-        links: LINKS,
+        links: const { &[down!("redis.up"), LINKS] },
         doc: include_str!("RUNBOOK.md"),
     }
 }

@@ -17,6 +17,7 @@ use super::Settings;
 use super::info::{Info, session};
 use crate::broker_keys::{self, BrokerKeys};
 use crate::servers::{Server, filesystem_at};
+use crate::sysctl;
 
 const PERSISTENCE: Code = Code {
     id: "redis.persistence",
@@ -44,8 +45,6 @@ static SPEC: CheckSpec = CheckSpec {
     timeout: Duration::from_secs(8),
 };
 
-/// Where the setting that survives a reboot is written.
-const SYSCTL_FILE: &str = "/etc/sysctl.d/60-opsctl.conf";
 const SYSCTL: &str = "vm.overcommit_memory";
 
 const KEYS: &[&str] = &[
@@ -162,17 +161,8 @@ impl Check for Persistence {
             let Some(now) = e.overcommit.clone().filter(|n| n != "1") else {
                 return Err(Refusal::Precondition(format!("{SYSCTL} is not 0 or 2")));
             };
-            let line = format!("{SYSCTL} = 1");
-            let actions = vec![
-                Action::AddLine { path: SYSCTL_FILE.to_owned(), line: line.clone() },
-                Action::SetSysctl { key: SYSCTL.to_owned(), value: "1".to_owned() },
-                save,
-            ];
-            let undo = vec![
-                Action::SetSysctl { key: SYSCTL.to_owned(), value: now },
-                Action::RemoveLine { path: SYSCTL_FILE.to_owned(), line },
-            ];
-            return Ok(Plan::new(&OVERCOMMIT, &SPEC, finding, judged.target, actions)
+            let (actions, undo) = sysctl::set(SYSCTL, &now, "1");
+            return Ok(Plan::new(&OVERCOMMIT, &SPEC, finding, judged.target, [actions, vec![save]].concat())
                 .undo(undo)
                 .verified(within, Duration::ZERO));
         }

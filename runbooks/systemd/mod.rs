@@ -131,7 +131,7 @@ pub fn runbook(settings: &Settings) -> Runbook {
             Box::new(deleted_exe::DeletedExe),
             Box::new(journal::Journal),
         ],
-        links: LINKS,
+        links: &[LINKS],
         doc: include_str!("RUNBOOK.md"),
     }
 }

@@ -49,7 +49,7 @@ pub fn runbook(settings: &Settings) -> Runbook {
         id: "time",
         about: "A clock that nobody keeps right, that is wrong, or that jumped",
         checks: vec![Box::new(clock::Clock { settings: settings.clone() }), Box::new(reference::Reference { settings })],
-        links: LINKS,
+        links: &[LINKS],
         doc: include_str!("RUNBOOK.md"),
     }
 }

@@ -84,7 +84,7 @@ pub fn runbook(settings: &Settings) -> Runbook {
             Box::new(renewal::Renewal { settings: settings.clone() }),
             Box::new(timer::Timer { settings }),
         ],
-        links: LINKS,
+        links: &[LINKS],
         doc: include_str!("RUNBOOK.md"),
     }
 }

@@ -277,8 +277,7 @@ impl About<'_> {
         match self.reference.names.as_slice() {
             _ if matches!(self.reference.source, CertificateSource::Endpoint { .. }) => self.judged.target.name.clone(),
             [] => self.e.looked.address.clone(),
-            [one] => one.clone(),
-            [first, rest @ ..] => format!("{first} and {} more", rest.len()),
+            names => quantity::some_of(names, 1),
         }
     }
 
@@ -440,20 +439,14 @@ impl About<'_> {
         }
         let (first, leaf) = wrong.first()?;
         let severity = if right == 0 { Severity::Crit } else { Severity::Warn };
-        let names = wrong.iter().map(|(n, _)| *n).take(3).collect::<Vec<_>>().join(", ");
-        let more = if wrong.len() > 3 { format!(" and {} more", wrong.len() - 3) } else { String::new() };
+        let names = quantity::some_of(&wrong.iter().map(|(n, _)| *n).collect::<Vec<_>>(), 3);
         let is_for = match leaf.names.as_slice() {
             [] => format!("nothing (its common name {} does not count)", leaf.subject),
             names => names.iter().take(5).cloned().collect::<Vec<_>>().join(", "),
         };
         let deep = leaf.names.iter().any(|n| n.strip_prefix("*.").is_some_and(|rest| first.ends_with(&format!(".{rest}"))));
         let mut f = self
-            .finding(
-                &HOSTNAME,
-                severity,
-                Some(leaf),
-                format!("the certificate that is served for {names}{more} is not for that name"),
-            )
+            .finding(&HOSTNAME, severity, Some(leaf), format!("the certificate that is served for {names} is not for that name"))
             .cite("it is for", is_for);
         if deep {
             f = f.hint("its wildcard stands for one label only");

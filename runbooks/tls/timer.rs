@@ -95,8 +95,7 @@ impl Check for Timer {
             }
         }
         let renews = |image: &str| IMAGES.iter().any(|i| image.rsplit('/').next().unwrap_or_default().contains(i));
-        e.containers =
-            cx.inventory.containers.iter().filter(|c| c.state == "running" && renews(&c.image)).map(|c| c.name.clone()).collect();
+        e.containers = cx.inventory.running().filter(|c| renews(&c.image)).map(|c| c.name.clone()).collect();
         e.up_since = Some(opsctl_core::probe::clock::boot_time());
         Ok(e)
     }

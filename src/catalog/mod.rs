@@ -69,7 +69,7 @@ impl Catalog {
 
     /// All links.
     pub fn links(&self) -> impl Iterator<Item = &'static Link> {
-        self.runbooks.iter().flat_map(|r| r.links)
+        self.runbooks.iter().flat_map(Runbook::links)
     }
 
     /// The runbook that a code belongs to.

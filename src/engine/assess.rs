@@ -81,7 +81,7 @@ pub fn assess(
         finding.owner = owner_of(&finding.subject.name);
     }
     let mut findings: Vec<Finding> = order.iter().map(|&(i, k)| judged[i].judgement.findings[k].clone()).collect();
-    let links: Vec<_> = runbooks.iter().flat_map(|r| r.links).collect();
+    let links: Vec<_> = runbooks.iter().flat_map(Runbook::links).collect();
     let causes = correlate(&mut findings, &links);
 
     let offers: Vec<Offer> = order

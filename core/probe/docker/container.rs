@@ -214,6 +214,12 @@ impl Container {
         self.state.running && !self.state.restarting && !self.state.paused && self.state.pid > 0
     }
 
+    /// Its first process on this host, while it is up.
+    #[must_use]
+    pub fn pid(&self) -> Option<i32> {
+        i32::try_from(self.state.pid).ok().filter(|_| self.is_up())
+    }
+
     /// Whether a person marked it as being worked on.
     #[must_use]
     pub fn in_maintenance(&self) -> bool {

@@ -4,6 +4,9 @@ use std::fs;
 
 use serde::{Deserialize, Serialize};
 
+use crate::probe::process;
+use crate::probe::root::Root;
+
 /// How `dockerd` runs here.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
@@ -17,17 +20,32 @@ pub struct Daemon {
 /// Looks for it; none when no such process is seen.
 #[must_use]
 pub fn daemon() -> Option<Daemon> {
-    let pids = fs::read_dir("/proc").ok()?.filter_map(Result::ok).filter_map(|e| e.file_name().to_str()?.parse::<i32>().ok());
-    let pid = pids
-        .into_iter()
-        .find(|pid| fs::read_to_string(format!("/proc/{pid}/comm")).is_ok_and(|comm| comm.trim() == "dockerd"))?;
+    let (pid, arguments) = started()?;
     let network = |who: &str| fs::read_link(format!("/proc/{who}/ns/net")).ok();
     let elsewhere = matches!((network("self"), network(&pid.to_string())), (Some(ours), Some(its)) if ours != its);
-    let arguments = fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
-    let arguments: Vec<String> = String::from_utf8_lossy(&arguments).split('\0').map(str::to_owned).collect();
-    let config = config_file(&arguments);
-    let text = fs::read_to_string(format!("/proc/{pid}/root{config}")).or_else(|_| fs::read_to_string(&config));
-    Some(Daemon { hands_off: leaves_rules_alone(&arguments, &text.unwrap_or_default()), elsewhere })
+    let config = configuration_of(Some(pid), &arguments);
+    Some(Daemon { hands_off: leaves_rules_alone(&arguments, &config), elsewhere })
+}
+
+/// Its configuration file, as text; empty without one, or when it is not ours to read.
+pub(in crate::probe) fn configuration() -> String {
+    let (pid, arguments) = started().unzip();
+    configuration_of(pid, &arguments.unwrap_or_default())
+}
+
+/// The process, and what it was started with.
+fn started() -> Option<(i32, Vec<String>)> {
+    let pid = process::all().ok()?.find(|pid| process::comm(*pid).is_some_and(|comm| comm == "dockerd"))?;
+    let arguments = process::command_line(pid).unwrap_or_default();
+    Some((pid, arguments.split('\0').map(str::to_owned).collect()))
+}
+
+/// As the process sees it, or as this one does.
+fn configuration_of(pid: Option<i32>, arguments: &[String]) -> String {
+    let path = config_file(arguments);
+    let theirs = pid.and_then(|pid| Root::of(pid).ok()?.bytes(&path, 1 << 20).ok());
+    let bytes = theirs.or_else(|| fs::read(&path).ok()).unwrap_or_default();
+    String::from_utf8_lossy(&bytes).into_owned()
 }
 
 fn config_file(arguments: &[String]) -> String {

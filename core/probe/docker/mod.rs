@@ -10,6 +10,7 @@ mod health_test;
 mod locate;
 mod network;
 
+use std::net::{IpAddr, Ipv4Addr};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -25,11 +26,15 @@ use crate::model::ContainerRef;
 pub use compose::{dependants, depends_on};
 pub use connect::{Endpoint, candidates, connect, is_podman_socket};
 pub use container::{Container, Health, HealthEntry, HealthTest, LogConfig, Mount, PortMap, RestartPolicy, State, parse_time};
+pub(super) use daemon::configuration;
 pub use daemon::{Daemon, daemon};
 pub use disk_usage::{DiskUsage, UsedImage};
 pub use events::Event;
 pub use locate::{Located, locate};
 pub use network::Network;
+
+/// Docker's own name server, in every container of a network that somebody made.
+pub const NAME_SERVER: IpAddr = IpAddr::V4(Ipv4Addr::new(127, 0, 0, 11));
 
 /// How long one request may take. `docker ps` and `inspect` can hang on one container's lock (moby#36661): each request has its own limit.
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(3);

@@ -107,6 +107,27 @@ pub struct Rule {
     pub text: String,
 }
 
+impl Rule {
+    /// One that matches everything and does nothing, until what is read says more.
+    fn new(backend: Backend, table: String, chain: String) -> Self {
+        Self {
+            backend,
+            table,
+            chain,
+            input: None,
+            output: None,
+            source: None,
+            every: true,
+            plain: true,
+            established: false,
+            icmp: false,
+            effect: Effect::Other,
+            packets: None,
+            text: String::new(),
+        }
+    }
+}
+
 /// A chain.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Chain {

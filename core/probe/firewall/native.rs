@@ -46,21 +46,7 @@ pub(super) fn add(firewall: &mut Firewall, text: &str) -> Result<(), serde_json:
 
 fn rule(table: String, chain: String, item: &Value) -> Rule {
     let expressions = item.get("expr").and_then(Value::as_array).map(Vec::as_slice).unwrap_or_default();
-    let mut rule = Rule {
-        backend: Backend::Native,
-        table,
-        chain,
-        input: None,
-        output: None,
-        source: None,
-        every: true,
-        plain: true,
-        established: false,
-        icmp: false,
-        effect: Effect::Other,
-        packets: None,
-        text: String::new(),
-    };
+    let mut rule = Rule::new(Backend::Native, table, chain);
     let mut said: Vec<String> = Vec::new();
     let mut other_protocol = false;
     for expression in expressions {

@@ -34,21 +34,8 @@ fn rule(backend: Backend, table: &str, line: &str) -> Option<Rule> {
     if at.next() != Some("-A") {
         return None;
     }
-    let mut rule = Rule {
-        backend,
-        table: table.to_owned(),
-        chain: at.next()?.to_owned(),
-        input: None,
-        output: None,
-        source: None,
-        every: true,
-        plain: true,
-        established: false,
-        icmp: false,
-        effect: Effect::Other,
-        packets,
-        text: text.trim().to_owned(),
-    };
+    let rule = Rule::new(backend, table.to_owned(), at.next()?.to_owned());
+    let mut rule = Rule { packets, text: text.trim().to_owned(), ..rule };
     let (mut protocol, mut icmp_type, mut not) = ("", "any", false);
     while let Some(word) = at.next() {
         let negated = std::mem::take(&mut not);

@@ -17,9 +17,7 @@ use super::{ProbeError, blocking, netns};
 
 pub use ask::{Asked, Patience, Question, Reply, Transport};
 pub use resolv_conf::{ExtServer, FileState, MAXNS, NameServer, PATH, ResolvConf, ResolvFile};
-pub use resolvers::{
-    Answers, HostAnswers, Resolvers, ask_all, ask_each, engine_servers, file_of as resolv_conf_of, hosts_line, questions,
-};
+pub use resolvers::{Answers, HostAnswers, Resolvers, ask_all, ask_each, file_of as resolv_conf_of, hosts_line, questions};
 
 use ask::{Answer, question};
 

@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 use super::ask::{Asked, Patience, Question, Transport, ask};
 use super::resolv_conf::{self, NameServer, ResolvConf, ResolvFile};
 use crate::probe::root::Root;
-use crate::probe::{Memo, ProbeError, blocking, netns};
+use crate::probe::{Memo, ProbeError, blocking, docker, netns};
 
 /// Most names asked of every server: no server is asked more than a handful of questions.
 const MOST_NAMES: usize = 4;
@@ -58,6 +58,7 @@ pub struct HostAnswers {
 pub struct Resolvers {
     host: Memo<(Vec<String>, Patience), Result<Arc<HostAnswers>, ProbeError>>,
     files: Memo<i32, Result<Arc<ResolvFile>, ProbeError>>,
+    engine: Memo<(), Vec<String>>,
 }
 
 impl Resolvers {
@@ -81,6 +82,15 @@ impl Resolvers {
     pub async fn file_of(&self, pid: i32) -> Result<Arc<ResolvFile>, ProbeError> {
         self.files.get(pid, || async move { file_of(Some(pid)).await.map(Arc::new) }).await
     }
+
+    /// The `dns` of Docker's own configuration: what it gives every container instead of the host's servers.
+    pub async fn engine(&self) -> Vec<String> {
+        let read = || async {
+            let text = blocking::run("the configuration", "dockerd", Duration::from_secs(1), docker::configuration).await;
+            servers_in(&text.unwrap_or_default())
+        };
+        self.engine.get((), read).await
+    }
 }
 
 /// The root, and the first few of these names.
@@ -93,7 +103,9 @@ pub fn questions(names: &[String]) -> Vec<Question> {
 pub async fn file_of(pid: Option<i32>) -> Result<ResolvFile, ProbeError> {
     let from = pid.map_or_else(|| resolv_conf::PATH.to_owned(), |pid| format!("{} of process {pid}", resolv_conf::PATH));
     let what = "the name servers";
-    blocking::run(what, &from, Duration::from_secs(1), move || resolv_conf::read(pid)).await?.map_err(|e| gone(what, &from, &e))
+    blocking::run(what, &from, Duration::from_secs(1), move || resolv_conf::read(pid))
+        .await?
+        .map_err(|e| ProbeError::of_process(what, &from, &e))
 }
 
 /// Asks each of `servers`, from the network namespace of process `pid` or from this one, all at the same time.
@@ -124,11 +136,7 @@ pub async fn ask_each(
         return Ok(Vec::new());
     }
     let from = pid.map_or_else(|| "the name servers".to_owned(), |pid| format!("the name servers of process {pid}"));
-    let what = "answers";
     let read = move || -> std::io::Result<Vec<Asked>> {
-        if let Some(pid) = pid {
-            netns::enter_other(pid)?;
-        }
         // threads are born into the namespace of the one that makes them
         std::thread::scope(|scope| {
             let run = |(server, transport, question): &(NameServer, Transport, Question)| {
@@ -145,20 +153,7 @@ pub async fn ask_each(
             threads.into_iter().map(join).collect()
         })
     };
-    blocking::run(what, &from, patience.longest(), read).await?.map_err(|e| gone(what, &from, &e))
-}
-
-/// A process that has ended is no error.
-fn gone(what: &str, from: &str, error: &std::io::Error) -> ProbeError {
-    match error.kind() {
-        std::io::ErrorKind::NotFound => ProbeError::Skip("the process is gone".to_owned()),
-        _ => ProbeError::io(what, from, error),
-    }
-}
-
-/// The `dns` of Docker's own configuration: what it gives every container instead of the host's servers.
-pub async fn engine_servers() -> Vec<String> {
-    read_text("/etc/docker/daemon.json").await.map(|text| servers_in(&text)).unwrap_or_default()
+    netns::inside(pid, "answers", &from, patience.longest(), read).await
 }
 
 /// The `hosts` line of nsswitch.conf(5): where libc looks for names, and in which order. Without the file that is `files dns`.

@@ -1,17 +1,13 @@
 //! Who listens in a container, and what of its settings says where. Of an environment and of arguments only addresses leave this file.
 
-use std::fs;
-use std::net::{IpAddr, Ipv4Addr, SocketAddr};
-use std::os::unix::ffi::OsStrExt;
+use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
+use crate::probe::docker::NAME_SERVER;
 use crate::probe::listeners::{self, Listener};
-use crate::probe::{ProbeCx, ProbeError, blocking};
-
-/// Docker's own name server, which every container of a network with names has.
-const DOCKER_DNS: IpAddr = IpAddr::V4(Ipv4Addr::new(127, 0, 0, 11));
+use crate::probe::{ProbeCx, ProbeError, blocking, process};
 
 /// A variable that may say where a service listens.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -49,7 +45,7 @@ pub async fn listening(pid: i64, with_processes: bool) -> Result<Vec<Listening>,
     let denied = || ProbeError::Denied { what: "listening sockets".into(), from: from.clone(), needs: "root".into() };
     let read = move || {
         let mut found: Vec<Listener> = listeners::listeners_of(pid)?;
-        found.retain(|l| l.address != DOCKER_DNS);
+        found.retain(|l| l.address != NAME_SERVER);
         found.sort_by_key(|l| (l.port, l.address));
         found.dedup_by_key(|l| (l.port, l.address));
         let holders = if with_processes { holders(&found) } else { Vec::new() };
@@ -62,13 +58,10 @@ pub async fn listening(pid: i64, with_processes: bool) -> Result<Vec<Listening>,
 /// Socket inodes and a process that holds each.
 fn holders(sockets: &[Listener]) -> Vec<(u64, i32)> {
     let mut found: Vec<(u64, i32)> = Vec::new();
-    for process in fs::read_dir("/proc").into_iter().flatten().flatten() {
-        let Some(pid) = process.file_name().to_str().and_then(|n| n.parse::<i32>().ok()) else { continue };
-        for fd in fs::read_dir(process.path().join("fd")).into_iter().flatten().flatten() {
-            let Ok(link) = fs::read_link(fd.path()) else { continue };
-            let inode = std::str::from_utf8(link.as_os_str().as_bytes()).ok();
-            let inode = inode.and_then(|l| l.strip_prefix("socket:[")?.strip_suffix(']')?.parse::<u64>().ok());
-            if let Some(inode) = inode.filter(|i| sockets.iter().any(|s| s.inode == *i) && found.iter().all(|(f, _)| f != i)) {
+    for pid in process::all().into_iter().flatten() {
+        let held = process::sockets(pid).unwrap_or_default();
+        for inode in sockets.iter().map(|s| s.inode).filter(|i| held.contains(i)) {
+            if found.iter().all(|(f, _)| *f != inode) {
                 found.push((inode, pid));
             }
         }
@@ -80,11 +73,9 @@ fn holders(sockets: &[Listener]) -> Vec<(u64, i32)> {
 }
 
 fn described(pid: i32) -> String {
-    let comm = fs::read_to_string(format!("/proc/{pid}/comm")).unwrap_or_default();
-    let arguments = fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
-    let shown = addresses_in(&String::from_utf8_lossy(&arguments));
+    let shown = addresses_in(&process::command_line(pid).unwrap_or_default());
     let shown = if shown.is_empty() { String::new() } else { format!(": {shown}") };
-    format!("{} (pid {pid}){shown}", comm.trim())
+    format!("{} (pid {pid}){shown}", process::comm(pid).unwrap_or_default())
 }
 
 /// The program of a command line (separated by NUL), and of its arguments those that are addresses, with the flag in front of them.

@@ -151,8 +151,7 @@ async fn read(cx: &ProbeCx) -> Result<Arc<Needs>, ProbeError> {
 }
 
 fn consumer_of(c: &Container) -> Option<Consumer> {
-    let pid = i32::try_from(c.state.pid).ok().filter(|_| c.is_up())?;
-    Some(Consumer { container: Some(c.id.clone()), name: c.name.clone(), pid })
+    Some(Consumer { container: Some(c.id.clone()), name: c.name.clone(), pid: c.pid()? })
 }
 
 /// What the environments of containers name of other containers.

@@ -4,8 +4,6 @@ use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::sync::Arc;
 
-use futures_util::future::join_all;
-
 use crate::probe::ProbeCx;
 use crate::probe::docker::Container;
 
@@ -24,9 +22,7 @@ pub struct Meant<'a> {
 
 impl Neighbours {
     pub(super) async fn of(cx: &ProbeCx) -> Self {
-        let Some(docker) = &cx.docker else { return Self::default() };
-        let inspected = join_all(cx.inventory.containers.iter().map(|c| docker.inspect(&c.id))).await;
-        Self(inspected.into_iter().filter_map(Result::ok).collect())
+        Self(cx.inspected(&cx.inventory.containers).await)
     }
 
     /// All of them.

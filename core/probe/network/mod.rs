@@ -11,10 +11,13 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use super::{ProbeError, blocking, netns};
+use super::{ProbeError, netns};
 
 pub use links::{Interface, Way};
 pub use sockets::{Connection, Queue};
+
+/// An address of the outside world to ask the way to; nothing is sent there (TEST-NET-1, RFC 5737).
+pub const WORLD: IpAddr = IpAddr::V4(std::net::Ipv4Addr::new(192, 0, 2, 1));
 
 /// The kernel answers at once, unless thousands of sockets are told.
 const PATIENCE: Duration = Duration::from_secs(2);
@@ -64,24 +67,11 @@ pub async fn queues(pid: Option<i32>) -> Result<Vec<Queue>, ProbeError> {
     inside(pid, "listening sockets", sockets::queues).await
 }
 
-/// Runs on a thread of its own, which enters the namespace and ends there.
 async fn inside<T: Send + 'static>(
     pid: Option<i32>,
     what: &'static str,
     read: impl FnOnce() -> std::io::Result<T> + Send + 'static,
 ) -> Result<T, ProbeError> {
     let from = pid.map_or_else(|| "the kernel".to_owned(), |pid| format!("the network of process {pid}"));
-    let done = blocking::run(what, &from, PATIENCE, move || {
-        if let Some(pid) = pid {
-            netns::enter_other(pid)?;
-        }
-        read()
-    });
-    done.await?.map_err(|e| match e.kind() {
-        std::io::ErrorKind::PermissionDenied => {
-            ProbeError::Denied { what: what.to_owned(), from: from.clone(), needs: "root".to_owned() }
-        }
-        std::io::ErrorKind::NotFound => ProbeError::Skip("the process is gone".to_owned()),
-        _ => ProbeError::io(what, &from, &e),
-    })
+    netns::inside(pid, what, &from, PATIENCE, read).await
 }

@@ -5,6 +5,7 @@ use std::fs;
 use jiff::{SignedDuration, Timestamp};
 use serde::{Deserialize, Serialize};
 
+pub(super) use crate::probe::process::title;
 use crate::probe::servers::{children_of, parent_and_start, state_of};
 use crate::probe::{clock, tasks};
 
@@ -58,11 +59,6 @@ pub(super) fn arguments(title: &str) -> Arguments {
         i += 1 + taken;
     }
     arguments
-}
-
-pub(super) fn title(pid: i32) -> Option<String> {
-    let bytes = fs::read(format!("/proc/{pid}/cmdline")).ok()?;
-    Some(String::from_utf8_lossy(&bytes).trim_end_matches('\0').to_owned())
 }
 
 /// The workers of a master, the oldest first. An nginx without a master (`master_process off`) is its own worker.

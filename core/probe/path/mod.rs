@@ -16,7 +16,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use super::netns::NoConnection;
-use super::{ProbeError, blocking, netns};
+use super::{ProbeError, netns};
 
 pub use greeting::{Speech, speech_of};
 
@@ -101,17 +101,5 @@ pub struct Tried {
 /// `thorough` waits for answers that take their time.
 pub async fn try_path(pid: Option<i32>, peer: Peer, guess: Option<u32>, thorough: bool) -> Result<Tried, ProbeError> {
     let from = pid.map_or_else(|| peer.name.clone(), |pid| format!("{} from the network of process {pid}", peer.name));
-    let done = blocking::run("the path", &from, PATIENCE, move || {
-        if let Some(pid) = pid {
-            netns::enter_other(pid)?;
-        }
-        Ok(search::search(&peer, guess, thorough))
-    });
-    done.await?.map_err(|e: std::io::Error| match e.kind() {
-        std::io::ErrorKind::PermissionDenied => {
-            ProbeError::Denied { what: "the path".to_owned(), from: from.clone(), needs: "root".to_owned() }
-        }
-        std::io::ErrorKind::NotFound => ProbeError::Skip("the process is gone".to_owned()),
-        _ => ProbeError::io("the path", &from, &e),
-    })
+    netns::inside(pid, "the path", &from, PATIENCE, move || Ok(search::search(&peer, guess, thorough))).await
 }

@@ -30,8 +30,7 @@ pub struct Found {
 /// All servers that run on this host, in containers too.
 pub async fn scan() -> Result<Vec<Found>, ProbeError> {
     blocking::run("processes", "/proc", PATIENCE, || {
-        let processes = fs::read_dir("/proc").map_err(|e| ProbeError::io("processes", "/proc", &e))?;
-        let pids = processes.filter_map(|e| e.ok()?.file_name().to_str()?.parse::<i32>().ok());
+        let pids = process::all().map_err(|e| ProbeError::io("processes", "/proc", &e))?;
         let mut found: Vec<Found> = pids.filter_map(server).collect();
         found.sort_by_key(|f| f.process.pid);
         Ok(found)
@@ -40,14 +39,14 @@ pub async fn scan() -> Result<Vec<Found>, ProbeError> {
 }
 
 fn server(pid: i32) -> Option<Found> {
-    let comm = fs::read_to_string(format!("/proc/{pid}/comm")).ok()?.trim().to_owned();
+    let comm = process::comm(pid)?;
     let product = product_of_program(&comm)?;
     let (parent, start_ticks) = parent_and_start(&fs::read_to_string(format!("/proc/{pid}/stat")).ok()?)?;
     // PostgreSQL's backends and the children that Redis forks have the name of their parent
-    if fs::read_to_string(format!("/proc/{parent}/comm")).is_ok_and(|c| c.trim() == comm) {
+    if process::comm(parent).is_some_and(|c| c == comm) {
         return None;
     }
-    let arguments = String::from_utf8_lossy(&fs::read(format!("/proc/{pid}/cmdline")).ok()?).into_owned();
+    let arguments = process::command_line(pid)?;
     if arguments.is_empty() || !serves(product, &arguments) {
         return None;
     }
@@ -104,12 +103,7 @@ pub fn folders_of(pid: i32, folder: &str, most: usize) -> Vec<String> {
 /// The titles that the children of a process give themselves.
 #[must_use]
 pub fn children_titles(pid: i32) -> Vec<String> {
-    let title = |child: i32| fs::read(format!("/proc/{child}/cmdline")).ok();
-    children_of(pid)
-        .into_iter()
-        .filter_map(title)
-        .map(|t| String::from_utf8_lossy(&t).trim_end_matches('\0').to_owned())
-        .collect()
+    children_of(pid).into_iter().filter_map(process::title).collect()
 }
 
 /// The state of a process: `R`, `S`, `D`, `T`, …; none when it is gone.

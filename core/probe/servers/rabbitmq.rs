@@ -9,7 +9,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use super::login::{Login, Secret, password, variable};
 use super::{ANSWER, CONNECT, Known, NoSession, Socket, Way, millis, open_way, tls, user_of, ways};
 use crate::probe::http::{self, NoAnswer};
-use crate::probe::{Memo, ProbeCx, ProbeError, command};
+use crate::probe::{Memo, ProbeCx, ProbeError, command, process};
 use std::sync::Arc;
 
 /// Ports that are not AMQP: management, metrics, between nodes and for their tools, epmd, streams, MQTT, STOMP.
@@ -406,9 +406,9 @@ impl Status {
 
 /// The node's name and home folder, from the arguments of its machine: `-sname rabbit@host`, `-home /var/lib/rabbitmq`.
 fn node_of(pid: i32) -> Option<(String, String)> {
-    let line = std::fs::read(format!("/proc/{pid}/cmdline")).ok()?;
-    let words: Vec<String> = line.split(|b| *b == 0).map(|w| String::from_utf8_lossy(w).into_owned()).collect();
-    let after = |option: &str| words.iter().position(|w| w == option).and_then(|i| words.get(i + 1)).cloned();
+    let line = process::command_line(pid)?;
+    let words: Vec<&str> = line.split('\0').collect();
+    let after = |option: &str| words.iter().position(|w| *w == option).and_then(|i| words.get(i + 1)).map(|w| (*w).to_owned());
     let home = after("-home").unwrap_or_else(|| "/var/lib/rabbitmq".to_owned());
     // the name is set by RabbitMQ itself after the start, where it is not among the arguments
     let named = after("-sname").or_else(|| after("-name"));

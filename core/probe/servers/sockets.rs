@@ -1,13 +1,12 @@
 //! Where a process listens.
 
-use std::collections::HashSet;
 use std::fs;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::path::PathBuf;
 
 use crate::model::Product;
 use crate::probe::celery::Connection;
-use crate::probe::listeners;
+use crate::probe::{listeners, process};
 
 /// One listening socket, as the process itself sees it.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
@@ -49,7 +48,7 @@ pub fn tcp_port(sockets: &[Socket]) -> Option<u16> {
 /// product's own port in its network namespace, if somebody listens there.
 #[must_use]
 pub fn sockets_of(pid: i32, product: Product) -> Vec<Socket> {
-    let mine = inodes_of(pid);
+    let mine = process::sockets(pid);
     let port = default_port(product);
     let wanted = |inode: u64, at: u16| mine.as_ref().map_or(at == port, |m| m.contains(&inode));
     let tcp = listeners::listeners_of(i64::from(pid)).unwrap_or_default();
@@ -68,7 +67,7 @@ pub fn sockets_of(pid: i32, product: Product) -> Vec<Socket> {
 
 /// The established TCP connections of `pid`; none also when they are not ours to see.
 pub(in crate::probe) fn connections_of(pid: i32) -> Vec<Connection> {
-    let Some(mine) = inodes_of(pid) else { return Vec::new() };
+    let Some(mine) = process::sockets(pid) else { return Vec::new() };
     let table = listeners::tcp_table(i64::from(pid)).unwrap_or_default();
     table.lines().filter_map(established).filter(|(inode, _)| mine.contains(inode)).map(|(_, connection)| connection).collect()
 }
@@ -84,13 +83,6 @@ fn established(line: &str) -> Option<(u64, Connection)> {
         lasting: false,
     };
     Some((row.inode, connection))
-}
-
-/// Inodes of the sockets a process holds; none when that is not ours to see.
-fn inodes_of(pid: i32) -> Option<HashSet<u64>> {
-    let descriptors = fs::read_dir(format!("/proc/{pid}/fd")).ok()?;
-    let inode = |link: PathBuf| link.to_str()?.strip_prefix("socket:[")?.strip_suffix(']')?.parse().ok();
-    Some(descriptors.filter_map(|fd| inode(fs::read_link(fd.ok()?.path()).ok()?)).collect())
 }
 
 /// `0.0.0.0` is no address to connect to.

@@ -9,7 +9,7 @@ use super::{CONNECT, Known, Login, NoSession, Socket, Way, default_port, file_of
 use crate::model::{Product, Target};
 use crate::probe::http::{self, Answer};
 use crate::probe::metrics::{self, Number};
-use crate::probe::{Memo, ProbeCx, ProbeError};
+use crate::probe::{Memo, ProbeCx, ProbeError, process};
 
 /// What of a page is kept, in bytes: the list of thousands of targets is long, and so are the metrics of a large Prometheus.
 const KEEP: usize = 8 << 20;
@@ -28,8 +28,7 @@ impl Flags {
     /// Of a process; empty when it is gone.
     #[must_use]
     pub fn of(pid: i32) -> Self {
-        let bytes = fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
-        Self::parse(&String::from_utf8_lossy(&bytes))
+        Self::parse(&process::command_line(pid).unwrap_or_default())
     }
 
     /// From arguments separated by NUL.

@@ -7,7 +7,7 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use crate::probe::root::Root;
-use crate::probe::{ProbeError, blocking};
+use crate::probe::{ProbeError, blocking, process};
 
 /// Where certbot keeps its things.
 const HOME: &str = "/etc/letsencrypt";
@@ -227,14 +227,11 @@ pub(super) async fn renewers() -> Result<Renewers, ProbeError> {
                 found.reloaders.push(line);
             }
         }
-        for process in fs::read_dir("/proc").into_iter().flatten().flatten() {
-            if process.file_name().to_str().is_none_or(|n| n.parse::<i32>().is_err()) {
-                continue;
-            }
-            let comm = fs::read_to_string(process.path().join("comm")).unwrap_or_default();
-            found.cron_runs |= matches!(comm.trim(), "cron" | "crond" | "anacron" | "supercronic" | "fcron" | "bcron");
-            let Ok(arguments) = fs::read(process.path().join("cmdline")) else { continue };
-            let arguments = String::from_utf8_lossy(&arguments).replace('\0', " ");
+        for pid in process::all().into_iter().flatten() {
+            let comm = process::comm(pid).unwrap_or_default();
+            found.cron_runs |= matches!(comm.as_str(), "cron" | "crond" | "anacron" | "supercronic" | "fcron" | "bcron");
+            let Some(arguments) = process::command_line(pid) else { continue };
+            let arguments = arguments.replace('\0', " ");
             let script = arguments.contains("while") || arguments.contains("sleep") || arguments.contains("trap");
             if script && CLIENTS.iter().any(|c| arguments.contains(c)) {
                 found.loops.push(arguments.chars().take(120).collect());
@@ -243,8 +240,8 @@ pub(super) async fn renewers() -> Result<Renewers, ProbeError> {
                 found.reloaders.push(arguments.chars().take(120).collect());
             }
             // acme companions and clients that stay
-            if matches!(comm.trim(), "caddy" | "traefik" | "acme.sh" | "certmagic") {
-                found.loops.push(comm.trim().to_owned());
+            if matches!(comm.as_str(), "caddy" | "traefik" | "acme.sh" | "certmagic") {
+                found.loops.push(comm);
             }
         }
         found
