@@ -39,7 +39,7 @@ pub struct Args {
 }
 
 /// `2h`, `3d`, `1w 2d`: longer than what a run may take.
-fn length(text: &str) -> Result<SignedDuration, String> {
+pub(super) fn length(text: &str) -> Result<SignedDuration, String> {
     let wrong = || format!("`{text}` is not a length of time such as `2h`, `3d` or `1w`");
     let span: Span = text.trim().parse().map_err(|_| wrong())?;
     let length = span.to_duration(SpanRelativeTo::days_are_24_hours()).map_err(|_| wrong())?;
