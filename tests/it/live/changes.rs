@@ -19,7 +19,7 @@ fn a_container_made_anew_from_another_image_is_told_with_what_broke() {
     let well = host.ask(&["container"]);
     assert!(well.report().changes.is_empty());
     host.sh("docker stop -t 1 web && docker rm web");
-    host.opsctl(&["note", "deploy", "shop", "2", "--token", "canary-token-1"]).exits(0);
+    host.opsctl(&["note", "deploy", "shop", "2", "TOKEN=canary-token-1"]).exits(0);
     host.run("web", &["--restart", "on-failure:1", "shop:2", "fixture", "say", "boom", "3"]);
     host.until("web", "{{.State.Status}} {{.RestartCount}}", "exited 1");
     host.opsctl(&["note", "deploy", "something later", "--at", "2026-01-01T00:00:00Z"]).exits(0);
@@ -80,12 +80,12 @@ fn a_container_made_anew_from_another_image_is_told_with_what_broke() {
 fn packages_units_files_and_people_of_a_whole_machine() {
     let Some(m) = Machine::boot() else { return };
     // a package with a unit, made and installed by dpkg itself
-    m.write("/tmp/lab/DEBIAN/control", "Package: lab\nVersion: 2.0\nArchitecture: all\nMaintainer: lab\nDescription: lab\n");
+    m.write("/root/lab/DEBIAN/control", "Package: lab\nVersion: 2.0\nArchitecture: all\nMaintainer: lab\nDescription: lab\n");
     m.write(
-        "/tmp/lab/usr/lib/systemd/system/lab.service",
+        "/root/lab/usr/lib/systemd/system/lab.service",
         "[Service]\nExecStart=/bin/sh -c '[ ! -e /run/broken ] && sleep 1000'\n[Install]\nWantedBy=multi-user.target\n",
     );
-    m.sh("dpkg-deb --root-owner-group -b /tmp/lab /tmp/lab.deb && dpkg -i /tmp/lab.deb && systemctl daemon-reload");
+    m.sh("dpkg-deb --root-owner-group -b /root/lab /root/lab.deb && dpkg -i /root/lab.deb && systemctl daemon-reload");
     m.sh("systemctl enable --now lab.service && sleep 1.1");
     m.unit("other.service", "[Service]\nExecStart=/bin/sleep 1000");
     m.sh("systemctl start other.service && mkdir -p /etc/lab && echo x > /etc/lab/lab.conf && sleep 1.1");
