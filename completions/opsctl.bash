@@ -25,6 +25,9 @@ _opsctl() {
             opsctl,celery)
                 cmd="opsctl__subcmd__celery"
                 ;;
+            opsctl,changes)
+                cmd="opsctl__subcmd__changes"
+                ;;
             opsctl,config)
                 cmd="opsctl__subcmd__config"
                 ;;
@@ -78,6 +81,9 @@ _opsctl() {
                 ;;
             opsctl,nginx)
                 cmd="opsctl__subcmd__nginx"
+                ;;
+            opsctl,note)
+                cmd="opsctl__subcmd__note"
                 ;;
             opsctl,postgres)
                 cmd="opsctl__subcmd__postgres"
@@ -143,7 +149,7 @@ _opsctl() {
 
     case "${cmd}" in
         opsctl)
-            opts="-q -v -h -V --config --color --quiet --verbose --help --version diagnose bootstrap fix undo audit explain list report respond listen waive targets record config generate celery container cpu disk dns healthcheck host memory monitoring mtu network nginx postgres rabbitmq redis systemd time tls ssl"
+            opts="-q -v -h -V --config --color --quiet --verbose --help --version diagnose bootstrap fix undo audit explain list report respond listen waive changes note targets record config generate celery container cpu disk dns healthcheck host memory monitoring mtu network nginx postgres rabbitmq redis systemd time tls ssl"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 1 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -341,6 +347,36 @@ _opsctl() {
                     ;;
                 --fail-on)
                     COMPREPLY=($(compgen -W "crit warn unknown never" -- "${cur}"))
+                    return 0
+                    ;;
+                --config)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --color)
+                    COMPREPLY=($(compgen -W "auto always never" -- "${cur}"))
+                    return 0
+                    ;;
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        opsctl__subcmd__changes)
+            opts="-q -v -h --since --format --config --color --quiet --verbose --help"
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                --since)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --format)
+                    COMPREPLY=($(compgen -W "table json markdown" -- "${cur}"))
                     return 0
                     ;;
                 --config)
@@ -1181,6 +1217,32 @@ _opsctl() {
                     ;;
                 --fail-on)
                     COMPREPLY=($(compgen -W "crit warn unknown never" -- "${cur}"))
+                    return 0
+                    ;;
+                --config)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --color)
+                    COMPREPLY=($(compgen -W "auto always never" -- "${cur}"))
+                    return 0
+                    ;;
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        opsctl__subcmd__note)
+            opts="-q -v -h --at --config --color --quiet --verbose --help"
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                --at)
+                    COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;
                 --config)

@@ -43,6 +43,8 @@ complete -c opsctl -n "__fish_opsctl_needs_command" -f -a "report" -d 'For cron:
 complete -c opsctl -n "__fish_opsctl_needs_command" -f -a "respond" -d 'Say what an alert means on this host: its runbooks, the root cause, what was like it before'
 complete -c opsctl -n "__fish_opsctl_needs_command" -f -a "listen" -d 'Answer alerts of Alertmanager and Grafana over HTTP'
 complete -c opsctl -n "__fish_opsctl_needs_command" -f -a "waive" -d 'Say that something is known and does not count for a while'
+complete -c opsctl -n "__fish_opsctl_needs_command" -f -a "changes" -d 'Show what was changed on this host lately: containers, units, packages, files, certificates, notes'
+complete -c opsctl -n "__fish_opsctl_needs_command" -f -a "note" -d 'Remember that something was done to this host, for example a deployment'
 complete -c opsctl -n "__fish_opsctl_needs_command" -f -a "targets" -d 'Show what was found on this host and why'
 complete -c opsctl -n "__fish_opsctl_needs_command" -f -a "record" -d 'Record all evidence, without secrets, to replay it elsewhere'
 complete -c opsctl -n "__fish_opsctl_needs_command" -f -a "config" -d 'Write, check and show the configuration'
@@ -260,6 +262,25 @@ complete -c opsctl -n "__fish_opsctl_using_subcommand waive" -l remove -d 'Take 
 complete -c opsctl -n "__fish_opsctl_using_subcommand waive" -s q -l quiet -d 'Only what needs attention; nothing when all is well'
 complete -c opsctl -n "__fish_opsctl_using_subcommand waive" -s v -l verbose -d 'Also what is merely worth knowing, and all evidence; twice: also what opsctl does'
 complete -c opsctl -n "__fish_opsctl_using_subcommand waive" -s h -l help -d 'Print help (see more with \'--help\')'
+complete -c opsctl -n "__fish_opsctl_using_subcommand changes" -l since -d 'How far back, for example 30m, 2h or 3d' -r
+complete -c opsctl -n "__fish_opsctl_using_subcommand changes" -l format -d 'Format on standard output' -r -f -a "table\t'For people'
+json\t'One JSON document'
+markdown\t'For a chat message or an issue'"
+complete -c opsctl -n "__fish_opsctl_using_subcommand changes" -l config -d 'Configuration file instead of $OPSCTL_CONFIG, /etc/opsctl/config.toml and ~/.config/opsctl/config.toml' -r -F
+complete -c opsctl -n "__fish_opsctl_using_subcommand changes" -l color -d 'When to use colour; `auto` is on a terminal and without NO_COLOR' -r -f -a "auto\t'On a terminal, unless NO_COLOR is set'
+always\t'Always'
+never\t'Never'"
+complete -c opsctl -n "__fish_opsctl_using_subcommand changes" -s q -l quiet -d 'Only what needs attention; nothing when all is well'
+complete -c opsctl -n "__fish_opsctl_using_subcommand changes" -s v -l verbose -d 'Also what is merely worth knowing, and all evidence; twice: also what opsctl does'
+complete -c opsctl -n "__fish_opsctl_using_subcommand changes" -s h -l help -d 'Print help (see more with \'--help\')'
+complete -c opsctl -n "__fish_opsctl_using_subcommand note" -l at -d 'When it was done, for example 2026-12-01T04:00:00Z; now without it' -r
+complete -c opsctl -n "__fish_opsctl_using_subcommand note" -l config -d 'Configuration file instead of $OPSCTL_CONFIG, /etc/opsctl/config.toml and ~/.config/opsctl/config.toml' -r -F
+complete -c opsctl -n "__fish_opsctl_using_subcommand note" -l color -d 'When to use colour; `auto` is on a terminal and without NO_COLOR' -r -f -a "auto\t'On a terminal, unless NO_COLOR is set'
+always\t'Always'
+never\t'Never'"
+complete -c opsctl -n "__fish_opsctl_using_subcommand note" -s q -l quiet -d 'Only what needs attention; nothing when all is well'
+complete -c opsctl -n "__fish_opsctl_using_subcommand note" -s v -l verbose -d 'Also what is merely worth knowing, and all evidence; twice: also what opsctl does'
+complete -c opsctl -n "__fish_opsctl_using_subcommand note" -s h -l help -d 'Print help (see more with \'--help\')'
 complete -c opsctl -n "__fish_opsctl_using_subcommand targets" -l format -d 'Format on standard output' -r -f -a "table\t'For people'
 json\t'One JSON document'"
 complete -c opsctl -n "__fish_opsctl_using_subcommand targets" -l config -d 'Configuration file instead of $OPSCTL_CONFIG, /etc/opsctl/config.toml and ~/.config/opsctl/config.toml' -r -F

@@ -6,10 +6,11 @@
 //! (evidence), judge what came back (findings) and gives the verdict. [`correlate`] says which finding causes which;
 //! the result is one report, and [`render`] prints it. Beside the road: [`fix`] changes something, always through its guard,
 //! [`audit`] remembers what was changed, [`state`] remembers numbers and findings between runs, [`waive`] what is known and does not
-//! count for a while. [`cli`] is thin over all of it.
+//! count for a while, [`changes`] what was changed before. [`cli`] is thin over all of it.
 
 pub mod audit;
 pub mod catalog;
+pub mod changes;
 pub mod cli;
 pub mod config;
 pub mod correlate;

@@ -4,8 +4,9 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use opsctl_core::probe::Ask;
+use opsctl_core::probe::{Ask, host};
 
+use crate::changes;
 use crate::config::{Config, Surroundings};
 use crate::engine::{Assessment, Progress, Selection, Session, Setup};
 use crate::state::{Scope, Store, sample_of};
@@ -41,6 +42,7 @@ async fn session_at(state_dir: &Path, config: &Config, ask: Ask, deadline: Optio
         Err(e) => (Vec::new(), vec![e.to_string()]),
     };
     let owners = config.clone();
+    let (history, kept, boot_id) = (store.clone(), state_dir.to_owned(), host::info().boot_id);
     let session = Session::new(Setup {
         settings: config.runbooks.clone(),
         endpoint: config.endpoint.as_ref().map(ToString::to_string),
@@ -50,6 +52,7 @@ async fn session_at(state_dir: &Path, config: &Config, ask: Ask, deadline: Optio
         waivers: Waivers { all: [config.waivers.clone(), made].concat() },
         notes,
         history: Arc::new(store.clone()),
+        own_changes: Box::new(move |since| changes::own(&kept, &history, &boot_id, since)),
         ask,
         deadline: deadline.unwrap_or(config.deadline),
     });
@@ -65,12 +68,16 @@ pub async fn look(
     progress: &dyn Fn(Progress),
 ) -> Looked {
     let (session, store) = session(config, ask, deadline).await;
-    let recording = session.record(selection, progress).await;
+    let (recording, mut assessment) = session.run(selection, progress).await;
     let unmatched = selection.unmatched(&recording.inventory).map(|(word, near)| (word, near.map(str::to_owned)));
-    let mut assessment = session.assess(&recording);
     let report = &assessment.report;
     let measures = report.measures.iter().map(|m| sample_of(m, report.started_at));
-    store.record(std::mem::take(&mut assessment.samples).into_iter().chain(measures).collect()).await;
+    let mut samples: Vec<_> = std::mem::take(&mut assessment.samples).into_iter().chain(measures).collect();
+    // a file only for this would be one that nobody asked for
+    if !samples.is_empty() {
+        samples.push(changes::clock_sample(&report.host.boot_id));
+    }
+    store.record(samples).await;
     let narrowed = !selection.runbooks.is_empty() || !selection.skip.is_empty();
     let scope = match (selection.words.is_empty(), narrowed) {
         (false, _) => Scope::Targets,

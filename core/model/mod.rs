@@ -1,5 +1,6 @@
 //! Pure data and traits, one concept per file. Nothing here performs I/O or reads a clock.
 
+mod change;
 mod check;
 mod code;
 mod course;
@@ -17,6 +18,7 @@ mod target;
 mod text;
 mod verdict;
 
+pub use change::{Change, ChangeKind, Changes, EVERYTHING};
 pub use check::{AnyCheck, BoxFuture, Check, CheckSpec, EvidenceMismatch, Judged, Judgement};
 pub use code::Code;
 pub use course::{Course, Known, Recovered, Standing};

@@ -4,7 +4,7 @@ use jiff::Timestamp;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::{course::Course, finding::Finding, fix::Risk, link::Cause, measure::Measure, table::Table};
+use super::{change::Change, course::Course, finding::Finding, fix::Risk, link::Cause, measure::Measure, table::Table};
 
 /// Version of the report's JSON shape; raised when a field changes its meaning or goes.
 pub const REPORT_SCHEMA_VERSION: u32 = 1;
@@ -39,6 +39,9 @@ pub struct Report {
     /// Numbers with their limits.
     #[serde(default)]
     pub measures: Vec<Measure>,
+    /// What was changed before something went wrong, as far as it has to do with what was found, oldest first.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub changes: Vec<Change>,
     /// How this run compares with earlier ones; only `opsctl report` says so.
     #[serde(default)]
     pub course: Option<Course>,

@@ -10,6 +10,7 @@ pub mod blocking;
 pub mod boot;
 pub mod celery;
 pub mod cgroup;
+pub mod changes;
 pub mod clock;
 pub mod cloud_init;
 pub mod command;

@@ -2,6 +2,7 @@
 
 pub mod audit;
 pub mod bootstrap;
+pub mod changes;
 pub mod config;
 pub mod diagnose;
 pub mod exit;
@@ -10,6 +11,7 @@ pub mod fix;
 pub mod generate;
 pub mod list;
 pub mod listen;
+pub mod note;
 pub mod record;
 pub mod report;
 pub mod respond;
@@ -90,6 +92,10 @@ pub enum Command {
     Listen(listen::Args),
     /// Say that something is known and does not count for a while
     Waive(waive::Args),
+    /// Show what was changed on this host lately: containers, units, packages, files, certificates, notes
+    Changes(changes::Args),
+    /// Remember that something was done to this host, for example a deployment
+    Note(note::Args),
     /// Show what was found on this host and why
     Targets(targets::Args),
     /// Record all evidence, without secrets, to replay it elsewhere
@@ -172,6 +178,8 @@ fn dispatch(matches: &ArgMatches) -> anyhow::Result<u8> {
         Command::Respond(args) => respond::exec(&args, &global),
         Command::Listen(args) => listen::exec(&args, &global),
         Command::Waive(args) => waive::exec(&args, &global),
+        Command::Changes(args) => changes::exec(&args, &global),
+        Command::Note(args) => note::exec(&args, &global),
         Command::Record(args) => record::exec(&args, &global),
         Command::Config(args) => config::exec(&args, global.config.as_deref()),
     }

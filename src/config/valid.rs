@@ -161,20 +161,7 @@ pub fn validate(raw: &Raw, known: &Known) -> Result<Config, Vec<Problem>> {
     let deliveries = collect(raw.delivery.iter().map(delivery::validate), &mut problems);
     let waivers = collect(raw.waiver.iter().map(|w| waiver(w, known)), &mut problems);
     let listen = listen::validate(&raw.listen).map_err(|p| problems.push(p)).ok();
-    let heartbeat = raw.report.heartbeat.as_ref().filter(|url| match delivery::web_address(url.get_ref()) {
-        Ok(()) => true,
-        Err(why) => {
-            problems.push(Problem::new(url.span(), format!("`heartbeat` in [report]: {why}")));
-            false
-        }
-    });
-    let remind_after = length(raw.report.remind_after.get_ref()).map_err(|why| {
-        problems.push(Problem::new(raw.report.remind_after.span(), format!("`remind_after` in [report]: {why}")));
-    });
-    let collected = |path: &str| std::path::Path::new(path).extension().is_some_and(|e| e == "prom") && path.starts_with('/');
-    if let Some(file) = raw.report.textfile.as_ref().filter(|f| !collected(f.get_ref())) {
-        problems.push(Problem::new(file.span(), "`textfile` in [report]: not an absolute path that ends in .prom"));
-    }
+    let remind_after = report(&raw.report, &mut problems);
     if let Some(dir) = raw.paths.state_dir.as_ref().filter(|d| !d.get_ref().starts_with('/')) {
         problems.push(Problem::new(dir.span(), "`state_dir` in [paths]: not an absolute path"));
     }
@@ -187,8 +174,8 @@ pub fn validate(raw: &Raw, known: &Known) -> Result<Config, Vec<Problem>> {
     Ok(Config {
         alerts,
         deliveries,
-        heartbeat: heartbeat.map(|url| url.get_ref().clone()),
-        remind_after: remind_after.unwrap_or_default(),
+        heartbeat: raw.report.heartbeat.as_ref().map(|url| url.get_ref().clone()),
+        remind_after,
         textfile: raw.report.textfile.as_ref().map(|f| f.get_ref().into()),
         listen,
         waivers,
@@ -210,6 +197,23 @@ pub fn validate(raw: &Raw, known: &Known) -> Result<Config, Vec<Problem>> {
         deadline,
         skip: raw.run.skip.iter().map(|s| s.get_ref().clone()).collect(),
         file: None,
+    })
+}
+
+/// `[report]`: how long until what is open is told again.
+fn report(raw: &raw::Report, problems: &mut Vec<Problem>) -> jiff::SignedDuration {
+    if let Some(url) = &raw.heartbeat
+        && let Err(why) = delivery::web_address(url.get_ref())
+    {
+        problems.push(Problem::new(url.span(), format!("`heartbeat` in [report]: {why}")));
+    }
+    let collected = |path: &str| std::path::Path::new(path).extension().is_some_and(|e| e == "prom") && path.starts_with('/');
+    if let Some(file) = raw.textfile.as_ref().filter(|f| !collected(f.get_ref())) {
+        problems.push(Problem::new(file.span(), "`textfile` in [report]: not an absolute path that ends in .prom"));
+    }
+    length(raw.remind_after.get_ref()).unwrap_or_else(|why| {
+        problems.push(Problem::new(raw.remind_after.span(), format!("`remind_after` in [report]: {why}")));
+        jiff::SignedDuration::ZERO
     })
 }
 

@@ -7,6 +7,7 @@ use opsctl_core::model::{
 };
 
 use super::Recording;
+use crate::changes::cite;
 use crate::correlate::correlate;
 use crate::waive::Waivers;
 
@@ -94,6 +95,8 @@ pub fn assess(
     let verdicts: Vec<Verdict> = judged.iter().map(|j| j.verdict.clone()).chain(blind).collect();
     let verdict = Verdict::roll_up(&verdicts);
     let notes = waivers.notes(&findings, recording.started_at);
+    // after the offers: what was changed before has no part in whether a fix is possible
+    let changes = cite(&mut findings, recording);
     let report = Report {
         schema_version: REPORT_SCHEMA_VERSION,
         opsctl: Build {
@@ -111,6 +114,7 @@ pub fn assess(
         fixes: rows_of(&offers),
         tables: judged.iter().flat_map(|j| j.judgement.tables.clone()).collect(),
         measures: judged.iter().flat_map(|j| j.judgement.measures.clone()).collect(),
+        changes,
         course: None,
         notes,
     };
@@ -272,6 +276,7 @@ mod tests {
             duration_ms: 0,
             inventory,
             records: Vec::new(),
+            changes: None,
         }
     }
 

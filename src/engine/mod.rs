@@ -9,4 +9,4 @@ mod session;
 pub use assess::{Assessment, Offer, Pending, assess};
 pub use progress::Progress;
 pub use recording::{RECORDING_SCHEMA_VERSION, Recording, RecordingError};
-pub use session::{Managers, OwnerOf, Recheck, Selection, Session, Setup};
+pub use session::{Managers, OwnChanges, OwnerOf, Recheck, Selection, Session, Setup};

@@ -5,7 +5,7 @@ use std::io::Write as _;
 use std::path::{Path, PathBuf};
 
 use jiff::Timestamp;
-use opsctl_core::model::{HostInfo, Inventory, Record};
+use opsctl_core::model::{Changes, HostInfo, Inventory, Record};
 use serde::{Deserialize, Serialize};
 
 use super::Selection;
@@ -33,6 +33,9 @@ pub struct Recording {
     pub inventory: Inventory,
     /// What was read.
     pub records: Vec<Record>,
+    /// What was changed before, read only when something was wrong.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub changes: Option<Changes>,
 }
 
 /// Why a recording cannot be used.

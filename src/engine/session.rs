@@ -4,8 +4,10 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use opsctl_core::model::{EngineState, Finding, Inventory, Kind, MountRef, Outcome, Product, Runbook, Target, Verdict};
+use jiff::Timestamp;
+use opsctl_core::model::{Changes, EngineState, Finding, Inventory, Kind, MountRef, Outcome, Product, Runbook, Target, Verdict};
 use opsctl_core::probe::activity::Watch;
+use opsctl_core::probe::changes::{self as machine, Reach};
 use opsctl_core::probe::endpoint::{Endpoint, FirstAnswers};
 use opsctl_core::probe::kmsg::KernelLog;
 use opsctl_core::probe::names::Resolvers;
@@ -18,12 +20,19 @@ use opsctl_runbooks::Settings;
 use super::assess::{Assessment, Offer, assess};
 use super::collect::{collect, one};
 use super::{Progress, RECORDING_SCHEMA_VERSION, Recording};
+use crate::changes::{Own, reach};
 use crate::config::{Server, nearest};
 use crate::discover::{Discovered, discover};
 use crate::waive::Waivers;
 
 /// Gives the owner of a subject by its name.
 pub type OwnerOf = Box<dyn Fn(&str) -> Option<String>>;
+
+/// What opsctl itself knows was changed since a moment.
+pub type OwnChanges = Box<dyn Fn(Timestamp) -> Own>;
+
+/// How long looking for what was changed may take in a run that found something.
+const LOOK_BACK: Duration = Duration::from_millis(300);
 
 /// What a session needs to know, taken from configuration and command line.
 pub struct Setup {
@@ -43,6 +52,8 @@ pub struct Setup {
     pub notes: Vec<String>,
     /// Numbers of earlier runs.
     pub history: Arc<dyn History>,
+    /// What opsctl itself knows was changed.
+    pub own_changes: OwnChanges,
     /// What was asked for beyond the ordinary.
     pub ask: Ask,
     /// How long a whole run may take.
@@ -186,6 +197,7 @@ impl Session {
             waivers: Waivers::default(),
             notes: Vec::new(),
             history: Arc::new(NoHistory),
+            own_changes: Box::new(|_| Own::default()),
             ask: Ask::default(),
             deadline: Duration::ZERO,
         })
@@ -204,6 +216,12 @@ impl Session {
 
     /// Reads everything selected. The recording holds no secret.
     pub async fn record(&self, selection: &Selection, progress: &dyn Fn(Progress)) -> Recording {
+        self.run(selection, progress).await.0
+    }
+
+    /// Reads everything selected and judges it. What was changed before is looked for only when something is wrong, and is part of
+    /// the recording.
+    pub async fn run(&self, selection: &Selection, progress: &dyn Fn(Progress)) -> (Recording, Assessment) {
         let started = Instant::now();
         let started_at = clock::now();
         progress(Progress::Discovering);
@@ -218,15 +236,46 @@ impl Session {
                 Outcome::Unknown(why) | Outcome::Skip(why) => *why = cx.redactor.scrub(why),
             }
         }
-        Recording {
+        let took = || u64::try_from(started.elapsed().as_millis()).unwrap_or(u64::MAX);
+        let mut recording = Recording {
             schema_version: RECORDING_SCHEMA_VERSION,
             opsctl: env!("CARGO_PKG_VERSION").to_owned(),
             host: host::info(),
             started_at,
-            duration_ms: u64::try_from(started.elapsed().as_millis()).unwrap_or(u64::MAX),
+            duration_ms: took(),
             inventory: (*cx.inventory).clone(),
             records,
+            changes: None,
+        };
+        let assessment = self.assess(&recording);
+        let Some(since) = reach(&assessment.report) else { return (recording, assessment) };
+        let reach = Reach { since, patience: LOOK_BACK, sudo: false };
+        recording.changes = Some(Box::pin(self.changes_seen(&cx, reach)).await);
+        recording.duration_ms = took();
+        let assessment = self.assess(&recording);
+        (recording, assessment)
+    }
+
+    /// What was changed on this host since then.
+    pub async fn changes(&self, since: Timestamp, patience: Duration) -> Changes {
+        let cx = Box::pin(self.context(Ask::default())).await;
+        Box::pin(self.changes_seen(&cx, Reach { since, patience, sudo: true })).await
+    }
+
+    async fn changes_seen(&self, cx: &ProbeCx, reach: Reach) -> Changes {
+        let mut seen = Box::pin(machine::read(cx, reach)).await;
+        let own = (self.setup.own_changes)(reach.since);
+        seen.changes.extend(own.changes);
+        seen.unknown.extend(own.unknown);
+        seen.changes.sort_by(|a, b| (a.at, a.kind, &a.subject).cmp(&(b.at, b.kind, &b.subject)));
+        for change in &mut seen.changes {
+            change.what = cx.redactor.scrub(&change.what);
+            change.by = change.by.take().map(|by| cx.redactor.scrub(&by));
         }
+        for why in seen.unknown.iter_mut().chain(&mut seen.absent) {
+            *why = cx.redactor.scrub(why);
+        }
+        seen
     }
 
     /// Judges a recording, live or replayed: the same code for both.
@@ -257,6 +306,7 @@ impl Session {
             duration_ms: record.duration_ms,
             inventory: (*cx.inventory).clone(),
             records: vec![record],
+            changes: None,
         };
         let assessment = self.assess(&recording);
         let verdict = assessment.verdicts.into_iter().next().unwrap_or(Verdict::Ok);

@@ -27,6 +27,7 @@ pub(super) fn render(report: &Report) -> String {
             let _ = writeln!(out, "- explains {}", cell(because));
         }
     }
+    out += &listed("Changed before", view::changes(report).iter().map(|c| cell(c)));
     let offered: Vec<_> = report.fixes.iter().filter(|f| f.refused.is_none()).collect();
     if !offered.is_empty() {
         let _ = writeln!(out, "\n**Fixes**\n");
@@ -56,7 +57,7 @@ fn listed(title: &str, items: impl Iterator<Item = String>) -> String {
 }
 
 /// Foreign text inside a table: on one line, without what Markdown would read as markup.
-fn cell(text: &str) -> String {
+pub(super) fn cell(text: &str) -> String {
     printable(text)
         .replace('\\', "\\\\")
         .replace('|', "\\|")

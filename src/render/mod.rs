@@ -130,6 +130,12 @@ pub fn json_document(value: &impl serde::Serialize) -> anyhow::Result<String> {
     Ok(json::escaped(text))
 }
 
+/// Foreign text in a cell of a Markdown table.
+#[must_use]
+pub fn markdown_cell(text: &str) -> String {
+    markdown::cell(text)
+}
+
 /// Writes a report to files only.
 pub fn save(report: &Report, outputs: &[Output]) -> anyhow::Result<()> {
     for output in outputs.iter().filter(|o| o.file != Path::new("-")) {

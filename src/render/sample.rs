@@ -44,6 +44,7 @@ fn report(findings: Vec<Finding>, checks: Vec<CheckRow>) -> Report {
         fixes: Vec::new(),
         tables: Vec::new(),
         measures: Vec::new(),
+        changes: Vec::new(),
         course: None,
         notes: Vec::new(),
     }

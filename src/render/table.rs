@@ -31,6 +31,7 @@ pub(super) fn render(report: &Report, style: &Style) -> String {
     if style.quiet {
         return out;
     }
+    out += &listed(&paint.bold("Changed before"), view::changes(report).iter().map(|c| printable(c)), &paint);
     out += &fixes(report, &paint);
     for table in &report.tables {
         out += &exhibit(table, style, &paint);

@@ -89,6 +89,11 @@ pub(super) fn forecasts(report: &Report) -> Vec<String> {
         .collect()
 }
 
+/// What was changed before: `21 Nov 10:00 container:web recreated from image shop:2, before shop:1 (by alice)`.
+pub(super) fn changes(report: &Report) -> Vec<String> {
+    report.changes.iter().map(|c| format!("{} {}", moment(report.started_at, c.at), c.says())).collect()
+}
+
 /// The name of a measure as words.
 pub(super) fn words(name: &str) -> String {
     name.replace('_', " ")

@@ -199,6 +199,7 @@ pub(crate) mod tests {
             fixes: vec![],
             tables: vec![],
             measures: vec![],
+            changes: vec![],
             course: None,
             notes: vec![],
         }

@@ -247,10 +247,8 @@ fn kept_labels(labels: Option<std::collections::HashMap<String, String>>) -> BTr
         .unwrap_or_default()
         .into_iter()
         .filter(|(name, _)| KEPT_LABELS.iter().any(|k| name.starts_with(k)))
-        // compose also stores the hash and paths of its files, which nobody needs here
-        .filter(|(name, _)| {
-            !name.ends_with("config-hash") && !name.contains("config_files") && !name.contains("environment_file")
-        })
+        // compose also stores hashes, which nobody needs here; the paths of its files tell what was changed
+        .filter(|(name, _)| !name.ends_with("config-hash"))
         .collect()
 }
 

@@ -23,18 +23,28 @@ pub struct Event {
     pub signal: Option<String>,
     /// Exit code of a `die`.
     pub exit_code: Option<String>,
+    /// What the container was called then.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub name: Option<String>,
+    /// The image it was made from, as it was given.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub image: Option<String>,
 }
 
 /// Actions that tell something about a container's life; health probes alone (`exec_*`) would fill the list.
 const ACTIONS: &[&str] = &["create", "start", "die", "kill", "stop", "oom", "restart", "pause", "unpause", "destroy", "update"];
 
 pub(super) async fn recent(docker: &Docker) -> Result<Vec<Event>, ProbeError> {
+    let hour_ago = clock::now().checked_sub(SignedDuration::from_hours(1)).unwrap_or(Timestamp::UNIX_EPOCH);
+    since(docker, hour_ago).await
+}
+
+pub(super) async fn since(docker: &Docker, since: Timestamp) -> Result<Vec<Event>, ProbeError> {
     let now = clock::now();
-    let hour_ago = now.checked_sub(SignedDuration::from_hours(1)).unwrap_or(Timestamp::UNIX_EPOCH);
     let filters: HashMap<&str, Vec<&str>> = HashMap::from([("type", vec!["container"]), ("event", ACTIONS.to_vec())]);
     // with `until` in the past the engine sends what it has and closes the stream
     let options = EventsOptionsBuilder::new()
-        .since(&hour_ago.as_second().to_string())
+        .since(&since.as_second().to_string())
         // with its fraction: what happened in this second counts
         .until(&format!("{}.{:09}", now.as_second(), now.subsec_nanosecond()))
         .filters(&filters)
@@ -53,7 +63,16 @@ pub(super) async fn recent(docker: &Docker) -> Result<Vec<Event>, ProbeError> {
             if let (Some(at), Some(container), Some(action)) =
                 (at, message.actor.as_ref().and_then(|a| a.id.clone()), message.action.clone())
             {
-                events.push(Event { at, container, action, signal: attribute("signal"), exit_code: attribute("exitCode") });
+                let (signal, exit_code) = (attribute("signal"), attribute("exitCode"));
+                events.push(Event {
+                    at,
+                    container,
+                    action,
+                    signal,
+                    exit_code,
+                    name: attribute("name"),
+                    image: attribute("image"),
+                });
             }
         }
         Ok::<_, bollard::errors::Error>(events)

@@ -302,6 +302,11 @@ impl Docker {
         self.events.get((), || async { events::recent(self).await.map(Arc::new) }).await
     }
 
+    /// What the engine remembers since then; it remembers no more than [`Docker::events`] says.
+    pub async fn events_since(&self, since: jiff::Timestamp) -> Result<Vec<Event>, ProbeError> {
+        events::since(self, since).await
+    }
+
     /// The folder the engine keeps images, containers and volumes in.
     pub async fn data_root(&self) -> Result<String, ProbeError> {
         let missing = || ProbeError::failed("the engine's data folder", self.endpoint.to_string(), "it does not say");

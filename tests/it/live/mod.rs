@@ -4,6 +4,7 @@ mod alerts;
 mod bad_days;
 mod binds;
 mod certificates;
+mod changes;
 mod dns;
 mod edge;
 mod endpoints;

@@ -1,0 +1,112 @@
+//! Containers that were made, started, stopped or removed: what the engine knows of those it has, and what its events tell of others.
+
+use std::sync::Arc;
+
+use futures_util::future::join_all;
+use jiff::{SignedDuration, Timestamp};
+
+use crate::model::{Change, ChangeKind};
+use crate::probe::docker::{Container, Event};
+use crate::probe::{ProbeCx, ProbeError};
+
+/// A start so soon after the creation, or after a restart was asked for, is the same change.
+const SAME: SignedDuration = SignedDuration::from_secs(60);
+
+pub(super) async fn read(cx: &ProbeCx, since: Timestamp) -> Result<Vec<Change>, ProbeError> {
+    let docker = cx.docker()?;
+    let events = docker.events_since(since).await?;
+    // most have been read by a check already; one that is gone meanwhile is told by its event
+    let containers = join_all(cx.inventory.containers.iter().map(|c| docker.inspect(&c.id))).await;
+    let containers: Vec<Arc<Container>> = containers.into_iter().filter_map(Result::ok).collect();
+    Ok(changes(&containers, &events, since))
+}
+
+fn changes(containers: &[Arc<Container>], events: &[Event], since: Timestamp) -> Vec<Change> {
+    let change = |at, name: &str, what: String| Change::new(at, ChangeKind::Container, format!("container:{name}"), what);
+    let mut found = Vec::new();
+    for c in containers {
+        if let Some(at) = c.created.filter(|at| *at >= since) {
+            found.push(change(at, &c.name, created(c, events)));
+        }
+        // what the engine restarts by itself is an effect, not a change
+        let by_hand = c.state.started_at.filter(|at| *at >= since && c.restart_count == 0);
+        let told = |at: Timestamp| {
+            let new = c.created.is_some_and(|created| at.duration_since(created) < SAME);
+            let asked = |e: &&Event| e.container == c.id && matches!(e.action.as_str(), "restart" | "unpause");
+            new || events.iter().filter(asked).any(|e| e.at.duration_since(at).abs() < SAME)
+        };
+        if let Some(at) = by_hand.filter(|at| !told(*at)) {
+            found.push(change(at, &c.name, "started".to_owned()));
+        }
+    }
+    for e in events {
+        let Some(name) = &e.name else { continue };
+        let what = match e.action.as_str() {
+            "stop" => "stopped",
+            "restart" => "restarted",
+            "pause" => "paused",
+            "unpause" => "unpaused",
+            "update" => "given other limits",
+            // one that was made anew is told as such
+            "destroy" if containers.iter().all(|c| c.name != *name) => "removed",
+            _ => continue,
+        };
+        found.push(change(e.at, name, what.to_owned()));
+    }
+    found
+}
+
+/// Whether there was one of this name before, and from which image.
+fn created(c: &Container, events: &[Event]) -> String {
+    let earlier = events.iter().filter(|e| e.container != c.id && e.name.as_deref() == Some(&c.name));
+    match earlier.max_by_key(|e| e.at).map(|e| e.image.as_deref()) {
+        Some(Some(image)) if image != c.image => format!("recreated from image {}, before {image}", c.image),
+        Some(_) => format!("recreated from image {}, as before", c.image),
+        None => format!("created from image {}", c.image),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "tests")]
+    use super::*;
+    use crate::probe::docker::State;
+
+    fn at(second: i64) -> Timestamp {
+        Timestamp::from_second(1_000_000 + second).unwrap()
+    }
+
+    fn container(id: &str, name: &str, created: i64, started: i64) -> Arc<Container> {
+        let state = State { started_at: Some(at(started)), ..State::default() };
+        let (id, name, image) = (id.to_owned(), name.to_owned(), "shop:2".to_owned());
+        Arc::new(Container { id, name, image, created: Some(at(created)), state, ..Container::default() })
+    }
+
+    fn event(id: &str, name: &str, action: &str, second: i64) -> Event {
+        let image = Some("shop:1".to_owned());
+        let (container, action, name) = (id.to_owned(), action.to_owned(), Some(name.to_owned()));
+        Event { at: at(second), container, action, signal: None, exit_code: None, name, image }
+    }
+
+    fn told(containers: &[Arc<Container>], events: &[Event]) -> Vec<String> {
+        changes(containers, events, at(0)).iter().map(Change::says).collect()
+    }
+
+    #[test]
+    fn one_made_anew_names_both_images() {
+        let web = [container("new", "web", 100, 101)];
+        let events = [event("old", "web", "stop", 98), event("old", "web", "destroy", 99), event("new", "web", "start", 101)];
+        assert_eq!(told(&web, &events), ["container:web recreated from image shop:2, before shop:1", "container:web stopped"]);
+        assert_eq!(told(&web, &[]), ["container:web created from image shop:2"]);
+        assert_eq!(told(&[], &events[1..]), ["container:web removed"]);
+    }
+
+    #[test]
+    fn a_start_is_told_once_and_a_restart_by_the_engine_not_at_all() {
+        let old = container("a", "web", -1000, 100);
+        assert_eq!(told(std::slice::from_ref(&old), &[]), ["container:web started"]);
+        assert_eq!(told(std::slice::from_ref(&old), &[event("a", "web", "restart", 101)]), ["container:web restarted"]);
+        let looping = Arc::new(Container { restart_count: 3, ..(*old).clone() });
+        assert!(told(&[looping], &[event("a", "web", "die", 99), event("a", "web", "start", 100)]).is_empty());
+    }
+}

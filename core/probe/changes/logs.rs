@@ -1,0 +1,107 @@
+//! Log files with what logrotate has put aside, and the local time in them.
+
+use std::fs::{self, File};
+use std::io::{self, Read, Seek, SeekFrom};
+use std::path::{Path, PathBuf};
+
+use jiff::civil::DateTime;
+use jiff::{Timestamp, tz::TimeZone};
+
+/// How much of a log is read, from its end, in bytes.
+const WINDOW: u64 = 4 << 20;
+
+/// How much is unpacked of one that was packed, in bytes.
+const UNPACKED: u64 = 16 << 20;
+
+/// A year of monthly rotations, which is what dpkg and apt have.
+const ROTATED: usize = 12;
+
+/// The texts of a log, oldest first, as far back as `since` may be in them. An error is about the log itself; the ones put aside may be
+/// gone at any moment.
+pub(super) fn texts(log: &Path, since: Timestamp) -> io::Result<Vec<String>> {
+    let suffixed = |suffix: String| {
+        let mut name = log.as_os_str().to_owned();
+        name.push(suffix);
+        PathBuf::from(name)
+    };
+    let mut texts = vec![text(log)?];
+    for n in 1..=ROTATED {
+        let plain = suffixed(format!(".{n}"));
+        let file = if plain.exists() { plain } else { suffixed(format!(".{n}.gz")) };
+        // what was last written before then says nothing about later
+        if written(&file).is_none_or(|at| at < since) {
+            break;
+        }
+        texts.extend(text(&file).ok());
+    }
+    texts.reverse();
+    Ok(texts)
+}
+
+/// When a file was written last.
+pub(super) fn written(path: &Path) -> Option<Timestamp> {
+    Timestamp::try_from(fs::symlink_metadata(path).ok()?.modified().ok()?).ok()
+}
+
+fn text(path: &Path) -> io::Result<String> {
+    if !fs::metadata(path)?.is_file() {
+        return Err(io::Error::other("not a file"));
+    }
+    let mut file = File::open(path)?;
+    let mut bytes = Vec::new();
+    if path.extension().is_some_and(|e| e == "gz") {
+        flate2::read::MultiGzDecoder::new(file).take(UNPACKED).read_to_end(&mut bytes)?;
+    } else {
+        let size = file.metadata()?.len();
+        file.seek(SeekFrom::Start(size.saturating_sub(WINDOW)))?;
+        file.take(WINDOW).read_to_end(&mut bytes)?;
+    }
+    Ok(String::from_utf8_lossy(&bytes).into_owned())
+}
+
+/// The time zone that the logs of this host are written in.
+pub(super) fn zone(root: &Path) -> TimeZone {
+    let mut bytes = Vec::new();
+    let read = File::open(root.join("etc/localtime")).and_then(|f| f.take(1 << 20).read_to_end(&mut bytes));
+    read.ok().and_then(|_| TimeZone::tzif("local", &bytes).ok()).unwrap_or(TimeZone::UTC)
+}
+
+/// `2026-11-21 20:05:45` in local time.
+pub(super) fn moment(text: &str, zone: &TimeZone) -> Option<Timestamp> {
+    let local = DateTime::strptime("%Y-%m-%d %H:%M:%S", text).ok()?;
+    Some(local.to_zoned(zone.clone()).ok()?.timestamp())
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "tests")]
+    use std::io::Write as _;
+
+    use super::*;
+
+    #[test]
+    fn what_was_put_aside_is_read_as_far_back_as_asked() {
+        let dir = tempfile::tempdir().unwrap();
+        let log = dir.path().join("dpkg.log");
+        assert!(texts(&log, Timestamp::UNIX_EPOCH).is_err_and(|e| e.kind() == io::ErrorKind::NotFound));
+        fs::write(&log, "new").unwrap();
+        fs::write(dir.path().join("dpkg.log.1"), "older").unwrap();
+        let packed = File::create(dir.path().join("dpkg.log.2.gz")).unwrap();
+        let mut packed = flate2::write::GzEncoder::new(packed, flate2::Compression::fast());
+        packed.write_all(b"oldest").unwrap();
+        let packed = packed.finish().unwrap();
+        assert_eq!(texts(&log, Timestamp::UNIX_EPOCH).unwrap(), ["oldest", "older", "new"]);
+        packed.set_modified(std::time::UNIX_EPOCH).unwrap();
+        assert_eq!(texts(&log, Timestamp::from_second(100).unwrap()).unwrap(), ["older", "new"]);
+        // half a file, and something that is none
+        fs::write(dir.path().join("dpkg.log.2.gz"), "not packed").unwrap();
+        assert_eq!(texts(&log, Timestamp::UNIX_EPOCH).unwrap(), ["older", "new"]);
+    }
+
+    proptest::proptest! {
+        #[test]
+        fn any_time_is_survived(text in ".*") {
+            let _ = moment(&text, &TimeZone::UTC);
+        }
+    }
+}

@@ -1,0 +1,75 @@
+//! What was changed on this host: one file per source, each with an end in time and in bytes. None of them says that a change is to
+//! blame: that is for whoever compares it with a finding.
+
+mod boot;
+mod certificates;
+mod config;
+mod containers;
+mod logs;
+mod packages;
+mod sudo;
+mod units;
+
+use std::time::Duration;
+
+use jiff::Timestamp;
+
+use super::{ProbeCx, ProbeError};
+use crate::model::{Change, Changes};
+
+/// More changes than anybody reads; the newest are kept.
+const MOST: usize = 2000;
+
+/// Units whose change concerns every container.
+const ENGINES: &[&str] = &["unit:docker.service", "unit:containerd.service", "unit:podman.service"];
+
+/// How far and how thoroughly to look.
+#[derive(Debug, Clone, Copy)]
+pub struct Reach {
+    /// From when on.
+    pub since: Timestamp,
+    /// How long each source may take.
+    pub patience: Duration,
+    /// Also who ran programs as another user. A log line says which program, and never on what: it concerns no finding.
+    pub sudo: bool,
+}
+
+/// Reads all sources side by side. Never fails: what could not be read is said.
+pub async fn read(cx: &ProbeCx, reach: Reach) -> Changes {
+    let Reach { since, patience, sudo } = reach;
+    let ran = async { if sudo { sudo::read(since, patience).await } else { Ok(Vec::new()) } };
+    let (boot, containers, units, packages, config, certificates, ran) = tokio::join!(
+        within("boots", patience, boot::read(cx, since)),
+        within("containers", patience, containers::read(cx, since)),
+        within("units", patience, units::read(cx, since)),
+        within("packages", patience, packages::read(since, patience)),
+        within("configuration files", patience, config::read(cx, since, patience)),
+        within("certificates", patience, certificates::read(cx, since, patience)),
+        within("sudo", patience, ran),
+    );
+    let mut found = Changes { since, ..Changes::default() };
+    for source in [boot, containers, units, packages, config, certificates, ran] {
+        match source {
+            Ok(changes) => found.changes.extend(changes),
+            Err(ProbeError::Skip(why)) => found.absent.push(why),
+            Err(e) => found.unknown.push(e.to_string()),
+        }
+    }
+    for change in &mut found.changes {
+        if change.concerns.iter().any(|c| ENGINES.contains(&c.as_str())) {
+            change.concerns.push("engine".to_owned());
+        }
+    }
+    found.changes.sort_by(|a, b| (a.at, a.kind, &a.subject).cmp(&(b.at, b.kind, &b.subject)));
+    found.changes.drain(..found.changes.len().saturating_sub(MOST));
+    found
+}
+
+async fn within(
+    what: &str,
+    patience: Duration,
+    read: impl Future<Output = Result<Vec<Change>, ProbeError>>,
+) -> Result<Vec<Change>, ProbeError> {
+    let late = |_| ProbeError::Timeout { what: format!("changes of {what}"), from: "this host".to_owned(), after: patience };
+    tokio::time::timeout(patience, read).await.map_err(late)?
+}

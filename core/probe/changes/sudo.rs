@@ -1,0 +1,169 @@
+//! Who ran what as another user: the name of the person and of the program, and nothing else of the line. Arguments and variables on a
+//! command line are where passwords stand.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+use std::time::Duration;
+
+use jiff::{SignedDuration, Timestamp, tz::TimeZone};
+
+use super::logs;
+use crate::model::{Change, ChangeKind};
+use crate::probe::systemd::{Since, journal};
+use crate::probe::{ProbeError, blocking, clock};
+
+/// Where syslog keeps them: Debian and Red Hat.
+const LOGS: &[&str] = &["/var/log/auth.log", "/var/log/secure"];
+
+/// More lines than a busy day has.
+const LINES: usize = 2000;
+
+pub(super) async fn read(since: Timestamp, patience: Duration) -> Result<Vec<Change>, ProbeError> {
+    let mut lines: Vec<(Timestamp, String)> = Vec::new();
+    let journals = ["/var/log/journal", "/run/log/journal"].iter().any(|p| Path::new(p).is_dir());
+    if journals {
+        let minutes = clock::now().duration_since(since).as_mins() + 1;
+        let back = Since::Minutes(u16::try_from(minutes).unwrap_or(u16::MAX));
+        let read = journal(&["SYSLOG_IDENTIFIER=sudo"], back, LINES).await?;
+        lines.extend(read.into_iter().map(|l| (l.at, l.text)));
+    }
+    // the journal has the lines of the file too, with better times
+    if !journals {
+        lines = blocking::run("who used sudo", LOGS[0], patience, move || in_files(Path::new("/"), since)).await??;
+    }
+    Ok(changes(&lines, since))
+}
+
+fn in_files(root: &Path, since: Timestamp) -> Result<Vec<(Timestamp, String)>, ProbeError> {
+    let zone = logs::zone(root);
+    for log in LOGS {
+        match logs::texts(&root.join(log.trim_start_matches('/')), since) {
+            Ok(texts) => {
+                let now = clock::now();
+                return Ok(texts.iter().flat_map(|t| t.lines()).filter_map(|l| syslog(l, &zone, now)).collect());
+            }
+            Err(e) if e.kind() == std::io::ErrorKind::NotFound => {}
+            Err(e) => return Err(ProbeError::io("who used sudo", *log, &e)),
+        }
+    }
+    Err(ProbeError::Skip("neither a journal nor /var/log/auth.log tells who used sudo".to_owned()))
+}
+
+/// `Nov 21 20:05:45 host sudo: …` or `2026-11-21T20:05:45.123456+01:00 host sudo[812]: …`.
+fn syslog(line: &str, zone: &TimeZone, now: Timestamp) -> Option<(Timestamp, String)> {
+    let (head, message) = line.split_once(" sudo").and_then(|(head, rest)| Some((head, rest.split_once(": ")?.1)))?;
+    let first = head.split_whitespace().next()?;
+    let at = if let Ok(at) = first.parse::<Timestamp>() {
+        at
+    } else {
+        // the old form has no year: it is the last one that lies not ahead
+        let text = head.get(..15)?.split_whitespace().collect::<Vec<_>>().join(" ");
+        let year = now.to_zoned(zone.clone()).year();
+        let of = |year: i16| {
+            let local = jiff::civil::DateTime::strptime("%Y %b %d %H:%M:%S", format!("{year} {text}")).ok()?;
+            Some(local.to_zoned(zone.clone()).ok()?.timestamp())
+        };
+        let tomorrow = now.checked_add(SignedDuration::from_hours(24)).unwrap_or(now);
+        of(year).filter(|at| *at <= tomorrow).or_else(|| of(year - 1))?
+    };
+    Some((at, message.to_owned()))
+}
+
+/// `alice : TTY=pts/0 ; PWD=/home/alice ; USER=root ; COMMAND=/usr/bin/apt install x`: who, as whom, which program.
+fn parse(message: &str) -> Option<(&str, &str, &str)> {
+    let (who, rest) = message.trim_start().split_once(" : ")?;
+    let (fields, command) = rest.split_once("COMMAND=")?;
+    // somebody who was turned away changed nothing
+    if fields.contains("incorrect password") || fields.contains("NOT in sudoers") || fields.contains("not allowed") {
+        return None;
+    }
+    let user = fields.split(';').find_map(|f| f.trim().strip_prefix("USER=")).unwrap_or("root");
+    let program = command.split_whitespace().next()?.rsplit('/').next()?;
+    let plain = |text: &str| {
+        let fits = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '_' | '-' | '+' | '@');
+        !text.is_empty() && text.len() <= 64 && text.chars().all(fits)
+    };
+    (plain(who) && plain(user) && plain(program)).then_some((who, user, program))
+}
+
+/// One change per person and program, at its last time: what a program does every minute is one thing.
+fn changes(lines: &[(Timestamp, String)], since: Timestamp) -> Vec<Change> {
+    let mut found: BTreeMap<(&str, &str, &str), (Timestamp, usize)> = BTreeMap::new();
+    for (at, message) in lines.iter().filter(|(at, _)| *at >= since) {
+        let Some(key) = parse(message) else { continue };
+        let entry = found.entry(key).or_insert((*at, 0));
+        *entry = (entry.0.max(*at), entry.1 + 1);
+    }
+    let change = |((who, user, program), (at, times)): ((&str, &str, &str), (Timestamp, usize))| {
+        let often = if times > 1 { format!(", {times} times") } else { String::new() };
+        let mut change = Change::new(at, ChangeKind::Sudo, program, format!("run as {user}{often}")).by(Some(who));
+        // which program says nothing about what it was run on
+        change.concerns.clear();
+        change
+    };
+    found.into_iter().map(change).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "tests")]
+    use super::*;
+
+    const LINE: &str = "alice : TTY=pts/0 ; PWD=/home/alice ; USER=root ; COMMAND=/usr/bin/mysql -pcanary-1 --token canary-2";
+
+    #[test]
+    fn a_person_and_a_program_and_nothing_else() {
+        assert_eq!(parse(LINE), Some(("alice", "root", "mysql")));
+        assert_eq!(
+            parse("  bob : PWD=/ ; USER=postgres ; ENV=PASSWORD=canary ; COMMAND=/bin/psql"),
+            Some(("bob", "postgres", "psql"))
+        );
+        for not in [
+            "pam_unix(sudo:session): session opened for user root(uid=0) by alice(uid=1000)",
+            "mallory : user NOT in sudoers ; TTY=pts/1 ; PWD=/ ; USER=root ; COMMAND=/bin/sh",
+            "alice : 3 incorrect password attempts ; TTY=pts/1 ; PWD=/ ; USER=root ; COMMAND=/bin/sh",
+            "alice : (command continued) canary",
+            "alice : TTY=x ; COMMAND=PASSWORD=canary /bin/sh",
+            "alice : COMMAND=",
+        ] {
+            assert_eq!(parse(not), None, "{not}");
+        }
+    }
+
+    #[test]
+    fn times_with_and_without_a_year() {
+        let now = "2026-01-02T00:00:00Z".parse().unwrap();
+        let at = |line: &str| syslog(line, &TimeZone::UTC, now).map(|(at, _)| at.to_string());
+        assert_eq!(at(&format!("Jan  1 20:05:45 web-1 sudo: {LINE}")).as_deref(), Some("2026-01-01T20:05:45Z"));
+        assert_eq!(at(&format!("Dec 31 20:05:45 web-1 sudo: {LINE}")).as_deref(), Some("2025-12-31T20:05:45Z"));
+        let new = format!("2026-01-01T20:05:45.5+01:00 web-1 sudo[812]: {LINE}");
+        assert_eq!(at(&new).as_deref(), Some("2026-01-01T19:05:45.5Z"));
+        assert_eq!(at("Jan  1 20:05:45 web-1 sshd[1]: Accepted publickey for alice"), None);
+    }
+
+    #[test]
+    fn what_runs_every_minute_is_told_once() {
+        let lines: Vec<_> = (0..3).map(|n| (Timestamp::from_second(n * 60).unwrap(), LINE.to_owned())).collect();
+        let told: Vec<String> = changes(&lines, Timestamp::UNIX_EPOCH).iter().map(Change::says).collect();
+        assert_eq!(told, ["mysql run as root, 3 times (by alice)"]);
+        assert!(changes(&lines, Timestamp::MAX).is_empty());
+    }
+
+    #[test]
+    fn a_log_of_syslog_is_read() {
+        let root = tempfile::tempdir().unwrap();
+        assert!(matches!(in_files(root.path(), Timestamp::UNIX_EPOCH), Err(ProbeError::Skip(_))));
+        std::fs::create_dir_all(root.path().join("var/log")).unwrap();
+        std::fs::write(root.path().join("var/log/auth.log"), format!("Jan  1 20:05:45 web-1 sudo: {LINE}\n\u{fffd}\n")).unwrap();
+        assert_eq!(in_files(root.path(), Timestamp::UNIX_EPOCH).unwrap().len(), 1);
+    }
+
+    proptest::proptest! {
+        #[test]
+        fn any_line_is_survived(line in ".*") {
+            let now = Timestamp::UNIX_EPOCH;
+            let _ = (parse(&line), syslog(&line, &TimeZone::UTC, now), syslog(&format!("{line} sudo: {line}"), &TimeZone::UTC, now));
+            let _ = parse(&format!("a : USER=b ; COMMAND={line}"));
+        }
+    }
+}

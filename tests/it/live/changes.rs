@@ -1,0 +1,122 @@
+//! What was changed before something broke, on real hosts.
+
+use crate::lab::{Host, Machine, Rootfs, Run};
+
+/// The values of a finding's "changed before".
+fn before(run: &Run, finding: &str) -> String {
+    let cited = run.finding(finding).evidence.iter().filter(|e| e.label == "changed before");
+    cited.map(|e| e.value.as_str()).collect::<Vec<_>>().join("\n")
+}
+
+#[test]
+fn a_container_made_anew_from_another_image_is_told_with_what_broke() {
+    let Some(host) = Host::start() else { return };
+    host.image("shop:1", Rootfs::Scratch, &[]);
+    host.docker(&["tag", "shop:1", "shop:2"]);
+    host.run("web", &["shop:1", "fixture", "wait-term"]);
+    host.run("db", &["shop:1", "fixture", "wait-term"]);
+    // healthy: nothing is looked for, nothing is told
+    let well = host.ask(&["container"]);
+    assert!(well.report().changes.is_empty());
+    host.sh("docker stop -t 1 web && docker rm web");
+    host.opsctl(&["note", "deploy", "shop", "2", "TOKEN=canary-token-1"]).exits(0);
+    host.run("web", &["--restart", "on-failure:1", "shop:2", "fixture", "say", "boom", "3"]);
+    host.until("web", "{{.State.Status}} {{.RestartCount}}", "exited 1");
+    host.opsctl(&["note", "deploy", "something later", "--at", "2026-01-01T00:00:00Z"]).exits(0);
+
+    let run = host.ask(&["container"]);
+    let told = before(&run, "container.down container:web");
+    assert!(told.contains("before: container:web recreated from image shop:2, before shop:1"), "{told}");
+    assert!(!told.contains("something later") && !told.contains("container:db"), "{told}");
+    assert!(told.lines().count() <= 3, "{told}");
+    let changes: Vec<String> = run.report().changes.iter().map(opsctl_core::model::Change::says).collect();
+    assert!(changes.iter().any(|c| c.starts_with("container:web recreated")), "{changes:?}");
+
+    // a person sees it, and so does whoever replays what was recorded
+    let table = host.opsctl(&["container"]).stdout;
+    assert!(
+        table.contains("Changed before\n") && table.contains("container:web recreated from image shop:2, before shop:1"),
+        "{table}"
+    );
+    host.opsctl(&["record", "/mnt/recording.json", "container"]).exits(0);
+    let replayed = host.opsctl(&["diagnose", "--replay", "/mnt/recording.json", "--format", "json"]);
+    assert!(before(&replayed, "container.down container:web").contains("recreated from image shop:2, before shop:1"));
+
+    // the timeline: newest last, whatever is wrong; an old note is not lately
+    let list = host.opsctl(&["changes", "--since", "10m"]);
+    list.exits(0);
+    let at = |what: &str| list.stdout.find(what).unwrap_or_else(|| panic!("{what}: {}", list.stdout));
+    assert!(
+        at("container:db  ") < at("stopped") && at("stopped") < at("shop 2") && at("shop 2") < at("recreated"),
+        "{}",
+        list.stdout
+    );
+    assert!(list.stdout.contains("[redacted]") && !list.stdout.contains("something later"), "{}", list.stdout);
+    let json: serde_json::Value = serde_json::from_str(&host.opsctl(&["changes", "--format", "json"]).stdout).unwrap();
+    assert!(json["changes"].as_array().is_some_and(|c| c.iter().any(|c| c["subject"] == "container:web")), "{json}");
+    let markdown = host.opsctl(&["changes", "--format", "markdown"]).stdout;
+    assert!(markdown.contains("| container | container:web | recreated from image shop:2, before shop:1 |"), "{markdown}");
+    for text in [list.stdout, json.to_string(), markdown, host.sh("cat /mnt/recording.json"), table] {
+        assert!(!text.contains("canary"), "{text}");
+    }
+
+    // what opsctl does itself, and who says that it is known
+    host.opsctl(&["waive", "container.down@web", "--for", "1h", "--reason", "new image"]).exits(0);
+    let list = host.opsctl(&["changes"]).stdout;
+    assert!(list.contains("container.down@web") && list.contains("waived, known issue  by root"), "{list}");
+    assert!(host.ask(&["container"]).report().changes.is_empty(), "what is waived is not open");
+    for (args, says) in [
+        (&["note", "Two words", "x"][..], "not one word"),
+        (&["note", "deploy"], "TEXT"),
+        (&["note", "deploy", "x", "--at", "2200-01-01T00:00:00Z"], "has not come yet"),
+        (&["changes", "--since", "soon"], "not a length of time"),
+    ] {
+        let run = host.opsctl(args);
+        assert!(run.code == 64 && run.stderr.contains(says), "{args:?} {} {}", run.code, run.stderr);
+    }
+}
+
+#[test]
+fn packages_units_files_and_people_of_a_whole_machine() {
+    let Some(m) = Machine::boot() else { return };
+    // a package with a unit, made and installed by dpkg itself
+    m.write("/root/lab/DEBIAN/control", "Package: lab\nVersion: 2.0\nArchitecture: all\nMaintainer: lab\nDescription: lab\n");
+    m.write(
+        "/root/lab/usr/lib/systemd/system/lab.service",
+        "[Service]\nExecStart=/bin/sh -c '[ ! -e /run/broken ] && sleep 1000'\n[Install]\nWantedBy=multi-user.target\n",
+    );
+    m.sh("dpkg-deb --root-owner-group -b /root/lab /root/lab.deb && dpkg -i /root/lab.deb && systemctl daemon-reload");
+    m.sh("systemctl enable --now lab.service && sleep 1.1");
+    m.unit("other.service", "[Service]\nExecStart=/bin/sleep 1000");
+    m.sh("systemctl start other.service && mkdir -p /etc/lab && echo x > /etc/lab/lab.conf && sleep 1.1");
+    m.sh("systemctl restart other.service");
+    m.sh("logger -t sudo 'alice : TTY=pts/0 ; PWD=/ ; USER=root ; COMMAND=/usr/bin/mysql -pcanary-1 --token canary-2'");
+    m.sh("sleep 1.1; touch /run/broken; systemctl restart lab.service || true");
+    m.wait_for("it failed", "systemctl is-failed lab.service");
+
+    let run = m.diagnose(&["systemd"]);
+    let told = before(&run, "systemd.unit-failed unit:lab.service");
+    for wanted in ["package:lab installed, version 2.0", "/etc/lab/lab.conf written"] {
+        assert!(told.contains(wanted), "{wanted}: {told}");
+    }
+    assert!(!told.contains("other.service") && !told.contains("mysql"), "{told}");
+
+    let list = m.opsctl(&["changes", "-v"]).stdout;
+    for wanted in [
+        "package:lab",
+        "installed, version 2.0",
+        "unit:other.service",
+        "restarted",
+        "/etc/lab/lab.conf",
+        "mysql",
+        "run as root",
+        "by alice",
+        "boot",
+    ] {
+        assert!(list.contains(wanted), "{wanted}: {list}");
+    }
+    assert!(!list.contains("canary"), "{list}");
+    // somebody who may not read the journal is told so
+    let as_nobody = m.sh("setpriv --reuid 65534 --regid 65534 --clear-groups env OPSCTL_STATE_DIR=/tmp/nobody opsctl changes");
+    assert!(as_nobody.contains("could not look: reading log lines from the journal: permission denied"), "{as_nobody}");
+}
