@@ -6,7 +6,9 @@
 //! (evidence), judge what came back (findings) and gives the verdict. [`correlate`] says which finding causes which;
 //! the result is one report, and [`render`] prints it. Beside the road: [`fix`] changes something, always through its guard,
 //! [`audit`] remembers what was changed, [`state`] remembers numbers and findings between runs, [`waive`] what is known and does not
-//! count for a while, [`changes`] what was changed before. [`cli`] is thin over all of it.
+//! count for a while, [`changes`] what was changed before. On this road stand [`look`] (one look at a host, remembered), [`report`] (what is
+//! new since the last one), [`respond`] (what an alert means) and [`listen`] (the same over HTTP); [`deliver`] brings what they say to
+//! people. [`cli`] is thin over all of it.
 
 pub mod audit;
 pub mod catalog;
