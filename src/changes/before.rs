@@ -12,7 +12,7 @@ use opsctl_core::model::{
 
 use crate::engine::Recording;
 
-/// How long before a finding a change still counts. [J]: what a change breaks at once shows within minutes, what it breaks with the next
+/// How long before a finding a change still counts (judgement): what a change breaks at once shows within minutes, what it breaks with the next
 /// run of a timer or the next deployment within an hour or two; further back every host has changes.
 const BEFORE: SignedDuration = SignedDuration::from_hours(2);
 
