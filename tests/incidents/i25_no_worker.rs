@@ -32,6 +32,10 @@ fn a_queue_that_no_worker_listens_to_has_no_consumer() {
     let Some(host) = Host::with_broker() else { return };
     host.worker("worker", &["-Q", "mail"]);
     host.send("quick 5");
-    let run = host.ask(&["container", "redis", "celery"]);
+    // a worker that has just connected is given its time
+    let run = eventually(30, "it is seen", || {
+        let run = host.ask(&["container", "redis", "celery"]);
+        run.has(NO_CONSUMER).then_some(run)
+    });
     run.roots(&[NO_CONSUMER]).says(NO_CONSUMER, &["5 tasks wait", "wait for other queues"]);
 }
