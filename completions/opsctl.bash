@@ -245,7 +245,7 @@ _opsctl() {
             return 0
             ;;
         opsctl__subcmd__bootstrap)
-            opts="-q -v -h --skip --wait --apply --check --log-dir --emit --from --sha256 --format --output --deadline --replay --endpoint --fail-on --config --color --quiet --verbose --help"
+            opts="-q -v -h --skip --wait --apply --check --log-dir --emit --from --sha256 --format --output --deadline --replay --record --endpoint --timings --fail-on --config --color --quiet --verbose --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -291,6 +291,10 @@ _opsctl() {
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;
+                --record)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
                 --endpoint)
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
@@ -315,7 +319,7 @@ _opsctl() {
             return 0
             ;;
         opsctl__subcmd__celery)
-            opts="-y -q -v -h --fix --usage --dry-run --yes --risk --format --output --deadline --replay --endpoint --fail-on --config --color --quiet --verbose --help"
+            opts="-y -q -v -h --fix --usage --dry-run --yes --risk --format --output --deadline --replay --record --endpoint --timings --fail-on --config --color --quiet --verbose --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -338,6 +342,10 @@ _opsctl() {
                     return 0
                     ;;
                 --replay)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --record)
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;
@@ -461,7 +469,7 @@ _opsctl() {
             return 0
             ;;
         opsctl__subcmd__config__subcmd__schema)
-            opts="-q -v -h --report --config --color --quiet --verbose --help"
+            opts="-q -v -h --report --runbook --config --color --quiet --verbose --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -505,7 +513,7 @@ _opsctl() {
             return 0
             ;;
         opsctl__subcmd__container)
-            opts="-y -q -v -h --fix --usage --dry-run --yes --risk --format --output --deadline --replay --endpoint --fail-on --config --color --quiet --verbose --help"
+            opts="-y -q -v -h --fix --usage --dry-run --yes --risk --format --output --deadline --replay --record --endpoint --timings --fail-on --config --color --quiet --verbose --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -528,6 +536,10 @@ _opsctl() {
                     return 0
                     ;;
                 --replay)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --record)
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;
@@ -555,7 +567,7 @@ _opsctl() {
             return 0
             ;;
         opsctl__subcmd__cpu)
-            opts="-y -q -v -h --fix --usage --dry-run --yes --risk --format --output --deadline --replay --endpoint --fail-on --config --color --quiet --verbose --help"
+            opts="-y -q -v -h --fix --usage --dry-run --yes --risk --format --output --deadline --replay --record --endpoint --timings --fail-on --config --color --quiet --verbose --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -578,6 +590,10 @@ _opsctl() {
                     return 0
                     ;;
                 --replay)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --record)
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;
@@ -605,7 +621,7 @@ _opsctl() {
             return 0
             ;;
         opsctl__subcmd__diagnose)
-            opts="-q -v -h --skip --usage --format --output --deadline --replay --endpoint --fail-on --config --color --quiet --verbose --help"
+            opts="-q -v -h --skip --usage --format --output --deadline --replay --record --endpoint --timings --fail-on --config --color --quiet --verbose --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -628,6 +644,10 @@ _opsctl() {
                     return 0
                     ;;
                 --replay)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --record)
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;
@@ -655,7 +675,7 @@ _opsctl() {
             return 0
             ;;
         opsctl__subcmd__disk)
-            opts="-y -q -v -h --fix --usage --dry-run --yes --risk --format --output --deadline --replay --endpoint --fail-on --config --color --quiet --verbose --help"
+            opts="-y -q -v -h --fix --usage --dry-run --yes --risk --format --output --deadline --replay --record --endpoint --timings --fail-on --config --color --quiet --verbose --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -678,6 +698,10 @@ _opsctl() {
                     return 0
                     ;;
                 --replay)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --record)
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;
@@ -705,7 +729,7 @@ _opsctl() {
             return 0
             ;;
         opsctl__subcmd__dns)
-            opts="-y -q -v -h --fix --usage --dry-run --yes --risk --format --output --deadline --replay --endpoint --fail-on --config --color --quiet --verbose --help"
+            opts="-y -q -v -h --fix --usage --dry-run --yes --risk --format --output --deadline --replay --record --endpoint --timings --fail-on --config --color --quiet --verbose --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -728,6 +752,10 @@ _opsctl() {
                     return 0
                     ;;
                 --replay)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --record)
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;
@@ -833,7 +861,7 @@ _opsctl() {
             return 0
             ;;
         opsctl__subcmd__healthcheck)
-            opts="-y -q -v -h --fix --usage --dry-run --yes --risk --format --output --deadline --replay --endpoint --fail-on --config --color --quiet --verbose --help"
+            opts="-y -q -v -h --fix --usage --dry-run --yes --risk --format --output --deadline --replay --record --endpoint --timings --fail-on --config --color --quiet --verbose --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -856,6 +884,10 @@ _opsctl() {
                     return 0
                     ;;
                 --replay)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --record)
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;
@@ -883,7 +915,7 @@ _opsctl() {
             return 0
             ;;
         opsctl__subcmd__host)
-            opts="-y -q -v -h --fix --usage --dry-run --yes --risk --format --output --deadline --replay --endpoint --fail-on --config --color --quiet --verbose --help"
+            opts="-y -q -v -h --fix --usage --dry-run --yes --risk --format --output --deadline --replay --record --endpoint --timings --fail-on --config --color --quiet --verbose --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -906,6 +938,10 @@ _opsctl() {
                     return 0
                     ;;
                 --replay)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --record)
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;
@@ -985,7 +1021,7 @@ _opsctl() {
             return 0
             ;;
         opsctl__subcmd__memory)
-            opts="-y -q -v -h --fix --usage --dry-run --yes --risk --format --output --deadline --replay --endpoint --fail-on --config --color --quiet --verbose --help"
+            opts="-y -q -v -h --fix --usage --dry-run --yes --risk --format --output --deadline --replay --record --endpoint --timings --fail-on --config --color --quiet --verbose --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -1008,6 +1044,10 @@ _opsctl() {
                     return 0
                     ;;
                 --replay)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --record)
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;
@@ -1035,7 +1075,7 @@ _opsctl() {
             return 0
             ;;
         opsctl__subcmd__monitoring)
-            opts="-y -q -v -h --fix --usage --dry-run --yes --risk --format --output --deadline --replay --endpoint --fail-on --config --color --quiet --verbose --help"
+            opts="-y -q -v -h --fix --usage --dry-run --yes --risk --format --output --deadline --replay --record --endpoint --timings --fail-on --config --color --quiet --verbose --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -1058,6 +1098,10 @@ _opsctl() {
                     return 0
                     ;;
                 --replay)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --record)
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;
@@ -1085,7 +1129,7 @@ _opsctl() {
             return 0
             ;;
         opsctl__subcmd__mtu)
-            opts="-y -q -v -h --fix --usage --dry-run --yes --risk --format --output --deadline --replay --endpoint --fail-on --config --color --quiet --verbose --help"
+            opts="-y -q -v -h --fix --usage --dry-run --yes --risk --format --output --deadline --replay --record --endpoint --timings --fail-on --config --color --quiet --verbose --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -1108,6 +1152,10 @@ _opsctl() {
                     return 0
                     ;;
                 --replay)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --record)
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;
@@ -1135,7 +1183,7 @@ _opsctl() {
             return 0
             ;;
         opsctl__subcmd__network)
-            opts="-y -q -v -h --fix --usage --dry-run --yes --risk --format --output --deadline --replay --endpoint --fail-on --config --color --quiet --verbose --help"
+            opts="-y -q -v -h --fix --usage --dry-run --yes --risk --format --output --deadline --replay --record --endpoint --timings --fail-on --config --color --quiet --verbose --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -1158,6 +1206,10 @@ _opsctl() {
                     return 0
                     ;;
                 --replay)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --record)
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;
@@ -1185,7 +1237,7 @@ _opsctl() {
             return 0
             ;;
         opsctl__subcmd__nginx)
-            opts="-y -q -v -h --fix --usage --dry-run --yes --risk --format --output --deadline --replay --endpoint --fail-on --config --color --quiet --verbose --help"
+            opts="-y -q -v -h --fix --usage --dry-run --yes --risk --format --output --deadline --replay --record --endpoint --timings --fail-on --config --color --quiet --verbose --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -1208,6 +1260,10 @@ _opsctl() {
                     return 0
                     ;;
                 --replay)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --record)
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;
@@ -1261,7 +1317,7 @@ _opsctl() {
             return 0
             ;;
         opsctl__subcmd__postgres)
-            opts="-y -q -v -h --fix --usage --dry-run --yes --risk --format --output --deadline --replay --endpoint --fail-on --config --color --quiet --verbose --help"
+            opts="-y -q -v -h --fix --usage --dry-run --yes --risk --format --output --deadline --replay --record --endpoint --timings --fail-on --config --color --quiet --verbose --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -1284,6 +1340,10 @@ _opsctl() {
                     return 0
                     ;;
                 --replay)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --record)
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;
@@ -1311,7 +1371,7 @@ _opsctl() {
             return 0
             ;;
         opsctl__subcmd__rabbitmq)
-            opts="-y -q -v -h --fix --usage --dry-run --yes --risk --format --output --deadline --replay --endpoint --fail-on --config --color --quiet --verbose --help"
+            opts="-y -q -v -h --fix --usage --dry-run --yes --risk --format --output --deadline --replay --record --endpoint --timings --fail-on --config --color --quiet --verbose --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -1334,6 +1394,10 @@ _opsctl() {
                     return 0
                     ;;
                 --replay)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --record)
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;
@@ -1383,7 +1447,7 @@ _opsctl() {
             return 0
             ;;
         opsctl__subcmd__redis)
-            opts="-y -q -v -h --fix --usage --dry-run --yes --risk --format --output --deadline --replay --endpoint --fail-on --config --color --quiet --verbose --help"
+            opts="-y -q -v -h --fix --usage --dry-run --yes --risk --format --output --deadline --replay --record --endpoint --timings --fail-on --config --color --quiet --verbose --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -1406,6 +1470,10 @@ _opsctl() {
                     return 0
                     ;;
                 --replay)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --record)
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;
@@ -1433,7 +1501,7 @@ _opsctl() {
             return 0
             ;;
         opsctl__subcmd__report)
-            opts="-q -v -h --skip --always --digest --owner --format --output --deadline --replay --endpoint --fail-on --config --color --quiet --verbose --help"
+            opts="-q -v -h --skip --always --digest --owner --format --output --deadline --replay --record --endpoint --timings --fail-on --config --color --quiet --verbose --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -1464,6 +1532,10 @@ _opsctl() {
                     return 0
                     ;;
                 --replay)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --record)
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;
@@ -1525,7 +1597,7 @@ _opsctl() {
             return 0
             ;;
         opsctl__subcmd__systemd)
-            opts="-y -q -v -h --fix --usage --dry-run --yes --risk --format --output --deadline --replay --endpoint --fail-on --config --color --quiet --verbose --help"
+            opts="-y -q -v -h --fix --usage --dry-run --yes --risk --format --output --deadline --replay --record --endpoint --timings --fail-on --config --color --quiet --verbose --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -1548,6 +1620,10 @@ _opsctl() {
                     return 0
                     ;;
                 --replay)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --record)
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;
@@ -1601,7 +1677,7 @@ _opsctl() {
             return 0
             ;;
         opsctl__subcmd__time)
-            opts="-y -q -v -h --fix --usage --dry-run --yes --risk --format --output --deadline --replay --endpoint --fail-on --config --color --quiet --verbose --help"
+            opts="-y -q -v -h --fix --usage --dry-run --yes --risk --format --output --deadline --replay --record --endpoint --timings --fail-on --config --color --quiet --verbose --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -1624,6 +1700,10 @@ _opsctl() {
                     return 0
                     ;;
                 --replay)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --record)
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;
@@ -1651,7 +1731,7 @@ _opsctl() {
             return 0
             ;;
         opsctl__subcmd__tls)
-            opts="-y -q -v -h --fix --usage --dry-run --yes --risk --format --output --deadline --replay --endpoint --fail-on --config --color --quiet --verbose --help"
+            opts="-y -q -v -h --fix --usage --dry-run --yes --risk --format --output --deadline --replay --record --endpoint --timings --fail-on --config --color --quiet --verbose --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -1674,6 +1754,10 @@ _opsctl() {
                     return 0
                     ;;
                 --replay)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --record)
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;

@@ -81,6 +81,7 @@ prometheus\t'Metrics for the textfile collector of node_exporter'"
 complete -c opsctl -n "__fish_opsctl_using_subcommand diagnose" -l output -d 'Also write a report to a file, for example json=/tmp/report.json; can be given several times' -r
 complete -c opsctl -n "__fish_opsctl_using_subcommand diagnose" -l deadline -d 'Stop waiting after this long; what has not answered by then is unknown [default: 10s]' -r
 complete -c opsctl -n "__fish_opsctl_using_subcommand diagnose" -l replay -d 'Judge a recording instead of this host' -r -F
+complete -c opsctl -n "__fish_opsctl_using_subcommand diagnose" -l record -d 'Also write the evidence of this run to a file, as `opsctl record` does' -r -F
 complete -c opsctl -n "__fish_opsctl_using_subcommand diagnose" -l endpoint -d 'Also ask this address, and look at its certificate: a URL, or host:port for TLS; can be given several times' -r
 complete -c opsctl -n "__fish_opsctl_using_subcommand diagnose" -l fail-on -d 'The mildest verdict that makes the exit code differ from 0' -r -f -a "crit\t'crit only'
 warn\t'crit and warn'
@@ -91,6 +92,7 @@ complete -c opsctl -n "__fish_opsctl_using_subcommand diagnose" -l color -d 'Whe
 always\t'Always'
 never\t'Never'"
 complete -c opsctl -n "__fish_opsctl_using_subcommand diagnose" -l usage -d 'Look at what takes time to look at: what uses a filesystem, everything in the logs of requests'
+complete -c opsctl -n "__fish_opsctl_using_subcommand diagnose" -l timings -d 'Say on standard error what the time went into'
 complete -c opsctl -n "__fish_opsctl_using_subcommand diagnose" -s q -l quiet -d 'Only what needs attention; nothing when all is well'
 complete -c opsctl -n "__fish_opsctl_using_subcommand diagnose" -s v -l verbose -d 'Also what is merely worth knowing, and all evidence; twice: also what opsctl does'
 complete -c opsctl -n "__fish_opsctl_using_subcommand diagnose" -s h -l help -d 'Print help (see more with \'--help\')'
@@ -113,6 +115,7 @@ prometheus\t'Metrics for the textfile collector of node_exporter'"
 complete -c opsctl -n "__fish_opsctl_using_subcommand bootstrap" -l output -d 'Also write a report to a file, for example json=/tmp/report.json; can be given several times' -r
 complete -c opsctl -n "__fish_opsctl_using_subcommand bootstrap" -l deadline -d 'Stop waiting after this long; what has not answered by then is unknown [default: 10s]' -r
 complete -c opsctl -n "__fish_opsctl_using_subcommand bootstrap" -l replay -d 'Judge a recording instead of this host' -r -F
+complete -c opsctl -n "__fish_opsctl_using_subcommand bootstrap" -l record -d 'Also write the evidence of this run to a file, as `opsctl record` does' -r -F
 complete -c opsctl -n "__fish_opsctl_using_subcommand bootstrap" -l endpoint -d 'Also ask this address, and look at its certificate: a URL, or host:port for TLS; can be given several times' -r
 complete -c opsctl -n "__fish_opsctl_using_subcommand bootstrap" -l fail-on -d 'The mildest verdict that makes the exit code differ from 0' -r -f -a "crit\t'crit only'
 warn\t'crit and warn'
@@ -124,6 +127,7 @@ always\t'Always'
 never\t'Never'"
 complete -c opsctl -n "__fish_opsctl_using_subcommand bootstrap" -l apply -d 'Apply fixes of the host, systemd and time runbooks that interrupt nothing and can be taken back (R1), without asking'
 complete -c opsctl -n "__fish_opsctl_using_subcommand bootstrap" -l check -d 'Only look; the default'
+complete -c opsctl -n "__fish_opsctl_using_subcommand bootstrap" -l timings -d 'Say on standard error what the time went into'
 complete -c opsctl -n "__fish_opsctl_using_subcommand bootstrap" -s q -l quiet -d 'Only what needs attention; nothing when all is well'
 complete -c opsctl -n "__fish_opsctl_using_subcommand bootstrap" -s v -l verbose -d 'Also what is merely worth knowing, and all evidence; twice: also what opsctl does'
 complete -c opsctl -n "__fish_opsctl_using_subcommand bootstrap" -s h -l help -d 'Print help (see more with \'--help\')'
@@ -211,6 +215,7 @@ prometheus\t'Metrics for the textfile collector of node_exporter'"
 complete -c opsctl -n "__fish_opsctl_using_subcommand report" -l output -d 'Also write a report to a file, for example json=/tmp/report.json; can be given several times' -r
 complete -c opsctl -n "__fish_opsctl_using_subcommand report" -l deadline -d 'Stop waiting after this long; what has not answered by then is unknown [default: 10s]' -r
 complete -c opsctl -n "__fish_opsctl_using_subcommand report" -l replay -d 'Judge a recording instead of this host' -r -F
+complete -c opsctl -n "__fish_opsctl_using_subcommand report" -l record -d 'Also write the evidence of this run to a file, as `opsctl record` does' -r -F
 complete -c opsctl -n "__fish_opsctl_using_subcommand report" -l endpoint -d 'Also ask this address, and look at its certificate: a URL, or host:port for TLS; can be given several times' -r
 complete -c opsctl -n "__fish_opsctl_using_subcommand report" -l fail-on -d 'The mildest verdict that makes the exit code differ from 0' -r -f -a "crit\t'crit only'
 warn\t'crit and warn'
@@ -221,6 +226,7 @@ complete -c opsctl -n "__fish_opsctl_using_subcommand report" -l color -d 'When 
 always\t'Always'
 never\t'Never'"
 complete -c opsctl -n "__fish_opsctl_using_subcommand report" -l always -d 'Print also when nothing is new, worse or over'
+complete -c opsctl -n "__fish_opsctl_using_subcommand report" -l timings -d 'Say on standard error what the time went into'
 complete -c opsctl -n "__fish_opsctl_using_subcommand report" -s q -l quiet -d 'Only what needs attention; nothing when all is well'
 complete -c opsctl -n "__fish_opsctl_using_subcommand report" -s v -l verbose -d 'Also what is merely worth knowing, and all evidence; twice: also what opsctl does'
 complete -c opsctl -n "__fish_opsctl_using_subcommand report" -s h -l help -d 'Print help (see more with \'--help\')'
@@ -305,7 +311,7 @@ complete -c opsctl -n "__fish_opsctl_using_subcommand config; and not __fish_see
 complete -c opsctl -n "__fish_opsctl_using_subcommand config; and not __fish_seen_subcommand_from init check show schema" -s v -l verbose -d 'Also what is merely worth knowing, and all evidence; twice: also what opsctl does'
 complete -c opsctl -n "__fish_opsctl_using_subcommand config; and not __fish_seen_subcommand_from init check show schema" -s h -l help -d 'Print help (see more with \'--help\')'
 complete -c opsctl -n "__fish_opsctl_using_subcommand config; and not __fish_seen_subcommand_from init check show schema" -f -a "init" -d 'Write a commented file with all keys and their defaults'
-complete -c opsctl -n "__fish_opsctl_using_subcommand config; and not __fish_seen_subcommand_from init check show schema" -f -a "check" -d 'Say whether a file is right (exit code 78 when it is not)'
+complete -c opsctl -n "__fish_opsctl_using_subcommand config; and not __fish_seen_subcommand_from init check show schema" -f -a "check" -d 'Say whether a file and the runbooks beside it are right (exit code 78 when they are not)'
 complete -c opsctl -n "__fish_opsctl_using_subcommand config; and not __fish_seen_subcommand_from init check show schema" -f -a "show" -d 'Show what is in force and which line set it'
 complete -c opsctl -n "__fish_opsctl_using_subcommand config; and not __fish_seen_subcommand_from init check show schema" -f -a "schema" -d 'Print the JSON Schema of the configuration'
 complete -c opsctl -n "__fish_opsctl_using_subcommand config; and __fish_seen_subcommand_from init" -l config -d 'Configuration file instead of $OPSCTL_CONFIG, /etc/opsctl/config.toml and ~/.config/opsctl/config.toml' -r -F
@@ -335,6 +341,7 @@ complete -c opsctl -n "__fish_opsctl_using_subcommand config; and __fish_seen_su
 always\t'Always'
 never\t'Never'"
 complete -c opsctl -n "__fish_opsctl_using_subcommand config; and __fish_seen_subcommand_from schema" -l report -d 'The JSON Schema of the report instead'
+complete -c opsctl -n "__fish_opsctl_using_subcommand config; and __fish_seen_subcommand_from schema" -l runbook -d 'The JSON Schema of a team\'s own runbook (`runbooks.d/*.toml`) instead'
 complete -c opsctl -n "__fish_opsctl_using_subcommand config; and __fish_seen_subcommand_from schema" -s q -l quiet -d 'Only what needs attention; nothing when all is well'
 complete -c opsctl -n "__fish_opsctl_using_subcommand config; and __fish_seen_subcommand_from schema" -s v -l verbose -d 'Also what is merely worth knowing, and all evidence; twice: also what opsctl does'
 complete -c opsctl -n "__fish_opsctl_using_subcommand config; and __fish_seen_subcommand_from schema" -s h -l help -d 'Print help (see more with \'--help\')'
@@ -361,6 +368,7 @@ prometheus\t'Metrics for the textfile collector of node_exporter'"
 complete -c opsctl -n "__fish_opsctl_using_subcommand celery" -l output -d 'Also write a report to a file, for example json=/tmp/report.json; can be given several times' -r
 complete -c opsctl -n "__fish_opsctl_using_subcommand celery" -l deadline -d 'Stop waiting after this long; what has not answered by then is unknown [default: 10s]' -r
 complete -c opsctl -n "__fish_opsctl_using_subcommand celery" -l replay -d 'Judge a recording instead of this host' -r -F
+complete -c opsctl -n "__fish_opsctl_using_subcommand celery" -l record -d 'Also write the evidence of this run to a file, as `opsctl record` does' -r -F
 complete -c opsctl -n "__fish_opsctl_using_subcommand celery" -l endpoint -d 'Also ask this address, and look at its certificate: a URL, or host:port for TLS; can be given several times' -r
 complete -c opsctl -n "__fish_opsctl_using_subcommand celery" -l fail-on -d 'The mildest verdict that makes the exit code differ from 0' -r -f -a "crit\t'crit only'
 warn\t'crit and warn'
@@ -374,6 +382,7 @@ complete -c opsctl -n "__fish_opsctl_using_subcommand celery" -l fix -d 'Go thro
 complete -c opsctl -n "__fish_opsctl_using_subcommand celery" -l usage -d 'Look at what takes time to look at: what uses a filesystem, what a container keeps in its own layer, all logs of requests'
 complete -c opsctl -n "__fish_opsctl_using_subcommand celery" -l dry-run -d 'Show the plan and stop (exit code 10)'
 complete -c opsctl -n "__fish_opsctl_using_subcommand celery" -s y -l yes -d 'Do not ask. Covers fixes that interrupt at most one object (R1, R2)'
+complete -c opsctl -n "__fish_opsctl_using_subcommand celery" -l timings -d 'Say on standard error what the time went into'
 complete -c opsctl -n "__fish_opsctl_using_subcommand celery" -s q -l quiet -d 'Only what needs attention; nothing when all is well'
 complete -c opsctl -n "__fish_opsctl_using_subcommand celery" -s v -l verbose -d 'Also what is merely worth knowing, and all evidence; twice: also what opsctl does'
 complete -c opsctl -n "__fish_opsctl_using_subcommand celery" -s h -l help -d 'Print help (see more with \'--help\')'
@@ -392,6 +401,7 @@ prometheus\t'Metrics for the textfile collector of node_exporter'"
 complete -c opsctl -n "__fish_opsctl_using_subcommand container" -l output -d 'Also write a report to a file, for example json=/tmp/report.json; can be given several times' -r
 complete -c opsctl -n "__fish_opsctl_using_subcommand container" -l deadline -d 'Stop waiting after this long; what has not answered by then is unknown [default: 10s]' -r
 complete -c opsctl -n "__fish_opsctl_using_subcommand container" -l replay -d 'Judge a recording instead of this host' -r -F
+complete -c opsctl -n "__fish_opsctl_using_subcommand container" -l record -d 'Also write the evidence of this run to a file, as `opsctl record` does' -r -F
 complete -c opsctl -n "__fish_opsctl_using_subcommand container" -l endpoint -d 'Also ask this address, and look at its certificate: a URL, or host:port for TLS; can be given several times' -r
 complete -c opsctl -n "__fish_opsctl_using_subcommand container" -l fail-on -d 'The mildest verdict that makes the exit code differ from 0' -r -f -a "crit\t'crit only'
 warn\t'crit and warn'
@@ -405,6 +415,7 @@ complete -c opsctl -n "__fish_opsctl_using_subcommand container" -l fix -d 'Go t
 complete -c opsctl -n "__fish_opsctl_using_subcommand container" -l usage -d 'Look at what takes time to look at: what uses a filesystem, what a container keeps in its own layer, all logs of requests'
 complete -c opsctl -n "__fish_opsctl_using_subcommand container" -l dry-run -d 'Show the plan and stop (exit code 10)'
 complete -c opsctl -n "__fish_opsctl_using_subcommand container" -s y -l yes -d 'Do not ask. Covers fixes that interrupt at most one object (R1, R2)'
+complete -c opsctl -n "__fish_opsctl_using_subcommand container" -l timings -d 'Say on standard error what the time went into'
 complete -c opsctl -n "__fish_opsctl_using_subcommand container" -s q -l quiet -d 'Only what needs attention; nothing when all is well'
 complete -c opsctl -n "__fish_opsctl_using_subcommand container" -s v -l verbose -d 'Also what is merely worth knowing, and all evidence; twice: also what opsctl does'
 complete -c opsctl -n "__fish_opsctl_using_subcommand container" -s h -l help -d 'Print help (see more with \'--help\')'
@@ -423,6 +434,7 @@ prometheus\t'Metrics for the textfile collector of node_exporter'"
 complete -c opsctl -n "__fish_opsctl_using_subcommand cpu" -l output -d 'Also write a report to a file, for example json=/tmp/report.json; can be given several times' -r
 complete -c opsctl -n "__fish_opsctl_using_subcommand cpu" -l deadline -d 'Stop waiting after this long; what has not answered by then is unknown [default: 10s]' -r
 complete -c opsctl -n "__fish_opsctl_using_subcommand cpu" -l replay -d 'Judge a recording instead of this host' -r -F
+complete -c opsctl -n "__fish_opsctl_using_subcommand cpu" -l record -d 'Also write the evidence of this run to a file, as `opsctl record` does' -r -F
 complete -c opsctl -n "__fish_opsctl_using_subcommand cpu" -l endpoint -d 'Also ask this address, and look at its certificate: a URL, or host:port for TLS; can be given several times' -r
 complete -c opsctl -n "__fish_opsctl_using_subcommand cpu" -l fail-on -d 'The mildest verdict that makes the exit code differ from 0' -r -f -a "crit\t'crit only'
 warn\t'crit and warn'
@@ -436,6 +448,7 @@ complete -c opsctl -n "__fish_opsctl_using_subcommand cpu" -l fix -d 'Go through
 complete -c opsctl -n "__fish_opsctl_using_subcommand cpu" -l usage -d 'Look at what takes time to look at: what uses a filesystem, what a container keeps in its own layer, all logs of requests'
 complete -c opsctl -n "__fish_opsctl_using_subcommand cpu" -l dry-run -d 'Show the plan and stop (exit code 10)'
 complete -c opsctl -n "__fish_opsctl_using_subcommand cpu" -s y -l yes -d 'Do not ask. Covers fixes that interrupt at most one object (R1, R2)'
+complete -c opsctl -n "__fish_opsctl_using_subcommand cpu" -l timings -d 'Say on standard error what the time went into'
 complete -c opsctl -n "__fish_opsctl_using_subcommand cpu" -s q -l quiet -d 'Only what needs attention; nothing when all is well'
 complete -c opsctl -n "__fish_opsctl_using_subcommand cpu" -s v -l verbose -d 'Also what is merely worth knowing, and all evidence; twice: also what opsctl does'
 complete -c opsctl -n "__fish_opsctl_using_subcommand cpu" -s h -l help -d 'Print help (see more with \'--help\')'
@@ -454,6 +467,7 @@ prometheus\t'Metrics for the textfile collector of node_exporter'"
 complete -c opsctl -n "__fish_opsctl_using_subcommand disk" -l output -d 'Also write a report to a file, for example json=/tmp/report.json; can be given several times' -r
 complete -c opsctl -n "__fish_opsctl_using_subcommand disk" -l deadline -d 'Stop waiting after this long; what has not answered by then is unknown [default: 10s]' -r
 complete -c opsctl -n "__fish_opsctl_using_subcommand disk" -l replay -d 'Judge a recording instead of this host' -r -F
+complete -c opsctl -n "__fish_opsctl_using_subcommand disk" -l record -d 'Also write the evidence of this run to a file, as `opsctl record` does' -r -F
 complete -c opsctl -n "__fish_opsctl_using_subcommand disk" -l endpoint -d 'Also ask this address, and look at its certificate: a URL, or host:port for TLS; can be given several times' -r
 complete -c opsctl -n "__fish_opsctl_using_subcommand disk" -l fail-on -d 'The mildest verdict that makes the exit code differ from 0' -r -f -a "crit\t'crit only'
 warn\t'crit and warn'
@@ -467,6 +481,7 @@ complete -c opsctl -n "__fish_opsctl_using_subcommand disk" -l fix -d 'Go throug
 complete -c opsctl -n "__fish_opsctl_using_subcommand disk" -l usage -d 'Look at what takes time to look at: what uses a filesystem, what a container keeps in its own layer, all logs of requests'
 complete -c opsctl -n "__fish_opsctl_using_subcommand disk" -l dry-run -d 'Show the plan and stop (exit code 10)'
 complete -c opsctl -n "__fish_opsctl_using_subcommand disk" -s y -l yes -d 'Do not ask. Covers fixes that interrupt at most one object (R1, R2)'
+complete -c opsctl -n "__fish_opsctl_using_subcommand disk" -l timings -d 'Say on standard error what the time went into'
 complete -c opsctl -n "__fish_opsctl_using_subcommand disk" -s q -l quiet -d 'Only what needs attention; nothing when all is well'
 complete -c opsctl -n "__fish_opsctl_using_subcommand disk" -s v -l verbose -d 'Also what is merely worth knowing, and all evidence; twice: also what opsctl does'
 complete -c opsctl -n "__fish_opsctl_using_subcommand disk" -s h -l help -d 'Print help (see more with \'--help\')'
@@ -485,6 +500,7 @@ prometheus\t'Metrics for the textfile collector of node_exporter'"
 complete -c opsctl -n "__fish_opsctl_using_subcommand dns" -l output -d 'Also write a report to a file, for example json=/tmp/report.json; can be given several times' -r
 complete -c opsctl -n "__fish_opsctl_using_subcommand dns" -l deadline -d 'Stop waiting after this long; what has not answered by then is unknown [default: 10s]' -r
 complete -c opsctl -n "__fish_opsctl_using_subcommand dns" -l replay -d 'Judge a recording instead of this host' -r -F
+complete -c opsctl -n "__fish_opsctl_using_subcommand dns" -l record -d 'Also write the evidence of this run to a file, as `opsctl record` does' -r -F
 complete -c opsctl -n "__fish_opsctl_using_subcommand dns" -l endpoint -d 'Also ask this address, and look at its certificate: a URL, or host:port for TLS; can be given several times' -r
 complete -c opsctl -n "__fish_opsctl_using_subcommand dns" -l fail-on -d 'The mildest verdict that makes the exit code differ from 0' -r -f -a "crit\t'crit only'
 warn\t'crit and warn'
@@ -498,6 +514,7 @@ complete -c opsctl -n "__fish_opsctl_using_subcommand dns" -l fix -d 'Go through
 complete -c opsctl -n "__fish_opsctl_using_subcommand dns" -l usage -d 'Look at what takes time to look at: what uses a filesystem, what a container keeps in its own layer, all logs of requests'
 complete -c opsctl -n "__fish_opsctl_using_subcommand dns" -l dry-run -d 'Show the plan and stop (exit code 10)'
 complete -c opsctl -n "__fish_opsctl_using_subcommand dns" -s y -l yes -d 'Do not ask. Covers fixes that interrupt at most one object (R1, R2)'
+complete -c opsctl -n "__fish_opsctl_using_subcommand dns" -l timings -d 'Say on standard error what the time went into'
 complete -c opsctl -n "__fish_opsctl_using_subcommand dns" -s q -l quiet -d 'Only what needs attention; nothing when all is well'
 complete -c opsctl -n "__fish_opsctl_using_subcommand dns" -s v -l verbose -d 'Also what is merely worth knowing, and all evidence; twice: also what opsctl does'
 complete -c opsctl -n "__fish_opsctl_using_subcommand dns" -s h -l help -d 'Print help (see more with \'--help\')'
@@ -516,6 +533,7 @@ prometheus\t'Metrics for the textfile collector of node_exporter'"
 complete -c opsctl -n "__fish_opsctl_using_subcommand healthcheck" -l output -d 'Also write a report to a file, for example json=/tmp/report.json; can be given several times' -r
 complete -c opsctl -n "__fish_opsctl_using_subcommand healthcheck" -l deadline -d 'Stop waiting after this long; what has not answered by then is unknown [default: 10s]' -r
 complete -c opsctl -n "__fish_opsctl_using_subcommand healthcheck" -l replay -d 'Judge a recording instead of this host' -r -F
+complete -c opsctl -n "__fish_opsctl_using_subcommand healthcheck" -l record -d 'Also write the evidence of this run to a file, as `opsctl record` does' -r -F
 complete -c opsctl -n "__fish_opsctl_using_subcommand healthcheck" -l endpoint -d 'Also ask this address, and look at its certificate: a URL, or host:port for TLS; can be given several times' -r
 complete -c opsctl -n "__fish_opsctl_using_subcommand healthcheck" -l fail-on -d 'The mildest verdict that makes the exit code differ from 0' -r -f -a "crit\t'crit only'
 warn\t'crit and warn'
@@ -529,6 +547,7 @@ complete -c opsctl -n "__fish_opsctl_using_subcommand healthcheck" -l fix -d 'Go
 complete -c opsctl -n "__fish_opsctl_using_subcommand healthcheck" -l usage -d 'Look at what takes time to look at: what uses a filesystem, what a container keeps in its own layer, all logs of requests'
 complete -c opsctl -n "__fish_opsctl_using_subcommand healthcheck" -l dry-run -d 'Show the plan and stop (exit code 10)'
 complete -c opsctl -n "__fish_opsctl_using_subcommand healthcheck" -s y -l yes -d 'Do not ask. Covers fixes that interrupt at most one object (R1, R2)'
+complete -c opsctl -n "__fish_opsctl_using_subcommand healthcheck" -l timings -d 'Say on standard error what the time went into'
 complete -c opsctl -n "__fish_opsctl_using_subcommand healthcheck" -s q -l quiet -d 'Only what needs attention; nothing when all is well'
 complete -c opsctl -n "__fish_opsctl_using_subcommand healthcheck" -s v -l verbose -d 'Also what is merely worth knowing, and all evidence; twice: also what opsctl does'
 complete -c opsctl -n "__fish_opsctl_using_subcommand healthcheck" -s h -l help -d 'Print help (see more with \'--help\')'
@@ -547,6 +566,7 @@ prometheus\t'Metrics for the textfile collector of node_exporter'"
 complete -c opsctl -n "__fish_opsctl_using_subcommand host" -l output -d 'Also write a report to a file, for example json=/tmp/report.json; can be given several times' -r
 complete -c opsctl -n "__fish_opsctl_using_subcommand host" -l deadline -d 'Stop waiting after this long; what has not answered by then is unknown [default: 10s]' -r
 complete -c opsctl -n "__fish_opsctl_using_subcommand host" -l replay -d 'Judge a recording instead of this host' -r -F
+complete -c opsctl -n "__fish_opsctl_using_subcommand host" -l record -d 'Also write the evidence of this run to a file, as `opsctl record` does' -r -F
 complete -c opsctl -n "__fish_opsctl_using_subcommand host" -l endpoint -d 'Also ask this address, and look at its certificate: a URL, or host:port for TLS; can be given several times' -r
 complete -c opsctl -n "__fish_opsctl_using_subcommand host" -l fail-on -d 'The mildest verdict that makes the exit code differ from 0' -r -f -a "crit\t'crit only'
 warn\t'crit and warn'
@@ -560,6 +580,7 @@ complete -c opsctl -n "__fish_opsctl_using_subcommand host" -l fix -d 'Go throug
 complete -c opsctl -n "__fish_opsctl_using_subcommand host" -l usage -d 'Look at what takes time to look at: what uses a filesystem, what a container keeps in its own layer, all logs of requests'
 complete -c opsctl -n "__fish_opsctl_using_subcommand host" -l dry-run -d 'Show the plan and stop (exit code 10)'
 complete -c opsctl -n "__fish_opsctl_using_subcommand host" -s y -l yes -d 'Do not ask. Covers fixes that interrupt at most one object (R1, R2)'
+complete -c opsctl -n "__fish_opsctl_using_subcommand host" -l timings -d 'Say on standard error what the time went into'
 complete -c opsctl -n "__fish_opsctl_using_subcommand host" -s q -l quiet -d 'Only what needs attention; nothing when all is well'
 complete -c opsctl -n "__fish_opsctl_using_subcommand host" -s v -l verbose -d 'Also what is merely worth knowing, and all evidence; twice: also what opsctl does'
 complete -c opsctl -n "__fish_opsctl_using_subcommand host" -s h -l help -d 'Print help (see more with \'--help\')'
@@ -578,6 +599,7 @@ prometheus\t'Metrics for the textfile collector of node_exporter'"
 complete -c opsctl -n "__fish_opsctl_using_subcommand memory" -l output -d 'Also write a report to a file, for example json=/tmp/report.json; can be given several times' -r
 complete -c opsctl -n "__fish_opsctl_using_subcommand memory" -l deadline -d 'Stop waiting after this long; what has not answered by then is unknown [default: 10s]' -r
 complete -c opsctl -n "__fish_opsctl_using_subcommand memory" -l replay -d 'Judge a recording instead of this host' -r -F
+complete -c opsctl -n "__fish_opsctl_using_subcommand memory" -l record -d 'Also write the evidence of this run to a file, as `opsctl record` does' -r -F
 complete -c opsctl -n "__fish_opsctl_using_subcommand memory" -l endpoint -d 'Also ask this address, and look at its certificate: a URL, or host:port for TLS; can be given several times' -r
 complete -c opsctl -n "__fish_opsctl_using_subcommand memory" -l fail-on -d 'The mildest verdict that makes the exit code differ from 0' -r -f -a "crit\t'crit only'
 warn\t'crit and warn'
@@ -591,6 +613,7 @@ complete -c opsctl -n "__fish_opsctl_using_subcommand memory" -l fix -d 'Go thro
 complete -c opsctl -n "__fish_opsctl_using_subcommand memory" -l usage -d 'Look at what takes time to look at: what uses a filesystem, what a container keeps in its own layer, all logs of requests'
 complete -c opsctl -n "__fish_opsctl_using_subcommand memory" -l dry-run -d 'Show the plan and stop (exit code 10)'
 complete -c opsctl -n "__fish_opsctl_using_subcommand memory" -s y -l yes -d 'Do not ask. Covers fixes that interrupt at most one object (R1, R2)'
+complete -c opsctl -n "__fish_opsctl_using_subcommand memory" -l timings -d 'Say on standard error what the time went into'
 complete -c opsctl -n "__fish_opsctl_using_subcommand memory" -s q -l quiet -d 'Only what needs attention; nothing when all is well'
 complete -c opsctl -n "__fish_opsctl_using_subcommand memory" -s v -l verbose -d 'Also what is merely worth knowing, and all evidence; twice: also what opsctl does'
 complete -c opsctl -n "__fish_opsctl_using_subcommand memory" -s h -l help -d 'Print help (see more with \'--help\')'
@@ -609,6 +632,7 @@ prometheus\t'Metrics for the textfile collector of node_exporter'"
 complete -c opsctl -n "__fish_opsctl_using_subcommand monitoring" -l output -d 'Also write a report to a file, for example json=/tmp/report.json; can be given several times' -r
 complete -c opsctl -n "__fish_opsctl_using_subcommand monitoring" -l deadline -d 'Stop waiting after this long; what has not answered by then is unknown [default: 10s]' -r
 complete -c opsctl -n "__fish_opsctl_using_subcommand monitoring" -l replay -d 'Judge a recording instead of this host' -r -F
+complete -c opsctl -n "__fish_opsctl_using_subcommand monitoring" -l record -d 'Also write the evidence of this run to a file, as `opsctl record` does' -r -F
 complete -c opsctl -n "__fish_opsctl_using_subcommand monitoring" -l endpoint -d 'Also ask this address, and look at its certificate: a URL, or host:port for TLS; can be given several times' -r
 complete -c opsctl -n "__fish_opsctl_using_subcommand monitoring" -l fail-on -d 'The mildest verdict that makes the exit code differ from 0' -r -f -a "crit\t'crit only'
 warn\t'crit and warn'
@@ -622,6 +646,7 @@ complete -c opsctl -n "__fish_opsctl_using_subcommand monitoring" -l fix -d 'Go 
 complete -c opsctl -n "__fish_opsctl_using_subcommand monitoring" -l usage -d 'Look at what takes time to look at: what uses a filesystem, what a container keeps in its own layer, all logs of requests'
 complete -c opsctl -n "__fish_opsctl_using_subcommand monitoring" -l dry-run -d 'Show the plan and stop (exit code 10)'
 complete -c opsctl -n "__fish_opsctl_using_subcommand monitoring" -s y -l yes -d 'Do not ask. Covers fixes that interrupt at most one object (R1, R2)'
+complete -c opsctl -n "__fish_opsctl_using_subcommand monitoring" -l timings -d 'Say on standard error what the time went into'
 complete -c opsctl -n "__fish_opsctl_using_subcommand monitoring" -s q -l quiet -d 'Only what needs attention; nothing when all is well'
 complete -c opsctl -n "__fish_opsctl_using_subcommand monitoring" -s v -l verbose -d 'Also what is merely worth knowing, and all evidence; twice: also what opsctl does'
 complete -c opsctl -n "__fish_opsctl_using_subcommand monitoring" -s h -l help -d 'Print help (see more with \'--help\')'
@@ -640,6 +665,7 @@ prometheus\t'Metrics for the textfile collector of node_exporter'"
 complete -c opsctl -n "__fish_opsctl_using_subcommand mtu" -l output -d 'Also write a report to a file, for example json=/tmp/report.json; can be given several times' -r
 complete -c opsctl -n "__fish_opsctl_using_subcommand mtu" -l deadline -d 'Stop waiting after this long; what has not answered by then is unknown [default: 10s]' -r
 complete -c opsctl -n "__fish_opsctl_using_subcommand mtu" -l replay -d 'Judge a recording instead of this host' -r -F
+complete -c opsctl -n "__fish_opsctl_using_subcommand mtu" -l record -d 'Also write the evidence of this run to a file, as `opsctl record` does' -r -F
 complete -c opsctl -n "__fish_opsctl_using_subcommand mtu" -l endpoint -d 'Also ask this address, and look at its certificate: a URL, or host:port for TLS; can be given several times' -r
 complete -c opsctl -n "__fish_opsctl_using_subcommand mtu" -l fail-on -d 'The mildest verdict that makes the exit code differ from 0' -r -f -a "crit\t'crit only'
 warn\t'crit and warn'
@@ -653,6 +679,7 @@ complete -c opsctl -n "__fish_opsctl_using_subcommand mtu" -l fix -d 'Go through
 complete -c opsctl -n "__fish_opsctl_using_subcommand mtu" -l usage -d 'Look at what takes time to look at: what uses a filesystem, what a container keeps in its own layer, all logs of requests'
 complete -c opsctl -n "__fish_opsctl_using_subcommand mtu" -l dry-run -d 'Show the plan and stop (exit code 10)'
 complete -c opsctl -n "__fish_opsctl_using_subcommand mtu" -s y -l yes -d 'Do not ask. Covers fixes that interrupt at most one object (R1, R2)'
+complete -c opsctl -n "__fish_opsctl_using_subcommand mtu" -l timings -d 'Say on standard error what the time went into'
 complete -c opsctl -n "__fish_opsctl_using_subcommand mtu" -s q -l quiet -d 'Only what needs attention; nothing when all is well'
 complete -c opsctl -n "__fish_opsctl_using_subcommand mtu" -s v -l verbose -d 'Also what is merely worth knowing, and all evidence; twice: also what opsctl does'
 complete -c opsctl -n "__fish_opsctl_using_subcommand mtu" -s h -l help -d 'Print help (see more with \'--help\')'
@@ -671,6 +698,7 @@ prometheus\t'Metrics for the textfile collector of node_exporter'"
 complete -c opsctl -n "__fish_opsctl_using_subcommand network" -l output -d 'Also write a report to a file, for example json=/tmp/report.json; can be given several times' -r
 complete -c opsctl -n "__fish_opsctl_using_subcommand network" -l deadline -d 'Stop waiting after this long; what has not answered by then is unknown [default: 10s]' -r
 complete -c opsctl -n "__fish_opsctl_using_subcommand network" -l replay -d 'Judge a recording instead of this host' -r -F
+complete -c opsctl -n "__fish_opsctl_using_subcommand network" -l record -d 'Also write the evidence of this run to a file, as `opsctl record` does' -r -F
 complete -c opsctl -n "__fish_opsctl_using_subcommand network" -l endpoint -d 'Also ask this address, and look at its certificate: a URL, or host:port for TLS; can be given several times' -r
 complete -c opsctl -n "__fish_opsctl_using_subcommand network" -l fail-on -d 'The mildest verdict that makes the exit code differ from 0' -r -f -a "crit\t'crit only'
 warn\t'crit and warn'
@@ -684,6 +712,7 @@ complete -c opsctl -n "__fish_opsctl_using_subcommand network" -l fix -d 'Go thr
 complete -c opsctl -n "__fish_opsctl_using_subcommand network" -l usage -d 'Look at what takes time to look at: what uses a filesystem, what a container keeps in its own layer, all logs of requests'
 complete -c opsctl -n "__fish_opsctl_using_subcommand network" -l dry-run -d 'Show the plan and stop (exit code 10)'
 complete -c opsctl -n "__fish_opsctl_using_subcommand network" -s y -l yes -d 'Do not ask. Covers fixes that interrupt at most one object (R1, R2)'
+complete -c opsctl -n "__fish_opsctl_using_subcommand network" -l timings -d 'Say on standard error what the time went into'
 complete -c opsctl -n "__fish_opsctl_using_subcommand network" -s q -l quiet -d 'Only what needs attention; nothing when all is well'
 complete -c opsctl -n "__fish_opsctl_using_subcommand network" -s v -l verbose -d 'Also what is merely worth knowing, and all evidence; twice: also what opsctl does'
 complete -c opsctl -n "__fish_opsctl_using_subcommand network" -s h -l help -d 'Print help (see more with \'--help\')'
@@ -702,6 +731,7 @@ prometheus\t'Metrics for the textfile collector of node_exporter'"
 complete -c opsctl -n "__fish_opsctl_using_subcommand nginx" -l output -d 'Also write a report to a file, for example json=/tmp/report.json; can be given several times' -r
 complete -c opsctl -n "__fish_opsctl_using_subcommand nginx" -l deadline -d 'Stop waiting after this long; what has not answered by then is unknown [default: 10s]' -r
 complete -c opsctl -n "__fish_opsctl_using_subcommand nginx" -l replay -d 'Judge a recording instead of this host' -r -F
+complete -c opsctl -n "__fish_opsctl_using_subcommand nginx" -l record -d 'Also write the evidence of this run to a file, as `opsctl record` does' -r -F
 complete -c opsctl -n "__fish_opsctl_using_subcommand nginx" -l endpoint -d 'Also ask this address, and look at its certificate: a URL, or host:port for TLS; can be given several times' -r
 complete -c opsctl -n "__fish_opsctl_using_subcommand nginx" -l fail-on -d 'The mildest verdict that makes the exit code differ from 0' -r -f -a "crit\t'crit only'
 warn\t'crit and warn'
@@ -715,6 +745,7 @@ complete -c opsctl -n "__fish_opsctl_using_subcommand nginx" -l fix -d 'Go throu
 complete -c opsctl -n "__fish_opsctl_using_subcommand nginx" -l usage -d 'Look at what takes time to look at: what uses a filesystem, what a container keeps in its own layer, all logs of requests'
 complete -c opsctl -n "__fish_opsctl_using_subcommand nginx" -l dry-run -d 'Show the plan and stop (exit code 10)'
 complete -c opsctl -n "__fish_opsctl_using_subcommand nginx" -s y -l yes -d 'Do not ask. Covers fixes that interrupt at most one object (R1, R2)'
+complete -c opsctl -n "__fish_opsctl_using_subcommand nginx" -l timings -d 'Say on standard error what the time went into'
 complete -c opsctl -n "__fish_opsctl_using_subcommand nginx" -s q -l quiet -d 'Only what needs attention; nothing when all is well'
 complete -c opsctl -n "__fish_opsctl_using_subcommand nginx" -s v -l verbose -d 'Also what is merely worth knowing, and all evidence; twice: also what opsctl does'
 complete -c opsctl -n "__fish_opsctl_using_subcommand nginx" -s h -l help -d 'Print help (see more with \'--help\')'
@@ -733,6 +764,7 @@ prometheus\t'Metrics for the textfile collector of node_exporter'"
 complete -c opsctl -n "__fish_opsctl_using_subcommand postgres" -l output -d 'Also write a report to a file, for example json=/tmp/report.json; can be given several times' -r
 complete -c opsctl -n "__fish_opsctl_using_subcommand postgres" -l deadline -d 'Stop waiting after this long; what has not answered by then is unknown [default: 10s]' -r
 complete -c opsctl -n "__fish_opsctl_using_subcommand postgres" -l replay -d 'Judge a recording instead of this host' -r -F
+complete -c opsctl -n "__fish_opsctl_using_subcommand postgres" -l record -d 'Also write the evidence of this run to a file, as `opsctl record` does' -r -F
 complete -c opsctl -n "__fish_opsctl_using_subcommand postgres" -l endpoint -d 'Also ask this address, and look at its certificate: a URL, or host:port for TLS; can be given several times' -r
 complete -c opsctl -n "__fish_opsctl_using_subcommand postgres" -l fail-on -d 'The mildest verdict that makes the exit code differ from 0' -r -f -a "crit\t'crit only'
 warn\t'crit and warn'
@@ -746,6 +778,7 @@ complete -c opsctl -n "__fish_opsctl_using_subcommand postgres" -l fix -d 'Go th
 complete -c opsctl -n "__fish_opsctl_using_subcommand postgres" -l usage -d 'Look at what takes time to look at: what uses a filesystem, what a container keeps in its own layer, all logs of requests'
 complete -c opsctl -n "__fish_opsctl_using_subcommand postgres" -l dry-run -d 'Show the plan and stop (exit code 10)'
 complete -c opsctl -n "__fish_opsctl_using_subcommand postgres" -s y -l yes -d 'Do not ask. Covers fixes that interrupt at most one object (R1, R2)'
+complete -c opsctl -n "__fish_opsctl_using_subcommand postgres" -l timings -d 'Say on standard error what the time went into'
 complete -c opsctl -n "__fish_opsctl_using_subcommand postgres" -s q -l quiet -d 'Only what needs attention; nothing when all is well'
 complete -c opsctl -n "__fish_opsctl_using_subcommand postgres" -s v -l verbose -d 'Also what is merely worth knowing, and all evidence; twice: also what opsctl does'
 complete -c opsctl -n "__fish_opsctl_using_subcommand postgres" -s h -l help -d 'Print help (see more with \'--help\')'
@@ -764,6 +797,7 @@ prometheus\t'Metrics for the textfile collector of node_exporter'"
 complete -c opsctl -n "__fish_opsctl_using_subcommand rabbitmq" -l output -d 'Also write a report to a file, for example json=/tmp/report.json; can be given several times' -r
 complete -c opsctl -n "__fish_opsctl_using_subcommand rabbitmq" -l deadline -d 'Stop waiting after this long; what has not answered by then is unknown [default: 10s]' -r
 complete -c opsctl -n "__fish_opsctl_using_subcommand rabbitmq" -l replay -d 'Judge a recording instead of this host' -r -F
+complete -c opsctl -n "__fish_opsctl_using_subcommand rabbitmq" -l record -d 'Also write the evidence of this run to a file, as `opsctl record` does' -r -F
 complete -c opsctl -n "__fish_opsctl_using_subcommand rabbitmq" -l endpoint -d 'Also ask this address, and look at its certificate: a URL, or host:port for TLS; can be given several times' -r
 complete -c opsctl -n "__fish_opsctl_using_subcommand rabbitmq" -l fail-on -d 'The mildest verdict that makes the exit code differ from 0' -r -f -a "crit\t'crit only'
 warn\t'crit and warn'
@@ -777,6 +811,7 @@ complete -c opsctl -n "__fish_opsctl_using_subcommand rabbitmq" -l fix -d 'Go th
 complete -c opsctl -n "__fish_opsctl_using_subcommand rabbitmq" -l usage -d 'Look at what takes time to look at: what uses a filesystem, what a container keeps in its own layer, all logs of requests'
 complete -c opsctl -n "__fish_opsctl_using_subcommand rabbitmq" -l dry-run -d 'Show the plan and stop (exit code 10)'
 complete -c opsctl -n "__fish_opsctl_using_subcommand rabbitmq" -s y -l yes -d 'Do not ask. Covers fixes that interrupt at most one object (R1, R2)'
+complete -c opsctl -n "__fish_opsctl_using_subcommand rabbitmq" -l timings -d 'Say on standard error what the time went into'
 complete -c opsctl -n "__fish_opsctl_using_subcommand rabbitmq" -s q -l quiet -d 'Only what needs attention; nothing when all is well'
 complete -c opsctl -n "__fish_opsctl_using_subcommand rabbitmq" -s v -l verbose -d 'Also what is merely worth knowing, and all evidence; twice: also what opsctl does'
 complete -c opsctl -n "__fish_opsctl_using_subcommand rabbitmq" -s h -l help -d 'Print help (see more with \'--help\')'
@@ -795,6 +830,7 @@ prometheus\t'Metrics for the textfile collector of node_exporter'"
 complete -c opsctl -n "__fish_opsctl_using_subcommand redis" -l output -d 'Also write a report to a file, for example json=/tmp/report.json; can be given several times' -r
 complete -c opsctl -n "__fish_opsctl_using_subcommand redis" -l deadline -d 'Stop waiting after this long; what has not answered by then is unknown [default: 10s]' -r
 complete -c opsctl -n "__fish_opsctl_using_subcommand redis" -l replay -d 'Judge a recording instead of this host' -r -F
+complete -c opsctl -n "__fish_opsctl_using_subcommand redis" -l record -d 'Also write the evidence of this run to a file, as `opsctl record` does' -r -F
 complete -c opsctl -n "__fish_opsctl_using_subcommand redis" -l endpoint -d 'Also ask this address, and look at its certificate: a URL, or host:port for TLS; can be given several times' -r
 complete -c opsctl -n "__fish_opsctl_using_subcommand redis" -l fail-on -d 'The mildest verdict that makes the exit code differ from 0' -r -f -a "crit\t'crit only'
 warn\t'crit and warn'
@@ -808,6 +844,7 @@ complete -c opsctl -n "__fish_opsctl_using_subcommand redis" -l fix -d 'Go throu
 complete -c opsctl -n "__fish_opsctl_using_subcommand redis" -l usage -d 'Look at what takes time to look at: what uses a filesystem, what a container keeps in its own layer, all logs of requests'
 complete -c opsctl -n "__fish_opsctl_using_subcommand redis" -l dry-run -d 'Show the plan and stop (exit code 10)'
 complete -c opsctl -n "__fish_opsctl_using_subcommand redis" -s y -l yes -d 'Do not ask. Covers fixes that interrupt at most one object (R1, R2)'
+complete -c opsctl -n "__fish_opsctl_using_subcommand redis" -l timings -d 'Say on standard error what the time went into'
 complete -c opsctl -n "__fish_opsctl_using_subcommand redis" -s q -l quiet -d 'Only what needs attention; nothing when all is well'
 complete -c opsctl -n "__fish_opsctl_using_subcommand redis" -s v -l verbose -d 'Also what is merely worth knowing, and all evidence; twice: also what opsctl does'
 complete -c opsctl -n "__fish_opsctl_using_subcommand redis" -s h -l help -d 'Print help (see more with \'--help\')'
@@ -826,6 +863,7 @@ prometheus\t'Metrics for the textfile collector of node_exporter'"
 complete -c opsctl -n "__fish_opsctl_using_subcommand systemd" -l output -d 'Also write a report to a file, for example json=/tmp/report.json; can be given several times' -r
 complete -c opsctl -n "__fish_opsctl_using_subcommand systemd" -l deadline -d 'Stop waiting after this long; what has not answered by then is unknown [default: 10s]' -r
 complete -c opsctl -n "__fish_opsctl_using_subcommand systemd" -l replay -d 'Judge a recording instead of this host' -r -F
+complete -c opsctl -n "__fish_opsctl_using_subcommand systemd" -l record -d 'Also write the evidence of this run to a file, as `opsctl record` does' -r -F
 complete -c opsctl -n "__fish_opsctl_using_subcommand systemd" -l endpoint -d 'Also ask this address, and look at its certificate: a URL, or host:port for TLS; can be given several times' -r
 complete -c opsctl -n "__fish_opsctl_using_subcommand systemd" -l fail-on -d 'The mildest verdict that makes the exit code differ from 0' -r -f -a "crit\t'crit only'
 warn\t'crit and warn'
@@ -839,6 +877,7 @@ complete -c opsctl -n "__fish_opsctl_using_subcommand systemd" -l fix -d 'Go thr
 complete -c opsctl -n "__fish_opsctl_using_subcommand systemd" -l usage -d 'Look at what takes time to look at: what uses a filesystem, what a container keeps in its own layer, all logs of requests'
 complete -c opsctl -n "__fish_opsctl_using_subcommand systemd" -l dry-run -d 'Show the plan and stop (exit code 10)'
 complete -c opsctl -n "__fish_opsctl_using_subcommand systemd" -s y -l yes -d 'Do not ask. Covers fixes that interrupt at most one object (R1, R2)'
+complete -c opsctl -n "__fish_opsctl_using_subcommand systemd" -l timings -d 'Say on standard error what the time went into'
 complete -c opsctl -n "__fish_opsctl_using_subcommand systemd" -s q -l quiet -d 'Only what needs attention; nothing when all is well'
 complete -c opsctl -n "__fish_opsctl_using_subcommand systemd" -s v -l verbose -d 'Also what is merely worth knowing, and all evidence; twice: also what opsctl does'
 complete -c opsctl -n "__fish_opsctl_using_subcommand systemd" -s h -l help -d 'Print help (see more with \'--help\')'
@@ -857,6 +896,7 @@ prometheus\t'Metrics for the textfile collector of node_exporter'"
 complete -c opsctl -n "__fish_opsctl_using_subcommand time" -l output -d 'Also write a report to a file, for example json=/tmp/report.json; can be given several times' -r
 complete -c opsctl -n "__fish_opsctl_using_subcommand time" -l deadline -d 'Stop waiting after this long; what has not answered by then is unknown [default: 10s]' -r
 complete -c opsctl -n "__fish_opsctl_using_subcommand time" -l replay -d 'Judge a recording instead of this host' -r -F
+complete -c opsctl -n "__fish_opsctl_using_subcommand time" -l record -d 'Also write the evidence of this run to a file, as `opsctl record` does' -r -F
 complete -c opsctl -n "__fish_opsctl_using_subcommand time" -l endpoint -d 'Also ask this address, and look at its certificate: a URL, or host:port for TLS; can be given several times' -r
 complete -c opsctl -n "__fish_opsctl_using_subcommand time" -l fail-on -d 'The mildest verdict that makes the exit code differ from 0' -r -f -a "crit\t'crit only'
 warn\t'crit and warn'
@@ -870,6 +910,7 @@ complete -c opsctl -n "__fish_opsctl_using_subcommand time" -l fix -d 'Go throug
 complete -c opsctl -n "__fish_opsctl_using_subcommand time" -l usage -d 'Look at what takes time to look at: what uses a filesystem, what a container keeps in its own layer, all logs of requests'
 complete -c opsctl -n "__fish_opsctl_using_subcommand time" -l dry-run -d 'Show the plan and stop (exit code 10)'
 complete -c opsctl -n "__fish_opsctl_using_subcommand time" -s y -l yes -d 'Do not ask. Covers fixes that interrupt at most one object (R1, R2)'
+complete -c opsctl -n "__fish_opsctl_using_subcommand time" -l timings -d 'Say on standard error what the time went into'
 complete -c opsctl -n "__fish_opsctl_using_subcommand time" -s q -l quiet -d 'Only what needs attention; nothing when all is well'
 complete -c opsctl -n "__fish_opsctl_using_subcommand time" -s v -l verbose -d 'Also what is merely worth knowing, and all evidence; twice: also what opsctl does'
 complete -c opsctl -n "__fish_opsctl_using_subcommand time" -s h -l help -d 'Print help (see more with \'--help\')'
@@ -888,6 +929,7 @@ prometheus\t'Metrics for the textfile collector of node_exporter'"
 complete -c opsctl -n "__fish_opsctl_using_subcommand tls" -l output -d 'Also write a report to a file, for example json=/tmp/report.json; can be given several times' -r
 complete -c opsctl -n "__fish_opsctl_using_subcommand tls" -l deadline -d 'Stop waiting after this long; what has not answered by then is unknown [default: 10s]' -r
 complete -c opsctl -n "__fish_opsctl_using_subcommand tls" -l replay -d 'Judge a recording instead of this host' -r -F
+complete -c opsctl -n "__fish_opsctl_using_subcommand tls" -l record -d 'Also write the evidence of this run to a file, as `opsctl record` does' -r -F
 complete -c opsctl -n "__fish_opsctl_using_subcommand tls" -l endpoint -d 'Also ask this address, and look at its certificate: a URL, or host:port for TLS; can be given several times' -r
 complete -c opsctl -n "__fish_opsctl_using_subcommand tls" -l fail-on -d 'The mildest verdict that makes the exit code differ from 0' -r -f -a "crit\t'crit only'
 warn\t'crit and warn'
@@ -901,6 +943,7 @@ complete -c opsctl -n "__fish_opsctl_using_subcommand tls" -l fix -d 'Go through
 complete -c opsctl -n "__fish_opsctl_using_subcommand tls" -l usage -d 'Look at what takes time to look at: what uses a filesystem, what a container keeps in its own layer, all logs of requests'
 complete -c opsctl -n "__fish_opsctl_using_subcommand tls" -l dry-run -d 'Show the plan and stop (exit code 10)'
 complete -c opsctl -n "__fish_opsctl_using_subcommand tls" -s y -l yes -d 'Do not ask. Covers fixes that interrupt at most one object (R1, R2)'
+complete -c opsctl -n "__fish_opsctl_using_subcommand tls" -l timings -d 'Say on standard error what the time went into'
 complete -c opsctl -n "__fish_opsctl_using_subcommand tls" -s q -l quiet -d 'Only what needs attention; nothing when all is well'
 complete -c opsctl -n "__fish_opsctl_using_subcommand tls" -s v -l verbose -d 'Also what is merely worth knowing, and all evidence; twice: also what opsctl does'
 complete -c opsctl -n "__fish_opsctl_using_subcommand tls" -s h -l help -d 'Print help (see more with \'--help\')'
@@ -919,6 +962,7 @@ prometheus\t'Metrics for the textfile collector of node_exporter'"
 complete -c opsctl -n "__fish_opsctl_using_subcommand ssl" -l output -d 'Also write a report to a file, for example json=/tmp/report.json; can be given several times' -r
 complete -c opsctl -n "__fish_opsctl_using_subcommand ssl" -l deadline -d 'Stop waiting after this long; what has not answered by then is unknown [default: 10s]' -r
 complete -c opsctl -n "__fish_opsctl_using_subcommand ssl" -l replay -d 'Judge a recording instead of this host' -r -F
+complete -c opsctl -n "__fish_opsctl_using_subcommand ssl" -l record -d 'Also write the evidence of this run to a file, as `opsctl record` does' -r -F
 complete -c opsctl -n "__fish_opsctl_using_subcommand ssl" -l endpoint -d 'Also ask this address, and look at its certificate: a URL, or host:port for TLS; can be given several times' -r
 complete -c opsctl -n "__fish_opsctl_using_subcommand ssl" -l fail-on -d 'The mildest verdict that makes the exit code differ from 0' -r -f -a "crit\t'crit only'
 warn\t'crit and warn'
@@ -932,6 +976,7 @@ complete -c opsctl -n "__fish_opsctl_using_subcommand ssl" -l fix -d 'Go through
 complete -c opsctl -n "__fish_opsctl_using_subcommand ssl" -l usage -d 'Look at what takes time to look at: what uses a filesystem, what a container keeps in its own layer, all logs of requests'
 complete -c opsctl -n "__fish_opsctl_using_subcommand ssl" -l dry-run -d 'Show the plan and stop (exit code 10)'
 complete -c opsctl -n "__fish_opsctl_using_subcommand ssl" -s y -l yes -d 'Do not ask. Covers fixes that interrupt at most one object (R1, R2)'
+complete -c opsctl -n "__fish_opsctl_using_subcommand ssl" -l timings -d 'Say on standard error what the time went into'
 complete -c opsctl -n "__fish_opsctl_using_subcommand ssl" -s q -l quiet -d 'Only what needs attention; nothing when all is well'
 complete -c opsctl -n "__fish_opsctl_using_subcommand ssl" -s v -l verbose -d 'Also what is merely worth knowing, and all evidence; twice: also what opsctl does'
 complete -c opsctl -n "__fish_opsctl_using_subcommand ssl" -s h -l help -d 'Print help (see more with \'--help\')'

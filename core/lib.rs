@@ -3,5 +3,7 @@
 //! [`model`] is pure data and the traits a runbook implements; [`probe`] is the only code that reads
 //! the machine. Neither knows a runbook, the engine, a renderer or the guard.
 
+#[cfg(any(test, feature = "fuzz"))]
+pub mod fuzz;
 pub mod model;
 pub mod probe;

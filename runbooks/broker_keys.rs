@@ -67,13 +67,13 @@ pub(crate) async fn find(session: &Session) -> Result<BrokerKeys, NoAnswer> {
 }
 
 /// `prefix/0.celery.pidbox` is a mailbox of database 0.
-fn mailbox(channel: &str) -> Option<(u32, String)> {
+pub(super) fn mailbox(channel: &str) -> Option<(u32, String)> {
     let (prefix, rest) = channel.split_once('/')?;
     let (database, _) = rest.split_once('.')?;
     Some((database.parse().ok()?, prefix.to_owned()))
 }
 
-fn classify(key: &str, database: u32, found: &mut BrokerKeys) {
+pub(super) fn classify(key: &str, database: u32, found: &mut BrokerKeys) {
     if let Some((prefix, _)) = key.split_once("_kombu.binding.") {
         found.celery.insert((database, prefix.to_owned()));
     } else if matches!(key, "celery" | "unacked") || key.starts_with("celery\x06\x16") {

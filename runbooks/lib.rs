@@ -22,6 +22,8 @@ pub mod cpu;
 pub mod disk;
 pub mod dns;
 mod down;
+#[cfg(any(test, feature = "fuzz"))]
+pub mod fuzz;
 pub mod healthcheck;
 pub mod host;
 mod log_lines;

@@ -57,7 +57,10 @@ pub(crate) fn plan(
     }
     // the engine's default (moby daemon/stop.go)
     let timeout_s = c.stop_timeout.unwrap_or(10);
-    let until_healthy = c.health_test.as_ref().map_or(0, |t| t.start_period_ms + t.retries * (t.interval_ms + t.timeout_ms));
+    let until_healthy = c
+        .health_test
+        .as_ref()
+        .map_or(0, |t| t.start_period_ms.saturating_add(t.retries.saturating_mul(t.interval_ms.saturating_add(t.timeout_ms))));
     let until_healthy = Duration::from_millis(u64::try_from(until_healthy).unwrap_or(0));
     Ok(Plan::new(&RESTART, check, finding, target, vec![Action::RestartContainer { id: c.id.clone(), timeout_s }])
         .affects(around.dependants.iter().map(|d| format!("{d} depends on it")))

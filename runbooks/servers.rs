@@ -3,7 +3,7 @@
 use jiff::{SignedDuration, Timestamp};
 use opsctl_core::model::{Code, Finding, Judgement, KeyKind, ServerRef, Severity, Subject, Target, printable, quantity};
 use opsctl_core::probe::docker::{Container, Docker};
-use opsctl_core::probe::filesystem::{self, FsUsage};
+use opsctl_core::probe::filesystem::FsUsage;
 use opsctl_core::probe::servers::{NoSession, state_of};
 use opsctl_core::probe::{ProbeCx, ProbeError};
 use serde::{Deserialize, Serialize};
@@ -199,12 +199,12 @@ impl Silence {
 /// The filesystem that `path` lies on as a server sees it. In a container's own layer that is the engine's.
 pub(crate) async fn filesystem_at(cx: &ProbeCx, server: &Server, path: &str) -> Option<FsUsage> {
     let server = server.get()?;
-    let seen = filesystem::filesystem_of(format!("/proc/{}/root{path}", server.process?.pid).as_ref()).await.ok()?;
+    let seen = cx.filesystems.of(format!("/proc/{}/root{path}", server.process?.pid).as_ref()).await.ok()?;
     // an overlay has a device number of its own, and the numbers of what is below it
     if seen.dev.starts_with("0:")
         && let (Some(_), Some(docker)) = (&server.container, &cx.docker)
         && let Ok(root) = docker.data_root().await
-        && let Ok(below) = filesystem::filesystem_of(root.as_ref()).await
+        && let Ok(below) = cx.filesystems.of(root.as_ref()).await
         && below.size == seen.size
     {
         return Some(below);
@@ -216,12 +216,12 @@ pub(crate) async fn filesystem_at(cx: &ProbeCx, server: &Server, path: &str) -> 
 const ONE_SEGMENT: u64 = 16 << 20;
 
 /// The filesystems of a container's writable mounts and its own layer that have no room left.
-pub(crate) async fn without_room(docker: &Docker, c: &Container) -> Vec<FsUsage> {
+pub(crate) async fn without_room(cx: &ProbeCx, docker: &Docker, c: &Container) -> Vec<FsUsage> {
     let mut places: Vec<String> = c.mounts.iter().filter(|m| m.rw && !m.source.is_empty()).map(|m| m.source.clone()).collect();
     places.extend(docker.data_root().await.ok());
     let mut found: Vec<FsUsage> = Vec::new();
     for place in places {
-        if let Ok(space) = filesystem::filesystem_of(place.as_ref()).await
+        if let Ok(space) = cx.filesystems.of(place.as_ref()).await
             && space.avail < ONE_SEGMENT
             && !found.iter().any(|f| f.dev == space.dev)
         {

@@ -2,7 +2,7 @@
 //!
 //! # How a fact travels
 //!
-//! [`config`] says what is expected, [`discover`] says what is there. [`engine`] lets every check probe its targets
+//! [`config`] says what is expected ([`site`] makes runbooks of a team's own files), [`discover`] says what is there. [`engine`] lets every check probe its targets
 //! (evidence), judge what came back (findings) and gives the verdict. [`correlate`] says which finding causes which;
 //! the result is one report, and [`render`] prints it. Beside the road: [`fix`] changes something, always through its guard,
 //! [`audit`] remembers what was changed, [`state`] remembers numbers and findings between runs, [`waive`] what is known and does not
@@ -20,10 +20,13 @@ pub mod deliver;
 pub mod discover;
 pub mod engine;
 pub mod fix;
+#[cfg(any(test, feature = "fuzz"))]
+pub mod fuzz;
 pub mod listen;
 pub mod look;
 pub mod render;
 pub mod report;
 pub mod respond;
+pub mod site;
 pub mod state;
 pub mod waive;

@@ -8,7 +8,8 @@ use opsctl_core::probe::{Ask, host};
 
 use crate::changes;
 use crate::config::{Config, Surroundings};
-use crate::engine::{Assessment, Progress, Selection, Session, Setup};
+use crate::engine::{Assessment, Progress, Recording, Selection, Session, Setup};
+use crate::site;
 use crate::state::{Scope, Store, sample_of};
 use crate::waive::{self, Waivers};
 
@@ -18,6 +19,8 @@ pub struct Looked {
     pub session: Session,
     /// Remembers.
     pub store: Store,
+    /// What was read; it holds no secret.
+    pub recording: Recording,
     /// What was found.
     pub assessment: Assessment,
     /// A word of the selection that stands for nothing here, with the name nearest to it.
@@ -44,7 +47,7 @@ async fn session_at(state_dir: &Path, config: &Config, ask: Ask, deadline: Optio
     let owners = config.clone();
     let (history, kept, boot_id) = (store.clone(), state_dir.to_owned(), host::info().boot_id);
     let session = Session::new(Setup {
-        settings: config.runbooks.clone(),
+        runbooks: site::runbooks(config),
         endpoint: config.endpoint.as_ref().map(ToString::to_string),
         servers: config.servers.clone(),
         endpoints: config.endpoints.clone(),
@@ -69,6 +72,7 @@ pub async fn look(
 ) -> Looked {
     let (session, store) = session(config, ask, deadline).await;
     let (recording, mut assessment) = session.run(selection, progress).await;
+    progress(Progress::Remembering);
     let unmatched = selection.unmatched(&recording.inventory).map(|(word, near)| (word, near.map(str::to_owned)));
     let report = &assessment.report;
     let measures = report.measures.iter().map(|m| sample_of(m, report.started_at));
@@ -86,5 +90,5 @@ pub async fn look(
     };
     store.observe(&assessment.report, scope).await;
     assessment.report.notes.extend(store.note());
-    Looked { session, store, assessment, unmatched }
+    Looked { session, store, recording, assessment, unmatched }
 }

@@ -9,7 +9,7 @@ use serde::{Serialize, de::DeserializeOwned};
 
 use super::{
     code::Code,
-    evidence::Sample,
+    evidence::{EvidenceText, Sample},
     finding::Finding,
     fix::{FixSpec, Plan, Refusal},
     inventory::Inventory,
@@ -117,7 +117,7 @@ pub struct EvidenceMismatch {
 /// A future that can be put in a list with others.
 pub type BoxFuture<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
 
-/// [`Check`] without its evidence type. The engine sees evidence only as JSON, so what is judged live is
+/// [`Check`] without its evidence type. The engine sees evidence only as JSON text, so what is judged live is
 /// exactly what a recording holds.
 pub trait AnyCheck: Send + Sync {
     /// See [`Check::spec`].
@@ -125,16 +125,16 @@ pub trait AnyCheck: Send + Sync {
     /// See [`Check::targets`].
     fn targets(&self, inventory: &Inventory) -> Vec<Target>;
     /// See [`Check::probe`].
-    fn probe<'a>(&'a self, cx: &'a ProbeCx, target: &'a Target) -> BoxFuture<'a, Result<serde_json::Value, ProbeError>>;
+    fn probe<'a>(&'a self, cx: &'a ProbeCx, target: &'a Target) -> BoxFuture<'a, Result<EvidenceText, ProbeError>>;
     /// See [`Check::judge`].
-    fn judge(&self, judged: &Judged<'_>, evidence: &serde_json::Value) -> Result<Judgement, EvidenceMismatch>;
+    fn judge(&self, judged: &Judged<'_>, evidence: &EvidenceText) -> Result<Judgement, EvidenceMismatch>;
     /// See [`Check::plan`].
     fn plan(
         &self,
         fix: &str,
         finding: &Finding,
         judged: &Judged<'_>,
-        evidence: &serde_json::Value,
+        evidence: &EvidenceText,
     ) -> Result<Result<Plan, Refusal>, EvidenceMismatch>;
 }
 
@@ -147,14 +147,14 @@ impl<C: Check> AnyCheck for C {
         Check::targets(self, inventory)
     }
 
-    fn probe<'a>(&'a self, cx: &'a ProbeCx, target: &'a Target) -> BoxFuture<'a, Result<serde_json::Value, ProbeError>> {
+    fn probe<'a>(&'a self, cx: &'a ProbeCx, target: &'a Target) -> BoxFuture<'a, Result<EvidenceText, ProbeError>> {
         Box::pin(async move {
             let evidence = Check::probe(self, cx, target).await?;
-            serde_json::to_value(evidence).map_err(|e| ProbeError::failed("the evidence", Check::spec(self).id, &e.to_string()))
+            EvidenceText::of(&evidence).map_err(|e| ProbeError::failed("the evidence", Check::spec(self).id, &e.to_string()))
         })
     }
 
-    fn judge(&self, judged: &Judged<'_>, evidence: &serde_json::Value) -> Result<Judgement, EvidenceMismatch> {
+    fn judge(&self, judged: &Judged<'_>, evidence: &EvidenceText) -> Result<Judgement, EvidenceMismatch> {
         Ok(Check::judge(self, judged, &typed(self, evidence)?))
     }
 
@@ -163,13 +163,12 @@ impl<C: Check> AnyCheck for C {
         fix: &str,
         finding: &Finding,
         judged: &Judged<'_>,
-        evidence: &serde_json::Value,
+        evidence: &EvidenceText,
     ) -> Result<Result<Plan, Refusal>, EvidenceMismatch> {
         Ok(Check::plan(self, fix, finding, judged, &typed(self, evidence)?))
     }
 }
 
-fn typed<C: Check>(check: &C, evidence: &serde_json::Value) -> Result<C::Evidence, EvidenceMismatch> {
-    <C::Evidence as serde::Deserialize>::deserialize(evidence)
-        .map_err(|source| EvidenceMismatch { check: Check::spec(check).id, source })
+fn typed<C: Check>(check: &C, evidence: &EvidenceText) -> Result<C::Evidence, EvidenceMismatch> {
+    evidence.typed().map_err(|source| EvidenceMismatch { check: Check::spec(check).id, source })
 }

@@ -1,9 +1,12 @@
 //! What a probe brought back, as it is recorded and replayed.
 
 use jiff::Timestamp;
+use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
+use serde_json::value::{RawValue, to_raw_value};
 
 use super::target::Target;
+use crate::probe::Redactor;
 
 /// One probe of one target: everything `judge` may know.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -25,11 +28,49 @@ pub struct Record {
 #[serde(rename_all = "lowercase")]
 pub enum Outcome {
     /// The evidence of the check, as JSON, with secrets removed.
-    Evidence(serde_json::Value),
+    Evidence(EvidenceText),
     /// There but could not look; why.
     Unknown(String),
     /// Does not apply; why.
     Skip(String),
+}
+
+/// The evidence of one check of one target as JSON text. All of them are held until everything is judged; as trees of values those of
+/// a host with hundreds of containers take several times the room.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct EvidenceText(Box<RawValue>);
+
+impl EvidenceText {
+    /// What a check brought back. Fails for what JSON cannot hold, such as a map whose keys are no strings.
+    pub fn of(evidence: &impl Serialize) -> Result<Self, serde_json::Error> {
+        to_raw_value(evidence).map(Self)
+    }
+
+    /// It again, for the check that brought it. Fails when it has another shape: an old recording, or a hand-made one.
+    pub fn typed<E: DeserializeOwned>(&self) -> Result<E, serde_json::Error> {
+        serde_json::from_str(self.0.get())
+    }
+
+    /// Removes secrets from every string in it.
+    pub fn scrub(&mut self, redactor: &Redactor) {
+        let scrubbed = self.typed::<serde_json::Value>().and_then(|mut value| {
+            let changed = redactor.scrub_json(&mut value);
+            Ok(if changed { Some(Self::of(&value)?) } else { None })
+        });
+        match scrubbed {
+            Ok(None) => {}
+            Ok(Some(scrubbed)) => *self = scrubbed,
+            // it is JSON by construction; were it not, nothing of it may stay
+            Err(_) => self.0 = RawValue::NULL.to_owned(),
+        }
+    }
+}
+
+impl PartialEq for EvidenceText {
+    fn eq(&self, other: &Self) -> bool {
+        self.0.get() == other.0.get()
+    }
 }
 
 /// One number remembered for the next run, so that growth can be told from size.

@@ -10,6 +10,7 @@ use super::{
     check::CheckSpec,
     finding::Finding,
     target::{Subject, Target},
+    text::shell_word,
 };
 
 /// What a fix may interrupt. Ordered.
@@ -344,6 +345,19 @@ pub enum Action {
         /// Program (looked up in PATH) and arguments.
         argv: Vec<String>,
     },
+    /// Runs a program of a team's own runbook with these arguments, in a small environment; never through a shell.
+    RunOwn {
+        /// Absolute path.
+        program: String,
+        /// The program that was seen; another one of the same name is not run.
+        identity: FileIdentity,
+        /// Its name and its arguments.
+        argv: Vec<String>,
+        /// Folder it is run in; `/` without.
+        cwd: Option<String>,
+        /// How long it may run, in seconds.
+        timeout_s: u64,
+    },
 }
 
 impl fmt::Display for Action {
@@ -420,6 +434,13 @@ impl fmt::Display for Action {
                 write!(f, "{within}{} && {reload}", test.join(" "))
             }
             Self::Run { argv } => f.write_str(&argv.join(" ")),
+            Self::RunOwn { program, argv, cwd, .. } => {
+                if let Some(cwd) = cwd {
+                    write!(f, "cd {} && ", shell_word(cwd))?;
+                }
+                f.write_str(&shell_word(program))?;
+                argv.iter().skip(1).try_for_each(|word| write!(f, " {}", shell_word(word)))
+            }
         }
     }
 }

@@ -36,10 +36,16 @@ pub enum KeyKind {
     Address,
     /// The same server of the monitoring, which is out of service (its target's id).
     Silent,
-    /// What programs of this machine look up by name.
+    /// The same server, and what is refused when it is written to (its target's id).
+    Writes,
+    /// Whoever has no file descriptors left: full id of the container, or name of the unit.
+    Descriptors,
+    /// What programs of this machine look up by name (`host`), or those of one container (its full id).
     Names,
     /// The machine as a whole: what is short for all is short for each.
     Host,
+    /// The finding that a team's own runbook names as a cause: code and name of its subject. Every finding has this key.
+    Named,
 }
 
 /// One thing a finding shares with others.
@@ -49,6 +55,12 @@ pub struct Key {
     pub kind: KeyKind,
     /// Which one.
     pub value: String,
+}
+
+/// What ties a finding to the runbooks that name it as a cause.
+#[must_use]
+pub fn named(code: &str, subject: &str) -> Key {
+    Key { kind: KeyKind::Named, value: format!("{code} {subject}") }
 }
 
 /// `cause` explains `effect` when both are open and share a key of kind `tie`.

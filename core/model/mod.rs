@@ -22,18 +22,18 @@ pub use change::{Change, ChangeKind, Changes, EVERYTHING};
 pub use check::{AnyCheck, BoxFuture, Check, CheckSpec, EvidenceMismatch, Judged, Judgement};
 pub use code::Code;
 pub use course::{Course, Known, Recovered, Standing};
-pub use evidence::{Outcome, Record, Sample, grown};
+pub use evidence::{EvidenceText, Outcome, Record, Sample, grown};
 pub use finding::{Cited, Confidence, Finding};
 pub use fix::{Action, FileIdentity, FixSpec, Plan, Refusal, Risk};
 pub use inventory::{
     CeleryRole, CertificateRef, CertificateSource, ContainerRef, EndpointRef, EngineRef, EngineState, Inventory, MountRef,
     Product, ServerProcess, ServerRef, StartTls, SystemdRef, SystemdState, UnitRef, has_own_network,
 };
-pub use link::{Cause, Key, KeyKind, Link};
+pub use link::{Cause, Key, KeyKind, Link, named};
 pub use measure::{Measure, Trend, Unit};
 pub use report::{Build, CheckRow, FixOffer, HostInfo, REPORT_SCHEMA_VERSION, Report};
 pub use runbook::Runbook;
 pub use table::Table;
 pub use target::{Kind, Subject, Target};
-pub use text::printable;
+pub use text::{printable, shell_word};
 pub use verdict::{Severity, Verdict};

@@ -1,5 +1,7 @@
 //! Numbers and lists as people read them.
 
+use std::fmt::Write as _;
+
 use jiff::{SignedDuration, Timestamp};
 
 /// Bytes with a binary unit and at most one decimal: `16 MiB`, `1.5 GiB`, `512 B`.
@@ -62,6 +64,22 @@ pub fn some_of(all: &[impl AsRef<str>], most: usize) -> String {
     let shown: Vec<&str> = all.iter().take(most).map(AsRef::as_ref).collect();
     let more = all.len() - shown.len();
     if more > 0 { format!("{} and {more} more", shown.join(", ")) } else { shown.join(", ") }
+}
+
+/// A moment, to the minute: `2026-11-21 20:05 UTC`.
+#[must_use]
+pub fn minute(at: Timestamp) -> String {
+    at.strftime("%Y-%m-%d %H:%M UTC").to_string()
+}
+
+/// Bytes in lowercase hexadecimal digits, as identities and digests are written.
+#[must_use]
+pub fn hex(bytes: &[u8]) -> String {
+    bytes.iter().fold(String::with_capacity(bytes.len() * 2), |mut out, byte| {
+        // writing to a String cannot fail
+        let _ = write!(out, "{byte:02x}");
+        out
+    })
 }
 
 /// A number of things with its thousands apart: `1 234 567`.

@@ -53,6 +53,8 @@ pub enum Kind {
     Endpoint,
     /// A network interface, by name.
     Interface,
+    /// What a team watches with a runbook of its own, by the runbook's name.
+    Service,
 }
 
 impl fmt::Display for Kind {
@@ -80,6 +82,7 @@ impl fmt::Display for Kind {
             Self::Certificate => "certificate",
             Self::Endpoint => "endpoint",
             Self::Interface => "interface",
+            Self::Service => "service",
         })
     }
 }

@@ -16,6 +16,13 @@ pub fn printable(text: &str) -> String {
     out
 }
 
+/// A word as a POSIX shell reads it back.
+#[must_use]
+pub fn shell_word(word: &str) -> String {
+    let plain = |c: char| c.is_ascii_alphanumeric() || "-_./:@%+=,".contains(c);
+    if !word.is_empty() && word.chars().all(plain) { word.to_owned() } else { format!("'{}'", word.replace('\'', r"'\''")) }
+}
+
 /// Zero-width and bidirectional controls.
 fn is_invisible(c: char) -> bool {
     matches!(c, '\u{200B}'..='\u{200F}' | '\u{202A}'..='\u{202E}' | '\u{2060}'..='\u{2064}' | '\u{2066}'..='\u{206F}' | '\u{FEFF}')
@@ -24,6 +31,13 @@ fn is_invisible(c: char) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn words_survive_a_shell() {
+        assert_eq!((shell_word("web-1"), shell_word("/var/lib")), ("web-1".to_owned(), "/var/lib".to_owned()));
+        assert_eq!(shell_word("/srv/my disk"), "'/srv/my disk'");
+        assert_eq!(shell_word("it's; rm -rf $HOME"), r"'it'\''s; rm -rf $HOME'");
+    }
 
     #[test]
     fn escapes_what_drives_a_terminal_and_keeps_the_rest() {

@@ -199,7 +199,7 @@ fn broker(pid: i32) -> Option<String> {
 }
 
 /// `redis://user:secret@cache:6379/1` is `redis://cache:6379/1`.
-fn without_login(url: &str) -> String {
+pub(super) fn without_login(url: &str) -> String {
     let (scheme, rest) = url.split_once("://").unwrap_or(("", url));
     let (authority, path) = rest.split_once('/').unwrap_or((rest, ""));
     let host = authority.rsplit_once('@').map_or(authority, |(_, host)| host);

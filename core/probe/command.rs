@@ -1,17 +1,25 @@
 //! Running a program: its arguments as they are, its own process group, an end. For what no interface but a program gives, and for
 //! the fixes that run one.
 
+use std::io::ErrorKind;
+use std::os::unix::fs::MetadataExt;
 use std::process::{ExitStatus, Stdio};
 use std::time::Duration;
 
-use rustix::process::{Pid, Signal, kill_process_group};
+use rustix::process::{Pid, Signal, kill_process, kill_process_group};
+use serde::{Deserialize, Serialize};
 use tokio::io::{AsyncRead, AsyncReadExt};
 use tokio::process::Command;
 
-use crate::model::{printable, quantity};
+use super::file::user_name;
+use super::{ProbeError, blocking, environment};
+use crate::model::{FileIdentity, printable, quantity};
 
 /// How long its output is waited for after it has ended: a daemon it started may hold the pipe for ever.
 const LINGER: Duration = Duration::from_millis(500);
+
+/// More processes than one program starts that is not out of control.
+const MOST_DESCENDANTS: usize = 10_000;
 
 /// How much of what it prints is kept, in bytes: the end of it.
 const KEEP: usize = 256 << 10;
@@ -19,15 +27,41 @@ const KEEP: usize = 256 << 10;
 /// The same for a program that is run for what it prints.
 const KEEP_ALL: usize = 32 << 20;
 
-/// Kills the whole group when the wait is given up, for whatever reason.
-struct Group(Option<Pid>);
+/// Kills the whole group, and whoever below it has left it (`setsid`), when the wait is given up, for whatever reason.
+struct Group {
+    leader: Option<Pid>,
+    /// Its leader has ended: the number of it may be another's by now, and only who is in the group is known to be its.
+    ended: bool,
+}
 
 impl Drop for Group {
     fn drop(&mut self) {
-        if let Some(pid) = self.0 {
+        if let Some(pid) = self.leader {
+            // while their parents live: later nobody knows whose they were
+            let below = if self.ended { Vec::new() } else { descendants(pid) };
             let _ = kill_process_group(pid, Signal::KILL);
+            for pid in below {
+                let _ = kill_process(pid, Signal::KILL);
+            }
         }
     }
+}
+
+/// The processes that one has started, and those that these have; none where the kernel has no list of them (`CONFIG_PROC_CHILDREN`).
+fn descendants(of: Pid) -> Vec<Pid> {
+    let children = |of: Pid| {
+        let of = of.as_raw_nonzero();
+        let tasks = std::fs::read_dir(format!("/proc/{of}/task")).into_iter().flatten().filter_map(Result::ok);
+        let lists: String = tasks.filter_map(|task| std::fs::read_to_string(task.path().join("children")).ok()).collect();
+        lists.split_whitespace().filter_map(|pid| Pid::from_raw(pid.parse().ok()?)).collect::<Vec<_>>()
+    };
+    let mut all = children(of);
+    let mut asked = 0;
+    while let Some(one) = all.get(asked).copied().filter(|_| asked < MOST_DESCENDANTS) {
+        all.extend(children(one));
+        asked += 1;
+    }
+    all
 }
 
 /// How a program ended and the last 256 KiB and more of what it printed.
@@ -53,15 +87,121 @@ impl Ended {
 
 /// Runs `argv` (never through a shell, in the C locale, without input) and waits at most `timeout`. The error says why there is no end to report.
 pub async fn run(argv: &[impl AsRef<str>], timeout: Duration) -> Result<Ended, String> {
-    run_keeping(argv, timeout, KEEP).await
+    run_keeping(argv, &[], timeout, KEEP).await
+}
+
+/// [`run`] with variables of its environment set.
+pub async fn run_with(argv: &[impl AsRef<str>], environment: &[(&str, &str)], timeout: Duration) -> Result<Ended, String> {
+    run_keeping(argv, environment, timeout, KEEP).await
 }
 
 /// [`run`] for a program whose whole output is wanted, 32 MiB and more of it.
 pub async fn read(argv: &[impl AsRef<str>], timeout: Duration) -> Result<Ended, String> {
-    run_keeping(argv, timeout, KEEP_ALL).await
+    run_keeping(argv, &[], timeout, KEEP_ALL).await
 }
 
-async fn run_keeping(argv: &[impl AsRef<str>], timeout: Duration, keep: usize) -> Result<Ended, String> {
+/// Where the programs of a team's own runbooks are looked for, whatever `PATH` says.
+pub const SAFE_PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
+
+/// A program as it was found.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Program {
+    /// Absolute path.
+    pub path: String,
+    /// Which file that is.
+    pub identity: FileIdentity,
+}
+
+/// A program by its absolute path, or by its name in [`SAFE_PATH`]. The error says why there is none.
+pub fn program(name: &str) -> Result<Program, String> {
+    let missing = || {
+        if name.starts_with('/') {
+            format!("{name} does not exist or is no program")
+        } else {
+            format!("{name} is in none of {SAFE_PATH}")
+        }
+    };
+    let found = which::which_in(name, Some(SAFE_PATH), "/").map_err(|_| missing())?;
+    let meta = std::fs::metadata(&found).map_err(|e| format!("{}: {e}", found.display()))?;
+    let path = found.to_str().filter(|p| p.starts_with('/')).ok_or_else(missing)?;
+    Ok(Program { path: path.to_owned(), identity: FileIdentity { dev: meta.dev(), ino: meta.ino() } })
+}
+
+/// What a fix in argv form would run, as it is now.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Found {
+    /// The program; why there is none.
+    pub program: Result<Program, String>,
+    /// What takes it back; none when nothing does.
+    pub undo: Option<Result<Program, String>>,
+    /// Why it cannot be run in its folder.
+    pub folder: Option<String>,
+    /// The folder, or the program itself, when somebody else can write it, and who: that is who says what runs.
+    pub open: Option<String>,
+}
+
+/// How long looking at a program may take.
+const LOOK: Duration = Duration::from_secs(2);
+
+/// Looks at what would be run.
+pub async fn find(argv0: &str, undo: Option<&str>, cwd: Option<&str>) -> Result<Found, ProbeError> {
+    let (argv0, undo, cwd) = (argv0.to_owned(), undo.map(str::to_owned), cwd.map(str::to_owned));
+    let from = argv0.clone();
+    blocking::run("a program", &from, LOOK, move || {
+        let mut found = Found { program: program(&argv0), undo: undo.map(|u| program(&u)), folder: None, open: None };
+        match cwd.as_deref().map(|folder| (folder, std::fs::metadata(folder))) {
+            Some((folder, Ok(meta))) if !meta.is_dir() => found.folder = Some(format!("{folder} is no folder")),
+            Some((folder, Err(e))) if e.kind() == ErrorKind::NotFound => found.folder = Some(format!("{folder} does not exist")),
+            Some((folder, Err(e))) => found.folder = Some(format!("{folder}: {e}")),
+            _ => {}
+        }
+        let path = found.program.as_ref().ok().map(|p| p.path.clone());
+        found.open = cwd.into_iter().chain(path).find_map(|place| {
+            let meta = std::fs::metadata(&place).ok()?;
+            // what belongs to whoever runs it, or to root, is nobody else's
+            let trusted = [0, rustix::process::geteuid().as_raw()].contains(&meta.uid());
+            let who = if trusted { "others".to_owned() } else { format!("user {}", user_name(meta.uid())) };
+            (!trusted || meta.mode() & 0o022 != 0).then(|| format!("{who} can write {place}"))
+        });
+        found
+    })
+    .await
+}
+
+/// Why a program of a team's own has not ended.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum NotEnded {
+    /// It could not be run; why.
+    NotRun(String),
+    /// It was killed after this long, with everything in its group.
+    Timeout(Duration),
+}
+
+/// Runs a program of a team's own runbook: in `cwd`, with a small environment, as [`run`] otherwise. Of one that only looks, what it
+/// leaves running in its group is killed when it ends; a fix may have started what is to stay.
+pub async fn run_own(
+    program: &str,
+    argv: &[String],
+    cwd: Option<&str>,
+    looks: bool,
+    timeout: Duration,
+) -> Result<Ended, NotEnded> {
+    let name = argv.first().map_or(program, String::as_str);
+    let mut command = Command::new(program);
+    command.arg0(name).args(argv.iter().skip(1)).current_dir(cwd.unwrap_or("/")).env_clear();
+    command.env("PATH", SAFE_PATH).env("LC_ALL", "C");
+    for kept in ["HOME", "USER", "LOGNAME"] {
+        command.envs(environment(kept).map(|value| (kept, value)));
+    }
+    in_group(command, name, timeout, KEEP, looks).await
+}
+
+async fn run_keeping(
+    argv: &[impl AsRef<str>],
+    environment: &[(&str, &str)],
+    timeout: Duration,
+    keep: usize,
+) -> Result<Ended, String> {
     let mut words = argv.iter().map(AsRef::as_ref);
     let name = words.next().ok_or("there is nothing to run")?;
     let program = which::which(name).map_err(|_| format!("{name} is not installed"))?;
@@ -69,19 +209,29 @@ async fn run_keeping(argv: &[impl AsRef<str>], timeout: Duration, keep: usize) -
         // a relative entry in PATH, and so whoever owns the current directory
         return Err(format!("{name} was found by a relative path"));
     }
-    let mut child = Command::new(program)
-        // its own name, as a shell would give it: some programs are many under several names
-        .arg0(name)
-        .args(words)
-        .env("LC_ALL", "C")
+    let mut command = Command::new(program);
+    // its own name, as a shell would give it: some programs are many under several names
+    command.arg0(name).args(words).env("LC_ALL", "C").envs(environment.iter().copied());
+    in_group(command, name, timeout, keep, false).await.map_err(|e| match e {
+        NotEnded::NotRun(why) => why,
+        NotEnded::Timeout(after) => {
+            format!("{name} did not end within {}", quantity::duration(after.try_into().unwrap_or_default()))
+        }
+    })
+}
+
+/// Runs a command in a process group of its own and waits at most `timeout`.
+async fn in_group(mut command: Command, name: &str, timeout: Duration, keep: usize, tidy: bool) -> Result<Ended, NotEnded> {
+    let mut child = command
         .stdin(Stdio::null())
         .stdout(Stdio::piped())
         .stderr(Stdio::piped())
         .process_group(0)
         .kill_on_drop(true)
         .spawn()
-        .map_err(|e| format!("starting {name}: {e}"))?;
-    let mut group = Group(child.id().and_then(|id| Pid::from_raw(i32::try_from(id).ok()?)));
+        .map_err(|e| NotEnded::NotRun(format!("starting {name}: {e}")))?;
+    let leader = child.id().and_then(|id| Pid::from_raw(i32::try_from(id).ok()?));
+    let mut group = Group { leader, ended: false };
     let (mut out, mut err) = (Vec::new(), Vec::new());
     let (stdout, stderr) = (child.stdout.take(), child.stderr.take());
     let status = {
@@ -98,11 +248,14 @@ async fn run_keeping(argv: &[impl AsRef<str>], timeout: Duration, keep: usize) -
         };
         tokio::time::timeout(timeout, ended).await
     };
-    let after = || quantity::duration(timeout.try_into().unwrap_or_default());
-    let status = status.map_err(|_| format!("{name} did not end within {}", after()))?;
-    let status = status.map_err(|e| format!("waiting for {name}: {e}"))?;
-    // reaped: its number may soon be another's
-    group.0 = None;
+    let status = status.map_err(|_| NotEnded::Timeout(timeout))?;
+    let status = status.map_err(|e| NotEnded::NotRun(format!("waiting for {name}: {e}")))?;
+    // reaped: its number may soon be another's, unless somebody in its group keeps it taken
+    group.ended = true;
+    if !tidy {
+        group.leader = None;
+    }
+    drop(group);
     let text = |bytes: Vec<u8>| String::from_utf8_lossy(&bytes).into_owned();
     Ok(Ended { status, stdout: text(out), stderr: text(err) })
 }
@@ -157,17 +310,40 @@ mod tests {
     async fn the_whole_group_is_killed_at_the_end_of_the_time() {
         let dir = tempfile::tempdir().unwrap();
         let pid_file = dir.path().join("pid");
-        let script = format!("sleep 1000 & echo $! > {}; wait", pid_file.display());
-        let error = run(&["sh", "-c", &script], Duration::from_millis(500)).await.unwrap_err();
-        assert_eq!(error, "sh did not end within 0.5 s");
-        let pid = std::fs::read_to_string(&pid_file).unwrap();
-        let gone = || {
+        // `setsid`: it leaves the group
+        for left in ["sleep 1000", "setsid sh -c 'sleep 1000; true'"] {
+            let script = format!("{left} & echo $! > {}; wait", pid_file.display());
+            let error = run(&["sh", "-c", &script], Duration::from_millis(500)).await.unwrap_err();
+            assert_eq!(error, "sh did not end within 0.5 s");
+            gone(&pid_file).await;
+        }
+    }
+
+    #[tokio::test(flavor = "current_thread")]
+    async fn a_program_of_a_team_has_a_small_environment_and_leaves_nothing() {
+        let sh = program("sh").unwrap();
+        assert!(program("no-such-program").is_err() && program("/etc/passwd").is_err());
+        let dir = tempfile::tempdir().unwrap();
+        let words = |script: &str| ["sh", "-c", script].map(str::to_owned).to_vec();
+        let cwd = dir.path().to_str();
+        let ended = run_own(&sh.path, &words("pwd; env | sort; sleep 1000 & echo $! > pid"), cwd, true, LONG).await.unwrap();
+        assert!(ended.stdout.starts_with(cwd.unwrap()) && !ended.stdout.contains("CARGO"), "{}", ended.stdout);
+        gone(&dir.path().join("pid")).await;
+        let late = run_own(&sh.path, &words("sleep 1000 & echo $! > pid; wait"), cwd, true, Duration::from_millis(300)).await;
+        assert_eq!(late.unwrap_err(), NotEnded::Timeout(Duration::from_millis(300)));
+        gone(&dir.path().join("pid")).await;
+    }
+
+    /// Waits until the process whose number is in a file has gone.
+    async fn gone(pid_file: &std::path::Path) {
+        let pid = std::fs::read_to_string(pid_file).unwrap();
+        let started = Instant::now();
+        loop {
             let stat = std::fs::read_to_string(format!("/proc/{}/stat", pid.trim())).unwrap_or_default();
             // whoever adopts it may not have reaped it yet
-            stat.is_empty() || stat.contains(") Z ")
-        };
-        let started = Instant::now();
-        while !gone() {
+            if stat.is_empty() || stat.contains(") Z ") {
+                return;
+            }
             assert!(started.elapsed() < Duration::from_secs(10), "the grandchild lives on");
             tokio::time::sleep(Duration::from_millis(5)).await;
         }

@@ -7,8 +7,9 @@ use futures_util::future::join_all;
 use super::{
     Redactor,
     activity::Watch,
-    docker::{Container, Docker},
+    docker::{Container, Docker, Network},
     endpoint::{Endpoint, FirstAnswers},
+    filesystem::Filesystems,
     firewall::Firewall,
     kmsg::KernelLog,
     names::Resolvers,
@@ -37,6 +38,8 @@ pub struct ProbeCx {
     pub first_answers: FirstAnswers,
     /// The rules of the packet filter, read once.
     pub rules: super::Memo<(), Result<Arc<Firewall>, super::ProbeError>>,
+    /// Which filesystem a path lies on, and how full it is.
+    pub filesystems: Filesystems,
     /// What the name servers of this host answer.
     pub resolvers: Resolvers,
     /// Who needs whom, and who gets there.
@@ -80,6 +83,9 @@ impl History for NoHistory {
     }
 }
 
+/// Containers that are inspected at the same time for one who asks.
+const AT_ONCE: usize = 16;
+
 impl ProbeCx {
     /// A container that runs right now, for checks that say nothing about others. Health and listeners of a container that is
     /// paused, stopped or between two starts are an old picture.
@@ -91,9 +97,35 @@ impl ProbeCx {
     /// These containers, inspected side by side; each is read once per run, whoever asks. What is gone since it was listed, or is not
     /// told, is left out; all of them are without an engine.
     pub async fn inspected<'a>(&self, listed: impl IntoIterator<Item = &'a ContainerRef>) -> Vec<Arc<Container>> {
+        self.inspect_each(listed).await.into_iter().filter_map(|(_, inspected)| inspected.ok()).collect()
+    }
+
+    /// Of these containers those that the engine does not answer about in time although it answers: something holds their locks.
+    pub async fn held_by_engine<'a>(&self, listed: impl IntoIterator<Item = &'a ContainerRef>) -> Vec<&'a ContainerRef> {
+        let held = |(c, r): (_, Result<_, super::ProbeError>)| matches!(r, Err(super::ProbeError::Timeout { .. })).then_some(c);
+        self.inspect_each(listed).await.into_iter().filter_map(held).collect()
+    }
+
+    async fn inspect_each<'a>(
+        &self,
+        listed: impl IntoIterator<Item = &'a ContainerRef>,
+    ) -> Vec<(&'a ContainerRef, Result<Arc<Container>, super::ProbeError>)> {
         let Some(docker) = &self.docker else { return Vec::new() };
-        let ids: Vec<&str> = listed.into_iter().map(|c| c.id.as_str()).collect();
-        join_all(ids.into_iter().map(|id| docker.inspect(id))).await.into_iter().flatten().collect()
+        let listed: Vec<&ContainerRef> = listed.into_iter().collect();
+        // hundreds of probes ask for all of hundreds of containers: all at once they would hold more memory than everything else
+        let mut inspected = Vec::with_capacity(listed.len());
+        for some in listed.chunks(AT_ONCE) {
+            inspected.extend(join_all(some.iter().map(|c| async { (*c, docker.inspect(&c.id).await) })).await);
+        }
+        inspected
+    }
+
+    /// The engine's networks from which packets leave by this host's routes and rules, each with the running containers in it.
+    pub async fn routed_networks(&self) -> Result<Vec<(Network, Vec<Arc<Container>>)>, super::ProbeError> {
+        let networks = self.docker()?.networks().await?;
+        let running = self.inspected(self.inventory.running()).await;
+        let members = |n: &Network| running.iter().filter(|c| c.networks.contains_key(&n.name)).cloned().collect();
+        Ok(networks.iter().filter(|n| n.is_routed()).map(|n| (n.clone(), members(n))).collect())
     }
 
     /// The first process of a running container, by its name.

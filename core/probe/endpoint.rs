@@ -36,6 +36,10 @@ pub struct Endpoint {
     pub expect: Expect,
     /// How long it may take, in milliseconds.
     pub latency_ms: Option<u64>,
+    /// The address that is connected to instead of what the host's name leads to.
+    pub address: Option<String>,
+    /// Headers that are sent; what they say may be secret.
+    pub headers: Vec<(String, String)>,
 }
 
 impl Endpoint {
@@ -68,6 +72,12 @@ pub struct Expect {
     pub body: Option<String>,
     /// Values of a JSON body, by JSON pointer (RFC 6901).
     pub json: BTreeMap<String, String>,
+    /// Texts that do not stand in the body: those of an error page with a good status.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub lacks: Vec<String>,
+    /// Texts that stand in headers, by their names.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub headers: BTreeMap<String, String>,
 }
 
 /// How one question ended.
@@ -130,7 +140,7 @@ pub async fn ask(cx: &ProbeCx, endpoint: &Endpoint, connect: Duration, answer: D
     };
     let started = Instant::now();
     let took = || u64::try_from(started.elapsed().as_millis()).unwrap_or(u64::MAX);
-    let address = match names::first_address(pid, &endpoint.host, endpoint.port).await? {
+    let address = match names::first_address(pid, endpoint.address.as_ref().unwrap_or(&endpoint.host), endpoint.port).await? {
         Ok(address) => address,
         Err(why) => return Ok(Asked::Unreachable(why)),
     };
@@ -153,7 +163,7 @@ pub async fn ask(cx: &ProbeCx, endpoint: &Endpoint, connect: Duration, answer: D
             Err(_) => return Ok(Asked::Timeout),
         };
     }
-    Ok(match http::get(stream, &endpoint.authority(), &endpoint.path, KEEP, answer).await {
+    Ok(match http::get_with(stream, &endpoint.authority(), &endpoint.path, &endpoint.headers, KEEP, answer).await {
         Ok(got) => {
             let wrong = endpoint.expect.wrong(&got);
             let body = if wrong.is_some() { got.body.chars().take(160).collect() } else { String::new() };
@@ -182,7 +192,7 @@ async fn stays(mut stream: Stream, took_ms: u64) -> Asked {
     }
 }
 
-fn without_query(url: &str) -> String {
+pub(super) fn without_query(url: &str) -> String {
     url.split(['?', '#']).next().unwrap_or_default().to_owned()
 }
 
@@ -199,11 +209,27 @@ impl Expect {
             let wanted: Vec<String> = self.status.iter().map(ToString::to_string).collect();
             return Some(format!("status {status} instead of {}", wanted.join(" or ")));
         }
+        if answer.broken_off {
+            return Some(format!("status {status} and a body that breaks off"));
+        }
         if let Some(text) = &self.body
             && !answer.body.contains(text.as_str())
         {
             let part = if answer.truncated { " in its beginning" } else { "" };
             return Some(format!("status {status} without the text `{text}`{part}"));
+        }
+        if let Some(text) = self.lacks.iter().find(|t| answer.body.contains(t.as_str())) {
+            return Some(format!("status {status} with the text `{text}`"));
+        }
+        for (name, wanted) in &self.headers {
+            let mut found =
+                answer.headers.iter().filter(|(n, _)| n.eq_ignore_ascii_case(name)).map(|(_, v)| v.as_str()).peekable();
+            if found.peek().is_none() {
+                return Some(format!("status {status} without the header {name}"));
+            }
+            if !found.any(|value| value.contains(wanted.as_str())) {
+                return Some(format!("status {status} without `{wanted}` in the header {name}"));
+            }
         }
         if self.json.is_empty() {
             return None;
@@ -230,7 +256,18 @@ mod tests {
     use super::*;
 
     fn answer(status: u16, body: &str) -> Answer {
-        Answer { status, body: body.to_owned(), location: None, server: None, api_version: None, date: None, truncated: false }
+        let headers = vec![("content-type".to_owned(), "text/html; charset=utf-8".to_owned())];
+        Answer {
+            status,
+            body: body.to_owned(),
+            location: None,
+            server: None,
+            api_version: None,
+            date: None,
+            truncated: false,
+            headers,
+            broken_off: false,
+        }
     }
 
     #[test]
@@ -249,6 +286,14 @@ mod tests {
         assert_eq!(wrong(&json, 200, r#"{"db":{"ok":"no"}}"#), Some("status 200 with /db/ok = no instead of true".to_owned()));
         assert_eq!(wrong(&json, 200, "{}"), Some("status 200 without /db/ok in its JSON".to_owned()));
         assert_eq!(wrong(&json, 200, "<html>"), Some("status 200 without JSON".to_owned()));
+        let soft = Expect { lacks: vec!["introuvable".into()], ..Expect::default() };
+        assert_eq!(wrong(&soft, 200, "Page introuvable"), Some("status 200 with the text `introuvable`".to_owned()));
+        let header =
+            |name: &str, value: &str| Expect { headers: [(name.to_owned(), value.to_owned())].into(), ..Expect::default() };
+        assert_eq!(wrong(&header("Content-Type", "html"), 200, ""), None);
+        let as_json = wrong(&header("Content-Type", "json"), 200, "");
+        assert_eq!(as_json, Some("status 200 without `json` in the header Content-Type".to_owned()));
+        assert_eq!(wrong(&header("X-A", ""), 200, ""), Some("status 200 without the header X-A".to_owned()));
     }
 
     proptest::proptest! {

@@ -29,6 +29,12 @@ pub struct Answer {
     pub body: String,
     /// Whether the body was longer than what was kept.
     pub truncated: bool,
+    /// All headers, for who was told what they should say; their names in lower case.
+    #[serde(skip)]
+    pub headers: Vec<(String, String)>,
+    /// Whether the body ended before its end.
+    #[serde(default)]
+    pub broken_off: bool,
 }
 
 /// Why there is no answer.
@@ -48,7 +54,29 @@ pub async fn get<S>(stream: S, host: &str, path: &str, keep: usize, timeout: Dur
 where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
-    tokio::time::timeout(timeout, exchange(stream, Method::GET, host, path, None, keep)).await.unwrap_or(Err(NoAnswer::Timeout))
+    get_with(stream, host, path, &[], keep, timeout).await
+}
+
+/// [`get`] with more headers.
+pub async fn get_with<S>(
+    stream: S,
+    host: &str,
+    path: &str,
+    headers: &[(String, String)],
+    keep: usize,
+    timeout: Duration,
+) -> Result<Answer, NoAnswer>
+where
+    S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+{
+    tokio::time::timeout(timeout, exchange(stream, Method::GET, host, path, headers, keep))
+        .await
+        .unwrap_or(Err(NoAnswer::Timeout))
+}
+
+/// The header of a login.
+fn basic(user: &str, password: &str) -> (String, String) {
+    ("Authorization".to_owned(), format!("Basic {}", STANDARD.encode(format!("{user}:{password}"))))
 }
 
 /// [`get`] as a user with a password.
@@ -63,10 +91,7 @@ pub(super) async fn get_as<S>(
 where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
-    let basic = format!("Basic {}", STANDARD.encode(format!("{}:{}", login.0, login.1)));
-    tokio::time::timeout(timeout, exchange(stream, Method::GET, host, path, Some(&basic), keep))
-        .await
-        .unwrap_or(Err(NoAnswer::Timeout))
+    get_with(stream, host, path, &[basic(login.0, login.1)], keep, timeout).await
 }
 
 /// Sends `POST path` without a body.
@@ -80,8 +105,8 @@ pub(super) async fn post<S>(
 where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
-    let basic = login.map(|(user, password)| format!("Basic {}", STANDARD.encode(format!("{user}:{password}"))));
-    let sent = exchange(stream, Method::POST, host, path, basic.as_deref(), 4096);
+    let login: Vec<_> = login.map(|(user, password)| basic(user, password)).into_iter().collect();
+    let sent = exchange(stream, Method::POST, host, path, &login, 4096);
     tokio::time::timeout(timeout, sent).await.unwrap_or(Err(NoAnswer::Timeout))
 }
 
@@ -90,7 +115,7 @@ async fn exchange<S>(
     method: Method,
     host: &str,
     path: &str,
-    authorization: Option<&str>,
+    headers: &[(String, String)],
     keep: usize,
 ) -> Result<Answer, NoAnswer>
 where
@@ -98,8 +123,8 @@ where
 {
     let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream)).await.map_err(|e| classify(&e))?;
     let mut builder = Request::builder().method(method).uri(path);
-    if let Some(authorization) = authorization {
-        builder = builder.header(header::AUTHORIZATION, authorization);
+    for (name, value) in headers {
+        builder = builder.header(name, value);
     }
     let request = builder
         .header(header::HOST, host)
@@ -121,13 +146,15 @@ where
             api_version: text(header::HeaderName::from_static("api-version")),
             body: String::new(),
             truncated: false,
+            headers: response.headers().iter().filter_map(|(n, v)| Some((n.to_string(), v.to_str().ok()?.to_owned()))).collect(),
+            broken_off: false,
         };
         let mut body = Vec::new();
         let mut frames = response.into_body();
         while let Some(frame) = frames.frame().await {
             // a body that breaks off still leaves a status worth knowing
             let Ok(frame) = frame else {
-                answer.truncated = true;
+                (answer.truncated, answer.broken_off) = (true, true);
                 break;
             };
             if let Some(data) = frame.data_ref() {
@@ -173,7 +200,7 @@ pub async fn clock_offset(url: &str, timeout: Duration) -> Result<f64, String> {
     Ok(date.duration_since(asked).as_secs_f64() + 0.5 - took / 2.0)
 }
 
-fn split_url(url: &str) -> Option<(&str, &str)> {
+pub(super) fn split_url(url: &str) -> Option<(&str, &str)> {
     let rest = url.strip_prefix("http://")?;
     let at = rest.find('/').unwrap_or(rest.len());
     let (authority, path) = rest.split_at(at);

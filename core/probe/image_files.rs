@@ -61,7 +61,7 @@ pub async fn look(pid: i64, path: &str, commands: Vec<String>) -> Result<ImageFi
     .await?
 }
 
-fn maps_localhost_to_v6(hosts: &str) -> bool {
+pub(super) fn maps_localhost_to_v6(hosts: &str) -> bool {
     hosts.lines().map(|l| l.split('#').next().unwrap_or_default()).any(|l| {
         let mut words = l.split_whitespace();
         words.next() == Some("::1") && words.any(|w| w == "localhost")

@@ -62,13 +62,13 @@ impl CpuTime {
     /// All of it.
     #[must_use]
     pub fn total(&self) -> u64 {
-        self.busy() + self.idle + self.iowait + self.steal
+        [self.idle, self.iowait, self.steal].into_iter().fold(self.busy(), u64::saturating_add)
     }
 
     /// What was spent working; what the hypervisor took is not work of this machine.
     #[must_use]
     pub fn busy(&self) -> u64 {
-        self.user + self.nice + self.system + self.irq + self.softirq
+        [self.nice, self.system, self.irq, self.softirq].into_iter().fold(self.user, u64::saturating_add)
     }
 
     /// `part` of this as percent.
@@ -257,7 +257,7 @@ impl Proc {
 }
 
 /// `some avg10=0.00 avg60=0.00 avg300=0.00 total=0`, then perhaps a `full` line.
-fn parse_pressure(text: impl BufRead) -> Option<Pressure> {
+pub(super) fn parse_pressure(text: impl BufRead) -> Option<Pressure> {
     let mut pressure: Option<Pressure> = None;
     for line in text.lines().collect::<io::Result<Vec<String>>>().ok()? {
         let field = |name: &str| -> Option<f64> {

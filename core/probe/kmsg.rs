@@ -22,15 +22,21 @@ pub struct KernelLine {
 /// The kernel log, read at most once per run.
 #[derive(Debug, Default)]
 pub struct KernelLog {
-    memo: Memo<(), Result<Arc<Vec<KernelLine>>, ProbeError>>,
+    lines: Memo<(), Result<Arc<Vec<KernelLine>>, ProbeError>>,
+    kills: Memo<(), Result<Arc<Vec<OomKill>>, ProbeError>>,
 }
 
 impl KernelLog {
     /// All lines of the ring buffer, oldest first.
     pub async fn lines(&self) -> Result<Arc<Vec<KernelLine>>, ProbeError> {
-        self.memo
+        self.lines
             .get((), || async { blocking::run("the kernel log", "/dev/kmsg", Duration::from_secs(1), read).await?.map(Arc::new) })
             .await
+    }
+
+    /// The OOM kills in it, oldest first.
+    pub async fn oom_kills(&self) -> Result<Arc<Vec<OomKill>>, ProbeError> {
+        self.kills.get((), || async { Ok(Arc::new(oom_kills(&self.lines().await?))) }).await
     }
 }
 
@@ -48,13 +54,16 @@ fn read() -> Result<Vec<KernelLine>, ProbeError> {
         .open("/dev/kmsg")
         .map_err(|e| fail(&e))?;
     let boot = clock::boot_time();
-    let mut lines = Vec::new();
+    let (mut lines, mut records) = (Vec::new(), 0);
     // a record is at most 8 KiB (LOG_LINE_MAX with prefixes)
     let mut record = vec![0_u8; 8192];
     loop {
         match file.read(&mut record) {
             Ok(0) => break,
-            Ok(n) => lines.extend(parse_record(&String::from_utf8_lossy(&record[..n]), boot)),
+            Ok(n) => {
+                records += 1;
+                lines.extend(parse_record(&String::from_utf8_lossy(&record[..n]), boot));
+            }
             Err(e) if e.kind() == io::ErrorKind::WouldBlock => break,
             Err(e)
                 if e.kind() == io::ErrorKind::Interrupted || e.raw_os_error() == Some(rustix::io::Errno::PIPE.raw_os_error()) => {
@@ -62,11 +71,14 @@ fn read() -> Result<Vec<KernelLine>, ProbeError> {
             Err(e) => return Err(fail(&e)),
         }
     }
+    if lines.is_empty() && records > 0 {
+        return Err(ProbeError::failed("the kernel log", "/dev/kmsg", "none of it is understood"));
+    }
     Ok(lines)
 }
 
 /// `prefix,seq,usec,flags[,…];text\n SUBSYSTEM=…`
-fn parse_record(record: &str, boot: Timestamp) -> Option<KernelLine> {
+pub(super) fn parse_record(record: &str, boot: Timestamp) -> Option<KernelLine> {
     let (head, body) = record.split_once(';')?;
     let usec: i64 = head.split(',').nth(2)?.trim().parse().ok()?;
     let text = body.lines().next()?.to_owned();
@@ -102,8 +114,7 @@ pub struct OomKill {
 }
 
 /// Finds the OOM kills in a kernel log.
-#[must_use]
-pub fn oom_kills(lines: &[KernelLine]) -> Vec<OomKill> {
+pub(super) fn oom_kills(lines: &[KernelLine]) -> Vec<OomKill> {
     let mut kills: Vec<OomKill> = Vec::new();
     let (mut limit, mut invoked_by) = (None, None);
     for line in lines {

@@ -57,11 +57,11 @@ pub fn udp_sockets_of(pid: i64) -> Option<Vec<SocketAddr>> {
 }
 
 /// A UDP socket that is not connected is in the state TCP calls closed: `07`.
-fn parse_udp(text: &str) -> Vec<SocketAddr> {
+pub(super) fn parse_udp(text: &str) -> Vec<SocketAddr> {
     text.lines().filter_map(row).filter(|r| r.state == "07").map(|r| r.local).collect()
 }
 
-fn parse(text: &str) -> Vec<Listener> {
+pub(super) fn parse(text: &str) -> Vec<Listener> {
     text.lines().filter_map(parse_line).collect()
 }
 
@@ -146,7 +146,7 @@ pub fn talk(pid: i64, to: SocketAddr) -> Talk {
     talk_in(&tcp_table(pid).unwrap_or_default(), to)
 }
 
-fn talk_in(table: &str, to: SocketAddr) -> Talk {
+pub(super) fn talk_in(table: &str, to: SocketAddr) -> Talk {
     let rows: Vec<Row<'_>> = table.lines().filter_map(row).filter(|r| r.remote == to).collect();
     // SYN_SENT, or a lasting one that gets no answer
     if rows.iter().any(|r| r.state == "02" || (r.state == "01" && r.retransmits > 0)) {

@@ -29,6 +29,7 @@ impl<K: Eq + Hash, V: Clone> Memo<K, V> {
             let mut cells = self.cells.lock().unwrap_or_else(PoisonError::into_inner);
             cells.entry(key).or_default().clone()
         };
-        cell.get_or_init(read).await.clone()
+        // hundreds wait for one: each would else hold the room of a whole read
+        cell.get_or_init(|| Box::pin(read())).await.clone()
     }
 }

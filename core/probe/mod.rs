@@ -5,7 +5,6 @@
 //! the engine removes secrets), but its size is bounded.
 
 pub mod activity;
-pub mod addresses;
 pub mod blocking;
 pub mod boot;
 pub mod celery;
@@ -19,8 +18,11 @@ pub mod docker;
 pub mod endpoint;
 mod environ;
 mod error;
+pub mod file;
 pub mod filesystem;
 pub mod firewall;
+#[cfg(any(test, feature = "fuzz"))]
+pub(crate) mod fuzz;
 pub mod home;
 pub mod host;
 pub mod http;

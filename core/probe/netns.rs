@@ -86,13 +86,13 @@ pub fn has_way_out(pid: i64) -> Option<bool> {
 }
 
 /// `Iface Destination Gateway Flags RefCnt Use Metric Mask …`, numbers in hexadecimal.
-fn is_default_v4(line: &str) -> bool {
+pub(super) fn is_default_v4(line: &str) -> bool {
     let fields: Vec<&str> = line.split_ascii_whitespace().collect();
     matches!(fields[..], [_, "00000000", _, _, _, _, _, "00000000", ..])
 }
 
 /// `destination prefix source prefix next-hop metric references use flags device`; the kernel's own one that leads nowhere is on `lo`.
-fn is_default_v6(line: &str) -> bool {
+pub(super) fn is_default_v6(line: &str) -> bool {
     let fields: Vec<&str> = line.split_ascii_whitespace().collect();
     fields.len() == 10 && fields[0].bytes().all(|b| b == b'0') && fields[1] == "00" && fields[9] != "lo"
 }

@@ -76,7 +76,7 @@ fn blocked_task(task: &Path) -> Option<BlockedWriter> {
 }
 
 /// `1 0x2 0x… …`: a write(2) to descriptor 2.
-fn written_fd(syscall: &str) -> Option<u8> {
+pub(super) fn written_fd(syscall: &str) -> Option<u8> {
     let mut words = syscall.split_whitespace();
     let number: u32 = words.next()?.parse().ok()?;
     let write = if cfg!(target_arch = "x86_64") { 1 } else { 64 };
@@ -124,7 +124,7 @@ fn status_field<'a>(status: &'a str, name: &str) -> Option<&'a str> {
 }
 
 /// A field in kB, as bytes.
-fn status_bytes(status: &str, name: &str) -> Option<u64> {
+pub(super) fn status_bytes(status: &str, name: &str) -> Option<u64> {
     status_field(status, name)?.split_whitespace().next()?.parse::<u64>().ok()?.checked_mul(1024)
 }
 
@@ -166,7 +166,7 @@ pub fn replaced(pid: i64) -> Option<Replaced> {
 }
 
 /// `7f…-7f… r-xp 00000000 08:01 1234 /usr/lib/x86_64-linux-gnu/libssl.so.3 (deleted)`; only what is executed counts.
-fn deleted_library(line: &str) -> Option<String> {
+pub(super) fn deleted_library(line: &str) -> Option<String> {
     let path = line.strip_suffix(" (deleted)")?;
     let mut fields = path.splitn(6, ' ');
     let executed = fields.nth(1)?.contains('x');
@@ -191,7 +191,7 @@ pub fn mounts_of(pid: i64) -> Vec<SeenMount> {
     text.lines().filter_map(seen_mount).collect()
 }
 
-fn seen_mount(line: &str) -> Option<SeenMount> {
+pub(super) fn seen_mount(line: &str) -> Option<SeenMount> {
     let mut fields = line.split(' ').skip(3);
     Some(SeenMount { root: unescape(fields.next()?), mountpoint: unescape(fields.next()?) })
 }

@@ -135,7 +135,7 @@ fn texts(object: &Value) -> BTreeMap<String, String> {
     all.filter_map(|(k, v)| Some((k.clone(), without_secrets(v.as_str()?)))).collect()
 }
 
-fn parse_targets(json: &Value) -> Option<Vec<Scraped>> {
+pub(super) fn parse_targets(json: &Value) -> Option<Vec<Scraped>> {
     let active = json.pointer("/data/activeTargets")?.as_array()?;
     let text = |v: &Value, name: &str| v.get(name).and_then(Value::as_str).unwrap_or_default().to_owned();
     let scraped = |v: &Value| {
@@ -176,7 +176,7 @@ pub fn without_url(error: &str) -> String {
 }
 
 /// A query as part of a URL.
-fn encoded(text: &str) -> String {
+pub(super) fn encoded(text: &str) -> String {
     let byte = |b: u8| {
         if b.is_ascii_alphanumeric() || b"-._~".contains(&b) { char::from(b).to_string() } else { format!("%{b:02X}") }
     };

@@ -38,7 +38,7 @@ fn proxy(pid: i32) -> Option<Proxy> {
 }
 
 /// `-proto tcp -host-ip 0.0.0.0 -host-port 8080 -container-ip 172.17.0.2 -container-port 80`, separated by NUL.
-fn ends(arguments: &str) -> Option<(SocketAddr, SocketAddr)> {
+pub(super) fn ends(arguments: &str) -> Option<(SocketAddr, SocketAddr)> {
     let words: Vec<&str> = arguments.split('\0').collect();
     let value = |flag: &str| words.iter().position(|w| w.trim_start_matches('-') == flag).and_then(|i| words.get(i + 1)).copied();
     if value("proto") != Some("tcp") {

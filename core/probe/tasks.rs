@@ -198,7 +198,7 @@ fn numbers(folder: &Path) -> Vec<i32> {
 }
 
 /// The command name of a `stat` line whose state is D. Kernel threads wait that way when idle, in older kernels for years.
-fn uninterruptible(stat: &str) -> Option<&str> {
+pub(super) fn uninterruptible(stat: &str) -> Option<&str> {
     let (head, rest) = stat.rsplit_once(')')?;
     let mut fields = rest.split_ascii_whitespace();
     let state = fields.next()?;
@@ -216,7 +216,7 @@ fn waits(task: &Path) -> Option<u64> {
     Some(now_ms.saturating_sub(last_ran))
 }
 
-fn exec_start_ms(sched: &str) -> Option<u64> {
+pub(super) fn exec_start_ms(sched: &str) -> Option<u64> {
     let line = sched.lines().find(|l| l.starts_with("se.exec_start"))?;
     line.split_once(':')?.1.trim().split('.').next()?.parse().ok()
 }

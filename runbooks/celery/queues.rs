@@ -5,7 +5,7 @@ use std::time::Duration;
 use jiff::SignedDuration;
 use opsctl_core::model::{
     Action, Check, CheckSpec, Code, Finding, FixSpec, Inventory, Judged, Judgement, KeyKind, Kind, Plan, Product, Refusal, Risk,
-    Severity, Subject, Target,
+    Severity, Subject, Target, UnitRef,
     quantity::{count_of, duration},
 };
 use opsctl_core::probe::celery::{Connection, Process, processes};
@@ -85,6 +85,8 @@ pub(super) struct Evidence {
     paused: Vec<String>,
     /// Containers of workers that do not run, by full id and name.
     stopped: Vec<(String, String)>,
+    /// Their units that do not run.
+    stopped_units: Vec<String>,
     /// The broker keeps nothing over a restart.
     forgets: bool,
     /// Why the broker cannot be asked although workers need it.
@@ -115,6 +117,7 @@ impl Check for Queues {
                 .filter(|c| !matches!(c.state.as_str(), "running" | "paused"))
                 .map(|c| (c.id.clone(), c.name.clone()))
                 .collect(),
+            stopped_units: stopped_units(&cx.inventory),
             server,
             ..Evidence::default()
         };
@@ -196,6 +199,14 @@ impl Check for Queues {
             .downtime(downtime)
             .verified(Duration::from_secs(90), Duration::ZERO))
     }
+}
+
+/// Units of workers, by their name, that are down.
+fn stopped_units(inventory: &Inventory) -> Vec<String> {
+    let units = inventory.systemd.iter().flat_map(|s| &s.units);
+    let down =
+        |u: &&UnitRef| u.kind() == "service" && u.name.contains("celery") && !u.name.contains("beat") && u.active != "active";
+    units.filter(down).map(|u| u.name.clone()).collect()
 }
 
 /// What the broker does instead of answering.
@@ -283,6 +294,7 @@ impl Evidence {
         let tasks: Vec<String> = queue.tasks.iter().map(|(name, n)| format!("{name} {n}")).collect();
         let mut finding = Finding::new(code, severity, self.subject(place, queue), message)
             .key(KeyKind::Server, server.clone())
+            .key(KeyKind::Writes, server.clone())
             .key(KeyKind::Queue, format!("{server}/{}/{}", place.name, queue.name))
             .cite("broker", format!("{} {}", self.server.get().map(|s| s.name.as_str()).unwrap_or_default(), place.name))
             .cite("tasks among those looked at", tasks.join(", "));
@@ -337,6 +349,8 @@ impl Queues {
             }
             let finding = e.finding(&NO_CONSUMER, Severity::Crit, place, queue, format!("{waiting} and no worker is connected"));
             let finding = e.stopped.iter().fold(finding, |f, (id, _)| f.key(KeyKind::Container, id));
+            let finding = e.stopped_units.iter().fold(finding, |f, unit| f.key(KeyKind::Unit, unit));
+            let finding = finding.cite("worker units that do not run", e.stopped_units.join(", "));
             let names: Vec<&str> = e.stopped.iter().map(|(_, name)| name.as_str()).collect();
             return Some(finding.cite("worker containers that do not run", names.join(", ")));
         }
@@ -389,10 +403,10 @@ impl Queues {
         });
         let message = format!("{} wait in {}, limit {}{moved}", tasks(queue.now()), queue.name, count_of(limit));
         let finding = e.finding(&BACKLOG, severity, place, queue, message);
-        let looked_at: usize = queue.tasks.iter().map(|(_, n)| n).sum();
+        let looked_at: usize = queue.tasks.iter().fold(0, |sum: usize, (_, n)| sum.saturating_add(*n));
         // one name is a loop or one sender, a mix is a lack of workers
         Some(match queue.tasks.first() {
-            Some((name, n)) if looked_at >= 20 && n * 10 >= looked_at * 9 => {
+            Some((name, n)) if looked_at >= 20 && n.saturating_mul(10) >= looked_at.saturating_mul(9) => {
                 finding.hint(format!("nearly all of it is {name}: look at what sends it, it may feed itself"))
             }
             _ => finding,

@@ -111,7 +111,7 @@ async fn queue_names(session: &Session, database: u32, prefix: &str) -> Result<B
 }
 
 /// `routing key SEP pattern SEP queue`; the queues that Celery talks to itself through are none.
-fn bound_queue(member: &str) -> Option<String> {
+pub(super) fn bound_queue(member: &str) -> Option<String> {
     let queue = member.rsplit(SEPARATOR).next()?;
     let own = queue.ends_with(".pidbox") || queue.starts_with("celeryev") || queue.is_empty();
     (!own).then(|| queue.to_owned())
@@ -160,13 +160,13 @@ fn seconds(age: f64) -> u64 {
 
 /// A message of Celery's protocol 2, as far as its headers tell.
 #[derive(Debug, PartialEq)]
-struct Task {
+pub(super) struct Task {
     name: String,
     eta: Option<Timestamp>,
 }
 
 /// A body in a queue, or the list `[body, exchange, routing key]` in `unacked`.
-fn task(body: &[u8]) -> Option<Task> {
+pub(super) fn task(body: &[u8]) -> Option<Task> {
     let value: serde_json::Value = serde_json::from_slice(body).ok()?;
     let message = if value.is_array() { value.get(0)? } else { &value };
     let headers = message.get("headers")?;

@@ -1,5 +1,6 @@
 //! Celery's own processes on this host: is there one beat and no more, and were children of a worker killed?
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use jiff::{SignedDuration, Timestamp};
@@ -9,11 +10,12 @@ use opsctl_core::model::{
 };
 use opsctl_core::probe::celery::{Process, processes};
 use opsctl_core::probe::home::Home;
-use opsctl_core::probe::kmsg::{OomKill, oom_kills};
+use opsctl_core::probe::kmsg::OomKill;
 use opsctl_core::probe::{ProbeCx, ProbeError, tasks};
 use serde::{Deserialize, Serialize};
 
 use super::Settings;
+use crate::around_nginx::called;
 use crate::processes::{Names, at_home};
 
 const BEAT: Code = Code {
@@ -68,6 +70,8 @@ pub(super) struct Evidence {
     lost: Vec<(String, String)>,
     /// Why the kernel log could not be read.
     kernel_log_gap: Option<String>,
+    /// Ids of the brokers of this host, by what the environments of beats call them.
+    brokers: BTreeMap<String, String>,
 }
 
 impl Check for Workers {
@@ -98,6 +102,11 @@ impl Check for Workers {
             processes,
             ..Evidence::default()
         };
+        for broker in e.processes.iter().filter(|p| p.role.beats()).filter_map(|p| p.broker.as_deref()) {
+            let meant = host_of(broker).and_then(|host| called(&cx.inventory, host));
+            let server = meant.and_then(|c| cx.inventory.servers.iter().find(|s| s.container.as_ref() == Some(&c.id)));
+            e.brokers.extend(server.map(|s| (broker.to_owned(), s.id.clone())));
+        }
         if let Some(docker) = &cx.docker {
             for c in stopped {
                 if let Ok(container) = docker.inspect(&c.id).await {
@@ -112,9 +121,9 @@ impl Check for Workers {
             }
         }
         let ids: Vec<String> = e.workers().filter_map(|p| container_of(&p.home)).map(str::to_owned).collect();
-        match cx.kernel_log.lines().await {
-            Ok(lines) => {
-                e.oom = oom_kills(&lines).into_iter().filter(|k| ids.iter().any(|id| k.victim_cgroup.contains(id))).collect();
+        match cx.kernel_log.oom_kills().await {
+            Ok(kills) => {
+                e.oom = kills.iter().filter(|k| ids.iter().any(|id| k.victim_cgroup.contains(id))).cloned().collect();
             }
             Err(why) => e.kernel_log_gap = Some(why.to_string()),
         }
@@ -192,10 +201,20 @@ fn doubled(e: &Evidence) -> Vec<Finding> {
             let name = |p: &Process| e.containers.process("beat", p.pid, &p.home);
             let app = beat.app.as_deref().unwrap_or_default();
             let message = format!("two beats of {app} run: {} and {}; everything is sent twice", name(other), name(beat));
-            findings.push(at_home(Finding::new(&BEAT, Severity::Warn, e.subject(beat), message), &beat.home));
+            let finding = at_home(Finding::new(&BEAT, Severity::Warn, e.subject(beat), message), &beat.home);
+            findings.push(match beat.broker.as_ref().and_then(|b| e.brokers.get(b)) {
+                Some(server) => finding.key(KeyKind::Server, server),
+                None => finding,
+            });
         }
     }
     findings
+}
+
+/// The host of `redis://cache:6379/1`.
+fn host_of(broker: &str) -> Option<&str> {
+    let authority = broker.split_once("://")?.1.split('/').next()?;
+    Some(authority.rsplit_once(':').map_or(authority, |(host, _)| host)).filter(|host| !host.is_empty())
 }
 
 fn share_a_broker(a: &Process, b: &Process) -> bool {
@@ -250,5 +269,24 @@ impl Workers {
             at_home(Finding::new(&BEAT, Severity::Warn, e.subject(p), message).cite_opt("its process", signal), &p.home)
         };
         stale.map(finding).collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::host_of;
+
+    #[test]
+    fn the_broker_is_found_in_its_url() {
+        assert_eq!(host_of("redis://cache:6379/1"), Some("cache"));
+        assert_eq!(host_of("amqp://broker//"), Some("broker"));
+        assert_eq!((host_of("memory://"), host_of("nonsense")), (None, None));
+    }
+
+    proptest::proptest! {
+        #[test]
+        fn any_text_is_survived(text in ".*") {
+            let _ = (host_of(&text), host_of(&format!("redis://{text}")));
+        }
     }
 }

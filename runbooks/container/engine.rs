@@ -20,7 +20,7 @@ const REACHABLE: Code = Code {
 const HUNG: Code = Code {
     id: "container.engine-hung",
     severities: &[Severity::Crit],
-    when: "the engine's socket accepts and does not answer within 3 s",
+    when: "the engine's socket accepts and does not answer within 3 s, or it answers, and not when asked about some of its containers",
     hint: "containers keep running; look for a stuck one before restarting the daemon: journalctl -u docker -u containerd -n 50",
 };
 const RESTART_DAEMON: FixSpec = FixSpec {
@@ -34,8 +34,12 @@ static SPEC: CheckSpec = CheckSpec {
     title: "the container engine answers",
     codes: &[REACHABLE, HUNG],
     fixes: &[RESTART_DAEMON],
-    timeout: Duration::from_secs(2),
+    // with hundreds of containers that it does not answer about
+    timeout: Duration::from_secs(8),
 };
+
+/// Containers that are named in a message at most.
+const NAMED: usize = 3;
 
 pub(super) struct Engine {
     pub(super) settings: Settings,
@@ -46,6 +50,12 @@ pub(super) struct Evidence {
     engine: EngineRef,
     /// systemd is PID 1, so the daemon can be restarted through it.
     systemd: bool,
+    /// How many containers it has.
+    #[serde(default)]
+    containers: usize,
+    /// Name and id of those it does not answer about.
+    #[serde(default)]
+    held: Vec<(String, String)>,
 }
 
 impl Check for Engine {
@@ -65,7 +75,13 @@ impl Check for Engine {
         let engine = cx.inventory.engine.clone().ok_or_else(|| {
             ProbeError::Skip("no Docker or Podman socket and no enabled docker.service on this host".to_owned())
         })?;
-        Ok(Evidence { engine, systemd: std::path::Path::new("/run/systemd/system").is_dir() })
+        let held = cx.held_by_engine(&cx.inventory.containers).await;
+        Ok(Evidence {
+            engine,
+            systemd: std::path::Path::new("/run/systemd/system").is_dir(),
+            containers: cx.inventory.containers.len(),
+            held: held.into_iter().map(|c| (c.name.clone(), c.id.clone())).collect(),
+        })
     }
 
     fn judge(&self, _judged: &Judged<'_>, evidence: &Evidence) -> Judgement {
@@ -84,6 +100,17 @@ impl Check for Engine {
             ..Judgement::default()
         };
         match &e.state {
+            EngineState::Answers { .. } if !evidence.held.is_empty() => {
+                let (held, all) = (evidence.held.len(), quantity::count(evidence.containers, "container"));
+                let named: Vec<&str> = evidence.held.iter().take(NAMED).map(|(name, _)| name.as_str()).collect();
+                let more = if held > NAMED { format!(" and {} more", held - NAMED) } else { String::new() };
+                let message = format!("{} answers, but not about {held} of its {all}: {}{more}", e.name, named.join(", "));
+                let finding = finding(&HUNG, Severity::Crit, message).hint(
+                    "something holds them: a `docker stop`, `rm` or `exec` that does not end, or a containerd-shim that hangs (`ps -e \
+                     -o pid,stat,etime,args | grep -e 'docker ' -e shim`); end that before restarting the daemon",
+                );
+                vec![evidence.held.iter().fold(finding, |f, (_, id)| f.key(KeyKind::Container, id))].into()
+            }
             EngineState::Answers { version, api, latency_ms } if *latency_ms > self.settings.ping_warn_ms => vec![
                 finding(
                     &REACHABLE,

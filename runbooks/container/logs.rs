@@ -10,7 +10,7 @@ use opsctl_core::model::{
     Severity, Target, quantity,
 };
 use opsctl_core::probe::docker::Container;
-use opsctl_core::probe::filesystem::{self, FsUsage};
+use opsctl_core::probe::filesystem::FsUsage;
 use opsctl_core::probe::process::{self, BlockedWriter};
 use opsctl_core::probe::{ProbeCx, ProbeError, blocking};
 use serde::{Deserialize, Serialize};
@@ -99,7 +99,7 @@ impl Check for Logs {
             match blocking::run("the log file", &container.log.path, Duration::from_secs(2), move || measure(&path)).await? {
                 Ok(Some((size, identity, written))) => {
                     (e.size, e.identity, e.written) = (Some(size), Some(identity), written);
-                    e.filesystem = filesystem::filesystem_of(Path::new(&container.log.path)).await.ok();
+                    e.filesystem = cx.filesystems.of(Path::new(&container.log.path)).await.ok();
                 }
                 Ok(None) => {}
                 Err(error) => e.gap = Some(ProbeError::io("the log size", &container.log.path, &error).to_string()),

@@ -112,6 +112,14 @@ const LINKS: &[Link] = &[
     Link::confirmed("disk.space", "container.start-failed", KeyKind::Filesystem, "the engine has no space left to start it"),
     Link::confirmed("disk.inodes", "container.start-failed", KeyKind::Filesystem, "the engine has no inodes left to start it"),
     Link::confirmed(
+        "disk.readonly",
+        "container.start-failed",
+        KeyKind::Filesystem,
+        "the engine cannot write what it needs for it",
+    ),
+    Link::confirmed("disk.readonly", "container.log-blocked", KeyKind::Filesystem, "the engine cannot write its log"),
+    Link::likely("container.cpu-throttled", "healthcheck.slow", KeyKind::Container, "it has no CPU time left to answer"),
+    Link::confirmed(
         "disk.space",
         "container.log-blocked",
         KeyKind::Filesystem,

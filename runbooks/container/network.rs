@@ -117,11 +117,11 @@ impl Check for Network {
             None => return judgement,
         };
         let callers: Vec<String> = e.missed_by.iter().map(|c| format!("{} in {}", c.by, c.networks.join(", "))).collect();
-        judgement.findings.push(
-            Finding::new(&DETACHED, severity, e.subject.clone(), message)
-                .key(KeyKind::Container, &e.id)
-                .cite("needed by", callers.join("; ")),
-        );
+        let finding = Finding::new(&DETACHED, severity, e.subject.clone(), message)
+            .key(KeyKind::Container, &e.id)
+            .cite("needed by", callers.join("; "));
+        // outside of all networks nothing is found by name
+        judgement.findings.push(if detached { finding.key(KeyKind::Names, &e.id) } else { finding });
         judgement
     }
 }

@@ -65,11 +65,11 @@ pub(super) fn judge(e: &Evidence, now: Timestamp) -> Option<Finding> {
         format!("{name} was killed by the kernel{at_limit}{when}")
     };
     let severity = if kill.current { Severity::Crit } else { Severity::Info };
-    let mut finding = Finding::new(&OOM_KILLED, severity, e.container.subject(), message)
+    let mut finding = Finding::new(&OOM_KILLED, severity, e.container.subject_of_all_runs(), message)
         .since(kill.at)
         .key(KeyKind::Container, &e.container.id)
         .cite_opt("kernel log", last.map(|k| format!("{:.0} out of memory: killed process {} ({})", k.at, k.pid, k.task)))
-        .cite_opt("resident memory at death", last.and_then(|k| k.anon_rss_kib).map(|k| quantity::bytes(k * 1024)))
+        .cite_opt("resident memory at death", last.and_then(|k| k.anon_rss_kib).map(|k| quantity::bytes(k.saturating_mul(1024))))
         .cite("exit", if e.container.is_up() { String::new() } else { super::decode::exit_code(e.container.state.exit_code) });
     let kills = e.oom.iter().filter(|k| k.limited_by.is_some()).count();
     if kills > 1 {

@@ -59,7 +59,7 @@ pub(super) fn judge(e: &Evidence, settings: &Settings, now: Timestamp) -> Option
             "{name} was restarted {restarts_by_hand} times in the last 10 min by something other than its restart policy, last {last}"
         )
     };
-    let mut finding = Finding::new(&RESTART_LOOP, severity, c.subject(), message)
+    let mut finding = Finding::new(&RESTART_LOOP, severity, c.subject_of_all_runs(), message)
         .key(KeyKind::Container, &c.id)
         .cite("log before it died", e.log.join("\n"))
         .cite("last run", last_run(e))

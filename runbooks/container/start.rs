@@ -19,6 +19,8 @@ fn reason(e: &Evidence) -> String {
     let said = |text: &str| error.contains(text);
     if said("no space left on device") {
         "no space left on the engine's filesystem".to_owned()
+    } else if said("read-only file system") {
+        "the engine's filesystem is read-only".to_owned()
     } else if said("executable file not found") || (said("exec:") && said("no such file or directory")) {
         "its command does not exist in the image".to_owned()
     } else if said("permission denied") && said("exec") {
@@ -33,6 +35,11 @@ fn reason(e: &Evidence) -> String {
     } else {
         error.chars().take(160).collect()
     }
+}
+
+/// The engine could not write what a container needs.
+pub(super) fn cannot_write(error: &str) -> bool {
+    error.contains("no space left on device") || error.contains("read-only file system")
 }
 
 /// iptables and overlay load kernel modules: when those are gone this is what the engine says.
@@ -64,7 +71,7 @@ pub(super) fn judge(e: &Evidence) -> Option<Finding> {
         .cite("exit code", c.state.exit_code.to_string())
         .cite_opt("port held by", e.port_owner.clone())
         .fix(START.id);
-    if c.state.error.contains("no space left on device") {
+    if cannot_write(&c.state.error) {
         if let Some(filesystem) = &e.engine_filesystem {
             finding = finding.key(KeyKind::Filesystem, filesystem);
         }

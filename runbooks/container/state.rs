@@ -10,8 +10,8 @@ use opsctl_core::model::{
 use opsctl_core::probe::cgroup::Cgroups;
 use opsctl_core::probe::docker::{Container, Docker, Event, dependants, depends_on};
 use opsctl_core::probe::filesystem::FsUsage;
-use opsctl_core::probe::kmsg::{OomKill, oom_kills};
-use opsctl_core::probe::{ProbeCx, ProbeError, clock, filesystem, listeners};
+use opsctl_core::probe::kmsg::OomKill;
+use opsctl_core::probe::{ProbeCx, ProbeError, clock, listeners};
 use serde::{Deserialize, Serialize};
 
 use super::{Settings, decode, oom, restart, start};
@@ -21,7 +21,7 @@ pub(super) const DOWN: Code = Code {
     id: "container.down",
     severities: &[Severity::Info, Severity::Warn, Severity::Crit],
     when: "it should run and does not (crit); it was stopped by hand although its policy keeps it up, or failed and has no policy (warn); stopped by hand without a policy, or failed more than 24 h ago (info)",
-    hint: "read its last log lines below before starting it again",
+    hint: "read its last log lines before starting it again",
 };
 pub(super) const START_FAILED: Code = Code {
     id: "container.start-failed",
@@ -132,8 +132,8 @@ impl Check for State {
         let container = docker.inspect(&target.id).await?;
         let host_memory = cx.watch.memory().ok().and_then(|m| Some((m.available?, m.total)));
         let mut e = Evidence { image_present: true, host_memory, ..Evidence::default() };
-        match cx.kernel_log.lines().await {
-            Ok(lines) => e.oom = oom_kills(&lines).into_iter().filter(|k| k.victim_cgroup.contains(&container.id)).collect(),
+        match cx.kernel_log.oom_kills().await {
+            Ok(kills) => e.oom = kills.iter().filter(|k| k.victim_cgroup.contains(&container.id)).cloned().collect(),
             Err(why) => e.kernel_log_gap = Some(why.to_string()),
         }
         if container.is_up() {
@@ -154,7 +154,8 @@ impl Check for State {
             let until = if container.is_up() { container.state.started_at.map(Timestamp::as_second) } else { None };
             e.log = docker.log_tail(&target.id, 5, until).await.unwrap_or_default();
         }
-        if !container.state.running {
+        // the engine calls one that it is about to start again running
+        if !container.state.running || container.state.restarting {
             self.why_down(cx, docker, &container, &mut e).await;
         }
         e.dependants = dependants(&cx.inventory.containers, &container);
@@ -216,12 +217,12 @@ impl State {
     /// What a container that is down needs to be explained and started.
     async fn why_down(&self, cx: &ProbeCx, docker: &Docker, container: &Container, e: &mut Evidence) {
         let error = &container.state.error;
-        if error.contains("no space left on device") && !container.log.path.is_empty() {
+        if start::cannot_write(error) && !container.log.path.is_empty() {
             let path = container.log.path.clone();
-            e.engine_filesystem = filesystem::filesystem_of(path.as_ref()).await.ok().map(|fs| fs.dev);
+            e.engine_filesystem = cx.filesystems.of(path.as_ref()).await.ok().map(|fs| fs.dev);
         }
         if cx.inventory.container(&container.id).and_then(|c| c.product) == Some(Product::Postgres) {
-            e.no_room = without_room(docker, container).await;
+            e.no_room = without_room(cx, docker, container).await;
         }
         e.image_present = docker.image_id(&container.image_id).await.is_ok_and(|id| id.is_some());
         let wanted: Vec<u16> = start::taken_port(error).into_iter().chain(container.ports.iter().map(|p| p.host)).collect();

@@ -61,6 +61,14 @@ const LINKS: &[Link] = &[
     Link::confirmed("cpu.iowait", "cpu.load", KeyKind::Host, "tasks that wait for a disk count as load"),
     Link::confirmed("disk.io-saturation", "cpu.iowait", KeyKind::Host, "the disk does not keep up"),
     Link::likely("cpu.saturated", "healthcheck.timeout", KeyKind::Host, "a test that gets no processor ends late"),
+    Link::likely("cpu.saturated", "healthcheck.slow", KeyKind::Host, "everything waits for a processor"),
+    Link::likely("cpu.steal", "healthcheck.slow", KeyKind::Host, "the hypervisor takes the time an answer would need"),
+    Link::likely(
+        "disk.io-saturation",
+        "healthcheck.timeout",
+        KeyKind::Host,
+        "what has to be read for the test waits for the disk",
+    ),
     Link::likely("cpu.steal", "healthcheck.timeout", KeyKind::Host, "the hypervisor takes the time the test would need"),
 ];
 

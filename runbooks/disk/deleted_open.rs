@@ -110,7 +110,7 @@ impl DeletedOpen {
             return None;
         }
         let used = held.space.used.saturating_sub(bytes);
-        let without = used as f64 * 100.0 / (used + held.space.avail + bytes).max(1) as f64;
+        let without = used as f64 * 100.0 / used.saturating_add(held.space.avail).saturating_add(bytes).max(1) as f64;
         let would_help = held.space.percent() >= NEARLY_FULL && without < NEARLY_FULL;
         let message = format!(
             "deleted files that are still open take {} of {}, {}, limit {}",

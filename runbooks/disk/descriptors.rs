@@ -2,12 +2,16 @@
 
 use std::time::Duration;
 
-use opsctl_core::model::{Check, CheckSpec, Code, Finding, Judged, Judgement, Kind, Severity, Subject, Target, quantity};
+use opsctl_core::model::{
+    Check, CheckSpec, Code, Finding, Judged, Judgement, KeyKind, Kind, Severity, Subject, Target, quantity,
+};
 use opsctl_core::probe::filesystem::{self, DescriptorUser};
+use opsctl_core::probe::home::Home;
 use opsctl_core::probe::{ProbeCx, ProbeError};
 use serde::{Deserialize, Serialize};
 
 use super::Settings;
+use crate::processes::{at_home, of_host};
 
 const FDS: Code = Code {
     id: "disk.fds",
@@ -55,7 +59,7 @@ impl Check for Descriptors {
                 quantity::percent(all),
                 quantity::percent(limit)
             );
-            findings.push(Finding::new(&FDS, severity, Subject::host(), message));
+            findings.push(of_host(Finding::new(&FDS, severity, Subject::host(), message)));
         }
         for p in &e.processes {
             let used = share(p.open, p.limit);
@@ -69,7 +73,11 @@ impl Check for Descriptors {
                     quantity::percent(limit)
                 );
                 let subject = Subject { kind: Kind::Process, name: name.clone(), identity: p.pid.to_string() };
-                findings.push(Finding::new(&FDS, severity, subject, message));
+                let finding = at_home(Finding::new(&FDS, severity, subject, message), &p.home);
+                findings.push(match &p.home {
+                    Home::Container(name) | Home::Unit(name) => finding.key(KeyKind::Descriptors, name),
+                    Home::Host => finding,
+                });
             }
         }
         findings.into()

@@ -9,7 +9,7 @@ use opsctl_core::model::{
     Subject, Target, quantity,
 };
 use opsctl_core::probe::docker::DiskUsage;
-use opsctl_core::probe::filesystem::{self, FsUsage};
+use opsctl_core::probe::filesystem::FsUsage;
 use opsctl_core::probe::{ProbeCx, ProbeError, clock};
 use serde::{Deserialize, Serialize};
 
@@ -76,7 +76,7 @@ impl Check for DockerReclaimable {
     async fn probe(&self, cx: &ProbeCx, target: &Target) -> Result<Evidence, ProbeError> {
         let docker = cx.docker()?;
         let root = docker.data_root().await?;
-        let filesystem = filesystem::filesystem_of(Path::new(&root)).await?;
+        let filesystem = cx.filesystems.of(Path::new(&root)).await?;
         let mut e =
             Evidence { engine: target.name.clone(), endpoint: target.id.clone(), root, filesystem, usage: None, old: Vec::new() };
         if e.filesystem.percent < ASK_PERCENT && !cx.ask.usage {

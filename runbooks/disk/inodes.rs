@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{Settings, mount_of, mounts, subject};
 
-const INODES: Code = Code {
+pub(super) const INODES: Code = Code {
     id: "disk.inodes",
     severities: &[Severity::Warn, Severity::Crit],
     when: "a filesystem has used 95 % (warn) or 97 % (crit) of its inodes",

@@ -147,7 +147,7 @@ fn on_disk(partition: &str, disk: &str) -> bool {
 
 /// The device of a kernel line about an error: `I/O error, dev sda, sector …`, `Buffer I/O error on dev sda1, …`,
 /// `EXT4-fs error (device sda1): …`, `XFS (sda1): metadata I/O error`, `BTRFS error (device sda1)`.
-fn failing_device(line: &str) -> Option<&str> {
+pub(super) fn failing_device(line: &str) -> Option<&str> {
     let word =
         |rest: &'_ str| rest.len() - rest.trim_start_matches(|c: char| c.is_ascii_alphanumeric() || c == '-' || c == '_').len();
     let after = |marker: &str| {

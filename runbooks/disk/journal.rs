@@ -56,13 +56,13 @@ impl Check for Journal {
         vec![Target::named(Kind::Host, "host")]
     }
 
-    async fn probe(&self, _cx: &ProbeCx, _target: &Target) -> Result<Evidence, ProbeError> {
+    async fn probe(&self, cx: &ProbeCx, _target: &Target) -> Result<Evidence, ProbeError> {
         if !Path::new(FOLDER).is_dir() {
             return Err(ProbeError::Skip("no persistent systemd journal on this host".to_owned()));
         }
         let usage = filesystem::usage(FOLDER, Duration::from_secs(2)).await?;
         let unreadable = usage.unreadable > 0 && !host::is_root();
-        Ok(Evidence { bytes: usage.bytes, filesystem: filesystem::filesystem_of(Path::new(FOLDER)).await?, unreadable })
+        Ok(Evidence { bytes: usage.bytes, filesystem: cx.filesystems.of(Path::new(FOLDER)).await?, unreadable })
     }
 
     fn judge(&self, _judged: &Judged<'_>, e: &Evidence) -> Judgement {

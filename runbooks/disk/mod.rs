@@ -3,12 +3,15 @@
 mod deleted_open;
 mod descriptors;
 mod docker;
+#[cfg(any(test, feature = "fuzz"))]
+pub(crate) mod fuzz;
 mod inodes;
 mod io;
 mod journal;
 mod mount_missing;
 mod readonly;
 mod space;
+mod tmpfs;
 
 use opsctl_core::model::{Inventory, KeyKind, Kind, Link, MountRef, Runbook, Subject, Target};
 use schemars::JsonSchema;
@@ -78,7 +81,7 @@ impl Default for Settings {
 /// Filesystems below this size are judged by percent only: an absolute limit would always fire on them.
 const SMALL_FILESYSTEM: u64 = 5 << 30;
 
-/// What may cause what (catalogue §18: 11, 13). `container.log-huge` → `disk.space` is the container runbook's.
+/// What may cause what (catalogue §18). `container.log-huge` → `disk.space` is the container runbook's.
 const LINKS: &[Link] = &[
     Link::confirmed("disk.deleted-open", "disk.space", KeyKind::Filesystem, "a deleted file that is still open takes the space"),
     Link::confirmed(
@@ -87,6 +90,18 @@ const LINKS: &[Link] = &[
         KeyKind::Filesystem,
         "the kernel makes a filesystem read-only after errors of its disk",
     ),
+    Link::likely(
+        "disk.mount-missing",
+        "disk.space",
+        KeyKind::Filesystem,
+        "what belongs on the filesystem that is not mounted is written to this one",
+    ),
+    Link::likely("disk.mount-missing", "container.start-failed", KeyKind::Container, "the filesystem of its data is not mounted"),
+    Link::likely("disk.mount-missing", "container.down", KeyKind::Container, "the filesystem of its data is not mounted"),
+    Link::likely("disk.mount-missing", "container.restart-loop", KeyKind::Container, "the filesystem of its data is not mounted"),
+    Link::likely("disk.space", "container.restart-loop", KeyKind::Container, "it has no room left in memory to write to"),
+    Link::likely("disk.space", "healthcheck.unhealthy", KeyKind::Container, "it has no room left in memory to write to"),
+    Link::likely("disk.fds", "healthcheck.http", KeyKind::Container, "without free file descriptors it takes no connections"),
 ];
 
 /// The filesystems of this host, as targets.
@@ -114,6 +129,7 @@ pub fn runbook(settings: &Settings) -> Runbook {
         checks: vec![
             Box::new(space::SpaceCheck { settings: settings.clone() }),
             Box::new(inodes::Inodes { settings: settings.clone() }),
+            Box::new(tmpfs::TmpfsCheck { settings: settings.clone() }),
             Box::new(deleted_open::DeletedOpen { settings: settings.clone() }),
             Box::new(readonly::ReadOnly),
             Box::new(docker::DockerReclaimable),

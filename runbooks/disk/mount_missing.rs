@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use opsctl_core::model::{Check, CheckSpec, Code, Finding, Judged, Judgement, Kind, Severity, Subject, Target};
+use opsctl_core::model::{Check, CheckSpec, Code, Finding, Judged, Judgement, KeyKind, Kind, Severity, Subject, Target};
 use opsctl_core::probe::filesystem::{self, FstabEntry};
 use opsctl_core::probe::{ProbeCx, ProbeError};
 use serde::{Deserialize, Serialize};
@@ -28,6 +28,20 @@ pub(super) struct MountMissing;
 pub(super) struct Evidence {
     fstab: Vec<FstabEntry>,
     mounted: Vec<String>,
+    /// What the folders below missing mountpoints hold meanwhile.
+    #[serde(default)]
+    below: Vec<Below>,
+}
+
+/// What is where a filesystem should be.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+struct Below {
+    mountpoint: String,
+    /// `major:minor` of the filesystem that takes the writes, where something has been written.
+    takes: Option<String>,
+    /// Containers that have something of it mounted: full id and name.
+    used_by: Vec<(String, String)>,
 }
 
 impl Check for MountMissing {
@@ -37,25 +51,61 @@ impl Check for MountMissing {
         &SPEC
     }
 
-    async fn probe(&self, _cx: &ProbeCx, _target: &Target) -> Result<Evidence, ProbeError> {
+    async fn probe(&self, cx: &ProbeCx, _target: &Target) -> Result<Evidence, ProbeError> {
         let fstab = filesystem::fstab()?;
-        Ok(Evidence { mounted: if fstab.is_empty() { Vec::new() } else { filesystem::mountpoints()? }, fstab })
+        let mounted = if fstab.is_empty() {
+            Vec::new()
+        } else {
+            cx.filesystems.mounts().await?.iter().map(|m| m.mountpoint.clone()).collect()
+        };
+        let mut e = Evidence { fstab, mounted, below: Vec::new() };
+        let missing: Vec<String> = e.missing().map(|f| f.mountpoint.clone()).collect();
+        for mountpoint in missing {
+            e.below.push(below(cx, mountpoint).await);
+        }
+        Ok(e)
     }
 
     fn judge(&self, _judged: &Judged<'_>, e: &Evidence) -> Judgement {
-        e.fstab
-            .iter()
-            .filter(|f| wanted(f) && !e.mounted.iter().any(|m| m == &f.mountpoint))
+        e.missing()
             .map(|f| {
                 let subject =
                     Subject { kind: Kind::Mount, name: f.mountpoint.clone(), identity: format!("fstab@{}", f.mountpoint) };
                 let message = format!("{} is in fstab and not mounted: writes go to the disk below it", f.mountpoint);
                 let line = format!("{} {} {} {}", f.source, f.mountpoint, f.fstype, f.options.join(","));
-                Finding::new(&MISSING, Severity::Crit, subject, message).cite("fstab", line)
+                let finding = Finding::new(&MISSING, Severity::Crit, subject, message).cite("fstab", line);
+                let Some(below) = e.below.iter().find(|b| b.mountpoint == f.mountpoint) else { return finding };
+                let users: Vec<&str> = below.used_by.iter().map(|(_, name)| name.as_str()).collect();
+                let finding = finding.cite("containers that use it", users.join(", "));
+                let finding = below.used_by.iter().fold(finding, |f, (id, _)| f.key(KeyKind::Container, id));
+                match &below.takes {
+                    Some(dev) => finding.key(KeyKind::Filesystem, dev),
+                    None => finding,
+                }
             })
             .collect::<Vec<_>>()
             .into()
     }
+}
+
+impl Evidence {
+    fn missing(&self) -> impl Iterator<Item = &FstabEntry> {
+        self.fstab.iter().filter(|f| wanted(f) && !self.mounted.contains(&f.mountpoint))
+    }
+}
+
+async fn below(cx: &ProbeCx, mountpoint: String) -> Below {
+    let is_in = |source: &str| std::path::Path::new(source).starts_with(&mountpoint);
+    let containers = cx.inspected(&cx.inventory.containers).await;
+    let users = containers.iter().filter(|c| c.mounts.iter().any(|m| is_in(&m.source)));
+    let used_by = users.map(|c| (c.id.clone(), c.name.clone())).collect();
+    // an empty folder takes nothing from the disk it lies on
+    let takes = if filesystem::holds_something(&mountpoint).await {
+        cx.filesystems.of(mountpoint.as_ref()).await.ok().map(|f| f.dev)
+    } else {
+        None
+    };
+    Below { mountpoint, takes, used_by }
 }
 
 /// Mounted at boot and missed when it is not: an automount appears when it is used.

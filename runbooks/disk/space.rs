@@ -15,10 +15,10 @@ use serde::{Deserialize, Serialize};
 
 use super::{SMALL_FILESYSTEM, Settings, mount_of, mounts, subject};
 
-const SPACE: Code = Code {
+pub(super) const SPACE: Code = Code {
     id: "disk.space",
     severities: &[Severity::Warn, Severity::Crit],
-    when: "a filesystem is 90 % full as df counts it (warn); 98 % full, or 95 % with under 5 GiB left, or nothing left (crit)",
+    when: "a filesystem is 90 % full as df counts it (warn); 98 % full, or 95 % with under 5 GiB left, or nothing left (crit); of one in memory that a container has: 98 % full (warn), nothing left (crit)",
     hint: "free what grows, not what is easy to delete: the table of what uses it is in `opsctl disk MOUNTPOINT --usage`",
 };
 const HUNG: Code = Code {
@@ -212,7 +212,7 @@ fn roots(cx: &ProbeCx, mount: &MountRef) -> Vec<String> {
 async fn engine_share(cx: &ProbeCx, mount: &MountRef) -> Option<DiskUsage> {
     let docker = cx.docker.as_ref()?;
     let root = docker.data_root().await.ok()?;
-    let on = filesystem::filesystem_of(Path::new(&root)).await.ok()?;
+    let on = cx.filesystems.of(Path::new(&root)).await.ok()?;
     if on.dev != mount.dev {
         return None;
     }

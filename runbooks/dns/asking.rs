@@ -5,48 +5,25 @@ use std::net::IpAddr;
 use std::sync::Arc;
 
 use futures_util::future::join_all;
-use opsctl_core::model::has_own_network;
 use opsctl_core::probe::docker::Container;
 use opsctl_core::probe::names::{
-    Answers, Asked, HostAnswers, Patience, Question, ResolvConf, ResolvFile, Transport, ask_all, ask_each, questions,
+    Answers, Asked, HostAnswers, Patience, Question, ResolvConf, Transport, ask_all, ask_each, questions,
 };
 use opsctl_core::probe::{ProbeCx, ProbeError, netns};
 
 use super::container::{ThisHost, is_embedded};
 use super::leak::Short;
 
-/// Containers that are compared at most.
-const MOST_CONTAINERS: usize = 200;
 /// Short names that are looked for in search domains at most.
 const MOST_SHORT: usize = 4;
 
-/// All containers of this host, by name.
-pub(super) async fn all(cx: &ProbeCx) -> Vec<Arc<Container>> {
-    let mut all = cx.inspected(cx.inventory.containers.iter().take(MOST_CONTAINERS)).await;
-    all.sort_by(|a, b| a.name.cmp(&b.name));
-    all
-}
-
-/// Of the containers with the same networks and the same resolv.conf the first is asked for all: its name, unless it is this one; then
-/// the names of the others.
-pub(super) async fn same(
-    cx: &ProbeCx,
-    container: &Container,
-    file: &ResolvFile,
-    all: &[Arc<Container>],
-) -> (Option<String>, Vec<String>) {
-    let networks = |c: &Container| c.networks.keys().cloned().collect::<Vec<_>>();
-    let mut alike = Vec::new();
-    for other in all.iter().filter(|c| has_own_network(&c.network_mode) && networks(c) == networks(container)) {
-        let Some(pid) = other.pid() else { continue };
-        let same = other.id == container.id || cx.resolvers.file_of(pid).await.is_ok_and(|f| f.conf == file.conf);
-        if same {
-            alike.push(other.name.clone());
-        }
-    }
-    match alike.first() {
-        Some(first) if *first != container.name => (Some(first.clone()), Vec::new()),
-        _ => (None, alike.into_iter().filter(|name| *name != container.name).collect()),
+/// Of the containers that ask alike the first is asked for all: its name, unless it is this one; then the names of the others.
+pub(super) async fn same(cx: &ProbeCx, container: &Container) -> (Option<String>, Vec<String>) {
+    let groups = cx.asking_alike().await;
+    let Some(alike) = groups.iter().find(|group| group.iter().any(|c| c.id == container.id)) else { return (None, Vec::new()) };
+    match &alike[0].name {
+        first if *first != container.name => (Some(first.clone()), Vec::new()),
+        _ => (None, alike.iter().skip(1).map(|c| c.name.clone()).collect()),
     }
 }
 

@@ -99,8 +99,7 @@ impl Check for Container {
         let container = cx.running(target).await?;
         let pid = container.pid().ok_or_else(|| ProbeError::Skip("it does not run at the moment".to_owned()))?;
         let file = cx.resolvers.file_of(pid).await?;
-        let all = asking::all(cx).await;
-        let (same_as, stands_for) = asking::same(cx, &container, &file, &all).await;
+        let (same_as, stands_for) = asking::same(cx, &container).await;
         let sockets = listeners::udp_sockets_of(i64::from(pid)).unwrap_or_default();
         let mut e = Evidence {
             id: container.id.clone(),
@@ -128,6 +127,7 @@ impl Check for Container {
         e.host = host.ok().map(|h| asking::this_host(&h, &container));
         match e.external.iter().find(|s| standing_of(s) == Standing::Good) {
             Some(good) => {
+                let all = cx.inspected(&cx.inventory.containers).await;
                 let short = asking::short_names(&container, &all, &file.conf);
                 let (search, server) = (&file.conf.search, &good.server);
                 let own = asking::addresses(&all);
@@ -161,6 +161,7 @@ impl Check for Container {
 fn found(e: &Evidence, subject: &Subject, severity: Severity, message: String) -> Finding {
     Finding::new(&CONTAINER, severity, subject.clone(), message)
         .key(KeyKind::Container, &e.id)
+        .key(KeyKind::Names, &e.id)
         .cite("networks", e.networks.join(", "))
         .cite("name servers", e.file.conf.used().iter().map(ToString::to_string).collect::<Vec<_>>().join(", "))
         .cite("the same holds for", e.stands_for.join(", "))

@@ -39,14 +39,20 @@ impl Settings {
     }
 }
 
-/// What may cause what (catalogue §18: 28).
+/// What may cause what (catalogue §18).
 const LINKS: &[Link] = &[
     Link::confirmed("dns.stub", "dns.resolve", KeyKind::Host, "whom this machine is told to ask is not there"),
     Link::confirmed("dns.resolve", "dns.container", KeyKind::Host, "the container's questions end at the same name servers"),
     Link::confirmed("systemd.unit-failed", "dns.stub", KeyKind::Unit, "it is the name server that does not run").treatable(),
     Link::likely("dns.resolve", "time.unsynced", KeyKind::Names, "time servers are found by name"),
-    Link::likely("dns.resolve", "nginx.config-test", KeyKind::Host, "names of upstreams cannot be looked up"),
-    Link::likely("dns.resolve", "tls.renewal-failing", KeyKind::Host, "the authority is found by name"),
+    Link::likely("dns.resolve", "nginx.config-test", KeyKind::Names, "names of upstreams cannot be looked up"),
+    Link::likely("dns.resolve", "tls.renewal-failing", KeyKind::Names, "the authority is found by name"),
+    Link::likely(
+        "container.network-detached",
+        "dns.container",
+        KeyKind::Names,
+        "outside of its networks it reaches no name server",
+    ),
 ];
 
 /// The runbook with these settings.

@@ -15,6 +15,8 @@ use super::Settings;
 use super::http::HTTP;
 use super::tcp::TCP;
 use crate::around_nginx::{behind_of, needs_of};
+use crate::processes::of_host;
+use crate::tls::served_key;
 
 const CONTENT: Code = Code {
     id: "healthcheck.content",
@@ -121,9 +123,12 @@ impl Check for Endpoints {
         let wrong: Vec<&Asked> = e.tries.iter().filter(|t| !t.is_right()).collect();
         let finding = |code, severity, message: String| {
             let subject = Subject { kind: Kind::Endpoint, name: url.clone(), identity: judged.target.id.clone() };
-            let mut f = Finding::new(code, severity, subject, message).key(KeyKind::Host, "host");
+            let mut f = Finding::new(code, severity, subject, message);
+            if let Some(at) = authority(url) {
+                f = f.key(KeyKind::Address, at);
+            }
             for server in &e.servers {
-                f = f.key(KeyKind::Server, server);
+                f = f.key(KeyKind::Server, server).key(KeyKind::Writes, server);
             }
             if let Some(id) = &e.container {
                 f = f.key(KeyKind::Container, id);
@@ -137,7 +142,7 @@ impl Check for Endpoints {
                 return Judgement::default();
             }
             let message = format!("{url} takes {fastest} ms to answer, limit {limit} ms");
-            return vec![finding(&SLOW, Severity::Warn, message)].into();
+            return vec![of_host(finding(&SLOW, Severity::Warn, message))].into();
         };
         let client_error = |t: &&Asked| matches!(t, Asked::Answered { status: 400..=499, .. });
         let severity = match wrong.len() {
@@ -155,8 +160,14 @@ impl Check for Endpoints {
         let message =
             format!("{url}{what} does not answer as it should: {} in {} of {} tries", words(last), wrong.len(), e.tries.len());
         let mut f = finding(code, severity, message);
-        if let Asked::Answered { body, location, .. } = last {
-            f = f.cite("it says", body.trim()).cite_opt("leads to", location.as_ref());
+        match last {
+            Asked::Answered { body, location, .. } => {
+                f = f.cite("it says", body.trim()).cite_opt("leads to", location.as_ref());
+            }
+            Asked::Tls(_) => f = authority(url).into_iter().fold(f, |f, at| f.key(KeyKind::Certificate, served_key(&at))),
+            // what is short for all keeps answers back; it refuses nothing
+            Asked::Timeout if e.container.is_some() || !e.servers.is_empty() || e.from.is_some() => f = of_host(f),
+            _ => {}
         }
         if let Some(said) = compared(proves.as_deref(), &e.others) {
             f = f.cite("others", said);
@@ -230,6 +241,19 @@ async fn behind(cx: &ProbeCx, e: &Endpoint) -> (Vec<String>, Option<String>) {
     (servers, container)
 }
 
+/// `host:port` of a URL, with the port of its scheme where it names none.
+fn authority(url: &str) -> Option<String> {
+    let (scheme, rest) = url.split_once(':')?;
+    let host = rest.trim_start_matches('/').split('/').next()?;
+    let has_port = host.rsplit_once(':').is_some_and(|(_, port)| !port.is_empty() && port.bytes().all(|b| b.is_ascii_digit()));
+    match scheme {
+        _ if has_port => Some(host.to_owned()),
+        "https" => Some(format!("{host}:443")),
+        "http" => Some(format!("{host}:80")),
+        _ => None,
+    }
+}
+
 fn took(asked: &Asked) -> Option<u64> {
     match asked {
         Asked::Answered { took_ms, .. } | Asked::Connected { took_ms } => Some(*took_ms),
@@ -277,6 +301,17 @@ fn compared(proves: Option<&str>, others: &[(String, usize, usize)]) -> Option<S
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_address_of_a_url_has_a_port() {
+        let at = |url| authority(url).unwrap_or_default();
+        assert_eq!(at("https://shop.example.org/health"), "shop.example.org:443");
+        assert_eq!(
+            (at("http://b1:8080/x"), at("http://[::1]/"), at("tcp://db:5432")),
+            ("b1:8080".into(), "[::1]:80".into(), "db:5432".into())
+        );
+        assert_eq!((at("tcp://db"), at("nonsense")), (String::new(), String::new()));
+    }
 
     #[test]
     fn what_others_prove_is_said() {

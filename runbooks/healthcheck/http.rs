@@ -14,6 +14,7 @@ use serde::{Deserialize, Serialize};
 
 use super::command::{Asks, Command};
 use super::{Settings, starting};
+use crate::processes::of_host;
 use crate::restart_container::{self, RESTART};
 
 pub(super) const HTTP: Code = Code {
@@ -174,6 +175,8 @@ impl Check for Http {
                 .hint(hint);
             // what is wrong with this port of the container says why
             let port = e.container.ports.iter().find(|p| at.ends_with(&format!(":{}", p.host)));
+            // no answer at all, not a service that says no
+            let found = if matches!(dead, Try::Timeout | Try::Failed(_)) { of_host(found) } else { found };
             return vec![match port {
                 Some(p) => found.key(KeyKind::Port, format!("{}:{}", e.container.id, p.container)),
                 None => found,

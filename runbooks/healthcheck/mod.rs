@@ -3,6 +3,8 @@
 mod classify;
 mod command;
 mod endpoint;
+#[cfg(any(test, feature = "fuzz"))]
+pub(crate) mod fuzz;
 mod http;
 mod propose;
 mod state;
@@ -34,7 +36,7 @@ impl Default for Settings {
     }
 }
 
-/// What may cause what (catalogue §18: 41).
+/// What may cause what (catalogue §18).
 const LINKS: &[Link] = &[
     Link::confirmed(
         "healthcheck.command-missing",
@@ -67,6 +69,8 @@ const LINKS: &[Link] = &[
         KeyKind::Container,
         "the service itself does not answer as it should",
     ),
+    Link::confirmed("disk.space", "healthcheck.unhealthy", KeyKind::Filesystem, "the engine has no room to run the health test"),
+    Link::confirmed("disk.inodes", "healthcheck.unhealthy", KeyKind::Filesystem, "the engine has no room to run the health test"),
     Link::confirmed("container.down", "healthcheck.http", KeyKind::Container, "its container is down"),
     Link::confirmed(
         "container.restart-loop",

@@ -104,12 +104,14 @@ pub(super) struct State {
 #[serde(default)]
 pub(super) struct Evidence {
     container: Container,
-    /// What the image has; looked up only when the test does not pass.
+    /// What the image has; looked up only when the test has failed.
     files: Option<ImageFiles>,
     /// Why that could not be looked up.
     files_gap: Option<String>,
     /// Who listens in its network namespace; only when the test does not pass.
     listeners: Option<Vec<Listener>>,
+    /// The engine's filesystem, where the engine says that it has no room to run the test.
+    full: Option<String>,
 }
 
 impl Check for State {
@@ -132,7 +134,15 @@ impl Check for State {
                 Ok(files) => e.files = Some(files),
                 Err(why) => e.files_gap = Some(why.to_string()),
             }
-            e.listeners = listeners::listeners_of(container.state.pid);
+            // one that is only starting has not failed yet
+            if container.state.health.as_ref().is_some_and(|h| h.log.iter().any(|l| l.exit_code != 0)) {
+                e.listeners = listeners::listeners_of(container.state.pid);
+            }
+            let last = container.state.health.as_ref().and_then(|h| h.log.last());
+            if last.is_some_and(|l| l.output.contains("no space left on device")) {
+                let root = cx.docker()?.data_root().await?;
+                e.full = cx.filesystems.of(root.as_ref()).await.ok().map(|f| f.dev);
+            }
         }
         Ok(e)
     }
@@ -169,7 +179,11 @@ impl Check for State {
         }
         findings.extend(stale(judged, c, test, &health));
         findings.extend(weak(c, &command));
-        let tied = |f: Finding| if f.code == TIMEOUT.id { of_host(f) } else { f };
+        let tied = |f: Finding| match (&f.code, &e.full) {
+            (code, _) if code == TIMEOUT.id => of_host(f),
+            (code, Some(dev)) if code == UNHEALTHY.id => f.key(KeyKind::Filesystem, dev),
+            _ => f,
+        };
         let findings: Vec<Finding> = findings.into_iter().map(|f| tied(f).key(KeyKind::Container, &c.id)).collect();
         let pending = pending(c, &health.status, &findings);
         Judgement { findings, pending, ..Judgement::default() }
@@ -313,12 +327,14 @@ fn refused(e: &Evidence, command: &Command) -> Option<(&'static Code, String)> {
 
 fn stale(judged: &Judged<'_>, c: &Container, test: &HealthTest, health: &Health) -> Option<Finding> {
     let now = judged.taken_at;
-    let period = test.interval_ms + test.timeout_ms;
+    let period = test.interval_ms.saturating_add(test.timeout_ms);
     let started = c.state.started_at?;
     let finding = |message| Some(Finding::new(&MONITOR_STALE, Severity::Warn, c.subject(), message).fix(PAUSE_UNPAUSE.id));
     if health.status == "starting" {
-        let most =
-            SignedDuration::from_millis(test.start_period_ms + test.retries * period + period) + SignedDuration::from_secs(30);
+        let most = SignedDuration::from_millis(
+            test.start_period_ms.saturating_add(test.retries.saturating_add(1).saturating_mul(period)),
+        )
+        .saturating_add(SignedDuration::from_secs(30));
         let age = now.duration_since(started);
         if age > most {
             let message =
@@ -329,7 +345,7 @@ fn stale(judged: &Judged<'_>, c: &Container, test: &HealthTest, health: &Health)
     }
     let last = health.log.last().and_then(|l| l.end).unwrap_or(started).max(started);
     let silent = now.duration_since(last);
-    let most = SignedDuration::from_millis(2 * period) + SignedDuration::from_secs(30);
+    let most = SignedDuration::from_millis(period.saturating_mul(2)).saturating_add(SignedDuration::from_secs(30));
     if silent <= most {
         return None;
     }

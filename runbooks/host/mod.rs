@@ -40,7 +40,7 @@ impl Default for Settings {
     }
 }
 
-/// What may cause what (catalogue §18: 48).
+/// What may cause what (catalogue §18).
 const LINKS: &[Link] = &[
     Link::likely(
         "host.reboot-required",

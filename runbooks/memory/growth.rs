@@ -127,7 +127,7 @@ impl Growth {
     fn growth(&self, s: &Seen, total: u64, now: jiff::Timestamp) -> Option<(f64, f64, SignedDuration)> {
         let before = s.before.as_ref().filter(|b| b.value > 0.0)?;
         let span = now.duration_since(before.at);
-        let old_enough = s.age_s - span.as_secs() >= SHORTEST.as_secs();
+        let old_enough = s.age_s.saturating_sub(span.as_secs()) >= SHORTEST.as_secs();
         if span < SHORTEST || !old_enough {
             return None;
         }

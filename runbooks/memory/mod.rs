@@ -58,7 +58,7 @@ impl Default for Settings {
     }
 }
 
-/// What may cause what (catalogue §18: 14, 17).
+/// What may cause what (catalogue §18).
 const LINKS: &[Link] = &[
     Link::confirmed("memory.leak-suspect", "memory.available", KeyKind::Host, "one process holds more and more of it"),
     Link::confirmed("memory.slab", "memory.available", KeyKind::Host, "the kernel itself holds it"),
@@ -73,6 +73,7 @@ const LINKS: &[Link] = &[
         "a container at its limit waits for memory although the host has some",
     ),
     Link::likely("memory.pressure", "cpu.iowait", KeyKind::Host, "memory that is short makes the disk busy"),
+    Link::likely("memory.pressure", "healthcheck.slow", KeyKind::Host, "everything waits for memory"),
     Link::likely("memory.pressure", "healthcheck.timeout", KeyKind::Host, "everything waits for memory"),
     Link::confirmed(
         "memory.oom-kill",

@@ -8,7 +8,7 @@ use opsctl_core::model::{
     quantity::{ago, bytes, count},
 };
 use opsctl_core::probe::home::Home;
-use opsctl_core::probe::kmsg::{self, OomKill};
+use opsctl_core::probe::kmsg::OomKill;
 use opsctl_core::probe::{ProbeCx, ProbeError, host};
 use serde::{Deserialize, Serialize};
 
@@ -64,8 +64,8 @@ impl Check for Oom {
             boot_id,
             ..Evidence::default()
         };
-        match cx.kernel_log.lines().await {
-            Ok(lines) => e.kills = kmsg::oom_kills(&lines),
+        match cx.kernel_log.oom_kills().await {
+            Ok(kills) => e.kills.clone_from(&kills),
             Err(ProbeError::Skip(why)) => return Err(ProbeError::Skip(why)),
             Err(why) => e.gap = Some(why.to_string()),
         }
@@ -104,7 +104,7 @@ fn killed(judged: &Judged<'_>, e: &Evidence, kills: &[&OomKill]) -> Option<Findi
         let pid = i32::try_from(k.pid).unwrap_or(0);
         e.containers.process(&k.task, pid, &Home::of_path(&k.victim_cgroup))
     };
-    let holding = last.anon_rss_kib.map(|kib| format!(", which held {}", bytes(kib * 1024))).unwrap_or_default();
+    let holding = last.anon_rss_kib.map(|kib| format!(", which held {}", bytes(kib.saturating_mul(1024)))).unwrap_or_default();
     let message =
         format!("the host ran out of memory {}: the kernel killed {}{holding}", ago(judged.taken_at, last.at), name(last));
     let mut finding = of_host(Finding::new(&OOM_KILL, Severity::Crit, Subject::host(), message))

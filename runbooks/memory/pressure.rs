@@ -117,8 +117,11 @@ impl Pressure {
         }
         let used = total.saturating_sub(e.memory.swap_free);
         let share = used as f64 * 100.0 / total as f64;
-        let moved =
-            e.later.swapped_in.saturating_sub(e.first.swapped_in) + e.later.swapped_out.saturating_sub(e.first.swapped_out);
+        let moved = e
+            .later
+            .swapped_in
+            .saturating_sub(e.first.swapped_in)
+            .saturating_add(e.later.swapped_out.saturating_sub(e.first.swapped_out));
         let waited = e.pressure.map_or(0.0, |p| p.some.avg60);
         // a page now and then is somebody who woke up: a swap that is in use moves half of what is thrashing
         let rate = moved as f64 * 1000.0 / e.window_ms.max(1) as f64;

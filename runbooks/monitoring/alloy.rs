@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use jiff::SignedDuration;
-use opsctl_core::model::{Check, CheckSpec, Code, Inventory, Judged, Judgement, Product, Severity, Target, quantity};
+use opsctl_core::model::{Check, CheckSpec, Code, Inventory, Judged, Judgement, KeyKind, Product, Severity, Target, quantity};
 use opsctl_core::probe::metrics::Number;
 use opsctl_core::probe::servers::may_write;
 use opsctl_core::probe::{ProbeCx, ProbeError};
@@ -35,8 +35,12 @@ pub(super) struct Evidence {
     /// Status and text of `/-/healthy`.
     health: Option<(u16, String)>,
     components: Vec<Number>,
+    /// Why the numbers are not known.
+    gap: Option<String>,
     /// The mounted socket of the engine, and whether it may use it.
     socket: Option<(String, bool)>,
+    /// The engine whose containers' logs it does not get, by what it says of its components.
+    engine: Option<String>,
 }
 
 impl Check for Alloy {
@@ -63,7 +67,12 @@ impl Check for Alloy {
             if let Ok(answer) = cx.page(target, "/-/healthy").await? {
                 e.health = Some((answer.status, answer.body.trim().chars().take(300).collect()));
             }
-            e.components = cx.metrics(target, &[COMPONENTS]).await.unwrap_or_default();
+            let about_docker = e.health.as_ref().is_some_and(|(status, says)| *status >= 500 && says.contains("docker"));
+            e.engine = cx.inventory.engine.as_ref().filter(|_| about_docker).map(|engine| engine.endpoint.clone());
+            match cx.metrics(target, &[COMPONENTS]).await {
+                Ok(components) => e.components = components,
+                Err(why) => e.gap = Some(why.to_string()),
+            }
         }
         let server = e.standing.server.get();
         if let (Some(id), Some(docker), Some(process)) =
@@ -105,13 +114,17 @@ impl Check for Alloy {
                 "{how_many} of {name} {} not healthy; it says so itself and still runs",
                 if how_many.starts_with("1 ") { "is" } else { "are" }
             );
-            findings.push(finding(Severity::Warn, text).cite_opt("it says", unhealthy.map(|(_, says)| says.clone())));
+            let f = finding(Severity::Warn, text).cite_opt("it says", unhealthy.map(|(_, says)| says.clone()));
+            findings.push(match &e.engine {
+                Some(endpoint) => f.key(KeyKind::Engine, endpoint),
+                None => f,
+            });
         }
         if let Some((path, false)) = &e.socket {
             let text = format!("{name} may not use {path}: it gets no logs of containers");
             findings
                 .push(finding(Severity::Warn, text).hint("run it with the group that owns the socket (group_add in compose)"));
         }
-        findings.into()
+        Judgement { findings, gaps: e.gap.iter().cloned().collect(), ..Judgement::default() }
     }
 }

@@ -2,11 +2,12 @@
 
 use std::time::Duration;
 
-use opsctl_core::model::{Check, CheckSpec, Code, Inventory, Judged, Judgement, Product, Severity, Target};
+use opsctl_core::model::{Check, CheckSpec, Code, Inventory, Judged, Judgement, KeyKind, Product, Severity, Target};
 use opsctl_core::probe::{ProbeCx, ProbeError};
 use serde::{Deserialize, Serialize};
 
 use super::standing::Standing;
+use crate::around_nginx::needs_of;
 
 const GRAFANA: Code = Code {
     id: "monitoring.grafana",
@@ -31,6 +32,8 @@ pub(super) struct Evidence {
     standing: Standing,
     /// `ok` or `failing`; none when it does not say.
     database: Option<String>,
+    /// Ids of the servers that its environment names, where its database is not well.
+    needs: Vec<String>,
 }
 
 impl Check for Grafana {
@@ -53,7 +56,12 @@ impl Check for Grafana {
                 .and_then(|v| Some(v.get("database")?.as_str()?.chars().take(40).collect())),
             Err(_) => None,
         };
-        Ok(Evidence { standing, database })
+        let container = standing.server.get().and_then(|s| s.container.clone());
+        let needs = match (&cx.docker, container) {
+            (Some(docker), Some(id)) if database.as_deref().is_some_and(|d| d != "ok") => needs_of(cx, docker, &id).await,
+            _ => Vec::new(),
+        };
+        Ok(Evidence { standing, database, needs })
     }
 
     fn judge(&self, judged: &Judged<'_>, e: &Evidence) -> Judgement {
@@ -69,6 +77,7 @@ impl Check for Grafana {
             (_, Some(word)) => format!("{name} is not well: status {status}, its database is {word}"),
             (_, None) => format!("{name} is not well: status {status}"),
         };
-        vec![e.standing.server.finding(&GRAFANA, severity, judged.target, text).cite("it says", &e.standing.says)].into()
+        let finding = e.standing.server.finding(&GRAFANA, severity, judged.target, text).cite("it says", &e.standing.says);
+        vec![e.needs.iter().fold(finding, |f, server| f.key(KeyKind::Server, server))].into()
     }
 }

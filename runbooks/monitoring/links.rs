@@ -1,4 +1,4 @@
-//! What may cause what (catalogue §18: 3, 4, 19, 28, 29, 36, 37, 40, 44, 45).
+//! What may cause what (catalogue §18).
 
 use opsctl_core::model::{KeyKind, Link};
 
@@ -58,6 +58,33 @@ const OWN: &[Link] = &[
         KeyKind::Container,
         "what is mounted into it is not what it looks like",
     ),
+    Link::likely(
+        "container.engine-reachable",
+        "monitoring.alloy",
+        KeyKind::Engine,
+        "the engine it asks for logs does not answer",
+    ),
+    Link::likely(
+        "container.engine-hung",
+        "monitoring.notify",
+        KeyKind::Engine,
+        "the engine does not answer the names of its networks",
+    ),
+    Link::likely(
+        "container.engine-reachable",
+        "monitoring.notify",
+        KeyKind::Engine,
+        "the engine does not answer the names of its networks",
+    ),
+    Link::likely("container.engine-hung", "monitoring.alloy", KeyKind::Engine, "the engine it asks for logs does not answer"),
+    Link::likely("postgres.up", "monitoring.grafana", KeyKind::Server, "its database does not answer"),
+    Link::likely("postgres.connections", "monitoring.grafana", KeyKind::Server, "its database takes no more connections"),
+    Link::likely(
+        "postgres.connections",
+        "monitoring.exporter-stale",
+        KeyKind::Container,
+        "the database it asks takes no more connections",
+    ),
     Link::likely("time.offset", "monitoring.loki", KeyKind::Host, "the times of log lines are wrong"),
     Link::confirmed("postgres.up", "monitoring.exporter-stale", KeyKind::Container, "the database it asks does not answer"),
     Link::confirmed("redis.up", "monitoring.exporter-stale", KeyKind::Container, "the server it asks does not answer"),
@@ -100,6 +127,18 @@ const TARGETS: &[Link] = &[
     Link::confirmed("monitoring.alertmanager", "monitoring.targets-down", KeyKind::Container, "what it scrapes does not answer"),
     Link::confirmed("monitoring.loki", "monitoring.targets-down", KeyKind::Container, "what it scrapes does not answer"),
     Link::confirmed("monitoring.grafana", "monitoring.targets-down", KeyKind::Container, "what it scrapes does not answer"),
+    Link::likely(
+        "container.engine-hung",
+        "monitoring.targets-down",
+        KeyKind::Engine,
+        "the engine does not answer the names of its networks",
+    ),
+    Link::likely(
+        "container.engine-reachable",
+        "monitoring.targets-down",
+        KeyKind::Engine,
+        "the engine does not answer the names of its networks",
+    ),
     Link::likely("dns.container", "monitoring.targets-down", KeyKind::Names, "names cannot be looked up"),
     Link::likely("dns.resolve", "monitoring.targets-down", KeyKind::Names, "names cannot be looked up"),
     Link::likely("network.docker-chains", "monitoring.targets-down", KeyKind::Host, "packets between networks are not forwarded"),
@@ -107,8 +146,20 @@ const TARGETS: &[Link] = &[
     Link::likely("network.forward-drop", "monitoring.targets-down", KeyKind::Host, "packets between networks are dropped"),
     Link::likely("network.conntrack", "monitoring.targets-down", KeyKind::Host, "the kernel drops packets of new connections"),
     Link::likely("cpu.saturated", "monitoring.targets-down", KeyKind::Host, "everything waits for a processor"),
+    Link::likely("cpu.steal", "monitoring.targets-down", KeyKind::Host, "the hypervisor takes the time an answer would need"),
     Link::likely("memory.pressure", "monitoring.targets-down", KeyKind::Host, "everything waits for memory"),
     Link::likely("mtu.blackhole", "monitoring.targets-down", KeyKind::Address, "its answers are too large for the way"),
+    Link::confirmed(
+        "tls.expiry",
+        "monitoring.targets-down",
+        KeyKind::Certificate,
+        "what it scrapes shows an expired certificate",
+    ),
+    Link::confirmed("tls.not-yet-valid", "monitoring.targets-down", KeyKind::Certificate, "its certificate is not valid yet"),
+    Link::confirmed("tls.hostname", "monitoring.targets-down", KeyKind::Certificate, "its certificate is for another name"),
+    Link::confirmed("tls.untrusted", "monitoring.targets-down", KeyKind::Certificate, "nobody trusts its certificate"),
+    Link::confirmed("tls.chain-incomplete", "monitoring.targets-down", KeyKind::Certificate, "its chain is not complete"),
+    Link::confirmed("tls.handshake", "monitoring.targets-down", KeyKind::Certificate, "there is no TLS"),
 ];
 
 /// All of them.

@@ -27,7 +27,7 @@ pub(super) async fn names_alertmanagers(cx: &ProbeCx, target: &Target) -> Result
 }
 
 /// Prometheus prints its configuration in one form: two spaces a level, lists at the level of their key.
-fn parse(yaml: &str) -> Vec<Job> {
+pub(super) fn parse(yaml: &str) -> Vec<Job> {
     let mut jobs: Vec<Job> = Vec::new();
     let (mut scraping, mut sd, mut listing) = (false, false, false);
     for line in yaml.lines() {

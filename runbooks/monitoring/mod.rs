@@ -7,6 +7,8 @@ mod counters;
 mod enrol;
 mod enrolment;
 mod exporters;
+#[cfg(any(test, feature = "fuzz"))]
+pub(crate) mod fuzz;
 mod grafana;
 mod links;
 mod loaded;

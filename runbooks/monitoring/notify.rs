@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 
 use super::counters::Counters;
 use super::loaded;
-use super::standing::fresh_since;
+use super::standing::{engine_of_names, fresh_since};
 use super::{Settings, some_of};
 use crate::servers::Server;
 
@@ -51,6 +51,8 @@ pub(super) struct Evidence {
     alert_rules: usize,
     receivers: Vec<Receiver>,
     counters: Counters,
+    /// The engine that answers what it looks up, when one of them does not answer.
+    names_by: Option<String>,
 }
 
 /// An Alertmanager that it lists as active.
@@ -133,7 +135,9 @@ impl Check for Notify {
         }
         let (counters, _) = Counters::read(cx, target, &server.object(target), COUNTERS, "alertmanager").await?;
         let fresh_since = fresh_since(cx, target, process).await;
-        Ok(Evidence { server, fresh_since, alert_rules, receivers, counters })
+        let silent = receivers.iter().any(|r| r.silent.is_some());
+        let names_by = if silent { engine_of_names(cx, process).await } else { None };
+        Ok(Evidence { server, fresh_since, alert_rules, receivers, counters, names_by })
     }
 
     fn judge(&self, judged: &Judged<'_>, e: &Evidence) -> Judgement {
@@ -171,6 +175,10 @@ impl Check for Notify {
             let mut f = finding(severity, text);
             // its own container is no reason for that
             f.keys.retain(|k| k.kind == KeyKind::Server);
+            // its name could not be looked up
+            if let Some(endpoint) = e.names_by.as_ref().filter(|_| why.starts_with("looking up")) {
+                f = f.key(KeyKind::Engine, endpoint);
+            }
             for r in &silent {
                 f = f.cite(&r.url, r.silent.clone().unwrap_or_default());
                 f = r.container.iter().fold(f, |f, id| f.key(KeyKind::Container, id));

@@ -1,5 +1,7 @@
 //! Whether a part of the monitoring answers, and what is known of it from outside when it does not.
 
+use std::net::Ipv4Addr;
+
 use jiff::{SignedDuration, Timestamp};
 use opsctl_core::model::{CheckSpec, Code, Finding, Judged, Judgement, KeyKind, Plan, Refusal, ServerProcess, Target, quantity};
 use opsctl_core::probe::docker::Container;
@@ -32,6 +34,16 @@ pub(super) struct Standing {
     pub(super) no_room: Vec<FsUsage>,
 }
 
+/// Where the engine answers the names of its networks to who is in one.
+const NAMES_OF_ENGINE: Ipv4Addr = Ipv4Addr::new(127, 0, 0, 11);
+
+/// The endpoint of the engine that answers what a process looks up; none when somebody else does.
+pub(super) async fn engine_of_names(cx: &ProbeCx, process: Option<ServerProcess>) -> Option<String> {
+    let engine = cx.inventory.engine.as_ref()?;
+    let file = cx.resolvers.file_of(process?.pid).await.ok()?;
+    file.conf.used().iter().any(|s| s.address == NAMES_OF_ENGINE).then(|| engine.endpoint.clone())
+}
+
 impl Standing {
     /// Asks for `path`.
     pub(super) async fn of(cx: &ProbeCx, target: &Target, path: &str) -> Result<Self, ProbeError> {
@@ -53,7 +65,7 @@ impl Standing {
                 }
                 standing.silence = Silence::about(cx, &server, why).await;
                 if let (Some(container), Some(docker)) = (standing.silence.container(), &cx.docker) {
-                    standing.no_room = without_room(docker, container).await;
+                    standing.no_room = without_room(cx, docker, container).await;
                 }
             }
         }

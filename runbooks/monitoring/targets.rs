@@ -13,9 +13,10 @@ use opsctl_core::probe::{ProbeCx, ProbeError};
 use serde::{Deserialize, Serialize};
 
 use super::loaded;
-use super::standing::fresh_since;
+use super::standing::{engine_of_names, fresh_since};
 use super::{Settings, some_of};
 use crate::servers::Server;
+use crate::tls::served_key;
 
 const DOWN: Code = Code {
     id: "monitoring.targets-down",
@@ -57,6 +58,8 @@ pub(super) struct Evidence {
     /// Jobs without a target.
     empty: Vec<Empty>,
     gap: Option<String>,
+    /// The engine that answers what it looks up, when something is down.
+    names_by: Option<String>,
 }
 
 /// A target that is down.
@@ -108,6 +111,7 @@ impl Check for Targets {
         }
         let lost: Vec<&Scraped> = scraped.iter().filter(|s| s.health == Health::Down).take(MOST).collect();
         if !lost.is_empty() {
+            e.names_by = engine_of_names(cx, process).await;
             let needs = cx.needs().await?;
             let own = server.get().and_then(|s| s.container.as_deref()).and_then(|id| needs.neighbours.get(id));
             e.down = lost
@@ -239,12 +243,24 @@ fn down(judged: &Judged<'_>, e: &Evidence, pool: &str, lost: &[&Lost]) -> Findin
             f = f.key(KeyKind::Container, id).key(KeyKind::Port, format!("{id}:{}", l.port));
         }
     }
+    // who does not answer in time may be who was asked for its name
+    if let (Some(endpoint), "its name is not known there" | "no answer in time") = (&e.names_by, why) {
+        f = f.key(KeyKind::Engine, endpoint);
+    }
     f = match why {
-        "its name is not known there" => f.key(KeyKind::Names, "host"),
+        "its name is not known there" => f.key(KeyKind::Names, e.asks_names_as()),
+        "TLS" => lost.iter().fold(f, |f, l| f.key(KeyKind::Certificate, served_key(&format!("{}:{}", l.host, l.port)))),
         "no answer in time" | "no way there" => f.key(KeyKind::Host, "host"),
         _ => f,
     };
     if hint.is_empty() { f } else { f.hint(hint) }
+}
+
+impl Evidence {
+    /// Whose name servers its names are looked up with: those of its container, or of this host.
+    fn asks_names_as(&self) -> &str {
+        self.server.get().and_then(|s| s.container.as_deref()).unwrap_or("host")
+    }
 }
 
 fn empty(judged: &Judged<'_>, e: &Evidence, x: &Empty) -> Finding {

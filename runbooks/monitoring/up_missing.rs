@@ -137,7 +137,7 @@ impl Check for UpMissing {
 }
 
 /// The jobs that a query wants by name: `job="node"`. What only looks like one (in a string) does no harm: it is asked for.
-fn jobs_of(query: &str) -> Vec<String> {
+pub(super) fn jobs_of(query: &str) -> Vec<String> {
     let mut found = Vec::new();
     let mut rest = query;
     while let Some(at) = rest.find("job") {

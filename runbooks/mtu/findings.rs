@@ -111,7 +111,10 @@ pub(super) fn blackholes(e: &Evidence) -> Vec<Finding> {
             f = f.likely();
         }
         for l in &looks {
-            f = f.cite(format!("{} to {}", l.place(), l.peer.name), said(l)).key(KeyKind::Address, &l.peer.name);
+            f = f
+                .cite(format!("{} to {}", l.place(), l.peer.name), said(l))
+                .key(KeyKind::Address, &l.peer.name)
+                .key(KeyKind::Address, l.peer.address.to_string());
         }
         f = f.cite(
             "the bottleneck",

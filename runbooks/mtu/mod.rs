@@ -27,7 +27,7 @@ impl Default for Settings {
     }
 }
 
-/// What may cause what (catalogue §18: 33).
+/// What may cause what (catalogue §18).
 const LINKS: &[Link] = &[
     Link::confirmed(
         "mtu.icmp-blocked-local",

@@ -57,7 +57,7 @@ pub(super) async fn around(cx: &ProbeCx, most_peers: usize) -> Result<Around, Pr
     let here = network::look(None, vec![network::WORLD]).await?;
     around.egress = here.ways.first().cloned().flatten();
     let running = running(cx, &mut around.gaps).await;
-    let (bridges, places) = bridges(cx, &here, &running, &mut around.gaps).await;
+    let (bridges, places) = bridges(cx, &here, &mut around.gaps).await;
     around.bridges = bridges;
     let seen = seen(&running, &places, &mut around.gaps).await;
 
@@ -156,9 +156,11 @@ fn place(container: &Container, network: Option<&str>) -> Option<Place> {
 }
 
 /// The bridges of the engine, and of each with containers in it one to try paths from.
-async fn bridges(cx: &ProbeCx, here: &View, running: &[Arc<Container>], gaps: &mut Vec<String>) -> (Vec<Bridge>, Vec<Place>) {
-    let Ok(docker) = cx.docker() else { return (Vec::new(), Vec::new()) };
-    let networks = match docker.networks().await {
+async fn bridges(cx: &ProbeCx, here: &View, gaps: &mut Vec<String>) -> (Vec<Bridge>, Vec<Place>) {
+    if cx.docker().is_err() {
+        return (Vec::new(), Vec::new());
+    }
+    let networks = match cx.routed_networks().await {
         Ok(networks) => networks,
         Err(e) => {
             gaps.push(e.to_string());
@@ -166,9 +168,8 @@ async fn bridges(cx: &ProbeCx, here: &View, running: &[Arc<Container>], gaps: &m
         }
     };
     let (mut bridges, mut places) = (Vec::new(), Vec::new());
-    for network in networks.iter().filter(|n| n.is_routed()) {
+    for (network, members) in networks {
         let Some(interface) = network.interface.as_deref().and_then(|name| here.interface(name)) else { continue };
-        let members: Vec<&Arc<Container>> = running.iter().filter(|c| c.networks.contains_key(&network.name)).collect();
         let first = members.iter().find_map(|c| place(c, Some(&network.name)));
         bridges.push(Bridge {
             network: network.name.clone(),
@@ -177,7 +178,7 @@ async fn bridges(cx: &ProbeCx, here: &View, running: &[Arc<Container>], gaps: &m
             mtu: interface.mtu,
             containers: members.iter().map(|c| c.name.clone()).collect(),
             inside: match &first {
-                Some(place) => inside(place, network, &members).await,
+                Some(place) => inside(place, &network, &members).await,
                 None => None,
             },
         });
@@ -187,7 +188,7 @@ async fn bridges(cx: &ProbeCx, here: &View, running: &[Arc<Container>], gaps: &m
 }
 
 /// The MTU of a container's interface in that network.
-async fn inside(place: &Place, network: &Network, members: &[&Arc<Container>]) -> Option<u32> {
+async fn inside(place: &Place, network: &Network, members: &[Arc<Container>]) -> Option<u32> {
     let container = members.iter().find(|c| Some(&c.name) == place.container.as_ref())?;
     let ip: IpAddr = container.networks.get(&network.name)?.parse().ok()?;
     let view = network::look(place.pid, Vec::new()).await.ok()?;

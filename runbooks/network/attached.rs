@@ -6,7 +6,7 @@ use std::time::Duration;
 use opsctl_core::model::{
     Check, CheckSpec, Code, Finding, Inventory, Judged, Judgement, KeyKind, Kind, Severity, Subject, Target,
 };
-use opsctl_core::probe::addresses::ipv6_forwarding;
+use opsctl_core::probe::network::ipv6_forwarding;
 use opsctl_core::probe::{ProbeCx, ProbeError};
 use serde::{Deserialize, Serialize};
 

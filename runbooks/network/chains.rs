@@ -84,10 +84,11 @@ impl Check for Chains {
         }
         let mut e = Evidence { daemon: daemon(), endpoint, ..Evidence::default() };
         e.engine = (*docker.settings().await?).clone();
-        e.networks = docker.networks().await?.iter().filter(|n| n.is_routed()).cloned().collect();
+        for (network, members) in cx.routed_networks().await? {
+            e.running.extend(members.iter().map(|c| (network.name.clone(), c.name.clone())));
+            e.networks.push(network);
+        }
         for container in cx.inspected(cx.inventory.running()).await {
-            let networks = container.networks.keys().filter(|n| e.networks.iter().any(|k| k.name == **n));
-            e.running.extend(networks.map(|n| (n.clone(), container.name.clone())));
             if container.restart_policy.name.is_empty() || container.restart_policy.name == "no" {
                 e.no_policy.push(container.name.clone());
             }

@@ -2,12 +2,11 @@
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 
-use opsctl_core::probe::addresses::addresses_of;
 use opsctl_core::probe::docker::Container;
 use opsctl_core::probe::listeners::{Talk, talk};
 use opsctl_core::probe::names::Looked;
 use opsctl_core::probe::needs::{self, How, Need, Needs, Reached};
-use opsctl_core::probe::{ProbeCx, ProbeError};
+use opsctl_core::probe::{ProbeCx, ProbeError, network};
 
 use super::DATABASES;
 use super::ladder::{Aim, Ladder, Owner};
@@ -47,7 +46,7 @@ pub(super) async fn climb(cx: &ProbeCx, known: &Needs, need: &Need) -> Result<Op
     let is_meant = |ip: &&IpAddr| all.owner(**ip).is_some_and(|o| meant.is_some_and(|m| same(known, from, o, m, &need.host)));
     let address = addresses.iter().find(is_meant).or_else(|| addresses.iter().find(|a| a.is_ipv4())).unwrap_or(first);
     ladder.address = Some(*address);
-    let Some((owner, pid, aimed)) = whose(known, need, from, meant, *address) else { return Ok(None) };
+    let Some((owner, pid, aimed)) = whose(known, need, from, meant, *address).await else { return Ok(None) };
     ladder.owner = Some(owner);
     if ladder.target.is_none() {
         ladder.shared = aimed.as_ref().and_then(|a| all.get(&a.id)).map(|c| all.shared(from, c)).unwrap_or_default();
@@ -114,7 +113,7 @@ fn same(known: &Needs, from: Option<&Container>, other: &Container, meant: &Cont
 }
 
 /// Whose an address is, a process in whose network it listens, and what that is; none for another host.
-fn whose(
+async fn whose(
     known: &Needs,
     need: &Need,
     from: Option<&Container>,
@@ -122,7 +121,6 @@ fn whose(
     address: IpAddr,
 ) -> Option<(Owner, Option<i32>, Option<Aim>)> {
     let all = &known.neighbours;
-    let me = std::process::id();
     let here = Aim { name: "this host".to_owned(), state: "running".to_owned(), up: true, ..Aim::default() };
     if address.is_loopback() {
         // its own
@@ -136,8 +134,8 @@ fn whose(
             _ => (Owner::Meant, pid, Some(aim(all, owner))),
         });
     }
-    if addresses_of(me).contains(&address) {
-        return Some((Owner::Meant, i32::try_from(me).ok(), Some(here)));
+    if network::look(None, Vec::new()).await.is_ok_and(|own| own.has(address)) {
+        return Some((Owner::Meant, i32::try_from(std::process::id()).ok(), Some(here)));
     }
     // of another host only that its name is there is known here
     meant.map(|_| (Owner::Nobody, None, None))

@@ -120,7 +120,7 @@ impl Check for Conntrack {
             return Err(Refusal::Precondition(format!("the limit is {} already", e.max)));
         }
         // enough to be below the limit for warnings, and never more than four times as much
-        let wanted = (e.max * 2).max(e.count * 2).min(e.max * 4).min(LARGEST);
+        let wanted = e.max.max(e.count).saturating_mul(2).min(e.max.saturating_mul(4)).min(LARGEST);
         let (actions, undo) = sysctl::set(MAX, &e.max.to_string(), &wanted.to_string());
         let memory = quantity::bytes((wanted - e.max) * BYTES_EACH);
         Ok(Plan::new(&RAISE, &SPEC, finding, judged.target, actions)

@@ -75,17 +75,9 @@ impl Check for Forwarding {
     }
 
     async fn probe(&self, cx: &ProbeCx, _target: &Target) -> Result<Evidence, ProbeError> {
-        let docker = cx.docker()?;
         let mut e = Evidence::default();
-        let networks = docker.networks().await?;
-        for container in cx.inspected(cx.inventory.running()).await {
-            for network in networks.iter().filter(|n| n.is_routed() && container.networks.contains_key(&n.name)) {
-                let Some(interface) = &network.interface else { continue };
-                if !e.bridges.iter().any(|(_, i)| i == interface) {
-                    e.bridges.push((network.name.clone(), interface.clone()));
-                }
-            }
-        }
+        let used = cx.routed_networks().await?.into_iter().filter(|(_, members)| !members.is_empty());
+        e.bridges = used.filter_map(|(network, _)| Some((network.name, network.interface?))).collect();
         if e.bridges.is_empty() {
             return Err(ProbeError::Skip("no container runs in a bridge network".to_owned()));
         }

@@ -48,7 +48,7 @@ impl Default for Settings {
     }
 }
 
-/// What may cause what (catalogue §18: 36, 37). The causes share the port with their effects: another port of the same container is
+/// What may cause what (catalogue §18). The causes share the port with their effects: another port of the same container is
 /// another matter.
 const LINKS: &[Link] = &[
     Link::confirmed(
@@ -118,6 +118,19 @@ const LINKS: &[Link] = &[
     Link::likely("network.ip-forward", "network.triage", KeyKind::Host, "packets between networks are not forwarded"),
     Link::likely("network.forward-drop", "network.triage", KeyKind::Host, "packets between networks are dropped"),
     Link::likely("network.conntrack", "network.triage", KeyKind::Host, "the kernel drops packets of new connections"),
+    Link::likely(
+        "network.docker-chains",
+        "nginx.upstream-unreachable",
+        KeyKind::Host,
+        "packets between networks are not forwarded",
+    ),
+    Link::likely("network.ip-forward", "nginx.upstream-unreachable", KeyKind::Host, "packets between networks are not forwarded"),
+    Link::likely("network.forward-drop", "nginx.upstream-unreachable", KeyKind::Host, "packets between networks are dropped"),
+    Link::likely("network.conntrack", "nginx.upstream-unreachable", KeyKind::Host, "the kernel drops packets of new connections"),
+    Link::likely("network.docker-chains", "healthcheck.http", KeyKind::Host, "packets between networks are not forwarded"),
+    Link::likely("network.ip-forward", "healthcheck.http", KeyKind::Host, "packets between networks are not forwarded"),
+    Link::likely("network.forward-drop", "healthcheck.http", KeyKind::Host, "packets between networks are dropped"),
+    Link::likely("network.conntrack", "healthcheck.http", KeyKind::Host, "the kernel drops packets of new connections"),
     Link::likely("network.docker-chains", "dns.container", KeyKind::Host, "what containers ask does not leave this host"),
     Link::likely("network.ip-forward", "dns.container", KeyKind::Host, "what containers ask does not leave this host"),
     Link::likely("network.forward-drop", "dns.container", KeyKind::Host, "what containers ask is dropped"),

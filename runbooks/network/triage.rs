@@ -8,13 +8,14 @@ use opsctl_core::model::{
     Check, CheckSpec, Code, Finding, Inventory, Judged, Judgement, KeyKind, Kind, Severity, Subject, Target,
 };
 use opsctl_core::probe::names::Looked;
-use opsctl_core::probe::needs::{Health, How, Need};
+use opsctl_core::probe::needs::{Health, How, Need, Reached};
 use opsctl_core::probe::{ProbeCx, ProbeError};
 use serde::{Deserialize, Serialize};
 
 use super::climb::climb;
 use super::ladder::{Ladder, STEPS, Stop};
 use super::{Settings, is_young, port_key};
+use crate::processes::of_host;
 
 const TRIAGE: Code = Code {
     id: "network.triage",
@@ -158,6 +159,10 @@ impl Evidence {
             finding = finding.hint(
                 "the way there is free: look at what the service answers, and for answers that stop in the middle at opsctl mtu",
             );
+        }
+        // packets that vanish on the way, with the listener there: a matter of the machine's rules
+        if stop.step == 6 && ladder.reached == Some(Reached::Timeout) {
+            finding = of_host(finding);
         }
         match &ladder.target {
             // without any network it is the consumer itself that is cut off

@@ -124,7 +124,7 @@ impl Check for Config {
             f = match &e.unknown_host {
                 Some((_, Some(container))) => f.key(KeyKind::Container, container),
                 // a name that this host itself should find
-                Some((_, None)) if e.server.get().is_some_and(|s| s.container.is_none()) => f.key(KeyKind::Host, "host"),
+                Some((_, None)) if e.server.get().is_some_and(|s| s.container.is_none()) => f.key(KeyKind::Names, "host"),
                 _ => f,
             };
             judgement.findings.push(f);

@@ -90,6 +90,11 @@ impl Errors {
         let mut finding =
             Finding::new(&SIGNALS, severity, e.server.subject(judged.target), message).cite("error log", &signal.last).hint(hint);
         finding = if upstream { behind(&e.server, finding) } else { e.server.tied(finding) };
+        if signal.kind == "files-exhausted"
+            && let Some(server) = e.server.get()
+        {
+            finding = server.container.iter().chain(&server.unit).fold(finding, |f, home| f.key(KeyKind::Descriptors, home));
+        }
         if signal.kind == "no-space"
             && let Some(dev) = &e.full
         {

@@ -63,7 +63,7 @@ impl Default for Settings {
     }
 }
 
-/// What may cause what (catalogue §18: 8, 12, 15, 20, 23, 24, 34, 35, 37, 43, 53).
+/// What may cause what (catalogue §18).
 const LINKS: &[Link] = &[
     Link::confirmed("container.down", "nginx.stopped", KeyKind::Container, "its container is down"),
     Link::confirmed("container.restart-loop", "nginx.stopped", KeyKind::Container, "its container is restarted again and again"),
@@ -205,10 +205,10 @@ const LINKS: &[Link] = &[
     Link::likely(
         "redis.persistence",
         "nginx.5xx-rate",
-        KeyKind::Server,
+        KeyKind::Writes,
         "the cache of what it passes requests to takes no writes",
     ),
-    Link::likely("redis.memory", "nginx.5xx-rate", KeyKind::Server, "the cache of what it passes requests to takes no writes"),
+    Link::likely("redis.memory", "nginx.5xx-rate", KeyKind::Writes, "the cache of what it passes requests to takes no writes"),
     Link::likely("rabbitmq.up", "nginx.5xx-rate", KeyKind::Server, "the broker of what it passes requests to is down"),
     Link::confirmed("nginx.5xx-rate", "nginx.error-signals", KeyKind::Upstream, "the same failures"),
     Link::confirmed("nginx.upstream-stale-ip", "healthcheck.http", KeyKind::Server, "requests go to the address from before"),
@@ -226,19 +226,37 @@ const LINKS: &[Link] = &[
     Link::likely("postgres.blocked", "healthcheck.http", KeyKind::Server, "the database of what answers is held up"),
     Link::likely("postgres.up", "healthcheck.http", KeyKind::Server, "the database of what answers is down"),
     Link::likely("redis.up", "healthcheck.http", KeyKind::Server, "the cache of what answers is down"),
-    Link::likely("redis.persistence", "healthcheck.http", KeyKind::Server, "the cache of what answers takes no writes"),
-    Link::likely("redis.memory", "healthcheck.http", KeyKind::Server, "the cache of what answers takes no writes"),
+    Link::likely("redis.persistence", "healthcheck.http", KeyKind::Writes, "the cache of what answers takes no writes"),
+    Link::likely("redis.memory", "healthcheck.http", KeyKind::Writes, "the cache of what answers takes no writes"),
     Link::likely("rabbitmq.up", "healthcheck.http", KeyKind::Server, "the broker of what answers is down"),
     Link::likely("postgres.connections", "healthcheck.content", KeyKind::Server, "what answers cannot connect to its database"),
     Link::likely("postgres.idle-in-tx", "healthcheck.content", KeyKind::Server, "the database of what answers is held up"),
     Link::likely("postgres.blocked", "healthcheck.content", KeyKind::Server, "the database of what answers is held up"),
-    Link::likely("redis.persistence", "healthcheck.content", KeyKind::Server, "the cache of what answers takes no writes"),
-    Link::likely("redis.memory", "healthcheck.content", KeyKind::Server, "the cache of what answers takes no writes"),
+    Link::likely("redis.persistence", "healthcheck.content", KeyKind::Writes, "the cache of what answers takes no writes"),
+    Link::likely("redis.memory", "healthcheck.content", KeyKind::Writes, "the cache of what answers takes no writes"),
     Link::likely("rabbitmq.up", "healthcheck.content", KeyKind::Server, "the broker of what answers is down"),
     Link::likely("redis.up", "healthcheck.content", KeyKind::Server, "the cache of what answers is down"),
     Link::likely("postgres.up", "healthcheck.content", KeyKind::Server, "the database of what answers is down"),
     Link::likely("nginx.5xx-rate", "healthcheck.http", KeyKind::Server, "the same failures"),
+    Link::likely(
+        "postgres.pgbouncer",
+        "nginx.5xx-rate",
+        KeyKind::Server,
+        "what it passes requests to waits for a connection of the pool",
+    ),
+    Link::likely("postgres.pgbouncer", "healthcheck.http", KeyKind::Server, "what answers waits for a connection of the pool"),
+    Link::likely("postgres.pgbouncer", "healthcheck.content", KeyKind::Server, "what answers waits for a connection of the pool"),
+    Link::likely(
+        "rabbitmq.alarms",
+        "nginx.5xx-rate",
+        KeyKind::Server,
+        "the broker of what it passes requests to takes no messages",
+    ),
+    Link::likely("rabbitmq.alarms", "healthcheck.http", KeyKind::Server, "the broker of what answers takes no messages"),
+    Link::likely("rabbitmq.alarms", "healthcheck.content", KeyKind::Server, "the broker of what answers takes no messages"),
     Link::likely("disk.space", "nginx.error-signals", KeyKind::Filesystem, "there is no room for what clients send"),
+    Link::likely("disk.inodes", "nginx.error-signals", KeyKind::Filesystem, "there is no room for what clients send"),
+    Link::confirmed("disk.fds", "nginx.error-signals", KeyKind::Descriptors, "its processes have no free file descriptors"),
 ];
 
 /// The runbook with these settings.

@@ -99,7 +99,7 @@ impl Check for Traffic {
             .cite("read", format!("{}{}", t.read.join(", "), if t.cut { ", not all of the time" } else { "" }));
         // 502 and 504 come from the way to an upstream; 500 and 503 from the upstream itself
         let gateway: u64 = [502, 504].iter().filter_map(|s| r.failed.get(s)).sum();
-        f = if gateway * 2 >= r.failures() {
+        f = if gateway.saturating_mul(2) >= r.failures() {
             behind(&e.server, f)
         } else {
             f.key(KeyKind::Server, e.server.get().map_or("", |s| &s.id))
@@ -112,7 +112,7 @@ impl Check for Traffic {
                 f = f.key(KeyKind::Container, &b.container);
             }
             for server in &b.needs {
-                f = f.key(KeyKind::Server, server);
+                f = f.key(KeyKind::Server, server).key(KeyKind::Writes, server);
             }
         }
         judgement.findings.push(f);

@@ -22,6 +22,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{Settings, behind};
 use crate::around_nginx::Around;
+use crate::processes::of_host;
 use crate::reload_nginx::{RELOAD, Reload};
 use crate::servers::Server;
 
@@ -363,6 +364,10 @@ impl Upstreams {
                 seen.tried.iter().map(|(at, t)| format!("{at}: {}", t.words())).collect::<Vec<_>>().join(", "),
             )
             .cite("others of the group", if others_answer { "answer" } else { "" });
+        // packets that vanish, not a service that says no
+        if !seen.tried.is_empty() && seen.tried.iter().all(|(_, t)| *t == Tried::Timeout) {
+            finding = of_host(finding);
+        }
         if let Some(c) = &seen.container {
             finding = finding
                 .key(KeyKind::Container, &c.id)

@@ -17,7 +17,7 @@ use crate::servers::Server;
 const CONNECTIONS: Code = Code {
     id: "postgres.connections",
     severities: &[Severity::Warn, Severity::Crit],
-    when: "80 % (warn) or 95 % (crit, also when 2 or fewer are left) of the connections that applications may use are taken: max_connections without the reserved ones",
+    when: "80 % (warn) or 95 % (crit, also when 2 or fewer are left) of the connections that applications may use are taken: max_connections without the reserved ones; or a role or database has all that its own CONNECTION LIMIT allows (warn)",
     hint: "find out why they are held: idle in a transaction, a pool per process, no pool at all; more connections only move the wall",
 };
 
@@ -37,6 +37,14 @@ const USED: &str = "SELECT current_setting('max_connections')::int AS max, \
 const GROUPS: &str = "SELECT usename AS role, application_name AS app, coalesce(client_addr::text, 'local') AS client, state, count(*) AS n, \
     count(*) FILTER (WHERE state LIKE 'idle in transaction%' AND state_change < clock_timestamp() - interval '2 seconds') AS idle_in_tx \
     FROM pg_stat_activity WHERE backend_type = 'client backend' AND pid <> pg_backend_pid() GROUP BY 1, 2, 3, 4 ORDER BY n DESC LIMIT 20";
+
+/// Roles (but superusers, who are exempt) and databases with a limit of their own, and how many connections count for it.
+const OWN_LIMITS: &str = "SELECT * FROM (SELECT 'role' AS kind, r.rolname AS name, r.rolconnlimit AS max, (SELECT count(*) FROM pg_stat_activity a \
+    WHERE a.usesysid = r.oid AND coalesce(a.backend_type, 'client backend') = 'client backend') AS used \
+    FROM pg_roles r WHERE r.rolconnlimit > 0 AND NOT r.rolsuper \
+    UNION ALL SELECT 'database', d.datname, d.datconnlimit, (SELECT count(*) FROM pg_stat_activity a \
+    WHERE a.datid = d.oid AND coalesce(a.backend_type, 'client backend') = 'client backend') \
+    FROM pg_database d WHERE d.datconnlimit > 0) limits WHERE used >= max ORDER BY used DESC LIMIT 20";
 
 pub(super) struct Connections {
     pub(super) settings: Settings,
@@ -63,11 +71,23 @@ pub(super) struct Group {
     idle_in_tx: u64,
 }
 
+/// A role or database that has all the connections it may have.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub(super) struct OwnLimit {
+    /// `role` or `database`.
+    kind: String,
+    name: String,
+    max: u64,
+    used: u64,
+}
+
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
 #[serde(default)]
 pub(super) struct Evidence {
     server: Server,
     used: Option<Slots>,
+    own_limits: Vec<OwnLimit>,
     groups: Vec<Group>,
     /// What it said when not even the reserve was left.
     rejected: Option<String>,
@@ -103,7 +123,8 @@ impl Check for Connections {
         if e.used.as_ref().is_some_and(|u| u.unseen > 0 && u.used == 0) {
             e.gaps.push(format!("role {0} may not see the connections of others: `GRANT pg_monitor TO {0}`", session.user));
         }
-        if self.severity(&e).is_some() {
+        e.own_limits = rows(&session, "connection limits", OWN_LIMITS, &mut e.gaps).await;
+        if self.severity(&e).is_some() || !e.own_limits.is_empty() {
             e.groups = rows(&session, "connections", GROUPS, &mut e.gaps).await;
         }
         Ok(e)
@@ -119,11 +140,11 @@ impl Check for Connections {
                 .finding(&CONNECTIONS, Severity::Crit, judged.target, message)
                 .cite("it says", said)
                 .cite("held by", titles.join("\n"));
-            let (all, idle) = e
-                .titles
-                .iter()
-                .fold((0, 0), |(all, idle), (t, n)| (all + n, idle + if t.contains("idle in transaction") { *n } else { 0 }));
-            let idle = (idle * 2 >= all && idle > 0).then(|| leak(judged, e, idle, all, ""));
+            let (all, idle) = e.titles.iter().fold((0, 0), |(all, idle), (t, n)| {
+                let idles = if t.contains("idle in transaction") { *n } else { 0 };
+                (u64::saturating_add(all, *n), u64::saturating_add(idle, idles))
+            });
+            let idle = (idle.saturating_mul(2) >= all && idle > 0).then(|| leak(judged, e, idle, all, ""));
             return idle.into_iter().chain([full]).collect::<Vec<_>>().into();
         }
         let mut findings = Vec::new();
@@ -145,13 +166,30 @@ impl Check for Connections {
                     .cite("max_connections", format!("{} ({} reserved)", used.max, used.reserved)),
             );
             // who holds most of them in open transactions holds the rest up
-            let idle: u64 = e.groups.iter().map(|g| g.idle_in_tx).sum();
-            if idle * 2 >= used.used {
+            let idle: u64 = e.groups.iter().fold(0, |sum, g| u64::saturating_add(sum, g.idle_in_tx));
+            if idle.saturating_mul(2) >= used.used {
                 let app =
                     e.groups.iter().filter(|g| g.idle_in_tx > 0).max_by_key(|g| g.idle_in_tx).map(Group::who).unwrap_or_default();
                 findings.push(leak(judged, e, idle, used.used, &app));
             }
         }
+        findings.extend(e.own_limits.iter().map(|own| {
+            let message = format!(
+                "{name}: the {} {} has all {} connections that it may have: the next one is refused",
+                own.kind, own.name, own.max
+            );
+            let groups: Vec<String> = e
+                .groups
+                .iter()
+                .filter(|g| own.kind != "role" || g.role.as_ref() == Some(&own.name))
+                .take(5)
+                .map(Group::line)
+                .collect();
+            e.server
+                .finding(&CONNECTIONS, Severity::Warn, judged.target, message)
+                .cite("held by", groups.join("\n"))
+                .hint("find out who holds them before its CONNECTION LIMIT is raised: a pool per process, sessions nobody ends")
+        }));
         let measures = e.used.iter().map(|used| {
             let usable = used.max.saturating_sub(used.reserved).max(1) as f64;
             let limit = |percent: f64| usable * percent / 100.0;
@@ -204,7 +242,7 @@ impl Connections {
 }
 
 /// `postgres: app appdb 10.0.0.3(40112) idle in transaction` by what it says without the address; its own workers are left out.
-fn counted(titles: &[String]) -> Vec<(String, u64)> {
+pub(super) fn counted(titles: &[String]) -> Vec<(String, u64)> {
     let mut counts: BTreeMap<String, u64> = BTreeMap::new();
     for title in titles {
         // `cluster_name` stands between the program's name and the rest, with a colon of its own

@@ -140,7 +140,7 @@ pub(super) async fn full(cx: &ProbeCx, server: &Server) -> Vec<String> {
     if let (Some(id), Some(docker)) = (stopped, &cx.docker)
         && let Ok(c) = docker.inspect(&id).await
     {
-        spaces = without_room(docker, &c).await;
+        spaces = without_room(cx, docker, &c).await;
     }
     let mut full: Vec<String> = spaces.into_iter().map(|s| s.dev).collect();
     full.sort();

@@ -3,6 +3,8 @@
 mod activity;
 mod connections;
 mod disk;
+#[cfg(any(test, feature = "fuzz"))]
+pub(crate) mod fuzz;
 mod integrity;
 mod pgbouncer;
 mod replication;
@@ -121,7 +123,7 @@ const IDLE_IN_TX: Code = Code {
     hint: "find where the application leaves a transaction open; `query` is its last statement, not the cause",
 };
 
-/// What may cause what (catalogue §18: 1, 10, 14, 20, 51).
+/// What may cause what (catalogue §18).
 const LINKS: &[Link] = &[
     Link::confirmed(
         "container.oom-killed",
@@ -154,6 +156,8 @@ const LINKS: &[Link] = &[
         KeyKind::Filesystem,
         "a database that cannot write its WAL panics and exits",
     ),
+    Link::confirmed("disk.space", "postgres.crash-restart", KeyKind::Filesystem, "it could not write its WAL and panicked"),
+    Link::confirmed("disk.inodes", "postgres.crash-restart", KeyKind::Filesystem, "it could not write its WAL and panicked"),
     Link::confirmed("disk.space", "postgres.disk", KeyKind::Filesystem, "it is the same filesystem"),
     Link::confirmed("disk.inodes", "postgres.up", KeyKind::Filesystem, "the filesystem of its data has no inodes left"),
     Link::confirmed("disk.readonly", "postgres.up", KeyKind::Filesystem, "the filesystem of its data is read-only"),

@@ -110,7 +110,7 @@ impl Check for Pgbouncer {
             }
         }
         let mut findings: Vec<Finding> = e.pools.iter().filter_map(|p| self.waits(judged, e, p)).collect();
-        let clients: u64 = e.pools.iter().map(|p| p.cl_active + p.cl_waiting).sum();
+        let clients: u64 = e.pools.iter().fold(0, |sum: u64, p| sum.saturating_add(p.cl_active).saturating_add(p.cl_waiting));
         if let Some(max) = e.max_client_conn.filter(|m| *m > 0) {
             let share = clients as f64 * 100.0 / max as f64;
             let limit = self.settings.pool_clients_warn_percent;
@@ -159,7 +159,7 @@ impl Pgbouncer {
             seconds(p.maxwait_s),
             seconds(limit)
         );
-        let servers = format!("{} busy, {} free", p.sv_active, p.sv_idle + p.sv_used);
+        let servers = format!("{} busy, {} free", p.sv_active, p.sv_idle.saturating_add(p.sv_used));
         Some(
             e.server
                 .finding(&PGBOUNCER, severity, judged.target, message)

@@ -6,7 +6,7 @@ use jiff::{SignedDuration, Timestamp};
 use opsctl_core::model::{
     Check, CheckSpec, Code, Inventory, Judged, Judgement, KeyKind, Product, Severity, Target, quantity::ago,
 };
-use opsctl_core::probe::kmsg::{OomKill, oom_kills};
+use opsctl_core::probe::kmsg::OomKill;
 use opsctl_core::probe::{ProbeCx, ProbeError};
 use serde::{Deserialize, Serialize};
 
@@ -36,6 +36,9 @@ const STARTS: &str = "SELECT extract(epoch FROM pg_postmaster_start_time())::flo
 /// A checkpointer that starts this much later than the server was started again, in seconds; the recovery at a start may come before it.
 const SLACK: f64 = 5.0;
 
+/// What PostgreSQL says of a full disk.
+const NO_SPACE: &str = "No space left on device";
+
 pub(super) struct Restarts;
 
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
@@ -54,6 +57,8 @@ pub(super) struct Evidence {
     /// What its log says of it.
     log: Vec<String>,
     oom: Vec<OomKill>,
+    /// The filesystem of its WAL, where its log says that it had no room.
+    full: Option<String>,
     gaps: Vec<String>,
 }
 
@@ -73,9 +78,13 @@ impl Check for Restarts {
         let mut e = Evidence { server: Server::of(cx, target)?, ..Evidence::default() };
         e.starts = row(&session, "when its processes were started", STARTS, &mut e.gaps).await;
         if e.crashed_at().is_some() {
-            e.log = super::log_of(cx, &e.server, &["terminated by signal", "PANIC", "all server processes terminated"]).await;
-            if let Ok(lines) = cx.kernel_log.lines().await {
-                e.oom = oom_kills(&lines).into_iter().filter(|k| k.task == "postgres").collect();
+            let words = ["terminated by signal", "PANIC", "all server processes terminated", NO_SPACE];
+            e.log = super::log_of(cx, &e.server, &words).await;
+            if e.log.iter().any(|l| l.contains(NO_SPACE)) {
+                e.full = super::disk::of_wal(cx, &e.server).await.map(|f| f.dev);
+            }
+            if let Ok(kills) = cx.kernel_log.oom_kills().await {
+                e.oom = kills.iter().filter(|k| k.task == "postgres").cloned().collect();
             }
         }
         Ok(e)
@@ -105,6 +114,10 @@ impl Check for Restarts {
             .cite("its log", e.log.join("\n"))
             .cite_opt("kernel log", killed.map(|k| k.line.clone()));
         let finding = if killed.is_some_and(|k| k.limited_by.is_none()) { finding.key(KeyKind::Host, "host") } else { finding };
+        let finding = match &e.full {
+            Some(dev) => finding.key(KeyKind::Filesystem, dev),
+            None => finding,
+        };
         Judgement { findings: vec![finding], gaps, ..Judgement::default() }
     }
 }

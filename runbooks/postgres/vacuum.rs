@@ -159,7 +159,7 @@ impl Vacuum {
         let s = &self.settings;
         let pairs = [(a.xid_age, "transaction", a.freeze_max), (a.mxid_age, "multixact", a.mxid_max)];
         pairs.into_iter().find_map(|(age, what, freeze)| {
-            let warn = s.wraparound_warn.max(2 * freeze);
+            let warn = s.wraparound_warn.max(freeze.saturating_mul(2));
             if age >= s.wraparound_crit {
                 Some((age, what, Severity::Crit, s.wraparound_crit))
             } else if age >= warn {

@@ -251,12 +251,14 @@ fn archiver(judged: &Judged<'_>, e: &Evidence) -> Option<Finding> {
 
 fn wal_size(judged: &Judged<'_>, e: &Evidence) -> Option<Finding> {
     let w = e.wal.as_ref()?;
-    let allowed = w.max_bytes + w.keep_bytes;
+    let allowed = w.max_bytes.saturating_add(w.keep_bytes);
     let (severity, limit) = match &e.space {
         Some(space) if w.bytes > space.avail / 2 && w.bytes > allowed => {
             (Severity::Crit, format!("half of the {} that are left", bytes(space.avail)))
         }
-        _ if w.bytes > 2 * allowed => (Severity::Warn, format!("twice the {} of max_wal_size and wal_keep_size", bytes(allowed))),
+        _ if w.bytes > allowed.saturating_mul(2) => {
+            (Severity::Warn, format!("twice the {} of max_wal_size and wal_keep_size", bytes(allowed)))
+        }
         _ => return None,
     };
     let message = format!("the WAL of {} has {} in {} files, limit {limit}", judged.target.name, bytes(w.bytes), w.files);

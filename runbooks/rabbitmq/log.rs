@@ -84,7 +84,7 @@ impl Check for Log {
 }
 
 /// `2026-11-21 11:00:35.123456+00:00 [error] <0.812.0> …`
-fn time_of(line: &str) -> Option<Timestamp> {
+pub(super) fn time_of(line: &str) -> Option<Timestamp> {
     let (date, rest) = line.trim_start().split_once(' ')?;
     let time = rest.split_once(' ')?.0;
     format!("{date}T{time}").parse().ok()

@@ -1,5 +1,7 @@
 //! The rabbitmq runbook: does it answer, do publishers get through, do messages move?
 
+#[cfg(any(test, feature = "fuzz"))]
+pub(crate) mod fuzz;
 mod log;
 mod node;
 mod queues;
@@ -31,7 +33,7 @@ impl Default for Settings {
     }
 }
 
-/// What may cause what (catalogue §18: 5, 14, 27).
+/// What may cause what (catalogue §18).
 const LINKS: &[Link] = &[
     Link::confirmed(
         "memory.oom-kill",

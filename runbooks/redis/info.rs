@@ -50,6 +50,7 @@ fn no_info(why: NoAnswer) -> ProbeError {
             ProbeError::Skip("it answers nothing else while a script runs: see redis.up".to_owned())
         }
         NoAnswer::Said(said) => ProbeError::failed("INFO", "the server", &format!("{} {}", said.code, said.message)),
-        NoAnswer::Lost(why) => why.skip("redis.up"),
+        // it has answered a moment ago: this is not its silence, it is what we do not know
+        NoAnswer::Lost(why) => ProbeError::failed("INFO", "the server", &why.words()),
     }
 }

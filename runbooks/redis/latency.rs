@@ -11,6 +11,7 @@ use serde::{Deserialize, Serialize};
 
 use super::Settings;
 use super::info::{Info, session};
+use crate::processes::of_host;
 use crate::servers::Server;
 
 const LATENCY: Code = Code {
@@ -91,7 +92,7 @@ impl Check for Latency {
         let finding = (!reasons.is_empty()).then(|| {
             let slow: Vec<String> = e.slow.iter().map(|(command, ms)| format!("{command} {ms:.0} ms")).collect();
             let message = format!("{} is slow: {}", judged.target.name, reasons.join("; "));
-            e.server.finding(&LATENCY, Severity::Warn, judged.target, message).cite("slow log", slow.join(", "))
+            of_host(e.server.finding(&LATENCY, Severity::Warn, judged.target, message)).cite("slow log", slow.join(", "))
         });
         Judgement { findings: finding.into_iter().collect(), samples: sample.into_iter().collect(), ..Judgement::default() }
     }

@@ -231,7 +231,11 @@ impl Memory {
                 percent(share),
                 percent(limit)
             );
-            return Some(e.server.finding(&MEMORY, severity, judged.target, message));
+            let finding = e.server.finding(&MEMORY, severity, judged.target, message);
+            return Some(match e.server.get().filter(|_| refused > 0 || share >= 100.0) {
+                Some(server) => finding.key(KeyKind::Writes, &server.id),
+                None => finding,
+            });
         }
         let rss = e.info.number("used_memory_rss").unwrap_or(used);
         let (have, whose) = match (e.limit, e.total) {

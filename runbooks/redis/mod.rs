@@ -66,7 +66,7 @@ impl Default for Settings {
     }
 }
 
-/// What may cause what (catalogue §18: 2, 14, 15, 17, 18).
+/// What may cause what (catalogue §18).
 const LINKS: &[Link] = &[
     Link::confirmed("memory.oom-kill", "redis.up", KeyKind::Container, "the kernel killed it because the host was out of memory"),
     Link::confirmed("redis.up", "healthcheck.unhealthy", KeyKind::Container, "it does not answer its health test either"),
@@ -81,6 +81,20 @@ const LINKS: &[Link] = &[
     Link::confirmed("disk.readonly", "redis.persistence", KeyKind::Filesystem, "the filesystem of its data is read-only"),
     Link::confirmed("redis.fork-risk", "redis.persistence", KeyKind::Server, "the kernel refuses the memory for the fork"),
     Link::confirmed("redis.replication", "redis.up", KeyKind::Server, "without its master it answers nothing"),
+    Link::confirmed(
+        "memory.oom-kill",
+        "redis.restarted",
+        KeyKind::Container,
+        "the kernel killed it because the host was out of memory",
+    ),
+    Link::confirmed("container.oom-killed", "redis.restarted", KeyKind::Container, "the kernel killed it at its memory limit"),
+    Link::likely(
+        "memory.overcommit",
+        "redis.persistence",
+        KeyKind::Host,
+        "no more memory may be promised, and a fork promises all of it again",
+    ),
+    Link::confirmed("redis.broker-policy", "redis.evictions", KeyKind::Server, "its policy is to throw keys away"),
     Link::likely("memory.pressure", "redis.latency", KeyKind::Host, "everything waits for memory"),
 ];
 

@@ -275,6 +275,7 @@ impl Evidence {
             .cite_opt("last good snapshot", self.age_of_snapshot(judged).map(|a| format!("{} ago", duration(a))))
             .cite("log", self.log.join("\n"))
             .cite_opt("stop-writes-on-bgsave-error", self.stop_writes.clone());
+        let finding = if refuses { self.refusing(finding) } else { finding };
         let finding = self.on_its_filesystem(finding);
         Some(match reason {
             Reason::Memory if self.overcommit.as_deref() != Some("1") => finding.key(KeyKind::Host, "host").fix(OVERCOMMIT.id),
@@ -288,13 +289,18 @@ impl Evidence {
         if self.info.is("aof_last_write_status", "err") {
             let message =
                 format!("the last write of {name} to its append-only file failed: it refuses writes until one succeeds");
-            let finding = self.server.finding(&PERSISTENCE, Severity::Crit, judged.target, message);
+            let finding = self.refusing(self.server.finding(&PERSISTENCE, Severity::Crit, judged.target, message));
             return Some(tied(finding.cite("log", self.log.join("\n"))));
         }
         (self.info.is("aof_enabled", "1") && self.info.is("aof_last_bgrewrite_status", "err")).then(|| {
             let message = format!("the append-only file of {name} could not be rewritten: it grows");
             tied(self.server.finding(&PERSISTENCE, Severity::Warn, judged.target, message).cite("log", self.log.join("\n")))
         })
+    }
+
+    /// Ties a finding to those whose writes are refused.
+    fn refusing(&self, finding: Finding) -> Finding {
+        self.server.get().into_iter().fold(finding, |f, server| f.key(KeyKind::Writes, &server.id))
     }
 
     fn on_its_filesystem(&self, finding: Finding) -> Finding {

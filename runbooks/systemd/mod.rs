@@ -3,6 +3,8 @@
 mod decode;
 mod deleted_exe;
 mod failed;
+#[cfg(any(test, feature = "fuzz"))]
+pub(crate) mod fuzz;
 mod inactive;
 mod journal;
 mod names;
@@ -94,7 +96,7 @@ impl Default for Settings {
     }
 }
 
-/// What may cause what (catalogue §18: 7, 46).
+/// What may cause what (catalogue §18).
 const LINKS: &[Link] = &[
     Link::confirmed("systemd.unit-failed", "systemd.enabled-inactive", KeyKind::Unit, "it requires a unit that failed"),
     Link::confirmed("systemd.bad-unit", "systemd.enabled-inactive", KeyKind::Unit, "it requires a unit that cannot be loaded"),
@@ -115,6 +117,10 @@ const LINKS: &[Link] = &[
     Link::confirmed("systemd.masked", "container.engine-reachable", KeyKind::Unit, "the unit of the engine is masked"),
     Link::confirmed("disk.space", "systemd.unit-failed", KeyKind::Filesystem, "it could not write: no space left on device"),
     Link::confirmed("disk.space", "systemd.restart-loop", KeyKind::Filesystem, "it could not write: no space left on device"),
+    Link::confirmed("disk.inodes", "systemd.unit-failed", KeyKind::Filesystem, "it could not write: there are no inodes left"),
+    Link::confirmed("disk.inodes", "systemd.restart-loop", KeyKind::Filesystem, "it could not write: there are no inodes left"),
+    Link::confirmed("disk.readonly", "systemd.unit-failed", KeyKind::Filesystem, "it could not write: read-only file system"),
+    Link::confirmed("disk.readonly", "systemd.restart-loop", KeyKind::Filesystem, "it could not write: read-only file system"),
 ];
 
 /// The runbook with these settings.

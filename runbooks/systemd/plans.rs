@@ -37,7 +37,7 @@ pub(super) fn plan(fix: &str, check: &CheckSpec, finding: &Finding, judged: &Jud
     }
     if let Some(why) = &e.engine_rules_gap {
         return Err(Refusal::Precondition(format!(
-            "the container engine's rules could not be read, so they could not be checked afterwards: {why}"
+            "the packet filter could not be read, so whether a container engine's rules are still there afterwards could not be checked: {why}"
         )));
     }
     // stopping a firewall again would open what it has just closed: nothing is taken back

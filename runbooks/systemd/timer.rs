@@ -122,7 +122,7 @@ fn period(timer: &Timer) -> Option<SignedDuration> {
 
 /// systemd writes calendars in full: `Mon *-*-* 00:00:00`, `*-*-01 00:00:00`, `*-*-* 06,18:00:00`. The first of year, month, day,
 /// hour and minute that is fixed, read from the end, gives an upper bound.
-fn calendar_period(spec: &str) -> Option<SignedDuration> {
+pub(super) fn calendar_period(spec: &str) -> Option<SignedDuration> {
     let words: Vec<&str> = spec.split_whitespace().collect();
     let (weekday, date, time) = match words.as_slice() {
         [date, time] | [date, time, _] if date.contains('-') => (None, *date, *time),

@@ -8,9 +8,9 @@ use opsctl_core::model::{
     Check, CheckSpec, Code, Finding, FixSpec, Inventory, Judged, Judgement, KeyKind, Kind, MountRef, Plan, Refusal, Risk, Sample,
     Severity, Subject, Target, quantity::percent,
 };
-use opsctl_core::probe::kmsg::{self, OomKill};
+use opsctl_core::probe::kmsg::OomKill;
 use opsctl_core::probe::systemd::{self, JournalLine, Listed, Unit};
-use opsctl_core::probe::{ProbeCx, ProbeError, clock, firewall, host};
+use opsctl_core::probe::{ProbeCx, ProbeError, clock, host};
 use serde::{Deserialize, Serialize};
 
 use super::{Settings, failed, inactive, names, plans, restarting};
@@ -172,9 +172,10 @@ impl Check for UnitCheck {
         if e.unit.active == "failed" {
             e.program_missing = e.unit.service.as_ref().and_then(|s| s.program()).is_some_and(systemd::program_is_missing);
             e.oom = oom(cx, &e.unit).await;
-            if names::is_firewall(&e.unit.name) && cx.docker.is_some() {
-                match firewall::engine_rules().await {
-                    Ok(rules) => e.engine_rules = rules,
+            // also when the engine does not answer just now: its rules are there all the same
+            if names::is_firewall(&e.unit.name) {
+                match cx.firewall().await {
+                    Ok(firewall) => e.engine_rules = firewall.engine_rules(),
                     Err(why) => e.engine_rules_gap = Some(why.to_string()),
                 }
             }
@@ -229,11 +230,11 @@ impl Check for UnitCheck {
 async fn oom(cx: &ProbeCx, unit: &Unit) -> Option<OomKill> {
     let service = unit.service.as_ref()?;
     let killed = service.result == "oom-kill" || service.exit_status == 9 || service.exit_status == 137;
-    let lines = if killed { cx.kernel_log.lines().await.ok()? } else { return None };
+    let kills = if killed { cx.kernel_log.oom_kills().await.ok()? } else { return None };
     let group = format!("/{}", unit.name);
     // a minute before it was seen to have failed: the log's clock is not the wall clock
     let since = unit.inactive_since?.checked_sub(SignedDuration::from_mins(1)).ok()?;
-    kmsg::oom_kills(&lines).into_iter().rfind(|k| k.victim_cgroup.ends_with(&group) && k.at >= since)
+    kills.iter().rfind(|k| k.victim_cgroup.ends_with(&group) && k.at >= since).cloned()
 }
 
 /// The counter of one unit in one boot.
@@ -284,7 +285,7 @@ pub(super) fn about(unit: &Unit, code: &'static Code, severity: Severity, messag
     Finding::new(code, severity, subject(unit), message).key(KeyKind::Unit, &unit.name)
 }
 
-/// The last lines, oldest first, as one piece of evidence; and what they say about a full disk.
+/// The last lines, oldest first, as one piece of evidence; and what they say about a disk that takes nothing.
 pub(super) fn with_journal(mut finding: Finding, e: &Evidence) -> Finding {
     let last = |by_systemd: bool| {
         // what systemd thinks of the wording of its file is no reason to fail
@@ -296,7 +297,8 @@ pub(super) fn with_journal(mut finding: Finding, e: &Evidence) -> Finding {
     // what systemd says about it the finding says too, unless the unit itself said nothing
     let said = if own.is_empty() { last(true) } else { own };
     finding = finding.cite("journal", said).cite_opt("journal", e.journal_gap.as_deref());
-    for line in e.journal.iter().filter(|l| l.text.contains("No space left on device")) {
+    let cannot_write = |l: &&JournalLine| ["No space left on device", "Read-only file system"].iter().any(|w| l.text.contains(w));
+    for line in e.journal.iter().filter(cannot_write) {
         let paths = line.text.split(|c: char| c.is_whitespace() || "'\"`:(),=".contains(c)).filter(|w| w.starts_with('/'));
         let holding = |path: &str| {
             let on = e.mounts.iter().filter(|m| std::path::Path::new(path).starts_with(&m.mountpoint));

@@ -8,7 +8,7 @@
 use std::collections::BTreeSet;
 use std::path::Path;
 
-use opsctl_core::model::{Judged, Target};
+use opsctl_core::model::{EvidenceText, Judged, Target};
 use serde::{Deserialize, Serialize};
 
 #[derive(Serialize, Deserialize)]
@@ -54,7 +54,8 @@ fn every_recorded_case_is_judged_as_expected() {
             };
             covered.insert(f.check.clone());
             let judged = Judged { target: &f.target, taken_at: f.taken_at };
-            let judgement = check.judge(&judged, &f.evidence).unwrap_or_else(|e| panic!("{case}: {e}"));
+            let evidence = EvidenceText::of(&f.evidence).unwrap();
+            let judgement = check.judge(&judged, &evidence).unwrap_or_else(|e| panic!("{case}: {e}"));
             let got: Vec<Expected> = judgement
                 .findings
                 .iter()
@@ -81,7 +82,7 @@ fn every_recorded_case_is_judged_as_expected() {
                     if !check.spec().fixes.iter().any(|s| s.id == fix) {
                         problems.push(format!("{case}: {fix} is not a fix of {}", f.check));
                     }
-                    let _ = check.plan(fix, finding, &judged, &f.evidence).unwrap();
+                    let _ = check.plan(fix, finding, &judged, &evidence).unwrap();
                 }
             }
         }

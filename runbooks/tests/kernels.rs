@@ -49,6 +49,7 @@ fn context(folder: &Path, tree: &Tree) -> ProbeCx {
         endpoints: Vec::new(),
         first_answers: opsctl_core::probe::endpoint::FirstAnswers::default(),
         rules: opsctl_core::probe::Memo::default(),
+        filesystems: opsctl_core::probe::filesystem::Filesystems::default(),
         resolvers: opsctl_core::probe::names::Resolvers::default(),
         needs: opsctl_core::probe::needs::Known::default(),
         watch: Watch::recorded(Proc::at(folder.join("first")), Proc::at(folder.join("later"))),

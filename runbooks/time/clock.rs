@@ -209,7 +209,7 @@ impl Clock {
     fn jumped(&self, judged: &Judged<'_>, e: &Evidence) -> Option<Finding> {
         let before = e.before.as_ref()?;
         let by = e.booted_s - before.value;
-        let since_boot = SignedDuration::from_secs(e.uptime_s) - judged.taken_at.duration_since(before.at);
+        let since_boot = SignedDuration::from_secs(e.uptime_s).saturating_sub(judged.taken_at.duration_since(before.at));
         if by.abs() <= self.settings.jump_warn_s || since_boot < AFTER_BOOT {
             return None;
         }

@@ -44,7 +44,7 @@ pub(super) fn words(c: &Certificate, now: Timestamp) -> String {
 /// `2026-11-21, valid for 90 d in all`.
 pub(super) fn life(c: &Certificate) -> String {
     let life = c.not_after.duration_since(c.not_before);
-    format!("{}, valid for {} in all", c.not_after.strftime("%Y-%m-%d %H:%M UTC"), quantity::duration(life))
+    format!("{}, valid for {} in all", quantity::minute(c.not_after), quantity::duration(life))
 }
 
 #[cfg(test)]

@@ -37,7 +37,7 @@ impl Default for Settings {
     }
 }
 
-/// What may cause what (catalogue §18: 8, 38, 39, 43, 53).
+/// What may cause what (catalogue §18).
 const LINKS: &[Link] = &[
     Link::confirmed(
         "tls.renewal-hook",
@@ -67,8 +67,14 @@ const LINKS: &[Link] = &[
     Link::confirmed("tls.file", "nginx.config-test", KeyKind::Server, "a certificate file cannot be used"),
     Link::confirmed("nginx.stopped", "tls.handshake", KeyKind::Server, "nginx does not run"),
     Link::confirmed("nginx.listening", "tls.handshake", KeyKind::Server, "it does not listen there"),
+    Link::confirmed("tls.handshake", "healthcheck.http", KeyKind::Certificate, "there is no TLS"),
     Link::likely("time.offset", "tls.not-yet-valid", KeyKind::Host, "the clock is wrong"),
+    Link::likely("time.offset", "tls.expiry", KeyKind::Host, "the clock is wrong"),
     Link::likely("disk.space", "tls.renewal-failing", KeyKind::Filesystem, "there is no room for a new one"),
+    Link::likely("disk.inodes", "tls.renewal-failing", KeyKind::Filesystem, "there is no room for a new one"),
+    Link::likely("disk.readonly", "tls.renewal-failing", KeyKind::Filesystem, "its folder is read-only"),
+    Link::likely("network.docker-chains", "tls.renewal-failing", KeyKind::Host, "the authority does not get to port 80"),
+    Link::likely("network.forward-drop", "tls.renewal-failing", KeyKind::Host, "the authority does not get to port 80"),
 ];
 
 /// The runbook with these settings.
@@ -87,6 +93,11 @@ pub fn runbook(settings: &Settings) -> Runbook {
         links: &[LINKS],
         doc: include_str!("RUNBOOK.md"),
     }
+}
+
+/// What ties a certificate to those who meet it at `host:port`.
+pub(crate) fn served_key(at: &str) -> String {
+    format!("served:{at}")
 }
 
 /// What ties findings about one certificate: its lineage, or its file as its server sees it.

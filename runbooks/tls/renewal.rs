@@ -8,11 +8,12 @@ use opsctl_core::model::{
     Kind, Plan, Refusal, Risk, Severity, Subject, Target, quantity,
 };
 use opsctl_core::probe::tls::{Lineage, Renewers};
-use opsctl_core::probe::{ProbeCx, ProbeError, filesystem};
+use opsctl_core::probe::{ProbeCx, ProbeError};
 use serde::{Deserialize, Serialize};
 
 use super::Settings;
 use super::served::HOOK;
+use crate::processes::of_host;
 
 const FAILING: Code = Code {
     id: "tls.renewal-failing",
@@ -66,9 +67,7 @@ impl Check for Renewal {
         let lineage = cx.tls.lineage(*pid, &reference.name).await?;
         let users = used_by.iter().filter_map(|id| cx.inventory.server(id)).map(|s| s.name.clone()).collect();
         let filesystem = match lineage.last_run {
-            Some((_, Some(_))) if pid.is_none() => {
-                filesystem::filesystem_of("/etc/letsencrypt".as_ref()).await.ok().map(|f| f.dev)
-            }
+            Some((_, Some(_))) if pid.is_none() => cx.filesystems.of("/etc/letsencrypt".as_ref()).await.ok().map(|f| f.dev),
             _ => None,
         };
         let renewers = (*cx.tls.renewers().await?).clone();
@@ -97,7 +96,10 @@ impl Check for Renewal {
                 f = f.key(KeyKind::Filesystem, dev);
             }
             if l.here && is_about_names(&message) {
-                f = f.key(KeyKind::Host, "host");
+                f = f.key(KeyKind::Names, "host");
+            }
+            if l.here && is_about_the_way(&message) {
+                f = of_host(f);
             }
             judgement.findings.push(f);
         }
@@ -158,6 +160,11 @@ fn finding(code: &'static Code, severity: Severity, judged: &Judged<'_>, e: &Evi
 /// Whether this host did not find the authority by its name, in the words of Python and of libc.
 fn is_about_names(why: &str) -> bool {
     ["name resolution", "NameResolutionError", "Name or service not known", "Failed to resolve"].iter().any(|w| why.contains(w))
+}
+
+/// Whether the authority did not get to this host, in the words of Let's Encrypt.
+fn is_about_the_way(why: &str) -> bool {
+    ["Timeout during connect", "likely firewall problem"].iter().any(|w| why.contains(w))
 }
 
 /// Why the next one will not come.

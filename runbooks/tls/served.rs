@@ -11,7 +11,7 @@ use opsctl_core::probe::tls::{self, Certificate, CertificateFile, Chain, Looked,
 use opsctl_core::probe::{ProbeCx, ProbeError};
 use serde::{Deserialize, Serialize};
 
-use super::{Settings, key_of, lasts};
+use super::{Settings, key_of, lasts, served_key};
 use crate::reload_nginx::{RELOAD, Reload};
 use crate::servers::Server;
 
@@ -182,6 +182,10 @@ impl Check for Served {
         judgement.findings.extend(about.names());
         judgement.findings.extend(about.protocols());
         judgement.findings.extend(about.stale());
+        let turns_away =
+            |f: &Finding| [HANDSHAKE.id, NOT_YET.id, HOSTNAME.id, UNTRUSTED.id, INCOMPLETE.id].contains(&f.code.as_str());
+        let tied = |f: Finding| if turns_away(&f) { about.turns_away(f) } else { f };
+        judgement.findings = judgement.findings.into_iter().map(tied).collect();
         judgement
     }
 
@@ -264,12 +268,29 @@ impl About<'_> {
         let subject = Subject { kind: Kind::Certificate, name: self.judged.target.name.clone(), identity };
         let mut f = Finding::new(code, severity, subject, message).key(KeyKind::Host, "host");
         f = self.e.server.tied(f);
+        for at in self.addresses() {
+            f = f.key(KeyKind::Address, at);
+        }
         if let CertificateSource::Nginx { files, server, .. } = &self.reference.source {
             for (path, _) in files {
                 f = f.key(KeyKind::Certificate, key_of(Some(server), path));
             }
         }
         f
+    }
+
+    /// Ties a finding to the clients that turn away for it.
+    fn turns_away(&self, finding: Finding) -> Finding {
+        self.addresses().iter().fold(finding, |f, at| f.key(KeyKind::Certificate, served_key(at)))
+    }
+
+    /// `host:port`, as its clients have it.
+    fn addresses(&self) -> Vec<String> {
+        if let CertificateSource::Endpoint { host, port, .. } = &self.reference.source {
+            return vec![format!("{host}:{port}")];
+        }
+        let Some((_, port)) = self.e.looked.address.rsplit_once(':') else { return Vec::new() };
+        self.reference.names.iter().map(|name| format!("{name}:{port}")).collect()
     }
 
     /// `example.org and 3 more`, or the address.
@@ -331,12 +352,13 @@ impl About<'_> {
             findings.push(self.finding(&NOT_YET, Severity::Crit, Some(leaf), message));
         } else if let Some(severity) = lasts::too_short(self.settings, leaf, now) {
             let message = format!("the certificate for {} {}", self.whom(), lasts::words(leaf, now));
-            findings.push(
-                self.finding(&EXPIRY, severity, Some(leaf), message)
-                    .cite("until", lasts::life(leaf))
-                    .cite("issued by", &leaf.issuer)
-                    .cite("kind", if self.e.looked.chains.len() > 1 { &leaf.key_type } else { "" }),
-            );
+            let finding = self
+                .finding(&EXPIRY, severity, Some(leaf), message)
+                .cite("until", lasts::life(leaf))
+                .cite("issued by", &leaf.issuer)
+                .cite("kind", if self.e.looked.chains.len() > 1 { &leaf.key_type } else { "" });
+            // one that will expire turns nobody away yet
+            findings.push(if leaf.not_after <= now { self.turns_away(finding) } else { finding });
         }
         for above in chain.certificates.iter().skip(1) {
             // what outlives the first certificate is not what ends it

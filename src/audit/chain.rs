@@ -1,5 +1,6 @@
 //! Reading the journal and checking its chain.
 
+use opsctl_core::model::quantity;
 use sha2::{Digest, Sha256};
 
 use super::entry::Entry;
@@ -9,12 +10,7 @@ pub(super) const GENESIS: &str = "0000000000000000000000000000000000000000000000
 
 /// SHA-256 of a line without its line end, in hex.
 pub(super) fn digest(line: &[u8]) -> String {
-    use std::fmt::Write as _;
-    Sha256::digest(line).iter().fold(String::with_capacity(64), |mut hex, byte| {
-        // writing to a string cannot fail
-        let _ = write!(hex, "{byte:02x}");
-        hex
-    })
+    quantity::hex(&Sha256::digest(line))
 }
 
 /// The lines of a journal; the last may lack its line end.

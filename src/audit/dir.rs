@@ -1,7 +1,7 @@
 //! The state directory: ours alone.
 
 use std::fs::{DirBuilder, File};
-use std::io;
+use std::io::{self, Write as _};
 use std::os::unix::fs::{DirBuilderExt, MetadataExt};
 use std::path::Path;
 
@@ -25,6 +25,16 @@ pub fn ensure(dir: &Path) -> io::Result<()> {
         return refuse(format!("others may write to it (mode {:o}); chmod 700 it", meta.mode() & 0o7777));
     }
     Ok(())
+}
+
+/// Writes a file whole or not at all; it is on disk when this returns.
+pub fn write(path: &Path, bytes: &[u8]) -> io::Result<()> {
+    let folder = path.parent().unwrap_or(Path::new("/"));
+    let mut file = tempfile::Builder::new().prefix(".opsctl").tempfile_in(folder)?;
+    file.write_all(bytes)?;
+    file.as_file().sync_all()?;
+    file.persist(path).map_err(|e| e.error)?;
+    sync(folder)
 }
 
 /// Makes a rename or a new file in `dir` survive a crash.

@@ -48,6 +48,12 @@ impl Receipt {
     pub fn seq(&self) -> u64 {
         self.seq
     }
+
+    /// For a child of a test whose parent has written the entry.
+    #[cfg(test)]
+    pub(crate) fn of_test(seq: u64) -> Self {
+        Self { seq }
+    }
 }
 
 /// The journal of a host (of a user, without root).

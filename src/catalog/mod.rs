@@ -30,7 +30,12 @@ impl Catalog {
     /// The catalog of the built-in runbooks.
     #[must_use]
     pub fn new() -> Self {
-        let runbooks = opsctl_runbooks::all(&Settings::default());
+        Self::of(opsctl_runbooks::all(&Settings::default()))
+    }
+
+    /// The catalog of these runbooks.
+    #[must_use]
+    pub fn of(runbooks: Vec<Runbook>) -> Self {
         let pages = runbooks.iter().map(|r| Page::parse(r.doc)).collect();
         Self { runbooks, pages }
     }
@@ -92,7 +97,10 @@ impl Catalog {
         if let Some(fix) = self.fixes().into_iter().find(|f| same(f.id)) {
             return Some(Entry::Fix(fix));
         }
-        self.runbooks().find_map(|(r, p)| p.alerts().into_iter().find(|a| same(a)).map(|a| Entry::Alert(a, r, p)))
+        // what a team says about an alert comes before what everybody says
+        let (built_in, own): (Vec<_>, Vec<_>) = self.runbooks().partition(|(r, _)| opsctl_runbooks::NAMES.contains(&r.id));
+        let mut all = own.into_iter().chain(built_in);
+        all.find_map(|(r, p)| p.alerts().into_iter().find(|a| same(a)).map(|a| Entry::Alert(a, r, p)))
     }
 
     /// Every name, for "did you mean".

@@ -42,7 +42,7 @@ pub fn cite(findings: &mut [Finding], recording: &Recording) -> Vec<Change> {
         let began = finding.since.unwrap_or(recording.started_at);
         let line = |c: &&Change| {
             let earlier = quantity::duration(began.duration_since(c.at));
-            format!("{}, {earlier} before: {}", c.at.strftime("%Y-%m-%d %H:%M UTC"), c.says())
+            format!("{}, {earlier} before: {}", quantity::minute(c.at), c.says())
         };
         let value = told.iter().map(line).collect::<Vec<_>>().join("\n");
         finding.evidence.push(Cited { label: "changed before".to_owned(), value });

@@ -3,6 +3,7 @@
 
 mod before;
 mod clock;
+mod fold;
 mod notes;
 
 use std::path::Path;
@@ -16,7 +17,8 @@ use crate::waive;
 
 pub use before::{cite, reach};
 pub use clock::sample as clock_sample;
-pub use notes::{NOTES, Note, NoteError, add, load};
+pub use fold::fold;
+pub use notes::{NOTES, Note, add, load};
 
 /// What opsctl itself knows was changed, and what of that could not be read.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -110,7 +112,7 @@ mod tests {
         assert_eq!(told, ["shop 1", "fix nginx.reload applied, verified", "fix nginx.reload taken back, verified"]);
         assert_eq!(all.unknown, [""; 0]);
         assert_eq!(own(Timestamp::from_second(1).unwrap()).changes.len(), 2);
-        std::fs::write(state.join(NOTES), "garbage").unwrap();
+        std::fs::write(NOTES.path(&state), "garbage").unwrap();
         assert!(own(Timestamp::UNIX_EPOCH).unknown[0].contains("notes.json cannot be read"));
     }
 }

@@ -73,13 +73,17 @@ pub fn exec(args: &Args, global: &Global) -> anyhow::Result<u8> {
         skip.push(NOT_ON_FIRST_BOOT.to_owned());
     }
     let selection = Selection { runbooks: args.runbooks.clone(), skip, words: Vec::new() };
-    run::check_names(&selection)?;
+    run::check_names(&selection, &config)?;
     if args.report.replay.is_some() {
         return run::report(&selection, Ask::default(), &args.report, global);
     }
+    run::records_nothing(&args.report)?;
     let progress = Progress::new(args.report.format == Format::Table && !global.quiet, global.color);
     let mut diary = Diary { began: Instant::now(), lines: Vec::new(), last: String::new(), progress };
     let assessment = run::block_on(boot(args, &config, &selection, &mut diary))?;
+    if args.report.timings {
+        diary.progress.say(&diary.progress.timings());
+    }
     let folder = args.log_dir.clone().unwrap_or_else(|| crate::look::state_dir(&config));
     if let Err(e) = leave_behind(&folder, &assessment, &diary) {
         // the report on standard output is still worth having

@@ -10,6 +10,7 @@ use opsctl_core::probe::{Ask, clock};
 use unicode_width::UnicodeWidthStr as _;
 
 use super::{Global, exit, run};
+use crate::changes::fold;
 use crate::render;
 
 /// How long each source may take when nothing else is waiting.
@@ -46,10 +47,13 @@ pub fn exec(args: &Args, global: &Global) -> anyhow::Result<u8> {
         let (session, _) = crate::look::session(&config, Ask::default(), None).await;
         Box::pin(session.changes(since, PATIENCE)).await
     })?;
+    // a program gets each of them, and so does who asks for it
+    let told = if global.verbose > 0 { changes.changes.clone() } else { fold(&changes.changes) };
+    let told = Changes { changes: told, ..changes.clone() };
     let text = match args.format {
-        ChangesFormat::Table => table(&changes, args.since, global.verbose > 0),
+        ChangesFormat::Table => table(&told, args.since, global.verbose > 0),
         ChangesFormat::Json => render::json_document(&changes)?,
-        ChangesFormat::Markdown => markdown(&changes, args.since),
+        ChangesFormat::Markdown => markdown(&told, args.since),
     };
     render::print(&text)?;
     Ok(exit::OK)

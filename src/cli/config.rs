@@ -4,6 +4,7 @@ use std::io::Write as _;
 use std::path::{Path, PathBuf};
 
 use anyhow::Context;
+use opsctl_core::model::quantity;
 use opsctl_core::probe::Redactor;
 
 use super::exit;
@@ -27,9 +28,9 @@ enum Command {
         #[arg(long)]
         force: bool,
     },
-    /// Say whether a file is right (exit code 78 when it is not)
+    /// Say whether a file and the runbooks beside it are right (exit code 78 when they are not)
     Check {
-        /// Which file. Default: the one that is read
+        /// Which file; also one of a folder runbooks.d. Default: the one that is read
         file: Option<PathBuf>,
     },
     /// Show what is in force and which line set it
@@ -37,8 +38,11 @@ enum Command {
     /// Print the JSON Schema of the configuration
     Schema {
         /// The JSON Schema of the report instead
-        #[arg(long)]
+        #[arg(long, conflicts_with = "runbook")]
         report: bool,
+        /// The JSON Schema of a team's own runbook (`runbooks.d/*.toml`) instead
+        #[arg(long)]
+        runbook: bool,
     },
 }
 
@@ -59,11 +63,23 @@ pub fn exec(args: &Args, named: Option<&Path>) -> anyhow::Result<u8> {
             }
             writeln!(out, "wrote {}", path.display())?;
         }
+        Command::Check { file: Some(path) } if path.parent().and_then(Path::file_name).is_some_and(|n| n == "runbooks.d") => {
+            match config::site::files(std::slice::from_ref(path), &Known::registry()) {
+                Ok(site) => site.iter().try_for_each(|own| writeln!(out, "{}", well(own)))?,
+                Err(e) => {
+                    complain(&e.to_string())?;
+                    return Ok(exit::CONFIG);
+                }
+            }
+        }
         Command::Check { file } => match load(file.as_deref().or(named), &around) {
-            Ok(loaded) => match &loaded.config.file {
-                Some(path) => writeln!(out, "{}: ok", path.display())?,
-                None => writeln!(out, "no configuration file; everything has its default")?,
-            },
+            Ok(loaded) => {
+                match &loaded.config.file {
+                    Some(path) => writeln!(out, "{}: ok", path.display())?,
+                    None => writeln!(out, "no configuration file; everything has its default")?,
+                }
+                loaded.config.site.iter().try_for_each(|own| writeln!(out, "{}", well(own)))?;
+            }
             Err(e) => {
                 complain(&e.to_string())?;
                 return Ok(exit::CONFIG);
@@ -77,8 +93,12 @@ pub fn exec(args: &Args, named: Option<&Path>) -> anyhow::Result<u8> {
             }
             out.write_all(Redactor::default().scrub(&config::effective(&loaded.raw, &loaded.text)).as_bytes())?;
         }
-        Command::Schema { report } => {
-            let schema = if *report { config::report_schema() } else { config::config_schema() };
+        Command::Schema { report, runbook } => {
+            let schema = match (report, runbook) {
+                (true, _) => config::report_schema(),
+                (_, true) => config::runbook_schema(),
+                _ => config::config_schema(),
+            };
             writeln!(out, "{schema:#}")?;
         }
     }
@@ -87,6 +107,11 @@ pub fn exec(args: &Args, named: Option<&Path>) -> anyhow::Result<u8> {
 
 fn load(named: Option<&Path>, around: &Surroundings) -> Result<config::Loaded, ConfigError> {
     config::load(named, around, &Known::registry())
+}
+
+/// A runbook of a team's own that is right.
+fn well(own: &config::site::Own) -> String {
+    format!("{}: ok, {} with {}", own.file.display(), own.id, quantity::count(own.checks.len(), "check"))
 }
 
 fn complain(text: &str) -> std::io::Result<()> {

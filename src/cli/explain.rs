@@ -5,8 +5,8 @@ use std::io::{self, IsTerminal as _};
 
 use opsctl_core::model::{Code, FixSpec};
 
-use super::Global;
 use super::exit::{self, Usage};
+use super::{Global, run};
 use crate::catalog::{Catalog, Entry, Page};
 use crate::config::did_you_mean;
 use crate::render::{self, Style, Surroundings, pretty};
@@ -21,7 +21,7 @@ pub struct Args {
 
 /// Runs it.
 pub fn exec(args: &Args, global: &Global) -> anyhow::Result<u8> {
-    let catalog = Catalog::new();
+    let catalog = Catalog::of(crate::site::runbooks(&run::load(global)?));
     let Some(entry) = catalog.find(&args.word) else {
         let word = args.word.to_lowercase();
         let holding = catalog.names().into_iter().find(|n| n.to_lowercase().contains(&word));

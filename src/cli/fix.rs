@@ -2,13 +2,12 @@
 
 use std::io::Write;
 
-use opsctl_core::model::{FixSpec, Refusal, Risk, printable};
+use opsctl_core::model::{Action, FixSpec, Refusal, Risk, printable};
 use opsctl_core::probe::Ask;
 use opsctl_core::probe::endpoint::Endpoint;
 
 use super::exit::Usage;
 use super::{Global, run};
-use crate::audit::Journal;
 use crate::config::{self, Config, did_you_mean};
 use crate::engine::{Offer, Selection, Session};
 use crate::fix::{self, Asked, Engine, Place, subject_of};
@@ -101,14 +100,15 @@ async fn diagnose(config: &Config, global: &Global) -> anyhow::Result<(Session, 
 }
 
 async fn one(args: &Args, config: &Config, offers: &[Offer], engine: &impl Engine) -> anyhow::Result<u8> {
-    let known = fix::registry();
+    let known = fix::registry(&crate::site::runbooks(config));
     let mut out = std::io::stdout();
     let place = Place::of(config);
-    match choose(args.fix.as_deref(), args.subject.as_deref(), offers, &known) {
+    let choice = choose(args.fix.as_deref(), args.subject.as_deref(), offers, &known);
+    if matches!(choice, Choice::List | Choice::Nothing(_)) {
+        place.guard(engine, args.consent.into(), &mut out).settle().await;
+    }
+    match choice {
         Choice::List => {
-            for note in fix::interrupted_notes(&Journal::at(place.state_dir()).entries().unwrap_or_default()) {
-                writeln!(out, "{}", printable(&note))?;
-            }
             list(offers, &known, &mut out)?;
             Ok(0)
         }
@@ -144,6 +144,11 @@ fn once_each(offers: &[Offer]) -> Vec<&Offer> {
     kept
 }
 
+/// What an offer would do, or why it would not.
+fn acts(offer: &Offer) -> Result<&[Action], &Refusal> {
+    offer.plan.as_ref().map(|p| p.actions.as_slice())
+}
+
 /// What the words on the command line mean.
 #[derive(Debug)]
 enum Choice<'a> {
@@ -173,7 +178,8 @@ fn choose<'a>(fix: Option<&str>, subject: Option<&str>, offers: &'a [Offer], kno
             let hint = did_you_mean(word, subjects.iter().copied());
             Choice::Nothing(format!("nothing to do: no finding about `{word}` calls for {fix}{hint}"))
         }
-        ([first, rest @ ..], _) if rest.iter().all(|o| subject_of(o) == subject_of(first) && o.plan == first.plan) => {
+        // two findings may call for the same
+        ([first, rest @ ..], _) if rest.iter().all(|o| subject_of(o) == subject_of(first) && acts(o) == acts(first)) => {
             Choice::One(first)
         }
         (several, _) => {

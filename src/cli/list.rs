@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use clap::ValueEnum;
 use serde_json::json;
 
-use super::{Global, exit};
+use super::{Global, exit, run};
 use crate::catalog::Catalog;
 use crate::render;
 
@@ -42,8 +42,8 @@ pub enum ListFormat {
 }
 
 /// Runs it.
-pub fn exec(args: &Args, _global: &Global) -> anyhow::Result<u8> {
-    let catalog = Catalog::new();
+pub fn exec(args: &Args, global: &Global) -> anyhow::Result<u8> {
+    let catalog = Catalog::of(crate::site::runbooks(&run::load(global)?));
     let rows = rows(&catalog, args.what);
     let text = match args.format {
         ListFormat::Table => columns(&rows),

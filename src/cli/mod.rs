@@ -24,9 +24,11 @@ use std::ffi::OsString;
 use std::io::{self, Write as _};
 use std::path::PathBuf;
 
+use clap::error::{ContextKind, ContextValue};
 use clap::{ArgAction, ArgMatches, Args as _, CommandFactory as _, FromArgMatches as _, Parser, Subcommand};
 
 use crate::config::ConfigError;
+use crate::config::site::Site;
 use crate::render::ColorChoice;
 
 /// Find out what is wrong with this host, and fix it safely
@@ -110,20 +112,50 @@ pub enum Command {
 #[must_use]
 pub fn command() -> clap::Command {
     let runbooks = opsctl_runbooks::all(&opsctl_runbooks::Settings::default());
-    runbooks.iter().fold(Cli::command(), |cli, runbook| {
+    with_runbooks(Cli::command(), runbooks.iter().map(|r| (r.id, r.about)))
+}
+
+fn with_runbooks(cli: clap::Command, runbooks: impl Iterator<Item = (&'static str, &'static str)>) -> clap::Command {
+    runbooks.fold(cli, |cli, (id, about)| {
         // the about line last: the arguments bring one of their own
-        let subcommand = run::RunbookArgs::augment_args(clap::Command::new(runbook.id));
-        let aliases = run::ALIASES.iter().filter(|(_, name)| *name == runbook.id).map(|(alias, _)| *alias);
-        cli.subcommand(subcommand.about(runbook.about).visible_aliases(aliases).display_order(100))
+        let subcommand = run::RunbookArgs::augment_args(clap::Command::new(id));
+        let aliases = run::ALIASES.iter().filter(|(_, name)| *name == id).map(|(alias, _)| *alias);
+        cli.subcommand(subcommand.about(about).visible_aliases(aliases).display_order(100))
     })
+}
+
+/// Reads a command line. Help, man pages and completions know the built-in runbooks only; a word that is none of them is looked for
+/// among the team's own, which takes the configuration.
+fn parse(arguments: &[OsString]) -> Result<Result<(ArgMatches, Site), clap::Error>, ConfigError> {
+    let error = match command().try_get_matches_from(arguments) {
+        Ok(matches) => return Ok(Ok((matches, Site::new()))),
+        Err(e) => e,
+    };
+    let Some(ContextValue::String(word)) = error.get(ContextKind::InvalidSubcommand).filter(|_| !arguments.is_empty()) else {
+        return Ok(Err(error));
+    };
+    let after = |words: &[OsString]| words.first().filter(|w| *w == "--config").and_then(|_| words.get(1)).map(PathBuf::from);
+    let joined = |w: &OsString| w.to_str()?.strip_prefix("--config=").map(PathBuf::from);
+    let named = (0..arguments.len()).find_map(|i| after(&arguments[i..]).or_else(|| joined(&arguments[i])));
+    let site = run::load_from(named.as_deref())?.site;
+    if !site.iter().any(|own| own.id == word.as_str()) {
+        return Ok(Err(error));
+    }
+    let command = with_runbooks(command(), site.iter().map(|own| (own.id, own.about)));
+    Ok(command.try_get_matches_from(arguments).map(|matches| (matches, site)))
 }
 
 /// Runs a command line; the result is the process's exit code.
 pub fn main(arguments: impl IntoIterator<Item = OsString>) -> u8 {
     let arguments: Vec<OsString> = arguments.into_iter().collect();
     let plugin = is_plugin(&arguments);
-    let matches = match command().try_get_matches_from(arguments) {
-        Ok(matches) => matches,
+    let parsed = match parse(&arguments) {
+        Ok(parsed) => parsed,
+        Err(e) if plugin => return unknown(&e.to_string()),
+        Err(e) => return fail(&e.into()),
+    };
+    let (matches, site) = match parsed {
+        Ok(parsed) => parsed,
         Err(e) if e.use_stderr() && plugin => {
             let text = e.render().to_string();
             return unknown(text.trim_start_matches("error: ").trim_end());
@@ -134,7 +166,7 @@ pub fn main(arguments: impl IntoIterator<Item = OsString>) -> u8 {
             return if e.use_stderr() { exit::USAGE } else { exit::OK };
         }
     };
-    match dispatch(&matches) {
+    match dispatch(&matches, &site) {
         Ok(code) => code,
         Err(e) if plugin => unknown(&format!("{e:#}")),
         Err(e) => fail(&e),
@@ -157,8 +189,9 @@ fn unknown(error: &str) -> u8 {
     exit::UNKNOWN
 }
 
-fn dispatch(matches: &ArgMatches) -> anyhow::Result<u8> {
-    if let Some((runbook, sub)) = matches.subcommand().filter(|(name, _)| opsctl_runbooks::NAMES.contains(name)) {
+fn dispatch(matches: &ArgMatches, site: &Site) -> anyhow::Result<u8> {
+    let is_runbook = |name: &str| opsctl_runbooks::NAMES.contains(&name) || site.iter().any(|own| own.id == name);
+    if let Some((runbook, sub)) = matches.subcommand().filter(|(name, _)| is_runbook(name)) {
         let global = Global::from_arg_matches(sub)?;
         let args = run::RunbookArgs::from_arg_matches(sub)?;
         return run::exec(runbook, &args, &global);
@@ -212,6 +245,16 @@ mod tests {
     #[test]
     fn the_definition_is_sound() {
         super::command().debug_assert();
+    }
+
+    #[test]
+    fn no_runbook_of_a_team_hides_a_command() {
+        let command = super::command();
+        let taken = |name: &str| crate::config::site::TAKEN.contains(&name) || opsctl_runbooks::NAMES.contains(&name);
+        for sub in command.get_subcommands() {
+            assert!(taken(sub.get_name()), "add {} to TAKEN", sub.get_name());
+            assert!(sub.get_all_aliases().all(taken), "add the aliases of {} to TAKEN", sub.get_name());
+        }
     }
 
     #[test]

@@ -3,14 +3,13 @@
 use std::io::Write as _;
 
 use jiff::{SignedDuration, Timestamp};
-use opsctl_core::model::printable;
+use opsctl_core::model::{printable, quantity};
 use opsctl_core::probe::{Redactor, clock};
 
 use super::exit::{self, Usage};
 use super::{Global, run};
 use crate::audit::Who;
 use crate::changes::{self, Note};
-use crate::waive::minute;
 
 /// Longest text of a note, in characters.
 const LONGEST: usize = 500;
@@ -48,7 +47,7 @@ pub fn exec(args: &Args, global: &Global) -> anyhow::Result<u8> {
     let now = clock::now();
     let at = args.at.unwrap_or(now);
     if at.duration_since(now) > AHEAD {
-        return Err(Usage(format!("{} has not come yet; a note is about what was done", minute(at))).into());
+        return Err(Usage(format!("{} has not come yet; a note is about what was done", quantity::minute(at))).into());
     }
     // a command line of a deployment is where tokens stand
     let text = Redactor::default().scrub(&args.text.join(" "));
@@ -58,7 +57,7 @@ pub fn exec(args: &Args, global: &Global) -> anyhow::Result<u8> {
     let note = Note { at, kind: args.kind.clone(), text, by: Who::of_process().to_string() };
     changes::add(&crate::look::state_dir(&config), note.clone())?;
     if !global.quiet {
-        writeln!(std::io::stdout().lock(), "noted for {}: {} {}", minute(at), note.kind, printable(&note.text))?;
+        writeln!(std::io::stdout().lock(), "noted for {}: {} {}", quantity::minute(at), note.kind, printable(&note.text))?;
     }
     Ok(exit::OK)
 }

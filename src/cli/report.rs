@@ -47,6 +47,7 @@ pub fn exec(args: &Args, global: &Global) -> anyhow::Result<u8> {
         )
         .into());
     }
+    run::records_nothing(&args.report)?;
     let state_dir = crate::look::state_dir(&config);
     // two at once would tell everything twice
     let _lock = match take_lock(&state_dir) {
@@ -58,7 +59,7 @@ pub fn exec(args: &Args, global: &Global) -> anyhow::Result<u8> {
     };
     let selection =
         Selection { runbooks: args.runbooks.clone(), skip: [args.skip.clone(), config.skip.clone()].concat(), words: vec![] };
-    run::check_names(&selection)?;
+    run::check_names(&selection, &config)?;
     let progress = Progress::new(false, global.color);
     let (mut looked, compared) = run::block_on(async {
         let looked = run::look(&config, &selection, Ask::default(), args.report.deadline, &progress).await?;
@@ -66,6 +67,9 @@ pub fn exec(args: &Args, global: &Global) -> anyhow::Result<u8> {
         let compared = compare(&looked.store, &looked.assessment.report, args.digest, config.remind_after, now);
         anyhow::Ok((looked, compared))
     })??;
+    if args.report.timings {
+        progress.say(&progress.timings());
+    }
     looked.assessment.report.course = Some(compared.course.clone());
     let report = &looked.assessment.report;
     let news = compared.changed || compared.reminds || args.digest.is_some();

@@ -1,6 +1,6 @@
 //! What `diagnose`, every runbook subcommand, `record` and `fix` share: load the configuration, run, show the report.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use clap::ValueEnum;
@@ -36,9 +36,15 @@ pub struct ReportArgs {
     /// Judge a recording instead of this host
     #[arg(long, value_name = "FILE")]
     pub replay: Option<PathBuf>,
+    /// Also write the evidence of this run to a file, as `opsctl record` does
+    #[arg(long, value_name = "FILE", conflicts_with = "replay")]
+    pub record: Option<PathBuf>,
     /// Also ask this address, and look at its certificate: a URL, or host:port for TLS; can be given several times
     #[arg(long, value_name = "URL", value_parser = config::endpoint)]
     pub endpoint: Vec<Endpoint>,
+    /// Say on standard error what the time went into
+    #[arg(long, conflicts_with = "replay")]
+    pub timings: bool,
     /// The mildest verdict that makes the exit code differ from 0
     #[arg(long, value_name = "VERDICT", default_value = "unknown")]
     pub fail_on: FailOn,
@@ -141,7 +147,12 @@ pub(super) fn add_endpoints(config: &mut Config, given: &[Endpoint]) {
 
 /// Loads the configuration that applies.
 pub fn load(global: &Global) -> Result<Config, config::ConfigError> {
-    config::load(global.config.as_deref(), &Surroundings::of_process(), &Known::registry()).map(|loaded| loaded.config)
+    load_from(global.config.as_deref())
+}
+
+/// The same for a file that somebody named, or none.
+pub(super) fn load_from(named: Option<&Path>) -> Result<Config, config::ConfigError> {
+    config::load(named, &Surroundings::of_process(), &Known::registry()).map(|loaded| loaded.config)
 }
 
 /// Runs a future on one thread. What hangs in the kernel is left behind when the process ends.
@@ -161,14 +172,14 @@ pub fn report(selection: &Selection, ask: Ask, args: &ReportArgs, global: &Globa
         |n: &String| ALIASES.iter().find(|(alias, _)| alias == n).map_or_else(|| n.clone(), |(_, name)| (*name).to_owned());
     let selection = Selection { runbooks: selection.runbooks.iter().map(name).collect(), ..selection.clone() };
     let selection = Selection { skip: [selection.skip.clone(), config.skip.clone()].concat(), ..selection.clone() };
-    check_names(&selection)?;
+    check_names(&selection, &config)?;
     let assessment = match &args.replay {
         Some(file) => {
             let recording = Recording::read(file)?.narrowed(&selection);
             if let Some((word, nearest)) = selection.unmatched(&recording.inventory) {
                 return Err(no_target(&word, nearest).into());
             }
-            Session::replaying(&config.runbooks).assess(&recording)
+            Session::replaying(crate::site::runbooks(&config)).assess(&recording)
         }
         None => block_on(live(&config, &selection, ask, args, global))??,
     };
@@ -185,6 +196,12 @@ async fn live(
 ) -> anyhow::Result<Assessment> {
     let progress = Progress::new(args.format == Format::Table && !global.quiet, global.color);
     let looked = look(config, selection, ask, args.deadline, &progress).await?;
+    if args.timings {
+        progress.say(&progress.timings());
+    }
+    if let Some(file) = &args.record {
+        looked.recording.write(file)?;
+    }
     let mut assessment = looked.assessment;
     // whoever killed a fix in the middle has to hear of it, whatever they look at next
     assessment.report.notes.extend(interrupted_notes(&Journal::at(&state_dir(config)).entries().unwrap_or_default()));
@@ -207,9 +224,15 @@ pub async fn look(
     }
 }
 
+/// What looks more than once, or compares with the past, has no one run to record.
+pub(super) fn records_nothing(args: &ReportArgs) -> Result<(), Usage> {
+    let refused = args.record.as_ref().map(|_| Usage("`opsctl diagnose --record FILE` records what it looks at".to_owned()));
+    refused.map_or(Ok(()), Err)
+}
+
 /// A misspelt runbook must not run nothing and call it ok.
-pub(super) fn check_names(selection: &Selection) -> anyhow::Result<()> {
-    let known = Known::registry().checks;
+pub(super) fn check_names(selection: &Selection, config: &Config) -> anyhow::Result<()> {
+    let known = Known::registry().with(&config.site).checks;
     for name in selection.runbooks.iter().chain(&selection.skip) {
         if !known.contains(name) {
             let hint = config::did_you_mean(name, known.iter().map(String::as_str));

@@ -7,6 +7,7 @@ use opsctl_core::probe::Ask;
 
 use super::list::ListFormat;
 use super::{Global, exit, run};
+use crate::config::Config;
 use crate::render;
 
 /// `opsctl targets`.
@@ -25,11 +26,22 @@ pub fn exec(args: &Args, global: &Global) -> anyhow::Result<u8> {
         session.inventory().await
     })?;
     let text = match args.format {
-        ListFormat::Table => text(&inventory),
+        ListFormat::Table => text(&inventory) + &services(&config),
         ListFormat::Json => format!("{}\n", serde_json::to_string_pretty(&inventory)?),
     };
     render::print(&text)?;
     Ok(exit::OK)
+}
+
+/// What the team's own runbooks watch.
+fn services(config: &Config) -> String {
+    let mut out = String::new();
+    for (i, own) in config.site.iter().enumerate() {
+        let heading = if i == 0 { "services\n" } else { "" };
+        // writing to a String cannot fail
+        let _ = writeln!(out, "{heading}  {}  {}", own.id, printable(&own.file.display().to_string()));
+    }
+    out
 }
 
 fn text(inventory: &Inventory) -> String {

@@ -63,7 +63,7 @@ pub fn exec(args: &Args, global: &Global) -> anyhow::Result<u8> {
         writeln!(out, "{which} counts again")?;
         return Ok(exit::OK);
     }
-    known_code(&which.code, &Known::registry()).map_err(Usage)?;
+    known_code(&which.code, &Known::registry().with(&config.site)).map_err(Usage)?;
     let from = args.from.unwrap_or(now);
     let until = match (args.until, args.length) {
         (Some(until), _) => until,
@@ -71,7 +71,7 @@ pub fn exec(args: &Args, global: &Global) -> anyhow::Result<u8> {
         (None, None) => return Err(Usage("say until when: --for 2h or --until 2026-12-01T04:00:00Z".to_owned()).into()),
     };
     if until <= from || until <= now {
-        return Err(Usage(format!("it ends at {}, before it begins", waive::minute(until))).into());
+        return Err(Usage(format!("it ends at {}, before it begins", quantity::minute(until))).into());
     }
     let reason = args.reason.clone().unwrap_or_default();
     if reason.trim().is_empty() {

@@ -86,8 +86,11 @@ pub(super) fn validate(raw: &raw::Endpoint) -> Result<Endpoint, Problem> {
             status: raw.expect_status.iter().map(|s| *s.get_ref()).collect(),
             body: raw.expect_body.clone(),
             json: raw.expect_json.clone(),
+            ..Expect::default()
         },
         latency_ms: raw.latency_ms,
+        address: None,
+        headers: Vec::new(),
     })
 }
 

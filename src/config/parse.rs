@@ -1,8 +1,8 @@
-//! Text to [`Raw`], with every unknown key reported and every message naming its key.
+//! Text to what a file says, with every unknown key reported and every message naming its key.
 
 use std::ops::Range;
 
-use serde::Deserialize;
+use serde::de::DeserializeOwned;
 use serde_json::Value;
 use toml::Spanned;
 use toml::de::{DeTable, DeValue};
@@ -14,6 +14,11 @@ use super::schema::{Node, config_schema};
 
 /// Reads the text of a configuration file.
 pub fn parse(text: &str) -> Result<Raw, Vec<Problem>> {
+    parse_as(text, &config_schema())
+}
+
+/// Reads the text of a file of which this is the schema.
+pub(super) fn parse_as<T: DeserializeOwned>(text: &str, schema: &Value) -> Result<T, Vec<Problem>> {
     let (table, errors) = DeTable::parse_recoverable(text);
     if !errors.is_empty() {
         let problem = |e: &toml::de::Error| Problem::new(e.span().unwrap_or(0..0), syntax(e, text, &table));
@@ -21,14 +26,13 @@ pub fn parse(text: &str) -> Result<Raw, Vec<Problem>> {
         problems.sort_by_key(|p| p.span.start);
         return Err(problems);
     }
-    let schema = config_schema();
     let mut problems = Vec::new();
-    unknown_keys(Node::root(&schema), table.get_ref(), &mut Vec::new(), &schema, &mut problems);
+    unknown_keys(Node::root(schema), table.get_ref(), &mut Vec::new(), schema, &mut problems);
     if !problems.is_empty() {
         problems.sort_by_key(|p| p.span.start);
         return Err(problems);
     }
-    Raw::deserialize(toml::de::Deserializer::from(table.clone())).map_err(|e| {
+    T::deserialize(toml::de::Deserializer::from(table.clone())).map_err(|e| {
         let span = e.span().unwrap_or(0..0);
         let key = path_at(table.get_ref(), span.start).unwrap_or_default();
         let message = plain(e.message());

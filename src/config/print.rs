@@ -18,7 +18,8 @@ const WIDTH: usize = 100;
 pub fn commented_defaults() -> String {
     let mut out = String::from(
         "# opsctl configuration. Everything is optional: a line that is commented out is the default,\n\
-         # or an example where there is no default. `opsctl config check` says whether a change is right.\n",
+         # or an example where there is no default. `opsctl config check` says whether a change is right.\n\
+         # A team's own checks are files of the folder runbooks.d beside this one.\n",
     );
     let schema = config_schema();
     section(Node::root(&schema), &Table::try_from(Raw::default()).unwrap_or_default(), &[], &mut out);

@@ -5,6 +5,7 @@ use std::ops::Range;
 use std::path::PathBuf;
 
 use opsctl_core::model::printable;
+use opsctl_core::probe::{REDACTED, Redactor};
 use unicode_width::UnicodeWidthStr;
 
 /// One thing that is wrong, and where.
@@ -34,14 +35,17 @@ pub enum ConfigError {
         /// Why not.
         source: std::io::Error,
     },
-    /// The file is not text, or larger than any configuration.
+    /// The file is not text, larger than any configuration, or not safe to follow.
     #[error("{path}: {why}")]
-    NotText {
+    Unusable {
         /// Which file.
         path: PathBuf,
         /// Why not.
         why: String,
     },
+    /// Several files cannot be used.
+    #[error("{}", .0.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n"))]
+    Several(Vec<ConfigError>),
     /// The file says something that has no meaning.
     #[error("{}", Located { path, text, problems })]
     Invalid {
@@ -81,6 +85,17 @@ fn floor(text: &str, offset: usize) -> usize {
     offset
 }
 
+/// A line as it may be shown: without passwords, and without what follows the host where the address itself is the secret.
+fn without_secrets(line: &str) -> String {
+    let line = Redactor::default().scrub(line);
+    let key = line.split('=').next().unwrap_or_default().trim();
+    let path = line.find("://").and_then(|at| Some(at + 3 + line[at + 3..].find('/')? + 1));
+    match path {
+        Some(path) if matches!(key, "to" | "heartbeat") => format!("{}{REDACTED}\"", &line[..path]),
+        _ => line,
+    }
+}
+
 impl fmt::Display for Located<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         for (i, problem) in self.problems.iter().enumerate() {
@@ -92,7 +107,7 @@ impl fmt::Display for Located<'_> {
             let source = self.text.lines().nth(line - 1).unwrap_or_default();
             // a very long line is shown around the place
             let first = if column > WIDEST { column - WIDEST / 2 } else { 0 };
-            let shown: String = source.chars().skip(first).take(WIDEST).collect();
+            let shown: String = without_secrets(source).chars().skip(first).take(WIDEST).collect();
             let before: String = source.chars().skip(first).take(column - 1 - first).collect();
             let end = floor(self.text, problem.span.end).max(floor(self.text, problem.span.start));
             let marked = self.text[floor(self.text, problem.span.start)..end].lines().next().unwrap_or_default();

@@ -11,6 +11,12 @@ pub fn config_schema() -> Value {
     schemars::schema_for!(Raw).to_value()
 }
 
+/// The JSON Schema of a team's own runbook.
+#[must_use]
+pub fn runbook_schema() -> Value {
+    schemars::schema_for!(super::site::raw::File).to_value()
+}
+
 /// The JSON Schema of the report (`--format json`).
 #[must_use]
 pub fn report_schema() -> Value {

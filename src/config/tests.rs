@@ -9,16 +9,17 @@ fn known() -> Known {
         fixes: ["disk.prune-dangling-images", "container.start"].map(str::to_owned).to_vec(),
         checks: ["disk", "disk.space", "healthcheck"].map(str::to_owned).to_vec(),
         codes: ["disk.space", "container.down"].map(str::to_owned).to_vec(),
+        host_codes: Vec::new(),
     }
 }
 
 fn error(text: &str) -> String {
-    read_text(Path::new("c.toml"), text.to_owned(), &known())
+    read_text(Path::new("c.toml"), text.to_owned(), &known(), &[])
         .map_or_else(|e| e.to_string(), |l| panic!("accepted: {:?}", l.config))
 }
 
 fn config(text: &str) -> Config {
-    read_text(Path::new("c.toml"), text.to_owned(), &known()).unwrap_or_else(|e| panic!("{e}")).config
+    read_text(Path::new("c.toml"), text.to_owned(), &known(), &[]).unwrap_or_else(|e| panic!("{e}")).config
 }
 
 #[test]
@@ -215,12 +216,12 @@ fn the_persons_own_file_is_found() {
 proptest! {
     #[test]
     fn any_text_is_survived(text in "\\PC{0,80}(\n\\PC{0,80}){0,4}") {
-        let _ = read_text(Path::new("c.toml"), text, &known()).map_err(|e| e.to_string());
+        let _ = read_text(Path::new("c.toml"), text, &known(), &[]).map_err(|e| e.to_string());
     }
 
     #[test]
     fn any_toml_like_text_is_survived(text in "(\\[{1,2}(policy|owner|run|runbooks\\.disk|x)\\]{1,2}\n|(allow|skip|match|deadline|x|a\\.b) = (1|\"x\"|\\[\"a\", 1\\]|\\{ a = 1 \\}|true|nan)\n){0,6}") {
-        let _ = read_text(Path::new("c.toml"), text, &known()).map_err(|e| e.to_string());
+        let _ = read_text(Path::new("c.toml"), text, &known(), &[]).map_err(|e| e.to_string());
     }
 }
 

@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
+use opsctl_core::model::{CheckSpec, Inventory};
 use opsctl_core::probe::docker::Endpoint as EngineEndpoint;
 use opsctl_core::probe::endpoint::Endpoint;
 use opsctl_runbooks::Settings;
@@ -16,6 +17,7 @@ use super::names::{did_you_mean, glob};
 use super::problem::Problem;
 use super::raw::{self, Raw};
 use super::server::{self, Server};
+use super::site::{Own, Site};
 use crate::waive::{Waiver, Window};
 
 /// A valid configuration.
@@ -55,6 +57,8 @@ pub struct Config {
     pub history_days: u16,
     /// Runbooks and checks that are never run.
     pub skip: Vec<String>,
+    /// A team's own runbooks.
+    pub site: Site,
     /// The file this comes from; none when everything is the default.
     pub file: Option<PathBuf>,
 }
@@ -85,6 +89,8 @@ pub struct Known {
     pub checks: Vec<String>,
     /// Codes of findings.
     pub codes: Vec<String>,
+    /// Those of them that are about the host as a whole.
+    pub host_codes: Vec<String>,
 }
 
 impl Known {
@@ -92,15 +98,36 @@ impl Known {
     #[must_use]
     pub fn registry() -> Self {
         let runbooks = opsctl_runbooks::all(&Settings::default());
-        let specs = || runbooks.iter().flat_map(|r| r.checks.iter().map(|c| c.spec()));
-        let mut fixes: Vec<String> = specs().flat_map(|s| s.fixes).map(|f| f.id.to_owned()).collect();
+        let ids = runbooks.iter().map(|r| r.id);
+        let mut known = Self::of(ids, runbooks.iter().flat_map(|r| r.checks.iter().map(|c| c.spec())));
+        // on a host where nothing is, what still has a target is about the host
+        let nothing = Inventory::default();
+        let host = runbooks.iter().flat_map(|r| &r.checks).filter(|c| !c.targets(&nothing).is_empty());
+        known.host_codes = host.flat_map(|c| c.spec().codes).map(|c| c.id.to_owned()).collect();
+        known
+    }
+
+    /// The same with a team's own runbooks.
+    #[must_use]
+    pub fn with(&self, site: &[&'static Own]) -> Self {
+        let own = Self::of(site.iter().map(|o| o.id), site.iter().flat_map(|o| o.checks.iter().map(|c| c.spec)));
+        Self {
+            fixes: [self.fixes.clone(), own.fixes].concat(),
+            checks: [self.checks.clone(), own.checks].concat(),
+            codes: [self.codes.clone(), own.codes].concat(),
+            host_codes: self.host_codes.clone(),
+        }
+    }
+
+    fn of(runbooks: impl Iterator<Item = &'static str>, specs: impl Iterator<Item = &'static CheckSpec> + Clone) -> Self {
+        let mut fixes: Vec<String> = specs.clone().flat_map(|s| s.fixes).map(|f| f.id.to_owned()).collect();
         fixes.sort();
         fixes.dedup();
-        let checks = runbooks.iter().map(|r| r.id.to_owned()).chain(specs().map(|s| s.id.to_owned())).collect();
-        let mut codes: Vec<String> = specs().flat_map(|s| s.codes).map(|c| c.id.to_owned()).collect();
+        let mut codes: Vec<String> = specs.clone().flat_map(|s| s.codes).map(|c| c.id.to_owned()).collect();
         codes.sort();
         codes.dedup();
-        Self { fixes, checks, codes }
+        let checks = runbooks.map(str::to_owned).chain(specs.map(|s| s.id.to_owned())).collect();
+        Self { fixes, checks, codes, host_codes: Vec::new() }
     }
 }
 
@@ -196,6 +223,7 @@ pub fn validate(raw: &Raw, known: &Known) -> Result<Config, Vec<Problem>> {
         endpoints,
         deadline,
         skip: raw.run.skip.iter().map(|s| s.get_ref().clone()).collect(),
+        site: Site::new(),
         file: None,
     })
 }

@@ -1,59 +1,106 @@
 //! Which finding causes which. Links are data beside the runbooks; here they meet the findings of one run.
 //!
 //! A link holds between two findings only when both share the object it names (the same container, the same filesystem):
-//! independent faults are never merged. A cause that began clearly after its effect is none.
+//! independent faults are never merged. A cause that began clearly after its effect is none, and what is merely worth knowing
+//! neither explains nor is explained.
+
+#[cfg(test)]
+mod groups;
+#[cfg(test)]
+mod tests;
+#[cfg(test)]
+mod ties;
+
+use std::cmp::Reverse;
+use std::collections::{BTreeMap, HashMap};
 
 use jiff::SignedDuration;
-use opsctl_core::model::{Cause, Confidence, Finding, Link, Severity};
+use opsctl_core::model::{Cause, Confidence, Finding, Key, KeyKind, Link, Severity};
 
 /// How much later than its effect a cause may seem to begin: probes and log timestamps are not exact.
 const SLACK: SignedDuration = SignedDuration::from_mins(2);
 
-/// Sets `explained_by` of every finding that another one causes, and says what each root explains.
+/// The cause of a finding, by its place in the report, and the link that says so.
+type Parent<'l> = Option<(usize, &'l Link)>;
+
+/// Sets `explained_by` of every finding that another one causes, and says what each root explains: the worst root first, then the
+/// one that explains most.
 pub fn correlate(findings: &mut [Finding], links: &[&Link]) -> Vec<Cause> {
-    let parents: Vec<Option<(usize, &Link)>> = (0..findings.len()).map(|e| parent(findings, links, e)).collect();
+    let (mut parents, _) = parents(findings, links);
+    cut_circles(&mut parents);
     for (effect, parent) in parents.iter().enumerate() {
         findings[effect].explained_by = parent.map(|(cause, _)| findings[cause].id.clone());
     }
-    let mut causes: Vec<(usize, Cause)> = Vec::new();
+    let mut causes: BTreeMap<usize, Cause> = BTreeMap::new();
     for (effect, parent) in parents.iter().enumerate() {
         let Some((_, link)) = parent else { continue };
         let (root, confidence) = root_of(&parents, effect);
-        let because = format!("{} {}: {}", findings[effect].code, findings[effect].subject.name, link.because);
-        let id = findings[effect].id.clone();
-        match causes.iter_mut().find(|(r, _)| *r == root) {
-            Some((_, cause)) => {
-                cause.explains.push(id);
-                cause.because.push(because);
-                if confidence == Confidence::Likely {
-                    cause.confidence = Confidence::Likely;
-                }
-            }
-            None => causes
-                .push((root, Cause { root: findings[root].id.clone(), explains: vec![id], because: vec![because], confidence })),
+        let cause = causes.entry(root).or_insert_with(|| Cause {
+            root: findings[root].id.clone(),
+            explains: Vec::new(),
+            because: Vec::new(),
+            confidence: Confidence::Confirmed,
+        });
+        cause.explains.push(findings[effect].id.clone());
+        cause.because.push(format!("{} {}: {}", findings[effect].code, findings[effect].subject.name, link.because));
+        if confidence == Confidence::Likely {
+            cause.confidence = Confidence::Likely;
         }
     }
-    causes.sort_by_key(|(root, _)| *root);
+    let mut causes: Vec<(usize, Cause)> = causes.into_iter().collect();
+    causes.sort_by_key(|(root, cause)| (Reverse(findings[*root].severity), Reverse(cause.explains.len()), *root));
     causes.into_iter().map(|(_, cause)| cause).collect()
 }
 
-/// The best cause of one finding: confirmed before likely, then the one that accounts for most, then the more severe.
-fn parent<'l>(findings: &[Finding], links: &[&'l Link], effect: usize) -> Option<(usize, &'l Link)> {
-    let e = &findings[effect];
-    if e.severity == Severity::Info {
-        return None;
+/// The best cause of every finding, and how many candidates were looked at: it is the number that must not grow with the square
+/// of the findings.
+fn parents<'l>(findings: &[Finding], links: &[&'l Link]) -> (Vec<Parent<'l>>, usize) {
+    let counts = |f: &&Finding| f.severity > Severity::Info;
+    let mut of_effect: HashMap<&str, Vec<&'l Link>> = HashMap::new();
+    for link in links {
+        of_effect.entry(link.effect).or_default().push(link);
     }
-    links
-        .iter()
-        .filter(|l| l.effect == e.code)
-        .flat_map(|l| findings.iter().enumerate().map(move |(i, c)| (i, c, *l)))
-        .filter(|(i, c, l)| *i != effect && c.code == l.cause && c.severity > Severity::Info && tied(c, e, l) && in_order(c, e))
-        .max_by_key(|(i, c, l)| (l.confidence == Confidence::Confirmed, c.weight, c.severity, std::cmp::Reverse(*i)))
-        .map(|(i, _, l)| (i, l))
+    // whoever could be a cause, by code and by what it shares with others; the best first, so that the first that fits is taken
+    let mut with: HashMap<(&str, &Key), Vec<usize>> = HashMap::new();
+    for (at, cause) in findings.iter().enumerate().filter(|(_, f)| counts(f)) {
+        for key in &cause.keys {
+            with.entry((&cause.code, key)).or_default().push(at);
+        }
+    }
+    for candidates in with.values_mut() {
+        candidates.dedup();
+        candidates.sort_by_key(|c| rank(findings, *c));
+    }
+    let mut looked = 0;
+    let mut best = |effect: usize| -> Parent<'l> {
+        let e = Some(&findings[effect]).filter(counts)?;
+        let mut found: Parent<'l> = None;
+        for link in of_effect.get(e.code.as_str()).into_iter().flatten() {
+            for key in e.keys.iter().filter(|k| k.kind == link.tie) {
+                let candidates = with.get(&(link.cause, key)).into_iter().flatten();
+                let fits = |c: &&usize| {
+                    looked += 1;
+                    **c != effect && in_order(&findings[**c], e)
+                };
+                // what is sure before what only fits, and what is about this very object before what is short for all
+                let order =
+                    |(c, l): (usize, &Link)| (l.confidence != Confidence::Confirmed, l.tie == KeyKind::Host, rank(findings, c));
+                if let Some(candidate) = candidates.into_iter().find(fits).map(|c| (*c, *link))
+                    && found.is_none_or(|known| order(candidate) < order(known))
+                {
+                    found = Some(candidate);
+                }
+            }
+        }
+        found
+    };
+    let parents = (0..findings.len()).map(&mut best).collect();
+    (parents, looked)
 }
 
-fn tied(cause: &Finding, effect: &Finding, link: &Link) -> bool {
-    cause.keys.iter().any(|k| k.kind == link.tie && effect.keys.contains(k))
+/// The best cause first: the one that accounts for most, then the more severe, then the one that is reported first.
+fn rank(findings: &[Finding], cause: usize) -> (Reverse<u64>, Reverse<Severity>, usize) {
+    (Reverse(findings[cause].weight), Reverse(findings[cause].severity), cause)
 }
 
 fn in_order(cause: &Finding, effect: &Finding) -> bool {
@@ -63,98 +110,42 @@ fn in_order(cause: &Finding, effect: &Finding) -> bool {
     }
 }
 
-/// Follows the parents up. The graph of codes is acyclic (tested), so this ends; the bound guards a bad link all the same.
-fn root_of(parents: &[Option<(usize, &Link)>], effect: usize) -> (usize, Confidence) {
+/// The graph of codes is acyclic (tested). Should a link ever make a circle all the same, its first finding is its root.
+fn cut_circles(parents: &mut [Parent<'_>]) {
+    // the walk that a finding was met in
+    let mut met: Vec<usize> = vec![usize::MAX; parents.len()];
+    for start in 0..parents.len() {
+        let mut at = start;
+        while met[at] == usize::MAX {
+            met[at] = start;
+            let Some((cause, _)) = parents[at] else { break };
+            at = cause;
+        }
+        // met again within the same walk, and it has a cause: the walk went in a circle
+        if met[at] == start && parents[at].is_some() {
+            let mut first = at;
+            let mut next = at;
+            while let Some((cause, _)) = parents[next] {
+                first = first.min(cause);
+                next = cause;
+                if next == at {
+                    break;
+                }
+            }
+            parents[first] = None;
+        }
+    }
+}
+
+/// Follows the parents up.
+fn root_of(parents: &[Parent<'_>], effect: usize) -> (usize, Confidence) {
     let mut at = effect;
     let mut confidence = Confidence::Confirmed;
-    for _ in 0..parents.len() {
-        let Some((cause, link)) = parents[at] else { break };
+    while let Some((cause, link)) = parents[at] {
         if link.confidence == Confidence::Likely {
             confidence = Confidence::Likely;
         }
         at = cause;
     }
     (at, confidence)
-}
-
-#[cfg(test)]
-mod tests {
-    use jiff::Timestamp;
-    use opsctl_core::model::{Code, KeyKind, Kind, Subject};
-
-    use super::*;
-
-    static A: Code = Code { id: "x.a", severities: &[Severity::Crit], when: "", hint: "" };
-    static B: Code = Code { id: "x.b", severities: &[Severity::Crit], when: "", hint: "" };
-    static C: Code = Code { id: "x.c", severities: &[Severity::Crit], when: "", hint: "" };
-    static AB: Link = Link {
-        cause: "x.a",
-        effect: "x.b",
-        tie: KeyKind::Container,
-        confidence: Confidence::Confirmed,
-        because: "a makes b",
-        treatable: false,
-    };
-    static BC: Link = Link {
-        cause: "x.b",
-        effect: "x.c",
-        tie: KeyKind::Filesystem,
-        confidence: Confidence::Likely,
-        because: "b makes c",
-        treatable: false,
-    };
-
-    fn finding(code: &'static Code, id: &str) -> Finding {
-        let subject = Subject { kind: Kind::Container, name: id.into(), identity: id.into() };
-        let mut f = Finding::new(code, Severity::Crit, subject, "");
-        f.id = id.into();
-        f
-    }
-
-    #[test]
-    fn a_chain_has_one_root_and_is_as_sure_as_its_weakest_link() {
-        let mut f = [
-            finding(&C, "f1").key(KeyKind::Filesystem, "8:1"),
-            finding(&B, "f2").key(KeyKind::Container, "k").key(KeyKind::Filesystem, "8:1"),
-            finding(&A, "f3").key(KeyKind::Container, "k"),
-        ];
-        let causes = correlate(&mut f, &[&AB, &BC]);
-        assert_eq!(causes.len(), 1);
-        assert_eq!((causes[0].root.as_str(), causes[0].explains.join(" ").as_str()), ("f3", "f1 f2"));
-        assert_eq!(causes[0].confidence, Confidence::Likely);
-        assert_eq!(f.map(|f| f.explained_by), [Some("f2".into()), Some("f3".into()), None]);
-    }
-
-    #[test]
-    fn other_objects_are_never_merged() {
-        let mut f = [finding(&A, "f1").key(KeyKind::Container, "one"), finding(&B, "f2").key(KeyKind::Container, "two")];
-        assert!(correlate(&mut f, &[&AB]).is_empty());
-        // nor does the same text of another kind tie them
-        let mut f = [finding(&A, "f1").key(KeyKind::Filesystem, "one"), finding(&B, "f2").key(KeyKind::Filesystem, "one")];
-        assert!(correlate(&mut f, &[&AB]).is_empty());
-    }
-
-    #[test]
-    fn a_cause_does_not_come_after_its_effect() {
-        let at = |s| Timestamp::from_second(s).ok();
-        let pair = |cause, effect| {
-            let mut f = [
-                finding(&A, "f1").key(KeyKind::Container, "k").since(at(cause)),
-                finding(&B, "f2").key(KeyKind::Container, "k").since(at(effect)),
-            ];
-            correlate(&mut f, &[&AB]).len()
-        };
-        assert_eq!((pair(1000, 1000), pair(1060, 1000), pair(5000, 1000)), (1, 1, 0));
-    }
-
-    #[test]
-    fn the_largest_cause_explains() {
-        let mut f = [
-            finding(&B, "f1").key(KeyKind::Container, "k"),
-            finding(&A, "f2").key(KeyKind::Container, "k").weight(5),
-            finding(&A, "f3").key(KeyKind::Container, "k").weight(50),
-        ];
-        correlate(&mut f, &[&AB]);
-        assert_eq!(f[0].explained_by.as_deref(), Some("f3"));
-    }
 }

@@ -21,6 +21,8 @@ use crate::report::of_owner;
 
 pub use message::Message;
 pub use send::Web;
+#[cfg(any(test, feature = "fuzz"))]
+pub(crate) use spool::is_parcel;
 
 /// What is on its way.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]

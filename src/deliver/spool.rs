@@ -1,11 +1,11 @@
 //! What could not be delivered: one file each in the state directory, whole or not at all. No address and no login is in it: the
 //! configuration has them when it is tried again.
 
-use std::fmt::Write as _;
-use std::io::{self, Write as _};
+use std::io;
 use std::path::{Path, PathBuf};
 
 use jiff::{SignedDuration, Timestamp};
+use opsctl_core::model::quantity;
 use opsctl_core::probe::clock;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
@@ -31,6 +31,12 @@ struct Content {
     parcel: Parcel,
 }
 
+/// Whether this is what a file of the spool holds.
+#[cfg(any(test, feature = "fuzz"))]
+pub(crate) fn is_parcel(text: &str) -> bool {
+    serde_json::from_str::<Content>(text).is_ok()
+}
+
 /// Something that waits.
 pub(super) struct Waiting {
     path: PathBuf,
@@ -54,11 +60,7 @@ pub(super) fn key(delivery: &Delivery) -> String {
         Destination::File { path, .. } => format!("file {}", path.display()),
     };
     let digest = Sha256::digest(format!("{place} {}", delivery.owner.as_deref().unwrap_or_default()));
-    digest.iter().take(8).fold(String::new(), |mut out, b| {
-        // writing to a String cannot fail
-        let _ = write!(out, "{b:02x}");
-        out
-    })
+    quantity::hex(&digest[..8])
 }
 
 /// Keeps a parcel.
@@ -68,12 +70,8 @@ pub(super) fn put(state_dir: &Path, key: &str, parcel: &Parcel) -> io::Result<()
     dir::ensure(&folder)?;
     let made_at = clock::now();
     let text = serde_json::to_vec(&Content { delivery: key.to_owned(), made_at, parcel: parcel.clone() })?;
-    let mut file = tempfile::Builder::new().prefix(".parcel").tempfile_in(&folder)?;
-    file.write_all(&text)?;
-    file.as_file().sync_all()?;
     // names sort by age
-    file.persist(folder.join(format!("{:020}-{key}.json", made_at.as_nanosecond()))).map_err(|e| e.error)?;
-    dir::sync(&folder)
+    dir::write(&folder.join(format!("{:020}-{key}.json", made_at.as_nanosecond())), &text)
 }
 
 /// Everything that waits, oldest first; what is too old or too much is dropped, and said.

@@ -3,7 +3,7 @@
 use jiff::Timestamp;
 use opsctl_core::model::{
     AnyCheck, Build, CheckRow, ContainerRef, Finding, FixOffer, Judged, Judgement, KeyKind, Kind, Link, Outcome, Plan,
-    REPORT_SCHEMA_VERSION, Record, Refusal, Report, Risk, Runbook, Sample, Severity, Verdict,
+    REPORT_SCHEMA_VERSION, Record, Refusal, Report, Risk, Runbook, Sample, Severity, Verdict, named, shell_word,
 };
 
 use super::Recording;
@@ -80,6 +80,7 @@ pub fn assess(
         let finding = &mut judged[i].judgement.findings[k];
         finding.id = format!("f{}", n + 1);
         finding.owner = owner_of(&finding.subject.name);
+        finding.keys.push(named(&finding.code, &finding.subject.name));
     }
     let mut findings: Vec<Finding> = order.iter().map(|&(i, k)| judged[i].judgement.findings[k].clone()).collect();
     let links: Vec<_> = runbooks.iter().flat_map(Runbook::links).collect();
@@ -95,8 +96,6 @@ pub fn assess(
     let verdicts: Vec<Verdict> = judged.iter().map(|j| j.verdict.clone()).chain(blind).collect();
     let verdict = Verdict::roll_up(&verdicts);
     let notes = waivers.notes(&findings, recording.started_at);
-    // after the offers: what was changed before has no part in whether a fix is possible
-    let changes = cite(&mut findings, recording);
     let report = Report {
         schema_version: REPORT_SCHEMA_VERSION,
         opsctl: Build {
@@ -114,13 +113,32 @@ pub fn assess(
         fixes: rows_of(&offers),
         tables: judged.iter().flat_map(|j| j.judgement.tables.clone()).collect(),
         measures: judged.iter().flat_map(|j| j.judgement.measures.clone()).collect(),
-        changes,
+        changes: Vec::new(),
         course: None,
         notes,
     };
     let pending = judged.iter().flat_map(pending).collect();
     let samples = judged.into_iter().flat_map(|j| j.judgement.samples).collect();
-    Assessment { report, verdict, verdicts, offers, samples, pending }
+    let mut assessment = Assessment { report, verdict, verdicts, offers, samples, pending };
+    // after the offers: what was changed before has no part in whether a fix is possible
+    assessment.look_back(recording);
+    assessment
+}
+
+impl Assessment {
+    /// Tells what was changed before, as far as the recording holds it.
+    pub(super) fn look_back(&mut self, recording: &Recording) {
+        self.report.notes.extend(recording.changes.iter().filter_map(|c| unread(&c.unknown)));
+        self.report.changes = cite(&mut self.report.findings, recording);
+        self.report.duration_ms = recording.duration_ms;
+    }
+}
+
+/// What was changed before is not told whole.
+fn unread(unknown: &[String]) -> Option<String> {
+    let first = unknown.first()?;
+    let more = if unknown.len() > 1 { format!(" (and {} more: `opsctl changes`)", unknown.len() - 1) } else { String::new() };
+    Some(format!("not all that was changed before can be seen: {first}{more}"))
 }
 
 fn pending<'a>(j: &'a Judged1<'_>) -> impl Iterator<Item = Pending> + 'a {
@@ -249,12 +267,6 @@ fn rows_of(offers: &[Offer]) -> Vec<FixOffer> {
     rows
 }
 
-/// Quotes a name so that the command can be pasted whatever it contains.
-fn shell_word(name: &str) -> String {
-    let plain = |c: char| c.is_ascii_alphanumeric() || "-_./:@%+,".contains(c);
-    if !name.is_empty() && name.chars().all(plain) { name.to_owned() } else { format!("'{}'", name.replace('\'', r"'\''")) }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -312,12 +324,5 @@ mod tests {
         let assessment = assess(&[], &recording, &|_| None, &Waivers::default());
         assert_eq!(assessment.verdict, Verdict::Unknown("reading mounts: denied".into()));
         assert_eq!((assessment.report.exit_code, assessment.report.checks.len()), (3, 1));
-    }
-
-    #[test]
-    fn commands_survive_a_paste() {
-        assert_eq!(shell_word("/var/lib"), "/var/lib");
-        assert_eq!(shell_word("a b"), "'a b'");
-        assert_eq!(shell_word("it's"), r"'it'\''s'");
     }
 }

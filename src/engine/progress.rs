@@ -17,4 +17,10 @@ pub enum Progress {
         /// `kind:name`.
         target: String,
     },
+    /// All evidence is here; it is judged.
+    Judging,
+    /// Something is wrong: what was changed before is looked for.
+    LookingBack,
+    /// Numbers and findings are kept for the next run.
+    Remembering,
 }

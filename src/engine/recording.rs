@@ -38,6 +38,13 @@ pub struct Recording {
     pub changes: Option<Changes>,
 }
 
+/// What every version of a recording says.
+#[derive(Deserialize)]
+struct Versioned {
+    #[serde(default)]
+    schema_version: serde_json::Value,
+}
+
 /// Why a recording cannot be used.
 #[derive(Debug, thiserror::Error)]
 pub enum RecordingError {
@@ -91,13 +98,12 @@ impl Recording {
         }
         let text = fs::read_to_string(path).map_err(io)?;
         let parse = |source| RecordingError::Parse { path: path.to_owned(), source };
-        let value: serde_json::Value = serde_json::from_str(&text).map_err(parse)?;
         // the version first: a newer shape would otherwise be reported as a broken file
-        match value.get("schema_version").and_then(serde_json::Value::as_u64) {
+        match serde_json::from_str::<Versioned>(&text).map_err(parse)?.schema_version.as_u64() {
             Some(found) if found != u64::from(RECORDING_SCHEMA_VERSION) => {
                 Err(RecordingError::Version { path: path.to_owned(), found })
             }
-            _ => serde_json::from_value(value).map_err(parse),
+            _ => serde_json::from_str(&text).map_err(parse),
         }
     }
 

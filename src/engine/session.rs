@@ -9,13 +9,13 @@ use opsctl_core::model::{Changes, EngineState, Finding, Inventory, Kind, MountRe
 use opsctl_core::probe::activity::Watch;
 use opsctl_core::probe::changes::{self as machine, Reach};
 use opsctl_core::probe::endpoint::{Endpoint, FirstAnswers};
+use opsctl_core::probe::filesystem::Filesystems;
 use opsctl_core::probe::kmsg::KernelLog;
 use opsctl_core::probe::names::Resolvers;
 use opsctl_core::probe::servers::{Servers, postgres, redis};
 use opsctl_core::probe::systemd::Systemd;
 use opsctl_core::probe::tls::Tls;
 use opsctl_core::probe::{Ask, History, NoHistory, ProbeCx, Redactor, clock, docker::Docker, host};
-use opsctl_runbooks::Settings;
 
 use super::assess::{Assessment, Offer, assess};
 use super::collect::{collect, one};
@@ -36,8 +36,8 @@ const LOOK_BACK: Duration = Duration::from_millis(300);
 
 /// What a session needs to know, taken from configuration and command line.
 pub struct Setup {
-    /// Limits and expectations of the runbooks.
-    pub settings: Settings,
+    /// The runbooks, with their settings.
+    pub runbooks: Vec<Runbook>,
     /// The engine's endpoint, when the configuration names one.
     pub endpoint: Option<String>,
     /// Servers that the configuration names.
@@ -124,7 +124,6 @@ impl Selection {
 /// One opsctl at work on one host.
 pub struct Session {
     setup: Setup,
-    runbooks: Vec<Runbook>,
 }
 
 /// What carries out what is done to containers and units.
@@ -178,18 +177,17 @@ pub struct Recheck {
 }
 
 impl Session {
-    /// A session with all runbooks.
+    /// A session with these runbooks.
     #[must_use]
     pub fn new(setup: Setup) -> Self {
-        let runbooks = opsctl_runbooks::all(&setup.settings);
-        Self { setup, runbooks }
+        Self { setup }
     }
 
     /// A session that never reads this host: it only judges what was recorded.
     #[must_use]
-    pub fn replaying(settings: &Settings) -> Self {
+    pub fn replaying(runbooks: Vec<Runbook>) -> Self {
         Self::new(Setup {
-            settings: settings.clone(),
+            runbooks,
             endpoint: None,
             servers: Vec::new(),
             endpoints: Vec::new(),
@@ -206,7 +204,7 @@ impl Session {
     /// Its runbooks, with their settings.
     #[must_use]
     pub fn runbooks(&self) -> &[Runbook] {
-        &self.runbooks
+        &self.setup.runbooks
     }
 
     /// What is on this host.
@@ -228,14 +226,15 @@ impl Session {
         let cx = Box::pin(self.context(self.setup.ask.clone())).await;
         let deadline = started + self.setup.deadline;
         let selection = selection.with_mountpoints(&cx.inventory);
-        let mut records = collect(&self.runbooks, &selection, &cx, deadline, progress).await;
+        let mut records = collect(&self.setup.runbooks, &selection, &cx, deadline, progress).await;
         // only now are all secrets known: one container's log can hold another one's password
         for record in &mut records {
             match &mut record.outcome {
-                Outcome::Evidence(value) => cx.redactor.scrub_json(value),
+                Outcome::Evidence(text) => text.scrub(&cx.redactor),
                 Outcome::Unknown(why) | Outcome::Skip(why) => *why = cx.redactor.scrub(why),
             }
         }
+        progress(Progress::Judging);
         let took = || u64::try_from(started.elapsed().as_millis()).unwrap_or(u64::MAX);
         let mut recording = Recording {
             schema_version: RECORDING_SCHEMA_VERSION,
@@ -247,12 +246,15 @@ impl Session {
             records,
             changes: None,
         };
-        let assessment = self.assess(&recording);
-        let Some(since) = reach(&assessment.report) else { return (recording, assessment) };
-        let reach = Reach { since, patience: LOOK_BACK, sudo: false };
-        recording.changes = Some(Box::pin(self.changes_seen(&cx, reach)).await);
-        recording.duration_ms = took();
-        let assessment = self.assess(&recording);
+        let mut assessment = self.judged(&recording);
+        if let Some(since) = reach(&assessment.report) {
+            progress(Progress::LookingBack);
+            let reach = Reach { since, patience: LOOK_BACK, sudo: false };
+            recording.changes = Some(Box::pin(self.changes_seen(&cx, reach)).await);
+            recording.duration_ms = took();
+            assessment.look_back(&recording);
+        }
+        assessment.report.notes.extend(self.setup.notes.iter().cloned());
         (recording, assessment)
     }
 
@@ -281,22 +283,26 @@ impl Session {
     /// Judges a recording, live or replayed: the same code for both.
     #[must_use]
     pub fn assess(&self, recording: &Recording) -> Assessment {
-        let mut assessment = assess(&self.runbooks, recording, &*self.setup.owner_of, &self.setup.waivers);
+        let mut assessment = self.judged(recording);
         assessment.report.notes.extend(self.setup.notes.iter().cloned());
         assessment
+    }
+
+    fn judged(&self, recording: &Recording) -> Assessment {
+        assess(&self.setup.runbooks, recording, &*self.setup.owner_of, &self.setup.waivers)
     }
 
     /// Reads one check of one target again, with nothing remembered from before.
     pub async fn recheck(&self, check: &str, target: &Target) -> Recheck {
         let cx = Box::pin(self.context(Ask::default())).await;
-        let found = self.runbooks.iter().flat_map(|r| &r.checks).find(|c| c.spec().id == check);
+        let found = self.setup.runbooks.iter().flat_map(|r| &r.checks).find(|c| c.spec().id == check);
         let Some(check) = found else {
             return Recheck::unknown(format!("there is no check {check}"), &cx);
         };
         let deadline = Instant::now() + check.spec().timeout;
         let (_, mut record) = one(&**check, &cx, target.clone(), deadline).await;
-        if let Outcome::Evidence(value) = &mut record.outcome {
-            cx.redactor.scrub_json(value);
+        if let Outcome::Evidence(text) = &mut record.outcome {
+            text.scrub(&cx.redactor);
         }
         let recording = Recording {
             schema_version: RECORDING_SCHEMA_VERSION,
@@ -335,6 +341,7 @@ impl Session {
             endpoints: self.setup.endpoints.clone(),
             first_answers: FirstAnswers::default(),
             rules: opsctl_core::probe::Memo::default(),
+            filesystems: Filesystems::default(),
             resolvers: Resolvers::default(),
             needs: opsctl_core::probe::needs::Known::default(),
             watch,

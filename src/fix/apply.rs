@@ -188,6 +188,9 @@ async fn one(permit: &Permit<'_>, action: &Action) -> Result<Option<String>, Str
             prometheus::reload(permit.docker(), *pid, *start_ticks, container.as_deref(), test, *over_http).await?;
         }
         Action::Run { argv } => program::run(argv).await?,
+        Action::RunOwn { program, identity, argv, cwd, timeout_s } => {
+            program::run_own(program, *identity, argv, cwd.as_deref(), Duration::from_secs(*timeout_s)).await?;
+        }
     }
     Ok(None)
 }

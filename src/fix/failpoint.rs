@@ -1,24 +1,20 @@
 //! Places where tests kill opsctl or make it wait. A release build has none.
 
-/// Dies as by `kill -9` when `$OPSCTL_FAILPOINT` names this place.
+/// Dies as by `kill -9` when `$OPSCTL_FAILPOINT` names this place. When `$OPSCTL_FAILPOINT_PAUSE` is `NAME=FILE` and names it: makes the
+/// file, and goes on when somebody has removed it.
 pub(super) fn failpoint(name: &str) {
     #[cfg(debug_assertions)]
-    if std::env::var_os("OPSCTL_FAILPOINT").is_some_and(|v| v == name) {
-        let _ = rustix::process::kill_process(rustix::process::getpid(), rustix::process::Signal::KILL);
-    }
-    #[cfg(not(debug_assertions))]
-    let _ = name;
-}
-
-/// When `$OPSCTL_FAILPOINT_PAUSE` is `NAME=FILE` and names this place: makes the file, and goes on when somebody has removed it.
-pub(super) fn pause(name: &str) {
-    #[cfg(debug_assertions)]
-    if let Some((place, file)) = std::env::var("OPSCTL_FAILPOINT_PAUSE").ok().as_deref().and_then(|v| v.split_once('='))
-        && place == name
-        && std::fs::write(file, name).is_ok()
     {
-        while std::path::Path::new(file).exists() {
-            std::thread::sleep(std::time::Duration::from_millis(5));
+        if std::env::var_os("OPSCTL_FAILPOINT").is_some_and(|v| v == name) {
+            let _ = rustix::process::kill_process(rustix::process::getpid(), rustix::process::Signal::KILL);
+        }
+        if let Some((place, file)) = std::env::var("OPSCTL_FAILPOINT_PAUSE").ok().as_deref().and_then(|v| v.split_once('='))
+            && place == name
+            && std::fs::write(file, name).is_ok()
+        {
+            while std::path::Path::new(file).exists() {
+                std::thread::sleep(std::time::Duration::from_millis(5));
+            }
         }
     }
     #[cfg(not(debug_assertions))]

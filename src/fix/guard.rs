@@ -7,7 +7,7 @@ use std::time::Duration;
 use opsctl_core::model::{Finding, Plan, Refusal, Risk, Severity, Verdict, printable, quantity};
 use opsctl_core::probe::clock;
 
-use super::failpoint::{failpoint, pause};
+use super::failpoint::failpoint;
 use super::lock::{Lock, LockError};
 use super::permit::Permit;
 use super::{Confirm, Engine, Exit, Stop, apply, confirm, same_name, show, subject_of};
@@ -64,14 +64,20 @@ impl<E: Engine> Guard<'_, E> {
     async fn try_fix(&mut self, offer: &Offer) -> Result<Exit, Stop> {
         let plan = match &offer.plan {
             Ok(plan) => plan,
-            Err(Refusal::ByHand(what)) => return Err(Stop::new(Exit::Declined, format!("to be done by hand: {what}"))),
-            Err(refusal) => return Err(Stop::new(Exit::Refused, format!("{} is not possible: {refusal}", offer.fix))),
+            Err(refusal) => {
+                // what was begun before may be the reason
+                self.settle().await;
+                return Err(match refusal {
+                    Refusal::ByHand(what) => Stop::new(Exit::Declined, format!("to be done by hand: {what}")),
+                    refusal => Stop::new(Exit::Refused, format!("{} is not possible: {refusal}", offer.fix)),
+                });
+            }
         };
         let _lock = self.lock()?;
         if let Some(exit) = self.settle_interrupted(Some(plan)).await? {
             return Ok(exit);
         }
-        pause("before-recheck");
+        failpoint("before-recheck");
         let mut fresh = self.unchanged(plan).await?;
         self.allowed(plan, offer, &fresh)?;
         let about = |f: &&Finding| f.code == plan.code && same_name(&f.subject, &offer.finding.subject);
@@ -81,7 +87,7 @@ impl<E: Engine> Guard<'_, E> {
             return Err(Stop::new(Exit::Declined, "dry run: nothing was changed"));
         }
         let waited = confirm::consent(plan, "apply", self.asked, self.policy, self.person)?;
-        pause("after-confirm");
+        failpoint("after-confirm");
         if waited {
             // a person may think for an hour
             fresh = self.unchanged(plan).await?;
@@ -143,8 +149,11 @@ impl<E: Engine> Guard<'_, E> {
             return (exit, ending, why.to_owned());
         }
         self.say(&format!("{why}; taking it back"));
+        failpoint("before-taking-back");
         let permit = Permit::grant(intent, &plan.undo, &fresh.managers, self.state_dir);
-        match apply::apply(&permit).await {
+        let taken_back = apply::apply(&permit).await;
+        failpoint("after-taking-back");
+        match taken_back {
             Ok(_) => (exit, Ending::Undone, format!("{why}; taken back")),
             Err(failure) => (exit, ending, format!("{why}; taking it back failed too: {failure}")),
         }

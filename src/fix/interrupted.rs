@@ -22,6 +22,20 @@ fn describe(entry: &Entry) -> String {
 }
 
 impl<E: Engine> Guard<'_, E> {
+    /// Looks what became of what was in flight, when nothing can be done now: mostly because it worked, or goes on.
+    pub async fn settle(&mut self) -> Exit {
+        if in_flight(&self.journal().entries().unwrap_or_default()).is_empty() {
+            return Exit::Done;
+        }
+        let result = self.try_settle().await;
+        self.end(result)
+    }
+
+    async fn try_settle(&mut self) -> Result<Exit, Stop> {
+        let _lock = self.lock()?;
+        Ok(self.settle_interrupted(None).await?.unwrap_or(Exit::Done))
+    }
+
     /// Says what was in flight, looks what became of it, and writes the outcome that is missing.
     /// `Some` when that was what is wanted now: it is not done a second time in the same breath.
     pub(super) async fn settle_interrupted(&mut self, wanted: Option<&Plan>) -> Result<Option<Exit>, Stop> {

@@ -18,7 +18,7 @@ mod verify;
 
 use std::future::Future;
 
-use opsctl_core::model::{FixSpec, Subject, Target};
+use opsctl_core::model::{FixSpec, Runbook, Subject, Target};
 
 use crate::engine::{Offer, Recheck, Session};
 
@@ -103,10 +103,9 @@ impl From<crate::audit::JournalError> for Stop {
     }
 }
 
-/// Every fix of every check, sorted by id, each once.
+/// Every fix of every check of these runbooks, sorted by id, each once.
 #[must_use]
-pub fn registry() -> Vec<&'static FixSpec> {
-    let runbooks = opsctl_runbooks::all(&opsctl_runbooks::Settings::default());
+pub fn registry(runbooks: &[Runbook]) -> Vec<&'static FixSpec> {
     let mut fixes: Vec<_> = runbooks.iter().flat_map(|r| r.checks.iter().flat_map(|c| c.spec().fixes)).collect();
     fixes.sort_by_key(|f| f.id);
     fixes.dedup_by_key(|f| f.id);

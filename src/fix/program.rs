@@ -2,14 +2,36 @@
 
 use std::time::Duration;
 
-use opsctl_core::probe::command;
+use opsctl_core::model::FileIdentity;
+use opsctl_core::probe::command::{self, Ended, NotEnded};
 
 /// How long a program may run.
 const TIMEOUT: Duration = Duration::from_secs(120);
 
 /// Runs it.
 pub(super) async fn run(argv: &[String]) -> Result<(), String> {
-    let ended = command::run(argv, TIMEOUT).await?;
+    well(argv, &command::run(argv, TIMEOUT).await?)
+}
+
+/// Runs a program of a team's own runbook, if it is still the file that was seen.
+pub(super) async fn run_own(
+    program: &str,
+    identity: FileIdentity,
+    argv: &[String],
+    cwd: Option<&str>,
+    timeout: Duration,
+) -> Result<(), String> {
+    if command::program(program)?.identity != identity {
+        return Err(format!("{program} is another file now"));
+    }
+    let ended = command::run_own(program, argv, cwd, false, timeout).await.map_err(|e| match e {
+        NotEnded::NotRun(why) => why,
+        NotEnded::Timeout(after) => format!("{program} did not end within {}", super::show::length(after)),
+    })?;
+    well(argv, &ended)
+}
+
+fn well(argv: &[String], ended: &Ended) -> Result<(), String> {
     if ended.status.success() {
         return Ok(());
     }
@@ -28,5 +50,22 @@ mod tests {
         let error = run(&["ls".to_owned(), "/no/such/place".to_owned()]).await.unwrap_err();
         assert!(error.starts_with("ls ended with exit status: 2: ls: cannot access"), "{error}");
         assert!(run(&[]).await.is_err());
+    }
+
+    #[tokio::test(flavor = "current_thread")]
+    async fn a_program_of_a_team_is_the_one_that_was_seen() {
+        let dir = tempfile::tempdir().unwrap();
+        let touch = command::program("touch").unwrap();
+        let argv = ["touch", "a b"].map(str::to_owned);
+        let second = Duration::from_secs(30);
+        let other = FileIdentity { ino: touch.identity.ino + 1, ..touch.identity };
+        let error = run_own(&touch.path, other, &argv, dir.path().to_str(), second).await.unwrap_err();
+        assert_eq!(error, format!("{} is another file now", touch.path));
+        assert!(!dir.path().join("a b").exists());
+        run_own(&touch.path, touch.identity, &argv, dir.path().to_str(), second).await.unwrap();
+        assert!(dir.path().join("a b").exists());
+        let sleep = command::program("sleep").unwrap();
+        let late = run_own(&sleep.path, sleep.identity, &["sleep".into(), "60".into()], None, Duration::from_millis(50)).await;
+        assert!(late.unwrap_err().ends_with("did not end within 0.1 s"));
     }
 }

@@ -3,7 +3,7 @@
 use std::fmt::Write as _;
 use std::time::Duration;
 
-use opsctl_core::model::{Finding, Plan, Subject, printable, quantity};
+use opsctl_core::model::{Finding, Plan, Subject, printable, quantity, shell_word};
 
 pub(super) fn length(d: Duration) -> String {
     quantity::duration(d.try_into().unwrap_or(jiff::SignedDuration::MAX))
@@ -50,23 +50,5 @@ pub fn plan_text(plan: &Plan, finding: Option<&Finding>) -> String {
 #[must_use]
 pub fn command(fix: &str, subject: &Subject, ambiguous: bool) -> String {
     let name = if ambiguous { subject.to_string() } else { subject.name.clone() };
-    format!("opsctl fix {fix} {}", quoted(&name))
-}
-
-/// A word as a POSIX shell reads it back.
-fn quoted(word: &str) -> String {
-    let plain = |c: char| c.is_ascii_alphanumeric() || "-_./:@%+=,".contains(c);
-    if !word.is_empty() && word.chars().all(plain) { word.to_owned() } else { format!("'{}'", word.replace('\'', r"'\''")) }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn words_survive_a_shell() {
-        assert_eq!(quoted("web-1"), "web-1");
-        assert_eq!(quoted("/srv/my disk"), "'/srv/my disk'");
-        assert_eq!(quoted("it's; rm -rf $HOME"), r"'it'\''s; rm -rf $HOME'");
-    }
+    format!("opsctl fix {fix} {}", shell_word(&name))
 }

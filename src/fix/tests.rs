@@ -2,6 +2,7 @@
 
 mod kill;
 mod live;
+mod points;
 mod scripted;
 mod terminal;
 mod undo;

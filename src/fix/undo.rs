@@ -4,7 +4,7 @@ use opsctl_core::model::{Action, Plan};
 use opsctl_core::probe::REDACTED;
 use opsctl_core::probe::docker::{Container, Docker};
 
-use super::failpoint::{failpoint, pause};
+use super::failpoint::failpoint;
 use super::guard::Guard;
 use super::permit::Permit;
 use super::verify::gone;
@@ -23,7 +23,7 @@ impl<E: Engine> Guard<'_, E> {
         self.settle_interrupted(None).await?;
         let entries = self.journal().entries()?;
         let (intent, plan) = undoable(&entries, seq)?;
-        pause("undo-before-recheck");
+        failpoint("undo-before-recheck");
         let mut fresh = self.recheck(plan).await;
         still_ours(plan, fresh.managers.docker.as_deref()).await?;
         self.say(&format!(
@@ -155,7 +155,8 @@ fn container_of(action: &Action) -> Option<&str> {
         | Action::PgSetRole { .. }
         | Action::ReloadNginx { .. }
         | Action::ReloadPrometheus { .. }
-        | Action::Run { .. } => None,
+        | Action::Run { .. }
+        | Action::RunOwn { .. } => None,
     }
 }
 

@@ -23,6 +23,7 @@ impl<E: Engine> Guard<'_, E> {
         loop {
             let looked_at = Instant::now();
             let fresh = self.recheck(plan).await;
+            super::failpoint::failpoint("verifying");
             match gone(plan, standing, &fresh) {
                 Ok(()) => {
                     let since = *gone_since.get_or_insert(looked_at);

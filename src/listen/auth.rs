@@ -15,7 +15,7 @@ use crate::config::Listen;
 const SHORTEST: usize = 16;
 
 /// How old a signed request may be, in seconds.
-const OLDEST_S: i64 = 300;
+const OLDEST_S: u64 = 300;
 
 /// Why the keys cannot be used.
 #[derive(Debug, thiserror::Error)]
@@ -98,7 +98,7 @@ impl Keys {
             None => hmac::verify(key, body, &given).is_ok(),
             Some(name) => {
                 let Some(moment) = text(name) else { return false };
-                let fresh = moment.parse::<i64>().is_ok_and(|at| (now_s - at).abs() <= OLDEST_S);
+                let fresh = moment.parse::<i64>().is_ok_and(|at| now_s.abs_diff(at) <= OLDEST_S);
                 let signed = [moment.as_bytes(), b":", body].concat();
                 hmac::verify(key, &signed, &given).is_ok() && fresh
             }
@@ -113,7 +113,7 @@ fn secret(path: &Path) -> Result<String, AuthError> {
 }
 
 /// The token of `Bearer TOKEN`, or the password of `Basic` (older Grafana knows nothing else).
-fn given_token(header: &str) -> Option<String> {
+pub(crate) fn given_token(header: &str) -> Option<String> {
     let (kind, rest) = header.split_once(' ')?;
     match kind.to_ascii_lowercase().as_str() {
         "bearer" => Some(rest.trim().to_owned()),
@@ -126,7 +126,7 @@ fn given_token(header: &str) -> Option<String> {
 }
 
 /// Bytes of hexadecimal digits, with or without `sha256=` in front.
-fn unhex(text: &str) -> Option<Vec<u8>> {
+pub(crate) fn unhex(text: &str) -> Option<Vec<u8>> {
     let digits = text.strip_prefix("sha256=").unwrap_or(text);
     if !digits.len().is_multiple_of(2) || !digits.is_ascii() {
         return None;

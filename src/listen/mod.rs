@@ -16,6 +16,8 @@ use tokio::sync::watch;
 
 use crate::config::Config;
 pub use auth::{AuthError, Keys};
+#[cfg(any(test, feature = "fuzz"))]
+pub(crate) use auth::{given_token, unhex};
 use metrics::Metrics;
 use queue::Queue;
 

@@ -2,7 +2,7 @@
 //! just answered is not taken twice.
 
 use std::collections::{HashMap, HashSet, VecDeque};
-use std::io::{self, Write as _};
+use std::io;
 use std::path::PathBuf;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
@@ -154,12 +154,8 @@ impl Queue {
 
     fn write(&self, batch: &Batch, number: u64) -> io::Result<PathBuf> {
         let text = serde_json::to_vec(batch)?;
-        let mut file = tempfile::Builder::new().prefix(".alerts").tempfile_in(&self.folder)?;
-        file.write_all(&text)?;
-        file.as_file().sync_all()?;
         let path = self.folder.join(format!("{:020}-{number}.json", batch.received_at.as_nanosecond()));
-        file.persist(&path).map_err(|e| e.error)?;
-        dir::sync(&self.folder)?;
+        dir::write(&path, &text)?;
         Ok(path)
     }
 

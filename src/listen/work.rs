@@ -20,7 +20,7 @@ const STALE: SignedDuration = SignedDuration::from_hours(1);
 
 /// Answers until it is to end; what it is at is finished first.
 pub(super) async fn work(config: &Config, shared: &Arc<Shared>) {
-    let catalog = Catalog::new();
+    let catalog = Catalog::of(crate::site::runbooks(config));
     let mut stopping = shared.stopping.clone();
     loop {
         let batches = tokio::select! {

@@ -6,7 +6,7 @@ use opsctl_core::model::{CheckRow, Confidence, Finding, FixOffer, Measure, Repor
 
 use super::markup::{escape, escape_lines};
 use super::plot::{self, Level};
-use super::view;
+use super::{diagnosis, view};
 
 /// Plots of one kind that are not folded away.
 const PLOTS_SHOWN: usize = 12;
@@ -39,7 +39,7 @@ pub(super) fn render(report: &Report) -> String {
 fn head(report: &Report) -> String {
     let verdict = escape(&report.verdict);
     let mut meta = vec![
-        report.started_at.strftime("%Y-%m-%d %H:%M UTC").to_string(),
+        quantity::minute(report.started_at),
         format!("{} in {}", quantity::count(report.checks.len(), "check"), view::took(report)),
         format!("Linux {}", report.host.kernel),
     ];
@@ -105,29 +105,35 @@ fn title(text: &str, n: usize) -> String {
 }
 
 fn causes(report: &Report) -> String {
-    let causes = view::causes(report);
+    let causes = diagnosis::diagnoses(report);
     if causes.is_empty() {
         return String::new();
     }
     let mut out = format!("<section>\n<h2>{}</h2>\n", if causes.len() == 1 { "Root cause" } else { "Root causes" });
-    for (cause, root) in causes {
-        let likely = if cause.confidence == Confidence::Likely { " <span class=\"tag\">likely</span>" } else { "" };
-        let waived = if root.waived.is_some() { " <span class=\"tag\">waived</span>" } else { "" };
+    for d in causes {
+        let likely = if d.likely { " <span class=\"tag\">likely</span>" } else { "" };
+        let waived = if d.waived { " <span class=\"tag\">waived</span>" } else { "" };
         let _ = writeln!(
             out,
             "<div class=\"card {0}\">\n<p class=\"what\">{1} {2}{likely}{waived}</p>\n<p class=\"soft\"><code>{3}</code> · {4}</p>",
-            root.severity,
-            badge(&root.severity.to_string()),
-            escape(&root.message),
-            escape(&root.code),
-            escape(&root.subject.to_string()),
+            d.severity,
+            badge(&d.severity.to_string()),
+            escape(&d.what),
+            escape(&d.code),
+            escape(&quantity::some_of(&d.subjects, 4)),
         );
-        if !cause.because.is_empty() {
-            let items = each(&cause.because, |b| format!("<li>{}</li>\n", escape(b)));
+        if !d.explains.is_empty() {
+            let items = each(&d.explains, |b| format!("<li>{}</li>\n", escape(b)));
             let _ = writeln!(out, "<p>It explains</p>\n<ul>\n{items}</ul>");
         }
-        if !root.hint.is_empty() {
-            let _ = writeln!(out, "<p><b>To do:</b> {}</p>", escape(&root.hint));
+        if let Some(not) = &d.not {
+            let _ = writeln!(out, "<p class=\"soft\">It does not explain {}</p>", escape(not));
+        }
+        if let Some(command) = &d.next {
+            let _ = writeln!(out, "<p><b>Next:</b> <code>{}</code></p>", escape(command));
+        }
+        if !d.to_do.is_empty() {
+            let _ = writeln!(out, "<p><b>To do:</b> {}</p>", escape(&d.to_do));
         }
         out += "</div>\n";
     }

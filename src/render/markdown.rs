@@ -4,7 +4,7 @@ use std::fmt::Write as _;
 
 use opsctl_core::model::{Report, printable};
 
-use super::view;
+use super::{diagnosis, view};
 
 pub(super) fn render(report: &Report) -> String {
     let mut out = String::new();
@@ -21,10 +21,18 @@ pub(super) fn render(report: &Report) -> String {
             let _ = writeln!(out, "| {} | `{}` | {}{standing} |", f.severity, f.code, cell(&f.message));
         }
     }
-    for (cause, root) in view::causes(report) {
-        let _ = writeln!(out, "\n**Root cause:** `{}` {}\n", root.code, cell(&root.message));
-        for because in &cause.because {
-            let _ = writeln!(out, "- explains {}", cell(because));
+    for d in diagnosis::diagnoses(report) {
+        let title = if d.likely { "Likely root cause" } else { "Root cause" };
+        let waived = if d.waived { " (waived)" } else { "" };
+        let _ = writeln!(out, "\n**{title}:** `{}` {}{waived}\n", d.code, cell(&d.what));
+        for effect in &d.explains {
+            let _ = writeln!(out, "- explains {}", cell(effect));
+        }
+        if let Some(not) = &d.not {
+            let _ = writeln!(out, "- not explained by it: {}", cell(not));
+        }
+        if let Some(command) = &d.next {
+            let _ = writeln!(out, "- next: `{}`", printable(command));
         }
     }
     out += &listed("Changed before", view::changes(report).iter().map(|c| cell(c)));

@@ -1,5 +1,6 @@
 //! One file per format; each is a pure function from the report to text. This is the only place that prints a report.
 
+mod diagnosis;
 mod html;
 mod json;
 mod jsonl;
@@ -14,6 +15,7 @@ mod prometheus;
 mod style;
 mod table;
 mod tap;
+mod timings;
 mod view;
 
 #[cfg(test)]

@@ -9,6 +9,7 @@ use indicatif::{ProgressBar, ProgressStyle};
 use opsctl_core::model::printable;
 
 use super::style::{ColorChoice, Surroundings};
+use super::timings::Timings;
 use crate::engine::Progress as Event;
 
 /// Shown only on a terminal.
@@ -18,6 +19,7 @@ pub struct Progress {
     /// What has not answered yet.
     waiting: RefCell<BTreeSet<String>>,
     all: Cell<usize>,
+    timings: Timings,
 }
 
 impl Progress {
@@ -35,7 +37,7 @@ impl Progress {
             bar.enable_steady_tick(Duration::from_millis(100));
             bar
         });
-        Self { bar, waiting: RefCell::default(), all: Cell::new(0) }
+        Self { bar, waiting: RefCell::default(), all: Cell::new(0), timings: Timings::default() }
     }
 
     /// Says something that stays, on stderr.
@@ -56,6 +58,7 @@ impl Progress {
 
     /// Shows a step of the engine.
     pub fn show(&self, event: &Event) {
+        self.timings.see(event);
         let Some(bar) = &self.bar else { return };
         match event {
             Event::Discovering => bar.set_message("looking what is there"),
@@ -76,7 +79,16 @@ impl Progress {
                     ));
                 }
             }
+            Event::Judging => bar.set_message("judging"),
+            Event::LookingBack => bar.set_message("looking what was changed before"),
+            Event::Remembering => {}
         }
+    }
+
+    /// What the time of the run went into so far.
+    #[must_use]
+    pub fn timings(&self) -> String {
+        self.timings.text()
     }
 
     /// Removes the line.

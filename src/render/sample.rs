@@ -73,6 +73,7 @@ pub(super) fn five_red_things() -> Report {
     oom.evidence = ["kernel log", "resident memory at death", "exit", "engine"]
         .map(|label| Cited { label: label.into(), value: "oom-kill:constraint=CONSTRAINT_MEMCG,nodemask=(null)".into() })
         .to_vec();
+    oom.fixes = vec!["container.raise-memory".into()];
     let mut looping = finding(
         "f2",
         "container.restart-loop",
@@ -255,6 +256,29 @@ pub(super) fn hostile() -> Report {
         command: "opsctl fix container.start '\x1b'".into(),
         refused: None,
     }];
+    r
+}
+
+/// The same trouble of `n` containers, each with its effect.
+pub(super) fn alike(n: usize) -> Report {
+    let mut findings = Vec::new();
+    let mut causes = Vec::new();
+    for i in 0..n {
+        let (root, effect) = (format!("f{}", 2 * i), format!("f{}", 2 * i + 1));
+        let name = format!("c{i}");
+        let what = format!("{name} was killed by the kernel at its limit");
+        let mut killed = finding(&root, "container.oom-killed", Severity::Crit, &name, &what);
+        killed.since = Some(Timestamp::UNIX_EPOCH);
+        killed.hint = format!("raise the limit of {name}");
+        let mut looping = finding(&effect, "container.restart-loop", Severity::Crit, &name, "it loops");
+        looping.explained_by = Some(root.clone());
+        findings.extend([killed, looping]);
+        let because = vec![format!("container.restart-loop {name}: its restart policy starts it again")];
+        causes.push(Cause { root, explains: vec![effect], because, confidence: Confidence::Confirmed });
+    }
+    let mut r = report(findings, vec![row("container.state", "container:c0", "crit", None)]);
+    r.verdict = "crit".into();
+    r.causes = causes;
     r
 }
 

@@ -8,7 +8,7 @@ use opsctl_core::model::{Confidence, Finding, Report, Severity, Table, printable
 use unicode_width::UnicodeWidthStr as _;
 
 use super::style::Style;
-use super::view;
+use super::{diagnosis, view};
 
 /// Below this width the code stands above the finding instead of beside it.
 const SIDE_BY_SIDE: u16 = 96;
@@ -205,27 +205,29 @@ fn cut(line: &str, all: bool) -> String {
 
 fn causes(report: &Report, paint: &Paint) -> String {
     let mut out = String::new();
-    let mut said: Vec<&str> = Vec::new();
-    for (cause, root) in view::causes(report) {
-        said.push(&root.hint);
-        let likely = if cause.confidence == Confidence::Likely { "Likely root cause" } else { "Root cause" };
-        let waived = if root.waived.is_some() { " (waived)" } else { "" };
-        out += &paint.wrap(&format!("{} {}: {}{waived}", paint.bold(likely), root.code, printable(&root.message)), 2);
-        for because in &cause.because {
-            out += &paint.wrap(&format!("  explains {}", printable(because)), 4);
+    for d in diagnosis::diagnoses(report) {
+        let title = if d.likely { "Likely root cause" } else { "Root cause" };
+        let waived = if d.waived { " (waived)" } else { "" };
+        out += &paint.wrap(&format!("{} {}: {}{waived}", paint.bold(title), d.code, printable(&d.what)), 2);
+        for effect in &d.explains {
+            out += &paint.wrap(&format!("  explains {}", printable(effect)), 4);
         }
-        if !paint.style.quiet {
-            out += &paint.wrap(&format!("  to do: {}", root.hint), 4);
+        if paint.style.quiet {
+            continue;
         }
+        if let Some(not) = &d.not {
+            out += &paint.wrap(&format!("  not explained by it: {}", printable(not)), 4);
+        }
+        if let Some(command) = &d.next {
+            // a command to paste is never wrapped
+            let _ = writeln!(out, "  next: {}", printable(command));
+        }
+        out += &paint.wrap(&format!("  to do: {}", d.to_do), 4);
     }
     // what stands alone still wants its one line of advice
     if !paint.style.quiet {
-        let alone = view::open(report).filter(|f| f.explained_by.is_none() && !report.causes.iter().any(|c| c.root == f.id));
-        for finding in alone {
-            if !said.contains(&finding.hint.as_str()) && !finding.hint.is_empty() {
-                said.push(&finding.hint);
-                out += &paint.wrap(&format!("{} {}", paint.bold(&format!("To do for {}:", finding.code)), finding.hint), 2);
-            }
+        for (codes, hint) in diagnosis::alone(report) {
+            out += &paint.wrap(&format!("{} {hint}", paint.bold(&format!("To do for {}:", codes.join(", ")))), 2);
         }
     }
     if !out.is_empty() {

@@ -1,5 +1,7 @@
 //! What several formats ask of a report: what is open, what is waived, how a finding stands to earlier runs.
 
+use std::collections::{HashMap, HashSet};
+
 use jiff::Timestamp;
 use opsctl_core::model::{Cause, CheckRow, Finding, Recovered, Report, Severity, Standing, Trend, quantity};
 
@@ -24,28 +26,44 @@ pub(super) fn find<'a>(report: &'a Report, id: &str) -> Option<&'a Finding> {
     report.findings.iter().find(|f| f.id == id)
 }
 
+/// All findings by id.
+pub(super) fn by_id(report: &Report) -> HashMap<&str, &Finding> {
+    report.findings.iter().map(|f| (f.id.as_str(), f)).collect()
+}
+
 /// Causes with their root. One whose root is waived counts as long as something it explains is open.
 pub(super) fn causes(report: &Report) -> Vec<(&Cause, &Finding)> {
-    let open = |id: &String| find(report, id).is_some_and(is_open);
+    let by_id = by_id(report);
+    let open = |id: &String| by_id.get(id.as_str()).is_some_and(|f| is_open(f));
     let wanted = |(cause, root): &(&Cause, &Finding)| root.waived.is_none() || cause.explains.iter().any(open);
-    report.causes.iter().filter_map(|c| Some((c, find(report, &c.root)?))).filter(wanted).collect()
+    report.causes.iter().filter_map(|c| Some((c, *by_id.get(c.root.as_str())?))).filter(wanted).collect()
 }
 
 /// Roots in report order, each followed by what it explains.
 pub(super) fn tree<'a>(shown: &[&'a Finding]) -> Vec<(usize, &'a Finding)> {
-    fn below<'a>(shown: &[&'a Finding], parent: &'a Finding, depth: usize, out: &mut Vec<(usize, &'a Finding)>) {
+    type Children<'a> = HashMap<&'a str, Vec<&'a Finding>>;
+    fn below<'a>(children: &Children<'a>, parent: &'a Finding, depth: usize, out: &mut Vec<(usize, &'a Finding)>) {
         out.push((depth, parent));
-        // a finding explained by one that is not shown stands for itself; the bound guards a circular recording
+        // the bound guards a circular recording
         if depth < 16 {
-            for child in shown.iter().filter(|f| f.explained_by.as_deref() == Some(&parent.id)) {
-                below(shown, child, depth + 1, out);
+            for child in children.get(parent.id.as_str()).into_iter().flatten() {
+                below(children, child, depth + 1, out);
             }
         }
     }
+    let ids: HashSet<&str> = shown.iter().map(|f| f.id.as_str()).collect();
+    let mut children = Children::new();
+    let mut roots = Vec::new();
+    for finding in shown {
+        match finding.explained_by.as_deref() {
+            Some(id) if ids.contains(id) => children.entry(id).or_default().push(finding),
+            // one that is explained by what is not shown stands for itself
+            _ => roots.push(*finding),
+        }
+    }
     let mut out = Vec::new();
-    let is_shown = |id: &str| shown.iter().any(|f| f.id == id);
-    for root in shown.iter().filter(|f| f.explained_by.as_deref().is_none_or(|id| !is_shown(id))) {
-        below(shown, root, 0, &mut out);
+    for root in roots {
+        below(&children, root, 0, &mut out);
     }
     out
 }

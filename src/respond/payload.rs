@@ -2,9 +2,9 @@
 //! and Alertmanager have them in their APIs.
 
 use std::collections::BTreeMap;
-use std::fmt::Write as _;
 
 use jiff::Timestamp;
+use opsctl_core::model::quantity;
 use opsctl_core::probe::Redactor;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -66,11 +66,7 @@ impl Alert {
             }
         }
         hash.update(self.starts_at.map_or_else(String::new, |at| at.to_string()));
-        hash.finalize().iter().take(12).fold(String::new(), |mut out, b| {
-            // writing to a String cannot fail
-            let _ = write!(out, "{b:02x}");
-            out
-        })
+        quantity::hex(&hash.finalize()[..12])
     }
 }
 

@@ -75,7 +75,7 @@ fn facts(response: &Response, answer: &Answer) -> Vec<String> {
     }
     for past in &answer.similar {
         let span = quantity::duration(past.last_seen.duration_since(past.first_seen));
-        let day = past.first_seen.strftime("%Y-%m-%d %H:%M UTC");
+        let day = quantity::minute(past.first_seen);
         lines.push(format!("before: {day}, for {span}: {} {}: {}", past.code, past.subject, past.message));
     }
     let also: Vec<&Finding> = response.report.findings.iter().filter(|f| answer.also_open.contains(&f.id)).collect();

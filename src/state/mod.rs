@@ -4,6 +4,7 @@
 //! without it and has one line that says so.
 
 mod episodes;
+mod list;
 mod store;
 
 use std::path::Path;
@@ -15,6 +16,7 @@ use opsctl_core::model::{Measure, Report, Sample};
 use opsctl_core::probe::{History, blocking, clock};
 
 pub use episodes::{Episode, Scope};
+pub use list::{List, ListError};
 use store::{Broken, Db};
 
 /// File of the history in the state directory.

@@ -13,7 +13,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::config::glob;
 
-pub use file::{WAIVERS, WaiverError, change, load};
+pub use file::{change, load};
 pub use window::Window;
 
 /// Why something is waived.
@@ -100,15 +100,9 @@ impl Waiver {
     /// One line: `known issue until 2026-11-22 10:00 UTC: the disk is on order (root)`.
     #[must_use]
     pub fn says(&self, now: Timestamp) -> String {
-        let until = self.window.ends(now).map_or_else(String::new, |end| format!(" until {}", minute(end)));
+        let until = self.window.ends(now).map_or_else(String::new, |end| format!(" until {}", quantity::minute(end)));
         format!("{}{until}: {} ({})", self.tag.words(), self.reason, self.by)
     }
-}
-
-/// A moment, to the minute.
-#[must_use]
-pub fn minute(at: Timestamp) -> String {
-    at.strftime("%Y-%m-%d %H:%M UTC").to_string()
 }
 
 /// How long after its end a waiver is still spoken of.

@@ -2,6 +2,7 @@
 
 use jiff::civil::{Time, Weekday};
 use jiff::{SignedDuration, Timestamp, tz::TimeZone};
+use opsctl_core::model::quantity;
 use serde::{Deserialize, Serialize};
 
 /// From when until when.
@@ -104,8 +105,8 @@ fn day_name(day: Weekday) -> &'static str {
 impl std::fmt::Display for Window {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
-            Self::Once { from, until } if *from == Timestamp::UNIX_EPOCH => write!(f, "until {}", super::minute(*until)),
-            Self::Once { from, until } => write!(f, "{} to {}", super::minute(*from), super::minute(*until)),
+            Self::Once { from, until } if *from == Timestamp::UNIX_EPOCH => write!(f, "until {}", quantity::minute(*until)),
+            Self::Once { from, until } => write!(f, "{} to {}", quantity::minute(*from), quantity::minute(*until)),
             Self::Weekly { days, from, until } => {
                 let days = if days.is_empty() { "every day".to_owned() } else { days.join(", ") };
                 write!(f, "{days} {} to {} UTC", from.strftime("%H:%M"), until.strftime("%H:%M"))

@@ -22,5 +22,11 @@ fn autoheal_restarts_what_is_well() {
     host.until("app", "{{.State.Health.FailingStreak}}", "1");
     assert_eq!(host.inspect("app", "{{.RestartCount}}"), "0", "restarts through the API are not counted");
     let run = host.diagnose();
-    run.must(&[MISSING, LOOP]).roots(&[MISSING]).must_not(&["container.oom-killed", "container.down", "container.start-failed"]);
+    run.must(&[MISSING, LOOP]).roots(&[MISSING]).explains(MISSING, LOOP);
+    // neither the application nor its image is to blame
+    run.must_not(&["container.oom-killed", "container.down", "container.start-failed", "container.image-drift", "memory."]);
+    run.verdict("healthcheck.http", "container:app", "ok").offers_no("container.restart", "container:app");
+    // it is not the engine that restarts it: there is no loop of its own to end
+    run.offers_no("container.stop-loop", "container:app");
+    host.leaves(&run, "");
 }

@@ -27,7 +27,15 @@ fn the_kernel_killed_it() {
     run.must_not(&["memory.", "container.down", "container.start-failed", "healthcheck.unhealthy"]);
     let said = format!("{}{}", run.finding(OOM).message, run.finding(LOOP).message);
     assert!(!said.contains("by hand") && !said.contains("operator"), "nobody stopped it: {said}");
-    assert_eq!(run.offer("container.restart", "container:api"), None, "the engine restarts it all the time");
+    // the engine restarts it all the time
+    run.offers_no("container.restart", "container:api").says(OOM, &["kernel log"]);
+    host.leaves(&run, "");
+    // the host has memory: it is the limit that was too low
+    host.ask(&["memory"]).must_not(&["memory.oom-kill"]);
+    // somebody gives it more meanwhile: the plan was for another limit
+    let other = || _ = host.docker(&["update", "--memory", "20m", "--memory-swap", "20m", "api"]);
+    host.fix_meanwhile("container.raise-memory", "api", &[], other).exits(11);
+    assert_eq!(host.inspect("api", "{{.HostConfig.Memory}}"), (20 << 20).to_string());
 }
 
 #[test]
@@ -77,4 +85,5 @@ fn behind_nginx_the_failed_requests_have_the_same_root() {
     host.until("api", "{{.State.ExitCode}}", "137");
     let run = host.ask(&["container", "nginx"]);
     run.must(&[OOM, LOOP, RATE]).roots(&[OOM]).explains(OOM, RATE).must_not(&["memory.oom-kill", "container.down"]);
+    host.leaves(&run, "nginx");
 }

@@ -15,9 +15,25 @@ fn a_crash_loop_shows_its_last_words() {
     let run = host.diagnose();
     run.must(&[LOOP]).roots(&[LOOP]).says(LOOP, &["3", "KeyError: DATABASE_URL"]);
     run.must_not(&["container.oom-killed", "container.down", "container.start-failed"]);
-    assert_eq!(run.offer("container.restart", "container:worker"), None, "the engine restarts it all the time");
+    // the engine restarts it all the time
+    run.offers_no("container.restart", "container:worker");
+    host.leaves(&run, "");
 
-    host.fix("container.stop-loop", "worker", &[]).exits(0);
+    // somebody starts it anew meanwhile: that is another container
+    let again = || {
+        host.docker(&["rm", "-f", "worker"]);
+        host.run("worker", &["--restart", "always", "worker:1", "fixture", "say", "KeyError: DATABASE_URL", "3"]);
+        eventually(60, "it was restarted five times", || {
+            host.inspect("worker", "{{.RestartCount}}").parse::<u32>().is_ok_and(|n| n >= 5).then_some(())
+        });
+    };
+    host.fix_meanwhile("container.stop-loop", "worker", &[], again).exits(11);
+    assert_eq!(host.inspect("worker", "{{.HostConfig.RestartPolicy.Name}}"), "always");
+    // who reads the plan meets its next run: it is the same loop
+    let restarts = || host.inspect("worker", "{{.RestartCount}}").parse::<u32>().unwrap();
+    let before = restarts();
+    let goes_on = || eventually(60, "it was restarted once more", || (restarts() > before).then_some(()));
+    host.fix_meanwhile("container.stop-loop", "worker", &[], goes_on).exits(0);
     assert_eq!(host.inspect("worker", "{{.State.Running}} {{.HostConfig.RestartPolicy.Name}}"), "false no");
     host.diagnose().must_not(&["container.restart-loop"]);
 }
@@ -37,4 +53,5 @@ fn behind_nginx_what_cannot_be_reached_has_the_same_root() {
     let run = host.ask(&["container", "nginx"]);
     run.must(&[LOOP, UNREACHABLE]).roots(&[LOOP]).explains(LOOP, UNREACHABLE);
     run.must_not(&["container.oom-killed", "container.down", "nginx.upstream-stale-ip"]);
+    host.leaves(&run, "nginx");
 }

@@ -11,4 +11,9 @@ fn inodes_run_out_before_space() {
     host.sh("mkdir /mnt/cache/sessions; for n in $(seq 300); do : > /mnt/cache/sessions/$n || exit 0; done 2> /dev/null; exit 1");
     let run = host.diagnose();
     run.must(&[INODES]).roots(&[INODES]).says(INODES, &["sessions"]).must_not(&["disk.space", "disk.deleted-open"]);
+    host.leaves(&run, "");
+
+    // memory that somebody mounted for it is no better
+    host.sh("mount -t tmpfs -o size=16m,nr_inodes=50 ram /mnt/cache; for n in $(seq 60); do : > /mnt/cache/$n || exit 0; done 2> /dev/null; exit 1");
+    host.diagnose().must(&[INODES]).roots(&[INODES]);
 }

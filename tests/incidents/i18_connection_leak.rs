@@ -1,6 +1,6 @@
 //! An application leaves transactions open until no connection is left (scenario 18).
 
-use crate::lab::Host;
+use crate::lab::{DATABASE, Host};
 
 const IDLE: &str = "postgres.idle-in-tx postgres:127.0.0.1:5432";
 const CONNECTIONS: &str = "postgres.connections postgres:127.0.0.1:5432";
@@ -23,7 +23,8 @@ fn the_open_transactions_are_the_root_and_it_is_not_called_down() {
     run.roots(&[IDLE]).explains(IDLE, CONNECTIONS).must_not(&["postgres.up", "postgres.blocked"]);
     run.says(CONNECTIONS, &["17 of 17", "3 reserved", "idle in transaction"]).says(IDLE, &["15 of the 17"]);
     // nobody waits for any of them: which one to end is not for a tool to say
-    assert!(run.offer("pg.terminate-idle", "postgres:127.0.0.1:5432").is_none());
+    run.offers_no("pg.terminate-idle", "postgres:127.0.0.1:5432");
+    host.leaves(&run, "");
 
     // when not even the reserve is left, the titles of its processes still tell
     crate::lab::eventually(30, "no connection is left", || {
@@ -50,7 +51,8 @@ fn the_open_transactions_are_the_root_and_it_is_not_called_down() {
     });
     let full = host.ask(&["postgres"]);
     full.roots(&[IDLE]).must(&[CONNECTIONS]).says(CONNECTIONS, &["not even a reserved one", "app shop idle in transaction: 15"]);
-    assert_eq!(full.check("postgres.up", "postgres:127.0.0.1:5432").verdict, "ok");
+    full.verdict("postgres.up", "postgres:127.0.0.1:5432", "ok");
+    host.leaves(&full, "full");
 }
 
 #[test]
@@ -60,7 +62,7 @@ fn behind_nginx_the_leak_is_the_root_of_what_users_see() {
     const FRONT: &str = "healthcheck.content endpoint:http://127.0.0.1/front";
     let Some(host) = Host::with_servers(&["psql", "nginx", "curl", "python3"]) else { return };
     host.postgres("max_connections = 20");
-    host.application();
+    host.application(&[DATABASE]);
     let asked = ["postgres", "nginx", "healthcheck"];
     host.ask(&asked).roots(&[]);
     for i in 0..17 {
@@ -69,6 +71,12 @@ fn behind_nginx_the_leak_is_the_root_of_what_users_see() {
     host.sh("for i in $(seq 12); do curl -s http://127.0.0.1/health/; done > /dev/null; sleep 1");
     let run = host.ask(&asked);
     run.must(&[HEALTH]).roots(&[IDLE]).explains(IDLE, CONNECTIONS).explains(CONNECTIONS, RATE).explains(CONNECTIONS, FRONT);
-    run.must_not(&["postgres.up", "postgres.blocked", "nginx.upstream-"]);
+    run.says(HEALTH, &["503"]).must_not(&[
+        "postgres.up",
+        "postgres.blocked",
+        "nginx.upstream-unreachable",
+        "nginx.upstream-stale-ip",
+    ]);
     assert!(!run.stdout.contains("canary"));
+    host.leaves(&run, "nginx");
 }

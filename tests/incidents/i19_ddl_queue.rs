@@ -31,6 +31,7 @@ fn the_session_that_does_nothing_is_the_root_and_ending_it_frees_all() {
     run.roots(&[IDLE]).explains(IDLE, BLOCKED).must_not(&["postgres.connections", "postgres.deadlocks", "postgres.up"]);
     let pid = format!("pid {holder}");
     run.says(IDLE, &[&pid, "11 sessions wait"]).says(BLOCKED, &[&pid, "ALTER TABLE t ADD b int"]);
+    host.leaves(&run, "");
     assert!(!run.stdout.contains("canary"), "literals of statements are other people's data");
 
     host.fix("pg.terminate-idle", "127.0.0.1:5432", &["--dry-run"]).exits(10);
@@ -46,19 +47,12 @@ fn a_session_that_ends_by_itself_meanwhile_changes_nothing() {
     // before the check is repeated, and after: then the statement itself sees it
     for (place, code) in [("before-recheck", 11), ("after-confirm", 12)] {
         let Some(host) = queue() else { return };
-        let file = host.path("paused");
-        let mut fix = host.opsctl_command(&[], &["fix", "pg.terminate-idle", "127.0.0.1:5432", "--yes"]);
-        fix.env("OPSCTL_FAILPOINT_PAUSE", format!("{place}={}", file.display()));
         let holder = host.backend("holder");
-        let ended = std::thread::scope(|scope| {
-            let fix = scope.spawn(|| host.read(&mut fix));
-            eventually(30, "the fix has come that far", || file.exists().then_some(()));
+        let ends = || {
             host.psql(&format!("SELECT pg_terminate_backend({holder})"));
             eventually(30, "the holder is gone", || host.backend("holder").is_empty().then_some(()));
-            std::fs::remove_file(&file).unwrap();
-            fix.join().unwrap()
-        });
-        ended.exits(code);
+        };
+        host.fix_paused(place, &["pg.terminate-idle", "127.0.0.1:5432"], ends).exits(code);
         assert_ne!(host.backend("migration"), "", "nobody else was ended");
     }
 }

@@ -1,19 +1,44 @@
-//! Somebody stops Redis: Celery has no broker, and the application says so (scenario 21).
+//! Somebody stops Redis: Celery has no broker, the health page of the application says 503, and its frontend says 200 and nothing of use
+//! (scenario 21).
 
-use crate::lab::{Host, MACHINE};
+use crate::lab::{Host, installed};
+
+const REDIS: &str = "redis.up redis:cache";
+const RATE: &str = "nginx.5xx-rate nginx:edge";
 
 #[test]
 fn the_stopped_cache_is_the_root_and_celery_is_unknown() {
+    if !installed(&["nginx", "curl"]) {
+        return;
+    }
     let Some(host) = Host::with_broker() else { return };
     host.worker("worker", &[]);
-    let web = ["--network", "app", "-e", "CACHE_URL=redis://cache:6379/0"];
-    host.run("web", &[&web, MACHINE, &["machine:1", "sleep", "infinity"]].concat());
-    host.ask(&["container", "redis", "celery"]).roots(&[]);
+    host.app_container("web", &["CACHE_URL=redis://cache:6379/0"]);
+    host.nginx_container("edge", &["-p", "127.0.0.1:80:80"], "server { listen 80; location / { proxy_pass http://web:8000; } }");
+    host.configure(
+        "[[endpoint]]\nurl = \"http://127.0.0.1/health/\"\nproves = \"deep health\"\n\
+         [[endpoint]]\nurl = \"http://127.0.0.1/front\"\nexpect_body = \"Welcome\"\nproves = \"frontend only\"\n",
+    );
+    let asked = ["container", "healthcheck", "redis", "celery", "nginx", "postgres"];
+    let health = "healthcheck.http endpoint:http://127.0.0.1/health/";
+    let front = "healthcheck.content endpoint:http://127.0.0.1/front";
+    host.ask(&asked).roots(&[]);
+
     host.docker(&["stop", "cache"]);
-    let run = host.ask(&["container", "healthcheck", "redis", "celery", "postgres"]);
-    run.roots(&["redis.up redis:cache"]).must_not(&["celery.", "postgres.", "container."]);
-    run.says("redis.up redis:cache", &["stopped by hand", "needed by: web", "exit code 0"]);
-    let queues = run.check("celery.queues", "celery:cache");
-    assert_eq!(queues.verdict, "unknown");
-    assert!(queues.reason.as_ref().is_some_and(|r| r.contains("the broker cache does not run")), "{:?}", queues.reason);
+    host.sh("for i in $(seq 12); do curl -s http://127.0.0.1/health/ > /dev/null & done; wait");
+    assert_eq!(host.curl("http://127.0.0.1/front"), "something went wrong 200", "the trap: it says 200");
+    let run = host.ask(&asked);
+    run.must(&[health, front, RATE]).roots(&[REDIS]).traces(REDIS, health).traces(REDIS, front).traces(REDIS, RATE);
+    run.must_not(&["celery.", "postgres.", "container.", "nginx.upstream-unreachable", "nginx.upstream-stale-ip"]);
+    run.says(REDIS, &["stopped by hand", "needed by: web", "exit code 0"]).says(health, &["503"]).says(front, &["Welcome"]);
+    run.verdict("celery.queues", "celery:cache", "unknown");
+    let reason = run.check("celery.queues", "celery:cache").reason.clone();
+    assert!(reason.as_ref().is_some_and(|r| r.contains("the broker cache does not run")), "{reason:?}");
+    host.leaves(&run, "");
+
+    // somebody stopped it: somebody starts it
+    host.docker(&["start", "cache"]);
+    host.until_redis("cache");
+    let run = host.ask(&asked);
+    run.must_not(&["redis.", "celery.", "healthcheck."]);
 }

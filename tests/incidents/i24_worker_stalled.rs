@@ -26,6 +26,7 @@ fn a_stopped_worker_is_stalled_and_a_restart_helps() {
     let run = host.ask(&["container", "redis", "celery"]);
     run.roots(&[STALLED]).must_not(&["celery.no-consumer", "redis.", "container."]);
     run.says(STALLED, &["50 tasks wait", "state T", "tasks.quick", "at other priorities: 25", "celery 5.", "kombu 5."]);
+    host.leaves(&run, "");
 
     host.fix("celery.restart-worker", "celery", &["--dry-run"]).exits(10);
     assert_eq!(host.inspect("worker", "{{.State.Pid}}"), pid);
@@ -46,10 +47,12 @@ fn a_worker_that_is_cut_off_is_stalled() {
     ));
     host.send("quick 30");
     eventually(60, "the broker waits for acknowledgements", || host.ask(&["celery"]).has(STALLED).then_some(()));
-    host.ask(&["container", "redis", "celery"])
-        .roots(&[STALLED])
-        .says(STALLED, &["not acknowledged"])
-        .must_not(&["celery.no-consumer", "redis."]);
+    let run = host.ask(&["container", "redis", "celery"]);
+    run.roots(&[STALLED]).says(STALLED, &["not acknowledged"]).must_not(&["celery.no-consumer", "redis."]);
+    host.leaves(&run, "cut-off");
+    // somebody starts it anew meanwhile, with a network of its own: the plan was for another one
+    let again = || _ = host.docker(&["restart", "-t", "0", "worker"]);
+    host.fix_meanwhile("celery.restart-worker", "celery", &[], again).exits(11);
 }
 
 #[test]
@@ -59,5 +62,7 @@ fn a_paused_worker_is_explained_by_the_pause() {
     host.send("quick 5");
     let run = host.ask(&["container", "celery"]);
     run.roots(&["container.paused container:worker"]).explains("container.paused container:worker", STALLED);
+    host.leaves(&run, "paused");
+    host.fix("celery.restart-worker", "celery", &[]).exits(15);
     host.docker(&["unpause", "worker"]);
 }

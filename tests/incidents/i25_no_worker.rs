@@ -17,6 +17,7 @@ fn the_missing_worker_is_the_root_and_what_it_took_is_told() {
     run.roots(&[NO_CONSUMER]).explains(NO_CONSUMER, BACKLOG).must_not(&["celery.stalled", "redis."]);
     run.says(NO_CONSUMER, &["1 200 tasks wait", "worker containers that do not run: worker"]);
     run.must(&["celery.unacked-orphans celery:cache"]);
+    host.leaves(&run, "");
 
     // a worker that went away by itself is explained by its container
     host.docker(&["rm", "worker"]);
@@ -25,6 +26,7 @@ fn the_missing_worker_is_the_root_and_what_it_took_is_told() {
     eventually(60, "it loops", || host.inspect("worker", "{{.RestartCount}}").parse::<u32>().is_ok_and(|n| n >= 5).then_some(()));
     let run = host.ask(&["container", "redis", "celery"]);
     run.roots(&["container.restart-loop container:worker"]).explains("container.restart-loop container:worker", NO_CONSUMER);
+    host.leaves(&run, "loop");
 }
 
 #[test]
@@ -38,4 +40,5 @@ fn a_queue_that_no_worker_listens_to_has_no_consumer() {
         run.has(NO_CONSUMER).then_some(run)
     });
     run.roots(&[NO_CONSUMER]).says(NO_CONSUMER, &["5 tasks wait", "wait for other queues"]);
+    host.leaves(&run, "other-queue");
 }

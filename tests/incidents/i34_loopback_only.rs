@@ -12,7 +12,8 @@ fn a_loopback_in_a_container_is_why_prometheus_gets_nothing() {
     if !installed(&["prometheus"]) {
         return;
     }
-    let Some(host) = Host::with_edge() else { return };
+    let Some(host) = Host::with_names(Host::with_edge) else { return };
+    host.own_names();
     let serve = ["svc:1", "/bin/fixture", "httpd", "--port", "8080"];
     host.run("b1", &[&["--network", "app", "-e", "HOST=127.0.0.1"], &serve[..], &["--bind", "127.0.0.1"]].concat());
     host.service("b2", "ok");
@@ -21,7 +22,7 @@ fn a_loopback_in_a_container_is_why_prometheus_gets_nothing() {
     host.until_scraped("prometheus", "b2:8080", "up");
 
     host.configure("[runbooks.monitoring]\nstarting_s = 0\n");
-    let run = host.ask(&["network", "container", "healthcheck", "monitoring"]);
+    let run = host.ask(&["network", "container", "healthcheck", "monitoring", "dns", "mtu"]);
     run.roots(&[LOOPBACK]).explains(LOOPBACK, TRIAGE).explains(LOOPBACK, DOWN);
     run.says(DOWN, &["does not get b1:8080 (connection refused)", "1 of 2 targets of lab is down"]);
     run.must_not(&[
@@ -45,6 +46,7 @@ fn a_loopback_in_a_container_is_why_prometheus_gets_nothing() {
         ],
     );
     run.says(TRIAGE, &[&format!("b1 is {} there", host.address("b1")), "inside b1 to 127.0.0.1: connected", "from it: refused"]);
+    host.leaves(&run, "");
     assert!(!run.stdout.contains("127.0.0.11"), "Docker's own name server does not count: {}", run.stdout);
 
     // listening for all, it is well

@@ -25,6 +25,11 @@ fn broken_at_boot() -> Option<Machine> {
     Some(machine)
 }
 
+/// The unit fails as at boot; its program is there again then.
+fn break_again(machine: &Machine) {
+    machine.sh("systemctl stop site-firewall; mv /usr/local/sbin/gone.sh /root/; systemctl start site-firewall || true; mv /root/gone.sh /usr/local/sbin/");
+}
+
 #[test]
 fn the_missing_program_is_the_root_of_what_does_not_run() {
     let Some(machine) = broken_at_boot() else { return };
@@ -33,20 +38,22 @@ fn the_missing_program_is_the_root_of_what_does_not_run() {
     run.must(&[FIREWALL, APP]).roots(&[FIREWALL]).explains(FIREWALL, APP);
     run.says(FIREWALL, &["/usr/local/sbin/gone.sh", "203/EXEC", "ago"]);
     run.must_not(&["systemd.restart-loop", "systemd.state", "systemd.bad-unit"]);
+    machine.leaves(&run, "");
 
     // starting what cannot start is refused, also the effect while its cause is open
     machine.fix("systemd.restart", "site-firewall.service", &["--risk", "R3"]).exits(15);
     machine.fix("systemd.start-enabled", "app.service", &[]).exits(15);
     assert_eq!(machine.sh("systemctl is-active app.service || true"), "inactive");
-}
 
-#[test]
-fn with_the_program_back_both_are_started_and_can_be_taken_back() {
-    let Some(machine) = broken_at_boot() else { return };
+    // with the program back both are started, and can be taken back
     machine.sh("printf '#!/bin/sh\\n' > /usr/local/sbin/gone.sh; chmod +x /usr/local/sbin/gone.sh");
     machine.sh("mkdir -p /etc/opsctl; printf '[policy]\\nallow = [\"systemd.restart\"]\\n' > /etc/opsctl/config.toml");
     // a firewall is R3: consent to less does not cover it
     machine.fix("systemd.restart", "site-firewall.service", &[]).exits(10);
+    // somebody starts it meanwhile
+    let by_hand = || _ = machine.sh("systemctl start site-firewall.service");
+    machine.fix_meanwhile("systemd.restart", "site-firewall.service", &["--risk", "R3"], by_hand).exits(11);
+    break_again(&machine);
     machine.fix("systemd.restart", "site-firewall.service", &["--risk", "R3"]).exits(0);
     let run = machine.diagnose(&["systemd"]);
     run.roots(&[APP]);
@@ -59,16 +66,14 @@ fn with_the_program_back_both_are_started_and_can_be_taken_back() {
     let last = last.unwrap_or_else(|| panic!("no entries: {entries}")).to_string();
     machine.opsctl(&["undo", &last, "--yes"]).exits(0);
     assert_eq!(machine.sh("systemctl is-active app.service || true"), "inactive");
+    that_removes_the_engine_s_rules_is_no_fix(&machine);
 }
 
-#[test]
-fn a_firewall_that_removes_the_engine_s_rules_is_no_fix() {
+/// A firewall script that flushes everything takes the rules of the container engine with it.
+fn that_removes_the_engine_s_rules_is_no_fix(machine: &Machine) {
     const RULES: &str = "iptables -t nat -N DOCKER; iptables -t nat -A PREROUTING -m addrtype --dst-type LOCAL -j DOCKER";
-    let Some(machine) = broken_at_boot() else { return };
-    machine
-        .unit("docker.service", "[Service]\nExecStart=/usr/local/bin/fixture fake-docker /run/docker.sock never --at nothing\n");
-    machine.sh("systemctl start docker; mkdir -p /etc/opsctl; printf '[policy]\\nallow = [\"systemd.restart\"]\\n' > /etc/opsctl/config.toml");
-    machine.wait_for("the engine answers", "[ -S /run/docker.sock ]");
+    break_again(machine);
+    // its rules are there while the engine itself does not answer, as between two starts of it
     machine.sh(RULES);
     let script = |text: &str| {
         machine.sh(&format!("printf '#!/bin/sh\\n{text}\\n' > /usr/local/sbin/gone.sh; chmod +x /usr/local/sbin/gone.sh"))
@@ -88,6 +93,8 @@ fn a_firewall_that_removes_the_engine_s_rules_is_no_fix() {
 #[test]
 fn what_systemctl_failed_does_not_show_is_found() {
     let Some(machine) = Machine::boot() else { return };
+    a_healthy_machine_has_nothing_to_say(&machine);
+    a_service_that_was_killed_for_memory_is_told_whatever_its_exit_code_says(&machine);
     // Restart=always until the start limit: failed, with the result of the last run
     machine.unit(
         "crash.service",
@@ -115,6 +122,7 @@ fn what_systemctl_failed_does_not_show_is_found() {
     run.must(&[crash, flap, typo, edited, "systemd.bad-unit unit:lost.service", "systemd.timer-late unit:lazy.timer"]);
     run.says(crash, &["exited with 3", "no-database", "gave up"]).says(flap, &["restarted flap.service"]);
     assert!(!machine.sh("systemctl list-units --failed").contains("flap"), "the trap: it is never failed");
+    machine.leaves(&run, "variants");
 
     machine.fix("systemd.daemon-reload", "edited.service", &[]).exits(0);
     machine.diagnose(&["systemd"]).must_not(&["systemd.need-reload"]);
@@ -124,19 +132,16 @@ fn what_systemctl_failed_does_not_show_is_found() {
     machine.fix("systemd.restart", "crash.service", &[]).exits(13);
 }
 
-#[test]
-fn a_service_that_was_killed_for_memory_is_told_whatever_its_exit_code_says() {
-    let Some(machine) = Machine::boot() else { return };
+fn a_service_that_was_killed_for_memory_is_told_whatever_its_exit_code_says(machine: &Machine) {
     machine.unit("hoard.service", "[Service]\nMemoryMax=20M\nExecStart=/bin/sh -c 'fixture mem-eater 4; exit $?'\n");
     machine.sh("systemctl start hoard.service");
     machine.wait_for("it was killed", "systemctl is-failed hoard.service");
     let hoard = "systemd.unit-failed unit:hoard.service";
     machine.diagnose(&["systemd"]).roots(&[hoard]).says(hoard, &["the kernel killed its fixture at its 20 MiB memory limit"]);
+    machine.sh("systemctl reset-failed hoard.service");
 }
 
-#[test]
-fn a_healthy_machine_has_nothing_to_say() {
-    let Some(machine) = Machine::boot() else { return };
+fn a_healthy_machine_has_nothing_to_say(machine: &Machine) {
     machine.unit("job.service", "[Service]\nType=oneshot\nExecStart=/bin/true\n[Install]\nWantedBy=multi-user.target\n");
     machine.unit(
         "barred.service",

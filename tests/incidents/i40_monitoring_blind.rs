@@ -67,4 +67,5 @@ fn four_faults_are_four_and_every_page_is_green() {
         assert!(!offer.subject.contains("alloy") && offer.id != "container.restart", "{offer:?}");
     }
     assert!(!run.stdout.contains("canary"), "{}", run.stdout);
+    host.leaves(&run, "");
 }

@@ -1,7 +1,6 @@
 //! Incidents that really happened, made again: what must be found, what is the root, what must not be said, and what the fix does.
 //! The numbers are those of the scenario list; `n…` are controls in which nothing is wrong.
 
-mod healthy;
 mod i01_healthcheck_tool_missing;
 mod i02_autoheal_loop;
 mod i06_oom_crash_loop;
@@ -27,7 +26,9 @@ mod n02_stopped_by_hand;
 mod n04_mtu_mismatch_works;
 mod n05_reserved_blocks;
 mod n06_full_by_design;
+mod n08_name_that_does_not_exist;
 mod n09_redis_at_ease;
 mod n12_postgres_at_ease;
 mod n14_entropy;
 mod n15_monitoring_at_ease;
+mod n16_whole_host;

@@ -19,10 +19,7 @@ fn jobs_that_ended_well_are_well() {
     );
     // created and never started: as `docker compose create` leaves it
     host.docker(&["create", "--name", "later", "job:1", "fixture", "wait-term"]);
-    host.diagnose().roots(&[]).must_not(&[
-        "container.down",
-        "container.start-failed",
-        "container.oom-killed",
-        "container.restart-loop",
-    ]);
+    let run = host.diagnose();
+    run.roots(&[]).must_not(&["container.down", "container.start-failed", "container.oom-killed", "container.restart-loop"]);
+    host.leaves(&run, "");
 }

@@ -6,7 +6,8 @@ use crate::lab::{Host, PEER};
 fn a_larger_bridge_that_works_is_no_alarm() {
     let Some(host) = Host::with_wires(1450) else { return };
     assert!(host.gets_through("app", "/big", 4000));
-    let run = host.opsctl(&["mtu", &format!("http://{PEER}:8080/big"), "--format", "json"]);
-    run.must_not(&["mtu."]).exits(0);
+    let run = host.ask_with(&["mtu", &format!("http://{PEER}:8080/big")]);
+    run.roots(&[]).must_not(&["mtu."]).exits(0);
+    host.leaves(&run, "");
     assert!(run.findings().any(|f| f.code == "mtu.bridge-exceeds-egress"), "{}", run.stdout);
 }

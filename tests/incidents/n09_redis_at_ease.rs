@@ -16,6 +16,9 @@ fn waiting_clients_and_countdowns_are_no_finding() {
     eventually(30, "clients wait", || (waiting(&host.broker(&["INFO", "clients"])) >= Some(3)).then_some(()));
     let run = host.ask(&["container", "redis", "celery"]);
     run.roots(&[]);
-    assert_eq!(run.check("celery.queues", "celery:cache").verdict, "ok");
-    assert_eq!(run.check("celery.workers", "host").verdict, "ok");
+    run.verdict("celery.queues", "celery:cache", "ok").verdict("celery.workers", "host", "ok");
+    for check in ["redis.up", "redis.memory", "redis.clients"] {
+        run.verdict(check, "redis:cache", "ok");
+    }
+    host.leaves(&run, "");
 }

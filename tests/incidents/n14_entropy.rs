@@ -5,7 +5,7 @@ use crate::lab::Host;
 #[test]
 fn a_full_pool_of_256_bits_is_full() {
     let Some(host) = Host::without_engine() else { return };
-    let run = host.opsctl(&["host", "--format", "json"]);
-    assert_eq!(run.check("host.entropy", "host").verdict, "ok");
-    run.must_not(&["host."]);
+    let run = host.ask(&["host"]);
+    run.verdict("host.entropy", "host", "ok").must_not(&["host."]);
+    host.leaves(&run, "");
 }

@@ -35,6 +35,14 @@ fn one_runbook_and_one_target_of_it() {
 }
 
 #[test]
+fn only_one_look_of_its_own_is_recorded() {
+    for args in [&["diagnose", "--replay", RECORDING][..], &["report"], &["bootstrap"]] {
+        let (code, out, err) = run(&[args, &["--record", "/nonexistent/r.json"]].concat());
+        assert_eq!((code, out.as_str()), (64, ""), "{args:?}: {err}");
+    }
+}
+
+#[test]
 fn the_exit_code_counts_from_where_it_is_told_to() {
     let code = |fail_on: &str, runbook: &str| run(&["diagnose", runbook, "--replay", RECORDING, "--fail-on", fail_on]).0;
     assert_eq!((code("crit", "container"), code("never", "container"), code("unknown", "disk")), (2, 0, 0));

@@ -12,3 +12,5 @@ mod dependencies;
 mod layers;
 mod live;
 mod readme;
+mod recordings;
+mod site;

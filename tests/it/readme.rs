@@ -89,10 +89,21 @@ fn the_main_command_runs_and_the_fixes_it_names_exist() {
 #[test]
 fn the_configuration_is_valid() {
     let dir = tempfile::tempdir().unwrap();
+    let folder = dir.path().join("runbooks.d");
+    std::fs::create_dir(&folder).unwrap();
     for block in of("toml") {
-        let file = dir.path().join("config.toml");
+        // a runbook of one's own is a file of that folder
+        let file = if block[0] == "[runbook]" { folder.join("runbook.toml") } else { dir.path().join("config.toml") };
         std::fs::write(&file, block.join("\n")).unwrap();
         let output = Command::new(env!("CARGO_BIN_EXE_opsctl")).args(["config", "check"]).arg(&file).output().unwrap();
         assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
     }
+}
+
+#[test]
+fn the_table_of_faults_is_the_tested_one() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let read = |name: &str| std::fs::read_to_string(root.join(name)).unwrap();
+    let table: Vec<String> = read("tests/faults.md").lines().filter(|l| l.starts_with('|')).map(str::to_owned).collect();
+    assert!(table.len() > 10 && read("README.md").contains(&table.join("\n")), "README.md has not the table of tests/faults.md");
 }

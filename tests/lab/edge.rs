@@ -123,19 +123,36 @@ impl Host {
         });
     }
 
-    /// [`APP`] behind the host's nginx, with its endpoints in the configuration; it answers when this returns.
+    /// [`APP`] behind the host's nginx, with what it needs in its environment and its endpoints in the configuration; it answers when this
+    /// returns.
     #[track_caller]
-    pub(crate) fn application(&self) {
-        std::fs::write(self.path("app.py"), APP).unwrap_or_else(|e| panic!("app.py: {e}"));
-        let app = self.path("app.py").display().to_string();
-        let needs = ["DATABASE_URL=postgres://app:canary-app-password@localhost:5432/shop", "CACHE_URL=redis://localhost:6379/0"];
-        self.spawn("env", &[&needs[..], &["python3", &app]].concat());
+    pub(crate) fn application(&self, needs: &[&str]) {
+        let app = self.app();
+        self.spawn("env", &[needs, &["python3", &app]].concat());
         eventually(UP, "the application answers", || self.curl("http://127.0.0.1:8000/front").ends_with(" 200").then_some(()));
         self.nginx("server { listen 80; location / { proxy_pass http://127.0.0.1:8000; } }");
         self.configure(
             "[[endpoint]]\nurl = \"http://127.0.0.1/health/\"\nproves = \"deep health\"\n\
              [[endpoint]]\nurl = \"http://127.0.0.1/front\"\nexpect_body = \"Welcome\"\nproves = \"frontend only\"\n",
         );
+    }
+
+    /// Where [`APP`] is.
+    #[track_caller]
+    pub(crate) fn app(&self) -> String {
+        std::fs::write(self.path("app.py"), APP).unwrap_or_else(|e| panic!("app.py: {e}"));
+        self.path("app.py").display().to_string()
+    }
+
+    /// [`APP`] in a container of the network `app`, with what it needs in its environment, on port 8000; it answers when this returns.
+    #[track_caller]
+    pub(crate) fn app_container(&self, name: &str, needs: &[&str]) {
+        let mount = format!("{}:/app.py:ro", self.app());
+        let needs = needs.iter().flat_map(|n| ["-e", n]).collect::<Vec<_>>();
+        let own = ["--network", "app", "-v", &mount];
+        self.run(name, &[MACHINE, &own, &needs, &["machine:1", "/usr/bin/python3", "/app.py"]].concat());
+        let url = format!("http://{}:8000/front", self.address(name));
+        eventually(UP, "the application answers", || self.curl(&url).ends_with(" 200").then_some(()));
     }
 
     /// Makes the lab's certificate authority; its root is `/mnt/ca/root.pem`, which opsctl then trusts.
@@ -155,19 +172,36 @@ impl Host {
     }
 }
 
-/// An application whose health page asks its database, behind an nginx, on port 8000; its frontend answers 200 whatever happens.
+/// An application whose health page asks its database and its cache, as far as it has them, on port 8000; its frontend answers 200 whatever
+/// happens.
 const APP: &str = "
-import http.server, subprocess
+import http.server, os, subprocess
+ask = []
+if 'DATABASE_URL' in os.environ:
+    ask.append(['psql', '-h', '/run/postgresql', '-U', 'app', 'shop', '-Atqc', 'SELECT 1'])
+if 'CACHE_URL' in os.environ:
+    ask.append(['redis-cli', '-u', os.environ['CACHE_URL'], 'ping'])
+def answers(command):
+    try:
+        said = subprocess.run(command, capture_output=True, timeout=2)
+        return said.returncode == 0 and said.stdout.strip() in (b'1', b'PONG')
+    except subprocess.TimeoutExpired:
+        return False
 class H(http.server.BaseHTTPRequestHandler):
     def do_GET(self):
-        ok = subprocess.run(['psql', '-h', '/run/postgresql', '-U', 'app', 'shop', '-Atqc', 'SELECT 1'], capture_output=True).returncode == 0
+        ok = all([answers(command) for command in ask])
         front = self.path == '/front'
         self.send_response(200 if ok or front else 503)
         self.end_headers()
         self.wfile.write(b'Welcome' if ok else b'something went wrong')
     def log_message(self, *a): pass
-http.server.ThreadingHTTPServer(('127.0.0.1', 8000), H).serve_forever()
+http.server.ThreadingHTTPServer(('0.0.0.0', 8000), H).serve_forever()
 ";
+
+/// What [`APP`] needs of the host's own database and cache.
+pub(crate) const DATABASE: &str = "DATABASE_URL=postgres://app:canary-app-password@localhost:5432/shop";
+/// The cache.
+pub(crate) const CACHE: &str = "CACHE_URL=redis://localhost:6379/0";
 
 /// Makes certificates.
 const AUTHORITY: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/lab/authority");

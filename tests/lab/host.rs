@@ -7,6 +7,7 @@ use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
+use std::time::Instant;
 
 use super::image::{Rootfs, fixture};
 use super::report::Run;
@@ -17,6 +18,15 @@ const UP: u64 = 60;
 
 /// What [`Host::diagnose`] asks for.
 const RUNBOOKS: &[&str] = &["container", "healthcheck", "disk"];
+
+/// How disks are mounted: what is written need not survive a power cut, so nobody waits for the disk of the machine.
+const LOOP: &str = "loop,barrier=0";
+
+/// The file of the disk below `/var/lib/docker`.
+pub(super) const DOCKER_DISK: &str = "var-lib-docker.ext4";
+
+/// Where [`Host::ask`] keeps the evidence.
+pub(super) const RECORDING: &str = "recording.json";
 
 /// A host. Dropping it takes everything down.
 pub(crate) struct Host {
@@ -35,11 +45,13 @@ pub(crate) struct Config {
     pub(crate) docker_disk: u32,
     /// `daemon.json`.
     pub(crate) daemon: &'static str,
+    /// An image of that disk with something on it already; it is copied.
+    pub(crate) docker_from: Option<PathBuf>,
 }
 
 impl Default for Config {
     fn default() -> Self {
-        Self { docker_disk: 512, daemon: "{}" }
+        Self { docker_disk: 512, daemon: "{}", docker_from: None }
     }
 }
 
@@ -52,7 +64,15 @@ impl Host {
     /// [`Host::start`] with something out of the ordinary.
     pub(crate) fn with(config: &Config) -> Option<Self> {
         let host = Self::without_engine()?;
-        host.disk("/var/lib/docker", config.docker_disk, "-m 0");
+        match &config.docker_from {
+            None => host.disk("/var/lib/docker", config.docker_disk, "-m 0"),
+            Some(image) => {
+                let copy = host.path(DOCKER_DISK);
+                // what is empty stays a hole
+                host.sh(&format!("cp --sparse=always --reflink=auto {} {}", image.display(), copy.display()));
+                host.sh(&format!("mkdir -p /var/lib/docker && mount -o {LOOP} {} /var/lib/docker", copy.display()));
+            }
+        }
         fs::write(host.path("daemon.json"), config.daemon).unwrap_or_else(|e| panic!("daemon.json: {e}"));
         host.start_engine();
         Some(host)
@@ -77,7 +97,8 @@ impl Host {
         let binaries = [("opsctl", Path::new(env!("CARGO_BIN_EXE_opsctl"))), ("fixture", fixture())];
         // bind mounts, so that any user of the host can run them wherever the build directory is
         host.sh("mount -t tmpfs tmpfs /run && mount -t tmpfs tmpfs /mnt && mkdir /run/lab && ip link set lo up
-            for d in /etc/docker /etc/opsctl /etc/systemd/system; do [ ! -d $d ] || mount -t tmpfs tmpfs $d; done");
+            for d in /etc/docker /etc/opsctl /etc/systemd/system /var/log/apt; do [ ! -d $d ] || mount -t tmpfs tmpfs $d; done
+            touch /run/lab/dpkg.log; [ ! -e /var/log/dpkg.log ] || mount --bind /run/lab/dpkg.log /var/log/dpkg.log");
         for (name, path) in binaries {
             host.sh(&format!("touch /run/lab/{name} && mount --bind {} /run/lab/{name}", path.display()));
         }
@@ -181,7 +202,7 @@ impl Host {
         let image = self.path(&format!("{}.ext4", mountpoint.trim_matches('/').replace('/', "-")));
         let image = image.display();
         self.sh(&format!(
-            "truncate -s {size}M {image} && mkfs.ext4 -q {options} {image} && mkdir -p {mountpoint} && mount -o loop {image} {mountpoint}"
+            "truncate -s {size}M {image} && mkfs.ext4 -q {options} {image} && mkdir -p {mountpoint} && mount -o {LOOP} {image} {mountpoint}"
         ));
     }
 
@@ -220,13 +241,20 @@ impl Host {
     /// The question of every scenario: what is wrong with this host?
     #[track_caller]
     pub(crate) fn diagnose(&self) -> Run {
-        self.opsctl(&[&["diagnose"], RUNBOOKS, &["--format", "json"]].concat())
+        self.ask(RUNBOOKS)
     }
 
     /// What do these runbooks say?
     #[track_caller]
     pub(crate) fn ask(&self, runbooks: &[&str]) -> Run {
-        self.opsctl(&[&["diagnose"], runbooks, &["--format", "json"]].concat())
+        self.ask_with(&[&["diagnose"], runbooks].concat())
+    }
+
+    /// A command that makes a report, which can then be left as a recording ([`Host::leaves`]).
+    #[track_caller]
+    pub(crate) fn ask_with(&self, words: &[&str]) -> Run {
+        let recording = self.path(RECORDING).display().to_string();
+        self.opsctl(&[words, &["--format", "json", "--record", &recording]].concat())
     }
 
     /// [`Host::diagnose`] as seen by a command made by [`Host::opsctl_command`] or with another environment.
@@ -235,10 +263,72 @@ impl Host {
         Run::of(command, &self.baseline)
     }
 
+    /// What machines of this host were already told off for.
+    pub(super) fn baseline(&self) -> &BTreeSet<String> {
+        &self.baseline
+    }
+
     /// `opsctl fix …` without questions.
     #[track_caller]
     pub(crate) fn fix(&self, fix: &str, subject: &str, more: &[&str]) -> Run {
-        self.opsctl(&[&["fix", fix, subject, "--yes"], more].concat())
+        self.opsctl(&[&["fix", fix, subject, "--yes"], more].concat()).applying(fix)
+    }
+
+    /// [`Host::fix`], with something else that happens when it has its plan, and before it has looked again.
+    #[track_caller]
+    pub(crate) fn fix_meanwhile(&self, fix: &str, subject: &str, more: &[&str], happens: impl FnOnce()) -> Run {
+        self.fix_paused("before-recheck", &[&[fix, subject], more].concat(), happens)
+    }
+
+    /// [`Host::fix`], held at a place (`src/fix/failpoint.rs`) while something else happens.
+    #[track_caller]
+    pub(crate) fn fix_paused(&self, place: &str, words: &[&str], happens: impl FnOnce()) -> Run {
+        self.fix_paused_in(&[], place, words, happens)
+    }
+
+    /// [`Host::fix_paused`] with variables of its environment set.
+    #[track_caller]
+    pub(crate) fn fix_paused_in(
+        &self,
+        environment: &[(&str, String)],
+        place: &str,
+        words: &[&str],
+        happens: impl FnOnce(),
+    ) -> Run {
+        let file = self.path("paused");
+        let mut command = self.opsctl_command(&[], &[&["fix"], words, &["--yes"]].concat());
+        command.envs(environment.iter().map(|(name, value)| (name, value)));
+        command.env("OPSCTL_FAILPOINT_PAUSE", format!("{place}={}", file.display()));
+        let held = Held { reached: &|| file.exists(), go_on: &|| _ = fs::remove_file(&file) };
+        held.run(command, &self.baseline, words[0], happens)
+    }
+}
+
+/// A fix that waits in the middle.
+pub(super) struct Held<'a> {
+    /// Whether it has come to the place.
+    pub(super) reached: &'a dyn Fn() -> bool,
+    /// Lets it go on.
+    pub(super) go_on: &'a dyn Fn(),
+}
+
+impl Held<'_> {
+    #[track_caller]
+    pub(super) fn run(&self, mut command: Command, baseline: &BTreeSet<String>, fix: &str, happens: impl FnOnce()) -> Run {
+        let started = Instant::now();
+        command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        let mut child = command.spawn().unwrap_or_else(|e| panic!("{command:?}: {e}"));
+        let ended = eventually(UP, "the fix has come that far", || {
+            if (self.reached)() { Some(false) } else { child.try_wait().ok()?.map(|_| true) }
+        });
+        if !ended {
+            happens();
+            (self.go_on)();
+        }
+        let output = child.wait_with_output().unwrap_or_else(|e| panic!("{command:?}: {e}"));
+        let run = Run::ended(&output, started.elapsed(), baseline);
+        assert!(!ended, "the fix ended before that: exit {}\n{}{}", run.code, run.stdout, run.stderr);
+        run.applying(fix)
     }
 }
 
@@ -248,7 +338,8 @@ impl Drop for Host {
         let left: Vec<_> = fs::read_dir(&containers).into_iter().flatten().flatten().map(|e| e.file_name()).collect();
         if std::thread::panicking() {
             let log = fs::read_to_string(self.path("dockerd.log")).unwrap_or_default();
-            let tail: Vec<&str> = log.lines().rev().take(10).collect();
+            // said at every exec where the host has no control groups of its own
+            let tail: Vec<&str> = log.lines().rev().filter(|l| !l.contains("loading cgroup")).take(10).collect();
             eprintln!("last lines of dockerd.log, newest first:\n{}", tail.join("\n"));
         }
         // what is frozen cannot be killed (control groups v1)

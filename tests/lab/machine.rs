@@ -5,12 +5,15 @@ use std::process::Command;
 use std::rc::Rc;
 use std::sync::OnceLock;
 
-use super::host::{Config, Host};
+use super::host::{self, Config, Held, Host};
 use super::report::Run;
-use super::{available, eventually};
+use super::{available, eventually, missing};
 
 /// How long a boot may take on a busy machine, in seconds.
 const BOOT: u64 = 90;
+
+/// Where [`Machine::diagnose`] keeps the evidence, inside.
+const RECORDING: &str = "/tmp/recording.json";
 
 /// Name of the first machine of a host.
 const NAME: &str = "machine";
@@ -43,6 +46,24 @@ fn rootfs() -> Result<&'static Path, &'static str> {
     ROOTFS.get_or_init(build).as_deref().map_err(String::as_str)
 }
 
+/// A disk of an engine that has `machine:1`: made once, beside the packed root filesystem, because an import takes longer than a boot.
+fn engine_disk(rootfs: &Path) -> Option<PathBuf> {
+    let made = rootfs.with_extension("docker.ext4");
+    let path = rootfs.with_extension("docker.lock");
+    let lock = std::fs::File::create(&path).unwrap_or_else(|e| panic!("{}: {e}", path.display()));
+    lock.lock().unwrap_or_else(|e| panic!("{}: {e}", path.display()));
+    let newer = |a: &Path, b: &Path| Some(a.metadata().ok()?.modified().ok()? > b.metadata().ok()?.modified().ok()?);
+    if newer(&made, rootfs) != Some(true) {
+        let host = Host::with(&Config { docker_disk: 1500, ..Config::default() })?;
+        host.sh(&format!("docker import {} machine:1", rootfs.display()));
+        host.sh("pkill -TERM -x dockerd; while pgrep -x dockerd > /dev/null; do sleep 0.05; done; umount /var/lib/docker");
+        let new = made.with_extension("new");
+        host.sh(&format!("cp --sparse=always {} {}", host.path(host::DOCKER_DISK).display(), new.display()));
+        std::fs::rename(&new, &made).unwrap_or_else(|e| panic!("{}: {e}", made.display()));
+    }
+    Some(made)
+}
+
 impl Machine {
     /// A machine that has booted; none (and one line saying why) where the lab cannot be.
     pub(crate) fn boot() -> Option<Self> {
@@ -72,15 +93,17 @@ impl Machine {
 
     /// A machine that is booting, with these files (path, content) in it before it starts. A path that ends in `/*` marks a program.
     pub(crate) fn prepared(files: &[(&str, &str)]) -> Option<Self> {
-        let host = Host::with(&Config { docker_disk: 1500, ..Config::default() })?;
-        let rootfs = match rootfs() {
-            Ok(rootfs) => rootfs,
+        if !available(missing()) {
+            return None;
+        }
+        let disk = match rootfs() {
+            Ok(rootfs) => engine_disk(rootfs)?,
             Err(why) => {
                 available(Some(why));
                 return None;
             }
         };
-        host.sh(&format!("docker import {} machine:1", rootfs.display()));
+        let host = Host::with(&Config { docker_from: Some(disk), ..Config::default() })?;
         Some(Self::start(Rc::new(host), NAME, files))
     }
 
@@ -106,6 +129,8 @@ impl Machine {
                 std::fs::set_permissions(&file, mode).unwrap_or_else(|e| panic!("{path}: {e}"));
             }
         };
+        // dpkg need not wait for the disk
+        put("/etc/dpkg/dpkg.cfg.d/lab", "force-unsafe-io\n");
         for (path, content) in files {
             put(path, content);
         }
@@ -172,12 +197,40 @@ impl Machine {
     /// What is wrong with it?
     #[track_caller]
     pub(crate) fn diagnose(&self, runbooks: &[&str]) -> Run {
-        self.opsctl(&[&["diagnose"], runbooks, &["--format", "json"]].concat())
+        self.opsctl(&[&["diagnose"], runbooks, &["--format", "json", "--record", RECORDING]].concat())
+    }
+
+    /// [`Host::leaves`].
+    #[track_caller]
+    pub(crate) fn leaves(&self, run: &Run, variant: &str) {
+        let recorded = self.sh(&format!("cat {RECORDING}"));
+        std::fs::write(self.host.path(host::RECORDING), recorded).unwrap_or_else(|e| panic!("recording: {e}"));
+        self.host.leaves(run, variant);
     }
 
     /// `opsctl fix …` without questions.
     #[track_caller]
     pub(crate) fn fix(&self, fix: &str, subject: &str, more: &[&str]) -> Run {
-        self.opsctl(&[&["fix", fix, subject, "--yes"], more].concat())
+        self.opsctl(&[&["fix", fix, subject, "--yes"], more].concat()).applying(fix)
+    }
+
+    /// [`Host::fix_meanwhile`].
+    #[track_caller]
+    pub(crate) fn fix_meanwhile(&self, fix: &str, subject: &str, more: &[&str], happens: impl FnOnce()) -> Run {
+        let mut command = self.host.command("docker");
+        command.args(["exec", "-e", "LC_ALL=C", "-e", "OPSCTL_STATE_DIR=/var/lib/opsctl"]);
+        command.args([
+            "-e",
+            "OPSCTL_FAILPOINT_PAUSE=before-recheck=/run/paused",
+            &self.name,
+            "opsctl",
+            "fix",
+            fix,
+            subject,
+            "--yes",
+        ]);
+        command.args(more);
+        let held = Held { reached: &|| self.says("[ -e /run/paused ]"), go_on: &|| _ = self.sh("rm /run/paused") };
+        held.run(command, self.host.baseline(), fix, happens)
     }
 }

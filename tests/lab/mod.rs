@@ -1,22 +1,25 @@
 //! The lab: real parts, each test with its own. `README.md` tells how it is made.
 
+mod asserted;
 mod edge;
 mod host;
 mod image;
 mod machine;
 mod monitoring;
 mod names;
+mod recordings;
 mod report;
 mod servers;
 mod sinks;
 mod wait;
 mod wires;
 
-pub(crate) use edge::{TRUST, site};
+pub(crate) use edge::{CACHE, DATABASE, TRUST, site};
 pub(crate) use host::{Config, Host};
 pub(crate) use image::Rootfs;
 pub(crate) use machine::Machine;
 pub(crate) use monitoring::{RULES, stack};
+pub(crate) use recordings::{RECORDINGS, replays};
 pub(crate) use report::Run;
 pub(crate) use servers::{MACHINE, installed};
 pub(crate) use wait::eventually;

@@ -49,6 +49,13 @@ impl Host {
         self.until_bound(address);
     }
 
+    /// A name server of the host's own that is well, for the host and the containers started from now on.
+    #[track_caller]
+    pub(crate) fn own_names(&self) {
+        self.dnsmasq("10.53.0.1", &["--host-record=db.corp,10.1.0.5"]);
+        self.resolv_conf("nameserver 10.53.0.1\n");
+    }
+
     /// Ends every dnsmasq of this host, and waits until it has.
     #[track_caller]
     pub(crate) fn no_dnsmasq(&self) {

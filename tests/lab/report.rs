@@ -1,10 +1,13 @@
 //! What opsctl said. Findings are named as people read them: `container.oom-killed container:api`.
 
+use std::cell::RefCell;
 use std::collections::BTreeSet;
-use std::process::Command;
+use std::process::{Command, Output};
 use std::time::{Duration, Instant};
 
 use opsctl_core::model::{CheckRow, Finding, FixOffer, Report, Severity};
+
+use super::asserted::{Asserted, tell};
 
 /// One run of opsctl, without what was wrong with the machine before the test.
 pub(crate) struct Run {
@@ -18,6 +21,10 @@ pub(crate) struct Run {
     pub(crate) took: Duration,
     report: Option<Report>,
     baseline: BTreeSet<String>,
+    /// The fix it was to apply.
+    fix: Option<String>,
+    /// What was asserted of it; of a replay nothing is told twice.
+    asserted: Option<RefCell<Asserted>>,
 }
 
 impl Run {
@@ -25,15 +32,48 @@ impl Run {
     pub(super) fn of(command: &mut Command, baseline: &BTreeSet<String>) -> Self {
         let started = Instant::now();
         let output = command.output().unwrap_or_else(|e| panic!("{command:?}: {e}"));
+        Self::ended(&output, started.elapsed(), baseline)
+    }
+
+    /// A run that has ended.
+    pub(super) fn ended(output: &Output, took: Duration, baseline: &BTreeSet<String>) -> Self {
         let stdout = String::from_utf8_lossy(&output.stdout).into_owned();
         Self {
             code: output.status.code().unwrap_or(-1),
             report: serde_json::from_str(&stdout).ok(),
             stdout,
             stderr: String::from_utf8_lossy(&output.stderr).into_owned(),
-            took: started.elapsed(),
+            took,
             baseline: baseline.clone(),
+            fix: None,
+            asserted: Some(RefCell::default()),
         }
+    }
+
+    /// The run of a fix.
+    pub(super) fn applying(self, fix: &str) -> Self {
+        Self { fix: Some(fix.to_owned()), ..self }
+    }
+
+    /// A replay, of which only what was asserted of the original is asserted again.
+    #[track_caller]
+    pub(super) fn replay(command: &mut Command, baseline: &BTreeSet<String>) -> Self {
+        Self { asserted: None, ..Self::of(command, baseline) }
+    }
+
+    /// What was asserted so far.
+    pub(super) fn asserted(&self) -> Asserted {
+        self.asserted.as_ref().map(|a| a.borrow().clone()).unwrap_or_default()
+    }
+
+    /// Keeps what was asserted, and fails when it does not hold.
+    #[track_caller]
+    fn assert(&self, what: &str, held: bool, of: &str, keep: impl FnOnce(&mut Asserted), message: impl FnOnce() -> String) {
+        if let Some(asserted) = &self.asserted {
+            tell(what, held, of);
+            keep(&mut asserted.borrow_mut());
+        }
+        assert!(held, "{}: {}", message(), self.all());
     }
 
     /// Everything, for the message of a failed assertion.
@@ -73,24 +113,30 @@ impl Run {
         self.findings().filter(|f| f.severity > Severity::Info)
     }
 
+    fn find(&self, wanted: &str) -> Option<&Finding> {
+        self.findings().find(|f| name(f) == wanted)
+    }
+
     /// The finding of this name, which must be there.
     #[track_caller]
     pub(crate) fn finding(&self, wanted: &str) -> &Finding {
-        self.findings().find(|f| name(f) == wanted).unwrap_or_else(|| panic!("{wanted} is missing: {}", self.all()))
+        self.must(&[wanted]);
+        self.find(wanted).unwrap_or_else(|| panic!("{wanted} is missing: {}", self.all()))
     }
 
     /// Whether a finding of this name is there.
     #[track_caller]
     pub(crate) fn has(&self, wanted: &str) -> bool {
         self.report();
-        self.findings().any(|f| name(f) == wanted)
+        self.find(wanted).is_some()
     }
 
     /// All of these are there.
     #[track_caller]
     pub(crate) fn must(&self, wanted: &[&str]) -> &Self {
         for wanted in wanted {
-            self.finding(wanted);
+            let keep = |a: &mut Asserted| _ = a.must.insert((*wanted).to_owned());
+            self.assert("must", self.find(wanted).is_some(), wanted, keep, || format!("{wanted} is missing"));
         }
         self
     }
@@ -99,9 +145,11 @@ impl Run {
     #[track_caller]
     pub(crate) fn must_not(&self, codes: &[&str]) -> &Self {
         self.report();
-        for finding in self.open() {
-            let unwanted = |code: &&&str| finding.code == **code || (code.ends_with('.') && finding.code.starts_with(**code));
-            assert!(!codes.iter().any(|code| unwanted(&code)), "{} must not be there: {}", name(finding), self.all());
+        for code in codes {
+            let unwanted = self.open().find(|f| f.code == *code || (code.ends_with('.') && f.code.starts_with(code)));
+            let keep = |a: &mut Asserted| _ = a.must_not.insert((*code).to_owned());
+            let message = || format!("{} must not be there", unwanted.map(name).unwrap_or_default());
+            self.assert("not", unwanted.is_none(), code, keep, message);
         }
         self
     }
@@ -112,7 +160,9 @@ impl Run {
         self.report();
         let found: BTreeSet<String> = self.open().filter(|f| f.explained_by.is_none()).map(name).collect();
         let wanted: BTreeSet<String> = wanted.iter().map(|w| (*w).to_owned()).collect();
-        assert!(found == wanted, "the roots are {found:?}, not {wanted:?}: {}", self.all());
+        let keep = |a: &mut Asserted| a.roots = Some(wanted.clone());
+        let message = || format!("the roots are {found:?}, not {wanted:?}");
+        self.assert("roots", found == wanted, &wanted.iter().cloned().collect::<Vec<_>>().join(", "), keep, message);
         if self.baseline.is_empty() {
             let code = match self.open().map(|f| f.severity).max() {
                 None | Some(Severity::Info) => 0,
@@ -127,8 +177,21 @@ impl Run {
     /// One finding directly explains another.
     #[track_caller]
     pub(crate) fn explains(&self, cause: &str, effect: &str) -> &Self {
-        let (cause, effect) = (self.finding(cause), self.finding(effect));
-        assert!(effect.explained_by.as_ref() == Some(&cause.id), "{} is not explained: {}", name(effect), self.all());
+        self.must(&[cause, effect]);
+        let held = self.find(cause).is_some_and(|c| self.find(effect).is_some_and(|e| e.explained_by.as_ref() == Some(&c.id)));
+        let keep = |a: &mut Asserted| _ = a.explains.insert((cause.to_owned(), effect.to_owned()));
+        self.assert("explains", held, effect, keep, || format!("{effect} is not explained by {cause}"));
+        self
+    }
+
+    /// A finding is explained by another one, directly or not.
+    #[track_caller]
+    pub(crate) fn traces(&self, root: &str, effect: &str) -> &Self {
+        self.must(&[root, effect]);
+        let cause = |f: &&Finding| self.findings().find(|c| Some(&c.id) == f.explained_by.as_ref());
+        let held = std::iter::successors(self.find(effect), cause).skip(1).any(|f| name(f) == root);
+        let keep = |a: &mut Asserted| _ = a.traces.insert((root.to_owned(), effect.to_owned()));
+        self.assert("explains", held, effect, keep, || format!("{effect} is not explained by {root} in the end"));
         self
     }
 
@@ -138,7 +201,8 @@ impl Run {
         let finding = self.finding(wanted);
         let text = format!("{}{}\n{}", finding.message, evidence(finding), finding.hint);
         for word in words {
-            assert!(text.contains(word), "{wanted} does not say {word:?}: {}", self.all());
+            let keep = |a: &mut Asserted| _ = a.says.entry(wanted.to_owned()).or_default().insert((*word).to_owned());
+            self.assert("says", text.contains(word), word, keep, || format!("{wanted} does not say {word:?}"));
         }
         self
     }
@@ -152,15 +216,36 @@ impl Run {
             .unwrap_or_else(|| panic!("no row {check} {target}: {}", self.all()))
     }
 
+    /// The verdict of a check.
+    #[track_caller]
+    pub(crate) fn verdict(&self, check: &str, target: &str, wanted: &str) -> &Self {
+        let row = self.check(check, target);
+        let keep = |a: &mut Asserted| _ = a.verdicts.insert((check.to_owned(), target.to_owned(), wanted.to_owned()));
+        self.assert("must", row.verdict == wanted, check, keep, || format!("{check} {target} is not {wanted}"));
+        self
+    }
+
     /// The offer of a fix, refused or not.
     #[track_caller]
     pub(crate) fn offer(&self, fix: &str, subject: &str) -> Option<&FixOffer> {
         self.report().fixes.iter().find(|o| o.id == fix && o.subject == subject)
     }
 
+    /// A fix that would not help is not offered.
+    #[track_caller]
+    pub(crate) fn offers_no(&self, fix: &str, subject: &str) -> &Self {
+        let held = self.offer(fix, subject).is_none();
+        let keep = |a: &mut Asserted| _ = a.not_offered.insert((fix.to_owned(), subject.to_owned()));
+        self.assert("not", held, &format!("offer of {fix}"), keep, || format!("{fix} of {subject} is offered"));
+        self
+    }
+
     /// The exit code of a command.
     #[track_caller]
     pub(crate) fn exits(&self, code: i32) -> &Self {
+        if let Some(fix) = &self.fix {
+            tell(&format!("fix {code}"), self.code == code, fix);
+        }
         assert!(self.code == code, "the exit code should be {code}: {}", self.all());
         self
     }

@@ -60,6 +60,58 @@ impl Host {
         });
     }
 
+    /// Starts a Redis on port 6379 with a small disk of its own at `/mnt/redis`, and something in it to save.
+    #[track_caller]
+    pub(crate) fn redis_with_disk(&self) {
+        self.sh("mkdir /mnt/redis; mount -t tmpfs -o size=16m tmpfs /mnt/redis");
+        self.redis(6379, &["--dir", "/mnt/redis", "--save", "900 1"]);
+        self.sh("head -c 1M /dev/urandom | redis-cli -x set key > /dev/null");
+    }
+
+    /// One value of what it says about its snapshots.
+    #[track_caller]
+    pub(crate) fn persistence(&self, key: &str) -> String {
+        self.sh(&format!("redis-cli info persistence | tr -d '\\r' | sed -n 's/^{key}://p'"))
+    }
+
+    /// Lets its last snapshot have failed; there is room for the next one.
+    #[track_caller]
+    pub(crate) fn fail_to_save(&self) {
+        self.sh("rm -f /mnt/redis/dump.rdb; cat /dev/zero > /mnt/redis/ballast 2> /dev/null || true");
+        eventually(UP, "it could not save", || {
+            self.sh("redis-cli bgsave || true");
+            let failed = self.persistence("rdb_last_bgsave_status") == "err";
+            (failed && self.persistence("rdb_bgsave_in_progress") == "0").then_some(())
+        });
+        self.sh("rm /mnt/redis/ballast");
+    }
+
+    /// A Redis in a container `cache` with this limit of memory and none of its own, with so many values of a megabyte.
+    #[track_caller]
+    pub(crate) fn cache(&self, limit: &str, values: u32) {
+        self.image("machine:1", Rootfs::Machine, &[]);
+        let limits = ["--memory", limit, "--memory-swap", limit];
+        let server = ["machine:1", "redis-server", "--save", "", "--maxmemory-policy", "allkeys-lru"];
+        self.run("cache", &[&limits, MACHINE, &server].concat());
+        eventually(UP, "it answers", || self.try_docker(&["exec", "cache", "redis-cli", "ping"]).status.success().then_some(()));
+        let fill = format!("for i = 1, {values} do redis.call('set', 'k' .. i, string.rep('x', 1000000)) end");
+        self.docker(&["exec", "cache", "redis-cli", "eval", &fill, "0"]);
+    }
+
+    /// Starts a RabbitMQ on port 5672 with its management API, and waits until it takes clients. `/mnt/rmq/env` is what its tools need.
+    #[track_caller]
+    pub(crate) fn rabbit(&self) {
+        self.sh("mkdir -p /mnt/rmq; echo '[rabbitmq_management].' > /mnt/rmq/plugins; cat > /mnt/rmq/env <<'EOF'
+export HOME=/mnt/rmq RABBITMQ_NODENAME=rabbit@localhost RABBITMQ_MNESIA_BASE=/mnt/rmq/mnesia RABBITMQ_LOG_BASE=/mnt/rmq/log
+export RABBITMQ_ENABLED_PLUGINS_FILE=/mnt/rmq/plugins RABBITMQ_CONFIG_FILE=/mnt/rmq/none RABBITMQ_PID_FILE=/mnt/rmq/pid
+EOF");
+        self.spawn("bash", &["-c", ". /mnt/rmq/env; exec /usr/lib/rabbitmq/bin/rabbitmq-server"]);
+        let running = ". /mnt/rmq/env; /usr/lib/rabbitmq/bin/rabbitmq-diagnostics -q check_running";
+        eventually(120, "it takes clients", || {
+            self.command("bash").args(["-c", running]).output().ok()?.status.success().then_some(())
+        });
+    }
+
     /// Makes a cluster on port 5432 with these settings, starts it, and makes the role `app` with the database `shop`.
     #[track_caller]
     pub(crate) fn postgres(&self, settings: &str) {
@@ -129,6 +181,15 @@ EOF"
 
     /// A host with an engine, the image `machine:1`, a network `app` and a Redis `cache` in it; none where Celery cannot be.
     pub(crate) fn with_broker() -> Option<Self> {
+        let host = Self::with_celery(Self::start)?;
+        host.image("machine:1", Rootfs::Machine, &[]);
+        host.docker(&["network", "create", "app"]);
+        host.redis_container("cache", &[]);
+        Some(host)
+    }
+
+    /// Such a host; none where Celery cannot be.
+    pub(crate) fn with_celery(host: impl FnOnce() -> Option<Self>) -> Option<Self> {
         if !installed(&["redis-server", "python3"]) {
             return None;
         }
@@ -136,18 +197,35 @@ EOF"
             available(Some(why));
             return None;
         }
-        let host = Self::start()?;
-        host.image("machine:1", Rootfs::Machine, &[]);
-        host.docker(&["network", "create", "app"]);
-        host.run(
-            "cache",
-            &[&["--network", "app"], MACHINE, &["machine:1", "redis-server", "--port", "6379", "--protected-mode", "no"]]
-                .concat(),
-        );
-        eventually(UP, "the broker answers", || {
-            host.try_docker(&["exec", "cache", "redis-cli", "ping"]).status.success().then_some(())
+        host()
+    }
+
+    /// A Redis in a container of the network `app`; it answers when this returns.
+    #[track_caller]
+    pub(crate) fn redis_container(&self, name: &str, options: &[&str]) {
+        let program = ["machine:1", "redis-server", "--port", "6379", "--protected-mode", "no"];
+        self.run(name, &[&["--network", "app"], options, MACHINE, &program].concat());
+        self.until_redis(name);
+    }
+
+    /// Waits until the Redis in this container answers.
+    #[track_caller]
+    pub(crate) fn until_redis(&self, name: &str) {
+        eventually(UP, "redis answers", || self.try_docker(&["exec", name, "redis-cli", "ping"]).status.success().then_some(()));
+    }
+
+    /// The cluster of [`Host::make_postgres`] in a container that shares the host's network, with the role `app` and its database `shop`.
+    #[track_caller]
+    pub(crate) fn postgres_container(&self, name: &str, options: &[&str]) {
+        let binary = format!("{}/postgres", self.sh("readlink /mnt/pg-bin"));
+        let own = ["--network", "host", "-v", "/mnt/pg:/mnt/pg", "-v", "/run/postgresql:/run/postgresql", "--user", "postgres"];
+        let program = ["machine:1", &binary, "-D", "/mnt/pg/data", "-c", "logging_collector=off"];
+        self.run(name, &[&own, options, MACHINE, &program].concat());
+        eventually(UP, "postgres answers", || {
+            self.command("/mnt/pg-bin/pg_isready").args(["-h", "/run/postgresql"]).status().ok()?.success().then_some(())
         });
-        Some(host)
+        self.psql("CREATE ROLE app LOGIN PASSWORD 'canary-app-password'");
+        self.psql("CREATE DATABASE shop OWNER app");
     }
 
     /// A Celery process in a container: `worker`, `beat`, with its options. `BROKER_URL` says where the broker is.

@@ -48,6 +48,8 @@ const NOT_CONFIGURED: &[&str] = &[
     "rcS.d",
     "selinux",
     "pki",
+    // dockerd makes it at its first start
+    "key.json",
 ];
 
 /// Which runbook looks at what a file decides for the whole machine.
@@ -151,13 +153,13 @@ fn walk(folder: &Path, since: Timestamp, depth: usize, seen: &mut usize, found: 
 }
 
 /// What editors and the package system leave beside a file.
-fn is_spare(name: &str) -> bool {
+pub(super) fn is_spare(name: &str) -> bool {
     let ends = ["~", ".swp", ".swx", ".dpkg-new", ".dpkg-old", ".dpkg-dist", ".dpkg-tmp", ".dpkg-bak", ".bak", ".ucf-dist"];
     ends.iter().any(|e| name.ends_with(e)) || name.starts_with(".#") || name.starts_with('#')
 }
 
 /// What a file below `/etc` decides.
-fn concerns(path: &str) -> Vec<String> {
+pub(super) fn concerns(path: &str) -> Vec<String> {
     let rest = path.strip_prefix("/etc/").unwrap_or(path);
     let mut concerns: Vec<String> =
         RUNBOOKS.iter().filter(|(prefix, _)| path.starts_with(prefix)).map(|(_, id)| format!("runbook:{id}")).collect();

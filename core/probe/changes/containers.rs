@@ -42,6 +42,8 @@ fn changes(containers: &[Arc<Container>], events: &[Event], since: Timestamp) ->
     for e in events {
         let Some(name) = &e.name else { continue };
         let what = match e.action.as_str() {
+            // the engine restarts by stopping
+            "stop" if events.iter().any(|r| r.container == e.container && r.action == "restart" && soon(e.at, r.at)) => continue,
             "stop" => "stopped",
             "restart" => "restarted",
             "pause" => "paused",
@@ -54,6 +56,12 @@ fn changes(containers: &[Arc<Container>], events: &[Event], since: Timestamp) ->
         found.push(change(e.at, name, what.to_owned()));
     }
     found
+}
+
+/// Whether the second came after the first, and within the time that makes them one change.
+fn soon(first: Timestamp, second: Timestamp) -> bool {
+    let after = second.duration_since(first);
+    !after.is_negative() && after < SAME
 }
 
 /// Whether there was one of this name before, and from which image.
@@ -106,6 +114,10 @@ mod tests {
         let old = container("a", "web", -1000, 100);
         assert_eq!(told(std::slice::from_ref(&old), &[]), ["container:web started"]);
         assert_eq!(told(std::slice::from_ref(&old), &[event("a", "web", "restart", 101)]), ["container:web restarted"]);
+        let restart = [event("a", "web", "stop", 99), event("a", "web", "restart", 101)];
+        assert_eq!(told(std::slice::from_ref(&old), &restart), ["container:web restarted"]);
+        let stops = [event("a", "web", "restart", 20), event("a", "web", "stop", 99)];
+        assert_eq!(told(&[], &stops), ["container:web restarted", "container:web stopped"]);
         let looping = Arc::new(Container { restart_count: 3, ..(*old).clone() });
         assert!(told(&[looping], &[event("a", "web", "die", 99), event("a", "web", "start", 100)]).is_empty());
     }

@@ -7,11 +7,17 @@ use std::path::{Path, PathBuf};
 use jiff::civil::DateTime;
 use jiff::{Timestamp, tz::TimeZone};
 
+use crate::probe::systemd::{JournalLine, Since, journal};
+use crate::probe::{ProbeError, clock};
+
 /// How much of a log is read, from its end, in bytes.
 const WINDOW: u64 = 4 << 20;
 
 /// How much is unpacked of one that was packed, in bytes.
 const UNPACKED: u64 = 16 << 20;
+
+/// More lines than a busy day has.
+const LINES: usize = 2000;
 
 /// A year of monthly rotations, which is what dpkg and apt have.
 const ROTATED: usize = 12;
@@ -38,6 +44,16 @@ pub(super) fn texts(log: &Path, since: Timestamp) -> io::Result<Vec<String>> {
     Ok(texts)
 }
 
+/// Lines of the journal since then, oldest first; none of it on a host without a journal.
+pub(super) async fn in_journal(matches: &[&str], since: Timestamp) -> Result<Option<Vec<JournalLine>>, ProbeError> {
+    if !["/var/log/journal", "/run/log/journal"].iter().any(|p| Path::new(p).is_dir()) {
+        return Ok(None);
+    }
+    let minutes = clock::now().duration_since(since).as_mins() + 1;
+    let back = Since::Minutes(u16::try_from(minutes).unwrap_or(u16::MAX));
+    journal(matches, back, LINES).await.map(Some)
+}
+
 /// When a file was written last.
 pub(super) fn written(path: &Path) -> Option<Timestamp> {
     Timestamp::try_from(fs::symlink_metadata(path).ok()?.modified().ok()?).ok()
@@ -60,14 +76,14 @@ fn text(path: &Path) -> io::Result<String> {
 }
 
 /// The time zone that the logs of this host are written in.
-pub(super) fn zone(root: &Path) -> TimeZone {
+pub(in crate::probe) fn zone(root: &Path) -> TimeZone {
     let mut bytes = Vec::new();
     let read = File::open(root.join("etc/localtime")).and_then(|f| f.take(1 << 20).read_to_end(&mut bytes));
     read.ok().and_then(|_| TimeZone::tzif("local", &bytes).ok()).unwrap_or(TimeZone::UTC)
 }
 
 /// `2026-11-21 20:05:45` in local time.
-pub(super) fn moment(text: &str, zone: &TimeZone) -> Option<Timestamp> {
+pub(in crate::probe) fn moment(text: &str, zone: &TimeZone) -> Option<Timestamp> {
     let local = DateTime::strptime("%Y-%m-%d %H:%M:%S", text).ok()?;
     Some(local.to_zoned(zone.clone()).ok()?.timestamp())
 }

@@ -3,12 +3,17 @@
 
 mod boot;
 mod certificates;
+mod clock;
 mod config;
 mod containers;
+#[cfg(any(test, feature = "fuzz"))]
+pub(super) mod fuzz;
 mod logs;
 mod packages;
 mod sudo;
 mod units;
+
+pub(super) use logs::{moment, zone};
 
 use std::time::Duration;
 
@@ -38,8 +43,9 @@ pub struct Reach {
 pub async fn read(cx: &ProbeCx, reach: Reach) -> Changes {
     let Reach { since, patience, sudo } = reach;
     let ran = async { if sudo { sudo::read(since, patience).await } else { Ok(Vec::new()) } };
-    let (boot, containers, units, packages, config, certificates, ran) = tokio::join!(
+    let (boot, clock, containers, units, packages, config, certificates, ran) = tokio::join!(
         within("boots", patience, boot::read(cx, since)),
+        within("the clock", patience, clock::read(since)),
         within("containers", patience, containers::read(cx, since)),
         within("units", patience, units::read(cx, since)),
         within("packages", patience, packages::read(since, patience)),
@@ -48,7 +54,7 @@ pub async fn read(cx: &ProbeCx, reach: Reach) -> Changes {
         within("sudo", patience, ran),
     );
     let mut found = Changes { since, ..Changes::default() };
-    for source in [boot, containers, units, packages, config, certificates, ran] {
+    for source in [boot, clock, containers, units, packages, config, certificates, ran] {
         match source {
             Ok(changes) => found.changes.extend(changes),
             Err(ProbeError::Skip(why)) => found.absent.push(why),

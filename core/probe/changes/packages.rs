@@ -54,7 +54,7 @@ fn from_tree(root: &Path, since: Timestamp) -> Result<Vec<Change>, ProbeError> {
 }
 
 /// `2026-11-21 20:05:45 upgrade nginx:amd64 1.22.1-9 1.22.1-10`: when, which package, what happened.
-fn action<'l>(line: &'l str, zone: &TimeZone) -> Option<(Timestamp, &'l str, String)> {
+pub(super) fn action<'l>(line: &'l str, zone: &TimeZone) -> Option<(Timestamp, &'l str, String)> {
     let at = line.get(..19)?;
     let mut words = line.get(19..)?.split_whitespace();
     let (verb, package, old, new) = (words.next()?, words.next()?, words.next()?, words.next()?);
@@ -70,14 +70,14 @@ fn action<'l>(line: &'l str, zone: &TimeZone) -> Option<(Timestamp, &'l str, Str
 
 /// One run of apt.
 #[derive(Debug, PartialEq, Eq)]
-struct Run {
+pub(super) struct Run {
     from: Timestamp,
     until: Timestamp,
     by: Option<String>,
 }
 
 /// The runs in apt's history. Of the command line only the program is kept: arguments may hold anything.
-fn runs(text: &str, zone: &TimeZone) -> Vec<Run> {
+pub(super) fn runs(text: &str, zone: &TimeZone) -> Vec<Run> {
     let read = |block: &str| {
         let field = |name: &str| block.lines().find_map(|l| l.strip_prefix(name)).map(str::trim);
         let moment = |name: &str| logs::moment(&field(name)?.split_whitespace().collect::<Vec<_>>().join(" "), zone);

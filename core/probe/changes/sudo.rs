@@ -9,28 +9,17 @@ use jiff::{SignedDuration, Timestamp, tz::TimeZone};
 
 use super::logs;
 use crate::model::{Change, ChangeKind};
-use crate::probe::systemd::{Since, journal};
 use crate::probe::{ProbeError, blocking, clock};
 
 /// Where syslog keeps them: Debian and Red Hat.
 const LOGS: &[&str] = &["/var/log/auth.log", "/var/log/secure"];
 
-/// More lines than a busy day has.
-const LINES: usize = 2000;
-
 pub(super) async fn read(since: Timestamp, patience: Duration) -> Result<Vec<Change>, ProbeError> {
-    let mut lines: Vec<(Timestamp, String)> = Vec::new();
-    let journals = ["/var/log/journal", "/run/log/journal"].iter().any(|p| Path::new(p).is_dir());
-    if journals {
-        let minutes = clock::now().duration_since(since).as_mins() + 1;
-        let back = Since::Minutes(u16::try_from(minutes).unwrap_or(u16::MAX));
-        let read = journal(&["SYSLOG_IDENTIFIER=sudo"], back, LINES).await?;
-        lines.extend(read.into_iter().map(|l| (l.at, l.text)));
-    }
     // the journal has the lines of the file too, with better times
-    if !journals {
-        lines = blocking::run("who used sudo", LOGS[0], patience, move || in_files(Path::new("/"), since)).await??;
-    }
+    let lines = match logs::in_journal(&["SYSLOG_IDENTIFIER=sudo"], since).await? {
+        Some(lines) => lines.into_iter().map(|l| (l.at, l.text)).collect(),
+        None => blocking::run("who used sudo", LOGS[0], patience, move || in_files(Path::new("/"), since)).await??,
+    };
     Ok(changes(&lines, since))
 }
 
@@ -50,7 +39,7 @@ fn in_files(root: &Path, since: Timestamp) -> Result<Vec<(Timestamp, String)>, P
 }
 
 /// `Nov 21 20:05:45 host sudo: …` or `2026-11-21T20:05:45.123456+01:00 host sudo[812]: …`.
-fn syslog(line: &str, zone: &TimeZone, now: Timestamp) -> Option<(Timestamp, String)> {
+pub(super) fn syslog(line: &str, zone: &TimeZone, now: Timestamp) -> Option<(Timestamp, String)> {
     let (head, message) = line.split_once(" sudo").and_then(|(head, rest)| Some((head, rest.split_once(": ")?.1)))?;
     let first = head.split_whitespace().next()?;
     let at = if let Ok(at) = first.parse::<Timestamp>() {
@@ -70,7 +59,7 @@ fn syslog(line: &str, zone: &TimeZone, now: Timestamp) -> Option<(Timestamp, Str
 }
 
 /// `alice : TTY=pts/0 ; PWD=/home/alice ; USER=root ; COMMAND=/usr/bin/apt install x`: who, as whom, which program.
-fn parse(message: &str) -> Option<(&str, &str, &str)> {
+pub(super) fn parse(message: &str) -> Option<(&str, &str, &str)> {
     let (who, rest) = message.trim_start().split_once(" : ")?;
     let (fields, command) = rest.split_once("COMMAND=")?;
     // somebody who was turned away changed nothing

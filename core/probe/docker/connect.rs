@@ -116,11 +116,29 @@ struct Version {
     api_version: String,
 }
 
+/// A connection, as soon as the engine has room for one: as long as its queue is full, connecting fails at once.
+async fn room(path: &Path) -> std::io::Result<UnixStream> {
+    let started = Instant::now();
+    loop {
+        match UnixStream::connect(path).await {
+            Err(e) if e.kind() == ErrorKind::WouldBlock && started.elapsed() < PING_TIMEOUT => {
+                tokio::time::sleep(Duration::from_millis(20)).await;
+            }
+            other => return other,
+        }
+    }
+}
+
+fn millis(time: Duration) -> u64 {
+    u64::try_from(time.as_millis()).unwrap_or(u64::MAX)
+}
+
 /// Connects, measures the ping and negotiates the version. The state says what happened; the client is there only when it answers.
 pub async fn connect(endpoint: &Endpoint, redactor: Arc<Redactor>) -> (EngineState, Option<Arc<Docker>>) {
     if let Endpoint::Unix(path) = endpoint {
-        match UnixStream::connect(path).await {
+        match room(path).await {
             Ok(_) => {}
+            Err(e) if e.kind() == ErrorKind::WouldBlock => return (EngineState::Hung { after_ms: millis(PING_TIMEOUT) }, None),
             Err(e) if e.kind() == ErrorKind::NotFound => return (EngineState::Missing, None),
             Err(e) if e.kind() == ErrorKind::PermissionDenied => return (EngineState::Denied, None),
             Err(e) if e.kind() == ErrorKind::ConnectionRefused => return (EngineState::Refused, None),
@@ -129,7 +147,7 @@ pub async fn connect(endpoint: &Endpoint, redactor: Arc<Redactor>) -> (EngineSta
     }
     let started = Instant::now();
     let ping = endpoint.get("/_ping", 64, PING_TIMEOUT).await;
-    let latency_ms = u64::try_from(started.elapsed().as_millis()).unwrap_or(u64::MAX);
+    let latency_ms = millis(started.elapsed());
     match ping {
         Ok(answer) if answer.status == 200 => {}
         Ok(answer) => return (EngineState::Garbage { error: format!("GET /_ping answered HTTP {}", answer.status) }, None),
@@ -162,8 +180,8 @@ pub async fn connect(endpoint: &Endpoint, redactor: Arc<Redactor>) -> (EngineSta
                 endpoint: endpoint.clone(),
                 redactor,
                 permits: Semaphore::new(super::PARALLEL_REQUESTS),
+                unanswered: std::sync::atomic::AtomicUsize::default(),
                 inspected: Memo::default(),
-                started_with: Memo::default(),
                 events: Memo::default(),
                 image_ids: Memo::default(),
                 disk_usage: Memo::default(),
@@ -178,7 +196,7 @@ pub async fn connect(endpoint: &Endpoint, redactor: Arc<Redactor>) -> (EngineSta
     }
 }
 
-fn parse_version(text: &str) -> Option<(usize, usize)> {
+pub(super) fn parse_version(text: &str) -> Option<(usize, usize)> {
     let (major, minor) = text.trim().split_once('.')?;
     Some((major.parse().ok()?, minor.split('.').next()?.parse().ok()?))
 }

@@ -207,6 +207,13 @@ impl Container {
         Subject { kind: crate::model::Kind::Container, name: self.name.clone(), identity: format!("{}@{started}", self.id) }
     }
 
+    /// This container, whichever of its runs: for a fault that is in being started again and again, and so meets a new run while
+    /// somebody reads about the last.
+    #[must_use]
+    pub fn subject_of_all_runs(&self) -> Subject {
+        Subject { identity: self.id.clone(), ..self.subject() }
+    }
+
     /// Up right now: running, with a process, neither frozen nor between two runs. While a container crash-loops the engine
     /// says `Running: true` with pid 0.
     #[must_use]
@@ -395,7 +402,7 @@ fn state(s: bollard::models::ContainerState) -> State {
 }
 
 /// `80/tcp` or `80`.
-fn tcp_port(text: &str) -> Option<u16> {
+pub(super) fn tcp_port(text: &str) -> Option<u16> {
     match text.split_once('/') {
         Some((port, "tcp")) => port.parse().ok(),
         None => text.parse().ok(),

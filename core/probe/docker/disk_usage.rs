@@ -58,7 +58,7 @@ impl DiskUsage {
 
 #[derive(Deserialize)]
 #[serde(rename_all = "PascalCase")]
-struct Answer {
+pub(super) struct Answer {
     layers_size: Option<i64>,
     #[serde(default)]
     images: Option<Vec<Image>>,
@@ -118,7 +118,7 @@ pub(super) async fn read(endpoint: &Endpoint) -> Result<DiskUsage, ProbeError> {
     Ok(summarise(answer))
 }
 
-fn summarise(answer: Answer) -> DiskUsage {
+pub(super) fn summarise(answer: Answer) -> DiskUsage {
     let cache = answer.build_cache.unwrap_or_default();
     let volumes = answer.volumes.unwrap_or_default();
     DiskUsage {

@@ -49,7 +49,7 @@ pub(super) async fn since(docker: &Docker, since: Timestamp) -> Result<Vec<Event
         .until(&format!("{}.{:09}", now.as_second(), now.subsec_nanosecond()))
         .filters(&filters)
         .build();
-    let read = async {
+    let read = || async {
         let mut events = Vec::new();
         let mut stream = docker.client.events(Some(options));
         while let Some(message) = stream.next().await {

@@ -6,17 +6,20 @@ mod container;
 mod daemon;
 mod disk_usage;
 mod events;
+#[cfg(any(test, feature = "fuzz"))]
+pub(super) mod fuzz;
 mod health_test;
 mod locate;
 mod network;
 
 use std::net::{IpAddr, Ipv4Addr};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use bollard::exec::StartExecResults;
-use bollard::models::ExecConfig;
-use bollard::query_parameters::{InspectContainerOptions, ListContainersOptionsBuilder, LogsOptionsBuilder};
+use bollard::models::{ContainerSummary, ExecConfig};
+use bollard::query_parameters::{InspectContainerOptions, LogsOptionsBuilder};
 use futures_util::StreamExt;
 use tokio::sync::Semaphore;
 
@@ -39,6 +42,13 @@ pub const NAME_SERVER: IpAddr = IpAddr::V4(Ipv4Addr::new(127, 0, 0, 11));
 /// How long one request may take. `docker ps` and `inspect` can hang on one container's lock (moby#36661): each request has its own limit.
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(3);
 
+/// An engine that has not answered this many requests in time is ill: each further one has only [`HASTE`], or hundreds of containers
+/// would take the whole run. A program that runs long inside a container is not the engine's fault, and does not count.
+const ILL: usize = 16;
+
+/// Many times what a healthy engine takes to answer.
+const HASTE: Duration = Duration::from_millis(100);
+
 /// Requests under way at once: enough to hide latency, few enough not to disturb a busy engine.
 const PARALLEL_REQUESTS: usize = 16;
 
@@ -49,8 +59,9 @@ pub struct Docker {
     endpoint: Endpoint,
     redactor: Arc<Redactor>,
     permits: Semaphore,
-    inspected: Memo<String, Result<Arc<Container>, ProbeError>>,
-    started_with: Memo<String, Result<Arc<StartedWith>, ProbeError>>,
+    /// Requests that were not answered in time.
+    unanswered: AtomicUsize,
+    inspected: Memo<String, Result<Arc<Inspected>, ProbeError>>,
     events: Memo<(), Result<Arc<Vec<Event>>, ProbeError>>,
     image_ids: Memo<String, Result<Option<String>, ProbeError>>,
     disk_usage: Memo<(), Result<Arc<DiskUsage>, ProbeError>>,
@@ -99,15 +110,16 @@ pub struct Executed {
     pub stderr: String,
 }
 
-/// What a container is started with. Holds secrets: it is neither printed nor kept.
-struct StartedWith {
+/// What one look at a container tells. What it is started with holds secrets: that is neither printed nor kept.
+struct Inspected {
+    container: Arc<Container>,
     environment: Vec<String>,
     arguments: Vec<String>,
 }
 
-impl std::fmt::Debug for StartedWith {
+impl std::fmt::Debug for Inspected {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str("[secret]")
+        self.container.fmt(f)
     }
 }
 
@@ -134,34 +146,43 @@ impl Docker {
 
     /// All containers, running or not.
     pub async fn list(&self) -> Result<Vec<ContainerRef>, ProbeError> {
-        let options = ListContainersOptionsBuilder::new().all(true).build();
-        let list = self.ask("the list of containers", self.client.list_containers(Some(options))).await?;
+        // with an end: the client library keeps what comes, and what does not end fills the memory
+        let path = format!("/v{}/containers/json?all=true", self.client.client_version());
+        let list: Vec<ContainerSummary> = self.endpoint.get_json("the list of containers", &path, REQUEST_TIMEOUT).await?;
         Ok(list.into_iter().filter_map(container::reference).inspect(|c| self.redactor.know_name(&c.name)).collect())
     }
 
     /// One container. `Ok(None)`-like absence is [`ProbeError::Skip`]: it vanished between list and inspect.
     pub async fn inspect(&self, id: &str) -> Result<Arc<Container>, ProbeError> {
-        self.inspected.get(id.to_owned(), || self.inspect_now(id)).await
+        Ok(self.inspected(id).await?.container.clone())
+    }
+
+    async fn inspected(&self, id: &str) -> Result<Arc<Inspected>, ProbeError> {
+        self.inspected.get(id.to_owned(), || async { self.look(id).await.map(Arc::new) }).await
     }
 
     /// One container, read again even if this run has read it before: for a second sample.
     pub async fn inspect_now(&self, id: &str) -> Result<Arc<Container>, ProbeError> {
+        Ok(self.look(id).await?.container)
+    }
+
+    async fn look(&self, id: &str) -> Result<Inspected, ProbeError> {
         let what = format!("container {}", id.get(..12).unwrap_or(id));
-        let response = self.ask(&what, self.client.inspect_container(id, None::<InspectContainerOptions>)).await?;
-        let config = response.config.as_ref();
-        let environment = config.and_then(|c| c.env.as_deref()).unwrap_or_default();
+        let response = self.ask(&what, || self.client.inspect_container(id, None::<InspectContainerOptions>)).await?;
+        let environment = response.config.as_ref().and_then(|c| c.env.clone()).unwrap_or_default();
         self.redactor.learn_environment(environment.iter().map(String::as_str));
-        Ok(Arc::new(container::facts(response, &self.redactor)))
+        let arguments = response.args.clone().unwrap_or_default();
+        Ok(Inspected { container: Arc::new(container::facts(response, &self.redactor)), environment, arguments })
     }
 
     /// The environment a container is started with. For logging in to what runs in it, and for nothing else.
     pub(super) async fn environment(&self, id: &str) -> Result<Vec<String>, ProbeError> {
-        Ok(self.started_with(id).await?.environment.clone())
+        Ok(self.inspected(id).await?.environment.clone())
     }
 
     /// Its arguments, for the same.
     pub(super) async fn arguments(&self, id: &str) -> Result<Vec<String>, ProbeError> {
-        Ok(self.started_with(id).await?.arguments.clone())
+        Ok(self.inspected(id).await?.arguments.clone())
     }
 
     /// Runs a program inside a container: for what only its own tools tell, and for their own tests of themselves.
@@ -173,7 +194,7 @@ impl Docker {
             attach_stderr: Some(true),
             ..ExecConfig::default()
         };
-        let read = async {
+        let read = || async {
             let exec = self.client.create_exec(id, options).await?;
             let mut executed = Executed::default();
             if let StartExecResults::Attached { mut output, .. } = self.client.start_exec(&exec.id, None).await? {
@@ -192,7 +213,7 @@ impl Docker {
             executed.code = self.client.inspect_exec(&exec.id).await?.exit_code;
             Ok::<_, bollard::errors::Error>(executed)
         };
-        self.ask_for(patience, &what, read).await
+        self.ask_for(|| patience, &what, read).await
     }
 
     /// Whether the environment of a container names one of these as a host: `CACHE_HOST=cache`, `redis://:secret@cache:6379/0`.
@@ -200,17 +221,6 @@ impl Docker {
         let Ok(environment) = self.environment(id).await else { return false };
         let values = environment.iter().filter_map(|e| Some(e.split_once('=')?.1));
         values.into_iter().any(|value| value.split([',', ';', ' ']).any(|part| hosts.contains(&host_in(part))))
-    }
-
-    async fn started_with(&self, id: &str) -> Result<Arc<StartedWith>, ProbeError> {
-        let read = || async {
-            let what = format!("container {}", id.get(..12).unwrap_or(id));
-            let response = self.ask(&what, self.client.inspect_container(id, None::<InspectContainerOptions>)).await?;
-            let environment = response.config.and_then(|c| c.env).unwrap_or_default();
-            self.redactor.learn_environment(environment.iter().map(String::as_str));
-            Ok(Arc::new(StartedWith { environment, arguments: response.args.unwrap_or_default() }))
-        };
-        self.started_with.get(id.to_owned(), read).await
     }
 
     /// Whether a network was made without a way out (`--internal`). Old engines give its containers a default route all the same.
@@ -222,7 +232,7 @@ impl Docker {
     pub async fn image_id(&self, reference: &str) -> Result<Option<String>, ProbeError> {
         self.image_ids
             .get(reference.to_owned(), || async {
-                match self.ask(&format!("image {reference}"), self.client.inspect_image(reference)).await {
+                match self.ask(&format!("image {reference}"), || self.client.inspect_image(reference)).await {
                     Ok(image) => Ok(image.id),
                     Err(ProbeError::Skip(_)) => Ok(None),
                     Err(e) => Err(e),
@@ -239,7 +249,7 @@ impl Docker {
             options = options.until(until);
         }
         let what = format!("the log of container {}", id.get(..12).unwrap_or(id));
-        let read = async {
+        let read = || async {
             let mut text = Vec::new();
             let mut stream = self.client.logs(id, Some(options.build()));
             while let Some(chunk) = stream.next().await {
@@ -260,39 +270,41 @@ impl Docker {
     }
 
     /// What a container printed since `since`, the last `most` lines at most: the engine finds the end of a long log at once, and
-    /// what lies before only by reading it. Read once per run.
+    /// what lies before only by reading it. Read once per run: whoever asks next gets the same, whatever their `since`.
     pub async fn log_since(&self, id: &str, since: jiff::Timestamp, most: u32) -> Result<Arc<ContainerLog>, ProbeError> {
+        self.output.get(id.to_owned(), || async { self.log_since_now(id, since, most).await.map(Arc::new) }).await
+    }
+
+    /// [`Docker::log_since`], read for this question alone.
+    pub async fn log_since_now(&self, id: &str, since: jiff::Timestamp, most: u32) -> Result<ContainerLog, ProbeError> {
         let since = i32::try_from(since.as_second()).unwrap_or(0);
+        let options = LogsOptionsBuilder::new().stdout(true).stderr(true).since(since).tail(&most.to_string()).build();
+        let what = format!("the log of container {}", id.get(..12).unwrap_or(id));
         let read = || async {
-            let options = LogsOptionsBuilder::new().stdout(true).stderr(true).since(since).tail(&most.to_string()).build();
-            let what = format!("the log of container {}", id.get(..12).unwrap_or(id));
-            let read = async {
-                let mut log = ContainerLog::default();
-                let mut stream = self.client.logs(id, Some(options));
-                while let Some(piece) = stream.next().await {
-                    let piece = piece?;
-                    let into = match piece {
-                        bollard::container::LogOutput::StdErr { .. } => &mut log.stderr,
-                        _ => &mut log.stdout,
-                    };
-                    into.extend_from_slice(piece.into_bytes().as_ref());
-                    if log.stdout.len() + log.stderr.len() > MOST_OUTPUT {
-                        log.cut = true;
-                        break;
-                    }
+            let mut log = ContainerLog::default();
+            let mut stream = self.client.logs(id, Some(options));
+            while let Some(piece) = stream.next().await {
+                let piece = piece?;
+                let into = match piece {
+                    bollard::container::LogOutput::StdErr { .. } => &mut log.stderr,
+                    _ => &mut log.stdout,
+                };
+                into.extend_from_slice(piece.into_bytes().as_ref());
+                if log.stdout.len() + log.stderr.len() > MOST_OUTPUT {
+                    log.cut = true;
+                    break;
                 }
-                Ok::<_, bollard::errors::Error>(Arc::new(log))
-            };
-            self.ask(&what, read).await
+            }
+            Ok::<_, bollard::errors::Error>(log)
         };
-        self.output.get(id.to_owned(), read).await
+        self.ask(&what, read).await
     }
 
     /// Paths a container has added to its own writable layer. The engine walks the layer for this: only for a container that was
     /// asked about.
     pub async fn added_files(&self, id: &str) -> Result<Vec<String>, ProbeError> {
         let what = format!("the files of container {}", id.get(..12).unwrap_or(id));
-        let changes = self.ask(&what, self.client.container_changes(id)).await?;
+        let changes = self.ask(&what, || self.client.container_changes(id)).await?;
         let added = |c: &bollard::models::FilesystemChange| c.kind == bollard::models::ChangeType::_1;
         Ok(changes.unwrap_or_default().into_iter().filter(added).map(|c| c.path).collect())
     }
@@ -317,7 +329,7 @@ impl Docker {
     /// What the engine says of itself.
     pub async fn settings(&self) -> Result<Arc<EngineSettings>, ProbeError> {
         let read = || async {
-            let info = self.ask("the engine's settings", self.client.info()).await?;
+            let info = self.ask("the engine's settings", || self.client.info()).await?;
             Ok(Arc::new(EngineSettings {
                 data_root: info.docker_root_dir.unwrap_or_default(),
                 live_restore: info.live_restore_enabled.unwrap_or(false),
@@ -338,23 +350,33 @@ impl Docker {
     }
 
     /// One request: bounded in time and in number, its error made ours.
-    async fn ask<T>(
-        &self,
-        what: &str,
-        request: impl Future<Output = Result<T, bollard::errors::Error>>,
-    ) -> Result<T, ProbeError> {
-        self.ask_for(REQUEST_TIMEOUT, what, request).await
+    async fn ask<T, F>(&self, what: &str, request: impl FnOnce() -> F) -> Result<T, ProbeError>
+    where
+        F: Future<Output = Result<T, bollard::errors::Error>>,
+    {
+        let patience = || if self.unanswered.load(Ordering::Relaxed) >= ILL { HASTE } else { REQUEST_TIMEOUT };
+        let answer = self.ask_for(patience, what, request).await;
+        if matches!(answer, Err(ProbeError::Timeout { .. })) {
+            self.unanswered.fetch_add(1, Ordering::Relaxed);
+        }
+        answer
     }
 
-    async fn ask_for<T>(
+    /// [`Docker::ask`] with a patience of its own, which counts from when it is its turn.
+    async fn ask_for<T, F>(
         &self,
-        patience: Duration,
+        patience: impl FnOnce() -> Duration,
         what: &str,
-        request: impl Future<Output = Result<T, bollard::errors::Error>>,
-    ) -> Result<T, ProbeError> {
+        request: impl FnOnce() -> F,
+    ) -> Result<T, ProbeError>
+    where
+        F: Future<Output = Result<T, bollard::errors::Error>>,
+    {
         // never closed, so acquiring cannot fail
         let _permit = self.permits.acquire().await;
-        match tokio::time::timeout(patience, request).await {
+        let patience = patience();
+        // made only now: thousands wait for their turn, and a request takes kilobytes
+        match tokio::time::timeout(patience, Box::pin(request())).await {
             Ok(Ok(value)) => Ok(value),
             Ok(Err(e)) => Err(self.error(what, &e)),
             Err(_) => Err(ProbeError::Timeout { what: what.to_owned(), from: self.endpoint.to_string(), after: patience }),

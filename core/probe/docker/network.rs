@@ -39,13 +39,13 @@ impl Network {
 }
 
 pub(super) async fn list(docker: &Docker) -> Result<Vec<Network>, ProbeError> {
-    let listed = docker.ask("networks", docker.client.list_networks(None::<ListNetworksOptions>)).await?;
+    let listed = docker.ask("networks", || docker.client.list_networks(None::<ListNetworksOptions>)).await?;
     let mut networks: Vec<Network> = listed.into_iter().map(network).collect();
     networks.sort_by(|a, b| a.name.cmp(&b.name));
     Ok(networks)
 }
 
-fn network(listed: bollard::models::Network) -> Network {
+pub(super) fn network(listed: bollard::models::Network) -> Network {
     let options = listed.options.unwrap_or_default();
     let (id, driver) = (listed.id.unwrap_or_default(), listed.driver.unwrap_or_default());
     // moby libnetwork/drivers/bridge: a bridge without a name of its own is br- and 12 digits of the id

@@ -2,7 +2,6 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::mounts::parse_mountinfo;
 use crate::probe::ProbeError;
 use crate::probe::process::unescape;
 
@@ -29,15 +28,8 @@ pub fn fstab() -> Result<Vec<FstabEntry>, ProbeError> {
     }
 }
 
-/// Where anything at all is mounted.
-pub fn mountpoints() -> Result<Vec<String>, ProbeError> {
-    const FILE: &str = "/proc/self/mountinfo";
-    let text = std::fs::read(FILE).map_err(|e| ProbeError::io("mounts", FILE, &e))?;
-    Ok(parse_mountinfo(&String::from_utf8_lossy(&text)).into_iter().map(|(_, m)| m.mountpoint).collect())
-}
-
 /// fstab(5): six fields, the last four optional here; `#` begins a comment; spaces are `\040`.
-fn parse(text: &str) -> Vec<FstabEntry> {
+pub(super) fn parse(text: &str) -> Vec<FstabEntry> {
     text.lines().map(str::trim).filter(|l| !l.is_empty() && !l.starts_with('#')).filter_map(parse_line).collect()
 }
 

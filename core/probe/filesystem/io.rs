@@ -28,7 +28,7 @@ pub fn disks() -> Result<BTreeMap<String, DiskCounters>, ProbeError> {
     Ok(parse(&text))
 }
 
-fn parse(text: &str) -> BTreeMap<String, DiskCounters> {
+pub(super) fn parse(text: &str) -> BTreeMap<String, DiskCounters> {
     text.lines().filter_map(parse_line).filter(|(name, _)| is_whole_disk(name)).collect()
 }
 

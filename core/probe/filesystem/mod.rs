@@ -1,15 +1,19 @@
 //! Filesystems: what is mounted, how full it is, what fills it.
 
 mod fstab;
+#[cfg(any(test, feature = "fuzz"))]
+pub(super) mod fuzz;
 mod io;
 mod mounts;
 mod open_files;
 mod space;
+mod tmpfs;
 mod walk;
 
-pub use fstab::{FstabEntry, fstab, mountpoints};
+pub use fstab::{FstabEntry, fstab};
 pub use io::{DiskCounters, disks};
 pub use mounts::{mounts, parse_mountinfo};
 pub use open_files::{DeletedFile, DescriptorUser, deleted_but_open, descriptors};
-pub use space::{FsUsage, Space, filesystem_of, space};
+pub use space::{Filesystems, FsUsage, Space, holds_something, space};
+pub use tmpfs::{Tmpfs, tmpfs_of};
 pub use walk::{Folder, Usage, usage};

@@ -46,8 +46,11 @@ const NOT_DISKS: &[&str] = &[
     "virtiofs",
 ];
 
-/// tmpfs elsewhere belongs to units and containers and is limited by them.
-const TMPFS: &[&str] = &["/tmp", "/dev/shm", "/run"];
+/// A tmpfs of every host that everybody writes to.
+const SHARED_TMPFS: &[&str] = &["/dev/shm", "/run"];
+
+/// A tmpfs here belongs to the system, to a unit or to a pod, which is limited by it; one elsewhere somebody mounted and uses.
+const OWN_TMPFS_BELOW: &[&str] = &["/run/", "/var/lib/kubelet/"];
 
 /// Folders below which everything mounted belongs to a container engine or to the kernel (`node_exporter`'s default exclusions).
 const NOT_BELOW: &[&str] = &[
@@ -65,11 +68,20 @@ const NOT_BELOW: &[&str] = &[
 /// The mounted filesystems worth checking, one per device, sorted by mountpoint. `exclude_below` are further folders whose
 /// mounts belong to somebody else, such as an engine's data root.
 pub async fn mounts(exclude_below: &[String]) -> Result<Vec<MountRef>, ProbeError> {
+    Ok(worth_checking(parse_mountinfo(&mountinfo().await?), exclude_below))
+}
+
+/// All that this process sees mounted, in the order it was.
+pub(super) async fn all_mounts() -> Result<Vec<MountRef>, ProbeError> {
+    Ok(parse_mountinfo(&mountinfo().await?).into_iter().map(|(_, mount)| mount).collect())
+}
+
+async fn mountinfo() -> Result<String, ProbeError> {
     const FILE: &str = "/proc/self/mountinfo";
     let text = blocking::run("mounts", FILE, Duration::from_secs(1), || std::fs::read(FILE))
         .await?
         .map_err(|e| ProbeError::io("mounts", FILE, &e))?;
-    Ok(worth_checking(parse_mountinfo(&String::from_utf8_lossy(&text)), exclude_below))
+    Ok(String::from_utf8_lossy(&text).into_owned())
 }
 
 /// Reads `/proc/<pid>/mountinfo` (proc(5)); lines that are not of its form are left out.
@@ -110,8 +122,15 @@ fn without_credentials(source: &str) -> String {
     }
 }
 
+/// A filesystem in memory that can fill up: neither the device nodes of a container nor what only hides something.
+pub(super) fn is_writable_tmpfs(mount: &MountRef) -> bool {
+    let at = mount.mountpoint.as_str();
+    let hides = ["/proc/", "/sys/", "/dev/"].iter().any(|f| at.starts_with(f)) && !SHARED_TMPFS.contains(&at);
+    mount.fstype == "tmpfs" && !hides && at != "/dev" && !mount.mount_options.iter().any(|o| o == "ro")
+}
+
 /// One mount per device: the shortest mountpoint, and of the whole filesystem before a part of it.
-fn worth_checking(all: Vec<(String, MountRef)>, exclude_below: &[String]) -> Vec<MountRef> {
+pub(super) fn worth_checking(all: Vec<(String, MountRef)>, exclude_below: &[String]) -> Vec<MountRef> {
     let mut best: BTreeMap<String, (bool, MountRef)> = BTreeMap::new();
     // of several mounts at one place only the last can be seen
     let top: BTreeMap<String, String> = all.iter().map(|(_, m)| (m.mountpoint.clone(), m.dev.clone())).collect();
@@ -119,12 +138,12 @@ fn worth_checking(all: Vec<(String, MountRef)>, exclude_below: &[String]) -> Vec
         if top.get(&mount.mountpoint) != Some(&mount.dev) {
             continue;
         }
-        let tmpfs_elsewhere = mount.fstype == "tmpfs" && !TMPFS.contains(&mount.mountpoint.as_str());
-        let below = |folder: &str| mount.mountpoint.starts_with(folder);
-        // /dev/shm is a tmpfs that counts
-        let excluded = NOT_BELOW.iter().any(|f| below(f)) && mount.fstype != "tmpfs"
-            || exclude_below.iter().any(|f| below(&format!("{}/", f.trim_end_matches('/'))));
-        if NOT_DISKS.contains(&mount.fstype.as_str()) || tmpfs_elsewhere || excluded {
+        let below = |folder: &&str| mount.mountpoint.starts_with(folder);
+        let of_engine = exclude_below.iter().any(|f| below(&format!("{}/", f.trim_end_matches('/')).as_str()));
+        let tmpfs = mount.fstype == "tmpfs";
+        let shared = tmpfs && SHARED_TMPFS.contains(&mount.mountpoint.as_str());
+        let of_others = NOT_BELOW.iter().any(below) || tmpfs && (OWN_TMPFS_BELOW.iter().any(below) || !is_writable_tmpfs(&mount));
+        if NOT_DISKS.contains(&mount.fstype.as_str()) || of_engine || of_others && !shared {
             continue;
         }
         let part = root != "/";
@@ -156,6 +175,13 @@ mod tests {
 29 22 0:51 / /run/user/0 rw - tmpfs tmpfs rw
 30 22 0:52 / /mnt/nas rw - cifs //bob:canary@nas/share rw
 31 22 8:1 / /bind rw - ext4 /dev/sda1 rw
+32 22 0:53 / /mnt/ram rw - tmpfs ram rw,size=1g,nr_inodes=10
+33 22 0:54 / /dev rw - tmpfs tmpfs rw,size=64m
+34 22 0:55 / /run/lock rw - tmpfs tmpfs rw,size=5m
+35 22 0:56 / /proc/acpi ro - tmpfs tmpfs ro
+36 22 0:57 / /hidden ro - tmpfs tmpfs ro
+37 22 0:58 / /var/lib/kubelet/pods/1/volumes/s rw - tmpfs tmpfs rw
+38 22 0:59 / /var/lib/docker/containers/1/mounts/shm rw - tmpfs shm rw
 garbage
 1 2 x:y / / rw - ext4 a rw
 ";
@@ -164,7 +190,7 @@ garbage
     fn each_device_once_and_only_disks() {
         let got = worth_checking(parse_mountinfo(TEXT), &[]);
         let points: Vec<&str> = got.iter().map(|m| m.mountpoint.as_str()).collect();
-        assert_eq!(points, ["/", "/a long name", "/dev/shm", "/mnt/nas"]);
+        assert_eq!(points, ["/", "/a long name", "/dev/shm", "/mnt/nas", "/mnt/ram"]);
         assert!(!format!("{got:?}").contains("canary") && !format!("{got:?}").contains("hidden"));
     }
 

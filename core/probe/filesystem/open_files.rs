@@ -10,6 +10,7 @@ use rustix::fs::{major, minor};
 use serde::{Deserialize, Serialize};
 
 use crate::model::FileIdentity;
+use crate::probe::home::Home;
 use crate::probe::{ProbeError, blocking, host};
 
 /// A deleted file that is still open.
@@ -89,7 +90,7 @@ fn scan() -> Vec<DeletedFile> {
 }
 
 /// The path of a deleted regular file; none for what only looks like one: shared memory, memfd, aio rings, graphics buffers.
-fn deleted_path(link: &str) -> Option<&str> {
+pub(super) fn deleted_path(link: &str) -> Option<&str> {
     let path = link.strip_suffix(" (deleted)")?;
     let not_a_file = ["/memfd:", "/dev/shm/", "/SYSV", "/[aio]", "/i915", "/drm", "/dev/zero"];
     (path.starts_with('/') && !not_a_file.iter().any(|p| path.starts_with(p))).then_some(path)
@@ -125,6 +126,9 @@ pub struct DescriptorUser {
     pub open: u64,
     /// Its soft limit.
     pub limit: u64,
+    /// The container or unit it belongs to.
+    #[serde(default)]
+    pub home: Home,
 }
 
 /// Descriptors in use and the most there can be (`/proc/sys/fs/file-nr`), and every process above `percent` of its own limit.
@@ -146,21 +150,22 @@ fn users(percent: f64) -> Vec<DescriptorUser> {
         let folder = process.path().join("fd");
         let Ok(meta) = folder.metadata() else { continue };
         let open = if meta.size() > 0 { meta.size() } else { fs::read_dir(&folder).map_or(0, |d| d.count() as u64) };
-        // fewer than this is below any sensible share of the smallest usual limit (1024)
-        if open < 256 {
+        // most processes have fewer; a limit that this is much of was never meant
+        if open < 32 {
             continue;
         }
         let Some(limit) = soft_limit(&fs::read_to_string(process.path().join("limits")).unwrap_or_default()) else { continue };
         if open as f64 * 100.0 >= limit as f64 * percent {
             let comm = fs::read_to_string(process.path().join("comm")).unwrap_or_default().trim().to_owned();
-            list.push(DescriptorUser { pid, comm, open, limit });
+            let groups = fs::read_to_string(process.path().join("cgroup")).unwrap_or_default();
+            list.push(DescriptorUser { pid, comm, open, limit, home: Home::of_cgroups(&groups) });
         }
     }
     list
 }
 
 /// `Max open files            1024                 524288               files`
-fn soft_limit(limits: &str) -> Option<u64> {
+pub(super) fn soft_limit(limits: &str) -> Option<u64> {
     limits.lines().find_map(|l| l.strip_prefix("Max open files"))?.split_whitespace().next()?.parse().ok()
 }
 

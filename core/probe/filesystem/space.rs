@@ -2,13 +2,15 @@
 
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Duration;
 
 use rustix::fs::{StatVfs, major, minor, statvfs};
 use serde::{Deserialize, Serialize};
 
-use super::mounts::parse_mountinfo;
-use crate::probe::{ProbeError, blocking};
+use super::mounts::all_mounts;
+use crate::model::MountRef;
+use crate::probe::{Memo, ProbeError, blocking};
 
 /// How long `statvfs` may take: a dead NFS server or a stopped FUSE daemon never answers.
 const TIMEOUT: Duration = Duration::from_secs(2);
@@ -34,7 +36,7 @@ impl Space {
     /// Used in percent as df counts it: of what is used and available, so that reserved blocks do not look used.
     #[must_use]
     pub fn percent(&self) -> f64 {
-        share(self.used, self.used + self.avail)
+        share(self.used, self.used.saturating_add(self.avail))
     }
 
     /// Inodes used in percent; none where the filesystem makes them as needed.
@@ -87,26 +89,47 @@ pub struct FsUsage {
     pub percent: f64,
 }
 
-/// The filesystem that `path` lies on, and how full it is.
-pub async fn filesystem_of(path: &Path) -> Result<FsUsage, ProbeError> {
-    let from = path.display().to_string();
-    let path = path.to_owned();
-    blocking::run("the filesystem", &from, TIMEOUT, move || read(&path))
-        .await?
-        .map_err(|e| ProbeError::io("the filesystem", from, &e))
+/// What is mounted, read once per run: a host with hundreds of containers has more than a thousand mounts.
+#[derive(Debug, Default)]
+pub struct Filesystems {
+    mounts: Memo<(), Result<Arc<Vec<MountRef>>, ProbeError>>,
 }
 
-fn read(path: &PathBuf) -> std::io::Result<FsUsage> {
+impl Filesystems {
+    /// All that this process sees mounted, in the order it was.
+    pub async fn mounts(&self) -> Result<Arc<Vec<MountRef>>, ProbeError> {
+        self.mounts.get((), || async { all_mounts().await.map(Arc::new) }).await
+    }
+
+    /// The filesystem that `path` lies on, and how full it is.
+    pub async fn of(&self, path: &Path) -> Result<FsUsage, ProbeError> {
+        let mounts = self.mounts().await?;
+        let from = path.display().to_string();
+        let path = path.to_owned();
+        blocking::run("the filesystem", &from, TIMEOUT, move || read(&path, &mounts))
+            .await?
+            .map_err(|e| ProbeError::io("the filesystem", from, &e))
+    }
+}
+
+/// Whether a folder holds anything; one that cannot be read holds nothing that is known.
+pub async fn holds_something(path: &str) -> bool {
+    let folder = path.to_owned();
+    let looked = blocking::run("the folder", path, TIMEOUT, move || {
+        std::fs::read_dir(folder).is_ok_and(|mut entries| entries.any(|e| e.is_ok_and(|e| e.file_name() != "lost+found")))
+    });
+    looked.await.unwrap_or(false)
+}
+
+fn read(path: &PathBuf, mounts: &[MountRef]) -> std::io::Result<FsUsage> {
     let dev = path.symlink_metadata()?.dev();
     let dev = format!("{}:{}", major(dev), minor(dev));
     let space = Space::from(statvfs(path)?);
-    let text = std::fs::read("/proc/self/mountinfo")?;
-    let mountpoint = parse_mountinfo(&String::from_utf8_lossy(&text))
-        .into_iter()
-        .map(|(_, m)| m)
+    let mountpoint = mounts
+        .iter()
         .filter(|m| m.dev == dev && path.starts_with(&m.mountpoint))
         .max_by_key(|m| m.mountpoint.len())
-        .map_or_else(|| "/".to_owned(), |m| m.mountpoint);
+        .map_or_else(|| "/".to_owned(), |m| m.mountpoint.clone());
     Ok(FsUsage { dev, mountpoint, size: space.size, used: space.used, avail: space.avail, percent: space.percent() })
 }
 

@@ -248,7 +248,7 @@ fn why_not(error: &Error) -> Reply {
 }
 
 /// A question with a number nobody can guess.
-fn encode(question: &Question) -> Option<(u16, Vec<u8>)> {
+pub(super) fn encode(question: &Question) -> Option<(u16, Vec<u8>)> {
     let number = std::hash::RandomState::new().build_hasher().finish().to_ne_bytes();
     let id = u16::from_ne_bytes([number[0], number[1]]);
     let bytes = match question {
@@ -258,7 +258,7 @@ fn encode(question: &Question) -> Option<(u16, Vec<u8>)> {
     Some((id, bytes?))
 }
 
-fn answer_to(question: &Question, id: u16, bytes: &[u8]) -> Option<Reply> {
+pub(super) fn answer_to(question: &Question, id: u16, bytes: &[u8]) -> Option<Reply> {
     let answer = Answer::read(bytes).filter(|a| a.id == id && a.is_for(question))?;
     Some(Reply::Answer { code: code_name(answer.code), addresses: answer.addresses })
 }

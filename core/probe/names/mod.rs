@@ -2,6 +2,8 @@
 //! network namespace; and the name servers themselves, asked one by one.
 
 mod ask;
+#[cfg(any(test, feature = "fuzz"))]
+pub(super) mod fuzz;
 mod resolv_conf;
 mod resolvers;
 

@@ -7,8 +7,10 @@ use serde::{Deserialize, Serialize};
 
 use super::ask::{Asked, Patience, Question, Transport, ask};
 use super::resolv_conf::{self, NameServer, ResolvConf, ResolvFile};
+use crate::model::has_own_network;
+use crate::probe::docker::Container;
 use crate::probe::root::Root;
-use crate::probe::{Memo, ProbeError, blocking, docker, netns};
+use crate::probe::{Memo, ProbeCx, ProbeError, blocking, docker, netns};
 
 /// Most names asked of every server: no server is asked more than a handful of questions.
 const MOST_NAMES: usize = 4;
@@ -59,6 +61,32 @@ pub struct Resolvers {
     host: Memo<(Vec<String>, Patience), Result<Arc<HostAnswers>, ProbeError>>,
     files: Memo<i32, Result<Arc<ResolvFile>, ProbeError>>,
     engine: Memo<(), Vec<String>>,
+    alike: Memo<(), Arc<Vec<Vec<Arc<Container>>>>>,
+}
+
+impl ProbeCx {
+    /// The running containers with a network of their own, those together that ask alike: in the same networks, with the same
+    /// resolv.conf. Each group by name. One whose resolv.conf cannot be read is in none.
+    pub async fn asking_alike(&self) -> Arc<Vec<Vec<Arc<Container>>>> {
+        let read = || async {
+            let mut groups: Vec<(Arc<ResolvFile>, Vec<Arc<Container>>)> = Vec::new();
+            let mut all = self.inspected(self.inventory.running().filter(|c| has_own_network(&c.network_mode))).await;
+            all.sort_by(|a, b| a.name.cmp(&b.name));
+            for container in all {
+                let Some(pid) = container.pid() else { continue };
+                let Ok(file) = self.resolvers.file_of(pid).await else { continue };
+                let same = |(f, c): &(Arc<ResolvFile>, Vec<Arc<Container>>)| {
+                    f.conf == file.conf && c[0].networks.keys().eq(container.networks.keys())
+                };
+                match groups.iter().position(same) {
+                    Some(group) => groups[group].1.push(container),
+                    None => groups.push((file, vec![container])),
+                }
+            }
+            Arc::new(groups.into_iter().map(|(_, containers)| containers).collect())
+        };
+        self.resolvers.alike.get((), read).await
+    }
 }
 
 impl Resolvers {
@@ -167,13 +195,13 @@ async fn read_text(path: &'static str) -> Option<String> {
     blocking::run("the configuration", path, Duration::from_secs(1), read).await.ok().flatten()
 }
 
-fn servers_in(daemon_json: &str) -> Vec<String> {
+pub(super) fn servers_in(daemon_json: &str) -> Vec<String> {
     let all: serde_json::Value = serde_json::from_str(daemon_json).unwrap_or_default();
     let dns = all.get("dns").and_then(serde_json::Value::as_array);
     dns.into_iter().flatten().filter_map(|s| s.as_str().map(str::to_owned)).collect()
 }
 
-fn hosts_in(nsswitch: &str) -> Option<String> {
+pub(super) fn hosts_in(nsswitch: &str) -> Option<String> {
     nsswitch.lines().find_map(|l| {
         let words = l.split('#').next()?.trim().strip_prefix("hosts:")?;
         Some(words.split_whitespace().collect::<Vec<_>>().join(" "))

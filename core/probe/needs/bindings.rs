@@ -80,7 +80,7 @@ fn described(pid: i32) -> String {
 
 /// The program of a command line (separated by NUL), and of its arguments those that are addresses, with the flag in front of them.
 /// Others may be secrets.
-fn addresses_in(arguments: &str) -> String {
+pub(super) fn addresses_in(arguments: &str) -> String {
     let words: Vec<&str> = arguments.split('\0').filter(|w| !w.is_empty()).collect();
     let Some(program) = words.first() else { return String::new() };
     let mut shown: Vec<&str> = vec![program.split(' ').next().unwrap_or_default()];

@@ -1,6 +1,8 @@
 //! Who needs whom: what a container or a process of this host is known to connect to, how that is known, and whether it gets there.
 
 mod bindings;
+#[cfg(any(test, feature = "fuzz"))]
+pub(super) mod fuzz;
 mod neighbours;
 mod places;
 mod reach;

@@ -10,7 +10,7 @@ pub fn counters() -> BTreeMap<String, u64> {
 }
 
 /// Pairs of lines: `Ip: Forwarding DefaultTTL …` and `Ip: 1 64 …`.
-fn parse(text: &str) -> BTreeMap<String, u64> {
+pub(super) fn parse(text: &str) -> BTreeMap<String, u64> {
     let lines: Vec<&str> = text.lines().collect();
     let mut counters = BTreeMap::new();
     for pair in lines.chunks_exact(2) {

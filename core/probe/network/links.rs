@@ -60,9 +60,10 @@ impl Way {
 }
 
 pub(super) fn interfaces() -> io::Result<Vec<Interface>> {
-    let answers = ask(NETLINK_ROUTE, RouteNetlinkMessage::GetLink(LinkMessage::default()), true)?;
-    let links = answers.into_iter().filter_map(|a| if let RouteNetlinkMessage::NewLink(link) = a { Some(link) } else { None });
-    Ok(links.map(interface).collect())
+    ask(NETLINK_ROUTE, RouteNetlinkMessage::GetLink(LinkMessage::default()), true, |answer| match answer {
+        RouteNetlinkMessage::NewLink(link) => Some(interface(link)),
+        _ => None,
+    })
 }
 
 fn interface(link: LinkMessage) -> Interface {
@@ -89,9 +90,8 @@ fn kind(info: &LinkInfo) -> Option<String> {
 }
 
 pub(super) fn add_addresses(interfaces: &mut [Interface]) -> io::Result<()> {
-    let answers = ask(NETLINK_ROUTE, RouteNetlinkMessage::GetAddress(AddressMessage::default()), true)?;
-    for answer in answers {
-        let RouteNetlinkMessage::NewAddress(message) = answer else { continue };
+    ask(NETLINK_ROUTE, RouteNetlinkMessage::GetAddress(AddressMessage::default()), true, |answer| {
+        let RouteNetlinkMessage::NewAddress(message) = answer else { return None::<()> };
         // the own address of a point-to-point link is `Local`, and there `Address` is the other end's
         let of = |local: bool| {
             message.attributes.iter().find_map(|a| match a {
@@ -105,7 +105,8 @@ pub(super) fn add_addresses(interfaces: &mut [Interface]) -> io::Result<()> {
         {
             interface.addresses.push((ip, message.header.prefix_len));
         }
-    }
+        None
+    })?;
     Ok(())
 }
 
@@ -119,8 +120,9 @@ pub(super) fn way(to: IpAddr, interfaces: &[Interface]) -> Option<Way> {
     question.header.address_family = family;
     question.header.destination_prefix_length = length;
     question.attributes.push(RouteAttribute::Destination(address));
-    let answers = ask(NETLINK_ROUTE, RouteNetlinkMessage::GetRoute(question), false).ok()?;
-    let RouteNetlinkMessage::NewRoute(route) = answers.into_iter().next()? else { return None };
+    let wanted = |answer| if let RouteNetlinkMessage::NewRoute(route) = answer { Some(route) } else { None };
+    let answers = ask(NETLINK_ROUTE, RouteNetlinkMessage::GetRoute(question), false, wanted).ok()?;
+    let route = answers.into_iter().next()?;
     let mut way = Way::default();
     for attribute in route.attributes {
         match attribute {

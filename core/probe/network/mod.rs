@@ -1,6 +1,8 @@
 //! Interfaces, routes and sockets of a network namespace, as the kernel tells them over netlink (rtnetlink(7), `sock_diag(7)`).
 
 pub mod counters;
+#[cfg(any(test, feature = "fuzz"))]
+pub(super) mod fuzz;
 mod links;
 mod netlink;
 mod sockets;
@@ -74,4 +76,10 @@ async fn inside<T: Send + 'static>(
 ) -> Result<T, ProbeError> {
     let from = pid.map_or_else(|| "the kernel".to_owned(), |pid| format!("the network of process {pid}"));
     netns::inside(pid, what, &from, PATIENCE, read).await
+}
+
+/// Whether this host passes packets of IPv6 on (`net.ipv6.conf.all.forwarding`); none without IPv6.
+#[must_use]
+pub fn ipv6_forwarding() -> Option<bool> {
+    std::fs::read_to_string("/proc/sys/net/ipv6/conf/all/forwarding").ok().map(|t| t.trim() == "1")
 }

@@ -7,8 +7,9 @@ use netlink_packet_core::{
 };
 use netlink_sys::{Socket, SocketAddr};
 
-/// Asks for one thing, or for all of a kind (`dump`). Answers that this version cannot parse are left out.
-pub(super) fn ask<M>(protocol: isize, question: M, dump: bool) -> io::Result<Vec<M>>
+/// Asks for one thing, or for all of a kind (`dump`), and keeps of each answer what `wanted` takes: the answers themselves are large.
+/// Those that this version cannot parse are left out.
+pub(super) fn ask<M, T>(protocol: isize, question: M, dump: bool, mut wanted: impl FnMut(M) -> Option<T>) -> io::Result<Vec<T>>
 where
     M: NetlinkSerializable + NetlinkDeserializable,
 {
@@ -33,7 +34,7 @@ where
                 Ok(NetlinkPayload::Done(_)) => return Ok(answers),
                 Ok(NetlinkPayload::Error(error)) => return Err(error.to_io()),
                 Ok(NetlinkPayload::InnerMessage(answer)) => {
-                    answers.push(answer);
+                    answers.extend(wanted(answer));
                     if !dump {
                         return Ok(answers);
                     }

@@ -257,7 +257,7 @@ fn formats(directives: &[Directive]) -> Vec<(String, String)> {
 }
 
 /// `[::]:443`, `127.0.0.1:80`, `8080`, `unix:/run/x`, `localhost:80`.
-fn listen(args: &[String], stream: bool) -> Option<Listen> {
+pub(super) fn listen(args: &[String], stream: bool) -> Option<Listen> {
     let place = args.first()?;
     let has = |word: &str| args.iter().skip(1).any(|a| a == word);
     // who speaks the PROXY protocol first is a balancer: nobody else gets a certificate there
@@ -283,7 +283,7 @@ fn listen(args: &[String], stream: bool) -> Option<Listen> {
 }
 
 /// Splits `host:port`, `[v6]:port`, `host`.
-fn host_and_port(text: &str) -> (&str, Option<u16>) {
+pub(super) fn host_and_port(text: &str) -> (&str, Option<u16>) {
     if let Some(rest) = text.strip_prefix('[') {
         let Some((host, rest)) = rest.split_once(']') else { return (text, None) };
         return (host, rest.strip_prefix(':').and_then(|p| p.parse().ok()));

@@ -129,7 +129,7 @@ pub(super) fn status_of(digits: &[u8]) -> Option<u16> {
 }
 
 /// `21/Nov/2026:13:37:12 +0100`.
-fn local_time(text: &str) -> Option<Timestamp> {
+pub(super) fn local_time(text: &str) -> Option<Timestamp> {
     const MONTHS: [&str; 12] = ["Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec"];
     let number = |range: std::ops::Range<usize>| text.get(range)?.parse::<i8>().ok();
     let month = MONTHS.iter().position(|m| Some(*m) == text.get(3..6))?;

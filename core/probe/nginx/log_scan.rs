@@ -166,7 +166,7 @@ fn each<'l>(needle: &Finder<'_>, lines: &'l [u8], mut line: impl FnMut(&'l [u8])
 }
 
 /// The first two folders of a path. What follows, and the query, may be a token or somebody's name.
-fn beginning(path: &str) -> String {
+pub(super) fn beginning(path: &str) -> String {
     let path = path.split(['?', '#', ';']).next().unwrap_or_default();
     let mut out = String::new();
     for part in path.split('/').filter(|p| !p.is_empty()).take(2) {

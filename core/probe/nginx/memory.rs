@@ -46,7 +46,7 @@ pub fn known_addresses(pid: i32, ports: &[u16]) -> Option<(BTreeSet<(Ipv4Addr, u
 }
 
 /// The range of a line of `/proc/<pid>/maps` that is private, written to, and no file: heap and anonymous memory.
-fn private(line: &str) -> Option<(u64, u64)> {
+pub(super) fn private(line: &str) -> Option<(u64, u64)> {
     let mut fields = line.split_ascii_whitespace();
     let (start, end) = fields.next()?.split_once('-')?;
     if fields.next()? != "rw-p" {
@@ -60,7 +60,7 @@ fn private(line: &str) -> Option<(u64, u64)> {
     Some((u64::from_str_radix(start, 16).ok()?, u64::from_str_radix(end, 16).ok()?))
 }
 
-fn addresses(bytes: &[u8], needles: &[(u16, memmem::Finder<'static>)], found: &mut BTreeSet<(Ipv4Addr, u16)>) {
+pub(super) fn addresses(bytes: &[u8], needles: &[(u16, memmem::Finder<'static>)], found: &mut BTreeSet<(Ipv4Addr, u16)>) {
     for (port, finder) in needles {
         for at in finder.find_iter(bytes) {
             let after = at + 1 + port.to_string().len();

@@ -2,6 +2,8 @@
 
 mod config;
 mod error_log;
+#[cfg(any(test, feature = "fuzz"))]
+pub(super) mod fuzz;
 mod log_format;
 mod log_read;
 mod log_scan;

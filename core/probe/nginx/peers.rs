@@ -24,7 +24,7 @@ fn ends(pid: i32) -> Vec<(SocketAddr, SocketAddr)> {
     tcp_table(i64::from(pid)).unwrap_or_default().lines().filter_map(conversation).collect()
 }
 
-fn conversation(line: &str) -> Option<(SocketAddr, SocketAddr)> {
+pub(super) fn conversation(line: &str) -> Option<(SocketAddr, SocketAddr)> {
     let row = row(line).filter(|r| CONVERSING.contains(&r.state))?;
     Some((row.local, row.remote))
 }
@@ -35,7 +35,7 @@ pub fn waiting_to_be_accepted(pid: i32) -> Vec<(u16, u64)> {
     tcp_table(i64::from(pid)).unwrap_or_default().lines().filter_map(waiting).filter(|(_, n)| *n > 0).collect()
 }
 
-fn waiting(line: &str) -> Option<(u16, u64)> {
+pub(super) fn waiting(line: &str) -> Option<(u16, u64)> {
     let row = row(line).filter(|r| r.state == "0A")?;
     Some((row.local.port(), row.waiting))
 }

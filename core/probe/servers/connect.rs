@@ -61,6 +61,50 @@ impl AsyncWrite for Stream {
     }
 }
 
+/// The most that is read of one conversation, in bytes: no server has more to tell, and one that does not stop must not fill our memory.
+const MOST: usize = 24 << 20;
+
+/// A connection that ends with an error when the other side does not stop talking. For clients that keep what they read until it is whole.
+#[derive(Debug)]
+pub struct Bounded {
+    stream: Stream,
+    read: usize,
+}
+
+impl Bounded {
+    /// Bounds it.
+    #[must_use]
+    pub fn new(stream: Stream) -> Self {
+        Self { stream, read: 0 }
+    }
+}
+
+impl AsyncRead for Bounded {
+    fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buffer: &mut ReadBuf<'_>) -> Poll<std::io::Result<()>> {
+        let before = buffer.filled().len();
+        let polled = Pin::new(&mut self.stream).poll_read(cx, buffer);
+        self.read += buffer.filled().len() - before;
+        if self.read > MOST {
+            return Poll::Ready(Err(std::io::Error::other(format!("it sent more than {} MiB", MOST >> 20))));
+        }
+        polled
+    }
+}
+
+impl AsyncWrite for Bounded {
+    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<std::io::Result<usize>> {
+        Pin::new(&mut self.stream).poll_write(cx, bytes)
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<std::io::Result<()>> {
+        Pin::new(&mut self.stream).poll_flush(cx)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<std::io::Result<()>> {
+        Pin::new(&mut self.stream).poll_shutdown(cx)
+    }
+}
+
 /// How a server is reached.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Way {

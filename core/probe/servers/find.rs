@@ -4,6 +4,7 @@ use std::fs;
 use std::time::Duration;
 
 use super::product::product_of_program;
+use super::sockets::Namespaces;
 use crate::model::{Product, ServerProcess};
 use crate::probe::home::Home;
 use crate::probe::process;
@@ -31,14 +32,15 @@ pub struct Found {
 pub async fn scan() -> Result<Vec<Found>, ProbeError> {
     blocking::run("processes", "/proc", PATIENCE, || {
         let pids = process::all().map_err(|e| ProbeError::io("processes", "/proc", &e))?;
-        let mut found: Vec<Found> = pids.filter_map(server).collect();
+        let mut namespaces = Namespaces::default();
+        let mut found: Vec<Found> = pids.filter_map(|pid| server(pid, &mut namespaces)).collect();
         found.sort_by_key(|f| f.process.pid);
         Ok(found)
     })
     .await?
 }
 
-fn server(pid: i32) -> Option<Found> {
+fn server(pid: i32, namespaces: &mut Namespaces) -> Option<Found> {
     let comm = process::comm(pid)?;
     let product = product_of_program(&comm)?;
     let (parent, start_ticks) = parent_and_start(&fs::read_to_string(format!("/proc/{pid}/stat")).ok()?)?;
@@ -51,11 +53,12 @@ fn server(pid: i32) -> Option<Found> {
         return None;
     }
     let home = fs::read_to_string(format!("/proc/{pid}/cgroup")).map(|t| Home::of_cgroups(&t)).unwrap_or_default();
-    Some(Found { product, process: ServerProcess { pid, start_ticks }, comm, home, sockets: super::sockets_of(pid, product) })
+    let sockets = namespaces.sockets_of(pid, product);
+    Some(Found { product, process: ServerProcess { pid, start_ticks }, comm, home, sockets })
 }
 
 /// Whether these arguments (separated by NUL, or rewritten as a title) are those of a server in service.
-fn serves(product: Product, arguments: &str) -> bool {
+pub(super) fn serves(product: Product, arguments: &str) -> bool {
     let has = |word: &str| arguments.split(['\0', ' ']).any(|a| a == word);
     match product {
         // initdb runs these for a moment

@@ -114,7 +114,7 @@ fn pgpass_fields(line: &str) -> Vec<String> {
 
 /// A section of a connection service file (`pg_service.conf`): `host`, `port`, `user`, `password`, `dbname`.
 #[must_use]
-fn service<'a>(text: &'a str, name: &str) -> Vec<(&'a str, &'a str)> {
+pub(super) fn service<'a>(text: &'a str, name: &str) -> Vec<(&'a str, &'a str)> {
     let heading = format!("[{name}]");
     let lines = text.lines().map(str::trim).skip_while(|l| *l != heading).skip(1).take_while(|l| !l.starts_with('['));
     lines.filter(|l| !l.starts_with('#')).filter_map(|l| l.split_once('=')).map(|(k, v)| (k.trim(), v.trim())).collect()

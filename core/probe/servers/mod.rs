@@ -3,6 +3,8 @@
 mod connect;
 mod files;
 mod find;
+#[cfg(any(test, feature = "fuzz"))]
+pub(super) mod fuzz;
 mod login;
 pub mod postgres;
 mod product;
@@ -18,14 +20,14 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-pub use connect::{Stream, Way, open_way, user_of};
+pub use connect::{Bounded, Stream, Way, open_way, user_of};
 pub use files::{file_of, file_tail, files_of, may_write, modified_of, open_files};
 pub(super) use find::parent_and_start;
 pub use find::{Found, children_of, children_titles, folders_of, scan, state_of, working_folder};
 pub use login::{Login, Secret, libpq_server, secret_file};
 pub use product::{product_of, product_of_program, product_of_unit};
 pub(super) use sockets::connections_of;
-pub use sockets::{Socket, default_port, sockets_of, tcp_port};
+pub use sockets::{Socket, default_port, tcp_port};
 pub(super) use tls::over_tls;
 
 use super::netns::NoConnection;
@@ -111,6 +113,21 @@ impl NoSession {
         }
     }
 
+    /// Why there is no answer, in words; for questions that were asked in a conversation that had begun well.
+    #[must_use]
+    pub fn words(&self) -> String {
+        match self {
+            Self::Hung { after_ms, .. } => format!("no answer within {} s", after_ms / 1000),
+            Self::Closed { why, .. } => format!("it closed the conversation: {why}"),
+            Self::Garbage { why, .. } => format!("what came is no answer: {why}"),
+            Self::Rejected { message, .. } | Self::Login { message, .. } => message.clone(),
+            Self::Unreachable { why, .. } => why.clone(),
+            Self::Refused { .. } => "it takes no connection".to_owned(),
+            Self::NotListening => "it listens nowhere".to_owned(),
+            Self::NotRunning => "it does not run".to_owned(),
+        }
+    }
+
     /// One line for checks that cannot say anything without a session; `up` is the code of the check that can.
     #[must_use]
     pub fn skip(&self, up: &str) -> ProbeError {
@@ -179,7 +196,7 @@ impl ProbeCx {
     /// The session with a PostgreSQL server (or a PgBouncer); one for all checks of a run.
     pub async fn postgres(&self, target: &Target) -> Result<Result<Arc<postgres::Session>, NoSession>, ProbeError> {
         let known = self.servers.known(target)?;
-        let open = || async { Ok(Box::pin(postgres::open(known, self)).await?.map(Arc::new)) };
+        let open = || async { Ok(Box::pin(postgres::open(known, self, None)).await?.map(Arc::new)) };
         self.servers.postgres.get(target.id.clone(), open).await
     }
 

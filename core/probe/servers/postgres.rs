@@ -14,8 +14,8 @@ use tokio_postgres::{Client, Config, SimpleQueryMessage};
 use tokio_postgres_rustls::MakeRustlsConnect;
 
 use super::login::{Login, Secret, password, pgpass, pgpass_text, variable};
-use super::{CONNECT, Known, NoSession, Socket, Way, file_of, millis, open_way, tls, user_of, ways};
-use crate::model::Product;
+use super::{Bounded, CONNECT, Known, NoSession, Socket, Way, file_of, millis, open_way, tls, user_of, ways};
+use crate::model::{Product, Target};
 use crate::probe::{ProbeCx, ProbeError, environment};
 
 /// How long the server itself works on one question, and waits for a lock (catalogue §7).
@@ -120,10 +120,7 @@ impl Session {
     pub async fn ask(&self, sql: &str) -> Result<Vec<SimpleQueryMessage>, NoAnswer> {
         match tokio::time::timeout(ANSWER, self.client.simple_query(sql)).await {
             Ok(Ok(messages)) => Ok(messages),
-            Ok(Err(e)) => Err(match e.as_db_error() {
-                Some(said) => NoAnswer::Said { sqlstate: said.code().code().to_owned(), message: said.message().to_owned() },
-                None => NoAnswer::Lost(e.to_string()),
-            }),
+            Ok(Err(e)) => Err(no_answer(&e)),
             Err(_) => Err(NoAnswer::Lost(format!("no answer within {} s", ANSWER.as_secs()))),
         }
     }
@@ -135,13 +132,81 @@ impl Session {
     }
 }
 
-/// Connects and logs in: each login once, until one is taken.
-pub(super) async fn open(known: &Known, cx: &ProbeCx) -> Result<Result<Session, NoSession>, ProbeError> {
+/// What a statement of one row and one column answers.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Value {
+    /// The first column of the first row, as text; none is NULL.
+    One(Option<String>),
+    /// No row.
+    Empty,
+    /// More than one row.
+    Several,
+}
+
+/// What one query of somebody's own answers, over a connection of its own: it may be slow, and nobody else is to wait for it. The
+/// server reads one statement, in a read-only transaction, and stops after `patience`.
+pub async fn value(
+    cx: &ProbeCx,
+    target: &Target,
+    database: Option<&str>,
+    query: &str,
+    patience: Duration,
+) -> Result<Result<Value, Trouble>, ProbeError> {
+    let known = cx.servers.known(target)?;
+    let session = match Box::pin(open(known, cx, database)).await? {
+        Ok(session) => session,
+        Err(why) => return Ok(Err(Trouble::NoSession(why))),
+    };
+    if let Some(database) = database.filter(|d| *d != session.database) {
+        let message = format!("there is no database {database}");
+        return Ok(Err(Trouble::Said(NoAnswer::Said { sqlstate: "3D000".to_owned(), message })));
+    }
+    let said = |e: tokio_postgres::Error| Trouble::Said(no_answer(&e));
+    let limit = format!("SET statement_timeout = '{}ms'", patience.as_millis().max(1));
+    if let Err(why) = session.ask(&limit).await {
+        return Ok(Err(Trouble::Said(why)));
+    }
+    // the extended protocol takes one statement only; the line end closes a comment
+    let sql = format!("SELECT answer.v::text FROM ({}\n) AS answer(v) LIMIT 2", query.trim().trim_end_matches(';'));
+    let rows = match session.client.query_typed(&sql, &[]).await.map_err(said) {
+        Ok(rows) => rows,
+        Err(why) => return Ok(Err(why)),
+    };
+    Ok(match rows.as_slice() {
+        [] => Ok(Value::Empty),
+        [row] => row.try_get(0).map(Value::One).map_err(said),
+        _ => Ok(Value::Several),
+    })
+}
+
+/// Why a query of somebody's own has no answer.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Trouble {
+    /// There was nobody to ask.
+    NoSession(NoSession),
+    /// It was asked.
+    Said(NoAnswer),
+}
+
+fn no_answer(error: &tokio_postgres::Error) -> NoAnswer {
+    match error.as_db_error() {
+        Some(said) => NoAnswer::Said { sqlstate: said.code().code().to_owned(), message: said.message().to_owned() },
+        None => NoAnswer::Lost(error.to_string()),
+    }
+}
+
+/// Connects and logs in, to `database` if one is named: each login once, until one is taken.
+pub(super) async fn open(known: &Known, cx: &ProbeCx, database: Option<&str>) -> Result<Result<Session, NoSession>, ProbeError> {
     let mut ways = match ways(known).await {
         Ok(ways) => ways,
         Err(why) => return Ok(Err(why)),
     };
-    let logins = logins(known, cx).await;
+    let mut logins = logins(known, cx).await;
+    if let Some(database) = database {
+        for login in &mut logins {
+            login.database = Some(database.to_owned());
+        }
+    }
     let peer = known.server.process.and_then(|p| user_of(p.pid));
     for way in &mut ways {
         if matches!(way.socket, Socket::Unix(_)) {
@@ -324,9 +389,9 @@ async fn connect(way: &Way, login: &Login, database: &str, bouncer: bool) -> Res
     });
     let tls_config: ClientConfig = tls::any_certificate().map_err(|e| ProbeError::failed("TLS", "this build", &e.to_string()))?;
     let mut maker = MakeRustlsConnect::new(tls_config);
-    let tls = MakeTlsConnect::<super::Stream>::make_tls_connect(&mut maker, "localhost")
+    let tls = MakeTlsConnect::<Bounded>::make_tls_connect(&mut maker, "localhost")
         .map_err(|e| ProbeError::failed("TLS", "this build", &e.to_string()))?;
-    let (client, connection) = match tokio::time::timeout(LOGIN, config.connect_raw(stream, tls)).await {
+    let (client, connection) = match tokio::time::timeout(LOGIN, config.connect_raw(Bounded::new(stream), tls)).await {
         Err(_) => return Ok(Err(NoSession::Hung { address, after_ms: millis(LOGIN) })),
         Ok(Err(e)) => return Ok(Err(refusal(address, &e, login))),
         Ok(Ok(pair)) => pair,
@@ -344,10 +409,10 @@ async fn connect(way: &Way, login: &Login, database: &str, bouncer: bool) -> Res
 }
 
 /// `15.18 (Debian 15.18-0+deb12u1)`, `16beta1`, `1.22.0/bouncer`.
-fn version_number(text: &str) -> Option<u32> {
+pub(super) fn version_number(text: &str) -> Option<u32> {
     let number = |t: &str| t.chars().take_while(char::is_ascii_digit).collect::<String>().parse::<u32>().ok();
     let (major, rest) = text.split_once('.').unwrap_or((text, ""));
-    Some(number(major)? * 10000 + number(rest).unwrap_or(0))
+    number(major)?.checked_mul(10_000)?.checked_add(number(rest).unwrap_or(0))
 }
 
 fn refusal(address: String, error: &tokio_postgres::Error, login: &Login) -> NoSession {

@@ -8,6 +8,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 use super::login::{Login, Secret, password, variable};
 use super::{ANSWER, CONNECT, Known, NoSession, Socket, Way, millis, open_way, tls, user_of, ways};
+use crate::model::quantity;
 use crate::probe::http::{self, NoAnswer};
 use crate::probe::{Memo, ProbeCx, ProbeError, command, process};
 use std::sync::Arc;
@@ -23,6 +24,9 @@ const GREETING: &[u8] = b"AMQP\x00\x00\x09\x01";
 
 /// Largest answer of the API that is read, in bytes.
 const LARGEST: usize = 1 << 20;
+
+/// Erlang's programs start its port mapper where none runs, and leave it running: looking must not change what runs.
+const NO_DAEMON: (&str, &str) = ("ERL_AFLAGS", "-start_epmd false");
 
 /// How long the node's own tools may take: they start a virtual machine.
 const TOOLS: Duration = Duration::from_secs(5);
@@ -186,7 +190,7 @@ pub(super) async fn open(known: &Known, _cx: &ProbeCx) -> Result<Result<Session,
 }
 
 /// A frame (type 1, channel 0) with the method 10.10, `Connection.Start`; its server properties hold the version as a long string.
-fn greeted(header: [u8; 7], body: &[u8]) -> Option<String> {
+pub(super) fn greeted(header: [u8; 7], body: &[u8]) -> Option<String> {
     if header[0] != 1 || header[1..3] != [0, 0] || !body.starts_with(&[0, 10, 0, 10]) {
         return None;
     }
@@ -281,7 +285,9 @@ impl Api {
             Err(e) => return Err(unavailable(e.to_string())),
         };
         let stream = if self.tls {
-            tls::over_tls(stream, "localhost").await.map_err(|e| unavailable(format!("TLS: {e}")))?
+            let shaken = tokio::time::timeout(ANSWER, tls::over_tls(stream, "localhost")).await;
+            let shaken = shaken.map_err(|_| unavailable(format!("no handshake within {} s", ANSWER.as_secs())))?;
+            shaken.map_err(|e| unavailable(format!("TLS: {e}")))?
         } else {
             stream
         };
@@ -292,6 +298,8 @@ impl Api {
             NoAnswer::Closed(why) | NoAnswer::NotHttp(why) => unavailable(why),
         })?;
         match answer.status {
+            200 if answer.truncated => Err(unavailable(format!("{path} is longer than {}", quantity::bytes(LARGEST as u64)))),
+            200 if answer.broken_off => Err(unavailable(format!("{path} broke off"))),
             200 => serde_json::from_str(&answer.body).map_err(|e| unavailable(format!("{path}: {e}"))),
             401 | 403 => Err(NoFacts::Login(format!("the management API does not take user {user} (from {})", self.login.from))),
             status => Err(unavailable(format!("{path}: HTTP {status}"))),
@@ -319,17 +327,18 @@ async fn by_tools(known: &Known, cx: &ProbeCx) -> Result<Facts, String> {
     let process = known.server.process.ok_or("its tools are on another machine")?;
     let (node, home) = node_of(process.pid).ok_or("its arguments do not tell its name")?;
     let ask = async |tool: &str, words: &[&str]| -> Result<String, String> {
-        let all: Vec<&str> = [&[tool, "-n", node.as_str(), "-q", "--formatter", "json"], words].concat();
+        let words: Vec<&str> = [&["-n", node.as_str(), "-q", "--formatter", "json"], words].concat();
         if let (Some(id), Some(docker)) = (&known.server.container, &cx.docker) {
-            return docker.exec(id, &all, TOOLS).await.map(|e| e.stdout).map_err(|e| e.to_string());
+            let no_daemon = format!("{}={}", NO_DAEMON.0, NO_DAEMON.1);
+            let argv = [&["env", &no_daemon, tool], &words[..]].concat();
+            return docker.exec(id, &argv, TOOLS).await.map(|e| e.stdout).map_err(|e| e.to_string());
         }
         // the packages' wrapper becomes the user rabbitmq; a node that runs as who we are has our cookie
         let same_user = user_of(process.pid).is_some_and(|(uid, _)| uid == rustix::process::geteuid().as_raw());
         let beside = format!("/usr/lib/rabbitmq/bin/{tool}");
         let program = if same_user && std::path::Path::new(&beside).exists() { beside.as_str() } else { tool };
-        let home = format!("HOME={home}");
-        let argv: Vec<&str> = [&["env", home.as_str(), program], &all[1..]].concat();
-        let ended = command::run(&argv, TOOLS).await?;
+        let argv = [&[program], &words[..]].concat();
+        let ended = command::run_with(&argv, &[NO_DAEMON, ("HOME", &home)], TOOLS).await?;
         if ended.status.success() {
             return Ok(ended.stdout);
         }

@@ -7,7 +7,7 @@ use redis::aio::MultiplexedConnection;
 use redis::{AsyncConnectionConfig, Cmd, ErrorKind, FromRedisValue, RedisConnectionInfo, RedisError};
 
 use super::login::{Login, Secret, password};
-use super::{ANSWER, CONNECT, Known, NoSession, Stream, Way, file_of, millis, open_way, tls, ways};
+use super::{ANSWER, Bounded, CONNECT, Known, NoSession, Stream, Way, file_of, millis, open_way, tls, ways};
 use crate::probe::{Memo, ProbeCx, ProbeError, Redactor, environment};
 
 /// Variables of images and deployments that hold the password.
@@ -103,6 +103,30 @@ impl Session {
         Ok(answers.into_iter().skip(1).map(|a| a.ok().and_then(|v| T::from_redis_value(v).ok())).collect())
     }
 
+    /// What one question of somebody's own answers, in one database.
+    pub async fn reply(&self, database: u32, words: &[&str]) -> Result<Reply, NoAnswer> {
+        let mut pipe = redis::pipe();
+        pipe.ignore_errors().cmd("SELECT").arg(database);
+        let mut command = Cmd::new();
+        for word in words {
+            command.arg(*word);
+        }
+        pipe.add_command(command);
+        let mut connection = self.connection.clone();
+        let answers: Vec<Result<redis::Value, RedisError>> =
+            match tokio::time::timeout(ANSWER, pipe.query_async(&mut connection)).await {
+                Ok(result) => result.map_err(|e| no_answer(&self.address, &e))?,
+                Err(_) => {
+                    return Err(NoAnswer::Lost(NoSession::Hung { address: self.address.clone(), after_ms: millis(ANSWER) }));
+                }
+            };
+        let mut last = Reply::Nothing;
+        for answer in answers {
+            last = Reply::of(answer.map_err(|e| no_answer(&self.address, &e))?);
+        }
+        Ok(last)
+    }
+
     /// `INFO` with the counts of errors where the server has them; read once.
     pub async fn info(&self) -> Result<Arc<Info>, NoAnswer> {
         self.info.get((), || async { self.info_now().await.map(Arc::new) }).await
@@ -131,6 +155,31 @@ impl Session {
 pub fn parse_info(text: &str) -> Info {
     let lines = text.lines().filter(|l| !l.starts_with('#'));
     lines.filter_map(|l| l.split_once(':')).map(|(k, v)| (k.to_owned(), v.trim_end().to_owned())).collect()
+}
+
+/// The answer to a question of somebody's own.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Reply {
+    /// There is no such key or field.
+    Nothing,
+    /// A number.
+    Number(f64),
+    /// A text, its beginning.
+    Text(String),
+}
+
+impl Reply {
+    fn of(value: redis::Value) -> Self {
+        match value {
+            redis::Value::Int(n) => Self::Number(n as f64),
+            redis::Value::Double(n) => Self::Number(n),
+            redis::Value::Boolean(yes) => Self::Number(f64::from(u8::from(yes))),
+            other => redis::from_redis_value::<Option<Vec<u8>>>(other)
+                .ok()
+                .flatten()
+                .map_or(Self::Nothing, |bytes| Self::Text(String::from_utf8_lossy(&bytes).chars().take(200).collect())),
+        }
+    }
 }
 
 /// Any answer.
@@ -239,7 +288,7 @@ async fn start(way: &Way, over_tls: bool) -> Result<Result<Session, NoSession>, 
     // nothing is sent of its own accord: every command of ours is one we mean
     let plain = RedisConnectionInfo::default().set_skip_set_lib_name();
     let config = AsyncConnectionConfig::new().set_response_timeout(None).set_connection_timeout(None);
-    match MultiplexedConnection::new_with_config(&plain, stream, config).await {
+    match MultiplexedConnection::new_with_config(&plain, Bounded::new(stream), config).await {
         Ok((connection, driver)) => {
             let driver = tokio::spawn(driver);
             Ok(Ok(Session { connection, address, without_login: false, refuses: None, info: Memo::default(), driver }))
@@ -338,7 +387,7 @@ fn argument<'a>(arguments: &'a [String], name: &str) -> Option<&'a str> {
 }
 
 /// `requirepass` of a configuration file, if the file is of the server on this port.
-fn configured(text: &str, port: Option<u16>, redactor: &Redactor) -> Option<Login> {
+pub(super) fn configured(text: &str, port: Option<u16>, redactor: &Redactor) -> Option<Login> {
     let setting = |name: &str| {
         let value = text.lines().filter_map(|l| l.trim().strip_prefix(name)).find(|rest| rest.starts_with([' ', '\t']))?;
         Some(value.trim().trim_matches('"').to_owned())

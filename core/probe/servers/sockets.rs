@@ -1,12 +1,14 @@
 //! Where a process listens.
 
+use std::collections::HashMap;
 use std::fs;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::path::PathBuf;
 
 use crate::model::Product;
 use crate::probe::celery::Connection;
-use crate::probe::{listeners, process};
+use crate::probe::listeners::{self, Listener};
+use crate::probe::process;
 
 /// One listening socket, as the process itself sees it.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
@@ -44,25 +46,45 @@ pub fn tcp_port(sockets: &[Socket]) -> Option<u16> {
     })
 }
 
-/// Where `pid` listens: unix sockets first, then TCP, lowest port first. Who may not see its descriptors (another user) gets the
-/// product's own port in its network namespace, if somebody listens there.
-#[must_use]
-pub fn sockets_of(pid: i32, product: Product) -> Vec<Socket> {
-    let mine = process::sockets(pid);
-    let port = default_port(product);
-    let wanted = |inode: u64, at: u16| mine.as_ref().map_or(at == port, |m| m.contains(&inode));
-    let tcp = listeners::listeners_of(i64::from(pid)).unwrap_or_default();
-    let mut sockets: Vec<Socket> =
-        tcp.iter().filter(|l| wanted(l.inode, l.port)).map(|l| Socket::Tcp(reachable(l.address, l.port))).collect();
-    if let Some(mine) = &mine {
-        let unix = fs::read_to_string(format!("/proc/{pid}/net/unix")).unwrap_or_default();
-        sockets.extend(
-            unix.lines().filter_map(listening_unix).filter(|(inode, _)| mine.contains(inode)).map(|(_, path)| Socket::Unix(path)),
-        );
+/// What listens in each network namespace. The kernel takes milliseconds to list one, so each is read once.
+#[derive(Default)]
+pub(super) struct Namespaces(HashMap<PathBuf, Listening>);
+
+/// What listens in one of them, with its inodes.
+#[derive(Default)]
+struct Listening {
+    tcp: Vec<Listener>,
+    unix: Vec<(u64, PathBuf)>,
+}
+
+impl Namespaces {
+    /// Where `pid` listens: unix sockets first, then TCP, lowest port first. Who may not see its descriptors (another user) gets the
+    /// product's own port in its network namespace, if somebody listens there.
+    pub(super) fn sockets_of(&mut self, pid: i32, product: Product) -> Vec<Socket> {
+        let mine = process::sockets(pid);
+        let port = default_port(product);
+        let wanted = |inode: u64, at: u16| mine.as_ref().map_or(at == port, |m| m.contains(&inode));
+        // who may not see which namespace it is in has it listed for this process
+        let own = PathBuf::from(format!("/proc/{pid}/ns/net"));
+        let there = self.0.entry(fs::read_link(&own).unwrap_or(own)).or_insert_with(|| listening(pid));
+        let tcp = there.tcp.iter().filter(|l| wanted(l.inode, l.port));
+        let mut sockets: Vec<Socket> = tcp.map(|l| Socket::Tcp(reachable(l.address, l.port))).collect();
+        if let Some(mine) = &mine {
+            let unix = there.unix.iter().filter(|(inode, _)| mine.contains(inode));
+            sockets.extend(unix.map(|(_, path)| Socket::Unix(path.clone())));
+        }
+        sockets.sort();
+        sockets.dedup();
+        sockets
     }
-    sockets.sort();
-    sockets.dedup();
-    sockets
+}
+
+fn listening(pid: i32) -> Listening {
+    let unix = fs::read_to_string(format!("/proc/{pid}/net/unix")).unwrap_or_default();
+    Listening {
+        tcp: listeners::listeners_of(i64::from(pid)).unwrap_or_default(),
+        unix: unix.lines().filter_map(listening_unix).collect(),
+    }
 }
 
 /// The established TCP connections of `pid`; none also when they are not ours to see.
@@ -73,7 +95,7 @@ pub(in crate::probe) fn connections_of(pid: i32) -> Vec<Connection> {
 }
 
 /// An established connection with its inode.
-fn established(line: &str) -> Option<(u64, Connection)> {
+pub(super) fn established(line: &str) -> Option<(u64, Connection)> {
     let row = listeners::row(line).filter(|r| r.state == "01")?;
     let connection = Connection {
         local: row.local,
@@ -98,7 +120,7 @@ fn reachable(address: IpAddr, port: u16) -> SocketAddr {
 }
 
 /// A line of `/proc/net/unix` that is a stream socket (type 1) that listens (`__SO_ACCEPTCON`, 0x10000) at a path.
-fn listening_unix(line: &str) -> Option<(u64, PathBuf)> {
+pub(super) fn listening_unix(line: &str) -> Option<(u64, PathBuf)> {
     let mut fields = line.split_whitespace();
     let flags = u32::from_str_radix(fields.nth(3)?, 16).ok()?;
     let kind = fields.next()?;
@@ -130,7 +152,7 @@ mod tests {
         let path = dir.path().join("s");
         let _unix = std::os::unix::net::UnixListener::bind(&path).unwrap();
         let tcp = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
-        let sockets = sockets_of(i32::try_from(std::process::id()).unwrap(), Product::Redis);
+        let sockets = Namespaces::default().sockets_of(i32::try_from(std::process::id()).unwrap(), Product::Redis);
         assert!(sockets.contains(&Socket::Unix(path)), "{sockets:?}");
         assert!(sockets.contains(&Socket::Tcp(tcp.local_addr().unwrap())), "{sockets:?}");
     }

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::{CONNECT, Known, Login, NoSession, Socket, Way, default_port, file_of, millis, open_way, over_tls, ways};
-use crate::model::{Product, Target};
+use crate::model::{Kind, Product, Target};
 use crate::probe::http::{self, Answer};
 use crate::probe::metrics::{self, Number};
 use crate::probe::{Memo, ProbeCx, ProbeError, process};
@@ -32,7 +32,7 @@ impl Flags {
     }
 
     /// From arguments separated by NUL.
-    fn parse(arguments: &str) -> Self {
+    pub(super) fn parse(arguments: &str) -> Self {
         Self(arguments.split('\0').filter(|a| !a.is_empty()).map(str::to_owned).collect())
     }
 
@@ -63,7 +63,7 @@ impl Flags {
     }
 
     /// Where it listens, as far as the command line says so.
-    fn listens(&self, product: Product) -> Option<SocketAddr> {
+    pub(super) fn listens(&self, product: Product) -> Option<SocketAddr> {
         let given = match product {
             Product::Prometheus | Product::Alertmanager => self.value("web.listen-address"),
             Product::Alloy => self.value("server.http.listen-addr"),
@@ -80,7 +80,7 @@ impl Flags {
     }
 
     /// The path its pages begin with: a slash in front and none behind, or nothing.
-    fn prefix(&self) -> String {
+    pub(super) fn prefix(&self) -> String {
         let external = self.value("web.external-url").and_then(|u| u.split_once("://")).map(|(_, rest)| rest);
         let external = external.map(|rest| rest.find('/').map_or("", |at| &rest[at..]));
         let prefix = self.value("web.route-prefix").or(external);
@@ -154,11 +154,12 @@ impl ProbeCx {
     pub async fn json(&self, target: &Target, path: &str) -> Result<serde_json::Value, ProbeError> {
         let answer = match self.page(target, path).await? {
             Ok(answer) => answer,
-            Err(why) => return Err(why.skip(&format!("monitoring.{}", target.kind))),
+            Err(why) => return Err(Box::pin(self.unanswered(target, path, &why)).await),
         };
         let failed = |why: &str| ProbeError::failed("an answer", format!("{target} {}", bare(path)), why);
         match answer.status {
             503 => Err(ProbeError::Skip(format!("it is not ready: see monitoring.{}", target.kind))),
+            200 if answer.broken_off => Err(failed("it breaks off")),
             200 if answer.truncated => Err(failed("it is too long")),
             200 => serde_json::from_str(&answer.body).map_err(|_| failed("it is not JSON")),
             status => Err(failed(&format!("status {status}"))),
@@ -168,9 +169,21 @@ impl ProbeCx {
     /// The numbers of a server that are called like one of these.
     pub async fn metrics(&self, target: &Target, names: &[&str]) -> Result<Vec<Number>, ProbeError> {
         match self.page(target, "/metrics").await? {
-            Ok(answer) if answer.status == 200 => Ok(metrics::parse(&answer.body, names)),
+            Ok(answer) if answer.status == 200 && !answer.broken_off => Ok(metrics::parse(&answer.body, names)),
+            Ok(answer) if answer.broken_off => {
+                Err(ProbeError::failed("numbers", format!("{target} /metrics"), "the page breaks off"))
+            }
             Ok(answer) => Err(ProbeError::failed("numbers", format!("{target} /metrics"), &format!("status {}", answer.status))),
-            Err(why) => Err(why.skip(&format!("monitoring.{}", target.kind))),
+            Err(why) => Err(Box::pin(self.unanswered(target, "/metrics", &why)).await),
+        }
+    }
+
+    /// Why a page was not answered: a server that is silent altogether has its own check that tells so; one that answers others is
+    /// one of which we do not know something.
+    async fn unanswered(&self, target: &Target, path: &str, why: &NoSession) -> ProbeError {
+        match self.page(target, first_page(target.kind)).await {
+            Ok(Ok(_)) => ProbeError::failed("an answer", format!("{target} {}", bare(path)), &why.words()),
+            _ => why.skip(&format!("monitoring.{}", target.kind)),
         }
     }
 
@@ -187,6 +200,15 @@ impl ProbeCx {
     pub fn flags(&self, target: &Target) -> Flags {
         let process = self.servers.known(target).ok().and_then(|k| k.server.process);
         process.map(|p| Flags::of(p.pid)).unwrap_or_default()
+    }
+}
+
+/// The page that tells whether a server is ready.
+fn first_page(kind: Kind) -> &'static str {
+    match kind {
+        Kind::Loki | Kind::Promtail => "/ready",
+        Kind::Grafana => "/api/health",
+        _ => "/-/ready",
     }
 }
 

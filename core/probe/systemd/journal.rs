@@ -86,7 +86,7 @@ fn may_read() -> bool {
 }
 
 /// One object per line; the message is an array of bytes when it is not text.
-fn parse(line: &str) -> Option<JournalLine> {
+pub(super) fn parse(line: &str) -> Option<JournalLine> {
     let value: serde_json::Value = serde_json::from_str(line).ok()?;
     let usec: i64 = value.get("__REALTIME_TIMESTAMP")?.as_str()?.parse().ok()?;
     let text = match value.get("MESSAGE")? {

@@ -2,6 +2,8 @@
 //!
 //! Names and types: org.freedesktop.systemd1(5).
 
+#[cfg(any(test, feature = "fuzz"))]
+pub(super) mod fuzz;
 mod journal;
 mod unit;
 

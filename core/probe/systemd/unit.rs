@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 use zbus::wire::{OwnedVariant, Variant};
 
 use super::super::Redactor;
+use crate::model::quantity;
 
 /// A unit: the part that every kind has, and its own.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
@@ -229,7 +230,7 @@ pub(super) fn moment(p: &Properties, name: &str) -> Option<Timestamp> {
 
 fn invocation(p: &Properties) -> String {
     let bytes = p.get("InvocationID").and_then(|v| <Vec<u8>>::try_from(v.clone()).ok()).unwrap_or_default();
-    bytes.iter().fold(String::new(), |hex, byte| hex + &format!("{byte:02x}"))
+    quantity::hex(&bytes)
 }
 
 /// `ExecStart`= is an array of (path, argv, ignore, 4 times, pid, code, status).

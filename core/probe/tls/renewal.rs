@@ -146,7 +146,7 @@ fn read(root: &Root, name: String, here: bool) -> Result<Lineage, ProbeError> {
 }
 
 /// `key = value` of certbot's files.
-fn setting(text: &str, key: &str) -> Option<String> {
+pub(super) fn setting(text: &str, key: &str) -> Option<String> {
     text.lines().find_map(|l| {
         let (k, v) = l.split_once('=')?;
         (k.trim() == key).then(|| v.trim().trim_matches(['"', '\'']).to_owned()).filter(|v| !v.is_empty())
@@ -155,7 +155,7 @@ fn setting(text: &str, key: &str) -> Option<String> {
 
 /// What a run of certbot made of a lineage.
 #[derive(Debug, PartialEq, Eq)]
-enum Outcome {
+pub(super) enum Outcome {
     /// It was about others, or a rehearsal.
     NotAbout,
     /// It was renewed, or was not due.
@@ -165,7 +165,7 @@ enum Outcome {
 }
 
 /// Reads what a run of certbot made of a lineage. The words are those of certbot 0.31 to 5 (`certbot/_internal/renewal.py`).
-fn outcome(log: &str, name: &str) -> Outcome {
+pub(super) fn outcome(log: &str, name: &str) -> Outcome {
     let arguments = log.lines().find(|l| l.contains("Arguments: [")).unwrap_or_default();
     if arguments.contains("--dry-run") || arguments.contains("--staging") || arguments.contains("--test-cert") {
         return Outcome::NotAbout;

@@ -10,6 +10,8 @@ use x509_parser::extensions::{GeneralName, ParsedExtension};
 use x509_parser::prelude::FromDer;
 use x509_parser::public_key::PublicKey;
 
+use crate::model::quantity;
+
 /// The facts of one certificate that a judge needs.
 #[expect(clippy::struct_excessive_bools, reason = "independent facts of a certificate")]
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -47,16 +49,8 @@ pub struct Certificate {
     pub issuer_hash: String,
 }
 
-fn hex(bytes: &[u8]) -> String {
-    use std::fmt::Write;
-    bytes.iter().fold(String::new(), |mut all, b| {
-        let _ = write!(all, "{b:02x}");
-        all
-    })
-}
-
 fn sha256(bytes: &[u8]) -> String {
-    hex(&Sha256::digest(bytes))
+    quantity::hex(&Sha256::digest(bytes))
 }
 
 /// Reads one certificate.

@@ -5,7 +5,7 @@ use opsctl_core::probe::firewall;
 
 /// Fails when one of `rules` is gone.
 pub(super) async fn keep(rules: &[String]) -> Result<(), String> {
-    let now = firewall::engine_rules().await.map_err(|e| e.to_string())?;
+    let now = firewall::read().await.map_err(|e| e.to_string())?.engine_rules();
     let gone: Vec<&String> = rules.iter().filter(|r| !now.contains(r)).collect();
     let Some(first) = gone.first() else { return Ok(()) };
     let count = gone.len();
@@ -49,7 +49,7 @@ mod tests {
             let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
             iptables("-t nat -N DOCKER");
             iptables("-t nat -A PREROUTING -m addrtype --dst-type LOCAL -j DOCKER");
-            let rules = runtime.block_on(firewall::engine_rules()).unwrap();
+            let rules = runtime.block_on(firewall::read()).unwrap().engine_rules();
             assert_eq!(rules.len(), 2, "{rules:?}");
             runtime.block_on(keep(&rules)).unwrap();
             iptables("-t nat -F PREROUTING");

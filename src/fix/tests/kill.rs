@@ -13,13 +13,15 @@ use crate::config::Policy;
 
 /// Finds the fault as long as the marker is not there: what the fix does is what it sees.
 struct Marker {
-    marker: PathBuf,
+    made: PathBuf,
     plan: Plan,
+    /// Whatever is done, the fault stays.
+    hopeless: bool,
 }
 
 impl Engine for Marker {
     async fn recheck(&self, _check: &str, _target: &Target) -> Recheck {
-        if self.marker.exists() { healthy() } else { failing(&self.plan) }
+        if self.made.exists() && !self.hopeless { healthy() } else { failing(&self.plan) }
     }
 }
 
@@ -30,7 +32,8 @@ fn in_dir(dir: &Path) -> Fixture {
 }
 
 fn run(f: &Fixture, act: impl AsyncFnOnce(&mut Guard<'_, Marker>) -> Exit) -> (Exit, String) {
-    let engine = Marker { marker: f.marker.clone(), plan: f.plan() };
+    let hopeless = f.lock.with_file_name("hopeless").exists();
+    let engine = Marker { made: f.marker.clone(), plan: f.plan(), hopeless };
     let policy = Policy { allow: vec![], max_fixes_per_hour: 10 };
     let mut out = Vec::new();
     let mut guard = Guard {
@@ -105,7 +108,7 @@ fn killed_between_intent_and_action_the_next_run_looks_and_does_not_repeat() {
 
 #[test]
 fn killed_after_the_action_the_next_run_sees_that_it_worked() {
-    for failpoint in ["between-actions", "after-action", "before-outcome"] {
+    for failpoint in ["between-actions", "after-action", "verifying", "before-outcome"] {
         let dir = tempfile::tempdir().unwrap();
         let f = in_dir(dir.path());
         killed(dir.path(), failpoint, None);
@@ -116,6 +119,23 @@ fn killed_after_the_action_the_next_run_sees_that_it_worked() {
         let entries = entries(&f);
         assert_eq!(entries.len(), 2, "no second intent");
         assert_eq!((in_flight(&entries).len(), entries[1].body.ending), (0, Some(Ending::Interrupted)));
+    }
+}
+
+#[test]
+fn killed_while_it_takes_back_the_next_run_says_so_and_it_can_be_taken_back() {
+    for (failpoint, there) in [("before-taking-back", true), ("after-taking-back", false)] {
+        let dir = tempfile::tempdir().unwrap();
+        let f = in_dir(dir.path());
+        std::fs::write(dir.path().join("hopeless"), "").unwrap();
+        killed(dir.path(), failpoint, None);
+        assert_eq!((in_flight(&entries(&f)).len(), f.marker.exists()), (1, there), "{failpoint}");
+        std::fs::remove_file(dir.path().join("hopeless")).unwrap();
+        let (exit, said) = fix(&f);
+        assert_eq!(exit, if there { Exit::Done } else { Exit::Unverified }, "{failpoint}: {said}");
+        assert!(said.contains("nothing was repeated") && said.contains("opsctl undo 2 takes back"), "{said}");
+        assert_eq!(f.marker.exists(), there, "{failpoint}");
+        assert!(in_flight(&entries(&f)).is_empty());
     }
 }
 

@@ -1,7 +1,9 @@
 //! The engine, a filesystem or a permission fails while opsctl looks: it answers in time, the rest is still checked, and the verdict is right.
 
+use std::collections::BTreeSet;
 use std::time::Duration;
 
+use super::faults::faked;
 use crate::lab::{Host, Rootfs, Run, available, eventually};
 
 /// The default deadline is 10 s; starting and printing on a busy machine may take a little longer.
@@ -68,6 +70,31 @@ fn an_inspect_that_fails_leaves_that_container_unknown() {
             run.stdout
         );
     }
+}
+
+#[test]
+fn an_engine_that_is_silent_about_some_containers_says_which() {
+    let Some(host) = Host::start() else { return };
+    host.image("app:1", Rootfs::Scratch, &[]);
+    for name in ["web", "db", "held"] {
+        host.run(name, &["app:1", "fixture", "wait-term"]);
+    }
+    // moby#36661: who kills a container holds its lock until its shim has answered
+    let shim = host.sh(&format!("ps -o ppid= -p {}", host.inspect("held", "{{.State.Pid}}")));
+    host.sh(&format!("kill -STOP {shim}; (docker kill held > /dev/null 2>&1 &)"));
+    eventually(20, "its lock is held", || {
+        host.sh("timeout 1 docker inspect held > /dev/null 2>&1 && echo free || echo held").contains("held").then_some(())
+    });
+    let hung = "container.engine-hung engine:docker";
+    let run = host.diagnose();
+    others_still_print(&run);
+    run.must(&[hung]).roots(&[hung]).says(hung, &["not about 1 of its 3 containers: held"]);
+    run.verdict("container.state", "container:web", "ok");
+    run.verdict("container.state", "container:held", "unknown");
+    host.sh(&format!("kill -CONT {shim}"));
+    host.until("held", "{{.State.Running}}", "false");
+    host.docker(&["rm", "-f", "held"]);
+    host.diagnose().roots(&[]);
 }
 
 #[test]
@@ -158,4 +185,26 @@ fn a_bus_that_accepts_and_never_answers_is_hung_and_one_that_is_down_is_unknown(
     let hung = host.opsctl(&args);
     hung.must(&["systemd.state host"]).says("systemd.state host", &["does not answer"]);
     others_still_print(&hung);
+}
+
+#[test]
+fn a_clock_that_jumps_between_plan_and_act_stops_nothing_and_breaks_no_journal() {
+    let Some(host) = Host::with_servers(&["redis-server"]) else { return };
+    host.redis_with_disk();
+    let clock = host.path("clock");
+    for (place, jump) in [("before-recheck", "+1d"), ("before-recheck", "-1d"), ("after-confirm", "-1d"), ("after-intent", "-1d")]
+    {
+        host.fail_to_save();
+        std::fs::write(&clock, "+0").unwrap();
+        let jumps = || std::fs::write(&clock, jump).unwrap();
+        let run = host.fix_paused_in(&faked(&host, &clock), place, &["redis.bgsave", "127.0.0.1:6379"], jumps);
+        assert_eq!(run.code, 0, "{place}, {jump}: {}{}", run.stdout, run.stderr);
+        assert_eq!(host.persistence("rdb_last_bgsave_status"), "ok", "{place}, {jump}");
+        host.opsctl(&["audit", "verify"]).exits(0);
+        host.ask(&["redis"]).must_not(&["redis.persistence"]);
+    }
+    // yesterday, today, tomorrow: the clock did jump
+    let journal = host.opsctl(&["audit", "show"]).stdout.clone();
+    let days: BTreeSet<&str> = journal.lines().filter_map(|l| l.split_whitespace().nth(1)?.get(..10)).collect();
+    assert!(days.len() >= 3, "{journal}");
 }

@@ -1,6 +1,6 @@
 //! Bind mounts, networks and images that are not what they seem.
 
-use crate::lab::{Host, Rootfs};
+use crate::lab::{Host, Rootfs, eventually};
 
 const BROKEN: &str = "container.bind-broken container:web";
 
@@ -57,4 +57,26 @@ fn a_tag_that_moved_on() {
     host.image("app:1", Rootfs::Scratch, &["ENV VERSION=2"]);
     let run = host.diagnose();
     run.roots(&[]).must(&["container.image-drift container:web"]);
+}
+
+#[test]
+fn what_is_written_below_a_filesystem_that_is_not_mounted_is_told_of_the_mount() {
+    let Some(host) = Host::start() else { return };
+    host.image("app:1", Rootfs::Shell, &[]);
+    host.disk("/mnt/system", 64, "-m 0");
+    // a disk of its own for the data, which did not come up
+    host.sh("mkdir -p /mnt/system/data; touch /mnt/fstab /etc/fstab; mount --bind /mnt/fstab /etc/fstab
+        truncate -s 64M /mnt/data.ext4; mkfs.ext4 -q /mnt/data.ext4
+        echo '/mnt/data.ext4 /mnt/system/data ext4 loop 0 2' > /mnt/fstab");
+    let fill = "cat /dev/zero > /data/file 2> /dev/null; echo full; exec sleep 100000";
+    host.run("db", &["-v", "/mnt/system/data:/data", "app:1", "sh", "-c", fill]);
+    eventually(60, "it has filled the wrong disk", || (host.docker(&["logs", "db"]) == "full").then_some(()));
+    let (missing, space) = ("disk.mount-missing mount:/mnt/system/data", "disk.space mount:/mnt/system");
+    let run = host.diagnose();
+    run.roots(&[missing]).explains(missing, space);
+    run.says(missing, &["is in fstab and not mounted", "/mnt/data.ext4", "db"]);
+
+    host.docker(&["rm", "-f", "db"]);
+    host.sh("rm /mnt/system/data/file; mount /mnt/system/data");
+    host.diagnose().roots(&[]);
 }

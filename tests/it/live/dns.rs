@@ -62,22 +62,6 @@ fn servers_that_answer_are_ok_also_without_privileges() {
 }
 
 #[test]
-fn a_name_that_does_not_exist_is_an_answer() {
-    let Some(host) = host() else { return };
-    host.dnsmasq(A, &[]);
-    host.resolv_conf("nameserver 10.53.0.1\nsearch corp\n");
-    host.configure("[runbooks.dns]\nnames = [\"gone.corp\"]\n");
-    let run = host.ask(&["dns"]);
-    run.roots(&[]).must_not(&["dns."]);
-    assert_eq!(run.check("dns.search", "host").verdict, "ok", "{}", run.stdout);
-    // the same for the root
-    host.same_for_all(B, &["--code", "3"]);
-    host.resolv_conf("nameserver 10.53.0.2\n");
-    host.configure("");
-    host.ask(&["dns"]).roots(&[]).must_not(&["dns."]);
-}
-
-#[test]
 fn a_dead_first_server_is_told_from_two_dead_ones() {
     let Some(host) = host() else { return };
     host.dnsmasq(B, &[DB]);

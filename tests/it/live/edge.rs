@@ -123,22 +123,8 @@ fn a_test_that_breaks_between_plan_and_act_stops_the_reload() {
     let Some(host) = Host::with_servers(&["nginx", "curl"]) else { return };
     host.nginx("server { listen 80; location / { return 200 one; } }");
     host.sh("sleep 1; sed -i 's/one/two/' /etc/nginx/conf.d/site.conf");
-    let gate = host.path("gate");
-    let mut fix = host.opsctl_command(&[], &["fix", "nginx.reload", "127.0.0.1:80", "--yes"]);
-    fix.env("OPSCTL_FAILPOINT_PAUSE", format!("before-recheck={}", gate.display()));
-    let breaking = std::thread::spawn({
-        let gate = gate.clone();
-        let conf = host.sh("readlink -f /etc/nginx/conf.d/site.conf");
-        let mut sed = host.command("sh");
-        sed.args(["-c", &format!("printf '\\nnonsense;\\n' >> {conf}")]);
-        move || {
-            eventually(30, "it waits", || gate.exists().then_some(()));
-            assert!(sed.status().unwrap_or_else(|e| panic!("{e}")).success());
-            std::fs::remove_file(&gate).unwrap_or_else(|e| panic!("{e}"));
-        }
-    });
-    let run = host.read(&mut fix);
-    breaking.join().unwrap_or_else(|_| panic!("the other thread"));
+    let breaks = || _ = host.sh("printf '\\nnonsense;\\n' >> /etc/nginx/conf.d/site.conf");
+    let run = host.fix_meanwhile("nginx.reload", "127.0.0.1:80", &[], breaks);
     run.exits(11);
     assert_eq!(host.curl("http://127.0.0.1/"), "one 200");
 }

@@ -54,6 +54,22 @@ fn the_process_limit_is_seen_before_it_is_reached() {
 }
 
 #[test]
+fn no_room_left_in_shared_memory_is_told_of_the_container_that_has_it() {
+    let Some(host) = Host::start() else { return };
+    host.image("app:1", Rootfs::Shell, &[]);
+    let fill = |kib: u32| format!("head -c {kib}k /dev/zero > /dev/shm/segment; echo done; exec sleep 100000");
+    host.run("db", &["--shm-size", "1m", "app:1", "sh", "-c", &fill(2048)]);
+    // it may be used, and be asked for by the one that another shares it with
+    host.run("roomy", &["--shm-size", "1m", "--ipc", "shareable", "app:1", "sh", "-c", &fill(900)]);
+    host.run("guest", &["--ipc", "container:roomy", "app:1", "sh", "-c", "echo done; exec sleep 100000"]);
+    for name in ["db", "roomy", "guest"] {
+        eventually(30, "it has written", || host.docker(&["logs", name]).contains("done").then_some(()));
+    }
+    let no_room = "disk.space container:db";
+    host.diagnose().roots(&[no_room]).says(no_room, &["/dev/shm", "of 1 MiB, in memory"]);
+}
+
+#[test]
 fn a_paused_container_is_unpaused() {
     let Some(host) = Host::start() else { return };
     let test = r#"HEALTHCHECK --interval=1s --retries=2 CMD ["fixture","get","80","/health"]"#;
@@ -72,4 +88,29 @@ fn a_paused_container_is_unpaused() {
     host.fix("container.unpause", "web", &[]).exits(0);
     assert_eq!(host.inspect("web", "{{.State.Status}}"), "running");
     host.diagnose().must_not(&["container.paused"]);
+}
+
+#[test]
+fn a_process_without_file_descriptors_is_told_before_it_fails() {
+    let Some(host) = Host::with_servers(&["python3"]) else { return };
+    let open = |n: u32| {
+        format!(
+            "import resource, time; resource.setrlimit(resource.RLIMIT_NOFILE, (200, 200)); f = [open('/dev/null') for _ in range({n})]; time.sleep(1000)"
+        )
+    };
+    host.spawn("python3", &["-c", &open(100)]);
+    let descriptors = |more_than: usize| {
+        eventually(30, "they are open", || {
+            let pids = host.sh("pgrep -x python3 || true");
+            pids.lines()
+                .find(|pid| host.sh(&format!("ls /proc/{pid}/fd | wc -l")).parse::<usize>().is_ok_and(|n| n >= more_than))
+                .map(str::to_owned)
+        })
+    };
+    descriptors(100);
+    host.ask(&["disk"]).roots(&[]);
+    host.spawn("python3", &["-c", &open(190)]);
+    let pid = descriptors(190);
+    let process = format!("disk.fds process:python3[{pid}]");
+    host.ask(&["disk"]).roots(&[&process]).says(&process, &["of its 200 file descriptors open", "limit 95 %"]);
 }

@@ -172,6 +172,29 @@ fn loki_alloy_and_grafana_are_asked_for_more_than_a_connection() {
     host.ask(&["monitoring"]).roots(&[alloy]);
 }
 
+/// It gives Alloy no logs and answers no names of its networks.
+#[test]
+fn what_fails_with_an_engine_that_hangs_is_explained_by_it() {
+    let Some(host) = Host::with_monitoring() else { return };
+    at_once(&host, "loki_ready_minutes = 0\n");
+    host.monitoring();
+    host.ask(&["monitoring", "container"]).roots(&[]);
+    host.tell("alloy", "/-/healthy", 500, "unhealthy components: loki.source.docker.default\n");
+    host.sh("pkill -STOP -x dockerd");
+    let engine = "container.engine-hung engine:docker";
+    // Prometheus looks up what it scrapes at every scrape
+    let codes = ["monitoring.alloy", "monitoring.notify", "monitoring.targets-down"];
+    let run = eventually(60, "all that fails has failed", || {
+        let run = host.ask(&["container", "monitoring", "healthcheck", "network"]);
+        codes.iter().all(|code| run.findings().any(|f| f.code == *code)).then_some(run)
+    });
+    host.sh("pkill -CONT -x dockerd");
+    run.roots(&[engine]);
+    for found in run.findings().filter(|f| codes.contains(&f.code.as_str())) {
+        run.explains(engine, &format!("{} {}", found.code, found.subject));
+    }
+}
+
 #[test]
 fn this_host_is_watched_as_its_configuration_says() {
     let Some(host) = Host::with_monitoring() else { return };

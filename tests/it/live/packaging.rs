@@ -23,16 +23,29 @@ fn output_of(command: &mut Command) -> String {
     said
 }
 
-/// The package with the binary under test, as `packaging/build-deb` makes it. The folder is removed with the test.
-fn package() -> Option<(tempfile::TempDir, PathBuf)> {
+/// The package with the binary under test, as `packaging/build-deb` makes it: once for all tests of a run.
+fn package() -> Option<PathBuf> {
     if !installed(&["cargo-deb", "dpkg-deb", "dpkg-shlibdeps", "strip"]) {
         return None;
     }
-    let dir = tempfile::tempdir().unwrap();
-    let deb = dir.path().join("opsctl.deb");
-    let script = packaging("build-deb");
-    output_of(Command::new(script).args(["--fast", "--binary", env!("CARGO_BIN_EXE_opsctl"), "--output"]).arg(&deb));
-    Some((dir, deb))
+    // nextest tells all its processes which run they are of; the threads of cargo are of one process
+    let run = std::env::var("NEXTEST_RUN_ID").unwrap_or_else(|_| std::process::id().to_string());
+    let folder = Path::new(env!("CARGO_TARGET_TMPDIR")).join("package");
+    fs::create_dir_all(&folder).unwrap();
+    let lock = fs::File::create(folder.join("lock")).unwrap();
+    lock.lock().unwrap();
+    let deb = folder.join(format!("{run}.deb"));
+    if !deb.exists() {
+        for old in fs::read_dir(&folder).unwrap().map(|e| e.unwrap().path()).filter(|p| p.extension().is_some_and(|e| e == "deb"))
+        {
+            fs::remove_file(old).unwrap();
+        }
+        let new = folder.join("new.deb");
+        let script = packaging("build-deb");
+        output_of(Command::new(script).args(["--fast", "--binary", env!("CARGO_BIN_EXE_opsctl"), "--output"]).arg(&new));
+        fs::rename(new, &deb).unwrap();
+    }
+    Some(deb)
 }
 
 /// Files below `/` that are not the machine's own doing: logs, the package manager's, what services keep.
@@ -49,7 +62,7 @@ fn files(machine: &Machine) -> BTreeSet<String> {
 /// The user data of `packaging/cloud-init`, with the package from where it is instead of from a server.
 #[test]
 fn the_user_data_installs_the_package_on_the_first_boot() {
-    let Some((_dir, deb)) = package() else { return };
+    let Some(deb) = package() else { return };
     let text = fs::read_to_string(packaging("cloud-init/user-data.yml")).unwrap();
     let sum = output_of(Command::new("sha256sum").arg(&deb));
     let fetch = "curl -fsSL --retry 5 -o /run/opsctl.deb \"$url\"";
@@ -84,7 +97,7 @@ fn new_files(machine: &Machine, before: &BTreeSet<String>) -> Vec<String> {
 
 /// A machine without opsctl, and the package in it, not yet installed.
 fn clean_machine() -> Option<(Machine, BTreeSet<String>)> {
-    let (_dir, deb) = package()?;
+    let deb = package()?;
     let machine = Machine::boot()?;
     machine.sh("rm /usr/local/bin/opsctl; mkdir -p /var/lib/prometheus/node-exporter");
     machine.put(&deb, "/root/opsctl.deb");
@@ -271,7 +284,7 @@ fn lintian_has_nothing_to_say() {
     if !installed(&["lintian"]) {
         return;
     }
-    let Some((_dir, deb)) = package() else { return };
+    let Some(deb) = package() else { return };
     let said = output_of(
         Command::new("lintian").args(["--fail-on", "error,warning", "--allow-root", "--tag-display-limit", "0"]).arg(&deb),
     );
@@ -429,10 +442,12 @@ fn ansible_installs_two_machines_and_makes_one_summary_of_them() {
             "owner": [{"match": "lost*", "owner": "Team \"A\" – ä"}, {"match": "*", "owner": "b"}]},
             "opsctl_environment": {"PG_PASSWORD": "a \"b\" \\ $c"}, "opsctl_calendar": "*:0/20", "opsctl_digests": ["week"]}"#,
     );
+    file("shop.toml", "[runbook]\nname = \"shop\"\ntitle = \"The shop\"\n[[check]]\nnam = \"x\"\n");
     file("inventory", "machine\nbeta\n");
     let deb = format!("opsctl_deb={}", host.path("opsctl.deb").display());
     let variables = format!("@{}", host.path("variables.json").display());
-    let install = ["-e", &deb, "-e", &variables];
+    let own = format!(r#"{{"opsctl_site_runbooks": ["{}"]}}"#, packaging("runbooks.d/aletheia.toml").display());
+    let install = ["-e", &deb, "-e", &variables, "-e", &own];
 
     // a rehearsal on machines that know nothing of opsctl touches nothing
     let (ok, said) = playbook(&machine, "install.yml", &[&install[..], &["--check"]].concat());
@@ -450,6 +465,7 @@ fn ansible_installs_two_machines_and_makes_one_summary_of_them() {
         let config = there
             .sh("opsctl config check; cat /etc/opsctl/config.toml; stat -c %a /etc/opsctl/config.toml /etc/opsctl/environment");
         assert!(config.contains("owner = \"Team \\\"A\\\" – ä\"") && config.ends_with("640\n600"), "{config}");
+        assert!(there.sh("opsctl list").contains("aletheia"));
         assert_eq!(there.sh(". /etc/opsctl/environment 2> /dev/null; grep -c PG_PASSWORD /etc/opsctl/environment"), "1");
     }
     let (ok, said) = playbook(&machine, "install.yml", &install);
@@ -458,6 +474,11 @@ fn ansible_installs_two_machines_and_makes_one_summary_of_them() {
     let (ok, said) = playbook(&machine, "install.yml", &["-e", &deb, "-e", r#"{"opsctl_config": {"run": {"dedline": "20s"}}}"#]);
     assert!(!ok && said.contains("dedline"), "{said}");
     beta.sh("opsctl config check; grep -q deadline /etc/opsctl/config.toml");
+    // nor does a runbook
+    let own = format!(r#"{{"opsctl_site_runbooks": ["{}"]}}"#, host.path("shop.toml").display());
+    let (ok, said) = playbook(&machine, "install.yml", &["-e", &deb, "-e", &own]);
+    assert!(!ok && said.contains("unknown key `nam`"), "{said}");
+    beta.sh("opsctl config check; [ ! -e /etc/opsctl/runbooks.d/shop.toml ]");
 
     // something is wrong with one of them, one has no opsctl, one is not there
     beta.unit("broken.service", "[Service]\nExecStart=/nowhere\n[Install]\nWantedBy=multi-user.target");

@@ -251,15 +251,8 @@ fn a_cache_near_its_container_s_limit_gets_one_of_its_own_and_loses_it_again() {
         return;
     }
     let Some(host) = Host::start() else { return };
-    host.image("machine:1", Rootfs::Machine, &[]);
-    let limits = ["--memory", "80m", "--memory-swap", "80m"];
-    host.run(
-        "cache",
-        &[&limits, MACHINE, &["machine:1", "redis-server", "--save", "", "--maxmemory-policy", "allkeys-lru"]].concat(),
-    );
+    host.cache("80m", 56);
     let redis = |words: &[&str]| host.docker(&[&["exec", "cache", "redis-cli"], words].concat());
-    eventually(60, "it answers", || host.try_docker(&["exec", "cache", "redis-cli", "ping"]).status.success().then_some(()));
-    redis(&["eval", "for i = 1, 56 do redis.call('set', 'k' .. i, string.rep('x', 1000000)) end", "0"]);
     let memory = "redis.memory redis:cache";
     let run = host.ask(&["redis"]);
     run.must(&[memory]).says(memory, &["no maxmemory", "of its limit 80 MiB"]);
@@ -311,6 +304,23 @@ fn a_database_on_a_full_disk_is_not_started_again_before_there_is_room() {
     let log = host.try_docker(&["logs", "--tail", "20", "db"]);
     assert!(start.code == 0, "{}{}", start.stdout, String::from_utf8_lossy(&log.stderr));
     host.ask(&["container", "disk", "postgres"]).must_not(&["postgres.up", "disk.space"]);
+}
+
+#[test]
+fn a_role_or_database_at_its_own_limit_is_told_while_the_server_has_room() {
+    let Some(host) = Host::with_servers(&["psql"]) else { return };
+    host.postgres("");
+    host.psql("ALTER ROLE app CONNECTION LIMIT 3; ALTER DATABASE shop CONNECTION LIMIT 50");
+    host.session("first", "SELECT 1");
+    host.session("second", "SELECT 1");
+    host.ask(&["postgres"]).roots(&[]);
+    host.session("third", "SELECT 1");
+    assert!(host.sh("psql -h /run/postgresql -U app shop -c '' 2>&1 || true").contains("too many connections for role"));
+    let connections = "postgres.connections postgres:127.0.0.1:5432";
+    let run = host.ask(&["postgres"]);
+    run.roots(&[connections]).says(connections, &["the role app has all 3 connections", "app (first)"]);
+    host.psql("ALTER ROLE app CONNECTION LIMIT -1; ALTER DATABASE shop CONNECTION LIMIT 3");
+    host.ask(&["postgres"]).roots(&[connections]).says(connections, &["the database shop has all 3 connections"]);
 }
 
 #[test]

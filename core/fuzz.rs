@@ -1,0 +1,189 @@
+//! What is fed to every parser: one definition, run with a corpus and mutations of it in the ordinary tests, and by a real fuzzer
+//! (`tests/fuzz/run`).
+//!
+//! A target never panics, never takes long, and holds whatever else it asserts. Inputs that once broke one stay in its corpus.
+
+use std::path::Path;
+
+/// One parser and its property.
+pub struct Target {
+    /// Folder of its corpus below `tests/fuzz/corpus`.
+    pub name: &'static str,
+    /// What is done with an input.
+    pub run: Run,
+}
+
+/// What a parser takes.
+#[derive(Clone, Copy)]
+pub enum Run {
+    /// Any bytes.
+    Bytes(fn(&[u8])),
+    /// Any text.
+    Text(fn(&str)),
+}
+
+impl Target {
+    /// A target that takes text.
+    #[must_use]
+    pub const fn text(name: &'static str, run: fn(&str)) -> Self {
+        Self { name, run: Run::Text(run) }
+    }
+
+    /// A target that takes bytes.
+    #[must_use]
+    pub const fn bytes(name: &'static str, run: fn(&[u8])) -> Self {
+        Self { name, run: Run::Bytes(run) }
+    }
+
+    /// Runs it once.
+    pub fn once(&self, input: &[u8]) {
+        match self.run {
+            Run::Bytes(run) => run(input),
+            Run::Text(run) => run(&String::from_utf8_lossy(input)),
+        }
+    }
+
+    /// Runs it with every file of its corpus and `mutations` of each: always the same ones.
+    ///
+    /// # Panics
+    ///
+    /// When the parser does, with the input; and when there is no corpus.
+    pub fn briefly(&self, corpus: &Path, mutations: usize) {
+        let folder = corpus.join(self.name);
+        let mut seeds: Vec<Vec<u8>> =
+            std::fs::read_dir(&folder).into_iter().flatten().flatten().filter_map(|e| std::fs::read(e.path()).ok()).collect();
+        assert!(!seeds.is_empty(), "{} has no corpus in {}", self.name, folder.display());
+        // the order of a folder is the filesystem's
+        seeds.sort();
+        let mut random = Random(0x9e37_79b9_7f4a_7c15);
+        for seed in &seeds {
+            self.told(seed);
+            for _ in 0..mutations {
+                self.told(&random.mutated(seed, &seeds));
+            }
+        }
+    }
+
+    fn told(&self, input: &[u8]) {
+        let ended = std::panic::catch_unwind(|| self.once(input));
+        assert!(ended.is_ok(), "{} does not survive \"{}\"", self.name, input.escape_ascii());
+    }
+}
+
+/// xorshift64*, as good as is needed here.
+struct Random(u64);
+
+impl Random {
+    fn below(&mut self, n: usize) -> usize {
+        self.0 ^= self.0 >> 12;
+        self.0 ^= self.0 << 25;
+        self.0 ^= self.0 >> 27;
+        usize::try_from(self.0.wrapping_mul(0x2545_f491_4f6c_dd1d) >> 33).unwrap_or(0) % n.max(1)
+    }
+
+    /// Cut, doubled, spliced, with bytes changed and awkward things put in.
+    fn mutated(&mut self, seed: &[u8], seeds: &[Vec<u8>]) -> Vec<u8> {
+        let mut input = seed.to_vec();
+        for _ in 0..=self.below(4) {
+            let at = self.below(input.len() + 1);
+            match self.below(6) {
+                0 => input.truncate(at),
+                1 => drop(input.drain(at.min(input.len())..input.len().min(at + self.below(16)))),
+                2 => {
+                    let word = AWKWARD[self.below(AWKWARD.len())];
+                    input.splice(at..at, word.iter().copied());
+                }
+                3 => {
+                    let other = &seeds[self.below(seeds.len())];
+                    let from = self.below(other.len() + 1);
+                    input.truncate(at);
+                    input.extend_from_slice(&other[from..]);
+                }
+                4 => {
+                    let part = input[at..input.len().min(at + 40)].to_vec();
+                    input.splice(at..at, part);
+                }
+                _ if at < input.len() => input[at] ^= 1 << self.below(8),
+                _ => input.push(0),
+            }
+            input.truncate(LONGEST);
+        }
+        input
+    }
+}
+
+/// Longer inputs find nothing more here and take longer.
+const LONGEST: usize = 16 << 10;
+
+/// What parsers stumble over.
+const AWKWARD: &[&[u8]] = &[
+    b"",
+    b"\0",
+    b"\n",
+    b"\r\n",
+    b"\n\n",
+    b" ",
+    b"\t",
+    b":",
+    b"=",
+    b",",
+    b"/",
+    b"\\",
+    b"\"",
+    b"'",
+    b"{",
+    b"}",
+    b"[",
+    b"]",
+    b"(",
+    b")",
+    b"$",
+    b"#",
+    b"%",
+    b"-1",
+    b"0",
+    b"18446744073709551615",
+    b"18446744073709551616",
+    b"9223372036854775807",
+    b"-9223372036854775808",
+    b"1e400",
+    b"NaN",
+    b"inf",
+    b"0x",
+    b"65536",
+    b"99999999999999999999",
+    b"\xff\xfe",
+    b"\xc3",
+    "ß".as_bytes(),
+    "\u{2028}".as_bytes(),
+    "🦀".as_bytes(),
+    b"\x1b[2J",
+    b"null",
+    b"::",
+    b"[::1]:80",
+    b"0000-00-00T00:00:00Z",
+    b"9999-12-31T23:59:60Z",
+    b"-9999-01-01T00:00:00Z",
+    b"://",
+    b"@",
+    b"..",
+];
+
+/// Every target of this crate.
+#[must_use]
+pub fn targets() -> Vec<&'static Target> {
+    crate::probe::fuzz::targets()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_parser_survives_its_corpus_and_what_is_made_of_it() {
+        let corpus = Path::new(env!("CARGO_MANIFEST_DIR")).join("../tests/fuzz/corpus");
+        for target in targets() {
+            target.briefly(&corpus, 200);
+        }
+    }
+}

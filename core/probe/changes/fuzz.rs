@@ -1,0 +1,21 @@
+//! Fuzz targets of what tells of changes.
+
+use jiff::{Timestamp, tz::TimeZone};
+
+use super::{config, logs, packages, sudo};
+use crate::fuzz::Target;
+
+pub(crate) const TARGETS: &[Target] = &[
+    Target::text("apt-and-dpkg-logs", |text| {
+        for line in text.lines() {
+            drop((packages::action(line, &TimeZone::UTC), logs::moment(line, &TimeZone::UTC)));
+        }
+        assert!(packages::runs(text, &TimeZone::UTC).len() <= text.lines().count(), "a run has a line of its own");
+    }),
+    Target::text("sudo-lines", |text| {
+        for line in text.lines() {
+            drop((sudo::parse(line), sudo::syslog(line, &TimeZone::UTC, Timestamp::UNIX_EPOCH)));
+        }
+    }),
+    Target::text("changed-path", |text| drop((config::concerns(text), config::is_spare(text)))),
+];

@@ -1,0 +1,135 @@
+//! Fuzz targets of the readers.
+
+use std::net::SocketAddr;
+
+use jiff::Timestamp;
+
+use super::{
+    REDACTED, Redactor, boot, celery, changes, cloud_init, docker, endpoint, filesystem, firewall, home, http, image_files,
+    kernel, kmsg, listeners, metrics, names, needs, netns, network, nginx, process, prometheus, proxies, servers, systemd, tasks,
+    tls,
+};
+use crate::fuzz::Target;
+use crate::model::printable;
+
+pub(crate) fn targets() -> Vec<&'static Target> {
+    let folders = [
+        changes::fuzz::TARGETS,
+        docker::fuzz::TARGETS,
+        filesystem::fuzz::TARGETS,
+        firewall::fuzz::TARGETS,
+        names::fuzz::TARGETS,
+        needs::fuzz::TARGETS,
+        network::fuzz::TARGETS,
+        nginx::fuzz::TARGETS,
+        servers::fuzz::TARGETS,
+        systemd::fuzz::TARGETS,
+        tls::fuzz::TARGETS,
+    ];
+    TARGETS.iter().chain(folders.into_iter().flatten()).collect()
+}
+
+const TARGETS: &[Target] = &[
+    Target::text("kernel-release", |text| drop(boot::version(text))),
+    Target::text("celery-command", |text| drop((celery::command(text), celery::without_login(text)))),
+    Target::text("cloud-init-status", |text| {
+        let tree = std::env::temp_dir().join(format!("opsctl-fuzz-{}", std::process::id()));
+        let folder = tree.join("run/cloud-init");
+        if std::fs::create_dir_all(&folder).is_ok() && std::fs::write(folder.join("status.json"), text).is_ok() {
+            drop(cloud_init::Files::at(&tree).read());
+        }
+        let _ = std::fs::remove_dir_all(&tree);
+    }),
+    Target::text("endpoint-answer", |text| {
+        let (pointer, body) = text.split_once('\n').unwrap_or((text, text));
+        let expect = endpoint::Expect { json: [(pointer.to_owned(), "x".to_owned())].into(), ..endpoint::Expect::default() };
+        let answer = http::Answer {
+            status: 200,
+            location: None,
+            server: None,
+            api_version: None,
+            date: None,
+            body: body.to_owned(),
+            truncated: false,
+            headers: Vec::new(),
+            broken_off: false,
+        };
+        drop((expect.wrong(&answer), endpoint::without_query(body), http::split_url(pointer)));
+    }),
+    Target::text("cgroup-path", |text| {
+        drop((home::Home::of_path(text), home::Home::of_cgroups(text), home::Home::unit_of_cgroups(text)));
+    }),
+    Target::bytes("pressure", |bytes| {
+        let _ = kernel::parse_pressure(bytes);
+    }),
+    Target::text("kernel-log", |text| {
+        let lines: Vec<_> = text.lines().filter_map(|l| kmsg::parse_record(l, Timestamp::UNIX_EPOCH)).collect();
+        assert!(kmsg::oom_kills(&lines).len() <= lines.len(), "a line is at most one kill");
+    }),
+    Target::text("proc-net-tcp", |text| {
+        let found = listeners::parse(text).len() + listeners::parse_udp(text).len();
+        assert!(found <= 2 * text.lines().count(), "a line is at most one listener of each kind");
+        let _ = listeners::talk_in(text, SocketAddr::from(([127, 0, 0, 1], 80)));
+    }),
+    Target::text("proc-net-route", |text| {
+        for line in text.lines() {
+            let _ = (netns::is_default_v4(line), netns::is_default_v6(line));
+        }
+    }),
+    Target::text("prometheus-text", |text| {
+        let found = metrics::parse(text, &["up", "a", "loki_discarded_samples_total"]);
+        assert!(found.len() <= text.lines().count(), "a line is at most one number");
+    }),
+    Target::text("prometheus-targets", |text| {
+        drop((prometheus::without_secrets(text), prometheus::without_url(text), prometheus::encoded(text)));
+        drop(serde_json::from_str(text).ok().and_then(|json| prometheus::parse_targets(&json)));
+    }),
+    Target::text("proc-pid", |text| {
+        let _ = (process::written_fd(text), process::state_of(text), process::status_bytes(text, "VmSwap"));
+        for line in text.lines() {
+            drop((process::seen_mount(line), process::unescape(line), process::deleted_library(line)));
+        }
+        let _ = (tasks::uninterruptible(text), tasks::exec_start_ms(text));
+    }),
+    Target::text("docker-proxy", |text| {
+        let _ = proxies::ends(text);
+    }),
+    Target::text("etc-hosts", |text| {
+        let _ = image_files::maps_localhost_to_v6(text);
+    }),
+    Target::text("printable", |text| {
+        let shown = printable(text);
+        assert!(!shown.chars().any(char::is_control), "a control character is left in {shown:?}");
+        assert!(shown.len() <= text.len() * 8, "it grows without bounds");
+    }),
+    Target::text("redactor", secrets_do_not_get_through),
+];
+
+/// A secret that was learned and one that stands where secrets stand never get through, whatever is around them; and what is clean stays so.
+fn secrets_do_not_get_through(text: &str) {
+    const SECRET: &str = "canary-7f3a9b1c";
+    if text.contains(SECRET) {
+        // the fuzzer knows the words of the program
+        return;
+    }
+    let learned = Redactor::default();
+    learned.learn_environment(["API_TOKEN=canary-7f3a9b1c"]);
+    let unknown = Redactor::default();
+    let (before, after) = text.split_at(text.char_indices().nth(text.len() / 8).map_or(0, |(i, _)| i));
+    // what follows or precedes without a gap is another word, and may be another secret
+    for planted in [format!("{before}{SECRET}{after}"), format!("{before} {SECRET}\n{after}")] {
+        let clean = learned.scrub(&planted);
+        assert!(!clean.contains(SECRET), "{planted:?} became {clean:?}");
+        assert_eq!(learned.scrub(&clean), clean, "scrubbing twice is scrubbing once");
+    }
+    for planted in [
+        format!("{before}\npassword={SECRET}\n{after}"),
+        format!("{before}\nAuthorization: Bearer {SECRET}\n{after}"),
+        format!("{before}\npostgres://app:{SECRET}@db:5432/app\n{after}"),
+        format!("{before}\n{{\"api_key\":\"{SECRET}\"}}\n{after}"),
+    ] {
+        let clean = unknown.scrub(&planted);
+        assert!(!clean.contains(SECRET), "{planted:?} became {clean:?}");
+        assert!(clean.len() <= planted.len() * REDACTED.len(), "it grows without bounds");
+    }
+}

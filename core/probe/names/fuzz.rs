@@ -1,0 +1,30 @@
+//! Fuzz targets of names and name servers.
+
+use hickory_proto::rr::RecordType;
+
+use super::ask::{Answer, Question, answer_to, encode};
+use super::resolv_conf::ResolvConf;
+use super::{answer, candidates, in_hosts, question, resolvers};
+use crate::fuzz::Target;
+
+pub(crate) const TARGETS: &[Target] = &[
+    Target::text("resolv-conf", |text| {
+        let conf = ResolvConf::parse(text);
+        let _ = (conf.used(), conf.number("ndots"), conf.has("rotate"));
+        // what is recorded can be read again
+        let json = serde_json::to_string(&conf).unwrap_or_default();
+        assert_eq!(serde_json::from_str::<ResolvConf>(&json).ok(), Some(conf), "{json}");
+    }),
+    Target::text("resolver-files", |text| {
+        drop((
+            resolvers::servers_in(text),
+            resolvers::hosts_in(text),
+            in_hosts(text, "db"),
+            candidates(text, &["lan".to_owned()]),
+        ));
+    }),
+    Target::bytes("dns-answer", |bytes| {
+        drop((answer_to(&Question::Address("a.test".to_owned()), 1, bytes), Answer::read(bytes), answer(bytes)));
+    }),
+    Target::text("dns-question", |text| drop((encode(&Question::Address(text.to_owned())), question(1, text, RecordType::A)))),
+];

@@ -1,0 +1,34 @@
+//! Fuzz targets of what servers and their files say.
+
+use super::{find, login, postgres, product, rabbitmq, redis, sockets, web};
+use crate::fuzz::Target;
+use crate::model::Product;
+use crate::probe::Redactor;
+
+pub(crate) const TARGETS: &[Target] = &[
+    Target::text("pgpass", |text| drop((login::pgpass(text, "h", 1, "d", "u"), login::service(text, "a").len()))),
+    Target::text("postgres-version", |text| {
+        let _ = postgres::version_number(text);
+    }),
+    Target::text("server-command", |text| {
+        let (image, command) = text.split_once('\n').unwrap_or((text, text));
+        let _ = (product::product_of(image, command), product::product_of_unit(image), product::product_of_program(command));
+        let _ = (find::parent_and_start(text), find::serves(Product::Rabbitmq, command));
+        let flags = web::Flags::parse(command);
+        drop((flags.listens(Product::Loki), flags.listens(Product::Alloy), flags.prefix(), flags.is_agent()));
+    }),
+    Target::bytes("amqp-greeting", |bytes| {
+        if let Some((header, body)) = bytes.split_first_chunk::<7>() {
+            drop(rabbitmq::greeted(*header, body));
+        }
+    }),
+    Target::text("redis-info", |text| {
+        assert!(redis::parse_info(text).len() <= text.lines().count(), "a line is at most one field");
+        drop(redis::configured(text, Some(6379), &Redactor::default()));
+    }),
+    Target::text("proc-net-unix", |text| {
+        for line in text.lines() {
+            drop((sockets::listening_unix(line), sockets::established(line)));
+        }
+    }),
+];

@@ -1,0 +1,122 @@
+//! Is there room in the filesystems in memory that containers have, `/dev/shm` above all?
+
+use std::collections::BTreeSet;
+use std::time::Duration;
+
+use opsctl_core::model::{Check, CheckSpec, Finding, Inventory, Judged, Judgement, KeyKind, Severity, Subject, Target, quantity};
+use opsctl_core::probe::filesystem::{Tmpfs, tmpfs_of};
+use opsctl_core::probe::{ProbeCx, ProbeError, blocking};
+use serde::{Deserialize, Serialize};
+
+use super::Settings;
+use super::inodes::INODES;
+use super::space::SPACE;
+
+static SPEC: CheckSpec = CheckSpec {
+    id: "disk.tmpfs",
+    title: "filesystems in memory of containers have room",
+    codes: &[SPACE, INODES],
+    fixes: &[],
+    timeout: Duration::from_secs(4),
+};
+
+pub(super) struct TmpfsCheck {
+    pub(super) settings: Settings,
+}
+
+/// A container whose filesystem in memory is filling up.
+#[derive(Debug, Serialize, Deserialize)]
+struct Filling {
+    container: Subject,
+    id: String,
+    tmpfs: Tmpfs,
+}
+
+#[derive(Debug, Default, Serialize, Deserialize)]
+pub(super) struct Evidence {
+    filling: Vec<Filling>,
+    /// Why some could not be looked at.
+    gap: Option<String>,
+}
+
+impl Check for TmpfsCheck {
+    type Evidence = Evidence;
+
+    fn spec(&self) -> &'static CheckSpec {
+        &SPEC
+    }
+
+    fn targets(&self, inventory: &Inventory) -> Vec<Target> {
+        inventory.engine_targets()
+    }
+
+    async fn probe(&self, cx: &ProbeCx, _target: &Target) -> Result<Evidence, ProbeError> {
+        cx.docker()?;
+        let containers = cx.inspected(cx.inventory.running()).await;
+        let pids: Vec<Option<i32>> = containers.iter().map(|c| c.pid()).collect();
+        let read = move || pids.into_iter().map(|pid| pid.map_or(Ok(Vec::new()), tmpfs_of)).collect::<Vec<_>>();
+        let read = blocking::run("filesystems in memory", "/proc/*/mountinfo", SPEC.timeout, read).await?;
+        // what several share is told of the first, and what the host shares with them is the host's
+        let mut seen: BTreeSet<String> = cx.inventory.mounts.iter().map(|m| m.dev.clone()).collect();
+        let mut e = Evidence::default();
+        for (container, found) in containers.iter().zip(read) {
+            match found {
+                Ok(found) => {
+                    for tmpfs in found.into_iter().filter(|t| seen.insert(t.dev.clone())) {
+                        if self.full(&tmpfs).is_some() || self.no_inodes(&tmpfs) {
+                            e.filling.push(Filling { container: container.subject(), id: container.id.clone(), tmpfs });
+                        }
+                    }
+                }
+                Err(why) if why.kind() == std::io::ErrorKind::PermissionDenied => {
+                    e.gap = Some("filesystems in memory of containers: needs root".to_owned());
+                }
+                // it ended meanwhile
+                Err(_) => {}
+            }
+        }
+        Ok(e)
+    }
+
+    fn judge(&self, _judged: &Judged<'_>, e: &Evidence) -> Judgement {
+        let mut judgement = Judgement { gaps: e.gap.iter().cloned().collect(), ..Judgement::default() };
+        for Filling { container, id, tmpfs } in &e.filling {
+            let (at, space, of) = (&tmpfs.mountpoint, &tmpfs.space, &container.name);
+            let place = |finding: Finding| {
+                let finding = finding.key(KeyKind::Filesystem, &tmpfs.dev).key(KeyKind::Container, id);
+                let size = quantity::bytes(space.size);
+                finding.cite("available", format!("{} of {size}, in memory", quantity::bytes(space.avail)))
+            };
+            if let Some(severity) = self.full(tmpfs) {
+                let (used, limit) = (quantity::percent(space.percent()), quantity::percent(self.settings.space_crit_percent));
+                let message = format!("{at} of {of} is {used} full, limit {limit}");
+                let hint = if at == "/dev/shm" {
+                    "Docker gives 64 MiB unless told otherwise: `shm_size` in the compose file, --shm-size with docker run"
+                } else {
+                    "free what grows there, or give it more: `tmpfs` in the compose file, --tmpfs with docker run"
+                };
+                judgement.findings.push(place(Finding::new(&SPACE, severity, container.clone(), message).hint(hint)));
+            }
+            if self.no_inodes(tmpfs) {
+                let message = format!("{at} of {of} has no inodes left: nothing can be created in it");
+                judgement.findings.push(place(Finding::new(&INODES, Severity::Crit, container.clone(), message)));
+            }
+        }
+        judgement
+    }
+}
+
+impl TmpfsCheck {
+    /// A small filesystem for one purpose may well be used; only when nothing fits any more somebody fails.
+    fn full(&self, tmpfs: &Tmpfs) -> Option<Severity> {
+        match &tmpfs.space {
+            space if space.size == 0 => None,
+            space if space.avail == 0 => Some(Severity::Crit),
+            space => (space.percent() >= self.settings.space_crit_percent).then_some(Severity::Warn),
+        }
+    }
+
+    fn no_inodes(&self, tmpfs: &Tmpfs) -> bool {
+        tmpfs.space.inodes_percent().is_some_and(|used| used >= self.settings.inodes_crit_percent)
+    }
+}

@@ -1,0 +1,124 @@
+//! Fuzz targets of the runbooks: their own parsers, and `judge` with evidence that is not what it should be.
+
+use opsctl_core::fuzz::Target;
+use opsctl_core::model::{EvidenceText, Judged, Target as Judgable};
+use serde::Deserialize;
+
+use crate::{Settings, broker_keys, celery, disk, healthcheck, log_lines, monitoring, postgres, rabbitmq, systemd};
+
+/// Every target of this crate.
+#[must_use]
+pub fn targets() -> Vec<&'static Target> {
+    let folders = [
+        celery::fuzz::TARGETS,
+        disk::fuzz::TARGETS,
+        healthcheck::fuzz::TARGETS,
+        monitoring::fuzz::TARGETS,
+        postgres::fuzz::TARGETS,
+        rabbitmq::fuzz::TARGETS,
+        systemd::fuzz::TARGETS,
+    ];
+    TARGETS.iter().chain(folders.into_iter().flatten()).collect()
+}
+
+const TARGETS: &[Target] = &[
+    Target::text("judge", judge),
+    Target::text("broker-keys", |text| {
+        let mut found = broker_keys::BrokerKeys::default();
+        for key in text.lines() {
+            broker_keys::classify(key, 0, &mut found);
+            drop(broker_keys::mailbox(key));
+        }
+    }),
+    Target::text("container-log", |text| {
+        let lines: Vec<String> = text.lines().map(str::to_owned).collect();
+        let most = log_lines::most_repeated(&lines);
+        assert!(most.is_none_or(|(_, n)| n <= lines.len()), "no line stands there more often than there are lines");
+    }),
+];
+
+/// What a fixture and a recording hold.
+#[derive(Deserialize)]
+struct Recorded {
+    check: String,
+    target: Judgable,
+    taken_at: jiff::Timestamp,
+    evidence: EvidenceText,
+}
+
+/// Evidence that a damaged recording or a lying server brings is judged, or refused, and what is offered is planned, or refused.
+fn judge(text: &str) {
+    let Ok(recorded) = serde_json::from_str::<Recorded>(text) else { return };
+    let runbooks = crate::all(&Settings::default());
+    let Some(check) = runbooks.iter().flat_map(|r| &r.checks).find(|c| c.spec().id == recorded.check) else { return };
+    let judged = Judged { target: &recorded.target, taken_at: recorded.taken_at };
+    let Ok(judgement) = check.judge(&judged, &recorded.evidence) else { return };
+    for finding in &judgement.findings {
+        for fix in &finding.fixes {
+            drop(check.plan(fix, finding, &judged, &recorded.evidence));
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+    use std::collections::BTreeMap;
+    use std::path::Path;
+    use std::sync::Mutex;
+
+    use serde_json::{Value, json};
+
+    use super::*;
+
+    /// Every number of a document, in turn, is one that nobody expects.
+    fn numbers(value: &mut Value, change: &mut impl FnMut(&mut Value)) {
+        match value {
+            Value::Number(_) => change(value),
+            Value::Array(items) => items.iter_mut().for_each(|v| numbers(v, change)),
+            Value::Object(fields) => fields.values_mut().for_each(|v| numbers(v, change)),
+            _ => {}
+        }
+    }
+
+    #[test]
+    fn every_recorded_case_is_judged_with_any_numbers() {
+        // all places at once: a run for each would take a day
+        static PLACES: Mutex<BTreeMap<String, String>> = Mutex::new(BTreeMap::new());
+        std::panic::set_hook(Box::new(|info| {
+            let place = info.location().map(ToString::to_string).unwrap_or_default();
+            PLACES.lock().unwrap().entry(place).or_insert_with(|| info.to_string());
+        }));
+        let (mut judged, mut broken) = (0, Vec::new());
+        for name in crate::NAMES {
+            let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join(name).join("fixtures");
+            for file in std::fs::read_dir(folder).unwrap().map(|e| e.unwrap().path()) {
+                let whole: Value = serde_json::from_str(&std::fs::read_to_string(&file).unwrap()).unwrap();
+                let mut count = 0;
+                numbers(&mut whole.clone(), &mut |_| count += 1);
+                for absurd in [json!(u64::MAX), json!(i64::MAX), json!(i64::MIN), json!(1e300)] {
+                    // one at a time, and all at once
+                    for at in (0..count).map(Some).chain([None]).step_by(1 + count / 5) {
+                        let mut case = whole.clone();
+                        let mut i = 0;
+                        numbers(&mut case["evidence"], &mut |n| {
+                            if at.is_none_or(|at| at == i) {
+                                *n = absurd.clone();
+                            }
+                            i += 1;
+                        });
+                        let text = case.to_string();
+                        if std::panic::catch_unwind(|| judge(&text)).is_err() {
+                            broken.push(format!("{} with {absurd} as number {at:?}", file.display()));
+                        }
+                        judged += 1;
+                    }
+                }
+            }
+        }
+        drop(std::panic::take_hook());
+        assert!(judged > 1000, "{judged}");
+        let places = PLACES.lock().unwrap();
+        assert!(broken.is_empty(), "{} cases, such as {}, at:\n{places:#?}", broken.len(), broken[0]);
+    }
+}

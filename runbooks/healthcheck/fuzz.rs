@@ -1,0 +1,21 @@
+//! Fuzz targets of this runbook.
+
+use opsctl_core::fuzz::Target;
+
+use opsctl_core::probe::docker::HealthEntry;
+
+use super::classify::class;
+use super::command::Command;
+
+pub(crate) const TARGETS: &[Target] = &[
+    // the command in the first line, what it printed in the others
+    Target::text("health-test", |text| {
+        let (command, output) = text.split_once('\n').unwrap_or((text, text));
+        for form in [vec!["CMD-SHELL", command], vec!["CMD", "sh", "-c", command], command.split(' ').collect()] {
+            let command = Command::parse(&form.into_iter().map(str::to_owned).collect::<Vec<_>>());
+            drop((command.programs(), command.lacking(&[]).is_some()));
+            let entry = HealthEntry { exit_code: 127, output: output.to_owned(), ..HealthEntry::default() };
+            let _ = class(&entry, &command);
+        }
+    }),
+];

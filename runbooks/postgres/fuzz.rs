@@ -1,0 +1,22 @@
+//! Fuzz targets of this runbook.
+
+use opsctl_core::fuzz::Target;
+
+use super::{connections, session};
+
+pub(crate) const TARGETS: &[Target] = &[
+    Target::text("sql-statement", |text| {
+        const LITERAL: &str = "canary-literal";
+        if text.contains(LITERAL) {
+            // the fuzzer knows the words of the program
+            return;
+        }
+        let shown = session::without_literals(&format!("SELECT 1; SELECT '{LITERAL}'; {}", text.replace('\'', "")));
+        assert!(!shown.contains(LITERAL), "{shown}");
+        drop(session::without_literals(text));
+    }),
+    Target::text("postgres-titles", |text| {
+        let titles: Vec<String> = text.lines().map(str::to_owned).collect();
+        assert!(connections::counted(&titles).iter().map(|(_, n)| *n).sum::<u64>() <= titles.len() as u64, "each counts once");
+    }),
+];

@@ -1,0 +1,67 @@
+//! Command lines of a team's own: no shell, no secret, a folder and an end.
+
+use std::time::Duration;
+
+use toml::Spanned;
+
+use crate::config::problem::Problem;
+
+/// Words of a command line: a program that can be found without looking around, and no secret.
+pub(super) fn argv(words: &[Spanned<String>], key: &str, table: &str) -> Result<Vec<String>, Problem> {
+    let Some(program) = words.first() else {
+        return Err(Problem::new(0..0, format!("`{key}` in [{table}]: empty")));
+    };
+    let said = |word: &Spanned<String>, why: &str| Problem::new(word.span(), format!("`{key}` in [{table}]: {why}"));
+    let name = program.get_ref();
+    if name.is_empty() || (name.contains('/') && !name.starts_with('/')) {
+        return Err(said(program, "the program is an absolute path or a name without a slash"));
+    }
+    if name.contains(char::is_whitespace) && words.len() == 1 {
+        return Err(said(program, "there is no shell: each word is an element of the list, `[\"make\", \"restart\"]`"));
+    }
+    if let Some(word) = words.iter().find(|w| w.get_ref().contains('\0')) {
+        return Err(said(word, "a NUL in it"));
+    }
+    let mut before = "";
+    for word in words {
+        let text = word.get_ref();
+        if holds_secret(before, text) {
+            let why = "what looks like a secret: everybody on this host can read the arguments of a program; let it read a file";
+            return Err(said(word, why));
+        }
+        before = text;
+    }
+    Ok(words.iter().map(|w| w.get_ref().clone()).collect())
+}
+
+/// Whether a word is a secret, or has one behind a `=`. A path is where one lies.
+fn holds_secret(before: &str, word: &str) -> bool {
+    const ENDS: &[&str] = &["password", "passwd", "token", "secret", "apikey", "api-key", "api_key", "passphrase"];
+    let called = |name: &str| ENDS.iter().any(|e| name.to_lowercase().ends_with(e));
+    let value = |v: &str| !v.is_empty() && !v.starts_with(['/', '-', '@']);
+    let in_url = || {
+        let login = word.split_once("://").and_then(|(_, rest)| rest.split(['/', '?']).next()?.rsplit_once('@'));
+        login.is_some_and(|(login, _)| login.split_once(':').is_some_and(|(_, password)| !password.is_empty()))
+    };
+    match word.split_once('=') {
+        Some((name, v)) if called(name) && value(v) => true,
+        _ => (before.starts_with('-') && called(before) && value(word)) || in_url(),
+    }
+}
+
+pub(super) fn folder(cwd: Option<&Spanned<String>>, table: &str) -> Result<Option<String>, Problem> {
+    match cwd {
+        Some(cwd) if !cwd.get_ref().starts_with('/') => {
+            Err(Problem::new(cwd.span(), format!("`cwd` in [{table}]: not an absolute path")))
+        }
+        cwd => Ok(cwd.map(|c| c.get_ref().clone())),
+    }
+}
+
+/// How long something may take, at most `most`.
+pub(super) fn patience(text: &Spanned<String>, key: &str, table: &str, most: Duration) -> Result<Duration, Problem> {
+    let problem = |why: String| Problem::new(text.span(), format!("`{key}` in [{table}]: {why}"));
+    let time = crate::config::duration(text.get_ref()).map_err(problem)?;
+    let shown = opsctl_core::model::quantity::duration(most.try_into().unwrap_or_default());
+    if time > most { Err(problem(format!("`{}` is longer than {shown}", text.get_ref()))) } else { Ok(time) }
+}

@@ -1,0 +1,107 @@
+//! The page of a team's own runbook, in the form of `RUNBOOK.md`.
+
+use std::fmt::Write as _;
+use std::path::Path;
+
+use opsctl_core::model::shell_word;
+
+use super::look::{Look, Source};
+use super::{OwnCheck, raw};
+
+/// The page.
+pub(super) fn text(file: &raw::File, checks: &[OwnCheck], path: &Path) -> String {
+    let mut out = String::new();
+    // writing to a string cannot fail
+    let mut section = |heading: &str, body: &str, otherwise: &str| {
+        let body = if body.trim().is_empty() { otherwise } else { body.trim() };
+        let _ = write!(out, "\n## {heading}\n\n{body}\n");
+    };
+    let lines = |each: &dyn Fn(&OwnCheck) -> Option<String>| checks.iter().filter_map(each).collect::<Vec<_>>().join("\n");
+    let looks = lines(&|c| Some(format!("- {}: {}", c.spec.title, subject(&c.look))));
+    section("What it looks for", &looks, "Nothing.");
+    let about = file.runbook.about.as_deref().unwrap_or_default();
+    section("Why it matters", about, &format!("{} does not say.", path.display()));
+    let rows = lines(&|c| {
+        let severities: Vec<String> = c.spec.codes[0].severities.iter().map(ToString::to_string).collect();
+        Some(format!("| {} | {} | {} |", c.spec.id, severities.join("/"), c.spec.codes[0].when))
+    });
+    section("Verdicts", &format!("| code | severity | when |\n|---|---|---|\n{rows}"), "");
+    let by_hand = lines(&|c| Some(by_hand(&c.look)));
+    section("By hand", &if by_hand.is_empty() { by_hand } else { format!("```sh\n{by_hand}\n```") }, "Nothing but opsctl.");
+    let fixes = lines(&|c| c.spec.fixes.first().map(|f| format!("| {} | {} | {} |", f.id, f.risk, f.title)));
+    let fixes = if fixes.is_empty() { fixes } else { format!("| fix | risk | what it does |\n|---|---|---|\n{fixes}") };
+    section("Fixes", &fixes, "None.");
+    let safety = lines(&|c| {
+        let (spec, fix) = (c.spec.fixes.first()?, c.fix.as_ref()?);
+        let undo = if fix.undo.is_empty() {
+            "nothing takes it back".to_owned()
+        } else {
+            format!("`{}` takes it back", line(&fix.undo, None))
+        };
+        let causes: Vec<String> = c.causes.iter().map(|(code, name)| format!("{code} of {name}")).collect();
+        let refused = if causes.is_empty() { String::new() } else { format!(" Refused while {} is open.", causes.join(" or ")) };
+        Some(format!("- `{}` runs `{}`; {undo}.{refused}", spec.id, line(&fix.argv, fix.cwd.as_deref())))
+    });
+    section("Fix safety", &safety, "Nothing is changed.");
+    let mut alerts: Vec<&str> =
+        file.runbook.alerts.iter().chain(file.check.iter().flat_map(|c| &c.alerts)).map(String::as_str).collect();
+    alerts.sort_unstable();
+    alerts.dedup();
+    let alerts: Vec<String> = alerts.iter().map(|a| format!("- `{a}`")).collect();
+    section("Alerts", &alerts.join("\n"), "None.");
+    section("See also", &format!("{}, where it is written.", path.display()), "");
+    format!("# {}\n{out}", file.runbook.name.get_ref())
+}
+
+fn line(argv: &[String], cwd: Option<&str>) -> String {
+    let words: Vec<String> = argv.iter().map(|w| shell_word(w)).collect();
+    let cd = cwd.map(|c| format!("cd {} && ", shell_word(c))).unwrap_or_default();
+    format!("{cd}{}", words.join(" "))
+}
+
+/// What is looked at, in few words.
+fn subject(look: &Look) -> String {
+    let of = |server: &Option<String>, kind: &str| server.clone().unwrap_or_else(|| format!("the only {kind}"));
+    match look {
+        Look::Endpoint { endpoint, .. } => format!("`{}`", endpoint.url),
+        Look::Tls { host, port, .. } => format!("the certificate of {host}:{port}"),
+        Look::Sql { server, query, .. } => format!("{}: `{query}`", of(server, "PostgreSQL")),
+        Look::Redis { server, command, .. } => format!("{}: `{}`", of(server, "Redis"), command.join(" ")),
+        Look::Metric { server, query } => format!("{}: `{query}`", of(server, "Prometheus")),
+        Look::Command { argv, cwd, .. } => format!("`{}`", line(argv, cwd.as_deref())),
+        Look::File { path, .. } => format!("`{path}`"),
+        Look::Log { source: Source::Container(name), pattern, .. } => format!("`{pattern}` in the log of container {name}"),
+        Look::Log { source: Source::Unit(name), pattern, .. } => format!("`{pattern}` in the log of {name}"),
+        Look::Log { source: Source::File(path), pattern, .. } => format!("`{pattern}` in {path}"),
+    }
+}
+
+/// The same without opsctl.
+fn by_hand(look: &Look) -> String {
+    match look {
+        Look::Endpoint { endpoint, .. } if endpoint.scheme == "tcp" => format!("nc -vz {} {}", endpoint.host, endpoint.port),
+        Look::Endpoint { endpoint, .. } => {
+            let resolve = endpoint.address.as_ref().map(|a| format!(" --resolve {}:{}:{a}", endpoint.host, endpoint.port));
+            format!("curl -si{} {}", resolve.unwrap_or_default(), shell_word(&endpoint.url))
+        }
+        Look::Tls { host, port, name, .. } => {
+            format!("openssl s_client -connect {host}:{port} -servername {name} </dev/null | openssl x509 -noout -dates")
+        }
+        Look::Sql { database, query, .. } => {
+            let database = database.as_ref().map(|d| format!(" -d {}", shell_word(d)));
+            format!("psql{} -Atc {}", database.unwrap_or_default(), shell_word(query))
+        }
+        Look::Redis { database, command, .. } => format!("redis-cli -n {database} {}", line(command, None)),
+        Look::Metric { query, .. } => format!("promtool query instant http://localhost:9090 {}", shell_word(query)),
+        Look::Command { argv, cwd, .. } => line(argv, cwd.as_deref()),
+        Look::File { path, .. } => format!("ls -l {path}"),
+        Look::Log { source, pattern, .. } => {
+            let read = match source {
+                Source::Container(name) => format!("docker logs --since 10m {name} 2>&1"),
+                Source::Unit(name) => format!("journalctl -u {name} --since -10min"),
+                Source::File(path) => format!("tail -c 1M {path}"),
+            };
+            format!("{read} | grep -E {}", shell_word(pattern))
+        }
+    }
+}

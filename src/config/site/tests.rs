@@ -1,0 +1,183 @@
+#![allow(clippy::unwrap_used, reason = "tests fail by panicking")]
+
+use std::path::Path;
+
+use proptest::prelude::*;
+
+use super::*;
+
+/// A file that is right, with what a test wants said of its check.
+fn with(check: &str) -> String {
+    format!("[runbook]\nname = \"shop\"\ntitle = \"The shop\"\n\n[[check]]\nname = \"health\"\ntitle = \"it answers\"\n{check}\n")
+}
+
+/// What is said about these files, one after the other.
+fn said(files: &[(&str, &str)]) -> String {
+    let dir = tempfile::tempdir().unwrap();
+    for (name, text) in files {
+        std::fs::write(dir.path().join(name), text).unwrap();
+    }
+    match load(dir.path(), &Known::registry()) {
+        Ok(site) => format!("ok: {}", site.iter().map(|own| own.id).collect::<Vec<_>>().join(" ")),
+        Err(e) => e.to_string().replace(&format!("{}/", dir.path().display()), ""),
+    }
+}
+
+const RIGHT: &str = "http = { url = \"http://127.0.0.1:1/\" }";
+
+#[test]
+fn every_mistake_is_told_where_it_is() {
+    let fix =
+        |rest: &str| with(&format!("{RIGHT}\n[check.fix]\nname = \"restart\"\ntitle = \"restart it\"\nrisk = \"R2\"\n{rest}"));
+    let mistakes: Vec<String> = vec![
+        "[runbok]\nname = \"shop\"\n".to_owned(),
+        with("htpp = { url = \"http://127.0.0.1/\" }"),
+        with("http = { url = \"http://127.0.0.1/\", stauts = [200] }"),
+        with("http = { status = [200] }"),
+        with("http = { url = \"127.0.0.1\" }"),
+        with("http = { url = \"http://127.0.0.1/\", status = [99] }"),
+        with("http = { url = \"ftp://127.0.0.1/\" }"),
+        with("http = { url = \"http://127.0.0.1/\", header = { Authorization = \"Bearer abc\" } }"),
+        with("http = { url = \"http://127.0.0.1/\", header = { X = \"${A\" } }"),
+        with("http = { url = \"http://127.0.0.1/\", bearer_file = \"token\" }"),
+        with("http = { url = \"http://127.0.0.1/\", json = { status = \"ok\" } }"),
+        with(&format!("{RIGHT}\ntcp = {{ address = \"127.0.0.1:1\" }}")),
+        with(""),
+        with("tcp = { address = \"127.0.0.1\" }"),
+        with("tls = { address = \"a:443\", starttls = \"imap\" }"),
+        with("sql = { query = \"DELETE FROM public.orders\", equals = \"1\" }"),
+        with("sql = { query = \"SELECT 1; DROP TABLE x\", equals = \"1\" }"),
+        with("sql = { query = \"SELECT 1\" }"),
+        with("redis = { command = [\"FLUSHALL\"], equals = \"OK\" }"),
+        with("redis = { command = [\"LEN\", \"celery\"] }\ncrit_above = 10"),
+        with("redis = { command = [\"INFO\"] }\ncrit_above = 10"),
+        with("redis = { command = [] }\ncrit_above = 10"),
+        with("metric = { query = \"up\" }"),
+        with("command = { argv = [\"check.sh -x\"] }"),
+        with("command = { argv = [\"./check.sh\"] }"),
+        with("command = { argv = [\"/bin/check\", \"--password=hunter2\"] }"),
+        with("command = { argv = [\"/bin/check\", \"-H\", \"redis://:hunter2@h\"] }"),
+        with("command = { argv = [\"/bin/check\"], exit = \"icinga\" }"),
+        with("file = { path = \"backup.gz\" }"),
+        with("file = { path = \"/backup.gz\", max_age = \"soon\" }"),
+        with("file = { path = \"/backup.gz\" }\ncrit_above = 3"),
+        with("log = { pattern = \"ERROR\" }"),
+        with("log = { container = \"web\", pattern = \"(ERROR\" }"),
+        with(&format!("{RIGHT}\nseverity = \"critical\"")),
+        with(&format!("{RIGHT}\ntimeout = \"5min\"")),
+        with(&format!("{RIGHT}\nwarn_above = 3\ncrit_above = 2")),
+        with(&format!("{RIGHT}\nwarn_above = \"3\"")),
+        with(&format!("{RIGHT}\nunit = \"byte\"")),
+        with(&format!("{RIGHT}\nexplained_by = [\"postgres.upp shared_postgres\"]")),
+        with(&format!("{RIGHT}\nexplained_by = [\"postgres.up\"]")),
+        with(&format!("{RIGHT}\nexplained_by = [\"shop.health\"]")),
+        fix("argv = [\"make\", \"restart\"]\nrisc = \"R1\""),
+        fix("argv = []"),
+        fix("argv = [\"make\"]\ncwd = \"repo\""),
+        with(&format!("{RIGHT}\n[check.fix]\nname = \"restart\"\ntitle = \"x\"\nargv = [\"make\"]\nrisk = \"R4\"")),
+        with(&format!("{RIGHT}\n[[check]]\nname = \"health\"\ntitle = \"again\"\n{RIGHT}")),
+        with(RIGHT).replace("name = \"shop\"", "name = \"disk\""),
+        with(RIGHT).replace("name = \"shop\"", "name = \"My Shop\""),
+        "[runbook]\nname = \"shop\"\ntitle = \"The shop\"\n".to_owned(),
+        "[runbook]\nname = \"shop\"\n".to_owned(),
+    ];
+    let told: Vec<String> = mistakes.iter().map(|text| said(&[("shop.toml", text)])).collect();
+    assert!(told.iter().all(|t| t.starts_with("shop.toml:")), "{told:#?}");
+    insta::assert_snapshot!(told.join("\n\n"));
+}
+
+#[test]
+fn all_files_are_told_and_the_rest_of_a_folder_is_left_alone() {
+    let right = with(RIGHT);
+    assert_eq!(said(&[]), "ok: ");
+    assert_eq!(load(Path::new("/nonexistent/runbooks.d"), &Known::default()).unwrap(), Site::new());
+    let other = right.replace("\"shop\"", "\"api\"");
+    let files = [("20-shop.toml", right.as_str()), ("10-api.toml", &other), (".hidden.toml", "x"), ("README.md", "x")];
+    assert_eq!(said(&files), "ok: api shop");
+    let told = said(&[("a.toml", &right), ("b.toml", &right), ("c.toml", "x"), ("d.toml", &with("htp = 1"))]);
+    let lines: Vec<&str> = told.lines().filter(|l| l.contains(".toml:")).collect();
+    assert_eq!(lines.len(), 3, "{told}");
+    assert!(told.contains("b.toml:2:8: `name` in [runbook]: another file has a runbook called `shop`"), "{told}");
+}
+
+#[test]
+fn nothing_causes_itself_also_over_files() {
+    let check = |runbook: &str, cause: &str| {
+        with(&format!("{RIGHT}\nexplained_by = [\"{cause}\"]")).replace("\"shop\"", &format!("\"{runbook}\""))
+    };
+    let (a, b) = (check("a", "b.health"), check("b", "c.health"));
+    assert_eq!(said(&[("a.toml", &a), ("b.toml", &b), ("c.toml", &check("c", "redis.up cache"))]), "ok: a b c");
+    let told = said(&[("a.toml", &a), ("b.toml", &b), ("c.toml", &check("c", "a.health"))]);
+    assert_eq!(told.matches("would cause itself").count(), 3, "{told}");
+}
+
+#[test]
+fn what_root_runs_is_for_root_alone_to_say() {
+    use std::os::unix::fs::PermissionsExt as _;
+    if !rustix::process::geteuid().is_root() {
+        return;
+    }
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("shop.toml");
+    let mode = |path: &Path, mode| std::fs::set_permissions(path, std::fs::Permissions::from_mode(mode)).unwrap();
+    let told = || load(dir.path(), &Known::registry()).map_or_else(|e| e.to_string(), |_| "ok".to_owned());
+    std::fs::write(&file, with("command = { argv = [\"true\"] }")).unwrap();
+    mode(&file, 0o644);
+    assert_eq!(told(), "ok");
+    mode(&file, 0o664);
+    assert!(told().ends_with("shop.toml can be written by others (mode 664): chown root and chmod go-w"), "{}", told());
+    mode(&file, 0o644);
+    mode(dir.path(), 0o777);
+    assert!(told().contains("can be written by others (mode 777)"), "{}", told());
+    mode(dir.path(), 0o755);
+    std::os::unix::fs::chown(&file, Some(4242), None).unwrap();
+    assert!(told().contains("belongs to user 4242"), "{}", told());
+    // what only looks through opsctl itself runs nothing
+    std::fs::write(&file, with(RIGHT)).unwrap();
+    assert_eq!(told(), "ok");
+}
+
+#[test]
+fn a_file_becomes_a_runbook_with_a_page() {
+    let dir = tempfile::tempdir().unwrap();
+    let text = with(
+        "http = { url = \"http://127.0.0.1:8000/health/?token=canary\", contains = \"ok\", lacks = [\"not found\"] }\nwarn_above = 1\nalerts = [\"ShopDown\"]\n\
+         explained_by = [\"postgres.up db\", \"memory.pressure\"]\n[check.fix]\nname = \"restart\"\ntitle = \"restart it\"\nrisk = \"R2\"\n\
+         argv = [\"make\", \"restart\", \"WHAT=all of it\"]\ncwd = \"/opt/shop\"\n[[check]]\nname = \"queue\"\ntitle = \"the queue is short\"\n\
+         redis = { server = \"cache\", command = [\"llen\", \"celery\"] }\ncrit_above = 1000\nexplained_by = [\"shop.health\"]",
+    );
+    std::fs::write(dir.path().join("shop.toml"), text).unwrap();
+    let own = load(dir.path(), &Known::registry()).unwrap().remove(0);
+    assert_eq!(own.checks[0].causes, [("postgres.up".into(), "db".into()), ("memory.pressure".into(), "host".into())]);
+    assert_eq!(own.checks[1].causes, [("shop.health".into(), "shop".into())]);
+    assert!(matches!(&own.checks[1].look, Look::Redis { command, .. } if *command == ["LLEN", "celery"]));
+    let page = crate::catalog::Page::parse(own.doc);
+    assert_eq!((page.problems(), page.alerts()), (vec![], vec!["ShopDown"]));
+    assert!(!own.doc.contains("canary"), "{}", own.doc);
+    insta::assert_snapshot!(own.doc.replace(&dir.path().display().to_string(), "DIR"));
+    let known = Known::registry().with(&[own]);
+    assert!(known.codes.contains(&"shop.health".to_owned()) && known.fixes.contains(&"shop.restart".to_owned()));
+}
+
+#[test]
+fn the_schema_is_that_of_the_files() {
+    let schema = crate::config::runbook_schema();
+    let keys = |pointer: &str| schema.pointer(pointer).and_then(|p| p.as_object()).map(serde_json::Map::len);
+    assert_eq!((keys("/properties"), keys("/$defs/Runbook/properties")), (Some(2), Some(5)));
+    let text = schema.to_string();
+    assert!(text.contains("Reads true when all is well") && text.contains("\"additionalProperties\":false"));
+}
+
+proptest! {
+    #[test]
+    fn any_file_is_survived(words in proptest::collection::vec(
+        "\\[runbook\\]\n|\\[\\[check\\]\\]\n|\\[check.fix\\]\n|(name|title|http|tls|sql|redis|argv|risk|timeout|explained_by) = |\"[a-z. :/${}]{0,12}\"\n|\\[|\\]|\\{|\\}|,|[0-9.]{1,4}\n", 0..40)) {
+        let text = words.concat();
+        if let Ok(file) = parse_as::<File>(&text, &runbook_schema()) {
+            let known = Known::default();
+            let mut names = causes::Names::new(&known);
+            names.learn([&file].into_iter());
+            let _ = valid::validate(&file, Path::new("x.toml"), &names);
+        }
+    }
+}

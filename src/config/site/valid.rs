@@ -1,0 +1,270 @@
+//! A file of `runbooks.d` as opsctl uses it.
+
+use std::path::Path;
+use std::time::Duration;
+
+use opsctl_core::model::{CheckSpec, Code, Confidence, FixSpec, KeyKind, Link, Risk, Severity, Unit};
+use toml::Spanned;
+
+use super::causes::{Names, code};
+use super::look::{self, Exit, Look};
+use super::{Limits, Own, OwnCheck, OwnFix, argv, page, raw};
+use crate::config::names::did_you_mean;
+use crate::config::problem::Problem;
+
+/// The longest that a check may wait.
+const LONGEST: Duration = Duration::from_secs(60);
+
+/// The longest that a fix may run, and be waited for.
+const LONGEST_FIX: Duration = Duration::from_secs(15 * 60);
+
+/// What the engine waits beyond the timeout of a check, so that it is the check that says so.
+const SLACK: Duration = Duration::from_secs(2);
+
+/// Below how many days a certificate is a warning, and critical, where nothing else is said; as in the tls runbook.
+const DAYS: (f64, f64) = (14.0, 3.0);
+
+/// Keeps a text until the process ends: see [`super::Site`].
+fn keep(text: impl Into<Box<str>>) -> &'static str {
+    Box::leak(text.into())
+}
+
+/// Checks every value.
+pub(super) fn validate(file: &raw::File, path: &Path, names: &Names<'_>) -> Result<Own, Vec<Problem>> {
+    let mut problems = Vec::new();
+    let name = &file.runbook.name;
+    if let Err(why) = word(name.get_ref()) {
+        problems.push(Problem::new(name.span(), format!("`name` in [runbook]: {why}")));
+    } else if names.is_taken(name.get_ref()) {
+        let why = format!("`name` in [runbook]: opsctl has a runbook or a command called `{}`", name.get_ref());
+        problems.push(Problem::new(name.span(), why));
+    }
+    if file.check.is_empty() {
+        problems.push(Problem::new(name.span(), "it has no [[check]]"));
+    }
+    let runbook = keep(name.get_ref().as_str());
+    let mut seen: Vec<&str> = Vec::new();
+    let mut fixes: Vec<&str> = Vec::new();
+    let mut checks = Vec::new();
+    for raw in &file.check {
+        let here = &raw.name;
+        if let Err(why) = word(here.get_ref()) {
+            problems.push(Problem::new(here.span(), format!("`name` in [[check]]: {why}")));
+        } else if seen.contains(&here.get_ref().as_str()) {
+            let why = format!("`name` in [[check]]: there is another check called `{}`", here.get_ref());
+            problems.push(Problem::new(here.span(), why));
+        }
+        seen.push(here.get_ref());
+        if let Some(fix) = &raw.fix {
+            if fixes.contains(&fix.name.get_ref().as_str()) {
+                let why = format!("`name` in [check.fix]: there is another fix called `{}`", fix.name.get_ref());
+                problems.push(Problem::new(fix.name.span(), why));
+            }
+            fixes.push(fix.name.get_ref());
+        }
+        match check(runbook, raw, names) {
+            Ok(check) => checks.push(check),
+            Err(wrong) => problems.extend(wrong),
+        }
+    }
+    if !problems.is_empty() {
+        return Err(problems);
+    }
+    let links: &'static [Link] = links(&checks, path).leak();
+    Ok(Own {
+        id: runbook,
+        about: keep(file.runbook.title.trim()),
+        doc: keep(page::text(file, &checks, path)),
+        file: path.to_owned(),
+        owner: file.runbook.owner.clone(),
+        checks,
+        links: vec![links].leak(),
+    })
+}
+
+/// A name as codes have it.
+fn word(name: &str) -> Result<(), String> {
+    let letters = name.chars().all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-');
+    if letters && name.starts_with(|c: char| c.is_ascii_lowercase()) && !name.ends_with('-') && name.len() <= 40 {
+        Ok(())
+    } else {
+        Err(format!("`{name}` is no word of small letters, digits and dashes"))
+    }
+}
+
+fn check(runbook: &'static str, raw: &raw::Check, names: &Names<'_>) -> Result<OwnCheck, Vec<Problem>> {
+    let mut problems = Vec::new();
+    let mut note = |result: Result<(), Problem>| problems.extend(result.err());
+    let mut limits =
+        Limits { warn_above: raw.warn_above, crit_above: raw.crit_above, warn_below: raw.warn_below, crit_below: raw.crit_below };
+    note(ordered(&limits, &raw.name));
+    let look = look::validate(raw, limits.any()).map_err(|mut problem| {
+        // what is not there has no place of its own
+        if problem.span == (0..0) {
+            problem.span = raw.name.span();
+        }
+        problem
+    });
+    let severity = severity(&raw.severity);
+    let timeout = argv::patience(&raw.timeout, "timeout", "[check]", LONGEST);
+    let unit = unit(raw.unit.as_ref());
+    let causes: Result<Vec<_>, _> = raw.explained_by.iter().map(|e| names.cause(e)).collect();
+    let fix = raw.fix.as_ref().map(|f| fix(runbook, f)).transpose();
+    match (look, severity, timeout, unit, causes, fix) {
+        (Ok(look), Ok(severity), Ok(timeout), Ok(unit), Ok(causes), Ok(fix)) if problems.is_empty() => {
+            if matches!(look, Look::Tls { .. }) && !limits.any() {
+                (limits.warn_below, limits.crit_below) = (Some(DAYS.0), Some(DAYS.1));
+            }
+            let (fixes, fix): (Vec<FixSpec>, Option<OwnFix>) = fix.map_or_else(|| (vec![], None), |(s, f)| (vec![s], Some(f)));
+            let id = keep(code(runbook, raw.name.get_ref()));
+            let hint =
+                raw.hint.as_deref().map_or_else(|| format!("`opsctl explain {runbook}` tells more"), |h| h.trim().to_owned());
+            let own_code = Code {
+                id,
+                severities: severities(severity, &limits, &look).leak(),
+                when: keep(format!("it is not so that {}", raw.title.trim())),
+                hint: keep(hint),
+            };
+            let spec = CheckSpec {
+                id,
+                title: keep(raw.title.trim()),
+                codes: vec![own_code].leak(),
+                fixes: fixes.leak(),
+                timeout: timeout + SLACK,
+            };
+            let spec: &'static CheckSpec = Box::leak(Box::new(spec));
+            let unit = unit.unwrap_or(match look {
+                Look::Endpoint { .. } => Unit::Seconds,
+                _ => Unit::Count,
+            });
+            Ok(OwnCheck { runbook, spec, look, severity, limits, unit, timeout, causes, fix })
+        }
+        (look, severity, timeout, unit, causes, fix) => {
+            let wrong = [look.err(), severity.err(), timeout.err(), unit.err(), causes.err(), fix.err()];
+            problems.extend(wrong.into_iter().flatten());
+            Err(problems)
+        }
+    }
+}
+
+/// A warning comes before the critical.
+fn ordered(limits: &Limits, name: &Spanned<String>) -> Result<(), Problem> {
+    let problem = |why: &str| Err(Problem::new(name.span(), format!("`{}` in [[check]]: {why}", name.get_ref())));
+    let all = [limits.warn_above, limits.crit_above, limits.warn_below, limits.crit_below];
+    if all.iter().flatten().any(|n| !n.is_finite()) {
+        return problem("a limit is no number");
+    }
+    if limits.warn_above.zip(limits.crit_above).is_some_and(|(warn, crit)| warn > crit) {
+        return problem("`warn_above` is larger than `crit_above`");
+    }
+    if limits.warn_below.zip(limits.crit_below).is_some_and(|(warn, crit)| warn < crit) {
+        return problem("`warn_below` is smaller than `crit_below`");
+    }
+    Ok(())
+}
+
+fn severity(text: &Spanned<String>) -> Result<Severity, Problem> {
+    match text.get_ref().as_str() {
+        "info" => Ok(Severity::Info),
+        "warn" => Ok(Severity::Warn),
+        "crit" => Ok(Severity::Crit),
+        other => {
+            let hint = did_you_mean(other, ["info", "warn", "crit"]);
+            Err(Problem::new(
+                text.span(),
+                format!("`severity` in [[check]]: `{other}` is none of `info`, `warn` and `crit`{hint}"),
+            ))
+        }
+    }
+}
+
+fn unit(text: Option<&Spanned<String>>) -> Result<Option<Unit>, Problem> {
+    let Some(text) = text else { return Ok(None) };
+    match text.get_ref().as_str() {
+        "count" => Ok(Some(Unit::Count)),
+        "percent" => Ok(Some(Unit::Percent)),
+        "bytes" => Ok(Some(Unit::Bytes)),
+        "seconds" => Ok(Some(Unit::Seconds)),
+        other => {
+            let hint = did_you_mean(other, ["count", "percent", "bytes", "seconds"]);
+            let why = format!("`unit` in [[check]]: `{other}` is none of `count`, `percent`, `bytes` and `seconds`{hint}");
+            Err(Problem::new(text.span(), why))
+        }
+    }
+}
+
+/// Every severity it can be reported with.
+fn severities(failed: Severity, limits: &Limits, look: &Look) -> Vec<Severity> {
+    let mut all = vec![failed];
+    if let Look::Command { exit: Exit::Nagios, .. } = look {
+        all.extend([Severity::Warn, Severity::Crit]);
+    }
+    all.extend(limits.warn_above.or(limits.warn_below).map(|_| Severity::Warn));
+    all.extend(limits.crit_above.or(limits.crit_below).map(|_| Severity::Crit));
+    all.sort();
+    all.dedup();
+    all
+}
+
+fn fix(runbook: &str, raw: &raw::Fix) -> Result<(FixSpec, OwnFix), Problem> {
+    word(raw.name.get_ref()).map_err(|why| Problem::new(raw.name.span(), format!("`name` in [check.fix]: {why}")))?;
+    let risk = match raw.risk.get_ref().to_ascii_uppercase().as_str() {
+        "R1" => Risk::R1,
+        "R2" => Risk::R2,
+        "R3" => Risk::R3,
+        other => {
+            let why = format!("`risk` in [check.fix]: `{other}` is none of `R1`, `R2` and `R3`");
+            return Err(Problem::new(raw.risk.span(), why));
+        }
+    };
+    let at_name = |mut problem: Problem| {
+        if problem.span == (0..0) {
+            problem.span = raw.name.span();
+        }
+        problem
+    };
+    let argv = argv::argv(&raw.argv, "argv", "check.fix").map_err(at_name)?;
+    let undo = if raw.undo.is_empty() { Vec::new() } else { argv::argv(&raw.undo, "undo", "check.fix")? };
+    let spec = FixSpec { id: keep(code(runbook, raw.name.get_ref())), risk, title: keep(raw.title.trim()) };
+    let own = OwnFix {
+        argv,
+        undo,
+        cwd: argv::folder(raw.cwd.as_ref(), "check.fix")?,
+        downtime: raw.downtime.clone(),
+        affects: raw.affects.clone(),
+        timeout: argv::patience(&raw.timeout, "timeout", "check.fix", LONGEST_FIX)?,
+        verify_within: argv::patience(&raw.verify_within, "verify_within", "check.fix", LONGEST_FIX)?,
+    };
+    Ok((spec, own))
+}
+
+/// What may cause what: what the file says, and the server that is asked.
+fn links(checks: &[OwnCheck], path: &Path) -> Vec<Link> {
+    let file = path.file_name().map(|n| n.to_string_lossy().into_owned()).unwrap_or_default();
+    let mut links: Vec<Link> = Vec::new();
+    for check in checks {
+        let mut add = |cause: &str, confidence: Confidence, because: String| {
+            if !links.iter().any(|l| l.cause == cause && l.effect == check.spec.id) {
+                let because = keep(because);
+                links.push(Link {
+                    cause: keep(cause),
+                    effect: check.spec.id,
+                    tie: KeyKind::Named,
+                    confidence,
+                    because,
+                    treatable: false,
+                });
+            }
+        };
+        match check.look {
+            Look::Sql { .. } => add("postgres.up", Confidence::Confirmed, "it is the server that is asked".to_owned()),
+            Look::Redis { .. } => add("redis.up", Confidence::Confirmed, "it is the server that is asked".to_owned()),
+            _ => {}
+        }
+        for (code, _) in &check.causes {
+            // what only the team knows: nothing here proves that it is this time's reason
+            add(code, Confidence::Likely, format!("it depends on that, says {file}"));
+        }
+    }
+    links
+}

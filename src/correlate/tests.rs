@@ -1,0 +1,195 @@
+//! What holds for any links and any findings.
+
+use jiff::Timestamp;
+use opsctl_core::model::{Code, Kind, Subject};
+use proptest::prelude::*;
+
+use super::*;
+
+static A: Code = Code { id: "x.a", severities: &[Severity::Crit], when: "", hint: "" };
+static B: Code = Code { id: "x.b", severities: &[Severity::Crit], when: "", hint: "" };
+static C: Code = Code { id: "x.c", severities: &[Severity::Crit], when: "", hint: "" };
+static AB: Link = Link {
+    cause: "x.a",
+    effect: "x.b",
+    tie: KeyKind::Container,
+    confidence: Confidence::Confirmed,
+    because: "a makes b",
+    treatable: false,
+};
+static BC: Link = Link {
+    cause: "x.b",
+    effect: "x.c",
+    tie: KeyKind::Filesystem,
+    confidence: Confidence::Likely,
+    because: "b makes c",
+    treatable: false,
+};
+
+fn finding(code: &'static Code, id: &str) -> Finding {
+    let subject = Subject { kind: Kind::Container, name: id.into(), identity: id.into() };
+    let mut f = Finding::new(code, Severity::Crit, subject, "");
+    f.id = id.into();
+    f
+}
+
+#[test]
+fn a_chain_has_one_root_and_is_as_sure_as_its_weakest_link() {
+    let mut f = [
+        finding(&C, "f1").key(KeyKind::Filesystem, "8:1"),
+        finding(&B, "f2").key(KeyKind::Container, "k").key(KeyKind::Filesystem, "8:1"),
+        finding(&A, "f3").key(KeyKind::Container, "k"),
+    ];
+    let causes = correlate(&mut f, &[&AB, &BC]);
+    assert_eq!(causes.len(), 1);
+    assert_eq!((causes[0].root.as_str(), causes[0].explains.join(" ").as_str()), ("f3", "f1 f2"));
+    assert_eq!(causes[0].confidence, Confidence::Likely);
+    assert_eq!(f.map(|f| f.explained_by), [Some("f2".into()), Some("f3".into()), None]);
+}
+
+#[test]
+fn other_objects_are_never_merged() {
+    let mut f = [finding(&A, "f1").key(KeyKind::Container, "one"), finding(&B, "f2").key(KeyKind::Container, "two")];
+    assert!(correlate(&mut f, &[&AB]).is_empty());
+    // nor does the same text of another kind tie them
+    let mut f = [finding(&A, "f1").key(KeyKind::Filesystem, "one"), finding(&B, "f2").key(KeyKind::Filesystem, "one")];
+    assert!(correlate(&mut f, &[&AB]).is_empty());
+}
+
+#[test]
+fn a_cause_does_not_come_after_its_effect() {
+    let at = |s| Timestamp::from_second(s).ok();
+    let pair = |cause, effect| {
+        let mut f = [
+            finding(&A, "f1").key(KeyKind::Container, "k").since(at(cause)),
+            finding(&B, "f2").key(KeyKind::Container, "k").since(at(effect)),
+        ];
+        correlate(&mut f, &[&AB]).len()
+    };
+    assert_eq!((pair(1000, 1000), pair(1060, 1000), pair(5000, 1000)), (1, 1, 0));
+}
+
+#[test]
+fn the_largest_cause_explains() {
+    let mut f = [
+        finding(&B, "f1").key(KeyKind::Container, "k"),
+        finding(&A, "f2").key(KeyKind::Container, "k").weight(5),
+        finding(&A, "f3").key(KeyKind::Container, "k").weight(50),
+    ];
+    correlate(&mut f, &[&AB]);
+    assert_eq!(f[0].explained_by.as_deref(), Some("f3"));
+}
+
+#[test]
+fn what_is_merely_worth_knowing_neither_explains_nor_is_explained() {
+    let pair = |cause, effect| {
+        let mut f = [finding(&A, "f1").key(KeyKind::Container, "k"), finding(&B, "f2").key(KeyKind::Container, "k")];
+        (f[0].severity, f[1].severity) = (cause, effect);
+        correlate(&mut f, &[&AB]).len()
+    };
+    assert_eq!(pair(Severity::Info, Severity::Crit), 0);
+    assert_eq!(pair(Severity::Warn, Severity::Info), 0);
+    assert_eq!(pair(Severity::Warn, Severity::Crit), 1);
+}
+
+#[test]
+fn the_worst_root_comes_first_then_the_one_that_explains_most() {
+    let mut f = [
+        finding(&A, "f1").key(KeyKind::Container, "one"),
+        finding(&A, "f2").key(KeyKind::Container, "two"),
+        finding(&A, "f3").key(KeyKind::Container, "three"),
+        finding(&B, "f4").key(KeyKind::Container, "one"),
+        finding(&B, "f5").key(KeyKind::Container, "two"),
+        finding(&B, "f6").key(KeyKind::Container, "two"),
+        finding(&B, "f7").key(KeyKind::Container, "three"),
+    ];
+    f[0].severity = Severity::Warn;
+    let roots: Vec<String> = correlate(&mut f, &[&AB]).into_iter().map(|c| c.root).collect();
+    assert_eq!(roots, ["f2", "f3", "f1"]);
+}
+
+#[test]
+fn a_circle_of_bad_links_has_its_first_finding_as_root() {
+    static CA: Link = Link::confirmed("x.c", "x.a", KeyKind::Container, "c makes a");
+    static BC_SAME: Link = Link::confirmed("x.b", "x.c", KeyKind::Container, "b makes c");
+    let mut f = [finding(&C, "f1"), finding(&B, "f2"), finding(&A, "f3"), finding(&B, "f4")];
+    f = f.map(|f| f.key(KeyKind::Container, "k"));
+    let causes = correlate(&mut f, &[&AB, &BC_SAME, &CA]);
+    assert_eq!(causes.len(), 1);
+    assert_eq!((causes[0].root.as_str(), causes[0].explains.len()), ("f1", 3));
+}
+
+#[test]
+fn thousands_of_findings_are_not_compared_with_each_other() {
+    // 500 containers with all the same faults, and one that all of them share
+    static LINKS: [Link; 3] = [
+        Link::confirmed("x.a", "x.b", KeyKind::Container, "a makes b"),
+        Link::likely("x.b", "x.c", KeyKind::Container, "b makes c"),
+        Link::likely("x.a", "x.c", KeyKind::Host, "a makes c"),
+    ];
+    let links: Vec<&Link> = LINKS.iter().collect();
+    let mut all: Vec<Finding> = Vec::new();
+    for n in 0..500 {
+        for (code, name) in [(&A, "a"), (&B, "b"), (&C, "c")] {
+            all.push(finding(code, &format!("{name}{n}")).key(KeyKind::Container, format!("{n}")).key(KeyKind::Host, "host"));
+        }
+    }
+    let (_, looked) = parents(&all, &links);
+    assert!(looked <= 4 * all.len(), "{looked} candidates for {} findings", all.len());
+    // each of its own container's, although every other one is tied through the host as well
+    let causes = correlate(&mut all, &links);
+    assert_eq!((causes.len(), causes[0].explains.len()), (500, 2));
+}
+
+proptest! {
+    /// Whatever is found and however bad the links are: every finding is explained by one that stands, once, and the roots are roots.
+    #[test]
+    fn every_finding_has_one_root(
+        made in proptest::collection::vec((0..4_usize, 0..3_u8, 0..3_u8, 0..2_u8, proptest::option::of(0..2000_i64)), 0..40),
+        ties in proptest::collection::vec((0..4_usize, 0..4_usize, proptest::bool::ANY), 0..12),
+    ) {
+        static D: Code = Code { id: "x.d", severities: &[Severity::Crit], when: "", hint: "" };
+        let codes = [&A, &B, &C, &D];
+        let links: Vec<Link> = ties
+            .iter()
+            .map(|(cause, effect, sure)| {
+                let tie = if cause < effect { KeyKind::Container } else { KeyKind::Host };
+                let link = if *sure { Link::confirmed } else { Link::likely };
+                link(codes[*cause].id, codes[*effect].id, tie, "")
+            })
+            .collect();
+        let links: Vec<&Link> = links.iter().collect();
+        let severities = [Severity::Info, Severity::Warn, Severity::Crit];
+        let mut findings: Vec<Finding> = made
+            .iter()
+            .enumerate()
+            .map(|(n, (code, severity, container, host, since))| {
+                let mut f = finding(codes[*code], &format!("f{n}")).key(KeyKind::Container, container.to_string());
+                if *host == 0 {
+                    f = f.key(KeyKind::Host, "host");
+                }
+                f.severity = severities[usize::from(*severity)];
+                f.since(since.and_then(|s| Timestamp::from_second(s).ok()))
+            })
+            .collect();
+        let mut again = findings.clone();
+        let causes = correlate(&mut findings, &links);
+        prop_assert_eq!(&causes, &correlate(&mut again, &links));
+        let explained: Vec<&Finding> = findings.iter().filter(|f| f.explained_by.is_some()).collect();
+        prop_assert_eq!(explained.len(), causes.iter().map(|c| c.explains.len()).sum::<usize>());
+        for cause in &causes {
+            prop_assert!(findings.iter().any(|f| f.id == cause.root && f.explained_by.is_none()));
+            prop_assert_eq!(cause.explains.len(), cause.because.len());
+        }
+        for effect in explained {
+            let cause = findings.iter().find(|f| Some(&f.id) == effect.explained_by.as_ref());
+            let tied = cause.is_some_and(|c| links.iter().any(|l| {
+                l.cause == c.code && l.effect == effect.code
+                    && c.keys.iter().any(|k| k.kind == l.tie && effect.keys.contains(k))
+                    && in_order(c, effect)
+            }));
+            prop_assert!(tied);
+            prop_assert!(effect.severity > Severity::Info && cause.is_some_and(|c| c.severity > Severity::Info));
+        }
+    }
+}

@@ -1,0 +1,97 @@
+//! Fuzz targets of the upper floor: what people and callers hand in, and what opsctl keeps. `opsctl_core::fuzz` says how they are run.
+
+use std::path::Path;
+
+use opsctl_core::fuzz::Target;
+use opsctl_core::model::Plan;
+use opsctl_core::probe::Redactor;
+
+use crate::{audit, catalog, config, deliver, engine, listen, respond, waive};
+
+/// Every target of the three crates.
+#[must_use]
+pub fn targets() -> Vec<&'static Target> {
+    opsctl_core::fuzz::targets().into_iter().chain(opsctl_runbooks::fuzz::targets()).chain(TARGETS).collect()
+}
+
+const TARGETS: &[Target] = &[
+    Target::text("config", |text| {
+        let known = config::Known::registry();
+        match config::read_text(Path::new("config.toml"), text.to_owned(), &known, &[]) {
+            // what is printed as in force is in force
+            Ok(loaded) => {
+                let printed = config::effective(&loaded.raw, text);
+                if !printed.contains(opsctl_core::probe::REDACTED) {
+                    let again = config::read_text(Path::new("config.toml"), printed.clone(), &known, &[]);
+                    let again = again.unwrap_or_else(|e| panic!("{printed}\n{e}"));
+                    assert_eq!(again.config, loaded.config, "{printed}");
+                }
+            }
+            Err(e) => assert!(!e.to_string().is_empty()),
+        }
+    }),
+    Target::text("lengths", |text| {
+        let (first, rest) = text.split_once('\n').unwrap_or((text, ""));
+        drop((config::length(first), config::duration(first), config::glob(first, rest)));
+        drop((waive::Window::parse(Some(first), rest, &[]), waive::Window::parse(None, first, &[rest.to_owned()])));
+        drop(config::fill(text, &|name| Some(name.to_owned())));
+        drop(config::endpoint(first));
+    }),
+    Target::bytes("alert-payload", |bytes| {
+        for alert in respond::parse(bytes).unwrap_or_default() {
+            assert!(alert.key().len() < 4096, "what comes from outside is bounded");
+        }
+    }),
+    Target::text("signature", |text| drop((listen::given_token(text), listen::unhex(text)))),
+    Target::bytes("journal-lines", |bytes| {
+        let (n, faults) = audit::verify(bytes);
+        assert!(n <= bytes.split(|b| *b == b'\n').count());
+        drop(faults.iter().map(ToString::to_string).collect::<String>());
+    }),
+    // what a journal keeps of a plan is the plan
+    Target::text("plan", |text| {
+        if let Ok(plan) = serde_json::from_str::<Plan>(text) {
+            let json = serde_json::to_string(&plan).unwrap_or_default();
+            assert_eq!(serde_json::from_str::<Plan>(&json).ok().as_ref(), Some(&plan), "{json}");
+            drop(plan.actions.iter().map(ToString::to_string).collect::<String>());
+            let mut value = serde_json::to_value(&plan).unwrap_or_default();
+            Redactor::default().scrub_json(&mut value);
+        }
+    }),
+    Target::text("recording", |text| drop(serde_json::from_str::<engine::Recording>(text))),
+    Target::text("runbook-page", |text| {
+        let page = catalog::Page::parse(text);
+        drop((page.problems(), page.alerts().len(), page.table("Verdicts")));
+    }),
+    Target::text("parcel", |text| {
+        let _ = deliver::is_parcel(text);
+    }),
+];
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_parser_survives_its_corpus_and_what_is_made_of_it() {
+        let corpus = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fuzz/corpus");
+        for target in TARGETS.iter().chain(opsctl_runbooks::fuzz::targets()) {
+            target.briefly(&corpus, 100);
+        }
+    }
+
+    #[test]
+    fn names_are_one_each_and_no_corpus_is_left_over() {
+        let corpus = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fuzz/corpus");
+        let mut names: Vec<String> = targets().iter().map(|t| t.name.to_owned()).collect();
+        let mut folders: Vec<String> = std::fs::read_dir(corpus)
+            .into_iter()
+            .flatten()
+            .flatten()
+            .map(|e| e.file_name().to_string_lossy().into_owned())
+            .collect();
+        names.sort();
+        folders.sort();
+        assert_eq!(names, folders);
+    }
+}

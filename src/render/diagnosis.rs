@@ -1,0 +1,202 @@
+//! The diagnosis in words, as a colleague would give it: the cause, how it works, what it explains, what it does not, what to do next.
+//! All formats for people print these words; none makes its own.
+
+use std::collections::{HashMap, HashSet};
+
+use opsctl_core::model::{Cause, Confidence, Finding, Report, Severity, quantity};
+
+use super::view;
+
+/// Names of a list that are shown; the rest is a number.
+const NAMES: usize = 4;
+
+/// One root cause, or several that are the same trouble of different objects.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct Diagnosis {
+    pub(super) severity: Severity,
+    pub(super) code: String,
+    /// `container:web`, one each.
+    pub(super) subjects: Vec<String>,
+    /// What is wrong, and since when.
+    pub(super) what: String,
+    /// A step on the way to an effect only fits.
+    pub(super) likely: bool,
+    pub(super) waived: bool,
+    /// `container.restart-loop web, db: the kernel kills it …`: each mechanism once, with all that it brings about.
+    pub(super) explains: Vec<String>,
+    /// What else is open, for other reasons.
+    pub(super) not: Option<String>,
+    /// The command to paste.
+    pub(super) next: Option<String>,
+    /// What to do in words.
+    pub(super) to_do: String,
+}
+
+/// A root cause, its finding, and what it explains with the mechanism of each.
+struct Rooted<'a> {
+    cause: &'a Cause,
+    root: &'a Finding,
+    effects: Vec<(&'a Finding, &'a str)>,
+}
+
+/// What is to be said of the root causes of a report, in its order.
+pub(super) fn diagnoses(report: &Report) -> Vec<Diagnosis> {
+    let by_id = view::by_id(report);
+    let rooted = view::causes(report).into_iter().map(|(cause, root)| Rooted { cause, root, effects: effects(&by_id, cause) });
+    let mut alike: Vec<Vec<Rooted<'_>>> = Vec::new();
+    let mut places = HashMap::new();
+    for one in rooted {
+        let mut kinds: Vec<(&str, &str)> = one.effects.iter().map(|(f, because)| (f.code.as_str(), *because)).collect();
+        kinds.sort_unstable();
+        kinds.dedup();
+        let (c, r) = (one.cause, one.root);
+        // the advice is the same when it differs by the name only
+        let advice = r.hint.replace(&r.subject.name, "\0");
+        let same = (r.code.as_str(), r.severity, advice, r.waived.is_some(), c.confidence == Confidence::Likely, kinds);
+        let place = *places.entry(same).or_insert(alike.len());
+        match alike.get_mut(place) {
+            Some(group) => group.push(one),
+            None => alike.push(vec![one]),
+        }
+    }
+    let stands = |f: &&Finding| f.explained_by.as_deref().is_none_or(|id| !by_id.contains_key(id));
+    let roots: Vec<&Finding> = view::open(report).filter(stands).collect();
+    alike.iter().filter_map(|group| diagnosis(report, group, &roots)).collect()
+}
+
+/// What stands for itself and is no root of anything: codes with the same advice, and that advice.
+pub(super) fn alone(report: &Report) -> Vec<(Vec<&str>, &str)> {
+    let mut found: Vec<(Vec<&str>, &str)> = Vec::new();
+    let causes: HashSet<&str> = report.causes.iter().map(|c| c.root.as_str()).collect();
+    let roots = |f: &&Finding| f.explained_by.is_none() && !causes.contains(f.id.as_str());
+    let said: Vec<&str> = view::causes(report).into_iter().map(|(_, root)| root.hint.as_str()).collect();
+    for finding in view::open(report).filter(roots).filter(|f| !f.hint.is_empty() && !said.contains(&f.hint.as_str())) {
+        match found.iter_mut().find(|(_, hint)| *hint == finding.hint) {
+            Some((codes, _)) if codes.contains(&finding.code.as_str()) => {}
+            Some((codes, _)) => codes.push(&finding.code),
+            None => found.push((vec![&finding.code], &finding.hint)),
+        }
+    }
+    found
+}
+
+fn diagnosis(report: &Report, group: &[Rooted<'_>], roots: &[&Finding]) -> Option<Diagnosis> {
+    let Rooted { cause, root, .. } = group.first()?;
+    let others: Vec<&str> = group.iter().skip(1).map(|one| one.root.subject.name.as_str()).collect();
+    let same =
+        if others.is_empty() { String::new() } else { format!("; the same holds for {}", quantity::some_of(&others, NAMES)) };
+    let unexplained: Vec<&Finding> = roots.iter().copied().filter(|f| !group.iter().any(|one| one.root.id == f.id)).collect();
+    let offered = |r: &Finding| {
+        let subject = r.subject.to_string();
+        let fits = |f: &&opsctl_core::model::FixOffer| f.refused.is_none() && f.subject == subject && r.fixes.contains(&f.id);
+        report.fixes.iter().find(fits).map(|f| f.command.clone())
+    };
+    Some(Diagnosis {
+        severity: root.severity,
+        code: root.code.clone(),
+        subjects: group.iter().map(|one| one.root.subject.to_string()).collect(),
+        what: format!("{}{}{same}", root.message, since(report, root)),
+        likely: cause.confidence == Confidence::Likely,
+        waived: root.waived.is_some(),
+        explains: explains(group),
+        not: (!unexplained.is_empty()).then(|| named(&unexplained)),
+        next: group.iter().find_map(|one| offered(one.root)),
+        to_do: root.hint.clone(),
+    })
+}
+
+/// ` (since 21 Nov 09:58)`, unless its words tell.
+fn since(report: &Report, root: &Finding) -> String {
+    let told = [" ago", "since "].iter().any(|words| root.message.contains(words));
+    root.since.filter(|_| !told).map_or_else(String::new, |at| format!(" (since {})", view::moment(report.started_at, at)))
+}
+
+/// Each effect of a cause with its mechanism.
+fn effects<'a>(by_id: &HashMap<&str, &'a Finding>, cause: &'a Cause) -> Vec<(&'a Finding, &'a str)> {
+    let pairs = cause.explains.iter().zip(&cause.because);
+    let found = pairs.filter_map(|(id, because)| {
+        let effect = *by_id.get(id.as_str())?;
+        // the effect's own name stands before the mechanism
+        let name = format!("{} {}: ", effect.code, effect.subject.name);
+        Some((effect, because.strip_prefix(&name).unwrap_or(because)))
+    });
+    found.collect()
+}
+
+fn explains(group: &[Rooted<'_>]) -> Vec<String> {
+    let mut by_mechanism: Vec<(&str, Vec<&Finding>)> = Vec::new();
+    for (effect, because) in group.iter().flat_map(|one| one.effects.iter().copied()) {
+        match by_mechanism.iter_mut().find(|(b, _)| *b == because) {
+            Some((_, found)) => found.push(effect),
+            None => by_mechanism.push((because, vec![effect])),
+        }
+    }
+    by_mechanism.into_iter().map(|(because, found)| format!("{}: {because}", named(&found))).collect()
+}
+
+/// `container.down web, db and 3 more, disk.space /var`: every code once.
+fn named(found: &[&Finding]) -> String {
+    let mut by_code: Vec<(&str, Vec<&str>)> = Vec::new();
+    for f in found {
+        match by_code.iter_mut().find(|(code, _)| *code == f.code) {
+            Some((_, names)) if names.contains(&f.subject.name.as_str()) => {}
+            Some((_, names)) => names.push(&f.subject.name),
+            None => by_code.push((&f.code, vec![&f.subject.name])),
+        }
+    }
+    let each: Vec<String> = by_code.iter().map(|(code, names)| format!("{code} {}", quantity::some_of(names, NAMES))).collect();
+    quantity::some_of(&each, NAMES)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::render::sample;
+
+    #[test]
+    fn a_root_says_what_it_explains_and_what_not() {
+        let told = diagnoses(&sample::five_red_things());
+        assert_eq!(told.len(), 1);
+        assert_eq!(
+            told[0].explains,
+            [
+                "container.restart-loop worker: the kernel kills it at its memory limit and its restart policy starts it again",
+                "healthcheck.unhealthy worker: it does not live long enough to become healthy",
+            ]
+        );
+        assert_eq!(told[0].not.as_deref(), Some("disk.space /var, healthcheck.command-missing alloy"));
+        assert_eq!(told[0].next.as_deref(), Some("opsctl fix container.raise-memory worker"));
+    }
+
+    #[test]
+    fn the_same_trouble_of_several_objects_is_told_once() {
+        let told = diagnoses(&sample::alike(7));
+        assert_eq!(told.len(), 1, "{told:?}");
+        assert_eq!(
+            told[0].what,
+            "c0 was killed by the kernel at its limit (since 1 Jan 00:00); the same holds for c1, c2, c3, c4 and 2 more"
+        );
+        assert_eq!(told[0].explains, ["container.restart-loop c0, c1, c2, c3 and 3 more: its restart policy starts it again"]);
+        assert_eq!((told[0].subjects.len(), told[0].not.as_ref()), (7, None));
+    }
+
+    #[test]
+    fn independent_causes_stay_several() {
+        let mut report = sample::alike(3);
+        // another mechanism is another story
+        report.causes[1].because = vec!["container.restart-loop c1: somebody restarts it".into()];
+        let told = diagnoses(&report);
+        assert_eq!(told.len(), 2);
+        assert_eq!(told[0].not.as_deref(), Some("container.oom-killed c1"));
+        assert_eq!(told[1].not.as_deref(), Some("container.oom-killed c0, c2"));
+    }
+
+    #[test]
+    fn a_waived_root_is_told_as_long_as_an_effect_is_open() {
+        let mut report = sample::five_red_things();
+        report.findings[0].waived = Some("until tomorrow".into());
+        let told = diagnoses(&report);
+        assert!(told[0].waived);
+        assert_eq!(alone(&report).len(), 2);
+    }
+}

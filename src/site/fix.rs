@@ -1,0 +1,42 @@
+//! A fix in argv form.
+
+use std::time::Duration;
+
+use opsctl_core::model::{Action, Finding, Judged, Plan, Refusal};
+use opsctl_core::probe::command::Program;
+
+use super::probe::Evidence;
+use crate::config::site::{OwnCheck, OwnFix};
+
+/// How it would be done: by the program that is there now, in its folder.
+pub(super) fn plan(check: &OwnCheck, fix: &str, finding: &Finding, judged: &Judged<'_>, e: &Evidence) -> Result<Plan, Refusal> {
+    let precondition = |why: String| Refusal::Precondition(why);
+    let (Some(spec), Some(own), Some(found)) = (check.spec.fixes.iter().find(|f| f.id == fix), &check.fix, &e.fix) else {
+        return Err(precondition(format!("{} has no fix {fix}", check.spec.id)));
+    };
+    let program = found.program.clone().map_err(precondition)?;
+    if let Some(why) = &found.folder {
+        return Err(precondition(why.clone()));
+    }
+    let undo = match &found.undo {
+        None => Vec::new(),
+        Some(Ok(program)) => vec![action(own, program, &own.undo)],
+        Some(Err(why)) => return Err(precondition(format!("what takes it back is not there: {why}"))),
+    };
+    let open = found.open.as_ref().map(|who| format!("{who}, and so decides what is run"));
+    Ok(Plan::new(spec, check.spec, finding, judged.target, vec![action(own, &program, &own.argv)])
+        .undo(undo)
+        .affects(own.affects.iter().cloned().chain(open))
+        .downtime(&own.downtime)
+        .verified(own.verify_within, Duration::ZERO))
+}
+
+fn action(own: &OwnFix, program: &Program, argv: &[String]) -> Action {
+    Action::RunOwn {
+        program: program.path.clone(),
+        identity: program.identity,
+        argv: argv.to_vec(),
+        cwd: own.cwd.clone(),
+        timeout_s: own.timeout.as_secs().max(1),
+    }
+}

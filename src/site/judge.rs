@@ -1,0 +1,360 @@
+//! What the facts mean. Pure.
+
+use opsctl_core::model::{Finding, Judged, Judgement, Measure, Severity, Subject, Unit, named, quantity};
+use opsctl_core::probe::endpoint::Asked;
+use opsctl_core::probe::file::Facts;
+use opsctl_core::probe::prometheus::Series;
+use opsctl_core::probe::tls::{Certificate, NoHandshake};
+
+use super::probe::{Evidence, Seen};
+use crate::config::site::{Exit, Limits, Look, OwnCheck};
+
+/// Seconds of a day.
+const DAY: f64 = 86_400.0;
+
+/// What is to be said about what was seen.
+#[derive(Debug, Default, PartialEq)]
+pub(super) struct Said {
+    /// It fails, whatever its number is.
+    fails: Option<(Severity, String)>,
+    /// Its number, and the words around it: `{}` stands for the number.
+    number: Option<(f64, String)>,
+    /// What else to show.
+    cites: Vec<(&'static str, String)>,
+    /// What could not be seen.
+    gap: Option<String>,
+}
+
+impl Said {
+    fn fails(severity: Severity, why: impl Into<String>) -> Self {
+        Self { fails: Some((severity, why.into())), ..Self::default() }
+    }
+
+    fn number(value: f64, words: impl Into<String>) -> Self {
+        Self { number: Some((value, words.into())), ..Self::default() }
+    }
+
+    fn gap(why: impl Into<String>) -> Self {
+        Self { gap: Some(why.into()), ..Self::default() }
+    }
+
+    fn cite(mut self, label: &'static str, value: impl Into<String>) -> Self {
+        self.cites.push((label, value.into()));
+        self
+    }
+}
+
+/// Decides.
+pub(super) fn judge(check: &OwnCheck, judged: &Judged<'_>, e: &Evidence) -> Judgement {
+    let said = said(check, judged, &e.seen);
+    let mut judgement = Judgement { gaps: said.gap.into_iter().collect(), ..Judgement::default() };
+    let mut wrong = said.fails;
+    if let Some((value, words)) = &said.number {
+        judgement.measures.push(measure(check, judged, *value));
+        // what fails anyhow says more than its number
+        if wrong.is_none()
+            && let Some((severity, limit)) = beyond(&check.limits, *value)
+        {
+            let message = format!("{}, limit {}", words.replace("{}", &shown(check, *value)), shown(check, limit));
+            wrong = Some((severity, message));
+        }
+    }
+    if let Some((severity, message)) = wrong {
+        let target = judged.target;
+        let subject = Subject { kind: target.kind, name: target.name.clone(), identity: target.id.clone() };
+        let mut finding = Finding::new(&check.spec.codes[0], severity, subject, message).cite("should be", check.spec.title);
+        for (label, value) in said.cites {
+            finding = finding.cite(label, value);
+        }
+        finding.keys.extend(e.causes.iter().map(|(code, name)| named(code, name)));
+        if severity > Severity::Info
+            && let Some(fix) = check.spec.fixes.first()
+        {
+            finding = finding.fix(fix.id);
+        }
+        judgement.findings.push(finding);
+    }
+    judgement
+}
+
+fn said(check: &OwnCheck, judged: &Judged<'_>, seen: &Seen) -> Said {
+    let bad = check.severity;
+    match (&check.look, seen) {
+        (Look::Endpoint { endpoint, .. }, Seen::Asked(asked)) => answered(bad, &endpoint.url, asked),
+        (Look::Tls { host, port, name, trusted, .. }, Seen::Certificate { leaf, refused, failed }) => {
+            let refused = refused.as_ref().filter(|_| *trusted);
+            certificate(bad, &format!("{host}:{port}"), name, leaf.as_deref(), refused, failed.as_ref(), judged)
+        }
+        (Look::Sql { query, equals, .. }, Seen::Answer { server, says }) => {
+            value(check, server, says.as_deref(), equals.as_deref(), "NULL").cite("query", query)
+        }
+        (Look::Sql { query, .. }, Seen::Rows { server, several }) => {
+            let rows = if *several { "more than one row" } else { "no row" };
+            Said::fails(bad, format!("{server} answers with {rows}, not one")).cite("query", query)
+        }
+        (Look::Redis { command, equals, .. }, Seen::Answer { server, says }) => {
+            let nothing = "nothing: there is no such key";
+            value(check, server, says.as_deref(), equals.as_deref(), nothing).cite("command", command.join(" "))
+        }
+        (Look::Sql { .. } | Look::Redis { .. }, Seen::Silent { server, why }) => {
+            Said::fails(bad, format!("{server} does not answer: {why}"))
+        }
+        (Look::Metric { query, .. }, Seen::Series { server, series }) => metric(check, server, series).cite("query", query),
+        (Look::Command { argv, exit, contains, .. }, seen) => command(check, argv, *exit, contains.as_deref(), seen),
+        (Look::File { path, exists, .. }, Seen::File(None)) => {
+            if *exists {
+                Said::fails(bad, format!("{path} does not exist"))
+            } else {
+                Said::default()
+            }
+        }
+        (Look::File { exists: false, .. }, Seen::File(Some(facts))) => {
+            Said::fails(bad, format!("{} exists and should not", facts.path)).cite("written", ago(facts, judged))
+        }
+        (look @ Look::File { .. }, Seen::File(Some(facts))) => match file(look, facts, judged) {
+            Some(why) => Said::fails(bad, why).cite("written", ago(facts, judged)),
+            None => Said::default(),
+        },
+        (Look::Log { pattern, within, .. }, Seen::Lines { count, last, read, cut }) => {
+            let within = within.map_or_else(String::new, |w| format!(" in the last {}", quantity::duration(w)));
+            let words = format!("{{}} of {read} log lines{within} have `{pattern}`");
+            let said = if check.limits.any() || *count == 0 {
+                Said::number(*count as f64, words)
+            } else {
+                Said { number: Some((*count as f64, String::new())), ..Said::fails(bad, words.replace("{}", &count.to_string())) }
+            };
+            let said = said.cite("last", last.join("\n"));
+            // of what was not read nothing is known, unless what was read is bad enough
+            if *cut && *count == 0 {
+                Said { gap: Some("the log is longer than what is read of it".to_owned()), ..said }
+            } else {
+                said
+            }
+        }
+        _ => Said::gap("the recording was made with another check of this name"),
+    }
+}
+
+fn answered(bad: Severity, url: &str, asked: &Asked) -> Said {
+    let fails = |why: &str| Said::fails(bad, format!("{url} {why}"));
+    let seconds = |ms: u64| ms as f64 / 1000.0;
+    match asked {
+        Asked::Answered { wrong: Some(wrong), body, location, took_ms, .. } => {
+            let said = fails(&format!("answers with {wrong}")).cite("it says", body.trim());
+            let said = said.cite("leads to", location.clone().unwrap_or_default());
+            Said { number: Some((seconds(*took_ms), String::new())), ..said }
+        }
+        Asked::Answered { took_ms, .. } => Said::number(seconds(*took_ms), format!("{url} takes {{}} to answer")),
+        Asked::Connected { took_ms } => Said::number(seconds(*took_ms), format!("{url} takes {{}} to connect")),
+        Asked::Refused => fails("refuses connections"),
+        Asked::Timeout => fails("does not answer in time"),
+        Asked::Closed => fails("closes the connection without an answer"),
+        Asked::NotHttp => fails("does not speak HTTP"),
+        Asked::Tls(why) => fails(&format!("fails at TLS: {why}")),
+        Asked::Unreachable(why) => fails(&format!("cannot be reached: {why}")),
+    }
+}
+
+fn certificate(
+    bad: Severity,
+    place: &str,
+    name: &str,
+    leaf: Option<&Certificate>,
+    refused: Option<&String>,
+    failed: Option<&NoHandshake>,
+    judged: &Judged<'_>,
+) -> Said {
+    let Some(leaf) = leaf else {
+        let why = match failed {
+            Some(NoHandshake::Refused) => "it refuses connections".to_owned(),
+            Some(NoHandshake::Timeout) => "no answer in time".to_owned(),
+            Some(NoHandshake::Closed) | None => "it closes the connection".to_owned(),
+            Some(NoHandshake::NotTls(_)) => "it does not speak TLS".to_owned(),
+            Some(NoHandshake::Alert(why) | NoHandshake::NoStartTls(why) | NoHandshake::Unreachable(why)) => why.clone(),
+        };
+        return Said::fails(bad, format!("{place} serves no certificate for {name}: {why}"));
+    };
+    let days = leaf.not_after.duration_since(judged.taken_at).as_secs_f64() / DAY;
+    let until = format!("{} until {}", leaf.subject, leaf.not_after.strftime("%Y-%m-%d %H:%M UTC"));
+    let said = if days <= 0.0 {
+        Said::fails(bad, format!("the certificate of {place} has expired"))
+    } else if !covers(&leaf.names, name) {
+        Said::fails(bad, format!("the certificate of {place} is not for {name}")).cite("is for", leaf.names.join(", "))
+    } else if let Some(why) = refused {
+        Said::fails(bad, format!("the certificate of {place} leads to no authority that is trusted here: {why}"))
+    } else {
+        Said::number(days, format!("the certificate of {place} lasts {{}}"))
+    };
+    said.cite("certificate", until).cite("issuer", &leaf.issuer)
+}
+
+/// Whether one of the names of a certificate is, or stands for, this one (RFC 9525: a star is one whole label, the first).
+fn covers(names: &[String], name: &str) -> bool {
+    let same = |a: &str, b: &str| a.eq_ignore_ascii_case(b);
+    names.iter().any(|n| {
+        same(n, name)
+            || n.strip_prefix("*.")
+                .is_some_and(|rest| name.split_once('.').is_some_and(|(first, tail)| !first.is_empty() && same(rest, tail)))
+    })
+}
+
+/// What a server answered, held against what it should.
+fn value(check: &OwnCheck, server: &str, says: Option<&str>, equals: Option<&str>, nothing: &str) -> Said {
+    let bad = check.severity;
+    if let Some(wanted) = equals
+        && says != Some(wanted)
+    {
+        let found = says.map_or_else(|| nothing.to_owned(), |s| format!("`{s}`"));
+        return Said::fails(bad, format!("{server} answers {found} instead of `{wanted}`"));
+    }
+    if !check.limits.any() {
+        return Said::default();
+    }
+    match says.map(|s| s.trim().parse::<f64>()) {
+        Some(Ok(number)) if number.is_finite() => Said::number(number, format!("{server} answers {{}}")),
+        Some(_) => Said::gap(format!("{server} answers `{}`, which is no number", says.unwrap_or_default())),
+        None => Said::fails(bad, format!("{server} answers {nothing}")),
+    }
+}
+
+/// The worst series counts.
+fn metric(check: &OwnCheck, server: &str, series: &[Series]) -> Said {
+    let rank = |s: &Series| beyond(&check.limits, s.value).map(|(severity, _)| severity);
+    // NaN is what Prometheus makes of nothing divided by nothing
+    let known: Vec<&Series> = series.iter().filter(|s| !s.value.is_nan()).collect();
+    let worst = known.iter().enumerate().max_by_key(|(i, s)| (rank(s), std::cmp::Reverse(*i)));
+    let Some((_, worst)) = worst else {
+        return Said::gap(format!("{server} answers with no series; `… or vector(0)` says what that means"));
+    };
+    let labels: Vec<String> = worst.labels.iter().map(|(k, v)| format!("{k}={v}")).collect();
+    let bad = known.iter().filter(|s| rank(s).is_some()).count();
+    let of = if bad > 1 { format!(" (and {} more of {} series)", bad - 1, known.len()) } else { String::new() };
+    Said::number(worst.value, format!("{server} answers {{}}{of}")).cite("series", labels.join(" "))
+}
+
+fn command(check: &OwnCheck, argv: &[String], exit: Exit, contains: Option<&str>, seen: &Seen) -> Said {
+    let bad = check.severity;
+    let name = argv.first().map_or("", |a| a.rsplit('/').next().unwrap_or(a));
+    let (code, signal, stdout, last_words) = match seen {
+        Seen::Ended { code, signal, stdout, last_words } => (*code, *signal, stdout, last_words),
+        Seen::Killed(ms) => {
+            let after = quantity::duration(jiff::SignedDuration::from_millis(i64::try_from(*ms).unwrap_or(i64::MAX)));
+            return Said::fails(bad, format!("{name} did not end within {after}"));
+        }
+        Seen::NotRun(why) => return Said::gap(why.clone()),
+        _ => return Said::gap("the recording was made with another check of this name"),
+    };
+    let first = stdout.lines().next().unwrap_or_default().trim();
+    let line = || argv.join(" ");
+    let Some(code) = code else {
+        return Said::fails(bad, format!("{name} was ended by signal {}", signal.unwrap_or_default())).cite("command", line());
+    };
+    let said = match (exit, code) {
+        (_, 0) => None,
+        (Exit::Nagios, 1) => Some(Severity::Warn),
+        (Exit::Nagios, 3) => return Said::gap(format!("{name} does not know: {first}")),
+        (Exit::Nagios, 2) => Some(Severity::Crit),
+        _ => Some(bad),
+    };
+    if let Some(severity) = said {
+        let words = if exit == Exit::Nagios && !first.is_empty() { first } else { last_words.as_str() };
+        return Said::fails(severity, format!("{name} ended with {code}: {words}")).cite("command", line());
+    }
+    if let Some(text) = contains.filter(|t| !stdout.contains(*t)) {
+        return Said::fails(bad, format!("{name} does not print `{text}`")).cite("it says", first).cite("command", line());
+    }
+    if !check.limits.any() {
+        return Said::default();
+    }
+    match first_number(stdout) {
+        Some(number) => Said::number(number, format!("{name} says {{}}")).cite("command", line()),
+        None => Said::gap(format!("{name} prints no number: {first}")),
+    }
+}
+
+/// The first number in a text.
+fn first_number(text: &str) -> Option<f64> {
+    let mut rest = text;
+    while let Some(at) = rest.find(|c: char| c.is_ascii_digit()) {
+        let negative = rest[..at].ends_with('-');
+        let tail = &rest[at..];
+        let end = tail.find(|c: char| !c.is_ascii_digit() && c != '.').unwrap_or(tail.len());
+        // a sentence may end behind it; an address or a version is no number
+        let word = tail[..end].trim_end_matches('.');
+        if let Ok(number) = word.parse::<f64>() {
+            return Some(if negative { -number } else { number });
+        }
+        rest = &tail[end..];
+    }
+    None
+}
+
+/// Why a file is not as it should be.
+fn file(look: &Look, facts: &Facts, judged: &Judged<'_>) -> Option<String> {
+    let Look::File { max_age, min_size, max_size, owner, contains, lacks, .. } = look else { return None };
+    let path = &facts.path;
+    if !facts.is_file {
+        return Some(format!("{path} is no file"));
+    }
+    let age = facts.modified.map(|at| judged.taken_at.duration_since(at));
+    if let (Some(limit), Some(age)) = (max_age, age)
+        && age > *limit
+    {
+        return Some(format!("{path} was written {} ago, limit {}", quantity::duration(age), quantity::duration(*limit)));
+    }
+    if let Some(limit) = min_size.filter(|l| facts.size < *l) {
+        return Some(format!("{path} has {}, limit at least {}", quantity::bytes(facts.size), quantity::bytes(limit)));
+    }
+    if let Some(limit) = max_size.filter(|l| facts.size > *l) {
+        return Some(format!("{path} has {}, limit {}", quantity::bytes(facts.size), quantity::bytes(limit)));
+    }
+    if let Some(owner) = owner.as_ref().filter(|o| **o != facts.owner) {
+        return Some(format!("{path} belongs to {} instead of {owner}", facts.owner));
+    }
+    if let Some(text) = contains.iter().find(|t| !facts.holds.contains(t)) {
+        let part = if facts.cut { " in its beginning" } else { "" };
+        return Some(format!("{path} does not hold `{text}`{part}"));
+    }
+    lacks.iter().find(|t| facts.holds.contains(t)).map(|text| format!("{path} holds `{text}`"))
+}
+
+fn ago(facts: &Facts, judged: &Judged<'_>) -> String {
+    let age = facts.modified.map(|at| judged.taken_at.duration_since(at));
+    age.map(|a| format!("{} ago", quantity::duration(a))).unwrap_or_default()
+}
+
+/// How bad a number is, and the limit that says so.
+fn beyond(limits: &Limits, value: f64) -> Option<(Severity, f64)> {
+    let above = |limit: Option<f64>| limit.filter(|l| value > *l);
+    let below = |limit: Option<f64>| limit.filter(|l| value < *l);
+    let crit = above(limits.crit_above).or_else(|| below(limits.crit_below)).map(|l| (Severity::Crit, l));
+    crit.or_else(|| above(limits.warn_above).or_else(|| below(limits.warn_below)).map(|l| (Severity::Warn, l)))
+}
+
+/// A number as a person reads it.
+fn shown(check: &OwnCheck, value: f64) -> String {
+    match check.unit {
+        _ if matches!(check.look, Look::Tls { .. }) => Unit::Seconds.shown(value * DAY),
+        Unit::Count if value.fract() != 0.0 || value < 0.0 => {
+            let text = format!("{value:.3}");
+            text.trim_end_matches('0').trim_end_matches('.').to_owned()
+        }
+        unit => unit.shown(value),
+    }
+}
+
+/// The number for who draws it. A measure has limits on one side; the upper ones come first.
+fn measure(check: &OwnCheck, judged: &Judged<'_>, value: f64) -> Measure {
+    let name = check.spec.id.split_once('.').map_or(check.spec.id, |(_, name)| name).replace('-', "_");
+    let (unit, scale) = if matches!(check.look, Look::Tls { .. }) { (Unit::Seconds, DAY) } else { (check.unit, 1.0) };
+    let mut measure = Measure::new(judged.target, &name, unit, value * scale);
+    let limits = &check.limits;
+    let (warn, crit) = if limits.warn_above.or(limits.crit_above).is_some() {
+        (limits.warn_above, limits.crit_above)
+    } else {
+        measure.falling = limits.any();
+        (limits.warn_below, limits.crit_below)
+    };
+    (measure.warn, measure.crit) = (warn.map(|l| l * scale), crit.map(|l| l * scale));
+    measure
+}

@@ -1,0 +1,62 @@
+//! A team's own runbooks ([`crate::config::site`]) as runbooks like the built-in ones: `probe` looks through what every probe is
+//! given, `judge` decides, `fix` plans.
+
+mod fix;
+mod judge;
+mod log;
+mod probe;
+#[cfg(test)]
+mod tests;
+
+use opsctl_core::model::{
+    AnyCheck, Check, CheckSpec, Finding, Inventory, Judged, Judgement, Kind, Plan, Refusal, Runbook, Target,
+};
+use opsctl_core::probe::{ProbeCx, ProbeError};
+
+use crate::config::Config;
+use crate::config::site::{Own, OwnCheck};
+use probe::Evidence;
+
+/// The built-in runbooks with their settings, then the team's own.
+#[must_use]
+pub fn runbooks(config: &Config) -> Vec<Runbook> {
+    let mut all = opsctl_runbooks::all(&config.runbooks);
+    all.extend(config.site.iter().map(|own| runbook(own, &config.runbooks.tls.ca_files)));
+    all
+}
+
+fn runbook(own: &'static Own, ca_files: &[String]) -> Runbook {
+    let check = |check: &'static OwnCheck| Box::new(SiteCheck { check, ca_files: ca_files.to_vec() }) as Box<dyn AnyCheck>;
+    Runbook { id: own.id, about: own.about, checks: own.checks.iter().map(check).collect(), links: own.links, doc: own.doc }
+}
+
+/// One check of a file.
+struct SiteCheck {
+    check: &'static OwnCheck,
+    /// Authorities that are trusted besides those of this host: one list for the whole run.
+    ca_files: Vec<String>,
+}
+
+impl Check for SiteCheck {
+    type Evidence = Evidence;
+
+    fn spec(&self) -> &'static CheckSpec {
+        self.check.spec
+    }
+
+    fn targets(&self, _inventory: &Inventory) -> Vec<Target> {
+        vec![Target::named(Kind::Service, self.check.runbook)]
+    }
+
+    async fn probe(&self, cx: &ProbeCx, _target: &Target) -> Result<Evidence, ProbeError> {
+        Box::pin(probe::probe(self.check, cx, &self.ca_files)).await
+    }
+
+    fn judge(&self, judged: &Judged<'_>, evidence: &Evidence) -> Judgement {
+        judge::judge(self.check, judged, evidence)
+    }
+
+    fn plan(&self, fix: &str, finding: &Finding, judged: &Judged<'_>, evidence: &Evidence) -> Result<Plan, Refusal> {
+        fix::plan(self.check, fix, finding, judged, evidence)
+    }
+}

@@ -1,0 +1,347 @@
+//! What a check of a team's own sees: facts, and nothing of what they mean.
+
+use std::os::unix::process::ExitStatusExt;
+use std::time::Duration;
+
+use opsctl_core::model::{CertificateRef, CertificateSource, Product, StartTls, Target};
+use opsctl_core::probe::command::{self, Found, NotEnded};
+use opsctl_core::probe::endpoint::{self, Asked, Endpoint};
+use opsctl_core::probe::file::{self, Facts};
+use opsctl_core::probe::prometheus::Series;
+use opsctl_core::probe::servers::redis::{NoAnswer, Reply};
+use opsctl_core::probe::servers::{NoSession, Secret, postgres, secret_file};
+use opsctl_core::probe::tls::{self, Certificate, Looked, NoHandshake};
+use opsctl_core::probe::{ProbeCx, ProbeError, environment};
+use serde::{Deserialize, Serialize};
+
+use super::log;
+use crate::config::fill;
+use crate::config::site::{Look, OwnCheck};
+
+/// How much of what a program prints is kept, in characters: the beginning says it, as monitoring plugins do.
+const SAID: usize = 2000;
+
+/// Series of a metric that are kept.
+const SERIES: usize = 200;
+
+/// What came back.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub(super) struct Evidence {
+    /// The facts.
+    pub(super) seen: Seen,
+    /// The findings that may cause it: code and name of the subject.
+    #[serde(default)]
+    pub(super) causes: Vec<(String, String)>,
+    /// What the fix would run.
+    #[serde(default)]
+    pub(super) fix: Option<Found>,
+}
+
+/// The facts, one kind for each kind of look.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", tag = "kind", content = "value")]
+pub(super) enum Seen {
+    /// How a question over HTTP or TCP ended.
+    Asked(Asked),
+    /// What was served.
+    Certificate {
+        /// The first one of the chain.
+        leaf: Option<Box<Certificate>>,
+        /// Why it does not lead to an authority that is trusted here.
+        refused: Option<String>,
+        /// Why there is none.
+        failed: Option<NoHandshake>,
+    },
+    /// What a server answered; none is NULL, or no such key.
+    Answer {
+        /// The server.
+        server: String,
+        /// In its words.
+        says: Option<String>,
+    },
+    /// A query answered with another number of rows than one.
+    Rows {
+        /// The server.
+        server: String,
+        /// More than one.
+        several: bool,
+    },
+    /// A server did not answer; why.
+    Silent {
+        /// The server.
+        server: String,
+        /// Why not.
+        why: String,
+    },
+    /// What a Prometheus answered.
+    Series {
+        /// The server.
+        server: String,
+        /// All of them, up to 200.
+        series: Vec<Series>,
+    },
+    /// A program ended.
+    Ended {
+        /// Its exit code; none when a signal ended it.
+        code: Option<i32>,
+        /// The signal.
+        signal: Option<i32>,
+        /// The beginning of what it printed.
+        stdout: String,
+        /// The last thing it said, for people.
+        last_words: String,
+    },
+    /// A program was killed after this long, in milliseconds.
+    Killed(u64),
+    /// A program could not be run; why.
+    NotRun(String),
+    /// A file; none when there is none.
+    File(Option<Facts>),
+    /// Lines of a log.
+    Lines {
+        /// How many have the pattern.
+        count: u64,
+        /// The last of them.
+        last: Vec<String>,
+        /// How many were read.
+        read: u64,
+        /// There were more than were read.
+        cut: bool,
+    },
+}
+
+/// Looks.
+pub(super) async fn probe(check: &OwnCheck, cx: &ProbeCx, ca_files: &[String]) -> Result<Evidence, ProbeError> {
+    let mut causes = causes(check, cx);
+    let fix = match &check.fix {
+        Some(fix) => Some(command::find(&fix.argv[0], fix.undo.first().map(String::as_str), fix.cwd.as_deref()).await?),
+        None => None,
+    };
+    let seen = match &check.look {
+        Look::Endpoint { endpoint, header, bearer_file } => {
+            let endpoint = with_headers(cx, endpoint, header, bearer_file.as_deref())?;
+            let asked = Box::pin(endpoint::ask(cx, &endpoint, check.timeout, check.timeout));
+            Seen::Asked(within(check.timeout, asked).await.unwrap_or(Ok(Asked::Timeout))?)
+        }
+        Look::Tls { host, port, name, first, from, .. } => {
+            let served = Box::pin(async {
+                let reference = reference(host, *port, name, *first, from.clone());
+                tls::served(cx, &reference, ca_files).await.map(|looked| certificate(&looked))
+            });
+            let late = Seen::Certificate { leaf: None, refused: None, failed: Some(NoHandshake::Timeout) };
+            within(check.timeout, served).await.unwrap_or(Ok(late))?
+        }
+        Look::Sql { server: name, database, query, .. } => {
+            let target = server(cx, Product::Postgres, name.as_deref())?;
+            causes.push(("postgres.up".to_owned(), target.name.clone()));
+            let asked = Box::pin(postgres::value(cx, &target, database.as_deref(), query, check.timeout));
+            match within(check.timeout + Duration::from_millis(200), asked).await {
+                Some(answer) => sql(&target.name, answer?)?,
+                None => silent(&target.name, no_answer_within(check.timeout)),
+            }
+        }
+        Look::Redis { server: name, database, command, .. } => {
+            let target = server(cx, Product::Redis, name.as_deref())?;
+            causes.push(("redis.up".to_owned(), target.name.clone()));
+            match within(check.timeout, Box::pin(redis(cx, &target, *database, command))).await {
+                Some(seen) => seen?,
+                None => silent(&target.name, no_answer_within(check.timeout)),
+            }
+        }
+        Look::Metric { server: name, query } => {
+            let target = server(cx, Product::Prometheus, name.as_deref())?;
+            let (what, from) = ("a query", target.to_string());
+            let asked = within(check.timeout, Box::pin(cx.query(&target, query))).await;
+            let mut series = match asked {
+                Some(Ok(series)) => series,
+                // it is what we look through and not what is looked at
+                Some(Err(ProbeError::Skip(why))) => return Err(ProbeError::failed(what, from, &why)),
+                Some(Err(e)) => return Err(e),
+                None => return Err(ProbeError::Timeout { what: what.to_owned(), from, after: check.timeout }),
+            };
+            series.truncate(SERIES);
+            Seen::Series { server: target.name, series }
+        }
+        Look::Command { argv, cwd, .. } => Box::pin(ran(argv, cwd.as_deref(), check.timeout)).await?,
+        Look::File { path, contains, lacks, .. } => {
+            Seen::File(file::look(path, &[contains.as_slice(), lacks].concat(), check.timeout).await?)
+        }
+        Look::Log { source, pattern, within } => Box::pin(log::log(cx, source, pattern, *within, check.timeout)).await?,
+    };
+    Ok(Evidence { seen, causes, fix })
+}
+
+/// Something, if it comes in time.
+pub(super) async fn within<T>(limit: Duration, what: impl Future<Output = T>) -> Option<T> {
+    tokio::time::timeout(limit, what).await.ok()
+}
+
+fn no_answer_within(limit: Duration) -> String {
+    format!("no answer within {}", opsctl_core::model::quantity::duration(limit.try_into().unwrap_or_default()))
+}
+
+/// A path stands for the filesystem it lies on, and a unit may be named without its ending.
+fn causes(check: &OwnCheck, cx: &ProbeCx) -> Vec<(String, String)> {
+    let mut all = Vec::new();
+    for (code, name) in &check.causes {
+        all.push((code.clone(), name.clone()));
+        let holds = |m: &&opsctl_core::model::MountRef| std::path::Path::new(name).starts_with(&m.mountpoint);
+        let mount = cx.inventory.mounts.iter().filter(holds).max_by_key(|m| m.mountpoint.len());
+        let mount = mount.filter(|m| name.starts_with('/') && m.mountpoint != *name).map(|m| m.mountpoint.clone());
+        let unit = code.starts_with("systemd.") && !name.contains('.');
+        all.extend(mount.or_else(|| unit.then(|| format!("{name}.service"))).map(|other| (code.clone(), other)));
+    }
+    all
+}
+
+/// Fills in what is secret, and lets it be removed from whatever is shown.
+fn with_headers(
+    cx: &ProbeCx,
+    endpoint: &Endpoint,
+    header: &[(String, String)],
+    bearer_file: Option<&str>,
+) -> Result<Endpoint, ProbeError> {
+    let failed = |why: String| ProbeError::failed("an answer", endpoint.url.clone(), &why);
+    let variable = |name: &str| {
+        let value = environment(name)?;
+        cx.redactor.learn(&value);
+        Some(value)
+    };
+    let mut endpoint = endpoint.clone();
+    for (name, value) in header {
+        endpoint.headers.push((name.clone(), fill(value, &variable).map_err(failed)?));
+    }
+    if let Some(path) = bearer_file {
+        let token: Secret = secret_file(path, &cx.redactor).map_err(failed)?;
+        endpoint.headers.push(("Authorization".to_owned(), format!("Bearer {}", token.reveal())));
+    }
+    Ok(endpoint)
+}
+
+fn reference(host: &str, port: u16, name: &str, first: Option<StartTls>, from: Option<String>) -> CertificateRef {
+    CertificateRef {
+        name: name.to_owned(),
+        id: format!("site:{host}:{port}:{name}"),
+        names: vec![name.to_owned()],
+        source: CertificateSource::Endpoint { host: host.to_owned(), port, first, from },
+    }
+}
+
+fn certificate(looked: &Looked) -> Seen {
+    let one = looked.served.first();
+    let chain = one.and_then(|s| looked.chains.get(s.chain?));
+    Seen::Certificate {
+        leaf: chain.and_then(|c| c.leaf()).cloned().map(Box::new),
+        refused: chain.and_then(|c| c.refused_in_time.clone()),
+        failed: one.and_then(|s| s.failed.clone()),
+    }
+}
+
+/// The server of this name, or the only one.
+fn server(cx: &ProbeCx, product: Product, name: Option<&str>) -> Result<Target, ProbeError> {
+    let all = cx.inventory.server_targets(product);
+    let kind = product.kind();
+    if let Some(name) = name {
+        let why = format!("no {kind} is called so here (`opsctl targets` shows all)");
+        return all.into_iter().find(|t| t.matches(name)).ok_or_else(|| ProbeError::failed("an answer", name, &why));
+    }
+    match all.as_slice() {
+        [one] => Ok(one.clone()),
+        [] => Err(ProbeError::Skip(format!("no {kind} on this host"))),
+        several => {
+            let names: Vec<&str> = several.iter().map(|t| t.name.as_str()).collect();
+            let why = format!("there are several, say which with `server`: {}", names.join(", "));
+            Err(ProbeError::failed("an answer", kind.to_string(), &why))
+        }
+    }
+}
+
+fn silent(server: &str, why: impl Into<String>) -> Seen {
+    Seen::Silent { server: server.to_owned(), why: why.into() }
+}
+
+/// Why a server has no session: what is wrong with it, or with us.
+fn no_session(server: &str, why: &NoSession) -> Result<Seen, ProbeError> {
+    Ok(silent(
+        server,
+        match why {
+            NoSession::Login { message, .. } => {
+                return Err(ProbeError::failed(
+                    "an answer",
+                    server,
+                    &format!("it wants a login that opsctl does not have: {message}"),
+                ));
+            }
+            NoSession::NotRunning => "it does not run".to_owned(),
+            NoSession::NotListening => "it listens nowhere".to_owned(),
+            NoSession::Refused { address } => format!("{address} refuses connections"),
+            NoSession::Unreachable { address, why } => format!("{address} cannot be reached: {why}"),
+            NoSession::Hung { address, .. } => format!("{address} does not answer"),
+            NoSession::Closed { address, .. } => format!("{address} closes the conversation"),
+            NoSession::Garbage { address, .. } => format!("{address} speaks something else"),
+            NoSession::Rejected { message, .. } => message.clone(),
+        },
+    ))
+}
+
+fn sql(server: &str, answer: Result<postgres::Value, postgres::Trouble>) -> Result<Seen, ProbeError> {
+    use postgres::{NoAnswer, Trouble, Value};
+    let named = || server.to_owned();
+    match answer {
+        Ok(Value::One(says)) => Ok(Seen::Answer { server: named(), says: says.map(|s| s.chars().take(200).collect()) }),
+        Ok(Value::Empty) => Ok(Seen::Rows { server: named(), several: false }),
+        Ok(Value::Several) => Ok(Seen::Rows { server: named(), several: true }),
+        Err(Trouble::NoSession(why)) => no_session(server, &why),
+        // 57014: statement_timeout
+        Err(Trouble::Said(NoAnswer::Said { sqlstate, .. })) if sqlstate == "57014" => {
+            Ok(silent(server, "the query took longer than the check may"))
+        }
+        // class 42: a mistake in the query, or no right to read; 25: it would write. Not the server's fault
+        Err(Trouble::Said(NoAnswer::Said { sqlstate, message })) if sqlstate.starts_with("42") || sqlstate.starts_with("25") => {
+            Err(ProbeError::failed("an answer", server, &message))
+        }
+        Err(Trouble::Said(why)) => Ok(silent(server, why.to_string())),
+    }
+}
+
+async fn redis(cx: &ProbeCx, target: &Target, database: u32, command: &[String]) -> Result<Seen, ProbeError> {
+    let name = &target.name;
+    let session = match cx.redis(target).await? {
+        Ok(session) => session,
+        Err(why) => return no_session(name, &why),
+    };
+    let words: Vec<&str> = command.iter().map(String::as_str).collect();
+    let reply = match words.as_slice() {
+        ["INFO", field] => session.info().await.map(|info| info.get(*field).cloned().map_or(Reply::Nothing, Reply::Text)),
+        words => session.reply(database, words).await,
+    };
+    match reply {
+        Ok(Reply::Nothing) => Ok(Seen::Answer { server: name.clone(), says: None }),
+        Ok(Reply::Number(n)) => Ok(Seen::Answer { server: name.clone(), says: Some(n.to_string()) }),
+        Ok(Reply::Text(text)) => Ok(Seen::Answer { server: name.clone(), says: Some(text) }),
+        Err(NoAnswer::Lost(why)) => no_session(name, &why),
+        // it cannot answer anybody; all else is about the question
+        Err(NoAnswer::Said(said)) if matches!(said.code.as_str(), "LOADING" | "BUSY" | "MASTERDOWN" | "CLUSTERDOWN") => {
+            Ok(silent(name, format!("{} {}", said.code, said.message)))
+        }
+        Err(NoAnswer::Said(said)) => Err(ProbeError::failed("an answer", name, &format!("{} {}", said.code, said.message))),
+    }
+}
+
+async fn ran(argv: &[String], cwd: Option<&str>, timeout: Duration) -> Result<Seen, ProbeError> {
+    let found = command::find(&argv[0], None, cwd).await?;
+    let program = match (found.program, found.folder) {
+        (Ok(program), None) => program,
+        (Err(why), _) | (_, Some(why)) => return Ok(Seen::NotRun(why)),
+    };
+    Ok(match command::run_own(&program.path, argv, cwd, true, timeout).await {
+        Ok(ended) => Seen::Ended {
+            code: ended.status.code(),
+            signal: ended.status.signal(),
+            last_words: ended.last_words().chars().take(300).collect(),
+            stdout: ended.stdout.chars().take(SAID).collect(),
+        },
+        Err(NotEnded::Timeout(after)) => Seen::Killed(u64::try_from(after.as_millis()).unwrap_or(u64::MAX)),
+        Err(NotEnded::NotRun(why)) => Seen::NotRun(why),
+    })
+}

@@ -1,0 +1,113 @@
+//! The first requirement: a host on which everything is well is called well. Fifty containers as one finds them, databases, a broker, a worker,
+//! an nginx with its certificate, and the monitoring stack.
+
+use opsctl_core::model::CheckRow;
+
+use crate::lab::{Host, Rootfs, Run, TRUST, eventually, installed, site};
+
+/// What this test shares with all others that run now, and with the machine they run on: none of the host under test.
+const SHARED: &str = "cpu,memory,time";
+
+/// Looked at, and not recorded.
+const LARGE: &str = "network,container.logs,container.resources,container.storage,container.image,container.network,healthcheck.tcp,dns.container";
+
+/// Services with and without health tests, published ports, volumes, a user network, limits, compose labels, finished jobs.
+fn containers(host: &Host) {
+    let test = r#"HEALTHCHECK --interval=2s --timeout=3s --retries=3 CMD ["fixture","get","8080","/health"]"#;
+    host.image("shop/web:1", Rootfs::Scratch, &[test, "EXPOSE 8080"]);
+    host.image("shop/tool:1", Rootfs::Shell, &[]);
+    host.sh("docker network create shop > /dev/null; docker volume create shop-data > /dev/null
+        mkdir -p /mnt/conf; echo 'level = 3' > /mnt/conf/app.conf");
+    let web =
+        "--restart unless-stopped --network shop -m 128m --cpus 0.5 --pids-limit 100 --label com.docker.compose.project=shop";
+    // four at a time: the engine waits more than it works
+    let mut all: Vec<String> = (0..16)
+        .map(|n| {
+            let own = format!("-p 127.0.0.1:{}:8080 --label com.docker.compose.service=web{n}", 18080 + n);
+            format!("--name web{n} {web} {own} shop/web:1 fixture httpd --port 8080")
+        })
+        .collect();
+    all.extend(
+        (0..16).map(|n| {
+            format!("--name worker{n} --restart always --init --network shop -v shop-data:/data shop/tool:1 sleep 100000")
+        }),
+    );
+    all.extend(
+        [
+            "--name bound -v /mnt/conf/app.conf:/etc/app.conf:ro -v /mnt/conf:/conf shop/tool:1 sleep 100000",
+            "--name exporter --network host --read-only --tmpfs /tmp shop/tool:1 fixture httpd --port 9100",
+            "--name chatty shop/tool:1 fixture log-spammer --rate 20",
+        ]
+        .map(str::to_owned),
+    );
+    all.extend((0..5).map(|n| format!("--name job{n} shop/tool:1 fixture say done 0")));
+    let list = host.path("containers");
+    std::fs::write(&list, all.join("\n") + "\n").unwrap_or_else(|e| panic!("{}: {e}", list.display()));
+    host.sh(&format!("xargs -P 4 -L 1 docker run -d < {} > /dev/null", list.display()));
+    host.run("sidecar", &["--network", "container:web0", "shop/tool:1", "fixture", "wait-term"]);
+}
+
+/// Everything but this. What else runs on the machine decides how long a look takes: who gave up is asked again.
+fn look(host: &Host, skip: &str) -> Run {
+    eventually(120, "everything is looked at in time", || {
+        let run = host.ask_with(&["diagnose", "--deadline", "60s", "--skip", skip]);
+        let gave_up = |row: &CheckRow| row.reason.as_ref().is_some_and(|r| r.starts_with("gave up"));
+        (!run.report().checks.iter().any(gave_up)).then_some(run)
+    })
+}
+
+#[test]
+fn fifty_containers_databases_nginx_and_the_monitoring_are_well() {
+    if !installed(&["psql", "redis-server", "rabbitmq-server", "nginx", "openssl", "prometheus"]) {
+        return;
+    }
+    let Some(host) = Host::with_names(|| Host::with_celery(Host::with_monitoring)) else { return };
+    host.own_names();
+    containers(&host);
+    host.redis_container("cache", &["--restart", "always", "-v", "cache-data:/data"]);
+    host.worker("celery", &[]);
+    host.make_postgres("");
+    host.postgres_container("db", &["--restart", "always"]);
+    host.rabbit();
+    host.authority();
+    host.certificate("shop", "shop.test", "-1 day", "+80 days", "");
+    host.app_container("app", &["CACHE_URL=redis://cache:6379/0"]);
+    host.nginx(&site("shop.test", "shop"));
+    // who else uses the processors decides how soon a Redis answers
+    host.configure(&format!("{TRUST}[runbooks.redis]\nlatency_warn_ms = 5000.0\n"));
+    host.monitoring();
+    for n in 0..16 {
+        host.until(&format!("web{n}"), "{{.State.Health.Status}}", "healthy");
+    }
+    assert!(host.sh("docker ps -aq | wc -l").parse::<u32>().unwrap() >= 50);
+
+    let run = look(&host, SHARED);
+    run.roots(&[]).exits(0);
+    for (check, target) in [
+        ("postgres.up", "postgres:db"),
+        ("redis.up", "redis:cache"),
+        ("celery.queues", "celery:cache"),
+        ("rabbitmq.up", "rabbitmq:127.0.0.1:5672"),
+        ("rabbitmq.node", "rabbitmq:127.0.0.1:5672"),
+        ("rabbitmq.queues", "rabbitmq:127.0.0.1:5672"),
+        ("nginx.config", "nginx:127.0.0.1:443"),
+        ("tls.served", "certificate:shop.test"),
+        ("monitoring.prometheus", "prometheus:prometheus"),
+        ("monitoring.alertmanager", "alertmanager:alertmanager"),
+        ("monitoring.loki", "loki:loki"),
+        ("monitoring.alloy", "alloy:alloy"),
+        ("monitoring.grafana", "grafana:grafana"),
+    ] {
+        run.verdict(check, target, "ok");
+    }
+    for row in &run.report().checks {
+        assert!(row.verdict != "unknown", "everything can be looked at: {row:?}");
+    }
+    // a second look has a history to compare with; everything about fifty containers would be a large recording
+    let run = look(&host, &format!("{SHARED},{LARGE}"));
+    run.roots(&[]).exits(0);
+    for target in ["container:web0", "container:worker15", "container:job4", "container:sidecar"] {
+        run.verdict("container.state", target, "ok");
+    }
+    host.leaves(&run, "");
+}

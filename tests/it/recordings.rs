@@ -1,0 +1,46 @@
+//! What the incidents left (`tests/incidents/`) is judged here as it was there: needs no root and no engine.
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use crate::lab::{RECORDINGS, replays};
+
+/// The names of what is kept.
+fn names() -> BTreeSet<String> {
+    let files = fs::read_dir(RECORDINGS).unwrap().map(|e| e.unwrap().file_name().into_string().unwrap());
+    files.filter_map(|f| Some(f.strip_suffix(".json")?.trim_end_matches(".asserted").to_owned())).collect()
+}
+
+#[test]
+fn every_incident_left_a_recording() {
+    let incidents = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/incidents");
+    let names = names();
+    let files = fs::read_dir(incidents).unwrap().map(|e| e.unwrap().file_name().into_string().unwrap());
+    let scenario = |f: &String| f.strip_suffix(".rs").filter(|stem| *stem != "mod").map(str::to_owned);
+    let missing: Vec<_> = files
+        .filter_map(|f| scenario(&f))
+        .filter(|stem| !names.iter().any(|n| n == stem || n.starts_with(&format!("{stem}."))))
+        .collect();
+    assert!(missing.is_empty(), "without a recording: {missing:?}; OPSCTL_REGENERATE=1 tests/incidents/run writes them");
+}
+
+#[test]
+fn what_was_asserted_live_holds_in_the_replay() {
+    for name in names() {
+        println!("{name}");
+        replays(&name);
+    }
+}
+
+#[test]
+fn recordings_hold_no_secret_and_are_small() {
+    let of = |folder: &Path| fs::read_dir(folder).unwrap().map(|e| e.unwrap().path()).collect::<Vec<PathBuf>>();
+    let kept = Path::new(RECORDINGS);
+    for file in of(kept).into_iter().chain(of(kept.parent().unwrap())).filter(|f| f.is_file()) {
+        let text = fs::read_to_string(&file).unwrap();
+        // every secret of the lab has this word in it
+        assert!(!text.contains("canary"), "{} holds a secret", file.display());
+        assert!(text.len() < 300_000, "{} has {} bytes", file.display(), text.len());
+    }
+}
