@@ -21,7 +21,7 @@ static SPEC: CheckSpec = CheckSpec {
     title: "services run what is installed",
     codes: &[DELETED_EXE],
     fixes: &[],
-    timeout: Duration::from_secs(5),
+    timeout: Duration::from_secs(9),
 };
 
 pub(super) struct DeletedExe;

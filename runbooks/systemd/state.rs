@@ -7,7 +7,7 @@ use opsctl_core::model::{
     Check, CheckSpec, Code, Finding, Judged, Judgement, Severity, Subject, SystemdState, Target,
     quantity::{count, duration},
 };
-use opsctl_core::probe::systemd::Manager;
+use opsctl_core::probe::systemd::{Manager, init_is_doing};
 use opsctl_core::probe::{ProbeCx, ProbeError, host};
 use serde::{Deserialize, Serialize};
 
@@ -21,7 +21,7 @@ const STATE: Code = Code {
 };
 
 static SPEC: CheckSpec =
-    CheckSpec { id: "systemd.state", title: "systemd has come up", codes: &[STATE], fixes: &[], timeout: Duration::from_secs(5) };
+    CheckSpec { id: "systemd.state", title: "systemd has come up", codes: &[STATE], fixes: &[], timeout: Duration::from_secs(9) };
 
 pub(super) struct State {
     pub(super) settings: Settings,
@@ -32,6 +32,8 @@ pub(super) struct State {
 pub(super) struct Evidence {
     /// It did not answer in time.
     hung: bool,
+    /// What PID 1 was doing then.
+    doing: Option<String>,
     manager: Manager,
     /// Units whose start ends only when opsctl does: it was started in them.
     own_units: Vec<String>,
@@ -46,11 +48,11 @@ impl Check for State {
 
     async fn probe(&self, cx: &ProbeCx, _target: &Target) -> Result<Evidence, ProbeError> {
         if cx.inventory.systemd.as_ref().is_some_and(|s| s.state == SystemdState::Hung) {
-            return Ok(Evidence { hung: true, ..Evidence::default() });
+            return Ok(hung());
         }
         match cx.systemd()?.manager().await {
-            Ok(manager) => Ok(Evidence { hung: false, manager: (*manager).clone(), own_units: host::own_units() }),
-            Err(ProbeError::Timeout { .. }) => Ok(Evidence { hung: true, ..Evidence::default() }),
+            Ok(manager) => Ok(Evidence { manager: (*manager).clone(), own_units: host::own_units(), ..Evidence::default() }),
+            Err(ProbeError::Timeout { .. }) => Ok(hung()),
             Err(e) => Err(e),
         }
     }
@@ -58,7 +60,8 @@ impl Check for State {
     fn judge(&self, judged: &Judged<'_>, e: &Evidence) -> Judgement {
         let new = |severity, message: String| vec![Finding::new(&STATE, severity, Subject::host(), message)];
         if e.hung {
-            return new(Severity::Crit, "systemd does not answer: nothing can be started or stopped".to_owned()).into();
+            let findings = new(Severity::Crit, "systemd does not answer: nothing can be started or stopped".to_owned());
+            return findings.into_iter().map(|f| f.cite_opt("PID 1", e.doing.as_deref())).collect::<Vec<_>>().into();
         }
         let up = e.manager.started.map_or(SignedDuration::ZERO, |s| judged.taken_at.duration_since(s));
         let limit = SignedDuration::from_mins(self.settings.starting_min);
@@ -79,6 +82,11 @@ impl Check for State {
             _ => Judgement::default(),
         }
     }
+}
+
+/// It did not answer.
+fn hung() -> Evidence {
+    Evidence { hung: true, doing: init_is_doing(), ..Evidence::default() }
 }
 
 /// Whether something is about to happen to this unit.

@@ -22,7 +22,7 @@ const LATE: Code = Code {
 };
 
 static SPEC: CheckSpec =
-    CheckSpec { id: "systemd.timer", title: "timers fire", codes: &[LATE], fixes: &[START], timeout: Duration::from_secs(5) };
+    CheckSpec { id: "systemd.timer", title: "timers fire", codes: &[LATE], fixes: &[START], timeout: Duration::from_secs(9) };
 
 /// Timers that fire every minute are late for this long at least before anybody is told.
 const SHORTEST: SignedDuration = SignedDuration::from_mins(10);

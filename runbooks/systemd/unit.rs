@@ -70,7 +70,7 @@ pub(super) static SPEC: CheckSpec = CheckSpec {
     title: "units are as they should be",
     codes: &[FAILED, RESTART_LOOP, ENABLED_INACTIVE, BAD_UNIT, MASKED, NEED_RELOAD, TASKS],
     fixes: &[RESTART, RESET_FAILED, START, RELOAD],
-    timeout: Duration::from_secs(6),
+    timeout: Duration::from_secs(9),
 };
 
 /// A service that has run longer than this is not restarting.

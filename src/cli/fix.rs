@@ -2,15 +2,16 @@
 
 use std::io::Write;
 
-use opsctl_core::model::{Action, FixSpec, Refusal, Risk, printable};
+use opsctl_core::model::{Action, FixSpec, Refusal, Risk, printable, quantity::count};
 use opsctl_core::probe::Ask;
 use opsctl_core::probe::endpoint::Endpoint;
 
 use super::exit::Usage;
 use super::{Global, run};
 use crate::config::{self, Config, did_you_mean};
-use crate::engine::{Offer, Selection, Session};
-use crate::fix::{self, Asked, Engine, Place, subject_of};
+use crate::engine::{Assessment, Offer, Selection};
+use crate::fix::{self, Asked, Engine, Exit, Place, subject_of};
+use crate::look::Looked;
 use crate::render::Progress;
 
 /// List what can be fixed, or fix one thing
@@ -68,8 +69,8 @@ pub fn exec(args: &Args, global: &Global) -> anyhow::Result<u8> {
     let mut config = run::load(global)?;
     run::add_endpoints(&mut config, &args.endpoint);
     run::block_on(async {
-        let (session, offers) = diagnose(&config, global).await?;
-        one(args, &config, &offers, &session).await
+        let looked = diagnose(&config, global).await?;
+        one(args, &config, &looked.assessment, &looked.session).await
     })?
 }
 
@@ -81,26 +82,27 @@ pub fn exec_runbook(selection: &Selection, given: &[Endpoint], consent: Consent,
     let asked = |word: &String| given.iter().any(|e| e.url == *word || e.authority() == *word);
     let words: Vec<&String> = selection.words.iter().filter(|w| !asked(w)).collect();
     run::block_on(async {
-        let (session, offers) = diagnose(&config, global).await?;
+        let looked = diagnose(&config, global).await?;
         let wanted = |o: &&Offer| {
             let named = words.is_empty() || words.contains(&&o.finding.subject.name);
             selection.runbooks.contains(&o.finding.runbook) && named
         };
-        let offers: Vec<Offer> = offers.iter().filter(wanted).cloned().collect();
-        Ok(each(&offers, consent.into(), &config, &session).await)
+        let offers: Vec<Offer> = looked.assessment.offers.iter().filter(wanted).cloned().collect();
+        Ok(each(&offers, consent.into(), &config, &looked.session).await)
     })?
 }
 
 /// A whole diagnosis, also for a single fix: whether a cause is open elsewhere cannot be known otherwise.
-async fn diagnose(config: &Config, global: &Global) -> anyhow::Result<(Session, Vec<Offer>)> {
+async fn diagnose(config: &Config, global: &Global) -> anyhow::Result<Looked> {
     let progress = Progress::new(!global.quiet, global.color);
     let selection = Selection { skip: config.skip.clone(), ..Selection::default() };
-    let looked = run::look(config, &selection, Ask::default(), None, &progress).await?;
-    Ok((looked.session, looked.assessment.offers))
+    run::look(config, &selection, Ask::default(), None, &progress).await
 }
 
-async fn one(args: &Args, config: &Config, offers: &[Offer], engine: &impl Engine) -> anyhow::Result<u8> {
-    let known = fix::registry(&crate::site::runbooks(config));
+async fn one(args: &Args, config: &Config, assessment: &Assessment, engine: &impl Engine) -> anyhow::Result<u8> {
+    let offers = &assessment.offers;
+    let runbooks = crate::site::runbooks(config);
+    let known = fix::registry(&runbooks);
     let mut out = std::io::stdout();
     let place = Place::of(config);
     let choice = choose(args.fix.as_deref(), args.subject.as_deref(), offers, &known);
@@ -110,11 +112,25 @@ async fn one(args: &Args, config: &Config, offers: &[Offer], engine: &impl Engin
     match choice {
         Choice::List => {
             list(offers, &known, &mut out)?;
+            let unknown = assessment.report.checks.iter().filter(|row| row.verdict == "unknown").count();
+            if unknown > 0 {
+                writeln!(out, "{} could not look: `opsctl diagnose` says why", count(unknown, "check"))?;
+            }
             Ok(0)
         }
         Choice::Nothing(why) => {
-            writeln!(out, "{}", printable(&why))?;
-            Ok(0)
+            let wanted = args.fix.as_deref().unwrap_or_default();
+            let unseen =
+                fix::unseen(wanted, args.subject.as_deref(), &runbooks, &assessment.report.checks, &assessment.report.findings);
+            if unseen.is_empty() {
+                writeln!(out, "{}", printable(&why))?;
+                return Ok(0);
+            }
+            writeln!(out, "refused: whether a finding calls for {} cannot be seen now", printable(wanted))?;
+            for why in unseen {
+                writeln!(out, "  {}", printable(&why))?;
+            }
+            Ok(Exit::Refused.code())
         }
         Choice::Usage(why) => Err(Usage(why).into()),
         Choice::One(offer) => Ok(place.guard(engine, args.consent.into(), &mut out).fix(offer).await.code()),

@@ -14,6 +14,7 @@ mod place;
 mod program;
 mod show;
 mod undo;
+mod unseen;
 mod verify;
 
 use std::future::Future;
@@ -29,6 +30,7 @@ pub use lock::{Lock, LockError};
 pub use permit::Permit;
 pub use place::Place;
 pub use show::{command, plan_text};
+pub use unseen::unseen;
 
 /// What the guard needs of the engine: one check on one target, with fresh discovery and fresh reads.
 pub trait Engine {

@@ -5,6 +5,7 @@
 #[cfg(any(test, feature = "fuzz"))]
 pub(super) mod fuzz;
 mod journal;
+mod patience;
 mod unit;
 
 use std::collections::{BTreeMap, HashMap};
@@ -20,8 +21,10 @@ use zbus::connection::{Builder, Connection};
 use zbus::wire::{ObjectPath, OwnedVariant, Type};
 
 use super::{Memo, ProbeError};
+use patience::patient;
 
 pub use journal::{JournalLine, Since, journal, journal_of_unit, restarts};
+pub use patience::init_is_doing;
 pub use unit::{Service, Timer, Unit};
 
 /// Exists exactly when systemd is PID 1 (`sd_booted(3)`).
@@ -29,11 +32,9 @@ const BOOTED: &str = "/run/systemd/system";
 const BUS: &str = "/run/dbus/system_bus_socket";
 const SYSTEMD: &str = "org.freedesktop.systemd1";
 const MANAGER: &str = "/org/freedesktop/systemd1";
+const MANAGER_INTERFACE: &str = "org.freedesktop.systemd1.Manager";
 
-/// How long one answer may take. systemd answers from memory.
-const PATIENCE: Duration = Duration::from_secs(2);
-
-/// How long a job is waited for. One that takes longer (a backup) goes on; its check tells how it stands.
+/// How long a job, or the reading of all unit files, is waited for. A job that takes longer (a backup) goes on; its check tells how it stands.
 const JOB: Duration = Duration::from_secs(60);
 
 /// Why systemd cannot be asked.
@@ -104,34 +105,43 @@ impl Systemd {
                 NoSystemd::NoBus
             });
         }
-        let builder = Builder::address(format!("unix:path={BUS}").as_str()).method_timeout(PATIENCE);
-        let connection = tokio::time::timeout(PATIENCE, builder.build())
-            .await
-            .map_err(|_| NoSystemd::Hung)?
-            .map_err(|e| NoSystemd::Failed(e.to_string()))?;
+        let builder = Builder::address(format!("unix:path={BUS}").as_str());
+        let connection =
+            patient(builder.build()).await.map_err(|_| NoSystemd::Hung)?.map_err(|e| NoSystemd::Failed(e.to_string()))?;
         Ok(Self { connection, manager: Memo::default(), listed: Memo::default(), read: Memo::default() })
     }
 
-    async fn call<B, R>(&self, path: &str, interface: &str, method: &str, body: &B) -> Result<R, zbus::Error>
+    async fn call<B, R>(&self, path: &str, interface: &str, method: &str, body: &B) -> Result<R, NoAnswer>
     where
         B: Serialize + Type,
         R: DeserializeOwned + Type,
     {
-        let reply = self.connection.call_method(Some(SYSTEMD), path, Some(interface), method, body).await?;
-        reply.body().deserialize::<R>()
+        let asked = self.connection.call_method(Some(SYSTEMD), path, Some(interface), method, body);
+        Ok(patient(asked).await.map_err(NoAnswer::Late)??.body().deserialize::<R>()?)
+    }
+
+    /// A method of the manager that reads unit files, of which there may be thousands.
+    async fn files_call<B, R>(&self, method: &str, body: &B) -> Result<R, String>
+    where
+        B: Serialize + Type,
+        R: DeserializeOwned + Type,
+    {
+        let asked = self.connection.call_method(Some(SYSTEMD), MANAGER, Some(MANAGER_INTERFACE), method, body);
+        let answer = tokio::time::timeout(JOB, asked).await.map_err(|_| NoAnswer::Late(JOB));
+        answer.and_then(|a| Ok(a?.body().deserialize::<R>()?)).map_err(|e| plain(&e))
     }
 
     /// A method of the manager.
-    async fn manager_call<B, R>(&self, method: &str, body: &B) -> Result<R, zbus::Error>
+    async fn manager_call<B, R>(&self, method: &str, body: &B) -> Result<R, NoAnswer>
     where
         B: Serialize + Type,
         R: DeserializeOwned + Type,
     {
-        self.call(MANAGER, "org.freedesktop.systemd1.Manager", method, body).await
+        self.call(MANAGER, MANAGER_INTERFACE, method, body).await
     }
 
     /// All properties of one interface of one object.
-    async fn properties(&self, path: &str, interface: &str) -> Result<HashMap<String, OwnedVariant>, zbus::Error> {
+    async fn properties(&self, path: &str, interface: &str) -> Result<HashMap<String, OwnedVariant>, NoAnswer> {
         self.call(path, "org.freedesktop.DBus.Properties", "GetAll", &interface).await
     }
 
@@ -142,8 +152,8 @@ impl Systemd {
 
     async fn read_manager(&self) -> Result<Manager, ProbeError> {
         type Jobs = Vec<(u32, String, String, String, ObjectPathBuf, ObjectPathBuf)>;
-        let fail = |e: &zbus::Error| said("the state of systemd", e);
-        let all = self.properties(MANAGER, "org.freedesktop.systemd1.Manager").await.map_err(|e| fail(&e))?;
+        let fail = |e: &NoAnswer| said("the state of systemd", e);
+        let all = self.properties(MANAGER, MANAGER_INTERFACE).await.map_err(|e| fail(&e))?;
         let jobs: Jobs = self.manager_call("ListJobs", &()).await.map_err(|e| fail(&e))?;
         Ok(Manager {
             version: unit::text(&all, "Version"),
@@ -172,7 +182,7 @@ impl Systemd {
 
     async fn read_unit(&self, name: &str) -> Result<Unit, ProbeError> {
         let path = object_path(name);
-        let fail = |e: &zbus::Error| said(&format!("unit {name}"), e);
+        let fail = |e: &NoAnswer| said(&format!("unit {name}"), e);
         let general = self.properties(&path, "org.freedesktop.systemd1.Unit").await.map_err(|e| fail(&e))?;
         let mut unit = Unit::from_properties(&general);
         if unit.load == "not-found" {
@@ -228,22 +238,21 @@ impl Systemd {
         self.manager_call("ResetFailedUnit", &unit).await.map_err(|e| plain(&e))
     }
 
-    /// `systemctl daemon-reload`: reads all unit files again. It answers when that is done, which takes a while with many.
+    /// `systemctl daemon-reload`: reads all unit files again, and answers when that is done.
     pub async fn reload(&self) -> Result<(), String> {
-        self.manager_call("Reload", &()).await.map_err(|e| plain(&e))
+        self.files_call("Reload", &()).await
     }
 
     /// `systemctl enable`, also loading the change.
     pub async fn enable(&self, unit: &str) -> Result<(), String> {
         type Changes = (bool, Vec<(String, String, String)>);
-        let _: Changes = self.manager_call("EnableUnitFiles", &(vec![unit], false, false)).await.map_err(|e| plain(&e))?;
+        let _: Changes = self.files_call("EnableUnitFiles", &(vec![unit], false, false)).await?;
         self.reload().await
     }
 
     /// `systemctl disable`, also loading the change.
     pub async fn disable(&self, unit: &str) -> Result<(), String> {
-        let _: Vec<(String, String, String)> =
-            self.manager_call("DisableUnitFiles", &(vec![unit], false)).await.map_err(|e| plain(&e))?;
+        let _: Vec<(String, String, String)> = self.files_call("DisableUnitFiles", &(vec![unit], false)).await?;
         self.reload().await
     }
 }
@@ -288,20 +297,34 @@ pub fn program_is_missing(path: &str) -> bool {
 
 type ObjectPathBuf = zbus::wire::OwnedObjectPath;
 
-fn said(what: &str, error: &zbus::Error) -> ProbeError {
+/// Why a question has no answer.
+#[derive(Debug)]
+enum NoAnswer {
+    /// None came for so long.
+    Late(Duration),
+    /// It is an error.
+    Error(zbus::Error),
+}
+
+impl From<zbus::Error> for NoAnswer {
+    fn from(error: zbus::Error) -> Self {
+        Self::Error(error)
+    }
+}
+
+fn said(what: &str, error: &NoAnswer) -> ProbeError {
     match error {
-        zbus::Error::InputOutput(e) if e.kind() == std::io::ErrorKind::TimedOut => {
-            ProbeError::Timeout { what: what.to_owned(), from: "systemd".to_owned(), after: PATIENCE }
-        }
-        e => ProbeError::failed(what, "systemd", &plain(e)),
+        NoAnswer::Late(after) => ProbeError::Timeout { what: what.to_owned(), from: "systemd".to_owned(), after: *after },
+        e @ NoAnswer::Error(_) => ProbeError::failed(what, "systemd", &plain(e)),
     }
 }
 
 /// What systemd said, without the name of the error class around it.
-fn plain(error: &zbus::Error) -> String {
+fn plain(error: &NoAnswer) -> String {
     match error {
-        zbus::Error::MethodError(_, Some(text), _) => text.clone(),
-        e => e.to_string(),
+        NoAnswer::Late(after) => format!("systemd gave no answer within {} s", after.as_secs()),
+        NoAnswer::Error(zbus::Error::MethodError(_, Some(text), _)) => text.clone(),
+        NoAnswer::Error(e) => e.to_string(),
     }
 }
 

@@ -75,7 +75,9 @@ fn without_data_it_is_disabled() {
 
 #[test]
 fn bootstrap_called_from_user_data_waits_applies_and_leaves_a_report() {
-    let script = "#!/bin/sh\nsystemd-run --no-block --unit=slow -p Type=oneshot -p RemainAfterExit=yes sleep 2\n\
+    // it is slower than opsctl, however slow the machine is
+    let script = "#!/bin/sh\nsystemd-run --no-block --unit=slow -p Type=oneshot -p RemainAfterExit=yes \
+        sh -c 'until grep -q slow.service /var/log/said; do sleep 0.1; done'\n\
         until systemctl is-active slow.service | grep -q activating; do sleep 0.1; done\n\
         opsctl bootstrap host systemd --apply --wait 60s --format json > /var/log/report.json 2> /var/log/said; echo $? > /var/log/exit\n";
     let Some(machine) = with_user_data(script) else { return };

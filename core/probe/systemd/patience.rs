@@ -1,0 +1,100 @@
+//! How long systemd is waited for. It answers from memory, at once; but PID 1 of a machine that is short of processors, or whose disk
+//! does not keep up, answers late and is not hung for that.
+
+use std::pin::pin;
+use std::time::{Duration, Instant};
+
+use procfs::process::Process;
+use procfs::{CpuPressure, Current as _};
+
+/// How long an answer may take while PID 1 does nothing: nobody is coming.
+const IDLE: Duration = Duration::from_secs(2);
+
+/// How long it may take altogether, while PID 1 works or is kept from it. Longer than any one thing it does, shorter than a run.
+pub(super) const BUSY: Duration = Duration::from_secs(8);
+
+/// The part of the time in percent that PID 1 runs or waits for a processor when it is busy. One that idles wakes for moments.
+const BUSY_PERCENT: u128 = 10;
+
+/// The part of the last 10 s in percent that somebody waited for a processor when all do: the bus between us and PID 1 is one of them.
+const CROWDED_PERCENT: f32 = 50.0;
+
+/// What PID 1 has been doing, and whether anybody could work.
+#[derive(Debug, Clone, Copy)]
+struct Doing {
+    /// Its state as in proc(5): `D` waits uninterruptibly, for a disk most of the time.
+    state: char,
+    /// How long it ran, and was ready to run and did not, since it was started.
+    wanted: Duration,
+    /// Whether everybody waits for a processor; no where the kernel does not measure it.
+    crowded: bool,
+}
+
+impl Doing {
+    /// None where it cannot be read: then it is not excused.
+    fn now() -> Option<Self> {
+        let init = Process::new(1).ok()?;
+        let times = init.schedstat().ok()?;
+        let wanted = Duration::from_nanos(times.sum_exec_runtime.saturating_add(times.run_delay));
+        let crowded = CpuPressure::current().is_ok_and(|p| p.some.avg10 >= CROWDED_PERCENT);
+        Some(Self { state: init.stat().ok()?.state, wanted, crowded })
+    }
+
+    /// Whether it was busy, or was kept from working, in the time since.
+    fn busy_since(self, before: Self, passed: Duration) -> bool {
+        let wanted = self.wanted.saturating_sub(before.wanted).as_nanos();
+        self.crowded || self.state == 'D' || wanted * 100 >= passed.as_nanos() * BUSY_PERCENT
+    }
+}
+
+/// Waits for an answer of systemd; the error is how long that was.
+pub(super) async fn patient<T>(answer: impl Future<Output = T>) -> Result<T, Duration> {
+    let mut answer = pin!(answer);
+    let began = Instant::now();
+    let mut before = Doing::now();
+    while began.elapsed() < BUSY {
+        let waiting = Instant::now();
+        if let Ok(said) = tokio::time::timeout(IDLE, &mut answer).await {
+            return Ok(said);
+        }
+        let now = Doing::now();
+        if !now.zip(before).is_some_and(|(now, before)| now.busy_since(before, waiting.elapsed())) {
+            break;
+        }
+        before = now;
+    }
+    Err(began.elapsed())
+}
+
+/// What PID 1 is doing now: `waits uninterruptibly (state D, in jbd2_log_wait_commit)`.
+#[must_use]
+pub fn init_is_doing() -> Option<String> {
+    let init = Process::new(1).ok()?;
+    let state = init.stat().ok()?.state;
+    let what = match state {
+        'D' => "waits uninterruptibly",
+        'R' => "runs, or waits for a processor",
+        'T' | 't' => "was stopped",
+        'S' => "waits for something to do",
+        _ => "does nothing",
+    };
+    // only root may see it, and 0 is nowhere
+    let place = init.wchan().ok().filter(|w| !w.is_empty() && w != "0");
+    Some(format!("{what} (state {state}{})", place.map(|w| format!(", in {w}")).unwrap_or_default()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn who_is_kept_from_working_is_waited_for() {
+        let at = |state, ms| Doing { state, wanted: Duration::from_millis(ms), crowded: false };
+        let two = Duration::from_secs(2);
+        assert!(!at('S', 1_003).busy_since(at('S', 1_000), two), "it idles");
+        assert!(!at('T', 1_000).busy_since(at('R', 1_000), two), "it was stopped");
+        assert!(at('S', 1_500).busy_since(at('S', 1_000), two), "it ran, or wanted to");
+        assert!(Doing { crowded: true, ..at('S', 1_003) }.busy_since(at('S', 1_000), two), "the bus may be kept from it");
+        assert!(at('D', 1_000).busy_since(at('S', 1_000), two), "it waits for a disk");
+    }
+}

@@ -1,0 +1,101 @@
+//! What could not be looked at: while it is so, nobody can say that there is nothing to do.
+
+use opsctl_core::model::{CheckRow, Finding, Kind, Runbook};
+
+/// Why it cannot be said whether `fix` is called for, about `subject` if one is named; nothing when all that could call for it was
+/// looked at. A check that is unknown says so itself; an engine or a systemd that does not answer has hidden its objects.
+#[must_use]
+pub fn unseen(fix: &str, subject: Option<&str>, runbooks: &[Runbook], rows: &[CheckRow], findings: &[Finding]) -> Vec<String> {
+    let offering: Vec<&str> = runbooks
+        .iter()
+        .flat_map(|r| &r.checks)
+        .map(|c| c.spec())
+        .filter(|spec| spec.fixes.iter().any(|f| f.id == fix))
+        .map(|spec| spec.id)
+        .collect();
+    let calls = |row: &&CheckRow| offering.contains(&row.check.as_str());
+    let about = |row: &&CheckRow| {
+        let name = row.target.split_once(':').map_or(row.target.as_str(), |(_, name)| name);
+        subject.is_none_or(|s| s == name || s == row.target)
+    };
+    let hidden: Vec<String> = rows.iter().filter(calls).filter(about).filter_map(unknown).collect();
+    let seen = rows.iter().filter(calls).any(|row| about(&row) && !matches!(row.verdict.as_str(), "unknown" | "skip"));
+    if !hidden.is_empty() || seen {
+        return hidden;
+    }
+    // not one object of that name was looked at: what stands before all of them?
+    let runbook_of = |check: &str| check.split_once('.').map(|(runbook, _)| runbook.to_owned());
+    let of_runbook = |row: &&CheckRow| offering.iter().any(|check| runbook_of(check).as_deref() == Some(&row.runbook));
+    let gate = |row: &&CheckRow| row.target == Kind::Host.to_string() || row.target.starts_with(&format!("{}:", Kind::Engine));
+    let crit = |row: &CheckRow| {
+        let first = findings.iter().find(|f| row.findings.contains(&f.id))?;
+        (row.verdict == "crit").then(|| format!("{} {}: {}", row.check, row.target, first.message))
+    };
+    let discovery = rows.iter().filter(|row| row.check == "discovery").filter_map(unknown);
+    let gates = rows.iter().filter(of_runbook).filter(gate).filter_map(|row| unknown(row).or_else(|| crit(row)));
+    gates.chain(discovery).collect()
+}
+
+fn unknown(row: &CheckRow) -> Option<String> {
+    let why = row.reason.as_deref().unwrap_or("unknown");
+    (row.verdict == "unknown").then(|| format!("{} {}: {why}", row.check, row.target))
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "tests")]
+
+    use opsctl_core::model::{Code, Severity, Subject};
+
+    use super::*;
+    use crate::config::Loaded;
+
+    static SILENT: Code = Code { id: "x.silent", severities: &[Severity::Crit], when: "", hint: "" };
+
+    /// What is said when these checks of these targets had these verdicts.
+    fn said(fix: &str, subject: Option<&str>, rows: &[(&str, &str, &str)]) -> Vec<String> {
+        let row = |(check, target, verdict): &(&str, &str, &str)| CheckRow {
+            check: (*check).into(),
+            runbook: check.split('.').next().unwrap().into(),
+            target: (*target).into(),
+            verdict: (*verdict).into(),
+            reason: (*verdict == "unknown").then(|| "gave up after 2 s".into()),
+            duration_ms: 1,
+            findings: if *verdict == "crit" { vec!["f1".into()] } else { Vec::new() },
+        };
+        let rows: Vec<CheckRow> = rows.iter().map(row).collect();
+        let silent = Finding { id: "f1".into(), ..Finding::new(&SILENT, Severity::Crit, Subject::host(), "it does not answer") };
+        unseen(fix, subject, &crate::site::runbooks(&Loaded::defaults().config), &rows, &[silent])
+    }
+
+    #[test]
+    fn what_was_looked_at_needs_no_excuse() {
+        let rows = [("systemd.unit", "unit:a.service", "ok"), ("systemd.unit", "unit:b.service", "unknown")];
+        assert!(said("systemd.restart", Some("a.service"), &rows).is_empty());
+        assert!(said("systemd.restart", Some("unit:a.service"), &rows).is_empty());
+        assert!(said("container.start", None, &rows).is_empty(), "another runbook's affair");
+        let misspelt = [("systemd.unit", "unit:a.service", "ok"), ("systemd.state", "host", "ok")];
+        assert!(said("systemd.restart", Some("aa.service"), &misspelt).is_empty());
+    }
+
+    #[test]
+    fn unknown_is_not_nothing_to_do() {
+        let rows = [("systemd.unit", "unit:a.service", "ok"), ("systemd.unit", "unit:b.service", "unknown")];
+        let of_b = ["systemd.unit unit:b.service: gave up after 2 s"];
+        assert_eq!(said("systemd.restart", Some("b.service"), &rows), of_b);
+        assert_eq!(said("systemd.restart", None, &rows), of_b, "it could be the one");
+    }
+
+    #[test]
+    fn who_does_not_answer_hides_what_it_has() {
+        let hung = [("systemd.state", "host", "crit"), ("container.state", "container:web", "ok")];
+        assert_eq!(said("systemd.restart", Some("a.service"), &hung), ["systemd.state host: it does not answer"]);
+        let denied = [("container.engine-reachable", "engine:docker", "unknown")];
+        assert_eq!(
+            said("container.start", Some("web"), &denied),
+            ["container.engine-reachable engine:docker: gave up after 2 s"]
+        );
+        let unfound = [("discovery", "host", "unknown")];
+        assert_eq!(said("nginx.reload", None, &unfound), ["discovery host: gave up after 2 s"]);
+    }
+}
