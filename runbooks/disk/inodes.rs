@@ -9,6 +9,7 @@ use opsctl_core::probe::filesystem::{self, Space, Usage};
 use opsctl_core::probe::{ProbeCx, ProbeError};
 use serde::{Deserialize, Serialize};
 
+use super::holders::{self, Holders};
 use super::{Settings, mount_of, mounts, subject};
 
 pub(super) const INODES: Code = Code {
@@ -37,6 +38,9 @@ pub(super) struct Evidence {
     /// Where the entries are; only when they run out.
     #[serde(default)]
     usage: Option<Usage>,
+    /// Whose those folders are, as far as they are the engine's.
+    #[serde(default)]
+    holders: Holders,
 }
 
 impl Check for Inodes {
@@ -56,10 +60,11 @@ impl Check for Inodes {
             Err(ProbeError::Timeout { .. }) => return Err(ProbeError::Skip("it does not answer; see disk.space".to_owned())),
             other => other?,
         };
-        let mut e = Evidence { mount: mount.clone(), space, usage: None };
+        let mut e = Evidence { mount: mount.clone(), space, usage: None, holders: Holders::new() };
         if space.inodes_percent().is_some_and(|p| p >= self.settings.inodes_warn_percent) {
             let budget = Duration::from_millis(self.settings.walk_ms);
             e.usage = filesystem::usage(&mount.mountpoint, budget).await.ok();
+            e.holders = holders::find(cx, &e.usage.iter().flat_map(|u| &u.most_entries).collect::<Vec<_>>()).await;
         }
         Ok(e)
     }
@@ -83,12 +88,11 @@ impl Check for Inodes {
             quantity::count_of(e.space.inodes),
             quantity::percent(limit)
         );
-        let folders = e.usage.iter().flat_map(|u| &u.most_entries).take(3);
-        let most: Vec<String> = folders.map(|f| format!("{} {}", f.path, quantity::count_of(f.entries))).collect();
+        let most = holders::cited(e.usage.iter().flat_map(|u| &u.most_entries).take(3), holders::entries, &e.holders);
         let free = format!("{} of {}", quantity::bytes(e.space.avail), quantity::bytes(e.space.size));
         let finding = Finding::new(&INODES, severity, subject(&e.mount), message)
             .key(KeyKind::Filesystem, &e.mount.dev)
-            .cite("most entries", most.join(", "))
+            .cite("most entries", most)
             .cite("space available", free);
         Judgement { findings: vec![finding], measures, ..Judgement::default() }
     }

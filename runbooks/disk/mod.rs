@@ -5,6 +5,7 @@ mod descriptors;
 mod docker;
 #[cfg(any(test, feature = "fuzz"))]
 pub(crate) mod fuzz;
+mod holders;
 mod inodes;
 mod io;
 mod journal;

@@ -13,6 +13,7 @@ use opsctl_core::probe::filesystem::{self, Space, Usage};
 use opsctl_core::probe::{ProbeCx, ProbeError};
 use serde::{Deserialize, Serialize};
 
+use super::holders::{self, Holders};
 use super::{SMALL_FILESYSTEM, Settings, mount_of, mounts, subject};
 
 pub(super) const SPACE: Code = Code {
@@ -69,6 +70,9 @@ pub(super) struct Evidence {
     /// The engine's own share, when it lies on this filesystem and the usage was looked at.
     #[serde(default)]
     engine: Option<DiskUsage>,
+    /// Whose the largest folders are, as far as they are the engine's.
+    #[serde(default)]
+    holders: Holders,
     /// The person asked for the table.
     #[serde(default)]
     asked: bool,
@@ -95,7 +99,8 @@ impl Check for SpaceCheck {
         };
         let before = cx.history.oldest(&subject(mount).identity, "used_bytes", LONGEST_SPAN_S);
         let asked = cx.ask.usage;
-        let mut e = Evidence { mount: mount.clone(), space, before, usage: Vec::new(), engine: None, asked };
+        let mut e =
+            Evidence { mount: mount.clone(), space, before, usage: Vec::new(), engine: None, holders: Holders::new(), asked };
         let full = e.space.is_some_and(|s| s.percent() >= self.settings.space_warn_percent);
         if e.space.is_some() && (full || asked) {
             let budget = Duration::from_millis(self.settings.walk_ms);
@@ -109,6 +114,7 @@ impl Check for SpaceCheck {
             // the engine counts its own while the walk is under way
             let (usage, engine) = tokio::join!(walks, engine_share(cx, mount));
             (e.usage, e.engine) = (usage?, engine);
+            e.holders = holders::find(cx, &e.usage.iter().flat_map(|u| &u.largest).collect::<Vec<_>>()).await;
         }
         Ok(e)
     }
@@ -135,7 +141,7 @@ impl Check for SpaceCheck {
             let mut finding = Finding::new(&SPACE, severity, subject.clone(), message)
                 .key(KeyKind::Filesystem, &e.mount.dev)
                 .cite("available", left)
-                .cite("uses most", uses_most(&e.usage));
+                .cite("uses most", uses_most(e));
             if space.avail == 0 && space.free > 0 {
                 finding = finding.cite("reserved", format!("only root can still write {}", quantity::bytes(space.free)));
             }
@@ -219,11 +225,10 @@ async fn engine_share(cx: &ProbeCx, mount: &MountRef) -> Option<DiskUsage> {
     docker.disk_usage().await.ok().map(|u| (*u).clone())
 }
 
-fn uses_most(usage: &[Usage]) -> String {
-    let folders = usage.iter().flat_map(|u| &u.largest).take(CITED);
-    let list: Vec<String> = folders.map(|f| format!("{} {}", f.path, quantity::bytes(f.bytes))).collect();
-    let partial = usage.iter().any(|u| u.partial);
-    if partial && !list.is_empty() { format!("{} (at least)", list.join(", ")) } else { list.join(", ") }
+fn uses_most(e: &Evidence) -> String {
+    let list = holders::cited(e.usage.iter().flat_map(|u| &u.largest).take(CITED), holders::bytes, &e.holders);
+    let partial = e.usage.iter().any(|u| u.partial);
+    if partial && !list.is_empty() { format!("{list} (at least)") } else { list }
 }
 
 fn table(usage: &Usage, e: &Evidence) -> Table {
@@ -231,7 +236,10 @@ fn table(usage: &Usage, e: &Evidence) -> Table {
     let mut rows: Vec<Vec<String>> = usage
         .largest
         .iter()
-        .map(|f| vec![f.path.clone(), quantity::bytes(f.bytes), share(f.bytes), quantity::count_of(f.entries)])
+        .map(|f| {
+            let path = e.holders.get(&f.path).map_or_else(|| f.path.clone(), |who| format!("{} ({who})", f.path));
+            vec![path, quantity::bytes(f.bytes), share(f.bytes), quantity::count_of(f.entries)]
+        })
         .collect();
     if let Some(engine) = &e.engine {
         let parts = [

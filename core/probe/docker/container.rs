@@ -70,6 +70,9 @@ pub struct Container {
     pub program: String,
     /// Values of `PGDATA` and `--storage.path`-like settings that say where state lies; never anything else of environment or arguments.
     pub state_paths: Vec<String>,
+    /// Where the files lie on the host that it writes outside of its mounts; empty where the engine does not tell (containerd's image store).
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub own_layer: String,
 }
 
 /// A container's life, as the engine tells it.
@@ -367,6 +370,7 @@ pub(super) fn facts(response: ContainerInspectResponse, redactor: &Redactor) -> 
         path: variable("PATH").unwrap_or_else(|| "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin".to_owned()),
         program: text(response.path),
         state_paths,
+        own_layer: response.graph_driver.and_then(|mut d| d.data.remove("UpperDir")).unwrap_or_default(),
     }
 }
 

@@ -1,0 +1,109 @@
+//! Whose files those are below the engine's folder: its paths are made of hashes, and a person knows containers.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+
+use opsctl_core::model::quantity;
+use opsctl_core::probe::ProbeCx;
+use opsctl_core::probe::docker::Container;
+use opsctl_core::probe::filesystem::Folder;
+
+/// What is known of folders: path -> `/tmp in the own layer of web`.
+pub(super) type Holders = BTreeMap<String, String>;
+
+/// Asks the engine, if one of these folders is one of its own.
+pub(super) async fn find(cx: &ProbeCx, folders: &[&Folder]) -> Holders {
+    let Some(docker) = cx.docker.as_ref() else { return Holders::new() };
+    let Ok(root) = docker.data_root().await else { return Holders::new() };
+    let own: Vec<&str> = folders.iter().map(|f| f.path.as_str()).filter(|p| Path::new(p).starts_with(&root)).collect();
+    if own.is_empty() {
+        return Holders::new();
+    }
+    let containers = cx.inspected(&cx.inventory.containers).await;
+    let containers: Vec<&Container> = containers.iter().map(AsRef::as_ref).collect();
+    own.iter().filter_map(|path| Some(((*path).to_owned(), holder(path, &root, &containers)?))).collect()
+}
+
+/// Whose a path below the engine's folder is, if it lies within what one container has. Who is shown the whole folder, or the whole host,
+/// has none of it.
+fn holder(path: &str, root: &str, containers: &[&Container]) -> Option<String> {
+    let below = |folder: &str| Path::new(path).strip_prefix(folder).ok().filter(|_| !folder.is_empty());
+    let own_layer = |c: &&Container| Some(format!("/{} in the own layer of {}", below(&c.own_layer)?.display(), c.name));
+    if let Some(found) = containers.iter().find_map(own_layer) {
+        return Some(found);
+    }
+    let within = |source: &str| source != root && Path::new(source).starts_with(root);
+    let mounted = |c: &&Container| c.mounts.iter().find(|m| within(&m.source) && below(&m.source).is_some()).cloned();
+    if let Some(mount) = containers.iter().find_map(mounted) {
+        let users: Vec<&str> = containers.iter().filter(|c| mounted(c).is_some()).map(|c| c.name.as_str()).collect();
+        let what = if mount.kind == "volume" { format!("volume {}", mount.name) } else { mount.destination };
+        return Some(format!("{what} of {}", users.join(", ")));
+    }
+    let log =
+        |c: &&&Container| Path::new(&c.log.path).parent().is_some_and(|f| f != Path::new("") && Path::new(path).starts_with(f));
+    containers.iter().find(log).map(|c| format!("log of {}", c.name))
+}
+
+/// `/srv/a 5 GiB, /var/lib/docker/… 2 GiB (volume data of etl)`.
+pub(super) fn cited<'a>(
+    folders: impl Iterator<Item = &'a Folder>,
+    size: impl Fn(&Folder) -> String,
+    holders: &Holders,
+) -> String {
+    let named = |f: &Folder| holders.get(&f.path).map(|who| format!(" ({who})")).unwrap_or_default();
+    folders.map(|f| format!("{} {}{}", f.path, size(f), named(f))).collect::<Vec<_>>().join(", ")
+}
+
+/// Of bytes.
+pub(super) fn bytes(folder: &Folder) -> String {
+    quantity::bytes(folder.bytes)
+}
+
+/// Of entries.
+pub(super) fn entries(folder: &Folder) -> String {
+    quantity::count_of(folder.entries)
+}
+
+#[cfg(test)]
+mod tests {
+    use opsctl_core::probe::docker::{LogConfig, Mount};
+
+    use super::*;
+
+    #[test]
+    fn a_path_of_the_engine_is_told_by_the_container_it_belongs_to() {
+        let mount = |kind: &str, name: &str, source: &str, destination: &str| Mount {
+            kind: kind.into(),
+            name: name.into(),
+            source: source.into(),
+            destination: destination.into(),
+            rw: true,
+        };
+        let volume = mount("volume", "data", "/var/lib/docker/volumes/data/_data", "/data");
+        let web = Container {
+            name: "web".into(),
+            own_layer: "/var/lib/docker/overlay2/7f29/diff".into(),
+            mounts: vec![volume.clone()],
+            log: LogConfig { path: "/var/lib/docker/containers/ab/ab-json.log".into(), ..LogConfig::default() },
+            ..Container::default()
+        };
+        let bind = mount("bind", "", "/var/lib/docker/shared", "/shared");
+        let host = mount("bind", "", "/", "/rootfs");
+        let docker = mount("bind", "", "/var/lib/docker", "/var/lib/docker");
+        let cadvisor = Container { name: "cadvisor".into(), mounts: vec![host, docker], ..Container::default() };
+        let etl = Container { name: "etl".into(), mounts: vec![volume, bind], ..Container::default() };
+        let all = [&cadvisor, &web, &etl];
+        let said = |path: &str| holder(path, "/var/lib/docker", &all);
+        assert_eq!(said("/var/lib/docker/overlay2/7f29/diff/tmp").as_deref(), Some("/tmp in the own layer of web"));
+        assert_eq!(said("/var/lib/docker/volumes/data/_data/2026").as_deref(), Some("volume data of web, etl"));
+        assert_eq!(said("/var/lib/docker/shared").as_deref(), Some("/shared of etl"));
+        assert_eq!(said("/var/lib/docker/containers/ab").as_deref(), Some("log of web"));
+        for nobodys in ["/var/lib/docker", "/var/lib/docker/overlay2/7f2", "/var/lib/docker/overlay2/7f29/diffs", "/srv"] {
+            assert_eq!(said(nobodys), None, "{nobodys}");
+        }
+        let folder = Folder { path: "/srv".into(), bytes: 2048, entries: 3 };
+        let holders = Holders::from([("/srv".to_owned(), "volume data of web".to_owned())]);
+        assert_eq!(cited([&folder].into_iter(), bytes, &holders), "/srv 2 KiB (volume data of web)");
+        assert_eq!(cited([&folder].into_iter(), entries, &Holders::new()), "/srv 3");
+    }
+}
