@@ -5,9 +5,10 @@ use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 use std::time::Duration;
 
+use jiff::SignedDuration;
 use opsctl_core::model::{Check, CheckSpec, Code, Finding, Inventory, Judged, Judgement, KeyKind, Severity, Target};
 use opsctl_core::probe::docker::{Container, Mount};
-use opsctl_core::probe::{ProbeCx, ProbeError, blocking, process};
+use opsctl_core::probe::{ProbeCx, ProbeError, blocking, clock, process};
 use serde::{Deserialize, Serialize};
 
 const EPHEMERAL: Code = Code {
@@ -30,6 +31,9 @@ static SPEC: CheckSpec = CheckSpec {
     fixes: &[],
     timeout: Duration::from_secs(5),
 };
+
+/// A failure that is still somebody's business (catalogue, container.down: 24 h).
+const FAILED_LATELY: SignedDuration = SignedDuration::from_hours(24);
 
 pub(super) struct Storage;
 
@@ -74,15 +78,18 @@ impl Check for Storage {
     }
 
     fn targets(&self, inventory: &Inventory) -> Vec<Target> {
-        inventory.container_targets(|c| c.state == "running")
+        inventory.container_targets(|_| true)
     }
 
     async fn probe(&self, cx: &ProbeCx, target: &Target) -> Result<Evidence, ProbeError> {
         let container = cx.docker()?.inspect(&target.id).await?;
+        if !runs(&container) && !fails(&container) {
+            return Err(ProbeError::Skip("it does not run, and is not meant to".to_owned()));
+        }
         let mut e = Evidence { container: (*container).clone(), ..Evidence::default() };
         let binds: Vec<Mount> = container.mounts.iter().filter(|m| m.kind == "bind").cloned().collect();
-        if container.is_up() && !binds.is_empty() {
-            let pid = container.state.pid;
+        if !binds.is_empty() {
+            let pid = container.is_up().then_some(container.state.pid);
             let read = blocking::run("bind mounts", &container.name, Duration::from_secs(2), move || compare(pid, &binds)).await;
             match read {
                 Ok(Ok(binds)) => e.binds = binds,
@@ -97,16 +104,32 @@ impl Check for Storage {
 
     fn judge(&self, _judged: &Judged<'_>, e: &Evidence) -> Judgement {
         let mut findings: Vec<Finding> = e.binds.iter().filter_map(|b| broken(&e.container, b)).collect();
-        findings.extend(ephemeral(&e.container).or_else(|| own_layer(e)));
+        if runs(&e.container) {
+            findings.extend(ephemeral(&e.container).or_else(|| own_layer(e)));
+        }
         let findings = findings.into_iter().map(|f| f.key(KeyKind::Container, &e.container.id)).collect();
         Judgement { findings, gaps: e.gap.iter().cloned().collect(), ..Judgement::default() }
     }
 }
 
-/// Looks at every bind from both sides. May hang on dead filesystems, so it runs on a thread of its own.
-fn compare(pid: i64, binds: &[Mount]) -> Result<Vec<Bind>, ProbeError> {
-    let seen = process::mounts_of(pid);
-    if seen.is_empty() {
+/// Also while it is paused.
+fn runs(c: &Container) -> bool {
+    c.state.running && !c.state.restarting
+}
+
+/// Whether it should run and gave up by itself, or did so within the last day: what is mounted into it may be why. Of a job that ended
+/// well, or long ago, nobody expects that its files are still there, and a signal (128 and more) has another reason.
+fn fails(c: &Container) -> bool {
+    let kept = matches!(c.restart_policy.name.as_str(), "always" | "unless-stopped" | "on-failure");
+    let lately = || c.state.finished_at.is_some_and(|t| clock::now().duration_since(t) < FAILED_LATELY);
+    c.state.restarting || !c.state.error.is_empty() || ((1..128).contains(&c.state.exit_code) && (kept || lately()))
+}
+
+/// Looks at every bind from both sides, or from the host's alone when no process is there. May hang on dead filesystems, so it runs on a
+/// thread of its own.
+fn compare(pid: Option<i64>, binds: &[Mount]) -> Result<Vec<Bind>, ProbeError> {
+    let seen = pid.map(process::mounts_of).unwrap_or_default();
+    if let Some(pid) = pid.filter(|_| seen.is_empty()) {
         return Err(ProbeError::Denied {
             what: "the mounts of a container".to_owned(),
             from: format!("/proc/{pid}/mountinfo"),
@@ -126,9 +149,9 @@ fn compare(pid: i64, binds: &[Mount]) -> Result<Vec<Bind>, ProbeError> {
             };
             let unlinked = seen.iter().any(|m| m.mountpoint == bind.destination && m.root.ends_with("//deleted"));
             let other_inode = now == Source::File
-                && Path::new(&format!("/proc/{pid}/root{}", bind.destination))
-                    .metadata()
-                    .is_ok_and(|inside| meta.as_ref().is_ok_and(|m| (m.dev(), m.ino()) != (inside.dev(), inside.ino())));
+                && pid
+                    .and_then(|pid| Path::new(&format!("/proc/{pid}/root{}", bind.destination)).metadata().ok())
+                    .is_some_and(|inside| meta.as_ref().is_ok_and(|m| (m.dev(), m.ino()) != (inside.dev(), inside.ino())));
             Bind {
                 source: bind.source.clone(),
                 destination: bind.destination.clone(),

@@ -13,6 +13,28 @@ fn a_directory_made_in_place_of_a_missing_file() {
     host.diagnose().roots(&[BROKEN]).says(BROKEN, &["/mnt/missing.yml", "directory"]);
 }
 
+/// What it mostly looks like: whoever reads its configuration and finds a directory dies, again and again.
+#[test]
+fn a_missing_file_is_the_cause_of_what_cannot_live_without_it() {
+    let Some(host) = Host::start() else { return };
+    host.image("app:1", Rootfs::Shell, &[]);
+    let reads = ["app:1", "sh", "-c", "read line < /etc/app.yml && exec sleep 1000; exit 1"];
+    host.run("web", &[&["--restart", "always", "-v", "/mnt/missing.yml:/etc/app.yml"], &reads[..]].concat());
+    host.run("once", &[&["-v", "/mnt/gone.yml:/etc/app.yml"], &reads[..]].concat());
+    // a job that ended well needs its files no longer
+    host.sh("mkdir /mnt/input");
+    host.run("job", &["-v", "/mnt/input:/input", "app:1", "sh", "-c", ":"]);
+    host.until("job", "{{.State.Status}}", "exited");
+    host.sh("rmdir /mnt/input");
+    let (looping, down, once) =
+        ("container.restart-loop container:web", "container.down container:once", "container.bind-broken container:once");
+    let run = eventually(60, "both have died", || {
+        let run = host.ask(&["container"]);
+        (run.has(looping) && run.has(down)).then_some(run)
+    });
+    run.roots(&[BROKEN, once]).explains(BROKEN, looping).explains(once, down);
+}
+
 #[test]
 fn a_file_replaced_while_it_is_mounted() {
     let Some(host) = Host::start() else { return };
