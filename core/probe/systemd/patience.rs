@@ -10,8 +10,11 @@ use procfs::{CpuPressure, Current as _};
 /// How long an answer may take while PID 1 does nothing: nobody is coming.
 const IDLE: Duration = Duration::from_secs(2);
 
+/// By then it has answered, unless something is wrong; what it is doing is looked at only from then on, not for every question.
+const MOMENT: Duration = Duration::from_millis(100);
+
 /// How long it may take altogether, while PID 1 works or is kept from it. Longer than any one thing it does, shorter than a run.
-pub(super) const BUSY: Duration = Duration::from_secs(8);
+const BUSY: Duration = Duration::from_secs(8);
 
 /// The part of the time in percent that PID 1 runs or waits for a processor when it is busy. One that idles wakes for moments.
 const BUSY_PERCENT: u128 = 10;
@@ -51,10 +54,14 @@ impl Doing {
 pub(super) async fn patient<T>(answer: impl Future<Output = T>) -> Result<T, Duration> {
     let mut answer = pin!(answer);
     let began = Instant::now();
+    if let Ok(said) = tokio::time::timeout(MOMENT, &mut answer).await {
+        return Ok(said);
+    }
     let mut before = Doing::now();
     while began.elapsed() < BUSY {
         let waiting = Instant::now();
-        if let Ok(said) = tokio::time::timeout(IDLE, &mut answer).await {
+        let round = IDLE.saturating_sub(MOMENT).min(BUSY.saturating_sub(began.elapsed()));
+        if let Ok(said) = tokio::time::timeout(round, &mut answer).await {
             return Ok(said);
         }
         let now = Doing::now();
