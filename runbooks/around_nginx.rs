@@ -5,12 +5,14 @@ use std::net::IpAddr;
 use std::sync::Arc;
 
 use opsctl_core::model::{ContainerRef, Inventory, Product, ServerRef, Target};
-use opsctl_core::probe::ProbeCx;
 use opsctl_core::probe::docker::{Container, Docker};
-use opsctl_core::probe::listeners::{environment_names, owner_of_tcp_port};
+use opsctl_core::probe::listeners::environment_names;
 use opsctl_core::probe::nginx::Nginx;
 use opsctl_core::probe::servers::{default_port, tcp_port};
+use opsctl_core::probe::{Io, ProbeCx, blocking};
 use serde::{Deserialize, Serialize};
+
+use crate::servers::READ_TIMEOUT;
 
 /// The container that is called so, running or not.
 pub(crate) fn called<'a>(inventory: &'a Inventory, host: &str) -> Option<&'a ContainerRef> {
@@ -133,17 +135,25 @@ async fn processes(cx: &ProbeCx, server: &ServerRef, nginx: &Nginx) -> Vec<Behin
         return found;
     }
     for backend in nginx.config.backends.iter().filter(|b| b.host.parse::<IpAddr>().is_ok_and(|ip| ip.is_loopback())) {
-        let Some(owner) = owner_of_tcp_port(backend.port).await else { continue };
-        let needs = cx.inventory.servers.iter().filter(|s| s.product != Product::Nginx).filter(|s| {
-            let (port, variables): (u16, &[&str]) = match s.product {
-                Product::Postgres => (5432, &["PGHOST", "PGSERVICE"]),
-                product => (default_port(product), &[]),
-            };
-            let target = Target { kind: s.product.kind(), name: s.name.clone(), id: s.id.clone() };
-            let port = cx.servers.known(&target).ok().and_then(|k| tcp_port(&k.sockets)).unwrap_or(port);
-            environment_names(owner.pid, port, variables)
-        });
-        let needs = needs.map(|s| s.id.clone()).collect();
+        let Some(owner) = cx.owner_of_tcp_port(backend.port).await else { continue };
+        let servers = cx.inventory.servers.iter().filter(|s| s.product != Product::Nginx);
+        let servers: Vec<(String, u16, &'static [&'static str])> = servers
+            .map(|s| {
+                let (port, variables): (u16, &'static [&'static str]) = match s.product {
+                    Product::Postgres => (5432, &["PGHOST", "PGSERVICE"]),
+                    product => (default_port(product), &[]),
+                };
+                let target = Target { kind: s.product.kind(), name: s.name.clone(), id: s.id.clone() };
+                let port = cx.servers.known(&target).ok().and_then(|k| tcp_port(&k.sockets)).unwrap_or(port);
+                (s.id.clone(), port, variables)
+            })
+            .collect();
+        let read = move |io: &Io| {
+            let named = servers.into_iter().filter(|(_, port, variables)| environment_names(io, owner.pid, *port, variables));
+            named.map(|(id, ..)| id).collect()
+        };
+        let from = format!("/proc/{}/environ", owner.pid);
+        let needs = blocking::run("the environment of a process", &from, READ_TIMEOUT, read).await.unwrap_or_default();
         found.push(Behind { container: String::new(), addresses: vec![format!("{}:{}", backend.host, backend.port)], needs });
     }
     found

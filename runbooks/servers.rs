@@ -1,11 +1,13 @@
 //! What is the same for every database, cache and broker: who it is, and what it means that it does not answer.
 
+use std::time::Duration;
+
 use jiff::{SignedDuration, Timestamp};
 use opsctl_core::model::{Code, Finding, Judgement, KeyKind, ServerRef, Severity, Subject, Target, printable, quantity};
 use opsctl_core::probe::docker::{Container, Docker};
 use opsctl_core::probe::filesystem::FsUsage;
-use opsctl_core::probe::servers::{NoSession, state_of};
-use opsctl_core::probe::{ProbeCx, ProbeError};
+use opsctl_core::probe::servers::{NoSession, state_of, working_folder};
+use opsctl_core::probe::{Io, ProbeCx, ProbeError, blocking};
 use serde::{Deserialize, Serialize};
 
 /// After this long a server that was stopped and that nothing names is not missed.
@@ -81,7 +83,9 @@ impl Silence {
     pub(crate) async fn about(cx: &ProbeCx, server: &Server, why: NoSession) -> Self {
         let mut silence = Self { ..Self::default() };
         if let Some(server) = server.get() {
-            silence.process_state = server.process.and_then(|p| state_of(p.pid));
+            if let Some(process) = server.process {
+                silence.process_state = process_state(process.pid).await;
+            }
             if why == NoSession::NotRunning
                 && let (Some(id), Some(docker)) = (&server.container, &cx.docker)
             {
@@ -151,6 +155,10 @@ impl Silence {
             NoSession::Rejected { address, code: word, message } => {
                 crit(format!("{name} turns every question away")).cite("it says", format!("{word} {message}")).cite("at", address)
             }
+            NoSession::Unproven { address, why } => {
+                let gap = format!("{name} requires a login at {address}, and the password was not sent: {why}");
+                return Judgement { gaps: vec![gap], ..Judgement::default() };
+            }
             NoSession::Login { address, message, tried } => {
                 let tried = tried.as_ref().map_or_else(String::new, |from| format!(" (tried {from})"));
                 let line = format!("[[server]] name = \"{name}\" password = \"${{{secret}}}\"");
@@ -196,10 +204,25 @@ impl Silence {
     }
 }
 
+/// Time limit of reading files or tables of one process.
+pub(crate) const READ_TIMEOUT: Duration = Duration::from_secs(2);
+
+/// The state of a process.
+pub(crate) async fn process_state(pid: i32) -> Option<char> {
+    let read = move |io: &Io| state_of(io, pid);
+    blocking::run("the state of a process", &format!("/proc/{pid}/stat"), READ_TIMEOUT, read).await.ok().flatten()
+}
+
+/// The directory that a process works in, as it sees it.
+pub(crate) async fn working_directory(pid: i32) -> Option<String> {
+    let read = move |io: &Io| working_folder(io, pid);
+    blocking::run("its directory", &format!("/proc/{pid}/cwd"), READ_TIMEOUT, read).await.ok().flatten()
+}
+
 /// The filesystem that `path` lies on as a server sees it. In a container's own layer that is the engine's.
 pub(crate) async fn filesystem_at(cx: &ProbeCx, server: &Server, path: &str) -> Option<FsUsage> {
     let server = server.get()?;
-    let seen = cx.filesystems.of(format!("/proc/{}/root{path}", server.process?.pid).as_ref()).await.ok()?;
+    let seen = cx.filesystems.of_process(server.process?.pid, path).await.ok()?;
     // an overlay has a device number of its own, and the numbers of what is below it
     if seen.dev.starts_with("0:")
         && let (Some(_), Some(docker)) = (&server.container, &cx.docker)

@@ -45,7 +45,7 @@ async fn session_at(state_dir: &Path, config: &Config, ask: Ask, deadline: Optio
         Err(e) => (Vec::new(), vec![e.to_string()]),
     };
     let owners = config.clone();
-    let (history, kept, boot_id) = (store.clone(), state_dir.to_owned(), host::info().boot_id);
+    let (history, kept, boot_id) = (store.clone(), state_dir.to_owned(), host::read_info().await.boot_id);
     let session = Session::new(Setup {
         runbooks: site::runbooks(config),
         endpoint: config.endpoint.as_ref().map(ToString::to_string),

@@ -282,6 +282,9 @@ pub struct ServerRef {
     pub unit: Option<String>,
     /// Host (or socket folder) and port from the configuration or the libpq environment.
     pub address: Option<(String, u16)>,
+    /// Why nothing that it says of itself is used: `belongs to user mallory (uid 1001)`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub untrusted: Option<String>,
 }
 
 /// The process that tells whether a server is still the same one.

@@ -21,6 +21,9 @@ const STUCK_LOAD: f64 = 0.1;
 /// Time between two looks at a task that seems stuck, where the kernel does not say since when it waits.
 const STILL: Duration = Duration::from_secs(1);
 
+/// Time limit of reading everything once.
+const READ_TIMEOUT: Duration = Duration::from_secs(2);
+
 /// How many processes are named.
 const TOP: usize = 5;
 
@@ -63,21 +66,22 @@ struct First {
 
 impl Watch {
     /// Takes the first look at this machine.
-    #[must_use]
-    pub fn start() -> Self {
-        Self::over([Proc::default(), Proc::default()], Some(own_ms()))
+    pub async fn start() -> Self {
+        Self::over([Proc::default(), Proc::default()], Some(own_ms())).await
     }
 
     /// Two looks at trees recorded elsewhere.
-    #[must_use]
-    pub fn recorded(first: Proc, later: Proc) -> Self {
-        Self::over([first, later], None)
+    pub async fn recorded(first: Proc, later: Proc) -> Self {
+        Self::over([first, later], None).await
     }
 
-    fn over(looks: [Proc; 2], own_ms: Option<u64>) -> Self {
-        let first = looks[0]
-            .snapshot()
-            .map(|snapshot| Arc::new(First { at: Instant::now(), own_ms, snapshot, processes: looks[0].processes() }));
+    async fn over(looks: [Proc; 2], own_ms: Option<u64>) -> Self {
+        let proc = looks[0].clone();
+        let read = blocking::run("processes", "/proc", READ_TIMEOUT, move |io| {
+            let snapshot = proc.snapshot(io)?;
+            Ok(Arc::new(First { at: Instant::now(), own_ms, snapshot, processes: proc.processes(io) }))
+        });
+        let first = read.await.and_then(|first| first);
         Self { looks, first, memo: Memo::default() }
     }
 
@@ -91,17 +95,17 @@ impl Watch {
         tokio::time::sleep(WINDOW.saturating_sub(first.at.elapsed())).await;
         let proc = self.looks[1].clone();
         // wchan of a task whose process is being torn down can wait for a lock
-        blocking::run("processes", "/proc", Duration::from_secs(2), move || {
-            let later = proc.snapshot()?;
+        blocking::run("processes", "/proc", READ_TIMEOUT, move |io| {
+            let later = proc.snapshot(io)?;
             let window_ms = u64::try_from(first.at.elapsed().as_millis()).unwrap_or(u64::MAX);
-            let processes = proc.processes();
+            let processes = proc.processes(io);
             Ok(Arc::new(Activity {
                 window_ms,
                 own_ms: first.own_ms.map_or(0, |before| own_ms().saturating_sub(before)),
-                busiest: proc.busiest(&first.processes, &processes, window_ms, TOP),
-                homes: proc.busiest_homes(&first.processes, &processes, window_ms),
-                largest: proc.largest(&processes, TOP),
-                stuck: if later.load[0] >= STUCK_LOAD { proc.stuck() } else { Vec::new() },
+                busiest: proc.busiest(io, &first.processes, &processes, window_ms, TOP),
+                homes: proc.busiest_homes(io, &first.processes, &processes, window_ms),
+                largest: proc.largest(io, &processes, TOP),
+                stuck: if later.load[0] >= STUCK_LOAD { proc.stuck(io) } else { Vec::new() },
                 first: first.snapshot.clone(),
                 later,
             }))
@@ -113,19 +117,21 @@ impl Watch {
     pub async fn still_stuck(&self, seen: &[Stuck]) -> Result<Vec<i32>, ProbeError> {
         tokio::time::sleep(STILL).await;
         let proc = self.looks[1].clone();
-        let again = blocking::run("processes", "/proc", Duration::from_secs(2), move || proc.stuck()).await?;
+        let again = blocking::run("processes", "/proc", READ_TIMEOUT, move |io| proc.stuck(io)).await?;
         let same = |s: &&Stuck| again.iter().any(|a| a.tid == s.tid && a.wchan == s.wchan);
         Ok(seen.iter().filter(same).map(|s| s.tid).collect())
     }
 
     /// Memory at the second look's place; needs no window.
-    pub fn memory(&self) -> Result<super::kernel::Memory, ProbeError> {
-        self.looks[1].memory()
+    pub async fn memory(&self) -> Result<super::kernel::Memory, ProbeError> {
+        let proc = self.looks[1].clone();
+        blocking::run("memory", "/proc/meminfo", READ_TIMEOUT, move |io| proc.memory(io)).await?
     }
 
     /// The snapshot of a moment of one's own, for a check that needs a longer window.
-    pub fn now(&self) -> Result<Snapshot, ProbeError> {
-        self.looks[1].snapshot()
+    pub async fn now(&self) -> Result<Snapshot, ProbeError> {
+        let proc = self.looks[1].clone();
+        blocking::run("processor time", "/proc/stat", READ_TIMEOUT, move |io| proc.snapshot(io)).await?
     }
 }
 
@@ -141,7 +147,7 @@ mod tests {
 
     #[tokio::test(flavor = "current_thread")]
     async fn whoever_asks_waits_for_one_window_together() {
-        let watch = Watch::start();
+        let watch = Watch::start().await;
         let (a, b) = tokio::join!(watch.activity(), watch.activity());
         let (a, b) = (a.unwrap(), b.unwrap());
         assert!(Arc::ptr_eq(&a, &b));
@@ -152,7 +158,7 @@ mod tests {
     #[tokio::test(flavor = "current_thread")]
     async fn a_machine_that_cannot_be_read_is_an_error_once_asked() {
         let nowhere = Proc::at("/nonexistent");
-        let error = Watch::recorded(nowhere.clone(), nowhere).activity().await.unwrap_err();
+        let error = Watch::recorded(nowhere.clone(), nowhere).await.activity().await.unwrap_err();
         assert!(error.to_string().contains("/nonexistent/stat"), "{error}");
     }
 }

@@ -1,12 +1,12 @@
 //! This boot: which kernel runs, which would run next, and whether anybody asked for a reboot.
 
-use std::fs;
+use std::fs::DirEntry;
 use std::path::Path;
 
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
-use super::clock;
+use super::{Io, clock};
 
 /// A kernel in `/boot`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -29,7 +29,7 @@ pub struct Boot {
     pub installed: Vec<Kernel>,
     /// The running kernel can load modules at all.
     pub modules_supported: bool,
-    /// The folder of its modules is there.
+    /// The directory of its modules is there.
     pub modules_present: bool,
     /// Since when a package asks for a reboot (`/run/reboot-required`).
     pub required_since: Option<Timestamp>,
@@ -41,41 +41,41 @@ pub struct Boot {
 
 /// Reads it all.
 #[must_use]
-pub fn read() -> Boot {
-    let mut boot = from_tree(Path::new("/"), &super::host::info().kernel);
+pub fn read(io: &Io) -> Boot {
+    let mut boot = from_tree(io, Path::new("/"), &super::host::kernel());
     boot.uptime_s = clock::since_boot().as_secs();
-    boot.in_container = in_container();
+    boot.in_container = in_container(io);
     boot
 }
 
-fn from_tree(root: &Path, running: &str) -> Boot {
+fn from_tree(io: &Io, root: &Path, running: &str) -> Boot {
     let flag = root.join("run/reboot-required");
-    let packages = fs::read_to_string(root.join("run/reboot-required.pkgs")).unwrap_or_default();
+    let packages = io.read_lossy(root.join("run/reboot-required.pkgs")).unwrap_or_default();
     let mut by: Vec<String> = packages.split_whitespace().map(str::to_owned).collect();
     by.sort();
     by.dedup();
-    let modules = ["lib/modules", "usr/lib/modules"].iter().any(|m| root.join(m).join(running).is_dir());
+    let modules = ["lib/modules", "usr/lib/modules"].iter().any(|m| io.is_dir(root.join(m).join(running)));
     Boot {
         running: running.to_owned(),
-        installed: kernels(&root.join("boot")),
+        installed: kernels(io, &root.join("boot")),
         // without this file the kernel was built without loadable modules
-        modules_supported: root.join("proc/modules").exists(),
+        modules_supported: io.exists(root.join("proc/modules")),
         modules_present: modules,
-        required_since: modified(&flag),
+        required_since: modified(io, &flag),
         required_by: by,
         ..Boot::default()
     }
 }
 
-fn kernels(folder: &Path) -> Vec<Kernel> {
-    let entries = fs::read_dir(folder).into_iter().flatten().flatten();
-    let kernel = |entry: fs::DirEntry| {
+fn kernels(io: &Io, directory: &Path) -> Vec<Kernel> {
+    let entries = io.read_dir(directory).into_iter().flatten().flatten();
+    let kernel = |entry: DirEntry| {
         let name = entry.file_name().into_string().ok()?;
         let release = name.strip_prefix("vmlinuz-")?;
         // rescue images of dracut are no kernel to boot into
         let spare = matches!(name.rsplit('.').next(), Some("old" | "bak"));
         (!release.contains("rescue") && !spare)
-            .then(|| Kernel { release: release.to_owned(), installed: modified(&entry.path()) })
+            .then(|| Kernel { release: release.to_owned(), installed: modified(io, &entry.path()) })
     };
     let mut kernels: Vec<Kernel> = entries.filter_map(kernel).collect();
     kernels.sort_by_key(|k| std::cmp::Reverse(version(&k.release)));
@@ -94,42 +94,42 @@ pub fn version(release: &str) -> Vec<(u64, String)> {
         .collect()
 }
 
-fn modified(path: &Path) -> Option<Timestamp> {
-    Timestamp::try_from(fs::metadata(path).ok()?.modified().ok()?).ok()
+fn modified(io: &Io, path: &Path) -> Option<Timestamp> {
+    Timestamp::try_from(io.metadata(path).ok()?.modified().ok()?).ok()
 }
 
 /// Whether this is a container: what systemd, Docker and Podman leave behind in one, and not the machine's own process namespace
 /// (virtual machines are made from container images too, with those files in them).
 #[must_use]
-pub fn in_container() -> bool {
-    let marked = ["/run/systemd/container", "/.dockerenv", "/run/.containerenv"].iter().any(|f| Path::new(f).exists());
+pub fn in_container(io: &Io) -> bool {
+    let marked = ["/run/systemd/container", "/.dockerenv", "/run/.containerenv"].iter().any(|f| io.exists(f));
     // PROC_PID_INIT_INO of include/linux/proc_ns.h
-    let machine = fs::read_link("/proc/self/ns/pid").is_ok_and(|ns| ns.as_os_str() == "pid:[4026531836]");
+    let machine = io.read_link("/proc/self/ns/pid").is_ok_and(|ns| ns.as_os_str() == "pid:[4026531836]");
     marked && !machine
 }
 
 #[cfg(test)]
 mod tests {
-    #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+    #![allow(clippy::unwrap_used, clippy::disallowed_methods, reason = "tests")]
     use super::*;
 
     #[test]
     fn the_newest_kernel_is_first_by_number_not_by_letter() {
         let root = tempfile::tempdir().unwrap();
-        let dir = |d: &str| fs::create_dir_all(root.path().join(d)).unwrap();
+        let dir = |d: &str| std::fs::create_dir_all(root.path().join(d)).unwrap();
         let _ = ["boot", "proc", "run", "lib/modules/6.1.0-9-amd64"].map(dir);
         for name in ["vmlinuz-6.1.0-9-amd64", "vmlinuz-6.1.0-10-amd64", "vmlinuz-0-rescue-abc", "initrd.img-6.1.0-9-amd64"] {
-            fs::write(root.path().join("boot").join(name), "").unwrap();
+            std::fs::write(root.path().join("boot").join(name), "").unwrap();
         }
-        fs::write(root.path().join("proc/modules"), "").unwrap();
-        fs::write(root.path().join("run/reboot-required"), "").unwrap();
-        fs::write(root.path().join("run/reboot-required.pkgs"), "libc6\nlinux-image\nlibc6\n").unwrap();
-        let boot = from_tree(root.path(), "6.1.0-9-amd64");
+        std::fs::write(root.path().join("proc/modules"), "").unwrap();
+        std::fs::write(root.path().join("run/reboot-required"), "").unwrap();
+        std::fs::write(root.path().join("run/reboot-required.pkgs"), "libc6\nlinux-image\nlibc6\n").unwrap();
+        let boot = from_tree(&Io::for_test(), root.path(), "6.1.0-9-amd64");
         let releases: Vec<&str> = boot.installed.iter().map(|k| k.release.as_str()).collect();
         assert_eq!(releases, ["6.1.0-10-amd64", "6.1.0-9-amd64"]);
         assert!(boot.modules_present && boot.modules_supported && boot.required_since.is_some());
         assert_eq!(boot.required_by, ["libc6", "linux-image"]);
-        assert!(!from_tree(root.path(), "6.1.0-8-amd64").modules_present);
+        assert!(!from_tree(&Io::for_test(), root.path(), "6.1.0-8-amd64").modules_present);
     }
 
     proptest::proptest! {

@@ -1,14 +1,14 @@
 //! Celery's processes: found by their command lines, tied to a broker by their connections.
 
-use std::fs;
 use std::net::SocketAddr;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
 use super::home::Home;
-use super::servers::{connections_of, parent_and_start};
-use super::{ProbeError, blocking, process};
+use super::io::Root;
+use super::servers::connections_of;
+use super::{Io, ProbeCx, ProbeError, blocking, table};
 use crate::model::CeleryRole as Role;
 
 /// How long the scan may take.
@@ -69,10 +69,15 @@ impl Connection {
 }
 
 /// Every Celery worker and beat on this host, in containers too.
-pub async fn processes() -> Result<Vec<Process>, ProbeError> {
-    blocking::run("processes", "/proc", PATIENCE, || {
-        let pids = process::all().map_err(|e| ProbeError::io("processes", "/proc", &e))?;
-        let mut all: Vec<(Process, i32)> = pids.filter_map(celery).collect();
+pub async fn processes(cx: &ProbeCx) -> Result<Vec<Process>, ProbeError> {
+    let table = cx.processes().await?;
+    // setproctitle makes it `[celeryd: celer`
+    let named = |comm: &str| comm.starts_with("python") || comm.contains("celery") || comm.starts_with("pypy");
+    let candidates: Vec<table::Process> = table.iter().filter(|p| named(&p.comm)).cloned().collect();
+    let arguments = table.command_lines(candidates.iter().map(|p| p.pid)).await;
+    let read = blocking::run("processes", "/proc", PATIENCE, move |io| {
+        let of = |p: table::Process| celery(io, p.clone(), arguments.get(&p.pid)?);
+        let mut all: Vec<(Process, i32)> = candidates.into_iter().filter_map(of).collect();
         let children: Vec<i32> = all.iter().map(|(_, parent)| *parent).collect();
         let mains: Vec<i32> = all.iter().map(|(p, _)| p.pid).collect();
         // a child has its parent's command line
@@ -80,35 +85,32 @@ pub async fn processes() -> Result<Vec<Process>, ProbeError> {
         let mut found: Vec<Process> = all.into_iter().map(|(p, _)| p).collect();
         for p in &mut found {
             p.children = children.iter().filter(|parent| **parent == p.pid).count();
-            p.connections = connections_of(p.pid);
-            p.versions = versions(p.pid);
-            p.broker = broker(p.pid);
+            p.connections = connections_of(io, p.pid);
+            let line = arguments.get(&p.pid).map_or("", String::as_str);
+            p.versions = versions(io, p.pid, line);
+            p.broker = broker(io, p.pid);
             if p.role.beats() {
-                p.schedule_age_s = schedule_age(p.pid);
+                p.schedule_age_s = schedule_age(io, p.pid, line);
             }
         }
-        found.sort_by_key(|p| p.pid);
-        Ok(found)
-    })
-    .await?
+        found
+    });
+    let mut found = read.await?;
+    for p in &mut found {
+        p.home = cx.proven_home(p.pid, std::mem::take(&mut p.home)).await;
+    }
+    Ok(found)
 }
 
 /// The established TCP connections of a process; none also when they are not ours to see.
 pub async fn connections(pid: i32) -> Vec<Connection> {
-    blocking::run("connections", "/proc", PATIENCE, move || connections_of(pid)).await.unwrap_or_default()
+    blocking::run("connections", "/proc", PATIENCE, move |io| connections_of(io, pid)).await.unwrap_or_default()
 }
 
-fn celery(pid: i32) -> Option<(Process, i32)> {
-    let comm = process::comm(pid)?;
-    // setproctitle makes it `[celeryd: celer`
-    if !(comm.starts_with("python") || comm.contains("celery") || comm.starts_with("pypy")) {
-        return None;
-    }
-    let (role, app, queues) = command(&process::command_line(pid)?)?;
-    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
-    let (parent, start_ticks) = parent_and_start(&stat)?;
-    let state = process::state_of(&stat)?;
-    let home = fs::read_to_string(format!("/proc/{pid}/cgroup")).map(|t| Home::of_cgroups(&t)).unwrap_or_default();
+fn celery(io: &Io, p: table::Process, line: &str) -> Option<(Process, i32)> {
+    let (role, app, queues) = command(line)?;
+    let (pid, start_ticks, state, parent) = (p.pid, p.start_ticks, p.state, p.parent);
+    let home = io.read_lossy(format!("/proc/{pid}/cgroup")).map(|t| Home::of_cgroups(&t)).unwrap_or_default();
     let process = Process {
         pid,
         start_ticks,
@@ -160,22 +162,18 @@ pub(in crate::probe) fn command(line: &str) -> Option<(Role, Option<String>, Vec
 }
 
 /// The names of installed packages hold their versions: `celery-5.5.3.dist-info`.
-fn versions(pid: i32) -> Option<String> {
-    let maps = fs::read_to_string(format!("/proc/{pid}/environ")).unwrap_or_default();
-    let virtual_env = maps.split('\0').find_map(|e| e.strip_prefix("VIRTUAL_ENV=")).map(str::to_owned);
-    let line = process::command_line(pid)?;
+fn versions(io: &Io, pid: i32, line: &str) -> Option<String> {
+    let environ = io.read_lossy(format!("/proc/{pid}/environ")).unwrap_or_default();
+    let virtual_env = environ.split('\0').find_map(|e| e.strip_prefix("VIRTUAL_ENV=")).map(str::to_owned);
     let program = line.split('\0').next()?;
     let beside = program.rsplit_once("/bin/").map(|(prefix, _)| prefix.to_owned());
-    let roots = [virtual_env, beside, Some("/usr/local".to_owned()), Some("/usr".to_owned())];
-    roots.into_iter().flatten().find_map(|root| {
-        let lib = format!("/proc/{pid}/root{root}/lib");
-        fs::read_dir(lib).ok()?.flatten().filter(|e| e.file_name().to_string_lossy().starts_with("python")).find_map(|python| {
-            ["site-packages", "dist-packages"].iter().find_map(|folder| {
-                let names: Vec<String> = fs::read_dir(python.path().join(folder))
-                    .ok()?
-                    .flatten()
-                    .map(|e| e.file_name().to_string_lossy().into_owned())
-                    .collect();
+    let prefixes = [virtual_env, beside, Some("/usr/local".to_owned()), Some("/usr".to_owned())];
+    let root = Root::of(io, pid).ok()?;
+    prefixes.into_iter().flatten().find_map(|prefix| {
+        let lib = format!("{prefix}/lib");
+        root.names(lib.as_ref()).into_iter().filter(|name| name.starts_with("python")).find_map(|python| {
+            ["site-packages", "dist-packages"].iter().find_map(|packages| {
+                let names = root.names(format!("{lib}/{python}/{packages}").as_ref());
                 let version = |package: &str| {
                     names
                         .iter()
@@ -188,9 +186,8 @@ fn versions(pid: i32) -> Option<String> {
 }
 
 /// beat connects only when something is due: until then its environment alone tells of its broker.
-fn broker(pid: i32) -> Option<String> {
-    let environ = fs::read(format!("/proc/{pid}/environ")).ok()?;
-    let environ = String::from_utf8_lossy(&environ).into_owned();
+fn broker(io: &Io, pid: i32) -> Option<String> {
+    let environ = io.read_lossy(format!("/proc/{pid}/environ")).ok()?;
     environ
         .split('\0')
         .filter_map(|e| e.split_once('='))
@@ -209,17 +206,18 @@ pub(super) fn without_login(url: &str) -> String {
 }
 
 /// beat writes its schedule every few minutes, whatever is due; the file is in its working folder unless somebody said otherwise.
-fn schedule_age(pid: i32) -> Option<u64> {
-    let line = process::command_line(pid)?;
+fn schedule_age(io: &Io, pid: i32, line: &str) -> Option<u64> {
     let words: Vec<&str> = line.split('\0').collect();
     let named = words.iter().enumerate().find_map(|(i, w)| match *w {
         "-s" | "--schedule" => words.get(i + 1).map(|w| (*w).to_owned()),
         w => w.strip_prefix("--schedule=").map(str::to_owned),
     });
     let name = named.unwrap_or_else(|| "celerybeat-schedule".to_owned());
-    let base = if name.starts_with('/') { format!("/proc/{pid}/root{name}") } else { format!("/proc/{pid}/cwd/{name}") };
+    let directory = io.read_link(format!("/proc/{pid}/cwd")).ok()?.into_os_string().into_string().ok()?;
+    let base = if name.starts_with('/') { name } else { format!("{directory}/{name}") };
+    let root = Root::of(io, pid).ok()?;
     // the library that keeps it adds an ending of its own
-    let modified = ["", ".db", ".dat"].iter().find_map(|end| fs::metadata(format!("{base}{end}")).ok()?.modified().ok())?;
+    let modified = ["", ".db", ".dat"].iter().find_map(|end| root.metadata(&format!("{base}{end}")).ok()?.modified().ok())?;
     modified.elapsed().ok().map(|d| d.as_secs())
 }
 

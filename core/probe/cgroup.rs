@@ -3,12 +3,11 @@
 //! File names and units: Documentation/admin-guide/cgroup-v2.rst and cgroup-v1/{memory,cpuacct,pids}.rst.
 
 use std::collections::HashMap;
-use std::fs;
 use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
-use super::ProbeError;
+use super::{Io, ProbeError};
 
 /// v1 prints "no limit" as the largest page-aligned i64; anything near it is none.
 const V1_NO_LIMIT: u64 = 1 << 62;
@@ -60,7 +59,7 @@ pub struct Cpu {
     pub throttled: u64,
 }
 
-/// The folders that hold one process's controllers.
+/// The directories that hold one process's controllers.
 #[derive(Debug, Clone)]
 pub struct Group {
     unified: Option<PathBuf>,
@@ -75,20 +74,20 @@ impl Cgroups {
     }
 
     /// Where the cgroup of `pid` is. A process that is gone is [`ProbeError::Skip`].
-    pub fn group_of(&self, pid: i64) -> Result<Group, ProbeError> {
+    pub fn group_of(&self, io: &Io, pid: i64) -> Result<Group, ProbeError> {
         let path = self.proc.join(pid.to_string()).join("cgroup");
-        let text = fs::read_to_string(&path).map_err(|e| {
+        let text = io.read_lossy(&path).map_err(|e| {
             if e.kind() == std::io::ErrorKind::NotFound || e.raw_os_error() == Some(rustix::io::Errno::SRCH.raw_os_error()) {
                 ProbeError::Skip(format!("process {pid} is gone"))
             } else {
                 ProbeError::io("the control group", path.display().to_string(), &e)
             }
         })?;
-        Ok(self.parse(&text))
+        Ok(self.parse(io, &text))
     }
 
     /// `hierarchy:controllers:path` lines, cgroups(7).
-    fn parse(&self, text: &str) -> Group {
+    fn parse(&self, io: &Io, text: &str) -> Group {
         let mut group = Group { unified: None, v1: HashMap::new() };
         for line in text.lines() {
             let mut fields = line.splitn(3, ':');
@@ -97,11 +96,11 @@ impl Cgroups {
             if controllers.is_empty() {
                 // hybrid hosts mount v2 beside v1, without controllers
                 let hybrid = self.sys.join("unified");
-                let root = if hybrid.is_dir() { hybrid } else { self.sys.clone() };
+                let root = if io.is_dir(&hybrid) { hybrid } else { self.sys.clone() };
                 group.unified = Some(root.join(path));
             } else {
                 for controller in controllers.split(',') {
-                    let root = [controllers, controller].map(|d| self.sys.join(d)).into_iter().find(|d| d.is_dir());
+                    let root = [controllers, controller].map(|d| self.sys.join(d)).into_iter().find(|d| io.is_dir(d));
                     if let Some(root) = root {
                         group.v1.insert(controller.to_owned(), root.join(path));
                     }
@@ -115,90 +114,90 @@ impl Cgroups {
 impl Group {
     /// Reads limits and counters. What a kernel does not have stays none.
     #[must_use]
-    pub fn usage(&self) -> Usage {
+    pub fn usage(&self, io: &Io) -> Usage {
         match (self.v1.get("memory"), &self.unified) {
-            (Some(memory), _) => self.usage_v1(memory),
-            (None, Some(folder)) => usage_v2(folder),
+            (Some(memory), _) => self.usage_v1(io, memory),
+            (None, Some(folder)) => usage_v2(io, folder),
             (None, None) => Usage::default(),
         }
     }
 
     /// The CPU counters alone, for a second sample.
     #[must_use]
-    pub fn cpu(&self) -> Option<Cpu> {
+    pub fn cpu(&self, io: &Io) -> Option<Cpu> {
         match (self.v1.get("cpuacct"), &self.unified) {
-            (Some(accounting), _) => cpu_v1(accounting, self.v1.get("cpu")),
-            (None, Some(folder)) => cpu_v2(folder),
+            (Some(accounting), _) => cpu_v1(io, accounting, self.v1.get("cpu")),
+            (None, Some(folder)) => cpu_v2(io, folder),
             (None, None) => None,
         }
     }
 
     /// Pids of the processes in it, without those of groups below.
     #[must_use]
-    pub fn processes(&self) -> Vec<i32> {
+    pub fn processes(&self, io: &Io) -> Vec<i32> {
         let folder = self.v1.get("memory").or(self.unified.as_ref());
-        let text = folder.and_then(|f| fs::read_to_string(f.join("cgroup.procs")).ok()).unwrap_or_default();
+        let text = folder.and_then(|f| io.read_lossy(f.join("cgroup.procs")).ok()).unwrap_or_default();
         text.lines().filter_map(|l| l.trim().parse().ok()).collect()
     }
 
     /// Whether its processes are held (`docker pause`, a suspended unit): they then look like tasks stuck in the kernel.
     #[must_use]
-    pub fn frozen(&self) -> bool {
-        let read = |path: PathBuf| fs::read_to_string(path).unwrap_or_default();
+    pub fn frozen(&self, io: &Io) -> bool {
+        let read = |path: PathBuf| io.read_lossy(path).unwrap_or_default();
         // v1 freezer-subsystem.rst; v2 `frozen` of cgroup.events. A parent that is frozen freezes what is below it, and says so there
         let v1 = self.v1.get("freezer").is_some_and(|f| matches!(read(f.join("freezer.state")).trim(), "FROZEN" | "FREEZING"));
         let v2 = self.unified.as_ref().is_some_and(|u| read(u.join("cgroup.events")).lines().any(|l| l == "frozen 1"));
         v1 || v2
     }
 
-    fn usage_v1(&self, memory: &Path) -> Usage {
-        let stat = fields(&memory.join("memory.stat"));
-        let used = number(&memory.join("memory.usage_in_bytes"));
+    fn usage_v1(&self, io: &Io, memory: &Path) -> Usage {
+        let stat = fields(io, &memory.join("memory.stat"));
+        let used = number(io, &memory.join("memory.usage_in_bytes"));
         let cache = stat.get("total_inactive_file").copied().unwrap_or(0);
         let pids = self.v1.get("pids");
         Usage {
             version: 1,
             memory_used: used.map(|u| u.saturating_sub(cache)),
-            memory_limit: number(&memory.join("memory.limit_in_bytes")).filter(|l| *l < V1_NO_LIMIT),
+            memory_limit: number(io, &memory.join("memory.limit_in_bytes")).filter(|l| *l < V1_NO_LIMIT),
             active_file: stat.get("total_active_file").copied(),
             shmem: stat.get("total_shmem").copied(),
-            oom_kills: fields(&memory.join("memory.oom_control")).get("oom_kill").copied(),
-            pids: pids.and_then(|p| number(&p.join("pids.current"))),
-            pids_limit: pids.and_then(|p| number(&p.join("pids.max"))),
-            cpu: self.cpu(),
+            oom_kills: fields(io, &memory.join("memory.oom_control")).get("oom_kill").copied(),
+            pids: pids.and_then(|p| number(io, &p.join("pids.current"))),
+            pids_limit: pids.and_then(|p| number(io, &p.join("pids.max"))),
+            cpu: self.cpu(io),
         }
     }
 }
 
-fn usage_v2(folder: &Path) -> Usage {
-    let stat = fields(&folder.join("memory.stat"));
-    let used = number(&folder.join("memory.current"));
+fn usage_v2(io: &Io, folder: &Path) -> Usage {
+    let stat = fields(io, &folder.join("memory.stat"));
+    let used = number(io, &folder.join("memory.current"));
     let cache = stat.get("inactive_file").copied().unwrap_or(0);
     Usage {
         version: 2,
         memory_used: used.map(|u| u.saturating_sub(cache)),
-        memory_limit: number(&folder.join("memory.max")),
+        memory_limit: number(io, &folder.join("memory.max")),
         active_file: stat.get("active_file").copied(),
         shmem: stat.get("shmem").copied(),
-        oom_kills: fields(&folder.join("memory.events")).get("oom_kill").copied(),
-        pids: number(&folder.join("pids.current")),
-        pids_limit: number(&folder.join("pids.max")),
-        cpu: cpu_v2(folder),
+        oom_kills: fields(io, &folder.join("memory.events")).get("oom_kill").copied(),
+        pids: number(io, &folder.join("pids.current")),
+        pids_limit: number(io, &folder.join("pids.max")),
+        cpu: cpu_v2(io, folder),
     }
 }
 
-fn cpu_v1(accounting: &Path, cpu: Option<&PathBuf>) -> Option<Cpu> {
-    let stat = cpu.map(|c| fields(&c.join("cpu.stat"))).unwrap_or_default();
+fn cpu_v1(io: &Io, accounting: &Path, cpu: Option<&PathBuf>) -> Option<Cpu> {
+    let stat = cpu.map(|c| fields(io, &c.join("cpu.stat"))).unwrap_or_default();
     Some(Cpu {
         // nanoseconds
-        used_us: number(&accounting.join("cpuacct.usage"))? / 1000,
+        used_us: number(io, &accounting.join("cpuacct.usage"))? / 1000,
         periods: stat.get("nr_periods").copied().unwrap_or(0),
         throttled: stat.get("nr_throttled").copied().unwrap_or(0),
     })
 }
 
-fn cpu_v2(folder: &Path) -> Option<Cpu> {
-    let stat = fields(&folder.join("cpu.stat"));
+fn cpu_v2(io: &Io, folder: &Path) -> Option<Cpu> {
+    let stat = fields(io, &folder.join("cpu.stat"));
     Some(Cpu {
         used_us: *stat.get("usage_usec")?,
         periods: stat.get("nr_periods").copied().unwrap_or(0),
@@ -207,27 +206,27 @@ fn cpu_v2(folder: &Path) -> Option<Cpu> {
 }
 
 /// A file with one number; `max` and anything else is none.
-fn number(path: &Path) -> Option<u64> {
-    fs::read_to_string(path).ok()?.trim().parse().ok()
+fn number(io: &Io, path: &Path) -> Option<u64> {
+    io.read_lossy(path).ok()?.trim().parse().ok()
 }
 
 /// A file of `name number` lines.
-fn fields(path: &Path) -> HashMap<String, u64> {
-    let text = fs::read_to_string(path).unwrap_or_default();
+fn fields(io: &Io, path: &Path) -> HashMap<String, u64> {
+    let text = io.read_lossy(path).unwrap_or_default();
     text.lines().filter_map(|l| l.split_once(' ')).filter_map(|(k, v)| Some((k.to_owned(), v.trim().parse().ok()?))).collect()
 }
 
 #[cfg(test)]
 mod tests {
-    #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+    #![allow(clippy::unwrap_used, clippy::disallowed_methods, reason = "tests")]
     use super::*;
 
     fn tree(files: &[(&str, &str)]) -> (tempfile::TempDir, Cgroups) {
         let root = tempfile::tempdir().unwrap();
         for (name, text) in files {
             let path = root.path().join(name);
-            fs::create_dir_all(path.parent().unwrap()).unwrap();
-            fs::write(path, text).unwrap();
+            std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+            std::fs::write(path, text).unwrap();
         }
         let cgroups = Cgroups { proc: root.path().join("proc"), sys: root.path().join("sys") };
         (root, cgroups)
@@ -247,7 +246,7 @@ mod tests {
             ("sys/pids/docker/abc/pids.current", "3\n"),
             ("sys/pids/docker/abc/pids.max", "max\n"),
         ]);
-        let usage = cgroups.group_of(7).unwrap().usage();
+        let usage = cgroups.group_of(&Io::for_test(), 7).unwrap().usage(&Io::for_test());
         assert_eq!(
             usage,
             Usage {
@@ -274,7 +273,7 @@ mod tests {
             ("sys/system.slice/docker-abc.scope/memory.events", "low 0\noom 1\noom_kill 1\n"),
             ("sys/system.slice/docker-abc.scope/cpu.stat", "usage_usec 77\nnr_periods 0\nnr_throttled 0\n"),
         ]);
-        let usage = cgroups.group_of(7).unwrap().usage();
+        let usage = cgroups.group_of(&Io::for_test(), 7).unwrap().usage(&Io::for_test());
         assert_eq!((usage.version, usage.memory_used, usage.memory_limit), (2, Some(900), Some(2000)));
         assert_eq!((usage.oom_kills, usage.cpu.map(|c| c.used_us), usage.pids), (Some(1), Some(77), None));
     }
@@ -287,22 +286,25 @@ mod tests {
             ("proc/8/cgroup", "6:freezer:/\n0::/\n"),
             ("sys/freezer/freezer.state", "THAWED\n"),
         ]);
-        assert!(cgroups.group_of(7).unwrap().frozen());
-        assert!(!cgroups.group_of(8).unwrap().frozen());
+        assert!(cgroups.group_of(&Io::for_test(), 7).unwrap().frozen(&Io::for_test()));
+        assert!(!cgroups.group_of(&Io::for_test(), 8).unwrap().frozen(&Io::for_test()));
         let (_keep, cgroups) = tree(&[
             ("proc/7/cgroup", "0::/docker-abc.scope\n"),
             ("sys/docker-abc.scope/cgroup.events", "populated 1\nfrozen 1\n"),
             ("proc/8/cgroup", "0::/other.scope\n"),
             ("sys/other.scope/cgroup.events", "populated 1\nfrozen 0\n"),
         ]);
-        assert!(cgroups.group_of(7).unwrap().frozen() && !cgroups.group_of(8).unwrap().frozen());
+        assert!(
+            cgroups.group_of(&Io::for_test(), 7).unwrap().frozen(&Io::for_test())
+                && !cgroups.group_of(&Io::for_test(), 8).unwrap().frozen(&Io::for_test())
+        );
     }
 
     #[test]
     fn a_process_that_is_gone_is_skipped_and_garbage_is_survived() {
         let (_keep, cgroups) = tree(&[("proc/7/cgroup", "x\n::\n9:memory\n:::::\n")]);
-        assert!(matches!(cgroups.group_of(8), Err(ProbeError::Skip(_))));
-        let usage = cgroups.group_of(7).unwrap().usage();
+        assert!(matches!(cgroups.group_of(&Io::for_test(), 8), Err(ProbeError::Skip(_))));
+        let usage = cgroups.group_of(&Io::for_test(), 7).unwrap().usage(&Io::for_test());
         assert_eq!(usage.memory_used, None);
     }
 }

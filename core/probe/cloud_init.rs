@@ -1,13 +1,12 @@
 //! cloud-init's own record of the boot, read where `cloud-init status` reads it (cloudinit/cmd/status.py) but without starting Python.
 
 use std::collections::BTreeMap;
-use std::fs;
 use std::path::{Path, PathBuf};
 
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
-use super::{ProbeError, clock};
+use super::{Io, ProbeError, clock};
 
 /// The stages of cloud-init, by old and new names. Since 24.3 one process in `cloud-init-main.service` does the work of all of them.
 pub const UNITS: &[&str] = &[
@@ -76,15 +75,15 @@ impl Files {
     }
 
     /// What it says; none where it is not installed.
-    pub fn read(&self) -> Result<Option<CloudInit>, ProbeError> {
+    pub fn read(&self, io: &Io) -> Result<Option<CloudInit>, ProbeError> {
         let run = self.root.join("run/cloud-init");
-        let installed = ["usr/bin/cloud-init", "etc/cloud/cloud.cfg"].iter().any(|f| self.root.join(f).exists());
-        if !installed && !run.is_dir() {
+        let installed = ["usr/bin/cloud-init", "etc/cloud/cloud.cfg"].iter().any(|f| io.exists(self.root.join(f)));
+        if !installed && !io.is_dir(&run) {
             return Ok(None);
         }
         let mut found = CloudInit::default();
         let status = run.join("status.json");
-        match fs::read_to_string(&status) {
+        match io.read_lossy(&status) {
             Ok(text) => {
                 let parsed: Status = serde_json::from_str(&text)
                     .map_err(|e| ProbeError::failed("the boot's status", status.display().to_string(), &e.to_string()))?;
@@ -93,10 +92,10 @@ impl Files {
             Err(e) if e.kind() == std::io::ErrorKind::NotFound => {}
             Err(e) => return Err(ProbeError::io("the boot's status", status.display().to_string(), &e)),
         }
-        found.disabled_by = self.disabled_by(&run).unwrap_or_default();
+        found.disabled_by = self.disabled_by(io, &run).unwrap_or_default();
         found.progress = if !found.disabled_by.is_empty() {
             Progress::Disabled
-        } else if status.exists() && !run.join("result.json").exists() {
+        } else if io.exists(&status) && !io.exists(run.join("result.json")) {
             Progress::Running
         } else if found.started.is_some() {
             Progress::Done
@@ -104,21 +103,21 @@ impl Files {
             Progress::NotStarted
         };
         if !found.errors.is_empty() {
-            found.output = tail(&self.root.join("var/log/cloud-init-output.log"), 10);
+            found.output = tail(io, &self.root.join("var/log/cloud-init-output.log"), 10);
         }
         Ok(Some(found))
     }
 
-    fn disabled_by(&self, run: &Path) -> Option<String> {
-        let cmdline = fs::read_to_string(self.root.join("proc/cmdline")).unwrap_or_default();
+    fn disabled_by(&self, io: &Io, run: &Path) -> Option<String> {
+        let cmdline = io.read_lossy(self.root.join("proc/cmdline")).unwrap_or_default();
         let has = |word: &str| cmdline.split_whitespace().any(|w| w == word);
         if has("cloud-init=enabled") {
             None
-        } else if self.root.join("etc/cloud/cloud-init.disabled").exists() {
+        } else if io.exists(self.root.join("etc/cloud/cloud-init.disabled")) {
             Some("/etc/cloud/cloud-init.disabled exists".to_owned())
         } else if has("cloud-init=disabled") {
             Some("the kernel command line says cloud-init=disabled".to_owned())
-        } else if run.join("disabled").exists() {
+        } else if io.exists(run.join("disabled")) {
             Some("its generator found no data source".to_owned())
         } else {
             None
@@ -162,10 +161,10 @@ fn moment(seconds: f64, booted: Timestamp) -> Option<Timestamp> {
 }
 
 /// The last `n` lines of a log, read from its last 16 KiB.
-fn tail(path: &Path, n: usize) -> Vec<String> {
+fn tail(io: &Io, path: &Path, n: usize) -> Vec<String> {
     use std::io::{Read, Seek, SeekFrom};
     let read = || -> std::io::Result<String> {
-        let mut file = fs::File::open(path)?;
+        let mut file = io.open(path)?;
         let length = file.metadata()?.len();
         file.seek(SeekFrom::Start(length.saturating_sub(16 << 10)))?;
         let mut bytes = Vec::new();
@@ -179,15 +178,15 @@ fn tail(path: &Path, n: usize) -> Vec<String> {
 
 #[cfg(test)]
 mod tests {
-    #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+    #![allow(clippy::unwrap_used, clippy::disallowed_methods, reason = "tests")]
     use super::*;
 
     fn tree(files: &[(&str, &str)]) -> (tempfile::TempDir, Files) {
         let root = tempfile::tempdir().unwrap();
         for (name, text) in files {
             let path = root.path().join(name);
-            fs::create_dir_all(path.parent().unwrap()).unwrap();
-            fs::write(path, text).unwrap();
+            std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+            std::fs::write(path, text).unwrap();
         }
         let files = Files::at(root.path());
         (root, files)
@@ -200,11 +199,11 @@ mod tests {
     #[test]
     fn every_state_is_told_apart() {
         let (_keep, none) = tree(&[]);
-        assert_eq!(none.read().unwrap(), None);
+        assert_eq!(none.read(&Io::for_test()).unwrap(), None);
         let (_keep, fresh) = tree(&[("etc/cloud/cloud.cfg", "")]);
-        assert_eq!(fresh.read().unwrap().unwrap().progress, Progress::NotStarted);
+        assert_eq!(fresh.read(&Io::for_test()).unwrap().unwrap().progress, Progress::NotStarted);
         let (_keep, running) = tree(&[("run/cloud-init/status.json", r#"{"v1": {"stage": "init", "init": {"start": 5}}}"#)]);
-        let read = running.read().unwrap().unwrap();
+        let read = running.read(&Io::for_test()).unwrap().unwrap();
         assert_eq!((read.progress, read.stage.as_str()), (Progress::Running, "init"));
         // since 24.3 times are counted from boot
         assert!((read.started.unwrap().duration_since(clock::boot_time()).as_secs_f64() - 5.0).abs() < 1.0);
@@ -213,26 +212,26 @@ mod tests {
             ("run/cloud-init/result.json", "{}"),
             ("var/log/cloud-init-output.log", "one\n\ntwo\n"),
         ]);
-        let read = done.read().unwrap().unwrap();
+        let read = done.read(&Io::for_test()).unwrap().unwrap();
         assert_eq!((read.progress, read.errors.len(), read.recoverable["DEPRECATED"].len()), (Progress::Done, 1, 1));
         assert_eq!((read.started.unwrap().as_second(), read.output), (1_795_245_593, vec!["one".to_owned(), "two".to_owned()]));
         let (_keep, off) = tree(&[("run/cloud-init/disabled", ""), ("proc/cmdline", "quiet\n")]);
-        assert_eq!(off.read().unwrap().unwrap().progress, Progress::Disabled);
+        assert_eq!(off.read(&Io::for_test()).unwrap().unwrap().progress, Progress::Disabled);
         let (_keep, forced) = tree(&[("etc/cloud/cloud-init.disabled", ""), ("proc/cmdline", "cloud-init=enabled")]);
-        assert_eq!(forced.read().unwrap(), None, "neither installed nor run");
+        assert_eq!(forced.read(&Io::for_test()).unwrap(), None, "neither installed nor run");
     }
 
     #[test]
     fn a_file_in_the_middle_of_being_written_is_an_error_with_its_name() {
         let (_keep, half) = tree(&[("run/cloud-init/status.json", "{\"v1\": {")]);
-        assert!(half.read().unwrap_err().to_string().contains("status.json"));
+        assert!(half.read(&Io::for_test()).unwrap_err().to_string().contains("status.json"));
     }
 
     proptest::proptest! {
         #[test]
         fn any_status_is_survived(start in proptest::prelude::any::<f64>(), text in ".*") {
             let (_keep, files) = tree(&[("run/cloud-init/status.json", &serde_json::json!({"v1": {"a": {"start": start, "errors": text}, "stage": text}}).to_string())]);
-            let _ = files.read();
+            let _ = files.read(&Io::for_test());
         }
     }
 }

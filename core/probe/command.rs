@@ -4,7 +4,7 @@
 use std::io::ErrorKind;
 use std::os::unix::fs::MetadataExt;
 use std::process::{ExitStatus, Stdio};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use rustix::process::{Pid, Signal, kill_process, kill_process_group};
 use serde::{Deserialize, Serialize};
@@ -12,7 +12,8 @@ use tokio::io::{AsyncRead, AsyncReadExt};
 use tokio::process::Command;
 
 use super::file::user_name;
-use super::{ProbeError, blocking, environment};
+use super::io::{Io, blocking};
+use super::{ProbeError, environment};
 use crate::model::{FileIdentity, printable, quantity};
 
 /// How long its output is waited for after it has ended: a daemon it started may hold the pipe for ever.
@@ -85,19 +86,94 @@ impl Ended {
     }
 }
 
-/// Runs `argv` (never through a shell, in the C locale, without input) and waits at most `timeout`. The error says why there is no end to report.
-pub async fn run(argv: &[impl AsRef<str>], timeout: Duration) -> Result<Ended, String> {
-    run_keeping(argv, &[], timeout, KEEP).await
+/// A command line of opsctl's own. Text that was read from a process, a file or an engine cannot become the program or an option of it:
+/// see [`Argv::operand`], and [`run_as`](super::io::run_as) for command lines that a process chose.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Argv {
+    program: &'static str,
+    words: Vec<String>,
 }
 
-/// [`run`] with variables of its environment set.
-pub async fn run_with(argv: &[impl AsRef<str>], environment: &[(&str, &str)], timeout: Duration) -> Result<Ended, String> {
-    run_keeping(argv, environment, timeout, KEEP).await
+/// Programs that fixes run. An action is stored and read back, so that its program is text.
+const PROGRAMS_OF_FIXES: &[&str] = &[
+    "certbot",
+    "ip6tables",
+    "ip6tables-legacy",
+    "ip6tables-nft",
+    "iptables",
+    "iptables-legacy",
+    "iptables-nft",
+    "journalctl",
+    "nft",
+];
+
+impl Argv {
+    /// `program` with these words; it is searched in [`SAFE_PATH`].
+    #[must_use]
+    pub fn new(program: &'static str, words: &[&'static str]) -> Self {
+        Self { program, words: words.iter().map(|w| (*w).to_owned()).collect() }
+    }
+
+    /// One word more of our own, after an operand.
+    #[must_use]
+    pub fn option(mut self, word: &'static str) -> Self {
+        self.words.push(word.to_owned());
+        self
+    }
+
+    /// One word more: a number or a time of ours.
+    #[must_use]
+    pub fn number(mut self, word: impl Into<u64>) -> Self {
+        self.words.push(word.into().to_string());
+        self
+    }
+
+    /// One word more, which may be foreign text: a unit, a host name. The error says why it cannot be one.
+    pub fn operand(mut self, word: &str) -> Result<Self, String> {
+        if word.is_empty() || word.starts_with('-') || word.chars().any(char::is_control) {
+            return Err(format!("`{}` cannot be passed to {}", printable(word), self.program));
+        }
+        self.words.push(word.to_owned());
+        Ok(self)
+    }
+
+    /// The command line of an action that the guard has permitted. The error names a program that no action runs.
+    pub fn of_action(argv: &[impl AsRef<str>]) -> Result<Self, String> {
+        let mut words = argv.iter().map(AsRef::as_ref);
+        let name = words.next().ok_or("there is nothing to run")?;
+        let known = PROGRAMS_OF_FIXES.iter().find(|p| **p == name);
+        let program = known.ok_or_else(|| format!("no fix runs `{}`", printable(name)))?;
+        Ok(Self { program, words: words.map(str::to_owned).collect() })
+    }
+
+    /// The name of the program.
+    #[must_use]
+    pub fn program(&self) -> &'static str {
+        self.program
+    }
+}
+
+impl std::fmt::Display for Argv {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(self.program)?;
+        self.words.iter().try_for_each(|w| write!(f, " {w}"))
+    }
+}
+
+/// Runs a command line (never through a shell, in the C locale, without input) and waits at most `timeout`. The error says why it did
+/// not end.
+pub async fn run(argv: &Argv, timeout: Duration) -> Result<Ended, String> {
+    run_keeping(argv, timeout, KEEP).await
 }
 
 /// [`run`] for a program whose whole output is wanted, 32 MiB and more of it.
-pub async fn read(argv: &[impl AsRef<str>], timeout: Duration) -> Result<Ended, String> {
-    run_keeping(argv, &[], timeout, KEEP_ALL).await
+pub async fn read(argv: &Argv, timeout: Duration) -> Result<Ended, String> {
+    run_keeping(argv, timeout, KEEP_ALL).await
+}
+
+/// Whether a program of ours is installed.
+pub async fn is_installed(name: &'static str) -> bool {
+    blocking::run("a program", name, LOOK, move |_| which::which_in(name, Some(SAFE_PATH), "/").is_ok()).await.unwrap_or(false)
 }
 
 /// Where the programs of a team's own runbooks are looked for, whatever `PATH` says.
@@ -147,7 +223,7 @@ const LOOK: Duration = Duration::from_secs(2);
 pub async fn find(argv0: &str, undo: Option<&str>, cwd: Option<&str>) -> Result<Found, ProbeError> {
     let (argv0, undo, cwd) = (argv0.to_owned(), undo.map(str::to_owned), cwd.map(str::to_owned));
     let from = argv0.clone();
-    blocking::run("a program", &from, LOOK, move || {
+    blocking::run("a program", &from, LOOK, move |io| {
         let mut found = Found { program: program(&argv0), undo: undo.map(|u| program(&u)), folder: None, open: None };
         match cwd.as_deref().map(|folder| (folder, std::fs::metadata(folder))) {
             Some((folder, Ok(meta))) if !meta.is_dir() => found.folder = Some(format!("{folder} is no folder")),
@@ -160,7 +236,7 @@ pub async fn find(argv0: &str, undo: Option<&str>, cwd: Option<&str>) -> Result<
             let meta = std::fs::metadata(&place).ok()?;
             // what belongs to whoever runs it, or to root, is nobody else's
             let trusted = [0, rustix::process::geteuid().as_raw()].contains(&meta.uid());
-            let who = if trusted { "others".to_owned() } else { format!("user {}", user_name(meta.uid())) };
+            let who = if trusted { "others".to_owned() } else { format!("user {}", user_name(io, meta.uid())) };
             (!trusted || meta.mode() & 0o022 != 0).then(|| format!("{who} can write {place}"))
         });
         found
@@ -193,43 +269,67 @@ pub async fn run_own(
     for kept in ["HOME", "USER", "LOGNAME"] {
         command.envs(environment(kept).map(|value| (kept, value)));
     }
-    in_group(command, name, timeout, KEEP, looks).await
+    in_group(command, name, timeout, KEEP, looks, None).await
 }
 
-async fn run_keeping(
-    argv: &[impl AsRef<str>],
-    environment: &[(&str, &str)],
-    timeout: Duration,
-    keep: usize,
-) -> Result<Ended, String> {
-    let mut words = argv.iter().map(AsRef::as_ref);
-    let name = words.next().ok_or("there is nothing to run")?;
-    let program = which::which(name).map_err(|_| format!("{name} is not installed"))?;
-    if !program.is_absolute() {
-        // a relative entry in PATH, and so whoever owns the current directory
-        return Err(format!("{name} was found by a relative path"));
-    }
+async fn run_keeping(argv: &Argv, timeout: Duration, keep: usize) -> Result<Ended, String> {
+    let name = argv.program;
+    let found = blocking::run("a program", name, LOOK, move |_| which::which_in(name, Some(SAFE_PATH), "/"));
+    let program = found.await.map_err(|e| e.to_string())?.map_err(|_| format!("{name} is not installed"))?;
     let mut command = Command::new(program);
     // its own name, as a shell would give it: some programs are many under several names
-    command.arg0(name).args(words).env("LC_ALL", "C").envs(environment.iter().copied());
-    in_group(command, name, timeout, keep, false).await.map_err(|e| match e {
-        NotEnded::NotRun(why) => why,
-        NotEnded::Timeout(after) => {
-            format!("{name} did not end within {}", quantity::duration(after.try_into().unwrap_or_default()))
+    command.arg0(name).args(&argv.words).env("PATH", SAFE_PATH).env("LC_ALL", "C").current_dir("/");
+    in_group(command, name, timeout, keep, false, None).await.map_err(|e| e.words(name))
+}
+
+impl NotEnded {
+    /// In words, for the program called `name`.
+    #[must_use]
+    pub fn words(self, name: &str) -> String {
+        match self {
+            Self::NotRun(why) => why,
+            Self::Timeout(after) => {
+                format!("{name} did not end within {}", quantity::duration(after.try_into().unwrap_or_default()))
+            }
         }
-    })
+    }
+}
+
+/// Called on the thread that starts a program, just before: the program inherits what the thread has become.
+type Before = Box<dyn FnOnce(&Io) -> std::io::Result<()> + Send>;
+
+/// Starts a command after `before` and waits at most `timeout`; what it leaves running is killed.
+pub(super) async fn start(command: Command, name: &str, timeout: Duration, before: Option<Before>) -> Result<Ended, NotEnded> {
+    in_group(command, name, timeout, KEEP, true, before).await
 }
 
 /// Runs a command in a process group of its own and waits at most `timeout`.
-async fn in_group(mut command: Command, name: &str, timeout: Duration, keep: usize, tidy: bool) -> Result<Ended, NotEnded> {
-    let mut child = command
-        .stdin(Stdio::null())
-        .stdout(Stdio::piped())
-        .stderr(Stdio::piped())
-        .process_group(0)
-        .kill_on_drop(true)
-        .spawn()
-        .map_err(|e| NotEnded::NotRun(format!("starting {name}: {e}")))?;
+async fn in_group(
+    mut command: Command,
+    name: &str,
+    timeout: Duration,
+    keep: usize,
+    tidy: bool,
+    before: Option<Before>,
+) -> Result<Ended, NotEnded> {
+    let begun = Instant::now();
+    let runtime = tokio::runtime::Handle::current();
+    // starting waits until the program file is read: on a file system that hangs for ever
+    let spawned = blocking::run("a program", name, timeout, move |io| {
+        // opened before the root may become another one
+        let null = io.open("/dev/null")?;
+        if let Some(before) = before {
+            before(io)?;
+        }
+        let _entered = runtime.enter();
+        command.stdin(null).stdout(Stdio::piped()).stderr(Stdio::piped()).process_group(0).kill_on_drop(true).spawn()
+    });
+    let spawned = spawned.await.map_err(|e| match e {
+        ProbeError::Timeout { .. } => NotEnded::Timeout(timeout),
+        other => NotEnded::NotRun(other.to_string()),
+    })?;
+    let mut child = spawned.map_err(|e| NotEnded::NotRun(format!("starting {name}: {e}")))?;
+    let timeout_left = timeout.saturating_sub(begun.elapsed());
     let leader = child.id().and_then(|id| Pid::from_raw(i32::try_from(id).ok()?));
     let mut group = Group { leader, ended: false };
     let (mut out, mut err) = (Vec::new(), Vec::new());
@@ -246,7 +346,7 @@ async fn in_group(mut command: Command, name: &str, timeout: Duration, keep: usi
                 _ = &mut reading => child.wait().await,
             }
         };
-        tokio::time::timeout(timeout, ended).await
+        tokio::time::timeout(timeout_left, ended).await
     };
     let status = status.map_err(|_| NotEnded::Timeout(timeout))?;
     let status = status.map_err(|e| NotEnded::NotRun(format!("waiting for {name}: {e}")))?;
@@ -276,33 +376,46 @@ async fn drain(pipe: Option<impl AsyncRead + Unpin>, kept: &mut Vec<u8>, keep: u
 mod tests {
     #![allow(clippy::unwrap_used, reason = "tests")]
 
-    use std::time::Instant;
-
     use super::*;
 
     const LONG: Duration = Duration::from_secs(60);
+
+    fn argv(program: &'static str, words: &[&str]) -> Argv {
+        Argv { program, words: words.iter().map(|w| (*w).to_owned()).collect() }
+    }
+
+    #[test]
+    fn foreign_text_is_neither_program_nor_option() {
+        let journal = || Argv::new("journalctl", &["--unit"]);
+        assert_eq!(journal().operand("nginx.service").unwrap().to_string(), "journalctl --unit nginx.service");
+        for word in ["--file=/etc/shadow", "-x", "", "a\nb"] {
+            assert!(journal().operand(word).is_err(), "{word}");
+        }
+        assert!(Argv::of_action(&["sh", "-c", "id"]).is_err() && Argv::of_action(&["/tmp/nft", "x"]).is_err());
+        assert_eq!(Argv::of_action(&["nft", "delete"]).unwrap().to_string(), "nft delete");
+    }
 
     #[tokio::test(flavor = "current_thread")]
     async fn arguments_are_not_read_by_a_shell() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("a b;$(id)");
-        assert!(run(&["touch", path.to_str().unwrap()], LONG).await.unwrap().status.success());
+        assert!(run(&argv("touch", &[path.to_str().unwrap()]), LONG).await.unwrap().status.success());
         assert!(path.exists());
     }
 
     #[tokio::test(flavor = "current_thread")]
     async fn what_it_said_last_is_known() {
-        let ended = run(&["ls", "/no/such/place"], LONG).await.unwrap();
+        let ended = run(&argv("ls", &["/no/such/place"]), LONG).await.unwrap();
         assert!(ended.last_words().starts_with("ls: cannot access"), "{ended:?}");
         assert_eq!(ended.status.code(), Some(2));
-        assert_eq!(run(&["no-such-program-here"], LONG).await.unwrap_err(), "no-such-program-here is not installed");
+        assert_eq!(run(&argv("no-such-program-here", &[]), LONG).await.unwrap_err(), "no-such-program-here is not installed");
         let nothing: [&str; 0] = [];
-        assert!(run(&nothing, LONG).await.is_err());
+        assert!(Argv::of_action(&nothing).is_err());
     }
 
     #[tokio::test(flavor = "current_thread")]
     async fn much_output_neither_blocks_nor_grows() {
-        let ended = run(&["seq", "1", "300000"], LONG).await.unwrap();
+        let ended = run(&argv("seq", &["1", "300000"]), LONG).await.unwrap();
         assert!(ended.stdout.ends_with("300000\n") && ended.stdout.len() <= 2 * KEEP + 4096);
     }
 
@@ -313,7 +426,7 @@ mod tests {
         // `setsid`: it leaves the group
         for left in ["sleep 1000", "setsid sh -c 'sleep 1000; true'"] {
             let script = format!("{left} & echo $! > {}; wait", pid_file.display());
-            let error = run(&["sh", "-c", &script], Duration::from_millis(500)).await.unwrap_err();
+            let error = run(&argv("sh", &["-c", &script]), Duration::from_millis(500)).await.unwrap_err();
             assert_eq!(error, "sh did not end within 0.5 s");
             gone(&pid_file).await;
         }
@@ -352,7 +465,7 @@ mod tests {
     #[tokio::test(flavor = "current_thread")]
     async fn a_daemon_that_keeps_the_pipe_does_not_hold_us() {
         let started = Instant::now();
-        run(&["sh", "-c", "setsid sleep 5 & exit 0"], LONG).await.unwrap();
+        run(&argv("sh", &["-c", "setsid sleep 5 & exit 0"]), LONG).await.unwrap();
         assert!(started.elapsed() < Duration::from_secs(4));
     }
 }

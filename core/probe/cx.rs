@@ -16,6 +16,7 @@ use super::{
     needs,
     servers::Servers,
     systemd::Systemd,
+    table::{ProcessTable, SharedProcessTable},
     tls::Tls,
 };
 use crate::model::{ContainerRef, EngineState, Inventory, Sample, SystemdState, Target};
@@ -40,6 +41,8 @@ pub struct ProbeCx {
     pub rules: super::Memo<(), Result<Arc<Firewall>, super::ProbeError>>,
     /// Which filesystem a path lies on, and how full it is.
     pub filesystems: Filesystems,
+    /// The processes of this host, scanned once.
+    pub process_table: SharedProcessTable,
     /// What the name servers of this host answer.
     pub resolvers: Resolvers,
     /// Who needs whom, and who gets there.
@@ -134,6 +137,11 @@ impl ProbeCx {
         let found = self.inventory.containers.iter().find(|c| c.name == container);
         let inspected = self.docker()?.inspect(&found.ok_or_else(|| gone("there is no container of this name"))?.id).await?;
         inspected.pid().ok_or_else(|| gone("the container it is to be asked from does not run"))
+    }
+
+    /// The processes of this host, as they were when first needed.
+    pub async fn processes(&self) -> Result<Arc<ProcessTable>, super::ProbeError> {
+        self.process_table.get().await
     }
 
     /// The packet filter of this host.

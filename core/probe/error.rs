@@ -29,6 +29,14 @@ pub enum ProbeError {
         /// How long was waited.
         after: Duration,
     },
+    /// A server whose process belongs to a user that is not expected to run it: it gets no login, and nothing it names is read or run.
+    #[error("{server} {why}: not examined")]
+    Untrusted {
+        /// The server.
+        server: String,
+        /// What is known of it: `belongs to user mallory (uid 1001)`.
+        why: String,
+    },
     /// Anything else.
     #[error("reading {what} from {from}: {why}")]
     Failed {

@@ -10,8 +10,8 @@ use jiff::{Timestamp, tz::TimeZone};
 use serde::{Deserialize, Serialize};
 
 use super::changes::{moment, zone};
-use super::root::Root;
-use super::{ProbeError, blocking};
+use super::io::Root;
+use super::{Io, ProbeError, blocking};
 
 /// What is searched for a text, in bytes: more is no file that somebody reads whole.
 const SEARCHED: u64 = 4 << 20;
@@ -40,24 +40,24 @@ pub struct Facts {
 pub async fn look(path: &str, texts: &[String], timeout: Duration) -> Result<Option<Facts>, ProbeError> {
     let (path, texts) = (path.to_owned(), texts.to_vec());
     let from = path.clone();
-    blocking::run("a file", &from, timeout, move || read(&path, &texts)).await?
+    blocking::run("a file", &from, timeout, move |io| read(io, &path, &texts)).await?
 }
 
-fn read(path: &str, texts: &[String]) -> Result<Option<Facts>, ProbeError> {
-    let Some((path, meta)) = newest(path)? else { return Ok(None) };
+fn read(io: &Io, path: &str, texts: &[String]) -> Result<Option<Facts>, ProbeError> {
+    let Some((path, meta)) = newest(io, path)? else { return Ok(None) };
     let seconds = Timestamp::new(meta.mtime(), i32::try_from(meta.mtime_nsec()).unwrap_or(0));
     let mut facts = Facts {
         is_file: meta.is_file(),
         size: meta.len(),
         modified: seconds.ok(),
-        owner: user_name(meta.uid()),
+        owner: user_name(io, meta.uid()),
         path,
         ..Facts::default()
     };
     if !texts.is_empty() && facts.is_file {
         let denied = |e: &std::io::Error| ProbeError::io("a file", facts.path.clone(), e);
         let mut bytes = Vec::new();
-        let file = Root::own().and_then(|root| root.file(&facts.path)).map_err(|e| denied(&e))?;
+        let file = Root::own(io).and_then(|root| root.file(&facts.path)).map_err(|e| denied(&e))?;
         file.take(SEARCHED).read_to_end(&mut bytes).map_err(|e| denied(&e))?;
         let held = texts.iter().filter(|t| memchr::memmem::find(&bytes, t.as_bytes()).is_some()).cloned().collect();
         facts.holds = held;
@@ -71,9 +71,9 @@ fn is_pattern(path: &str) -> bool {
     path.contains(['*', '?', '['])
 }
 
-fn newest(path: &str) -> Result<Option<(String, Metadata)>, ProbeError> {
+fn newest(io: &Io, path: &str) -> Result<Option<(String, Metadata)>, ProbeError> {
     let error = |path: &str, e: &std::io::Error| ProbeError::io("a file", path, e);
-    let of = |path: String| match std::fs::metadata(&path) {
+    let of = |path: String| match io.metadata(&path) {
         Ok(meta) => Ok(Some((path, meta))),
         Err(e) if matches!(e.kind(), ErrorKind::NotFound | ErrorKind::NotADirectory) => Ok(None),
         Err(e) => Err(error(&path, &e)),
@@ -84,12 +84,12 @@ fn newest(path: &str) -> Result<Option<(String, Metadata)>, ProbeError> {
     // a folder that is not ours to read looks like an empty one
     let folder = Path::new(path).ancestors().skip(1).find(|p| p.to_str().is_some_and(|p| !is_pattern(p)));
     if let Some(folder) = folder
-        && let Err(e) = std::fs::read_dir(folder)
+        && let Err(e) = io.read_dir(folder)
         && e.kind() == ErrorKind::PermissionDenied
     {
         return Err(error(&folder.display().to_string(), &e));
     }
-    let found = Root::own().map_err(|e| error(path, &e))?.glob(path);
+    let found = Root::own(io).map_err(|e| error(path, &e))?.glob(path);
     let mut best: Option<(String, Metadata)> = None;
     for path in found {
         let Some((path, meta)) = of(path)? else { continue };
@@ -114,9 +114,9 @@ pub struct Tail {
 pub async fn tail(path: &str, bytes: u64, timeout: Duration) -> Result<Option<Tail>, ProbeError> {
     let path = path.to_owned();
     let from = path.clone();
-    blocking::run("log lines", &from, timeout, move || {
+    blocking::run("log lines", &from, timeout, move |io| {
         let error = |e: &std::io::Error| ProbeError::io("log lines", path.clone(), e);
-        let mut file: File = match Root::own().and_then(|root| root.file(&path)) {
+        let mut file: File = match Root::own(io).and_then(|root| root.file(&path)) {
             Ok(file) => file,
             Err(e) if e.kind() == ErrorKind::NotFound => return Ok(None),
             Err(e) => return Err(error(&e)),
@@ -128,7 +128,7 @@ pub async fn tail(path: &str, bytes: u64, timeout: Duration) -> Result<Option<Ta
         let text = String::from_utf8_lossy(&end);
         // the first line may be the end of one
         let whole = text.lines().skip(usize::from(start > 0));
-        let zone = zone(Path::new("/"));
+        let zone = zone(io, Path::new("/"));
         let mut last = None;
         let lines = whole.map(|line| {
             last = written(line, &zone).or(last);
@@ -152,8 +152,8 @@ fn written(line: &str, zone: &TimeZone) -> Option<Timestamp> {
 }
 
 /// The name of a user, or the number where there is none.
-pub(super) fn user_name(uid: u32) -> String {
-    let users = std::fs::read_to_string("/etc/passwd").unwrap_or_default();
+pub(super) fn user_name(io: &Io, uid: u32) -> String {
+    let users = io.read_lossy("/etc/passwd").unwrap_or_default();
     let named = users.lines().find_map(|line| {
         let mut fields = line.split(':');
         let name = fields.next()?;

@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 use jiff::Timestamp;
 
 use super::{
-    REDACTED, Redactor, boot, celery, changes, cloud_init, docker, endpoint, filesystem, firewall, home, http, image_files,
+    Io, REDACTED, Redactor, boot, celery, changes, cloud_init, docker, endpoint, filesystem, firewall, home, http, image_files,
     kernel, kmsg, listeners, metrics, names, needs, netns, network, nginx, process, prometheus, proxies, servers, systemd, tasks,
     tls,
 };
@@ -36,7 +36,7 @@ const TARGETS: &[Target] = &[
         let tree = std::env::temp_dir().join(format!("opsctl-fuzz-{}", std::process::id()));
         let folder = tree.join("run/cloud-init");
         if std::fs::create_dir_all(&folder).is_ok() && std::fs::write(folder.join("status.json"), text).is_ok() {
-            drop(cloud_init::Files::at(&tree).read());
+            drop(cloud_init::Files::at(&tree).read(&Io::for_test()));
         }
         let _ = std::fs::remove_dir_all(&tree);
     }),

@@ -1,18 +1,44 @@
 //! Who this machine is.
 
-use std::fs;
+use std::fs::DirEntry;
+use std::time::Duration;
 
+use tokio::sync::OnceCell;
+
+use super::{Io, ProbeError, blocking};
 use crate::model::HostInfo;
+
+/// Time limit of reading one small file of the kernel.
+const READ_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// Node name, kernel release and boot id.
 #[must_use]
-pub fn info() -> HostInfo {
-    let uname = rustix::system::uname();
+pub fn info(io: &Io) -> HostInfo {
     HostInfo {
-        hostname: uname.nodename().to_string_lossy().into_owned(),
-        kernel: uname.release().to_string_lossy().into_owned(),
-        boot_id: fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap_or_default().trim().to_owned(),
+        hostname: hostname(),
+        kernel: kernel(),
+        boot_id: io.read_lossy("/proc/sys/kernel/random/boot_id").unwrap_or_default().trim().to_owned(),
     }
+}
+
+/// [`info`] for a caller that may not block; without the boot id where it cannot be read in time. Read once per process.
+pub async fn read_info() -> HostInfo {
+    static READ: OnceCell<HostInfo> = OnceCell::const_new();
+    let read = || blocking::run("the boot id", "/proc/sys/kernel/random/boot_id", READ_TIMEOUT, info);
+    let unread = || HostInfo { hostname: hostname(), kernel: kernel(), ..HostInfo::default() };
+    READ.get_or_try_init(read).await.map_or_else(|_| unread(), Clone::clone)
+}
+
+/// Node name.
+#[must_use]
+pub fn hostname() -> String {
+    rustix::system::uname().nodename().to_string_lossy().into_owned()
+}
+
+/// Kernel release.
+#[must_use]
+pub fn kernel() -> String {
+    rustix::system::uname().release().to_string_lossy().into_owned()
 }
 
 /// Whether this process may look into other users' processes.
@@ -23,8 +49,8 @@ pub fn is_root() -> bool {
 
 /// What the kernel says is left in its pool of randomness, in bits.
 #[must_use]
-pub fn entropy() -> Option<u64> {
-    fs::read_to_string("/proc/sys/kernel/random/entropy_avail").ok()?.trim().parse().ok()
+pub fn entropy(io: &Io) -> Option<u64> {
+    io.read_lossy("/proc/sys/kernel/random/entropy_avail").ok()?.trim().parse().ok()
 }
 
 /// Whether `getrandom(2)` answers at once.
@@ -36,14 +62,16 @@ pub fn random_is_seeded() -> bool {
 }
 
 /// The units whose start ends only when opsctl does: the one it was started in; called from cloud-init's user data, all its stages.
-#[must_use]
-pub fn own_units() -> Vec<String> {
-    let cgroups = fs::read_to_string("/proc/self/cgroup").unwrap_or_default();
-    let own = super::home::Home::unit_of_cgroups(&cgroups);
+/// Read once per process.
+pub async fn own_units() -> Result<Vec<String>, ProbeError> {
+    const FILE: &str = "/proc/self/cgroup";
+    static READ: OnceCell<String> = OnceCell::const_new();
+    let read = || blocking::run("the own control group", FILE, READ_TIMEOUT, |io| io.read_lossy(FILE).unwrap_or_default());
+    let own = super::home::Home::unit_of_cgroups(READ.get_or_try_init(read).await?);
     if own.as_deref().is_some_and(|unit| super::cloud_init::UNITS.contains(&unit)) {
-        return super::cloud_init::UNITS.iter().map(|u| (*u).to_owned()).collect();
+        return Ok(super::cloud_init::UNITS.iter().map(|u| (*u).to_owned()).collect());
     }
-    own.into_iter().collect()
+    Ok(own.into_iter().collect())
 }
 
 /// Clock ticks per second, the unit of start times in `/proc/<pid>/stat`.
@@ -54,9 +82,8 @@ pub fn clock_ticks() -> u64 {
 
 /// Errors that the memory controllers could not correct since boot (Documentation/admin-guide/ras.rst); 0 where they do not report.
 #[must_use]
-pub fn uncorrected_memory_errors() -> u64 {
-    let controllers = fs::read_dir("/sys/devices/system/edac/mc").into_iter().flatten().flatten();
-    let count =
-        |controller: fs::DirEntry| fs::read_to_string(controller.path().join("ue_count")).ok()?.trim().parse::<u64>().ok();
+pub fn uncorrected_memory_errors(io: &Io) -> u64 {
+    let controllers = io.read_dir("/sys/devices/system/edac/mc").into_iter().flatten().flatten();
+    let count = |controller: DirEntry| io.read_lossy(controller.path().join("ue_count")).ok()?.trim().parse::<u64>().ok();
     controllers.filter_map(count).sum()
 }

@@ -1,12 +1,10 @@
 //! What a container's image has: looked up from outside, through the root of its first process, without running anything in it.
 
-use std::fs::File;
-use std::io::Read;
 use std::time::Duration;
 
-use rustix::fs::{CWD, Mode, OFlags, ResolveFlags, openat, openat2};
 use serde::{Deserialize, Serialize};
 
+use super::io::Root;
 use super::{ProbeError, blocking};
 
 /// The tools a health test can be made of, best first.
@@ -28,34 +26,27 @@ pub struct ImageFiles {
 
 /// Looks `commands` up in the container whose first process is `pid`, with its own `PATH`.
 pub async fn look(pid: i64, path: &str, commands: Vec<String>) -> Result<ImageFiles, ProbeError> {
-    let from = format!("/proc/{pid}/root");
+    let from = format!("the root of process {pid}");
     let path = path.to_owned();
-    blocking::run("files of the container", &from.clone(), Duration::from_secs(1), move || {
-        let root = openat(CWD, &from, OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())
-            .map_err(|e| ProbeError::io("files of the container", &from, &e.into()))?;
-        let exists = |file: &str| {
-            // absolute links such as /bin/sh -> /bin/busybox stay inside
-            openat2(&root, file, OFlags::PATH | OFlags::CLOEXEC, Mode::empty(), ResolveFlags::IN_ROOT).is_ok()
-        };
+    blocking::run("files of the container", &from.clone(), Duration::from_secs(1), move |io| {
+        let process = i32::try_from(pid).map_err(|e| ProbeError::failed("files of the container", &from, &e.to_string()))?;
+        // absolute links such as /bin/sh -> /bin/busybox stay inside
+        let root = Root::of(io, process).map_err(|e| ProbeError::io("files of the container", &from, &e))?;
         let found = |command: &str| {
             if command.contains('/') {
-                exists(command)
+                root.exists(command)
             } else {
-                path.split(':').filter(|d| !d.is_empty()).any(|d| exists(&format!("{d}/{command}")))
+                path.split(':').filter(|d| !d.is_empty()).any(|d| root.exists(&format!("{d}/{command}")))
             }
         };
         let (present, missing) = commands.into_iter().partition(|c| found(c));
-        let hosts = openat2(&root, "/etc/hosts", OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty(), ResolveFlags::IN_ROOT);
-        let mut text = String::new();
-        if let Ok(hosts) = hosts {
-            // unreadable hosts say nothing
-            let _ = File::from(hosts).take(64 << 10).read_to_string(&mut text);
-        }
+        // unreadable hosts say nothing
+        let hosts = root.bytes("/etc/hosts", 64 << 10).unwrap_or_default();
         Ok(ImageFiles {
             present,
             missing,
             tools: TOOLS.iter().filter(|t| found(t)).map(|t| (*t).to_owned()).collect(),
-            localhost_is_v6: maps_localhost_to_v6(&text),
+            localhost_is_v6: maps_localhost_to_v6(&String::from_utf8_lossy(&hosts)),
         })
     })
     .await?

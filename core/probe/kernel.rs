@@ -1,16 +1,15 @@
 //! What the kernel says about the whole machine: processor time, load, pressure, memory and paging (proc(5), Documentation/accounting/psi.rst).
 
-use std::fs::File;
-use std::io::{self, BufRead, BufReader};
+use std::io::{self, BufRead};
 use std::path::PathBuf;
 
 use procfs::prelude::*;
 use procfs::{KernelStats, LoadAverage, Meminfo, VmStat};
 use serde::{Deserialize, Serialize};
 
-use super::ProbeError;
+use super::{Io, ProbeError};
 
-/// The folder the kernel answers in; another one only for recorded trees.
+/// The directory in which the kernel has its files; another one only for recorded trees.
 #[derive(Debug, Clone)]
 pub struct Proc {
     pub(super) root: PathBuf,
@@ -177,15 +176,16 @@ impl Proc {
     }
 
     /// Everything but processes. Only `stat` and `loadavg` must be there; the rest differs between kernels.
-    pub fn snapshot(&self) -> Result<Snapshot, ProbeError> {
+    pub fn snapshot(&self, io: &Io) -> Result<Snapshot, ProbeError> {
         let system = procfs::current_system_info();
         let path = self.root.join("stat");
-        let fail = |what: &str, path: &PathBuf, e: &procfs::ProcError| {
-            ProbeError::failed(what, path.display().to_string(), &e.to_string())
-        };
-        let stats = <KernelStats as FromReadSI>::from_file(&path, system).map_err(|e| fail("processor time", &path, &e))?;
+        let fail = |what: &str, path: &PathBuf, e: String| ProbeError::failed(what, path.display().to_string(), &e);
+        let text = io.read(&path).map_err(|e| fail("processor time", &path, e.to_string()))?;
+        let stats = <KernelStats as FromReadSI>::from_read(text.as_slice(), system);
+        let stats = stats.map_err(|e| fail("processor time", &path, e.to_string()))?;
         let path = self.root.join("loadavg");
-        let load = LoadAverage::from_file(&path).map_err(|e| fail("the load", &path, &e))?;
+        let text = io.read(&path).map_err(|e| fail("the load", &path, e.to_string()))?;
+        let load = LoadAverage::from_read(text.as_slice()).map_err(|e| fail("the load", &path, e.to_string()))?;
         let time = |c: &procfs::CpuTime| CpuTime {
             user: c.user,
             nice: c.nice,
@@ -201,19 +201,23 @@ impl Proc {
             cpu: time(&stats.total),
             cpus: stats.cpu_time.iter().map(time).collect(),
             load: averages.map(|l| (f64::from(l) * 100.0).round() / 100.0),
-            pressure: Pressures { cpu: self.pressure("cpu"), memory: self.pressure("memory"), io: self.pressure("io") },
-            paging: self.paging(),
+            pressure: Pressures {
+                cpu: self.pressure(io, "cpu"),
+                memory: self.pressure(io, "memory"),
+                io: self.pressure(io, "io"),
+            },
+            paging: self.paging(io),
         })
     }
 
     /// None where the kernel does not measure it: not built in, or off until booted with `psi=1` (reading then fails with `EOPNOTSUPP`).
-    fn pressure(&self, resource: &str) -> Option<Pressure> {
-        let file = File::open(self.root.join("pressure").join(resource)).ok()?;
-        parse_pressure(BufReader::new(file))
+    fn pressure(&self, io: &Io, resource: &str) -> Option<Pressure> {
+        parse_pressure(io.read(self.root.join("pressure").join(resource)).ok()?.as_slice())
     }
 
-    fn paging(&self) -> Paging {
-        let stats = VmStat::from_file(self.root.join("vmstat")).map(|v| v.0).unwrap_or_default();
+    fn paging(&self, io: &Io) -> Paging {
+        let text = io.read(self.root.join("vmstat")).unwrap_or_default();
+        let stats = VmStat::from_read(text.as_slice()).map(|v| v.0).unwrap_or_default();
         let counter = |name: &str| stats.get(name).and_then(|n| u64::try_from(*n).ok());
         Paging {
             swapped_in: counter("pswpin").unwrap_or(0),
@@ -224,11 +228,12 @@ impl Proc {
     }
 
     /// Memory.
-    pub fn memory(&self) -> Result<Memory, ProbeError> {
+    pub fn memory(&self, io: &Io) -> Result<Memory, ProbeError> {
         let path = self.root.join("meminfo");
-        let info =
-            Meminfo::from_file(&path).map_err(|e| ProbeError::failed("memory", path.display().to_string(), &e.to_string()))?;
-        let mode = std::fs::read_to_string(self.root.join("sys/vm/overcommit_memory")).ok();
+        let fail = |e: String| ProbeError::failed("memory", path.display().to_string(), &e);
+        let text = io.read(&path).map_err(|e| fail(e.to_string()))?;
+        let info = Meminfo::from_read(text.as_slice()).map_err(|e| fail(e.to_string()))?;
+        let mode = io.read_lossy(self.root.join("sys/vm/overcommit_memory")).ok();
         Ok(Memory {
             total: info.mem_total,
             available: info.mem_available,
@@ -242,13 +247,13 @@ impl Proc {
             // meminfo gives a number of pages; the crate scales only lines with a unit
             huge_pages: info.hugepages_total.unwrap_or(0).saturating_mul(info.hugepagesize.unwrap_or(0)),
             corrupted: info.hardware_corrupted,
-            zfs_cache: self.zfs_cache().unwrap_or(0),
+            zfs_cache: self.zfs_cache(io).unwrap_or(0),
         })
     }
 
     /// `name type data` lines of the adaptive replacement cache.
-    fn zfs_cache(&self) -> Option<u64> {
-        let text = std::fs::read_to_string(self.root.join("spl/kstat/zfs/arcstats")).ok()?;
+    fn zfs_cache(&self, io: &Io) -> Option<u64> {
+        let text = io.read_lossy(self.root.join("spl/kstat/zfs/arcstats")).ok()?;
         let field = |name: &str| -> Option<u64> {
             text.lines().find(|l| l.split_whitespace().next() == Some(name))?.split_whitespace().nth(2)?.parse().ok()
         };
@@ -280,9 +285,9 @@ mod tests {
 
     #[test]
     fn this_kernel_is_read() {
-        let snapshot = Proc::default().snapshot().unwrap();
+        let snapshot = Proc::default().snapshot(&Io::for_test()).unwrap();
         assert!(snapshot.cpu.total() > 0 && !snapshot.cpus.is_empty());
-        let memory = Proc::default().memory().unwrap();
+        let memory = Proc::default().memory(&Io::for_test()).unwrap();
         assert!(memory.total > memory.available.unwrap() && memory.overcommit_mode.is_some());
     }
 
@@ -308,7 +313,7 @@ mod tests {
 
     #[test]
     fn a_missing_file_is_named() {
-        let error = Proc::at("/nonexistent").snapshot().unwrap_err().to_string();
+        let error = Proc::at("/nonexistent").snapshot(&Io::for_test()).unwrap_err().to_string();
         assert!(error.contains("/nonexistent/stat"), "{error}");
     }
 

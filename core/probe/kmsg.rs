@@ -1,14 +1,13 @@
 //! The kernel log: the only post-mortem of an OOM kill, since a container's cgroup goes with it.
 
 use std::io::{self, Read};
-use std::os::unix::fs::OpenOptionsExt;
 use std::sync::Arc;
 use std::time::Duration;
 
 use jiff::{SignedDuration, Timestamp};
 use serde::{Deserialize, Serialize};
 
-use super::{Memo, ProbeError, blocking, clock};
+use super::{Io, Memo, ProbeError, blocking, clock};
 
 /// One line of the kernel log.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -42,17 +41,13 @@ impl KernelLog {
 
 /// Reads the whole ring buffer: one record per read(2), EAGAIN at the end, EPIPE when records were overwritten meanwhile
 /// (Documentation/ABI/testing/dev-kmsg).
-fn read() -> Result<Vec<KernelLine>, ProbeError> {
+fn read(io: &Io) -> Result<Vec<KernelLine>, ProbeError> {
     let fail = |e: &io::Error| match e.kind() {
         // a container is not given it unless somebody means it
         io::ErrorKind::NotFound => ProbeError::Skip("the kernel log is not here: /dev/kmsg does not exist".to_owned()),
         _ => ProbeError::io("the kernel log", "/dev/kmsg", e),
     };
-    let mut file = std::fs::OpenOptions::new()
-        .read(true)
-        .custom_flags(i32::try_from(rustix::fs::OFlags::NONBLOCK.bits()).unwrap_or(0))
-        .open("/dev/kmsg")
-        .map_err(|e| fail(&e))?;
+    let mut file = io.open("/dev/kmsg").map_err(|e| fail(&e))?;
     let boot = clock::boot_time();
     let (mut lines, mut records) = (Vec::new(), 0);
     // a record is at most 8 KiB (LOG_LINE_MAX with prefixes)

@@ -1,12 +1,14 @@
 //! Who listens: TCP sockets of a network namespace, and the processes that hold them.
 
-use std::fs;
 use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use super::{blocking, process};
+use super::{Io, ProbeCx, blocking};
+
+/// Time limit of reading one table of sockets.
+const TABLE_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// A process that holds a listening socket.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -38,21 +40,21 @@ impl Listener {
 
 /// The listening TCP sockets in the network namespace of `pid`; none when the process is gone or not ours to see.
 #[must_use]
-pub fn listeners_of(pid: i64) -> Option<Vec<Listener>> {
-    tcp_table(pid).map(|text| parse(&text))
+pub fn listeners_of(io: &Io, pid: i64) -> Option<Vec<Listener>> {
+    tcp_table(io, pid).map(|text| parse(&text))
 }
 
 /// The addresses at which a UDP port is open in the network namespace of `pid`; none when the process is gone or not ours to see.
 #[must_use]
-pub fn udp_addresses_of(pid: i64, port: u16) -> Option<Vec<IpAddr>> {
-    Some(udp_sockets_of(pid)?.into_iter().filter(|s| s.port() == port).map(|s| s.ip()).collect())
+pub fn udp_addresses_of(io: &Io, pid: i64, port: u16) -> Option<Vec<IpAddr>> {
+    Some(udp_sockets_of(io, pid)?.into_iter().filter(|s| s.port() == port).map(|s| s.ip()).collect())
 }
 
 /// The UDP sockets in the network namespace of `pid` that take packets from anybody.
 #[must_use]
-pub fn udp_sockets_of(pid: i64) -> Option<Vec<SocketAddr>> {
-    let v4 = fs::read_to_string(format!("/proc/{pid}/net/udp")).ok()?;
-    let v6 = fs::read_to_string(format!("/proc/{pid}/net/udp6")).unwrap_or_default();
+pub fn udp_sockets_of(io: &Io, pid: i64) -> Option<Vec<SocketAddr>> {
+    let v4 = io.read_lossy(format!("/proc/{pid}/net/udp")).ok()?;
+    let v6 = io.read_lossy(format!("/proc/{pid}/net/udp6")).unwrap_or_default();
     Some(parse_udp(&(v4 + &v6)))
 }
 
@@ -71,10 +73,10 @@ fn parse_line(line: &str) -> Option<Listener> {
 }
 
 /// The TCP sockets in the network namespace of `pid`, as text, of both families; none when the process is gone or not ours to see.
-pub(super) fn tcp_table(pid: i64) -> Option<String> {
-    let v4 = fs::read_to_string(format!("/proc/{pid}/net/tcp")).ok()?;
+pub(super) fn tcp_table(io: &Io, pid: i64) -> Option<String> {
+    let v4 = io.read_lossy(format!("/proc/{pid}/net/tcp")).ok()?;
     // absent where IPv6 is off
-    let v6 = fs::read_to_string(format!("/proc/{pid}/net/tcp6")).unwrap_or_default();
+    let v6 = io.read_lossy(format!("/proc/{pid}/net/tcp6")).unwrap_or_default();
     Some(v4 + &v6)
 }
 
@@ -142,8 +144,8 @@ pub enum Talk {
 
 /// Whether anybody in the network namespace of `pid` talks to `to` right now.
 #[must_use]
-pub fn talk(pid: i64, to: SocketAddr) -> Talk {
-    talk_in(&tcp_table(pid).unwrap_or_default(), to)
+pub fn talk(io: &Io, pid: i64, to: SocketAddr) -> Talk {
+    talk_in(&tcp_table(io, pid).unwrap_or_default(), to)
 }
 
 pub(super) fn talk_in(table: &str, to: SocketAddr) -> Talk {
@@ -158,41 +160,34 @@ pub(super) fn talk_in(table: &str, to: SocketAddr) -> Talk {
 /// Whether a wildcard socket of IPv6 leaves IPv4 out in the network namespace of `pid` (`net.ipv6.bindv6only`); none when it cannot be
 /// entered, or without IPv6. What a program asks for itself is not in it.
 pub async fn v6_only(pid: i32) -> Option<bool> {
-    // below /proc/sys/net everybody sees the namespace he is in
-    let read = || fs::read_to_string("/proc/sys/net/ipv6/bindv6only");
-    let read = super::netns::inside(Some(pid), "bindv6only", "/proc/sys/net/ipv6", Duration::from_secs(1), read);
+    // below /proc/sys/net every thread sees the namespace it is in
+    let read = |io: &Io| io.read_to_string("/proc/sys/net/ipv6/bindv6only");
+    let read = super::netns::inside(Some(pid), "bindv6only", "/proc/sys/net/ipv6", TABLE_TIMEOUT, read);
     Some(read.await.ok()?.trim() == "1")
 }
 
-/// The process of this host that listens on a TCP port, if one does and is ours to see.
-pub async fn owner_of_tcp_port(port: u16) -> Option<Owner> {
-    blocking::run("listening sockets", "/proc", Duration::from_secs(1), move || {
-        let inodes: Vec<u64> =
-            listeners_of(i64::from(std::process::id()))?.into_iter().filter(|l| l.port == port).map(|l| l.inode).collect();
-        if inodes.is_empty() { None } else { holder(&inodes) }
-    })
-    .await
-    .ok()
-    .flatten()
+impl ProbeCx {
+    /// The process of this host that listens on a TCP port, if one does and this user may see it.
+    pub async fn owner_of_tcp_port(&self, port: u16) -> Option<Owner> {
+        let listening =
+            blocking::run("listening sockets", "/proc", TABLE_TIMEOUT, |io| listeners_of(io, i64::from(std::process::id())));
+        let listening = listening.await.ok()??;
+        let table = self.processes().await.ok()?;
+        let holders = table.socket_holders().await.ok()?;
+        let pid = listening.iter().filter(|l| l.port == port).find_map(|l| holders.get(&l.inode))?;
+        Some(Owner { pid: *pid, comm: table.get(*pid)?.comm.clone() })
+    }
 }
 
 /// Whether a process was started with an address of this port of the loopback in its environment (`localhost:5432`), or with one of these
 /// variables. Only the answer leaves this function.
 #[must_use]
-pub fn environment_names(pid: i32, port: u16, variables: &[&str]) -> bool {
-    let environ = fs::read(format!("/proc/{pid}/environ")).unwrap_or_default();
-    let text = String::from_utf8_lossy(&environ);
+pub fn environment_names(io: &Io, pid: i32, port: u16, variables: &[&str]) -> bool {
+    let text = io.read_lossy(format!("/proc/{pid}/environ")).unwrap_or_default();
     let places = ["localhost", "127.0.0.1", "[::1]"].map(|host| format!("{host}:{port}"));
     text.split('\0').filter_map(|e| e.split_once('=')).any(|(name, value)| {
         variables.contains(&name) || value.split([',', ';', ' ', '@', '/']).any(|part| places.iter().any(|p| p == part))
     })
-}
-
-/// The first process with a descriptor for one of these sockets.
-fn holder(inodes: &[u64]) -> Option<Owner> {
-    let holds = |pid: &i32| process::sockets(*pid).is_some_and(|held| inodes.iter().any(|i| held.contains(i)));
-    let pid = process::all().ok()?.find(holds)?;
-    Some(Owner { pid, comm: process::comm(pid).unwrap_or_default() })
 }
 
 #[cfg(test)]

@@ -20,6 +20,11 @@ impl<K, V> Default for Memo<K, V> {
 }
 
 impl<K: Eq + Hash, V: Clone> Memo<K, V> {
+    /// With a value that is known already.
+    pub fn holding(key: K, value: V) -> Self {
+        Self { cells: Mutex::new(HashMap::from([(key, Arc::new(OnceCell::new_with(Some(value))))])) }
+    }
+
     /// The value for `key`, computed by `read` if nobody has asked yet.
     pub async fn get<F>(&self, key: K, read: impl FnOnce() -> F) -> V
     where

@@ -1,11 +1,10 @@
 //! The only code that reads the machine: one file per kind of source.
 //!
-//! Rules every reader keeps: it has its own timeout; what may hang in the kernel runs through
-//! [`blocking::run`]; what comes back is plain data; foreign text is kept as it is (rendering makes it printable,
+//! Rules every reader keeps: it has its own timeout; every call that can block in the kernel takes the [`Io`] that
+//! [`blocking::run`] hands out; what comes back is plain data; foreign text is kept as it is (rendering makes it printable,
 //! the engine removes secrets), but its size is bounded.
 
 pub mod activity;
-pub mod blocking;
 pub mod boot;
 pub mod celery;
 pub mod cgroup;
@@ -24,9 +23,12 @@ pub mod firewall;
 #[cfg(any(test, feature = "fuzz"))]
 pub(crate) mod fuzz;
 pub mod home;
+
 pub mod host;
 pub mod http;
+pub mod identity;
 pub mod image_files;
+pub mod io;
 pub mod kernel;
 pub mod kernel_clock;
 pub mod kmsg;
@@ -43,15 +45,16 @@ pub mod process;
 pub mod prometheus;
 pub mod proxies;
 mod redact;
-mod root;
 pub mod servers;
 pub mod setup;
 pub mod systemd;
+pub mod table;
 pub mod tasks;
 pub mod tls;
 
 pub use cx::{Ask, History, NoHistory, ProbeCx};
 pub use environ::environment;
 pub use error::ProbeError;
+pub use io::{Io, blocking};
 pub use memo::Memo;
 pub use redact::{REDACTED, Redactor};

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
 
-use super::{ProbeError, blocking};
+use super::{Io, ProbeError, blocking};
 
 /// Why a connection could not be made.
 #[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
@@ -40,7 +40,9 @@ pub async fn connect_as(
     address: SocketAddr,
     timeout: Duration,
 ) -> Result<Result<tokio::net::TcpStream, NoConnection>, ProbeError> {
-    if let Some(pid) = pid.filter(|pid| !same_network(*pid)) {
+    if let Some(pid) = pid
+        && !blocking::run("a namespace", &format!("process {pid}"), timeout, move |io| same_network(io, pid)).await?
+    {
         return connect_inside(i64::from(pid), address, timeout).await;
     }
     Ok(match tokio::time::timeout(timeout, tokio::net::TcpStream::connect(address)).await {
@@ -51,8 +53,8 @@ pub async fn connect_as(
 }
 
 /// Whether `pid` is in this network namespace.
-fn same_network(pid: i32) -> bool {
-    let of = |who: &str| std::fs::read_link(format!("/proc/{who}/ns/net")).ok();
+fn same_network(io: &Io, pid: i32) -> bool {
+    let of = |who: &str| io.read_link(format!("/proc/{who}/ns/net")).ok();
     matches!((of("self"), of(&pid.to_string())), (Some(ours), Some(theirs)) if ours == theirs)
 }
 
@@ -63,9 +65,9 @@ async fn connect_from(
 ) -> Result<Result<tokio::net::TcpStream, NoConnection>, ProbeError> {
     let from = pid.map_or_else(|| address.to_string(), |pid| format!("{address} inside the namespace of process {pid}"));
     // a thread of its own: it enters the namespace, and ends there
-    let stream = blocking::run("a connection", &from, timeout + Duration::from_millis(200), move || {
+    let stream = blocking::run("a connection", &from, timeout + Duration::from_millis(200), move |io| {
         if let Some(pid) = pid {
-            enter(pid)?;
+            enter(io, pid)?;
         }
         Ok(TcpStream::connect_timeout(&address, timeout))
     })
@@ -79,9 +81,9 @@ async fn connect_from(
 
 /// Whether there is a way out of the network of `pid`: a default route of either family. None when the process is gone.
 #[must_use]
-pub fn has_way_out(pid: i64) -> Option<bool> {
-    let v4 = std::fs::read_to_string(format!("/proc/{pid}/net/route")).ok()?;
-    let v6 = std::fs::read_to_string(format!("/proc/{pid}/net/ipv6_route")).unwrap_or_default();
+pub fn has_way_out(io: &Io, pid: i64) -> Option<bool> {
+    let v4 = io.read_lossy(format!("/proc/{pid}/net/route")).ok()?;
+    let v6 = io.read_lossy(format!("/proc/{pid}/net/ipv6_route")).unwrap_or_default();
     Some(v4.lines().any(is_default_v4) || v6.lines().any(is_default_v6))
 }
 
@@ -103,24 +105,24 @@ pub(super) async fn inside<T: Send + 'static>(
     what: &str,
     from: &str,
     patience: Duration,
-    read: impl FnOnce() -> std::io::Result<T> + Send + 'static,
+    read: impl FnOnce(&Io) -> std::io::Result<T> + Send + 'static,
 ) -> Result<T, ProbeError> {
-    let done = blocking::run(what, from, patience, move || {
+    let done = blocking::run(what, from, patience, move |io| {
         if let Some(pid) = pid {
-            enter_other(pid)?;
+            enter_other(io, pid)?;
         }
-        read()
+        read(io)
     });
     done.await?.map_err(|e| ProbeError::of_process(what, from, &e))
 }
 
 /// Enters the network namespace of `pid`, unless it is this one; for a thread of its own.
-pub(super) fn enter_other(pid: i32) -> std::io::Result<()> {
-    if same_network(pid) { Ok(()) } else { enter(i64::from(pid)) }
+pub(super) fn enter_other(io: &Io, pid: i32) -> std::io::Result<()> {
+    if same_network(io, pid) { Ok(()) } else { enter(io, i64::from(pid)) }
 }
 
-fn enter(pid: i64) -> std::io::Result<()> {
-    let namespace = std::fs::File::open(format!("/proc/{pid}/ns/net"))?;
+fn enter(io: &Io, pid: i64) -> std::io::Result<()> {
+    let namespace = io.open(format!("/proc/{pid}/ns/net"))?;
     Ok(move_into_link_name_space(namespace.as_fd(), Some(LinkNameSpaceType::Network))?)
 }
 

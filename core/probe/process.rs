@@ -1,36 +1,42 @@
 //! Processes: what a container's processes wait for, how much they hold, and who is waiting to be reaped.
 
 use std::collections::HashSet;
-use std::fs;
 use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
+use super::Io;
+
 /// All processes.
-pub(super) fn all() -> std::io::Result<impl Iterator<Item = i32>> {
-    Ok(fs::read_dir("/proc")?.filter_map(|e| e.ok()?.file_name().to_str()?.parse().ok()))
+pub(super) fn all(io: &Io) -> std::io::Result<impl Iterator<Item = i32> + use<>> {
+    Ok(io.read_dir("/proc")?.filter_map(|e| e.ok()?.file_name().to_str()?.parse().ok()))
 }
 
 /// The name of a process.
-pub(super) fn comm(pid: i32) -> Option<String> {
-    Some(fs::read_to_string(format!("/proc/{pid}/comm")).ok()?.trim().to_owned())
+pub(super) fn comm(io: &Io, pid: i32) -> Option<String> {
+    Some(io.read_lossy(format!("/proc/{pid}/comm")).ok()?.trim().to_owned())
 }
 
 /// What it was started with, or the title it gave itself; arguments are separated by NUL.
-pub(super) fn command_line(pid: i32) -> Option<String> {
-    Some(String::from_utf8_lossy(&fs::read(format!("/proc/{pid}/cmdline")).ok()?).into_owned())
+pub(super) fn command_line(io: &Io, pid: i32) -> Option<String> {
+    io.read_lossy(format!("/proc/{pid}/cmdline")).ok()
 }
 
 /// The same without the end, of a process that gives itself a title: one text.
-pub(super) fn title(pid: i32) -> Option<String> {
-    Some(command_line(pid)?.trim_end_matches('\0').to_owned())
+pub(super) fn title(io: &Io, pid: i32) -> Option<String> {
+    Some(command_line(io, pid)?.trim_end_matches('\0').to_owned())
 }
 
 /// Inodes of the sockets it holds; none when that is not ours to see.
-pub(super) fn sockets(pid: i32) -> Option<HashSet<u64>> {
-    let descriptors = fs::read_dir(format!("/proc/{pid}/fd")).ok()?;
+pub(super) fn sockets(io: &Io, pid: i32) -> Option<HashSet<u64>> {
+    sockets_among(io, pid, usize::MAX)
+}
+
+/// Inodes of the sockets among its first `n` descriptors.
+pub(super) fn sockets_among(io: &Io, pid: i32, n: usize) -> Option<HashSet<u64>> {
+    let descriptors = io.read_dir(format!("/proc/{pid}/fd")).ok()?.take(n);
     let inode = |link: PathBuf| link.to_str()?.strip_prefix("socket:[")?.strip_suffix(']')?.parse().ok();
-    Some(descriptors.filter_map(|fd| inode(fs::read_link(fd.ok()?.path()).ok()?)).collect())
+    Some(descriptors.filter_map(|fd| inode(io.read_link(fd.ok()?.path()).ok()?)).collect())
 }
 
 /// A thread that cannot write its output.
@@ -54,13 +60,13 @@ pub struct BlockedWriter {
 /// alive (moby#31540). `wchan` is `pipe_write` up to Linux 6.13 and `anon_pipe_write` after; `syscall` shows the number and
 /// first argument of the call (proc(5)); write(2) is 1 on x86-64 and 64 on arm64.
 #[must_use]
-pub fn blocked_on_output(pid: i64) -> Option<BlockedWriter> {
-    let tasks = fs::read_dir(format!("/proc/{pid}/task")).ok()?;
-    tasks.filter_map(Result::ok).find_map(|task| blocked_task(&task.path()))
+pub fn blocked_on_output(io: &Io, pid: i64) -> Option<BlockedWriter> {
+    let tasks = io.read_dir(format!("/proc/{pid}/task")).ok()?;
+    tasks.filter_map(Result::ok).find_map(|task| blocked_task(io, &task.path()))
 }
 
-fn blocked_task(task: &Path) -> Option<BlockedWriter> {
-    let read = |name: &str| fs::read_to_string(task.join(name)).ok();
+fn blocked_task(io: &Io, task: &Path) -> Option<BlockedWriter> {
+    let read = |name: &str| io.read_lossy(task.join(name)).ok();
     let wchan = read("wchan")?;
     if !matches!(wchan.as_str(), "pipe_write" | "anon_pipe_write") {
         return None;
@@ -71,7 +77,7 @@ fn blocked_task(task: &Path) -> Option<BlockedWriter> {
         comm: read("comm")?.trim().to_owned(),
         wchan,
         fd,
-        pipe: fs::read_link(task.join(format!("fd/{fd}"))).ok()?.display().to_string(),
+        pipe: io.read_link(task.join(format!("fd/{fd}"))).ok()?.display().to_string(),
     })
 }
 
@@ -100,8 +106,8 @@ pub struct Holder {
 
 /// The `n` processes of `pids` that hold most memory, largest first.
 #[must_use]
-pub fn largest(pids: &[i32], n: usize) -> Vec<Holder> {
-    let mut holders: Vec<Holder> = pids.iter().filter_map(|pid| holder(*pid)).collect();
+pub fn largest(io: &Io, pids: &[i32], n: usize) -> Vec<Holder> {
+    let mut holders: Vec<Holder> = pids.iter().filter_map(|pid| holder(io, *pid)).collect();
     holders.sort_by_key(|h| std::cmp::Reverse(h.rss));
     holders.truncate(n);
     holders
@@ -109,12 +115,12 @@ pub fn largest(pids: &[i32], n: usize) -> Vec<Holder> {
 
 /// Memory that a process holds alone: neither files nor shared, in bytes (`RssAnon`, Linux 4.5).
 #[must_use]
-pub fn anonymous(pid: i32) -> Option<u64> {
-    status_bytes(&fs::read_to_string(format!("/proc/{pid}/status")).ok()?, "RssAnon:")
+pub fn anonymous(io: &Io, pid: i32) -> Option<u64> {
+    status_bytes(&io.read_lossy(format!("/proc/{pid}/status")).ok()?, "RssAnon:")
 }
 
-fn holder(pid: i32) -> Option<Holder> {
-    let text = fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
+fn holder(io: &Io, pid: i32) -> Option<Holder> {
+    let text = io.read_lossy(format!("/proc/{pid}/status")).ok()?;
     Some(Holder { pid, comm: status_field(&text, "Name:")?.to_owned(), rss: status_bytes(&text, "VmRSS:")? })
 }
 
@@ -130,11 +136,11 @@ pub(super) fn status_bytes(status: &str, name: &str) -> Option<u64> {
 
 /// How many dead children nobody has waited for hang below `ancestor` (itself included as a parent).
 #[must_use]
-pub fn zombies_below(ancestor: i64) -> usize {
-    let Ok(children) = fs::read_to_string(format!("/proc/{ancestor}/task/{ancestor}/children")) else { return 0 };
+pub fn zombies_below(io: &Io, ancestor: i64) -> usize {
+    let Ok(children) = io.read_lossy(format!("/proc/{ancestor}/task/{ancestor}/children")) else { return 0 };
     children
         .split_whitespace()
-        .filter_map(|pid| fs::read_to_string(format!("/proc/{pid}/stat")).ok())
+        .filter_map(|pid| io.read_lossy(format!("/proc/{pid}/stat")).ok())
         .filter(|stat| state_of(stat) == Some('Z'))
         .count()
 }
@@ -156,12 +162,12 @@ pub enum Replaced {
 
 /// The first thing that `pid` still runs although an upgrade replaced or removed it; none also when it may not be looked at.
 #[must_use]
-pub fn replaced(pid: i64) -> Option<Replaced> {
-    let exe = fs::read_link(format!("/proc/{pid}/exe")).ok()?.to_string_lossy().into_owned();
+pub fn replaced(io: &Io, pid: i64) -> Option<Replaced> {
+    let exe = io.read_link(format!("/proc/{pid}/exe")).ok()?.to_string_lossy().into_owned();
     if let Some(path) = exe.strip_suffix(" (deleted)") {
         return Some(Replaced::Program(path.to_owned()));
     }
-    let maps = fs::read_to_string(format!("/proc/{pid}/maps")).ok()?;
+    let maps = io.read_lossy(format!("/proc/{pid}/maps")).ok()?;
     maps.lines().find_map(deleted_library).map(Replaced::Library)
 }
 
@@ -186,8 +192,8 @@ pub struct SeenMount {
 
 /// The mounts that `pid` sees, with octal escapes resolved.
 #[must_use]
-pub fn mounts_of(pid: i64) -> Vec<SeenMount> {
-    let text = fs::read_to_string(format!("/proc/{pid}/mountinfo")).unwrap_or_default();
+pub fn mounts_of(io: &Io, pid: i64) -> Vec<SeenMount> {
+    let text = io.read_lossy(format!("/proc/{pid}/mountinfo")).unwrap_or_default();
     text.lines().filter_map(seen_mount).collect()
 }
 

@@ -8,8 +8,9 @@ use serde_json::Value;
 
 use super::docker::Docker;
 use super::needs::url;
-use super::{ProbeCx, ProbeError, command};
-use crate::model::Target;
+use super::servers::run_for;
+use super::{ProbeCx, ProbeError};
+use crate::model::{ServerProcess, Target};
 
 /// What a Prometheus says of a target.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
@@ -67,19 +68,17 @@ pub struct Checked {
 /// How long the test may take.
 const TEST: Duration = Duration::from_secs(5);
 
-/// Runs `promtool check config FILE` in the container of the server, or on this host.
-pub async fn check_config(docker: Option<&Docker>, container: Option<&str>, argv: &[String]) -> Checked {
-    let words: Vec<&str> = argv.iter().map(String::as_str).collect();
+/// Runs `promtool check config FILE` for a Prometheus: in its container, or on this host, with its rights.
+pub async fn check_config(docker: Option<&Docker>, container: Option<&str>, process: ServerProcess, argv: &[String]) -> Checked {
     let mut checked = Checked { command: argv.join(" "), ..Checked::default() };
-    let ended = match (container, docker) {
-        (Some(id), Some(docker)) => match docker.exec(id, &words, TEST).await {
-            // the engine could not start it
-            Ok(e) if matches!(e.code, Some(126 | 127)) => Err(format!("{} is not in its image", words[0])),
-            Ok(e) => Ok((e.code == Some(0), e.stderr + &e.stdout)),
-            Err(e) => Err(e.to_string()),
-        },
-        (Some(_), None) => Err("it is in a container, and the engine does not answer".to_owned()),
-        (None, _) => command::run(&words, TEST).await.map(|e| (e.status.success(), e.stderr + &e.stdout)),
+    let ended = match run_for(docker, container, process, argv, &[], TEST).await {
+        // the engine could not start it
+        Ok(e) if matches!(e.code, Some(126 | 127)) => {
+            let place = if container.is_some() { "is not in its image" } else { "is not installed" };
+            Err(format!("{} {place}", argv.first().map_or("", String::as_str)))
+        }
+        Ok(e) => Ok((e.code == Some(0), e.stderr + &e.stdout)),
+        Err(e) => Err(e),
     };
     match ended {
         Ok((passes, said)) => {

@@ -1,11 +1,11 @@
 //! The processes that hold Docker's published ports on the host.
 
 use std::net::{IpAddr, SocketAddr};
-use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use super::{ProbeError, blocking, process};
+use super::ProbeError;
+use super::table::ProcessTable;
 
 /// A `docker-proxy`.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
@@ -18,23 +18,14 @@ pub struct Proxy {
     pub container: SocketAddr,
 }
 
-/// The TCP proxies that run, sorted by their port. Anybody may see them.
+/// The TCP proxies that run now, sorted by their port. Every user may see them.
 pub async fn docker_proxies() -> Result<Vec<Proxy>, ProbeError> {
-    blocking::run("processes", "/proc", Duration::from_secs(2), || {
-        let processes = process::all().map_err(|e| ProbeError::io("processes", "/proc", &e))?;
-        let mut found: Vec<Proxy> = processes.filter_map(proxy).collect();
-        found.sort_by_key(|p| (p.host.port(), p.host, p.pid));
-        Ok(found)
-    })
-    .await?
-}
-
-fn proxy(pid: i32) -> Option<Proxy> {
-    if process::comm(pid)? != "docker-proxy" {
-        return None;
-    }
-    let (host, container) = ends(&process::command_line(pid)?)?;
-    Some(Proxy { pid, host, container })
+    let table = ProcessTable::read().await?;
+    let lines = table.command_lines(table.named(&["docker-proxy"]).map(|p| p.pid)).await;
+    let proxy = |(pid, line): (i32, String)| ends(&line).map(|(host, container)| Proxy { pid, host, container });
+    let mut found: Vec<Proxy> = lines.into_iter().filter_map(proxy).collect();
+    found.sort_by_key(|p| (p.host.port(), p.host, p.pid));
+    Ok(found)
 }
 
 /// `-proto tcp -host-ip 0.0.0.0 -host-port 8080 -container-ip 172.17.0.2 -container-port 80`, separated by NUL.

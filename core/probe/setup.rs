@@ -1,10 +1,12 @@
 //! How the machine was set up: its name, its identity, its disk, its kernel settings.
 
 use std::collections::BTreeMap;
-use std::fs;
 use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
+
+use super::Io;
+use super::table::ProcessTable;
 
 /// Sectors of `/sys/class/block` are 512 bytes, whatever the disk's own are.
 const SECTOR: u64 = 512;
@@ -65,53 +67,53 @@ impl Tree {
         Self { root: root.into() }
     }
 
-    fn text(&self, path: &str) -> String {
-        fs::read_to_string(self.root.join(path)).unwrap_or_default()
+    fn text(&self, io: &Io, path: &str) -> String {
+        io.read_lossy(self.root.join(path)).unwrap_or_default()
     }
 
     /// Whether the machine knows its own name without asking anybody.
     #[must_use]
-    pub fn own_name(&self, hostname: &str) -> OwnName {
-        let hosts = self.text("etc/hosts");
+    pub fn own_name(&self, io: &Io, hostname: &str) -> OwnName {
+        let hosts = self.text(io, "etc/hosts");
         let words = |line: &'_ str| -> Vec<String> {
             line.split('#').next().unwrap_or_default().split_whitespace().skip(1).map(str::to_lowercase).collect()
         };
         let name = hostname.to_lowercase();
-        let switch = self.text("etc/nsswitch.conf");
+        let switch = self.text(io, "etc/nsswitch.conf");
         let sources = switch.lines().find_map(|l| l.trim().strip_prefix("hosts:")).unwrap_or_default();
         OwnName {
             hostname: hostname.to_owned(),
             in_hosts: hosts.lines().any(|l| words(l).contains(&name)),
             by_module: sources.split_whitespace().any(|s| matches!(s, "myhostname" | "resolve")),
-            nameservers: self.text("etc/resolv.conf").lines().filter(|l| l.trim_start().starts_with("nameserver")).count(),
+            nameservers: self.text(io, "etc/resolv.conf").lines().filter(|l| l.trim_start().starts_with("nameserver")).count(),
         }
     }
 
     /// The machine's id; empty when there is none.
     #[must_use]
-    pub fn machine_id(&self) -> String {
-        self.text("etc/machine-id").trim().to_owned()
+    pub fn machine_id(&self, io: &Io) -> String {
+        self.text(io, "etc/machine-id").trim().to_owned()
     }
 
     /// `ID` of os-release(5).
     #[must_use]
-    pub fn distribution(&self) -> String {
-        let text = self.text("etc/os-release");
+    pub fn distribution(&self, io: &Io) -> String {
+        let text = self.text(io, "etc/os-release");
         let id = text.lines().find_map(|l| l.strip_prefix("ID=")).unwrap_or_default();
         id.trim_matches('"').to_owned()
     }
 
-    /// Whether a file or folder is there.
+    /// Whether a file or directory is there.
     #[must_use]
-    pub fn has(&self, path: &str) -> bool {
-        self.root.join(path.trim_start_matches('/')).exists()
+    pub fn has(&self, io: &Io, path: &str) -> bool {
+        io.exists(self.root.join(path.trim_start_matches('/')))
     }
 
     /// Kernel settings by name (`net.core.somaxconn`); those this kernel has not are left out.
     #[must_use]
-    pub fn sysctls(&self, names: &[&str]) -> BTreeMap<String, String> {
+    pub fn sysctls(&self, io: &Io, names: &[&str]) -> BTreeMap<String, String> {
         let read = |name: &&str| {
-            let text = fs::read_to_string(self.root.join("proc/sys").join(name.replace('.', "/"))).ok()?;
+            let text = io.read_lossy(self.root.join("proc/sys").join(name.replace('.', "/"))).ok()?;
             Some(((*name).to_owned(), text.trim().to_owned()))
         };
         names.iter().filter_map(read).collect()
@@ -119,10 +121,10 @@ impl Tree {
 
     /// Files that set a kernel setting at boot, in the order in which they are read (sysctl.d(5)), each with its value.
     #[must_use]
-    pub fn sysctl_files(&self, key: &str) -> Vec<(String, String)> {
+    pub fn sysctl_files(&self, io: &Io, key: &str) -> Vec<(String, String)> {
         let mut files: Vec<PathBuf> = ["usr/lib/sysctl.d", "run/sysctl.d", "etc/sysctl.d"]
             .iter()
-            .flat_map(|folder| fs::read_dir(self.root.join(folder)).into_iter().flatten().flatten())
+            .flat_map(|directory| io.read_dir(self.root.join(directory)).into_iter().flatten().flatten())
             .map(|e| e.path())
             .filter(|p| p.extension().is_some_and(|e| e == "conf"))
             .collect();
@@ -133,37 +135,36 @@ impl Tree {
             lines.filter(|(k, _)| k.trim().replace('/', ".") == key).map(|(_, v)| v.trim().to_owned()).next_back()
         };
         let shown = |p: &Path| format!("/{}", p.strip_prefix(&self.root).unwrap_or(p).display());
-        files.iter().filter_map(|p| Some((shown(p), value(&fs::read_to_string(p).ok()?)?))).collect()
+        files.iter().filter_map(|p| Some((shown(p), value(&io.read_lossy(p).ok()?)?))).collect()
     }
 
     /// When large pages are used unasked: `[always] madvise never` marks the choice.
     #[must_use]
-    pub fn huge_pages(&self) -> Option<String> {
-        let text = fs::read_to_string(self.root.join("sys/kernel/mm/transparent_hugepage/enabled")).ok()?;
+    pub fn huge_pages(&self, io: &Io) -> Option<String> {
+        let text = io.read_lossy(self.root.join("sys/kernel/mm/transparent_hugepage/enabled")).ok()?;
         Some(text.trim().to_owned())
     }
 
     /// Whether kernel settings can be changed here; in most containers they cannot.
     #[must_use]
-    pub fn sysctls_writable(&self) -> bool {
+    pub fn sysctls_writable(&self, _io: &Io) -> bool {
         rustix::fs::access(self.root.join("proc/sys/kernel/pid_max"), rustix::fs::Access::WRITE_OK)
             != Err(rustix::io::Errno::ROFS)
     }
 
     /// Disks with room behind their last partition.
     #[must_use]
-    pub fn unallocated(&self) -> Vec<Unallocated> {
+    pub fn unallocated(&self, io: &Io) -> Vec<Unallocated> {
         let class = self.root.join("sys/class/block");
-        let number = |path: &Path, file: &str| -> Option<u64> { fs::read_to_string(path.join(file)).ok()?.trim().parse().ok() };
+        let number = |path: &Path, file: &str| -> Option<u64> { io.read_lossy(path.join(file)).ok()?.trim().parse().ok() };
         let mut last: BTreeMap<String, (u64, String)> = BTreeMap::new();
-        for entry in fs::read_dir(&class).into_iter().flatten().flatten() {
+        for entry in io.read_dir(&class).into_iter().flatten().flatten() {
             let (path, partition) = (entry.path(), entry.file_name().to_string_lossy().into_owned());
-            if !path.join("partition").exists() {
+            if !io.exists(path.join("partition")) {
                 continue;
             }
             // /sys/class/block/vda1 links to …/block/vda/vda1
-            let Some(disk) = fs::canonicalize(&path).ok().and_then(|p| Some(p.parent()?.file_name()?.to_str()?.to_owned()))
-            else {
+            let Some(disk) = io.canonicalize(&path).ok().and_then(|p| Some(p.parent()?.file_name()?.to_str()?.to_owned())) else {
                 continue;
             };
             let (Some(start), Some(size)) = (number(&path, "start"), number(&path, "size")) else { continue };
@@ -183,18 +184,18 @@ impl Tree {
 
     /// The largest packets of the interface to the outside and of the container engine's bridges.
     #[must_use]
-    pub fn mtus(&self) -> Mtus {
+    pub fn mtus(&self, io: &Io) -> Mtus {
         let mtu = |name: &str| -> Option<(String, u32)> {
-            Some((name.to_owned(), self.text(&format!("sys/class/net/{name}/mtu")).trim().parse().ok()?))
+            Some((name.to_owned(), self.text(io, &format!("sys/class/net/{name}/mtu")).trim().parse().ok()?))
         };
         // "Iface Destination Gateway Flags …": the route to 0.0.0.0
-        let routes = self.text("proc/net/route");
+        let routes = self.text(io, "proc/net/route");
         let egress = routes.lines().skip(1).find_map(|l| {
             let mut fields = l.split_whitespace();
             let (name, destination) = (fields.next()?, fields.next()?);
             (destination == "00000000").then(|| name.to_owned())
         });
-        let interfaces = fs::read_dir(self.root.join("sys/class/net")).into_iter().flatten().flatten();
+        let interfaces = io.read_dir(self.root.join("sys/class/net")).into_iter().flatten().flatten();
         let mut bridges: Vec<(String, u32)> = interfaces
             .filter_map(|e| e.file_name().into_string().ok())
             .filter(|n| n == "docker0" || n.starts_with("br-"))
@@ -204,45 +205,39 @@ impl Tree {
         Mtus { egress: egress.and_then(|e| mtu(&e)), bridges }
     }
 
-    /// Names of the programs that discipline a clock and run now.
-    #[must_use]
-    pub fn clock_daemons(&self) -> Vec<String> {
-        const KNOWN: &[&str] = &["chronyd", "ntpd", "systemd-timesyn", "openntpd", "ntpsec", "phc2sys"];
-        let pids = fs::read_dir(self.root.join("proc")).into_iter().flatten().flatten();
-        let numeric = |e: &fs::DirEntry| e.file_name().to_str().is_some_and(|n| n.bytes().all(|b| b.is_ascii_digit()));
-        let mut names: Vec<String> = pids
-            .filter(numeric)
-            .filter_map(|e| fs::read_to_string(e.path().join("comm")).ok())
-            // the kernel cuts names at 15 characters
-            .map(|comm| comm.trim().to_owned())
-            .filter(|comm| KNOWN.contains(&comm.as_str()))
-            .map(|comm| if comm == "systemd-timesyn" { "systemd-timesyncd".to_owned() } else { comm })
-            .collect();
-        names.sort();
-        names.dedup();
-        names
-    }
-
     /// The hardware clock keeps local time (third line of adjtime(5)).
     #[must_use]
-    pub fn rtc_is_local(&self) -> bool {
-        self.text("etc/adjtime").lines().nth(2).is_some_and(|l| l.trim() == "LOCAL")
+    pub fn rtc_is_local(&self, io: &Io) -> bool {
+        self.text(io, "etc/adjtime").lines().nth(2).is_some_and(|l| l.trim() == "LOCAL")
     }
+}
+
+/// Names of the programs that discipline a clock and run.
+#[must_use]
+pub fn clock_daemons(table: &ProcessTable) -> Vec<String> {
+    // the kernel cuts names at 15 characters
+    const KNOWN: &[&str] = &["chronyd", "ntpd", "systemd-timesyn", "openntpd", "ntpsec", "phc2sys"];
+    let whole = |comm: &str| if comm == "systemd-timesyn" { "systemd-timesyncd".to_owned() } else { comm.to_owned() };
+    let mut names: Vec<String> = table.named(KNOWN).map(|p| whole(&p.comm)).collect();
+    names.sort();
+    names.dedup();
+    names
 }
 
 #[cfg(test)]
 mod tests {
-    #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+    #![allow(clippy::unwrap_used, clippy::disallowed_methods, reason = "tests")]
     use std::os::unix::fs::symlink;
 
+    use super::super::table::Process;
     use super::*;
 
     fn tree(files: &[(&str, &str)]) -> (tempfile::TempDir, Tree) {
         let root = tempfile::tempdir().unwrap();
         for (name, text) in files {
             let path = root.path().join(name);
-            fs::create_dir_all(path.parent().unwrap()).unwrap();
-            fs::write(path, text).unwrap();
+            std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+            std::fs::write(path, text).unwrap();
         }
         let tree = Tree::at(root.path());
         (root, tree)
@@ -250,58 +245,61 @@ mod tests {
 
     #[test]
     fn the_own_name_is_found_in_hosts_but_not_in_comments() {
+        let io = &Io::for_test();
         let (_keep, t) = tree(&[
             ("etc/hosts", "127.0.0.1 localhost\n127.0.1.1 Web.example.org web # db\n"),
             ("etc/nsswitch.conf", "passwd: files\nhosts: files dns\n"),
             ("etc/resolv.conf", "nameserver 10.0.0.2\n#nameserver 10.0.0.3\n"),
         ]);
-        let web = t.own_name("web");
+        let web = t.own_name(io, "web");
         assert!(web.in_hosts && !web.by_module && web.nameservers == 1);
-        assert!(!t.own_name("db").in_hosts);
+        assert!(!t.own_name(io, "db").in_hosts);
         let (_keep, t) = tree(&[("etc/nsswitch.conf", "hosts: files mymachines myhostname dns\n")]);
-        assert!(t.own_name("web").by_module);
+        assert!(t.own_name(io, "web").by_module);
     }
 
     #[test]
     fn room_behind_the_last_partition_is_seen() {
+        let io = &Io::for_test();
         let (keep, t) = tree(&[
             ("sys/devices/block/vda/size", "2000000\n"),
             ("sys/devices/block/vda/vda1/partition", "1\n"),
             ("sys/devices/block/vda/vda1/start", "2048\n"),
             ("sys/devices/block/vda/vda1/size", "997952\n"),
         ]);
-        fs::create_dir_all(keep.path().join("sys/class/block")).unwrap();
+        std::fs::create_dir_all(keep.path().join("sys/class/block")).unwrap();
         for (name, to) in [("vda", "../../devices/block/vda"), ("vda1", "../../devices/block/vda/vda1")] {
             symlink(to, keep.path().join("sys/class/block").join(name)).unwrap();
         }
-        let [found] = t.unallocated().try_into().unwrap();
+        let [found] = t.unallocated(io).try_into().unwrap();
         assert_eq!(found, Unallocated { disk: "vda".into(), size: 1_024_000_000, partition: "vda1".into(), unused: 512_000_000 });
     }
 
     #[test]
     fn the_largest_packets_of_both_sides_are_read() {
+        let io = &Io::for_test();
         let (_keep, t) = tree(&[
             ("proc/net/route", "Iface\tDestination\tGateway\neth0\t0000A8C0\t00000000\nens5\t00000000\t0100A8C0\n"),
             ("sys/class/net/ens5/mtu", "1450\n"),
             ("sys/class/net/docker0/mtu", "1500\n"),
             ("sys/class/net/veth1/mtu", "1500\n"),
         ]);
-        assert_eq!(t.mtus(), Mtus { egress: Some(("ens5".into(), 1450)), bridges: vec![("docker0".into(), 1500)] });
+        assert_eq!(t.mtus(io), Mtus { egress: Some(("ens5".into(), 1450)), bridges: vec![("docker0".into(), 1500)] });
     }
 
     #[test]
     fn small_facts() {
+        let io = &Io::for_test();
         let (_keep, t) = tree(&[
-            ("proc/7/comm", "systemd-timesyn\n"),
-            ("proc/8/comm", "chronyd\n"),
-            ("proc/self/comm", "ntpd\n"),
             ("etc/adjtime", "0.0 0 0.0\n0\nLOCAL\n"),
             ("etc/os-release", "NAME=x\nID=\"debian\"\n"),
             ("proc/sys/net/core/somaxconn", "128\n"),
         ]);
-        assert_eq!(t.clock_daemons(), ["chronyd", "systemd-timesyncd"]);
-        assert!(t.rtc_is_local());
-        assert_eq!(t.distribution(), "debian");
-        assert_eq!(t.sysctls(&["net.core.somaxconn", "no.such"]).len(), 1);
+        let process = |pid, comm: &str| Process { pid, parent: 1, start_ticks: 1, state: 'S', comm: comm.to_owned() };
+        let table = ProcessTable::of([process(7, "systemd-timesyn"), process(8, "chronyd"), process(9, "cron")].into_iter());
+        assert_eq!(clock_daemons(&table), ["chronyd", "systemd-timesyncd"]);
+        assert!(t.rtc_is_local(io));
+        assert_eq!(t.distribution(io), "debian");
+        assert_eq!(t.sysctls(io, &["net.core.somaxconn", "no.such"]).len(), 1);
     }
 }

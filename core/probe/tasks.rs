@@ -1,7 +1,6 @@
 //! The processes of the machine: who uses the processors, who holds the memory, who is stuck in the kernel.
 
 use std::collections::HashMap;
-use std::fs;
 use std::path::Path;
 
 use procfs::FromRead;
@@ -9,6 +8,7 @@ use procfs::process::Stat;
 use rustix::time::{ClockId, clock_gettime};
 use serde::{Deserialize, Serialize};
 
+use super::Io;
 use super::cgroup::Cgroups;
 use super::home::Home;
 use super::kernel::Proc;
@@ -94,11 +94,11 @@ struct Seen {
 
 impl Proc {
     /// One line per process; those that end meanwhile are left out.
-    pub(super) fn processes(&self) -> Processes {
+    pub(super) fn processes(&self, io: &Io) -> Processes {
         let page = procfs::page_size();
-        let pids = numbers(&self.root);
+        let pids = numbers(io, &self.root);
         let seen = pids.into_iter().filter_map(|pid| {
-            let stat = Stat::from_file(self.root.join(pid.to_string()).join("stat")).ok()?;
+            let stat = Stat::from_read(io.read(self.root.join(pid.to_string()).join("stat")).ok()?.as_slice()).ok()?;
             let seen = Seen {
                 ticks: stat.utime + stat.stime,
                 rss: stat.rss.saturating_mul(page),
@@ -110,30 +110,32 @@ impl Proc {
         Processes(seen.collect())
     }
 
-    fn is_frozen(&self, pid: i32) -> bool {
-        Cgroups::of(&self.root).group_of(i64::from(pid)).is_ok_and(|group| group.frozen())
+    fn is_frozen(&self, io: &Io, pid: i32) -> bool {
+        Cgroups::of(&self.root).group_of(io, i64::from(pid)).is_ok_and(|group| group.frozen(io))
     }
 
-    fn home(&self, pid: i32) -> Home {
-        fs::read_to_string(self.root.join(pid.to_string()).join("cgroup")).map(|t| Home::of_cgroups(&t)).unwrap_or_default()
+    fn home(&self, io: &Io, pid: i32) -> Home {
+        io.read_lossy(self.root.join(pid.to_string()).join("cgroup")).map(|t| Home::of_cgroups(&t)).unwrap_or_default()
     }
 
     /// The `n` processes that used most processor time between two looks `window_ms` apart; those that used none are left out.
-    pub(super) fn busiest(&self, first: &Processes, later: &Processes, window_ms: u64, n: usize) -> Vec<Consumer> {
+    pub(super) fn busiest(&self, io: &Io, first: &Processes, later: &Processes, window_ms: u64, n: usize) -> Vec<Consumer> {
         let per_second = procfs::ticks_per_second() as f64;
         let used = |(id, seen): &(&Identity, &Seen)| {
             // a process that was not there used all it has in the window
             let before = first.0.get(id).map_or(0, |s| s.ticks);
             seen.ticks.saturating_sub(before) as f64 * 100_000.0 / per_second / window_ms.max(1) as f64
         };
-        self.top(later, used, n).into_iter().filter(|c| c.cpu_percent > 0.0).collect()
+        self.top(io, later, used, n).into_iter().filter(|c| c.cpu_percent > 0.0).collect()
     }
 
     /// The containers and units whose processes used most processor time together.
-    pub(super) fn busiest_homes(&self, first: &Processes, later: &Processes, window_ms: u64) -> Vec<HomeUse> {
+    pub(super) fn busiest_homes(&self, io: &Io, first: &Processes, later: &Processes, window_ms: u64) -> Vec<HomeUse> {
         let mut homes: HashMap<Home, f64> = HashMap::new();
         // a container with more busy processes than this is found by those
-        for consumer in self.busiest(first, later, window_ms, MANY).into_iter().filter(|c| c.nice <= 0 && c.home != Home::Host) {
+        for consumer in
+            self.busiest(io, first, later, window_ms, MANY).into_iter().filter(|c| c.nice <= 0 && c.home != Home::Host)
+        {
             *homes.entry(consumer.home).or_default() += consumer.cpu_percent;
         }
         let mut homes: Vec<HomeUse> = homes.into_iter().map(|(home, cpu_percent)| HomeUse { home, cpu_percent }).collect();
@@ -143,15 +145,15 @@ impl Proc {
     }
 
     /// The `n` processes that hold most memory.
-    pub(super) fn largest(&self, now: &Processes, n: usize) -> Vec<Consumer> {
-        let mut largest = self.top(now, |(_, seen)| seen.rss as f64, n);
+    pub(super) fn largest(&self, io: &Io, now: &Processes, n: usize) -> Vec<Consumer> {
+        let mut largest = self.top(io, now, |(_, seen)| seen.rss as f64, n);
         for consumer in &mut largest {
             consumer.cpu_percent = 0.0;
         }
         largest
     }
 
-    fn top(&self, all: &Processes, value: impl Fn(&(&Identity, &Seen)) -> f64, n: usize) -> Vec<Consumer> {
+    fn top(&self, io: &Io, all: &Processes, value: impl Fn(&(&Identity, &Seen)) -> f64, n: usize) -> Vec<Consumer> {
         let mut ranked: Vec<_> = all.0.iter().map(|entry| (value(&entry), entry)).collect();
         ranked.sort_by(|a, b| b.0.total_cmp(&a.0).then(a.1.0.cmp(b.1.0)));
         ranked.truncate(n);
@@ -161,28 +163,28 @@ impl Proc {
             cpu_percent: value.round(),
             rss: seen.rss,
             nice: seen.nice,
-            home: self.home(id.pid),
+            home: self.home(io, id.pid),
         };
         ranked.into_iter().map(consumer).collect()
     }
 
     /// Tasks in uninterruptible sleep right now. Most are so for a moment only: `waits_ms` tells.
-    pub(super) fn stuck(&self) -> Vec<Stuck> {
+    pub(super) fn stuck(&self, io: &Io) -> Vec<Stuck> {
         let mut stuck = Vec::new();
-        for pid in numbers(&self.root) {
+        for pid in numbers(io, &self.root) {
             let tasks = self.root.join(pid.to_string()).join("task");
-            for tid in numbers(&tasks) {
+            for tid in numbers(io, &tasks) {
                 let task = tasks.join(tid.to_string());
-                let Ok(stat) = fs::read_to_string(task.join("stat")) else { continue };
+                let Ok(stat) = io.read_lossy(task.join("stat")) else { continue };
                 // a paused container's tasks are in the same state
-                if let Some(comm) = uninterruptible(&stat).filter(|_| !self.is_frozen(pid)) {
+                if let Some(comm) = uninterruptible(&stat).filter(|_| !self.is_frozen(io, pid)) {
                     stuck.push(Stuck {
                         pid,
                         tid,
                         comm: comm.to_owned(),
-                        wchan: fs::read_to_string(task.join("wchan")).unwrap_or_default(),
-                        waits_ms: waits(&task),
-                        home: self.home(pid),
+                        wchan: io.read_lossy(task.join("wchan")).unwrap_or_default(),
+                        waits_ms: waits(io, &task),
+                        home: self.home(io, pid),
                     });
                 }
             }
@@ -191,9 +193,9 @@ impl Proc {
     }
 }
 
-/// The entries of a folder that are numbers.
-fn numbers(folder: &Path) -> Vec<i32> {
-    let entries = fs::read_dir(folder).into_iter().flatten().flatten();
+/// The entries of a directory that are numbers.
+fn numbers(io: &Io, folder: &Path) -> Vec<i32> {
+    let entries = io.read_dir(folder).into_iter().flatten().flatten();
     entries.filter_map(|e| e.file_name().to_str()?.parse().ok()).collect()
 }
 
@@ -209,8 +211,8 @@ pub(super) fn uninterruptible(stat: &str) -> Option<&str> {
 }
 
 /// `se.exec_start` is the processor clock, in milliseconds since boot, when the task last ran (kernel/sched/debug.c).
-fn waits(task: &Path) -> Option<u64> {
-    let last_ran = exec_start_ms(&fs::read_to_string(task.join("sched")).ok()?)?;
+fn waits(io: &Io, task: &Path) -> Option<u64> {
+    let last_ran = exec_start_ms(&io.read_lossy(task.join("sched")).ok()?)?;
     let now = clock_gettime(ClockId::Monotonic);
     let now_ms = u64::try_from(now.tv_sec).ok()? * 1000 + u64::try_from(now.tv_nsec).ok()? / 1_000_000;
     Some(now_ms.saturating_sub(last_ran))
@@ -244,12 +246,13 @@ mod tests {
     #[test]
     fn this_process_is_found_with_its_memory() {
         let proc = Proc::default();
-        let now = proc.processes();
+        let io = &Io::for_test();
+        let now = proc.processes(io);
         let me = i32::try_from(std::process::id()).unwrap();
         let (_, seen) = now.0.iter().find(|(id, _)| id.pid == me).unwrap();
         assert!(seen.rss > 0);
-        assert!(proc.largest(&now, 3).len() <= 3);
-        assert!(proc.busiest(&now, &now, 250, 5).is_empty(), "nothing passed between one look and itself");
+        assert!(proc.largest(io, &now, 3).len() <= 3);
+        assert!(proc.busiest(io, &now, &now, 250, 5).is_empty(), "nothing passed between one look and itself");
     }
 
     proptest::proptest! {

@@ -107,7 +107,7 @@ impl Check for Queues {
 
     async fn probe(&self, cx: &ProbeCx, target: &Target) -> Result<Evidence, ProbeError> {
         let server = Server::of(cx, target)?;
-        let workers: Vec<Process> = processes().await?.into_iter().filter(|p| p.role.works()).collect();
+        let workers: Vec<Process> = processes(cx).await?.into_iter().filter(|p| p.role.works()).collect();
         let containers = Names::of(workers.iter().map(|w| &w.home), &cx.inventory);
         let all = || cx.inventory.containers.iter().filter(|c| c.celery.is_some_and(opsctl_core::model::CeleryRole::works));
         let mut e = Evidence {
@@ -147,7 +147,7 @@ impl Check for Queues {
         if self.suspicious(&e) {
             tokio::time::sleep(MOMENT).await;
             let later = redis::read(cx, target, &session, &keys).await.map_err(lost)?;
-            e.seen_again(later, &processes().await?);
+            e.seen_again(later, &processes(cx).await?);
         }
         Ok(e)
     }

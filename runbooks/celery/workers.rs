@@ -82,7 +82,7 @@ impl Check for Workers {
     }
 
     async fn probe(&self, cx: &ProbeCx, _target: &Target) -> Result<Evidence, ProbeError> {
-        let processes = processes().await?;
+        let processes = processes(cx).await?;
         let stopped: Vec<_> = cx
             .inventory
             .containers

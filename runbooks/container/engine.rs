@@ -6,10 +6,11 @@ use opsctl_core::model::{
     Action, Check, CheckSpec, Code, EngineRef, EngineState, Finding, FixSpec, Inventory, Judged, Judgement, KeyKind, Kind, Plan,
     Refusal, Risk, Severity, Subject, Target, quantity,
 };
-use opsctl_core::probe::{ProbeCx, ProbeError};
+use opsctl_core::probe::{ProbeCx, ProbeError, blocking};
 use serde::{Deserialize, Serialize};
 
 use super::Settings;
+use crate::servers::READ_TIMEOUT;
 
 const REACHABLE: Code = Code {
     id: "container.engine-reachable",
@@ -76,9 +77,11 @@ impl Check for Engine {
             ProbeError::Skip("no Docker or Podman socket and no enabled docker.service on this host".to_owned())
         })?;
         let held = cx.held_by_engine(&cx.inventory.containers).await;
+        const SYSTEMD: &str = "/run/systemd/system";
+        let systemd = blocking::run("a directory", SYSTEMD, READ_TIMEOUT, |io| io.is_dir(SYSTEMD)).await?;
         Ok(Evidence {
             engine,
-            systemd: std::path::Path::new("/run/systemd/system").is_dir(),
+            systemd,
             containers: cx.inventory.containers.len(),
             held: held.into_iter().map(|c| (c.name.clone(), c.id.clone())).collect(),
         })

@@ -12,11 +12,12 @@ use opsctl_core::model::{
 use opsctl_core::probe::docker::Container;
 use opsctl_core::probe::filesystem::FsUsage;
 use opsctl_core::probe::process::{self, BlockedWriter};
-use opsctl_core::probe::{ProbeCx, ProbeError, blocking};
+use opsctl_core::probe::{Io, ProbeCx, ProbeError, blocking};
 use serde::{Deserialize, Serialize};
 
 use super::Settings;
 use crate::restart_container::{self, RESTART};
+use crate::servers::READ_TIMEOUT;
 
 const BLOCKED: Code = Code {
     id: "container.log-blocked",
@@ -96,7 +97,8 @@ impl Check for Logs {
         let mut e = Evidence { container: (*container).clone(), ..Evidence::default() };
         if container.log.driver == "json-file" && !container.log.path.is_empty() {
             let path = PathBuf::from(&container.log.path);
-            match blocking::run("the log file", &container.log.path, Duration::from_secs(2), move || measure(&path)).await? {
+            match blocking::run("the log file", &container.log.path, Duration::from_secs(2), move |io| measure(io, &path)).await?
+            {
                 Ok(Some((size, identity, written))) => {
                     (e.size, e.identity, e.written) = (Some(size), Some(identity), written);
                     e.filesystem = cx.filesystems.of(Path::new(&container.log.path)).await.ok();
@@ -105,11 +107,15 @@ impl Check for Logs {
                 Err(error) => e.gap = Some(ProbeError::io("the log size", &container.log.path, &error).to_string()),
             }
         }
-        if container.is_up()
-            && let Some(first) = process::blocked_on_output(container.state.pid)
-        {
-            tokio::time::sleep(SAME_PLACE).await;
-            e.blocked = process::blocked_on_output(container.state.pid).filter(|second| *second == first);
+        if let Some(pid) = container.pid() {
+            let blocked = || {
+                let read = move |io: &Io| process::blocked_on_output(io, pid.into());
+                blocking::run("threads of the container", &container.name, READ_TIMEOUT, read)
+            };
+            if let Some(first) = blocked().await? {
+                tokio::time::sleep(SAME_PLACE).await;
+                e.blocked = blocked().await?.filter(|second| *second == first);
+            }
         }
         if e.blocked.is_some() {
             e.restart = restart_container::Around::of(cx, &container).await;
@@ -204,8 +210,8 @@ fn blocked(judged: &Judged<'_>, e: &Evidence) -> Option<Finding> {
 }
 
 /// Size of a log with its rotated files, and what the file is; none when it was not written yet.
-fn measure(path: &Path) -> std::io::Result<Option<(u64, FileIdentity, Option<Timestamp>)>> {
-    let meta = match path.symlink_metadata() {
+fn measure(io: &Io, path: &Path) -> std::io::Result<Option<(u64, FileIdentity, Option<Timestamp>)>> {
+    let meta = match io.symlink_metadata(path) {
         Ok(meta) => meta,
         Err(e) if e.kind() == std::io::ErrorKind::NotFound => return Ok(None),
         Err(e) => return Err(e),
@@ -214,7 +220,7 @@ fn measure(path: &Path) -> std::io::Result<Option<(u64, FileIdentity, Option<Tim
     // json-file rotates to <file>.1, .2, …, compressed ones with .gz
     for n in 1..=99 {
         let rotated = [format!("{}.{n}", path.display()), format!("{}.{n}.gz", path.display())];
-        let Some(more) = rotated.iter().find_map(|p| Path::new(p).symlink_metadata().ok()) else { break };
+        let Some(more) = rotated.iter().find_map(|p| io.symlink_metadata(p).ok()) else { break };
         size += more.len();
     }
     let written = Timestamp::from_second(meta.mtime()).ok();

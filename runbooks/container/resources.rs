@@ -9,12 +9,13 @@ use opsctl_core::model::{
 use opsctl_core::probe::cgroup::{Cgroups, Cpu, Usage};
 use opsctl_core::probe::docker::Container;
 use opsctl_core::probe::process::{self, Holder};
-use opsctl_core::probe::{ProbeCx, ProbeError, clock};
+use opsctl_core::probe::{Io, ProbeCx, ProbeError, blocking, clock};
 use serde::{Deserialize, Serialize};
 
 use super::Settings;
 use crate::log_lines::most_repeated;
 use crate::processes::of_host;
+use crate::servers::READ_TIMEOUT;
 
 const NEAR_LIMIT: Code = Code {
     id: "container.memory-near-limit",
@@ -95,13 +96,19 @@ impl Check for Resources {
     async fn probe(&self, cx: &ProbeCx, target: &Target) -> Result<Evidence, ProbeError> {
         let docker = cx.docker()?;
         let container = cx.running(target).await?;
-        let group = Cgroups::default().group_of(container.state.pid)?;
-        let first = Instant::now();
-        let mut e = Evidence { container: (*container).clone(), usage: group.usage(), ..Evidence::default() };
-        e.zombies = process::zombies_below(container.state.pid);
-        if memory_percent(&e.usage).is_some_and(|(_, _, p)| p >= self.settings.memory_warn_percent) {
-            e.largest = process::largest(&group.processes(), 3);
-        }
+        let pid = i64::from(container.process()?);
+        let limit = self.settings.memory_warn_percent;
+        let read = move |io: &Io| -> Result<_, ProbeError> {
+            let group = Cgroups::default().group_of(io, pid)?;
+            let first = Instant::now();
+            let mut e = Evidence { usage: group.usage(io), zombies: process::zombies_below(io, pid), ..Evidence::default() };
+            if memory_percent(&e.usage).is_some_and(|(_, _, p)| p >= limit) {
+                e.largest = process::largest(io, &group.processes(io), 3);
+            }
+            Ok((e, group, first))
+        };
+        let (mut e, group, first) = blocking::run("the control group", &container.name, READ_TIMEOUT, read).await??;
+        e.container = (*container).clone();
         let window = if maybe_throttled(&e) {
             Some(THROTTLE_WINDOW)
         } else if average_cores(&e, clock::now()).is_some_and(|c| c > HOT_AVERAGE) {
@@ -111,8 +118,11 @@ impl Check for Resources {
         };
         if let Some(window) = window {
             tokio::time::sleep(window).await;
-            let after_us = u64::try_from(first.elapsed().as_micros()).unwrap_or(u64::MAX);
-            e.later = group.cpu().map(|cpu| Later { cpu, after_us });
+            let read = move |io: &Io| {
+                let cpu = group.cpu(io)?;
+                Some(Later { cpu, after_us: u64::try_from(first.elapsed().as_micros()).unwrap_or(u64::MAX) })
+            };
+            e.later = blocking::run("the control group", &container.name, READ_TIMEOUT, read).await?;
             if cores_now(&e).is_some_and(|c| c > self.settings.cpu_hot_cores) {
                 let log = docker.log_tail(&target.id, 200, None).await.unwrap_or_default();
                 e.repeated = most_repeated(&log);

@@ -11,11 +11,11 @@ use opsctl_core::probe::cgroup::Cgroups;
 use opsctl_core::probe::docker::{Container, Docker, Event, dependants, depends_on};
 use opsctl_core::probe::filesystem::FsUsage;
 use opsctl_core::probe::kmsg::OomKill;
-use opsctl_core::probe::{ProbeCx, ProbeError, clock, listeners};
+use opsctl_core::probe::{Io, ProbeCx, ProbeError, blocking, clock};
 use serde::{Deserialize, Serialize};
 
 use super::{Settings, decode, oom, restart, start};
-use crate::servers::without_room;
+use crate::servers::{READ_TIMEOUT, without_room};
 
 pub(super) const DOWN: Code = Code {
     id: "container.down",
@@ -130,14 +130,16 @@ impl Check for State {
     async fn probe(&self, cx: &ProbeCx, target: &Target) -> Result<Evidence, ProbeError> {
         let docker = cx.docker()?;
         let container = docker.inspect(&target.id).await?;
-        let host_memory = cx.watch.memory().ok().and_then(|m| Some((m.available?, m.total)));
+        let host_memory = cx.watch.memory().await.ok().and_then(|m| Some((m.available?, m.total)));
         let mut e = Evidence { image_present: true, host_memory, ..Evidence::default() };
         match cx.kernel_log.oom_kills().await {
             Ok(kills) => e.oom = kills.iter().filter(|k| k.victim_cgroup.contains(&container.id)).cloned().collect(),
             Err(why) => e.kernel_log_gap = Some(why.to_string()),
         }
-        if container.is_up() {
-            e.live_oom_kills = Cgroups::default().group_of(container.state.pid).ok().and_then(|g| g.usage().oom_kills);
+        if let Some(pid) = container.pid() {
+            let read = move |io: &Io| Cgroups::default().group_of(io, pid.into()).ok().and_then(|g| g.usage(io).oom_kills);
+            let read = blocking::run("the control group", &container.name, READ_TIMEOUT, read).await;
+            e.live_oom_kills = read.ok().flatten();
         }
         // without the ring nothing can be said about who stopped it; that alone is no reason to fail
         if let Ok(events) = docker.events().await {
@@ -248,7 +250,7 @@ async fn port_owner(cx: &ProbeCx, port: u16, not: &str) -> Option<String> {
     if let Some(other) = others.iter().find(|c| c.ports.iter().any(|p| p.host == port)) {
         return Some(format!("container {}", other.name));
     }
-    listeners::owner_of_tcp_port(port).await.map(|o| format!("process {} (pid {})", o.comm, o.pid))
+    cx.owner_of_tcp_port(port).await.map(|o| format!("process {} (pid {})", o.comm, o.pid))
 }
 
 fn is_job(all: &[ContainerRef], c: &Container) -> bool {

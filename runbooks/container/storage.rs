@@ -8,7 +8,8 @@ use std::time::Duration;
 use jiff::SignedDuration;
 use opsctl_core::model::{Check, CheckSpec, Code, Finding, Inventory, Judged, Judgement, KeyKind, Severity, Target};
 use opsctl_core::probe::docker::{Container, Mount};
-use opsctl_core::probe::{ProbeCx, ProbeError, blocking, clock, process};
+use opsctl_core::probe::io::Root;
+use opsctl_core::probe::{Io, ProbeCx, ProbeError, blocking, clock, process};
 use serde::{Deserialize, Serialize};
 
 const EPHEMERAL: Code = Code {
@@ -89,8 +90,12 @@ impl Check for Storage {
         let mut e = Evidence { container: (*container).clone(), ..Evidence::default() };
         let binds: Vec<Mount> = container.mounts.iter().filter(|m| m.kind == "bind").cloned().collect();
         if !binds.is_empty() {
-            let pid = container.is_up().then_some(container.state.pid);
-            let read = blocking::run("bind mounts", &container.name, Duration::from_secs(2), move || compare(pid, &binds)).await;
+            let pid = container.pid();
+            if let Some(Err(why)) = container.is_up().then(|| container.process()) {
+                e.gap = Some(why.to_string());
+            }
+            let read =
+                blocking::run("bind mounts", &container.name, Duration::from_secs(2), move |io| compare(io, pid, &binds)).await;
             match read {
                 Ok(Ok(binds)) => e.binds = binds,
                 Ok(Err(why)) | Err(why) => e.gap = Some(why.to_string()),
@@ -127,8 +132,8 @@ fn fails(c: &Container) -> bool {
 
 /// Looks at every bind from both sides, or from the host's alone when no process is there. May hang on dead filesystems, so it runs on a
 /// thread of its own.
-fn compare(pid: Option<i64>, binds: &[Mount]) -> Result<Vec<Bind>, ProbeError> {
-    let seen = pid.map(process::mounts_of).unwrap_or_default();
+fn compare(io: &Io, pid: Option<i32>, binds: &[Mount]) -> Result<Vec<Bind>, ProbeError> {
+    let seen = pid.map(|pid| process::mounts_of(io, pid.into())).unwrap_or_default();
     if let Some(pid) = pid.filter(|_| seen.is_empty()) {
         return Err(ProbeError::Denied {
             what: "the mounts of a container".to_owned(),
@@ -136,10 +141,11 @@ fn compare(pid: Option<i64>, binds: &[Mount]) -> Result<Vec<Bind>, ProbeError> {
             needs: "root".to_owned(),
         });
     }
+    let root = pid.and_then(|pid| Root::of(io, pid).ok());
     Ok(binds
         .iter()
         .map(|bind| {
-            let meta = Path::new(&bind.source).metadata();
+            let meta = io.metadata(&bind.source);
             let now = match &meta {
                 Ok(m) if m.is_dir() => Source::Directory,
                 Ok(m) if m.is_file() => Source::File,
@@ -149,8 +155,9 @@ fn compare(pid: Option<i64>, binds: &[Mount]) -> Result<Vec<Bind>, ProbeError> {
             };
             let unlinked = seen.iter().any(|m| m.mountpoint == bind.destination && m.root.ends_with("//deleted"));
             let other_inode = now == Source::File
-                && pid
-                    .and_then(|pid| Path::new(&format!("/proc/{pid}/root{}", bind.destination)).metadata().ok())
+                && root
+                    .as_ref()
+                    .and_then(|root| root.metadata(&bind.destination).ok())
                     .is_some_and(|inside| meta.as_ref().is_ok_and(|m| (m.dev(), m.ino()) != (inside.dev(), inside.ino())));
             Bind {
                 source: bind.source.clone(),

@@ -114,9 +114,9 @@ impl Check for Usage {
         let containers = Names::of(homes, &cx.inventory);
         let mut e = Evidence { activity, containers, ..Evidence::default() };
         if stolen(&passed(&e)) >= self.settings.steal_warn_percent {
-            let first = cx.watch.now()?.cpu;
+            let first = cx.watch.now().await?.cpu;
             tokio::time::sleep(STEAL_WINDOW).await;
-            e.steal_again = Some(cx.watch.now()?.cpu.since(&first));
+            e.steal_again = Some(cx.watch.now().await?.cpu.since(&first));
         }
         if let Some((_, busy)) = self.saturation(&e)
             && let Some(Home::Container(id)) = to_blame(&e, busy)

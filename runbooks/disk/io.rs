@@ -70,7 +70,7 @@ impl Check for Io {
     }
 
     async fn probe(&self, cx: &ProbeCx, _target: &Target) -> Result<Evidence, ProbeError> {
-        let mut e = Evidence { first: filesystem::disks()?, mounts: cx.inventory.mounts.clone(), ..Evidence::default() };
+        let mut e = Evidence { first: filesystem::disks().await?, mounts: cx.inventory.mounts.clone(), ..Evidence::default() };
         match cx.kernel_log.lines().await {
             Ok(lines) => e.errors = lines.iter().filter(|l| failing_device(&l.text).is_some()).cloned().collect(),
             Err(ProbeError::Skip(_)) => {}
@@ -79,7 +79,7 @@ impl Check for Io {
         if e.first.values().any(|d| d.in_flight >= SUSPICIOUS_IN_FLIGHT) {
             let started = Instant::now();
             tokio::time::sleep(WINDOW).await;
-            e.later = filesystem::disks()?;
+            e.later = filesystem::disks().await?;
             e.window_ms = u64::try_from(started.elapsed().as_millis()).unwrap_or(u64::MAX);
         }
         Ok(e)

@@ -8,10 +8,11 @@ use opsctl_core::model::{
     Subject, Target, quantity,
 };
 use opsctl_core::probe::filesystem::{self, FsUsage};
-use opsctl_core::probe::{ProbeCx, ProbeError, host};
+use opsctl_core::probe::{ProbeCx, ProbeError, blocking, host};
 use serde::{Deserialize, Serialize};
 
 use super::Settings;
+use crate::servers::READ_TIMEOUT;
 
 const JOURNAL: Code = Code {
     id: "disk.journal",
@@ -57,7 +58,7 @@ impl Check for Journal {
     }
 
     async fn probe(&self, cx: &ProbeCx, _target: &Target) -> Result<Evidence, ProbeError> {
-        if !Path::new(FOLDER).is_dir() {
+        if !blocking::run("a directory", FOLDER, READ_TIMEOUT, |io| io.is_dir(FOLDER)).await? {
             return Err(ProbeError::Skip("no persistent systemd journal on this host".to_owned()));
         }
         let usage = filesystem::usage(FOLDER, Duration::from_secs(2)).await?;

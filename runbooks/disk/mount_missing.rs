@@ -52,7 +52,7 @@ impl Check for MountMissing {
     }
 
     async fn probe(&self, cx: &ProbeCx, _target: &Target) -> Result<Evidence, ProbeError> {
-        let fstab = filesystem::fstab()?;
+        let fstab = filesystem::fstab().await?;
         let mounted = if fstab.is_empty() {
             Vec::new()
         } else {

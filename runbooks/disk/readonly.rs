@@ -51,7 +51,7 @@ impl Check for ReadOnly {
         let mut e = Evidence { mount: mount.clone(), fstab: None, kernel: None };
         // the two further reads are only needed to tell meant from happened
         if is_read_only(mount) {
-            e.fstab = filesystem::fstab().unwrap_or_default().into_iter().find(|f| f.mountpoint == mount.mountpoint);
+            e.fstab = filesystem::fstab().await.unwrap_or_default().into_iter().find(|f| f.mountpoint == mount.mountpoint);
             let device = mount.source.rsplit('/').next().unwrap_or_default();
             let lines = cx.kernel_log.lines().await.unwrap_or_default();
             let said = |text: &str| text.contains("Remounting filesystem read-only") && text.contains(&format!("({device})"));

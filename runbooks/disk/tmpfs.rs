@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
+use futures_util::future::join_all;
 use opsctl_core::model::{Check, CheckSpec, Finding, Inventory, Judged, Judgement, KeyKind, Severity, Subject, Target, quantity};
 use opsctl_core::probe::filesystem::{Tmpfs, tmpfs_of};
 use opsctl_core::probe::{ProbeCx, ProbeError, blocking};
@@ -11,6 +12,7 @@ use serde::{Deserialize, Serialize};
 use super::Settings;
 use super::inodes::INODES;
 use super::space::SPACE;
+use crate::servers::READ_TIMEOUT;
 
 static SPEC: CheckSpec = CheckSpec {
     id: "disk.tmpfs",
@@ -53,26 +55,29 @@ impl Check for TmpfsCheck {
     async fn probe(&self, cx: &ProbeCx, _target: &Target) -> Result<Evidence, ProbeError> {
         cx.docker()?;
         let containers = cx.inspected(cx.inventory.running()).await;
-        let pids: Vec<Option<i32>> = containers.iter().map(|c| c.pid()).collect();
-        let read = move || pids.into_iter().map(|pid| pid.map_or(Ok(Vec::new()), tmpfs_of)).collect::<Vec<_>>();
-        let read = blocking::run("filesystems in memory", "/proc/*/mountinfo", SPEC.timeout, read).await?;
+        let read = join_all(containers.iter().map(|c| async {
+            let Some(pid) = c.pid() else { return Ok(Ok(Vec::new())) };
+            blocking::run("filesystems in memory", &c.name, READ_TIMEOUT, move |io| tmpfs_of(io, pid)).await
+        }));
+        let read: Vec<Result<std::io::Result<Vec<Tmpfs>>, ProbeError>> = read.await;
         // what several share is told of the first, and what the host shares with them is the host's
         let mut seen: BTreeSet<String> = cx.inventory.mounts.iter().map(|m| m.dev.clone()).collect();
         let mut e = Evidence::default();
         for (container, found) in containers.iter().zip(read) {
             match found {
-                Ok(found) => {
+                Ok(Ok(found)) => {
                     for tmpfs in found.into_iter().filter(|t| seen.insert(t.dev.clone())) {
                         if self.full(&tmpfs).is_some() || self.no_inodes(&tmpfs) {
                             e.filling.push(Filling { container: container.subject(), id: container.id.clone(), tmpfs });
                         }
                     }
                 }
-                Err(why) if why.kind() == std::io::ErrorKind::PermissionDenied => {
+                Ok(Err(why)) if why.kind() == std::io::ErrorKind::PermissionDenied => {
                     e.gap = Some("filesystems in memory of containers: needs root".to_owned());
                 }
                 // it ended meanwhile
-                Err(_) => {}
+                Ok(Err(_)) => {}
+                Err(why) => e.gap = Some(why.to_string()),
             }
         }
         Ok(e)

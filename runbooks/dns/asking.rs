@@ -9,10 +9,11 @@ use opsctl_core::probe::docker::Container;
 use opsctl_core::probe::names::{
     Answers, Asked, HostAnswers, Patience, Question, ResolvConf, Transport, ask_all, ask_each, questions,
 };
-use opsctl_core::probe::{ProbeCx, ProbeError, netns};
+use opsctl_core::probe::{Io, ProbeCx, ProbeError, blocking, netns};
 
 use super::container::{ThisHost, is_embedded};
 use super::leak::Short;
+use crate::servers::READ_TIMEOUT;
 
 /// Short names that are looked for in search domains at most.
 const MOST_SHORT: usize = 4;
@@ -29,7 +30,9 @@ pub(super) async fn same(cx: &ProbeCx, container: &Container) -> (Option<String>
 
 /// Whether what it asks can leave its networks: there is a default route, and not all of them were made without a way out.
 pub(super) async fn way_out(cx: &ProbeCx, pid: i32, container: &Container) -> Result<Option<bool>, ProbeError> {
-    let route = netns::has_way_out(i64::from(pid));
+    let from = format!("/proc/{pid}/net/route");
+    let read = move |io: &Io| netns::has_way_out(io, i64::from(pid));
+    let route = blocking::run("routes", &from, READ_TIMEOUT, read).await?;
     if route != Some(true) {
         return Ok(route);
     }
@@ -46,7 +49,7 @@ pub(super) async fn chosen(cx: &ProbeCx, container: &Container) -> Option<String
     if !container.dns.is_empty() {
         return Some(format!("--dns {}", container.dns.join(" ")));
     }
-    let all = cx.resolvers.engine().await;
+    let all = cx.resolvers.engine(cx.docker.as_deref(), cx.systemd.as_deref()).await;
     (!all.is_empty()).then(|| format!("dns in daemon.json: {}", all.join(" ")))
 }
 

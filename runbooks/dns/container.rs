@@ -7,13 +7,14 @@ use opsctl_core::model::{
 };
 use opsctl_core::probe::docker::NAME_SERVER;
 use opsctl_core::probe::names::{Answers, Asked, FileState, NameServer, Question, ResolvFile};
-use opsctl_core::probe::{ProbeCx, ProbeError, listeners};
+use opsctl_core::probe::{Io, ProbeCx, ProbeError, blocking, listeners};
 use serde::{Deserialize, Serialize};
 
 use super::Settings;
 use super::asking;
 use super::leak::{self, LEAK, Leak, Wildcard};
 use super::standing::{self, Standing, standing as standing_of};
+use crate::servers::READ_TIMEOUT;
 
 const CONTAINER: Code = Code {
     id: "dns.container",
@@ -97,10 +98,11 @@ impl Check for Container {
 
     async fn probe(&self, cx: &ProbeCx, target: &Target) -> Result<Evidence, ProbeError> {
         let container = cx.running(target).await?;
-        let pid = container.pid().ok_or_else(|| ProbeError::Skip("it does not run at the moment".to_owned()))?;
+        let pid = container.process()?;
         let file = cx.resolvers.file_of(pid).await?;
         let (same_as, stands_for) = asking::same(cx, &container).await;
-        let sockets = listeners::udp_sockets_of(i64::from(pid)).unwrap_or_default();
+        let read = move |io: &Io| listeners::udp_sockets_of(io, i64::from(pid)).unwrap_or_default();
+        let sockets = blocking::run("listening sockets", &format!("/proc/{pid}/net/udp"), READ_TIMEOUT, read).await?;
         let mut e = Evidence {
             id: container.id.clone(),
             subject: Some(container.subject()),

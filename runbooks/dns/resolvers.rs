@@ -3,8 +3,9 @@
 use std::time::Duration;
 
 use opsctl_core::model::{Check, CheckSpec, Code, Finding, Judged, Judgement, KeyKind, Severity, Subject, Target};
+use opsctl_core::probe::command::{self, Argv};
 use opsctl_core::probe::names::{Answers, Asked, HostAnswers, Question, hosts_line};
-use opsctl_core::probe::{ProbeCx, ProbeError, command};
+use opsctl_core::probe::{ProbeCx, ProbeError};
 use serde::{Deserialize, Serialize};
 
 use super::Settings;
@@ -104,7 +105,10 @@ fn known_name(server: &Answers) -> Option<&str> {
 
 /// Asks this machine's own libc, as its programs do; none where that is not possible. Ours is another one.
 async fn ask_libc(name: String) -> Option<Libc> {
-    let ended = command::run(&["getent", "ahosts", &name], LIBC).await;
+    let ended = match Argv::new("getent", &["ahosts"]).operand(&name) {
+        Ok(argv) => command::run(&argv, LIBC).await,
+        Err(why) => Err(why),
+    };
     let (found, gap) = match ended.map(|e| e.status.code()) {
         Ok(Some(0)) => (Some(true), None),
         // getent(1): a key that could not be found

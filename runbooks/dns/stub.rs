@@ -8,12 +8,13 @@ use opsctl_core::model::{
     Subject, Target,
 };
 use opsctl_core::probe::names::{FileState, MAXNS, NameServer, PATH, ResolvFile, hosts_line, resolv_conf_of};
-use opsctl_core::probe::{ProbeCx, ProbeError, listeners};
+use opsctl_core::probe::{Io, ProbeCx, ProbeError, blocking, listeners};
 use serde::{Deserialize, Serialize};
 
 use super::Settings;
 use super::standing::{Standing, standing};
 use crate::processes::of_host;
+use crate::servers::READ_TIMEOUT;
 
 const STUB: Code = Code {
     id: "dns.stub",
@@ -106,7 +107,8 @@ impl Check for Stub {
             });
         }
         let used = file.conf.used();
-        let open = listeners::udp_addresses_of(i64::from(std::process::id()), 53).unwrap_or_default();
+        let read = |io: &Io| listeners::udp_addresses_of(io, i64::from(std::process::id()), 53).unwrap_or_default();
+        let open = blocking::run("listening sockets", "/proc/self/net/udp", READ_TIMEOUT, read).await?;
         let deaf: Vec<NameServer> =
             used.into_iter().filter(|s| s.is_loopback() && !open.iter().any(|o| takes(*o, s.address))).collect();
         let mut e = Evidence { file, local: deaf.is_empty(), ..Evidence::default() };

@@ -10,7 +10,7 @@ use opsctl_core::model::{
 use opsctl_core::probe::docker::{Container, Health, HealthEntry, HealthTest, NAME_SERVER};
 use opsctl_core::probe::image_files::{self, ImageFiles};
 use opsctl_core::probe::listeners::{self, Listener};
-use opsctl_core::probe::{ProbeCx, ProbeError};
+use opsctl_core::probe::{Io, ProbeCx, ProbeError, blocking};
 use serde::{Deserialize, Serialize};
 
 use super::Settings;
@@ -18,6 +18,7 @@ use super::classify::{Class, class};
 use super::command::Command;
 use super::propose::replacement;
 use crate::processes::of_host;
+use crate::servers::READ_TIMEOUT;
 
 const UNHEALTHY: Code = Code {
     id: "healthcheck.unhealthy",
@@ -135,8 +136,11 @@ impl Check for State {
                 Err(why) => e.files_gap = Some(why.to_string()),
             }
             // one that is only starting has not failed yet
-            if container.state.health.as_ref().is_some_and(|h| h.log.iter().any(|l| l.exit_code != 0)) {
-                e.listeners = listeners::listeners_of(container.state.pid);
+            if container.state.health.as_ref().is_some_and(|h| h.log.iter().any(|l| l.exit_code != 0))
+                && let Some(pid) = container.pid()
+            {
+                let read = move |io: &Io| listeners::listeners_of(io, pid.into());
+                e.listeners = blocking::run("listening sockets", &container.name, READ_TIMEOUT, read).await?;
             }
             let last = container.state.health.as_ref().and_then(|h| h.log.last());
             if last.is_some_and(|l| l.output.contains("no space left on device")) {

@@ -6,10 +6,11 @@ use std::time::Duration;
 use opsctl_core::model::{Check, CheckSpec, Code, Finding, Inventory, Judged, Judgement, KeyKind, Severity, Target};
 use opsctl_core::probe::docker::{Container, PortMap};
 use opsctl_core::probe::listeners::{self, Listener};
-use opsctl_core::probe::{ProbeCx, ProbeError};
+use opsctl_core::probe::{Io, ProbeCx, ProbeError, blocking};
 use serde::{Deserialize, Serialize};
 
 use super::{Settings, starting};
+use crate::servers::READ_TIMEOUT;
 
 pub(super) const TCP: Code = Code {
     id: "healthcheck.tcp",
@@ -53,8 +54,10 @@ impl Check for Tcp {
         if container.ports.is_empty() {
             return Err(ProbeError::Skip("it publishes no TCP port".to_owned()));
         }
-        let pid = container.state.pid;
-        let listeners = listeners::listeners_of(pid).ok_or_else(|| ProbeError::Denied {
+        let pid = container.process()?;
+        let read = move |io: &Io| listeners::listeners_of(io, pid.into());
+        let listeners = blocking::run("listening sockets", &container.name, READ_TIMEOUT, read).await?;
+        let listeners = listeners.ok_or_else(|| ProbeError::Denied {
             what: "listening sockets".to_owned(),
             from: format!("/proc/{pid}/net/tcp"),
             needs: "root".to_owned(),

@@ -9,10 +9,11 @@ use opsctl_core::model::{
     quantity::{bytes, percent},
 };
 use opsctl_core::probe::setup::{Mtus, OwnName, Tree, Unallocated};
-use opsctl_core::probe::{ProbeCx, ProbeError, boot, host};
+use opsctl_core::probe::{Io, ProbeCx, ProbeError, blocking, boot, host};
 use serde::{Deserialize, Serialize};
 
 use super::Settings;
+use crate::servers::READ_TIMEOUT;
 use crate::sysctl;
 
 const BASELINE: Code = Code {
@@ -75,20 +76,23 @@ impl Check for Baseline {
     }
 
     async fn probe(&self, cx: &ProbeCx, _target: &Target) -> Result<Evidence, ProbeError> {
-        let tree = Tree::default();
-        let mut e = Evidence {
-            name: tree.own_name(&host::info().hostname),
-            machine_id: tree.machine_id(),
-            distribution: tree.distribution(),
-            in_container: boot::in_container(),
-            unallocated: tree.unallocated(),
-            mtus: tree.mtus(),
-            sysctls: tree.sysctls(&[SOMAXCONN, INOTIFY]),
-            sysctls_writable: tree.sysctls_writable(),
-            running: cx.inventory.running().count(),
-            upgrades: tree.has("/usr/bin/unattended-upgrade") && tree.has("/etc/apt/apt.conf.d/20auto-upgrades"),
-            ..Evidence::default()
+        let read = |io: &Io| {
+            let tree = Tree::default();
+            Evidence {
+                name: tree.own_name(io, &host::hostname()),
+                machine_id: tree.machine_id(io),
+                distribution: tree.distribution(io),
+                in_container: boot::in_container(io),
+                unallocated: tree.unallocated(io),
+                mtus: tree.mtus(io),
+                sysctls: tree.sysctls(io, &[SOMAXCONN, INOTIFY]),
+                sysctls_writable: tree.sysctls_writable(io),
+                upgrades: tree.has(io, "/usr/bin/unattended-upgrade") && tree.has(io, "/etc/apt/apt.conf.d/20auto-upgrades"),
+                ..Evidence::default()
+            }
         };
+        let mut e = blocking::run("the setup of the host", "/etc and /sys", READ_TIMEOUT, read).await?;
+        e.running = cx.inventory.running().count();
         let docker =
             cx.inventory.engine.as_ref().filter(|e| e.name == "docker" && matches!(e.state, EngineState::Answers { .. }));
         let answers = cx.inventory.systemd.as_ref().is_some_and(|s| s.state == SystemdState::Answers);

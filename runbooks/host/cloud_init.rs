@@ -7,7 +7,7 @@ use opsctl_core::model::{
     Check, CheckSpec, Code, Finding, Judged, Judgement, KeyKind, Severity, Subject, Target, quantity::duration,
 };
 use opsctl_core::probe::cloud_init::{CloudInit, Files, Progress, UNITS};
-use opsctl_core::probe::{ProbeCx, ProbeError, clock, host};
+use opsctl_core::probe::{ProbeCx, ProbeError, blocking, clock, host};
 use serde::{Deserialize, Serialize};
 
 use super::Settings;
@@ -48,13 +48,11 @@ impl Check for CloudInitCheck {
     }
 
     async fn probe(&self, _cx: &ProbeCx, _target: &Target) -> Result<Evidence, ProbeError> {
-        match Files::default().read()? {
-            Some(cloud_init) => {
-                let within = host::own_units().iter().any(|unit| UNITS.contains(&unit.as_str()));
-                Ok(Evidence { cloud_init, uptime_s: clock::since_boot().as_secs(), within })
-            }
-            None => Err(ProbeError::Skip("cloud-init is not installed".to_owned())),
-        }
+        let read =
+            blocking::run("the boot's status", "/run/cloud-init", Duration::from_secs(1), |io| Files::default().read(io)).await?;
+        let Some(cloud_init) = read? else { return Err(ProbeError::Skip("cloud-init is not installed".to_owned())) };
+        let within = host::own_units().await?.iter().any(|unit| UNITS.contains(&unit.as_str()));
+        Ok(Evidence { cloud_init, uptime_s: clock::since_boot().as_secs(), within })
     }
 
     fn judge(&self, judged: &Judged<'_>, e: &Evidence) -> Judgement {

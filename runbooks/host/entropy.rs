@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use opsctl_core::model::{Check, CheckSpec, Code, Finding, Judged, Judgement, Severity, Subject, Target};
 use opsctl_core::probe::boot::version;
-use opsctl_core::probe::{ProbeCx, ProbeError, host};
+use opsctl_core::probe::{ProbeCx, ProbeError, blocking, host};
 use serde::{Deserialize, Serialize};
 
 const ENTROPY_LOW: Code = Code {
@@ -47,7 +47,8 @@ impl Check for Entropy {
     }
 
     async fn probe(&self, _cx: &ProbeCx, _target: &Target) -> Result<Evidence, ProbeError> {
-        Ok(Evidence { kernel: host::info().kernel, available: host::entropy(), seeded: host::random_is_seeded() })
+        let available = blocking::run("entropy", "/proc/sys/kernel/random", Duration::from_secs(1), host::entropy).await?;
+        Ok(Evidence { kernel: host::kernel(), available, seeded: host::random_is_seeded() })
     }
 
     fn judge(&self, _judged: &Judged<'_>, e: &Evidence) -> Judgement {

@@ -10,12 +10,13 @@ use opsctl_core::model::{
 use opsctl_core::probe::docker::Container;
 use opsctl_core::probe::home::Home;
 use opsctl_core::probe::tasks::Consumer;
-use opsctl_core::probe::{ProbeCx, ProbeError, clock, host, process};
+use opsctl_core::probe::{Io, ProbeCx, ProbeError, blocking, clock, host, process};
 use serde::{Deserialize, Serialize};
 
 use super::Settings;
 use crate::processes::{Names, at_home, of_host};
 use crate::restart_container::{self, RESTART};
+use crate::servers::READ_TIMEOUT;
 
 const LEAK: Code = Code {
     id: "memory.leak-suspect",
@@ -76,17 +77,25 @@ impl Check for Growth {
 
     async fn probe(&self, cx: &ProbeCx, _target: &Target) -> Result<Evidence, ProbeError> {
         let activity = cx.watch.activity().await?;
-        let (total, boot_id) = (cx.watch.memory()?.total, host::info().boot_id);
+        let (total, boot_id) = (cx.watch.memory().await?.total, host::read_info().await.boot_id);
         let now = clock::now();
         let since_boot = clock::since_boot().as_secs();
         let mut largest = Vec::new();
-        for process in activity.largest.iter().filter(|c| c.rss as f64 > total as f64 * NOTABLE) {
+        let notable: Vec<&Consumer> = activity.largest.iter().filter(|c| c.rss as f64 > total as f64 * NOTABLE).collect();
+        let pids: Vec<i32> = notable.iter().map(|c| c.process.pid).collect();
+        let read = move |io: &Io| pids.into_iter().map(|pid| process::anonymous(io, pid)).collect::<Vec<_>>();
+        let anonymous = blocking::run("memory of processes", "/proc", READ_TIMEOUT, read).await?;
+        for (process, anonymous) in notable.into_iter().zip(anonymous) {
             let started = i64::try_from(process.process.start_ticks / host::clock_ticks()).unwrap_or(0);
             let before = cx.history.oldest(&object(process, &boot_id), "anonymous_bytes", LONGEST_S);
-            let anonymous = process::anonymous(process.process.pid).unwrap_or(process.rss);
+            let anonymous = anonymous.unwrap_or(process.rss);
             let mut seen = Seen { process: process.clone(), anonymous, age_s: since_boot - started, before, container: None };
-            if let (Some(_), Home::Container(id), Ok(docker)) = (self.growth(&seen, total, now), &process.home, cx.docker()) {
-                let container = docker.inspect(id).await?;
+            if self.growth(&seen, total, now).is_some()
+                && let Ok(docker) = cx.docker()
+                // a process chooses the name of its control group, and the fix restarts the container
+                && let Home::Container(id) = cx.proven_home(process.process.pid, process.home.clone()).await
+            {
+                let container = docker.inspect(&id).await?;
                 let around = restart_container::Around::of(cx, &container).await;
                 seen.container = Some(((*container).clone(), around));
             }

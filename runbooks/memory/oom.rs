@@ -57,9 +57,9 @@ impl Check for Oom {
     }
 
     async fn probe(&self, cx: &ProbeCx, _target: &Target) -> Result<Evidence, ProbeError> {
-        let boot_id = host::info().boot_id;
+        let boot_id = host::read_info().await.boot_id;
         let mut e = Evidence {
-            counter: cx.watch.now()?.paging.oom_kills,
+            counter: cx.watch.now().await?.paging.oom_kills,
             before: cx.history.oldest(&object(&boot_id), "oom_kills", RECENT.as_secs()),
             boot_id,
             ..Evidence::default()

@@ -72,7 +72,7 @@ impl Check for Pressure {
         let activity = cx.watch.activity().await?;
         Ok(Evidence {
             pressure: activity.later.pressure.memory,
-            memory: cx.watch.memory()?,
+            memory: cx.watch.memory().await?,
             first: activity.first.paging,
             later: activity.later.paging,
             window_ms: activity.window_ms,

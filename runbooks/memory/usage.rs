@@ -8,11 +8,12 @@ use opsctl_core::model::{
 };
 use opsctl_core::probe::kernel::Memory;
 use opsctl_core::probe::tasks::Consumer;
-use opsctl_core::probe::{ProbeCx, ProbeError};
+use opsctl_core::probe::{ProbeCx, ProbeError, blocking, host};
 use serde::{Deserialize, Serialize};
 
 use super::Settings;
 use crate::processes::{Names, at_home, of_host};
+use crate::servers::READ_TIMEOUT;
 
 const AVAILABLE: Code = Code {
     id: "memory.available",
@@ -75,9 +76,10 @@ impl Check for Usage {
     }
 
     async fn probe(&self, cx: &ProbeCx, _target: &Target) -> Result<Evidence, ProbeError> {
-        let memory = cx.watch.memory()?;
-        let mut e =
-            Evidence { memory, uncorrected: opsctl_core::probe::host::uncorrected_memory_errors(), ..Evidence::default() };
+        let memory = cx.watch.memory().await?;
+        let uncorrected =
+            blocking::run("memory errors", "/sys/devices/system/edac", READ_TIMEOUT, host::uncorrected_memory_errors);
+        let mut e = Evidence { memory, uncorrected: uncorrected.await?, ..Evidence::default() };
         if self.available(&e).is_some() || self.overcommit(&e).is_some() {
             e.largest.clone_from(&cx.watch.activity().await?.largest);
             e.containers = Names::of(e.largest.iter().map(|c| &c.home), &cx.inventory);

@@ -6,10 +6,11 @@ use jiff::SignedDuration;
 use opsctl_core::model::{Check, CheckSpec, Code, Inventory, Judged, Judgement, KeyKind, Product, Severity, Target, quantity};
 use opsctl_core::probe::metrics::Number;
 use opsctl_core::probe::servers::may_write;
-use opsctl_core::probe::{ProbeCx, ProbeError};
+use opsctl_core::probe::{Io, ProbeCx, ProbeError, blocking};
 use serde::{Deserialize, Serialize};
 
 use super::standing::Standing;
+use crate::servers::READ_TIMEOUT;
 
 const ALLOY: Code = Code {
     id: "monitoring.alloy",
@@ -80,7 +81,10 @@ impl Check for Alloy {
         {
             let container = docker.inspect(id).await?;
             let mounted = container.mounts.iter().find(|m| SOCKETS.contains(&m.destination.as_str()));
-            e.socket = mounted.and_then(|m| Some((m.destination.clone(), may_write(process.pid, &m.destination)?)));
+            if let Some(path) = mounted.map(|m| m.destination.clone()) {
+                let read = move |io: &Io| Some((may_write(io, process.pid, &path)?, path)).map(|(may, path)| (path, may));
+                e.socket = blocking::run("a mounted socket", &format!("process {}", process.pid), READ_TIMEOUT, read).await?;
+            }
         }
         Ok(e)
     }

@@ -8,12 +8,13 @@ use opsctl_core::model::{
 };
 use opsctl_core::probe::prometheus::Health;
 use opsctl_core::probe::servers::{file_of, files_of};
-use opsctl_core::probe::{ProbeCx, ProbeError, host, listeners, network};
+use opsctl_core::probe::{Io, ProbeCx, ProbeError, blocking, host, listeners, network};
 use serde::{Deserialize, Serialize};
 
 use super::enrol::{ALLOY_PATH, Entry, drift, entry, on_host, own_file, text, wanted};
 use super::loaded;
 use super::{Enrolment, Settings, some_of};
+use crate::servers::READ_TIMEOUT;
 
 const ENROLMENT: Code = Code {
     id: "monitoring.enrolment",
@@ -79,8 +80,8 @@ impl Check for Enrolled {
 
     async fn probe(&self, cx: &ProbeCx, _target: &Target) -> Result<Evidence, ProbeError> {
         let host = self.settings.host.clone().unwrap_or_default();
-        let (port, path) = exporter(cx);
-        let mut e = Evidence { hostname: host::info().hostname, ..Evidence::default() };
+        let (port, path) = exporter(cx).await?;
+        let mut e = Evidence { hostname: host::hostname(), ..Evidence::default() };
         e.metrics_path = host.metrics_path.clone().or(path);
         e.address = match &host.address {
             Some(address) => Some(address.clone()),
@@ -93,7 +94,7 @@ impl Check for Enrolled {
         };
         let mut candidates: Vec<(bool, String)> = Vec::new();
         for target in cx.inventory.server_targets(Product::Prometheus) {
-            if cx.flags(&target).is_agent() {
+            if cx.flags(&target).await.is_agent() {
                 continue;
             }
             if let Err(why) = self.one(cx, &target, &mut e, &mut candidates).await {
@@ -227,8 +228,16 @@ impl Enrolled {
                 e.patterns.push(pattern.clone());
                 candidates.extend(own_file(pattern, &e.hostname).and_then(|f| here(&f)).map(|f| (named, f)));
                 let Some(address) = e.address.clone() else { continue };
-                for path in files_of(process.pid, pattern) {
-                    let Some(text) = file_of(process.pid, &path) else { continue };
+                let pattern = pattern.clone();
+                let read = move |io: &Io| -> Vec<(String, String)> {
+                    let files = files_of(io, process.pid, &pattern).into_iter();
+                    files
+                        .filter_map(|path| Some((file_of(io, process.pid, &path)?, path)))
+                        .map(|(text, path)| (path, text))
+                        .collect()
+                };
+                let from = format!("process {}", process.pid);
+                for (path, text) in blocking::run("lists of targets", &from, READ_TIMEOUT, read).await? {
                     match entry(&here(&path).unwrap_or_default(), &text, &address) {
                         Ok(found) => e.entries.extend(found),
                         Err(why) => e.gaps.push(why),
@@ -245,19 +254,19 @@ impl Enrolled {
 }
 
 /// Port and path of what exports this machine's metrics: Alloy, or what listens where `node_exporter` does.
-fn exporter(cx: &ProbeCx) -> (Option<u16>, Option<String>) {
-    let own = i64::from(std::process::id());
-    let listening = listeners::listeners_of(own).unwrap_or_default();
+async fn exporter(cx: &ProbeCx) -> Result<(Option<u16>, Option<String>), ProbeError> {
+    let read = |io: &Io| listeners::listeners_of(io, i64::from(std::process::id())).unwrap_or_default();
+    let listening = blocking::run("listening sockets", "/proc/self/net/tcp", READ_TIMEOUT, read).await?;
     if listening.iter().any(|l| l.port == NODE_EXPORTER) {
-        return (Some(NODE_EXPORTER), None);
+        return Ok((Some(NODE_EXPORTER), None));
     }
     let alloy = cx.inventory.servers.iter().find(|s| s.product == Product::Alloy && s.process.is_some());
-    let port = alloy.and_then(|s| {
-        let target = Target { kind: Product::Alloy.kind(), name: s.name.clone(), id: s.id.clone() };
-        let at = cx.flags(&target).value("server.http.listen-addr").and_then(|a| a.rsplit_once(':')?.1.parse().ok());
-        at.or(Some(opsctl_core::probe::servers::default_port(Product::Alloy)))
-    });
-    (port, port.map(|_| ALLOY_PATH.to_owned()))
+    let Some(alloy) = alloy else { return Ok((None, None)) };
+    let target = Target { kind: Product::Alloy.kind(), name: alloy.name.clone(), id: alloy.id.clone() };
+    let flags = cx.flags(&target).await;
+    let at = flags.value("server.http.listen-addr").and_then(|a| a.rsplit_once(':')?.1.parse().ok());
+    let port = at.unwrap_or_else(|| opsctl_core::probe::servers::default_port(Product::Alloy));
+    Ok((Some(port), Some(ALLOY_PATH.to_owned())))
 }
 
 fn shown(entry: &Entry) -> String {

@@ -60,7 +60,7 @@ impl Check for Exporters {
 
     async fn probe(&self, cx: &ProbeCx, target: &Target) -> Result<Evidence, ProbeError> {
         let server = Server::of(cx, target)?;
-        if cx.flags(target).is_agent() {
+        if cx.flags(target).await.is_agent() {
             return Err(ProbeError::Skip("it is an agent, which keeps nothing".to_owned()));
         }
         let found = cx.query(target, QUERY).await?;

@@ -9,14 +9,14 @@ use opsctl_core::model::{
 use opsctl_core::probe::filesystem::FsUsage;
 use opsctl_core::probe::metrics::sum;
 use opsctl_core::probe::servers::file_of;
-use opsctl_core::probe::{ProbeCx, ProbeError};
+use opsctl_core::probe::{Io, ProbeCx, ProbeError, blocking};
 use serde::{Deserialize, Serialize};
 
 use super::Settings;
 use super::counters::Counters;
 use super::standing::Standing;
 use crate::restart_container::RESTART;
-use crate::servers::filesystem_at;
+use crate::servers::{READ_TIMEOUT, filesystem_at};
 
 const LOKI: Code = Code {
     id: "monitoring.loki",
@@ -71,8 +71,14 @@ impl Check for Loki {
             return Ok(e);
         }
         let pid = e.standing.server.get().and_then(|s| s.process).map(|p| p.pid);
-        let flags = cx.flags(target);
-        let text = pid.zip(flags.value("config.file")).and_then(|(pid, file)| file_of(pid, file)).unwrap_or_default();
+        let flags = cx.flags(target).await;
+        let text = match pid.zip(flags.value("config.file").map(str::to_owned)) {
+            Some((pid, file)) => {
+                let read = move |io: &Io| file_of(io, pid, &file).unwrap_or_default();
+                blocking::run("its configuration", &format!("process {pid}"), READ_TIMEOUT, read).await?
+            }
+            None => String::new(),
+        };
         let prefix = flags.value("common.path-prefix").map(str::to_owned);
         e.path = prefix.or_else(|| text.lines().find_map(|l| l.trim().strip_prefix("path_prefix:")).map(unquoted));
         if let Some(path) = &e.path {

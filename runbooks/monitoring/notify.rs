@@ -85,7 +85,7 @@ impl Check for Notify {
 
     async fn probe(&self, cx: &ProbeCx, target: &Target) -> Result<Evidence, ProbeError> {
         let server = Server::of(cx, target)?;
-        if cx.flags(target).is_agent() {
+        if cx.flags(target).await.is_agent() {
             return Err(ProbeError::Skip("it is an agent, which has no alerts".to_owned()));
         }
         let rules = cx.json(target, "/api/v1/rules?type=alert").await?;

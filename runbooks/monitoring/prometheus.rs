@@ -8,13 +8,14 @@ use opsctl_core::model::{
     Target, quantity,
 };
 use opsctl_core::probe::prometheus::{Checked, check_config};
-use opsctl_core::probe::servers::{files_of, modified_of, working_folder};
-use opsctl_core::probe::{ProbeCx, ProbeError};
+use opsctl_core::probe::servers::{files_of, modified_of};
+use opsctl_core::probe::{Io, ProbeCx, ProbeError, blocking};
 use serde::{Deserialize, Serialize};
 
 use super::standing::Standing;
 use super::{Settings, some_of};
 use crate::restart_container::RESTART;
+use crate::servers::{READ_TIMEOUT, working_directory};
 
 pub(super) const PROMETHEUS: Code = Code {
     id: "monitoring.prometheus",
@@ -76,12 +77,12 @@ impl Check for Prometheus {
     async fn probe(&self, cx: &ProbeCx, target: &Target) -> Result<Evidence, ProbeError> {
         let mut e = Evidence { standing: Standing::of(cx, target, "/-/ready").await?, ..Evidence::default() };
         let process = e.standing.server.get().and_then(|s| s.process);
-        let flags = cx.flags(target);
+        let flags = cx.flags(target).await;
         e.lifecycle = flags.has("web.enable-lifecycle");
         if let Some(process) = process {
             let file = flags.value("config.file").unwrap_or("prometheus.yml");
-            e.file = match working_folder(process.pid) {
-                Some(folder) if !file.starts_with('/') => format!("{}/{file}", folder.trim_end_matches('/')),
+            e.file = match working_directory(process.pid).await {
+                Some(directory) if !file.starts_with('/') => format!("{}/{file}", directory.trim_end_matches('/')),
                 _ => file.to_owned(),
             };
             e.test = ["promtool", "check", "config", &e.file].map(str::to_owned).to_vec();
@@ -98,21 +99,30 @@ impl Check for Prometheus {
             }
         }
         if let (Some(process), Some(loaded)) = (process, e.loaded_at) {
-            let mut files = vec![e.file.clone()];
+            let mut patterns = Vec::new();
             if let Ok(rules) = cx.json(target, "/api/v1/rules").await {
                 let groups = rules.pointer("/data/groups").and_then(|g| g.as_array()).into_iter().flatten();
-                files.extend(
-                    groups.filter_map(|g| g.get("file")?.as_str().map(str::to_owned)).flat_map(|f| files_of(process.pid, &f)),
-                );
+                patterns.extend(groups.filter_map(|g| g.get("file")?.as_str().map(str::to_owned)));
             }
-            files.sort();
-            files.dedup();
-            let newer = |f: String| modified_of(process.pid, &f).filter(|t| *t > loaded).map(|t| (f, t));
-            e.newer = files.into_iter().filter_map(newer).collect();
+            let file = e.file.clone();
+            let read = move |io: &Io| {
+                let mut files = vec![file];
+                files.extend(patterns.iter().flat_map(|f| files_of(io, process.pid, f)));
+                files.sort();
+                files.dedup();
+                let newer = |f: String| modified_of(io, process.pid, &f).filter(|t| *t > loaded).map(|t| (f, t));
+                files.into_iter().filter_map(newer).collect()
+            };
+            match blocking::run("its configuration", &format!("process {}", process.pid), READ_TIMEOUT, read).await {
+                Ok(newer) => e.newer = newer,
+                Err(why) => e.gap = Some(why.to_string()),
+            }
         }
         if e.reload_ok == Some(false) || !e.newer.is_empty() || e.standing.hung_in.is_some() {
             let container = e.standing.server.get().and_then(|s| s.container.clone());
-            e.checked = Some(check_config(cx.docker.as_deref(), container.as_deref(), &e.test).await);
+            if let Some(process) = process {
+                e.checked = Some(check_config(cx.docker.as_deref(), container.as_deref(), process, &e.test).await);
+            }
         }
         Ok(e)
     }

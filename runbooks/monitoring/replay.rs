@@ -83,7 +83,7 @@ impl Check for Replay {
         if e.started_at.is_none_or(|t| now.duration_since(t) > limit) {
             return Ok(Evidence { server, ..e });
         }
-        let flags = cx.flags(target);
+        let flags = cx.flags(target).await;
         let alloy = target.kind == Product::Alloy.kind();
         e.positions = match (alloy, flags.value("storage.path"), flags.value("positions.file")) {
             (true, Some(path), _) if path.starts_with('/') => path.to_owned(),

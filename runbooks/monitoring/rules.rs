@@ -55,7 +55,7 @@ impl Check for Rules {
 
     async fn probe(&self, cx: &ProbeCx, target: &Target) -> Result<Evidence, ProbeError> {
         let server = Server::of(cx, target)?;
-        if cx.flags(target).is_agent() {
+        if cx.flags(target).await.is_agent() {
             return Err(ProbeError::Skip("it is an agent, which has no rules".to_owned()));
         }
         let json = cx.json(target, "/api/v1/rules").await?;

@@ -9,13 +9,13 @@ use opsctl_core::model::{
 };
 use opsctl_core::probe::prometheus::{Health, Scraped};
 use opsctl_core::probe::servers::files_of;
-use opsctl_core::probe::{ProbeCx, ProbeError};
+use opsctl_core::probe::{Io, ProbeCx, ProbeError, blocking};
 use serde::{Deserialize, Serialize};
 
 use super::loaded;
 use super::standing::{engine_of_names, fresh_since};
 use super::{Settings, some_of};
-use crate::servers::Server;
+use crate::servers::{READ_TIMEOUT, Server};
 use crate::tls::served_key;
 
 const DOWN: Code = Code {
@@ -98,7 +98,7 @@ impl Check for Targets {
 
     async fn probe(&self, cx: &ProbeCx, target: &Target) -> Result<Evidence, ProbeError> {
         let server = Server::of(cx, target)?;
-        if cx.flags(target).is_agent() {
+        if cx.flags(target).await.is_agent() {
             return Err(ProbeError::Skip("it is an agent, which does not tell what it scrapes".to_owned()));
         }
         let scraped = cx.scraped(target).await?;
@@ -129,11 +129,12 @@ impl Check for Targets {
         match loaded::jobs(cx, target).await {
             Ok(jobs) => {
                 for job in jobs.into_iter().filter(|j| !e.pools.contains_key(&j.name)) {
-                    let files = job.files.into_iter().map(|f| {
-                        let n = process.map_or(0, |p| files_of(p.pid, &f).len());
-                        (f, n)
-                    });
-                    e.empty.push(Empty { files: files.collect(), dropped: 0, job: job.name });
+                    let read = move |io: &Io| {
+                        let number = |f: &String| process.map_or(0, |p| files_of(io, p.pid, f).len());
+                        job.files.into_iter().map(|f| (number(&f), f)).map(|(n, f)| (f, n)).collect::<Vec<_>>()
+                    };
+                    let files = blocking::run("lists of targets", "the files of Prometheus", READ_TIMEOUT, read).await?;
+                    e.empty.push(Empty { files, dropped: 0, job: job.name });
                 }
             }
             Err(why) => e.gap = Some(why.to_string()),

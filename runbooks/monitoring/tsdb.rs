@@ -8,13 +8,12 @@ use opsctl_core::model::{
 };
 use opsctl_core::probe::filesystem::FsUsage;
 use opsctl_core::probe::metrics::sum;
-use opsctl_core::probe::servers::working_folder;
 use opsctl_core::probe::{ProbeCx, ProbeError};
 use serde::{Deserialize, Serialize};
 
 use super::Settings;
 use super::counters::Counters;
-use crate::servers::{Server, filesystem_at};
+use crate::servers::{Server, filesystem_at, working_directory};
 
 const TSDB: Code = Code {
     id: "monitoring.tsdb",
@@ -79,7 +78,7 @@ impl Check for Tsdb {
 
     async fn probe(&self, cx: &ProbeCx, target: &Target) -> Result<Evidence, ProbeError> {
         let server = Server::of(cx, target)?;
-        let flags = cx.flags(target);
+        let flags = cx.flags(target).await;
         if flags.is_agent() {
             return Err(ProbeError::Skip("it is an agent, which keeps nothing".to_owned()));
         }
@@ -88,8 +87,11 @@ impl Check for Tsdb {
         let sizes = cx.metrics(target, SIZES).await?;
         let newest = sum(&sizes, "prometheus_tsdb_head_max_time_seconds");
         let path = flags.value("storage.tsdb.path").unwrap_or("data/").to_owned();
-        let folder = server.get().and_then(|s| working_folder(s.process?.pid)).unwrap_or_default();
-        let path = if path.starts_with('/') { path } else { format!("{}/{path}", folder.trim_end_matches('/')) };
+        let directory = match server.get().and_then(|s| s.process) {
+            Some(process) => working_directory(process.pid).await.unwrap_or_default(),
+            None => String::new(),
+        };
+        let path = if path.starts_with('/') { path } else { format!("{}/{path}", directory.trim_end_matches('/')) };
         Ok(Evidence {
             counters,
             newest: newest.or_else(|| sum(&sizes, "prometheus_tsdb_head_max_time").map(|ms| ms / 1000.0)),

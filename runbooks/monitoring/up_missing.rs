@@ -64,7 +64,7 @@ impl Check for UpMissing {
 
     async fn probe(&self, cx: &ProbeCx, target: &Target) -> Result<Evidence, ProbeError> {
         let server = Server::of(cx, target)?;
-        if cx.flags(target).is_agent() {
+        if cx.flags(target).await.is_agent() {
             return Err(ProbeError::Skip("it is an agent, which keeps nothing".to_owned()));
         }
         let fresh_since = fresh_since(cx, target, server.get().and_then(|s| s.process)).await;

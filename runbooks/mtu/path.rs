@@ -7,13 +7,14 @@ use opsctl_core::model::{
     Check, CheckSpec, Code, Finding, FixSpec, Judged, Judgement, Plan, Refusal, Risk, Severity, Subject, Table, Target, quantity,
 };
 use opsctl_core::probe::firewall::{self, Effect};
-use opsctl_core::probe::network::counters::counters;
+use opsctl_core::probe::network::counters;
 use opsctl_core::probe::path::{self, BUDGET, CONNECTIONS, Fate, Speech};
 use opsctl_core::probe::setup::Tree;
-use opsctl_core::probe::{ProbeCx, ProbeError};
+use opsctl_core::probe::{Io, ProbeCx, ProbeError, blocking};
 
 use super::evidence::{Evidence, Look, Would};
 use super::{Settings, clamp, findings, peers};
+use crate::servers::READ_TIMEOUT;
 
 pub(super) const EXCEEDS: Code = Code {
     id: "mtu.bridge-exceeds-egress",
@@ -85,13 +86,14 @@ impl Check for Path {
     }
 
     async fn probe(&self, cx: &ProbeCx, _target: &Target) -> Result<Evidence, ProbeError> {
+        let sysctls = |io: &Io| Tree::default().sysctls(io, SYSCTLS);
         let around = Box::pin(peers::around(cx, self.settings.peers)).await?;
         let mut e = Evidence {
             egress: around.egress,
             bridges: around.bridges,
             stuck: around.stuck,
             gaps: around.gaps,
-            sysctls: Tree::default().sysctls(SYSCTLS),
+            sysctls: blocking::run("settings of the kernel", "/proc/sys/net", READ_TIMEOUT, sysctls).await?,
             ..Evidence::default()
         };
         if cx.ask.dry_run {
@@ -99,7 +101,7 @@ impl Check for Path {
             return Ok(e);
         }
         let before = cx.firewall().await;
-        e.frag_fails.0 = frag_fails();
+        e.frag_fails.0 = frag_fails().await?;
         let tried = join_all(
             around.plans.iter().map(|plan| path::try_path(plan.from.pid, plan.peer.clone(), Some(plan.way.limit()), plan.asked)),
         )
@@ -118,7 +120,7 @@ impl Check for Path {
                 Err(error) => e.gaps.push(error.to_string()),
             }
         }
-        e.frag_fails.1 = frag_fails();
+        e.frag_fails.1 = frag_fails().await?;
         match before {
             // what the rules counted meanwhile is looked at only where it matters
             Ok(before) if e.looks.iter().any(Look::is_lost) || has_mss_rule(&before) => match firewall::read().await {
@@ -173,8 +175,8 @@ impl Check for Path {
     }
 }
 
-fn frag_fails() -> u64 {
-    counters().get("Ip.FragFails").copied().unwrap_or(0)
+async fn frag_fails() -> Result<u64, ProbeError> {
+    Ok(counters().await?.get("Ip.FragFails").copied().unwrap_or(0))
 }
 
 fn has_mss_rule(firewall: &firewall::Firewall) -> bool {

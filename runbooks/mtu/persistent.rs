@@ -8,7 +8,7 @@ use opsctl_core::model::{
     Target,
 };
 use opsctl_core::probe::firewall::{self, Backend, Effect, Persisted, Rule};
-use opsctl_core::probe::{ProbeCx, ProbeError, blocking};
+use opsctl_core::probe::{Io, ProbeCx, ProbeError, blocking};
 use serde::{Deserialize, Serialize};
 
 use super::clamp::{COMMENT, NATIVE_TABLE, native_hook, native_rule};
@@ -63,7 +63,7 @@ impl Check for Persistent {
         if rules.is_empty() {
             return Err(ProbeError::Skip("there is no rule for segment sizes".to_owned()));
         }
-        let read = || firewall::persisted(Path::new("/"));
+        let read = |io: &Io| firewall::persisted(io, Path::new("/"));
         let persisted = blocking::run("files that bring rules back", "/etc", Duration::from_secs(3), read).await?;
         let systemd = cx.inventory.systemd.as_ref().is_some_and(|s| s.state == SystemdState::Answers);
         Ok(Evidence { rules, programs: firewall.programs.clone(), persisted, systemd })

@@ -50,7 +50,7 @@ impl Check for Attached {
     async fn probe(&self, cx: &ProbeCx, _target: &Target) -> Result<Evidence, ProbeError> {
         let docker = cx.docker()?;
         let all = docker.networks().await?;
-        let mut e = Evidence { forwarding: ipv6_forwarding(), ..Evidence::default() };
+        let mut e = Evidence { forwarding: ipv6_forwarding().await, ..Evidence::default() };
         // macvlan and the like do not pass through this host
         let with: Vec<&str> =
             all.iter().filter(|n| n.ipv6 && !n.internal && n.driver == "bridge").map(|n| n.name.as_str()).collect();

@@ -6,7 +6,7 @@ use futures_util::future::join_all;
 use opsctl_core::model::{
     Check, CheckSpec, Code, ContainerRef, Finding, Judged, Judgement, KeyKind, Kind, Sample, Severity, Subject, Target, quantity,
 };
-use opsctl_core::probe::network::{self, Queue, counters::counters};
+use opsctl_core::probe::network::{self, Queue, counters};
 use opsctl_core::probe::{ProbeCx, ProbeError};
 use serde::{Deserialize, Serialize};
 
@@ -72,20 +72,23 @@ impl Check for Backlog {
 
     async fn probe(&self, cx: &ProbeCx, _target: &Target) -> Result<Evidence, ProbeError> {
         let mut places: Vec<Place> = vec![(None, None)];
+        let mut gaps = Vec::new();
         let own = |c: &&ContainerRef| c.network_mode != "host" && !c.network_mode.starts_with("container:");
         for container in cx.inspected(cx.inventory.running().filter(own)).await {
-            if let Some(pid) = container.pid() {
-                places.push((Some(pid), Some((container.name.clone(), container.id.clone()))));
+            match container.process() {
+                Ok(pid) => places.push((Some(pid), Some((container.name.clone(), container.id.clone())))),
+                Err(ProbeError::Skip(_)) => {}
+                Err(why) => gaps.push(why.to_string()),
             }
         }
-        let mut e = Evidence::default();
+        let mut e = Evidence { gaps, ..Evidence::default() };
         let first = full(&places, &mut e.gaps).await;
         if !first.is_empty() {
             tokio::time::sleep(AGAIN).await;
             let second = full(&places, &mut Vec::new()).await;
             e.full = second.into_iter().filter(|f| first.iter().any(|o| o.queue.inode == f.queue.inode)).collect();
         }
-        e.overflows = counters().get("TcpExt.ListenOverflows").copied();
+        e.overflows = counters().await.ok().and_then(|all| all.get("TcpExt.ListenOverflows").copied());
         let now = opsctl_core::probe::clock::now();
         e.before = cx.history.oldest(OBJECT, METRIC, HISTORY_S).map(|s| (s.value, now.duration_since(s.at).as_secs()));
         Ok(e)

@@ -60,6 +60,8 @@ pub(super) struct Evidence {
     chains: Vec<Chain>,
     rules: Vec<Rule>,
     of_engine: Option<Backend>,
+    /// Why rules may be there that were not read.
+    unread: Vec<String>,
     /// Firewalls of this host, and when each was started.
     firewalls: Vec<(String, Option<jiff::Timestamp>)>,
     systemd: bool,
@@ -82,7 +84,7 @@ impl Check for Chains {
         if !endpoint.starts_with("unix:") {
             return Err(ProbeError::Skip("the engine is on another machine".to_owned()));
         }
-        let mut e = Evidence { daemon: daemon(), endpoint, ..Evidence::default() };
+        let mut e = Evidence { daemon: daemon(Some(docker), cx.systemd.as_deref()).await, endpoint, ..Evidence::default() };
         e.engine = (*docker.settings().await?).clone();
         for (network, members) in cx.routed_networks().await? {
             e.running.extend(members.iter().map(|c| (network.name.clone(), c.name.clone())));
@@ -95,6 +97,10 @@ impl Check for Chains {
         }
         let firewall = cx.firewall().await?;
         e.of_engine = firewall.of_engine();
+        e.unread.clone_from(&firewall.gaps);
+        if firewall.programs.is_empty() {
+            e.unread.push("iptables is not installed here".to_owned());
+        }
         let matters = |table: &str| table == "nat" || table == "filter" || table.ends_with("docker-bridges");
         e.chains = firewall.chains.iter().filter(|c| matters(&c.table)).cloned().collect();
         let engine_s = |r: &&Rule| r.text.contains("DOCKER") || matches!(r.effect, Effect::Masquerade | Effect::Accept);
@@ -123,6 +129,10 @@ impl Check for Chains {
         let missing = missing(e);
         if missing.is_empty() {
             return Judgement::default();
+        }
+        if !e.unread.is_empty() {
+            let gaps = e.unread.iter().map(|why| format!("reading packet filter rules: {why}")).collect();
+            return Judgement { gaps, ..Judgement::default() };
         }
         let severity = if e.running.is_empty() { Severity::Warn } else { Severity::Crit };
         let subject = Subject { kind: Kind::Engine, name: "docker".to_owned(), identity: e.endpoint.clone() };

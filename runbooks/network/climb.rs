@@ -6,10 +6,11 @@ use opsctl_core::probe::docker::Container;
 use opsctl_core::probe::listeners::{Talk, talk};
 use opsctl_core::probe::names::Looked;
 use opsctl_core::probe::needs::{self, How, Need, Needs, Reached};
-use opsctl_core::probe::{ProbeCx, ProbeError, network};
+use opsctl_core::probe::{Io, ProbeCx, ProbeError, blocking, network};
 
 use super::DATABASES;
 use super::ladder::{Aim, Ladder, Owner};
+use crate::servers::READ_TIMEOUT;
 
 /// What was seen on the way; none when it works, or when what is needed is not on this host.
 pub(super) async fn climb(cx: &ProbeCx, known: &Needs, need: &Need) -> Result<Option<Ladder>, ProbeError> {
@@ -61,7 +62,7 @@ pub(super) async fn climb(cx: &ProbeCx, known: &Needs, need: &Need) -> Result<Op
         return Ok(None);
     }
     ladder.listening = match pid {
-        Some(pid) => needs::listening(i64::from(pid), false).await.ok(),
+        Some(pid) => needs::listening(cx, pid, false).await.ok(),
         None => None,
     };
     if connected {
@@ -90,11 +91,15 @@ async fn works(
     let (true, Some(address)) = (named, all.address(from, meant)) else { return Ok(false) };
     let address = need.host.parse().unwrap_or(address);
     let at = SocketAddr::new(address, need.port);
-    let talk = talk(i64::from(need.consumer.pid), at);
+    let consumer = i64::from(need.consumer.pid);
+    let read = move |io: &Io| talk(io, consumer, at);
+    let talk = blocking::run("connections", &format!("/proc/{consumer}/net/tcp"), READ_TIMEOUT, read).await?;
     if talk == Talk::Works {
         return Ok(true);
     }
-    if let Ok(listening) = needs::listening(meant.state.pid, false).await {
+    if let Some(pid) = meant.pid()
+        && let Ok(listening) = needs::listening(cx, pid, false).await
+    {
         let open = listening.iter().any(|l| l.port == need.port && (l.address.is_unspecified() || l.address == address));
         if !open {
             return Ok(false);
@@ -128,7 +133,7 @@ async fn whose(
         return Some((Owner::Meant, Some(need.consumer.pid), Some(own)));
     }
     if let Some(owner) = all.owner(address) {
-        let pid = i32::try_from(owner.state.pid).ok();
+        let pid = owner.pid();
         return Some(match meant {
             Some(meant) if !same(known, from, owner, meant, &need.host) => (Owner::Other(owner.name.clone()), pid, None),
             _ => (Owner::Meant, pid, Some(aim(all, owner))),

@@ -7,10 +7,11 @@ use opsctl_core::model::{
     quantity,
 };
 use opsctl_core::probe::setup::Tree;
-use opsctl_core::probe::{ProbeCx, ProbeError};
+use opsctl_core::probe::{Io, ProbeCx, ProbeError, blocking};
 use serde::{Deserialize, Serialize};
 
 use super::Settings;
+use crate::servers::READ_TIMEOUT;
 use crate::sysctl;
 
 const CONNTRACK: Code = Code {
@@ -66,13 +67,16 @@ impl Check for Conntrack {
     }
 
     async fn probe(&self, cx: &ProbeCx, _target: &Target) -> Result<Evidence, ProbeError> {
-        let tree = Tree::default();
-        let numbers = tree.sysctls(&[COUNT, MAX]);
+        let read = |io: &Io| {
+            let tree = Tree::default();
+            (tree.sysctls(io, &[COUNT, MAX]), tree.sysctls_writable(io))
+        };
+        let (numbers, writable) = blocking::run("connections", "/proc/sys/net/netfilter", READ_TIMEOUT, read).await?;
         let number = |key: &str| numbers.get(key).and_then(|v| v.parse().ok());
         let (Some(count), Some(max)) = (number(COUNT), number(MAX)) else {
             return Err(ProbeError::Skip("this kernel does not follow connections".to_owned()));
         };
-        let mut e = Evidence { count, max, writable: tree.sysctls_writable(), ..Evidence::default() };
+        let mut e = Evidence { count, max, writable, ..Evidence::default() };
         match cx.kernel_log.lines().await {
             Ok(lines) => {
                 let said = lines.iter().filter(|l| l.text.contains("nf_conntrack: table full"));

@@ -9,9 +9,10 @@ use opsctl_core::model::{
 use opsctl_core::probe::firewall::{Backend, Chain, Effect, Firewall, Rule};
 use opsctl_core::probe::network;
 use opsctl_core::probe::setup::Tree;
-use opsctl_core::probe::{ProbeCx, ProbeError};
+use opsctl_core::probe::{Io, ProbeCx, ProbeError, blocking};
 use serde::{Deserialize, Serialize};
 
+use crate::servers::READ_TIMEOUT;
 use crate::sysctl;
 
 const IP_FORWARD: Code = Code {
@@ -82,14 +83,14 @@ impl Check for Forwarding {
             return Err(ProbeError::Skip("no container runs in a bridge network".to_owned()));
         }
         e.egress = network::look(None, vec![network::WORLD]).await?.ways.into_iter().flatten().next().map(|w| w.interface);
-        let tree = Tree::default();
-        e.sysctls = tree.sysctls(&[FORWARD, BRIDGE]);
         // a dot in the name of an interface is no dot of a setting
-        for (_, interface) in e.bridges.iter().filter(|(_, i)| !i.contains('.')) {
-            e.sysctls.extend(tree.sysctls(&[&own_setting(interface)]));
-        }
-        e.files = tree.sysctl_files(FORWARD);
-        e.writable = tree.sysctls_writable();
+        let own: Vec<String> = e.bridges.iter().filter(|(_, i)| !i.contains('.')).map(|(_, i)| own_setting(i)).collect();
+        let read = move |io: &Io| {
+            let tree = Tree::default();
+            let keys: Vec<&str> = [FORWARD, BRIDGE].into_iter().chain(own.iter().map(String::as_str)).collect();
+            (tree.sysctls(io, &keys), tree.sysctl_files(io, FORWARD), tree.sysctls_writable(io))
+        };
+        (e.sysctls, e.files, e.writable) = blocking::run("forwarding", "/proc/sys/net", READ_TIMEOUT, read).await?;
         match cx.firewall().await {
             Ok(firewall) => {
                 let reached = reached(&firewall);

@@ -101,8 +101,9 @@ impl Check for Listeners {
             return Err(ProbeError::Skip("nobody is known to need a port of it".to_owned()));
         }
         let wanted = |n: &&needs::Need| Wanted { port: n.port, by: n.label(), v6: n.host.parse::<Ipv6Addr>().is_ok() };
+        let pid = container.process()?;
         let mut e = Evidence {
-            listening: needs::listening(container.state.pid, false).await?,
+            listening: needs::listening(cx, pid, false).await?,
             wanted: mine.iter().map(wanted).collect(),
             others: known.neighbours.others(&container),
             container: (*container).clone(),
@@ -112,7 +113,7 @@ impl Check for Listeners {
         // open on the wildcard of IPv6 alone, which covers IPv4 unless somebody asked for something else
         let wide = |port: &u16| e.on(*port).iter().any(|l| l.address == IpAddr::V6(Ipv6Addr::UNSPECIFIED)) && !e.has_v4(*port);
         let only_v6: BTreeSet<u16> = asked.keys().copied().filter(wide).collect();
-        if let (false, Ok(pid)) = (only_v6.is_empty(), i32::try_from(container.state.pid)) {
+        if !only_v6.is_empty() {
             e.v6_only = v6_only(pid).await;
         }
         for need in mine.iter().filter(|n| only_v6.contains(&n.port) && !DATABASES.contains(&n.port)) {
@@ -130,7 +131,7 @@ impl Check for Listeners {
             || (asked.is_empty() && container.exposed.iter().any(suspicious))
             || !e.refused_v4.is_empty()
         {
-            e.listening = needs::listening(container.state.pid, true).await?;
+            e.listening = needs::listening(cx, pid, true).await?;
             e.bindings = needs::bindings(cx, &container.id).await;
         }
         Ok(e)

@@ -150,7 +150,10 @@ async fn publishers(cx: &ProbeCx, containers: Vec<Arc<Container>>) -> Vec<Publis
         let open = if c.ports.is_empty() || !c.is_up() {
             Some(BTreeSet::new())
         } else {
-            let listening = needs::listening(c.state.pid, false).await.ok();
+            let listening = match c.pid() {
+                Some(pid) => needs::listening(cx, pid, false).await.ok(),
+                None => None,
+            };
             listening.map(|all| all.iter().filter(|l| !l.address.is_loopback()).map(|l| l.port).collect())
         };
         Publisher {

@@ -5,12 +5,12 @@ use std::time::Duration;
 use jiff::SignedDuration;
 use opsctl_core::model::{Check, CheckSpec, Code, Inventory, Judged, Judgement, Product, Severity, Target, quantity};
 use opsctl_core::probe::nginx::Worker;
-use opsctl_core::probe::servers::{NoSession, state_of};
+use opsctl_core::probe::servers::NoSession;
 use opsctl_core::probe::{ProbeCx, ProbeError};
 use serde::{Deserialize, Serialize};
 
 use super::Settings;
-use crate::servers::{Server, Silence};
+use crate::servers::{Server, Silence, process_state};
 
 const STOPPED: Code = Code {
     id: "nginx.stopped",
@@ -66,7 +66,12 @@ impl Check for Processes {
             return Ok(Evidence { server, silence, ..Evidence::default() });
         }
         let nginx = cx.nginx(target)?;
-        Ok(Evidence { server, silence: Silence::default(), master: state_of(nginx.master), workers: nginx.workers.clone() })
+        Ok(Evidence {
+            server,
+            silence: Silence::default(),
+            master: process_state(nginx.master).await,
+            workers: nginx.workers.clone(),
+        })
     }
 
     fn judge(&self, judged: &Judged<'_>, e: &Evidence) -> Judgement {

@@ -5,11 +5,11 @@ use std::time::Duration;
 use opsctl_core::model::{Check, CheckSpec, Code, Inventory, Judged, Judgement, Product, Severity, Target, quantity};
 use opsctl_core::probe::listeners::{Listener, listeners_of};
 use opsctl_core::probe::nginx::{Descriptors, Listen, descriptors, serves, waiting_to_be_accepted};
-use opsctl_core::probe::{ProbeCx, ProbeError};
+use opsctl_core::probe::{Io, ProbeCx, ProbeError, blocking};
 use serde::{Deserialize, Serialize};
 
 use super::Settings;
-use crate::servers::Server;
+use crate::servers::{READ_TIMEOUT, Server};
 
 const LISTENING: Code = Code {
     id: "nginx.listening",
@@ -74,30 +74,36 @@ impl Check for Sockets {
             from: format!("/proc/{}/net/tcp", nginx.master),
             needs: "root".to_owned(),
         };
-        let listeners = listeners_of(i64::from(nginx.master)).ok_or_else(denied)?;
+        let master = nginx.master;
+        let from = format!("/proc/{master}/net/tcp");
+        let read = move |io: &Io| listeners_of(io, i64::from(master));
+        let listeners = blocking::run("listening sockets", &from, READ_TIMEOUT, read).await?.ok_or_else(denied)?;
         let ports: Vec<u16> = nginx.config.listens.iter().map(|l| l.port).collect();
-        let look = || -> Vec<(u16, u64)> {
-            waiting_to_be_accepted(nginx.master)
-                .into_iter()
-                .filter(|(port, n)| ports.contains(port) && *n >= self.settings.backlog_warn)
-                .collect()
+        let look = || async {
+            let read = move |io: &Io| waiting_to_be_accepted(io, master);
+            let all = blocking::run("listening sockets", &from, READ_TIMEOUT, read).await?;
+            let many = |(port, n): &(u16, u64)| ports.contains(port) && *n >= self.settings.backlog_warn;
+            Ok::<Vec<(u16, u64)>, ProbeError>(all.into_iter().filter(many).collect())
         };
-        let mut waiting = look();
+        let mut waiting = look().await?;
         if !waiting.is_empty() {
             tokio::time::sleep(LOOK_AGAIN).await;
-            let again = look();
+            let again = look().await?;
             waiting = waiting
                 .into_iter()
                 .filter_map(|(p, n)| again.iter().find(|(q, _)| *q == p).map(|(_, m)| (p, n.min(*m))))
                 .collect();
         }
+        let workers: Vec<i32> = nginx.serving().map(|w| w.pid).collect();
+        let read = move |io: &Io| workers.into_iter().map(|pid| (pid, descriptors(io, pid))).collect();
+        let workers = blocking::run("descriptors", "the workers of nginx", READ_TIMEOUT, read).await?;
         let loaded = nginx.loaded_at();
         Ok(Evidence {
             listens: nginx.config.listens.clone(),
             listeners,
             in_force: nginx.problems.is_empty() && nginx.files.iter().all(|f| f.modified <= loaded),
             worker_connections: nginx.config.worker_connections,
-            workers: nginx.serving().map(|w| (w.pid, descriptors(w.pid))).collect(),
+            workers,
             waiting,
             server,
         })

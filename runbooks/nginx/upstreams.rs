@@ -12,19 +12,19 @@ use opsctl_core::model::{
     quantity,
 };
 use opsctl_core::probe::docker::{Container, NAME_SERVER};
-use opsctl_core::probe::listeners::listeners_of;
+use opsctl_core::probe::listeners::{Listener, listeners_of};
 use opsctl_core::probe::names::{Looked, look_up};
 use opsctl_core::probe::netns::{self, NoConnection};
 use opsctl_core::probe::nginx::{Backend, Nginx, known_addresses, ports_used_by, remotes_of};
 use opsctl_core::probe::servers::{Socket, Way, open_way};
-use opsctl_core::probe::{ProbeCx, ProbeError, blocking};
+use opsctl_core::probe::{Io, ProbeCx, ProbeError, blocking};
 use serde::{Deserialize, Serialize};
 
 use super::{Settings, behind};
 use crate::around_nginx::Around;
 use crate::processes::of_host;
 use crate::reload_nginx::{RELOAD, Reload};
-use crate::servers::Server;
+use crate::servers::{READ_TIMEOUT, Server};
 
 const STALE: Code = Code {
     id: "nginx.upstream-stale-ip",
@@ -224,15 +224,18 @@ impl Upstreams {
                         tried.push((at.to_string(), outcome));
                     }
                 }
-                let container = owner.map(|c| Named {
-                    id: c.id.clone(),
-                    name: c.name.clone(),
-                    state: c.state.status.clone(),
-                    started_at: c.state.started_at,
-                    restarts: c.restart_count,
-                    networks: c.networks.keys().cloned().collect(),
-                    listening: listening(c),
-                });
+                let container = match owner {
+                    Some(c) => Some(Named {
+                        id: c.id.clone(),
+                        name: c.name.clone(),
+                        state: c.state.status.clone(),
+                        started_at: c.state.started_at,
+                        restarts: c.restart_count,
+                        networks: c.networks.keys().cloned().collect(),
+                        listening: listening(c).await,
+                    }),
+                    None => None,
+                };
                 Ok::<_, ProbeError>(Seen { backend, looked: found, container, tried, known: None, others: Vec::new() })
             }
         };
@@ -258,7 +261,7 @@ impl Upstreams {
             && around.networks.is_empty()
             && let Some((c, port)) = around.publishes(at.port())
         {
-            let heard = listeners_of(c.state.pid).is_none_or(|l| l.iter().any(|l| l.port == port && !l.is_loopback()));
+            let heard = listeners(c).await.is_none_or(|l| l.iter().any(|l| l.port == port && !l.is_loopback()));
             return Ok((if heard { outcome } else { Tried::NothingBehind(format!("{} port {port}", c.name)) }, Some(c)));
         }
         Ok((outcome, None))
@@ -281,7 +284,8 @@ impl Upstreams {
         let Some(worker) = nginx.serving().next().map(|w| w.pid).filter(|_| !ports.is_empty()) else { return };
         let ports: Vec<u16> = ports.into_iter().collect();
         let from = format!("/proc/{worker}/mem");
-        let known = blocking::run("the addresses nginx knows", &from, SEARCH, move || known_addresses(worker, &ports)).await;
+        let known =
+            blocking::run("the addresses nginx knows", &from, SEARCH, move |io| known_addresses(io, worker, &ports)).await;
         let known = match known {
             Ok(Some((known, true))) => known,
             Ok(Some((_, false))) => {
@@ -305,7 +309,22 @@ impl Upstreams {
                 _ => Vec::new(),
             })
             .collect();
-        let remotes = remotes_of(worker);
+        // what the owners of addresses that nginx still knows have been asked from: read together, on one thread
+        let strange = known.iter().filter(|(ip, port)| !current.contains(&(IpAddr::V4(*ip), *port)));
+        let owners: BTreeSet<i32> = strange.filter_map(|(ip, _)| around.owner((*ip).into())?.pid()).collect();
+        let own = around.own.clone();
+        let read = move |io: &Io| {
+            let used: BTreeMap<i32, BTreeSet<u16>> = owners.into_iter().map(|pid| (pid, ports_used_by(io, pid, &own))).collect();
+            (remotes_of(io, worker), used)
+        };
+        let read = blocking::run("connections of nginx", &format!("/proc/{worker}/net/tcp"), SEARCH, read).await;
+        let (remotes, used) = match read {
+            Ok(read) => read,
+            Err(why) => {
+                e.blind = Some(why.to_string());
+                return;
+            }
+        };
         for seen in e.seen.iter_mut().filter(|s| is_asked_once(s)) {
             let port = seen.backend.port;
             let Looked::Up(addresses) = &seen.looked else { continue };
@@ -320,8 +339,7 @@ impl Upstreams {
                     let at = SocketAddr::new((*ip).into(), port);
                     let owner = around.owner((*ip).into());
                     let answered = owner.is_some_and(|c| {
-                        c.state.running
-                            && i32::try_from(c.state.pid).is_ok_and(|pid| ports_used_by(pid, &around.own).contains(&port))
+                        c.state.running && c.pid().and_then(|pid| used.get(&pid)).is_some_and(|ports| ports.contains(&port))
                     });
                     Other {
                         address: at.to_string(),
@@ -515,9 +533,17 @@ fn finding_stale(judged: &Judged<'_>, e: &Evidence, seen: &Seen, how: Stale) -> 
     )
 }
 
-/// What listens in a container.
-fn listening(c: &Container) -> Vec<String> {
-    let mut all: Vec<String> = listeners_of(c.state.pid)
+/// The listeners of a container; `None` where they cannot be read.
+async fn listeners(c: &Container) -> Option<Vec<Listener>> {
+    let pid = i64::from(c.pid()?);
+    let read = move |io: &Io| listeners_of(io, pid);
+    blocking::run("listening sockets", &format!("/proc/{pid}/net/tcp"), READ_TIMEOUT, read).await.ok().flatten()
+}
+
+/// Their addresses.
+async fn listening(c: &Container) -> Vec<String> {
+    let mut all: Vec<String> = listeners(c)
+        .await
         .unwrap_or_default()
         .iter()
         .filter(|l| l.address != NAME_SERVER)

@@ -7,12 +7,12 @@ use opsctl_core::model::{
     Check, CheckSpec, Code, Finding, Inventory, Judged, Judgement, Measure, Product, Severity, Target, Unit, quantity::percent,
 };
 use opsctl_core::probe::servers::{NoSession, children_titles};
-use opsctl_core::probe::{ProbeCx, ProbeError};
+use opsctl_core::probe::{Io, ProbeCx, ProbeError, blocking};
 use serde::{Deserialize, Serialize};
 
 use super::session::{row, rows};
 use super::{IDLE_IN_TX, Settings};
-use crate::servers::Server;
+use crate::servers::{READ_TIMEOUT, Server};
 
 const CONNECTIONS: Code = Code {
     id: "postgres.connections",
@@ -114,7 +114,12 @@ impl Check for Connections {
             Err(NoSession::Rejected { code, message, .. }) if code == "53300" => {
                 e.rejected = Some(message);
                 let pid = e.server.get().and_then(|s| s.process).map(|p| p.pid);
-                e.titles = counted(&pid.map(children_titles).unwrap_or_default());
+                let read = move |io: &Io| pid.map(|pid| children_titles(io, pid)).unwrap_or_default();
+                let titles = blocking::run("titles of processes", "/proc", READ_TIMEOUT, read).await;
+                match titles {
+                    Ok(titles) => e.titles = counted(&titles),
+                    Err(why) => e.gaps.push(why.to_string()),
+                }
                 return Ok(e);
             }
             Err(why) => return Err(why.skip("postgres.up")),

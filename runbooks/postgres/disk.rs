@@ -9,11 +9,11 @@ use opsctl_core::model::{
 };
 use opsctl_core::probe::filesystem::FsUsage;
 use opsctl_core::probe::servers::{folders_of, working_folder};
-use opsctl_core::probe::{ProbeCx, ProbeError};
+use opsctl_core::probe::{Io, ProbeCx, ProbeError, blocking};
 use serde::{Deserialize, Serialize};
 
 use super::Settings;
-use crate::servers::{Server, filesystem_at, without_room};
+use crate::servers::{READ_TIMEOUT, Server, filesystem_at, without_room};
 
 const DISK: Code = Code {
     id: "postgres.disk",
@@ -113,10 +113,15 @@ impl Check for Disk {
 /// Its folders: the data folder is the first process's working folder (it changes there at its start).
 async fn places(cx: &ProbeCx, server: &Server) -> Vec<Place> {
     let Some(process) = server.get().and_then(|s| s.process) else { return Vec::new() };
-    let Some(data) = working_folder(process.pid) else { return Vec::new() };
+    let read = move |io: &Io| {
+        let data = working_folder(io, process.pid)?;
+        let tablespaces = folders_of(io, process.pid, &format!("{data}/pg_tblspc"), MOST);
+        Some((data, tablespaces))
+    };
+    let read = blocking::run("its directories", &format!("process {}", process.pid), READ_TIMEOUT, read).await;
+    let Some((data, tablespaces)) = read.ok().flatten() else { return Vec::new() };
     let mut folders = vec![("its data".to_owned(), data.clone()), ("its WAL".to_owned(), format!("{data}/pg_wal"))];
-    folders
-        .extend(folders_of(process.pid, &format!("{data}/pg_tblspc"), MOST).into_iter().map(|f| ("a tablespace".to_owned(), f)));
+    folders.extend(tablespaces.into_iter().map(|f| ("a tablespace".to_owned(), f)));
     let mut places = Vec::new();
     for (what, path) in folders {
         // a link is followed as the server follows it: what it points to, not where it lies

@@ -15,13 +15,13 @@ mod vacuum;
 mod wal;
 
 use opsctl_core::model::{Code, KeyKind, Link, Runbook, Severity};
-use opsctl_core::probe::ProbeCx;
-use opsctl_core::probe::servers::{file_tail, open_files};
+use opsctl_core::probe::servers::{children_of, file_tail, open_files};
+use opsctl_core::probe::{Io, ProbeCx, blocking};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::down::down;
-use crate::servers::Server;
+use crate::servers::{READ_TIMEOUT, Server};
 
 /// `[runbooks.postgres]`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -193,10 +193,12 @@ async fn log_of(cx: &ProbeCx, server: &Server, words: &[&str]) -> Vec<String> {
         lines = docker.log_tail(id, 300, None).await.unwrap_or_default();
     } else if let Some(process) = server.process {
         // its collector has the file open, or its own output is one
-        let children = opsctl_core::probe::servers::children_of(process.pid);
-        let pids = children.into_iter().chain([process.pid]);
-        let files: std::collections::BTreeSet<String> = pids.flat_map(|pid| open_files(pid, ".log")).collect();
-        lines = files.iter().flat_map(|f| file_tail(process.pid, f, 256 << 10)).collect();
+        let read = move |io: &Io| {
+            let pids = children_of(io, process.pid).into_iter().chain([process.pid]);
+            let files: std::collections::BTreeSet<String> = pids.flat_map(|pid| open_files(io, pid, ".log")).collect();
+            files.iter().flat_map(|f| file_tail(io, process.pid, f, 256 << 10)).collect()
+        };
+        lines = blocking::run("its log", &format!("process {}", process.pid), READ_TIMEOUT, read).await.unwrap_or_default();
     }
     lines.retain(|l| words.iter().any(|w| l.contains(w)));
     lines.drain(..lines.len().saturating_sub(5));

@@ -4,11 +4,11 @@ use std::time::Duration;
 
 use jiff::{SignedDuration, Timestamp};
 use opsctl_core::model::{Check, CheckSpec, Code, Inventory, Judged, Judgement, Product, Severity, Target, quantity::ago};
-use opsctl_core::probe::servers::file_tail;
-use opsctl_core::probe::{ProbeCx, ProbeError};
+use opsctl_core::probe::servers::{file_tail, open_files};
+use opsctl_core::probe::{Io, ProbeCx, ProbeError, blocking};
 use serde::{Deserialize, Serialize};
 
-use crate::servers::Server;
+use crate::servers::{READ_TIMEOUT, Server};
 
 const CONSUMER_TIMEOUT: Code = Code {
     id: "rabbitmq.consumer-timeout",
@@ -61,10 +61,13 @@ impl Check for Log {
         let lines = match (container, &cx.docker) {
             (Some(id), Some(docker)) => docker.log_tail(&id, 500, None).await?,
             // it has its log open
-            _ => opsctl_core::probe::servers::open_files(process.pid, ".log")
-                .iter()
-                .flat_map(|path| file_tail(process.pid, path, TAIL))
-                .collect(),
+            _ => {
+                let pid = process.pid;
+                let read = move |io: &Io| -> Vec<String> {
+                    open_files(io, pid, ".log").iter().flat_map(|path| file_tail(io, pid, path, TAIL)).collect()
+                };
+                blocking::run("its log", &format!("process {pid}"), READ_TIMEOUT, read).await?
+            }
         };
         let lines =
             lines.into_iter().filter(|l| l.contains("delivery acknowledgement on channel") && l.contains("timed out")).collect();

@@ -9,13 +9,13 @@ use opsctl_core::model::{
 };
 use opsctl_core::probe::cgroup::Cgroups;
 use opsctl_core::probe::setup::Tree;
-use opsctl_core::probe::{ProbeCx, ProbeError};
+use opsctl_core::probe::{Io, ProbeCx, ProbeError, blocking};
 use serde::{Deserialize, Serialize};
 
 use super::Settings;
 use super::info::{Info, session};
 use crate::broker_keys::{self, BrokerKeys};
-use crate::servers::Server;
+use crate::servers::{READ_TIMEOUT, Server};
 
 const MEMORY: Code = Code {
     id: "redis.memory",
@@ -118,10 +118,15 @@ impl Check for Memory {
         let session = session(cx, target).await?;
         let server = Server::of(cx, target)?;
         let info = Info::of(&session, KEYS).await?;
-        let memory = cx.watch.memory().ok();
+        let memory = cx.watch.memory().await.ok();
         let process = server.get().and_then(|s| s.process);
-        let limit = process.and_then(|p| Cgroups::default().group_of(i64::from(p.pid)).ok()).and_then(|g| g.usage().memory_limit);
-        let tree = Tree::default();
+        let read = move |io: &Io| {
+            let group = process.and_then(|p| Cgroups::default().group_of(io, i64::from(p.pid)).ok());
+            let tree = Tree::default();
+            let overcommit = tree.sysctls(io, &["vm.overcommit_memory"]).remove("vm.overcommit_memory");
+            (group.and_then(|g| g.usage(io).memory_limit), overcommit, tree.huge_pages(io))
+        };
+        let (limit, overcommit, huge_pages) = blocking::run("memory of this host", "/proc", READ_TIMEOUT, read).await?;
         let object = server.object(target);
         let mut e = Evidence {
             info,
@@ -131,8 +136,8 @@ impl Check for Memory {
             available: process.and(memory.as_ref().and_then(|m| m.available)),
             before_evicted: cx.history.oldest(&object, "evicted_keys", HOUR),
             before_refused: cx.history.oldest(&object, "refused_for_memory", HOUR),
-            overcommit: process.and(tree.sysctls(&["vm.overcommit_memory"]).remove("vm.overcommit_memory")),
-            huge_pages: process.and(tree.huge_pages()),
+            overcommit: process.and(overcommit),
+            huge_pages: process.and(huge_pages),
             server,
             ..Evidence::default()
         };

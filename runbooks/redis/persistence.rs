@@ -10,13 +10,14 @@ use opsctl_core::model::{
 };
 use opsctl_core::probe::filesystem::FsUsage;
 use opsctl_core::probe::servers::file_tail;
-use opsctl_core::probe::{ProbeCx, ProbeError};
+use opsctl_core::probe::setup::Tree;
+use opsctl_core::probe::{Io, ProbeCx, ProbeError, blocking};
 use serde::{Deserialize, Serialize};
 
 use super::Settings;
 use super::info::{Info, session};
 use crate::broker_keys::{self, BrokerKeys};
-use crate::servers::{Server, filesystem_at};
+use crate::servers::{READ_TIMEOUT, Server, filesystem_at};
 use crate::sysctl;
 
 const PERSISTENCE: Code = Code {
@@ -113,7 +114,8 @@ impl Check for Persistence {
         }
         if failed(&e) {
             e.log = log_of(cx, &e, &session, pid).await;
-            e.overcommit = opsctl_core::probe::setup::Tree::default().sysctls(&[SYSCTL]).remove(SYSCTL);
+            let read = |io: &Io| Tree::default().sysctls(io, &[SYSCTL]).remove(SYSCTL);
+            e.overcommit = blocking::run("a setting of the kernel", SYSCTL, READ_TIMEOUT, read).await?;
         }
         if nothing_saved(&e) {
             e.broker = broker_keys::find(&session).await.ok().filter(|k| !k.is_empty());
@@ -209,7 +211,8 @@ async fn log_of(
     if lines.is_empty()
         && let (Some(file), Some(pid)) = (session.setting("logfile").await.filter(|f| f.starts_with('/')), pid)
     {
-        lines = file_tail(pid, &file, 64 << 10);
+        let read = move |io: &Io| file_tail(io, pid, &file, 64 << 10);
+        lines = blocking::run("its log", &format!("process {pid}"), READ_TIMEOUT, read).await.unwrap_or_default();
     }
     let mut lines: Vec<String> = lines.into_iter().filter(tells).collect();
     lines.drain(..lines.len().saturating_sub(4));

@@ -2,12 +2,15 @@
 
 use std::time::Duration;
 
+use futures_util::future::join_all;
 use opsctl_core::model::{
     Check, CheckSpec, Code, Finding, Inventory, Judged, Judgement, KeyKind, Kind, Severity, Subject, Target,
 };
 use opsctl_core::probe::process::{self, Replaced};
 use opsctl_core::probe::{ProbeCx, ProbeError, blocking, host};
 use serde::{Deserialize, Serialize};
+
+use crate::servers::READ_TIMEOUT;
 
 const DELETED_EXE: Code = Code {
     id: "systemd.deleted-exe",
@@ -60,12 +63,20 @@ impl Check for DeletedExe {
                 ..Evidence::default()
             });
         }
-        // maps of a process that is being torn down can wait for a lock
-        let look = move || {
-            let replaced = pids.into_iter().filter_map(|(unit, pid)| Some((unit, process::replaced(pid)?)));
-            replaced.collect()
-        };
-        Ok(Evidence { replaced: blocking::run("programs of services", "/proc", Duration::from_secs(3), look).await?, gap: None })
+        // reading the maps of a process waits for a lock that the process can hold
+        let read = join_all(pids.into_iter().map(|(unit, pid)| async move {
+            let replaced =
+                blocking::run("the program of a service", &unit, READ_TIMEOUT, move |io| process::replaced(io, pid)).await;
+            replaced.map(|replaced| Some((unit, replaced?)))
+        }));
+        let mut e = Evidence::default();
+        for read in read.await {
+            match read {
+                Ok(replaced) => e.replaced.extend(replaced),
+                Err(why) => e.gap = Some(why.to_string()),
+            }
+        }
+        Ok(e)
     }
 
     fn judge(&self, _judged: &Judged<'_>, e: &Evidence) -> Judgement {

@@ -48,11 +48,13 @@ impl Check for State {
 
     async fn probe(&self, cx: &ProbeCx, _target: &Target) -> Result<Evidence, ProbeError> {
         if cx.inventory.systemd.as_ref().is_some_and(|s| s.state == SystemdState::Hung) {
-            return Ok(hung());
+            return Ok(hung().await);
         }
         match cx.systemd()?.manager().await {
-            Ok(manager) => Ok(Evidence { manager: (*manager).clone(), own_units: host::own_units(), ..Evidence::default() }),
-            Err(ProbeError::Timeout { .. }) => Ok(hung()),
+            Ok(manager) => {
+                Ok(Evidence { manager: (*manager).clone(), own_units: host::own_units().await?, ..Evidence::default() })
+            }
+            Err(ProbeError::Timeout { .. }) => Ok(hung().await),
             Err(e) => Err(e),
         }
     }
@@ -85,8 +87,8 @@ impl Check for State {
 }
 
 /// It did not answer.
-fn hung() -> Evidence {
-    Evidence { hung: true, doing: init_is_doing(), ..Evidence::default() }
+async fn hung() -> Evidence {
+    Evidence { hung: true, doing: init_is_doing().await, ..Evidence::default() }
 }
 
 /// Whether something is about to happen to this unit.

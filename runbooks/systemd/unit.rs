@@ -10,10 +10,11 @@ use opsctl_core::model::{
 };
 use opsctl_core::probe::kmsg::OomKill;
 use opsctl_core::probe::systemd::{self, JournalLine, Listed, Unit};
-use opsctl_core::probe::{ProbeCx, ProbeError, clock, host};
+use opsctl_core::probe::{ProbeCx, ProbeError, blocking, clock, host};
 use serde::{Deserialize, Serialize};
 
 use super::{Settings, failed, inactive, names, plans, restarting};
+use crate::servers::READ_TIMEOUT;
 
 pub(super) const FAILED: Code = Code {
     id: "systemd.unit-failed",
@@ -144,7 +145,7 @@ impl Check for UnitCheck {
         let listed = systemd.units().await?;
         let job = listed.iter().find(|l| l.name == unit.name).map(|l| l.job.clone()).unwrap_or_default();
         let mut e = Evidence { unit, job, ..Evidence::default() };
-        let own = host::own_units();
+        let own = host::own_units().await?;
         e.caller = if own.contains(&e.unit.name) {
             Caller::Itself
         } else if listed.iter().any(|l| !l.job.is_empty() && own.contains(&l.name)) {
@@ -156,7 +157,7 @@ impl Check for UnitCheck {
         let known = cx.inventory.systemd.iter().flat_map(|s| &s.units).find(|u| u.name == e.unit.name);
         e.wanted_here = e.unit.load != "loaded" && known.is_some_and(|u| u.file_state == "enabled");
         if is_restarting(&e.unit, clock::now()) {
-            e.boot_id = host::info().boot_id;
+            e.boot_id = host::read_info().await.boot_id;
             e.before = cx.history.oldest(&object(&e.unit.name, &e.boot_id), "restarts", LONG_RUN.as_secs());
             keep(systemd::restarts(&e.unit.name).await, &mut e.restarts, &mut e.journal_gap);
         }
@@ -170,7 +171,12 @@ impl Check for UnitCheck {
             }
         }
         if e.unit.active == "failed" {
-            e.program_missing = e.unit.service.as_ref().and_then(|s| s.program()).is_some_and(systemd::program_is_missing);
+            if let Some(program) = e.unit.service.as_ref().and_then(|s| s.program()).map(str::to_owned) {
+                let from = program.clone();
+                let read = blocking::run("a program", &from, READ_TIMEOUT, move |io| systemd::program_is_missing(io, &program));
+                // a program that cannot be examined is not missing
+                e.program_missing = read.await.unwrap_or(false);
+            }
             e.oom = oom(cx, &e.unit).await;
             // also when the engine does not answer just now: its rules are there all the same
             if names::is_firewall(&e.unit.name) {
@@ -234,7 +240,10 @@ async fn oom(cx: &ProbeCx, unit: &Unit) -> Option<OomKill> {
     let group = format!("/{}", unit.name);
     // a minute before it was seen to have failed: the log's clock is not the wall clock
     let since = unit.inactive_since?.checked_sub(SignedDuration::from_mins(1)).ok()?;
-    kills.iter().rfind(|k| k.victim_cgroup.ends_with(&group) && k.at >= since).cloned()
+    // a group below that of another service was delegated to a user, who chose its name
+    let own =
+        |path: &str| path.strip_suffix(&group).is_some_and(|above| !above.split('/').any(|part| part.ends_with(".service")));
+    kills.iter().rfind(|k| own(&k.victim_cgroup) && k.at >= since).cloned()
 }
 
 /// The counter of one unit in one boot.

@@ -3,7 +3,7 @@
 //! `OPSCTL_REGENERATE=1 cargo test -p opsctl-runbooks --test fixtures` writes what is found into the files that expect something else:
 //! read the difference before you commit it.
 
-#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+#![allow(clippy::unwrap_used, clippy::disallowed_methods, reason = "tests")]
 
 use std::collections::BTreeSet;
 use std::path::Path;

@@ -3,7 +3,7 @@
 //!
 //! `OPSCTL_REGENERATE=1 cargo test -p opsctl-runbooks --test kernels` writes what is found into `tree.json`: read the difference.
 
-#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+#![allow(clippy::unwrap_used, clippy::disallowed_methods, reason = "tests")]
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -27,7 +27,7 @@ struct Tree {
     expect: Vec<String>,
 }
 
-fn context(folder: &Path, tree: &Tree) -> ProbeCx {
+async fn context(directory: &Path, tree: &Tree) -> ProbeCx {
     let container = |(id, name): (&String, &String)| ContainerRef {
         id: id.clone(),
         name: name.clone(),
@@ -52,7 +52,8 @@ fn context(folder: &Path, tree: &Tree) -> ProbeCx {
         filesystems: opsctl_core::probe::filesystem::Filesystems::default(),
         resolvers: opsctl_core::probe::names::Resolvers::default(),
         needs: opsctl_core::probe::needs::Known::default(),
-        watch: Watch::recorded(Proc::at(folder.join("first")), Proc::at(folder.join("later"))),
+        watch: Watch::recorded(Proc::at(directory.join("first")), Proc::at(directory.join("later"))).await,
+        process_table: opsctl_core::probe::table::SharedProcessTable::default(),
         kernel_log: KernelLog::default(),
         history: Arc::new(NoHistory),
         redactor: Arc::default(),
@@ -71,7 +72,7 @@ async fn every_kernel_s_files_lead_to_the_right_verdicts() {
     for folder in folders {
         let file = folder.join("tree.json");
         let mut tree: Tree = serde_json::from_str(&std::fs::read_to_string(&file).unwrap()).unwrap();
-        let cx = context(&folder, &tree);
+        let cx = context(&folder, &tree).await;
         let target = Target::host();
         let mut found = Vec::new();
         for check in runbooks.iter().flat_map(|r| &r.checks).filter(|c| CHECKS.contains(&c.spec().id)) {

@@ -8,12 +8,13 @@ use opsctl_core::model::{
     Target, quantity::duration,
 };
 use opsctl_core::probe::kernel_clock::{self, KernelClock};
-use opsctl_core::probe::setup::Tree;
-use opsctl_core::probe::{ProbeCx, ProbeError, boot, clock, host};
+use opsctl_core::probe::setup::{Tree, clock_daemons};
+use opsctl_core::probe::{Io, ProbeCx, ProbeError, blocking, boot, clock, host};
 use serde::{Deserialize, Serialize};
 
 use super::Settings;
 use crate::processes::of_host;
+use crate::servers::READ_TIMEOUT;
 
 const UNSYNCED: Code = Code {
     id: "time.unsynced",
@@ -98,14 +99,15 @@ impl Check for Clock {
 
     async fn probe(&self, cx: &ProbeCx, _target: &Target) -> Result<Evidence, ProbeError> {
         let kernel = kernel_clock::read().map_err(|e| ProbeError::io("the state of the clock", "adjtimex(2)", &e))?;
-        let tree = Tree::default();
-        let boot_id = host::info().boot_id;
+        let boot_id = host::read_info().await.boot_id;
+        let read = |io: &Io| (Tree::default().rtc_is_local(io), boot::in_container(io));
+        let (rtc_local, in_container) = blocking::run("the hardware clock", "/etc/adjtime", READ_TIMEOUT, read).await?;
         let mut e = Evidence {
             kernel,
             uptime_s: clock::since_boot().as_secs(),
-            daemons: tree.clock_daemons(),
-            rtc_local: tree.rtc_is_local(),
-            in_container: boot::in_container(),
+            daemons: clock_daemons(&*cx.processes().await?),
+            rtc_local,
+            in_container,
             booted_s: clock::boot_time().as_duration().as_secs_f64(),
             before: cx.history.oldest(&object(&boot_id), "booted_s", LONGEST_S),
             boot_id,

@@ -70,7 +70,7 @@ impl Check for Renewal {
             Some((_, Some(_))) if pid.is_none() => cx.filesystems.of("/etc/letsencrypt".as_ref()).await.ok().map(|f| f.dev),
             _ => None,
         };
-        let renewers = (*cx.tls.renewers().await?).clone();
+        let renewers = (*cx.tls.renewers(&cx.process_table).await?).clone();
         Ok(Evidence { renewers, reference: Some(reference), lineage: (*lineage).clone(), users, filesystem })
     }
 

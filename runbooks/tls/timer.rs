@@ -10,10 +10,11 @@ use opsctl_core::model::{
 };
 use opsctl_core::probe::systemd::linked;
 use opsctl_core::probe::tls::Renewers;
-use opsctl_core::probe::{ProbeCx, ProbeError};
+use opsctl_core::probe::{ProbeCx, ProbeError, blocking};
 use serde::{Deserialize, Serialize};
 
 use super::Settings;
+use crate::servers::READ_TIMEOUT;
 
 const TIMER: Code = Code {
     id: "tls.renewal-timer",
@@ -73,7 +74,7 @@ impl Check for Timer {
     }
 
     async fn probe(&self, cx: &ProbeCx, _target: &Target) -> Result<Evidence, ProbeError> {
-        let mut e = Evidence { renewers: (*cx.tls.renewers().await?).clone(), ..Evidence::default() };
+        let mut e = Evidence { renewers: (*cx.tls.renewers(&cx.process_table).await?).clone(), ..Evidence::default() };
         for c in &cx.inventory.certificates {
             if let CertificateSource::Lineage { pid, .. } = c.source {
                 let lineage = cx.tls.lineage(pid, &c.name).await?;
@@ -84,7 +85,11 @@ impl Check for Timer {
         if let Some(systemd) = &cx.inventory.systemd {
             e.systemd = !matches!(systemd.state, SystemdState::NotInit);
             e.blind = e.systemd && !matches!(systemd.state, SystemdState::Answers);
-            let states = if e.systemd { linked() } else { BTreeMap::default() };
+            let states = if e.systemd {
+                blocking::run("unit files", "/etc/systemd/system", READ_TIMEOUT, linked).await?
+            } else {
+                BTreeMap::default()
+            };
             for name in TIMERS {
                 let unit = systemd.units.iter().find(|u| u.name == *name);
                 // a timer that is switched off is none of the units worth a look

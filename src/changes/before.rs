@@ -214,6 +214,7 @@ mod tests {
             container: container.map(Into::into),
             unit: unit.map(Into::into),
             address: None,
+            untrusted: None,
         };
         let web = ContainerRef {
             id: "abc".into(),

@@ -1,8 +1,8 @@
 //! `[[server]]`: where a server is and how to log in to it. What stands for a secret is looked up when it is needed, and kept nowhere.
 
 use opsctl_core::model::Product;
-use opsctl_core::probe::servers::{Login, Secret, default_port, secret_file};
-use opsctl_core::probe::{Redactor, environment};
+use opsctl_core::probe::servers::{Login, Secret, Trust, default_port, secret_file};
+use opsctl_core::probe::{Io, Redactor, environment};
 use url::Url;
 
 use super::names::did_you_mean;
@@ -75,7 +75,7 @@ pub(super) fn validate(raw: &raw::Server) -> Result<Server, Problem> {
 
 impl Server {
     /// Fills in variables and reads the password file. The error says what is missing.
-    pub fn resolve(&self, redactor: &Redactor) -> Result<Resolved, String> {
+    pub fn resolve(&self, io: &Io, redactor: &Redactor) -> Result<Resolved, String> {
         let fill = |text: &str| fill(text, &environment).map_err(|e| format!("[[server]] {}: {e}", self.name));
         let mut resolved = Resolved { place: None, login: Login { from: "the configuration".to_owned(), ..Login::default() } };
         if let Some(url) = &self.url {
@@ -83,7 +83,8 @@ impl Server {
             let host = url.host_str().unwrap_or("localhost").trim_matches(['[', ']']).to_owned();
             resolved.place = Some((product, host, url.port().unwrap_or_else(|| default_port(product))));
             let login = &mut resolved.login;
-            login.tls = tls || url.query_pairs().any(|(k, v)| k == "sslmode" && (v == "require" || v.starts_with("verify")));
+            login.host = url.host_str().map(|h| h.trim_matches(['[', ']']).to_owned());
+            login.tls = trust(&url, product, tls);
             login.user = Some(decoded(url.username())).filter(|u| !u.is_empty());
             login.password = url.password().map(|p| Secret::new(decoded(p), redactor));
             // the database of a Redis URL is a number, and all of them are looked at
@@ -97,9 +98,20 @@ impl Server {
             resolved.login.password = Some(Secret::new(fill(password)?, redactor));
         }
         if let Some(path) = &self.password_file {
-            resolved.login.password = Some(secret_file(path, redactor).map_err(|e| format!("[[server]] {}: {e}", self.name))?);
+            resolved.login.password =
+                Some(secret_file(io, path, redactor).map_err(|e| format!("[[server]] {}: {e}", self.name))?);
         }
         Ok(resolved)
+    }
+}
+
+/// What proves the server: a scheme with TLS verifies, PostgreSQL as its `sslmode` says; `sslrootcert` names the authorities.
+fn trust(url: &Url, product: Product, tls: bool) -> Option<Trust> {
+    let value = |key: &str| url.query_pairs().find(|(k, _)| k == key).map(|(_, v)| v.into_owned());
+    let authorities = value("sslrootcert").filter(|r| r != "system");
+    match product {
+        Product::Postgres | Product::Pgbouncer => Trust::of_sslmode(&value("sslmode").unwrap_or_default(), authorities),
+        _ => tls.then_some(Trust::Verified { authorities, name: true }),
     }
 }
 

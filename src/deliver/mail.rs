@@ -10,7 +10,7 @@ use lettre::transport::smtp::authentication::Credentials;
 use lettre::transport::smtp::client::{Certificate, Tls, TlsParameters};
 use lettre::transport::smtp::extension::ClientId;
 use lettre::{Address, Message, SmtpTransport, Transport};
-use opsctl_core::probe::{host, servers::secret_file};
+use opsctl_core::probe::{blocking, host, servers::secret_file};
 
 use super::Sent;
 use crate::config::Destination;
@@ -69,7 +69,7 @@ fn compose(place: &Destination, subject: &str, text: &str, html: Option<&str>) -
 }
 
 fn hostname() -> String {
-    host::info().hostname
+    host::hostname()
 }
 
 fn transport(place: &Destination, ca_files: &[String]) -> Result<SmtpTransport, String> {
@@ -89,7 +89,10 @@ fn transport(place: &Destination, ca_files: &[String]) -> Result<SmtpTransport, 
     if let Some(user) = user {
         let redactor = opsctl_core::probe::Redactor::default();
         let password = match password_file {
-            Some(path) => secret_file(&path.display().to_string(), &redactor)?.reveal().to_owned(),
+            Some(path) => {
+                let path = path.display().to_string();
+                blocking::on_this_thread(|io| secret_file(io, &path, &redactor))?.reveal().to_owned()
+            }
             None => String::new(),
         };
         builder = builder.credentials(Credentials::new(user.clone(), password));

@@ -3,6 +3,8 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use opsctl_core::probe::blocking;
+use opsctl_core::probe::tls::authorities;
 use ureq::tls::{Certificate, RootCerts, TlsConfig};
 
 use super::Sent;
@@ -19,7 +21,7 @@ impl Web {
     /// Trusts what this machine trusts, and the authorities in these files.
     #[must_use]
     pub fn new(ca_files: &[String]) -> Self {
-        let roots = opsctl_core::probe::tls::authorities(ca_files);
+        let roots = blocking::on_this_thread(|io| authorities(io, ca_files));
         let roots: Vec<Certificate<'static>> = roots.iter().map(|der| Certificate::from_der(der).to_owned()).collect();
         let tls = TlsConfig::builder()
             .unversioned_rustls_crypto_provider(Arc::new(rustls::crypto::ring::default_provider()))

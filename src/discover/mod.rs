@@ -5,15 +5,23 @@ mod servers;
 mod units;
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use futures_util::future::join_all;
 use opsctl_core::model::{EndpointRef, EngineRef, EngineState, Inventory, Product};
 use opsctl_core::probe::endpoint::Endpoint;
-use opsctl_core::probe::servers::{Known, scan};
+use opsctl_core::probe::servers::{Found, Known, scan};
 use opsctl_core::probe::systemd::Systemd;
-use opsctl_core::probe::{Redactor, docker, filesystem, nginx};
+use opsctl_core::probe::table::ProcessTable;
+use opsctl_core::probe::{Io, ProbeError, Redactor, blocking, docker, filesystem, identity, nginx};
 
 use crate::config::Server;
+
+/// Time limit of reading password and service files.
+const LOGINS_TIMEOUT: Duration = Duration::from_secs(2);
+
+/// Time limit of looking for the engine's socket.
+const LOCATE_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// What was found, and the connection it was found with.
 pub struct Discovered {
@@ -25,6 +33,8 @@ pub struct Discovered {
     pub systemd: Option<Arc<Systemd>>,
     /// Databases, caches and brokers, with what it takes to log in.
     pub servers: Vec<Known>,
+    /// The process table.
+    pub table: Option<Arc<ProcessTable>>,
 }
 
 /// Looks at the host. Never fails: what could not be looked at is in `inventory.gaps`.
@@ -35,18 +45,26 @@ pub async fn discover(
     redactor: &Arc<Redactor>,
 ) -> Discovered {
     let mut inventory = Inventory::default();
-    let (docker, mounts, (units, systemd), processes) =
-        tokio::join!(engine(configured_endpoint, redactor, &mut inventory), filesystem::mounts(&[]), units::find(), scan());
+    let (docker, mounts, (units, systemd), processes, logins) = tokio::join!(
+        engine(configured_endpoint, redactor, &mut inventory),
+        filesystem::mounts(&[]),
+        units::find(),
+        processes(),
+        logins(configured, redactor)
+    );
     inventory.systemd = Some(units);
     match mounts {
         Ok(mounts) => inventory.mounts = mounts,
         Err(e) => inventory.gaps.push(e.to_string()),
     }
-    let found = processes.unwrap_or_else(|e| {
+    let (table, mut found, gaps) = processes;
+    inventory.gaps.extend(gaps);
+    let logins = logins.unwrap_or_else(|e| {
         inventory.gaps.push(e.to_string());
-        Vec::new()
+        servers::Logins::default()
     });
-    let mut servers = servers::find(found, configured, &mut inventory, redactor);
+    identity::prove(&mut found, docker.as_ref(), systemd.as_ref()).await;
+    let mut servers = servers::find(found, logins, &mut inventory, redactor);
     join_all(servers.iter_mut().map(edge)).await;
     inventory.endpoints = endpoints
         .iter()
@@ -54,18 +72,46 @@ pub async fn discover(
         .map(|e| EndpointRef { url: e.url.clone(), id: e.id.clone(), proves: e.proves.clone() })
         .collect();
     certificates::find(&servers, endpoints, &mut inventory, redactor).await;
-    Discovered { inventory, docker, systemd, servers }
+    Discovered { inventory, docker, systemd, servers, table: table.map(Arc::new) }
+}
+
+/// The process table, and the servers in it.
+async fn processes() -> (Option<ProcessTable>, Vec<Found>, Vec<String>) {
+    let table = match ProcessTable::read().await {
+        Ok(table) => table,
+        Err(e) => return (None, Vec::new(), vec![e.to_string()]),
+    };
+    let found = scan(&table).await;
+    let mut gaps = table.gaps();
+    let found = found.unwrap_or_else(|e| {
+        gaps.push(e.to_string());
+        Vec::new()
+    });
+    (Some(table), found, gaps)
+}
+
+/// The logins of the environment and the configuration.
+async fn logins(configured: &[Server], redactor: &Arc<Redactor>) -> Result<servers::Logins, ProbeError> {
+    let (configured, redactor) = (configured.to_vec(), redactor.clone());
+    let read = move |io: &Io| servers::Logins::read(io, &configured, &redactor);
+    blocking::run("logins", "the configuration", LOGINS_TIMEOUT, read).await
 }
 
 /// What an nginx is configured to do decides what else is to be looked at.
 async fn edge(known: &mut Known) {
     if let (Product::Nginx, Some(process)) = (known.server.product, known.server.process) {
+        if known.server.untrusted.is_some() {
+            return;
+        }
         known.nginx = Some(nginx::read(process.pid).await.map(Arc::new));
     }
 }
 
 async fn engine(configured: Option<&str>, redactor: &Arc<Redactor>, inventory: &mut Inventory) -> Option<Arc<docker::Docker>> {
-    let located = match docker::locate(configured) {
+    let configured = configured.map(str::to_owned);
+    let locate = move |io: &Io| docker::locate(io, configured.as_deref());
+    let located = blocking::run("the container engine", "its socket", LOCATE_TIMEOUT, locate).await;
+    let located = match located.map_err(|e| e.to_string()).flatten() {
         Ok(located) => located?,
         Err(error) => {
             // somebody said where the engine is: not being able to look there is no "there is none"
@@ -79,7 +125,7 @@ async fn engine(configured: Option<&str>, redactor: &Arc<Redactor>, inventory: &
         }
     };
     let (state, client) = docker::connect(&located.endpoint, redactor.clone()).await;
-    let podman = docker::is_podman_socket(&located.endpoint);
+    let podman = docker::is_podman_socket(&located.endpoint) || client.as_ref().is_some_and(|d| d.is_podman());
     let mut engine = EngineRef {
         name: if podman { "podman" } else { "docker" }.to_owned(),
         endpoint: located.endpoint.to_string(),

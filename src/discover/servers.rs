@@ -1,37 +1,49 @@
 //! Databases, caches and brokers: those that run, those that should, and those that the configuration names.
 
 use opsctl_core::model::{Inventory, Product, ServerRef};
-use opsctl_core::probe::Redactor;
 use opsctl_core::probe::home::Home;
 use opsctl_core::probe::servers::{Found, Known, Login, Socket, default_port, libpq_server, product_of_unit, tcp_port};
+use opsctl_core::probe::{Io, Redactor};
 
-use crate::config::Server;
+use crate::config::{Resolved, Server};
 
-/// Joins what the scan of processes found with containers, units and the configuration. Gaps are told in `inventory`.
-pub(super) fn find(found: Vec<Found>, configured: &[Server], inventory: &mut Inventory, redactor: &Redactor) -> Vec<Known> {
+/// The servers that the environment and the configuration name, with their logins.
+#[derive(Default)]
+pub(super) struct Logins {
+    libpq: Option<((String, u16), Login)>,
+    configured: Vec<(String, Result<Resolved, String>)>,
+}
+
+impl Logins {
+    /// Reads service and password files.
+    pub(super) fn read(io: &Io, configured: &[Server], redactor: &Redactor) -> Self {
+        let resolved = configured.iter().map(|server| (server.name.clone(), server.resolve(io, redactor)));
+        Self { libpq: libpq_server(io, redactor), configured: resolved.collect() }
+    }
+}
+
+/// Joins what the scan of processes found with containers, units and the configuration. Gaps are listed in `inventory`.
+pub(super) fn find(found: Vec<Found>, logins: Logins, inventory: &mut Inventory, redactor: &Redactor) -> Vec<Known> {
     let mut known: Vec<Known> = Vec::new();
+    let stopped = |server| Known { server, sockets: Vec::new(), is_local: None, login: None, nginx: None };
     for f in found {
         let server = running(&f, inventory);
-        add(&mut known, Known { server, sockets: f.sockets, login: None, nginx: None });
+        add(&mut known, Known { is_local: f.is_local, sockets: f.sockets, ..stopped(server) });
     }
     for server in stopped_containers(inventory, &known).into_iter().chain(stopped_units(inventory, &known)) {
-        add(&mut known, Known { server, sockets: Vec::new(), login: None, nginx: None });
+        add(&mut known, stopped(server));
     }
-    if let Some((place, login)) = libpq_server(redactor) {
+    if let Some((place, login)) = logins.libpq {
         named(&mut known, format!("{}:{}", place.0, place.1), Product::Postgres, place, login);
     }
-    for server in configured {
-        match server.resolve(redactor) {
+    for (name, resolved) in logins.configured {
+        match resolved {
             Ok(resolved) => match resolved.place {
-                Some((product, host, port)) => named(&mut known, server.name.clone(), product, (host, port), resolved.login),
-                None => match known
-                    .iter_mut()
-                    .find(|k| k.server.name == server.name || k.server.unit.as_deref() == Some(&server.name))
-                {
+                Some((product, host, port)) => named(&mut known, name, product, (host, port), resolved.login),
+                None => match known.iter_mut().find(|k| k.server.name == name || k.server.unit.as_deref() == Some(&name)) {
                     Some(k) => k.login = Some(resolved.login),
                     None => inventory.gaps.push(format!(
-                        "[[server]] {}: no server of this name was found, and it has no url (`opsctl targets` shows all)",
-                        server.name
+                        "[[server]] {name}: no server of this name was found, and it has no url (`opsctl targets` shows all)"
                     )),
                 },
             },
@@ -67,6 +79,7 @@ fn running(f: &Found, inventory: &Inventory) -> ServerRef {
         container: None,
         unit: None,
         address: None,
+        untrusted: f.untrusted.clone(),
     };
     let prefix = f.product.kind();
     match &f.home {
@@ -109,6 +122,7 @@ fn stopped_containers(inventory: &Inventory, known: &[Known]) -> Vec<ServerRef> 
             container: Some(c.id.clone()),
             unit: None,
             address: None,
+            untrusted: None,
         })
     };
     inventory.containers.iter().filter(|c| c.state != "running").filter_map(server).collect()
@@ -129,6 +143,7 @@ fn stopped_units(inventory: &Inventory, known: &[Known]) -> Vec<ServerRef> {
             container: None,
             unit: Some(u.name.clone()),
             address: None,
+            untrusted: None,
         })
     };
     inventory.systemd.iter().flat_map(|s| &s.units).filter_map(server).collect()
@@ -136,7 +151,11 @@ fn stopped_units(inventory: &Inventory, known: &[Known]) -> Vec<ServerRef> {
 
 /// A server that somebody named by its address: the same as one that was found there, or one of its own.
 fn named(known: &mut Vec<Known>, name: String, product: Product, (host, port): (String, u16), login: Login) {
-    let here = |k: &&mut Known| k.server.product == product && k.server.container.is_none() && is_at(&k.sockets, &host, port);
+    // an address is one of this host's own network namespace; the same one elsewhere is another place
+    let here = |k: &&mut Known| {
+        let own = k.server.container.is_none() && k.is_local == Some(true);
+        own && k.server.product == product && is_at(&k.sockets, &host, port)
+    };
     if let Some(k) = known.iter_mut().find(here) {
         k.login = Some(login);
         return;
@@ -150,8 +169,9 @@ fn named(known: &mut Vec<Known>, name: String, product: Product, (host, port): (
         container: None,
         unit: None,
         address: Some((host, port)),
+        untrusted: None,
     };
-    known.push(Known { server, sockets: Vec::new(), login: Some(login), nginx: None });
+    known.push(Known { server, sockets: Vec::new(), is_local: None, login: Some(login), nginx: None });
 }
 
 fn is_at(sockets: &[Socket], host: &str, port: u16) -> bool {
@@ -174,7 +194,10 @@ mod tests {
 
     fn found(product: Product, home: Home, pid: i32, at: &str) -> Found {
         let sockets = at.parse().map(Socket::Tcp).into_iter().collect();
-        Found { product, process: ServerProcess { pid, start_ticks: 7 }, comm: "x".into(), home, sockets }
+        let ids = opsctl_core::probe::io::Ids { real: 0, effective: 0, settled: true };
+        let process = ServerProcess { pid, start_ticks: 7 };
+        let (cgroups, untrusted, is_local) = (String::new(), None, Some(true));
+        Found { product, process, comm: "x".into(), cgroups, ids, is_local, home, untrusted, sockets }
     }
 
     fn container(id: &str, name: &str, state: &str, product: Option<Product>) -> ContainerRef {
@@ -203,7 +226,8 @@ mod tests {
             found(Product::Redis, Home::Container("aa".into()), 11, "127.0.0.1:6380"),
             found(Product::Postgres, Home::Host, 12, "127.0.0.1:5432"),
         ];
-        let known = find(scan, &[], &mut inventory, &Redactor::default());
+        let logins = Logins { libpq: None, configured: Vec::new() };
+        let known = find(scan, logins, &mut inventory, &Redactor::default());
         let names: Vec<&str> = inventory.servers.iter().map(|s| s.name.as_str()).collect();
         assert_eq!(names, ["127.0.0.1:5432", "cache", "cache:6380", "old"]);
         assert_eq!(known.len(), 4);
@@ -215,10 +239,14 @@ mod tests {
         let mut known = vec![];
         let f = found(Product::Postgres, Home::Host, 12, "127.0.0.1:5432");
         let server = running(&f, &Inventory::default());
-        add(&mut known, Known { server, sockets: f.sockets, login: None, nginx: None });
+        add(&mut known, Known { server, sockets: f.sockets, is_local: Some(true), login: None, nginx: None });
         named(&mut known, "mine".into(), Product::Postgres, ("localhost".into(), 5432), Login::user("me", "test"));
         assert_eq!((known.len(), known[0].login.is_some()), (1, true));
         named(&mut known, "other".into(), Product::Postgres, ("10.0.0.9".into(), 5432), Login::default());
         assert_eq!((known.len(), known[1].server.name.as_str()), (2, "other"));
+        known[0].is_local = Some(false);
+        known[0].login = None;
+        named(&mut known, "mine".into(), Product::Postgres, ("localhost".into(), 5432), Login::user("me", "test"));
+        assert_eq!((known.len(), known[0].login.is_some()), (3, false));
     }
 }

@@ -2,9 +2,14 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::time::Duration;
 
 use opsctl_core::model::{SystemdRef, SystemdState, UnitRef};
+use opsctl_core::probe::blocking;
 use opsctl_core::probe::systemd::{NoSystemd, Systemd, linked};
+
+/// Time limit of reading the directories of unit files.
+const READ_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// Finds systemd and its units.
 pub(super) async fn find() -> (SystemdRef, Option<Arc<Systemd>>) {
@@ -19,7 +24,11 @@ pub(super) async fn find() -> (SystemdRef, Option<Arc<Systemd>>) {
     match systemd.units().await {
         Ok(listed) => {
             let listed = listed.iter().map(|l| (l.name.clone(), (l.load.clone(), l.active.clone(), l.sub.clone()))).collect();
-            let units = worth_a_look(listed, &linked());
+            let files = match blocking::run("unit files", "/etc/systemd/system", READ_TIMEOUT, linked).await {
+                Ok(files) => files,
+                Err(e) => return without(SystemdState::Failed { error: e.to_string() }),
+            };
+            let units = worth_a_look(listed, &files);
             (SystemdRef { state: SystemdState::Answers, units }, Some(Arc::new(systemd)))
         }
         Err(opsctl_core::probe::ProbeError::Timeout { .. }) => without(SystemdState::Hung),

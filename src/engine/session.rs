@@ -14,6 +14,7 @@ use opsctl_core::probe::kmsg::KernelLog;
 use opsctl_core::probe::names::Resolvers;
 use opsctl_core::probe::servers::{Servers, postgres, redis};
 use opsctl_core::probe::systemd::Systemd;
+use opsctl_core::probe::table::SharedProcessTable;
 use opsctl_core::probe::tls::Tls;
 use opsctl_core::probe::{Ask, History, NoHistory, ProbeCx, Redactor, clock, docker::Docker, host};
 
@@ -239,7 +240,7 @@ impl Session {
         let mut recording = Recording {
             schema_version: RECORDING_SCHEMA_VERSION,
             opsctl: env!("CARGO_PKG_VERSION").to_owned(),
-            host: host::info(),
+            host: host::read_info().await,
             started_at,
             duration_ms: took(),
             inventory: (*cx.inventory).clone(),
@@ -329,10 +330,11 @@ impl Session {
     async fn context(&self, ask: Ask) -> ProbeCx {
         let redactor = Arc::<Redactor>::default();
         // before everything else: its window runs while the rest does
-        let watch = Watch::start();
-        let Discovered { inventory, docker, systemd, servers } =
+        let watch = Watch::start().await;
+        let Discovered { inventory, docker, systemd, servers, table } =
             discover(self.setup.endpoint.as_deref(), &self.setup.servers, &self.setup.endpoints, &redactor).await;
         ProbeCx {
+            process_table: table.map_or_else(SharedProcessTable::default, SharedProcessTable::of),
             inventory: Arc::new(inventory),
             docker,
             systemd,

@@ -287,7 +287,7 @@ fn start_time(stat: &str) -> Option<u64> {
 }
 
 async fn in_thread(what: &str, act: impl FnOnce() -> io::Result<()> + Send + 'static) -> Result<(), String> {
-    match blocking::run("the file", what, FILES, act).await {
+    match blocking::run("the file", what, FILES, move |_| act()).await {
         Ok(result) => result.map_err(|e| format!("{what}: {e}")),
         Err(_) => Err(format!("{what}: no answer after {}; it may still happen", super::show::length(FILES))),
     }

@@ -3,14 +3,18 @@
 use std::time::Duration;
 
 use opsctl_core::model::FileIdentity;
-use opsctl_core::probe::command::{self, Ended, NotEnded};
+use opsctl_core::probe::blocking;
+use opsctl_core::probe::command::{self, Argv, Ended, NotEnded};
 
 /// How long a program may run.
 const TIMEOUT: Duration = Duration::from_secs(120);
 
+/// How long finding it may take.
+const FIND_TIMEOUT: Duration = Duration::from_secs(2);
+
 /// Runs it.
 pub(super) async fn run(argv: &[String]) -> Result<(), String> {
-    well(argv, &command::run(argv, TIMEOUT).await?)
+    well(argv, &command::run(&Argv::of_action(argv)?, TIMEOUT).await?)
 }
 
 /// Runs a program of a team's own runbook, if it is still the file that was seen.
@@ -21,7 +25,9 @@ pub(super) async fn run_own(
     cwd: Option<&str>,
     timeout: Duration,
 ) -> Result<(), String> {
-    if command::program(program)?.identity != identity {
+    let name = program.to_owned();
+    let found = blocking::run("a program", program, FIND_TIMEOUT, move |_| command::program(&name)).await;
+    if found.map_err(|e| e.to_string())??.identity != identity {
         return Err(format!("{program} is another file now"));
     }
     let ended = command::run_own(program, argv, cwd, false, timeout).await.map_err(|e| match e {
@@ -46,9 +52,16 @@ mod tests {
     use super::*;
 
     #[tokio::test(flavor = "current_thread")]
-    async fn what_it_said_last_is_in_the_error() {
-        let error = run(&["ls".to_owned(), "/no/such/place".to_owned()]).await.unwrap_err();
+    async fn last_line_of_a_failed_program_is_in_the_error() {
+        let ls = command::program("ls").unwrap();
+        let argv = ["ls", "/no/such/place"].map(str::to_owned);
+        let error = run_own(&ls.path, ls.identity, &argv, None, Duration::from_secs(30)).await.unwrap_err();
         assert!(error.starts_with("ls ended with exit status: 2: ls: cannot access"), "{error}");
+    }
+
+    #[tokio::test(flavor = "current_thread")]
+    async fn program_of_no_fix_is_not_run() {
+        assert_eq!(run(&["ls".to_owned()]).await, Err("no fix runs `ls`".to_owned()));
         assert!(run(&[]).await.is_err());
     }
 

@@ -34,10 +34,10 @@ fn a_fix_is_planned_applied_verified_and_journalled() {
     insta::assert_snapshot!(said, @"
     fix       demo.repair on container:web (R2: one object is interrupted)
     because   demo.broken: web is broken
-    does      touch DIR/marker
+    does      /usr/bin/touch DIR/marker
     affects   proxy depends on web
     downtime  about 2 s
-    undo      rm DIR/marker
+    undo      /usr/bin/rm DIR/marker
     recurs    after a recreate
     verified  when demo.check no longer says demo.broken within 0 s
     applied; verifying with demo.check
@@ -200,12 +200,12 @@ fn what_changed_while_the_person_was_thinking_stops_it_too() {
 #[test]
 fn a_failed_action_is_journalled_and_what_was_done_before_it_is_taken_back() {
     let mut f = Fixture::new();
-    let broken = Action::Run { argv: vec!["ls".into(), "/no/such".into()] };
+    let broken = own("ls", &["/no/such"]);
     let plan = opsctl_core::model::Plan { actions: vec![broken.clone()], ..f.plan() };
     f.engine.says(failing(&plan));
     assert_eq!(f.fix(&offer(&plan)), Exit::Failed);
     assert_eq!(f.last().ending, Some(Ending::Failed));
-    assert!(f.said().contains("`ls /no/such` failed: ls ended with exit status: 2"), "{}", f.said());
+    assert!(f.said().contains("`/usr/bin/ls /no/such` failed: ls ended with exit status: 2"), "{}", f.said());
     let mut two = f.plan();
     two.actions.push(broken);
     f.engine.says(failing(&two));
@@ -228,10 +228,10 @@ fn a_fix_that_does_not_help_is_taken_back_if_it_can_be() {
     assert_eq!(f.fix(&offer(&lasting)), Exit::Unverified);
     assert_eq!((f.last().ending, f.marker.exists()), (Some(Ending::Unverified), true));
 
-    let stuck = opsctl_core::model::Plan { undo: vec![Action::Run { argv: vec!["false".into()] }], ..plan };
+    let stuck = opsctl_core::model::Plan { undo: vec![own("false", &[])], ..plan };
     f.engine.says(failing(&stuck));
     assert_eq!(f.fix(&offer(&stuck)), Exit::Unverified);
-    assert!(f.last().text.contains("taking it back failed too: `false` failed"), "{}", f.last().text);
+    assert!(f.last().text.contains("taking it back failed too: `/usr/bin/false` failed"), "{}", f.last().text);
 }
 
 #[test]
@@ -358,8 +358,7 @@ fn a_reader_that_went_away_does_not_stop_a_fix() {
 fn secrets_are_neither_said_nor_journalled() {
     let mut f = Fixture::new();
     let secret = "canary-83hd-0xff";
-    let plan =
-        opsctl_core::model::Plan { actions: vec![Action::Run { argv: vec!["ls".into(), format!("/no/{secret}")] }], ..f.plan() };
+    let plan = opsctl_core::model::Plan { actions: vec![own("ls", &[&format!("/no/{secret}")])], ..f.plan() };
     let fresh = failing(&plan);
     fresh.redactor.learn(secret);
     f.engine.says(fresh);

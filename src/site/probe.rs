@@ -11,12 +11,15 @@ use opsctl_core::probe::prometheus::Series;
 use opsctl_core::probe::servers::redis::{NoAnswer, Reply};
 use opsctl_core::probe::servers::{NoSession, Secret, postgres, secret_file};
 use opsctl_core::probe::tls::{self, Certificate, Looked, NoHandshake};
-use opsctl_core::probe::{ProbeCx, ProbeError, environment};
+use opsctl_core::probe::{Io, ProbeCx, ProbeError, blocking, environment};
 use serde::{Deserialize, Serialize};
 
 use super::log;
 use crate::config::fill;
 use crate::config::site::{Look, OwnCheck};
+
+/// Time limit of reading a file with a token.
+const TOKEN_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// How much of what a program prints is kept, in characters: the beginning says it, as monitoring plugins do.
 const SAID: usize = 2000;
@@ -119,7 +122,7 @@ pub(super) async fn probe(check: &OwnCheck, cx: &ProbeCx, ca_files: &[String]) -
     };
     let seen = match &check.look {
         Look::Endpoint { endpoint, header, bearer_file } => {
-            let endpoint = with_headers(cx, endpoint, header, bearer_file.as_deref())?;
+            let endpoint = with_headers(cx, endpoint, header, bearer_file.as_deref()).await?;
             let asked = Box::pin(endpoint::ask(cx, &endpoint, check.timeout, check.timeout));
             Seen::Asked(within(check.timeout, asked).await.unwrap_or(Ok(Asked::Timeout))?)
         }
@@ -195,7 +198,7 @@ fn causes(check: &OwnCheck, cx: &ProbeCx) -> Vec<(String, String)> {
 }
 
 /// Fills in what is secret, and lets it be removed from whatever is shown.
-fn with_headers(
+async fn with_headers(
     cx: &ProbeCx,
     endpoint: &Endpoint,
     header: &[(String, String)],
@@ -212,7 +215,9 @@ fn with_headers(
         endpoint.headers.push((name.clone(), fill(value, &variable).map_err(failed)?));
     }
     if let Some(path) = bearer_file {
-        let token: Secret = secret_file(path, &cx.redactor).map_err(failed)?;
+        let (file, redactor) = (path.to_owned(), cx.redactor.clone());
+        let read = move |io: &Io| secret_file(io, &file, &redactor);
+        let token: Secret = blocking::run("a token", path, TOKEN_TIMEOUT, read).await?.map_err(failed)?;
         endpoint.headers.push(("Authorization".to_owned(), format!("Bearer {}", token.reveal())));
     }
     Ok(endpoint)
@@ -271,6 +276,9 @@ fn no_session(server: &str, why: &NoSession) -> Result<Seen, ProbeError> {
                     server,
                     &format!("it wants a login that opsctl does not have: {message}"),
                 ));
+            }
+            NoSession::Unproven { why, .. } => {
+                return Err(ProbeError::failed("an answer", server, &format!("the password was not sent: {why}")));
             }
             NoSession::NotRunning => "it does not run".to_owned(),
             NoSession::NotListening => "it listens nowhere".to_owned(),

@@ -55,7 +55,7 @@ impl Store {
     pub async fn open(state_dir: &Path, keep_days: u16) -> Self {
         let path = state_dir.join(STATE_DB);
         let from = path.display().to_string();
-        let db = match blocking::run("the history", &from, PATIENCE, move || Db::open(path)).await {
+        let db = match blocking::run("the history", &from, PATIENCE, move |_| Db::open(path)).await {
             Ok(db) => db,
             Err(e) => Err(Broken::Unusable(e.to_string())),
         };
@@ -130,7 +130,7 @@ impl Store {
 
     async fn write(&self, write: impl FnOnce(&mut Db, u16) -> Result<(), Broken> + Send + 'static) {
         let (inner, keep_days) = (Arc::clone(&self.inner), self.keep_days);
-        let written = blocking::run("the history", STATE_DB, PATIENCE, move || {
+        let written = blocking::run("the history", STATE_DB, PATIENCE, move |_| {
             let mut inner = inner.lock().unwrap_or_else(PoisonError::into_inner);
             let result = match std::mem::replace(&mut inner.db, Err(Broken::Empty(std::path::PathBuf::new()))) {
                 Ok(db) => Ok(db),

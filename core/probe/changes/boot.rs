@@ -1,18 +1,23 @@
 //! When this machine was started, and with which kernel.
 
+use std::time::Duration;
+
 use jiff::Timestamp;
 
 use crate::model::{Change, ChangeKind, EVERYTHING};
-use crate::probe::{ProbeCx, ProbeError, boot, clock, host};
+use crate::probe::{ProbeCx, ProbeError, blocking, boot, clock, host};
+
+/// How long looking for the marks of a container may take.
+const READ_TIMEOUT: Duration = Duration::from_secs(1);
 
 pub(super) async fn read(cx: &ProbeCx, since: Timestamp) -> Result<Vec<Change>, ProbeError> {
-    let (at, what) = if boot::in_container() {
+    let (at, what) = if blocking::run("the first process", "/proc/self/ns/pid", READ_TIMEOUT, boot::in_container).await? {
         // the machine's boot is not this one's; its first process knows when it was started
         let Some(systemd) = &cx.systemd else { return Ok(Vec::new()) };
         let Some(at) = systemd.manager().await?.started else { return Ok(Vec::new()) };
         (at, "started".to_owned())
     } else {
-        (clock::boot_time(), format!("booted with kernel {}", host::info().kernel))
+        (clock::boot_time(), format!("booted with kernel {}", host::kernel()))
     };
     let change = Change::new(at, ChangeKind::Boot, "host", what).concerning(EVERYTHING);
     Ok(Some(change).filter(|c| c.at >= since).into_iter().collect())

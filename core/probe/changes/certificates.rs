@@ -6,15 +6,15 @@ use std::time::Duration;
 use jiff::Timestamp;
 
 use crate::model::{CertificateRef, CertificateSource, Change, ChangeKind};
-use crate::probe::root::Root;
-use crate::probe::{ProbeCx, ProbeError, blocking};
+use crate::probe::io::Root;
+use crate::probe::{Io, ProbeCx, ProbeError, blocking};
 
 /// Where certbot keeps what is in use.
 const LIVE: &str = "/etc/letsencrypt/live";
 
 pub(super) async fn read(cx: &ProbeCx, since: Timestamp, patience: Duration) -> Result<Vec<Change>, ProbeError> {
     let files: Vec<File> = cx.inventory.certificates.iter().flat_map(files).collect();
-    blocking::run("changes of certificates", "their files", patience, move || changes(&files, since)).await
+    blocking::run("changes of certificates", "their files", patience, move |io| changes(io, &files, since)).await
 }
 
 /// A file in somebody's root, and what has to do with it.
@@ -45,11 +45,11 @@ fn files(c: &CertificateRef) -> Vec<File> {
 }
 
 /// One change per certificate and second: a server with ten names has one file.
-fn changes(files: &[File], since: Timestamp) -> Vec<Change> {
+fn changes(io: &Io, files: &[File], since: Timestamp) -> Vec<Change> {
     let mut found: BTreeMap<(i64, String), Change> = BTreeMap::new();
     for f in files {
         // whoever's root it was may have gone meanwhile
-        let Ok(root) = Root::of_or_own(f.pid) else { continue };
+        let Ok(root) = Root::of_or_own(io, f.pid) else { continue };
         let Some(at) = root.modified(&f.path).filter(|at| *at >= since) else { continue };
         let lineage = f.path.strip_prefix(LIVE).and_then(|p| p.trim_start_matches('/').split('/').next());
         let subject = format!("certificate:{}", lineage.unwrap_or(&f.path));
@@ -66,7 +66,7 @@ fn changes(files: &[File], since: Timestamp) -> Vec<Change> {
 
 #[cfg(test)]
 mod tests {
-    #![allow(clippy::unwrap_used, reason = "tests")]
+    #![allow(clippy::unwrap_used, clippy::disallowed_methods, reason = "tests")]
     use super::*;
 
     #[test]
@@ -76,12 +76,14 @@ mod tests {
         std::fs::write(&path, "").unwrap();
         let file = |certificate: &str| File { pid: None, path: path.clone(), certificate: certificate.into(), servers: vec![] };
         let files = [file("a.org"), file("b.org")];
-        let found = changes(&files, Timestamp::UNIX_EPOCH);
+        let found = changes(&Io::for_test(), &files, Timestamp::UNIX_EPOCH);
         assert_eq!((found.len(), found[0].what.as_str()), (1, "written"));
         for wanted in ["certificate:a.org", "certificate:b.org"] {
             assert!(found[0].concerns.contains(&wanted.to_owned()), "{found:?}");
         }
-        assert!(changes(&files, Timestamp::MAX).is_empty());
-        assert!(changes(&[File { path: "/nonexistent".into(), ..file("c.org") }], Timestamp::UNIX_EPOCH).is_empty());
+        assert!(changes(&Io::for_test(), &files, Timestamp::MAX).is_empty());
+        assert!(
+            changes(&Io::for_test(), &[File { path: "/nonexistent".into(), ..file("c.org") }], Timestamp::UNIX_EPOCH).is_empty()
+        );
     }
 }

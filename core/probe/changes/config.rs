@@ -1,7 +1,6 @@
 //! Configuration files that were written: `/etc`, what nginx reads, and the files that compose projects are made from.
 
 use std::collections::BTreeMap;
-use std::fs;
 use std::path::Path;
 use std::time::Duration;
 
@@ -9,7 +8,7 @@ use jiff::Timestamp;
 
 use super::logs::written;
 use crate::model::{Change, ChangeKind, Product, Target};
-use crate::probe::{ProbeCx, ProbeError, blocking};
+use crate::probe::{Io, ProbeCx, ProbeError, blocking};
 
 /// Folders within folders: `/etc/systemd/system/app.service.d/limits.conf`, `/etc/nginx/sites-enabled/shop`.
 const DEEPEST: usize = 4;
@@ -77,20 +76,28 @@ const RUNBOOKS: &[(&str, &str)] = &[
 const COMPOSE_FILES: &str = "com.docker.compose.project.config_files";
 const COMPOSE_FOLDER: &str = "com.docker.compose.project.working_dir";
 
-pub(super) async fn read(cx: &ProbeCx, since: Timestamp, patience: Duration) -> Result<Vec<Change>, ProbeError> {
-    let projects = projects(cx);
-    let mut found = blocking::run("configuration files", "/etc", patience, move || {
+/// What could not be read of compose projects goes into `unread`: their files may be on a user's file system that hangs, and cost
+/// nothing else.
+pub(super) async fn read(
+    cx: &ProbeCx,
+    since: Timestamp,
+    patience: Duration,
+    unread: &mut Vec<String>,
+) -> Result<Vec<Change>, ProbeError> {
+    let walk_etc = move |io: &Io| {
         let mut found = BTreeMap::new();
-        walk(Path::new("/etc"), since, 1, &mut 0, &mut found);
-        for (path, containers) in projects {
-            if let Some(at) = written(Path::new(&path)).filter(|at| *at >= since) {
-                let change = Change::new(at, ChangeKind::Config, &path, "written");
-                found.insert(path, containers.into_iter().fold(change, Change::concerning));
-            }
-        }
+        walk(io, Path::new("/etc"), since, 1, &mut 0, &mut found);
         found
-    })
-    .await?;
+    };
+    let projects = projects(cx);
+    let compose =
+        blocking::run("configuration files", "compose projects", patience / 2, move |io| of_projects(io, projects, since));
+    let (found, compose) = tokio::join!(blocking::run("configuration files", "/etc", patience, walk_etc), compose);
+    let mut found = found?;
+    match compose {
+        Ok(changes) => found.extend(changes),
+        Err(e) => unread.push(e.to_string()),
+    }
     for server in cx.inventory.servers.iter().filter(|s| s.product == Product::Nginx) {
         let target = Target { kind: server.product.kind(), name: server.name.clone(), id: server.id.clone() };
         // one that does not run has no files that it reads
@@ -104,6 +111,15 @@ pub(super) async fn read(cx: &ProbeCx, since: Timestamp, patience: Duration) -> 
         }
     }
     Ok(found.into_values().collect())
+}
+
+fn of_projects(io: &Io, projects: BTreeMap<String, Vec<String>>, since: Timestamp) -> Vec<(String, Change)> {
+    let change = |(path, containers): (String, Vec<String>)| {
+        let at = written(io, Path::new(&path)).filter(|at| *at >= since)?;
+        let change = Change::new(at, ChangeKind::Config, &path, "written");
+        Some((path, containers.into_iter().fold(change, Change::concerning)))
+    };
+    projects.into_iter().filter_map(change).collect()
 }
 
 /// The files of all compose projects, each with the containers that are made from it.
@@ -128,8 +144,8 @@ fn absolute(file: &str, folder: Option<&String>) -> String {
     }
 }
 
-fn walk(folder: &Path, since: Timestamp, depth: usize, seen: &mut usize, found: &mut BTreeMap<String, Change>) {
-    for entry in fs::read_dir(folder).into_iter().flatten().flatten() {
+fn walk(io: &Io, directory: &Path, since: Timestamp, depth: usize, seen: &mut usize, found: &mut BTreeMap<String, Change>) {
+    for entry in io.read_dir(directory).into_iter().flatten().flatten() {
         *seen += 1;
         if *seen > MOST {
             return;
@@ -141,9 +157,9 @@ fn walk(folder: &Path, since: Timestamp, depth: usize, seen: &mut usize, found: 
         }
         if kind.is_dir() {
             if depth < DEEPEST {
-                walk(&path, since, depth + 1, seen, found);
+                walk(io, &path, since, depth + 1, seen, found);
             }
-        } else if let Some(at) = written(&path).filter(|at| *at >= since) {
+        } else if let Some(at) = written(io, &path).filter(|at| *at >= since) {
             // a site is enabled with a link
             let what = if kind.is_symlink() { "link set" } else { "written" };
             let change = Change::new(at, ChangeKind::Config, shown, what);
@@ -182,7 +198,7 @@ pub(super) fn concerns(path: &str) -> Vec<String> {
 
 #[cfg(test)]
 mod tests {
-    #![allow(clippy::unwrap_used, reason = "tests")]
+    #![allow(clippy::unwrap_used, clippy::disallowed_methods, reason = "tests")]
     use super::*;
 
     #[test]
@@ -207,20 +223,20 @@ mod tests {
         let etc = tempfile::tempdir().unwrap();
         let put = |path: &str| {
             let path = etc.path().join(path);
-            fs::create_dir_all(path.parent().unwrap()).unwrap();
-            fs::write(&path, "").unwrap();
+            std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+            std::fs::write(&path, "").unwrap();
             path
         };
         let now = Timestamp::now();
         let old = put("old.conf");
-        fs::File::options().write(true).open(old).unwrap().set_modified(std::time::UNIX_EPOCH).unwrap();
+        std::fs::File::options().write(true).open(old).unwrap().set_modified(std::time::UNIX_EPOCH).unwrap();
         for path in ["app/app.conf", "a/b/c/deep.conf", "a/b/c/d/too-deep.conf", "ssl/x.pem", "app/app.conf~", "passwd-"] {
             put(path);
         }
         std::os::unix::fs::symlink("/nonexistent", etc.path().join("app/enabled")).unwrap();
         let mut found = BTreeMap::new();
         let since = now - jiff::SignedDuration::from_secs(60);
-        walk(etc.path(), since, 1, &mut 0, &mut found);
+        walk(&Io::for_test(), etc.path(), since, 1, &mut 0, &mut found);
         let prefix = format!("{}/", etc.path().display());
         let told: Vec<String> = found.values().map(|c| c.says().replace(&prefix, "")).collect();
         assert_eq!(told, ["a/b/c/deep.conf written", "app/app.conf written", "app/enabled link set"]);

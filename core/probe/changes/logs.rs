@@ -1,14 +1,14 @@
 //! Log files with what logrotate has put aside, and the local time in them.
 
-use std::fs::{self, File};
 use std::io::{self, Read, Seek, SeekFrom};
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use jiff::civil::DateTime;
 use jiff::{Timestamp, tz::TimeZone};
 
 use crate::probe::systemd::{JournalLine, Since, journal};
-use crate::probe::{ProbeError, clock};
+use crate::probe::{Io, ProbeError, blocking, clock};
 
 /// How much of a log is read, from its end, in bytes.
 const WINDOW: u64 = 4 << 20;
@@ -19,26 +19,29 @@ const UNPACKED: u64 = 16 << 20;
 /// More lines than a busy day has.
 const LINES: usize = 2000;
 
+/// How long looking for the journal may take.
+const LOOK_TIMEOUT: Duration = Duration::from_secs(1);
+
 /// A year of monthly rotations, which is what dpkg and apt have.
 const ROTATED: usize = 12;
 
 /// The texts of a log, oldest first, as far back as `since` may be in them. An error is about the log itself; the ones put aside may be
 /// gone at any moment.
-pub(super) fn texts(log: &Path, since: Timestamp) -> io::Result<Vec<String>> {
+pub(super) fn texts(io: &Io, log: &Path, since: Timestamp) -> io::Result<Vec<String>> {
     let suffixed = |suffix: String| {
         let mut name = log.as_os_str().to_owned();
         name.push(suffix);
         PathBuf::from(name)
     };
-    let mut texts = vec![text(log)?];
+    let mut texts = vec![text(io, log)?];
     for n in 1..=ROTATED {
         let plain = suffixed(format!(".{n}"));
-        let file = if plain.exists() { plain } else { suffixed(format!(".{n}.gz")) };
+        let file = if io.exists(&plain) { plain } else { suffixed(format!(".{n}.gz")) };
         // what was last written before then says nothing about later
-        if written(&file).is_none_or(|at| at < since) {
+        if written(io, &file).is_none_or(|at| at < since) {
             break;
         }
-        texts.extend(text(&file).ok());
+        texts.extend(text(io, &file).ok());
     }
     texts.reverse();
     Ok(texts)
@@ -46,7 +49,8 @@ pub(super) fn texts(log: &Path, since: Timestamp) -> io::Result<Vec<String>> {
 
 /// Lines of the journal since then, oldest first; none of it on a host without a journal.
 pub(super) async fn in_journal(matches: &[&str], since: Timestamp) -> Result<Option<Vec<JournalLine>>, ProbeError> {
-    if !["/var/log/journal", "/run/log/journal"].iter().any(|p| Path::new(p).is_dir()) {
+    let kept = |io: &Io| ["/var/log/journal", "/run/log/journal"].iter().any(|p| io.is_dir(p));
+    if !blocking::run("the journal", "/var/log/journal", LOOK_TIMEOUT, kept).await? {
         return Ok(None);
     }
     let minutes = clock::now().duration_since(since).as_mins() + 1;
@@ -55,15 +59,15 @@ pub(super) async fn in_journal(matches: &[&str], since: Timestamp) -> Result<Opt
 }
 
 /// When a file was written last.
-pub(super) fn written(path: &Path) -> Option<Timestamp> {
-    Timestamp::try_from(fs::symlink_metadata(path).ok()?.modified().ok()?).ok()
+pub(super) fn written(io: &Io, path: &Path) -> Option<Timestamp> {
+    Timestamp::try_from(io.symlink_metadata(path).ok()?.modified().ok()?).ok()
 }
 
-fn text(path: &Path) -> io::Result<String> {
-    if !fs::metadata(path)?.is_file() {
+fn text(io: &Io, path: &Path) -> io::Result<String> {
+    let mut file = io.open(path)?;
+    if !file.metadata()?.is_file() {
         return Err(io::Error::other("not a file"));
     }
-    let mut file = File::open(path)?;
     let mut bytes = Vec::new();
     if path.extension().is_some_and(|e| e == "gz") {
         flate2::read::MultiGzDecoder::new(file).take(UNPACKED).read_to_end(&mut bytes)?;
@@ -76,9 +80,9 @@ fn text(path: &Path) -> io::Result<String> {
 }
 
 /// The time zone that the logs of this host are written in.
-pub(in crate::probe) fn zone(root: &Path) -> TimeZone {
+pub(in crate::probe) fn zone(io: &Io, root: &Path) -> TimeZone {
     let mut bytes = Vec::new();
-    let read = File::open(root.join("etc/localtime")).and_then(|f| f.take(1 << 20).read_to_end(&mut bytes));
+    let read = io.open(root.join("etc/localtime")).and_then(|f| f.take(1 << 20).read_to_end(&mut bytes));
     read.ok().and_then(|_| TimeZone::tzif("local", &bytes).ok()).unwrap_or(TimeZone::UTC)
 }
 
@@ -90,7 +94,7 @@ pub(in crate::probe) fn moment(text: &str, zone: &TimeZone) -> Option<Timestamp>
 
 #[cfg(test)]
 mod tests {
-    #![allow(clippy::unwrap_used, reason = "tests")]
+    #![allow(clippy::unwrap_used, clippy::disallowed_methods, reason = "tests")]
     use std::io::Write as _;
 
     use super::*;
@@ -99,19 +103,19 @@ mod tests {
     fn what_was_put_aside_is_read_as_far_back_as_asked() {
         let dir = tempfile::tempdir().unwrap();
         let log = dir.path().join("dpkg.log");
-        assert!(texts(&log, Timestamp::UNIX_EPOCH).is_err_and(|e| e.kind() == io::ErrorKind::NotFound));
-        fs::write(&log, "new").unwrap();
-        fs::write(dir.path().join("dpkg.log.1"), "older").unwrap();
-        let packed = File::create(dir.path().join("dpkg.log.2.gz")).unwrap();
+        assert!(texts(&Io::for_test(), &log, Timestamp::UNIX_EPOCH).is_err_and(|e| e.kind() == io::ErrorKind::NotFound));
+        std::fs::write(&log, "new").unwrap();
+        std::fs::write(dir.path().join("dpkg.log.1"), "older").unwrap();
+        let packed = std::fs::File::create(dir.path().join("dpkg.log.2.gz")).unwrap();
         let mut packed = flate2::write::GzEncoder::new(packed, flate2::Compression::fast());
         packed.write_all(b"oldest").unwrap();
         let packed = packed.finish().unwrap();
-        assert_eq!(texts(&log, Timestamp::UNIX_EPOCH).unwrap(), ["oldest", "older", "new"]);
+        assert_eq!(texts(&Io::for_test(), &log, Timestamp::UNIX_EPOCH).unwrap(), ["oldest", "older", "new"]);
         packed.set_modified(std::time::UNIX_EPOCH).unwrap();
-        assert_eq!(texts(&log, Timestamp::from_second(100).unwrap()).unwrap(), ["older", "new"]);
+        assert_eq!(texts(&Io::for_test(), &log, Timestamp::from_second(100).unwrap()).unwrap(), ["older", "new"]);
         // half a file, and something that is none
-        fs::write(dir.path().join("dpkg.log.2.gz"), "not packed").unwrap();
-        assert_eq!(texts(&log, Timestamp::UNIX_EPOCH).unwrap(), ["older", "new"]);
+        std::fs::write(dir.path().join("dpkg.log.2.gz"), "not packed").unwrap();
+        assert_eq!(texts(&Io::for_test(), &log, Timestamp::UNIX_EPOCH).unwrap(), ["older", "new"]);
     }
 
     proptest::proptest! {

@@ -42,6 +42,7 @@ pub struct Reach {
 /// Reads all sources side by side. Never fails: what could not be read is said.
 pub async fn read(cx: &ProbeCx, reach: Reach) -> Changes {
     let Reach { since, patience, sudo } = reach;
+    let mut unread = Vec::new();
     let ran = async { if sudo { sudo::read(since, patience).await } else { Ok(Vec::new()) } };
     let (boot, clock, containers, units, packages, config, certificates, ran) = tokio::join!(
         within("boots", patience, boot::read(cx, since)),
@@ -49,11 +50,11 @@ pub async fn read(cx: &ProbeCx, reach: Reach) -> Changes {
         within("containers", patience, containers::read(cx, since)),
         within("units", patience, units::read(cx, since)),
         within("packages", patience, packages::read(since, patience)),
-        within("configuration files", patience, config::read(cx, since, patience)),
+        within("configuration files", patience, config::read(cx, since, patience, &mut unread)),
         within("certificates", patience, certificates::read(cx, since, patience)),
         within("sudo", patience, ran),
     );
-    let mut found = Changes { since, ..Changes::default() };
+    let mut found = Changes { since, unknown: unread, ..Changes::default() };
     for source in [boot, clock, containers, units, packages, config, certificates, ran] {
         match source {
             Ok(changes) => found.changes.extend(changes),

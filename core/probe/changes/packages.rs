@@ -1,6 +1,5 @@
 //! Packages that were installed, upgraded or removed: dpkg's log says which, apt's history who asked for it.
 
-use std::fs;
 use std::path::Path;
 use std::time::Duration;
 
@@ -8,7 +7,7 @@ use jiff::{SignedDuration, Timestamp, tz::TimeZone};
 
 use super::logs;
 use crate::model::{Change, ChangeKind};
-use crate::probe::{ProbeError, blocking};
+use crate::probe::{Io, ProbeError, blocking};
 
 const DPKG: &str = "var/log/dpkg.log";
 const APT: &str = "var/log/apt/history.log";
@@ -17,13 +16,13 @@ const APT: &str = "var/log/apt/history.log";
 const LARGEST_LIST: u64 = 1 << 20;
 
 pub(super) async fn read(since: Timestamp, patience: Duration) -> Result<Vec<Change>, ProbeError> {
-    blocking::run("changes of packages", "/var/log/dpkg.log", patience, move || from_tree(Path::new("/"), since)).await?
+    blocking::run("changes of packages", "/var/log/dpkg.log", patience, move |io| from_tree(io, Path::new("/"), since)).await?
 }
 
-fn from_tree(root: &Path, since: Timestamp) -> Result<Vec<Change>, ProbeError> {
-    let zone = logs::zone(root);
+fn from_tree(io: &Io, root: &Path, since: Timestamp) -> Result<Vec<Change>, ProbeError> {
+    let zone = logs::zone(io, root);
     let log = root.join(DPKG);
-    let texts = match logs::texts(&log, since) {
+    let texts = match logs::texts(io, &log, since) {
         Ok(texts) => texts,
         Err(e) if e.kind() == std::io::ErrorKind::NotFound => {
             return Err(ProbeError::Skip("dpkg keeps no log on this host".to_owned()));
@@ -31,7 +30,7 @@ fn from_tree(root: &Path, since: Timestamp) -> Result<Vec<Change>, ProbeError> {
         Err(e) => return Err(ProbeError::io("changes of packages", log.display().to_string(), &e)),
     };
     // a host may use dpkg without apt
-    let history = logs::texts(&root.join(APT), since).unwrap_or_default();
+    let history = logs::texts(io, &root.join(APT), since).unwrap_or_default();
     let runs: Vec<Run> = history.iter().flat_map(|t| runs(t, &zone)).collect();
     let mut found: Vec<Change> = Vec::new();
     for (at, package, what) in
@@ -45,7 +44,7 @@ fn from_tree(root: &Path, since: Timestamp) -> Result<Vec<Change>, ProbeError> {
         }
         let by = runs.iter().rev().find(|r| r.from <= at && at <= r.until).and_then(|r| r.by.clone());
         let change = Change::new(at, ChangeKind::Package, subject, what).by(by).concerning(format!("etc:{name}"));
-        found.push(units(root, package).iter().fold(change, |c, unit| {
+        found.push(units(io, root, package).iter().fold(change, |c, unit| {
             let stem = unit.split(['@', '.']).next().unwrap_or(unit);
             c.concerning(format!("unit:{unit}")).concerning(format!("etc:{stem}"))
         }));
@@ -96,7 +95,7 @@ pub(super) fn runs(text: &str, zone: &TimeZone) -> Vec<Run> {
 }
 
 /// The units that come with a package.
-fn units(root: &Path, package: &str) -> Vec<String> {
+fn units(io: &Io, root: &Path, package: &str) -> Vec<String> {
     let name = package.split(':').next().unwrap_or(package);
     // a name that is none must not lead out of the folder
     if name.contains('/') || package.contains('/') {
@@ -105,8 +104,8 @@ fn units(root: &Path, package: &str) -> Vec<String> {
     let folder = root.join("var/lib/dpkg/info");
     let list = [format!("{name}.list"), format!("{package}.list")].into_iter().find_map(|file| {
         let path = folder.join(file);
-        let small = fs::metadata(&path).is_ok_and(|m| m.is_file() && m.len() <= LARGEST_LIST);
-        small.then(|| fs::read_to_string(path).ok()).flatten()
+        let small = io.metadata(&path).is_ok_and(|m| m.is_file() && m.len() <= LARGEST_LIST);
+        small.then(|| io.read_lossy(path).ok()).flatten()
     });
     let unit = |line: &str| {
         let name = line.strip_prefix("/usr").unwrap_or(line).strip_prefix("/lib/systemd/system/")?;
@@ -117,7 +116,7 @@ fn units(root: &Path, package: &str) -> Vec<String> {
 
 #[cfg(test)]
 mod tests {
-    #![allow(clippy::unwrap_used, reason = "tests")]
+    #![allow(clippy::unwrap_used, clippy::disallowed_methods, reason = "tests")]
     use super::*;
 
     /// As dpkg 1.21 and apt 2.6 wrote them.
@@ -137,9 +136,9 @@ mod tests {
     fn tree() -> tempfile::TempDir {
         let root = tempfile::tempdir().unwrap();
         for folder in ["var/log/apt", "var/lib/dpkg/info"] {
-            fs::create_dir_all(root.path().join(folder)).unwrap();
+            std::fs::create_dir_all(root.path().join(folder)).unwrap();
         }
-        let put = |path: &str, text: &str| fs::write(root.path().join(path), text).unwrap();
+        let put = |path: &str, text: &str| std::fs::write(root.path().join(path), text).unwrap();
         put(DPKG, LOG);
         put(APT, HISTORY);
         put(
@@ -152,7 +151,7 @@ mod tests {
     #[test]
     fn the_log_says_which_and_the_history_who() {
         let root = tree();
-        let found = from_tree(root.path(), Timestamp::UNIX_EPOCH).unwrap();
+        let found = from_tree(&Io::for_test(), root.path(), Timestamp::UNIX_EPOCH).unwrap();
         let told: Vec<String> = found.iter().map(|c| format!("{} {}", c.at, c.says())).collect();
         assert_eq!(
             told,
@@ -163,10 +162,10 @@ mod tests {
             ]
         );
         assert!(found[0].concerns.contains(&"unit:prometheus-alertmanager.service".to_owned()), "{found:?}");
-        let late = from_tree(root.path(), "2026-11-21T20:08:00Z".parse().unwrap()).unwrap();
+        let late = from_tree(&Io::for_test(), root.path(), "2026-11-21T20:08:00Z".parse().unwrap()).unwrap();
         assert_eq!(late.len(), 1);
-        fs::remove_file(root.path().join(DPKG)).unwrap();
-        assert!(matches!(from_tree(root.path(), Timestamp::UNIX_EPOCH), Err(ProbeError::Skip(_))));
+        std::fs::remove_file(root.path().join(DPKG)).unwrap();
+        assert!(matches!(from_tree(&Io::for_test(), root.path(), Timestamp::UNIX_EPOCH), Err(ProbeError::Skip(_))));
     }
 
     #[test]
@@ -181,7 +180,7 @@ mod tests {
         fn any_text_is_survived(text in ".*", tail in ".*") {
             let zone = TimeZone::UTC;
             let _ = (action(&text, &zone), action(&format!("2026-11-21 20:05:44{tail}"), &zone), runs(&text, &zone));
-            let _ = (runs(&format!("Start-Date: 2026-11-21  20:05:44\nCommandline: {tail}"), &zone), units(Path::new("/nonexistent"), &text));
+            let _ = (runs(&format!("Start-Date: 2026-11-21  20:05:44\nCommandline: {tail}"), &zone), units(&Io::for_test(), Path::new("/nonexistent"), &text));
         }
     }
 }

@@ -9,7 +9,7 @@ use jiff::{SignedDuration, Timestamp, tz::TimeZone};
 
 use super::logs;
 use crate::model::{Change, ChangeKind};
-use crate::probe::{ProbeError, blocking, clock};
+use crate::probe::{Io, ProbeError, blocking, clock};
 
 /// Where syslog keeps them: Debian and Red Hat.
 const LOGS: &[&str] = &["/var/log/auth.log", "/var/log/secure"];
@@ -18,15 +18,15 @@ pub(super) async fn read(since: Timestamp, patience: Duration) -> Result<Vec<Cha
     // the journal has the lines of the file too, with better times
     let lines = match logs::in_journal(&["SYSLOG_IDENTIFIER=sudo"], since).await? {
         Some(lines) => lines.into_iter().map(|l| (l.at, l.text)).collect(),
-        None => blocking::run("who used sudo", LOGS[0], patience, move || in_files(Path::new("/"), since)).await??,
+        None => blocking::run("who used sudo", LOGS[0], patience, move |io| in_files(io, Path::new("/"), since)).await??,
     };
     Ok(changes(&lines, since))
 }
 
-fn in_files(root: &Path, since: Timestamp) -> Result<Vec<(Timestamp, String)>, ProbeError> {
-    let zone = logs::zone(root);
+fn in_files(io: &Io, root: &Path, since: Timestamp) -> Result<Vec<(Timestamp, String)>, ProbeError> {
+    let zone = logs::zone(io, root);
     for log in LOGS {
-        match logs::texts(&root.join(log.trim_start_matches('/')), since) {
+        match logs::texts(io, &root.join(log.trim_start_matches('/')), since) {
             Ok(texts) => {
                 let now = clock::now();
                 return Ok(texts.iter().flat_map(|t| t.lines()).filter_map(|l| syslog(l, &zone, now)).collect());
@@ -95,7 +95,7 @@ fn changes(lines: &[(Timestamp, String)], since: Timestamp) -> Vec<Change> {
 
 #[cfg(test)]
 mod tests {
-    #![allow(clippy::unwrap_used, reason = "tests")]
+    #![allow(clippy::unwrap_used, clippy::disallowed_methods, reason = "tests")]
     use super::*;
 
     const LINE: &str = "alice : TTY=pts/0 ; PWD=/home/alice ; USER=root ; COMMAND=/usr/bin/mysql -pcanary-1 --token canary-2";
@@ -141,10 +141,10 @@ mod tests {
     #[test]
     fn a_log_of_syslog_is_read() {
         let root = tempfile::tempdir().unwrap();
-        assert!(matches!(in_files(root.path(), Timestamp::UNIX_EPOCH), Err(ProbeError::Skip(_))));
+        assert!(matches!(in_files(&Io::for_test(), root.path(), Timestamp::UNIX_EPOCH), Err(ProbeError::Skip(_))));
         std::fs::create_dir_all(root.path().join("var/log")).unwrap();
         std::fs::write(root.path().join("var/log/auth.log"), format!("Jan  1 20:05:45 web-1 sudo: {LINE}\n\u{fffd}\n")).unwrap();
-        assert_eq!(in_files(root.path(), Timestamp::UNIX_EPOCH).unwrap().len(), 1);
+        assert_eq!(in_files(&Io::for_test(), root.path(), Timestamp::UNIX_EPOCH).unwrap().len(), 1);
     }
 
     proptest::proptest! {

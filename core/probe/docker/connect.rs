@@ -12,8 +12,9 @@ use tokio::net::{TcpStream, UnixStream};
 use tokio::sync::Semaphore;
 
 use super::Docker;
+use super::process::{Listener, is_in_own_namespace};
 use crate::model::EngineState;
-use crate::probe::{Memo, ProbeError, Redactor, http};
+use crate::probe::{Io, Memo, ProbeError, Redactor, blocking, http};
 
 /// How long an engine may take to answer `GET /_ping` before it is called hung.
 const PING_TIMEOUT: Duration = Duration::from_secs(3);
@@ -58,7 +59,11 @@ impl Endpoint {
         let closed = |e: std::io::Error| http::NoAnswer::Closed(e.to_string());
         match self {
             Self::Unix(socket) => {
-                let stream = UnixStream::connect(socket).await.map_err(closed)?;
+                let stream = match dial(socket, timeout).await {
+                    Ok(dialled) => dialled.map_err(closed)?.0,
+                    Err(ProbeError::Timeout { .. }) => return Err(http::NoAnswer::Timeout),
+                    Err(e) => return Err(http::NoAnswer::Closed(e.to_string())),
+                };
                 http::get(stream, "docker", path, keep, timeout).await
             }
             Self::Tcp(address) => {
@@ -114,19 +119,37 @@ pub fn is_podman_socket(endpoint: &Endpoint) -> bool {
 struct Version {
     version: String,
     api_version: String,
+    #[serde(default)]
+    components: Vec<Component>,
 }
 
-/// A connection, as soon as the engine has room for one: as long as its queue is full, connecting fails at once.
-async fn room(path: &Path) -> std::io::Result<UnixStream> {
-    let started = Instant::now();
-    loop {
-        match UnixStream::connect(path).await {
-            Err(e) if e.kind() == ErrorKind::WouldBlock && started.elapsed() < PING_TIMEOUT => {
-                tokio::time::sleep(Duration::from_millis(20)).await;
-            }
-            other => return other,
-        }
-    }
+#[derive(Deserialize)]
+#[serde(rename_all = "PascalCase")]
+struct Component {
+    #[serde(default)]
+    name: String,
+}
+
+/// A connection, as soon as the engine has room for one, and the process that listens. The path may be on a file system that hangs.
+async fn dial(path: &Path, timeout: Duration) -> Result<std::io::Result<(UnixStream, Listener)>, ProbeError> {
+    let from = path.display().to_string();
+    let (socket, runtime) = (path.to_owned(), tokio::runtime::Handle::current());
+    let dialled = blocking::run("the engine's socket", &from, timeout, move |io| {
+        let stream = std::os::unix::net::UnixStream::connect(socket)?;
+        stream.set_nonblocking(true)?;
+        let _entered = runtime.enter();
+        let stream = UnixStream::from_std(stream)?;
+        let listener = listener_of(io, &stream);
+        Ok((stream, listener))
+    });
+    dialled.await
+}
+
+fn listener_of(io: &Io, stream: &UnixStream) -> Listener {
+    let Ok(peer) = stream.peer_cred() else { return Listener::default() };
+    // 0 where it is in a process namespace that is not below ours
+    let pid = peer.pid().filter(|pid| *pid > 0);
+    Listener { pid, uid: Some(peer.uid()), is_here: pid.is_some_and(|pid| is_in_own_namespace(io, pid)) }
 }
 
 fn millis(time: Duration) -> u64 {
@@ -135,10 +158,15 @@ fn millis(time: Duration) -> u64 {
 
 /// Connects, measures the ping and negotiates the version. The state says what happened; the client is there only when it answers.
 pub async fn connect(endpoint: &Endpoint, redactor: Arc<Redactor>) -> (EngineState, Option<Arc<Docker>>) {
+    let mut listener = Listener::default();
     if let Endpoint::Unix(path) = endpoint {
-        match room(path).await {
-            Ok(_) => {}
-            Err(e) if e.kind() == ErrorKind::WouldBlock => return (EngineState::Hung { after_ms: millis(PING_TIMEOUT) }, None),
+        let dialled = match dial(path, PING_TIMEOUT).await {
+            Ok(dialled) => dialled,
+            Err(ProbeError::Timeout { .. }) => return (EngineState::Hung { after_ms: millis(PING_TIMEOUT) }, None),
+            Err(e) => return (EngineState::Garbage { error: e.to_string() }, None),
+        };
+        match dialled {
+            Ok((_, of)) => listener = of,
             Err(e) if e.kind() == ErrorKind::NotFound => return (EngineState::Missing, None),
             Err(e) if e.kind() == ErrorKind::PermissionDenied => return (EngineState::Denied, None),
             Err(e) if e.kind() == ErrorKind::ConnectionRefused => return (EngineState::Refused, None),
@@ -178,6 +206,8 @@ pub async fn connect(endpoint: &Endpoint, redactor: Arc<Redactor>) -> (EngineSta
             let docker = Docker {
                 client,
                 endpoint: endpoint.clone(),
+                listener,
+                is_podman: version.components.iter().any(|c| c.name.contains("Podman")),
                 redactor,
                 permits: Semaphore::new(super::PARALLEL_REQUESTS),
                 unanswered: std::sync::atomic::AtomicUsize::default(),

@@ -8,7 +8,11 @@ use serde::{Deserialize, Serialize};
 
 use crate::model::{ContainerRef, Subject};
 use crate::probe::servers::product_of;
-use crate::probe::{Redactor, celery};
+use crate::probe::{ProbeError, Redactor, celery};
+
+/// Why nothing can be read of a container's processes although it runs.
+const PID_UNPROVEN: &str =
+    "the engine's process number does not belong to this container here (remote engine, other process namespace)";
 
 /// A container. Environment values, labels of other tools and command arguments are left behind on purpose.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -73,6 +77,9 @@ pub struct Container {
     /// Where the files lie on the host that it writes outside of its mounts; empty where the engine does not tell (containerd's image store).
     #[serde(skip_serializing_if = "String::is_empty")]
     pub own_layer: String,
+    /// The engine's process number is not proven to be a process of this container here.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub pid_unproven: bool,
 }
 
 /// A container's life, as the engine tells it.
@@ -92,7 +99,7 @@ pub struct State {
     pub oom_killed: bool,
     /// Could not be removed.
     pub dead: bool,
-    /// Pid of its first process in the host's pid namespace; 0 when it does not run.
+    /// Pid of its first process here; 0 when it does not run or the number is unproven.
     pub pid: i64,
     /// Exit code of the last run.
     pub exit_code: i64,
@@ -221,13 +228,26 @@ impl Container {
     /// says `Running: true` with pid 0.
     #[must_use]
     pub fn is_up(&self) -> bool {
-        self.state.running && !self.state.restarting && !self.state.paused && self.state.pid > 0
+        let has_process = self.state.pid > 0 || self.pid_unproven;
+        self.state.running && !self.state.restarting && !self.state.paused && has_process
     }
 
-    /// Its first process on this host, while it is up.
+    /// Its first process on this host, while it is up and the engine's number is proven.
     #[must_use]
     pub fn pid(&self) -> Option<i32> {
-        i32::try_from(self.state.pid).ok().filter(|_| self.is_up())
+        i32::try_from(self.state.pid).ok().filter(|pid| *pid > 0 && self.is_up())
+    }
+
+    /// [`Container::pid`], or the error for a check that cannot do without.
+    pub fn process(&self) -> Result<i32, ProbeError> {
+        let missing = || {
+            if self.is_up() && self.pid_unproven {
+                ProbeError::failed("processes", format!("container {}", self.name), PID_UNPROVEN)
+            } else {
+                ProbeError::Skip("it does not run at the moment".to_owned())
+            }
+        };
+        self.pid().ok_or_else(missing)
     }
 
     /// Whether a person marked it as being worked on.
@@ -371,6 +391,7 @@ pub(super) fn facts(response: ContainerInspectResponse, redactor: &Redactor) -> 
         program: text(response.path),
         state_paths,
         own_layer: response.graph_driver.and_then(|mut d| d.data.remove("UpperDir")).unwrap_or_default(),
+        pid_unproven: false,
     }
 }
 

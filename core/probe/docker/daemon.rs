@@ -1,11 +1,19 @@
 //! The engine's own process on this host.
 
-use std::fs;
+use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use crate::probe::process;
-use crate::probe::root::Root;
+use super::Docker;
+use crate::probe::io::{Root, ids_of};
+use crate::probe::systemd::Systemd;
+use crate::probe::{Io, blocking, host, process};
+
+/// How long looking for it and reading its configuration may take.
+const READ_TIMEOUT: Duration = Duration::from_secs(1);
+
+/// A larger configuration file is none, in bytes.
+const MAX_CONFIGURATION_BYTES: u64 = 1 << 20;
 
 /// How `dockerd` runs here.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -17,34 +25,84 @@ pub struct Daemon {
     pub elsewhere: bool,
 }
 
-/// Looks for it; none when no such process is seen.
-#[must_use]
-pub fn daemon() -> Option<Daemon> {
-    let (pid, arguments) = started()?;
-    let network = |who: &str| fs::read_link(format!("/proc/{who}/ns/net")).ok();
-    let elsewhere = matches!((network("self"), network(&pid.to_string())), (Some(ours), Some(its)) if ours != its);
-    let config = configuration_of(Some(pid), &arguments);
-    Some(Daemon { hands_off: leaves_rules_alone(&arguments, &config), elsewhere })
+/// The engine's process; none when it is not proven to be a `dockerd` of this host.
+pub async fn daemon(docker: Option<&Docker>, systemd: Option<&Systemd>) -> Option<Daemon> {
+    read(docker, systemd, |io, process| {
+        let process = process?;
+        let network = |of: &str| io.read_link(format!("/proc/{of}/ns/net")).ok();
+        let elsewhere = matches!((network("self"), network(&process.pid.to_string())), (Some(ours), Some(its)) if ours != its);
+        let hands_off = leaves_rules_alone(&process.arguments, &configuration_of(io, Some(&process)));
+        Some(Daemon { hands_off, elsewhere })
+    })
+    .await
+    .flatten()
 }
 
-/// Its configuration file, as text; empty without one, or when it is not ours to read.
-pub(in crate::probe) fn configuration() -> String {
-    let (pid, arguments) = started().unzip();
-    configuration_of(pid, &arguments.unwrap_or_default())
+/// Its configuration file, as text; empty without one, or when this user may not read it.
+pub(in crate::probe) async fn configuration(docker: Option<&Docker>, systemd: Option<&Systemd>) -> String {
+    read(docker, systemd, |io, process| configuration_of(io, process.as_ref())).await.unwrap_or_default()
 }
 
-/// The process, and what it was started with.
-fn started() -> Option<(i32, Vec<String>)> {
-    let pid = process::all().ok()?.find(|pid| process::comm(*pid).is_some_and(|comm| comm == "dockerd"))?;
-    let arguments = process::command_line(pid).unwrap_or_default();
-    Some((pid, arguments.split('\0').map(str::to_owned).collect()))
+/// The process, and its arguments.
+struct Process {
+    pid: i32,
+    arguments: Vec<String>,
+}
+
+async fn read<T: Send + 'static>(
+    docker: Option<&Docker>,
+    systemd: Option<&Systemd>,
+    read: impl FnOnce(&Io, Option<Process>) -> T + Send + 'static,
+) -> Option<T> {
+    let listener = docker.and_then(|d| d.listener().pid);
+    let main = match systemd {
+        Some(systemd) => systemd.unit_process("docker.service").await.ok().flatten().and_then(|p| p.main_pid),
+        None => None,
+    };
+    blocking::run("the container engine's process", "/proc", READ_TIMEOUT, move |io| {
+        let process = find(io, listener, main);
+        read(io, process)
+    })
+    .await
+    .ok()
+}
+
+/// The process that listens on the engine's socket, or that systemd has for the engine where systemd listens for it. A name alone is no
+/// proof: without either only root's own process here counts, by its program file.
+fn find(io: &Io, listener: Option<i32>, main: Option<i32>) -> Option<Process> {
+    let proven = listener.into_iter().chain(main).find(|pid| is_dockerd(io, *pid));
+    let pid = proven.or_else(|| process::all(io).ok()?.find(|pid| is_dockerd(io, *pid) && is_roots_own(io, *pid)))?;
+    let arguments = process::command_line(io, pid).unwrap_or_default();
+    Some(Process { pid, arguments: arguments.split('\0').map(str::to_owned).collect() })
+}
+
+fn is_dockerd(io: &Io, pid: i32) -> bool {
+    process::comm(io, pid).is_some_and(|comm| comm == "dockerd")
+}
+
+/// Whether it runs as root in our process and mount namespace, from a file of its name: a setuid program has the name of the link that
+/// it was started by.
+fn is_roots_own(io: &Io, pid: i32) -> bool {
+    let same = |kind: &str| {
+        let of = |who: &str| io.read_link(format!("/proc/{who}/ns/{kind}")).ok();
+        matches!((of("self"), of(&pid.to_string())), (Some(ours), Some(its)) if ours == its)
+    };
+    let program = io.read_link(format!("/proc/{pid}/exe")).ok();
+    // an upgrade replaces the file of a program that runs
+    let named = program.is_some_and(|p| p.to_string_lossy().trim_end_matches(" (deleted)").ends_with("/dockerd"));
+    named && ids_of(io, pid).is_ok_and(|ids| ids.user() == Some(0)) && same("pid") && same("mnt")
 }
 
 /// As the process sees it, or as this one does.
-fn configuration_of(pid: Option<i32>, arguments: &[String]) -> String {
-    let path = config_file(arguments);
-    let theirs = pid.and_then(|pid| Root::of(pid).ok()?.bytes(&path, 1 << 20).ok());
-    let bytes = theirs.or_else(|| fs::read(&path).ok()).unwrap_or_default();
+fn configuration_of(io: &Io, process: Option<&Process>) -> String {
+    let path = config_file(process.map(|p| p.arguments.as_slice()).unwrap_or_default());
+    let root = match process {
+        // an ordinary user may not see another root and reads with its own rights
+        Some(process) if host::is_root() => Root::of(io, process.pid),
+        Some(process) => Root::of(io, process.pid).or_else(|_| Root::own(io)),
+        None => Root::own(io),
+    };
+    let bytes = root.and_then(|root| root.bytes(&path, MAX_CONFIGURATION_BYTES)).unwrap_or_default();
     String::from_utf8_lossy(&bytes).into_owned()
 }
 
@@ -68,6 +126,7 @@ fn leaves_rules_alone(arguments: &[String], config: &str) -> bool {
 
 #[cfg(test)]
 mod tests {
+    #![allow(clippy::unwrap_used, clippy::disallowed_methods, reason = "tests")]
     use super::*;
 
     #[test]
@@ -79,5 +138,27 @@ mod tests {
         assert_eq!(config_file(&words("dockerd --config-file /a/b.json")), "/a/b.json");
         assert_eq!(config_file(&words("dockerd --config-file=/c.json -H x")), "/c.json");
         assert_eq!(config_file(&[]), "/etc/docker/daemon.json");
+    }
+
+    #[test]
+    fn renamed_program_is_not_the_engine() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("dockerd");
+        std::fs::copy("/bin/sleep", &path).unwrap();
+        let mut renamed = std::process::Command::new(&path).arg("1000").spawn().unwrap();
+        let link = dir.path().join("link");
+        std::fs::create_dir(&link).unwrap();
+        std::os::unix::fs::symlink("/bin/sleep", link.join("dockerd")).unwrap();
+        let mut linked = std::process::Command::new(link.join("dockerd")).arg("1000").spawn().unwrap();
+        let pid = |child: &std::process::Child| i32::try_from(child.id()).unwrap();
+        let io = Io::for_test();
+        let named = is_dockerd(&io, pid(&renamed)) && is_dockerd(&io, pid(&linked));
+        let (own, of_a_link) = (is_roots_own(&io, pid(&renamed)), is_roots_own(&io, pid(&linked)));
+        for child in [&mut renamed, &mut linked] {
+            child.kill().unwrap();
+            child.wait().unwrap();
+        }
+        assert!(named && !of_a_link);
+        assert_eq!(own, host::is_root());
     }
 }

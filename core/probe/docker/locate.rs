@@ -1,9 +1,9 @@
 //! Where the container engine is, when nobody or somebody says so.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use super::connect::{Endpoint, candidates};
-use crate::probe::environment;
+use crate::probe::{Io, environment};
 
 /// An engine that should be there.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -16,7 +16,7 @@ pub struct Located {
 
 /// Finds the engine: the configuration, then `DOCKER_HOST`, then the first well-known socket that exists, then the place
 /// where an enabled `docker.service` would listen. None when this host has no engine at all.
-pub fn locate(configured: Option<&str>) -> Result<Option<Located>, String> {
+pub fn locate(io: &Io, configured: Option<&str>) -> Result<Option<Located>, String> {
     let named = |text: &str, found_by: &str| {
         Endpoint::parse(text)
             .map(|endpoint| Some(Located { endpoint, found_by: found_by.to_owned() }))
@@ -29,12 +29,12 @@ pub fn locate(configured: Option<&str>) -> Result<Option<Located>, String> {
         return named(&text, "DOCKER_HOST");
     }
     let runtime_dir = environment("XDG_RUNTIME_DIR").map(PathBuf::from);
-    let found = candidates(runtime_dir.as_deref()).into_iter().find(|p| p.symlink_metadata().is_ok());
+    let found = candidates(runtime_dir.as_deref()).into_iter().find(|p| io.symlink_metadata(p).is_ok());
     if let Some(path) = found {
         return Ok(Some(Located { endpoint: Endpoint::Unix(path), found_by: "well-known socket".to_owned() }));
     }
     // an enabled unit whose socket is missing is an outage, not a host without Docker
-    let enabled = Path::new("/etc/systemd/system/multi-user.target.wants/docker.service").symlink_metadata().is_ok();
+    let enabled = io.symlink_metadata("/etc/systemd/system/multi-user.target.wants/docker.service").is_ok();
     Ok(enabled.then(|| Located {
         endpoint: Endpoint::Unix("/var/run/docker.sock".into()),
         found_by: "docker.service is enabled".to_owned(),

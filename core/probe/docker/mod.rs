@@ -11,6 +11,7 @@ pub(super) mod fuzz;
 mod health_test;
 mod locate;
 mod network;
+mod process;
 
 use std::net::{IpAddr, Ipv4Addr};
 use std::sync::Arc;
@@ -23,8 +24,9 @@ use bollard::query_parameters::{InspectContainerOptions, LogsOptionsBuilder};
 use futures_util::StreamExt;
 use tokio::sync::Semaphore;
 
-use super::{Memo, ProbeError, Redactor};
+use super::{Memo, ProbeError, Redactor, blocking};
 use crate::model::ContainerRef;
+use process::{Claim, Proof};
 
 pub use compose::{dependants, depends_on};
 pub use connect::{Endpoint, candidates, connect, is_podman_socket};
@@ -35,6 +37,7 @@ pub use disk_usage::{DiskUsage, UsedImage};
 pub use events::Event;
 pub use locate::{Located, locate};
 pub use network::Network;
+pub use process::Listener;
 
 /// Docker's own name server, in every container of a network that somebody made.
 pub const NAME_SERVER: IpAddr = IpAddr::V4(Ipv4Addr::new(127, 0, 0, 11));
@@ -49,6 +52,9 @@ const ILL: usize = 16;
 /// Many times what a healthy engine takes to answer.
 const HASTE: Duration = Duration::from_millis(100);
 
+/// How long reading the process of a container may take.
+const PROOF_TIMEOUT: Duration = Duration::from_secs(1);
+
 /// Requests under way at once: enough to hide latency, few enough not to disturb a busy engine.
 const PARALLEL_REQUESTS: usize = 16;
 
@@ -57,6 +63,8 @@ const PARALLEL_REQUESTS: usize = 16;
 pub struct Docker {
     client: bollard::Docker,
     endpoint: Endpoint,
+    listener: Listener,
+    is_podman: bool,
     redactor: Arc<Redactor>,
     permits: Semaphore,
     /// Requests that were not answered in time.
@@ -117,6 +125,13 @@ struct Inspected {
     arguments: Vec<String>,
 }
 
+/// The same before the container's process is proven.
+struct Looked {
+    container: Container,
+    environment: Vec<String>,
+    arguments: Vec<String>,
+}
+
 impl std::fmt::Debug for Inspected {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         self.container.fmt(f)
@@ -144,6 +159,18 @@ impl Docker {
         &self.endpoint
     }
 
+    /// The process that listens there.
+    #[must_use]
+    pub fn listener(&self) -> Listener {
+        self.listener
+    }
+
+    /// Whether it is Podman, also behind Docker's socket (the package podman-docker).
+    #[must_use]
+    pub fn is_podman(&self) -> bool {
+        self.is_podman
+    }
+
     /// All containers, running or not.
     pub async fn list(&self) -> Result<Vec<ContainerRef>, ProbeError> {
         // with an end: the client library keeps what comes, and what does not end fills the memory
@@ -167,12 +194,41 @@ impl Docker {
     }
 
     async fn look(&self, id: &str) -> Result<Inspected, ProbeError> {
+        let mut inspected = self.look_once(id).await?;
+        let mut proof = self.prove(&inspected.container).await;
+        if proof == Proof::Missing && self.listener.is_here {
+            // it ended in between, or the engine has not noticed that it did
+            inspected = self.look_once(id).await?;
+            proof = self.prove(&inspected.container).await;
+        }
+        if proof != Proof::Proven {
+            inspected.container.state.pid = 0;
+            inspected.container.pid_unproven = proof == Proof::Unproven || !self.listener.is_here;
+        }
+        let Looked { container, environment, arguments } = inspected;
+        Ok(Inspected { container: Arc::new(container), environment, arguments })
+    }
+
+    /// Whether the process number of a container is that of a process of it here; proven also without one.
+    async fn prove(&self, container: &Container) -> Proof {
+        if container.state.pid == 0 {
+            return Proof::Proven;
+        }
+        let Ok(pid) = i32::try_from(container.state.pid) else { return Proof::Unproven };
+        let claim = Claim { id: container.id.clone(), pid, started_at: container.state.started_at };
+        let listener = self.listener;
+        let proving =
+            blocking::run("a container's process", "/proc", PROOF_TIMEOUT, move |io| process::prove(io, &claim, listener));
+        proving.await.unwrap_or(Proof::Unproven)
+    }
+
+    async fn look_once(&self, id: &str) -> Result<Looked, ProbeError> {
         let what = format!("container {}", id.get(..12).unwrap_or(id));
         let response = self.ask(&what, || self.client.inspect_container(id, None::<InspectContainerOptions>)).await?;
         let environment = response.config.as_ref().and_then(|c| c.env.clone()).unwrap_or_default();
         self.redactor.learn_environment(environment.iter().map(String::as_str));
         let arguments = response.args.clone().unwrap_or_default();
-        Ok(Inspected { container: Arc::new(container::facts(response, &self.redactor)), environment, arguments })
+        Ok(Looked { container: container::facts(response, &self.redactor), environment, arguments })
     }
 
     /// The environment a container is started with. For logging in to what runs in it, and for nothing else.
@@ -185,13 +241,24 @@ impl Docker {
         Ok(self.inspected(id).await?.arguments.clone())
     }
 
-    /// Runs a program inside a container: for what only its own tools tell, and for their own tests of themselves.
-    pub async fn exec(&self, id: &str, argv: &[&str], patience: Duration) -> Result<Executed, ProbeError> {
+    /// Runs a program inside a container as `user` (`uid:gid` there) with `environment` (`NAME=value`) besides the container's own: for
+    /// facts that only its own tools report.
+    pub async fn exec(
+        &self,
+        id: &str,
+        user: &str,
+        argv: &[&str],
+        environment: &[String],
+        patience: Duration,
+    ) -> Result<Executed, ProbeError> {
         let what = format!("`{}` in container {}", argv.join(" "), id.get(..12).unwrap_or(id));
         let options = ExecConfig {
             cmd: Some(argv.iter().map(|a| (*a).to_owned()).collect()),
             attach_stdout: Some(true),
             attach_stderr: Some(true),
+            user: Some(user.to_owned()),
+            env: Some(environment.to_vec()),
+            privileged: Some(false),
             ..ExecConfig::default()
         };
         let read = || async {

@@ -1,9 +1,11 @@
 //! What should be mounted.
 
+use std::time::Duration;
+
 use serde::{Deserialize, Serialize};
 
-use crate::probe::ProbeError;
 use crate::probe::process::unescape;
+use crate::probe::{ProbeError, blocking};
 
 /// A line of fstab.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -19,9 +21,9 @@ pub struct FstabEntry {
 }
 
 /// The entries of /etc/fstab; none without the file.
-pub fn fstab() -> Result<Vec<FstabEntry>, ProbeError> {
+pub async fn fstab() -> Result<Vec<FstabEntry>, ProbeError> {
     const FILE: &str = "/etc/fstab";
-    match std::fs::read_to_string(FILE) {
+    match blocking::run("mounts of fstab", FILE, Duration::from_secs(1), |io| io.read_lossy(FILE)).await? {
         Ok(text) => Ok(parse(&text)),
         Err(e) if e.kind() == std::io::ErrorKind::NotFound => Ok(Vec::new()),
         Err(e) => Err(ProbeError::io("the mounts that should be there", FILE, &e)),

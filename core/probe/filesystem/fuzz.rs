@@ -10,7 +10,7 @@ pub(crate) const TARGETS: &[Target] = &[
         assert!(all.len() <= text.lines().count(), "a line is at most one mount");
         drop(mounts::worth_checking(all, &["/var/lib/docker".to_owned()]));
     }),
-    Target::text("diskstats", |text| drop(io::parse(text))),
+    Target::text("diskstats", |text| drop(io::parse(text, |name| name.ends_with('1')))),
     Target::text("proc-fd", |text| {
         let _ = (open_files::deleted_path(text).is_some(), open_files::soft_limit(text));
     }),

@@ -1,10 +1,11 @@
 //! How busy the disks are.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use crate::probe::ProbeError;
+use crate::probe::{Io, ProbeError, blocking};
 
 /// Cumulative counters of one disk (Documentation/admin-guide/iostats.rst).
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -22,14 +23,21 @@ pub struct DiskCounters {
 }
 
 /// Counters of all whole disks by name.
-pub fn disks() -> Result<BTreeMap<String, DiskCounters>, ProbeError> {
+pub async fn disks() -> Result<BTreeMap<String, DiskCounters>, ProbeError> {
     const FILE: &str = "/proc/diskstats";
-    let text = std::fs::read_to_string(FILE).map_err(|e| ProbeError::io("disk counters", FILE, &e))?;
-    Ok(parse(&text))
+    let read = |io: &Io| {
+        let text = io.read_lossy(FILE)?;
+        let is_partition = |name: &str| io.exists(std::path::Path::new("/sys/class/block").join(name).join("partition"));
+        Ok(parse(&text, is_partition))
+    };
+    let read = blocking::run("disk counters", FILE, Duration::from_secs(1), read).await?;
+    read.map_err(|e: std::io::Error| ProbeError::io("disk counters", FILE, &e))
 }
 
-pub(super) fn parse(text: &str) -> BTreeMap<String, DiskCounters> {
-    text.lines().filter_map(parse_line).filter(|(name, _)| is_whole_disk(name)).collect()
+pub(super) fn parse(text: &str, is_partition: impl Fn(&str) -> bool) -> BTreeMap<String, DiskCounters> {
+    // partitions, loop and RAM devices are counted with what they lie on
+    let whole = |name: &str| !["loop", "ram", "zram", "sr", "fd"].iter().any(|p| name.starts_with(p)) && !is_partition(name);
+    text.lines().filter_map(parse_line).filter(|(name, _)| whole(name)).collect()
 }
 
 /// `major minor name reads merged sectors ms writes merged sectors ms in-flight busy weighted …`
@@ -41,20 +49,14 @@ fn parse_line(line: &str) -> Option<(String, DiskCounters)> {
     Some((name, DiskCounters { operations: reads + writes, operation_ms: read_ms + write_ms, in_flight, busy_ms, weighted_ms }))
 }
 
-/// Partitions, loop and RAM devices are counted with what they lie on.
-fn is_whole_disk(name: &str) -> bool {
-    let partition = std::path::Path::new("/sys/class/block").join(name).join("partition").exists();
-    !partition && !["loop", "ram", "zram", "sr", "fd"].iter().any(|p| name.starts_with(p))
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
     #[test]
     fn a_line_is_read_and_garbage_is_not() {
-        let text = " 254 0 vdx 100 0 8 50 200 0 16 150 3 180 900 0 0 0 0 0 0\n 7 0 loop0 1 1 1 1 1 1 1 1 1 1 1\n1 2 short 1\n";
-        let disks = parse(text);
+        let text = " 254 0 vdx 100 0 8 50 200 0 16 150 3 180 900 0 0 0 0 0 0\n 254 1 vdx1 1 1 1 1 1 1 1 1 1 1 1\n 7 0 loop0 1 1 1 1 1 1 1 1 1 1 1\n1 2 short 1\n";
+        let disks = parse(text, |name| name == "vdx1");
         let want = DiskCounters { operations: 300, operation_ms: 200, in_flight: 3, busy_ms: 180, weighted_ms: 900 };
         assert_eq!(disks.into_iter().collect::<Vec<_>>(), [("vdx".to_owned(), want)]);
     }

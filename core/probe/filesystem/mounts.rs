@@ -78,10 +78,8 @@ pub(super) async fn all_mounts() -> Result<Vec<MountRef>, ProbeError> {
 
 async fn mountinfo() -> Result<String, ProbeError> {
     const FILE: &str = "/proc/self/mountinfo";
-    let text = blocking::run("mounts", FILE, Duration::from_secs(1), || std::fs::read(FILE))
-        .await?
-        .map_err(|e| ProbeError::io("mounts", FILE, &e))?;
-    Ok(String::from_utf8_lossy(&text).into_owned())
+    let text = blocking::run("mounts", FILE, Duration::from_secs(1), |io| io.read_lossy(FILE)).await?;
+    text.map_err(|e| ProbeError::io("mounts", FILE, &e))
 }
 
 /// Reads `/proc/<pid>/mountinfo` (proc(5)); lines that are not of its form are left out.

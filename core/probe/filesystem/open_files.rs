@@ -1,17 +1,16 @@
 //! Files that were deleted while a process holds them open: space that `du` cannot see.
 
 use std::collections::HashMap;
-use std::fs;
-use std::os::unix::fs::{FileTypeExt, MetadataExt};
-use std::path::Path;
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use rustix::fs::{major, minor};
+use rustix::fs::{AtFlags, CWD, FileType, StatxFlags, major, makedev, minor, statx};
 use serde::{Deserialize, Serialize};
 
 use crate::model::FileIdentity;
 use crate::probe::home::Home;
-use crate::probe::{ProbeError, blocking, host};
+use crate::probe::{Io, ProbeError, blocking, host, process};
 
 /// A deleted file that is still open.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -51,35 +50,31 @@ pub async fn deleted_but_open() -> Result<Vec<DeletedFile>, ProbeError> {
     blocking::run("open files of all processes", "/proc/*/fd", Duration::from_secs(4), scan).await
 }
 
-fn scan() -> Vec<DeletedFile> {
+fn scan(io: &Io) -> Vec<DeletedFile> {
     let mut found: HashMap<(u64, u64), DeletedFile> = HashMap::new();
-    for process in fs::read_dir("/proc").into_iter().flatten().filter_map(Result::ok) {
-        let Some(pid) = process.file_name().to_str().and_then(|n| n.parse::<i32>().ok()) else { continue };
-        for fd in fs::read_dir(process.path().join("fd")).into_iter().flatten().filter_map(Result::ok) {
+    for pid in process::all(io).into_iter().flatten() {
+        let process = PathBuf::from(format!("/proc/{pid}"));
+        for fd in io.read_dir(process.join("fd")).into_iter().flatten().filter_map(Result::ok) {
             // the link's text first: it costs less than a stat, and most descriptors are not deleted files
-            let Ok(link) = fs::read_link(fd.path()) else { continue };
+            let Ok(link) = io.read_link(fd.path()) else { continue };
             let Some(path) = link.to_str().and_then(deleted_path) else { continue };
-            let Ok(meta) = fs::metadata(fd.path()) else { continue };
-            if !meta.is_file() || meta.file_type().is_socket() || meta.nlink() != 0 || meta.blocks() * 512 < SMALLEST {
-                continue;
-            }
-            let key = (meta.dev(), meta.ino());
-            if found.contains_key(&key) {
+            let Some(OpenFile { bytes, dev, ino }) = unlinked(io, &fd.path()) else { continue };
+            if bytes < SMALLEST || found.contains_key(&(dev, ino)) {
                 continue;
             }
             let number = fd.file_name().to_str().and_then(|n| n.parse().ok()).unwrap_or(-1);
             found.insert(
-                key,
+                (dev, ino),
                 DeletedFile {
                     path: path.to_owned(),
-                    bytes: meta.blocks() * 512,
-                    dev: format!("{}:{}", major(key.0), minor(key.0)),
-                    identity: FileIdentity { dev: key.0, ino: key.1 },
+                    bytes,
+                    dev: format!("{}:{}", major(dev), minor(dev)),
+                    identity: FileIdentity { dev, ino },
                     pid,
-                    start_ticks: start_ticks(&process.path()).unwrap_or(0),
-                    comm: fs::read_to_string(process.path().join("comm")).unwrap_or_default().trim().to_owned(),
+                    start_ticks: start_ticks(io, &process).unwrap_or(0),
+                    comm: process::comm(io, pid).unwrap_or_default(),
                     fd: number,
-                    append_or_write_only: flags(&process.path(), number).is_some_and(append_or_write_only),
+                    append_or_write_only: flags(io, &process, number).is_some_and(append_or_write_only),
                 },
             );
         }
@@ -87,6 +82,23 @@ fn scan() -> Vec<DeletedFile> {
     let mut list: Vec<DeletedFile> = found.into_values().collect();
     list.sort_by_key(|f| std::cmp::Reverse(f.bytes));
     list
+}
+
+/// A regular file without a name.
+struct OpenFile {
+    bytes: u64,
+    dev: u64,
+    ino: u64,
+}
+
+/// The file behind a descriptor, if it is a regular one and has no name left. By what the kernel knows already: the file can be on a
+/// FUSE file system of a user, whose server does not have to answer.
+fn unlinked(_io: &Io, descriptor: &Path) -> Option<OpenFile> {
+    let flags = AtFlags::STATX_DONT_SYNC | AtFlags::NO_AUTOMOUNT;
+    let stat = statx(CWD, descriptor, flags, StatxFlags::BASIC_STATS).ok()?;
+    let is_file = FileType::from_raw_mode(stat.stx_mode.into()).is_file();
+    let dev = makedev(stat.stx_dev_major, stat.stx_dev_minor);
+    (is_file && stat.stx_nlink == 0).then(|| OpenFile { bytes: stat.stx_blocks * 512, dev, ino: stat.stx_ino })
 }
 
 /// The path of a deleted regular file; none for what only looks like one: shared memory, memfd, aio rings, graphics buffers.
@@ -97,14 +109,14 @@ pub(super) fn deleted_path(link: &str) -> Option<&str> {
 }
 
 /// Field 22 of `/proc/<pid>/stat`, counted after the command name, which may hold anything.
-fn start_ticks(process: &Path) -> Option<u64> {
-    let stat = fs::read_to_string(process.join("stat")).ok()?;
+fn start_ticks(io: &Io, process: &Path) -> Option<u64> {
+    let stat = io.read_lossy(process.join("stat")).ok()?;
     stat.rsplit_once(')')?.1.split_whitespace().nth(19)?.parse().ok()
 }
 
 /// `flags:` of fdinfo, octal (proc(5)).
-fn flags(process: &Path, fd: i32) -> Option<u32> {
-    let text = fs::read_to_string(process.join(format!("fdinfo/{fd}"))).ok()?;
+fn flags(io: &Io, process: &Path, fd: i32) -> Option<u32> {
+    let text = io.read_lossy(process.join(format!("fdinfo/{fd}"))).ok()?;
     u32::from_str_radix(text.lines().find_map(|l| l.strip_prefix("flags:"))?.trim(), 8).ok()
 }
 
@@ -133,31 +145,30 @@ pub struct DescriptorUser {
 
 /// Descriptors in use and the most there can be (`/proc/sys/fs/file-nr`), and every process above `percent` of its own limit.
 pub async fn descriptors(percent: f64) -> Result<((u64, u64), Vec<DescriptorUser>), ProbeError> {
-    blocking::run("file descriptors", "/proc", Duration::from_secs(4), move || {
-        let text = fs::read_to_string("/proc/sys/fs/file-nr").unwrap_or_default();
+    blocking::run("file descriptors", "/proc", Duration::from_secs(4), move |io| {
+        let text = io.read_lossy("/proc/sys/fs/file-nr").unwrap_or_default();
         let mut numbers = text.split_whitespace().filter_map(|n| n.parse().ok());
         let all = (numbers.next().unwrap_or(0), numbers.nth(1).unwrap_or(0));
-        (all, users(percent))
+        (all, users(io, percent))
     })
     .await
 }
 
-fn users(percent: f64) -> Vec<DescriptorUser> {
+fn users(io: &Io, percent: f64) -> Vec<DescriptorUser> {
     let mut list = Vec::new();
-    for process in fs::read_dir("/proc").into_iter().flatten().filter_map(Result::ok) {
-        let Some(pid) = process.file_name().to_str().and_then(|n| n.parse::<i32>().ok()) else { continue };
-        // since Linux 6.2 the size of the folder is the number of descriptors; before it is 0 and they are counted
-        let folder = process.path().join("fd");
-        let Ok(meta) = folder.metadata() else { continue };
-        let open = if meta.size() > 0 { meta.size() } else { fs::read_dir(&folder).map_or(0, |d| d.count() as u64) };
+    for pid in process::all(io).into_iter().flatten() {
+        let file = |name: &str| format!("/proc/{pid}/{name}");
+        // since Linux 6.2 the size of the directory is the number of descriptors; before it is 0 and they are counted
+        let Ok(meta) = io.metadata(file("fd")) else { continue };
+        let open = if meta.size() > 0 { meta.size() } else { io.read_dir(file("fd")).map_or(0, |d| d.count() as u64) };
         // most processes have fewer; a limit that this is much of was never meant
         if open < 32 {
             continue;
         }
-        let Some(limit) = soft_limit(&fs::read_to_string(process.path().join("limits")).unwrap_or_default()) else { continue };
+        let Some(limit) = soft_limit(&io.read_lossy(file("limits")).unwrap_or_default()) else { continue };
         if open as f64 * 100.0 >= limit as f64 * percent {
-            let comm = fs::read_to_string(process.path().join("comm")).unwrap_or_default().trim().to_owned();
-            let groups = fs::read_to_string(process.path().join("cgroup")).unwrap_or_default();
+            let comm = process::comm(io, pid).unwrap_or_default();
+            let groups = io.read_lossy(file("cgroup")).unwrap_or_default();
             list.push(DescriptorUser { pid, comm, open, limit, home: Home::of_cgroups(&groups) });
         }
     }

@@ -5,12 +5,13 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use rustix::fs::{StatVfs, major, minor, statvfs};
+use rustix::fs::{StatVfs, fstatvfs, major, minor, statvfs};
 use serde::{Deserialize, Serialize};
 
 use super::mounts::all_mounts;
 use crate::model::MountRef;
-use crate::probe::{Memo, ProbeError, blocking};
+use crate::probe::io::Root;
+use crate::probe::{Io, Memo, ProbeError, blocking};
 
 /// How long `statvfs` may take: a dead NFS server or a stopped FUSE daemon never answers.
 const TIMEOUT: Duration = Duration::from_secs(2);
@@ -66,7 +67,7 @@ fn share(part: u64, whole: u64) -> f64 {
 /// Space of the filesystem mounted at `mountpoint`. A mount that does not answer is [`ProbeError::Timeout`].
 pub async fn space(mountpoint: &str) -> Result<Space, ProbeError> {
     let path = mountpoint.to_owned();
-    blocking::run("free space", mountpoint, TIMEOUT, move || statvfs(path.as_str()))
+    blocking::run("free space", mountpoint, TIMEOUT, move |_| statvfs(path.as_str()))
         .await?
         .map(Space::from)
         .map_err(|e| ProbeError::io("free space", mountpoint, &e.into()))
@@ -106,31 +107,46 @@ impl Filesystems {
         let mounts = self.mounts().await?;
         let from = path.display().to_string();
         let path = path.to_owned();
-        blocking::run("the filesystem", &from, TIMEOUT, move || read(&path, &mounts))
+        blocking::run("the filesystem", &from, TIMEOUT, move |io| read(io, &path, &mounts))
             .await?
             .map_err(|e| ProbeError::io("the filesystem", from, &e))
     }
+
+    /// The filesystem that a directory lies on as process `pid` sees it.
+    pub async fn of_process(&self, pid: i32, directory: &str) -> Result<FsUsage, ProbeError> {
+        let mounts = self.mounts().await?;
+        let from = format!("{directory} of process {pid}");
+        let path = PathBuf::from(directory);
+        let read = move |io: &Io| {
+            let opened = Root::of(io, pid)?.place(&path)?;
+            Ok(usage(&path, opened.metadata()?.dev(), Space::from(fstatvfs(&opened)?), &mounts))
+        };
+        let read = blocking::run("the filesystem", &from, TIMEOUT, read).await?;
+        read.map_err(|e| ProbeError::io("the filesystem", from, &e))
+    }
 }
 
-/// Whether a folder holds anything; one that cannot be read holds nothing that is known.
+/// Whether a directory holds anything; one that cannot be read holds nothing that is known.
 pub async fn holds_something(path: &str) -> bool {
-    let folder = path.to_owned();
-    let looked = blocking::run("the folder", path, TIMEOUT, move || {
-        std::fs::read_dir(folder).is_ok_and(|mut entries| entries.any(|e| e.is_ok_and(|e| e.file_name() != "lost+found")))
+    let directory = path.to_owned();
+    let looked = blocking::run("the directory", path, TIMEOUT, move |io| {
+        io.read_dir(directory).is_ok_and(|mut entries| entries.any(|e| e.is_ok_and(|e| e.file_name() != "lost+found")))
     });
     looked.await.unwrap_or(false)
 }
 
-fn read(path: &PathBuf, mounts: &[MountRef]) -> std::io::Result<FsUsage> {
-    let dev = path.symlink_metadata()?.dev();
+fn read(io: &Io, path: &PathBuf, mounts: &[MountRef]) -> std::io::Result<FsUsage> {
+    Ok(usage(path, io.symlink_metadata(path)?.dev(), Space::from(statvfs(path)?), mounts))
+}
+
+fn usage(path: &Path, dev: u64, space: Space, mounts: &[MountRef]) -> FsUsage {
     let dev = format!("{}:{}", major(dev), minor(dev));
-    let space = Space::from(statvfs(path)?);
     let mountpoint = mounts
         .iter()
         .filter(|m| m.dev == dev && path.starts_with(&m.mountpoint))
         .max_by_key(|m| m.mountpoint.len())
         .map_or_else(|| "/".to_owned(), |m| m.mountpoint.clone());
-    Ok(FsUsage { dev, mountpoint, size: space.size, used: space.used, avail: space.avail, percent: space.percent() })
+    FsUsage { dev, mountpoint, size: space.size, used: space.used, avail: space.avail, percent: space.percent() }
 }
 
 #[cfg(test)]

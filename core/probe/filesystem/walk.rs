@@ -1,7 +1,7 @@
 //! What uses the space of a filesystem: a walk that is bounded in time and never leaves the filesystem.
 
 use std::collections::{HashMap, HashSet};
-use std::ffi::OsStr;
+use std::ffi::{OsStr, OsString};
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -11,7 +11,8 @@ use std::time::{Duration, Instant};
 use rustix::fs::{AtFlags, CWD, Dir, FileType, Mode, OFlags, lstat, openat, statat};
 use serde::{Deserialize, Serialize};
 
-use crate::probe::{ProbeError, blocking};
+use super::mounts::parse_mountinfo;
+use crate::probe::{Io, ProbeError, blocking};
 
 /// How deep folders are told apart: `/var/lib/docker/containers` and no deeper, which also bounds the memory of the walk.
 const DEPTH: usize = 4;
@@ -53,7 +54,7 @@ pub struct Folder {
 pub async fn usage(root: &str, budget: Duration) -> Result<Usage, ProbeError> {
     let path = PathBuf::from(root);
     // the walk keeps its own time; the rest is for a directory that hangs
-    blocking::run("what uses the space", root, budget + Duration::from_secs(1), move || walk(&path, budget)).await
+    blocking::run("what uses the space", root, budget + Duration::from_secs(1), move |io| walk(io, &path, budget)).await
 }
 
 /// What the threads of a walk share.
@@ -64,6 +65,20 @@ struct Shared {
     hard_links: Mutex<HashSet<(u64, u64)>>,
     unreadable: AtomicU64,
     stopped: AtomicBool,
+    /// Names that others are mounted at, by directory: a mount whose server does not answer holds even `stat`.
+    mountpoints: HashMap<PathBuf, HashSet<OsString>>,
+}
+
+/// The mountpoints below `root`.
+fn mountpoints(io: &Io, root: &Path) -> HashMap<PathBuf, HashSet<OsString>> {
+    let mut found: HashMap<PathBuf, HashSet<OsString>> = HashMap::new();
+    for (_, mount) in parse_mountinfo(&io.read_lossy("/proc/self/mountinfo").unwrap_or_default()) {
+        let path = Path::new(&mount.mountpoint);
+        if let (true, Some(parent), Some(name)) = (path.starts_with(root), path.parent(), path.file_name()) {
+            found.entry(parent.to_owned()).or_default().insert(name.to_owned());
+        }
+    }
+    found
 }
 
 /// Folders still to be read, and how many are being read.
@@ -72,7 +87,7 @@ struct Queue {
     under_way: usize,
 }
 
-fn walk(root: &Path, budget: Duration) -> Usage {
+fn walk(io: &Io, root: &Path, budget: Duration) -> Usage {
     let threads = std::thread::available_parallelism().map_or(2, usize::from).clamp(2, 4);
     let deadline = Instant::now() + budget;
     let device = lstat(root).map(|s| s.st_dev);
@@ -82,6 +97,7 @@ fn walk(root: &Path, budget: Duration) -> Usage {
         hard_links: Mutex::new(HashSet::new()),
         unreadable: AtomicU64::new(0),
         stopped: AtomicBool::new(false),
+        mountpoints: mountpoints(io, root),
     };
     let mut folders: HashMap<PathBuf, (u64, u64)> = HashMap::new();
     if let Ok(device) = device {
@@ -184,6 +200,7 @@ impl Walker<'_> {
             return Vec::new();
         };
         let mut below = Vec::new();
+        let mounted = self.shared.mountpoints.get(folder);
         let (mut bytes, mut count) = (0, 0);
         for entry in entries.filter_map(Result::ok) {
             let name = entry.file_name();
@@ -192,6 +209,9 @@ impl Walker<'_> {
             }
             if self.time_is_up() {
                 break;
+            }
+            if mounted.is_some_and(|names| names.contains(OsStr::from_bytes(name.to_bytes()))) {
+                continue;
             }
             // an entry that has gone meanwhile takes no space
             let Ok(stat) = statat(&fd, name, AtFlags::SYMLINK_NOFOLLOW | AtFlags::NO_AUTOMOUNT) else { continue };
@@ -247,7 +267,7 @@ fn add(sums: &mut HashMap<PathBuf, (u64, u64)>, path: &Path, bytes: u64, entries
 
 #[cfg(test)]
 mod tests {
-    #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+    #![allow(clippy::unwrap_used, clippy::disallowed_methods, reason = "tests")]
     use super::*;
 
     #[test]
@@ -261,7 +281,7 @@ mod tests {
         for i in 0..50 {
             std::fs::write(root.path().join(format!("log/{i}")), b"").unwrap();
         }
-        let usage = walk(root.path(), Duration::from_secs(5));
+        let usage = walk(&Io::for_test(), root.path(), Duration::from_secs(5));
         assert!((1 << 20..2 << 20).contains(&usage.bytes), "{usage:?}");
         assert_eq!(usage.most_entries[0].path, root.path().join("log").display().to_string());
         assert!(!usage.partial && usage.unreadable == 0);
@@ -271,7 +291,7 @@ mod tests {
 
     #[test]
     fn a_walk_ends_when_its_time_is_up() {
-        let usage = walk(Path::new("/usr"), Duration::ZERO);
+        let usage = walk(&Io::for_test(), Path::new("/usr"), Duration::ZERO);
         assert!(usage.partial, "{usage:?}");
     }
 }

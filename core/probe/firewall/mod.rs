@@ -15,7 +15,8 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use super::{ProbeError, command};
+use super::command::Argv;
+use super::{Io, ProbeError, blocking, command};
 
 pub use persisted::{Persisted, persisted};
 
@@ -209,28 +210,29 @@ fn is_of_engine(chain: &Chain) -> bool {
     (own && chain.name != "DOCKER-USER") || (chain.backend == Backend::Native && chain.table.ends_with(" docker-bridges"))
 }
 
-/// Reads everything that is there. Nothing installed is an empty answer.
+/// Reads everything that is there. Without any program of a packet filter [`Firewall::programs`] is empty: nothing is known then.
 pub async fn read() -> Result<Firewall, ProbeError> {
     let mut firewall = Firewall::default();
-    let nft = variant("iptables-nft", "nf_tables").await?;
-    let legacy = variant("iptables-legacy", "legacy").await?;
+    let nft = variant(NFT, true).await?;
+    let legacy = variant(LEGACY, false).await?;
     if let Some(program) = nft {
-        let text = listing(&[&format!("{program}-save"), "-c"]).await?;
+        let text = listing(&Argv::new(program.save, &["-c"])).await?;
         saved::add(&mut firewall, Backend::Nft, &text);
-        firewall.programs.push((Backend::Nft, program));
+        firewall.programs.push((Backend::Nft, program.name.to_owned()));
     }
-    let tables = legacy_tables()?;
+    let tables = blocking::run("packet filter rules", LEGACY_TABLES, PATIENCE, legacy_tables).await??;
     if let Some(program) = legacy {
         for table in &tables {
-            let text = listing(&[&format!("{program}-save"), "-c", "-t", table]).await?;
+            let argv = Argv::new(program.save, &["-c", "-t"]).operand(table);
+            let text = listing(&argv.map_err(|why| ProbeError::failed("packet filter rules", program.save, &why))?).await?;
             saved::add(&mut firewall, Backend::Legacy, &text);
         }
-        firewall.programs.push((Backend::Legacy, program));
+        firewall.programs.push((Backend::Legacy, program.name.to_owned()));
     } else if !tables.is_empty() {
         firewall.gaps.push("there are legacy iptables rules and no iptables-legacy to list them".to_owned());
     }
-    if which::which("nft").is_ok() {
-        let text = listing(&["nft", "--json", "--terse", "list", "ruleset"]).await?;
+    if command::is_installed("nft").await {
+        let text = listing(&Argv::new("nft", &["--json", "--terse", "list", "ruleset"])).await?;
         match native::add(&mut firewall, &text) {
             Ok(()) => firewall.programs.push((Backend::Native, "nft".to_owned())),
             Err(e) => firewall.gaps.push(format!("reading the rules of nftables: {e}")),
@@ -239,27 +241,39 @@ pub async fn read() -> Result<Firewall, ProbeError> {
     Ok(firewall)
 }
 
-/// The name of the program of a backend: its own one, or plain `iptables` when that says that it is this kind.
-async fn variant(own: &str, kind: &str) -> Result<Option<String>, ProbeError> {
-    if which::which(format!("{own}-save")).is_ok() {
-        return Ok(Some(own.to_owned()));
+/// The programs of one kind of iptables.
+#[derive(Debug, Clone, Copy)]
+struct Iptables {
+    name: &'static str,
+    save: &'static str,
+}
+
+const NFT: Iptables = Iptables { name: "iptables-nft", save: "iptables-nft-save" };
+const LEGACY: Iptables = Iptables { name: "iptables-legacy", save: "iptables-legacy-save" };
+const PLAIN: Iptables = Iptables { name: "iptables", save: "iptables-save" };
+
+/// The program of a kind: its own one, or plain `iptables` when that reports that it is this kind.
+async fn variant(own: Iptables, wants_nft: bool) -> Result<Option<Iptables>, ProbeError> {
+    if command::is_installed(own.save).await {
+        return Ok(Some(own));
     }
-    if which::which("iptables-save").is_err() {
+    if !command::is_installed(PLAIN.save).await {
         return Ok(None);
     }
     // before 1.8 there was one kind only and nothing in brackets
-    let is_nft = listing(&["iptables", "--version"]).await?.contains("nf_tables");
-    Ok((is_nft == (kind == "nf_tables")).then(|| "iptables".to_owned()))
+    let is_nft = listing(&Argv::new(PLAIN.name, &["--version"])).await?.contains("nf_tables");
+    Ok((is_nft == wants_nft).then_some(PLAIN))
 }
 
 /// Names of the legacy tables that exist in this namespace.
-fn legacy_tables() -> Result<Vec<String>, ProbeError> {
-    let path = "/proc/net/ip_tables_names";
-    match std::fs::read_to_string(path) {
+const LEGACY_TABLES: &str = "/proc/net/ip_tables_names";
+
+fn legacy_tables(io: &Io) -> Result<Vec<String>, ProbeError> {
+    match io.read_to_string(LEGACY_TABLES) {
         Ok(text) => Ok(text.lines().map(str::to_owned).collect()),
         Err(e) if e.kind() == ErrorKind::NotFound => Ok(Vec::new()),
-        Err(e) if e.kind() == ErrorKind::PermissionDenied => Err(denied(path)),
-        Err(e) => Err(ProbeError::io("packet filter rules", path, &e)),
+        Err(e) if e.kind() == ErrorKind::PermissionDenied => Err(denied(LEGACY_TABLES)),
+        Err(e) => Err(ProbeError::io("packet filter rules", LEGACY_TABLES, &e)),
     }
 }
 
@@ -267,8 +281,8 @@ fn denied(from: &str) -> ProbeError {
     ProbeError::Denied { what: "packet filter rules".into(), from: from.into(), needs: "root".into() }
 }
 
-async fn listing(argv: &[&str]) -> Result<String, ProbeError> {
-    let from = argv.first().copied().unwrap_or_default();
+async fn listing(argv: &Argv) -> Result<String, ProbeError> {
+    let from = argv.program();
     let ended = command::read(argv, PATIENCE).await.map_err(|why| ProbeError::failed("packet filter rules", from, &why))?;
     if ended.status.success() {
         return Ok(ended.stdout);

@@ -1,9 +1,10 @@
 //! Files that bring rules back at boot.
 
-use std::fs;
 use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
+
+use crate::probe::Io;
 
 /// No file of rules is larger, in bytes.
 const LARGEST: u64 = 4 << 20;
@@ -52,25 +53,25 @@ pub struct Persisted {
 
 /// Looks for rules about segment sizes below `root`.
 #[must_use]
-pub fn persisted(root: &Path) -> Persisted {
-    let mut found = Persisted { cloud_init: root.join("var/lib/cloud/scripts/per-boot").is_dir(), ..Persisted::default() };
+pub fn persisted(io: &Io, root: &Path) -> Persisted {
+    let mut found = Persisted { cloud_init: io.is_dir(root.join("var/lib/cloud/scripts/per-boot")), ..Persisted::default() };
     for file in FILES {
-        visit(root, &root.join(file.trim_start_matches('/')), DEPTH, &mut found);
+        visit(io, root, &root.join(file.trim_start_matches('/')), DEPTH, &mut found);
     }
     found
 }
 
-fn visit(root: &Path, path: &PathBuf, depth: usize, found: &mut Persisted) {
+fn visit(io: &Io, root: &Path, path: &PathBuf, depth: usize, found: &mut Persisted) {
     let shown = || format!("/{}", path.strip_prefix(root).unwrap_or(path).display());
-    let meta = match fs::metadata(path) {
+    let meta = match io.metadata(path) {
         Ok(meta) => meta,
         Err(e) if e.kind() == std::io::ErrorKind::PermissionDenied => return found.denied.push(shown()),
         Err(_) => return,
     };
     if meta.is_dir() {
         if depth > 0 {
-            match fs::read_dir(path) {
-                Ok(below) => below.filter_map(Result::ok).for_each(|e| visit(root, &e.path(), depth - 1, found)),
+            match io.read_dir(path) {
+                Ok(below) => below.filter_map(Result::ok).for_each(|e| visit(io, root, &e.path(), depth - 1, found)),
                 Err(e) if e.kind() == std::io::ErrorKind::PermissionDenied => found.denied.push(shown()),
                 Err(_) => {}
             }
@@ -82,7 +83,7 @@ fn visit(root: &Path, path: &PathBuf, depth: usize, found: &mut Persisted) {
     if !meta.is_file() || meta.len() > LARGEST || unit {
         return;
     }
-    match fs::read(path) {
+    match io.read(path) {
         Ok(bytes) => {
             let text = String::from_utf8_lossy(&bytes);
             let about =
@@ -98,7 +99,7 @@ fn visit(root: &Path, path: &PathBuf, depth: usize, found: &mut Persisted) {
 
 #[cfg(test)]
 mod tests {
-    #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+    #![allow(clippy::unwrap_used, clippy::disallowed_methods, reason = "tests")]
     use super::*;
 
     #[test]
@@ -106,15 +107,15 @@ mod tests {
         let root = tempfile::tempdir().unwrap();
         let write = |path: &str, text: &str| {
             let path = root.path().join(path);
-            fs::create_dir_all(path.parent().unwrap()).unwrap();
-            fs::write(path, text).unwrap();
+            std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+            std::fs::write(path, text).unwrap();
         };
         write("etc/iptables/rules.v4", "*mangle\n-A FORWARD -p tcp -j TCPMSS --clamp-mss-to-pmtu\n");
         write("etc/systemd/system/multi-user.target.wants/x.service", "ExecStart=nft add rule … maxseg size set rt mtu\n");
         write("etc/systemd/system/disabled.service", "ExecStart=iptables -j TCPMSS\n");
         write("etc/rc.local", "#iptables -j TCPMSS\n");
         write("etc/cron.d/bin", "\u{0}\u{1}");
-        let found = persisted(root.path());
+        let found = persisted(&Io::for_test(), root.path());
         let files: Vec<&str> = found.mss.iter().map(|(f, _)| f.as_str()).collect();
         assert_eq!(files, ["/etc/iptables/rules.v4", "/etc/systemd/system/multi-user.target.wants/x.service"]);
         assert!(!found.cloud_init && found.denied.is_empty());

@@ -50,10 +50,10 @@ pub async fn look_up(pid: i32, names: Vec<String>) -> Result<Vec<Looked>, ProbeE
         "addresses of names",
         &format!("the name servers of process {pid}"),
         ANSWER + Duration::from_secs(1),
-        move || {
-            let hosts = file_of(pid, "/etc/hosts").unwrap_or_default();
-            let conf = ResolvConf::parse(&file_of(pid, PATH).unwrap_or_default());
-            let servers: Vec<SocketAddr> = conf.used().iter().map(NameServer::socket).collect();
+        move |io| {
+            let hosts = file_of(io, pid, "/etc/hosts").unwrap_or_default();
+            let conf = ResolvConf::parse(&file_of(io, pid, PATH).unwrap_or_default());
+            let servers: Vec<SocketAddr> = conf.used().iter().map(|s| s.socket(io)).collect();
             let folders: Vec<String> = conf.search.into_iter().take(MOST_FOLDERS).collect();
             let mut looked: Vec<Option<Looked>> = names.iter().map(|n| literal(n).or_else(|| in_hosts(&hosts, n))).collect();
             let asked: Vec<usize> = (0..names.len()).filter(|i| looked[*i].is_none()).collect();
@@ -62,7 +62,7 @@ pub async fn look_up(pid: i32, names: Vec<String>) -> Result<Vec<Looked>, ProbeE
                 let wanted: Vec<(usize, String)> =
                     asked.iter().flat_map(|i| candidates(&names[*i], &folders).into_iter().map(|c| (*i, c))).collect();
                 let questions: Vec<&str> = wanted.iter().map(|(_, c)| c.as_str()).collect();
-                let answers = netns::enter_other(pid).and_then(|()| ask(&servers, &questions));
+                let answers = netns::enter_other(io, pid).and_then(|()| ask(&servers, &questions));
                 match answers {
                     Ok(answers) => {
                         wanted.iter().zip(answers).for_each(|((i, _), a)| looked[*i] = Some(better(looked[*i].take(), a)));

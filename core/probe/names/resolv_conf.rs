@@ -6,7 +6,8 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr, SocketAddrV6};
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
-use super::super::root::Root;
+use crate::probe::Io;
+use crate::probe::io::Root;
 
 /// Where it lies.
 pub const PATH: &str = "/etc/resolv.conf";
@@ -35,10 +36,10 @@ impl NameServer {
     }
 
     /// Where it is asked. The number of the interface is this machine's: a link-local address in a container is asked without.
-    pub(super) fn socket(&self) -> SocketAddr {
+    pub(super) fn socket(&self, io: &Io) -> SocketAddr {
         let index = |name: &String| {
             let name = name.rsplit('/').next()?;
-            std::fs::read_to_string(format!("/sys/class/net/{name}/ifindex")).ok()?.trim().parse().ok()
+            io.read_to_string(format!("/sys/class/net/{name}/ifindex")).ok()?.trim().parse().ok()
         };
         match (self.address, self.interface.as_ref().and_then(index)) {
             (IpAddr::V6(address), Some(index)) => SocketAddrV6::new(address, 53, 0, index).into(),
@@ -192,8 +193,8 @@ pub struct ResolvFile {
 }
 
 /// The file as process `pid` sees it, or this one.
-pub(super) fn read(pid: Option<i32>) -> std::io::Result<ResolvFile> {
-    Ok(read_in(&Root::of_or_own(pid)?, PATH))
+pub(super) fn read(io: &Io, pid: Option<i32>) -> std::io::Result<ResolvFile> {
+    Ok(read_in(&Root::of_or_own(io, pid)?, PATH))
 }
 
 fn read_in(root: &Root, path: &str) -> ResolvFile {
@@ -217,15 +218,16 @@ fn read_in(root: &Root, path: &str) -> ResolvFile {
 
 /// What Docker gives its containers on this host: this host's file, or the one behind the stub of systemd-resolved when that is all
 /// that is in it (moby `resolvconf.Path`).
-pub(super) fn for_containers(host: &ResolvConf) -> ResolvConf {
+pub(super) fn for_containers(io: &Io, host: &ResolvConf) -> ResolvConf {
     let stub = matches!(&host.servers[..], [only] if only.address == IpAddr::from([127, 0, 0, 53]));
-    let behind = || Some(read_in(&Root::own().ok()?, "/run/systemd/resolve/resolv.conf")).filter(|f| f.state == FileState::Read);
+    let behind =
+        || Some(read_in(&Root::own(io).ok()?, "/run/systemd/resolve/resolv.conf")).filter(|f| f.state == FileState::Read);
     stub.then(behind).flatten().map_or_else(|| host.clone(), |f| f.conf)
 }
 
 #[cfg(test)]
 mod tests {
-    #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+    #![allow(clippy::unwrap_used, clippy::disallowed_methods, reason = "tests")]
     use super::*;
 
     #[test]
@@ -259,7 +261,7 @@ mod tests {
         std::os::unix::fs::symlink("/nowhere/stub.conf", dir.path().join("dangling")).unwrap();
         std::fs::write(dir.path().join("empty"), "\n").unwrap();
         std::fs::create_dir(dir.path().join("folder")).unwrap();
-        let state = |name: &str| read_in(&Root::own().unwrap(), &path(name));
+        let state = |name: &str| read_in(&Root::own(&Io::for_test()).unwrap(), &path(name));
         assert_eq!(state("dangling").state, FileState::Dangling("/nowhere/stub.conf".into()));
         assert_eq!(state("missing").state, FileState::Missing);
         assert!(matches!(state("folder").state, FileState::Failed(_)));

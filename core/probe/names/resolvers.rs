@@ -1,5 +1,6 @@
 //! The name servers of this host and of its containers, each asked directly.
 
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -8,9 +9,13 @@ use serde::{Deserialize, Serialize};
 use super::ask::{Asked, Patience, Question, Transport, ask};
 use super::resolv_conf::{self, NameServer, ResolvConf, ResolvFile};
 use crate::model::has_own_network;
-use crate::probe::docker::Container;
-use crate::probe::root::Root;
-use crate::probe::{Memo, ProbeCx, ProbeError, blocking, docker, netns};
+use crate::probe::docker::{Container, Docker};
+use crate::probe::io::Root;
+use crate::probe::systemd::Systemd;
+use crate::probe::{Io, Memo, ProbeCx, ProbeError, blocking, docker, netns};
+
+/// Time limit of reading one file.
+const READ_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// Most names asked of every server: no server is asked more than a handful of questions.
 const MOST_NAMES: usize = 4;
@@ -100,7 +105,9 @@ impl Resolvers {
                 return Err(ProbeError::Denied { what, from, needs: "root".to_owned() });
             }
             let servers = ask_all(None, &file.conf.used(), &questions(names), true, patience).await?;
-            let for_containers = resolv_conf::for_containers(&file.conf);
+            let conf = file.conf.clone();
+            let read = move |io: &Io| resolv_conf::for_containers(io, &conf);
+            let for_containers = blocking::run("the name servers", resolv_conf::PATH, READ_TIMEOUT, read).await?;
             Ok(Arc::new(HostAnswers { file, for_containers, servers }))
         };
         self.host.get((names.to_vec(), patience), || Box::pin(read())).await
@@ -112,11 +119,8 @@ impl Resolvers {
     }
 
     /// The `dns` of Docker's own configuration: what it gives every container instead of the host's servers.
-    pub async fn engine(&self) -> Vec<String> {
-        let read = || async {
-            let text = blocking::run("the configuration", "dockerd", Duration::from_secs(1), docker::configuration).await;
-            servers_in(&text.unwrap_or_default())
-        };
+    pub async fn engine(&self, docker: Option<&Docker>, systemd: Option<&Systemd>) -> Vec<String> {
+        let read = || async { servers_in(&docker::configuration(docker, systemd).await) };
         self.engine.get((), read).await
     }
 }
@@ -131,7 +135,7 @@ pub fn questions(names: &[String]) -> Vec<Question> {
 pub async fn file_of(pid: Option<i32>) -> Result<ResolvFile, ProbeError> {
     let from = pid.map_or_else(|| resolv_conf::PATH.to_owned(), |pid| format!("{} of process {pid}", resolv_conf::PATH));
     let what = "the name servers";
-    blocking::run(what, &from, Duration::from_secs(1), move || resolv_conf::read(pid))
+    blocking::run(what, &from, READ_TIMEOUT, move |io| resolv_conf::read(io, pid))
         .await?
         .map_err(|e| ProbeError::of_process(what, &from, &e))
 }
@@ -164,11 +168,13 @@ pub async fn ask_each(
         return Ok(Vec::new());
     }
     let from = pid.map_or_else(|| "the name servers".to_owned(), |pid| format!("the name servers of process {pid}"));
-    let read = move || -> std::io::Result<Vec<Asked>> {
+    let read = move |io: &Io| -> std::io::Result<Vec<Asked>> {
+        let jobs: Vec<_> =
+            jobs.into_iter().map(|(server, transport, question)| (server.socket(io), transport, question)).collect();
         // threads are born into the namespace of the one that makes them
         std::thread::scope(|scope| {
-            let run = |(server, transport, question): &(NameServer, Transport, Question)| {
-                let (at, transport, question) = (server.socket(), *transport, question.clone());
+            let run = |(at, transport, question): &(SocketAddr, Transport, Question)| {
+                let (at, transport, question) = (*at, *transport, question.clone());
                 std::thread::Builder::new()
                     .name("probe".to_owned())
                     .stack_size(512 << 10)
@@ -191,8 +197,8 @@ pub async fn hosts_line() -> Option<String> {
 
 /// A small file of this host; none when it is not there or not ours to read.
 async fn read_text(path: &'static str) -> Option<String> {
-    let read = || Some(String::from_utf8_lossy(&Root::own().ok()?.bytes(path, 1 << 20).ok()?).into_owned());
-    blocking::run("the configuration", path, Duration::from_secs(1), read).await.ok().flatten()
+    let read = |io: &Io| Some(String::from_utf8_lossy(&Root::own(io).ok()?.bytes(path, 1 << 20).ok()?).into_owned());
+    blocking::run("the configuration", path, READ_TIMEOUT, read).await.ok().flatten()
 }
 
 pub(super) fn servers_in(daemon_json: &str) -> Vec<String> {

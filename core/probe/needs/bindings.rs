@@ -7,7 +7,10 @@ use serde::{Deserialize, Serialize};
 
 use crate::probe::docker::NAME_SERVER;
 use crate::probe::listeners::{self, Listener};
-use crate::probe::{ProbeCx, ProbeError, blocking, process};
+use crate::probe::{Io, ProbeCx, ProbeError, blocking};
+
+/// Time limit of reading the listeners of one namespace.
+const READ_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// A variable that may say where a service listens.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -38,44 +41,35 @@ impl Listening {
     }
 }
 
-/// Who listens in the network namespace of `pid`, without Docker's own name server. Processes are only looked for when asked: it
-/// means a look at every descriptor.
-pub async fn listening(pid: i64, with_processes: bool) -> Result<Vec<Listening>, ProbeError> {
+/// Listeners in the network namespace of `pid`, without Docker's own name server. Their processes are only looked up on request: that
+/// reads every descriptor.
+pub async fn listening(cx: &ProbeCx, pid: i32, with_processes: bool) -> Result<Vec<Listening>, ProbeError> {
     let from = format!("/proc/{pid}/net/tcp");
     let denied = || ProbeError::Denied { what: "listening sockets".into(), from: from.clone(), needs: "root".into() };
-    let read = move || {
-        let mut found: Vec<Listener> = listeners::listeners_of(pid)?;
+    let read = move |io: &Io| {
+        let mut found: Vec<Listener> = listeners::listeners_of(io, i64::from(pid))?;
         found.retain(|l| l.address != NAME_SERVER);
         found.sort_by_key(|l| (l.port, l.address));
         found.dedup_by_key(|l| (l.port, l.address));
-        let holders = if with_processes { holders(&found) } else { Vec::new() };
-        let of = |inode: u64| holders.iter().find(|(i, _)| *i == inode).map(|(_, pid)| described(*pid));
-        Some(found.iter().map(|l| Listening { address: l.address, port: l.port, process: of(l.inode) }).collect())
+        Some(found)
     };
-    blocking::run("listening sockets", &from, Duration::from_secs(2), read).await?.ok_or_else(denied)
-}
-
-/// Socket inodes and a process that holds each.
-fn holders(sockets: &[Listener]) -> Vec<(u64, i32)> {
-    let mut found: Vec<(u64, i32)> = Vec::new();
-    for pid in process::all().into_iter().flatten() {
-        let held = process::sockets(pid).unwrap_or_default();
-        for inode in sockets.iter().map(|s| s.inode).filter(|i| held.contains(i)) {
-            if found.iter().all(|(f, _)| *f != inode) {
-                found.push((inode, pid));
-            }
-        }
-        if found.len() == sockets.len() {
-            break;
-        }
+    let found = blocking::run("listening sockets", &from, READ_TIMEOUT, read).await?.ok_or_else(denied)?;
+    let mut listening = Vec::with_capacity(found.len());
+    for l in found {
+        let process = if with_processes { holder(cx, l.inode).await? } else { None };
+        listening.push(Listening { address: l.address, port: l.port, process });
     }
-    found
+    Ok(listening)
 }
 
-fn described(pid: i32) -> String {
-    let shown = addresses_in(&process::command_line(pid).unwrap_or_default());
+/// A process that holds a socket.
+async fn holder(cx: &ProbeCx, inode: u64) -> Result<Option<String>, ProbeError> {
+    let table = cx.processes().await?;
+    let holders = table.socket_holders().await?;
+    let Some(process) = holders.get(&inode).and_then(|pid| table.get(*pid)) else { return Ok(None) };
+    let shown = addresses_in(&table.command_line(process.pid).await.unwrap_or_default());
     let shown = if shown.is_empty() { String::new() } else { format!(": {shown}") };
-    format!("{} (pid {pid}){shown}", process::comm(pid).unwrap_or_default())
+    Ok(Some(format!("{} (pid {}){shown}", process.comm, process.pid)))
 }
 
 /// The program of a command line (separated by NUL), and of its arguments those that are addresses, with the flag in front of them.

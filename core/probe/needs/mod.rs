@@ -193,7 +193,7 @@ async fn scrapes(cx: &ProbeCx, neighbours: &Neighbours) -> Scrapes {
             name: container.map_or_else(|| "prometheus".to_owned(), |c| c.name.clone()),
             pid: process.pid,
         };
-        if cx.flags(&target).is_agent() {
+        if cx.flags(&target).await.is_agent() {
             return (consumer, Ok((Vec::new(), 0)));
         }
         let found = cx.scraped(&target).await.map_err(|e| format!("the targets of Prometheus: {e}")).map(|mut scraped| {

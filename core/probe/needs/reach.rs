@@ -9,7 +9,7 @@ use super::Consumer;
 use crate::probe::http::{self, NoAnswer};
 use crate::probe::names::{self, Looked};
 use crate::probe::netns::{self, NoConnection};
-use crate::probe::{ProbeCx, ProbeError};
+use crate::probe::{ProbeCx, ProbeError, blocking};
 
 /// How long a connection may take: it is made on this machine.
 const CONNECT: Duration = Duration::from_secs(1);
@@ -83,8 +83,11 @@ impl ProbeCx {
     pub async fn looked_up(&self, pid: i32, name: &str) -> Result<Looked, ProbeError> {
         let look = || async move {
             // a namespace that we may not enter would look like a name server that does not answer
-            std::fs::metadata(format!("/proc/{pid}/ns/net"))
-                .map_err(|e| ProbeError::io("the network namespace", format!("/proc/{pid}/ns/net"), &e))?;
+            let namespace = format!("/proc/{pid}/ns/net");
+            let path = namespace.clone();
+            blocking::run("the network namespace", &namespace, CONNECT, move |io| io.metadata(path).map(drop))
+                .await?
+                .map_err(|e| ProbeError::io("the network namespace", namespace, &e))?;
             let looked = names::look_up(pid, vec![name.to_owned()]).await?;
             Ok(looked.into_iter().next().unwrap_or(Looked::NoSuchName))
         };

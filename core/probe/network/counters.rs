@@ -2,10 +2,12 @@
 
 use std::collections::BTreeMap;
 
+use crate::probe::Io;
+
 /// `Ip.FragFails`, `TcpExt.ListenOverflows` and the others, of this process's namespace.
 #[must_use]
-pub fn counters() -> BTreeMap<String, u64> {
-    let read = |file: &str| std::fs::read_to_string(format!("/proc/net/{file}")).unwrap_or_default();
+pub fn counters(io: &Io) -> BTreeMap<String, u64> {
+    let read = |file: &str| io.read_lossy(format!("/proc/net/{file}")).unwrap_or_default();
     parse(&(read("snmp") + &read("netstat")))
 }
 
@@ -31,7 +33,7 @@ mod tests {
     fn names_and_numbers_stand_in_two_lines() {
         let c = parse("Ip: Forwarding FragFails\nIp: 1 8\nTcpExt: ListenOverflows X\nTcpExt: 3 -1\n");
         assert_eq!((c.get("Ip.FragFails"), c.get("TcpExt.ListenOverflows"), c.get("TcpExt.X")), (Some(&8), Some(&3), Some(&0)));
-        assert!(counters().contains_key("Ip.FragFails"), "this kernel");
+        assert!(counters(&Io::for_test()).contains_key("Ip.FragFails"), "this kernel");
     }
 
     proptest::proptest! {

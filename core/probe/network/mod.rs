@@ -13,7 +13,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use super::{ProbeError, netns};
+use super::{Io, ProbeError, blocking, netns};
 
 pub use links::{Interface, Way};
 pub use sockets::{Connection, Queue};
@@ -50,7 +50,7 @@ impl View {
 
 /// Interfaces, and the ways to `destinations`, in the namespace of `pid` or this one. Asking for a way sends nothing.
 pub async fn look(pid: Option<i32>, destinations: Vec<IpAddr>) -> Result<View, ProbeError> {
-    inside(pid, "interfaces and routes", move || {
+    inside(pid, "interfaces and routes", move |_| {
         let mut interfaces = links::interfaces()?;
         links::add_addresses(&mut interfaces)?;
         let ways = destinations.into_iter().map(|to| links::way(to, &interfaces)).collect();
@@ -72,14 +72,20 @@ pub async fn queues(pid: Option<i32>) -> Result<Vec<Queue>, ProbeError> {
 async fn inside<T: Send + 'static>(
     pid: Option<i32>,
     what: &'static str,
-    read: impl FnOnce() -> std::io::Result<T> + Send + 'static,
+    read: impl FnOnce(&Io) -> std::io::Result<T> + Send + 'static,
 ) -> Result<T, ProbeError> {
     let from = pid.map_or_else(|| "the kernel".to_owned(), |pid| format!("the network of process {pid}"));
     netns::inside(pid, what, &from, PATIENCE, read).await
 }
 
 /// Whether this host passes packets of IPv6 on (`net.ipv6.conf.all.forwarding`); none without IPv6.
-#[must_use]
-pub fn ipv6_forwarding() -> Option<bool> {
-    std::fs::read_to_string("/proc/sys/net/ipv6/conf/all/forwarding").ok().map(|t| t.trim() == "1")
+pub async fn ipv6_forwarding() -> Option<bool> {
+    let path = "/proc/sys/net/ipv6/conf/all/forwarding";
+    let read = move |io: &Io| io.read_to_string(path).ok().map(|t| t.trim() == "1");
+    blocking::run("IPv6 forwarding", path, PATIENCE, read).await.ok().flatten()
+}
+
+/// `Ip.FragFails`, `TcpExt.ListenOverflows` and the others, of this process's namespace.
+pub async fn counters() -> Result<std::collections::BTreeMap<String, u64>, ProbeError> {
+    blocking::run("counters of the network", "/proc/net/netstat", PATIENCE, counters::counters).await
 }

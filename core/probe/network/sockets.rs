@@ -1,7 +1,7 @@
 //! TCP sockets with what the kernel knows of their queues and their progress.
 
+use std::io;
 use std::net::{IpAddr, SocketAddr};
-use std::{fs, io};
 
 use netlink_packet_sock_diag::SockDiagMessage;
 use netlink_packet_sock_diag::constants::{AF_INET, AF_INET6, IPPROTO_TCP};
@@ -12,6 +12,7 @@ use serde::{Deserialize, Serialize};
 
 use super::netlink::ask;
 use super::tcp_info::TcpInfo;
+use crate::probe::Io;
 
 /// An established connection.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -37,8 +38,8 @@ pub struct Queue {
     pub inode: u64,
 }
 
-pub(super) fn connections() -> io::Result<Vec<Connection>> {
-    Ok(sockets(&StateFlags::ESTABLISHED, &ExtensionFlags::INFO)?
+pub(super) fn connections(io: &Io) -> io::Result<Vec<Connection>> {
+    Ok(sockets(io, &StateFlags::ESTABLISHED, &ExtensionFlags::INFO)?
         .into_iter()
         .map(|s| {
             let info = s.nlas.iter().find_map(|n| if let Nla::TcpInfo(bytes) = n { Some(TcpInfo::parse(bytes)) } else { None });
@@ -52,8 +53,8 @@ pub(super) fn connections() -> io::Result<Vec<Connection>> {
         .collect())
 }
 
-pub(super) fn queues() -> io::Result<Vec<Queue>> {
-    Ok(sockets(&StateFlags::LISTEN, &ExtensionFlags::empty())?
+pub(super) fn queues(io: &Io) -> io::Result<Vec<Queue>> {
+    Ok(sockets(io, &StateFlags::LISTEN, &ExtensionFlags::empty())?
         .into_iter()
         .map(|s| Queue {
             local: address(s.header.socket_id.source_address, s.header.socket_id.source_port),
@@ -69,11 +70,11 @@ fn address(ip: IpAddr, port: u16) -> SocketAddr {
     SocketAddr::new(ip.to_canonical(), port)
 }
 
-fn sockets(states: &StateFlags, extensions: &ExtensionFlags) -> io::Result<Vec<InetResponse>> {
+fn sockets(io: &Io, states: &StateFlags, extensions: &ExtensionFlags) -> io::Result<Vec<InetResponse>> {
     let mut all = Vec::new();
     for family in [AF_INET, AF_INET6] {
         // for connections the kernel goes through one table of all namespaces: some milliseconds, in each of hundreds
-        if *states != StateFlags::LISTEN && only_listens(family) {
+        if *states != StateFlags::LISTEN && only_listens(io, family) {
             continue;
         }
         match dump(family, states, extensions) {
@@ -97,10 +98,10 @@ fn dump(family: u8, states: &StateFlags, extensions: &ExtensionFlags) -> io::Res
 }
 
 /// Whether the sockets that are in use in this namespace are all accounted for by those that listen, which are quickly told.
-fn only_listens(family: u8) -> bool {
+fn only_listens(io: &Io, family: u8) -> bool {
     let (file, name) = if family == AF_INET { ("sockstat", "TCP:") } else { ("sockstat6", "TCP6:") };
     // of this thread: it may have entered a namespace
-    let in_use = fs::read_to_string(format!("/proc/thread-self/net/{file}")).ok().and_then(|text| in_use(&text, name));
+    let in_use = io.read_lossy(format!("/proc/thread-self/net/{file}")).ok().and_then(|text| in_use(&text, name));
     in_use.is_some_and(|n| n == 0 || dump(family, &StateFlags::LISTEN, &ExtensionFlags::empty()).is_ok_and(|all| all.len() == n))
 }
 
@@ -127,15 +128,16 @@ mod tests {
 
     #[test]
     fn what_waits_to_be_accepted_is_counted() {
+        let io = Io::for_test();
         let listener = std::net::TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
         let at = listener.local_addr().unwrap();
         let client = std::net::TcpStream::connect(at).unwrap();
-        let queue = queues().unwrap().into_iter().find(|q| q.local == at).unwrap();
+        let queue = queues(&io).unwrap().into_iter().find(|q| q.local == at).unwrap();
         assert_eq!(queue.waiting, 1);
         assert!(queue.limit >= 128, "{queue:?}");
-        let own = connections().unwrap().into_iter().find(|c| c.local == client.local_addr().unwrap()).unwrap();
+        let own = connections(&io).unwrap().into_iter().find(|c| c.local == client.local_addr().unwrap()).unwrap();
         assert_eq!(own.remote, at);
-        assert!(!only_listens(AF_INET));
+        assert!(!only_listens(&io, AF_INET));
         assert!(own.info.send_mss > 500 && own.info.path_mtu > 1000, "{own:?}");
     }
 }

@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use jiff::{SignedDuration, Timestamp};
 
 use super::log_scan::{Requests, Scanner};
-use crate::probe::root::Root;
+use crate::probe::io::Root;
 
 /// How far back a log is read at most, in bytes: a thousand requests a second for five minutes.
 const WINDOW: u64 = 64 << 20;
@@ -318,7 +318,7 @@ mod tests {
     }
 
     fn root() -> Root {
-        Root::of(i32::try_from(std::process::id()).unwrap()).unwrap()
+        Root::of(&crate::probe::Io::for_test(), i32::try_from(std::process::id()).unwrap()).unwrap()
     }
 
     fn now() -> Timestamp {

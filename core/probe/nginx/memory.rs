@@ -3,11 +3,12 @@
 //! that text. Nothing but addresses leaves this file.
 
 use std::collections::BTreeSet;
-use std::fs::{self, File};
 use std::net::Ipv4Addr;
 use std::os::unix::fs::FileExt;
 
 use memchr::memmem;
+
+use crate::probe::Io;
 
 /// How much of a worker's memory is searched, in bytes. A configuration of thousands of sites takes tens of megabytes.
 const MOST: u64 = 128 << 20;
@@ -22,9 +23,9 @@ const LONGEST: usize = 21;
 /// before a reload may still stand there too: that an address is missing says more than that it is there. The second value tells whether
 /// all of it was searched.
 #[must_use]
-pub fn known_addresses(pid: i32, ports: &[u16]) -> Option<(BTreeSet<(Ipv4Addr, u16)>, bool)> {
-    let maps = fs::read_to_string(format!("/proc/{pid}/maps")).ok()?;
-    let memory = File::open(format!("/proc/{pid}/mem")).ok()?;
+pub fn known_addresses(io: &Io, pid: i32, ports: &[u16]) -> Option<(BTreeSet<(Ipv4Addr, u16)>, bool)> {
+    let maps = io.read_lossy(format!("/proc/{pid}/maps")).ok()?;
+    let memory = io.open(format!("/proc/{pid}/mem")).ok()?;
     let needles: Vec<(u16, memmem::Finder<'static>)> =
         ports.iter().map(|p| (*p, memmem::Finder::new(format!(":{p}").as_bytes()).into_owned())).collect();
     let mut found = BTreeSet::new();
@@ -100,7 +101,7 @@ mod tests {
         // made at run time, so that it stands in the heap
         let mine = format!("{}.{}.0.7:{}", 10, 250, 4711).into_boxed_str();
         let me = i32::try_from(std::process::id()).unwrap();
-        let (known, _) = known_addresses(me, &[4711]).unwrap();
+        let (known, _) = known_addresses(&Io::for_test(), me, &[4711]).unwrap();
         assert!(known.contains(&("10.250.0.7".parse().unwrap(), 4711)), "{mine} {known:?}");
     }
 

@@ -30,9 +30,9 @@ pub use process::{Descriptors, Worker, descriptors};
 pub use tree::SeenFile;
 
 use super::docker::ContainerLog;
-use super::root::Root;
-use super::{ProbeCx, ProbeError, blocking, clock, command};
-use crate::model::{ServerRef, Target};
+use super::io::{Io, Root};
+use super::{ProbeCx, ProbeError, blocking, clock};
+use crate::model::{ServerProcess, ServerRef, Target};
 
 /// How long reading a configuration of thousands of files may take.
 const READ: Duration = Duration::from_secs(2);
@@ -81,17 +81,17 @@ impl Nginx {
 
 /// Reads the processes and files of the nginx whose master is `master`.
 pub async fn read(master: i32) -> Result<Nginx, ProbeError> {
-    blocking::run("nginx's configuration", &format!("/proc/{master}/root"), READ, move || read_now(master)).await?
+    blocking::run("nginx's configuration", &format!("/proc/{master}/root"), READ, move |io| read_now(io, master)).await?
 }
 
-fn read_now(master: i32) -> Result<Nginx, ProbeError> {
+fn read_now(io: &Io, master: i32) -> Result<Nginx, ProbeError> {
     let from = format!("/proc/{master}/root");
-    let root = Root::of(master).map_err(|e| ProbeError::io("nginx's configuration", &from, &e))?;
-    let arguments = process::arguments(&process::title(master).unwrap_or_default());
+    let root = Root::of(io, master).map_err(|e| ProbeError::io("nginx's configuration", &from, &e))?;
+    let arguments = process::arguments(&process::title(io, master).unwrap_or_default());
     let main = match &arguments.file {
         Some(file) if file.starts_with('/') => Some(file.clone()),
         Some(file) => {
-            arguments.prefix.clone().or_else(|| tree::working_folder(master)).map(|f| tree::absolute(file, &format!("{f}/x")))
+            arguments.prefix.clone().or_else(|| tree::working_folder(io, master)).map(|f| tree::absolute(file, &format!("{f}/x")))
         }
         None => arguments
             .prefix
@@ -100,7 +100,7 @@ fn read_now(master: i32) -> Result<Nginx, ProbeError> {
             .filter(|p| root.exists(p))
             .or_else(|| tree::usual_main(&root).map(str::to_owned)),
     };
-    let program = std::fs::read_link(format!("/proc/{master}/exe")).ok().and_then(|p| p.into_os_string().into_string().ok());
+    let program = io.read_link(format!("/proc/{master}/exe")).ok().and_then(|p| p.into_os_string().into_string().ok());
     // an upgrade leaves the old program running
     let program = program.map_or_else(|| "nginx".to_owned(), |p| p.trim_end_matches(" (deleted)").to_owned());
     let mut argv = vec![program];
@@ -109,7 +109,7 @@ fn read_now(master: i32) -> Result<Nginx, ProbeError> {
             argv.extend([flag.to_owned(), value.clone()]);
         }
     }
-    let mut nginx = Nginx { master, workers: process::workers(master), argv, ..Nginx::default() };
+    let mut nginx = Nginx { master, workers: process::workers(io, master), argv, ..Nginx::default() };
     match main {
         Some(main) => {
             let tree = tree::read(&root, &main);
@@ -149,7 +149,12 @@ impl Tested {
 
 /// Runs `nginx -t` once per run, where the server is: in its container, or on this host.
 pub async fn test(cx: &ProbeCx, server: &ServerRef, nginx: &Nginx) -> Tested {
-    let test = || async { run_test(cx.docker.as_deref(), server.container.as_deref(), &test_command(nginx)).await };
+    let test = || async {
+        match server.process {
+            Some(process) => run_test(cx.docker.as_deref(), server.container.as_deref(), process, &test_command(nginx)).await,
+            None => Tested { not_run: Some("it does not run".to_owned()), ..Tested::default() },
+        }
+    };
     cx.servers.nginx_tests.get(server.id.clone(), test).await
 }
 
@@ -160,16 +165,15 @@ pub fn test_command(nginx: &Nginx) -> Vec<String> {
 }
 
 /// [`test()`], given only the command; for the guard, just before it acts.
-pub async fn run_test(docker: Option<&super::docker::Docker>, container: Option<&str>, argv: &[String]) -> Tested {
-    let words: Vec<&str> = argv.iter().map(String::as_str).collect();
+pub async fn run_test(
+    docker: Option<&super::docker::Docker>,
+    container: Option<&str>,
+    process: ServerProcess,
+    argv: &[String],
+) -> Tested {
     let mut tested = Tested { command: argv.join(" "), ..Tested::default() };
-    let ended = match (container, docker) {
-        (Some(id), Some(docker)) => {
-            docker.exec(id, &words, TEST).await.map(|e| (e.code == Some(0), e.stderr + &e.stdout)).map_err(|e| e.to_string())
-        }
-        (Some(_), None) => Err("it is in a container, and the engine does not answer".to_owned()),
-        (None, _) => command::run(&words, TEST).await.map(|e| (e.status.success(), e.stderr + &e.stdout)),
-    };
+    let ended = super::servers::run_for(docker, container, process, argv, &[], TEST).await;
+    let ended = ended.map(|e| (e.code == Some(0), e.stderr + &e.stdout));
     match ended {
         Ok((passes, said)) => {
             tested.passes = passes;
@@ -238,12 +242,18 @@ fn output(root: &Root, path: &str) -> Option<&'static str> {
 }
 
 impl Nginx {
+    /// One of the lists of logs, read on a thread that can be abandoned.
+    async fn logs<T: Send + 'static>(&self, list: fn(&Self, &Io) -> T) -> Result<T, ProbeError> {
+        let nginx = self.clone();
+        blocking::run("open files", &format!("process {}", self.master), READ, move |io| list(&nginx, io)).await
+    }
+
     /// The logs of requests to read: those of the configuration, or the built-in one, by what the master has open.
-    fn access_logs(&self) -> Vec<AccessLog> {
+    fn access_logs(&self, io: &Io) -> Vec<AccessLog> {
         if !self.config.default_access_log {
             return self.config.access_logs.clone();
         }
-        let open = super::servers::open_files(self.master, "access.log");
+        let open = super::servers::open_files(io, self.master, "access.log");
         let built_in = |path: String| AccessLog { path, format: COMBINED.to_owned(), conditional: false };
         if open.is_empty() {
             vec![built_in("/var/log/nginx/access.log".to_owned())]
@@ -252,18 +262,18 @@ impl Nginx {
         }
     }
 
-    fn error_logs(&self) -> Vec<String> {
+    fn error_logs(&self, io: &Io) -> Vec<String> {
         if !self.config.error_logs.is_empty() {
             return self.config.error_logs.clone();
         }
-        let open = super::servers::open_files(self.master, "error.log");
+        let open = super::servers::open_files(io, self.master, "error.log");
         if open.is_empty() { vec!["/var/log/nginx/error.log".to_owned()] } else { open }
     }
 
     /// Counts the requests of the last `window`.
     pub async fn traffic(&self, cx: &ProbeCx, server: &ServerRef, window: SignedDuration) -> Result<Traffic, ProbeError> {
         let mut traffic = Traffic::default();
-        let mut logs = self.access_logs();
+        let mut logs = self.logs(Nginx::access_logs).await?;
         // a log that has only some requests in it tells no share
         logs.retain(|l| !l.conditional);
         let master = self.master;
@@ -277,8 +287,8 @@ impl Nginx {
             let scanner = Scanner::new(format);
             let path = log.path.clone();
             let counting = scanner.clone();
-            let read = blocking::run("a log of requests", &from, LOG, move || {
-                let root = Root::of(master)?;
+            let read = blocking::run("a log of requests", &from, LOG, move |io| {
+                let root = Root::of(io, master)?;
                 if output(&root, &path).is_some() {
                     return Ok(None);
                 }
@@ -335,14 +345,14 @@ impl Nginx {
         let master = self.master;
         let now = clock::now();
         let from = format!("/proc/{master}/root");
-        for path in self.error_logs() {
+        for path in self.logs(Nginx::error_logs).await? {
             let name = path.clone();
-            let read = blocking::run("an error log", &from, LOG, move || {
-                let root = Root::of(master)?;
+            let read = blocking::run("an error log", &from, LOG, move |io| {
+                let root = Root::of(io, master)?;
                 if output(&root, &path).is_some() {
                     return Ok(None);
                 }
-                let zone = zone_of(master, &root);
+                let zone = zone_of(io, master, &root);
                 log_read::window(&root, &path, now, window, &|l| error_log::time(l, &zone)).map(|t| Some(t.bytes))
             })
             .await?;
@@ -363,11 +373,11 @@ impl Nginx {
     /// Counts everything in the logs of requests and what they were rotated to; also how much that was, in bytes.
     pub async fn all_traffic(&self) -> Result<(Traffic, u64), ProbeError> {
         let master = self.master;
-        let logs = self.access_logs();
-        blocking::run("the logs of requests", &format!("/proc/{master}/root"), WHOLE + Duration::from_secs(1), move || {
+        let logs = self.logs(Nginx::access_logs).await?;
+        blocking::run("the logs of requests", &format!("/proc/{master}/root"), WHOLE + Duration::from_secs(1), move |io| {
             let mut traffic = Traffic::default();
             let mut size = 0;
-            let Ok(root) = Root::of(master) else { return (traffic, 0) };
+            let Ok(root) = Root::of(io, master) else { return (traffic, 0) };
             for log in logs {
                 let Some(format) = LogFormat::new(&log.format) else { continue };
                 if output(&root, &log.path).is_some() {
@@ -426,8 +436,8 @@ impl Nginx {
         let paths: Vec<String> =
             self.config.certificates.iter().flat_map(|(c, k)| [c.clone(), k.clone()]).filter(|p| !p.is_empty()).collect();
         let master = self.master;
-        blocking::run("nginx's certificates", &format!("/proc/{master}/root"), READ, move || {
-            let Ok(root) = Root::of(master) else { return Vec::new() };
+        blocking::run("nginx's certificates", &format!("/proc/{master}/root"), READ, move |io| {
+            let Ok(root) = Root::of(io, master) else { return Vec::new() };
             paths.into_iter().map(|path| SeenFile { modified: root.modified(&path), path }).collect()
         })
         .await
@@ -441,8 +451,8 @@ impl Nginx {
     /// The included files that are in maintenance mode: a link to `x.conf.temp`, or a copy of it.
     pub async fn in_maintenance(&self) -> Result<Vec<Mode>, ProbeError> {
         let (master, files) = (self.master, self.files.clone());
-        blocking::run("nginx's configuration", &format!("/proc/{master}/root"), READ, move || {
-            let Ok(root) = Root::of(master) else { return Vec::new() };
+        blocking::run("nginx's configuration", &format!("/proc/{master}/root"), READ, move |io| {
+            let Ok(root) = Root::of(io, master) else { return Vec::new() };
             files.iter().filter_map(|f| mode(&root, f)).collect()
         })
         .await
@@ -462,8 +472,8 @@ fn mode(root: &Root, file: &SeenFile) -> Option<Mode> {
 }
 
 /// The time zone that a process writes its times in: `TZ`, or the local time of its root.
-fn zone_of(pid: i32, root: &Root) -> TimeZone {
-    let environ = std::fs::read(format!("/proc/{pid}/environ")).unwrap_or_default();
+fn zone_of(io: &Io, pid: i32, root: &Root) -> TimeZone {
+    let environ = io.read(format!("/proc/{pid}/environ")).unwrap_or_default();
     let tz = environ.split(|b| *b == 0).find_map(|e| e.strip_prefix(b"TZ=")).map(|v| String::from_utf8_lossy(v).into_owned());
     let path = match tz.as_deref().map(|t| t.trim_start_matches(':')) {
         Some("" | "UTC") => return TimeZone::UTC,

@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 use std::net::{IpAddr, SocketAddr};
 
+use crate::probe::Io;
 use crate::probe::listeners::{row, tcp_table};
 
 /// `ESTABLISHED`, `SYN_SENT`, `FIN_WAIT1`, `FIN_WAIT2`, `TIME_WAIT`, `CLOSE_WAIT`, `LAST_ACK` (`include/net/tcp_states.h`).
@@ -10,18 +11,18 @@ const CONVERSING: &[&str] = &["01", "02", "04", "05", "06", "08", "09"];
 
 /// The other ends of the connections in the network namespace of `pid`, those of the last minute included.
 #[must_use]
-pub fn remotes_of(pid: i32) -> BTreeSet<SocketAddr> {
-    ends(pid).into_iter().map(|(_, remote)| remote).collect()
+pub fn remotes_of(io: &Io, pid: i32) -> BTreeSet<SocketAddr> {
+    ends(io, pid).into_iter().map(|(_, remote)| remote).collect()
 }
 
 /// The ports of the namespace of `pid` that `from` has talked to.
 #[must_use]
-pub fn ports_used_by(pid: i32, from: &[IpAddr]) -> BTreeSet<u16> {
-    ends(pid).into_iter().filter(|(_, remote)| from.contains(&remote.ip())).map(|(local, _)| local.port()).collect()
+pub fn ports_used_by(io: &Io, pid: i32, from: &[IpAddr]) -> BTreeSet<u16> {
+    ends(io, pid).into_iter().filter(|(_, remote)| from.contains(&remote.ip())).map(|(local, _)| local.port()).collect()
 }
 
-fn ends(pid: i32) -> Vec<(SocketAddr, SocketAddr)> {
-    tcp_table(i64::from(pid)).unwrap_or_default().lines().filter_map(conversation).collect()
+fn ends(io: &Io, pid: i32) -> Vec<(SocketAddr, SocketAddr)> {
+    tcp_table(io, i64::from(pid)).unwrap_or_default().lines().filter_map(conversation).collect()
 }
 
 pub(super) fn conversation(line: &str) -> Option<(SocketAddr, SocketAddr)> {
@@ -31,8 +32,8 @@ pub(super) fn conversation(line: &str) -> Option<(SocketAddr, SocketAddr)> {
 
 /// How many connections wait to be accepted on each listening port of the namespace of `pid`.
 #[must_use]
-pub fn waiting_to_be_accepted(pid: i32) -> Vec<(u16, u64)> {
-    tcp_table(i64::from(pid)).unwrap_or_default().lines().filter_map(waiting).filter(|(_, n)| *n > 0).collect()
+pub fn waiting_to_be_accepted(io: &Io, pid: i32) -> Vec<(u16, u64)> {
+    tcp_table(io, i64::from(pid)).unwrap_or_default().lines().filter_map(waiting).filter(|(_, n)| *n > 0).collect()
 }
 
 pub(super) fn waiting(line: &str) -> Option<(u16, u64)> {

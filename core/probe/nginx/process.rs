@@ -1,13 +1,11 @@
 //! The processes of one nginx: its master with the arguments it was started with, and its workers.
 
-use std::fs;
-
 use jiff::{SignedDuration, Timestamp};
 use serde::{Deserialize, Serialize};
 
 pub(super) use crate::probe::process::title;
 use crate::probe::servers::{children_of, parent_and_start, state_of};
-use crate::probe::{clock, tasks};
+use crate::probe::{Io, clock, tasks};
 
 /// What an nginx was started with.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -62,24 +60,24 @@ pub(super) fn arguments(title: &str) -> Arguments {
 }
 
 /// The workers of a master, the oldest first. An nginx without a master (`master_process off`) is its own worker.
-pub(super) fn workers(master: i32) -> Vec<Worker> {
+pub(super) fn workers(io: &Io, master: i32) -> Vec<Worker> {
     let boot = clock::boot_time();
     let worker = |pid: i32| {
-        let title = title(pid)?;
+        let title = title(io, pid)?;
         if pid != master && !title.starts_with("nginx: worker") {
             return None;
         }
-        let (_, ticks) = parent_and_start(&fs::read_to_string(format!("/proc/{pid}/stat")).ok()?)?;
+        let (_, ticks) = parent_and_start(&io.read_lossy(format!("/proc/{pid}/stat")).ok()?)?;
         let since_boot = SignedDuration::from_millis(i64::try_from(tasks::milliseconds(ticks)).ok()?);
         Some(Worker {
             pid,
             started: boot.checked_add(since_boot).ok()?,
             leaving: title.contains("is shutting down"),
-            state: state_of(pid)?,
+            state: state_of(io, pid)?,
         })
     };
-    let mut workers: Vec<Worker> = children_of(master).into_iter().filter_map(worker).collect();
-    if workers.is_empty() && title(master).is_some_and(|t| !t.starts_with("nginx: master")) {
+    let mut workers: Vec<Worker> = children_of(io, master).into_iter().filter_map(worker).collect();
+    if workers.is_empty() && title(io, master).is_some_and(|t| !t.starts_with("nginx: master")) {
         workers.extend(worker(master));
     }
     workers.sort_by_key(|w| w.started);
@@ -88,14 +86,14 @@ pub(super) fn workers(master: i32) -> Vec<Worker> {
 
 /// How many sockets and files a process has open, and how many files it may.
 #[must_use]
-pub fn descriptors(pid: i32) -> Option<Descriptors> {
-    let links = fs::read_dir(format!("/proc/{pid}/fd")).ok()?;
+pub fn descriptors(io: &Io, pid: i32) -> Option<Descriptors> {
+    let links = io.read_dir(format!("/proc/{pid}/fd")).ok()?;
     let mut open = Descriptors::default();
-    for link in links.filter_map(|fd| fs::read_link(fd.ok()?.path()).ok()) {
+    for link in links.filter_map(|fd| io.read_link(fd.ok()?.path()).ok()) {
         open.files += 1;
         open.sockets += u64::from(link.to_str().is_some_and(|l| l.starts_with("socket:[")));
     }
-    let limits = fs::read_to_string(format!("/proc/{pid}/limits")).ok()?;
+    let limits = io.read_lossy(format!("/proc/{pid}/limits")).ok()?;
     let line = limits.lines().find_map(|l| l.strip_prefix("Max open files"))?;
     open.limit = line.split_whitespace().next()?.parse().ok();
     Some(open)

@@ -1,13 +1,12 @@
 //! The files of a configuration, as nginx itself sees them: its own root, its includes.
 
-use std::fs;
 use std::sync::Arc;
 
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use super::syntax::{Directive, parse};
-use crate::probe::root::Root;
+use crate::probe::io::{Io, Root};
 
 /// More files than a configuration has.
 const MOST_FILES: usize = 5000;
@@ -127,13 +126,15 @@ pub(super) fn usual_main(root: &Root) -> Option<&'static str> {
 }
 
 /// The folder a process was started in, as it sees it.
-pub(super) fn working_folder(pid: i32) -> Option<String> {
-    fs::read_link(format!("/proc/{pid}/cwd")).ok()?.into_os_string().into_string().ok()
+pub(super) fn working_folder(io: &Io, pid: i32) -> Option<String> {
+    io.read_link(format!("/proc/{pid}/cwd")).ok()?.into_os_string().into_string().ok()
 }
 
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+    use std::fs;
+
     use super::*;
 
     #[test]
@@ -146,7 +147,7 @@ mod tests {
         fs::write(at("conf.d/a.conf"), "server { listen 1; }").unwrap();
         fs::write(at("conf.d/.hidden.conf"), "x").unwrap();
         fs::write(at("conf.d/broken.conf"), "server {").unwrap();
-        let root = Root::of(i32::try_from(std::process::id()).unwrap()).unwrap();
+        let root = Root::of(&Io::for_test(), i32::try_from(std::process::id()).unwrap()).unwrap();
         let tree = read(&root, &at("nginx.conf"));
         let http = &tree.directives[0];
         let listens: Vec<&str> = http
@@ -172,7 +173,7 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let main = dir.path().join("nginx.conf").display().to_string();
         fs::write(&main, "include nginx.conf;").unwrap();
-        let root = Root::of(i32::try_from(std::process::id()).unwrap()).unwrap();
+        let root = Root::of(&Io::for_test(), i32::try_from(std::process::id()).unwrap()).unwrap();
         assert!(read(&root, &main).problems[0].contains("nested deeper"));
     }
 }

@@ -101,5 +101,5 @@ pub struct Tried {
 /// `thorough` waits for answers that take their time.
 pub async fn try_path(pid: Option<i32>, peer: Peer, guess: Option<u32>, thorough: bool) -> Result<Tried, ProbeError> {
     let from = pid.map_or_else(|| peer.name.clone(), |pid| format!("{} from the network of process {pid}", peer.name));
-    netns::inside(pid, "the path", &from, PATIENCE, move || Ok(search::search(&peer, guess, thorough))).await
+    netns::inside(pid, "the path", &from, PATIENCE, move |_| Ok(search::search(&peer, guess, thorough))).await
 }

@@ -8,7 +8,6 @@ use std::pin::Pin;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
-use rustix::fs::{Mode, OFlags, ResolveFlags, open, openat2};
 use rustix::process::{Gid, Uid};
 use rustix::thread::{set_thread_groups, set_thread_res_gid, set_thread_res_uid};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
@@ -16,8 +15,9 @@ use tokio::net::TcpStream;
 use tokio_rustls::client::TlsStream;
 
 use super::Socket;
+use crate::probe::io::Root;
 use crate::probe::netns::{self, NoConnection};
-use crate::probe::{ProbeError, blocking};
+use crate::probe::{Io, ProbeError, blocking};
 
 /// A connection, whatever it is made of.
 #[derive(Debug)]
@@ -136,9 +136,11 @@ pub async fn open_way(way: &Way, timeout: Duration) -> Result<Result<Stream, NoC
 }
 
 async fn tcp(address: SocketAddr, inside: Option<i32>, timeout: Duration) -> Result<Result<Stream, NoConnection>, ProbeError> {
-    let stream = match inside.filter(|pid| elsewhere(*pid, "net")) {
-        Some(pid) => netns::connect_inside(i64::from(pid), address, timeout).await?,
-        None => netns::connect(address, timeout).await?,
+    let stream = match inside {
+        Some(pid) if blocking::run("a namespace", "/proc", timeout, move |io| elsewhere(io, pid)).await? => {
+            netns::connect_inside(i64::from(pid), address, timeout).await?
+        }
+        _ => netns::connect(address, timeout).await?,
     };
     Ok(stream.map(|s| {
         // a conversation of small messages
@@ -155,7 +157,7 @@ async fn unix(
 ) -> Result<Result<Stream, NoConnection>, ProbeError> {
     let from = path.display().to_string();
     // a listener whose queue is full lets connect(2) wait for ever
-    let made = blocking::run("a connection", &from, timeout, move || connect_unix(&path, inside, user)).await;
+    let made = blocking::run("a connection", &from, timeout, move |io| connect_unix(io, &path, inside, user)).await;
     let stream = match made {
         Ok(stream) => stream,
         Err(ProbeError::Timeout { .. }) => return Ok(Err(NoConnection::Timeout)),
@@ -167,40 +169,29 @@ async fn unix(
     }))
 }
 
-/// In a thread of its own: it becomes another user, and ends.
-fn connect_unix(path: &Path, inside: Option<i32>, user: Option<(u32, u32)>) -> std::io::Result<UnixStream> {
-    let (Some(folder), Some(name)) = (path.parent(), path.file_name()) else {
-        return Err(std::io::ErrorKind::InvalidInput.into());
-    };
-    let root = match inside.filter(|pid| elsewhere(*pid, "mnt")) {
-        Some(pid) => PathBuf::from(format!("/proc/{pid}/root")),
-        None => PathBuf::from("/"),
-    };
-    // opened as who we are: the folder may be closed to the user we become
-    let root = open(&root, OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())?;
-    let relative = folder.strip_prefix("/").unwrap_or(folder);
-    let relative = if relative.as_os_str().is_empty() { Path::new(".") } else { relative };
-    let folder =
-        openat2(&root, relative, OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty(), ResolveFlags::IN_ROOT)?;
+/// On a thread of its own: it becomes another user, and ends.
+fn connect_unix(io: &Io, path: &Path, inside: Option<i32>, user: Option<(u32, u32)>) -> std::io::Result<UnixStream> {
+    // with the rights of the server, below its root: links lead to where they lead for it
+    let socket = Root::of_or_own(io, inside)?.place(path)?;
     if let Some((uid, gid)) = user.filter(|_| rustix::process::geteuid().is_root()) {
         let (uid, gid) = (Uid::from_raw(uid), Gid::from_raw(gid));
         set_thread_groups(&[])?;
         set_thread_res_gid(gid, gid, gid)?;
         set_thread_res_uid(uid, uid, uid)?;
     }
-    UnixStream::connect(format!("/proc/self/fd/{}/{}", folder.as_fd().as_raw_fd(), name.to_string_lossy()))
+    UnixStream::connect(format!("/proc/self/fd/{}", socket.as_fd().as_raw_fd()))
 }
 
-/// Whether `pid` lives in another namespace of this kind; false also when that is not ours to see.
-fn elsewhere(pid: i32, kind: &str) -> bool {
-    let of = |who: &str| std::fs::read_link(format!("/proc/{who}/ns/{kind}")).ok();
+/// Whether `pid` lives in another network namespace; false also when that cannot be seen.
+fn elsewhere(io: &Io, pid: i32) -> bool {
+    let of = |who: &str| io.read_link(format!("/proc/{who}/ns/net")).ok();
     matches!((of("self"), of(&pid.to_string())), (Some(ours), Some(theirs)) if ours != theirs)
 }
 
 /// The user that a process runs as, with its group.
 #[must_use]
-pub fn user_of(pid: i32) -> Option<(u32, u32)> {
-    use std::os::unix::fs::MetadataExt;
-    let meta = std::fs::metadata(format!("/proc/{pid}")).ok()?;
-    Some((meta.uid(), meta.gid()))
+pub fn user_of(io: &Io, pid: i32) -> Option<(u32, u32)> {
+    let status = io.read_lossy(format!("/proc/{pid}/status")).ok()?;
+    let id = |key: &str| status.lines().find_map(|l| l.strip_prefix(key))?.split_whitespace().nth(1)?.parse().ok();
+    Some((id("Uid:")?, id("Gid:")?))
 }

@@ -1,43 +1,39 @@
-//! Small files, as a server sees them or as we do.
+//! Small files, as a server sees them or as this process does.
 
 use std::fs::File;
 use std::io::{Read, Seek, SeekFrom};
+use std::os::unix::fs::MetadataExt;
 
-use rustix::fs::{CWD, Mode, OFlags, openat};
+use crate::probe::Io;
+use crate::probe::io::Root;
 
-use crate::probe::root::Root;
+/// Size limit of a configuration or secret, in bytes.
+const MAX_BYTES: u64 = 1 << 20;
 
-/// Larger than any configuration or secret, in bytes.
-const LARGEST: u64 = 1 << 20;
-
-/// `O_NONBLOCK`: a fifo in the place of a file must not hold us.
-const FLAGS: OFlags = OFlags::RDONLY.union(OFlags::NONBLOCK).union(OFlags::CLOEXEC);
-
-/// A small file as process `pid` sees it, as text; none when it is not there or not ours to read.
+/// A small file as process `pid` sees it, as text, or `None` when it does not exist or the process may not read it.
 #[must_use]
-pub fn file_of(pid: i32, path: &str) -> Option<String> {
-    text(open_of(pid, path)?)
+pub fn file_of(io: &Io, pid: i32, path: &str) -> Option<String> {
+    text(open_of(io, pid, path)?)
 }
 
-/// When a file as process `pid` sees it changed last; none when it is not there or not ours to see.
+/// When a file as process `pid` sees it changed last, or `None` when it does not exist or the process may not see it.
 #[must_use]
-pub fn modified_of(pid: i32, path: &str) -> Option<jiff::Timestamp> {
-    Root::of(pid).ok()?.modified(path)
+pub fn modified_of(io: &Io, pid: i32, path: &str) -> Option<jiff::Timestamp> {
+    Root::of(io, pid).ok()?.modified(path)
 }
 
 /// The files that a pattern means to process `pid`.
 #[must_use]
-pub fn files_of(pid: i32, pattern: &str) -> Vec<String> {
-    Root::of(pid).map(|root| root.glob(pattern)).unwrap_or_default()
+pub fn files_of(io: &Io, pid: i32, pattern: &str) -> Vec<String> {
+    Root::of(io, pid).map(|root| root.glob(pattern)).unwrap_or_default()
 }
 
-/// Whether process `pid` may write to a socket file, by its owner, its groups and the permissions; none when that is not ours to see,
+/// Whether process `pid` may write to a socket file, by its owner, its groups and the permissions, or `None` when that cannot be seen
 /// or there is no such file.
 #[must_use]
-pub fn may_write(pid: i32, path: &str) -> Option<bool> {
-    use std::os::unix::fs::MetadataExt;
-    let meta = std::fs::metadata(format!("/proc/{pid}/root{path}")).ok()?;
-    let status = std::fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
+pub fn may_write(io: &Io, pid: i32, path: &str) -> Option<bool> {
+    let meta = Root::of(io, pid).ok()?.metadata(path).ok()?;
+    let status = io.read_lossy(format!("/proc/{pid}/status")).ok()?;
     let ids = |key: &str| -> Vec<u32> {
         let line = status.lines().find_map(|l| l.strip_prefix(key)).unwrap_or_default();
         line.split_whitespace().filter_map(|w| w.parse().ok()).collect()
@@ -55,8 +51,8 @@ pub fn may_write(pid: i32, path: &str) -> Option<bool> {
 
 /// The last lines of a file as process `pid` sees it, from at most `bytes` of it; the first may be the end of one.
 #[must_use]
-pub fn file_tail(pid: i32, path: &str, bytes: u64) -> Vec<String> {
-    let Some(mut file) = open_of(pid, path) else { return Vec::new() };
+pub fn file_tail(io: &Io, pid: i32, path: &str, bytes: u64) -> Vec<String> {
+    let Some(mut file) = open_of(io, pid, path) else { return Vec::new() };
     let Ok(length) = file.metadata().map(|m| m.len()) else { return Vec::new() };
     let mut end = Vec::new();
     let read = file.seek(SeekFrom::Start(length.saturating_sub(bytes))).and_then(|_| file.take(bytes).read_to_end(&mut end));
@@ -68,10 +64,10 @@ pub fn file_tail(pid: i32, path: &str, bytes: u64) -> Vec<String> {
 
 /// The files a process has open whose names end in `ending`, by their paths as it sees them.
 #[must_use]
-pub fn open_files(pid: i32, ending: &str) -> Vec<String> {
-    let descriptors = std::fs::read_dir(format!("/proc/{pid}/fd")).into_iter().flatten().flatten();
+pub fn open_files(io: &Io, pid: i32, ending: &str) -> Vec<String> {
+    let descriptors = io.read_dir(format!("/proc/{pid}/fd")).into_iter().flatten().flatten();
     let mut paths: Vec<String> = descriptors
-        .filter_map(|fd| std::fs::read_link(fd.path()).ok()?.into_os_string().into_string().ok())
+        .filter_map(|fd| io.read_link(fd.path()).ok()?.into_os_string().into_string().ok())
         .filter(|path| path.starts_with('/') && path.ends_with(ending))
         .collect();
     paths.sort();
@@ -79,23 +75,20 @@ pub fn open_files(pid: i32, ending: &str) -> Vec<String> {
     paths
 }
 
-/// A small file of our own, such as one that holds a password.
+/// A small file of this process's own, such as one that holds a password.
 #[must_use]
-pub(super) fn own_file(path: &str) -> Option<String> {
-    regular(openat(CWD, path, FLAGS, Mode::empty()).ok()?.into()).and_then(text)
+pub(super) fn own_file(io: &Io, path: &str) -> Option<String> {
+    let file = io.open(path).ok()?;
+    if file.metadata().ok()?.is_file() { text(file) } else { None }
 }
 
-fn open_of(pid: i32, path: &str) -> Option<File> {
-    Root::of(pid).and_then(|root| root.file(path)).ok()
-}
-
-fn regular(file: File) -> Option<File> {
-    file.metadata().ok()?.is_file().then_some(file)
+fn open_of(io: &Io, pid: i32, path: &str) -> Option<File> {
+    Root::of(io, pid).and_then(|root| root.file(path)).ok()
 }
 
 fn text(file: File) -> Option<String> {
     let mut text = String::new();
-    file.take(LARGEST).read_to_string(&mut text).ok()?;
+    file.take(MAX_BYTES).read_to_string(&mut text).ok()?;
     Some(text)
 }
 
@@ -110,8 +103,11 @@ mod tests {
         let path = dir.path().join("log");
         std::fs::write(&path, "one\ntwo\nthree\n").unwrap();
         let me = i32::try_from(std::process::id()).unwrap();
-        assert_eq!(file_tail(me, path.to_str().unwrap(), 9), ["wo", "three"].map(str::to_owned)[..].to_vec());
-        assert_eq!(file_of(me, path.to_str().unwrap()).as_deref(), Some("one\ntwo\nthree\n"));
-        assert_eq!((file_of(me, dir.path().to_str().unwrap()), own_file("/nonexistent/x")), (None, None));
+        assert_eq!(file_tail(&Io::for_test(), me, path.to_str().unwrap(), 9), ["wo", "three"].map(str::to_owned)[..].to_vec());
+        assert_eq!(file_of(&Io::for_test(), me, path.to_str().unwrap()).as_deref(), Some("one\ntwo\nthree\n"));
+        assert_eq!(
+            (file_of(&Io::for_test(), me, dir.path().to_str().unwrap()), own_file(&Io::for_test(), "/nonexistent/x")),
+            (None, None)
+        );
     }
 }

@@ -1,14 +1,15 @@
 //! Servers that run, by their processes: one scan of `/proc`.
 
-use std::fs;
 use std::time::Duration;
 
 use super::product::product_of_program;
 use super::sockets::Namespaces;
 use crate::model::{Product, ServerProcess};
 use crate::probe::home::Home;
+use crate::probe::io::{Ids, Root, ids_of};
 use crate::probe::process;
-use crate::probe::{ProbeError, blocking};
+use crate::probe::table::{Process, ProcessTable};
+use crate::probe::{Io, ProbeError, blocking};
 
 /// How long the scan may take.
 const PATIENCE: Duration = Duration::from_secs(2);
@@ -22,39 +23,57 @@ pub struct Found {
     pub process: ServerProcess,
     /// Its name.
     pub comm: String,
-    /// Where it lives.
+    /// Its `/proc/PID/cgroup`: a claim until [`identity::prove`](crate::probe::identity::prove) has compared it.
+    pub cgroups: String,
+    /// Its user ids.
+    pub ids: Ids,
+    /// It shares this process's network namespace; `None` where that cannot be seen.
+    pub is_local: Option<bool>,
+    /// Where it lives, once proven.
     pub home: Home,
+    /// Why nothing that it says is used: it belongs to a user that is not expected to run such a server, or its claims are untrue.
+    pub untrusted: Option<String>,
     /// Where it listens.
     pub sockets: Vec<super::Socket>,
 }
 
 /// All servers that run on this host, in containers too.
-pub async fn scan() -> Result<Vec<Found>, ProbeError> {
-    blocking::run("processes", "/proc", PATIENCE, || {
-        let pids = process::all().map_err(|e| ProbeError::io("processes", "/proc", &e))?;
+pub async fn scan(table: &ProcessTable) -> Result<Vec<Found>, ProbeError> {
+    // PostgreSQL's backends and the children that Redis forks have the name of their parent
+    let first = |p: &&Process| table.get(p.parent).is_none_or(|parent| parent.comm != p.comm);
+    let named = |p: &Process| Some((product_of_program(&p.comm)?, p.clone()));
+    let candidates: Vec<(Product, Process)> = table.iter().filter(first).filter_map(named).collect();
+    let arguments = table.command_lines(candidates.iter().map(|(_, p)| p.pid)).await;
+    let serving =
+        |(product, p): &(Product, Process)| arguments.get(&p.pid).is_some_and(|line| !line.is_empty() && serves(*product, line));
+    let serving: Vec<(Product, Process)> = candidates.into_iter().filter(serving).collect();
+    blocking::run("processes", "/proc", PATIENCE, move |io| {
         let mut namespaces = Namespaces::default();
-        let mut found: Vec<Found> = pids.filter_map(|pid| server(pid, &mut namespaces)).collect();
-        found.sort_by_key(|f| f.process.pid);
-        Ok(found)
+        serving.into_iter().filter_map(|(product, p)| server(io, product, p, &mut namespaces)).collect()
     })
-    .await?
+    .await
 }
 
-fn server(pid: i32, namespaces: &mut Namespaces) -> Option<Found> {
-    let comm = process::comm(pid)?;
-    let product = product_of_program(&comm)?;
-    let (parent, start_ticks) = parent_and_start(&fs::read_to_string(format!("/proc/{pid}/stat")).ok()?)?;
-    // PostgreSQL's backends and the children that Redis forks have the name of their parent
-    if process::comm(parent).is_some_and(|c| c == comm) {
-        return None;
-    }
-    let arguments = process::command_line(pid)?;
-    if arguments.is_empty() || !serves(product, &arguments) {
-        return None;
-    }
-    let home = fs::read_to_string(format!("/proc/{pid}/cgroup")).map(|t| Home::of_cgroups(&t)).unwrap_or_default();
-    let sockets = namespaces.sockets_of(pid, product);
-    Some(Found { product, process: ServerProcess { pid, start_ticks }, comm, home, sockets })
+fn server(io: &Io, product: Product, p: Process, namespaces: &mut Namespaces) -> Option<Found> {
+    let pid = p.pid;
+    let cgroups = io.read_lossy(format!("/proc/{pid}/cgroup")).unwrap_or_default();
+    Some(Found {
+        product,
+        process: ServerProcess { pid, start_ticks: p.start_ticks },
+        comm: p.comm,
+        home: Home::of_cgroups(&cgroups),
+        cgroups,
+        ids: ids_of(io, pid).ok()?,
+        is_local: is_local(io, pid),
+        untrusted: None,
+        sockets: namespaces.sockets_of(io, pid, product),
+    })
+}
+
+/// Whether `pid` shares this process's network namespace; `None` where that cannot be seen.
+fn is_local(io: &Io, pid: i32) -> Option<bool> {
+    let of = |who: &str| io.read_link(format!("/proc/{who}/ns/net")).ok();
+    Some(of(&pid.to_string())? == of("self")?)
 }
 
 /// Whether these arguments (separated by NUL, or rewritten as a title) are those of a server in service.
@@ -85,34 +104,34 @@ pub(super) fn serves(product: Product, arguments: &str) -> bool {
 
 /// The children of a process.
 #[must_use]
-pub fn children_of(pid: i32) -> Vec<i32> {
-    let children = fs::read_to_string(format!("/proc/{pid}/task/{pid}/children")).unwrap_or_default();
+pub fn children_of(io: &Io, pid: i32) -> Vec<i32> {
+    let children = io.read_lossy(format!("/proc/{pid}/task/{pid}/children")).unwrap_or_default();
     children.split_whitespace().filter_map(|c| c.parse().ok()).collect()
 }
 
-/// The folder a process works in, as it sees it itself.
+/// The directory a process works in, as it sees it itself.
 #[must_use]
-pub fn working_folder(pid: i32) -> Option<String> {
-    fs::read_link(format!("/proc/{pid}/cwd")).ok()?.into_os_string().into_string().ok()
+pub fn working_folder(io: &Io, pid: i32) -> Option<String> {
+    io.read_link(format!("/proc/{pid}/cwd")).ok()?.into_os_string().into_string().ok()
 }
 
-/// Paths of what lies in a folder as process `pid` sees it, `most` at most.
+/// Paths of the entries of a directory as process `pid` sees it, `most` at most.
 #[must_use]
-pub fn folders_of(pid: i32, folder: &str, most: usize) -> Vec<String> {
-    let entries = fs::read_dir(format!("/proc/{pid}/root{folder}")).into_iter().flatten().flatten();
-    entries.take(most).filter_map(|e| Some(format!("{folder}/{}", e.file_name().to_str()?))).collect()
+pub fn folders_of(io: &Io, pid: i32, folder: &str, most: usize) -> Vec<String> {
+    let names = Root::of(io, pid).map(|root| root.names(folder.as_ref())).unwrap_or_default();
+    names.into_iter().take(most).map(|name| format!("{folder}/{name}")).collect()
 }
 
 /// The titles that the children of a process give themselves.
 #[must_use]
-pub fn children_titles(pid: i32) -> Vec<String> {
-    children_of(pid).into_iter().filter_map(process::title).collect()
+pub fn children_titles(io: &Io, pid: i32) -> Vec<String> {
+    children_of(io, pid).into_iter().filter_map(|child| process::title(io, child)).collect()
 }
 
-/// The state of a process: `R`, `S`, `D`, `T`, …; none when it is gone.
+/// The state of a process: `R`, `S`, `D`, `T`, …, or `None` when it has ended.
 #[must_use]
-pub fn state_of(pid: i32) -> Option<char> {
-    process::state_of(&fs::read_to_string(format!("/proc/{pid}/stat")).ok()?)
+pub fn state_of(io: &Io, pid: i32) -> Option<char> {
+    process::state_of(&io.read_lossy(format!("/proc/{pid}/stat")).ok()?)
 }
 
 /// Fields 4 and 22 of `/proc/<pid>/stat`.

@@ -3,7 +3,8 @@
 use std::fmt;
 
 use super::files::{file_of, own_file};
-use crate::probe::{Redactor, environment};
+use super::tls::Trust;
+use crate::probe::{Io, Redactor, environment};
 
 /// A password.
 #[derive(Clone, PartialEq, Eq)]
@@ -40,8 +41,10 @@ pub struct Login {
     pub password: Option<Secret>,
     /// Database.
     pub database: Option<String>,
-    /// Whether TLS is wanted.
-    pub tls: bool,
+    /// Whether TLS is wanted, and what proves the server.
+    pub tls: Option<Trust>,
+    /// The host name by which the configuration names the server.
+    pub host: Option<String>,
     /// Where this comes from: `the configuration`, `POSTGRES_PASSWORD of its container`.
     pub from: String,
 }
@@ -64,6 +67,7 @@ pub(super) fn variable<'a>(environment: &'a [String], name: &str) -> Option<&'a 
 /// official images.
 #[must_use]
 pub(super) fn password(
+    io: &Io,
     environment: &[String],
     names: &[&str],
     pid: Option<i32>,
@@ -74,7 +78,7 @@ pub(super) fn password(
             return Some((Secret::new(value, redactor), (*name).to_owned()));
         }
         let path = variable(environment, &format!("{name}_FILE"))?;
-        let text = file_of(pid?, path)?;
+        let text = file_of(io, pid?, path)?;
         Some((Secret::new(text.trim_end_matches(['\r', '\n']), redactor), format!("{name}_FILE")))
     })
 }
@@ -123,12 +127,12 @@ pub(super) fn service<'a>(text: &'a str, name: &str) -> Vec<(&'a str, &'a str)> 
 /// A server that the libpq environment names: `PGSERVICE` (with its service file), `PGHOST` and `PGPORT`. What it is called, where it
 /// is, and how to log in; none when nothing is set.
 #[must_use]
-pub fn libpq_server(redactor: &Redactor) -> Option<((String, u16), Login)> {
+pub fn libpq_server(io: &Io, redactor: &Redactor) -> Option<((String, u16), Login)> {
     let from_service = environment("PGSERVICE").and_then(|name| {
         let named = environment("PGSERVICEFILE").or_else(|| Some(format!("{}/.pg_service.conf", environment("HOME")?)));
         let system = environment("PGSYSCONFDIR").unwrap_or_else(|| "/etc/postgresql-common".to_owned());
         let files = [named, Some(format!("{system}/pg_service.conf"))];
-        let texts = files.into_iter().flatten().filter_map(|path| own_file(&path));
+        let texts = files.into_iter().flatten().filter_map(|path| own_file(io, &path));
         texts
             .map(|t| service(&t, &name).into_iter().map(|(k, v)| (k.to_owned(), v.to_owned())).collect::<Vec<_>>())
             .find(|s| !s.is_empty())
@@ -143,24 +147,25 @@ pub fn libpq_server(redactor: &Redactor) -> Option<((String, u16), Login)> {
         user: setting("user", "PGUSER"),
         password: setting("password", "PGPASSWORD").map(|p| Secret::new(p, redactor)),
         database: setting("dbname", "PGDATABASE"),
-        tls: setting("sslmode", "PGSSLMODE").is_some_and(|m| m == "require" || m.starts_with("verify")),
+        tls: Trust::of_sslmode(&setting("sslmode", "PGSSLMODE").unwrap_or_default(), setting("sslrootcert", "PGSSLROOTCERT")),
+        host: Some(host.clone()).filter(|h| !h.starts_with('/')),
         from: if from_service.is_some() { "PGSERVICE" } else { "the libpq environment" }.to_owned(),
     };
     Some(((host, port), login))
 }
 
 /// A password from a file of its own, without the line end.
-pub fn secret_file(path: &str, redactor: &Redactor) -> Result<Secret, String> {
-    let text = own_file(path).ok_or_else(|| format!("the password file {path} cannot be read"))?;
+pub fn secret_file(io: &Io, path: &str, redactor: &Redactor) -> Result<Secret, String> {
+    let text = own_file(io, path).ok_or_else(|| format!("the password file {path} cannot be read"))?;
     Ok(Secret::new(text.trim_end_matches(['\r', '\n']), redactor))
 }
 
 /// The password file that applies.
 #[must_use]
-pub(super) fn pgpass_text() -> Option<String> {
+pub(super) fn pgpass_text(io: &Io) -> Option<String> {
     let named = environment("PGPASSFILE");
     let path = named.or_else(|| Some(format!("{}/.pgpass", environment("HOME")?)))?;
-    own_file(&path)
+    own_file(io, &path)
 }
 
 #[cfg(test)]
@@ -193,7 +198,8 @@ mod tests {
     #[test]
     fn the_first_password_that_is_set_counts() {
         let environment = ["A_PASSWORD=".to_owned(), "B_PASSWORD=secret-value".to_owned()];
-        let (secret, from) = password(&environment, &["A_PASSWORD", "B_PASSWORD"], None, &Redactor::default()).unwrap();
+        let (secret, from) =
+            password(&Io::for_test(), &environment, &["A_PASSWORD", "B_PASSWORD"], None, &Redactor::default()).unwrap();
         assert_eq!((secret.reveal(), from.as_str()), ("secret-value", "B_PASSWORD"));
     }
 

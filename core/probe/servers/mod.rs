@@ -1,15 +1,18 @@
 //! Databases, caches and brokers: found by their processes, reached from where they are, logged in to with what is at hand.
 
+mod cleartext;
 mod connect;
 mod files;
 mod find;
 #[cfg(any(test, feature = "fuzz"))]
 pub(super) mod fuzz;
 mod login;
+mod peer;
 pub mod postgres;
 mod product;
 pub mod rabbitmq;
 pub mod redis;
+mod run;
 mod sockets;
 mod tls;
 pub mod web;
@@ -26,13 +29,15 @@ pub(super) use find::parent_and_start;
 pub use find::{Found, children_of, children_titles, folders_of, scan, state_of, working_folder};
 pub use login::{Login, Secret, libpq_server, secret_file};
 pub use product::{product_of, product_of_program, product_of_unit};
+pub use run::run_for;
 pub(super) use sockets::connections_of;
 pub use sockets::{Socket, default_port, tcp_port};
+pub use tls::Trust;
 pub(super) use tls::over_tls;
 
 use super::netns::NoConnection;
-use super::{Memo, ProbeCx, ProbeError};
-use crate::model::{ServerRef, Target};
+use super::{Memo, ProbeCx, ProbeError, blocking};
+use crate::model::{Product, ServerRef, Target};
 
 /// How long a connection may take: it is made on this machine or in its network.
 const CONNECT: Duration = Duration::from_secs(1);
@@ -90,6 +95,13 @@ pub enum NoSession {
         /// The rest.
         message: String,
     },
+    /// There is a login for it, and the peer of the connection is not proven to be it: the password was not sent.
+    Unproven {
+        /// Where.
+        address: String,
+        /// Whose process answers there, or why that cannot be known.
+        why: String,
+    },
     /// It wants a login that we do not have, or does not take the one we have.
     Login {
         /// Where.
@@ -102,6 +114,23 @@ pub enum NoSession {
 }
 
 impl NoSession {
+    /// The password for a server was not sent.
+    pub(super) fn unproven(address: String, why: String) -> Self {
+        Self::Unproven { address, why }
+    }
+
+    /// From a connection that could not be secured: a certificate that does not verify leaves open who answers.
+    pub(super) fn insecure(address: String, error: &std::io::Error) -> Self {
+        let why = error.to_string();
+        if why.contains("invalid peer certificate") {
+            Self::unproven(address, why)
+        } else if error.kind() == std::io::ErrorKind::InvalidData && error.get_ref().is_none_or(|e| !e.is::<rustls::Error>()) {
+            Self::Garbage { address, why }
+        } else {
+            Self::Closed { address, why: format!("TLS: {why}") }
+        }
+    }
+
     /// From a connection that could not be made.
     #[must_use]
     pub fn unconnected(address: String, why: NoConnection) -> Self {
@@ -122,6 +151,7 @@ impl NoSession {
             Self::Garbage { why, .. } => format!("what came is no answer: {why}"),
             Self::Rejected { message, .. } | Self::Login { message, .. } => message.clone(),
             Self::Unreachable { why, .. } => why.clone(),
+            Self::Unproven { why, .. } => format!("the password was not sent: {why}"),
             Self::Refused { .. } => "it takes no connection".to_owned(),
             Self::NotListening => "it listens nowhere".to_owned(),
             Self::NotRunning => "it does not run".to_owned(),
@@ -135,6 +165,7 @@ impl NoSession {
             Self::NotRunning => "it does not run",
             Self::NotListening => "it listens nowhere",
             Self::Login { .. } => "it wants a login that opsctl does not have",
+            Self::Unproven { .. } => "its identity is not proven",
             Self::Rejected { .. } => "it takes no questions",
             _ => "it does not answer",
         };
@@ -153,10 +184,37 @@ pub struct Known {
     pub server: ServerRef,
     /// Where it listens.
     pub sockets: Vec<Socket>,
+    /// It shares this process's network namespace; `None` where that cannot be seen or it does not run.
+    pub is_local: Option<bool>,
     /// How to log in, from the configuration.
     pub login: Option<Login>,
     /// Its processes and configuration, when it is an nginx that runs.
     pub nginx: Option<Result<Arc<super::nginx::Nginx>, ProbeError>>,
+}
+
+impl Known {
+    /// The host name that its certificate should have.
+    fn host(&self) -> &str {
+        let named = self.login.as_ref().and_then(|l| l.host.as_deref());
+        named.or(self.server.address.as_ref().map(|(host, _)| host.as_str())).unwrap_or("localhost")
+    }
+
+    /// What has to prove it behind TLS, where TLS is wanted. A process that was found is proven by itself, and often has a certificate of
+    /// its own making; only PostgreSQL's `sslmode` says explicitly that the certificate counts.
+    fn trust(&self) -> Option<&Trust> {
+        let wanted = self.login.as_ref().and_then(|l| l.tls.as_ref());
+        let explicit = matches!(self.server.product, Product::Postgres | Product::Pgbouncer);
+        if self.server.process.is_some() && !explicit { wanted.map(|_| &Trust::Encrypted) } else { wanted }
+    }
+
+    /// Whether it is the server that clients on this host reach at the loopback's `port` without naming a host.
+    fn is_at_default(&self, port: u16) -> bool {
+        let loopback = |host: &str| matches!(host, "localhost" | "127.0.0.1" | "::1");
+        match &self.server.address {
+            Some((host, at)) => loopback(host) && *at == port,
+            None => self.is_local == Some(true) && self.server.container.is_none() && tcp_port(&self.sockets) == Some(port),
+        }
+    }
 }
 
 type Sessions<S> = Memo<String, Result<Result<Arc<S>, NoSession>, ProbeError>>;
@@ -181,7 +239,11 @@ impl Servers {
 
     /// The server that a target stands for.
     pub fn known(&self, target: &Target) -> Result<&Known, ProbeError> {
-        self.known.get(&target.id).ok_or_else(|| ProbeError::Skip("it is gone".to_owned()))
+        let known = self.known.get(&target.id).ok_or_else(|| ProbeError::Skip("it no longer exists".to_owned()))?;
+        match &known.server.untrusted {
+            Some(why) => Err(ProbeError::Untrusted { server: known.server.name.clone(), why: why.clone() }),
+            None => Ok(known),
+        }
     }
 }
 
@@ -212,9 +274,13 @@ impl ProbeCx {
         if let (Some(id), Some(docker)) = (&server.container, &self.docker) {
             return docker.environment(id).await.unwrap_or_default();
         }
-        let environ = server.process.and_then(|p| std::fs::read(format!("/proc/{}/environ", p.pid)).ok()).unwrap_or_default();
-        let environ: Vec<String> =
-            String::from_utf8_lossy(&environ).split('\0').filter(|e| e.contains('=')).map(str::to_owned).collect();
+        let Some(process) = server.process else { return Vec::new() };
+        let from = format!("process {}", process.pid);
+        let read = blocking::run("an environment", &from, CONNECT, move |io| {
+            io.read_lossy(format!("/proc/{}/environ", process.pid)).unwrap_or_default()
+        });
+        let environ = read.await.unwrap_or_default();
+        let environ: Vec<String> = environ.split('\0').filter(|e| e.contains('=')).map(str::to_owned).collect();
         self.redactor.learn_environment(environ.iter().map(String::as_str));
         environ
     }
@@ -229,9 +295,10 @@ async fn ways(known: &Known) -> Result<Vec<Way>, NoSession> {
             return Ok(vec![Way { socket: Socket::Unix(path), inside: None, user: None }]);
         }
         let address = format!("{host}:{port}");
-        let resolved = tokio::time::timeout(CONNECT, tokio::net::lookup_host((host.as_str(), *port))).await;
+        let (name, at) = (host.clone(), *port);
+        let resolved = blocking::run("a host name", host, CONNECT, move |io| io.look_up(&name, at)).await;
         return match resolved {
-            Ok(Ok(addresses)) => Ok(addresses.map(|a| Way { socket: Socket::Tcp(a), inside: None, user: None }).collect()),
+            Ok(Ok(found)) => Ok(found.into_iter().map(|a| Way { socket: Socket::Tcp(a), inside: None, user: None }).collect()),
             Ok(Err(e)) => Err(NoSession::Unreachable { address, why: format!("looking its name up: {e}") }),
             Err(_) => Err(NoSession::Unreachable { address, why: "looking its name up: no answer".to_owned() }),
         };

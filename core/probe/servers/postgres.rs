@@ -5,18 +5,19 @@
 
 use std::time::Duration;
 
-use rustls::ClientConfig;
 use serde::de::DeserializeOwned;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio_postgres::config::SslMode;
 use tokio_postgres::error::SqlState;
-use tokio_postgres::tls::MakeTlsConnect;
-use tokio_postgres::{Client, Config, SimpleQueryMessage};
-use tokio_postgres_rustls::MakeRustlsConnect;
+use tokio_postgres::{Client, Config, NoTls, SimpleQueryMessage};
 
+use super::cleartext::{self, NoCleartext};
 use super::login::{Login, Secret, password, pgpass, pgpass_text, variable};
-use super::{Bounded, CONNECT, Known, NoSession, Socket, Way, file_of, millis, open_way, tls, user_of, ways};
+use super::peer::Ends;
+use super::tls::{self, Trust};
+use super::{Bounded, CONNECT, Known, NoSession, Socket, Stream, Way, file_of, millis, open_way, user_of, ways};
 use crate::model::{Product, Target};
-use crate::probe::{ProbeCx, ProbeError, environment};
+use crate::probe::{Io, ProbeCx, ProbeError, Redactor, blocking, environment};
 
 /// How long the server itself works on one question, and waits for a lock (catalogue §7).
 const PROLOGUE: &str = "SET statement_timeout = '3s'; SET lock_timeout = '1s'; SET default_transaction_read_only = on; \
@@ -201,13 +202,16 @@ pub(super) async fn open(known: &Known, cx: &ProbeCx, database: Option<&str>) ->
         Ok(ways) => ways,
         Err(why) => return Ok(Err(why)),
     };
-    let mut logins = logins(known, cx).await;
+    let mut logins = logins(known, cx).await?;
     if let Some(database) = database {
         for login in &mut logins {
             login.database = Some(database.to_owned());
         }
     }
-    let peer = known.server.process.and_then(|p| user_of(p.pid));
+    let peer = match known.server.process {
+        Some(process) => blocking::run("a user", "/proc", CONNECT, move |io| user_of(io, process.pid)).await?,
+        None => None,
+    };
     for way in &mut ways {
         if matches!(way.socket, Socket::Unix(_)) {
             way.user = peer;
@@ -219,7 +223,7 @@ pub(super) async fn open(known: &Known, cx: &ProbeCx, database: Option<&str>) ->
             last = match log_in(way, login, known, cx).await? {
                 Ok(session) => return Ok(Ok(session)),
                 // another login, or another socket, may be taken
-                Err(why @ NoSession::Login { .. }) => why,
+                Err(why @ (NoSession::Login { .. } | NoSession::Unproven { .. })) => why,
                 Err(why @ NoSession::Refused { .. }) => {
                     last = why;
                     continue 'ways;
@@ -231,8 +235,15 @@ pub(super) async fn open(known: &Known, cx: &ProbeCx, database: Option<&str>) ->
     Ok(Err(last))
 }
 
-/// The logins there are, the most deliberate first.
-async fn logins(known: &Known, cx: &ProbeCx) -> Vec<Login> {
+/// The logins there are for this server, the most deliberate first.
+async fn logins(known: &Known, cx: &ProbeCx) -> Result<Vec<Login>, ProbeError> {
+    let started_with = cx.environment_of(&known.server).await;
+    let (known, redactor) = (known.clone(), cx.redactor.clone());
+    let from = known.server.name.clone();
+    blocking::run("a login", &from, CONNECT, move |io| logins_now(io, &known, &started_with, &redactor)).await
+}
+
+fn logins_now(io: &Io, known: &Known, started_with: &[String], redactor: &Redactor) -> Vec<Login> {
     let mut logins: Vec<Login> = known.login.iter().filter(|l| l.user.is_some() || l.password.is_some()).cloned().collect();
     let pid = known.server.process.map(|p| p.pid);
     let bouncer = known.server.product == Product::Pgbouncer;
@@ -240,14 +251,13 @@ async fn logins(known: &Known, cx: &ProbeCx) -> Vec<Login> {
         // its console takes the user it runs as over its unix socket, under this name
         logins.push(Login::user("pgbouncer", "its own user"));
     }
-    let started_with = cx.environment_of(&known.server).await;
     let role =
-        variable(&started_with, "POSTGRES_USER").or_else(|| variable(&started_with, "POSTGRESQL_USERNAME")).map(str::to_owned);
-    let owner = pid.and_then(|pid| owner_name(pid, user_of(pid)?.0));
+        variable(started_with, "POSTGRES_USER").or_else(|| variable(started_with, "POSTGRESQL_USERNAME")).map(str::to_owned);
+    let owner = pid.and_then(|pid| owner_name(io, pid, user_of(io, pid)?.0));
     let words =
-        password(&started_with, &["POSTGRES_PASSWORD", "POSTGRESQL_PASSWORD", "POSTGRESQL_POSTGRES_PASSWORD"], pid, &cx.redactor);
+        password(io, started_with, &["POSTGRES_PASSWORD", "POSTGRESQL_PASSWORD", "POSTGRESQL_POSTGRES_PASSWORD"], pid, redactor);
     let database =
-        variable(&started_with, "POSTGRES_DB").or_else(|| variable(&started_with, "POSTGRESQL_DATABASE")).map(str::to_owned);
+        variable(started_with, "POSTGRES_DB").or_else(|| variable(started_with, "POSTGRESQL_DATABASE")).map(str::to_owned);
     if !bouncer && (pid.is_some() || role.is_some() || words.is_some()) {
         let user = role.clone().or_else(|| owner.clone().filter(|o| o != "root")).unwrap_or_else(|| "postgres".to_owned());
         let from = match &words {
@@ -256,18 +266,20 @@ async fn logins(known: &Known, cx: &ProbeCx) -> Vec<Login> {
         };
         logins.push(Login { password: words.map(|(p, _)| p), database, ..Login::user(user, from) });
     }
-    // libpq: PGUSER, PGPASSWORD, then ~/.pgpass
+    // libpq: PGUSER, PGPASSWORD, then ~/.pgpass; each only for the server that libpq would connect to with it
     let user = environment("PGUSER").or(role).unwrap_or_else(|| "postgres".to_owned());
     let libpq_database = environment("PGDATABASE");
-    if let Some(password) = environment("PGPASSWORD") {
-        let password = Some(Secret::new(password, &cx.redactor));
+    if names_no_host(known)
+        && let Some(password) = environment("PGPASSWORD")
+    {
+        let password = Some(Secret::new(password, redactor));
         logins.push(Login { password, database: libpq_database.clone(), ..Login::user(user.clone(), "PGPASSWORD") });
     }
-    if let Some(text) = pgpass_text() {
+    if let Some(text) = pgpass_text(io) {
         let file = PgpassFile { text, hosts: hosts(known), port: port(known) };
         let found = |user: &str, database: Option<&str>| {
             let password = file.password(database.unwrap_or(user), user)?;
-            Some(Secret::new(password, &cx.redactor))
+            Some(Secret::new(password, redactor))
         };
         // a user that somebody named without a password has it here
         for login in logins.iter_mut().filter(|l| l.password.is_none()) {
@@ -292,6 +304,14 @@ async fn logins(known: &Known, cx: &ProbeCx) -> Vec<Login> {
     seen
 }
 
+/// Whether it is the server that libpq connects to when nothing names a host: the one of this host at `PGPORT`. Where `PGHOST` or a
+/// service names one, its login comes with that server.
+fn names_no_host(known: &Known) -> bool {
+    let named = ["PGHOST", "PGHOSTADDR", "PGSERVICE"].iter().any(|v| environment(v).is_some_and(|v| !v.is_empty()));
+    let at = environment("PGPORT").and_then(|p| p.parse().ok()).unwrap_or(5432);
+    !named && known.is_at_default(at)
+}
+
 /// `~/.pgpass` and the names under which a server may stand in it.
 struct PgpassFile {
     text: String,
@@ -305,14 +325,19 @@ impl PgpassFile {
     }
 }
 
-/// What somebody may call the place of a server: its address, and `localhost` for a socket of this machine.
+/// The hosts by which clients of this host reach a server: its configured address, and `localhost` and its addresses for one that runs
+/// on this host itself. A server in a network namespace of its own has none: what it calls 127.0.0.1 is another place.
 fn hosts(known: &Known) -> Vec<String> {
     let configured = known.server.address.iter().map(|(host, _)| host.clone());
+    if known.server.process.is_some() && (known.is_local != Some(true) || known.server.container.is_some()) {
+        return configured.collect();
+    }
     let tcp = known.sockets.iter().filter_map(|s| match s {
         Socket::Tcp(address) => Some(address.ip().to_string()),
         Socket::Unix(_) => None,
     });
-    configured.chain(["localhost".to_owned()]).chain(tcp).collect()
+    let own = known.server.process.map(|_| "localhost".to_owned());
+    configured.chain(own).chain(tcp).collect()
 }
 
 fn port(known: &Known) -> u16 {
@@ -321,8 +346,8 @@ fn port(known: &Known) -> u16 {
 }
 
 /// The name of a user where the process lives: the host does not know the users of a container.
-fn owner_name(pid: i32, uid: u32) -> Option<String> {
-    let text = file_of(pid, "/etc/passwd")?;
+fn owner_name(io: &Io, pid: i32, uid: u32) -> Option<String> {
+    let text = file_of(io, pid, "/etc/passwd")?;
     let named = |line: &str| {
         let mut fields = line.split(':');
         let name = fields.next()?;
@@ -334,7 +359,7 @@ fn owner_name(pid: i32, uid: u32) -> Option<String> {
 async fn log_in(way: &Way, login: &Login, known: &Known, cx: &ProbeCx) -> Result<Result<Session, NoSession>, ProbeError> {
     let bouncer = known.server.product == Product::Pgbouncer;
     let database = login.database.clone().unwrap_or_else(|| if bouncer { "pgbouncer".to_owned() } else { "postgres".to_owned() });
-    match connect(way, login, &database, bouncer).await? {
+    match connect(way, login, known, &database).await? {
         Ok(session) if bouncer || login.database.is_some() => Ok(Ok(session)),
         Ok(session) => {
             // tables are looked at from within their database: the busiest one is worth more than the one for administration
@@ -342,9 +367,9 @@ async fn log_in(way: &Way, login: &Login, known: &Known, cx: &ProbeCx) -> Result
                 Some(database) => {
                     // one connection at a time
                     drop(session);
-                    match connect(way, login, &database, false).await? {
+                    match connect(way, login, known, &database).await? {
                         Ok(session) => Ok(Ok(session)),
-                        Err(_) => connect(way, login, "postgres", false).await,
+                        Err(_) => connect(way, login, known, "postgres").await,
                     }
                 }
                 None => Ok(Ok(session)),
@@ -356,7 +381,7 @@ async fn log_in(way: &Way, login: &Login, known: &Known, cx: &ProbeCx) -> Result
         }
         // 3D000: the server is up, only this database is not there
         Err(NoSession::Rejected { code, .. }) if code == SqlState::INVALID_CATALOG_NAME.code() && database != "template1" => {
-            connect(way, login, "template1", bouncer).await
+            connect(way, login, known, "template1").await
         }
         Err(why) => Ok(Err(why)),
     }
@@ -369,30 +394,51 @@ async fn busiest(session: &Session) -> Option<String> {
     session.texts(sql).await.ok()?.into_iter().next()
 }
 
-async fn connect(way: &Way, login: &Login, database: &str, bouncer: bool) -> Result<Result<Session, NoSession>, ProbeError> {
+async fn connect(way: &Way, login: &Login, known: &Known, database: &str) -> Result<Result<Session, NoSession>, ProbeError> {
+    let bouncer = known.server.product == Product::Pgbouncer;
     let address = way.address();
     let stream = match open_way(way, CONNECT).await? {
         Ok(stream) => stream,
         Err(why) => return Ok(Err(NoSession::unconnected(address, why))),
     };
+    let ends = match Ends::of(&stream) {
+        Ok(ends) => ends,
+        Err(e) => return Ok(Err(NoSession::Closed { address, why: e.to_string() })),
+    };
+    let unix = matches!(way.socket, Socket::Unix(_));
+    let secured = async {
+        let trust = login.tls.as_ref();
+        if unix { Ok((stream, None)) } else { secure(stream, known.host(), trust).await.map(|s| (s, trust)) }
+    };
+    let (stream, trust) = match tokio::time::timeout(LOGIN, secured).await {
+        Err(_) => return Ok(Err(NoSession::Hung { address, after_ms: millis(LOGIN) })),
+        Ok(Err(e)) => return Ok(Err(NoSession::insecure(address, &e))),
+        Ok(Ok(secured)) => secured,
+    };
+    // without a password there is none to give away
+    let verified = trust.is_some_and(Trust::proves) && matches!(stream, Stream::Tls(_));
+    let doubt = match &login.password {
+        Some(_) if !verified => ends.prove(way, known).await?.err(),
+        _ => None,
+    };
+    // a server that was found and is not at the other end gets nothing; one on another host the proof that the password is known
+    if let (Some(why), true) = (&doubt, known.server.process.is_some() || matches!(ends, Ends::Unix(_))) {
+        return Ok(Err(NoSession::unproven(address, why.clone())));
+    }
     let user = login.user.clone().unwrap_or_else(|| "postgres".to_owned());
     let mut config = Config::new();
-    config.user(&user).dbname(database).application_name("opsctl");
+    // TLS is done: what tokio-postgres sees is the conversation
+    config.user(&user).dbname(database).application_name("opsctl").ssl_mode(SslMode::Disable);
     if let Some(password) = &login.password {
         config.password(password.reveal());
     }
-    let unix = matches!(way.socket, Socket::Unix(_));
-    config.ssl_mode(match (unix, login.tls) {
-        (true, _) => SslMode::Disable,
-        (false, true) => SslMode::Require,
-        (false, false) => SslMode::Prefer,
-    });
-    let tls_config: ClientConfig = tls::any_certificate().map_err(|e| ProbeError::failed("TLS", "this build", &e.to_string()))?;
-    let mut maker = MakeRustlsConnect::new(tls_config);
-    let tls = MakeTlsConnect::<Bounded>::make_tls_connect(&mut maker, "localhost")
-        .map_err(|e| ProbeError::failed("TLS", "this build", &e.to_string()))?;
-    let (client, connection) = match tokio::time::timeout(LOGIN, config.connect_raw(Bounded::new(stream), tls)).await {
+    let stream = NoCleartext::new(Bounded::new(stream), doubt.is_none());
+    let (client, connection) = match tokio::time::timeout(LOGIN, config.connect_raw(stream, NoTls)).await {
         Err(_) => return Ok(Err(NoSession::Hung { address, after_ms: millis(LOGIN) })),
+        Ok(Err(e)) if with_sources(&e).contains(cleartext::REFUSED) => {
+            let why = format!("{}, and {}", cleartext::REFUSED, doubt.unwrap_or_default());
+            return Ok(Err(NoSession::unproven(address, why)));
+        }
         Ok(Err(e)) => return Ok(Err(refusal(address, &e, login))),
         Ok(Ok(pair)) => pair,
     };
@@ -406,6 +452,23 @@ async fn connect(way: &Way, login: &Login, database: &str, bouncer: bool) -> Res
         return Ok(Err(NoSession::Closed { address: session.address.clone(), why }));
     }
     Ok(Ok(session))
+}
+
+/// Requests TLS (`SSLRequest`: PostgreSQL, "SSL Session Encryption"), as `sslmode` says: required with a [`Trust`], else where the server
+/// offers it.
+async fn secure(mut stream: Stream, host: &str, trust: Option<&Trust>) -> std::io::Result<Stream> {
+    const SSL_REQUEST: [u8; 8] = [0, 0, 0, 8, 0x04, 0xd2, 0x16, 0x2f];
+    stream.write_all(&SSL_REQUEST).await?;
+    match stream.read_u8().await? {
+        b'S' => tls::over_tls(stream, host, trust.unwrap_or(&Trust::Encrypted)).await,
+        // a byte more would be injected before the handshake (CVE-2021-23222); an error message means: no TLS
+        b'N' if trust.is_none() => Ok(stream),
+        b'N' => Err(std::io::Error::other("the server does not offer it")),
+        other => {
+            let why = format!("unexpected answer {other:#04x} to a request for TLS");
+            Err(std::io::Error::new(std::io::ErrorKind::InvalidData, why))
+        }
+    }
 }
 
 /// `15.18 (Debian 15.18-0+deb12u1)`, `16beta1`, `1.22.0/bouncer`.

@@ -7,10 +7,12 @@ use serde::{Deserialize, Serialize};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 use super::login::{Login, Secret, password, variable};
-use super::{ANSWER, CONNECT, Known, NoSession, Socket, Way, millis, open_way, tls, user_of, ways};
+use super::peer::Ends;
+use super::{ANSWER, CONNECT, Known, NoSession, Socket, Trust, Way, millis, open_way, run_for, tls, ways};
 use crate::model::quantity;
 use crate::probe::http::{self, NoAnswer};
-use crate::probe::{Memo, ProbeCx, ProbeError, command, process};
+use crate::probe::io::Root;
+use crate::probe::{Io, Memo, ProbeCx, ProbeError, blocking, process};
 use std::sync::Arc;
 
 /// Ports that are not AMQP: management, metrics, between nodes and for their tools, epmd, streams, MQTT, STOMP.
@@ -165,9 +167,12 @@ pub(super) async fn open(known: &Known, _cx: &ProbeCx) -> Result<Result<Session,
         Ok(stream) => stream,
         Err(why) => return Ok(Err(NoSession::unconnected(address, why))),
     };
-    let wants_tls = port(way) == 5671 || known.login.as_ref().is_some_and(|l| l.tls);
+    let trust = known.trust().cloned().or_else(|| (port(way) == 5671).then_some(Trust::Encrypted));
     let greeting = async {
-        let mut stream = if wants_tls { tls::over_tls(stream, "localhost").await? } else { stream };
+        let mut stream = match &trust {
+            Some(trust) => tls::over_tls(stream, known.host(), trust).await?,
+            None => stream,
+        };
         stream.write_all(GREETING).await?;
         let mut header = [0; 7];
         stream.read_exact(&mut header).await?;
@@ -241,8 +246,9 @@ async fn by_api(known: &Known, cx: &ProbeCx) -> Result<Facts, NoFacts> {
             "its management API is not on (`rabbitmq-plugins enable rabbitmq_management`)".to_owned(),
         ));
     };
-    let login = login(known, cx).await;
-    let api = Api { way, tls, login };
+    let login = login(known, cx).await.map_err(|e| NoFacts::Unavailable(e.to_string()))?;
+    let trust = known.trust().cloned().or_else(|| tls.then_some(Trust::Encrypted));
+    let api = Api { way, trust, login, known };
     let nodes: Vec<Node> = api.get("/api/nodes").await?;
     let columns = "name,vhost,messages_ready,messages_unacknowledged,consumers,state";
     let queues: Paged =
@@ -270,13 +276,14 @@ async fn by_api(known: &Known, cx: &ProbeCx) -> Result<Facts, NoFacts> {
     })
 }
 
-struct Api {
+struct Api<'a> {
     way: Way,
-    tls: bool,
+    trust: Option<Trust>,
     login: Login,
+    known: &'a Known,
 }
 
-impl Api {
+impl Api<'_> {
     async fn get<T: DeserializeOwned>(&self, path: &str) -> Result<T, NoFacts> {
         let unavailable = |why: String| NoFacts::Unavailable(format!("its management API at {}: {why}", self.way.address()));
         let stream = match open_way(&self.way, CONNECT).await {
@@ -284,13 +291,19 @@ impl Api {
             Ok(Err(why)) => return Err(unavailable(format!("{why:?}").to_lowercase())),
             Err(e) => return Err(unavailable(e.to_string())),
         };
-        let stream = if self.tls {
-            let shaken = tokio::time::timeout(ANSWER, tls::over_tls(stream, "localhost")).await;
+        let ends = Ends::of(&stream).map_err(|e| unavailable(e.to_string()))?;
+        let stream = if let Some(trust) = &self.trust {
+            let shaken = tokio::time::timeout(ANSWER, tls::over_tls(stream, self.known.host(), trust)).await;
             let shaken = shaken.map_err(|_| unavailable(format!("no handshake within {} s", ANSWER.as_secs())))?;
             shaken.map_err(|e| unavailable(format!("TLS: {e}")))?
         } else {
             stream
         };
+        // basic authentication sends the password as it is; the usual one is no secret
+        if self.login.password.is_some() && !self.trust.as_ref().is_some_and(Trust::proves) {
+            let proven = ends.prove(&self.way, self.known).await.map_err(|e| unavailable(e.to_string()))?;
+            proven.map_err(|why| unavailable(format!("the password was not sent: {why}")))?;
+        }
         let user = self.login.user.as_deref().unwrap_or("guest");
         let password = self.login.password.as_ref().map_or("guest", Secret::reveal);
         let answer = http::get_as(stream, "localhost", path, (user, password), LARGEST, ANSWER).await.map_err(|e| match e {
@@ -307,39 +320,41 @@ impl Api {
     }
 }
 
-async fn login(known: &Known, cx: &ProbeCx) -> Login {
+async fn login(known: &Known, cx: &ProbeCx) -> Result<Login, ProbeError> {
     if let Some(login) = known.login.clone().filter(|l| l.password.is_some()) {
-        return login;
+        return Ok(login);
     }
     let started_with = cx.environment_of(&known.server).await;
     let pid = known.server.process.map(|p| p.pid);
-    if let Some((secret, name)) = password(&started_with, &["RABBITMQ_DEFAULT_PASS", "RABBITMQ_PASSWORD"], pid, &cx.redactor) {
-        let user =
-            ["RABBITMQ_DEFAULT_USER", "RABBITMQ_USERNAME"].iter().find_map(|v| variable(&started_with, v)).unwrap_or("guest");
-        return Login { password: Some(secret), ..Login::user(user, format!("{name} of its container")) };
-    }
-    // the usual one, which works from the loopback only
-    Login::user("guest", "the usual user")
+    let redactor = cx.redactor.clone();
+    let name = known.server.name.clone();
+    let read = move |io: &Io| {
+        if let Some((secret, name)) = password(io, &started_with, &["RABBITMQ_DEFAULT_PASS", "RABBITMQ_PASSWORD"], pid, &redactor)
+        {
+            let user = ["RABBITMQ_DEFAULT_USER", "RABBITMQ_USERNAME"].iter().find_map(|v| variable(&started_with, v));
+            return Login { password: Some(secret), ..Login::user(user.unwrap_or("guest"), format!("{name} of its container")) };
+        }
+        // the usual one, which works from the loopback only
+        Login::user("guest", "the usual user")
+    };
+    blocking::run("a login", &name, CONNECT, read).await
 }
 
-/// Asks with the node's own tools: as it, on the host or in its container.
+/// Queries the node by its own tools: as the node, on the host or in its container.
 async fn by_tools(known: &Known, cx: &ProbeCx) -> Result<Facts, String> {
     let process = known.server.process.ok_or("its tools are on another machine")?;
-    let (node, home) = node_of(process.pid).ok_or("its arguments do not tell its name")?;
+    let looked = blocking::run("a process", &known.server.name, CONNECT, move |io| node_of(io, process.pid)).await;
+    let (node, home) = looked.map_err(|e| e.to_string())?.ok_or("its arguments do not contain a node name")?;
     let ask = async |tool: &str, words: &[&str]| -> Result<String, String> {
-        let words: Vec<&str> = [&["-n", node.as_str(), "-q", "--formatter", "json"], words].concat();
-        if let (Some(id), Some(docker)) = (&known.server.container, &cx.docker) {
-            let no_daemon = format!("{}={}", NO_DAEMON.0, NO_DAEMON.1);
-            let argv = [&["env", &no_daemon, tool], &words[..]].concat();
-            return docker.exec(id, &argv, TOOLS).await.map(|e| e.stdout).map_err(|e| e.to_string());
-        }
-        // the packages' wrapper becomes the user rabbitmq; a node that runs as who we are has our cookie
-        let same_user = user_of(process.pid).is_some_and(|(uid, _)| uid == rustix::process::geteuid().as_raw());
+        // not the packages' wrapper: it passes its arguments through a shell
         let beside = format!("/usr/lib/rabbitmq/bin/{tool}");
-        let program = if same_user && std::path::Path::new(&beside).exists() { beside.as_str() } else { tool };
-        let argv = [&[program], &words[..]].concat();
-        let ended = command::run_with(&argv, &[NO_DAEMON, ("HOME", &home)], TOOLS).await?;
-        if ended.status.success() {
+        let program = if known.server.container.is_some() { tool } else { beside.as_str() };
+        let argv = [&[program, "-n", node.as_str(), "-q", "--formatter", "json"], words].concat();
+        let argv: Vec<String> = argv.iter().map(|w| (*w).to_owned()).collect();
+        let environment = [NO_DAEMON, ("HOME", home.as_str())];
+        let container = known.server.container.as_deref();
+        let ended = run_for(cx.docker.as_deref(), container, process, &argv, &environment, TOOLS).await?;
+        if ended.code == Some(0) {
             return Ok(ended.stdout);
         }
         // what follows the first line tells of cookies
@@ -413,25 +428,29 @@ impl Status {
     }
 }
 
-/// The node's name and home folder, from the arguments of its machine: `-sname rabbit@host`, `-home /var/lib/rabbitmq`.
-fn node_of(pid: i32) -> Option<(String, String)> {
-    let line = process::command_line(pid)?;
+/// The node's name and home directory, from the arguments of its machine: `-sname rabbit@host`, `-home /var/lib/rabbitmq`.
+fn node_of(io: &Io, pid: i32) -> Option<(String, String)> {
+    let line = process::command_line(io, pid)?;
     let words: Vec<&str> = line.split('\0').collect();
     let after = |option: &str| words.iter().position(|w| *w == option).and_then(|i| words.get(i + 1)).map(|w| (*w).to_owned());
-    let home = after("-home").unwrap_or_else(|| "/var/lib/rabbitmq".to_owned());
+    let home = after("-home").filter(|h| h.starts_with('/')).unwrap_or_else(|| "/var/lib/rabbitmq".to_owned());
     // the name is set by RabbitMQ itself after the start, where it is not among the arguments
     let named = after("-sname").or_else(|| after("-name"));
     let set = || {
-        let environ = std::fs::read(format!("/proc/{pid}/environ")).ok()?;
-        let environ = String::from_utf8_lossy(&environ).into_owned();
+        let environ = io.read_lossy(format!("/proc/{pid}/environ")).ok()?;
         environ.split('\0').find_map(|e| e.strip_prefix("RABBITMQ_NODENAME=").map(str::to_owned))
     };
     let hostname = || {
-        std::fs::read_to_string(format!("/proc/{pid}/root/etc/hostname"))
-            .ok()
-            .map(|h| format!("rabbit@{}", h.trim().split('.').next().unwrap_or_default()))
+        let bytes = Root::of(io, pid).ok()?.bytes("/etc/hostname", 1 << 12).ok()?;
+        Some(format!("rabbit@{}", String::from_utf8_lossy(&bytes).trim().split('.').next().unwrap_or_default()))
     };
-    Some((named.or_else(set).or_else(hostname)?, home))
+    Some((named.or_else(set).or_else(hostname).filter(|n| is_node_name(n))?, home))
+}
+
+/// `rabbit@host`, as Erlang takes it (net_kernel(3)); anything else is no name and may be meant for a shell.
+fn is_node_name(name: &str) -> bool {
+    let word = |w: &str| !w.is_empty() && w.bytes().all(|b| b.is_ascii_alphanumeric() || b"._-".contains(&b));
+    name.split_once('@').map_or_else(|| word(name), |(node, host)| word(node) && word(host)) && !name.starts_with('-')
 }
 
 #[cfg(test)]
@@ -446,6 +465,16 @@ mod tests {
         assert_eq!(greeted([1, 0, 0, 0, 0, 0, 29], &body).as_deref(), Some("3.10.8"));
         assert_eq!(greeted(*b"HTTP/1.", b"1 400 Bad Request"), None);
         assert_eq!(greeted(*b"AMQP\0\0\x09", b""), None);
+    }
+
+    #[test]
+    fn node_names_are_plain_words() {
+        for name in ["rabbit@web-1", "rabbit@10.0.0.1", "rabbit"] {
+            assert!(is_node_name(name), "{name}");
+        }
+        for name in ["$(id)", "a@$(id)", "rabbit@a b", "-n", "rabbit@a;id", "@a", "rabbit@a'", ""] {
+            assert!(!is_node_name(name), "{name}");
+        }
     }
 
     #[test]

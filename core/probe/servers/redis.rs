@@ -7,8 +7,10 @@ use redis::aio::MultiplexedConnection;
 use redis::{AsyncConnectionConfig, Cmd, ErrorKind, FromRedisValue, RedisConnectionInfo, RedisError};
 
 use super::login::{Login, Secret, password};
+use super::peer::Ends;
+use super::tls::Trust;
 use super::{ANSWER, Bounded, CONNECT, Known, NoSession, Stream, Way, file_of, millis, open_way, tls, ways};
-use crate::probe::{Memo, ProbeCx, ProbeError, Redactor, environment};
+use crate::probe::{Io, Memo, ProbeCx, ProbeError, Redactor, blocking, environment};
 
 /// Variables of images and deployments that hold the password.
 const PASSWORDS: &[&str] = &["REDIS_PASSWORD", "VALKEY_PASSWORD", "KEYDB_PASSWORD", "REDISCLI_AUTH"];
@@ -246,44 +248,43 @@ pub(super) async fn open(known: &Known, cx: &ProbeCx) -> Result<Result<Session, 
 }
 
 async fn over(way: &Way, known: &Known, cx: &ProbeCx) -> Result<Result<Session, NoSession>, ProbeError> {
-    let wants_tls = known.login.as_ref().is_some_and(|l| l.tls);
-    let session = match start(way, wants_tls).await? {
-        Ok(session) => session,
+    let trust = known.trust();
+    let session = match start(way, known, trust).await? {
+        Ok((session, ends)) => greet(session, ends, way, known, trust, cx).await?,
         Err(why) => return Ok(Err(why)),
     };
-    let session = match greet(session, known, cx).await {
-        // what answers a plain question with nonsense or the end may be waiting for a handshake
-        Err(NoSession::Garbage { .. } | NoSession::Closed { .. }) if !wants_tls => match start(way, true).await? {
-            Ok(session) => greet(session, known, cx).await,
-            Err(_) => greet_again(way, known, cx).await?,
+    // what answers a plain question with nonsense or the end may be waiting for a handshake
+    if trust.is_some() || !matches!(session, Err(NoSession::Garbage { .. } | NoSession::Closed { .. })) {
+        return Ok(session);
+    }
+    let encrypted = Some(&Trust::Encrypted);
+    match start(way, known, encrypted).await? {
+        Ok((session, ends)) => greet(session, ends, way, known, encrypted, cx).await,
+        // what a server that does not speak TLS either says to a plain question
+        Err(_) => match start(way, known, None).await? {
+            Ok((session, ends)) => greet(session, ends, way, known, None, cx).await,
+            Err(why) => Ok(Err(why)),
         },
-        other => other,
-    };
-    Ok(session)
-}
-
-/// What a server that does not speak TLS either says to a plain question.
-async fn greet_again(way: &Way, known: &Known, cx: &ProbeCx) -> Result<Result<Session, NoSession>, ProbeError> {
-    match start(way, false).await? {
-        Ok(session) => Ok(greet(session, known, cx).await),
-        Err(why) => Ok(Err(why)),
     }
 }
 
-async fn start(way: &Way, over_tls: bool) -> Result<Result<Session, NoSession>, ProbeError> {
+async fn start(way: &Way, known: &Known, trust: Option<&Trust>) -> Result<Result<(Session, Ends), NoSession>, ProbeError> {
     let address = way.address();
     let stream: Stream = match open_way(way, CONNECT).await? {
         Ok(stream) => stream,
         Err(why) => return Ok(Err(NoSession::unconnected(address, why))),
     };
-    let stream = if over_tls {
-        match tokio::time::timeout(ANSWER, tls::over_tls(stream, "localhost")).await {
+    let ends = match Ends::of(&stream) {
+        Ok(ends) => ends,
+        Err(e) => return Ok(Err(NoSession::Closed { address, why: e.to_string() })),
+    };
+    let stream = match trust {
+        Some(trust) => match tokio::time::timeout(ANSWER, tls::over_tls(stream, known.host(), trust)).await {
             Ok(Ok(stream)) => stream,
-            Ok(Err(e)) => return Ok(Err(NoSession::Closed { address, why: format!("TLS: {e}") })),
+            Ok(Err(e)) => return Ok(Err(NoSession::insecure(address, &e))),
             Err(_) => return Ok(Err(NoSession::Hung { address, after_ms: millis(ANSWER) })),
-        }
-    } else {
-        stream
+        },
+        None => stream,
     };
     // nothing is sent of its own accord: every command of ours is one we mean
     let plain = RedisConnectionInfo::default().set_skip_set_lib_name();
@@ -291,30 +292,39 @@ async fn start(way: &Way, over_tls: bool) -> Result<Result<Session, NoSession>, 
     match MultiplexedConnection::new_with_config(&plain, Bounded::new(stream), config).await {
         Ok((connection, driver)) => {
             let driver = tokio::spawn(driver);
-            Ok(Ok(Session { connection, address, without_login: false, refuses: None, info: Memo::default(), driver }))
+            let session = Session { connection, address, without_login: false, refuses: None, info: Memo::default(), driver };
+            Ok(Ok((session, ends)))
         }
         Err(e) => Ok(Err(NoSession::Closed { address, why: e.to_string() })),
     }
 }
 
 /// Hears whether it answers, and logs in when it wants that.
-async fn greet(mut session: Session, known: &Known, cx: &ProbeCx) -> Result<Session, NoSession> {
+async fn greet(
+    mut session: Session,
+    ends: Ends,
+    way: &Way,
+    known: &Known,
+    trust: Option<&Trust>,
+    cx: &ProbeCx,
+) -> Result<Result<Session, NoSession>, ProbeError> {
     let wanted = match ping(&session).await {
         Ok(()) => {
             session.without_login = true;
-            return Ok(session);
+            return Ok(Ok(session));
         }
-        Err(NoAnswer::Lost(why)) => return Err(why),
+        Err(NoAnswer::Lost(why)) => return Ok(Err(why)),
         // protected mode: it talks to nobody from elsewhere, and hangs up
         Err(NoAnswer::Said(said)) if said.code == "DENIED" => {
-            return Err(NoSession::Rejected { address: session.address.clone(), code: said.code, message: said.message });
+            let address = session.address.clone();
+            return Ok(Err(NoSession::Rejected { address, code: said.code, message: said.message }));
         }
         Err(NoAnswer::Said(said)) if matches!(said.code.as_str(), "NOAUTH" | "NOPERM" | "WRONGPASS") => said,
         // it refuses work, and still tells about itself
         Err(NoAnswer::Said(said)) => {
             session.without_login = true;
             session.refuses = Some((said.code, said.message));
-            return Ok(session);
+            return Ok(Ok(session));
         }
     };
     let refused = |session: &Session, said: Said, tried: Option<String>| NoSession::Login {
@@ -322,7 +332,16 @@ async fn greet(mut session: Session, known: &Known, cx: &ProbeCx) -> Result<Sess
         message: format!("{} {}", said.code, said.message),
         tried,
     };
-    let logins = logins(known, cx).await;
+    let logins = logins(known, cx).await?;
+    if logins.is_empty() {
+        return Ok(Err(refused(&session, wanted, None)));
+    }
+    // AUTH sends the password as it is
+    if !trust.is_some_and(Trust::proves)
+        && let Err(doubt) = ends.prove(way, known).await?
+    {
+        return Ok(Err(NoSession::unproven(session.address.clone(), doubt)));
+    }
     let mut last = refused(&session, wanted, None);
     for login in logins.iter().take(3) {
         let mut words: Vec<&str> = vec!["AUTH"];
@@ -330,7 +349,7 @@ async fn greet(mut session: Session, known: &Known, cx: &ProbeCx) -> Result<Sess
         words.push(login.password.as_ref().map_or("", Secret::reveal));
         match session.ask::<redis::Value>(&words).await {
             Ok(_) => {
-                return match ping(&session).await {
+                return Ok(match ping(&session).await {
                     Err(NoAnswer::Lost(why)) => Err(why),
                     Err(NoAnswer::Said(said)) if said.code == "NOAUTH" => Err(refused(&session, said, Some(login.from.clone()))),
                     // whatever else it refuses, it knows us now
@@ -339,44 +358,56 @@ async fn greet(mut session: Session, known: &Known, cx: &ProbeCx) -> Result<Sess
                         Ok(session)
                     }
                     Ok(()) => Ok(session),
-                };
+                });
             }
             Err(NoAnswer::Said(said)) => last = refused(&session, said, Some(login.from.clone())),
-            Err(NoAnswer::Lost(why)) => return Err(why),
+            Err(NoAnswer::Lost(why)) => return Ok(Err(why)),
         }
     }
-    Err(last)
+    Ok(Err(last))
 }
 
 async fn ping(session: &Session) -> Result<(), NoAnswer> {
     session.ask::<redis::Value>(&["PING"]).await.map(|_| ())
 }
 
-/// The logins there are, the most deliberate first.
-async fn logins(known: &Known, cx: &ProbeCx) -> Vec<Login> {
+/// The logins there are for this server, the most deliberate first.
+async fn logins(known: &Known, cx: &ProbeCx) -> Result<Vec<Login>, ProbeError> {
     let mut logins: Vec<Login> = known.login.iter().filter(|l| l.password.is_some()).cloned().collect();
-    let pid = known.server.process.map(|p| p.pid);
     let environment_of_server = cx.environment_of(&known.server).await;
-    if let Some((password, name)) = password(&environment_of_server, PASSWORDS, pid, &cx.redactor) {
-        logins.push(Login { password: Some(password), from: format!("{name} of its container"), ..Login::default() });
-    }
-    if let (Some(id), Some(docker)) = (&known.server.container, &cx.docker)
-        && let Ok(arguments) = docker.arguments(id).await
-        && let Some(password) = argument(&arguments, "--requirepass")
-    {
+    let arguments = match (&known.server.container, &cx.docker) {
+        (Some(id), Some(docker)) => docker.arguments(id).await.unwrap_or_default(),
+        _ => Vec::new(),
+    };
+    if let Some(password) = argument(&arguments, "--requirepass") {
         let password = Some(Secret::new(password, &cx.redactor));
         logins.push(Login { password, from: "the arguments of its container".to_owned(), ..Login::default() });
     }
-    let port = super::tcp_port(&known.sockets);
-    for path in CONFIGURATIONS {
-        let Some(text) = pid.and_then(|pid| file_of(pid, path)) else { continue };
-        if let Some(login) = configured(&text, port, &cx.redactor) {
-            logins.push(Login { from: (*path).to_owned(), ..login });
-        }
-    }
-    if let Some(password) = environment("REDISCLI_AUTH") {
+    let (pid, port, redactor) = (known.server.process.map(|p| p.pid), super::tcp_port(&known.sockets), cx.redactor.clone());
+    let read = move |io: &Io| of_process(io, pid, port, &environment_of_server, &redactor);
+    let from = known.server.name.clone();
+    logins.extend(blocking::run("a login", &from, ANSWER, read).await?);
+    // redis-cli sends it to 127.0.0.1:6379 where no other address is given
+    if known.is_at_default(6379)
+        && let Some(password) = environment("REDISCLI_AUTH")
+    {
         let password = Some(Secret::new(password, &cx.redactor));
         logins.push(Login { password, from: "REDISCLI_AUTH".to_owned(), ..Login::default() });
+    }
+    Ok(logins)
+}
+
+/// The logins in the environment and in the files of a process.
+fn of_process(io: &Io, pid: Option<i32>, port: Option<u16>, environment: &[String], redactor: &Redactor) -> Vec<Login> {
+    let mut logins = Vec::new();
+    if let Some((password, name)) = password(io, environment, PASSWORDS, pid, redactor) {
+        logins.push(Login { password: Some(password), from: format!("{name} of its container"), ..Login::default() });
+    }
+    for path in CONFIGURATIONS {
+        let Some(text) = pid.and_then(|pid| file_of(io, pid, path)) else { continue };
+        if let Some(login) = configured(&text, port, redactor) {
+            logins.push(Login { from: (*path).to_owned(), ..login });
+        }
     }
     logins
 }

@@ -1,14 +1,13 @@
 //! Where a process listens.
 
 use std::collections::HashMap;
-use std::fs;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::path::PathBuf;
 
 use crate::model::Product;
 use crate::probe::celery::Connection;
 use crate::probe::listeners::{self, Listener};
-use crate::probe::process;
+use crate::probe::{Io, process};
 
 /// One listening socket, as the process itself sees it.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
@@ -60,13 +59,13 @@ struct Listening {
 impl Namespaces {
     /// Where `pid` listens: unix sockets first, then TCP, lowest port first. Who may not see its descriptors (another user) gets the
     /// product's own port in its network namespace, if somebody listens there.
-    pub(super) fn sockets_of(&mut self, pid: i32, product: Product) -> Vec<Socket> {
-        let mine = process::sockets(pid);
+    pub(super) fn sockets_of(&mut self, io: &Io, pid: i32, product: Product) -> Vec<Socket> {
+        let mine = process::sockets(io, pid);
         let port = default_port(product);
         let wanted = |inode: u64, at: u16| mine.as_ref().map_or(at == port, |m| m.contains(&inode));
         // who may not see which namespace it is in has it listed for this process
         let own = PathBuf::from(format!("/proc/{pid}/ns/net"));
-        let there = self.0.entry(fs::read_link(&own).unwrap_or(own)).or_insert_with(|| listening(pid));
+        let there = self.0.entry(io.read_link(&own).unwrap_or(own)).or_insert_with(|| listening(io, pid));
         let tcp = there.tcp.iter().filter(|l| wanted(l.inode, l.port));
         let mut sockets: Vec<Socket> = tcp.map(|l| Socket::Tcp(reachable(l.address, l.port))).collect();
         if let Some(mine) = &mine {
@@ -79,18 +78,18 @@ impl Namespaces {
     }
 }
 
-fn listening(pid: i32) -> Listening {
-    let unix = fs::read_to_string(format!("/proc/{pid}/net/unix")).unwrap_or_default();
+fn listening(io: &Io, pid: i32) -> Listening {
+    let unix = io.read_lossy(format!("/proc/{pid}/net/unix")).unwrap_or_default();
     Listening {
-        tcp: listeners::listeners_of(i64::from(pid)).unwrap_or_default(),
+        tcp: listeners::listeners_of(io, i64::from(pid)).unwrap_or_default(),
         unix: unix.lines().filter_map(listening_unix).collect(),
     }
 }
 
 /// The established TCP connections of `pid`; none also when they are not ours to see.
-pub(in crate::probe) fn connections_of(pid: i32) -> Vec<Connection> {
-    let Some(mine) = process::sockets(pid) else { return Vec::new() };
-    let table = listeners::tcp_table(i64::from(pid)).unwrap_or_default();
+pub(in crate::probe) fn connections_of(io: &Io, pid: i32) -> Vec<Connection> {
+    let Some(mine) = process::sockets(io, pid) else { return Vec::new() };
+    let table = listeners::tcp_table(io, i64::from(pid)).unwrap_or_default();
     table.lines().filter_map(established).filter(|(inode, _)| mine.contains(inode)).map(|(_, connection)| connection).collect()
 }
 
@@ -105,6 +104,36 @@ pub(super) fn established(line: &str) -> Option<(u64, Connection)> {
         lasting: false,
     };
     Some((row.inode, connection))
+}
+
+/// The uid and the inode of the listening socket that the kernel gives a connection to `address` to, in the network namespace of `pid`:
+/// a bound address goes before a wildcard, IPv4 before IPv6 (`inet_lhash2_lookup`). `None` when nothing listens there.
+pub(super) fn listener_at(io: &Io, pid: i32, address: SocketAddr) -> Option<(u32, u64)> {
+    let table = |name: &str| io.read_lossy(format!("/proc/{pid}/net/{name}")).unwrap_or_default();
+    let (v4, v6) = (table("tcp"), table("tcp6"));
+    best_listener(&v4, &v6, address)
+}
+
+pub(super) fn best_listener(v4: &str, v6: &str, address: SocketAddr) -> Option<(u32, u64)> {
+    let wanted = address.ip().to_canonical();
+    let rows = |text: &str, is_v6: bool| -> Vec<(u8, u32, u64)> {
+        let row = |line: &str| {
+            let row = listeners::row(line).filter(|r| r.state == "0A" && r.local.port() == address.port())?;
+            let uid = line.split_ascii_whitespace().nth(7)?.parse().ok()?;
+            let at = row.local.ip();
+            let score = if at == wanted {
+                2
+            } else if at.is_unspecified() && (is_v6 || wanted.is_ipv4()) {
+                u8::from(!is_v6)
+            } else {
+                return None;
+            };
+            Some((score, uid, row.inode))
+        };
+        text.lines().filter_map(row).collect()
+    };
+    let all = rows(v4, false).into_iter().chain(rows(v6, true));
+    all.max_by_key(|(score, ..)| *score).map(|(_, uid, inode)| (uid, inode))
 }
 
 /// `0.0.0.0` is no address to connect to.
@@ -152,7 +181,8 @@ mod tests {
         let path = dir.path().join("s");
         let _unix = std::os::unix::net::UnixListener::bind(&path).unwrap();
         let tcp = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
-        let sockets = Namespaces::default().sockets_of(i32::try_from(std::process::id()).unwrap(), Product::Redis);
+        let sockets =
+            Namespaces::default().sockets_of(&Io::for_test(), i32::try_from(std::process::id()).unwrap(), Product::Redis);
         assert!(sockets.contains(&Socket::Unix(path)), "{sockets:?}");
         assert!(sockets.contains(&Socket::Tcp(tcp.local_addr().unwrap())), "{sockets:?}");
     }
@@ -164,6 +194,20 @@ mod tests {
         assert_eq!((inode, connection.unacknowledged, connection.retransmits), (4711, 42, 3));
         assert_eq!(connection.remote, "127.0.0.1:7001".parse().unwrap());
         assert!(established(&line.replace(" 01 0000002A", " 0A 0000002A")).is_none());
+    }
+
+    #[test]
+    fn bound_listener_goes_before_a_wildcard() {
+        let line = |address: &str, uid: u32, inode: u32| {
+            format!(
+                "   0: {address}:1538 00000000:0000 0A 00000000:00000000 00:00000000 00000000 {uid} 0 {inode} 1 0 100 0 0 10 0\n"
+            )
+        };
+        let (any, any6) = (line("00000000", 1, 11), line(&"0".repeat(32), 2, 12));
+        let at = |v4: &str, v6: &str| best_listener(v4, v6, "127.0.0.1:5432".parse().unwrap());
+        assert_eq!(at(&(any.clone() + &line("0100007F", 3, 13)), &any6), Some((3, 13)));
+        assert_eq!((at(&any, &any6), at("", &any6)), (Some((1, 11)), Some((2, 12))));
+        assert_eq!(best_listener(&any, "", "127.0.0.1:5433".parse().unwrap()), None);
     }
 
     #[test]

@@ -1,15 +1,15 @@
 //! Servers that are asked over HTTP (Prometheus, Alertmanager, Loki, Alloy, Grafana): from where they are, each page once per run.
 
-use std::fs;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::{CONNECT, Known, Login, NoSession, Socket, Way, default_port, file_of, millis, open_way, over_tls, ways};
+use super::peer::Ends;
+use super::{CONNECT, Known, NoSession, Socket, Trust, Way, default_port, file_of, millis, open_way, over_tls, ways};
 use crate::model::{Kind, Product, Target};
 use crate::probe::http::{self, Answer};
 use crate::probe::metrics::{self, Number};
-use crate::probe::{Memo, ProbeCx, ProbeError, process};
+use crate::probe::{Io, Memo, ProbeCx, ProbeError, blocking, process};
 
 /// What of a page is kept, in bytes: the list of thousands of targets is long, and so are the metrics of a large Prometheus.
 const KEEP: usize = 8 << 20;
@@ -27,8 +27,8 @@ pub struct Flags(Vec<String>);
 impl Flags {
     /// Of a process; empty when it is gone.
     #[must_use]
-    pub fn of(pid: i32) -> Self {
-        Self::parse(&process::command_line(pid).unwrap_or_default())
+    pub fn of(io: &Io, pid: i32) -> Self {
+        Self::parse(&process::command_line(io, pid).unwrap_or_default())
     }
 
     /// From arguments separated by NUL.
@@ -98,15 +98,20 @@ async fn doors(known: &Known) -> Result<(Vec<Way>, String), NoSession> {
         let path = path.trim_matches('/');
         return Ok((tcp(ways(known).await?), if path.is_empty() { String::new() } else { format!("/{path}") }));
     };
-    // what it holds open may not be ours to see: then what its command line says, or what is usual, is tried
-    let hidden = fs::read_dir(format!("/proc/{}/fd", process.pid)).is_err();
+    // its descriptors may not be visible: then what its command line says, or what is usual, is tried
+    let product = known.server.product;
+    let looked = blocking::run("a process", &known.server.name, CONNECT, move |io| {
+        let flags = Flags::of(io, process.pid);
+        let port = configured_port(io, process.pid, product, &flags);
+        (io.read_dir(format!("/proc/{}/fd", process.pid)).is_err(), flags, port)
+    });
+    let (hidden, flags, configured) = looked.await.unwrap_or_default();
     let found = match ways(known).await {
         Err(NoSession::NotListening) if hidden => Vec::new(),
         other => tcp(other?),
     };
-    let (product, flags) = (known.server.product, Flags::of(process.pid));
     let at = flags.listens(product);
-    let port = at.map(|a| a.port()).or_else(|| configured_port(process.pid, product, &flags)).unwrap_or(default_port(product));
+    let port = at.map(|a| a.port()).or(configured).unwrap_or(default_port(product));
     let (mut doors, others): (Vec<Way>, Vec<Way>) = found.into_iter().partition(|w| is_port(w, port));
     if doors.is_empty() && hidden {
         let address = at.unwrap_or(SocketAddr::new(Ipv4Addr::LOCALHOST.into(), port));
@@ -122,15 +127,14 @@ fn is_port(way: &Way, port: u16) -> bool {
 }
 
 /// Loki and Promtail say it in their file, Grafana in its environment.
-fn configured_port(pid: i32, product: Product, flags: &Flags) -> Option<u16> {
+fn configured_port(io: &Io, pid: i32, product: Product, flags: &Flags) -> Option<u16> {
     match product {
         Product::Loki | Product::Promtail => {
-            let text = file_of(pid, flags.value("config.file")?)?;
+            let text = file_of(io, pid, flags.value("config.file")?)?;
             text.lines().find_map(|l| l.trim().strip_prefix("http_listen_port:")?.trim().parse().ok())
         }
         Product::Grafana => {
-            let environ = fs::read(format!("/proc/{pid}/environ")).ok()?;
-            let environ = String::from_utf8_lossy(&environ);
+            let environ = io.read_lossy(format!("/proc/{pid}/environ")).ok()?;
             environ.split('\0').find_map(|e| e.strip_prefix("GF_SERVER_HTTP_PORT=")?.parse().ok())
         }
         _ => None,
@@ -196,10 +200,10 @@ impl ProbeCx {
     }
 
     /// The command line of a server that runs here.
-    #[must_use]
-    pub fn flags(&self, target: &Target) -> Flags {
-        let process = self.servers.known(target).ok().and_then(|k| k.server.process);
-        process.map(|p| Flags::of(p.pid)).unwrap_or_default()
+    pub async fn flags(&self, target: &Target) -> Flags {
+        let Some(process) = self.servers.known(target).ok().and_then(|k| k.server.process) else { return Flags::default() };
+        let read = blocking::run("arguments", &target.name, CONNECT, move |io| Flags::of(io, process.pid));
+        read.await.unwrap_or_default()
     }
 }
 
@@ -224,17 +228,17 @@ async fn get(known: &Known, path: &str) -> Result<Result<Answer, NoSession>, Pro
     };
     let denied = || ProbeError::Denied { what: "a page".to_owned(), from: known.server.name.clone(), needs: "root".to_owned() };
     // a namespace that we may not see is taken for our own: what answers here could be somebody else
-    let hidden = known.server.process.is_some_and(|p| fs::read_link(format!("/proc/{}/ns/net", p.pid)).is_err());
+    let hidden = known.server.process.is_some() && known.is_local.is_none();
     if hidden && known.server.container.is_some() {
         return Err(denied());
     }
-    let secured = known.login.as_ref().is_some_and(|l| l.tls);
+    let trust = known.trust();
     let mut last = NoSession::NotListening;
     for way in &doors {
-        match through(known.login.as_ref(), way, &format!("{prefix}{path}"), secured).await? {
+        match through(known, way, &format!("{prefix}{path}"), trust).await? {
             // Go's servers say so in plain words
             Ok(answer) if answer.status == 400 && answer.body.contains("HTTP request to an HTTPS server") => {
-                return through(known.login.as_ref(), way, &format!("{prefix}{path}"), true).await;
+                return through(known, way, &format!("{prefix}{path}"), Some(&Trust::Encrypted)).await;
             }
             Ok(answer) => return Ok(Ok(answer)),
             Err(NoSession::Refused { .. }) if hidden => return Err(denied()),
@@ -244,20 +248,32 @@ async fn get(known: &Known, path: &str) -> Result<Result<Answer, NoSession>, Pro
     Ok(Err(last))
 }
 
-async fn through(login: Option<&Login>, way: &Way, path: &str, secured: bool) -> Result<Result<Answer, NoSession>, ProbeError> {
+async fn through(known: &Known, way: &Way, path: &str, trust: Option<&Trust>) -> Result<Result<Answer, NoSession>, ProbeError> {
     let address = way.address();
+    let login = known.login.as_ref();
     let mut stream = match open_way(way, CONNECT).await? {
         Ok(stream) => stream,
         Err(why) => return Ok(Err(NoSession::unconnected(address, why))),
     };
-    if secured {
-        stream = match tokio::time::timeout(CONNECT, over_tls(stream, "localhost")).await {
+    let ends = match Ends::of(&stream) {
+        Ok(ends) => ends,
+        Err(e) => return Ok(Err(NoSession::Closed { address, why: e.to_string() })),
+    };
+    if let Some(trust) = trust {
+        stream = match tokio::time::timeout(CONNECT, over_tls(stream, known.host(), trust)).await {
             Ok(Ok(stream)) => stream,
-            Ok(Err(e)) => return Ok(Err(NoSession::Closed { address, why: format!("TLS: {e}") })),
+            Ok(Err(e)) => return Ok(Err(NoSession::insecure(address, &e))),
             Err(_) => return Ok(Err(NoSession::Hung { address, after_ms: millis(CONNECT) })),
         };
     }
     let credentials = login.and_then(|l| Some((l.user.as_deref()?, l.password.as_ref()?)));
+    // basic authentication sends the password as it is
+    if credentials.is_some()
+        && !trust.is_some_and(Trust::proves)
+        && let Err(doubt) = ends.prove(way, known).await?
+    {
+        return Ok(Err(NoSession::unproven(address, doubt)));
+    }
     let asked = match &credentials {
         Some((user, password)) => http::get_as(stream, &address, path, (user, password.reveal()), KEEP, ANSWER).await,
         None => http::get(stream, &address, path, KEEP, ANSWER).await,
@@ -283,7 +299,8 @@ fn no_answer(address: String, why: http::NoAnswer) -> NoSession {
 
 /// Sends `POST path` to process `pid`, as it listens; for the guard. The error says what it answered.
 pub async fn post(product: Product, pid: i32, path: &str) -> Result<(), String> {
-    let flags = Flags::of(pid);
+    let flags = blocking::run("arguments", &format!("process {pid}"), CONNECT, move |io| Flags::of(io, pid)).await;
+    let flags = flags.map_err(|e| e.to_string())?;
     let address = flags.listens(product).unwrap_or(SocketAddr::new(Ipv4Addr::LOCALHOST.into(), default_port(product)));
     let way = Way { socket: Socket::Tcp(address), inside: Some(pid), user: None };
     let stream = open_way(&way, CONNECT).await.map_err(|e| e.to_string())?;

@@ -5,7 +5,8 @@ use std::time::Duration;
 use jiff::{Timestamp, ToSpan};
 use serde::{Deserialize, Serialize};
 
-use super::super::{ProbeError, clock, command, host};
+use super::super::command::{self, Argv};
+use super::super::{Io, ProbeError, blocking, clock, host};
 
 /// Catalogue id of "scheduled restart job" (systemd/sd-messages.h, `SD_MESSAGE_UNIT_RESTART_SCHEDULED`).
 const RESTART_SCHEDULED: &str = "MESSAGE_ID=5eb03494b6584870a536b337290809b3";
@@ -50,26 +51,14 @@ pub async fn restarts(unit: &str) -> Result<Vec<Timestamp>, ProbeError> {
 /// The last `n` lines that match (journalctl(1), MATCHES).
 pub async fn journal(matches: &[&str], since: Since, n: usize) -> Result<Vec<JournalLine>, ProbeError> {
     let from = "the journal";
-    if !host::is_root() && !may_read() {
+    if !host::is_root() && !blocking::run("log lines", from, PATIENCE, may_read).await? {
         return Err(ProbeError::Denied {
             what: "log lines".to_owned(),
             from: from.to_owned(),
             needs: "root or group systemd-journal".to_owned(),
         });
     }
-    let (count, after);
-    let mut argv = vec!["journalctl", "--quiet", "--no-pager", "--output=json", "--output-fields=MESSAGE,_PID", "--lines"];
-    count = n.to_string();
-    argv.push(&count);
-    match since {
-        Since::Boot => argv.push("--boot"),
-        Since::Minutes(minutes) => {
-            let start = clock::now().checked_sub(i64::from(minutes).minutes()).unwrap_or(Timestamp::UNIX_EPOCH);
-            after = format!("@{}", start.as_second());
-            argv.extend(["--since", &after]);
-        }
-    }
-    argv.extend(matches);
+    let argv = arguments(matches, since, n).map_err(|why| ProbeError::failed("log lines", from, &why))?;
     let ended = command::run(&argv, PATIENCE).await.map_err(|why| ProbeError::failed("log lines", from, &why))?;
     if !ended.status.success() && ended.stdout.trim().is_empty() && !ended.stderr.trim().is_empty() {
         return Err(ProbeError::failed("log lines", from, &ended.last_words()));
@@ -77,11 +66,25 @@ pub async fn journal(matches: &[&str], since: Since, n: usize) -> Result<Vec<Jou
     Ok(ended.stdout.lines().filter_map(parse).collect())
 }
 
-/// Whether a folder of the journal can be listed: only then journalctl shows system messages.
-fn may_read() -> bool {
+/// The command line of journalctl(1). The error names a match that cannot be one.
+fn arguments(matches: &[&str], since: Since, n: usize) -> Result<Argv, String> {
+    let argv = Argv::new("journalctl", &["--quiet", "--no-pager", "--output=json", "--output-fields=MESSAGE,_PID", "--lines"]);
+    let argv = argv.number(n as u64);
+    let argv = match since {
+        Since::Boot => argv.option("--boot"),
+        Since::Minutes(minutes) => {
+            let start = clock::now().checked_sub(i64::from(minutes).minutes()).unwrap_or(Timestamp::UNIX_EPOCH);
+            argv.option("--since").operand(&format!("@{}", start.as_second()))?
+        }
+    };
+    matches.iter().try_fold(argv, |argv, one| argv.operand(one))
+}
+
+/// Whether a directory of the journal can be listed: only then journalctl shows system messages.
+fn may_read(io: &Io) -> bool {
     ["/var/log/journal", "/run/log/journal"].iter().any(|dir| {
-        let machines = std::fs::read_dir(dir).into_iter().flatten().flatten();
-        machines.into_iter().any(|machine| std::fs::File::open(machine.path().join("system.journal")).is_ok())
+        let machines = io.read_dir(dir).into_iter().flatten().flatten();
+        machines.into_iter().any(|machine| io.open(machine.path().join("system.journal")).is_ok())
     })
 }
 

@@ -20,7 +20,7 @@ use serde::{Deserialize, Serialize};
 use zbus::connection::{Builder, Connection};
 use zbus::wire::{ObjectPath, OwnedVariant, Type};
 
-use super::{Memo, ProbeError};
+use super::{Io, Memo, ProbeError, blocking};
 use patience::patient;
 
 pub use journal::{JournalLine, Since, journal, journal_of_unit, restarts};
@@ -36,6 +36,9 @@ const MANAGER_INTERFACE: &str = "org.freedesktop.systemd1.Manager";
 
 /// How long a job, or the reading of all unit files, is waited for. A job that takes longer (a backup) goes on; its check tells how it stands.
 const JOB: Duration = Duration::from_secs(60);
+
+/// How long looking for the bus may take.
+const LOOK_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// Why systemd cannot be asked.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -81,6 +84,18 @@ pub struct Manager {
     pub started: Option<Timestamp>,
 }
 
+/// The processes of a unit, as the manager reports them: proof that a process belongs to it.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct UnitProcess {
+    /// `MainPID`, while it has one; only services do.
+    pub main_pid: Option<i32>,
+    /// `ControlGroup`: `/system.slice/nginx.service`; empty while it does not run.
+    pub control_group: String,
+    /// `User`; empty for root.
+    pub user: String,
+}
+
 /// A connection to systemd.
 #[derive(Debug)]
 pub struct Systemd {
@@ -88,27 +103,22 @@ pub struct Systemd {
     manager: Memo<(), Result<Arc<Manager>, ProbeError>>,
     listed: Memo<(), Result<Arc<Vec<Listed>>, ProbeError>>,
     read: Memo<String, Result<Arc<Unit>, ProbeError>>,
+    processes: Memo<String, Result<Option<Arc<UnitProcess>>, ProbeError>>,
 }
 
 impl Systemd {
     /// Connects, if systemd is PID 1 here. Its private socket, which systemctl uses as root where no bus runs, is not tried: what
     /// answers there names itself in a way that is not valid on a bus, and the library refuses it.
     pub async fn connect() -> Result<Self, NoSystemd> {
-        if !Path::new(BOOTED).is_dir() {
-            return Err(NoSystemd::NotInit);
-        }
-        if !Path::new(BUS).exists() {
-            let installed = ["/usr/bin/dbus-daemon", "/usr/bin/dbus-broker-launch"].iter().any(|p| Path::new(p).exists());
-            return Err(if installed {
-                NoSystemd::Failed(format!("the system bus is down: {BUS} does not exist; `systemctl start dbus.socket`"))
-            } else {
-                NoSystemd::NoBus
-            });
+        match blocking::run("systemd", BOOTED, LOOK_TIMEOUT, look_for_bus).await {
+            Ok(found) => found?,
+            Err(e) => return Err(NoSystemd::Failed(e.to_string())),
         }
         let builder = Builder::address(format!("unix:path={BUS}").as_str());
         let connection =
             patient(builder.build()).await.map_err(|_| NoSystemd::Hung)?.map_err(|e| NoSystemd::Failed(e.to_string()))?;
-        Ok(Self { connection, manager: Memo::default(), listed: Memo::default(), read: Memo::default() })
+        let (manager, listed, read, processes) = Default::default();
+        Ok(Self { connection, manager, listed, read, processes })
     }
 
     async fn call<B, R>(&self, path: &str, interface: &str, method: &str, body: &B) -> Result<R, NoAnswer>
@@ -208,6 +218,26 @@ impl Systemd {
         Ok(unit)
     }
 
+    /// The main process and the control group of a service or scope; read once. `None` for other kinds, and for a unit of which this
+    /// manager has no process: also one of a user's own manager.
+    pub async fn unit_process(&self, name: &str) -> Result<Option<Arc<UnitProcess>>, ProbeError> {
+        self.processes.get(name.to_owned(), || self.read_unit_process(name)).await
+    }
+
+    async fn read_unit_process(&self, name: &str) -> Result<Option<Arc<UnitProcess>>, ProbeError> {
+        let interface = match name.rsplit_once('.') {
+            Some((_, "service")) => "org.freedesktop.systemd1.Service",
+            Some((_, "scope")) => "org.freedesktop.systemd1.Scope",
+            _ => return Ok(None),
+        };
+        let own = self.properties(&object_path(name), interface).await;
+        let own = own.map_err(|e| said(&format!("the processes of unit {name}"), &e))?;
+        let main_pid = unit::number(&own, "MainPID").and_then(|n| i32::try_from(n).ok()).filter(|n| *n > 0);
+        let process = UnitProcess { main_pid, control_group: unit::text(&own, "ControlGroup"), user: unit::text(&own, "User") };
+        let runs = process.main_pid.is_some() || !process.control_group.is_empty();
+        Ok(runs.then(|| Arc::new(process)))
+    }
+
     /// `systemctl start`: comes back when the job is done, well or not, or after a minute; a unit that did not start is for its check to tell.
     pub async fn start(&self, unit: &str) -> Result<(), String> {
         self.job("StartUnit", unit).await
@@ -257,13 +287,29 @@ impl Systemd {
     }
 }
 
+/// Whether systemd is PID 1 here and has a bus.
+fn look_for_bus(io: &Io) -> Result<(), NoSystemd> {
+    if !io.is_dir(BOOTED) {
+        return Err(NoSystemd::NotInit);
+    }
+    if io.exists(BUS) {
+        return Ok(());
+    }
+    let installed = ["/usr/bin/dbus-daemon", "/usr/bin/dbus-broker-launch"].iter().any(|p| io.exists(p));
+    Err(if installed {
+        NoSystemd::Failed(format!("the system bus is down: {BUS} does not exist; `systemctl start dbus.socket`"))
+    } else {
+        NoSystemd::NoBus
+    })
+}
+
 /// Units that this host's administrator enabled, masked or wrote, by their links and files: `enabled`, `masked`, `local`. systemd itself reads every unit file to
 /// answer that, which takes a second where disks are slow. Links of the distribution name many units that are not installed.
 #[must_use]
-pub fn linked() -> BTreeMap<String, &'static str> {
+pub fn linked(io: &Io) -> BTreeMap<String, &'static str> {
     let mut states = BTreeMap::new();
-    for folder in ["/etc/systemd/system", "/run/systemd/system", "/usr/lib/systemd/system"] {
-        linked_below(Path::new(folder), folder.starts_with("/usr"), &mut states);
+    for directory in ["/etc/systemd/system", "/run/systemd/system", "/usr/lib/systemd/system"] {
+        linked_below(io, Path::new(directory), directory.starts_with("/usr"), &mut states);
     }
     states
 }
@@ -272,9 +318,9 @@ fn is_unit(name: &str) -> bool {
     [".service", ".timer", ".socket", ".mount", ".path", ".target"].iter().any(|suffix| name.ends_with(suffix))
 }
 
-fn linked_below(folder: &Path, vendor: bool, states: &mut BTreeMap<String, &'static str>) {
-    let entries = |folder: &Path| std::fs::read_dir(folder).into_iter().flatten().flatten();
-    for entry in entries(folder) {
+fn linked_below(io: &Io, directory: &Path, vendor: bool, states: &mut BTreeMap<String, &'static str>) {
+    let entries = |directory: &Path| io.read_dir(directory).into_iter().flatten().flatten();
+    for entry in entries(directory) {
         let Ok(name) = entry.file_name().into_string() else { continue };
         let group = [".wants", ".requires", ".upholds"].iter().any(|suffix| name.ends_with(suffix));
         if group && !vendor {
@@ -283,7 +329,7 @@ fn linked_below(folder: &Path, vendor: bool, states: &mut BTreeMap<String, &'sta
             }
         } else if !vendor && entry.file_type().is_ok_and(|t| t.is_file()) && is_unit(&name) {
             states.entry(name).or_insert("local");
-        } else if std::fs::read_link(entry.path()).is_ok_and(|to| to == Path::new("/dev/null")) {
+        } else if io.read_link(entry.path()).is_ok_and(|to| to == Path::new("/dev/null")) {
             states.insert(name, "masked");
         }
     }
@@ -291,8 +337,8 @@ fn linked_below(folder: &Path, vendor: bool, states: &mut BTreeMap<String, &'sta
 
 /// Whether nothing is at the path of a program. Not being able to look is not missing.
 #[must_use]
-pub fn program_is_missing(path: &str) -> bool {
-    std::fs::metadata(path).is_err_and(|e| e.kind() == std::io::ErrorKind::NotFound)
+pub fn program_is_missing(io: &Io, path: &str) -> bool {
+    io.metadata(path).is_err_and(|e| e.kind() == std::io::ErrorKind::NotFound)
 }
 
 type ObjectPathBuf = zbus::wire::OwnedObjectPath;
@@ -345,6 +391,7 @@ fn object_path(unit: &str) -> String {
 
 #[cfg(test)]
 mod tests {
+    #![allow(clippy::disallowed_methods, reason = "tests")]
     use super::*;
 
     #[test]
@@ -362,7 +409,7 @@ mod tests {
         std::fs::write(root.path().join("own.service"), "").unwrap_or_else(|e| panic!("{e}"));
         std::fs::write(root.path().join("own.service.bak"), "").unwrap_or_else(|e| panic!("{e}"));
         let mut states = BTreeMap::new();
-        linked_below(root.path(), false, &mut states);
+        linked_below(&Io::for_test(), root.path(), false, &mut states);
         let states: Vec<(&str, &str)> = states.iter().map(|(n, s)| (n.as_str(), *s)).collect();
         assert_eq!(
             states,

@@ -7,6 +7,8 @@ use std::time::{Duration, Instant};
 use procfs::process::Process;
 use procfs::{CpuPressure, Current as _};
 
+use crate::probe::{Io, blocking};
+
 /// How long an answer may take while PID 1 does nothing: nobody is coming.
 const IDLE: Duration = Duration::from_secs(2);
 
@@ -22,6 +24,9 @@ const BUSY_PERCENT: u128 = 10;
 /// The part of the last 10 s in percent that somebody waited for a processor when all do: the bus between us and PID 1 is one of them.
 const CROWDED_PERCENT: f32 = 50.0;
 
+/// How long the state of PID 1 may take to be read.
+const READ_TIMEOUT: Duration = Duration::from_secs(1);
+
 /// What PID 1 has been doing, and whether anybody could work.
 #[derive(Debug, Clone, Copy)]
 struct Doing {
@@ -35,7 +40,11 @@ struct Doing {
 
 impl Doing {
     /// None where it cannot be read: then it is not excused.
-    fn now() -> Option<Self> {
+    async fn now() -> Option<Self> {
+        blocking::run("the state of PID 1", "/proc/1", READ_TIMEOUT, Self::read).await.ok().flatten()
+    }
+
+    fn read(_io: &Io) -> Option<Self> {
         let init = Process::new(1).ok()?;
         let times = init.schedstat().ok()?;
         let wanted = Duration::from_nanos(times.sum_exec_runtime.saturating_add(times.run_delay));
@@ -57,14 +66,14 @@ pub(super) async fn patient<T>(answer: impl Future<Output = T>) -> Result<T, Dur
     if let Ok(said) = tokio::time::timeout(MOMENT, &mut answer).await {
         return Ok(said);
     }
-    let mut before = Doing::now();
+    let mut before = Doing::now().await;
     while began.elapsed() < BUSY {
         let waiting = Instant::now();
         let round = IDLE.saturating_sub(MOMENT).min(BUSY.saturating_sub(began.elapsed()));
         if let Ok(said) = tokio::time::timeout(round, &mut answer).await {
             return Ok(said);
         }
-        let now = Doing::now();
+        let now = Doing::now().await;
         if !now.zip(before).is_some_and(|(now, before)| now.busy_since(before, waiting.elapsed())) {
             break;
         }
@@ -74,8 +83,11 @@ pub(super) async fn patient<T>(answer: impl Future<Output = T>) -> Result<T, Dur
 }
 
 /// What PID 1 is doing now: `waits uninterruptibly (state D, in jbd2_log_wait_commit)`.
-#[must_use]
-pub fn init_is_doing() -> Option<String> {
+pub async fn init_is_doing() -> Option<String> {
+    blocking::run("the state of PID 1", "/proc/1", READ_TIMEOUT, describe_init).await.ok().flatten()
+}
+
+fn describe_init(_io: &Io) -> Option<String> {
     let init = Process::new(1).ok()?;
     let state = init.stat().ok()?.state;
     let what = match state {

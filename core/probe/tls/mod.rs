@@ -22,9 +22,10 @@ pub use renewal::{Lineage, Renewers, lineage_of, lineages};
 pub use trust::authorities;
 pub use x509::Certificate;
 
+use super::io::Root;
 use super::names;
 use super::netns::{self, NoConnection};
-use super::root::Root;
+use super::table::SharedProcessTable;
 use super::{Memo, ProbeCx, ProbeError, blocking, clock};
 use crate::model::{CertificateRef, CertificateSource, StartTls};
 use handshake::{Shaken, Wanted, shake};
@@ -63,9 +64,9 @@ impl Default for Tls {
 }
 
 impl Tls {
-    /// Whoever renews certificates on this host; looked for once per run.
-    pub async fn renewers(&self) -> Result<Arc<Renewers>, ProbeError> {
-        self.renewers.get((), || async { renewal::renewers().await.map(Arc::new) }).await
+    /// Programs and cron lines that renew certificates on this host; read once per run.
+    pub async fn renewers(&self, processes: &SharedProcessTable) -> Result<Arc<Renewers>, ProbeError> {
+        self.renewers.get((), || async { renewal::renewers(processes).await.map(Arc::new) }).await
     }
 
     /// What is known of a lineage in the root of `pid`, or of this process; read once per run.
@@ -256,8 +257,8 @@ pub async fn files(
 ) -> Result<Vec<CertificateFile>, ProbeError> {
     let authorities = cx.tls.trust.get(authorities).await?;
     let from = pid.map_or_else(|| "/".to_owned(), |pid| format!("/proc/{pid}/root"));
-    blocking::run("certificates", &from.clone(), READ, move || {
-        let root = Root::of_or_own(pid).map_err(|e| ProbeError::io("certificates", &from, &e))?;
+    blocking::run("certificates", &from.clone(), READ, move |io| {
+        let root = Root::of_or_own(io, pid).map_err(|e| ProbeError::io("certificates", &from, &e))?;
         Ok(paths.into_iter().map(|(path, key)| one_file(&root, path, key, &authorities)).collect())
     })
     .await?

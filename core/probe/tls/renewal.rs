@@ -1,13 +1,13 @@
 //! What renews certificates: certbot's lineages, its log, and whoever runs it.
 
-use std::fs;
 use std::time::Duration;
 
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
-use crate::probe::root::Root;
-use crate::probe::{ProbeError, blocking, process};
+use crate::probe::io::Root;
+use crate::probe::table::SharedProcessTable;
+use crate::probe::{Io, ProbeError, blocking};
 
 /// Where certbot keeps its things.
 const HOME: &str = "/etc/letsencrypt";
@@ -66,8 +66,8 @@ pub fn lineage_of(path: &str) -> Option<&str> {
 
 /// The names of the lineages in the root of `pid`, or of this process.
 pub async fn lineages(pid: Option<i32>) -> Result<Vec<String>, ProbeError> {
-    blocking::run("certbot's lineages", HOME, READ, move || {
-        let Ok(root) = Root::of_or_own(pid) else { return Vec::new() };
+    blocking::run("certbot's lineages", HOME, READ, move |io| {
+        let Ok(root) = Root::of_or_own(io, pid) else { return Vec::new() };
         let live = root.names(format!("{HOME}/live").as_ref());
         let renewed = root.names(format!("{HOME}/renewal").as_ref());
         let mut names: Vec<String> = renewed.iter().filter_map(|f| f.strip_suffix(".conf")).map(str::to_owned).collect();
@@ -81,8 +81,8 @@ pub async fn lineages(pid: Option<i32>) -> Result<Vec<String>, ProbeError> {
 
 /// What is known of one.
 pub(super) async fn lineage(pid: Option<i32>, name: String) -> Result<Lineage, ProbeError> {
-    blocking::run("a lineage of certbot", HOME, READ, move || {
-        let root = Root::of_or_own(pid).map_err(|e| ProbeError::io("a lineage of certbot", HOME, &e))?;
+    blocking::run("a lineage of certbot", HOME, READ, move |io| {
+        let root = Root::of_or_own(io, pid).map_err(|e| ProbeError::io("a lineage of certbot", HOME, &e))?;
         read(&root, name, pid.is_none())
     })
     .await?
@@ -211,54 +211,53 @@ const CLIENTS: &[&str] = &["certbot", "acme.sh", "dehydrated", "lego ", "getssl"
 const RELOADS: &[&str] = &["nginx -s reload", "reload nginx", "nginx reload", "kill -HUP", "-s HUP"];
 
 /// Looks for them on this host.
-pub(super) async fn renewers() -> Result<Renewers, ProbeError> {
-    blocking::run("what renews certificates", "cron and /proc", READ, || {
-        let mut found = Renewers::default();
-        for line in cron_lines() {
-            let calls = |words: &[&str]| words.iter().any(|w| line.contains(w));
-            if calls(CLIENTS) && !line.contains("revoke") {
-                if line.contains("-d /run/systemd/system") && line.contains('!') {
-                    found.idle_crons.push(line.clone());
-                } else {
-                    found.crons.push(line.clone());
-                }
-            }
-            if calls(RELOADS) {
-                found.reloaders.push(line);
+pub(super) async fn renewers(processes: &SharedProcessTable) -> Result<Renewers, ProbeError> {
+    let mut found = Renewers::default();
+    for line in blocking::run("the lines of cron", "/etc/cron.d", READ, cron_lines).await? {
+        let calls = |words: &[&str]| words.iter().any(|w| line.contains(w));
+        if calls(CLIENTS) && !line.contains("revoke") {
+            if line.contains("-d /run/systemd/system") && line.contains('!') {
+                found.idle_crons.push(line.clone());
+            } else {
+                found.crons.push(line.clone());
             }
         }
-        for pid in process::all().into_iter().flatten() {
-            let comm = process::comm(pid).unwrap_or_default();
-            found.cron_runs |= matches!(comm.as_str(), "cron" | "crond" | "anacron" | "supercronic" | "fcron" | "bcron");
-            let Some(arguments) = process::command_line(pid) else { continue };
-            let arguments = arguments.replace('\0', " ");
-            let script = arguments.contains("while") || arguments.contains("sleep") || arguments.contains("trap");
-            if script && CLIENTS.iter().any(|c| arguments.contains(c)) {
-                found.loops.push(arguments.chars().take(120).collect());
-            }
-            if script && RELOADS.iter().any(|r| arguments.contains(r)) {
-                found.reloaders.push(arguments.chars().take(120).collect());
-            }
-            // acme companions and clients that stay
-            if matches!(comm.as_str(), "caddy" | "traefik" | "acme.sh" | "certmagic") {
-                found.loops.push(comm);
-            }
+        if calls(RELOADS) {
+            found.reloaders.push(line);
         }
-        found
-    })
-    .await
+    }
+    let table = processes.get().await?;
+    let arguments = table.command_lines(table.iter().map(|p| p.pid)).await;
+    for process in table.iter() {
+        let comm = process.comm.as_str();
+        found.cron_runs |= matches!(comm, "cron" | "crond" | "anacron" | "supercronic" | "fcron" | "bcron");
+        let Some(arguments) = arguments.get(&process.pid) else { continue };
+        let arguments = arguments.replace('\0', " ");
+        let script = arguments.contains("while") || arguments.contains("sleep") || arguments.contains("trap");
+        if script && CLIENTS.iter().any(|c| arguments.contains(c)) {
+            found.loops.push(arguments.chars().take(120).collect());
+        }
+        if script && RELOADS.iter().any(|r| arguments.contains(r)) {
+            found.reloaders.push(arguments.chars().take(120).collect());
+        }
+        // acme companions and clients that stay
+        if matches!(comm, "caddy" | "traefik" | "acme.sh" | "certmagic") {
+            found.loops.push(comm.to_owned());
+        }
+    }
+    Ok(found)
 }
 
 /// The lines of all crontabs.
-fn cron_lines() -> Vec<String> {
+fn cron_lines(io: &Io) -> Vec<String> {
     let mut files = vec!["/etc/crontab".to_owned(), "/etc/anacrontab".to_owned()];
     for folder in
         ["/etc/cron.d", "/etc/cron.hourly", "/etc/cron.daily", "/etc/cron.weekly", "/var/spool/cron/crontabs", "/var/spool/cron"]
     {
-        let names = fs::read_dir(folder).into_iter().flatten().flatten().filter_map(|e| e.path().to_str().map(str::to_owned));
+        let names = io.read_dir(folder).into_iter().flatten().flatten().filter_map(|e| e.path().to_str().map(str::to_owned));
         files.extend(names.take(200));
     }
-    let lines = files.iter().filter_map(|f| fs::read_to_string(f).ok()).flat_map(|text| {
+    let lines = files.iter().filter_map(|f| io.read_lossy(f).ok()).flat_map(|text| {
         let lines: Vec<String> = text
             .lines()
             .map(str::trim)

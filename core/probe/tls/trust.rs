@@ -10,7 +10,7 @@ use tokio::sync::OnceCell;
 use webpki::{ALL_VERIFICATION_ALGS, EndEntityCert, KeyUsage, anchor_from_trusted_cert};
 
 use super::x509;
-use crate::probe::{ProbeError, blocking};
+use crate::probe::{Io, ProbeError, blocking};
 
 /// The authorities that are trusted here.
 pub(super) struct Authorities {
@@ -27,7 +27,8 @@ impl Trust {
         let more = more.to_vec();
         self.0
             .get_or_init(|| async {
-                blocking::run("trusted authorities", "the system's store", Duration::from_secs(2), move || load(&more)).await?
+                blocking::run("trusted authorities", "the system's store", Duration::from_secs(2), move |io| load(io, &more))
+                    .await?
             })
             .await
             .clone()
@@ -36,18 +37,18 @@ impl Trust {
 
 /// The certificates of all authorities that are trusted here, for a client of ours; a file that cannot be read is left out.
 #[must_use]
-pub fn authorities(more: &[String]) -> Vec<CertificateDer<'static>> {
+pub fn authorities(io: &Io, more: &[String]) -> Vec<CertificateDer<'static>> {
     let mut all = rustls_native_certs::load_native_certs().certs;
-    let files = more.iter().filter_map(|path| x509::certificates(&std::fs::read(path).ok()?).ok());
+    let files = more.iter().filter_map(|path| x509::certificates(&io.read(path).ok()?).ok());
     all.extend(files.flatten());
     all
 }
 
-fn load(more: &[String]) -> Result<Arc<Authorities>, ProbeError> {
+fn load(io: &Io, more: &[String]) -> Result<Arc<Authorities>, ProbeError> {
     // a machine without a store trusts nobody, which every certificate then says
     let mut all = rustls_native_certs::load_native_certs().certs;
     for path in more {
-        let bytes = std::fs::read(path).map_err(|e| ProbeError::io("an authority of [runbooks.tls] ca_files", path, &e))?;
+        let bytes = io.read(path).map_err(|e| ProbeError::io("an authority of [runbooks.tls] ca_files", path, &e))?;
         let certificates =
             x509::certificates(&bytes).map_err(|e| ProbeError::failed("an authority of [runbooks.tls] ca_files", path, &e))?;
         all.extend(certificates);

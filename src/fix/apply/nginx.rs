@@ -1,5 +1,6 @@
 //! Reloading nginx.
 
+use opsctl_core::model::ServerProcess;
 use opsctl_core::probe::docker::Docker;
 use opsctl_core::probe::nginx::run_test;
 
@@ -14,7 +15,8 @@ pub(super) async fn reload(
     test: &[String],
 ) -> Result<(), String> {
     let master = Held::of(pid)?;
-    let tested = run_test(docker, container, test).await;
+    master.is_from(start_ticks)?;
+    let tested = run_test(docker, container, ServerProcess { pid, start_ticks }, test).await;
     if let Some(why) = &tested.not_run {
         return Err(format!("its test could not be run: {why}"));
     }

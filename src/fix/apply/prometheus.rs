@@ -1,6 +1,6 @@
 //! Reloading Prometheus.
 
-use opsctl_core::model::Product;
+use opsctl_core::model::{Product, ServerProcess};
 use opsctl_core::probe::docker::Docker;
 use opsctl_core::probe::prometheus::check_config;
 use opsctl_core::probe::servers::web;
@@ -17,7 +17,8 @@ pub(super) async fn reload(
     over_http: bool,
 ) -> Result<(), String> {
     let held = Held::of(pid)?;
-    let checked = check_config(docker, container, test).await;
+    held.is_from(start_ticks)?;
+    let checked = check_config(docker, container, ServerProcess { pid, start_ticks }, test).await;
     if let Some(why) = &checked.not_run {
         return Err(format!("its test could not be run: {why}"));
     }

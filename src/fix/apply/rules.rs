@@ -2,13 +2,13 @@
 
 use std::time::Duration;
 
-use opsctl_core::probe::command;
+use opsctl_core::probe::command::{self, Argv};
 
 /// Long enough to wait for another program that holds the lock of the tables.
 const PATIENCE: Duration = Duration::from_secs(10);
 
 async fn run(argv: &[&str]) -> Result<command::Ended, String> {
-    command::run(argv, PATIENCE).await
+    command::run(&Argv::of_action(argv)?, PATIENCE).await
 }
 
 fn line<'a>(program: &'a str, table: &'a str, what: &[&'a str], rule: &'a [String]) -> Vec<&'a str> {
@@ -36,7 +36,7 @@ pub(super) async fn remove(program: &str, table: &str, chain: &str, rule: &[Stri
             return Err(ended.last_words());
         }
     }
-    if tidy && which::which("nft").is_ok() {
+    if tidy && command::is_installed("nft").await {
         // fails when somebody else has put a rule there, and then it stays
         let emptied = run(&["nft", "delete", "chain", "ip", table, chain]).await?;
         if emptied.status.success() && chains(table).await == Some(0) {

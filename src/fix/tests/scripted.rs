@@ -116,7 +116,7 @@ impl Fixture {
     }
 
     pub(super) fn plan(&self) -> Plan {
-        let run = |program: &str| Action::Run { argv: vec![program.into(), self.marker.display().to_string()] };
+        let run = |program: &str| own(program, &[&self.marker.display().to_string()]);
         Plan {
             fix: "demo.repair".into(),
             risk: Risk::R2,
@@ -172,6 +172,18 @@ impl Fixture {
 
     pub(super) fn last(&self) -> Body {
         self.journal().last().unwrap().body.clone()
+    }
+}
+
+/// An action that runs a program of this machine.
+pub(super) fn own(name: &str, arguments: &[&str]) -> Action {
+    let program = opsctl_core::probe::command::program(name).unwrap();
+    Action::RunOwn {
+        program: program.path,
+        identity: program.identity,
+        argv: std::iter::once(name).chain(arguments.iter().copied()).map(str::to_owned).collect(),
+        cwd: None,
+        timeout_s: 30,
     }
 }
 

@@ -1,0 +1,350 @@
+//! Whose process it is and where it lives, by the word of those who know: the container engine, systemd, the kernel. The name, the
+//! arguments and the control group path of a process are claims of its own.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::docker::Docker;
+use super::home::Home;
+use super::io::{Ids, Root, ids_of};
+use super::servers::Found;
+use super::systemd::Systemd;
+use super::{Io, ProbeCx, ProbeError, blocking};
+use crate::model::Product;
+
+/// Time limit of reading one process.
+const READ_TIMEOUT: Duration = Duration::from_secs(1);
+
+/// Proof of a process's home.
+#[derive(Debug, Clone, PartialEq, Eq)]
+enum Proof {
+    /// In this container, whose first process it is or shares a control group or process namespace with.
+    Container {
+        /// Full id.
+        id: String,
+        /// The container's first process, by the engine.
+        first: i32,
+    },
+    /// In this unit of the system's own manager.
+    Unit {
+        /// Its name.
+        name: String,
+        /// Its main process, by systemd.
+        main: Option<i32>,
+    },
+    /// In neither, or nothing that could know is there.
+    None,
+    /// Its claim is contradicted.
+    Contradicted(String),
+}
+
+/// Replaces the claims of processes by what is proven: their homes, and whether they belong to a user that is not expected to run such
+/// a server. Reads nothing that the processes name.
+pub async fn prove(found: &mut [Found], docker: Option<&Arc<Docker>>, systemd: Option<&Arc<Systemd>>) {
+    let proving = found.iter_mut().map(|f| async move {
+        let proof = home(f.process.pid, &f.cgroups, docker, systemd).await;
+        f.untrusted = untrusted(f, &proof).await;
+        f.home = match proof {
+            Proof::Container { id, .. } => Home::Container(id),
+            Proof::Unit { name, .. } => Home::Unit(name),
+            // without a proof the kernel's path still serves as a name; no secret, file or fix follows from it
+            Proof::None => match Home::of_cgroups(&f.cgroups) {
+                Home::Container(id) if !names_container(docker, &id).await => Home::Container(id),
+                _ => Home::Host,
+            },
+            Proof::Contradicted(_) => Home::Host,
+        };
+    });
+    futures_util::future::join_all(proving).await;
+}
+
+/// Whether the engine knows a container of this id: then only its own word counts.
+async fn names_container(docker: Option<&Arc<Docker>>, id: &str) -> bool {
+    match docker {
+        Some(docker) => !matches!(docker.inspect(id).await, Err(ProbeError::Skip(_))),
+        None => false,
+    }
+}
+
+async fn home(pid: i32, cgroups: &str, docker: Option<&Arc<Docker>>, systemd: Option<&Arc<Systemd>>) -> Proof {
+    if let Home::Container(id) = Home::of_cgroups(cgroups) {
+        return match docker {
+            Some(docker) => container(pid, &id, docker).await,
+            None => Proof::None,
+        };
+    }
+    match systemd {
+        Some(systemd) => unit(cgroups, systemd).await,
+        None => Proof::None,
+    }
+}
+
+/// Whether `pid` is in the container of this id, as the engine has it.
+async fn container(pid: i32, id: &str, docker: &Docker) -> Proof {
+    let inspected = match docker.inspect(id).await {
+        Ok(inspected) => inspected,
+        // another engine's, or an engine that does not answer
+        Err(_) => return Proof::None,
+    };
+    let contradicted =
+        || Proof::Contradicted(format!("its control group names container {}, to which it does not belong", inspected.name));
+    let Some(first) = inspected.pid() else { return contradicted() };
+    if first == pid {
+        return Proof::Container { id: id.to_owned(), first };
+    }
+    let id_read = id.to_owned();
+    let from = format!("process {pid}");
+    let same = blocking::run("a process", &from, READ_TIMEOUT, move |io| same_container(io, pid, first, &id_read));
+    match same.await {
+        Ok(true) => Proof::Container { id: id.to_owned(), first },
+        Ok(false) => contradicted(),
+        Err(_) => Proof::None,
+    }
+}
+
+/// Whether both are in the same control groups, or in the same process namespace other than this process's.
+fn same_container(io: &Io, pid: i32, first: i32, id: &str) -> bool {
+    let namespace = |of: &str| io.read_link(format!("/proc/{of}/ns/pid")).ok();
+    let (theirs, its) = (namespace(&pid.to_string()), namespace(&first.to_string()));
+    if theirs.is_some() && theirs == its && theirs != namespace("self") {
+        return true;
+    }
+    let groups = |pid: i32| io.read_lossy(format!("/proc/{pid}/cgroup")).unwrap_or_default();
+    below(&groups(pid), &groups(first), id)
+}
+
+/// Whether the control groups of one process are those of the container's first process, or below them, in every hierarchy in which
+/// the container has one of its own.
+fn below(process: &str, first: &str, id: &str) -> bool {
+    let process = hierarchies(process);
+    let own: Vec<(&str, &str)> = hierarchies(first).into_iter().filter(|(_, path)| path.contains(id)).collect();
+    let inside = |path: &str, of: &str| path.strip_prefix(of).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'));
+    // a first process that is a systemd has moved itself to init.scope
+    let top = |path: &str| path.strip_suffix("/init.scope").unwrap_or(path).to_owned();
+    !own.is_empty() && own.iter().all(|(name, of)| process.get(name).is_some_and(|path| inside(path, &top(of))))
+}
+
+/// The paths in `/proc/PID/cgroup` by hierarchy (cgroups(7): `id:controllers:path`).
+fn hierarchies(text: &str) -> BTreeMap<&str, &str> {
+    let line = |l: &'_ str| -> Option<(usize, usize)> {
+        let first = l.find(':')?;
+        let second = first + 1 + l[first + 1..].find(':')?;
+        Some((first, second))
+    };
+    text.lines().filter_map(|l| line(l).map(|(first, second)| (&l[first + 1..second], &l[second + 1..]))).collect()
+}
+
+/// The unit whose control group, as systemd has it, the process is in. Inner parts of the path may belong to a user to whom the group
+/// was delegated: the outermost that systemd confirms counts.
+async fn unit(cgroups: &str, systemd: &Systemd) -> Proof {
+    let all = hierarchies(cgroups);
+    let Some(path) = all.get("name=systemd").or_else(|| all.get("")) else { return Proof::None };
+    for (at, part) in parts(path) {
+        if ![".service", ".scope"].iter().any(|suffix| part.ends_with(suffix)) {
+            continue;
+        }
+        let name = part.replace("\\x2d", "-");
+        let Ok(Some(process)) = systemd.unit_process(&name).await else { continue };
+        if !process.control_group.is_empty() && path[..at] == *process.control_group {
+            return Proof::Unit { name, main: process.main_pid };
+        }
+    }
+    Proof::None
+}
+
+/// The parts of a path from the outermost on, each with where it ends.
+fn parts(path: &str) -> impl Iterator<Item = (usize, &str)> {
+    path.match_indices('/').map(|(at, _)| at + 1).map(move |begin| {
+        let end = path[begin..].find('/').map_or(path.len(), |at| begin + at);
+        (end, &path[begin..end])
+    })
+}
+
+/// Why nothing that the process says is used: the user it belongs to is none that runs such a server, or its claims are untrue.
+async fn untrusted(found: &Found, proof: &Proof) -> Option<String> {
+    if let Proof::Contradicted(why) = proof {
+        return Some(why.clone());
+    }
+    let (pid, product, ids, proof) = (found.process.pid, found.product, found.ids, proof.clone());
+    let from = format!("process {pid}");
+    let judged = blocking::run("the user of a process", &from, READ_TIMEOUT, move |io| {
+        if is_expected(io, pid, product, ids, &proof) {
+            return None;
+        }
+        let user = user(io, ids.real);
+        let blind = !rustix::process::geteuid().is_root() && io.read_link(format!("/proc/{pid}/ns/pid")).is_err();
+        Some(if blind { format!("runs as {user}; needs root to prove its identity") } else { format!("belongs to {user}") })
+    });
+    judged.await.unwrap_or_else(|e| Some(e.to_string()))
+}
+
+fn is_expected(io: &Io, pid: i32, product: Product, ids: Ids, proof: &Proof) -> bool {
+    // a setuid program runs with the arguments of its caller
+    let Some(uid) = ids.user() else { return false };
+    let own = rustix::process::geteuid().as_raw();
+    if uid == 0 || uid == own {
+        return true;
+    }
+    match proof {
+        // the user the container runs as, root of its user namespace, or the product's own user in its image
+        Proof::Container { first, .. } => {
+            let same = ids_of(io, *first).is_ok_and(|of| of.user() == Some(uid));
+            let inner = inner_id(io, *first, uid);
+            same || inner == Some(0) || inner.is_some_and(|id| is_named(&Root::of(io, *first), id, product))
+        }
+        // the user that the unit's main process has
+        Proof::Unit { name, main } => {
+            let same = |main: i32| main == pid || ids_of(io, main).is_ok_and(|of| of.user() == Some(uid));
+            let of_a_login = name.starts_with("user@") || name.ends_with(".scope");
+            (!of_a_login && main.is_some_and(same)) || is_named(&Root::own(io), uid, product)
+        }
+        Proof::None if elsewhere(io, pid) => {
+            is_named(&Root::of(io, pid), inner_id(io, pid, uid).unwrap_or(uid), product) && uid < FIRST_LOGIN_UID
+        }
+        Proof::None => is_named(&Root::own(io), uid, product),
+        Proof::Contradicted(_) => false,
+    }
+}
+
+/// First uid of ordinary users (login.defs(5), `UID_MIN`).
+const FIRST_LOGIN_UID: u32 = 1000;
+
+/// Whether `pid` is known to be in another process namespace.
+fn elsewhere(io: &Io, pid: i32) -> bool {
+    let of = |who: &str| io.read_link(format!("/proc/{who}/ns/pid")).ok();
+    matches!((of(&pid.to_string()), of("self")), (Some(its), Some(own)) if its != own)
+}
+
+/// The id that `uid` of this host has inside the user namespace of `pid` (user_namespaces(7), `uid_map`).
+fn inner_id(io: &Io, pid: i32, uid: u32) -> Option<u32> {
+    let map = io.read_lossy(format!("/proc/{pid}/uid_map")).ok()?;
+    map_inside(&map, uid)
+}
+
+fn map_inside(map: &str, uid: u32) -> Option<u32> {
+    map.lines().find_map(|line| {
+        let fields: Vec<u32> = line.split_whitespace().filter_map(|w| w.parse().ok()).collect();
+        let [inside, outside, count] = fields[..] else { return None };
+        let at = uid.checked_sub(outside).filter(|at| *at < count)?;
+        inside.checked_add(at)
+    })
+}
+
+/// `uid:gid` of a process as they are inside its user namespace, for the engine's exec.
+pub(super) fn inner_user(io: &Io, pid: i32) -> Option<String> {
+    let status = io.read_lossy(format!("/proc/{pid}/status")).ok()?;
+    let id =
+        |key: &str| -> Option<u32> { status.lines().find_map(|l| l.strip_prefix(key))?.split_whitespace().nth(1)?.parse().ok() };
+    let map = |file: &str| io.read_lossy(format!("/proc/{pid}/{file}")).ok();
+    let uid = map_inside(&map("uid_map")?, id("Uid:")?)?;
+    let gid = map_inside(&map("gid_map")?, id("Gid:")?)?;
+    Some(format!("{uid}:{gid}"))
+}
+
+/// Whether the password file of this root names `uid` as a user that packages and images make for the product.
+fn is_named(root: &std::io::Result<Root>, uid: u32, product: Product) -> bool {
+    let Ok(root) = root else { return false };
+    let name = name_of(&root.bytes("/etc/passwd", 1 << 20).unwrap_or_default(), uid);
+    name.is_some_and(|name| users_of(product).contains(&name.as_str()))
+}
+
+fn name_of(passwd: &[u8], uid: u32) -> Option<String> {
+    String::from_utf8_lossy(passwd).lines().find_map(|line| {
+        let mut fields = line.split(':');
+        let name = fields.next()?;
+        (fields.nth(1)?.parse::<u32>().ok()? == uid).then(|| name.to_owned())
+    })
+}
+
+/// The users that packages and official images make for a server.
+fn users_of(product: Product) -> &'static [&'static str] {
+    match product {
+        Product::Postgres => &["postgres", "pgsql", "postgresql"],
+        Product::Pgbouncer => &["pgbouncer", "postgres"],
+        Product::Redis => &["redis", "valkey", "keydb", "dragonfly", "dfly"],
+        Product::Rabbitmq => &["rabbitmq"],
+        Product::Nginx => &["nginx", "openresty"],
+        Product::Prometheus => &["prometheus"],
+        Product::Alertmanager => &["alertmanager", "prometheus"],
+        Product::Loki => &["loki"],
+        Product::Alloy => &["alloy"],
+        Product::Promtail => &["promtail", "loki"],
+        Product::Grafana => &["grafana"],
+    }
+}
+
+/// A user for people: `user mallory (uid 1001)`.
+pub(super) fn user(io: &Io, uid: u32) -> String {
+    let passwd = Root::own(io).and_then(|root| root.bytes("/etc/passwd", 1 << 20)).unwrap_or_default();
+    name_of(&passwd, uid).map_or_else(|| format!("uid {uid}"), |name| format!("user {name} (uid {uid})"))
+}
+
+/// Whether a user other than the server's own may serve at an address of this host that the configuration names: root, the user that
+/// runs opsctl, or the product's own.
+pub(super) fn may_serve(io: &Io, uid: u32, product: Product) -> bool {
+    uid == 0 || uid == rustix::process::geteuid().as_raw() || is_named(&Root::own(io), uid, product)
+}
+
+impl ProbeCx {
+    /// The home of a process, proven: a container only where the engine confirms it, this host otherwise.
+    pub async fn proven_home(&self, pid: i32, claimed: Home) -> Home {
+        let (Home::Container(id), Some(docker)) = (&claimed, &self.docker) else { return claimed };
+        match container(pid, id, docker).await {
+            Proof::Contradicted(_) => Home::Host,
+            _ => claimed,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const ID: &str = "0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef";
+
+    #[test]
+    fn control_group_with_the_same_name_elsewhere_is_not_the_container() {
+        let first = format!("5:memory:/docker/{ID}\n1:name=systemd:/docker/{ID}\n0::/\n");
+        assert!(below(&first, &first, ID));
+        assert!(below(&first.replace(&format!("memory:/docker/{ID}"), &format!("memory:/docker/{ID}/app")), &first, ID));
+        for fake in [
+            format!("0::/user.slice/user-1000.slice/user@1000.service/docker-{ID}.scope\n"),
+            format!("5:memory:/docker/{ID}\n1:name=systemd:/user.slice\n0::/\n"),
+            format!("5:memory:/docker/{ID}2\n1:name=systemd:/docker/{ID}\n0::/\n"),
+            String::new(),
+        ] {
+            assert!(!below(&fake, &first, ID), "{fake}");
+        }
+        assert!(!below("", "0::/\n", ID));
+        let unified = format!("0::/system.slice/docker-{ID}.scope\n");
+        assert!(below(&unified, &unified, ID) && !below(&format!("0::/a.service/docker-{ID}.scope\n"), &unified, ID));
+    }
+
+    #[test]
+    fn container_with_a_systemd_of_its_own_is_one_home() {
+        let first = format!("0::/docker/{ID}/init.scope\n");
+        assert!(below(&format!("0::/docker/{ID}/system.slice/nginx.service\n"), &first, ID));
+    }
+
+    #[test]
+    fn parts_of_a_path_come_with_their_ends() {
+        let path = "/system.slice/app.service/nginx.service";
+        let ends: Vec<&str> = parts(path).map(|(end, _)| &path[..end]).collect();
+        assert_eq!(ends, ["/system.slice", "/system.slice/app.service", path]);
+    }
+
+    #[test]
+    fn ids_are_mapped_into_a_user_namespace() {
+        assert_eq!(map_inside("         0     100000      65536\n", 100_999), Some(999));
+        assert_eq!(map_inside("0 0 4294967295\n", 7), Some(7));
+        assert_eq!(map_inside("0 100000 10\n", 100_010), None);
+    }
+
+    proptest::proptest! {
+        #[test]
+        fn any_text_is_survived(text in "(\\PC|\n|:|/)*") {
+            let _ = (below(&text, &text, ID), map_inside(&text, 1), parts(&text).count(), name_of(text.as_bytes(), 0));
+        }
+    }
+}

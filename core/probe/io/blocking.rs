@@ -1,0 +1,173 @@
+//! Calls that may hang in the kernel run on a thread that can be abandoned.
+
+use std::collections::HashMap;
+use std::sync::{Arc, LazyLock, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use tokio::sync::{Semaphore, oneshot};
+
+use super::Io;
+use crate::probe::ProbeError;
+
+/// Threads that read at the same time. A host with hundreds of containers has thousands of reads, and the memory that each thread's
+/// allocations leave behind is most of what a run would take.
+static AT_ONCE: Semaphore = Semaphore::const_new(8);
+
+/// Time for which a read counts as one of them. A read that takes longer waits for something, or hangs, and must not hold up the others.
+const TURN: Duration = Duration::from_millis(5);
+
+/// Threads that may exist at the same time, those included whose read was abandoned.
+const MAX_THREADS: usize = 192;
+
+/// Abandoned reads of one source, after which the source is not read again. A source that hangs costs a few threads, not all.
+const MAX_ABANDONED_PER_SOURCE: usize = 4;
+
+static THREADS: LazyLock<Arc<Semaphore>> = LazyLock::new(|| Arc::new(Semaphore::new(MAX_THREADS)));
+
+/// Sources with abandoned reads that have not ended.
+static ABANDONED: LazyLock<Mutex<HashMap<String, usize>>> = LazyLock::new(Mutex::default);
+
+fn abandoned(source: &str, change: impl FnOnce(&mut usize)) -> usize {
+    let mut all = ABANDONED.lock().unwrap_or_else(PoisonError::into_inner);
+    let count = all.entry(source.to_owned()).or_default();
+    change(count);
+    let now = *count;
+    if now == 0 {
+        all.remove(source);
+    }
+    now
+}
+
+/// Runs `read` on a thread of its own and waits at most `timeout`.
+///
+/// A dead NFS server or a stopped FUSE daemon can hold `stat` for ever. Such waits end when the process is killed
+/// (`wait_event_killable`), so an abandoned thread ends with opsctl and nothing is left behind; tokio's own blocking
+/// pool would instead keep the process alive until the call returns.
+///
+/// # Errors
+/// `Timeout` when the read takes longer, `Failed` when it panics or when earlier reads of the same source still hang.
+pub async fn run<T: Send + 'static>(
+    what: &str,
+    from: &str,
+    timeout: Duration,
+    read: impl FnOnce(&Io) -> T + Send + 'static,
+) -> Result<T, ProbeError> {
+    run_charged(from, what, from, timeout, read).await
+}
+
+/// [`run`] for a read whose hang is charged to `source` instead of `from`: the user whose process names the file.
+pub async fn run_charged<T: Send + 'static>(
+    source: &str,
+    what: &str,
+    from: &str,
+    timeout: Duration,
+    read: impl FnOnce(&Io) -> T + Send + 'static,
+) -> Result<T, ProbeError> {
+    if abandoned(source, |_| ()) >= MAX_ABANDONED_PER_SOURCE {
+        return Err(ProbeError::failed(what, from, "earlier reads of it hang"));
+    }
+    let late = || ProbeError::Timeout { what: what.to_owned(), from: from.to_owned(), after: timeout };
+    let begun = Instant::now();
+    // held by the thread until it ends, also after it was abandoned; neither semaphore is ever closed
+    let Ok(Ok(thread)) = tokio::time::timeout(timeout, THREADS.clone().acquire_owned()).await else { return Err(late()) };
+    let permit = AT_ONCE.acquire().await;
+    let (send, mut receive) = oneshot::channel();
+    std::thread::Builder::new()
+        .name("probe".to_owned())
+        // only touched pages cost memory; reading certificates and nested configurations goes deep
+        .stack_size(2 << 20)
+        .spawn(move || {
+            // without a receiver the wait has timed out
+            let _ = send.send(read(&Io::new()));
+            drop(thread);
+        })
+        .map_err(|e| ProbeError::io(what, from, &e))?;
+    let started = Instant::now();
+    let mut received = tokio::time::timeout(TURN.min(timeout), &mut receive).await;
+    drop(permit);
+    if received.is_err() {
+        received = tokio::time::timeout(timeout.saturating_sub(started.elapsed()), &mut receive).await;
+    }
+    match received {
+        Ok(Ok(value)) => Ok(value),
+        Ok(Err(_)) => Err(ProbeError::failed(what, from, "internal error: the reading thread ended")),
+        Err(_) => {
+            abandoned(source, |n| *n += 1);
+            let source = source.to_owned();
+            // a read that ends late no longer counts as hanging
+            tokio::spawn(async move {
+                let _ = receive.await;
+                abandoned(&source, |n| *n = n.saturating_sub(1));
+            });
+            tracing::debug!(what, from, waited_ms = begun.elapsed().as_millis(), "abandoned a read");
+            Err(late())
+        }
+    }
+}
+
+/// Runs `read` on this thread: for what the command line does before and after a run, such as delivering a report. Not for code that the
+/// runtime of a run drives; the watchdog of the command covers it.
+pub fn on_this_thread<T>(read: impl FnOnce(&Io) -> T) -> T {
+    read(&Io::new())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const LONG: Duration = Duration::from_secs(60);
+
+    #[tokio::test(flavor = "current_thread")]
+    async fn call_that_never_returns_times_out() {
+        let (_keep, never) = std::sync::mpsc::channel::<()>();
+        let got = run("the filesystem", "/dead", Duration::from_millis(20), move |_| never.recv()).await;
+        assert!(matches!(got, Err(ProbeError::Timeout { .. })), "{got:?}");
+    }
+
+    #[tokio::test(flavor = "current_thread")]
+    async fn hung_reads_do_not_delay_others() {
+        let (keep, never) = std::sync::mpsc::channel::<()>();
+        let never = Arc::new(Mutex::new(never));
+        let hung = (0..100).map(|_| {
+            let never = never.clone();
+            run("the filesystem", "/slow", LONG, move |_| drop(never.lock().map(|n| n.recv())))
+        });
+        let quick = async {
+            let got = run("the filesystem", "/", LONG, |_| 7).await;
+            drop(keep);
+            got
+        };
+        // the hung ones end only when the quick one has ended
+        let (_, got) = tokio::join!(futures_util::future::join_all(hung), quick);
+        assert_eq!(got.ok(), Some(7));
+    }
+
+    #[tokio::test(flavor = "current_thread")]
+    async fn hanging_source_is_not_read_again() {
+        let (keep, never) = std::sync::mpsc::channel::<()>();
+        let never = Arc::new(Mutex::new(never));
+        let read = || {
+            let never = never.clone();
+            run("a file", "/hangs", Duration::from_millis(10), move |_| drop(never.lock().map(|n| n.recv())))
+        };
+        for _ in 0..MAX_ABANDONED_PER_SOURCE {
+            assert!(matches!(read().await, Err(ProbeError::Timeout { .. })));
+        }
+        assert!(matches!(read().await, Err(ProbeError::Failed { .. })));
+        assert_eq!(run("a file", "/other", LONG, |_| 1).await.ok(), Some(1));
+        drop(keep);
+        // the reads end, and the source is read again
+        let readable = async {
+            while run("a file", "/hangs", LONG, |_| ()).await.is_err() {
+                tokio::task::yield_now().await;
+            }
+        };
+        assert!(tokio::time::timeout(LONG, readable).await.is_ok());
+    }
+
+    #[tokio::test(flavor = "current_thread")]
+    async fn panic_on_the_reading_thread_is_an_error() {
+        let got = run("a file", "/panics", LONG, |_| panic!("on purpose")).await;
+        assert!(matches!(got, Err::<(), _>(ProbeError::Failed { .. })), "{got:?}");
+    }
+}

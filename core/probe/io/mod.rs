@@ -1,0 +1,126 @@
+//! The only way to read or run anything.
+//!
+//! Every call that can block in the kernel takes an [`Io`], and only [`blocking::run`] hands one out, on a thread that can be abandoned.
+//! `clippy.toml` disallows `std::fs`, `std::process::Command` and name lookups everywhere else.
+
+#![allow(clippy::disallowed_methods, reason = "the one module that wraps them")]
+
+pub mod blocking;
+mod rights;
+mod root;
+mod run_as;
+
+use std::ffi::OsString;
+use std::fs::{self, File, Metadata};
+use std::io::{Error, Read, Result};
+use std::marker::PhantomData;
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::{Path, PathBuf};
+
+use rustix::fs::OFlags;
+
+pub use rights::{Ids, Rights, ids_of};
+pub use root::Root;
+pub use run_as::{RunAsError, run_as};
+
+/// Size limit of one file read whole, in bytes. The largest file read is `/proc/PID/maps` with 65530 mappings (`vm.max_map_count`).
+const MAX_FILE_BYTES: u64 = 32 << 20;
+
+/// Entry limit of one directory.
+const MAX_DIRECTORY_ENTRIES: usize = 100_000;
+
+/// Proof that the caller runs on a thread that can be abandoned. Cannot be made outside of this module nor sent to another thread.
+#[derive(Debug)]
+pub struct Io {
+    not_send: PhantomData<*const ()>,
+}
+
+impl Io {
+    /// For [`blocking::run`], and for the main thread of tests.
+    fn new() -> Self {
+        Self { not_send: PhantomData }
+    }
+
+    /// For tests: they may block.
+    #[cfg(any(test, feature = "fuzz"))]
+    #[must_use]
+    pub fn for_test() -> Self {
+        Self::new()
+    }
+
+    /// Opens a file for reading. Neither a FIFO nor a terminal in its place blocks or becomes the controlling terminal.
+    pub fn open(&self, path: impl AsRef<Path>) -> Result<File> {
+        let flags = OFlags::NONBLOCK | OFlags::NOCTTY | OFlags::CLOEXEC;
+        fs::OpenOptions::new().read(true).custom_flags(flags.bits().cast_signed()).open(path)
+    }
+
+    /// Reads a regular file whole, at most 32 MiB of it.
+    pub fn read(&self, path: impl AsRef<Path>) -> Result<Vec<u8>> {
+        let path = path.as_ref();
+        let file = self.open(path)?;
+        if !file.metadata()?.is_file() {
+            return Err(Error::other("not a regular file"));
+        }
+        let mut bytes = Vec::new();
+        file.take(MAX_FILE_BYTES).read_to_end(&mut bytes)?;
+        Ok(bytes)
+    }
+
+    /// [`Io::read`] as text; an error where it is not UTF-8.
+    pub fn read_to_string(&self, path: impl AsRef<Path>) -> Result<String> {
+        String::from_utf8(self.read(path)?).map_err(|e| Error::new(std::io::ErrorKind::InvalidData, e))
+    }
+
+    /// [`Io::read`] as text; what is not UTF-8 is replaced.
+    pub fn read_lossy(&self, path: impl AsRef<Path>) -> Result<String> {
+        Ok(String::from_utf8_lossy(&self.read(path)?).into_owned())
+    }
+
+    /// The entries of a directory, at most 100,000.
+    pub fn read_dir(&self, path: impl AsRef<Path>) -> Result<std::iter::Take<fs::ReadDir>> {
+        Ok(fs::read_dir(path)?.take(MAX_DIRECTORY_ENTRIES))
+    }
+
+    /// The names in a directory, unsorted.
+    pub fn names(&self, path: impl AsRef<Path>) -> Result<Vec<OsString>> {
+        Ok(self.read_dir(path)?.filter_map(|e| Some(e.ok()?.file_name())).collect())
+    }
+
+    /// The target of a symbolic link.
+    pub fn read_link(&self, path: impl AsRef<Path>) -> Result<PathBuf> {
+        fs::read_link(path)
+    }
+
+    /// Metadata, links followed.
+    pub fn metadata(&self, path: impl AsRef<Path>) -> Result<Metadata> {
+        fs::metadata(path)
+    }
+
+    /// Metadata of the path itself.
+    pub fn symlink_metadata(&self, path: impl AsRef<Path>) -> Result<Metadata> {
+        fs::symlink_metadata(path)
+    }
+
+    /// The absolute path without links.
+    pub fn canonicalize(&self, path: impl AsRef<Path>) -> Result<PathBuf> {
+        fs::canonicalize(path)
+    }
+
+    /// Whether a path exists; false also where that cannot be seen.
+    #[must_use]
+    pub fn exists(&self, path: impl AsRef<Path>) -> bool {
+        self.metadata(path).is_ok()
+    }
+
+    /// Whether a path is a directory.
+    #[must_use]
+    pub fn is_dir(&self, path: impl AsRef<Path>) -> bool {
+        self.metadata(path).is_ok_and(|m| m.is_dir())
+    }
+
+    /// The addresses of a host name by the name service of this host.
+    pub fn look_up(&self, host: &str, port: u16) -> Result<Vec<std::net::SocketAddr>> {
+        use std::net::ToSocketAddrs;
+        Ok((host, port).to_socket_addrs()?.collect())
+    }
+}

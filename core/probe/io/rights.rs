@@ -1,0 +1,183 @@
+//! The rights of a process: its ids, groups and capabilities, and the use of files with them.
+
+use std::io::{Error, Read, Result};
+
+use rustix::fs::{Mode, OFlags, openat};
+use rustix::process::{Gid, Uid, getegid, geteuid, getgroups};
+use rustix::thread::{
+    CapabilitySet, CapabilitySets, capabilities, set_capabilities, set_thread_groups, set_thread_res_gid, set_thread_res_uid,
+};
+use serde::{Deserialize, Serialize};
+
+use super::Io;
+
+/// The user ids of a process in this user namespace: real, effective, saved and filesystem (`Uid:` in proc_pid_status(5)).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Ids {
+    /// Real user id: the user who started it.
+    pub real: u32,
+    /// Effective user id.
+    pub effective: u32,
+    /// All four ids are the same: it is neither a setuid program nor about to change its user.
+    pub settled: bool,
+}
+
+impl Ids {
+    /// The user a process belongs to, or `None` while its ids differ: a setuid program runs with arguments that its caller chose.
+    #[must_use]
+    pub fn user(&self) -> Option<u32> {
+        self.settled.then_some(self.effective)
+    }
+}
+
+/// The ids of a process. Unlike the owner of `/proc/PID` they are right for processes that cannot be dumped.
+pub fn ids_of(io: &Io, pid: i32) -> Result<Ids> {
+    parse_ids(&io.read_lossy(format!("/proc/{pid}/status"))?).ok_or_else(|| Error::other("no user ids in its status"))
+}
+
+fn parse_ids(status: &str) -> Option<Ids> {
+    let uids = numbers(status, "Uid:");
+    let [real, effective, saved, filesystem] = uids[..] else { return None };
+    Some(Ids { real, effective, settled: [real, saved, filesystem].iter().all(|id| *id == effective) })
+}
+
+fn numbers(status: &str, key: &str) -> Vec<u32> {
+    let line = status.lines().find_map(|l| l.strip_prefix(key)).unwrap_or_default();
+    line.split_whitespace().filter_map(|w| w.parse().ok()).collect()
+}
+
+/// What decides whether a process may use a file or an object.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Rights {
+    pub(super) uid: u32,
+    pub(super) gid: u32,
+    pub(super) groups: Vec<u32>,
+    /// Effective capabilities, in its own user namespace.
+    pub(super) capabilities: u64,
+}
+
+impl Rights {
+    /// The rights of the process whose directory in `/proc` is open as `process`.
+    pub(super) fn of(process: &impl std::os::fd::AsFd) -> Result<Self> {
+        let file = openat(process, "status", OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty())?;
+        let mut status = String::new();
+        std::fs::File::from(file).read_to_string(&mut status)?;
+        Self::parse(&status).ok_or_else(|| Error::other("no ids in its status"))
+    }
+
+    fn parse(status: &str) -> Option<Self> {
+        let capabilities = status.lines().find_map(|l| l.strip_prefix("CapEff:")).map(str::trim);
+        Some(Self {
+            uid: *numbers(status, "Uid:").get(3)?,
+            gid: *numbers(status, "Gid:").get(3)?,
+            groups: numbers(status, "Groups:"),
+            capabilities: capabilities.and_then(|c| u64::from_str_radix(c, 16).ok()).unwrap_or(0),
+        })
+    }
+
+    /// Root that may read every file. Capabilities of a process in another user namespace do not count here: its user id is not 0.
+    fn reads_everything(&self) -> bool {
+        self.uid == 0 && CapabilitySet::from_bits_retain(self.capabilities).contains(CapabilitySet::DAC_OVERRIDE)
+    }
+
+    /// Calls `f` with these rights: file system accesses in it are permitted or denied as they are to the process.
+    ///
+    /// Only the effective ids change. The real and the saved id stay, so that the process can neither signal nor trace this thread.
+    /// A user other than root has no rights to give up: the kernel decides by that user's own.
+    ///
+    /// # Errors
+    /// Those of `f`, and `EPERM` where this process may not change its ids.
+    pub(super) fn assume<T>(&self, f: impl FnOnce() -> Result<T>) -> Result<T> {
+        if !geteuid().is_root() || self.reads_everything() {
+            return f();
+        }
+        let own = Own { groups: getgroups()?, gid: getegid(), capabilities: capabilities(None)? };
+        let _restored = Restore(&own);
+        set_thread_groups(&gids(&self.groups))?;
+        set_thread_res_gid(None, Gid::from_raw(self.gid), None)?;
+        if self.uid == 0 {
+            let effective = own.capabilities.effective & CapabilitySet::from_bits_retain(self.capabilities);
+            set_capabilities(None, CapabilitySets { effective, ..own.capabilities })?;
+        } else {
+            // clears the effective capabilities (capabilities(7), "Effect of user ID changes on capabilities")
+            set_thread_res_uid(None, Uid::from_raw(self.uid), None)?;
+        }
+        f()
+    }
+}
+
+pub(super) fn gids(groups: &[u32]) -> Vec<Gid> {
+    groups.iter().map(|g| Gid::from_raw(*g)).collect()
+}
+
+/// What this thread was before.
+struct Own {
+    groups: Vec<Gid>,
+    gid: Gid,
+    capabilities: CapabilitySets,
+}
+
+struct Restore<'a>(&'a Own);
+
+impl Drop for Restore<'_> {
+    fn drop(&mut self) {
+        // a step that fails leaves the thread with fewer rights, and what it reads next is denied
+        let _ = set_thread_res_uid(None, Uid::ROOT, None);
+        let _ = set_capabilities(None, self.0.capabilities);
+        let _ = set_thread_res_gid(None, self.0.gid, None);
+        let _ = set_thread_groups(&self.0.groups);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+    use super::*;
+
+    const STATUS: &str = "Name:\tx\nUid:\t1000\t0\t0\t0\nGid:\t1\t2\t3\t4\nGroups:\t5 6 \nCapEff:\t000001ffffffffff\n";
+
+    #[test]
+    fn ids_of_a_setuid_program_are_not_settled() {
+        let ids = parse_ids(STATUS).unwrap();
+        assert_eq!((ids.real, ids.effective, ids.user()), (1000, 0, None));
+        let ordinary = parse_ids("Uid:\t7\t7\t7\t7\n").unwrap();
+        assert_eq!(ordinary.user(), Some(7));
+        assert_eq!(parse_ids("Uid:\t7\t7\n"), None);
+    }
+
+    #[test]
+    fn rights_are_those_of_the_file_system_ids() {
+        let rights = Rights::parse(STATUS).unwrap();
+        assert_eq!((rights.uid, rights.gid, rights.groups.as_slice()), (0, 4, &[5, 6][..]));
+        assert!(rights.reads_everything());
+    }
+
+    #[test]
+    fn assumed_rights_deny_and_are_given_back() {
+        if !geteuid().is_root() {
+            return;
+        }
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("secret");
+        std::fs::write(&path, "x").unwrap();
+        std::fs::set_permissions(&path, std::os::unix::fs::PermissionsExt::from_mode(0o600)).unwrap();
+        let read = || std::fs::read(&path);
+        let user = |uid, capabilities| Rights { uid, gid: uid, groups: vec![], capabilities };
+        for denied in [user(65534, 0), user(65534, u64::MAX)] {
+            let got = denied.assume(read).unwrap_err();
+            assert_eq!(got.kind(), std::io::ErrorKind::PermissionDenied, "{denied:?}");
+            assert!(read().is_ok());
+        }
+        assert!(user(0, u64::MAX).assume(read).is_ok());
+        // root without capabilities reads only what root owns
+        std::os::unix::fs::chown(&path, Some(65534), Some(65534)).unwrap();
+        assert!(user(0, 0).assume(read).is_err() && user(65534, 0).assume(read).is_ok() && read().is_ok());
+    }
+
+    proptest::proptest! {
+        #[test]
+        fn any_status_is_survived(text in "(\\PC|\n|\t)*") {
+            let _ = (parse_ids(&text), Rights::parse(&text));
+        }
+    }
+}

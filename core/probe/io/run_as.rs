@@ -1,0 +1,126 @@
+//! The one way to run a program for a process: with its rights, where it lives.
+
+use std::io::{Error, Result};
+use std::os::unix::fs::MetadataExt;
+use std::time::Duration;
+
+use super::rights::gids;
+use super::{Io, Rights};
+use crate::model::ServerProcess;
+use crate::probe::command::{Ended, SAFE_PATH, start};
+use rustix::fs::{Mode, OFlags, open, openat};
+use rustix::process::{Gid, Uid, chroot, fchdir, getegid, geteuid};
+use rustix::thread::{
+    CapabilitySet, CapabilitySets, LinkNameSpaceType, UnshareFlags, clear_ambient_capability_set, move_into_link_name_space,
+    remove_capability_from_bounding_set, set_capabilities, set_no_new_privs, set_thread_groups, set_thread_res_gid,
+    set_thread_res_uid,
+};
+
+/// Why a program was not run for a process.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum RunAsError {
+    /// The process has ended, or another has its number.
+    #[error("process {0} has ended")]
+    Ended(i32),
+    /// Its container's engine is the way in: a program outside of its process namespace could signal the processes of this host.
+    #[error("process {0} lives in a process namespace of its own")]
+    OtherNamespace(i32),
+    /// Anything else.
+    #[error("{0}")]
+    Failed(String),
+}
+
+/// Runs `argv` as the process `target`: with its user, group and groups, no more capabilities than it has (none unless it is root),
+/// without a way to gain privileges, in its mount and network namespace, below its root, with an environment of `PATH`, `LC_ALL` and
+/// `environment`. `argv[0]` is an absolute path there. `argv` may come from the process itself: nothing in it is run with more rights
+/// than the process has.
+///
+/// # Errors
+/// Where the program could not be run or did not end within `timeout`; it is killed then, with everything it started.
+pub async fn run_as(
+    target: ServerProcess,
+    argv: &[String],
+    environment: &[(&str, &str)],
+    timeout: Duration,
+) -> std::result::Result<Ended, RunAsError> {
+    let name = argv.first().cloned().unwrap_or_default();
+    if !name.starts_with('/') {
+        return Err(RunAsError::Failed(format!("`{name}` is not an absolute path")));
+    }
+    let mut command = tokio::process::Command::new(&name);
+    command.args(&argv[1..]).current_dir("/").env_clear().env("PATH", SAFE_PATH).env("LC_ALL", "C");
+    command.envs(environment.iter().copied());
+    let become_it = move |_: &Io| become_process(target);
+    start(command, &name, timeout, Some(Box::new(become_it))).await.map_err(|e| match e {
+        crate::probe::command::NotEnded::NotRun(why) if why.ends_with(ENDED) => RunAsError::Ended(target.pid),
+        crate::probe::command::NotEnded::NotRun(why) if why.ends_with(NAMESPACE) => RunAsError::OtherNamespace(target.pid),
+        other => RunAsError::Failed(other.words(&name)),
+    })
+}
+
+const ENDED: &str = "it has ended";
+const NAMESPACE: &str = "a process namespace of its own";
+
+/// Makes this thread what `target` is, for good. The program that it starts inherits all of it.
+fn become_process(target: ServerProcess) -> Result<()> {
+    let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
+    let process = open(format!("/proc/{}", target.pid), flags, Mode::empty()).map_err(|_| Error::other(ENDED))?;
+    let read = |name: &str| -> Result<String> {
+        let file = openat(&process, name, OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty())?;
+        std::io::read_to_string(std::fs::File::from(file))
+    };
+    let stat = read("stat").map_err(|_| Error::other(ENDED))?;
+    if crate::probe::servers::parent_and_start(&stat).map(|(_, start)| start) != Some(target.start_ticks) {
+        return Err(Error::other(ENDED));
+    }
+    let rights = Rights::of(&process)?;
+    let namespace = |of: &str, kind: &str| std::fs::metadata(format!("/proc/{of}/ns/{kind}")).map(|m| (m.dev(), m.ino()));
+    let its = target.pid.to_string();
+    for kind in ["pid", "user"] {
+        if namespace(&its, kind)? != namespace("self", kind)? {
+            return Err(Error::other(NAMESPACE));
+        }
+    }
+    if !geteuid().is_root() {
+        // another user's rights are not this user's to give
+        let same = geteuid().as_raw() == rights.uid && getegid().as_raw() == rights.gid;
+        return if same { Ok(set_no_new_privs(true)?) } else { Err(Error::from(std::io::ErrorKind::PermissionDenied)) };
+    }
+    let root = openat(&process, "root", flags, Mode::empty())?;
+    // a directory and a root of this thread's own, or setns(2) refuses and chroot(2) would move the whole process
+    #[allow(deprecated, reason = "safe with this flag; rustix warns of FILES, which is not given")]
+    rustix::thread::unshare(UnshareFlags::FS)?;
+    for (kind, link) in [("net", LinkNameSpaceType::Network), ("mnt", LinkNameSpaceType::Mount)] {
+        if namespace(&its, kind)? != namespace("self", kind)? {
+            let file = openat(&process, format!("ns/{kind}"), OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty())?;
+            move_into_link_name_space(std::os::fd::AsFd::as_fd(&file), Some(link))?;
+        }
+    }
+    fchdir(&root)?;
+    chroot(".")?;
+    clear_ambient_capability_set()?;
+    let kept = if rights.uid == 0 { CapabilitySet::from_bits_retain(rights.capabilities) } else { CapabilitySet::empty() };
+    // what execve(2) gives to root is cut by the bounding set
+    for bit in 0..64 {
+        let one = CapabilitySet::from_bits_retain(1 << bit);
+        if kept.contains(one) {
+            continue;
+        }
+        match remove_capability_from_bounding_set(one) {
+            Ok(()) => {}
+            // the kernel knows fewer
+            Err(rustix::io::Errno::INVAL) => break,
+            Err(e) => return Err(e.into()),
+        }
+    }
+    set_thread_groups(&gids(&rights.groups))?;
+    let (uid, gid) = (Uid::from_raw(rights.uid), Gid::from_raw(rights.gid));
+    set_thread_res_gid(gid, gid, gid)?;
+    set_thread_res_uid(uid, uid, uid)?;
+    let none = CapabilitySet::empty();
+    if rights.uid != 0 {
+        set_capabilities(None, CapabilitySets { effective: none, permitted: none, inheritable: none })?;
+    }
+    set_no_new_privs(true)?;
+    Ok(())
+}
