@@ -201,6 +201,7 @@ mod tests {
                 container: Some("a".repeat(64)),
                 unit: None,
                 address: None,
+                untrusted: None,
             }],
             certificates: vec![CertificateRef {
                 name: "shop.example".into(),
