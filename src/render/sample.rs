@@ -46,6 +46,7 @@ fn report(findings: Vec<Finding>, checks: Vec<CheckRow>) -> Report {
         measures: Vec::new(),
         changes: Vec::new(),
         course: None,
+        journal: None,
         notes: Vec::new(),
     }
 }

@@ -41,6 +41,7 @@ fn run(f: &Fixture, act: impl AsyncFnOnce(&mut Guard<'_, Marker>) -> Exit) -> (E
         policy: &policy,
         state_dir: &f.state,
         lock_file: &f.lock,
+        signing_key: None,
         asked: Asked { yes: true, ..Asked::default() },
         person: &f.person,
         out: &mut out,
