@@ -180,11 +180,6 @@ pub enum Wrong {
         /// Id of the key.
         key: String,
     },
-    /// It is signed with a key that was not given.
-    UnknownKey {
-        /// Id of the key.
-        key: String,
-    },
 }
 
 impl Wrong {
@@ -209,7 +204,6 @@ impl std::fmt::Display for Fault {
             }
             Wrong::Unsigned => write!(f, "not signed, although an entry before it is"),
             Wrong::Forged { key } => write!(f, "its signature was not made with key {key}"),
-            Wrong::UnknownKey { key } => write!(f, "signed with key {key}, which is none of the keys given"),
         }
     }
 }

@@ -15,7 +15,7 @@ mod key;
 
 use std::fs::OpenOptions;
 use std::io::{self, Read, Seek, SeekFrom, Write};
-use std::os::unix::fs::OpenOptionsExt;
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
 use jiff::{SignedDuration, Timestamp};
@@ -99,10 +99,13 @@ impl Journal {
         Self { path: state_dir.join(JOURNAL), run, signing_key: None }
     }
 
-    /// The same with every entry and every reported head signed with the key in this file.
+    /// The same with every entry and every reported head signed with the key in this file. The key of root signs root's journal: another user,
+    /// who cannot read it, has a journal without signatures.
     #[must_use]
     pub fn signed_with(self, key: Option<&Path>) -> Self {
-        Self { signing_key: key.map(Path::to_owned), ..self }
+        let us = rustix::process::geteuid();
+        let ours = |key: &&Path| us.is_root() || std::fs::metadata(key).is_ok_and(|meta| meta.uid() == us.as_raw());
+        Self { signing_key: key.filter(ours).map(Path::to_owned), ..self }
     }
 
     /// The file.
@@ -146,7 +149,10 @@ impl Journal {
         let seq = chain::lines(&bytes).filter_map(chain::parse).map(|e| e.seq).max().unwrap_or(0).saturating_add(1);
         let head_kept = match before {
             Before::Compared => self.reconcile(&bytes, at),
-            Before::Accepted => matches!(head::read(dir).kept, Kept::Head(_)),
+            Before::Accepted => match head::read(dir).kept {
+                Kept::Unreadable(why) => return Err(io::Error::other(why)),
+                kept => matches!(kept, Kept::Head(_)),
+            },
         };
         let entry = Entry {
             seq,
@@ -213,15 +219,7 @@ impl Journal {
 
     /// The bytes of the journal; none when there is none.
     pub fn bytes(&self) -> Result<Vec<u8>, JournalError> {
-        let read = || {
-            let mut file = OpenOptions::new().read(true).custom_flags(flags()).open(&self.path)?;
-            if !file.metadata()?.is_file() {
-                return Err(io::Error::other("not a file"));
-            }
-            let mut bytes = Vec::new();
-            file.read_to_end(&mut bytes).map(|_| bytes)
-        };
-        match read() {
+        match read_file(&self.path, OFlags::NOFOLLOW | OFlags::NONBLOCK) {
             Ok(bytes) => Ok(bytes),
             Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(Vec::new()),
             Err(e) => Err(self.error("reading")(e)),
@@ -232,6 +230,21 @@ impl Journal {
     pub fn entries(&self) -> Result<Vec<Entry>, JournalError> {
         Ok(chain::lines(&self.bytes()?).filter_map(chain::parse).collect())
     }
+}
+
+/// The bytes of a copy of a journal that is elsewhere.
+pub fn read_copy(path: &Path) -> Result<Vec<u8>, JournalError> {
+    let error = |source| JournalError { doing: "reading", path: path.to_owned(), source };
+    read_file(path, OFlags::NONBLOCK).map_err(error)
+}
+
+fn read_file(path: &Path, flags: OFlags) -> io::Result<Vec<u8>> {
+    let mut file = OpenOptions::new().read(true).custom_flags(raw(flags)).open(path)?;
+    if !file.metadata()?.is_file() {
+        return Err(io::Error::other("not a regular file"));
+    }
+    let mut bytes = Vec::new();
+    file.read_to_end(&mut bytes).map(|_| bytes)
 }
 
 /// Removes the values of options like `--password VALUE`, which stand in a string of their own.
@@ -258,9 +271,13 @@ fn scrub_arguments(json: &mut serde_json::Value, redactor: &Redactor) {
     }
 }
 
-/// Neither a link nor a pipe that somebody put there is the journal.
+/// A link or a pipe in its place is not the journal.
 fn flags() -> i32 {
-    i32::try_from((OFlags::NOFOLLOW | OFlags::NONBLOCK).bits()).unwrap_or(0)
+    raw(OFlags::NOFOLLOW | OFlags::NONBLOCK)
+}
+
+fn raw(flags: OFlags) -> i32 {
+    i32::try_from(flags.bits()).unwrap_or(0)
 }
 
 /// Intents and undos that no outcome belongs to: opsctl was killed while it acted.
@@ -283,5 +300,9 @@ pub fn applied_within_hour(entries: &[Entry], fix: &str, subject: &Subject, now:
         .count()
 }
 
+#[cfg(test)]
+mod key_tests;
+#[cfg(test)]
+mod tamper_tests;
 #[cfg(test)]
 mod tests;
