@@ -148,3 +148,30 @@ fn complain(notes: &[String]) {
         let _ = writeln!(std::io::stderr().lock(), "opsctl: {}", opsctl_core::model::printable(note));
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use opsctl_core::model::JournalHead;
+
+    use super::*;
+    use crate::config::Loaded;
+    use crate::report::fixtures;
+
+    #[tokio::test(flavor = "current_thread")]
+    async fn tampered_journal_is_reported_once_and_again_as_a_reminder() {
+        let dir = tempfile::tempdir().unwrap_or_else(|e| panic!("{e}"));
+        let store = Store::open(&dir.path().join("state"), 14).await;
+        let mut config = Loaded::defaults().config;
+        let head = JournalHead { file: "j".into(), entries: 0, head: "0".repeat(64), signature: None, problem: None };
+        let mut report = fixtures::report(&[]);
+        assert!(!journal_is_news(&store, &report, &config));
+        report.journal = Some(head.clone());
+        assert!(!journal_is_news(&store, &report, &config));
+        report.journal = Some(JournalHead { problem: Some("it was removed".into()), ..head });
+        assert!(journal_is_news(&store, &report, &config));
+        store.told(vec![], JOURNAL_ALARM).await;
+        assert!(!journal_is_news(&store, &report, &config));
+        config.remind_after = jiff::SignedDuration::ZERO;
+        assert!(journal_is_news(&store, &report, &config));
+    }
+}

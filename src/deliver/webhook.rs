@@ -115,7 +115,7 @@ fn markdown_escaped(text: &str) -> String {
 
 #[cfg(test)]
 mod tests {
-    use opsctl_core::model::Severity;
+    use opsctl_core::model::{JournalHead, Severity};
 
     use super::*;
     use crate::report::fixtures::report;
@@ -151,5 +151,26 @@ mod tests {
         let r = report(&[(&long, Severity::Crit), ("web", Severity::Crit)]);
         assert!(of(Shape::Discord, &r)["content"].as_str().is_some_and(|t| t.chars().count() <= 2000));
         assert!(of(Shape::Teams, &r).to_string().len() < 28_000);
+    }
+
+    #[test]
+    fn head_of_the_journal_is_the_last_line_also_of_a_cut_message() {
+        let long = "x".repeat(1500);
+        for names in [&["web"][..], &[&long, "web", &long]] {
+            let mut r = report(&names.iter().map(|n| (*n, Severity::Crit)).collect::<Vec<_>>());
+            let head = "ab".repeat(32);
+            let file = "/var/lib/opsctl/journal.jsonl".to_owned();
+            r.journal = Some(JournalHead { file, entries: 12, head: head.clone(), signature: None, problem: None });
+            let line = format!("journal: 12 entries, head 12:{head}");
+            for (shape, field) in [(Shape::Slack, "text"), (Shape::Discord, "content"), (Shape::Mattermost, "text")] {
+                let body = of(shape, &r);
+                let text = body[field].as_str().unwrap_or_default();
+                assert_eq!(text.lines().last(), Some(line.as_str()), "{text}");
+                assert!(shape != Shape::Discord || text.chars().count() <= DISCORD, "{}", text.chars().count());
+            }
+            let card = of(Shape::Teams, &r);
+            let blocks = card["attachments"][0]["content"]["body"].as_array().cloned().unwrap_or_default();
+            assert_eq!(blocks.last().map(|b| b["text"].clone()), Some(line.into()));
+        }
     }
 }

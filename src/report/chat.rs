@@ -108,6 +108,8 @@ fn standing(report: &Report, finding: &Finding) -> String {
 
 #[cfg(test)]
 mod tests {
+    use opsctl_core::model::JournalHead;
+
     use super::super::fixtures::report;
     use super::*;
 
@@ -120,6 +122,19 @@ mod tests {
         let mut healthy = report(&[]);
         healthy.verdict = "ok".into();
         assert_eq!(headline(&healthy), "web-1: all is well");
+    }
+
+    #[test]
+    fn tampered_journal_is_in_the_headline() {
+        let mut r = report(&[]);
+        r.verdict = "ok".into();
+        let head = JournalHead { file: "j".into(), entries: 0, head: "0".repeat(64), signature: None, problem: None };
+        r.journal = Some(head.clone());
+        assert_eq!(headline(&r), "web-1: all is well");
+        assert_eq!(chat(&r).last(), Some(&Line::Footer("journal: no entry".into())));
+        r.journal = Some(JournalHead { problem: Some("it was removed".into()), ..head });
+        assert_eq!(headline(&r), "web-1: all is well; check the journal of changes (opsctl audit verify)");
+        assert_eq!(chat(&r).last(), Some(&Line::Footer("journal: no entry; it was removed".into())));
     }
 
     #[test]
