@@ -102,7 +102,8 @@ impl Comparison {
             Self::Deleted(kept) => (true, format!("{db} has the head {kept}, the journal has no entry: it was removed")),
             Self::Truncated { kept, last } if *last < kept.entries => {
                 let from = last + 1;
-                let gone = if from == kept.entries { format!("entry {from}") } else { format!("entries {from} to {}", kept.entries) };
+                let gone =
+                    if from == kept.entries { format!("entry {from}") } else { format!("entries {from} to {}", kept.entries) };
                 let text = format!(
                     "{db} has the head {kept}, the journal ends with entry {last}: {gone} cut off, or the file replaced by an older copy"
                 );
@@ -113,7 +114,10 @@ impl Comparison {
             }
             Self::Rewritten { kept, found } => {
                 let n = kept.entries;
-                (true, format!("{db} has the head {kept}, entry {n} of the journal has the hash {found}: the journal was rewritten"))
+                (
+                    true,
+                    format!("{db} has the head {kept}, entry {n} of the journal has the hash {found}: the journal was rewritten"),
+                )
             }
             Self::Lost { set_aside: None } => {
                 let text =
@@ -164,7 +168,8 @@ impl Checked {
     pub fn problems(&self, db: &Path) -> Vec<Problem> {
         let lines = self.faults.iter().filter(|f| f.what.is_tampering());
         let lines = lines.map(|f| Problem { tampering: true, text: f.to_string() });
-        let before = self.gaps.iter().map(|g| Problem { tampering: g.tampering, text: format!("found at {:.0}: {}", g.at, g.why) });
+        let before =
+            self.gaps.iter().map(|g| Problem { tampering: g.tampering, text: format!("found at {:.0}: {}", g.at, g.why) });
         lines.chain(self.comparison.problem(db)).chain(before).collect()
     }
 }
@@ -207,12 +212,14 @@ impl Journal {
         let path = self.path.display();
         let never_kept = checked.comparison == Comparison::NeverKept;
         let mut note = problem.as_ref().map(|p| {
-            let what = if p.tampering { "the journal of changes was tampered with" } else { "the journal of changes is not verified" };
+            let what =
+                if p.tampering { "the journal of changes was tampered with" } else { "the journal of changes is not verified" };
             format!("{what} ({path}): {}; see `opsctl audit verify`", p.text)
         });
         if self.adopt(&checked) && never_kept {
             let db = self.database();
-            note = Some(format!("no head of the journal {path} was kept before; {} has {} from now on", db.display(), checked.head));
+            note =
+                Some(format!("no head of the journal {path} was kept before; {} has {} from now on", db.display(), checked.head));
         }
         let signature = match self.signing_key.as_deref().map(SigningKey::load).transpose() {
             Ok(key) => key.map(|key| key.sign_head(&checked.head)),

@@ -19,7 +19,7 @@ use sha2::{Digest as _, Sha256};
 /// Larger than any file with one key, in bytes.
 const MAX_KEY_BYTES: u64 = 16 << 10;
 
-/// An Ed25519 public key as a SubjectPublicKeyInfo (RFC 8410, section 4): these bytes, then the 32 of the key.
+/// An Ed25519 public key as a `SubjectPublicKeyInfo` (RFC 8410, section 4): these bytes, then the 32 of the key.
 const SPKI: [u8; 12] = [0x30, 0x2a, 0x30, 0x05, 0x06, 0x03, 0x2b, 0x65, 0x70, 0x03, 0x21, 0x00];
 
 /// Labels of PEM files (RFC 7468).
@@ -136,8 +136,7 @@ impl SigningKey {
         public_name.push(".pub");
         let made = Ed25519KeyPair::generate_pkcs8(&ring::rand::SystemRandom::new())
             .map_err(|_| io::Error::other("the kernel gave no random bytes"))?;
-        let key =
-            Self::of(Ed25519KeyPair::from_pkcs8(made.as_ref()).map_err(|e| io::Error::other(e.to_string()))?)?;
+        let key = Self::of(Ed25519KeyPair::from_pkcs8(made.as_ref()).map_err(|e| io::Error::other(e.to_string()))?)?;
         let write = |name: &std::ffi::OsStr, mode: u32, text: &str| {
             let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
             let mut file = File::from(openat(&dir, name, flags, Mode::from_raw_mode(mode))?);

@@ -29,7 +29,7 @@ impl Fixture {
 
 /// Strips signatures and hashes, and writes the chain again from `from` on, as an editor without the key would.
 fn rechained(text: &str, from: usize, change: impl Fn(&mut serde_json::Value)) -> String {
-    let mut out = String::new();
+    let mut out = Vec::new();
     let mut prev = chain::GENESIS.to_owned();
     for (i, line) in text.lines().enumerate() {
         let mut line = line.to_owned();
@@ -41,9 +41,9 @@ fn rechained(text: &str, from: usize, change: impl Fn(&mut serde_json::Value)) -
             line = chain::seal(&json.to_string(), None::<fn(&[u8]) -> String>);
         }
         prev = chain::digest(line.as_bytes());
-        out += &format!("{line}\n");
+        out.push(line + "\n");
     }
-    out
+    out.concat()
 }
 
 #[test]
@@ -242,9 +242,9 @@ fn pipe_instead_of_a_key_does_not_hang() {
 #[test]
 fn key_of_openssl_is_read() {
     // openssl genpkey -algorithm ed25519, version 1 of PKCS#8; RFC 8410, section 10.3
-    const PEM: &str =
-        "-----BEGIN PRIVATE KEY-----\nMC4CAQAwBQYDK2VwBCIEINTuctv5E1hK1bbY8fdp+K06/nwoy/HU++CXqI9EdVhC\n-----END PRIVATE KEY-----\n";
-    const PUBLIC: &str = "-----BEGIN PUBLIC KEY-----\nMCowBQYDK2VwAyEAGb9ECWmEzf6FQbrBZ9w7lshQhqowtrbLDFw4rXAxZuE=\n-----END PUBLIC KEY-----\n";
+    const PEM: &str = "-----BEGIN PRIVATE KEY-----\nMC4CAQAwBQYDK2VwBCIEINTuctv5E1hK1bbY8fdp+K06/nwoy/HU++CXqI9EdVhC\n-----END PRIVATE KEY-----\n";
+    const PUBLIC: &str =
+        "-----BEGIN PUBLIC KEY-----\nMCowBQYDK2VwAyEAGb9ECWmEzf6FQbrBZ9w7lshQhqowtrbLDFw4rXAxZuE=\n-----END PUBLIC KEY-----\n";
     let f = Fixture::new();
     let (path, public) = (f.dir.path().join("openssl.key"), f.dir.path().join("openssl.pub"));
     fs::write(&path, PEM).unwrap();

@@ -52,7 +52,9 @@ impl Fixture {
     /// Writes these notes as a new journal with a consistent chain, without touching the database.
     fn rewrite(&self, notes: &[&str]) {
         let other = Fixture::new();
-        notes.iter().for_each(|n| other.note(n));
+        for note in notes {
+            other.note(note);
+        }
         fs::copy(other.journal.path(), self.journal.path()).unwrap();
     }
 
@@ -63,17 +65,23 @@ impl Fixture {
     /// As version 0.1.0 left it: no field of the head in any entry, and a database without its table.
     fn as_old_version(&self) {
         let mut prev = chain::GENESIS.to_owned();
-        let mut text = String::new();
+        let mut text = Vec::new();
         for line in chain::lines(&self.journal.bytes().unwrap()) {
             let mut json = serde_json::to_value(chain::parse(line).unwrap()).unwrap();
             json.as_object_mut().unwrap().remove("head_kept");
             json["prev"] = prev.into();
             let line = chain::seal(&json.to_string(), None::<fn(&[u8]) -> String>);
             prev = chain::digest(line.as_bytes());
-            text += &format!("{line}\n");
+            text.push(line + "\n");
         }
-        fs::write(self.journal.path(), text).unwrap();
+        fs::write(self.journal.path(), text.concat()).unwrap();
         self.sql("DROP TABLE journal_head; DROP TABLE journal_gap; PRAGMA user_version = 2");
+    }
+}
+
+fn restore(files: Vec<(PathBuf, Vec<u8>)>) {
+    for (path, bytes) in files {
+        fs::write(path, bytes).unwrap();
     }
 }
 
@@ -174,7 +182,9 @@ fn truncated_at_the_end() {
     f.three();
     f.edit(|text| text.split_inclusive('\n').take(1).collect());
     assert_eq!(f.faults(), []);
-    f.tampered("state.db has the head 3, the journal ends with entry 1: entries 2 to 3 cut off, or the file replaced by an older copy");
+    f.tampered(
+        "state.db has the head 3, the journal ends with entry 1: entries 2 to 3 cut off, or the file replaced by an older copy",
+    );
 }
 
 #[test]
@@ -247,7 +257,7 @@ fn older_copy_of_the_database_is_no_alarm() {
     let old = f.copy_database();
     f.note("later");
     f.remove_database();
-    old.into_iter().for_each(|(path, bytes)| fs::write(path, bytes).unwrap());
+    restore(old);
     assert!(matches!(f.checked().comparison, Comparison::Ahead { by: 1, .. }));
     f.intact();
 }
@@ -267,7 +277,7 @@ fn removed_directory_except_the_database() {
     let kept = f.copy_database();
     fs::remove_dir_all(f.state()).unwrap();
     fs::create_dir(f.state()).unwrap();
-    kept.into_iter().for_each(|(path, bytes)| fs::write(path, bytes).unwrap());
+    restore(kept);
     f.tampered("state.db has the head 3, the journal has no entry: it was removed");
 }
 
@@ -315,7 +325,10 @@ fn next_entry_does_not_hide_a_truncation() {
     let problems = f.problems();
     assert_eq!(problems.len(), 1);
     let (tampering, text) = &problems[0];
-    assert!(*tampering && text.starts_with("found at ") && text.contains("the journal ends with entry 2: entry 3 cut off"), "{text}");
+    assert!(
+        *tampering && text.starts_with("found at ") && text.contains("the journal ends with entry 2: entry 3 cut off"),
+        "{text}"
+    );
     f.note("and another");
     assert_eq!(f.problems().len(), 1, "it stays");
 }
@@ -386,7 +399,7 @@ fn head_behind_after_a_kill_is_adopted_by_the_next_report() {
     let old = f.copy_database();
     f.note("killed before the head");
     f.remove_database();
-    old.into_iter().for_each(|(path, bytes)| fs::write(path, bytes).unwrap());
+    restore(old);
     assert_eq!(f.journal.report().unwrap().1, None);
     assert_eq!(f.checked().comparison, Comparison::Same);
 }
@@ -475,7 +488,10 @@ fn report_names_the_tampering() {
     let (head, note) = f.journal.report().unwrap();
     assert!(head.problem.is_some_and(|p| p.contains("it was removed")));
     let note = note.unwrap();
-    assert!(note.starts_with("the journal of changes was tampered with (") && note.ends_with("see `opsctl audit verify`"), "{note}");
+    assert!(
+        note.starts_with("the journal of changes was tampered with (") && note.ends_with("see `opsctl audit verify`"),
+        "{note}"
+    );
 }
 
 #[test]

@@ -8,7 +8,7 @@ use anyhow::bail;
 use opsctl_core::model::printable;
 
 use super::exit;
-use crate::audit::{self, Checked, Comparison, Entry, Head, Journal, Kind, Position, Problem, PublicKey, SigningKey};
+use crate::audit::{self, Checked, Comparison, Entry, Fault, Head, Journal, Kind, Position, Problem, PublicKey, SigningKey};
 use crate::config::{Config, Surroundings};
 
 /// Show and verify the journal of changes
@@ -58,7 +58,7 @@ struct Verify {
     /// Compare with a head that a report, mail or metric of this host contains; with or without its signature
     #[arg(long, value_name = "COUNT:HASH")]
     head: Option<GivenHead>,
-    /// Verify signatures with this public key: a file or 64 hex digits; can be given several times. Default: that of [audit] signing_key
+    /// Verify signatures with this public key: a file or 64 hex digits; can be given several times. Default: that of the configuration
     #[arg(long, value_name = "PUBLIC", value_parser = PublicKey::read)]
     key: Vec<PublicKey>,
     /// Verify a copy of a journal; it is not compared with the state database of this host
@@ -127,7 +127,8 @@ fn show(journal: &Journal, last: Option<usize>, format: Format, root: bool, out:
     }
     let mut remarks = Vec::new();
     if let Some(problem) = journal.check()?.problems(&journal.database()).first() {
-        remarks.push(format!("this is not the whole journal or not as it was written: {}; see `opsctl audit verify`", problem.text));
+        remarks
+            .push(format!("this is not the whole journal or not as it was written: {}; see `opsctl audit verify`", problem.text));
     }
     remarks.extend(foreign(journal, root));
     for remark in remarks {
@@ -208,21 +209,18 @@ impl Verify {
     /// `configured` is the signing key of the configuration.
     fn run(&self, journal: &Journal, configured: Option<&Path>, root: bool, out: &mut dyn Write) -> anyhow::Result<u8> {
         let mut outcome = Outcome { out, code: exit::OK };
-        let bytes = match &self.file {
-            Some(copy) => {
-                let bytes = audit::read_copy(copy)?;
-                let (entries, faults) = audit::verify(&bytes);
-                self.chain(copy, &bytes, entries, &faults, &mut outcome)?;
-                let head = Head::of(&bytes);
-                outcome.line(&format!("head {head}; a copy is not compared with the state database of this host"))?;
-                bytes
-            }
-            None => {
-                let checked = journal.check()?;
-                self.chain(journal.path(), &checked.bytes, checked.entries, &checked.faults, &mut outcome)?;
-                compared(journal, &checked, &mut outcome)?;
-                checked.bytes
-            }
+        let bytes = if let Some(copy) = &self.file {
+            let bytes = audit::read_copy(copy)?;
+            let (entries, faults) = audit::verify(&bytes);
+            chain(copy, &bytes, entries, &faults, &mut outcome)?;
+            let head = Head::of(&bytes);
+            outcome.line(&format!("head {head}; a copy is not compared with the state database of this host"))?;
+            bytes
+        } else {
+            let checked = journal.check()?;
+            chain(journal.path(), &checked.bytes, checked.entries, &checked.faults, &mut outcome)?;
+            compared(journal, &checked, &mut outcome)?;
+            checked.bytes
         };
         let keys = self.keys(configured, &mut outcome)?;
         self.signatures(&bytes, &keys, &mut outcome)?;
@@ -238,33 +236,6 @@ impl Verify {
             ))?;
         }
         Ok(outcome.code)
-    }
-
-    fn chain(
-        &self,
-        path: &Path,
-        bytes: &[u8],
-        entries: usize,
-        faults: &[audit::Fault],
-        outcome: &mut Outcome<'_>,
-    ) -> anyhow::Result<()> {
-        for fault in faults {
-            if fault.what.is_tampering() {
-                outcome.problem(true, &fault.to_string())?;
-            } else {
-                outcome.line(&fault.to_string())?;
-            }
-        }
-        let path = path.display();
-        let count = entries_of(entries);
-        if outcome.code != exit::OK {
-            outcome.line(&format!("{path}: {count}, the chain is broken"))?;
-        } else if entries == 0 && !bytes.is_empty() && faults.is_empty() {
-            bail!("{path} is not a journal");
-        } else {
-            outcome.line(&format!("{path}: {count}, the chain holds"))?;
-        }
-        Ok(())
     }
 
     /// The keys that signatures are verified with.
@@ -291,7 +262,8 @@ impl Verify {
             outcome.line(&format!("signatures: {} verified{before}", entries_of(found.good)))?;
         }
         for (id, n) in &found.unknown {
-            let text = format!("signatures: {} signed with key {id}, whose public key is not known here (--key PUBLIC)", entries_of(*n));
+            let text =
+                format!("signatures: {} signed with key {id}, whose public key is not known here (--key PUBLIC)", entries_of(*n));
             // a person who names the right keys excludes all others
             if self.key.is_empty() && keys.is_empty() {
                 outcome.line(&text)?;
@@ -329,19 +301,43 @@ impl Verify {
                 let text = match last {
                     0 => format!("the head given is {head}, the journal has no entry: it was removed or replaced"),
                     last if last < n => {
-                        format!("the head given is {head}, the journal ends with entry {last}: it was cut off or replaced by an older copy")
+                        format!(
+                            "the head given is {head}, the journal ends with entry {last}: it was cut off or replaced by an older copy"
+                        )
                     }
                     _ => format!("the head given is {head}, the journal has no entry {n}: it was removed"),
                 };
                 outcome.problem(true, &text)?;
             }
             Position::Differs(found) => {
-                let text = format!("the head given is {head}, entry {n} of the journal has the hash {found}: the journal was rewritten");
+                let text =
+                    format!("the head given is {head}, entry {n} of the journal has the hash {found}: the journal was rewritten");
                 outcome.problem(true, &text)?;
             }
         }
         Ok(())
     }
+}
+
+/// The lines of the journal.
+fn chain(path: &Path, bytes: &[u8], entries: usize, faults: &[Fault], outcome: &mut Outcome<'_>) -> anyhow::Result<()> {
+    for fault in faults {
+        if fault.what.is_tampering() {
+            outcome.problem(true, &fault.to_string())?;
+        } else {
+            outcome.line(&fault.to_string())?;
+        }
+    }
+    let path = path.display();
+    let count = entries_of(entries);
+    if outcome.code != exit::OK {
+        outcome.line(&format!("{path}: {count}, the chain is broken"))?;
+    } else if entries == 0 && !bytes.is_empty() && faults.is_empty() {
+        bail!("{path} is not a journal");
+    } else {
+        outcome.line(&format!("{path}: {count}, the chain holds"))?;
+    }
+    Ok(())
 }
 
 /// The journal and the head that was kept.
@@ -372,9 +368,9 @@ fn compared(journal: &Journal, checked: &Checked, outcome: &mut Outcome<'_>) -> 
         }
         _ => {}
     }
-    // those of the lines stand above
-    for Problem { tampering, text } in checked.problems(&db).into_iter().skip(checked.faults.iter().filter(|f| f.what.is_tampering()).count())
-    {
+    // those of the lines are printed already
+    let lines = checked.faults.iter().filter(|f| f.what.is_tampering()).count();
+    for Problem { tampering, text } in checked.problems(&db).into_iter().skip(lines) {
         outcome.problem(tampering, &text)?;
     }
     Ok(())
@@ -490,7 +486,10 @@ mod tests {
     fn journal_of_a_user_is_not_taken_for_that_of_root() {
         let shown = Fixture::new(0).show(None, Format::Table, false);
         let second = shown.lines().nth(1).unwrap();
-        assert!(second.starts_with("this is the journal of user ") && second.contains("which only root can read: `sudo opsctl audit`"));
+        assert!(
+            second.starts_with("this is the journal of user ")
+                && second.contains("which only root can read: `sudo opsctl audit`")
+        );
     }
 
     #[test]
@@ -498,7 +497,10 @@ mod tests {
         let f = Fixture::new(2);
         std::fs::remove_file(f.journal.path()).unwrap();
         let shown = f.show(None, Format::Table, true);
-        assert!(shown.contains("this is not the whole journal") && shown.contains("the journal has no entry: it was removed"), "{shown}");
+        assert!(
+            shown.contains("this is not the whole journal") && shown.contains("the journal has no entry: it was removed"),
+            "{shown}"
+        );
     }
 
     #[test]
@@ -662,7 +664,10 @@ mod tests {
         let (code, text) = f.text(|out| accept(&f.journal, "backup", out));
         assert_eq!((code, text.as_str()), (0, "accepted with entry 2; `opsctl audit verify` has its head\n"));
         let shown = f.show(Some(1), Format::Table, true);
-        assert!(shown.contains("journal accepted as it is: backup (S/state.db has the head 3:HASH, the journal ends with"), "{shown}");
+        assert!(
+            shown.contains("journal accepted as it is: backup (S/state.db has the head 3:HASH, the journal ends with"),
+            "{shown}"
+        );
         assert_eq!(f.verify(&Verify::default()).0, 0);
         assert_eq!(f.text(|out| accept(&f.journal, "x", out)).1, "nothing to accept: S/journal.jsonl is as opsctl wrote it\n");
     }

@@ -2,8 +2,8 @@
 
 use jiff::Timestamp;
 use opsctl_core::model::{
-    Build, Cause, CheckRow, Cited, Code, Confidence, Course, Finding, FixOffer, HostInfo, JournalHead, Kind, Known, Measure, Recovered,
-    Report, Risk, Severity, Standing, Subject, Table, Target, Trend, Unit,
+    Build, Cause, CheckRow, Cited, Code, Confidence, Course, Finding, FixOffer, HostInfo, JournalHead, Kind, Known, Measure,
+    Recovered, Report, Risk, Severity, Standing, Subject, Table, Target, Trend, Unit,
 };
 
 const ANY: Code = Code { id: "", severities: &[Severity::Info, Severity::Warn, Severity::Crit], when: "", hint: "" };

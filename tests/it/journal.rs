@@ -111,7 +111,10 @@ fn removed_journal_is_found() {
     let found = format!("S/state.db has the head {head}, the journal has no entry: it was removed");
     s.verify(&[], 2, &[&holds(0), &found]);
     let (code, shown, _) = s.opsctl(&["audit", "show"]);
-    assert!(code == 0 && shown.starts_with("no entry in S/journal.jsonl, which does not exist\nthis is not the whole journal"), "{shown}");
+    assert!(
+        code == 0 && shown.starts_with("no entry in S/journal.jsonl, which does not exist\nthis is not the whole journal"),
+        "{shown}"
+    );
 }
 
 #[test]
@@ -164,16 +167,23 @@ fn journal_and_database_of_0_1_0_go_on_working() {
     old.execute_batch(&fs::read_to_string(Path::new(OLD).join("state.sql")).unwrap()).unwrap();
     drop(old);
     let (code, shown, _) = s.opsctl(&["audit", "show"]);
-    assert!(code == 0 && shown.contains("#4 2026-11-30T05:12:19Z outcome of #3 verified  demo.make service:demo  taken back"), "{shown}");
+    assert!(
+        code == 0 && shown.contains("#4 2026-11-30T05:12:19Z outcome of #3 verified  demo.make service:demo  taken back"),
+        "{shown}"
+    );
     let head = s.head();
     s.verify(&[], 0, &[&holds(4), &format!("head {head}; no head was kept before; S/state.db has it from now on")]);
     s.verify(&[], 0, &[&holds(4), &format!("head {head}, as S/state.db has it")]);
     s.note("by this version");
-    s.verify(&["--head", &head], 0, &[
-        &holds(5),
-        &format!("head {}, as S/state.db has it", s.head()),
-        &format!("the journal contains the head given, {head}, and 1 entry after it"),
-    ]);
+    s.verify(
+        &["--head", &head],
+        0,
+        &[
+            &holds(5),
+            &format!("head {}, as S/state.db has it", s.head()),
+            &format!("the journal contains the head given, {head}, and 1 entry after it"),
+        ],
+    );
     let db = rusqlite::Connection::open(s.dir().join("state.db")).unwrap();
     let kept: i64 = db.query_row("SELECT count(*) FROM episode WHERE code = 'demo.marker'", [], |row| row.get(0)).unwrap();
     assert_eq!(kept, 1, "history is still there");
@@ -186,7 +196,10 @@ fn keys_are_created_once() {
     let (code, out, err) = s.opsctl(&["audit", "key", &path]);
     let lines: Vec<&str> = out.lines().collect();
     assert_eq!((code, err.as_str(), lines.len()), (0, "", 5), "{out}");
-    assert_eq!(lines[..3], [format!("private key: {path}, for the configuration:"), "[audit]".to_owned(), format!("signing_key = \"{path}\"")]);
+    assert_eq!(
+        lines[..3],
+        [format!("private key: {path}, for the configuration:"), "[audit]".to_owned(), format!("signing_key = \"{path}\"")]
+    );
     assert!(lines[3].starts_with(&format!("public key: {path}.pub, or ")), "{out}");
     let before = fs::read(&path).unwrap();
     let (code, out, err) = s.opsctl(&["audit", "key", &path]);

@@ -145,7 +145,11 @@ fn kill_between_journal_and_head_is_no_alarm() {
     assert!(status.signal() == Some(9) || status.code() == Some(137), "{status}");
     let first = verify(&host, &[]);
     first.exits(0);
-    assert!(first.stdout.contains("1 entry after it chain on to it") && first.stdout.contains("it has the new head now"), "{}", first.stdout);
+    assert!(
+        first.stdout.contains("1 entry after it chain on to it") && first.stdout.contains("it has the new head now"),
+        "{}",
+        first.stdout
+    );
     let second = verify(&host, &[]);
     second.exits(0);
     assert!(second.stdout.contains("head 3:") && second.stdout.contains(", as "), "{}", second.stdout);
@@ -200,8 +204,25 @@ fn state_directory_that_a_user_may_write_gets_no_entry() {
     let Some(host) = with_reachable_state() else { return };
     host.sh(&format!("chmod 777 {STATE}; rm /mnt/marker"));
     let run = root(&host, &["fix", "demo.make", "demo", "--yes"]);
-    assert!(run.code != 0 && run.stdout.contains("others may write to it (mode 777); chmod 700 it"), "{}{}", run.stdout, run.stderr);
+    assert!(
+        run.code != 0 && run.stdout.contains("others may write to it (mode 777); chmod 700 it"),
+        "{}{}",
+        run.stdout,
+        run.stderr
+    );
     host.sh("[ ! -e /mnt/marker ]");
+}
+
+#[test]
+fn state_directory_below_one_of_a_user_gets_no_entry() {
+    let Some(host) = with_reachable_state() else { return };
+    host.sh(&format!("rm /mnt/marker; mkdir /mnt/home; mv {STATE} /mnt/home/state; chown 65534 /mnt/home"));
+    let below = |args: &[&str]| host.read(host.opsctl_command(&[], args).env("OPSCTL_STATE_DIR", "/mnt/home/state"));
+    let run = below(&["fix", "demo.make", "demo", "--yes"]);
+    assert!(run.code != 0 && run.stdout.contains("/mnt/home above it belongs to user 65534"), "{}", run.stdout);
+    host.sh("[ ! -e /mnt/marker ]");
+    host.sh("chown 0 /mnt/home");
+    below(&["fix", "demo.make", "demo", "--yes"]).exits(0);
 }
 
 #[test]
@@ -210,7 +231,11 @@ fn audit_of_an_ordinary_user_needs_root_for_the_journal_of_root() {
     for words in [["audit", "show"], ["audit", "verify"]] {
         let run = user(&host, STATE, &words);
         assert_eq!((run.code, run.stdout.as_str()), (77, ""), "{}", run.stderr);
-        assert!(run.stderr.contains("this needs root, for example `sudo opsctl audit`: reading the journal /mnt/state/"), "{}", run.stderr);
+        assert!(
+            run.stderr.contains("this needs root, for example `sudo opsctl audit`: reading the journal /mnt/state/"),
+            "{}",
+            run.stderr
+        );
     }
 }
 
@@ -239,7 +264,11 @@ fn key_in_a_directory_of_a_user_signs_nothing() {
     assert_eq!(run.code, 12, "{}{}", run.stdout, run.stderr);
     host.sh("mv /mnt/theirs/old /mnt/theirs/journal.key");
     let run = fix(&host);
-    assert!(run.code == 12 && run.stdout.contains("the directory /mnt/theirs belongs to user 65534, and not to root"), "{}", run.stdout);
+    assert!(
+        run.code == 12 && run.stdout.contains("the directory /mnt/theirs belongs to user 65534, and not to root"),
+        "{}",
+        run.stdout
+    );
     assert!(run.stdout.contains("nothing is done that cannot be journalled"), "{}", run.stdout);
     host.sh("[ ! -e /mnt/marker ]");
 }
