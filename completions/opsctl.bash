@@ -124,6 +124,12 @@ _opsctl() {
             opsctl,waive)
                 cmd="opsctl__subcmd__waive"
                 ;;
+            opsctl__subcmd__audit,accept)
+                cmd="opsctl__subcmd__audit__subcmd__accept"
+                ;;
+            opsctl__subcmd__audit,key)
+                cmd="opsctl__subcmd__audit__subcmd__key"
+                ;;
             opsctl__subcmd__audit,show)
                 cmd="opsctl__subcmd__audit__subcmd__show"
                 ;;
@@ -171,8 +177,52 @@ _opsctl() {
             return 0
             ;;
         opsctl__subcmd__audit)
-            opts="-q -v -h --config --color --quiet --verbose --help show verify"
+            opts="-q -v -h --config --color --quiet --verbose --help show verify accept key"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                --config)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --color)
+                    COMPREPLY=($(compgen -W "auto always never" -- "${cur}"))
+                    return 0
+                    ;;
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        opsctl__subcmd__audit__subcmd__accept)
+            opts="-q -v -h --config --color --quiet --verbose --help"
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                --config)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --color)
+                    COMPREPLY=($(compgen -W "auto always never" -- "${cur}"))
+                    return 0
+                    ;;
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        opsctl__subcmd__audit__subcmd__key)
+            opts="-q -v -h --config --color --quiet --verbose --help"
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
             fi
@@ -223,12 +273,24 @@ _opsctl() {
             return 0
             ;;
         opsctl__subcmd__audit__subcmd__verify)
-            opts="-q -v -h --config --color --quiet --verbose --help"
+            opts="-q -v -h --head --key --file --config --color --quiet --verbose --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
             fi
             case "${prev}" in
+                --head)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --key)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --file)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
                 --config)
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0

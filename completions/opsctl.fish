@@ -156,15 +156,17 @@ complete -c opsctl -n "__fish_opsctl_using_subcommand undo" -s y -l yes -d 'Do n
 complete -c opsctl -n "__fish_opsctl_using_subcommand undo" -s q -l quiet -d 'Only what needs attention; nothing when all is well'
 complete -c opsctl -n "__fish_opsctl_using_subcommand undo" -s v -l verbose -d 'Also what is merely worth knowing, and all evidence; twice: also what opsctl does'
 complete -c opsctl -n "__fish_opsctl_using_subcommand undo" -s h -l help -d 'Print help (see more with \'--help\')'
-complete -c opsctl -n "__fish_opsctl_using_subcommand audit; and not __fish_seen_subcommand_from show verify" -l config -d 'Configuration file instead of $OPSCTL_CONFIG, /etc/opsctl/config.toml and ~/.config/opsctl/config.toml' -r -F
-complete -c opsctl -n "__fish_opsctl_using_subcommand audit; and not __fish_seen_subcommand_from show verify" -l color -d 'When to use colour; `auto` is on a terminal and without NO_COLOR' -r -f -a "auto\t'On a terminal, unless NO_COLOR is set'
+complete -c opsctl -n "__fish_opsctl_using_subcommand audit; and not __fish_seen_subcommand_from show verify accept key" -l config -d 'Configuration file instead of $OPSCTL_CONFIG, /etc/opsctl/config.toml and ~/.config/opsctl/config.toml' -r -F
+complete -c opsctl -n "__fish_opsctl_using_subcommand audit; and not __fish_seen_subcommand_from show verify accept key" -l color -d 'When to use colour; `auto` is on a terminal and without NO_COLOR' -r -f -a "auto\t'On a terminal, unless NO_COLOR is set'
 always\t'Always'
 never\t'Never'"
-complete -c opsctl -n "__fish_opsctl_using_subcommand audit; and not __fish_seen_subcommand_from show verify" -s q -l quiet -d 'Only what needs attention; nothing when all is well'
-complete -c opsctl -n "__fish_opsctl_using_subcommand audit; and not __fish_seen_subcommand_from show verify" -s v -l verbose -d 'Also what is merely worth knowing, and all evidence; twice: also what opsctl does'
-complete -c opsctl -n "__fish_opsctl_using_subcommand audit; and not __fish_seen_subcommand_from show verify" -s h -l help -d 'Print help (see more with \'--help\')'
-complete -c opsctl -n "__fish_opsctl_using_subcommand audit; and not __fish_seen_subcommand_from show verify" -f -a "show" -d 'Show the journal, oldest entry first'
-complete -c opsctl -n "__fish_opsctl_using_subcommand audit; and not __fish_seen_subcommand_from show verify" -f -a "verify" -d 'Check that no line was edited, removed or added (exit code 2 when one was)'
+complete -c opsctl -n "__fish_opsctl_using_subcommand audit; and not __fish_seen_subcommand_from show verify accept key" -s q -l quiet -d 'Only what needs attention; nothing when all is well'
+complete -c opsctl -n "__fish_opsctl_using_subcommand audit; and not __fish_seen_subcommand_from show verify accept key" -s v -l verbose -d 'Also what is merely worth knowing, and all evidence; twice: also what opsctl does'
+complete -c opsctl -n "__fish_opsctl_using_subcommand audit; and not __fish_seen_subcommand_from show verify accept key" -s h -l help -d 'Print help (see more with \'--help\')'
+complete -c opsctl -n "__fish_opsctl_using_subcommand audit; and not __fish_seen_subcommand_from show verify accept key" -f -a "show" -d 'Show the journal, oldest entry first'
+complete -c opsctl -n "__fish_opsctl_using_subcommand audit; and not __fish_seen_subcommand_from show verify accept key" -f -a "verify" -d 'Find entries that were edited, removed, added, exchanged or cut off, and a journal that was rewritten or removed'
+complete -c opsctl -n "__fish_opsctl_using_subcommand audit; and not __fish_seen_subcommand_from show verify accept key" -f -a "accept" -d 'Accept a difference that was explained: the head of the journal as it is now is kept from now on'
+complete -c opsctl -n "__fish_opsctl_using_subcommand audit; and not __fish_seen_subcommand_from show verify accept key" -f -a "key" -d 'Create an Ed25519 key pair for signatures: FILE with the private key (mode 600) and FILE.pub; neither may exist'
 complete -c opsctl -n "__fish_opsctl_using_subcommand audit; and __fish_seen_subcommand_from show" -l last -d 'Only the last N entries' -r
 complete -c opsctl -n "__fish_opsctl_using_subcommand audit; and __fish_seen_subcommand_from show" -l format -d 'How to show it' -r -f -a "table\t''
 json\t''"
@@ -175,6 +177,9 @@ never\t'Never'"
 complete -c opsctl -n "__fish_opsctl_using_subcommand audit; and __fish_seen_subcommand_from show" -s q -l quiet -d 'Only what needs attention; nothing when all is well'
 complete -c opsctl -n "__fish_opsctl_using_subcommand audit; and __fish_seen_subcommand_from show" -s v -l verbose -d 'Also what is merely worth knowing, and all evidence; twice: also what opsctl does'
 complete -c opsctl -n "__fish_opsctl_using_subcommand audit; and __fish_seen_subcommand_from show" -s h -l help -d 'Print help (see more with \'--help\')'
+complete -c opsctl -n "__fish_opsctl_using_subcommand audit; and __fish_seen_subcommand_from verify" -l head -d 'Compare with a head that a report, mail or metric of this host contains; with or without its signature' -r
+complete -c opsctl -n "__fish_opsctl_using_subcommand audit; and __fish_seen_subcommand_from verify" -l key -d 'Verify signatures with this public key: a file or 64 hex digits; can be given several times. Default: that of the configuration' -r
+complete -c opsctl -n "__fish_opsctl_using_subcommand audit; and __fish_seen_subcommand_from verify" -l file -d 'Verify a copy of a journal; it is not compared with the state database of this host' -r -F
 complete -c opsctl -n "__fish_opsctl_using_subcommand audit; and __fish_seen_subcommand_from verify" -l config -d 'Configuration file instead of $OPSCTL_CONFIG, /etc/opsctl/config.toml and ~/.config/opsctl/config.toml' -r -F
 complete -c opsctl -n "__fish_opsctl_using_subcommand audit; and __fish_seen_subcommand_from verify" -l color -d 'When to use colour; `auto` is on a terminal and without NO_COLOR' -r -f -a "auto\t'On a terminal, unless NO_COLOR is set'
 always\t'Always'
@@ -182,6 +187,20 @@ never\t'Never'"
 complete -c opsctl -n "__fish_opsctl_using_subcommand audit; and __fish_seen_subcommand_from verify" -s q -l quiet -d 'Only what needs attention; nothing when all is well'
 complete -c opsctl -n "__fish_opsctl_using_subcommand audit; and __fish_seen_subcommand_from verify" -s v -l verbose -d 'Also what is merely worth knowing, and all evidence; twice: also what opsctl does'
 complete -c opsctl -n "__fish_opsctl_using_subcommand audit; and __fish_seen_subcommand_from verify" -s h -l help -d 'Print help (see more with \'--help\')'
+complete -c opsctl -n "__fish_opsctl_using_subcommand audit; and __fish_seen_subcommand_from accept" -l config -d 'Configuration file instead of $OPSCTL_CONFIG, /etc/opsctl/config.toml and ~/.config/opsctl/config.toml' -r -F
+complete -c opsctl -n "__fish_opsctl_using_subcommand audit; and __fish_seen_subcommand_from accept" -l color -d 'When to use colour; `auto` is on a terminal and without NO_COLOR' -r -f -a "auto\t'On a terminal, unless NO_COLOR is set'
+always\t'Always'
+never\t'Never'"
+complete -c opsctl -n "__fish_opsctl_using_subcommand audit; and __fish_seen_subcommand_from accept" -s q -l quiet -d 'Only what needs attention; nothing when all is well'
+complete -c opsctl -n "__fish_opsctl_using_subcommand audit; and __fish_seen_subcommand_from accept" -s v -l verbose -d 'Also what is merely worth knowing, and all evidence; twice: also what opsctl does'
+complete -c opsctl -n "__fish_opsctl_using_subcommand audit; and __fish_seen_subcommand_from accept" -s h -l help -d 'Print help (see more with \'--help\')'
+complete -c opsctl -n "__fish_opsctl_using_subcommand audit; and __fish_seen_subcommand_from key" -l config -d 'Configuration file instead of $OPSCTL_CONFIG, /etc/opsctl/config.toml and ~/.config/opsctl/config.toml' -r -F
+complete -c opsctl -n "__fish_opsctl_using_subcommand audit; and __fish_seen_subcommand_from key" -l color -d 'When to use colour; `auto` is on a terminal and without NO_COLOR' -r -f -a "auto\t'On a terminal, unless NO_COLOR is set'
+always\t'Always'
+never\t'Never'"
+complete -c opsctl -n "__fish_opsctl_using_subcommand audit; and __fish_seen_subcommand_from key" -s q -l quiet -d 'Only what needs attention; nothing when all is well'
+complete -c opsctl -n "__fish_opsctl_using_subcommand audit; and __fish_seen_subcommand_from key" -s v -l verbose -d 'Also what is merely worth knowing, and all evidence; twice: also what opsctl does'
+complete -c opsctl -n "__fish_opsctl_using_subcommand audit; and __fish_seen_subcommand_from key" -s h -l help -d 'Print help (see more with \'--help\')'
 complete -c opsctl -n "__fish_opsctl_using_subcommand explain" -l config -d 'Configuration file instead of $OPSCTL_CONFIG, /etc/opsctl/config.toml and ~/.config/opsctl/config.toml' -r -F
 complete -c opsctl -n "__fish_opsctl_using_subcommand explain" -l color -d 'When to use colour; `auto` is on a terminal and without NO_COLOR' -r -f -a "auto\t'On a terminal, unless NO_COLOR is set'
 always\t'Always'

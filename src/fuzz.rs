@@ -46,6 +46,9 @@ const TARGETS: &[Target] = &[
     Target::bytes("journal-lines", |bytes| {
         let (n, faults) = audit::verify(bytes);
         assert!(n <= bytes.split(|b| *b == b'\n').count());
+        let head = audit::Head::of(bytes);
+        assert!(!matches!(audit::find(bytes, &head), audit::Position::Absent(_) | audit::Position::Differs(_)));
+        drop((audit::signatures(bytes, &[]), head.to_string().parse::<audit::Head>()));
         drop(faults.iter().map(ToString::to_string).collect::<String>());
     }),
     // what a journal keeps of a plan is the plan

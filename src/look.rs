@@ -9,6 +9,7 @@ use opsctl_core::probe::{Ask, host};
 use crate::changes;
 use crate::config::{Config, Surroundings};
 use crate::engine::{Assessment, Progress, Recording, Selection, Session, Setup};
+use crate::report::add_journal;
 use crate::site;
 use crate::state::{Scope, Store, sample_of};
 use crate::waive::{self, Waivers};
@@ -90,5 +91,6 @@ pub async fn look(
     };
     store.observe(&assessment.report, scope).await;
     assessment.report.notes.extend(store.note());
+    add_journal(&mut assessment.report, &state_dir(config), config.signing_key.as_deref()).await;
     Looked { session, store, recording, assessment, unmatched }
 }

@@ -31,7 +31,7 @@ pub use inventory::{
 };
 pub use link::{Cause, Key, KeyKind, Link, named};
 pub use measure::{Measure, Trend, Unit};
-pub use report::{Build, CheckRow, FixOffer, HostInfo, REPORT_SCHEMA_VERSION, Report};
+pub use report::{Build, CheckRow, FixOffer, HostInfo, JournalHead, REPORT_SCHEMA_VERSION, Report};
 pub use runbook::Runbook;
 pub use table::Table;
 pub use target::{Kind, Subject, Target};

@@ -45,8 +45,49 @@ pub struct Report {
     /// How this run compares with earlier ones; only `opsctl report` says so.
     #[serde(default)]
     pub course: Option<Course>,
+    /// The journal of changes after this run: a copy of its head outside the host shows when entries are removed or rewritten. Absent
+    /// when no journal could be read, and in a replay.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub journal: Option<JournalHead>,
     /// One line each about the run itself: history not available, an endpoint not tried.
     pub notes: Vec<String>,
+}
+
+/// The head of the journal of changes (`opsctl audit verify --head ENTRIES:HEAD` compares it with the journal).
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct JournalHead {
+    /// The file that was read.
+    pub file: String,
+    /// Number of its last entry; 0 without an entry.
+    pub entries: u64,
+    /// SHA-256 of the line of its last entry, in hex; zeros without an entry.
+    pub head: String,
+    /// Id of the key and Ed25519 signature of `opsctl journal head 1`, a line end and `ENTRIES:HEAD`; with `[audit] signing_key` only.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub signature: Option<String>,
+    /// Absent as long as the journal is as opsctl wrote it; otherwise one line that names the difference.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub problem: Option<String>,
+}
+
+impl JournalHead {
+    /// `12:HASH`, as `opsctl audit verify --head` reads it; with the signature, when there is one.
+    #[must_use]
+    pub fn mark(&self) -> String {
+        let signature = self.signature.as_ref().map(|s| format!(":{s}")).unwrap_or_default();
+        format!("{}:{}{signature}", self.entries, self.head)
+    }
+}
+
+impl std::fmt::Display for JournalHead {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self.entries {
+            0 => write!(f, "no entry")?,
+            1 => write!(f, "1 entry, head {}", self.mark())?,
+            n => write!(f, "{n} entries, head {}", self.mark())?,
+        }
+        self.problem.as_ref().map_or(Ok(()), |problem| write!(f, "; {problem}"))
+    }
 }
 
 /// Which opsctl made the report.

@@ -1,9 +1,13 @@
 //! Reading the journal and checking its chain.
 
+use std::collections::{BTreeMap, HashSet};
+use std::str::FromStr;
+
 use opsctl_core::model::quantity;
 use sha2::{Digest, Sha256};
 
 use super::entry::Entry;
+use super::key::PublicKey;
 
 /// What the first line follows.
 pub(super) const GENESIS: &str = "0000000000000000000000000000000000000000000000000000000000000000";
@@ -21,20 +25,120 @@ pub(super) fn lines(bytes: &[u8]) -> impl Iterator<Item = &[u8]> {
 /// `,"sum":"` and the closing `"}` around the 64 digits that end every line.
 const SUM: (&[u8], &[u8]) = (b",\"sum\":\"", b"\"}");
 
-/// A line for this JSON object: it ends with the hash of everything before, so that also an edit of the last line shows.
-pub(super) fn seal(object: &str) -> String {
+/// The beginning of a signature field, which is the last one before the sum: 16 digits of the key's id, a colon, 128 digits.
+const SIGNATURE: &[u8] = b",\"sig\":\"";
+
+/// A line for this JSON object: it ends with the hash of everything before, so that also an edit of the last line shows. `sign` returns the
+/// signature of the object, as [`SigningKey::sign`](super::key::SigningKey::sign) writes it.
+pub(super) fn seal(object: &str, sign: Option<impl FnOnce(&[u8]) -> String>) -> String {
     let open = object.strip_suffix('}').unwrap_or(object);
+    let signature = sign.map(|sign| format!(",\"sig\":\"{}\"", sign(&signed_text(open.as_bytes())))).unwrap_or_default();
+    let open = format!("{open}{signature}");
     format!("{open},\"sum\":\"{}\"}}", digest(open.as_bytes()))
 }
 
+/// The bytes of an entry that its signature covers. The prefix keeps a signature of an entry from being used for anything else.
+fn signed_text(open: &[u8]) -> Vec<u8> {
+    [b"opsctl journal entry 1\n", open].concat()
+}
+
+/// The line without its sum, and the sum.
+fn parts(line: &[u8]) -> Option<(&[u8], &[u8; 64])> {
+    let (rest, sum) = line.strip_suffix(SUM.1)?.split_last_chunk::<64>()?;
+    Some((rest.strip_suffix(SUM.0)?, sum))
+}
+
 fn sealed(line: &[u8]) -> bool {
-    let Some(rest) = line.strip_suffix(SUM.1) else { return false };
-    let Some((rest, sum)) = rest.split_last_chunk::<64>() else { return false };
-    rest.strip_suffix(SUM.0).is_some_and(|open| digest(open).as_bytes() == sum)
+    parts(line).is_some_and(|(open, sum)| digest(open).as_bytes() == sum)
+}
+
+/// A signature as it is written into a line.
+struct Signed<'a> {
+    /// The object without signature, sum and closing brace.
+    open: &'a [u8],
+    /// Id of the key and signature.
+    mark: &'a str,
+}
+
+/// The signature of a line; none when it has none.
+fn signed(line: &[u8]) -> Option<Signed<'_>> {
+    let (rest, mark) = parts(line)?.0.strip_suffix(b"\"")?.split_last_chunk::<{ 16 + 1 + 128 }>()?;
+    Some(Signed { open: rest.strip_suffix(SIGNATURE)?, mark: std::str::from_utf8(mark).ok()? })
 }
 
 pub(super) fn parse(line: &[u8]) -> Option<Entry> {
     serde_json::from_slice(line).ok()
+}
+
+/// The end of a journal. As every line holds the hash of the line before, it stands for the whole journal up to there.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Head {
+    /// Number of the last entry.
+    pub entries: u64,
+    /// SHA-256 of its line, in hex; zeros without an entry.
+    pub hash: String,
+}
+
+impl Head {
+    /// The head of a journal without an entry.
+    #[must_use]
+    pub fn empty() -> Self {
+        Self { entries: 0, hash: GENESIS.to_owned() }
+    }
+
+    /// The head of these bytes of a journal.
+    #[must_use]
+    pub fn of(bytes: &[u8]) -> Self {
+        let entries = lines(bytes).filter_map(|line| Some(Self { entries: parse(line)?.seq, hash: digest(line) }));
+        entries.last().unwrap_or_else(Self::empty)
+    }
+}
+
+impl std::fmt::Display for Head {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{}:{}", self.entries, self.hash)
+    }
+}
+
+impl FromStr for Head {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let wrong = || format!("`{text}` is not COUNT:HASH, a number and 64 hex digits, as reports and mails print it");
+        let (entries, hash) = text.split_once(':').ok_or_else(wrong)?;
+        let entries = entries.parse().map_err(|_| wrong())?;
+        let digits = hash.len() == 64 && hash.bytes().all(|b| b.is_ascii_hexdigit());
+        if digits { Ok(Self { entries, hash: hash.to_ascii_lowercase() }) } else { Err(wrong()) }
+    }
+}
+
+/// Where a known head is in a journal.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Position {
+    /// The journal ends with it.
+    Last,
+    /// The journal contains it, and so many entries follow.
+    Followed(usize),
+    /// The journal has no entry of this number; the number of its last entry, 0 without any.
+    Absent(u64),
+    /// The entry of this number has another hash.
+    Differs(String),
+}
+
+/// Looks for a head in a journal. That the lines before and after it are whole is left to [`verify`].
+#[must_use]
+pub fn find(bytes: &[u8], head: &Head) -> Position {
+    let entries: Vec<(u64, &[u8])> = lines(bytes).filter_map(|line| Some((parse(line)?.seq, line))).collect();
+    let after = |n: usize| if n == 0 { Position::Last } else { Position::Followed(n) };
+    if head.entries == 0 {
+        return if head.hash == GENESIS { after(entries.len()) } else { Position::Differs(GENESIS.to_owned()) };
+    }
+    let of_number = || entries.iter().enumerate().filter(|(_, (seq, _))| *seq == head.entries);
+    match (of_number().find(|(_, (_, line))| digest(line) == head.hash), of_number().next()) {
+        (Some((i, _)), _) => after(entries.len() - i - 1),
+        (None, Some((_, (_, line)))) => Position::Differs(digest(line)),
+        (None, None) => Position::Absent(entries.last().map_or(0, |(seq, _)| *seq)),
+    }
 }
 
 /// What is wrong with a journal.
@@ -53,19 +157,33 @@ pub enum Wrong {
     Torn,
     /// It is not what was written.
     Edited,
-    /// It does not follow the line before it: lines were removed, added or exchanged here.
+    /// Its number is right, and it does not contain the hash of the line before.
     Broken,
-    /// The numbers do not follow each other.
-    Number {
-        /// What it should be.
+    /// Entries before it were removed.
+    Missing {
+        /// Number of the first.
+        first: u64,
+        /// Number of the last.
+        last: u64,
+    },
+    /// Its number does not belong here: lines were exchanged or repeated.
+    Misplaced {
+        /// The number that belongs here.
         expected: u64,
-        /// What it is.
+        /// Its number.
         found: u64,
+    },
+    /// It has no signature, and an entry before it has one.
+    Unsigned,
+    /// Its signature was not made with this key.
+    Forged {
+        /// Id of the key.
+        key: String,
     },
 }
 
 impl Wrong {
-    /// Whether somebody or something other than a crash did this.
+    /// Whether this has another cause than a crash.
     #[must_use]
     pub fn is_tampering(&self) -> bool {
         *self != Self::Torn
@@ -74,22 +192,29 @@ impl Wrong {
 
 impl std::fmt::Display for Fault {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let line = self.line;
+        write!(f, "line {}: ", self.line)?;
         match &self.what {
-            Wrong::Torn => write!(f, "line {line}: torn by a crash; the chain goes on over it"),
-            Wrong::Edited => write!(f, "line {line}: edited after it was written"),
-            Wrong::Broken => write!(f, "line {line}: does not follow the line before it; lines were removed, added or exchanged"),
-            Wrong::Number { expected, found } => write!(f, "line {line}: entry {found} where {expected} was expected"),
+            Wrong::Torn => write!(f, "torn by a crash; the chain goes on over it"),
+            Wrong::Edited => write!(f, "edited after it was written"),
+            Wrong::Broken => write!(f, "does not follow the line before it; a line was removed, added or rewritten"),
+            Wrong::Missing { first, last } if first == last => write!(f, "entry {first}, which belongs before it, was removed"),
+            Wrong::Missing { first, last } => write!(f, "entries {first} to {last}, which belong before it, were removed"),
+            Wrong::Misplaced { expected, found } => {
+                write!(f, "entry {found} where {expected} belongs; lines were exchanged or repeated")
+            }
+            Wrong::Unsigned => write!(f, "not signed, although an entry before it is"),
+            Wrong::Forged { key } => write!(f, "its signature was not made with key {key}"),
         }
     }
 }
 
-/// Checks a journal: the number of entries and what is wrong. What a chain cannot show: lines cut off at the end, and a
-/// journal that was written anew from some line on with new hashes.
+/// Checks a journal: the number of entries and what is wrong. The chain alone does not show lines that were cut off at the end, nor a journal
+/// that was rewritten from some line on with new hashes: a head that is kept elsewhere does ([`find`]).
 #[must_use]
 pub fn verify(bytes: &[u8]) -> (usize, Vec<Fault>) {
     let lines: Vec<&[u8]> = lines(bytes).collect();
     let entries: Vec<Option<Entry>> = lines.iter().map(|l| parse(l)).collect();
+    let numbers: HashSet<u64> = entries.iter().flatten().map(|e| e.seq).collect();
     let mut faults = Vec::new();
     let mut seq = Some(0);
     let mut expected = GENESIS.to_owned();
@@ -105,27 +230,78 @@ pub fn verify(bytes: &[u8]) -> (usize, Vec<Fault>) {
                 None => bytes.ends_with(b"\n"),
             },
         };
-        match entry {
-            _ if edited => faults.push(Fault { line, what: Wrong::Edited }),
-            None => faults.push(Fault { line, what: Wrong::Torn }),
-            // an edited line before this one was reported already
-            Some(entry) if entry.prev != expected && !before_edited => faults.push(Fault { line, what: Wrong::Broken }),
-            Some(_) => {}
-        }
         // how many numbers an edited line stood for cannot be known
-        let next = seq.map(|s| s + 1);
+        let next = seq.map(|s: u64| s.saturating_add(1));
         seq = match entry {
-            _ if edited => None,
+            _ if edited => {
+                faults.push(Fault { line, what: Wrong::Edited });
+                None
+            }
+            None => {
+                faults.push(Fault { line, what: Wrong::Torn });
+                seq
+            }
             Some(entry) => {
-                if let Some(expected) = next.filter(|n| *n != entry.seq) {
-                    faults.push(Fault { line, what: Wrong::Number { expected, found: entry.seq } });
-                }
+                let what = match next.filter(|n| *n != entry.seq) {
+                    Some(n) => Some(misnumbered(n, entry.seq, &numbers)),
+                    // an edited line before this one was reported already
+                    None => (entry.prev != expected && !before_edited).then_some(Wrong::Broken),
+                };
+                faults.extend(what.map(|what| Fault { line, what }));
                 Some(entry.seq)
             }
-            None => seq,
         };
         expected = hash;
         before_edited = edited;
     }
     (entries.iter().flatten().count(), faults)
+}
+
+/// What happened where entry `found` stands instead of `expected`.
+fn misnumbered(expected: u64, found: u64, numbers: &HashSet<u64>) -> Wrong {
+    let elsewhere = numbers.iter().any(|n| (expected..found).contains(n));
+    if found > expected && !elsewhere {
+        Wrong::Missing { first: expected, last: found - 1 }
+    } else {
+        Wrong::Misplaced { expected, found }
+    }
+}
+
+/// The signatures of a journal.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Signatures {
+    /// Entries without a signature before the first that has one. The signature of the next covers them, through its hash of the line before.
+    pub unsigned: usize,
+    /// Entries that are signed with one of the keys given.
+    pub good: usize,
+    /// Number of entries by the id of their key, where the key was not given.
+    pub unknown: BTreeMap<String, usize>,
+    /// What is wrong: forged signatures, and unsigned entries after signed ones.
+    pub faults: Vec<Fault>,
+}
+
+/// Verifies the signatures of all entries.
+#[must_use]
+pub fn signatures(bytes: &[u8], keys: &[PublicKey]) -> Signatures {
+    let mut all = Signatures::default();
+    let mut begun = false;
+    for (i, line) in lines(bytes).enumerate().filter(|(_, line)| parse(line).is_some()) {
+        let mut fault = |what| all.faults.push(Fault { line: i + 1, what });
+        let Some(signed) = signed(line) else {
+            if begun {
+                fault(Wrong::Unsigned);
+            } else {
+                all.unsigned += 1;
+            }
+            continue;
+        };
+        begun = true;
+        let (id, signature) = signed.mark.split_once(':').unwrap_or_default();
+        match keys.iter().find(|key| key.id() == id) {
+            Some(key) if key.verifies(&signed_text(signed.open), signature) => all.good += 1,
+            Some(_) => fault(Wrong::Forged { key: id.to_owned() }),
+            None => *all.unknown.entry(id.to_owned()).or_default() += 1,
+        }
+    }
+    all
 }

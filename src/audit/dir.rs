@@ -7,6 +7,13 @@ use std::path::Path;
 
 /// Makes sure that the directory exists and that nobody else can put files into it: opsctl runs as root and follows what lies there.
 pub fn ensure(dir: &Path) -> io::Result<()> {
+    private(dir)?;
+    // users often have group-writable directories of their own above
+    if rustix::process::geteuid().is_root() { above(dir) } else { Ok(()) }
+}
+
+/// The same without a look at the directories above: for a directory of logs, which other users may be able to rename.
+pub fn private(dir: &Path) -> io::Result<()> {
     match DirBuilder::new().mode(0o700).recursive(true).create(dir) {
         Ok(()) => {}
         Err(e) if e.kind() == io::ErrorKind::AlreadyExists => {}
@@ -23,6 +30,28 @@ pub fn ensure(dir: &Path) -> io::Result<()> {
     }
     if meta.mode() & 0o022 != 0 {
         return refuse(format!("others may write to it (mode {:o}); chmod 700 it", meta.mode() & 0o7777));
+    }
+    Ok(())
+}
+
+/// The owner of a directory above could rename ours away, and with it the journal. Both the path as it is named and the path without links
+/// count. A sticky directory passes: there others can neither rename nor remove what is not theirs.
+fn above(dir: &Path) -> io::Result<()> {
+    let real = std::fs::canonicalize(dir)?;
+    for above in dir.ancestors().chain(real.ancestors()).skip(1).filter(|a| !a.as_os_str().is_empty()) {
+        let meta = std::fs::metadata(above)?;
+        let why = if meta.uid() != 0 {
+            format!("belongs to user {}", meta.uid())
+        } else if meta.mode() & 0o022 != 0 && meta.mode() & 0o1000 == 0 {
+            format!("can be written by others (mode {:o})", meta.mode() & 0o7777)
+        } else {
+            continue;
+        };
+        let why = format!(
+            "{} above it {why}, and could be renamed with it; name another directory in [paths] state_dir",
+            above.display()
+        );
+        return Err(io::Error::new(io::ErrorKind::PermissionDenied, why));
     }
     Ok(())
 }
@@ -61,5 +90,51 @@ mod tests {
         assert!(ensure(&dir).is_err_and(|e| e.to_string().contains("chmod 700")));
         std::fs::write(tmp.path().join("file"), "").unwrap();
         assert!(ensure(&tmp.path().join("file")).is_err());
+    }
+
+    /// For root: whether a state directory is accepted whose parent has this owner and mode.
+    fn accepted_below(owner: u32, mode: u32) -> io::Result<()> {
+        let tmp = tempfile::tempdir().unwrap();
+        let parent = tmp.path().join("parent");
+        ensure(&parent.join("state")).unwrap();
+        std::os::unix::fs::chown(&parent, Some(owner), None).unwrap();
+        std::fs::set_permissions(&parent, std::fs::Permissions::from_mode(mode)).unwrap();
+        ensure(&parent.join("state"))
+    }
+
+    #[test]
+    fn directory_below_one_of_another_user_is_refused() {
+        if rustix::process::geteuid().is_root() {
+            let error = accepted_below(65534, 0o755).unwrap_err().to_string();
+            assert!(error.contains("parent above it belongs to user 65534"), "{error}");
+        }
+    }
+
+    #[test]
+    fn directory_below_one_that_others_may_write_is_refused() {
+        if rustix::process::geteuid().is_root() {
+            assert!(accepted_below(0, 0o777).is_err_and(|e| e.to_string().contains("can be written by others (mode 777)")));
+        }
+    }
+
+    #[test]
+    fn directory_below_a_sticky_one_is_accepted() {
+        if rustix::process::geteuid().is_root() {
+            accepted_below(0, 0o1777).unwrap();
+        }
+    }
+
+    #[test]
+    fn link_of_another_user_to_a_directory_is_refused() {
+        if rustix::process::geteuid().is_root() {
+            let tmp = tempfile::tempdir().unwrap();
+            ensure(&tmp.path().join("ours")).unwrap();
+            let theirs = tmp.path().join("theirs");
+            std::fs::create_dir(&theirs).unwrap();
+            std::os::unix::fs::symlink(tmp.path().join("ours"), theirs.join("link")).unwrap();
+            ensure(&theirs.join("link")).unwrap();
+            std::os::unix::fs::chown(&theirs, Some(65534), None).unwrap();
+            assert!(ensure(&theirs.join("link")).is_err());
+        }
     }
 }

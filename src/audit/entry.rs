@@ -159,6 +159,12 @@ pub struct Entry {
     pub run: String,
     /// Who ran it.
     pub by: Who,
+    /// The state database held the head of the journal when this was written: one without a head was replaced since.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub head_kept: bool,
+    /// Id of the key and signature, when entries are signed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub sig: Option<String>,
     /// What happened.
     #[serde(flatten)]
     pub body: Body,

@@ -29,35 +29,35 @@ fn plan(name: &str) -> Plan {
     }
 }
 
-struct Fixture {
-    dir: tempfile::TempDir,
-    journal: Journal,
+pub(super) struct Fixture {
+    pub(super) dir: tempfile::TempDir,
+    pub(super) journal: Journal,
     redactor: Redactor,
 }
 
 impl Fixture {
-    fn new() -> Self {
+    pub(super) fn new() -> Self {
         let dir = tempfile::tempdir().unwrap();
         let journal = Journal::at(&dir.path().join("state"));
         Self { dir, journal, redactor: Redactor::default() }
     }
 
-    fn add(&self, body: Body) -> u64 {
+    pub(super) fn add(&self, body: Body) -> u64 {
         self.journal.append(body, &self.redactor).unwrap().seq()
     }
 
-    fn three(&self) {
+    pub(super) fn three(&self) {
         let intent = self.add(Body::intent(&plan("web"), "it is broken"));
         self.add(Body::outcome(intent, None, None, Ending::Verified, "fine"));
         self.add(Body::new(Kind::Note, "hello"));
     }
 
-    fn edit(&self, change: impl FnOnce(String) -> String) {
+    pub(super) fn edit(&self, change: impl FnOnce(String) -> String) {
         let text = std::fs::read_to_string(self.journal.path()).unwrap();
         std::fs::write(self.journal.path(), change(text)).unwrap();
     }
 
-    fn faults(&self) -> Vec<(usize, Wrong)> {
+    pub(super) fn faults(&self) -> Vec<(usize, Wrong)> {
         verify(&self.journal.bytes().unwrap()).1.into_iter().map(|f| (f.line, f.what)).collect()
     }
 }
@@ -95,11 +95,11 @@ fn removed_added_and_exchanged_lines_are_seen() {
     let f = Fixture::new();
     f.three();
     f.edit(|text| text.split_inclusive('\n').enumerate().filter(|(i, _)| *i != 1).map(|(_, l)| l).collect());
-    assert_eq!(f.faults(), [(2, Wrong::Broken), (2, Wrong::Number { expected: 2, found: 3 })]);
+    assert_eq!(f.faults(), [(2, Wrong::Missing { first: 2, last: 2 })]);
     let f = Fixture::new();
     f.three();
     f.edit(|text| text.split_inclusive('\n').skip(1).collect());
-    assert_eq!(f.faults()[0], (1, Wrong::Broken));
+    assert_eq!(f.faults(), [(1, Wrong::Missing { first: 1, last: 1 })]);
     let f = Fixture::new();
     f.three();
     f.edit(|text| text.replacen('\n', "\n{}\n", 1));
@@ -169,7 +169,12 @@ fn the_breaker_counts_the_last_hour_and_the_future() {
     let now = clock::now();
     let write = |name: &str, minutes: i64| {
         f.journal
-            .append_at(Body::intent(&plan(name), "it is broken"), &f.redactor, now + SignedDuration::from_mins(minutes))
+            .append_at(
+                Body::intent(&plan(name), "it is broken"),
+                &f.redactor,
+                now + SignedDuration::from_mins(minutes),
+                Before::Compared,
+            )
             .unwrap();
     };
     write("web", -61);

@@ -1,11 +1,14 @@
 //! `opsctl audit`: what was changed on this host.
 
 use std::io::Write;
+use std::path::{Path, PathBuf};
+use std::str::FromStr;
 
 use anyhow::bail;
 use opsctl_core::model::printable;
 
-use crate::audit::{self, Entry, Journal, Kind};
+use super::exit;
+use crate::audit::{self, Checked, Comparison, Entry, Fault, Head, Journal, Kind, Position, Problem, PublicKey, SigningKey};
 use crate::config::{Config, Surroundings};
 
 /// Show and verify the journal of changes
@@ -27,8 +30,59 @@ enum Command {
         #[arg(long, value_enum, default_value_t)]
         format: Format,
     },
-    /// Check that no line was edited, removed or added (exit code 2 when one was)
-    Verify,
+    /// Find entries that were edited, removed, added, exchanged or cut off, and a journal that was rewritten or removed
+    ///
+    /// The journal is a chain of hashes, and the state database keeps its head: number and hash of the last entry. Root of this host can change
+    /// both; a head in a report or mail that left the host shows that (--head).
+    ///
+    /// Exit codes: 0 the journal is intact, 2 it was tampered with, 3 it could not be compared with a head that was kept, or holds signatures
+    /// of a key that is not known, 77 it cannot be read by this user.
+    Verify(Verify),
+    /// Accept a difference that was explained: the head of the journal as it is now is kept from now on
+    ///
+    /// The reason is written to the journal. Lines that were edited or removed cannot be accepted: move the file away and keep it as evidence,
+    /// then accept that it is missing.
+    Accept {
+        /// Why the journal differs, for example "restored from the backup of Monday"
+        reason: String,
+    },
+    /// Create an Ed25519 key pair for signatures: FILE with the private key (mode 600) and FILE.pub; neither may exist
+    Key {
+        /// Where the private key is written: an absolute path in directories that root alone may write
+        file: PathBuf,
+    },
+}
+
+#[derive(Debug, Default, clap::Args)]
+struct Verify {
+    /// Compare with a head that a report, mail or metric of this host contains; with or without its signature
+    #[arg(long, value_name = "COUNT:HASH")]
+    head: Option<GivenHead>,
+    /// Verify signatures with this public key: a file or 64 hex digits; can be given several times. Default: that of the configuration
+    #[arg(long, value_name = "PUBLIC", value_parser = PublicKey::read)]
+    key: Vec<PublicKey>,
+    /// Verify a copy of a journal; it is not compared with the state database of this host
+    #[arg(long, value_name = "FILE")]
+    file: Option<PathBuf>,
+}
+
+/// A head of the command line.
+#[derive(Debug, Clone)]
+struct GivenHead {
+    head: Head,
+    /// Id of the key and signature.
+    signature: Option<String>,
+}
+
+impl FromStr for GivenHead {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        // COUNT:HASH:KEY:SIGNATURE
+        let end = text.match_indices(':').nth(1).map_or(text.len(), |(at, _)| at);
+        let (head, signature) = text.split_at(end);
+        Ok(Self { head: head.parse()?, signature: signature.strip_prefix(':').map(str::to_owned) })
+    }
 }
 
 #[derive(Debug, Clone, Copy, Default, clap::ValueEnum)]
@@ -38,29 +92,71 @@ enum Format {
     Json,
 }
 
+/// Where the journal of root is without a configuration.
+const ROOT_JOURNAL: &str = "/var/lib/opsctl/journal.jsonl";
+
 /// Runs the subcommand.
 pub fn exec(args: &Args, config: &Config) -> anyhow::Result<u8> {
-    let journal = Journal::at(&Surroundings::of_process().state_dir(config.state_dir.as_deref()));
+    let around = Surroundings::of_process();
+    let key = config.signing_key.as_deref();
+    let journal = Journal::at(&around.state_dir(config.state_dir.as_deref())).signed_with(key);
     let out = &mut std::io::stdout().lock();
-    match args.command.as_ref().unwrap_or(&Command::Show { last: None, format: Format::Table }) {
-        Command::Show { last, format } => show(&journal, *last, *format, out),
-        Command::Verify => verify(&journal, out),
-    }
+    let result = match args.command.as_ref().unwrap_or(&Command::Show { last: None, format: Format::Table }) {
+        Command::Show { last, format } => show(&journal, *last, *format, around.root, out),
+        Command::Verify(verify) => verify.run(&journal, key.filter(|_| around.root), around.root, out),
+        Command::Accept { reason } => accept(&journal, reason, out),
+        Command::Key { file } => create_key(file, out),
+    };
+    result.map_err(|e| match e.downcast_ref::<audit::JournalError>() {
+        Some(denied) if denied.is_permission() && !around.root => e.context("this needs root, for example `sudo opsctl audit`"),
+        _ => e,
+    })
 }
 
-fn show(journal: &Journal, last: Option<usize>, format: Format, out: &mut dyn Write) -> anyhow::Result<u8> {
+fn show(journal: &Journal, last: Option<usize>, format: Format, root: bool, out: &mut dyn Write) -> anyhow::Result<u8> {
     let entries = journal.entries()?;
     let shown = &entries[entries.len().saturating_sub(last.unwrap_or(usize::MAX))..];
     match format {
         Format::Json => writeln!(out, "{}", serde_json::to_string_pretty(shown)?)?,
-        Format::Table if shown.is_empty() => writeln!(out, "nothing was changed yet ({} is empty)", journal.path().display())?,
+        Format::Table if shown.is_empty() => writeln!(out, "no entry in {}", read_from(journal))?,
         Format::Table => {
             for entry in shown {
                 writeln!(out, "{}", row(entry))?;
             }
         }
     }
-    Ok(0)
+    let mut remarks = Vec::new();
+    if let Some(problem) = journal.check()?.problems(&journal.database()).first() {
+        remarks
+            .push(format!("this is not the whole journal or not as it was written: {}; see `opsctl audit verify`", problem.text));
+    }
+    remarks.extend(foreign(journal, root));
+    for remark in remarks {
+        // JSON is exactly one document
+        match format {
+            Format::Json => writeln!(std::io::stderr().lock(), "opsctl: {}", printable(&remark))?,
+            Format::Table => writeln!(out, "{}", printable(&remark))?,
+        }
+    }
+    Ok(exit::OK)
+}
+
+/// The file, and whether it exists.
+fn read_from(journal: &Journal) -> String {
+    let path = journal.path().display();
+    if journal.path().exists() { path.to_string() } else { format!("{path}, which does not exist") }
+}
+
+/// For a user other than root: whose journal this is, and where the other one is.
+fn foreign(journal: &Journal, root: bool) -> Option<String> {
+    let other = !root && journal.path() != Path::new(ROOT_JOURNAL);
+    other.then(|| {
+        format!(
+            "this is the journal of user {}, {}; what root changed is in root's journal ({ROOT_JOURNAL}), which only root can read: `sudo opsctl audit`",
+            rustix::process::geteuid().as_raw(),
+            journal.path().display()
+        )
+    })
 }
 
 /// `#12 2026-11-21T04:00:00Z outcome of #11 verified  container.start container:web  text (uid 0, sudo by alice)`
@@ -87,23 +183,227 @@ fn row(entry: &Entry) -> String {
     printable(&row)
 }
 
-fn verify(journal: &Journal, out: &mut dyn Write) -> anyhow::Result<u8> {
-    let bytes = journal.bytes()?;
-    let (entries, faults) = audit::verify(&bytes);
-    for fault in &faults {
-        writeln!(out, "{fault}")?;
+/// The lines that `opsctl audit verify` prints, and its exit code so far.
+struct Outcome<'a> {
+    out: &'a mut dyn Write,
+    code: u8,
+}
+
+impl Outcome<'_> {
+    fn line(&mut self, text: &str) -> std::io::Result<()> {
+        writeln!(self.out, "{}", printable(text))
     }
-    let path = journal.path().display();
-    let count = opsctl_core::model::quantity::count(entries, "entry").replace("entrys", "entries");
-    if faults.iter().any(|f| f.what.is_tampering()) {
-        writeln!(out, "{path}: {count}, the chain is broken")?;
-        return Ok(2);
+
+    /// Tampering outweighs what could not be compared.
+    fn problem(&mut self, tampering: bool, text: &str) -> std::io::Result<()> {
+        self.code = match (tampering, self.code) {
+            (true, _) => 2,
+            (false, exit::OK) => exit::UNKNOWN,
+            (false, code) => code,
+        };
+        self.line(text)
     }
-    if entries == 0 && !bytes.is_empty() {
+}
+
+impl Verify {
+    /// `configured` is the signing key of the configuration.
+    fn run(&self, journal: &Journal, configured: Option<&Path>, root: bool, out: &mut dyn Write) -> anyhow::Result<u8> {
+        let mut outcome = Outcome { out, code: exit::OK };
+        let bytes = if let Some(copy) = &self.file {
+            let bytes = audit::read_copy(copy)?;
+            let (entries, faults) = audit::verify(&bytes);
+            chain(copy, &bytes, entries, &faults, &mut outcome)?;
+            let head = Head::of(&bytes);
+            outcome.line(&format!("head {head}; a copy is not compared with the state database of this host"))?;
+            bytes
+        } else {
+            let checked = journal.check()?;
+            chain(journal.path(), &checked.bytes, checked.entries, &checked.faults, &mut outcome)?;
+            compared(journal, &checked, &mut outcome)?;
+            checked.bytes
+        };
+        let keys = self.keys(configured, &mut outcome)?;
+        self.signatures(&bytes, &keys, &mut outcome)?;
+        self.given_head(&bytes, &keys, &mut outcome)?;
+        if let (None, Some(text)) = (&self.file, foreign(journal, root)) {
+            outcome.line(&text)?;
+        }
+        if outcome.code == 2 {
+            let place = self.file.as_deref().unwrap_or(journal.path()).parent().unwrap_or(Path::new("/")).display();
+            outcome.line(&format!(
+                "to do: keep a copy of {place} as evidence; compare the head in reports, mails and metrics that left this host (--head) to \
+                 date the change; restore the journal, or `opsctl audit accept REASON` when the change is explained"
+            ))?;
+        }
+        Ok(outcome.code)
+    }
+
+    /// The keys that signatures are verified with.
+    fn keys(&self, configured: Option<&Path>, outcome: &mut Outcome<'_>) -> anyhow::Result<Vec<PublicKey>> {
+        if !self.key.is_empty() {
+            return Ok(self.key.clone());
+        }
+        match configured.map(SigningKey::load).transpose() {
+            Ok(key) => Ok(key.map(|key| key.public().clone()).into_iter().collect()),
+            Err(e) => {
+                outcome.problem(false, &format!("signatures are not verified: {e}"))?;
+                Ok(Vec::new())
+            }
+        }
+    }
+
+    fn signatures(&self, bytes: &[u8], keys: &[PublicKey], outcome: &mut Outcome<'_>) -> anyhow::Result<()> {
+        let found = audit::signatures(bytes, keys);
+        for fault in &found.faults {
+            outcome.problem(true, &fault.to_string())?;
+        }
+        let before = if found.unsigned > 0 { format!(", {} before them unsigned", found.unsigned) } else { String::new() };
+        if found.good > 0 {
+            outcome.line(&format!("signatures: {} verified{before}", entries_of(found.good)))?;
+        }
+        for (id, n) in &found.unknown {
+            let text =
+                format!("signatures: {} signed with key {id}, whose public key is not known here (--key PUBLIC)", entries_of(*n));
+            // a person who names the right keys excludes all others
+            if self.key.is_empty() && keys.is_empty() {
+                outcome.line(&text)?;
+            } else {
+                outcome.problem(!self.key.is_empty(), &text)?;
+            }
+        }
+        if found.good == 0 && found.unknown.is_empty() && found.faults.is_empty() && !keys.is_empty() {
+            // a key that was configured a moment ago has not signed yet
+            let text = format!("signatures: none of {} is signed", entries_of(found.unsigned));
+            if self.key.is_empty() { outcome.line(&text)? } else { outcome.problem(true, &text)? }
+        }
+        Ok(())
+    }
+
+    /// The head of the command line.
+    fn given_head(&self, bytes: &[u8], keys: &[PublicKey], outcome: &mut Outcome<'_>) -> anyhow::Result<()> {
+        let Some(given) = &self.head else { return Ok(()) };
+        let head = &given.head;
+        match &given.signature {
+            None => {}
+            Some(mark) if keys.iter().any(|key| key.verifies_head(head, mark)) => {
+                outcome.line("the head given is signed with a key of this journal")?;
+            }
+            Some(_) if keys.is_empty() => outcome.line("the signature of the head given is not verified (--key PUBLIC)")?,
+            Some(_) => outcome.problem(true, "the head given is not signed with a key of this journal: it may be forged")?,
+        }
+        let n = head.entries;
+        match audit::find(bytes, head) {
+            Position::Last => outcome.line(&format!("the journal ends with the head given, {head}"))?,
+            Position::Followed(by) => {
+                outcome.line(&format!("the journal contains the head given, {head}, and {} after it", entries_of(by)))?;
+            }
+            Position::Absent(last) => {
+                let text = match last {
+                    0 => format!("the head given is {head}, the journal has no entry: it was removed or replaced"),
+                    last if last < n => {
+                        format!(
+                            "the head given is {head}, the journal ends with entry {last}: it was cut off or replaced by an older copy"
+                        )
+                    }
+                    _ => format!("the head given is {head}, the journal has no entry {n}: it was removed"),
+                };
+                outcome.problem(true, &text)?;
+            }
+            Position::Differs(found) => {
+                let text =
+                    format!("the head given is {head}, entry {n} of the journal has the hash {found}: the journal was rewritten");
+                outcome.problem(true, &text)?;
+            }
+        }
+        Ok(())
+    }
+}
+
+/// The lines of the journal.
+fn chain(path: &Path, bytes: &[u8], entries: usize, faults: &[Fault], outcome: &mut Outcome<'_>) -> anyhow::Result<()> {
+    for fault in faults {
+        if fault.what.is_tampering() {
+            outcome.problem(true, &fault.to_string())?;
+        } else {
+            outcome.line(&fault.to_string())?;
+        }
+    }
+    let path = path.display();
+    let count = entries_of(entries);
+    if outcome.code != exit::OK {
+        outcome.line(&format!("{path}: {count}, the chain is broken"))?;
+    } else if entries == 0 && !bytes.is_empty() && faults.is_empty() {
         bail!("{path} is not a journal");
+    } else {
+        outcome.line(&format!("{path}: {count}, the chain holds"))?;
     }
-    writeln!(out, "{path}: {count}, the chain holds")?;
-    Ok(0)
+    Ok(())
+}
+
+/// The journal and the head that was kept.
+fn compared(journal: &Journal, checked: &Checked, outcome: &mut Outcome<'_>) -> anyhow::Result<()> {
+    let db = journal.database();
+    let head = &checked.head;
+    let shown = db.display();
+    match &checked.comparison {
+        Comparison::Nothing => {
+            outcome.line(
+                "no journal and no head of one: opsctl changed nothing here, or journal and state database were both removed, which only a \
+                 head that left this host shows (--head)",
+            )?;
+        }
+        Comparison::Same => outcome.line(&format!("head {head}, as {shown} has it"))?,
+        Comparison::Ahead { kept, by } => {
+            let now = if journal.adopt(checked) { "; it has the new head now" } else { "" };
+            outcome.line(&format!(
+                "head {head}; {shown} has the head of entry {}, {} after it chain on to it: opsctl was killed before it kept the new head, or \
+                 could not write the database{now}",
+                kept.entries,
+                entries_of(*by)
+            ))?;
+        }
+        Comparison::NeverKept => {
+            let now = if journal.adopt(checked) { format!("; {shown} has it from now on") } else { String::new() };
+            outcome.line(&format!("head {head}; no head was kept before{now}"))?;
+        }
+        _ => {}
+    }
+    // those of the lines are printed already
+    let lines = checked.faults.iter().filter(|f| f.what.is_tampering()).count();
+    for Problem { tampering, text } in checked.problems(&db).into_iter().skip(lines) {
+        outcome.problem(tampering, &text)?;
+    }
+    Ok(())
+}
+
+fn entries_of(n: usize) -> String {
+    if n == 1 { "1 entry".to_owned() } else { format!("{n} entries") }
+}
+
+fn accept(journal: &Journal, reason: &str, out: &mut dyn Write) -> anyhow::Result<u8> {
+    let checked = journal.check()?;
+    if let Some(fault) = checked.faults.iter().find(|f| f.what.is_tampering()) {
+        let path = journal.path().display();
+        bail!("{fault}: lines of a journal cannot be accepted; move {path} away as evidence, then accept that it is missing");
+    }
+    let problems = checked.problems(&journal.database());
+    if problems.is_empty() {
+        writeln!(out, "nothing to accept: {} is as opsctl wrote it", journal.path().display())?;
+        return Ok(exit::OK);
+    }
+    let found: Vec<&str> = problems.iter().map(|p| p.text.as_str()).collect();
+    let receipt = journal.accept(&format!("journal accepted as it is: {reason} ({})", found.join("; ")))?;
+    writeln!(out, "accepted with entry {}; `opsctl audit verify` has its head", receipt.seq())?;
+    Ok(exit::OK)
+}
+
+fn create_key(file: &Path, out: &mut dyn Write) -> anyhow::Result<u8> {
+    let (key, public) = SigningKey::create(file)?;
+    writeln!(out, "private key: {}, for the configuration:", printable(&file.display().to_string()))?;
+    writeln!(out, "[audit]\nsigning_key = {}", toml::Value::from(file.display().to_string()))?;
+    writeln!(out, "public key: {}, or {}", printable(&public.display().to_string()), key.public().hex())?;
+    writeln!(out, "key id: {}; keep the public key outside this host, for `opsctl audit verify --key`", key.public().id())?;
+    Ok(exit::OK)
 }
 
 #[cfg(test)]
@@ -115,31 +415,280 @@ mod tests {
     use super::*;
     use crate::audit::Body;
 
-    fn text(run: impl FnOnce(&mut dyn Write) -> anyhow::Result<u8>) -> (u8, String) {
-        let mut out = Vec::new();
-        let code = run(&mut out).unwrap();
-        (code, String::from_utf8(out).unwrap())
+    struct Fixture {
+        dir: tempfile::TempDir,
+        journal: Journal,
+    }
+
+    impl Fixture {
+        fn new(notes: usize) -> Self {
+            let dir = tempfile::tempdir().unwrap();
+            let journal = Journal::at(&dir.path().join("s"));
+            let f = Self { dir, journal };
+            (0..notes).for_each(|i| f.note(&format!("note {i}\x1b[31m")));
+            f
+        }
+
+        fn note(&self, text: &str) {
+            self.journal.append(Body::new(Kind::Note, text), &Redactor::default()).unwrap();
+        }
+
+        /// Exit code and lines, the directory as `S` and hashes as `HASH`.
+        fn text(&self, run: impl FnOnce(&mut dyn Write) -> anyhow::Result<u8>) -> (u8, String) {
+            let mut out = Vec::new();
+            let code = run(&mut out).unwrap();
+            let text = String::from_utf8(out).unwrap().replace(&self.dir.path().join("s").display().to_string(), "S");
+            let hash = regex::Regex::new("[0-9a-f]{64}").unwrap();
+            (code, hash.replace_all(&text, "HASH").into_owned())
+        }
+
+        fn verify(&self, verify: &Verify) -> (u8, String) {
+            self.text(|out| verify.run(&self.journal, None, true, out))
+        }
+
+        fn show(&self, last: Option<usize>, format: Format, root: bool) -> String {
+            self.text(|out| show(&self.journal, last, format, root, out)).1
+        }
+
+        fn head(&self) -> GivenHead {
+            self.journal.report().unwrap().0.mark().parse().unwrap()
+        }
+
+        fn truncate(&self, lines: usize) {
+            let text = std::fs::read_to_string(self.journal.path()).unwrap();
+            std::fs::write(self.journal.path(), text.split_inclusive('\n').take(lines).collect::<String>()).unwrap();
+        }
+    }
+
+    const TO_DO: &str = "to do: keep a copy of S as evidence; compare the head in reports, mails and metrics that left this host (--head) to \
+                         date the change; restore the journal, or `opsctl audit accept REASON` when the change is explained\n";
+
+    #[test]
+    fn rows_are_printable() {
+        let f = Fixture::new(3);
+        let shown = f.show(Some(2), Format::Table, true);
+        assert_eq!(shown.lines().count(), 2);
+        assert!(shown.contains("#3 ") && shown.contains("note  note 1\\u{1b}[31m  (uid "), "{shown}");
     }
 
     #[test]
-    fn shows_and_verifies() {
-        let dir = tempfile::tempdir().unwrap();
-        let journal = Journal::at(&dir.path().join("s"));
-        assert!(text(|out| show(&journal, None, Format::Table, out)).1.starts_with("nothing was changed yet"));
-        assert_eq!(text(|out| verify(&journal, out)).0, 0);
-        for i in 0..3 {
-            journal.append(Body::new(Kind::Note, format!("note {i}\x1b[31m")), &Redactor::default()).unwrap();
-        }
-        let (_, shown) = text(|out| show(&journal, Some(2), Format::Table, out));
-        assert_eq!(shown.lines().count(), 2);
-        assert!(shown.contains("#3 ") && shown.contains("note  note 1\\u{1b}[31m  (uid "), "{shown}");
-        let (_, json) = text(|out| show(&journal, None, Format::Json, out));
-        assert_eq!(serde_json::from_str::<Vec<Entry>>(&json).unwrap().len(), 3);
-        let (code, said) = text(|out| verify(&journal, out));
-        assert_eq!((code, said.ends_with("3 entries, the chain holds\n")), (0, true), "{said}");
-        let edited = std::fs::read_to_string(journal.path()).unwrap().replace("note 1", "note 7");
-        std::fs::write(journal.path(), edited).unwrap();
-        let (code, said) = text(|out| verify(&journal, out));
-        assert_eq!((code, said.lines().next().unwrap()), (2, "line 2: edited after it was written"));
+    fn json_is_one_document() {
+        let f = Fixture::new(3);
+        assert_eq!(serde_json::from_str::<Vec<Entry>>(&f.show(None, Format::Json, false)).unwrap().len(), 3);
+    }
+
+    #[test]
+    fn absent_journal_names_the_file_that_was_read() {
+        assert_eq!(Fixture::new(0).show(None, Format::Table, true), "no entry in S/journal.jsonl, which does not exist\n");
+    }
+
+    #[test]
+    fn journal_of_a_user_is_not_taken_for_that_of_root() {
+        let shown = Fixture::new(0).show(None, Format::Table, false);
+        let second = shown.lines().nth(1).unwrap();
+        assert!(
+            second.starts_with("this is the journal of user ")
+                && second.contains("which only root can read: `sudo opsctl audit`")
+        );
+    }
+
+    #[test]
+    fn removed_journal_is_not_shown_as_empty() {
+        let f = Fixture::new(2);
+        std::fs::remove_file(f.journal.path()).unwrap();
+        let shown = f.show(None, Format::Table, true);
+        assert!(
+            shown.contains("this is not the whole journal") && shown.contains("the journal has no entry: it was removed"),
+            "{shown}"
+        );
+    }
+
+    #[test]
+    fn verified_journal() {
+        let f = Fixture::new(3);
+        let text = "S/journal.jsonl: 3 entries, the chain holds\nhead 3:HASH, as S/state.db has it\n";
+        assert_eq!(f.verify(&Verify::default()), (0, text.to_owned()));
+    }
+
+    #[test]
+    fn nothing_to_verify() {
+        let f = Fixture::new(0);
+        let text = "S/journal.jsonl: 0 entries, the chain holds\nno journal and no head of one: opsctl changed nothing here, or journal and \
+                    state database were both removed, which only a head that left this host shows (--head)\n";
+        assert_eq!(f.verify(&Verify::default()), (0, text.to_owned()));
+    }
+
+    #[test]
+    fn edited_journal() {
+        let f = Fixture::new(3);
+        let edited = std::fs::read_to_string(f.journal.path()).unwrap().replace("note 1", "note 7");
+        std::fs::write(f.journal.path(), edited).unwrap();
+        let text = "line 2: edited after it was written\nS/journal.jsonl: 3 entries, the chain is broken\nhead 3:HASH, as S/state.db has it\n";
+        assert_eq!(f.verify(&Verify::default()), (2, format!("{text}{TO_DO}")));
+    }
+
+    #[test]
+    fn truncated_journal() {
+        let f = Fixture::new(3);
+        f.truncate(2);
+        let text = "S/journal.jsonl: 2 entries, the chain holds\nS/state.db has the head 3:HASH, the journal ends with entry 2: entry 3 cut \
+                    off, or the file replaced by an older copy\n";
+        assert_eq!(f.verify(&Verify::default()), (2, format!("{text}{TO_DO}")));
+    }
+
+    #[test]
+    fn torn_line_is_no_alarm() {
+        let f = Fixture::new(2);
+        let text = std::fs::read_to_string(f.journal.path()).unwrap();
+        std::fs::write(f.journal.path(), text + "{\"seq\":3,").unwrap();
+        let text = "line 3: torn by a crash; the chain goes on over it\nS/journal.jsonl: 2 entries, the chain holds\n\
+                    head 2:HASH, as S/state.db has it\n";
+        assert_eq!(f.verify(&Verify::default()), (0, text.to_owned()));
+    }
+
+    #[test]
+    fn something_else_is_no_journal() {
+        let f = Fixture::new(1);
+        std::fs::write(f.dir.path().join("other"), "{").unwrap();
+        let verify = |file: &str| Verify { file: Some(f.dir.path().join(file)), ..Verify::default() };
+        assert_eq!(f.verify(&verify("other")).0, 0, "half a line and nothing else");
+        std::fs::write(f.dir.path().join("other"), "hello\n").unwrap();
+        assert_eq!(f.verify(&verify("other")).0, 2);
+        let missing = verify("missing").run(&f.journal, None, true, &mut Vec::new());
+        assert!(missing.is_err_and(|e| e.to_string().contains("missing: No such file")));
+    }
+
+    #[test]
+    fn given_head_that_the_journal_ends_with() {
+        let f = Fixture::new(3);
+        let (code, text) = f.verify(&Verify { head: Some(f.head()), ..Verify::default() });
+        assert_eq!((code, text.lines().last()), (0, Some("the journal ends with the head given, 3:HASH")));
+    }
+
+    #[test]
+    fn given_head_that_entries_follow() {
+        let f = Fixture::new(3);
+        let head = f.head();
+        f.note("later");
+        let (code, text) = f.verify(&Verify { head: Some(head), ..Verify::default() });
+        assert_eq!((code, text.lines().last()), (0, Some("the journal contains the head given, 3:HASH, and 1 entry after it")));
+    }
+
+    #[test]
+    fn given_head_of_a_removed_state_directory() {
+        let f = Fixture::new(3);
+        let head = f.head();
+        std::fs::remove_dir_all(f.dir.path().join("s")).unwrap();
+        let (code, text) = f.verify(&Verify { head: Some(head), ..Verify::default() });
+        let line = "the head given is 3:HASH, the journal has no entry: it was removed or replaced";
+        assert_eq!((code, text.lines().nth(2)), (2, Some(line)));
+    }
+
+    #[test]
+    fn given_head_of_a_journal_and_database_that_were_rewritten() {
+        let f = Fixture::new(3);
+        let head = f.head();
+        std::fs::remove_dir_all(f.dir.path().join("s")).unwrap();
+        (0..3).for_each(|_| f.note("forged"));
+        assert_eq!(f.verify(&Verify::default()).0, 0, "nothing on this host shows it");
+        let (code, text) = f.verify(&Verify { head: Some(head), ..Verify::default() });
+        let line = "the head given is 3:HASH, entry 3 of the journal has the hash HASH: the journal was rewritten";
+        assert_eq!((code, text.lines().nth(2)), (2, Some(line)));
+    }
+
+    #[test]
+    fn copy_of_a_journal_is_verified_elsewhere() {
+        let f = Fixture::new(3);
+        let copy = f.dir.path().join("copy");
+        std::fs::copy(f.journal.path(), &copy).unwrap();
+        let other = Fixture::new(0);
+        let (code, text) = other.verify(&Verify { file: Some(copy), head: Some(f.head()), key: vec![] });
+        assert_eq!((code, text.lines().last()), (0, Some("the journal ends with the head given, 3:HASH")));
+        assert!(text.contains("a copy is not compared with the state database of this host"), "{text}");
+    }
+
+    #[test]
+    fn signed_journal_and_head() {
+        let mut f = Fixture::new(1);
+        let (key, _) = SigningKey::create(&f.dir.path().join("key")).unwrap();
+        f.journal = f.journal.clone().signed_with(Some(&f.dir.path().join("key")));
+        f.note("signed");
+        let with = |key: &SigningKey| Verify { key: vec![key.public().clone()], head: Some(f.head()), file: None };
+        let (code, text) = f.verify(&with(&key));
+        let lines: Vec<&str> = text.lines().skip(2).collect();
+        let expected = [
+            "signatures: 1 entry verified, 1 before them unsigned",
+            "the head given is signed with a key of this journal",
+            "the journal ends with the head given, 2:HASH",
+        ];
+        assert_eq!((code, lines), (0, expected.to_vec()));
+        let (other, _) = SigningKey::create(&f.dir.path().join("other")).unwrap();
+        let (code, text) = f.verify(&with(&other));
+        assert!(code == 2 && text.contains("whose public key is not known here"), "{text}");
+        assert!(text.contains("the head given is not signed with a key of this journal: it may be forged"), "{text}");
+    }
+
+    #[test]
+    fn signatures_without_a_key_are_no_alarm() {
+        let mut f = Fixture::new(0);
+        SigningKey::create(&f.dir.path().join("key")).unwrap();
+        f.journal = f.journal.clone().signed_with(Some(&f.dir.path().join("key")));
+        f.note("signed");
+        let (code, text) = f.verify(&Verify::default());
+        assert!(code == 0 && text.contains("signatures: 1 entry signed with key "), "{text}");
+    }
+
+    #[test]
+    fn unsigned_journal_and_a_key_that_was_configured_now() {
+        let f = Fixture::new(2);
+        let path = f.dir.path().join("key");
+        let (key, _) = SigningKey::create(&path).unwrap();
+        let (code, text) = f.text(|out| Verify::default().run(&f.journal, Some(&path), true, out));
+        assert_eq!((code, text.lines().last()), (0, Some("signatures: none of 2 entries is signed")));
+        // a key that is named has to have signed something
+        assert_eq!(f.verify(&Verify { key: vec![key.public().clone()], ..Verify::default() }).0, 2);
+    }
+
+    #[test]
+    fn configured_key_that_cannot_be_read_is_unknown() {
+        let f = Fixture::new(2);
+        let (code, text) = f.text(|out| Verify::default().run(&f.journal, Some(Path::new("/nonexistent/key")), true, out));
+        assert!(code == 3 && text.contains("signatures are not verified: reading the signing key /nonexistent/key"), "{text}");
+    }
+
+    #[test]
+    fn explained_difference_is_accepted() {
+        let f = Fixture::new(3);
+        f.truncate(1);
+        assert_eq!(f.verify(&Verify::default()).0, 2);
+        let (code, text) = f.text(|out| accept(&f.journal, "backup", out));
+        assert_eq!((code, text.as_str()), (0, "accepted with entry 2; `opsctl audit verify` has its head\n"));
+        let shown = f.show(Some(1), Format::Table, true);
+        assert!(
+            shown.contains("journal accepted as it is: backup (S/state.db has the head 3:HASH, the journal ends with"),
+            "{shown}"
+        );
+        assert_eq!(f.verify(&Verify::default()).0, 0);
+        assert_eq!(f.text(|out| accept(&f.journal, "x", out)).1, "nothing to accept: S/journal.jsonl is as opsctl wrote it\n");
+    }
+
+    #[test]
+    fn edited_lines_are_not_accepted() {
+        let f = Fixture::new(3);
+        let edited = std::fs::read_to_string(f.journal.path()).unwrap().replace("note 1", "note 7");
+        std::fs::write(f.journal.path(), edited).unwrap();
+        let error = accept(&f.journal, "x", &mut Vec::new()).unwrap_err().to_string();
+        assert!(error.contains("lines of a journal cannot be accepted; move "), "{error}");
+        std::fs::rename(f.journal.path(), f.dir.path().join("evidence")).unwrap();
+        assert_eq!(f.text(|out| accept(&f.journal, "x", out)).0, 0);
+        assert_eq!(f.verify(&Verify::default()).0, 0);
+    }
+
+    #[test]
+    fn given_head_has_a_count_a_hash_and_perhaps_a_signature() {
+        let hash = "0".repeat(64);
+        let given: GivenHead = format!("7:{hash}:0123456789abcdef:ff").parse().unwrap();
+        assert_eq!((given.head.entries, given.signature.as_deref()), (7, Some("0123456789abcdef:ff")));
+        assert!("7".parse::<GivenHead>().is_err() && format!("{hash}:7").parse::<GivenHead>().is_err());
     }
 }

@@ -16,6 +16,7 @@ use crate::config::{self, Config};
 use crate::engine::{Assessment, Offer, Pending, Selection, Session};
 use crate::fix::{Asked, Place};
 use crate::render::{self, Format, Progress, Style};
+use crate::report::add_journal;
 
 /// Not looked at: a machine that boots for the first time is busy, and that passes.
 const NOT_ON_FIRST_BOOT: &str = "cpu";
@@ -124,6 +125,7 @@ async fn boot(args: &Args, config: &Config, selection: &Selection, diary: &mut D
     diary.progress.finish();
     store.record(std::mem::take(&mut assessment.samples)).await;
     assessment.report.notes.extend(store.note());
+    add_journal(&mut assessment.report, &crate::look::state_dir(config), config.signing_key.as_deref()).await;
     for finding in assessment.report.findings.iter().filter(|f| f.severity > Severity::Info) {
         diary.note(&format!("{} {} {}: {}", finding.severity, finding.code, finding.subject, finding.message));
     }
@@ -217,7 +219,7 @@ fn span(d: Duration) -> String {
 
 /// `bootstrap.json` for programs and `bootstrap.log` for people.
 fn leave_behind(folder: &Path, assessment: &Assessment, diary: &Diary) -> anyhow::Result<()> {
-    crate::audit::dir::ensure(folder).with_context(|| format!("making {}", folder.display()))?;
+    crate::audit::dir::private(folder).with_context(|| format!("making {}", folder.display()))?;
     let table = Format::Table.render(&assessment.report, &Style::plain());
     let log =
         format!("{} {:.0}\n{}\n\n{table}", assessment.report.host.hostname, assessment.report.started_at, diary.lines.join("\n"));

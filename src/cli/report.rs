@@ -3,7 +3,7 @@
 use std::io::Write as _;
 
 use opsctl_core::model::Report;
-use opsctl_core::probe::Ask;
+use opsctl_core::probe::{Ask, clock};
 
 use super::run::{self, ReportArgs};
 use super::{Global, exit};
@@ -12,7 +12,8 @@ use crate::deliver::{Message, Post};
 use crate::engine::Selection;
 use crate::fix::{Lock, LockError};
 use crate::render::{self, Format, Progress, Style};
-use crate::report::{Compared, Period, compare, of_owner};
+use crate::report::{Period, compare, of_owner};
+use crate::state::Store;
 
 /// `opsctl report`.
 #[derive(Debug, clap::Args)]
@@ -72,7 +73,8 @@ pub fn exec(args: &Args, global: &Global) -> anyhow::Result<u8> {
     }
     looked.assessment.report.course = Some(compared.course.clone());
     let report = &looked.assessment.report;
-    let news = compared.changed || compared.reminds || args.digest.is_some();
+    let alarm = journal_is_news(&looked.store, report, &config);
+    let news = compared.changed || compared.reminds || alarm || args.digest.is_some();
     if args.always || news || args.report.format != Format::Table {
         let mine = args.owner.as_ref().map(|owner| of_owner(report, owner));
         let shown = mine.as_ref().unwrap_or(report);
@@ -80,18 +82,34 @@ pub fn exec(args: &Args, global: &Global) -> anyhow::Result<u8> {
     } else {
         render::save(report, &args.report.output)?;
     }
-    let notes = tell(&config, &state_dir, args, report, &compared);
+    let notes = tell(&config, &state_dir, args, report, compared.changed || compared.reminds || alarm);
     complain(&notes);
     if news {
         let (store, open) = (looked.store.clone(), compared.open(report));
         let kind = args.digest.map_or("change", Period::word);
-        run::block_on(async move { store.told(open, kind).await })?;
+        run::block_on(async move {
+            store.told(open.clone(), kind).await;
+            if alarm {
+                store.told(open, JOURNAL_ALARM).await;
+            }
+        })?;
     }
     Ok(args.report.fail_on.exit_code(&looked.assessment.verdict))
 }
 
+/// Under what the state database remembers that a report was about the journal.
+const JOURNAL_ALARM: &str = "journal";
+
+/// Whether a journal that was tampered with, or cannot be compared, has to be reported now: as news, and again as a reminder.
+fn journal_is_news(store: &Store, report: &Report, config: &Config) -> bool {
+    let last = store.last_told(JOURNAL_ALARM);
+    let again = last.is_none_or(|at| clock::now().duration_since(at) >= config.remind_after);
+    // without history it would be news in every report
+    report.journal.as_ref().is_some_and(|journal| journal.problem.is_some()) && again && store.note().is_none()
+}
+
 /// Delivers what there is to deliver; the result says what went wrong.
-fn tell(config: &Config, state_dir: &std::path::Path, args: &Args, report: &Report, compared: &Compared) -> Vec<String> {
+fn tell(config: &Config, state_dir: &std::path::Path, args: &Args, report: &Report, changed: bool) -> Vec<String> {
     let post = Post::new(config, state_dir);
     let mut notes = Vec::new();
     if let Some(file) = &config.textfile {
@@ -104,7 +122,7 @@ fn tell(config: &Config, state_dir: &std::path::Path, args: &Args, report: &Repo
         Some(Period::Day) => vec![When::Day],
         Some(Period::Week) => vec![When::Week],
         Some(Period::Month) => vec![When::Month],
-        None if compared.changed || compared.reminds => vec![When::Change, When::Always],
+        None if changed => vec![When::Change, When::Always],
         None => vec![When::Always],
     };
     notes.extend(post.deliver(report, &Message::of, &occasions));
@@ -128,5 +146,32 @@ fn take_lock(state_dir: &std::path::Path) -> Result<Option<Lock>, String> {
 fn complain(notes: &[String]) {
     for note in notes {
         let _ = writeln!(std::io::stderr().lock(), "opsctl: {}", opsctl_core::model::printable(note));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use opsctl_core::model::JournalHead;
+
+    use super::*;
+    use crate::config::Loaded;
+    use crate::report::fixtures;
+
+    #[tokio::test(flavor = "current_thread")]
+    async fn tampered_journal_is_reported_once_and_again_as_a_reminder() {
+        let dir = tempfile::tempdir().unwrap_or_else(|e| panic!("{e}"));
+        let store = Store::open(&dir.path().join("state"), 14).await;
+        let mut config = Loaded::defaults().config;
+        let head = JournalHead { file: "j".into(), entries: 0, head: "0".repeat(64), signature: None, problem: None };
+        let mut report = fixtures::report(&[]);
+        assert!(!journal_is_news(&store, &report, &config));
+        report.journal = Some(head.clone());
+        assert!(!journal_is_news(&store, &report, &config));
+        report.journal = Some(JournalHead { problem: Some("it was removed".into()), ..head });
+        assert!(journal_is_news(&store, &report, &config));
+        store.told(vec![], JOURNAL_ALARM).await;
+        assert!(!journal_is_news(&store, &report, &config));
+        config.remind_after = jiff::SignedDuration::ZERO;
+        assert!(journal_is_news(&store, &report, &config));
     }
 }

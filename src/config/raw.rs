@@ -14,6 +14,8 @@ use toml::Spanned;
 pub struct Raw {
     /// Which runbooks answer an alert that no runbook lists, for `opsctl respond` and `opsctl listen`.
     pub alert: Vec<Alert>,
+    /// How the journal of changes is protected.
+    pub audit: Audit,
     /// Where `opsctl report` and the answers to alerts go, beside standard output.
     pub delivery: Vec<Delivery>,
     /// Addresses that are asked, and what they should answer.
@@ -56,6 +58,16 @@ pub struct Alert {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(example = &"pod")]
     pub subject_label: Option<String>,
+}
+
+/// `[audit]`.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub struct Audit {
+    /// An Ed25519 key (PKCS#8) that every entry of the journal and every reported head is signed with; `opsctl audit key FILE` creates one.
+    /// It must belong to root with mode 0600, in directories that root alone may write. Without it: no signatures.
+    #[schemars(with = "Option<String>", example = "/etc/opsctl/journal.key")]
+    pub signing_key: Option<Spanned<String>>,
 }
 
 /// `[[delivery]]`.

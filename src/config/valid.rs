@@ -29,6 +29,8 @@ pub struct Config {
     pub policy: Policy,
     /// Where the container engine listens, if the file says so.
     pub endpoint: Option<EngineEndpoint>,
+    /// The key that the journal is signed with.
+    pub signing_key: Option<PathBuf>,
     /// `[paths] state_dir`, if the file says so; see [`super::Surroundings::state_dir`] for where it is otherwise.
     pub state_dir: Option<PathBuf>,
     /// Subject name pattern and owner, first match wins.
@@ -192,6 +194,9 @@ pub fn validate(raw: &Raw, known: &Known) -> Result<Config, Vec<Problem>> {
     if let Some(dir) = raw.paths.state_dir.as_ref().filter(|d| !d.get_ref().starts_with('/')) {
         problems.push(Problem::new(dir.span(), "`state_dir` in [paths]: not an absolute path"));
     }
+    if let Some(key) = raw.audit.signing_key.as_ref().filter(|k| !k.get_ref().starts_with('/')) {
+        problems.push(Problem::new(key.span(), "`signing_key` in [audit]: not an absolute path"));
+    }
     let host = host(&raw.host, &mut problems);
     if !problems.is_empty() {
         problems.sort_by_key(|p| p.span.start);
@@ -217,6 +222,7 @@ pub fn validate(raw: &Raw, known: &Known) -> Result<Config, Vec<Problem>> {
         },
         endpoint: engine,
         history_days: raw.run.history_days,
+        signing_key: raw.audit.signing_key.as_ref().map(|k| k.get_ref().into()),
         state_dir: raw.paths.state_dir.as_ref().map(|d| d.get_ref().into()),
         owners: raw.owner.iter().map(|o| (o.pattern.clone(), o.owner.clone())).collect(),
         servers,

@@ -3,7 +3,7 @@
 use opsctl_core::model::Report;
 
 use crate::render::{Format, Style};
-use crate::report::{Line, chat, headline};
+use crate::report::{Line, chat, footer, headline};
 
 /// A message.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -22,6 +22,15 @@ pub struct Message {
     pub files: Vec<(Format, String)>,
 }
 
+/// A text with the head of the journal below it, so that whatever leaves the host takes a copy along.
+#[must_use]
+pub fn with_footer(text: String, report: &Report) -> String {
+    match footer(report) {
+        Some(line) => format!("{text}{line}\n"),
+        None => text,
+    }
+}
+
 impl Message {
     /// What a report says.
     #[must_use]
@@ -29,7 +38,7 @@ impl Message {
         let style = Style { width: 100, ..Style::plain() };
         Self {
             subject: format!("[opsctl] {}", headline(report)),
-            text: Format::Table.render(report, &style),
+            text: with_footer(Format::Table.render(report, &style), report),
             html: Some(Format::Html.render(report, &style)),
             chat: chat(report),
             json: None,

@@ -16,10 +16,10 @@ use opsctl_core::probe::environment;
 use serde::{Deserialize, Serialize};
 
 use crate::config::{Config, Delivery, Destination, When, fill};
-use crate::render::{self, Style};
+use crate::render::{self, Format, Style};
 use crate::report::of_owner;
 
-pub use message::Message;
+pub use message::{Message, with_footer};
 pub use send::Web;
 #[cfg(any(test, feature = "fuzz"))]
 pub(crate) use spool::is_parcel;
@@ -79,7 +79,10 @@ impl<'a> Post<'a> {
             let message = message(report);
             if let Destination::File { path, format } = &delivery.place {
                 let own = message.files.iter().find(|(f, _)| f == format).map(|(_, text)| text.clone());
-                let text = own.unwrap_or_else(|| format.render(report, &Style::plain()));
+                let text = own.unwrap_or_else(|| match format {
+                    Format::Table => with_footer(format.render(report, &Style::plain()), report),
+                    format => format.render(report, &Style::plain()),
+                });
                 if let Err(e) = render::write_file(path, &text) {
                     notes.push(format!("writing the report to {}: {e}", path.display()));
                 }

@@ -38,34 +38,48 @@ pub(super) fn body(shape: Shape, report: &Report, message: &Message) -> Value {
     }
 }
 
+/// The last line, if it is one that is always kept, and the lines before it.
+fn footer(lines: &[Line]) -> (&[Line], Option<&str>) {
+    match lines.split_last() {
+        Some((Line::Footer(text), before)) => (before, Some(text)),
+        _ => (lines, None),
+    }
+}
+
 /// Lines of text, bold as the service has it, cut at the end of a line.
 fn text(lines: &[Line], bold: &str, escaped: &dyn Fn(&str) -> String, most: usize) -> String {
+    let (lines, footer) = footer(lines);
+    let footer = footer.map(escaped).unwrap_or_default();
+    let most = most.saturating_sub(footer.chars().count() + 2);
     let mut out = String::new();
     for line in lines {
         let shown = match line {
             Line::Title(text) => format!("{bold}{}{bold}", escaped(text)),
-            Line::Text(text) => escaped(text),
+            Line::Text(text) | Line::Footer(text) => escaped(text),
             Line::Command(text) => format!("`{}`", text.replace('`', "'")),
         };
         if out.chars().count() + shown.chars().count() + 2 > most {
-            out.push('…');
+            out.push_str(if footer.is_empty() { "…" } else { "…\n" });
             break;
         }
         out.push_str(&shown);
         out.push('\n');
     }
-    out
+    out + &footer
 }
 
 fn card(lines: &[Line], most: usize) -> Vec<Value> {
-    let mut left = most;
+    let (lines, footer) = footer(lines);
+    let small = |text: &str| json!({ "type": "TextBlock", "text": markdown_escaped(text), "wrap": true, "spacing": "Small" });
+    let footer = footer.map(small);
+    let mut left = most.saturating_sub(footer.as_ref().map_or(0, |block| block.to_string().len()));
     let mut blocks = Vec::new();
     for line in lines {
         let block = match line {
             Line::Title(text) => {
                 json!({ "type": "TextBlock", "text": markdown_escaped(text), "weight": "Bolder", "size": "Medium", "wrap": true })
             }
-            Line::Text(text) => json!({ "type": "TextBlock", "text": markdown_escaped(text), "wrap": true, "spacing": "Small" }),
+            Line::Text(text) | Line::Footer(text) => small(text),
             Line::Command(text) => json!({ "type": "TextBlock", "text": text, "fontType": "Monospace", "wrap": true }),
         };
         let size = block.to_string().len();
@@ -75,6 +89,7 @@ fn card(lines: &[Line], most: usize) -> Vec<Value> {
         left -= size;
         blocks.push(block);
     }
+    blocks.extend(footer);
     blocks
 }
 
@@ -100,7 +115,7 @@ fn markdown_escaped(text: &str) -> String {
 
 #[cfg(test)]
 mod tests {
-    use opsctl_core::model::Severity;
+    use opsctl_core::model::{JournalHead, Severity};
 
     use super::*;
     use crate::report::fixtures::report;
@@ -136,5 +151,26 @@ mod tests {
         let r = report(&[(&long, Severity::Crit), ("web", Severity::Crit)]);
         assert!(of(Shape::Discord, &r)["content"].as_str().is_some_and(|t| t.chars().count() <= 2000));
         assert!(of(Shape::Teams, &r).to_string().len() < 28_000);
+    }
+
+    #[test]
+    fn head_of_the_journal_is_the_last_line_also_of_a_cut_message() {
+        let long = "x".repeat(1500);
+        for names in [&["web"][..], &[&long, "web", &long]] {
+            let mut r = report(&names.iter().map(|n| (*n, Severity::Crit)).collect::<Vec<_>>());
+            let head = "ab".repeat(32);
+            let file = "/var/lib/opsctl/journal.jsonl".to_owned();
+            r.journal = Some(JournalHead { file, entries: 12, head: head.clone(), signature: None, problem: None });
+            let line = format!("journal: 12 entries, head 12:{head}");
+            for (shape, field) in [(Shape::Slack, "text"), (Shape::Discord, "content"), (Shape::Mattermost, "text")] {
+                let body = of(shape, &r);
+                let text = body[field].as_str().unwrap_or_default();
+                assert_eq!(text.lines().last(), Some(line.as_str()), "{text}");
+                assert!(shape != Shape::Discord || text.chars().count() <= DISCORD, "{}", text.chars().count());
+            }
+            let card = of(Shape::Teams, &r);
+            let blocks = card["attachments"][0]["content"]["body"].as_array().cloned().unwrap_or_default();
+            assert_eq!(blocks.last().map(|b| b["text"].clone()), Some(line.into()));
+        }
     }
 }

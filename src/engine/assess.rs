@@ -115,6 +115,7 @@ pub fn assess(
         measures: judged.iter().flat_map(|j| j.judgement.measures.clone()).collect(),
         changes: Vec::new(),
         course: None,
+        journal: None,
         notes,
     };
     let pending = judged.iter().flat_map(pending).collect();

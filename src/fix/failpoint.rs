@@ -2,7 +2,7 @@
 
 /// Dies as by `kill -9` when `$OPSCTL_FAILPOINT` names this place. When `$OPSCTL_FAILPOINT_PAUSE` is `NAME=FILE` and names it: makes the
 /// file, and goes on when somebody has removed it.
-pub(super) fn failpoint(name: &str) {
+pub(crate) fn failpoint(name: &str) {
     #[cfg(debug_assertions)]
     {
         if std::env::var_os("OPSCTL_FAILPOINT").is_some_and(|v| v == name) {

@@ -39,6 +39,8 @@ pub struct Guard<'a, E> {
     pub state_dir: &'a Path,
     /// The lock of this host.
     pub lock_file: &'a Path,
+    /// The key that entries of the journal are signed with.
+    pub signing_key: Option<&'a Path>,
     /// What the command line asks.
     pub asked: Asked,
     /// Who is asked for consent.
@@ -236,7 +238,7 @@ impl<E: Engine> Guard<'_, E> {
     }
 
     pub(super) fn journal(&self) -> Journal {
-        Journal::at(self.state_dir)
+        Journal::at(self.state_dir).signed_with(self.signing_key)
     }
 
     /// Prints a line. A reader that has gone away must not stop a fix half-way, so nothing is made of errors.

@@ -23,6 +23,8 @@ use opsctl_core::model::{FixSpec, Runbook, Subject, Target};
 
 use crate::engine::{Offer, Recheck, Session};
 
+pub(crate) use failpoint::failpoint;
+
 pub use confirm::{Answer, Confirm, Question, Terminal};
 pub use guard::{Asked, Guard};
 pub use interrupted::interrupted_notes;

@@ -35,6 +35,7 @@ impl<'a> Place<'a> {
             policy: &self.config.policy,
             state_dir: &self.state_dir,
             lock_file: &self.lock_file,
+            signing_key: self.config.signing_key.as_deref(),
             asked,
             person: &Terminal,
             out,

@@ -13,6 +13,7 @@ use crate::deliver::Post;
 use crate::engine::{Offer, Selection, Session};
 use crate::fix::{Asked, Place, subject_of};
 use crate::look::{look, state_dir};
+use crate::report::add_journal;
 use crate::respond::{self, Answer, Applied, Response};
 
 /// What waited for longer is told and not acted on: the world has moved on.
@@ -59,6 +60,8 @@ async fn answer(config: &Config, catalog: &Catalog, shared: &Arc<Shared>, batche
         let did: Vec<String> = answer.applied.iter().map(|a| format!("; {} {}: exit {}", a.fix, a.subject, a.exit)).collect();
         say(&format!("{}: {}{}", answer.alert.name, answer.verdict, did.concat()));
     }
+    // fixes have added entries since the run
+    add_journal(&mut response.report, &state_dir(config), config.signing_key.as_deref()).await;
     tell(config, response).await;
 }
 

@@ -31,7 +31,8 @@ pub(super) fn render(report: &Report) -> String {
     out.extend(sections.iter().map(|section| section(report)));
     // writing to a String cannot fail
     let build = &report.opsctl;
-    let _ = writeln!(out, "<footer>opsctl {} ({})</footer>", escape(&build.version), escape(&build.commit));
+    let journal = view::journal(report).map(|line| format!("<br>{}", escape(&line))).unwrap_or_default();
+    let _ = writeln!(out, "<footer>opsctl {} ({}){journal}</footer>", escape(&build.version), escape(&build.commit));
     out + "</main>\n</body>\n</html>\n"
 }
 

@@ -38,6 +38,7 @@ pub(super) fn render(report: &Report) -> String {
             "findings": report.findings.len(),
             "waived": view::waived(report).len(),
             "causes": report.causes,
+            "journal": report.journal,
         })
         .to_string(),
     );

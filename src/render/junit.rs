@@ -53,6 +53,11 @@ pub(super) fn render(report: &Report) -> String {
     let mut out = String::from("<?xml version=\"1.0\" encoding=\"UTF-8\"?>\n");
     // Jenkins' schema knows what was skipped only of a suite; writing to a String cannot fail
     let _ = writeln!(out, r#"<testsuites name="opsctl" {}>"#, all.attributes());
+    // of a document only suites have properties; the first has those of the run
+    let mut properties = report.journal.as_ref().map_or_else(String::new, |journal| {
+        let value = escape(&journal.to_string());
+        format!("    <properties>\n      <property name=\"journal\" value=\"{value}\"/>\n    </properties>\n")
+    });
     for (runbook, rows) in runbooks {
         let tally = Tally::of(report, rows.iter().copied());
         let (tally, skipped) = (tally.attributes(), tally.skipped);
@@ -61,6 +66,7 @@ pub(super) fn render(report: &Report) -> String {
             r#"  <testsuite name="{}" {tally} skipped="{skipped}" hostname="{host}" timestamp="{began}">"#,
             escape(runbook)
         );
+        out += &std::mem::take(&mut properties);
         for row in rows {
             out += &case(report, row);
         }

@@ -56,6 +56,9 @@ pub(super) fn render(report: &Report) -> String {
             let _ = writeln!(out, "- {} {}: {}", c.check, cell(&c.target), cell(c.reason.as_deref().unwrap_or_default()));
         }
     }
+    if let Some(journal) = view::journal(report) {
+        let _ = writeln!(out, "\n{}", cell(&journal));
+    }
     out
 }
 

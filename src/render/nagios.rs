@@ -92,6 +92,7 @@ fn details(report: &Report) -> Vec<String> {
         lines.push(format!("recovered {} {}: {} (lasted {})", r.code, r.subject, r.message, view::lasted(r)));
     }
     lines.extend(view::forecasts(report).into_iter().map(|f| format!("trend {f}")));
+    lines.extend(view::journal(report).filter(|_| report.journal.as_ref().is_some_and(|j| j.entries > 0)));
     lines
 }
 

@@ -30,6 +30,14 @@ pub(super) fn render(report: &Report) -> String {
     let waived = view::waived(report).len() as f64;
     out += &family("opsctl_waived_findings", "Findings that a waiver covers.", one(waived));
     out += &family("opsctl_finding", "1 for each finding that needs attention; root is true for causes.", open(report));
+    if let Some(journal) = &report.journal {
+        let help = "Entries of the journal of changes; one that shrinks was truncated or removed.";
+        out += &family("opsctl_journal_entries", help, one(journal.entries as f64));
+        let help = "1 while the journal of changes is as opsctl wrote it, as far as this host can tell.";
+        out += &family("opsctl_journal_intact", help, one(f64::from(u8::from(journal.problem.is_none()))));
+        let help = "Always 1; the label is what opsctl audit verify --head compares the journal with.";
+        out += &family("opsctl_journal_head_info", help, vec![(vec![("head", journal.mark())], 1.0)]);
+    }
     for (unit, name, what) in UNITS {
         let of_unit: Vec<&Measure> = report.measures.iter().filter(|m| m.unit == *unit).collect();
         let values = of_unit.iter().map(|m| (measure(m), scaled(m.unit, m.value))).collect();

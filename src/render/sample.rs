@@ -2,8 +2,8 @@
 
 use jiff::Timestamp;
 use opsctl_core::model::{
-    Build, Cause, CheckRow, Cited, Code, Confidence, Course, Finding, FixOffer, HostInfo, Kind, Known, Measure, Recovered,
-    Report, Risk, Severity, Standing, Subject, Table, Target, Trend, Unit,
+    Build, Cause, CheckRow, Cited, Code, Confidence, Course, Finding, FixOffer, HostInfo, JournalHead, Kind, Known, Measure,
+    Recovered, Report, Risk, Severity, Standing, Subject, Table, Target, Trend, Unit,
 };
 
 const ANY: Code = Code { id: "", severities: &[Severity::Info, Severity::Warn, Severity::Crit], when: "", hint: "" };
@@ -46,6 +46,7 @@ fn report(findings: Vec<Finding>, checks: Vec<CheckRow>) -> Report {
         measures: Vec::new(),
         changes: Vec::new(),
         course: None,
+        journal: None,
         notes: Vec::new(),
     }
 }
@@ -143,6 +144,17 @@ pub(super) fn five_red_things() -> Report {
 }
 
 /// The same, compared with earlier runs, with numbers and with what somebody waived.
+/// The head of a journal of three entries.
+pub(super) fn journal() -> JournalHead {
+    JournalHead {
+        file: "/var/lib/opsctl/journal.jsonl".into(),
+        entries: 3,
+        head: "ab".repeat(32),
+        signature: None,
+        problem: None,
+    }
+}
+
 pub(super) fn compared() -> Report {
     const HOUR: i64 = 3600;
     const DAY: i64 = 24 * HOUR;
@@ -213,6 +225,7 @@ pub(super) fn compared() -> Report {
         ],
         period: None,
     });
+    r.journal = Some(journal());
     r
 }
 
@@ -249,6 +262,7 @@ pub(super) fn hostile() -> Report {
     let mut r = report(vec![f], vec![row("container.state", "container:\x1b[2J", "unknown", Some("\x1b[5m"))]);
     r.verdict = "crit".into();
     r.notes = vec!["\x1b[0m".into()];
+    r.journal = Some(JournalHead { problem: Some("\x1b[2J|<b>\u{202E}\"'\n# SKIP".into()), ..journal() });
     r.fixes = vec![FixOffer {
         id: "container.start".into(),
         subject: "container:\x1b".into(),

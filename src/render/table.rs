@@ -45,6 +45,9 @@ pub(super) fn render(report: &Report, style: &Style) -> String {
     for note in &report.notes {
         let _ = writeln!(out, "note: {}", printable(note));
     }
+    if style.verbose {
+        out += &view::journal(report).map(|line| line + "\n").unwrap_or_default();
+    }
     out += &counts(report, &paint);
     out
 }

@@ -20,7 +20,7 @@ pub(super) fn render(report: &Report) -> String {
     for (n, row) in report.checks.iter().enumerate() {
         out += &point(report, row, n + 1);
     }
-    out
+    out + &view::journal(report).map(|line| format!("# {line}\n")).unwrap_or_default()
 }
 
 fn point(report: &Report, row: &CheckRow, n: usize) -> String {

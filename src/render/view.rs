@@ -3,7 +3,7 @@
 use std::collections::{HashMap, HashSet};
 
 use jiff::Timestamp;
-use opsctl_core::model::{Cause, CheckRow, Finding, Recovered, Report, Severity, Standing, Trend, quantity};
+use opsctl_core::model::{Cause, CheckRow, Finding, Recovered, Report, Severity, Standing, Trend, printable, quantity};
 
 /// What needs attention: warn and crit without a waiver.
 pub(super) fn open(report: &Report) -> impl Iterator<Item = &Finding> {
@@ -37,6 +37,11 @@ pub(super) fn causes(report: &Report) -> Vec<(&Cause, &Finding)> {
     let open = |id: &String| by_id.get(id.as_str()).is_some_and(|f| is_open(f));
     let wanted = |(cause, root): &(&Cause, &Finding)| root.waived.is_none() || cause.explains.iter().any(open);
     report.causes.iter().filter_map(|c| Some((c, *by_id.get(c.root.as_str())?))).filter(wanted).collect()
+}
+
+/// The head of the journal as one line.
+pub(super) fn journal(report: &Report) -> Option<String> {
+    report.journal.as_ref().map(|journal| printable(&format!("journal: {journal}")))
 }
 
 /// Roots in report order, each followed by what it explains.

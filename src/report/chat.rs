@@ -15,6 +15,14 @@ pub enum Line {
     Text(String),
     /// A command to paste.
     Command(String),
+    /// The last line. It is kept where a long message is cut.
+    Footer(String),
+}
+
+/// The head of the journal, for the end of a message.
+#[must_use]
+pub fn footer(report: &Report) -> Option<String> {
+    report.journal.as_ref().map(|journal| printable(&format!("journal: {journal}")))
 }
 
 /// What needs attention, worst first.
@@ -30,6 +38,11 @@ fn roots(report: &Report) -> Vec<&Finding> {
 /// One line: the verdict, the root cause, and how much more there is.
 #[must_use]
 pub fn headline(report: &Report) -> String {
+    let alarm = report.journal.as_ref().is_some_and(|journal| journal.problem.is_some());
+    verdict_line(report) + if alarm { "; check the journal of changes (opsctl audit verify)" } else { "" }
+}
+
+fn verdict_line(report: &Report) -> String {
     let host = printable(&report.host.hostname);
     let roots = roots(report);
     let Some(first) = roots.first() else {
@@ -80,6 +93,7 @@ pub fn chat(report: &Report) -> Vec<Line> {
     }
     let fixes = report.fixes.iter().filter(|f| f.refused.is_none() && all.iter().any(|o| o.fixes.contains(&f.id)));
     lines.extend(fixes.take(MOST).map(|f| Line::Command(printable(&f.command))));
+    lines.extend(footer(report).map(Line::Footer));
     lines
 }
 
@@ -94,6 +108,8 @@ fn standing(report: &Report, finding: &Finding) -> String {
 
 #[cfg(test)]
 mod tests {
+    use opsctl_core::model::JournalHead;
+
     use super::super::fixtures::report;
     use super::*;
 
@@ -106,6 +122,19 @@ mod tests {
         let mut healthy = report(&[]);
         healthy.verdict = "ok".into();
         assert_eq!(headline(&healthy), "web-1: all is well");
+    }
+
+    #[test]
+    fn tampered_journal_is_in_the_headline() {
+        let mut r = report(&[]);
+        r.verdict = "ok".into();
+        let head = JournalHead { file: "j".into(), entries: 0, head: "0".repeat(64), signature: None, problem: None };
+        r.journal = Some(head.clone());
+        assert_eq!(headline(&r), "web-1: all is well");
+        assert_eq!(chat(&r).last(), Some(&Line::Footer("journal: no entry".into())));
+        r.journal = Some(JournalHead { problem: Some("it was removed".into()), ..head });
+        assert_eq!(headline(&r), "web-1: all is well; check the journal of changes (opsctl audit verify)");
+        assert_eq!(chat(&r).last(), Some(&Line::Footer("journal: no entry; it was removed".into())));
     }
 
     #[test]

@@ -201,6 +201,7 @@ pub(crate) mod tests {
             measures: vec![],
             changes: vec![],
             course: None,
+            journal: None,
             notes: vec![],
         }
     }

@@ -2,11 +2,13 @@
 
 mod chat;
 mod course;
+mod journal;
 mod owner;
 mod trend;
 
-pub use chat::{Line, chat, headline};
+pub use chat::{Line, chat, footer, headline};
 pub use course::{Compared, Period, compare};
+pub use journal::add_journal;
 pub use owner::of_owner;
 
 #[cfg(test)]

@@ -5,9 +5,9 @@ use std::fmt::Write as _;
 use opsctl_core::model::{Finding, Report, printable, quantity};
 
 use super::answer::{Answer, Response};
-use crate::deliver::Message;
+use crate::deliver::{Message, with_footer};
 use crate::render::{Format, Style};
-use crate::report::{Line, chat};
+use crate::report::{Line, chat, footer};
 
 /// The beginning of a runbook's page that a message shows, in lines.
 const BY_HAND: usize = 24;
@@ -35,6 +35,8 @@ fn narrowed(response: &Response, answer: &Answer) -> Report {
             || c.findings.iter().any(|f| answer.findings.contains(f))
     });
     report.tables.clear();
+    // once below all answers, not below each
+    report.journal = None;
     report.measures.clear();
     answer.verdict.clone_into(&mut report.verdict);
     report
@@ -118,7 +120,7 @@ pub fn table(response: &Response, style: &Style) -> String {
     if response.answers.is_empty() {
         out.push_str("The payload holds no alert.\n");
     }
-    out
+    if style.verbose { with_footer(out, &response.report) } else { out }
 }
 
 fn excerpt(text: &str) -> String {
@@ -146,6 +148,9 @@ pub fn markdown(response: &Response) -> String {
             let _ = writeln!(out, "\n**By hand**\n\n{}\n", excerpt(&answer.by_hand));
         }
     }
+    if let Some(line) = footer(&response.report) {
+        let _ = writeln!(out, "\n{}", escaped(&line));
+    }
     out
 }
 
@@ -165,17 +170,19 @@ pub fn message(response: &Response) -> Message {
         lines.extend(facts(response, answer).into_iter().map(Line::Text));
         lines.extend(commands);
     }
+    lines.extend(footer(&response.report).map(Line::Footer));
+    let text = |style: &Style| with_footer(table(response, style), &response.report);
     let first = response.answers.first().map_or_else(|| "no alert".to_owned(), |a| title(response, a));
     let more = response.answers.len().saturating_sub(1);
     let more = if more > 0 { format!(" (and {more} more)") } else { String::new() };
     Message {
         subject: format!("[opsctl] {first}{more}"),
-        text: table(response, &Style { width: 100, ..Style::plain() }),
+        text: text(&Style { width: 100, ..Style::plain() }),
         html: None,
         chat: lines,
         json: serde_json::to_value(response).ok(),
         files: vec![
-            (Format::Table, table(response, &Style::plain())),
+            (Format::Table, text(&Style::plain())),
             (Format::Markdown, markdown(response)),
             (Format::Json, crate::render::json_document(response).unwrap_or_default()),
         ],

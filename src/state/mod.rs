@@ -4,6 +4,7 @@
 //! without it and has one line that says so.
 
 mod episodes;
+pub mod head;
 mod list;
 mod store;
 

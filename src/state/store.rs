@@ -8,11 +8,11 @@ use opsctl_core::model::Sample;
 use opsctl_core::probe::clock;
 use rusqlite::{Connection, ErrorCode, OpenFlags, OptionalExtension, params};
 
-use super::episodes;
+use super::{episodes, head};
 use crate::audit::dir;
 
 /// Shape of the tables; a file with a higher number was made by a newer opsctl and is left alone.
-const SCHEMA_VERSION: i64 = 2;
+pub(super) const SCHEMA_VERSION: i64 = 3;
 
 /// How long another opsctl is waited for.
 const BUSY: Duration = Duration::from_millis(200);
@@ -66,8 +66,8 @@ impl Db {
         let version: i64 = connection.query_row("PRAGMA user_version", [], |row| row.get(0)).map_err(|e| broken(&path, &e))?;
         match version {
             SCHEMA_VERSION => Ok(Self { connection, path }),
-            // it remembered numbers only
-            1 => Self::make(&connection).map_err(|e| broken(&path, &e)).map(|()| Self { connection, path }),
+            // 1 has samples only, 2 has no head of the journal
+            1 | 2 => Self::make(&connection).map_err(|e| broken(&path, &e)).map(|()| Self { connection, path }),
             // killed between making the file and making the table
             0 => Err(Broken::Empty(path)),
             newer => Err(Broken::Unusable(format!(
@@ -99,9 +99,11 @@ impl Db {
                PRIMARY KEY (object, metric, at_ms)
              ) STRICT, WITHOUT ROWID;
              {}
+             {}
              PRAGMA user_version = {SCHEMA_VERSION};
              COMMIT;",
-            episodes::TABLES
+            episodes::TABLES,
+            head::TABLES
         ))
     }
 
@@ -164,7 +166,7 @@ impl Db {
     }
 }
 
-fn connect(path: &Path, flags: OpenFlags) -> rusqlite::Result<Connection> {
+pub(super) fn connect(path: &Path, flags: OpenFlags) -> rusqlite::Result<Connection> {
     let connection =
         Connection::open_with_flags(path, flags | OpenFlags::SQLITE_OPEN_NO_MUTEX | OpenFlags::SQLITE_OPEN_NOFOLLOW)?;
     connection.busy_timeout(BUSY)?;

@@ -166,3 +166,79 @@ fn numbers_are_kept_as_long_as_the_configuration_says() {
     f.record(&short, &[sample("disk", "used", 0, 3.0)]);
     assert_eq!(short.oldest("disk", "used", 14 * day).map(|s| s.value), Some(2.0), "what is older than a week went");
 }
+
+/// A file as an earlier version made it: `user_version` and the tables of its time.
+fn of_version(f: &Fixture, version: i64, tables: &str) {
+    std::fs::create_dir(f.state()).unwrap();
+    std::fs::set_permissions(f.state(), std::fs::Permissions::from_mode(0o700)).unwrap();
+    let old = rusqlite::Connection::open(f.state().join(STATE_DB)).unwrap();
+    let sample = "CREATE TABLE sample (object TEXT NOT NULL, metric TEXT NOT NULL, at_ms INTEGER NOT NULL, value REAL NOT NULL,
+                  PRIMARY KEY (object, metric, at_ms)) STRICT, WITHOUT ROWID;";
+    old.execute_batch(&format!("PRAGMA journal_mode = WAL; {sample} {tables} PRAGMA user_version = {version};")).unwrap();
+    let row = rusqlite::params!["disk", "used", (clock::now() - SignedDuration::from_mins(10)).as_millisecond()];
+    old.execute("INSERT INTO sample VALUES (?1, ?2, ?3, 7.0)", row).unwrap();
+}
+
+fn version(f: &Fixture) -> i64 {
+    let db = rusqlite::Connection::open(f.state().join(STATE_DB)).unwrap();
+    db.query_row("PRAGMA user_version", [], |row| row.get(0)).unwrap()
+}
+
+/// The tables of version 0.1.0.
+const TABLES_OF_0_1_0: &str = "
+  CREATE TABLE episode (
+    id INTEGER PRIMARY KEY, code TEXT NOT NULL, subject TEXT NOT NULL, check_id TEXT NOT NULL, target TEXT NOT NULL,
+    severity TEXT NOT NULL, message TEXT NOT NULL, owner TEXT, first_ms INTEGER NOT NULL, last_ms INTEGER NOT NULL,
+    closed_ms INTEGER, runs INTEGER NOT NULL, told INTEGER NOT NULL DEFAULT 0, told_severity TEXT, told_end INTEGER NOT NULL DEFAULT 0
+  ) STRICT;
+  CREATE TABLE told (what TEXT PRIMARY KEY, at_ms INTEGER NOT NULL) STRICT;
+  INSERT INTO told VALUES ('change', 1000);";
+
+#[test]
+fn database_of_0_1_0_is_migrated_with_its_history() {
+    let f = Fixture::new();
+    of_version(&f, 2, TABLES_OF_0_1_0);
+    assert_eq!(head::read(&f.state()).kept, head::Kept::Absent { database: true, set_aside: None });
+    assert_eq!(version(&f), 2, "reading the head migrates nothing");
+    let store = f.open();
+    assert_eq!((store.note(), version(&f)), (None, 3));
+    assert_eq!(store.oldest("disk", "used", 3600).map(|s| s.value), Some(7.0));
+    assert_eq!(store.last_told("change"), Some(Timestamp::from_second(1).unwrap()));
+    assert_eq!(head::read(&f.state()).kept, head::Kept::Absent { database: true, set_aside: None });
+}
+
+#[test]
+fn database_of_samples_only_is_migrated() {
+    let f = Fixture::new();
+    of_version(&f, 1, "");
+    let store = f.open();
+    assert_eq!((store.note(), version(&f)), (None, 3));
+    assert_eq!(store.oldest("disk", "used", 3600).map(|s| s.value), Some(7.0));
+}
+
+#[test]
+fn head_is_kept_beside_history() {
+    let f = Fixture::new();
+    of_version(&f, 2, TABLES_OF_0_1_0);
+    let one = crate::audit::Head { entries: 1, hash: "a".repeat(64) };
+    head::keep(&f.state(), &one, clock::now(), None).unwrap();
+    let gap = head::Gap { at: Timestamp::from_second(7).unwrap(), tampering: true, why: "it differs".into() };
+    let two = crate::audit::Head { entries: 2, hash: "b".repeat(64) };
+    head::keep(&f.state(), &two, clock::now(), Some(&gap)).unwrap();
+    assert_eq!(head::read(&f.state()), head::Record { kept: head::Kept::Head(two.clone()), gaps: vec![gap] });
+    head::accept(&f.state(), &two, clock::now()).unwrap();
+    assert_eq!(head::read(&f.state()), head::Record { kept: head::Kept::Head(two), gaps: vec![] });
+    assert_eq!(f.open().oldest("disk", "used", 3600).map(|s| s.value), Some(7.0));
+}
+
+#[test]
+fn link_in_place_of_the_database_is_not_followed_for_the_head() {
+    let f = Fixture::new();
+    std::fs::create_dir(f.state()).unwrap();
+    std::fs::set_permissions(f.state(), std::fs::Permissions::from_mode(0o700)).unwrap();
+    let elsewhere = f.dir.path().join("elsewhere");
+    std::os::unix::fs::symlink(&elsewhere, f.state().join(STATE_DB)).unwrap();
+    assert!(matches!(head::read(&f.state()).kept, head::Kept::Unreadable(why) if why.contains("is not a file")));
+    assert!(head::keep(&f.state(), &crate::audit::Head::empty(), clock::now(), None).is_err());
+    assert!(!elsewhere.exists());
+}

@@ -9,6 +9,7 @@ mod incidents;
 
 mod cli;
 mod dependencies;
+mod journal;
 mod layers;
 mod live;
 mod readme;

@@ -41,6 +41,7 @@ fn run(f: &Fixture, act: impl AsyncFnOnce(&mut Guard<'_, Marker>) -> Exit) -> (E
         policy: &policy,
         state_dir: &f.state,
         lock_file: &f.lock,
+        signing_key: None,
         asked: Asked { yes: true, ..Asked::default() },
         person: &f.person,
         out: &mut out,
@@ -89,6 +90,41 @@ fn killed_before_anything_was_written_nothing_happened() {
     assert_eq!((entries(&f).len(), f.marker.exists()), (0, false));
     let (exit, said) = fix(&f);
     assert_eq!((exit, said.contains("was interrupted")), (Exit::Done, false), "{said}");
+}
+
+#[test]
+fn kill_between_journal_and_head_is_no_tampering() {
+    use crate::audit::Comparison;
+    let dir = tempfile::tempdir().unwrap();
+    let f = in_dir(dir.path());
+    assert_eq!(fix(&f).0, Exit::Done);
+    std::fs::remove_file(&f.marker).unwrap();
+    killed(dir.path(), "before-head", None);
+    let journal = Journal::at(&f.state);
+    let checked = journal.check().unwrap();
+    assert!(matches!(&checked.comparison, Comparison::Ahead { kept, by: 1 } if kept.entries == 2), "{:?}", checked.comparison);
+    assert_eq!(checked.problems(&journal.database()), []);
+    assert_eq!((in_flight(&entries(&f)).len(), f.marker.exists()), (1, false));
+    // the next run resolves the fix that was in flight, and keeps its head
+    assert_eq!(fix(&f).0, Exit::Unverified);
+    let checked = journal.check().unwrap();
+    assert_eq!((&checked.comparison, checked.problems(&journal.database())), (&Comparison::Same, vec![]));
+}
+
+#[test]
+fn kill_between_journal_and_head_of_the_first_entry_is_no_tampering() {
+    use crate::audit::Comparison;
+    let dir = tempfile::tempdir().unwrap();
+    let f = in_dir(dir.path());
+    killed(dir.path(), "before-head", None);
+    let journal = Journal::at(&f.state);
+    let checked = journal.check().unwrap();
+    assert!(matches!(&checked.comparison, Comparison::Ahead { kept, by: 1 } if kept.entries == 0), "{:?}", checked.comparison);
+    assert_eq!(checked.problems(&journal.database()), []);
+    // and the next report keeps its head
+    assert!(journal.adopt(&checked));
+    std::fs::remove_file(journal.path()).unwrap();
+    assert!(matches!(journal.check().unwrap().comparison, Comparison::Deleted(kept) if kept.entries == 1));
 }
 
 #[test]

@@ -279,9 +279,15 @@ fn a_journal_is_whole_or_torn_wherever_its_writer_is_killed() {
         let (killed, calls) = traced(point, &child_command("journal", &f, &[]));
         let bytes = Journal::at(&f.state).bytes().unwrap();
         assert!(verify(&bytes).1.iter().all(|fault| !fault.what.is_tampering()), "{point:?}");
+        let problems = || {
+            let journal = Journal::at(&f.state);
+            journal.check().unwrap().problems(&journal.database())
+        };
+        assert_eq!(problems(), [], "{point:?}");
         let known = f.journal().len();
         assert_eq!(f.append(Body::new(crate::audit::Kind::Note, "third")), known as u64 + 1, "it goes on");
         assert!(verify(&Journal::at(&f.state).bytes().unwrap()).1.iter().all(|fault| !fault.what.is_tampering()), "{point:?}");
+        assert_eq!(problems(), [], "{point:?}");
         assert!(killed || known == 2, "{point:?}");
         calls
     });

@@ -143,6 +143,7 @@ impl Fixture {
             policy: &self.policy,
             state_dir: &self.state,
             lock_file: &self.lock,
+            signing_key: None,
             asked: self.asked,
             person: &self.person,
             out,

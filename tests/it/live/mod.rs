@@ -13,6 +13,7 @@ mod first_boot;
 mod formats;
 mod forwarding;
 mod health;
+mod journal;
 mod killed;
 mod limits;
 mod logs;

@@ -1,0 +1,158 @@
+//! The head of the journal, as the state database keeps it: written after every entry, so that a journal that was truncated, rewritten or removed
+//! differs from it.
+
+use std::path::{Path, PathBuf};
+
+use jiff::Timestamp;
+use rusqlite::{Connection, ErrorCode, OpenFlags, OptionalExtension as _, TransactionBehavior, params};
+
+use super::STATE_DB;
+use super::store::{Broken, Db, SCHEMA_VERSION, connect};
+use crate::audit::Head;
+
+pub(super) const TABLES: &str = "
+  CREATE TABLE IF NOT EXISTS journal_head (
+    id INTEGER PRIMARY KEY CHECK (id = 1), entries INTEGER NOT NULL, hash TEXT NOT NULL, at_ms INTEGER NOT NULL
+  ) STRICT;
+  CREATE TABLE IF NOT EXISTS journal_gap (at_ms INTEGER NOT NULL, tampering INTEGER NOT NULL, why TEXT NOT NULL) STRICT;
+";
+
+/// What the state database has about the journal.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Record {
+    /// The head.
+    pub kept: Kept,
+    /// Differences that were found when entries were written, oldest first; they stay until they are accepted.
+    pub gaps: Vec<Gap>,
+}
+
+/// The head in the state database.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Kept {
+    /// This one.
+    Head(Head),
+    /// None.
+    Absent {
+        /// There is a database.
+        database: bool,
+        /// A corrupt database that was moved away.
+        set_aside: Option<PathBuf>,
+    },
+    /// The database is corrupt; why.
+    Corrupt(String),
+    /// The database cannot be read now; why.
+    Unreadable(String),
+}
+
+/// A difference between the journal and the head that was kept.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Gap {
+    /// When it was found.
+    pub at: Timestamp,
+    /// Whether it is a sign of tampering; a corrupt database is none.
+    pub tampering: bool,
+    /// What differed.
+    pub why: String,
+}
+
+/// Reads the record. Nothing is created, migrated or moved away for it.
+#[must_use]
+pub fn read(state_dir: &Path) -> Record {
+    let path = state_dir.join(STATE_DB);
+    let (kept, gaps) = match read_kept(&path) {
+        Ok((Some(head), gaps)) => (Kept::Head(head), gaps),
+        Ok((None, gaps)) => (Kept::Absent { database: path.exists(), set_aside: newest_set_aside(state_dir) }, gaps),
+        Err(unreadable) => (unreadable, Vec::new()),
+    };
+    Record { kept, gaps }
+}
+
+fn read_kept(path: &Path) -> Result<(Option<Head>, Vec<Gap>), Kept> {
+    let shown = path.display();
+    match std::fs::symlink_metadata(path) {
+        Ok(meta) if meta.is_file() => {}
+        Ok(_) => return Err(Kept::Unreadable(format!("{shown} is not a file"))),
+        Err(e) if e.kind() == std::io::ErrorKind::NotFound => return Ok((None, Vec::new())),
+        Err(e) => return Err(Kept::Unreadable(format!("reading {shown}: {e}"))),
+    }
+    let failed = |e: rusqlite::Error| match e.sqlite_error_code() {
+        Some(ErrorCode::DatabaseCorrupt | ErrorCode::NotADatabase) => Kept::Corrupt(format!("{shown} is corrupt: {e}")),
+        _ => Kept::Unreadable(format!("reading {shown}: {e}")),
+    };
+    let connection = connect(path, OpenFlags::SQLITE_OPEN_READ_WRITE).map_err(failed)?;
+    let version: i64 = connection.query_row("PRAGMA user_version", [], |row| row.get(0)).map_err(failed)?;
+    match version {
+        // version 0.1.0 of opsctl kept no head
+        ..SCHEMA_VERSION => Ok((None, Vec::new())),
+        SCHEMA_VERSION => select(&connection).map_err(failed),
+        newer => Err(Kept::Unreadable(format!("{shown} has version {newer}, this opsctl reads version {SCHEMA_VERSION}"))),
+    }
+}
+
+fn select(connection: &Connection) -> rusqlite::Result<(Option<Head>, Vec<Gap>)> {
+    let head = connection
+        .query_row("SELECT entries, hash FROM journal_head", [], |row| {
+            Ok(Head { entries: row.get::<_, i64>(0)?.try_into().unwrap_or(u64::MAX), hash: row.get(1)? })
+        })
+        .optional()?;
+    let gaps = connection
+        .prepare("SELECT at_ms, tampering, why FROM journal_gap ORDER BY at_ms")?
+        .query_map([], |row| {
+            let at = Timestamp::from_millisecond(row.get(0)?).unwrap_or_default();
+            Ok(Gap { at, tampering: row.get::<_, i64>(1)? != 0, why: row.get(2)? })
+        })?
+        .collect::<Result<_, _>>()?;
+    Ok((head, gaps))
+}
+
+fn newest_set_aside(state_dir: &Path) -> Option<PathBuf> {
+    let entries = std::fs::read_dir(state_dir).ok()?.flatten().map(|e| e.path());
+    let aside = |p: &PathBuf| p.file_name().is_some_and(|n| n.to_string_lossy().starts_with("state.db.corrupt-"));
+    entries.filter(aside).max()
+}
+
+/// Keeps this head; with it, what differed from the one before. The error says why it cannot be kept.
+pub fn keep(state_dir: &Path, head: &Head, at: Timestamp, gap: Option<&Gap>) -> Result<(), String> {
+    write(state_dir, head, at, |transaction| match gap {
+        Some(gap) => transaction
+            .execute("INSERT INTO journal_gap VALUES (?1, ?2, ?3)", params![gap.at.as_millisecond(), gap.tampering, gap.why])
+            .map(drop),
+        None => Ok(()),
+    })
+}
+
+/// Keeps this head and forgets all differences.
+pub fn accept(state_dir: &Path, head: &Head, at: Timestamp) -> Result<(), String> {
+    write(state_dir, head, at, |transaction| transaction.execute("DELETE FROM journal_gap", []).map(drop))
+}
+
+fn write(
+    state_dir: &Path,
+    head: &Head,
+    at: Timestamp,
+    also: impl FnOnce(&Connection) -> rusqlite::Result<()>,
+) -> Result<(), String> {
+    let path = state_dir.join(STATE_DB);
+    let db = match Db::open(path.clone()) {
+        Err(Broken::Empty(path) | Broken::SetAside(path, _)) => Db::create(&path),
+        opened => opened,
+    };
+    let entries = i64::try_from(head.entries).unwrap_or(i64::MAX);
+    db.and_then(|mut db| {
+        db.with(|connection| {
+            // unlike history, a head that a power cut takes back is worth an fsync
+            connection.pragma_update(None, "synchronous", "FULL")?;
+            let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
+            transaction.execute(
+                "INSERT OR REPLACE INTO journal_head VALUES (1, ?1, ?2, ?3)",
+                params![entries, head.hash, at.as_millisecond()],
+            )?;
+            also(&transaction)?;
+            transaction.commit()
+        })
+    })
+    .map_err(|broken| match broken {
+        Broken::Empty(path) => format!("{} could not be created", path.display()),
+        Broken::SetAside(_, why) | Broken::Unusable(why) => why,
+    })
+}
