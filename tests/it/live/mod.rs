@@ -3,6 +3,7 @@
 mod alerts;
 mod bad_days;
 mod binds;
+mod callers;
 mod certificates;
 mod changes;
 mod dns;
@@ -13,6 +14,7 @@ mod first_boot;
 mod formats;
 mod forwarding;
 mod health;
+mod kill_switch;
 mod killed;
 mod limits;
 mod logs;
