@@ -4,6 +4,7 @@ mod alerts;
 mod bad_days;
 mod binds;
 mod callers;
+mod capabilities;
 mod certificates;
 mod changes;
 mod dns;
