@@ -299,6 +299,46 @@ fn the_sandbox_of_the_units_hides_nothing() {
     assert_eq!(lines("opsctl-report.service"), lines("opsctl-digest@.service"));
 }
 
+/// What probes do besides reading and connecting, as far as a sandbox could refuse it; and what none of them does.
+const CALLS: &str = r#"
+import ctypes, os, platform
+libc = ctypes.CDLL(None, use_errno=True)
+setns, setfsuid, openat2 = {"x86_64": (308, 122, 437), "aarch64": (268, 151, 437)}[platform.machine()]
+def can(name, call):
+    ctypes.set_errno(0)
+    call()
+    print(name, "yes" if ctypes.get_errno() == 0 else os.strerror(ctypes.get_errno()))
+how = (ctypes.c_uint64 * 3)(os.O_RDONLY | os.O_CLOEXEC, 0, 0x10)
+can("openat2 in a root", lambda: libc.syscall(openat2, os.open("/", os.O_PATH), b"etc/hostname", ctypes.byref(how), 24))
+can("setfsuid", lambda: (libc.syscall(setfsuid, 1), libc.syscall(setfsuid, 0)))
+can("enter a network", lambda: libc.syscall(setns, os.open("/proc/1/ns/net", os.O_RDONLY), 0x40000000))
+can("enter mounts", lambda: libc.syscall(setns, os.open("/proc/1/ns/mnt", os.O_RDONLY), 0x20000))
+can("drop a capability", lambda: libc.prctl(24, 12, 0, 0, 0))
+can("a user namespace", lambda: libc.unshare(0x10000000))
+"#;
+
+#[test]
+fn sandbox_of_the_units_allows_what_probes_do() {
+    let Some((machine, _)) = clean_machine() else { return };
+    machine.sh("dpkg -i /root/opsctl.deb");
+    machine.write("/root/calls.py", CALLS);
+    for service in ["opsctl-report", "opsctl-digest@", "opsctl-listen", "opsctl-bootstrap"] {
+        machine.sh(&format!(
+            "sed -e 's|^ExecStart=.*|ExecStart=/usr/bin/python3 /root/calls.py|' \
+             -e '/^Type=/d; /^WatchdogSec=/d; /^Restart=/d; /^Requires=/d' -e '/^.Service./a Type=oneshot\\nStandardOutput=truncate:/run/calls' \
+             /usr/lib/systemd/system/{service}.service > /etc/systemd/system/calls.service; systemctl daemon-reload; systemctl start calls.service"
+        ));
+        let said = machine.sh("cat /run/calls");
+        for allowed in
+            ["openat2 in a root yes", "setfsuid yes", "enter a network yes", "enter mounts yes", "drop a capability yes"]
+        {
+            assert!(said.contains(allowed), "{service}: {said}");
+        }
+        // a renewal may run in a snap
+        assert!(service == "opsctl-listen" || !said.contains("a user namespace yes"), "{service}: {said}");
+    }
+}
+
 #[test]
 fn lintian_has_nothing_to_say() {
     if !installed(&["lintian"]) {
