@@ -1057,7 +1057,7 @@ _opsctl() {
             return 0
             ;;
         opsctl__subcmd__listen)
-            opts="-q -v -h --address --config --color --quiet --verbose --help"
+            opts="-q -v -h --address --init --config --color --quiet --verbose --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0

@@ -269,6 +269,7 @@ complete -c opsctl -n "__fish_opsctl_using_subcommand listen" -l config -d 'Conf
 complete -c opsctl -n "__fish_opsctl_using_subcommand listen" -l color -d 'When to use colour; `auto` is on a terminal and without NO_COLOR' -r -f -a "auto\t'On a terminal, unless NO_COLOR is set'
 always\t'Always'
 never\t'Never'"
+complete -c opsctl -n "__fish_opsctl_using_subcommand listen" -l init -d 'Create the token that callers send, unless there is one, and stop: `[listen] token_file`, or listen-token beside the configuration'
 complete -c opsctl -n "__fish_opsctl_using_subcommand listen" -s q -l quiet -d 'Only what needs attention; nothing when all is well'
 complete -c opsctl -n "__fish_opsctl_using_subcommand listen" -s v -l verbose -d 'Also what is merely worth knowing, and all evidence; twice: also what opsctl does'
 complete -c opsctl -n "__fish_opsctl_using_subcommand listen" -s h -l help -d 'Print help (see more with \'--help\')'

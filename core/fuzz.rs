@@ -3,6 +3,8 @@
 //!
 //! A target never panics, never takes long, and holds whatever else it asserts. Inputs that once broke one stay in its corpus.
 
+#![allow(clippy::disallowed_methods, reason = "the corpus is read by tests and fuzzers only")]
+
 use std::path::Path;
 
 /// One parser and its property.

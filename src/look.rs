@@ -45,6 +45,7 @@ async fn session_at(state_dir: &Path, config: &Config, ask: Ask, deadline: Optio
         Ok(made) => (made, Vec::new()),
         Err(e) => (Vec::new(), vec![e.to_string()]),
     };
+    let notes = notes.into_iter().chain(crate::fix::host_switched_off()).collect();
     let owners = config.clone();
     let (history, kept, boot_id) = (store.clone(), state_dir.to_owned(), host::read_info().await.boot_id);
     let session = Session::new(Setup {

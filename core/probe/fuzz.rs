@@ -1,13 +1,15 @@
 //! Fuzz targets of the readers.
 
+#![allow(clippy::disallowed_methods, reason = "files of a target are its own")]
+
 use std::net::SocketAddr;
 
 use jiff::Timestamp;
 
 use super::{
     Io, REDACTED, Redactor, boot, celery, changes, cloud_init, docker, endpoint, filesystem, firewall, home, http, image_files,
-    kernel, kmsg, listeners, metrics, names, needs, netns, network, nginx, process, prometheus, proxies, servers, systemd, tasks,
-    tls,
+    kernel, kmsg, listeners, metrics, names, needs, netns, network, nginx, process, prometheus, proxies, servers, systemd, table,
+    tasks, tls,
 };
 use crate::fuzz::Target;
 use crate::model::printable;
@@ -89,7 +91,7 @@ const TARGETS: &[Target] = &[
         for line in text.lines() {
             drop((process::seen_mount(line), process::unescape(line), process::deleted_library(line)));
         }
-        let _ = (tasks::uninterruptible(text), tasks::exec_start_ms(text));
+        let _ = (tasks::uninterruptible(text), tasks::exec_start_ms(text), table::parse(text), table::source_in(text));
     }),
     Target::text("docker-proxy", |text| {
         let _ = proxies::ends(text);

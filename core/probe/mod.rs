@@ -41,6 +41,7 @@ pub mod netns;
 pub mod network;
 pub mod nginx;
 pub mod path;
+pub mod peer_groups;
 pub mod process;
 pub mod prometheus;
 pub mod proxies;

@@ -1,8 +1,9 @@
 //! The process table: one scan of `/proc` per run.
 //!
-//! `/proc/PID/stat` never blocks, so that the scan reads nothing else. `/proc/PID/cmdline` can block for ever: a user can map the pages
-//! of the arguments from a FUSE file system. Arguments are therefore read once per process and run, on threads that are abandoned when
-//! a read makes no progress, and a process whose arguments block costs only itself.
+//! `/proc/PID/stat` never blocks, so that the scan reads nothing else. `/proc/PID/cmdline` can block for ever: it waits for the memory map
+//! lock of the process, and for pages that the process can withhold with userfaultfd(2) or, before Linux 4.17, with a FUSE file system
+//! (CVE-2018-1120). Arguments are therefore read once per process and run, on threads that are abandoned when a read makes no progress,
+//! and a process whose arguments block costs only itself.
 
 use std::collections::{BTreeMap, HashMap};
 use std::io::Read;
@@ -33,6 +34,12 @@ const MAX_HUNG_PER_SOURCE: usize = 2;
 
 /// Size limit of the arguments of one process, in bytes; more is cut.
 const MAX_ARGUMENTS_BYTES: u64 = 32 << 10;
+
+/// Size limit of the arguments of one source, in bytes, after which its other processes are left out.
+const MAX_SOURCE_BYTES: usize = 8 << 20;
+
+/// Processes that one thread reads at most.
+const MAX_BATCH: usize = 256;
 
 /// Time limit of reading all descriptors.
 const DESCRIPTORS_TIME: Duration = Duration::from_secs(1);
@@ -248,10 +255,15 @@ async fn read_source(
     arguments: fn(&Io, &Process) -> Arguments,
 ) -> (HashMap<i32, Arguments>, Vec<String>) {
     let begun = Instant::now();
-    let (mut read, mut hung, mut at) = (HashMap::new(), Vec::new(), 0);
-    while at < processes.len() && hung.len() < MAX_HUNG_PER_SOURCE && begun.elapsed() < SOURCE_TIMEOUT {
+    let (mut read, mut hung, mut at, mut bytes) = (HashMap::new(), Vec::new(), 0, 0);
+    while at < processes.len()
+        && hung.len() < MAX_HUNG_PER_SOURCE
+        && bytes < MAX_SOURCE_BYTES
+        && begun.elapsed() < SOURCE_TIMEOUT
+    {
         let progress = Arc::new(Mutex::new(Progress::default()));
-        let (batch, published) = (processes[at..].to_vec(), progress.clone());
+        let batch: Vec<Process> = processes[at..].iter().take(MAX_BATCH).cloned().collect();
+        let published = progress.clone();
         let ended = blocking::run_charged(&source, "the arguments of processes", &source, BATCH_TIMEOUT, move |io| {
             let progress = || published.lock().unwrap_or_else(PoisonError::into_inner);
             progress().started = true;
@@ -267,6 +279,7 @@ async fn read_source(
         let ended = ended.await;
         let Progress { started, done } = std::mem::take(&mut *progress.lock().unwrap_or_else(PoisonError::into_inner));
         at += done.len();
+        bytes += done.iter().map(|(_, a)| if let Arguments::Line(line) = a { line.len() } else { 0 }).sum::<usize>();
         read.extend(done);
         match ended {
             Ok(()) => {}
@@ -301,7 +314,7 @@ async fn describe(source: &str, hung: Vec<Process>, left_out: usize) -> Vec<Stri
     let named = blocking::run("users", "/etc/passwd", SCAN_TIMEOUT, name).await;
     let mut gaps = named.unwrap_or(unnamed);
     if left_out > 0 {
-        gaps.push(format!("{left_out} processes in {source} were not examined: reading their arguments takes too long"));
+        gaps.push(format!("{left_out} processes in {source} were not examined: their arguments take too long to read or are too large"));
     }
     gaps
 }
@@ -365,8 +378,10 @@ mod tests {
 
     /// Reads nothing; the arguments of processes with an odd id hang.
     fn hanging(_: &Io, process: &Process) -> Arguments {
-        while process.pid % 2 == 1 {
-            std::thread::park();
+        if process.pid % 2 == 1 {
+            loop {
+                std::thread::park();
+            }
         }
         Arguments::Line(process.comm.clone())
     }
@@ -392,6 +407,19 @@ mod tests {
         assert_eq!(read.values().filter(|a| **a == Arguments::LeftOut).count(), 100 - MAX_HUNG_PER_SOURCE);
         assert_eq!((read.len(), gaps.len()), (100, MAX_HUNG_PER_SOURCE + 1));
         assert!(begun.elapsed() < Duration::from_secs(5));
+    }
+
+    /// Reads nothing; all arguments have the greatest size.
+    fn large(_: &Io, _: &Process) -> Arguments {
+        Arguments::Line("x".repeat(usize::try_from(MAX_ARGUMENTS_BYTES).unwrap()))
+    }
+
+    #[tokio::test(flavor = "current_thread")]
+    async fn source_with_large_arguments_is_left_out() {
+        let (read, gaps) = read_source("test/large".to_owned(), processes(1..=10_000), large).await;
+        let kept = read.values().filter(|a| matches!(a, Arguments::Line(_))).count();
+        assert!(read.len() == 10_000 && kept <= 2 * MAX_BATCH, "{kept}");
+        assert_eq!(gaps.len(), 1);
     }
 
     #[test]

@@ -39,6 +39,9 @@ static SPEC: CheckSpec = CheckSpec {
     timeout: Duration::from_secs(8),
 };
 
+/// Exists where systemd is PID 1 (sd_booted(3)).
+const SYSTEMD: &str = "/run/systemd/system";
+
 /// Containers that are named in a message at most.
 const NAMED: usize = 3;
 
@@ -77,7 +80,6 @@ impl Check for Engine {
             ProbeError::Skip("no Docker or Podman socket and no enabled docker.service on this host".to_owned())
         })?;
         let held = cx.held_by_engine(&cx.inventory.containers).await;
-        const SYSTEMD: &str = "/run/systemd/system";
         let systemd = blocking::run("a directory", SYSTEMD, READ_TIMEOUT, |io| io.is_dir(SYSTEMD)).await?;
         Ok(Evidence {
             engine,

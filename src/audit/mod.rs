@@ -19,7 +19,7 @@ use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
 use jiff::{SignedDuration, Timestamp};
-use opsctl_core::model::Subject;
+use opsctl_core::model::{Kind as Object, Subject};
 use opsctl_core::probe::{REDACTED, Redactor, clock};
 use rustix::fs::{FallocateFlags, FlockOperation, OFlags, fallocate, flock};
 
@@ -288,16 +288,37 @@ pub fn in_flight(entries: &[Entry]) -> Vec<&Entry> {
     entries.iter().filter(|e| matches!(e.body.kind, Kind::Intent | Kind::Undo) && !ended.contains(&e.seq)).collect()
 }
 
-/// How often this fix was applied to a subject of this kind and name within the last hour. Entries dated in the future count:
-/// a clock that was set back must not open the breaker.
-#[must_use]
-pub fn applied_within_hour(entries: &[Entry], fix: &str, subject: &Subject, now: Timestamp) -> usize {
-    let since = now.checked_sub(SignedDuration::from_hours(1)).unwrap_or(Timestamp::MIN);
-    entries
-        .iter()
-        .filter(|e| e.body.kind == Kind::Intent && e.at >= since && e.body.fix.as_deref() == Some(fix))
-        .filter(|e| e.body.subject.as_ref().is_some_and(|s| s.kind == subject.kind && s.name == subject.name))
-        .count()
+/// How often fixes were applied within the last hour, by what they share with a plan.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Applied {
+    /// This fix, to this subject: the same name, or the same object under another name.
+    pub to_subject: usize,
+    /// This fix, to any subject.
+    pub of_fix: usize,
+    /// Any fix.
+    pub on_host: usize,
+}
+
+impl Applied {
+    /// Counts the intents of the journal. Entries dated in the future count: a clock that was set back must not open the breaker.
+    #[must_use]
+    pub fn within_hour(entries: &[Entry], fix: &str, subject: &Subject, now: Timestamp) -> Self {
+        let since = now.checked_sub(SignedDuration::from_hours(1)).unwrap_or(Timestamp::MIN);
+        let intents: Vec<&Body> =
+            entries.iter().filter(|e| e.body.kind == Kind::Intent && e.at >= since).map(|e| &e.body).collect();
+        let of_fix = || intents.iter().filter(|b| b.fix.as_deref() == Some(fix));
+        let same = |b: &&&Body| b.subject.as_ref().is_some_and(|s| is_same_object(s, subject));
+        Self { to_subject: of_fix().filter(same).count(), of_fix: of_fix().count(), on_host: intents.len() }
+    }
+}
+
+/// The same name or the same object. A container keeps its id when it is renamed or restarted; the start is the part behind `@`.
+fn is_same_object(a: &Subject, b: &Subject) -> bool {
+    let lasting = |s: &Subject| match s.kind {
+        Object::Container => s.identity.split('@').next().unwrap_or_default().to_owned(),
+        _ => s.identity.clone(),
+    };
+    a.kind == b.kind && (a.name == b.name || lasting(a) == lasting(b))
 }
 
 #[cfg(test)]

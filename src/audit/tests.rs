@@ -2,7 +2,7 @@
 
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
 
-use opsctl_core::model::{Kind as Object, Plan, Risk, Target};
+use opsctl_core::model::{Plan, Risk, Target};
 use proptest::prelude::*;
 
 use super::*;
@@ -163,29 +163,49 @@ fn what_is_in_flight_and_what_is_not() {
     assert_eq!(in_flight(&entries).iter().map(|e| e.seq).collect::<Vec<_>>(), [undo]);
 }
 
+impl Fixture {
+    fn applied(&self, subject: &Subject) -> (usize, usize, usize) {
+        let applied = Applied::within_hour(&self.journal.entries().unwrap(), "container.start", subject, clock::now());
+        (applied.to_subject, applied.of_fix, applied.on_host)
+    }
+
+    fn intent_at(&self, plan: &Plan, minutes: i64) {
+        let at = clock::now() + SignedDuration::from_mins(minutes);
+        self.journal.append_at(Body::intent(plan, "it is broken"), &self.redactor, at, Before::Compared).unwrap();
+    }
+}
+
 #[test]
-fn the_breaker_counts_the_last_hour_and_the_future() {
+fn rate_limit_counts_the_last_hour_and_the_future() {
     let f = Fixture::new();
-    let now = clock::now();
-    let write = |name: &str, minutes: i64| {
-        f.journal
-            .append_at(
-                Body::intent(&plan(name), "it is broken"),
-                &f.redactor,
-                now + SignedDuration::from_mins(minutes),
-                Before::Compared,
-            )
-            .unwrap();
-    };
-    write("web", -61);
-    write("web", -59);
-    write("db", -1);
-    write("web", 600);
-    let entries = f.journal.entries().unwrap();
-    assert_eq!(applied_within_hour(&entries, "container.start", &subject("web"), now), 2);
-    assert_eq!(applied_within_hour(&entries, "container.restart", &subject("web"), now), 0);
-    let other = Subject { identity: "another container of that name".into(), ..subject("web") };
-    assert_eq!(applied_within_hour(&entries, "container.start", &other, now), 2);
+    for (name, minutes) in [("web", -61), ("web", -59), ("web", 600)] {
+        f.intent_at(&plan(name), minutes);
+    }
+    assert_eq!(f.applied(&subject("web")), (2, 2, 2));
+}
+
+#[test]
+fn rate_limit_follows_a_renamed_or_restarted_container() {
+    let f = Fixture::new();
+    f.intent_at(&plan("web"), -1);
+    let id = "a".repeat(64);
+    let renamed = Subject { identity: format!("{id}@2026-02-02T00:00:00Z"), ..subject("innocent") };
+    assert_eq!(f.applied(&renamed), (1, 1, 1));
+    // recreated under the same name
+    assert_eq!(f.applied(&Subject { identity: format!("{}@x", "b".repeat(64)), ..subject("web") }), (1, 1, 1));
+}
+
+#[test]
+fn rate_limit_tells_fixes_and_subjects_apart() {
+    let f = Fixture::new();
+    let other = |name: &str, id: &str| Subject { identity: id.into(), ..subject(name) };
+    f.intent_at(&Plan { fix: "container.restart".into(), ..plan("web") }, -1);
+    f.intent_at(&Plan { subject: other("db", "b"), ..plan("db") }, -1);
+    assert_eq!(f.applied(&subject("web")), (0, 1, 2));
+    // a unit of that name is another object
+    assert_eq!(f.applied(&Subject { kind: Object::Unit, ..other("db", "b") }), (0, 1, 2));
+    f.add(Body::new(Kind::Note, "not a fix"));
+    assert_eq!(f.applied(&other("db", "c")), (1, 1, 2));
 }
 
 #[test]

@@ -112,6 +112,9 @@ async fn one(args: &Args, config: &Config, assessment: &Assessment, engine: &imp
     match choice {
         Choice::List => {
             list(offers, &known, &mut out)?;
+            if let Some(why) = fix::host_switched_off() {
+                writeln!(out, "{why}")?;
+            }
             let unknown = assessment.report.checks.iter().filter(|row| row.verdict == "unknown").count();
             if unknown > 0 {
                 writeln!(out, "{} could not look: `opsctl diagnose` says why", count(unknown, "check"))?;

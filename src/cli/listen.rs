@@ -4,7 +4,8 @@ use std::net::SocketAddr;
 
 use super::exit::{self, Usage};
 use super::{Global, run};
-use crate::listen::{ListenError, listen};
+use crate::config::Config;
+use crate::listen::{ListenError, create_token, listen, token_path};
 use crate::render;
 
 /// Answer alerts of Alertmanager and Grafana over HTTP, and apply what `[policy] allow` names
@@ -13,15 +14,33 @@ pub struct Args {
     /// Where to listen; without it, `[listen] address`, or the socket that systemd opened
     #[arg(long, value_name = "HOST:PORT")]
     address: Option<SocketAddr>,
+    /// Create the token that callers send, unless there is one, and stop: `[listen] token_file`, or listen-token beside the configuration
+    #[arg(long, conflicts_with = "address")]
+    init: bool,
 }
 
 /// Runs it.
 pub fn exec(args: &Args, global: &Global) -> anyhow::Result<u8> {
     render::init_tracing(global.verbose);
     let config = run::load(global)?;
+    if args.init {
+        return init(&config, global);
+    }
     match run::block_on(listen(&config, args.address))? {
         Ok(()) => Ok(exit::OK),
-        Err(e @ ListenError::Open(_)) => Err(Usage(e.to_string()).into()),
+        Err(e @ (ListenError::Open(_) | ListenError::Nowhere | ListenError::Callers(_))) => Err(Usage(e.to_string()).into()),
         Err(e) => Err(e.into()),
     }
+}
+
+/// Creates the token. It is not printed: a terminal and a log keep what is.
+fn init(config: &Config, global: &Global) -> anyhow::Result<u8> {
+    let path = token_path(config);
+    let created = create_token(&path)?;
+    if !global.quiet {
+        let done = if created { "wrote" } else { "kept" };
+        let file = path.display();
+        render::print(&format!("{done} {file}; callers send its content as `Authorization: Bearer TOKEN`\n"))?;
+    }
+    Ok(exit::OK)
 }

@@ -55,7 +55,8 @@ pub fn exec(args: &Args, global: &Global) -> anyhow::Result<u8> {
     let progress = Progress::new(args.format == Form::Text && !global.quiet, global.color);
     let looked = run::block_on(run::look(&config, &selection, Ask::default(), args.deadline, &progress))??;
     let catalog = Catalog::of(crate::site::runbooks(&config));
-    let response = respond::respond(alerts, &looked.assessment.report, &catalog, &config, Some(&looked.store));
+    let mut response = respond::respond(alerts, &looked.assessment.report, &catalog, &config, Some(&looked.store));
+    response.fixes_switched_off = crate::fix::host_switched_off();
     let style = Style::of(&Surroundings::of_process(), global.color, std::io::IsTerminal::is_terminal(&std::io::stdout()));
     let text = match args.format {
         Form::Text => respond::table(&response, &style.with_detail(global.quiet, global.verbose)),

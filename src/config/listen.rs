@@ -1,8 +1,11 @@
-//! `[listen]`: how `opsctl listen` is reached and who may call it.
+//! `[listen]`: how `opsctl listen` is reached and which callers are accepted.
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
+
+use axum::http::{HeaderName, Uri};
+use toml::Spanned;
 
 use super::problem::Problem;
 use super::raw;
@@ -11,37 +14,137 @@ use super::valid::duration;
 /// The table, checked.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Listen {
-    /// Where it listens.
-    pub address: SocketAddr,
+    /// TCP address, if there is one.
+    pub address: Option<SocketAddr>,
+    /// Unix socket.
+    pub socket: Option<PathBuf>,
+    /// Users who may call over the unix socket, besides root.
+    pub socket_users: Vec<String>,
+    /// Groups that may call over the unix socket, besides its own.
+    pub socket_groups: Vec<String>,
     /// File of the token.
     pub token_file: Option<PathBuf>,
     /// File of the secret that requests are signed with.
     pub hmac_secret_file: Option<PathBuf>,
     /// Header of the signature.
-    pub hmac_header: String,
-    /// Header of the moment that is signed too.
-    pub hmac_timestamp_header: Option<String>,
+    pub hmac_header: HeaderName,
+    /// Header of the signed timestamp.
+    pub hmac_timestamp_header: HeaderName,
+    /// How far a signed timestamp may be from now.
+    pub hmac_window: Duration,
+    /// Names of this host in `Host`.
+    pub hosts: Vec<String>,
+    /// Accepted values of `Origin`, in lower case.
+    pub origins: Vec<String>,
     /// How many alerts may wait.
     pub queue: usize,
+    /// How often within a minute the host is checked.
+    pub runs_per_minute: usize,
     /// How long after its answer the same alert is not answered again.
     pub repeat_after: Duration,
 }
 
 /// Checks it.
 pub(super) fn validate(raw: &raw::Listen) -> Result<Listen, Problem> {
-    let address = raw.address.get_ref().parse().map_err(|_| {
-        let why = format!("`address` in [listen]: `{}` is not an address such as `127.0.0.1:9797`", raw.address.get_ref());
-        Problem::new(raw.address.span(), why)
-    })?;
-    let repeat_after = duration(raw.repeat_after.get_ref())
-        .map_err(|why| Problem::new(raw.repeat_after.span(), format!("`repeat_after` in [listen]: {why}")))?;
+    let address = match raw.address.get_ref().as_str() {
+        "off" => None,
+        text => Some(text.parse().map_err(|_| {
+            let why = format!("`{text}` is not an address such as `127.0.0.1:9797`, nor `off`");
+            problem("address", &raw.address, &why)
+        })?),
+    };
+    if let Some(path) = raw.socket.as_ref().filter(|path| !path.get_ref().starts_with('/')) {
+        return Err(problem("socket", path, "not an absolute path"));
+    }
+    let header = |key: &str, name: &Spanned<String>| {
+        let why = if name.get_ref().is_empty() {
+            "a header is needed: what is signed without a timestamp can be sent again later".to_owned()
+        } else {
+            format!("`{}` is not the name of a header", name.get_ref())
+        };
+        name.get_ref().parse::<HeaderName>().map_err(|_| problem(key, name, &why))
+    };
+    let hmac_header = header("hmac_header", &raw.hmac_header)?;
+    let hmac_timestamp_header = header("hmac_timestamp_header", &raw.hmac_timestamp_header)?;
+    if hmac_header == hmac_timestamp_header {
+        let why = "the same header as `hmac_header`";
+        return Err(problem("hmac_timestamp_header", &raw.hmac_timestamp_header, why));
+    }
+    let time = |key: &str, text: &Spanned<String>| duration(text.get_ref()).map_err(|why| problem(key, text, &why));
+    let hmac_window = time("hmac_window", &raw.hmac_window)?;
+    if hmac_window < Duration::from_secs(1) {
+        return Err(problem("hmac_window", &raw.hmac_window, "shorter than a second, the unit of the timestamp"));
+    }
+    let texts = |list: &[Spanned<String>]| list.iter().map(|text| text.get_ref().clone()).collect();
     Ok(Listen {
         address,
+        socket: raw.socket.as_ref().map(|path| path.get_ref().into()),
+        socket_users: texts(&raw.socket_users),
+        socket_groups: texts(&raw.socket_groups),
         token_file: raw.token_file.as_ref().map(PathBuf::from),
         hmac_secret_file: raw.hmac_secret_file.as_ref().map(PathBuf::from),
-        hmac_header: raw.hmac_header.clone(),
-        hmac_timestamp_header: raw.hmac_timestamp_header.clone(),
+        hmac_header,
+        hmac_timestamp_header,
+        hmac_window,
+        hosts: raw.hosts.clone(),
+        origins: raw.origins.iter().map(origin).collect::<Result<_, _>>()?,
         queue: usize::try_from(raw.queue.max(1)).unwrap_or(usize::MAX),
-        repeat_after,
+        runs_per_minute: usize::try_from(raw.runs_per_minute.max(1)).unwrap_or(usize::MAX),
+        repeat_after: time("repeat_after", &raw.repeat_after)?,
     })
+}
+
+/// An origin as browsers send it: scheme, host and port, nothing behind. `null` is the origin of any sandboxed page, and `*` of all pages.
+fn origin(text: &Spanned<String>) -> Result<String, Problem> {
+    let parsed = text.get_ref().parse::<Uri>();
+    let valid = parsed.is_ok_and(|uri| {
+        let whole = uri.scheme_str().zip(uri.authority()).map(|(scheme, authority)| format!("{scheme}://{authority}"));
+        whole.is_some_and(|whole| whole.eq_ignore_ascii_case(text.get_ref()) && !whole.contains('*'))
+    });
+    let why = format!("`{}` is not an origin such as `https://ops.example.org`", text.get_ref());
+    if valid { Ok(text.get_ref().to_ascii_lowercase()) } else { Err(problem("origins", text, &why)) }
+}
+
+fn problem(key: &str, value: &Spanned<String>, why: &str) -> Problem {
+    Problem::new(value.span(), format!("`{key}` in [listen]: {why}"))
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "tests")]
+
+    use super::*;
+
+    fn checked(toml: &str) -> Result<Listen, String> {
+        validate(&toml::from_str(toml).unwrap()).map_err(|p| p.message)
+    }
+
+    #[test]
+    fn tcp_address_can_be_switched_off() {
+        assert_eq!(checked("").unwrap().address, Some(([127, 0, 0, 1], 9797).into()));
+        let only_socket = checked("address = \"off\"\nsocket = \"/run/x.sock\"").unwrap();
+        assert_eq!((only_socket.address, only_socket.socket), (None, Some("/run/x.sock".into())));
+        assert!(checked("address = \"on\"").unwrap_err().contains("nor `off`"));
+        assert!(checked("socket = \"x.sock\"").unwrap_err().contains("not an absolute path"));
+    }
+
+    #[test]
+    fn signature_without_timestamp_is_no_configuration() {
+        for wrong in [
+            "hmac_timestamp_header = \"\"",
+            "hmac_timestamp_header = \"X Y\"",
+            "hmac_timestamp_header = \"X-GRAFANA-Alerting-Signature\"",
+        ] {
+            assert!(checked(wrong).unwrap_err().contains("`hmac_timestamp_header` in [listen]"), "{wrong}");
+        }
+        assert!(checked("hmac_window = \"10ms\"").is_err() && checked("hmac_window = \"1s\"").is_ok());
+    }
+
+    #[test]
+    fn origins_are_whole_origins() {
+        assert_eq!(checked("origins = [\"https://Ops.example.org:8443\"]").unwrap().origins, ["https://ops.example.org:8443"]);
+        for wrong in ["null", "*", "https://*", "ops.example.org", "https://ops.example.org/", "https://ops.example.org/x", ""] {
+            assert!(checked(&format!("origins = [\"{wrong}\"]")).is_err(), "{wrong}");
+        }
+    }
 }

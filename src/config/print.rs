@@ -213,8 +213,15 @@ mod tests {
         [listen]
         address = "127.0.0.1:9797"   # default
         hmac_header = "X-Grafana-Alerting-Signature"   # default
+        hmac_timestamp_header = "X-Grafana-Alerting-Timestamp"   # default
+        hmac_window = "5m"   # default
+        hosts = []   # default
+        origins = []   # default
         queue = 1000   # default
         repeat_after = "5m"   # default
+        runs_per_minute = 6   # default
+        socket_groups = []   # default
+        socket_users = []   # default
 
         [[owner]]   # line 4
         match = "web*"
@@ -223,6 +230,8 @@ mod tests {
         [policy]
         allow = []   # default
         max_fixes_per_hour = 5   # line 2
+        max_fixes_per_hour_per_fix = 10   # default
+        max_fixes_per_hour_per_host = 20   # default
 
         [report]
         remind_after = "24h"   # default

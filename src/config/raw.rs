@@ -247,12 +247,17 @@ pub struct Policy {
     pub allow: Vec<Spanned<String>>,
     /// How often one fix may be applied to one subject within an hour; then a person has to find out why it does not last.
     pub max_fixes_per_hour: u32,
+    /// How often one fix may be applied on this host within an hour, whatever it is applied to.
+    pub max_fixes_per_hour_per_fix: u32,
+    /// How many fixes may be applied on this host within an hour.
+    pub max_fixes_per_hour_per_host: u32,
 }
 
 impl Default for Policy {
     fn default() -> Self {
-        // catalogue §0, guard protocol: the band-aid breaker
-        Self { allow: Vec::new(), max_fixes_per_hour: 3 }
+        // catalogue §0, guard protocol: the band-aid breaker. Of one fix three subjects' worth, of all fixes twice that: more is a fault of the
+        // host or of opsctl, not of the subjects (judgement)
+        Self { allow: Vec::new(), max_fixes_per_hour: 3, max_fixes_per_hour_per_fix: 10, max_fixes_per_hour_per_host: 20 }
     }
 }
 
@@ -303,23 +308,44 @@ impl Default for Report {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct Listen {
-    /// Where it listens. An address that others can reach needs a token or a secret.
+    /// The TCP address, or `off` for none. Callers send a token or a signature, on loopback too.
     #[schemars(with = "String")]
     pub address: Spanned<String>,
-    /// A file that holds the token callers send (`Authorization: Bearer`, or the password of basic authentication).
+    /// A unix socket. Its callers are known by their user (`SO_PEERCRED`) and need neither token nor signature.
+    #[schemars(with = "Option<String>", example = "/run/opsctl-listen.sock")]
+    pub socket: Option<Spanned<String>>,
+    /// Users who may call over the unix socket besides root, by name or number.
+    #[schemars(with = "Vec<String>", example = ["prometheus"])]
+    pub socket_users: Vec<Spanned<String>>,
+    /// Groups whose members may call over the unix socket besides the group of the socket, by name or number.
+    #[schemars(with = "Vec<String>", example = ["alerting"])]
+    pub socket_groups: Vec<Spanned<String>>,
+    /// A file that holds the token callers send (`Authorization: Bearer`, or the password of basic authentication). Without it, and without
+    /// a secret: the file `listen-token` beside the configuration, which the package and `opsctl listen --init` create.
     #[schemars(example = "/etc/opsctl/listen-token")]
     pub token_file: Option<String>,
-    /// A file that holds the secret callers sign their request with (HMAC-SHA256, as Grafana does).
+    /// A file that holds the secret callers sign their request with: HMAC-SHA256 of `TIMESTAMP:BODY`, as Grafana does.
     #[schemars(example = "/etc/opsctl/listen-secret")]
     pub hmac_secret_file: Option<String>,
-    /// The header in which the signature stands.
-    pub hmac_header: String,
-    /// The header in which the moment of the request stands (seconds since 1970), if it is signed too, as `MOMENT:BODY`; requests older
-    /// than five minutes are then turned away.
-    #[schemars(example = &"X-Grafana-Alerting-Timestamp")]
-    pub hmac_timestamp_header: Option<String>,
-    /// How many alerts may wait; more are turned away until there is room, and their sender tries again.
+    /// The header of the signature, in hexadecimal digits.
+    #[schemars(with = "String")]
+    pub hmac_header: Spanned<String>,
+    /// The header of the timestamp that is signed too, in seconds since 1970. A request without it is refused: it could be sent again later.
+    #[schemars(with = "String")]
+    pub hmac_timestamp_header: Spanned<String>,
+    /// How far the timestamp may be from the clock of this host, before and after. Within this time each signature is accepted once.
+    #[schemars(with = "String")]
+    pub hmac_window: Spanned<String>,
+    /// Names by which callers reach this host, besides its host name, `localhost` and the address: requests for another `Host` are refused.
+    #[schemars(example = ["web-1.example.org"])]
+    pub hosts: Vec<String>,
+    /// Web pages (`Origin`) whose scripts may call; requests of all others are refused.
+    #[schemars(with = "Vec<String>", example = ["https://ops.example.org"])]
+    pub origins: Vec<Spanned<String>>,
+    /// How many alerts may wait; more are refused with 503 until there is room, and their sender tries again.
     pub queue: u32,
+    /// How often within a minute this host is checked for alerts; one check answers all alerts that wait.
+    pub runs_per_minute: u32,
     /// How long after its answer the same alert is not answered again, for example `5m`.
     #[schemars(with = "String")]
     pub repeat_after: Spanned<String>,
@@ -329,12 +355,20 @@ impl Default for Listen {
     fn default() -> Self {
         Self {
             address: Spanned::new(0..0, "127.0.0.1:9797".to_owned()),
+            socket: None,
+            socket_users: Vec::new(),
+            socket_groups: Vec::new(),
             token_file: None,
             hmac_secret_file: None,
             // grafana.com/docs: configure the webhook notifier, HMAC signature
-            hmac_header: "X-Grafana-Alerting-Signature".to_owned(),
-            hmac_timestamp_header: None,
+            hmac_header: Spanned::new(0..0, "X-Grafana-Alerting-Signature".to_owned()),
+            hmac_timestamp_header: Spanned::new(0..0, "X-Grafana-Alerting-Timestamp".to_owned()),
+            hmac_window: Spanned::new(0..0, "5m".to_owned()),
+            hosts: Vec::new(),
+            origins: Vec::new(),
             queue: 1000,
+            // a check takes a few seconds, and bursts of alerts are answered together (judgement)
+            runs_per_minute: 6,
             repeat_after: Spanned::new(0..0, "5m".to_owned()),
         }
     }

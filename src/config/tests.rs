@@ -26,7 +26,7 @@ fn config(text: &str) -> Config {
 fn nothing_is_the_default() {
     let loaded = Loaded::defaults();
     assert_eq!(loaded.config.file, None);
-    assert_eq!(loaded.config.policy, Policy { allow: vec![], max_fixes_per_hour: 3 });
+    assert_eq!(loaded.config.policy, Policy { allow: vec![], max_fixes_per_hour: 3, max_per_fix: 10, max_per_host: 20 });
     assert_eq!(loaded.config.deadline.as_secs(), 10);
 }
 
@@ -37,6 +37,8 @@ fn every_part_is_read() {
         [policy]
         allow = ["disk.prune-dangling-images"]
         max_fixes_per_hour = 1
+        max_fixes_per_hour_per_fix = 2
+        max_fixes_per_hour_per_host = 4
         [paths]
         state_dir = "/srv/opsctl"
         [engine]
@@ -53,7 +55,8 @@ fn every_part_is_read() {
         [runbooks.disk]
         "#,
     );
-    assert_eq!(c.policy, Policy { allow: vec!["disk.prune-dangling-images".into()], max_fixes_per_hour: 1 });
+    let allow = vec!["disk.prune-dangling-images".into()];
+    assert_eq!(c.policy, Policy { allow, max_fixes_per_hour: 1, max_per_fix: 2, max_per_host: 4 });
     assert_eq!((c.owner_of("web-1"), c.owner_of("db")), (Some("team-x"), Some("ops")));
     assert_eq!((c.deadline.as_secs(), c.skip.len()), (90, 2));
     assert_eq!(c.state_dir.as_deref(), Some(Path::new("/srv/opsctl")));

@@ -72,6 +72,10 @@ pub struct Policy {
     pub allow: Vec<String>,
     /// How often one fix may be applied to one subject within an hour.
     pub max_fixes_per_hour: u32,
+    /// How often one fix may be applied on this host within an hour, to whatever subject.
+    pub max_per_fix: u32,
+    /// How many fixes may be applied on this host within an hour.
+    pub max_per_host: u32,
 }
 
 impl Config {
@@ -219,6 +223,8 @@ pub fn validate(raw: &Raw, known: &Known) -> Result<Config, Vec<Problem>> {
         policy: Policy {
             allow: raw.policy.allow.iter().map(|f| f.get_ref().clone()).collect(),
             max_fixes_per_hour: raw.policy.max_fixes_per_hour,
+            max_per_fix: raw.policy.max_fixes_per_hour_per_fix,
+            max_per_host: raw.policy.max_fixes_per_hour_per_host,
         },
         endpoint: engine,
         history_days: raw.run.history_days,

@@ -10,8 +10,9 @@ use opsctl_core::probe::clock;
 use super::failpoint::failpoint;
 use super::lock::{Lock, LockError};
 use super::permit::Permit;
+use super::switch::switched_off;
 use super::{Confirm, Engine, Exit, Stop, apply, confirm, same_name, show, subject_of};
-use crate::audit::{Body, Ending, Journal, applied_within_hour};
+use crate::audit::{Applied, Body, Ending, Journal};
 use crate::config::Policy;
 use crate::engine::{Managers, Offer, Recheck};
 
@@ -41,6 +42,8 @@ pub struct Guard<'a, E> {
     pub lock_file: &'a Path,
     /// The key that entries of the journal are signed with.
     pub signing_key: Option<&'a Path>,
+    /// While this exists, nothing is applied; see [`switched_off`].
+    pub kill_switch: &'a Path,
     /// What the command line asks.
     pub asked: Asked,
     /// Who is asked for consent.
@@ -79,6 +82,9 @@ impl<E: Engine> Guard<'_, E> {
         if let Some(exit) = self.settle_interrupted(Some(plan)).await? {
             return Ok(exit);
         }
+        if !self.asked.dry_run {
+            self.switched_on()?;
+        }
         failpoint("before-recheck");
         let mut fresh = self.unchanged(plan).await?;
         self.allowed(plan, offer, &fresh)?;
@@ -99,11 +105,27 @@ impl<E: Engine> Guard<'_, E> {
         self.act(plan, &because, &fresh).await
     }
 
+    /// Refuses while the kill switch is set. A person at the terminal is refused too: the switch is for times when nothing may change, and
+    /// its file is removed as fast as a question is answered.
+    fn switched_on(&self) -> Result<(), Stop> {
+        switched_off(self.kill_switch).map_or(Ok(()), |why| {
+            let file = self.kill_switch.display();
+            Err(Stop::new(Exit::Refused, format!("refused: {why}; remove {file} to allow fixes")))
+        })
+    }
+
     /// Journals, acts, verifies, takes back if need be, journals again.
     async fn act(&mut self, plan: &Plan, because: &str, fresh: &Recheck) -> Result<Exit, Stop> {
         failpoint("before-intent");
+        self.switched_on()?;
         let intent = self.journal().append(Body::intent(plan, because), &fresh.redactor)?;
         failpoint("after-intent");
+        // the last moment: writing the intent to disk takes time
+        if let Err(stop) = self.switched_on() {
+            let text = format!("{}; nothing was done", stop.why);
+            self.close(plan, fresh, &intent, Ending::Failed, &text);
+            return Ok(stop.exit);
+        }
         let permit = Permit::grant(&intent, &plan.actions, &fresh.managers, self.state_dir);
         let applied = apply::apply(&permit).await;
         failpoint("after-action");
@@ -122,8 +144,14 @@ impl<E: Engine> Guard<'_, E> {
             Err(failure) => (Exit::Failed, Ending::Failed, failure.to_string()),
         };
         failpoint("before-outcome");
+        self.close(plan, fresh, &intent, ending, &text);
+        Ok(exit)
+    }
+
+    /// Journals how it ended.
+    fn close(&mut self, plan: &Plan, fresh: &Recheck, intent: &crate::audit::Receipt, ending: Ending, text: &str) {
         // the engine's findings are clean, what a program or the container engine says is not
-        let text = fresh.redactor.scrub(&text);
+        let text = fresh.redactor.scrub(text);
         self.say(&text);
         let outcome = Body::outcome(intent.seq(), Some(plan.fix.clone()), Some(plan.subject.clone()), ending, text);
         match self.journal().append(outcome, &fresh.redactor) {
@@ -134,7 +162,6 @@ impl<E: Engine> Guard<'_, E> {
             // the intent is on disk, so the next run will look again
             Err(e) => self.say(&format!("{e}; the next run of opsctl fix will check again")),
         }
-        Ok(exit)
     }
 
     /// Undoes a fix that did not work.
@@ -150,8 +177,12 @@ impl<E: Engine> Guard<'_, E> {
         if plan.undo.is_empty() {
             return (exit, ending, why.to_owned());
         }
-        self.say(&format!("{why}; taking it back"));
         failpoint("before-taking-back");
+        if let Some(off) = switched_off(self.kill_switch) {
+            let by_hand = format!("`opsctl undo {}` reverts it", intent.seq());
+            return (exit, ending, format!("{why}; not reverted, because {off}; {by_hand}"));
+        }
+        self.say(&format!("{why}; taking it back"));
         let permit = Permit::grant(intent, &plan.undo, &fresh.managers, self.state_dir);
         let taken_back = apply::apply(&permit).await;
         failpoint("after-taking-back");
@@ -206,21 +237,37 @@ impl<E: Engine> Guard<'_, E> {
         if let Some(why) = refused {
             return Err(Stop::new(Exit::Refused, format!("refused: {why}")));
         }
-        if self.policy.max_fixes_per_hour == 0 {
-            return Err(Stop::new(Exit::Refused, "refused: max_fixes_per_hour = 0 in [policy] allows no fix"));
-        }
-        let times = applied_within_hour(&self.journal().entries()?, &plan.fix, &plan.subject, clock::now());
-        if times >= self.policy.max_fixes_per_hour as usize {
-            let why = format!(
-                "{} was applied to {} {} within the last hour; it does not last, find out why",
-                plan.fix,
-                plan.subject,
-                quantity::count(times, "time")
-            );
-            return Err(Stop::new(Exit::Held, why));
-        }
+        self.below_limits(plan)?;
         let waived = offer.finding.waived.as_ref().or_else(|| again?.finding.waived.as_ref());
         waived.map_or(Ok(()), |w| Err(Stop::new(Exit::Refused, format!("refused: the finding is waived ({w})"))))
+    }
+
+    /// The rate limit: of this fix on this subject, of this fix on any subject, and of all fixes on this host. A name is cheap to change,
+    /// so the same object under another name counts, and many objects count together.
+    fn below_limits(&self, plan: &Plan) -> Result<(), Stop> {
+        let applied = Applied::within_hour(&self.journal().entries()?, &plan.fix, &plan.subject, clock::now());
+        let policy = self.policy;
+        let limits = [
+            (
+                applied.to_subject,
+                policy.max_fixes_per_hour,
+                "max_fixes_per_hour",
+                format!("{} was applied to {}", plan.fix, plan.subject),
+            ),
+            (applied.of_fix, policy.max_per_fix, "max_fixes_per_hour_per_fix", format!("{} was applied on this host", plan.fix)),
+            (applied.on_host, policy.max_per_host, "max_fixes_per_hour_per_host", "fixes were applied on this host".to_owned()),
+        ];
+        for (times, most, setting, what) in limits {
+            if most == 0 {
+                return Err(Stop::new(Exit::Refused, format!("refused: {setting} = 0 in [policy] allows no fix")));
+            }
+            if times >= most as usize {
+                let times = quantity::count(times, "time");
+                let why = format!("{what} {times} within the last hour ({setting} = {most}); it does not last, find out why");
+                return Err(Stop::new(Exit::Held, why));
+            }
+        }
+        Ok(())
     }
 
     pub(super) async fn recheck(&self, plan: &Plan) -> Recheck {

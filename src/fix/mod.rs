@@ -13,6 +13,7 @@ mod permit;
 mod place;
 mod program;
 mod show;
+mod switch;
 mod undo;
 mod unseen;
 mod verify;
@@ -32,6 +33,7 @@ pub use lock::{Lock, LockError};
 pub use permit::Permit;
 pub use place::Place;
 pub use show::{command, plan_text};
+pub use switch::{NO_FIXES, host_switched_off, switched_off};
 pub use unseen::unseen;
 
 /// What the guard needs of the engine: one check on one target, with fresh discovery and fresh reads.

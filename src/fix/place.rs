@@ -3,7 +3,7 @@
 use std::io::Write;
 use std::path::{Path, PathBuf};
 
-use super::{Asked, Engine, Guard, Terminal};
+use super::{Asked, Engine, Guard, NO_FIXES, Terminal};
 use crate::config::{Config, Surroundings};
 
 /// Policy, state directory and lock of this host.
@@ -36,6 +36,7 @@ impl<'a> Place<'a> {
             state_dir: &self.state_dir,
             lock_file: &self.lock_file,
             signing_key: self.config.signing_key.as_deref(),
+            kill_switch: Path::new(NO_FIXES),
             asked,
             person: &Terminal,
             out,

@@ -4,6 +4,7 @@ mod kill;
 mod live;
 mod points;
 mod scripted;
+mod switch;
 mod terminal;
 mod undo;
 
@@ -141,7 +142,7 @@ fn the_same_fix_is_not_repeated_for_ever() {
     f.policy.max_fixes_per_hour = 3;
     // another subject is another matter
     let mut other = plan.clone();
-    other.subject.name = "db".into();
+    (other.subject.name, other.subject.identity) = ("db".into(), "other@then".into());
     f.engine.says(failing(&other)).says(healthy());
     assert_eq!(f.fix(&offer(&other)), Exit::Done);
 }

@@ -1,36 +1,54 @@
-//! Who may call: a token, or a signature of the body. Both are compared in constant time.
+//! Which callers are accepted: a token, or a signature of timestamp and body. Both are compared in constant time.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
+use std::time::Duration;
 
-use axum::http::HeaderMap;
 use axum::http::header::AUTHORIZATION;
+use axum::http::{HeaderMap, HeaderName};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use ring::hmac::{self, HMAC_SHA256, Key, Tag};
 use ring::rand::SystemRandom;
 
-use crate::config::Listen;
+use super::token::{MIN_SECRET_CHARS, secret, token_in_force};
+use crate::config::Config;
 
-/// Shorter ones can be guessed, in characters (128 bits of hexadecimal digits are 32; judgement).
-const SHORTEST: usize = 16;
+/// Digits of a timestamp in seconds at most: the year 5138.
+const MAX_TIMESTAMP_DIGITS: usize = 11;
 
-/// How old a signed request may be, in seconds.
-const OLDEST_S: u64 = 300;
+/// Bytes of a signature.
+const SIGNATURE_BYTES: usize = 32;
 
 /// Why the keys cannot be used.
 #[derive(Debug, thiserror::Error)]
 pub enum AuthError {
-    /// The file.
+    /// The file cannot be read.
     #[error("reading {path} of [listen]: {source}")]
     Read {
         /// Which file.
         path: PathBuf,
-        /// What happened.
+        /// Why not.
         source: std::io::Error,
     },
-    /// What is in it.
+    /// The file cannot be created.
+    #[error("creating {path} of [listen]: {source}")]
+    Write {
+        /// Which file.
+        path: PathBuf,
+        /// Why not.
+        source: std::io::Error,
+    },
+    /// Other users can read or replace the secret.
+    #[error("{path} of [listen] is not safe: {why}")]
+    Unsafe {
+        /// Which file.
+        path: PathBuf,
+        /// Why.
+        why: String,
+    },
+    /// The secret can be guessed.
     #[error(
-        "{path} of [listen] holds less than {SHORTEST} characters, which can be guessed; for example `openssl rand -hex 32 > {path}`"
+        "{path} of [listen] holds less than {MIN_SECRET_CHARS} characters, which can be guessed; for example `openssl rand -hex 32 > {path}`"
     )]
     Short {
         /// Which file.
@@ -41,75 +59,115 @@ pub enum AuthError {
     Random,
 }
 
-/// What callers have to know.
+/// Token and secret of the callers.
 pub struct Keys {
-    /// A key of this process, and what the token is under it: comparing tags takes as long for every guess.
+    /// A key of this process, and the tag of the token under it: comparing tags takes as long for every guess.
     token: Option<(Key, Tag)>,
     secret: Option<Key>,
-    header: String,
-    timestamp_header: Option<String>,
+    header: HeaderName,
+    timestamp_header: HeaderName,
+    window: Duration,
+}
+
+/// A signature that a request carries, not yet compared with its body.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Signature {
+    tag: Vec<u8>,
+    timestamp: String,
+    at_s: i64,
+}
+
+impl Signature {
+    /// The signature itself, by which it is remembered.
+    pub(super) fn tag(&self) -> &[u8] {
+        &self.tag
+    }
+
+    /// The signed timestamp, in seconds since 1970.
+    pub(super) fn at_s(&self) -> i64 {
+        self.at_s
+    }
 }
 
 impl Keys {
     /// Reads the files that the configuration names.
-    pub fn read(listen: &Listen) -> Result<Self, AuthError> {
-        let token = listen.token_file.as_deref().map(secret).transpose()?;
-        let secret = listen.hmac_secret_file.as_deref().map(secret).transpose()?;
-        Self::new(token.as_deref(), secret.as_deref(), &listen.hmac_header, listen.hmac_timestamp_header.clone())
+    pub fn read(config: &Config) -> Result<Self, AuthError> {
+        let token = token_in_force(config).as_deref().map(secret).transpose()?;
+        let listen = &config.listen;
+        let signing = listen.hmac_secret_file.as_deref().map(secret).transpose()?;
+        let headers = (listen.hmac_header.clone(), listen.hmac_timestamp_header.clone());
+        Self::new(token.as_deref(), signing.as_deref(), headers, listen.hmac_window)
     }
 
-    fn new(token: Option<&str>, secret: Option<&str>, header: &str, timestamp: Option<String>) -> Result<Self, AuthError> {
+    fn new(
+        token: Option<&str>,
+        secret: Option<&str>,
+        (header, timestamp_header): (HeaderName, HeaderName),
+        window: Duration,
+    ) -> Result<Self, AuthError> {
         let token = token.map(|token| {
             let key = Key::generate(HMAC_SHA256, &SystemRandom::new()).map_err(|_| AuthError::Random)?;
             let tag = hmac::sign(&key, token.as_bytes());
             Ok((key, tag))
         });
-        Ok(Self {
-            token: token.transpose()?,
-            secret: secret.map(|s| Key::new(HMAC_SHA256, s.as_bytes())),
-            header: header.to_owned(),
-            timestamp_header: timestamp,
-        })
+        let secret = secret.map(|s| Key::new(HMAC_SHA256, s.as_bytes()));
+        Ok(Self { token: token.transpose()?, secret, header, timestamp_header, window })
     }
 
-    /// Anybody may call.
+    /// No caller could be accepted over TCP.
     #[must_use]
-    pub fn are_open(&self) -> bool {
+    pub fn are_missing(&self) -> bool {
         self.token.is_none() && self.secret.is_none()
     }
 
-    /// Whether the headers alone show who it is.
+    /// Callers may sign their requests.
+    pub(super) fn accept_signatures(&self) -> bool {
+        self.secret.is_some()
+    }
+
+    /// How far a signed timestamp may be from now, in seconds.
+    pub(super) fn window_s(&self) -> i64 {
+        i64::try_from(self.window.as_secs()).unwrap_or(i64::MAX)
+    }
+
+    /// The request carries the token.
     pub(super) fn token_fits(&self, headers: &HeaderMap) -> bool {
-        let Some((key, tag)) = &self.token else { return self.are_open() };
-        let given = headers.get(AUTHORIZATION).and_then(|v| v.to_str().ok()).and_then(given_token);
+        let Some((key, tag)) = &self.token else { return false };
+        let given = only(headers, &AUTHORIZATION).and_then(given_token);
         hmac::verify(key, given.unwrap_or_default().as_bytes(), tag.as_ref()).is_ok()
     }
 
-    /// Whether a body that is worth reading could still show it.
-    pub(super) fn wants_signature(&self, headers: &HeaderMap) -> bool {
-        self.secret.is_some() && headers.contains_key(&self.header)
+    /// The signature of a request, if its headers could be those of one: a body is read only for such. The error is for the caller.
+    pub(super) fn signature(&self, headers: &HeaderMap, now_s: i64) -> Result<Option<Signature>, &'static str> {
+        if self.secret.is_none() || !headers.contains_key(&self.header) {
+            return Ok(None);
+        }
+        let given = only(headers, &self.header).and_then(unhex).filter(|tag| tag.len() == SIGNATURE_BYTES);
+        let tag = given.ok_or("the signature is not the hexadecimal form of an HMAC-SHA256")?;
+        let timestamp = only(headers, &self.timestamp_header).ok_or("the signature has no timestamp")?;
+        // digits only: a number has one spelling, and the separator of the signed text is no part of it
+        let digits =
+            !timestamp.is_empty() && timestamp.len() <= MAX_TIMESTAMP_DIGITS && timestamp.bytes().all(|b| b.is_ascii_digit());
+        let at_s = timestamp.parse::<i64>().ok().filter(|_| digits).ok_or("the timestamp is not a number of seconds")?;
+        if now_s.abs_diff(at_s) > self.window.as_secs() {
+            return Err("the timestamp of the signature is too far from the clock of this host");
+        }
+        Ok(Some(Signature { tag, timestamp: timestamp.to_owned(), at_s }))
     }
 
-    /// Whether the body is signed.
-    pub(super) fn signature_fits(&self, headers: &HeaderMap, body: &[u8], now_s: i64) -> bool {
-        let text = |name: &str| headers.get(name).and_then(|v| v.to_str().ok());
-        let (Some(key), Some(given)) = (&self.secret, text(&self.header).and_then(unhex)) else { return false };
-        match &self.timestamp_header {
-            None => hmac::verify(key, body, &given).is_ok(),
-            Some(name) => {
-                let Some(moment) = text(name) else { return false };
-                let fresh = moment.parse::<i64>().is_ok_and(|at| now_s.abs_diff(at) <= OLDEST_S);
-                let signed = [moment.as_bytes(), b":", body].concat();
-                hmac::verify(key, &signed, &given).is_ok() && fresh
-            }
-        }
+    /// The signature is of this body.
+    pub(super) fn verifies(&self, signature: &Signature, body: &[u8]) -> bool {
+        let Some(key) = &self.secret else { return false };
+        let signed = [signature.timestamp.as_bytes(), b":", body].concat();
+        hmac::verify(key, &signed, &signature.tag).is_ok()
     }
 }
 
-fn secret(path: &Path) -> Result<String, AuthError> {
-    let text = std::fs::read_to_string(path).map_err(|source| AuthError::Read { path: path.to_owned(), source })?;
-    let text = text.trim();
-    if text.chars().count() < SHORTEST { Err(AuthError::Short { path: path.to_owned() }) } else { Ok(text.to_owned()) }
+/// The text of a header that is there once: of two, a proxy in front may have read the other.
+fn only<'a>(headers: &'a HeaderMap, name: &HeaderName) -> Option<&'a str> {
+    let mut values = headers.get_all(name).iter();
+    let first = values.next()?;
+    if values.next().is_some() { None } else { first.to_str().ok() }
 }
 
 /// The token of `Bearer TOKEN`, or the password of `Basic` (older Grafana knows nothing else).
@@ -128,7 +186,7 @@ pub(crate) fn given_token(header: &str) -> Option<String> {
 /// Bytes of hexadecimal digits, with or without `sha256=` in front.
 pub(crate) fn unhex(text: &str) -> Option<Vec<u8>> {
     let digits = text.strip_prefix("sha256=").unwrap_or(text);
-    if !digits.len().is_multiple_of(2) || !digits.is_ascii() {
+    if !digits.len().is_multiple_of(2) || !digits.bytes().all(|b| b.is_ascii_hexdigit()) {
         return None;
     }
     (0..digits.len()).step_by(2).map(|i| u8::from_str_radix(digits.get(i..i + 2)?, 16).ok()).collect()
@@ -137,64 +195,102 @@ pub(crate) fn unhex(text: &str) -> Option<Vec<u8>> {
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used, reason = "tests")]
-    use std::fmt::Write as _;
+    use opsctl_core::model::quantity;
 
     use super::*;
 
     const TOKEN: &str = "0123456789abcdef";
+    const WINDOW: Duration = Duration::from_secs(300);
 
     fn headers(pairs: &[(&'static str, &str)]) -> HeaderMap {
-        pairs.iter().map(|(k, v)| (axum::http::HeaderName::from_static(k), v.parse().unwrap())).collect()
+        let mut map = HeaderMap::new();
+        for (name, value) in pairs {
+            map.append(HeaderName::from_static(name), value.parse().unwrap());
+        }
+        map
     }
 
-    fn hex(tag: &Tag) -> String {
-        tag.as_ref().iter().fold(String::new(), |mut out, b| {
-            write!(out, "{b:02x}").unwrap();
-            out
-        })
+    fn names() -> (HeaderName, HeaderName) {
+        (HeaderName::from_static("x-signature"), HeaderName::from_static("x-time"))
+    }
+
+    fn signing() -> Keys {
+        Keys::new(None, Some(TOKEN), names(), WINDOW).unwrap()
+    }
+
+    fn sign(text: &str) -> String {
+        quantity::hex(hmac::sign(&Key::new(HMAC_SHA256, TOKEN.as_bytes()), text.as_bytes()).as_ref())
+    }
+
+    /// Whether a request with these headers and this body is accepted at this time.
+    fn accepts(pairs: &[(&'static str, &str)], body: &str, now_s: i64) -> bool {
+        let keys = signing();
+        let signature = keys.signature(&headers(pairs), now_s).ok().flatten();
+        signature.is_some_and(|signature| keys.verifies(&signature, body.as_bytes()))
     }
 
     #[test]
-    fn only_the_token_opens() {
-        let keys = Keys::new(Some(TOKEN), None, "x-signature", None).unwrap();
+    fn token_is_the_only_one_that_fits() {
+        let keys = Keys::new(Some(TOKEN), None, names(), WINDOW).unwrap();
         let fits = |value: &str| keys.token_fits(&headers(&[("authorization", value)]));
         assert!(fits("Bearer 0123456789abcdef") && fits("bearer  0123456789abcdef"));
         assert!(fits(&format!("Basic {}", STANDARD.encode(format!("grafana:{TOKEN}")))));
         for wrong in ["Bearer 0123456789abcdeF", "Bearer ", "Bearer", "0123456789abcdef", "Basic !!!", "Digest x"] {
             assert!(!fits(wrong), "{wrong}");
         }
-        assert!(!keys.token_fits(&HeaderMap::new()) && !keys.are_open());
-        assert!(Keys::new(None, None, "x", None).unwrap().token_fits(&HeaderMap::new()));
+        assert!(!keys.token_fits(&HeaderMap::new()) && !keys.are_missing());
+        let twice = headers(&[("authorization", "Bearer x"), ("authorization", "Bearer 0123456789abcdef")]);
+        assert!(!keys.token_fits(&twice));
     }
 
     #[test]
-    fn a_signature_is_of_this_body_and_of_now() {
-        let sign = |text: &[u8]| hex(&hmac::sign(&Key::new(HMAC_SHA256, TOKEN.as_bytes()), text));
-        let keys = Keys::new(None, Some(TOKEN), "x-signature", None).unwrap();
-        let good = sign(b"body");
-        for value in [good.clone(), format!("sha256={good}")] {
-            assert!(keys.signature_fits(&headers(&[("x-signature", &value)]), b"body", 0));
+    fn absent_token_fits_nothing() {
+        let keys = Keys::new(None, None, names(), WINDOW).unwrap();
+        assert!(keys.are_missing());
+        for map in [HeaderMap::new(), headers(&[("authorization", "Bearer ")]), headers(&[("authorization", "Basic Og==")])] {
+            assert!(!keys.token_fits(&map));
         }
-        assert!(!keys.signature_fits(&headers(&[("x-signature", &good)]), b"Body", 0));
-        for wrong in ["", "zz", "é", "00"] {
-            let given = axum::http::HeaderValue::from_bytes(wrong.as_bytes()).unwrap();
-            let map = HeaderMap::from_iter([(axum::http::HeaderName::from_static("x-signature"), given)]);
-            assert!(!keys.signature_fits(&map, b"body", 0), "{wrong}");
-        }
-        let timed = Keys::new(None, Some(TOKEN), "x-signature", Some("x-time".into())).unwrap();
-        let good = sign(b"1000:body");
-        let at = |now| timed.signature_fits(&headers(&[("x-signature", &good), ("x-time", "1000")]), b"body", now);
-        assert!(at(1000) && at(1300) && !at(1301));
-        assert!(!timed.signature_fits(&headers(&[("x-signature", &good)]), b"body", 1000));
     }
 
     #[test]
-    fn a_short_token_is_refused() {
-        let dir = tempfile::tempdir().unwrap();
-        let path = dir.path().join("token");
-        std::fs::write(&path, "short\n").unwrap();
-        assert!(matches!(secret(&path), Err(AuthError::Short { .. })));
-        std::fs::write(&path, format!("{TOKEN}\n")).unwrap();
-        assert_eq!(secret(&path).unwrap(), TOKEN);
+    fn signature_covers_timestamp_and_body() {
+        let good = sign("1000:body");
+        for value in [good.clone(), format!("sha256={good}"), good.to_uppercase()] {
+            assert!(accepts(&[("x-signature", &value), ("x-time", "1000")], "body", 1000));
+        }
+        assert!(!accepts(&[("x-signature", &good), ("x-time", "1000")], "Body", 1000));
+        assert!(!accepts(&[("x-signature", &good), ("x-time", "1001")], "body", 1000));
+    }
+
+    #[test]
+    fn signature_of_the_body_alone_is_refused() {
+        let old = sign("body");
+        assert!(!accepts(&[("x-signature", &old)], "body", 0));
+        assert!(!accepts(&[("x-signature", &old), ("x-time", "0")], "body", 0));
+        // the timestamp inside of a body is no timestamp
+        assert!(!accepts(&[("x-signature", &sign("1000:body"))], "1000:body", 1000));
+    }
+
+    #[test]
+    fn signature_is_accepted_within_the_window_on_both_sides() {
+        let good = sign("1000:body");
+        let at = |now| accepts(&[("x-signature", &good), ("x-time", "1000")], "body", now);
+        assert!(at(700) && at(1000) && at(1300));
+        assert!(!at(699) && !at(1301) && !at(i64::MAX) && !at(i64::MIN));
+    }
+
+    #[test]
+    fn malformed_signatures_and_timestamps_are_refused() {
+        let good = sign("1000:body");
+        for wrong in ["", "zz", "00", &good[2..], &format!("{good}00"), "+1+1"] {
+            assert!(signing().signature(&headers(&[("x-signature", wrong), ("x-time", "1000")]), 1000).is_err(), "{wrong}");
+        }
+        for wrong in ["", "+1000", "-1000", "1000.0", " 1000x", "1e3", "100000000000000000000"] {
+            let signed = sign(&format!("{wrong}:body"));
+            assert!(!accepts(&[("x-signature", &signed), ("x-time", wrong)], "body", 1000), "{wrong}");
+        }
+        let twice = [("x-signature", good.as_str()), ("x-time", "1"), ("x-time", "1000")];
+        assert!(!accepts(&twice, "body", 1000));
+        assert_eq!(signing().signature(&HeaderMap::new(), 0), Ok(None));
     }
 }

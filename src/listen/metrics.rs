@@ -11,10 +11,44 @@ use opsctl_core::probe::clock;
 /// Answering takes a run and fixes with their own limits; who is at it for longer hangs.
 const STUCK: Duration = Duration::from_secs(30 * 60);
 
+/// Why a request was refused.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Refused {
+    /// Neither token nor signature nor an allowed user.
+    Caller,
+    /// Too many connections.
+    Connections,
+    /// For another host.
+    Host,
+    /// Of a web page.
+    Origin,
+    /// No room for alerts.
+    Queue,
+    /// Signed, and accepted before or not to be remembered.
+    Replay,
+}
+
+impl Refused {
+    const ALL: [Self; 6] = [Self::Caller, Self::Connections, Self::Host, Self::Origin, Self::Queue, Self::Replay];
+
+    fn word(self) -> &'static str {
+        match self {
+            Self::Caller => "caller",
+            Self::Connections => "connections",
+            Self::Host => "host",
+            Self::Origin => "origin",
+            Self::Queue => "queue",
+            Self::Replay => "replay",
+        }
+    }
+}
+
 #[derive(Default)]
 struct Inner {
     requests: BTreeMap<u16, u64>,
+    refused: BTreeMap<Refused, u64>,
     alerts: BTreeMap<&'static str, u64>,
+    runs: u64,
     fixes: BTreeMap<(String, u8), u64>,
     last_answer: Option<Timestamp>,
     in_work_since: Option<Instant>,
@@ -33,6 +67,10 @@ impl Metrics {
         *self.lock().requests.entry(status).or_default() += 1;
     }
 
+    pub(super) fn refused(&self, why: Refused) {
+        *self.lock().refused.entry(why).or_default() += 1;
+    }
+
     pub(super) fn alerts(&self, what: &'static str, n: usize) {
         *self.lock().alerts.entry(what).or_default() += n as u64;
     }
@@ -42,7 +80,9 @@ impl Metrics {
     }
 
     pub(super) fn begins(&self) {
-        self.lock().in_work_since = Some(Instant::now());
+        let mut inner = self.lock();
+        inner.runs += 1;
+        inner.in_work_since = Some(Instant::now());
     }
 
     pub(super) fn ends(&self) {
@@ -57,7 +97,7 @@ impl Metrics {
     }
 
     /// All of it in the text format of Prometheus.
-    pub(super) fn text(&self, waiting: usize) -> String {
+    pub(super) fn text(&self, waiting: usize, switched_off: bool) -> String {
         let inner = self.lock();
         let mut out = String::new();
         let mut family = |name: &str, kind: &str, help: &str, rows: Vec<(String, String)>| {
@@ -69,6 +109,10 @@ impl Metrics {
         };
         let requests = inner.requests.iter().map(|(s, n)| (format!("{{status=\"{s}\"}}"), n.to_string())).collect();
         family("opsctl_listen_requests_total", "counter", "Requests by status.", requests);
+        let refused = Refused::ALL.iter();
+        let refused =
+            refused.map(|w| (format!("{{reason=\"{}\"}}", w.word()), inner.refused.get(w).copied().unwrap_or(0).to_string()));
+        family("opsctl_listen_refusals_total", "counter", "Requests that were refused, by reason.", refused.collect());
         let alerts = ["accepted", "answered", "duplicate", "resolved"].iter();
         let alerts = alerts.map(|w| (format!("{{result=\"{w}\"}}"), inner.alerts.get(w).copied().unwrap_or(0).to_string()));
         family("opsctl_listen_alerts_total", "counter", "Alerts by what became of them.", alerts.collect());
@@ -76,6 +120,14 @@ impl Metrics {
         family("opsctl_listen_fixes_total", "counter", "Fixes tried without a person, by exit code (0 is well).", fixes);
         let one = |value: String| vec![(String::new(), value)];
         family("opsctl_listen_waiting_alerts", "gauge", "Alerts that wait for an answer.", one(waiting.to_string()));
+        family("opsctl_listen_runs_total", "counter", "Checks of this host for alerts.", one(inner.runs.to_string()));
+        let off = u8::from(switched_off).to_string();
+        family(
+            "opsctl_listen_fixes_switched_off",
+            "gauge",
+            "1 while /etc/opsctl/no-fixes exists and no fix is applied.",
+            one(off),
+        );
         let last = inner.last_answer.map_or(0, Timestamp::as_second);
         family("opsctl_listen_last_answer_timestamp_seconds", "gauge", "When an alert was answered last.", one(last.to_string()));
         let version = format!("{{version=\"{}\"}}", env!("CARGO_PKG_VERSION"));

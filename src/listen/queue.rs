@@ -18,6 +18,9 @@ use crate::respond::Alert;
 /// Alerts answered by one look at the host at most.
 const TOGETHER: usize = 200;
 
+/// Bytes of alerts that wait at most, on disk and in memory: their number alone would allow a hundred times as much.
+const MAX_WAITING_BYTES: usize = 16 << 20;
+
 /// Keys of answered alerts that are remembered at most.
 const MOST_ANSWERED: usize = 20_000;
 
@@ -30,6 +33,9 @@ pub(super) struct Batch {
     pub(super) alerts: Vec<Alert>,
     #[serde(skip)]
     path: PathBuf,
+    /// Size of the file.
+    #[serde(skip)]
+    bytes: usize,
 }
 
 /// What became of the alerts of a request.
@@ -48,7 +54,7 @@ pub(super) enum Offered {
 
 /// Alerts that wait.
 pub(super) struct Queue {
-    folder: PathBuf,
+    directory: PathBuf,
     most: usize,
     repeat_after: Duration,
     inner: Mutex<Inner>,
@@ -61,6 +67,8 @@ struct Inner {
     waiting: VecDeque<Batch>,
     /// Alerts in `waiting`, and those being written.
     count: usize,
+    /// Their size.
+    bytes: usize,
     /// Keys of what waits or is in work.
     known: HashSet<String>,
     /// Keys of what was over before it was answered.
@@ -72,28 +80,29 @@ struct Inner {
 }
 
 impl Queue {
-    /// Opens the folder and takes up what is in it.
-    pub(super) fn open(folder: PathBuf, most: usize, repeat_after: Duration) -> io::Result<Self> {
-        if let Some(parent) = folder.parent() {
+    /// Opens the directory and takes up what is in it.
+    pub(super) fn open(directory: PathBuf, most: usize, repeat_after: Duration) -> io::Result<Self> {
+        if let Some(parent) = directory.parent() {
             dir::ensure(parent)?;
         }
-        dir::ensure(&folder)?;
-        let mut paths: Vec<PathBuf> = std::fs::read_dir(&folder)?.flatten().map(|e| e.path()).collect();
+        dir::ensure(&directory)?;
+        let mut paths: Vec<PathBuf> = std::fs::read_dir(&directory)?.flatten().map(|e| e.path()).collect();
         paths.retain(|p| p.extension().is_some_and(|e| e == "json"));
         paths.sort();
         let mut inner = Inner::default();
         for path in paths {
-            let read = std::fs::read(&path).ok().and_then(|bytes| serde_json::from_slice::<Batch>(&bytes).ok());
-            let Some(batch) = read else {
+            let text = std::fs::read(&path).unwrap_or_default();
+            let Ok(batch) = serde_json::from_slice::<Batch>(&text) else {
                 super::say(&format!("{} is no alert of ours and is set aside", path.display()));
                 std::fs::rename(&path, path.with_extension("broken"))?;
                 continue;
             };
             inner.count += batch.alerts.len();
+            inner.bytes += text.len();
             inner.known.extend(batch.alerts.iter().map(Alert::key));
-            inner.waiting.push_back(Batch { path, ..batch });
+            inner.waiting.push_back(Batch { path, bytes: text.len(), ..batch });
         }
-        Ok(Self { folder, most, repeat_after, inner: Mutex::new(inner), more: Notify::new() })
+        Ok(Self { directory, most, repeat_after, inner: Mutex::new(inner), more: Notify::new() })
     }
 
     fn lock(&self) -> MutexGuard<'_, Inner> {
@@ -107,7 +116,7 @@ impl Queue {
 
     /// Takes the alerts that are new; they are on disk when this returns. Blocks for the disk.
     pub(super) fn offer(&self, alerts: Vec<Alert>) -> io::Result<Offered> {
-        let (batch, keys, known, number) = {
+        let (batch, text, keys, known, number) = {
             let mut inner = self.lock();
             let all = alerts.len();
             let mut keys = Vec::new();
@@ -124,39 +133,37 @@ impl Queue {
             if new.is_empty() {
                 return Ok(Offered::Taken { new: 0, known });
             }
-            if inner.count + new.len() > self.most {
+            let batch = Batch { received_at: clock::now(), alerts: new, path: PathBuf::new(), bytes: 0 };
+            let text = serde_json::to_vec(&batch)?;
+            if inner.count + keys.len() > self.most || inner.bytes + text.len() > MAX_WAITING_BYTES {
                 return Ok(Offered::Full);
             }
-            inner.count += new.len();
+            inner.count += keys.len();
+            inner.bytes += text.len();
             inner.known.extend(keys.iter().cloned());
             inner.next += 1;
-            (Batch { received_at: clock::now(), alerts: new, path: PathBuf::new() }, keys, known, inner.next)
+            (batch, text, keys, known, inner.next)
         };
-        let written = self.write(&batch, number);
+        let path = self.directory.join(format!("{:020}-{number}.json", batch.received_at.as_nanosecond()));
+        let written = dir::write(&path, &text);
         let mut inner = self.lock();
         match written {
-            Ok(path) => {
+            Ok(()) => {
                 let new = batch.alerts.len();
-                inner.waiting.push_back(Batch { path, ..batch });
+                inner.waiting.push_back(Batch { path, bytes: text.len(), ..batch });
                 drop(inner);
                 self.more.notify_one();
                 Ok(Offered::Taken { new, known })
             }
             Err(e) => {
                 inner.count -= keys.len();
+                inner.bytes -= text.len();
                 for key in &keys {
                     inner.known.remove(key);
                 }
                 Err(e)
             }
         }
-    }
-
-    fn write(&self, batch: &Batch, number: u64) -> io::Result<PathBuf> {
-        let text = serde_json::to_vec(batch)?;
-        let path = self.folder.join(format!("{:020}-{number}.json", batch.received_at.as_nanosecond()));
-        dir::write(&path, &text)?;
-        Ok(path)
     }
 
     /// An alert is over: if it still waits it is answered as such, and nothing is fixed for it. Whether it waited.
@@ -206,6 +213,7 @@ impl Queue {
         if inner.answered.len() >= MOST_ANSWERED {
             inner.answered.clear();
         }
+        inner.bytes -= batches.iter().map(|batch| batch.bytes).sum::<usize>();
         for alert in batches.iter().flat_map(|b| &b.alerts) {
             let key = alert.key();
             inner.count -= 1;
@@ -269,6 +277,28 @@ mod tests {
         assert_eq!(queue.offer(vec![alert("a"), alert("b")]).unwrap(), taken(2, 0));
         assert_eq!(queue.offer(vec![alert("c")]).unwrap(), Offered::Full);
         assert_eq!(queue.offer(vec![alert("b")]).unwrap(), taken(0, 1));
+    }
+
+    #[test]
+    fn size_of_waiting_alerts_is_bounded() {
+        let dir = tempfile::tempdir().unwrap();
+        let queue = open(&dir, 10_000);
+        let large = |n: usize| {
+            let labels: serde_json::Map<String, serde_json::Value> =
+                (0..60).map(|i| (format!("label{i}"), "x".repeat(990).into())).collect();
+            let mut alert = serde_json::json!({ "labels": labels });
+            alert["labels"]["alertname"] = format!("a{n}").into();
+            crate::respond::parse(serde_json::json!([alert]).to_string().as_bytes()).unwrap()
+        };
+        let taken = (0..1000).take_while(|n| queue.offer(large(*n)).unwrap() != Offered::Full).count();
+        assert!((200..300).contains(&taken), "{taken}");
+        // also after a restart, and until something is answered
+        drop(queue);
+        let queue = open(&dir, 10_000);
+        assert_eq!(queue.offer(large(2000)).unwrap(), Offered::Full);
+        let in_work = take(&queue);
+        queue.done(&in_work);
+        assert_eq!(queue.offer(large(2000)).unwrap(), Offered::Taken { new: 1, known: 0 });
     }
 
     #[test]

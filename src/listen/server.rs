@@ -1,43 +1,62 @@
-//! HTTP: who may call is asked first, what is read is bounded in size and time, and what was accepted is said only when it is on disk.
+//! HTTP: foreign pages and unknown callers are refused before a body is read, bodies are bounded in size and time, and an alert is accepted
+//! only when it is on disk.
 
-use std::net::TcpListener as StdListener;
+use std::net::IpAddr;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use axum::Router;
-use axum::body::{Body, to_bytes};
+use axum::body::{Body, Bytes, to_bytes};
 use axum::extract::{Request, State};
-use axum::http::{StatusCode, header};
+use axum::http::{Method, StatusCode, header};
+use axum::middleware::{Next, from_fn_with_state};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
+use futures_util::future::Abortable;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::server::graceful::GracefulShutdown;
 use hyper_util::service::TowerToHyperService;
 use opsctl_core::probe::clock;
 use serde_json::json;
-use tokio::net::{TcpListener, TcpStream};
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::sync::Semaphore;
 
+use super::auth::Signature;
+use super::connections::{Connections, Origin, Place};
+use super::foreign::Foreign;
+use super::metrics::Refused;
+use super::peers::Peer;
 use super::queue::Offered;
+use super::replays::Claim;
+use super::sockets::{Socket, Stream};
 use super::{ListenError, Shared, say};
+use crate::fix::host_switched_off;
 use crate::respond;
 
 /// The largest body, in bytes: 500 alerts with long annotations are below it.
-const LARGEST: usize = 1 << 20;
+const MAX_BODY_BYTES: usize = 1 << 20;
 
 /// How long a body may take to come.
-const BODY: Duration = Duration::from_secs(10);
+const BODY_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// How long headers may take, and a whole connection.
-const HEADERS: Duration = Duration::from_secs(5);
-const CONNECTION: Duration = Duration::from_secs(60);
+const HEADER_TIMEOUT: Duration = Duration::from_secs(5);
+const CONNECTION_TIMEOUT: Duration = Duration::from_secs(60);
 
-/// Connections at once, and bodies in memory at once; more wait.
-const CONNECTIONS: usize = 128;
-const BODIES: usize = 8;
+/// Bytes of headers of a request.
+const MAX_HEADER_BYTES: usize = 64 << 10;
+
+/// Bodies of known callers in memory at once; more wait. Those of signed requests are bounded by the number of connections: whoever sends
+/// them slowly is not known yet, and must not keep others waiting.
+const MAX_BODIES: usize = 8;
 
 /// How long open requests may still take when it is to end.
-const LEAVE: Duration = Duration::from_secs(10);
+const SHUTDOWN_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// For a caller that gets no connection.
+const NO_CONNECTION: &[u8] = b"HTTP/1.1 503 Service Unavailable\r\nContent-Type: application/json\r\nContent-Length: 49\r\n\
+    Retry-After: 10\r\nConnection: close\r\n\r\n{\"error\":\"too many connections; try again later\"}";
 
 #[derive(Clone)]
 struct Door {
@@ -45,30 +64,53 @@ struct Door {
     bodies: Arc<Semaphore>,
 }
 
-/// Serves until it is to end.
-pub(super) async fn serve(sockets: Vec<StdListener>, shared: Arc<Shared>) -> Result<(), ListenError> {
-    let door = Door { shared: Arc::clone(&shared), bodies: Arc::new(Semaphore::new(BODIES)) };
-    let router = Router::new()
+/// What is known of the other end of a connection.
+#[derive(Clone)]
+struct Caller {
+    /// The kernel says that it is an allowed user.
+    allowed_user: bool,
+    /// Browsers reach a TCP port, and no unix socket.
+    over_tcp: bool,
+    /// The address it has connected to.
+    local: Option<IpAddr>,
+    /// Keeps the connection's place when set.
+    known: Arc<AtomicBool>,
+}
+
+/// How far a request is accepted before its body is read.
+#[derive(Clone)]
+enum Proof {
+    /// The caller is known.
+    Known,
+    /// The caller is known if this is the signature of the body.
+    Signed(Signature),
+}
+
+fn router(door: Door) -> Router {
+    Router::new()
         .route("/", post(alerts))
         .route("/alerts", post(alerts))
         // where Prometheus sends when it takes us for an Alertmanager
         .route("/api/v2/alerts", post(alerts))
         .route("/healthz", get(healthz))
         .route("/metrics", get(metrics))
-        .with_state(door);
+        // around all of them and around what is not found
+        .layer(from_fn_with_state(door.clone(), admit))
+        .with_state(door)
+}
+
+/// Serves until it is to end.
+pub(super) async fn serve(sockets: Vec<Socket>, shared: Arc<Shared>) -> Result<(), ListenError> {
+    let router = router(Door { shared: Arc::clone(&shared), bodies: Arc::new(Semaphore::new(MAX_BODIES)) });
     let graceful = GracefulShutdown::new();
-    let room = Arc::new(Semaphore::new(CONNECTIONS));
-    let mut listeners = Vec::new();
-    for socket in sockets {
-        let bind = |source| ListenError::Bind { address: "a socket".to_owned(), source };
-        listeners.push(TcpListener::from_std(socket).map_err(bind)?);
-    }
+    let connections = Connections::default();
     let mut stopping = shared.stopping.clone();
     loop {
-        let (stream, permit) = tokio::select! {
+        let accepting = sockets.iter().map(|socket| Box::pin(socket.accept()));
+        let stream = tokio::select! {
             _ = stopping.wait_for(|stop| *stop) => break,
-            accepted = accept(&listeners, &room) => match accepted {
-                Ok(accepted) => accepted,
+            (accepted, _, _) = futures_util::future::select_all(accepting) => match accepted {
+                Ok(stream) => stream,
                 Err(e) => {
                     // out of descriptors: some will be free again in a moment
                     say(&format!("accepting a connection: {e}"));
@@ -77,54 +119,152 @@ pub(super) async fn serve(sockets: Vec<StdListener>, shared: Arc<Shared>) -> Res
                 }
             },
         };
-        let service = TowerToHyperService::new(router.clone());
-        let connection = hyper::server::conn::http1::Builder::new()
-            .timer(TokioTimer::new())
-            .header_read_timeout(HEADERS)
-            .max_buf_size(64 << 10)
-            .serve_connection(TokioIo::new(stream), service);
-        let connection = graceful.watch(connection);
-        tokio::spawn(async move {
-            // who hangs up in the middle is no trouble of ours
-            let _ = tokio::time::timeout(CONNECTION, connection).await;
-            drop(permit);
-        });
+        match stream {
+            Stream::Tcp(stream, peer) => match connections.admit(Origin::of(peer.ip())) {
+                Some(place) => {
+                    let local = stream.local_addr().ok().map(|address| address.ip());
+                    let caller = Caller { allowed_user: false, over_tcp: true, local, known: Arc::clone(&place.known) };
+                    spawn(stream, place, caller, &router, &graceful);
+                }
+                None => turn_away(&shared, |room| stream.try_read(room), |text| stream.try_write(text)),
+            },
+            Stream::Unix(stream, group) => {
+                let Ok(peer) = Peer::of(&stream) else { continue };
+                match connections.admit(Origin::User(peer.uid)) {
+                    Some(place) => {
+                        let allowed_user = shared.allowed.has(&peer, group);
+                        let caller = Caller { allowed_user, over_tcp: false, local: None, known: Arc::clone(&place.known) };
+                        spawn(stream, place, caller, &router, &graceful);
+                    }
+                    None => turn_away(&shared, |room| stream.try_read(room), |text| stream.try_write(text)),
+                }
+            }
+        }
     }
-    drop(listeners);
-    let _ = tokio::time::timeout(LEAVE, graceful.shutdown()).await;
+    drop(sockets);
+    let _ = tokio::time::timeout(SHUTDOWN_TIMEOUT, graceful.shutdown()).await;
     Ok(())
 }
 
-/// The next connection of any of the sockets, when there is room for one.
-async fn accept(
-    listeners: &[TcpListener],
-    room: &Arc<Semaphore>,
-) -> std::io::Result<(TcpStream, Option<tokio::sync::OwnedSemaphorePermit>)> {
-    let permit = Arc::clone(room).acquire_owned().await.ok();
-    let accepting = listeners.iter().map(|l| Box::pin(l.accept()));
-    let (accepted, _, _) = futures_util::future::select_all(accepting).await;
-    accepted.map(|(stream, _)| (stream, permit))
+/// Serves one connection on a task of its own.
+fn spawn<S>(stream: S, mut place: Place, caller: Caller, router: &Router, graceful: &GracefulShutdown)
+where
+    S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+{
+    let service = TowerToHyperService::new(router.clone().layer(axum::Extension(caller)));
+    let connection = hyper::server::conn::http1::Builder::new()
+        .timer(TokioTimer::new())
+        .header_read_timeout(HEADER_TIMEOUT)
+        .max_buf_size(MAX_HEADER_BYTES)
+        .serve_connection(TokioIo::new(stream), service);
+    let connection = graceful.watch(connection);
+    tokio::spawn(async move {
+        let Some(registration) = place.given_way.take() else { return };
+        // a caller that hangs up in the middle is no error of ours
+        let _ = Abortable::new(tokio::time::timeout(CONNECTION_TIMEOUT, connection), registration).await;
+        drop(place);
+    });
 }
 
-async fn healthz(State(door): State<Door>) -> Response {
+/// Answers a connection that gets no place, without waiting for it.
+fn turn_away(
+    shared: &Shared,
+    read: impl Fn(&mut [u8]) -> std::io::Result<usize>,
+    write: impl Fn(&[u8]) -> std::io::Result<usize>,
+) {
+    shared.metrics.refused(Refused::Connections);
+    shared.metrics.request(StatusCode::SERVICE_UNAVAILABLE.as_u16());
+    // what is unread when a connection is closed resets it, and the answer is lost with it
+    let _ = read(&mut [0; 16 << 10]);
+    let _ = write(NO_CONNECTION);
+}
+
+/// Every request comes through here, also one for a path that does not exist.
+async fn admit(State(door): State<Door>, mut request: Request, next: Next) -> Response {
+    let answer = match proof(&door, &request) {
+        Ok(proof) => {
+            request.extensions_mut().insert(proof);
+            next.run(request).await
+        }
+        Err(rejection) => rejection.answer(&door.shared),
+    };
+    door.shared.metrics.request(answer.status().as_u16());
+    answer
+}
+
+/// Why a request is refused, for the metrics and for its sender.
+#[derive(Debug, Clone, Copy)]
+struct Rejection(Refused, StatusCode, &'static str);
+
+impl Rejection {
+    /// The caller has not shown who it is.
+    const UNKNOWN_CALLER: Self =
+        Self(Refused::Caller, StatusCode::UNAUTHORIZED, "the token or the signature is missing or wrong");
+
+    fn answer(self, shared: &Shared) -> Response {
+        let Self(why, status, text) = self;
+        shared.metrics.refused(why);
+        refusal(status, text)
+    }
+}
+
+/// Who sends a request, as far as its headers and its connection show.
+fn proof(door: &Door, request: &Request) -> Result<Proof, Rejection> {
+    let shared = &door.shared;
+    let headers = request.headers();
+    let caller = request.extensions().get::<Caller>().ok_or(Rejection::UNKNOWN_CALLER)?;
+    shared.own.check_origin(headers).map_err(foreign)?;
+    if caller.over_tcp {
+        shared.own.check_host(headers, request.uri(), request.version(), caller.local).map_err(foreign)?;
+    }
+    if caller.allowed_user || shared.keys.token_fits(headers) {
+        caller.known.store(true, Ordering::Relaxed);
+        return Ok(Proof::Known);
+    }
+    if request.method() != Method::POST {
+        return Err(Rejection::UNKNOWN_CALLER);
+    }
+    match shared.keys.signature(headers, clock::now().as_second()) {
+        Ok(signature) => signature.map(Proof::Signed).ok_or(Rejection::UNKNOWN_CALLER),
+        Err(why) => Err(Rejection(Refused::Caller, StatusCode::UNAUTHORIZED, why)),
+    }
+}
+
+fn foreign(what: Foreign) -> Rejection {
+    match what {
+        Foreign::Origin => {
+            let text = "requests of web pages are refused; `origins` in [listen] names those that are allowed";
+            Rejection(Refused::Origin, StatusCode::FORBIDDEN, text)
+        }
+        Foreign::Host => {
+            let text = "the request is for another host; `hosts` in [listen] adds names of this one";
+            Rejection(Refused::Host, StatusCode::MISDIRECTED_REQUEST, text)
+        }
+    }
+}
+
+/// Pages are for callers that are known by their headers already.
+fn is_known(request: &Request) -> bool {
+    matches!(request.extensions().get::<Proof>(), Some(Proof::Known))
+}
+
+async fn healthz(State(door): State<Door>, request: Request) -> Response {
+    if !is_known(&request) {
+        return refusal(StatusCode::UNAUTHORIZED, "the token is missing or wrong");
+    }
     if door.shared.metrics.is_stuck() {
         return (StatusCode::SERVICE_UNAVAILABLE, "an alert has been in work for half an hour\n").into_response();
     }
-    (StatusCode::OK, "ok\n").into_response()
+    let text = host_switched_off().map_or_else(|| "ok\n".to_owned(), |why| format!("ok; {why}\n"));
+    (StatusCode::OK, text).into_response()
 }
 
 async fn metrics(State(door): State<Door>, request: Request) -> Response {
-    if !door.shared.keys.token_fits(request.headers()) {
-        return refusal(StatusCode::UNAUTHORIZED, "who are you?");
+    if !is_known(&request) {
+        return refusal(StatusCode::UNAUTHORIZED, "the token is missing or wrong");
     }
-    let text = door.shared.metrics.text(door.shared.queue.waiting());
+    let text = door.shared.metrics.text(door.shared.queue.waiting(), host_switched_off().is_some());
     ([(header::CONTENT_TYPE, "text/plain; version=0.0.4")], text).into_response()
-}
-
-async fn alerts(State(door): State<Door>, request: Request) -> Response {
-    let answer = taken(&door, request).await;
-    door.shared.metrics.request(answer.status().as_u16());
-    answer
 }
 
 fn refusal(status: StatusCode, why: &str) -> Response {
@@ -145,55 +285,115 @@ fn refusal(status: StatusCode, why: &str) -> Response {
     answer
 }
 
-async fn taken(door: &Door, request: Request) -> Response {
+async fn alerts(State(door): State<Door>, request: Request) -> Response {
     let shared = &door.shared;
     let (parts, body) = request.into_parts();
-    let known = shared.keys.token_fits(&parts.headers);
-    if !known && !shared.keys.wants_signature(&parts.headers) {
-        return refusal(StatusCode::UNAUTHORIZED, "the token or the signature is missing or wrong");
-    }
     let length = parts.headers.get(header::CONTENT_LENGTH).and_then(|v| v.to_str().ok()?.parse::<u64>().ok());
-    if length.is_some_and(|n| n > LARGEST as u64) {
+    if length.is_some_and(|n| n > MAX_BODY_BYTES as u64) {
         return refusal(StatusCode::PAYLOAD_TOO_LARGE, "the body is larger than 1 MiB");
     }
-    let body = match tokio::time::timeout(BODY, read(door, body)).await {
+    let proof = parts.extensions.get::<Proof>();
+    let bodies = matches!(proof, Some(Proof::Known)).then_some(&door.bodies);
+    let body = match tokio::time::timeout(BODY_TIMEOUT, read(bodies, body)).await {
         Ok(Some(body)) => body,
         Ok(None) => return refusal(StatusCode::PAYLOAD_TOO_LARGE, "the body broke off, or is larger than 1 MiB"),
         Err(_) => return refusal(StatusCode::REQUEST_TIMEOUT, "the body did not come in 10 s"),
     };
-    if !known && !shared.keys.signature_fits(&parts.headers, &body, clock::now().as_second()) {
-        return refusal(StatusCode::UNAUTHORIZED, "the token or the signature is missing or wrong");
-    }
-    let alerts = match respond::parse(&body) {
-        Ok(alerts) => alerts,
-        Err(e) => return refusal(StatusCode::BAD_REQUEST, &e.to_string()),
+    let signature = match proof {
+        Some(Proof::Known) => None,
+        Some(Proof::Signed(signature)) if shared.keys.verifies(signature, &body) => Some(signature.clone()),
+        _ => return Rejection::UNKNOWN_CALLER.answer(shared),
     };
-    drop(body);
-    let (over, firing): (Vec<_>, Vec<_>) = alerts.into_iter().partition(|a| a.resolved);
-    shared.metrics.alerts("resolved", over.len());
-    for alert in &over {
-        shared.queue.resolve(alert);
+    if let Some(caller) = parts.extensions.get::<Caller>() {
+        caller.known.store(true, Ordering::Relaxed);
     }
-    let offering = Arc::clone(shared);
-    let offered = tokio::task::spawn_blocking(move || offering.queue.offer(firing)).await;
-    match offered {
-        Ok(Ok(Offered::Taken { new, known })) => {
-            shared.metrics.alerts("accepted", new);
-            shared.metrics.alerts("duplicate", known);
-            let said = json!({ "accepted": new, "duplicate": known, "resolved": over.len() }).to_string();
-            (StatusCode::ACCEPTED, [(header::CONTENT_TYPE, "application/json")], said).into_response()
-        }
-        Ok(Ok(Offered::Full)) => refusal(StatusCode::SERVICE_UNAVAILABLE, "too many alerts wait already; send it again later"),
-        Ok(Err(e)) => {
-            say(&format!("an alert could not be written to disk and was not accepted: {e}"));
-            refusal(StatusCode::SERVICE_UNAVAILABLE, "it cannot be kept now; send it again later")
-        }
+    let accepting = Arc::clone(shared);
+    // an abandoned connection does not abandon what is being written
+    match tokio::task::spawn_blocking(move || accept(&accepting, signature.as_ref(), &body)).await {
+        Ok(answer) => answer,
         Err(_) => refusal(StatusCode::INTERNAL_SERVER_ERROR, "it could not be kept"),
     }
 }
 
 /// The whole body; none when it is too large or breaks off.
-async fn read(door: &Door, body: Body) -> Option<axum::body::Bytes> {
-    let _permit = door.bodies.acquire().await.ok()?;
-    to_bytes(body, LARGEST).await.ok()
+async fn read(bodies: Option<&Arc<Semaphore>>, body: Body) -> Option<Bytes> {
+    let _permit = match bodies {
+        Some(bodies) => Some(bodies.acquire().await.ok()?),
+        None => None,
+    };
+    to_bytes(body, MAX_BODY_BYTES).await.ok()
+}
+
+/// Puts the alerts of a known caller on disk. A signature is remembered first: a crash in between costs the sender a second attempt, and
+/// never lets the same request in twice.
+fn accept(shared: &Shared, signature: Option<&Signature>, body: &[u8]) -> Response {
+    let alerts = match respond::parse(body) {
+        Ok(alerts) => alerts,
+        Err(e) => return refusal(StatusCode::BAD_REQUEST, &e.to_string()),
+    };
+    if let Some(refused) = signature.and_then(|signature| claim(shared, signature).err()) {
+        return refused.answer(shared);
+    }
+    let (over, firing): (Vec<_>, Vec<_>) = alerts.into_iter().partition(|a| a.resolved);
+    let resolved = over.len();
+    let refused = match shared.queue.offer(firing) {
+        Ok(Offered::Taken { new, known }) => {
+            shared.metrics.alerts("resolved", resolved);
+            for alert in &over {
+                shared.queue.resolve(alert);
+            }
+            shared.metrics.alerts("accepted", new);
+            shared.metrics.alerts("duplicate", known);
+            let mut said = json!({ "accepted": new, "duplicate": known, "resolved": resolved });
+            if let Some(why) = host_switched_off() {
+                said["fixes_switched_off"] = why.into();
+            }
+            return (StatusCode::ACCEPTED, [(header::CONTENT_TYPE, "application/json")], said.to_string()).into_response();
+        }
+        Ok(Offered::Full) => {
+            shared.metrics.refused(Refused::Queue);
+            "too many alerts wait already; send it again later"
+        }
+        Err(e) => {
+            say(&format!("an alert could not be written to disk and was not accepted: {e}"));
+            "it cannot be kept now; send it again later"
+        }
+    };
+    // the same second, the same body: a sender that tries again at once signs the same
+    if let Some(Err(e)) = signature.zip(shared.replays.as_ref()).map(|(s, replays)| replays.release(s.tag())) {
+        say(&format!("the signature of a request that was not accepted stays remembered: {e}"));
+    }
+    refusal(StatusCode::SERVICE_UNAVAILABLE, refused)
+}
+
+/// Remembers a signature.
+fn claim(shared: &Shared, signature: &Signature) -> Result<(), Rejection> {
+    let later = |text| Rejection(Refused::Replay, StatusCode::SERVICE_UNAVAILABLE, text);
+    let never = |text| Rejection(Refused::Replay, StatusCode::CONFLICT, text);
+    let replays = shared.replays.as_ref().ok_or(later("signatures cannot be remembered"))?;
+    match replays.claim(signature.tag(), signature.at_s(), clock::now().as_second()) {
+        Ok(Claim::New) => Ok(()),
+        Ok(Claim::Replayed) => Err(never("this very request was accepted before")),
+        Ok(Claim::Forgotten) => {
+            Err(never("the request is signed no later than others that are forgotten already, and may be one of them"))
+        }
+        Ok(Claim::Full) => Err(later("too many signed requests lately; send it again later")),
+        Err(e) => {
+            say(&format!("a signature could not be remembered, and its request was not accepted: {e}"));
+            Err(later("it cannot be kept now; send it again later"))
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn answer_without_a_connection_is_whole() {
+        let text = String::from_utf8_lossy(NO_CONNECTION);
+        let (head, body) = text.split_once("\r\n\r\n").unwrap_or_default();
+        assert!(head.contains(&format!("Content-Length: {}", body.len())), "{}", body.len());
+        assert!(serde_json::from_str::<serde_json::Value>(body).is_ok());
+    }
 }

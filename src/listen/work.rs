@@ -1,6 +1,8 @@
 //! Answers what waits: one look at the host for everything that came together, then what is allowed is done, then it is told.
 
+use std::collections::VecDeque;
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use jiff::SignedDuration;
 use opsctl_core::probe::{Ask, clock};
@@ -11,7 +13,7 @@ use crate::catalog::Catalog;
 use crate::config::{Config, When};
 use crate::deliver::Post;
 use crate::engine::{Offer, Selection, Session};
-use crate::fix::{Asked, Place, subject_of};
+use crate::fix::{Asked, Place, host_switched_off, subject_of};
 use crate::look::{look, state_dir};
 use crate::report::add_journal;
 use crate::respond::{self, Answer, Applied, Response};
@@ -19,16 +21,51 @@ use crate::respond::{self, Answer, Applied, Response};
 /// What waited for longer is told and not acted on: the world has moved on.
 const STALE: SignedDuration = SignedDuration::from_hours(1);
 
+/// The time in which runs are counted.
+const MINUTE: Duration = Duration::from_secs(60);
+
+/// When the last runs began, as many as there may be within a minute.
+struct Pace {
+    most: usize,
+    began: VecDeque<Instant>,
+}
+
+impl Pace {
+    fn new(most: usize) -> Self {
+        Self { most, began: VecDeque::new() }
+    }
+
+    /// How long the next run has to wait.
+    fn pause(&self, now: Instant) -> Duration {
+        let oldest = self.began.front().filter(|_| self.began.len() >= self.most);
+        oldest.map_or(Duration::ZERO, |began| MINUTE.saturating_sub(now.duration_since(*began)))
+    }
+
+    fn begins(&mut self, now: Instant) {
+        self.began.push_back(now);
+        while self.began.len() > self.most {
+            self.began.pop_front();
+        }
+    }
+}
+
 /// Answers until it is to end; what it is at is finished first.
 pub(super) async fn work(config: &Config, shared: &Arc<Shared>) {
     let catalog = Catalog::of(crate::site::runbooks(config));
     let mut stopping = shared.stopping.clone();
+    let mut pace = Pace::new(config.listen.runs_per_minute);
     loop {
+        // what comes meanwhile waits on disk, and is answered together
+        let next = async {
+            tokio::time::sleep(pace.pause(Instant::now())).await;
+            shared.queue.take().await
+        };
         let batches = tokio::select! {
             biased;
             _ = stopping.wait_for(|stop| *stop) => return,
-            batches = shared.queue.take() => batches,
+            batches = next => batches,
         };
+        pace.begins(Instant::now());
         shared.metrics.begins();
         Box::pin(answer(config, &catalog, shared, &batches)).await;
         shared.metrics.ends();
@@ -62,6 +99,7 @@ async fn answer(config: &Config, catalog: &Catalog, shared: &Arc<Shared>, batche
     }
     // fixes have added entries since the run
     add_journal(&mut response.report, &state_dir(config), config.signing_key.as_deref()).await;
+    response.fixes_switched_off = host_switched_off();
     tell(config, response).await;
 }
 
@@ -111,5 +149,25 @@ async fn tell(config: &Config, response: Response) {
     });
     for note in told.await.unwrap_or_default() {
         say(&note);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn runs_are_bounded_per_minute() {
+        let start = Instant::now();
+        let at = |seconds| start + Duration::from_secs(seconds);
+        let mut pace = Pace::new(2);
+        assert_eq!(pace.pause(at(0)), Duration::ZERO);
+        pace.begins(at(0));
+        assert_eq!(pace.pause(at(1)), Duration::ZERO);
+        pace.begins(at(10));
+        assert_eq!(pace.pause(at(10)), Duration::from_secs(50));
+        assert_eq!(pace.pause(at(60)), Duration::ZERO);
+        pace.begins(at(60));
+        assert_eq!(pace.pause(at(61)), Duration::from_secs(9));
     }
 }

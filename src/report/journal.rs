@@ -16,7 +16,7 @@ const JOURNAL_TIMEOUT: Duration = Duration::from_secs(1);
 pub async fn add_journal(report: &mut Report, state_dir: &Path, signing_key: Option<&Path>) {
     let journal = Journal::at(state_dir).signed_with(signing_key);
     let path = journal.path().display().to_string();
-    let note = match blocking::run("the journal", &path, JOURNAL_TIMEOUT, move || journal.report()).await {
+    let note = match blocking::run("the journal", &path, JOURNAL_TIMEOUT, move |_| journal.report()).await {
         Ok(Ok((head, note))) => {
             report.journal = Some(head);
             note

@@ -28,6 +28,9 @@ pub struct Response {
     pub at: Timestamp,
     /// One answer for each alert, in the order of the payload.
     pub answers: Vec<Answer>,
+    /// Why no fix is applied at all: the kill switch is set.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub fixes_switched_off: Option<String>,
     /// Everything that was found on this host.
     pub report: Report,
 }
@@ -104,6 +107,7 @@ pub fn respond(alerts: Vec<Alert>, report: &Report, catalog: &Catalog, config: &
         host: report.host.hostname.clone(),
         at: report.started_at,
         answers: answers.collect(),
+        fixes_switched_off: None,
         report: report.clone(),
     }
 }

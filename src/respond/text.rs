@@ -51,7 +51,7 @@ fn title(response: &Response, answer: &Answer) -> String {
 
 /// What there is to say besides findings, one line each.
 fn facts(response: &Response, answer: &Answer) -> Vec<String> {
-    let mut lines = Vec::new();
+    let mut lines: Vec<String> = response.fixes_switched_off.iter().cloned().collect();
     let name = &answer.alert.name;
     if !answer.known {
         let add = "`[[alert]]` in the configuration says which answer it";

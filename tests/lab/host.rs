@@ -151,6 +151,21 @@ impl Host {
         must_succeed(script, self.command("bash").args(["-ec", script]))
     }
 
+    /// What a shell script prints that an ordinary user runs: no groups, no capabilities. It must succeed.
+    #[track_caller]
+    pub(crate) fn sh_as_nobody(&self, script: &str) -> String {
+        let user = ["--reuid", "65534", "--regid", "65534", "--clear-groups", "--inh-caps=-all", "--no-new-privs"];
+        let mut command = self.command("setpriv");
+        command.args(user).args(["env", "-i", "PATH=/usr/bin:/bin", "LC_ALL=C", "bash", "-ec", script]).current_dir("/");
+        must_succeed(script, &mut command)
+    }
+
+    /// Gives the host an `/etc` of its own: a copy, in which files may be made.
+    #[track_caller]
+    pub(crate) fn with_own_etc(&self) {
+        self.sh("cp -a /etc /run/lab/etc && mount --bind /run/lab/etc /etc && mkdir -p /etc/opsctl");
+    }
+
     /// What a docker command prints; it must succeed.
     #[track_caller]
     pub(crate) fn docker(&self, args: &[&str]) -> String {

@@ -42,9 +42,36 @@ impl Host {
         eventually(30, &what, || (!self.sh(&format!("ss -Hltn 'sport = {port}'")).is_empty()).then_some(()));
     }
 
+    /// A file of the host that only root can read.
+    #[track_caller]
+    pub(crate) fn secret_file(&self, name: &str, text: &str) -> PathBuf {
+        let path = self.path(name);
+        std::fs::write(&path, text).unwrap_or_else(|e| panic!("{name}: {e}"));
+        let mode = std::os::unix::fs::PermissionsExt::from_mode(0o600);
+        std::fs::set_permissions(&path, mode).unwrap_or_else(|e| panic!("{name}: {e}"));
+        path
+    }
+
     /// Starts `opsctl listen` on its usual port and waits for it.
     #[track_caller]
     pub(crate) fn listen(&self) {
+        self.start_listening();
+        self.until_open(9797);
+    }
+
+    /// [`Host::listen`] at a unix socket instead of a port.
+    #[track_caller]
+    pub(crate) fn listen_at(&self, socket: &str) {
+        self.start_listening();
+        let connects = format!("timeout 5 socat -u OPEN:/dev/null UNIX-CONNECT:{socket}");
+        eventually(30, "the unix socket accepts connections", || {
+            let output = self.command("bash").args(["-c", &connects]).output().ok()?;
+            output.status.success().then_some(())
+        });
+    }
+
+    #[track_caller]
+    fn start_listening(&self) {
         let script = format!(
             "exec env OPSCTL_STATE_DIR={} OPSCTL_CONFIG={} /run/lab/opsctl listen 2>> {}",
             self.path("state").display(),
@@ -52,7 +79,6 @@ impl Host {
             self.path("listen.log").display()
         );
         self.spawn("sh", &["-c", &script]);
-        self.until_open(9797);
     }
 
     /// Ends it as systemd would, and waits until it has gone.

@@ -182,7 +182,27 @@ pub(super) fn soft_limit(limits: &str) -> Option<u64> {
 
 #[cfg(test)]
 mod tests {
+    #![allow(clippy::unwrap_used, clippy::disallowed_methods, reason = "tests")]
+    use std::io::Write;
+
     use super::*;
+
+    #[test]
+    fn deleted_file_that_is_open_for_appending() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("app.log");
+        let mut file = std::fs::OpenOptions::new().create(true).append(true).open(&path).unwrap();
+        file.write_all(&vec![1; 2 << 20]).unwrap();
+        file.sync_all().unwrap();
+        let scanned = |path: &Path| scan(&Io::for_test()).into_iter().find(|f| Path::new(&f.path) == path);
+        assert_eq!(scanned(&path), None);
+        std::fs::remove_file(&path).unwrap();
+        let found = scanned(&path).unwrap();
+        assert_eq!(found.pid, i32::try_from(std::process::id()).unwrap());
+        assert!(found.bytes >= 2 << 20 && found.append_or_write_only && found.start_ticks > 0);
+        let meta = file.metadata().unwrap();
+        assert_eq!(found.identity, FileIdentity { dev: meta.dev(), ino: meta.ino() });
+    }
 
     #[test]
     fn only_real_deleted_files_count() {

@@ -290,6 +290,12 @@ mod tests {
     }
 
     #[test]
+    fn mountpoints_are_known_by_directory() {
+        assert!(mountpoints(&Io::for_test(), Path::new("/"))[Path::new("/")].contains(OsStr::new("proc")));
+        assert!(mountpoints(&Io::for_test(), Path::new("/no/such/directory")).is_empty());
+    }
+
+    #[test]
     fn a_walk_ends_when_its_time_is_up() {
         let usage = walk(&Io::for_test(), Path::new("/usr"), Duration::ZERO);
         assert!(usage.partial, "{usage:?}");

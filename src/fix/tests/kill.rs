@@ -34,7 +34,7 @@ fn in_dir(dir: &Path) -> Fixture {
 fn run(f: &Fixture, act: impl AsyncFnOnce(&mut Guard<'_, Marker>) -> Exit) -> (Exit, String) {
     let hopeless = f.lock.with_file_name("hopeless").exists();
     let engine = Marker { made: f.marker.clone(), plan: f.plan(), hopeless };
-    let policy = Policy { allow: vec![], max_fixes_per_hour: 10 };
+    let policy = Policy { allow: vec![], max_fixes_per_hour: 10, max_per_fix: 10, max_per_host: 20 };
     let mut out = Vec::new();
     let mut guard = Guard {
         engine: &engine,
@@ -42,6 +42,7 @@ fn run(f: &Fixture, act: impl AsyncFnOnce(&mut Guard<'_, Marker>) -> Exit) -> (E
         state_dir: &f.state,
         lock_file: &f.lock,
         signing_key: None,
+        kill_switch: &f.kill_switch,
         asked: Asked { yes: true, ..Asked::default() },
         person: &f.person,
         out: &mut out,

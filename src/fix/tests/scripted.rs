@@ -17,12 +17,17 @@ use crate::fix::{Answer, Asked, Confirm, Engine, Exit, Guard, Question};
 
 static BROKEN: Code = Code { id: "demo.broken", severities: &[Severity::Crit], when: "it is broken", hint: "repair it" };
 
+/// The number of a recheck, and what happens during it.
+pub(super) type Incident = (usize, Box<dyn Fn()>);
+
 /// Says each recheck once, the last one for ever.
 #[derive(Default)]
 pub(super) struct Scripted {
     steps: RefCell<VecDeque<Recheck>>,
     asked: Cell<usize>,
     over: Cell<bool>,
+    /// Happens during the recheck of this number.
+    pub(super) during: RefCell<Option<Incident>>,
 }
 
 impl Scripted {
@@ -46,6 +51,9 @@ impl Engine for Scripted {
     async fn recheck(&self, check: &str, _target: &Target) -> Recheck {
         assert_eq!(check, "demo.check");
         self.asked.set(self.asked.get() + 1);
+        if let Some((_, happens)) = self.during.borrow().as_ref().filter(|(number, _)| *number == self.asked.get()) {
+            happens();
+        }
         let mut steps = self.steps.borrow_mut();
         let next = steps.front().cloned().unwrap_or_else(|| panic!("nothing left to say"));
         if steps.len() > 1 {
@@ -83,6 +91,7 @@ pub(super) struct Fixture {
     pub(super) dir: tempfile::TempDir,
     pub(super) state: PathBuf,
     pub(super) lock: PathBuf,
+    pub(super) kill_switch: PathBuf,
     /// Made by the fix, removed by its undo.
     pub(super) marker: PathBuf,
     pub(super) engine: Scripted,
@@ -100,11 +109,12 @@ impl Fixture {
         Self {
             state: dir.path().join("state"),
             lock: dir.path().join("lock"),
+            kill_switch: dir.path().join("no-fixes"),
             marker: dir.path().join("marker"),
             dir,
             engine: Scripted::default(),
             person: Person { answer: Cell::new(Answer::NobodyThere), asked: RefCell::default() },
-            policy: Policy { allow: vec![], max_fixes_per_hour: 3 },
+            policy: Policy { allow: vec![], max_fixes_per_hour: 3, max_per_fix: 10, max_per_host: 20 },
             asked: Asked { yes: true, ..Asked::default() },
             deaf: false,
             said: Vec::new(),
@@ -144,6 +154,7 @@ impl Fixture {
             state_dir: &self.state,
             lock_file: &self.lock,
             signing_key: None,
+            kill_switch: &self.kill_switch,
             asked: self.asked,
             person: &self.person,
             out,

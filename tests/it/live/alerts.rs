@@ -24,10 +24,10 @@ fn listening(policy: &str) -> Option<(Host, std::path::PathBuf)> {
     host.image("app:1", Rootfs::Scratch, &[]);
     host.image("machine:1", Rootfs::Machine, &[]);
     let answers = host.hook(9001);
-    std::fs::write(host.path("token"), TOKEN).unwrap();
+    let token = host.secret_file("token", TOKEN);
     host.configure(&format!(
         "{policy}\n[listen]\ntoken_file = \"{}\"\n[[delivery]]\nto = \"http://127.0.0.1:9001/\"\nshape = \"json\"\nwhen = [\"alert\"]\n",
-        host.path("token").display()
+        token.display()
     ));
     host.listen();
     Some((host, answers))
@@ -145,7 +145,7 @@ fn callers_who_should_not_are_turned_away() {
     let Some((host, answers)) = listening("") else { return };
     let curl = |args: &str| host.sh(&format!("curl -s -o /dev/null -w '%{{http_code}}' --max-time 30 {args} || true"));
     let url = "http://127.0.0.1:9797/alerts";
-    assert_eq!(curl("http://127.0.0.1:9797/healthz"), "200");
+    assert_eq!(curl(&format!("-H 'Authorization: Bearer {TOKEN}' http://127.0.0.1:9797/healthz")), "200");
     assert_eq!(curl(&format!("-d '[]' {url}")), "401");
     assert_eq!(curl(&format!("-d '[]' -H 'Authorization: Bearer wrong' {url}")), "401");
     assert_eq!(curl(&format!("-d '[]' -u x:{TOKEN} {url}")), "202");
@@ -162,7 +162,7 @@ fn callers_who_should_not_are_turned_away() {
     // a body that never comes to its end
     let pid = host.sh("pgrep -x opsctl");
     let slow = format!(
-        "exec 3<> /dev/tcp/127.0.0.1/9797; printf 'POST /alerts HTTP/1.1\\r\\nHost: x\\r\\nAuthorization: Bearer {TOKEN}\\r\\nContent-Length: 50\\r\\n\\r\\n[' >&3; timeout 30 head -1 <&3"
+        "exec 3<> /dev/tcp/127.0.0.1/9797; printf 'POST /alerts HTTP/1.1\\r\\nHost: localhost\\r\\nAuthorization: Bearer {TOKEN}\\r\\nContent-Length: 50\\r\\n\\r\\n[' >&3; timeout 30 head -1 <&3"
     );
     assert!(host.sh(&slow).contains("408"));
     // and headers that do not
@@ -180,30 +180,6 @@ fn callers_who_should_not_are_turned_away() {
         payload("NobodyKnows", &json!({}), "2026-11-21T10:00:00Z").replace("\"status\":\"firing\"", "\"status\":\"resolved\"");
     assert!(post(&host, &over).contains("\"resolved\":1"));
     assert!(!host.listen_log().contains(TOKEN));
-}
-
-#[test]
-fn nobody_listens_to_the_world_without_asking_who_is_there() {
-    let Some(host) = Host::without_engine() else { return };
-    let run = host.opsctl(&["listen", "--address", "0.0.0.0:9797"]);
-    assert!(run.code == 64 && run.stderr.contains("token_file"), "{} {}", run.code, run.stderr);
-    std::fs::write(host.path("token"), "short").unwrap();
-    host.configure(&format!("[listen]\naddress = \"0.0.0.0:9797\"\ntoken_file = \"{}\"\n", host.path("token").display()));
-    let run = host.opsctl(&["listen"]);
-    assert!(run.code != 0 && run.stderr.contains("can be guessed"), "{}", run.stderr);
-    // a signed body needs no token
-    std::fs::write(host.path("token"), TOKEN).unwrap();
-    host.configure(&format!("[listen]\naddress = \"0.0.0.0:9797\"\nhmac_secret_file = \"{}\"\n", host.path("token").display()));
-    host.listen();
-    let sign = format!("printf %s '[]' | openssl dgst -sha256 -hmac {TOKEN} -r | cut -d' ' -f1");
-    let post = |signature: &str| {
-        host.sh(&format!(
-            "curl -s -o /dev/null -w '%{{http_code}}' -H \"X-Grafana-Alerting-Signature: {signature}\" -d '[]' http://127.0.0.1:9797/"
-        ))
-    };
-    assert_eq!(post(&format!("$({sign})")), "202");
-    assert_eq!(post("00"), "401");
-    host.stop_listening();
 }
 
 #[test]

@@ -3,6 +3,8 @@
 mod alerts;
 mod bad_days;
 mod binds;
+mod callers;
+mod capabilities;
 mod certificates;
 mod changes;
 mod dns;
@@ -14,6 +16,7 @@ mod formats;
 mod forwarding;
 mod health;
 mod journal;
+mod kill_switch;
 mod killed;
 mod limits;
 mod logs;

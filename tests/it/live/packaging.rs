@@ -85,6 +85,14 @@ fn the_user_data_installs_the_package_on_the_first_boot() {
     machine.wait_for("the first check is over", "[ -e /var/lib/opsctl/bootstrap.json ]");
     let enabled = "systemctl is-enabled opsctl-report.timer opsctl-digest@week.timer opsctl-bootstrap.service";
     assert_eq!(machine.sh(enabled), "enabled\nenabled\nenabled");
+    // what provisioning forgot is applied, in the sandbox of the unit
+    assert_eq!(
+        machine.sh("grep -c '^127.0.1.1 machine$' /etc/hosts"),
+        "1",
+        "{}",
+        machine.sh("cat /var/lib/opsctl/bootstrap.log")
+    );
+    assert_eq!(machine.sh("stat -c '%a %u' /etc/opsctl/listen-token"), "600 0");
     machine.sh(
         "opsctl config check; grep -q ops@example.org /etc/opsctl/config.toml; ! systemctl is-failed opsctl-bootstrap.service",
     );
@@ -126,6 +134,7 @@ fn the_package_installs_reports_by_timer_and_goes_without_a_trace() {
         machine.sh("command -v opsctl; stat -c '%a %U:%G' /etc/opsctl/config.toml /var/lib/opsctl /var/log/opsctl"),
         "/usr/bin/opsctl\n640 root:root\n700 root:root\n750 root:adm"
     );
+    assert_eq!(machine.sh("stat -c '%a %U:%G %s' /etc/opsctl/listen-token"), "600 root:root 65");
     machine.sh("opsctl config check; dpkg --verify opsctl; test -s /usr/share/man/man1/opsctl-diagnose.1.gz; test -s /usr/share/man/man7/opsctl-disk.7.gz");
     // only what looks starts by itself
     assert_eq!(
@@ -163,9 +172,20 @@ fn the_package_installs_reports_by_timer_and_goes_without_a_trace() {
     );
     assert_eq!(machine.sh(&format!("stat -c %a /var/lib/opsctl {METRICS}")), "700\n644");
     assert!(machine.sh(&format!("cat {METRICS}")).contains("opsctl_last_run_timestamp_seconds "));
-    // the listener is started by the first who calls, and is ready when it says so; its last alert is answered before it ends
+    // the listener is started by the first caller, and is ready when it says so; the token of the package is the one that is needed
     machine.sh("systemctl start opsctl-listen.socket; systemctl is-active opsctl-listen.service && exit 1; exec 3<> /dev/tcp/127.0.0.1/9797
-        printf 'GET /healthz HTTP/1.0\\r\\n\\r\\n' >&3; timeout 20 head -n 1 <&3 | grep HTTP");
+        printf 'GET /healthz HTTP/1.0\\r\\n\\r\\n' >&3; timeout 20 head -n 1 <&3 | grep 401");
+    machine.sh("exec 3<> /dev/tcp/127.0.0.1/9797
+        printf 'GET /healthz HTTP/1.0\\r\\nAuthorization: Bearer %s\\r\\n\\r\\n' $(cat /etc/opsctl/listen-token) >&3; timeout 20 head -n 1 <&3 | grep 200");
+    // its other socket is for root and for a group, and ordinary users do not get through to it
+    assert_eq!(machine.sh("stat -c '%a %U:%G' /run/opsctl-listen.sock"), "660 root:root");
+    let over_socket = "import socket; s = socket.socket(socket.AF_UNIX); s.connect('/run/opsctl-listen.sock'); \
+        s.sendall(b'GET /healthz HTTP/1.0\\r\\n\\r\\n'); print(s.recv(99)[9:12].decode())";
+    assert_eq!(machine.sh(&format!("python3 -c \"{over_socket}\"")), "200");
+    let nobody = "setpriv --reuid 65534 --regid 65534 --clear-groups";
+    assert!(machine.sh(&format!("{nobody} python3 -c \"{over_socket}\" 2>&1 || true")).contains("Permission denied"));
+    machine.sh("chmod 666 /run/opsctl-listen.sock");
+    assert_eq!(machine.sh(&format!("{nobody} python3 -c \"{over_socket}\"")), "401");
     assert_eq!(
         machine.sh("systemctl is-active opsctl-listen.service; systemctl show -P NRestarts opsctl-listen.service"),
         "active\n0"
@@ -252,7 +272,7 @@ fn the_sandbox_of_the_units_hides_nothing() {
     machine.wait_for("it is one", "[ \"$(cat /proc/$(systemctl show -P MainPID cache)/comm)\" = redis-server ]");
     let free = look(&machine.opsctl(&["diagnose", "--format", "json"]).stdout);
     assert!(free.iter().any(|line| line.contains("redis.up")), "{free:#?}");
-    for service in ["opsctl-report", "opsctl-digest@", "opsctl-listen"] {
+    for service in ["opsctl-report", "opsctl-digest@", "opsctl-listen", "opsctl-bootstrap"] {
         // the same unit with another program
         machine.sh(&format!(
             "sed -e 's|^ExecStart=.*|ExecStart=/usr/bin/opsctl diagnose --format json --output json=/var/lib/opsctl/look.json|' \
@@ -264,7 +284,7 @@ fn the_sandbox_of_the_units_hides_nothing() {
         assert!(differ.is_empty(), "{service}: {differ:#?}");
     }
     // what is said about hardening is measured
-    for (service, most) in [("opsctl-report", 60), ("opsctl-digest@day", 60), ("opsctl-listen", 72)] {
+    for (service, most) in [("opsctl-report", 60), ("opsctl-digest@day", 60), ("opsctl-listen", 72), ("opsctl-bootstrap", 62)] {
         machine.sh(&format!("systemd-analyze security --no-pager --threshold={most} {service}.service"));
     }
     // and a digest is a report in all of this
@@ -277,6 +297,46 @@ fn the_sandbox_of_the_units_hides_nothing() {
             .collect()
     };
     assert_eq!(lines("opsctl-report.service"), lines("opsctl-digest@.service"));
+}
+
+/// What probes do besides reading and connecting, as far as a sandbox could refuse it; and what none of them does.
+const CALLS: &str = r#"
+import ctypes, os, platform
+libc = ctypes.CDLL(None, use_errno=True)
+setns, setfsuid, openat2 = {"x86_64": (308, 122, 437), "aarch64": (268, 151, 437)}[platform.machine()]
+def can(name, call):
+    ctypes.set_errno(0)
+    call()
+    print(name, "yes" if ctypes.get_errno() == 0 else os.strerror(ctypes.get_errno()))
+how = (ctypes.c_uint64 * 3)(os.O_RDONLY | os.O_CLOEXEC, 0, 0x10)
+can("openat2 in a root", lambda: libc.syscall(openat2, os.open("/", os.O_PATH), b"etc/hostname", ctypes.byref(how), 24))
+can("setfsuid", lambda: (libc.syscall(setfsuid, 1), libc.syscall(setfsuid, 0)))
+can("enter a network", lambda: libc.syscall(setns, os.open("/proc/1/ns/net", os.O_RDONLY), 0x40000000))
+can("enter mounts", lambda: libc.syscall(setns, os.open("/proc/1/ns/mnt", os.O_RDONLY), 0x20000))
+can("drop a capability", lambda: libc.prctl(24, 12, 0, 0, 0))
+can("a user namespace", lambda: libc.unshare(0x10000000))
+"#;
+
+#[test]
+fn sandbox_of_the_units_allows_what_probes_do() {
+    let Some((machine, _)) = clean_machine() else { return };
+    machine.sh("dpkg -i /root/opsctl.deb");
+    machine.write("/root/calls.py", CALLS);
+    for service in ["opsctl-report", "opsctl-digest@", "opsctl-listen", "opsctl-bootstrap"] {
+        machine.sh(&format!(
+            "sed -e 's|^ExecStart=.*|ExecStart=/usr/bin/python3 /root/calls.py|' \
+             -e '/^Type=/d; /^WatchdogSec=/d; /^Restart=/d; /^Requires=/d' -e '/^.Service./a Type=oneshot\\nStandardOutput=truncate:/run/calls' \
+             /usr/lib/systemd/system/{service}.service > /etc/systemd/system/calls.service; systemctl daemon-reload; systemctl start calls.service"
+        ));
+        let said = machine.sh("cat /run/calls");
+        for allowed in
+            ["openat2 in a root yes", "setfsuid yes", "enter a network yes", "enter mounts yes", "drop a capability yes"]
+        {
+            assert!(said.contains(allowed), "{service}: {said}");
+        }
+        // a renewal may run in a snap
+        assert!(service == "opsctl-listen" || !said.contains("a user namespace yes"), "{service}: {said}");
+    }
 }
 
 #[test]
@@ -440,7 +500,7 @@ fn ansible_installs_two_machines_and_makes_one_summary_of_them() {
         r#"{"opsctl_config": {"run": {"deadline": "20s", "history_days": 7}, "policy": {"allow": ["log.truncate"]},
             "runbooks": {"container": {"expect": ["web"]}, "disk": {"space_warn_percent": 80.5}},
             "owner": [{"match": "lost*", "owner": "Team \"A\" – ä"}, {"match": "*", "owner": "b"}]},
-            "opsctl_environment": {"PG_PASSWORD": "a \"b\" \\ $c"}, "opsctl_calendar": "*:0/20", "opsctl_digests": ["week"]}"#,
+            "opsctl_environment": {"PG_PASSWORD": "a \"b\" \\ $c"}, "opsctl_calendar": "*:0/20", "opsctl_digests": ["week"], "opsctl_listen": true}"#,
     );
     file("shop.toml", "[runbook]\nname = \"shop\"\ntitle = \"The shop\"\n[[check]]\nnam = \"x\"\n");
     file("inventory", "machine\nbeta\n");
@@ -466,6 +526,7 @@ fn ansible_installs_two_machines_and_makes_one_summary_of_them() {
             .sh("opsctl config check; cat /etc/opsctl/config.toml; stat -c %a /etc/opsctl/config.toml /etc/opsctl/environment");
         assert!(config.contains("owner = \"Team \\\"A\\\" – ä\"") && config.ends_with("640\n600"), "{config}");
         assert!(there.sh("opsctl list").contains("aletheia"));
+        assert_eq!(there.sh("systemctl is-active opsctl-listen.socket; stat -c %a /etc/opsctl/listen-token"), "active\n600");
         assert_eq!(there.sh(". /etc/opsctl/environment 2> /dev/null; grep -c PG_PASSWORD /etc/opsctl/environment"), "1");
     }
     let (ok, said) = playbook(&machine, "install.yml", &install);

@@ -145,7 +145,7 @@ EOF");
         printf 'Start-Date: %s\nCommandline: apt-get -o Acquire::http::Proxy=http://u:canary-apt@proxy:3128 install jq\nInstall: jq:amd64 (1.6)\nEnd-Date: %s\n\n' \"$day\" \"$day\" > /var/log/apt/history.log
         echo \"$(date '+%F %T') install jq:amd64 <none> 1.6\" > /var/log/dpkg.log");
     // what is told to whom, and how opsctl itself logs in
-    fs::write(host.path("token"), "canary-listen-token-0123456789abcdef").unwrap();
+    let token = host.secret_file("token", "canary-listen-token-0123456789abcdef");
     host.configure(&format!(
         "[report]\nheartbeat = \"http://127.0.0.1:1/canary-heartbeat\"\n[listen]\ntoken_file = \"{}\"\n\
          [[delivery]]\nto = \"http://127.0.0.1:1/hooks/canary-hook-path\"\nshape = \"slack\"\n\
@@ -153,7 +153,7 @@ EOF");
          [[server]]\nname = \"shop\"\nurl = \"postgres://app:${{SHOP_PW}}@127.0.0.1:5432/shop\"\n\
          [[server]]\nname = \"queue\"\nurl = \"redis://:${{SHOP_PW}}@127.0.0.1:6379/0\"\n\
          [[endpoint]]\nurl = \"http://127.0.0.1:1/?token=canary-endpoint-query\"\n",
-        host.path("token").display()
+        token.display()
     ));
     host.opsctl(&["note", "deploy", "shop", "password=canary-note"]);
     fs::write(host.path("alert.json"), ALERT).unwrap();
@@ -170,7 +170,8 @@ EOF");
         "the answer to a wrong token",
         &host.sh("curl -s -H 'Authorization: Bearer canary-wrong-token' -d '[]' http://127.0.0.1:9797/"),
     );
-    clean("the metrics", &host.sh("curl -s http://127.0.0.1:9797/metrics"));
+    let metrics = "curl -s -H 'Authorization: Bearer canary-listen-token-0123456789abcdef' http://127.0.0.1:9797/metrics";
+    clean("the metrics", &host.sh(metrics));
     host.stop_listening();
     clean("what listen says", &host.listen_log());
     nothing_is_told(&host, &[&["audit", "show"]]);

@@ -1,0 +1,179 @@
+//! How many connections there are at once, and which one gives way: one whose caller is not known yet, the oldest of the peer that has most.
+//!
+//! A caller that has nothing to hide sends its headers at once and is known within milliseconds. Many connections that never say anything
+//! therefore cost each other their place, and not the callers that are meant to come through.
+
+use std::collections::BTreeMap;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use futures_util::future::{AbortHandle, AbortRegistration};
+
+/// Connections at once. Each may hold a body of 1 MiB until its signature is compared.
+const MAX_CONNECTIONS: usize = 64;
+
+/// Of these, from one peer.
+const MAX_CONNECTIONS_PER_PEER: usize = 32;
+
+/// Where connections come from, as far as it cannot be chosen freely.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Origin {
+    /// A user of this host, over the unix socket.
+    User(u32),
+    /// An address; see [`Origin::of`].
+    Address(IpAddr),
+}
+
+impl Origin {
+    /// Every process has all of 127.0.0.0/8 to itself, and a host mostly a /64.
+    pub(super) fn of(address: IpAddr) -> Self {
+        let address = address.to_canonical();
+        Self::Address(match address {
+            _ if address.is_loopback() => Ipv4Addr::LOCALHOST.into(),
+            IpAddr::V4(_) => address,
+            IpAddr::V6(v6) => Ipv6Addr::from_bits(v6.to_bits() >> 64 << 64).into(),
+        })
+    }
+}
+
+struct Open {
+    origin: Origin,
+    known: Arc<AtomicBool>,
+    abort: AbortHandle,
+}
+
+#[derive(Default)]
+struct Inner {
+    /// By age.
+    open: BTreeMap<u64, Open>,
+    next: u64,
+}
+
+/// All connections.
+#[derive(Clone, Default)]
+pub(super) struct Connections(Arc<Mutex<Inner>>);
+
+/// The place of one connection, free again when it is dropped.
+pub(super) struct Place {
+    connections: Connections,
+    number: u64,
+    /// Ends the connection when it has to give way.
+    pub(super) given_way: Option<AbortRegistration>,
+    /// Set when a request has shown who calls: from then on it keeps its place.
+    pub(super) known: Arc<AtomicBool>,
+}
+
+impl Connections {
+    fn lock(&self) -> MutexGuard<'_, Inner> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// A place for a new connection; `None` when all that could give way are known callers.
+    pub(super) fn admit(&self, origin: Origin) -> Option<Place> {
+        let mut inner = self.lock();
+        while inner.of(origin) >= MAX_CONNECTIONS_PER_PEER {
+            let number = inner.oldest_unknown(origin)?;
+            inner.end(number);
+        }
+        while inner.open.len() >= MAX_CONNECTIONS {
+            let number = inner.largest_unknown()?;
+            inner.end(number);
+        }
+        inner.next += 1;
+        let number = inner.next;
+        let (abort, registration) = AbortHandle::new_pair();
+        let known = Arc::new(AtomicBool::new(false));
+        inner.open.insert(number, Open { origin, known: Arc::clone(&known), abort });
+        Some(Place { connections: self.clone(), number, given_way: Some(registration), known })
+    }
+}
+
+impl Inner {
+    fn of(&self, origin: Origin) -> usize {
+        self.open.values().filter(|open| open.origin == origin).count()
+    }
+
+    fn oldest_unknown(&self, origin: Origin) -> Option<u64> {
+        let unknown = |(_, open): &(&u64, &Open)| open.origin == origin && !open.known.load(Ordering::Relaxed);
+        self.open.iter().find(unknown).map(|(number, _)| *number)
+    }
+
+    /// The oldest unknown one of the peer that has most connections.
+    fn largest_unknown(&self) -> Option<u64> {
+        let unknown = self.open.iter().filter(|(_, open)| !open.known.load(Ordering::Relaxed));
+        unknown.max_by_key(|(number, open)| (self.of(open.origin), u64::MAX - **number)).map(|(number, _)| *number)
+    }
+
+    fn end(&mut self, number: u64) {
+        if let Some(open) = self.open.remove(&number) {
+            open.abort.abort();
+        }
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        self.connections.lock().open.remove(&self.number);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "tests")]
+    use super::*;
+
+    fn address(text: &str) -> Origin {
+        Origin::of(text.parse().unwrap())
+    }
+
+    /// A place, and whether it has had to give way.
+    fn has_given_way(connections: &Connections, place: &Place) -> bool {
+        !connections.lock().open.contains_key(&place.number)
+    }
+
+    #[test]
+    fn addresses_that_are_free_to_choose_are_one_peer() {
+        assert_eq!(address("127.0.0.1"), address("127.200.3.4"));
+        assert_eq!(address("127.0.0.1"), address("::1"));
+        assert_eq!(address("127.0.0.1"), address("::ffff:127.0.0.9"));
+        assert_eq!(address("2001:db8::1"), address("2001:db8::ffff:ffff:1"));
+        assert_ne!(address("2001:db8::1"), address("2001:db8:0:1::1"));
+        assert_ne!(address("192.0.2.1"), address("192.0.2.2"));
+    }
+
+    #[test]
+    fn silent_connections_give_way_to_new_ones_of_their_peer() {
+        let connections = Connections::default();
+        let silent: Vec<Place> = (0..32).map(|_| connections.admit(address("192.0.2.1")).unwrap()).collect();
+        let other = connections.admit(address("192.0.2.2")).unwrap();
+        let new = connections.admit(address("192.0.2.1")).unwrap();
+        assert!(has_given_way(&connections, &silent[0]) && !has_given_way(&connections, &silent[1]));
+        assert!(!has_given_way(&connections, &other) && !has_given_way(&connections, &new));
+        drop(silent);
+        assert_eq!(connections.lock().open.len(), 2);
+    }
+
+    #[test]
+    fn known_callers_keep_their_place() {
+        let connections = Connections::default();
+        let known: Vec<Place> = (0..32).map(|_| connections.admit(Origin::User(1)).unwrap()).collect();
+        for place in &known {
+            place.known.store(true, Ordering::Relaxed);
+        }
+        assert!(connections.admit(Origin::User(1)).is_none());
+        assert!(known.iter().all(|place| !has_given_way(&connections, place)));
+        drop(known);
+        assert!(connections.admit(Origin::User(1)).is_some());
+    }
+
+    #[test]
+    fn full_house_takes_the_place_of_the_largest_peer() {
+        let connections = Connections::default();
+        let many: Vec<Place> = (0..32).map(|_| connections.admit(address("192.0.2.1")).unwrap()).collect();
+        let few: Vec<Place> = (0..32).map(|n| connections.admit(Origin::User(n)).unwrap()).collect();
+        let new = connections.admit(address("192.0.2.9")).unwrap();
+        assert!(has_given_way(&connections, &many[0]));
+        assert!(few.iter().chain([&new]).all(|place| !has_given_way(&connections, place)));
+    }
+}
