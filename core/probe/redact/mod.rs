@@ -1,6 +1,8 @@
 //! Secrets never leave the process: every string of every piece of evidence goes through here before it is judged,
 //! recorded, journalled or shown.
 
+#[cfg(test)]
+mod corpus;
 mod learned;
 
 use std::sync::LazyLock;
