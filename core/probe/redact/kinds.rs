@@ -2,6 +2,7 @@
 //! follow; a parser for each kind then reads on from there. Every parser reads a bounded number of bytes, so that the whole takes time
 //! in proportion to the text.
 
+use std::ops::Range;
 use std::sync::LazyLock;
 
 use aho_corasick::{AhoCorasick, AhoCorasickKind};
@@ -86,19 +87,19 @@ pub(super) struct Search<'a> {
     pub(super) found: Spans,
     /// Names before this place are done.
     name_end: usize,
-    /// Everything before this place that could be a secret is one.
-    value_end: usize,
+    /// The last secret.
+    last: Range<usize>,
     /// Whether the text has `kind: Secret` in it, once that was asked.
     kubernetes: Option<bool>,
 }
 
 /// What in `text` looks like a secret.
 pub(super) fn find(text: &[u8], form: Form, is_short_secret: &dyn Fn(&[u8]) -> bool) -> Spans {
-    let mut search = Search { text, form, is_short_secret, found: Spans::default(), name_end: 0, value_end: 0, kubernetes: None };
+    let mut search = Search { text, form, is_short_secret, found: Spans::default(), name_end: 0, last: 0..0, kubernetes: None };
     let (automaton, triggers) = &*TRIGGERS;
     for hit in automaton.find_overlapping_iter(text) {
         let (start, end) = (hit.start(), hit.end());
-        if start < search.value_end {
+        if search.last.contains(&start) {
             continue;
         }
         match triggers[hit.pattern().as_usize()] {
@@ -128,7 +129,7 @@ impl Search<'_> {
     pub(super) fn add(&mut self, start: usize, end: usize) {
         if start < end {
             self.found.push(start..end);
-            self.value_end = self.value_end.max(end);
+            self.last = start..end;
         }
     }
 
@@ -198,14 +199,17 @@ impl Search<'_> {
         let quote = self.before(from).filter(|b| is_quote(*b));
         let closed = quote.is_some() && self.at(to) == quote;
         let mut i = if closed { to + 1 } else { to };
-        if self.at(i) == Some(b']') && (closed || self.before(from) == Some(b'[')) {
+        let bracket = self.at(i) == Some(b']') && (closed || self.before(from) == Some(b'['));
+        if bracket && matches!(self.at(skip_blanks(self.text, i + 1)), Some(b'=' | b':')) {
             i += 1;
         } else if self.text[i..].starts_with(b"[]") {
             i += 2;
         }
         let sign = skip_blanks(self.text, i);
         let next = self.at(sign + 1);
-        let around = Around { start: from, quote: quote.filter(|_| !closed), ..Around::default() };
+        let lower = self.text[from..to].to_ascii_lowercase();
+        let query = lower.ends_with(b"accesssignature") || lower.ends_with(b"access_signature");
+        let around = Around { start: from, quote: quote.filter(|_| !closed), query, ..Around::default() };
         match self.at(sign) {
             Some(b'=') if next == Some(b'>') => self.value(sign + 2, class, b'>', around),
             Some(b'=') if matches!(next, Some(b'=' | b'~')) => {}
@@ -230,7 +234,9 @@ impl Search<'_> {
             }
             Some(b'>') if self.before(from) == Some(b'<') => {
                 let end = until(&self.text[..self.text.len().min(sign + values::MAX_VALUE_BYTES)], sign + 1, |b| b == b'<');
-                self.judge(sign + 1, end, class, b'>');
+                if self.text[end..].starts_with(b"</") {
+                    self.judge(sign + 1, end, class, b'>');
+                }
             }
             Some(b',') if closed && from >= 2 && self.text[from - 2] == b'(' => self.value(sign + 1, class, b',', around),
             Some(b'(') if sign == to && next.is_some_and(is_quote) => self.value(sign + 1, class, b'=', around),
@@ -460,7 +466,7 @@ impl Search<'_> {
             match class {
                 Class::Authorization => self.authorization(at, Around { start: from, ..Around::default() }),
                 Class::Password if directive || option || (!closed && first != b'`') => self.judge(at + 1, end, class, b' '),
-                _ if option && certain => self.judge(at + 1, end, class, b' '),
+                _ if directive || (option && certain) => self.judge(at + 1, end, class, b' '),
                 _ if self.is_redis_auth(from, to) => lines::redis_auth(self, at),
                 Class::Secret if values::looks_opaque(inner) => self.judge(at + 1, end, class, b' '),
                 _ => {}
@@ -479,9 +485,9 @@ impl Search<'_> {
         } else if directive || (certain && (self.is_short_secret)(word)) {
             let end = values::unquoted_end(self.text, at, Around { start: from, ..Around::default() });
             self.judge(at, end, class, b' ');
-        } else if class == Class::Login {
+        } else if class == Class::Login || self.text[..from].trim_ascii_end().ends_with(b"stats") {
             // `stats auth admin:secret`
-            self.judge(at, end, class, b' ');
+            self.judge(at, end, Class::Login, b' ');
         } else if self.is_redis_auth(from, to) {
             lines::redis_auth(self, at);
         } else if certain {

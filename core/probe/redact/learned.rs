@@ -167,7 +167,12 @@ impl Inner {
             }
         }
         for (pattern, form) in &self.fresh {
-            found.extend(memchr::memmem::find_iter(text, pattern).map(|at| whole(text, at..at + pattern.len(), *form)));
+            // also where it overlaps itself, as the automaton finds it
+            let mut from = 0;
+            while let Some(at) = memchr::memmem::find(&text[from..], pattern).map(|n| from + n) {
+                found.push(whole(text, at..at + pattern.len(), *form));
+                from = at + 1;
+            }
         }
         found.extend(self.cut(text));
         let mut spans = Spans::default();

@@ -165,6 +165,7 @@ fn secret_word(word: &str, before: &str, after: usize) -> Option<Class> {
     let plural = |list: &[&str]| word.strip_suffix('s').is_some_and(|one| list.iter().any(|end| one.ends_with(end)));
     match word {
         "auth" if matches!(before, "basic" | "proxy" | "http" | "stats") => return Some(Class::Login),
+        "auth" if matches!(before, "rediscli" | "redis") => return Some(Class::Secret),
         "userpass" | "creds" => return Some(Class::Login),
         "pw" | "pass" => return Some(Class::Password),
         "credential" | "credentials" | "tokens" | "secrets" | "passwords" | "passphrases" => return Some(Class::Plural),

@@ -273,9 +273,14 @@ pub(super) fn hash(search: &mut Search<'_>, start: usize, end: usize) {
 fn putty(search: &mut Search<'_>, start: usize) {
     let first = values::line_end(search.text, start);
     let count = search.text[start..first].iter().filter(|b| b.is_ascii_digit()).fold(0, |n: usize, b| n * 10 + usize::from(b - b'0'));
+    let base64 = |b: &u8| b.is_ascii_alphanumeric() || matches!(b, b'+' | b'/' | b'=' | b'\r');
     let mut end = first;
     for _ in 0..count.min(200) {
-        end = values::line_end(search.text, end + 1);
+        let next = values::line_end(search.text, end + 1);
+        if end >= search.text.len() || !search.text[end + 1..next].iter().all(base64) {
+            break;
+        }
+        end = next;
     }
     search.add(first + 1, end);
 }
@@ -289,7 +294,8 @@ pub(super) fn pem(search: &mut Search<'_>, start: usize) {
     let Some(head) = memchr::memmem::find(&text[title.min(text.len())..text.len().min(start + MAX_HEAD)], b"-----").map(|n| title + n) else {
         return;
     };
-    if memchr::memmem::find(&text[title..head], b"PRIVATE KEY").is_none() {
+    let title = &text[title..head];
+    if memchr::memmem::find(title, b"PRIVATE KEY").is_none() || title.contains(&b'\n') {
         return;
     }
     let from = head + 5;

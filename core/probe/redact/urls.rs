@@ -30,6 +30,8 @@ pub(super) const WEBHOOKS: &[&str] = &[
     "open.feishu.cn/open-apis/bot/v2/hook/",
     "open.larksuite.com/open-apis/bot/v2/hook/",
     "hooks.chime.aws/incomingwebhooks/",
+    "chat.googleapis.com/v1/spaces/",
+    "/cgi-bin/webhook/send?",
     "/hooks/",
     "/webhook/",
     "/webhooks/",
@@ -202,6 +204,13 @@ pub(super) fn login(search: &mut Search<'_>, sign: usize) {
 pub(super) fn webhook(search: &mut Search<'_>, at: usize) {
     let text = search.text;
     let limit = text.len().min(at + MAX_URL_BYTES);
+    if text[..at].ends_with(b"spaces/") || text[..at].ends_with(b"send?") {
+        let end = until(&text[..limit], at, ends_url);
+        if let Some(key) = memchr::memmem::find(&text[at..end], b"key=").map(|n| at + n + 4).filter(|key| !search.is_redacted(*key)) {
+            search.found.push(key..until(&text[..end], key, |b| b == b'&' || b == b'#'));
+        }
+        return;
+    }
     let end = until(&text[..limit], at, |b| ends_url(b) || matches!(b, b'?' | b'#' | b',' | b')' | b']' | b'}' | b';'));
     let known = text[..at].ends_with(b"hooks/") && !text[..at].ends_with(b"api/webhooks/") || text[..at].ends_with(b"/webhook/");
     let telegram = text[..at].ends_with(b"/bot");

@@ -114,6 +114,8 @@ pub(super) struct Around {
     pub(super) whole_line: bool,
     /// The value is all the rest of the line, whatever is in it: an entry of an environment.
     pub(super) entry: bool,
+    /// It is a query itself, and `&` does not end it: a shared access signature.
+    pub(super) query: bool,
     /// `;` ends it: an entry of a connection string.
     pub(super) list: bool,
 }
@@ -149,6 +151,7 @@ pub(super) fn unquoted_end(text: &[u8], at: usize, around: Around) -> usize {
             }
             b',' if next.is_none_or(|b| is_end(b) || is_quote(b)) || pair_follows(text, i + 1, b"=:", false) => break,
             b';' if next.is_none_or(|b| is_end(b) || is_quote(b)) || pair_follows(text, i + 1, b"=", true) => break,
+            b'&' if around.query => {}
             b'&' if next.is_none_or(|b| is_end(b) || is_quote(b)) || pair_follows(text, i + 1, b"=", false) => break,
             b'#' if is_in_url(text, around.start) => break,
             b'<' if next == Some(b'/') => break,
