@@ -1,44 +1,88 @@
 //! The secrets seen in this run, and how they are found in text: hundreds of containers have thousands of them, and every string of all
 //! evidence is looked through.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, HashMap, HashSet};
+use std::ops::Range;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{PoisonError, RwLock};
 
-use aho_corasick::AhoCorasick;
+use aho_corasick::{AhoCorasick, AhoCorasickKind};
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD_NO_PAD;
 
-use super::REDACTED;
+use super::spans::Spans;
+use super::{REDACTED, SHORTEST_LEARNED};
 
-/// Looking for one secret after the other may cost this many times the number of all secrets before an automaton is made of them: about
-/// what making it costs.
-const WORTH_IT: usize = 50;
+/// Searching for one pattern after the other may cost this many times the number of all patterns before an automaton is built from them:
+/// about the cost of building it.
+const WORTH_AN_AUTOMATON: usize = 50;
+
+/// A longer secret is kept in pieces, so that a part of it is removed as well and no pattern is long.
+const PIECE_BYTES: usize = 48;
+
+/// The most bytes of secrets that are kept. A host with a thousand containers has a tenth of it.
+const MAX_BYTES: usize = 4 << 20;
+
+/// Up to here, secrets are also looked for in base64 and hexadecimal form.
+const MAX_ENCODED_BYTES: usize = 1 << 20;
+
+/// How many characters of an encoded secret are enough to know it; the rest of the encoded text goes with it.
+const ENCODED_CHARS: usize = 16;
+
+/// A text is long enough to have been cut where it ends.
+const MAY_BE_CUT: usize = 80;
+
+/// How a pattern stands for a secret.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Form {
+    /// As it is.
+    Plain,
+    /// In base64, of either alphabet.
+    Base64,
+    /// In hexadecimal digits.
+    Hex,
+}
 
 /// Secrets, and what finds them.
 #[derive(Debug, Default)]
 pub(super) struct Learned {
     inner: RwLock<Inner>,
-    /// Searches for one secret since the automaton was made.
+    /// Searches for one pattern since the automaton was built.
     searched: AtomicUsize,
 }
 
 #[derive(Debug, Default)]
 struct Inner {
-    all: BTreeSet<String>,
-    /// Names of objects: a secret within one of them stays, because the name has to be shown.
+    /// Whole secrets, as they were learned.
+    all: HashSet<String>,
+    /// What is looked for in texts.
+    patterns: HashMap<Vec<u8>, Form>,
+    /// The plain patterns in order: for a text that ends within one of them.
+    pieces: BTreeSet<Vec<u8>>,
+    /// Beginnings of these.
+    beginnings: HashSet<[u8; SHORTEST_LEARNED]>,
+    /// Secrets that are too short or too common to be removed wherever they stand.
+    short: HashSet<Vec<u8>>,
+    /// Names of objects: a secret within one of them stays there, because the name has to be shown.
     names: BTreeSet<String>,
-    /// Tells whether a text holds any but `fresh`; none as long as there are few.
-    automaton: Option<AhoCorasick>,
+    /// Finds all patterns but `fresh`; `None` as long as there are few.
+    automaton: Option<(AhoCorasick, Vec<(usize, Form)>)>,
+    /// Finds the names; `None` when there are others.
+    name_finder: Option<AhoCorasick>,
     /// What the automaton does not know yet.
-    fresh: Vec<String>,
+    fresh: Vec<(Vec<u8>, Form)>,
+    /// Sum of the lengths of `all`.
+    bytes: usize,
+    /// A secret has a space, which a form of a browser writes as `+`.
+    has_space: bool,
 }
 
 impl Learned {
-    /// Takes note of a name that is shown even if somebody used it as a password.
+    /// Takes note of a name that is shown even if it is used as a password.
     pub(super) fn know_name(&self, name: &str) {
         let mut inner = self.inner.write().unwrap_or_else(PoisonError::into_inner);
         if inner.names.insert(name.to_owned()) {
-            inner.automaton = None;
-            inner.fresh = inner.all.iter().cloned().collect();
+            inner.name_finder = None;
         }
     }
 
@@ -47,21 +91,33 @@ impl Learned {
         if self.inner.read().unwrap_or_else(PoisonError::into_inner).all.contains(secret) {
             return;
         }
-        let mut inner = self.inner.write().unwrap_or_else(PoisonError::into_inner);
-        if inner.all.insert(secret.to_owned()) {
-            inner.fresh.push(secret.to_owned());
-        }
+        self.inner.write().unwrap_or_else(PoisonError::into_inner).insert(secret);
     }
 
-    /// `text` without them; none when there are none in it.
-    pub(super) fn removed_from(&self, text: &str) -> Option<String> {
+    /// Takes note of a secret that is removed only where a secret stands.
+    pub(super) fn insert_short(&self, secret: &str) {
+        self.inner.write().unwrap_or_else(PoisonError::into_inner).short.insert(secret.as_bytes().to_vec());
+    }
+
+    /// Whether this is one of these.
+    pub(super) fn is_short(&self, word: &[u8]) -> bool {
+        self.inner.read().unwrap_or_else(PoisonError::into_inner).short.contains(word)
+    }
+
+    /// Whether a secret has a space in it.
+    pub(super) fn has_space(&self) -> bool {
+        self.inner.read().unwrap_or_else(PoisonError::into_inner).has_space
+    }
+
+    /// Where in `text` they are, in any form.
+    pub(super) fn find(&self, text: &[u8]) -> Spans {
         let (found, worth_it) = {
             let inner = self.inner.read().unwrap_or_else(PoisonError::into_inner);
             let searched = self.searched.fetch_add(inner.fresh.len(), Ordering::Relaxed);
-            (inner.removed_from(text), searched > inner.all.len().saturating_mul(WORTH_IT))
+            (inner.find(text), searched > inner.patterns.len().saturating_mul(WORTH_AN_AUTOMATON))
         };
         if worth_it {
-            self.inner.write().unwrap_or_else(PoisonError::into_inner).make_automaton();
+            self.inner.write().unwrap_or_else(PoisonError::into_inner).build();
             self.searched.store(0, Ordering::Relaxed);
         }
         found
@@ -69,57 +125,273 @@ impl Learned {
 }
 
 impl Inner {
-    /// Those that are to be removed: what is within a name has to be shown.
-    fn secrets(&self) -> impl Iterator<Item = &String> {
-        self.all.iter().filter(|s| !self.names.iter().any(|n| n.contains(s.as_str())))
+    fn insert(&mut self, secret: &str) {
+        if self.bytes + secret.len() > MAX_BYTES || !self.all.insert(secret.to_owned()) {
+            return;
+        }
+        self.bytes += secret.len();
+        self.has_space |= secret.contains(' ');
+        let encoded = self.bytes <= MAX_ENCODED_BYTES;
+        // the lines of a key are in a log line by line
+        for line in secret.lines().map(str::trim).filter(|l| l.len() >= SHORTEST_LEARNED && !l.starts_with("-----")) {
+            for piece in pieces(line.as_bytes()) {
+                self.add(piece.to_vec(), Form::Plain);
+                if let Some(beginning) = piece.first_chunk() {
+                    self.beginnings.insert(*beginning);
+                }
+                self.pieces.insert(piece.to_vec());
+                if encoded {
+                    base64_forms(piece).into_iter().for_each(|form| self.add(form, Form::Base64));
+                    hex_forms(piece).into_iter().for_each(|form| self.add(form, Form::Hex));
+                }
+            }
+        }
     }
 
-    fn removed_from(&self, text: &str) -> Option<String> {
-        let known = self.automaton.as_ref().is_some_and(|a| a.is_match(text));
-        if !known && !self.fresh.iter().any(|s| text.contains(s.as_str())) {
+    fn add(&mut self, pattern: Vec<u8>, form: Form) {
+        if !self.patterns.contains_key(&pattern) {
+            self.fresh.push((pattern.clone(), form));
+            self.patterns.insert(pattern, form);
+        }
+    }
+
+    fn find(&self, text: &[u8]) -> Spans {
+        let mut found = Vec::new();
+        if let Some((automaton, patterns)) = &self.automaton
+            && automaton.is_match(text)
+        {
+            // patterns are short, so that few can end at one place
+            for hit in automaton.find_overlapping_iter(text) {
+                let (_, form) = patterns[hit.pattern().as_usize()];
+                found.push(whole(text, hit.start()..hit.end(), form));
+            }
+        }
+        for (pattern, form) in &self.fresh {
+            // also where it overlaps itself, as the automaton finds it
+            let mut from = 0;
+            while let Some(at) = memchr::memmem::find(&text[from..], pattern).map(|n| from + n) {
+                found.push(whole(text, at..at + pattern.len(), *form));
+                from = at + 1;
+            }
+        }
+        found.extend(self.cut(text));
+        let mut spans = Spans::default();
+        if !found.is_empty() {
+            let names = self.names_in(text);
+            let shown = |span: &Range<usize>| names.iter().any(|n| n.start <= span.start && span.end <= n.end);
+            found.into_iter().filter(|span| !shown(span)).for_each(|span| spans.push(span));
+        }
+        spans
+    }
+
+    /// The beginning of a secret at the end of a text that was cut there.
+    fn cut(&self, text: &[u8]) -> Option<Range<usize>> {
+        let dots = text.strip_suffix("…".as_bytes()).or_else(|| text.strip_suffix(b"..."));
+        if dots.is_none() && text.len() < MAY_BE_CUT {
             return None;
         }
-        // few strings hold any: for these one after the other, longest first, so that one inside a longer one does not leave the rest
-        let mut present: Vec<&String> = self.secrets().filter(|s| text.contains(s.as_str())).collect();
-        present.sort_by_key(|s| std::cmp::Reverse(s.len()));
-        let removed = present.iter().fold(text.to_owned(), |text, secret| text.replace(secret.as_str(), REDACTED));
-        (!present.is_empty()).then_some(removed)
+        let text = dots.unwrap_or(text);
+        let from = text.len().saturating_sub(2 * PIECE_BYTES);
+        (from..text.len().saturating_sub(SHORTEST_LEARNED - 1))
+            .filter(|at| *at == 0 || !text[at - 1].is_ascii_alphanumeric())
+            .filter(|at| text[*at..].first_chunk().is_some_and(|b: &[u8; SHORTEST_LEARNED]| self.beginnings.contains(b)))
+            .find(|at| self.pieces.range(text[*at..].to_vec()..).next().is_some_and(|piece| piece.starts_with(&text[*at..])))
+            .map(|at| at..text.len())
     }
 
-    fn make_automaton(&mut self) {
-        // one that would be too large is not made, and each is looked for as before
-        if let Ok(automaton) = AhoCorasick::new(self.secrets()) {
-            (self.automaton, self.fresh) = (Some(automaton), Vec::new());
+    /// Where the names are that are shown in any case, and what earlier runs put in place of secrets.
+    fn names_in(&self, text: &[u8]) -> Vec<Range<usize>> {
+        let mut found: Vec<Range<usize>> =
+            memchr::memmem::find_iter(text, REDACTED).map(|at| at..at + REDACTED.len()).collect();
+        match &self.name_finder {
+            Some(finder) => found.extend(finder.find_overlapping_iter(text).map(|hit| hit.start()..hit.end())),
+            None => {
+                for name in &self.names {
+                    found.extend(memchr::memmem::find_iter(text, name).map(|at| at..at + name.len()));
+                }
+            }
+        }
+        found
+    }
+
+    fn build(&mut self) {
+        let nfa = |patterns: &mut dyn Iterator<Item = &[u8]>| {
+            AhoCorasick::builder().kind(Some(AhoCorasickKind::ContiguousNFA)).build(patterns)
+        };
+        let patterns: Vec<(&[u8], Form)> = self.patterns.iter().map(|(pattern, form)| (pattern.as_slice(), *form)).collect();
+        // one that would be too large is not built, and each pattern is looked for as before
+        if let Ok(automaton) = nfa(&mut patterns.iter().map(|(pattern, _)| *pattern)) {
+            let forms = patterns.iter().map(|(pattern, form)| (pattern.len(), *form)).collect();
+            self.automaton = Some((automaton, forms));
+            self.fresh.clear();
+        }
+        if self.name_finder.is_none() {
+            let long = self.names.iter().filter(|n| n.len() >= SHORTEST_LEARNED);
+            self.name_finder = nfa(&mut long.map(String::as_bytes)).ok();
         }
     }
 }
 
+/// All of the encoded text around a hit that may hold a bit of the secret.
+fn whole(text: &[u8], hit: Range<usize>, form: Form) -> Range<usize> {
+    let forward = |of: fn(u8) -> bool| hit.end + text[hit.end..].iter().take_while(|b| of(**b)).count();
+    match form {
+        Form::Plain => hit,
+        Form::Hex => hit.start..forward(|b| b.is_ascii_hexdigit()),
+        Form::Base64 => {
+            // the character before shares its bits with the first one
+            let before = hit.start > 0 && is_base64(text[hit.start - 1]);
+            let end = forward(is_base64);
+            let padding = text[end..].iter().take(2).take_while(|b| **b == b'=').count();
+            hit.start - usize::from(before)..end + padding
+        }
+    }
+}
+
+fn is_base64(byte: u8) -> bool {
+    byte.is_ascii_alphanumeric() || matches!(byte, b'+' | b'/' | b'-' | b'_')
+}
+
+/// A secret in pieces of [`PIECE_BYTES`], the last with the rest.
+fn pieces(secret: &[u8]) -> Vec<&[u8]> {
+    let mut pieces = Vec::new();
+    let mut rest = secret;
+    while rest.len() >= 2 * PIECE_BYTES {
+        let (piece, after) = rest.split_at(PIECE_BYTES);
+        pieces.push(piece);
+        rest = after;
+    }
+    pieces.push(rest);
+    pieces
+}
+
+/// The characters of base64 that this secret decides alone, at each of the three places it can have in a longer text, in both alphabets.
+fn base64_forms(secret: &[u8]) -> Vec<Vec<u8>> {
+    let mut forms = Vec::new();
+    for lead in 0..3_usize {
+        let mut bytes = vec![0; lead];
+        bytes.extend_from_slice(&secret[..secret.len().min(ENCODED_CHARS)]);
+        let encoded = STANDARD_NO_PAD.encode(&bytes);
+        let (from, to) = ((lead * 8).div_ceil(6), bytes.len() * 8 / 6);
+        let sure = &encoded.as_bytes()[from..to.min(from + ENCODED_CHARS)];
+        let url_safe: Vec<u8> = sure
+            .iter()
+            .map(|b| match b {
+                b'+' => b'-',
+                b'/' => b'_',
+                b => *b,
+            })
+            .collect();
+        if url_safe != sure {
+            forms.push(url_safe);
+        }
+        forms.push(sure.to_vec());
+    }
+    forms
+}
+
+/// The first digits of a secret in hexadecimal form, in both cases.
+fn hex_forms(secret: &[u8]) -> [Vec<u8>; 2] {
+    let digits: String = secret.iter().take(ENCODED_CHARS / 2).map(|b| format!("{b:02x}")).collect();
+    [digits.to_ascii_uppercase().into_bytes(), digits.into_bytes()]
+}
+
 #[cfg(test)]
 mod tests {
+    use super::super::spans::replaced;
     use super::*;
 
+    fn removed(learned: &Learned, text: &str) -> Option<String> {
+        let spans = learned.find(text.as_bytes());
+        (!spans.is_empty()).then(|| replaced(text, &spans.merged(text)))
+    }
+
     #[test]
-    fn many_are_found_as_few_are() {
+    fn many_secrets_are_found_as_few_are() {
         let learned = Learned::default();
         learned.know_name("shop_postgres");
         for i in 0..1000 {
             learned.insert(&format!("secret-{i:04}"));
-            // asked in between, as health logs are while others are still read
-            assert_eq!(learned.removed_from("nothing in it"), None);
+            // searched in between, as health logs are while others are still read
+            assert_eq!(removed(&learned, "nothing in it"), None);
         }
         learned.insert("postgres");
-        assert!(learned.inner.read().unwrap_or_else(PoisonError::into_inner).automaton.is_some());
+        learned.inner.write().unwrap_or_else(PoisonError::into_inner).build();
         for i in 0..1000 {
-            assert_eq!(learned.removed_from(&format!("a secret-{i:04} b")).as_deref(), Some("a [redacted] b"));
+            assert_eq!(removed(&learned, &format!("a secret-{i:04} b")).as_deref(), Some("a [redacted] b"));
         }
-        assert_eq!(learned.removed_from("shop_postgres"), None, "a name stays");
+        assert_eq!(removed(&learned, "shop_postgres"), None, "a name stays");
         // of one within another nothing stays, whichever was learned first
         learned.insert("secret-0001-and-more");
-        assert_eq!(learned.removed_from("secret-0001-and-more").as_deref(), Some(REDACTED));
-        learned.inner.write().unwrap_or_else(PoisonError::into_inner).make_automaton();
-        assert_eq!(learned.removed_from("secret-0001-and-more").as_deref(), Some(REDACTED));
+        assert_eq!(removed(&learned, "secret-0001-and-more").as_deref(), Some(REDACTED));
+        learned.inner.write().unwrap_or_else(PoisonError::into_inner).build();
+        assert_eq!(removed(&learned, "secret-0001-and-more").as_deref(), Some(REDACTED));
         // a name that is known later is shown from then on
         learned.know_name("secret-0002");
-        assert_eq!(learned.removed_from("secret-0002 secret-0003").as_deref(), Some("secret-0002 [redacted]"));
+        assert_eq!(removed(&learned, "secret-0002 secret-0003").as_deref(), Some("secret-0002 [redacted]"));
+    }
+
+    #[test]
+    fn automaton_is_built_after_enough_searches() {
+        let learned = Learned::default();
+        (0..20).for_each(|i| learned.insert(&format!("secret-{i:04}")));
+        for _ in 0..WORTH_AN_AUTOMATON + 2 {
+            assert_eq!(removed(&learned, "nothing in it"), None);
+        }
+        assert!(learned.inner.read().unwrap_or_else(PoisonError::into_inner).automaton.is_some());
+    }
+
+    #[test]
+    fn secret_within_a_name_stays_only_in_the_name() {
+        let learned = Learned::default();
+        learned.know_name("canary-proxy");
+        learned.insert("canary");
+        assert_eq!(removed(&learned, "canary-proxy sent canary").as_deref(), Some("canary-proxy sent [redacted]"));
+    }
+
+    #[test]
+    fn overlapping_secrets_leave_nothing() {
+        let learned = Learned::default();
+        learned.insert("abcdef-1");
+        learned.insert("ef-1-ghij");
+        assert_eq!(removed(&learned, "x abcdef-1-ghij y").as_deref(), Some("x [redacted] y"));
+        learned.inner.write().unwrap_or_else(PoisonError::into_inner).build();
+        assert_eq!(removed(&learned, "x abcdef-1-ghij y").as_deref(), Some("x [redacted] y"));
+    }
+
+    #[test]
+    fn lines_of_a_key_are_found_alone() {
+        let learned = Learned::default();
+        learned.insert("-----BEGIN PRIVATE KEY-----\nMIIcanary0123\nzz+yy/xx0123==\n-----END PRIVATE KEY-----");
+        assert_eq!(removed(&learned, "line zz+yy/xx0123== of it").as_deref(), Some("line [redacted] of it"));
+        assert_eq!(removed(&learned, "-----BEGIN PRIVATE KEY-----"), None);
+    }
+
+    #[test]
+    fn beginning_of_a_secret_at_a_cut_is_removed() {
+        let learned = Learned::default();
+        learned.insert("canary-0123456789");
+        assert_eq!(removed(&learned, "it is canary-01…").as_deref(), Some("it is [redacted]…"));
+        assert_eq!(removed(&learned, "it is canary-01"), None, "a short text was not cut");
+        let long = format!("{} canary-0123", "x".repeat(100));
+        assert!(removed(&learned, &long).is_some_and(|clean| clean.ends_with("x [redacted]")));
+    }
+
+    #[test]
+    fn parts_of_a_long_secret_are_removed() {
+        let learned = Learned::default();
+        let secret: String = (0..200).map(|i| char::from(b'a' + u8::try_from(i * 7 % 26).unwrap_or(0))).collect();
+        learned.insert(&secret);
+        assert_eq!(removed(&learned, &format!("<{secret}>")).as_deref(), Some("<[redacted]>"));
+        let half = removed(&learned, &format!("<{}>", &secret[..100])).unwrap_or_default();
+        assert!(half.starts_with("<[redacted]") && half.len() < 20, "{half}");
+    }
+
+    #[test]
+    fn bytes_that_are_kept_are_bounded() {
+        let learned = Learned::default();
+        let long = "x".repeat(1 << 20);
+        (0..8).for_each(|i| learned.insert(&format!("{i}{long}")));
+        assert!(learned.inner.read().unwrap_or_else(PoisonError::into_inner).bytes <= MAX_BYTES);
     }
 }

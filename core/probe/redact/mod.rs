@@ -1,25 +1,59 @@
-//! Secrets never leave the process: every string of every piece of evidence goes through here before it is judged,
-//! recorded, journalled or shown.
+//! Secrets never leave the process: every string of every piece of evidence goes through here before it is judged, recorded, journalled
+//! or shown.
+//!
+//! Two things are removed, and [`REDACTED`] stands where they were:
+//!
+//! - **Learned secrets**: the values of secret variables in the environments of containers and servers, passwords of configurations and of
+//!   logins. They are removed wherever they stand: as they are, with any of their characters escaped as in JSON (also JSON within JSON),
+//!   percent-encoded or as HTML entities, in base64 (both alphabets, padded or not, also in the middle of a longer text such as
+//!   `user:password`), in hexadecimal digits, and cut off at the end of a text.
+//! - **Kinds of secrets**, which nobody has to have seen before: values of names like `password` ([`names`]), logins in addresses
+//!   ([`urls`]), options of programs ([`options`]), headers, tokens that announce themselves, private keys and hashes of passwords
+//!   ([`tokens`]), lines of files with a form of their own ([`lines`]). The corpus beside this file has an example of each.
+//!
+//! A learned secret of less than [`SHORTEST_LEARNED`] bytes, or one that is an ordinary word ([`ORDINARY`]), would blank out half of a
+//! report, and its place in a sentence tells nobody that it is a password. It is removed only where a secret stands: as the value of a
+//! secret name, as the login of an address, after an option that takes a secret.
 
+#[cfg(test)]
+mod corpus;
+mod decode;
+mod kinds;
 mod learned;
+mod lines;
+mod names;
+mod options;
+mod spans;
+mod tokens;
+mod urls;
+mod values;
 
-use std::sync::LazyLock;
+use std::borrow::Cow;
 
-use regex::{Captures, Regex};
-
+use kinds::Form;
 use learned::Learned;
+use names::Class;
+use spans::{Spans, replaced};
 
 /// What stands where a secret stood.
 pub const REDACTED: &str = "[redacted]";
 
-/// Shorter values are too common as ordinary words to be removed wherever they occur; patterns still catch them beside their key.
+/// Shorter values are too common as ordinary words to be removed wherever they occur; they are removed where a secret stands.
 const SHORTEST_LEARNED: usize = 6;
+
+/// A removed secret can bring two parts together that look like another one. More often than this, a text is not looked through.
+const MAX_PASSES: usize = 4;
+
+/// A longer text is cut: no evidence is, and what was not looked through is not shown.
+const MAX_TEXT_BYTES: usize = 8 << 20;
+
+/// The most bytes that are learned from one environment. What a process says of itself must not crowd out what others said.
+const MAX_ENVIRONMENT_BYTES: usize = 64 << 10;
 
 /// Words that are values of secret-looking variables on half of all hosts and ordinary words everywhere else.
 const ORDINARY: &[&str] = &[
     "password",
     "passwd",
-    "postgres",
     "secret",
     "default",
     "disabled",
@@ -40,40 +74,38 @@ const ORDINARY: &[&str] = &[
     "required",
     "public",
     "private",
+    "redacted",
+    "username",
+    "administrator",
+    "example",
+    "service",
+    "server",
+    "system",
+    "database",
+    "postgres",
+    "postgresql",
+    "mysqld",
+    "mariadb",
+    "mongodb",
+    "rabbitmq",
+    "memcached",
+    "elasticsearch",
+    "celery",
+    "django",
+    "grafana",
+    "prometheus",
+    "alertmanager",
+    "kubernetes",
+    "application",
+    "backend",
+    "frontend",
+    "worker",
+    "message",
+    "changed",
+    "failed",
+    "error",
+    "warning",
 ];
-
-/// Names whose values are secret. `KEY` only as a word of its own: `MONKEY_COUNT` is no key.
-#[expect(clippy::expect_used, reason = "a constant pattern, compiled by a test")]
-static SECRET_NAME: LazyLock<Regex> = LazyLock::new(|| {
-    Regex::new(r"(?i)(passw|pwd|passphrase|secret|token|credential|apikey|api_key|private|(^|_)(key|auth|dsn|salt|pass|sid|jwt)($|_)|webhook)")
-        .expect("constant pattern")
-});
-
-/// What a secret looks like without having been seen before.
-#[expect(clippy::expect_used, reason = "constant patterns, compiled by a test")]
-static PATTERNS: LazyLock<[Regex; 6]> = LazyLock::new(|| {
-    let p = |s| Regex::new(s).expect("constant pattern");
-    [
-        // a PEM private key, to its end or as far as it goes; the first, because others take its head for a value
-        p(
-            r"(?P<keep>-----BEGIN [A-Z ]*PRIVATE KEY-----)(?:(?s:.*?)(?P<tail>-----END [A-Z ]*PRIVATE KEY-----)|[\sA-Za-z0-9+/=\\:,\[\]-]*)",
-        ),
-        // scheme://user:password@host, also with an empty user
-        p(r"(?P<keep>[A-Za-z][A-Za-z0-9+.-]*://[^\s/:@]*:)[^\s@/]+(?P<tail>@)"),
-        // key=value, key: value, "key":"value", --key value
-        p(
-            r#"(?i)(?P<keep>(?:passw(?:or)?d|pwd|passphrase|secret|(?:access|auth|api|refresh|bearer|id|session)?[_-]?token|api[_-]?key|access[_-]?key(?:[_-]?id)?|secret[_-]?key|private[_-]?key|client[_-]?secret|credentials?|requirepass|masterauth)[A-Za-z0-9_-]*["']?\s*(?:[=:]|\s)\s*["']?)(?P<value>[^\s"',;&)\]}]+)"#,
-        ),
-        // Authorization: Basic …, Bearer …
-        p(r"(?i)(?P<keep>\b(?:bearer|basic|authorization:?\s+\w+)\s+)[A-Za-z0-9._~+/=-]{8,}"),
-        // JSON Web Tokens
-        p(r"(?P<keep>)eyJ[A-Za-z0-9_-]{8,}\.[A-Za-z0-9_-]{4,}(?:\.[A-Za-z0-9_-]*)?"),
-        // keys that announce themselves: AWS, GitHub, GitLab, Slack, Stripe, Google
-        p(
-            r"(?P<keep>)\b(?:AKIA|ASIA)[A-Z0-9]{16}\b|\bgh[pousr]_[A-Za-z0-9]{20,}|\bglpat-[A-Za-z0-9_-]{16,}|\bxox[abprs]-[A-Za-z0-9-]{10,}|\b[sr]k_(?:live|test)_[A-Za-z0-9]{10,}|\bAIza[A-Za-z0-9_-]{30,}",
-        ),
-    ]
-});
 
 /// Knows the secrets seen in this run and what secrets look like.
 #[derive(Debug, Default)]
@@ -82,78 +114,208 @@ pub struct Redactor {
 }
 
 impl Redactor {
-    /// Takes note of names that are not secret even if somebody used them as a password.
+    /// Takes note of a name of an object. It is shown even if it is used as a password, but only where the whole name stands.
     pub fn know_name(&self, name: &str) {
         self.learned.know_name(name);
     }
 
-    /// Learns the secrets in a `NAME=value` list.
+    /// Learns the secrets in a `NAME=value` list: values of secret names, and what looks like a secret in the others, also within JSON,
+    /// lists and addresses.
     pub fn learn_environment<'a>(&self, environment: impl IntoIterator<Item = &'a str>) {
+        let mut left = MAX_ENVIRONMENT_BYTES;
         for entry in environment {
             if let Some((name, value)) = entry.split_once('=') {
+                let Some(rest) = left.checked_sub(value.len()) else { continue };
+                left = rest;
                 self.learn_variable(name, value);
             }
         }
     }
 
+    /// Learns the secrets in the words of a command.
+    pub fn learn_arguments<'a>(&self, arguments: impl IntoIterator<Item = &'a str>) {
+        let mut joined = String::new();
+        for word in arguments {
+            if joined.len() + word.len() > MAX_ENVIRONMENT_BYTES {
+                break;
+            }
+            if !joined.is_empty() {
+                joined.push('\n');
+            }
+            joined.push_str(word);
+        }
+        self.learn_found(&joined, Form::Lines);
+    }
+
     fn learn_variable(&self, name: &str, value: &str) {
-        if SECRET_NAME.is_match(name) || looks_random(value) {
+        let found = self.learn_found(&format!("{name}={value}"), Form::Environment);
+        let class = names::class(name.as_bytes());
+        if let Ok(json) = serde_json::from_str::<serde_json::Value>(value)
+            && (json.is_object() || json.is_array())
+        {
+            return self.learn_json(&json, class.is_some());
+        }
+        // of an address, its login is the secret
+        let address = value.contains("://");
+        if class.is_some_and(|class| class != Class::Login && !(address && (found || class == Class::Key))) {
+            self.learn(value);
+            // one of several
+            value.split([',', ';', ' ', '\n']).filter(|one| one.len() < value.len()).for_each(|one| self.learn_long(one));
+        } else if looks_random(value) && !is_named_as_id(name, value) {
             self.learn(value);
         }
-        // a URL hides its password inside an ordinary looking value
         for url in value.split([',', ' ', ';']) {
-            if let Some(password) = url_password(url) {
+            if let Some(password) = urls::password(url) {
                 self.learn(password);
+                self.learn_decoded(password);
             }
         }
     }
 
-    /// Learns one secret.
+    /// Learns one of several values under a secret name, unless it is a word.
+    fn learn_long(&self, secret: &str) {
+        if values::looks_like_password(secret.as_bytes()) || looks_random(secret) {
+            self.learn(secret);
+        }
+    }
+
+    /// Learns what looks like a secret in a text; whether anything does.
+    fn learn_found(&self, text: &str, form: Form) -> bool {
+        let mut any = false;
+        let nothing_short = |_: &[u8]| false;
+        let mut learn = |bytes: &[u8]| {
+            for span in kinds::find(bytes, form, &nothing_short).merged(&String::from_utf8_lossy(bytes)) {
+                if let Some(secret) = bytes.get(span).and_then(|s| std::str::from_utf8(s).ok()) {
+                    any = true;
+                    self.learn(secret);
+                    self.learn_decoded(secret);
+                }
+            }
+        };
+        learn(text.as_bytes());
+        for decoded in decode::decoded(text.as_bytes(), false) {
+            learn(&decoded.bytes);
+        }
+        any
+    }
+
+    /// Learns what a secret stands for, if it is written with escapes.
+    fn learn_decoded(&self, secret: &str) {
+        for decoded in decode::decoded(secret.as_bytes(), false) {
+            if let Ok(secret) = std::str::from_utf8(&decoded.bytes) {
+                self.learn(secret);
+            }
+        }
+    }
+
+    /// Learns the secrets in JSON: values of secret names, and, within a secret, what no word looks like.
+    fn learn_json(&self, json: &serde_json::Value, within: bool) {
+        match json {
+            serde_json::Value::String(text) => {
+                let found = self.learn_found(text, Form::Text);
+                if within && !found && !text.contains("://") {
+                    self.learn_long(text);
+                }
+            }
+            serde_json::Value::Array(items) => items.iter().for_each(|item| self.learn_json(item, within)),
+            serde_json::Value::Object(fields) => {
+                for (name, value) in fields {
+                    match value.as_str() {
+                        Some(text) if is_secret_name(name) => self.learn(text),
+                        _ => self.learn_json(value, within),
+                    }
+                }
+            }
+            _ => {}
+        }
+    }
+
+    /// Learns one secret. A short or an ordinary one is removed only where a secret stands.
     pub fn learn(&self, secret: &str) {
         let secret = secret.trim();
+        // a path is where a secret is, not the secret
+        if secret.is_empty() || REDACTED.contains(secret) || (secret.starts_with('/') && !secret.contains(' ') && values::is_path(secret)) {
+            return;
+        }
+        if values::is_no_secret(secret.as_bytes()) && !secret.starts_with("${") {
+            return;
+        }
         if secret.len() < SHORTEST_LEARNED || ORDINARY.contains(&secret.to_ascii_lowercase().as_str()) {
-            return;
+            self.learned.insert_short(secret);
+        } else {
+            self.learned.insert(secret);
         }
-        // a path is where a secret lies, not the secret
-        if secret.starts_with('/') && !secret.contains(' ') {
-            return;
-        }
-        self.learned.insert(secret);
     }
 
     /// `text` without secrets.
     #[must_use]
     pub fn scrub(&self, text: &str) -> String {
-        let mut text = std::borrow::Cow::Borrowed(text);
-        if let Some(removed) = self.learned.removed_from(&text) {
-            text = removed.into();
-        }
-        for pattern in PATTERNS.iter() {
-            if pattern.is_match(&text) {
-                let replaced = pattern.replace_all(&text, |c: &Captures<'_>| {
-                    let kept = |v: regex::Match<'_>| {
-                        v.as_str().starts_with(REDACTED.trim_end_matches(']'))
-                            || is_reference(v.as_str(), &text[v.end()..])
-                            // "password authentication failed"
-                            || (v.as_str() == "authentication" && c["keep"].ends_with(' '))
-                    };
-                    if c.name("value").is_some_and(kept) {
-                        return c[0].to_owned();
-                    }
-                    format!("{}{REDACTED}{}", &c["keep"], c.name("tail").map_or("", |m| m.as_str()))
-                });
-                text = replaced.into_owned().into();
+        let mut text = bounded(text);
+        for _ in 0..MAX_PASSES {
+            let spans = self.find(text.as_bytes(), Form::Text);
+            if spans.is_empty() {
+                break;
             }
+            let clean = replaced(&text, &spans.merged(&text));
+            if clean == text {
+                break;
+            }
+            text = Cow::Owned(clean);
         }
         text.into_owned()
     }
 
-    /// Scrubs every string of a JSON value in place; returns whether there was anything to remove. Keys are ours and stay.
+    /// The secrets in a text, in what it stands for too.
+    fn find(&self, text: &[u8], form: Form) -> Spans {
+        let is_short = |word: &[u8]| self.learned.is_short(word);
+        let mut found = self.learned.find(text);
+        found.extend_with(&kinds::find(text, form, &is_short), Clone::clone);
+        for decoded in decode::decoded(text, self.learned.has_space()) {
+            found.extend_with(&self.learned.find(&decoded.bytes), |span| decoded.origin(span));
+            found.extend_with(&kinds::find(&decoded.bytes, form, &is_short), |span| decoded.origin(span));
+        }
+        found
+    }
+
+    /// Removes secrets from strings that belong together: the words of a command, the lines of a log, the entries of an environment.
+    /// Whether there was anything to remove.
+    fn scrub_strings(&self, strings: &mut [&mut String]) -> bool {
+        let is_entry = |s: &str| s.split_once('=').is_some_and(|(name, _)| !name.is_empty() && name.bytes().all(is_variable_byte));
+        let form = if strings.iter().all(|s| is_entry(s)) { Form::Environment } else { Form::Lines };
+        let mut any = false;
+        for _ in 0..MAX_PASSES {
+            let joined = strings.iter().map(|s| s.as_str()).collect::<Vec<_>>().join("\n");
+            let spans = self.find(joined.as_bytes(), form);
+            if spans.is_empty() {
+                break;
+            }
+            let spans = spans.merged(&joined);
+            let (mut start, mut changed, mut first) = (0, false, 0);
+            for string in strings.iter_mut() {
+                let end = start + string.len();
+                while first < spans.len() && spans[first].end <= start {
+                    first += 1;
+                }
+                let inside = spans[first..].iter().take_while(|s| s.start < end);
+                let inside: Vec<_> = inside.map(|s| s.start.max(start) - start..s.end.min(end) - start).filter(|s| !s.is_empty()).collect();
+                if !inside.is_empty() {
+                    let clean = replaced(string, &inside);
+                    changed |= clean != **string;
+                    **string = clean;
+                }
+                start = end + 1;
+            }
+            if !changed {
+                break;
+            }
+            any = true;
+        }
+        any
+    }
+
+    /// Scrubs every string of a JSON value in place; returns whether there was anything to remove. A string under a secret name is
+    /// removed whole. Names of fields are ours and stay; other keys are scrubbed as well.
     pub fn scrub_json(&self, value: &mut serde_json::Value) -> bool {
-        // each of them, not only up to the first that has any
-        let all = |found: &mut dyn Iterator<Item = &mut serde_json::Value>| {
-            found.filter_map(|v| self.scrub_json(v).then_some(())).count() > 0
-        };
         match value {
             serde_json::Value::String(s) => {
                 let clean = self.scrub(s);
@@ -163,27 +325,75 @@ impl Redactor {
                 }
                 changed
             }
-            serde_json::Value::Array(items) => all(&mut items.iter_mut()),
-            serde_json::Value::Object(fields) => all(&mut fields.values_mut()),
+            serde_json::Value::Array(items) => self.scrub_items(items),
+            serde_json::Value::Object(fields) => self.scrub_fields(fields),
             _ => false,
         }
     }
+
+    fn scrub_items(&self, items: &mut [serde_json::Value]) -> bool {
+        let mut changed = false;
+        let mut strings = Vec::new();
+        let mut bytes = 0;
+        for item in items {
+            if item.as_str().is_none_or(|s| bytes + s.len() >= MAX_TEXT_BYTES) {
+                changed |= self.scrub_json(item);
+            } else if let serde_json::Value::String(s) = item {
+                bytes += s.len() + 1;
+                strings.push(s);
+            }
+        }
+        if !strings.is_empty() {
+            changed |= self.scrub_strings(&mut strings);
+        }
+        changed
+    }
+
+    fn scrub_fields(&self, fields: &mut serde_json::Map<String, serde_json::Value>) -> bool {
+        // `{"name": "DB_PASSWORD", "value": "secret"}`
+        let named = ["name", "key", "Name", "Key"].iter().filter_map(|k| fields.get(*k)?.as_str()).any(is_secret_name);
+        let mut changed = false;
+        for (name, value) in fields.iter_mut() {
+            let secret = is_secret_name(name) || (named && name.eq_ignore_ascii_case("value"));
+            match value {
+                serde_json::Value::String(s) if secret && s != REDACTED && !values::is_no_secret(s.as_bytes()) => {
+                    REDACTED.clone_into(s);
+                    changed = true;
+                }
+                other => changed |= self.scrub_json(other),
+            }
+        }
+        let foreign = |name: &&String| !name.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'_');
+        let renamed: Vec<(String, String)> =
+            fields.keys().filter(foreign).map(|k| (k.clone(), self.scrub(k))).filter(|(old, new)| old != new).collect();
+        for (old, new) in renamed {
+            if let Some(value) = fields.remove(&old) {
+                let free = (2..).map(|n| format!("{new} ({n})"));
+                let name = std::iter::once(new.clone()).chain(free).find(|name| !fields.contains_key(name)).unwrap_or(new.clone());
+                fields.insert(name, value);
+                changed = true;
+            }
+        }
+        changed
+    }
 }
 
-/// `${NAME}`, as a configuration is told to have it: where a secret is, not the secret. The pattern stops before the brace.
-fn is_reference(value: &str, rest: &str) -> bool {
-    let name = value.strip_prefix("${").unwrap_or_default();
-    let of_a_name = |c: char| c.is_ascii_uppercase() || c.is_ascii_digit() || c == '_';
-    name.starts_with(|c: char| c.is_ascii_uppercase() || c == '_') && name.chars().all(of_a_name) && rest.starts_with('}')
+/// A text that is too long, cut.
+fn bounded(text: &str) -> Cow<'_, str> {
+    if text.len() <= MAX_TEXT_BYTES {
+        return Cow::Borrowed(text);
+    }
+    let end = (0..=MAX_TEXT_BYTES).rev().find(|i| text.is_char_boundary(*i)).unwrap_or(0);
+    Cow::Owned(format!("{} [{} more bytes left out]", &text[..end], text.len() - end))
 }
 
-/// The password of `scheme://user:password@host`.
-fn url_password(url: &str) -> Option<&str> {
-    let (_, rest) = url.split_once("://")?;
-    let authority = rest.split(['/', '?', '#']).next()?;
-    let (userinfo, _) = authority.rsplit_once('@')?;
-    let (_, password) = userinfo.split_once(':')?;
-    (!password.is_empty()).then_some(password)
+fn is_variable_byte(byte: u8) -> bool {
+    byte.is_ascii_alphanumeric() || byte == b'_' || byte == b'.'
+}
+
+/// Whether any value of this name is secret.
+fn is_secret_name(name: &str) -> bool {
+    matches!(names::class(name.as_bytes()), Some(Class::Password | Class::Secret | Class::Plural | Class::Cookie | Class::Authorization))
 }
 
 /// A value of a harmless-looking variable that can only be a token: long, without separators, letters and digits mixed.
@@ -192,6 +402,16 @@ fn looks_random(value: &str) -> bool {
         && value.chars().all(|c| c.is_ascii_alphanumeric() || matches!(c, '_' | '-' | '+' | '='))
         && value.chars().filter(char::is_ascii_digit).count() >= 4
         && value.chars().filter(char::is_ascii_alphabetic).count() >= 4
+}
+
+/// Whether a variable says that its value is a hash or an id: `GIT_COMMIT`, `IMAGE_DIGEST`, `REQUEST_ID`.
+fn is_named_as_id(name: &str, value: &str) -> bool {
+    const IDS: &[&str] = &[
+        "id", "uuid", "git", "commit", "sha", "sha1", "sha256", "sha512", "md5", "rev", "revision", "digest", "checksum", "version", "tag",
+        "image", "hash", "release", "ref", "hostname", "host", "pod", "node", "gpg", "fingerprint",
+    ];
+    let named = name.split('_').any(|word| IDS.iter().any(|id| word.eq_ignore_ascii_case(id)));
+    named && (values::looks_like_id(value.as_bytes()) || value.contains('-'))
 }
 
 #[cfg(test)]

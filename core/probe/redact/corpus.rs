@@ -1,0 +1,88 @@
+//! Texts with secrets and texts that only look so, each with the exact text that must be left of it.
+
+use std::fmt::Write as _;
+
+use super::Redactor;
+
+const SECRETS: &str = include_str!("corpus/secrets.txt");
+const INNOCENTS: &str = include_str!("corpus/innocents.txt");
+
+/// Keeps scanners of repositories from reporting the sample tokens.
+const SPLIT: &str = "<+>";
+
+/// Separates the strings of an array.
+const ELEMENT: &str = "\\x1f";
+
+struct Case {
+    name: String,
+    text: String,
+    expected: String,
+}
+
+fn cases(file: &str) -> Vec<Case> {
+    let mut cases = Vec::new();
+    for record in format!("\n{file}").split("\n=== ").skip(1) {
+        let (name, body) = record.split_once('\n').unwrap_or((record, ""));
+        // comments and empty lines between groups of cases
+        let lines = body.lines().filter(|l| !l.starts_with("# ") || !l.contains("announce"));
+        let body = lines.collect::<Vec<_>>().join("\n").replace(SPLIT, "");
+        let (text, expected) = body.split_once("\n--->\n").unwrap_or((&body, &body));
+        let trim = |t: &str| t.trim_end_matches('\n').to_owned();
+        cases.push(Case { name: name.to_owned(), text: trim(text), expected: trim(expected) });
+    }
+    cases
+}
+
+/// A case as evidence holds it: a string, or an array of strings.
+fn scrubbed(redactor: &Redactor, text: &str) -> String {
+    if !text.contains(ELEMENT) {
+        return redactor.scrub(text);
+    }
+    let mut array: serde_json::Value = text.split(ELEMENT).collect();
+    redactor.scrub_json(&mut array);
+    let strings = array.as_array().into_iter().flatten().filter_map(|s| s.as_str());
+    strings.collect::<Vec<_>>().join(ELEMENT)
+}
+
+#[track_caller]
+fn check(cases: &[Case]) {
+    let mut wrong = String::new();
+    let mut count = 0;
+    for case in cases {
+        let redactor = Redactor::default();
+        let found = scrubbed(&redactor, &case.text);
+        let twice = scrubbed(&redactor, &found);
+        if found != case.expected || twice != found {
+            count += 1;
+            // writing to a string cannot fail
+            let _ = writeln!(wrong, "=== {}\n{}\n--- expected\n{}\n--- found\n{found}", case.name, case.text, case.expected);
+            if twice != found {
+                let _ = writeln!(wrong, "--- found after a second run\n{twice}");
+            }
+        }
+    }
+    assert!(wrong.is_empty(), "{count} of {} cases are wrong:\n{wrong}", cases.len());
+}
+
+#[test]
+fn secret_shapes_are_removed() {
+    let cases = cases(SECRETS);
+    assert!(cases.len() >= 100, "{}", cases.len());
+    check(&cases);
+}
+
+#[test]
+fn innocent_look_alikes_stay() {
+    let cases = cases(INNOCENTS);
+    assert!(cases.len() >= 100, "{}", cases.len());
+    check(&cases);
+}
+
+#[test]
+fn case_names_are_unique() {
+    let mut names: Vec<String> = [SECRETS, INNOCENTS].into_iter().flat_map(|f| cases(f).into_iter().map(|c| c.name)).collect();
+    let all = names.len();
+    names.sort();
+    names.dedup();
+    assert_eq!(names.len(), all);
+}

@@ -1,0 +1,72 @@
+//! The parts of a text that hold secrets.
+
+use std::ops::Range;
+
+use super::REDACTED;
+
+/// Byte ranges of one text, in no order; they may overlap.
+#[derive(Debug, Default)]
+pub(super) struct Spans(Vec<Range<usize>>);
+
+impl Spans {
+    pub(super) fn push(&mut self, span: Range<usize>) {
+        if span.start < span.end {
+            self.0.push(span);
+        }
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    /// Takes over the spans of a decoded text; `origin` gives the span of the original text for one of the decoded.
+    pub(super) fn extend_with(&mut self, decoded: &Self, origin: impl Fn(&Range<usize>) -> Range<usize>) {
+        decoded.0.iter().for_each(|span| self.push(origin(span)));
+    }
+
+    /// In order, without overlaps, on character boundaries. Spans that only an earlier [`REDACTED`] separates become one.
+    pub(super) fn merged(mut self, text: &str) -> Vec<Range<usize>> {
+        for span in &mut self.0 {
+            span.end = span.end.min(text.len());
+            while !text.is_char_boundary(span.start) {
+                span.start -= 1;
+            }
+            while !text.is_char_boundary(span.end) {
+                span.end += 1;
+            }
+        }
+        self.0.sort_by_key(|span| (span.start, span.end));
+        let mut merged: Vec<Range<usize>> = Vec::with_capacity(self.0.len());
+        for span in self.0 {
+            match merged.last_mut() {
+                Some(last) if span.start <= last.end || &text[last.end..span.start] == REDACTED => {
+                    last.end = last.end.max(span.end);
+                }
+                _ => merged.push(span),
+            }
+        }
+        for span in &mut merged {
+            // what an earlier run left is part of the secret it stands beside
+            if text[..span.start].ends_with(REDACTED) {
+                span.start -= REDACTED.len();
+            }
+            if text[span.end..].starts_with(REDACTED) {
+                span.end += REDACTED.len();
+            }
+        }
+        merged
+    }
+}
+
+/// `text` with [`REDACTED`] in place of each span.
+pub(super) fn replaced(text: &str, spans: &[Range<usize>]) -> String {
+    let mut out = String::with_capacity(text.len());
+    let mut at = 0;
+    for span in spans {
+        out.push_str(&text[at..span.start]);
+        out.push_str(REDACTED);
+        at = span.end;
+    }
+    out.push_str(&text[at..]);
+    out
+}

@@ -1,0 +1,372 @@
+//! Where a value ends, and whether it is a secret or only stands where one could.
+
+use std::ops::Range;
+
+/// The longest value that is followed to its end; of a longer one the word it is in is taken.
+pub(super) const MAX_VALUE_BYTES: usize = 4096;
+
+/// How far back is looked for the quote or bracket that a value is in.
+const MAX_LOOK_BACK: usize = 256;
+
+pub(super) fn is_blank(byte: u8) -> bool {
+    byte == b' ' || byte == b'\t'
+}
+
+pub(super) fn is_quote(byte: u8) -> bool {
+    matches!(byte, b'"' | b'\'' | b'`')
+}
+
+/// The first place from `at` on where `stop` holds, or the end.
+pub(super) fn until(text: &[u8], at: usize, stop: impl Fn(u8) -> bool) -> usize {
+    text[at.min(text.len())..].iter().position(|b| stop(*b)).map_or(text.len(), |n| at + n)
+}
+
+/// After the blanks at `at`.
+pub(super) fn skip_blanks(text: &[u8], at: usize) -> usize {
+    until(text, at, |b| !is_blank(b))
+}
+
+/// The end of the word at `at`, at most [`MAX_VALUE_BYTES`] on.
+pub(super) fn word_end(text: &[u8], at: usize) -> usize {
+    until(&text[..text.len().min(at + MAX_VALUE_BYTES)], at, |b| b.is_ascii_whitespace())
+}
+
+/// The end of the line that `at` is in.
+pub(super) fn line_end(text: &[u8], at: usize) -> usize {
+    memchr::memchr2(b'\n', b'\r', &text[at.min(text.len())..]).map_or(text.len(), |n| at + n)
+}
+
+/// The place of the closing quote for the opening one at `at`. Escaped and doubled quotes do not close. Without one, the end of the line.
+pub(super) fn closing_quote(text: &[u8], at: usize) -> usize {
+    let quote = text[at];
+    let end = text.len().min(at + MAX_VALUE_BYTES);
+    let mut i = at + 1;
+    while i < end {
+        match text[i] {
+            b'\\' => i += 1,
+            b'\n' if i - at > MAX_LOOK_BACK || memchr::memchr(quote, &text[i..end]).is_none() => return i,
+            b if b == quote => {
+                let doubled = text.get(i + 1) == Some(&quote) && quote == b'\'' && text.get(i + 2).is_some_and(|b| !is_end(*b));
+                if !doubled {
+                    return i;
+                }
+                i += 1;
+            }
+            _ => {}
+        }
+        i += 1;
+    }
+    end
+}
+
+/// Whether nothing of a value can follow.
+fn is_end(byte: u8) -> bool {
+    byte.is_ascii_whitespace() || matches!(byte, b',' | b';' | b')' | b']' | b'}' | b'&' | b'<' | b'>' | b':' | b'|')
+}
+
+/// Whether `name=` stands at `at`, behind blanks.
+pub(super) fn is_pair(text: &[u8], at: usize) -> bool {
+    pair_follows(text, at, b"=", false)
+}
+
+/// Whether a name and one of these signs stand at `at`: then what is before was the end of a value.
+fn pair_follows(text: &[u8], at: usize, signs: &[u8], with_blanks: bool) -> bool {
+    /// The longest name that is looked for.
+    const MAX_NAME: usize = 48;
+    let end = text.len().min(at + MAX_NAME);
+    let start = until(&text[..end], at, |b| b != b' ');
+    let quote = text.get(start).copied().filter(|b| is_quote(*b));
+    let start = start + usize::from(quote.is_some());
+    if !text.get(start).is_some_and(|b| b.is_ascii_alphabetic() || *b == b'_') {
+        return start >= text.len();
+    }
+    let named = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'_' | b'-' | b'.' | b'[' | b']' | b'%') || (with_blanks && b == b' ');
+    let mut sign = until(&text[..end], start, |b| !named(b));
+    if quote.is_some() && text.get(sign) == quote.as_ref() {
+        sign += 1;
+    }
+    text.get(sign).is_some_and(|b| signs.contains(b))
+}
+
+/// Whether an opening sign before `at`, in the same line, is not closed yet. For quotes, open and close are the same.
+fn is_open(text: &[u8], at: usize, open: u8, close: u8) -> bool {
+    let start = at.saturating_sub(MAX_LOOK_BACK);
+    let line = text[start..at].iter().rposition(|b| *b == b'\n').map_or(start, |n| start + n + 1);
+    let mut depth = 0_usize;
+    for byte in &text[line..at] {
+        if *byte == close && (open != close || depth > 0) {
+            depth = depth.saturating_sub(1);
+        } else if *byte == open {
+            depth += 1;
+        }
+    }
+    depth > 0
+}
+
+/// What stands around a value.
+#[derive(Debug, Clone, Copy, Default)]
+pub(super) struct Around {
+    /// Where the name of the value begins.
+    pub(super) start: usize,
+    /// A quote directly before the name: it encloses name and value.
+    pub(super) quote: Option<u8>,
+    /// The value goes on to the end of the line: a line of a file.
+    pub(super) whole_line: bool,
+    /// The value is all the rest of the line, whatever is in it: an entry of an environment.
+    pub(super) entry: bool,
+    /// It is a query itself, and `&` does not end it: a shared access signature.
+    pub(super) query: bool,
+    /// `;` ends it: an entry of a connection string.
+    pub(super) list: bool,
+}
+
+/// The end of the unquoted value at `at`.
+pub(super) fn unquoted_end(text: &[u8], at: usize, around: Around) -> usize {
+    if around.entry {
+        return line_end(text, at);
+    }
+    let end = text.len().min(at + MAX_VALUE_BYTES);
+    let mut depth = Vec::new();
+    let mut i = at;
+    while i < end {
+        let next = text.get(i + 1).copied();
+        match text[i] {
+            b'\n' | b'\r' => break,
+            b if b.is_ascii_whitespace() => {
+                let goes_on = around.whole_line || around.quote.is_some() || (around.list && ends_in_list(text, i));
+                if !goes_on || pair_follows(text, i + 1, b"=", false) || (around.whole_line && next == Some(b'#')) {
+                    break;
+                }
+            }
+            b'\\' => match next {
+                Some(b'n' | b'r' | b't' | b'"' | b'\'') => break,
+                Some(_) => i += 1,
+                None => {}
+            },
+            quote @ (b'"' | b'\'' | b'`') => {
+                let inside = around.quote == Some(quote) || is_open(text, around.start, quote, quote);
+                if inside || next.is_none_or(|b| is_end(b) || is_quote(b)) {
+                    break;
+                }
+            }
+            b',' if next.is_none_or(|b| is_end(b) || is_quote(b)) || pair_follows(text, i + 1, b"=:", false) => break,
+            b';' if next.is_none_or(|b| is_end(b) || is_quote(b)) || pair_follows(text, i + 1, b"=", true) => break,
+            b'&' if around.query => {}
+            b'&' if next.is_none_or(|b| is_end(b) || is_quote(b)) || pair_follows(text, i + 1, b"=", false) => break,
+            b'#' if is_in_url(text, around.start) => break,
+            b'<' if next == Some(b'/') => break,
+            open @ (b'(' | b'[' | b'{') => depth.push(open),
+            close @ (b')' | b']' | b'}' | b'>') => {
+                let open = match close {
+                    b')' => b'(',
+                    b']' => b'[',
+                    b'}' => b'{',
+                    _ => b'<',
+                };
+                if depth.last() == Some(&open) {
+                    depth.pop();
+                } else if is_open(text, around.start, open, close) && next.is_none_or(|b| is_end(b) || is_quote(b) || b == b'.') {
+                    break;
+                }
+            }
+            _ => {}
+        }
+        i += 1;
+    }
+    while i > at && is_blank(text[i - 1]) {
+        i -= 1;
+    }
+    i
+}
+
+/// Whether the value at `at` is an entry of a list with `;`: another entry follows in the same line.
+fn ends_in_list(text: &[u8], at: usize) -> bool {
+    let end = line_end(text, at).min(at + MAX_LOOK_BACK);
+    text[at..end].iter().position(|b| *b == b';').is_some_and(|n| {
+        let after = at + n + 1;
+        after >= text.len() || is_end(text[after]) || is_quote(text[after]) || pair_follows(text, after, b"=", true)
+    })
+}
+
+/// Whether a name is a parameter of a URL.
+fn is_in_url(text: &[u8], name: usize) -> bool {
+    name > 0 && matches!(text[name - 1], b'?' | b'&')
+}
+
+/// Words that stand where a value could, and say something about it.
+const STATEMENTS: &[&str] = &[
+    "a", "an", "and", "are", "as", "at", "authentication", "auth", "bad", "be", "been", "bool", "bucket", "but", "by", "bytes", "cannot", "changed", "char",
+    "contains", "could", "did", "does", "empty", "error", "expired", "expires", "failed", "failure", "file", "for", "format", "found", "from",
+    "generated", "given", "has", "hash", "have", "if", "in", "incorrect", "int", "integer", "invalid", "is", "it", "length", "malformed", "may",
+    "mismatch", "missing", "must", "needs", "new", "no", "not", "of", "ok", "on", "only", "optional", "or", "pair", "policy", "prompt",
+    "provided", "received", "refresh", "rejected", "required", "requires", "reset", "rotated", "set", "should", "store", "str", "string",
+    "supplied", "text", "that", "the", "this", "to", "too", "type", "unexpected", "unknown", "unset", "updated", "using", "valid", "value",
+    "varchar", "verification", "was", "were", "when", "which", "will", "with", "without", "wrong", "your",
+];
+
+/// Values that are none.
+const NOTHING: &[&str] = &[
+    "none", "null", "nil", "undefined", "true", "false", "yes", "no", "on", "off", "empty", "unset", "n/a", "redacted", "hidden", "masked",
+    "filtered", "removed", "enabled", "disabled", "nopass",
+];
+
+/// Directories whose files hold secrets without being secrets.
+const PLACES: &[&str] = &[
+    "/run/", "/etc/", "/var/", "/opt/", "/home/", "/usr/", "/mnt/", "/srv/", "/data/", "/tmp/", "/root/", "/secrets/", "/vault/", "/proc/",
+    "/dev/", "/certs/", "/app/", "/config/", "/keys/", "/tls/", "/ssl/", "/lib/",
+];
+
+/// Whether a word is one that says something about a secret: `password expired`.
+pub(super) fn is_statement(value: &[u8]) -> bool {
+    let word = trimmed(value).to_ascii_lowercase();
+    STATEMENTS.iter().any(|w| w.as_bytes() == word)
+        || ((word.ends_with(b"ed") || word.ends_with(b"ing") || word.ends_with(b"ion")) && word.iter().all(u8::is_ascii_lowercase))
+}
+
+/// Without punctuation around it.
+pub(super) fn trimmed(mut value: &[u8]) -> &[u8] {
+    while let [first, rest @ ..] = value {
+        if !matches!(first, b'(' | b'[' | b'{' | b'"' | b'\'' | b'`' | b'<') {
+            break;
+        }
+        value = rest;
+    }
+    while let [rest @ .., last] = value {
+        if !matches!(last, b'.' | b',' | b';' | b':' | b'!' | b'?' | b')' | b']' | b'}' | b'"' | b'\'' | b'`' | b'>') {
+            break;
+        }
+        value = rest;
+    }
+    value
+}
+
+/// Whether this is certainly no secret: nothing, a mask, a reference to where the secret is.
+pub(super) fn is_no_secret(value: &[u8]) -> bool {
+    let Ok(text) = std::str::from_utf8(value) else { return false };
+    let text = text.trim();
+    let masked = |c: char| matches!(c, '*' | '•' | '.' | '-' | '_' | '#');
+    text.is_empty()
+        || text.chars().all(masked)
+        || (text.len() >= 3 && text.chars().all(|c| matches!(c, 'x' | 'X')))
+        || NOTHING.iter().any(|n| text.trim_matches(['(', ')', '[', ']', '<', '>', ',']).eq_ignore_ascii_case(n))
+        || (text.starts_with('<') && text.ends_with('>'))
+        || is_reference(text)
+        || is_path(text)
+        || is_placeholder(text)
+}
+
+/// `${NAME}`, `$(command)`, `{{ name }}`: where a secret comes from.
+pub(super) fn is_reference(text: &str) -> bool {
+    let variable = |name: &str| {
+        name.starts_with(|c: char| c.is_ascii_uppercase() || c == '_')
+            && name.chars().all(|c| c.is_ascii_uppercase() || c.is_ascii_digit() || c == '_')
+    };
+    let braced = |open: &str, close: &str| text.strip_prefix(open).and_then(|rest| rest.strip_suffix(close));
+    braced("${", "}").is_some_and(variable)
+        || braced("{{", "}}").is_some_and(|name| !name.contains(['"', '\'']))
+        || text.starts_with("$(")
+        || text.starts_with("$__")
+        || text.starts_with("file:/")
+}
+
+/// `$1`, `?`, as statements of SQL have them; `PASSWORD`, as the usage of a program has it.
+fn is_placeholder(text: &str) -> bool {
+    const METAVARIABLES: &[&str] = &["PASSWORD", "PASS", "PASSPHRASE", "TOKEN", "SECRET", "KEY", "VALUE", "STRING", "TEXT"];
+    let bare = text.trim_matches(['[', ']', '<', '>', '(', ')', ',', '.', ';']);
+    METAVARIABLES.contains(&bare) || text == "?" || text.strip_prefix('$').is_some_and(|n| !n.is_empty() && n.len() <= 2 && n.bytes().all(|b| b.is_ascii_digit()))
+}
+
+/// A path of a file, which may hold a secret and is none.
+pub(super) fn is_path(text: &str) -> bool {
+    let plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '/' | '.' | '-' | '_' | '@' | '+' | ':');
+    let text = text.strip_prefix("./").or_else(|| text.strip_prefix("~/")).map_or(text, |_| text);
+    text.chars().all(plain)
+        && (PLACES.iter().any(|p| text.starts_with(p)) || text == "/" || text.starts_with("./") || text.starts_with("~/"))
+}
+
+/// A number, with the signs that counts and sizes have.
+pub(super) fn is_number(value: &[u8]) -> bool {
+    let signs = |b: &u8| b.is_ascii_digit() || matches!(b, b'.' | b',' | b'/' | b'%' | b'k' | b'K' | b'M' | b'm' | b's' | b'+' | b'-');
+    let value = trimmed(value);
+    value.first().is_some_and(u8::is_ascii_digit) && value.iter().all(signs)
+}
+
+/// How a word is made of kinds of characters.
+struct Look {
+    digits: usize,
+    lower: usize,
+    upper: usize,
+    symbols: usize,
+    other: usize,
+}
+
+impl Look {
+    fn of(word: &[u8]) -> Self {
+        let mut look = Self { digits: 0, lower: 0, upper: 0, symbols: 0, other: 0 };
+        for byte in word {
+            match byte {
+                b'0'..=b'9' => look.digits += 1,
+                b'a'..=b'z' => look.lower += 1,
+                b'A'..=b'Z' => look.upper += 1,
+                b'!' | b'$' | b'%' | b'^' | b'&' | b'*' | b'#' | b'~' | b'?' => look.symbols += 1,
+                b'-' | b'_' | b'+' | b'=' => {}
+                _ => look.other += 1,
+            }
+        }
+        look
+    }
+}
+
+/// A word that a sentence about a password would not have: `hunter2`, `c4nary!`.
+pub(super) fn looks_like_password(word: &[u8]) -> bool {
+    let bare = trimmed(word);
+    let look = Look::of(bare);
+    let letters = look.lower + look.upper;
+    bare.len() >= 6 && letters >= 2 && (look.digits > 0 || look.symbols > 0) && look.other == 0 && !bare.starts_with(b"--")
+}
+
+/// A long word of letters and digits: what a token is and a word of a language is not.
+pub(super) fn looks_like_token(word: &[u8], shortest: usize) -> bool {
+    let bare = trimmed(word);
+    let look = Look::of(bare);
+    let letters = look.lower + look.upper;
+    let plain = |b: &u8| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_' | b'+' | b'=' | b'/' | b'.' | b'%' | b'~');
+    bare.len() >= shortest
+        && letters >= 2
+        && look.digits >= 2
+        && bare.iter().all(plain)
+        && !bare.contains(&b'/') | (look.lower > 0 && look.upper > 0 && !bare.starts_with(b"/"))
+}
+
+/// A word with a long unbroken run of letters and digits: a token within a sentence, and not the name of an object.
+pub(super) fn looks_opaque(word: &[u8]) -> bool {
+    /// Shorter runs are parts of names: the end of the name of a pod has 10.
+    const SHORTEST_RUN: usize = 12;
+    trimmed(word).split(|b| !b.is_ascii_alphanumeric()).any(|run| {
+        let look = Look::of(run);
+        run.len() >= SHORTEST_RUN && look.digits >= 2 && look.lower + look.upper >= 2
+    })
+}
+
+/// `0a1b…`, a UUID: as hashes and ids are, which are no secrets.
+pub(super) fn looks_like_id(word: &[u8]) -> bool {
+    trimmed(word).iter().all(|b| b.is_ascii_hexdigit() || *b == b'-')
+}
+
+/// Base64 of `user:password`.
+pub(super) fn is_basic_login(word: &[u8]) -> bool {
+    use base64::Engine as _;
+    use base64::engine::general_purpose::STANDARD_NO_PAD;
+    let bare = word.strip_suffix(b"==").or_else(|| word.strip_suffix(b"=")).unwrap_or(word);
+    bare.len() >= 4
+        && STANDARD_NO_PAD.decode(bare).is_ok_and(|plain| plain.contains(&b':') && plain.iter().all(|b| *b >= b' ' && *b != 0x7f))
+}
+
+/// The inside of `span` without the quotes around it.
+pub(super) fn without_quotes(text: &[u8], span: Range<usize>) -> Range<usize> {
+    let inner = &text[span.clone()];
+    match inner {
+        [first, .., last] if first == last && is_quote(*first) => span.start + 1..span.end - 1,
+        _ => span,
+    }
+}
