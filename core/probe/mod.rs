@@ -18,6 +18,7 @@ pub mod docker;
 pub mod endpoint;
 mod environ;
 mod error;
+mod executable;
 pub mod file;
 pub mod filesystem;
 pub mod firewall;
@@ -49,6 +50,7 @@ pub mod setup;
 pub mod systemd;
 pub mod tasks;
 pub mod tls;
+pub mod trusted;
 
 pub use cx::{Ask, History, NoHistory, ProbeCx};
 pub use environ::environment;

@@ -2,16 +2,13 @@
 
 use std::fs::File;
 use std::io::{Read, Seek, SeekFrom};
-
-use rustix::fs::{CWD, Mode, OFlags, openat};
+use std::path::Path;
 
 use crate::probe::root::Root;
+use crate::probe::trusted::{self, TrustError};
 
 /// Larger than any configuration or secret, in bytes.
 const LARGEST: u64 = 1 << 20;
-
-/// `O_NONBLOCK`: a fifo in the place of a file must not hold us.
-const FLAGS: OFlags = OFlags::RDONLY.union(OFlags::NONBLOCK).union(OFlags::CLOEXEC);
 
 /// A small file as process `pid` sees it, as text; none when it is not there or not ours to read.
 #[must_use]
@@ -79,18 +76,14 @@ pub fn open_files(pid: i32, ending: &str) -> Vec<String> {
     paths
 }
 
-/// A small file of our own, such as one that holds a password.
-#[must_use]
-pub(super) fn own_file(path: &str) -> Option<String> {
-    regular(openat(CWD, path, FLAGS, Mode::empty()).ok()?.into()).and_then(text)
+/// A small file that decides how opsctl itself logs in, such as one that holds a password: this user's or root's, and for root with every
+/// directory above it.
+pub(super) fn own_file(path: &str) -> Result<String, TrustError> {
+    trusted::read_to_string(Path::new(path), LARGEST)
 }
 
 fn open_of(pid: i32, path: &str) -> Option<File> {
     Root::of(pid).and_then(|root| root.file(path)).ok()
-}
-
-fn regular(file: File) -> Option<File> {
-    file.metadata().ok()?.is_file().then_some(file)
 }
 
 fn text(file: File) -> Option<String> {
@@ -112,6 +105,6 @@ mod tests {
         let me = i32::try_from(std::process::id()).unwrap();
         assert_eq!(file_tail(me, path.to_str().unwrap(), 9), ["wo", "three"].map(str::to_owned)[..].to_vec());
         assert_eq!(file_of(me, path.to_str().unwrap()).as_deref(), Some("one\ntwo\nthree\n"));
-        assert_eq!((file_of(me, dir.path().to_str().unwrap()), own_file("/nonexistent/x")), (None, None));
+        assert_eq!((file_of(me, dir.path().to_str().unwrap()), own_file("/nonexistent/x").ok()), (None, None));
     }
 }
