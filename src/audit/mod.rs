@@ -135,6 +135,7 @@ impl Journal {
     /// The bytes of the journal; none when there is none.
     pub fn bytes(&self) -> Result<Vec<u8>, JournalError> {
         let read = || {
+            dir::check(self.path.parent().unwrap_or(Path::new("/")))?;
             let mut file = OpenOptions::new().read(true).custom_flags(flags()).open(&self.path)?;
             if !file.metadata()?.is_file() {
                 return Err(io::Error::other("not a file"));
