@@ -41,8 +41,8 @@ pub async fn session(config: &Config, ask: Ask, deadline: Option<Duration>) -> (
 async fn session_at(state_dir: &Path, config: &Config, ask: Ask, deadline: Option<Duration>) -> (Session, Store) {
     let store = Store::open(state_dir, config.history_days).await;
     let (made, notes) = match waive::load(state_dir) {
-        Ok(made) => (made, Vec::new()),
-        Err(e) => (Vec::new(), vec![e.to_string()]),
+        Ok(made) => (made, config.notes.clone()),
+        Err(e) => (Vec::new(), [config.notes.clone(), vec![e.to_string()]].concat()),
     };
     let owners = config.clone();
     let (history, kept, boot_id) = (store.clone(), state_dir.to_owned(), host::info().boot_id);

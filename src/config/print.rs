@@ -225,6 +225,7 @@ mod tests {
         max_fixes_per_hour = 5   # line 2
 
         [report]
+        file_mode = "0600"   # default
         remind_after = "24h"   # default
 
         [run]
