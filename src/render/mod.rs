@@ -19,6 +19,8 @@ mod timings;
 mod view;
 
 #[cfg(test)]
+pub(crate) mod hostile;
+#[cfg(test)]
 mod sample;
 
 use std::fmt;
@@ -135,10 +137,16 @@ pub fn json_document(value: &impl serde::Serialize) -> anyhow::Result<String> {
     Ok(json::escaped(text))
 }
 
-/// Foreign text in a cell of a Markdown table.
+/// Foreign text in a cell of a Markdown table, as code.
 #[must_use]
 pub fn markdown_cell(text: &str) -> String {
     markdown::cell(text)
+}
+
+/// Foreign text in Markdown, as code.
+#[must_use]
+pub fn markdown_code(text: &str) -> String {
+    markdown::code(text)
 }
 
 /// Writes a report to files only.
