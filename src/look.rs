@@ -42,8 +42,8 @@ pub async fn session(config: &Config, ask: Ask, deadline: Option<Duration>) -> (
 async fn session_at(state_dir: &Path, config: &Config, ask: Ask, deadline: Option<Duration>) -> (Session, Store) {
     let store = Store::open(state_dir, config.history_days).await;
     let (made, notes) = match waive::load(state_dir) {
-        Ok(made) => (made, Vec::new()),
-        Err(e) => (Vec::new(), vec![e.to_string()]),
+        Ok(made) => (made, config.notes.clone()),
+        Err(e) => (Vec::new(), [config.notes.clone(), vec![e.to_string()]].concat()),
     };
     let notes = notes.into_iter().chain(crate::fix::host_switched_off()).collect();
     let owners = config.clone();

@@ -1,8 +1,9 @@
 //! Text from outside must not drive a terminal.
 
 /// Makes foreign text safe to print on one line: control characters (which can move the cursor, recolour or
-/// retitle a terminal), and the invisible characters that reorder text (Unicode "Trojan Source", CVE-2021-42574),
-/// become `\u{…}` escapes; tabs and line ends become spaces.
+/// retitle a terminal), and invisible characters, which reorder text (Unicode "Trojan Source", CVE-2021-42574) or hide a
+/// message in it from people but not from programs (tag characters, variation selectors), become `\u{…}` escapes; tabs and line
+/// ends become spaces.
 #[must_use]
 pub fn printable(text: &str) -> String {
     let mut out = String::with_capacity(text.len());
@@ -23,9 +24,14 @@ pub fn shell_word(word: &str) -> String {
     if !word.is_empty() && word.chars().all(plain) { word.to_owned() } else { format!("'{}'", word.replace('\'', r"'\''")) }
 }
 
-/// Zero-width and bidirectional controls.
+/// Bidirectional controls, line separators, and characters without a glyph: `Default_Ignorable_Code_Point` of Unicode
+/// (`DerivedCoreProperties.txt`), the interlinear annotations and the empty Braille pattern.
 fn is_invisible(c: char) -> bool {
-    matches!(c, '\u{200B}'..='\u{200F}' | '\u{202A}'..='\u{202E}' | '\u{2060}'..='\u{2064}' | '\u{2066}'..='\u{206F}' | '\u{FEFF}')
+    matches!(c,
+        '\u{AD}' | '\u{34F}' | '\u{61C}' | '\u{115F}' | '\u{1160}' | '\u{17B4}' | '\u{17B5}' | '\u{180B}'..='\u{180F}'
+        | '\u{200B}'..='\u{200F}' | '\u{2028}'..='\u{202E}' | '\u{2060}'..='\u{206F}' | '\u{2800}' | '\u{3164}'
+        | '\u{FE00}'..='\u{FE0F}' | '\u{FEFF}' | '\u{FFA0}' | '\u{FFF0}'..='\u{FFFB}'
+        | '\u{1BCA0}'..='\u{1BCA3}' | '\u{1D173}'..='\u{1D17A}' | '\u{E0000}'..='\u{E0FFF}')
 }
 
 #[cfg(test)]
@@ -43,5 +49,6 @@ mod tests {
     fn escapes_what_drives_a_terminal_and_keeps_the_rest() {
         assert_eq!(printable("a\x1b[31mb\x07\u{202E}c"), "a\\u{1b}[31mb\\u{7}\\u{202e}c");
         assert_eq!(printable("née 日本\tx\ny"), "née 日本 x y");
+        assert_eq!(printable("a\u{2028}b\u{E0041}\u{FE0F}\u{AD}"), "a\\u{2028}b\\u{e0041}\\u{fe0f}\\u{ad}");
     }
 }

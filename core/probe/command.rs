@@ -13,7 +13,7 @@ use tokio::process::Command;
 
 use super::file::user_name;
 use super::io::{Io, blocking};
-use super::{ProbeError, environment};
+use super::{ProbeError, environment, executable};
 use crate::model::{FileIdentity, printable, quantity};
 
 /// How long its output is waited for after it has ended: a daemon it started may hold the pipe for ever.
@@ -188,19 +188,9 @@ pub struct Program {
     pub identity: FileIdentity,
 }
 
-/// A program by its absolute path, or by its name in [`SAFE_PATH`]. The error says why there is none.
+/// A program by its absolute path, or by its name in [`SAFE_PATH`]. The error says why it cannot or must not be run.
 pub fn program(name: &str) -> Result<Program, String> {
-    let missing = || {
-        if name.starts_with('/') {
-            format!("{name} does not exist or is no program")
-        } else {
-            format!("{name} is in none of {SAFE_PATH}")
-        }
-    };
-    let found = which::which_in(name, Some(SAFE_PATH), "/").map_err(|_| missing())?;
-    let meta = std::fs::metadata(&found).map_err(|e| format!("{}: {e}", found.display()))?;
-    let path = found.to_str().filter(|p| p.starts_with('/')).ok_or_else(missing)?;
-    Ok(Program { path: path.to_owned(), identity: FileIdentity { dev: meta.dev(), ino: meta.ino() } })
+    executable::resolve(name)
 }
 
 /// What a fix in argv form would run, as it is now.
@@ -212,29 +202,36 @@ pub struct Found {
     pub undo: Option<Result<Program, String>>,
     /// Why it cannot be run in its folder.
     pub folder: Option<String>,
-    /// The folder, or the program itself, when somebody else can write it, and who: that is who says what runs.
+    /// The directory or the program that the user's group can write, for the plan; what belongs to another user is not run at all.
     pub open: Option<String>,
 }
 
 /// How long looking at a program may take.
 const LOOK: Duration = Duration::from_secs(2);
 
-/// Looks at what would be run.
-pub async fn find(argv0: &str, undo: Option<&str>, cwd: Option<&str>) -> Result<Found, ProbeError> {
-    let (argv0, undo, cwd) = (argv0.to_owned(), undo.map(str::to_owned), cwd.map(str::to_owned));
-    let from = argv0.clone();
+/// Resolves what would be run, and checks that no other user can change it.
+pub async fn find(argv: &[String], undo: &[String], cwd: Option<&str>) -> Result<Found, ProbeError> {
+    let (argv, undo, cwd) = (argv.to_vec(), undo.to_vec(), cwd.map(str::to_owned));
+    let from = argv.first().cloned().unwrap_or_default();
     blocking::run("a program", &from, LOOK, move |io| {
-        let mut found = Found { program: program(&argv0), undo: undo.map(|u| program(&u)), folder: None, open: None };
+        let mut found = Found { program: Err(String::new()), undo: None, folder: None, open: None };
         match cwd.as_deref().map(|folder| (folder, std::fs::metadata(folder))) {
             Some((folder, Ok(meta))) if !meta.is_dir() => found.folder = Some(format!("{folder} is no folder")),
             Some((folder, Err(e))) if e.kind() == ErrorKind::NotFound => found.folder = Some(format!("{folder} does not exist")),
             Some((folder, Err(e))) => found.folder = Some(format!("{folder}: {e}")),
             _ => {}
         }
+        // without its directory only the programs themselves can be checked
+        let resolved = |argv: &[String]| match found.folder {
+            None => executable::vet(argv, cwd.as_deref()),
+            Some(_) => argv.first().ok_or_else(|| "there is nothing to run".to_owned()).and_then(|name| program(name)),
+        };
+        found.program = resolved(&argv);
+        found.undo = (!undo.is_empty()).then(|| resolved(&undo));
         let path = found.program.as_ref().ok().map(|p| p.path.clone());
         found.open = cwd.into_iter().chain(path).find_map(|place| {
             let meta = std::fs::metadata(&place).ok()?;
-            // what belongs to whoever runs it, or to root, is nobody else's
+            // of root's nothing is left that others can write; an ordinary user's group often can
             let trusted = [0, rustix::process::geteuid().as_raw()].contains(&meta.uid());
             let who = if trusted { "others".to_owned() } else { format!("user {}", user_name(io, meta.uid())) };
             (!trusted || meta.mode() & 0o022 != 0).then(|| format!("{who} can write {place}"))
@@ -253,23 +250,42 @@ pub enum NotEnded {
     Timeout(Duration),
 }
 
-/// Runs a program of a team's own runbook: in `cwd`, with a small environment, as [`run`] otherwise. Of one that only looks, what it
-/// leaves running in its group is killed when it ends; a fix may have started what is to stay.
+/// Runs a program of a team's own runbook, if it is still the file that was found: in `cwd`, with a small environment, as [`run`]
+/// otherwise. Of one that only looks, what it leaves running in its group is killed when it ends; a fix may have started what is to stay.
+///
+/// The command line is checked again right before. Between that and `execve` only root can exchange the file: every directory above
+/// it, above its interpreter and above its script is root's alone.
 pub async fn run_own(
-    program: &str,
+    program: &Program,
     argv: &[String],
     cwd: Option<&str>,
     looks: bool,
     timeout: Duration,
 ) -> Result<Ended, NotEnded> {
-    let name = argv.first().map_or(program, String::as_str);
-    let mut command = Command::new(program);
-    command.arg0(name).args(argv.iter().skip(1)).current_dir(cwd.unwrap_or("/")).env_clear();
-    command.env("PATH", SAFE_PATH).env("LC_ALL", "C");
-    for kept in ["HOME", "USER", "LOGNAME"] {
-        command.envs(environment(kept).map(|value| (kept, value)));
+    let (words, folder) = (argv.to_vec(), cwd.map(str::to_owned));
+    let vetted = blocking::run("a program", &program.path, LOOK, move |_| executable::vet(&words, folder.as_deref())).await;
+    let vetted = vetted.map_err(|e| NotEnded::NotRun(e.to_string()))?.map_err(NotEnded::NotRun)?;
+    if vetted != *program {
+        return Err(NotEnded::NotRun(format!("{} is another file now", program.path)));
     }
+    let name = argv.first().map_or(program.path.as_str(), String::as_str);
+    let mut command = Command::new(&program.path);
+    command.arg0(name).args(argv.iter().skip(1)).current_dir(cwd.unwrap_or("/")).env_clear();
+    command.env("PATH", SAFE_PATH).env("LC_ALL", "C").envs(person());
     in_group(command, name, timeout, KEEP, looks, None).await
+}
+
+/// The variables that name the user and the home directory. Root's are those of its account: a HOME that `sudo` kept is another
+/// user's, and interpreters take start files and modules from there.
+fn person() -> Vec<(&'static str, String)> {
+    if !rustix::process::geteuid().is_root() {
+        return ["HOME", "USER", "LOGNAME"].into_iter().filter_map(|name| Some((name, environment(name)?))).collect();
+    }
+    let accounts = super::io::blocking::on_this_thread(|io| io.read_lossy("/etc/passwd").unwrap_or_default());
+    let account = accounts.lines().map(|l| l.split(':').collect::<Vec<_>>()).find(|fields| fields.get(2) == Some(&"0"));
+    let field = |i: usize| account.as_ref().and_then(|f| f.get(i)).filter(|text| !text.is_empty()).map(ToString::to_string);
+    let name = field(0).unwrap_or_else(|| "root".to_owned());
+    vec![("HOME", field(5).unwrap_or_else(|| "/root".to_owned())), ("USER", name.clone()), ("LOGNAME", name)]
 }
 
 async fn run_keeping(argv: &Argv, timeout: Duration, keep: usize) -> Result<Ended, String> {
@@ -439,10 +455,10 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let words = |script: &str| ["sh", "-c", script].map(str::to_owned).to_vec();
         let cwd = dir.path().to_str();
-        let ended = run_own(&sh.path, &words("pwd; env | sort; sleep 1000 & echo $! > pid"), cwd, true, LONG).await.unwrap();
+        let ended = run_own(&sh, &words("pwd; env | sort; sleep 1000 & echo $! > pid"), cwd, true, LONG).await.unwrap();
         assert!(ended.stdout.starts_with(cwd.unwrap()) && !ended.stdout.contains("CARGO"), "{}", ended.stdout);
         gone(&dir.path().join("pid")).await;
-        let late = run_own(&sh.path, &words("sleep 1000 & echo $! > pid; wait"), cwd, true, Duration::from_millis(300)).await;
+        let late = run_own(&sh, &words("sleep 1000 & echo $! > pid; wait"), cwd, true, Duration::from_millis(300)).await;
         assert_eq!(late.unwrap_err(), NotEnded::Timeout(Duration::from_millis(300)));
         gone(&dir.path().join("pid")).await;
     }

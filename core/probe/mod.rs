@@ -17,6 +17,7 @@ pub mod docker;
 pub mod endpoint;
 mod environ;
 mod error;
+mod executable;
 pub mod file;
 pub mod filesystem;
 pub mod firewall;
@@ -52,6 +53,7 @@ pub mod systemd;
 pub mod table;
 pub mod tasks;
 pub mod tls;
+pub mod trusted;
 
 pub use cx::{Ask, History, NoHistory, ProbeCx};
 pub use environ::environment;

@@ -256,10 +256,7 @@ async fn read_source(
 ) -> (HashMap<i32, Arguments>, Vec<String>) {
     let begun = Instant::now();
     let (mut read, mut hung, mut at, mut bytes) = (HashMap::new(), Vec::new(), 0, 0);
-    while at < processes.len()
-        && hung.len() < MAX_HUNG_PER_SOURCE
-        && bytes < MAX_SOURCE_BYTES
-        && begun.elapsed() < SOURCE_TIMEOUT
+    while at < processes.len() && hung.len() < MAX_HUNG_PER_SOURCE && bytes < MAX_SOURCE_BYTES && begun.elapsed() < SOURCE_TIMEOUT
     {
         let progress = Arc::new(Mutex::new(Progress::default()));
         let batch: Vec<Process> = processes[at..].iter().take(MAX_BATCH).cloned().collect();
@@ -314,7 +311,9 @@ async fn describe(source: &str, hung: Vec<Process>, left_out: usize) -> Vec<Stri
     let named = blocking::run("users", "/etc/passwd", SCAN_TIMEOUT, name).await;
     let mut gaps = named.unwrap_or(unnamed);
     if left_out > 0 {
-        gaps.push(format!("{left_out} processes in {source} were not examined: their arguments take too long to read or are too large"));
+        gaps.push(format!(
+            "{left_out} processes in {source} were not examined: their arguments take too long to read or are too large"
+        ));
     }
     gaps
 }

@@ -1,11 +1,13 @@
-//! The state directory: ours alone.
+//! The state directory: this user's alone, for root with every directory above it ([`trusted`]).
 
 use std::fs::{DirBuilder, File};
 use std::io::{self, Write as _};
 use std::os::unix::fs::{DirBuilderExt, MetadataExt};
 use std::path::Path;
 
-/// Makes sure that the directory exists and that nobody else can put files into it: opsctl runs as root and follows what lies there.
+use opsctl_core::probe::trusted;
+
+/// Creates the directory if it does not exist, and checks that no other user can put files into it.
 pub fn ensure(dir: &Path) -> io::Result<()> {
     private(dir)?;
     // users often have group-writable directories of their own above
@@ -19,7 +21,17 @@ pub fn private(dir: &Path) -> io::Result<()> {
         Err(e) if e.kind() == io::ErrorKind::AlreadyExists => {}
         Err(e) => return Err(e),
     }
-    let meta = std::fs::metadata(dir)?;
+    check(dir)
+}
+
+/// Checks a state directory that is only read: waivers, history and undelivered reports of another user count for nothing. One that does
+/// not exist is well.
+pub fn check(dir: &Path) -> io::Result<()> {
+    let meta = match std::fs::symlink_metadata(dir) {
+        Ok(_) => std::fs::metadata(dir)?,
+        Err(e) if matches!(e.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory) => return Ok(()),
+        Err(e) => return Err(e),
+    };
     let refuse = |why: String| Err(io::Error::new(io::ErrorKind::PermissionDenied, why));
     if !meta.is_dir() {
         return Err(io::Error::new(io::ErrorKind::NotADirectory, "not a directory"));
@@ -31,7 +43,7 @@ pub fn private(dir: &Path) -> io::Result<()> {
     if meta.mode() & 0o022 != 0 {
         return refuse(format!("others may write to it (mode {:o}); chmod 700 it", meta.mode() & 0o7777));
     }
-    Ok(())
+    trusted::directory(dir).map(|_| ()).map_err(trusted::TrustError::into_io)
 }
 
 /// The owner of a directory above could rename ours away, and with it the journal. Both the path as it is named and the path without links

@@ -219,7 +219,11 @@ impl Journal {
 
     /// The bytes of the journal; none when there is none.
     pub fn bytes(&self) -> Result<Vec<u8>, JournalError> {
-        match read_file(&self.path, OFlags::NOFOLLOW | OFlags::NONBLOCK) {
+        let read = || {
+            dir::check(self.state_dir())?;
+            read_file(&self.path, OFlags::NOFOLLOW | OFlags::NONBLOCK)
+        };
+        match read() {
             Ok(bytes) => Ok(bytes),
             Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(Vec::new()),
             Err(e) => Err(self.error("reading")(e)),

@@ -15,6 +15,7 @@ use super::run::{self, ReportArgs};
 use crate::config::{self, Config};
 use crate::engine::{Assessment, Offer, Pending, Selection, Session};
 use crate::fix::{Asked, Place};
+use crate::output::{self, Access, FileMode};
 use crate::render::{self, Format, Progress, Style};
 use crate::report::add_journal;
 
@@ -86,11 +87,12 @@ pub fn exec(args: &Args, global: &Global) -> anyhow::Result<u8> {
         diary.progress.say(&diary.progress.timings());
     }
     let folder = args.log_dir.clone().unwrap_or_else(|| crate::look::state_dir(&config));
-    if let Err(e) = leave_behind(&folder, &assessment, &diary) {
+    if let Err(e) = leave_behind(&folder, &assessment, &diary, config.file_mode) {
         // the report on standard output is still worth having
         let _ = writeln!(std::io::stderr().lock(), "opsctl: {e:#}");
     }
-    render::show(&assessment.report, args.report.format, &args.report.output, global.color, global.quiet, global.verbose)?;
+    let (format, outputs) = (args.report.format, &args.report.output);
+    render::show(&assessment.report, format, outputs, config.file_mode, global.color, global.quiet, global.verbose)?;
     Ok(args.report.fail_on.exit_code(&assessment.verdict))
 }
 
@@ -218,14 +220,14 @@ fn span(d: Duration) -> String {
 }
 
 /// `bootstrap.json` for programs and `bootstrap.log` for people.
-fn leave_behind(folder: &Path, assessment: &Assessment, diary: &Diary) -> anyhow::Result<()> {
+fn leave_behind(folder: &Path, assessment: &Assessment, diary: &Diary, mode: FileMode) -> anyhow::Result<()> {
     crate::audit::dir::private(folder).with_context(|| format!("making {}", folder.display()))?;
     let table = Format::Table.render(&assessment.report, &Style::plain());
     let log =
         format!("{} {:.0}\n{}\n\n{table}", assessment.report.host.hostname, assessment.report.started_at, diary.lines.join("\n"));
     for (name, text) in [("bootstrap.json", Format::Json.render(&assessment.report, &Style::plain())), ("bootstrap.log", log)] {
         let file = folder.join(name);
-        render::write_file(&file, &text).with_context(|| format!("writing {}", file.display()))?;
+        output::write(&file, text.into_bytes(), Access::Report(mode)).with_context(|| format!("writing {}", file.display()))?;
     }
     Ok(())
 }

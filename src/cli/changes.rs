@@ -114,7 +114,7 @@ fn markdown(changes: &Changes, length: SignedDuration) -> String {
         out += "\n**Could not look**\n\n";
     }
     for why in &changes.unknown {
-        let _ = writeln!(out, "- {}", cell(why));
+        let _ = writeln!(out, "- {}", render::markdown_code(why));
     }
     out
 }

@@ -4,11 +4,12 @@ use std::io::Write as _;
 use std::path::{Path, PathBuf};
 
 use anyhow::Context;
-use opsctl_core::model::quantity;
+use opsctl_core::model::{printable, quantity};
 use opsctl_core::probe::Redactor;
 
 use super::exit;
 use crate::config::{self, ConfigError, Known, Surroundings};
+use crate::output::{self, Access};
 
 /// Write, check and show the configuration
 #[derive(Debug, clap::Args)]
@@ -72,25 +73,32 @@ pub fn exec(args: &Args, named: Option<&Path>) -> anyhow::Result<u8> {
                 }
             }
         }
-        Command::Check { file } => match load(file.as_deref().or(named), &around) {
-            Ok(loaded) => {
-                match &loaded.config.file {
-                    Some(path) => writeln!(out, "{}: ok", path.display())?,
-                    None => writeln!(out, "no configuration file; everything has its default")?,
+        Command::Check { file } => {
+            match file.as_deref().map_or_else(|| load(named, &around), |path| config::check(path, &Known::registry())) {
+                Ok(loaded) => {
+                    match &loaded.config.file {
+                        Some(path) => writeln!(out, "{}: ok", path.display())?,
+                        None => writeln!(out, "no configuration file; everything has its default")?,
+                    }
+                    let refused = file
+                        .as_deref()
+                        .and_then(|path| Some(format!("{} would not be used: {}", path.display(), config::distrust(path)?)));
+                    refused.iter().chain(&loaded.config.notes).try_for_each(|note| complain(&format!("note: {note}")))?;
+                    loaded.config.site.iter().try_for_each(|own| writeln!(out, "{}", well(own)))?;
                 }
-                loaded.config.site.iter().try_for_each(|own| writeln!(out, "{}", well(own)))?;
+                Err(e) => {
+                    complain(&e.to_string())?;
+                    return Ok(exit::CONFIG);
+                }
             }
-            Err(e) => {
-                complain(&e.to_string())?;
-                return Ok(exit::CONFIG);
-            }
-        },
+        }
         Command::Show => {
             let loaded = load(named, &around)?;
             match &loaded.config.file {
                 Some(path) => writeln!(out, "# from {}", path.display())?,
                 None => writeln!(out, "# no configuration file; everything has its default")?,
             }
+            loaded.config.notes.iter().try_for_each(|note| writeln!(out, "# {}", printable(note)))?;
             out.write_all(Redactor::default().scrub(&config::effective(&loaded.raw, &loaded.text)).as_bytes())?;
         }
         Command::Schema { report, runbook } => {
@@ -118,25 +126,18 @@ fn complain(text: &str) -> std::io::Result<()> {
     writeln!(std::io::stderr().lock(), "{text}")
 }
 
-/// Writes a file whole or not at all. False when it exists and is to be kept.
+/// Writes the file, readable by its owner alone: passwords may be put in it. False when it exists and is to be kept.
 fn write_new(path: &Path, text: &str, force: bool) -> anyhow::Result<bool> {
-    let dir = path.parent().filter(|d| !d.as_os_str().is_empty()).unwrap_or(Path::new("."));
-    std::fs::create_dir_all(dir).with_context(|| format!("creating {}", dir.display()))?;
-    let write = || -> std::io::Result<bool> {
-        let mut file = tempfile::Builder::new().prefix(".config").tempfile_in(dir)?;
-        file.write_all(text.as_bytes())?;
-        // readable like any file in /etc: there are no secrets in it
-        rustix::fs::fchmod(file.as_file(), rustix::fs::Mode::from_raw_mode(0o644))?;
-        file.as_file().sync_all()?;
-        if force {
-            file.persist(path).map_err(|e| e.error)?;
-        } else if let Err(e) = file.persist_noclobber(path) {
-            return if e.error.kind() == std::io::ErrorKind::AlreadyExists { Ok(false) } else { Err(e.error) };
-        }
-        std::fs::File::open(dir)?.sync_all()?;
-        Ok(true)
+    if let Some(dir) = path.parent().filter(|d| !d.as_os_str().is_empty()) {
+        output::create_directories(dir).with_context(|| format!("creating {}", dir.display()))?;
+    }
+    let bytes = text.as_bytes().to_vec();
+    let written = if force {
+        output::write(path, bytes, Access::Private).map(|()| true)
+    } else {
+        output::write_new(path, bytes, Access::Private)
     };
-    write().with_context(|| format!("writing {}", path.display()))
+    written.with_context(|| format!("writing {}", path.display()))
 }
 
 #[cfg(test)]

@@ -10,6 +10,7 @@ use clap_complete::Shell;
 
 use super::{command, exit};
 use crate::catalog::Catalog;
+use crate::output::{self, Access};
 
 mod roff;
 
@@ -39,11 +40,11 @@ pub fn exec(args: &Args) -> anyhow::Result<u8> {
         What::Man => "man".into(),
         What::Completions => "completions".into(),
     });
-    std::fs::create_dir_all(&dir).with_context(|| format!("creating {}", dir.display()))?;
+    output::create_directories(&dir).with_context(|| format!("creating {}", dir.display()))?;
     let files = files(args.what)?;
     for (name, text) in &files {
         let path = dir.join(name);
-        std::fs::write(&path, text).with_context(|| format!("writing {}", path.display()))?;
+        output::write(&path, text.clone(), Access::Public).with_context(|| format!("writing {}", path.display()))?;
     }
     writeln!(std::io::stdout().lock(), "wrote {} files to {}", files.len(), dir.display())?;
     Ok(exit::OK)

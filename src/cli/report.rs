@@ -11,6 +11,7 @@ use crate::config::{Config, When};
 use crate::deliver::{Message, Post};
 use crate::engine::Selection;
 use crate::fix::{Lock, LockError};
+use crate::output::{self, Access};
 use crate::render::{self, Format, Progress, Style};
 use crate::report::{Period, compare, of_owner};
 use crate::state::Store;
@@ -78,9 +79,10 @@ pub fn exec(args: &Args, global: &Global) -> anyhow::Result<u8> {
     if args.always || news || args.report.format != Format::Table {
         let mine = args.owner.as_ref().map(|owner| of_owner(report, owner));
         let shown = mine.as_ref().unwrap_or(report);
-        render::show(shown, args.report.format, &args.report.output, global.color, global.quiet, global.verbose)?;
+        let (format, outputs) = (args.report.format, &args.report.output);
+        render::show(shown, format, outputs, config.file_mode, global.color, global.quiet, global.verbose)?;
     } else {
-        render::save(report, &args.report.output)?;
+        render::save(report, &args.report.output, config.file_mode)?;
     }
     let notes = tell(&config, &state_dir, args, report, compared.changed || compared.reminds || alarm);
     complain(&notes);
@@ -114,7 +116,7 @@ fn tell(config: &Config, state_dir: &std::path::Path, args: &Args, report: &Repo
     let mut notes = Vec::new();
     if let Some(file) = &config.textfile {
         let text = Format::Prometheus.render(report, &Style::plain());
-        if let Err(e) = render::write_file(file, &text) {
+        if let Err(e) = output::write(file, text.into_bytes(), Access::Metrics) {
             notes.push(format!("writing the metrics to {}: {e}", file.display()));
         }
     }

@@ -183,7 +183,8 @@ pub fn report(selection: &Selection, ask: Ask, args: &ReportArgs, global: &Globa
         }
         None => block_on(live(&config, &selection, ask, args, global))??,
     };
-    render::show(&assessment.report, args.format, &args.output, global.color, global.quiet, global.verbose)?;
+    let (format, outputs) = (args.format, &args.output);
+    render::show(&assessment.report, format, outputs, config.file_mode, global.color, global.quiet, global.verbose)?;
     Ok(args.fail_on.exit_code(&assessment.verdict))
 }
 

@@ -234,6 +234,7 @@ mod tests {
         max_fixes_per_hour_per_host = 20   # default
 
         [report]
+        file_mode = "0600"   # default
         remind_after = "24h"   # default
 
         [run]

@@ -5,6 +5,7 @@ use std::ops::Range;
 use std::path::PathBuf;
 
 use opsctl_core::model::printable;
+use opsctl_core::probe::trusted::TrustError;
 use opsctl_core::probe::{REDACTED, Redactor};
 use unicode_width::UnicodeWidthStr;
 
@@ -42,6 +43,14 @@ pub enum ConfigError {
         path: PathBuf,
         /// Why not.
         why: String,
+    },
+    /// Another user can change the file or a directory above it.
+    #[error("{path} is not used: {source}")]
+    Untrusted {
+        /// Which file.
+        path: PathBuf,
+        /// The component, its owner and mode, and the command that mends it.
+        source: TrustError,
     },
     /// Several files cannot be used.
     #[error("{}", .0.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n"))]

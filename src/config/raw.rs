@@ -292,6 +292,10 @@ pub struct Report {
     /// What is open and known is told again after this long without news, for example `24h`.
     #[schemars(with = "String")]
     pub remind_after: Spanned<String>,
+    /// The mode of reports in files, of `--output FORMAT=FILE` and of `[[delivery]]`: `0600`, `0640` or `0644`. With `0640` the group is
+    /// that of a directory with the setgid bit. Metrics (`textfile`, and `.prom` files in the format prometheus) always are `0644`.
+    #[schemars(with = "String")]
+    pub file_mode: Spanned<String>,
     /// A file for the textfile collector of node_exporter, written at every report.
     #[schemars(with = "Option<String>", example = "/var/lib/prometheus/node-exporter/opsctl.prom")]
     pub textfile: Option<Spanned<String>>,
@@ -300,7 +304,8 @@ pub struct Report {
 impl Default for Report {
     fn default() -> Self {
         // a day: what is known and open must not be forgotten, and not be said every quarter of an hour (judgement)
-        Self { heartbeat: None, remind_after: Spanned::new(0..0, "24h".to_owned()), textfile: None }
+        let text = |value: &str| Spanned::new(0..0, value.to_owned());
+        Self { heartbeat: None, remind_after: text("24h"), file_mode: text("0600"), textfile: None }
     }
 }
 

@@ -18,6 +18,7 @@ use super::problem::Problem;
 use super::raw::{self, Raw};
 use super::server::{self, Server};
 use super::site::{Own, Site};
+use crate::output::FileMode;
 use crate::waive::{Waiver, Window};
 
 /// A valid configuration.
@@ -49,6 +50,8 @@ pub struct Config {
     pub remind_after: jiff::SignedDuration,
     /// File for the textfile collector.
     pub textfile: Option<PathBuf>,
+    /// Mode of reports in files.
+    pub file_mode: FileMode,
     /// How `opsctl listen` is reached.
     pub listen: Listen,
     /// What is known and does not count for a while.
@@ -63,6 +66,8 @@ pub struct Config {
     pub site: Site,
     /// The file this comes from; none when everything is the default.
     pub file: Option<PathBuf>,
+    /// Remarks about the configuration itself, for the notes of a report.
+    pub notes: Vec<String>,
 }
 
 /// What may be done without a person.
@@ -202,6 +207,10 @@ pub fn validate(raw: &Raw, known: &Known) -> Result<Config, Vec<Problem>> {
         problems.push(Problem::new(key.span(), "`signing_key` in [audit]: not an absolute path"));
     }
     let host = host(&raw.host, &mut problems);
+    let file_mode = FileMode::parse(raw.report.file_mode.get_ref()).unwrap_or_else(|why| {
+        problems.push(Problem::new(raw.report.file_mode.span(), format!("`file_mode` in [report]: {why}")));
+        FileMode::default()
+    });
     if !problems.is_empty() {
         problems.sort_by_key(|p| p.span.start);
         return Err(problems);
@@ -213,6 +222,7 @@ pub fn validate(raw: &Raw, known: &Known) -> Result<Config, Vec<Problem>> {
         heartbeat: raw.report.heartbeat.as_ref().map(|url| url.get_ref().clone()),
         remind_after,
         textfile: raw.report.textfile.as_ref().map(|f| f.get_ref().into()),
+        file_mode,
         listen,
         waivers,
         runbooks: {
@@ -237,6 +247,7 @@ pub fn validate(raw: &Raw, known: &Known) -> Result<Config, Vec<Problem>> {
         skip: raw.run.skip.iter().map(|s| s.get_ref().clone()).collect(),
         site: Site::new(),
         file: None,
+        notes: Vec::new(),
     })
 }
 

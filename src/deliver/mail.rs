@@ -7,16 +7,19 @@ use std::time::Duration;
 use lettre::address::AddressError;
 use lettre::message::{Mailbox, MultiPart, SinglePart};
 use lettre::transport::smtp::authentication::Credentials;
-use lettre::transport::smtp::client::{Certificate, Tls, TlsParameters};
+use lettre::transport::smtp::client::{Certificate, CertificateStore, Tls, TlsParameters};
 use lettre::transport::smtp::extension::ClientId;
 use lettre::{Address, Message, SmtpTransport, Transport};
-use opsctl_core::probe::{blocking, host, servers::secret_file};
+use opsctl_core::probe::{blocking, host, servers::secret_file, trusted};
 
 use super::Sent;
 use crate::config::Destination;
 
 /// How long a mail server may take for one step.
 const PATIENCE: Duration = Duration::from_secs(10);
+
+/// Larger than any file of certificate authorities, in bytes.
+const MAX_CA_FILE: u64 = 16 << 20;
 
 /// Sends one mail.
 pub(super) fn send(place: &Destination, subject: &str, text: &str, html: Option<&str>, ca_files: &[String]) -> Sent {
@@ -68,8 +71,11 @@ fn compose(place: &Destination, subject: &str, text: &str, html: Option<&str>) -
     .map_err(|e| e.to_string())
 }
 
+/// The name of this host as it may stand in a greeting and in an address: whatever it is set to, it adds no line to the dialogue.
 fn hostname() -> String {
-    host::hostname()
+    let name = host::hostname();
+    let valid = |c: char| c.is_ascii_alphanumeric() || "-._".contains(c);
+    if !name.is_empty() && name.chars().all(valid) { name } else { "localhost".to_owned() }
 }
 
 fn transport(place: &Destination, ca_files: &[String]) -> Result<SmtpTransport, String> {
@@ -101,9 +107,16 @@ fn transport(place: &Destination, ca_files: &[String]) -> Result<SmtpTransport, 
 }
 
 fn parameters(host: &str, ca_files: &[String]) -> Result<TlsParameters, String> {
-    let mut builder = TlsParameters::builder(host.to_owned());
+    let mut builder = TlsParameters::builder(host.to_owned()).certificate_store(CertificateStore::None);
+    // the same authorities as for webhooks
+    for der in blocking::on_this_thread(|io| opsctl_core::probe::tls::authorities(io, &[])) {
+        if let Ok(certificate) = Certificate::from_der(der.to_vec()) {
+            builder = builder.add_root_certificate(certificate);
+        }
+    }
     for path in ca_files {
-        let pem = std::fs::read(Path::new(path)).map_err(|e| format!("reading {path} of [runbooks.tls] ca_files: {e}"))?;
+        let pem =
+            trusted::read(Path::new(path), MAX_CA_FILE).map_err(|e| format!("reading {path} of [runbooks.tls] ca_files: {e}"))?;
         builder = builder.add_root_certificate(Certificate::from_pem(&pem).map_err(|e| format!("{path}: {e}"))?);
     }
     builder.build().map_err(|e| e.to_string())

@@ -16,6 +16,7 @@ use opsctl_core::probe::environment;
 use serde::{Deserialize, Serialize};
 
 use crate::config::{Config, Delivery, Destination, When, fill};
+use crate::output;
 use crate::render::{self, Format, Style};
 use crate::report::of_owner;
 
@@ -83,7 +84,8 @@ impl<'a> Post<'a> {
                     Format::Table => with_footer(format.render(report, &Style::plain()), report),
                     format => format.render(report, &Style::plain()),
                 });
-                if let Err(e) = render::write_file(path, &text) {
+                let access = render::access(*format, path, self.config.file_mode);
+                if let Err(e) = output::write(path, text.into_bytes(), access) {
                     notes.push(format!("writing the report to {}: {e}", path.display()));
                 }
                 continue;

@@ -77,6 +77,11 @@ pub(super) fn put(state_dir: &Path, key: &str, parcel: &Parcel) -> io::Result<()
 /// Everything that waits, oldest first; what is too old or too much is dropped, and said.
 pub(super) fn waiting(state_dir: &Path, notes: &mut Vec<String>) -> Vec<Waiting> {
     let folder = state_dir.join(FOLDER);
+    // reports that another user put there are not delivered in root's name
+    if let Err(e) = dir::check(state_dir).and_then(|()| dir::check(&folder)) {
+        notes.push(format!("reports that wait in {} are left there: {e}", folder.display()));
+        return Vec::new();
+    }
     let Ok(entries) = std::fs::read_dir(&folder) else { return Vec::new() };
     let mut paths: Vec<PathBuf> =
         entries.flatten().map(|e| e.path()).filter(|p| p.extension().is_some_and(|e| e == "json")).collect();

@@ -14,13 +14,22 @@ const MATTERMOST: usize = 16_000;
 const SLACK: usize = 3900;
 const TEAMS: usize = 20_000;
 
+/// Discord's message flag `SUPPRESS_EMBEDS`: no preview of what an address in the text leads to.
+const SUPPRESS_EMBEDS: u32 = 1 << 2;
+
 /// The body of a request.
 pub(super) fn body(shape: Shape, report: &Report, message: &Message) -> Value {
-    let markdown = |most| text(&message.chat, "**", &markdown_escaped, most);
+    let markdown = |most| text(&message.chat, "**", &markdown_escaped, &str::to_owned, most);
     match shape {
-        Shape::Slack => json!({ "text": text(&message.chat, "*", &slack_escaped, SLACK) }),
-        // nobody is called by what a container is named
-        Shape::Discord => json!({ "content": markdown(DISCORD), "allowed_mentions": { "parse": [] } }),
+        // nothing of the text becomes a mention, a link or a preview (docs.slack.dev/messaging/formatting-message-text)
+        Shape::Slack => json!({
+            "text": text(&message.chat, "*", &|text| slack_entities(&inert(text).replace('`', GRAVE)), &slack_entities, SLACK),
+            "parse": "none", "link_names": false, "unfurl_links": false, "unfurl_media": false,
+        }),
+        // no one is called by the name of a container
+        Shape::Discord => {
+            json!({ "content": markdown(DISCORD), "allowed_mentions": { "parse": [] }, "flags": SUPPRESS_EMBEDS })
+        }
         Shape::Mattermost => json!({ "text": markdown(MATTERMOST) }),
         Shape::Teams => json!({
             "type": "message",
@@ -46,8 +55,9 @@ fn footer(lines: &[Line]) -> (&[Line], Option<&str>) {
     }
 }
 
-/// Lines of text, bold as the service has it, cut at the end of a line.
-fn text(lines: &[Line], bold: &str, escaped: &dyn Fn(&str) -> String, most: usize) -> String {
+/// Lines of text, bold as the service has it, cut at the end of a line. In code only `entities` has to be done: there no service looks
+/// for mentions and addresses, and the command is there to be copied.
+fn text(lines: &[Line], bold: &str, escaped: &dyn Fn(&str) -> String, entities: &dyn Fn(&str) -> String, most: usize) -> String {
     let (lines, footer) = footer(lines);
     let footer = footer.map(escaped).unwrap_or_default();
     let most = most.saturating_sub(footer.chars().count() + 2);
@@ -56,7 +66,7 @@ fn text(lines: &[Line], bold: &str, escaped: &dyn Fn(&str) -> String, most: usiz
         let shown = match line {
             Line::Title(text) => format!("{bold}{}{bold}", escaped(text)),
             Line::Text(text) | Line::Footer(text) => escaped(text),
-            Line::Command(text) => format!("`{}`", text.replace('`', "'")),
+            Line::Command(text) => format!("`{}`", entities(&text.replace('`', GRAVE))),
         };
         if out.chars().count() + shown.chars().count() + 2 > most {
             out.push_str(if footer.is_empty() { "…" } else { "…\n" });
@@ -80,7 +90,11 @@ fn card(lines: &[Line], most: usize) -> Vec<Value> {
                 json!({ "type": "TextBlock", "text": markdown_escaped(text), "weight": "Bolder", "size": "Medium", "wrap": true })
             }
             Line::Text(text) | Line::Footer(text) => small(text),
-            Line::Command(text) => json!({ "type": "TextBlock", "text": text, "fontType": "Monospace", "wrap": true }),
+            // a text run knows no Markdown: the command is there to be copied
+            Line::Command(text) => json!({
+                "type": "RichTextBlock",
+                "inlines": [{ "type": "TextRun", "text": text.replace('`', GRAVE), "fontType": "Monospace" }],
+            }),
         };
         let size = block.to_string().len();
         if size > left {
@@ -93,22 +107,42 @@ fn card(lines: &[Line], most: usize) -> Vec<Value> {
     blocks
 }
 
-/// Slack reads `<!channel>` and links in angle brackets (api.slack.com/reference/surfaces/formatting).
-fn slack_escaped(text: &str) -> String {
+/// In the place of a backtick, which would end a code span. It means nothing to a shell: an apostrophe would end the quotes around a
+/// name, and the rest of the name would be a command of its own.
+const GRAVE: &str = "\u{2CB}";
+
+/// In the middle of what would be a mention, an address or a link; it has no width and is no space.
+const WORD_JOINER: char = '\u{2060}';
+
+/// Text in which a service finds no mention, hashtag or address by itself: those are found without any markup.
+fn inert(text: &str) -> String {
+    let mut out = String::with_capacity(text.len());
+    let mut rest = text;
+    while let Some(c) = rest.chars().next() {
+        let www = rest.get(..4).is_some_and(|w| w.eq_ignore_ascii_case("www."));
+        let taken = if www { 3 } else { c.len_utf8() };
+        out.push_str(&rest[..taken]);
+        rest = &rest[taken..];
+        if www || matches!(c, '@' | '#') || (c == ':' && rest.starts_with("//")) || (c == ']' && rest.starts_with('(')) {
+            out.push(WORD_JOINER);
+        }
+    }
+    out
+}
+
+/// Slack reads `<!channel>` and links in angle brackets (docs.slack.dev/messaging/formatting-message-text). Other services take the same
+/// messages and read Markdown in them.
+fn slack_entities(text: &str) -> String {
     text.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;")
 }
 
-/// What would be markup or a mention.
+/// Text of which nothing is markup.
 fn markdown_escaped(text: &str) -> String {
-    text.chars().fold(String::new(), |mut out, c| {
-        if matches!(c, '\\' | '*' | '_' | '`' | '~' | '|' | '[' | ']' | '<' | '>') {
+    inert(text).chars().fold(String::new(), |mut out, c| {
+        if matches!(c, '\\' | '*' | '_' | '`' | '~' | '|' | '[' | ']' | '<' | '>' | '&' | '$') {
             out.push('\\');
         }
         out.push(c);
-        if c == '@' {
-            // a word joiner keeps "@everyone" from being a mention
-            out.push('\u{2060}');
-        }
         out
     })
 }
@@ -116,8 +150,10 @@ fn markdown_escaped(text: &str) -> String {
 #[cfg(test)]
 mod tests {
     use opsctl_core::model::{JournalHead, Severity};
+    use pulldown_cmark::Options;
 
     use super::*;
+    use crate::render::hostile;
     use crate::report::fixtures::report;
 
     fn of(shape: Shape, report: &Report) -> Value {
@@ -142,6 +178,39 @@ mod tests {
         for shape in [Shape::Discord, Shape::Mattermost, Shape::Teams] {
             let text = of(shape, &r).to_string();
             assert!(!text.contains("@everyone") && !text.contains("[x](http"), "{text}");
+        }
+    }
+
+    #[test]
+    fn hostile_text_is_inert_in_every_service() {
+        for text in hostile::CORPUS {
+            let report = hostile::report(text);
+            for shape in [Shape::Discord, Shape::Mattermost, Shape::Slack] {
+                let body = of(shape, &report);
+                let shown = body["text"].as_str().or_else(|| body["content"].as_str()).unwrap_or_default();
+                // Mattermost takes what is meant for Slack, and reads Markdown in it
+                // but no formulas, unless it is told to
+                let math = if shape == Shape::Slack { Options::ENABLE_MATH } else { Options::empty() };
+                let options = hostile::GITHUB.difference(math);
+                hostile::inert(shown, text, options);
+                assert!(shape != Shape::Slack || !shown.contains(['<', '>']), "{text:?}: {shown}");
+            }
+            for block in of(Shape::Teams, &report)["attachments"][0]["content"]["body"].as_array().into_iter().flatten() {
+                if let Some(shown) = block["text"].as_str() {
+                    hostile::inert(shown, text, hostile::GITHUB);
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn command_stays_one_command_for_a_shell() {
+        // what stands behind a backtick of a name must not leave the quotes of the name
+        let name = "x`;touch /tmp/evil;`y";
+        let report = hostile::report(name);
+        for shape in [Shape::Discord, Shape::Mattermost, Shape::Slack, Shape::Teams] {
+            let body = of(shape, &report).to_string();
+            assert!(body.contains("'x\u{2CB};touch /tmp/evil;\u{2CB}y'"), "{body}");
         }
     }
 

@@ -1,7 +1,6 @@
 //! A recorded host: all evidence of one run, with secrets removed. `--replay` starts from it.
 
 use std::fs;
-use std::io::Write as _;
 use std::path::{Path, PathBuf};
 
 use jiff::Timestamp;
@@ -9,6 +8,7 @@ use opsctl_core::model::{Changes, HostInfo, Inventory, Record};
 use serde::{Deserialize, Serialize};
 
 use super::Selection;
+use crate::output::{self, Access};
 
 /// Version of the recording's shape; another one is refused.
 pub const RECORDING_SCHEMA_VERSION: u32 = 1;
@@ -121,12 +121,8 @@ impl Recording {
     /// Writes it, whole or not at all, readable by its owner only.
     pub fn write(&self, path: &Path) -> Result<(), RecordingError> {
         let io = |source| RecordingError::Write { path: path.to_owned(), source };
-        let folder = path.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."));
-        let mut file = tempfile::NamedTempFile::new_in(folder).map_err(io)?;
-        serde_json::to_writer(&mut file, self).map_err(|e| io(e.into()))?;
-        file.write_all(b"\n").map_err(io)?;
-        file.as_file().sync_all().map_err(io)?;
-        file.persist(path).map_err(|e| io(e.error))?;
-        Ok(())
+        let mut bytes = serde_json::to_vec(self).map_err(|e| io(e.into()))?;
+        bytes.push(b'\n');
+        output::write(path, bytes, Access::Private).map_err(io)
     }
 }

@@ -3,21 +3,17 @@
 use std::time::Duration;
 
 use opsctl_core::model::FileIdentity;
-use opsctl_core::probe::blocking;
-use opsctl_core::probe::command::{self, Argv, Ended, NotEnded};
+use opsctl_core::probe::command::{self, Argv, Ended, NotEnded, Program};
 
 /// How long a program may run.
 const TIMEOUT: Duration = Duration::from_secs(120);
-
-/// How long finding it may take.
-const FIND_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// Runs it.
 pub(super) async fn run(argv: &[String]) -> Result<(), String> {
     well(argv, &command::run(&Argv::of_action(argv)?, TIMEOUT).await?)
 }
 
-/// Runs a program of a team's own runbook, if it is still the file that was seen.
+/// Runs a program of a team's own runbook, if it is still the file that was found and root's alone.
 pub(super) async fn run_own(
     program: &str,
     identity: FileIdentity,
@@ -25,12 +21,8 @@ pub(super) async fn run_own(
     cwd: Option<&str>,
     timeout: Duration,
 ) -> Result<(), String> {
-    let name = program.to_owned();
-    let found = blocking::run("a program", program, FIND_TIMEOUT, move |_| command::program(&name)).await;
-    if found.map_err(|e| e.to_string())??.identity != identity {
-        return Err(format!("{program} is another file now"));
-    }
-    let ended = command::run_own(program, argv, cwd, false, timeout).await.map_err(|e| match e {
+    let found = Program { path: program.to_owned(), identity };
+    let ended = command::run_own(&found, argv, cwd, false, timeout).await.map_err(|e| match e {
         NotEnded::NotRun(why) => why,
         NotEnded::Timeout(after) => format!("{program} did not end within {}", super::show::length(after)),
     })?;

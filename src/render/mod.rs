@@ -19,6 +19,8 @@ mod timings;
 mod view;
 
 #[cfg(test)]
+pub(crate) mod hostile;
+#[cfg(test)]
 mod sample;
 
 use std::fmt;
@@ -29,6 +31,8 @@ use std::str::FromStr;
 use anyhow::Context as _;
 use clap::ValueEnum;
 use opsctl_core::model::Report;
+
+use crate::output::{Access, FileMode};
 
 pub use nagios::nagios_error;
 pub use pretty::pretty;
@@ -108,12 +112,13 @@ pub fn show(
     report: &Report,
     format: Format,
     outputs: &[Output],
+    mode: FileMode,
     color: ColorChoice,
     quiet: bool,
     verbose: u8,
 ) -> anyhow::Result<()> {
     let to_stdout = outputs.iter().any(|o| o.file == Path::new("-"));
-    save(report, outputs)?;
+    save(report, outputs, mode)?;
     for output in outputs.iter().filter(|o| o.file == Path::new("-")) {
         print(&output.format.render(report, &Style::plain()))?;
     }
@@ -132,17 +137,23 @@ pub fn json_document(value: &impl serde::Serialize) -> anyhow::Result<String> {
     Ok(json::escaped(text))
 }
 
-/// Foreign text in a cell of a Markdown table.
+/// Foreign text in a cell of a Markdown table, as code.
 #[must_use]
 pub fn markdown_cell(text: &str) -> String {
     markdown::cell(text)
 }
 
+/// Foreign text in Markdown, as code.
+#[must_use]
+pub fn markdown_code(text: &str) -> String {
+    markdown::code(text)
+}
+
 /// Writes a report to files only.
-pub fn save(report: &Report, outputs: &[Output]) -> anyhow::Result<()> {
+pub fn save(report: &Report, outputs: &[Output], mode: FileMode) -> anyhow::Result<()> {
     for output in outputs.iter().filter(|o| o.file != Path::new("-")) {
         let text = output.format.render(report, &Style::plain());
-        write_file(&output.file, &text)
+        crate::output::write(&output.file, text.into_bytes(), access(output.format, &output.file, mode))
             .with_context(|| format!("writing the {} report to {}", output.format, output.file.display()))?;
     }
     Ok(())
@@ -155,18 +166,11 @@ pub fn print(text: &str) -> io::Result<()> {
     out.flush()
 }
 
-/// Whole or not at all: whoever reads the file never sees half a report.
-pub fn write_file(path: &Path, text: &str) -> io::Result<()> {
-    let folder = path.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."));
-    // a device or a pipe cannot be renamed over
-    if path.metadata().is_ok_and(|m| !m.is_file()) {
-        return std::fs::write(path, text);
-    }
-    let mut file = tempfile::Builder::new().prefix(".opsctl").tempfile_in(folder)?;
-    file.write_all(text.as_bytes())?;
-    rustix::fs::fchmod(file.as_file(), rustix::fs::Mode::from_raw_mode(0o644))?;
-    file.persist(path).map_err(|e| e.error)?;
-    Ok(())
+/// The readers of a report in a file: metrics are for the collector of node_exporter, which reads `.prom` files only.
+#[must_use]
+pub fn access(format: Format, file: &Path, mode: FileMode) -> Access {
+    let collected = format == Format::Prometheus && file.extension().is_some_and(|e| e == "prom");
+    if collected { Access::Metrics } else { Access::Report(mode) }
 }
 
 /// With `-vv`: what opsctl does, on stderr.

@@ -184,11 +184,11 @@ fn evidence(finding: &Finding, style: &Style) -> Vec<String> {
         let value: Vec<String> = cited.value.lines().filter(|l| !l.trim().is_empty()).map(printable).collect();
         match value.as_slice() {
             [] => {}
-            [one] => lines.push(format!("{}: {}", cited.label, cut(one, all))),
+            [one] => lines.push(format!("{}: {}", printable(&cited.label), cut(one, all))),
             many => {
                 // the end of a log says more than its beginning
                 let from = if all { 0 } else { many.len().saturating_sub(LINES_SHOWN) };
-                lines.push(format!("{}:", cited.label));
+                lines.push(format!("{}:", printable(&cited.label)));
                 lines.extend(many[from..].iter().map(|l| format!("  {}", cut(l, all))));
             }
         }
@@ -225,11 +225,12 @@ fn causes(report: &Report, paint: &Paint) -> String {
             // a command to paste is never wrapped
             let _ = writeln!(out, "  next: {}", printable(command));
         }
-        out += &paint.wrap(&format!("  to do: {}", d.to_do), 4);
+        out += &paint.wrap(&format!("  to do: {}", printable(&d.to_do)), 4);
     }
     // what stands alone still wants its one line of advice
     if !paint.style.quiet {
         for (codes, hint) in diagnosis::alone(report) {
+            let hint = printable(hint);
             out += &paint.wrap(&format!("{} {hint}", paint.bold(&format!("To do for {}:", codes.join(", ")))), 2);
         }
     }

@@ -88,7 +88,7 @@ pub fn chat(report: &Report) -> Vec<Line> {
             lines.push(Line::Text(format!("✓ over: {} {}: {}", over.code, printable(&over.subject), printable(&over.message))));
         }
         for trend in course.trends.iter().filter(|t| !t.says.is_empty()).take(MOST) {
-            lines.push(Line::Text(format!("↗ {} {}: {}", printable(&trend.subject), trend.name, trend.says)));
+            lines.push(Line::Text(format!("↗ {} {}: {}", printable(&trend.subject), trend.name, printable(&trend.says))));
         }
     }
     let fixes = report.fixes.iter().filter(|f| f.refused.is_none() && all.iter().any(|o| o.fixes.contains(&f.id)));

@@ -6,7 +6,7 @@ use opsctl_core::model::{Finding, Report, printable, quantity};
 
 use super::answer::{Answer, Response};
 use crate::deliver::{Message, with_footer};
-use crate::render::{Format, Style};
+use crate::render::{Format, Style, markdown_code};
 use crate::report::{Line, chat, footer};
 
 /// The beginning of a runbook's page that a message shows, in lines.
@@ -136,9 +136,9 @@ fn excerpt(text: &str) -> String {
 pub fn markdown(response: &Response) -> String {
     let mut out = String::new();
     for answer in &response.answers {
-        let _ = writeln!(out, "# {}\n", escaped(&title(response, answer)));
+        let _ = writeln!(out, "# {}\n", markdown_code(&title(response, answer)));
         for line in facts(response, answer) {
-            let _ = writeln!(out, "- {}", escaped(&line));
+            let _ = writeln!(out, "- {}", markdown_code(&line));
         }
         out.push('\n');
         if !answer.findings.is_empty() {
@@ -149,13 +149,9 @@ pub fn markdown(response: &Response) -> String {
         }
     }
     if let Some(line) = footer(&response.report) {
-        let _ = writeln!(out, "\n{}", escaped(&line));
+        let _ = writeln!(out, "\n{}", markdown_code(&line));
     }
     out
-}
-
-fn escaped(text: &str) -> String {
-    text.replace('\\', "\\\\").replace('*', "\\*").replace('_', "\\_").replace('<', "&lt;").replace('`', "'")
 }
 
 /// For a delivery.
@@ -186,5 +182,28 @@ pub fn message(response: &Response) -> Message {
             (Format::Markdown, markdown(response)),
             (Format::Json, crate::render::json_document(response).unwrap_or_default()),
         ],
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "tests")]
+    use super::*;
+    use crate::catalog::Catalog;
+    use crate::config::Loaded;
+    use crate::render::hostile;
+
+    #[test]
+    fn alert_from_outside_is_inert() {
+        for text in hostile::CORPUS.iter().filter(|t| !t.is_empty()) {
+            let alert = serde_json::json!([{ "labels": { "alertname": text, "owner": text, "name": text }, "annotations": { "x": text } }]);
+            let alerts = super::super::parse(alert.to_string().as_bytes()).unwrap();
+            let healthy = crate::report::fixtures::report(&[]);
+            let response = super::super::respond(alerts, &healthy, &Catalog::new(), &Loaded::defaults().config, None);
+            hostile::inert(&markdown(&response), text, hostile::GITHUB);
+            let shown = table(&response, &Style::plain());
+            assert!(shown.lines().all(|l| printable(l) == l), "{text:?}: {shown:?}");
+            assert!(!message(&response).subject.contains(['\r', '\n']), "{text:?}");
+        }
     }
 }

@@ -117,7 +117,7 @@ pub(super) enum Seen {
 pub(super) async fn probe(check: &OwnCheck, cx: &ProbeCx, ca_files: &[String]) -> Result<Evidence, ProbeError> {
     let mut causes = causes(check, cx);
     let fix = match &check.fix {
-        Some(fix) => Some(command::find(&fix.argv[0], fix.undo.first().map(String::as_str), fix.cwd.as_deref()).await?),
+        Some(fix) => Some(command::find(&fix.argv, &fix.undo, fix.cwd.as_deref()).await?),
         None => None,
     };
     let seen = match &check.look {
@@ -337,12 +337,12 @@ async fn redis(cx: &ProbeCx, target: &Target, database: u32, command: &[String])
 }
 
 async fn ran(argv: &[String], cwd: Option<&str>, timeout: Duration) -> Result<Seen, ProbeError> {
-    let found = command::find(&argv[0], None, cwd).await?;
+    let found = command::find(argv, &[], cwd).await?;
     let program = match (found.program, found.folder) {
         (Ok(program), None) => program,
         (Err(why), _) | (_, Some(why)) => return Ok(Seen::NotRun(why)),
     };
-    Ok(match command::run_own(&program.path, argv, cwd, true, timeout).await {
+    Ok(match command::run_own(&program, argv, cwd, true, timeout).await {
         Ok(ended) => Seen::Ended {
             code: ended.status.code(),
             signal: ended.status.signal(),

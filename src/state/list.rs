@@ -70,6 +70,7 @@ impl List {
         let path = self.path(state_dir);
         let io = |source| ListError::Io { doing: "reading", name: self.name, path: path.clone(), source };
         let content = |why| ListError::Content { name: self.name, path: path.clone(), why, otherwise: self.otherwise };
+        dir::check(state_dir).map_err(io)?;
         match std::fs::metadata(&path) {
             Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
             Err(e) => return Err(io(e)),

@@ -1,5 +1,7 @@
 //! The file itself.
 
+use std::fs::{OpenOptions, Permissions};
+use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -56,8 +58,12 @@ pub(super) struct Db {
 impl Db {
     /// Opens what is there.
     pub(super) fn open(path: PathBuf) -> Result<Self, Broken> {
+        let parent = path.parent().unwrap_or(Path::new("/"));
+        dir::check(parent).map_err(|e| Broken::Unusable(format!("{}: {e}", parent.display())))?;
         match std::fs::symlink_metadata(&path) {
-            Ok(meta) if meta.is_file() => {}
+            Ok(meta) if meta.is_file() => {
+                restrict(&path, meta.mode()).map_err(|e| Broken::Unusable(format!("{}: {e}", path.display())))?;
+            }
             Ok(_) => return Err(Broken::Unusable(format!("{} is not a file", path.display()))),
             Err(e) if e.kind() == std::io::ErrorKind::NotFound => return Err(Broken::Empty(path)),
             Err(e) => return Err(Broken::Unusable(format!("reading {}: {e}", path.display()))),
@@ -81,6 +87,10 @@ impl Db {
     pub(super) fn create(path: &Path) -> Result<Self, Broken> {
         let unusable = |e: std::io::Error| Broken::Unusable(format!("{}: {e}", path.display()));
         dir::ensure(path.parent().unwrap_or(Path::new("/"))).map_err(unusable)?;
+        // SQLite gives a new file, its log and its index the mode that the umask leaves; an existing one decides for all three
+        let flags = i32::try_from(rustix::fs::OFlags::NOFOLLOW.bits()).unwrap_or(0);
+        let file = OpenOptions::new().append(true).create(true).mode(0o600).custom_flags(flags).open(path).map_err(unusable)?;
+        drop(file);
         let make = || -> rusqlite::Result<Connection> {
             let connection = connect(path, OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_CREATE)?;
             connection.pragma_update(None, "journal_mode", "WAL")?;
@@ -164,6 +174,11 @@ impl Db {
             .execute("DELETE FROM sample WHERE at_ms < ?1 OR at_ms > ?2", params![now - keep_days * DAY_MS, now + DAY_MS])?;
         transaction.commit()
     }
+}
+
+/// Files of earlier versions were readable by others, as far as the directory let them.
+fn restrict(path: &Path, mode: u32) -> std::io::Result<()> {
+    if mode & 0o777 == 0o600 { Ok(()) } else { std::fs::set_permissions(path, Permissions::from_mode(0o600)) }
 }
 
 pub(super) fn connect(path: &Path, flags: OpenFlags) -> rusqlite::Result<Connection> {

@@ -79,7 +79,8 @@ fn decode(text: &[u8], outer: Option<&Decoded>, encoding: Encoding) -> Option<De
     let mut starts: Vec<u32> = Vec::with_capacity(text.len() + 1);
     let mut changed = false;
     let mut at = 0;
-    let place = |at: usize| outer.map_or(u32::try_from(at).unwrap_or(u32::MAX), |o| o.origin.get(at).copied().unwrap_or(u32::MAX));
+    let place =
+        |at: usize| outer.map_or(u32::try_from(at).unwrap_or(u32::MAX), |o| o.origin.get(at).copied().unwrap_or(u32::MAX));
     while at < text.len() {
         let rest = &text[at..];
         let one = match encoding {

@@ -43,8 +43,27 @@ enum Trigger {
 
 /// Parts of the names in [`names`]: each of these has one of them.
 const NAMES: &[&str] = &[
-    "pass", "pwd", "pw", "secret", "token", "cred", "key", "auth", "cookie", "jwt", "sid", "session", "salt", "sig", "webhook", "psk",
-    "otp", "community", "kennwort", "identified", "xsrf",
+    "pass",
+    "pwd",
+    "pw",
+    "secret",
+    "token",
+    "cred",
+    "key",
+    "auth",
+    "cookie",
+    "jwt",
+    "sid",
+    "session",
+    "salt",
+    "sig",
+    "webhook",
+    "psk",
+    "otp",
+    "community",
+    "kennwort",
+    "identified",
+    "xsrf",
 ];
 
 static TRIGGERS: LazyLock<(AhoCorasick, Vec<Trigger>)> = LazyLock::new(|| {
@@ -278,7 +297,9 @@ impl Search<'_> {
         }
         let sign = skip_blanks(self.text, sign);
         match self.at(sign) {
-            Some(b':') => self.value(sign + 1, class, b':', Around { start: word, whole_line: self.begins_line(word), ..Around::default() }),
+            Some(b':') => {
+                self.value(sign + 1, class, b':', Around { start: word, whole_line: self.begins_line(word), ..Around::default() })
+            }
             Some(b'=') => self.value(sign + 1, class, b'=', Around { start: word, ..Around::default() }),
             _ => return false,
         }
@@ -334,7 +355,9 @@ impl Search<'_> {
             let after = end + 1;
             let goes_on = match self.at(after) {
                 Some(b'\\') => self.at(after + 1).is_some_and(is_quote) && self.at(after + 2).is_some_and(is_quote),
-                Some(b'"' | b'\'') => self.at(after) != self.at(at) && self.at(after + 1).is_some_and(|b| b.is_ascii_alphanumeric()),
+                Some(b'"' | b'\'') => {
+                    self.at(after) != self.at(at) && self.at(after + 1).is_some_and(|b| b.is_ascii_alphanumeric())
+                }
                 _ => false,
             };
             if !goes_on {
@@ -447,7 +470,8 @@ impl Search<'_> {
         let option = self.text[from] == b'-' && !closed;
         let certain = matches!(class, Class::Password | Class::Secret | Class::Plural | Class::Login);
         // an option that is an element of an array has its value in the next
-        let element = self.form != Form::Text && option && self.at(to) == Some(b'\n') && self.before(from).is_none_or(|b| b == b'\n');
+        let element =
+            self.form != Form::Text && option && self.at(to) == Some(b'\n') && self.before(from).is_none_or(|b| b == b'\n');
         let at = if element { to + 1 } else { at };
         let Some(first) = self.at(at) else { return };
         if first == b'\n' || first == b'\r' {
@@ -622,7 +646,11 @@ impl Search<'_> {
         let token = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'_' | b'~' | b'+' | b'/' | b'=' | b'-');
         let stop = until(&self.text[..self.text.len().min(at + values::MAX_VALUE_BYTES)], at, |b| !token(b));
         let word = &self.text[at..stop];
-        let secret = if end - start == 5 { values::is_basic_login(word) || values::looks_like_token(word, 8) } else { values::looks_like_token(word, 12) };
+        let secret = if end - start == 5 {
+            values::is_basic_login(word) || values::looks_like_token(word, 8)
+        } else {
+            values::looks_like_token(word, 12)
+        };
         if secret {
             self.add(at, stop);
         }

@@ -201,8 +201,7 @@ impl Inner {
 
     /// Where the names are that are shown in any case, and what earlier runs put in place of secrets.
     fn names_in(&self, text: &[u8]) -> Vec<Range<usize>> {
-        let mut found: Vec<Range<usize>> =
-            memchr::memmem::find_iter(text, REDACTED).map(|at| at..at + REDACTED.len()).collect();
+        let mut found: Vec<Range<usize>> = memchr::memmem::find_iter(text, REDACTED).map(|at| at..at + REDACTED.len()).collect();
         match &self.name_finder {
             Some(finder) => found.extend(finder.find_overlapping_iter(text).map(|hit| hit.start()..hit.end())),
             None => {

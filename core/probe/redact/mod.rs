@@ -234,7 +234,10 @@ impl Redactor {
     pub fn learn(&self, secret: &str) {
         let secret = secret.trim();
         // a path is where a secret is, not the secret
-        if secret.is_empty() || REDACTED.contains(secret) || (secret.starts_with('/') && !secret.contains(' ') && values::is_path(secret)) {
+        if secret.is_empty()
+            || REDACTED.contains(secret)
+            || (secret.starts_with('/') && !secret.contains(' ') && values::is_path(secret))
+        {
             return;
         }
         if values::is_no_secret(secret.as_bytes()) && !secret.starts_with("${") {
@@ -280,7 +283,8 @@ impl Redactor {
     /// Removes secrets from strings that belong together: the words of a command, the lines of a log, the entries of an environment.
     /// Whether there was anything to remove.
     fn scrub_strings(&self, strings: &mut [&mut String]) -> bool {
-        let is_entry = |s: &str| s.split_once('=').is_some_and(|(name, _)| !name.is_empty() && name.bytes().all(is_variable_byte));
+        let is_entry =
+            |s: &str| s.split_once('=').is_some_and(|(name, _)| !name.is_empty() && name.bytes().all(is_variable_byte));
         let form = if strings.iter().all(|s| is_entry(s)) { Form::Environment } else { Form::Lines };
         let mut any = false;
         for _ in 0..MAX_PASSES {
@@ -297,7 +301,8 @@ impl Redactor {
                     first += 1;
                 }
                 let inside = spans[first..].iter().take_while(|s| s.start < end);
-                let inside: Vec<_> = inside.map(|s| s.start.max(start) - start..s.end.min(end) - start).filter(|s| !s.is_empty()).collect();
+                let inside: Vec<_> =
+                    inside.map(|s| s.start.max(start) - start..s.end.min(end) - start).filter(|s| !s.is_empty()).collect();
                 if !inside.is_empty() {
                     let clean = replaced(string, &inside);
                     changed |= clean != **string;
@@ -369,7 +374,8 @@ impl Redactor {
         for (old, new) in renamed {
             if let Some(value) = fields.remove(&old) {
                 let free = (2..).map(|n| format!("{new} ({n})"));
-                let name = std::iter::once(new.clone()).chain(free).find(|name| !fields.contains_key(name)).unwrap_or(new.clone());
+                let name =
+                    std::iter::once(new.clone()).chain(free).find(|name| !fields.contains_key(name)).unwrap_or(new.clone());
                 fields.insert(name, value);
                 changed = true;
             }
@@ -393,7 +399,10 @@ fn is_variable_byte(byte: u8) -> bool {
 
 /// Whether any value of this name is secret.
 fn is_secret_name(name: &str) -> bool {
-    matches!(names::class(name.as_bytes()), Some(Class::Password | Class::Secret | Class::Plural | Class::Cookie | Class::Authorization))
+    matches!(
+        names::class(name.as_bytes()),
+        Some(Class::Password | Class::Secret | Class::Plural | Class::Cookie | Class::Authorization)
+    )
 }
 
 /// A value of a harmless-looking variable that can only be a token: long, without separators, letters and digits mixed.
@@ -407,8 +416,31 @@ fn looks_random(value: &str) -> bool {
 /// Whether a variable says that its value is a hash or an id: `GIT_COMMIT`, `IMAGE_DIGEST`, `REQUEST_ID`.
 fn is_named_as_id(name: &str, value: &str) -> bool {
     const IDS: &[&str] = &[
-        "id", "uuid", "git", "commit", "sha", "sha1", "sha256", "sha512", "md5", "rev", "revision", "digest", "checksum", "version", "tag",
-        "image", "hash", "release", "ref", "hostname", "host", "pod", "node", "gpg", "fingerprint",
+        "id",
+        "uuid",
+        "git",
+        "commit",
+        "sha",
+        "sha1",
+        "sha256",
+        "sha512",
+        "md5",
+        "rev",
+        "revision",
+        "digest",
+        "checksum",
+        "version",
+        "tag",
+        "image",
+        "hash",
+        "release",
+        "ref",
+        "hostname",
+        "host",
+        "pod",
+        "node",
+        "gpg",
+        "fingerprint",
     ];
     let named = name.split('_').any(|word| IDS.iter().any(|id| word.eq_ignore_ascii_case(id)));
     named && (values::looks_like_id(value.as_bytes()) || value.contains('-'))

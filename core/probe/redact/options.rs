@@ -33,8 +33,25 @@ const NONE: Program = Program { names: &[], next: &[], joined: &[], logins: &[],
 pub(super) const PROGRAMS: &[Program] = &[
     Program {
         names: &[
-            "mysql", "mysqldump", "mysqladmin", "mysqlimport", "mysqlcheck", "mysqlshow", "mysqlslap", "mysqlpump", "mysqlsh", "mysqlbinlog",
-            "mysqlbackup", "mariadb", "mariadb-dump", "mariadb-admin", "mariadb-check", "mariadb-backup", "mariabackup", "mycli", "mydumper",
+            "mysql",
+            "mysqldump",
+            "mysqladmin",
+            "mysqlimport",
+            "mysqlcheck",
+            "mysqlshow",
+            "mysqlslap",
+            "mysqlpump",
+            "mysqlsh",
+            "mysqlbinlog",
+            "mysqlbackup",
+            "mariadb",
+            "mariadb-dump",
+            "mariadb-admin",
+            "mariadb-check",
+            "mariadb-backup",
+            "mariabackup",
+            "mycli",
+            "mydumper",
             "xtrabackup",
         ],
         joined: &["-p"],
@@ -51,36 +68,80 @@ pub(super) const PROGRAMS: &[Program] = &[
     Program { names: &["etcdctl", "influx", "ab", "nats"], logins: &[("--user", b':'), ("-A", b':')], ..NONE },
     Program { names: &["sshpass"], next: &["-p"], joined: &["-p"], ..NONE },
     Program {
-        names: &["docker", "podman", "nerdctl", "helm", "oras", "skopeo", "buildah", "crane", "regctl", "az", "oc", "twine", "ecs-cli"],
+        names: &[
+            "docker", "podman", "nerdctl", "helm", "oras", "skopeo", "buildah", "crane", "regctl", "az", "oc", "twine", "ecs-cli",
+        ],
         next: &["-p"],
         joined: &["-p"],
         only_with: Some("login"),
         ..NONE
     },
     Program {
-        names: &["mongo", "mongosh", "mongodump", "mongorestore", "mongoexport", "mongoimport", "mongostat", "mongotop", "cqlsh", "cypher-shell", "beeline",
-            "hive", "ksql", "rabbitmqadmin", "ncftpput", "ncftpget", "rdesktop"],
+        names: &[
+            "mongo",
+            "mongosh",
+            "mongodump",
+            "mongorestore",
+            "mongoexport",
+            "mongoimport",
+            "mongostat",
+            "mongotop",
+            "cqlsh",
+            "cypher-shell",
+            "beeline",
+            "hive",
+            "ksql",
+            "rabbitmqadmin",
+            "ncftpput",
+            "ncftpget",
+            "rdesktop",
+        ],
         next: &["-p"],
         ..NONE
     },
-    Program { names: &["sqlcmd", "bcp", "osql", "isql", "freebcp", "tsql", "sqsh", "mssql-cli"], next: &["-P"], joined: &["-P"], ..NONE },
     Program {
-        names: &["ldapsearch", "ldapmodify", "ldapadd", "ldapdelete", "ldapwhoami", "ldappasswd", "ldapcompare", "ldapmodrdn", "ldapexop"],
+        names: &["sqlcmd", "bcp", "osql", "isql", "freebcp", "tsql", "sqsh", "mssql-cli"],
+        next: &["-P"],
+        joined: &["-P"],
+        ..NONE
+    },
+    Program {
+        names: &[
+            "ldapsearch",
+            "ldapmodify",
+            "ldapadd",
+            "ldapdelete",
+            "ldapwhoami",
+            "ldappasswd",
+            "ldapcompare",
+            "ldapmodrdn",
+            "ldapexop",
+        ],
         next: &["-w"],
         ..NONE
     },
-    Program { names: &["smbclient", "rpcclient", "winexe", "wmic", "smbget", "smbmap"], logins: &[("-U", b'%'), ("--user", b'%')], ..NONE },
     Program {
-        names: &["rabbitmqctl"],
-        words: &[("add_user", 1), ("change_password", 1), ("authenticate_user", 1)],
+        names: &["smbclient", "rpcclient", "winexe", "wmic", "smbget", "smbmap"],
+        logins: &[("-U", b'%'), ("--user", b'%')],
         ..NONE
     },
+    Program { names: &["rabbitmqctl"], words: &[("add_user", 1), ("change_password", 1), ("authenticate_user", 1)], ..NONE },
     Program { names: &["openssl"], next: &["-k", "-K", "-pass"], ..NONE },
     Program { names: &["7z", "7za", "7zr", "7zz", "rar", "unrar"], joined: &["-p", "-hp"], ..NONE },
     Program { names: &["zip", "unzip"], next: &["-P"], joined: &["-P"], ..NONE },
     Program { names: &["mosquitto_pub", "mosquitto_sub", "mosquitto_rr", "ipmitool"], next: &["-P"], ..NONE },
     Program {
-        names: &["snmpwalk", "snmpget", "snmpset", "snmpbulkwalk", "snmpgetnext", "snmpstatus", "snmptable", "snmpdf", "snmptrap"],
+        names: &[
+            "snmpwalk",
+            "snmpget",
+            "snmpset",
+            "snmpbulkwalk",
+            "snmpgetnext",
+            "snmpstatus",
+            "snmptable",
+            "snmpdf",
+            "snmptrap",
+        ],
         next: &["-c", "-A", "-X"],
         ..NONE
     },
@@ -93,7 +154,12 @@ pub(super) const PROGRAMS: &[Program] = &[
     Program { names: &["wpa_passphrase"], words: &[("wpa_passphrase", 1)], ..NONE },
     Program { names: &["vault", "bao"], words: &[("login", 0), ("unwrap", 0), ("unseal", 0)], ..NONE },
     Program { names: &["cargo"], words: &[("login", 0)], ..NONE },
-    Program { names: &["mc", "mcli"], words: &[("set", 3), ("set", 2), ("add", 3), ("add", 2)], only_with: Some("alias"), ..NONE },
+    Program {
+        names: &["mc", "mcli"],
+        words: &[("set", 3), ("set", 2), ("add", 3), ("add", 2)],
+        only_with: Some("alias"),
+        ..NONE
+    },
     Program { names: &["sqlplus", "impdp", "expdp", "sqlldr", "rman"], words: &[("/", 0)], ..NONE },
     Program { names: &["htpasswd"], words: &[("-b", 0)], ..NONE },
     Program { names: &["--from-literal"], words: &[("=", 0)], ..NONE },
@@ -138,7 +204,10 @@ pub(super) fn program(search: &mut Search<'_>, start: usize, end: usize, program
             }
         }
         for (option, sign) in program.logins {
-            let bundled = option.len() == 2 && this.starts_with(b"-") && !this.starts_with(b"--") && this.ends_with(&option.as_bytes()[1..]);
+            let bundled = option.len() == 2
+                && this.starts_with(b"-")
+                && !this.starts_with(b"--")
+                && this.ends_with(&option.as_bytes()[1..]);
             let login = if option.as_bytes() == this || (bundled && this[1..].iter().all(u8::is_ascii_alphabetic)) {
                 next.cloned()
             } else if option.starts_with("--") {
@@ -231,7 +300,9 @@ fn inner(text: &[u8], span: Range<usize>) -> Range<usize> {
 fn oracle(search: &mut Search<'_>, words: &[Range<usize>]) {
     for word in words {
         let value = &search.text[word.clone()];
-        let Some(n) = value.iter().position(|b| *b == b'/').filter(|n| *n > 0 && !value.starts_with(b"-") && !value.starts_with(b"@")) else {
+        let Some(n) =
+            value.iter().position(|b| *b == b'/').filter(|n| *n > 0 && !value.starts_with(b"-") && !value.starts_with(b"@"))
+        else {
             continue;
         };
         let end = value.iter().rposition(|b| *b == b'@').filter(|at| *at > n).unwrap_or(value.len());
@@ -255,7 +326,10 @@ fn from_literal(search: &mut Search<'_>, at: usize) {
     let quote = text.get(start).copied().filter(|b| is_quote(*b));
     let from = start + usize::from(quote.is_some());
     let limit = text.len().min(from + 256);
-    let Some(sign) = text[from.min(limit)..limit].iter().position(|b| *b == b'=' || b.is_ascii_whitespace()).map(|n| from + n) else { return };
+    let Some(sign) = text[from.min(limit)..limit].iter().position(|b| *b == b'=' || b.is_ascii_whitespace()).map(|n| from + n)
+    else {
+        return;
+    };
     if text[sign] != b'=' {
         return;
     }
@@ -276,7 +350,8 @@ fn piped(search: &mut Search<'_>, start: usize, end: usize) {
     let sudo = &text[start..end] == b"sudo";
     let before = text[start.saturating_sub(MAX_LOOK_BACK)..start].trim_ascii_end();
     let (Some(left), Some(n)) = (before.strip_suffix(b"|"), memchr::memmem::rfind(before, b"echo ")) else { return };
-    if sudo && !command(search, end).iter().take(4).any(|w| text[w.clone()].starts_with(b"-") && text[w.clone()].contains(&b'S')) {
+    if sudo && !command(search, end).iter().take(4).any(|w| text[w.clone()].starts_with(b"-") && text[w.clone()].contains(&b'S'))
+    {
         return;
     }
     let from = start.saturating_sub(MAX_LOOK_BACK) + n + 5;

@@ -70,9 +70,44 @@ pub(super) const MARKERS: &[&str] =
 
 /// Beginnings of hashes of passwords.
 pub(super) const HASHES: &[&str] = &[
-    "$1$", "$2a$", "$2b$", "$2y$", "$2x$", "$5$", "$6$", "$7$", "$y$", "$gy$", "$apr1$", "$argon2", "$pbkdf2", "$scrypt$", "$sha1$", "$P$", "$H$",
-    "$S$", "{SHA", "{SSHA", "{MD5}", "{SMD5}", "{CRYPT}", "{PLAIN}", "{PBKDF2", "{ARGON2", "{BLF-CRYPT}", "SCRAM-SHA-256$", "SCRAM-SHA-1$",
-    "pbkdf2_sha256$", "pbkdf2_sha1$", "argon2$argon2", "bcrypt_sha256$", "bcrypt$$", "scrypt:32768:", "pbkdf2:sha256:", "md5", "Private-Lines:",
+    "$1$",
+    "$2a$",
+    "$2b$",
+    "$2y$",
+    "$2x$",
+    "$5$",
+    "$6$",
+    "$7$",
+    "$y$",
+    "$gy$",
+    "$apr1$",
+    "$argon2",
+    "$pbkdf2",
+    "$scrypt$",
+    "$sha1$",
+    "$P$",
+    "$H$",
+    "$S$",
+    "{SHA",
+    "{SSHA",
+    "{MD5}",
+    "{SMD5}",
+    "{CRYPT}",
+    "{PLAIN}",
+    "{PBKDF2",
+    "{ARGON2",
+    "{BLF-CRYPT}",
+    "SCRAM-SHA-256$",
+    "SCRAM-SHA-1$",
+    "pbkdf2_sha256$",
+    "pbkdf2_sha1$",
+    "argon2$argon2",
+    "bcrypt_sha256$",
+    "bcrypt$$",
+    "scrypt:32768:",
+    "pbkdf2:sha256:",
+    "md5",
+    "Private-Lines:",
 ];
 
 /// A token by its beginning.
@@ -260,7 +295,9 @@ pub(super) fn hash(search: &mut Search<'_>, start: usize, end: usize) {
     }
     // `:` parts the keys of SCRAM and the parameters of werkzeug, and the fields of /etc/shadow
     let colons = sign.len() > 8 && matches!(sign[0].to_ascii_lowercase(), b's' | b'p');
-    let known = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'/' | b'$' | b'=' | b',' | b'+' | b'-' | b'_') || (colons && b == b':');
+    let known = |b: u8| {
+        b.is_ascii_alphanumeric() || matches!(b, b'.' | b'/' | b'$' | b'=' | b',' | b'+' | b'-' | b'_') || (colons && b == b':')
+    };
     let stop = until(&text[..limit], end, |b| !known(b));
     let rest = &text[end..stop];
     let rest = rest.strip_suffix(b".").unwrap_or(rest);
@@ -272,7 +309,8 @@ pub(super) fn hash(search: &mut Search<'_>, start: usize, end: usize) {
 /// The private part of a key of PuTTY: as many lines as it says.
 fn putty(search: &mut Search<'_>, start: usize) {
     let first = values::line_end(search.text, start);
-    let count = search.text[start..first].iter().filter(|b| b.is_ascii_digit()).fold(0, |n: usize, b| n * 10 + usize::from(b - b'0'));
+    let count =
+        search.text[start..first].iter().filter(|b| b.is_ascii_digit()).fold(0, |n: usize, b| n * 10 + usize::from(b - b'0'));
     let base64 = |b: &u8| b.is_ascii_alphanumeric() || matches!(b, b'+' | b'/' | b'=' | b'\r');
     let mut end = first;
     for _ in 0..count.min(200) {
@@ -291,7 +329,9 @@ pub(super) fn pem(search: &mut Search<'_>, start: usize) {
     const MAX_HEAD: usize = 80;
     let text = search.text;
     let title = start + b"-----BEGIN ".len();
-    let Some(head) = memchr::memmem::find(&text[title.min(text.len())..text.len().min(start + MAX_HEAD)], b"-----").map(|n| title + n) else {
+    let Some(head) =
+        memchr::memmem::find(&text[title.min(text.len())..text.len().min(start + MAX_HEAD)], b"-----").map(|n| title + n)
+    else {
         return;
     };
     let title = &text[title..head];
@@ -303,7 +343,11 @@ pub(super) fn pem(search: &mut Search<'_>, start: usize) {
     match next {
         Some(end) if text[end..].starts_with(b"-----END") || text[end..].starts_with(b"-----end") => search.add(from, end),
         _ => {
-            let body = |b: u8| b.is_ascii_alphanumeric() || b.is_ascii_whitespace() || matches!(b, b'+' | b'/' | b'=' | b'\\' | b':' | b',' | b'-' | b'[' | b']');
+            let body = |b: u8| {
+                b.is_ascii_alphanumeric()
+                    || b.is_ascii_whitespace()
+                    || matches!(b, b'+' | b'/' | b'=' | b'\\' | b':' | b',' | b'-' | b'[' | b']')
+            };
             let end = until(&text[..next.unwrap_or(text.len())], from, |b| !body(b));
             let kept = text[from..end].trim_ascii_end();
             search.add(from, from + kept.len());

@@ -118,9 +118,7 @@ fn userinfo(rest: &[u8], web: bool) -> Option<usize> {
 /// Whether this `@` is in a query: behind `?name=`, when a login was found before.
 fn in_query(rest: &[u8], at: usize, login: Option<usize>) -> bool {
     let from = login.unwrap_or(0);
-    from < at
-        && login.is_some()
-        && memchr::memchr(b'?', &rest[from..at]).is_some_and(|n| values::is_pair(rest, from + n + 1))
+    from < at && login.is_some() && memchr::memchr(b'?', &rest[from..at]).is_some_and(|n| values::is_pair(rest, from + n + 1))
 }
 
 /// Whether a host stands here: a name, an address, or a list of them.
@@ -132,7 +130,8 @@ fn is_host(rest: &[u8], at: usize) -> bool {
         Some(b) if b.is_ascii_alphanumeric() || *b == b'_' => {
             let named = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'-' | b'_');
             let end = until(rest, at, |b| !named(b));
-            rest.get(end).is_none_or(|b| matches!(b, b':' | b'/' | b'?' | b',' | b'#' | b')' | b']' | b'}' | b';' | b'|' | b'&' | b'%'))
+            rest.get(end)
+                .is_none_or(|b| matches!(b, b':' | b'/' | b'?' | b',' | b'#' | b')' | b']' | b'}' | b';' | b'|' | b'&' | b'%'))
         }
         _ => false,
     }
@@ -161,9 +160,17 @@ fn cut_login(search: &mut Search<'_>, from: usize, end: usize) {
     let authority = until(rest, 0, |b| matches!(b, b'/' | b'?' | b'#' | b'['));
     let Some(colon) = memchr::memchr(b':', &rest[..authority]) else { return };
     let value = &rest[colon + 1..authority];
-    let port = |b: &u8| b.is_ascii_digit() || matches!(b, b',' | b':' | b'.' | b'$' | b'{' | b'}' | b'*' | b'-' | b'[' | b']' | b')' | b';');
+    let port = |b: &u8| {
+        b.is_ascii_digit() || matches!(b, b',' | b':' | b'.' | b'$' | b'{' | b'}' | b'*' | b'-' | b'[' | b']' | b')' | b';')
+    };
     let hosts = value.split(|b| *b == b',').skip(1).any(|host| memchr::memchr(b':', host).is_some());
-    if !value.is_empty() && !value.iter().all(port) && !hosts && !value.starts_with(b"$") && !value.eq_ignore_ascii_case(b"port") && !search.is_redacted(from + colon + 1) {
+    if !value.is_empty()
+        && !value.iter().all(port)
+        && !hosts
+        && !value.starts_with(b"$")
+        && !value.eq_ignore_ascii_case(b"port")
+        && !search.is_redacted(from + colon + 1)
+    {
         let letters = value.iter().take_while(|b| !matches!(b, b',' | b')' | b']' | b';')).any(u8::is_ascii_alphabetic);
         if letters {
             search.add(from + colon + 1, end);
@@ -189,7 +196,8 @@ pub(super) fn login(search: &mut Search<'_>, sign: usize) {
     let name = &login[user..colon];
     let named = name.first().is_some_and(u8::is_ascii_alphabetic)
         && name.iter().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'_' | b'-' | b'.'));
-    let host = until(&after[..after.len().min(MAX_LOGIN_BYTES)], 0, |b| !b.is_ascii_alphanumeric() && !matches!(b, b'.' | b'-' | b'_'));
+    let host =
+        until(&after[..after.len().min(MAX_LOGIN_BYTES)], 0, |b| !b.is_ascii_alphanumeric() && !matches!(b, b'.' | b'-' | b'_'));
     let port = until(&after[..after.len().min(host + 7)], (host + 1).min(after.len()), |b| !b.is_ascii_digit());
     let host_and_port = host > 0 && after.get(host) == Some(&b':') && port >= host + 3;
     // `image:tag@sha256:…`
@@ -206,7 +214,9 @@ pub(super) fn webhook(search: &mut Search<'_>, at: usize) {
     let limit = text.len().min(at + MAX_URL_BYTES);
     if text[..at].ends_with(b"spaces/") || text[..at].ends_with(b"send?") {
         let end = until(&text[..limit], at, ends_url);
-        if let Some(key) = memchr::memmem::find(&text[at..end], b"key=").map(|n| at + n + 4).filter(|key| !search.is_redacted(*key)) {
+        if let Some(key) =
+            memchr::memmem::find(&text[at..end], b"key=").map(|n| at + n + 4).filter(|key| !search.is_redacted(*key))
+        {
             search.found.push(key..until(&text[..end], key, |b| b == b'&' || b == b'#'));
         }
         return;
@@ -217,7 +227,8 @@ pub(super) fn webhook(search: &mut Search<'_>, at: usize) {
     let end = if telegram { until(&text[..end], at, |b| b == b'/') } else { end };
     let path = &text[at..end];
     // a path that only sounds like one of a webhook has a token in it
-    let service = !known || search.text[..at].ends_with(b"office.com/webhook/") || search.text[..at].ends_with(b"office365.com/webhook/");
+    let service =
+        !known || search.text[..at].ends_with(b"office.com/webhook/") || search.text[..at].ends_with(b"office365.com/webhook/");
     let token = path.split(|b| *b == b'/').any(|part| part.len() >= 16 && values::looks_like_token(part, 16));
     if !path.is_empty() && (service && path.len() >= 8 || token) && !search.is_redacted(at) {
         search.add(at, end);

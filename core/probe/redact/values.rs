@@ -80,7 +80,8 @@ fn pair_follows(text: &[u8], at: usize, signs: &[u8], with_blanks: bool) -> bool
     if !text.get(start).is_some_and(|b| b.is_ascii_alphabetic() || *b == b'_') {
         return start >= text.len();
     }
-    let named = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'_' | b'-' | b'.' | b'[' | b']' | b'%') || (with_blanks && b == b' ');
+    let named =
+        |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'_' | b'-' | b'.' | b'[' | b']' | b'%') || (with_blanks && b == b' ');
     let mut sign = until(&text[..end], start, |b| !named(b));
     if quote.is_some() && text.get(sign) == quote.as_ref() {
         sign += 1;
@@ -195,32 +196,170 @@ fn is_in_url(text: &[u8], name: usize) -> bool {
 
 /// Words that stand where a value could, and say something about it.
 const STATEMENTS: &[&str] = &[
-    "a", "an", "and", "are", "as", "at", "authentication", "auth", "bad", "be", "been", "bool", "bucket", "but", "by", "bytes", "cannot", "changed", "char",
-    "contains", "could", "did", "does", "empty", "error", "expired", "expires", "failed", "failure", "file", "for", "format", "found", "from",
-    "generated", "given", "has", "hash", "have", "if", "in", "incorrect", "int", "integer", "invalid", "is", "it", "length", "malformed", "may",
-    "mismatch", "missing", "must", "needs", "new", "no", "not", "of", "ok", "on", "only", "optional", "or", "pair", "policy", "prompt",
-    "provided", "received", "refresh", "rejected", "required", "requires", "reset", "rotated", "set", "should", "store", "str", "string",
-    "supplied", "text", "that", "the", "this", "to", "too", "type", "unexpected", "unknown", "unset", "updated", "using", "valid", "value",
-    "varchar", "verification", "was", "were", "when", "which", "will", "with", "without", "wrong", "your",
+    "a",
+    "an",
+    "and",
+    "are",
+    "as",
+    "at",
+    "authentication",
+    "auth",
+    "bad",
+    "be",
+    "been",
+    "bool",
+    "bucket",
+    "but",
+    "by",
+    "bytes",
+    "cannot",
+    "changed",
+    "char",
+    "contains",
+    "could",
+    "did",
+    "does",
+    "empty",
+    "error",
+    "expired",
+    "expires",
+    "failed",
+    "failure",
+    "file",
+    "for",
+    "format",
+    "found",
+    "from",
+    "generated",
+    "given",
+    "has",
+    "hash",
+    "have",
+    "if",
+    "in",
+    "incorrect",
+    "int",
+    "integer",
+    "invalid",
+    "is",
+    "it",
+    "length",
+    "malformed",
+    "may",
+    "mismatch",
+    "missing",
+    "must",
+    "needs",
+    "new",
+    "no",
+    "not",
+    "of",
+    "ok",
+    "on",
+    "only",
+    "optional",
+    "or",
+    "pair",
+    "policy",
+    "prompt",
+    "provided",
+    "received",
+    "refresh",
+    "rejected",
+    "required",
+    "requires",
+    "reset",
+    "rotated",
+    "set",
+    "should",
+    "store",
+    "str",
+    "string",
+    "supplied",
+    "text",
+    "that",
+    "the",
+    "this",
+    "to",
+    "too",
+    "type",
+    "unexpected",
+    "unknown",
+    "unset",
+    "updated",
+    "using",
+    "valid",
+    "value",
+    "varchar",
+    "verification",
+    "was",
+    "were",
+    "when",
+    "which",
+    "will",
+    "with",
+    "without",
+    "wrong",
+    "your",
 ];
 
 /// Values that are none.
 const NOTHING: &[&str] = &[
-    "none", "null", "nil", "undefined", "true", "false", "yes", "no", "on", "off", "empty", "unset", "n/a", "redacted", "hidden", "masked",
-    "filtered", "removed", "enabled", "disabled", "nopass",
+    "none",
+    "null",
+    "nil",
+    "undefined",
+    "true",
+    "false",
+    "yes",
+    "no",
+    "on",
+    "off",
+    "empty",
+    "unset",
+    "n/a",
+    "redacted",
+    "hidden",
+    "masked",
+    "filtered",
+    "removed",
+    "enabled",
+    "disabled",
+    "nopass",
 ];
 
 /// Directories whose files hold secrets without being secrets.
 const PLACES: &[&str] = &[
-    "/run/", "/etc/", "/var/", "/opt/", "/home/", "/usr/", "/mnt/", "/srv/", "/data/", "/tmp/", "/root/", "/secrets/", "/vault/", "/proc/",
-    "/dev/", "/certs/", "/app/", "/config/", "/keys/", "/tls/", "/ssl/", "/lib/",
+    "/run/",
+    "/etc/",
+    "/var/",
+    "/opt/",
+    "/home/",
+    "/usr/",
+    "/mnt/",
+    "/srv/",
+    "/data/",
+    "/tmp/",
+    "/root/",
+    "/secrets/",
+    "/vault/",
+    "/proc/",
+    "/dev/",
+    "/certs/",
+    "/app/",
+    "/config/",
+    "/keys/",
+    "/tls/",
+    "/ssl/",
+    "/lib/",
 ];
 
 /// Whether a word is one that says something about a secret: `password expired`.
 pub(super) fn is_statement(value: &[u8]) -> bool {
     let word = trimmed(value).to_ascii_lowercase();
     STATEMENTS.iter().any(|w| w.as_bytes() == word)
-        || ((word.ends_with(b"ed") || word.ends_with(b"ing") || word.ends_with(b"ion")) && word.iter().all(u8::is_ascii_lowercase))
+        || ((word.ends_with(b"ed") || word.ends_with(b"ing") || word.ends_with(b"ion"))
+            && word.iter().all(u8::is_ascii_lowercase))
 }
 
 /// Without punctuation around it.
@@ -273,7 +412,9 @@ pub(super) fn is_reference(text: &str) -> bool {
 fn is_placeholder(text: &str) -> bool {
     const METAVARIABLES: &[&str] = &["PASSWORD", "PASS", "PASSPHRASE", "TOKEN", "SECRET", "KEY", "VALUE", "STRING", "TEXT"];
     let bare = text.trim_matches(['[', ']', '<', '>', '(', ')', ',', '.', ';']);
-    METAVARIABLES.contains(&bare) || text == "?" || text.strip_prefix('$').is_some_and(|n| !n.is_empty() && n.len() <= 2 && n.bytes().all(|b| b.is_ascii_digit()))
+    METAVARIABLES.contains(&bare)
+        || text == "?"
+        || text.strip_prefix('$').is_some_and(|n| !n.is_empty() && n.len() <= 2 && n.bytes().all(|b| b.is_ascii_digit()))
 }
 
 /// A path of a file, which may hold a secret and is none.
@@ -286,7 +427,8 @@ pub(super) fn is_path(text: &str) -> bool {
 
 /// A number, with the signs that counts and sizes have.
 pub(super) fn is_number(value: &[u8]) -> bool {
-    let signs = |b: &u8| b.is_ascii_digit() || matches!(b, b'.' | b',' | b'/' | b'%' | b'k' | b'K' | b'M' | b'm' | b's' | b'+' | b'-');
+    let signs =
+        |b: &u8| b.is_ascii_digit() || matches!(b, b'.' | b',' | b'/' | b'%' | b'k' | b'K' | b'M' | b'm' | b's' | b'+' | b'-');
     let value = trimmed(value);
     value.first().is_some_and(u8::is_ascii_digit) && value.iter().all(signs)
 }

@@ -3,9 +3,11 @@
 use std::fs::File;
 use std::io::{Read, Seek, SeekFrom};
 use std::os::unix::fs::MetadataExt;
+use std::path::Path;
 
 use crate::probe::Io;
 use crate::probe::io::Root;
+use crate::probe::trusted::{self, TrustError};
 
 /// Size limit of a configuration or secret, in bytes.
 const MAX_BYTES: u64 = 1 << 20;
@@ -75,11 +77,10 @@ pub fn open_files(io: &Io, pid: i32, ending: &str) -> Vec<String> {
     paths
 }
 
-/// A small file of this process's own, such as one that holds a password.
-#[must_use]
-pub(super) fn own_file(io: &Io, path: &str) -> Option<String> {
-    let file = io.open(path).ok()?;
-    if file.metadata().ok()?.is_file() { text(file) } else { None }
+/// A small file that decides how opsctl itself logs in, such as one that holds a password: this user's or root's, and for root with every
+/// directory above it.
+pub(super) fn own_file(_io: &Io, path: &str) -> Result<String, TrustError> {
+    trusted::read_to_string(Path::new(path), MAX_BYTES)
 }
 
 fn open_of(io: &Io, pid: i32, path: &str) -> Option<File> {
@@ -106,7 +107,7 @@ mod tests {
         assert_eq!(file_tail(&Io::for_test(), me, path.to_str().unwrap(), 9), ["wo", "three"].map(str::to_owned)[..].to_vec());
         assert_eq!(file_of(&Io::for_test(), me, path.to_str().unwrap()).as_deref(), Some("one\ntwo\nthree\n"));
         assert_eq!(
-            (file_of(&Io::for_test(), me, dir.path().to_str().unwrap()), own_file(&Io::for_test(), "/nonexistent/x")),
+            (file_of(&Io::for_test(), me, dir.path().to_str().unwrap()), own_file(&Io::for_test(), "/nonexistent/x").ok()),
             (None, None)
         );
     }

@@ -132,7 +132,7 @@ pub fn libpq_server(io: &Io, redactor: &Redactor) -> Option<((String, u16), Logi
         let named = environment("PGSERVICEFILE").or_else(|| Some(format!("{}/.pg_service.conf", environment("HOME")?)));
         let system = environment("PGSYSCONFDIR").unwrap_or_else(|| "/etc/postgresql-common".to_owned());
         let files = [named, Some(format!("{system}/pg_service.conf"))];
-        let texts = files.into_iter().flatten().filter_map(|path| own_file(io, &path));
+        let texts = files.into_iter().flatten().filter_map(|path| own_file(io, &path).ok());
         texts
             .map(|t| service(&t, &name).into_iter().map(|(k, v)| (k.to_owned(), v.to_owned())).collect::<Vec<_>>())
             .find(|s| !s.is_empty())
@@ -156,7 +156,7 @@ pub fn libpq_server(io: &Io, redactor: &Redactor) -> Option<((String, u16), Logi
 
 /// A password from a file of its own, without the line end.
 pub fn secret_file(io: &Io, path: &str, redactor: &Redactor) -> Result<Secret, String> {
-    let text = own_file(io, path).ok_or_else(|| format!("the password file {path} cannot be read"))?;
+    let text = own_file(io, path).map_err(|e| format!("the password file {path} is not used: {e}"))?;
     Ok(Secret::new(text.trim_end_matches(['\r', '\n']), redactor))
 }
 
@@ -165,7 +165,7 @@ pub fn secret_file(io: &Io, path: &str, redactor: &Redactor) -> Result<Secret, S
 pub(super) fn pgpass_text(io: &Io) -> Option<String> {
     let named = environment("PGPASSFILE");
     let path = named.or_else(|| Some(format!("{}/.pgpass", environment("HOME")?)))?;
-    own_file(io, &path)
+    own_file(io, &path).ok()
 }
 
 #[cfg(test)]

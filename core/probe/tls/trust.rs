@@ -1,6 +1,7 @@
 //! Whether a chain leads to an authority that is trusted here.
 
 use std::collections::HashSet;
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -10,7 +11,7 @@ use tokio::sync::OnceCell;
 use webpki::{ALL_VERIFICATION_ALGS, EndEntityCert, KeyUsage, anchor_from_trusted_cert};
 
 use super::x509;
-use crate::probe::{Io, ProbeError, blocking};
+use crate::probe::{Io, ProbeError, blocking, environment, trusted};
 
 /// The authorities that are trusted here.
 pub(super) struct Authorities {
@@ -21,6 +22,14 @@ pub(super) struct Authorities {
 /// Loads those of this machine once per run.
 #[derive(Default)]
 pub(super) struct Trust(OnceCell<Result<Arc<Authorities>, ProbeError>>);
+
+/// Larger than any file of certificate authorities, in bytes.
+const MAX_AUTHORITIES: u64 = 16 << 20;
+
+/// Where distributions keep the authorities they trust (Debian, Fedora, openSUSE, Alpine).
+const STORE_FILES: &[&str] =
+    &["/etc/ssl/certs/ca-certificates.crt", "/etc/pki/tls/certs/ca-bundle.crt", "/etc/ssl/ca-bundle.pem", "/etc/ssl/cert.pem"];
+const STORE_DIRECTORIES: &[&str] = &["/etc/ssl/certs", "/etc/pki/tls/certs"];
 
 impl Trust {
     pub(super) async fn get(&self, more: &[String]) -> Result<Arc<Authorities>, ProbeError> {
@@ -37,18 +46,37 @@ impl Trust {
 
 /// The certificates of all authorities that are trusted here, for a client of ours; a file that cannot be read is left out.
 #[must_use]
-pub fn authorities(io: &Io, more: &[String]) -> Vec<CertificateDer<'static>> {
-    let mut all = rustls_native_certs::load_native_certs().certs;
-    let files = more.iter().filter_map(|path| x509::certificates(&io.read(path).ok()?).ok());
+pub fn authorities(_io: &Io, more: &[String]) -> Vec<CertificateDer<'static>> {
+    let mut all = store();
+    let files = more.iter().filter_map(|path| x509::certificates(&trusted::read(Path::new(path), MAX_AUTHORITIES).ok()?).ok());
     all.extend(files.flatten());
+    // a client refuses all of them because of one that it cannot read
+    all.retain(|c| anchor_from_trusted_cert(c).is_ok());
     all
 }
 
-fn load(io: &Io, more: &[String]) -> Result<Arc<Authorities>, ProbeError> {
+/// The store of this machine. `SSL_CERT_FILE` and `SSL_CERT_DIR` name another one, for root only one of root's own: variables that
+/// `sudo` kept do not decide whom root trusts.
+fn store() -> Vec<CertificateDer<'static>> {
+    let usable = |name: &str| match environment(name) {
+        None => true,
+        Some(paths) => {
+            paths.split(':').all(|path| trusted::open(Path::new(path)).is_ok() || trusted::directory(Path::new(path)).is_ok())
+        }
+    };
+    if ["SSL_CERT_FILE", "SSL_CERT_DIR"].into_iter().all(usable) {
+        return rustls_native_certs::load_native_certs().certs;
+    }
+    let there = |paths: &[&'static str], is: fn(&Path) -> bool| paths.iter().map(|p| Path::new(*p)).find(|p| is(p));
+    rustls_native_certs::load_certs_from_paths(there(STORE_FILES, Path::is_file), there(STORE_DIRECTORIES, Path::is_dir)).certs
+}
+
+fn load(_io: &Io, more: &[String]) -> Result<Arc<Authorities>, ProbeError> {
     // a machine without a store trusts nobody, which every certificate then says
-    let mut all = rustls_native_certs::load_native_certs().certs;
+    let mut all = store();
     for path in more {
-        let bytes = io.read(path).map_err(|e| ProbeError::io("an authority of [runbooks.tls] ca_files", path, &e))?;
+        let bytes = trusted::read(Path::new(path), MAX_AUTHORITIES)
+            .map_err(|e| ProbeError::failed("an authority of [runbooks.tls] ca_files", path, &e.to_string()))?;
         let certificates =
             x509::certificates(&bytes).map_err(|e| ProbeError::failed("an authority of [runbooks.tls] ca_files", path, &e))?;
         all.extend(certificates);

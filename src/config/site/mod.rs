@@ -10,12 +10,12 @@ pub(super) mod raw;
 mod tests;
 mod valid;
 
-use std::io::ErrorKind;
-use std::os::unix::fs::MetadataExt;
+use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use opsctl_core::model::{CheckSpec, Link, Severity, Unit};
+use opsctl_core::probe::trusted::{self, TrustError};
 
 pub use causes::TAKEN;
 pub use look::{Exit, Look, Source};
@@ -24,6 +24,7 @@ use super::parse::parse_as;
 use super::problem::{ConfigError, Problem};
 use super::schema::runbook_schema;
 use super::valid::Known;
+use super::{Use, unreadable};
 use raw::File;
 
 /// All runbooks of a team, in the order of their files. Loaded once per process and kept until its end: what a built-in runbook
@@ -135,30 +136,39 @@ pub fn folder(config: &Path) -> PathBuf {
 /// Reads all files of a folder that end in `.toml`, in the order of their names; a folder that is not there holds none. The error
 /// tells everything that is wrong with any of them.
 pub fn load(folder: &Path, known: &Known) -> Result<Site, ConfigError> {
-    let reading = |source| ConfigError::Read { path: folder.to_owned(), source };
-    let entries = match std::fs::read_dir(folder) {
-        Ok(entries) => entries,
-        Err(e) if matches!(e.kind(), ErrorKind::NotFound | ErrorKind::NotADirectory) => return Ok(Site::new()),
-        Err(e) => return Err(reading(e)),
+    load_for(folder, known, Use::Applied)
+}
+
+pub(super) fn load_for(folder: &Path, known: &Known, used: Use) -> Result<Site, ConfigError> {
+    let names = match names(folder, used) {
+        Ok(names) => names,
+        Err(e) if e.is_absent() => return Ok(Site::new()),
+        Err(e) => return Err(unreadable(folder, e)),
     };
-    let mut paths = Vec::new();
-    for entry in entries {
-        let path = entry.map_err(reading)?.path();
-        let hidden = path.file_name().is_some_and(|n| n.as_encoded_bytes().starts_with(b"."));
-        if path.extension().is_some_and(|e| e == "toml") && !hidden {
-            paths.push(path);
-        }
+    let hidden = |name: &OsString| name.as_encoded_bytes().starts_with(b".");
+    let paths = names.into_iter().filter(|name| !hidden(name)).map(|name| folder.join(name));
+    let paths: Vec<PathBuf> = paths.filter(|path| path.extension().is_some_and(|e| e == "toml")).collect();
+    read(&paths, known, used)
+}
+
+/// The names of a folder, sorted.
+fn names(folder: &Path, used: Use) -> Result<Vec<OsString>, TrustError> {
+    if used == Use::Applied {
+        return trusted::directory(folder)?.names();
     }
-    paths.sort();
-    read(&paths, known, true)
+    let failed = |source| TrustError::Io { path: folder.to_owned(), source };
+    let entries = std::fs::read_dir(folder).map_err(failed)?;
+    let mut names = entries.map(|entry| entry.map(|e| e.file_name())).collect::<Result<Vec<_>, _>>().map_err(failed)?;
+    names.sort();
+    Ok(names)
 }
 
-/// Reads these files as if they were a folder; whose they are is asked where they are used.
+/// Reads these files as if they were a folder, whoever owns them: they are only checked.
 pub fn files(paths: &[PathBuf], known: &Known) -> Result<Site, ConfigError> {
-    read(paths, known, false)
+    read(paths, known, Use::Checked)
 }
 
-fn read(paths: &[PathBuf], known: &Known, used: bool) -> Result<Site, ConfigError> {
+fn read(paths: &[PathBuf], known: &Known, used: Use) -> Result<Site, ConfigError> {
     let mut errors = Vec::new();
     let mut read = Vec::new();
     for path in paths {
@@ -186,36 +196,10 @@ fn read(paths: &[PathBuf], known: &Known, used: bool) -> Result<Site, ConfigErro
     }
 }
 
-fn one(path: &Path, used: bool) -> Result<Read, ConfigError> {
-    let text = super::text_of(path)?;
+fn one(path: &Path, used: Use) -> Result<Read, ConfigError> {
+    let text = super::text_of(path, used)?;
     match parse_as::<File>(&text, &runbook_schema()) {
-        Ok(file) => {
-            let runs = file.check.iter().any(|c| c.command.is_some() || c.fix.is_some());
-            if used && runs && rustix::process::geteuid().is_root() {
-                nobody_else(path)?;
-            }
-            Ok(Read { path: path.to_owned(), text, file })
-        }
+        Ok(file) => Ok(Read { path: path.to_owned(), text, file }),
         Err(problems) => Err(ConfigError::Invalid { path: path.to_owned(), text, problems }),
     }
-}
-
-/// What root runs must be root's to say: whoever can write the file, or put another one in its place, would be root.
-fn nobody_else(path: &Path) -> Result<(), ConfigError> {
-    for place in [path, path.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."))] {
-        let meta = std::fs::metadata(place).map_err(|source| ConfigError::Read { path: place.to_owned(), source })?;
-        let sticky = meta.is_dir() && meta.mode() & 0o1000 != 0;
-        let why = if meta.uid() != 0 {
-            format!("belongs to user {}", meta.uid())
-        } else if meta.mode() & 0o022 != 0 && !sticky {
-            format!("can be written by others (mode {:o})", meta.mode() & 0o7777)
-        } else {
-            continue;
-        };
-        return Err(ConfigError::Unusable {
-            path: path.to_owned(),
-            why: format!("it says what root runs, and {} {why}: chown root and chmod go-w", place.display()),
-        });
-    }
-    Ok(())
 }

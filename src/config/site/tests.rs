@@ -112,7 +112,7 @@ fn nothing_causes_itself_also_over_files() {
 }
 
 #[test]
-fn what_root_runs_is_for_root_alone_to_say() {
+fn runbooks_of_another_user_are_refused_for_root() {
     use std::os::unix::fs::PermissionsExt as _;
     if !rustix::process::geteuid().is_root() {
         return;
@@ -121,20 +121,24 @@ fn what_root_runs_is_for_root_alone_to_say() {
     let file = dir.path().join("shop.toml");
     let mode = |path: &Path, mode| std::fs::set_permissions(path, std::fs::Permissions::from_mode(mode)).unwrap();
     let told = || load(dir.path(), &Known::registry()).map_or_else(|e| e.to_string(), |_| "ok".to_owned());
-    std::fs::write(&file, with("command = { argv = [\"true\"] }")).unwrap();
-    mode(&file, 0o644);
-    assert_eq!(told(), "ok");
-    mode(&file, 0o664);
-    assert!(told().ends_with("shop.toml can be written by others (mode 664): chown root and chmod go-w"), "{}", told());
-    mode(&file, 0o644);
-    mode(dir.path(), 0o777);
-    assert!(told().contains("can be written by others (mode 777)"), "{}", told());
-    mode(dir.path(), 0o755);
-    std::os::unix::fs::chown(&file, Some(4242), None).unwrap();
-    assert!(told().contains("belongs to user 4242"), "{}", told());
-    // what only looks through opsctl itself runs nothing
-    std::fs::write(&file, with(RIGHT)).unwrap();
-    assert_eq!(told(), "ok");
+    // also one that runs no program: it names files to read and addresses to send them to
+    for text in [with("command = { argv = [\"true\"] }"), with(RIGHT)] {
+        std::fs::write(&file, text).unwrap();
+        mode(&file, 0o644);
+        assert_eq!(told(), "ok");
+        mode(&file, 0o664);
+        assert!(told().contains("shop.toml can be written by others (mode 664): chown root and chmod go-w"), "{}", told());
+        mode(&file, 0o644);
+        for wide in [0o777, 0o1777] {
+            mode(dir.path(), wide);
+            assert!(told().contains(&format!("can be written by others (mode {wide:o})")), "{}", told());
+        }
+        mode(dir.path(), 0o755);
+        std::os::unix::fs::chown(&file, Some(4242), None).unwrap();
+        assert!(told().contains("belongs to user 4242"), "{}", told());
+        assert_eq!(files(std::slice::from_ref(&file), &Known::registry()).map_or(0, |s| s.len()), 1, "it can be checked");
+        std::os::unix::fs::chown(&file, Some(0), None).unwrap();
+    }
 }
 
 #[test]

@@ -1,0 +1,166 @@
+#![allow(clippy::unwrap_used, reason = "tests")]
+
+use std::os::unix::fs::{chown, symlink};
+
+use super::*;
+
+/// Files of this user in `own`, and of user 4242 in `theirs`: both have the script `x.sh`, which may be run, and `x.txt`, which may not.
+struct Places(tempfile::TempDir);
+
+impl Places {
+    fn new() -> Option<Self> {
+        if !rustix::process::geteuid().is_root() {
+            return None;
+        }
+        let places = Self(tempfile::tempdir().unwrap());
+        for (name, owner) in [("own", 0), ("theirs", 4242)] {
+            std::fs::create_dir(places.path(name)).unwrap();
+            for (file, mode) in [("x.sh", 0o755), ("x.txt", 0o644), ("Makefile", 0o644)] {
+                places.write(&format!("{name}/{file}"), "#!/bin/sh\necho hello\n", mode, owner);
+            }
+            chown(places.path(name), Some(owner), None).unwrap();
+        }
+        Some(places)
+    }
+
+    fn path(&self, name: &str) -> PathBuf {
+        self.0.path().join(name)
+    }
+
+    fn write(&self, name: &str, text: &str, mode: u32, owner: u32) {
+        std::fs::write(self.path(name), text).unwrap();
+        std::fs::set_permissions(self.path(name), std::fs::Permissions::from_mode(mode)).unwrap();
+        chown(self.path(name), Some(owner), None).unwrap();
+    }
+
+    /// `~` stands for the directory of the places.
+    fn vet(&self, argv: &[&str], cwd: &str) -> Result<Program, String> {
+        let filled = |text: &str| text.replace('~', &self.0.path().display().to_string());
+        vet(&argv.iter().map(|w| filled(w)).collect::<Vec<_>>(), Some(&filled(cwd)))
+    }
+}
+
+/// Command lines that run a file; `DIR` is its directory.
+const RUNS: &[&[&str]] = &[
+    &["DIR/x.sh"],
+    &["sh", "DIR/x.txt"],
+    &["sh", "-eu", "DIR/x.txt"],
+    &["sh", "+e", "DIR/x.txt"],
+    &["sh", "--", "DIR/x.txt"],
+    &["bash", "--norc", "DIR/x.txt"],
+    &["bash", "--rcfile", "DIR/x.txt", "-i", "/nonexistent"],
+    &["sh", "-c", "DIR/x.sh | head"],
+    &["sh", "-c", ". DIR/x.txt"],
+    &["sh", "-c", "--", "DIR/x.sh"],
+    &["sh", "-c", "-e", ". DIR/x.txt; true"],
+    &["sh", "-c", "exec sh DIR/x.txt"],
+    &["sh", "-c", "cd DIR && ls"],
+    &["sh", "-ec", "FOO=1 DIR/x.sh --now"],
+    &["env", "DIR/x.sh"],
+    &["env", "A=b", "sh", "DIR/x.txt"],
+    &["env", "PATH=DIR", "x.sh"],
+    &["timeout", "5", "DIR/x.sh"],
+    &["timeout", "5", "nice", "sh", "-e", "DIR/x.txt"],
+    &["find", "/nonexistent", "-exec", "DIR/x.sh", ";"],
+    &["xargs", "--arg-file=/dev/null", "DIR/x.sh"],
+    &["awk", "-f", "DIR/x.txt"],
+    &["perl", "-IDIR", "-e", "1"],
+    &["perl", "-I", "DIR", "/nonexistent"],
+];
+
+#[test]
+fn file_of_another_user_is_not_run() {
+    let Some(places) = Places::new() else { return };
+    for line in RUNS {
+        let line = |dir: &str| line.iter().map(|w| w.replace("DIR", dir)).collect::<Vec<_>>();
+        let (own, theirs) = (line("~/own"), line("~/theirs"));
+        let words = |line: &[String]| places.vet(&line.iter().map(String::as_str).collect::<Vec<_>>(), "/");
+        assert!(words(&own).is_ok(), "{own:?}: {:?}", words(&own));
+        let error = words(&theirs).unwrap_err();
+        assert!(error.contains("theirs belongs to user 4242"), "{theirs:?}: {error}");
+    }
+}
+
+#[test]
+fn data_of_another_user_is_passed_on() {
+    let Some(places) = Places::new() else { return };
+    for line in [
+        &["cat", "~/theirs/x.sh"][..],
+        &["stat", "-c", "%Y", "~/theirs/x.sh"],
+        &["test", "-x", "~/theirs/x.sh"],
+        &["tar", "-tf", "~/theirs/x.txt"],
+        &["sh", "~/own/x.sh", "~/theirs/x.txt"],
+        &["sh", "-e", "~/own/x.sh", "~/theirs/x.txt"],
+        &["sh", "-c", "grep -q hello ~/theirs/x.txt"],
+        &["awk", "{ print }", "~/theirs/x.txt"],
+        &["timeout", "5", "wc", "-l", "~/theirs/x.txt"],
+    ] {
+        assert!(places.vet(line, "/").is_ok(), "{line:?}: {:?}", places.vet(line, "/"));
+    }
+}
+
+#[test]
+fn directory_and_project_files_are_checked() {
+    let Some(places) = Places::new() else { return };
+    assert!(places.vet(&["true"], "~/own").is_ok());
+    assert!(places.vet(&["true"], "~/theirs").unwrap_err().contains("theirs belongs to user 4242"));
+    if locate("make").is_err() {
+        return;
+    }
+    assert!(places.vet(&["make", "restart", "ENV=prod"], "~/own").is_ok());
+    assert!(places.vet(&["make", "-C", "~/own"], "/").is_ok());
+    for line in [&["make", "-C", "~/theirs"][..], &["make", "-f", "~/theirs/Makefile"], &["make", "--directory=~/theirs"]] {
+        assert!(places.vet(line, "/").is_err(), "{line:?}");
+    }
+    places.write("own/Makefile", "all:\n", 0o644, 4242);
+    assert!(places.vet(&["make"], "~/own").unwrap_err().contains("Makefile belongs to user 4242"));
+}
+
+#[test]
+fn interpreter_of_another_user_is_not_run() {
+    let Some(places) = Places::new() else { return };
+    let dir = places.0.path().display().to_string();
+    for (name, line, ok) in [
+        ("a", "#!/bin/sh".to_owned(), true),
+        ("b", "#!/usr/bin/env sh".to_owned(), true),
+        ("c", "#!/usr/bin/env -S sh -e".to_owned(), true),
+        ("d", format!("#!{dir}/theirs/x.sh"), false),
+        ("e", format!("#! {dir}/theirs/x.sh -x"), false),
+        ("f", format!("#!/usr/bin/env {dir}/theirs/x.sh"), false),
+        ("g", format!("#!/usr/bin/env -S PATH={dir}/theirs x.sh"), false),
+        ("h", format!("#!{dir}/own/d"), false),
+        ("i", "#!bin/sh".to_owned(), false),
+        ("j", "#!/usr/bin/env no-such-program".to_owned(), false),
+        ("k", format!("#!/bin/sh {dir}/theirs/x.txt"), false),
+    ] {
+        places.write(&format!("own/{name}"), &format!("{line}\necho\n"), 0o755, 0);
+        let vetted = places.vet(&[&format!("~/own/{name}")], "/");
+        assert_eq!(vetted.is_ok(), ok, "{line}: {vetted:?}");
+    }
+}
+
+#[test]
+fn link_is_the_file_it_leads_to() {
+    let Some(places) = Places::new() else { return };
+    symlink("x.sh", places.path("own/good")).unwrap();
+    symlink("../theirs/x.sh", places.path("own/bad")).unwrap();
+    symlink("/bin/sh", places.path("own/runner")).unwrap();
+    assert!(places.vet(&["~/own/good"], "/").is_ok());
+    assert!(places.vet(&["~/own/bad"], "/").is_err());
+    assert!(places.vet(&["~/own/runner", "~/own/x.txt"], "/").is_ok());
+    assert!(places.vet(&["~/own/runner", "~/theirs/x.txt"], "/").is_err());
+}
+
+#[test]
+fn program_is_found_in_the_safe_path_only() {
+    assert!(resolve("sh").is_ok_and(|p| p.path.starts_with('/')));
+    assert!(resolve("no-such-program").is_err_and(|e| e.contains("is in none of")));
+    assert!(resolve("/etc/passwd").is_err_and(|e| e.contains("is no program")));
+}
+
+#[test]
+fn version_is_no_part_of_a_name() {
+    for (word, name) in [("/usr/bin/python3.11", "python"), ("php8.2", "php"), ("sh", "sh"), ("7", "7"), ("", "")] {
+        assert_eq!(base(word), name);
+    }
+}
