@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 use super::http::{self, Answer, NoAnswer};
 use super::netns::{self, NoConnection};
 use super::servers::Stream;
-use super::{Memo, ProbeCx, ProbeError, names};
+use super::{Memo, ProbeCx, ProbeError, lag, names};
 
 /// What of an answer is kept to look for a text in, in bytes.
 const KEEP: usize = 256 << 10;
@@ -156,7 +156,7 @@ pub async fn ask(cx: &ProbeCx, endpoint: &Endpoint, connect: Duration, answer: D
     }
     if endpoint.scheme == "https" {
         // whether its certificate is any good is the tls runbook's question
-        let secured = tokio::time::timeout(answer, super::servers::over_tls(stream, &endpoint.host)).await;
+        let secured = lag::timeout(answer, super::servers::over_tls(stream, &endpoint.host)).await;
         stream = match secured {
             Ok(Ok(stream)) => stream,
             Ok(Err(e)) => return Ok(Asked::Tls(e.to_string())),

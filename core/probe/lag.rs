@@ -190,6 +190,30 @@ async fn timeout_by<T>(
     Err(Elapsed)
 }
 
+/// Makes an attempt that keeps its time limit itself, on a thread or in the kernel, and makes it once more when it timed out while opsctl
+/// was late. As [`timeout`] otherwise.
+pub async fn retried<T, F: Future<Output = T>>(attempt: impl Fn() -> F, timed_out: impl Fn(&T) -> bool) -> T {
+    let first = Instant::now();
+    let value = attempt().await;
+    if !timed_out(&value) || was_late(first).is_none() {
+        return value;
+    }
+    let second = Instant::now();
+    let value = attempt().await;
+    if timed_out(&value) && was_late(second).is_some() {
+        mark(was_late(first).unwrap_or_default());
+    }
+    value
+}
+
+/// Takes note that an attempt of this task that began then and timed out is no evidence, if opsctl was late since. For attempts that cannot
+/// be made twice.
+pub fn doubt(since: Instant) {
+    if let Some(late) = was_late(since) {
+        mark(late);
+    }
+}
+
 /// Takes note that an attempt of this task failed because opsctl was late by so much.
 pub fn mark(late: Duration) {
     // outside of a probe it concerns nothing

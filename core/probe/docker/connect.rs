@@ -13,7 +13,7 @@ use tokio::sync::Semaphore;
 
 use super::Docker;
 use crate::model::EngineState;
-use crate::probe::{Memo, ProbeError, Redactor, http};
+use crate::probe::{Memo, ProbeError, Redactor, http, lag};
 
 /// How long an engine may take to answer `GET /_ping` before it is called hung.
 const PING_TIMEOUT: Duration = Duration::from_secs(3);
@@ -62,7 +62,7 @@ impl Endpoint {
                 http::get(stream, "docker", path, keep, timeout).await
             }
             Self::Tcp(address) => {
-                let stream = tokio::time::timeout(timeout, TcpStream::connect(address))
+                let stream = lag::timeout(timeout, TcpStream::connect(address))
                     .await
                     .map_err(|_| http::NoAnswer::Timeout)?
                     .map_err(closed)?;

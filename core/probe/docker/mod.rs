@@ -23,7 +23,7 @@ use bollard::query_parameters::{InspectContainerOptions, LogsOptionsBuilder};
 use futures_util::StreamExt;
 use tokio::sync::Semaphore;
 
-use super::{Memo, ProbeError, Redactor};
+use super::{Memo, ProbeError, Redactor, lag};
 use crate::model::ContainerRef;
 
 pub use compose::{dependants, depends_on};
@@ -376,7 +376,7 @@ impl Docker {
         let _permit = self.permits.acquire().await;
         let patience = patience();
         // made only now: thousands wait for their turn, and a request takes kilobytes
-        match tokio::time::timeout(patience, Box::pin(request())).await {
+        match lag::timeout(patience, Box::pin(request())).await {
             Ok(Ok(value)) => Ok(value),
             Ok(Err(e)) => Err(self.error(what, &e)),
             Err(_) => Err(ProbeError::Timeout { what: what.to_owned(), from: self.endpoint.to_string(), after: patience }),

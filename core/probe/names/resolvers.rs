@@ -10,7 +10,7 @@ use super::resolv_conf::{self, NameServer, ResolvConf, ResolvFile};
 use crate::model::has_own_network;
 use crate::probe::docker::Container;
 use crate::probe::root::Root;
-use crate::probe::{Memo, ProbeCx, ProbeError, blocking, docker, netns};
+use crate::probe::{Memo, ProbeCx, ProbeError, blocking, docker, lag, netns};
 
 /// Most names asked of every server: no server is asked more than a handful of questions.
 const MOST_NAMES: usize = 4;
@@ -163,6 +163,15 @@ pub async fn ask_each(
     if jobs.is_empty() {
         return Ok(Vec::new());
     }
+    let silent = |asked: &Result<Vec<Asked>, ProbeError>| asked.as_ref().is_ok_and(|a| a.iter().any(Asked::is_silent));
+    lag::retried(|| ask_once(pid, jobs.clone(), patience), silent).await
+}
+
+async fn ask_once(
+    pid: Option<i32>,
+    jobs: Vec<(NameServer, Transport, Question)>,
+    patience: Patience,
+) -> Result<Vec<Asked>, ProbeError> {
     let from = pid.map_or_else(|| "the name servers".to_owned(), |pid| format!("the name servers of process {pid}"));
     let read = move || -> std::io::Result<Vec<Asked>> {
         // threads are born into the namespace of the one that makes them
