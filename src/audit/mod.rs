@@ -12,11 +12,14 @@ use std::fs::OpenOptions;
 use std::io::{self, Read, Seek, SeekFrom, Write};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use jiff::{SignedDuration, Timestamp};
 use opsctl_core::model::Subject;
 use opsctl_core::probe::{REDACTED, Redactor, clock};
 use rustix::fs::{FallocateFlags, FlockOperation, OFlags, fallocate, flock};
+
+use crate::watchdog;
 
 pub use chain::{Fault, Wrong, verify};
 pub use entry::{Body, Ending, Entry, Kind, Who};
@@ -26,6 +29,9 @@ pub const JOURNAL: &str = "journal.jsonl";
 
 /// Space kept allocated behind the end of the journal, in bytes: a fix for a full filesystem must still be able to say what it does.
 const RESERVE: u64 = 128 << 10;
+
+/// How long one access may take: an exclusive lock that another process holds, a disk that does not answer.
+const TIMEOUT: Duration = Duration::from_secs(35);
 
 /// Why the journal cannot be used.
 #[derive(Debug, thiserror::Error)]
@@ -84,6 +90,8 @@ impl Journal {
 
     /// Writes one line and waits until it is on disk. Secrets are removed before.
     pub fn append(&self, body: Body, redactor: &Redactor) -> Result<Receipt, JournalError> {
+        // a line that is cut is found by the next one; what has no line yet was not done
+        let _limit = watchdog::for_now("writing to the journal", TIMEOUT, None);
         self.append_at(body, redactor, clock::now()).map_err(self.error("writing to"))
     }
 
@@ -151,6 +159,7 @@ impl Journal {
 
     /// All entries, oldest first; torn and foreign lines are left out ([`verify`] reports them).
     pub fn entries(&self) -> Result<Vec<Entry>, JournalError> {
+        let _limit = watchdog::for_now("reading the journal", TIMEOUT, None);
         Ok(chain::lines(&self.bytes()?).filter_map(chain::parse).collect())
     }
 }

@@ -150,9 +150,7 @@ pub fn save(report: &Report, outputs: &[Output]) -> anyhow::Result<()> {
 
 /// Prints a whole text at once.
 pub fn print(text: &str) -> io::Result<()> {
-    let mut out = io::stdout().lock();
-    out.write_all(text.as_bytes())?;
-    out.flush()
+    crate::watchdog::print(text)
 }
 
 /// Whole or not at all: whoever reads the file never sees half a report.

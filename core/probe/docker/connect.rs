@@ -117,11 +117,11 @@ struct Version {
 }
 
 /// A connection, as soon as the engine has room for one: as long as its queue is full, connecting fails at once.
-async fn room(path: &Path) -> std::io::Result<UnixStream> {
+async fn room(path: &Path, limit: Duration) -> std::io::Result<UnixStream> {
     let started = Instant::now();
     loop {
         match UnixStream::connect(path).await {
-            Err(e) if e.kind() == ErrorKind::WouldBlock && started.elapsed() < PING_TIMEOUT => {
+            Err(e) if e.kind() == ErrorKind::WouldBlock && started.elapsed() < limit => {
                 tokio::time::sleep(Duration::from_millis(20)).await;
             }
             other => return other,
@@ -133,12 +133,14 @@ fn millis(time: Duration) -> u64 {
     u64::try_from(time.as_millis()).unwrap_or(u64::MAX)
 }
 
-/// Connects, measures the ping and negotiates the version. The state says what happened; the client is there only when it answers.
-pub async fn connect(endpoint: &Endpoint, redactor: Arc<Redactor>) -> (EngineState, Option<Arc<Docker>>) {
+/// Connects, measures the ping and negotiates the version. The state says what happened; the client is there only when it answers. No
+/// request takes longer than `limit`, now or later.
+pub async fn connect(endpoint: &Endpoint, redactor: Arc<Redactor>, limit: Duration) -> (EngineState, Option<Arc<Docker>>) {
+    let ping_timeout = PING_TIMEOUT.min(limit);
     if let Endpoint::Unix(path) = endpoint {
-        match room(path).await {
+        match room(path, ping_timeout).await {
             Ok(_) => {}
-            Err(e) if e.kind() == ErrorKind::WouldBlock => return (EngineState::Hung { after_ms: millis(PING_TIMEOUT) }, None),
+            Err(e) if e.kind() == ErrorKind::WouldBlock => return (EngineState::Hung { after_ms: millis(ping_timeout) }, None),
             Err(e) if e.kind() == ErrorKind::NotFound => return (EngineState::Missing, None),
             Err(e) if e.kind() == ErrorKind::PermissionDenied => return (EngineState::Denied, None),
             Err(e) if e.kind() == ErrorKind::ConnectionRefused => return (EngineState::Refused, None),
@@ -146,7 +148,7 @@ pub async fn connect(endpoint: &Endpoint, redactor: Arc<Redactor>) -> (EngineSta
         }
     }
     let started = Instant::now();
-    let ping = endpoint.get("/_ping", 64, PING_TIMEOUT).await;
+    let ping = endpoint.get("/_ping", 64, ping_timeout).await;
     let latency_ms = millis(started.elapsed());
     match ping {
         Ok(answer) if answer.status == 200 => {}
@@ -155,7 +157,7 @@ pub async fn connect(endpoint: &Endpoint, redactor: Arc<Redactor>) -> (EngineSta
         Err(http::NoAnswer::Closed(e)) if e.contains("refused") => return (EngineState::Refused, None),
         Err(http::NoAnswer::Closed(e) | http::NoAnswer::NotHttp(e)) => return (EngineState::Garbage { error: e }, None),
     }
-    let version: Version = match endpoint.get_json("the engine's version", "/version", PING_TIMEOUT).await {
+    let version: Version = match endpoint.get_json("the engine's version", "/version", ping_timeout).await {
         Ok(version) => version,
         Err(ProbeError::Timeout { .. }) => return (EngineState::Hung { after_ms: latency_ms }, None),
         Err(e) => return (EngineState::Garbage { error: e.to_string() }, None),
@@ -177,6 +179,7 @@ pub async fn connect(endpoint: &Endpoint, redactor: Arc<Redactor>) -> (EngineSta
         Ok(client) => {
             let docker = Docker {
                 client,
+                request_timeout: super::REQUEST_TIMEOUT.min(limit),
                 endpoint: endpoint.clone(),
                 redactor,
                 permits: Semaphore::new(super::PARALLEL_REQUESTS),

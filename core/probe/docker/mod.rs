@@ -39,7 +39,7 @@ pub use network::Network;
 /// Docker's own name server, in every container of a network that somebody made.
 pub const NAME_SERVER: IpAddr = IpAddr::V4(Ipv4Addr::new(127, 0, 0, 11));
 
-/// How long one request may take. `docker ps` and `inspect` can hang on one container's lock (moby#36661): each request has its own limit.
+/// How long one request may take at most. `docker ps` and `inspect` can hang on one container's lock (moby#36661): each request has its own limit.
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(3);
 
 /// An engine that has not answered this many requests in time is ill: each further one has only [`HASTE`], or hundreds of containers
@@ -56,6 +56,8 @@ const PARALLEL_REQUESTS: usize = 16;
 #[derive(Debug)]
 pub struct Docker {
     client: bollard::Docker,
+    /// How long one request may take.
+    request_timeout: Duration,
     endpoint: Endpoint,
     redactor: Arc<Redactor>,
     permits: Semaphore,
@@ -148,7 +150,7 @@ impl Docker {
     pub async fn list(&self) -> Result<Vec<ContainerRef>, ProbeError> {
         // with an end: the client library keeps what comes, and what does not end fills the memory
         let path = format!("/v{}/containers/json?all=true", self.client.client_version());
-        let list: Vec<ContainerSummary> = self.endpoint.get_json("the list of containers", &path, REQUEST_TIMEOUT).await?;
+        let list: Vec<ContainerSummary> = self.endpoint.get_json("the list of containers", &path, self.request_timeout).await?;
         Ok(list.into_iter().filter_map(container::reference).inspect(|c| self.redactor.know_name(&c.name)).collect())
     }
 
@@ -354,7 +356,7 @@ impl Docker {
     where
         F: Future<Output = Result<T, bollard::errors::Error>>,
     {
-        let patience = || if self.unanswered.load(Ordering::Relaxed) >= ILL { HASTE } else { REQUEST_TIMEOUT };
+        let patience = || if self.unanswered.load(Ordering::Relaxed) >= ILL { HASTE } else { self.request_timeout };
         let answer = self.ask_for(patience, what, request).await;
         if matches!(answer, Err(ProbeError::Timeout { .. })) {
             self.unanswered.fetch_add(1, Ordering::Relaxed);
@@ -391,7 +393,7 @@ impl Docker {
                 ProbeError::failed(what, self.endpoint.to_string(), &format!("{} (HTTP {status_code})", message.trim()))
             }
             Error::RequestTimeoutError => {
-                ProbeError::Timeout { what: what.to_owned(), from: self.endpoint.to_string(), after: REQUEST_TIMEOUT }
+                ProbeError::Timeout { what: what.to_owned(), from: self.endpoint.to_string(), after: self.request_timeout }
             }
             other => ProbeError::failed(what, self.endpoint.to_string(), &root_message(other)),
         }
