@@ -8,7 +8,7 @@
 //! [`audit`] remembers what was changed, [`state`] remembers numbers and findings between runs, [`waive`] what is known and does not
 //! count for a while, [`changes`] what was changed before. On this road stand [`look`] (one look at a host, remembered), [`report`] (what is
 //! new since the last one), [`respond`] (what an alert means) and [`listen`] (the same over HTTP); [`deliver`] brings what they say to
-//! people, [`output`] writes the files they name. [`cli`] is thin over all of it.
+//! people, [`output`] writes the files they name. [`cli`] is thin over all of it, and [`watchdog`] ends what does not end by itself.
 
 pub mod audit;
 pub mod catalog;
@@ -31,3 +31,4 @@ pub mod respond;
 pub mod site;
 pub mod state;
 pub mod waive;
+pub mod watchdog;

@@ -8,7 +8,7 @@ use opsctl_core::probe::{Ask, host};
 
 use crate::changes;
 use crate::config::{Config, Surroundings};
-use crate::engine::{Assessment, Progress, Recording, Selection, Session, Setup};
+use crate::engine::{Assessment, Progress, Recording, Run, Selection, Session, Setup, Step};
 use crate::report::add_journal;
 use crate::site;
 use crate::state::{Scope, Store, sample_of};
@@ -70,11 +70,13 @@ pub async fn look(
     selection: &Selection,
     ask: Ask,
     deadline: Option<Duration>,
+    run: &Run,
     progress: &dyn Fn(Progress),
 ) -> Looked {
     let (session, store) = session(config, ask, deadline).await;
-    let (recording, mut assessment) = session.run(selection, progress).await;
+    let (recording, mut assessment) = session.run(selection, run, progress).await;
     progress(Progress::Remembering);
+    run.partial.step(Step::Remembering);
     let unmatched = selection.unmatched(&recording.inventory).map(|(word, near)| (word, near.map(str::to_owned)));
     let report = &assessment.report;
     let measures = report.measures.iter().map(|m| sample_of(m, report.started_at));
@@ -83,15 +85,21 @@ pub async fn look(
     if !samples.is_empty() {
         samples.push(changes::clock_sample(&report.host.boot_id));
     }
-    store.record(samples).await;
+    // a history that hangs must not take the time of the report
+    let until = run.began + session.deadline();
+    let remembered = tokio::time::timeout_at(until.into(), store.record(samples)).await;
     let narrowed = !selection.runbooks.is_empty() || !selection.skip.is_empty();
     let scope = match (selection.words.is_empty(), narrowed) {
         (false, _) => Scope::Targets,
         (true, true) => Scope::Runbooks,
         (true, false) => Scope::Everything,
     };
-    store.observe(&assessment.report, scope).await;
+    let observed = tokio::time::timeout_at(until.into(), store.observe(&assessment.report, scope)).await;
     assessment.report.notes.extend(store.note());
     add_journal(&mut assessment.report, &state_dir(config), config.signing_key.as_deref()).await;
+    if remembered.and(observed).is_err() {
+        assessment.report.notes.push("the numbers and findings of this run were not remembered: no time was left".to_owned());
+    }
+    run.partial.step(Step::Reporting);
     Looked { session, store, recording, assessment, unmatched }
 }

@@ -2,6 +2,9 @@
 
 use std::process::ExitCode;
 
+#[global_allocator]
+static ALLOCATOR: opsctl::watchdog::memory::Allocator = opsctl::watchdog::memory::Allocator;
+
 fn main() -> ExitCode {
     ExitCode::from(opsctl::cli::main(std::env::args_os()))
 }

@@ -4,9 +4,10 @@
 use std::io::ErrorKind;
 use std::os::unix::fs::MetadataExt;
 use std::process::{ExitStatus, Stdio};
+use std::sync::OnceLock;
 use std::time::{Duration, Instant};
 
-use rustix::process::{Pid, Signal, kill_process, kill_process_group};
+use rustix::process::{Pid, Resource, Rlimit, Signal, kill_process, kill_process_group, prlimit};
 use serde::{Deserialize, Serialize};
 use tokio::io::{AsyncRead, AsyncReadExt};
 use tokio::process::Command;
@@ -27,6 +28,14 @@ const KEEP: usize = 256 << 10;
 
 /// The same for a program that is run for what it prints.
 const KEEP_ALL: usize = 32 << 20;
+
+/// The limit for private memory of programs, when it is not the one of opsctl.
+static DATA_LIMIT: OnceLock<Rlimit> = OnceLock::new();
+
+/// Programs get this limit for private memory (`RLIMIT_DATA`): the one that opsctl had before it bounded itself.
+pub fn give_data_limit(limit: Rlimit) {
+    let _ = DATA_LIMIT.set(limit);
+}
 
 /// Kills the whole group, and whoever below it has left it (`setsid`), when the wait is given up, for whatever reason.
 struct Group {
@@ -348,6 +357,10 @@ async fn in_group(
     let timeout_left = timeout.saturating_sub(begun.elapsed());
     let leader = child.id().and_then(|id| Pid::from_raw(i32::try_from(id).ok()?));
     let mut group = Group { leader, ended: false };
+    if let (Some(pid), Some(limit)) = (leader, DATA_LIMIT.get()) {
+        // one that has ended already needs none
+        let _ = prlimit(Some(pid), Resource::Data, *limit);
+    }
     let (mut out, mut err) = (Vec::new(), Vec::new());
     let (stdout, stderr) = (child.stdout.take(), child.stderr.take());
     let status = {

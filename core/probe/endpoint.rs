@@ -9,7 +9,7 @@ use super::http::{self, Answer, NoAnswer};
 use super::netns::{self, NoConnection};
 use super::servers::Stream;
 use super::servers::Trust;
-use super::{Memo, ProbeCx, ProbeError, names};
+use super::{Memo, ProbeCx, ProbeError, lag, names};
 
 /// What of an answer is kept to look for a text in, in bytes.
 const KEEP: usize = 256 << 10;
@@ -159,7 +159,7 @@ pub async fn ask(cx: &ProbeCx, endpoint: &Endpoint, connect: Duration, answer: D
         // whether its certificate is any good is the tls runbook's question; headers may hold a token, and need an answer first
         let verified = Trust::Verified { authorities: None, name: true };
         let trust = if endpoint.headers.is_empty() { Trust::Encrypted } else { verified };
-        let secured = tokio::time::timeout(answer, super::servers::over_tls(stream, &endpoint.host, &trust)).await;
+        let secured = lag::timeout(answer, super::servers::over_tls(stream, &endpoint.host, &trust)).await;
         stream = match secured {
             Ok(Ok(stream)) => stream,
             Ok(Err(e)) => return Ok(Asked::Tls(e.to_string())),

@@ -20,7 +20,7 @@ pub enum ProbeError {
         needs: String,
     },
     /// It did not come back in time.
-    #[error("reading {what} from {from}: gave up after {}", crate::model::quantity::duration((*after).try_into().unwrap_or_default()))]
+    #[error("reading {what} from {from}: timed out after {}", crate::model::quantity::duration((*after).try_into().unwrap_or_default()))]
     Timeout {
         /// What was being read.
         what: String,

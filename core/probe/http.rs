@@ -11,6 +11,8 @@ use hyper_util::rt::TokioIo;
 use serde::{Deserialize, Serialize};
 use tokio::io::{AsyncRead, AsyncWrite};
 
+use super::lag;
+
 /// What a server answered.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Answer {
@@ -69,9 +71,7 @@ pub async fn get_with<S>(
 where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
-    tokio::time::timeout(timeout, exchange(stream, Method::GET, host, path, headers, keep))
-        .await
-        .unwrap_or(Err(NoAnswer::Timeout))
+    lag::timeout(timeout, exchange(stream, Method::GET, host, path, headers, keep)).await.unwrap_or(Err(NoAnswer::Timeout))
 }
 
 /// The header of a login.
@@ -107,7 +107,7 @@ where
 {
     let login: Vec<_> = login.map(|(user, password)| basic(user, password)).into_iter().collect();
     let sent = exchange(stream, Method::POST, host, path, &login, 4096);
-    tokio::time::timeout(timeout, sent).await.unwrap_or(Err(NoAnswer::Timeout))
+    lag::timeout(timeout, sent).await.unwrap_or(Err(NoAnswer::Timeout))
 }
 
 async fn exchange<S>(
@@ -186,7 +186,7 @@ pub async fn clock_offset(url: &str, timeout: Duration) -> Result<f64, String> {
     } else {
         format!("{authority}:80")
     };
-    let connected = tokio::time::timeout(timeout, tokio::net::TcpStream::connect(&address)).await;
+    let connected = lag::timeout(timeout, tokio::net::TcpStream::connect(&address)).await;
     let stream = connected.map_err(|_| "no connection in time".to_owned())?.map_err(|e| e.to_string())?;
     let asked = super::clock::now();
     let answer = get(stream, authority, path, 0, timeout).await.map_err(|e| match e {

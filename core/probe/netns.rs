@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
 
-use super::{Io, ProbeError, blocking};
+use super::{Io, ProbeError, blocking, lag};
 
 /// Why a connection could not be made.
 #[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
@@ -45,7 +45,7 @@ pub async fn connect_as(
     {
         return connect_inside(i64::from(pid), address, timeout).await;
     }
-    Ok(match tokio::time::timeout(timeout, tokio::net::TcpStream::connect(address)).await {
+    Ok(match lag::timeout(timeout, tokio::net::TcpStream::connect(address)).await {
         Ok(Ok(stream)) => Ok(stream),
         Ok(Err(e)) => Err(classify(&e)),
         Err(_) => Err(NoConnection::Timeout),
@@ -59,6 +59,14 @@ fn same_network(io: &Io, pid: i32) -> bool {
 }
 
 async fn connect_from(
+    pid: Option<i64>,
+    address: SocketAddr,
+    timeout: Duration,
+) -> Result<Result<tokio::net::TcpStream, NoConnection>, ProbeError> {
+    lag::retried(|| connect_once(pid, address, timeout), |made| matches!(made, Ok(Err(NoConnection::Timeout)))).await
+}
+
+async fn connect_once(
     pid: Option<i64>,
     address: SocketAddr,
     timeout: Duration,

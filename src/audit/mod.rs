@@ -17,6 +17,7 @@ use std::fs::OpenOptions;
 use std::io::{self, Read, Seek, SeekFrom, Write};
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use jiff::{SignedDuration, Timestamp};
 use opsctl_core::model::{Kind as Object, Subject};
@@ -25,6 +26,7 @@ use rustix::fs::{FallocateFlags, FlockOperation, OFlags, fallocate, flock};
 
 pub use chain::{Fault, Head, Position, Signatures, Wrong, find, signatures, verify};
 pub use check::{Checked, Comparison, Problem};
+use crate::watchdog;
 pub use entry::{Body, Ending, Entry, Kind, Who};
 pub use key::{PublicKey, SigningKey};
 
@@ -36,6 +38,9 @@ pub const JOURNAL: &str = "journal.jsonl";
 
 /// Space kept allocated behind the end of the journal, in bytes: a fix for a full filesystem must still be able to say what it does.
 const RESERVE: u64 = 128 << 10;
+
+/// How long one access may take: an exclusive lock that another process holds, a disk that does not answer.
+const TIMEOUT: Duration = Duration::from_secs(35);
 
 /// Why the journal cannot be used.
 #[derive(Debug, thiserror::Error)]
@@ -126,6 +131,8 @@ impl Journal {
     /// Writes one line and waits until it is on disk. Secrets are removed before. Then the state database keeps the new head, if it can: a
     /// database that cannot be written must not prevent a fix, and is noticed by the next check.
     pub fn append(&self, body: Body, redactor: &Redactor) -> Result<Receipt, JournalError> {
+        // a line that is cut is found by the next one; what has no line yet was not done
+        let _limit = watchdog::for_now("writing to the journal", TIMEOUT, None);
         self.append_at(body, redactor, clock::now(), Before::Compared).map_err(self.error("writing to"))
     }
 
@@ -232,6 +239,7 @@ impl Journal {
 
     /// All entries, oldest first; torn and foreign lines are left out ([`verify`] reports them).
     pub fn entries(&self) -> Result<Vec<Entry>, JournalError> {
+        let _limit = watchdog::for_now("reading the journal", TIMEOUT, None);
         Ok(chain::lines(&self.bytes()?).filter_map(chain::parse).collect())
     }
 }

@@ -4,6 +4,7 @@ mod emit;
 
 use std::io::Write as _;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use anyhow::Context as _;
@@ -11,13 +12,15 @@ use opsctl_core::model::{Risk, Severity, printable, quantity};
 use opsctl_core::probe::Ask;
 
 use super::Global;
+use super::ending::{self, Shown};
 use super::run::{self, ReportArgs};
 use crate::config::{self, Config};
-use crate::engine::{Assessment, Offer, Pending, Selection, Session};
+use crate::engine::{Assessment, Offer, Partial, Pending, Run, Selection, Session};
 use crate::fix::{Asked, Place};
 use crate::output::{self, Access, FileMode};
 use crate::render::{self, Format, Progress, Style};
 use crate::report::add_journal;
+use crate::watchdog;
 
 /// Not looked at: a machine that boots for the first time is busy, and that passes.
 const NOT_ON_FIRST_BOOT: &str = "cpu";
@@ -27,6 +30,9 @@ const PROVISIONING: &[&str] = &["host", "mtu", "systemd", "time"];
 
 /// Time between two looks.
 const PAUSE: Duration = Duration::from_secs(2);
+
+/// How long writing the report and what is left behind may take.
+const REPORT_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// `opsctl bootstrap`.
 #[derive(Debug, clap::Args)]
@@ -69,7 +75,10 @@ pub fn exec(args: &Args, global: &Global) -> anyhow::Result<u8> {
         return Ok(0);
     }
     render::init_tracing(global.verbose);
-    let config = run::load(global)?;
+    let made = Run::since(watchdog::began());
+    let shown = Shown::of(&args.report, global);
+    watchdog::on_overdue(ending::of_report(made.partial.clone(), shown.clone()));
+    let (config, limit) = run::bounded(args.report.deadline, || run::load(global), |config| config.deadline)?;
     let mut skip = [args.skip.clone(), config.skip.clone()].concat();
     if args.runbooks.is_empty() {
         skip.push(NOT_ON_FIRST_BOOT.to_owned());
@@ -77,33 +86,45 @@ pub fn exec(args: &Args, global: &Global) -> anyhow::Result<u8> {
     let selection = Selection { runbooks: args.runbooks.clone(), skip, words: Vec::new() };
     run::check_names(&selection, &config)?;
     if args.report.replay.is_some() {
+        drop(limit);
         return run::report(&selection, Ask::default(), &args.report, global);
     }
     run::records_nothing(&args.report)?;
     let progress = Progress::new(args.report.format == Format::Table && !global.quiet, global.color);
     let mut diary = Diary { began: Instant::now(), lines: Vec::new(), last: String::new(), progress };
-    let assessment = run::block_on(boot(args, &config, &selection, &mut diary))?;
+    // each look has its deadline, and the waiting between them has --wait
+    drop(limit);
+    let folder = args.log_dir.clone().unwrap_or_else(|| crate::look::state_dir(&config));
+    let json = Some((Format::Json, folder.join("bootstrap.json")));
+    watchdog::on_overdue(ending::of_report(made.partial.clone(), shown.also(json)));
+    let assessment = run::block_on(boot(args, &config, &selection, &made.partial, &mut diary))?;
+    let code = args.report.fail_on.exit_code(&assessment.verdict);
+    watchdog::exit_code(code);
+    let _limit = watchdog::for_now("writing the report", REPORT_TIMEOUT, Some(code));
     if args.report.timings {
         diary.progress.say(&diary.progress.timings());
     }
-    let folder = args.log_dir.clone().unwrap_or_else(|| crate::look::state_dir(&config));
     if let Err(e) = leave_behind(&folder, &assessment, &diary, config.file_mode) {
         // the report on standard output is still worth having
         let _ = writeln!(std::io::stderr().lock(), "opsctl: {e:#}");
     }
     let (format, outputs) = (args.report.format, &args.report.output);
     render::show(&assessment.report, format, outputs, config.file_mode, global.color, global.quiet, global.verbose)?;
-    Ok(args.report.fail_on.exit_code(&assessment.verdict))
+    Ok(code)
 }
 
 /// Looks, applies, and looks again until nothing is starting any more or the time is over.
-async fn boot(args: &Args, config: &Config, selection: &Selection, diary: &mut Diary) -> Assessment {
+async fn boot(args: &Args, config: &Config, selection: &Selection, partial: &Arc<Partial>, diary: &mut Diary) -> Assessment {
+    let limit = watchdog::for_now("opening the history", config.deadline, None);
     let (session, store) = crate::look::session(config, Ask::default(), args.report.deadline).await;
+    drop(limit);
     let mut applied = 0;
     let mut tried: Vec<Offer> = Vec::new();
     let mut assessment = loop {
-        let recording = session.record(selection, &|event| diary.progress.show(&event)).await;
-        let assessment = session.assess(&recording);
+        let run = Run { began: Instant::now(), partial: partial.clone() };
+        let limit = watchdog::within("the run", run.began, session.deadline(), None);
+        let (_, assessment) = session.run(selection, &run, &|event| diary.progress.show(&event)).await;
+        drop(limit);
         if args.apply {
             let new = offers(&assessment, &tried);
             if !new.is_empty() {
@@ -118,7 +139,7 @@ async fn boot(args: &Args, config: &Config, selection: &Selection, diary: &mut D
             break assessment;
         }
         if diary.began.elapsed() >= args.wait {
-            diary.note(&format!("gave up after {}; still starting: {}", span(args.wait), list(&waiting)));
+            diary.note(&format!("waited {}; still starting: {}", span(args.wait), list(&waiting)));
             break assessment;
         }
         diary.waits_for(&list(&waiting));
@@ -267,7 +288,7 @@ mod tests {
             "started_at": "2026-11-21T12:00:00Z", "duration_ms": 1, "inventory": {"engine": null, "containers": [], "mounts": [], "gaps": []}, "records": [],
         }))
         .unwrap();
-        let mut assessment = crate::engine::assess(&[], &recording, &|_| None, &crate::waive::Waivers::default());
+        let mut assessment = crate::engine::assess(&crate::engine::Judging::default(), &recording);
         let mut cause = Finding::new(&CAUSE, Severity::Crit, Subject::host(), "broken");
         let mut effect = Finding::new(&EFFECT, Severity::Crit, Subject::host(), "suffers");
         (cause.id, effect.id) = ("f1".into(), "f2".into());

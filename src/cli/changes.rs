@@ -9,9 +9,10 @@ use opsctl_core::model::{Change, Changes, printable, quantity};
 use opsctl_core::probe::{Ask, clock};
 use unicode_width::UnicodeWidthStr as _;
 
-use super::{Global, exit, run};
+use super::{Global, ending, exit, run};
 use crate::changes::fold;
 use crate::render;
+use crate::watchdog;
 
 /// How long each source may take when nothing else is waiting.
 const PATIENCE: Duration = Duration::from_secs(3);
@@ -41,7 +42,8 @@ enum ChangesFormat {
 /// Runs it.
 pub fn exec(args: &Args, global: &Global) -> anyhow::Result<u8> {
     render::init_tracing(global.verbose);
-    let config = run::load(global)?;
+    watchdog::on_overdue(ending::of_line());
+    let (config, _limit) = run::bounded(None, || run::load(global), |config| config.deadline)?;
     let since = clock::now().checked_sub(args.since)?;
     let changes = run::block_on(async {
         let (session, _) = crate::look::session(&config, Ask::default(), None).await;

@@ -6,13 +6,15 @@ use opsctl_core::model::{Action, FixSpec, Refusal, Risk, printable, quantity::co
 use opsctl_core::probe::Ask;
 use opsctl_core::probe::endpoint::Endpoint;
 
+use super::ending::DEFAULT_DEADLINE;
 use super::exit::Usage;
 use super::{Global, run};
 use crate::config::{self, Config, did_you_mean};
-use crate::engine::{Assessment, Offer, Selection};
+use crate::engine::{Assessment, Offer, Run, Selection};
 use crate::fix::{self, Asked, Engine, Exit, Place, subject_of};
 use crate::look::Looked;
 use crate::render::Progress;
+use crate::watchdog::{self, Ending};
 
 /// List what can be fixed, or fix one thing
 #[derive(Debug, clap::Args)]
@@ -66,7 +68,8 @@ impl From<Consent> for Asked {
 
 /// Runs the subcommand.
 pub fn exec(args: &Args, global: &Global) -> anyhow::Result<u8> {
-    let mut config = run::load(global)?;
+    watchdog::on_overdue(ending());
+    let mut config = load(global)?;
     run::add_endpoints(&mut config, &args.endpoint);
     run::block_on(async {
         let looked = diagnose(&config, global).await?;
@@ -76,7 +79,8 @@ pub fn exec(args: &Args, global: &Global) -> anyhow::Result<u8> {
 
 /// `opsctl RUNBOOK [TARGET]… --fix`: goes through what this runbook can fix.
 pub fn exec_runbook(selection: &Selection, given: &[Endpoint], consent: Consent, global: &Global) -> anyhow::Result<u8> {
-    let mut config = run::load(global)?;
+    watchdog::on_overdue(ending());
+    let mut config = load(global)?;
     run::add_endpoints(&mut config, given);
     // an address is asked, and what is found about it has the name of something else
     let asked = |word: &String| given.iter().any(|e| e.url == *word || e.authority() == *word);
@@ -92,11 +96,31 @@ pub fn exec_runbook(selection: &Selection, given: &[Endpoint], consent: Consent,
     })?
 }
 
+/// How a fix ends that does not end by itself. An action is never cut: it has limits of its own, and there is none around it.
+pub(super) fn ending() -> Ending {
+    Ending::line(|overdue| {
+        let code = overdue.code.unwrap_or(Exit::Refused.code());
+        let state = match code {
+            c if c == Exit::Unverified.code() => "what was done is not verified; the next run of `opsctl fix` checks again",
+            _ => "nothing was changed",
+        };
+        (format!("{}; {state}", overdue.words()), code)
+    })
+}
+
+pub(super) fn load(global: &Global) -> anyhow::Result<Config> {
+    let began = watchdog::began();
+    let _limit = watchdog::within("reading the configuration", began, DEFAULT_DEADLINE, Some(Exit::Refused.code()));
+    Ok(run::load(global)?)
+}
+
 /// A whole diagnosis, also for a single fix: whether a cause is open elsewhere cannot be known otherwise.
 async fn diagnose(config: &Config, global: &Global) -> anyhow::Result<Looked> {
     let progress = Progress::new(!global.quiet, global.color);
     let selection = Selection { skip: config.skip.clone(), ..Selection::default() };
-    run::look(config, &selection, Ask::default(), None, &progress).await
+    let made = Run::default();
+    let _limit = watchdog::within("the diagnosis before the fix", made.began, config.deadline, Some(Exit::Refused.code()));
+    run::look(config, &selection, Ask::default(), None, &made, &progress).await
 }
 
 async fn one(args: &Args, config: &Config, assessment: &Assessment, engine: &impl Engine) -> anyhow::Result<u8> {

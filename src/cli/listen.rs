@@ -3,10 +3,11 @@
 use std::net::SocketAddr;
 
 use super::exit::{self, Usage};
-use super::{Global, run};
+use super::{Global, ending, run};
 use crate::config::Config;
 use crate::listen::{ListenError, create_token, listen, token_path};
 use crate::render;
+use crate::watchdog;
 
 /// Answer alerts of Alertmanager and Grafana over HTTP, and apply what `[policy] allow` names
 #[derive(Debug, clap::Args)]
@@ -22,7 +23,10 @@ pub struct Args {
 /// Runs it.
 pub fn exec(args: &Args, global: &Global) -> anyhow::Result<u8> {
     render::init_tracing(global.verbose);
-    let config = run::load(global)?;
+    watchdog::on_overdue(ending::of_line());
+    let (config, limit) = run::bounded(None, || run::load(global), |config| config.deadline)?;
+    // from here on each look has its own
+    drop(limit);
     if args.init {
         return init(&config, global);
     }

@@ -5,6 +5,7 @@ pub mod bootstrap;
 pub mod changes;
 pub mod config;
 pub mod diagnose;
+mod ending;
 pub mod exit;
 pub mod explain;
 pub mod fix;
@@ -26,10 +27,12 @@ use std::path::PathBuf;
 
 use clap::error::{ContextKind, ContextValue};
 use clap::{ArgAction, ArgMatches, Args as _, CommandFactory as _, FromArgMatches as _, Parser, Subcommand};
+use opsctl_core::probe::panics;
 
 use crate::config::ConfigError;
 use crate::config::site::Site;
 use crate::render::ColorChoice;
+use crate::watchdog;
 
 /// Find out what is wrong with this host, and fix it safely
 #[derive(Debug, Parser)]
@@ -148,8 +151,24 @@ fn parse(arguments: &[OsString]) -> Result<Result<(ArgMatches, Site), clap::Erro
 /// Runs a command line; the result is the process's exit code.
 pub fn main(arguments: impl IntoIterator<Item = OsString>) -> u8 {
     let arguments: Vec<OsString> = arguments.into_iter().collect();
+    panics::install_hook();
+    if let Err(e) = watchdog::start() {
+        let why = format!("no thread can be started ({e}): this host, or the control group of opsctl, has no room for one");
+        return ending::not_started(&arguments, &why);
+    }
     let plugin = is_plugin(&arguments);
-    let parsed = match parse(&arguments) {
+    match panics::caught(|| run(&arguments, plugin)) {
+        Ok(code) => code,
+        Err(e) if plugin => unknown(&e.to_string()),
+        Err(e) => fail(&e.into()),
+    }
+}
+
+fn run(arguments: &[OsString], plugin: bool) -> u8 {
+    let limit = ending::of_start(arguments);
+    let parsed = parse(arguments);
+    drop(limit);
+    let parsed = match parsed {
         Ok(parsed) => parsed,
         Err(e) if plugin => return unknown(&e.to_string()),
         Err(e) => return fail(&e.into()),

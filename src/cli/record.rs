@@ -5,9 +5,11 @@ use std::path::PathBuf;
 
 use opsctl_core::probe::Ask;
 
+use super::exit::UNKNOWN;
 use super::{Global, run};
-use crate::engine::Selection;
+use crate::engine::{Run, Selection};
 use crate::render::Progress;
+use crate::watchdog::{self, Ending, Output};
 
 /// `opsctl record`.
 #[derive(Debug, clap::Args)]
@@ -22,12 +24,14 @@ pub struct Args {
 
 /// Runs it.
 pub fn exec(args: &Args, global: &Global) -> anyhow::Result<u8> {
-    let config = run::load(global)?;
+    let made = Run::since(watchdog::began());
+    watchdog::on_overdue(ending(&made, args.file.clone()));
+    let (config, _limit) = run::bounded(None, || run::load(global), |config| config.deadline)?;
     let selection = Selection { runbooks: args.runbooks.clone(), skip: config.skip.clone(), words: Vec::new() };
     let progress = Progress::new(!global.quiet, global.color);
     let recording = run::block_on(async {
         let (session, _) = crate::look::session(&config, Ask::default(), None).await;
-        session.record(&selection, &|event| progress.show(&event)).await
+        session.run(&selection, &made, &|event| progress.show(&event)).await.0
     })?;
     progress.finish();
     recording.write(&args.file)?;
@@ -40,4 +44,22 @@ pub fn exec(args: &Args, global: &Global) -> anyhow::Result<u8> {
         )?;
     }
     Ok(super::exit::OK)
+}
+
+/// A run that does not end records what it knows.
+fn ending(made: &Run, file: PathBuf) -> Ending {
+    let partial = made.partial.clone();
+    Ending::new(
+        move |overdue| {
+            let recording = partial.recording(overdue.limit);
+            let line =
+                |what: String| Output { stdout: format!("unknown: {}; {what}\n", overdue.words()), code: UNKNOWN, then: vec![] };
+            match recording.map(|recording| (recording.records.len(), recording.write(&file))) {
+                None => line("nothing is recorded".to_owned()),
+                Some((_, Err(e))) => line(format!("nothing is recorded: {e}")),
+                Some((n, Ok(()))) => line(format!("recorded {n} probes, with those that did not end, to {}", file.display())),
+            }
+        },
+        |overdue| Output { stdout: format!("unknown: {}; nothing is recorded\n", overdue.words()), code: UNKNOWN, then: vec![] },
+    )
 }

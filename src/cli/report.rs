@@ -1,20 +1,26 @@
 //! `opsctl report`: for cron. Looks, compares with what was reported before, and tells only what is news.
 
 use std::io::Write as _;
+use std::time::Duration;
 
 use opsctl_core::model::Report;
 use opsctl_core::probe::{Ask, clock};
 
+use super::ending::{self, Shown};
 use super::run::{self, ReportArgs};
 use super::{Global, exit};
 use crate::config::{Config, When};
 use crate::deliver::{Message, Post};
-use crate::engine::Selection;
+use crate::engine::{Run, Selection};
 use crate::fix::{Lock, LockError};
 use crate::output::{self, Access};
 use crate::render::{self, Format, Progress, Style};
 use crate::report::{Period, compare, of_owner};
 use crate::state::Store;
+use crate::watchdog;
+
+/// How long all deliveries may take, after the report was printed. What is not delivered by then is news for the next report.
+const DELIVERY_TIMEOUT: Duration = Duration::from_secs(120);
 
 /// `opsctl report`.
 #[derive(Debug, clap::Args)]
@@ -41,7 +47,13 @@ pub struct Args {
 /// Runs it.
 pub fn exec(args: &Args, global: &Global) -> anyhow::Result<u8> {
     render::init_tracing(global.verbose);
-    let mut config = run::load(global)?;
+    let made = Run::since(watchdog::began());
+    let shown = Shown::of(&args.report, global);
+    watchdog::on_overdue(ending::of_report(made.partial.clone(), shown.clone()));
+    let (mut config, limit) = run::bounded(args.report.deadline, || run::load(global), |config| config.deadline)?;
+    // monitoring has to hear of a run that was ended, too
+    let textfile = config.textfile.clone().map(|file| (Format::Prometheus, file));
+    watchdog::on_overdue(ending::of_report(made.partial.clone(), shown.also(textfile)));
     run::add_endpoints(&mut config, &args.report.endpoint);
     if args.report.replay.is_some() {
         return Err(exit::Usage(
@@ -64,7 +76,7 @@ pub fn exec(args: &Args, global: &Global) -> anyhow::Result<u8> {
     run::check_names(&selection, &config)?;
     let progress = Progress::new(false, global.color);
     let (mut looked, compared) = run::block_on(async {
-        let looked = run::look(&config, &selection, Ask::default(), args.report.deadline, &progress).await?;
+        let looked = run::look(&config, &selection, Ask::default(), args.report.deadline, &made, &progress).await?;
         let now = opsctl_core::probe::clock::now();
         let compared = compare(&looked.store, &looked.assessment.report, args.digest, config.remind_after, now);
         anyhow::Ok((looked, compared))
@@ -74,6 +86,8 @@ pub fn exec(args: &Args, global: &Global) -> anyhow::Result<u8> {
     }
     looked.assessment.report.course = Some(compared.course.clone());
     let report = &looked.assessment.report;
+    let code = args.report.fail_on.exit_code(&looked.assessment.verdict);
+    watchdog::exit_code(code);
     let alarm = journal_is_news(&looked.store, report, &config);
     let news = compared.changed || compared.reminds || alarm || args.digest.is_some();
     if args.always || news || args.report.format != Format::Table {
@@ -84,6 +98,8 @@ pub fn exec(args: &Args, global: &Global) -> anyhow::Result<u8> {
     } else {
         render::save(report, &args.report.output, config.file_mode)?;
     }
+    drop(limit);
+    let _limit = watchdog::for_now("delivering the report", DELIVERY_TIMEOUT, Some(code));
     let notes = tell(&config, &state_dir, args, report, compared.changed || compared.reminds || alarm);
     complain(&notes);
     if news {
@@ -96,7 +112,7 @@ pub fn exec(args: &Args, global: &Global) -> anyhow::Result<u8> {
             }
         })?;
     }
-    Ok(args.report.fail_on.exit_code(&looked.assessment.verdict))
+    Ok(code)
 }
 
 /// Under what the state database remembers that a report was about the journal.

@@ -2,18 +2,24 @@
 
 use std::io::{Read as _, Write as _};
 use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Instant;
 
 use anyhow::Context as _;
 use clap::ValueEnum;
+use opsctl_core::model::Report;
 use opsctl_core::probe::Ask;
 
 use super::Global;
+use super::ending::{self, DEFAULT_DEADLINE};
 use super::exit::Usage;
 use super::run::{self, FailOn};
 use crate::catalog::Catalog;
-use crate::engine::Selection;
+use crate::config::Config;
+use crate::engine::{Assessment, Partial, Run, Selection};
 use crate::render::{self, Progress, Style, Surroundings};
-use crate::respond::{self, Response};
+use crate::respond::{self, Alert, Response};
+use crate::watchdog::{self, Ending, Output};
 
 /// The largest payload, in bytes.
 const LARGEST: u64 = 4 << 20;
@@ -49,22 +55,60 @@ pub struct Args {
 /// Runs it.
 pub fn exec(args: &Args, global: &Global) -> anyhow::Result<u8> {
     render::init_tracing(global.verbose);
+    watchdog::on_overdue(ending::of_line());
+    // a person who types it has all the time; a pipe that does not end has not
+    let typed = args.file.is_none() && std::io::IsTerminal::is_terminal(&std::io::stdin());
+    let alerts = if typed { Some(alerts(args)?) } else { None };
+    let made = Run::since(if typed { Instant::now() } else { watchdog::began() });
+    let early = args.deadline.unwrap_or(DEFAULT_DEADLINE);
+    let limit = watchdog::within("reading the configuration and the payload", made.began, early, None);
     let config = run::load(global)?;
-    let alerts = respond::parse(&payload(args)?).map_err(|e| Usage(e.to_string()))?;
+    let alerts = alerts.map_or_else(|| self::alerts(args), Ok)?;
+    let catalog = Catalog::of(crate::site::runbooks(&config));
+    let style = Style::of(&Surroundings::of_process(), global.color, std::io::IsTerminal::is_terminal(&std::io::stdout()));
+    let style = style.with_detail(global.quiet, global.verbose);
+    watchdog::on_overdue(ending(args, &made.partial, &alerts, &config, style));
+    drop(limit);
+    let _limit = watchdog::within("the run", made.began, args.deadline.unwrap_or(config.deadline), None);
     let selection = Selection { skip: config.skip.clone(), ..Selection::default() };
     let progress = Progress::new(args.format == Form::Text && !global.quiet, global.color);
-    let looked = run::block_on(run::look(&config, &selection, Ask::default(), args.deadline, &progress))??;
-    let catalog = Catalog::of(crate::site::runbooks(&config));
+    let looked = run::block_on(run::look(&config, &selection, Ask::default(), args.deadline, &made, &progress))??;
     let mut response = respond::respond(alerts, &looked.assessment.report, &catalog, &config, Some(&looked.store));
     response.fixes_switched_off = crate::fix::host_switched_off();
-    let style = Style::of(&Surroundings::of_process(), global.color, std::io::IsTerminal::is_terminal(&std::io::stdout()));
-    let text = match args.format {
-        Form::Text => respond::table(&response, &style.with_detail(global.quiet, global.verbose)),
-        Form::Json => render::json_document(&response)?,
-        Form::Markdown => respond::markdown(&response),
+    let code = code(&response, args.fail_on);
+    watchdog::exit_code(code);
+    render::print(&text(args.format, &response, style)?)?;
+    Ok(code)
+}
+
+fn text(form: Form, response: &Response, style: Style) -> anyhow::Result<String> {
+    Ok(match form {
+        Form::Text => respond::table(response, &style),
+        Form::Json => render::json_document(response)?,
+        Form::Markdown => respond::markdown(response),
+    })
+}
+
+/// A run that does not end answers with what it knows.
+fn ending(args: &Args, partial: &Arc<Partial>, alerts: &[Alert], config: &Config, style: Style) -> Ending {
+    let (form, fail_on) = (args.format, args.fail_on);
+    let make = {
+        let (alerts, config) = (alerts.to_vec(), config.clone());
+        move |report: &Report| {
+            let response = respond::respond(alerts.clone(), report, &Catalog::of(crate::site::runbooks(&config)), &config, None);
+            let text = text(form, &response, style).unwrap_or_else(|e| format!("{e:#}\n"));
+            Output { stdout: text, code: code(&response, fail_on), then: Vec::new() }
+        }
     };
-    render::print(&text)?;
-    Ok(code(&response, args.fail_on))
+    let (minimal, partial) = (make.clone(), partial.clone());
+    Ending::new(
+        move |overdue| make(&partial.assess(overdue.limit).report),
+        move |overdue| minimal(&Assessment::unknown(overdue.words()).report),
+    )
+}
+
+fn alerts(args: &Args) -> anyhow::Result<Vec<Alert>> {
+    Ok(respond::parse(&payload(args)?).map_err(|e| Usage(e.to_string()))?)
 }
 
 /// The worst of the answers, as everywhere: what does not concern the alerts does not count here.

@@ -5,18 +5,21 @@ use std::time::Duration;
 
 use clap::ValueEnum;
 use opsctl_core::model::Verdict;
-use opsctl_core::probe::Ask;
 use opsctl_core::probe::endpoint::Endpoint;
+use opsctl_core::probe::{Ask, lag, panics};
+use tokio::runtime::{Builder, Runtime};
 
 use super::Global;
+use super::ending::{self, DEFAULT_DEADLINE, Shown};
 use super::exit::Usage;
 use super::fix::Consent;
 use crate::audit::Journal;
 use crate::config::{self, Config, Known, Surroundings};
-use crate::engine::{Assessment, Recording, Selection, Session};
+use crate::engine::{Assessment, Recording, Run, Selection, Session};
 use crate::fix::interrupted_notes;
 use crate::look::{Looked, state_dir};
 use crate::render::{self, Format, Output, Progress};
+use crate::watchdog::{self, memory};
 
 /// Other names of runbooks.
 pub const ALIASES: &[(&str, &str)] = &[("ssl", "tls")];
@@ -155,18 +158,51 @@ pub(super) fn load_from(named: Option<&Path>) -> Result<Config, config::ConfigEr
     config::load(named, &Surroundings::of_process(), &Known::registry()).map(|loaded| loaded.config)
 }
 
-/// Runs a future on one thread. What hangs in the kernel is left behind when the process ends.
+/// Threads that run probes: all but one may be blocked by a probe, and the rest is still examined in time.
+const WORKERS: usize = 4;
+
+/// Runs a future in bounded memory. What hangs in the kernel is left behind when the process ends.
 pub fn block_on<T>(future: impl Future<Output = T>) -> anyhow::Result<T> {
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    memory::limit();
+    let runtime = runtime()?;
+    lag::watch_thread();
+    runtime.spawn(lag::measure());
     let value = runtime.block_on(future);
     runtime.shutdown_background();
     Ok(value)
 }
 
+fn runtime() -> std::io::Result<Runtime> {
+    let several = || Builder::new_multi_thread().worker_threads(WORKERS).on_thread_start(lag::watch_thread).enable_all().build();
+    // it panics where no thread can be started
+    match panics::caught(several) {
+        Ok(built) => built,
+        Err(_) => Builder::new_current_thread().enable_all().build(),
+    }
+}
+
+/// Bounds a run and everything that it reads first: it ends by `deadline`, or by the one of the configuration, which is loaded within the
+/// default one.
+pub(super) fn bounded<C>(
+    deadline: Option<Duration>,
+    load: impl FnOnce() -> Result<C, config::ConfigError>,
+    configured: impl FnOnce(&C) -> Duration,
+) -> Result<(C, watchdog::Limit), config::ConfigError> {
+    let began = watchdog::began();
+    let limit = watchdog::within("reading the configuration", began, deadline.unwrap_or(DEFAULT_DEADLINE), None);
+    let config = load();
+    drop(limit);
+    let config = config?;
+    let deadline = deadline.unwrap_or_else(|| configured(&config));
+    Ok((config, watchdog::within("the run", began, deadline, None)))
+}
+
 /// Runs (or replays), shows the report in every format asked for, and gives the exit code.
 pub fn report(selection: &Selection, ask: Ask, args: &ReportArgs, global: &Global) -> anyhow::Result<u8> {
     render::init_tracing(global.verbose);
-    let mut config = load(global)?;
+    let run = Run::since(watchdog::began());
+    watchdog::on_overdue(ending::of_report(run.partial.clone(), Shown::of(args, global)));
+    let (mut config, limit) = bounded(args.deadline, || load(global), |config| config.deadline)?;
     add_endpoints(&mut config, &args.endpoint);
     let name =
         |n: &String| ALIASES.iter().find(|(alias, _)| alias == n).map_or_else(|| n.clone(), |(_, name)| (*name).to_owned());
@@ -175,17 +211,21 @@ pub fn report(selection: &Selection, ask: Ask, args: &ReportArgs, global: &Globa
     check_names(&selection, &config)?;
     let assessment = match &args.replay {
         Some(file) => {
+            // nothing is asked of this host, and a recording may be large
+            drop(limit);
             let recording = Recording::read(file)?.narrowed(&selection);
             if let Some((word, nearest)) = selection.unmatched(&recording.inventory) {
                 return Err(no_target(&word, nearest).into());
             }
             Session::replaying(crate::site::runbooks(&config)).assess(&recording)
         }
-        None => block_on(live(&config, &selection, ask, args, global))??,
+        None => block_on(live(&config, &selection, ask, args, &run, global))??,
     };
+    let code = args.fail_on.exit_code(&assessment.verdict);
+    watchdog::exit_code(code);
     let (format, outputs) = (args.format, &args.output);
     render::show(&assessment.report, format, outputs, config.file_mode, global.color, global.quiet, global.verbose)?;
-    Ok(args.fail_on.exit_code(&assessment.verdict))
+    Ok(code)
 }
 
 async fn live(
@@ -193,10 +233,11 @@ async fn live(
     selection: &Selection,
     ask: Ask,
     args: &ReportArgs,
+    run: &Run,
     global: &Global,
 ) -> anyhow::Result<Assessment> {
     let progress = Progress::new(args.format == Format::Table && !global.quiet, global.color);
-    let looked = look(config, selection, ask, args.deadline, &progress).await?;
+    let looked = look(config, selection, ask, args.deadline, run, &progress).await?;
     if args.timings {
         progress.say(&progress.timings());
     }
@@ -215,9 +256,10 @@ pub async fn look(
     selection: &Selection,
     ask: Ask,
     deadline: Option<Duration>,
+    run: &Run,
     progress: &Progress,
 ) -> anyhow::Result<Looked> {
-    let looked = crate::look::look(config, selection, ask, deadline, &|event| progress.show(&event)).await;
+    let looked = crate::look::look(config, selection, ask, deadline, run, &|event| progress.show(&event)).await;
     progress.finish();
     match &looked.unmatched {
         Some((word, nearest)) => Err(no_target(word, nearest.as_deref()).into()),

@@ -6,9 +6,10 @@ use opsctl_core::model::{CertificateSource, EngineState, Inventory, SystemdRef, 
 use opsctl_core::probe::Ask;
 
 use super::list::ListFormat;
-use super::{Global, exit, run};
+use super::{Global, ending, exit, run};
 use crate::config::Config;
 use crate::render;
+use crate::watchdog;
 
 /// `opsctl targets`.
 #[derive(Debug, clap::Args)]
@@ -20,7 +21,8 @@ pub struct Args {
 
 /// Runs it.
 pub fn exec(args: &Args, global: &Global) -> anyhow::Result<u8> {
-    let config = run::load(global)?;
+    watchdog::on_overdue(ending::of_line());
+    let (config, _limit) = run::bounded(None, || run::load(global), |config| config.deadline)?;
     let inventory = run::block_on(async {
         let (session, _) = crate::look::session(&config, Ask::default(), None).await;
         session.inventory().await

@@ -3,8 +3,9 @@
 use opsctl_core::probe::Ask;
 
 use super::fix::Consent;
-use super::{Global, run};
-use crate::fix::Place;
+use super::{Global, fix, run};
+use crate::fix::{Exit, Place};
+use crate::watchdog;
 
 /// Take back a fix
 #[derive(Debug, clap::Args)]
@@ -17,9 +18,12 @@ pub struct Args {
 
 /// Runs the subcommand.
 pub fn exec(args: &Args, global: &Global) -> anyhow::Result<u8> {
-    let config = run::load(global)?;
+    watchdog::on_overdue(fix::ending());
+    let config = fix::load(global)?;
     run::block_on(async {
+        let limit = watchdog::for_now("opening the history", config.deadline, Some(Exit::Refused.code()));
         let (session, _) = crate::look::session(&config, Ask::default(), None).await;
+        drop(limit);
         let place = Place::of(&config);
         place.guard(&session, args.consent.into(), &mut std::io::stdout()).undo(args.entry).await.code()
     })

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::time::Instant;
 
 use opsctl_core::model::{CertificateRef, CertificateSource, Inventory, StartTls};
 use opsctl_core::probe::Redactor;
@@ -10,11 +11,19 @@ use opsctl_core::probe::nginx::Nginx;
 use opsctl_core::probe::servers::Known;
 use opsctl_core::probe::tls::{lineage_of, lineages};
 
+use super::part;
+
 /// More names of one certificate at one address are not asked for one by one.
 const MOST_NAMES: usize = 50;
 
 /// Joins them into the inventory.
-pub(super) async fn find(known: &[Known], endpoints: &[Endpoint], inventory: &mut Inventory, redactor: &Redactor) {
+pub(super) async fn find(
+    known: &[Known],
+    endpoints: &[Endpoint],
+    inventory: &mut Inventory,
+    redactor: &Redactor,
+    until: Instant,
+) {
     let mut all = Vec::new();
     let running = known.iter().filter_map(|k| Some((k, k.nginx.as_ref()?.as_ref().ok()?)));
     // what is served cannot be known without its configuration: one row stands for all of it, and says why
@@ -35,7 +44,8 @@ pub(super) async fn find(known: &[Known], endpoints: &[Endpoint], inventory: &mu
     }
     all.extend(endpoints.iter().filter_map(|e| endpoint(e, &all)).collect::<Vec<_>>());
     for (pid, server) in homes {
-        match lineages(pid).await {
+        let read = part("lineages of certbot", until, async move { lineages(pid).await }).await;
+        match read.and_then(|names| names.map_err(|e| e.to_string())) {
             Ok(names) => {
                 for name in names {
                     // the same folder, mounted into a container
@@ -47,7 +57,7 @@ pub(super) async fn find(known: &[Known], endpoints: &[Endpoint], inventory: &mu
                     all.push(CertificateRef { id: format!("lineage:{name}"), names: Vec::new(), name, source });
                 }
             }
-            Err(e) => inventory.gaps.push(e.to_string()),
+            Err(e) => inventory.gaps.push(e),
         }
     }
     for name in all.iter().flat_map(|c| &c.names) {

@@ -1,18 +1,30 @@
 //! The units worth a look of their own, so that a host with hundreds of idle ones is still read in milliseconds.
 
 use std::collections::BTreeMap;
+use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
 use opsctl_core::model::{SystemdRef, SystemdState, UnitRef};
 use opsctl_core::probe::blocking;
-use opsctl_core::probe::systemd::{NoSystemd, Systemd, linked};
+use opsctl_core::probe::lag;
+use opsctl_core::probe::systemd::{NoSystemd, Systemd, init_is_idle, linked};
+
 
 /// Time limit of reading the directories of unit files.
 const READ_TIMEOUT: Duration = Duration::from_secs(2);
 
-/// Finds systemd and its units.
-pub(super) async fn find() -> (SystemdRef, Option<Arc<Systemd>>) {
+/// Finds systemd and its units. PID 1 that idles has `limit` to answer; one that works has longer.
+pub(super) async fn find(limit: Duration) -> (SystemdRef, Option<Arc<Systemd>>) {
+    let mut found = pin!(ask());
+    match lag::timeout(limit, &mut found).await {
+        Err(lag::Elapsed) if init_is_idle().await => (SystemdRef { state: SystemdState::Hung, units: Vec::new() }, None),
+        Err(lag::Elapsed) => found.await,
+        Ok(found) => found,
+    }
+}
+
+async fn ask() -> (SystemdRef, Option<Arc<Systemd>>) {
     let without = |state| (SystemdRef { state, units: Vec::new() }, None);
     let systemd = match Systemd::connect().await {
         Ok(systemd) => systemd,

@@ -2,11 +2,13 @@
 
 use jiff::Timestamp;
 use opsctl_core::model::{
-    AnyCheck, Build, CheckRow, ContainerRef, Finding, FixOffer, Judged, Judgement, KeyKind, Kind, Link, Outcome, Plan,
+    AnyCheck, Build, CheckRow, ContainerRef, Finding, FixOffer, Inventory, Judged, Judgement, KeyKind, Kind, Link, Outcome, Plan,
     REPORT_SCHEMA_VERSION, Record, Refusal, Report, Risk, Runbook, Sample, Severity, Verdict, named, shell_word,
 };
 
-use super::Recording;
+use opsctl_core::probe::panics;
+
+use super::{OwnerOf, Recording};
 use crate::changes::cite;
 use crate::correlate::correlate;
 use crate::waive::Waivers;
@@ -62,15 +64,65 @@ struct Judged1<'a> {
     judgement: Judgement,
 }
 
+/// Everything that judging needs beside the evidence. Shared, so that the watchdog can judge as well.
+pub struct Judging {
+    /// The runbooks, with their settings.
+    pub runbooks: Vec<Runbook>,
+    /// Who owns a subject of this name.
+    pub owner_of: OwnerOf,
+    /// What is known and does not count for a while.
+    pub waivers: Waivers,
+    /// What to tell about the run itself.
+    pub notes: Vec<String>,
+}
+
+impl Default for Judging {
+    fn default() -> Self {
+        Self { runbooks: Vec::new(), owner_of: Box::new(|_| None), waivers: Waivers::default(), notes: Vec::new() }
+    }
+}
+
+/// Where a check is: its runbook, and its place in that.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct CheckAt(usize, usize);
+
+impl Judging {
+    /// Every check with its place and its runbook, in report order.
+    pub(super) fn checks(&self) -> impl Iterator<Item = (CheckAt, &'static str, &dyn AnyCheck)> {
+        let of = |(n, r): (usize, &'_ Runbook)| (n, r.id, r.checks.len());
+        self.runbooks
+            .iter()
+            .enumerate()
+            .map(of)
+            .flat_map(|(n, id, checks)| (0..checks).map(move |m| (CheckAt(n, m), id)))
+            .filter_map(|(at, id)| Some((at, id, self.check(at)?)))
+    }
+
+    /// The check at a place.
+    pub(super) fn check(&self, at: CheckAt) -> Option<&dyn AnyCheck> {
+        self.runbooks.get(at.0)?.checks.get(at.1).map(|c| &**c)
+    }
+
+    /// The place of the check with this id.
+    pub(super) fn find(&self, id: &str) -> Option<CheckAt> {
+        self.checks().find(|(_, _, check)| check.spec().id == id).map(|(at, ..)| at)
+    }
+}
+
 /// Judges all records and makes the report.
-pub fn assess(
-    runbooks: &[Runbook],
-    recording: &Recording,
-    owner_of: &dyn Fn(&str) -> Option<String>,
-    waivers: &Waivers,
-) -> Assessment {
-    let mut judged: Vec<Judged1<'_>> =
-        recording.records.iter().map(|r| judge(runbooks, r, waivers, recording.started_at)).collect();
+pub fn assess(judging: &Judging, recording: &Recording) -> Assessment {
+    assess_but(judging, recording, None, &|_| {})
+}
+
+/// [`assess`], without judging the record at `but`, which has not ended when it was judged before. `begins` is called before each record is
+/// judged.
+pub(super) fn assess_but(judging: &Judging, recording: &Recording, but: Option<usize>, begins: &dyn Fn(usize)) -> Assessment {
+    let Judging { runbooks, owner_of, waivers, .. } = judging;
+    let mut judged: Vec<Judged1<'_>> = Vec::with_capacity(recording.records.len());
+    for (n, record) in recording.records.iter().enumerate() {
+        begins(n);
+        judged.push(judge(runbooks, record, waivers, recording.started_at, but == Some(n)));
+    }
 
     // findings in report order: worst first, then in the order of the runbooks
     let mut order: Vec<(usize, usize)> =
@@ -84,7 +136,11 @@ pub fn assess(
     }
     let mut findings: Vec<Finding> = order.iter().map(|&(i, k)| judged[i].judgement.findings[k].clone()).collect();
     let links: Vec<_> = runbooks.iter().flat_map(Runbook::links).collect();
-    let causes = correlate(&mut findings, &links);
+    let mut notes = waivers.notes(&findings, recording.started_at);
+    let causes = panics::caught(|| correlate(&mut findings, &links)).unwrap_or_else(|e| {
+        notes.push(format!("which finding causes which is not known: {e}"));
+        Vec::new()
+    });
 
     let offers: Vec<Offer> = order
         .iter()
@@ -95,7 +151,7 @@ pub fn assess(
     let blind = recording.inventory.gaps.iter().map(|gap| Verdict::Unknown(gap.clone()));
     let verdicts: Vec<Verdict> = judged.iter().map(|j| j.verdict.clone()).chain(blind).collect();
     let verdict = Verdict::roll_up(&verdicts);
-    let notes = waivers.notes(&findings, recording.started_at);
+    notes.extend(judging.notes.iter().cloned());
     let report = Report {
         schema_version: REPORT_SCHEMA_VERSION,
         opsctl: Build {
@@ -127,6 +183,19 @@ pub fn assess(
 }
 
 impl Assessment {
+    /// Of a run about which nothing is known but why.
+    #[must_use]
+    pub fn unknown(why: String) -> Self {
+        let inventory = Inventory { gaps: vec![why], ..Inventory::default() };
+        assess(&Judging::default(), &Recording::of_nothing(inventory))
+    }
+
+    /// A report that was made before, and why nothing is added to it.
+    pub(super) fn of_report(mut report: Report, verdict: Verdict, note: String) -> Self {
+        report.notes.push(note);
+        Self { report, verdict, verdicts: Vec::new(), offers: Vec::new(), samples: Vec::new(), pending: Vec::new() }
+    }
+
     /// Tells what was changed before, as far as the recording holds it.
     pub(super) fn look_back(&mut self, recording: &Recording) {
         self.report.notes.extend(recording.changes.iter().filter_map(|c| unread(&c.unknown)));
@@ -148,7 +217,7 @@ fn pending<'a>(j: &'a Judged1<'_>) -> impl Iterator<Item = Pending> + 'a {
     j.judgement.pending.iter().map(pending)
 }
 
-fn judge<'a>(runbooks: &'a [Runbook], record: &'a Record, waivers: &Waivers, now: Timestamp) -> Judged1<'a> {
+fn judge<'a>(runbooks: &'a [Runbook], record: &'a Record, waivers: &Waivers, now: Timestamp, skipped: bool) -> Judged1<'a> {
     let runbook = record.check.split('.').next().unwrap_or_default().to_owned();
     let check = runbooks.iter().flat_map(|r| &r.checks).find(|c| c.spec().id == record.check).map(|c| &**c);
     let judged = Judged { target: &record.target, taken_at: record.taken_at };
@@ -158,12 +227,16 @@ fn judge<'a>(runbooks: &'a [Runbook], record: &'a Record, waivers: &Waivers, now
         (Outcome::Evidence(_), None) => {
             (Verdict::Unknown(format!("this opsctl has no check {}", record.check)), Judgement::default())
         }
-        (Outcome::Evidence(evidence), Some(check)) => match check.judge(&judged, evidence) {
-            Ok(mut judgement) => {
+        (Outcome::Evidence(_), Some(_)) if skipped => {
+            (Verdict::Unknown("judging its evidence did not finish by the deadline".to_owned()), Judgement::default())
+        }
+        (Outcome::Evidence(evidence), Some(check)) => match panics::caught(|| check.judge(&judged, evidence)) {
+            Ok(Ok(mut judgement)) => {
                 let findings = std::mem::take(&mut judgement.findings).into_iter();
                 judgement.findings = findings.map(|f| waivers.mark(f, now)).collect();
                 (verdict_of(&judgement), judgement)
             }
+            Ok(Err(e)) => (Verdict::Unknown(e.to_string()), Judgement::default()),
             Err(e) => (Verdict::Unknown(e.to_string()), Judgement::default()),
         },
     };
@@ -218,7 +291,9 @@ fn offers(j: &Judged1<'_>, finding: &Finding, all: &[Finding], links: &[&Link], 
         .iter()
         .map(|fix| {
             let spec = check.spec().fixes.iter().find(|s| s.id == fix);
-            let plan = check.plan(fix, finding, &judged, evidence).unwrap_or_else(|e| Err(Refusal::Precondition(e.to_string())));
+            let plan = panics::caught(|| check.plan(fix, finding, &judged, evidence));
+            let unplanned = |why: String| Err(Refusal::Precondition(why));
+            let plan = plan.map_or_else(|e| unplanned(e.to_string()), |p| p.unwrap_or_else(|e| unplanned(e.to_string())));
             let risk = plan.as_ref().ok().map(|p| p.risk).or(spec.map(|s| s.risk)).unwrap_or(Risk::R4);
             let waived = || finding.waived.as_ref().map(|w| format!("the finding is waived: {w}"));
             let refused = upstream(finding, all, links).or_else(|| maintenance(finding, recording)).or_else(waived);
@@ -322,7 +397,7 @@ mod tests {
     fn what_could_not_be_looked_for_is_unknown() {
         let inventory = opsctl_core::model::Inventory { gaps: vec!["reading mounts: denied".into()], ..Default::default() };
         let recording = nothing_recorded(inventory);
-        let assessment = assess(&[], &recording, &|_| None, &Waivers::default());
+        let assessment = assess(&Judging::default(), &recording);
         assert_eq!(assessment.verdict, Verdict::Unknown("reading mounts: denied".into()));
         assert_eq!((assessment.report.exit_code, assessment.report.checks.len()), (3, 1));
     }

@@ -1,70 +1,140 @@
-//! Runs the probes side by side, each within its own limit and all within the run's deadline.
+//! Runs the probes side by side, each within its own limit and all within the deadline of the run.
+//!
+//! Each probe is a task of its own: one that blocks the thread that it runs on, or panics, costs its check and nothing else.
 
+use std::future::poll_fn;
+use std::pin::pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
-use futures_util::StreamExt;
-use futures_util::stream::FuturesUnordered;
-use opsctl_core::model::{AnyCheck, Outcome, Record, Runbook, Target, quantity};
-use opsctl_core::probe::{ProbeCx, ProbeError, clock};
+use opsctl_core::model::{Inventory, Kind, Outcome, Record, Target, quantity};
+use opsctl_core::probe::{ProbeCx, ProbeError, clock, lag, panics};
+use tokio::task::JoinSet;
 
+use super::assess::{CheckAt, Judging};
+use super::partial::{Job, Partial, unfinished};
 use super::{Progress, Selection};
 
-/// Probes every selected check on every target it applies to. Records come back in report order, whatever finished first.
-pub(super) async fn collect(
-    runbooks: &[Runbook],
-    selection: &Selection,
-    cx: &ProbeCx,
-    deadline: Instant,
-    progress: &dyn Fn(Progress),
-) -> Vec<Record> {
-    let jobs: Vec<(&dyn AnyCheck, Target)> = runbooks
-        .iter()
-        .flat_map(|r| r.checks.iter().filter(|c| selection.runs(r.id, c.spec().id)))
-        .flat_map(|check| {
-            let targets = check.targets(&cx.inventory).into_iter().filter(|t| selection.targets(t));
-            targets.map(move |target| (&**check, target))
-        })
-        .collect();
-    progress(Progress::Discovered { probes: jobs.iter().map(|(c, t)| format!("{} {t}", c.spec().id)).collect() });
-    let mut running: FuturesUnordered<_> = jobs
-        .into_iter()
-        .enumerate()
-        .map(|(order, (check, target))| async move { (order, one(check, cx, target, deadline).await) })
-        .collect();
-    let mut records = Vec::with_capacity(running.len());
-    while let Some((order, (check, record))) = running.next().await {
-        progress(Progress::Finished { check, target: record.target.to_string() });
-        records.push((order, record));
-    }
-    records.sort_by_key(|(order, _)| *order);
-    records.into_iter().map(|(_, record)| record).collect()
+/// When a probe has to end.
+#[derive(Clone, Copy)]
+pub(super) struct Limit {
+    /// At the latest.
+    pub(super) until: Instant,
+    /// The deadline of the run, for the reason of what does not end by then; none when only the limit of the check counts.
+    pub(super) run: Option<(Instant, Duration)>,
 }
 
-/// One probe of one target.
-pub(super) async fn one(check: &dyn AnyCheck, cx: &ProbeCx, target: Target, deadline: Instant) -> (&'static str, Record) {
+/// Every selected check on every target it applies to, in report order.
+pub(super) fn jobs(judging: &Judging, selection: &Selection, inventory: &Inventory) -> Vec<(CheckAt, Job)> {
+    let mut jobs = Vec::new();
+    for (at, runbook, check) in judging.checks() {
+        let spec = check.spec();
+        if !selection.runs(runbook, spec.id) {
+            continue;
+        }
+        let job = |target, record| (at, Job { check: spec.id, target, polled: Arc::default(), record });
+        match panics::caught(|| check.targets(inventory)) {
+            Ok(targets) => jobs.extend(targets.into_iter().filter(|t| selection.targets(t)).map(|t| job(t, None))),
+            Err(e) => {
+                let outcome = Outcome::Unknown(e.to_string());
+                let (check, target) = (spec.id.to_owned(), Target::host());
+                let record = Record { check, target: target.clone(), taken_at: clock::now(), duration_ms: 0, outcome };
+                jobs.push(job(target, Some(record)));
+            }
+        }
+    }
+    jobs
+}
+
+/// A host that is short of processors, memory or disks must be found to be: what concerns all of it runs before what there are hundreds of.
+fn is_of_host(kind: Kind) -> bool {
+    matches!(kind, Kind::Host | Kind::Engine | Kind::Mount | Kind::Interface)
+}
+
+/// Probes all of it. The records are in `partial`; what has not ended by `until` has none.
+pub(super) async fn collect(
+    judging: &Arc<Judging>,
+    cx: &Arc<ProbeCx>,
+    jobs: Vec<(CheckAt, Job)>,
+    limit: Limit,
+    partial: &Arc<Partial>,
+    progress: &dyn Fn(Progress),
+) {
+    progress(Progress::Discovered { probes: jobs.iter().map(|(_, j)| format!("{} {}", j.check, j.target)).collect() });
+    let names: Vec<(&'static str, Target)> = jobs.iter().map(|(_, j)| (j.check, j.target.clone())).collect();
+    let mut started: Vec<(usize, CheckAt, Arc<AtomicBool>)> =
+        jobs.iter().enumerate().filter(|(_, (_, j))| j.record.is_none()).map(|(n, (at, j))| (n, *at, j.polled.clone())).collect();
+    started.sort_by_key(|(n, ..)| names.get(*n).is_none_or(|(_, target)| !is_of_host(target.kind)));
+    partial.discovered(cx.inventory.clone(), cx.redactor.clone(), jobs.into_iter().map(|(_, job)| job).collect());
+    let mut running = JoinSet::new();
+    for (order, at, polled) in started {
+        let Some((_, target)) = names.get(order).cloned() else { continue };
+        let (judging, cx, partial) = (judging.clone(), cx.clone(), partial.clone());
+        running.spawn(async move {
+            let record = marked(&polled, one(&judging, at, &cx, target, limit)).await;
+            if let Some(record) = record {
+                partial.finished(order, record);
+            }
+            order
+        });
+    }
+    loop {
+        match tokio::time::timeout_at(limit.until.into(), running.join_next()).await {
+            Ok(Some(Ok(order))) => {
+                if let Some((check, target)) = names.get(order) {
+                    progress(Progress::Finished { check, target: target.to_string() });
+                }
+            }
+            // a panic outside the check has cost its record
+            Ok(Some(Err(_))) => {}
+            // what still runs is abandoned: a task that is blocked cannot be ended
+            Ok(None) | Err(_) => return,
+        }
+    }
+}
+
+/// Notes when a future is being polled: one that is for long is blocked.
+async fn marked<T>(polled: &AtomicBool, future: impl Future<Output = T>) -> T {
+    let mut future = pin!(future);
+    poll_fn(|cx| {
+        polled.store(true, Ordering::Relaxed);
+        let poll = future.as_mut().poll(cx);
+        polled.store(false, Ordering::Relaxed);
+        poll
+    })
+    .await
+}
+
+/// One probe of one target; none when there is no such check.
+pub(super) async fn one(judging: &Judging, at: CheckAt, cx: &ProbeCx, target: Target, limit: Limit) -> Option<Record> {
+    let check = judging.check(at)?;
     let spec = check.spec();
     let started = Instant::now();
-    let left = deadline.saturating_duration_since(started);
-    let limit = spec.timeout.min(left);
-    let result = tokio::time::timeout(limit, check.probe(cx, &target)).await;
-    let outcome = match result {
-        Ok(Ok(evidence)) => Outcome::Evidence(evidence),
-        Ok(Err(ProbeError::Skip(why))) => Outcome::Skip(why),
-        Ok(Err(e)) => Outcome::Unknown(e.to_string()),
-        Err(_) => Outcome::Unknown(gave_up(limit, left < spec.timeout)),
+    let patience = spec.timeout.min(limit.until.saturating_duration_since(started));
+    let probe = lag::timeout(patience, panics::caught_async(check.probe(cx, &target)));
+    let (result, late) = lag::watched(tokio::time::timeout_at(limit.until.into(), probe)).await;
+    let outcome = match (result, late) {
+        // what timed out while opsctl was late is no evidence about others
+        (Ok(_), Some(late)) => Outcome::Unknown(lag::too_busy(late)),
+        (Ok(Ok(Ok(Ok(evidence)))), None) => Outcome::Evidence(evidence),
+        (Ok(Ok(Ok(Err(ProbeError::Skip(why))))), None) => Outcome::Skip(why),
+        (Ok(Ok(Ok(Err(e)))), None) => Outcome::Unknown(e.to_string()),
+        (Ok(Ok(Err(panic))), None) => Outcome::Unknown(panic.to_string()),
+        (Ok(Err(lag::Elapsed)), None) if patience == spec.timeout => {
+            Outcome::Unknown(format!("timed out after {}", quantity::duration(patience.try_into().unwrap_or_default())))
+        }
+        (Ok(Err(lag::Elapsed)) | Err(_), _) => Outcome::Unknown(match limit.run {
+            Some((began, deadline)) => unfinished(deadline, began),
+            None => format!("timed out after {}", quantity::duration(started.elapsed().try_into().unwrap_or_default())),
+        }),
     };
     tracing::debug!(check = spec.id, %target, elapsed_ms = started.elapsed().as_millis(), "probed");
-    let record = Record {
+    Some(Record {
         check: spec.id.to_owned(),
         target,
         taken_at: clock::now(),
         duration_ms: u64::try_from(started.elapsed().as_millis()).unwrap_or(u64::MAX),
         outcome,
-    };
-    (spec.id, record)
-}
-
-fn gave_up(after: Duration, by_deadline: bool) -> String {
-    let after = quantity::duration(after.try_into().unwrap_or_default());
-    if by_deadline { format!("gave up after {after}: the run's deadline") } else { format!("gave up after {after}") }
+    })
 }

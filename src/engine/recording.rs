@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 
 use jiff::Timestamp;
 use opsctl_core::model::{Changes, HostInfo, Inventory, Record};
+use opsctl_core::probe::clock;
 use serde::{Deserialize, Serialize};
 
 use super::Selection;
@@ -89,6 +90,20 @@ pub enum RecordingError {
 }
 
 impl Recording {
+    /// One of a run that read nothing.
+    pub(super) fn of_nothing(inventory: Inventory) -> Self {
+        Self {
+            schema_version: RECORDING_SCHEMA_VERSION,
+            opsctl: env!("CARGO_PKG_VERSION").to_owned(),
+            host: HostInfo::default(),
+            started_at: clock::now(),
+            duration_ms: 0,
+            inventory,
+            records: Vec::new(),
+            changes: None,
+        }
+    }
+
     /// Reads a recording.
     pub fn read(path: &Path) -> Result<Self, RecordingError> {
         let io = |source| RecordingError::Read { path: path.to_owned(), source };

@@ -18,22 +18,31 @@ use opsctl_core::probe::table::SharedProcessTable;
 use opsctl_core::probe::tls::Tls;
 use opsctl_core::probe::{Ask, History, NoHistory, ProbeCx, Redactor, clock, docker::Docker, host};
 
-use super::assess::{Assessment, Offer, assess};
-use super::collect::{collect, one};
+use super::assess::{Assessment, Judging, Offer, assess, assess_but};
+use super::collect::{Limit, collect, jobs, one};
+use super::partial::{Run, Step};
 use super::{Progress, RECORDING_SCHEMA_VERSION, Recording};
 use crate::changes::{Own, reach};
 use crate::config::{Server, nearest};
-use crate::discover::{Discovered, discover};
+use crate::discover::{Discovered, Wanted, discover};
 use crate::waive::Waivers;
 
 /// Gives the owner of a subject by its name.
-pub type OwnerOf = Box<dyn Fn(&str) -> Option<String>>;
+pub type OwnerOf = Box<dyn Fn(&str) -> Option<String> + Send + Sync>;
 
 /// What opsctl itself knows was changed since a moment.
 pub type OwnChanges = Box<dyn Fn(Timestamp) -> Own>;
 
 /// How long looking for what was changed may take in a run that found something.
 const LOOK_BACK: Duration = Duration::from_millis(300);
+
+/// The part of a deadline, in percent, that is kept for what comes after the probes, and the most and the least that is.
+const RESERVE_PERCENT: u32 = 10;
+const MAX_RESERVE: Duration = Duration::from_secs(1);
+const MIN_RESERVE: Duration = Duration::from_millis(50);
+
+/// How much longer than its own limit a probe is waited for: then the thread that it runs on is blocked.
+const BLOCKED: Duration = Duration::from_secs(1);
 
 /// What a session needs to know, taken from configuration and command line.
 pub struct Setup {
@@ -124,7 +133,12 @@ impl Selection {
 
 /// One opsctl at work on one host.
 pub struct Session {
-    setup: Setup,
+    judging: Arc<Judging>,
+    wanted: Wanted,
+    history: Arc<dyn History>,
+    own_changes: OwnChanges,
+    ask: Ask,
+    deadline: Duration,
 }
 
 /// What carries out what is done to containers and units.
@@ -181,7 +195,16 @@ impl Session {
     /// A session with these runbooks.
     #[must_use]
     pub fn new(setup: Setup) -> Self {
-        Self { setup }
+        let Setup { runbooks, endpoint, servers, endpoints, owner_of, waivers, notes, history, own_changes, ask, deadline } =
+            setup;
+        Self {
+            judging: Arc::new(Judging { runbooks, owner_of, waivers, notes }),
+            wanted: Wanted { engine: endpoint, servers, endpoints },
+            history,
+            own_changes,
+            ask,
+            deadline,
+        }
     }
 
     /// A session that never reads this host: it only judges what was recorded.
@@ -205,69 +228,62 @@ impl Session {
     /// Its runbooks, with their settings.
     #[must_use]
     pub fn runbooks(&self) -> &[Runbook] {
-        &self.setup.runbooks
+        &self.judging.runbooks
+    }
+
+    /// How long a run may take.
+    #[must_use]
+    pub fn deadline(&self) -> Duration {
+        self.deadline
     }
 
     /// What is on this host.
     pub async fn inventory(&self) -> Inventory {
-        discover(self.setup.endpoint.as_deref(), &self.setup.servers, &self.setup.endpoints, &Arc::default()).await.inventory
-    }
-
-    /// Reads everything selected. The recording holds no secret.
-    pub async fn record(&self, selection: &Selection, progress: &dyn Fn(Progress)) -> Recording {
-        self.run(selection, progress).await.0
+        discover(&self.wanted, &Arc::default(), self.deadline).await.inventory
     }
 
     /// Reads everything selected and judges it. What was changed before is looked for only when something is wrong, and is part of
-    /// the recording.
-    pub async fn run(&self, selection: &Selection, progress: &dyn Fn(Progress)) -> (Recording, Assessment) {
-        let started = Instant::now();
+    /// the recording, which holds no secret. Ends by the deadline, unless something blocks the thread that this runs on: for that there is
+    /// the watchdog, with what `run` knows.
+    pub async fn run(&self, selection: &Selection, run: &Run, progress: &dyn Fn(Progress)) -> (Recording, Assessment) {
         let started_at = clock::now();
+        let (partial, until) = (&run.partial, run.began + self.deadline);
+        partial.begin(self.judging.clone(), host::read_info().await, run.began, started_at);
         progress(Progress::Discovering);
-        let cx = Box::pin(self.context(self.setup.ask.clone())).await;
-        let deadline = started + self.setup.deadline;
+        let left = || until.saturating_duration_since(Instant::now());
+        let cx = Arc::new(Box::pin(self.context(self.ask.clone(), left())).await);
         let selection = selection.with_mountpoints(&cx.inventory);
-        let mut records = collect(&self.setup.runbooks, &selection, &cx, deadline, progress).await;
-        // only now are all secrets known: one container's log can hold another one's password
-        for record in &mut records {
-            match &mut record.outcome {
-                Outcome::Evidence(text) => text.scrub(&cx.redactor),
-                Outcome::Unknown(why) | Outcome::Skip(why) => *why = cx.redactor.scrub(why),
-            }
-        }
+        let jobs = jobs(&self.judging, &selection, &cx.inventory);
+        let reserve = (self.deadline * RESERVE_PERCENT / 100).clamp(MIN_RESERVE, MAX_RESERVE);
+        let limit = Limit { until: until.checked_sub(reserve).unwrap_or(until), run: Some((run.began, self.deadline)) };
+        collect(&self.judging, &cx, jobs, limit, partial, progress).await;
+        partial.complete(self.deadline);
         progress(Progress::Judging);
-        let took = || u64::try_from(started.elapsed().as_millis()).unwrap_or(u64::MAX);
-        let mut recording = Recording {
-            schema_version: RECORDING_SCHEMA_VERSION,
-            opsctl: env!("CARGO_PKG_VERSION").to_owned(),
-            host: host::read_info().await,
-            started_at,
-            duration_ms: took(),
-            inventory: (*cx.inventory).clone(),
-            records,
-            changes: None,
-        };
-        let mut assessment = self.judged(&recording);
+        let recorded = partial.recorded();
+        let mut assessment = assess_but(&self.judging, &recorded, None, &|order| partial.judge(order));
+        partial.judged(&assessment.report, &assessment.verdict);
+        let mut recording = Arc::unwrap_or_clone(recorded);
         if let Some(since) = reach(&assessment.report) {
             progress(Progress::LookingBack);
+            partial.step(Step::LookingBack);
             let reach = Reach { since, patience: LOOK_BACK, sudo: false };
-            recording.changes = Some(Box::pin(self.changes_seen(&cx, reach)).await);
-            recording.duration_ms = took();
+            recording.changes = tokio::time::timeout(left(), Box::pin(self.changes_seen(&cx, reach))).await.ok();
+            recording.duration_ms = u64::try_from(run.began.elapsed().as_millis()).unwrap_or(u64::MAX);
             assessment.look_back(&recording);
         }
-        assessment.report.notes.extend(self.setup.notes.iter().cloned());
+        partial.step(Step::Reporting);
         (recording, assessment)
     }
 
     /// What was changed on this host since then.
     pub async fn changes(&self, since: Timestamp, patience: Duration) -> Changes {
-        let cx = Box::pin(self.context(Ask::default())).await;
+        let cx = Box::pin(self.context(Ask::default(), self.deadline)).await;
         Box::pin(self.changes_seen(&cx, Reach { since, patience, sudo: true })).await
     }
 
     async fn changes_seen(&self, cx: &ProbeCx, reach: Reach) -> Changes {
         let mut seen = Box::pin(machine::read(cx, reach)).await;
-        let own = (self.setup.own_changes)(reach.since);
+        let own = (self.own_changes)(reach.since);
         seen.changes.extend(own.changes);
         seen.unknown.extend(own.unknown);
         seen.changes.sort_by(|a, b| (a.at, a.kind, &a.subject).cmp(&(b.at, b.kind, &b.subject)));
@@ -284,24 +300,23 @@ impl Session {
     /// Judges a recording, live or replayed: the same code for both.
     #[must_use]
     pub fn assess(&self, recording: &Recording) -> Assessment {
-        let mut assessment = self.judged(recording);
-        assessment.report.notes.extend(self.setup.notes.iter().cloned());
-        assessment
-    }
-
-    fn judged(&self, recording: &Recording) -> Assessment {
-        assess(&self.setup.runbooks, recording, &*self.setup.owner_of, &self.setup.waivers)
+        assess(&self.judging, recording)
     }
 
     /// Reads one check of one target again, with nothing remembered from before.
     pub async fn recheck(&self, check: &str, target: &Target) -> Recheck {
-        let cx = Box::pin(self.context(Ask::default())).await;
-        let found = self.setup.runbooks.iter().flat_map(|r| &r.checks).find(|c| c.spec().id == check);
-        let Some(check) = found else {
+        let cx = Arc::new(Box::pin(self.context(Ask::default(), self.deadline)).await);
+        let Some((at, spec)) = self.judging.find(check).and_then(|at| Some((at, self.judging.check(at)?.spec()))) else {
             return Recheck::unknown(format!("there is no check {check}"), &cx);
         };
-        let deadline = Instant::now() + check.spec().timeout;
-        let (_, mut record) = one(&**check, &cx, target.clone(), deadline).await;
+        let limit = Limit { until: Instant::now() + spec.timeout, run: None };
+        let (judging, shared, about) = (self.judging.clone(), cx.clone(), target.clone());
+        // a task of its own: one that blocks does not block this one
+        let probe = tokio::spawn(async move { one(&judging, at, &shared, about, limit).await });
+        let ended = tokio::time::timeout_at((limit.until + BLOCKED).into(), probe).await;
+        let Some(mut record) = ended.ok().and_then(Result::ok).flatten() else {
+            return Recheck::unknown(format!("{check} did not end: it is blocked in a call"), &cx);
+        };
         if let Outcome::Evidence(text) = &mut record.outcome {
             text.scrub(&cx.redactor);
         }
@@ -327,12 +342,12 @@ impl Session {
         }
     }
 
-    async fn context(&self, ask: Ask) -> ProbeCx {
+    /// `left` is what is left of the deadline: discovery takes a part of it at most.
+    async fn context(&self, ask: Ask, left: Duration) -> ProbeCx {
         let redactor = Arc::<Redactor>::default();
         // before everything else: its window runs while the rest does
         let watch = Watch::start().await;
-        let Discovered { inventory, docker, systemd, servers, table } =
-            discover(self.setup.endpoint.as_deref(), &self.setup.servers, &self.setup.endpoints, &redactor).await;
+        let Discovered { inventory, docker, systemd, servers, table } = discover(&self.wanted, &redactor, left).await;
         ProbeCx {
             process_table: table.map_or_else(SharedProcessTable::default, SharedProcessTable::of),
             inventory: Arc::new(inventory),
@@ -340,7 +355,7 @@ impl Session {
             systemd,
             servers: Servers::new(servers),
             tls: Tls::default(),
-            endpoints: self.setup.endpoints.clone(),
+            endpoints: self.wanted.endpoints.clone(),
             first_answers: FirstAnswers::default(),
             rules: opsctl_core::probe::Memo::default(),
             filesystems: Filesystems::default(),
@@ -348,7 +363,7 @@ impl Session {
             needs: opsctl_core::probe::needs::Known::default(),
             watch,
             kernel_log: KernelLog::default(),
-            history: self.setup.history.clone(),
+            history: self.history.clone(),
             redactor,
             ask,
         }

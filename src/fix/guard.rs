@@ -15,9 +15,13 @@ use super::{Confirm, Engine, Exit, Stop, apply, confirm, same_name, show, subjec
 use crate::audit::{Applied, Body, Ending, Journal};
 use crate::config::Policy;
 use crate::engine::{Managers, Offer, Recheck};
+use crate::watchdog;
 
 /// How long one recheck may take; a check has its own, shorter limits.
 const RECHECK_TIMEOUT: Duration = Duration::from_secs(60);
+
+/// How long the journal may take for an entry.
+pub(super) const JOURNAL_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// What the command line asks of the guard.
 #[derive(Debug, Clone, Copy, Default)]
@@ -118,7 +122,10 @@ impl<E: Engine> Guard<'_, E> {
     async fn act(&mut self, plan: &Plan, because: &str, fresh: &Recheck) -> Result<Exit, Stop> {
         failpoint("before-intent");
         self.switched_on()?;
+        let limit = watchdog::for_now("journalling the intent", JOURNAL_TIMEOUT, Some(Exit::Failed.code()));
         let intent = self.journal().append(Body::intent(plan, because), &fresh.redactor)?;
+        // the action has limits of its own, and is not cut
+        drop(limit);
         failpoint("after-intent");
         // the last moment: writing the intent to disk takes time
         if let Err(stop) = self.switched_on() {
@@ -154,6 +161,7 @@ impl<E: Engine> Guard<'_, E> {
         let text = fresh.redactor.scrub(text);
         self.say(&text);
         let outcome = Body::outcome(intent.seq(), Some(plan.fix.clone()), Some(plan.subject.clone()), ending, text);
+        let _limit = watchdog::for_now("journalling the outcome", JOURNAL_TIMEOUT, Some(Exit::Unverified.code()));
         match self.journal().append(outcome, &fresh.redactor) {
             Ok(outcome) if ending == Ending::Verified && !plan.undo.is_empty() => {
                 self.say(&format!("opsctl undo {} takes it back", outcome.seq()));
@@ -209,7 +217,7 @@ impl<E: Engine> Guard<'_, E> {
     /// Repeats the check: the same object must still have the same fault, and the same plan must still fit it.
     async fn unchanged(&self, plan: &Plan) -> Result<Recheck, Stop> {
         let changed = |why: String| Stop::new(Exit::Changed, format!("changed since the plan: {why}"));
-        let fresh = self.recheck(plan).await;
+        let fresh = self.recheck(plan, Exit::Changed).await;
         let offers = || fresh.offers.iter().filter(|o| o.fix == plan.fix && o.finding.code == plan.code);
         if offers().any(|o| o.plan.as_ref() == Ok(plan)) {
             return Ok(fresh);
@@ -270,11 +278,13 @@ impl<E: Engine> Guard<'_, E> {
         Ok(())
     }
 
-    pub(super) async fn recheck(&self, plan: &Plan) -> Recheck {
+    /// Repeats the check of a plan. `exit` is how the fix ends when that blocks the process.
+    pub(super) async fn recheck(&self, plan: &Plan, exit: Exit) -> Recheck {
+        let _limit = watchdog::for_now(&format!("the re-check ({})", plan.check), RECHECK_TIMEOUT, Some(exit.code()));
         match tokio::time::timeout(RECHECK_TIMEOUT, self.engine.recheck(&plan.check, &plan.target)).await {
             Ok(recheck) => recheck,
             Err(_) => Recheck {
-                verdict: Verdict::Unknown(format!("{} gave up after {}", plan.check, show::length(RECHECK_TIMEOUT))),
+                verdict: Verdict::Unknown(format!("{} timed out after {}", plan.check, show::length(RECHECK_TIMEOUT))),
                 findings: vec![],
                 offers: vec![],
                 managers: Managers::default(),

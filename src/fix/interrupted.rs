@@ -50,7 +50,7 @@ impl<E: Engine> Guard<'_, E> {
             let (now, is_gone, redactor) = match intent.and_then(|i| i.body.plan.as_ref()) {
                 None => ("its plan is not in the journal".to_owned(), false, std::sync::Arc::new(Redactor::default())),
                 Some(plan) => {
-                    let fresh = self.recheck(plan).await;
+                    let fresh = self.recheck(plan, Exit::Changed).await;
                     match gone(plan, &[], &fresh) {
                         Ok(()) => (format!("{} no longer says {}", plan.check, plan.code), true, fresh.redactor),
                         Err(why) => (format!("checked again: {why}"), false, fresh.redactor),

@@ -5,11 +5,12 @@ use opsctl_core::probe::REDACTED;
 use opsctl_core::probe::docker::{Container, Docker};
 
 use super::failpoint::failpoint;
-use super::guard::Guard;
+use super::guard::{Guard, JOURNAL_TIMEOUT};
 use super::permit::Permit;
 use super::verify::gone;
 use super::{Engine, Exit, Stop, apply, confirm};
 use crate::audit::{Body, Ending, Entry, Kind};
+use crate::watchdog;
 
 impl<E: Engine> Guard<'_, E> {
     /// Takes back the fix that journal entry `seq` (its intent or its outcome) tells of.
@@ -24,7 +25,7 @@ impl<E: Engine> Guard<'_, E> {
         let entries = self.journal().entries()?;
         let (intent, plan) = undoable(&entries, seq)?;
         failpoint("undo-before-recheck");
-        let mut fresh = self.recheck(plan).await;
+        let mut fresh = self.recheck(plan, Exit::Changed).await;
         still_ours(plan, fresh.managers.docker.as_deref()).await?;
         self.say(&format!(
             "undo of {} on {} (journal entry {}, {})",
@@ -38,18 +39,20 @@ impl<E: Engine> Guard<'_, E> {
             return Err(Stop::new(Exit::Declined, "dry run: nothing was changed"));
         }
         if confirm::consent(plan, "take back", self.asked, self.policy, self.person)? {
-            fresh = self.recheck(plan).await;
+            fresh = self.recheck(plan, Exit::Changed).await;
             still_ours(plan, fresh.managers.docker.as_deref()).await?;
         }
         failpoint("undo-before-intent");
+        let limit = watchdog::for_now("journalling the intent", JOURNAL_TIMEOUT, Some(Exit::Failed.code()));
         let receipt = self.journal().append(Body::undo(intent), &fresh.redactor)?;
+        drop(limit);
         failpoint("undo-after-intent");
         let permit = Permit::grant(&receipt, &plan.undo, &fresh.managers, self.state_dir);
         let applied = apply::apply(&permit).await;
         failpoint("undo-after-action");
         let (exit, ending, text) = match applied {
             Ok(_) => {
-                let now = match gone(plan, &[], &self.recheck(plan).await) {
+                let now = match gone(plan, &[], &self.recheck(plan, Exit::Unverified).await) {
                     Ok(()) => format!("{} says nothing of {}", plan.check, plan.code),
                     Err(why) => format!("{} says: {why}", plan.check),
                 };
@@ -61,6 +64,7 @@ impl<E: Engine> Guard<'_, E> {
         let text = fresh.redactor.scrub(&text);
         self.say(&text);
         let outcome = Body::outcome(receipt.seq(), Some(plan.fix.clone()), Some(plan.subject.clone()), ending, text);
+        let _limit = watchdog::for_now("journalling the outcome", JOURNAL_TIMEOUT, Some(Exit::Unverified.code()));
         if let Err(e) = self.journal().append(outcome, &fresh.redactor) {
             self.say(&format!("{e}; the next run of opsctl fix will check again"));
         }

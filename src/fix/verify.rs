@@ -6,7 +6,7 @@ use opsctl_core::model::{Finding, Plan, Severity, Verdict};
 use tokio::time::Instant;
 
 use super::guard::Guard;
-use super::{Engine, same_name, show};
+use super::{Engine, Exit, same_name, show};
 use crate::engine::Recheck;
 
 /// How much longer an object that is still starting may take.
@@ -22,7 +22,7 @@ impl<E: Engine> Guard<'_, E> {
         let mut gone_since: Option<Instant> = None;
         loop {
             let looked_at = Instant::now();
-            let fresh = self.recheck(plan).await;
+            let fresh = self.recheck(plan, Exit::Unverified).await;
             super::failpoint::failpoint("verifying");
             match gone(plan, standing, &fresh) {
                 Ok(()) => {

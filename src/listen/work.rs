@@ -12,11 +12,18 @@ use super::{Shared, say};
 use crate::catalog::Catalog;
 use crate::config::{Config, When};
 use crate::deliver::Post;
-use crate::engine::{Offer, Selection, Session};
+use crate::engine::{Offer, Run, Selection, Session};
 use crate::fix::{Asked, Place, host_switched_off, subject_of};
 use crate::look::{look, state_dir};
 use crate::report::add_journal;
-use crate::respond::{self, Answer, Applied, Response};
+use crate::respond::{self, Alert, Answer, Applied, Response};
+use crate::watchdog::{self, Ending, Overdue};
+
+/// How long answering from what is known may take when a look does not end: what cannot be delivered by then is in the spool, or lost.
+const LAST_ANSWER_TIMEOUT: Duration = Duration::from_secs(45);
+
+/// The exit code then (`sysexits.h`): start it again.
+const EX_TEMPFAIL: u8 = 75;
 
 /// What waited for longer is told and not acted on: the world has moved on.
 const STALE: SignedDuration = SignedDuration::from_hours(1);
@@ -86,7 +93,11 @@ async fn answer(config: &Config, catalog: &Catalog, shared: &Arc<Shared>, batche
         }
     }
     let selection = Selection { skip: config.skip.clone(), ..Selection::default() };
-    let looked = look(config, &selection, Ask::default(), None, &|_| {}).await;
+    let run = Run::default();
+    watchdog::on_overdue(ending(config, shared, batches, &alerts, &run));
+    let limit = watchdog::within("the look at this host", run.began, config.deadline, None);
+    let looked = look(config, &selection, Ask::default(), None, &run, &|_| {}).await;
+    drop(limit);
     let mut response = respond::respond(alerts, &looked.assessment.report, catalog, config, Some(&looked.store));
     let mut tried: Vec<(String, String, Applied)> = Vec::new();
     for (answer, stale) in response.answers.iter_mut().zip(stale) {
@@ -101,6 +112,26 @@ async fn answer(config: &Config, catalog: &Catalog, shared: &Arc<Shared>, batche
     add_journal(&mut response.report, &state_dir(config), config.signing_key.as_deref()).await;
     response.fixes_switched_off = host_switched_off();
     tell(config, response).await;
+}
+
+/// A look that does not end is answered with what it knows, and its alerts are done: after a restart it would hang again. Then the process
+/// ends, and systemd starts it anew: what hangs goes with it, and what waits is on disk.
+fn ending(config: &Config, shared: &Arc<Shared>, batches: &[Batch], alerts: &[Alert], run: &Run) -> Ending {
+    let (config, shared, partial) = (config.clone(), shared.clone(), run.partial.clone());
+    let (batches, alerts) = (batches.to_vec(), alerts.to_vec());
+    let make = move |overdue: &Overdue| {
+        let report = partial.assess(overdue.limit).report;
+        let response = respond::respond(alerts, &report, &Catalog::of(crate::site::runbooks(&config)), &config, None);
+        for answer in &response.answers {
+            say(&format!("{}: {}", answer.alert.name, answer.verdict));
+        }
+        shared.queue.done(&batches);
+        say(&format!("{}; ending, to be started again", overdue.words()));
+        deliver(&config, &response);
+        watchdog::Output { stdout: String::new(), code: EX_TEMPFAIL, then: Vec::new() }
+    };
+    let minimal = |_: &Overdue| watchdog::Output { stdout: String::new(), code: EX_TEMPFAIL, then: Vec::new() };
+    Ending::new(make, minimal).patience(LAST_ANSWER_TIMEOUT)
 }
 
 /// Applies what the policy allows and what concerns the alert; each fix once for everything that came together.
@@ -142,12 +173,13 @@ async fn tell(config: &Config, response: Response) {
         return;
     }
     let config = config.clone();
-    let told = tokio::task::spawn_blocking(move || {
-        let post_dir = state_dir(&config);
-        let message = respond::message(&response);
-        Post::new(&config, &post_dir).deliver(&response.report, &|_| message.clone(), &[When::Alert])
-    });
-    for note in told.await.unwrap_or_default() {
+    // a panic in there has cost its message
+    let _ = tokio::task::spawn_blocking(move || deliver(&config, &response)).await;
+}
+
+fn deliver(config: &Config, response: &Response) {
+    let message = respond::message(response);
+    for note in Post::new(config, &state_dir(config)).deliver(&response.report, &|_| message.clone(), &[When::Alert]) {
         say(&note);
     }
 }

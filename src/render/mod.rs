@@ -161,9 +161,7 @@ pub fn save(report: &Report, outputs: &[Output], mode: FileMode) -> anyhow::Resu
 
 /// Prints a whole text at once.
 pub fn print(text: &str) -> io::Result<()> {
-    let mut out = io::stdout().lock();
-    out.write_all(text.as_bytes())?;
-    out.flush()
+    crate::watchdog::print(text)
 }
 
 /// The readers of a report in a file: metrics are for the collector of node_exporter, which reads `.prom` files only.

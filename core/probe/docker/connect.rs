@@ -14,7 +14,7 @@ use tokio::sync::Semaphore;
 use super::Docker;
 use super::process::{Listener, is_in_own_namespace};
 use crate::model::EngineState;
-use crate::probe::{Io, Memo, ProbeError, Redactor, blocking, http};
+use crate::probe::{Io, Memo, ProbeError, Redactor, blocking, http, lag};
 
 /// How long an engine may take to answer `GET /_ping` before it is called hung.
 const PING_TIMEOUT: Duration = Duration::from_secs(3);
@@ -67,7 +67,7 @@ impl Endpoint {
                 http::get(stream, "docker", path, keep, timeout).await
             }
             Self::Tcp(address) => {
-                let stream = tokio::time::timeout(timeout, TcpStream::connect(address))
+                let stream = lag::timeout(timeout, TcpStream::connect(address))
                     .await
                     .map_err(|_| http::NoAnswer::Timeout)?
                     .map_err(closed)?;
@@ -156,13 +156,15 @@ fn millis(time: Duration) -> u64 {
     u64::try_from(time.as_millis()).unwrap_or(u64::MAX)
 }
 
-/// Connects, measures the ping and negotiates the version. The state says what happened; the client is there only when it answers.
-pub async fn connect(endpoint: &Endpoint, redactor: Arc<Redactor>) -> (EngineState, Option<Arc<Docker>>) {
+/// Connects, measures the ping and negotiates the version. The state says what happened; the client is there only when it answers. No
+/// request takes longer than `limit`, now or later.
+pub async fn connect(endpoint: &Endpoint, redactor: Arc<Redactor>, limit: Duration) -> (EngineState, Option<Arc<Docker>>) {
+    let ping_timeout = PING_TIMEOUT.min(limit);
     let mut listener = Listener::default();
     if let Endpoint::Unix(path) = endpoint {
-        let dialled = match dial(path, PING_TIMEOUT).await {
+        let dialled = match dial(path, ping_timeout).await {
             Ok(dialled) => dialled,
-            Err(ProbeError::Timeout { .. }) => return (EngineState::Hung { after_ms: millis(PING_TIMEOUT) }, None),
+            Err(ProbeError::Timeout { .. }) => return (EngineState::Hung { after_ms: millis(ping_timeout) }, None),
             Err(e) => return (EngineState::Garbage { error: e.to_string() }, None),
         };
         match dialled {
@@ -174,7 +176,7 @@ pub async fn connect(endpoint: &Endpoint, redactor: Arc<Redactor>) -> (EngineSta
         }
     }
     let started = Instant::now();
-    let ping = endpoint.get("/_ping", 64, PING_TIMEOUT).await;
+    let ping = endpoint.get("/_ping", 64, ping_timeout).await;
     let latency_ms = millis(started.elapsed());
     match ping {
         Ok(answer) if answer.status == 200 => {}
@@ -183,7 +185,7 @@ pub async fn connect(endpoint: &Endpoint, redactor: Arc<Redactor>) -> (EngineSta
         Err(http::NoAnswer::Closed(e)) if e.contains("refused") => return (EngineState::Refused, None),
         Err(http::NoAnswer::Closed(e) | http::NoAnswer::NotHttp(e)) => return (EngineState::Garbage { error: e }, None),
     }
-    let version: Version = match endpoint.get_json("the engine's version", "/version", PING_TIMEOUT).await {
+    let version: Version = match endpoint.get_json("the engine's version", "/version", ping_timeout).await {
         Ok(version) => version,
         Err(ProbeError::Timeout { .. }) => return (EngineState::Hung { after_ms: latency_ms }, None),
         Err(e) => return (EngineState::Garbage { error: e.to_string() }, None),
@@ -205,6 +207,7 @@ pub async fn connect(endpoint: &Endpoint, redactor: Arc<Redactor>) -> (EngineSta
         Ok(client) => {
             let docker = Docker {
                 client,
+                request_timeout: super::REQUEST_TIMEOUT.min(limit),
                 endpoint: endpoint.clone(),
                 listener,
                 is_podman: version.components.iter().any(|c| c.name.contains("Podman")),

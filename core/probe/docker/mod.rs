@@ -24,7 +24,7 @@ use bollard::query_parameters::{InspectContainerOptions, LogsOptionsBuilder};
 use futures_util::StreamExt;
 use tokio::sync::Semaphore;
 
-use super::{Memo, ProbeError, Redactor, blocking};
+use super::{Memo, ProbeError, Redactor, blocking, lag};
 use crate::model::ContainerRef;
 use process::{Claim, Proof};
 
@@ -42,7 +42,7 @@ pub use process::Listener;
 /// Docker's own name server, in every container of a network that somebody made.
 pub const NAME_SERVER: IpAddr = IpAddr::V4(Ipv4Addr::new(127, 0, 0, 11));
 
-/// How long one request may take. `docker ps` and `inspect` can hang on one container's lock (moby#36661): each request has its own limit.
+/// How long one request may take at most. `docker ps` and `inspect` can hang on one container's lock (moby#36661): each request has its own limit.
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(3);
 
 /// An engine that has not answered this many requests in time is ill: each further one has only [`HASTE`], or hundreds of containers
@@ -62,6 +62,8 @@ const PARALLEL_REQUESTS: usize = 16;
 #[derive(Debug)]
 pub struct Docker {
     client: bollard::Docker,
+    /// How long one request may take.
+    request_timeout: Duration,
     endpoint: Endpoint,
     listener: Listener,
     is_podman: bool,
@@ -175,7 +177,7 @@ impl Docker {
     pub async fn list(&self) -> Result<Vec<ContainerRef>, ProbeError> {
         // with an end: the client library keeps what comes, and what does not end fills the memory
         let path = format!("/v{}/containers/json?all=true", self.client.client_version());
-        let list: Vec<ContainerSummary> = self.endpoint.get_json("the list of containers", &path, REQUEST_TIMEOUT).await?;
+        let list: Vec<ContainerSummary> = self.endpoint.get_json("the list of containers", &path, self.request_timeout).await?;
         Ok(list.into_iter().filter_map(container::reference).inspect(|c| self.redactor.know_name(&c.name)).collect())
     }
 
@@ -421,7 +423,7 @@ impl Docker {
     where
         F: Future<Output = Result<T, bollard::errors::Error>>,
     {
-        let patience = || if self.unanswered.load(Ordering::Relaxed) >= ILL { HASTE } else { REQUEST_TIMEOUT };
+        let patience = || if self.unanswered.load(Ordering::Relaxed) >= ILL { HASTE } else { self.request_timeout };
         let answer = self.ask_for(patience, what, request).await;
         if matches!(answer, Err(ProbeError::Timeout { .. })) {
             self.unanswered.fetch_add(1, Ordering::Relaxed);
@@ -443,7 +445,7 @@ impl Docker {
         let _permit = self.permits.acquire().await;
         let patience = patience();
         // made only now: thousands wait for their turn, and a request takes kilobytes
-        match tokio::time::timeout(patience, Box::pin(request())).await {
+        match lag::timeout(patience, Box::pin(request())).await {
             Ok(Ok(value)) => Ok(value),
             Ok(Err(e)) => Err(self.error(what, &e)),
             Err(_) => Err(ProbeError::Timeout { what: what.to_owned(), from: self.endpoint.to_string(), after: patience }),
@@ -458,7 +460,7 @@ impl Docker {
                 ProbeError::failed(what, self.endpoint.to_string(), &format!("{} (HTTP {status_code})", message.trim()))
             }
             Error::RequestTimeoutError => {
-                ProbeError::Timeout { what: what.to_owned(), from: self.endpoint.to_string(), after: REQUEST_TIMEOUT }
+                ProbeError::Timeout { what: what.to_owned(), from: self.endpoint.to_string(), after: self.request_timeout }
             }
             other => ProbeError::failed(what, self.endpoint.to_string(), &root_message(other)),
         }

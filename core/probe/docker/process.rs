@@ -23,7 +23,7 @@ pub struct Listener {
     pub is_here: bool,
 }
 
-/// Whether `pid` is in this process namespace and no inner one (`NSpid:` in proc_pid_status(5)). Unlike `/proc/PID/ns` everyone may read
+/// Whether `pid` is in this process namespace and no inner one (`NSpid:` in `/proc/PID/status`). Unlike `/proc/PID/ns` everyone may read
 /// it.
 pub(super) fn is_in_own_namespace(io: &Io, pid: i32) -> bool {
     let status = io.read_lossy(format!("/proc/{pid}/status")).unwrap_or_default();

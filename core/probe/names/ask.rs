@@ -91,6 +91,11 @@ impl Asked {
         }
     }
 
+    /// Nothing came back in time.
+    pub(super) fn is_silent(&self) -> bool {
+        self.reply == Reply::Silent
+    }
+
     /// The addresses of an answer.
     #[must_use]
     pub fn addresses(&self) -> &[IpAddr] {

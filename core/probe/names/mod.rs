@@ -15,7 +15,7 @@ use hickory_proto::rr::RecordType;
 use serde::{Deserialize, Serialize};
 
 use super::servers::file_of;
-use super::{ProbeError, blocking, netns};
+use super::{ProbeError, blocking, lag, netns};
 
 pub use ask::{Asked, Patience, Question, Reply, Transport};
 pub use resolv_conf::{ExtServer, FileState, MAXNS, NameServer, PATH, ResolvConf, ResolvFile};
@@ -46,6 +46,13 @@ pub async fn look_up(pid: i32, names: Vec<String>) -> Result<Vec<Looked>, ProbeE
     if names.is_empty() {
         return Ok(Vec::new());
     }
+    let silent = |looked: &Result<Vec<Looked>, ProbeError>| {
+        looked.as_ref().is_ok_and(|all| all.iter().any(|l| matches!(l, Looked::NoAnswer(_))))
+    };
+    lag::retried(|| look_up_once(pid, names.clone()), silent).await
+}
+
+async fn look_up_once(pid: i32, names: Vec<String>) -> Result<Vec<Looked>, ProbeError> {
     blocking::run(
         "addresses of names",
         &format!("the name servers of process {pid}"),

@@ -12,7 +12,7 @@ use crate::model::has_own_network;
 use crate::probe::docker::{Container, Docker};
 use crate::probe::io::Root;
 use crate::probe::systemd::Systemd;
-use crate::probe::{Io, Memo, ProbeCx, ProbeError, blocking, docker, netns};
+use crate::probe::{Io, Memo, ProbeCx, ProbeError, blocking, docker, lag, netns};
 
 /// Time limit of reading one file.
 const READ_TIMEOUT: Duration = Duration::from_secs(1);
@@ -167,6 +167,15 @@ pub async fn ask_each(
     if jobs.is_empty() {
         return Ok(Vec::new());
     }
+    let silent = |asked: &Result<Vec<Asked>, ProbeError>| asked.as_ref().is_ok_and(|a| a.iter().any(Asked::is_silent));
+    lag::retried(|| ask_once(pid, jobs.clone(), patience), silent).await
+}
+
+async fn ask_once(
+    pid: Option<i32>,
+    jobs: Vec<(NameServer, Transport, Question)>,
+    patience: Patience,
+) -> Result<Vec<Asked>, ProbeError> {
     let from = pid.map_or_else(|| "the name servers".to_owned(), |pid| format!("the name servers of process {pid}"));
     let read = move |io: &Io| -> std::io::Result<Vec<Asked>> {
         let jobs: Vec<_> =

@@ -11,12 +11,12 @@ mod greeting;
 mod search;
 
 use std::net::SocketAddr;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use serde::{Deserialize, Serialize};
 
 use super::netns::NoConnection;
-use super::{ProbeError, netns};
+use super::{ProbeError, lag, netns};
 
 pub use greeting::{Speech, speech_of};
 
@@ -101,5 +101,11 @@ pub struct Tried {
 /// `thorough` waits for answers that take their time.
 pub async fn try_path(pid: Option<i32>, peer: Peer, guess: Option<u32>, thorough: bool) -> Result<Tried, ProbeError> {
     let from = pid.map_or_else(|| peer.name.clone(), |pid| format!("{} from the network of process {pid}", peer.name));
-    netns::inside(pid, "the path", &from, PATIENCE, move |_| Ok(search::search(&peer, guess, thorough))).await
+    let began = Instant::now();
+    let tried = netns::inside(pid, "the path", &from, PATIENCE, move |_| Ok(search::search(&peer, guess, thorough))).await?;
+    // packets that seem lost may only have been looked for too late; a second attempt would not be within the budget
+    if tried.no_connection == Some(NoConnection::Timeout) || tried.out.is_lost() || tried.back.is_lost() {
+        lag::doubt(began);
+    }
+    Ok(tried)
 }

@@ -82,6 +82,11 @@ pub(super) async fn patient<T>(answer: impl Future<Output = T>) -> Result<T, Dur
     Err(began.elapsed())
 }
 
+/// Whether PID 1 does nothing now, and no other process keeps it from working: then an answer that does not come never will.
+pub async fn init_is_idle() -> bool {
+    Doing::now().await.is_some_and(|doing| !doing.crowded && matches!(doing.state, 'S' | 'T' | 't'))
+}
+
 /// What PID 1 is doing now: `waits uninterruptibly (state D, in jbd2_log_wait_commit)`.
 pub async fn init_is_doing() -> Option<String> {
     blocking::run("the state of PID 1", "/proc/1", READ_TIMEOUT, describe_init).await.ok().flatten()

@@ -12,6 +12,7 @@ use serde::{Deserialize, Serialize};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 
 use crate::model::StartTls;
+use crate::probe::lag;
 
 /// Which kind of key the certificate should have, for servers with two.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -157,7 +158,7 @@ where
             Err(e) => Err(why(&e)),
         }
     };
-    let ended = tokio::time::timeout(patience, conversation).await.unwrap_or(Err(NoHandshake::Timeout));
+    let ended = lag::timeout(patience, conversation).await.unwrap_or(Err(NoHandshake::Timeout));
     let chain = collector.chain.lock().map(|c| c.clone()).unwrap_or_default();
     match ended {
         Ok(version) => Ok(Shaken { chain, version }),

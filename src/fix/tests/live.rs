@@ -69,7 +69,7 @@ impl Live {
     fn new() -> Self {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
         let endpoint = Endpoint::Unix("/var/run/docker.sock".into());
-        let (state, docker) = runtime.block_on(connect(&endpoint, Arc::default()));
+        let (state, docker) = runtime.block_on(connect(&endpoint, Arc::default(), std::time::Duration::from_secs(3)));
         Self { fixture: Fixture::new(), docker: docker.unwrap_or_else(|| panic!("{state:?}")), runtime }
     }
 

@@ -1,0 +1,149 @@
+//! How each command ends that does not end by itself: in the format that was asked for, with everything known so far.
+
+use std::ffi::OsString;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use clap::ValueEnum as _;
+use opsctl_core::model::Verdict;
+
+use super::run::{FailOn, ReportArgs};
+use super::{Global, exit};
+use crate::config;
+use crate::engine::{Assessment, Partial};
+use crate::output::{self, FileMode};
+use crate::render::{self, Format, Output, Style, Surroundings};
+use crate::watchdog::{self, Ending};
+
+/// The deadline of a run whose configuration is not read yet.
+pub(super) const DEFAULT_DEADLINE: Duration = Duration::from_secs(10);
+
+/// How a report is shown.
+#[derive(Debug, Clone)]
+pub(super) struct Shown {
+    format: Format,
+    outputs: Vec<Output>,
+    style: Style,
+    fail_on: FailOn,
+}
+
+impl Shown {
+    /// As the options of a command say.
+    pub(super) fn of(args: &ReportArgs, global: &Global) -> Self {
+        // quiet is for when all is well
+        let style = Style::of(&Surroundings::of_process(), global.color, std::io::IsTerminal::is_terminal(&std::io::stdout()));
+        let style = style.with_detail(false, global.verbose);
+        Self { format: args.format, outputs: args.output.clone(), style, fail_on: args.fail_on }
+    }
+
+    /// As a command line says that is not parsed yet: what parsing it reads may hang.
+    fn guessed(arguments: &[OsString]) -> Self {
+        let format = value(arguments, "--format").and_then(|f| Format::from_str(&f, true).ok()).unwrap_or(Format::Table);
+        let fail_on = value(arguments, "--fail-on").and_then(|f| FailOn::from_str(&f, true).ok()).unwrap_or(FailOn::Unknown);
+        let outputs = value(arguments, "--output").and_then(|o| o.parse().ok()).into_iter().collect();
+        Self { format, outputs, style: Style::plain(), fail_on }
+    }
+
+    /// Also to this file.
+    pub(super) fn also(mut self, output: Option<(Format, PathBuf)>) -> Self {
+        self.outputs.extend(output.map(|(format, file)| Output { format, file }));
+        self
+    }
+
+    /// The output that shows an assessment.
+    fn output(&self, assessment: &Assessment) -> watchdog::Output {
+        let report = &assessment.report;
+        let is_stdout = |o: &&Output| o.file == Path::new("-");
+        let texts: Vec<String> =
+            self.outputs.iter().filter(is_stdout).map(|o| o.format.render(report, &Style::plain())).collect();
+        let stdout = if texts.is_empty() { self.format.render(report, &self.style) } else { texts.concat() };
+        let files = self.outputs.iter().filter(|o| !is_stdout(o)).map(|o| {
+            let (text, file) = (o.format.render(report, &Style::plain()), o.file.clone());
+            let access = render::access(o.format, &file, FileMode::default());
+            let write: Box<dyn FnOnce() + Send> = Box::new(move || drop(output::write(&file, text.into_bytes(), access)));
+            write
+        });
+        watchdog::Output { stdout, code: self.fail_on.exit_code(&assessment.verdict), then: files.collect() }
+    }
+}
+
+/// A run ends with a report of what it knows.
+pub(super) fn of_report(partial: Arc<Partial>, shown: Shown) -> Ending {
+    let minimal = shown.clone();
+    Ending::new(
+        move |overdue| {
+            let mut assessment = partial.assess(overdue.limit);
+            if overdue.out_of_memory {
+                assessment.report.notes.insert(0, overdue.words());
+            }
+            shown.output(&assessment)
+        },
+        move |overdue| {
+            let why = format!("{}, and no report could be made of what it knew", overdue.words());
+            minimal.output(&Assessment::unknown(why))
+        },
+    )
+}
+
+/// A command whose output is no report ends with a line.
+pub(super) fn of_line() -> Ending {
+    Ending::line(|overdue| (format!("unknown: {}", overdue.words()), overdue.code.unwrap_or(exit::UNKNOWN)))
+}
+
+/// Bounds the reading of the command line, which can read the configuration.
+pub(super) fn of_start(arguments: &[OsString]) -> watchdog::Limit {
+    let shown = Shown::guessed(arguments);
+    watchdog::on_overdue(of_report(Arc::default(), shown));
+    watchdog::within("reading the configuration", watchdog::began(), given_deadline(arguments), None)
+}
+
+/// The deadline on the command line.
+fn given_deadline(arguments: &[OsString]) -> Duration {
+    value(arguments, "--deadline").and_then(|d| config::duration(&d).ok()).unwrap_or(DEFAULT_DEADLINE)
+}
+
+/// The value of an option: `--option value` or `--option=value`.
+fn value(arguments: &[OsString], option: &str) -> Option<String> {
+    let words: Vec<&str> = arguments.iter().take_while(|a| *a != "--").filter_map(|a| a.to_str()).collect();
+    let joined = |w: &&str| w.strip_prefix(option)?.strip_prefix('=').map(str::to_owned);
+    let after = words.iter().position(|w| *w == option).and_then(|at| words.get(at + 1)).map(|w| (*w).to_owned());
+    after.or_else(|| words.iter().find_map(joined))
+}
+
+/// What could not be started at all, as the output of a run.
+pub(super) fn not_started(arguments: &[OsString], why: &str) -> u8 {
+    let shown = Shown::guessed(arguments);
+    let assessment = Assessment::unknown(why.to_owned());
+    let _ = render::print(&shown.output(&assessment).stdout);
+    shown.fail_on.exit_code(&Verdict::Unknown(why.to_owned()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn words(line: &str) -> Vec<OsString> {
+        line.split(' ').map(Into::into).collect()
+    }
+
+    #[test]
+    fn options_are_found_before_the_command_line_is_parsed() {
+        let line = words("opsctl diagnose --format=json --deadline 3s");
+        assert_eq!(given_deadline(&line), Duration::from_secs(3));
+        assert_eq!(Shown::guessed(&line).format, Format::Json);
+        let none = words("opsctl note -- --deadline 3s");
+        assert_eq!(given_deadline(&none), DEFAULT_DEADLINE);
+    }
+
+    #[test]
+    fn run_that_knows_nothing_is_unknown_in_every_format() {
+        for format in Format::value_variants() {
+            let shown = Shown { format: *format, outputs: Vec::new(), style: Style::plain(), fail_on: FailOn::Unknown };
+            let output = shown.output(&Assessment::unknown("the run did not finish by its deadline (3 s)".to_owned()));
+            assert_eq!(output.code, 3, "{format}");
+            let names = matches!(format, Format::Prometheus | Format::Jsonl);
+            assert!(names || output.stdout.contains("did not finish by its deadline (3 s)"), "{format}: {}", output.stdout);
+        }
+    }
+}
