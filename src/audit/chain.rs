@@ -173,7 +173,7 @@ pub enum Wrong {
         /// Its number.
         found: u64,
     },
-    /// It has no signature, and an entry before it has one.
+    /// The entry has no signature, and an entry before it has one.
     Unsigned,
     /// Its signature was not made with this key.
     Forged {
@@ -257,7 +257,7 @@ pub fn verify(bytes: &[u8]) -> (usize, Vec<Fault>) {
     (entries.iter().flatten().count(), faults)
 }
 
-/// What happened where entry `found` stands instead of `expected`.
+/// The fault where entry `found` is in the place of `expected`.
 fn misnumbered(expected: u64, found: u64, numbers: &HashSet<u64>) -> Wrong {
     let elsewhere = numbers.iter().any(|n| (expected..found).contains(n));
     if found > expected && !elsewhere {
@@ -276,7 +276,7 @@ pub struct Signatures {
     pub good: usize,
     /// Number of entries by the id of their key, where the key was not given.
     pub unknown: BTreeMap<String, usize>,
-    /// What is wrong: forged signatures, and unsigned entries after signed ones.
+    /// Forged signatures, and unsigned entries after signed ones.
     pub faults: Vec<Fault>,
 }
 

@@ -93,7 +93,7 @@ impl Comparison {
         }
     }
 
-    /// What needs a person, if anything does. `db` is the state database.
+    /// The difference that needs a person, if there is one. `db` is the state database.
     #[must_use]
     pub fn problem(&self, db: &Path) -> Option<Problem> {
         let db = db.display();
@@ -142,11 +142,11 @@ pub struct Checked {
     pub head: Head,
     /// Number of its entries.
     pub entries: usize,
-    /// What is wrong with its lines.
+    /// Faults of its lines.
     pub faults: Vec<Fault>,
     /// How it compares with the head that was kept.
     pub comparison: Comparison,
-    /// What differed before, and was not accepted.
+    /// Earlier differences that were not accepted.
     pub gaps: Vec<Gap>,
 }
 
@@ -188,7 +188,7 @@ impl Journal {
         Ok(Checked::of(self.bytes()?, record))
     }
 
-    /// Keeps the head of a journal that is ahead of it, or whose head was never kept. Whether it is kept now.
+    /// Keeps the head of a journal that is ahead of it, or that never had one. Whether it is kept now.
     #[must_use]
     pub fn adopt(&self, checked: &Checked) -> bool {
         if checked.broken() || !matches!(checked.comparison, Comparison::Ahead { .. } | Comparison::NeverKept) {
@@ -204,8 +204,8 @@ impl Journal {
         still && head::keep(self.state_dir(), &now.head, clock::now(), None).is_ok()
     }
 
-    /// The head for a report, and one line for its notes when there is something to say. A journal whose head was never kept is told once, as its
-    /// head is kept from then on.
+    /// The head for a report, and one line for its notes when there is a difference. That no head was kept before is reported
+    /// once, as the head is kept from then on.
     pub fn report(&self) -> Result<(JournalHead, Option<String>), JournalError> {
         let checked = self.check()?;
         let problem = checked.problems(&self.database()).into_iter().next();

@@ -79,7 +79,7 @@ impl Receipt {
     }
 }
 
-/// What is done about the head that was kept before an entry.
+/// Treatment of the head that was kept before an entry.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Before {
     /// A difference is recorded.
@@ -104,8 +104,8 @@ impl Journal {
         Self { path: state_dir.join(JOURNAL), run, signing_key: None }
     }
 
-    /// The same with every entry and every reported head signed with the key in this file. The key of root signs root's journal: another user,
-    /// who cannot read it, has a journal without signatures.
+    /// The same with every entry and every reported head signed with the key in this file. The key of root signs root's journal: another user
+    /// cannot read it and has a journal without signatures.
     #[must_use]
     pub fn signed_with(self, key: Option<&Path>) -> Self {
         let us = rustix::process::geteuid();

@@ -147,7 +147,7 @@ fn read_from(journal: &Journal) -> String {
     if journal.path().exists() { path.to_string() } else { format!("{path}, which does not exist") }
 }
 
-/// For a user other than root: whose journal this is, and where the other one is.
+/// For a user other than root: the owner of this journal, and the place of root's.
 fn foreign(journal: &Journal, root: bool) -> Option<String> {
     let other = !root && journal.path() != Path::new(ROOT_JOURNAL);
     other.then(|| {
@@ -262,9 +262,11 @@ impl Verify {
             outcome.line(&format!("signatures: {} verified{before}", entries_of(found.good)))?;
         }
         for (id, n) in &found.unknown {
-            let text =
-                format!("signatures: {} signed with key {id}, whose public key is not known here (--key PUBLIC)", entries_of(*n));
-            // a person who names the right keys excludes all others
+            let text = format!(
+                "signatures: {} signed with key {id}, and its public key is not known here (--key PUBLIC)",
+                entries_of(*n)
+            );
+            // keys of the command line exclude all others
             if self.key.is_empty() && keys.is_empty() {
                 outcome.line(&text)?;
             } else {
@@ -624,7 +626,7 @@ mod tests {
         assert_eq!((code, lines), (0, expected.to_vec()));
         let (other, _) = SigningKey::create(&f.dir.path().join("other")).unwrap();
         let (code, text) = f.verify(&with(&other));
-        assert!(code == 2 && text.contains("whose public key is not known here"), "{text}");
+        assert!(code == 2 && text.contains("its public key is not known here"), "{text}");
         assert!(text.contains("the head given is not signed with a key of this journal: it may be forged"), "{text}");
     }
 

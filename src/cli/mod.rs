@@ -84,6 +84,9 @@ pub enum Command {
     /// Take back a fix
     Undo(undo::Args),
     /// Show or verify the journal of everything opsctl changed
+    ///
+    /// Exit codes of `opsctl audit verify`: 0 the journal is intact, 2 it was tampered with, 3 it could not be compared with a head that was
+    /// kept, or holds signatures of a key that is not known, 77 it cannot be read by this user.
     Audit(audit::Args),
     /// Explain a code, a runbook, a fix or an alert
     Explain(explain::Args),

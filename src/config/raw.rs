@@ -65,7 +65,7 @@ pub struct Alert {
 #[serde(default, deny_unknown_fields)]
 pub struct Audit {
     /// An Ed25519 key (PKCS#8) that every entry of the journal and every reported head is signed with; `opsctl audit key FILE` creates one.
-    /// It must belong to root with mode 0600, in directories that root alone may write. Without it: no signatures.
+    /// The file must belong to root with mode 0600, in directories that root alone may write. Without it: no signatures.
     #[schemars(with = "Option<String>", example = "/etc/opsctl/journal.key")]
     pub signing_key: Option<Spanned<String>>,
 }

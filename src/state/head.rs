@@ -17,7 +17,7 @@ pub(super) const TABLES: &str = "
   CREATE TABLE IF NOT EXISTS journal_gap (at_ms INTEGER NOT NULL, tampering INTEGER NOT NULL, why TEXT NOT NULL) STRICT;
 ";
 
-/// What the state database has about the journal.
+/// The journal in the state database.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Record {
     /// The head.
@@ -51,7 +51,7 @@ pub struct Gap {
     pub at: Timestamp,
     /// Whether it is a sign of tampering; a corrupt database is none.
     pub tampering: bool,
-    /// What differed.
+    /// The difference, one line.
     pub why: String,
 }
 
@@ -111,7 +111,7 @@ fn newest_set_aside(state_dir: &Path) -> Option<PathBuf> {
     entries.filter(aside).max()
 }
 
-/// Keeps this head; with it, what differed from the one before. The error says why it cannot be kept.
+/// Keeps this head, and with it a difference from the one before. The error is the reason why it cannot be kept.
 pub fn keep(state_dir: &Path, head: &Head, at: Timestamp, gap: Option<&Gap>) -> Result<(), String> {
     write(state_dir, head, at, |transaction| match gap {
         Some(gap) => transaction

@@ -61,7 +61,7 @@ impl State {
     #[track_caller]
     fn verify(&self, args: &[&str], code: i32, lines: &[&str]) {
         let (got, out, err) = self.opsctl(&[&["audit", "verify"], args].concat());
-        // a user other than root is told whose journal this is
+        // for a user other than root there is one line more
         let out: Vec<&str> = out.lines().filter(|l| !l.starts_with("this is the journal of user ")).collect();
         let lines: Vec<&str> = lines.iter().copied().chain((code == 2).then_some(TO_DO)).collect();
         assert_eq!((got, out, err.as_str()), (code, lines, ""));

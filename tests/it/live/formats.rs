@@ -8,7 +8,7 @@ use std::process::{Child, Command, Stdio};
 
 use jiff::{SignedDuration, Timestamp};
 use opsctl::render::{Format, Style};
-use opsctl_core::model::{Course, Finding, Kind, Known, Measure, Report, Standing, Target, Trend, Unit};
+use opsctl_core::model::{Course, Finding, JournalHead, Kind, Known, Measure, Report, Standing, Target, Trend, Unit};
 
 use crate::lab::{available, eventually, installed};
 
@@ -52,6 +52,13 @@ fn full() -> Report {
         let row = report.checks.iter_mut().find(|c| c.verdict == verdict).unwrap();
         EVIL.clone_into(&mut row.target);
     }
+    report.journal = Some(JournalHead {
+        file: "/var/lib/opsctl/journal.jsonl".to_owned(),
+        entries: 12,
+        head: "ab".repeat(32),
+        signature: Some(format!("{}:{}", "01".repeat(8), "cd".repeat(64))),
+        problem: Some(EVIL.to_owned()),
+    });
     report.course = Some(Course {
         findings: vec![Known {
             finding: "w2".to_owned(),

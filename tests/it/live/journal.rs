@@ -51,9 +51,9 @@ fn verify(host: &Host, more: &[&str]) -> Run {
     host.opsctl(&[&["audit", "verify"], more].concat())
 }
 
-/// Everything that was received in a folder, without the line breaks that mail adds.
-fn received(folder: &Path) -> String {
-    let files = fs::read_dir(folder).into_iter().flatten().flatten().map(|e| e.path()).filter(|p| p.is_file());
+/// Everything that was received in a directory, without the line breaks that mail adds.
+fn received(dir: &Path) -> String {
+    let files = fs::read_dir(dir).into_iter().flatten().flatten().map(|e| e.path()).filter(|p| p.is_file());
     files.map(|f| fs::read_to_string(f).unwrap().replace("=\r\n", "").replace("=\n", "")).collect()
 }
 
@@ -81,8 +81,8 @@ fn head_leaves_the_host_with_every_delivery() {
     assert!(head.starts_with("2:"), "{head}");
     let (_, hash) = head.split_once(':').unwrap();
     assert_eq!(received(&mail).matches(&head).count(), 2, "as text and as HTML: {}", received(&mail));
-    for (shape, folder) in hooks {
-        assert!(received(&folder).contains(hash), "{shape}: {}", received(&folder));
+    for (shape, dir) in hooks {
+        assert!(received(&dir).contains(hash), "{shape}: {}", received(&dir));
     }
     for format in formats {
         let text = fs::read_to_string(host.path(&format!("report.{format}"))).unwrap();
