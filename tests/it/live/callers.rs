@@ -364,6 +364,22 @@ fn slow_bodies_with_false_signatures_keep_no_caller_out() {
 }
 
 #[test]
+fn known_callers_beyond_their_connections_get_retry_after() {
+    let Some(host) = with_token() else { return };
+    // 32 callers that are known and hold their connections; the next one is told to come again
+    let script = format!(
+        "import socket\ndef call():\n\tc = socket.create_connection(('127.0.0.1', 9797), 10)\n\
+         \tc.sendall(b'GET /healthz HTTP/1.1\\r\\nHost: localhost\\r\\nAuthorization: Bearer {TOKEN}\\r\\n\\r\\n')\n\
+         \treturn c, c.recv(999).decode()\n\
+         held = [call() for _ in range(32)]\nassert all('200 OK' in answer for _, answer in held), held\nprint(call()[1])\n\
+         held.pop()[0].close()\nwhile '200 OK' not in call()[1]: pass\n"
+    );
+    std::fs::write(host.path("callers.py"), script).unwrap();
+    let said = host.sh(&format!("timeout 60 /usr/bin/python3 {}", host.path("callers.py").display()));
+    assert!(said.starts_with("HTTP/1.1 503 ") && said.contains("\r\nRetry-After: 10\r\n"), "{said}");
+}
+
+#[test]
 fn huge_headers_are_refused() {
     let Some(host) = with_token() else { return };
     host.sh("{ printf 'X-Large: '; head -c 400000 /dev/zero | tr '\\0' x; echo; } > /run/lab/huge; chmod 644 /run/lab/huge");
