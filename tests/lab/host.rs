@@ -117,6 +117,11 @@ impl Host {
         eventually(UP, "the engine answers (see dockerd.log)", || self.try_docker(&["version"]).status.success().then_some(()));
     }
 
+    /// The number of its first process on this machine.
+    pub(crate) fn init(&self) -> &str {
+        &self.init
+    }
+
     /// A file of this host that outlives its namespaces' tmpfs.
     pub(crate) fn path(&self, name: &str) -> PathBuf {
         self.dir.path().join(name)
