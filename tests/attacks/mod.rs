@@ -5,6 +5,8 @@
 //! attacker recorded, and no program of an attacker ran with rights that the attacker does not have.
 
 mod p02_programs;
+mod p03_files;
+mod p04_logins;
 
 use std::cell::RefCell;
 use std::fmt::Write as _;
@@ -16,7 +18,7 @@ use std::path::{Path, PathBuf};
 
 use opsctl_core::model::CheckRow;
 
-use crate::lab::{Host, Run, eventually};
+use crate::lab::{Host, MACHINE, Rootfs, Run, eventually};
 
 /// The user that attacks, without groups.
 pub(crate) const USER: &str = "mallory";
@@ -30,6 +32,9 @@ const UP: u64 = 30;
 /// Everybody may write here: what attackers record ([`Scene::loot`]), and what programs record of their rights ([`Scene::marks`]).
 /// Containers of attackers have both mounted.
 pub(crate) const SHARED: &[&str] = &["-v", "/mnt/loot:/mnt/loot", "-v", "/mnt/marks:/mnt/marks"];
+
+/// The capabilities of a container's root, as Docker has them.
+const DEFAULT_CAPABILITIES: u64 = 0xa804_25fb;
 
 /// A host with an attacker and with secrets.
 pub(crate) struct Scene {
@@ -132,6 +137,56 @@ impl Scene {
         path
     }
 
+    /// Runs a container of the attacker whose first process is a copy of the fixture under the name `program`, with a title; its
+    /// arguments are those of [`Program::rogue`]. [`Scene::tools`] has made the program.
+    #[track_caller]
+    pub(crate) fn hostile(&self, name: &str, options: &[&str], program: &str, title: &str, protocol: &str, args: &[&str]) {
+        let (variable, shown) = rogue(name, protocol, args);
+        // not a variable of the container, which what is run in it later would have, too
+        let script = format!("export {}; exec -a \"$0\" /tools/{program} \"$@\"", quoted(&variable));
+        let run = ["-v", "/mnt/tools:/tools", "machine:1", "bash", "-c", &script, title];
+        self.run(name, &[SHARED, MACHINE, options, &run, &shown].concat());
+        self.until_runs(name, program);
+    }
+
+    /// Waits until a container has a process of this name.
+    #[track_caller]
+    pub(crate) fn until_runs(&self, container: &str, program: &str) {
+        eventually(UP, &format!("{program} runs in {container}"), || {
+            let running = self.inspect(container, "{{.State.Running}}") == "true";
+            assert!(running, "{}", String::from_utf8_lossy(&self.try_docker(&["logs", container]).stderr));
+            let top = self.try_docker(&["top", container, "-eo", "pid,comm"]);
+            String::from_utf8_lossy(&top.stdout).lines().any(|l| l.ends_with(&format!(" {program}"))).then_some(())
+        });
+    }
+
+    /// Makes the image `machine:1`, and the fixture under these names in `/mnt/tools`, which attackers' containers have as `/tools`. All of
+    /// it belongs to user 1000.
+    #[track_caller]
+    pub(crate) fn tools(&self, programs: &[&str]) {
+        self.image("machine:1", Rootfs::Machine, &[]);
+        self.sh("mkdir -p /mnt/tools; chown 1000 /mnt/tools");
+        for program in programs {
+            self.sh(&format!("install -m 755 -o 1000 /run/lab/fixture /mnt/tools/{program}"));
+        }
+    }
+
+    /// The real nginx, which the attacker runs with a configuration of its own on port 8080.
+    #[track_caller]
+    pub(crate) fn user_nginx(&self) {
+        let temporary = ["client_body", "proxy", "fastcgi", "uwsgi", "scgi"];
+        let temporary: String = temporary.iter().map(|t| format!("{t}_temp_path /mnt/home/{USER}/{t}; ")).collect();
+        self.write(
+            &format!("/mnt/home/{USER}/nginx.conf"),
+            &format!(
+                "pid /mnt/home/{USER}/nginx.pid; error_log /mnt/home/{USER}/error.log;\nevents {{}}\n\
+                 http {{ access_log off; {temporary} server {{ listen 8080; }} }}\n"
+            ),
+        );
+        self.as_user(&format!("nginx -c /mnt/home/{USER}/nginx.conf"));
+        self.until_listening(8080);
+    }
+
     /// Starts a shell script of the attacker.
     #[track_caller]
     pub(crate) fn spawn_as_user(&self, script: &str) {
@@ -167,7 +222,7 @@ impl Scene {
             let text = String::from_utf8_lossy(&fs::read(&file).unwrap_or_default()).into_owned();
             let field = |key: &str| text.lines().find_map(|l| l.strip_prefix(key)).map(str::trim).unwrap_or_default().to_owned();
             let elsewhere = !field("UserNamespace:").is_empty() && field("UserNamespace:") != host_namespace;
-            let capabilities = if elsewhere { String::new() } else { field("CapEff:").trim_start_matches('0').to_owned() };
+            let capabilities = if elsewhere { 0 } else { u64::from_str_radix(&field("CapEff:"), 16).unwrap_or(0) };
             Mark { uid, capabilities, argv: field("argv:"), first: text.lines().next().unwrap_or_default().to_owned() }
         };
         names.lines().map(mark).collect()
@@ -211,9 +266,11 @@ impl Scene {
         problems.extend(leak("what the attacker recorded", &self.loot()));
         for mark in &self.marks() {
             problems.extend(leak("the arguments of a program", &mark.argv));
-            if !self.own_rights.contains(&mark.uid) || !mark.capabilities.is_empty() {
+            // the root of a container has what the engine gives it
+            let allowed = if mark.uid == 0 { DEFAULT_CAPABILITIES } else { 0 };
+            if !self.own_rights.contains(&mark.uid) || mark.capabilities & !allowed != 0 {
                 let Mark { uid, capabilities, argv, first } = mark;
-                problems.push(format!("a program of the attacker ran as uid {uid} with capabilities {capabilities:?}: {argv} {first}"));
+                problems.push(format!("a program of the attacker ran as uid {uid} with capabilities {capabilities:x}: {argv} {first}"));
             }
         }
         problems
@@ -278,8 +335,8 @@ pub(crate) fn summary(run: &Run) -> String {
 struct Mark {
     /// Who ran it, as the host numbers users.
     uid: u32,
-    /// Its effective capabilities on the host; empty is none.
-    capabilities: String,
+    /// Its effective capabilities on the host.
+    capabilities: u64,
     /// Its arguments.
     argv: String,
     /// The first line of it.
@@ -323,12 +380,12 @@ impl<'a> Program<'a> {
         Self { before: script.to_owned(), ..self }
     }
 
-    /// Starts it as a server of the attacker (`fixture rogue`), which records in `/mnt/loot/NAME.log`.
+    /// Starts it as a server of the attacker (`ROGUE` of the fixture), which records in `/mnt/loot/NAME.log`. What follows `--` is on its
+    /// command line.
     #[track_caller]
     pub(crate) fn rogue(self, protocol: &str, args: &[&str]) {
-        let log = format!("/mnt/loot/{}.log", self.name);
-        let args = [&["rogue", protocol, "--log", &log], args].concat();
-        self.start(&args);
+        let (variable, shown) = rogue(self.name, protocol, args);
+        self.env(&variable).start(&shown);
     }
 
     /// Starts it with these arguments.
@@ -397,6 +454,14 @@ fn base64(bytes: &[u8]) -> String {
         }
     }
     out
+}
+
+/// The variable that makes the fixture a server of an attacker, and what is shown on its command line.
+pub(crate) fn rogue<'a>(name: &str, protocol: &str, args: &[&'a str]) -> (String, Vec<&'a str>) {
+    let end = args.iter().position(|a| *a == "--").unwrap_or(args.len());
+    let (own, shown) = args.split_at(end);
+    let log = format!("/mnt/loot/{name}.log");
+    (format!("ROGUE={}", [&[protocol, "--log", &log], own].concat().join("\n")), shown.iter().skip(1).copied().collect())
 }
 
 /// One word of a shell script.

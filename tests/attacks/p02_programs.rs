@@ -1,8 +1,8 @@
 //! Promise 2: nothing that a probed process chose is executed with more rights than it has.
 
-use crate::lab::{MACHINE, Rootfs, eventually, installed};
+use crate::lab::{MACHINE, eventually, installed};
 
-use super::{SHARED, Scene, belongs_to_attacker, quoted};
+use super::{SHARED, Scene, belongs_to_attacker, quoted, rogue};
 
 /// The products that are examined with a program of their own, and those of a whole host.
 const EDGE: &[&str] = &["nginx", "tls"];
@@ -35,7 +35,7 @@ fn module_of_user_nginx_is_not_loaded_as_root() {
         return;
     }
     let Some(scene) = Scene::without_engine() else { return };
-    user_nginx(&scene, "");
+    scene.user_nginx();
     scene.write(
         "/mnt/home/mallory/evil.c",
         r#"#include <stdio.h>
@@ -53,29 +53,14 @@ __attribute__((constructor)) static void loaded(void) {
     belongs_to_attacker(&run, ":8080");
 }
 
-/// An nginx that the attacker runs with a configuration of its own, on port 8080.
-fn user_nginx(scene: &Scene, more: &str) {
-    scene.write(
-        "/mnt/home/mallory/nginx.conf",
-        &format!(
-            "pid /mnt/home/mallory/nginx.pid; error_log /mnt/home/mallory/error.log;
-events {{}}
-http {{ access_log off; client_body_temp_path /mnt/home/mallory/t1; proxy_temp_path /mnt/home/mallory/t2; fastcgi_temp_path /mnt/home/mallory/t3;
-uwsgi_temp_path /mnt/home/mallory/t4; scgi_temp_path /mnt/home/mallory/t5; server {{ listen 8080; }} {more} }}
-"
-        ),
-    );
-    scene.as_user("nginx -c /mnt/home/mallory/nginx.conf");
-    scene.until_listening(8080);
-}
-
 #[test]
 fn program_path_of_other_mount_namespace_is_not_run_on_host() {
     let Some(scene) = Scene::without_engine() else { return };
     // what is /usr/bin/bash to the attacker is a program of its own; to root it is a shell that takes `-c`
     let file = scene.program_file("bash");
     let script = format!(
-        "mount --bind {file} /usr/bin/bash; exec -a {} /usr/bin/bash rogue http --comm nginx --port 8080 --log /mnt/loot/bash.log",
+        "mount --bind {file} /usr/bin/bash; export ROGUE={}; exec -a {} /usr/bin/bash",
+        quoted("http\n--comm\nnginx\n--port\n8080\n--log\n/mnt/loot/bash.log"),
         quoted(SHELL_AS_NGINX)
     );
     scene.spawn_as_user(&format!("exec unshare --user --map-root-user --mount bash -c {}", quoted(&script)));
@@ -98,9 +83,9 @@ fn fakes_of_every_product_are_not_run() {
         ("pgbouncer", "postgres", "", 6432),
     ];
     for (name, protocol, argument, port) in products {
-        scene.program(name).rogue(protocol, &["--port", &port.to_string(), argument]);
+        scene.program(name).rogue(protocol, &["--port", &port.to_string(), "--", argument]);
     }
-    scene.program("beam.smp").rogue("rabbitmq", &["--port", "5672,15672", "-s", "rabbit", "boot"]);
+    scene.program("beam.smp").rogue("rabbitmq", &["--port", "5672,15672", "--", "-s", "rabbit", "boot"]);
     for port in products.iter().map(|(.., port)| *port).chain([5672, 15672]) {
         scene.until_listening(port);
     }
@@ -119,7 +104,7 @@ fn node_name_is_not_run_by_a_shell() {
     }
     let Some(scene) = Scene::without_engine() else { return };
     let name = "$(id>/mnt/marks/node-name)@localhost";
-    scene.program("beam.smp").rogue("rabbitmq", &["--port", "5672", "-sname", name, "-s", "rabbit", "boot"]);
+    scene.program("beam.smp").rogue("rabbitmq", &["--port", "5672", "--", "-sname", name, "-s", "rabbit", "boot"]);
     scene.until_listening(5672);
     let run = scene.look(&["rabbitmq"]);
     belongs_to_attacker(&run, ":5672");
@@ -132,7 +117,7 @@ fn node_name_from_environment_is_not_run_by_a_shell() {
     }
     let Some(scene) = Scene::without_engine() else { return };
     let program = scene.program("beam.smp").env("RABBITMQ_NODENAME=`id>/mnt/marks/node-name`@localhost");
-    program.rogue("rabbitmq", &["--port", "5672", "-s", "rabbit", "boot"]);
+    program.rogue("rabbitmq", &["--port", "5672", "--", "-s", "rabbit", "boot"]);
     scene.until_listening(5672);
     let run = scene.look(&["rabbitmq"]);
     belongs_to_attacker(&run, ":5672");
@@ -141,25 +126,20 @@ fn node_name_from_environment_is_not_run_by_a_shell() {
 /// A container whose first process is root's and idle, with a directory of programs of user 1000 first in its `PATH`.
 fn container_with_user(scene: &mut Scene) {
     scene.own_rights = vec![1000];
-    scene.image("machine:1", Rootfs::Machine, &[]);
-    scene.sh("mkdir -p /mnt/tools; chown 1000 /mnt/tools");
-    for tool in ["nginx", "promtool", "rabbitmqctl", "rabbitmq-diagnostics", "prometheus", "beam.smp", "env"] {
-        scene.sh(&format!("install -m 755 -o 1000 /run/lab/fixture /mnt/tools/{tool}"));
-    }
+    scene.tools(&["nginx", "promtool", "rabbitmqctl", "rabbitmq-diagnostics", "prometheus", "beam.smp", "env"]);
     let own = ["-v", "/mnt/tools:/tools", "-v", "/run/lab/fixture:/fixture:ro", "-e", "PATH=/tools:/usr/sbin:/usr/bin"];
     scene.run("app", &[&own, SHARED, MACHINE, &["machine:1", "/fixture", "wait-term"]].concat());
 }
 
 /// Starts a server of user 1000 in the container, under a name and with a title, and waits until its port is open.
-fn in_container(scene: &Scene, title: &str, name: &str, port: &str, args: &[&str]) {
+fn in_container(scene: &Scene, title: &str, name: &str, port: &str, protocol: &str, args: &[&str]) {
     let script = format!("exec -a {} /tools/{name} \"$@\"", quoted(title));
-    let log = format!("/mnt/loot/{name}.log");
-    let common = ["rogue", args[0], "--log", &log, "--port", port];
-    scene.docker(&[&["exec", "-d", "-u", "1000", "app", "bash", "-c", &script, name], &common[..], &args[1..]].concat());
-    let first = port.split(',').next().unwrap_or_default().to_owned();
+    let (variable, shown) = rogue(name, protocol, &[&["--port", port], args].concat());
+    let own = ["exec", "-d", "-u", "1000", "-e", &variable, "app", "bash", "-c", &script, name];
+    scene.docker(&[&own[..], &shown].concat());
     eventually(30, "the server listens", || {
         let listening = scene.try_docker(&["exec", "app", "/usr/bin/ss", "-Hltn"]);
-        String::from_utf8_lossy(&listening.stdout).contains(&format!(":{first} ")).then_some(())
+        String::from_utf8_lossy(&listening.stdout).contains(&format!(":{port} ")).then_some(())
     });
 }
 
@@ -167,7 +147,7 @@ fn in_container(scene: &Scene, title: &str, name: &str, port: &str, args: &[&str
 fn nginx_of_container_user_is_not_run_as_container_root() {
     let Some(mut scene) = Scene::start() else { return };
     container_with_user(&mut scene);
-    in_container(&scene, "nginx: master process /tools/nginx", "nginx", "8080", &["http"]);
+    in_container(&scene, "nginx: master process /tools/nginx", "nginx", "8080", "http", &[]);
     scene.look(EDGE);
 }
 
@@ -176,8 +156,8 @@ fn promtool_of_container_user_is_not_run_as_container_root() {
     let Some(mut scene) = Scene::start() else { return };
     container_with_user(&mut scene);
     let failed = "/api/v1/status/runtimeinfo=200:{\"data\":{\"reloadConfigSuccess\":false,\"lastConfigTime\":\"2026-01-01T00:00:00Z\"}}";
-    let pages = ["http", "--page", "/-/ready=200:ready", "--page", failed, "--config.file=/tools/prometheus.yml"];
-    in_container(&scene, "/tools/prometheus", "prometheus", "9090", &pages);
+    let args = ["--page", "/-/ready=200:ready", "--page", failed, "--", "--config.file=/tools/prometheus.yml"];
+    in_container(&scene, "/tools/prometheus", "prometheus", "9090", "http", &args);
     scene.look(&["monitoring"]);
 }
 
@@ -185,7 +165,7 @@ fn promtool_of_container_user_is_not_run_as_container_root() {
 fn rabbitmqctl_of_container_user_is_not_run_as_container_root() {
     let Some(mut scene) = Scene::start() else { return };
     container_with_user(&mut scene);
-    in_container(&scene, "/tools/beam.smp", "beam.smp", "5672", &["rabbitmq", "-sname", "rabbit@app", "-s", "rabbit", "boot"]);
+    in_container(&scene, "/tools/beam.smp", "beam.smp", "5672", "rabbitmq", &["--", "-sname", "rabbit@app", "-s", "rabbit", "boot"]);
     scene.look(&["rabbitmq"]);
 }
 
