@@ -171,6 +171,19 @@ impl Scene {
         }
     }
 
+    /// Moves a process into groups of this name below its own, in every hierarchy that allows it.
+    #[track_caller]
+    pub(crate) fn nested_group(&self, pid: &str, name: &str) {
+        self.sh(&format!(
+            "moved=''; while IFS=: read -r _ controllers path; do
+                for root in /sys/fs/cgroup/$controllers /sys/fs/cgroup/${{controllers#name=}} /sys/fs/cgroup/unified /sys/fs/cgroup; do
+                    [ -e $root$path/cgroup.procs ] || continue
+                    mkdir $root$path/{name} && echo {pid} > $root$path/{name}/cgroup.procs && moved=yes; break
+                done
+            done < /proc/{pid}/cgroup 2> /dev/null; [ $moved ]"
+        ));
+    }
+
     /// The real nginx, which the attacker runs with a configuration of its own on port 8080.
     #[track_caller]
     pub(crate) fn user_nginx(&self) {
@@ -198,6 +211,19 @@ impl Scene {
     #[track_caller]
     pub(crate) fn until_listening(&self, port: u16) {
         eventually(UP, &format!("port {port} is open"), || self.sh("ss -Hltn").contains(&format!(":{port} ")).then_some(()));
+    }
+
+    /// The same in the network of a program.
+    #[track_caller]
+    pub(crate) fn until_listening_in(&self, program: &str, port: u16) {
+        self.wait_for(&format!("nsenter --target $(pgrep -o -x {program}) --net ss -Hltn sport = :{port} | grep -q ."));
+    }
+
+    /// Starts a Redis that listens on port 6379 of IPv6 only, on every address.
+    #[track_caller]
+    pub(crate) fn redis_v6_only(&self, password: &str) {
+        self.host.spawn("redis-server", &["--port", "6379", "--bind", "::", "--save", "", "--requirepass", password]);
+        self.wait_for("redis-cli -h ::1 ping | grep -q NOAUTH");
     }
 
     /// Waits until a script of root succeeds.
