@@ -7,6 +7,8 @@
 mod p02_programs;
 mod p03_files;
 mod p04_logins;
+mod p05_owners;
+mod p06_deadline;
 
 use std::cell::RefCell;
 use std::fmt::Write as _;
@@ -64,6 +66,18 @@ impl Scene {
     /// A host with an engine.
     pub(crate) fn start() -> Option<Self> {
         Host::start().map(Self::on)
+    }
+
+    /// A host with an engine whose containers have user namespaces of their own (`userns-remap`): their root is user 200000 of the host.
+    pub(crate) fn with_remapped_users() -> Option<Self> {
+        let scene = Self::without_engine()?;
+        scene.sh("for f in subuid subgid; do
+            echo nobody:200000:65536 > /run/lab/etc/$f; touch /etc/$f; mount --bind /run/lab/etc/$f /etc/$f; done
+            grep -q ^nobody: /etc/group || echo nobody:x:65533: >> /run/lab/etc/group");
+        scene.disk("/var/lib/docker", 512, "-m 0");
+        fs::write(scene.path("daemon.json"), r#"{"userns-remap": "nobody"}"#).unwrap_or_else(|e| panic!("daemon.json: {e}"));
+        scene.start_engine();
+        Some(scene)
     }
 
     /// Adds the attacker and the secrets to a host.
@@ -187,13 +201,19 @@ impl Scene {
     /// The real nginx, which the attacker runs with a configuration of its own on port 8080.
     #[track_caller]
     pub(crate) fn user_nginx(&self) {
+        self.user_nginx_with("");
+    }
+
+    /// The same with more in its `http` block.
+    #[track_caller]
+    pub(crate) fn user_nginx_with(&self, http: &str) {
         let temporary = ["client_body", "proxy", "fastcgi", "uwsgi", "scgi"];
         let temporary: String = temporary.iter().map(|t| format!("{t}_temp_path /mnt/home/{USER}/{t}; ")).collect();
         self.write(
             &format!("/mnt/home/{USER}/nginx.conf"),
             &format!(
                 "pid /mnt/home/{USER}/nginx.pid; error_log /mnt/home/{USER}/error.log;\nevents {{}}\n\
-                 http {{ access_log off; {temporary} server {{ listen 8080; }} }}\n"
+                 http {{ access_log off; {temporary} server {{ listen 8080; }} {http} }}\n"
             ),
         );
         self.as_user(&format!("nginx -c /mnt/home/{USER}/nginx.conf"));
@@ -224,6 +244,23 @@ impl Scene {
     pub(crate) fn redis_v6_only(&self, password: &str) {
         self.host.spawn("redis-server", &["--port", "6379", "--bind", "::", "--save", "", "--requirepass", password]);
         self.wait_for("redis-cli -h ::1 ping | grep -q NOAUTH");
+    }
+
+    /// Waits until a script of root succeeds that takes its time.
+    #[track_caller]
+    pub(crate) fn wait_long(&self, what: &str, script: &str) {
+        let succeeds = || self.command("bash").args(["-c", script]).output().is_ok_and(|o| o.status.success());
+        eventually(120, what, || succeeds().then_some(()));
+    }
+
+    /// Waits until the Redis in a container answers, with a login or without.
+    #[track_caller]
+    pub(crate) fn until_answers(&self, container: &str) {
+        eventually(UP, "redis answers", || {
+            let said = self.try_docker(&["exec", container, "redis-cli", "ping"]);
+            let said = String::from_utf8_lossy(&said.stdout).into_owned();
+            ["PONG", "NOAUTH"].iter().any(|word| said.contains(word)).then_some(())
+        });
     }
 
     /// Waits until a script of root succeeds.
@@ -339,7 +376,8 @@ pub(crate) fn belongs_to_attacker(run: &Run, target: &str) {
 #[track_caller]
 pub(crate) fn examined(run: &Run, target: &str, checks: &[&str]) {
     for check in checks {
-        run.verdict(check, target, "ok");
+        let row = rows(run, target).find(|row| row.check == *check);
+        assert!(row.is_some_and(|row| row.verdict == "ok"), "{check} {target} is not ok: {row:?}\n{}", summary(run));
     }
     let unknown = rows(run, target).find(|row| row.verdict == "unknown");
     assert!(unknown.is_none(), "{target} was not examined fully: {unknown:?}");
