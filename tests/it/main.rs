@@ -7,6 +7,9 @@ mod lab;
 #[path = "../incidents/mod.rs"]
 mod incidents;
 
+#[path = "../attacks/mod.rs"]
+mod attacks;
+
 mod cli;
 mod dependencies;
 mod journal;

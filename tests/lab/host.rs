@@ -7,7 +7,7 @@ use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use super::image::{Rootfs, fixture};
 use super::report::Run;
@@ -115,6 +115,11 @@ impl Host {
         let config = self.path("daemon.json").display().to_string();
         self.start_in_background("dockerd", &["--config-file", &config, "--storage-driver", "overlay2"], log.into());
         eventually(UP, "the engine answers (see dockerd.log)", || self.try_docker(&["version"]).status.success().then_some(()));
+    }
+
+    /// The number of its first process on this machine.
+    pub(crate) fn init(&self) -> &str {
+        &self.init
     }
 
     /// A file of this host that outlives its namespaces' tmpfs.
@@ -276,6 +281,31 @@ impl Host {
     #[track_caller]
     pub(crate) fn read(&self, command: &mut Command) -> Run {
         Run::of(command, &self.baseline)
+    }
+
+    /// [`Host::read`] of a command that may never end: none when it has not ended after `limit`. It is killed then, if it can be.
+    #[track_caller]
+    pub(crate) fn read_within(&self, command: &mut Command, limit: Duration) -> Option<Run> {
+        let (stdout, stderr) = (self.path("within.out"), self.path("within.err"));
+        let file = |path: &Path| fs::File::create(path).unwrap_or_else(|e| panic!("{}: {e}", path.display()));
+        // not pipes: a child that outlives it would hold them
+        command.stdin(Stdio::null()).stdout(file(&stdout)).stderr(file(&stderr));
+        let started = Instant::now();
+        let mut child = command.spawn().unwrap_or_else(|e| panic!("{command:?}: {e}"));
+        loop {
+            match child.try_wait().unwrap_or_else(|e| panic!("{command:?}: {e}")) {
+                Some(status) => {
+                    let took = started.elapsed();
+                    let read = |path: &Path| fs::read(path).unwrap_or_else(|e| panic!("{}: {e}", path.display()));
+                    return Some(Run::ended(&Output { status, stdout: read(&stdout), stderr: read(&stderr) }, took, &self.baseline));
+                }
+                None if started.elapsed() > limit => {
+                    let _ = child.kill();
+                    return None;
+                }
+                None => std::thread::sleep(Duration::from_millis(10)),
+            }
+        }
     }
 
     /// What machines of this host were already told off for.

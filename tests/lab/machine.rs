@@ -18,6 +18,12 @@ const RECORDING: &str = "/tmp/recording.json";
 /// Name of the first machine of a host.
 const NAME: &str = "machine";
 
+/// Runs a program of the machine that the lab is on.
+const HOST_PROGRAM: &str = "#!/bin/bash
+export LD_LIBRARY_PATH=/opt/lab/lib
+exec \"$@\"
+";
+
 /// A booted machine. Dropping the last one of a host takes everything down.
 pub(crate) struct Machine {
     host: Rc<Host>,
@@ -72,6 +78,21 @@ impl Machine {
         Some(machine)
     }
 
+    /// A machine that has booted, in which the servers of this machine can run: its `/usr` is `/host`, and `/opt/lab/env` runs a program of it
+    /// with its libraries.
+    pub(crate) fn with_servers() -> Option<Self> {
+        let machine = Self::made(&[("/opt/lab/env/*", HOST_PROGRAM)], &["-v", "/usr:/host:ro", "--cgroupns", "private"])?;
+        machine.until_up();
+        // all libraries but those of libc, which have to be of one version
+        machine.sh("mkdir /opt/lab/lib; for l in /host/lib/$(uname -m)-linux-gnu/*.so*; do
+            case ${l##*/} in libc.so* | libc-* | libm.so* | ld-* | libpthread* | libdl.so* | librt.so* | libresolv* | libnss* | libutil.so*) ;;
+            *) ln -s $l /opt/lab/lib/ ;; esac; done
+            for d in postgresql erlang rabbitmq; do [ ! -d /host/lib/$d ] || ln -s /host/lib/$d /usr/lib/$d; done
+            for d in postgresql nginx; do [ ! -d /host/share/$d ] || ln -s /host/share/$d /usr/share/$d; done
+            for u in redis postgres prometheus rabbitmq; do useradd --system --create-home --home-dir /var/lib/$u $u; done");
+        Some(machine)
+    }
+
     fn until_up(&self) {
         self.wait_for(
             "systemd has come up",
@@ -81,7 +102,7 @@ impl Machine {
 
     /// Another machine on the same host, booted.
     pub(crate) fn another(&self, name: &str) -> Self {
-        let machine = Self::start(Rc::clone(&self.host), name, &[]);
+        let machine = Self::start(Rc::clone(&self.host), name, &[], &[]);
         machine.until_up();
         machine
     }
@@ -93,6 +114,11 @@ impl Machine {
 
     /// A machine that is booting, with these files (path, content) in it before it starts. A path that ends in `/*` marks a program.
     pub(crate) fn prepared(files: &[(&str, &str)]) -> Option<Self> {
+        Self::made(files, &[])
+    }
+
+    /// [`Machine::prepared`] with more options of `docker create`.
+    fn made(files: &[(&str, &str)], options: &[&str]) -> Option<Self> {
         if !available(missing()) {
             return None;
         }
@@ -104,11 +130,11 @@ impl Machine {
             }
         };
         let host = Host::with(&Config { docker_from: Some(disk), ..Config::default() })?;
-        Some(Self::start(Rc::new(host), NAME, files))
+        Some(Self::start(Rc::new(host), NAME, files, options))
     }
 
     /// The image is there.
-    fn start(host: Rc<Host>, name: &str, files: &[(&str, &str)]) -> Self {
+    fn start(host: Rc<Host>, name: &str, files: &[(&str, &str)], more: &[&str]) -> Self {
         let mut options: Vec<&str> = "--stop-signal SIGRTMIN+3 --cap-add SYS_ADMIN --cap-add SYS_PTRACE \
             --cap-add NET_ADMIN --cap-add SYS_NICE --cap-add SYSLOG --security-opt seccomp=unconfined --network none --tmpfs /run --tmpfs /run/lock --tmpfs /tmp \
             -v /sys/fs/cgroup:/sys/fs/cgroup:rw --device /dev/kmsg"
@@ -117,6 +143,7 @@ impl Machine {
         // systemd of the last years wants to be told when the machine still has control groups of version 1
         options.extend(["-e", "SYSTEMD_PROC_CMDLINE=SYSTEMD_CGROUP_ENABLE_LEGACY_FORCE=1"]);
         options.extend(["--name", name, "--hostname", name]);
+        options.extend(more);
         host.docker(&[&["create"], &options[..], &["machine:1", "/sbin/init"]].concat());
         // /run is its own: the binaries are linked where they can be found
         let staged = host.path(&format!("staged-{name}"));

@@ -1,0 +1,305 @@
+//! Promise 5: a server of an unexpected user is reported as unknown, with its user: no login, no fix. Servers of root, of their ordinary users
+//! and of containers are examined fully.
+
+use crate::lab::{MACHINE, Machine, Rootfs, Run, eventually, installed};
+
+use super::{Scene, belongs_to, belongs_to_attacker, examined, rows, summary};
+
+/// How long a server may take to come up on a busy machine, in seconds.
+const UP: u64 = 60;
+
+/// Lists of a Prometheus are judged at once.
+const AT_ONCE: &str = "[runbooks.monitoring]\nstarting_s = 0\n";
+
+const SERVERS: &[&str] = &["nginx", "redis", "postgres", "rabbitmq", "monitoring"];
+
+#[test]
+fn hung_redis_of_a_user_is_no_alarm() {
+    if !installed(&["redis-server"]) {
+        return;
+    }
+    let Some(scene) = Scene::without_engine() else { return };
+    scene.spawn_as_user("cd ~mallory; exec redis-server --port 6379 --save ''");
+    scene.until_listening(6379);
+    scene.sh("pkill -STOP -x redis-server");
+    let run = scene.look(&["redis"]);
+    belongs_to_attacker(&run, ":6379");
+    run.exits(3);
+}
+
+#[test]
+fn user_without_a_name_is_given_by_number() {
+    if !installed(&["redis-server"]) {
+        return;
+    }
+    let Some(scene) = Scene::without_engine() else { return };
+    scene.spawn("setpriv", &["--reuid", "5999", "--regid", "5999", "--clear-groups", "redis-server", "--port", "6379", "--save", ""]);
+    scene.until_listening(6379);
+    belongs_to(&scene.look(&["redis"]), ":6379", "5999");
+}
+
+#[test]
+fn reload_of_user_nginx_is_refused() {
+    if !installed(&["nginx", "openssl"]) {
+        return;
+    }
+    let Some(scene) = Scene::without_engine() else { return };
+    let certificate = |days: &str| {
+        scene.as_user(&format!(
+            "cd ~mallory; openssl req -x509 -newkey rsa:2048 -nodes -days {days} -subj /CN=shop.test -addext subjectAltName=DNS:shop.test \
+             -keyout key.pem -out cert.pem 2> /dev/null"
+        ));
+    };
+    certificate("2");
+    scene.user_nginx_with(
+        "server { listen 8443 ssl; server_name shop.test; ssl_certificate /mnt/home/mallory/cert.pem; ssl_certificate_key /mnt/home/mallory/key.pem; }",
+    );
+    let workers = || scene.sh("pgrep -f 'nginx: worker'");
+    let before = workers();
+    // the served certificate is no longer the one on disk: a reason to reload
+    certificate("90");
+    let fix = scene.opsctl(&["fix", "nginx.reload", "shop.test", "--yes"]);
+    assert!(fix.code != 0 && workers() == before, "exit {}: {}{}", fix.code, fix.stdout, fix.stderr);
+}
+
+#[test]
+fn reload_of_user_prometheus_is_refused() {
+    let Some(scene) = Scene::without_engine() else { return };
+    let failed = "/api/v1/status/runtimeinfo=200:{\"data\":{\"reloadConfigSuccess\":false,\"lastConfigTime\":\"2026-01-01T00:00:00Z\"}}";
+    scene.write("/mnt/home/mallory/prometheus.yml", "global: {}\n");
+    let shown = ["--config.file=/mnt/home/mallory/prometheus.yml", "--web.enable-lifecycle"];
+    let pages = ["--port", "9090", "--page", "/-/ready=200:ready", "--page", failed, "--page", "/-/reload=200:ok", "--"];
+    scene.program("prometheus").rogue("http", &[&pages[..], &shown].concat());
+    scene.until_listening(9090);
+    let fix = scene.opsctl(&["fix", "prom.reload", "127.0.0.1:9090", "--yes"]);
+    assert_ne!(fix.code, 0, "{}{}", fix.stdout, fix.stderr);
+    assert!(!scene.loot().contains("POST"), "{}", scene.loot());
+}
+
+/// Examines until this holds of the run: servers have just started.
+#[track_caller]
+fn until(mut look: impl FnMut() -> Run, holds: impl Fn(&Run) -> bool) -> Run {
+    let mut last = None;
+    for _ in 0..5 {
+        let run = look();
+        if holds(&run) {
+            return run;
+        }
+        last = Some(run);
+    }
+    last.unwrap()
+}
+
+/// No row of these targets is unknown.
+fn known(targets: &[&str]) -> impl Fn(&Run) -> bool {
+    move |run| targets.iter().all(|t| rows(run, t).all(|row| row.verdict != "unknown" && row.verdict != "crit"))
+}
+
+/// A Prometheus that is examined fully has something to do.
+const PROMETHEUS: &str = "global: {scrape_interval: 1s, scrape_timeout: 1s}
+scrape_configs: [{job_name: self, static_configs: [{targets: ['127.0.0.1:9090']}]}]
+";
+
+#[test]
+fn servers_of_their_ordinary_users_are_examined() {
+    if !installed(&["redis-server", "psql", "nginx", "prometheus", "promtool"]) {
+        return;
+    }
+    let Some(scene) = Scene::without_engine() else { return };
+    scene.nginx("server { listen 8080; location / { return 200 ok; } }");
+    scene.sh("install -d -o redis /mnt/redis; install -d -o prometheus /mnt/prometheus");
+    let as_user = |user: &str, line: &str| scene.spawn("bash", &["-c", &format!("exec setpriv --reuid {user} --regid {user} --clear-groups {line}")]);
+    as_user("redis", "redis-server --port 6379 --dir /mnt/redis --save '3600 1'");
+    scene.postgres("");
+    std::fs::write(scene.path("prometheus.yml"), PROMETHEUS).unwrap();
+    scene.sh(&format!("install -m 644 {} /mnt/prometheus/prometheus.yml", scene.path("prometheus.yml").display()));
+    as_user(
+        "prometheus",
+        "prometheus --config.file=/mnt/prometheus/prometheus.yml --storage.tsdb.path=/mnt/prometheus/data --web.listen-address=127.0.0.1:9090",
+    );
+    for port in [8080, 6379, 5432, 9090] {
+        scene.until_listening(port);
+    }
+    eventually(UP, "Prometheus is ready", || scene.curl("http://127.0.0.1:9090/-/ready").ends_with(" 200").then_some(()));
+    scene.configure(AT_ONCE);
+    let targets = [":8080", ":6379", ":5432", ":9090"];
+    let run = until(|| scene.look(SERVERS), known(&targets));
+    examined(&run, "nginx:127.0.0.1:8080", &["nginx.config", "nginx.processes"]);
+    examined(&run, "redis:127.0.0.1:6379", &["redis.up", "redis.memory", "redis.persistence"]);
+    examined(&run, "postgres:127.0.0.1:5432", &["postgres.up", "postgres.activity", "postgres.connections"]);
+    examined(&run, "prometheus:127.0.0.1:9090", &["monitoring.prometheus", "monitoring.targets"]);
+    let test = scene.opsctl(&["fix", "nginx.reload", "127.0.0.1:8080", "--dry-run"]);
+    assert!(!test.stderr.contains("belongs to"), "{}", test.stderr);
+}
+
+#[test]
+fn rabbitmq_of_its_ordinary_user_is_examined() {
+    if !installed(&["rabbitmq-server"]) {
+        return;
+    }
+    let Some(scene) = Scene::without_engine() else { return };
+    scene.sh("install -d -o rabbitmq -g rabbitmq /mnt/rmq /mnt/rmq/home; for d in /var/lib/rabbitmq /var/log/rabbitmq; do mount -t tmpfs tmpfs $d; chown rabbitmq:rabbitmq $d; done");
+    scene.spawn("bash", &["-c", "export HOME=/var/lib/rabbitmq RABBITMQ_NODENAME=rabbit@localhost; \
+        exec setpriv --reuid rabbitmq --regid rabbitmq --clear-groups /usr/lib/rabbitmq/bin/rabbitmq-server"]);
+    // without its management API it is examined with its own tools
+    scene.wait_long("the node runs", "RABBITMQ_NODENAME=rabbit@localhost rabbitmqctl -q status");
+    let run = until(|| scene.look(&["rabbitmq"]), known(&[":5672"]));
+    examined(&run, ":5672", &["rabbitmq.up", "rabbitmq.node"]);
+}
+
+#[test]
+fn servers_in_containers_are_examined() {
+    if !installed(&["redis-server", "psql", "nginx", "prometheus"]) {
+        return;
+    }
+    let Some(host) = crate::lab::Host::with_edge() else { return };
+    let scene = Scene::on(host);
+    scene.service("app", "ok");
+    scene.nginx_container("web", &[], "server { listen 80; location / { return 200 ok; } }");
+    scene.redis_container("cache", &["-v", "cache-data:/data"]);
+    scene.make_postgres("");
+    scene.postgres_container("db", &[]);
+    scene.prometheus("prom", &["app:8080"]);
+    scene.until_scraped("prom", "app:8080", "up");
+    scene.configure(AT_ONCE);
+    let run = until(|| scene.look(SERVERS), known(&["web", "cache", "db", "prom"]));
+    examined(&run, "nginx:web", &["nginx.config", "nginx.processes"]);
+    examined(&run, "redis:cache", &["redis.up", "redis.memory"]);
+    examined(&run, "postgres:db", &["postgres.up", "postgres.activity"]);
+    examined(&run, "prometheus:prom", &["monitoring.prometheus", "monitoring.targets"]);
+}
+
+#[test]
+fn container_password_of_its_own_server_is_used() {
+    if !installed(&["redis-server"]) {
+        return;
+    }
+    let Some(scene) = Scene::start() else { return };
+    scene.image("machine:1", Rootfs::Machine, &[]);
+    let password = format!("REDIS_PASSWORD={}", scene.secret);
+    let line = "exec redis-server --port 6379 --requirepass \"$REDIS_PASSWORD\"";
+    scene.run("cache", &[MACHINE, &["-e", &password, "machine:1", "bash", "-c", line]].concat());
+    scene.until_answers("cache");
+    examined(&scene.look(&["redis"]), "redis:cache", &["redis.up", "redis.memory"]);
+}
+
+#[test]
+fn container_with_a_user_of_its_own_is_examined() {
+    if !installed(&["redis-server", "prometheus", "nginx"]) {
+        return;
+    }
+    let Some(scene) = Scene::start() else { return };
+    scene.image("machine:1", Rootfs::Machine, &[]);
+    let user = ["--user", "1000:1000", "--tmpfs", "/scratch:mode=1777"];
+    let password = format!("REDIS_PASSWORD={}", scene.secret);
+    let redis = "exec redis-server --port 6379 --dir /scratch --requirepass \"$REDIS_PASSWORD\"";
+    scene.run("cache", &[MACHINE, &user, &["-e", &password, "machine:1", "bash", "-c", redis]].concat());
+    std::fs::write(scene.path("prometheus.yml"), PROMETHEUS).unwrap();
+    let mount = format!("{}:/etc/prometheus.yml:ro", scene.path("prometheus.yml").display());
+    let prometheus = ["machine:1", "prometheus", "--config.file=/etc/prometheus.yml", "--storage.tsdb.path=/scratch"];
+    scene.run("prom", &[MACHINE, &user, &["-v", &mount], &prometheus].concat());
+    let temporary = ["client_body", "proxy", "fastcgi", "uwsgi", "scgi"].map(|t| format!("{t}_temp_path /scratch/{t}; ")).concat();
+    let conf = format!(
+        "pid /scratch/nginx.pid; error_log /dev/stderr; events {{}} http {{ access_log /dev/stdout; {temporary} server {{ listen 8080; location / {{ return 200 ok; }} }} }}"
+    );
+    std::fs::write(scene.path("nginx.conf"), conf).unwrap();
+    let mount = format!("{}:/etc/nginx/nginx.conf:ro", scene.path("nginx.conf").display());
+    let nginx = ["machine:1", "nginx", "-c", "/etc/nginx/nginx.conf", "-g", "daemon off;"];
+    scene.run("web", &[MACHINE, &user, &["-v", &mount], &nginx].concat());
+    scene.until_answers("cache");
+    scene.until_workers("web");
+    scene.configure(AT_ONCE);
+    let targets = ["cache", "prom", "web"];
+    let run = until(|| scene.look(&["redis", "monitoring", "nginx"]), known(&targets));
+    examined(&run, "redis:cache", &["redis.up", "redis.memory"]);
+    examined(&run, "prometheus:prom", &["monitoring.prometheus", "monitoring.targets"]);
+    examined(&run, "nginx:web", &["nginx.config", "nginx.processes"]);
+}
+
+#[test]
+fn dedicated_user_below_an_init_of_root_is_examined() {
+    if !installed(&["redis-server"]) {
+        return;
+    }
+    let Some(scene) = Scene::start() else { return };
+    scene.image("machine:1", Rootfs::Machine, &[]);
+    let password = format!("REDIS_PASSWORD={}", scene.secret);
+    // an init that stays root's and starts the server as its user, as s6 and supervisord do
+    let redis = "setpriv --reuid redis --regid redis --clear-groups redis-server --port 6379 --dir /tmp --requirepass \"$REDIS_PASSWORD\" & wait";
+    scene.run("cache", &[MACHINE, &["-e", &password, "machine:1", "bash", "-c", redis]].concat());
+    scene.until_answers("cache");
+    examined(&scene.look(&["redis"]), "redis:cache", &["redis.up", "redis.memory"]);
+}
+
+#[test]
+fn container_with_a_user_namespace_is_examined() {
+    if !installed(&["redis-server"]) {
+        return;
+    }
+    let Some(scene) = Scene::with_remapped_users() else { return };
+    scene.image("machine:1", Rootfs::Machine, &[]);
+    let password = format!("REDIS_PASSWORD={}", scene.secret);
+    let redis = "exec redis-server --port 6379 --dir /tmp --requirepass \"$REDIS_PASSWORD\"";
+    scene.run("cache", &[MACHINE, &["-e", &password, "machine:1", "bash", "-c", redis]].concat());
+    scene.until_answers("cache");
+    let pid = scene.inspect("cache", "{{.State.Pid}}");
+    assert_ne!(scene.sh(&format!("stat -c %u /proc/{pid}")), "0", "its users are other users of the host");
+    examined(&scene.look(&["redis"]), "redis:cache", &["redis.up", "redis.memory"]);
+}
+
+#[test]
+fn root_of_a_user_namespace_gains_nothing() {
+    let Some(mut scene) = Scene::with_remapped_users() else { return };
+    scene.plant("/mnt/secret/hostname", "SECRET\n");
+    scene.tools(&["nginx", "rabbitmqctl", "rabbitmq-diagnostics", "env", "beam.smp"]);
+    scene.sh("chmod -R o+rX /mnt/tools");
+    let title = "nginx: master process nginx -c /tools/nginx.conf";
+    scene.hostile("web", &[], "nginx", title, "http", &["--port", "8080"]);
+    let path = ["-e", "PATH=/tools:/usr/sbin:/usr/bin"];
+    scene.hostile("mq", &path, "beam.smp", "beam.smp", "rabbitmq", &["--port", "5672", "--", "-s", "rabbit", "boot"]);
+    let first = scene.inspect("web", "{{.State.Pid}}");
+    scene.own_rights = vec![scene.sh(&format!("stat -c %u /proc/{first}")).parse().unwrap()];
+    let run = scene.look(&["nginx", "tls", "rabbitmq"]);
+    assert!(rows(&run, "web").next().is_some(), "{}", summary(&run));
+}
+
+#[test]
+fn servers_of_units_are_examined() {
+    if !installed(&["redis-server", "psql", "nginx", "prometheus"]) {
+        return;
+    }
+    let Some(machine) = Machine::with_servers() else { return };
+    let service = |name: &str, user: &str, line: &str| {
+        machine.unit(
+            &format!("{name}.service"),
+            &format!("[Service]\nUser={user}\nExecStart=/opt/lab/env {line}\n[Install]\nWantedBy=multi-user.target"),
+        );
+    };
+    machine.sh("mkdir -p /etc/nginx /var/log/nginx /var/lib/nginx /run/postgresql; chown postgres /run/postgresql
+        printf 'daemon off; pid /run/nginx.pid; events {} http { access_log /var/log/nginx/access.log; server { listen 8080; location / { return 200 ok; } } }' > /etc/nginx/nginx.conf
+        ip link set lo up");
+    machine.write("/etc/opsctl/config.toml", AT_ONCE);
+    machine.write("/etc/prometheus/prometheus.yml", PROMETHEUS);
+    machine.sh("chmod 755 /etc/prometheus; chmod 644 /etc/prometheus/prometheus.yml
+        bin=$(ls -d /usr/lib/postgresql/*/bin | tail -1); ln -s $bin /opt/lab/pg
+        su postgres -s /bin/bash -c \"/opt/lab/env /opt/lab/pg/initdb -D /var/lib/postgres/data --no-sync -U postgres -A peer > /dev/null\"");
+    service("redis-server", "redis", "/host/bin/redis-server --port 6379 --dir /var/lib/redis");
+    service("nginx", "root", "/host/sbin/nginx -c /etc/nginx/nginx.conf -e /var/log/nginx/error.log");
+    service("postgresql@15-main", "postgres", "/opt/lab/pg/postgres -D /var/lib/postgres/data -c unix_socket_directories=/run/postgresql");
+    service(
+        "prometheus",
+        "prometheus",
+        "/host/bin/prometheus --config.file=/etc/prometheus/prometheus.yml --storage.tsdb.path=/var/lib/prometheus/data --web.listen-address=127.0.0.1:9090",
+    );
+    machine.sh("systemctl start redis-server nginx postgresql@15-main prometheus");
+    machine.wait_for(
+        "all servers listen",
+        "for p in 6379 8080 5432 9090; do (exec 3<>/dev/tcp/127.0.0.1/$p) 2> /dev/null || exit 1; done",
+    );
+    let units = ["redis-server.service", "nginx.service", "postgresql@15-main.service", "prometheus.service"];
+    let run = until(|| machine.diagnose(SERVERS), known(&units));
+    examined(&run, "redis:redis-server.service", &["redis.up", "redis.memory", "redis.persistence"]);
+    examined(&run, "nginx:nginx.service", &["nginx.config", "nginx.processes"]);
+    examined(&run, "postgres:postgresql@15-main.service", &["postgres.up", "postgres.activity", "postgres.connections"]);
+    examined(&run, "prometheus:prometheus.service", &["monitoring.prometheus", "monitoring.targets"]);
+}
