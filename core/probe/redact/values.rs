@@ -144,8 +144,9 @@ pub(super) fn unquoted_end(text: &[u8], at: usize, around: Around) -> usize {
                 None => {}
             },
             quote @ (b'"' | b'\'' | b'`') => {
-                let inside = around.quote == Some(quote) || is_open(text, around.start, quote, quote);
-                if inside || next.is_none_or(|b| is_end(b) || is_quote(b)) {
+                let inside = || around.quote == Some(quote) || is_open(text, around.start, quote, quote);
+                let goes_on = next.is_some_and(|b| b.is_ascii_alphanumeric() || !(is_end(b) || is_quote(b) || inside()));
+                if !goes_on {
                     break;
                 }
             }
@@ -195,13 +196,20 @@ fn is_in_url(text: &[u8], name: usize) -> bool {
 
 /// Words that stand where a value could, and say something about it.
 const STATEMENTS: &[&str] = &[
-    "a", "an", "and", "are", "as", "at", "authentication", "auth", "bad", "be", "been", "bool", "bucket", "but", "by", "bytes", "cannot", "changed", "char",
-    "contains", "could", "did", "does", "empty", "error", "expired", "expires", "failed", "failure", "file", "for", "format", "found", "from",
-    "generated", "given", "has", "hash", "have", "if", "in", "incorrect", "int", "integer", "invalid", "is", "it", "length", "malformed", "may",
-    "mismatch", "missing", "must", "needs", "new", "no", "not", "of", "ok", "on", "only", "optional", "or", "pair", "policy", "prompt",
-    "provided", "received", "refresh", "rejected", "required", "requires", "reset", "rotated", "set", "should", "store", "str", "string",
-    "supplied", "text", "that", "the", "this", "to", "too", "type", "unexpected", "unknown", "unset", "updated", "using", "valid", "value",
-    "varchar", "verification", "was", "were", "when", "which", "will", "with", "without", "wrong", "your",
+    "a", "accepted", "age", "an", "and", "are", "argument", "as", "at", "auth", "authentication", "bad", "be", "been",
+    "bool", "bucket", "but", "by", "bytes", "cannot", "changed", "char", "check", "checks", "column", "configured",
+    "contains", "could", "created", "database", "deleted", "denied", "detected", "did", "disabled", "does", "empty",
+    "enabled", "encrypted", "entry", "error", "exchange", "expired", "expires", "failed", "failure", "field", "file",
+    "flag", "for", "format", "found", "from", "generated", "given", "group", "has", "hash", "have", "history", "if", "in",
+    "incorrect", "input", "int", "integer", "invalid", "is", "it", "leaked", "length", "lifetime", "line", "loaded",
+    "lookup", "lost", "malformed", "manager", "mandatory", "matched", "may", "mechanism", "method", "mismatch", "missing",
+    "must", "needed", "needs", "new", "no", "not", "null", "of", "ok", "on", "only", "option", "optional", "or", "pair",
+    "parameter", "plugin", "policy", "prompt", "protected", "provided", "received", "refresh", "refreshed", "rejected",
+    "renewal", "request", "required", "requires", "reset", "response", "reuse", "review", "revoked", "rotated", "rotation",
+    "scope", "set", "should", "specified", "store", "stored", "str", "strength", "string", "supplied", "table", "text",
+    "that", "the", "this", "to", "too", "type", "undefined", "unexpected", "unknown", "unset", "updated", "using", "valid",
+    "validation", "value", "varchar", "verification", "verified", "was", "were", "when", "which", "will", "with", "without",
+    "wrong", "your",
 ];
 
 /// Values that are none.
@@ -220,7 +228,6 @@ const PLACES: &[&str] = &[
 pub(super) fn is_statement(value: &[u8]) -> bool {
     let word = trimmed(value).to_ascii_lowercase();
     STATEMENTS.iter().any(|w| w.as_bytes() == word)
-        || ((word.ends_with(b"ed") || word.ends_with(b"ing") || word.ends_with(b"ion")) && word.iter().all(u8::is_ascii_lowercase))
 }
 
 /// Without punctuation around it.
