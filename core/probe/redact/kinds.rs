@@ -100,8 +100,9 @@ pub(super) fn find(text: &[u8], form: Form, is_short_secret: &dyn Fn(&[u8]) -> b
     for hit in automaton.find_overlapping_iter(text) {
         let (start, end) = (hit.start(), hit.end());
         let trigger = triggers[hit.pattern().as_usize()];
-        // within a secret no other one begins; a hash or an address can be longer than what it was taken for
-        if search.last.contains(&start) && !matches!(trigger, Trigger::Hash | Trigger::Url | Trigger::Token(_) | Trigger::Marker) {
+        // within a secret no other one begins; a hash or a token can go on where the value of a name ends
+        let same = start == search.last.start && matches!(trigger, Trigger::Hash | Trigger::Token(_) | Trigger::Marker);
+        if search.last.contains(&start) && !same {
             continue;
         }
         match trigger {
@@ -130,6 +131,7 @@ impl Search<'_> {
     /// A secret: what it holds is not looked at again.
     pub(super) fn add(&mut self, start: usize, end: usize) {
         if start < end {
+            let end = values::long_end(self.text, &(start..end));
             self.found.push(start..end);
             self.last = start..end;
         }

@@ -31,9 +31,22 @@ pub(super) fn word_end(text: &[u8], at: usize) -> usize {
     until(&text[..text.len().min(at + MAX_VALUE_BYTES)], at, |b| b.is_ascii_whitespace())
 }
 
-/// The end of the line that `at` is in.
+/// The end of the line that `at` is in, at most [`MAX_VALUE_BYTES`] on.
 pub(super) fn line_end(text: &[u8], at: usize) -> usize {
+    whole_line_end(&text[..text.len().min(at + MAX_VALUE_BYTES)], at)
+}
+
+/// The end of the line that `at` is in, however long it is.
+fn whole_line_end(text: &[u8], at: usize) -> usize {
     memchr::memchr2(b'\n', b'\r', &text[at.min(text.len())..]).map_or(text.len(), |n| at + n)
+}
+
+/// The end of a value that was not followed to its end because it is so long: the next quote or the end of the line.
+pub(super) fn long_end(text: &[u8], span: &Range<usize>) -> usize {
+    if span.len() + 16 < MAX_VALUE_BYTES {
+        return span.end;
+    }
+    until(text, span.end, |b| is_quote(b) || b == b'\n')
 }
 
 /// The place of the closing quote for the opening one at `at`. Escaped and doubled quotes do not close. Without one, the end of the line.
@@ -123,7 +136,7 @@ pub(super) struct Around {
 /// The end of the unquoted value at `at`.
 pub(super) fn unquoted_end(text: &[u8], at: usize, around: Around) -> usize {
     if around.entry {
-        return line_end(text, at);
+        return whole_line_end(text, at);
     }
     let end = text.len().min(at + MAX_VALUE_BYTES);
     let mut depth = Vec::new();
@@ -183,7 +196,7 @@ pub(super) fn unquoted_end(text: &[u8], at: usize, around: Around) -> usize {
 /// Whether the value at `at` is an entry of a list with `;`: another entry follows in the same line.
 fn ends_in_list(text: &[u8], at: usize) -> bool {
     let end = line_end(text, at).min(at + MAX_LOOK_BACK);
-    text[at..end].iter().position(|b| *b == b';').is_some_and(|n| {
+    memchr::memchr_iter(b';', &text[at..end]).any(|n| {
         let after = at + n + 1;
         after >= text.len() || is_end(text[after]) || is_quote(text[after]) || pair_follows(text, after, b"=", true)
     })
