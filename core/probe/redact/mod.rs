@@ -354,9 +354,9 @@ impl Redactor {
         let named = ["name", "key", "Name", "Key"].iter().filter_map(|k| fields.get(*k)?.as_str()).any(is_secret_name);
         let mut changed = false;
         for (name, value) in fields.iter_mut() {
-            let secret = is_secret_name(name) || (named && name.eq_ignore_ascii_case("value"));
+            let is_secret = || is_secret_name(name) || (named && name.eq_ignore_ascii_case("value"));
             match value {
-                serde_json::Value::String(s) if secret && s != REDACTED && !values::is_no_secret(s.as_bytes()) => {
+                serde_json::Value::String(s) if is_secret() && s != REDACTED && !values::is_no_secret(s.as_bytes()) => {
                     REDACTED.clone_into(s);
                     changed = true;
                 }
