@@ -118,10 +118,13 @@ pub(super) fn find(text: &[u8], form: Form, is_short_secret: &dyn Fn(&[u8]) -> b
     let (automaton, triggers) = &*TRIGGERS;
     for hit in automaton.find_overlapping_iter(text) {
         let (start, end) = (hit.start(), hit.end());
-        if search.last.contains(&start) {
+        let trigger = triggers[hit.pattern().as_usize()];
+        // within a secret no other one begins; a hash or a token can go on where the value of a name ends
+        let same = start == search.last.start && matches!(trigger, Trigger::Hash | Trigger::Token(_) | Trigger::Marker);
+        if search.last.contains(&start) && !same {
             continue;
         }
-        match triggers[hit.pattern().as_usize()] {
+        match trigger {
             Trigger::Name => search.name(start, end),
             Trigger::Url => urls::url(&mut search, start),
             Trigger::At => urls::login(&mut search, start),
@@ -147,6 +150,7 @@ impl Search<'_> {
     /// A secret: what it holds is not looked at again.
     pub(super) fn add(&mut self, start: usize, end: usize) {
         if start < end {
+            let end = values::long_end(self.text, &(start..end));
             self.found.push(start..end);
             self.last = start..end;
         }
@@ -245,8 +249,8 @@ impl Search<'_> {
             }
             Some(b':') if next == Some(b':') => {}
             Some(b':') if next == Some(b'=') => self.value(sign + 2, class, b'=', around),
-            // `arn:aws:secretsmanager:…:secret:name`
-            Some(b':') if self.before(from) == Some(b':') => {}
+            // `arn:aws:secretsmanager:…:secret:name`, `https://x-access-token:…@host`
+            Some(b':') if self.before(from) == Some(b':') || self.text[..from].ends_with(b"://") => {}
             Some(b':') => {
                 let whole_line = next.is_some_and(is_blank) && self.begins_line(from);
                 self.value(sign + 1, class, b':', Around { whole_line, ..around });
@@ -257,7 +261,12 @@ impl Search<'_> {
                     self.judge(sign + 1, end, class, b'>');
                 }
             }
-            Some(b',') if closed && from >= 2 && self.text[from - 2] == b'(' => self.value(sign + 1, class, b',', around),
+            Some(b',') if self.is_first_of_pair(from, closed) => {
+                let at = until(self.text, sign + 1, |b| !b.is_ascii_whitespace());
+                if self.at(at + 1) != Some(b'-') || self.text[from] != b'-' {
+                    self.value(at, class, b',', around);
+                }
+            }
             Some(b'(') if sign == to && next.is_some_and(is_quote) => self.value(sign + 1, class, b'=', around),
             _ if self.paired(i, class) => {}
             Some(_) if sign > i || (self.form != Form::Text && self.at(i) == Some(b'\n')) => {
@@ -265,6 +274,12 @@ impl Search<'_> {
             }
             _ => {}
         }
+    }
+
+    /// `("password", "secret")`, `{password, <<"secret">>}`, `"--password", "secret"`.
+    fn is_first_of_pair(&self, from: usize, closed: bool) -> bool {
+        let before = if closed { from.checked_sub(2).and_then(|i| self.at(i)) } else { self.before(from) };
+        (closed && self.text[from] == b'-') || before == Some(if closed { b'(' } else { b'{' })
     }
 
     /// Before the blanks that end at `at`.
@@ -314,6 +329,9 @@ impl Search<'_> {
             _ => {}
         }
         let mut at = skip_blanks(self.text, at);
+        if self.text[at..].starts_with(b"<<\"") {
+            at += 2;
+        }
         // `@"…"` of C#, `b'…'` and `r"…"` of Python, `E'…'` of PostgreSQL, `Some("…")`
         let prefix = until(&self.text[..self.text.len().min(at + 16)], at, |b| !b.is_ascii_alphanumeric() && b != b'@');
         let opened = prefix + usize::from(self.at(prefix) == Some(b'('));
@@ -337,8 +355,13 @@ impl Search<'_> {
             Some(b'<') if self.text[at..self.text.len().min(at + 48)].contains(&b'>') => {}
             // `$(command)`
             Some(b'$') if self.at(at + 1) == Some(b'(') => {}
+            // what the shell calls the directory it is in
+            Some(b'/') if sign == b'=' && self.text[..at].to_ascii_lowercase().ends_with(b"pwd=") => {}
             Some(_) => {
-                let end = values::unquoted_end(self.text, at, around);
+                let end = match class {
+                    Class::Login => until(&self.text[..values::word_end(self.text, at)], at, |b| is_quote(b) || b == b']' || b == b'}'),
+                    _ => values::unquoted_end(self.text, at, around),
+                };
                 let word = &self.text[at..values::word_end(self.text, at).min(end)];
                 let prose = sign == b':' && is_blank(self.before(at).unwrap_or(b' ')) && values::is_statement(word);
                 if !prose {
@@ -350,6 +373,12 @@ impl Search<'_> {
 
     /// A value in quotes, with what is joined to it without a blank, as shells do.
     fn quoted(&mut self, at: usize, class: Class, sign: u8) {
+        let triple = [self.text[at]; 3];
+        if self.text[at..].starts_with(&triple) {
+            let limit = self.text.len().min(at + values::MAX_VALUE_BYTES);
+            let end = memchr::memmem::find(&self.text[at + 3..limit], &triple).map_or(limit, |n| at + 3 + n);
+            return self.judge(at + 3, end, class, sign);
+        }
         let mut end = values::closing_quote(self.text, at);
         while sign == b'=' {
             let after = end + 1;
@@ -499,6 +528,7 @@ impl Search<'_> {
         }
         let end = values::word_end(self.text, at);
         let word = &self.text[at..end];
+        let name_is = |name: &[u8]| self.text[from..to].eq_ignore_ascii_case(name);
         if option && certain {
             if first != b'-' && !values::is_statement(word) {
                 let end = values::unquoted_end(self.text, at, Around { start: from, ..Around::default() });
@@ -506,6 +536,10 @@ impl Search<'_> {
             }
         } else if option && class == Class::Weak && word.contains(&b':') && memchr::memmem::find(word, b"://").is_none() {
             self.judge(at, end, Class::Login, b' ');
+        } else if name_is(b"auth-pass") {
+            // `sentinel auth-pass name secret`
+            let second = skip_blanks(self.text, end);
+            self.judge(second, values::word_end(self.text, second), class, b' ');
         } else if directive || (certain && (self.is_short_secret)(word)) {
             let end = values::unquoted_end(self.text, at, Around { start: from, ..Around::default() });
             self.judge(at, end, class, b' ');
@@ -524,6 +558,7 @@ impl Search<'_> {
         &self.text[from..to] == b"AUTH"
             && match self.before(self.blanks_before(from)) {
                 None => true,
+                Some(b'2' | b'3') => self.text[..from].trim_ascii_end()[..self.text[..from].trim_ascii_end().len() - 1].trim_ascii_end().ends_with(b"HELLO"),
                 Some(b) => matches!(b, b'"' | b'>' | b'\n'),
             }
     }
@@ -532,7 +567,15 @@ impl Search<'_> {
     fn sentence(&mut self, from: usize, to: usize, at: usize, class: Class) {
         let mut at = at;
         let mut end = values::word_end(self.text, at);
-        if matches!(&self.text[at..end], b"is" | b"was" | b"to" | b"=") {
+        let for_whom = matches!(&self.text[at..end], b"for" | b"of");
+        if for_whom {
+            // `the password for root is secret`
+            let line = &self.text[..values::line_end(self.text, at).min(at + MAX_NAME_BYTES)];
+            let Some(n) = memchr::memmem::find(&line[end.min(line.len())..], b" is ") else { return };
+            (at, end) = (end + n + 1, end + n + 3);
+        }
+        // `password is secret`, `password 7 0822455D0A16`
+        if matches!(&self.text[at..end], b"is" | b"was" | b"to" | b"=" | b"0" | b"5" | b"7" | b"8" | b"9") {
             at = skip_blanks(self.text, end);
             end = values::word_end(self.text, at);
         }
@@ -545,8 +588,8 @@ impl Search<'_> {
             Class::Password if name.eq_ignore_ascii_case(b"pass") => false,
             Class::Password => {
                 values::looks_like_password(word)
-                    || (self.follows_login(from) && !values::is_statement(word))
-                    || (line() && !values::is_statement(word) && name.is_ascii() && bare.iter().all(u8::is_ascii_alphanumeric))
+                    || (!for_whom && self.follows_login(from) && !values::is_statement(word))
+                    || (!for_whom && line() && !values::is_statement(word) && name.is_ascii() && bare.iter().all(u8::is_ascii_alphanumeric))
             }
             _ => values::looks_opaque(word),
         };

@@ -60,7 +60,7 @@ struct Inner {
     /// The plain patterns in order: for a text that ends within one of them.
     pieces: BTreeSet<Vec<u8>>,
     /// Beginnings of these.
-    beginnings: HashSet<[u8; SHORTEST_LEARNED]>,
+    beginnings: Beginnings,
     /// Secrets that are too short or too common to be removed wherever they stand.
     short: HashSet<Vec<u8>>,
     /// Names of objects: a secret within one of them stays there, because the name has to be shown.
@@ -75,6 +75,35 @@ struct Inner {
     bytes: usize,
     /// A secret has a space, which a form of a browser writes as `+`.
     has_space: bool,
+}
+
+/// Which beginnings there may be: one bit for each, so that few of the many places of a text are looked up.
+#[derive(Debug)]
+struct Beginnings(Box<[u64; 1024]>);
+
+impl Default for Beginnings {
+    fn default() -> Self {
+        Self(Box::new([0; 1024]))
+    }
+}
+
+impl Beginnings {
+    /// The word and the bit of a beginning.
+    fn place(text: &[u8]) -> Option<(usize, u64)> {
+        let [a, b, c, d, e, f] = *text.first_chunk::<SHORTEST_LEARNED>()?;
+        let hash = u64::from_le_bytes([a, b, c, d, e, f, 0, 0]).wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 48;
+        Some((usize::try_from(hash / 64).unwrap_or(0), 1 << (hash % 64)))
+    }
+
+    fn insert(&mut self, piece: &[u8]) {
+        if let Some((word, bit)) = Self::place(piece) {
+            self.0[word] |= bit;
+        }
+    }
+
+    fn may_hold(&self, text: &[u8]) -> bool {
+        Self::place(text).is_some_and(|(word, bit)| self.0[word] & bit != 0)
+    }
 }
 
 impl Learned {
@@ -136,9 +165,7 @@ impl Inner {
         for line in secret.lines().map(str::trim).filter(|l| l.len() >= SHORTEST_LEARNED && !l.starts_with("-----")) {
             for piece in pieces(line.as_bytes()) {
                 self.add(piece.to_vec(), Form::Plain);
-                if let Some(beginning) = piece.first_chunk() {
-                    self.beginnings.insert(*beginning);
-                }
+                self.beginnings.insert(piece);
                 self.pieces.insert(piece.to_vec());
                 if encoded {
                     base64_forms(piece).into_iter().for_each(|form| self.add(form, Form::Base64));
@@ -194,7 +221,7 @@ impl Inner {
         let from = text.len().saturating_sub(2 * PIECE_BYTES);
         (from..text.len().saturating_sub(SHORTEST_LEARNED - 1))
             .filter(|at| *at == 0 || !text[at - 1].is_ascii_alphanumeric())
-            .filter(|at| text[*at..].first_chunk().is_some_and(|b: &[u8; SHORTEST_LEARNED]| self.beginnings.contains(b)))
+            .filter(|at| self.beginnings.may_hold(&text[*at..]))
             .find(|at| self.pieces.range(text[*at..].to_vec()..).next().is_some_and(|piece| piece.starts_with(&text[*at..])))
             .map(|at| at..text.len())
     }

@@ -4,8 +4,7 @@ use super::kinds::Search;
 use super::values::{self, is_quote, skip_blanks, until};
 
 /// What such lines have in them.
-pub(super) const STARTS: &[&str] =
-    &[":*:", ":5432:", ":5433:", ":5434:", ":6432:", " on >", " off >", " on #", " on nopass >", "reset >", "resetpass >"];
+pub(super) const STARTS: &[&str] = &[":*:", ":5432:", ":5433:", ":5434:", ":6432:", " on >", " off >", " #", " on nopass >", "reset >", "resetpass >"];
 
 /// A line with one of [`STARTS`] in it.
 pub(super) fn line(search: &mut Search<'_>, start: usize, end: usize) {
@@ -13,7 +12,7 @@ pub(super) fn line(search: &mut Search<'_>, start: usize, end: usize) {
         pgpass(search, start);
     } else if search.text[end - 1] == b'#' {
         let stop = values::word_end(search.text, end);
-        if stop - end == 64 {
+        if stop - end == 64 && search.text[end..stop].iter().all(u8::is_ascii_hexdigit) {
             search.add(end, stop);
         }
     } else {

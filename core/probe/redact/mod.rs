@@ -359,9 +359,9 @@ impl Redactor {
         let named = ["name", "key", "Name", "Key"].iter().filter_map(|k| fields.get(*k)?.as_str()).any(is_secret_name);
         let mut changed = false;
         for (name, value) in fields.iter_mut() {
-            let secret = is_secret_name(name) || (named && name.eq_ignore_ascii_case("value"));
+            let is_secret = || is_secret_name(name) || (named && name.eq_ignore_ascii_case("value"));
             match value {
-                serde_json::Value::String(s) if secret && s != REDACTED && !values::is_no_secret(s.as_bytes()) => {
+                serde_json::Value::String(s) if is_secret() && s != REDACTED && !values::is_no_secret(s.as_bytes()) => {
                     REDACTED.clone_into(s);
                     changed = true;
                 }
@@ -533,5 +533,246 @@ mod tests {
         let mut v = serde_json::json!({"a": ["hunter2-canary", {"b": "x hunter2-canary"}], "n": 1});
         r.scrub_json(&mut v);
         assert!(!v.to_string().contains("canary"), "{v}");
+    }
+
+    fn learned(secret: &str) -> Redactor {
+        let r = Redactor::default();
+        r.learn(secret);
+        r
+    }
+
+    #[test]
+    fn learned_secret_in_json_is_removed() {
+        let r = learned("ca\"na\\ry/\u{e9} 1");
+        for (text, clean) in [
+            (r#"a "ca\"na\\ry/é 1" b"#, r#"a "[redacted]" b"#),
+            (r#"a "ca\"na\\ry\/\u00e9 1" b"#, r#"a "[redacted]" b"#),
+            (r#"a \"ca\\\"na\\\\ry/é 1\" b"#, r#"a \"[redacted]\" b"#),
+            (r#"a \\\"ca\\\\\\\"na\\\\\\\\ry/é 1\\\" b"#, r#"a \\\"[redacted]\\\" b"#),
+        ] {
+            assert_eq!(r.scrub(text), clean);
+        }
+    }
+
+    #[test]
+    fn learned_secret_in_percent_encoding_is_removed() {
+        let r = learned("ca/n+a r&y=\u{e9}");
+        for text in ["ca%2Fn%2Ba%20r%26y%3D%C3%A9", "ca%2fn%2ba+r%26y%3d%c3%a9", "ca/n%2Ba%20r&y=%C3%A9", "ca%252Fn%252Ba%2520r%2526y%253D%25C3%25A9"] {
+            assert_eq!(r.scrub(&format!("GET /?x={text} 200")), "GET /?x=[redacted] 200", "{text}");
+        }
+    }
+
+    #[test]
+    fn learned_secret_in_html_is_removed() {
+        assert_eq!(learned("can<a&ry\"").scrub("<p>can&lt;a&amp;ry&#34;</p>"), "<p>[redacted]</p>");
+    }
+
+    #[test]
+    fn learned_secret_in_base64_is_removed() {
+        use base64::Engine as _;
+        use base64::engine::general_purpose::{STANDARD, STANDARD_NO_PAD, URL_SAFE, URL_SAFE_NO_PAD};
+        let secret = "c4n?a>ry~\u{ff}\u{fe}";
+        let r = learned(secret);
+        for before in ["", "u", "us", "usr", "user:", "a longer text before "] {
+            for after in ["", "1", "12", " and a text behind"] {
+                for engine in [&STANDARD, &STANDARD_NO_PAD, &URL_SAFE, &URL_SAFE_NO_PAD] {
+                    let encoded = engine.encode(format!("{before}{secret}{after}"));
+                    let clean = r.scrub(&format!("x \"{encoded}\" y"));
+                    // what is left stands for what was before the secret
+                    let left = clean.strip_prefix("x \"").and_then(|c| c.strip_suffix("[redacted]\" y")).unwrap_or("not removed");
+                    assert!(engine.encode(before).starts_with(left), "{before}…{after} {encoded}: {clean}");
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn short_learned_secret_in_basic_auth_is_removed() {
+        assert_eq!(learned("canary").scrub("proxy sent dXNlcjpjYW5hcnk= upstream"), "proxy sent dXNlcj[redacted] upstream");
+    }
+
+    #[test]
+    fn learned_secret_in_hexadecimal_digits_is_removed() {
+        let r = learned("canary-1");
+        assert_eq!(r.scrub("key 63616e6172792d31 set"), "key [redacted] set");
+        assert_eq!(r.scrub("key 63616E6172792D31 set"), "key [redacted] set");
+    }
+
+    #[test]
+    fn short_learned_secret_is_removed_only_where_a_secret_stands() {
+        let r = Redactor::default();
+        r.learn_environment(["REDIS_PASSWORD=x7k", "DB_PASSWORD=guest", "APP_SECRET=postgres"]);
+        for text in ["guest postgres x7k", "user guest logged in to postgres", "redis-cli -h guest"] {
+            assert_eq!(r.scrub(text), text);
+        }
+        assert_eq!(r.scrub("password x7k rejected"), "password [redacted] rejected");
+        assert_eq!(r.scrub("tried the password postgres"), "tried the password [redacted]");
+        assert_eq!(r.scrub("amqp://guest:guest@queue"), "amqp://guest:[redacted]@queue");
+        assert_eq!(r.scrub("auth=x7k"), "auth=[redacted]");
+    }
+
+    #[test]
+    fn secrets_in_json_of_an_environment_are_learned() {
+        let r = Redactor::default();
+        r.learn_environment([
+            r#"APP={"db":{"host":"db-host","password":"can\u0061ry-1"},"list":[{"api_key":"canary-2"}]}"#,
+            r#"CREDENTIALS={"kind":"account","id":"c4nary0123","url":"https://example.org/token"}"#,
+        ]);
+        assert_eq!(r.scrub("canary-1, canary-2, c4nary0123"), "[redacted], [redacted], [redacted]");
+        assert_eq!(r.scrub("db-host account https://example.org/token"), "db-host account https://example.org/token");
+    }
+
+    #[test]
+    fn secrets_in_lists_of_an_environment_are_learned() {
+        let r = Redactor::default();
+        r.learn_environment([
+            "ConnectionStrings__Main=Server=db-host;User Id=app;Password=can ary;1;Encrypt=true",
+            "CELERY=amqp://a:canary-1@q1//;amqp://a:canary-2@q2//",
+            "API_TOKENS=c4nary0001,c4nary0002",
+            "OPTIONS=host=db-host,password=canary-4,ssl=true",
+        ]);
+        for secret in ["can ary;1", "canary-1", "canary-2", "c4nary0001", "c4nary0002", "canary-4"] {
+            assert_eq!(r.scrub(&format!("it is {secret}, so")), "it is [redacted], so", "{secret}");
+        }
+        assert_eq!(r.scrub("db-host app true"), "db-host app true");
+    }
+
+    #[test]
+    fn percent_encoded_password_of_an_environment_is_learned_as_it_is_sent() {
+        let r = Redactor::default();
+        r.learn_environment(["DATABASE_URL=postgres://app:can%40ry%2F1@db/app"]);
+        assert_eq!(r.scrub("sent can@ry/1 and can%40ry%2f1"), "sent [redacted] and [redacted]");
+    }
+
+    #[test]
+    fn secrets_of_a_command_are_learned() {
+        let r = Redactor::default();
+        r.learn_arguments(["app", "--password", "canary one", "--url", "redis://:canary-2@cache", "--port", "6379"]);
+        assert_eq!(r.scrub("canary one, canary-2 on 6379"), "[redacted], [redacted] on 6379");
+    }
+
+    #[test]
+    fn hashes_and_ids_of_an_environment_are_not_learned() {
+        let r = Redactor::default();
+        r.learn_environment([
+            "GIT_COMMIT=4f2b6c0e9d8a7b6c5d4e3f2a1b0c9d8e7f6a5b4c",
+            "POD_UID=550e8400-e29b-41d4-a716-446655440000",
+            "REQUEST_ID=0a1b2c3d4e5f60718293a4b5c6d7e8f9",
+        ]);
+        let text = "4f2b6c0e9d8a7b6c5d4e3f2a1b0c9d8e7f6a5b4c 0a1b2c3d4e5f60718293a4b5c6d7e8f9";
+        assert_eq!(r.scrub(text), text);
+    }
+
+    #[test]
+    fn one_environment_cannot_crowd_out_another() {
+        let r = Redactor::default();
+        let many: Vec<String> = (0..100_000).map(|i| format!("SECRET_{i}=value-{i:032}")).collect();
+        (0..20).for_each(|_| r.learn_environment(many.iter().map(String::as_str)));
+        r.learn_environment(["DB_PASSWORD=canary-late"]);
+        assert_eq!(r.scrub("canary-late"), REDACTED);
+    }
+
+    #[test]
+    fn value_of_a_secret_field_is_removed_whole() {
+        let r = Redactor::default();
+        let mut v = serde_json::json!({
+            "requirepass": "can ary", "token": "x", "tokens": 5, "password_file": "/run/x", "user": "app",
+            "env": [{"name": "DB_PASSWORD", "value": "can ary"}, {"name": "TZ", "value": "UTC"}],
+        });
+        assert!(r.scrub_json(&mut v));
+        let clean = serde_json::json!({
+            "requirepass": "[redacted]", "token": "[redacted]", "tokens": 5, "password_file": "/run/x", "user": "app",
+            "env": [{"name": "DB_PASSWORD", "value": "[redacted]"}, {"name": "TZ", "value": "UTC"}],
+        });
+        assert_eq!(v, clean);
+    }
+
+    #[test]
+    fn secrets_in_keys_are_removed() {
+        let r = learned("canary-1");
+        let mut v = serde_json::json!({"by_path": {"/reset/canary-1": 1, "/reset/canary-1/": 2, "/x?token=abc": 3}});
+        assert!(r.scrub_json(&mut v));
+        let clean = serde_json::json!({"by_path": {"/reset/[redacted]": 1, "/reset/[redacted]/": 2, "/x?token=[redacted]": 3}});
+        assert_eq!(v, clean);
+        let mut twins = serde_json::json!({"a/canary-1": 1, "a/canary-1canary-1": 2});
+        r.scrub_json(&mut twins);
+        assert_eq!(twins.as_object().map(serde_json::Map::len), Some(2), "{twins}");
+    }
+
+    #[test]
+    fn multi_byte_characters_stay_whole() {
+        let r = learned("canäry-1");
+        assert_eq!(r.scrub("ü=canäry-1€ password=ä€ü"), "ü=[redacted]€ password=[redacted]");
+    }
+
+    #[test]
+    fn long_value_is_removed_to_its_end() {
+        let long = "0a1B".repeat(5000);
+        for (before, after) in [("{\"secret\":\"", "\",\"a\":1}"), ("password=", ""), ("Authorization: Bearer ", ""), ("API_KEY='x y ", "' z"), ("x eyJhbGciOiJIUzI1NiJ9.", "")] {
+            let clean = Redactor::default().scrub(&format!("{before}{long}{after}"));
+            assert!(clean.len() < 100 && clean.ends_with(after), "{clean:.200}");
+        }
+    }
+
+    #[test]
+    fn text_that_is_too_long_is_cut() {
+        let text = "x ".repeat(MAX_TEXT_BYTES);
+        let clean = Redactor::default().scrub(&text);
+        assert!(clean.len() < MAX_TEXT_BYTES + 100 && clean.ends_with("more bytes left out]"));
+    }
+
+    /// Texts that would make a parser read on from every place to the end.
+    #[test]
+    fn time_grows_with_the_text() {
+        let hostile = [
+            "-----BEGIN PRIVATE KEY-----\nMII", "password=\"", "password='a ", "https://a:b", "a:b@", "mysql -p", "{\"password\":", "eyJhbGciOiJIUzI1NiJ9.",
+            "data:\n a: b\nkind: Secret\n", "\\\\\\\"%25", "aaaaaaaa", "Authorization: ", "echo a | sudo ", "password: |\n  a\n", "$6$aaaaaaaa$", "identified ",
+            "Private-Lines: 200\n", ":5432:", "Cookie: a=b", "password ", "&quot;", "cred[", "a=(((((", "user:password,", "key-key_key.", "--from-literal=",
+        ];
+        let r = Redactor::default();
+        (6..60).for_each(|n| r.learn(&"a".repeat(n)));
+        let time = |text: &str| {
+            let started = std::time::Instant::now();
+            let _ = r.scrub(text);
+            started.elapsed()
+        };
+        for part in hostile {
+            let (short, long) = (part.repeat(2_000), part.repeat(16_000));
+            let (one, eight) = (time(&short).max(time(&short)), time(&long));
+            assert!(eight < one * 40 + std::time::Duration::from_millis(50), "{part:?}: {one:?} and {eight:?}");
+        }
+    }
+
+    proptest::proptest! {
+        #![proptest_config(proptest::prelude::ProptestConfig::with_cases(300))]
+        #[test]
+        fn learned_secrets_are_removed_in_every_encoding(
+            secret in "[ -~]{6,40}", before in "[ -~]{0,12}", after in "[ -~]{0,12}", how in 0_u8..6,
+        ) {
+            use base64::Engine as _;
+            let plain = secret.trim();
+            proptest::prop_assume!(plain.len() >= SHORTEST_LEARNED && !REDACTED.contains(plain) && !values::is_no_secret(plain.as_bytes()));
+            proptest::prop_assume!(!ORDINARY.contains(&plain.to_ascii_lowercase().as_str()));
+            let r = learned(plain);
+            let json = |text: &str| {
+                let quoted = serde_json::Value::from(text).to_string();
+                quoted[1..quoted.len() - 1].to_owned()
+            };
+            let percent = |text: &str| text.bytes().map(|b| if b.is_ascii_alphanumeric() { char::from(b).to_string() } else { format!("%{b:02X}") }).collect::<String>();
+            let encoded = match how {
+                0 => plain.to_owned(),
+                1 => json(plain),
+                2 => json(&json(plain)),
+                3 => percent(plain),
+                4 => percent(&json(plain)),
+                _ => base64::engine::general_purpose::STANDARD.encode(format!("{before}{plain}")),
+            };
+            // the escape of what is before must not swallow the first character of it
+            let text = format!("{} {encoded} {after}", before.replace(['\\', '%', '&'], ""));
+            let clean = r.scrub(&text);
+            let sure = if how == 5 { encoded[encoded.len().saturating_sub(10)..].trim_end_matches('=').to_owned() } else { encoded.clone() };
+            proptest::prop_assert!(!clean.contains(&sure), "{text} became {clean}");
+            proptest::prop_assert_eq!(r.scrub(&clean), clean);
+        }
     }
 }

@@ -157,7 +157,8 @@ const QUALIFIERS: &[&str] = &[
     "clear",
 ];
 
-/// Words after the secret one that make it a statement about the secret: `password_file`, `token_type`.
+/// Words after the secret one that make the name of a variable a statement about the secret: `PASSWORD_FILE`, `TOKEN_TYPE`. In other names
+/// all words do but [`QUALIFIERS`].
 const ABOUT: &[&str] = &[
     "file",
     "files",
@@ -373,7 +374,7 @@ fn begins_word(name: &[u8], at: usize) -> bool {
 /// What the value of this name is; `None` when it is nothing secret.
 pub(super) fn class(name: &[u8]) -> Option<Class> {
     let words = Words::of(name);
-    // a name of a variable may end in anything: `DB_PASSWORD_SHOP`
+    // a name of a variable may end in anything but [`ABOUT`]: `DB_PASSWORD_SHOP`
     let variable = name.iter().all(|b| b.is_ascii_uppercase() || b.is_ascii_digit() || *b == b'_') && name.contains(&b'_');
     for back in 0..words.count {
         let word = words.word(back);
@@ -382,7 +383,7 @@ pub(super) fn class(name: &[u8]) -> Option<Class> {
             let certain = !matches!(class, Class::Weak | Class::Key | Class::Cookie | Class::Authorization);
             return (certain || back == 0 || (back == 1 && words.word(0) == "id")).then_some(class);
         }
-        if ABOUT.contains(&word) || !(variable || QUALIFIERS.contains(&word)) {
+        if if variable { ABOUT.contains(&word) } else { !QUALIFIERS.contains(&word) } {
             return None;
         }
     }

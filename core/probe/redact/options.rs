@@ -147,6 +147,7 @@ pub(super) const PROGRAMS: &[Program] = &[
     },
     Program { names: &["xfreerdp", "wfreerdp"], joined: &["/p:"], ..NONE },
     Program { names: &["lftp"], logins: &[("-u", b',')], ..NONE },
+    Program { names: &["ssh-keygen"], next: &["-N", "-P"], ..NONE },
     Program { names: &["swaks"], next: &["-ap"], ..NONE },
     Program { names: &["sendemail", "sendEmail"], next: &["-xp"], ..NONE },
     Program { names: &["useradd", "usermod"], next: &["-p"], ..NONE },

@@ -26,8 +26,16 @@ impl Spans {
 
     /// In order, without overlaps, on character boundaries. Spans that only an earlier [`REDACTED`] separates become one.
     pub(super) fn merged(mut self, text: &str) -> Vec<Range<usize>> {
+        let earlier: Vec<usize> = memchr::memmem::find_iter(text.as_bytes(), REDACTED).collect();
+        // what an earlier run has left is whole or is not part of a span
+        let around = |at: usize| {
+            let n = earlier.partition_point(|start| *start < at);
+            let before = n.checked_sub(1).map(|n| earlier[n]..earlier[n] + REDACTED.len());
+            before.filter(|r| r.end > at)
+        };
         for span in &mut self.0 {
-            span.end = span.end.min(text.len());
+            span.start = around(span.start).map_or(span.start, |r| r.start);
+            span.end = around(span.end).map_or(span.end, |r| r.end).min(text.len());
             while !text.is_char_boundary(span.start) {
                 span.start -= 1;
             }

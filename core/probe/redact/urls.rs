@@ -199,7 +199,9 @@ pub(super) fn login(search: &mut Search<'_>, sign: usize) {
     let host =
         until(&after[..after.len().min(MAX_LOGIN_BYTES)], 0, |b| !b.is_ascii_alphanumeric() && !matches!(b, b'.' | b'-' | b'_'));
     let port = until(&after[..after.len().min(host + 7)], (host + 1).min(after.len()), |b| !b.is_ascii_digit());
-    let host_and_port = host > 0 && after.get(host) == Some(&b':') && port >= host + 3;
+    // `redis:<id>@<pid>:<start>` is an identity of ours
+    let is_name = after[..host].iter().any(u8::is_ascii_alphabetic) || after[..host].iter().filter(|b| **b == b'.').count() == 3;
+    let host_and_port = is_name && after.get(host) == Some(&b':') && (host + 3..=host + 6).contains(&port);
     // `image:tag@sha256:…`
     let digest = after.starts_with(b"sha") || after.starts_with(b"md5");
     let known = oracle.is_some() || in_parentheses || (host_and_port && !digest && !name.eq_ignore_ascii_case(b"mailto"));

@@ -31,9 +31,22 @@ pub(super) fn word_end(text: &[u8], at: usize) -> usize {
     until(&text[..text.len().min(at + MAX_VALUE_BYTES)], at, |b| b.is_ascii_whitespace())
 }
 
-/// The end of the line that `at` is in.
+/// The end of the line that `at` is in, at most [`MAX_VALUE_BYTES`] on.
 pub(super) fn line_end(text: &[u8], at: usize) -> usize {
+    whole_line_end(&text[..text.len().min(at + MAX_VALUE_BYTES)], at)
+}
+
+/// The end of the line that `at` is in, however long it is.
+fn whole_line_end(text: &[u8], at: usize) -> usize {
     memchr::memchr2(b'\n', b'\r', &text[at.min(text.len())..]).map_or(text.len(), |n| at + n)
+}
+
+/// The end of a value that was not followed to its end because it is so long: the next quote or the end of the line.
+pub(super) fn long_end(text: &[u8], span: &Range<usize>) -> usize {
+    if span.len() + 16 < MAX_VALUE_BYTES {
+        return span.end;
+    }
+    until(text, span.end, |b| is_quote(b) || b == b'\n')
 }
 
 /// The place of the closing quote for the opening one at `at`. Escaped and doubled quotes do not close. Without one, the end of the line.
@@ -124,7 +137,7 @@ pub(super) struct Around {
 /// The end of the unquoted value at `at`.
 pub(super) fn unquoted_end(text: &[u8], at: usize, around: Around) -> usize {
     if around.entry {
-        return line_end(text, at);
+        return whole_line_end(text, at);
     }
     let end = text.len().min(at + MAX_VALUE_BYTES);
     let mut depth = Vec::new();
@@ -145,8 +158,9 @@ pub(super) fn unquoted_end(text: &[u8], at: usize, around: Around) -> usize {
                 None => {}
             },
             quote @ (b'"' | b'\'' | b'`') => {
-                let inside = around.quote == Some(quote) || is_open(text, around.start, quote, quote);
-                if inside || next.is_none_or(|b| is_end(b) || is_quote(b)) {
+                let inside = || around.quote == Some(quote) || is_open(text, around.start, quote, quote);
+                let goes_on = next.is_some_and(|b| b.is_ascii_alphanumeric() || !(is_end(b) || is_quote(b) || inside()));
+                if !goes_on {
                     break;
                 }
             }
@@ -183,7 +197,7 @@ pub(super) fn unquoted_end(text: &[u8], at: usize, around: Around) -> usize {
 /// Whether the value at `at` is an entry of a list with `;`: another entry follows in the same line.
 fn ends_in_list(text: &[u8], at: usize) -> bool {
     let end = line_end(text, at).min(at + MAX_LOOK_BACK);
-    text[at..end].iter().position(|b| *b == b';').is_some_and(|n| {
+    memchr::memchr_iter(b';', &text[at..end]).any(|n| {
         let after = at + n + 1;
         after >= text.len() || is_end(text[after]) || is_quote(text[after]) || pair_follows(text, after, b"=", true)
     })
@@ -196,111 +210,20 @@ fn is_in_url(text: &[u8], name: usize) -> bool {
 
 /// Words that stand where a value could, and say something about it.
 const STATEMENTS: &[&str] = &[
-    "a",
-    "an",
-    "and",
-    "are",
-    "as",
-    "at",
-    "authentication",
-    "auth",
-    "bad",
-    "be",
-    "been",
-    "bool",
-    "bucket",
-    "but",
-    "by",
-    "bytes",
-    "cannot",
-    "changed",
-    "char",
-    "contains",
-    "could",
-    "did",
-    "does",
-    "empty",
-    "error",
-    "expired",
-    "expires",
-    "failed",
-    "failure",
-    "file",
-    "for",
-    "format",
-    "found",
-    "from",
-    "generated",
-    "given",
-    "has",
-    "hash",
-    "have",
-    "if",
-    "in",
-    "incorrect",
-    "int",
-    "integer",
-    "invalid",
-    "is",
-    "it",
-    "length",
-    "malformed",
-    "may",
-    "mismatch",
-    "missing",
-    "must",
-    "needs",
-    "new",
-    "no",
-    "not",
-    "of",
-    "ok",
-    "on",
-    "only",
-    "optional",
-    "or",
-    "pair",
-    "policy",
-    "prompt",
-    "provided",
-    "received",
-    "refresh",
-    "rejected",
-    "required",
-    "requires",
-    "reset",
-    "rotated",
-    "set",
-    "should",
-    "store",
-    "str",
-    "string",
-    "supplied",
-    "text",
-    "that",
-    "the",
-    "this",
-    "to",
-    "too",
-    "type",
-    "unexpected",
-    "unknown",
-    "unset",
-    "updated",
-    "using",
-    "valid",
-    "value",
-    "varchar",
-    "verification",
-    "was",
-    "were",
-    "when",
-    "which",
-    "will",
-    "with",
-    "without",
-    "wrong",
-    "your",
+    "a", "accepted", "age", "an", "and", "are", "argument", "as", "at", "auth", "authentication", "bad", "be", "been",
+    "bool", "bucket", "but", "by", "bytes", "cannot", "changed", "char", "check", "checks", "column", "configured",
+    "contains", "could", "created", "database", "deleted", "denied", "detected", "did", "disabled", "does", "empty",
+    "enabled", "encrypted", "entry", "error", "exchange", "expired", "expires", "failed", "failure", "field", "file",
+    "flag", "for", "format", "found", "from", "generated", "given", "group", "has", "hash", "have", "history", "if", "in",
+    "incorrect", "input", "int", "integer", "invalid", "is", "it", "leaked", "length", "lifetime", "line", "loaded",
+    "lookup", "lost", "malformed", "manager", "mandatory", "matched", "may", "mechanism", "method", "mismatch", "missing",
+    "must", "needed", "needs", "new", "no", "not", "null", "of", "ok", "on", "only", "option", "optional", "or", "pair",
+    "parameter", "plugin", "policy", "prompt", "protected", "provided", "received", "refresh", "refreshed", "rejected",
+    "renewal", "request", "required", "requires", "reset", "response", "reuse", "review", "revoked", "rotated", "rotation",
+    "scope", "set", "should", "specified", "store", "stored", "str", "strength", "string", "supplied", "table", "text",
+    "that", "the", "this", "to", "too", "type", "undefined", "unexpected", "unknown", "unset", "updated", "using", "valid",
+    "validation", "value", "varchar", "verification", "verified", "was", "were", "when", "which", "will", "with", "without",
+    "wrong", "your",
 ];
 
 /// Values that are none.
@@ -358,8 +281,6 @@ const PLACES: &[&str] = &[
 pub(super) fn is_statement(value: &[u8]) -> bool {
     let word = trimmed(value).to_ascii_lowercase();
     STATEMENTS.iter().any(|w| w.as_bytes() == word)
-        || ((word.ends_with(b"ed") || word.ends_with(b"ing") || word.ends_with(b"ion"))
-            && word.iter().all(u8::is_ascii_lowercase))
 }
 
 /// Without punctuation around it.
