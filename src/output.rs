@@ -85,16 +85,20 @@ pub fn write_new(path: &Path, bytes: Vec<u8>, access: Access) -> io::Result<bool
     put(path, bytes, access, false)
 }
 
-/// Creates a directory and those above it that do not exist.
-pub fn create_directories(path: &Path) -> io::Result<()> {
+/// Creates a directory and those above it that do not exist, with this mode as far as the umask leaves it.
+pub fn create_directories(path: &Path, mode: u32) -> io::Result<()> {
     let path = std::path::absolute(path)?;
-    bounded(path, |path| {
+    bounded(path, move |path| {
         let mut above: Vec<&Path> = path.ancestors().collect();
         above.reverse();
         above.into_iter().try_for_each(|path| {
             match trusted::destination(path, Purpose::Write).map_err(trusted::TrustError::into_io)? {
                 Entry::Directory(_) => Ok(()),
-                Entry::Absent { parent, name } => mkdirat(&parent, &name, Mode::from_raw_mode(0o755)).map_err(io::Error::from),
+                Entry::Absent { parent, name } => match mkdirat(&parent, &name, Mode::from_raw_mode(mode)) {
+                    // another run was faster
+                    Err(rustix::io::Errno::EXIST) => trusted::directory(path).map(|_| ()).map_err(trusted::TrustError::into_io),
+                    result => result.map_err(io::Error::from),
+                },
                 // a link to one counts, if the link cannot be exchanged
                 Entry::File { .. } => trusted::directory(path).map(|_| ()).map_err(trusted::TrustError::into_io),
             }

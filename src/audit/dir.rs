@@ -1,25 +1,18 @@
 //! The state directory: this user's alone, for root with every directory above it ([`trusted`]).
 
-use std::fs::{DirBuilder, File};
+use std::fs::File;
 use std::io::{self, Write as _};
-use std::os::unix::fs::{DirBuilderExt, MetadataExt};
+use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 
 use opsctl_core::probe::trusted;
 
+use crate::output;
+
 /// Creates the directory if it does not exist, and checks that no other user can put files into it.
 pub fn ensure(dir: &Path) -> io::Result<()> {
-    private(dir)?;
-    // users often have group-writable directories of their own above
-    if rustix::process::geteuid().is_root() { above(dir) } else { Ok(()) }
-}
-
-/// The same without a look at the directories above: for a directory of logs, which other users may be able to rename.
-pub fn private(dir: &Path) -> io::Result<()> {
-    match DirBuilder::new().mode(0o700).recursive(true).create(dir) {
-        Ok(()) => {}
-        Err(e) if e.kind() == io::ErrorKind::AlreadyExists => {}
-        Err(e) => return Err(e),
+    if std::fs::symlink_metadata(dir).is_err_and(|e| e.kind() == io::ErrorKind::NotFound) {
+        output::create_directories(dir, 0o700)?;
     }
     check(dir)
 }

@@ -129,7 +129,7 @@ fn complain(text: &str) -> std::io::Result<()> {
 /// Writes the file, readable by its owner alone: passwords may be put in it. False when it exists and is to be kept.
 fn write_new(path: &Path, text: &str, force: bool) -> anyhow::Result<bool> {
     if let Some(dir) = path.parent().filter(|d| !d.as_os_str().is_empty()) {
-        output::create_directories(dir).with_context(|| format!("creating {}", dir.display()))?;
+        output::create_directories(dir, 0o755).with_context(|| format!("creating {}", dir.display()))?;
     }
     let bytes = text.as_bytes().to_vec();
     let written = if force {

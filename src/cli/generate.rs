@@ -40,7 +40,7 @@ pub fn exec(args: &Args) -> anyhow::Result<u8> {
         What::Man => "man".into(),
         What::Completions => "completions".into(),
     });
-    output::create_directories(&dir).with_context(|| format!("creating {}", dir.display()))?;
+    output::create_directories(&dir, 0o755).with_context(|| format!("creating {}", dir.display()))?;
     let files = files(args.what)?;
     for (name, text) in &files {
         let path = dir.join(name);

@@ -182,9 +182,9 @@ fn metrics_reach_directory_of_collector_and_no_link_in_it() {
 fn missing_directories_are_created() {
     let dir = tempfile::tempdir().unwrap();
     let below = dir.path().join("a/b/c");
-    create_directories(&below).unwrap();
-    create_directories(&below).unwrap();
+    create_directories(&below, 0o700).unwrap();
+    create_directories(&below, 0o700).unwrap();
     assert!(below.is_dir());
     std::fs::write(dir.path().join("file"), "").unwrap();
-    assert!(create_directories(&dir.path().join("file/x")).is_err());
+    assert!(create_directories(&dir.path().join("file/x"), 0o700).is_err());
 }

@@ -4,6 +4,9 @@
 #[path = "../lab/mod.rs"]
 mod lab;
 
+#[path = "../attacks/mod.rs"]
+mod attacks;
+
 #[path = "../incidents/mod.rs"]
 mod incidents;
 

@@ -55,7 +55,7 @@ fn a_container_made_anew_from_another_image_is_told_with_what_broke() {
     let json: serde_json::Value = serde_json::from_str(&host.opsctl(&["changes", "--format", "json"]).stdout).unwrap();
     assert!(json["changes"].as_array().is_some_and(|c| c.iter().any(|c| c["subject"] == "container:web")), "{json}");
     let markdown = host.opsctl(&["changes", "--format", "markdown"]).stdout;
-    assert!(markdown.contains("| container | container:web | recreated from image shop:2, before shop:1 |"), "{markdown}");
+    assert!(markdown.contains("| container | `container:web` | `recreated from image shop:2, before shop:1` |"), "{markdown}");
     for text in [list.stdout, json.to_string(), markdown, host.sh("cat /mnt/recording.json"), table] {
         assert!(!text.contains("canary"), "{text}");
     }

@@ -31,9 +31,9 @@ EOF");
 server { listen 443 ssl; server_name shop.test; ssl_certificate /etc/letsencrypt/live/shop.test/fullchain.pem; ssl_certificate_key /etc/letsencrypt/live/shop.test/privkey.pem; }
 EOF
         nginx -s reload");
-    host.sh("curl -sk https://localhost:15000/roots/0 > /mnt/root.pem; curl -sk https://localhost:15000/intermediates/0 >> /mnt/root.pem");
+    host.sh("curl -sk https://localhost:15000/roots/0 > /mnt/ca/roots.pem; curl -sk https://localhost:15000/intermediates/0 >> /mnt/ca/roots.pem");
     // the timer is another test's
-    host.configure("[run]\nskip = [\"tls.renewal-timer\"]\n[runbooks.tls]\nca_files = [\"/mnt/root.pem\"]\n");
+    host.configure("[run]\nskip = [\"tls.renewal-timer\"]\n[runbooks.tls]\nca_files = [\"/mnt/ca/roots.pem\"]\n");
     Some(host)
 }
 

@@ -116,8 +116,8 @@ fn a_login_is_asked_for_with_the_line_to_add_and_a_secret_stays_one() {
     assert_eq!(with("password = \"${REDIS_PW}\"", "canary-redis-right"), 0);
     host.sh("redis-cli --no-auth-warning -a canary-redis-right ACL SETUSER watch on '>canary-redis-acl' '~*' +@all");
     assert_eq!(with("user = \"watch\"\npassword = \"${REDIS_PW}\"", "canary-redis-acl"), 0);
-    host.sh("printf 'canary-redis-right\\n' > /mnt/secret");
-    assert_eq!(with("password_file = \"/mnt/secret\"", "unused"), 0);
+    host.sh("mkdir /mnt/own; printf 'canary-redis-right\\n' > /mnt/own/secret");
+    assert_eq!(with("password_file = \"/mnt/own/secret\"", "unused"), 0);
     // a variable that is not set is named, and costs only its server
     host.configure("[[server]]\nname = \"127.0.0.1:6379\"\npassword = \"${NO_SUCH_VARIABLE}\"\n");
     let run = host.ask(&["redis", "postgres"]);

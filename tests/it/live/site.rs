@@ -210,7 +210,7 @@ tls = { address = "127.0.0.1:443", name = "other.test", trusted = false }
 [[check]]
 name = "token"
 title = "who has the token may"
-http = { url = "http://127.0.0.1:8080/secret", status = [200], header = { X-Key = "${SITE_KEY}" }, bearer_file = "/mnt/token", answer_header = { X-Of = "shop" } }
+http = { url = "http://127.0.0.1:8080/secret", status = [200], header = { X-Key = "${SITE_KEY}" }, bearer_file = "/mnt/own/token", answer_header = { X-Of = "shop" } }
 [[check]]
 name = "token-missing"
 title = "who has no token may not"
@@ -287,7 +287,7 @@ timeout = "300ms"
 [[check]]
 name = "secret"
 title = "it keeps secrets"
-command = { argv = ["/mnt/secret.sh"] }
+command = { argv = ["/mnt/own/secret.sh"] }
 [[check]]
 name = "plugin"
 title = "a plugin is understood"
@@ -344,8 +344,8 @@ fn every_kind_of_look_sees_what_is_there() {
         if ($http_x_key != 'canary-site-key') { return 403; } return 200 ok; } }";
     host.nginx(&(site("shop.test", "shop") + secret));
     host.sh(
-        "printf 'canary-site-token\\n' > /mnt/token; echo x > /mnt/backup-1.gz; touch -d '-3 days' /mnt/backup-1.gz; touch /mnt/maintenance
-        printf '#!/bin/sh\\necho password=canary-site-password; exit 1\\n' > /mnt/secret.sh; chmod 755 /mnt/secret.sh
+        "mkdir /mnt/own; printf 'canary-site-token\\n' > /mnt/own/token; echo x > /mnt/backup-1.gz; touch -d '-3 days' /mnt/backup-1.gz; touch /mnt/maintenance
+        printf '#!/bin/sh\\necho password=canary-site-password; exit 1\\n' > /mnt/own/secret.sh; chmod 755 /mnt/own/secret.sh
         { date -ud '-2 hours' '+%Y-%m-%dT%H:%M:%SZ ERROR old'; date -ud '-1 minute' '+%Y-%m-%dT%H:%M:%SZ ERROR new'; echo '  ERROR its trace'; } > /mnt/app.log",
     );
     host.configure(TRUST);
