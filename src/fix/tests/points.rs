@@ -1,6 +1,8 @@
 //! `kill -9` at every point of every action: a file action at every system call that changes something, a request to somebody else when it has
 //! been sent. What is left is whole, and the next run looks instead of repeating.
 
+use std::time::Duration;
+
 use std::io::{BufRead, BufReader, Write};
 use std::os::unix::fs::MetadataExt;
 use std::os::unix::net::{UnixListener, UnixStream};
@@ -106,7 +108,7 @@ fn child() {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     runtime.block_on(async {
         let docker = match how.strip_prefix("engine ") {
-            Some(socket) => connect(&Endpoint::parse(&format!("unix://{socket}")).unwrap(), Arc::default()).await.1,
+            Some(socket) => connect(&Endpoint::parse(&format!("unix://{socket}")).unwrap(), Arc::default(), Duration::from_secs(3)).await.1,
             None => None,
         };
         let managers = Managers { docker, ..Managers::default() };
