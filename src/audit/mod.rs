@@ -24,9 +24,9 @@ use opsctl_core::model::{Kind as Object, Subject};
 use opsctl_core::probe::{REDACTED, Redactor, clock};
 use rustix::fs::{FallocateFlags, FlockOperation, OFlags, fallocate, flock};
 
+use crate::watchdog;
 pub use chain::{Fault, Head, Position, Signatures, Wrong, find, signatures, verify};
 pub use check::{Checked, Comparison, Problem};
-use crate::watchdog;
 pub use entry::{Body, Ending, Entry, Kind, Who};
 pub use key::{PublicKey, SigningKey};
 

@@ -242,7 +242,7 @@ fn span(d: Duration) -> String {
 
 /// `bootstrap.json` for programs and `bootstrap.log` for people.
 fn leave_behind(folder: &Path, assessment: &Assessment, diary: &Diary, mode: FileMode) -> anyhow::Result<()> {
-    crate::audit::dir::private(folder).with_context(|| format!("making {}", folder.display()))?;
+    crate::audit::dir::ensure(folder).with_context(|| format!("making {}", folder.display()))?;
     let table = Format::Table.render(&assessment.report, &Style::plain());
     let log =
         format!("{} {:.0}\n{}\n\n{table}", assessment.report.host.hostname, assessment.report.started_at, diary.lines.join("\n"));

@@ -10,7 +10,6 @@ use opsctl_core::probe::blocking;
 use opsctl_core::probe::lag;
 use opsctl_core::probe::systemd::{NoSystemd, Systemd, init_is_idle, linked};
 
-
 /// Time limit of reading the directories of unit files.
 const READ_TIMEOUT: Duration = Duration::from_secs(2);
 

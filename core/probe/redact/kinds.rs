@@ -359,7 +359,9 @@ impl Search<'_> {
             Some(b'/') if sign == b'=' && self.text[..at].to_ascii_lowercase().ends_with(b"pwd=") => {}
             Some(_) => {
                 let end = match class {
-                    Class::Login => until(&self.text[..values::word_end(self.text, at)], at, |b| is_quote(b) || b == b']' || b == b'}'),
+                    Class::Login => {
+                        until(&self.text[..values::word_end(self.text, at)], at, |b| is_quote(b) || b == b']' || b == b'}')
+                    }
                     _ => values::unquoted_end(self.text, at, around),
                 };
                 let word = &self.text[at..values::word_end(self.text, at).min(end)];
@@ -558,7 +560,9 @@ impl Search<'_> {
         &self.text[from..to] == b"AUTH"
             && match self.before(self.blanks_before(from)) {
                 None => true,
-                Some(b'2' | b'3') => self.text[..from].trim_ascii_end()[..self.text[..from].trim_ascii_end().len() - 1].trim_ascii_end().ends_with(b"HELLO"),
+                Some(b'2' | b'3') => self.text[..from].trim_ascii_end()[..self.text[..from].trim_ascii_end().len() - 1]
+                    .trim_ascii_end()
+                    .ends_with(b"HELLO"),
                 Some(b) => matches!(b, b'"' | b'>' | b'\n'),
             }
     }
@@ -589,7 +593,11 @@ impl Search<'_> {
             Class::Password => {
                 values::looks_like_password(word)
                     || (!for_whom && self.follows_login(from) && !values::is_statement(word))
-                    || (!for_whom && line() && !values::is_statement(word) && name.is_ascii() && bare.iter().all(u8::is_ascii_alphanumeric))
+                    || (!for_whom
+                        && line()
+                        && !values::is_statement(word)
+                        && name.is_ascii()
+                        && bare.iter().all(u8::is_ascii_alphanumeric))
             }
             _ => values::looks_opaque(word),
         };

@@ -4,7 +4,8 @@ use super::kinds::Search;
 use super::values::{self, is_quote, skip_blanks, until};
 
 /// What such lines have in them.
-pub(super) const STARTS: &[&str] = &[":*:", ":5432:", ":5433:", ":5434:", ":6432:", " on >", " off >", " #", " on nopass >", "reset >", "resetpass >"];
+pub(super) const STARTS: &[&str] =
+    &[":*:", ":5432:", ":5433:", ":5434:", ":6432:", " on >", " off >", " #", " on nopass >", "reset >", "resetpass >"];
 
 /// A line with one of [`STARTS`] in it.
 pub(super) fn line(search: &mut Search<'_>, start: usize, end: usize) {

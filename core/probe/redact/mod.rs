@@ -557,7 +557,12 @@ mod tests {
     #[test]
     fn learned_secret_in_percent_encoding_is_removed() {
         let r = learned("ca/n+a r&y=\u{e9}");
-        for text in ["ca%2Fn%2Ba%20r%26y%3D%C3%A9", "ca%2fn%2ba+r%26y%3d%c3%a9", "ca/n%2Ba%20r&y=%C3%A9", "ca%252Fn%252Ba%2520r%2526y%253D%25C3%25A9"] {
+        for text in [
+            "ca%2Fn%2Ba%20r%26y%3D%C3%A9",
+            "ca%2fn%2ba+r%26y%3d%c3%a9",
+            "ca/n%2Ba%20r&y=%C3%A9",
+            "ca%252Fn%252Ba%2520r%2526y%253D%25C3%25A9",
+        ] {
             assert_eq!(r.scrub(&format!("GET /?x={text} 200")), "GET /?x=[redacted] 200", "{text}");
         }
     }
@@ -708,7 +713,13 @@ mod tests {
     #[test]
     fn long_value_is_removed_to_its_end() {
         let long = "0a1B".repeat(5000);
-        for (before, after) in [("{\"secret\":\"", "\",\"a\":1}"), ("password=", ""), ("Authorization: Bearer ", ""), ("API_KEY='x y ", "' z"), ("x eyJhbGciOiJIUzI1NiJ9.", "")] {
+        for (before, after) in [
+            ("{\"secret\":\"", "\",\"a\":1}"),
+            ("password=", ""),
+            ("Authorization: Bearer ", ""),
+            ("API_KEY='x y ", "' z"),
+            ("x eyJhbGciOiJIUzI1NiJ9.", ""),
+        ] {
             let clean = Redactor::default().scrub(&format!("{before}{long}{after}"));
             assert!(clean.len() < 100 && clean.ends_with(after), "{clean:.200}");
         }
@@ -725,9 +736,32 @@ mod tests {
     #[test]
     fn time_grows_with_the_text() {
         let hostile = [
-            "-----BEGIN PRIVATE KEY-----\nMII", "password=\"", "password='a ", "https://a:b", "a:b@", "mysql -p", "{\"password\":", "eyJhbGciOiJIUzI1NiJ9.",
-            "data:\n a: b\nkind: Secret\n", "\\\\\\\"%25", "aaaaaaaa", "Authorization: ", "echo a | sudo ", "password: |\n  a\n", "$6$aaaaaaaa$", "identified ",
-            "Private-Lines: 200\n", ":5432:", "Cookie: a=b", "password ", "&quot;", "cred[", "a=(((((", "user:password,", "key-key_key.", "--from-literal=",
+            "-----BEGIN PRIVATE KEY-----\nMII",
+            "password=\"",
+            "password='a ",
+            "https://a:b",
+            "a:b@",
+            "mysql -p",
+            "{\"password\":",
+            "eyJhbGciOiJIUzI1NiJ9.",
+            "data:\n a: b\nkind: Secret\n",
+            "\\\\\\\"%25",
+            "aaaaaaaa",
+            "Authorization: ",
+            "echo a | sudo ",
+            "password: |\n  a\n",
+            "$6$aaaaaaaa$",
+            "identified ",
+            "Private-Lines: 200\n",
+            ":5432:",
+            "Cookie: a=b",
+            "password ",
+            "&quot;",
+            "cred[",
+            "a=(((((",
+            "user:password,",
+            "key-key_key.",
+            "--from-literal=",
         ];
         let r = Redactor::default();
         (6..60).for_each(|n| r.learn(&"a".repeat(n)));

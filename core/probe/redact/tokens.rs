@@ -301,7 +301,10 @@ pub(super) fn hash(search: &mut Search<'_>, start: usize, end: usize) {
     let stop = until(&text[..limit], end, |b| !known(b));
     let rest = &text[end..stop];
     let rest = rest.strip_suffix(b".").unwrap_or(rest);
-    if end - start + rest.len() >= 20 && rest.iter().any(|b| b.is_ascii_digit() || *b == b'$') && rest.iter().any(u8::is_ascii_alphabetic) {
+    if end - start + rest.len() >= 20
+        && rest.iter().any(|b| b.is_ascii_digit() || *b == b'$')
+        && rest.iter().any(u8::is_ascii_alphabetic)
+    {
         search.add(start, end + rest.len());
     }
 }
