@@ -58,16 +58,15 @@ impl Check for Log {
             return Err(ProbeError::Skip("its log is not on this machine".to_owned()));
         };
         let container = server.get().and_then(|s| s.container.clone());
-        let lines = match (container, &cx.docker) {
-            (Some(id), Some(docker)) => docker.log_tail(&id, 500, None).await?,
+        let lines = if let (Some(id), Some(docker)) = (container, &cx.docker) {
+            docker.log_tail(&id, 500, None).await?
+        } else {
             // it has its log open
-            _ => {
-                let pid = process.pid;
-                let read = move |io: &Io| -> Vec<String> {
-                    open_files(io, pid, ".log").iter().flat_map(|path| file_tail(io, pid, path, TAIL)).collect()
-                };
-                blocking::run("its log", &format!("process {pid}"), READ_TIMEOUT, read).await?
-            }
+            let pid = process.pid;
+            let read = move |io: &Io| -> Vec<String> {
+                open_files(io, pid, ".log").iter().flat_map(|path| file_tail(io, pid, path, TAIL)).collect()
+            };
+            blocking::run("its log", &format!("process {pid}"), READ_TIMEOUT, read).await?
         };
         let lines =
             lines.into_iter().filter(|l| l.contains("delivery acknowledgement on channel") && l.contains("timed out")).collect();

@@ -116,7 +116,7 @@ pub fn is_podman_socket(endpoint: &Endpoint) -> bool {
 
 #[derive(Deserialize)]
 #[serde(rename_all = "PascalCase")]
-struct Version {
+struct EngineVersion {
     version: String,
     api_version: String,
     #[serde(default)]
@@ -185,7 +185,7 @@ pub async fn connect(endpoint: &Endpoint, redactor: Arc<Redactor>, limit: Durati
         Err(http::NoAnswer::Closed(e)) if e.contains("refused") => return (EngineState::Refused, None),
         Err(http::NoAnswer::Closed(e) | http::NoAnswer::NotHttp(e)) => return (EngineState::Garbage { error: e }, None),
     }
-    let version: Version = match endpoint.get_json("the engine's version", "/version", ping_timeout).await {
+    let version: EngineVersion = match endpoint.get_json("the engine's version", "/version", ping_timeout).await {
         Ok(version) => version,
         Err(ProbeError::Timeout { .. }) => return (EngineState::Hung { after_ms: latency_ms }, None),
         Err(e) => return (EngineState::Garbage { error: e.to_string() }, None),
