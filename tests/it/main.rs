@@ -10,8 +10,6 @@ mod attacks;
 #[path = "../incidents/mod.rs"]
 mod incidents;
 
-#[path = "../attacks/mod.rs"]
-mod attacks;
 
 mod cli;
 mod dependencies;
