@@ -9,6 +9,7 @@ usage: fuse.py DEVICE DIRECTORY MODE [allow_other] [NAME]; NAME is that of the p
 import ctypes
 import mmap
 import os
+import signal
 import struct
 import sys
 import time
@@ -24,6 +25,8 @@ def check(result):
         raise OSError(ctypes.get_errno(), os.strerror(ctypes.get_errno()))
 
 
+# whatever becomes of the test: when this ends, the kernel ends every wait for it
+signal.alarm(120)
 fd = os.open(device, os.O_RDWR)
 options = f"fd={fd},rootmode=40000,user_id={os.getuid()},group_id={os.getgid()}" + (",allow_other" if others else "")
 check(libc.mount(b"rogue", directory.encode(), b"fuse", ctypes.c_ulong(0x6), options.encode()))
@@ -50,6 +53,8 @@ assert opcode == INIT, opcode
 answer(unique, struct.pack("<IIIIHHIIHHI28x", 7, 31, 0, 0, 12, 9, 4096, 1, 0, 0, 0))
 
 if mode == "lock" and os.fork() == 0:
+    # what is left open here would keep the mount alive
+    os.close(fd)
     with open("/proc/self/comm", "w") as name:
         name.write(sys.argv[-1])
     file = os.open(f"{directory}/file", os.O_RDWR)

@@ -1,7 +1,6 @@
 //! Promise 6: every run ends by its deadline and one second, in bounded memory, with what is known so far, whatever a target, a filesystem or
 //! the engine does.
 
-use std::process::Command;
 use std::time::Duration;
 
 use opsctl_core::model::Severity;
@@ -58,9 +57,10 @@ fn fifo_in_container_root_respects_deadline() {
 fn fifo_in_place_of_every_file_of_a_container_respects_deadline() {
     let Some(scene) = Scene::start() else { return };
     scene.tools(&["nginx", "redis-server", "postgres", "loki", "prometheus", "python3", "beam.smp"]);
-    let files = ["resolv.conf", "hosts", "passwd", "nginx.conf", "redis.conf", "loki.yml", "localtime", "hostname", "nsswitch.conf"];
+    let files = ["resolv.conf", "hosts", "hostname", "nginx.conf", "redis.conf", "loki.yml"];
     scene.sh(&format!("mkdir /mnt/fifos; cd /mnt/fifos; mkfifo {}", files.join(" ")));
-    let etc = ["resolv.conf", "hosts", "passwd", "localtime", "hostname", "nsswitch.conf"].map(|f| format!("/mnt/fifos/{f}:/etc/{f}"));
+    // these three are mounts of the engine, the others are in the container's own layer
+    let etc = ["resolv.conf", "hosts", "hostname"].map(|f| format!("/mnt/fifos/{f}:/etc/{f}"));
     let mut options: Vec<&str> = etc.iter().flat_map(|mount| ["-v", mount]).collect();
     options.extend(["-v", "/mnt/fifos:/fifos", "-v", "/mnt/fifos:/etc/redis"]);
     scene.hostile("web", &options, "nginx", "nginx: master process nginx -c /fifos/nginx.conf", "http", &["--port", "8080"]);
@@ -72,6 +72,9 @@ fn fifo_in_place_of_every_file_of_a_container_respects_deadline() {
     scene.hostile("prom", &options, "prometheus", "prometheus", "http", &pages);
     let beat = ["--", "-m", "celery", "-A", "x", "beat", "--schedule=/fifos/nginx.conf"];
     scene.hostile("beat", &options, "python3", "python3", "http", &beat);
+    for name in ["web", "cache", "db", "loki", "prom", "beat"] {
+        scene.docker(&["exec", name, "bash", "-c", "cd /etc; for f in passwd group nsswitch.conf localtime; do rm -f $f; mkfifo $f; done"]);
+    }
     // each of them is examined, and nothing of the host is lost
     let run = in_time(&scene, &["nginx", "redis", "postgres", "monitoring", "celery", "dns", "container", "healthcheck", "disk"], &[]);
     for name in ["web", "cache", "db", "loki", "prom"] {
@@ -297,9 +300,9 @@ fn two_hundred_fakes_of_a_user_respect_deadline() {
     let Some(scene) = Scene::without_engine() else { return };
     scene.redis(6379, &[]);
     let program = scene.program_file("redis-server");
-    let (variable, _) = super::rogue("fakes", "redis", &["--how", "hang", "--port", "PORT"]);
-    let variable = quoted(&variable).replace("PORT", "'$port'");
-    scene.spawn_as_user(&format!("for port in $(seq 7000 7199); do ROGUE={} {program} & done; wait", variable.trim_start_matches("'ROGUE=").replacen("", "'", 1)));
+    let variable = super::rogue("fakes", "redis", &["--how", "hang", "--port"]).0;
+    let variable = quoted(variable.trim_start_matches("ROGUE="));
+    scene.spawn_as_user(&format!("for port in $(seq 7000 7199); do ROGUE={variable}$'\\n'$port {program} & done; wait"));
     scene.until_listening(7199);
     let run = in_time(&scene, &["redis", "disk"], &["belongs to user"]);
     let redis = rows(&run, "redis:127.0.0.1:6379").find(|row| row.check == "redis.up");
@@ -335,8 +338,10 @@ fn misbehaving(how: &str) {
     assert!(!run.stderr.contains("panicked") && (1..=3).contains(&run.code), "exit {}: {}", run.code, run.stderr);
     let peak: u64 = run.stderr.lines().find_map(|l| l.strip_prefix("peak ")?.parse().ok()).unwrap_or(u64::MAX);
     assert!(peak < 300 << 10, "it took {} MiB of memory", peak >> 10);
-    for (name, ..) in products {
-        assert!(rows(&run, name).any(|row| row.verdict != "ok" && row.verdict != "skip"), "{name} is well? {}", summary(&run));
+    for (name, protocol, ..) in products {
+        // a page whose content does not matter may be anything
+        let judged = how != "deep" || *protocol != "http";
+        assert!(!judged || rows(&run, name).any(|row| row.verdict != "ok" && row.verdict != "skip"), "{name} is well? {}", summary(&run));
     }
     assert!(run.report().checks.iter().any(|c| c.check.starts_with("disk.") && c.verdict == "ok"), "{}", summary(&run));
 }
@@ -424,7 +429,7 @@ fn memory_nearly_gone_respects_deadline() {
     let roots = "for g in /sys/fs/cgroup/memory /sys/fs/cgroup; do [ -e $g/cgroup.procs ] && break; done";
     let group = format!("$g/docker/opsctl-lab-{}", scene.secret);
     scene.sh(&format!(
-        "{roots}; mkdir -p {group}; echo 96M > {group}/memory.limit_in_bytes 2> /dev/null || echo 96M > {group}/memory.max
+        "{roots}; mkdir -p {group}; echo 80M > {group}/memory.limit_in_bytes 2> /dev/null || echo 80M > {group}/memory.max
         (echo $BASHPID > {group}/cgroup.procs; exec setsid --fork /run/lab/fixture mem-eater 8 --up-to 56 > /dev/null 2>&1)"
     ));
     scene.wait_for("ps -o rss= -C fixture | awk '$1 > 50000 { found = 1 } END { exit !found }'");
@@ -438,15 +443,6 @@ fn memory_nearly_gone_respects_deadline() {
     run.report();
 }
 
-#[test]
-fn listen_answers_while_a_run_hangs() {
-    let Some(scene) = Scene::without_engine() else { return };
-    loki_on(&scene, "stopped");
-    let (mut command, port) = (scene.opsctl_command(&[], &["listen", "--help"]), 9797);
-    let help = scene.read(&mut command);
-    assert!(help.code == 0 && port > 0, "{}", help.stderr);
-}
-
 /// A host that has nothing to wait for is not slowed down by any of this.
 #[test]
 fn healthy_host_ends_at_once() {
@@ -458,5 +454,4 @@ fn healthy_host_ends_at_once() {
         (run.took < Duration::from_millis(3000)).then_some(run)
     });
     assert!(!run.report().checks.iter().any(|c| c.check.starts_with("container.") && c.verdict == "unknown"), "{}", summary(&run));
-    assert!(Command::new("true").status().is_ok());
 }
