@@ -42,7 +42,14 @@ const TARGETS: &[Target] = &[
             assert!(alert.key().len() < 4096, "what comes from outside is bounded");
         }
     }),
-    Target::text("signature", |text| drop((listen::given_token(text), listen::unhex(text)))),
+    Target::text("signature", |text| {
+        drop((listen::given_token(text), listen::unhex(text)));
+        // a name that is accepted names this host and nothing else
+        if listen::is_loopback_host(text) {
+            let name = text.to_ascii_lowercase();
+            assert!(["localhost", "127.", "["].iter().any(|own| name.starts_with(own)), "{text}");
+        }
+    }),
     Target::bytes("journal-lines", |bytes| {
         let (n, faults) = audit::verify(bytes);
         assert!(n <= bytes.split(|b| *b == b'\n').count());

@@ -90,6 +90,12 @@ impl Own {
     }
 }
 
+/// Whether a request for this `Host` would be accepted by a host without configuration; for the fuzzer.
+#[cfg(any(test, feature = "fuzz"))]
+pub(crate) fn is_loopback_host(text: &str) -> bool {
+    Own::new("", &[], Vec::new(), &[]).is_own(text, None)
+}
+
 /// A host name as it is compared.
 fn plain(name: &str) -> String {
     name.strip_suffix('.').unwrap_or(name).to_ascii_lowercase()

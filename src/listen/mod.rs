@@ -30,6 +30,8 @@ pub use auth::{AuthError, Keys};
 #[cfg(any(test, feature = "fuzz"))]
 pub(crate) use auth::{given_token, unhex};
 use foreign::Own;
+#[cfg(any(test, feature = "fuzz"))]
+pub(crate) use foreign::is_loopback_host;
 use metrics::Metrics;
 use peers::Allowed;
 use queue::Queue;

@@ -9,8 +9,8 @@ use crate::lab::{Host, installed};
 /// Capabilities that no run of today shows the want of, each with the reason why it is held.
 const NOT_SHOWN: &[(&str, &str)] = &[
     ("dac_read_search", "without DAC_OVERRIDE it is what reads; `reading_needs_one_of_the_two`"),
-    ("sys_chroot", "entering a mount namespace needs it (setns(2))"),
-    ("setpcap", "a tool that runs as another user loses its bounding set (prctl(2))"),
+    ("sys_chroot", "entering a mount namespace needs it; `sandbox_of_the_units_allows_what_probes_do`"),
+    ("setpcap", "a tool that runs as another user loses its bounding set; `sandbox_of_the_units_allows_what_probes_do`"),
     ("kill", "a tool of another user that hangs is killed (kill(2))"),
     ("fowner", "what a renewal hook copies gets its mode (chmod(2))"),
     ("sys_nice", "processes of other users get another priority (setpriority(2))"),

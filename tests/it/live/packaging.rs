@@ -322,13 +322,16 @@ fn sandbox_of_the_units_allows_what_probes_do() {
     let Some((machine, _)) = clean_machine() else { return };
     machine.sh("dpkg -i /root/opsctl.deb");
     machine.write("/root/calls.py", CALLS);
-    for service in ["opsctl-report", "opsctl-digest@", "opsctl-listen", "opsctl-bootstrap"] {
+    let calls = |service: &str, change: &str| {
         machine.sh(&format!(
-            "sed -e 's|^ExecStart=.*|ExecStart=/usr/bin/python3 /root/calls.py|' \
+            "sed -e 's|^ExecStart=.*|ExecStart=/usr/bin/python3 /root/calls.py|' -e '{change}' \
              -e '/^Type=/d; /^WatchdogSec=/d; /^Restart=/d; /^Requires=/d' -e '/^.Service./a Type=oneshot\\nStandardOutput=truncate:/run/calls' \
              /usr/lib/systemd/system/{service}.service > /etc/systemd/system/calls.service; systemctl daemon-reload; systemctl start calls.service"
         ));
-        let said = machine.sh("cat /run/calls");
+        machine.sh("cat /run/calls")
+    };
+    for service in ["opsctl-report", "opsctl-digest@", "opsctl-listen", "opsctl-bootstrap"] {
+        let said = calls(service, "");
         for allowed in
             ["openat2 in a root yes", "setfsuid yes", "enter a network yes", "enter mounts yes", "drop a capability yes"]
         {
@@ -336,6 +339,16 @@ fn sandbox_of_the_units_allows_what_probes_do() {
         }
         // a renewal may run in a snap
         assert!(service == "opsctl-listen" || !said.contains("a user namespace yes"), "{service}: {said}");
+    }
+    // each of these lines is needed
+    for (change, refused) in [
+        ("s/^RestrictNamespaces=net mnt/RestrictNamespaces=net/", "enter mounts Operation not permitted"),
+        ("s/CAP_SYS_CHROOT//", "enter mounts Operation not permitted"),
+        ("s/CAP_SETPCAP//", "drop a capability Operation not permitted"),
+        ("s/^SystemCallFilter=.*/&\\nSystemCallFilter=~openat2/", "openat2 in a root Operation not permitted"),
+    ] {
+        let said = calls("opsctl-report", change);
+        assert!(said.contains(refused), "{change}: {said}");
     }
 }
 
