@@ -6,7 +6,7 @@ use std::ops::Range;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{PoisonError, RwLock};
 
-use aho_corasick::{AhoCorasick, AhoCorasickKind};
+use aho_corasick::{AhoCorasick, AhoCorasickKind, Anchored, Input, MatchKind, StartKind};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD_NO_PAD;
 
@@ -59,14 +59,14 @@ struct Inner {
     patterns: HashMap<Vec<u8>, Form>,
     /// The plain patterns in order: for a text that ends within one of them.
     pieces: BTreeSet<Vec<u8>>,
-    /// Beginnings of these.
+    /// Beginnings of all patterns.
     beginnings: Beginnings,
     /// Secrets that are too short or too common to be removed wherever they stand.
     short: HashSet<Vec<u8>>,
     /// Names of objects: a secret within one of them stays there, because the name has to be shown.
     names: BTreeSet<String>,
-    /// Finds all patterns but `fresh`; `None` as long as there are few.
-    automaton: Option<(AhoCorasick, Vec<(usize, Form)>)>,
+    /// Finds the longest pattern at a place, of all but `fresh`; `None` as long as there are few.
+    automaton: Option<(AhoCorasick, Vec<Form>)>,
     /// Finds the names; `None` when there are others.
     name_finder: Option<AhoCorasick>,
     /// What the automaton does not know yet.
@@ -77,32 +77,66 @@ struct Inner {
     has_space: bool,
 }
 
-/// Which beginnings there may be: one bit for each, so that few of the many places of a text are looked up.
-#[derive(Debug)]
-struct Beginnings(Box<[u64; 1024]>);
+/// The bytes of a pattern that are looked for first.
+const WINDOW: usize = SHORTEST_LEARNED;
 
-impl Default for Beginnings {
-    fn default() -> Self {
-        Self(Box::new([0; 1024]))
-    }
+/// A multiplier that spreads the bits of a window over those of its product.
+const HASH: u64 = 0x9e37_79b9_7f4a_7c15;
+
+/// Two bits for the beginning of each pattern. Nearly every place of every text is ruled out by them: a search with an automaton of
+/// thousands of patterns takes several times as long.
+#[derive(Debug, Default)]
+struct Beginnings {
+    /// Empty until there is one.
+    bits: Vec<u64>,
 }
 
 impl Beginnings {
-    /// The word and the bit of a beginning.
-    fn place(text: &[u8]) -> Option<(usize, u64)> {
-        let [a, b, c, d, e, f] = *text.first_chunk::<SHORTEST_LEARNED>()?;
-        let hash = u64::from_le_bytes([a, b, c, d, e, f, 0, 0]).wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 48;
-        Some((usize::try_from(hash / 64).unwrap_or(0), 1 << (hash % 64)))
+    /// 256 KiB: with the patterns of thousands of secrets, one place in ten thousand is looked at in vain.
+    const WORDS: usize = 1 << 15;
+
+    /// The words of the two bits, and the bits in them.
+    const fn bits_of(window: u64) -> [(usize, u64); 2] {
+        let hash = window.wrapping_mul(HASH);
+        [((hash >> 49) as usize, 1 << ((hash >> 43) & 63)), (((hash >> 28) & 0x7fff) as usize, 1 << ((hash >> 22) & 63))]
     }
 
-    fn insert(&mut self, piece: &[u8]) {
-        if let Some((word, bit)) = Self::place(piece) {
-            self.0[word] |= bit;
+    fn window(text: &[u8]) -> Option<u64> {
+        let [a, b, c, d, e, f] = *text.first_chunk::<WINDOW>()?;
+        Some(u64::from_le_bytes([a, b, c, d, e, f, 0, 0]))
+    }
+
+    fn insert(&mut self, pattern: &[u8]) {
+        if let Some(window) = Self::window(pattern) {
+            self.bits.resize(Self::WORDS, 0);
+            for (word, bit) in Self::bits_of(window) {
+                self.bits[word] |= bit;
+            }
         }
     }
 
-    fn may_hold(&self, text: &[u8]) -> bool {
-        Self::place(text).is_some_and(|(word, bit)| self.0[word] & bit != 0)
+    fn may_hold(&self, window: u64) -> bool {
+        if self.bits.is_empty() {
+            return false;
+        }
+        let [(first, bit), (second, other)] = Self::bits_of(window);
+        self.bits[first] & bit != 0 && self.bits[second] & other != 0
+    }
+
+    /// The first place from `at` on where a pattern may begin.
+    fn next(&self, text: &[u8], at: usize) -> Option<usize> {
+        let mut window = Self::window(text.get(at..)?)?;
+        let bits: &[u64; Self::WORDS] = self.bits.as_slice().try_into().ok()?;
+        let mut here = at;
+        for next in &text[at + WINDOW..] {
+            let [(word, bit), (other_word, other)] = Self::bits_of(window);
+            if bits[word] & bit != 0 && bits[other_word] & other != 0 {
+                return Some(here);
+            }
+            window = window >> 8 | (*next as u64) << 40;
+            here += 1;
+        }
+        self.may_hold(window).then_some(here)
     }
 }
 
@@ -142,8 +176,9 @@ impl Learned {
     pub(super) fn find(&self, text: &[u8]) -> Spans {
         let (found, worth_it) = {
             let inner = self.inner.read().unwrap_or_else(PoisonError::into_inner);
-            let searched = self.searched.fetch_add(inner.fresh.len(), Ordering::Relaxed);
-            (inner.find(text), searched > inner.patterns.len().saturating_mul(WORTH_AN_AUTOMATON))
+            let (found, places) = inner.find(text);
+            let searched = self.searched.fetch_add(places.saturating_mul(inner.fresh.len()), Ordering::Relaxed);
+            (found, searched > inner.patterns.len().saturating_mul(WORTH_AN_AUTOMATON))
         };
         if worth_it {
             self.inner.write().unwrap_or_else(PoisonError::into_inner).build();
@@ -165,7 +200,6 @@ impl Inner {
         for line in secret.lines().map(str::trim).filter(|l| l.len() >= SHORTEST_LEARNED && !l.starts_with("-----")) {
             for piece in pieces(line.as_bytes()) {
                 self.add(piece.to_vec(), Form::Plain);
-                self.beginnings.insert(piece);
                 self.pieces.insert(piece.to_vec());
                 if encoded {
                     base64_forms(piece).into_iter().for_each(|form| self.add(form, Form::Base64));
@@ -177,29 +211,25 @@ impl Inner {
 
     fn add(&mut self, pattern: Vec<u8>, form: Form) {
         if !self.patterns.contains_key(&pattern) {
+            self.beginnings.insert(&pattern);
             self.fresh.push((pattern.clone(), form));
             self.patterns.insert(pattern, form);
         }
     }
 
-    fn find(&self, text: &[u8]) -> Spans {
-        let mut found = Vec::new();
-        if let Some((automaton, patterns)) = &self.automaton
-            && automaton.is_match(text)
-        {
-            // patterns are short, so that few can end at one place
-            for hit in automaton.find_overlapping_iter(text) {
-                let (_, form) = patterns[hit.pattern().as_usize()];
-                found.push(whole(text, hit.start()..hit.end(), form));
-            }
-        }
-        for (pattern, form) in &self.fresh {
-            // also where it overlaps itself, as the automaton finds it
-            let mut from = 0;
-            while let Some(at) = memchr::memmem::find(&text[from..], pattern).map(|n| from + n) {
-                found.push(whole(text, at..at + pattern.len(), *form));
-                from = at + 1;
-            }
+    /// Where the patterns are, and how many places were looked at.
+    fn find(&self, text: &[u8]) -> (Spans, usize) {
+        let (mut found, mut places) = (Vec::new(), 0);
+        let mut from = 0;
+        while let Some(at) = self.beginnings.next(text, from) {
+            from = at + 1;
+            places += 1;
+            let longest = self.automaton.as_ref().and_then(|(automaton, forms)| {
+                let hit = automaton.find(Input::new(text).range(at..).anchored(Anchored::Yes))?;
+                Some((hit.len(), forms[hit.pattern().as_usize()]))
+            });
+            let fresh = self.fresh.iter().filter(|(pattern, _)| text[at..].starts_with(pattern)).map(|(p, form)| (p.len(), *form));
+            found.extend(fresh.chain(longest).map(|(length, form)| whole(text, at..at + length, form)));
         }
         found.extend(self.cut(text));
         let mut spans = Spans::default();
@@ -208,20 +238,21 @@ impl Inner {
             let shown = |span: &Range<usize>| names.iter().any(|n| n.start <= span.start && span.end <= n.end);
             found.into_iter().filter(|span| !shown(span)).for_each(|span| spans.push(span));
         }
-        spans
+        (spans, places)
     }
 
     /// The beginning of a secret at the end of a text that was cut there.
     fn cut(&self, text: &[u8]) -> Option<Range<usize>> {
         let dots = text.strip_suffix("…".as_bytes()).or_else(|| text.strip_suffix(b"..."));
-        if dots.is_none() && text.len() < MAY_BE_CUT {
+        if self.pieces.is_empty() || (dots.is_none() && text.len() < MAY_BE_CUT) {
             return None;
         }
         let text = dots.unwrap_or(text);
         let from = text.len().saturating_sub(2 * PIECE_BYTES);
-        (from..text.len().saturating_sub(SHORTEST_LEARNED - 1))
-            .filter(|at| *at == 0 || !text[at - 1].is_ascii_alphanumeric())
-            .filter(|at| self.beginnings.may_hold(&text[*at..]))
+        let begins_word = |at: &usize| *at == 0 || !text[at - 1].is_ascii_alphanumeric();
+        let places = std::iter::successors(self.beginnings.next(text, from), |at| self.beginnings.next(text, at + 1));
+        places
+            .filter(begins_word)
             .find(|at| self.pieces.range(text[*at..].to_vec()..).next().is_some_and(|piece| piece.starts_with(&text[*at..])))
             .map(|at| at..text.len())
     }
@@ -241,19 +272,17 @@ impl Inner {
     }
 
     fn build(&mut self) {
-        let nfa = |patterns: &mut dyn Iterator<Item = &[u8]>| {
-            AhoCorasick::builder().kind(Some(AhoCorasickKind::ContiguousNFA)).build(patterns)
-        };
+        let builder = || AhoCorasick::builder().kind(Some(AhoCorasickKind::ContiguousNFA)).clone();
         let patterns: Vec<(&[u8], Form)> = self.patterns.iter().map(|(pattern, form)| (pattern.as_slice(), *form)).collect();
+        let longest = builder().match_kind(MatchKind::LeftmostLongest).start_kind(StartKind::Anchored).clone();
         // one that would be too large is not built, and each pattern is looked for as before
-        if let Ok(automaton) = nfa(&mut patterns.iter().map(|(pattern, _)| *pattern)) {
-            let forms = patterns.iter().map(|(pattern, form)| (pattern.len(), *form)).collect();
-            self.automaton = Some((automaton, forms));
+        if let Ok(automaton) = longest.build(patterns.iter().map(|(pattern, _)| *pattern)) {
+            self.automaton = Some((automaton, patterns.iter().map(|(_, form)| *form).collect()));
             self.fresh.clear();
         }
         if self.name_finder.is_none() {
             let long = self.names.iter().filter(|n| n.len() >= SHORTEST_LEARNED);
-            self.name_finder = nfa(&mut long.map(String::as_bytes)).ok();
+            self.name_finder = builder().build(long).ok();
         }
     }
 }
