@@ -47,7 +47,7 @@ impl FileMode {
 /// The readers of a file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Access {
-    /// Its owner alone, unless the configuration says otherwise: it tells about a host.
+    /// Its owner alone, unless `file_mode` is set: it describes a host.
     Report(FileMode),
     /// Its owner alone: a recording, a configuration.
     Private,

@@ -147,14 +147,15 @@ const PROJECT_OPTIONS: &[&str] = &[
     "--env-file",
 ];
 
-/// A program by its absolute path, or by its name in [`SAFE_PATH`], with the interpreters it needs. The error says why it is not run.
+/// A program by its absolute path, or by its name in [`SAFE_PATH`], with the interpreters it needs. The error is the reason for not running it.
 pub(super) fn resolve(name: &str) -> Result<Program, String> {
     let path = locate(name)?;
     let identity = vet_program(Path::new(&path), 0)?;
     Ok(Program { path, identity })
 }
 
-/// The program of a command line, and everything in the command line that it would run. The error says what is not trusted.
+/// The program of a command line, after a check of every file in the command line that it would run. The error names the one that is not
+/// trusted.
 pub(super) fn vet(argv: &[String], cwd: Option<&str>) -> Result<Program, String> {
     let name = argv.first().ok_or("there is nothing to run")?;
     let program = resolve(name)?;

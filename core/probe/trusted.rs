@@ -161,7 +161,7 @@ pub enum Entry {
     },
 }
 
-/// The user for whom the rules hold, and the rules.
+/// The user that opsctl runs as, and the rules for that user.
 #[derive(Debug, Clone, Copy)]
 struct Rules {
     user: u32,
@@ -184,9 +184,16 @@ impl Rules {
         if self.user == 0 { GROUP_OR_OTHERS } else { OTHERS }
     }
 
-    fn refuse(self, component: &Path, cause: String) -> TrustError {
+    fn refuse(self, component: &Path, stat: &Stat, cause: String) -> TrustError {
         let shown = component.display();
         let remedy = match self.purpose {
+            // a directory such as /tmp is meant to be as it is
+            Purpose::Read if stat.st_mode & STICKY != 0 => {
+                "move the file to a directory of root's such as /etc/opsctl: others can add files to this one".to_owned()
+            }
+            Purpose::Read if FileType::from_raw_mode(stat.st_mode) == FileType::Symlink => {
+                "name a file in a directory of root's such as /etc/opsctl".to_owned()
+            }
             Purpose::Read if self.user == 0 => {
                 format!("chown root and chmod go-w {shown}, or move the file to a directory of root's such as /etc/opsctl")
             }
@@ -211,8 +218,8 @@ impl Rules {
         (!self.trusts(mounter)).then(|| format!("is in a FUSE filesystem that user {} mounted", named(mounter)))
     }
 
-    /// A directory of a path, if it may be passed. Of an ordinary user only the file itself is checked: whoever can exchange it can
-    /// put no other in its place than one of this user or of root.
+    /// A directory of a path, if it may be passed. For an ordinary user only the file itself is checked: a user who can exchange it
+    /// can replace it only by another file of this user or of root.
     fn directory(self, fd: OwnedFd, stat: &Stat, path: PathBuf, foreign: bool) -> Result<Directory, TrustError> {
         let weakness = if self.user == 0 { self.weakness(&fd, stat) } else { None };
         let Some(cause) = weakness else { return Ok(Directory { fd, path, sticky: false, foreign }) };
@@ -220,16 +227,17 @@ impl Rules {
         if sticky || self.purpose == Purpose::Collect {
             return Ok(Directory { fd, path, sticky, foreign: foreign || !sticky });
         }
-        Err(self.refuse(&path, cause))
+        Err(self.refuse(&path, stat, cause))
     }
 }
 
-/// The user who mounted the FUSE filesystem of a descriptor; none on other filesystems. An owner that cannot be found out is nobody's
-/// (`u32::MAX`) and trusted by no rule.
+/// The user who mounted the FUSE filesystem of a descriptor; none on other filesystems. An owner that is not known is
+/// `u32::MAX`, which no rule trusts.
 fn mounter(fd: BorrowedFd<'_>) -> Option<u32> {
     #[allow(clippy::unnecessary_cast, clippy::cast_sign_loss, reason = "the width and sign of f_type depend on the architecture")]
-    let kind = fstatfs(fd).ok()?.f_type as u64;
-    if kind & 0xffff_ffff != FUSE {
+    let kind = fstatfs(fd).map(|s| s.f_type as u64);
+    // an error is an answer of a FUSE server, too
+    if kind.is_ok_and(|kind| kind & 0xffff_ffff != FUSE) {
         return None;
     }
     let text = |path: &str| std::fs::read_to_string(path).ok();
@@ -278,7 +286,7 @@ fn walk(path: &Path, rules: Rules) -> Result<Entry, TrustError> {
                 }
                 // the mode of a link says nothing; only where others can add entries does its owner matter
                 if here.foreign || (here.sticky && !rules.trusts(stat.st_uid)) {
-                    return Err(rules.refuse(&shown, format!("is a symbolic link of user {}", named(stat.st_uid))));
+                    return Err(rules.refuse(&shown, &stat, format!("is a symbolic link of user {}", named(stat.st_uid))));
                 }
                 let target = readlinkat(&fd, "", Vec::new()).map_err(|e| TrustError::io(&shown, e))?;
                 let target = PathBuf::from(OsString::from_vec(target.into_bytes()));
@@ -316,7 +324,7 @@ pub fn destination(path: &Path, purpose: Purpose) -> Result<Entry, TrustError> {
     walk(path, Rules::of_process(purpose, false))
 }
 
-/// A regular file that nobody but this user and root can change.
+/// A regular file that only this user and root can change.
 pub fn open(path: &Path) -> Result<File, TrustError> {
     let rules = Rules::of_process(Purpose::Read, true);
     match walk(path, rules)? {
@@ -329,14 +337,14 @@ pub fn open(path: &Path) -> Result<File, TrustError> {
             if parent.sticky {
                 let stat = fstat(&parent.fd).map_err(|e| TrustError::io(&parent.path, e))?;
                 let cause = format!("can be written by others (mode {:o})", stat.st_mode & 0o7777);
-                return Err(rules.refuse(&parent.path, cause));
+                return Err(rules.refuse(&parent.path, &stat, cause));
             }
             let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::NOCTTY | OFlags::CLOEXEC;
             let fd = openat(&parent.fd, &name, flags, Mode::empty()).map_err(|e| TrustError::io(&shown, e))?;
             let stat = fstat(&fd).map_err(|e| TrustError::io(&shown, e))?;
             regular(&shown, &stat)?;
             match rules.weakness(&fd, &stat) {
-                Some(cause) => Err(rules.refuse(&shown, cause)),
+                Some(cause) => Err(rules.refuse(&shown, &stat, cause)),
                 None => Ok(fd.into()),
             }
         }
@@ -355,7 +363,7 @@ pub fn read(path: &Path, max: u64) -> Result<Vec<u8>, TrustError> {
     bounded(open(path)?, path, max)
 }
 
-/// [`read`] of a file whoever owns it, for what decides nothing: a configuration that is only checked.
+/// [`read`] of a file of any user, for input that decides nothing: a configuration that is only checked.
 pub fn read_untrusted(path: &Path, max: u64) -> Result<Vec<u8>, TrustError> {
     let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::NOCTTY | OFlags::CLOEXEC;
     let fd = openat(CWD, path, flags, Mode::empty()).map_err(|e| TrustError::io(path, e))?;
@@ -379,14 +387,14 @@ pub fn read_to_string(path: &Path, max: u64) -> Result<String, TrustError> {
         .map_err(|_| TrustError::io(path, io::Error::new(ErrorKind::InvalidData, "not UTF-8 text")))
 }
 
-/// A directory that nobody but this user and root can change.
+/// A directory that only this user and root can change.
 pub fn directory(path: &Path) -> Result<Directory, TrustError> {
     let rules = Rules::of_process(Purpose::Read, true);
     match walk(path, rules)? {
         Entry::Directory(directory) => {
             let stat = fstat(&directory.fd).map_err(|e| TrustError::io(&directory.path, e))?;
             match rules.weakness(&directory.fd, &stat) {
-                Some(cause) => Err(rules.refuse(&directory.path, cause)),
+                Some(cause) => Err(rules.refuse(&directory.path, &stat, cause)),
                 None => Ok(directory),
             }
         }

@@ -100,7 +100,7 @@ pub fn load(named: Option<&Path>, around: &Surroundings, known: &Known) -> Resul
             // `sudo -u` keeps another user's HOME: a folder that is not ours holds no configuration of ours
             Err(ConfigError::Read { source, .. }) if absent(source.kind()) || source.kind() == ErrorKind::PermissionDenied => {}
             // `sudo` with a HOME that it kept
-            Err(ConfigError::Untrusted { source, .. }) => note = foreign_home(&path, &source),
+            Err(ConfigError::Untrusted { refusal, .. }) => note = foreign_home(&path, &refusal),
             result => return result,
         }
     }
@@ -161,7 +161,7 @@ fn unreadable(path: &Path, error: TrustError) -> ConfigError {
     let path = path.to_owned();
     match error {
         TrustError::Io { source, .. } => ConfigError::Read { path, source },
-        source @ TrustError::Refused { .. } => ConfigError::Untrusted { path, source },
+        refusal @ TrustError::Refused { .. } => ConfigError::Untrusted { path, refusal },
     }
 }
 

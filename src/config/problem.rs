@@ -45,12 +45,12 @@ pub enum ConfigError {
         why: String,
     },
     /// Another user can change the file or a directory above it.
-    #[error("{path} is not used: {source}")]
+    #[error("{path} is not used: {refusal}")]
     Untrusted {
         /// Which file.
         path: PathBuf,
         /// The component, its owner and mode, and the command that mends it.
-        source: TrustError,
+        refusal: TrustError,
     },
     /// Several files cannot be used.
     #[error("{}", .0.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n"))]

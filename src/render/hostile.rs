@@ -131,7 +131,7 @@ pub(crate) fn inert(markdown: &str, of: &str, options: Options) {
         );
         assert!(!active, "{of:?} is {event:?} in\n{markdown}");
     }
-    // adjacent texts are one for whoever looks for mentions
+    // services look for mentions in adjacent texts as in one
     let text: String = events(markdown, options)
         .filter_map(|e| match e {
             Event::Text(text) => Some(text.into_string()),

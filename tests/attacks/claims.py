@@ -45,6 +45,9 @@ while True:
         answer(unique, text[offset:])
     elif opcode in (RELEASE, RELEASEDIR, FLUSH):
         answer(unique)
+    elif opcode == STATFS and user != "0":
+        # what kind of filesystem this is, only the server can answer
+        answer(unique, error=-5)
     elif opcode == STATFS:
         answer(unique, struct.pack("<QQQQQIIII24x", 0, 0, 0, 0, 0, 4096, 255, 4096, 0))
     elif opcode != FORGET:

@@ -164,9 +164,9 @@ fn servers_that_want_tls_are_spoken_to_over_tls() {
     host.psql("CREATE ROLE app LOGIN PASSWORD 'canary-app-password'");
     host.psql("GRANT pg_monitor TO app");
     // where an ordinary user can read it
-    let config = "/mnt/opsctl.toml";
+    let config = "/mnt/own/opsctl.toml";
     host.sh(&format!(
-        "cat > {config} <<'EOF'\n{}\nEOF",
+        "mkdir /mnt/own; cat > {config} <<'EOF'\n{}\nEOF",
         "[[server]]\nname = \"tls\"\nurl = \"postgres://app:${PG_PW}@localhost:5432/postgres?sslmode=require\""
     ));
     let args = [&["diagnose"], RUNBOOKS, &["--format", "json"]].concat();
