@@ -282,7 +282,11 @@ impl Host {
                 Some(status) => {
                     let took = started.elapsed();
                     let read = |path: &Path| fs::read(path).unwrap_or_else(|e| panic!("{}: {e}", path.display()));
-                    return Some(Run::ended(&Output { status, stdout: read(&stdout), stderr: read(&stderr) }, took, &self.baseline));
+                    return Some(Run::ended(
+                        &Output { status, stdout: read(&stdout), stderr: read(&stderr) },
+                        took,
+                        &self.baseline,
+                    ));
                 }
                 None if started.elapsed() > limit => {
                     let _ = child.kill();
