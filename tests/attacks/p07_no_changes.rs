@@ -8,7 +8,7 @@ use super::Scene;
 fn state(scene: &Scene) -> String {
     scene.sh(
         "find /mnt /etc/nginx /var/log/nginx -xdev -not -path '/mnt/pg/data/*' -not -path '/mnt/loot*' -printf '%p %s %T@ %m %u %y\\n' | sort
-        echo == rules; iptables-save | grep -v '^#' | sed 's/\\[.*//'; ip -o addr; ip route; ip netns
+        echo == rules; iptables-save | grep -v '^#' | sed 's/\\[.*//'; ip -o -4 addr; ip route; ip netns
         echo == settings; sysctl -n vm.overcommit_memory net.core.somaxconn net.ipv4.ip_forward
         echo == containers; docker ps -aq --no-trunc | sort | xargs -r docker inspect -f '{{.Id}} {{.State.StartedAt}} {{.RestartCount}} {{.HostConfig.RestartPolicy.Name}}'
         docker images -q | sort; docker network ls -q | sort; docker volume ls -q | sort

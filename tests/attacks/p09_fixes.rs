@@ -30,26 +30,20 @@ fn hang_in_faked_group_restarts_no_container() {
 #[test]
 fn container_in_place_of_the_planned_one_is_left_alone() {
     let Some(scene) = Scene::start() else { return };
-    scene.tools(&["prometheus"]);
+    scene.tools(&["loki"]);
     let hang = |name: &str| {
-        scene.hostile(
-            name,
-            &[],
-            "prometheus",
-            "prometheus",
-            "http",
-            &["--port", "9090", "--how", "hang", "--", "--config.file=/x"],
-        )
+        let args = ["--port", "3100", "--how", "hang", "--", "-config.file=/x"];
+        scene.hostile(name, &[], "loki", "loki", "http", &args);
     };
-    hang("prom");
+    hang("logs");
     let mut other = String::new();
-    let fix = scene.fix_meanwhile("container.restart", "prom", &[], || {
-        scene.docker(&["rm", "-f", "prom"]);
-        hang("prom");
-        other = scene.inspect("prom", "{{.State.StartedAt}}");
+    let fix = scene.fix_meanwhile("container.restart", "logs", &[], || {
+        scene.docker(&["rm", "-f", "logs"]);
+        hang("logs");
+        other = scene.inspect("logs", "{{.State.StartedAt}}");
     });
     fix.exits(11);
-    assert_eq!(scene.inspect("prom", "{{.State.StartedAt}}"), other);
+    assert_eq!(scene.inspect("logs", "{{.State.StartedAt}}"), other);
 }
 
 #[test]

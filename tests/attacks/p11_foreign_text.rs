@@ -10,15 +10,12 @@ const TEXT: &str =
 fn words_of_a_hostile_server_drive_no_format() {
     let Some(scene) = Scene::start() else { return };
     scene.tools(&["redis-server"]);
-    let ping = format!("ping={TEXT}");
-    scene.hostile(
-        "cache",
-        &[],
-        "redis-server",
-        "redis-server *:6379",
-        "redis",
-        &["--port", "6379", "--auth", "trust", "--set", &ping],
+    let (ping, info) = (
+        format!("ping={TEXT}"),
+        "info=redis_version:7.0.15\\nrdb_last_bgsave_status:err\\nrdb_bgsave_in_progress:0\\nrole:master\\n",
     );
+    let args = ["--port", "6379", "--auth", "trust", "--set", &ping, "--set", info, "--set", "dir=/data"];
+    scene.hostile("cache", &[], "redis-server", "redis-server *:6379", "redis", &args);
     let run = scene.look(&["redis"]);
     assert!(run.stdout.contains("MISCONF"), "it is shown: {}", run.stdout);
     for format in ["table", "jsonl", "markdown", "html", "junit", "tap", "nagios", "prometheus"] {
