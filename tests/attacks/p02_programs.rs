@@ -13,7 +13,10 @@ const SHELL_AS_NGINX: &str = "nginx: master process nginx -c id>/mnt/marks/shell
 #[test]
 fn bash_renamed_to_nginx_is_not_run() {
     let Some(scene) = Scene::without_engine() else { return };
-    scene.write("/mnt/home/mallory/script", "printf nginx > /proc/self/comm\nmkfifo /mnt/home/mallory/wait; read < /mnt/home/mallory/wait\n");
+    scene.write(
+        "/mnt/home/mallory/script",
+        "printf nginx > /proc/self/comm\nmkfifo /mnt/home/mallory/wait; read < /mnt/home/mallory/wait\n",
+    );
     scene.spawn_as_user(&format!("exec -a {} bash < /mnt/home/mallory/script", quoted(SHELL_AS_NGINX)));
     scene.wait_for("[ -p /mnt/home/mallory/wait ]");
     let run = scene.look(EDGE);
@@ -155,7 +158,8 @@ fn nginx_of_container_user_is_not_run_as_container_root() {
 fn promtool_of_container_user_is_not_run_as_container_root() {
     let Some(mut scene) = Scene::start() else { return };
     container_with_user(&mut scene);
-    let failed = "/api/v1/status/runtimeinfo=200:{\"data\":{\"reloadConfigSuccess\":false,\"lastConfigTime\":\"2026-01-01T00:00:00Z\"}}";
+    let failed =
+        "/api/v1/status/runtimeinfo=200:{\"data\":{\"reloadConfigSuccess\":false,\"lastConfigTime\":\"2026-01-01T00:00:00Z\"}}";
     let args = ["--page", "/-/ready=200:ready", "--page", failed, "--", "--config.file=/tools/prometheus.yml"];
     in_container(&scene, "/tools/prometheus", "prometheus", "9090", "http", &args);
     scene.look(&["monitoring"]);
@@ -165,7 +169,14 @@ fn promtool_of_container_user_is_not_run_as_container_root() {
 fn rabbitmqctl_of_container_user_is_not_run_as_container_root() {
     let Some(mut scene) = Scene::start() else { return };
     container_with_user(&mut scene);
-    in_container(&scene, "/tools/beam.smp", "beam.smp", "5672", "rabbitmq", &["--", "-sname", "rabbit@app", "-s", "rabbit", "boot"]);
+    in_container(
+        &scene,
+        "/tools/beam.smp",
+        "beam.smp",
+        "5672",
+        "rabbitmq",
+        &["--", "-sname", "rabbit@app", "-s", "rabbit", "boot"],
+    );
     scene.look(&["rabbitmq"]);
 }
 

@@ -77,7 +77,16 @@ fn hostname_link_out_of_container_is_not_followed() {
     scene.tools(&["rabbitmqctl", "rabbitmq-diagnostics", "env"]);
     scene.sh("mkdir -p /mnt/jail/etc /mnt/jail/mnt/loot; ln -s /mnt/secret/hostname /mnt/jail/etc/hostname; cp /run/lab/fixture /mnt/jail/beam.smp");
     // the engine mounts a hostname of its own; a process leaves it behind with the chroot(2) that every container may call
-    let own = ["-v", "/mnt/jail:/jail", "-v", "/mnt/loot:/jail/mnt/loot", "-v", "/mnt/tools:/tools", "-e", "PATH=/tools:/usr/sbin:/usr/bin"];
+    let own = [
+        "-v",
+        "/mnt/jail:/jail",
+        "-v",
+        "/mnt/loot:/jail/mnt/loot",
+        "-v",
+        "/mnt/tools:/tools",
+        "-e",
+        "PATH=/tools:/usr/sbin:/usr/bin",
+    ];
     let (variable, shown) = rogue("mq", "rabbitmq", &["--port", "5672", "--", "-s", "rabbit", "boot"]);
     let script = format!("export {}; exec chroot /jail /beam.smp \"$@\"", quoted(&variable));
     scene.run("mq", &[&own, SHARED, MACHINE, &["machine:1", "/usr/bin/bash", "-c", &script, "beam.smp"], &shown].concat());
@@ -114,7 +123,8 @@ fn prometheus_configuration_of_root_is_not_quoted() {
     }
     let Some(scene) = Scene::without_engine() else { return };
     scene.plant("/mnt/secret/prometheus.yml", "SECRET: 1\n");
-    let pages = ["http", "--page", "/-/ready=200:ready", "--page", RELOAD_FAILED, "--", "--config.file=/mnt/secret/prometheus.yml"];
+    let pages =
+        ["http", "--page", "/-/ready=200:ready", "--page", RELOAD_FAILED, "--", "--config.file=/mnt/secret/prometheus.yml"];
     names(&scene, "prometheus", "prometheus", 9090, &pages, &["monitoring"]);
 }
 
@@ -133,8 +143,10 @@ fn rule_files_of_root_are_not_listed() {
     let Some(scene) = Scene::without_engine() else { return };
     scene.sh(&format!("touch /mnt/secret/{}.yml", scene.secret));
     let rules = "/api/v1/rules=200:{\"data\":{\"groups\":[{\"file\":\"/mnt/secret/*.yml\"}]}}";
-    let loaded = "/api/v1/status/runtimeinfo=200:{\"data\":{\"reloadConfigSuccess\":true,\"lastConfigTime\":\"2020-01-01T00:00:00Z\"}}";
-    let pages = ["http", "--page", "/-/ready=200:ready", "--page", loaded, "--page", rules, "--", "--config.file=/mnt/secret/none.yml"];
+    let loaded =
+        "/api/v1/status/runtimeinfo=200:{\"data\":{\"reloadConfigSuccess\":true,\"lastConfigTime\":\"2020-01-01T00:00:00Z\"}}";
+    let pages =
+        ["http", "--page", "/-/ready=200:ready", "--page", loaded, "--page", rules, "--", "--config.file=/mnt/secret/none.yml"];
     names(&scene, "prometheus", "prometheus", 9090, &pages, &["monitoring"]);
 }
 
@@ -199,7 +211,8 @@ fn redis_log_of_root_is_not_quoted() {
     let line = "1:M 01 Jan 2026 00:00:00.000 # Can't save in background: SECRET: No space left on device\n";
     scene.plant("/mnt/secret/redis.log", &line.repeat(3));
     let info = "info=redis_version:7.0.15\\nrdb_last_bgsave_status:err\\nrdb_bgsave_in_progress:0\\nloading:0\\nrole:master\\n";
-    let server = ["redis", "--auth", "trust", "--set", info, "--set", "logfile=/mnt/secret/redis.log", "--set", "dir=/mnt/secret"];
+    let server =
+        ["redis", "--auth", "trust", "--set", info, "--set", "logfile=/mnt/secret/redis.log", "--set", "dir=/mnt/secret"];
     names(&scene, "redis-server", "redis-server *:6379", 6379, &server, &["redis"]);
 }
 
@@ -209,7 +222,8 @@ fn postgres_log_behind_a_mount_is_not_quoted() {
     let failure = "2026-01-01 00:00:00 UTC [1] PANIC:  could not write to file \"SECRET\": No space left on device\n";
     scene.plant("/mnt/secret/server.log", &failure.repeat(3));
     // the file it holds open is the attacker's own; the one at that path later is not
-    let swap = "cd /mnt/home/mallory; mkdir -p log; exec 7> /mnt/home/mallory/log/server.log; mount -t tmpfs tmpfs /mnt/home/mallory/log
+    let swap =
+        "cd /mnt/home/mallory; mkdir -p log; exec 7> /mnt/home/mallory/log/server.log; mount -t tmpfs tmpfs /mnt/home/mallory/log
         ln -s /mnt/secret/server.log /mnt/home/mallory/log/server.log";
     let program = scene.program("postgres").unshare("--user --map-root-user --mount").before(swap);
     program.rogue("postgres", &["--port", "5432", "--how", "hang"]);
@@ -299,8 +313,10 @@ fn group_readable_file_is_read_with_the_groups_of_the_process() {
     let Some(scene) = Scene::start() else { return };
     // the look-alike of the attacks above: a server that may read its file by one of its groups only
     scene.tools(&["nginx"]);
-    scene.sh("mkdir -m 750 /mnt/conf; printf 'events {} http { server { listen 8080; server_name may.test; } }' > /mnt/conf/nginx.conf
-        chmod 640 /mnt/conf/nginx.conf; chgrp 2000 /mnt/conf /mnt/conf/nginx.conf");
+    scene.sh(
+        "mkdir -m 750 /mnt/conf; printf 'events {} http { server { listen 8080; server_name may.test; } }' > /mnt/conf/nginx.conf
+        chmod 640 /mnt/conf/nginx.conf; chgrp 2000 /mnt/conf /mnt/conf/nginx.conf",
+    );
     let options = ["-u", "1000:1000", "--group-add", "2000", "-v", "/mnt/conf:/conf"];
     let title = "nginx: master process nginx -c /conf/nginx.conf";
     scene.hostile("web", &options, "nginx", title, "http", &["--port", "8080"]);

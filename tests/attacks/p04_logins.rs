@@ -233,13 +233,17 @@ fn verify_full_does_not_accept_a_certificate_that_nobody_signed() {
     let Some(scene) = Scene::without_engine() else { return };
     scene.wire(1500);
     let script = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/attacks/tls_postgres.py");
-    scene.sh(&format!("openssl req -x509 -newkey rsa:2048 -nodes -days 2 -subj /CN={PEER} -addext subjectAltName=IP:{PEER} \
-        -keyout /mnt/key.pem -out /mnt/cert.pem 2> /dev/null"));
-    let args = ["netns", "exec", "d", "/usr/bin/python3", script, PEER, "5432", "/mnt/cert.pem", "/mnt/key.pem", "/mnt/loot/tls.log"];
+    scene.sh(&format!(
+        "openssl req -x509 -newkey rsa:2048 -nodes -days 2 -subj /CN={PEER} -addext subjectAltName=IP:{PEER} \
+        -keyout /mnt/key.pem -out /mnt/cert.pem 2> /dev/null"
+    ));
+    let args =
+        ["netns", "exec", "d", "/usr/bin/python3", script, PEER, "5432", "/mnt/cert.pem", "/mnt/key.pem", "/mnt/loot/tls.log"];
     scene.spawn("ip", &args);
     scene.wait_for("ip netns exec d ss -Hltn sport = :5432 | grep -q .");
     for mode in ["verify-full", "verify-ca"] {
-        scene.configure(&format!("[[server]]\nname = \"db\"\nurl = \"postgres://app:${{PW}}@{PEER}:5432/shop?sslmode={mode}\"\n"));
+        scene
+            .configure(&format!("[[server]]\nname = \"db\"\nurl = \"postgres://app:${{PW}}@{PEER}:5432/shop?sslmode={mode}\"\n"));
         let mut command = scene.opsctl_command(&[], &["diagnose", "postgres", "-vv", "--format", "json"]);
         let run = scene.read(command.env("PW", &scene.secret));
         // the configuration is rejected, or the certificate is
@@ -248,8 +252,13 @@ fn verify_full_does_not_accept_a_certificate_that_nobody_signed() {
         assert_eq!(scene.problems(&[&run]), Vec::<String>::new(), "{mode}");
     }
     // the same from libpq's environment
-    let environment =
-        [("PGHOST", PEER), ("PGUSER", "app"), ("PGPASSWORD", &*scene.secret), ("PGSSLMODE", "verify-full"), ("PGDATABASE", "shop")];
+    let environment = [
+        ("PGHOST", PEER),
+        ("PGUSER", "app"),
+        ("PGPASSWORD", &*scene.secret),
+        ("PGSSLMODE", "verify-full"),
+        ("PGDATABASE", "shop"),
+    ];
     scene.configure("");
     scene.look_with(&["diagnose", "postgres"], &environment);
     scene.no_login_received();

@@ -1,12 +1,9 @@
 //! Promise 5: a server of an unexpected user is reported as unknown, with its user: no login, no fix. Servers of root, of their ordinary users
 //! and of containers are examined fully.
 
-use crate::lab::{MACHINE, Machine, Rootfs, Run, eventually, installed};
+use crate::lab::{MACHINE, Machine, Rootfs, Run, installed};
 
 use super::{Scene, belongs_to, belongs_to_attacker, examined, rows, summary};
-
-/// How long a server may take to come up on a busy machine, in seconds.
-const UP: u64 = 60;
 
 /// Lists of a Prometheus are judged at once.
 const AT_ONCE: &str = "[runbooks.monitoring]\nstarting_s = 0\n";
@@ -33,7 +30,10 @@ fn user_without_a_name_is_given_by_number() {
         return;
     }
     let Some(scene) = Scene::without_engine() else { return };
-    scene.spawn("setpriv", &["--reuid", "5999", "--regid", "5999", "--clear-groups", "redis-server", "--port", "6379", "--save", ""]);
+    scene.spawn(
+        "setpriv",
+        &["--reuid", "5999", "--regid", "5999", "--clear-groups", "redis-server", "--port", "6379", "--save", ""],
+    );
     scene.until_listening(6379);
     belongs_to(&scene.look(&["redis"]), ":6379", "5999");
 }
@@ -58,7 +58,6 @@ fn reload_of_user_nginx_is_refused() {
     let before = workers();
     // the served certificate is no longer the one on disk: a reason to reload
     certificate("90");
-    eprintln!("{}", super::summary(&scene.opsctl(&["diagnose", "tls", "nginx", "--format", "json"])));
     let fix = scene.opsctl(&["fix", "nginx.reload", "shop.test", "--yes"]);
     assert!(fix.code != 0 && workers() == before, "exit {}: {}{}", fix.code, fix.stdout, fix.stderr);
 }
@@ -66,7 +65,8 @@ fn reload_of_user_nginx_is_refused() {
 #[test]
 fn reload_of_user_prometheus_is_refused() {
     let Some(scene) = Scene::without_engine() else { return };
-    let failed = "/api/v1/status/runtimeinfo=200:{\"data\":{\"reloadConfigSuccess\":false,\"lastConfigTime\":\"2026-01-01T00:00:00Z\"}}";
+    let failed =
+        "/api/v1/status/runtimeinfo=200:{\"data\":{\"reloadConfigSuccess\":false,\"lastConfigTime\":\"2026-01-01T00:00:00Z\"}}";
     scene.write("/mnt/home/mallory/prometheus.yml", "global: {}\n");
     let shown = ["--config.file=/mnt/home/mallory/prometheus.yml", "--web.enable-lifecycle"];
     let pages = ["--port", "9090", "--page", "/-/ready=200:ready", "--page", failed, "--page", "/-/reload=200:ok", "--"];
@@ -101,6 +101,10 @@ const PROMETHEUS: &str = "global: {scrape_interval: 1s, scrape_timeout: 1s}
 scrape_configs: [{job_name: self, static_configs: [{targets: ['127.0.0.1:9090']}]}]
 ";
 
+/// Prometheus on port 9090 has scraped its target.
+const SCRAPED: &str =
+    "exec 3<>/dev/tcp/127.0.0.1/9090; printf 'GET /api/v1/targets HTTP/1.0\r\n\r\n' >&3; grep -q '\"health\":\"up\"' <&3";
+
 #[test]
 fn servers_of_their_ordinary_users_are_examined() {
     if !installed(&["redis-server", "psql", "nginx", "prometheus", "promtool"]) {
@@ -109,7 +113,9 @@ fn servers_of_their_ordinary_users_are_examined() {
     let Some(scene) = Scene::without_engine() else { return };
     scene.nginx("server { listen 8080; location / { return 200 ok; } }");
     scene.sh("install -d -o redis /mnt/redis; install -d -o prometheus /mnt/prometheus");
-    let as_user = |user: &str, line: &str| scene.spawn("bash", &["-c", &format!("exec setpriv --reuid {user} --regid {user} --clear-groups {line}")]);
+    let as_user = |user: &str, line: &str| {
+        scene.spawn("bash", &["-c", &format!("exec setpriv --reuid {user} --regid {user} --clear-groups {line}")])
+    };
     as_user("redis", "redis-server --port 6379 --dir /mnt/redis --save '3600 1'");
     scene.postgres("");
     std::fs::write(scene.path("prometheus.yml"), PROMETHEUS).unwrap();
@@ -121,7 +127,7 @@ fn servers_of_their_ordinary_users_are_examined() {
     for port in [8080, 6379, 5432, 9090] {
         scene.until_listening(port);
     }
-    eventually(UP, "Prometheus is ready", || scene.curl("http://127.0.0.1:9090/-/ready").ends_with(" 200").then_some(()));
+    scene.wait_for(SCRAPED);
     scene.configure(AT_ONCE);
     let targets = [":8080", ":6379", ":5432", ":9090"];
     let run = until(|| scene.look(SERVERS), known(&targets));
@@ -140,8 +146,14 @@ fn rabbitmq_of_its_ordinary_user_is_examined() {
     }
     let Some(scene) = Scene::without_engine() else { return };
     scene.sh("install -d -o rabbitmq -g rabbitmq /mnt/rmq /mnt/rmq/home; for d in /var/lib/rabbitmq /var/log/rabbitmq; do mount -t tmpfs tmpfs $d; chown rabbitmq:rabbitmq $d; done");
-    scene.spawn("bash", &["-c", "export HOME=/var/lib/rabbitmq RABBITMQ_NODENAME=rabbit@localhost; \
-        exec setpriv --reuid rabbitmq --regid rabbitmq --clear-groups /usr/lib/rabbitmq/bin/rabbitmq-server"]);
+    scene.spawn(
+        "bash",
+        &[
+            "-c",
+            "export HOME=/var/lib/rabbitmq RABBITMQ_NODENAME=rabbit@localhost; \
+        exec setpriv --reuid rabbitmq --regid rabbitmq --clear-groups /usr/lib/rabbitmq/bin/rabbitmq-server",
+        ],
+    );
     // without its management API it is examined with its own tools
     scene.wait_long("the node runs", "RABBITMQ_NODENAME=rabbit@localhost rabbitmqctl -q status");
     let run = until(|| scene.look(&["rabbitmq"]), known(&[":5672"]));
@@ -199,7 +211,8 @@ fn container_with_a_user_of_its_own_is_examined() {
     let mount = format!("{}:/etc/prometheus.yml:ro", scene.path("prometheus.yml").display());
     let prometheus = ["machine:1", "prometheus", "--config.file=/etc/prometheus.yml", "--storage.tsdb.path=/scratch"];
     scene.run("prom", &[MACHINE, &user, &["-v", &mount], &prometheus].concat());
-    let temporary = ["client_body", "proxy", "fastcgi", "uwsgi", "scgi"].map(|t| format!("{t}_temp_path /scratch/{t}; ")).concat();
+    let temporary =
+        ["client_body", "proxy", "fastcgi", "uwsgi", "scgi"].map(|t| format!("{t}_temp_path /scratch/{t}; ")).concat();
     let conf = format!(
         "pid /scratch/nginx.pid; error_log /dev/stderr; events {{}} http {{ access_log /dev/stdout; {temporary} server {{ listen 8080; location / {{ return 200 ok; }} }} }}"
     );
@@ -286,7 +299,11 @@ fn servers_of_units_are_examined() {
         su postgres -s /bin/bash -c \"/opt/lab/env /opt/lab/pg/initdb -D /var/lib/postgres/data --no-sync -U postgres -A peer > /dev/null\"");
     service("redis-server", "redis", "/host/bin/redis-server --port 6379 --dir /var/lib/redis");
     service("nginx", "root", "/host/sbin/nginx -c /etc/nginx/nginx.conf -e /var/log/nginx/error.log");
-    service("postgresql@15-main", "postgres", "/opt/lab/pg/postgres -D /var/lib/postgres/data -c unix_socket_directories=/run/postgresql");
+    service(
+        "postgresql@15-main",
+        "postgres",
+        "/opt/lab/pg/postgres -D /var/lib/postgres/data -c unix_socket_directories=/run/postgresql",
+    );
     service(
         "prometheus",
         "prometheus",
@@ -297,6 +314,7 @@ fn servers_of_units_are_examined() {
         "all servers listen",
         "for p in 6379 8080 5432 9090; do (exec 3<>/dev/tcp/127.0.0.1/$p) 2> /dev/null || exit 1; done",
     );
+    machine.wait_for("Prometheus has scraped itself", SCRAPED);
     let units = ["redis-server.service", "nginx.service", "postgresql@15-main.service", "prometheus.service"];
     let run = until(|| machine.diagnose(SERVERS), known(&units));
     examined(&run, "redis:redis-server.service", &["redis.up", "redis.memory", "redis.persistence"]);

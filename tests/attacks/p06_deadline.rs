@@ -54,6 +54,22 @@ fn fifo_in_container_root_respects_deadline() {
 }
 
 #[test]
+fn device_as_hostname_of_a_container_respects_deadline() {
+    let Some(scene) = Scene::start() else { return };
+    scene.tools(&["beam.smp"]);
+    let options = ["-v", "/dev/zero:/etc/hostname"];
+    scene.hostile("mq", &options, "beam.smp", "beam.smp", "rabbitmq", &["--port", "5672", "--", "-s", "rabbit", "boot"]);
+    // endless: a process that keeps it all would be killed by this limit
+    let limit = "ulimit -v 2000000; exec \"$@\"";
+    let words = [&["diagnose", "rabbitmq", "--format", "json"], &DEADLINE[..]].concat();
+    let Some(run) = scene.read_within(&mut scene.opsctl_command(&["bash", "-c", limit, "bash"], &words), NEVER) else {
+        panic!("it has not ended after {NEVER:?}")
+    };
+    assert!(run.took < LIMIT + LAB && (0..=3).contains(&run.code), "took {:?}, exit {}: {}", run.took, run.code, run.stderr);
+    run.report();
+}
+
+#[test]
 fn fifo_in_place_of_every_file_of_a_container_respects_deadline() {
     let Some(scene) = Scene::start() else { return };
     scene.tools(&["nginx", "redis-server", "postgres", "loki", "prometheus", "python3", "beam.smp"]);
@@ -73,10 +89,17 @@ fn fifo_in_place_of_every_file_of_a_container_respects_deadline() {
     let beat = ["--", "-m", "celery", "-A", "x", "beat", "--schedule=/fifos/nginx.conf"];
     scene.hostile("beat", &options, "python3", "python3", "http", &beat);
     for name in ["web", "cache", "db", "loki", "prom", "beat"] {
-        scene.docker(&["exec", name, "bash", "-c", "cd /etc; for f in passwd group nsswitch.conf localtime; do rm -f $f; mkfifo $f; done"]);
+        scene.docker(&[
+            "exec",
+            name,
+            "bash",
+            "-c",
+            "cd /etc; for f in passwd group nsswitch.conf localtime; do rm -f $f; mkfifo $f; done",
+        ]);
     }
     // each of them is examined, and nothing of the host is lost
-    let run = in_time(&scene, &["nginx", "redis", "postgres", "monitoring", "celery", "dns", "container", "healthcheck", "disk"], &[]);
+    let run =
+        in_time(&scene, &["nginx", "redis", "postgres", "monitoring", "celery", "dns", "container", "healthcheck", "disk"], &[]);
     for name in ["web", "cache", "db", "loki", "prom"] {
         assert!(rows(&run, name).next().is_some(), "{name} is missing: {}", summary(&run));
     }
@@ -120,7 +143,8 @@ fn fuse_that_swallows_requests_ends_report_record_and_respond() {
     let Some(scene) = Scene::without_engine() else { return };
     loki_on(&scene, "swallow");
     let mut errors = Vec::new();
-    std::fs::write(scene.path("alert.json"), r#"[{"labels":{"alertname":"LokiDown"},"startsAt":"2026-01-10T12:00:00Z"}]"#).unwrap();
+    std::fs::write(scene.path("alert.json"), r#"[{"labels":{"alertname":"LokiDown"},"startsAt":"2026-01-10T12:00:00Z"}]"#)
+        .unwrap();
     let alert = scene.path("alert.json").display().to_string();
     let commands: [(&[&str], u64); 4] = [
         (&["report", "monitoring", "--always", "--deadline", "3s"], 4),
@@ -240,13 +264,22 @@ fn stopped_servers_respect_deadline() {
     scene.redis(6379, &[]);
     scene.postgres("");
     scene.nginx("server { listen 8080; location / { return 200 ok; } }");
-    scene.spawn("prometheus", &["--config.file=/dev/null", "--storage.tsdb.path=/mnt/prom", "--web.listen-address=127.0.0.1:9090"]);
+    scene.spawn(
+        "prometheus",
+        &["--config.file=/dev/null", "--storage.tsdb.path=/mnt/prom", "--web.listen-address=127.0.0.1:9090"],
+    );
     std::fs::write(scene.path("am.yml"), "route: {receiver: ops}\nreceivers: [{name: ops}]\n").unwrap();
     let file = format!("--config.file={}", scene.path("am.yml").display());
-    scene.spawn("prometheus-alertmanager", &[&file, "--storage.path=/mnt/am", "--web.listen-address=127.0.0.1:9093", "--cluster.listen-address="]);
-    for (name, protocol, port, shown) in
-        [("loki", "http", 3100, "-config.file=/x"), ("alloy", "http", 12345, "run"), ("grafana", "http", 3000, "server"), ("pgbouncer", "postgres", 6432, "")]
-    {
+    scene.spawn(
+        "prometheus-alertmanager",
+        &[&file, "--storage.path=/mnt/am", "--web.listen-address=127.0.0.1:9093", "--cluster.listen-address="],
+    );
+    for (name, protocol, port, shown) in [
+        ("loki", "http", 3100, "-config.file=/x"),
+        ("alloy", "http", 12345, "run"),
+        ("grafana", "http", 3000, "server"),
+        ("pgbouncer", "postgres", 6432, ""),
+    ] {
         let program = scene.program_file(name);
         let (variable, _) = super::rogue(name, protocol, &["--port", &port.to_string()]);
         scene.spawn("env", &[&variable, &program, shown]);
@@ -327,11 +360,19 @@ fn misbehaving(how: &str) {
     scene.tools(&names);
     for (name, protocol, ports, shown) in products {
         let args = [&["--port", ports, "--how", how], *shown].concat();
-        scene.hostile(name, &["-e", "POSTGRES_PASSWORD=x-password", "-e", "REDIS_PASSWORD=x-password"], name, name, protocol, &args);
+        scene.hostile(
+            name,
+            &["-e", "POSTGRES_PASSWORD=x-password", "-e", "REDIS_PASSWORD=x-password"],
+            name,
+            name,
+            protocol,
+            &args,
+        );
     }
     let python = "import resource, subprocess, sys; code = subprocess.call(sys.argv[1:]); \
         print('peak', resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss, file=sys.stderr); sys.exit(code)";
-    let words = [&["diagnose", "redis", "postgres", "rabbitmq", "monitoring", "disk", "--format", "json"], &DEADLINE[..]].concat();
+    let words =
+        [&["diagnose", "redis", "postgres", "rabbitmq", "monitoring", "disk", "--format", "json"], &DEADLINE[..]].concat();
     let mut command = scene.opsctl_command(&["/usr/bin/python3", "-c", python], &words);
     let Some(run) = scene.read_within(&mut command, NEVER) else { panic!("it has not ended after {NEVER:?}") };
     assert!(run.took < LIMIT + LAB, "took {:?}: {}", run.took, summary(&run));
@@ -341,7 +382,11 @@ fn misbehaving(how: &str) {
     for (name, protocol, ..) in products {
         // a page whose content does not matter may be anything
         let judged = how != "deep" || *protocol != "http";
-        assert!(!judged || rows(&run, name).any(|row| row.verdict != "ok" && row.verdict != "skip"), "{name} is well? {}", summary(&run));
+        assert!(
+            !judged || rows(&run, name).any(|row| row.verdict != "ok" && row.verdict != "skip"),
+            "{name} is well? {}",
+            summary(&run)
+        );
     }
     assert!(run.report().checks.iter().any(|c| c.check.starts_with("disk.") && c.verdict == "ok"), "{}", summary(&run));
 }
@@ -436,8 +481,10 @@ fn memory_nearly_gone_respects_deadline() {
     let enter = format!("{roots}; echo $$ > {group}/cgroup.procs; exec \"$@\"");
     let words = [&["diagnose", "disk", "cpu", "memory", "container", "--format", "json"], &DEADLINE[..]].concat();
     let run = scene.read_within(&mut scene.opsctl_command(&["bash", "-c", &enter, "bash"], &words), NEVER);
-    scene.sh(&format!("{roots}; for p in $(cat {group}/cgroup.procs); do kill -KILL $p 2> /dev/null || true; done
-        until rmdir {group} 2> /dev/null; do sleep 0.05; done"));
+    scene.sh(&format!(
+        "{roots}; for p in $(cat {group}/cgroup.procs); do kill -KILL $p 2> /dev/null || true; done
+        until rmdir {group} 2> /dev/null; do sleep 0.05; done"
+    ));
     let Some(run) = run else { panic!("it has not ended after {NEVER:?}") };
     assert!(run.took < LIMIT + LAB, "took {:?}: exit {} {}", run.took, run.code, summary(&run));
     run.report();
@@ -451,7 +498,11 @@ fn healthy_host_ends_at_once() {
     scene.run("idle", &[MACHINE, &["machine:1", "sleep", "1000"]].concat());
     let run = eventually(30, "it is quick", || {
         let run = ends_in_time(&scene, &["diagnose", "--format", "json"], &DEADLINE);
-        (run.took < Duration::from_millis(3000)).then_some(run)
+        (run.took < Duration::from_secs(3)).then_some(run)
     });
-    assert!(!run.report().checks.iter().any(|c| c.check.starts_with("container.") && c.verdict == "unknown"), "{}", summary(&run));
+    assert!(
+        !run.report().checks.iter().any(|c| c.check.starts_with("container.") && c.verdict == "unknown"),
+        "{}",
+        summary(&run)
+    );
 }

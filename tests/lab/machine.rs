@@ -134,7 +134,7 @@ impl Machine {
     }
 
     /// The image is there.
-    fn start(host: Rc<Host>, name: &str, files: &[(&str, &str)], more: &[&str]) -> Self {
+    fn start(host: Rc<Host>, name: &str, files: &[(&str, &str)], own: &[&str]) -> Self {
         let mut options: Vec<&str> = "--stop-signal SIGRTMIN+3 --cap-add SYS_ADMIN --cap-add SYS_PTRACE \
             --cap-add NET_ADMIN --cap-add SYS_NICE --cap-add SYSLOG --security-opt seccomp=unconfined --network none --tmpfs /run --tmpfs /run/lock --tmpfs /tmp \
             -v /sys/fs/cgroup:/sys/fs/cgroup:rw --device /dev/kmsg"
@@ -143,7 +143,7 @@ impl Machine {
         // systemd of the last years wants to be told when the machine still has control groups of version 1
         options.extend(["-e", "SYSTEMD_PROC_CMDLINE=SYSTEMD_CGROUP_ENABLE_LEGACY_FORCE=1"]);
         options.extend(["--name", name, "--hostname", name]);
-        options.extend(more);
+        options.extend(own);
         host.docker(&[&["create"], &options[..], &["machine:1", "/sbin/init"]].concat());
         // /run is its own: the binaries are linked where they can be found
         let staged = host.path(&format!("staged-{name}"));

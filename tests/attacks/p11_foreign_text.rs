@@ -1,0 +1,30 @@
+//! Promise 11: nothing from outside drives a terminal, a document, a chat or an agent.
+
+use super::Scene;
+
+/// Drives a terminal, a page, and lines of line formats.
+const TEXT: &str =
+    "MISCONF \u{1b}[2J\u{1b}]0;owned\u{7}\u{202e} <script>alert(1)</script> <img src=x onerror=alert(1)> ok 1 - all is well";
+
+#[test]
+fn words_of_a_hostile_server_drive_no_format() {
+    let Some(scene) = Scene::start() else { return };
+    scene.tools(&["redis-server"]);
+    let (ping, info) = (
+        format!("ping={TEXT}"),
+        "info=redis_version:7.0.15\\nrdb_last_bgsave_status:err\\nrdb_bgsave_in_progress:0\\nrole:master\\n",
+    );
+    let args = ["--port", "6379", "--auth", "trust", "--set", &ping, "--set", info, "--set", "dir=/data"];
+    scene.hostile("cache", &[], "redis-server", "redis-server *:6379", "redis", &args);
+    let run = scene.look(&["redis"]);
+    assert!(run.stdout.contains("MISCONF"), "it is shown: {}", run.stdout);
+    for format in ["table", "jsonl", "markdown", "html", "junit", "tap", "nagios", "prometheus"] {
+        let run = scene.opsctl(&["diagnose", "redis", "-vv", "--format", format]);
+        let control = |c: char| c.is_control() && c != '\n' && c != '\t' || c == '\u{202e}';
+        assert!(!run.stdout.chars().any(control), "{format}: {:?}", run.stdout);
+        if matches!(format, "html" | "junit") {
+            assert!(!run.stdout.contains("<script>alert") && !run.stdout.contains("<img src=x"), "{format}: {}", run.stdout);
+        }
+        assert!(!run.stdout.lines().any(|l| l.starts_with("ok 1 - all is well")), "{format}: {}", run.stdout);
+    }
+}

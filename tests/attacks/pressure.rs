@@ -1,0 +1,87 @@
+//! Promise 6 on a host that is short of processors. These run alone (`.config/nextest.toml`): they load the whole machine.
+
+use std::time::Duration;
+
+use opsctl_core::model::Severity;
+
+use crate::lab::{Host, MACHINE, Rootfs, Run, eventually, installed};
+
+use super::{Scene, summary};
+
+/// Busy processes on the processors of the machine.
+const BUSY: usize = 20;
+
+/// A run of 3 s has a second more, and its start on a machine where it gets a tenth of the time.
+const LIMIT: Duration = Duration::from_secs(4);
+const START: Duration = Duration::from_secs(2);
+
+/// Starts the load, and waits until the averages of a minute show it.
+fn load(host: &Host) {
+    for _ in 0..BUSY {
+        host.spawn("/run/lab/fixture", &["cpu"]);
+    }
+    eventually(240, "tasks waited for the processors", || {
+        let text = std::fs::read_to_string("/proc/pressure/cpu").unwrap_or_default();
+        let average = text.split_whitespace().find_map(|w| w.strip_prefix("avg60=")?.parse::<f64>().ok());
+        (average.unwrap_or_else(|| panic!("this kernel does not measure pressure: {text}")) > 30.0).then_some(())
+    });
+}
+
+/// Runs opsctl with a deadline of 3 s; it ends in time, with a report that names the processors first.
+#[track_caller]
+fn starved(host: &Host, runbooks: &[&str]) -> Run {
+    let words = [&["diagnose"], runbooks, &["--format", "json", "--deadline", "3s"]].concat();
+    let Some(run) = host.read_within(&mut host.opsctl_command(&[], &words), Duration::from_secs(30)) else {
+        panic!("it has not ended after 30 s")
+    };
+    assert!(run.took < LIMIT + START, "took {:?}: {}", run.took, summary(&run));
+    assert!(run.report().duration_ms <= 4000, "it took {} ms: {}", run.report().duration_ms, summary(&run));
+    assert!((1..=3).contains(&run.code), "exit {}: {}", run.code, summary(&run));
+    let saturated = run.report().findings.iter().position(|f| f.code == "cpu.saturated");
+    assert!(saturated.is_some(), "the processors are not named: {}", summary(&run));
+    run
+}
+
+#[test]
+fn twenty_busy_processes_are_named_by_the_deadline() {
+    let Some(host) = Host::without_engine() else { return };
+    load(&host);
+    starved(&host, &[]);
+}
+
+#[test]
+fn fifty_containers_and_twenty_redis_under_load_are_not_called_broken() {
+    if !installed(&["redis-server"]) {
+        return;
+    }
+    let Some(host) = Host::start() else { return };
+    let scene = Scene::on(host);
+    scene.image("machine:1", Rootfs::Machine, &[]);
+    let test = r#"HEALTHCHECK --interval=2s --timeout=3s --retries=3 CMD ["fixture","get","8080","/health"]"#;
+    scene.image("web:1", Rootfs::Scratch, &[test]);
+    for n in 0..10 {
+        scene.run(&format!("cache{n}"), &[MACHINE, &["machine:1", "redis-server", "--port", "6379", "--save", ""]].concat());
+        scene.redis(7000 + n, &["--save", ""]);
+    }
+    let list = scene.path("containers");
+    let lines: Vec<String> = (0..40).map(|n| format!("--name web{n} web:1 fixture httpd --port 8080\n")).collect();
+    std::fs::write(&list, lines.concat()).unwrap();
+    scene.sh(&format!("xargs -P 4 -L 1 docker run -d < {} > /dev/null", list.display()));
+    for n in 0..40 {
+        scene.until(&format!("web{n}"), "{{.State.Health.Status}}", "healthy");
+    }
+    load(&scene);
+    let run = starved(&scene, &[]);
+    let alarms: Vec<String> = run
+        .findings()
+        .filter(|f| f.severity == Severity::Crit && !f.code.starts_with("cpu."))
+        .map(|f| format!("{} {}: {}", f.code, f.subject, f.message))
+        .collect();
+    assert!(alarms.is_empty(), "what is only slow is called broken: {}", alarms.join("\n"));
+    // the first of what needs attention
+    let first = run.findings().find(|f| f.severity > Severity::Info && f.explained_by.is_none());
+    assert!(first.is_some_and(|f| f.code == "cpu.saturated"), "{first:?} comes first: {}", summary(&run));
+    // hundreds of answers that did not come for one reason are not hundreds of lines
+    let table = scene.opsctl(&["diagnose", "--deadline", "3s"]);
+    assert!(table.stdout.lines().count() < 150, "{} lines: {}", table.stdout.lines().count(), table.stdout);
+}
