@@ -11,6 +11,11 @@
 //! people. [`cli`] is thin over all of it, and
 //! [`watchdog`] ends what does not end by itself.
 
+/// The allocator of `main.rs`, for the tests.
+#[cfg(test)]
+#[global_allocator]
+static ALLOCATOR: watchdog::memory::Allocator = watchdog::memory::Allocator;
+
 pub mod audit;
 pub mod catalog;
 pub mod changes;

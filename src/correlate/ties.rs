@@ -9,8 +9,7 @@ use serde::Deserialize;
 use serde_json::Value;
 
 use super::*;
-use crate::engine::{RECORDING_SCHEMA_VERSION, Recording, assess};
-use crate::waive::Waivers;
+use crate::engine::{Judging, RECORDING_SCHEMA_VERSION, Recording, assess};
 
 /// A recorded case, as `runbooks/*/fixtures/*.json` has it.
 #[derive(Clone, Deserialize)]
@@ -226,8 +225,8 @@ fn hindrance<'f>(finding: &'f Finding, all: &'f [Finding], links: &[&Link]) -> O
 }
 
 /// Looks at every offer of a host; returns how many were refused for their cause, and how many offered although there is one.
-fn refusals(runbooks: &[Runbook], links: &[&Link], recording: &Recording) -> (usize, usize) {
-    let assessment = assess(runbooks, recording, &|_| None, &Waivers::default());
+fn refusals(judging: &Judging, links: &[&Link], recording: &Recording) -> (usize, usize) {
+    let assessment = assess(judging, recording);
     let (mut refused, mut offered) = (0, 0);
     for offer in &assessment.offers {
         let cause = hindrance(&offer.finding, &assessment.report.findings, links);
@@ -241,8 +240,8 @@ fn refusals(runbooks: &[Runbook], links: &[&Link], recording: &Recording) -> (us
 
 #[test]
 fn no_fix_of_an_effect_is_offered_while_its_cause_is_open() {
-    let runbooks = opsctl_runbooks::all(&opsctl_runbooks::Settings::default());
-    let links: Vec<&Link> = runbooks.iter().flat_map(Runbook::links).collect();
+    let judging = Judging { runbooks: opsctl_runbooks::all(&opsctl_runbooks::Settings::default()), ..Judging::default() };
+    let links: Vec<&Link> = judging.runbooks.iter().flat_map(Runbook::links).collect();
     let recordings = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/recordings");
     let files = |folder: &Path| std::fs::read_dir(folder).unwrap_or_else(|e| panic!("{e}")).filter_map(Result::ok);
     for file in files(&recordings).chain(files(&recordings.join("incidents"))).map(|f| f.path()) {
@@ -251,13 +250,13 @@ fn no_fix_of_an_effect_is_offered_while_its_cause_is_open() {
             continue;
         }
         let recording = Recording::read(&file).unwrap_or_else(|e| panic!("{}: {e}", file.display()));
-        refusals(&runbooks, &links, &recording);
+        refusals(&judging, &links, &recording);
     }
     // and for every link the two cases that show that it ties
     let (mut refused, mut offered) = (0, 0);
     let has_fixes = |effects: &[Found<'_>]| effects.iter().any(|(_, f)| !f.fixes.is_empty());
-    for (cause, effect) in all_tied(&runbooks, has_fixes).into_iter().filter_map(|(_, tied)| tied.ok()) {
-        let (r, o) = refusals(&runbooks, &links, &host_with(&[&cause, &effect]));
+    for (cause, effect) in all_tied(&judging.runbooks, has_fixes).into_iter().filter_map(|(_, tied)| tied.ok()) {
+        let (r, o) = refusals(&judging, &links, &host_with(&[&cause, &effect]));
         (refused, offered) = (refused + r, offered + o);
     }
     assert!(refused > 30 && offered > 0, "{refused} refused, {offered} offered");

@@ -4,7 +4,7 @@ use std::fmt::Write as _;
 
 use opsctl_core::model::{Report, printable};
 
-use super::{diagnosis, view};
+use super::{diagnosis, unanswered, view};
 
 pub(super) fn render(report: &Report) -> String {
     let mut out = String::new();
@@ -49,14 +49,8 @@ pub(super) fn render(report: &Report) -> String {
     out += &listed("Trends", view::forecasts(report).iter().map(|f| cell(f)));
     let waived = view::waived(report).into_iter();
     out += &listed("Waived", waived.map(|(f, waiver)| format!("`{}` {}: {}", f.code, cell(&f.message), cell(waiver))));
-    let unknown: Vec<_> = report.checks.iter().filter(|c| c.verdict == "unknown").collect();
-    if !unknown.is_empty() {
-        let _ = writeln!(out, "\n**Could not look**\n");
-        for c in unknown {
-            let _ = writeln!(out, "- {} {}: {}", c.check, cell(&c.target), cell(c.reason.as_deref().unwrap_or_default()));
-        }
-    }
-    out
+    let unanswered = unanswered::unanswered(report);
+    out + &listed("Could not look", unanswered.iter().map(|one| format!("{}: {}", cell(&one.what()), cell(&one.why()))))
 }
 
 fn listed(title: &str, items: impl Iterator<Item = String>) -> String {

@@ -106,7 +106,11 @@ fn child() {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     runtime.block_on(async {
         let docker = match how.strip_prefix("engine ") {
-            Some(socket) => connect(&Endpoint::parse(&format!("unix://{socket}")).unwrap(), Arc::default()).await.1,
+            Some(socket) => {
+                connect(&Endpoint::parse(&format!("unix://{socket}")).unwrap(), Arc::default(), std::time::Duration::from_secs(3))
+                    .await
+                    .1
+            }
             None => None,
         };
         let managers = Managers { docker, ..Managers::default() };
