@@ -10,6 +10,11 @@
 //! new since the last one), [`respond`] (what an alert means) and [`listen`] (the same over HTTP); [`deliver`] brings what they say to
 //! people, [`output`] writes the files they name. [`cli`] is thin over all of it, and [`watchdog`] ends what does not end by itself.
 
+/// The allocator of `main.rs`, for the tests.
+#[cfg(test)]
+#[global_allocator]
+static ALLOCATOR: watchdog::memory::Allocator = watchdog::memory::Allocator;
+
 pub mod audit;
 pub mod catalog;
 pub mod changes;

@@ -72,13 +72,7 @@ impl Shown {
 pub(super) fn of_report(partial: Arc<Partial>, shown: Shown) -> Ending {
     let minimal = shown.clone();
     Ending::new(
-        move |overdue| {
-            let mut assessment = partial.assess(overdue.limit);
-            if overdue.out_of_memory {
-                assessment.report.notes.insert(0, overdue.words());
-            }
-            shown.output(&assessment)
-        },
+        move |overdue| shown.output(&partial.assess(overdue.missed())),
         move |overdue| {
             let why = format!("{}, and no report could be made of what it knew", overdue.words());
             minimal.output(&Assessment::unknown(why))
@@ -120,30 +114,4 @@ pub(super) fn not_started(arguments: &[OsString], why: &str) -> u8 {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn words(line: &str) -> Vec<OsString> {
-        line.split(' ').map(Into::into).collect()
-    }
-
-    #[test]
-    fn options_are_found_before_the_command_line_is_parsed() {
-        let line = words("opsctl diagnose --format=json --deadline 3s");
-        assert_eq!(given_deadline(&line), Duration::from_secs(3));
-        assert_eq!(Shown::guessed(&line).format, Format::Json);
-        let none = words("opsctl note -- --deadline 3s");
-        assert_eq!(given_deadline(&none), DEFAULT_DEADLINE);
-    }
-
-    #[test]
-    fn run_that_knows_nothing_is_unknown_in_every_format() {
-        for format in Format::value_variants() {
-            let shown = Shown { format: *format, outputs: Vec::new(), style: Style::plain(), fail_on: FailOn::Unknown };
-            let output = shown.output(&Assessment::unknown("the run did not finish by its deadline (3 s)".to_owned()));
-            assert_eq!(output.code, 3, "{format}");
-            let names = matches!(format, Format::Prometheus | Format::Jsonl);
-            assert!(names || output.stdout.contains("did not finish by its deadline (3 s)"), "{format}: {}", output.stdout);
-        }
-    }
-}
+mod tests;

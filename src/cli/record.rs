@@ -51,7 +51,7 @@ fn ending(made: &Run, file: PathBuf) -> Ending {
     let partial = made.partial.clone();
     Ending::new(
         move |overdue| {
-            let recording = partial.recording(overdue.limit);
+            let recording = partial.recording(overdue.missed());
             let line =
                 |what: String| Output { stdout: format!("unknown: {}; {what}\n", overdue.words()), code: UNKNOWN, then: vec![] };
             match recording.map(|recording| (recording.records.len(), recording.write(&file))) {

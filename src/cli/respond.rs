@@ -102,7 +102,7 @@ fn ending(args: &Args, partial: &Arc<Partial>, alerts: &[Alert], config: &Config
     };
     let (minimal, partial) = (make.clone(), partial.clone());
     Ending::new(
-        move |overdue| make(&partial.assess(overdue.limit).report),
+        move |overdue| make(&partial.assess(overdue.missed()).report),
         move |overdue| minimal(&Assessment::unknown(overdue.words()).report),
     )
 }

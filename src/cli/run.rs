@@ -6,7 +6,7 @@ use std::time::Duration;
 use clap::ValueEnum;
 use opsctl_core::model::Verdict;
 use opsctl_core::probe::endpoint::Endpoint;
-use opsctl_core::probe::{Ask, lag, panics};
+use opsctl_core::probe::{Ask, lag};
 use tokio::runtime::{Builder, Runtime};
 
 use super::Global;
@@ -173,12 +173,23 @@ pub fn block_on<T>(future: impl Future<Output = T>) -> anyhow::Result<T> {
 }
 
 fn runtime() -> std::io::Result<Runtime> {
-    let several = || Builder::new_multi_thread().worker_threads(WORKERS).on_thread_start(lag::watch_thread).enable_all().build();
-    // it panics where no thread can be started
-    match panics::caught(several) {
-        Ok(built) => built,
-        Err(_) => Builder::new_current_thread().enable_all().build(),
+    if !can_start_threads(WORKERS) {
+        return Builder::new_current_thread().enable_all().build();
     }
+    Builder::new_multi_thread().worker_threads(WORKERS).on_thread_start(lag::watch_thread).enable_all().build()
+}
+
+/// Whether there is room for so many threads at the same time: tokio panics, and waits for ever, when there is not.
+fn can_start_threads(wanted: usize) -> bool {
+    let gate = std::sync::Mutex::new(());
+    std::thread::scope(|scope| {
+        let closed = gate.lock();
+        let wait = || drop(gate.lock());
+        let started = (0..wanted).map(|_| std::thread::Builder::new().spawn_scoped(scope, wait));
+        let all = started.collect::<Vec<_>>().iter().all(Result::is_ok);
+        drop(closed);
+        all
+    })
 }
 
 /// Bounds a run and everything that it reads first: it ends by `deadline`, or by the one of the configuration, which is loaded within the

@@ -240,9 +240,8 @@ fn refusals(judging: &Judging, links: &[&Link], recording: &Recording) -> (usize
 
 #[test]
 fn no_fix_of_an_effect_is_offered_while_its_cause_is_open() {
-    let runbooks = opsctl_runbooks::all(&opsctl_runbooks::Settings::default());
     let judging = Judging { runbooks: opsctl_runbooks::all(&opsctl_runbooks::Settings::default()), ..Judging::default() };
-    let links: Vec<&Link> = runbooks.iter().flat_map(Runbook::links).collect();
+    let links: Vec<&Link> = judging.runbooks.iter().flat_map(Runbook::links).collect();
     let recordings = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/recordings");
     let files = |folder: &Path| std::fs::read_dir(folder).unwrap_or_else(|e| panic!("{e}")).filter_map(Result::ok);
     for file in files(&recordings).chain(files(&recordings.join("incidents"))).map(|f| f.path()) {
@@ -256,7 +255,7 @@ fn no_fix_of_an_effect_is_offered_while_its_cause_is_open() {
     // and for every link the two cases that show that it ties
     let (mut refused, mut offered) = (0, 0);
     let has_fixes = |effects: &[Found<'_>]| effects.iter().any(|(_, f)| !f.fixes.is_empty());
-    for (cause, effect) in all_tied(&runbooks, has_fixes).into_iter().filter_map(|(_, tied)| tied.ok()) {
+    for (cause, effect) in all_tied(&judging.runbooks, has_fixes).into_iter().filter_map(|(_, tied)| tied.ok()) {
         let (r, o) = refusals(&judging, &links, &host_with(&[&cause, &effect]));
         (refused, offered) = (refused + r, offered + o);
     }

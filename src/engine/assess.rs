@@ -190,9 +190,11 @@ impl Assessment {
         assess(&Judging::default(), &Recording::of_nothing(inventory))
     }
 
-    /// A report that was made before, and why nothing is added to it.
-    pub(super) fn of_report(mut report: Report, verdict: Verdict, note: String) -> Self {
-        report.notes.push(note);
+    /// A report that was made before, and why nothing is added to it: a run that did not end is at best unknown.
+    pub(super) fn of_report(mut report: Report, verdict: Verdict, why: &str) -> Self {
+        report.checks.push(blind_row(why));
+        let verdict = Verdict::roll_up(&[verdict, Verdict::Unknown(why.to_owned())]);
+        (report.verdict, report.exit_code) = (verdict.word().to_owned(), verdict.exit_code());
         Self { report, verdict, verdicts: Vec::new(), offers: Vec::new(), samples: Vec::new(), pending: Vec::new() }
     }
 

@@ -13,7 +13,7 @@ use opsctl_core::probe::{ProbeCx, ProbeError, clock, lag, panics};
 use tokio::task::JoinSet;
 
 use super::assess::{CheckAt, Judging};
-use super::partial::{Job, Partial, unfinished};
+use super::partial::{Job, Missed, Partial};
 use super::{Progress, Selection};
 
 /// When a probe has to end.
@@ -25,26 +25,40 @@ pub(super) struct Limit {
     pub(super) run: Option<(Instant, Duration)>,
 }
 
-/// Every selected check on every target it applies to, in report order.
-pub(super) fn jobs(judging: &Judging, selection: &Selection, inventory: &Inventory) -> Vec<(CheckAt, Job)> {
-    let mut jobs = Vec::new();
-    for (at, runbook, check) in judging.checks() {
-        let spec = check.spec();
-        if !selection.runs(runbook, spec.id) {
-            continue;
-        }
-        let job = |target, record| (at, Job { check: spec.id, target, polled: Arc::default(), record });
-        match panics::caught(|| check.targets(inventory)) {
-            Ok(targets) => jobs.extend(targets.into_iter().filter(|t| selection.targets(t)).map(|t| job(t, None))),
-            Err(e) => {
-                let outcome = Outcome::Unknown(e.to_string());
-                let (check, target) = (spec.id.to_owned(), Target::host());
-                let record = Record { check, target: target.clone(), taken_at: clock::now(), duration_ms: 0, outcome };
-                jobs.push(job(target, Some(record)));
+/// Every selected check on every target it applies to, in report order; some have a record already.
+pub(super) struct Jobs {
+    places: Vec<CheckAt>,
+    jobs: Vec<Job>,
+    records: Vec<Option<Record>>,
+}
+
+impl Jobs {
+    pub(super) fn of(judging: &Judging, selection: &Selection, inventory: &Inventory) -> Self {
+        let mut all = Self { places: Vec::new(), jobs: Vec::new(), records: Vec::new() };
+        for (at, runbook, check) in judging.checks() {
+            let spec = check.spec();
+            if !selection.runs(runbook, spec.id) {
+                continue;
+            }
+            match panics::caught(|| check.targets(inventory)) {
+                Ok(targets) => targets.into_iter().filter(|t| selection.targets(t)).for_each(|t| all.push(at, spec.id, t, None)),
+                Err(e) => all.push(at, spec.id, Target::host(), Some(e.to_string())),
             }
         }
+        all
     }
-    jobs
+
+    fn push(&mut self, at: CheckAt, check: &'static str, target: Target, unknown: Option<String>) {
+        self.places.push(at);
+        self.records.push(unknown.map(|why| Record {
+            check: check.to_owned(),
+            target: target.clone(),
+            taken_at: clock::now(),
+            duration_ms: 0,
+            outcome: Outcome::Unknown(why),
+        }));
+        self.jobs.push(Job { check, target, polled: AtomicBool::new(false) });
+    }
 }
 
 /// A host that is short of processors, memory or disks must be found to be: what concerns all of it runs before what there are hundreds of.
@@ -56,34 +70,35 @@ fn is_of_host(kind: Kind) -> bool {
 pub(super) async fn collect(
     judging: &Arc<Judging>,
     cx: &Arc<ProbeCx>,
-    jobs: Vec<(CheckAt, Job)>,
+    jobs: Jobs,
     limit: Limit,
     partial: &Arc<Partial>,
     progress: &dyn Fn(Progress),
 ) {
-    progress(Progress::Discovered { probes: jobs.iter().map(|(_, j)| format!("{} {}", j.check, j.target)).collect() });
-    let names: Vec<(&'static str, Target)> = jobs.iter().map(|(_, j)| (j.check, j.target.clone())).collect();
-    let mut started: Vec<(usize, CheckAt, Arc<AtomicBool>)> =
-        jobs.iter().enumerate().filter(|(_, (_, j))| j.record.is_none()).map(|(n, (at, j))| (n, *at, j.polled.clone())).collect();
-    started.sort_by_key(|(n, ..)| names.get(*n).is_none_or(|(_, target)| !is_of_host(target.kind)));
-    partial.discovered(cx.inventory.clone(), cx.redactor.clone(), jobs.into_iter().map(|(_, job)| job).collect());
+    let Jobs { places, jobs, records } = jobs;
+    let jobs = Arc::new(jobs);
+    progress(Progress::Discovered { probes: jobs.iter().map(|j| format!("{} {}", j.check, j.target)).collect() });
+    let mut order: Vec<usize> = (0..jobs.len()).filter(|n| records.get(*n).is_some_and(Option::is_none)).collect();
+    order.sort_by_key(|n| jobs.get(*n).is_none_or(|job| !is_of_host(job.target.kind)));
+    partial.discovered(cx.inventory.clone(), cx.redactor.clone(), jobs.clone(), records);
     let mut running = JoinSet::new();
-    for (order, at, polled) in started {
-        let Some((_, target)) = names.get(order).cloned() else { continue };
-        let (judging, cx, partial) = (judging.clone(), cx.clone(), partial.clone());
+    for n in order {
+        let Some(at) = places.get(n).copied() else { continue };
+        let (judging, cx, partial, jobs) = (judging.clone(), cx.clone(), partial.clone(), jobs.clone());
         running.spawn(async move {
-            let record = marked(&polled, one(&judging, at, &cx, target, limit)).await;
-            if let Some(record) = record {
-                partial.finished(order, record);
+            if let Some(job) = jobs.get(n)
+                && let Some(record) = marked(&job.polled, one(&judging, at, &cx, job.target.clone(), limit)).await
+            {
+                partial.finished(n, record);
             }
-            order
+            n
         });
     }
     loop {
         match tokio::time::timeout_at(limit.until.into(), running.join_next()).await {
-            Ok(Some(Ok(order))) => {
-                if let Some((check, target)) = names.get(order) {
-                    progress(Progress::Finished { check, target: target.to_string() });
+            Ok(Some(Ok(n))) => {
+                if let Some(job) = jobs.get(n) {
+                    progress(Progress::Finished { check: job.check, target: job.target.to_string() });
                 }
             }
             // a panic outside the check has cost its record
@@ -125,7 +140,7 @@ pub(super) async fn one(judging: &Judging, at: CheckAt, cx: &ProbeCx, target: Ta
             Outcome::Unknown(format!("timed out after {}", quantity::duration(patience.try_into().unwrap_or_default())))
         }
         (Ok(Err(lag::Elapsed)) | Err(_), _) => Outcome::Unknown(match limit.run {
-            Some((began, deadline)) => unfinished(deadline, began),
+            Some((began, deadline)) => Missed::Deadline(deadline).reason(began),
             None => format!("timed out after {}", quantity::duration(started.elapsed().try_into().unwrap_or_default())),
         }),
     };

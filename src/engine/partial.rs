@@ -8,8 +8,8 @@ use jiff::Timestamp;
 use opsctl_core::model::{HostInfo, Inventory, Outcome, Record, Report, Target, Verdict, quantity};
 use opsctl_core::probe::{Redactor, clock, host, lag};
 
+use super::Recording;
 use super::assess::{Assessment, Judging, assess_but};
-use super::{RECORDING_SCHEMA_VERSION, Recording};
 
 /// No record is being judged.
 const NONE: usize = usize::MAX;
@@ -62,7 +62,7 @@ impl Step {
     fn words(self) -> &'static str {
         match self {
             Self::Preparing => "reading the configuration and the history",
-            Self::Discovering => "discovery",
+            Self::Discovering => "looking for targets",
             Self::Probing => "running probes",
             Self::Judging => "judging the evidence",
             Self::LookingBack => "reading what was changed before",
@@ -77,8 +77,7 @@ pub(super) struct Job {
     pub(super) check: &'static str,
     pub(super) target: Target,
     /// It has the processor, or is blocked in the kernel.
-    pub(super) polled: Arc<AtomicBool>,
-    pub(super) record: Option<Record>,
+    pub(super) polled: AtomicBool,
 }
 
 /// What a run knows so far.
@@ -92,12 +91,14 @@ pub struct Partial {
 struct Known {
     step: Step,
     judging: Option<Arc<Judging>>,
-    host: HostInfo,
+    host: Option<Arc<HostInfo>>,
     started_at: Option<Timestamp>,
     began: Option<Instant>,
     inventory: Option<Arc<Inventory>>,
     redactor: Option<Arc<Redactor>>,
-    jobs: Vec<Job>,
+    jobs: Arc<Vec<Job>>,
+    /// Of each job, when it has ended.
+    records: Vec<Option<Record>>,
     recording: Option<Arc<Recording>>,
     report: Option<(Report, Verdict)>,
 }
@@ -108,10 +109,33 @@ impl Default for Partial {
     }
 }
 
-/// Why a check has no result at the deadline: a check that opsctl had no time for says nothing about its target.
-pub(super) fn unfinished(deadline: Duration, began: Instant) -> String {
-    let at = quantity::duration(deadline.try_into().unwrap_or_default());
-    lag::was_late(began).map_or_else(|| format!("did not finish by the deadline ({at})"), lag::too_busy)
+/// What ends a run early.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Missed {
+    /// Its deadline.
+    Deadline(Duration),
+    /// The limit of its memory, in bytes.
+    Memory(u64),
+}
+
+impl Missed {
+    fn words(self) -> String {
+        match self {
+            Self::Deadline(at) => format!("its deadline ({}) has passed", quantity::duration(at.try_into().unwrap_or_default())),
+            Self::Memory(limit) => format!("opsctl reached its memory limit ({})", quantity::bytes(limit)),
+        }
+    }
+
+    /// Why a check has no result: one that opsctl had no time for says nothing about its target.
+    pub(super) fn reason(self, began: Instant) -> String {
+        match self {
+            Self::Deadline(at) => lag::was_late(began).map_or_else(
+                || format!("did not finish by the deadline ({})", quantity::duration(at.try_into().unwrap_or_default())),
+                lag::too_busy,
+            ),
+            Self::Memory(_) => format!("did not finish: {}", self.words()),
+        }
+    }
 }
 
 impl Partial {
@@ -129,7 +153,7 @@ impl Partial {
         let new = Known {
             step: Step::Discovering,
             judging: Some(judging),
-            host,
+            host: Some(Arc::new(host)),
             started_at: Some(started_at),
             began: Some(began),
             ..Known::default()
@@ -139,44 +163,64 @@ impl Partial {
         self.judged.store(NONE, Ordering::Relaxed);
     }
 
-    /// Targets are known.
-    pub(super) fn discovered(&self, inventory: Arc<Inventory>, redactor: Arc<Redactor>, jobs: Vec<Job>) {
+    /// Targets are known. Some jobs have a record from the beginning.
+    pub(super) fn discovered(
+        &self,
+        inventory: Arc<Inventory>,
+        redactor: Arc<Redactor>,
+        jobs: Arc<Vec<Job>>,
+        records: Vec<Option<Record>>,
+    ) {
         let mut known = self.lock();
         known.step = Step::Probing;
-        (known.inventory, known.redactor, known.jobs) = (Some(inventory), Some(redactor), jobs);
+        (known.inventory, known.redactor, known.jobs, known.records) = (Some(inventory), Some(redactor), jobs, records);
     }
 
     /// A check ended.
     pub(super) fn finished(&self, order: usize, record: Record) {
-        if let Some(job) = self.lock().jobs.get_mut(order) {
-            job.record = Some(record);
+        if let Some(known) = self.lock().records.get_mut(order) {
+            *known = Some(record);
         }
     }
 
-    /// Every check has a record from now on, and the records hold no secret.
-    pub(super) fn complete(&self, deadline: Duration) {
+    /// Every check has a record from now on, and the records hold no secret. `why` is for those that have not ended.
+    pub(super) fn complete(&self, why: &str) {
         let (jobs, redactor, began) = {
             let mut known = self.lock();
             known.step = Step::Judging;
-            (known.jobs.len(), known.redactor.clone().unwrap_or_default(), known.began.unwrap_or_else(Instant::now))
+            (known.jobs.clone(), known.redactor.clone().unwrap_or_default(), known.began.unwrap_or_else(Instant::now))
         };
-        let why = unfinished(deadline, began);
-        for order in 0..jobs {
-            // each is in here all the time but for the moment that it takes to scrub it
-            let record = self.lock().jobs.get_mut(order).map(|job| job.taken(&why, began));
-            if let Some(mut record) = record {
-                scrub(&mut record, &redactor);
-                self.finished(order, record);
-            }
+        for (order, job) in jobs.iter().enumerate() {
+            // nothing is allocated with the lock held: the thread that fails to must not keep it from the watchdog
+            let record = self.lock().records.get_mut(order).and_then(Option::take);
+            let mut record = record.unwrap_or_else(|| job.unfinished(why, began));
+            scrub(&mut record, &redactor);
+            self.finished(order, record);
         }
     }
 
     /// All that was read, in report order.
     pub(super) fn recorded(&self) -> Arc<Recording> {
+        let mut recording = Arc::new(self.without_records());
         let mut known = self.lock();
-        let recording = Arc::new(known.recording());
+        if let Some(recording) = Arc::get_mut(&mut recording) {
+            recording.records = std::mem::take(&mut known.records).into_iter().flatten().collect();
+        }
         known.recording = Some(recording.clone());
         recording
+    }
+
+    fn without_records(&self) -> Recording {
+        let (inventory, started_at, began, host) = {
+            let known = self.lock();
+            (known.inventory.clone(), known.started_at, known.began, known.host.clone())
+        };
+        Recording {
+            host: host.map_or_else(Default::default, |host| (*host).clone()),
+            started_at: started_at.unwrap_or_else(clock::now),
+            duration_ms: began.map_or(0, |began| u64::try_from(began.elapsed().as_millis()).unwrap_or(u64::MAX)),
+            ..Recording::of_nothing(inventory.map_or_else(Default::default, Arc::unwrap_or_clone))
+        }
     }
 
     /// This record is being judged now.
@@ -192,89 +236,67 @@ impl Partial {
         known.recording = None;
     }
 
-    /// What is known now, as an assessment: every check that has not ended is unknown. `deadline` is the one that was missed.
+    /// What is known now, as an assessment: every check that has not ended is unknown. `missed` says what ends the run.
     #[must_use]
-    pub fn assess(&self, deadline: Duration) -> Assessment {
-        let at = quantity::duration(deadline.try_into().unwrap_or_default());
-        let mut known = self.lock();
-        let step = known.step;
-        if let Some((report, verdict)) = known.report.take() {
-            drop(known);
-            return Assessment::of_report(report, verdict, format!("{} did not finish by the deadline ({at})", step.words()));
-        }
-        let began = known.began.unwrap_or_else(Instant::now);
-        let judging = known.judging.clone().unwrap_or_default();
-        let redactor = known.redactor.clone().unwrap_or_default();
-        let mut notes = vec![format!("the watchdog ended this run at its deadline ({at}), in this step: {}", step.words())];
-        let recording = match known.recording.take() {
-            Some(recording) => recording,
-            None => {
-                let why = unfinished(deadline, began);
-                notes.extend(known.blocked());
-                for job in &mut known.jobs {
-                    let mut record = job.taken(&why, began);
-                    scrub(&mut record, &redactor);
-                    job.record = Some(record);
-                }
-                let mut recording = known.recording();
-                if known.inventory.is_none() {
-                    recording.inventory.gaps.push(format!("{} did not finish by the deadline ({at})", step.words()));
-                }
-                Arc::new(recording)
-            }
+    pub fn assess(&self, missed: Missed) -> Assessment {
+        let (step, report, judging, began) = {
+            let mut known = self.lock();
+            (known.step, known.report.take(), known.judging.clone(), known.began.unwrap_or_else(Instant::now))
         };
-        drop(known);
+        if let Some((report, verdict)) = report {
+            return Assessment::of_report(report, verdict, &format!("{}: {}", step.words(), missed.reason(began)));
+        }
+        let mut notes = vec![format!("the watchdog ended this run while {}: {}", step.words(), missed.words())];
+        let known = self.lock().recording.take();
+        let recording = known.unwrap_or_else(|| {
+            notes.extend(self.blocked());
+            self.complete(&missed.reason(began));
+            self.recorded()
+        });
         // a judge that does not end would not end here either
         let but = Some(self.judged.load(Ordering::Relaxed)).filter(|order| *order != NONE && step == Step::Judging);
-        let mut assessment = assess_but(&judging, &recording, but, &|_| {});
+        let mut assessment = assess_but(&judging.unwrap_or_default(), &recording, but, &|_| {});
         assessment.report.notes.splice(0..0, notes);
-        assessment
+        let Assessment { report, verdict, .. } = assessment;
+        // also when all checks have ended: something has not
+        Assessment::of_report(report, verdict, &format!("{}: {}", step.words(), missed.reason(began)))
     }
 
     /// The recording of what is known, without secrets; `None` before discovery has ended.
     #[must_use]
-    pub fn recording(&self, deadline: Duration) -> Option<Recording> {
-        self.complete(deadline);
-        let mut known = self.lock();
-        known.inventory.is_some().then(|| known.recording())
+    pub fn recording(&self, missed: Missed) -> Option<Recording> {
+        let began = {
+            let known = self.lock();
+            known.inventory.as_ref()?;
+            known.began.unwrap_or_else(Instant::now)
+        };
+        if let Some(recording) = self.lock().recording.take() {
+            return Some(Arc::unwrap_or_clone(recording));
+        }
+        self.complete(&missed.reason(began));
+        Some(Arc::unwrap_or_clone(self.recorded()))
+    }
+
+    /// Which checks hold up the others.
+    fn blocked(&self) -> Option<String> {
+        let jobs = self.lock().jobs.clone();
+        let ended: Vec<bool> = self.lock().records.iter().map(Option::is_some).collect();
+        let blocked = jobs.iter().zip(ended).filter(|(job, ended)| !ended && job.polled.load(Ordering::Relaxed));
+        let blocked: Vec<String> = blocked.map(|(j, _)| format!("{} {}", j.check, j.target)).collect();
+        (!blocked.is_empty()).then(|| format!("blocked in a call: {}", quantity::some_of(&blocked, 4)))
     }
 }
 
 impl Job {
-    /// Its record, or that it has none.
-    fn taken(&mut self, why: &str, began: Instant) -> Record {
-        self.record.take().unwrap_or_else(|| {
-            let blocked = self.polled.load(Ordering::Relaxed);
-            Record {
-                check: self.check.to_owned(),
-                target: self.target.clone(),
-                taken_at: clock::now(),
-                duration_ms: u64::try_from(began.elapsed().as_millis()).unwrap_or(u64::MAX),
-                outcome: Outcome::Unknown(if blocked { format!("{why}: it is blocked in a call") } else { why.to_owned() }),
-            }
-        })
-    }
-}
-
-impl Known {
-    /// Which checks hold up the others.
-    fn blocked(&self) -> Option<String> {
-        let blocked = self.jobs.iter().filter(|j| j.record.is_none() && j.polled.load(Ordering::Relaxed));
-        let blocked: Vec<String> = blocked.map(|j| format!("{} {}", j.check, j.target)).collect();
-        (!blocked.is_empty()).then(|| format!("blocked in a call: {}", quantity::some_of(&blocked, 4)))
-    }
-
-    /// Takes the records.
-    fn recording(&mut self) -> Recording {
-        Recording {
-            schema_version: RECORDING_SCHEMA_VERSION,
-            opsctl: env!("CARGO_PKG_VERSION").to_owned(),
-            host: self.host.clone(),
-            started_at: self.started_at.unwrap_or_else(clock::now),
-            duration_ms: self.began.map_or(0, |began| u64::try_from(began.elapsed().as_millis()).unwrap_or(u64::MAX)),
-            inventory: self.inventory.as_deref().cloned().unwrap_or_default(),
-            records: self.jobs.iter_mut().filter_map(|job| job.record.take()).collect(),
-            changes: None,
+    /// That it has not ended.
+    fn unfinished(&self, why: &str, began: Instant) -> Record {
+        let blocked = self.polled.load(Ordering::Relaxed);
+        Record {
+            check: self.check.to_owned(),
+            target: self.target.clone(),
+            taken_at: clock::now(),
+            duration_ms: u64::try_from(began.elapsed().as_millis()).unwrap_or(u64::MAX),
+            outcome: Outcome::Unknown(if blocked { format!("{why}; it is blocked in a call") } else { why.to_owned() }),
         }
     }
 }

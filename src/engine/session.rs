@@ -19,8 +19,8 @@ use opsctl_core::probe::tls::Tls;
 use opsctl_core::probe::{Ask, History, NoHistory, ProbeCx, Redactor, clock, docker::Docker, host};
 
 use super::assess::{Assessment, Judging, Offer, assess, assess_but};
-use super::collect::{Limit, collect, jobs, one};
-use super::partial::{Run, Step};
+use super::collect::{Jobs, Limit, collect, one};
+use super::partial::{Missed, Run, Step};
 use super::{Progress, RECORDING_SCHEMA_VERSION, Recording};
 use crate::changes::{Own, reach};
 use crate::config::{Server, nearest};
@@ -253,11 +253,11 @@ impl Session {
         let left = || until.saturating_duration_since(Instant::now());
         let cx = Arc::new(Box::pin(self.context(self.ask.clone(), left())).await);
         let selection = selection.with_mountpoints(&cx.inventory);
-        let jobs = jobs(&self.judging, &selection, &cx.inventory);
+        let jobs = Jobs::of(&self.judging, &selection, &cx.inventory);
         let reserve = (self.deadline * RESERVE_PERCENT / 100).clamp(MIN_RESERVE, MAX_RESERVE);
         let limit = Limit { until: until.checked_sub(reserve).unwrap_or(until), run: Some((run.began, self.deadline)) };
         collect(&self.judging, &cx, jobs, limit, partial, progress).await;
-        partial.complete(self.deadline);
+        partial.complete(&Missed::Deadline(self.deadline).reason(run.began));
         progress(Progress::Judging);
         let recorded = partial.recorded();
         let mut assessment = assess_but(&self.judging, &recorded, None, &|order| partial.judge(order));

@@ -120,7 +120,7 @@ fn ending(config: &Config, shared: &Arc<Shared>, batches: &[Batch], alerts: &[Al
     let (config, shared, partial) = (config.clone(), shared.clone(), run.partial.clone());
     let (batches, alerts) = (batches.to_vec(), alerts.to_vec());
     let make = move |overdue: &Overdue| {
-        let report = partial.assess(overdue.limit).report;
+        let report = partial.assess(overdue.missed()).report;
         let response = respond::respond(alerts, &report, &Catalog::of(crate::site::runbooks(&config)), &config, None);
         for answer in &response.answers {
             say(&format!("{}: {}", answer.alert.name, answer.verdict));

@@ -6,7 +6,7 @@ use opsctl_core::model::{CheckRow, Confidence, Finding, FixOffer, Measure, Repor
 
 use super::markup::{escape, escape_lines};
 use super::plot::{self, Level};
-use super::{diagnosis, view};
+use super::{diagnosis, unanswered, view};
 
 /// Plots of one kind that are not folded away.
 const PLOTS_SHOWN: usize = 12;
@@ -291,11 +291,10 @@ fn waived(report: &Report) -> String {
 }
 
 fn could_not_look(report: &Report) -> String {
-    let item = |(why, rows): &(&str, Vec<&CheckRow>)| {
-        let names: Vec<String> = rows.iter().map(|r| format!("{} {}", escape(&r.check), escape(&r.target))).collect();
-        format!("<li>{} {}<br><span class=\"soft\">{}</span></li>\n", badge("unknown"), escape(why), names.join(", "))
+    let item = |one: &unanswered::Unanswered<'_>| {
+        format!("<li>{} {}<br><span class=\"soft\">{}</span></li>\n", badge("unknown"), escape(&one.why()), escape(&one.what()))
     };
-    let items: Vec<String> = view::reasons(report, "unknown").iter().map(item).collect();
+    let items: Vec<String> = unanswered::unanswered(report).iter().map(item).collect();
     listed("Could not look", "Neither healthy nor broken: nobody knows.", &items)
 }
 

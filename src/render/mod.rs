@@ -16,6 +16,7 @@ mod style;
 mod table;
 mod tap;
 mod timings;
+mod unanswered;
 mod view;
 
 #[cfg(test)]

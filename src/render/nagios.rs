@@ -4,6 +4,7 @@ use std::fmt::Write as _;
 
 use opsctl_core::model::{Measure, Report, Severity, Unit, printable};
 
+use super::unanswered::unanswered;
 use super::view;
 
 /// Nagios reads this much of a plugin's output (`MAX_PLUGIN_OUTPUT_LENGTH`), and a number cut in two would be a wrong number.
@@ -57,9 +58,8 @@ fn headline(report: &Report) -> String {
         said.push(format!("{} ({}, explains {} more)", root.message, root.code, cause.explains.len()));
     } else if let Some(first) = view::open(report).next() {
         said.push(format!("{} ({})", first.message, first.code));
-    } else if let Some((why, rows)) = view::reasons(report, "unknown").first() {
-        let row = rows.first().map(|r| format!("{} {}", r.check, r.target)).unwrap_or_default();
-        said.push(format!("could not look at {row}: {why}"));
+    } else if let Some(one) = unanswered(report).first() {
+        said.push(format!("could not check {}: {}", one.what(), one.why()));
     } else {
         said.push("nothing needs attention".to_owned());
     }
@@ -81,10 +81,7 @@ fn details(report: &Report) -> Vec<String> {
             lines.push(format!("  to do: {}", f.hint));
         }
     }
-    for (why, rows) in view::reasons(report, "unknown") {
-        let names: Vec<String> = rows.iter().map(|r| format!("{} {}", r.check, r.target)).collect();
-        lines.push(format!("unknown {}: {why}", names.join(", ")));
-    }
+    lines.extend(unanswered(report).iter().map(|one| format!("unknown {}: {}", one.what(), one.why())));
     for (f, waiver) in view::waived(report) {
         lines.push(format!("waived {} {}: {} ({waiver})", f.code, f.subject, f.message));
     }

@@ -8,7 +8,7 @@ use opsctl_core::model::{Confidence, Finding, Report, Severity, Table, printable
 use unicode_width::UnicodeWidthStr as _;
 
 use super::style::Style;
-use super::{diagnosis, view};
+use super::{diagnosis, unanswered, view};
 
 /// Below this width the code stands above the finding instead of beside it.
 const SIDE_BY_SIDE: u16 = 96;
@@ -16,8 +16,6 @@ const SIDE_BY_SIDE: u16 = 96;
 const EVIDENCE_SHOWN: usize = 3;
 /// Lines of one piece of evidence shown without `-v`.
 const LINES_SHOWN: usize = 3;
-/// Reasons shown for what could not be looked at, and names listed per reason.
-const NAMES_SHOWN: usize = 4;
 
 pub(super) fn render(report: &Report, style: &Style) -> String {
     let paint = Paint { style: *style };
@@ -377,17 +375,13 @@ fn could_not_look(report: &Report, paint: &Paint) -> String {
 
 /// The reasons of one verdict, each once, with what it concerns.
 fn reasons(report: &Report, verdict: &str, title: &str, paint: &Paint) -> String {
-    let by_reason = view::reasons(report, verdict);
-    if by_reason.is_empty() {
+    let reasons = unanswered::reasons(report, verdict);
+    if reasons.is_empty() {
         return String::new();
     }
     let mut out = format!("{}\n", paint.verdict(verdict, title));
-    for (why, rows) in by_reason {
-        let mut names: Vec<String> = rows.iter().map(|r| format!("{} {}", r.check, printable(&r.target))).collect();
-        let more = names.len().saturating_sub(NAMES_SHOWN);
-        names.truncate(NAMES_SHOWN);
-        let more = if more > 0 { format!(" and {more} more") } else { String::new() };
-        out += &paint.wrap(&format!("  {}{more}: {}", names.join(", "), printable(why)), 4);
+    for one in reasons {
+        out += &paint.wrap(&format!("  {}: {}", printable(&one.what()), printable(&one.why())), 4);
     }
     out
 }

@@ -28,6 +28,8 @@ use opsctl_core::model::quantity;
 use opsctl_core::probe::panics;
 use rustix::process::{Signal, getpid, kill_process, setpriority_process};
 
+use crate::engine::Missed;
+
 pub use stdout::print;
 
 /// How long after its limit a run has not ended by itself.
@@ -60,17 +62,23 @@ pub struct Overdue {
     pub limit: Duration,
     /// The exit code that this phase has for it.
     pub code: Option<u8>,
-    /// The process had reached its memory limit.
-    pub out_of_memory: bool,
+    /// The limit of its memory that the process has reached, in bytes.
+    pub memory: Option<u64>,
 }
 
 impl Overdue {
+    /// What ends the run, for its report.
+    #[must_use]
+    pub fn missed(&self) -> Missed {
+        self.memory.map_or(Missed::Deadline(self.limit), Missed::Memory)
+    }
+
     /// `the diagnosis did not finish by its deadline (10 s)`
     #[must_use]
     pub fn words(&self) -> String {
-        let Self { phase, limit, out_of_memory, .. } = self;
-        if *out_of_memory {
-            return format!("{phase} was ended: opsctl reached its memory limit ({})", quantity::bytes(memory::LIMIT));
+        let Self { phase, limit, memory, .. } = self;
+        if let Some(memory) = memory {
+            return format!("{phase} was ended: opsctl reached its memory limit ({})", quantity::bytes(*memory));
         }
         format!("{phase} did not finish by its deadline ({})", quantity::duration((*limit).try_into().unwrap_or_default()))
     }
@@ -158,8 +166,9 @@ struct Shared {
     is_done: Condvar,
     /// How often something was written to standard output.
     written: AtomicU64,
-    /// The thread that makes the last report.
+    /// The thread that makes the last report, and the one of the watchdog.
     last: AtomicI32,
+    watchdog: AtomicI32,
 }
 
 static SHARED: OnceLock<Shared> = OnceLock::new();
@@ -183,6 +192,7 @@ pub fn start() -> std::io::Result<()> {
         is_done: Condvar::new(),
         written: AtomicU64::new(0),
         last: AtomicI32::new(0),
+        watchdog: AtomicI32::new(0),
     });
     let (send, receive) = sync_channel(1);
     thread::Builder::new().name("last-report".to_owned()).spawn(move || shared.make_last(&receive))?;
@@ -220,7 +230,7 @@ pub struct Limit {
 /// Bounds `phase`: it ends at `began` plus `limit`, or the process does.
 pub fn within(phase: &str, began: Instant, limit: Duration, code: Option<u8>) -> Limit {
     let Some(shared) = SHARED.get() else { return Limit { outer: None } };
-    let overdue = Overdue { phase: phase.to_owned(), limit, code, out_of_memory: false };
+    let overdue = Overdue { phase: phase.to_owned(), limit, code, memory: None };
     let new = Armed { until: began + limit, overdue };
     let mut state = lock(&shared.state);
     let outer = state.armed.clone();
@@ -261,6 +271,10 @@ fn wrote() {
     }
 }
 
+fn this_thread() -> i32 {
+    rustix::thread::gettid().as_raw_nonzero().get()
+}
+
 fn park() -> ! {
     loop {
         thread::park();
@@ -277,10 +291,14 @@ impl Shared {
         let mut state = lock(&self.state);
         loop {
             if OUT_OF_MEMORY.load(Ordering::SeqCst) {
-                let nothing = || Overdue { phase: "this run".to_owned(), limit: Duration::ZERO, code: None, out_of_memory: true };
-                let armed = state.armed.take().unwrap_or_else(|| Armed { until: Instant::now(), overdue: nothing() });
-                let armed = Armed { until: Instant::now(), overdue: Overdue { out_of_memory: true, ..armed.overdue } };
-                return (armed, state.ending.take());
+                let memory = Some(memory::reached());
+                // the texts below need some
+                memory::lift();
+                let overdue = match state.armed.take() {
+                    Some(armed) => Overdue { memory, ..armed.overdue },
+                    None => Overdue { phase: "opsctl".to_owned(), limit: Duration::ZERO, code: None, memory },
+                };
+                return (Armed { until: Instant::now(), overdue }, state.ending.take());
             }
             let left = match &state.armed {
                 Some(armed) => (armed.until + FIRST).saturating_duration_since(Instant::now()).min(memory::LOOK),
@@ -297,10 +315,10 @@ impl Shared {
 
     /// The thread of the watchdog. It neither reads nor writes, so that nothing can hold it.
     fn watch(&self, last: &SyncSender<(Make, Overdue)>) -> ! {
+        self.watchdog.store(this_thread(), Ordering::Relaxed);
         let (armed, ending) = self.wait();
         let Armed { until, overdue } = armed;
-        memory::lift();
-        let due = if overdue.out_of_memory { until } else { until + FIRST };
+        let due = if overdue.memory.is_some() { until } else { until + FIRST };
         if !self.take_output(Holder::Free, Holder::Watchdog) {
             // the report is being written, or is written and something else is not done
             self.wait_for_writer(due + MAKING);
@@ -331,7 +349,7 @@ impl Shared {
 
     /// The thread that makes and prints the report of what is known.
     fn make_last(&self, work: &Receiver<(Make, Overdue)>) {
-        self.last.store(rustix::thread::gettid().as_raw_nonzero().get(), Ordering::Relaxed);
+        self.last.store(this_thread(), Ordering::Relaxed);
         let Ok((make, overdue)) = work.recv() else { return };
         // a panic is as good as no end
         let Ok(output) = panics::caught(|| make(&overdue)) else { return };
@@ -347,6 +365,11 @@ impl Shared {
         }
         *lock(&self.done) = true;
         self.is_done.notify_all();
+    }
+
+    /// Whether the thread that calls this is one of those that end the process.
+    fn ends_the_process(&self) -> bool {
+        [&self.last, &self.watchdog].iter().any(|thread| thread.load(Ordering::Relaxed) == this_thread())
     }
 
     fn is_done_by(&self, until: Instant) -> bool {

@@ -4,19 +4,19 @@
 //! [`Scene::look`] holds for every attack: the secrets of the scene appear in no output, recording or state file and in nothing that an
 //! attacker recorded, and no program of an attacker ran with rights that the attacker does not have.
 
+mod configuration;
+mod outputs;
 mod p01_nothing_gained;
 mod p02_programs;
 mod p03_files;
 mod p04_logins;
 mod p05_owners;
 mod p06_deadline;
-mod configuration;
-mod outputs;
-mod user;
 mod p07_no_changes;
 mod p09_fixes;
 mod p11_foreign_text;
 mod pressure;
 mod scene;
+mod user;
 
 use scene::{SHARED, Scene, UID, belongs_to, belongs_to_attacker, examined, quoted, rogue, rows, summary};

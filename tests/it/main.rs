@@ -10,7 +10,6 @@ mod attacks;
 #[path = "../incidents/mod.rs"]
 mod incidents;
 
-
 mod cli;
 mod dependencies;
 mod journal;

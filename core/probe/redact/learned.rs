@@ -228,7 +228,8 @@ impl Inner {
                 let hit = automaton.find(Input::new(text).range(at..).anchored(Anchored::Yes))?;
                 Some((hit.len(), forms[hit.pattern().as_usize()]))
             });
-            let fresh = self.fresh.iter().filter(|(pattern, _)| text[at..].starts_with(pattern)).map(|(p, form)| (p.len(), *form));
+            let fresh =
+                self.fresh.iter().filter(|(pattern, _)| text[at..].starts_with(pattern)).map(|(p, form)| (p.len(), *form));
             found.extend(fresh.chain(longest).map(|(length, form)| whole(text, at..at + length, form)));
         }
         found.extend(self.cut(text));
