@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use jiff::Timestamp;
 use opsctl_core::model::{HostInfo, Inventory, Outcome, Record, Report, Target, Verdict, quantity};
-use opsctl_core::probe::{Redactor, clock, host, lag};
+use opsctl_core::probe::{Redactor, clock, lag};
 
 use super::Recording;
 use super::assess::{Assessment, Judging, assess_but};

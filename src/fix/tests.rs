@@ -10,7 +10,7 @@ mod undo;
 
 use std::time::Duration;
 
-use opsctl_core::model::{Action, Refusal, Risk, Severity, Verdict};
+use opsctl_core::model::{Refusal, Risk, Severity, Verdict};
 use scripted::*;
 
 use super::*;

@@ -25,7 +25,7 @@ pub(crate) mod hostile;
 mod sample;
 
 use std::fmt;
-use std::io::{self, IsTerminal as _, Write as _};
+use std::io::{self, IsTerminal as _};
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
