@@ -8,7 +8,8 @@
 //! [`audit`] remembers what was changed, [`state`] remembers numbers and findings between runs, [`waive`] what is known and does not
 //! count for a while, [`changes`] what was changed before. On this road stand [`look`] (one look at a host, remembered), [`report`] (what is
 //! new since the last one), [`respond`] (what an alert means) and [`listen`] (the same over HTTP); [`deliver`] brings what they say to
-//! people, [`output`] writes the files they name. [`cli`] is thin over all of it, and [`watchdog`] ends what does not end by itself.
+//! people, [`output`] writes the files they name. [`cli`] is thin over all of it, [`watchdog`] ends what does not end by
+//! itself, and [`supervise`] ends when the run has ended.
 
 /// The allocator of `main.rs`, for the tests.
 #[cfg(test)]
@@ -35,5 +36,6 @@ pub mod report;
 pub mod respond;
 pub mod site;
 pub mod state;
+pub mod supervise;
 pub mod waive;
 pub mod watchdog;

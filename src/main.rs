@@ -6,5 +6,5 @@ use std::process::ExitCode;
 static ALLOCATOR: opsctl::watchdog::memory::Allocator = opsctl::watchdog::memory::Allocator;
 
 fn main() -> ExitCode {
-    ExitCode::from(opsctl::cli::main(std::env::args_os()))
+    ExitCode::from(opsctl::supervise::run(std::env::args_os().collect(), opsctl::cli::main))
 }

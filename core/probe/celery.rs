@@ -76,7 +76,7 @@ pub async fn processes(cx: &ProbeCx) -> Result<Vec<Process>, ProbeError> {
     let candidates: Vec<table::Process> = table.iter().filter(|p| named(&p.comm)).cloned().collect();
     let arguments = table.command_lines(candidates.iter().map(|p| p.pid)).await;
     let read = blocking::run("processes", "/proc", PATIENCE, move |io| {
-        let of = |p: table::Process| celery(io, p.clone(), arguments.get(&p.pid)?);
+        let of = |p: table::Process| celery(io, &p, arguments.get(&p.pid)?);
         let mut all: Vec<(Process, i32)> = candidates.into_iter().filter_map(of).collect();
         let children: Vec<i32> = all.iter().map(|(_, parent)| *parent).collect();
         let mains: Vec<i32> = all.iter().map(|(p, _)| p.pid).collect();
@@ -107,7 +107,7 @@ pub async fn connections(pid: i32) -> Vec<Connection> {
     blocking::run("connections", "/proc", PATIENCE, move |io| connections_of(io, pid)).await.unwrap_or_default()
 }
 
-fn celery(io: &Io, p: table::Process, line: &str) -> Option<(Process, i32)> {
+fn celery(io: &Io, p: &table::Process, line: &str) -> Option<(Process, i32)> {
     let (role, app, queues) = command(line)?;
     let (pid, start_ticks, state, parent) = (p.pid, p.start_ticks, p.state, p.parent);
     let home = io.read_lossy(format!("/proc/{pid}/cgroup")).map(|t| Home::of_cgroups(&t)).unwrap_or_default();

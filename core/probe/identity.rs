@@ -82,14 +82,16 @@ async fn home(pid: i32, cgroups: &str, docker: Option<&Arc<Docker>>, systemd: Op
 
 /// Whether `pid` is in the container of this id, as the engine has it.
 async fn container(pid: i32, id: &str, docker: &Docker) -> Proof {
-    let inspected = match docker.inspect(id).await {
-        Ok(inspected) => inspected,
-        // another engine's, or an engine that does not answer
-        Err(_) => return Proof::None,
-    };
+    // another engine's, or an engine that does not answer
+    let Ok(inspected) = docker.inspect(id).await else { return Proof::None };
     let contradicted =
         || Proof::Contradicted(format!("its control group names container {}, to which it does not belong", inspected.name));
-    let Some(first) = inspected.pid() else { return contradicted() };
+    if inspected.pid_unproven {
+        // of another process namespace: nothing can be compared
+        return Proof::None;
+    }
+    // also of a container that is paused
+    let Some(first) = i32::try_from(inspected.state.pid).ok().filter(|pid| *pid > 0) else { return contradicted() };
     if first == pid {
         return Proof::Container { id: id.to_owned(), first };
     }
@@ -163,9 +165,6 @@ fn parts(path: &str) -> impl Iterator<Item = (usize, &str)> {
 
 /// Why nothing that the process says is used: the user it belongs to is none that runs such a server, or its claims are untrue.
 async fn untrusted(found: &Found, proof: &Proof) -> Option<String> {
-    if let Proof::Contradicted(why) = proof {
-        return Some(why.clone());
-    }
     let (pid, product, ids, proof) = (found.process.pid, found.product, found.ids, proof.clone());
     let from = format!("process {pid}");
     let judged = blocking::run("the user of a process", &from, READ_TIMEOUT, move |io| {
@@ -173,6 +172,9 @@ async fn untrusted(found: &Found, proof: &Proof) -> Option<String> {
             return None;
         }
         let user = user(io, ids.real);
+        if let Proof::Contradicted(why) = &proof {
+            return Some(format!("belongs to {user}, and {why}"));
+        }
         let blind = !rustix::process::geteuid().is_root() && io.read_link(format!("/proc/{pid}/ns/pid")).is_err();
         Some(if blind { format!("runs as {user}; needs root to prove its identity") } else { format!("belongs to {user}") })
     });
@@ -180,6 +182,9 @@ async fn untrusted(found: &Found, proof: &Proof) -> Option<String> {
 }
 
 fn is_expected(io: &Io, pid: i32, product: Product, ids: Ids, proof: &Proof) -> bool {
+    if matches!(proof, Proof::Contradicted(_)) {
+        return false;
+    }
     // a setuid program runs with the arguments of its caller
     let Some(uid) = ids.user() else { return false };
     let own = rustix::process::geteuid().as_raw();
@@ -196,7 +201,7 @@ fn is_expected(io: &Io, pid: i32, product: Product, ids: Ids, proof: &Proof) -> 
         // the user that the unit's main process has
         Proof::Unit { name, main } => {
             let same = |main: i32| main == pid || ids_of(io, main).is_ok_and(|of| of.user() == Some(uid));
-            let of_a_login = name.starts_with("user@") || name.ends_with(".scope");
+            let of_a_login = name.starts_with("user@") || name.strip_suffix(".scope").is_some();
             (!of_a_login && main.is_some_and(same)) || is_named(&Root::own(io), uid, product)
         }
         Proof::None if elsewhere(io, pid) => {
@@ -216,7 +221,7 @@ fn elsewhere(io: &Io, pid: i32) -> bool {
     matches!((of(&pid.to_string()), of("self")), (Some(its), Some(own)) if its != own)
 }
 
-/// The id that `uid` of this host has inside the user namespace of `pid` (user_namespaces(7), `uid_map`).
+/// The id that `uid` of this host has inside the user namespace of `pid` (`uid_map`, see `user_namespaces(7)`).
 fn inner_id(io: &Io, pid: i32, uid: u32) -> Option<u32> {
     let map = io.read_lossy(format!("/proc/{pid}/uid_map")).ok()?;
     map_inside(&map, uid)
@@ -277,7 +282,7 @@ fn users_of(product: Product) -> &'static [&'static str] {
 /// A user for people: `user mallory (uid 1001)`.
 pub(super) fn user(io: &Io, uid: u32) -> String {
     let passwd = Root::own(io).and_then(|root| root.bytes("/etc/passwd", 1 << 20)).unwrap_or_default();
-    name_of(&passwd, uid).map_or_else(|| format!("uid {uid}"), |name| format!("user {name} (uid {uid})"))
+    name_of(&passwd, uid).map_or_else(|| format!("user {uid}"), |name| format!("user {name} (uid {uid})"))
 }
 
 /// Whether a user other than the server's own may serve at an address of this host that the configuration names: root, the user that

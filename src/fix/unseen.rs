@@ -33,7 +33,9 @@ pub fn unseen(fix: &str, subject: Option<&str>, runbooks: &[Runbook], rows: &[Ch
     };
     let discovery = rows.iter().filter(|row| row.check == "discovery").filter_map(unknown);
     let gates = rows.iter().filter(of_runbook).filter(gate).filter_map(|row| unknown(row).or_else(|| crit(row)));
-    gates.chain(discovery).collect()
+    // an object of that name may be behind one that could not be looked at: a site behind its nginx
+    let others = rows.iter().filter(calls).filter_map(unknown);
+    gates.chain(discovery).chain(others).collect()
 }
 
 fn unknown(row: &CheckRow) -> Option<String> {

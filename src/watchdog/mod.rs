@@ -214,8 +214,9 @@ pub fn on_overdue(ending: Ending) {
     }
 }
 
-/// From now on the process exits with this code when standard output takes nothing more.
+/// From now on the process exits with this code when standard output takes nothing more. A report that was not delivered is no success.
 pub fn exit_code(code: u8) {
+    let code = if code == 0 { UNKNOWN } else { code };
     if let Some(shared) = SHARED.get() {
         shared.code.store(code, Ordering::Relaxed);
     }

@@ -66,6 +66,7 @@ fn the_alert_becomes_the_diagnosis() {
     let gateway = host.docker(&["network", "inspect", "app", "--format", "{{(index .IPAM.Config 0).Gateway}}"]);
     let token = "0123456789abcdef0123456789abcdef";
     std::fs::write(host.path("token"), token).unwrap_or_else(|e| panic!("token: {e}"));
+    host.sh(&format!("chmod 600 {}", host.path("token").display()));
     host.configure(&format!(
         "[runbooks.monitoring]\nstarting_s = 0\n[listen]\naddress = \"{gateway}:9797\"\ntoken_file = \"{}\"\n\
          [[delivery]]\nto = \"http://127.0.0.1:9001/\"\nshape = \"json\"\nwhen = [\"alert\"]\n",

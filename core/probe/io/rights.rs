@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 
 use super::Io;
 
-/// The user ids of a process in this user namespace: real, effective, saved and filesystem (`Uid:` in proc_pid_status(5)).
+/// The user ids of a process in this user namespace: real, effective, saved and filesystem (`Uid:` in `proc_pid_status(5)`).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Ids {
     /// Real user id: the user who started it.

@@ -313,7 +313,7 @@ impl Search<'_> {
         let sign = skip_blanks(self.text, sign);
         match self.at(sign) {
             Some(b':') => {
-                self.value(sign + 1, class, b':', Around { start: word, whole_line: self.begins_line(word), ..Around::default() })
+                self.value(sign + 1, class, b':', Around { start: word, whole_line: self.begins_line(word), ..Around::default() });
             }
             Some(b'=') => self.value(sign + 1, class, b'=', Around { start: word, ..Around::default() }),
             _ => return false,
@@ -382,7 +382,10 @@ impl Search<'_> {
             return self.judge(at + 3, end, class, sign);
         }
         let mut end = values::closing_quote(self.text, at);
-        while sign == b'=' {
+        loop {
+            if sign != b'=' {
+                break;
+            }
             let after = end + 1;
             let goes_on = match self.at(after) {
                 Some(b'\\') => self.at(after + 1).is_some_and(is_quote) && self.at(after + 2).is_some_and(is_quote),
@@ -611,7 +614,7 @@ impl Search<'_> {
     /// `login me password secret`: whether a name follows `login` before this place.
     fn follows_login(&self, at: usize) -> bool {
         let from = at.saturating_sub(MAX_NAME_BYTES);
-        let mut words = self.text[from..at].split(|b| b.is_ascii_whitespace()).filter(|w| !w.is_empty()).rev();
+        let mut words = self.text[from..at].split(u8::is_ascii_whitespace).filter(|w| !w.is_empty()).rev();
         words.next().is_some() && words.next() == Some(b"login")
     }
 
@@ -620,7 +623,7 @@ impl Search<'_> {
         let end = self.text.len().min(at + 96);
         let Some(quote) = self.text[at..end].iter().position(|b| is_quote(*b)).map(|n| at + n) else { return };
         let between = self.text[at..quote].to_ascii_lowercase();
-        let words: Vec<&[u8]> = between.split(|b| b.is_ascii_whitespace()).filter(|w| !w.is_empty()).collect();
+        let words: Vec<&[u8]> = between.split(u8::is_ascii_whitespace).filter(|w| !w.is_empty()).collect();
         let by = matches!(words.as_slice(), [b"by"] | [b"by", b"password"] | [b"with", _, b"by" | b"as"]);
         if by {
             self.add(quote + 1, values::closing_quote(self.text, quote));

@@ -102,8 +102,9 @@ impl Beginnings {
     }
 
     fn window(text: &[u8]) -> Option<u64> {
-        let [a, b, c, d, e, f] = *text.first_chunk::<WINDOW>()?;
-        Some(u64::from_le_bytes([a, b, c, d, e, f, 0, 0]))
+        let mut bytes = [0; 8];
+        bytes[..WINDOW].copy_from_slice(text.first_chunk::<WINDOW>()?);
+        Some(u64::from_le_bytes(bytes))
     }
 
     fn insert(&mut self, pattern: &[u8]) {
@@ -133,7 +134,7 @@ impl Beginnings {
             if bits[word] & bit != 0 && bits[other_word] & other != 0 {
                 return Some(here);
             }
-            window = window >> 8 | (*next as u64) << 40;
+            window = (window >> 8) | (u64::from(*next) << 40);
             here += 1;
         }
         self.may_hold(window).then_some(here)
@@ -202,8 +203,12 @@ impl Inner {
                 self.add(piece.to_vec(), Form::Plain);
                 self.pieces.insert(piece.to_vec());
                 if encoded {
-                    base64_forms(piece).into_iter().for_each(|form| self.add(form, Form::Base64));
-                    hex_forms(piece).into_iter().for_each(|form| self.add(form, Form::Hex));
+                    for form in base64_forms(piece) {
+                        self.add(form, Form::Base64);
+                    }
+                    for form in hex_forms(piece) {
+                        self.add(form, Form::Hex);
+                    }
                 }
             }
         }
@@ -348,7 +353,8 @@ fn base64_forms(secret: &[u8]) -> Vec<Vec<u8>> {
 
 /// The first digits of a secret in hexadecimal form, in both cases.
 fn hex_forms(secret: &[u8]) -> [Vec<u8>; 2] {
-    let digits: String = secret.iter().take(ENCODED_CHARS / 2).map(|b| format!("{b:02x}")).collect();
+    let digit = |n: u8| char::from_digit(u32::from(n), 16).unwrap_or('0');
+    let digits: String = secret.iter().take(ENCODED_CHARS / 2).flat_map(|b| [digit(b >> 4), digit(b & 15)]).collect();
     [digits.to_ascii_uppercase().into_bytes(), digits.into_bytes()]
 }
 

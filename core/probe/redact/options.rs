@@ -225,13 +225,16 @@ pub(super) fn program(search: &mut Search<'_>, start: usize, end: usize, program
             }
         }
         // `vault kv put path name=secret`
-        if matches!(program.names, ["vault", ..]) && (1..i).any(|n| matches!(word(n), b"put" | b"write" | b"patch")) {
-            if let Some(n) = this.iter().position(|b| *b == b'=') {
-                secrets.push(inner(text, at.start + n + 1..at.end));
-            }
+        if matches!(program.names, ["vault", ..])
+            && (1..i).any(|n| matches!(word(n), b"put" | b"write" | b"patch"))
+            && let Some(n) = this.iter().position(|b| *b == b'=')
+        {
+            secrets.push(inner(text, at.start + n + 1..at.end));
         }
     }
-    secrets.into_iter().for_each(|span| secret(search, span));
+    for span in secrets {
+        secret(search, span);
+    }
 }
 
 fn secret(search: &mut Search<'_>, span: Range<usize>) {

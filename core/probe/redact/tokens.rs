@@ -309,7 +309,7 @@ pub(super) fn hash(search: &mut Search<'_>, start: usize, end: usize) {
     }
 }
 
-/// The private part of a key of PuTTY: as many lines as it says.
+/// The private part of a key of `PuTTY`: as many lines as it says.
 fn putty(search: &mut Search<'_>, start: usize) {
     let first = values::line_end(search.text, start);
     let count =

@@ -93,26 +93,23 @@ fn userinfo(rest: &[u8], web: bool) -> Option<usize> {
     let authority = until(rest, 0, |b| matches!(b, b'/' | b'?' | b'#'));
     let by_rule = rest[..authority].iter().rposition(|b| *b == b'@');
     let candidates = || memchr::memchr_iter(b'@', rest).rev().filter(|at| is_host(rest, at + 1));
-    match by_rule {
-        Some(at) => {
-            let query = rest.get(authority) == Some(&b'?') && values::is_pair(rest, authority + 1);
-            let host = &rest[at + 1..authority];
-            let certain = web && (host.contains(&b'.') || host.contains(&b':'));
-            let path = rest.get(authority + 1) == Some(&b'@');
-            if query || certain || (web && path) { Some(at) } else { candidates().find(|at| !in_query(rest, *at, by_rule)) }
-                .or(Some(at))
+    let Some(at) = by_rule else {
+        let colon = rest[..authority].iter().position(|b| *b == b':')?;
+        let port = &rest[colon + 1..authority];
+        // `host:80/path@2x.png`, `host:${PORT}/`
+        let looks_like_port = !port.is_empty() && port.iter().all(u8::is_ascii_digit) || port.starts_with(b"${");
+        if colon > 0 && looks_like_port && (web || port.starts_with(b"${")) {
+            return None;
         }
-        None => {
-            let colon = rest[..authority].iter().position(|b| *b == b':')?;
-            let port = &rest[colon + 1..authority];
-            // `host:80/path@2x.png`, `host:${PORT}/`
-            let looks_like_port = !port.is_empty() && port.iter().all(u8::is_ascii_digit) || port.starts_with(b"${");
-            if colon > 0 && looks_like_port && (web || port.starts_with(b"${")) {
-                return None;
-            }
-            candidates().find(|at| !in_query(rest, *at, None))
-        }
-    }
+        return candidates().find(|at| !in_query(rest, *at, None));
+    };
+    let query = rest.get(authority) == Some(&b'?') && values::is_pair(rest, authority + 1);
+    let host = &rest[at + 1..authority];
+    let certain = web && (host.contains(&b'.') || host.contains(&b':'));
+    let path = rest.get(authority + 1) == Some(&b'@');
+    let found =
+        if query || certain || (web && path) { Some(at) } else { candidates().find(|at| !in_query(rest, *at, by_rule)) };
+    found.or(Some(at))
 }
 
 /// Whether this `@` is in a query: behind `?name=`, when a login was found before.
@@ -124,9 +121,8 @@ fn in_query(rest: &[u8], at: usize, login: Option<usize>) -> bool {
 /// Whether a host stands here: a name, an address, or a list of them.
 fn is_host(rest: &[u8], at: usize) -> bool {
     match rest.get(at) {
-        Some(b'[') => true,
         // `user:password@/database`: the socket of this host
-        Some(b'/' | b'(' | b'$' | b'{') => true,
+        Some(b'[' | b'/' | b'(' | b'$' | b'{') => true,
         Some(b) if b.is_ascii_alphanumeric() || *b == b'_' => {
             let named = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'-' | b'_');
             let end = until(rest, at, |b| !named(b));
@@ -200,7 +196,7 @@ pub(super) fn login(search: &mut Search<'_>, sign: usize) {
         until(&after[..after.len().min(MAX_LOGIN_BYTES)], 0, |b| !b.is_ascii_alphanumeric() && !matches!(b, b'.' | b'-' | b'_'));
     let port = until(&after[..after.len().min(host + 7)], (host + 1).min(after.len()), |b| !b.is_ascii_digit());
     // `redis:<id>@<pid>:<start>` is an identity of ours
-    let is_name = after[..host].iter().any(u8::is_ascii_alphabetic) || after[..host].iter().filter(|b| **b == b'.').count() == 3;
+    let is_name = after[..host].iter().any(u8::is_ascii_alphabetic) || memchr::memchr_iter(b'.', &after[..host]).count() == 3;
     let host_and_port = is_name && after.get(host) == Some(&b':') && (host + 3..=host + 6).contains(&port);
     // `image:tag@sha256:…`
     let digest = after.starts_with(b"sha") || after.starts_with(b"md5");

@@ -117,7 +117,8 @@ fn is_open(text: &[u8], at: usize, open: u8, close: u8) -> bool {
     depth > 0
 }
 
-/// What stands around a value.
+/// The surroundings of a value.
+#[allow(clippy::struct_excessive_bools, reason = "independent facts, each of which one kind of text has")]
 #[derive(Debug, Clone, Copy, Default)]
 pub(super) struct Around {
     /// Where the name of the value begins.

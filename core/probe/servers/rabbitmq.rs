@@ -447,7 +447,7 @@ fn node_of(io: &Io, pid: i32) -> Option<(String, String)> {
     Some((named.or_else(set).or_else(hostname).filter(|n| is_node_name(n))?, home))
 }
 
-/// `rabbit@host`, as Erlang takes it (net_kernel(3)); anything else is no name and may be meant for a shell.
+/// `rabbit@host`, as Erlang takes it (`net_kernel(3)`); anything else is no name and may be meant for a shell.
 fn is_node_name(name: &str) -> bool {
     let word = |w: &str| !w.is_empty() && w.bytes().all(|b| b.is_ascii_alphanumeric() || b"._-".contains(&b));
     name.split_once('@').map_or_else(|| word(name), |(node, host)| word(node) && word(host)) && !name.starts_with('-')

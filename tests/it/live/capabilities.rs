@@ -25,10 +25,10 @@ fn host() -> Option<Host> {
     let host = Host::with_edge()?;
     host.postgres("");
     host.redis_container("cache", &["--restart", "always"]);
-    host.sh("mkdir -p /mnt/cache; chown daemon /mnt/cache; chmod 700 /mnt/cache");
-    let daemon = ["--reuid", "daemon", "--regid", "daemon", "--clear-groups", "redis-server", "--port", "0"];
+    host.sh("mkdir -p /mnt/cache; chown redis /mnt/cache; chmod 700 /mnt/cache");
+    let own = ["--reuid", "redis", "--regid", "redis", "--clear-groups", "redis-server", "--port", "0"];
     let socket = ["--unixsocket", "/mnt/cache/redis.sock", "--unixsocketperm", "700", "--dir", "/mnt/cache"];
-    host.spawn("setpriv", &[&daemon[..], &socket].concat());
+    host.spawn("setpriv", &[&own[..], &socket].concat());
     host.sh("until [ -S /mnt/cache/redis.sock ]; do sleep 0.1; done
         iptables-legacy -A INPUT -p tcp --dport 9998 -j DROP; iptables -A INPUT -p tcp --dport 9999 -j DROP");
     Some(host)

@@ -28,7 +28,7 @@ fn killed_in(host: &Host, args: &[&str], busy: impl Fn() -> bool) {
     fix.wait().unwrap();
 }
 
-/// Every call by which opsctl reaches somebody else; all of them are made by its first thread.
+/// Every call by which opsctl reaches another process.
 const REACHING: &str = "connect,sendto,sendmsg,write,writev,kill,pidfd_send_signal,clone,clone3,vfork";
 
 /// A real server, and a fix of what is wrong with it.
@@ -70,7 +70,7 @@ impl Fixing<'_> {
         let kill = point.map(|(call, nth)| format!("inject={call}:signal=KILL:when={nth}"));
         let kill: Vec<&str> = kill.iter().flat_map(|k| ["-e", k]).collect();
         let _ = std::fs::remove_file(&calls);
-        host.spawn("strace", &[&["-qq", "-o", &file, "-p", &pid, "-e", &trace], &kill[..]].concat());
+        host.spawn("strace", &[&["-qq", "-f", "-o", &file, "-p", &pid, "-e", &trace], &kill[..]].concat());
         eventually(30, "it is traced", || {
             (host.sh(&format!("sed -n 's/^TracerPid:[[:space:]]*//p' /proc/{pid}/status")) != "0").then_some(())
         });
@@ -84,7 +84,8 @@ impl Fixing<'_> {
         told_and_not_repeated(host, self.args);
         (self.whole)();
         // the last one is where it kills itself
-        let names = calls.lines().filter(|l| !l.contains("SIGKILL")).filter_map(|l| Some(l.split_once('(')?.0.to_owned()));
+        let call = |l: &str| Some(l.trim_start_matches(|c: char| c.is_ascii_digit()).trim_start().split_once('(')?.0.to_owned());
+        let names = calls.lines().filter(|l| !l.contains("SIGKILL") && !l.contains("resumed>")).filter_map(call);
         names.filter(|name| REACHING.split(',').any(|r| r == name)).collect()
     }
 }
@@ -341,10 +342,10 @@ fn a_program_of_a_team() {
         folder.join("shop.toml"),
         "[runbook]\nname = \"shop\"\ntitle = \"The shop\"\n[[check]]\nname = \"flag\"\ntitle = \"it is open\"\n\
          file = { path = \"/mnt/open\", exists = true }\n[check.fix]\nname = \"open\"\ntitle = \"open it\"\n\
-         argv = [\"/mnt/unlock\"]\nrisk = \"R1\"\n",
+         argv = [\"/mnt/own/unlock\"]\nrisk = \"R1\"\n",
     )
     .unwrap();
-    host.sh("printf '#!/bin/sh\\necho x >> /mnt/runs\\ntouch /mnt/open\\n' > /mnt/unlock; chmod 755 /mnt/unlock");
+    host.sh("mkdir /mnt/own; printf '#!/bin/sh\\necho x >> /mnt/runs\\ntouch /mnt/open\\n' > /mnt/own/unlock; chmod 755 /mnt/own/unlock");
     let again = || _ = host.sh("rm -f /mnt/open /mnt/runs");
     let whole = || assert!(host.sh("cat /mnt/runs 2> /dev/null | wc -l").parse::<u32>().unwrap() < 2, "it was run twice");
     let args = ["fix", "shop.open", "shop", "--yes"];

@@ -1,0 +1,97 @@
+//! A process that waits for the run and ends when the run has ended.
+//!
+//! A thread that waits for a FUSE server which has taken its request and does not answer cannot be killed (`request_wait_answer` in
+//! `fs/fuse/dev.c`), and a process with such a thread is never reaped: its parent would wait for ever although the report is printed.
+//! This process does no input or output that could hang. It relays the exit code of the run as soon as the run has called `exit(2)`.
+
+use std::ffi::OsString;
+use std::os::unix::process::{CommandExt as _, ExitStatusExt as _};
+use std::process::{Command, ExitStatus};
+use std::sync::mpsc;
+use std::time::Duration;
+
+use opsctl_core::probe::{blocking, environment};
+use rustix::process::{Signal, set_parent_process_death_signal};
+
+/// Set for the process that does the run.
+const RUN: &str = "OPSCTL_RUN_OF";
+
+/// Time between two looks at a run that has not been reaped.
+const LOOK_EVERY: Duration = Duration::from_millis(100);
+
+/// Commands that are not supervised: they act and have to see signals themselves, or run until they are stopped.
+const UNSUPERVISED: &[&str] = &["fix", "undo", "listen", "bootstrap"];
+
+/// Runs `run` in a process of its own and returns its exit code, or runs it here where that is not possible or not needed.
+pub fn run(arguments: Vec<OsString>, run: impl FnOnce(Vec<OsString>) -> u8) -> u8 {
+    let parent = std::os::unix::process::parent_id().to_string();
+    if environment(RUN).is_some_and(|of| of == parent) {
+        // a run without anyone to read its report ends
+        let _ = set_parent_process_death_signal(Some(Signal::KILL));
+        return run(arguments);
+    }
+    if arguments.len() < 2 || arguments.iter().skip(1).any(|a| UNSUPERVISED.iter().any(|c| a == c)) {
+        return run(arguments);
+    }
+    let mut command = Command::new("/proc/self/exe");
+    command.arg0(&arguments[0]).args(&arguments[1..]).env(RUN, std::process::id().to_string());
+    match command.spawn() {
+        Ok(child) => wait(child),
+        // without /proc there is nothing to diagnose either; the run says so
+        Err(_) => run(arguments),
+    }
+}
+
+fn wait(mut child: std::process::Child) -> u8 {
+    let pid = child.id();
+    let (send, ended) = mpsc::channel();
+    std::thread::spawn(move || {
+        let _ = send.send(child.wait());
+    });
+    loop {
+        match ended.recv_timeout(LOOK_EVERY) {
+            Ok(Ok(status)) => return relay(status),
+            Ok(Err(_)) => return crate::cli::exit::SOFTWARE,
+            Err(_) => {}
+        }
+        // proc(5): procfs does not block
+        let stat = blocking::on_this_thread(|io| io.read_lossy(format!("/proc/{pid}/stat")));
+        if let Some(status) = stat.ok().and_then(|stat| exited(&stat)) {
+            // its threads have all the time that an ordinary exit takes
+            let reaped = ended.recv_timeout(LOOK_EVERY);
+            return relay(reaped.ok().and_then(Result::ok).unwrap_or(status));
+        }
+    }
+}
+
+/// The status with which a process has exited whose other threads are still there: state `Z`, and the last field (`exit_code`).
+fn exited(stat: &str) -> Option<ExitStatus> {
+    let mut fields = stat.rsplit_once(')')?.1.split_ascii_whitespace();
+    if fields.next()? != "Z" {
+        return None;
+    }
+    Some(ExitStatus::from_raw(fields.next_back()?.parse().ok()?))
+}
+
+/// Ends as the run has ended: with its code, or by its signal.
+fn relay(status: ExitStatus) -> u8 {
+    match (status.code(), status.signal()) {
+        (Some(code), _) => u8::try_from(code).unwrap_or(crate::cli::exit::SOFTWARE),
+        // as shells do
+        (None, Some(signal)) => u8::try_from(128 + signal).unwrap_or(crate::cli::exit::SOFTWARE),
+        (None, None) => crate::cli::exit::SOFTWARE,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn exit_code_of_a_zombie_is_read() {
+        let stat = |state: &str, code: &str| format!("7 (a) b) {state} 1 7 7 0 -1 4 0 0 {code}\n");
+        assert_eq!(exited(&stat("Z", "768")).map(relay), Some(3));
+        assert_eq!(exited(&stat("Z", "9")).map(relay), Some(137));
+        assert_eq!((exited(&stat("S", "768")), exited("")), (None, None));
+    }
+}
