@@ -39,7 +39,7 @@ static SPEC: CheckSpec = CheckSpec {
     timeout: Duration::from_secs(8),
 };
 
-/// Exists where systemd is PID 1 (sd_booted(3)).
+/// Exists where systemd is PID 1 (`sd_booted(3)`).
 const SYSTEMD: &str = "/run/systemd/system";
 
 /// Containers that are named in a message at most.

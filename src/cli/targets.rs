@@ -25,7 +25,7 @@ pub fn exec(args: &Args, global: &Global) -> anyhow::Result<u8> {
     let (config, _limit) = run::bounded(None, || run::load(global), |config| config.deadline)?;
     let inventory = run::block_on(async {
         let (session, _) = crate::look::session(&config, Ask::default(), None).await;
-        session.inventory().await
+        Box::pin(session.inventory()).await
     })?;
     let text = match args.format {
         ListFormat::Table => text(&inventory) + &services(&config),

@@ -230,12 +230,7 @@ pub fn validate(raw: &Raw, known: &Known) -> Result<Config, Vec<Problem>> {
             settings.monitoring.host = host;
             settings
         },
-        policy: Policy {
-            allow: raw.policy.allow.iter().map(|f| f.get_ref().clone()).collect(),
-            max_fixes_per_hour: raw.policy.max_fixes_per_hour,
-            max_per_fix: raw.policy.max_fixes_per_hour_per_fix,
-            max_per_host: raw.policy.max_fixes_per_hour_per_host,
-        },
+        policy: policy(&raw.policy),
         endpoint: engine,
         history_days: raw.run.history_days,
         signing_key: raw.audit.signing_key.as_ref().map(|k| k.get_ref().into()),
@@ -249,6 +244,16 @@ pub fn validate(raw: &Raw, known: &Known) -> Result<Config, Vec<Problem>> {
         file: None,
         notes: Vec::new(),
     })
+}
+
+/// `[policy]`.
+fn policy(raw: &raw::Policy) -> Policy {
+    Policy {
+        allow: raw.allow.iter().map(|f| f.get_ref().clone()).collect(),
+        max_fixes_per_hour: raw.max_fixes_per_hour,
+        max_per_fix: raw.max_fixes_per_hour_per_fix,
+        max_per_host: raw.max_fixes_per_hour_per_host,
+    }
 }
 
 /// `[report]`: how long until what is open is told again.

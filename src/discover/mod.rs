@@ -64,7 +64,7 @@ pub struct Discovered {
 /// The engine, its containers and a connection to it.
 #[derive(Default)]
 struct Engine {
-    engine: Option<EngineRef>,
+    found: Option<EngineRef>,
     containers: Vec<ContainerRef>,
     client: Option<Arc<docker::Docker>>,
 }
@@ -84,8 +84,8 @@ pub async fn discover(wanted: &Wanted, redactor: &Arc<Redactor>, left: Duration)
         part("processes", until, processes()),
         part("logins", until, logins(wanted.servers.clone(), redactor.clone())),
     );
-    let Engine { engine, containers, client } =
-        engine.unwrap_or_else(|error| Engine { engine: Some(unasked(error)), ..Engine::default() });
+    let Engine { found: engine, containers, client } =
+        engine.unwrap_or_else(|error| Engine { found: Some(unasked(error)), ..Engine::default() });
     (inventory.engine, inventory.containers) = (engine, containers);
     let (units, systemd) =
         units.unwrap_or_else(|error| (SystemdRef { state: SystemdState::Failed { error }, units: Vec::new() }, None));
@@ -192,7 +192,7 @@ async fn engine(configured: Option<String>, redactor: Arc<Redactor>, limit: Dura
         Ok(Some(located)) => located,
         Ok(None) => return Engine::default(),
         // somebody said where the engine is: not being able to look there is no "there is none"
-        Err(error) => return Engine { engine: Some(unasked(error)), ..Engine::default() },
+        Err(error) => return Engine { found: Some(unasked(error)), ..Engine::default() },
     };
     let began = Instant::now();
     let hung = |after: Duration| EngineState::Hung { after_ms: u64::try_from(after.as_millis()).unwrap_or(u64::MAX) };
@@ -206,7 +206,7 @@ async fn engine(configured: Option<String>, redactor: Arc<Redactor>, limit: Dura
             Err(e) => (EngineState::Garbage { error: e.to_string() }, None),
         }
     };
-    let (answered, late) = lag::watched(tokio::time::timeout(limit, asked)).await;
+    let (answered, late) = Box::pin(lag::watched(tokio::time::timeout(limit, asked))).await;
     let (mut state, found) = answered.unwrap_or_else(|_| (hung(began.elapsed()), None));
     if let (EngineState::Hung { .. }, Some(late)) = (&state, late.or_else(|| lag::was_late(began))) {
         // an engine that opsctl had no time for is not hung
@@ -220,5 +220,5 @@ async fn engine(configured: Option<String>, redactor: Arc<Redactor>, limit: Dura
         state,
     };
     let (client, containers) = found.map_or((None, Vec::new()), |(client, containers)| (Some(client), containers));
-    Engine { engine: Some(engine), containers, client }
+    Engine { found: Some(engine), containers, client }
 }

@@ -110,6 +110,7 @@ impl Judging {
 }
 
 /// Judges all records and makes the report.
+#[must_use]
 pub fn assess(judging: &Judging, recording: &Recording) -> Assessment {
     assess_but(judging, recording, None, &|_| {})
 }

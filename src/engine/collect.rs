@@ -28,13 +28,13 @@ pub(super) struct Limit {
 /// Every selected check on every target it applies to, in report order; some have a record already.
 pub(super) struct Jobs {
     places: Vec<CheckAt>,
-    jobs: Vec<Job>,
+    waiting: Vec<Job>,
     records: Vec<Option<Record>>,
 }
 
 impl Jobs {
     pub(super) fn of(judging: &Judging, selection: &Selection, inventory: &Inventory) -> Self {
-        let mut all = Self { places: Vec::new(), jobs: Vec::new(), records: Vec::new() };
+        let mut all = Self { places: Vec::new(), waiting: Vec::new(), records: Vec::new() };
         for (at, runbook, check) in judging.checks() {
             let spec = check.spec();
             if !selection.runs(runbook, spec.id) {
@@ -57,7 +57,7 @@ impl Jobs {
             duration_ms: 0,
             outcome: Outcome::Unknown(why),
         }));
-        self.jobs.push(Job { check, target, polled: AtomicBool::new(false) });
+        self.waiting.push(Job { check, target, polled: AtomicBool::new(false) });
     }
 }
 
@@ -75,7 +75,7 @@ pub(super) async fn collect(
     partial: &Arc<Partial>,
     progress: &dyn Fn(Progress),
 ) {
-    let Jobs { places, jobs, records } = jobs;
+    let Jobs { places, waiting: jobs, records } = jobs;
     let jobs = Arc::new(jobs);
     progress(Progress::Discovered { probes: jobs.iter().map(|j| format!("{} {}", j.check, j.target)).collect() });
     let mut order: Vec<usize> = (0..jobs.len()).filter(|n| records.get(*n).is_some_and(Option::is_none)).collect();

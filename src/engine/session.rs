@@ -239,7 +239,7 @@ impl Session {
 
     /// What is on this host.
     pub async fn inventory(&self) -> Inventory {
-        discover(&self.wanted, &Arc::default(), self.deadline).await.inventory
+        Box::pin(discover(&self.wanted, &Arc::default(), self.deadline)).await.inventory
     }
 
     /// Reads everything selected and judges it. What was changed before is looked for only when something is wrong, and is part of
@@ -347,7 +347,7 @@ impl Session {
         let redactor = Arc::<Redactor>::default();
         // before everything else: its window runs while the rest does
         let watch = Watch::start().await;
-        let Discovered { inventory, docker, systemd, servers, table } = discover(&self.wanted, &redactor, left).await;
+        let Discovered { inventory, docker, systemd, servers, table } = Box::pin(discover(&self.wanted, &redactor, left)).await;
         ProbeCx {
             process_table: table.map_or_else(SharedProcessTable::default, SharedProcessTable::of),
             inventory: Arc::new(inventory),

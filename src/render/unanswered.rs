@@ -86,8 +86,9 @@ pub(super) fn unanswered(report: &Report) -> Vec<Unanswered<'_>> {
 
 /// The reasons of one verdict, each once, with what it concerns.
 pub(super) fn reasons<'a>(report: &'a Report, verdict: &str) -> Vec<Unanswered<'a>> {
+    type Reason<'a> = (&'a str, Vec<&'a CheckRow>);
     let exact = view::reasons(report, verdict);
-    let mut alike: Vec<(String, Vec<(&str, Vec<&CheckRow>)>)> = Vec::new();
+    let mut alike: Vec<(String, Vec<Reason<'_>>)> = Vec::new();
     for (why, rows) in exact {
         let key = rows.first().map(|row| words(why, row).join(" ")).unwrap_or_default();
         match alike.iter_mut().find(|(k, _)| *k == key) {

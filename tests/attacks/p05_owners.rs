@@ -114,7 +114,7 @@ fn servers_of_their_ordinary_users_are_examined() {
     scene.nginx("server { listen 8080; location / { return 200 ok; } }");
     scene.sh("install -d -o redis /mnt/redis; install -d -o prometheus /mnt/prometheus");
     let as_user = |user: &str, line: &str| {
-        scene.spawn("bash", &["-c", &format!("exec setpriv --reuid {user} --regid {user} --clear-groups {line}")])
+        scene.spawn("bash", &["-c", &format!("exec setpriv --reuid {user} --regid {user} --clear-groups {line}")]);
     };
     as_user("redis", "redis-server --port 6379 --dir /mnt/redis --save '3600 1'");
     scene.postgres("");

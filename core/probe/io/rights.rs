@@ -157,7 +157,9 @@ mod tests {
         if !geteuid().is_root() {
             return;
         }
-        let dir = tempfile::tempdir().unwrap();
+        // every directory above is open to all users
+        let dir = tempfile::tempdir_in("/tmp").unwrap();
+        std::fs::set_permissions(dir.path(), std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
         let path = dir.path().join("secret");
         std::fs::write(&path, "x").unwrap();
         std::fs::set_permissions(&path, std::os::unix::fs::PermissionsExt::from_mode(0o600)).unwrap();

@@ -313,7 +313,12 @@ impl Search<'_> {
         let sign = skip_blanks(self.text, sign);
         match self.at(sign) {
             Some(b':') => {
-                self.value(sign + 1, class, b':', Around { start: word, whole_line: self.begins_line(word), ..Around::default() });
+                self.value(
+                    sign + 1,
+                    class,
+                    b':',
+                    Around { start: word, whole_line: self.begins_line(word), ..Around::default() },
+                );
             }
             Some(b'=') => self.value(sign + 1, class, b'=', Around { start: word, ..Around::default() }),
             _ => return false,

@@ -107,8 +107,7 @@ fn userinfo(rest: &[u8], web: bool) -> Option<usize> {
     let host = &rest[at + 1..authority];
     let certain = web && (host.contains(&b'.') || host.contains(&b':'));
     let path = rest.get(authority + 1) == Some(&b'@');
-    let found =
-        if query || certain || (web && path) { Some(at) } else { candidates().find(|at| !in_query(rest, *at, by_rule)) };
+    let found = if query || certain || (web && path) { Some(at) } else { candidates().find(|at| !in_query(rest, *at, by_rule)) };
     found.or(Some(at))
 }
 

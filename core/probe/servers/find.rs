@@ -1,5 +1,6 @@
 //! Servers that run, by their processes: one scan of `/proc`.
 
+use std::collections::HashSet;
 use std::time::Duration;
 
 use super::product::product_of_program;
@@ -7,6 +8,7 @@ use super::sockets::Namespaces;
 use crate::model::{Product, ServerProcess};
 use crate::probe::home::Home;
 use crate::probe::io::{Ids, Root, ids_of};
+use crate::probe::listeners::listeners_of;
 use crate::probe::process;
 use crate::probe::table::{Process, ProcessTable};
 use crate::probe::{Io, ProbeError, blocking};
@@ -73,7 +75,15 @@ fn server(io: &Io, product: Product, p: Process, namespaces: &mut Namespaces) ->
 /// Whether `pid` shares this process's network namespace; `None` where that cannot be seen.
 fn is_local(io: &Io, pid: i32) -> Option<bool> {
     let of = |who: &str| io.read_link(format!("/proc/{who}/ns/net")).ok();
-    Some(of(&pid.to_string())? == of("self")?)
+    if let (Some(its), Some(own)) = (of(&pid.to_string()), of("self")) {
+        return Some(its == own);
+    }
+    // an ordinary user cannot read the link of another user's process, but its sockets; their inodes are unique on this host
+    let inodes =
+        |pid: i32| -> HashSet<u64> { listeners_of(io, i64::from(pid)).unwrap_or_default().iter().map(|l| l.inode).collect() };
+    let its = inodes(pid);
+    let own = inodes(i32::try_from(std::process::id()).ok()?);
+    if its.is_empty() { None } else { Some(!its.is_disjoint(&own)) }
 }
 
 /// Whether these arguments (separated by NUL, or rewritten as a title) are those of a server in service.

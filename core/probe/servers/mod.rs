@@ -124,10 +124,12 @@ impl NoSession {
         let why = error.to_string();
         if why.contains("invalid peer certificate") {
             Self::unproven(address, why)
-        } else if error.kind() == std::io::ErrorKind::InvalidData && error.get_ref().is_none_or(|e| !e.is::<rustls::Error>()) {
+        } else if error.kind() == std::io::ErrorKind::InvalidData && error.get_ref().is_none_or(|e| !is_of_tls(e)) {
             Self::Garbage { address, why }
-        } else {
+        } else if error.get_ref().is_some_and(is_of_tls) {
             Self::Closed { address, why: format!("TLS: {why}") }
+        } else {
+            Self::Closed { address, why }
         }
     }
 
@@ -171,6 +173,11 @@ impl NoSession {
         };
         ProbeError::Skip(format!("{why}: see {up}"))
     }
+}
+
+/// Whether an error is one of TLS itself, not of the connection below it.
+fn is_of_tls(error: &(dyn std::error::Error + Send + Sync + 'static)) -> bool {
+    error.is::<rustls::Error>()
 }
 
 fn millis(d: Duration) -> u64 {

@@ -90,7 +90,7 @@ impl Check for Fake {
                 let mut eaten: Vec<Vec<u8>> = Vec::new();
                 loop {
                     eaten.push(vec![1; 300 << 10]);
-                    if eaten.len() % 16 == 0 {
+                    if eaten.len().is_multiple_of(16) {
                         tokio::task::yield_now().await;
                     }
                 }
