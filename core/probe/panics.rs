@@ -38,7 +38,7 @@ impl fmt::Display for InternalError {
 
 impl std::error::Error for InternalError {}
 
-/// From now on a panic prints nothing, unless [`print`] is on: the terminal belongs to the report.
+/// From now on a panic prints nothing, unless [`print()`] is on: the terminal belongs to the report.
 pub fn install_hook() {
     static INSTALLED: Once = Once::new();
     INSTALLED.call_once(|| {

@@ -1,8 +1,8 @@
 //! Answers alerts over HTTP: accepts them (once each, on disk before it says so), looks at the host, tells what it found, and applies
 //! what the policy allows without a person, always through the guard.
 //!
-//! Callers are known or refused, on loopback too: by the kernel's word on a unix socket ([`peers`]), by a token or by a signature ([`auth`])
-//! that is accepted once ([`replays`]). Web pages are refused before that ([`foreign`]).
+//! Callers are known or refused, on loopback too: by the kernel's word on a unix socket (`peers`), by a token or by a signature (`auth`)
+//! that is accepted once (`replays`). Web pages are refused before that (`foreign`).
 
 mod auth;
 mod connections;
