@@ -136,7 +136,7 @@ impl ProbeCx {
         let gone = |why| super::ProbeError::failed("an endpoint", container, why);
         let found = self.inventory.containers.iter().find(|c| c.name == container);
         let inspected = self.docker()?.inspect(&found.ok_or_else(|| gone("there is no container of this name"))?.id).await?;
-        inspected.pid().ok_or_else(|| gone("the container it is to be asked from does not run"))
+        inspected.process()
     }
 
     /// The processes of this host, as they were when first needed.

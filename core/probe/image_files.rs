@@ -25,11 +25,10 @@ pub struct ImageFiles {
 }
 
 /// Looks `commands` up in the container whose first process is `pid`, with its own `PATH`.
-pub async fn look(pid: i64, path: &str, commands: Vec<String>) -> Result<ImageFiles, ProbeError> {
-    let from = format!("the root of process {pid}");
+pub async fn look(process: i32, path: &str, commands: Vec<String>) -> Result<ImageFiles, ProbeError> {
+    let from = format!("the root of process {process}");
     let path = path.to_owned();
     blocking::run("files of the container", &from.clone(), Duration::from_secs(1), move |io| {
-        let process = i32::try_from(pid).map_err(|e| ProbeError::failed("files of the container", &from, &e.to_string()))?;
         // absolute links such as /bin/sh -> /bin/busybox stay inside
         let root = Root::of(io, process).map_err(|e| ProbeError::io("files of the container", &from, &e))?;
         let found = |command: &str| {
@@ -71,7 +70,7 @@ mod tests {
 
     #[tokio::test(flavor = "current_thread")]
     async fn commands_are_found_as_the_process_would_find_them() {
-        let own = i64::from(std::process::id());
+        let own = std::process::id().cast_signed();
         let got = look(own, "/bin:/usr/bin", vec!["sh".into(), "no-such-command".into(), "/bin/sh".into()]).await;
         let got = got.unwrap_or_else(|e| panic!("{e}"));
         assert_eq!((got.present.join(" "), got.missing.join(" ")), ("sh /bin/sh".into(), "no-such-command".into()));

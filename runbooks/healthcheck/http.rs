@@ -213,7 +213,7 @@ impl Check for Http {
 impl Http {
     async fn inside(&self, c: &Container, asks: &Asks) -> Result<Try, ProbeError> {
         let timeout = Duration::from_millis(self.settings.connect_timeout_ms);
-        let pid = c.state.pid;
+        let pid = c.process()?.into();
         let mut last = Try::Refused;
         for ip in addresses(c, &asks.host) {
             match netns::connect_inside(pid, SocketAddr::new(ip, asks.port), timeout).await? {

@@ -131,7 +131,11 @@ impl Check for State {
         let mut e = Evidence { container: (*container).clone(), ..Evidence::default() };
         if let Some(test) = container.health_test.as_ref().filter(|_| !passes(&container)) {
             let command = Command::parse(&test.test);
-            match image_files::look(container.state.pid, &container.path, command.programs()).await {
+            let files = match container.process() {
+                Ok(process) => image_files::look(process, &container.path, command.programs()).await,
+                Err(why) => Err(why),
+            };
+            match files {
                 Ok(files) => e.files = Some(files),
                 Err(why) => e.files_gap = Some(why.to_string()),
             }

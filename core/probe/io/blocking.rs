@@ -1,6 +1,7 @@
 //! Calls that may hang in the kernel run on a thread that can be abandoned.
 
 use std::collections::HashMap;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, LazyLock, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -38,6 +39,37 @@ fn abandoned(source: &str, change: impl FnOnce(&mut usize)) -> usize {
     now
 }
 
+/// The result of a read. A read that is dropped before its result arrives is charged to its source until its thread ends.
+struct Pending<'a, T> {
+    source: &'a str,
+    /// `None` inside of it: the read panicked.
+    result: oneshot::Receiver<Option<T>>,
+    received: bool,
+}
+
+impl<T> Pending<'_, T> {
+    /// The result, or `None` after `timeout`.
+    async fn within(&mut self, timeout: Duration) -> Option<Option<T>> {
+        let result = tokio::time::timeout(timeout, &mut self.result).await.ok()?;
+        self.received = true;
+        Some(result.ok().flatten())
+    }
+}
+
+impl<T> Drop for Pending<'_, T> {
+    fn drop(&mut self) {
+        if self.received {
+            return;
+        }
+        // before the channel is closed: the thread takes the charge back as soon as it finds it closed
+        abandoned(self.source, |n| *n += 1);
+        self.result.close();
+        if self.result.try_recv().is_ok() {
+            abandoned(self.source, |n| *n = n.saturating_sub(1));
+        }
+    }
+}
+
 /// Runs `read` on a thread of its own and waits at most `timeout`.
 ///
 /// A dead NFS server or a stopped FUSE daemon can hold `stat` for ever. Such waits end when the process is killed
@@ -71,34 +103,32 @@ pub async fn run_charged<T: Send + 'static>(
     // held by the thread until it ends, also after it was abandoned; neither semaphore is ever closed
     let Ok(Ok(thread)) = tokio::time::timeout(timeout, THREADS.clone().acquire_owned()).await else { return Err(late()) };
     let permit = AT_ONCE.acquire().await;
-    let (send, mut receive) = oneshot::channel();
+    let (send, result) = oneshot::channel();
+    let charged = source.to_owned();
     std::thread::Builder::new()
         .name("probe".to_owned())
         // only touched pages cost memory; reading certificates and nested configurations goes deep
         .stack_size(2 << 20)
         .spawn(move || {
-            // without a receiver the wait has timed out
-            let _ = send.send(read(&Io::new()));
+            let value = catch_unwind(AssertUnwindSafe(|| read(&Io::new()))).ok();
+            if send.send(value).is_err() {
+                // a read that ends late no longer counts as hanging
+                abandoned(&charged, |n| *n = n.saturating_sub(1));
+            }
             drop(thread);
         })
         .map_err(|e| ProbeError::io(what, from, &e))?;
+    let mut pending = Pending { source, result, received: false };
     let started = Instant::now();
-    let mut received = tokio::time::timeout(TURN.min(timeout), &mut receive).await;
+    let mut value = pending.within(TURN.min(timeout)).await;
     drop(permit);
-    if received.is_err() {
-        received = tokio::time::timeout(timeout.saturating_sub(started.elapsed()), &mut receive).await;
+    if value.is_none() {
+        value = pending.within(timeout.saturating_sub(started.elapsed())).await;
     }
-    match received {
-        Ok(Ok(value)) => Ok(value),
-        Ok(Err(_)) => Err(ProbeError::failed(what, from, "internal error: the reading thread ended")),
-        Err(_) => {
-            abandoned(source, |n| *n += 1);
-            let source = source.to_owned();
-            // a read that ends late no longer counts as hanging
-            tokio::spawn(async move {
-                let _ = receive.await;
-                abandoned(&source, |n| *n = n.saturating_sub(1));
-            });
+    match value {
+        Some(Some(value)) => Ok(value),
+        Some(None) => Err(ProbeError::failed(what, from, "internal error: the reading thread ended")),
+        None => {
             tracing::debug!(what, from, waited_ms = begun.elapsed().as_millis(), "abandoned a read");
             Err(late())
         }
@@ -163,6 +193,20 @@ mod tests {
             }
         };
         assert!(tokio::time::timeout(LONG, readable).await.is_ok());
+    }
+
+    #[tokio::test(flavor = "current_thread")]
+    async fn dropped_reads_count_as_abandoned() {
+        let (keep, never) = std::sync::mpsc::channel::<()>();
+        let never = Arc::new(Mutex::new(never));
+        for _ in 0..MAX_ABANDONED_PER_SOURCE {
+            let never = never.clone();
+            let read = run("a file", "/dropped", LONG, move |_| drop(never.lock().map(|n| n.recv())));
+            // the check that waits for it is cancelled
+            assert!(tokio::time::timeout(Duration::from_millis(10), read).await.is_err());
+        }
+        assert!(matches!(run("a file", "/dropped", LONG, |_| ()).await, Err(ProbeError::Failed { .. })));
+        drop(keep);
     }
 
     #[tokio::test(flavor = "current_thread")]
