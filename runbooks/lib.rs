@@ -10,6 +10,8 @@
 //! and `pub fn runbook(settings: &Settings) -> Runbook`. Every check is a file of its own with, in this order: its codes,
 //! its spec, its evidence, its `impl Check`. Everything else (verdicts, deadlines, rendering, recording, the guard) is done for it.
 
+#![cfg_attr(test, allow(clippy::disallowed_methods, reason = "tests may block"))]
+
 use opsctl_core::model::Runbook;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};

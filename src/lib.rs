@@ -11,6 +11,8 @@
 //! people, [`output`] writes the files they name. [`cli`] is thin over all of it, [`watchdog`] ends what does not end by
 //! itself, and [`supervise`] ends when the run has ended.
 
+#![cfg_attr(test, allow(clippy::disallowed_methods, reason = "tests may block"))]
+
 /// The allocator of `main.rs`, for the tests.
 #[cfg(test)]
 #[global_allocator]

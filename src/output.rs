@@ -5,6 +5,8 @@
 //! and writes to no directory that another user can change, at any level. A shared directory (`/tmp`) will do for a file that is new or
 //! root's own. All of it is decided on open descriptors ([`trusted`]), and the file is created and renamed relative to the same one.
 
+#![allow(clippy::disallowed_methods, reason = "a file that the command line names, opened by the watched main thread")]
+
 use std::ffi::OsStr;
 use std::fs::File;
 use std::io::{self, ErrorKind, Write as _};

@@ -4,6 +4,8 @@
 //! `fs/fuse/dev.c`), and a process with such a thread is never reaped: its parent would wait for ever although the report is printed.
 //! This process does no input or output that could hang. It relays the exit code of the run as soon as the run has called `exit(2)`.
 
+#![allow(clippy::disallowed_methods, reason = "starts this program again")]
+
 use std::ffi::OsString;
 use std::os::unix::process::{CommandExt as _, ExitStatusExt as _};
 use std::process::{Command, ExitStatus};

@@ -1,6 +1,8 @@
 //! Running a program: its arguments as they are, its own process group, an end. For what no interface but a program gives, and for
 //! the fixes that run one.
 
+#![allow(clippy::disallowed_methods, reason = "starts the programs of an Argv, and reads procfs of this process")]
+
 use std::io::ErrorKind;
 use std::os::unix::fs::MetadataExt;
 use std::process::{ExitStatus, Stdio};

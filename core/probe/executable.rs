@@ -5,6 +5,8 @@
 //! directory that `make` and `docker compose` read by themselves, executables among the arguments of any program, and search paths
 //! in the arguments (`PATH=…`). Not followed is what a program reads while it runs: modules, included files, its own configuration.
 
+#![allow(clippy::disallowed_methods, reason = "checks and opens programs by descriptor; called with the token")]
+
 use std::ffi::OsStr;
 use std::fs::File;
 use std::io::{ErrorKind, Read as _};

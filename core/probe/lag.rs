@@ -94,6 +94,7 @@ impl Meter {
     }
 
     /// Takes note of the thread that calls this.
+    #[allow(clippy::disallowed_methods, reason = "procfs of this process does not block")]
     fn add_thread(&self) {
         // without it (no /proc, no descriptor left) the ticks remain
         let Ok(schedstat) = File::open("/proc/thread-self/schedstat") else { return };

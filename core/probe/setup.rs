@@ -147,6 +147,7 @@ impl Tree {
 
     /// Whether kernel settings can be changed here; in most containers they cannot.
     #[must_use]
+    #[allow(clippy::disallowed_methods, reason = "the caller has the token")]
     pub fn sysctls_writable(&self, _io: &Io) -> bool {
         rustix::fs::access(self.root.join("proc/sys/kernel/pid_max"), rustix::fs::Access::WRITE_OK)
             != Err(rustix::io::Errno::ROFS)

@@ -3,6 +3,8 @@
 //! The head is written after the entry, so the journal may be ahead of it by entries that chain on to it: opsctl was killed in between, or the
 //! database could not be written. It is never behind.
 
+#![allow(clippy::disallowed_methods, reason = "files of the state directory, which no other user can change")]
+
 use std::fs::OpenOptions;
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};

@@ -1,5 +1,7 @@
 //! The state directory: this user's alone, for root with every directory above it ([`trusted`]).
 
+#![allow(clippy::disallowed_methods, reason = "files of the state directory, which no other user can change")]
+
 use std::fs::File;
 use std::io::{self, Write as _};
 use std::os::unix::fs::MetadataExt;

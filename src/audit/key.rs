@@ -3,6 +3,11 @@
 //! Root of this host can read the key, and can therefore sign anything: a signature is evidence for readers of a copy elsewhere, where the key
 //! never was, against changes on the way and by everybody without the key.
 
+#![allow(
+    clippy::disallowed_methods,
+    reason = "configuration, read by the watched main thread from files that no other user can change"
+)]
+
 use std::fs::File;
 use std::io::{self, Read as _, Write as _};
 use std::os::fd::{AsFd, OwnedFd};

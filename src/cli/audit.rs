@@ -1,5 +1,7 @@
 //! `opsctl audit`: what was changed on this host.
 
+#![allow(clippy::disallowed_methods, reason = "files of the state directory, which no other user can change")]
+
 use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::str::FromStr;

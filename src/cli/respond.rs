@@ -1,5 +1,7 @@
 //! `opsctl respond`: what an alert means on this host.
 
+#![allow(clippy::disallowed_methods, reason = "a file that the command line names, opened by the watched main thread")]
+
 use std::io::{Read as _, Write as _};
 use std::path::PathBuf;
 use std::sync::Arc;

@@ -8,6 +8,11 @@
 //! are run and files that are read and written. One of another user is refused; only the personal file below a HOME that `sudo` kept is
 //! left out with a note.
 
+#![allow(
+    clippy::disallowed_methods,
+    reason = "configuration, read by the watched main thread from files that no other user can change"
+)]
+
 mod alert;
 mod delivery;
 mod dirs;

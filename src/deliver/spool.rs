@@ -1,6 +1,8 @@
 //! What could not be delivered: one file each in the state directory, whole or not at all. No address and no login is in it: the
 //! configuration has them when it is tried again.
 
+#![allow(clippy::disallowed_methods, reason = "files of the state directory, which no other user can change")]
+
 use std::io;
 use std::path::{Path, PathBuf};
 

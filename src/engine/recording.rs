@@ -1,5 +1,7 @@
 //! A recorded host: all evidence of one run, with secrets removed. `--replay` starts from it.
 
+#![allow(clippy::disallowed_methods, reason = "a file that the command line names, opened by the watched main thread")]
+
 use std::fs;
 use std::path::{Path, PathBuf};
 

@@ -2,6 +2,7 @@
 
 /// Dies as by `kill -9` when `$OPSCTL_FAILPOINT` names this place. When `$OPSCTL_FAILPOINT_PAUSE` is `NAME=FILE` and names it: makes the
 /// file, and goes on when somebody has removed it.
+#[allow(clippy::disallowed_methods, reason = "not in a release build")]
 pub(crate) fn failpoint(name: &str) {
     #[cfg(debug_assertions)]
     {

@@ -1,5 +1,7 @@
 //! Callers over the unix socket: which users they may be (`SO_PEERCRED`), and the socket itself.
 
+#![allow(clippy::disallowed_methods, reason = "procfs and the account database, bounded by the timeout of a request")]
+
 use std::fs::Permissions;
 use std::io::{self, ErrorKind};
 use std::os::fd::AsFd;

@@ -1,6 +1,8 @@
 //! Alerts that wait. What is accepted is on disk first, so that neither a crash nor a stop loses it; what is waiting, in work or was
 //! just answered is not taken twice.
 
+#![allow(clippy::disallowed_methods, reason = "files of the state directory, which no other user can change")]
+
 use std::collections::{HashMap, HashSet, VecDeque};
 use std::io;
 use std::path::PathBuf;

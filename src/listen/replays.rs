@@ -1,5 +1,7 @@
 //! Signatures that were accepted, on disk until their window is over: none is accepted twice, also after a restart or a crash.
 
+#![allow(clippy::disallowed_methods, reason = "files of the state directory, which no other user can change")]
+
 use std::fs::OpenOptions;
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::Path;

@@ -1,5 +1,10 @@
 //! Files of the token and of the secret: created once, read only when they are safe.
 
+#![allow(
+    clippy::disallowed_methods,
+    reason = "configuration, read by the watched main thread from files that no other user can change"
+)]
+
 use std::fs::{File, OpenOptions};
 use std::io::{self, ErrorKind, Read as _, Write as _};
 use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _, OpenOptionsExt as _};

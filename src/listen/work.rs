@@ -168,6 +168,7 @@ async fn apply(
     }
 }
 
+#[allow(clippy::disallowed_methods, reason = "deliveries have time limits of their own, and a stop waits for them")]
 async fn tell(config: &Config, response: Response) {
     if config.deliveries.iter().all(|d| !d.when.contains(&When::Alert)) {
         return;

@@ -1,6 +1,8 @@
 //! The head of the journal, as the state database keeps it: written after every entry, so that a journal that was truncated, rewritten or removed
 //! differs from it.
 
+#![allow(clippy::disallowed_methods, reason = "files of the state directory, which no other user can change")]
+
 use std::path::{Path, PathBuf};
 
 use jiff::Timestamp;

@@ -1,5 +1,7 @@
 //! A small list that people add to (waivers, notes): one JSON file in the state directory, written whole or not at all.
 
+#![allow(clippy::disallowed_methods, reason = "files of the state directory, which no other user can change")]
+
 use std::io;
 use std::path::{Path, PathBuf};
 

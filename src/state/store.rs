@@ -1,5 +1,7 @@
 //! The file itself.
 
+#![allow(clippy::disallowed_methods, reason = "files of the state directory, which no other user can change")]
+
 use std::fs::{OpenOptions, Permissions};
 use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};

@@ -1,5 +1,6 @@
 //! The one integration binary. What needs a real host makes one (`tests/lab/`) and is left out where that is not possible.
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "tests fail by panicking")]
+#![allow(clippy::disallowed_methods, reason = "tests may block")]
 
 #[path = "../lab/mod.rs"]
 mod lab;

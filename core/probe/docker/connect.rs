@@ -131,6 +131,7 @@ struct Component {
 }
 
 /// A connection, as soon as the engine has room for one, and the process that listens. The path may be on a file system that hangs.
+#[allow(clippy::disallowed_methods, reason = "inside blocking::run")]
 async fn dial(path: &Path, timeout: Duration) -> Result<std::io::Result<(UnixStream, Listener)>, ProbeError> {
     let from = path.display().to_string();
     let (socket, runtime) = (path.to_owned(), tokio::runtime::Handle::current());

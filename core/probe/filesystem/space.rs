@@ -65,6 +65,7 @@ fn share(part: u64, whole: u64) -> f64 {
 }
 
 /// Space of the filesystem mounted at `mountpoint`. A mount that does not answer is [`ProbeError::Timeout`].
+#[allow(clippy::disallowed_methods, reason = "inside blocking::run")]
 pub async fn space(mountpoint: &str) -> Result<Space, ProbeError> {
     let path = mountpoint.to_owned();
     blocking::run("free space", mountpoint, TIMEOUT, move |_| statvfs(path.as_str()))
@@ -135,6 +136,7 @@ pub async fn holds_something(path: &str) -> bool {
     looked.await.unwrap_or(false)
 }
 
+#[allow(clippy::disallowed_methods, reason = "the caller has the token")]
 fn read(io: &Io, path: &PathBuf, mounts: &[MountRef]) -> std::io::Result<FsUsage> {
     Ok(usage(path, io.symlink_metadata(path)?.dev(), Space::from(statvfs(path)?), mounts))
 }

@@ -170,6 +170,7 @@ async fn unix(
 }
 
 /// On a thread of its own: it becomes another user, and ends.
+#[allow(clippy::disallowed_methods, reason = "the caller has the token")]
 fn connect_unix(io: &Io, path: &Path, inside: Option<i32>, user: Option<(u32, u32)>) -> std::io::Result<UnixStream> {
     // with the rights of the server, below its root: links lead to where they lead for it
     let socket = Root::of_or_own(io, inside)?.place(path)?;

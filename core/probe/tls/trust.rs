@@ -57,6 +57,7 @@ pub fn authorities(_io: &Io, more: &[String]) -> Vec<CertificateDer<'static>> {
 
 /// The store of this machine. `SSL_CERT_FILE` and `SSL_CERT_DIR` name another one, for root only one of root's own: variables that
 /// `sudo` kept do not decide whom root trusts.
+#[allow(clippy::disallowed_methods, reason = "inside blocking::run")]
 fn store() -> Vec<CertificateDer<'static>> {
     let usable = |name: &str| match environment(name) {
         None => true,

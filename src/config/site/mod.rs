@@ -1,6 +1,11 @@
 //! A team's own runbooks: `runbooks.d/*.toml` beside the configuration. `raw` is what a file says, `valid` what it means; what
 //! looks and judges is `crate::site`.
 
+#![allow(
+    clippy::disallowed_methods,
+    reason = "configuration, read by the watched main thread from files that no other user can change"
+)]
+
 mod argv;
 mod causes;
 mod look;

@@ -1,5 +1,7 @@
 //! Small configuration files and kernel settings.
 
+#![allow(clippy::disallowed_methods, reason = "a fix acts on files and processes that were proven, under the watchdog")]
+
 use std::fs;
 use std::io::{self, Write};
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
