@@ -6,7 +6,7 @@ use jiff::{SignedDuration, Timestamp};
 use opsctl_core::model::{Code, Finding, Judgement, KeyKind, ServerRef, Severity, Subject, Target, printable, quantity};
 use opsctl_core::probe::docker::{Container, Docker};
 use opsctl_core::probe::filesystem::FsUsage;
-use opsctl_core::probe::servers::{NoSession, state_of, working_folder};
+use opsctl_core::probe::servers::{NoSession, state_of};
 use opsctl_core::probe::{Io, ProbeCx, ProbeError, blocking};
 use serde::{Deserialize, Serialize};
 
@@ -215,7 +215,7 @@ pub(crate) async fn process_state(pid: i32) -> Option<char> {
 
 /// The directory that a process works in, as it sees it.
 pub(crate) async fn working_directory(pid: i32) -> Option<String> {
-    let read = move |io: &Io| working_folder(io, pid);
+    let read = move |io: &Io| io.working_directory(pid);
     blocking::run("its directory", &format!("/proc/{pid}/cwd"), READ_TIMEOUT, read).await.ok().flatten()
 }
 

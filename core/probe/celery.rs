@@ -213,7 +213,7 @@ fn schedule_age(io: &Io, pid: i32, line: &str) -> Option<u64> {
         w => w.strip_prefix("--schedule=").map(str::to_owned),
     });
     let name = named.unwrap_or_else(|| "celerybeat-schedule".to_owned());
-    let directory = io.read_link(format!("/proc/{pid}/cwd")).ok()?.into_os_string().into_string().ok()?;
+    let directory = io.working_directory(pid)?;
     let base = if name.starts_with('/') { name } else { format!("{directory}/{name}") };
     let root = Root::of(io, pid).ok()?;
     // the library that keeps it adds an ending of its own

@@ -26,7 +26,7 @@ pub struct ImageFiles {
 
 /// Looks `commands` up in the container whose first process is `pid`, with its own `PATH`.
 pub async fn look(process: i32, path: &str, commands: Vec<String>) -> Result<ImageFiles, ProbeError> {
-    let from = format!("the root of process {process}");
+    let from = Root::name(process);
     let path = path.to_owned();
     blocking::run("files of the container", &from.clone(), Duration::from_secs(1), move |io| {
         // absolute links such as /bin/sh -> /bin/busybox stay inside

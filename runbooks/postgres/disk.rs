@@ -8,7 +8,7 @@ use opsctl_core::model::{
     quantity::{bytes, percent},
 };
 use opsctl_core::probe::filesystem::FsUsage;
-use opsctl_core::probe::servers::{folders_of, working_folder};
+use opsctl_core::probe::servers::folders_of;
 use opsctl_core::probe::{Io, ProbeCx, ProbeError, blocking};
 use serde::{Deserialize, Serialize};
 
@@ -114,7 +114,7 @@ impl Check for Disk {
 async fn places(cx: &ProbeCx, server: &Server) -> Vec<Place> {
     let Some(process) = server.get().and_then(|s| s.process) else { return Vec::new() };
     let read = move |io: &Io| {
-        let data = working_folder(io, process.pid)?;
+        let data = io.working_directory(process.pid)?;
         let tablespaces = folders_of(io, process.pid, &format!("{data}/pg_tblspc"), MOST);
         Some((data, tablespaces))
     };

@@ -91,6 +91,12 @@ impl Io {
         fs::read_link(path)
     }
 
+    /// The working directory of a process, as a path below the root of that process.
+    #[must_use]
+    pub fn working_directory(&self, pid: i32) -> Option<String> {
+        self.read_link(format!("/proc/{pid}/cwd")).ok()?.into_os_string().into_string().ok()
+    }
+
     /// Metadata, links followed.
     pub fn metadata(&self, path: impl AsRef<Path>) -> Result<Metadata> {
         fs::metadata(path)

@@ -49,6 +49,12 @@ impl Root {
         pid.map_or_else(|| Self::own(io), |pid| Self::of(io, pid))
     }
 
+    /// The name of the root of `pid` in errors.
+    #[must_use]
+    pub fn name(pid: i32) -> String {
+        format!("the root of process {pid}")
+    }
+
     fn as_process<T>(&self, f: impl FnOnce() -> Result<T>) -> Result<T> {
         match &self.rights {
             Some(rights) => rights.assume(f),

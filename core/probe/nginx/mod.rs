@@ -81,17 +81,17 @@ impl Nginx {
 
 /// Reads the processes and files of the nginx whose master is `master`.
 pub async fn read(master: i32) -> Result<Nginx, ProbeError> {
-    blocking::run("nginx's configuration", &format!("/proc/{master}/root"), READ, move |io| read_now(io, master)).await?
+    blocking::run("nginx's configuration", &Root::name(master), READ, move |io| read_now(io, master)).await?
 }
 
 fn read_now(io: &Io, master: i32) -> Result<Nginx, ProbeError> {
-    let from = format!("/proc/{master}/root");
+    let from = Root::name(master);
     let root = Root::of(io, master).map_err(|e| ProbeError::io("nginx's configuration", &from, &e))?;
     let arguments = process::arguments(&process::title(io, master).unwrap_or_default());
     let main = match &arguments.file {
         Some(file) if file.starts_with('/') => Some(file.clone()),
         Some(file) => {
-            arguments.prefix.clone().or_else(|| tree::working_folder(io, master)).map(|f| tree::absolute(file, &format!("{f}/x")))
+            arguments.prefix.clone().or_else(|| io.working_directory(master)).map(|f| tree::absolute(file, &format!("{f}/x")))
         }
         None => arguments
             .prefix
@@ -278,7 +278,7 @@ impl Nginx {
         logs.retain(|l| !l.conditional);
         let master = self.master;
         let now = clock::now();
-        let from = format!("/proc/{master}/root");
+        let from = Root::name(master);
         for log in logs {
             let Some(format) = LogFormat::new(&log.format) else {
                 traffic.unread.push(format!("{}: its format has no $status", log.path));
@@ -344,7 +344,7 @@ impl Nginx {
         let (mut errors, mut unread) = (Errors::default(), Vec::new());
         let master = self.master;
         let now = clock::now();
-        let from = format!("/proc/{master}/root");
+        let from = Root::name(master);
         for path in self.logs(Nginx::error_logs).await? {
             let name = path.clone();
             let read = blocking::run("an error log", &from, LOG, move |io| {
@@ -374,7 +374,7 @@ impl Nginx {
     pub async fn all_traffic(&self) -> Result<(Traffic, u64), ProbeError> {
         let master = self.master;
         let logs = self.logs(Nginx::access_logs).await?;
-        blocking::run("the logs of requests", &format!("/proc/{master}/root"), WHOLE + Duration::from_secs(1), move |io| {
+        blocking::run("the logs of requests", &Root::name(master), WHOLE + Duration::from_secs(1), move |io| {
             let mut traffic = Traffic::default();
             let mut size = 0;
             let Ok(root) = Root::of(io, master) else { return (traffic, 0) };
@@ -436,7 +436,7 @@ impl Nginx {
         let paths: Vec<String> =
             self.config.certificates.iter().flat_map(|(c, k)| [c.clone(), k.clone()]).filter(|p| !p.is_empty()).collect();
         let master = self.master;
-        blocking::run("nginx's certificates", &format!("/proc/{master}/root"), READ, move |io| {
+        blocking::run("nginx's certificates", &Root::name(master), READ, move |io| {
             let Ok(root) = Root::of(io, master) else { return Vec::new() };
             paths.into_iter().map(|path| SeenFile { modified: root.modified(&path), path }).collect()
         })
@@ -451,7 +451,7 @@ impl Nginx {
     /// The included files that are in maintenance mode: a link to `x.conf.temp`, or a copy of it.
     pub async fn in_maintenance(&self) -> Result<Vec<Mode>, ProbeError> {
         let (master, files) = (self.master, self.files.clone());
-        blocking::run("nginx's configuration", &format!("/proc/{master}/root"), READ, move |io| {
+        blocking::run("nginx's configuration", &Root::name(master), READ, move |io| {
             let Ok(root) = Root::of(io, master) else { return Vec::new() };
             files.iter().filter_map(|f| mode(&root, f)).collect()
         })

@@ -6,7 +6,7 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use super::syntax::{Directive, parse};
-use crate::probe::io::{Io, Root};
+use crate::probe::io::Root;
 
 /// More files than a configuration has.
 const MOST_FILES: usize = 5000;
@@ -123,11 +123,6 @@ const MAIN_FILES: &[&str] = &[
 /// The main file of an nginx that was not told where it is.
 pub(super) fn usual_main(root: &Root) -> Option<&'static str> {
     MAIN_FILES.iter().copied().find(|p| root.exists(p))
-}
-
-/// The folder a process was started in, as it sees it.
-pub(super) fn working_folder(io: &Io, pid: i32) -> Option<String> {
-    io.read_link(format!("/proc/{pid}/cwd")).ok()?.into_os_string().into_string().ok()
 }
 
 #[cfg(test)]

@@ -119,12 +119,6 @@ pub fn children_of(io: &Io, pid: i32) -> Vec<i32> {
     children.split_whitespace().filter_map(|c| c.parse().ok()).collect()
 }
 
-/// The directory a process works in, as it sees it itself.
-#[must_use]
-pub fn working_folder(io: &Io, pid: i32) -> Option<String> {
-    io.read_link(format!("/proc/{pid}/cwd")).ok()?.into_os_string().into_string().ok()
-}
-
 /// Paths of the entries of a directory as process `pid` sees it, `most` at most.
 #[must_use]
 pub fn folders_of(io: &Io, pid: i32, folder: &str, most: usize) -> Vec<String> {

@@ -256,7 +256,7 @@ pub async fn files(
     authorities: &[String],
 ) -> Result<Vec<CertificateFile>, ProbeError> {
     let authorities = cx.tls.trust.get(authorities).await?;
-    let from = pid.map_or_else(|| "/".to_owned(), |pid| format!("/proc/{pid}/root"));
+    let from = pid.map_or_else(|| "/".to_owned(), Root::name);
     blocking::run("certificates", &from.clone(), READ, move |io| {
         let root = Root::of_or_own(io, pid).map_err(|e| ProbeError::io("certificates", &from, &e))?;
         Ok(paths.into_iter().map(|(path, key)| one_file(&root, path, key, &authorities)).collect())
