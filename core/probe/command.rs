@@ -274,38 +274,48 @@ pub async fn run_own(
     timeout: Duration,
 ) -> Result<Ended, NotEnded> {
     let (words, folder) = (argv.to_vec(), cwd.map(str::to_owned));
-    let vetted = blocking::run("a program", &program.path, LOOK, move |_| executable::vet(&words, folder.as_deref())).await;
-    let vetted = vetted.map_err(|e| NotEnded::NotRun(e.to_string()))?.map_err(NotEnded::NotRun)?;
+    let vetted = blocking::run("a program", &program.path, LOOK, move |io| {
+        executable::vet(&words, folder.as_deref()).map(|program| (program, person(io)))
+    });
+    let (vetted, person) = vetted.await.map_err(|e| NotEnded::NotRun(e.to_string()))?.map_err(NotEnded::NotRun)?;
     if vetted != *program {
         return Err(NotEnded::NotRun(format!("{} is another file now", program.path)));
     }
     let name = argv.first().map_or(program.path.as_str(), String::as_str);
     let mut command = Command::new(&program.path);
     command.arg0(name).args(argv.iter().skip(1)).current_dir(cwd.unwrap_or("/")).env_clear();
-    command.env("PATH", SAFE_PATH).env("LC_ALL", "C").envs(person());
+    command.env("PATH", SAFE_PATH).env("LC_ALL", "C").envs(person);
     in_group(command, name, timeout, KEEP, looks, None).await
 }
 
 /// The variables that name the user and the home directory. Root's are those of its account: a HOME that `sudo` kept is another
 /// user's, and interpreters take start files and modules from there.
-fn person() -> Vec<(&'static str, String)> {
+fn person(io: &Io) -> Vec<(&'static str, String)> {
     if !rustix::process::geteuid().is_root() {
         return ["HOME", "USER", "LOGNAME"].into_iter().filter_map(|name| Some((name, environment(name)?))).collect();
     }
-    let accounts = super::io::blocking::on_this_thread(|io| io.read_lossy("/etc/passwd").unwrap_or_default());
+    let accounts = io.read_lossy("/etc/passwd").unwrap_or_default();
     let account = accounts.lines().map(|l| l.split(':').collect::<Vec<_>>()).find(|fields| fields.get(2) == Some(&"0"));
     let field = |i: usize| account.as_ref().and_then(|f| f.get(i)).filter(|text| !text.is_empty()).map(ToString::to_string);
     let name = field(0).unwrap_or_else(|| "root".to_owned());
     vec![("HOME", field(5).unwrap_or_else(|| "/root".to_owned())), ("USER", name.clone()), ("LOGNAME", name)]
 }
 
+/// Variables that the programs of an [`Argv`] keep: certbot reaches its authority through them.
+const PROXIES: &[&str] = &["http_proxy", "https_proxy", "no_proxy", "HTTP_PROXY", "HTTPS_PROXY", "NO_PROXY"];
+
 async fn run_keeping(argv: &Argv, timeout: Duration, keep: usize) -> Result<Ended, String> {
     let name = argv.program;
-    let found = blocking::run("a program", name, LOOK, move |_| which::which_in(name, Some(SAFE_PATH), "/"));
-    let program = found.await.map_err(|e| e.to_string())?.map_err(|_| format!("{name} is not installed"))?;
-    let mut command = Command::new(program);
+    let found = blocking::run("a program", name, LOOK, move |io| {
+        which::which_in(name, Some(SAFE_PATH), "/").map_err(|_| format!("{name} is not installed"))?;
+        Ok((executable::resolve(name)?, person(io)))
+    });
+    let (program, person) = found.await.map_err(|e| e.to_string()).flatten()?;
+    let proxies = PROXIES.iter().filter_map(|name| Some((*name, environment(name)?)));
+    let mut command = Command::new(program.path);
     // its own name, as a shell would give it: some programs are many under several names
-    command.arg0(name).args(&argv.words).env("PATH", SAFE_PATH).env("LC_ALL", "C").current_dir("/");
+    command.arg0(name).args(&argv.words).current_dir("/").env_clear();
+    command.env("PATH", SAFE_PATH).env("LC_ALL", "C").envs(person).envs(proxies);
     in_group(command, name, timeout, keep, false, None).await.map_err(|e| e.words(name))
 }
 

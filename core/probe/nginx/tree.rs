@@ -142,7 +142,7 @@ mod tests {
         fs::write(at("conf.d/a.conf"), "server { listen 1; }").unwrap();
         fs::write(at("conf.d/.hidden.conf"), "x").unwrap();
         fs::write(at("conf.d/broken.conf"), "server {").unwrap();
-        let root = Root::of(&Io::for_test(), i32::try_from(std::process::id()).unwrap()).unwrap();
+        let root = Root::of(&crate::probe::Io::for_test(), i32::try_from(std::process::id()).unwrap()).unwrap();
         let tree = read(&root, &at("nginx.conf"));
         let http = &tree.directives[0];
         let listens: Vec<&str> = http
@@ -168,7 +168,7 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let main = dir.path().join("nginx.conf").display().to_string();
         fs::write(&main, "include nginx.conf;").unwrap();
-        let root = Root::of(&Io::for_test(), i32::try_from(std::process::id()).unwrap()).unwrap();
+        let root = Root::of(&crate::probe::Io::for_test(), i32::try_from(std::process::id()).unwrap()).unwrap();
         assert!(read(&root, &main).problems[0].contains("nested deeper"));
     }
 }
