@@ -21,18 +21,18 @@ const RUN: &str = "OPSCTL_RUN_OF";
 /// Time between two looks at a run that has not been reaped.
 const LOOK_EVERY: Duration = Duration::from_millis(100);
 
-/// Commands that are not supervised: they act and have to see signals themselves, or run until they are stopped.
-const UNSUPERVISED: &[&str] = &["fix", "undo", "listen", "bootstrap"];
+/// The command that is not supervised: it runs until it is stopped, and systemd watches its process.
+const UNSUPERVISED: &str = "listen";
 
 /// Runs `run` in a process of its own and returns its exit code, or runs it here where that is not possible or not needed.
 pub fn run(arguments: Vec<OsString>, run: impl FnOnce(Vec<OsString>) -> u8) -> u8 {
     let parent = std::os::unix::process::parent_id().to_string();
     if environment(RUN).is_some_and(|of| of == parent) {
-        // a run without anyone to read its report ends
+        // a signal that ends the parent ends the run; a fix leaves a journal that tells what was in flight
         let _ = set_parent_process_death_signal(Some(Signal::KILL));
         return run(arguments);
     }
-    if arguments.len() < 2 || arguments.iter().skip(1).any(|a| UNSUPERVISED.iter().any(|c| a == c)) {
+    if arguments.len() < 2 || arguments.iter().skip(1).any(|a| a == UNSUPERVISED) {
         return run(arguments);
     }
     let mut command = Command::new("/proc/self/exe");

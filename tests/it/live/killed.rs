@@ -1,6 +1,7 @@
 //! `kill -9` of opsctl while a real server carries out what it was asked, and at every call by which it asks: the journal tells, the next run
 //! looks and repeats nothing, and the server is as before or as after. `src/fix/tests` kills at every other point.
 
+use std::collections::{HashMap, HashSet};
 use std::process::{Child, Command};
 
 use crate::lab::{Host, Machine, PEER, RULES, Run, eventually, installed, stack};
@@ -31,6 +32,46 @@ fn killed_in(host: &Host, args: &[&str], busy: impl Fn() -> bool) {
 /// Every call by which opsctl reaches another process.
 const REACHING: &str = "connect,sendto,sendmsg,write,writev,kill,pidfd_send_signal,clone,clone3,vfork";
 
+/// A call, with its number among the calls of that name in its thread: strace counts them per thread.
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct Call {
+    name: String,
+    nth: usize,
+}
+
+/// The calls in a trace by which opsctl reached another process, each once: not those of its children, of a thread that wakes another or
+/// starts one, nor the last, with which it kills itself.
+fn reaching(trace: &str) -> Vec<Call> {
+    let (mut children, mut starting, mut counts) = (HashSet::new(), HashMap::new(), HashMap::new());
+    let mut calls = Vec::new();
+    for line in trace.lines() {
+        let Some((thread, rest)) = line.split_once(' ').map(|(thread, rest)| (thread, rest.trim_start())) else { continue };
+        let new_thread = rest.contains("CLONE_THREAD") || (rest.starts_with("<...") && starting.remove(thread) == Some(true));
+        let call = rest.strip_prefix("<... ").unwrap_or(rest).split([' ', '(']).next().unwrap_or_default();
+        if !REACHING.split(',').any(|name| name == call) || rest.contains("SIGKILL") {
+            continue;
+        }
+        if ["clone", "clone3", "vfork"].contains(&call) {
+            if rest.contains("<unfinished") {
+                starting.insert(thread, new_thread);
+            } else if let (false, Some((_, child))) = (new_thread, rest.rsplit_once(" = ")) {
+                children.insert(child);
+            }
+        }
+        if rest.starts_with("<...") {
+            continue;
+        }
+        let nth = counts.entry((thread, call)).or_insert(0);
+        *nth += 1;
+        let wakes = call == "write" && rest.contains("\"\\1\\0\\0\\0\\0\\0\\0\\0\", 8)");
+        let call = Call { name: call.to_owned(), nth: *nth };
+        if !children.contains(thread) && !wakes && !new_thread && !calls.contains(&call) {
+            calls.push(call);
+        }
+    }
+    calls
+}
+
 /// A real server, and a fix of what is wrong with it.
 struct Fixing<'a> {
     host: &'a Host,
@@ -49,25 +90,24 @@ impl Fixing<'_> {
     fn killed_everywhere(&self) {
         let calls = self.killed_at(None);
         assert!(!calls.is_empty(), "it did nothing");
-        for (i, call) in calls.iter().enumerate() {
-            // a tracer counts each name for itself
-            let nth = 1 + calls[..i].iter().filter(|c| *c == call).count();
-            self.killed_at(Some((call, nth)));
+        for call in &calls {
+            self.killed_at(Some(call));
         }
     }
 
     /// The calls that were made.
     #[track_caller]
-    fn killed_at(&self, point: Option<(&str, usize)>) -> Vec<String> {
+    fn killed_at(&self, point: Option<&Call>) -> Vec<Call> {
         let (host, paused, calls) = (self.host, self.host.path("paused"), self.host.path("calls"));
         (self.again)();
         std::fs::remove_dir_all(host.path("state")).ok();
         let mut fix = host.opsctl_command(&[], self.args);
         fix.env("OPSCTL_FAILPOINT_PAUSE", format!("after-intent={}", paused.display())).env("OPSCTL_FAILPOINT", "after-action");
         let mut fix = begun(host, fix, "the intent is in the journal", || paused.exists());
-        let pid = host.sh("pgrep -x opsctl");
+        // the other one waits for it
+        let pid = host.sh("pgrep -n -x opsctl");
         let (file, trace) = (calls.display().to_string(), format!("trace={REACHING}"));
-        let kill = point.map(|(call, nth)| format!("inject={call}:signal=KILL:when={nth}"));
+        let kill = point.map(|Call { name, nth }| format!("inject={name}:signal=KILL:when={nth}"));
         let kill: Vec<&str> = kill.iter().flat_map(|k| ["-e", k]).collect();
         let _ = std::fs::remove_file(&calls);
         host.spawn("strace", &[&["-qq", "-f", "-o", &file, "-p", &pid, "-e", &trace], &kill[..]].concat());
@@ -83,10 +123,7 @@ impl Fixing<'_> {
         (self.whole)();
         told_and_not_repeated(host, self.args);
         (self.whole)();
-        // the last one is where it kills itself
-        let call = |l: &str| Some(l.trim_start_matches(|c: char| c.is_ascii_digit()).trim_start().split_once('(')?.0.to_owned());
-        let names = calls.lines().filter(|l| !l.contains("SIGKILL") && !l.contains("resumed>")).filter_map(call);
-        names.filter(|name| REACHING.split(',').any(|r| r == name)).collect()
+        reaching(&calls)
     }
 }
 
