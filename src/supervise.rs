@@ -28,6 +28,8 @@ const UNSUPERVISED: &str = "listen";
 pub fn run(arguments: Vec<OsString>, run: impl FnOnce(Vec<OsString>) -> u8) -> u8 {
     let parent = std::os::unix::process::parent_id().to_string();
     if environment(RUN).is_some_and(|of| of == parent) {
+        // not `exe`, as the kernel names it
+        let _ = rustix::thread::set_name(c"opsctl");
         // a signal that ends the parent ends the run; a fix leaves a journal that tells what was in flight
         let _ = set_parent_process_death_signal(Some(Signal::KILL));
         return run(arguments);

@@ -78,12 +78,13 @@ fn is_local(io: &Io, pid: i32) -> Option<bool> {
     if let (Some(its), Some(own)) = (of(&pid.to_string()), of("self")) {
         return Some(its == own);
     }
-    // an ordinary user cannot read the link of another user's process, but its sockets; their inodes are unique on this host
+    // an ordinary user cannot read the link of another user's process, but its sockets. One that both see proves one namespace; without
+    // one the other namespace cannot be entered either
     let inodes =
         |pid: i32| -> HashSet<u64> { listeners_of(io, i64::from(pid)).unwrap_or_default().iter().map(|l| l.inode).collect() };
     let its = inodes(pid);
     let own = inodes(i32::try_from(std::process::id()).ok()?);
-    if its.is_empty() { None } else { Some(!its.is_disjoint(&own)) }
+    (!its.is_disjoint(&own)).then_some(true)
 }
 
 /// Whether these arguments (separated by NUL, or rewritten as a title) are those of a server in service.
