@@ -39,6 +39,8 @@ static METER: Meter = Meter::new();
 tokio::task_local! {
     /// How long opsctl was late in an attempt that timed out in this task.
     static TOO_BUSY: Cell<Option<Duration>>;
+    /// The longest second period that an attempt of this task was granted: what the attempt is a part of has to wait for it.
+    static GRANTED: Cell<Duration>;
 }
 
 /// Measures how late a process is.
@@ -163,7 +165,7 @@ pub fn was_late(since: Instant) -> Option<Duration> {
 pub struct Elapsed;
 
 /// Waits at most `limit`, and once more as long when opsctl itself was late. Takes the place of `tokio::time::timeout` where a timeout
-/// is evidence. If opsctl was late again, the probe that this is a part of learns it through [`watched`].
+/// is evidence. What this is a part of is then given the time as well. If opsctl was late again, the probe that this is a part of learns it through [`watched`].
 pub async fn timeout<T>(limit: Duration, attempt: impl Future<Output = T>) -> Result<T, Elapsed> {
     timeout_by(limit, attempt, was_late).await
 }
@@ -178,11 +180,13 @@ async fn timeout_by<T>(
     if let Ok(value) = tokio::time::timeout(limit, &mut attempt).await {
         return Ok(value);
     }
-    if was_late(first).is_none() {
+    let granted = if was_late(first).is_some() { limit } else { GRANTED.try_with(Cell::get).unwrap_or_default() };
+    if granted.is_zero() {
         return Err(Elapsed);
     }
+    grant(granted);
     let second = Instant::now();
-    if let Ok(value) = tokio::time::timeout(limit, attempt).await {
+    if let Ok(value) = tokio::time::timeout(granted, attempt).await {
         return Ok(value);
     }
     if was_late(second).is_some() {
@@ -200,11 +204,16 @@ pub async fn retried<T, F: Future<Output = T>>(attempt: impl Fn() -> F, timed_ou
         return value;
     }
     let second = Instant::now();
+    grant(first.elapsed());
     let value = attempt().await;
     if timed_out(&value) && was_late(second).is_some() {
         mark(was_late(first).unwrap_or_default());
     }
     value
+}
+
+fn grant(period: Duration) {
+    let _ = GRANTED.try_with(|granted| granted.set(granted.get().max(period)));
 }
 
 /// Takes note that an attempt of this task that began then and timed out is no evidence, if opsctl was late since. For attempts that cannot
@@ -224,12 +233,12 @@ pub fn mark(late: Duration) {
 /// Runs a future and reports beside its result how long opsctl was late in attempts of it that timed out. What was found then cannot be
 /// believed.
 pub async fn watched<T>(future: impl Future<Output = T>) -> (T, Option<Duration>) {
-    TOO_BUSY
-        .scope(Cell::new(None), async {
-            let value = future.await;
-            (value, TOO_BUSY.try_with(Cell::get).unwrap_or_default())
-        })
-        .await
+    let watched = TOO_BUSY.scope(Cell::new(None), async {
+        let value = future.await;
+        (value, TOO_BUSY.try_with(Cell::get).unwrap_or_default())
+    });
+    // a read that others wait for as well is a part of the probe that began it
+    if GRANTED.try_with(|_| ()).is_ok() { watched.await } else { GRANTED.scope(Cell::default(), watched).await }
 }
 
 /// Why such a probe is unknown.
@@ -309,6 +318,17 @@ mod tests {
         };
         let (result, late) = watched(timeout_by(LIMIT, answer, |_| Some(SECOND))).await;
         assert_eq!((result, late), (Ok(7), None));
+    }
+
+    #[tokio::test(flavor = "current_thread")]
+    async fn second_period_of_a_part_extends_the_whole() {
+        let answer = async {
+            tokio::time::sleep(LIMIT * 3 / 2).await;
+            7
+        };
+        let part = timeout_by(LIMIT, answer, |_| Some(SECOND));
+        let (result, _) = watched(timeout_by(LIMIT * 5 / 4, part, |_| None)).await;
+        assert_eq!(result, Ok(Ok(7)));
     }
 
     #[tokio::test(flavor = "current_thread")]
