@@ -68,11 +68,8 @@ async fn names_container(docker: Option<&Arc<Docker>>, id: &str) -> bool {
 }
 
 async fn home(pid: i32, cgroups: &str, docker: Option<&Arc<Docker>>, systemd: Option<&Arc<Systemd>>) -> Proof {
-    if let Home::Container(id) = Home::of_cgroups(cgroups) {
-        return match docker {
-            Some(docker) => container(pid, &id, docker).await,
-            None => Proof::None,
-        };
+    if let (Home::Container(id), Some(docker)) = (Home::of_cgroups(cgroups), docker) {
+        return container(pid, &id, docker).await;
     }
     match systemd {
         Some(systemd) => unit(cgroups, systemd).await,
@@ -140,8 +137,9 @@ fn hierarchies(text: &str) -> BTreeMap<&str, &str> {
 /// The unit whose control group, as systemd has it, the process is in. Inner parts of the path may belong to a user to whom the group
 /// was delegated: the outermost that systemd confirms counts.
 async fn unit(cgroups: &str, systemd: &Systemd) -> Proof {
-    let all = hierarchies(cgroups);
-    let Some(path) = all.get("name=systemd").or_else(|| all.get("")) else { return Proof::None };
+    let init = blocking::run("control groups", INIT_CGROUPS, READ_TIMEOUT, |io| io.read_lossy(INIT_CGROUPS));
+    let init = init.await.ok().and_then(Result::ok).unwrap_or_default();
+    let Some(path) = in_view_of(&init, cgroups) else { return Proof::None };
     for (at, part) in parts(path) {
         if ![".service", ".scope"].iter().any(|suffix| part.ends_with(suffix)) {
             continue;
@@ -153,6 +151,20 @@ async fn unit(cgroups: &str, systemd: &Systemd) -> Proof {
         }
     }
     Proof::None
+}
+
+/// The control groups of systemd itself.
+const INIT_CGROUPS: &str = "/proc/1/cgroup";
+
+/// The path of a control group as systemd has it. Paths in procfs begin at the root of the reader's cgroup namespace, which another one
+/// than systemd's shows as `/../../system.slice/nginx.service` (see `cgroup_namespaces(7)`).
+fn in_view_of<'a>(init: &str, cgroups: &'a str) -> Option<&'a str> {
+    let (of_init, all) = (hierarchies(init), hierarchies(cgroups));
+    ["name=systemd", ""].into_iter().find_map(|name| {
+        let path = all.get(name)?;
+        let root = of_init.get(name).map_or("", |path| path.strip_suffix("/init.scope").unwrap_or(path).trim_end_matches('/'));
+        path.strip_prefix(root).filter(|rest| rest.starts_with('/'))
+    })
 }
 
 /// The parts of a path from the outermost on, each with where it ends.
@@ -337,6 +349,22 @@ mod tests {
         let path = "/system.slice/app.service/nginx.service";
         let ends: Vec<&str> = parts(path).map(|(end, _)| &path[..end]).collect();
         assert_eq!(ends, ["/system.slice", "/system.slice/app.service", path]);
+    }
+
+    #[test]
+    fn paths_are_those_of_systemd_in_any_namespace() {
+        let path = |init: &str, of: &str| in_view_of(init, of).map(str::to_owned);
+        let unit = "/system.slice/nginx.service";
+        for (init, process) in [
+            ("0::/init.scope\n", "0::/system.slice/nginx.service\n"),
+            ("0::/../../init.scope\n", "0::/../../system.slice/nginx.service\n"),
+            ("1:name=systemd:/\n0::/\n", "1:name=systemd:/system.slice/nginx.service\n0::/\n"),
+            ("1:name=systemd:/docker/1/init.scope\n", "1:name=systemd:/docker/1/system.slice/nginx.service\n"),
+            ("", "0::/system.slice/nginx.service\n"),
+        ] {
+            assert_eq!(path(init, process).as_deref(), Some(unit), "{init}");
+        }
+        assert_eq!(path("0::/a/init.scope\n", "0::/b/system.slice/nginx.service\n"), None);
     }
 
     #[test]
