@@ -39,8 +39,6 @@ static METER: Meter = Meter::new();
 tokio::task_local! {
     /// How long opsctl was late in an attempt that timed out in this task.
     static TOO_BUSY: Cell<Option<Duration>>;
-    /// The longest second period that an attempt of this task was granted: what the attempt is a part of has to wait for it.
-    static GRANTED: Cell<Duration>;
 }
 
 /// Measures how late a process is.
@@ -54,6 +52,8 @@ struct Inner {
     ticks: VecDeque<(Instant, Duration)>,
     /// When the next tick is due.
     due: Option<Instant>,
+    /// When an attempt was last granted a second period.
+    granted: Option<Instant>,
 }
 
 /// A thread of this process.
@@ -88,7 +88,7 @@ fn remember(samples: &mut VecDeque<(Instant, Duration)>, at: Instant, value: Dur
 
 impl Meter {
     const fn new() -> Self {
-        Self(Mutex::new(Inner { threads: Vec::new(), ticks: VecDeque::new(), due: None }))
+        Self(Mutex::new(Inner { threads: Vec::new(), ticks: VecDeque::new(), due: None, granted: None }))
     }
 
     fn lock(&self) -> MutexGuard<'_, Inner> {
@@ -124,6 +124,16 @@ impl Meter {
             }
             None => false,
         });
+    }
+
+    /// An attempt is granted a second period.
+    fn grant(&self) {
+        self.lock().granted = Some(Instant::now());
+    }
+
+    /// Whether an attempt was granted one since then.
+    fn granted_since(&self, since: Instant) -> bool {
+        self.lock().granted.is_some_and(|at| at >= since)
     }
 
     /// How long opsctl was late since then, if that is a considerable part of the time.
@@ -165,7 +175,7 @@ pub fn was_late(since: Instant) -> Option<Duration> {
 pub struct Elapsed;
 
 /// Waits at most `limit`, and once more as long when opsctl itself was late. Takes the place of `tokio::time::timeout` where a timeout
-/// is evidence. What this is a part of is then given the time as well. If opsctl was late again, the probe that this is a part of learns it through [`watched`].
+/// is evidence. An attempt of which this is a part is then given the time as well. If opsctl was late again, the probe that this is a part of learns it through [`watched`].
 pub async fn timeout<T>(limit: Duration, attempt: impl Future<Output = T>) -> Result<T, Elapsed> {
     timeout_by(limit, attempt, was_late).await
 }
@@ -180,13 +190,13 @@ async fn timeout_by<T>(
     if let Ok(value) = tokio::time::timeout(limit, &mut attempt).await {
         return Ok(value);
     }
-    let granted = if was_late(first).is_some() { limit } else { GRANTED.try_with(Cell::get).unwrap_or_default() };
-    if granted.is_zero() {
+    if was_late(first).is_some() {
+        METER.grant();
+    } else if !METER.granted_since(first) {
         return Err(Elapsed);
     }
-    grant(granted);
     let second = Instant::now();
-    if let Ok(value) = tokio::time::timeout(granted, attempt).await {
+    if let Ok(value) = tokio::time::timeout(limit, attempt).await {
         return Ok(value);
     }
     if was_late(second).is_some() {
@@ -204,16 +214,12 @@ pub async fn retried<T, F: Future<Output = T>>(attempt: impl Fn() -> F, timed_ou
         return value;
     }
     let second = Instant::now();
-    grant(first.elapsed());
+    METER.grant();
     let value = attempt().await;
     if timed_out(&value) && was_late(second).is_some() {
         mark(was_late(first).unwrap_or_default());
     }
     value
-}
-
-fn grant(period: Duration) {
-    let _ = GRANTED.try_with(|granted| granted.set(granted.get().max(period)));
 }
 
 /// Takes note that an attempt of this task that began then and timed out is no evidence, if opsctl was late since. For attempts that cannot
@@ -233,12 +239,12 @@ pub fn mark(late: Duration) {
 /// Runs a future and reports beside its result how long opsctl was late in attempts of it that timed out. What was found then cannot be
 /// believed.
 pub async fn watched<T>(future: impl Future<Output = T>) -> (T, Option<Duration>) {
-    let watched = TOO_BUSY.scope(Cell::new(None), async {
-        let value = future.await;
-        (value, TOO_BUSY.try_with(Cell::get).unwrap_or_default())
-    });
-    // a read that others wait for as well is a part of the probe that began it
-    if GRANTED.try_with(|_| ()).is_ok() { watched.await } else { GRANTED.scope(Cell::default(), watched).await }
+    TOO_BUSY
+        .scope(Cell::new(None), async {
+            let value = future.await;
+            (value, TOO_BUSY.try_with(Cell::get).unwrap_or_default())
+        })
+        .await
 }
 
 /// Why such a probe is unknown.

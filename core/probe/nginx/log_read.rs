@@ -24,6 +24,9 @@ const TASK: u64 = 4 << 20;
 /// What is read and searched at once: it is gone over three times, and should still be in the second cache.
 const NEAR: usize = 128 << 10;
 
+/// Pieces in a row without a line that has a time, after which the file is no log.
+const MAX_UNTIMED: usize = 4;
+
 /// A longer line is cut, in bytes.
 const LONGEST_LINE: u64 = 1 << 20;
 
@@ -42,8 +45,9 @@ pub(super) fn tail(file: &File, since: Timestamp, time: &dyn Fn(&[u8]) -> Option
     let mut tail = Tail::default();
     // newest first: put together once, at the end
     let mut pieces: Vec<Vec<u8>> = Vec::new();
+    let mut untimed = 0;
     while start > 0 {
-        if pieces.len() as u64 * PIECE >= WINDOW {
+        if pieces.len() as u64 * PIECE >= WINDOW || untimed == MAX_UNTIMED {
             tail.cut = true;
             break;
         }
@@ -51,14 +55,19 @@ pub(super) fn tail(file: &File, since: Timestamp, time: &dyn Fn(&[u8]) -> Option
         start -= size;
         let mut piece = vec![0; usize::try_from(size).unwrap_or(0)];
         file.read_exact_at(&mut piece, start)?;
-        let old_enough = first_time(&piece, start > 0, time).is_some_and(|t| t < since);
+        let begins = first_time(&piece, start > 0, time);
+        untimed = if begins.is_some() { 0 } else { untimed + 1 };
+        let old_enough = begins.is_some_and(|t| t < since);
         pieces.push(piece);
         if old_enough {
             break;
         }
     }
-    pieces.reverse();
-    tail.bytes = pieces.concat();
+    tail.bytes.reserve_exact(pieces.iter().map(Vec::len).sum());
+    while let Some(piece) = pieces.pop() {
+        // freed one by one: both together would be twice as much
+        tail.bytes.extend_from_slice(&piece);
+    }
     if start > 0 {
         drop_first_line(&mut tail.bytes);
     }
@@ -323,6 +332,16 @@ mod tests {
 
     fn now() -> Timestamp {
         Timestamp::from_second(1_795_264_000 + 100_000).unwrap()
+    }
+
+    #[test]
+    fn file_without_times_is_left_after_some_pieces() {
+        let file = tempfile::tempfile().unwrap();
+        file.set_len(1 << 40).unwrap();
+        let scanner = scanner();
+        let got = tail(&file, now(), &|l| scanner.format().time(l)).unwrap();
+        // one torn line
+        assert!(got.cut && got.bytes.is_empty() && got.bytes.capacity() <= MAX_UNTIMED << 20);
     }
 
     #[test]
