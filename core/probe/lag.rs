@@ -16,6 +16,8 @@ use std::pin::pin;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
+use rustix::process::{Pid, getpriority_process, setpriority_process};
+
 use crate::model::quantity;
 
 /// Time between two samples.
@@ -220,6 +222,44 @@ pub async fn retried<T, F: Future<Output = T>>(attempt: impl Fn() -> F, timed_ou
         mark(was_late(first).unwrap_or_default());
     }
     value
+}
+
+/// The priority of a thread that ends a late run.
+const LAST_NICE: i32 = -15;
+
+/// Raises the priority of a thread for the moment that the end of a run takes: on a host whose processors are busy the report would
+/// come after the deadline, and only root may report in time.
+#[derive(Debug)]
+pub struct Priority {
+    thread: Option<Pid>,
+    before: i32,
+}
+
+impl Priority {
+    /// Of this thread, until it is dropped.
+    #[must_use]
+    pub fn raise() -> Self {
+        let thread = Some(rustix::thread::gettid());
+        let before = getpriority_process(thread).unwrap_or_default();
+        Self::set(thread, LAST_NICE);
+        Self { thread, before }
+    }
+
+    /// Of another thread, for good.
+    pub fn of_thread(thread: Option<Pid>) {
+        Self::set(thread, LAST_NICE);
+    }
+
+    fn set(thread: Option<Pid>, nice: i32) {
+        // without CAP_SYS_NICE it stays as it is
+        let _ = setpriority_process(thread, nice);
+    }
+}
+
+impl Drop for Priority {
+    fn drop(&mut self) {
+        Self::set(self.thread, self.before);
+    }
 }
 
 /// Takes note that an attempt of this task that began then and timed out is no evidence, if opsctl was late since. For attempts that cannot

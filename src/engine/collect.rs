@@ -89,7 +89,7 @@ pub(super) async fn collect(
             if let Some(job) = jobs.get(n)
                 && let Some(record) = marked(&job.polled, one(&judging, at, &cx, job.target.clone(), limit)).await
             {
-                partial.finished(n, record);
+                partial.finished(n, record, &cx.redactor);
             }
             n
         });

@@ -98,7 +98,7 @@ struct Known {
     redactor: Option<Arc<Redactor>>,
     jobs: Arc<Vec<Job>>,
     /// Of each job, when it has ended.
-    records: Vec<Option<Record>>,
+    records: Vec<Option<Scrubbed>>,
     recording: Option<Arc<Recording>>,
     report: Option<(Report, Verdict)>,
 }
@@ -106,6 +106,25 @@ struct Known {
 impl Default for Partial {
     fn default() -> Self {
         Self { known: Mutex::default(), judged: AtomicUsize::new(NONE) }
+    }
+}
+
+/// A record without the secrets that were known then.
+#[derive(Clone)]
+struct Scrubbed {
+    record: Arc<Record>,
+    /// [`Redactor::generation`].
+    generation: u64,
+}
+
+impl Scrubbed {
+    fn new(mut record: Record, redactor: &Redactor) -> Self {
+        let generation = redactor.generation();
+        match &mut record.outcome {
+            Outcome::Evidence(text) => text.scrub(redactor),
+            Outcome::Unknown(why) | Outcome::Skip(why) => *why = redactor.scrub(why),
+        }
+        Self { record: Arc::new(record), generation }
     }
 }
 
@@ -171,19 +190,25 @@ impl Partial {
         jobs: Arc<Vec<Job>>,
         records: Vec<Option<Record>>,
     ) {
+        let records = records.into_iter().map(|record| record.map(|r| Scrubbed::new(r, &redactor))).collect();
         let mut known = self.lock();
         known.step = Step::Probing;
         (known.inventory, known.redactor, known.jobs, known.records) = (Some(inventory), Some(redactor), jobs, records);
     }
 
-    /// A check ended.
-    pub(super) fn finished(&self, order: usize, record: Record) {
+    /// A check ended. Most secrets are known by then: what is removed now need not be removed after the deadline.
+    pub(super) fn finished(&self, order: usize, record: Record, redactor: &Redactor) {
+        self.keep(order, Scrubbed::new(record, redactor));
+    }
+
+    fn keep(&self, order: usize, record: Scrubbed) {
         if let Some(known) = self.lock().records.get_mut(order) {
             *known = Some(record);
         }
     }
 
-    /// Every check has a record from now on, and the records hold no secret. `why` is for those that have not ended.
+    /// Every check has a record from now on, and the records hold no secret: the log of one container can hold the password of another,
+    /// which was learned later. `why` is for those that have not ended. The run and its watchdog may do this at the same time.
     pub(super) fn complete(&self, why: &str) {
         let (jobs, redactor, began) = {
             let mut known = self.lock();
@@ -192,19 +217,31 @@ impl Partial {
         };
         for (order, job) in jobs.iter().enumerate() {
             // nothing is allocated with the lock held: the thread that fails to must not keep it from the watchdog
-            let record = self.lock().records.get_mut(order).and_then(Option::take);
-            let mut record = record.unwrap_or_else(|| job.unfinished(why, began));
-            scrub(&mut record, &redactor);
-            self.finished(order, record);
+            let known = self.lock().records.get(order).cloned();
+            let record = match known {
+                // the recording is made
+                None => return,
+                Some(Some(known)) if known.generation == redactor.generation() => continue,
+                Some(Some(known)) => (*known.record).clone(),
+                Some(None) => job.unfinished(why, began),
+            };
+            self.keep(order, Scrubbed::new(record, &redactor));
         }
     }
 
-    /// All that was read, in report order.
+    /// All that was read, in report order. The run and its watchdog get the same.
     pub(super) fn recorded(&self) -> Arc<Recording> {
-        let mut recording = Arc::new(self.without_records());
+        let mut recording = self.without_records();
+        let count = self.lock().jobs.len();
+        recording.records = Vec::with_capacity(count);
+        let mut recording = Arc::new(recording);
         let mut known = self.lock();
+        if let Some(made) = &known.recording {
+            return made.clone();
+        }
         if let Some(recording) = Arc::get_mut(&mut recording) {
-            recording.records = std::mem::take(&mut known.records).into_iter().flatten().collect();
+            let records = std::mem::take(&mut known.records).into_iter().flatten();
+            recording.records.extend(records.map(|scrubbed| Arc::unwrap_or_clone(scrubbed.record)));
         }
         known.recording = Some(recording.clone());
         recording
@@ -247,12 +284,17 @@ impl Partial {
             return Assessment::of_report(report, verdict, &format!("{}: {}", step.words(), missed.reason(began)));
         }
         let mut notes = vec![format!("the watchdog ended this run while {}: {}", step.words(), missed.words())];
-        let known = self.lock().recording.take();
+        let known = self.lock().recording.clone();
         let recording = known.unwrap_or_else(|| {
             notes.extend(self.blocked());
             self.complete(&missed.reason(began));
             self.recorded()
         });
+        // the run has gone on meanwhile
+        let report = self.lock().report.take();
+        if let Some((report, verdict)) = report {
+            return Assessment::of_report(report, verdict, &format!("{}: {}", step.words(), missed.reason(began)));
+        }
         // a judge that does not end would not end here either
         let but = Some(self.judged.load(Ordering::Relaxed)).filter(|order| *order != NONE && step == Step::Judging);
         let mut assessment = assess_but(&judging.unwrap_or_default(), &recording, but, &|_| {});
@@ -270,7 +312,8 @@ impl Partial {
             known.inventory.as_ref()?;
             known.began.unwrap_or_else(Instant::now)
         };
-        if let Some(recording) = self.lock().recording.take() {
+        let known = self.lock().recording.clone();
+        if let Some(recording) = known {
             return Some(Arc::unwrap_or_clone(recording));
         }
         self.complete(&missed.reason(began));
@@ -298,13 +341,5 @@ impl Job {
             duration_ms: u64::try_from(began.elapsed().as_millis()).unwrap_or(u64::MAX),
             outcome: Outcome::Unknown(if blocked { format!("{why}; it is blocked in a call") } else { why.to_owned() }),
         }
-    }
-}
-
-/// Only at the end all secrets are known: the log of one container can hold the password of another.
-fn scrub(record: &mut Record, redactor: &Redactor) {
-    match &mut record.outcome {
-        Outcome::Evidence(text) => text.scrub(redactor),
-        Outcome::Unknown(why) | Outcome::Skip(why) => *why = redactor.scrub(why),
     }
 }

@@ -16,7 +16,7 @@ use opsctl_core::probe::servers::{Servers, postgres, redis};
 use opsctl_core::probe::systemd::Systemd;
 use opsctl_core::probe::table::SharedProcessTable;
 use opsctl_core::probe::tls::Tls;
-use opsctl_core::probe::{Ask, History, NoHistory, ProbeCx, Redactor, clock, docker::Docker, host};
+use opsctl_core::probe::{Ask, History, NoHistory, ProbeCx, Redactor, clock, docker::Docker, host, lag};
 
 use super::assess::{Assessment, Judging, Offer, assess, assess_but};
 use super::collect::{Jobs, Limit, collect, one};
@@ -257,6 +257,7 @@ impl Session {
         let reserve = (self.deadline * RESERVE_PERCENT / 100).clamp(MIN_RESERVE, MAX_RESERVE);
         let limit = Limit { until: until.checked_sub(reserve).unwrap_or(until), run: Some((run.began, self.deadline)) };
         collect(&self.judging, &cx, jobs, limit, partial, progress).await;
+        let _priority = lag::was_late(run.began).map(|_| lag::Priority::raise());
         partial.complete(&Missed::Deadline(self.deadline).reason(run.began));
         progress(Progress::Judging);
         let recorded = partial.recorded();

@@ -25,8 +25,8 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use opsctl_core::model::quantity;
-use opsctl_core::probe::panics;
-use rustix::process::{Signal, getpid, kill_process, setpriority_process};
+use opsctl_core::probe::{lag, panics};
+use rustix::process::{Signal, getpid, kill_process};
 
 use crate::engine::Missed;
 
@@ -46,9 +46,6 @@ const SLOW_TERMINAL: Duration = Duration::from_secs(60);
 
 /// How long an exit may take before the process is killed.
 const EXIT_TIMEOUT: Duration = Duration::from_millis(500);
-
-/// The priority of the thread that makes the last report: it runs for less than a second, on a host that may be short of processors.
-const LAST_NICE: i32 = -15;
 
 /// Exit code of a run about which nothing is known.
 const UNKNOWN: u8 = 3;
@@ -334,7 +331,7 @@ impl Shared {
             in_a_moment(move || stdout::raw(&text));
             exit(overdue.code.unwrap_or(UNKNOWN));
         };
-        let _ = setpriority_process(rustix::process::Pid::from_raw(self.last.load(Ordering::Relaxed)), LAST_NICE);
+        lag::Priority::of_thread(rustix::process::Pid::from_raw(self.last.load(Ordering::Relaxed)));
         if last.try_send((make, overdue.clone())).is_ok() && self.is_done_by(due + patience) {
             exit(self.code.load(Ordering::Relaxed));
         }

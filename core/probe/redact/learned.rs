@@ -142,6 +142,12 @@ impl Beginnings {
 }
 
 impl Learned {
+    /// How many secrets and names are known.
+    pub(super) fn generation(&self) -> u64 {
+        let inner = self.inner.read().unwrap_or_else(PoisonError::into_inner);
+        (inner.all.len() + inner.short.len() + inner.names.len()) as u64
+    }
+
     /// Takes note of a name that is shown even if it is used as a password.
     pub(super) fn know_name(&self, name: &str) {
         let mut inner = self.inner.write().unwrap_or_else(PoisonError::into_inner);

@@ -114,6 +114,12 @@ pub struct Redactor {
 }
 
 impl Redactor {
+    /// Grows with every secret and name that is learned: a text that was scrubbed at the same generation need not be scrubbed again.
+    #[must_use]
+    pub fn generation(&self) -> u64 {
+        self.learned.generation()
+    }
+
     /// Takes note of a name of an object. It is shown even if it is used as a password, but only where the whole name stands.
     pub fn know_name(&self, name: &str) {
         self.learned.know_name(name);
