@@ -61,9 +61,15 @@ impl Jobs {
     }
 }
 
-/// A host that is short of processors, memory or disks must be found to be: what concerns all of it runs before what there are hundreds of.
-fn is_of_host(kind: Kind) -> bool {
-    matches!(kind, Kind::Host | Kind::Engine | Kind::Mount | Kind::Interface)
+/// A host that is short of processors, memory or disks must be found to be: what concerns all of it runs before what there are dozens and
+/// hundreds of.
+fn rank(kind: Kind) -> u8 {
+    match kind {
+        Kind::Host => 0,
+        Kind::Engine => 1,
+        Kind::Mount | Kind::Interface => 2,
+        _ => 3,
+    }
 }
 
 /// Probes all of it. The records are in `partial`; what has not ended by `until` has none.
@@ -79,7 +85,7 @@ pub(super) async fn collect(
     let jobs = Arc::new(jobs);
     progress(Progress::Discovered { probes: jobs.iter().map(|j| format!("{} {}", j.check, j.target)).collect() });
     let mut order: Vec<usize> = (0..jobs.len()).filter(|n| records.get(*n).is_some_and(Option::is_none)).collect();
-    order.sort_by_key(|n| jobs.get(*n).is_none_or(|job| !is_of_host(job.target.kind)));
+    order.sort_by_key(|n| jobs.get(*n).map(|job| rank(job.target.kind)));
     partial.discovered(cx.inventory.clone(), cx.redactor.clone(), jobs.clone(), records);
     let mut running = JoinSet::new();
     for n in order {
