@@ -72,6 +72,9 @@ fn rank(kind: Kind) -> u8 {
     }
 }
 
+/// Ranks of which there are few targets.
+const RANK_FEW: u8 = 1;
+
 /// Probes all of it. The records are in `partial`; what has not ended by `until` has none.
 pub(super) async fn collect(
     judging: &Arc<Judging>,
@@ -88,7 +91,15 @@ pub(super) async fn collect(
     order.sort_by_key(|n| jobs.get(*n).map(|job| rank(job.target.kind)));
     partial.discovered(cx.inventory.clone(), cx.redactor.clone(), jobs.clone(), records);
     let mut running = JoinSet::new();
-    for n in order {
+    let few = order.iter().take_while(|n| jobs.get(**n).is_some_and(|job| rank(job.target.kind) <= RANK_FEW)).count();
+    for (spawned, n) in order.into_iter().enumerate() {
+        if spawned == few && limit.run.is_some_and(|(began, _)| lag::was_late(began).is_some()) {
+            // hundreds of tasks would take the little time there is from those that find why there is so little
+            let until = Instant::now() + limit.until.saturating_duration_since(Instant::now()) / 2;
+            while let Ok(Some(ended)) = tokio::time::timeout_at(until.into(), running.join_next()).await {
+                ended.map_or((), |n| report(n, &jobs, progress));
+            }
+        }
         let Some(at) = places.get(n).copied() else { continue };
         let (judging, cx, partial, jobs) = (judging.clone(), cx.clone(), partial.clone(), jobs.clone());
         running.spawn(async move {
@@ -102,16 +113,18 @@ pub(super) async fn collect(
     }
     loop {
         match tokio::time::timeout_at(limit.until.into(), running.join_next()).await {
-            Ok(Some(Ok(n))) => {
-                if let Some(job) = jobs.get(n) {
-                    progress(Progress::Finished { check: job.check, target: job.target.to_string() });
-                }
-            }
+            Ok(Some(Ok(n))) => report(n, &jobs, progress),
             // a panic outside the check has cost its record
             Ok(Some(Err(_))) => {}
             // what still runs is abandoned: a task that is blocked cannot be ended
             Ok(None) | Err(_) => return,
         }
+    }
+}
+
+fn report(n: usize, jobs: &[Job], progress: &dyn Fn(Progress)) {
+    if let Some(job) = jobs.get(n) {
+        progress(Progress::Finished { check: job.check, target: job.target.to_string() });
     }
 }
 
