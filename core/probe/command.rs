@@ -16,7 +16,7 @@ use tokio::process::Command;
 
 use super::file::user_name;
 use super::io::{Io, blocking};
-use super::{ProbeError, environment, executable};
+use super::{ProbeError, environment, executable, lag};
 use crate::model::{FileIdentity, printable, quantity};
 
 /// How long its output is waited for after it has ended: a daemon it started may hold the pipe for ever.
@@ -355,6 +355,7 @@ async fn in_group(
     let spawned = blocking::run("a program", name, timeout, move |io| {
         // opened before the root may become another one
         let null = io.open("/dev/null")?;
+        lag::Priority::ordinary();
         if let Some(before) = before {
             before(io)?;
         }

@@ -56,11 +56,14 @@ struct Inner {
     due: Option<Instant>,
     /// When an attempt was last granted a second period.
     granted: Option<Instant>,
+    /// The priority of the threads was raised.
+    raised: bool,
 }
 
 /// A thread of this process.
 #[derive(Debug)]
 struct Thread {
+    id: Pid,
     schedstat: File,
     /// How long it had waited for a processor, since it was started.
     waited: VecDeque<(Instant, Duration)>,
@@ -90,7 +93,7 @@ fn remember(samples: &mut VecDeque<(Instant, Duration)>, at: Instant, value: Dur
 
 impl Meter {
     const fn new() -> Self {
-        Self(Mutex::new(Inner { threads: Vec::new(), ticks: VecDeque::new(), due: None, granted: None }))
+        Self(Mutex::new(Inner { threads: Vec::new(), ticks: VecDeque::new(), due: None, granted: None, raised: false }))
     }
 
     fn lock(&self) -> MutexGuard<'_, Inner> {
@@ -104,7 +107,7 @@ impl Meter {
         let Ok(schedstat) = File::open("/proc/thread-self/schedstat") else { return };
         let mut inner = self.lock();
         if inner.threads.len() < MAX_THREADS {
-            let mut thread = Thread { schedstat, waited: VecDeque::new() };
+            let mut thread = Thread { id: rustix::thread::gettid(), schedstat, waited: VecDeque::new() };
             let waited = thread.read().unwrap_or_default();
             remember(&mut thread.waited, Instant::now(), waited);
             inner.threads.push(thread);
@@ -126,6 +129,19 @@ impl Meter {
             }
             None => false,
         });
+    }
+
+    /// Raises the priority of the threads, once, when they were late for a quarter of the last time. Threads that they start have it too.
+    fn keep_up(&self, now: Instant) {
+        let since = now.checked_sub(RECENTLY).unwrap_or(now);
+        if self.was_late(since, now).is_none_or(|late| late < RECENTLY / 4) {
+            return;
+        }
+        let mut inner = self.lock();
+        // one that was started with a lower priority is meant to wait
+        if !std::mem::replace(&mut inner.raised, true) && getpriority_process(None).is_ok_and(|nice| nice == 0) {
+            inner.threads.iter().for_each(|thread| Priority::set(Some(thread.id), BUSY_NICE));
+        }
     }
 
     /// An attempt is granted a second period.
@@ -156,13 +172,21 @@ pub fn watch_thread() {
     METER.add_thread();
 }
 
+/// The run of this thread has ended, and its priority is no longer raised.
+pub fn ended() {
+    Priority::ordinary();
+    METER.lock().raised = false;
+}
+
 /// Ticks for ever: a task of the runtime.
 pub async fn measure() {
     let mut interval = tokio::time::interval(TICK);
     interval.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     loop {
         interval.tick().await;
-        METER.tick(Instant::now());
+        let now = Instant::now();
+        METER.tick(now);
+        METER.keep_up(now);
     }
 }
 
@@ -224,6 +248,13 @@ pub async fn retried<T, F: Future<Output = T>>(attempt: impl Fn() -> F, timed_ou
     value
 }
 
+/// Time after which being late has a consequence.
+const RECENTLY: Duration = Duration::from_millis(400);
+
+/// The priority of a run on a host whose processors are busy: half of a processor against ten busy processes. A run takes some tenths of
+/// a second of processor time; without them it could not report why the host is slow.
+const BUSY_NICE: i32 = -10;
+
 /// The priority of a thread that ends a late run.
 const LAST_NICE: i32 = -15;
 
@@ -248,6 +279,14 @@ impl Priority {
     /// Of another thread, for good.
     pub fn of_thread(thread: Option<Pid>) {
         Self::set(thread, LAST_NICE);
+    }
+
+    /// Takes back what was raised for this thread: for programs that it starts.
+    pub(super) fn ordinary() {
+        let thread = Some(rustix::thread::gettid());
+        if getpriority_process(thread).is_ok_and(|nice| nice == BUSY_NICE) {
+            Self::set(thread, 0);
+        }
     }
 
     fn set(thread: Option<Pid>, nice: i32) {

@@ -169,6 +169,7 @@ pub fn block_on<T>(future: impl Future<Output = T>) -> anyhow::Result<T> {
     runtime.spawn(lag::measure());
     let value = runtime.block_on(future);
     runtime.shutdown_background();
+    lag::ended();
     Ok(value)
 }
 

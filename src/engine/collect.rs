@@ -97,7 +97,9 @@ pub(super) async fn collect(
             // hundreds of tasks would take the little time there is from those that find why there is so little
             let until = Instant::now() + limit.until.saturating_duration_since(Instant::now()) / 2;
             while let Ok(Some(ended)) = tokio::time::timeout_at(until.into(), running.join_next()).await {
-                ended.map_or((), |n| report(n, &jobs, progress));
+                if let Ok(n) = ended {
+                    report(n, &jobs, progress);
+                }
             }
         }
         let Some(at) = places.get(n).copied() else { continue };
