@@ -172,6 +172,11 @@ pub fn watch_thread() {
     METER.add_thread();
 }
 
+/// The threads of a run that is over leave the processors to the one that reports.
+pub fn give_way() {
+    METER.lock().threads.iter().for_each(|thread| Priority::set(Some(thread.id), LOWEST_NICE));
+}
+
 /// The run of this thread has ended, and its priority is no longer raised.
 pub fn ended() {
     Priority::ordinary();
@@ -255,6 +260,9 @@ const RECENTLY: Duration = Duration::from_millis(400);
 /// a second of processor time; without them it could not report why the host is slow.
 const BUSY_NICE: i32 = -10;
 
+/// The lowest priority (`setpriority(2)`).
+const LOWEST_NICE: i32 = 19;
+
 /// The priority of a thread that ends a late run.
 const LAST_NICE: i32 = -15;
 
@@ -276,9 +284,9 @@ impl Priority {
         Self { thread, before }
     }
 
-    /// Of another thread, for good.
-    pub fn of_thread(thread: Option<Pid>) {
-        Self::set(thread, LAST_NICE);
+    /// Of this thread, for good: one that waits for the end of a run.
+    pub fn raise_for_good() {
+        Self::set(Some(rustix::thread::gettid()), LAST_NICE);
     }
 
     /// Takes back what was raised for this thread: for programs that it starts.

@@ -314,6 +314,7 @@ impl Shared {
     /// The thread of the watchdog. It neither reads nor writes, so that nothing can hold it.
     fn watch(&self, last: &SyncSender<(Make, Overdue)>) -> ! {
         self.watchdog.store(this_thread(), Ordering::Relaxed);
+        lag::Priority::raise_for_good();
         let (armed, ending) = self.wait();
         let Armed { until, overdue } = armed;
         let due = if overdue.memory.is_some() { until } else { until + FIRST };
@@ -331,7 +332,8 @@ impl Shared {
             in_a_moment(move || stdout::raw(&text));
             exit(overdue.code.unwrap_or(UNKNOWN));
         };
-        lag::Priority::of_thread(rustix::process::Pid::from_raw(self.last.load(Ordering::Relaxed)));
+        // what they do now is of no use
+        lag::give_way();
         if last.try_send((make, overdue.clone())).is_ok() && self.is_done_by(due + patience) {
             exit(self.code.load(Ordering::Relaxed));
         }
@@ -348,6 +350,7 @@ impl Shared {
     /// The thread that makes and prints the report of what is known.
     fn make_last(&self, work: &Receiver<(Make, Overdue)>) {
         self.last.store(this_thread(), Ordering::Relaxed);
+        lag::Priority::raise_for_good();
         let Ok((make, overdue)) = work.recv() else { return };
         // a panic is as good as no end
         let Ok(output) = panics::caught(|| make(&overdue)) else { return };
