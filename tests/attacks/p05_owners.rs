@@ -25,6 +25,21 @@ fn hung_redis_of_a_user_is_no_alarm() {
 }
 
 #[test]
+fn readme_shows_the_row_of_a_user_server() {
+    if !installed(&["redis-server"]) {
+        return;
+    }
+    let Some(scene) = Scene::without_engine() else { return };
+    scene.spawn_as_user("cd ~mallory; exec redis-server --port 6379 --save ''");
+    scene.until_listening(6379);
+    let readme = include_str!("../../README.md");
+    let block = readme.split("```text\n").find(|block| block.starts_with("Could not look")).unwrap();
+    let shown = block.split("```").next().unwrap();
+    let run = scene.opsctl(&["redis"]);
+    assert!(run.stdout.contains(shown), "{}", run.stdout);
+}
+
+#[test]
 fn user_without_a_name_is_given_by_number() {
     if !installed(&["redis-server"]) {
         return;
