@@ -9,7 +9,7 @@ use std::process::{ExitStatus, Stdio};
 use std::sync::OnceLock;
 use std::time::{Duration, Instant};
 
-use rustix::process::{Pid, Resource, Rlimit, Signal, kill_process, kill_process_group, prlimit};
+use rustix::process::{Pid, Resource, Rlimit, Signal, Uid, kill_process, kill_process_group, prlimit};
 use serde::{Deserialize, Serialize};
 use tokio::io::{AsyncRead, AsyncReadExt};
 use tokio::process::Command;
@@ -301,8 +301,18 @@ fn person(io: &Io) -> Vec<(&'static str, String)> {
     vec![("HOME", field(5).unwrap_or_else(|| "/root".to_owned())), ("USER", name.clone()), ("LOGNAME", name)]
 }
 
-/// Variables that the programs of an [`Argv`] keep: certbot reaches its authority through them.
-const PROXIES: &[&str] = &["http_proxy", "https_proxy", "no_proxy", "HTTP_PROXY", "HTTPS_PROXY", "NO_PROXY"];
+/// Variables that the programs of an [`Argv`] keep: how certbot reaches its authority, and which certificates it trusts.
+const KEPT: &[&str] = &[
+    "http_proxy",
+    "https_proxy",
+    "no_proxy",
+    "HTTP_PROXY",
+    "HTTPS_PROXY",
+    "NO_PROXY",
+    "REQUESTS_CA_BUNDLE",
+    "SSL_CERT_FILE",
+    "SSL_CERT_DIR",
+];
 
 async fn run_keeping(argv: &Argv, timeout: Duration, keep: usize) -> Result<Ended, String> {
     let name = argv.program;
@@ -311,11 +321,11 @@ async fn run_keeping(argv: &Argv, timeout: Duration, keep: usize) -> Result<Ende
         Ok((executable::resolve(name)?, person(io)))
     });
     let (program, person) = found.await.map_err(|e| e.to_string()).flatten()?;
-    let proxies = PROXIES.iter().filter_map(|name| Some((*name, environment(name)?)));
+    let kept = KEPT.iter().filter_map(|name| Some((*name, environment(name)?)));
     let mut command = Command::new(program.path);
     // its own name, as a shell would give it: some programs are many under several names
     command.arg0(name).args(&argv.words).current_dir("/").env_clear();
-    command.env("PATH", SAFE_PATH).env("LC_ALL", "C").envs(person).envs(proxies);
+    command.env("PATH", SAFE_PATH).env("LC_ALL", "C").envs(person).envs(kept);
     in_group(command, name, timeout, keep, false, None).await.map_err(|e| e.words(name))
 }
 
@@ -332,12 +342,28 @@ impl NotEnded {
     }
 }
 
-/// Called on the thread that starts a program, just before: the program inherits what the thread has become.
-type Before = Box<dyn FnOnce(&Io) -> std::io::Result<()> + Send>;
+/// Called on the thread that starts a program, just before: the program inherits what the thread has become. Returns the user that the
+/// program becomes by itself: a user may signal every process that has a thread of theirs.
+type Before = Box<dyn FnOnce(&Io) -> std::io::Result<Option<Uid>> + Send>;
 
 /// Starts a command after `before` and waits at most `timeout`; what it leaves running is killed.
 pub(super) async fn start(command: Command, name: &str, timeout: Duration, before: Option<Before>) -> Result<Ended, NotEnded> {
     in_group(command, name, timeout, KEEP, true, before).await
+}
+
+/// The program begins a session: it has no terminal to write to or to type into, and a process group of its own. Then it becomes `user`.
+#[allow(unsafe_code, reason = "between fork(2) and execve(2) are only the two system calls")]
+fn own_session(command: &mut Command, user: Option<Uid>) {
+    let begin = move || {
+        rustix::process::setsid()?;
+        if let Some(uid) = user {
+            // clears the capabilities (capabilities(7), "Effect of user ID changes on capabilities")
+            rustix::thread::set_thread_res_uid(uid, uid, uid)?;
+        }
+        Ok(())
+    };
+    // SAFETY: the closure neither allocates nor takes a lock
+    unsafe { command.pre_exec(begin) };
 }
 
 /// Runs a command in a process group of its own and waits at most `timeout`.
@@ -356,11 +382,10 @@ async fn in_group(
         // opened before the root may become another one
         let null = io.open("/dev/null")?;
         lag::Priority::ordinary();
-        if let Some(before) = before {
-            before(io)?;
-        }
+        let user = before.map(|before| before(io)).transpose()?.flatten();
+        own_session(&mut command, user);
         let _entered = runtime.enter();
-        command.stdin(null).stdout(Stdio::piped()).stderr(Stdio::piped()).process_group(0).kill_on_drop(true).spawn()
+        command.stdin(null).stdout(Stdio::piped()).stderr(Stdio::piped()).kill_on_drop(true).spawn()
     });
     let spawned = spawned.await.map_err(|e| match e {
         ProbeError::Timeout { .. } => NotEnded::Timeout(timeout),
@@ -435,6 +460,26 @@ mod tests {
         }
         assert!(Argv::of_action(&["sh", "-c", "id"]).is_err() && Argv::of_action(&["/tmp/nft", "x"]).is_err());
         assert_eq!(Argv::of_action(&["nft", "delete"]).unwrap().to_string(), "nft delete");
+    }
+
+    #[tokio::test(flavor = "current_thread")]
+    async fn programs_have_no_terminal_of_the_caller() {
+        let ended = run(&argv("sh", &["-c", "ps -o sid= -p $$; echo $$; true < /dev/tty"]), Duration::from_secs(60)).await;
+        let Ended { stdout, stderr, .. } = ended.unwrap();
+        let mut lines = stdout.lines().map(str::trim);
+        assert_eq!(lines.next(), lines.next(), "its own session: {stdout}");
+        assert!(stderr.contains("/dev/tty"), "{stderr}");
+    }
+
+    #[tokio::test(flavor = "current_thread")]
+    async fn programs_do_not_have_the_raised_priority_of_a_run() {
+        if lag::Priority::keep_up().is_err() {
+            // only root may raise it
+            return;
+        }
+        let ended = run(&Argv::new("nice", &[]), Duration::from_secs(60)).await;
+        lag::Priority::ordinary();
+        assert_eq!(ended.unwrap().stdout, "0\n");
     }
 
     #[tokio::test(flavor = "current_thread")]

@@ -6,10 +6,12 @@ use std::time::{Duration, Instant};
 use serde::{Deserialize, Serialize};
 
 use super::http::{self, Answer, NoAnswer};
+use super::identity::may_serve_any;
 use super::netns::{self, NoConnection};
 use super::servers::Stream;
 use super::servers::Trust;
-use super::{Memo, ProbeCx, ProbeError, lag, names};
+use super::servers::served_by;
+use super::{Memo, ProbeCx, ProbeError, blocking, lag, names};
 
 /// What of an answer is kept to look for a text in, in bytes.
 const KEEP: usize = 256 << 10;
@@ -151,6 +153,15 @@ pub async fn ask(cx: &ProbeCx, endpoint: &Endpoint, connect: Duration, answer: D
         Err(NoConnection::Timeout) => return Ok(Asked::Timeout),
         Err(NoConnection::Other(why)) => return Ok(Asked::Unreachable(why)),
     };
+    // headers may hold a token: in clear they are sent to a service of this host, or of a container, and to no user's program
+    let ends = stream.peer_addr().and_then(|peer| Ok((peer, stream.local_addr()?))).ok();
+    if let Some((peer, own)) = ends.filter(|_| endpoint.scheme == "http" && !endpoint.headers.is_empty() && pid.is_none()) {
+        let proven =
+            blocking::run("the peer of a connection", &endpoint.url, connect, move |io| served_by(io, peer, own, &may_serve_any));
+        if let Err(why) = proven.await? {
+            return Err(ProbeError::failed("an answer", endpoint.url.clone(), &why));
+        }
+    }
     let mut stream = Stream::Tcp(stream);
     if endpoint.scheme == "tcp" {
         return Ok(stays(stream, took()).await);

@@ -213,23 +213,27 @@ fn is_expected(io: &Io, pid: i32, product: Product, ids: Ids, proof: &Proof) -> 
         // the user that the unit's main process has
         Proof::Unit { name, main } => {
             let same = |main: i32| main == pid || ids_of(io, main).is_ok_and(|of| of.user() == Some(uid));
-            let of_a_login = name.starts_with("user@") || name.strip_suffix(".scope").is_some();
-            (!of_a_login && main.is_some_and(same)) || is_named(&Root::own(io), uid, product)
+            (!of_a_login(name) && main.is_some_and(same)) || is_named(&Root::own(io), uid, product)
         }
-        Proof::None if elsewhere(io, pid) => {
-            is_named(&Root::of(io, pid), inner_id(io, pid, uid).unwrap_or(uid), product) && uid < FIRST_LOGIN_UID
-        }
+        // the password file of a user namespace is that of the user who made it
+        Proof::None if elsewhere(io, pid, "user") => false,
+        Proof::None if elsewhere(io, pid, "pid") => is_named(&Root::of(io, pid), uid, product) && uid < FIRST_LOGIN_UID,
         Proof::None => is_named(&Root::own(io), uid, product),
         Proof::Contradicted(_) => false,
     }
 }
 
+/// Whether what runs in this unit was started by a user, not by the system.
+fn of_a_login(unit: &str) -> bool {
+    unit.starts_with("user@") || unit.strip_suffix(".scope").is_some()
+}
+
 /// First uid of ordinary users (login.defs(5), `UID_MIN`).
 const FIRST_LOGIN_UID: u32 = 1000;
 
-/// Whether `pid` is known to be in another process namespace.
-fn elsewhere(io: &Io, pid: i32) -> bool {
-    let of = |who: &str| io.read_link(format!("/proc/{who}/ns/pid")).ok();
+/// Whether `pid` is known to be in another namespace of this kind.
+fn elsewhere(io: &Io, pid: i32, kind: &str) -> bool {
+    let of = |who: &str| io.read_link(format!("/proc/{who}/ns/{kind}")).ok();
     matches!((of(&pid.to_string()), of("self")), (Some(its), Some(own)) if its != own)
 }
 
@@ -297,6 +301,12 @@ pub(super) fn user(io: &Io, uid: u32) -> String {
     name_of(&passwd, uid).map_or_else(|| format!("user {uid}"), |name| format!("user {name} (uid {uid})"))
 }
 
+/// Whether an address of this host that the configuration names, of a product that is not known, may be served by `uid`: root, the user
+/// that runs opsctl, or an account of a service.
+pub(super) fn may_serve_any(uid: u32) -> bool {
+    uid < FIRST_LOGIN_UID || uid == rustix::process::geteuid().as_raw()
+}
+
 /// Whether a user other than the server's own may serve at an address of this host that the configuration names: root, the user that
 /// runs opsctl, or the product's own.
 pub(super) fn may_serve(io: &Io, uid: u32, product: Product) -> bool {
@@ -304,11 +314,24 @@ pub(super) fn may_serve(io: &Io, uid: u32, product: Product) -> bool {
 }
 
 impl ProbeCx {
-    /// The home of a process, proven: a container only where the engine confirms it, this host otherwise.
+    /// The home of a process, proven: a container where the engine does not contradict it, a unit of the system where systemd confirms
+    /// it, this host otherwise. A unit of a user's own systemd is none of the system.
     pub async fn proven_home(&self, pid: i32, claimed: Home) -> Home {
-        let (Home::Container(id), Some(docker)) = (&claimed, &self.docker) else { return claimed };
-        match container(pid, id, docker).await {
-            Proof::Contradicted(_) => Home::Host,
+        match (&claimed, &self.docker, &self.systemd) {
+            (Home::Container(id), Some(docker), _) => match container(pid, id, docker).await {
+                Proof::Contradicted(_) => Home::Host,
+                _ => claimed,
+            },
+            (Home::Unit(_), _, Some(systemd)) => {
+                let from = format!("process {pid}");
+                let read = move |io: &Io| io.read_lossy(format!("/proc/{pid}/cgroup")).unwrap_or_default();
+                let cgroups = blocking::run("control groups", &from, READ_TIMEOUT, read).await.unwrap_or_default();
+                match unit(&cgroups, systemd).await {
+                    Proof::Unit { name, .. } if !of_a_login(&name) => Home::Unit(name),
+                    _ => Home::Host,
+                }
+            }
+            (Home::Unit(_), _, None) => Home::Host,
             _ => claimed,
         }
     }

@@ -30,7 +30,7 @@ const MAX_SAMPLE_AGE: Duration = Duration::from_secs(60);
 const MAX_THREADS: usize = 32;
 
 /// The part of a period in percent from which on opsctl was late in it.
-const LATE_PERCENT: u32 = 10;
+const LATE_PERCENT: u32 = 20;
 
 /// Less than this is never late: any process waits for moments.
 const MIN_LATE: Duration = Duration::from_millis(100);
@@ -287,6 +287,12 @@ impl Priority {
     /// Of this thread, for good: one that waits for the end of a run.
     pub fn raise_for_good() {
         Self::set(Some(rustix::thread::gettid()), LAST_NICE);
+    }
+
+    /// Of a thread of a run that does not keep up.
+    #[cfg(test)]
+    pub(super) fn keep_up() -> rustix::io::Result<()> {
+        setpriority_process(Some(rustix::thread::gettid()), BUSY_NICE)
     }
 
     /// Takes back what was raised for this thread: for programs that it starts.

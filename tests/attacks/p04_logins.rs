@@ -140,6 +140,78 @@ fn configured_url_is_not_taken_by_a_server_of_other_network_namespace() {
     assert_eq!(up, 1, "the real one is examined: {}", summary(&run));
 }
 
+/// A server of the attacker on this port whose listener is closed when it has a connection.
+fn one_connection(scene: &Scene, port: u16, protocol: &str) {
+    let script = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/attacks/one_connection.py");
+    scene.sh(&format!("install -m 644 {script} /mnt/one_connection.py"));
+    scene.spawn_as_user(&format!("exec python3 /mnt/one_connection.py {port} /mnt/loot/{port}.log {protocol}"));
+    scene.wait_for(&format!("ss -Hltn sport = :{port} | grep -q ."));
+}
+
+#[test]
+fn configured_server_without_a_listener_gets_no_login() {
+    let Some(scene) = Scene::without_engine() else { return };
+    one_connection(&scene, 6379, "redis");
+    one_connection(&scene, 9090, "http");
+    scene.configure(
+        "[[server]]\nname = \"cache\"\nurl = \"redis://:${PW}@127.0.0.1:6379/0\"
+[[server]]\nname = \"metrics\"\nproduct = \"prometheus\"\nurl = \"http://ops:${PW}@127.0.0.1:9090\"\n",
+    );
+    scene.look_with(&["diagnose", "redis", "monitoring"], &[("PW", &scene.secret)]);
+    assert!(scene.sh("cat /mnt/loot/6379.log | wc -c") != "0", "it was connected to");
+}
+
+#[test]
+fn libpq_password_is_not_sent_where_nothing_listens_any_more() {
+    let Some(scene) = Scene::without_engine() else { return };
+    one_connection(&scene, 5432, "postgres");
+    let environment = [("PGHOST", "127.0.0.1"), ("PGUSER", "app"), ("PGPASSWORD", &*scene.secret)];
+    scene.look_with(&["diagnose", "postgres"], &environment);
+}
+
+#[test]
+fn token_of_a_site_check_is_not_sent_to_a_user() {
+    let Some(scene) = Scene::without_engine() else { return };
+    scene.program("shop").rogue("http", &["--port", "8088", "--auth", "basic"]);
+    one_connection(&scene, 8089, "http");
+    for port in [8088, 8089] {
+        scene.wait_for(&format!("ss -Hltn sport = :{port} | grep -q ."));
+    }
+    scene.configure("");
+    std::fs::create_dir(scene.path("runbooks.d")).unwrap();
+    let check = |port: u16| {
+        format!(
+            "[[check]]\nname = \"up-{port}\"\ntitle = \"the shop on {port} is up\"\n\
+             http = {{ url = \"http://127.0.0.1:{port}/health\", status = [200], header = {{ X-Key = \"${{TOKEN}}\" }} }}\n"
+        )
+    };
+    let runbook = format!("[runbook]\nname = \"shop\"\ntitle = \"the shop\"\n\n{}{}", check(8088), check(8089));
+    std::fs::write(scene.path("runbooks.d/shop.toml"), runbook).unwrap();
+    let run = scene.look_with(&["diagnose", "shop"], &[("TOKEN", &scene.secret)]);
+    let unknown = rows(&run, ":808").filter(|row| row.verdict == "unknown").count();
+    assert_eq!(unknown, 2, "{}", summary(&run));
+}
+
+#[test]
+fn password_file_of_a_user_namespace_proves_no_account() {
+    let Some(scene) = Scene::without_engine() else { return };
+    let file = scene.program_file("redis-server");
+    let (variable, words) = rogue("redis-server", "redis", &["--port", "6379"]);
+    // an account of a service, which may make a user namespace of its own
+    let script = format!(
+        "echo 'redis:x:0:0::/:/bin/sh' > /mnt/loot/passwd; mount --bind /mnt/loot/passwd /etc/passwd; exec env {} {} {}",
+        super::scene::quoted(&variable),
+        file,
+        words.join(" ")
+    );
+    let unshare = ["unshare", "--user", "--map-root-user", "--mount", "--pid", "--fork", "--mount-proc", "bash", "-c", &script];
+    scene.spawn("setpriv", &[&["--reuid", "995", "--regid", "995", "--clear-groups"], &unshare[..]].concat());
+    scene.wait_for("ss -Hltn sport = :6379 | grep -q .");
+    let run = scene.look_with(&["diagnose", "redis"], &[("REDISCLI_AUTH", &scene.secret)]);
+    scene.no_login_received();
+    super::belongs_to(&run, ":6379", "995");
+}
+
 #[test]
 fn user_on_the_port_of_a_configured_server_gets_no_login() {
     let Some(scene) = Scene::without_engine() else { return };

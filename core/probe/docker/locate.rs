@@ -1,5 +1,6 @@
 //! Where the container engine is, when nobody or somebody says so.
 
+use std::os::unix::fs::MetadataExt as _;
 use std::path::PathBuf;
 
 use super::connect::{Endpoint, candidates};
@@ -28,7 +29,9 @@ pub fn locate(io: &Io, configured: Option<&str>) -> Result<Option<Located>, Stri
     if let Some(text) = environment("DOCKER_HOST").filter(|t| !t.is_empty()) {
         return named(&text, "DOCKER_HOST");
     }
-    let runtime_dir = environment("XDG_RUNTIME_DIR").map(PathBuf::from);
+    // root may have kept the variable of the user who ran sudo, and the engine proves what containers there are
+    let own = |dir: &PathBuf| io.metadata(dir).is_ok_and(|m| m.uid() == rustix::process::geteuid().as_raw());
+    let runtime_dir = environment("XDG_RUNTIME_DIR").map(PathBuf::from).filter(own);
     let found = candidates(runtime_dir.as_deref()).into_iter().find(|p| io.symlink_metadata(p).is_ok());
     if let Some(path) = found {
         return Ok(Some(Located { endpoint: Endpoint::Unix(path), found_by: "well-known socket".to_owned() }));

@@ -1,6 +1,6 @@
 //! The rights of a process: its ids, groups and capabilities, and the use of files with them.
 
-use std::io::{Error, Read, Result};
+use std::io::{Error, ErrorKind, Read, Result};
 
 use rustix::fs::{Mode, OFlags, openat};
 use rustix::process::{Gid, Uid, getegid, geteuid, getgroups};
@@ -62,14 +62,25 @@ impl Rights {
         let file = openat(process, "status", OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty())?;
         let mut status = String::new();
         std::fs::File::from(file).read_to_string(&mut status)?;
-        Self::parse(&status).ok_or_else(|| Error::other("no ids in its status"))
+        Self::parse(&status)
     }
 
-    fn parse(status: &str) -> Option<Self> {
+    /// A setuid or setgid program was started by a user who has fewer rights, with arguments of that user's: it has none here. A process
+    /// that was examined before can become one at any moment.
+    fn parse(status: &str) -> Result<Self> {
+        let same = |key: &str| {
+            let ids = numbers(status, key);
+            let first = *ids.first().filter(|_| ids.len() == 4)?;
+            Some(ids.iter().all(|id| *id == first).then_some(first))
+        };
+        let (Some(uid), Some(gid)) = (same("Uid:"), same("Gid:")) else { return Err(Error::other("no ids in its status")) };
+        let (Some(uid), Some(gid)) = (uid, gid) else {
+            return Err(Error::new(ErrorKind::PermissionDenied, "it is a setuid or setgid program, or changes its user"));
+        };
         let capabilities = status.lines().find_map(|l| l.strip_prefix("CapEff:")).map(str::trim);
-        Some(Self {
-            uid: *numbers(status, "Uid:").get(3)?,
-            gid: *numbers(status, "Gid:").get(3)?,
+        Ok(Self {
+            uid,
+            gid,
             groups: numbers(status, "Groups:"),
             capabilities: capabilities.and_then(|c| u64::from_str_radix(c, 16).ok()).unwrap_or(0),
         })
@@ -146,10 +157,20 @@ mod tests {
     }
 
     #[test]
-    fn rights_are_those_of_the_file_system_ids() {
-        let rights = Rights::parse(STATUS).unwrap();
+    fn rights_are_those_of_the_ids() {
+        let status = "Uid:\t0\t0\t0\t0\nGid:\t4\t4\t4\t4\nGroups:\t5 6 \nCapEff:\t000001ffffffffff\n";
+        let rights = Rights::parse(status).unwrap();
         assert_eq!((rights.uid, rights.gid, rights.groups.as_slice()), (0, 4, &[5, 6][..]));
         assert!(rights.reads_everything());
+    }
+
+    #[test]
+    fn setuid_and_setgid_programs_have_no_rights() {
+        let setgid = "Uid:\t7\t7\t7\t7\nGid:\t7\t42\t42\t42\nGroups:\t\n";
+        for status in [STATUS, setgid] {
+            assert_eq!(Rights::parse(status).unwrap_err().kind(), ErrorKind::PermissionDenied, "{status}");
+        }
+        assert!(Rights::parse("Name:\tx\n").is_err());
     }
 
     #[test]

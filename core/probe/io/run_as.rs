@@ -11,9 +11,9 @@ use crate::probe::command::{Ended, SAFE_PATH, start};
 use rustix::fs::{Mode, OFlags, open, openat};
 use rustix::process::{Gid, Uid, chroot, fchdir, getegid, geteuid};
 use rustix::thread::{
-    CapabilitySet, CapabilitySets, LinkNameSpaceType, UnshareFlags, clear_ambient_capability_set, move_into_link_name_space,
-    remove_capability_from_bounding_set, set_capabilities, set_no_new_privs, set_thread_groups, set_thread_res_gid,
-    set_thread_res_uid,
+    CapabilitySet, CapabilitySets, LinkNameSpaceType, UnshareFlags, capabilities, clear_ambient_capability_set,
+    move_into_link_name_space, remove_capability_from_bounding_set, set_capabilities, set_no_new_privs, set_thread_groups,
+    set_thread_res_gid,
 };
 
 /// Why a program was not run for a process.
@@ -61,8 +61,9 @@ pub async fn run_as(
 const ENDED: &str = "it has ended";
 const NAMESPACE: &str = "a process namespace of its own";
 
-/// Makes this thread what `target` is, for good. The program that it starts inherits all of it.
-fn become_process(target: ServerProcess) -> Result<()> {
+/// Makes this thread what `target` is, for good, but for its user, which is returned: the program that it starts inherits all of it and
+/// becomes that user.
+fn become_process(target: ServerProcess) -> Result<Option<Uid>> {
     let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
     let process = open(format!("/proc/{}", target.pid), flags, Mode::empty()).map_err(|_| Error::other(ENDED))?;
     let read = |name: &str| -> Result<String> {
@@ -84,7 +85,11 @@ fn become_process(target: ServerProcess) -> Result<()> {
     if !geteuid().is_root() {
         // another user's rights are not this user's to give
         let same = geteuid().as_raw() == rights.uid && getegid().as_raw() == rights.gid;
-        return if same { Ok(set_no_new_privs(true)?) } else { Err(Error::from(std::io::ErrorKind::PermissionDenied)) };
+        if !same {
+            return Err(Error::from(std::io::ErrorKind::PermissionDenied));
+        }
+        set_no_new_privs(true)?;
+        return Ok(None);
     }
     let root = openat(&process, "root", flags, Mode::empty())?;
     // a directory and a root of this thread's own, or setns(2) refuses and chroot(2) would move the whole process
@@ -114,13 +119,10 @@ fn become_process(target: ServerProcess) -> Result<()> {
         }
     }
     set_thread_groups(&gids(&rights.groups))?;
-    let (uid, gid) = (Uid::from_raw(rights.uid), Gid::from_raw(rights.gid));
+    let gid = Gid::from_raw(rights.gid);
     set_thread_res_gid(gid, gid, gid)?;
-    set_thread_res_uid(uid, uid, uid)?;
-    let none = CapabilitySet::empty();
-    if rights.uid != 0 {
-        set_capabilities(None, CapabilitySets { effective: none, permitted: none, inheritable: none })?;
-    }
+    let now = capabilities(None)?;
+    set_capabilities(None, CapabilitySets { inheritable: CapabilitySet::empty(), ..now })?;
     set_no_new_privs(true)?;
-    Ok(())
+    Ok(Some(Uid::from_raw(rights.uid)))
 }

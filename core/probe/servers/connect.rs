@@ -177,8 +177,9 @@ fn connect_unix(io: &Io, path: &Path, inside: Option<i32>, user: Option<(u32, u3
     if let Some((uid, gid)) = user.filter(|_| rustix::process::geteuid().is_root()) {
         let (uid, gid) = (Uid::from_raw(uid), Gid::from_raw(gid));
         set_thread_groups(&[])?;
-        set_thread_res_gid(gid, gid, gid)?;
-        set_thread_res_uid(uid, uid, uid)?;
+        // the effective ids are what the server sees; with the real and the saved one the user could signal this process
+        set_thread_res_gid(None, gid, None)?;
+        set_thread_res_uid(None, uid, None)?;
     }
     UnixStream::connect(format!("/proc/self/fd/{}", socket.as_fd().as_raw_fd()))
 }

@@ -28,6 +28,7 @@ pub use files::{file_of, file_tail, files_of, may_write, modified_of, open_files
 pub(super) use find::parent_and_start;
 pub use find::{Found, children_of, children_titles, folders_of, scan, state_of};
 pub use login::{Login, Secret, libpq_server, secret_file};
+pub(in crate::probe) use peer::served_by;
 pub use product::{product_of, product_of_program, product_of_unit};
 pub use run::run_for;
 pub(super) use sockets::connections_of;

@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use super::connect::{Stream, Way};
-use super::sockets::listener_at;
+use super::sockets::{listener_at, other_end};
 use super::{Known, parent_and_start};
 use crate::model::{Product, ServerProcess};
 use crate::probe::identity::{may_serve, user};
@@ -110,10 +110,21 @@ fn local(io: &Io, peer: SocketAddr, own: SocketAddr, product: Product) -> Result
     if peer.ip() != own.ip() && !peer.ip().is_loopback() {
         return Err(format!("{peer} is on another host, and only TLS with a verified certificate proves it"));
     }
+    served_by(io, peer, own, &|uid| may_serve(io, uid, product))
+}
+
+/// Whether both the listener at `peer` and the socket that took the connection belong to users that may serve there. A user's program can
+/// close its listener as soon as it has taken one connection.
+pub(in crate::probe) fn served_by(io: &Io, peer: SocketAddr, own: SocketAddr, may: &dyn Fn(u32) -> bool) -> Result<(), Doubt> {
     let pid = i32::try_from(std::process::id()).unwrap_or(0);
-    // a published port without a proxy has no listener here: the engine's rules, which are root's, lead it to the container
-    match listener_at(io, pid, peer) {
-        Some((uid, _)) if !may_serve(io, uid, product) => Err(format!("the listener at {peer} belongs to {}", user(io, uid))),
+    let (taken, listener) = (other_end(io, peer, own), listener_at(io, pid, peer));
+    let refused = |uid: u32| Err(format!("the server at {peer} belongs to {}", user(io, uid)));
+    match (taken, listener) {
+        (_, Some((uid, _))) if !may(uid) => refused(uid),
+        (Some((uid, inode)), _) if inode != 0 && !may(uid) => refused(uid),
+        // nothing owns the other end, and nothing that could take it is there
+        (Some((_, 0)), None) => Err(format!("nothing listens at {peer} any more")),
+        // no socket of this namespace: the engine's rules, which are root's, lead a published port to the container
         _ => Ok(()),
     }
 }

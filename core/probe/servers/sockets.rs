@@ -114,6 +114,22 @@ pub(super) fn listener_at(io: &Io, pid: i32, address: SocketAddr) -> Option<(u32
     best_listener(&v4, &v6, address)
 }
 
+/// The uid and the inode of the socket at the other end of a connection within this network namespace, from `own` to `peer`. `None` when
+/// the other end is elsewhere; the inode is 0 until the connection is accepted.
+pub(in crate::probe) fn other_end(io: &Io, peer: SocketAddr, own: SocketAddr) -> Option<(u32, u64)> {
+    let table = |name: &str| io.read_lossy(format!("/proc/self/net/{name}")).unwrap_or_default();
+    end_of(&table("tcp"), peer, own).or_else(|| end_of(&table("tcp6"), peer, own))
+}
+
+fn end_of(table: &str, peer: SocketAddr, own: SocketAddr) -> Option<(u32, u64)> {
+    let is = |a: SocketAddr, b: SocketAddr| a.port() == b.port() && a.ip().to_canonical() == b.ip().to_canonical();
+    table.lines().find_map(|line| {
+        // 06 is TIME_WAIT, which no process has
+        let row = listeners::row(line).filter(|r| r.state != "06" && is(r.local, peer) && is(r.remote, own))?;
+        Some((line.split_ascii_whitespace().nth(7)?.parse().ok()?, row.inode))
+    })
+}
+
 pub(super) fn best_listener(v4: &str, v6: &str, address: SocketAddr) -> Option<(u32, u64)> {
     let wanted = address.ip().to_canonical();
     let rows = |text: &str, is_v6: bool| -> Vec<(u8, u32, u64)> {
@@ -162,6 +178,21 @@ pub(super) fn listening_unix(line: &str) -> Option<(u64, PathBuf)> {
 mod tests {
     #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
     use super::*;
+
+    #[test]
+    fn other_end_of_a_connection_is_found_in_any_state_but_one() {
+        let line = |state: &str, uid: u32, inode: u64| {
+            format!(
+                "   1: 0100007F:18EB 0100007F:C350 {state} 00000000:00000000 00:00000000 00000000  {uid}        0 {inode} 1 0\n"
+            )
+        };
+        let (peer, own) = ("127.0.0.1:6379".parse().unwrap(), "127.0.0.1:50000".parse().unwrap());
+        assert_eq!(end_of(&line("01", 1001, 7), peer, own), Some((1001, 7)));
+        // closed for writing, and still read from
+        assert_eq!(end_of(&line("05", 1001, 7), peer, own), Some((1001, 7)));
+        assert_eq!(end_of(&line("06", 0, 0), peer, own), None);
+        assert_eq!(end_of(&line("01", 1001, 7), own, peer), None);
+    }
 
     #[test]
     fn only_listening_stream_sockets_with_a_path_count() {
