@@ -21,7 +21,7 @@ pub(super) struct NoCleartext {
 }
 
 impl NoCleartext {
-    /// `permitted`: the peer is proven, or TLS has verified it.
+    /// `permitted`: it is a unix socket with a proven peer, or TLS has verified the server.
     pub(super) fn new(stream: Bounded, permitted: bool) -> Self {
         Self { stream, watch: Watch { done: permitted, ..Watch::default() } }
     }

@@ -394,6 +394,9 @@ async fn busiest(session: &Session) -> Option<String> {
     session.texts(sql).await.ok()?.into_iter().next()
 }
 
+/// Why a proven server does not get a password in clear over TCP.
+const NOT_SEALED: &str = "the connection is neither a unix socket nor verified TLS";
+
 async fn connect(way: &Way, login: &Login, known: &Known, database: &str) -> Result<Result<Session, NoSession>, ProbeError> {
     let bouncer = known.server.product == Product::Pgbouncer;
     let address = way.address();
@@ -432,11 +435,11 @@ async fn connect(way: &Way, login: &Login, known: &Known, database: &str) -> Res
     if let Some(password) = &login.password {
         config.password(password.reveal());
     }
-    let stream = NoCleartext::new(Bounded::new(stream), doubt.is_none());
+    let stream = NoCleartext::new(Bounded::new(stream), verified || unix && doubt.is_none());
     let (client, connection) = match tokio::time::timeout(LOGIN, config.connect_raw(stream, NoTls)).await {
         Err(_) => return Ok(Err(NoSession::Hung { address, after_ms: millis(LOGIN) })),
         Ok(Err(e)) if with_sources(&e).contains(cleartext::REFUSED) => {
-            let why = format!("{}, and {}", cleartext::REFUSED, doubt.unwrap_or_default());
+            let why = format!("{}, and {}", cleartext::REFUSED, doubt.as_deref().unwrap_or(NOT_SEALED));
             return Ok(Err(NoSession::unproven(address, why)));
         }
         Ok(Err(e)) => return Ok(Err(refusal(address, &e, login))),
