@@ -1,8 +1,9 @@
 //! The rights of a process: its ids, groups and capabilities, and the use of files with them.
 
 use std::io::{Error, ErrorKind, Read, Result};
+use std::os::unix::fs::MetadataExt as _;
 
-use rustix::fs::{Mode, OFlags, openat};
+use rustix::fs::{AtFlags, Mode, OFlags, openat, statat};
 use rustix::process::{Gid, Uid, getegid, geteuid, getgroups};
 use rustix::thread::{
     CapabilitySet, CapabilitySets, capabilities, set_capabilities, set_thread_groups, set_thread_res_gid, set_thread_res_uid,
@@ -31,9 +32,19 @@ impl Ids {
 }
 
 /// The ids of a process. Unlike the owner of `/proc/PID` they are right for processes that cannot be dumped.
+///
+/// A setuid program belongs to its caller also when it has become its owner for good: the arguments, the environment and the descriptors
+/// are the caller's.
 pub fn ids_of(io: &Io, pid: i32) -> Result<Ids> {
-    parse_ids(&io.read_lossy(format!("/proc/{pid}/status"))?).ok_or_else(|| Error::other("no user ids in its status"))
+    let status = io.read_lossy(format!("/proc/{pid}/status"))?;
+    let ids = parse_ids(&status).ok_or_else(|| Error::other("no user ids in its status"))?;
+    // after the ids: a process that was another program before cannot have had them
+    let is_setuid = io.metadata(format!("/proc/{pid}/exe")).is_ok_and(|exe| exe.mode() & SETUID_OR_SETGID != 0);
+    Ok(Ids { settled: ids.settled && !is_setuid, ..ids })
 }
+
+/// `S_ISUID | S_ISGID` (inode(7)).
+const SETUID_OR_SETGID: u32 = 0o6000;
 
 fn parse_ids(status: &str) -> Option<Ids> {
     let uids = numbers(status, "Uid:");
@@ -56,13 +67,21 @@ pub struct Rights {
     pub(super) capabilities: u64,
 }
 
+/// Why a process has no rights.
+const SETUID: &str = "it is a setuid or setgid program, or changes its user";
+
 impl Rights {
     /// The rights of the process whose directory in `/proc` is open as `process`.
     pub(super) fn of(process: &impl std::os::fd::AsFd) -> Result<Self> {
         let file = openat(process, "status", OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty())?;
         let mut status = String::new();
         std::fs::File::from(file).read_to_string(&mut status)?;
-        Self::parse(&status)
+        let rights = Self::parse(&status)?;
+        // after the ids, as in [`ids_of`]
+        if statat(process, "exe", AtFlags::empty()).is_ok_and(|exe| exe.st_mode & SETUID_OR_SETGID != 0) {
+            return Err(Error::new(ErrorKind::PermissionDenied, SETUID));
+        }
+        Ok(rights)
     }
 
     /// A setuid or setgid program was started by a user who has fewer rights, with arguments of that user's: it has none here. A process
@@ -75,7 +94,7 @@ impl Rights {
         };
         let (Some(uid), Some(gid)) = (same("Uid:"), same("Gid:")) else { return Err(Error::other("no ids in its status")) };
         let (Some(uid), Some(gid)) = (uid, gid) else {
-            return Err(Error::new(ErrorKind::PermissionDenied, "it is a setuid or setgid program, or changes its user"));
+            return Err(Error::new(ErrorKind::PermissionDenied, SETUID));
         };
         let capabilities = status.lines().find_map(|l| l.strip_prefix("CapEff:")).map(str::trim);
         Ok(Self {
@@ -162,6 +181,24 @@ mod tests {
         let rights = Rights::parse(status).unwrap();
         assert_eq!((rights.uid, rights.gid, rights.groups.as_slice()), (0, 4, &[5, 6][..]));
         assert!(rights.reads_everything());
+    }
+
+    #[test]
+    fn setuid_program_with_settled_ids_has_no_owner() {
+        use std::os::unix::fs::PermissionsExt as _;
+        let dir = tempfile::tempdir().unwrap();
+        let program = dir.path().join("redis-server");
+        std::fs::copy("/bin/sleep", &program).unwrap();
+        for (mode, belongs) in [(0o755, true), (0o4755, false), (0o2755, false)] {
+            std::fs::set_permissions(&program, std::fs::Permissions::from_mode(mode)).unwrap();
+            let mut child = std::process::Command::new(&program).arg("1000").spawn().unwrap();
+            let pid = i32::try_from(child.id()).unwrap();
+            let process = rustix::fs::open(format!("/proc/{pid}"), OFlags::PATH | OFlags::DIRECTORY, Mode::empty()).unwrap();
+            let found = (ids_of(&Io::for_test(), pid).unwrap().user().is_some(), Rights::of(&process).is_ok());
+            child.kill().unwrap();
+            child.wait().unwrap();
+            assert_eq!(found, (belongs, belongs), "{mode:o}");
+        }
     }
 
     #[test]

@@ -47,7 +47,7 @@ impl Ends {
         blocking::run("the peer of a connection", &way.address(), READ_TIMEOUT, move |io| match self {
             Self::Unix(peer) => unix(io, peer, process, product),
             Self::Tcp(peer, own) => match process {
-                Some(process) if inside == Some(process.pid) => listens(io, process, peer),
+                Some(process) if inside == Some(process.pid) => listens(io, process, peer, own),
                 _ => local(io, peer, own, product),
             },
         })
@@ -72,7 +72,7 @@ fn unix(io: &Io, peer: Peer, process: Option<ServerProcess>, product: Product) -
         return if may_serve(io, peer.uid, product) { Ok(()) } else { Err(doubt()) };
     };
     if peer.pid == process.pid {
-        return if is_same(io, process) { Ok(()) } else { Err(doubt()) };
+        return if is_same(io, process) && is_of(io, process.pid, peer.uid) { Ok(()) } else { Err(doubt()) };
     }
     // the process that made the socket has become this one in the background, and ended
     let ended = peer.pid != 0 && !io.exists(format!("/proc/{}", peer.pid));
@@ -86,13 +86,23 @@ fn is_same(io: &Io, process: ServerProcess) -> bool {
     parent_and_start(&stat).map(|(_, start)| start) == Some(process.start_ticks)
 }
 
-/// Whether `process` holds the socket that connections to `address` in its network namespace are given to.
-fn listens(io: &Io, process: ServerProcess, address: SocketAddr) -> Result<(), Doubt> {
+/// Whether `uid` made the sockets of a process: its own user, or root before it became that user. A descriptor can be inherited.
+fn is_of(io: &Io, pid: i32, uid: u32) -> bool {
+    uid == 0 || ids_of(io, pid).is_ok_and(|ids| ids.user() == Some(uid))
+}
+
+/// Whether `process` holds the socket that connections to `address` in its network namespace are given to, and its user has the one that
+/// took the connection from `own`: another listener may have taken it, and be closed.
+fn listens(io: &Io, process: ServerProcess, address: SocketAddr, own: SocketAddr) -> Result<(), Doubt> {
     let pid = process.pid;
     let Some((uid, inode)) = listener_at(io, pid, address) else { return Err(format!("nothing listens at {address} any more")) };
     let doubt = || Err(format!("the listener at {address} belongs to {}", user(io, uid)));
     if !is_same(io, process) {
         return Err(format!("process {pid} has ended"));
+    }
+    let taken = other_end(io, pid, address, own).filter(|(_, inode)| *inode != 0);
+    if let Some(other) = [Some(uid), taken.map(|(uid, _)| uid)].into_iter().flatten().find(|uid| !is_of(io, pid, *uid)) {
+        return Err(format!("the server at {address} belongs to {}", user(io, other)));
     }
     match process::sockets(io, pid) {
         Some(held) if held.contains(&inode) => Ok(()),
@@ -117,7 +127,7 @@ fn local(io: &Io, peer: SocketAddr, own: SocketAddr, product: Product) -> Result
 /// close its listener as soon as it has taken one connection.
 pub(in crate::probe) fn served_by(io: &Io, peer: SocketAddr, own: SocketAddr, may: &dyn Fn(u32) -> bool) -> Result<(), Doubt> {
     let pid = i32::try_from(std::process::id()).unwrap_or(0);
-    let (taken, listener) = (other_end(io, peer, own), listener_at(io, pid, peer));
+    let (taken, listener) = (other_end(io, pid, peer, own), listener_at(io, pid, peer));
     let refused = |uid: u32| Err(format!("the server at {peer} belongs to {}", user(io, uid)));
     match (taken, listener) {
         (_, Some((uid, _))) if !may(uid) => refused(uid),

@@ -114,10 +114,10 @@ pub(super) fn listener_at(io: &Io, pid: i32, address: SocketAddr) -> Option<(u32
     best_listener(&v4, &v6, address)
 }
 
-/// The uid and the inode of the socket at the other end of a connection within this network namespace, from `own` to `peer`. `None` when
+/// The uid and the inode of the socket at the other end of a connection within the network namespace of `pid`, from `own` to `peer`. `None` when
 /// the other end is elsewhere; the inode is 0 until the connection is accepted.
-pub(in crate::probe) fn other_end(io: &Io, peer: SocketAddr, own: SocketAddr) -> Option<(u32, u64)> {
-    let table = |name: &str| io.read_lossy(format!("/proc/self/net/{name}")).unwrap_or_default();
+pub(in crate::probe) fn other_end(io: &Io, pid: i32, peer: SocketAddr, own: SocketAddr) -> Option<(u32, u64)> {
+    let table = |name: &str| io.read_lossy(format!("/proc/{pid}/net/{name}")).unwrap_or_default();
     end_of(&table("tcp"), peer, own).or_else(|| end_of(&table("tcp6"), peer, own))
 }
 
