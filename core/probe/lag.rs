@@ -206,7 +206,8 @@ pub fn was_late(since: Instant) -> Option<Duration> {
 pub struct Elapsed;
 
 /// Waits at most `limit`, and once more as long when opsctl itself was late. Takes the place of `tokio::time::timeout` where a timeout
-/// is evidence. An attempt of which this is a part is then given the time as well. If opsctl was late again, the probe that this is a part of learns it through [`watched`].
+/// is evidence. An attempt of which this is a part is then given the time as well. If opsctl was late again, the probe that
+/// this is a part of learns it through [`watched`].
 pub async fn timeout<T>(limit: Duration, attempt: impl Future<Output = T>) -> Result<T, Elapsed> {
     timeout_by(limit, attempt, was_late).await
 }

@@ -276,12 +276,15 @@ impl Partial {
     /// What is known now, as an assessment: every check that has not ended is unknown. `missed` says what ends the run.
     #[must_use]
     pub fn assess(&self, missed: Missed) -> Assessment {
-        let (step, report, judging, began) = {
-            let mut known = self.lock();
-            (known.step, known.report.take(), known.judging.clone(), known.began.unwrap_or_else(Instant::now))
+        let (step, judging, began) = {
+            let known = self.lock();
+            (known.step, known.judging.clone(), known.began.unwrap_or_else(Instant::now))
         };
-        if let Some((report, verdict)) = report {
-            return Assessment::of_report(report, verdict, &format!("{}: {}", step.words(), missed.reason(began)));
+        let ended =
+            |report, verdict| Assessment::of_report(report, verdict, &format!("{}: {}", step.words(), missed.reason(began)));
+        let made = || self.lock().report.take();
+        if let Some((report, verdict)) = made() {
+            return ended(report, verdict);
         }
         let mut notes = vec![format!("the watchdog ended this run while {}: {}", step.words(), missed.words())];
         let known = self.lock().recording.clone();
@@ -291,9 +294,8 @@ impl Partial {
             self.recorded()
         });
         // the run has gone on meanwhile
-        let report = self.lock().report.take();
-        if let Some((report, verdict)) = report {
-            return Assessment::of_report(report, verdict, &format!("{}: {}", step.words(), missed.reason(began)));
+        if let Some((report, verdict)) = made() {
+            return ended(report, verdict);
         }
         // a judge that does not end would not end here either
         let but = Some(self.judged.load(Ordering::Relaxed)).filter(|order| *order != NONE && step == Step::Judging);
@@ -301,7 +303,7 @@ impl Partial {
         assessment.report.notes.splice(0..0, notes);
         let Assessment { report, verdict, .. } = assessment;
         // also when all checks have ended: something has not
-        Assessment::of_report(report, verdict, &format!("{}: {}", step.words(), missed.reason(began)))
+        ended(report, verdict)
     }
 
     /// The recording of what is known, without secrets; `None` before discovery has ended.
