@@ -156,7 +156,8 @@ impl Silence {
                 crit(format!("{name} turns every question away")).cite("it says", format!("{word} {message}")).cite("at", address)
             }
             NoSession::Unproven { address, why } => {
-                let gap = format!("{name} requires a login at {address}, and the password was not sent: {why}");
+                let at = if address == name { String::new() } else { format!(" at {address}") };
+                let gap = format!("{name}{at} was not examined and got no password: {why}");
                 return Judgement { gaps: vec![gap], ..Judgement::default() };
             }
             NoSession::Login { address, message, tried } => {

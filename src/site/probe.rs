@@ -278,7 +278,7 @@ fn no_session(server: &str, why: &NoSession) -> Result<Seen, ProbeError> {
                 ));
             }
             NoSession::Unproven { why, .. } => {
-                return Err(ProbeError::failed("an answer", server, &format!("the password was not sent: {why}")));
+                return Err(ProbeError::failed("an answer", server, &format!("its identity is not proven: {why}")));
             }
             NoSession::NotRunning => "it does not run".to_owned(),
             NoSession::NotListening => "it listens nowhere".to_owned(),

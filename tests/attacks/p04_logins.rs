@@ -365,7 +365,7 @@ fn user_on_the_other_family_of_a_server_gets_no_login() {
     }
     let Some(scene) = Scene::without_engine() else { return };
     // the wildcard of IPv6 alone: 127.0.0.1 is free for everybody
-    scene.redis_v6_only(&scene.secret);
+    scene.redis_v6_only(&["--requirepass", &scene.secret]);
     scene.program("backup").rogue("redis", &["--port", "6379", "--bind", "127.0.0.1"]);
     scene.wait_for("ss -Hltn 'src 127.0.0.1:6379' | grep -q .");
     scene.configure("[[server]]\nname = \"cache\"\nurl = \"redis://:${PW}@localhost:6379/0\"\n");
@@ -381,11 +381,66 @@ fn user_on_the_other_family_of_a_server_with_requirepass_gets_no_login() {
     }
     let Some(scene) = Scene::without_engine() else { return };
     host_password(&scene);
-    scene.redis_v6_only(&scene.secret);
+    scene.redis_v6_only(&["--requirepass", &scene.secret]);
     scene.program("backup").rogue("redis", &["--port", "6379", "--bind", "127.0.0.1"]);
     scene.wait_for("ss -Hltn 'src 127.0.0.1:6379' | grep -q .");
     scene.look(&["redis"]);
     scene.no_login_received();
+}
+
+/// A server of the attacker at 127.0.0.1 that says what it likes to all who ask.
+fn forger(scene: &Scene, protocol: &str, port: u16) {
+    scene.spawn_as_user(&format!("exec /run/lab/fixture faulty {protocol} version --bind 127.0.0.1 --port {port}"));
+    scene.wait_for(&format!("ss -Hltn \"src 127.0.0.1:{port}\" | grep -q ."));
+}
+
+#[test]
+fn redis_of_ipv6_alone_is_examined() {
+    if !installed(&["redis-server"]) {
+        return;
+    }
+    let Some(scene) = Scene::without_engine() else { return };
+    scene.redis_v6_only(&[]);
+    examined(&scene.look(&["redis"]), ":6379", &["redis.up"]);
+}
+
+#[test]
+fn user_on_the_other_family_of_a_server_says_nothing_for_it() {
+    if !installed(&["redis-server"]) {
+        return;
+    }
+    let Some(scene) = Scene::without_engine() else { return };
+    scene.redis_v6_only(&[]);
+    forger(&scene, "redis", 6379);
+    let run = scene.look(&["redis"]);
+    examined(&run, ":6379", &["redis.up"]);
+    assert!(!run.stdout.contains("99.0.0"), "{}", summary(&run));
+}
+
+#[test]
+fn postgres_of_ipv6_alone_is_examined_beside_a_user() {
+    if !installed(&["psql"]) {
+        return;
+    }
+    let Some(scene) = Scene::without_engine() else { return };
+    scene.make_postgres("listen_addresses = '::'\nunix_socket_directories = ''");
+    scene.sh("echo 'host all all ::1/128 trust' > /mnt/pg/data/pg_hba.conf");
+    let own = ["--reuid", "postgres", "--regid", "postgres", "--clear-groups", "/mnt/pg-bin/postgres", "-D", "/mnt/pg/data"];
+    scene.spawn("setpriv", &own);
+    scene.wait_for("/mnt/pg-bin/pg_isready -h ::1");
+    examined(&scene.look(&["postgres"]), ":5432", &["postgres.up"]);
+    forger(&scene, "postgres", 5432);
+    examined(&scene.look(&["postgres"]), ":5432", &["postgres.up"]);
+}
+
+#[test]
+fn user_on_the_port_of_a_configured_server_says_nothing_for_it() {
+    let Some(scene) = Scene::without_engine() else { return };
+    forger(&scene, "redis", 6379);
+    scene.configure("[[server]]\nname = \"cache\"\nurl = \"redis://127.0.0.1:6379/0\"\n");
+    let run = scene.look(&["redis"]);
+    assert!(summary(&run).contains("the server at 127.0.0.1:6379 belongs to user mallory"), "{}", summary(&run));
+    assert!(!run.stdout.contains("99.0.0") && !rows(&run, "cache").any(|row| row.verdict == "ok"), "{}", summary(&run));
 }
 
 #[test]

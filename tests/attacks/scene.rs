@@ -231,9 +231,9 @@ impl Scene {
 
     /// Starts a Redis that listens on port 6379 of IPv6 only, on every address.
     #[track_caller]
-    pub(crate) fn redis_v6_only(&self, password: &str) {
-        self.host.spawn("redis-server", &["--port", "6379", "--bind", "::", "--save", "", "--requirepass", password]);
-        self.wait_for("redis-cli -h ::1 ping | grep -q NOAUTH");
+    pub(crate) fn redis_v6_only(&self, options: &[&str]) {
+        self.host.spawn("redis-server", &[&["--port", "6379", "--bind", "::", "--save", ""], options].concat());
+        self.wait_for("redis-cli -h ::1 ping | grep -qE \"NOAUTH|PONG\"");
     }
 
     /// Waits until a script of root succeeds that takes its time.

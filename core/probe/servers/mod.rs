@@ -96,7 +96,7 @@ pub enum NoSession {
         /// The rest.
         message: String,
     },
-    /// There is a login for it, and the peer of the connection is not proven to be it: the password was not sent.
+    /// The peer of the connection is not proven to be it: its answers are not used, and it got no password.
     Unproven {
         /// Where.
         address: String,
@@ -115,16 +115,20 @@ pub enum NoSession {
 }
 
 impl NoSession {
-    /// The password for a server was not sent.
-    pub(super) fn unproven(address: String, why: String) -> Self {
-        Self::Unproven { address, why }
+    /// Of two ways to one server, what says more of it: that nothing listens at one of them is the least.
+    pub(super) fn or(self, earlier: Self) -> Self {
+        if matches!(self, Self::Refused { .. }) && !matches!(earlier, Self::NotListening | Self::Refused { .. }) {
+            earlier
+        } else {
+            self
+        }
     }
 
     /// From a connection that could not be secured: a certificate that does not verify leaves open who answers.
     pub(super) fn insecure(address: String, error: &std::io::Error) -> Self {
         let why = error.to_string();
         if why.contains("invalid peer certificate") {
-            Self::unproven(address, why)
+            Self::Unproven { address, why }
         } else if error.kind() == std::io::ErrorKind::InvalidData && error.get_ref().is_none_or(|e| !is_of_tls(e)) {
             Self::Garbage { address, why }
         } else if error.get_ref().is_some_and(is_of_tls) {
@@ -154,7 +158,7 @@ impl NoSession {
             Self::Garbage { why, .. } => format!("what came is no answer: {why}"),
             Self::Rejected { message, .. } | Self::Login { message, .. } => message.clone(),
             Self::Unreachable { why, .. } => why.clone(),
-            Self::Unproven { why, .. } => format!("the password was not sent: {why}"),
+            Self::Unproven { why, .. } => format!("its identity is not proven: {why}"),
             Self::Refused { .. } => "it takes no connection".to_owned(),
             Self::NotListening => "it listens nowhere".to_owned(),
             Self::NotRunning => "it does not run".to_owned(),

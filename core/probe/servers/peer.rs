@@ -1,13 +1,13 @@
-//! Who answers at the other end of a connection, before a login is sent.
+//! Connections to a server whose other end is proven, before anything that it says is used.
 
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use super::connect::{Stream, Way};
-use super::sockets::{listener_at, other_end};
-use super::{Known, parent_and_start};
+use super::connect::{Stream, Way, open_way};
+use super::sockets::{listeners_at, other_end};
+use super::{CONNECT, Known, NoSession, Trust, parent_and_start};
 use crate::model::{Product, ServerProcess};
-use crate::probe::identity::{may_serve, user};
+use crate::probe::identity::{may_serve, may_serve_any, user};
 use crate::probe::io::ids_of;
 use crate::probe::{Io, ProbeError, blocking, process};
 
@@ -17,9 +17,91 @@ const READ_TIMEOUT: Duration = Duration::from_secs(1);
 /// Why the peer of a connection is not proven, in words.
 pub(super) type Doubt = String;
 
+/// A connection to a server.
+pub(super) struct Reached {
+    /// The connection.
+    pub(super) stream: Stream,
+    /// Why it gets no password, unless TLS proves it: it is on another host, or a program of another service answers.
+    pub(super) doubt: Option<Doubt>,
+}
+
+/// Connects, and proves that the connection ends at the server it is meant for: for a server that was found, at its process; for an address
+/// of the configuration on this host, at a process of root, of the user that runs opsctl or of a service, unless `trust` proves it. A peer on
+/// another host cannot be proven; only TLS can.
+pub(super) async fn reach(way: &Way, known: &Known, trust: Option<&Trust>) -> Result<Result<Reached, NoSession>, ProbeError> {
+    let who = Who { process: known.server.process, product: known.server.product, is_seen: known.is_local.is_some() };
+    let (stream, proven) = match dial(way, who).await? {
+        Ok(made) => made,
+        Err(why) => return Ok(Err(why)),
+    };
+    Ok(match proven {
+        Ok(()) => Ok(Reached { stream, doubt: None }),
+        Err(Unproven::Login(doubt)) => Ok(Reached { stream, doubt: Some(doubt) }),
+        Err(Unproven::Answers(doubt)) if who.process.is_none() && trust.is_some_and(Trust::proves) => {
+            Ok(Reached { stream, doubt: Some(doubt) })
+        }
+        Err(Unproven::Answers(why)) => Err(NoSession::Unproven { address: way.address(), why }),
+    })
+}
+
+/// Connects to a process, and proves that the connection ends there.
+pub(super) async fn reach_process(
+    way: &Way,
+    process: ServerProcess,
+    product: Product,
+) -> Result<Result<Stream, NoSession>, ProbeError> {
+    let who = Who { process: Some(process), product, is_seen: false };
+    Ok(dial(way, who).await?.and_then(|(stream, proven)| match proven {
+        Ok(()) => Ok(stream),
+        Err(Unproven::Login(why) | Unproven::Answers(why)) => Err(NoSession::Unproven { address: way.address(), why }),
+    }))
+}
+
+/// Who is meant to answer.
+#[derive(Clone, Copy)]
+struct Who {
+    process: Option<ServerProcess>,
+    product: Product,
+    /// Whether its network namespace is known, and entered if it is another one.
+    is_seen: bool,
+}
+
+type Made = (Stream, Result<(), Unproven>);
+
+async fn dial(way: &Way, who: Who) -> Result<Result<Made, NoSession>, ProbeError> {
+    let address = way.address();
+    let stream = match open_way(way, CONNECT).await? {
+        Ok(stream) => stream,
+        Err(why) => return Ok(Err(NoSession::unconnected(address, why))),
+    };
+    let ends = match Ends::of(&stream) {
+        Ok(ends) => ends,
+        Err(e) => return Ok(Err(NoSession::Closed { address, why: e.to_string() })),
+    };
+    let inside = way.inside;
+    let proven = blocking::run("the peer of a connection", &address, READ_TIMEOUT, move |io| match ends {
+        Ends::Unix(peer) => unix(io, peer, who.process, who.product).map_err(Unproven::Answers),
+        Ends::Tcp(peer, own) => match who.process {
+            Some(process) if inside == Some(process.pid) => {
+                listens(io, process, peer, own, who.is_seen).map_err(Unproven::Answers)
+            }
+            _ => local(io, peer, own, who.product),
+        },
+    });
+    Ok(Ok((stream, proven.await?)))
+}
+
+/// What is not done with the peer of a connection, and why.
+enum Unproven {
+    /// It gets no login.
+    Login(Doubt),
+    /// It gets no login, and its answers are not used.
+    Answers(Doubt),
+}
+
 /// The ends of a connection, as the kernel has them.
 #[derive(Debug, Clone, Copy)]
-pub(super) enum Ends {
+enum Ends {
     /// A unix socket.
     Unix(Peer),
     /// TCP: the other end, and this one.
@@ -28,7 +110,7 @@ pub(super) enum Ends {
 
 impl Ends {
     /// Of a connection that is made.
-    pub(super) fn of(stream: &Stream) -> std::io::Result<Self> {
+    fn of(stream: &Stream) -> std::io::Result<Self> {
         match stream {
             Stream::Tls(inner) => Self::of(inner.get_ref().0),
             Stream::Unix(socket) => {
@@ -37,21 +119,6 @@ impl Ends {
             }
             Stream::Tcp(socket) => Ok(Self::Tcp(socket.peer_addr()?, socket.local_addr()?)),
         }
-    }
-
-    /// Proves that the connection ends at the server it is meant for: for a server that was found, at its process; for an address of
-    /// the configuration on this host, at a process of root, of the user that runs opsctl or of the product's own user. A peer on
-    /// another host cannot be proven; only TLS can.
-    pub(super) async fn prove(self, way: &Way, known: &Known) -> Result<Result<(), Doubt>, ProbeError> {
-        let (process, product, inside) = (known.server.process, known.server.product, way.inside);
-        blocking::run("the peer of a connection", &way.address(), READ_TIMEOUT, move |io| match self {
-            Self::Unix(peer) => unix(io, peer, process, product),
-            Self::Tcp(peer, own) => match process {
-                Some(process) if inside == Some(process.pid) => listens(io, process, peer, own),
-                _ => local(io, peer, own, product),
-            },
-        })
-        .await
     }
 }
 
@@ -92,42 +159,49 @@ fn is_of(io: &Io, pid: i32, uid: u32) -> bool {
 }
 
 /// Whether `process` holds the socket that connections to `address` in its network namespace are given to, and its user has the one that
-/// took the connection from `own`: another listener may have taken it, and be closed.
-fn listens(io: &Io, process: ServerProcess, address: SocketAddr, own: SocketAddr) -> Result<(), Doubt> {
+/// took the connection from `own`: another listener may have taken it, and be closed. `entered` says that the connection was made in that
+/// namespace; where that is not known, the other end of the connection has to be there.
+fn listens(io: &Io, process: ServerProcess, address: SocketAddr, own: SocketAddr, entered: bool) -> Result<(), Doubt> {
     let pid = process.pid;
-    let Some((uid, inode)) = listener_at(io, pid, address) else { return Err(format!("nothing listens at {address} any more")) };
-    let doubt = || Err(format!("the listener at {address} belongs to {}", user(io, uid)));
+    let listeners = listeners_at(io, pid, address);
+    let Some((uid, _)) = listeners.first().copied() else { return Err(format!("nothing listens at {address} any more")) };
     if !is_same(io, process) {
         return Err(format!("process {pid} has ended"));
     }
-    let taken = other_end(io, pid, address, own).filter(|(_, inode)| *inode != 0);
+    let end = other_end(io, pid, address, own);
+    if end.is_none() && !entered {
+        return Err(format!("the connection to {address} does not end in its network namespace"));
+    }
+    let taken = end.filter(|(_, inode)| *inode != 0);
     if let Some(other) = [Some(uid), taken.map(|(uid, _)| uid)].into_iter().flatten().find(|uid| !is_of(io, pid, *uid)) {
         return Err(format!("the server at {address} belongs to {}", user(io, other)));
     }
     match process::sockets(io, pid) {
-        Some(held) if held.contains(&inode) => Ok(()),
-        Some(_) => doubt(),
-        // another user's descriptors cannot be seen; the owner of the socket can
-        None => {
-            let own = ids_of(io, pid).is_ok_and(|ids| ids.user() == Some(uid));
-            if own { Ok(()) } else { doubt() }
+        Some(held) if !listeners.iter().any(|(_, inode)| held.contains(inode)) => {
+            Err(format!("the listener at {address} belongs to another process of {}", user(io, uid)))
         }
+        // where the descriptors of another user cannot be seen, the owner of the socket can
+        Some(_) | None => Ok(()),
     }
 }
 
 /// An address of the configuration: on this host by the user of the listener, elsewhere not at all.
-fn local(io: &Io, peer: SocketAddr, own: SocketAddr, product: Product) -> Result<(), Doubt> {
+fn local(io: &Io, peer: SocketAddr, own: SocketAddr, product: Product) -> Result<(), Unproven> {
     if peer.ip() != own.ip() && !peer.ip().is_loopback() {
-        return Err(format!("{peer} is on another host, and only TLS with a verified certificate proves it"));
+        let doubt = format!("{peer} is on another host, and only TLS with a verified certificate proves it");
+        return Err(Unproven::Login(doubt));
     }
-    served_by(io, peer, own, &|uid| may_serve(io, uid, product))
+    served_by(io, peer, own, &|uid| may_serve(io, uid, product)).map_err(|doubt| {
+        // what a service of this host relays is used; a password is for the product's own
+        if served_by(io, peer, own, &may_serve_any).is_ok() { Unproven::Login(doubt) } else { Unproven::Answers(doubt) }
+    })
 }
 
 /// Whether both the listener at `peer` and the socket that took the connection belong to users that may serve there. A user's program can
 /// close its listener as soon as it has taken one connection.
 pub(in crate::probe) fn served_by(io: &Io, peer: SocketAddr, own: SocketAddr, may: &dyn Fn(u32) -> bool) -> Result<(), Doubt> {
     let pid = i32::try_from(std::process::id()).unwrap_or(0);
-    let (taken, listener) = (other_end(io, pid, peer, own), listener_at(io, pid, peer));
+    let (taken, listener) = (other_end(io, pid, peer, own), listeners_at(io, pid, peer).first().copied());
     let refused = |uid: u32| Err(format!("the server at {peer} belongs to {}", user(io, uid)));
     match (taken, listener) {
         (_, Some((uid, _))) if !may(uid) => refused(uid),

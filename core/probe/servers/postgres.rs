@@ -13,9 +13,9 @@ use tokio_postgres::{Client, Config, NoTls, SimpleQueryMessage};
 
 use super::cleartext::{self, NoCleartext};
 use super::login::{Login, Secret, password, pgpass, pgpass_text, variable};
-use super::peer::Ends;
+use super::peer::{Reached, reach};
 use super::tls::{self, Trust};
-use super::{Bounded, CONNECT, Known, NoSession, Socket, Stream, Way, file_of, millis, open_way, user_of, ways};
+use super::{Bounded, CONNECT, Known, NoSession, Socket, Stream, Way, file_of, millis, user_of, ways};
 use crate::model::{Product, Target};
 use crate::probe::{Io, ProbeCx, ProbeError, Redactor, blocking, environment};
 
@@ -225,7 +225,7 @@ pub(super) async fn open(known: &Known, cx: &ProbeCx, database: Option<&str>) ->
                 // another login, or another socket, may be taken
                 Err(why @ (NoSession::Login { .. } | NoSession::Unproven { .. })) => why,
                 Err(why @ NoSession::Refused { .. }) => {
-                    last = why;
+                    last = why.or(last);
                     continue 'ways;
                 }
                 Err(why) => return Ok(Err(why)),
@@ -400,13 +400,10 @@ const NOT_SEALED: &str = "the connection is neither a unix socket nor verified T
 async fn connect(way: &Way, login: &Login, known: &Known, database: &str) -> Result<Result<Session, NoSession>, ProbeError> {
     let bouncer = known.server.product == Product::Pgbouncer;
     let address = way.address();
-    let stream = match open_way(way, CONNECT).await? {
-        Ok(stream) => stream,
-        Err(why) => return Ok(Err(NoSession::unconnected(address, why))),
-    };
-    let ends = match Ends::of(&stream) {
-        Ok(ends) => ends,
-        Err(e) => return Ok(Err(NoSession::Closed { address, why: e.to_string() })),
+    // with another host a password is no more than proven to be known (SCRAM), whatever is doubted
+    let Reached { stream, doubt } = match reach(way, known, login.tls.as_ref()).await? {
+        Ok(reached) => reached,
+        Err(why) => return Ok(Err(why)),
     };
     let unix = matches!(way.socket, Socket::Unix(_));
     let secured = async {
@@ -418,16 +415,7 @@ async fn connect(way: &Way, login: &Login, known: &Known, database: &str) -> Res
         Ok(Err(e)) => return Ok(Err(NoSession::insecure(address, &e))),
         Ok(Ok(secured)) => secured,
     };
-    // without a password there is none to give away
     let verified = trust.is_some_and(Trust::proves) && matches!(stream, Stream::Tls(_));
-    let doubt = match &login.password {
-        Some(_) if !verified => ends.prove(way, known).await?.err(),
-        _ => None,
-    };
-    // a server that was found and is not at the other end gets nothing; one on another host the proof that the password is known
-    if let (Some(why), true) = (&doubt, known.server.process.is_some() || matches!(ends, Ends::Unix(_))) {
-        return Ok(Err(NoSession::unproven(address, why.clone())));
-    }
     let user = login.user.clone().unwrap_or_else(|| "postgres".to_owned());
     let mut config = Config::new();
     // TLS is done: what tokio-postgres sees is the conversation
@@ -435,12 +423,12 @@ async fn connect(way: &Way, login: &Login, known: &Known, database: &str) -> Res
     if let Some(password) = &login.password {
         config.password(password.reveal());
     }
-    let stream = NoCleartext::new(Bounded::new(stream), verified || unix && doubt.is_none());
+    let stream = NoCleartext::new(Bounded::new(stream), verified || unix);
     let (client, connection) = match tokio::time::timeout(LOGIN, config.connect_raw(stream, NoTls)).await {
         Err(_) => return Ok(Err(NoSession::Hung { address, after_ms: millis(LOGIN) })),
         Ok(Err(e)) if with_sources(&e).contains(cleartext::REFUSED) => {
             let why = format!("{}, and {}", cleartext::REFUSED, doubt.as_deref().unwrap_or(NOT_SEALED));
-            return Ok(Err(NoSession::unproven(address, why)));
+            return Ok(Err(NoSession::Unproven { address, why }));
         }
         Ok(Err(e)) => return Ok(Err(refusal(address, &e, login))),
         Ok(Ok(pair)) => pair,

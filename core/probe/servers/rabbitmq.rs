@@ -7,8 +7,8 @@ use serde::{Deserialize, Serialize};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 use super::login::{Login, Secret, password, variable};
-use super::peer::Ends;
-use super::{ANSWER, CONNECT, Known, NoSession, Socket, Trust, Way, millis, open_way, run_for, tls, ways};
+use super::peer::{Reached, reach};
+use super::{ANSWER, CONNECT, Known, NoSession, Socket, Trust, Way, millis, run_for, tls, ways};
 use crate::model::quantity;
 use crate::probe::http::{self, NoAnswer};
 use crate::probe::io::Root;
@@ -161,15 +161,26 @@ pub(super) async fn open(known: &Known, _cx: &ProbeCx) -> Result<Result<Session,
     };
     let mut ways: Vec<Way> = ways.into_iter().filter(|w| !OTHERS.contains(&port(w)) && port(w) != 0).collect();
     ways.sort_by_key(|w| (port(w) != 5672, port(w)));
-    let Some(way) = ways.first() else { return Ok(Err(NoSession::NotListening)) };
+    let mut last = NoSession::NotListening;
+    for way in &ways {
+        let trust = known.trust().cloned().or_else(|| (port(way) == 5671).then_some(Trust::Encrypted));
+        last = match greet(way, known, trust.as_ref()).await? {
+            // a wildcard of IPv6 may take no connection of IPv4, or another server's may stand first
+            Err(why @ (NoSession::Refused { .. } | NoSession::Unproven { .. })) => why.or(last),
+            other => return Ok(other),
+        };
+    }
+    Ok(Err(last))
+}
+
+async fn greet(way: &Way, known: &Known, trust: Option<&Trust>) -> Result<Result<Session, NoSession>, ProbeError> {
     let address = way.address();
-    let stream = match open_way(way, CONNECT).await? {
-        Ok(stream) => stream,
-        Err(why) => return Ok(Err(NoSession::unconnected(address, why))),
+    let stream = match reach(way, known, trust).await? {
+        Ok(Reached { stream, .. }) => stream,
+        Err(why) => return Ok(Err(why)),
     };
-    let trust = known.trust().cloned().or_else(|| (port(way) == 5671).then_some(Trust::Encrypted));
     let greeting = async {
-        let mut stream = match &trust {
+        let mut stream = match trust {
             Some(trust) => tls::over_tls(stream, known.host(), trust).await?,
             None => stream,
         };
@@ -241,57 +252,63 @@ async fn by_api(known: &Known, cx: &ProbeCx) -> Result<Facts, NoFacts> {
         }
         (Socket::Unix(_), _) => None,
     };
-    let Some((way, tls)) = ways.iter().find_map(at) else {
-        return Err(NoFacts::Unavailable(
-            "its management API is not on (`rabbitmq-plugins enable rabbitmq_management`)".to_owned(),
-        ));
-    };
+    let mut last =
+        NoFacts::Unavailable("its management API is not on (`rabbitmq-plugins enable rabbitmq_management`)".to_owned());
     let login = login(known, cx).await.map_err(|e| NoFacts::Unavailable(e.to_string()))?;
-    let trust = known.trust().cloned().or_else(|| tls.then_some(Trust::Encrypted));
-    let api = Api { way, trust, login, known };
-    let nodes: Vec<Node> = api.get("/api/nodes").await?;
-    let columns = "name,vhost,messages_ready,messages_unacknowledged,consumers,state";
-    let queues: Paged =
-        api.get(&format!("/api/queues?page=1&page_size=200&sort=messages&sort_reverse=true&columns={columns}")).await?;
-    let mut queues = queues.items;
-    // statistics are up to five seconds old; the list of consumers is not
-    if queues.iter().any(|q| q.consumers == 0 && q.ready > 0)
-        && let Ok(consumers) = api.get::<Vec<ConsumerOf>>("/api/consumers").await
-    {
-        for queue in queues.iter_mut().filter(|q| q.consumers == 0) {
-            let of = consumers.iter().filter(|c| c.queue.name == queue.name && c.queue.vhost == queue.vhost).count();
-            queue.consumers = u64::try_from(of).unwrap_or(u64::MAX);
+    for (way, tls) in ways.iter().filter_map(at) {
+        let trust = known.trust().cloned().or_else(|| tls.then_some(Trust::Encrypted));
+        let api = Api { way, trust, login: &login, known };
+        match api.get("/api/nodes").await {
+            Ok(nodes) => return api.facts(nodes).await,
+            // the same server answers over each of its addresses, or none of them
+            Err(why) => last = if matches!(last, NoFacts::Login(_)) { last } else { why },
         }
     }
-    let connections: Vec<ConnectionOf> = api.get("/api/connections?columns=name,user,state").await.unwrap_or_default();
-    let clients = connections.iter().filter_map(|c| Some(c.name.split_once(" -> ")?.0.to_owned())).collect();
-    let blocked = connections.into_iter().filter(|c| matches!(c.state.as_str(), "blocked" | "blocking"));
-    Ok(Facts {
-        source: "the management API".to_owned(),
-        nodes,
-        queues,
-        blocked: blocked.map(|c| format!("{} ({})", c.name, c.user)).collect(),
-        clients,
-        log_files: Vec::new(),
-    })
+    Err(last)
 }
 
 struct Api<'a> {
     way: Way,
     trust: Option<Trust>,
-    login: Login,
+    login: &'a Login,
     known: &'a Known,
 }
 
 impl Api<'_> {
+    async fn facts(&self, nodes: Vec<Node>) -> Result<Facts, NoFacts> {
+        let columns = "name,vhost,messages_ready,messages_unacknowledged,consumers,state";
+        let queues: Paged =
+            self.get(&format!("/api/queues?page=1&page_size=200&sort=messages&sort_reverse=true&columns={columns}")).await?;
+        let mut queues = queues.items;
+        // statistics are up to five seconds old; the list of consumers is not
+        if queues.iter().any(|q| q.consumers == 0 && q.ready > 0)
+            && let Ok(consumers) = self.get::<Vec<ConsumerOf>>("/api/consumers").await
+        {
+            for queue in queues.iter_mut().filter(|q| q.consumers == 0) {
+                let of = consumers.iter().filter(|c| c.queue.name == queue.name && c.queue.vhost == queue.vhost).count();
+                queue.consumers = u64::try_from(of).unwrap_or(u64::MAX);
+            }
+        }
+        let connections: Vec<ConnectionOf> = self.get("/api/connections?columns=name,user,state").await.unwrap_or_default();
+        let clients = connections.iter().filter_map(|c| Some(c.name.split_once(" -> ")?.0.to_owned())).collect();
+        let blocked = connections.into_iter().filter(|c| matches!(c.state.as_str(), "blocked" | "blocking"));
+        Ok(Facts {
+            source: "the management API".to_owned(),
+            nodes,
+            queues,
+            blocked: blocked.map(|c| format!("{} ({})", c.name, c.user)).collect(),
+            clients,
+            log_files: Vec::new(),
+        })
+    }
+
     async fn get<T: DeserializeOwned>(&self, path: &str) -> Result<T, NoFacts> {
         let unavailable = |why: String| NoFacts::Unavailable(format!("its management API at {}: {why}", self.way.address()));
-        let stream = match open_way(&self.way, CONNECT).await {
-            Ok(Ok(stream)) => stream,
-            Ok(Err(why)) => return Err(unavailable(format!("{why:?}").to_lowercase())),
+        let Reached { stream, doubt } = match reach(&self.way, self.known, self.trust.as_ref()).await {
+            Ok(Ok(reached)) => reached,
+            Ok(Err(why)) => return Err(unavailable(why.words())),
             Err(e) => return Err(unavailable(e.to_string())),
         };
-        let ends = Ends::of(&stream).map_err(|e| unavailable(e.to_string()))?;
         let stream = if let Some(trust) = &self.trust {
             let shaken = tokio::time::timeout(ANSWER, tls::over_tls(stream, self.known.host(), trust)).await;
             let shaken = shaken.map_err(|_| unavailable(format!("no handshake within {} s", ANSWER.as_secs())))?;
@@ -300,9 +317,8 @@ impl Api<'_> {
             stream
         };
         // basic authentication sends the password as it is; the usual one is no secret
-        if self.login.password.is_some() && !self.trust.as_ref().is_some_and(Trust::proves) {
-            let proven = ends.prove(&self.way, self.known).await.map_err(|e| unavailable(e.to_string()))?;
-            proven.map_err(|why| unavailable(format!("the password was not sent: {why}")))?;
+        if let Some(doubt) = doubt.filter(|_| self.login.password.is_some() && !self.trust.as_ref().is_some_and(Trust::proves)) {
+            return Err(unavailable(format!("the password was not sent: {doubt}")));
         }
         let user = self.login.user.as_deref().unwrap_or("guest");
         let password = self.login.password.as_ref().map_or("guest", Secret::reveal);

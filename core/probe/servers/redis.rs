@@ -7,9 +7,9 @@ use redis::aio::MultiplexedConnection;
 use redis::{AsyncConnectionConfig, Cmd, ErrorKind, FromRedisValue, RedisConnectionInfo, RedisError};
 
 use super::login::{Login, Secret, password};
-use super::peer::Ends;
+use super::peer::{Doubt, Reached, reach};
 use super::tls::Trust;
-use super::{ANSWER, Bounded, CONNECT, Known, NoSession, Stream, Way, file_of, millis, open_way, tls, ways};
+use super::{ANSWER, Bounded, Known, NoSession, Way, file_of, millis, tls, ways};
 use crate::probe::{Io, Memo, ProbeCx, ProbeError, Redactor, blocking, environment};
 
 /// Variables of images and deployments that hold the password.
@@ -239,8 +239,8 @@ pub(super) async fn open(known: &Known, cx: &ProbeCx) -> Result<Result<Session, 
     for way in &ways {
         last = match over(way, known, cx).await? {
             Ok(session) => return Ok(Ok(session)),
-            // the next socket of the same server answers no better, but a port that is another protocol's may stand first
-            Err(NoSession::Refused { address }) => NoSession::Refused { address },
+            // another socket of the same server answers no better, but another server's may stand first
+            Err(why @ (NoSession::Refused { .. } | NoSession::Unproven { .. })) => why.or(last),
             Err(why) => return Ok(Err(why)),
         };
     }
@@ -250,7 +250,7 @@ pub(super) async fn open(known: &Known, cx: &ProbeCx) -> Result<Result<Session, 
 async fn over(way: &Way, known: &Known, cx: &ProbeCx) -> Result<Result<Session, NoSession>, ProbeError> {
     let trust = known.trust();
     let session = match start(way, known, trust).await? {
-        Ok((session, ends)) => greet(session, ends, way, known, trust, cx).await?,
+        Ok((session, doubt)) => greet(session, doubt, known, trust, cx).await?,
         Err(why) => return Ok(Err(why)),
     };
     // what answers a plain question with nonsense or the end may be waiting for a handshake
@@ -259,24 +259,23 @@ async fn over(way: &Way, known: &Known, cx: &ProbeCx) -> Result<Result<Session, 
     }
     let encrypted = Some(&Trust::Encrypted);
     match start(way, known, encrypted).await? {
-        Ok((session, ends)) => greet(session, ends, way, known, encrypted, cx).await,
+        Ok((session, doubt)) => greet(session, doubt, known, encrypted, cx).await,
         // what a server that does not speak TLS either says to a plain question
         Err(_) => match start(way, known, None).await? {
-            Ok((session, ends)) => greet(session, ends, way, known, None, cx).await,
+            Ok((session, doubt)) => greet(session, doubt, known, None, cx).await,
             Err(why) => Ok(Err(why)),
         },
     }
 }
 
-async fn start(way: &Way, known: &Known, trust: Option<&Trust>) -> Result<Result<(Session, Ends), NoSession>, ProbeError> {
+/// A conversation that has begun, and why it gets no password.
+type Begun = (Session, Option<Doubt>);
+
+async fn start(way: &Way, known: &Known, trust: Option<&Trust>) -> Result<Result<Begun, NoSession>, ProbeError> {
     let address = way.address();
-    let stream: Stream = match open_way(way, CONNECT).await? {
-        Ok(stream) => stream,
-        Err(why) => return Ok(Err(NoSession::unconnected(address, why))),
-    };
-    let ends = match Ends::of(&stream) {
-        Ok(ends) => ends,
-        Err(e) => return Ok(Err(NoSession::Closed { address, why: e.to_string() })),
+    let Reached { stream, doubt } = match reach(way, known, trust).await? {
+        Ok(reached) => reached,
+        Err(why) => return Ok(Err(why)),
     };
     let stream = match trust {
         Some(trust) => match tokio::time::timeout(ANSWER, tls::over_tls(stream, known.host(), trust)).await {
@@ -293,7 +292,7 @@ async fn start(way: &Way, known: &Known, trust: Option<&Trust>) -> Result<Result
         Ok((connection, driver)) => {
             let driver = tokio::spawn(driver);
             let session = Session { connection, address, without_login: false, refuses: None, info: Memo::default(), driver };
-            Ok(Ok((session, ends)))
+            Ok(Ok((session, doubt)))
         }
         Err(e) => Ok(Err(NoSession::Closed { address, why: e.to_string() })),
     }
@@ -302,8 +301,7 @@ async fn start(way: &Way, known: &Known, trust: Option<&Trust>) -> Result<Result
 /// Hears whether it answers, and logs in when it wants that.
 async fn greet(
     mut session: Session,
-    ends: Ends,
-    way: &Way,
+    doubt: Option<Doubt>,
     known: &Known,
     trust: Option<&Trust>,
     cx: &ProbeCx,
@@ -338,9 +336,9 @@ async fn greet(
     }
     // AUTH sends the password as it is
     if !trust.is_some_and(Trust::proves)
-        && let Err(doubt) = ends.prove(way, known).await?
+        && let Some(doubt) = doubt
     {
-        return Ok(Err(NoSession::unproven(session.address.clone(), doubt)));
+        return Ok(Err(NoSession::Unproven { address: session.address.clone(), why: doubt }));
     }
     let mut last = refused(&session, wanted, None);
     for login in logins.iter().take(3) {

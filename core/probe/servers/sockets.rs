@@ -54,6 +54,7 @@ pub(super) struct Namespaces(HashMap<PathBuf, Listening>);
 struct Listening {
     tcp: Vec<Listener>,
     unix: Vec<(u64, PathBuf)>,
+    has_ipv6: bool,
 }
 
 impl Namespaces {
@@ -67,7 +68,7 @@ impl Namespaces {
         let own = PathBuf::from(format!("/proc/{pid}/ns/net"));
         let there = self.0.entry(io.read_link(&own).unwrap_or(own)).or_insert_with(|| listening(io, pid));
         let tcp = there.tcp.iter().filter(|l| wanted(l.inode, l.port));
-        let mut sockets: Vec<Socket> = tcp.map(|l| Socket::Tcp(reachable(l.address, l.port))).collect();
+        let mut sockets: Vec<Socket> = tcp.flat_map(|l| reachable(l.address, l.port, there.has_ipv6)).map(Socket::Tcp).collect();
         if let Some(mine) = &mine {
             let unix = there.unix.iter().filter(|(inode, _)| mine.contains(inode));
             sockets.extend(unix.map(|(_, path)| Socket::Unix(path.clone())));
@@ -79,8 +80,10 @@ impl Namespaces {
 }
 
 fn listening(io: &Io, pid: i32) -> Listening {
-    let unix = io.read_lossy(format!("/proc/{pid}/net/unix")).unwrap_or_default();
+    let table = |name: &str| io.read_lossy(format!("/proc/{pid}/net/{name}")).unwrap_or_default();
+    let unix = table("unix");
     Listening {
+        has_ipv6: has_loopback(&table("if_inet6")),
         tcp: listeners::listeners_of(io, i64::from(pid)).unwrap_or_default(),
         unix: unix.lines().filter_map(listening_unix).collect(),
     }
@@ -106,12 +109,13 @@ pub(super) fn established(line: &str) -> Option<(u64, Connection)> {
     Some((row.inode, connection))
 }
 
-/// The uid and the inode of the listening socket that the kernel gives a connection to `address` to, in the network namespace of `pid`:
-/// a bound address goes before a wildcard, IPv4 before IPv6 (`inet_lhash2_lookup`). `None` when nothing listens there.
-pub(super) fn listener_at(io: &Io, pid: i32, address: SocketAddr) -> Option<(u32, u64)> {
+/// The uid and the inode of the listening sockets one of which the kernel gives a connection to `address` to, in the network namespace of
+/// `pid`: a bound address goes before a wildcard, IPv4 before IPv6 (`inet_lhash2_lookup`). Several are a group of `SO_REUSEPORT`, which the
+/// kernel lets one user make only.
+pub(super) fn listeners_at(io: &Io, pid: i32, address: SocketAddr) -> Vec<(u32, u64)> {
     let table = |name: &str| io.read_lossy(format!("/proc/{pid}/net/{name}")).unwrap_or_default();
     let (v4, v6) = (table("tcp"), table("tcp6"));
-    best_listener(&v4, &v6, address)
+    best_listeners(&v4, &v6, address)
 }
 
 /// The uid and the inode of the socket at the other end of a connection within the network namespace of `pid`, from `own` to `peer`. `None` when
@@ -130,7 +134,7 @@ fn end_of(table: &str, peer: SocketAddr, own: SocketAddr) -> Option<(u32, u64)> 
     })
 }
 
-pub(super) fn best_listener(v4: &str, v6: &str, address: SocketAddr) -> Option<(u32, u64)> {
+pub(super) fn best_listeners(v4: &str, v6: &str, address: SocketAddr) -> Vec<(u32, u64)> {
     let wanted = address.ip().to_canonical();
     let rows = |text: &str, is_v6: bool| -> Vec<(u8, u32, u64)> {
         let row = |line: &str| {
@@ -148,20 +152,25 @@ pub(super) fn best_listener(v4: &str, v6: &str, address: SocketAddr) -> Option<(
         };
         text.lines().filter_map(row).collect()
     };
-    let all = rows(v4, false).into_iter().chain(rows(v6, true));
-    all.max_by_key(|(score, ..)| *score).map(|(_, uid, inode)| (uid, inode))
+    let all: Vec<_> = rows(v4, false).into_iter().chain(rows(v6, true)).collect();
+    let best = all.iter().map(|(score, ..)| *score).max();
+    all.into_iter().filter(|(score, ..)| Some(*score) == best).map(|(_, uid, inode)| (uid, inode)).collect()
 }
 
-/// `0.0.0.0` is no address to connect to.
-fn reachable(address: IpAddr, port: u16) -> SocketAddr {
-    let address = match address {
-        IpAddr::V4(a) if a.is_unspecified() => Ipv4Addr::LOCALHOST.into(),
-        // a wildcard of IPv6 serves IPv4 too, and a container may have no ::1
-        IpAddr::V6(a) if a.is_unspecified() => Ipv4Addr::LOCALHOST.into(),
-        IpAddr::V6(a) if a == Ipv6Addr::LOCALHOST => a.into(),
-        other => other,
+/// The addresses to connect to for a listener, in the order they are tried. A wildcard is none: one of IPv6 takes connections of IPv4 too,
+/// unless the program wants it otherwise (`IPV6_V6ONLY`), which its socket does not show.
+fn reachable(address: IpAddr, port: u16, has_ipv6: bool) -> impl Iterator<Item = SocketAddr> {
+    let addresses: [Option<IpAddr>; 2] = match address {
+        IpAddr::V4(a) if a.is_unspecified() => [Some(Ipv4Addr::LOCALHOST.into()), None],
+        IpAddr::V6(a) if a.is_unspecified() => [Some(Ipv4Addr::LOCALHOST.into()), has_ipv6.then_some(Ipv6Addr::LOCALHOST.into())],
+        other => [Some(other), None],
     };
-    SocketAddr::new(address, port)
+    addresses.into_iter().flatten().map(move |address| SocketAddr::new(address, port))
+}
+
+/// Whether there is a `::1`, by `/proc/net/if_inet6`; a container may have none.
+fn has_loopback(if_inet6: &str) -> bool {
+    if_inet6.lines().any(|line| line.starts_with("00000000000000000000000000000001 "))
 }
 
 /// A line of `/proc/net/unix` that is a stream socket (type 1) that listens (`__SO_ACCEPTCON`, 0x10000) at a path.
@@ -235,17 +244,24 @@ mod tests {
             )
         };
         let (any, any6) = (line("00000000", 1, 11), line(&"0".repeat(32), 2, 12));
-        let at = |v4: &str, v6: &str| best_listener(v4, v6, "127.0.0.1:5432".parse().unwrap());
-        assert_eq!(at(&(any.clone() + &line("0100007F", 3, 13)), &any6), Some((3, 13)));
-        assert_eq!((at(&any, &any6), at("", &any6)), (Some((1, 11)), Some((2, 12))));
-        assert_eq!(best_listener(&any, "", "127.0.0.1:5433".parse().unwrap()), None);
+        let at = |v4: &str, v6: &str| best_listeners(v4, v6, "127.0.0.1:5432".parse().unwrap());
+        assert_eq!(at(&(any.clone() + &line("0100007F", 3, 13)), &any6), [(3, 13)]);
+        assert_eq!((at(&any, &any6), at("", &any6)), (vec![(1, 11)], vec![(2, 12)]));
+        assert_eq!(best_listeners(&any, "", "127.0.0.1:5433".parse().unwrap()), []);
+        let group = line("0100007F", 3, 13) + &line("0100007F", 3, 14);
+        assert_eq!(at(&group, &any6), [(3, 13), (3, 14)]);
     }
 
     #[test]
     fn any_is_reached_through_the_loopback() {
-        assert_eq!(reachable("0.0.0.0".parse().unwrap(), 1), "127.0.0.1:1".parse().unwrap());
-        assert_eq!(reachable("::".parse().unwrap(), 1), "127.0.0.1:1".parse().unwrap());
-        assert_eq!(reachable("10.0.0.1".parse().unwrap(), 1), "10.0.0.1:1".parse().unwrap());
+        let at = |address: &str, has_ipv6: bool| -> Vec<String> {
+            reachable(address.parse().unwrap(), 1, has_ipv6).map(|a| a.to_string()).collect()
+        };
+        assert_eq!(at("0.0.0.0", true), ["127.0.0.1:1"]);
+        assert_eq!(at("::", true), ["127.0.0.1:1", "[::1]:1"]);
+        assert_eq!(at("::", false), ["127.0.0.1:1"]);
+        assert_eq!(at("10.0.0.1", true), ["10.0.0.1:1"]);
+        assert!(has_loopback("00000000000000000000000000000001 01 80 10 80       lo\n") && !has_loopback(""));
     }
 
     proptest::proptest! {

@@ -4,9 +4,10 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::peer::Ends;
-use super::{CONNECT, Known, NoSession, Socket, Trust, Way, default_port, file_of, millis, open_way, over_tls, ways};
-use crate::model::{Kind, Product, Target};
+use super::peer::{Reached, reach, reach_process};
+use super::sockets::Namespaces;
+use super::{CONNECT, Known, NoSession, Socket, Trust, Way, default_port, file_of, millis, over_tls, ways};
+use crate::model::{Kind, Product, ServerProcess, Target};
 use crate::probe::http::{self, Answer};
 use crate::probe::metrics::{self, Number};
 use crate::probe::{Io, Memo, ProbeCx, ProbeError, blocking, process};
@@ -122,6 +123,10 @@ async fn doors(known: &Known) -> Result<(Vec<Way>, String), NoSession> {
     if doors.is_empty() { Err(NoSession::NotListening) } else { Ok((doors, flags.prefix())) }
 }
 
+fn port_of(address: &str) -> Option<&str> {
+    address.rsplit_once(':').map(|(_, port)| port)
+}
+
 fn is_port(way: &Way, port: u16) -> bool {
     matches!(&way.socket, Socket::Tcp(a) if a.port() == port)
 }
@@ -235,6 +240,10 @@ async fn get(known: &Known, path: &str) -> Result<Result<Answer, NoSession>, Pro
     let trust = known.trust();
     let mut last = NoSession::NotListening;
     for way in &doors {
+        // what does not answer over one address of a port does not over the others
+        if matches!(&last, NoSession::Hung { address, .. } if port_of(address) == port_of(&way.address())) {
+            continue;
+        }
         match through(known, way, &format!("{prefix}{path}"), trust).await? {
             // Go's servers say so in plain words
             Ok(answer) if answer.status == 400 && answer.body.contains("HTTP request to an HTTPS server") => {
@@ -242,7 +251,7 @@ async fn get(known: &Known, path: &str) -> Result<Result<Answer, NoSession>, Pro
             }
             Ok(answer) => return Ok(Ok(answer)),
             Err(NoSession::Refused { .. }) if hidden => return Err(denied()),
-            Err(why) => last = why,
+            Err(why) => last = why.or(last),
         }
     }
     Ok(Err(last))
@@ -251,13 +260,9 @@ async fn get(known: &Known, path: &str) -> Result<Result<Answer, NoSession>, Pro
 async fn through(known: &Known, way: &Way, path: &str, trust: Option<&Trust>) -> Result<Result<Answer, NoSession>, ProbeError> {
     let address = way.address();
     let login = known.login.as_ref();
-    let mut stream = match open_way(way, CONNECT).await? {
-        Ok(stream) => stream,
-        Err(why) => return Ok(Err(NoSession::unconnected(address, why))),
-    };
-    let ends = match Ends::of(&stream) {
-        Ok(ends) => ends,
-        Err(e) => return Ok(Err(NoSession::Closed { address, why: e.to_string() })),
+    let Reached { mut stream, doubt } = match reach(way, known, trust).await? {
+        Ok(reached) => reached,
+        Err(why) => return Ok(Err(why)),
     };
     if let Some(trust) = trust {
         stream = match tokio::time::timeout(CONNECT, over_tls(stream, known.host(), trust)).await {
@@ -270,9 +275,9 @@ async fn through(known: &Known, way: &Way, path: &str, trust: Option<&Trust>) ->
     // basic authentication sends the password as it is
     if credentials.is_some()
         && !trust.is_some_and(Trust::proves)
-        && let Err(doubt) = ends.prove(way, known).await?
+        && let Some(doubt) = doubt
     {
-        return Ok(Err(NoSession::unproven(address, doubt)));
+        return Ok(Err(NoSession::Unproven { address, why: doubt }));
     }
     let asked = match &credentials {
         Some((user, password)) => http::get_as(stream, &address, path, (user, password.reveal()), KEEP, ANSWER).await,
@@ -297,16 +302,28 @@ fn no_answer(address: String, why: http::NoAnswer) -> NoSession {
     }
 }
 
-/// Sends `POST path` to process `pid`, as it listens; for the guard. The error says what it answered.
-pub async fn post(product: Product, pid: i32, path: &str) -> Result<(), String> {
-    let flags = blocking::run("arguments", &format!("process {pid}"), CONNECT, move |io| Flags::of(io, pid)).await;
-    let flags = flags.map_err(|e| e.to_string())?;
-    let address = flags.listens(product).unwrap_or(SocketAddr::new(Ipv4Addr::LOCALHOST.into(), default_port(product)));
-    let way = Way { socket: Socket::Tcp(address), inside: Some(pid), user: None };
-    let stream = open_way(&way, CONNECT).await.map_err(|e| e.to_string())?;
-    let stream = stream.map_err(|_| format!("{address} takes no connection"))?;
+/// Sends `POST path` to a server that was found, as it listens; for the guard. The error says what it answered.
+pub async fn post(product: Product, process: ServerProcess, path: &str) -> Result<(), String> {
+    let pid = process.pid;
+    let read = move |io: &Io| (Flags::of(io, pid), Namespaces::default().sockets_of(io, pid, product));
+    let read = blocking::run("arguments", &format!("process {pid}"), CONNECT, read).await;
+    let (flags, sockets) = read.map_err(|e| e.to_string())?;
+    let port = flags.listens(product).map_or(default_port(product), |a| a.port());
+    let way = |socket: Socket| Way { socket, inside: Some(pid), user: None };
+    let mut why = format!("it does not listen at port {port}");
+    let mut reached = None;
+    for way in sockets.into_iter().map(way).filter(|w| is_port(w, port)) {
+        match reach_process(&way, process, product).await.map_err(|e| e.to_string())? {
+            Ok(stream) => {
+                reached = Some((stream, way.address()));
+                break;
+            }
+            Err(no_session) => why = format!("{}: {}", way.address(), no_session.words()),
+        }
+    }
+    let Some((stream, address)) = reached else { return Err(why) };
     let path = format!("{}{path}", flags.prefix());
-    let answer = http::post(stream, &address.to_string(), &path, None, Duration::from_secs(20)).await;
+    let answer = http::post(stream, &address, &path, None, Duration::from_secs(20)).await;
     match answer {
         Ok(answer) if (200..300).contains(&answer.status) => Ok(()),
         Ok(answer) => {

@@ -18,7 +18,8 @@ pub(super) async fn reload(
 ) -> Result<(), String> {
     let held = Held::of(pid)?;
     held.is_from(start_ticks)?;
-    let checked = check_config(docker, container, ServerProcess { pid, start_ticks }, test).await;
+    let process = ServerProcess { pid, start_ticks };
+    let checked = check_config(docker, container, process, test).await;
     if let Some(why) = &checked.not_run {
         return Err(format!("its test could not be run: {why}"));
     }
@@ -26,5 +27,5 @@ pub(super) async fn reload(
         return Err(format!("its test fails now: {}", checked.says.join("; ")));
     }
     held.is_from(start_ticks)?;
-    if over_http { web::post(Product::Prometheus, pid, "/-/reload").await } else { held.hang_up() }
+    if over_http { web::post(Product::Prometheus, process, "/-/reload").await } else { held.hang_up() }
 }
