@@ -1,7 +1,8 @@
-//! What is fed to every parser: one definition, run with a corpus and mutations of it in the ordinary tests, and by a real fuzzer
-//! (`tests/fuzz/run`).
+//! Fuzz targets of all parsers. One definition serves the ordinary tests, which run the corpus and mutations of it, and a real
+//! fuzzer (`tests/fuzz/run`).
 //!
-//! A target never panics, never takes long, and holds whatever else it asserts. Inputs that once broke one stay in its corpus.
+//! A target does not panic, ends quickly, and keeps the other properties that it asserts. Inputs that once failed stay in its
+//! corpus.
 
 #![allow(clippy::disallowed_methods, reason = "the corpus is read by tests and fuzzers only")]
 
@@ -9,35 +10,35 @@ use std::path::Path;
 
 /// One parser and its property.
 pub struct Target {
-    /// Folder of its corpus below `tests/fuzz/corpus`.
+    /// Directory of its corpus below `tests/fuzz/corpus`.
     pub name: &'static str,
-    /// What is done with an input.
+    /// The function that runs one input.
     pub run: Run,
 }
 
-/// What a parser takes.
+/// Input type of a parser.
 #[derive(Clone, Copy)]
 pub enum Run {
-    /// Any bytes.
+    /// Arbitrary bytes.
     Bytes(fn(&[u8])),
-    /// Any text.
+    /// Text; invalid UTF-8 is replaced.
     Text(fn(&str)),
 }
 
 impl Target {
-    /// A target that takes text.
+    /// A target with text input.
     #[must_use]
     pub const fn text(name: &'static str, run: fn(&str)) -> Self {
         Self { name, run: Run::Text(run) }
     }
 
-    /// A target that takes bytes.
+    /// A target with bytes as input.
     #[must_use]
     pub const fn bytes(name: &'static str, run: fn(&[u8])) -> Self {
         Self { name, run: Run::Bytes(run) }
     }
 
-    /// Runs it once.
+    /// Runs one input.
     pub fn once(&self, input: &[u8]) {
         match self.run {
             Run::Bytes(run) => run(input),
@@ -45,34 +46,34 @@ impl Target {
         }
     }
 
-    /// Runs it with every file of its corpus and `mutations` of each: always the same ones.
+    /// Runs every file of the corpus and `mutations` mutations of each. The mutations are the same in every run.
     ///
     /// # Panics
     ///
-    /// When the parser does, with the input; and when there is no corpus.
+    /// When the parser panics; the message contains the input. Also when the corpus is empty.
     pub fn briefly(&self, corpus: &Path, mutations: usize) {
-        let folder = corpus.join(self.name);
+        let directory = corpus.join(self.name);
         let mut seeds: Vec<Vec<u8>> =
-            std::fs::read_dir(&folder).into_iter().flatten().flatten().filter_map(|e| std::fs::read(e.path()).ok()).collect();
-        assert!(!seeds.is_empty(), "{} has no corpus in {}", self.name, folder.display());
-        // the order of a folder is the filesystem's
+            std::fs::read_dir(&directory).into_iter().flatten().flatten().filter_map(|e| std::fs::read(e.path()).ok()).collect();
+        assert!(!seeds.is_empty(), "{} has no corpus in {}", self.name, directory.display());
+        // read_dir() returns entries in an order that depends on the filesystem
         seeds.sort();
         let mut random = Random(0x9e37_79b9_7f4a_7c15);
         for seed in &seeds {
-            self.told(seed);
+            self.assert_no_panic(seed);
             for _ in 0..mutations {
-                self.told(&random.mutated(seed, &seeds));
+                self.assert_no_panic(&random.mutated(seed, &seeds));
             }
         }
     }
 
-    fn told(&self, input: &[u8]) {
+    fn assert_no_panic(&self, input: &[u8]) {
         let ended = std::panic::catch_unwind(|| self.once(input));
-        assert!(ended.is_ok(), "{} does not survive \"{}\"", self.name, input.escape_ascii());
+        assert!(ended.is_ok(), "{} panics on \"{}\"", self.name, input.escape_ascii());
     }
 }
 
-/// xorshift64*, as good as is needed here.
+/// xorshift64*; sufficient for mutations.
 struct Random(u64);
 
 impl Random {
@@ -83,7 +84,7 @@ impl Random {
         usize::try_from(self.0.wrapping_mul(0x2545_f491_4f6c_dd1d) >> 33).unwrap_or(0) % n.max(1)
     }
 
-    /// Cut, doubled, spliced, with bytes changed and awkward things put in.
+    /// Truncates, duplicates, splices and modifies parts of the seed, and inserts [`BOUNDARY_TOKENS`].
     fn mutated(&mut self, seed: &[u8], seeds: &[Vec<u8>]) -> Vec<u8> {
         let mut input = seed.to_vec();
         for _ in 0..=self.below(4) {
@@ -92,7 +93,7 @@ impl Random {
                 0 => input.truncate(at),
                 1 => drop(input.drain(at.min(input.len())..input.len().min(at + self.below(16)))),
                 2 => {
-                    let word = AWKWARD[self.below(AWKWARD.len())];
+                    let word = BOUNDARY_TOKENS[self.below(BOUNDARY_TOKENS.len())];
                     input.splice(at..at, word.iter().copied());
                 }
                 3 => {
@@ -108,17 +109,17 @@ impl Random {
                 _ if at < input.len() => input[at] ^= 1 << self.below(8),
                 _ => input.push(0),
             }
-            input.truncate(LONGEST);
+            input.truncate(MAX_INPUT_BYTES);
         }
         input
     }
 }
 
-/// Longer inputs find nothing more here and take longer.
-const LONGEST: usize = 16 << 10;
+/// Size limit of an input. Longer inputs take more time and find no more faults.
+const MAX_INPUT_BYTES: usize = 16 << 10;
 
-/// What parsers stumble over.
-const AWKWARD: &[&[u8]] = &[
+/// Tokens at which parsers tend to fail.
+const BOUNDARY_TOKENS: &[&[u8]] = &[
     b"",
     b"\0",
     b"\n",
@@ -171,7 +172,7 @@ const AWKWARD: &[&[u8]] = &[
     b"..",
 ];
 
-/// Every target of this crate.
+/// All fuzz targets of this crate.
 #[must_use]
 pub fn targets() -> Vec<&'static Target> {
     crate::probe::fuzz::targets()
@@ -182,7 +183,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn every_parser_survives_its_corpus_and_what_is_made_of_it() {
+    fn corpus_and_mutations_do_not_panic() {
         let corpus = Path::new(env!("CARGO_MANIFEST_DIR")).join("../tests/fuzz/corpus");
         for target in targets() {
             target.briefly(&corpus, 200);

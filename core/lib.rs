@@ -1,7 +1,7 @@
-//! What opsctl is about and how it looks: the two lower floors of the house.
+//! Data model and probes: the lower two layers of opsctl.
 //!
-//! [`model`] is pure data and the traits a runbook implements; [`probe`] is the only code that reads
-//! the machine. Neither knows a runbook, the engine, a renderer or the guard.
+//! [`model`] contains plain data and the traits that a runbook implements; [`probe`] is the only code that reads the machine.
+//! Neither depends on a runbook, the engine, a renderer or the guard.
 
 #![cfg_attr(test, allow(clippy::disallowed_methods, reason = "tests may block"))]
 

@@ -1,4 +1,4 @@
-//! What stands around an nginx: the containers it can call by name, what it passes requests to, and what those need.
+//! Surroundings of an nginx: the containers it can resolve by name, its upstreams, and the dependencies of those upstreams.
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;
@@ -14,16 +14,16 @@ use serde::{Deserialize, Serialize};
 
 use crate::servers::READ_TIMEOUT;
 
-/// The container that is called so, running or not.
+/// The container with this name or Compose service name, running or not.
 pub(crate) fn called<'a>(inventory: &'a Inventory, host: &str) -> Option<&'a ContainerRef> {
     let by_name = inventory.containers.iter().find(|c| c.name.eq_ignore_ascii_case(host));
     by_name.or_else(|| inventory.containers.iter().find(|c| c.service.as_deref() == Some(host)))
 }
 
-/// The containers around an nginx, and which of them it could call by name.
+/// All containers, and the networks in which an nginx can resolve them by name.
 pub(crate) struct Around {
     pub(crate) containers: Vec<Arc<Container>>,
-    /// Networks that it is in and that have names; none on the host.
+    /// Its networks with name resolution; empty for an nginx on the host.
     pub(crate) networks: Vec<String>,
     /// Its own addresses.
     pub(crate) own: Vec<IpAddr>,
@@ -35,7 +35,7 @@ impl Around {
         let mut around = Self { containers, networks: Vec::new(), own: Vec::new() };
         let find = |id: &str| around.containers.iter().find(|c| c.id == id);
         let mut own = server.container.as_deref().and_then(find);
-        // it may live in another one's network
+        // it may share the network namespace of another container
         while let Some(other) = own.and_then(|c| c.network_mode.strip_prefix("container:")).and_then(find) {
             if own.is_some_and(|c| c.id == other.id) {
                 break;
@@ -51,7 +51,7 @@ impl Around {
         around
     }
 
-    /// Addresses of the running containers that answer to a name in a network of this nginx.
+    /// Addresses of the running containers that have this name or alias in a network of this nginx.
     pub(crate) fn called(&self, host: &str) -> Vec<(&Container, IpAddr)> {
         let answers = |c: &Container, network: &String| {
             let aliases = c.aliases.get(network).map(Vec::as_slice).unwrap_or_default();
@@ -88,7 +88,7 @@ impl Around {
     }
 }
 
-/// Something requests are passed on to, for other checks.
+/// An upstream of an nginx, for other checks.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
 pub(crate) struct Behind {
@@ -100,7 +100,7 @@ pub(crate) struct Behind {
     pub(crate) needs: Vec<String>,
 }
 
-/// What requests are passed on to, and what that needs: for the check of failed requests.
+/// The upstreams of an nginx and their dependencies, for the check of failed requests.
 pub(crate) async fn behind_of(cx: &ProbeCx, server: &ServerRef, nginx: &Nginx) -> Vec<Behind> {
     let around = Around::of(cx, server).await;
     let Some(docker) = &cx.docker else { return processes(cx, server, nginx).await };
@@ -128,7 +128,7 @@ pub(crate) async fn behind_of(cx: &ProbeCx, server: &ServerRef, nginx: &Nginx) -
     found.into_values().chain(processes(cx, server, nginx).await).collect()
 }
 
-/// Processes of the host itself that requests are passed on to.
+/// Upstreams that are processes of the host.
 async fn processes(cx: &ProbeCx, server: &ServerRef, nginx: &Nginx) -> Vec<Behind> {
     let mut found = Vec::new();
     if server.container.is_some() {

@@ -1,4 +1,4 @@
-//! Whose broker is this Redis? Told by the keys that task queues leave.
+//! Detects the task queues that use a Redis as their broker, by the keys they create.
 
 use std::collections::BTreeSet;
 use std::fmt;
@@ -6,13 +6,13 @@ use std::fmt;
 use opsctl_core::probe::servers::redis::{NoAnswer, Session};
 use serde::{Deserialize, Serialize};
 
-/// Keys looked at per database, at most: a queue that hides behind more is found by its worker's subscription.
-const SCANNED: usize = 20_000;
+/// Limit of keys scanned per database; a queue beyond it is detected by its worker's subscription.
+const MAX_KEYS_PER_DATABASE: usize = 20_000;
 
-/// Keys per question: few enough not to hold the server up.
-const BATCH: usize = 1000;
+/// `COUNT` of one `SCAN`: small enough not to block the server.
+const SCAN_COUNT: usize = 1000;
 
-/// What was found, by application.
+/// Task queues found, by application.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct BrokerKeys {
     /// Databases in which Celery (kombu) has bindings, with the prefix of all its keys.
@@ -35,7 +35,7 @@ impl fmt::Display for BrokerKeys {
     }
 }
 
-/// Looks at a bounded part of every database, and at who is subscribed to what.
+/// Scans a bounded part of every database and lists the subscribed mailbox channels.
 pub(crate) async fn find(session: &Session) -> Result<BrokerKeys, NoAnswer> {
     let mut found = BrokerKeys::default();
     // a worker subscribes to its mailbox: /0.celery.pidbox, with the number of its database in front
@@ -49,8 +49,8 @@ pub(crate) async fn find(session: &Session) -> Result<BrokerKeys, NoAnswer> {
     let databases: Vec<u32> = info.keys().filter_map(|k| k.strip_prefix("db")?.parse().ok()).collect();
     for database in databases {
         let mut cursor = "0".to_owned();
-        for _ in 0..SCANNED / BATCH {
-            let batch = BATCH.to_string();
+        for _ in 0..MAX_KEYS_PER_DATABASE / SCAN_COUNT {
+            let batch = SCAN_COUNT.to_string();
             let question = vec![b"SCAN".as_slice(), cursor.as_bytes(), b"COUNT", batch.as_bytes()];
             let answers: Vec<Option<(String, Vec<Vec<u8>>)>> = session.ask_in(database, &[question]).await?;
             let Some((next, keys)) = answers.into_iter().next().flatten() else { break };
@@ -77,7 +77,7 @@ pub(super) fn classify(key: &str, database: u32, found: &mut BrokerKeys) {
     if let Some((prefix, _)) = key.split_once("_kombu.binding.") {
         found.celery.insert((database, prefix.to_owned()));
     } else if matches!(key, "celery" | "unacked") || key.starts_with("celery\x06\x16") {
-        // the usual queue, also when what binds it was thrown away
+        // the default queue, also when its binding was deleted
         found.celery.insert((database, String::new()));
     } else if key == "rq:queues" {
         found.others.insert("RQ".to_owned());
@@ -93,7 +93,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn applications_are_known_by_what_they_leave() {
+    fn applications_are_detected_by_their_keys() {
         let mut found = BrokerKeys::default();
         for key in ["_kombu.binding.celery", "p:_kombu.binding.celery.pidbox", "rq:queues", "bull:mail:meta", "session:1"] {
             classify(key, 2, &mut found);
@@ -107,7 +107,7 @@ mod tests {
 
     proptest::proptest! {
         #[test]
-        fn any_text_is_survived(text in ".*") {
+        fn arbitrary_text_does_not_panic(text in ".*") {
             let mut found = BrokerKeys::default();
             classify(&text, 0, &mut found);
             let _ = mailbox(&text);

@@ -1,4 +1,4 @@
-//! Fuzz targets of the runbooks: their own parsers, and `judge` with evidence that is not what it should be.
+//! Fuzz targets of the runbooks: their parsers, and `judge` with malformed evidence.
 
 use opsctl_core::fuzz::Target;
 use opsctl_core::model::{EvidenceText, Judged, Target as Judgable};
@@ -9,7 +9,7 @@ use crate::{Settings, broker_keys, celery, disk, healthcheck, log_lines, monitor
 /// Every target of this crate.
 #[must_use]
 pub fn targets() -> Vec<&'static Target> {
-    let folders = [
+    let runbooks = [
         celery::fuzz::TARGETS,
         disk::fuzz::TARGETS,
         healthcheck::fuzz::TARGETS,
@@ -18,7 +18,7 @@ pub fn targets() -> Vec<&'static Target> {
         rabbitmq::fuzz::TARGETS,
         systemd::fuzz::TARGETS,
     ];
-    TARGETS.iter().chain(folders.into_iter().flatten()).collect()
+    TARGETS.iter().chain(runbooks.into_iter().flatten()).collect()
 }
 
 const TARGETS: &[Target] = &[
@@ -33,11 +33,11 @@ const TARGETS: &[Target] = &[
     Target::text("container-log", |text| {
         let lines: Vec<String> = text.lines().map(str::to_owned).collect();
         let most = log_lines::most_repeated(&lines);
-        assert!(most.is_none_or(|(_, n)| n <= lines.len()), "no line stands there more often than there are lines");
+        assert!(most.is_none_or(|(_, n)| n <= lines.len()), "no line is counted more often than there are lines");
     }),
 ];
 
-/// What a fixture and a recording hold.
+/// The common fields of a fixture and a recording.
 #[derive(Deserialize)]
 struct Recorded {
     check: String,
@@ -46,7 +46,7 @@ struct Recorded {
     evidence: EvidenceText,
 }
 
-/// Evidence that a damaged recording or a lying server brings is judged, or refused, and what is offered is planned, or refused.
+/// Evidence of a damaged recording or a malicious server is judged or refused; every fix offered is planned or refused.
 fn judge(text: &str) {
     let Ok(recorded) = serde_json::from_str::<Recorded>(text) else { return };
     let runbooks = crate::all(&Settings::default());
@@ -71,7 +71,7 @@ mod tests {
 
     use super::*;
 
-    /// Every number of a document, in turn, is one that nobody expects.
+    /// Calls `change` on every number of a document.
     fn numbers(value: &mut Value, change: &mut impl FnMut(&mut Value)) {
         match value {
             Value::Number(_) => change(value),
@@ -82,8 +82,8 @@ mod tests {
     }
 
     #[test]
-    fn every_recorded_case_is_judged_with_any_numbers() {
-        // all places at once: a run for each would take a day
+    fn fixtures_with_extreme_numbers_are_judged_without_panic() {
+        // collect all panic locations in one run
         static PLACES: Mutex<BTreeMap<String, String>> = Mutex::new(BTreeMap::new());
         std::panic::set_hook(Box::new(|info| {
             let place = info.location().map(ToString::to_string).unwrap_or_default();
@@ -91,8 +91,8 @@ mod tests {
         }));
         let (mut judged, mut broken) = (0, Vec::new());
         for name in crate::NAMES {
-            let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join(name).join("fixtures");
-            for file in std::fs::read_dir(folder).unwrap().map(|e| e.unwrap().path()) {
+            let directory = Path::new(env!("CARGO_MANIFEST_DIR")).join(name).join("fixtures");
+            for file in std::fs::read_dir(directory).unwrap().map(|e| e.unwrap().path()) {
                 let whole: Value = serde_json::from_str(&std::fs::read_to_string(&file).unwrap()).unwrap();
                 let mut count = 0;
                 numbers(&mut whole.clone(), &mut |_| count += 1);

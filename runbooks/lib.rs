@@ -1,14 +1,14 @@
-//! The runbooks, one folder each. A runbook is a page of prose (`RUNBOOK.md`), its checks (`probe` reads, `judge` decides),
+//! The runbooks, one directory each. A runbook is its documentation (`RUNBOOK.md`), its checks (`probe` reads, `judge` decides),
 //! its fixes (`plan` proposes) and recorded evidence with the findings expected from it (`fixtures/`).
 //!
 //! # How to add a runbook
 //!
-//! 1. Make a folder `runbooks/<name>/` with `mod.rs`, `RUNBOOK.md` and `fixtures/`.
+//! 1. Create a directory `runbooks/<name>/` with `mod.rs`, `RUNBOOK.md` and `fixtures/`.
 //! 2. Add two lines below: `pub mod <name>;` and its name in `registry!`.
 //!
-//! `mod.rs` has a `Settings` struct (what `[runbooks.<name>]` in the configuration may set, with defaults and their sources)
+//! `mod.rs` has a `Settings` struct (the keys of `[runbooks.<name>]` in the configuration, with defaults and their sources)
 //! and `pub fn runbook(settings: &Settings) -> Runbook`. Every check is a file of its own with, in this order: its codes,
-//! its spec, its evidence, its `impl Check`. Everything else (verdicts, deadlines, rendering, recording, the guard) is done for it.
+//! its spec, its evidence, its `impl Check`. The framework does the rest (verdicts, deadlines, rendering, recording, the guard).
 
 #![cfg_attr(test, allow(clippy::disallowed_methods, reason = "tests may block"))]
 
@@ -46,7 +46,7 @@ pub mod systemd;
 pub mod time;
 pub mod tls;
 
-/// Makes the list of runbooks and their settings from one list of names, so that they cannot differ.
+/// Generates the list of runbooks and their settings from one list of names, so that they cannot differ.
 macro_rules! registry {
     ($($name:ident),* $(,)?) => {
         /// `[runbooks.<name>]`: limits and expectations.

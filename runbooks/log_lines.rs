@@ -1,8 +1,8 @@
-//! What a log says over and over.
+//! The line that a log repeats most.
 
 use std::collections::HashMap;
 
-/// The most frequent line when numbers, ids and timestamps are taken out, if it makes up a fifth of the log.
+/// The most frequent line, ignoring numbers, ids and timestamps, if it makes up a fifth of the log.
 pub(crate) fn most_repeated(lines: &[String]) -> Option<(String, usize)> {
     let mut counts: HashMap<String, (usize, &String)> = HashMap::new();
     for line in lines {
@@ -12,7 +12,7 @@ pub(crate) fn most_repeated(lines: &[String]) -> Option<(String, usize)> {
     (count * 5 >= lines.len() && count > 1).then(|| (line.chars().take(200).collect(), count))
 }
 
-/// Letters stay, every run of anything with a digit in it becomes `#`.
+/// Replaces every word that contains a digit with `#`.
 fn normalise(line: &str) -> String {
     line.split_whitespace()
         .map(|word| if word.chars().any(|c| c.is_ascii_digit()) { "#" } else { word })
@@ -25,7 +25,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_repeated_line_is_found_in_spite_of_ids_and_times() {
+    fn repeated_line_is_found_despite_ids_and_timestamps() {
         let mut lines: Vec<String> = (0..50).map(|i| format!("10:00:{i:02} task process_media[{i}] received")).collect();
         lines.extend((0..50).map(|i| format!("other {}", "x".repeat(i))));
         assert_eq!(most_repeated(&lines).map(|(_, n)| n), Some(50));

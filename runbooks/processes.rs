@@ -1,4 +1,4 @@
-//! Processes as people know them: by the container or unit they belong to.
+//! Names of processes by the container or unit they belong to.
 
 use std::collections::BTreeMap;
 
@@ -7,7 +7,7 @@ use opsctl_core::probe::home::Home;
 use opsctl_core::probe::tasks::Consumer;
 use serde::{Deserialize, Serialize};
 
-/// Names of the containers that processes were found in, by full id.
+/// Names of the containers of a set of processes, by full id.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(transparent)]
 pub(crate) struct Names(BTreeMap<String, String>);
@@ -29,7 +29,7 @@ impl Names {
         }
     }
 
-    /// `container web`, `nginx.service`, or nothing.
+    /// `container web`, `nginx.service`, or `None` for a process of the host.
     pub(crate) fn home(&self, home: &Home) -> Option<String> {
         match home {
             Home::Container(id) => Some(match self.0.get(id) {
@@ -74,7 +74,7 @@ pub(crate) fn at_home(finding: Finding, home: &Home) -> Finding {
     }
 }
 
-/// What ties a finding to the machine as a whole.
+/// Ties a finding to the host as a whole.
 pub(crate) fn of_host(finding: Finding) -> Finding {
     finding.key(KeyKind::Host, "host")
 }

@@ -1,5 +1,5 @@
-//! The one fix: a reload, which is only offered while nginx's own test passes. A restart never is: the test passes today and the running
-//! master outlives a configuration that it would not start with.
+//! The nginx fix: a reload, offered only while `nginx -t` passes. A restart is never offered: a running master keeps serving with
+//! a configuration that it would not start with.
 
 use std::time::Duration;
 
@@ -11,9 +11,9 @@ use serde::{Deserialize, Serialize};
 use crate::servers::Server;
 
 pub(crate) const RELOAD: FixSpec =
-    FixSpec { id: "nginx.reload", risk: Risk::R1, title: "let nginx load its configuration and certificates again" };
+    FixSpec { id: "nginx.reload", risk: Risk::R1, title: "reload the configuration and certificates of nginx" };
 
-/// What it takes to reload: the master, and its test.
+/// Data needed for a reload: the master process, and the result of `nginx -t`.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
 pub(crate) struct Reload {
@@ -25,7 +25,7 @@ pub(crate) struct Reload {
 }
 
 impl Reload {
-    /// Runs the test.
+    /// Runs `nginx -t`.
     pub(crate) async fn of(cx: &ProbeCx, server: &Server, nginx: &Nginx) -> Self {
         let Some(server) = server.get() else { return Self::default() };
         let process = server.process;
@@ -38,15 +38,15 @@ impl Reload {
         }
     }
 
-    /// The plan, or why not.
+    /// The plan of a reload, or the reason for refusing it.
     pub(crate) fn plan(&self, check: &CheckSpec, finding: &Finding, target: &Target) -> Result<Plan, Refusal> {
         if let Some(why) = &self.tested.not_run {
-            return Err(Refusal::Precondition(format!("its test could not be run: {why}")));
+            return Err(Refusal::Precondition(format!("`nginx -t` could not be run: {why}")));
         }
         if !self.tested.passes {
             return Err(Refusal::Precondition(format!(
-                "its test fails, so it would not load: {}",
-                self.tested.complaint().unwrap_or("it says nothing")
+                "`nginx -t` fails, so a reload would be rejected: {}",
+                self.tested.complaint().unwrap_or("no output")
             )));
         }
         let action = Action::ReloadNginx {
@@ -56,7 +56,7 @@ impl Reload {
             test: self.test.clone(),
         };
         Ok(Plan::new(&RELOAD, check, finding, target, vec![action])
-            .affects(["connections that are open go on with the workers from before".to_owned()])
+            .affects(["open connections stay with the old workers".to_owned()])
             .verified(Duration::from_secs(20), Duration::ZERO))
     }
 }

@@ -1,4 +1,4 @@
-//! The one fix that two runbooks share: a container that is frozen, and one whose service does not answer.
+//! The fix `container.restart`, shared by two runbooks: for a frozen container, and for one with an unresponsive service.
 
 use std::time::Duration;
 
@@ -11,18 +11,18 @@ use serde::{Deserialize, Serialize};
 pub(crate) const RESTART: FixSpec =
     FixSpec { id: "container.restart", risk: Risk::R2, title: "restart the container with its own stop timeout" };
 
-/// What a restart has to know besides the container.
+/// Data needed for a restart besides the container.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
 pub(crate) struct Around {
     /// Containers that depend on it.
     pub(crate) dependants: Vec<String>,
-    /// Why what runs in it would not come up again.
+    /// The reason why its service would not start again.
     pub(crate) stays_down: Option<String>,
 }
 
 impl Around {
-    /// Looks. An nginx goes on with a configuration that it would not start with, so its own test is run.
+    /// Reads the data. A running nginx keeps serving with a configuration that it would not start with, so `nginx -t` is run.
     pub(crate) async fn of(cx: &ProbeCx, c: &Container) -> Self {
         let dependants = opsctl_core::probe::docker::dependants(&cx.inventory.containers, c);
         let nginx = |s: &&opsctl_core::model::ServerRef| s.product == Product::Nginx && s.container.as_deref() == Some(&c.id);
@@ -32,9 +32,9 @@ impl Around {
             Ok(nginx) => {
                 let tested = nginx::test(cx, server, &nginx).await;
                 match &tested.not_run {
-                    Some(why) => Some(format!("its test could not be run: {why}")),
+                    Some(why) => Some(format!("`nginx -t` could not be run: {why}")),
                     None => {
-                        (!tested.passes).then(|| format!("its test fails: {}", tested.complaint().unwrap_or("it says nothing")))
+                        (!tested.passes).then(|| format!("`nginx -t` fails: {}", tested.complaint().unwrap_or("no output")))
                     }
                 }
             }
@@ -44,7 +44,7 @@ impl Around {
     }
 }
 
-/// Restarts a container: its own stop timeout, its dependants named, and it has to stay well for 5 s.
+/// The plan of a restart: the container's stop timeout, its dependants named, and success only after 5 s without the finding.
 pub(crate) fn plan(
     c: &Container,
     around: &Around,
@@ -53,7 +53,7 @@ pub(crate) fn plan(
     target: &Target,
 ) -> Result<Plan, Refusal> {
     if let Some(why) = &around.stays_down {
-        return Err(Refusal::Precondition(format!("nginx in it would not come up again: {why}")));
+        return Err(Refusal::Precondition(format!("nginx would not start again in it: {why}")));
     }
     // the engine's default (moby daemon/stop.go)
     let timeout_s = c.stop_timeout.unwrap_or(10);

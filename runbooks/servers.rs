@@ -1,4 +1,4 @@
-//! What is the same for every database, cache and broker: who it is, and what it means that it does not answer.
+//! Common parts of the checks of databases, caches and brokers: identity, and the finding for an unreachable server.
 
 use std::time::Duration;
 
@@ -10,10 +10,10 @@ use opsctl_core::probe::servers::{NoSession, state_of};
 use opsctl_core::probe::{Io, ProbeCx, ProbeError, blocking};
 use serde::{Deserialize, Serialize};
 
-/// After this long a server that was stopped and that nothing names is not missed.
-const FORGOTTEN: SignedDuration = SignedDuration::from_hours(24);
+/// Age after which a stopped server without dependants is not reported.
+const MAX_STOPPED_AGE: SignedDuration = SignedDuration::from_hours(24);
 
-/// A server, for the judge.
+/// A server, as evidence.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 #[serde(transparent)]
 pub(crate) struct Server(Option<ServerRef>);
@@ -27,13 +27,13 @@ impl Server {
         self.0.as_ref()
     }
 
-    /// What a finding about this server is about.
+    /// The subject of findings about this server.
     pub(crate) fn subject(&self, target: &Target) -> Subject {
         let identity = self.0.as_ref().map_or_else(|| target.id.clone(), ServerRef::identity);
         Subject { kind: target.kind, name: target.name.clone(), identity }
     }
 
-    /// A finding about it, tied to its container or unit and to everything else about this server.
+    /// A finding about this server, tied to its container or unit and to its other findings.
     pub(crate) fn finding(
         &self,
         code: &'static Code,
@@ -44,7 +44,7 @@ impl Server {
         self.tied(Finding::new(code, severity, self.subject(target), message))
     }
 
-    /// Ties a finding about something of this server to the server.
+    /// Ties a finding about a part of this server to the server.
     pub(crate) fn tied(&self, mut finding: Finding) -> Finding {
         if let Some(server) = &self.0 {
             finding = finding.key(KeyKind::Server, &server.id);
@@ -58,22 +58,22 @@ impl Server {
         finding
     }
 
-    /// The object that numbers of earlier runs belong to: another run of the server counts anew.
+    /// The object of samples from earlier runs. Its counters start over when the server restarts, so each run has its own.
     pub(crate) fn object(&self, target: &Target) -> String {
         self.subject(target).identity
     }
 }
 
-/// Why a server cannot be talked to, and what is known about it from outside.
+/// The reason why no session with a server was established, and its state as seen from outside.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default)]
 pub(crate) struct Silence {
     why: Option<NoSession>,
-    /// Its container, when it does not run.
+    /// Its container, if not running.
     container: Option<Container>,
-    /// Somebody asked the engine to stop it within the last hour.
+    /// A stop was requested from the engine within the last hour.
     stopped_by_hand: bool,
-    /// Running containers whose environment names it.
+    /// Running containers with its name in their environment.
     needed_by: Vec<String>,
     /// State of its first process: `T` is stopped, `D` waits in the kernel.
     process_state: Option<char>,
@@ -110,7 +110,7 @@ impl Silence {
         matches!(self.process_state, Some('T' | 't'))
     }
 
-    /// Its container, when it does not run.
+    /// Its container, if not running.
     pub(crate) fn container(&self) -> Option<&Container> {
         self.container.as_ref()
     }
@@ -119,7 +119,7 @@ impl Silence {
         self.why.is_some()
     }
 
-    /// What it means: `word` is what the server is (`Redis`), `secret` the name of a variable for its password.
+    /// The finding or gap for it: `word` is the product (`Redis`), `secret` the name of a variable for its password.
     pub(crate) fn judge(
         &self,
         code: &'static Code,
@@ -135,7 +135,7 @@ impl Silence {
         let seconds = |ms: &u64| quantity::duration(SignedDuration::from_millis(i64::try_from(*ms).unwrap_or(i64::MAX)));
         let finding = match why {
             NoSession::NotRunning => return self.not_running(code, server, target, now),
-            NoSession::NotListening => crit(format!("{name} runs and listens nowhere")),
+            NoSession::NotListening => crit(format!("{name} runs but does not listen on any address")),
             NoSession::Refused { address } => crit(format!("{name} refuses connections at {address}")),
             NoSession::Unreachable { address, why } => crit(format!("{name} cannot be reached at {address}: {why}")),
             NoSession::Hung { address, after_ms } => {
@@ -143,34 +143,34 @@ impl Silence {
                 let finding =
                     crit(format!("{name} accepts connections at {address} and did not answer within {}", seconds(after_ms)));
                 if stopped {
-                    finding.hint("its process is stopped: find out who sent SIGSTOP, then `kill -CONT` it")
+                    finding.hint("its process is stopped: find the sender of SIGSTOP, then `kill -CONT` it")
                 } else {
                     finding
                 }
             }
-            NoSession::Closed { address, why } => crit(format!("{name} closed the conversation at {address}")).cite("seen", why),
+            NoSession::Closed { address, why } => crit(format!("{name} closed the connection at {address}")).cite("seen", why),
             NoSession::Garbage { address, why } => {
-                crit(format!("what listens at {address} does not speak {word}")).cite("seen", printable(why))
+                crit(format!("the listener at {address} does not speak {word}")).cite("seen", printable(why))
             }
             NoSession::Rejected { address, code: word, message } => {
-                crit(format!("{name} turns every question away")).cite("it says", format!("{word} {message}")).cite("at", address)
+                crit(format!("{name} rejects every command")).cite("error", format!("{word} {message}")).cite("at", address)
             }
             NoSession::Unproven { address, why } => {
                 let at = if address == name { String::new() } else { format!(" at {address}") };
-                let gap = format!("{name}{at} was not examined and got no password: {why}");
+                let gap = format!("{name}{at} was not checked, and no password was sent to it: {why}");
                 return Judgement { gaps: vec![gap], ..Judgement::default() };
             }
             NoSession::Login { address, message, tried } => {
                 let tried = tried.as_ref().map_or_else(String::new, |from| format!(" (tried {from})"));
                 let line = format!("[[server]] name = \"{name}\" password = \"${{{secret}}}\"");
                 let at = if address == name { String::new() } else { format!(" at {address}") };
-                let gap = format!("{name}{at} is up and wants a login{tried}: {message}; add to the configuration: {line}");
+                let gap = format!("{name}{at} is up and requires a login{tried}: {message}; add to the configuration: {line}");
                 return Judgement { gaps: vec![gap], ..Judgement::default() };
             }
         };
         let state = match self.process_state {
             Some('T' | 't') => Some("stopped by a signal (state T)"),
-            Some('D') => Some("waits in the kernel and cannot be interrupted (state D)"),
+            Some('D') => Some("uninterruptible sleep (state D)"),
             _ => None,
         };
         vec![finding.cite_opt("its process", state)].into()
@@ -186,12 +186,12 @@ impl Silence {
             return vec![finding(message)].into();
         };
         let ended = c.state.finished_at.filter(|t| t.as_second() > 0);
-        // what the engine would start again and does not, somebody stopped: the container runbook has a word for that
-        let put_away = matches!(c.state.status.as_str(), "exited" | "created");
-        let forgotten = ended.is_none_or(|t| now.duration_since(t) > FORGOTTEN);
-        if forgotten && put_away && self.needed_by.is_empty() {
-            let when = ended.map_or_else(String::new, |t| format!(" since {}", quantity::duration(now.duration_since(t))));
-            return Judgement::skip(format!("its container is {}{when}, and nothing that runs names it", c.state.status));
+        // a container that was stopped on purpose is reported by the container runbook
+        let stopped = matches!(c.state.status.as_str(), "exited" | "created");
+        let long_stopped = ended.is_none_or(|t| now.duration_since(t) > MAX_STOPPED_AGE);
+        if long_stopped && stopped && self.needed_by.is_empty() {
+            let when = ended.map_or_else(String::new, |t| format!(" ({})", quantity::ago(now, t)));
+            return Judgement::skip(format!("its container is {}{when}, and no running container refers to it", c.state.status));
         }
         let when = ended.map_or_else(String::new, |t| format!(", {}", quantity::ago(now, t)));
         let how = if self.stopped_by_hand { ", stopped by hand" } else { "" };
@@ -214,17 +214,17 @@ pub(crate) async fn process_state(pid: i32) -> Option<char> {
     blocking::run("the state of a process", &format!("/proc/{pid}/stat"), READ_TIMEOUT, read).await.ok().flatten()
 }
 
-/// The directory that a process works in, as it sees it.
+/// The working directory of a process, as the process sees it.
 pub(crate) async fn working_directory(pid: i32) -> Option<String> {
     let read = move |io: &Io| io.working_directory(pid);
     blocking::run("its directory", &format!("/proc/{pid}/cwd"), READ_TIMEOUT, read).await.ok().flatten()
 }
 
-/// The filesystem that `path` lies on as a server sees it. In a container's own layer that is the engine's.
+/// The filesystem of `path` as a server sees it. For the writable layer of a container that is the engine's filesystem.
 pub(crate) async fn filesystem_at(cx: &ProbeCx, server: &Server, path: &str) -> Option<FsUsage> {
     let server = server.get()?;
     let seen = cx.filesystems.of_process(server.process?.pid, path).await.ok()?;
-    // an overlay has a device number of its own, and the numbers of what is below it
+    // an overlay has a device number of its own, and the sizes of the filesystem below it
     if seen.dev.starts_with("0:")
         && let (Some(_), Some(docker)) = (&server.container, &cx.docker)
         && let Ok(root) = docker.data_root().await
@@ -236,17 +236,17 @@ pub(crate) async fn filesystem_at(cx: &ProbeCx, server: &Server, path: &str) -> 
     Some(seen)
 }
 
-/// One WAL segment of the usual size: less room than that, and a database cannot begin, in bytes.
-const ONE_SEGMENT: u64 = 16 << 20;
+/// One WAL segment of the default size, in bytes; with less space a database cannot start.
+const WAL_SEGMENT_BYTES: u64 = 16 << 20;
 
-/// The filesystems of a container's writable mounts and its own layer that have no room left.
+/// The filesystems of a container's writable mounts and its writable layer that have no space left.
 pub(crate) async fn without_room(cx: &ProbeCx, docker: &Docker, c: &Container) -> Vec<FsUsage> {
     let mut places: Vec<String> = c.mounts.iter().filter(|m| m.rw && !m.source.is_empty()).map(|m| m.source.clone()).collect();
     places.extend(docker.data_root().await.ok());
     let mut found: Vec<FsUsage> = Vec::new();
     for place in places {
         if let Ok(space) = cx.filesystems.of(place.as_ref()).await
-            && space.avail < ONE_SEGMENT
+            && space.avail < WAL_SEGMENT_BYTES
             && !found.iter().any(|f| f.dev == space.dev)
         {
             found.push(space);
@@ -255,7 +255,7 @@ pub(crate) async fn without_room(cx: &ProbeCx, docker: &Docker, c: &Container) -
     found
 }
 
-/// Running containers that are told of this one by name.
+/// Running containers with the name of this one in their environment.
 async fn needed_by(cx: &ProbeCx, id: &str) -> Vec<String> {
     let Some(docker) = &cx.docker else { return Vec::new() };
     let Some(server) = cx.inventory.container(id) else { return Vec::new() };

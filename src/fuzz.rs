@@ -1,4 +1,4 @@
-//! Fuzz targets of the upper floor: what people and callers hand in, and what opsctl keeps. `opsctl_core::fuzz` says how they are run.
+//! Fuzz targets of this crate: input of users and clients, and stored files. See `opsctl_core::fuzz` for how to run them.
 
 use std::path::Path;
 
@@ -18,7 +18,7 @@ const TARGETS: &[Target] = &[
     Target::text("config", |text| {
         let known = config::Known::registry();
         match config::read_text(Path::new("config.toml"), text.to_owned(), &known, &[]) {
-            // what is printed as in force is in force
+            // the printed effective configuration is equal to the parsed one
             Ok(loaded) => {
                 let printed = config::effective(&loaded.raw, text);
                 if !printed.contains(opsctl_core::probe::REDACTED) {
@@ -39,12 +39,12 @@ const TARGETS: &[Target] = &[
     }),
     Target::bytes("alert-payload", |bytes| {
         for alert in respond::parse(bytes).unwrap_or_default() {
-            assert!(alert.key().len() < 4096, "what comes from outside is bounded");
+            assert!(alert.key().len() < 4096, "external input is bounded");
         }
     }),
     Target::text("signature", |text| {
         drop((listen::given_token(text), listen::unhex(text)));
-        // a name that is accepted names this host and nothing else
+        // an accepted name always refers to this host
         if listen::is_loopback_host(text) {
             let name = text.to_ascii_lowercase();
             assert!(["localhost", "127.", "["].iter().any(|own| name.starts_with(own)), "{text}");
@@ -58,7 +58,7 @@ const TARGETS: &[Target] = &[
         drop((audit::signatures(bytes, &[]), head.to_string().parse::<audit::Head>()));
         drop(faults.iter().map(ToString::to_string).collect::<String>());
     }),
-    // what a journal keeps of a plan is the plan
+    // a plan is unchanged after a round trip through the journal
     Target::text("plan", |text| {
         if let Ok(plan) = serde_json::from_str::<Plan>(text) {
             let json = serde_json::to_string(&plan).unwrap_or_default();
@@ -83,7 +83,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn every_parser_survives_its_corpus_and_what_is_made_of_it() {
+    fn parsers_do_not_panic_on_corpus_and_mutations() {
         let corpus = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fuzz/corpus");
         for target in TARGETS.iter().chain(opsctl_runbooks::fuzz::targets()) {
             target.briefly(&corpus, 100);
@@ -91,7 +91,7 @@ mod tests {
     }
 
     #[test]
-    fn names_are_one_each_and_no_corpus_is_left_over() {
+    fn names_are_unique_and_every_corpus_has_a_target() {
         let corpus = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fuzz/corpus");
         let mut names: Vec<String> = targets().iter().map(|t| t.name.to_owned()).collect();
         let mut folders: Vec<String> = std::fs::read_dir(corpus)

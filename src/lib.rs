@@ -1,15 +1,16 @@
-//! opsctl finds out what is wrong with a Linux server, says which finding causes the others, and fixes it safely.
+//! opsctl diagnoses a Linux server, names the finding that causes the others, and fixes it safely.
 //!
-//! # How a fact travels
+//! # Data flow
 //!
-//! [`config`] says what is expected ([`site`] makes runbooks of a team's own files), [`discover`] says what is there. [`engine`] lets every check probe its targets
-//! (evidence), judge what came back (findings) and gives the verdict. [`correlate`] says which finding causes which;
-//! the result is one report, and [`render`] prints it. Beside the road: [`fix`] changes something, always through its guard,
-//! [`audit`] remembers what was changed, [`state`] remembers numbers and findings between runs, [`waive`] what is known and does not
-//! count for a while, [`changes`] what was changed before. On this road stand [`look`] (one look at a host, remembered), [`report`] (what is
-//! new since the last one), [`respond`] (what an alert means) and [`listen`] (the same over HTTP); [`deliver`] brings what they say to
-//! people, [`output`] writes the files they name. [`cli`] is thin over all of it, [`watchdog`] ends what does not end by
-//! itself, and [`supervise`] ends when the run has ended.
+//! [`config`] contains the limits and expectations ([`site`] turns custom files into runbooks), [`discover`] finds the targets. [`engine`] lets
+//! every check probe its targets (evidence) and judge the evidence (findings), and returns the verdict. [`correlate`] links findings to their
+//! causes; the result is one report, which [`render`] prints.
+//!
+//! [`fix`] applies changes, always through its guard; [`audit`] is the journal of these changes. [`state`] stores samples and findings between
+//! runs, [`waive`] the waivers; [`changes`] lists earlier changes to the host. [`look`] (one stored run), [`report`] (changes since the last
+//! report), [`respond`] (the diagnosis of an alert) and [`listen`] (the same over HTTP) build on these modules; [`deliver`] sends their output
+//! and [`output`] writes files. [`cli`] is a thin layer over all of it, [`watchdog`] terminates commands that exceed their limits, and
+//! [`supervise`] exits with the run.
 
 #![cfg_attr(test, allow(clippy::disallowed_methods, reason = "tests may block"))]
 

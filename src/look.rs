@@ -1,4 +1,4 @@
-//! One look at this host with what the configuration says, remembered for the next run.
+//! One run on this host with the loaded configuration, stored for the next run.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -14,21 +14,21 @@ use crate::site;
 use crate::state::{Scope, Store, sample_of};
 use crate::waive::{self, Waivers};
 
-/// A host that was looked at, and what looked.
+/// The result of a run, with its session.
 pub struct Looked {
-    /// Looks again.
+    /// For re-checks.
     pub session: Session,
-    /// Remembers.
+    /// History.
     pub store: Store,
-    /// What was read; it holds no secret.
+    /// Evidence, without secrets.
     pub recording: Recording,
-    /// What was found.
+    /// Assessment.
     pub assessment: Assessment,
-    /// A word of the selection that stands for nothing here, with the name nearest to it.
+    /// A word of the selection that matches no target, with the nearest name.
     pub unmatched: Option<(String, Option<String>)>,
 }
 
-/// Where opsctl keeps its own files.
+/// The state directory.
 #[must_use]
 pub fn state_dir(config: &Config) -> PathBuf {
     Surroundings::of_process().state_dir(config.state_dir.as_deref())
@@ -64,7 +64,7 @@ async fn session_at(state_dir: &Path, config: &Config, ask: Ask, deadline: Optio
     (session, store)
 }
 
-/// Looks at this host, and remembers numbers and findings for the next run.
+/// Diagnoses this host, and stores samples and findings for the next run.
 pub async fn look(
     config: &Config,
     selection: &Selection,
@@ -81,11 +81,11 @@ pub async fn look(
     let report = &assessment.report;
     let measures = report.measures.iter().map(|m| sample_of(m, report.started_at));
     let mut samples: Vec<_> = std::mem::take(&mut assessment.samples).into_iter().chain(measures).collect();
-    // a file only for this would be one that nobody asked for
+    // without samples no database is created
     if !samples.is_empty() {
         samples.push(changes::clock_sample(&report.host.boot_id));
     }
-    // a history that hangs must not take the time of the report
+    // a history that hangs must not delay the report
     let until = run.began + session.deadline();
     let remembered = tokio::time::timeout_at(until.into(), store.record(samples)).await;
     let narrowed = !selection.runbooks.is_empty() || !selection.skip.is_empty();
@@ -98,7 +98,7 @@ pub async fn look(
     assessment.report.notes.extend(store.note());
     add_journal(&mut assessment.report, &state_dir(config), config.signing_key.as_deref()).await;
     if remembered.and(observed).is_err() {
-        assessment.report.notes.push("the numbers and findings of this run were not remembered: no time was left".to_owned());
+        assessment.report.notes.push("the samples and findings of this run were not stored: the deadline was reached".to_owned());
     }
     run.partial.step(Step::Reporting);
     Looked { session, store, recording, assessment, unmatched }

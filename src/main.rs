@@ -1,4 +1,4 @@
-//! Parse, run, map to an exit code. Nothing else.
+//! Entry point: parse, run, map to an exit code.
 
 use std::process::ExitCode;
 

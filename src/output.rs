@@ -1,9 +1,9 @@
-//! Files that opsctl writes where it was told to: reports, recordings, metrics, a new configuration, man pages.
+//! Output files at paths given by the user: reports, recordings, metrics, a new configuration, man pages.
 //!
-//! A file appears whole or not at all, with the mode it is meant to have from the beginning, and writing it never waits: there is no
-//! FIFO, no socket and no device except `/dev/stdout`, `/dev/stderr` and `/dev/null`. Root also follows no link at the end of the path
-//! and writes to no directory that another user can change, at any level. A shared directory (`/tmp`) will do for a file that is new or
-//! root's own. All of it is decided on open descriptors ([`trusted`]), and the file is created and renamed relative to the same one.
+//! Files are written atomically with their final mode, and writing never blocks: FIFOs, sockets and devices are rejected, except
+//! `/dev/stdout`, `/dev/stderr` and `/dev/null`. Root also follows no link at the end of the path and writes to no directory that another
+//! user can change, at any level. A shared directory (`/tmp`) is accepted for a new file or a file of root. All checks use open descriptors
+//! ([`trusted`]), and the file is created and renamed relative to the same descriptor.
 
 #![allow(clippy::disallowed_methods, reason = "a file that the command line names, opened by the watched main thread")]
 
@@ -18,10 +18,10 @@ use opsctl_core::model::quantity;
 use opsctl_core::probe::trusted::{self, Directory, Entry, Purpose, within};
 use rustix::fs::{AtFlags, FileType, Mode, OFlags, RenameFlags, fchmod, mkdirat, openat, renameat, renameat_with, unlinkat};
 
-/// How long writing a file may take; only a filesystem that no longer responds takes longer.
+/// Time limit of writing a file; only an unresponsive filesystem exceeds it.
 const WRITE_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// Names that are tried for the temporary file.
+/// Number of names tried for the temporary file.
 const MAX_ATTEMPTS: usize = 8;
 
 /// The mode of reports in files: `file_mode` in `[report]`.
@@ -49,13 +49,13 @@ impl FileMode {
 /// The readers of a file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Access {
-    /// Its owner alone, unless `file_mode` is set: it describes a host.
+    /// Only its owner, unless `file_mode` is set: it describes a host.
     Report(FileMode),
-    /// Its owner alone: a recording, a configuration.
+    /// Only its owner: a recording, a configuration.
     Private,
-    /// The collector of node_exporter, which runs as another user (mode 0644). They may be in a directory of that user's.
+    /// The collector of node_exporter, which runs as another user (mode 0644). The directory may belong to that user.
     Metrics,
-    /// Everyone (mode 0644): documentation.
+    /// All users (mode 0644): documentation.
     Public,
 }
 
@@ -77,17 +77,17 @@ impl Access {
     }
 }
 
-/// Writes a file and replaces the one that is there.
+/// Writes a file and replaces an existing one.
 pub fn write(path: &Path, bytes: Vec<u8>, access: Access) -> io::Result<()> {
     put(path, bytes, access, true).map(|_| ())
 }
 
-/// Writes a file unless there is one; false when there is.
+/// Writes a new file; false if it exists.
 pub fn write_new(path: &Path, bytes: Vec<u8>, access: Access) -> io::Result<bool> {
     put(path, bytes, access, false)
 }
 
-/// Creates a directory and those above it that do not exist, with this mode as far as the umask leaves it.
+/// Creates a directory and missing parents, with this mode, reduced by the umask.
 pub fn create_directories(path: &Path, mode: u32) -> io::Result<()> {
     let path = std::path::absolute(path)?;
     bounded(path, move |path| {
@@ -97,11 +97,11 @@ pub fn create_directories(path: &Path, mode: u32) -> io::Result<()> {
             match trusted::destination(path, Purpose::Write).map_err(trusted::TrustError::into_io)? {
                 Entry::Directory(_) => Ok(()),
                 Entry::Absent { parent, name } => match mkdirat(&parent, &name, Mode::from_raw_mode(mode)) {
-                    // another run was faster
+                    // created by a concurrent run
                     Err(rustix::io::Errno::EXIST) => trusted::directory(path).map(|_| ()).map_err(trusted::TrustError::into_io),
                     result => result.map_err(io::Error::from),
                 },
-                // a link to one counts, if the link cannot be exchanged
+                // a link to a directory is accepted if no other user can replace the link
                 Entry::File { .. } => trusted::directory(path).map(|_| ()).map_err(trusted::TrustError::into_io),
             }
         })
@@ -116,7 +116,7 @@ fn bounded<T: Send + 'static>(path: PathBuf, run: impl FnOnce(&Path) -> io::Resu
 }
 
 fn put(path: &Path, bytes: Vec<u8>, access: Access, replace: bool) -> io::Result<bool> {
-    // the open descriptors of this process, not the files they lead to
+    // the open descriptors of this process, not the files they refer to
     match path.to_str() {
         Some("/dev/stdout") => return whole(&mut io::stdout().lock(), &bytes),
         Some("/dev/stderr") => return whole(&mut io::stderr().lock(), &bytes),
@@ -149,7 +149,7 @@ fn whole(out: &mut dyn io::Write, bytes: &[u8]) -> io::Result<bool> {
     out.flush().map(|()| true)
 }
 
-/// Whether the file that is there may be replaced. It is never opened.
+/// Whether the existing file may be replaced. It is never opened.
 fn replaceable(directory: &Directory, name: &OsStr, stat: &rustix::fs::Stat) -> io::Result<()> {
     let root = rustix::process::geteuid().is_root();
     let kind = match FileType::from_raw_mode(stat.st_mode) {
@@ -173,7 +173,7 @@ fn replaceable(directory: &Directory, name: &OsStr, stat: &rustix::fs::Stat) -> 
     Err(io::Error::new(ErrorKind::InvalidInput, why))
 }
 
-/// A new file in a directory, readable by its owner alone. A name that exists, whatever it is, is not used.
+/// A new file in a directory, readable only by its owner. An existing name of any type is not used.
 fn temporary(directory: &Directory) -> io::Result<(String, File)> {
     let flags = OFlags::CREATE | OFlags::EXCL | OFlags::WRONLY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
     let mut last = ErrorKind::AlreadyExists.into();
@@ -195,7 +195,7 @@ fn temporary(directory: &Directory) -> io::Result<(String, File)> {
 
 fn fill(file: &mut File, bytes: &[u8], access: Access) -> io::Result<()> {
     file.write_all(bytes)?;
-    // whatever the umask is
+    // independent of the umask
     fchmod(file.as_fd(), access.mode())?;
     if access.is_durable() { file.sync_all() } else { Ok(()) }
 }
@@ -207,7 +207,7 @@ fn rename(directory: &Directory, from: &str, to: &OsStr, replace: bool) -> io::R
     match renameat_with(directory, from, directory, to, RenameFlags::NOREPLACE) {
         Ok(()) => Ok(true),
         Err(rustix::io::Errno::EXIST) => Ok(false),
-        // filesystems without the flag (NFS): a second name, and the first one is removed
+        // filesystems without the flag (NFS): create a hard link and remove the first name
         Err(rustix::io::Errno::INVAL | rustix::io::Errno::NOSYS) => {
             match rustix::fs::linkat(directory, from, directory, to, AtFlags::empty()) {
                 Ok(()) => unlinkat(directory, from, AtFlags::empty()).map(|()| true).map_err(io::Error::from),

@@ -1,8 +1,8 @@
-//! A process that waits for the run and ends when the run has ended.
+//! The supervisor process: it waits for the run and exits when the run has ended.
 //!
-//! A thread that waits for a FUSE server which has taken its request and does not answer cannot be killed (`request_wait_answer` in
-//! `fs/fuse/dev.c`), and a process with such a thread is never reaped: its parent would wait for ever although the report is printed.
-//! This process does no input or output that could hang. It relays the exit code of the run as soon as the run has called `exit(2)`.
+//! A thread that waits for a FUSE server which has accepted its request and does not reply cannot be killed (`request_wait_answer` in
+//! `fs/fuse/dev.c`), and a process with such a thread is never reaped: its parent would wait forever although the report is printed.
+//! This process does no input or output that can hang. It relays the exit code of the run as soon as the run has called `exit(2)`.
 
 #![allow(clippy::disallowed_methods, reason = "starts this program again")]
 
@@ -15,22 +15,22 @@ use std::time::Duration;
 use opsctl_core::probe::{blocking, environment};
 use rustix::process::{Signal, set_parent_process_death_signal};
 
-/// Set for the process that does the run.
-const RUN: &str = "OPSCTL_RUN_OF";
+/// Set in the environment of the process that executes the run.
+const RUN_VARIABLE: &str = "OPSCTL_RUN_OF";
 
-/// Time between two looks at a run that has not been reaped.
-const LOOK_EVERY: Duration = Duration::from_millis(100);
+/// Poll interval for a run that has not been reaped.
+const POLL_INTERVAL: Duration = Duration::from_millis(100);
 
-/// The command that is not supervised: it runs until it is stopped, and systemd watches its process.
+/// The command that is not supervised: it runs until it is stopped, and systemd supervises its process.
 const UNSUPERVISED: &str = "listen";
 
-/// Runs `run` in a process of its own and returns its exit code, or runs it here where that is not possible or not needed.
+/// Runs `run` in a child process and returns its exit code, or runs it in this process if that is not possible or not needed.
 pub fn run(arguments: Vec<OsString>, run: impl FnOnce(Vec<OsString>) -> u8) -> u8 {
     let parent = std::os::unix::process::parent_id().to_string();
-    if environment(RUN).is_some_and(|of| of == parent) {
-        // not `exe`, as the kernel names it
+    if environment(RUN_VARIABLE).is_some_and(|of| of == parent) {
+        // the kernel would set it to `exe`
         let _ = rustix::thread::set_name(c"opsctl");
-        // a signal that ends the parent ends the run; a fix leaves a journal that tells what was in flight
+        // a signal that kills the parent kills the run; the journal records a fix in flight
         let _ = set_parent_process_death_signal(Some(Signal::KILL));
         return run(arguments);
     }
@@ -38,10 +38,10 @@ pub fn run(arguments: Vec<OsString>, run: impl FnOnce(Vec<OsString>) -> u8) -> u
         return run(arguments);
     }
     let mut command = Command::new("/proc/self/exe");
-    command.arg0(&arguments[0]).args(&arguments[1..]).env(RUN, std::process::id().to_string());
+    command.arg0(&arguments[0]).args(&arguments[1..]).env(RUN_VARIABLE, std::process::id().to_string());
     match command.spawn() {
         Ok(child) => wait(child),
-        // without /proc there is nothing to diagnose either; the run says so
+        // without /proc no diagnosis is possible; the run reports it
         Err(_) => run(arguments),
     }
 }
@@ -53,7 +53,7 @@ fn wait(mut child: std::process::Child) -> u8 {
         let _ = send.send(child.wait());
     });
     loop {
-        match ended.recv_timeout(LOOK_EVERY) {
+        match ended.recv_timeout(POLL_INTERVAL) {
             Ok(Ok(status)) => return relay(status),
             Ok(Err(_)) => return crate::cli::exit::SOFTWARE,
             Err(_) => {}
@@ -61,14 +61,14 @@ fn wait(mut child: std::process::Child) -> u8 {
         // proc(5): procfs does not block
         let stat = blocking::on_this_thread(|io| io.read_lossy(format!("/proc/{pid}/stat")));
         if let Some(status) = stat.ok().and_then(|stat| exited(&stat)) {
-            // its threads have all the time that an ordinary exit takes
-            let reaped = ended.recv_timeout(LOOK_EVERY);
+            // its threads have the time of an ordinary exit
+            let reaped = ended.recv_timeout(POLL_INTERVAL);
             return relay(reaped.ok().and_then(Result::ok).unwrap_or(status));
         }
     }
 }
 
-/// The status with which a process has exited whose other threads are still there: state `Z`, and the last field (`exit_code`).
+/// The exit status of a process with threads that still exist: state `Z`, and the last field (`exit_code`).
 fn exited(stat: &str) -> Option<ExitStatus> {
     let mut fields = stat.rsplit_once(')')?.1.split_ascii_whitespace();
     if fields.next()? != "Z" {
@@ -77,7 +77,7 @@ fn exited(stat: &str) -> Option<ExitStatus> {
     Some(ExitStatus::from_raw(fields.next_back()?.parse().ok()?))
 }
 
-/// Ends as the run has ended: with its code, or by its signal.
+/// Converts the status of the run: its code, or its signal.
 fn relay(status: ExitStatus) -> u8 {
     match (status.code(), status.signal()) {
         (Some(code), _) => u8::try_from(code).unwrap_or(crate::cli::exit::SOFTWARE),

@@ -1,4 +1,4 @@
-//! What was changed on a host, when and by whom.
+//! Changes to a host: time, kind, subject and author.
 
 use std::fmt;
 
@@ -6,27 +6,27 @@ use jiff::Timestamp;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-/// What kind of change.
+/// Kind of a change.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum ChangeKind {
     /// The machine was started.
     Boot,
-    /// A certificate was renewed or its file written.
+    /// A certificate was renewed, or its file was written.
     Certificate,
     /// The wall clock was set.
     Clock,
     /// A configuration file was written.
     Config,
-    /// A container was made, started, stopped or removed.
+    /// A container was created, started, stopped or removed.
     Container,
-    /// Somebody noted it: a deployment, work on a database.
+    /// A recorded note: a deployment, work on a database.
     Note,
     /// opsctl itself: a fix, an undo, a waiver.
     Opsctl,
     /// A package was installed, upgraded or removed.
     Package,
-    /// Somebody ran a program as another user.
+    /// A program was run as another user with `sudo`.
     Sudo,
     /// A unit was started, restarted or stopped.
     Unit,
@@ -49,44 +49,44 @@ impl fmt::Display for ChangeKind {
     }
 }
 
-/// What a change that may matter to everything concerns.
+/// Entry of [`Change::concerns`] for changes that may affect every object.
 pub const EVERYTHING: &str = "*";
 
-/// Something that was changed.
+/// A change to the host.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Change {
-    /// When.
+    /// Time of the change.
     pub at: Timestamp,
-    /// What kind of change.
+    /// Kind of the change.
     pub kind: ChangeKind,
-    /// What was changed: `container:web`, `package:nginx`, a path, `host`.
+    /// Changed object: `container:web`, `package:nginx`, a path, `host`.
     pub subject: String,
-    /// What happened to it: a lowercase phrase.
+    /// Description: a lowercase phrase.
     pub what: String,
-    /// Who did it, where that is known.
+    /// Author, if known.
     #[serde(default)]
     pub by: Option<String>,
-    /// Whose findings it may have to do with: objects as findings name them (`container:web`, `unit:nginx.service`), `server:ID`,
-    /// `etc:NAME` for what is configured below `/etc/NAME`, `runbook:ID`, `engine`, or `*` for everything.
+    /// Findings that the change may explain: objects as in findings (`container:web`, `unit:nginx.service`), `server:ID`,
+    /// `etc:NAME` for everything configured below `/etc/NAME`, `runbook:ID`, `engine`, or `*` for everything.
     #[serde(default)]
     pub concerns: Vec<String>,
 }
 
 impl Change {
-    /// A change that concerns its subject, by nobody known.
+    /// A change that concerns its subject, without an author.
     pub fn new(at: Timestamp, kind: ChangeKind, subject: impl Into<String>, what: impl Into<String>) -> Self {
         let subject = subject.into();
         Self { at, kind, concerns: vec![subject.clone()], subject, what: what.into(), by: None }
     }
 
-    /// Says who did it.
+    /// Sets the author.
     #[must_use]
     pub fn by(mut self, who: Option<impl Into<String>>) -> Self {
         self.by = who.map(Into::into);
         self
     }
 
-    /// Adds something it concerns, once.
+    /// Adds an entry to `concerns` unless it is present.
     #[must_use]
     pub fn concerning(mut self, object: impl Into<String>) -> Self {
         let object = object.into();
@@ -104,17 +104,17 @@ impl Change {
     }
 }
 
-/// The changes of a host within some time, and what could not be looked at.
+/// The changes of a host since a given time, and the sources that could not be read.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Changes {
-    /// From when on was looked.
+    /// Start of the period.
     pub since: Timestamp,
-    /// What was changed, oldest first.
+    /// The changes, oldest first.
     pub changes: Vec<Change>,
-    /// What could not be looked at, and why.
+    /// Sources that could not be read, with the reason.
     #[serde(default)]
     pub unknown: Vec<String>,
-    /// What this host does not have.
+    /// Sources that do not exist on this host.
     #[serde(default)]
     pub absent: Vec<String>,
 }

@@ -1,4 +1,4 @@
-//! What a runbook author writes.
+//! The traits and types that a runbook author implements.
 
 use std::future::Future;
 use std::pin::Pin;
@@ -19,79 +19,79 @@ use super::{
 };
 use crate::probe::{ProbeCx, ProbeError};
 
-/// What a check is, before it runs.
+/// Static description of a check.
 #[derive(Debug, PartialEq, Eq)]
 pub struct CheckSpec {
     /// `runbook.name`, for example `container.state`.
     pub id: &'static str,
-    /// Reads true when healthy: "containers are running".
+    /// Subject and predicate, true when healthy: "containers are running".
     pub title: &'static str,
-    /// Every code it can report.
+    /// All codes it can report.
     pub codes: &'static [Code],
-    /// Every fix it can plan.
+    /// All fixes it can plan.
     pub fixes: &'static [FixSpec],
-    /// How long one probe may take; the engine gives up then and says so.
+    /// Timeout of one probe; the engine then reports the check as unknown.
     pub timeout: Duration,
 }
 
-/// One check. `probe` reads, `judge` decides, `plan` proposes; the engine does everything else.
+/// A check. `probe` collects evidence, `judge` evaluates it, `plan` proposes fixes; everything else is up to the engine.
 pub trait Check: Send + Sync + 'static {
-    /// What `probe` brings back and `judge` sees: plain data, no secrets, all of it recordable.
+    /// Evidence from `probe` for `judge`: plain data without secrets; all of it can be recorded.
     type Evidence: Serialize + DeserializeOwned + Send;
 
-    /// What it is.
+    /// Its static description.
     fn spec(&self) -> &'static CheckSpec;
 
-    /// What it applies to on this host; nothing means the check has no row. The machine itself unless a check says otherwise.
+    /// The targets of the check on this host; without targets the check has no row. Default: the host.
     fn targets(&self, _inventory: &Inventory) -> Vec<Target> {
         vec![Target::host()]
     }
 
-    /// Reads the facts. The only I/O. A target that does not answer is evidence, not an error:
-    /// errors are for what *we* could not look at.
+    /// Collects evidence. The only method with I/O. A target that does not respond is evidence; errors are for failures of opsctl
+    /// itself to read something.
     fn probe(&self, cx: &ProbeCx, target: &Target) -> impl Future<Output = Result<Self::Evidence, ProbeError>> + Send;
 
-    /// Decides. Pure: what it needs to know about time is in `judged.taken_at`.
+    /// Evaluates evidence. Pure: the current time is `judged.taken_at`.
     fn judge(&self, judged: &Judged<'_>, evidence: &Self::Evidence) -> Judgement;
 
-    /// Proposes how to carry out `fix` for `finding`, from evidence alone. The guard calls it again with
-    /// fresh evidence just before acting, so every precondition is written once, here.
+    /// Plans `fix` for `finding` from evidence alone. The guard calls it again with fresh evidence right before it acts, so every
+    /// precondition is written once, here.
     fn plan(&self, fix: &str, _finding: &Finding, _judged: &Judged<'_>, _evidence: &Self::Evidence) -> Result<Plan, Refusal> {
         Err(Refusal::Precondition(format!("{} has no fix {fix}", self.spec().id)))
     }
 }
 
-/// What is judged: the target and the moment its evidence was taken.
+/// Context of an evaluation: the target and the time of its evidence.
 #[derive(Debug, Clone, Copy)]
 pub struct Judged<'a> {
-    /// What was probed.
+    /// The probed target.
     pub target: &'a Target,
-    /// Now, as far as `judge` is concerned.
+    /// The current time for `judge`.
     pub taken_at: Timestamp,
 }
 
-/// What a judge says.
+/// Result of an evaluation.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct Judgement {
-    /// What is wrong or worth knowing.
+    /// Faults and noteworthy facts.
     pub findings: Vec<Finding>,
-    /// What it could not see although it matters: the check is at best unknown.
+    /// Relevant facts that could not be read: the check is at best unknown.
     pub gaps: Vec<String>,
-    /// Why the check says nothing about this target after all.
+    /// Reason why the check does not apply to this target.
     pub skip: Option<String>,
     /// Tables for the report.
     pub tables: Vec<Table>,
-    /// Numbers to remember for the next run.
+    /// Numbers to store for the next run.
     pub samples: Vec<Sample>,
-    /// Numbers with their limits, for whoever draws or compares them.
+    /// Numbers with their limits, for perfdata and metrics.
     pub measures: Vec<Measure>,
-    /// What may still change by itself in the next minutes, good or bad: something is starting, a clock is being set. Who waits
-    /// for a host to come up waits while there is any, and no longer.
+    /// Conditions that may change on their own within minutes, for better or worse, for example a starting unit or a clock that
+    /// is being set. Commands that wait for a host to come up wait while there are any.
     pub pending: Vec<String>,
 }
 
 impl Judgement {
-    /// Does not apply; why.
+    /// The check does not apply, with the reason.
     pub fn skip(why: impl Into<String>) -> Self {
         Self { skip: Some(why.into()), ..Self::default() }
     }
@@ -103,22 +103,22 @@ impl From<Vec<Finding>> for Judgement {
     }
 }
 
-/// Evidence that does not have the shape of its check: an old recording, or a hand-made one.
+/// Evidence that does not match the type of its check: an old or a handwritten recording.
 #[derive(Debug, thiserror::Error)]
-#[error("the evidence of {check} does not have the shape this version reads: {source}")]
+#[error("the evidence of {check} does not match the format of this version: {source}")]
 pub struct EvidenceMismatch {
     /// Check id.
     pub check: &'static str,
-    /// What serde said.
+    /// Error from serde.
     #[source]
     pub source: serde_json::Error,
 }
 
-/// A future that can be put in a list with others.
+/// A boxed future, for collections of futures.
 pub type BoxFuture<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
 
-/// [`Check`] without its evidence type. The engine sees evidence only as JSON text, so what is judged live is
-/// exactly what a recording holds.
+/// [`Check`] without its evidence type. The engine handles evidence as JSON text only, so a live run judges exactly the contents
+/// of a recording.
 pub trait AnyCheck: Send + Sync {
     /// See [`Check::spec`].
     fn spec(&self) -> &'static CheckSpec;

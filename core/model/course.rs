@@ -1,4 +1,4 @@
-//! How a run compares with earlier ones.
+//! Comparison of a run with earlier runs.
 
 use jiff::Timestamp;
 use schemars::JsonSchema;
@@ -7,67 +7,67 @@ use serde::{Deserialize, Serialize};
 use super::measure::Trend;
 use super::verdict::Severity;
 
-/// How a finding stands to what was reported before.
+/// State of a finding relative to earlier reports.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum Standing {
     /// Not reported before.
     New,
-    /// Reported before, and still so.
+    /// Reported before and still open.
     Still,
-    /// Comes and goes: it began at least three times within a day.
+    /// Recurring: it began at least three times within a day.
     Flapping,
 }
 
-/// How one open finding stands to earlier runs.
+/// History of an open finding.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Known {
     /// Id of the finding in this report.
     pub finding: String,
-    /// How it stands.
+    /// Its state relative to earlier reports.
     pub standing: Standing,
-    /// When opsctl saw it first, this time.
+    /// First time opsctl reported it in this episode.
     pub first_seen: Timestamp,
-    /// How often it began within the last day, this time included.
+    /// Number of episodes within the last day, including this one.
     pub times: u32,
 }
 
-/// Something that was open and no longer is.
+/// A finding that was open and no longer is.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Recovered {
     /// Its code.
     pub code: String,
     /// Its subject, as `kind:name`.
     pub subject: String,
-    /// How much it mattered.
+    /// Its severity.
     pub severity: Severity,
-    /// What was said of it last.
+    /// Its last message.
     pub message: String,
-    /// When it was seen first.
+    /// First time it was reported.
     pub first_seen: Timestamp,
-    /// When it was seen last.
+    /// Last time it was reported.
     pub last_seen: Timestamp,
-    /// Who owns the subject.
+    /// Owner of the subject.
     pub owner: Option<String>,
 }
 
-/// How a run compares with earlier ones.
+/// Comparison of a run with earlier runs.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Course {
-    /// When the report before this one was made; none for the first.
+    /// Time of the previous report; `None` for the first.
     pub compared_with: Option<Timestamp>,
-    /// One for each open finding that counts.
+    /// One entry per open finding that counts.
     pub findings: Vec<Known>,
-    /// What was open and no longer is.
+    /// Findings that are no longer open.
     pub recovered: Vec<Recovered>,
-    /// Numbers of earlier runs.
+    /// Numbers from earlier runs.
     pub trends: Vec<Trend>,
-    /// `day`, `week` or `month` when this sums up a period; `recovered` then holds everything that ended in it.
+    /// `day`, `week` or `month` for a report over a period; `recovered` then contains every finding that ended in it.
     pub period: Option<String>,
 }
 
 impl Course {
-    /// How a finding of this id stands.
+    /// The history of the finding with this id.
     #[must_use]
     pub fn of(&self, finding: &str) -> Option<&Known> {
         self.findings.iter().find(|k| k.finding == finding)

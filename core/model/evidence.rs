@@ -1,4 +1,4 @@
-//! What a probe brought back, as it is recorded and replayed.
+//! Evidence of probes, as it is recorded and replayed.
 
 use jiff::Timestamp;
 use serde::de::DeserializeOwned;
@@ -8,51 +8,51 @@ use serde_json::value::{RawValue, to_raw_value};
 use super::target::Target;
 use crate::probe::Redactor;
 
-/// One probe of one target: everything `judge` may know.
+/// One probe of one target: the complete input of `judge`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Record {
     /// Check id.
     pub check: String,
-    /// What was probed.
+    /// The probed target.
     pub target: Target,
-    /// When; ages are counted from here, so that a replay judges as the live run did.
+    /// Time of the probe. Ages are relative to it, so that a replay gives the same result as the live run.
     pub taken_at: Timestamp,
-    /// How long the probe took, in milliseconds.
+    /// Duration of the probe in milliseconds.
     pub duration_ms: u64,
-    /// What came back.
+    /// Result of the probe.
     pub outcome: Outcome,
 }
 
-/// What came back from a probe.
+/// Result of a probe.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Outcome {
-    /// The evidence of the check, as JSON, with secrets removed.
+    /// Evidence of the check, as JSON without secrets.
     Evidence(EvidenceText),
-    /// There but could not look; why.
+    /// The target exists but could not be read, with the reason.
     Unknown(String),
-    /// Does not apply; why.
+    /// The check does not apply, with the reason.
     Skip(String),
 }
 
-/// The evidence of one check of one target as JSON text. All of them are held until everything is judged; as trees of values those of
-/// a host with hundreds of containers take several times the room.
+/// Evidence of one check of one target, as JSON text. All evidence stays in memory until everything is judged; for a host with
+/// hundreds of containers, trees of values take several times the memory.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct EvidenceText(Box<RawValue>);
 
 impl EvidenceText {
-    /// What a check brought back. Fails for what JSON cannot hold, such as a map whose keys are no strings.
+    /// Serializes evidence. Fails for values that JSON cannot represent, such as a map with keys other than strings.
     pub fn of(evidence: &impl Serialize) -> Result<Self, serde_json::Error> {
         to_raw_value(evidence).map(Self)
     }
 
-    /// It again, for the check that brought it. Fails when it has another shape: an old recording, or a hand-made one.
+    /// Deserializes the evidence. Fails when its type does not match: an old or a handwritten recording.
     pub fn typed<E: DeserializeOwned>(&self) -> Result<E, serde_json::Error> {
         serde_json::from_str(self.0.get())
     }
 
-    /// Removes secrets from every string in it.
+    /// Redacts secrets in every string.
     pub fn scrub(&mut self, redactor: &Redactor) {
         let scrubbed = self.typed::<serde_json::Value>().and_then(|mut value| {
             let changed = redactor.scrub_json(&mut value);
@@ -61,7 +61,7 @@ impl EvidenceText {
         match scrubbed {
             Ok(None) => {}
             Ok(Some(scrubbed)) => *self = scrubbed,
-            // it is JSON by construction; were it not, nothing of it may stay
+            // JSON by construction; if it were not, none of it may be kept
             Err(_) => self.0 = RawValue::NULL.to_owned(),
         }
     }
@@ -73,27 +73,27 @@ impl PartialEq for EvidenceText {
     }
 }
 
-/// One number remembered for the next run, so that growth can be told from size.
+/// A number stored for the next run, to compute growth.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Sample {
-    /// What it belongs to, by identity: a number of another object with the same name must not be compared.
+    /// Identity of the measured object: numbers of another object with the same name must not be compared.
     pub object: String,
-    /// What it measures.
+    /// Metric name.
     pub metric: String,
-    /// When it was read.
+    /// Time of the reading.
     pub at: Timestamp,
     /// The number.
     pub value: f64,
 }
 
 impl Sample {
-    /// A count, for the next run to compare with.
+    /// A sample of a counter.
     #[must_use]
     pub fn count(object: impl Into<String>, metric: &str, at: Timestamp, value: u64) -> Self {
         Self { object: object.into(), metric: metric.to_owned(), at, value: value as f64 }
     }
 
-    /// The count it holds.
+    /// The value as a count.
     #[must_use]
     #[expect(
         clippy::cast_possible_truncation,
@@ -105,7 +105,7 @@ impl Sample {
     }
 }
 
-/// How much a counter grew since an earlier look; nothing without one, or when it began anew.
+/// Growth of a counter since an earlier run; 0 without an earlier value, or when the counter was reset.
 #[must_use]
 pub fn grown(now: Option<u64>, before: Option<&Sample>) -> u64 {
     match (now, before) {

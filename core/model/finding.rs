@@ -1,4 +1,4 @@
-//! What a judge says about a target.
+//! Findings: the results of judging a target.
 
 use jiff::Timestamp;
 use schemars::JsonSchema;
@@ -6,66 +6,66 @@ use serde::{Deserialize, Serialize};
 
 use super::{code::Code, link::Key, link::KeyKind, target::Subject, verdict::Severity};
 
-/// How sure the judge is.
+/// Confidence of a finding.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum Confidence {
-    /// The evidence proves it.
+    /// The evidence proves the finding.
     Confirmed,
-    /// The evidence fits it; something else could look the same.
+    /// The evidence is consistent with the finding; other causes are possible.
     Likely,
 }
 
-/// One piece of cited evidence: a label and what was read.
+/// A piece of cited evidence: label and value.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Cited {
-    /// What was read, for example `kernel log`.
+    /// Source, for example `kernel log`.
     pub label: String,
-    /// What it said.
+    /// Its content.
     pub value: String,
 }
 
-/// Something that is not as it should be (or, with severity info, is worth knowing).
+/// A fault, or (with severity info) a noteworthy fact.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Finding {
-    /// `f1`, `f2`, … in report order; given by the engine.
+    /// `f1`, `f2`, … in report order; assigned by the engine.
     pub id: String,
-    /// What kind of finding.
+    /// Code of the finding.
     pub code: String,
     /// The runbook that reports it.
     pub runbook: String,
-    /// How much it matters.
+    /// Severity.
     pub severity: Severity,
-    /// How sure the judge is.
+    /// Confidence.
     pub confidence: Confidence,
-    /// What it is about.
+    /// The affected object.
     pub subject: Subject,
-    /// A lowercase phrase with the number and the limit in it.
+    /// A lowercase phrase that contains the number and the limit.
     pub message: String,
-    /// What was read.
+    /// Cited evidence.
     pub evidence: Vec<Cited>,
-    /// Fixes that apply to it.
+    /// Applicable fixes.
     pub fixes: Vec<String>,
     /// The finding that causes it.
     pub explained_by: Option<String>,
-    /// When it began, where that is known.
+    /// Start of the fault, if known.
     pub since: Option<Timestamp>,
     /// The waiver that covers it.
     pub waived: Option<String>,
-    /// Who owns the subject, from the configuration.
+    /// Owner of the subject, from the configuration.
     pub owner: Option<String>,
-    /// What to do, one line.
+    /// Recommended action, one line.
     pub hint: String,
-    /// What ties it to other findings; not part of the report.
+    /// Keys that tie it to other findings; not part of the report.
     #[serde(skip)]
     pub keys: Vec<Key>,
-    /// How much of a shared effect it accounts for (bytes for a filesystem): the largest of several causes comes first.
+    /// Share of a common effect (bytes for a filesystem): the largest of several causes comes first.
     #[serde(skip)]
     pub weight: u64,
 }
 
 impl Finding {
-    /// A confirmed finding with nothing cited yet.
+    /// A confirmed finding without cited evidence.
     pub fn new(code: &'static Code, severity: Severity, subject: Subject, message: impl Into<String>) -> Self {
         debug_assert!(code.severities.contains(&severity), "{} is not declared with severity {severity}", code.id);
         Self {
@@ -88,7 +88,7 @@ impl Finding {
         }
     }
 
-    /// Adds a piece of evidence; an empty value is left out.
+    /// Cites a piece of evidence; an empty value is omitted.
     #[must_use]
     pub fn cite(mut self, label: impl Into<String>, value: impl Into<String>) -> Self {
         let value = value.into();
@@ -98,7 +98,7 @@ impl Finding {
         self
     }
 
-    /// Adds a piece of evidence that may not have been read.
+    /// Cites a piece of evidence that may be missing.
     #[must_use]
     pub fn cite_opt(self, label: impl Into<String>, value: Option<impl Into<String>>) -> Self {
         match value {
@@ -107,42 +107,42 @@ impl Finding {
         }
     }
 
-    /// Marks it as fitting the evidence without being proved by it.
+    /// Sets the confidence to [`Confidence::Likely`].
     #[must_use]
     pub fn likely(mut self) -> Self {
         self.confidence = Confidence::Likely;
         self
     }
 
-    /// Replaces the code's general hint by one that fits this case.
+    /// Replaces the general hint of the code by a specific one.
     #[must_use]
     pub fn hint(mut self, hint: impl Into<String>) -> Self {
         self.hint = hint.into();
         self
     }
 
-    /// Offers a fix.
+    /// Adds an applicable fix.
     #[must_use]
     pub fn fix(mut self, id: &'static str) -> Self {
         self.fixes.push(id.to_owned());
         self
     }
 
-    /// Says when it began.
+    /// Sets the start of the fault.
     #[must_use]
     pub fn since(mut self, at: Option<Timestamp>) -> Self {
         self.since = at;
         self
     }
 
-    /// Adds something it shares with other findings.
+    /// Adds a key that ties it to other findings.
     #[must_use]
     pub fn key(mut self, kind: KeyKind, value: impl Into<String>) -> Self {
         self.keys.push(Key { kind, value: value.into() });
         self
     }
 
-    /// Says how much of a shared effect it accounts for.
+    /// Sets its share of a common effect.
     #[must_use]
     pub fn weight(mut self, weight: u64) -> Self {
         self.weight = weight;

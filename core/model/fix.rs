@@ -1,4 +1,4 @@
-//! What could be done about a finding, as data. Nothing here acts.
+//! Fixes as data. Nothing here performs an action.
 
 use std::fmt;
 use std::time::Duration;
@@ -13,7 +13,7 @@ use super::{
     text::shell_word,
 };
 
-/// What a fix may interrupt. Ordered.
+/// Impact of a fix. Ordered.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema)]
 pub enum Risk {
     /// Reads only.
@@ -29,7 +29,7 @@ pub enum Risk {
 }
 
 impl Risk {
-    /// What the class means, for people.
+    /// Description of the class.
     #[must_use]
     pub fn meaning(self) -> &'static str {
         match self {
@@ -48,18 +48,18 @@ impl fmt::Display for Risk {
     }
 }
 
-/// A fix a check knows.
+/// A fix of a check.
 #[derive(Debug, PartialEq, Eq)]
 pub struct FixSpec {
     /// `area.verb`, for example `container.raise-memory`.
     pub id: &'static str,
-    /// What it may interrupt.
+    /// Its impact.
     pub risk: Risk,
     /// Imperative, one line.
     pub title: &'static str,
 }
 
-/// What makes a file this one and no other.
+/// Identity of a file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct FileIdentity {
     /// Device number.
@@ -68,7 +68,8 @@ pub struct FileIdentity {
     pub ino: u64,
 }
 
-/// One effect. A closed set, so that everything opsctl can do to a host is read in one place; one arm each in `src/fix/apply.rs`.
+/// One effect. The set is closed, so that everything opsctl can do to a host is defined in one place; each has one arm in
+/// `src/fix/apply.rs`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case", tag = "do")]
 pub enum Action {
@@ -119,31 +120,32 @@ pub enum Action {
         /// Memory plus swap in bytes; -1 for unlimited swap.
         memory_swap: i64,
     },
-    /// Saves the last `keep_bytes` of a file below the state directory, then cuts the file to zero. Never unlinks: its writer holds it open.
+    /// Saves the last `keep_bytes` of a file below the state directory, then truncates the file to zero. Never unlinks it: the
+    /// writer has it open.
     TruncateFile {
         /// Absolute path.
         path: String,
-        /// The file that was seen; another one of the same name is left alone.
+        /// The file that was inspected; another file with the same name is not touched.
         identity: FileIdentity,
-        /// How much of the end is saved.
+        /// Number of bytes saved from the end.
         keep_bytes: u64,
     },
-    /// Cuts a deleted file that a process still holds open to zero, through `/proc/<pid>/fd/<fd>`.
+    /// Truncates a deleted file that a process still has open, through `/proc/<pid>/fd/<fd>`.
     TruncateDeletedFd {
-        /// Process that holds it.
+        /// Process that has it open.
         pid: i32,
         /// Start time of that process in clock ticks since boot, so that a reused pid is not touched.
         start_ticks: u64,
-        /// Its descriptor.
+        /// File descriptor in that process.
         fd: i32,
-        /// The file that was seen.
+        /// The file that was inspected.
         identity: FileIdentity,
     },
     /// `POST /build/prune`.
     PruneBuildCache,
     /// `POST /images/prune` of dangling images.
     PruneDanglingImages,
-    /// `DELETE /containers/{id}` of exactly these, each re-inspected.
+    /// `DELETE /containers/{id}` of exactly these containers, each inspected again before.
     RemoveContainers {
         /// Full container ids.
         ids: Vec<String>,
@@ -168,7 +170,7 @@ pub enum Action {
         /// Full unit name.
         unit: String,
     },
-    /// `systemctl enable`: at the next boot; nothing starts now.
+    /// `systemctl enable`: takes effect at the next boot; nothing is started now.
     EnableUnit {
         /// Full unit name.
         unit: String,
@@ -180,9 +182,9 @@ pub enum Action {
     },
     /// `systemctl daemon-reload`.
     ReloadUnits,
-    /// Changes nothing: fails when one of these rules of the container engine is no longer there.
+    /// Changes nothing: fails when one of these rules of the container engine no longer exists.
     KeepEngineRules {
-        /// Lines of `iptables-save` about the engine's chains, each with its table in front.
+        /// Lines of `iptables-save` that refer to chains of the engine, each prefixed with its table.
         rules: Vec<String>,
     },
     /// Sets the priority of all threads of a process.
@@ -194,51 +196,51 @@ pub enum Action {
         /// -20 to 19.
         nice: i32,
     },
-    /// Sets a kernel setting until the next boot.
+    /// Sets a kernel parameter until the next boot.
     SetSysctl {
         /// `net.core.somaxconn`.
         key: String,
-        /// As it is written.
+        /// Value as written to the file.
         value: String,
     },
-    /// Adds a line to the end of a small configuration file, unless it is in it; makes the file if need be.
+    /// Appends a line to a small configuration file unless it contains the line; creates the file if necessary.
     AddLine {
         /// Absolute path.
         path: String,
         /// Without line break.
         line: String,
     },
-    /// Removes a line that [`Action::AddLine`] added; a file that is empty then goes too.
+    /// Removes a line that [`Action::AddLine`] added, and the file if it is empty afterwards.
     RemoveLine {
         /// Absolute path.
         path: String,
         /// Without line break.
         line: String,
     },
-    /// Writes a small file of opsctl's own; another one of that name is left alone.
+    /// Writes a small file that belongs to opsctl; an existing file with other contents is not touched.
     WriteFile {
         /// Absolute path.
         path: String,
-        /// All of it.
+        /// Complete contents.
         text: String,
-        /// A program.
+        /// The file is executable.
         executable: bool,
     },
-    /// Removes a file that [`Action::WriteFile`] wrote, if it is still as it was written.
+    /// Removes a file that [`Action::WriteFile`] wrote, if it is unchanged.
     RemoveFile {
         /// Absolute path.
         path: String,
-        /// What was written.
+        /// Contents that were written.
         text: String,
     },
-    /// Renames a file that is as it was seen to `<path>.deleted.<time>`, so that nobody reads it and nothing is lost.
+    /// Renames an unchanged file to `<path>.deleted.<time>`, so that no program reads it and no data is lost.
     RetireFile {
         /// Absolute path.
         path: String,
-        /// What was seen in it.
+        /// Contents that were inspected.
         text: String,
     },
-    /// Adds a rule at the head of a chain of iptables, unless it is in it.
+    /// Inserts a rule at the head of an iptables chain unless the chain contains it.
     AddRule {
         /// `iptables-nft`, `iptables-legacy` or `iptables`.
         program: String,
@@ -246,7 +248,7 @@ pub enum Action {
         table: String,
         /// Chain.
         chain: String,
-        /// The rule, in words.
+        /// Rule, as arguments.
         rule: Vec<String>,
     },
     /// Removes a rule that [`Action::AddRule`] added.
@@ -257,12 +259,12 @@ pub enum Action {
         table: String,
         /// Chain.
         chain: String,
-        /// The rule, in words.
+        /// Rule, as arguments.
         rule: Vec<String>,
-        /// Also the chain and the table of nftables, which were not there before, when nothing else is in them.
+        /// Also removes the chain and the nftables table, which did not exist before, when they are empty.
         tidy: bool,
     },
-    /// `BGSAVE`, and waits until it has ended.
+    /// `BGSAVE`, and waits until the snapshot has finished.
     RedisSave {
         /// The server's id in the inventory.
         server: String,
@@ -273,36 +275,36 @@ pub enum Action {
         server: String,
         /// Setting.
         name: String,
-        /// As it is written.
+        /// New value.
         value: String,
     },
-    /// `pg_terminate_backend` of a session, if it is still the same and still idle in a transaction.
+    /// `pg_terminate_backend` of a session, if it is still the same session and still idle in a transaction.
     PgTerminateIdle {
         /// The server's id in the inventory.
         server: String,
         /// Process id of the session.
         pid: i32,
-        /// Its start, in microseconds since the epoch.
+        /// Session start in microseconds since the epoch.
         started_us: i64,
-        /// How long it must have been idle, in milliseconds.
+        /// Minimum idle time in milliseconds.
         idle_ms: u64,
     },
-    /// `pg_cancel_backend` of a session's query, if it is still the same session and runs one.
+    /// `pg_cancel_backend` of a session's query, if it is still the same session and executes a query.
     PgCancel {
         /// The server's id in the inventory.
         server: String,
         /// Process id of the session.
         pid: i32,
-        /// Its start, in microseconds since the epoch.
+        /// Session start in microseconds since the epoch.
         started_us: i64,
     },
-    /// `pg_drop_replication_slot`, if nobody uses it and it has not moved.
+    /// `pg_drop_replication_slot`, if the slot is inactive and has not advanced.
     PgDropSlot {
         /// The server's id in the inventory.
         server: String,
         /// Name of the slot.
         slot: String,
-        /// Where it stands; none when it is lost.
+        /// `restart_lsn` of the slot; `None` if the slot is lost.
         restart_lsn: Option<String>,
     },
     /// `ALTER ROLE … SET`, or `RESET` without a value.
@@ -313,55 +315,55 @@ pub enum Action {
         role: String,
         /// Setting.
         setting: String,
-        /// As it is written.
+        /// New value.
         value: Option<String>,
     },
-    /// Runs nginx's own test and, if it passes, sends SIGHUP to the master, if it is still the same.
+    /// Runs `nginx -t` and, if it passes, sends SIGHUP to the master, if it is still the same process.
     ReloadNginx {
-        /// Its master.
+        /// PID of the master.
         pid: i32,
         /// Start time of the master in clock ticks since boot, so that a reused pid is not touched.
         start_ticks: u64,
-        /// Full id of the container it is in; the test is run there.
+        /// Full id of its container, where the test is run.
         container: Option<String>,
-        /// The test: program and arguments.
+        /// Test command: program and arguments.
         test: Vec<String>,
     },
-    /// Runs Prometheus' own test of its configuration and, if it passes, lets it load it, if it is still the same process.
+    /// Runs `promtool check config` and, if it passes, reloads Prometheus, if it is still the same process.
     ReloadPrometheus {
-        /// Its process.
+        /// PID of Prometheus.
         pid: i32,
         /// Its start time in clock ticks since boot, so that a reused pid is not touched.
         start_ticks: u64,
-        /// Full id of the container it is in; the test is run there.
+        /// Full id of its container, where the test is run.
         container: Option<String>,
-        /// The test: program and arguments.
+        /// Test command: program and arguments.
         test: Vec<String>,
-        /// `POST /-/reload` instead of SIGHUP: it answers whether it could.
+        /// `POST /-/reload` instead of SIGHUP: the response reports whether the reload succeeded.
         over_http: bool,
     },
-    /// Runs a program with these arguments; never through a shell.
+    /// Runs a program with these arguments, never through a shell.
     Run {
         /// Program (looked up in PATH) and arguments.
         argv: Vec<String>,
     },
-    /// Runs a program of a team's own runbook with these arguments, in a small environment; never through a shell.
+    /// Runs a program of a site runbook with these arguments and a small environment, never through a shell.
     RunOwn {
         /// Absolute path.
         program: String,
-        /// The program that was seen; another one of the same name is not run.
+        /// The program that was inspected; another file with the same name is not run.
         identity: FileIdentity,
-        /// Its name and its arguments.
+        /// Program name and arguments.
         argv: Vec<String>,
-        /// Folder it is run in; `/` without.
+        /// Working directory; `/` if unset.
         cwd: Option<String>,
-        /// How long it may run, in seconds.
+        /// Timeout in seconds.
         timeout_s: u64,
     },
 }
 
 impl fmt::Display for Action {
-    /// As a command a person could have typed.
+    /// The action as a shell command.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let short = |id: &str| id.get(..12).unwrap_or(id).to_owned();
         match self {
@@ -398,7 +400,7 @@ impl fmt::Display for Action {
             Self::DisableUnit { unit } => write!(f, "systemctl disable {unit}"),
             Self::ReloadUnits => f.write_str("systemctl daemon-reload"),
             Self::KeepEngineRules { rules } => {
-                write!(f, "check that the engine's {} iptables rules are still there", rules.len())
+                write!(f, "check that the engine's {} iptables rules still exist", rules.len())
             }
             Self::Renice { pid, nice, .. } => write!(f, "renice -n {nice} -p {pid}"),
             Self::SetSysctl { key, value } => write!(f, "sysctl -w {key}={value}"),
@@ -445,40 +447,41 @@ impl fmt::Display for Action {
     }
 }
 
-/// Everything the guard needs to show, confirm, apply, verify and take back a fix. Two plans are equal when they would do the same to the same object.
+/// Everything the guard needs to show, confirm, apply, verify and revert a fix. Two plans are equal when they have the same
+/// effect on the same object.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Plan {
     /// Fix id.
     pub fix: String,
-    /// What it may interrupt; a plan may be riskier than its [`FixSpec`] says, never less.
+    /// Its impact; a plan may be riskier than its [`FixSpec`], never less risky.
     pub risk: Risk,
-    /// What it acts on, by immutable identity.
+    /// The object it acts on, by immutable identity.
     pub subject: Subject,
-    /// The check that found the fault and will verify the fix.
+    /// The check that reported the fault and verifies the fix.
     pub check: String,
-    /// The target that check is run against.
+    /// The target of that check.
     pub target: Target,
-    /// The finding's code: the fix is verified when it is no longer reported.
+    /// Code of the finding: the fix is verified when the check no longer reports it.
     pub code: String,
-    /// What is done, in order.
+    /// Actions, in order.
     pub actions: Vec<Action>,
-    /// What takes it back, in order; empty when nothing can.
+    /// Actions that revert it, in order; empty if it cannot be reverted.
     pub undo: Vec<Action>,
-    /// Who else feels it.
+    /// Other affected objects.
     pub blast: Vec<String>,
-    /// How long the object is interrupted, for people.
+    /// Expected interruption of the object, as text.
     pub downtime: String,
-    /// What would recur after a reboot or a recreate.
+    /// Cause of a recurrence after a reboot or a recreate.
     pub recurs: Option<String>,
-    /// How long to wait for the check to turn ok.
+    /// Time within which the check must become ok.
     pub verify_within: Duration,
-    /// How long the check must then stay ok, so that a container that dies again after 10 s is not called fixed.
+    /// Time for which the check must then stay ok, so that a container that exits again after 10 s does not count as fixed.
     pub stable_for: Duration,
 }
 
 impl Plan {
-    /// A plan that acts at once, affects nobody else, cannot be taken back, and is verified by the check that found the fault
-    /// within 30 s. What differs is said with the methods below.
+    /// A plan without interruption or other affected objects that cannot be reverted and is verified by its check within 30 s.
+    /// The methods below change these defaults.
     #[must_use]
     pub fn new(fix: &FixSpec, check: &CheckSpec, finding: &Finding, target: &Target, actions: Vec<Action>) -> Self {
         Self {
@@ -498,35 +501,35 @@ impl Plan {
         }
     }
 
-    /// What takes it back.
+    /// Sets the actions that revert it.
     #[must_use]
     pub fn undo(mut self, actions: Vec<Action>) -> Self {
         self.undo = actions;
         self
     }
 
-    /// Who else feels it, and what is lost.
+    /// Adds other affected objects and data that is lost.
     #[must_use]
-    pub fn affects(mut self, whom: impl IntoIterator<Item = String>) -> Self {
-        self.blast.extend(whom);
+    pub fn affects(mut self, objects: impl IntoIterator<Item = String>) -> Self {
+        self.blast.extend(objects);
         self
     }
 
-    /// How long the object is interrupted.
+    /// Sets the expected interruption.
     #[must_use]
     pub fn downtime(mut self, text: impl Into<String>) -> Self {
         self.downtime = text.into();
         self
     }
 
-    /// What brings the fault back after a reboot or a recreate.
+    /// Sets the cause of a recurrence after a reboot or a recreate.
     #[must_use]
     pub fn recurs(mut self, text: impl Into<String>) -> Self {
         self.recurs = Some(text.into());
         self
     }
 
-    /// How long to wait for the check to turn ok, and how long it must then stay so.
+    /// Sets the time within which the check must become ok, and for which it must stay ok.
     #[must_use]
     pub fn verified(mut self, within: Duration, stable_for: Duration) -> Self {
         (self.verify_within, self.stable_for) = (within, stable_for);
@@ -534,14 +537,14 @@ impl Plan {
     }
 }
 
-/// Why a fix is not possible, not allowed, or only to be done by hand.
+/// Reason why a fix is not possible, not allowed, or manual only.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Refusal {
-    /// What the fix needs is not so (any more).
+    /// A precondition of the fix is not met, or no longer met.
     Precondition(String),
     /// Policy forbids it.
     Policy(String),
-    /// R4: the text is what a person would do.
+    /// R4: the text is the manual procedure.
     ByHand(String),
 }
 
@@ -549,7 +552,7 @@ impl fmt::Display for Refusal {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Precondition(why) | Self::Policy(why) => f.write_str(why),
-            Self::ByHand(what) => write!(f, "to be done by hand: {what}"),
+            Self::ByHand(steps) => write!(f, "to be done by hand: {steps}"),
         }
     }
 }

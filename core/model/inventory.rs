@@ -1,4 +1,4 @@
-//! What discovery found on this host.
+//! Result of discovery on this host.
 
 use std::collections::BTreeMap;
 
@@ -6,34 +6,34 @@ use serde::{Deserialize, Serialize};
 
 use super::target::{Kind, Target};
 
-/// Everything a check needs to choose its targets.
+/// All data a check needs to select its targets.
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
 pub struct Inventory {
-    /// The container engine, if one was found or asked for.
+    /// The container engine, if one was found or configured.
     pub engine: Option<EngineRef>,
     /// All containers, running or not.
     pub containers: Vec<ContainerRef>,
-    /// Filesystems worth checking, one per device.
+    /// Filesystems to check, one per device.
     pub mounts: Vec<MountRef>,
-    /// The service manager; none in recordings of a time when it was not looked for.
+    /// The service manager; `None` in recordings from before it was discovered.
     #[serde(default)]
     pub systemd: Option<SystemdRef>,
     /// Databases, caches and brokers.
     #[serde(default)]
     pub servers: Vec<ServerRef>,
-    /// Certificates: served, on disk, and those that are renewed.
+    /// Certificates: served, on disk, and renewed ones.
     #[serde(default)]
     pub certificates: Vec<CertificateRef>,
-    /// Addresses of the configuration that are asked.
+    /// Configured addresses to probe.
     #[serde(default)]
     pub endpoints: Vec<EndpointRef>,
-    /// What could not be discovered, and why.
+    /// Objects that could not be discovered, with the reason.
     pub gaps: Vec<String>,
 }
 
 impl Inventory {
-    /// The containers that pass `wanted`, as targets. While the engine does not answer it stands for all of them, so that
-    /// "could not look" has a row of its own and is not mistaken for "nothing there".
+    /// The containers that match `wanted`, as targets. While the engine does not respond, the engine is the target instead, so
+    /// that "could not read" has a row and is not mistaken for "no containers".
     pub fn container_targets(&self, wanted: impl Fn(&ContainerRef) -> bool) -> Vec<Target> {
         match &self.engine {
             Some(EngineRef { state: EngineState::Answers { .. }, .. }) => self
@@ -53,7 +53,7 @@ impl Inventory {
         engine.map(|e| Target { kind: Kind::Engine, name: e.name.clone(), id: e.endpoint.clone() }).collect()
     }
 
-    /// The units that pass `wanted`, as targets.
+    /// The units that match `wanted`, as targets.
     pub fn unit_targets(&self, wanted: impl Fn(&UnitRef) -> bool) -> Vec<Target> {
         let units = self.systemd.iter().flat_map(|s| &s.units);
         units.filter(|u| wanted(u)).map(|u| Target::named(Kind::Unit, &u.name)).collect()
@@ -66,7 +66,7 @@ impl Inventory {
         servers.map(|s| Target { kind: product.kind(), name: s.name.clone(), id: s.id.clone() }).collect()
     }
 
-    /// The certificates that pass `wanted`, as targets.
+    /// The certificates that match `wanted`, as targets.
     pub fn certificate_targets(&self, wanted: impl Fn(&CertificateSource) -> bool) -> Vec<Target> {
         let certificates = self.certificates.iter().filter(|c| wanted(&c.source));
         certificates.map(|c| Target { kind: Kind::Certificate, name: c.name.clone(), id: c.id.clone() }).collect()
@@ -84,7 +84,7 @@ impl Inventory {
         self.servers.iter().find(|s| s.id == id)
     }
 
-    /// The containers that run, as far as the list told.
+    /// The running containers, according to the container list.
     pub fn running(&self) -> impl Iterator<Item = &ContainerRef> {
         self.containers.iter().filter(|c| c.state == "running")
     }
@@ -96,72 +96,72 @@ impl Inventory {
     }
 }
 
-/// A certificate, or the names that one is served for.
+/// A certificate, or the server names it is served for.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct CertificateRef {
     /// The first server name, `host:port`, a path, or the name of a lineage.
     pub name: String,
     /// Unique on this host.
     pub id: String,
-    /// The host names it is asked for; none asks without a name.
+    /// Server names (SNI) to request it with; empty for a request without SNI.
     pub names: Vec<String>,
-    /// Where it is.
+    /// Source of the certificate.
     pub source: CertificateSource,
 }
 
-/// Where a certificate is.
+/// Source of a certificate.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case", tag = "kind")]
 pub enum CertificateSource {
-    /// Served by an nginx of this host.
+    /// Served by an nginx on this host.
     Nginx {
-        /// The server's id.
+        /// Id of the server.
         server: String,
-        /// Its master.
+        /// PID of the master.
         pid: i32,
-        /// Where it listens, as it sees it itself.
+        /// Listen address in the network namespace of the server.
         address: String,
-        /// Certificate and key files of the configuration, as it sees them.
+        /// Certificate and key files of the configuration, as paths below the root of the server.
         files: Vec<(String, String)>,
         /// `ssl_protocols`, if set.
         protocols: Vec<String>,
     },
-    /// Served at an address of the configuration.
+    /// Served at a configured address.
     Endpoint {
         /// Host.
         host: String,
         /// Port.
         port: u16,
-        /// What is said before TLS begins.
+        /// Protocol exchange before TLS.
         first: Option<StartTls>,
-        /// The container it is asked from; none is this host.
+        /// The container from which to connect, or `None` for this host.
         from: Option<String>,
     },
     /// A file.
     File {
-        /// Its path, as the process `pid` sees it, or this one.
+        /// Path below the root of process `pid`, or of this process.
         path: String,
-        /// The key beside it.
+        /// Path of the key file.
         key: Option<String>,
-        /// Whose file it is: a server's id.
+        /// Id of the server it belongs to.
         server: Option<String>,
-        /// That server's process.
+        /// PID of that server.
         pid: Option<i32>,
-        /// It is served, so that how long it lasts is looked at there.
+        /// The certificate is also served; its expiry is checked at the served one.
         served: bool,
     },
-    /// What certbot renews.
+    /// Lineage of certbot.
     Lineage {
-        /// The process in whose root it is; none is this one.
+        /// The process with the root that contains it, or `None` for this process.
         pid: Option<i32>,
-        /// The server whose root that is.
+        /// Id of the server with that root.
         server: Option<String>,
         /// Ids of the servers that use it.
         used_by: Vec<String>,
     },
 }
 
-/// What is said before TLS begins.
+/// Protocol exchange before TLS.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum StartTls {
@@ -171,18 +171,18 @@ pub enum StartTls {
     Smtp,
 }
 
-/// An address of the configuration that is asked.
+/// A configured address to probe.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct EndpointRef {
     /// URL without its query, which may hold a token.
     pub url: String,
-    /// Unique: the URL, and from where it is asked.
+    /// Unique: the URL and the place it is requested from.
     pub id: String,
-    /// What its answer proves: `deep health`, `frontend only`.
+    /// Scope of a successful response: `deep health`, `frontend only`.
     pub proves: Option<String>,
 }
 
-/// What a server speaks.
+/// Product of a server.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Product {
@@ -211,14 +211,14 @@ pub enum Product {
 }
 
 impl Product {
-    /// Whether it is a part of a monitoring system, which is asked over HTTP.
+    /// Whether it is a component of a monitoring system, which is queried over HTTP.
     #[must_use]
     pub fn monitors(self) -> bool {
         use Product::{Alertmanager, Alloy, Grafana, Loki, Prometheus, Promtail};
         matches!(self, Prometheus | Alertmanager | Loki | Alloy | Promtail | Grafana)
     }
 
-    /// What a target of this product is.
+    /// Target kind of this product.
     #[must_use]
     pub fn kind(self) -> Kind {
         match self {
@@ -237,57 +237,57 @@ impl Product {
     }
 }
 
-/// What a process of Celery is for.
+/// Role of a Celery process.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum CeleryRole {
-    /// Takes tasks.
+    /// Executes tasks.
     Worker,
-    /// Sends them by the clock.
+    /// Schedules periodic tasks.
     Beat,
-    /// A worker with a beat in it.
+    /// A worker with an embedded beat.
     WorkerWithBeat,
 }
 
 impl CeleryRole {
-    /// Whether it takes tasks.
+    /// Whether it executes tasks.
     #[must_use]
     pub fn works(self) -> bool {
         self != Self::Beat
     }
 
-    /// Whether it sends tasks by the clock.
+    /// Whether it schedules periodic tasks.
     #[must_use]
     pub fn beats(self) -> bool {
         self != Self::Worker
     }
 }
 
-/// A database, cache or broker: one that runs, one that should, or one that the configuration names.
+/// A database, cache or broker: running, expected to run, or configured.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ServerRef {
-    /// What it speaks.
+    /// Its product.
     pub product: Product,
     /// Its container, its unit, or its address.
     pub name: String,
-    /// The same for as long as it is the same installation: it outlives a restart.
+    /// Id of the installation: it does not change on restart.
     pub id: String,
-    /// How it was found: `process 812 (redis-server)`, `image redis:7`, `unit redis.service`, `configuration`.
+    /// Source of discovery: `process 812 (redis-server)`, `image redis:7`, `unit redis.service`, `configuration`.
     pub found_by: String,
-    /// Its first process, when it runs here.
+    /// Its first process, if it runs on this host.
     pub process: Option<ServerProcess>,
-    /// Full id of the container it is in.
+    /// Full id of its container.
     pub container: Option<String>,
-    /// The unit it is.
+    /// Its unit.
     pub unit: Option<String>,
-    /// Host (or socket folder) and port from the configuration or the libpq environment.
+    /// Host (or socket directory) and port from the configuration or the libpq environment.
     pub address: Option<(String, u16)>,
-    /// Why nothing that it says of itself is used: `belongs to user mallory (uid 1001)`.
+    /// Reason why data from the server is not used: `belongs to user mallory (uid 1001)`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub untrusted: Option<String>,
 }
 
-/// The process that tells whether a server is still the same one.
+/// The process that identifies a run of a server.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ServerProcess {
     /// Process id on the host.
@@ -297,7 +297,7 @@ pub struct ServerProcess {
 }
 
 impl ServerRef {
-    /// What makes it this run of this server and no other.
+    /// Identity of this run of this server.
     #[must_use]
     pub fn identity(&self) -> String {
         match &self.process {
@@ -307,30 +307,30 @@ impl ServerRef {
     }
 }
 
-/// The service manager and the units worth a look of their own.
+/// The service manager and the units to check.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct SystemdRef {
-    /// What happened when it was asked.
+    /// State of the manager.
     pub state: SystemdState,
-    /// Services that run or should, timers, and whatever failed or could not be loaded.
+    /// Services that run or are enabled, timers, and all units that failed or could not be loaded.
     pub units: Vec<UnitRef>,
 }
 
-/// What systemd answered at discovery.
+/// State of systemd at discovery.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum SystemdState {
-    /// It answered.
+    /// It responds.
     Answers,
-    /// Something else is PID 1.
+    /// PID 1 is not systemd.
     NotInit,
-    /// It is PID 1, and no system bus is installed to ask it on.
+    /// It is PID 1, but no system bus is installed to query it on.
     NoBus,
-    /// It did not answer in time.
+    /// It did not respond in time.
     Hung,
     /// It could not be reached.
     Failed {
-        /// Why.
+        /// Reason.
         error: String,
     },
 }
@@ -344,14 +344,14 @@ pub struct UnitRef {
     pub load: String,
     /// `active`, `inactive`, `failed`, `activating`, `deactivating`, `reloading`.
     pub active: String,
-    /// The state within that.
+    /// Substate.
     pub sub: String,
-    /// What this host's administrator made of it: `enabled`, `masked`, `local` (has a file of its own), or empty.
+    /// State set by the administrator of this host: `enabled`, `masked`, `local` (has its own unit file), or empty.
     pub file_state: String,
 }
 
 impl UnitRef {
-    /// What kind of unit it is, by the end of its name: `service`, `timer`, …
+    /// Unit type, the suffix of its name: `service`, `timer`, …
     #[must_use]
     pub fn kind(&self) -> &str {
         self.name.rsplit('.').next().unwrap_or_default()
@@ -365,49 +365,49 @@ pub struct EngineRef {
     pub name: String,
     /// `unix:///var/run/docker.sock` or `tcp://…`, without credentials.
     pub endpoint: String,
-    /// Why this endpoint: `DOCKER_HOST`, `default socket`, `docker.service is enabled`.
+    /// Source of discovery: `DOCKER_HOST`, `default socket`, `docker.service is enabled`.
     pub found_by: String,
-    /// What happened when it was asked.
+    /// State of the engine.
     pub state: EngineState,
 }
 
-/// What the engine answered at discovery.
+/// State of the engine at discovery.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum EngineState {
-    /// It answered; `latency_ms` is the time of `GET /_ping`.
+    /// It responds; `latency_ms` is the time of `GET /_ping`.
     Answers {
         /// Engine version, for example `20.10.24`.
         version: String,
-        /// API version spoken: the lower of ours and the engine's.
+        /// API version in use: the lower of the engine's and the client's.
         api: String,
         /// Time of `GET /_ping` in milliseconds.
         latency_ms: u64,
     },
-    /// The socket does not exist although the engine is expected.
+    /// The socket does not exist although an engine is expected.
     Missing,
-    /// The socket exists; this user may not open it.
+    /// The socket exists; this user is not permitted to open it.
     Denied,
-    /// The socket exists and nobody listens.
+    /// The socket exists without a listener: connection refused.
     Refused,
-    /// It accepts and does not answer within the probe's timeout.
+    /// It accepts connections and does not respond within the timeout of the probe.
     Hung {
-        /// How long was waited, in milliseconds.
+        /// Waiting time in milliseconds.
         after_ms: u64,
     },
-    /// Somebody named an endpoint that opsctl cannot speak to.
+    /// The configured endpoint is not supported.
     Unsupported {
-        /// Why not.
+        /// Reason.
         error: String,
     },
-    /// It answers something that is not the Docker API.
+    /// The response is not from the Docker API.
     Garbage {
-        /// What the parser said.
+        /// Error from the parser.
         error: String,
     },
 }
 
-/// A container as listed.
+/// An entry of the container list.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ContainerRef {
     /// 64 hex digits.
@@ -418,25 +418,25 @@ pub struct ContainerRef {
     pub image: String,
     /// `running`, `exited`, …
     pub state: String,
-    /// `host`, a network's name, or `container:<id>` when it lives in another one's network namespace.
+    /// `host`, the name of a network, or `container:<id>` for a shared network namespace.
     #[serde(default)]
     pub network_mode: String,
-    /// What it serves, by its image or its program.
+    /// Its product, by image or program.
     #[serde(default)]
     pub product: Option<Product>,
-    /// What it does for Celery, by its command line.
+    /// Its Celery role, by its command line.
     #[serde(default)]
     pub celery: Option<CeleryRole>,
     /// Compose project, if any.
     pub project: Option<String>,
     /// Compose service, if any.
     pub service: Option<String>,
-    /// Labels that opsctl acts on (`opsctl.*`, `autoheal`, `com.docker.compose.*`); no other label is kept.
+    /// Labels that opsctl uses (`opsctl.*`, `autoheal`, `com.docker.compose.*`); other labels are not kept.
     pub labels: BTreeMap<String, String>,
 }
 
-/// Whether a container of this network mode has a network of its own: it is in none of the host, of another container or of a namespace
-/// that somebody made, and is not without one.
+/// Whether a container with this network mode has its own network: it does not share the one of the host, of another container or
+/// of a named namespace, and is not without one.
 #[must_use]
 pub fn has_own_network(mode: &str) -> bool {
     !matches!(mode, "host" | "none") && !mode.starts_with("container:") && !mode.starts_with("ns:")

@@ -1,11 +1,11 @@
-//! What may cause what. Links are data, declared by the runbook that owns the effect or the cause.
+//! Causal links between findings. Links are data, declared by the runbook of the effect or of the cause.
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::finding::Confidence;
 
-/// What two findings can share. A link holds only between findings that share a key of its kind.
+/// Kind of a shared key. A link applies only between findings that share a key of its kind.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum KeyKind {
     /// The same container (full id).
@@ -16,7 +16,7 @@ pub enum KeyKind {
     Filesystem,
     /// The same container engine.
     Engine,
-    /// Something restarts this container (full id) from outside the engine because of its health status.
+    /// An external program restarts this container (full id) because of its health status.
     Restarter,
     /// The same systemd unit (full name).
     Unit,
@@ -26,38 +26,38 @@ pub enum KeyKind {
     Backend,
     /// The same queue of the same broker.
     Queue,
-    /// The same nginx (its target's id), for what goes wrong behind it.
+    /// The same nginx (its target's id), for faults of its upstreams.
     Upstream,
-    /// The same certificate file or lineage (path as its server sees it, with the server's id in front).
+    /// The same certificate file or lineage (path below the root of its server, prefixed with the server's id).
     Certificate,
     /// The same interface of this host.
     Interface,
     /// The same peer (`host:port`).
     Address,
-    /// The same server of the monitoring, which is out of service (its target's id).
+    /// The same monitoring server, which is out of service (its target's id).
     Silent,
-    /// The same server, and what is refused when it is written to (its target's id).
+    /// The same server, for faults that reject writes (its target's id).
     Writes,
-    /// Whoever has no file descriptors left: full id of the container, or name of the unit.
+    /// The same exhausted file descriptors: full id of the container, or name of the unit.
     Descriptors,
-    /// What programs of this machine look up by name (`host`), or those of one container (its full id).
+    /// Name resolution of programs on this machine (`host`) or in one container (its full id).
     Names,
-    /// The machine as a whole: what is short for all is short for each.
+    /// The machine as a whole: a shortage affects all objects.
     Host,
-    /// The finding that a team's own runbook names as a cause: code and name of its subject. Every finding has this key.
+    /// The finding that a site runbook names as a cause: code and name of its subject. Every finding has this key.
     Named,
 }
 
-/// One thing a finding shares with others.
+/// A key that a finding shares with others.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct Key {
-    /// What kind of thing.
+    /// Kind of the key.
     pub kind: KeyKind,
-    /// Which one.
+    /// Value.
     pub value: String,
 }
 
-/// What ties a finding to the runbooks that name it as a cause.
+/// The key that ties a finding to the runbooks that name it as a cause.
 #[must_use]
 pub fn named(code: &str, subject: &str) -> Key {
     Key { kind: KeyKind::Named, value: format!("{code} {subject}") }
@@ -70,30 +70,30 @@ pub struct Link {
     pub cause: &'static str,
     /// Code of the effect.
     pub effect: &'static str,
-    /// What must be the same object for the link to hold.
+    /// Kind of the key that both must share.
     pub tie: KeyKind,
-    /// Confirmed when the tie proves the mechanism; likely when it only fits.
+    /// Confirmed if the tie proves the mechanism; likely otherwise.
     pub confidence: Confidence,
-    /// The mechanism: reads after "because".
+    /// The mechanism: completes a sentence after "because".
     pub because: &'static str,
-    /// The effect can be treated while the cause is open: the cause lets it come back and does not hinder the cure.
+    /// The effect can be fixed while the cause is open: the cause may make it recur, but does not prevent the fix.
     pub treatable: bool,
 }
 
 impl Link {
-    /// A link that the tie proves.
+    /// A link with a tie that proves the mechanism.
     #[must_use]
     pub const fn confirmed(cause: &'static str, effect: &'static str, tie: KeyKind, because: &'static str) -> Self {
         Self { cause, effect, tie, confidence: Confidence::Confirmed, because, treatable: false }
     }
 
-    /// A link that only fits.
+    /// A link with a tie that does not prove the mechanism.
     #[must_use]
     pub const fn likely(cause: &'static str, effect: &'static str, tie: KeyKind, because: &'static str) -> Self {
         Self { cause, effect, tie, confidence: Confidence::Likely, because, treatable: false }
     }
 
-    /// Says that the effect can be treated while the cause is open.
+    /// Marks the effect as fixable while the cause is open.
     #[must_use]
     pub const fn treatable(mut self) -> Self {
         self.treatable = true;
@@ -101,12 +101,12 @@ impl Link {
     }
 }
 
-/// A root cause and what it explains.
+/// A root cause and the findings it explains.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Cause {
     /// Id of the root finding.
     pub root: String,
-    /// Ids of all findings it explains, directly or through others.
+    /// Ids of all findings it explains, directly or transitively.
     pub explains: Vec<String>,
     /// The mechanisms, one per explained finding, in the same order.
     pub because: Vec<String>,

@@ -1,4 +1,4 @@
-//! A number with its limits: for perfdata, for metrics, and for how it grows between runs.
+//! Numbers with limits, for perfdata, for metrics, and for trends between runs.
 
 use jiff::Timestamp;
 use schemars::JsonSchema;
@@ -6,29 +6,29 @@ use serde::{Deserialize, Serialize};
 
 use super::target::Target;
 
-/// What a number counts.
+/// Unit of a number.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum Unit {
-    /// Percent of what there is, 0 to 100.
+    /// Percent of the total, 0 to 100.
     Percent,
     /// Bytes.
     Bytes,
     /// Seconds.
     Seconds,
-    /// Things.
+    /// A count.
     Count,
 }
 
 impl Unit {
-    /// The number as a person reads it: `97 %`, `1.5 GiB`, `12 d`, `17`.
+    /// The formatted number: `97 %`, `1.5 GiB`, `12 d`, `17`.
     #[must_use]
     #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "the casts saturate; a measure is shown rounded")]
     pub fn shown(self, value: f64) -> String {
         match self {
             Self::Percent => super::quantity::percent(value),
             Self::Bytes => super::quantity::bytes(value as u64),
-            // a second more or less is what clocks differ by
+            // clocks differ by fractions of a second
             Self::Seconds if value > -0.05 && value < 0.05 => "0 s".to_owned(),
             Self::Seconds if value < 0.0 => {
                 format!("-{}", super::quantity::duration(jiff::SignedDuration::from_millis((-value * 1000.0) as i64)))
@@ -39,32 +39,32 @@ impl Unit {
     }
 }
 
-/// A number that a check read, and its limits.
+/// A number read by a check, with its limits.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct Measure {
-    /// Of what, as `kind:name` (`host` for the machine).
+    /// Measured object, as `kind:name` (`host` for the machine).
     pub subject: String,
-    /// What is measured, a word or two with underscores: `used`, `connections`, `expires_in`.
+    /// Metric name, one or two words with underscores: `used`, `connections`, `expires_in`.
     pub name: String,
-    /// What it counts.
+    /// Its unit.
     pub unit: Unit,
     /// The number.
     pub value: f64,
-    /// From where on it is a warning.
+    /// Warning limit.
     pub warn: Option<f64>,
-    /// From where on it is critical.
+    /// Critical limit.
     pub crit: Option<f64>,
-    /// The limits are lower ones: less is worse (days a certificate lasts, free memory).
+    /// The limits are lower limits: smaller is worse (days until a certificate expires, free memory).
     pub falling: bool,
-    /// The largest it can be.
+    /// Maximum possible value.
     pub max: Option<f64>,
 }
 
-// equality is only asked for in tests and for whole reports, whose numbers are finite
+// equality is needed in tests and for whole reports only; their numbers are finite
 impl Eq for Measure {}
 
 impl Measure {
-    /// A number without limits yet.
+    /// A number without limits.
     #[must_use]
     pub fn new(target: &Target, name: &str, unit: Unit, value: f64) -> Self {
         let max = (unit == Unit::Percent).then_some(100.0);
@@ -72,14 +72,14 @@ impl Measure {
         Self { subject, name, unit, value, warn: None, crit: None, falling: false, max }
     }
 
-    /// From where on it is too much.
+    /// Sets upper limits.
     #[must_use]
     pub fn limits(mut self, warn: f64, crit: f64) -> Self {
         (self.warn, self.crit) = (Some(warn), Some(crit));
         self
     }
 
-    /// From where on it is too little.
+    /// Sets lower limits.
     #[must_use]
     pub fn lower_limits(mut self, warn: f64, crit: f64) -> Self {
         self.falling = true;
@@ -87,22 +87,22 @@ impl Measure {
     }
 }
 
-/// Where a number was and where it goes.
+/// Past values of a number and its extrapolation.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct Trend {
-    /// Of what, as in [`Measure::subject`].
+    /// Measured object, as in [`Measure::subject`].
     pub subject: String,
-    /// What is measured, as in [`Measure::name`].
+    /// Metric name, as in [`Measure::name`].
     pub name: String,
-    /// What it counts.
+    /// Its unit.
     pub unit: Unit,
-    /// When and how much, oldest first.
+    /// Times and values, oldest first.
     pub points: Vec<(Timestamp, f64)>,
-    /// The limit it grows towards (critical, or the largest it can be).
+    /// The limit it grows towards (the critical limit or the maximum).
     pub limit: Option<f64>,
-    /// Seconds until it gets there if it goes on like this; none when it does not.
+    /// Seconds until it reaches the limit at the current rate; `None` if it does not.
     pub reaches_limit_in_s: Option<u64>,
-    /// For people: `full in 6 d`; empty when there is nothing to say.
+    /// Summary: `full in 6 d`; empty if there is none.
     pub says: String,
 }
 

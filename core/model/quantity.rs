@@ -1,4 +1,4 @@
-//! Numbers and lists as people read them.
+//! Human-readable numbers and lists.
 
 use std::fmt::Write as _;
 
@@ -18,7 +18,7 @@ pub fn bytes(n: u64) -> String {
     if rounded.fract() == 0.0 { format!("{rounded:.0} {}", UNITS[unit]) } else { format!("{rounded:.1} {}", UNITS[unit]) }
 }
 
-/// A length of time in its largest sensible unit: `0.3 s`, `12 s`, `3 min`, `5 h`, `10 d`. Negative counts as zero.
+/// A duration in its largest sensible unit: `0.3 s`, `12 s`, `3 min`, `5 h`, `10 d`. Negative durations count as zero.
 #[must_use]
 pub fn duration(d: SignedDuration) -> String {
     let secs = d.as_secs_f64().max(0.0);
@@ -34,19 +34,19 @@ pub fn duration(d: SignedDuration) -> String {
     }
 }
 
-/// [`duration`] of a number of seconds, as servers tell ages.
+/// [`duration`] of a number of seconds, as servers report ages.
 #[must_use]
 pub fn seconds(s: f64) -> String {
     duration(SignedDuration::try_from_secs_f64(s).unwrap_or_default())
 }
 
-/// How long before `now` something was: `3 min ago`.
+/// The time between `then` and `now`: `3 min ago`.
 #[must_use]
 pub fn ago(now: Timestamp, then: Timestamp) -> String {
     format!("{} ago", duration(now.duration_since(then)))
 }
 
-/// A share in percent, without decimals unless it is small: `97 %`, `0.4 %`.
+/// A percentage, with one decimal below 1 %: `97 %`, `0.4 %`.
 #[must_use]
 pub fn percent(p: f64) -> String {
     if p > 0.0 && p < 1.0 { format!("{p:.1} %") } else { format!("{p:.0} %") }
@@ -58,7 +58,7 @@ pub fn count(n: usize, noun: &str) -> String {
     if n == 1 { format!("1 {noun}") } else { format!("{n} {noun}s") }
 }
 
-/// The first `most` of a list, and how many more: `a, b and 3 more`.
+/// The first `most` entries of a list and the number of others: `a, b and 3 more`.
 #[must_use]
 pub fn some_of(all: &[impl AsRef<str>], most: usize) -> String {
     let shown: Vec<&str> = all.iter().take(most).map(AsRef::as_ref).collect();
@@ -66,13 +66,13 @@ pub fn some_of(all: &[impl AsRef<str>], most: usize) -> String {
     if more > 0 { format!("{} and {more} more", shown.join(", ")) } else { shown.join(", ") }
 }
 
-/// A moment, to the minute: `2026-11-21 20:05 UTC`.
+/// A timestamp, to the minute: `2026-11-21 20:05 UTC`.
 #[must_use]
 pub fn minute(at: Timestamp) -> String {
     at.strftime("%Y-%m-%d %H:%M UTC").to_string()
 }
 
-/// Bytes in lowercase hexadecimal digits, as identities and digests are written.
+/// Bytes in lowercase hexadecimal, as identities and digests are written.
 #[must_use]
 pub fn hex(bytes: &[u8]) -> String {
     bytes.iter().fold(String::with_capacity(bytes.len() * 2), |mut out, byte| {
@@ -82,7 +82,7 @@ pub fn hex(bytes: &[u8]) -> String {
     })
 }
 
-/// A number of things with its thousands apart: `1 234 567`.
+/// A count with a space between thousands: `1 234 567`.
 #[must_use]
 pub fn count_of(n: u64) -> String {
     let digits = n.to_string();
@@ -101,7 +101,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn reads_like_a_person_would_write_it() {
+    fn quantities_are_human_readable() {
         assert_eq!(bytes(0), "0 B");
         assert_eq!(bytes(1023), "1023 B");
         assert_eq!(bytes(16 << 20), "16 MiB");

@@ -1,4 +1,4 @@
-//! The report: what every renderer gets and what `--format json` prints.
+//! The report: the input of every renderer and the output of `--format json`.
 
 use jiff::Timestamp;
 use schemars::JsonSchema;
@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{change::Change, course::Course, finding::Finding, fix::Risk, link::Cause, measure::Measure, table::Table};
 
-/// Version of the report's JSON shape; raised when a field changes its meaning or goes.
+/// Version of the JSON format of the report; incremented when a field changes its meaning or is removed.
 pub const REPORT_SCHEMA_VERSION: u32 = 1;
 
 /// One run.
@@ -14,64 +14,64 @@ pub const REPORT_SCHEMA_VERSION: u32 = 1;
 pub struct Report {
     /// [`REPORT_SCHEMA_VERSION`].
     pub schema_version: u32,
-    /// Which opsctl.
+    /// Build of opsctl.
     pub opsctl: Build,
-    /// Which host.
+    /// The host.
     pub host: HostInfo,
-    /// When the run began.
+    /// Start of the run.
     pub started_at: Timestamp,
-    /// Wall time in milliseconds.
+    /// Duration of the run in milliseconds.
     pub duration_ms: u64,
     /// `ok`, `warn`, `crit` or `unknown`.
     pub verdict: String,
-    /// The exit code that goes with it (before `--fail-on`).
+    /// The corresponding exit code (before `--fail-on`).
     pub exit_code: u8,
     /// Every check that ran.
     pub checks: Vec<CheckRow>,
-    /// Everything found, worst first.
+    /// All findings, worst first.
     pub findings: Vec<Finding>,
-    /// Root causes and what they explain.
+    /// Root causes and the findings they explain.
     pub causes: Vec<Cause>,
-    /// Fixes on offer, and those refused with the reason.
+    /// Available fixes, and refused fixes with the reason.
     pub fixes: Vec<FixOffer>,
     /// Tables such as the usage of a filesystem.
     pub tables: Vec<Table>,
     /// Numbers with their limits.
     #[serde(default)]
     pub measures: Vec<Measure>,
-    /// What was changed before something went wrong, as far as it has to do with what was found, oldest first.
+    /// Changes before the faults that may be related to the findings, oldest first.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub changes: Vec<Change>,
-    /// How this run compares with earlier ones; only `opsctl report` says so.
+    /// Comparison with earlier runs; set by `opsctl report` only.
     #[serde(default)]
     pub course: Option<Course>,
-    /// The journal of changes after this run: a copy of its head outside the host shows when entries are removed or rewritten. Absent
-    /// when no journal could be read, and in a replay.
+    /// The change journal after this run: a copy of its head outside the host shows whether entries were removed or rewritten.
+    /// Absent when no journal could be read, and in a replay.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub journal: Option<JournalHead>,
-    /// One line each about the run itself: history not available, an endpoint not tried.
+    /// Notes about the run itself, one line each: no history available, an endpoint that was not tried.
     pub notes: Vec<String>,
 }
 
-/// The head of the journal of changes (`opsctl audit verify --head ENTRIES:HEAD` compares it with the journal).
+/// The head of the change journal (`opsctl audit verify --head ENTRIES:HEAD` compares it with the journal).
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct JournalHead {
-    /// The file that was read.
+    /// The journal file.
     pub file: String,
-    /// Number of its last entry; 0 without an entry.
+    /// Number of its last entry; 0 if it is empty.
     pub entries: u64,
-    /// SHA-256 of the line of its last entry, in hex; zeros without an entry.
+    /// SHA-256 of the line of its last entry, in hex; zeros if it is empty.
     pub head: String,
-    /// Id of the key and Ed25519 signature of `opsctl journal head 1`, a line end and `ENTRIES:HEAD`; with `[audit] signing_key` only.
+    /// Key id and Ed25519 signature of `opsctl journal head 1`, a line end and `ENTRIES:HEAD`; with `[audit] signing_key` only.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub signature: Option<String>,
-    /// Absent as long as the journal is as opsctl wrote it; otherwise one line that names the difference.
+    /// Absent if the journal is intact; otherwise one line that names the difference.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub problem: Option<String>,
 }
 
 impl JournalHead {
-    /// `12:HASH`, as `opsctl audit verify --head` reads it; with the signature, when there is one.
+    /// `12:HASH`, as accepted by `opsctl audit verify --head`; with the signature, if there is one.
     #[must_use]
     pub fn mark(&self) -> String {
         let signature = self.signature.as_ref().map(|s| format!(":{s}")).unwrap_or_default();
@@ -90,7 +90,7 @@ impl std::fmt::Display for JournalHead {
     }
 }
 
-/// Which opsctl made the report.
+/// The build of opsctl that wrote the report.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Build {
     /// Crate version.
@@ -99,18 +99,18 @@ pub struct Build {
     pub commit: String,
 }
 
-/// Which host the evidence comes from.
+/// The host of the evidence.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct HostInfo {
     /// Node name.
     pub hostname: String,
     /// Kernel release.
     pub kernel: String,
-    /// Identity of this boot.
+    /// Boot id.
     pub boot_id: String,
 }
 
-/// One check on one target.
+/// One check of one target.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct CheckRow {
     /// Check id.
@@ -121,25 +121,25 @@ pub struct CheckRow {
     pub target: String,
     /// `ok`, `info`, `warn`, `crit`, `unknown` or `skip`.
     pub verdict: String,
-    /// Why it is unknown or skipped.
+    /// Reason why it is unknown or skipped.
     pub reason: Option<String>,
-    /// Time of the probe in milliseconds.
+    /// Duration of the probe in milliseconds.
     pub duration_ms: u64,
     /// Ids of its findings.
     pub findings: Vec<String>,
 }
 
-/// A fix that applies to a finding.
+/// A fix for a finding.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct FixOffer {
     /// Fix id.
     pub id: String,
     /// `kind:name`.
     pub subject: String,
-    /// What it may interrupt.
+    /// Its impact.
     pub risk: Risk,
-    /// The command to paste.
+    /// The command to apply it.
     pub command: String,
-    /// Why it is not offered now, for example that its cause is open elsewhere.
+    /// Reason why it is not available now, for example an open cause elsewhere.
     pub refused: Option<String>,
 }

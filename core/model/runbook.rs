@@ -1,23 +1,23 @@
-//! A runbook: its checks, its links and its prose.
+//! A runbook: checks, links and documentation.
 
 use super::{check::AnyCheck, link::Link};
 
-/// One runbook, ready to run with its settings.
+/// A runbook with its settings applied.
 pub struct Runbook {
-    /// Id = folder = subcommand = prefix of its codes.
+    /// Id, which is also its directory, its subcommand and the prefix of its codes.
     pub id: &'static str,
     /// One line for help texts.
     pub about: &'static str,
     /// Its checks, in the order of the report.
     pub checks: Vec<Box<dyn AnyCheck>>,
-    /// What may cause what, in one table or in several.
+    /// Its causal links, in one or more tables.
     pub links: &'static [&'static [Link]],
-    /// RUNBOOK.md.
+    /// Contents of RUNBOOK.md.
     pub doc: &'static str,
 }
 
 impl Runbook {
-    /// What may cause what.
+    /// All causal links.
     pub fn links(&self) -> impl Iterator<Item = &'static Link> + use<> {
         self.links.iter().copied().flatten()
     }

@@ -1,11 +1,11 @@
-//! What a check looks at, and what a finding is about.
+//! Targets of checks and subjects of findings.
 
 use std::fmt;
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-/// The kinds of object opsctl knows.
+/// Kinds of objects.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub enum Kind {
@@ -29,7 +29,7 @@ pub enum Kind {
     Redis,
     /// A RabbitMQ node, named likewise.
     Rabbitmq,
-    /// What Celery makes of a broker, by the broker's name.
+    /// The use of a broker by Celery, by the broker's name.
     Celery,
     /// A queue of a broker, by its own name.
     Queue,
@@ -49,11 +49,11 @@ pub enum Kind {
     Grafana,
     /// A certificate, by the server name it is served for, or by its path.
     Certificate,
-    /// An address of the configuration that is asked, by its URL.
+    /// A configured address to probe, by its URL.
     Endpoint,
     /// A network interface, by name.
     Interface,
-    /// What a team watches with a runbook of its own, by the runbook's name.
+    /// A service that a site runbook monitors, by the runbook's name.
     Service,
 }
 
@@ -87,19 +87,19 @@ impl fmt::Display for Kind {
     }
 }
 
-/// One object that a check is run against.
+/// The object of a check.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct Target {
-    /// What it is.
+    /// Its kind.
     pub kind: Kind,
-    /// What a person calls it.
+    /// Its display name.
     pub name: String,
-    /// What it is looked up by: full container id, `major:minor` of a mount; equal to the name where nothing better exists.
+    /// Its identifier for queries: full container id, `major:minor` of a mount; the name if there is no better one.
     pub id: String,
 }
 
 impl Target {
-    /// A target whose name is also its identity.
+    /// A target with its name as identity.
     pub fn named(kind: Kind, name: impl Into<String>) -> Self {
         let name = name.into();
         Self { kind, id: name.clone(), name }
@@ -111,8 +111,8 @@ impl Target {
         Self::named(Kind::Host, "host")
     }
 
-    /// Whether a person who typed `word` means this target: its name, `kind:name`, at least 12 leading digits of a container id,
-    /// or a service without its suffix.
+    /// Whether `word` on the command line selects this target: its name, `kind:name`, at least 12 leading digits of a container
+    /// id, or the name of a service without its suffix.
     #[must_use]
     pub fn matches(&self, word: &str) -> bool {
         self.name == word
@@ -128,19 +128,19 @@ impl fmt::Display for Target {
     }
 }
 
-/// The object a finding is about, by immutable identity.
+/// The subject of a finding, by immutable identity.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
 pub struct Subject {
-    /// What it is.
+    /// Its kind.
     pub kind: Kind,
-    /// What a person calls it.
+    /// Its display name.
     pub name: String,
-    /// What makes it this one and no other: container id @ `StartedAt`, `major:minor` @ mountpoint, pid @ start time.
+    /// Immutable identity: container id @ `StartedAt`, `major:minor` @ mountpoint, pid @ start time.
     pub identity: String,
 }
 
 impl Subject {
-    /// The machine itself, for findings that no single object is to blame for.
+    /// The machine itself, for findings without a single affected object.
     #[must_use]
     pub fn host() -> Self {
         Self { kind: Kind::Host, name: "host".to_owned(), identity: "host".to_owned() }

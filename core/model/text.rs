@@ -1,9 +1,8 @@
-//! Text from outside must not drive a terminal.
+//! Escaping of untrusted text for terminals and shells.
 
-/// Makes foreign text safe to print on one line: control characters (which can move the cursor, recolour or
-/// retitle a terminal), and invisible characters, which reorder text (Unicode "Trojan Source", CVE-2021-42574) or hide a
-/// message in it from people but not from programs (tag characters, variation selectors), become `\u{…}` escapes; tabs and line
-/// ends become spaces.
+/// Makes untrusted text safe to print on one line: control characters (which can move the cursor, recolour or retitle a terminal)
+/// and invisible characters, which reorder text (Unicode "Trojan Source", CVE-2021-42574) or hide a message from people but not
+/// from programs (tag characters, variation selectors), become `\u{…}` escapes; tabs and line ends become spaces.
 #[must_use]
 pub fn printable(text: &str) -> String {
     let mut out = String::with_capacity(text.len());
@@ -17,7 +16,7 @@ pub fn printable(text: &str) -> String {
     out
 }
 
-/// A word as a POSIX shell reads it back.
+/// Quotes a word for a POSIX shell.
 #[must_use]
 pub fn shell_word(word: &str) -> String {
     let plain = |c: char| c.is_ascii_alphanumeric() || "-_./:@%+=,".contains(c);
@@ -39,14 +38,14 @@ mod tests {
     use super::*;
 
     #[test]
-    fn words_survive_a_shell() {
+    fn shell_words_are_quoted() {
         assert_eq!((shell_word("web-1"), shell_word("/var/lib")), ("web-1".to_owned(), "/var/lib".to_owned()));
         assert_eq!(shell_word("/srv/my disk"), "'/srv/my disk'");
         assert_eq!(shell_word("it's; rm -rf $HOME"), r"'it'\''s; rm -rf $HOME'");
     }
 
     #[test]
-    fn escapes_what_drives_a_terminal_and_keeps_the_rest() {
+    fn control_and_invisible_characters_are_escaped() {
         assert_eq!(printable("a\x1b[31mb\x07\u{202E}c"), "a\\u{1b}[31mb\\u{7}\\u{202e}c");
         assert_eq!(printable("née 日本\tx\ny"), "née 日本 x y");
         assert_eq!(printable("a\u{2028}b\u{E0041}\u{FE0F}\u{AD}"), "a\\u{2028}b\\u{e0041}\\u{fe0f}\\u{ad}");

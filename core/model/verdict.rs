@@ -1,19 +1,19 @@
-//! How bad it is: a finding has a [`Severity`], a check and a whole run have a [`Verdict`].
+//! Severity of a finding, and [`Verdict`] of a check or a run.
 
 use std::fmt;
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-/// How much a finding matters. Ordered: `Info < Warn < Crit`.
+/// Severity of a finding. Ordered: `Info < Warn < Crit`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum Severity {
-    /// Worth knowing; never counts against the host.
+    /// Noteworthy; never counts against the host.
     Info,
-    /// Will hurt later, or hurts a little now.
+    /// A future fault, or a minor one now.
     Warn,
-    /// Hurts now.
+    /// A fault now.
     Crit,
 }
 
@@ -30,17 +30,17 @@ impl fmt::Display for Severity {
 /// The outcome of a check, a runbook or a run.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Verdict {
-    /// Looked, and it is healthy.
+    /// Checked; healthy.
     Ok,
-    /// Looked; there is something worth knowing.
+    /// Checked; there is a noteworthy fact.
     Info,
-    /// Looked; it needs attention.
+    /// Checked; attention needed.
     Warn,
-    /// Looked; it is broken.
+    /// Checked; broken.
     Crit,
-    /// It is there but could not be looked at; the text says what was missing. Never shown as bad, never as ok.
+    /// The target exists but could not be checked; the text names the reason. Never shown as bad, never as ok.
     Unknown(String),
-    /// It does not apply to this host; the text says why.
+    /// Does not apply to this host; the text names the reason.
     Skip(String),
 }
 
@@ -58,7 +58,7 @@ impl Verdict {
         }
     }
 
-    /// Why it is unknown or skipped.
+    /// Reason why it is unknown or skipped.
     #[must_use]
     pub fn reason(&self) -> Option<&str> {
         match self {
@@ -67,7 +67,7 @@ impl Verdict {
         }
     }
 
-    /// Weight in a roll-up: crit > warn > unknown > ok. Info and skip never count.
+    /// Weight in a roll-up: crit > warn > unknown > ok. Info and skip do not count.
     fn rank(&self) -> u8 {
         match self {
             Self::Crit => 3,
@@ -77,12 +77,12 @@ impl Verdict {
         }
     }
 
-    /// The verdict of a whole from its parts: the heaviest part, or ok.
+    /// The verdict of a whole from its parts: the heaviest, or ok.
     pub fn roll_up<'a>(parts: impl IntoIterator<Item = &'a Self>) -> Self {
         parts.into_iter().filter(|v| v.rank() > 0).max_by_key(|v| v.rank()).cloned().unwrap_or(Self::Ok)
     }
 
-    /// Process exit code of the commands that give a verdict: 0 ok, 1 warn, 2 crit, 3 unknown.
+    /// Process exit code of the commands that return a verdict: 0 ok, 1 warn, 2 crit, 3 unknown.
     #[must_use]
     pub fn exit_code(&self) -> u8 {
         match self {

@@ -1,4 +1,4 @@
-//! This boot: which kernel runs, which would run next, and whether anybody asked for a reboot.
+//! The current boot: the running kernel, the installed kernels, and pending reboot requests.
 
 use std::fs::DirEntry;
 use std::path::Path;
@@ -11,13 +11,13 @@ use super::{Io, clock};
 /// A kernel in `/boot`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Kernel {
-    /// Release as `uname -r` would say it.
+    /// Release as printed by `uname -r`.
     pub release: String,
-    /// When its file was written.
+    /// Modification time of its file.
     pub installed: Option<Timestamp>,
 }
 
-/// What is known about this boot.
+/// State of the current boot.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct Boot {
@@ -27,19 +27,19 @@ pub struct Boot {
     pub running: String,
     /// Kernels in `/boot`, newest version first.
     pub installed: Vec<Kernel>,
-    /// The running kernel can load modules at all.
+    /// The running kernel supports loadable modules.
     pub modules_supported: bool,
-    /// The directory of its modules is there.
+    /// The module directory of the running kernel exists.
     pub modules_present: bool,
-    /// Since when a package asks for a reboot (`/run/reboot-required`).
+    /// Modification time of `/run/reboot-required`, which packages create to request a reboot.
     pub required_since: Option<Timestamp>,
-    /// Which ones do.
+    /// The packages that requested it.
     pub required_by: Vec<String>,
-    /// This is a container: its kernel is its host's affair.
+    /// This is a container: its kernel belongs to the host.
     pub in_container: bool,
 }
 
-/// Reads it all.
+/// Reads the state of the current boot.
 #[must_use]
 pub fn read(io: &Io) -> Boot {
     let mut boot = from_tree(io, Path::new("/"), &super::host::kernel());
@@ -72,7 +72,7 @@ fn kernels(io: &Io, directory: &Path) -> Vec<Kernel> {
     let kernel = |entry: DirEntry| {
         let name = entry.file_name().into_string().ok()?;
         let release = name.strip_prefix("vmlinuz-")?;
-        // rescue images of dracut are no kernel to boot into
+        // rescue images of dracut are not regular boot entries
         let spare = matches!(name.rsplit('.').next(), Some("old" | "bak"));
         (!release.contains("rescue") && !spare)
             .then(|| Kernel { release: release.to_owned(), installed: modified(io, &entry.path()) })
@@ -82,7 +82,7 @@ fn kernels(io: &Io, directory: &Path) -> Vec<Kernel> {
     kernels
 }
 
-/// Numbers compare as numbers, everything else as text: 6.1.0-9 is before 6.1.0-10.
+/// A release as a sort key: numbers compare as numbers, other parts as text, so that 6.1.0-9 sorts before 6.1.0-10.
 #[must_use]
 pub fn version(release: &str) -> Vec<(u64, String)> {
     release
@@ -98,14 +98,14 @@ fn modified(io: &Io, path: &Path) -> Option<Timestamp> {
     Timestamp::try_from(io.metadata(path).ok()?.modified().ok()?).ok()
 }
 
-/// Whether this is a container: what systemd, Docker and Podman leave behind in one, and not the machine's own process namespace
-/// (virtual machines are made from container images too, with those files in them).
+/// Whether this is a container: a marker file of systemd, Docker or Podman exists, and the process namespace is not the initial
+/// one (virtual machines are built from container images too, and contain these files).
 #[must_use]
 pub fn in_container(io: &Io) -> bool {
     let marked = ["/run/systemd/container", "/.dockerenv", "/run/.containerenv"].iter().any(|f| io.exists(f));
     // PROC_PID_INIT_INO of include/linux/proc_ns.h
-    let machine = io.read_link("/proc/self/ns/pid").is_ok_and(|ns| ns.as_os_str() == "pid:[4026531836]");
-    marked && !machine
+    let initial = io.read_link("/proc/self/ns/pid").is_ok_and(|ns| ns.as_os_str() == "pid:[4026531836]");
+    marked && !initial
 }
 
 #[cfg(test)]
@@ -114,7 +114,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_newest_kernel_is_first_by_number_not_by_letter() {
+    fn kernels_are_sorted_numerically_newest_first() {
         let root = tempfile::tempdir().unwrap();
         let dir = |d: &str| std::fs::create_dir_all(root.path().join(d)).unwrap();
         let _ = ["boot", "proc", "run", "lib/modules/6.1.0-9-amd64"].map(dir);
@@ -134,7 +134,7 @@ mod tests {
 
     proptest::proptest! {
         #[test]
-        fn any_version_is_survived(text in ".*") {
+        fn arbitrary_version_does_not_panic(text in ".*") {
             let _ = version(&text);
         }
     }

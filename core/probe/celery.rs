@@ -1,4 +1,4 @@
-//! Celery's processes: found by their command lines, tied to a broker by their connections.
+//! Celery processes: identified by their command lines, assigned to a broker by their connections.
 
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -11,76 +11,77 @@ use super::servers::connections_of;
 use super::{Io, ProbeCx, ProbeError, blocking, table};
 use crate::model::CeleryRole as Role;
 
-/// How long the scan may take.
-const PATIENCE: Duration = Duration::from_secs(2);
+/// Time limit of a scan.
+const SCAN_TIMEOUT: Duration = Duration::from_secs(2);
 
-/// A main process of Celery; the children that run the tasks are counted.
+/// A main process of Celery; its child processes, which run the tasks, are only counted.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Process {
     /// Process id.
     pub pid: i32,
     /// Start time in clock ticks since boot.
     pub start_ticks: u64,
-    /// What it is for.
+    /// Worker, beat, or both.
     pub role: Role,
     /// `-A`: the application.
     pub app: Option<String>,
-    /// `-Q`: the queues it takes from; empty is the default.
+    /// `-Q`: the queues it consumes; empty for the default queue.
     pub queues: Vec<String>,
     /// State: `T` is stopped by a signal.
     pub state: char,
-    /// How many children it has.
+    /// Number of child processes.
     pub children: usize,
-    /// Where it lives.
+    /// The container or unit it runs in.
     pub home: Home,
     /// Its established TCP connections.
     pub connections: Vec<Connection>,
-    /// Its broker without the login, where its environment names one: `redis://cache:6379/1`.
+    /// Its broker without credentials, if its environment names one: `redis://cache:6379/1`.
     #[serde(default)]
     pub broker: Option<String>,
-    /// Versions of Celery and kombu, where they can be told.
+    /// Versions of Celery and kombu, if known.
     pub versions: Option<String>,
-    /// Seconds since beat last wrote its schedule; none where there is no such file.
+    /// Seconds since beat last wrote its schedule; `None` if the schedule file does not exist.
     pub schedule_age_s: Option<u64>,
 }
 
-/// An established TCP connection, as the kernel of its process sees it.
+/// An established TCP connection, as seen by the kernel of its process.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Connection {
-    /// Our end.
+    /// Local address.
     pub local: SocketAddr,
-    /// Theirs.
+    /// Peer address.
     pub remote: SocketAddr,
-    /// Bytes sent that the other side has not acknowledged.
+    /// Bytes sent that the peer has not acknowledged.
     pub unacknowledged: u64,
-    /// How often the oldest of them has been sent again.
+    /// Number of retransmissions of the oldest of them.
     pub retransmits: u32,
-    /// They, and no fewer, were so at two looks half a second apart: what a firewall drops on the way out is not counted as sent again.
+    /// Unacknowledged and not decreasing in two samples half a second apart: packets dropped by the local firewall on egress are
+    /// not counted as retransmissions.
     #[serde(default)]
     pub lasting: bool,
 }
 
 impl Connection {
-    /// What was sent is not acknowledged, and not for a moment only: the other side is cut off. One retransmission is nothing.
+    /// Sent data stays unacknowledged, not only momentarily: the peer is unreachable. A single retransmission is normal.
     #[must_use]
     pub fn is_stuck(&self) -> bool {
         self.unacknowledged > 0 && (self.retransmits >= 2 || self.lasting)
     }
 }
 
-/// Every Celery worker and beat on this host, in containers too.
+/// All Celery workers and beats on this host, including those in containers.
 pub async fn processes(cx: &ProbeCx) -> Result<Vec<Process>, ProbeError> {
     let table = cx.processes().await?;
     // setproctitle makes it `[celeryd: celer`
     let named = |comm: &str| comm.starts_with("python") || comm.contains("celery") || comm.starts_with("pypy");
     let candidates: Vec<table::Process> = table.iter().filter(|p| named(&p.comm)).cloned().collect();
     let arguments = table.command_lines(candidates.iter().map(|p| p.pid)).await;
-    let read = blocking::run("processes", "/proc", PATIENCE, move |io| {
+    let read = blocking::run("processes", "/proc", SCAN_TIMEOUT, move |io| {
         let of = |p: table::Process| celery(io, &p, arguments.get(&p.pid)?);
         let mut all: Vec<(Process, i32)> = candidates.into_iter().filter_map(of).collect();
         let children: Vec<i32> = all.iter().map(|(_, parent)| *parent).collect();
         let mains: Vec<i32> = all.iter().map(|(p, _)| p.pid).collect();
-        // a child has its parent's command line
+        // a child process has the command line of its parent
         all.retain(|(_, parent)| !mains.contains(parent));
         let mut found: Vec<Process> = all.into_iter().map(|(p, _)| p).collect();
         for p in &mut found {
@@ -102,9 +103,9 @@ pub async fn processes(cx: &ProbeCx) -> Result<Vec<Process>, ProbeError> {
     Ok(found)
 }
 
-/// The established TCP connections of a process; none also when they are not ours to see.
+/// The established TCP connections of a process; empty also if they are not readable by this user.
 pub async fn connections(pid: i32) -> Vec<Connection> {
-    blocking::run("connections", "/proc", PATIENCE, move |io| connections_of(io, pid)).await.unwrap_or_default()
+    blocking::run("connections", "/proc", SCAN_TIMEOUT, move |io| connections_of(io, pid)).await.unwrap_or_default()
 }
 
 fn celery(io: &Io, p: &table::Process, line: &str) -> Option<(Process, i32)> {
@@ -161,7 +162,7 @@ pub(in crate::probe) fn command(line: &str) -> Option<(Role, Option<String>, Vec
     Some((role, option("-A", "--app"), queues))
 }
 
-/// The names of installed packages hold their versions: `celery-5.5.3.dist-info`.
+/// The directory names of installed packages contain their versions: `celery-5.5.3.dist-info`.
 fn versions(io: &Io, pid: i32, line: &str) -> Option<String> {
     let environ = io.read_lossy(format!("/proc/{pid}/environ")).unwrap_or_default();
     let virtual_env = environ.split('\0').find_map(|e| e.strip_prefix("VIRTUAL_ENV=")).map(str::to_owned);
@@ -185,27 +186,28 @@ fn versions(io: &Io, pid: i32, line: &str) -> Option<String> {
     })
 }
 
-/// beat connects only when something is due: until then its environment alone tells of its broker.
+/// The broker in the environment of a process. beat connects only when a task is due: until then its environment is the only
+/// source.
 fn broker(io: &Io, pid: i32) -> Option<String> {
     let environ = io.read_lossy(format!("/proc/{pid}/environ")).ok()?;
     environ
         .split('\0')
         .filter_map(|e| e.split_once('='))
         .find(|(name, _)| name.ends_with("BROKER_URL"))
-        .map(|(_, url)| without_login(url))
+        .map(|(_, url)| without_credentials(url))
 }
 
-/// `redis://user:secret@cache:6379/1` is `redis://cache:6379/1`.
-pub(super) fn without_login(url: &str) -> String {
+/// `redis://user:secret@cache:6379/1` becomes `redis://cache:6379/1`.
+pub(super) fn without_credentials(url: &str) -> String {
     let (scheme, rest) = url.split_once("://").unwrap_or(("", url));
     let (authority, path) = rest.split_once('/').unwrap_or((rest, ""));
     let host = authority.rsplit_once('@').map_or(authority, |(_, host)| host);
-    // what follows a question mark may hold a secret, too
+    // the query string may contain a secret, too
     let path = path.split('?').next().unwrap_or_default();
     format!("{scheme}://{host}/{path}")
 }
 
-/// beat writes its schedule every few minutes, whatever is due; the file is in its working folder unless somebody said otherwise.
+/// beat writes its schedule every few minutes even if no task is due; without `-s` the file is in its working directory.
 fn schedule_age(io: &Io, pid: i32, line: &str) -> Option<u64> {
     let words: Vec<&str> = line.split('\0').collect();
     let named = words.iter().enumerate().find_map(|(i, w)| match *w {
@@ -216,7 +218,7 @@ fn schedule_age(io: &Io, pid: i32, line: &str) -> Option<u64> {
     let directory = io.working_directory(pid)?;
     let base = if name.starts_with('/') { name } else { format!("{directory}/{name}") };
     let root = Root::of(io, pid).ok()?;
-    // the library that keeps it adds an ending of its own
+    // the dbm library adds its own suffix
     let modified = ["", ".db", ".dat"].iter().find_map(|end| root.metadata(&format!("{base}{end}")).ok()?.modified().ok())?;
     modified.elapsed().ok().map(|d| d.as_secs())
 }
@@ -226,7 +228,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn workers_and_beats_are_known_by_their_command_lines() {
+    fn workers_and_beats_are_identified_by_command_line() {
         let of = |line: &str| command(&line.replace(' ', "\0"));
         assert_eq!(
             of("/venv/bin/python /venv/bin/celery -A proj worker -Q mail,media -c 4"),
@@ -241,15 +243,15 @@ mod tests {
     }
 
     #[test]
-    fn a_broker_is_kept_without_its_login() {
-        assert_eq!(without_login("redis://:canary@cache:6379/1?password=canary"), "redis://cache:6379/1");
-        assert_eq!(without_login("amqp://guest:can@ary@rabbit//"), "amqp://rabbit//");
+    fn broker_url_is_stored_without_credentials() {
+        assert_eq!(without_credentials("redis://:canary@cache:6379/1?password=canary"), "redis://cache:6379/1");
+        assert_eq!(without_credentials("amqp://guest:can@ary@rabbit//"), "amqp://rabbit//");
     }
 
     proptest::proptest! {
         #[test]
-        fn any_text_is_survived(text in ".*") {
-            let _ = (command(&text), without_login(&text));
+        fn arbitrary_text_does_not_panic(text in ".*") {
+            let _ = (command(&text), without_credentials(&text));
         }
     }
 }

@@ -1,4 +1,4 @@
-//! Control groups: limits and counters of a container, read where the kernel keeps them (v1, v2 and hybrid).
+//! Control groups: limits and counters of a container, read from the kernel's files (v1, v2 and hybrid).
 //!
 //! File names and units: Documentation/admin-guide/cgroup-v2.rst and cgroup-v1/{memory,cpuacct,pids}.rst.
 
@@ -9,10 +9,10 @@ use serde::{Deserialize, Serialize};
 
 use super::{Io, ProbeError};
 
-/// v1 prints "no limit" as the largest page-aligned i64; anything near it is none.
+/// v1 prints "no limit" as the largest page-aligned i64; any value near it means unlimited.
 const V1_NO_LIMIT: u64 = 1 << 62;
 
-/// Where the kernel's files are; another root only for recorded trees.
+/// The mount points of procfs and the cgroup filesystem; other ones only for recorded trees.
 #[derive(Debug, Clone)]
 pub struct Cgroups {
     proc: PathBuf,
@@ -28,21 +28,21 @@ impl Default for Cgroups {
 /// Limits and counters of one cgroup.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Usage {
-    /// 1 or 2: which hierarchy holds the memory controller.
+    /// 1 or 2: the hierarchy of the memory controller.
     pub version: u8,
-    /// Memory in use without the inactive page cache, in bytes; as `docker stats` counts it.
+    /// Memory in use without the inactive page cache, in bytes; computed as `docker stats` does.
     pub memory_used: Option<u64>,
-    /// The part of `memory_used` that is active page cache: the kernel drops it before it kills anything.
+    /// The part of `memory_used` that is active page cache: the kernel reclaims it before it kills a process.
     pub active_file: Option<u64>,
-    /// Memory limit in bytes; none is unlimited.
+    /// Memory limit in bytes; `None` if unlimited.
     pub memory_limit: Option<u64>,
     /// tmpfs and shared memory inside `memory_used`: cannot be reclaimed without swap.
     pub shmem: Option<u64>,
-    /// OOM kills inside this cgroup since it was made.
+    /// OOM kills inside this cgroup since its creation.
     pub oom_kills: Option<u64>,
-    /// Processes and threads now.
+    /// Current number of processes and threads.
     pub pids: Option<u64>,
-    /// Limit on them; none is unlimited.
+    /// Limit of processes and threads; `None` if unlimited.
     pub pids_limit: Option<u64>,
     /// CPU time and throttling.
     pub cpu: Option<Cpu>,
@@ -59,7 +59,7 @@ pub struct Cpu {
     pub throttled: u64,
 }
 
-/// The directories that hold one process's controllers.
+/// The cgroup directories of one process, by controller.
 #[derive(Debug, Clone)]
 pub struct Group {
     unified: Option<PathBuf>,
@@ -73,12 +73,12 @@ impl Cgroups {
         Self { proc: proc.into(), ..Self::default() }
     }
 
-    /// Where the cgroup of `pid` is. A process that is gone is [`ProbeError::Skip`].
+    /// The cgroup of `pid`. A process that no longer exists is [`ProbeError::Skip`].
     pub fn group_of(&self, io: &Io, pid: i64) -> Result<Group, ProbeError> {
         let path = self.proc.join(pid.to_string()).join("cgroup");
         let text = io.read_lossy(&path).map_err(|e| {
             if e.kind() == std::io::ErrorKind::NotFound || e.raw_os_error() == Some(rustix::io::Errno::SRCH.raw_os_error()) {
-                ProbeError::Skip(format!("process {pid} is gone"))
+                ProbeError::Skip(format!("process {pid} no longer exists"))
             } else {
                 ProbeError::io("the control group", path.display().to_string(), &e)
             }
@@ -86,7 +86,7 @@ impl Cgroups {
         Ok(self.parse(io, &text))
     }
 
-    /// `hierarchy:controllers:path` lines, cgroups(7).
+    /// Parses `hierarchy:controllers:path` lines, cgroups(7).
     fn parse(&self, io: &Io, text: &str) -> Group {
         let mut group = Group { unified: None, v1: HashMap::new() };
         for line in text.lines() {
@@ -94,7 +94,7 @@ impl Cgroups {
             let (Some(_), Some(controllers), Some(path)) = (fields.next(), fields.next(), fields.next()) else { continue };
             let path = path.trim_start_matches('/');
             if controllers.is_empty() {
-                // hybrid hosts mount v2 beside v1, without controllers
+                // hybrid hosts mount v2 in addition to v1, without controllers
                 let hybrid = self.sys.join("unified");
                 let root = if io.is_dir(&hybrid) { hybrid } else { self.sys.clone() };
                 group.unified = Some(root.join(path));
@@ -112,12 +112,12 @@ impl Cgroups {
 }
 
 impl Group {
-    /// Reads limits and counters. What a kernel does not have stays none.
+    /// Reads limits and counters. Values that the kernel does not provide stay `None`.
     #[must_use]
     pub fn usage(&self, io: &Io) -> Usage {
         match (self.v1.get("memory"), &self.unified) {
             (Some(memory), _) => self.usage_v1(io, memory),
-            (None, Some(folder)) => usage_v2(io, folder),
+            (None, Some(directory)) => usage_v2(io, directory),
             (None, None) => Usage::default(),
         }
     }
@@ -127,24 +127,25 @@ impl Group {
     pub fn cpu(&self, io: &Io) -> Option<Cpu> {
         match (self.v1.get("cpuacct"), &self.unified) {
             (Some(accounting), _) => cpu_v1(io, accounting, self.v1.get("cpu")),
-            (None, Some(folder)) => cpu_v2(io, folder),
+            (None, Some(directory)) => cpu_v2(io, directory),
             (None, None) => None,
         }
     }
 
-    /// Pids of the processes in it, without those of groups below.
+    /// Pids of the processes in it, without those of child groups.
     #[must_use]
     pub fn processes(&self, io: &Io) -> Vec<i32> {
-        let folder = self.v1.get("memory").or(self.unified.as_ref());
-        let text = folder.and_then(|f| io.read_lossy(f.join("cgroup.procs")).ok()).unwrap_or_default();
+        let directory = self.v1.get("memory").or(self.unified.as_ref());
+        let text = directory.and_then(|f| io.read_lossy(f.join("cgroup.procs")).ok()).unwrap_or_default();
         text.lines().filter_map(|l| l.trim().parse().ok()).collect()
     }
 
-    /// Whether its processes are held (`docker pause`, a suspended unit): they then look like tasks stuck in the kernel.
+    /// Whether its processes are frozen (`docker pause`, a suspended unit): they look like tasks stuck in the kernel.
     #[must_use]
     pub fn frozen(&self, io: &Io) -> bool {
         let read = |path: PathBuf| io.read_lossy(path).unwrap_or_default();
-        // v1 freezer-subsystem.rst; v2 `frozen` of cgroup.events. A parent that is frozen freezes what is below it, and says so there
+        // v1 freezer-subsystem.rst; v2 `frozen` of cgroup.events. A frozen parent freezes its children, which then report it
+        // themselves
         let v1 = self.v1.get("freezer").is_some_and(|f| matches!(read(f.join("freezer.state")).trim(), "FROZEN" | "FREEZING"));
         let v2 = self.unified.as_ref().is_some_and(|u| read(u.join("cgroup.events")).lines().any(|l| l == "frozen 1"));
         v1 || v2
@@ -169,20 +170,20 @@ impl Group {
     }
 }
 
-fn usage_v2(io: &Io, folder: &Path) -> Usage {
-    let stat = fields(io, &folder.join("memory.stat"));
-    let used = number(io, &folder.join("memory.current"));
+fn usage_v2(io: &Io, directory: &Path) -> Usage {
+    let stat = fields(io, &directory.join("memory.stat"));
+    let used = number(io, &directory.join("memory.current"));
     let cache = stat.get("inactive_file").copied().unwrap_or(0);
     Usage {
         version: 2,
         memory_used: used.map(|u| u.saturating_sub(cache)),
-        memory_limit: number(io, &folder.join("memory.max")),
+        memory_limit: number(io, &directory.join("memory.max")),
         active_file: stat.get("active_file").copied(),
         shmem: stat.get("shmem").copied(),
-        oom_kills: fields(io, &folder.join("memory.events")).get("oom_kill").copied(),
-        pids: number(io, &folder.join("pids.current")),
-        pids_limit: number(io, &folder.join("pids.max")),
-        cpu: cpu_v2(io, folder),
+        oom_kills: fields(io, &directory.join("memory.events")).get("oom_kill").copied(),
+        pids: number(io, &directory.join("pids.current")),
+        pids_limit: number(io, &directory.join("pids.max")),
+        cpu: cpu_v2(io, directory),
     }
 }
 
@@ -196,8 +197,8 @@ fn cpu_v1(io: &Io, accounting: &Path, cpu: Option<&PathBuf>) -> Option<Cpu> {
     })
 }
 
-fn cpu_v2(io: &Io, folder: &Path) -> Option<Cpu> {
-    let stat = fields(io, &folder.join("cpu.stat"));
+fn cpu_v2(io: &Io, directory: &Path) -> Option<Cpu> {
+    let stat = fields(io, &directory.join("cpu.stat"));
     Some(Cpu {
         used_us: *stat.get("usage_usec")?,
         periods: stat.get("nr_periods").copied().unwrap_or(0),
@@ -205,7 +206,7 @@ fn cpu_v2(io: &Io, folder: &Path) -> Option<Cpu> {
     })
 }
 
-/// A file with one number; `max` and anything else is none.
+/// A file with one number; `max` or any other content is `None`.
 fn number(io: &Io, path: &Path) -> Option<u64> {
     io.read_lossy(path).ok()?.trim().parse().ok()
 }
@@ -279,7 +280,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_frozen_is_known_in_both_versions() {
+    fn frozen_group_in_both_versions() {
         let (_keep, cgroups) = tree(&[
             ("proc/7/cgroup", "6:freezer:/docker/abc\n0::/\n"),
             ("sys/freezer/docker/abc/freezer.state", "FROZEN\n"),
@@ -301,7 +302,7 @@ mod tests {
     }
 
     #[test]
-    fn a_process_that_is_gone_is_skipped_and_garbage_is_survived() {
+    fn exited_process_is_skipped_and_malformed_cgroup_file_is_ignored() {
         let (_keep, cgroups) = tree(&[("proc/7/cgroup", "x\n::\n9:memory\n:::::\n")]);
         assert!(matches!(cgroups.group_of(&Io::for_test(), 8), Err(ProbeError::Skip(_))));
         let usage = cgroups.group_of(&Io::for_test(), 7).unwrap().usage(&Io::for_test());

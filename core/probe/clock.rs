@@ -1,4 +1,4 @@
-//! The clocks.
+//! Wall clock, boot clock and boot time.
 
 use jiff::{SignedDuration, Timestamp};
 use rustix::time::{ClockId, clock_gettime};
@@ -16,7 +16,7 @@ pub fn since_boot() -> SignedDuration {
     SignedDuration::new(t.tv_sec, i32::try_from(t.tv_nsec).unwrap_or(0))
 }
 
-/// When the machine booted, by today's wall clock.
+/// The boot time by the current wall clock.
 #[must_use]
 pub fn boot_time() -> Timestamp {
     now().checked_sub(since_boot()).unwrap_or(Timestamp::UNIX_EPOCH)

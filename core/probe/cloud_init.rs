@@ -1,4 +1,5 @@
-//! cloud-init's own record of the boot, read where `cloud-init status` reads it (cloudinit/cmd/status.py) but without starting Python.
+//! The boot status of cloud-init, read from the files that `cloud-init status` reads (cloudinit/cmd/status.py) but without
+//! starting Python.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -6,9 +7,9 @@ use std::path::{Path, PathBuf};
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
-use super::{Io, ProbeError, clock};
+use super::{Io, ProbeError, UNEXPECTED_FORMAT, clock};
 
-/// The stages of cloud-init, by old and new names. Since 24.3 one process in `cloud-init-main.service` does the work of all of them.
+/// The stages of cloud-init, by old and new names. Since 24.3 one process in `cloud-init-main.service` runs all of them.
 pub const UNITS: &[&str] = &[
     "cloud-init-local.service",
     "cloud-init.service",
@@ -18,44 +19,44 @@ pub const UNITS: &[&str] = &[
     "cloud-final.service",
 ];
 
-/// How far cloud-init is.
+/// The progress of cloud-init.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Progress {
-    /// It was told not to run.
+    /// Disabled by configuration.
     Disabled,
-    /// It has not begun, or its generator has not decided yet.
+    /// No stage has started, or its generator has not run yet.
     #[default]
     NotStarted,
-    /// A stage is under way.
+    /// A stage is running.
     Running,
-    /// All stages have ended, well or not.
+    /// All stages have finished, with or without errors.
     Done,
 }
 
-/// What cloud-init says about this boot.
+/// The status of cloud-init in the current boot.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct CloudInit {
-    /// How far it is.
+    /// Its progress.
     pub progress: Progress,
-    /// Why it is disabled.
+    /// The reason for being disabled.
     pub disabled_by: String,
-    /// The stage under way: `init-local`, `init`, `modules-config`, `modules-final`.
+    /// The running stage: `init-local`, `init`, `modules-config`, `modules-final`.
     pub stage: String,
-    /// Where its data came from: `DataSourceNoCloud [seed=/var/lib/cloud/seed/nocloud]`.
+    /// Its data source: `DataSourceNoCloud [seed=/var/lib/cloud/seed/nocloud]`.
     pub datasource: String,
     /// Errors that made a stage fail; `cloud-init status` exits with 1.
     pub errors: Vec<String>,
-    /// Errors it went on after, by log level (since 23.4); `cloud-init status` exits with 2.
+    /// Recoverable errors by log level (since 23.4); `cloud-init status` exits with 2.
     pub recoverable: BTreeMap<String, Vec<String>>,
-    /// When its first stage began.
+    /// Start time of its first stage.
     pub started: Option<Timestamp>,
-    /// The end of its log of what user scripts printed.
+    /// The last lines of its output log, which contains the output of user scripts.
     pub output: Vec<String>,
 }
 
-/// Where cloud-init leaves its files; another root only for recorded trees.
+/// The files of cloud-init; below another root only for recorded trees.
 #[derive(Debug, Clone)]
 pub struct Files {
     root: PathBuf,
@@ -74,7 +75,7 @@ impl Files {
         Self { root: root.into() }
     }
 
-    /// What it says; none where it is not installed.
+    /// The status of cloud-init; `None` if it is not installed.
     pub fn read(&self, io: &Io) -> Result<Option<CloudInit>, ProbeError> {
         let run = self.root.join("run/cloud-init");
         let installed = ["usr/bin/cloud-init", "etc/cloud/cloud.cfg"].iter().any(|f| io.exists(self.root.join(f)));
@@ -86,7 +87,7 @@ impl Files {
         match io.read_lossy(&status) {
             Ok(text) => {
                 let parsed: Status = serde_json::from_str(&text)
-                    .map_err(|e| ProbeError::failed("the boot's status", status.display().to_string(), &e.to_string()))?;
+                    .map_err(|_| ProbeError::failed("the boot's status", status.display().to_string(), UNEXPECTED_FORMAT))?;
                 found.fill(&parsed.v1, clock::boot_time());
             }
             Err(e) if e.kind() == std::io::ErrorKind::NotFound => {}
@@ -116,9 +117,9 @@ impl Files {
         } else if io.exists(self.root.join("etc/cloud/cloud-init.disabled")) {
             Some("/etc/cloud/cloud-init.disabled exists".to_owned())
         } else if has("cloud-init=disabled") {
-            Some("the kernel command line says cloud-init=disabled".to_owned())
+            Some("the kernel command line contains cloud-init=disabled".to_owned())
         } else if io.exists(run.join("disabled")) {
-            Some("its generator found no data source".to_owned())
+            Some("the cloud-init generator found no data source".to_owned())
         } else {
             None
         }
@@ -154,7 +155,7 @@ impl CloudInit {
     }
 }
 
-/// Seconds since 1970; since 24.3 seconds since boot.
+/// Converts seconds since 1970, or since boot from 24.3 on.
 fn moment(seconds: f64, booted: Timestamp) -> Option<Timestamp> {
     let since = if seconds < 1e8 { booted } else { Timestamp::UNIX_EPOCH };
     since.checked_add(jiff::SignedDuration::try_from_secs_f64(seconds).ok()?).ok()
@@ -197,7 +198,7 @@ mod tests {
         "modules-final": {"errors": ["('scripts_user', RuntimeError('Runparts: 1 failures'))"], "recoverable_errors": {}, "start": 1795245595.0, "finished": 1795245596.0}}}"#;
 
     #[test]
-    fn every_state_is_told_apart() {
+    fn all_progress_states() {
         let (_keep, none) = tree(&[]);
         assert_eq!(none.read(&Io::for_test()).unwrap(), None);
         let (_keep, fresh) = tree(&[("etc/cloud/cloud.cfg", "")]);
@@ -205,7 +206,7 @@ mod tests {
         let (_keep, running) = tree(&[("run/cloud-init/status.json", r#"{"v1": {"stage": "init", "init": {"start": 5}}}"#)]);
         let read = running.read(&Io::for_test()).unwrap().unwrap();
         assert_eq!((read.progress, read.stage.as_str()), (Progress::Running, "init"));
-        // since 24.3 times are counted from boot
+        // since 24.3 times are relative to boot
         assert!((read.started.unwrap().duration_since(clock::boot_time()).as_secs_f64() - 5.0).abs() < 1.0);
         let (_keep, done) = tree(&[
             ("run/cloud-init/status.json", DONE),
@@ -222,14 +223,14 @@ mod tests {
     }
 
     #[test]
-    fn a_file_in_the_middle_of_being_written_is_an_error_with_its_name() {
+    fn truncated_status_file_is_named_in_the_error() {
         let (_keep, half) = tree(&[("run/cloud-init/status.json", "{\"v1\": {")]);
         assert!(half.read(&Io::for_test()).unwrap_err().to_string().contains("status.json"));
     }
 
     proptest::proptest! {
         #[test]
-        fn any_status_is_survived(start in proptest::prelude::any::<f64>(), text in ".*") {
+        fn arbitrary_status_does_not_panic(start in proptest::prelude::any::<f64>(), text in ".*") {
             let (_keep, files) = tree(&[("run/cloud-init/status.json", &serde_json::json!({"v1": {"a": {"start": start, "errors": text}, "stage": text}}).to_string())]);
             let _ = files.read(&Io::for_test());
         }

@@ -1,4 +1,4 @@
-//! What every probe is given.
+//! The context that every probe receives.
 
 use std::sync::Arc;
 
@@ -21,58 +21,58 @@ use super::{
 };
 use crate::model::{ContainerRef, EngineState, Inventory, Sample, SystemdState, Target};
 
-/// Everything a probe may use. One per run: reads are shared through it.
+/// Shared resources of the probes. One instance per run, so that reads are shared.
 pub struct ProbeCx {
-    /// What discovery found.
+    /// The result of discovery.
     pub inventory: Arc<Inventory>,
-    /// The container engine, when it answered at discovery.
+    /// The container engine, if it responded at discovery.
     pub docker: Option<Arc<Docker>>,
-    /// systemd, when it answered at discovery.
+    /// systemd, if it responded at discovery.
     pub systemd: Option<Arc<Systemd>>,
-    /// Databases, caches and brokers, and the one connection to each.
+    /// Databases, caches and brokers, with one connection to each.
     pub servers: Servers,
-    /// What certificates are traced to, and how many are asked for at once.
+    /// The trust store for certificates, and the limit of concurrent handshakes.
     pub tls: Tls,
-    /// The addresses of the configuration, with what they should answer.
+    /// The configured endpoints, with the expected responses.
     pub endpoints: Vec<Endpoint>,
-    /// What they answered first.
+    /// Their first responses.
     pub first_answers: FirstAnswers,
     /// The rules of the packet filter, read once.
     pub rules: super::Memo<(), Result<Arc<Firewall>, super::ProbeError>>,
-    /// Which filesystem a path lies on, and how full it is.
+    /// The filesystem of a path, and its usage.
     pub filesystems: Filesystems,
     /// The processes of this host, scanned once.
     pub process_table: SharedProcessTable,
-    /// What the name servers of this host answer.
+    /// Responses of the name servers of this host.
     pub resolvers: Resolvers,
-    /// Who needs whom, and who gets there.
+    /// The dependency graph, with the reachability of each dependency.
     pub needs: needs::Known,
-    /// The machine at the beginning of the run and a moment later.
+    /// Samples of the system at the start of the run and after the window.
     pub watch: Watch,
     /// The kernel log, read once.
     pub kernel_log: KernelLog,
-    /// Numbers of earlier runs.
+    /// Samples of earlier runs.
     pub history: Arc<dyn History>,
-    /// Learns secrets as they are seen, so that they can be removed from everything later.
+    /// Registers secrets when they are read, so that they can be removed from all output.
     pub redactor: Arc<Redactor>,
-    /// What the person asked for beyond the ordinary.
+    /// Options given by the user.
     pub ask: Ask,
 }
 
-/// What the person asked for beyond the ordinary.
+/// Options given by the user.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Ask {
-    /// Show what eats the space even of filesystems that are fine.
+    /// Report disk usage also of filesystems without a finding.
     pub usage: bool,
-    /// What would be sent is only told, and nothing is.
+    /// Report messages to be sent without sending them.
     pub dry_run: bool,
-    /// Folders named by the person: what uses the space is looked for below them instead of the whole filesystem.
+    /// Directories given by the user: disk usage is searched below them instead of in the whole filesystem.
     pub folders: Vec<String>,
 }
 
-/// Numbers remembered from earlier runs.
+/// Stored samples of earlier runs.
 pub trait History: Send + Sync {
-    /// The oldest remembered sample of `metric` of `object` that is at most `max_age_s` seconds old.
+    /// The oldest stored sample of `metric` of `object` that is at most `max_age_s` seconds old.
     fn oldest(&self, object: &str, metric: &str, max_age_s: i64) -> Option<Sample>;
 }
 
@@ -86,24 +86,24 @@ impl History for NoHistory {
     }
 }
 
-/// Containers that are inspected at the same time for one who asks.
-const AT_ONCE: usize = 16;
+/// Limit of concurrent inspections per caller.
+const MAX_CONCURRENT_INSPECTS: usize = 16;
 
 impl ProbeCx {
-    /// A container that runs right now, for checks that say nothing about others. Health and listeners of a container that is
-    /// paused, stopped or between two starts are an old picture.
+    /// A running container, for checks that do not apply to others. Health and listeners of a container that is paused, stopped
+    /// or restarting are outdated.
     pub async fn running(&self, target: &Target) -> Result<Arc<Container>, super::ProbeError> {
         let container = self.docker()?.inspect(&target.id).await?;
-        if container.is_up() { Ok(container) } else { Err(super::ProbeError::Skip("it does not run at the moment".to_owned())) }
+        if container.is_up() { Ok(container) } else { Err(super::ProbeError::Skip("the container is not running".to_owned())) }
     }
 
-    /// These containers, inspected side by side; each is read once per run, whoever asks. What is gone since it was listed, or is not
-    /// told, is left out; all of them are without an engine.
+    /// Inspects these containers concurrently, each once per run for all callers. Containers that were removed after listing or
+    /// cannot be inspected are omitted; without an engine the result is empty.
     pub async fn inspected<'a>(&self, listed: impl IntoIterator<Item = &'a ContainerRef>) -> Vec<Arc<Container>> {
         self.inspect_each(listed).await.into_iter().filter_map(|(_, inspected)| inspected.ok()).collect()
     }
 
-    /// Of these containers those that the engine does not answer about in time although it answers: something holds their locks.
+    /// The containers that cannot be inspected in time although the engine responds: their locks are held.
     pub async fn held_by_engine<'a>(&self, listed: impl IntoIterator<Item = &'a ContainerRef>) -> Vec<&'a ContainerRef> {
         let held = |(c, r): (_, Result<_, super::ProbeError>)| matches!(r, Err(super::ProbeError::Timeout { .. })).then_some(c);
         self.inspect_each(listed).await.into_iter().filter_map(held).collect()
@@ -115,15 +115,16 @@ impl ProbeCx {
     ) -> Vec<(&'a ContainerRef, Result<Arc<Container>, super::ProbeError>)> {
         let Some(docker) = &self.docker else { return Vec::new() };
         let listed: Vec<&ContainerRef> = listed.into_iter().collect();
-        // hundreds of probes ask for all of hundreds of containers: all at once they would hold more memory than everything else
+        // hundreds of probes inspect all of hundreds of containers: without a limit these requests would use more memory than all
+        // other data
         let mut inspected = Vec::with_capacity(listed.len());
-        for some in listed.chunks(AT_ONCE) {
+        for some in listed.chunks(MAX_CONCURRENT_INSPECTS) {
             inspected.extend(join_all(some.iter().map(|c| async { (*c, docker.inspect(&c.id).await) })).await);
         }
         inspected
     }
 
-    /// The engine's networks from which packets leave by this host's routes and rules, each with the running containers in it.
+    /// The engine's networks that send packets by the routes and rules of this host, each with its running containers.
     pub async fn routed_networks(&self) -> Result<Vec<(Network, Vec<Arc<Container>>)>, super::ProbeError> {
         let networks = self.docker()?.networks().await?;
         let running = self.inspected(self.inventory.running()).await;
@@ -131,15 +132,15 @@ impl ProbeCx {
         Ok(networks.iter().filter(|n| n.is_routed()).map(|n| (n.clone(), members(n))).collect())
     }
 
-    /// The first process of a running container, by its name.
+    /// The main process of a running container, by container name.
     pub async fn pid_of(&self, container: &str) -> Result<i32, super::ProbeError> {
-        let gone = |why| super::ProbeError::failed("an endpoint", container, why);
+        let failed = |why| super::ProbeError::failed("an endpoint", container, why);
         let found = self.inventory.containers.iter().find(|c| c.name == container);
-        let inspected = self.docker()?.inspect(&found.ok_or_else(|| gone("there is no container of this name"))?.id).await?;
+        let inspected = self.docker()?.inspect(&found.ok_or_else(|| failed("there is no container of this name"))?.id).await?;
         inspected.process()
     }
 
-    /// The processes of this host, as they were when first needed.
+    /// The process table of this host, scanned at first use.
     pub async fn processes(&self) -> Result<Arc<ProcessTable>, super::ProbeError> {
         self.process_table.get().await
     }
@@ -149,19 +150,19 @@ impl ProbeCx {
         self.rules.get((), || async { super::firewall::read().await.map(Arc::new) }).await
     }
 
-    /// systemd, or the error for a check that cannot do without.
+    /// systemd, or the error for a check that requires it.
     pub fn systemd(&self) -> Result<&Arc<Systemd>, super::ProbeError> {
         self.systemd.as_ref().ok_or_else(|| match self.inventory.systemd.as_ref().map(|s| &s.state) {
             None | Some(SystemdState::NotInit) => super::ProbeError::Skip("systemd is not PID 1 on this host".to_owned()),
             Some(SystemdState::NoBus) => {
-                super::ProbeError::Skip("there is no system bus to ask systemd on: dbus is not installed".to_owned())
+                super::ProbeError::Skip("no system bus to query systemd: dbus is not installed".to_owned())
             }
             Some(SystemdState::Failed { error }) => super::ProbeError::failed("units", "systemd", error),
-            Some(_) => super::ProbeError::failed("units", "systemd", "it does not answer"),
+            Some(_) => super::ProbeError::failed("units", "systemd", "no response"),
         })
     }
 
-    /// The engine client, or the error for a check that cannot do without.
+    /// The engine client, or the error for a check that requires it.
     pub fn docker(&self) -> Result<&Arc<Docker>, super::ProbeError> {
         self.docker.as_ref().ok_or_else(|| match self.inventory.engine.as_ref().map(|e| (&e.state, &e.endpoint)) {
             None => super::ProbeError::Skip("no container engine on this host".to_owned()),

@@ -1,4 +1,4 @@
-//! An address that somebody wants asked, and what came back.
+//! Configured endpoints: requests to them and their results.
 
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
@@ -13,129 +13,129 @@ use super::servers::Trust;
 use super::servers::served_by;
 use super::{Memo, ProbeCx, ProbeError, blocking, lag, names};
 
-/// What of an answer is kept to look for a text in, in bytes.
-const KEEP: usize = 256 << 10;
+/// Size limit in bytes of the response body that is searched for expected text.
+const MAX_BODY_BYTES: usize = 256 << 10;
 
-/// An address of the configuration.
+/// An endpoint of the configuration.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Endpoint {
-    /// As in the inventory.
+    /// Its id in the inventory.
     pub id: String,
     /// URL without its query.
     pub url: String,
-    /// `http`, `https`, `tcp`; `smtp` and `postgres` are only asked for their certificate.
+    /// `http`, `https`, `tcp`; for `smtp` and `postgres` only the certificate is requested.
     pub scheme: String,
     /// Host.
     pub host: String,
     /// Port.
     pub port: u16,
-    /// Path with the query. A query may hold a token: it is sent and not shown.
+    /// Path with the query. A query may contain a token: it is sent but not displayed.
     pub path: String,
-    /// The container it is asked from; none is this host.
+    /// The container that requests are sent from, or `None` for this host.
     pub from: Option<String>,
-    /// What its answer proves.
+    /// The service that a successful response proves to be available.
     pub proves: Option<String>,
-    /// What it should answer.
+    /// The expected response.
     pub expect: Expect,
-    /// How long it may take, in milliseconds.
+    /// Latency limit in milliseconds.
     pub latency_ms: Option<u64>,
-    /// The address that is connected to instead of what the host's name leads to.
+    /// The address to connect to, if it is not resolved from the host name.
     pub address: Option<String>,
-    /// Headers that are sent; what they say may be secret.
+    /// Request headers; their values may be secret.
     pub headers: Vec<(String, String)>,
 }
 
 impl Endpoint {
-    /// Whether it is asked; of others only the certificate is looked at.
+    /// Whether requests are sent to it; for other schemes only the certificate is checked.
     #[must_use]
     pub fn is_asked(&self) -> bool {
         matches!(self.scheme.as_str(), "http" | "https" | "tcp")
     }
 
-    /// The host, with the port unless that is the usual one: what a server is told, and what its certificate is called.
+    /// The host, with the port unless it is the default: the `Host` header and the subject of the certificate.
     #[must_use]
     pub fn authority(&self) -> String {
-        let usual = match self.scheme.as_str() {
+        let default_port = match self.scheme.as_str() {
             "http" => 80,
             "smtp" => 25,
             "postgres" => 5432,
             _ => 443,
         };
-        if self.port == usual { self.host.clone() } else { format!("{}:{}", self.host, self.port) }
+        if self.port == default_port { self.host.clone() } else { format!("{}:{}", self.host, self.port) }
     }
 }
 
-/// What an answer should be.
+/// An expected response.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct Expect {
-    /// One of these; without any, 200 to 399.
+    /// Accepted status codes; if empty, 200 to 399.
     pub status: Vec<u16>,
-    /// A text that stands in the body.
+    /// Text that the body must contain.
     pub body: Option<String>,
-    /// Values of a JSON body, by JSON pointer (RFC 6901).
+    /// Required values of a JSON body, by JSON pointer (RFC 6901).
     pub json: BTreeMap<String, String>,
-    /// Texts that do not stand in the body: those of an error page with a good status.
+    /// Texts that the body must not contain: those of an error page with a success status.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub lacks: Vec<String>,
-    /// Texts that stand in headers, by their names.
+    /// Texts that headers must contain, by header name.
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     pub headers: BTreeMap<String, String>,
 }
 
-/// How one question ended.
+/// Result of one request.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case", tag = "kind", content = "value")]
 pub enum Asked {
-    /// It answered; what of the answer is not as expected, and how long it took in milliseconds.
+    /// A response was received.
     Answered {
-        /// Status.
+        /// Status code.
         status: u16,
-        /// Why it is not what was expected, although it came.
+        /// Difference from the expected response, if any.
         wrong: Option<String>,
-        /// How long it took, in milliseconds.
+        /// Duration in milliseconds.
         took_ms: u64,
-        /// The beginning of what came, when it was wrong.
+        /// The beginning of the body of an unexpected response.
         body: String,
-        /// Where a redirect leads.
+        /// Target of a redirect.
         location: Option<String>,
     },
-    /// A TCP connection was made and stayed.
+    /// A TCP connection was established and stayed open.
     Connected {
-        /// How long it took, in milliseconds.
+        /// Duration in milliseconds.
         took_ms: u64,
     },
-    /// Nobody listens.
+    /// Connection refused: no listener.
     Refused,
-    /// Nothing came in time.
+    /// The request timed out.
     Timeout,
-    /// Closed without an answer.
+    /// The connection was closed without a response.
     Closed,
-    /// It does not speak HTTP.
+    /// The response is not HTTP.
     NotHttp,
-    /// TLS failed; why.
+    /// The TLS handshake failed, with the reason.
     Tls(String),
-    /// The name leads nowhere, or there is no way; why.
+    /// The name does not resolve, or there is no route, with the reason.
     Unreachable(String),
 }
 
 impl Asked {
-    /// Whether it is as expected.
+    /// Whether the result is as expected.
     #[must_use]
     pub fn is_right(&self) -> bool {
         matches!(self, Self::Connected { .. } | Self::Answered { wrong: None, .. })
     }
 }
 
-/// First answers of a run: whoever compares an endpoint with the others shares them.
+/// First results of a run, shared by all checks that compare endpoints.
 pub type FirstAnswers = Memo<String, Result<Asked, ProbeError>>;
 
-/// The first answer of this run, asked for once.
+/// The first result of this run; the request is sent once.
 pub async fn first(cx: &ProbeCx, endpoint: &Endpoint, connect: Duration, answer: Duration) -> Result<Asked, ProbeError> {
     cx.first_answers.get(endpoint.id.clone(), || Box::pin(ask(cx, endpoint, connect, answer))).await
 }
 
-/// Asks.
+/// Sends a request and returns its result.
 pub async fn ask(cx: &ProbeCx, endpoint: &Endpoint, connect: Duration, answer: Duration) -> Result<Asked, ProbeError> {
     let pid = match &endpoint.from {
         Some(name) => Some(cx.pid_of(name).await?),
@@ -153,7 +153,8 @@ pub async fn ask(cx: &ProbeCx, endpoint: &Endpoint, connect: Duration, answer: D
         Err(NoConnection::Timeout) => return Ok(Asked::Timeout),
         Err(NoConnection::Other(why)) => return Ok(Asked::Unreachable(why)),
     };
-    // headers may hold a token: in clear they are sent to a service of this host, or of a container, and to no user's program
+    // headers may contain a token: over plain HTTP they are sent only to a service of this host or of a container, not to a
+    // user's program
     let ends = stream.peer_addr().and_then(|peer| Ok((peer, stream.local_addr()?))).ok();
     if let Some((peer, own)) = ends.filter(|_| endpoint.scheme == "http" && !endpoint.headers.is_empty() && pid.is_none()) {
         let proven =
@@ -164,10 +165,10 @@ pub async fn ask(cx: &ProbeCx, endpoint: &Endpoint, connect: Duration, answer: D
     }
     let mut stream = Stream::Tcp(stream);
     if endpoint.scheme == "tcp" {
-        return Ok(stays(stream, took()).await);
+        return Ok(stays_open(stream, took()).await);
     }
     if endpoint.scheme == "https" {
-        // whether its certificate is any good is the tls runbook's question; headers may hold a token, and need an answer first
+        // the tls runbook checks the certificate; headers may contain a token, so they require a verified certificate
         let verified = Trust::Verified { authorities: None, name: true };
         let trust = if endpoint.headers.is_empty() { Trust::Encrypted } else { verified };
         let secured = lag::timeout(answer, super::servers::over_tls(stream, &endpoint.host, &trust)).await;
@@ -177,7 +178,7 @@ pub async fn ask(cx: &ProbeCx, endpoint: &Endpoint, connect: Duration, answer: D
             Err(_) => return Ok(Asked::Timeout),
         };
     }
-    Ok(match http::get_with(stream, &endpoint.authority(), &endpoint.path, &endpoint.headers, KEEP, answer).await {
+    Ok(match http::get_with(stream, &endpoint.authority(), &endpoint.path, &endpoint.headers, MAX_BODY_BYTES, answer).await {
         Ok(got) => {
             let wrong = endpoint.expect.wrong(&got);
             let body = if wrong.is_some() { got.body.chars().take(160).collect() } else { String::new() };
@@ -195,13 +196,13 @@ pub async fn ask(cx: &ProbeCx, endpoint: &Endpoint, connect: Duration, answer: D
     })
 }
 
-/// docker-proxy accepts for a dead port, and closes at once.
-async fn stays(mut stream: Stream, took_ms: u64) -> Asked {
+/// Whether a connection stays open: docker-proxy accepts connections to a port without a listener, and closes them immediately.
+async fn stays_open(mut stream: Stream, took_ms: u64) -> Asked {
     use tokio::io::AsyncReadExt;
     let mut byte = [0; 1];
     match tokio::time::timeout(Duration::from_millis(300), stream.read(&mut byte)).await {
         Ok(Ok(0) | Err(_)) => Asked::Closed,
-        // it speaks first, or waits for us
+        // the server sends first, or waits for the client
         Ok(Ok(_)) | Err(_) => Asked::Connected { took_ms },
     }
 }
@@ -211,7 +212,7 @@ pub(super) fn without_query(url: &str) -> String {
 }
 
 impl Expect {
-    /// Why an answer is not what is expected.
+    /// The difference between a response and the expected one.
     #[must_use]
     pub fn wrong(&self, answer: &Answer) -> Option<String> {
         let status = answer.status;
@@ -224,7 +225,7 @@ impl Expect {
             return Some(format!("status {status} instead of {}", wanted.join(" or ")));
         }
         if answer.broken_off {
-            return Some(format!("status {status} and a body that breaks off"));
+            return Some(format!("status {status} with a truncated body"));
         }
         if let Some(text) = &self.body
             && !answer.body.contains(text.as_str())
@@ -285,7 +286,7 @@ mod tests {
     }
 
     #[test]
-    fn an_answer_is_held_against_what_is_expected() {
+    fn response_mismatches() {
         let wrong = |e: &Expect, status, body| e.wrong(&answer(status, body));
         let any = Expect::default();
         assert_eq!((wrong(&any, 204, ""), wrong(&any, 302, "")), (None, None));
@@ -312,7 +313,7 @@ mod tests {
 
     proptest::proptest! {
         #[test]
-        fn any_body_is_survived(body in ".*", pointer in ".*") {
+        fn arbitrary_body_does_not_panic(body in ".*", pointer in ".*") {
             let e = Expect { json: [(pointer, "x".to_owned())].into(), ..Expect::default() };
             let _ = (e.wrong(&answer(200, &body)), without_query(&body));
         }

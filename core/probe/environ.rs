@@ -1,6 +1,6 @@
-//! The process's own environment, read in one place.
+//! The environment of this process, read in one place.
 
-/// The value of an environment variable; none when it is not set or not text.
+/// The value of an environment variable; `None` if it is not set or not UTF-8.
 #[must_use]
 pub fn environment(name: &str) -> Option<String> {
     std::env::var(name).ok()

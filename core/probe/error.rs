@@ -1,61 +1,64 @@
-//! Why something could not be read.
+//! Errors of probes.
 
 use std::io;
 use std::time::Duration;
 
-/// What went wrong on our side of a probe. A target that is broken is evidence, not an error.
+/// The cause of a [`ProbeError::Failed`] whose data a parser rejected. The parser's own message describes its Rust types, not the data.
+pub const UNEXPECTED_FORMAT: &str = "unexpected format";
+
+/// A failure of the probe itself. A broken target is evidence, not an error.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum ProbeError {
-    /// It does not apply to this host.
+    /// The probe does not apply to this host.
     #[error("{0}")]
     Skip(String),
-    /// This user may not read it.
+    /// Permission denied.
     #[error("reading {what} from {from}: permission denied; needs {needs}")]
     Denied {
-        /// What was being read.
+        /// The information to be read.
         what: String,
-        /// From where.
+        /// The source.
         from: String,
-        /// Who may: `root or group docker`.
+        /// Required privilege: `root or group docker`.
         needs: String,
     },
-    /// It did not come back in time.
+    /// The read timed out.
     #[error("reading {what} from {from}: timed out after {}", crate::model::quantity::duration((*after).try_into().unwrap_or_default()))]
     Timeout {
-        /// What was being read.
+        /// The information to be read.
         what: String,
-        /// From where.
+        /// The source.
         from: String,
-        /// How long was waited.
+        /// The timeout.
         after: Duration,
     },
-    /// A server whose process belongs to a user that is not expected to run it: it gets no login, and nothing it names is read or run.
+    /// A server process of an unexpected user: no credentials are sent to it, and no file it names is read or executed.
     #[error("{server} {why}: not examined")]
     Untrusted {
         /// The server.
         server: String,
-        /// What is known of it: `belongs to user mallory (uid 1001)`.
+        /// The reason: `belongs to user mallory (uid 1001)`.
         why: String,
     },
-    /// Anything else.
+    /// Any other failure.
     #[error("reading {what} from {from}: {why}")]
     Failed {
-        /// What was being read.
+        /// The information to be read.
         what: String,
-        /// From where.
+        /// The source.
         from: String,
-        /// What happened.
+        /// The cause.
         why: String,
     },
 }
 
 impl ProbeError {
-    /// Anything that is neither permission nor time.
+    /// A failure that is neither a permission error nor a timeout.
     pub fn failed(what: impl Into<String>, from: impl Into<String>, why: &str) -> Self {
         Self::Failed { what: what.into(), from: from.into(), why: why.to_owned() }
     }
 
-    /// An I/O error; permission is told apart, because it means unknown and how to get it.
+    /// An I/O error. A permission error is a separate variant: the state is unknown, and the error names the required privilege.
     pub fn io(what: impl Into<String>, from: impl Into<String>, error: &io::Error) -> Self {
         let (what, from) = (what.into(), from.into());
         if error.kind() == io::ErrorKind::PermissionDenied {
@@ -65,10 +68,10 @@ impl ProbeError {
         }
     }
 
-    /// An I/O error about a process: one that has ended is no error.
+    /// An I/O error about a process; an exited process is skipped.
     pub(super) fn of_process(what: &str, from: &str, error: &io::Error) -> Self {
         match error.kind() {
-            io::ErrorKind::NotFound => Self::Skip("the process is gone".to_owned()),
+            io::ErrorKind::NotFound => Self::Skip("the process no longer exists".to_owned()),
             _ => Self::io(what, from, error),
         }
     }

@@ -1,9 +1,10 @@
-//! Programs that a configuration names: the file that is run, and whether another user can change what it does.
+//! Programs named by the configuration: the executed file, and whether another user can change it.
 //!
-//! Checked by [`super::trusted`] are the program with every directory above it, the interpreters of its shebang, the script and the
-//! other files that an interpreter is started with (`["sh", "/opt/x.sh"]`, `["timeout", "5", "python3", "/opt/x.py"]`), files of the
-//! directory that `make` and `docker compose` read by themselves, executables among the arguments of any program, and search paths
-//! in the arguments (`PATH=…`). Not followed is what a program reads while it runs: modules, included files, its own configuration.
+//! [`super::trusted`] checks the program with every directory above it, the interpreters of its shebang, the script and other
+//! files passed to an interpreter (`["sh", "/opt/x.sh"]`, `["timeout", "5", "python3", "/opt/x.py"]`), files of the working
+//! directory that `make` and `docker compose` read by default, executables among the arguments of any program, and search paths
+//! in the arguments (`PATH=…`). Files that a program reads at run time are not checked: modules, included files, its own
+//! configuration.
 
 #![allow(clippy::disallowed_methods, reason = "checks and opens programs by descriptor; called with the token")]
 
@@ -17,13 +18,13 @@ use super::command::{Program, SAFE_PATH};
 use super::trusted::{self, TrustError};
 use crate::model::FileIdentity;
 
-/// The part of a file in which the kernel looks for a shebang, in bytes (`BINPRM_BUF_SIZE`).
-const MAX_SHEBANG: u64 = 256;
+/// Number of bytes in which the kernel looks for a shebang (`BINPRM_BUF_SIZE`).
+const MAX_SHEBANG_BYTES: u64 = 256;
 
-/// Interpreters that are scripts themselves; the kernel stops at five.
+/// Limit of nested script interpreters; the kernel stops at five.
 const MAX_INTERPRETERS: usize = 5;
 
-/// Programs that only read or move the files they are given, so that an executable among their arguments is data.
+/// Programs that only read or move their file arguments, so that an executable among them is data.
 const READERS: &[&str] = &[
     "[",
     "b2sum",
@@ -71,23 +72,23 @@ const READERS: &[&str] = &[
     "zgrep",
 ];
 
-/// A program that runs a file or a text given to it.
+/// A program that executes a file or code given as an argument.
 struct Interpreter {
-    /// Without version: `python3.11` is `python`.
+    /// Names without version: `python3.11` is `python`.
     names: &'static [&'static str],
-    /// Options that are followed by code.
+    /// Options with code as their value.
     code: &'static [&'static str],
-    /// Options that are followed by a value.
+    /// Options with another value.
     values: &'static [&'static str],
-    /// Options that are followed by a module, which takes the rest.
+    /// Options with a module as their value; all further arguments belong to the module.
     module: &'static [&'static str],
     /// The first operand is code.
     text: bool,
-    /// Long options have no value unless [`Interpreter::values`] has them; elsewhere one may have.
+    /// Long options have no value unless listed in [`Interpreter::values`]; for other interpreters they may have one.
     long_flags: bool,
 }
 
-const NONE: Interpreter = Interpreter { names: &[], code: &[], values: &[], module: &[], text: false, long_flags: false };
+const DEFAULT: Interpreter = Interpreter { names: &[], code: &[], values: &[], module: &[], text: false, long_flags: false };
 
 const INTERPRETERS: &[Interpreter] = &[
     Interpreter {
@@ -95,30 +96,30 @@ const INTERPRETERS: &[Interpreter] = &[
         code: &["c"],
         values: &["o", "O", "rcfile", "init-file"],
         long_flags: true,
-        ..NONE
+        ..DEFAULT
     },
-    Interpreter { names: &["python", "pypy"], code: &["c"], values: &["W", "X", "Q"], module: &["m"], ..NONE },
-    Interpreter { names: &["perl"], code: &["e", "E"], values: &["I"], ..NONE },
-    Interpreter { names: &["ruby", "irb", "jruby"], code: &["e"], values: &["I", "r", "C", "E"], ..NONE },
-    Interpreter { names: &["node", "nodejs", "bun", "deno"], code: &["e", "p", "eval", "print"], values: &["r"], ..NONE },
-    Interpreter { names: &["php", "php-cli"], code: &["r", "R", "B", "E"], values: &["c", "d", "z"], ..NONE },
+    Interpreter { names: &["python", "pypy"], code: &["c"], values: &["W", "X", "Q"], module: &["m"], ..DEFAULT },
+    Interpreter { names: &["perl"], code: &["e", "E"], values: &["I"], ..DEFAULT },
+    Interpreter { names: &["ruby", "irb", "jruby"], code: &["e"], values: &["I", "r", "C", "E"], ..DEFAULT },
+    Interpreter { names: &["node", "nodejs", "bun", "deno"], code: &["e", "p", "eval", "print"], values: &["r"], ..DEFAULT },
+    Interpreter { names: &["php", "php-cli"], code: &["r", "R", "B", "E"], values: &["c", "d", "z"], ..DEFAULT },
     Interpreter {
         names: &["lua", "luajit", "tclsh", "wish", "expect", "guile", "Rscript"],
         code: &["e"],
         values: &["l"],
-        ..NONE
+        ..DEFAULT
     },
-    Interpreter { names: &["awk", "gawk", "mawk", "sed"], code: &["e"], values: &["v", "F", "f"], text: true, ..NONE },
-    Interpreter { names: &["java"], values: &["cp", "classpath", "p"], module: &["m"], ..NONE },
+    Interpreter { names: &["awk", "gawk", "mawk", "sed"], code: &["e"], values: &["v", "F", "f"], text: true, ..DEFAULT },
+    Interpreter { names: &["java"], values: &["cp", "classpath", "p"], module: &["m"], ..DEFAULT },
     Interpreter {
         names: &["ansible-playbook", "psql", "ld.so", "ld-linux-x86-64.so", "ld-linux-aarch64.so"],
         code: &["c"],
         values: &["i", "e", "d", "U", "h", "p"],
-        ..NONE
+        ..DEFAULT
     },
 ];
 
-/// Programs that read files of the directory they are started in, and those files.
+/// Programs that read files of the working directory, with the names of these files.
 const PROJECTS: &[(&[&str], &[&str])] = &[
     (&["make", "gmake"], &["GNUmakefile", "makefile", "Makefile"]),
     (&["just"], &["justfile", ".justfile", "Justfile"]),
@@ -136,7 +137,7 @@ const PROJECTS: &[(&[&str], &[&str])] = &[
     ),
 ];
 
-/// Options of [`PROJECTS`] that are followed by a file or a directory.
+/// Options of [`PROJECTS`] with a file or a directory as their value.
 const PROJECT_OPTIONS: &[&str] = &[
     "-f",
     "-C",
@@ -149,20 +150,21 @@ const PROJECT_OPTIONS: &[&str] = &[
     "--env-file",
 ];
 
-/// A program by its absolute path, or by its name in [`SAFE_PATH`], with the interpreters it needs. The error is the reason for not running it.
+/// Resolves a program by its absolute path, or by its name in [`SAFE_PATH`], and checks its interpreters. The error states why it
+/// must not be run.
 pub(super) fn resolve(name: &str) -> Result<Program, String> {
     let path = locate(name)?;
     let identity = vet_program(Path::new(&path), 0)?;
     Ok(Program { path, identity })
 }
 
-/// The program of a command line, after a check of every file in the command line that it would run. The error names the one that is not
-/// trusted.
+/// Resolves the program of a command line, and checks every file in the command line that it would execute. The error names the
+/// untrusted file.
 pub(super) fn vet(argv: &[String], cwd: Option<&str>) -> Result<Program, String> {
     let name = argv.first().ok_or("there is nothing to run")?;
     let program = resolve(name)?;
     let cwd = Path::new(cwd.unwrap_or("/"));
-    trusted::directory(cwd).map_err(|e| shown(cwd, &e))?;
+    trusted::directory(cwd).map_err(|e| error_with_path(cwd, &e))?;
     vet_arguments(argv, cwd)?;
     Ok(program)
 }
@@ -170,17 +172,17 @@ pub(super) fn vet(argv: &[String], cwd: Option<&str>) -> Result<Program, String>
 fn locate(name: &str) -> Result<String, String> {
     let missing = || {
         if name.starts_with('/') {
-            format!("{name} does not exist or is no program")
+            format!("{name} does not exist or is not executable")
         } else {
-            format!("{name} is in none of {SAFE_PATH}")
+            format!("{name} was not found in {SAFE_PATH}")
         }
     };
     let found = which::which_in(name, Some(SAFE_PATH), "/").map_err(|_| missing())?;
     found.to_str().filter(|p| p.starts_with('/')).map(str::to_owned).ok_or_else(missing)
 }
 
-/// An error with the path that was asked for in front, unless it names it.
-fn shown(path: &Path, error: &TrustError) -> String {
+/// The message of an error, with the path in front unless it is already there.
+fn error_with_path(path: &Path, error: &TrustError) -> String {
     let text = error.to_string();
     if text.starts_with(&format!("{} ", path.display())) || text.starts_with(&format!("{}:", path.display())) {
         return text;
@@ -188,16 +190,16 @@ fn shown(path: &Path, error: &TrustError) -> String {
     format!("{}: {text}", path.display())
 }
 
-/// A program that is run: the file itself, and the interpreter that its first line names.
+/// Checks an executed program: the file itself, and the interpreter of its shebang.
 fn vet_program(path: &Path, depth: usize) -> Result<FileIdentity, String> {
     let (file, identity) = match trusted::identity(path) {
         Ok(found) => found,
-        // a program that may be run but not read has no shebang that could be read either
+        // the shebang of an executable without read permission cannot be read
         Err(TrustError::Io { source, .. }) if source.kind() == ErrorKind::PermissionDenied => {
             let meta = std::fs::metadata(path).map_err(|e| format!("{}: {e}", path.display()))?;
             return Ok(FileIdentity { dev: meta.dev(), ino: meta.ino() });
         }
-        Err(e) => return Err(shown(path, &e)),
+        Err(e) => return Err(error_with_path(path, &e)),
     };
     if let Some(line) = shebang(file) {
         if depth >= MAX_INTERPRETERS {
@@ -208,10 +210,10 @@ fn vet_program(path: &Path, depth: usize) -> Result<FileIdentity, String> {
     Ok(identity)
 }
 
-/// The first line of a script without its `#!`.
+/// The shebang line of a script without `#!`.
 fn shebang(file: File) -> Option<String> {
     let mut bytes = Vec::new();
-    file.take(MAX_SHEBANG).read_to_end(&mut bytes).ok()?;
+    file.take(MAX_SHEBANG_BYTES).read_to_end(&mut bytes).ok()?;
     let line = bytes.strip_prefix(b"#!")?.split(|b| *b == b'\n').next()?;
     Some(String::from_utf8_lossy(line).trim().to_owned())
 }
@@ -235,7 +237,7 @@ fn vet_interpreter(script: &Path, line: &str, depth: usize) -> Result<(), String
     vet_arguments(&argv, Path::new("/")).map_err(of)
 }
 
-/// Everything among the arguments of a program that it would run.
+/// Checks all arguments that the program would execute.
 fn vet_arguments(argv: &[String], cwd: &Path) -> Result<(), String> {
     let names = names_of(&argv[0]);
     if names.iter().any(|n| READERS.contains(&n.as_str())) {
@@ -268,7 +270,8 @@ fn vet_arguments(argv: &[String], cwd: &Path) -> Result<(), String> {
     Ok(())
 }
 
-/// The files that an interpreter is started with: option values up to the script, and the script. What follows it is data.
+/// Checks the files passed to an interpreter: option values before the script, and the script. Arguments after the script are
+/// data.
 fn vet_interpreted(interpreter: &Interpreter, args: &[String], cwd: &Path) -> Result<(), String> {
     let mut code = interpreter.text;
     let mut value = false;
@@ -281,11 +284,11 @@ fn vet_interpreted(interpreter: &Interpreter, args: &[String], cwd: &Path) -> Re
             if let Some(at) = arg.find('/') {
                 vet_existing(&cwd.join(&arg[at..]))?;
             }
-            match meaning(interpreter, option) {
-                Behind::Module => return Ok(()),
-                Behind::Code => code = true,
-                Behind::Value => value = true,
-                Behind::Nothing => {}
+            match option_value(interpreter, option) {
+                OptionValue::Module => return Ok(()),
+                OptionValue::Code => code = true,
+                OptionValue::Value => value = true,
+                OptionValue::None => {}
             }
             continue;
         }
@@ -296,7 +299,7 @@ fn vet_interpreted(interpreter: &Interpreter, args: &[String], cwd: &Path) -> Re
             return vet_code(arg, cwd);
         } else {
             vet_existing(&path)?;
-            // a word that names no file is a subcommand
+            // an argument that is not a file is a subcommand
             if path.is_file() {
                 return Ok(());
             }
@@ -305,35 +308,35 @@ fn vet_interpreted(interpreter: &Interpreter, args: &[String], cwd: &Path) -> Re
     Ok(())
 }
 
-/// What stands behind an option.
+/// The value of an option.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Behind {
-    Nothing,
+enum OptionValue {
+    None,
     Value,
     Code,
     Module,
 }
 
-fn meaning(interpreter: &Interpreter, option: &str) -> Behind {
+fn option_value(interpreter: &Interpreter, option: &str) -> OptionValue {
     let (name, long) = option.strip_prefix('-').map_or((option, false), |name| (name, true));
     if long && name.contains('=') {
-        return Behind::Nothing;
+        return OptionValue::None;
     }
-    // of a cluster such as `-ec` the last letter has the value; a shell's `c` may stand anywhere
+    // in a cluster such as `-ec` the last letter has the value; the `c` of a shell may be at any position
     let last = name.char_indices().last().map_or("", |(at, _)| &name[at..]);
     let is = |known: &[&str]| known.contains(&name) || (!long && known.contains(&last));
     if is(interpreter.code) || (interpreter.long_flags && !long && name.contains('c')) {
-        Behind::Code
+        OptionValue::Code
     } else if is(interpreter.module) {
-        Behind::Module
+        OptionValue::Module
     } else if is(interpreter.values) || (long && !interpreter.long_flags) {
-        Behind::Value
+        OptionValue::Value
     } else {
-        Behind::Nothing
+        OptionValue::None
     }
 }
 
-/// Files that a text of code runs or reads as code, as far as its words show it.
+/// Checks files that code executes or sources, as far as its words show.
 fn vet_code(code: &str, cwd: &Path) -> Result<(), String> {
     let mut before = "";
     let mut runs = false;
@@ -354,7 +357,7 @@ fn vet_code(code: &str, cwd: &Path) -> Result<(), String> {
     Ok(())
 }
 
-/// Files that a program reads from the directory it is started in.
+/// Checks files that a program reads from its working directory.
 fn vet_project(files: &[&str], args: &[String], cwd: &Path) -> Result<(), String> {
     let mut directories = vec![cwd.to_owned()];
     let mut before = "";
@@ -376,7 +379,7 @@ fn vet_project(files: &[&str], args: &[String], cwd: &Path) -> Result<(), String
     directories.iter().flat_map(|d| files.iter().map(|f| d.join(f))).try_for_each(|path| vet_existing(&path))
 }
 
-/// `PATH=/home/u/bin` and its like: directories in which programs, libraries or modules are looked for.
+/// Checks `PATH=/home/u/bin` and similar arguments: search paths for programs, libraries or modules.
 fn vet_search_path(word: &str, cwd: &Path) -> Result<(), String> {
     let Some((name, value)) = word.split_once('=') else { return Ok(()) };
     let variable = !name.is_empty() && name.chars().all(|c| c.is_ascii_uppercase() || c.is_ascii_digit() || c == '_');
@@ -388,24 +391,24 @@ fn vet_search_path(word: &str, cwd: &Path) -> Result<(), String> {
     value.split([':', ' ']).filter(|v| v.starts_with('/')).try_for_each(|path| vet_existing(&cwd.join(path)))
 }
 
-/// A file or directory that has to be trusted if it is there.
+/// Checks a file or directory if it exists.
 fn vet_existing(path: &Path) -> Result<(), String> {
     let Ok(meta) = std::fs::metadata(path) else { return Ok(()) };
     let vetted = if meta.is_dir() { trusted::directory(path).map(|_| ()) } else { trusted::open(path).map(|_| ()) };
-    vetted.map_err(|e| shown(path, &e))
+    vetted.map_err(|e| error_with_path(path, &e))
 }
 
 fn is_executable(path: &Path) -> bool {
     std::fs::metadata(path).is_ok_and(|m| m.is_file() && m.permissions().mode() & 0o111 != 0)
 }
 
-/// The absolute paths in a word: `--hook=/opt/x`, `/opt/x;/opt/y`.
+/// The absolute paths in an argument: `--hook=/opt/x`, `/opt/x;/opt/y`.
 fn absolute_paths(word: &str) -> impl Iterator<Item = PathBuf> {
     let pieces = word.split(|c: char| c.is_whitespace() || ";|&()<>\"'`{}$=,".contains(c));
     pieces.filter(|p| p.starts_with('/')).map(PathBuf::from)
 }
 
-/// The name of a program, and that of the file it is a link to: `python3.11` is `python`.
+/// The name of a program, and that of its link target: `python3.11` is `python`.
 fn names_of(word: &str) -> Vec<String> {
     let mut names = vec![base(word)];
     if let Some(target) = locate(word).ok().and_then(|path| std::fs::canonicalize(path).ok()) {

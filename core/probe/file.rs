@@ -1,4 +1,4 @@
-//! One file of this host, for whoever was told what it should be.
+//! Metadata, content search and tail of a single file, for configured expectations.
 
 use std::fs::{File, Metadata};
 use std::io::{ErrorKind, Read, Seek, SeekFrom};
@@ -13,30 +13,31 @@ use super::changes::{moment, zone};
 use super::io::Root;
 use super::{Io, ProbeError, blocking};
 
-/// What is searched for a text, in bytes: more is no file that somebody reads whole.
-const SEARCHED: u64 = 4 << 20;
+/// Size limit in bytes of the content that is searched for a text.
+const MAX_SEARCH_BYTES: u64 = 4 << 20;
 
-/// What is known of a file.
+/// Metadata of a file and the result of a content search.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct Facts {
     /// Its path.
     pub path: String,
-    /// Whether it is a file; a folder is none.
+    /// Whether it is a regular file.
     pub is_file: bool,
     /// Size in bytes.
     pub size: u64,
-    /// When it was written last.
+    /// Modification time.
     pub modified: Option<Timestamp>,
-    /// Its owner, by name where there is one.
+    /// Its owner, by name if there is one.
     pub owner: String,
-    /// Which of the texts that were looked for stand in it.
+    /// The searched texts that it contains.
     pub holds: Vec<String>,
-    /// It is longer than what was searched.
+    /// The file is larger than the searched part.
     pub cut: bool,
 }
 
-/// The file at `path`, or the newest of those that a pattern means; none when there is none. `texts` are looked for in it.
+/// The file at `path`, or the newest file that matches it as a pattern; `None` if no file exists. `texts` are searched in its
+/// content.
 pub async fn look(path: &str, texts: &[String], timeout: Duration) -> Result<Option<Facts>, ProbeError> {
     let (path, texts) = (path.to_owned(), texts.to_vec());
     let from = path.clone();
@@ -58,10 +59,10 @@ fn read(io: &Io, path: &str, texts: &[String]) -> Result<Option<Facts>, ProbeErr
         let denied = |e: &std::io::Error| ProbeError::io("a file", facts.path.clone(), e);
         let mut bytes = Vec::new();
         let file = Root::own(io).and_then(|root| root.file(&facts.path)).map_err(|e| denied(&e))?;
-        file.take(SEARCHED).read_to_end(&mut bytes).map_err(|e| denied(&e))?;
+        file.take(MAX_SEARCH_BYTES).read_to_end(&mut bytes).map_err(|e| denied(&e))?;
         let held = texts.iter().filter(|t| memchr::memmem::find(&bytes, t.as_bytes()).is_some()).cloned().collect();
         facts.holds = held;
-        facts.cut = facts.size > SEARCHED;
+        facts.cut = facts.size > MAX_SEARCH_BYTES;
     }
     Ok(Some(facts))
 }
@@ -81,13 +82,13 @@ fn newest(io: &Io, path: &str) -> Result<Option<(String, Metadata)>, ProbeError>
     if !is_pattern(path) {
         return of(path.to_owned());
     }
-    // a folder that is not ours to read looks like an empty one
-    let folder = Path::new(path).ancestors().skip(1).find(|p| p.to_str().is_some_and(|p| !is_pattern(p)));
-    if let Some(folder) = folder
-        && let Err(e) = io.read_dir(folder)
+    // glob treats an unreadable directory as empty
+    let directory = Path::new(path).ancestors().skip(1).find(|p| p.to_str().is_some_and(|p| !is_pattern(p)));
+    if let Some(directory) = directory
+        && let Err(e) = io.read_dir(directory)
         && e.kind() == ErrorKind::PermissionDenied
     {
-        return Err(error(&folder.display().to_string(), &e));
+        return Err(error(&directory.display().to_string(), &e));
     }
     let found = Root::own(io).map_err(|e| error(path, &e))?.glob(path);
     let mut best: Option<(String, Metadata)> = None;
@@ -104,13 +105,13 @@ fn newest(io: &Io, path: &str) -> Result<Option<(String, Metadata)>, ProbeError>
 /// The end of a log.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Tail {
-    /// Its lines, oldest first, each with the time it was written at where that is known: its own, or that of the line before.
+    /// Its lines, oldest first, each with its timestamp, or the one of the preceding line; `None` if unknown.
     pub lines: Vec<(Option<Timestamp>, String)>,
-    /// There is more before them.
+    /// Earlier lines were omitted.
     pub cut: bool,
 }
 
-/// The last lines of a file, from at most `bytes` of it; none when there is no such file.
+/// The last lines of a file, from at most `bytes` of it; `None` if the file does not exist.
 pub async fn tail(path: &str, bytes: u64, timeout: Duration) -> Result<Option<Tail>, ProbeError> {
     let path = path.to_owned();
     let from = path.clone();
@@ -126,7 +127,7 @@ pub async fn tail(path: &str, bytes: u64, timeout: Duration) -> Result<Option<Ta
         let mut end = Vec::new();
         file.seek(SeekFrom::Start(start)).and_then(|_| file.take(bytes).read_to_end(&mut end)).map_err(|e| error(&e))?;
         let text = String::from_utf8_lossy(&end);
-        // the first line may be the end of one
+        // the first line may be incomplete
         let whole = text.lines().skip(usize::from(start > 0));
         let zone = zone(io, Path::new("/"));
         let mut last = None;
@@ -139,7 +140,7 @@ pub async fn tail(path: &str, bytes: u64, timeout: Duration) -> Result<Option<Ta
     .await?
 }
 
-/// When a line was written, by its beginning: RFC 3339, or `2026-11-21 20:05:45` (also with `/`, `T` and brackets) in local time.
+/// The timestamp at the beginning of a line: RFC 3339, or `2026-11-21 20:05:45` (also with `/`, `T` and brackets) in local time.
 fn written(line: &str, zone: &TimeZone) -> Option<Timestamp> {
     let line = line.trim_start_matches(['[', ' ']);
     let date = line.get(..10)?;
@@ -151,7 +152,7 @@ fn written(line: &str, zone: &TimeZone) -> Option<Timestamp> {
     zoned.parse().ok().or_else(|| moment(&format!("{} {}", date.replace('/', "-"), line.get(11..19)?), zone))
 }
 
-/// The name of a user, or the number where there is none.
+/// The name of a user, or the uid if there is none.
 pub(super) fn user_name(io: &Io, uid: u32) -> String {
     let users = io.read_lossy("/etc/passwd").unwrap_or_default();
     let named = users.lines().find_map(|line| {
@@ -167,41 +168,41 @@ mod tests {
     #![allow(clippy::unwrap_used, reason = "tests")]
     use super::*;
 
-    const SOON: Duration = Duration::from_secs(10);
+    const TIMEOUT: Duration = Duration::from_secs(10);
 
     #[tokio::test(flavor = "current_thread")]
-    async fn the_newest_of_several_is_looked_at() {
+    async fn newest_file_of_a_pattern() {
         let dir = tempfile::tempdir().unwrap();
         let path = |name: &str| dir.path().join(name).display().to_string();
-        assert_eq!(look(&path("none"), &[], SOON).await, Ok(None));
-        assert_eq!(look(&path("*.gz"), &[], SOON).await, Ok(None));
+        assert_eq!(look(&path("none"), &[], TIMEOUT).await, Ok(None));
+        assert_eq!(look(&path("*.gz"), &[], TIMEOUT).await, Ok(None));
         for (name, age) in [("a.gz", 3000), ("b.gz", 1000), ("c.gz", 2000)] {
             let file = File::create(path(name)).unwrap();
             file.set_modified(std::time::UNIX_EPOCH + Duration::from_secs(10_000 - age)).unwrap();
         }
         std::fs::write(path("d.txt"), "it is well").unwrap();
-        let facts = look(&path("*.gz"), &[], SOON).await.unwrap().unwrap();
+        let facts = look(&path("*.gz"), &[], TIMEOUT).await.unwrap().unwrap();
         assert_eq!((facts.path, facts.size, facts.modified), (path("b.gz"), 0, Timestamp::from_second(9000).ok()));
         let texts = ["well".to_owned(), "ill".to_owned()];
-        let facts = look(&path("d.txt"), &texts, SOON).await.unwrap().unwrap();
+        let facts = look(&path("d.txt"), &texts, TIMEOUT).await.unwrap().unwrap();
         assert_eq!((facts.holds, facts.cut, facts.is_file), (vec!["well".to_owned()], false, true));
-        assert!(!look(&dir.path().display().to_string(), &texts, SOON).await.unwrap().unwrap().is_file);
+        assert!(!look(&dir.path().display().to_string(), &texts, TIMEOUT).await.unwrap().unwrap().is_file);
     }
 
     #[tokio::test(flavor = "current_thread")]
-    async fn the_end_of_a_log_begins_with_a_whole_line() {
+    async fn tail_begins_with_a_complete_line() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("log").display().to_string();
-        assert_eq!(tail(&path, 10, SOON).await, Ok(None));
+        assert_eq!(tail(&path, 10, TIMEOUT).await, Ok(None));
         std::fs::write(&path, "one\ntwo\nthree\n").unwrap();
-        let end = tail(&path, 9, SOON).await.unwrap().unwrap();
+        let end = tail(&path, 9, TIMEOUT).await.unwrap().unwrap();
         assert_eq!((end.lines, end.cut), (vec![(None, "three".to_owned())], true));
-        let all = tail(&path, 100, SOON).await.unwrap().unwrap();
+        let all = tail(&path, 100, TIMEOUT).await.unwrap().unwrap();
         assert_eq!((all.lines.len(), all.cut), (3, false));
     }
 
     #[test]
-    fn lines_say_when_they_were_written() {
+    fn timestamp_formats_of_log_lines() {
         let zone = TimeZone::fixed(jiff::tz::offset(2));
         let at = |line: &str| written(line, &zone).map(|t| t.to_string()).unwrap_or_default();
         for line in [
@@ -220,7 +221,7 @@ mod tests {
 
     proptest::proptest! {
         #[test]
-        fn any_line_is_survived(line in ".*") {
+        fn arbitrary_line_does_not_panic(line in ".*") {
             let _ = written(&line, &TimeZone::UTC);
         }
     }

@@ -1,6 +1,6 @@
-//! Fuzz targets of the readers.
+//! Fuzz targets of the parsers.
 
-#![allow(clippy::disallowed_methods, reason = "files of a target are its own")]
+#![allow(clippy::disallowed_methods, reason = "a target uses only files it creates")]
 
 use std::net::SocketAddr;
 
@@ -15,7 +15,7 @@ use crate::fuzz::Target;
 use crate::model::printable;
 
 pub(crate) fn targets() -> Vec<&'static Target> {
-    let folders = [
+    let nested = [
         changes::fuzz::TARGETS,
         docker::fuzz::TARGETS,
         filesystem::fuzz::TARGETS,
@@ -28,16 +28,16 @@ pub(crate) fn targets() -> Vec<&'static Target> {
         systemd::fuzz::TARGETS,
         tls::fuzz::TARGETS,
     ];
-    TARGETS.iter().chain(folders.into_iter().flatten()).collect()
+    TARGETS.iter().chain(nested.into_iter().flatten()).collect()
 }
 
 const TARGETS: &[Target] = &[
     Target::text("kernel-release", |text| drop(boot::version(text))),
-    Target::text("celery-command", |text| drop((celery::command(text), celery::without_login(text)))),
+    Target::text("celery-command", |text| drop((celery::command(text), celery::without_credentials(text)))),
     Target::text("cloud-init-status", |text| {
         let tree = std::env::temp_dir().join(format!("opsctl-fuzz-{}", std::process::id()));
-        let folder = tree.join("run/cloud-init");
-        if std::fs::create_dir_all(&folder).is_ok() && std::fs::write(folder.join("status.json"), text).is_ok() {
+        let directory = tree.join("run/cloud-init");
+        if std::fs::create_dir_all(&directory).is_ok() && std::fs::write(directory.join("status.json"), text).is_ok() {
             drop(cloud_init::Files::at(&tree).read(&Io::for_test()));
         }
         let _ = std::fs::remove_dir_all(&tree);
@@ -66,7 +66,7 @@ const TARGETS: &[Target] = &[
     }),
     Target::text("kernel-log", |text| {
         let lines: Vec<_> = text.lines().filter_map(|l| kmsg::parse_record(l, Timestamp::UNIX_EPOCH)).collect();
-        assert!(kmsg::oom_kills(&lines).len() <= lines.len(), "a line is at most one kill");
+        assert!(kmsg::oom_kills(&lines).len() <= lines.len(), "one line is at most one kill");
     }),
     Target::text("proc-net-tcp", |text| {
         let found = listeners::parse(text).len() + listeners::parse_udp(text).len();
@@ -101,28 +101,29 @@ const TARGETS: &[Target] = &[
     }),
     Target::text("printable", |text| {
         let shown = printable(text);
-        assert!(!shown.chars().any(char::is_control), "a control character is left in {shown:?}");
-        assert!(shown.len() <= text.len() * 8, "it grows without bounds");
+        assert!(!shown.chars().any(char::is_control), "control character left in {shown:?}");
+        assert!(shown.len() <= text.len() * 8, "unbounded growth");
     }),
-    Target::text("redactor", secrets_do_not_get_through),
+    Target::text("redactor", secrets_are_redacted),
 ];
 
-/// A secret that was learned and one that stands where secrets stand never get through, whatever is around them; and what is clean stays so.
-fn secrets_do_not_get_through(text: &str) {
+/// Neither a registered secret nor one in a known position passes the redactor, in any context; redacted text is not changed
+/// again.
+fn secrets_are_redacted(text: &str) {
     const SECRET: &str = "canary-7f3a9b1c";
     if text.contains(SECRET) {
-        // the fuzzer knows the words of the program
+        // the fuzzer can take this constant from the binary
         return;
     }
     let learned = Redactor::default();
     learned.learn_environment(["API_TOKEN=canary-7f3a9b1c"]);
     let unknown = Redactor::default();
     let (before, after) = text.split_at(text.char_indices().nth(text.len() / 8).map_or(0, |(i, _)| i));
-    // what follows or precedes without a gap is another word, and may be another secret
+    // adjacent text without a separator is part of another word, which may be another secret
     for planted in [format!("{before}{SECRET}{after}"), format!("{before} {SECRET}\n{after}")] {
         let clean = learned.scrub(&planted);
         assert!(!clean.contains(SECRET), "{planted:?} became {clean:?}");
-        assert_eq!(learned.scrub(&clean), clean, "scrubbing twice is scrubbing once");
+        assert_eq!(learned.scrub(&clean), clean, "scrubbing is idempotent");
     }
     for planted in [
         format!("{before}\npassword={SECRET}\n{after}"),
@@ -132,6 +133,6 @@ fn secrets_do_not_get_through(text: &str) {
     ] {
         let clean = unknown.scrub(&planted);
         assert!(!clean.contains(SECRET), "{planted:?} became {clean:?}");
-        assert!(clean.len() <= planted.len() * REDACTED.len(), "it grows without bounds");
+        assert!(clean.len() <= planted.len() * REDACTED.len(), "unbounded growth");
     }
 }

@@ -1,8 +1,8 @@
-//! Where a process lives: in which container or unit, by its control group.
+//! The container or unit of a process, derived from its control group.
 
 use serde::{Deserialize, Serialize};
 
-/// Who is responsible for a process.
+/// The container or unit that a process runs in.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case", tag = "kind", content = "name")]
 pub enum Home {
@@ -10,14 +10,15 @@ pub enum Home {
     Container(String),
     /// A systemd unit.
     Unit(String),
-    /// Neither: the kernel, or a host without systemd.
+    /// Neither: a kernel thread, or a host without systemd.
     #[default]
     Host,
 }
 
 impl Home {
-    /// From a control group path such as `/docker/<id>`, `/system.slice/docker-<id>.scope`, `/machine.slice/libpod-<id>.scope/container`,
-    /// `/system.slice/nginx.service`, `/kubepods/…/<id>`. A container inside a unit is the container.
+    /// Parses a control group path such as `/docker/<id>`, `/system.slice/docker-<id>.scope`,
+    /// `/machine.slice/libpod-<id>.scope/container`, `/system.slice/nginx.service`, `/kubepods/…/<id>`. A container inside a unit
+    /// takes precedence over the unit.
     #[must_use]
     pub fn of_path(path: &str) -> Self {
         let parts = || path.split('/').filter(|p| !p.is_empty());
@@ -29,7 +30,7 @@ impl Home {
         parts().rev().find(unit).map_or(Self::Host, |unit| Self::Unit(unescape(unit)))
     }
 
-    /// The innermost unit in `/proc/<pid>/cgroup`, also inside a container that has a systemd of its own.
+    /// The innermost unit in `/proc/<pid>/cgroup`, also inside a container with its own systemd.
     #[must_use]
     pub fn unit_of_cgroups(text: &str) -> Option<String> {
         let mut paths = text.lines().filter_map(|l| l.splitn(3, ':').nth(2));
@@ -41,7 +42,7 @@ impl Home {
         paths.find_map(unit)
     }
 
-    /// From `/proc/<pid>/cgroup`: the unified line, or the one of systemd, says most; without either, the memory controller's.
+    /// Parses `/proc/<pid>/cgroup`: the most specific path of all hierarchies counts.
     #[must_use]
     pub fn of_cgroups(text: &str) -> Self {
         let homes = text.lines().filter_map(|l| l.splitn(3, ':').nth(2)).map(Self::of_path);
@@ -61,11 +62,11 @@ impl Home {
 fn container_id(part: &str) -> Option<&str> {
     let bare = part.strip_suffix(".scope").unwrap_or(part);
     let id = bare.rsplit('-').next()?;
-    // libpod-conmon-<id> is the monitor beside the container, not in it
+    // libpod-conmon-<id> is the monitor process of the container, outside of it
     (id.len() == 64 && !part.contains("conmon") && id.bytes().all(|b| b.is_ascii_hexdigit())).then_some(id)
 }
 
-/// systemd writes `-` in unit names as `\x2d` in some folders.
+/// systemd escapes `-` in unit names as `\x2d` in some directory names.
 fn unescape(unit: &str) -> String {
     unit.replace("\\x2d", "-")
 }
@@ -75,7 +76,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn every_manager_s_folders_are_understood() {
+    fn control_group_paths_of_all_managers() {
         let id = "0123456789abcdef".repeat(4);
         for path in [
             format!("/docker/{id}"),
@@ -101,7 +102,7 @@ mod tests {
     }
 
     #[test]
-    fn a_container_in_any_hierarchy_wins() {
+    fn container_in_any_hierarchy_takes_precedence() {
         let id = "f".repeat(64);
         let hybrid = format!("12:pids:/docker/{id}\n1:name=systemd:/system.slice/docker.service\n0::/\n");
         assert_eq!(Home::of_cgroups(&hybrid), Home::Container(id));
@@ -114,7 +115,7 @@ mod tests {
 
     proptest::proptest! {
         #[test]
-        fn any_text_is_survived(text in ".*") {
+        fn arbitrary_text_does_not_panic(text in ".*") {
             let _ = (Home::of_path(&text), Home::of_cgroups(&text), Home::unit_of_cgroups(&text));
         }
     }

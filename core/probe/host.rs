@@ -1,4 +1,4 @@
-//! Who this machine is.
+//! Identity of this host: node name, kernel release, boot id, own unit.
 
 use std::fs::DirEntry;
 use std::time::Duration;
@@ -8,7 +8,7 @@ use tokio::sync::OnceCell;
 use super::{Io, ProbeError, blocking};
 use crate::model::HostInfo;
 
-/// Time limit of reading one small file of the kernel.
+/// Time limit for reading one small kernel file.
 const READ_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// Node name, kernel release and boot id.
@@ -21,7 +21,7 @@ pub fn info(io: &Io) -> HostInfo {
     }
 }
 
-/// [`info`] for a caller that may not block; without the boot id where it cannot be read in time. Read once per process.
+/// [`info`] for an async caller; without the boot id if reading it times out. Read once per process.
 pub async fn read_info() -> HostInfo {
     static READ: OnceCell<HostInfo> = OnceCell::const_new();
     let read = || blocking::run("the boot id", "/proc/sys/kernel/random/boot_id", READ_TIMEOUT, info);
@@ -41,27 +41,28 @@ pub fn kernel() -> String {
     rustix::system::uname().release().to_string_lossy().into_owned()
 }
 
-/// Whether this process may look into other users' processes.
+/// Whether this process may read other users' processes.
 #[must_use]
 pub fn is_root() -> bool {
     rustix::process::geteuid().is_root()
 }
 
-/// What the kernel says is left in its pool of randomness, in bits.
+/// Available entropy as reported by the kernel, in bits.
 #[must_use]
 pub fn entropy(io: &Io) -> Option<u64> {
     io.read_lossy("/proc/sys/kernel/random/entropy_avail").ok()?.trim().parse().ok()
 }
 
-/// Whether `getrandom(2)` answers at once.
+/// Whether `getrandom(2)` returns without blocking.
 #[must_use]
 pub fn random_is_seeded() -> bool {
     let mut byte = [0_u8];
-    // only "try again" means that it is not; a kernel without the call has nothing to wait for
+    // only EAGAIN means that the pool is not seeded; a kernel without the call does not block
     rustix::rand::getrandom(&mut byte, rustix::rand::GetRandomFlags::NONBLOCK) != Err(rustix::io::Errno::AGAIN)
 }
 
-/// The units whose start ends only when opsctl does: the one it was started in; called from cloud-init's user data, all its stages.
+/// The units that wait for opsctl to exit before their start is complete: its own unit, or all stages of cloud-init if called
+/// from user data.
 /// Read once per process.
 pub async fn own_units() -> Result<Vec<String>, ProbeError> {
     const FILE: &str = "/proc/self/cgroup";
@@ -80,7 +81,7 @@ pub fn clock_ticks() -> u64 {
     procfs::ticks_per_second().max(1)
 }
 
-/// Errors that the memory controllers could not correct since boot (Documentation/admin-guide/ras.rst); 0 where they do not report.
+/// Uncorrectable errors reported by the memory controllers since boot (Documentation/admin-guide/ras.rst); 0 if they report none.
 #[must_use]
 pub fn uncorrected_memory_errors(io: &Io) -> u64 {
     let controllers = io.read_dir("/sys/devices/system/edac/mc").into_iter().flatten().flatten();

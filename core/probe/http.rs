@@ -1,4 +1,4 @@
-//! One HTTP/1.1 request over any stream: a unix socket, a TCP connection, a connection made inside another network namespace.
+//! A single HTTP/1.1 request over any stream: a Unix socket, a TCP connection, a connection made in another network namespace.
 
 use std::time::Duration;
 
@@ -13,7 +13,7 @@ use tokio::io::{AsyncRead, AsyncWrite};
 
 use super::lag;
 
-/// What a server answered.
+/// The response of a server.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Answer {
     /// Status code.
@@ -22,32 +22,32 @@ pub struct Answer {
     pub location: Option<String>,
     /// `Server` header.
     pub server: Option<String>,
-    /// `Api-Version` header: how a Docker engine introduces itself.
+    /// `Api-Version` header, which identifies a Docker engine.
     pub api_version: Option<String>,
-    /// `Date` header: what time the server thinks it is.
+    /// `Date` header: the clock of the server.
     #[serde(default)]
     pub date: Option<String>,
     /// The first bytes of the body, as text.
     pub body: String,
-    /// Whether the body was longer than what was kept.
+    /// Whether the body exceeded the size limit.
     pub truncated: bool,
-    /// All headers, for who was told what they should say; their names in lower case.
+    /// All headers, for checks of configured headers; names in lower case.
     #[serde(skip)]
     pub headers: Vec<(String, String)>,
-    /// Whether the body ended before its end.
+    /// Whether the body was incomplete.
     #[serde(default)]
     pub broken_off: bool,
 }
 
-/// Why there is no answer.
+/// A failed request.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case", tag = "kind", content = "error")]
 pub enum NoAnswer {
-    /// Nothing came within the timeout.
+    /// No response within the timeout.
     Timeout,
     /// The peer closed or reset the connection.
     Closed(String),
-    /// What came is not HTTP.
+    /// The response is not HTTP.
     NotHttp(String),
 }
 
@@ -74,12 +74,12 @@ where
     lag::timeout(timeout, exchange(stream, Method::GET, host, path, headers, keep)).await.unwrap_or(Err(NoAnswer::Timeout))
 }
 
-/// The header of a login.
+/// The header for basic authentication.
 fn basic(user: &str, password: &str) -> (String, String) {
     ("Authorization".to_owned(), format!("Basic {}", STANDARD.encode(format!("{user}:{password}"))))
 }
 
-/// [`get`] as a user with a password.
+/// [`get`] with basic authentication.
 pub(super) async fn get_as<S>(
     stream: S,
     host: &str,
@@ -133,7 +133,7 @@ where
         .header(header::CONNECTION, "close")
         .body(Empty::<Bytes>::new())
         .map_err(|e| NoAnswer::NotHttp(e.to_string()))?;
-    let conversation = async {
+    let request_and_response = async {
         let response = sender.send_request(request).await.map_err(|e| classify(&e))?;
         let text = |name: header::HeaderName| {
             response.headers().get(name).and_then(|v| v.to_str().ok()).map(|v| v.chars().take(256).collect::<String>())
@@ -152,7 +152,7 @@ where
         let mut body = Vec::new();
         let mut frames = response.into_body();
         while let Some(frame) = frames.frame().await {
-            // a body that breaks off still leaves a status worth knowing
+            // the status of a truncated body is still reported
             let Ok(frame) = frame else {
                 (answer.truncated, answer.broken_off) = (true, true);
                 break;
@@ -171,14 +171,14 @@ where
     };
     tokio::select! {
         biased;
-        answer = conversation => answer,
-        // the connection ends on its own only when it failed; its error then reaches the conversation too
+        answer = request_and_response => answer,
+        // the connection future ends on its own only after a failure; the request then fails with the same error
         Err(e) = connection => Err(classify(&e)),
     }
 }
 
-/// How far the clock of an HTTP server is ahead of this one, in seconds; as exact as `Date`, which has whole seconds. `url` is
-/// `http://host[:port][/path]`. The error says why there is no answer.
+/// The offset of the clock of an HTTP server relative to this host, in seconds; the resolution is that of `Date`, whole seconds.
+/// `url` is `http://host[:port][/path]`. The error states why there is no response.
 pub async fn clock_offset(url: &str, timeout: Duration) -> Result<f64, String> {
     let (authority, path) = split_url(url).ok_or_else(|| "not http://host[:port][/path]".to_owned())?;
     let address = if authority.rsplit(':').next().is_some_and(|p| p.parse::<u16>().is_ok()) {
@@ -188,16 +188,16 @@ pub async fn clock_offset(url: &str, timeout: Duration) -> Result<f64, String> {
     };
     let connected = lag::timeout(timeout, tokio::net::TcpStream::connect(&address)).await;
     let stream = connected.map_err(|_| "no connection in time".to_owned())?.map_err(|e| e.to_string())?;
-    let asked = super::clock::now();
+    let sent_at = super::clock::now();
     let answer = get(stream, authority, path, 0, timeout).await.map_err(|e| match e {
         NoAnswer::Timeout => "no answer in time".to_owned(),
         NoAnswer::Closed(why) | NoAnswer::NotHttp(why) => why,
     })?;
-    let took = super::clock::now().duration_since(asked).as_secs_f64();
-    let date = answer.date.ok_or("it does not say its time")?;
-    let date = jiff::fmt::rfc2822::DateTimeParser::new().parse_timestamp(&date).map_err(|_| format!("`{date}` is no time"))?;
-    // the second it names had begun: on average half of it is over
-    Ok(date.duration_since(asked).as_secs_f64() + 0.5 - took / 2.0)
+    let took = super::clock::now().duration_since(sent_at).as_secs_f64();
+    let date = answer.date.ok_or("the response has no Date header")?;
+    let date = jiff::fmt::rfc2822::DateTimeParser::new().parse_timestamp(&date).map_err(|_| format!("`{date}` is not a valid date"))?;
+    // `Date` is truncated to a second: half of it has passed on average
+    Ok(date.duration_since(sent_at).as_secs_f64() + 0.5 - took / 2.0)
 }
 
 pub(super) fn split_url(url: &str) -> Option<(&str, &str)> {
@@ -219,7 +219,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn only_plain_addresses_are_references() {
+    fn clock_reference_must_be_a_plain_http_url() {
         assert_eq!(split_url("http://a:8080/x"), Some(("a:8080", "/x")));
         assert_eq!(split_url("http://a"), Some(("a", "/")));
         for bad in ["https://a", "a:80", "http://", "http://u:p@a/"] {
@@ -228,7 +228,7 @@ mod tests {
     }
 
     #[tokio::test(flavor = "current_thread")]
-    async fn the_clock_of_a_server_is_compared() {
+    async fn clock_offset_of_a_server() {
         use tokio::io::{AsyncReadExt, AsyncWriteExt};
         let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
         let url = format!("http://{}/", listener.local_addr().unwrap());

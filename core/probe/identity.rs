@@ -1,5 +1,5 @@
-//! Whose process it is and where it lives, by the word of those who know: the container engine, systemd, the kernel. The name, the
-//! arguments and the control group path of a process are claims of its own.
+//! The owner and the home of a process, proven by the container engine, systemd and the kernel. The name, the arguments and the
+//! control group path of a process are under its own control and prove nothing.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -16,39 +16,39 @@ use crate::model::Product;
 /// Time limit of reading one process.
 const READ_TIMEOUT: Duration = Duration::from_secs(1);
 
-/// Proof of a process's home.
+/// Proof of a process's prove_home.
 #[derive(Debug, Clone, PartialEq, Eq)]
 enum Proof {
-    /// In this container, whose first process it is or shares a control group or process namespace with.
+    /// In this container: it is the container's main process, or shares a control group or process namespace with it.
     Container {
         /// Full id.
         id: String,
-        /// The container's first process, by the engine.
+        /// The container's main process, as reported by the engine.
         first: i32,
     },
-    /// In this unit of the system's own manager.
+    /// In this unit of the system manager.
     Unit {
         /// Its name.
         name: String,
-        /// Its main process, by systemd.
+        /// Its main process, as reported by systemd.
         main: Option<i32>,
     },
-    /// In neither, or nothing that could know is there.
+    /// In neither, or no engine or systemd is available.
     None,
-    /// Its claim is contradicted.
+    /// The engine contradicts its control group path.
     Contradicted(String),
 }
 
-/// Replaces the claims of processes by what is proven: their homes, and whether they belong to a user that is not expected to run such
-/// a server. Reads nothing that the processes name.
+/// Sets the proven homes of processes, and marks those that belong to a user that is not expected to run such a server. Reads no
+/// file that the processes name.
 pub async fn prove(found: &mut [Found], docker: Option<&Arc<Docker>>, systemd: Option<&Arc<Systemd>>) {
     let proving = found.iter_mut().map(|f| async move {
-        let proof = home(f.process.pid, &f.cgroups, docker, systemd).await;
+        let proof = prove_home(f.process.pid, &f.cgroups, docker, systemd).await;
         f.untrusted = untrusted(f, &proof).await;
         f.home = match proof {
             Proof::Container { id, .. } => Home::Container(id),
             Proof::Unit { name, .. } => Home::Unit(name),
-            // without a proof the kernel's path still serves as a name; no secret, file or fix follows from it
+            // an unproven control group path still serves as a name; no secret, file or fix is derived from it
             Proof::None => match Home::of_cgroups(&f.cgroups) {
                 Home::Container(id) if !names_container(docker, &id).await => Home::Container(id),
                 _ => Home::Host,
@@ -59,7 +59,7 @@ pub async fn prove(found: &mut [Found], docker: Option<&Arc<Docker>>, systemd: O
     futures_util::future::join_all(proving).await;
 }
 
-/// Whether the engine knows a container of this id: then only its own word counts.
+/// Whether the engine has a container of this id: then its report takes precedence over the control group path.
 async fn names_container(docker: Option<&Arc<Docker>>, id: &str) -> bool {
     match docker {
         Some(docker) => !matches!(docker.inspect(id).await, Err(ProbeError::Skip(_))),
@@ -67,7 +67,7 @@ async fn names_container(docker: Option<&Arc<Docker>>, id: &str) -> bool {
     }
 }
 
-async fn home(pid: i32, cgroups: &str, docker: Option<&Arc<Docker>>, systemd: Option<&Arc<Systemd>>) -> Proof {
+async fn prove_home(pid: i32, cgroups: &str, docker: Option<&Arc<Docker>>, systemd: Option<&Arc<Systemd>>) -> Proof {
     if let (Home::Container(id), Some(docker)) = (Home::of_cgroups(cgroups), docker) {
         return container(pid, &id, docker).await;
     }
@@ -77,17 +77,17 @@ async fn home(pid: i32, cgroups: &str, docker: Option<&Arc<Docker>>, systemd: Op
     }
 }
 
-/// Whether `pid` is in the container of this id, as the engine has it.
+/// Whether `pid` is in the container of this id, as reported by the engine.
 async fn container(pid: i32, id: &str, docker: &Docker) -> Proof {
-    // another engine's, or an engine that does not answer
+    // a container of another engine, or the engine does not respond
     let Ok(inspected) = docker.inspect(id).await else { return Proof::None };
     let contradicted =
         || Proof::Contradicted(format!("its control group names container {}, to which it does not belong", inspected.name));
     if inspected.pid_unproven {
-        // of another process namespace: nothing can be compared
+        // the pid is of another process namespace and cannot be compared
         return Proof::None;
     }
-    // also of a container that is paused
+    // also for a paused container
     let Some(first) = i32::try_from(inspected.state.pid).ok().filter(|pid| *pid > 0) else { return contradicted() };
     if first == pid {
         return Proof::Container { id: id.to_owned(), first };
@@ -102,7 +102,7 @@ async fn container(pid: i32, id: &str, docker: &Docker) -> Proof {
     }
 }
 
-/// Whether both are in the same control groups, or in the same process namespace other than this process's.
+/// Whether both processes are in the same control groups, or in the same process namespace other than that of opsctl.
 fn same_container(io: &Io, pid: i32, first: i32, id: &str) -> bool {
     let namespace = |of: &str| io.read_link(format!("/proc/{of}/ns/pid")).ok();
     let (theirs, its) = (namespace(&pid.to_string()), namespace(&first.to_string()));
@@ -110,16 +110,16 @@ fn same_container(io: &Io, pid: i32, first: i32, id: &str) -> bool {
         return true;
     }
     let groups = |pid: i32| io.read_lossy(format!("/proc/{pid}/cgroup")).unwrap_or_default();
-    below(&groups(pid), &groups(first), id)
+    is_below(&groups(pid), &groups(first), id)
 }
 
-/// Whether the control groups of one process are those of the container's first process, or below them, in every hierarchy in which
-/// the container has one of its own.
-fn below(process: &str, first: &str, id: &str) -> bool {
+/// Whether the control groups of a process are those of the container's main process, or below them, in every hierarchy in which
+/// the container has a control group.
+fn is_below(process: &str, first: &str, id: &str) -> bool {
     let process = hierarchies(process);
     let own: Vec<(&str, &str)> = hierarchies(first).into_iter().filter(|(_, path)| path.contains(id)).collect();
     let inside = |path: &str, of: &str| path.strip_prefix(of).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'));
-    // a first process that is a systemd has moved itself to init.scope
+    // systemd as the main process has moved itself to init.scope
     let top = |path: &str| path.strip_suffix("/init.scope").unwrap_or(path).to_owned();
     !own.is_empty() && own.iter().all(|(name, of)| process.get(name).is_some_and(|path| inside(path, &top(of))))
 }
@@ -134,8 +134,8 @@ fn hierarchies(text: &str) -> BTreeMap<&str, &str> {
     text.lines().filter_map(|l| line(l).map(|(first, second)| (&l[first + 1..second], &l[second + 1..]))).collect()
 }
 
-/// The unit whose control group, as systemd has it, the process is in. Inner parts of the path may belong to a user to whom the group
-/// was delegated: the outermost that systemd confirms counts.
+/// The unit of a process by its control group, as reported by systemd. Inner parts of the path may be delegated to a user: the
+/// outermost unit that systemd confirms counts.
 async fn unit(cgroups: &str, systemd: &Systemd) -> Proof {
     let init = blocking::run("control groups", INIT_CGROUPS, READ_TIMEOUT, |io| io.read_lossy(INIT_CGROUPS));
     let init = init.await.ok().and_then(Result::ok).unwrap_or_default();
@@ -153,11 +153,11 @@ async fn unit(cgroups: &str, systemd: &Systemd) -> Proof {
     Proof::None
 }
 
-/// The control groups of systemd itself.
+/// The control group file of systemd itself.
 const INIT_CGROUPS: &str = "/proc/1/cgroup";
 
-/// The path of a control group as systemd has it. Paths in procfs begin at the root of the reader's cgroup namespace, which another one
-/// than systemd's shows as `/../../system.slice/nginx.service` (see `cgroup_namespaces(7)`).
+/// The path of a control group as seen by systemd. Paths in procfs are relative to the root of the reader's cgroup namespace; a
+/// namespace other than that of systemd shows them as `/../../system.slice/nginx.service` (see `cgroup_namespaces(7)`).
 fn in_view_of<'a>(init: &str, cgroups: &'a str) -> Option<&'a str> {
     let (of_init, all) = (hierarchies(init), hierarchies(cgroups));
     ["name=systemd", ""].into_iter().find_map(|name| {
@@ -167,7 +167,7 @@ fn in_view_of<'a>(init: &str, cgroups: &'a str) -> Option<&'a str> {
     })
 }
 
-/// The parts of a path from the outermost on, each with where it ends.
+/// The components of a path from the outermost on, each with its end offset.
 fn parts(path: &str) -> impl Iterator<Item = (usize, &str)> {
     path.match_indices('/').map(|(at, _)| at + 1).map(move |begin| {
         let end = path[begin..].find('/').map_or(path.len(), |at| begin + at);
@@ -175,11 +175,11 @@ fn parts(path: &str) -> impl Iterator<Item = (usize, &str)> {
     })
 }
 
-/// Why nothing that the process says is used: the user it belongs to is none that runs such a server, or its claims are untrue.
+/// Why a process is not trusted: its user is not expected to run such a server, or the engine contradicts its control group path.
 async fn untrusted(found: &Found, proof: &Proof) -> Option<String> {
     let (pid, product, ids, proof) = (found.process.pid, found.product, found.ids, proof.clone());
     let from = format!("process {pid}");
-    let judged = blocking::run("the user of a process", &from, READ_TIMEOUT, move |io| {
+    let reason = blocking::run("the user of a process", &from, READ_TIMEOUT, move |io| {
         if is_expected(io, pid, product, ids, &proof) {
             return None;
         }
@@ -187,57 +187,57 @@ async fn untrusted(found: &Found, proof: &Proof) -> Option<String> {
         if let Proof::Contradicted(why) = &proof {
             return Some(format!("belongs to {user}, and {why}"));
         }
-        let blind = !rustix::process::geteuid().is_root() && io.read_link(format!("/proc/{pid}/ns/pid")).is_err();
-        Some(if blind { format!("runs as {user}; needs root to prove its identity") } else { format!("belongs to {user}") })
+        let unreadable = !rustix::process::geteuid().is_root() && io.read_link(format!("/proc/{pid}/ns/pid")).is_err();
+        Some(if unreadable { format!("runs as {user}; needs root to prove its identity") } else { format!("belongs to {user}") })
     });
-    judged.await.unwrap_or_else(|e| Some(e.to_string()))
+    reason.await.unwrap_or_else(|e| Some(e.to_string()))
 }
 
 fn is_expected(io: &Io, pid: i32, product: Product, ids: Ids, proof: &Proof) -> bool {
     if matches!(proof, Proof::Contradicted(_)) {
         return false;
     }
-    // a setuid program runs with the arguments of its caller
+    // the caller of a setuid program chooses its arguments
     let Some(uid) = ids.user() else { return false };
     let own = rustix::process::geteuid().as_raw();
     if uid == 0 || uid == own {
         return true;
     }
     match proof {
-        // the user the container runs as, root of its user namespace, or the product's own user in its image
+        // the user of the container, root of its user namespace, or the product's own user in its image
         Proof::Container { first, .. } => {
             let same = ids_of(io, *first).is_ok_and(|of| of.user() == Some(uid));
             let inner = inner_id(io, *first, uid);
             same || inner == Some(0) || inner.is_some_and(|id| is_named(&Root::of(io, *first), id, product))
         }
-        // the user that the unit's main process has
+        // the user of the unit's main process
         Proof::Unit { name, main } => {
             let same = |main: i32| main == pid || ids_of(io, main).is_ok_and(|of| of.user() == Some(uid));
-            (!of_a_login(name) && main.is_some_and(same)) || is_named(&Root::own(io), uid, product)
+            (!is_user_unit(name) && main.is_some_and(same)) || is_named(&Root::own(io), uid, product)
         }
-        // the password file of a user namespace is that of the user who made it
-        Proof::None if elsewhere(io, pid, "user") => false,
-        Proof::None if elsewhere(io, pid, "pid") => is_named(&Root::of(io, pid), uid, product) && uid < FIRST_LOGIN_UID,
+        // the password file in a user namespace is controlled by the user that created the namespace
+        Proof::None if in_other_namespace(io, pid, "user") => false,
+        Proof::None if in_other_namespace(io, pid, "pid") => is_named(&Root::of(io, pid), uid, product) && uid < FIRST_REGULAR_UID,
         Proof::None => is_named(&Root::own(io), uid, product),
         Proof::Contradicted(_) => false,
     }
 }
 
-/// Whether what runs in this unit was started by a user, not by the system.
-fn of_a_login(unit: &str) -> bool {
+/// Whether a unit was started by a user instead of the system.
+fn is_user_unit(unit: &str) -> bool {
     unit.starts_with("user@") || unit.strip_suffix(".scope").is_some()
 }
 
-/// First uid of ordinary users (login.defs(5), `UID_MIN`).
-const FIRST_LOGIN_UID: u32 = 1000;
+/// First uid of regular users (login.defs(5), `UID_MIN`).
+const FIRST_REGULAR_UID: u32 = 1000;
 
-/// Whether `pid` is known to be in another namespace of this kind.
-fn elsewhere(io: &Io, pid: i32, kind: &str) -> bool {
-    let of = |who: &str| io.read_link(format!("/proc/{who}/ns/{kind}")).ok();
+/// Whether `pid` is in another namespace of this kind; false if that cannot be read.
+fn in_other_namespace(io: &Io, pid: i32, kind: &str) -> bool {
+    let of = |pid: &str| io.read_link(format!("/proc/{pid}/ns/{kind}")).ok();
     matches!((of(&pid.to_string()), of("self")), (Some(its), Some(own)) if its != own)
 }
 
-/// The id that `uid` of this host has inside the user namespace of `pid` (`uid_map`, see `user_namespaces(7)`).
+/// The id of `uid` inside the user namespace of `pid` (`uid_map`, see `user_namespaces(7)`).
 fn inner_id(io: &Io, pid: i32, uid: u32) -> Option<u32> {
     let map = io.read_lossy(format!("/proc/{pid}/uid_map")).ok()?;
     map_inside(&map, uid)
@@ -252,7 +252,7 @@ fn map_inside(map: &str, uid: u32) -> Option<u32> {
     })
 }
 
-/// `uid:gid` of a process as they are inside its user namespace, for the engine's exec.
+/// `uid:gid` of a process inside its user namespace, for the exec API of the engine.
 pub(super) fn inner_user(io: &Io, pid: i32) -> Option<String> {
     let status = io.read_lossy(format!("/proc/{pid}/status")).ok()?;
     let id =
@@ -263,7 +263,7 @@ pub(super) fn inner_user(io: &Io, pid: i32) -> Option<String> {
     Some(format!("{uid}:{gid}"))
 }
 
-/// Whether the password file of this root names `uid` as a user that packages and images make for the product.
+/// Whether the password file below this root lists `uid` as a user that packages and images create for the product.
 fn is_named(root: &std::io::Result<Root>, uid: u32, product: Product) -> bool {
     let Ok(root) = root else { return false };
     let name = name_of(&root.bytes("/etc/passwd", 1 << 20).unwrap_or_default(), uid);
@@ -278,7 +278,7 @@ fn name_of(passwd: &[u8], uid: u32) -> Option<String> {
     })
 }
 
-/// The users that packages and official images make for a server.
+/// The users that packages and official images create for a server.
 fn users_of(product: Product) -> &'static [&'static str] {
     match product {
         Product::Postgres => &["postgres", "pgsql", "postgresql"],
@@ -295,27 +295,27 @@ fn users_of(product: Product) -> &'static [&'static str] {
     }
 }
 
-/// A user for people: `user mallory (uid 1001)`.
+/// A user as displayed in messages: `user mallory (uid 1001)`.
 pub(super) fn user(io: &Io, uid: u32) -> String {
     let passwd = Root::own(io).and_then(|root| root.bytes("/etc/passwd", 1 << 20)).unwrap_or_default();
     name_of(&passwd, uid).map_or_else(|| format!("user {uid}"), |name| format!("user {name} (uid {uid})"))
 }
 
-/// Whether an address of this host that the configuration names, of a product that is not known, may be served by `uid`: root, the user
-/// that runs opsctl, or an account of a service.
+/// Whether `uid` may serve a configured address of this host if the product is unknown: root, the user that runs opsctl, or a
+/// system account.
 pub(super) fn may_serve_any(uid: u32) -> bool {
-    uid < FIRST_LOGIN_UID || uid == rustix::process::geteuid().as_raw()
+    uid < FIRST_REGULAR_UID || uid == rustix::process::geteuid().as_raw()
 }
 
-/// Whether a user other than the server's own may serve at an address of this host that the configuration names: root, the user that
-/// runs opsctl, or the product's own.
+/// Whether `uid` may serve a configured address of this host in place of the server's own user: root, the user that runs opsctl,
+/// or the product's own user.
 pub(super) fn may_serve(io: &Io, uid: u32, product: Product) -> bool {
     uid == 0 || uid == rustix::process::geteuid().as_raw() || is_named(&Root::own(io), uid, product)
 }
 
 impl ProbeCx {
-    /// The home of a process, proven: a container where the engine does not contradict it, a unit of the system where systemd confirms
-    /// it, this host otherwise. A unit of a user's own systemd is none of the system.
+    /// The proven home of a process: a container unless the engine contradicts it, a system unit if systemd confirms it,
+    /// otherwise this host. A unit of a user manager is not a system unit.
     pub async fn proven_home(&self, pid: i32, claimed: Home) -> Home {
         match (&claimed, &self.docker, &self.systemd) {
             (Home::Container(id), Some(docker), _) => match container(pid, id, docker).await {
@@ -327,7 +327,7 @@ impl ProbeCx {
                 let read = move |io: &Io| io.read_lossy(format!("/proc/{pid}/cgroup")).unwrap_or_default();
                 let cgroups = blocking::run("control groups", &from, READ_TIMEOUT, read).await.unwrap_or_default();
                 match unit(&cgroups, systemd).await {
-                    Proof::Unit { name, .. } if !of_a_login(&name) => Home::Unit(name),
+                    Proof::Unit { name, .. } if !is_user_unit(&name) => Home::Unit(name),
                     _ => Home::Host,
                 }
             }
@@ -344,38 +344,38 @@ mod tests {
     const ID: &str = "0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef";
 
     #[test]
-    fn control_group_with_the_same_name_elsewhere_is_not_the_container() {
+    fn copied_container_id_in_another_control_group_is_rejected() {
         let first = format!("5:memory:/docker/{ID}\n1:name=systemd:/docker/{ID}\n0::/\n");
-        assert!(below(&first, &first, ID));
-        assert!(below(&first.replace(&format!("memory:/docker/{ID}"), &format!("memory:/docker/{ID}/app")), &first, ID));
+        assert!(is_below(&first, &first, ID));
+        assert!(is_below(&first.replace(&format!("memory:/docker/{ID}"), &format!("memory:/docker/{ID}/app")), &first, ID));
         for fake in [
             format!("0::/user.slice/user-1000.slice/user@1000.service/docker-{ID}.scope\n"),
             format!("5:memory:/docker/{ID}\n1:name=systemd:/user.slice\n0::/\n"),
             format!("5:memory:/docker/{ID}2\n1:name=systemd:/docker/{ID}\n0::/\n"),
             String::new(),
         ] {
-            assert!(!below(&fake, &first, ID), "{fake}");
+            assert!(!is_below(&fake, &first, ID), "{fake}");
         }
-        assert!(!below("", "0::/\n", ID));
+        assert!(!is_below("", "0::/\n", ID));
         let unified = format!("0::/system.slice/docker-{ID}.scope\n");
-        assert!(below(&unified, &unified, ID) && !below(&format!("0::/a.service/docker-{ID}.scope\n"), &unified, ID));
+        assert!(is_below(&unified, &unified, ID) && !is_below(&format!("0::/a.service/docker-{ID}.scope\n"), &unified, ID));
     }
 
     #[test]
-    fn container_with_a_systemd_of_its_own_is_one_home() {
+    fn container_with_systemd_inside() {
         let first = format!("0::/docker/{ID}/init.scope\n");
-        assert!(below(&format!("0::/docker/{ID}/system.slice/nginx.service\n"), &first, ID));
+        assert!(is_below(&format!("0::/docker/{ID}/system.slice/nginx.service\n"), &first, ID));
     }
 
     #[test]
-    fn parts_of_a_path_come_with_their_ends() {
+    fn path_components_with_end_offsets() {
         let path = "/system.slice/app.service/nginx.service";
         let ends: Vec<&str> = parts(path).map(|(end, _)| &path[..end]).collect();
         assert_eq!(ends, ["/system.slice", "/system.slice/app.service", path]);
     }
 
     #[test]
-    fn paths_are_those_of_systemd_in_any_namespace() {
+    fn control_group_paths_in_other_namespaces() {
         let path = |init: &str, of: &str| in_view_of(init, of).map(str::to_owned);
         let unit = "/system.slice/nginx.service";
         for (init, process) in [
@@ -391,7 +391,7 @@ mod tests {
     }
 
     #[test]
-    fn ids_are_mapped_into_a_user_namespace() {
+    fn uid_map_of_a_user_namespace() {
         assert_eq!(map_inside("         0     100000      65536\n", 100_999), Some(999));
         assert_eq!(map_inside("0 0 4294967295\n", 7), Some(7));
         assert_eq!(map_inside("0 100000 10\n", 100_010), None);
@@ -399,8 +399,8 @@ mod tests {
 
     proptest::proptest! {
         #[test]
-        fn any_text_is_survived(text in "(\\PC|\n|:|/)*") {
-            let _ = (below(&text, &text, ID), map_inside(&text, 1), parts(&text).count(), name_of(text.as_bytes(), 0));
+        fn arbitrary_text_does_not_panic(text in "(\\PC|\n|:|/)*") {
+            let _ = (is_below(&text, &text, ID), map_inside(&text, 1), parts(&text).count(), name_of(text.as_bytes(), 0));
         }
     }
 }

@@ -1,4 +1,5 @@
-//! What a container's image has: looked up from outside, through the root of its first process, without running anything in it.
+//! Files in a container's image: read from outside through the root directory of its main process, without running a program in
+//! it.
 
 use std::time::Duration;
 
@@ -7,16 +8,16 @@ use serde::{Deserialize, Serialize};
 use super::io::Root;
 use super::{ProbeError, blocking};
 
-/// The tools a health test can be made of, best first.
+/// Tools that a health check can use, in order of preference.
 pub const TOOLS: &[&str] = &["curl", "wget", "bash", "nc", "busybox", "python3", "python", "node", "perl", "sh"];
 
-/// What was found in a container.
+/// Result of a lookup in a container.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct ImageFiles {
-    /// Commands that were asked for and exist.
+    /// Requested commands that exist.
     pub present: Vec<String>,
-    /// Commands that were asked for and do not.
+    /// Requested commands that do not exist.
     pub missing: Vec<String>,
     /// Tools of [`TOOLS`] that exist.
     pub tools: Vec<String>,
@@ -24,12 +25,12 @@ pub struct ImageFiles {
     pub localhost_is_v6: bool,
 }
 
-/// Looks `commands` up in the container whose first process is `pid`, with its own `PATH`.
+/// Looks up `commands` in the container with the main process `pid`, with its own `PATH`.
 pub async fn look(process: i32, path: &str, commands: Vec<String>) -> Result<ImageFiles, ProbeError> {
     let from = Root::name(process);
     let path = path.to_owned();
     blocking::run("files of the container", &from.clone(), Duration::from_secs(1), move |io| {
-        // absolute links such as /bin/sh -> /bin/busybox stay inside
+        // absolute links such as /bin/sh -> /bin/busybox are resolved inside the container
         let root = Root::of(io, process).map_err(|e| ProbeError::io("files of the container", &from, &e))?;
         let found = |command: &str| {
             if command.contains('/') {
@@ -39,7 +40,7 @@ pub async fn look(process: i32, path: &str, commands: Vec<String>) -> Result<Ima
             }
         };
         let (present, missing) = commands.into_iter().partition(|c| found(c));
-        // unreadable hosts say nothing
+        // an unreadable hosts file is treated as empty
         let hosts = root.bytes("/etc/hosts", 64 << 10).unwrap_or_default();
         Ok(ImageFiles {
             present,
@@ -63,13 +64,13 @@ mod tests {
     use super::*;
 
     #[test]
-    fn only_an_active_line_for_localhost_counts() {
+    fn comments_in_hosts_file_are_ignored() {
         assert!(maps_localhost_to_v6("127.0.0.1 localhost\n::1\tlocalhost ip6-localhost\n"));
         assert!(!maps_localhost_to_v6("# ::1 localhost\n::1 ip6-localhost\n127.0.0.1 localhost\n"));
     }
 
     #[tokio::test(flavor = "current_thread")]
-    async fn commands_are_found_as_the_process_would_find_them() {
+    async fn commands_are_searched_in_the_path_of_the_process() {
         let own = std::process::id().cast_signed();
         let got = look(own, "/bin:/usr/bin", vec!["sh".into(), "no-such-command".into(), "/bin/sh".into()]).await;
         let got = got.unwrap_or_else(|e| panic!("{e}"));

@@ -1,4 +1,4 @@
-//! What the kernel says about the whole machine: processor time, load, pressure, memory and paging (proc(5), Documentation/accounting/psi.rst).
+//! System-wide kernel statistics: processor time, load, pressure, memory and paging (proc(5), Documentation/accounting/psi.rst).
 
 use std::io::{self, BufRead};
 use std::path::PathBuf;
@@ -7,9 +7,9 @@ use procfs::prelude::*;
 use procfs::{KernelStats, LoadAverage, Meminfo, VmStat};
 use serde::{Deserialize, Serialize};
 
-use super::{Io, ProbeError};
+use super::{Io, ProbeError, UNEXPECTED_FORMAT};
 
-/// The directory in which the kernel has its files; another one only for recorded trees.
+/// The mount point of procfs; another directory only for recorded trees.
 #[derive(Debug, Clone)]
 pub struct Proc {
     pub(super) root: PathBuf,
@@ -24,26 +24,26 @@ impl Default for Proc {
 /// Processor time by kind since boot, in clock ticks of 10 ms. `guest` is inside `user` already (`proc_stat(5)`).
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct CpuTime {
-    /// Programs.
+    /// User mode.
     pub user: u64,
-    /// Programs that gave up priority (nice above 0).
+    /// User mode with low priority (nice above 0).
     pub nice: u64,
-    /// The kernel.
+    /// Kernel mode.
     pub system: u64,
-    /// Nothing to do.
+    /// Idle.
     pub idle: u64,
-    /// Nothing to do while a task waits for a disk; may even decrease.
+    /// Idle while a task waits for a disk; may decrease.
     pub iowait: u64,
     /// Hardware interrupts.
     pub irq: u64,
     /// Soft interrupts: mostly the network.
     pub softirq: u64,
-    /// Taken by the hypervisor for other machines.
+    /// Used by the hypervisor for other virtual machines.
     pub steal: u64,
 }
 
 impl CpuTime {
-    /// What passed since `first`; counters that went back count as nothing.
+    /// The difference to `first`; a counter that decreased counts as 0.
     #[must_use]
     pub fn since(&self, first: &Self) -> Self {
         Self {
@@ -58,26 +58,26 @@ impl CpuTime {
         }
     }
 
-    /// All of it.
+    /// The total time.
     #[must_use]
     pub fn total(&self) -> u64 {
         [self.idle, self.iowait, self.steal].into_iter().fold(self.busy(), u64::saturating_add)
     }
 
-    /// What was spent working; what the hypervisor took is not work of this machine.
+    /// The time spent working; steal time is not work of this host.
     #[must_use]
     pub fn busy(&self) -> u64 {
         [self.nice, self.system, self.irq, self.softirq].into_iter().fold(self.user, u64::saturating_add)
     }
 
-    /// `part` of this as percent.
+    /// `part` as a percentage of the total.
     #[must_use]
     pub fn percent(&self, part: u64) -> f64 {
         if self.total() == 0 { 0.0 } else { part as f64 * 100.0 / self.total() as f64 }
     }
 }
 
-/// Share of time in which tasks waited for something, in percent, averaged over 10, 60 and 300 s.
+/// Share of time in which tasks waited for a resource, in percent, averaged over 10, 60 and 300 s.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Serialize, Deserialize)]
 pub struct Average {
     /// The last 10 s.
@@ -116,13 +116,13 @@ pub struct Paging {
     pub swapped_in: u64,
     /// Pages written to swap.
     pub swapped_out: u64,
-    /// Page faults that had to wait for a disk.
+    /// Page faults that required disk I/O.
     pub major_faults: u64,
-    /// Processes killed for memory, also at a cgroup's limit (Linux 4.13).
+    /// OOM kills, including those at a cgroup limit (Linux 4.13).
     pub oom_kills: Option<u64>,
 }
 
-/// One look at the machine.
+/// One sample of system-wide statistics.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct Snapshot {
@@ -132,39 +132,39 @@ pub struct Snapshot {
     pub cpus: Vec<CpuTime>,
     /// Load averages of 1, 5 and 15 min: tasks that run, want to run, or wait uninterruptibly.
     pub load: [f64; 3],
-    /// Pressure; averages need no second look.
+    /// Pressure; the averages need no second sample.
     pub pressure: Pressures,
     /// Swap and faults.
     pub paging: Paging,
 }
 
-/// Memory of the machine in bytes (`/proc/meminfo`).
+/// Memory of the host in bytes (`/proc/meminfo`).
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct Memory {
-    /// All of it.
+    /// Total memory.
     pub total: u64,
-    /// What new programs could get without swapping (Linux 3.14).
+    /// Memory available to new programs without swapping (Linux 3.14).
     pub available: Option<u64>,
     /// Swap space.
     pub swap_total: u64,
-    /// Of it unused.
+    /// Unused swap space.
     pub swap_free: u64,
-    /// Promised to programs.
+    /// Committed memory.
     pub committed: u64,
-    /// What may be promised; only enforced with overcommit mode 2.
+    /// Commit limit; enforced only with overcommit mode 2.
     pub commit_limit: Option<u64>,
     /// `vm.overcommit_memory`: 0 guess, 1 always, 2 never beyond the limit.
     pub overcommit_mode: Option<u8>,
-    /// Kernel objects that cannot be dropped.
+    /// Unreclaimable slab memory.
     pub slab_unreclaimable: Option<u64>,
     /// tmpfs and shared memory.
     pub shmem: Option<u64>,
-    /// Set aside for huge pages, used or not.
+    /// Reserved for huge pages, used or not.
     pub huge_pages: u64,
-    /// Found broken by the hardware and taken out of use.
+    /// Memory with hardware errors that was taken out of use.
     pub corrupted: Option<u64>,
-    /// Held by the ZFS cache above its minimum: given back when needed, although not counted as available.
+    /// ZFS cache above its minimum: reclaimed on demand, although not counted as available.
     pub zfs_cache: u64,
 }
 
@@ -175,17 +175,17 @@ impl Proc {
         Self { root: root.into() }
     }
 
-    /// Everything but processes. Only `stat` and `loadavg` must be there; the rest differs between kernels.
+    /// All statistics except processes. Only `stat` and `loadavg` are required; the other files depend on the kernel.
     pub fn snapshot(&self, io: &Io) -> Result<Snapshot, ProbeError> {
         let system = procfs::current_system_info();
         let path = self.root.join("stat");
         let fail = |what: &str, path: &PathBuf, e: String| ProbeError::failed(what, path.display().to_string(), &e);
         let text = io.read(&path).map_err(|e| fail("processor time", &path, e.to_string()))?;
         let stats = <KernelStats as FromReadSI>::from_read(text.as_slice(), system);
-        let stats = stats.map_err(|e| fail("processor time", &path, e.to_string()))?;
+        let stats = stats.map_err(|_| fail("processor time", &path, UNEXPECTED_FORMAT.to_owned()))?;
         let path = self.root.join("loadavg");
         let text = io.read(&path).map_err(|e| fail("the load", &path, e.to_string()))?;
-        let load = LoadAverage::from_read(text.as_slice()).map_err(|e| fail("the load", &path, e.to_string()))?;
+        let load = LoadAverage::from_read(text.as_slice()).map_err(|_| fail("the load", &path, UNEXPECTED_FORMAT.to_owned()))?;
         let time = |c: &procfs::CpuTime| CpuTime {
             user: c.user,
             nice: c.nice,
@@ -210,7 +210,8 @@ impl Proc {
         })
     }
 
-    /// None where the kernel does not measure it: not built in, or off until booted with `psi=1` (reading then fails with `EOPNOTSUPP`).
+    /// `None` if the kernel does not measure it: not built in, or disabled until booted with `psi=1` (reading then fails with
+    /// `EOPNOTSUPP`).
     fn pressure(&self, io: &Io, resource: &str) -> Option<Pressure> {
         parse_pressure(io.read(self.root.join("pressure").join(resource)).ok()?.as_slice())
     }
@@ -232,7 +233,7 @@ impl Proc {
         let path = self.root.join("meminfo");
         let fail = |e: String| ProbeError::failed("memory", path.display().to_string(), &e);
         let text = io.read(&path).map_err(|e| fail(e.to_string()))?;
-        let info = Meminfo::from_read(text.as_slice()).map_err(|e| fail(e.to_string()))?;
+        let info = Meminfo::from_read(text.as_slice()).map_err(|_| fail(UNEXPECTED_FORMAT.to_owned()))?;
         let mode = io.read_lossy(self.root.join("sys/vm/overcommit_memory")).ok();
         Ok(Memory {
             total: info.mem_total,
@@ -244,7 +245,7 @@ impl Proc {
             overcommit_mode: mode.and_then(|m| m.trim().parse().ok()),
             slab_unreclaimable: info.s_unreclaim,
             shmem: info.shmem,
-            // meminfo gives a number of pages; the crate scales only lines with a unit
+            // meminfo reports a number of pages; the crate scales only lines with a unit
             huge_pages: info.hugepages_total.unwrap_or(0).saturating_mul(info.hugepagesize.unwrap_or(0)),
             corrupted: info.hardware_corrupted,
             zfs_cache: self.zfs_cache(io).unwrap_or(0),
@@ -261,7 +262,7 @@ impl Proc {
     }
 }
 
-/// `some avg10=0.00 avg60=0.00 avg300=0.00 total=0`, then perhaps a `full` line.
+/// Parses `some avg10=0.00 avg60=0.00 avg300=0.00 total=0`, followed by an optional `full` line.
 pub(super) fn parse_pressure(text: impl BufRead) -> Option<Pressure> {
     let mut pressure: Option<Pressure> = None;
     for line in text.lines().collect::<io::Result<Vec<String>>>().ok()? {
@@ -284,7 +285,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn this_kernel_is_read() {
+    fn statistics_of_the_running_kernel() {
         let snapshot = Proc::default().snapshot(&Io::for_test()).unwrap();
         assert!(snapshot.cpu.total() > 0 && !snapshot.cpus.is_empty());
         let memory = Proc::default().memory(&Io::for_test()).unwrap();
@@ -292,7 +293,7 @@ mod tests {
     }
 
     #[test]
-    fn counters_that_go_back_count_as_nothing() {
+    fn decreasing_counter_counts_as_zero() {
         let first = CpuTime { iowait: 100, user: 5, ..CpuTime::default() };
         let later = CpuTime { iowait: 90, user: 15, idle: 10, ..CpuTime::default() };
         let passed = later.since(&first);
@@ -312,14 +313,14 @@ mod tests {
     }
 
     #[test]
-    fn a_missing_file_is_named() {
+    fn missing_file_is_named_in_the_error() {
         let error = Proc::at("/nonexistent").snapshot(&Io::for_test()).unwrap_err().to_string();
         assert!(error.contains("/nonexistent/stat"), "{error}");
     }
 
     proptest::proptest! {
         #[test]
-        fn any_text_is_survived(text in ".*") {
+        fn arbitrary_text_does_not_panic(text in ".*") {
             let _ = parse_pressure(text.as_bytes());
         }
     }

@@ -1,16 +1,16 @@
-//! How good the kernel believes its clock to be: adjtimex(2).
+//! State of the kernel clock: synchronisation and error estimates of adjtimex(2).
 #![allow(unsafe_code, reason = "adjtimex(2) is a system call that no safe crate wraps for reading")]
 
 use serde::{Deserialize, Serialize};
 
-/// What the kernel says about its clock.
+/// State of the kernel clock.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct KernelClock {
-    /// Somebody disciplines it: neither `TIME_ERROR` nor `STA_UNSYNC`.
+    /// A daemon disciplines the clock: neither `TIME_ERROR` nor `STA_UNSYNC`.
     pub synchronised: bool,
-    /// What is still to be corrected, in microseconds.
+    /// Remaining offset to correct, in microseconds.
     pub offset_us: i64,
-    /// Upper bound of the error, in microseconds; the kernel lets it grow to 16 s while nobody corrects the clock.
+    /// Upper bound of the error, in microseconds; the kernel lets it grow to 16 s while the clock is not disciplined.
     pub max_error_us: i64,
     /// Estimated error, in microseconds.
     pub estimated_error_us: i64,
@@ -18,20 +18,21 @@ pub struct KernelClock {
     pub hardware: bool,
 }
 
-/// Asks the kernel; changes nothing.
+/// Reads the state; changes nothing.
 pub fn read() -> std::io::Result<KernelClock> {
     // SAFETY: timex is plain integers without padding that matters; all zeroes is a valid value of it, and `modes` = 0 means
     // "read only" (adjtimex(2))
     let mut timex: libc::timex = unsafe { std::mem::zeroed() };
-    // SAFETY: the pointer is to a live, exclusively borrowed timex of the size the kernel expects, for the length of the call
+    // SAFETY: the pointer is to a live, exclusively borrowed timex of the size that the kernel expects, for the duration of the
+    // call
     let state = unsafe { libc::adjtimex(&raw mut timex) };
     if state < 0 {
         return Err(std::io::Error::last_os_error());
     }
-    Ok(meaning(state, &timex))
+    Ok(from_timex(state, &timex))
 }
 
-fn meaning(state: i32, timex: &libc::timex) -> KernelClock {
+fn from_timex(state: i32, timex: &libc::timex) -> KernelClock {
     let nanoseconds = timex.status & libc::STA_NANO != 0;
     #[allow(clippy::useless_conversion, clippy::unnecessary_cast, reason = "the fields are 32 bits wide on some targets")]
     let (offset, maxerror, esterror) = (timex.offset as i64, timex.maxerror as i64, timex.esterror as i64);
@@ -50,22 +51,22 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_kernel_answers() {
+    fn state_of_the_running_kernel() {
         let clock = read().unwrap();
         assert!(clock.max_error_us >= 0);
     }
 
     #[test]
-    fn nanoseconds_and_the_unsynchronised_bit_are_understood() {
+    fn nanosecond_offset_and_unsynchronised_flag() {
         // SAFETY: as above
         let mut timex: libc::timex = unsafe { std::mem::zeroed() };
         timex.offset = 60_000_000;
         timex.status = libc::STA_NANO;
-        assert_eq!(meaning(libc::TIME_OK, &timex).offset_us, 60_000);
-        assert!(meaning(libc::TIME_OK, &timex).synchronised);
-        assert!(!meaning(libc::TIME_ERROR, &timex).synchronised);
+        assert_eq!(from_timex(libc::TIME_OK, &timex).offset_us, 60_000);
+        assert!(from_timex(libc::TIME_OK, &timex).synchronised);
+        assert!(!from_timex(libc::TIME_ERROR, &timex).synchronised);
         timex.status = libc::STA_UNSYNC;
-        assert!(!meaning(libc::TIME_OK, &timex).synchronised);
-        assert_eq!(meaning(libc::TIME_OK, &timex).offset_us, 60_000_000);
+        assert!(!from_timex(libc::TIME_OK, &timex).synchronised);
+        assert_eq!(from_timex(libc::TIME_OK, &timex).offset_us, 60_000_000);
     }
 }

@@ -1,4 +1,4 @@
-//! The kernel log: the only post-mortem of an OOM kill, since a container's cgroup goes with it.
+//! The kernel log: the only record of an OOM kill after the container's cgroup was removed.
 
 use std::io::{self, Read};
 use std::sync::Arc;
@@ -12,7 +12,7 @@ use super::{Io, Memo, ProbeError, blocking, clock};
 /// One line of the kernel log.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct KernelLine {
-    /// When, converted from the monotonic clock of the log with the boot time.
+    /// Timestamp, converted from the monotonic clock of the log with the boot time.
     pub at: Timestamp,
     /// The message without prefix.
     pub text: String,
@@ -43,8 +43,8 @@ impl KernelLog {
 /// (Documentation/ABI/testing/dev-kmsg).
 fn read(io: &Io) -> Result<Vec<KernelLine>, ProbeError> {
     let fail = |e: &io::Error| match e.kind() {
-        // a container is not given it unless somebody means it
-        io::ErrorKind::NotFound => ProbeError::Skip("the kernel log is not here: /dev/kmsg does not exist".to_owned()),
+        // containers have no /dev/kmsg by default
+        io::ErrorKind::NotFound => ProbeError::Skip("no kernel log: /dev/kmsg does not exist".to_owned()),
         _ => ProbeError::io("the kernel log", "/dev/kmsg", e),
     };
     let mut file = io.open("/dev/kmsg").map_err(|e| fail(&e))?;
@@ -67,7 +67,7 @@ fn read(io: &Io) -> Result<Vec<KernelLine>, ProbeError> {
         }
     }
     if lines.is_empty() && records > 0 {
-        return Err(ProbeError::failed("the kernel log", "/dev/kmsg", "none of it is understood"));
+        return Err(ProbeError::failed("the kernel log", "/dev/kmsg", "no record could be parsed"));
     }
     Ok(lines)
 }
@@ -81,27 +81,27 @@ pub(super) fn parse_record(record: &str, boot: Timestamp) -> Option<KernelLine> 
     Some(KernelLine { at, text })
 }
 
-/// A process killed by the kernel for memory.
+/// A process killed by the OOM killer.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct OomKill {
-    /// When.
+    /// Timestamp.
     pub at: Timestamp,
     /// The victim's pid.
     pub pid: i64,
     /// The victim's command name.
     pub task: String,
-    /// The memory cgroup whose limit was hit; none when the whole host was out of memory.
+    /// The memory cgroup that reached its limit, or `None` if the host was out of memory.
     pub limited_by: Option<String>,
-    /// The memory cgroup the victim lived in.
+    /// The memory cgroup of the victim.
     pub victim_cgroup: String,
-    /// The victim's anonymous resident memory in KiB, where the next line says it.
+    /// The victim's anonymous RSS in KiB, if logged on the next line.
     pub anon_rss_kib: Option<u64>,
-    /// The limit that was hit, in bytes, where the report before it says it.
+    /// The limit that was reached, in bytes, if logged before.
     pub limit: Option<u64>,
-    /// The command that asked for the memory that was not there: not always the victim.
+    /// The command with the failed allocation: not always the victim.
     #[serde(default)]
     pub invoked_by: Option<String>,
-    /// The victim's `oom_score_adj`: above 0 it was offered to be killed.
+    /// The victim's `oom_score_adj`: a value above 0 makes a kill more likely.
     #[serde(default)]
     pub score_adj: Option<i32>,
     /// The line as logged.
@@ -113,8 +113,8 @@ pub(super) fn oom_kills(lines: &[KernelLine]) -> Vec<OomKill> {
     let mut kills: Vec<OomKill> = Vec::new();
     let (mut limit, mut invoked_by) = (None, None);
     for line in lines {
-        if let Some((who, _)) = line.text.split_once(" invoked oom-killer:") {
-            invoked_by = Some(who.to_owned());
+        if let Some((command, _)) = line.text.split_once(" invoked oom-killer:") {
+            invoked_by = Some(command.to_owned());
         }
         if line.text.starts_with("memory: usage ") {
             // "memory: usage 16384kB, limit 16384kB, failcnt 25" belongs to the oom-kill line that follows (mm/memcontrol.c)
@@ -155,7 +155,7 @@ mod tests {
     }
 
     #[test]
-    fn reads_a_memcg_kill_with_its_rss() {
+    fn cgroup_oom_kill_with_rss() {
         let kills = oom_kills(&[
             line("dd invoked oom-killer: gfp_mask=0xcc0(GFP_KERNEL), order=0, oom_score_adj=0"),
             line("memory: usage 16384kB, limit 16384kB, failcnt 25"),
@@ -173,7 +173,7 @@ mod tests {
     }
 
     #[test]
-    fn a_host_kill_has_no_limit() {
+    fn host_oom_kill_has_no_limit() {
         let kills = oom_kills(&[line(
             "oom-kill:constraint=CONSTRAINT_NONE,nodemask=(null),cpuset=/,mems_allowed=0,global_oom,task_memcg=/docker/abc,task=java,pid=7,uid=0",
         )]);
@@ -181,7 +181,7 @@ mod tests {
     }
 
     #[test]
-    fn a_record_is_cut_at_its_text() {
+    fn record_without_dictionary() {
         let got = parse_record("6,1234,5000000,-;EXT4-fs error\n SUBSYSTEM=block\n", Timestamp::UNIX_EPOCH);
         assert_eq!(got.map(|l| (l.at.as_second(), l.text)), Some((5, "EXT4-fs error".to_owned())));
         assert_eq!(parse_record("garbage", Timestamp::UNIX_EPOCH), None);
@@ -189,7 +189,7 @@ mod tests {
 
     proptest::proptest! {
         #[test]
-        fn any_text_is_survived(text in ".*") {
+        fn arbitrary_text_does_not_panic(text in ".*") {
             let _ = parse_record(&text, Timestamp::UNIX_EPOCH);
             let _ = oom_kills(&[line(&text), line(&format!("oom-kill:{text}")), line(&format!("Killed process {text}")), line(&format!("memory: usage {text}"))]);
         }

@@ -1,11 +1,13 @@
-//! Whether opsctl itself was on time.
+//! Measurement of the scheduling latency of opsctl itself.
 //!
-//! "No response within 2 s" is evidence about a server only if opsctl could have noticed a response. On a host whose processors are busy
-//! opsctl waits for one like everybody else: its timeouts then measure itself. [`timeout`] therefore grants a second period when opsctl was
-//! late during the first, and reports the attempt as [`too_busy`](watched) when it was late again: such a probe is `unknown`, never `crit`.
+//! "No response within 2 s" is evidence about a server only if opsctl could have processed a response. On a host with busy
+//! processors opsctl itself waits to be scheduled: its timeouts then measure opsctl, not the server. [`timeout`] therefore grants
+//! a second period if opsctl was late during the first, and reports the attempt as [`too_busy`](watched) if it was late again:
+//! such a probe is `unknown`, never `crit`.
 //!
-//! Two measures: the time that threads of opsctl were ready to run and did not (`/proc/PID/task/TID/schedstat`, second field), and how late
-//! a task that wakes every 100 ms is polled. The second one also covers a kernel without the first, and a runtime that is kept busy.
+//! Two measures are used: the time that threads of opsctl were runnable but not running (`/proc/PID/task/TID/schedstat`, second
+//! field), and the delay of a task that wakes every 100 ms. The second one also covers a kernel without the first, and a blocked
+//! runtime.
 
 use std::cell::Cell;
 use std::collections::VecDeque;
@@ -23,40 +25,40 @@ use crate::model::quantity;
 /// Time between two samples.
 const TICK: Duration = Duration::from_millis(100);
 
-/// How far back samples are kept: longer than any timeout of a probe.
+/// Maximum age of samples: longer than any timeout of a probe.
 const MAX_SAMPLE_AGE: Duration = Duration::from_secs(60);
 
-/// More threads than a runtime of opsctl has.
+/// Limit of measured threads; a runtime of opsctl has fewer.
 const MAX_THREADS: usize = 32;
 
-/// The part of a period in percent from which on opsctl was late in it.
+/// The percentage of a period from which on opsctl counts as late.
 const LATE_PERCENT: u32 = 20;
 
-/// Less than this is never late: any process waits for moments.
+/// Smaller delays never count as late: they occur in any process.
 const MIN_LATE: Duration = Duration::from_millis(100);
 
-/// The lag of this process.
+/// The meter of this process.
 static METER: Meter = Meter::new();
 
 tokio::task_local! {
-    /// How long opsctl was late in an attempt that timed out in this task.
+    /// The delay of opsctl in an attempt of this task that timed out.
     static TOO_BUSY: Cell<Option<Duration>>;
 }
 
-/// Measures how late a process is.
+/// Measures the delay of a process.
 #[derive(Debug)]
 struct Meter(Mutex<Inner>);
 
 #[derive(Debug)]
 struct Inner {
     threads: Vec<Thread>,
-    /// How late all ticks were together, up to each of them.
+    /// The accumulated delay of all ticks, up to each of them.
     ticks: VecDeque<(Instant, Duration)>,
     /// When the next tick is due.
     due: Option<Instant>,
     /// When an attempt was last granted a second period.
     granted: Option<Instant>,
-    /// The priority of the threads was raised.
+    /// Whether the priority of the threads was raised.
     raised: bool,
 }
 
@@ -65,7 +67,7 @@ struct Inner {
 struct Thread {
     id: Pid,
     schedstat: File,
-    /// How long it had waited for a processor, since it was started.
+    /// Time that it waited for a processor since its start.
     waited: VecDeque<(Instant, Duration)>,
 }
 
@@ -78,13 +80,13 @@ impl Thread {
     }
 }
 
-/// The last value at or before a moment; the first one when all are later.
+/// The last value at or before a point in time; the first one if all are later.
 fn value_at(samples: &VecDeque<(Instant, Duration)>, moment: Instant) -> Option<Duration> {
     let after = samples.partition_point(|(at, _)| *at <= moment);
     samples.get(after.saturating_sub(1)).map(|(_, value)| *value)
 }
 
-fn remember(samples: &mut VecDeque<(Instant, Duration)>, at: Instant, value: Duration) {
+fn push_sample(samples: &mut VecDeque<(Instant, Duration)>, at: Instant, value: Duration) {
     samples.push_back((at, value));
     while samples.front().is_some_and(|(first, _)| at.saturating_duration_since(*first) > MAX_SAMPLE_AGE) {
         samples.pop_front();
@@ -100,66 +102,67 @@ impl Meter {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Takes note of the thread that calls this.
+    /// Adds the calling thread.
     #[allow(clippy::disallowed_methods, reason = "procfs of this process does not block")]
     fn add_thread(&self) {
-        // without it (no /proc, no descriptor left) the ticks remain
+        // without it (no /proc, no free descriptor) only the ticks are measured
         let Ok(schedstat) = File::open("/proc/thread-self/schedstat") else { return };
         let mut inner = self.lock();
         if inner.threads.len() < MAX_THREADS {
             let mut thread = Thread { id: rustix::thread::gettid(), schedstat, waited: VecDeque::new() };
             let waited = thread.read().unwrap_or_default();
-            remember(&mut thread.waited, Instant::now(), waited);
+            push_sample(&mut thread.waited, Instant::now(), waited);
             inner.threads.push(thread);
         }
     }
 
-    /// A tick happened now.
+    /// Records a tick.
     fn tick(&self, now: Instant) {
         let mut inner = self.lock();
         let before = inner.ticks.back().map_or(Duration::ZERO, |(_, late)| *late);
         let late = inner.due.map_or(Duration::ZERO, |due| now.saturating_duration_since(due));
-        remember(&mut inner.ticks, now, before + late);
+        push_sample(&mut inner.ticks, now, before + late);
         inner.due = Some(now + TICK);
         // a thread that has ended cannot be read any more
         inner.threads.retain_mut(|thread| match thread.read() {
             Some(waited) => {
-                remember(&mut thread.waited, now, waited);
+                push_sample(&mut thread.waited, now, waited);
                 true
             }
             None => false,
         });
     }
 
-    /// Raises the priority of the threads, once, when they were late for a quarter of the last time. Threads that they start have it too.
+    /// Raises the priority of the threads once, if they were late for a quarter of the last period. Threads that they start
+    /// inherit it.
     fn keep_up(&self, now: Instant) {
-        let since = now.checked_sub(RECENTLY).unwrap_or(now);
-        if self.was_late(since, now).is_none_or(|late| late < RECENTLY / 4) {
+        let since = now.checked_sub(LATE_WINDOW).unwrap_or(now);
+        if self.was_late(since, now).is_none_or(|late| late < LATE_WINDOW / 4) {
             return;
         }
         let mut inner = self.lock();
-        // one that was started with a lower priority is meant to wait
+        // a lower priority at start is intended
         if !std::mem::replace(&mut inner.raised, true) && getpriority_process(None).is_ok_and(|nice| nice == 0) {
             inner.threads.iter().for_each(|thread| Priority::set(Some(thread.id), BUSY_NICE));
         }
     }
 
-    /// An attempt is granted a second period.
+    /// Records that an attempt was granted a second period.
     fn grant(&self) {
         self.lock().granted = Some(Instant::now());
     }
 
-    /// Whether an attempt was granted one since then.
+    /// Whether an attempt was granted a second period since then.
     fn granted_since(&self, since: Instant) -> bool {
         self.lock().granted.is_some_and(|at| at >= since)
     }
 
-    /// How long opsctl was late since then, if that is a considerable part of the time.
+    /// The delay of opsctl since then, if it is a considerable part of the period.
     fn was_late(&self, since: Instant, now: Instant) -> Option<Duration> {
         let inner = self.lock();
         let waited = inner.threads.iter().filter_map(|t| Some(t.read()?.saturating_sub(value_at(&t.waited, since)?))).max();
         let ticks = inner.ticks.back().and_then(|(_, late)| Some(late.saturating_sub(value_at(&inner.ticks, since)?)));
-        // the tick that is due and has not come
+        // the tick that is overdue
         let overdue = inner.due.map_or(Duration::ZERO, |due| now.saturating_duration_since(due.max(since)));
         let late = waited.unwrap_or_default().max(ticks.unwrap_or_default() + overdue);
         let period = now.saturating_duration_since(since);
@@ -167,23 +170,23 @@ impl Meter {
     }
 }
 
-/// Measures the thread that calls this from now on: for the threads of the runtime.
+/// Measures the calling thread from now on: for the threads of the runtime.
 pub fn watch_thread() {
     METER.add_thread();
 }
 
-/// The threads of a run that is over leave the processors to the one that reports.
+/// Lowers the priority of the threads of a finished run in favour of the thread that reports.
 pub fn give_way() {
     METER.lock().threads.iter().for_each(|thread| Priority::set(Some(thread.id), LOWEST_NICE));
 }
 
-/// The run of this thread has ended, and its priority is no longer raised.
+/// Ends the run of this thread, and resets its priority.
 pub fn ended() {
     Priority::ordinary();
     METER.lock().raised = false;
 }
 
-/// Ticks for ever: a task of the runtime.
+/// Ticks forever: a task of the runtime.
 pub async fn measure() {
     let mut interval = tokio::time::interval(TICK);
     interval.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
@@ -195,19 +198,20 @@ pub async fn measure() {
     }
 }
 
-/// How long opsctl itself was late since then, if that is a considerable part of the time: a timeout in it is no evidence about others.
+/// The delay of opsctl since then, if it is a considerable part of the period: a timeout in it is not evidence about other
+/// processes.
 #[must_use]
 pub fn was_late(since: Instant) -> Option<Duration> {
     METER.was_late(since, Instant::now())
 }
 
-/// The time is over.
+/// The timeout has elapsed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Elapsed;
 
-/// Waits at most `limit`, and once more as long when opsctl itself was late. Takes the place of `tokio::time::timeout` where a timeout
-/// is evidence. An attempt of which this is a part is then given the time as well. If opsctl was late again, the probe that
-/// this is a part of learns it through [`watched`].
+/// Waits at most `limit`, and once more as long if opsctl itself was late. Replaces `tokio::time::timeout` where a timeout is
+/// evidence. An enclosing attempt is granted the additional time as well. If opsctl was late again, the enclosing probe is
+/// notified through [`watched`].
 pub async fn timeout<T>(limit: Duration, attempt: impl Future<Output = T>) -> Result<T, Elapsed> {
     timeout_by(limit, attempt, was_late).await
 }
@@ -237,8 +241,8 @@ async fn timeout_by<T>(
     Err(Elapsed)
 }
 
-/// Makes an attempt that keeps its time limit itself, on a thread or in the kernel, and makes it once more when it timed out while opsctl
-/// was late. As [`timeout`] otherwise.
+/// Makes an attempt that enforces its own time limit, on a thread or in the kernel, and repeats it once if it timed out while
+/// opsctl was late. Otherwise as [`timeout`].
 pub async fn retried<T, F: Future<Output = T>>(attempt: impl Fn() -> F, timed_out: impl Fn(&T) -> bool) -> T {
     let first = Instant::now();
     let value = attempt().await;
@@ -254,21 +258,21 @@ pub async fn retried<T, F: Future<Output = T>>(attempt: impl Fn() -> F, timed_ou
     value
 }
 
-/// Time after which being late has a consequence.
-const RECENTLY: Duration = Duration::from_millis(400);
+/// The period over which delays are measured before the priority is raised.
+const LATE_WINDOW: Duration = Duration::from_millis(400);
 
-/// The priority of a run on a host whose processors are busy: half of a processor against ten busy processes. A run takes some tenths of
-/// a second of processor time; without them it could not report why the host is slow.
+/// The priority of a run on a host with busy processors: half of a processor against ten busy processes. A run uses some tenths
+/// of a second of processor time; without them it could not report why the host is slow.
 const BUSY_NICE: i32 = -10;
 
 /// The lowest priority (`setpriority(2)`).
 const LOWEST_NICE: i32 = 19;
 
-/// The priority of a thread that ends a late run.
-const LAST_NICE: i32 = -15;
+/// The priority of the thread that ends a late run.
+const REPORT_NICE: i32 = -15;
 
-/// Raises the priority of a thread for the moment that the end of a run takes: on a host whose processors are busy the report would
-/// come after the deadline, and only root may report in time.
+/// Raises the priority of a thread until the end of a run is reported: on a host with busy processors the report would otherwise
+/// miss the deadline. Requires root.
 #[derive(Debug)]
 pub struct Priority {
     thread: Option<Pid>,
@@ -276,27 +280,27 @@ pub struct Priority {
 }
 
 impl Priority {
-    /// Of this thread, until it is dropped.
+    /// Raises the priority of this thread until the value is dropped.
     #[must_use]
     pub fn raise() -> Self {
         let thread = Some(rustix::thread::gettid());
         let before = getpriority_process(thread).unwrap_or_default();
-        Self::set(thread, LAST_NICE);
+        Self::set(thread, REPORT_NICE);
         Self { thread, before }
     }
 
-    /// Of this thread, for good: one that waits for the end of a run.
+    /// Raises the priority of this thread permanently: for a thread that waits for the end of a run.
     pub fn raise_for_good() {
-        Self::set(Some(rustix::thread::gettid()), LAST_NICE);
+        Self::set(Some(rustix::thread::gettid()), REPORT_NICE);
     }
 
-    /// Of a thread of a run that does not keep up.
+    /// Sets the priority of a run that is late.
     #[cfg(test)]
     pub(super) fn keep_up() -> rustix::io::Result<()> {
         setpriority_process(Some(rustix::thread::gettid()), BUSY_NICE)
     }
 
-    /// Takes back what was raised for this thread: for programs that it starts.
+    /// Resets the raised priority of this thread: for programs that it starts.
     pub(super) fn ordinary() {
         let thread = Some(rustix::thread::gettid());
         if getpriority_process(thread).is_ok_and(|nice| nice == BUSY_NICE) {
@@ -305,7 +309,7 @@ impl Priority {
     }
 
     fn set(thread: Option<Pid>, nice: i32) {
-        // without CAP_SYS_NICE it stays as it is
+        // without CAP_SYS_NICE the priority is unchanged
         let _ = setpriority_process(thread, nice);
     }
 }
@@ -316,22 +320,21 @@ impl Drop for Priority {
     }
 }
 
-/// Takes note that an attempt of this task that began then and timed out is no evidence, if opsctl was late since. For attempts that cannot
-/// be made twice.
+/// Marks an attempt of this task, which began then and timed out, as inconclusive if opsctl was late since. For attempts that
+/// cannot be repeated.
 pub fn doubt(since: Instant) {
     if let Some(late) = was_late(since) {
         mark(late);
     }
 }
 
-/// Takes note that an attempt of this task failed because opsctl was late by so much.
+/// Marks an attempt of this task as failed because of this delay of opsctl.
 pub fn mark(late: Duration) {
-    // outside of a probe it concerns nothing
+    // outside of a probe the mark has no effect
     let _ = TOO_BUSY.try_with(|busy| busy.set(busy.get().max(Some(late))));
 }
 
-/// Runs a future and reports beside its result how long opsctl was late in attempts of it that timed out. What was found then cannot be
-/// believed.
+/// Runs a future and returns its result with the delay of opsctl in attempts that timed out. A result with a delay is unreliable.
 pub async fn watched<T>(future: impl Future<Output = T>) -> (T, Option<Duration>) {
     TOO_BUSY
         .scope(Cell::new(None), async {
@@ -341,11 +344,11 @@ pub async fn watched<T>(future: impl Future<Output = T>) -> (T, Option<Duration>
         .await
 }
 
-/// Why such a probe is unknown.
+/// The reason for the state `unknown` of such a probe.
 #[must_use]
 pub fn too_busy(late: Duration) -> String {
     let late = quantity::duration(late.try_into().unwrap_or_default());
-    format!("this host was too busy to tell (opsctl itself waited {late} for a processor)")
+    format!("this host was too busy for a reliable result (opsctl itself waited {late} for a processor)")
 }
 
 #[cfg(test)]
@@ -374,12 +377,12 @@ mod tests {
     fn late_ticks_add_up() {
         let (meter, start) = ticked(&[0, 300, 600, 900]);
         assert_eq!(meter.was_late(start, start + SECOND), Some(Duration::from_millis(600)));
-        // only what happened since
+        // only delays after the given time count
         assert_eq!(meter.was_late(start + Duration::from_millis(900), start + SECOND), None);
     }
 
     #[test]
-    fn tick_that_has_not_come_counts() {
+    fn overdue_tick_counts() {
         let (meter, start) = ticked(&[0, 100]);
         assert_eq!(meter.was_late(start, start + SECOND), Some(Duration::from_millis(800)));
     }
@@ -395,13 +398,13 @@ mod tests {
     }
 
     #[test]
-    fn waiting_thread_is_read_from_the_kernel() {
+    fn schedstat_of_a_thread() {
         let meter = Meter::new();
         meter.add_thread();
         assert!(meter.lock().threads[0].read().is_some());
     }
 
-    /// Short, and long enough for two of them in a row to be told from one.
+    /// Short, but long enough to distinguish one period from two.
     const LIMIT: Duration = Duration::from_millis(50);
 
     #[tokio::test(flavor = "current_thread")]
@@ -432,9 +435,9 @@ mod tests {
     }
 
     #[tokio::test(flavor = "current_thread")]
-    async fn opsctl_that_was_late_twice_cannot_tell() {
+    async fn opsctl_late_twice_is_inconclusive() {
         let (result, late) = watched(timeout_by(LIMIT, std::future::pending::<()>(), |_| Some(SECOND / 2))).await;
         assert_eq!((result, late), (Err(Elapsed), Some(SECOND / 2)));
-        assert_eq!(too_busy(SECOND / 2), "this host was too busy to tell (opsctl itself waited 0.5 s for a processor)");
+        assert_eq!(too_busy(SECOND / 2), "this host was too busy for a reliable result (opsctl itself waited 0.5 s for a processor)");
     }
 }

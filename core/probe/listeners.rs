@@ -1,4 +1,4 @@
-//! Who listens: TCP sockets of a network namespace, and the processes that hold them.
+//! TCP and UDP listeners of a network namespace, and the processes that own them.
 
 use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
@@ -7,10 +7,10 @@ use serde::{Deserialize, Serialize};
 
 use super::{Io, ProbeCx, blocking};
 
-/// Time limit of reading one table of sockets.
+/// Time limit for reading one socket table.
 const TABLE_TIMEOUT: Duration = Duration::from_secs(1);
 
-/// A process that holds a listening socket.
+/// A process that owns a listening socket.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Owner {
     /// Process id.
@@ -31,26 +31,28 @@ pub struct Listener {
 }
 
 impl Listener {
-    /// Whether only processes in the same namespace reach it.
+    /// Whether it is reachable only from the same namespace.
     #[must_use]
     pub fn is_loopback(&self) -> bool {
         self.address.is_loopback()
     }
 }
 
-/// The listening TCP sockets in the network namespace of `pid`; none when the process is gone or not ours to see.
+/// The listening TCP sockets in the network namespace of `pid`; `None` if the process no longer exists or is not readable by this
+/// user.
 #[must_use]
 pub fn listeners_of(io: &Io, pid: i64) -> Option<Vec<Listener>> {
     tcp_table(io, pid).map(|text| parse(&text))
 }
 
-/// The addresses at which a UDP port is open in the network namespace of `pid`; none when the process is gone or not ours to see.
+/// The addresses on which a UDP port is open in the network namespace of `pid`; `None` if the process no longer exists or is not
+/// readable by this user.
 #[must_use]
 pub fn udp_addresses_of(io: &Io, pid: i64, port: u16) -> Option<Vec<IpAddr>> {
     Some(udp_sockets_of(io, pid)?.into_iter().filter(|s| s.port() == port).map(|s| s.ip()).collect())
 }
 
-/// The UDP sockets in the network namespace of `pid` that take packets from anybody.
+/// The unconnected UDP sockets in the network namespace of `pid`, which accept packets from any peer.
 #[must_use]
 pub fn udp_sockets_of(io: &Io, pid: i64) -> Option<Vec<SocketAddr>> {
     let v4 = io.read_lossy(format!("/proc/{pid}/net/udp")).ok()?;
@@ -58,7 +60,7 @@ pub fn udp_sockets_of(io: &Io, pid: i64) -> Option<Vec<SocketAddr>> {
     Some(parse_udp(&(v4 + &v6)))
 }
 
-/// A UDP socket that is not connected is in the state TCP calls closed: `07`.
+/// An unconnected UDP socket is in the state that TCP calls closed: `07`.
 pub(super) fn parse_udp(text: &str) -> Vec<SocketAddr> {
     text.lines().filter_map(row).filter(|r| r.state == "07").map(|r| r.local).collect()
 }
@@ -72,10 +74,11 @@ fn parse_line(line: &str) -> Option<Listener> {
     Some(Listener { address: row.local.ip(), port: row.local.port(), inode: row.inode })
 }
 
-/// The TCP sockets in the network namespace of `pid`, as text, of both families; none when the process is gone or not ours to see.
+/// The TCP sockets of both address families in the network namespace of `pid`, as text; `None` if the process no longer exists or
+/// is not readable by this user.
 pub(super) fn tcp_table(io: &Io, pid: i64) -> Option<String> {
     let v4 = io.read_lossy(format!("/proc/{pid}/net/tcp")).ok()?;
-    // absent where IPv6 is off
+    // absent if IPv6 is disabled
     let v6 = io.read_lossy(format!("/proc/{pid}/net/tcp6")).unwrap_or_default();
     Some(v4 + &v6)
 }
@@ -88,14 +91,15 @@ pub(super) struct Row<'a> {
     pub(super) state: &'a str,
     /// Bytes sent that are not acknowledged.
     pub(super) unacknowledged: u64,
-    /// Bytes received that nobody has read; of a listener the connections that wait to be accepted.
+    /// Received bytes not yet read by the process; for a listener the connections in the accept queue.
     pub(super) waiting: u64,
     pub(super) retransmits: u32,
-    /// 0 when no process holds it any more.
+    /// 0 if no process holds it any longer.
     pub(super) inode: u64,
 }
 
-/// A line of `/proc/net/tcp`: `sl local remote st tx:rx tr:when retrnsmt uid timeout inode`, numbers but the last in hexadecimal.
+/// Parses a line of `/proc/net/tcp`: `sl local remote st tx:rx tr:when retrnsmt uid timeout inode`, numbers but the last in
+/// hexadecimal.
 pub(super) fn row(line: &str) -> Option<Row<'_>> {
     let mut fields = line.split_ascii_whitespace().skip(1);
     let (local, remote) = (socket_address(fields.next()?)?, socket_address(fields.next()?)?);
@@ -113,7 +117,8 @@ pub(super) fn row(line: &str) -> Option<Row<'_>> {
     })
 }
 
-/// The address is in groups of four bytes, each group in the host's byte order: `0100007F:1F90`, or four groups in front of the port for IPv6; a mapped IPv4 address is that address.
+/// Parses groups of four bytes, each in host byte order, before the port: `0100007F:1F90`, or four groups for IPv6. An
+/// IPv4-mapped address becomes the IPv4 address.
 fn socket_address(text: &str) -> Option<SocketAddr> {
     let (address, port) = text.split_once(':')?;
     let group = |i: usize| u32::from_str_radix(address.get(i * 8..i * 8 + 8)?, 16).ok().map(u32::to_ne_bytes);
@@ -131,18 +136,18 @@ fn socket_address(text: &str) -> Option<SocketAddr> {
     Some(SocketAddr::new(address.to_canonical(), u16::from_str_radix(port, 16).ok()?))
 }
 
-/// What the kernel knows of connections to one address.
+/// State of the connections to one address.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Talk {
-    /// One is established and loses nothing: it works.
+    /// One is established without retransmissions.
     Works,
-    /// One is being tried, or waits for an answer.
+    /// One is being established, or waits for an acknowledgement.
     Tries,
-    /// None is there, or they are not ours to see.
+    /// There is none, or they are not readable by this user.
     None,
 }
 
-/// Whether anybody in the network namespace of `pid` talks to `to` right now.
+/// The current connections from the network namespace of `pid` to `to`.
 #[must_use]
 pub fn talk(io: &Io, pid: i64, to: SocketAddr) -> Talk {
     talk_in(&tcp_table(io, pid).unwrap_or_default(), to)
@@ -150,24 +155,24 @@ pub fn talk(io: &Io, pid: i64, to: SocketAddr) -> Talk {
 
 pub(super) fn talk_in(table: &str, to: SocketAddr) -> Talk {
     let rows: Vec<Row<'_>> = table.lines().filter_map(row).filter(|r| r.remote == to).collect();
-    // SYN_SENT, or a lasting one that gets no answer
+    // SYN_SENT, or an established one with retransmissions
     if rows.iter().any(|r| r.state == "02" || (r.state == "01" && r.retransmits > 0)) {
         return Talk::Tries;
     }
     if rows.iter().any(|r| r.state == "01") { Talk::Works } else { Talk::None }
 }
 
-/// Whether a wildcard socket of IPv6 leaves IPv4 out in the network namespace of `pid` (`net.ipv6.bindv6only`); none when it cannot be
-/// entered, or without IPv6. What a program asks for itself is not in it.
+/// Whether IPv6 wildcard sockets exclude IPv4 in the network namespace of `pid` (`net.ipv6.bindv6only`); `None` if the namespace
+/// cannot be entered, or without IPv6. The socket option of a program overrides it.
 pub async fn v6_only(pid: i32) -> Option<bool> {
-    // below /proc/sys/net every thread sees the namespace it is in
+    // /proc/sys/net shows the network namespace of the reading thread
     let read = |io: &Io| io.read_to_string("/proc/sys/net/ipv6/bindv6only");
     let read = super::netns::inside(Some(pid), "bindv6only", "/proc/sys/net/ipv6", TABLE_TIMEOUT, read);
     Some(read.await.ok()?.trim() == "1")
 }
 
 impl ProbeCx {
-    /// The process of this host that listens on a TCP port, if one does and this user may see it.
+    /// The process of this host that listens on a TCP port, if it exists and is readable by this user.
     pub async fn owner_of_tcp_port(&self, port: u16) -> Option<Owner> {
         let listening =
             blocking::run("listening sockets", "/proc", TABLE_TIMEOUT, |io| listeners_of(io, i64::from(std::process::id())));
@@ -179,8 +184,8 @@ impl ProbeCx {
     }
 }
 
-/// Whether a process was started with an address of this port of the loopback in its environment (`localhost:5432`), or with one of these
-/// variables. Only the answer leaves this function.
+/// Whether the environment of a process contains a loopback address with this port (`localhost:5432`), or one of these variables.
+/// Only the result is returned, not the values.
 #[must_use]
 pub fn environment_names(io: &Io, pid: i32, port: u16, variables: &[&str]) -> bool {
     let text = io.read_lossy(format!("/proc/{pid}/environ")).unwrap_or_default();
@@ -195,7 +200,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn both_families_are_read_and_only_listeners() {
+    fn listeners_of_both_address_families() {
         let text = "  sl  local_address rem_address   st tx_queue rx_queue tr tm->when retrnsmt   uid  timeout inode\n\
    0: 0100007F:1F90 00000000:0000 0A 00000000:00000000 00:00000000 00000000     0        0 4711 1 0 100 0 0 10 0\n\
    1: 0B00007F:A1B2 00000000:0000 0A 00000000:00000000 00:00000000 00000000     0        0 4712 1 0 100 0 0 10 0\n\
@@ -207,7 +212,7 @@ mod tests {
     }
 
     #[test]
-    fn of_udp_only_what_anybody_may_send_to_counts() {
+    fn connected_udp_sockets_are_ignored() {
         let text = "   sl  local_address rem_address   st tx_queue rx_queue tr tm->when retrnsmt   uid  timeout inode ref pointer drops\n\
   514: 3500007F:0035 00000000:0000 07 00000000:00000000 00:00000000 00000000   101        0 1001 2 0000000000000000 0\n\
   515: 0100007F:0035 0100007F:9999 01 00000000:00000000 00:00000000 00000000   101        0 1002 2 0000000000000000 0\n";
@@ -215,7 +220,7 @@ mod tests {
     }
 
     #[test]
-    fn a_connection_that_gets_no_answer_proves_nothing() {
+    fn connection_with_retransmissions_is_not_established() {
         let line = |state: &str, retransmits: &str| {
             format!(
                 "   3: 0100007F:9B52 0200000A:1F90 {state} 00000000:00000000 00:00000000 {retransmits}     0        0 4711 2\n"
@@ -231,7 +236,7 @@ mod tests {
 
     proptest::proptest! {
         #[test]
-        fn any_text_is_survived(text in "(\\PC|\n| )*") {
+        fn arbitrary_text_does_not_panic(text in "(\\PC|\n| )*") {
             let to = SocketAddr::from(([1, 1, 1, 1], 1));
             let _ = (parse(&text), parse_line(&text), parse_udp(&text), talk_in(&text, to));
         }

@@ -1,4 +1,4 @@
-//! Reads that several checks share happen once per run, without an order between the checks.
+//! Shared reads: each is done once per run, independent of the order of the checks.
 
 use std::collections::HashMap;
 use std::future::Future;
@@ -10,10 +10,10 @@ use tokio::sync::OnceCell;
 
 use super::lag;
 
-/// A value, and how late opsctl was in attempts of reading it that timed out: whoever gets the value is concerned.
+/// A value, and the delay of opsctl in attempts to read it that timed out, which concerns every caller.
 type Cell<V> = Arc<OnceCell<(V, Option<Duration>)>>;
 
-/// Values by key, each computed once; whoever asks while it is being computed waits for it.
+/// Values by key, each computed once; concurrent callers wait for the computation.
 #[derive(Debug)]
 pub struct Memo<K, V> {
     cells: Mutex<HashMap<K, Cell<V>>>,
@@ -26,12 +26,12 @@ impl<K, V> Default for Memo<K, V> {
 }
 
 impl<K: Eq + Hash, V: Clone> Memo<K, V> {
-    /// With a value that is known already.
+    /// A memo with a value that is already known.
     pub fn holding(key: K, value: V) -> Self {
         Self { cells: Mutex::new(HashMap::from([(key, Arc::new(OnceCell::new_with(Some((value, None)))))])) }
     }
 
-    /// The value for `key`, computed by `read` if nobody has asked yet.
+    /// The value for `key`, computed by `read` on the first call.
     pub async fn get<F>(&self, key: K, read: impl FnOnce() -> F) -> V
     where
         F: Future<Output = V>,
@@ -40,7 +40,7 @@ impl<K: Eq + Hash, V: Clone> Memo<K, V> {
             let mut cells = self.cells.lock().unwrap_or_else(PoisonError::into_inner);
             cells.entry(key).or_default().clone()
         };
-        // hundreds wait for one: each would else hold the room of a whole read
+        // boxed: otherwise each of hundreds of waiting callers would allocate the state of a whole read
         let (value, late) = cell.get_or_init(|| Box::pin(lag::watched(async { read().await }))).await.clone();
         if let Some(late) = late {
             lag::mark(late);
@@ -54,7 +54,7 @@ mod tests {
     use super::*;
 
     #[tokio::test(flavor = "current_thread")]
-    async fn second_reader_learns_that_the_first_was_late() {
+    async fn delay_of_the_first_reader_is_passed_to_the_second() {
         let memo = Memo::<(), u8>::default();
         let late = Duration::from_secs(1);
         let read = || async {

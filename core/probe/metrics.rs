@@ -1,40 +1,40 @@
-//! Numbers in Prometheus' text format (<https://prometheus.io/docs/instrumenting/exposition_formats/>).
+//! Samples in the Prometheus text format (<https://prometheus.io/docs/instrumenting/exposition_formats/>).
 
 use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
-/// More numbers than are wanted of one server.
-const MOST: usize = 2000;
+/// Limit of samples of one server.
+const MAX_SAMPLES: usize = 2000;
 
-/// One number.
+/// One sample.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Number {
-    /// What it measures.
+    /// The metric name.
     pub name: String,
-    /// Its labels; what is an address in them is without login and query.
+    /// Its labels; URLs in them are without credentials and query.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub labels: BTreeMap<String, String>,
-    /// The number.
+    /// The value.
     pub value: f64,
 }
 
 impl Number {
-    /// The value of a label, or nothing.
+    /// The value of a label, or an empty string.
     #[must_use]
     pub fn label(&self, name: &str) -> &str {
         self.labels.get(name).map_or("", String::as_str)
     }
 }
 
-/// The numbers that are called like one of these; what is not a number is left out.
+/// The samples with one of these names; other lines are ignored.
 #[must_use]
 pub fn parse(text: &str, names: &[&str]) -> Vec<Number> {
     let wanted = |line: &&str| {
         let name = &line[..line.find(['{', ' ']).unwrap_or(0)];
         !name.is_empty() && names.contains(&name)
     };
-    text.lines().filter(wanted).filter_map(number).take(MOST).collect()
+    text.lines().filter(wanted).filter_map(number).take(MAX_SAMPLES).collect()
 }
 
 fn number(line: &str) -> Option<Number> {
@@ -44,12 +44,12 @@ fn number(line: &str) -> Option<Number> {
         Some(inside) => labels(inside)?,
         None => (BTreeMap::new(), rest),
     };
-    // a time may follow
+    // a timestamp may follow
     let value: f64 = rest.split_whitespace().next()?.parse().ok()?;
     value.is_finite().then(|| Number { name: name.to_owned(), labels, value })
 }
 
-/// `a="b",c="d"} 1`: the labels, and what is behind them.
+/// Parses `a="b",c="d"} 1` into the labels and the rest.
 fn labels(text: &str) -> Option<(BTreeMap<String, String>, &str)> {
     let mut found = BTreeMap::new();
     let mut rest = text;
@@ -76,7 +76,7 @@ fn labels(text: &str) -> Option<(BTreeMap<String, String>, &str)> {
     }
 }
 
-/// All numbers of one name added up; none when there is none.
+/// The sum of all samples with one name; `None` if there is none.
 #[must_use]
 pub fn sum(numbers: &[Number], name: &str) -> Option<f64> {
     let mut all = numbers.iter().filter(|n| n.name == name).map(|n| n.value).peekable();
@@ -89,7 +89,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn lines_are_read_with_their_labels() {
+    fn samples_with_labels() {
         let text = "# HELP a x\na 1\nb{x=\"1\",y=\"q\\\"}\"} 2.5 1700000000\nb{} 1\nc NaN\nab 9\n\
                     d{alertmanager=\"http://u:canary@am:9093/api/v2/alerts?token=canary\"} 3\n";
         let found = parse(text, &["a", "b", "c", "d"]);
@@ -101,7 +101,7 @@ mod tests {
 
     proptest::proptest! {
         #[test]
-        fn any_text_is_survived(text in "(\\PC|\n| |\\{|\")*") {
+        fn arbitrary_text_does_not_panic(text in "(\\PC|\n| |\\{|\")*") {
             let _ = (parse(&text, &["a"]), number(&text));
         }
     }

@@ -1,8 +1,8 @@
-//! The only code that reads the machine: one file per kind of source.
+//! Probes: the only code that reads the system. One file per kind of source.
 //!
-//! Rules every reader keeps: it has its own timeout; every call that can block in the kernel takes the [`Io`] that
-//! [`blocking::run`] hands out; what comes back is plain data; foreign text is kept as it is (rendering makes it printable,
-//! the engine removes secrets), but its size is bounded.
+//! Every probe has its own timeout; every call that can block in the kernel requires the [`Io`] that [`blocking::run`] provides;
+//! results are plain data; external text is not changed (rendering escapes it, the engine removes secrets), but its size is
+//! limited.
 
 pub mod activity;
 pub mod boot;
@@ -59,7 +59,7 @@ pub mod trusted;
 
 pub use cx::{Ask, History, NoHistory, ProbeCx};
 pub use environ::environment;
-pub use error::ProbeError;
+pub use error::{ProbeError, UNEXPECTED_FORMAT};
 pub use io::{Io, blocking};
 pub use memo::Memo;
 pub use redact::{REDACTED, Redactor};

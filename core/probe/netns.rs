@@ -1,4 +1,4 @@
-//! TCP connections made from inside another process's network namespace.
+//! TCP connections from inside another process's network namespace.
 
 use std::net::{SocketAddr, TcpStream};
 use std::os::fd::AsFd;
@@ -8,15 +8,15 @@ use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
 
 use super::{Io, ProbeError, blocking, lag};
 
-/// Why a connection could not be made.
+/// A failed connection attempt.
 #[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum NoConnection {
-    /// Nobody listens there (or a firewall answers for them).
+    /// Connection refused: no listener, or a firewall rejects the connection.
     Refused,
-    /// Nothing came back.
+    /// The attempt timed out.
     Timeout,
-    /// Anything else, such as no route.
+    /// Any other error, such as no route.
     Other(String),
 }
 
@@ -25,7 +25,7 @@ pub async fn connect(address: SocketAddr, timeout: Duration) -> Result<Result<to
     connect_from(None, address, timeout).await
 }
 
-/// Connects to `address` as process `pid` would. Needs root: entering a namespace is the kernel's to allow (setns(2)).
+/// Connects to `address` from the network namespace of process `pid`. Requires root (setns(2)).
 pub async fn connect_inside(
     pid: i64,
     address: SocketAddr,
@@ -34,7 +34,7 @@ pub async fn connect_inside(
     connect_from(Some(pid), address, timeout).await
 }
 
-/// Connects as process `pid` would, or this one, without a thread where none is needed.
+/// Connects from the network namespace of process `pid`, or of this process; without a thread if it is the same namespace.
 pub async fn connect_as(
     pid: Option<i32>,
     address: SocketAddr,
@@ -52,10 +52,10 @@ pub async fn connect_as(
     })
 }
 
-/// Whether `pid` is in this network namespace.
+/// Whether `pid` is in the network namespace of this process.
 fn same_network(io: &Io, pid: i32) -> bool {
-    let of = |who: &str| io.read_link(format!("/proc/{who}/ns/net")).ok();
-    matches!((of("self"), of(&pid.to_string())), (Some(ours), Some(theirs)) if ours == theirs)
+    let of = |pid: &str| io.read_link(format!("/proc/{pid}/ns/net")).ok();
+    matches!((of("self"), of(&pid.to_string())), (Some(own), Some(other)) if own == other)
 }
 
 async fn connect_from(
@@ -72,7 +72,7 @@ async fn connect_once(
     timeout: Duration,
 ) -> Result<Result<tokio::net::TcpStream, NoConnection>, ProbeError> {
     let from = pid.map_or_else(|| address.to_string(), |pid| format!("{address} inside the namespace of process {pid}"));
-    // a thread of its own: it enters the namespace, and ends there
+    // a separate thread enters the namespace and exits there
     let stream = blocking::run("a connection", &from, timeout + Duration::from_millis(200), move |io| {
         if let Some(pid) = pid {
             enter(io, pid)?;
@@ -87,7 +87,7 @@ async fn connect_once(
     }))
 }
 
-/// Whether there is a way out of the network of `pid`: a default route of either family. None when the process is gone.
+/// Whether the network namespace of `pid` has a default route of either address family. `None` if the process no longer exists.
 #[must_use]
 pub fn has_way_out(io: &Io, pid: i64) -> Option<bool> {
     let v4 = io.read_lossy(format!("/proc/{pid}/net/route")).ok()?;
@@ -101,21 +101,23 @@ pub(super) fn is_default_v4(line: &str) -> bool {
     matches!(fields[..], [_, "00000000", _, _, _, _, _, "00000000", ..])
 }
 
-/// `destination prefix source prefix next-hop metric references use flags device`; the kernel's own one that leads nowhere is on `lo`.
+/// `destination prefix source prefix next-hop metric references use flags device`; the kernel's unreachable default route is on
+/// `lo`.
 pub(super) fn is_default_v6(line: &str) -> bool {
     let fields: Vec<&str> = line.split_ascii_whitespace().collect();
     fields.len() == 10 && fields[0].bytes().all(|b| b == b'0') && fields[1] == "00" && fields[9] != "lo"
 }
 
-/// Runs `read` in the network namespace of `pid` or in this one: on a thread of its own, which enters the namespace and ends there.
+/// Runs `read` in the network namespace of `pid` or of this process, on a separate thread that enters the namespace and exits
+/// there.
 pub(super) async fn inside<T: Send + 'static>(
     pid: Option<i32>,
     what: &str,
     from: &str,
-    patience: Duration,
+    timeout: Duration,
     read: impl FnOnce(&Io) -> std::io::Result<T> + Send + 'static,
 ) -> Result<T, ProbeError> {
-    let done = blocking::run(what, from, patience, move |io| {
+    let done = blocking::run(what, from, timeout, move |io| {
         if let Some(pid) = pid {
             enter_other(io, pid)?;
         }
@@ -124,7 +126,7 @@ pub(super) async fn inside<T: Send + 'static>(
     done.await?.map_err(|e| ProbeError::of_process(what, from, &e))
 }
 
-/// Enters the network namespace of `pid`, unless it is this one; for a thread of its own.
+/// Enters the network namespace of `pid` unless it is already the current one; for a separate thread.
 pub(super) fn enter_other(io: &Io, pid: i32) -> std::io::Result<()> {
     if same_network(io, pid) { Ok(()) } else { enter(io, i64::from(pid)) }
 }
@@ -147,7 +149,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_default_route_is_the_way_out() {
+    fn default_routes_of_both_address_families() {
         assert!(is_default_v4("eth0\t00000000\t010011AC\t0003\t0\t0\t0\t00000000\t0\t0\t0"));
         assert!(!is_default_v4("eth0\t000011AC\t00000000\t0001\t0\t0\t0\t0000FFFF\t0\t0\t0"));
         let zero = "0".repeat(32);
@@ -157,7 +159,7 @@ mod tests {
 
     proptest::proptest! {
         #[test]
-        fn any_line_is_survived(text in "(\\PC|\t| )*") {
+        fn arbitrary_line_does_not_panic(text in "(\\PC|\t| )*") {
             let _ = (is_default_v4(&text), is_default_v6(&text));
         }
     }

@@ -1,7 +1,7 @@
-//! A panic costs the check that it happens in, not the run.
+//! Panic handling: a panic aborts the check in which it occurs, not the run.
 //!
-//! A panic message can quote what was being read (`byte index 5 is not a char boundary; it is inside … of "password=…"`), and its place
-//! holds paths of the machine that built the program. Reports therefore name only the place, as the source tree or the crate names it.
+//! A panic message can quote the input (`byte index 5 is not a char boundary; it is inside … of "password=…"`), and its location
+//! contains paths of the build machine. Reports therefore contain only the location, relative to the source tree or the crate.
 
 use std::cell::RefCell;
 use std::fmt;
@@ -12,25 +12,25 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use futures_util::FutureExt as _;
 
-/// Whether panics are printed as well, with message and backtrace.
+/// Whether panics are also printed, with message and backtrace.
 static PRINTED: AtomicBool = AtomicBool::new(false);
 
 thread_local! {
-    /// Where the last panic of this thread happened.
-    static PLACE: RefCell<Option<String>> = const { RefCell::new(None) };
+    /// Location of the last panic of this thread.
+    static LAST_LOCATION: RefCell<Option<String>> = const { RefCell::new(None) };
 }
 
-/// A panic that was caught.
+/// A caught panic.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct InternalError {
     /// `core/probe/tls/x509.rs:84`; `None` without the hook.
-    place: Option<String>,
+    location: Option<String>,
 }
 
 impl fmt::Display for InternalError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match &self.place {
-            Some(place) => write!(f, "internal error ({place}): please report"),
+        match &self.location {
+            Some(location) => write!(f, "internal error ({location}): please report"),
             None => f.write_str("internal error: please report"),
         }
     }
@@ -38,14 +38,14 @@ impl fmt::Display for InternalError {
 
 impl std::error::Error for InternalError {}
 
-/// From now on a panic prints nothing, unless [`print()`] is on: the terminal belongs to the report.
+/// Installs a hook after which a panic prints nothing unless [`print()`] was called: the terminal is reserved for the report.
 pub fn install_hook() {
     static INSTALLED: Once = Once::new();
     INSTALLED.call_once(|| {
         let before = take_hook();
         set_hook(Box::new(move |info| {
-            let place = info.location().map(shown);
-            PLACE.with(|p| *p.borrow_mut() = place);
+            let location = info.location().map(without_build_path);
+            LAST_LOCATION.with(|p| *p.borrow_mut() = location);
             if PRINTED.load(Ordering::Relaxed) {
                 before(info);
             }
@@ -53,13 +53,13 @@ pub fn install_hook() {
     });
 }
 
-/// Prints panics as well: for `-vv`.
+/// Also prints panics: for `-vv`.
 pub fn print() {
     PRINTED.store(true, Ordering::Relaxed);
 }
 
-/// A place without the directories of the machine that built the program.
-fn shown(location: &Location<'_>) -> String {
+/// A location without the directories of the build machine.
+fn without_build_path(location: &Location<'_>) -> String {
     let file = location.file().replace('\\', "/");
     let crates = file.split_once("/registry/src/").and_then(|(_, rest)| rest.split_once('/'));
     let std = file.split_once("/rustc/").and_then(|(_, rest)| rest.split_once('/'));
@@ -71,20 +71,20 @@ fn shown(location: &Location<'_>) -> String {
     format!("{file}:{}", location.line())
 }
 
-fn last() -> InternalError {
-    InternalError { place: PLACE.with(|p| p.borrow_mut().take()) }
+fn last_panic() -> InternalError {
+    InternalError { location: LAST_LOCATION.with(|p| p.borrow_mut().take()) }
 }
 
-/// Runs something; a panic is an error. What it shares with others has to bear being left in the middle: every lock of this program is
-/// taken with `PoisonError::into_inner`, and a value that is computed once is computed again by the next caller.
+/// Runs a closure and returns a panic as an error. State that it shares must tolerate an interrupted update: every lock of this
+/// program is acquired with `PoisonError::into_inner`, and a value that is computed once is computed again by the next caller.
 pub fn caught<T>(run: impl FnOnce() -> T) -> Result<T, InternalError> {
-    catch_unwind(AssertUnwindSafe(run)).map_err(|_| last())
+    catch_unwind(AssertUnwindSafe(run)).map_err(|_| last_panic())
 }
 
 /// [`caught`] for a future.
 pub async fn caught_async<T>(future: impl Future<Output = T>) -> Result<T, InternalError> {
-    // each poll ends on the thread that it began on, and with it the panic
-    AssertUnwindSafe(future).catch_unwind().await.map_err(|_| last())
+    // each poll starts and ends on the same thread, and so does a panic in it
+    AssertUnwindSafe(future).catch_unwind().await.map_err(|_| last_panic())
 }
 
 #[cfg(test)]
@@ -92,7 +92,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn panic_names_its_place_and_not_its_message() {
+    fn panic_report_has_the_location_without_the_message() {
         install_hook();
         let error = caught(|| panic!("password=hunter2")).err().map(|e| e.to_string()).unwrap_or_default();
         assert!(error.starts_with("internal error (core/probe/panics.rs:") && error.ends_with("): please report"), "{error}");
@@ -100,10 +100,10 @@ mod tests {
     }
 
     #[test]
-    fn place_holds_no_build_path() {
+    fn location_has_no_build_path() {
         install_hook();
         let text = String::from("é");
-        // in the standard library
+        // panics in the standard library
         let error = caught(|| text[1..].len()).err().map(|e| e.to_string()).unwrap_or_default();
         assert!(!error.contains("/home/") && !error.contains("/root/") && !error.contains("/rustc/"), "{error}");
     }

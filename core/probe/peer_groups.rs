@@ -1,20 +1,21 @@
-//! Supplementary groups of the process at the other end of a unix socket, as they were when it connected (`SO_PEERGROUPS`, unix(7)).
-#![allow(unsafe_code, reason = "getsockopt(SO_PEERGROUPS) is wrapped by no safe crate we use")]
+//! Supplementary groups of the peer of a Unix socket at connection time (`SO_PEERGROUPS`, unix(7)).
+#![allow(unsafe_code, reason = "getsockopt(SO_PEERGROUPS) is not wrapped by a safe crate in use")]
 
 use std::io;
 use std::os::fd::{AsRawFd, BorrowedFd};
 
-/// `NGROUPS_MAX`: a process has no more groups.
+/// `NGROUPS_MAX`: the kernel's limit of groups of a process.
 const MAX_GROUPS: usize = 65_536;
 
-/// The group ids of the peer of a connected unix stream socket. `SO_PEERCRED` has its primary group only.
+/// The supplementary group ids of the peer of a connected Unix stream socket. `SO_PEERCRED` contains only its primary group.
 pub fn of(socket: BorrowedFd<'_>) -> io::Result<Vec<u32>> {
     let mut groups = vec![0_u32; 64];
     loop {
         let room = groups.len() * size_of::<u32>();
         let mut length = libc::socklen_t::try_from(room).unwrap_or(0);
-        // SAFETY: the descriptor is borrowed and so open during the call; the kernel writes at most `length` bytes to `groups`, which is that
-        // long and exclusively ours, and sets `length` to what it wrote or would write; any bytes are valid numbers
+        // SAFETY: the descriptor is borrowed and therefore open during the call; the kernel writes at most `length` bytes to
+        // `groups`, which is that long and exclusively borrowed, and sets `length` to the written or required size; any bytes are
+        // valid numbers
         let result = unsafe {
             libc::getsockopt(
                 socket.as_raw_fd(),
@@ -57,7 +58,7 @@ mod tests {
     }
 
     #[test]
-    fn no_groups_of_a_file() {
+    fn file_descriptor_has_no_peer_groups() {
         assert!(of(std::fs::File::open("/").unwrap().as_fd()).is_err());
     }
 }

@@ -1,4 +1,4 @@
-//! Processes: what a container's processes wait for, how much they hold, and who is waiting to be reaped.
+//! Details of single processes: blocked writers, memory, zombies, replaced files, mounts.
 
 use std::collections::HashSet;
 use std::path::{Path, PathBuf};
@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use super::Io;
 
-/// All processes.
+/// The pids of all processes.
 pub(super) fn all(io: &Io) -> std::io::Result<impl Iterator<Item = i32> + use<>> {
     Ok(io.read_dir("/proc")?.filter_map(|e| e.ok()?.file_name().to_str()?.parse().ok()))
 }
@@ -17,17 +17,17 @@ pub(super) fn comm(io: &Io, pid: i32) -> Option<String> {
     Some(io.read_lossy(format!("/proc/{pid}/comm")).ok()?.trim().to_owned())
 }
 
-/// What it was started with, or the title it gave itself; arguments are separated by NUL.
+/// The command line of a process, or its title if it sets one; arguments are separated by NUL.
 pub(super) fn command_line(io: &Io, pid: i32) -> Option<String> {
     io.read_lossy(format!("/proc/{pid}/cmdline")).ok()
 }
 
-/// The same without the end, of a process that gives itself a title: one text.
+/// The command line without the trailing NUL bytes, for a process that sets its title: one text.
 pub(super) fn title(io: &Io, pid: i32) -> Option<String> {
     Some(command_line(io, pid)?.trim_end_matches('\0').to_owned())
 }
 
-/// Inodes of the sockets it holds; none when that is not ours to see.
+/// Inodes of its open sockets; `None` if they are not readable by this user.
 pub(super) fn sockets(io: &Io, pid: i32) -> Option<HashSet<u64>> {
     sockets_among(io, pid, usize::MAX)
 }
@@ -46,19 +46,19 @@ pub struct BlockedWriter {
     pub tid: i32,
     /// Command name.
     pub comm: String,
-    /// Kernel function it sleeps in.
+    /// Kernel function in which it sleeps.
     pub wchan: String,
     /// 1 or 2.
     pub fd: u8,
-    /// What that descriptor is, for example `pipe:[12345]`.
+    /// Target of that descriptor, for example `pipe:[12345]`.
     pub pipe: String,
 }
 
 /// The first thread of `pid` that sleeps in a write to stdout or stderr because the pipe is full.
 ///
-/// A container's output is a pipe to its shim; when nobody reads it the next write blocks for ever and the container looks
-/// alive (moby#31540). `wchan` is `pipe_write` up to Linux 6.13 and `anon_pipe_write` after; `syscall` shows the number and
-/// first argument of the call (proc(5)); write(2) is 1 on x86-64 and 64 on arm64.
+/// The output of a container is a pipe to its shim; if the pipe is not read, the next write blocks forever while the container
+/// appears to be running (moby#31540). `wchan` is `pipe_write` up to Linux 6.13 and `anon_pipe_write` after; `syscall` shows the
+/// number and first argument of the call (proc(5)); write(2) is 1 on x86-64 and 64 on arm64.
 #[must_use]
 pub fn blocked_on_output(io: &Io, pid: i64) -> Option<BlockedWriter> {
     let tasks = io.read_dir(format!("/proc/{pid}/task")).ok()?;
@@ -81,7 +81,7 @@ fn blocked_task(io: &Io, task: &Path) -> Option<BlockedWriter> {
     })
 }
 
-/// `1 0x2 0x… …`: a write(2) to descriptor 2.
+/// The descriptor of a write(2) to stdout or stderr: `1 0x2 0x… …` is descriptor 2.
 pub(super) fn written_fd(syscall: &str) -> Option<u8> {
     let mut words = syscall.split_whitespace();
     let number: u32 = words.next()?.parse().ok()?;
@@ -93,7 +93,7 @@ pub(super) fn written_fd(syscall: &str) -> Option<u8> {
     }
 }
 
-/// A process and the memory it holds.
+/// A process and its memory usage.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Holder {
     /// Process id.
@@ -104,7 +104,7 @@ pub struct Holder {
     pub rss: u64,
 }
 
-/// The `n` processes of `pids` that hold most memory, largest first.
+/// The `n` processes of `pids` with the highest memory usage, largest first.
 #[must_use]
 pub fn largest(io: &Io, pids: &[i32], n: usize) -> Vec<Holder> {
     let mut holders: Vec<Holder> = pids.iter().filter_map(|pid| holder(io, *pid)).collect();
@@ -113,7 +113,7 @@ pub fn largest(io: &Io, pids: &[i32], n: usize) -> Vec<Holder> {
     holders
 }
 
-/// Memory that a process holds alone: neither files nor shared, in bytes (`RssAnon`, Linux 4.5).
+/// Anonymous memory of a process: neither file-backed nor shared, in bytes (`RssAnon`, Linux 4.5).
 #[must_use]
 pub fn anonymous(io: &Io, pid: i32) -> Option<u64> {
     status_bytes(&io.read_lossy(format!("/proc/{pid}/status")).ok()?, "RssAnon:")
@@ -134,7 +134,7 @@ pub(super) fn status_bytes(status: &str, name: &str) -> Option<u64> {
     status_field(status, name)?.split_whitespace().next()?.parse::<u64>().ok()?.checked_mul(1024)
 }
 
-/// How many dead children nobody has waited for hang below `ancestor` (itself included as a parent).
+/// Number of zombies among the child processes of `ancestor`.
 #[must_use]
 pub fn zombies_below(io: &Io, ancestor: i64) -> usize {
     let Ok(children) = io.read_lossy(format!("/proc/{ancestor}/task/{ancestor}/children")) else { return 0 };
@@ -145,12 +145,13 @@ pub fn zombies_below(io: &Io, ancestor: i64) -> usize {
         .count()
 }
 
-/// The state letter of a `/proc/<pid>/stat` line; the command name in parentheses may hold anything, also parentheses.
+/// The state letter of a `/proc/<pid>/stat` line; the command name in parentheses may contain any characters, including
+/// parentheses.
 pub(super) fn state_of(stat: &str) -> Option<char> {
     stat.rsplit_once(')')?.1.trim_start().chars().next()
 }
 
-/// What a process still runs although it is gone from disk.
+/// A deleted file that a process still executes.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Replaced {
@@ -160,7 +161,8 @@ pub enum Replaced {
     Library(String),
 }
 
-/// The first thing that `pid` still runs although an upgrade replaced or removed it; none also when it may not be looked at.
+/// The first deleted or replaced file that `pid` still executes, for example after an upgrade; `None` also if it is not readable
+/// by this user.
 #[must_use]
 pub fn replaced(io: &Io, pid: i64) -> Option<Replaced> {
     let exe = io.read_link(format!("/proc/{pid}/exe")).ok()?.to_string_lossy().into_owned();
@@ -171,7 +173,7 @@ pub fn replaced(io: &Io, pid: i64) -> Option<Replaced> {
     maps.lines().find_map(deleted_library).map(Replaced::Library)
 }
 
-/// `7f…-7f… r-xp 00000000 08:01 1234 /usr/lib/x86_64-linux-gnu/libssl.so.3 (deleted)`; only what is executed counts.
+/// Parses `7f…-7f… r-xp 00000000 08:01 1234 /usr/lib/x86_64-linux-gnu/libssl.so.3 (deleted)`; only executable mappings count.
 pub(super) fn deleted_library(line: &str) -> Option<String> {
     let path = line.strip_suffix(" (deleted)")?;
     let mut fields = path.splitn(6, ' ');
@@ -181,16 +183,16 @@ pub(super) fn deleted_library(line: &str) -> Option<String> {
         .then(|| path.to_owned())
 }
 
-/// A mount as one process sees it.
+/// A mount in the mount namespace of a process.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct SeenMount {
-    /// Path of the mounted thing in its own filesystem; ends in `//deleted` when that file was unlinked or replaced.
+    /// Root of the mount in its filesystem; ends in `//deleted` if that file was unlinked or replaced.
     pub root: String,
-    /// Where it is mounted.
+    /// Mount point.
     pub mountpoint: String,
 }
 
-/// The mounts that `pid` sees, with octal escapes resolved.
+/// The mounts in the mount namespace of `pid`, with octal escapes resolved.
 #[must_use]
 pub fn mounts_of(io: &Io, pid: i64) -> Vec<SeenMount> {
     let text = io.read_lossy(format!("/proc/{pid}/mountinfo")).unwrap_or_default();
@@ -202,7 +204,7 @@ pub(super) fn seen_mount(line: &str) -> Option<SeenMount> {
     Some(SeenMount { root: unescape(fields.next()?), mountpoint: unescape(fields.next()?) })
 }
 
-/// Octal escapes of mountinfo: space is `\040` (proc(5)).
+/// Resolves octal escapes of mountinfo: `\040` is a space (proc(5)).
 pub(super) fn unescape(text: &str) -> String {
     let mut out = Vec::with_capacity(text.len());
     let bytes = text.as_bytes();
@@ -236,14 +238,14 @@ mod tests {
     }
 
     #[test]
-    fn a_name_with_parentheses_does_not_hide_the_state() {
+    fn state_of_process_with_parentheses_in_its_name() {
         assert_eq!(state_of("12 (a) Z) S 1 2"), Some('S'));
         assert_eq!(state_of("12 (sh) Z 1"), Some('Z'));
         assert_eq!(state_of("garbage"), None);
     }
 
     #[test]
-    fn only_libraries_that_are_executed_count_as_replaced() {
+    fn only_executable_mappings_count_as_replaced() {
         let line =
             |mode: &str, path: &str| format!("7f00-7f10 {mode} 00000000 08:01 1234                       {path} (deleted)");
         let library = "/usr/lib/x86_64-linux-gnu/libssl.so.3";
@@ -255,7 +257,7 @@ mod tests {
     }
 
     #[test]
-    fn a_replaced_file_shows_in_mountinfo() {
+    fn replaced_bind_mount_in_mountinfo() {
         let line = r"175 170 8:1 /opt/my\040app/x.conf//deleted /etc/x.conf ro,relatime - ext4 /dev/sda1 rw";
         let seen = seen_mount(line);
         assert_eq!(seen.map(|s| (s.root, s.mountpoint)), Some(("/opt/my app/x.conf//deleted".into(), "/etc/x.conf".into())));
@@ -264,7 +266,7 @@ mod tests {
 
     proptest::proptest! {
         #[test]
-        fn any_text_is_survived(text in ".*") {
+        fn arbitrary_text_does_not_panic(text in ".*") {
             let _ = (written_fd(&text), state_of(&text), seen_mount(&text), unescape(&text), deleted_library(&text));
         }
     }

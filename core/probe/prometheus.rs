@@ -1,4 +1,4 @@
-//! What a Prometheus tells over its API (<https://prometheus.io/docs/prometheus/latest/querying/api/>).
+//! Client for the Prometheus HTTP API (<https://prometheus.io/docs/prometheus/latest/querying/api/>).
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -12,7 +12,7 @@ use super::servers::run_for;
 use super::{ProbeCx, ProbeError};
 use crate::model::{ServerProcess, Target};
 
-/// What a Prometheus says of a target.
+/// Health of a scrape target.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Health {
@@ -20,30 +20,30 @@ pub enum Health {
     Up,
     /// The last scrape failed.
     Down,
-    /// It has not been scraped yet.
+    /// Not scraped yet.
     #[default]
     #[serde(other)]
     Unknown,
 }
 
-/// A target that is scraped.
+/// A scrape target.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct Scraped {
-    /// Its pool: the job of the configuration.
+    /// Its scrape pool: the job name in the configuration.
     pub pool: String,
-    /// URL without login and query, which may hold a token.
+    /// URL without credentials and query, which may contain a token.
     pub url: String,
-    /// What is asked for, with the query: it is sent and neither shown nor kept.
+    /// Request path with the query: it is sent but neither displayed nor stored.
     #[serde(skip)]
     pub path: String,
     /// Host of the URL.
     pub host: String,
     /// Port of the URL.
     pub port: u16,
-    /// How the last scrape went.
+    /// Result of the last scrape.
     pub health: Health,
-    /// What went wrong, without the URL.
+    /// Error of the last scrape, without the URL.
     pub error: String,
     /// Its address before relabelling.
     pub address: String,
@@ -51,39 +51,39 @@ pub struct Scraped {
     pub labels: BTreeMap<String, String>,
 }
 
-/// What Prometheus' own test of a configuration says.
+/// Result of the configuration check of Prometheus.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct Checked {
-    /// It passes.
+    /// Whether it passes.
     pub passes: bool,
-    /// What is wrong, in its words.
+    /// Errors as printed by `promtool`.
     pub says: Vec<String>,
-    /// Why it could not be run.
+    /// Why the check could not be run.
     pub not_run: Option<String>,
     /// The command.
     pub command: String,
 }
 
-/// How long the test may take.
-const TEST: Duration = Duration::from_secs(5);
+/// Time limit of the configuration check.
+const CHECK_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// Runs `promtool check config FILE` for a Prometheus: in its container, or on this host, with its rights.
+/// Runs `promtool check config FILE` for a Prometheus: in its container, or on this host with its privileges.
 pub async fn check_config(docker: Option<&Docker>, container: Option<&str>, process: ServerProcess, argv: &[String]) -> Checked {
     let mut checked = Checked { command: argv.join(" "), ..Checked::default() };
-    let ended = match run_for(docker, container, process, argv, &[], TEST).await {
+    let ended = match run_for(docker, container, process, argv, &[], CHECK_TIMEOUT).await {
         // the engine could not start it
         Ok(e) if matches!(e.code, Some(126 | 127)) => {
-            let place = if container.is_some() { "is not in its image" } else { "is not installed" };
-            Err(format!("{} {place}", argv.first().map_or("", String::as_str)))
+            let missing = if container.is_some() { "is not in its image" } else { "is not installed" };
+            Err(format!("{} {missing}", argv.first().map_or("", String::as_str)))
         }
         Ok(e) => Ok((e.code == Some(0), e.stderr + &e.stdout)),
         Err(e) => Err(e),
     };
     match ended {
-        Ok((passes, said)) => {
+        Ok((passes, output)) => {
             checked.passes = passes;
-            let lines = said.lines().map(str::trim).filter(|l| !l.is_empty() && !l.starts_with("Checking ") && *l != "FAILED:");
+            let lines = output.lines().map(str::trim).filter(|l| !l.is_empty() && !l.starts_with("Checking ") && *l != "FAILED:");
             let wrong = lines.filter(|l| !l.starts_with("SUCCESS")).map(|l| l.chars().take(300).collect());
             checked.says = if passes { Vec::new() } else { wrong.take(5).collect() };
         }
@@ -92,18 +92,18 @@ pub async fn check_config(docker: Option<&Docker>, container: Option<&str>, proc
     checked
 }
 
-/// One series of the answer to a query.
+/// One series in the response to a query.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct Series {
     /// Its labels, name included.
     pub labels: BTreeMap<String, String>,
-    /// Its value now.
+    /// Its current value.
     pub value: f64,
 }
 
 impl Series {
-    /// The value of a label, or nothing.
+    /// The value of a label, or an empty string.
     #[must_use]
     pub fn label(&self, name: &str) -> &str {
         self.labels.get(name).map_or("", String::as_str)
@@ -111,18 +111,18 @@ impl Series {
 }
 
 impl ProbeCx {
-    /// What a Prometheus scrapes.
+    /// The active scrape targets of a Prometheus.
     pub async fn scraped(&self, target: &Target) -> Result<Vec<Scraped>, ProbeError> {
         let json = self.json(target, "/api/v1/targets?state=active").await?;
-        let strange = || ProbeError::failed("targets", target.to_string(), "its answer is not a list of targets");
-        parse_targets(&json).ok_or_else(strange)
+        let unexpected = || ProbeError::failed("targets", target.to_string(), "the response is not a list of targets");
+        parse_targets(&json).ok_or_else(unexpected)
     }
 
-    /// What a Prometheus answers to an instant query.
+    /// The result of an instant query.
     pub async fn query(&self, target: &Target, promql: &str) -> Result<Vec<Series>, ProbeError> {
         let json = self.json(target, &format!("/api/v1/query?query={}", encoded(promql))).await?;
-        let strange = || ProbeError::failed("a query", target.to_string(), "its answer is not a list of series");
-        let result = json.pointer("/data/result").and_then(Value::as_array).ok_or_else(strange)?;
+        let unexpected = || ProbeError::failed("a query", target.to_string(), "the response is not a list of series");
+        let result = json.pointer("/data/result").and_then(Value::as_array).ok_or_else(unexpected)?;
         let series =
             |v: &Value| Some(Series { labels: texts(v.get("metric")?), value: v.pointer("/value/1")?.as_str()?.parse().ok()? });
         Ok(result.iter().filter_map(series).collect())
@@ -155,7 +155,7 @@ pub(super) fn parse_targets(json: &Value) -> Option<Vec<Scraped>> {
     Some(active.iter().filter_map(scraped).collect())
 }
 
-/// An address without its login and its query; any other text as it is.
+/// A URL without credentials and query; other text is unchanged.
 #[must_use]
 pub fn without_secrets(text: &str) -> String {
     let Some((scheme, rest)) = text.split_once("://") else { return text.to_owned() };
@@ -165,16 +165,17 @@ pub fn without_secrets(text: &str) -> String {
     format!("{scheme}://{}", &rest[start..])
 }
 
-/// `Get "http://b1:8080/metrics?token=x": dial tcp 172.18.0.2:8080: connect: connection refused` without its URL, bounded.
+/// An error such as `Get "http://b1:8080/metrics?token=x": dial tcp 172.18.0.2:8080: connect: connection refused` without its
+/// URL, truncated.
 #[must_use]
 pub fn without_url(error: &str) -> String {
     let verb = ["Get \"", "Post \""].into_iter().find_map(|v| error.strip_prefix(v));
-    let said = verb.and_then(|rest| rest.split_once("\": ")).map_or(error, |(_, said)| said);
-    let words: Vec<&str> = said.split_whitespace().filter(|w| !w.contains("://")).collect();
+    let output = verb.and_then(|rest| rest.split_once("\": ")).map_or(error, |(_, output)| output);
+    let words: Vec<&str> = output.split_whitespace().filter(|w| !w.contains("://")).collect();
     words.join(" ").chars().take(200).collect()
 }
 
-/// A query as part of a URL.
+/// Percent-encodes a query for a URL.
 pub(super) fn encoded(text: &str) -> String {
     let byte = |b: u8| {
         if b.is_ascii_alphanumeric() || b"-._~".contains(&b) { char::from(b).to_string() } else { format!("%{b:02X}") }
@@ -188,7 +189,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_list_of_targets_is_read_without_what_is_secret() {
+    fn target_list_without_secrets() {
         let body = r#"{"status":"success","data":{"activeTargets":[
             {"scrapeUrl":"http://u:canary@b1:8080/metrics?token=canary","health":"down","scrapePool":"lab",
              "discoveredLabels":{"__address__":"b1:8080"},"labels":{"job":"lab","instance":"b1:8080"},
@@ -206,13 +207,13 @@ mod tests {
     }
 
     #[test]
-    fn a_query_is_encoded() {
+    fn query_is_percent_encoded() {
         assert_eq!(encoded("up{a=\"b\"} == 0"), "up%7Ba%3D%22b%22%7D%20%3D%3D%200");
     }
 
     proptest::proptest! {
         #[test]
-        fn any_text_is_survived(text in ".*") {
+        fn arbitrary_text_does_not_panic(text in ".*") {
             let _ = (without_secrets(&text), without_url(&text), encoded(&text));
         }
     }

@@ -1,4 +1,4 @@
-//! The processes that hold Docker's published ports on the host.
+//! The `docker-proxy` processes of published ports.
 
 use std::net::{IpAddr, SocketAddr};
 
@@ -7,18 +7,18 @@ use serde::{Deserialize, Serialize};
 use super::ProbeError;
 use super::table::ProcessTable;
 
-/// A `docker-proxy`.
+/// A `docker-proxy` process.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct Proxy {
     /// Process id.
     pub pid: i32,
-    /// Where it listens on the host.
+    /// Its listen address on the host.
     pub host: SocketAddr,
-    /// Where it passes connections on to.
+    /// The container address that it forwards connections to.
     pub container: SocketAddr,
 }
 
-/// The TCP proxies that run now, sorted by their port. Every user may see them.
+/// The running TCP proxies, sorted by host port. No privileges required.
 pub async fn docker_proxies() -> Result<Vec<Proxy>, ProbeError> {
     let table = ProcessTable::read().await?;
     let lines = table.command_lines(table.named(&["docker-proxy"]).map(|p| p.pid)).await;
@@ -28,7 +28,7 @@ pub async fn docker_proxies() -> Result<Vec<Proxy>, ProbeError> {
     Ok(found)
 }
 
-/// `-proto tcp -host-ip 0.0.0.0 -host-port 8080 -container-ip 172.17.0.2 -container-port 80`, separated by NUL.
+/// Parses `-proto tcp -host-ip 0.0.0.0 -host-port 8080 -container-ip 172.17.0.2 -container-port 80`, separated by NUL.
 pub(super) fn ends(arguments: &str) -> Option<(SocketAddr, SocketAddr)> {
     let words: Vec<&str> = arguments.split('\0').collect();
     let value = |flag: &str| words.iter().position(|w| w.trim_start_matches('-') == flag).and_then(|i| words.get(i + 1)).copied();
@@ -46,7 +46,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn arguments_say_what_leads_where() {
+    fn addresses_in_the_arguments() {
         let line = "/usr/sbin/docker-proxy\0-proto\0tcp\0-host-ip\0::\0-host-port\x008080\0-container-ip\x00172.17.0.2\0-container-port\x0080\0";
         let found = ends(line).map(|(host, container)| format!("{host} {container}"));
         assert_eq!(found.as_deref(), Some("[::]:8080 172.17.0.2:80"));
@@ -56,7 +56,7 @@ mod tests {
 
     proptest::proptest! {
         #[test]
-        fn any_text_is_survived(text in ".*") {
+        fn arbitrary_text_does_not_panic(text in ".*") {
             let _ = ends(&text);
         }
     }

@@ -1,4 +1,4 @@
-//! How the machine was set up: its name, its identity, its disk, its kernel settings.
+//! Host setup: host name, machine id, disks, MTUs, kernel settings, clock daemons.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -8,24 +8,24 @@ use serde::{Deserialize, Serialize};
 use super::Io;
 use super::table::ProcessTable;
 
-/// Sectors of `/sys/class/block` are 512 bytes, whatever the disk's own are.
-const SECTOR: u64 = 512;
+/// `/sys/class/block` counts sectors of 512 bytes, independent of the sector size of the disk.
+const SECTOR_BYTES: u64 = 512;
 
-/// Whether this machine can resolve its own name.
+/// Sources that resolve the host's own name.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct OwnName {
-    /// Its name.
+    /// The host name.
     pub hostname: String,
-    /// `/etc/hosts` knows it.
+    /// `/etc/hosts` contains it.
     pub in_hosts: bool,
-    /// A module of nsswitch.conf(5) that always knows it: `myhostname` or `resolve`.
+    /// A module of nsswitch.conf(5) that always resolves it: `myhostname` or `resolve`.
     pub by_module: bool,
-    /// Name servers that may know it.
+    /// Number of name servers, which may resolve it.
     pub nameservers: usize,
 }
 
-/// A disk whose last partition ends well before the disk does.
+/// A disk with unallocated space after its last partition.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Unallocated {
     /// `vda`.
@@ -34,11 +34,11 @@ pub struct Unallocated {
     pub size: u64,
     /// Its last partition: `vda1`.
     pub partition: String,
-    /// Bytes behind it.
+    /// Unallocated bytes after it.
     pub unused: u64,
 }
 
-/// Network interfaces by their largest packet.
+/// MTUs of network interfaces.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct Mtus {
@@ -48,7 +48,7 @@ pub struct Mtus {
     pub bridges: Vec<(String, u32)>,
 }
 
-/// Where the files are; another root only for recorded trees.
+/// The root directory; another one only for recorded trees.
 #[derive(Debug, Clone)]
 pub struct Tree {
     root: PathBuf,
@@ -71,7 +71,7 @@ impl Tree {
         io.read_lossy(self.root.join(path)).unwrap_or_default()
     }
 
-    /// Whether the machine knows its own name without asking anybody.
+    /// The sources that resolve the host's own name.
     #[must_use]
     pub fn own_name(&self, io: &Io, hostname: &str) -> OwnName {
         let hosts = self.text(io, "etc/hosts");
@@ -89,7 +89,7 @@ impl Tree {
         }
     }
 
-    /// The machine's id; empty when there is none.
+    /// The machine id; empty if there is none.
     #[must_use]
     pub fn machine_id(&self, io: &Io) -> String {
         self.text(io, "etc/machine-id").trim().to_owned()
@@ -103,13 +103,13 @@ impl Tree {
         id.trim_matches('"').to_owned()
     }
 
-    /// Whether a file or directory is there.
+    /// Whether a file or directory exists.
     #[must_use]
     pub fn has(&self, io: &Io, path: &str) -> bool {
         io.exists(self.root.join(path.trim_start_matches('/')))
     }
 
-    /// Kernel settings by name (`net.core.somaxconn`); those this kernel has not are left out.
+    /// Kernel settings by name (`net.core.somaxconn`); settings that the kernel does not have are omitted.
     #[must_use]
     pub fn sysctls(&self, io: &Io, names: &[&str]) -> BTreeMap<String, String> {
         let read = |name: &&str| {
@@ -119,7 +119,7 @@ impl Tree {
         names.iter().filter_map(read).collect()
     }
 
-    /// Files that set a kernel setting at boot, in the order in which they are read (sysctl.d(5)), each with its value.
+    /// Files that set a kernel setting at boot, in the order of application (sysctl.d(5)), each with its value.
     #[must_use]
     pub fn sysctl_files(&self, io: &Io, key: &str) -> Vec<(String, String)> {
         let mut files: Vec<PathBuf> = ["usr/lib/sysctl.d", "run/sysctl.d", "etc/sysctl.d"]
@@ -138,22 +138,22 @@ impl Tree {
         files.iter().filter_map(|p| Some((shown(p), value(&io.read_lossy(p).ok()?)?))).collect()
     }
 
-    /// When large pages are used unasked: `[always] madvise never` marks the choice.
+    /// The mode of transparent huge pages: `[always] madvise never` marks the selected one.
     #[must_use]
     pub fn huge_pages(&self, io: &Io) -> Option<String> {
         let text = io.read_lossy(self.root.join("sys/kernel/mm/transparent_hugepage/enabled")).ok()?;
         Some(text.trim().to_owned())
     }
 
-    /// Whether kernel settings can be changed here; in most containers they cannot.
+    /// Whether kernel settings are writable; in most containers they are not.
     #[must_use]
-    #[allow(clippy::disallowed_methods, reason = "the caller has the token")]
+    #[allow(clippy::disallowed_methods, reason = "the caller holds the token")]
     pub fn sysctls_writable(&self, _io: &Io) -> bool {
         rustix::fs::access(self.root.join("proc/sys/kernel/pid_max"), rustix::fs::Access::WRITE_OK)
             != Err(rustix::io::Errno::ROFS)
     }
 
-    /// Disks with room behind their last partition.
+    /// Disks with unallocated space after their last partition.
     #[must_use]
     pub fn unallocated(&self, io: &Io) -> Vec<Unallocated> {
         let class = self.root.join("sys/class/block");
@@ -175,21 +175,21 @@ impl Tree {
                 *known = (end, partition);
             }
         }
-        let room = |(disk, (end, partition)): (String, (u64, String))| {
+        let unallocated = |(disk, (end, partition)): (String, (u64, String))| {
             let size = number(&class.join(&disk), "size")?;
-            let unused = size.saturating_sub(end).saturating_mul(SECTOR);
-            Some(Unallocated { disk, size: size.saturating_mul(SECTOR), partition, unused })
+            let unused = size.saturating_sub(end).saturating_mul(SECTOR_BYTES);
+            Some(Unallocated { disk, size: size.saturating_mul(SECTOR_BYTES), partition, unused })
         };
-        last.into_iter().filter_map(room).collect()
+        last.into_iter().filter_map(unallocated).collect()
     }
 
-    /// The largest packets of the interface to the outside and of the container engine's bridges.
+    /// The MTUs of the egress interface and of the container engine's bridges.
     #[must_use]
     pub fn mtus(&self, io: &Io) -> Mtus {
         let mtu = |name: &str| -> Option<(String, u32)> {
             Some((name.to_owned(), self.text(io, &format!("sys/class/net/{name}/mtu")).trim().parse().ok()?))
         };
-        // "Iface Destination Gateway Flags …": the route to 0.0.0.0
+        // "Iface Destination Gateway Flags …": the default route to 0.0.0.0
         let routes = self.text(io, "proc/net/route");
         let egress = routes.lines().skip(1).find_map(|l| {
             let mut fields = l.split_whitespace();
@@ -206,17 +206,17 @@ impl Tree {
         Mtus { egress: egress.and_then(|e| mtu(&e)), bridges }
     }
 
-    /// The hardware clock keeps local time (third line of adjtime(5)).
+    /// Whether the hardware clock is in local time (third line of adjtime(5)).
     #[must_use]
     pub fn rtc_is_local(&self, io: &Io) -> bool {
         self.text(io, "etc/adjtime").lines().nth(2).is_some_and(|l| l.trim() == "LOCAL")
     }
 }
 
-/// Names of the programs that discipline a clock and run.
+/// Names of the running programs that discipline a clock.
 #[must_use]
 pub fn clock_daemons(table: &ProcessTable) -> Vec<String> {
-    // the kernel cuts names at 15 characters
+    // the kernel truncates names to 15 characters
     const KNOWN: &[&str] = &["chronyd", "ntpd", "systemd-timesyn", "openntpd", "ntpsec", "phc2sys"];
     let whole = |comm: &str| if comm == "systemd-timesyn" { "systemd-timesyncd".to_owned() } else { comm.to_owned() };
     let mut names: Vec<String> = table.named(KNOWN).map(|p| whole(&p.comm)).collect();
@@ -245,7 +245,7 @@ mod tests {
     }
 
     #[test]
-    fn the_own_name_is_found_in_hosts_but_not_in_comments() {
+    fn own_name_in_hosts_file_without_comments() {
         let io = &Io::for_test();
         let (_keep, t) = tree(&[
             ("etc/hosts", "127.0.0.1 localhost\n127.0.1.1 Web.example.org web # db\n"),
@@ -260,7 +260,7 @@ mod tests {
     }
 
     #[test]
-    fn room_behind_the_last_partition_is_seen() {
+    fn unallocated_space_after_the_last_partition() {
         let io = &Io::for_test();
         let (keep, t) = tree(&[
             ("sys/devices/block/vda/size", "2000000\n"),
@@ -277,7 +277,7 @@ mod tests {
     }
 
     #[test]
-    fn the_largest_packets_of_both_sides_are_read() {
+    fn mtus_of_egress_and_bridges() {
         let io = &Io::for_test();
         let (_keep, t) = tree(&[
             ("proc/net/route", "Iface\tDestination\tGateway\neth0\t0000A8C0\t00000000\nens5\t00000000\t0100A8C0\n"),
@@ -289,7 +289,7 @@ mod tests {
     }
 
     #[test]
-    fn small_facts() {
+    fn clock_daemons_distribution_and_sysctls() {
         let io = &Io::for_test();
         let (_keep, t) = tree(&[
             ("etc/adjtime", "0.0 0 0.0\n0\nLOCAL\n"),

@@ -1,9 +1,9 @@
 //! The process table: one scan of `/proc` per run.
 //!
-//! `/proc/PID/stat` never blocks, so that the scan reads nothing else. `/proc/PID/cmdline` can block for ever: it waits for the memory map
-//! lock of the process, and for pages that the process can withhold with userfaultfd(2) or, before Linux 4.17, with a FUSE file system
-//! (CVE-2018-1120). Arguments are therefore read once per process and run, on threads that are abandoned when a read makes no progress,
-//! and a process whose arguments block costs only itself.
+//! `/proc/PID/stat` never blocks, so the scan reads nothing else. `/proc/PID/cmdline` can block forever: it waits for the memory
+//! map lock of the process, and for pages that the process can withhold with userfaultfd(2) or, before Linux 4.17, with a FUSE
+//! file system (CVE-2018-1120). Arguments are therefore read once per process and run, on threads that are abandoned if a read
+//! makes no progress. A process with blocking arguments affects only itself.
 
 use std::collections::{BTreeMap, HashMap};
 use std::io::Read;
@@ -20,57 +20,58 @@ use super::{Io, Memo, ProbeError, blocking};
 /// Time limit of a scan.
 const SCAN_TIMEOUT: Duration = Duration::from_secs(2);
 
-/// Time after which a thread that reads arguments ends, so that another one goes on.
+/// Time after which a thread that reads arguments exits, so that the next batch begins.
 const BATCH_TIME: Duration = Duration::from_millis(50);
 
-/// Time limit of a thread that reads arguments: a single read that takes 300 ms hangs.
+/// Time limit of a thread that reads arguments: a single read of 300 ms counts as hung.
 const BATCH_TIMEOUT: Duration = Duration::from_millis(350);
 
-/// Time limit of all arguments of one source. Reads that each take a moment less than a hang must not add up.
+/// Time limit of all arguments of one source: limits the sum of slow reads that do not count as hung.
 const SOURCE_TIMEOUT: Duration = Duration::from_secs(1);
 
-/// Processes of one source whose arguments hang, after which the others of this source are left out.
+/// Processes with hung arguments after which the other processes of the same source are skipped.
 const MAX_HUNG_PER_SOURCE: usize = 2;
 
-/// Size limit of the arguments of one process, in bytes; more is cut.
+/// Size limit of the arguments of one process, in bytes; the rest is truncated.
 const MAX_ARGUMENTS_BYTES: u64 = 32 << 10;
 
-/// Size limit of the arguments of one source, in bytes, after which its other processes are left out.
+/// Size limit of the arguments of one source, in bytes, after which its other processes are skipped.
 const MAX_SOURCE_BYTES: usize = 8 << 20;
 
-/// Processes that one thread reads at most.
+/// Maximum number of processes per batch.
 const MAX_BATCH: usize = 256;
 
-/// Time limit of reading all descriptors.
+/// Time limit for reading all descriptors.
 const DESCRIPTORS_TIME: Duration = Duration::from_secs(1);
 
-/// Descriptors of one process that are read. Listening sockets are opened early and have low numbers.
+/// Limit of descriptors read per process. Listening sockets are opened early and have low numbers.
 const MAX_DESCRIPTORS: usize = 10_000;
 
-/// A process as it was at the scan.
+/// A process at the time of the scan.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Process {
     /// Process id.
     pub pid: i32,
-    /// Parent's process id; 0 for the first process and for `kthreadd`.
+    /// Process id of the parent; 0 for init and `kthreadd`.
     pub parent: i32,
     /// Start time in clock ticks since boot.
     pub start_ticks: u64,
     /// State: `R`, `S`, `D`, `T`, `Z`, …
     pub state: char,
-    /// Name, at most 15 characters (`comm` in proc(5)). A process can choose it.
+    /// Name, at most 15 characters (`comm` in proc(5)). A process can set it.
     pub comm: String,
 }
 
-/// All processes of this host, those in containers included, at one moment.
+/// All processes of this host at the time of the scan, including those in containers.
 #[derive(Debug)]
 pub struct ProcessTable {
     processes: BTreeMap<i32, Process>,
-    /// Arguments that were read. The lock is held while reading: a second reader waits instead of hanging on the same process.
+    /// Arguments read so far. The lock is held while reading, so that a second reader waits instead of hanging on the same
+    /// process.
     arguments: tokio::sync::Mutex<HashMap<i32, Arguments>>,
-    /// What could not be read and why.
+    /// Unreadable information, with the reason.
     gaps: Mutex<Vec<String>>,
-    /// Processes by the inodes of their sockets.
+    /// Processes by socket inode.
     holders: Memo<(), Result<Arc<HashMap<u64, i32>>, ProbeError>>,
 }
 
@@ -79,39 +80,39 @@ pub struct ProcessTable {
 enum Arguments {
     /// Separated by NUL.
     Line(String),
-    /// The process has ended, or this user may not read them.
+    /// The process has exited, or its arguments are not readable by this user.
     None,
-    /// Reading them hangs.
+    /// Reading them timed out.
     Hung,
-    /// Not read because others of the same source hang.
-    LeftOut,
+    /// Skipped because other processes of the same source hang.
+    Skipped,
 }
 
-/// The process table of a run, scanned when first needed.
+/// The process table of a run, scanned at first use.
 #[derive(Debug, Default)]
 pub struct SharedProcessTable(Memo<(), Result<Arc<ProcessTable>, ProbeError>>);
 
 impl SharedProcessTable {
-    /// With a table that discovery has read already.
+    /// A shared table with the result of an existing scan.
     #[must_use]
     pub fn of(table: Arc<ProcessTable>) -> Self {
         Self(Memo::holding((), Ok(table)))
     }
 
-    /// The table; the same one for every caller.
+    /// The table; the same instance for every caller.
     pub async fn get(&self) -> Result<Arc<ProcessTable>, ProbeError> {
         self.0.get((), || async { ProcessTable::read().await.map(Arc::new) }).await
     }
 }
 
 impl ProcessTable {
-    /// The processes of now.
+    /// Scans the current processes.
     pub async fn read() -> Result<Self, ProbeError> {
         let scan = |io: &Io| Self::scan(io).map_err(|e| ProbeError::io("processes", "/proc", &e));
         blocking::run("processes", "/proc", SCAN_TIMEOUT, scan).await?
     }
 
-    /// One scan of `/proc`. A process that ends meanwhile is left out.
+    /// One scan of `/proc`. Processes that exit meanwhile are omitted.
     pub fn scan(io: &Io) -> std::io::Result<Self> {
         let process = |pid: i32| parse(&io.read_lossy(format!("/proc/{pid}/stat")).ok()?);
         Ok(Self::of(process::all(io)?.filter_map(process)))
@@ -131,7 +132,7 @@ impl ProcessTable {
         self.processes.values()
     }
 
-    /// The process with this id, if it was there at the scan.
+    /// The process with this id, if it existed at the scan.
     #[must_use]
     pub fn get(&self, pid: i32) -> Option<&Process> {
         self.processes.get(&pid)
@@ -142,8 +143,8 @@ impl ProcessTable {
         self.iter().filter(move |p| names.contains(&p.comm.as_str()))
     }
 
-    /// The arguments of these processes, separated by NUL: what each was started with, or the title it gave itself. Each process is read
-    /// once per table. Absent are processes that have ended, that this user may not read, and those whose arguments hang: see
+    /// The command lines of these processes, separated by NUL, or their titles if they set one. Each process is read once per
+    /// table. Processes that have exited, are not readable by this user, or hang are absent: see
     /// [`gaps`](Self::gaps).
     pub async fn command_lines(&self, pids: impl IntoIterator<Item = i32>) -> HashMap<i32, String> {
         let wanted: Vec<&Process> = pids.into_iter().filter_map(|pid| self.processes.get(&pid)).collect();
@@ -170,13 +171,13 @@ impl ProcessTable {
         self.command_lines([pid]).await.remove(&pid)
     }
 
-    /// Processes whose arguments could not be read because they hang, in words.
+    /// Messages about processes with unreadable arguments.
     #[must_use]
     pub fn gaps(&self) -> Vec<String> {
         self.gaps.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
-    /// The processes that hold sockets, by inode; of several that share one the one with the lowest process id. Read once per table.
+    /// The processes that own sockets, by inode; if several share one, the one with the lowest process id. Read once per table.
     pub async fn socket_holders(&self) -> Result<Arc<HashMap<u64, i32>>, ProbeError> {
         self.holders.get((), || self.read_holders()).await
     }
@@ -197,7 +198,7 @@ impl ProcessTable {
     }
 }
 
-/// A line of `/proc/PID/stat`. The name in parentheses may hold anything, also parentheses.
+/// Parses a line of `/proc/PID/stat`. The name in parentheses may contain any characters, including parentheses.
 pub(super) fn parse(stat: &str) -> Option<Process> {
     let (head, rest) = stat.rsplit_once(')')?;
     let (pid, comm) = head.split_once('(')?;
@@ -207,7 +208,7 @@ pub(super) fn parse(stat: &str) -> Option<Process> {
     Some(Process { pid: pid.trim().parse().ok()?, parent, start_ticks, state: state_of(stat)?, comm: comm.to_owned() })
 }
 
-/// Processes by what a hang of theirs is charged to.
+/// Groups processes by the source that a hung read is charged to.
 async fn by_source(processes: Vec<Process>) -> BTreeMap<String, Vec<Process>> {
     let all = processes.clone();
     let read = move |io: &Io| {
@@ -217,14 +218,14 @@ async fn by_source(processes: Vec<Process>) -> BTreeMap<String, Vec<Process>> {
         }
         sources
     };
-    // nothing in it blocks; without an answer in time all are one source
+    // these reads do not block; after a timeout all processes count as one source
     let sources = blocking::run("control groups", "/proc", SCAN_TIMEOUT, read).await;
     sources.unwrap_or_else(|_| BTreeMap::from([("processes".to_owned(), all)]))
 }
 
 /// The part of the control group path that a user or a container cannot choose (`user.slice/user-1000.slice`, `docker/ID`,
-/// `system.slice/cron.service`), or the user where there is none. The user alone would not do: the root of a container can take many
-/// user ids, and shares them with others.
+/// `system.slice/cron.service`), or the user if there is none. The user alone is not sufficient: root in a container can use many
+/// user ids, and shares them with other containers.
 fn source_of(io: &Io, pid: i32) -> String {
     let cgroups = io.read_lossy(format!("/proc/{pid}/cgroup")).unwrap_or_default();
     let user = || ids_of(io, pid).map_or_else(|_| "processes".to_owned(), |ids| format!("user {}", user_name(io, ids.real)));
@@ -248,7 +249,7 @@ struct Progress {
     done: Vec<(i32, Arguments)>,
 }
 
-/// The arguments of the processes of one source, and what could not be read.
+/// Reads the arguments of the processes of one source; returns them with messages about unreadable ones.
 async fn read_source(
     source: String,
     processes: Vec<Process>,
@@ -292,15 +293,15 @@ async fn read_source(
             Err(_) => break,
         }
     }
-    let left_out = &processes[at..];
-    read.extend(left_out.iter().map(|p| (p.pid, Arguments::LeftOut)));
-    let gaps = describe(&source, hung, left_out.len()).await;
+    let skipped = &processes[at..];
+    read.extend(skipped.iter().map(|p| (p.pid, Arguments::Skipped)));
+    let gaps = describe(&source, hung, skipped.len()).await;
     (read, gaps)
 }
 
-/// The gaps of one source, in words.
-async fn describe(source: &str, hung: Vec<Process>, left_out: usize) -> Vec<String> {
-    if hung.is_empty() && left_out == 0 {
+/// Messages about the unreadable processes of one source.
+async fn describe(source: &str, hung: Vec<Process>, skipped: usize) -> Vec<String> {
+    if hung.is_empty() && skipped == 0 {
         return Vec::new();
     }
     let unnamed: Vec<String> = hung.iter().map(|p| format!("process {} does not show its arguments", p.pid)).collect();
@@ -310,9 +311,9 @@ async fn describe(source: &str, hung: Vec<Process>, left_out: usize) -> Vec<Stri
     };
     let named = blocking::run("users", "/etc/passwd", SCAN_TIMEOUT, name).await;
     let mut gaps = named.unwrap_or(unnamed);
-    if left_out > 0 {
+    if skipped > 0 {
         gaps.push(format!(
-            "{left_out} processes in {source} were not examined: their arguments take too long to read or are too large"
+            "{skipped} processes in {source} were not examined: their arguments take too long to read or are too large"
         ));
     }
     gaps
@@ -325,7 +326,7 @@ fn arguments(io: &Io, process: &Process) -> Arguments {
         Ok(String::from_utf8_lossy(&bytes).into_owned())
     };
     let Ok(line) = read() else { return Arguments::None };
-    // another process may have got the number since the scan
+    // the pid may have been reused since the scan
     let now = io.read_lossy(format!("/proc/{}/stat", process.pid)).ok().and_then(|stat| parse(&stat));
     if now.is_some_and(|now| now.start_ticks == process.start_ticks) { Arguments::Line(line) } else { Arguments::None }
 }
@@ -375,7 +376,7 @@ mod tests {
         assert_eq!(table.socket_holders().await.unwrap().get(&inode), Some(&own_pid()));
     }
 
-    /// Reads nothing; the arguments of processes with an odd id hang.
+    /// A reader without I/O that hangs for processes with an odd id.
     fn hanging(_: &Io, process: &Process) -> Arguments {
         if process.pid % 2 == 1 {
             loop {
@@ -390,7 +391,7 @@ mod tests {
     }
 
     #[tokio::test(flavor = "current_thread")]
-    async fn hanging_arguments_cost_only_their_process() {
+    async fn hung_arguments_affect_only_their_process() {
         let processes = processes([i32::MAX - 1, i32::MAX, i32::MAX - 3].into_iter());
         let (read, gaps) = read_source("test/one-hangs".to_owned(), processes, hanging).await;
         assert_eq!(read[&i32::MAX], Arguments::Hung);
@@ -399,22 +400,22 @@ mod tests {
     }
 
     #[tokio::test(flavor = "current_thread")]
-    async fn source_with_many_hanging_processes_is_left_out() {
+    async fn source_with_many_hung_processes_is_skipped() {
         let begun = Instant::now();
         let processes = processes((0..100).map(|n| 2 * n + 1));
         let (read, gaps) = read_source("test/all-hang".to_owned(), processes, hanging).await;
-        assert_eq!(read.values().filter(|a| **a == Arguments::LeftOut).count(), 100 - MAX_HUNG_PER_SOURCE);
+        assert_eq!(read.values().filter(|a| **a == Arguments::Skipped).count(), 100 - MAX_HUNG_PER_SOURCE);
         assert_eq!((read.len(), gaps.len()), (100, MAX_HUNG_PER_SOURCE + 1));
         assert!(begun.elapsed() < Duration::from_secs(5));
     }
 
-    /// Reads nothing; all arguments have the greatest size.
+    /// A reader without I/O that returns arguments of maximum size.
     fn large(_: &Io, _: &Process) -> Arguments {
         Arguments::Line("x".repeat(usize::try_from(MAX_ARGUMENTS_BYTES).unwrap()))
     }
 
     #[tokio::test(flavor = "current_thread")]
-    async fn source_with_large_arguments_is_left_out() {
+    async fn source_with_large_arguments_is_skipped() {
         let (read, gaps) = read_source("test/large".to_owned(), processes(1..=10_000), large).await;
         let kept = read.values().filter(|a| matches!(a, Arguments::Line(_))).count();
         assert!(read.len() == 10_000 && kept <= 2 * MAX_BATCH, "{kept}");
@@ -434,7 +435,7 @@ mod tests {
 
     proptest::proptest! {
         #[test]
-        fn any_text_is_survived(text in ".*") {
+        fn arbitrary_text_does_not_panic(text in ".*") {
             let _ = (parse(&text), source_in(&text));
         }
     }

@@ -1,4 +1,4 @@
-//! The processes of the machine: who uses the processors, who holds the memory, who is stuck in the kernel.
+//! Resource usage of processes: processor time, memory, tasks in uninterruptible sleep.
 
 use std::collections::HashMap;
 use std::path::Path;
@@ -13,7 +13,7 @@ use super::cgroup::Cgroups;
 use super::home::Home;
 use super::kernel::Proc;
 
-/// What tells a process from another one with the same number later: pid and start time in clock ticks since boot.
+/// Identity of a process despite pid reuse: pid and start time in clock ticks since boot.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct Identity {
     /// Process id.
@@ -22,10 +22,10 @@ pub struct Identity {
     pub start_ticks: u64,
 }
 
-/// A process that uses much of something.
+/// A process with high processor or memory usage.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Consumer {
-    /// Which process.
+    /// The process.
     pub process: Identity,
     /// Command name.
     pub comm: String,
@@ -35,20 +35,20 @@ pub struct Consumer {
     pub rss: u64,
     /// -20 (most important) to 19.
     pub nice: i32,
-    /// Where it lives.
+    /// The container or unit it runs in.
     pub home: Home,
 }
 
-/// What all processes of one container or unit used together.
+/// Total usage of all processes of one container or unit.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct HomeUse {
-    /// Which container or unit.
+    /// The container or unit.
     pub home: Home,
     /// Share of one processor in the window, in percent, without processes with nice above 0.
     pub cpu_percent: f64,
 }
 
-/// A task that waits in the kernel and cannot be killed out of it (state D).
+/// A task in uninterruptible sleep (state D), which cannot be killed.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Stuck {
     /// Process it belongs to.
@@ -57,11 +57,11 @@ pub struct Stuck {
     pub tid: i32,
     /// Command name.
     pub comm: String,
-    /// Kernel function it waits in; empty where that may not be read.
+    /// Kernel function in which it waits; empty if not readable by this user.
     pub wchan: String,
-    /// How long it has not run, in milliseconds; none where the kernel does not tell.
+    /// Time since it last ran, in milliseconds; `None` if the kernel does not report it.
     pub waits_ms: Option<u64>,
-    /// Where it lives.
+    /// The container or unit it runs in.
     pub home: Home,
 }
 
@@ -77,15 +77,15 @@ pub fn milliseconds(ticks: u64) -> u64 {
     ticks.saturating_mul(1000) / procfs::ticks_per_second().max(1)
 }
 
-/// How many processes are asked where they live.
-const MANY: usize = 64;
+/// Limit of processes with a lookup of their container or unit.
+const MAX_HOME_LOOKUPS: usize = 64;
 
-/// All processes at one moment: what is needed to see who used the time until another moment.
+/// The usage counters of all processes at one point in time.
 #[derive(Debug, Default)]
-pub(super) struct Processes(HashMap<Identity, Seen>);
+pub(super) struct Processes(HashMap<Identity, ProcessUsage>);
 
 #[derive(Debug)]
-struct Seen {
+struct ProcessUsage {
     comm: String,
     ticks: u64,
     rss: u64,
@@ -93,13 +93,13 @@ struct Seen {
 }
 
 impl Proc {
-    /// One line per process; those that end meanwhile are left out.
+    /// Reads the counters of all processes. Processes that exit meanwhile are omitted.
     pub(super) fn processes(&self, io: &Io) -> Processes {
         let page = procfs::page_size();
         let pids = numbers(io, &self.root);
         let seen = pids.into_iter().filter_map(|pid| {
             let stat = Stat::from_read(io.read(self.root.join(pid.to_string()).join("stat")).ok()?.as_slice()).ok()?;
-            let seen = Seen {
+            let seen = ProcessUsage {
                 ticks: stat.utime + stat.stime,
                 rss: stat.rss.saturating_mul(page),
                 nice: i32::try_from(stat.nice).unwrap_or(0),
@@ -118,23 +118,23 @@ impl Proc {
         io.read_lossy(self.root.join(pid.to_string()).join("cgroup")).map(|t| Home::of_cgroups(&t)).unwrap_or_default()
     }
 
-    /// The `n` processes that used most processor time between two looks `window_ms` apart; those that used none are left out.
+    /// The `n` processes with the highest processor usage between two samples `window_ms` apart, without idle ones.
     pub(super) fn busiest(&self, io: &Io, first: &Processes, later: &Processes, window_ms: u64, n: usize) -> Vec<Consumer> {
         let per_second = procfs::ticks_per_second() as f64;
-        let used = |(id, seen): &(&Identity, &Seen)| {
-            // a process that was not there used all it has in the window
+        let used = |(id, seen): &(&Identity, &ProcessUsage)| {
+            // all time of a process that started in the window was used in the window
             let before = first.0.get(id).map_or(0, |s| s.ticks);
             seen.ticks.saturating_sub(before) as f64 * 100_000.0 / per_second / window_ms.max(1) as f64
         };
         self.top(io, later, used, n).into_iter().filter(|c| c.cpu_percent > 0.0).collect()
     }
 
-    /// The containers and units whose processes used most processor time together.
+    /// The containers and units with the highest total processor usage.
     pub(super) fn busiest_homes(&self, io: &Io, first: &Processes, later: &Processes, window_ms: u64) -> Vec<HomeUse> {
         let mut homes: HashMap<Home, f64> = HashMap::new();
-        // a container with more busy processes than this is found by those
+        // a container with more busy processes than the limit is found by those within it
         for consumer in
-            self.busiest(io, first, later, window_ms, MANY).into_iter().filter(|c| c.nice <= 0 && c.home != Home::Host)
+            self.busiest(io, first, later, window_ms, MAX_HOME_LOOKUPS).into_iter().filter(|c| c.nice <= 0 && c.home != Home::Host)
         {
             *homes.entry(consumer.home).or_default() += consumer.cpu_percent;
         }
@@ -144,7 +144,7 @@ impl Proc {
         homes
     }
 
-    /// The `n` processes that hold most memory.
+    /// The `n` processes with the highest memory usage.
     pub(super) fn largest(&self, io: &Io, now: &Processes, n: usize) -> Vec<Consumer> {
         let mut largest = self.top(io, now, |(_, seen)| seen.rss as f64, n);
         for consumer in &mut largest {
@@ -153,11 +153,11 @@ impl Proc {
         largest
     }
 
-    fn top(&self, io: &Io, all: &Processes, value: impl Fn(&(&Identity, &Seen)) -> f64, n: usize) -> Vec<Consumer> {
+    fn top(&self, io: &Io, all: &Processes, value: impl Fn(&(&Identity, &ProcessUsage)) -> f64, n: usize) -> Vec<Consumer> {
         let mut ranked: Vec<_> = all.0.iter().map(|entry| (value(&entry), entry)).collect();
         ranked.sort_by(|a, b| b.0.total_cmp(&a.0).then(a.1.0.cmp(b.1.0)));
         ranked.truncate(n);
-        let consumer = |(value, (id, seen)): (f64, (&Identity, &Seen))| Consumer {
+        let consumer = |(value, (id, seen)): (f64, (&Identity, &ProcessUsage))| Consumer {
             process: *id,
             comm: seen.comm.clone(),
             cpu_percent: value.round(),
@@ -168,7 +168,7 @@ impl Proc {
         ranked.into_iter().map(consumer).collect()
     }
 
-    /// Tasks in uninterruptible sleep right now. Most are so for a moment only: `waits_ms` tells.
+    /// Tasks currently in uninterruptible sleep. Most are only momentarily: see `waits_ms`.
     pub(super) fn stuck(&self, io: &Io) -> Vec<Stuck> {
         let mut stuck = Vec::new();
         for pid in numbers(io, &self.root) {
@@ -193,13 +193,13 @@ impl Proc {
     }
 }
 
-/// The entries of a directory that are numbers.
-fn numbers(io: &Io, folder: &Path) -> Vec<i32> {
-    let entries = io.read_dir(folder).into_iter().flatten().flatten();
+/// The numeric entries of a directory.
+fn numbers(io: &Io, directory: &Path) -> Vec<i32> {
+    let entries = io.read_dir(directory).into_iter().flatten().flatten();
     entries.filter_map(|e| e.file_name().to_str()?.parse().ok()).collect()
 }
 
-/// The command name of a `stat` line whose state is D. Kernel threads wait that way when idle, in older kernels for years.
+/// The command name of a `stat` line with the state D. Kernel threads are excluded: idle ones are in this state in older kernels.
 pub(super) fn uninterruptible(stat: &str) -> Option<&str> {
     let (head, rest) = stat.rsplit_once(')')?;
     let mut fields = rest.split_ascii_whitespace();
@@ -229,7 +229,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn only_uninterruptible_tasks_of_programs_are_stuck() {
+    fn kernel_threads_are_not_stuck() {
         assert_eq!(uninterruptible("12 (cp) D 1 12 12 0"), Some("cp"));
         assert_eq!(uninterruptible("12 (a) D (b) D 1 12"), Some("a) D (b"));
         assert_eq!(uninterruptible("12 (cp) S 1 12"), None);
@@ -238,13 +238,13 @@ mod tests {
     }
 
     #[test]
-    fn the_last_run_of_a_task_is_read() {
+    fn exec_start_of_a_task() {
         assert_eq!(exec_start_ms("cp (12, #threads: 1)\n---\nse.exec_start   :   1359001.542531\n"), Some(1_359_001));
         assert_eq!(exec_start_ms(""), None);
     }
 
     #[test]
-    fn this_process_is_found_with_its_memory() {
+    fn memory_of_this_process() {
         let proc = Proc::default();
         let io = &Io::for_test();
         let now = proc.processes(io);
@@ -252,12 +252,12 @@ mod tests {
         let (_, seen) = now.0.iter().find(|(id, _)| id.pid == me).unwrap();
         assert!(seen.rss > 0);
         assert!(proc.largest(io, &now, 3).len() <= 3);
-        assert!(proc.busiest(io, &now, &now, 250, 5).is_empty(), "nothing passed between one look and itself");
+        assert!(proc.busiest(io, &now, &now, 250, 5).is_empty(), "a sample has no usage relative to itself");
     }
 
     proptest::proptest! {
         #[test]
-        fn any_text_is_survived(text in ".*") {
+        fn arbitrary_text_does_not_panic(text in ".*") {
             let _ = (uninterruptible(&text), exec_start_ms(&text));
         }
     }

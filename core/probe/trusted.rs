@@ -1,15 +1,16 @@
-//! Files that decide what this process does: configuration, secrets, certificate authorities, programs. For root they are root's alone,
-//! with every directory above them.
+//! Trusted files: files that determine the behavior of this process (configuration, secrets, certificate authorities, programs).
+//! If opsctl runs as root, they and every directory above them must belong to root and be writable by root only.
 //!
 //! A path is walked from `/` component by component: each one is opened relative to the descriptor of the directory before it
-//! (`O_PATH | O_NOFOLLOW`), its owner and mode are those of the open descriptor (`fstat`), and the target of a symbolic link is walked in
-//! the same way. What was checked is therefore what is read, and a component that is exchanged meanwhile is another descriptor.
+//! (`O_PATH | O_NOFOLLOW`), its owner and mode are those of the open descriptor (`fstat`), and the target of a symbolic link is
+//! walked in the same way. The checked file is therefore the one that is read; a component that is replaced meanwhile has another
+//! descriptor.
 //!
-//! The owner that a FUSE filesystem reports is the claim of the user who mounted it, so a mount of another user counts as that user's.
+//! The owner reported by a FUSE filesystem is chosen by the user that mounted it, so all files in it count as that user's.
 
 #![allow(
     clippy::disallowed_methods,
-    reason = "opens each component relative to the last; every caller is covered by the watchdog"
+    reason = "opens each component relative to the last; every caller is subject to the watchdog"
 )]
 
 use std::ffi::{OsStr, OsString};
@@ -26,30 +27,30 @@ use rustix::fs::{CWD, Dir, FileType, Mode, OFlags, Stat, fstat, fstatfs, openat,
 use super::file::user_name;
 use crate::model::FileIdentity;
 
-/// Symbolic links in one path; the kernel has the same limit (`path_resolution(7)`).
+/// Limit of symbolic links in one path; the same as the kernel's (`path_resolution(7)`).
 const MAX_LINKS: usize = 40;
 
 /// `FUSE_SUPER_MAGIC` of linux/magic.h.
-const FUSE: u64 = 0x6573_5546;
+const FUSE_MAGIC: u64 = 0x6573_5546;
 
 /// Write permission for the group or for others.
-const GROUP_OR_OTHERS: u32 = 0o022;
+const GROUP_OR_OTHERS_WRITE: u32 = 0o022;
 
 /// Write permission for others.
-const OTHERS: u32 = 0o002;
+const OTHERS_WRITE: u32 = 0o002;
 
-/// The restricted deletion flag: an entry can be renamed or removed by its owner only.
+/// The restricted deletion flag: only its owner can rename or remove an entry.
 const STICKY: u32 = 0o1000;
 
-/// Why a path is not used.
+/// Why a path is rejected.
 #[derive(Debug, thiserror::Error)]
 pub enum TrustError {
     /// The file cannot be read.
     #[error("{path}: {source}")]
     Io {
-        /// The component that failed.
+        /// The component that caused the error.
         path: PathBuf,
-        /// The error of the kernel.
+        /// The I/O error.
         source: io::Error,
     },
     /// Another user can change a component of the path.
@@ -59,13 +60,13 @@ pub enum TrustError {
         component: PathBuf,
         /// Its owner or its mode.
         cause: String,
-        /// Commands or places that mend it.
+        /// Commands or locations that resolve the error.
         remedy: String,
     },
 }
 
 impl TrustError {
-    /// The error as one of the standard library.
+    /// Converts to an error of the standard library.
     #[must_use]
     pub fn into_io(self) -> io::Error {
         match self {
@@ -74,7 +75,7 @@ impl TrustError {
         }
     }
 
-    /// The path, or a directory above it, does not exist.
+    /// Whether the path, or a directory above it, does not exist.
     #[must_use]
     pub fn is_absent(&self) -> bool {
         matches!(self, Self::Io { source, .. } if matches!(source.kind(), ErrorKind::NotFound | ErrorKind::NotADirectory))
@@ -85,23 +86,23 @@ impl TrustError {
     }
 }
 
-/// The purpose of a path; it decides what is refused and the advice in the error.
+/// The purpose of a path; it determines the rules and the remedy in the error.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Purpose {
-    /// A file that is read or run, or a directory that is read.
+    /// A file that is read or executed, or a directory that is read.
     Read,
-    /// A file that is written and that its writer alone reads.
+    /// A file that is written, and read only by its writer.
     Write,
-    /// Metrics that another user collects: they may be written to a directory of that user.
+    /// Metrics for a collector that runs as another user: they may be written to a directory of that user.
     Collect,
 }
 
-/// A directory that was reached by way of trusted directories only.
+/// A directory that was reached through trusted directories only.
 #[derive(Debug)]
 pub struct Directory {
     fd: OwnedFd,
     path: PathBuf,
-    /// Others can add entries but cannot touch those of this user (`/tmp`).
+    /// Others can add entries but cannot change those of this user (`/tmp`).
     sticky: bool,
     /// Another user can change it; only for [`Purpose::Collect`].
     foreign: bool,
@@ -114,13 +115,13 @@ impl AsFd for Directory {
 }
 
 impl Directory {
-    /// Its path, without links.
+    /// Its path with symbolic links resolved.
     #[must_use]
     pub fn path(&self) -> &Path {
         &self.path
     }
 
-    /// Whether others can add entries, but cannot touch those of this user (`/tmp`).
+    /// Whether others can add entries but cannot change those of this user (`/tmp`).
     #[must_use]
     pub fn is_sticky(&self) -> bool {
         self.sticky
@@ -143,12 +144,12 @@ impl Directory {
     }
 }
 
-/// The last component of a path that was walked.
+/// The last component of a walked path.
 #[derive(Debug)]
 pub enum Entry {
     /// A directory.
     Directory(Directory),
-    /// Anything but a directory and, where links are followed, a link.
+    /// Any other type; a symbolic link only if links are not followed.
     File {
         /// The directory it is in.
         parent: Directory,
@@ -157,7 +158,7 @@ pub enum Entry {
         /// Its type, owner and mode.
         stat: Box<Stat>,
     },
-    /// Nothing of this name.
+    /// The entry does not exist.
     Absent {
         /// The directory it would be in.
         parent: Directory,
@@ -171,7 +172,7 @@ pub enum Entry {
 struct Rules {
     user: u32,
     purpose: Purpose,
-    /// The last component is resolved when it is a link.
+    /// Whether the last component is resolved if it is a symbolic link.
     follow: bool,
 }
 
@@ -184,33 +185,33 @@ impl Rules {
         uid == 0 || uid == self.user
     }
 
-    /// Users often have a group of their own that may write; root has none.
+    /// The mode bits that must not be set. Regular users often have a private group with write permission; root has none.
     fn write_bits(self) -> u32 {
-        if self.user == 0 { GROUP_OR_OTHERS } else { OTHERS }
+        if self.user == 0 { GROUP_OR_OTHERS_WRITE } else { OTHERS_WRITE }
     }
 
     fn refuse(self, component: &Path, stat: &Stat, cause: String) -> TrustError {
         let shown = component.display();
         let remedy = match self.purpose {
-            // a directory such as /tmp is meant to be as it is
+            // the mode of a sticky directory such as /tmp is intended
             Purpose::Read if stat.st_mode & STICKY != 0 => {
-                "move the file to a directory of root's such as /etc/opsctl: others can add files to this one".to_owned()
+                "move the file to a directory owned by root such as /etc/opsctl: others can add files to this one".to_owned()
             }
             Purpose::Read if FileType::from_raw_mode(stat.st_mode) == FileType::Symlink => {
-                "name a file in a directory of root's such as /etc/opsctl".to_owned()
+                "name a file in a directory owned by root such as /etc/opsctl".to_owned()
             }
             Purpose::Read if self.user == 0 => {
-                format!("chown root and chmod go-w {shown}, or move the file to a directory of root's such as /etc/opsctl")
+                format!("chown root and chmod go-w {shown}, or move the file to a directory owned by root such as /etc/opsctl")
             }
             Purpose::Read => format!("chmod o-w {shown}, or use a file of your own"),
             Purpose::Write | Purpose::Collect => {
-                "write to a directory of root's such as /var/lib/opsctl or /root, or to standard output (`FORMAT=-`)".to_owned()
+                "write to a directory owned by root such as /var/lib/opsctl or /root, or to standard output (`FORMAT=-`)".to_owned()
             }
         };
         TrustError::Refused { component: component.to_owned(), cause, remedy }
     }
 
-    /// The reason why another user can change what is open here.
+    /// Why another user can change the open file or directory, if so.
     fn weakness(self, fd: impl AsFd, stat: &Stat) -> Option<String> {
         let mode = stat.st_mode & 0o7777;
         if !self.trusts(stat.st_uid) {
@@ -223,8 +224,8 @@ impl Rules {
         (!self.trusts(mounter)).then(|| format!("is in a FUSE filesystem that user {} mounted", named(mounter)))
     }
 
-    /// A directory of a path, if it may be passed. For an ordinary user only the file itself is checked: a user who can exchange it
-    /// can replace it only by another file of this user or of root.
+    /// Checks a directory in a path. For a regular user only the file itself is checked: its directory permits at most a
+    /// replacement by another file of this user or of root.
     fn directory(self, fd: OwnedFd, stat: &Stat, path: PathBuf, foreign: bool) -> Result<Directory, TrustError> {
         let weakness = if self.user == 0 { self.weakness(&fd, stat) } else { None };
         let Some(cause) = weakness else { return Ok(Directory { fd, path, sticky: false, foreign }) };
@@ -236,13 +237,13 @@ impl Rules {
     }
 }
 
-/// The user who mounted the FUSE filesystem of a descriptor; none on other filesystems. An owner that is not known is
-/// `u32::MAX`, which no rule trusts.
+/// The user that mounted the FUSE filesystem of a descriptor; `None` on other filesystems. An unknown owner is `u32::MAX`, which
+/// no rule trusts.
 fn mounter(fd: BorrowedFd<'_>) -> Option<u32> {
     #[allow(clippy::unnecessary_cast, clippy::cast_sign_loss, reason = "the width and sign of f_type depend on the architecture")]
     let kind = fstatfs(fd).map(|s| s.f_type as u64);
-    // an error is an answer of a FUSE server, too
-    if kind.is_ok_and(|kind| kind & 0xffff_ffff != FUSE) {
+    // an error may come from a FUSE server, too
+    if kind.is_ok_and(|kind| kind & 0xffff_ffff != FUSE_MAGIC) {
         return None;
     }
     let text = |path: &str| std::fs::read_to_string(path).ok();
@@ -254,14 +255,14 @@ fn mounter(fd: BorrowedFd<'_>) -> Option<u32> {
     Some(owner().unwrap_or(u32::MAX))
 }
 
-/// The option `user_id` of a mount in the text of mountinfo; a FUSE filesystem without one (virtiofs) was mounted by root.
+/// The option `user_id` of a mount in mountinfo; a FUSE filesystem without it (virtiofs) was mounted by root.
 fn mount_user(mountinfo: &str, id: &str) -> Option<u32> {
     let line = mountinfo.lines().find(|l| l.split(' ').next() == Some(id))?;
     let options = line.rsplit(' ').next()?;
     options.split(',').find_map(|o| o.strip_prefix("user_id=")).map_or(Some(0), |uid| uid.parse().ok())
 }
 
-/// Walks a path.
+/// Walks a path, and checks every directory.
 fn walk(path: &Path, rules: Rules) -> Result<Entry, TrustError> {
     let absolute = std::path::absolute(path).map_err(|e| TrustError::io(path, e))?;
     let mut pending = names_reversed(&absolute);
@@ -289,7 +290,7 @@ fn walk(path: &Path, rules: Rules) -> Result<Entry, TrustError> {
                 if links > MAX_LINKS {
                     return Err(TrustError::io(shown, rustix::io::Errno::LOOP));
                 }
-                // the mode of a link says nothing; only where others can add entries does its owner matter
+                // the mode of a link has no meaning; its owner matters only where others can add entries
                 if here.foreign || (here.sticky && !rules.trusts(stat.st_uid)) {
                     return Err(rules.refuse(&shown, &stat, format!("is a symbolic link of user {}", named(stat.st_uid))));
                 }
@@ -312,7 +313,7 @@ fn walk(path: &Path, rules: Rules) -> Result<Entry, TrustError> {
     Ok(Entry::Directory(here))
 }
 
-/// The components of a path, the last one first. A path that ends in a slash names a directory, which the walk finds out.
+/// The components of a path in reverse order. A trailing slash is ignored; the walk determines the type.
 fn names_reversed(path: &Path) -> Vec<OsString> {
     let names = path.components().filter_map(|c| match c {
         Component::Normal(name) => Some(name.to_owned()),
@@ -324,12 +325,12 @@ fn names_reversed(path: &Path) -> Vec<OsString> {
     names
 }
 
-/// The directory in which `path` is to be written, and what is there now. A link at the end is not followed.
+/// The directory for writing `path`, and its current entry. A symbolic link as the last component is not followed.
 pub fn destination(path: &Path, purpose: Purpose) -> Result<Entry, TrustError> {
     walk(path, Rules::of_process(purpose, false))
 }
 
-/// A regular file that only this user and root can change.
+/// Opens a regular file that only this user and root can change.
 pub fn open(path: &Path) -> Result<File, TrustError> {
     let rules = Rules::of_process(Purpose::Read, true);
     match walk(path, rules)? {
@@ -338,7 +339,7 @@ pub fn open(path: &Path) -> Result<File, TrustError> {
         Entry::File { parent, name, stat } => {
             let shown = parent.path.join(&name);
             regular(&shown, &stat)?;
-            // a file of root's may have been moved there, under this name, by its directory's other users
+            // other users of the directory may have moved a file owned by root to this name
             if parent.sticky {
                 let stat = fstat(&parent.fd).map_err(|e| TrustError::io(&parent.path, e))?;
                 let cause = format!("can be written by others (mode {:o})", stat.st_mode & 0o7777);
@@ -363,12 +364,12 @@ fn regular(path: &Path, stat: &Stat) -> Result<(), TrustError> {
     }
 }
 
-/// At most `max` bytes of a trusted file; a longer one is an error.
+/// Reads a trusted file; a file larger than `max` bytes is an error.
 pub fn read(path: &Path, max: u64) -> Result<Vec<u8>, TrustError> {
     bounded(open(path)?, path, max)
 }
 
-/// [`read`] of a file of any user, for input that decides nothing: a configuration that is only checked.
+/// [`read`] for a file of any user, for input without effect on this process: a configuration that is only checked.
 pub fn read_untrusted(path: &Path, max: u64) -> Result<Vec<u8>, TrustError> {
     let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::NOCTTY | OFlags::CLOEXEC;
     let fd = openat(CWD, path, flags, Mode::empty()).map_err(|e| TrustError::io(path, e))?;
@@ -392,7 +393,7 @@ pub fn read_to_string(path: &Path, max: u64) -> Result<String, TrustError> {
         .map_err(|_| TrustError::io(path, io::Error::new(ErrorKind::InvalidData, "not UTF-8 text")))
 }
 
-/// A directory that only this user and root can change.
+/// Opens a directory that only this user and root can change.
 pub fn directory(path: &Path) -> Result<Directory, TrustError> {
     let rules = Rules::of_process(Purpose::Read, true);
     match walk(path, rules)? {
@@ -408,7 +409,7 @@ pub fn directory(path: &Path) -> Result<Directory, TrustError> {
     }
 }
 
-/// A trusted file and which one it is.
+/// A trusted file and its device and inode.
 pub fn identity(path: &Path) -> Result<(File, FileIdentity), TrustError> {
     let file = open(path)?;
     let stat = fstat(&file).map_err(|e| TrustError::io(path, e))?;
@@ -421,16 +422,16 @@ pub fn owner(stat: &Stat) -> String {
     format!("user {}", named(stat.st_uid))
 }
 
-/// Runs something that may hang in the kernel (a dead mount) on a thread that is abandoned after `timeout`; none then.
+/// Runs a closure that may hang in the kernel (a dead mount) on a thread that is abandoned after `timeout`; `None` in this case.
 pub fn within<T: Send + 'static>(timeout: Duration, run: impl FnOnce() -> T + Send + 'static) -> Option<T> {
     let (send, receive) = mpsc::sync_channel(1);
     let thread = std::thread::Builder::new().name("files".to_owned());
-    // the receiver is dropped when the wait has timed out
+    // the receiver is dropped after the timeout
     let started = thread.spawn(move || drop(send.send(run())));
     started.ok().and_then(|_| receive.recv_timeout(timeout).ok())
 }
 
-/// The name of a user, or the number where there is none.
+/// The name of a user, or the uid if there is none.
 fn named(uid: u32) -> String {
     super::blocking::on_this_thread(|io| user_name(io, uid))
 }

@@ -1,4 +1,4 @@
-//! What a broker knows of Celery, whatever it speaks.
+//! The state of Celery in a broker, independent of the broker's protocol.
 
 use serde::{Deserialize, Serialize};
 
@@ -9,13 +9,13 @@ pub(super) struct Queue {
     pub(super) name: String,
     /// Tasks that wait, of all priorities.
     pub(super) depth: u64,
-    /// The same a moment later, where it was looked at again.
+    /// The depth at the second sample, if one was taken.
     pub(super) later: Option<u64>,
-    /// Tasks that wait at priorities other than the usual one.
+    /// Tasks that wait at a priority other than the default.
     pub(super) prioritised: u64,
-    /// Who takes from exactly this queue, where the broker tells.
+    /// Number of consumers of this queue, if the broker reports it.
     pub(super) consumers: Option<u64>,
-    /// Names of tasks among those looked at, most frequent first.
+    /// Task names in the sampled messages, most frequent first.
     pub(super) tasks: Vec<(String, usize)>,
 }
 
@@ -29,15 +29,15 @@ impl Queue {
     }
 }
 
-/// A connection that takes tasks.
+/// A connection that consumes tasks.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default)]
 pub(super) struct Consumer {
-    /// Its end: `10.0.0.3:40112`.
+    /// Client address: `10.0.0.3:40112`.
     pub(super) address: String,
-    /// It waits for a task right now.
+    /// The connection is blocked waiting for a task.
     pub(super) waits: bool,
-    /// The broker has sent it something that its machine does not acknowledge.
+    /// The broker has sent packets that the client's host does not acknowledge.
     pub(super) dead: bool,
 }
 
@@ -49,14 +49,14 @@ pub(super) struct Place {
     pub(super) name: String,
     pub(super) queues: Vec<Queue>,
     pub(super) consumers: Vec<Consumer>,
-    /// Workers and the like that are connected and listen for events, whether they take tasks or not.
+    /// Connected workers and monitors that subscribe to events, consuming or not.
     pub(super) listening: usize,
-    /// Their ends.
+    /// Their client addresses.
     pub(super) listeners: Vec<String>,
-    /// Tasks that were taken and are not done.
+    /// Delivered tasks that are not acknowledged.
     pub(super) unacked: u64,
-    /// Age of the oldest of them that does not wait for its time, in seconds.
+    /// Age in seconds of the oldest of them without a pending ETA.
     pub(super) oldest_unacked_s: Option<u64>,
-    /// Tasks taken that wait for a time later than the visibility timeout.
+    /// Delivered tasks with an ETA beyond the visibility timeout.
     pub(super) far: u64,
 }

@@ -1,4 +1,4 @@
-//! The celery runbook: are tasks taken and done? Seen from the broker and from the processes, without the application's code.
+//! The celery runbook: queues, workers and beat, checked through the broker and the processes, without the application's code.
 
 mod broker;
 #[cfg(any(test, feature = "fuzz"))]
@@ -20,7 +20,7 @@ pub struct Settings {
     pub backlog_warn: u64,
     /// The same for crit (judgement).
     pub backlog_crit: u64,
-    /// Age in seconds of the oldest task under way that is warn while others wait and nothing moves (judgement).
+    /// Age in seconds of the oldest unacknowledged task that is warn while others wait and no queue shrinks (judgement).
     pub unacked_warn_s: u64,
     /// Seconds since beat wrote its schedule that are warn (catalogue: 600).
     pub schedule_warn_s: u64,
@@ -32,15 +32,15 @@ impl Default for Settings {
     }
 }
 
-/// What may cause what (catalogue §18).
+/// Causal links between findings (catalogue §18).
 const LINKS: &[Link] = &[
-    Link::confirmed("celery.no-consumer", "celery.backlog", KeyKind::Queue, "nobody takes what is sent"),
-    Link::confirmed("celery.stalled", "celery.backlog", KeyKind::Queue, "nobody takes what is sent"),
+    Link::confirmed("celery.no-consumer", "celery.backlog", KeyKind::Queue, "no worker consumes the queue"),
+    Link::confirmed("celery.stalled", "celery.backlog", KeyKind::Queue, "no worker consumes the queue"),
     Link::confirmed(
         "celery.no-consumer",
         "celery.unacked-orphans",
         KeyKind::Server,
-        "the worker went away in the middle of its work",
+        "the worker disconnected while it was processing tasks",
     ),
     Link::confirmed("container.down", "celery.no-consumer", KeyKind::Container, "the worker's container is down"),
     Link::confirmed(
@@ -58,36 +58,36 @@ const LINKS: &[Link] = &[
     Link::confirmed("systemd.unit-failed", "celery.no-consumer", KeyKind::Unit, "the worker's unit failed"),
     Link::confirmed("container.paused", "celery.stalled", KeyKind::Container, "the worker's container is paused"),
     Link::confirmed("container.oom-killed", "celery.worker-oom", KeyKind::Container, "its container is at its memory limit"),
-    Link::likely("celery.worker-oom", "celery.stalled", KeyKind::Container, "its children are killed as fast as they take tasks"),
+    Link::likely("celery.worker-oom", "celery.stalled", KeyKind::Container, "its child processes are killed as fast as they take tasks"),
     Link::confirmed("container.down", "celery.beat", KeyKind::Container, "its container is down"),
-    Link::confirmed("redis.persistence", "celery.stalled", KeyKind::Writes, "the broker refuses writes"),
-    Link::confirmed("redis.memory", "celery.stalled", KeyKind::Writes, "the broker refuses writes"),
-    Link::confirmed("celery.no-consumer", "rabbitmq.queue", KeyKind::Queue, "it is Celery's, and no worker takes from it"),
-    Link::confirmed("celery.stalled", "rabbitmq.queue", KeyKind::Queue, "it is Celery's, and its worker takes nothing"),
-    Link::confirmed("rabbitmq.queue", "celery.backlog", KeyKind::Queue, "nobody takes what is sent"),
+    Link::confirmed("redis.persistence", "celery.stalled", KeyKind::Writes, "the broker rejects writes"),
+    Link::confirmed("redis.memory", "celery.stalled", KeyKind::Writes, "the broker rejects writes"),
+    Link::confirmed("celery.no-consumer", "rabbitmq.queue", KeyKind::Queue, "it is a Celery queue, and no worker consumes it"),
+    Link::confirmed("celery.stalled", "rabbitmq.queue", KeyKind::Queue, "it is a Celery queue, and its worker consumes nothing"),
+    Link::confirmed("rabbitmq.queue", "celery.backlog", KeyKind::Queue, "no worker consumes the queue"),
     Link::likely(
         "rabbitmq.consumer-timeout",
         "celery.no-consumer",
         KeyKind::Server,
-        "the broker closed the worker's channel, and the worker went",
+        "the broker closed the worker's channel, and the worker disconnected",
     ),
-    Link::likely("redis.persistence", "celery.no-consumer", KeyKind::Writes, "a broker that refuses writes gives out no tasks"),
-    Link::likely("celery.beat", "celery.backlog", KeyKind::Server, "what two beats send is sent twice"),
+    Link::likely("redis.persistence", "celery.no-consumer", KeyKind::Writes, "a broker that rejects writes delivers no tasks"),
+    Link::likely("celery.beat", "celery.backlog", KeyKind::Server, "two beats send every task twice"),
     Link::likely(
         "redis.restarted",
         "celery.stalled",
         KeyKind::Server,
-        "workers of old kombu versions take no tasks after the broker was restarted",
+        "workers with old kombu versions stop consuming after the broker restarts",
     ),
 ];
 
-/// The runbook with these settings.
+/// Builds the runbook from its settings.
 #[must_use]
 pub fn runbook(settings: &Settings) -> Runbook {
     let settings = settings.clone();
     Runbook {
         id: "celery",
-        about: "Celery from its broker's side: queues, workers that take tasks, beat",
+        about: "Celery from its broker's side: queues, consuming workers, beat",
         checks: vec![Box::new(queues::Queues { settings: settings.clone() }), Box::new(workers::Workers { settings })],
         links: &[LINKS],
         doc: include_str!("RUNBOOK.md"),

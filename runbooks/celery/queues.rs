@@ -1,4 +1,4 @@
-//! Are tasks taken and done? Asked of the broker, not of the application.
+//! Whether tasks are consumed and completed, according to the broker.
 
 use std::time::Duration;
 
@@ -25,49 +25,49 @@ const BACKLOG: Code = Code {
     id: "celery.backlog",
     severities: &[Severity::Warn, Severity::Crit],
     when: "1000 (warn) or 10 000 (crit) tasks wait in a queue, all priorities together",
-    hint: "look at which task it is: one name that fills the queue feeds itself, or is sent faster than it is done",
+    hint: "check the task names: a single name that fills the queue either re-enqueues itself or is sent faster than it is processed",
 };
 pub(super) const NO_CONSUMER: Code = Code {
     id: "celery.no-consumer",
     severities: &[Severity::Crit],
-    when: "tasks wait in a queue and nobody takes any: no worker is connected, or those that are wait for other queues",
-    hint: "start the worker, or give one this queue (`-Q`)",
+    when: "tasks wait in a queue that has no consumer: no worker is connected, or the connected workers consume other queues",
+    hint: "start the worker, or add this queue to a worker (`-Q`)",
 };
 const STALLED: Code = Code {
     id: "celery.stalled",
     severities: &[Severity::Warn, Severity::Crit],
-    when: "tasks wait, workers are connected, and none takes any: stopped, frozen, cut off, or connected without consuming (crit; warn when only some are); or the oldest task is under way for 15 min (warn) or longer than the visibility timeout (crit) and nothing moves",
-    hint: "look at the worker: what it does (its processor time, its log), then restart it",
+    when: "tasks wait and the connected workers consume none: stopped, paused, cut off from the broker, or connected without consuming (crit; warn when only some are); or the oldest task has been running for 15 min (warn) or longer than the visibility timeout (crit) and the queue does not shrink",
+    hint: "check the worker's CPU time and its log, then restart it",
 };
 const ORPHANS: Code = Code {
     id: "celery.unacked-orphans",
     severities: &[Severity::Info, Severity::Warn],
-    when: "tasks were taken and not done, and no worker is left (warn: they come back after the visibility timeout); tasks wait in a worker for a time later than that (info: they may be done twice)",
-    hint: "start a worker: what was taken is given out again after the visibility timeout, by default an hour",
+    when: "tasks were delivered and not acknowledged, and no worker is connected (warn: they are redelivered after the visibility timeout); tasks wait in a worker for an ETA beyond that timeout (info: they may run twice)",
+    hint: "start a worker: unacknowledged tasks are redelivered after the visibility timeout, by default an hour",
 };
 const DURABILITY: Code = Code {
     id: "celery.broker-durability",
     severities: &[Severity::Info],
-    when: "the broker is a Redis that saves nothing: a restart loses every task that waits",
-    hint: "turn the append-only file on, or accept the loss",
+    when: "the broker is a Redis without persistence: a restart loses every waiting task",
+    hint: "enable the append-only file, or accept the loss",
 };
 
 const RESTART_WORKER: FixSpec = FixSpec {
     id: "celery.restart-worker",
     risk: Risk::R2,
-    title: "restart the container or unit of the worker that takes no tasks",
+    title: "restart the container or unit of the worker that consumes no tasks",
 };
 
 static SPEC: CheckSpec = CheckSpec {
     id: "celery.queues",
-    title: "tasks are taken and done",
+    title: "Celery tasks are consumed and completed",
     codes: &[BACKLOG, NO_CONSUMER, STALLED, ORPHANS, DURABILITY],
     fixes: &[RESTART_WORKER],
     timeout: Duration::from_secs(8),
 };
 
-/// Time between two looks at queues in which tasks wait.
-const MOMENT: Duration = Duration::from_millis(500);
+/// Interval between the two samples of non-empty queues.
+const RESAMPLE_INTERVAL: Duration = Duration::from_millis(500);
 
 pub(super) struct Queues {
     pub(super) settings: Settings,
@@ -83,13 +83,13 @@ pub(super) struct Evidence {
     containers: Names,
     /// Their containers that are paused, by full id.
     paused: Vec<String>,
-    /// Containers of workers that do not run, by full id and name.
+    /// Stopped worker containers, by full id and name.
     stopped: Vec<(String, String)>,
-    /// Their units that do not run.
+    /// Worker units that are not active.
     stopped_units: Vec<String>,
-    /// The broker keeps nothing over a restart.
+    /// The broker has no persistence.
     forgets: bool,
-    /// Why the broker cannot be asked although workers need it.
+    /// Why the broker cannot be queried although workers need it.
     silent: Option<String>,
 }
 
@@ -129,32 +129,32 @@ impl Check for Queues {
         }
         let session = match cx.redis(target).await? {
             Ok(session) => session,
-            // a worker without its broker matters, a stopped cache that is nobody's broker does not
+            // a worker without its broker is a gap; a stopped Redis that no worker uses is not
             Err(why) if !needed => return Err(why.skip("redis.up")),
             Err(why) => {
-                e.silent = Some(silence(&why));
+                e.silent = Some(unavailable(&why));
                 return Ok(e);
             }
         };
         let lost = |e| ProbeError::failed("queues", &target.name, &format!("{e:?}"));
         let keys = broker_keys::find(&session).await.map_err(lost)?;
         if keys.celery.is_empty() {
-            return Err(ProbeError::Skip("no Celery uses it".to_owned()));
+            return Err(ProbeError::Skip("not used by Celery".to_owned()));
         }
         e.places = redis::read(cx, target, &session, &keys).await.map_err(lost)?;
         let (save, append) = tokio::join!(session.setting("save"), session.setting("appendonly"));
         e.forgets = save.as_deref() == Some("") && append.as_deref() == Some("no");
         if self.suspicious(&e) {
-            tokio::time::sleep(MOMENT).await;
+            tokio::time::sleep(RESAMPLE_INTERVAL).await;
             let later = redis::read(cx, target, &session, &keys).await.map_err(lost)?;
-            e.seen_again(later, &processes(cx).await?);
+            e.merge_second_sample(later, &processes(cx).await?);
         }
         Ok(e)
     }
 
     fn judge(&self, judged: &Judged<'_>, e: &Evidence) -> Judgement {
         if let Some(why) = &e.silent {
-            let gap = format!("cannot tell whether tasks are taken: the broker {} {why}", judged.target.name);
+            let gap = format!("cannot check whether tasks are consumed: the broker {} {why}", judged.target.name);
             return Judgement { gaps: vec![gap], ..Judgement::default() };
         }
         let mut findings = Vec::new();
@@ -166,7 +166,7 @@ impl Check for Queues {
             findings.extend(orphans(judged, e, place));
         }
         if e.forgets {
-            let message = format!("{} keeps nothing over a restart: every task that waits then is lost", judged.target.name);
+            let message = format!("{} has no persistence: a restart loses every waiting task", judged.target.name);
             findings.push(e.server.finding(&DURABILITY, Severity::Info, judged.target, message));
         }
         findings.into()
@@ -177,10 +177,10 @@ impl Check for Queues {
         let worker = place.and_then(|p| e.culprits(p).into_iter().next());
         let Some(worker) = worker else {
             return Err(Refusal::Precondition(
-                "which worker it is cannot be told from here: it runs on another machine".to_owned(),
+                "the worker cannot be identified from this host: it runs on another machine".to_owned(),
             ));
         };
-        let who = e.containers.process("worker", worker.pid, &worker.home);
+        let label = e.containers.process("worker", worker.pid, &worker.home);
         let (action, downtime) = match &worker.home {
             Home::Container(id) => (Action::RestartContainer { id: id.clone(), timeout_s: 30 }, "up to 30 s and its start"),
             Home::Unit(unit) if unit.ends_with(".service") => {
@@ -188,20 +188,20 @@ impl Check for Queues {
             }
             _ => {
                 return Err(Refusal::ByHand(format!(
-                    "end {who} with SIGTERM (SIGCONT first when it is stopped) and start it as it was started: no container or unit does it"
+                    "stop {label} with SIGTERM (SIGCONT first if it is stopped) and start it again by hand: no container or unit manages it"
                 )));
             }
         };
         Ok(Plan::new(&RESTART_WORKER, &SPEC, finding, judged.target, vec![action])
             .affects([format!(
-                "{who}: tasks it has under way are done again if the application acknowledges late, and lost if not"
+                "{label}: its running tasks are executed again if the application acknowledges late, and lost otherwise"
             )])
             .downtime(downtime)
             .verified(Duration::from_secs(90), Duration::ZERO))
     }
 }
 
-/// Units of workers, by their name, that are down.
+/// Worker units, recognised by name, that are not active.
 fn stopped_units(inventory: &Inventory) -> Vec<String> {
     let units = inventory.systemd.iter().flat_map(|s| &s.units);
     let down =
@@ -209,16 +209,16 @@ fn stopped_units(inventory: &Inventory) -> Vec<String> {
     units.filter(down).map(|u| u.name.clone()).collect()
 }
 
-/// What the broker does instead of answering.
-fn silence(why: &NoSession) -> String {
+/// The reason for an unavailable broker, as a predicate.
+fn unavailable(why: &NoSession) -> String {
     match why {
         NoSession::NotRunning => "does not run".to_owned(),
-        NoSession::Login { .. } => "wants a login that opsctl does not have".to_owned(),
+        NoSession::Login { .. } => "requires credentials that opsctl does not have".to_owned(),
         _ => "does not answer".to_owned(),
     }
 }
 
-/// Why a worker takes nothing, if that can be seen.
+/// Why a worker consumes nothing, if the cause is visible from this host.
 fn stuck(e: &Evidence, place: &Place, worker: &Process) -> Option<&'static str> {
     if matches!(&worker.home, Home::Container(id) if e.paused.contains(id)) {
         return Some("its container is paused");
@@ -230,9 +230,9 @@ fn stuck(e: &Evidence, place: &Place, worker: &Process) -> Option<&'static str> 
     if place.consumers.iter().any(|c| cut(&c)) {
         return Some("the broker's packets to it are not acknowledged");
     }
-    // it tells of itself every two seconds
-    let ends = || place.consumers.iter().map(|c| &c.address).chain(&place.listeners);
-    let lost = |c: &&Connection| c.is_stuck() && ends().any(|a| *a == c.local.to_string());
+    // a worker sends a heartbeat every two seconds
+    let clients = || place.consumers.iter().map(|c| &c.address).chain(&place.listeners);
+    let lost = |c: &&Connection| c.is_stuck() && clients().any(|a| *a == c.local.to_string());
     worker.connections.iter().any(|c| lost(&c)).then_some("its packets to the broker are not acknowledged")
 }
 
@@ -241,8 +241,8 @@ fn connects_from(worker: &Process, address: &str) -> bool {
 }
 
 impl Evidence {
-    /// What holds only when it was so at both looks: a connection may be slow, a worker between two tasks.
-    fn seen_again(&mut self, later: Vec<Place>, processes: &[Process]) {
+    /// Keeps only conditions present in both samples: a connection may be slow, a worker may be between two tasks.
+    fn merge_second_sample(&mut self, later: Vec<Place>, processes: &[Process]) {
         for (place, later) in self.places.iter_mut().zip(later) {
             for queue in place.queues.iter_mut().filter(|q| q.depth > 0) {
                 queue.later = later.queues.iter().find(|q| q.name == queue.name).map(|q| q.depth);
@@ -269,13 +269,13 @@ impl Evidence {
         }
     }
 
-    /// The workers of this host that are connected to this place.
+    /// The workers of this host that are connected to this database or virtual host.
     fn workers_of(&self, place: &Place) -> Vec<&Process> {
-        let ends = || place.consumers.iter().map(|c| &c.address).chain(&place.listeners);
-        self.workers.iter().filter(|w| ends().any(|a| connects_from(w, a))).collect()
+    let clients = || place.consumers.iter().map(|c| &c.address).chain(&place.listeners);
+    self.workers.iter().filter(|w| clients().any(|a| connects_from(w, a))).collect()
     }
 
-    /// The workers that keep tasks waiting: those that are visibly stuck, or all when none is.
+    /// The workers that keep tasks waiting: the visibly stuck ones, or all of them if none is.
     fn culprits(&self, place: &Place) -> Vec<&Process> {
         let workers = self.workers_of(place);
         let stuck: Vec<&Process> = workers.iter().copied().filter(|w| stuck(self, place, w).is_some()).collect();
@@ -297,7 +297,7 @@ impl Evidence {
             .key(KeyKind::Writes, server.clone())
             .key(KeyKind::Queue, format!("{server}/{}/{}", place.name, queue.name))
             .cite("broker", format!("{} {}", self.server.get().map(|s| s.name.as_str()).unwrap_or_default(), place.name))
-            .cite("tasks among those looked at", tasks.join(", "));
+            .cite("sampled tasks", tasks.join(", "));
         if queue.prioritised > 0 {
             finding = finding.cite("at other priorities", count_of(queue.prioritised));
         }
@@ -311,22 +311,22 @@ impl Queues {
             Ok(session) => session,
             Err(why) if !needed => return Err(why.skip("rabbitmq.up")),
             Err(why) => {
-                e.silent = Some(silence(&why));
+                e.silent = Some(unavailable(&why));
                 return Ok(e);
             }
         };
         match session.facts(cx.servers.known(target)?, cx).await {
             Ok(facts) => e.places = rabbitmq::places(&facts),
-            Err(_) if !needed => return Err(ProbeError::Skip("its queues cannot be seen: see rabbitmq.node".to_owned())),
-            Err(_) => e.silent = Some("does not show its queues: see rabbitmq.node".to_owned()),
+            Err(_) if !needed => return Err(ProbeError::Skip("its queues cannot be read: see rabbitmq.node".to_owned())),
+            Err(_) => e.silent = Some("does not report its queues: see rabbitmq.node".to_owned()),
         }
         if e.places.is_empty() && e.silent.is_none() {
-            return Err(ProbeError::Skip("no Celery uses it".to_owned()));
+            return Err(ProbeError::Skip("not used by Celery".to_owned()));
         }
         Ok(e)
     }
 
-    /// Whether a second look can tell more: tasks wait, and not everything moves for all that can be seen.
+    /// Whether a second sample is worth its time: tasks wait, and some connection or worker looks stuck.
     fn suspicious(&self, e: &Evidence) -> bool {
         let place_is = |p: &Place| {
             p.consumers.iter().all(|c| c.waits)
@@ -337,14 +337,14 @@ impl Queues {
         e.places.iter().any(|p| p.queues.iter().any(|q| q.depth >= self.settings.backlog_warn || (q.depth > 0 && place_is(p))))
     }
 
-    /// Whether somebody takes from a queue in which tasks wait.
+    /// Finds a non-empty queue without an effective consumer.
     fn consumed(&self, e: &Evidence, place: &Place, queue: &Queue) -> Option<Finding> {
         let waiting = format!("{} wait in {}", tasks(queue.now()), queue.name);
         let workers = e.workers_of(place);
         let nobody = queue.consumers.map_or(place.consumers.is_empty(), |n| n == 0);
         if nobody && !queue.falls() {
             if queue.consumers.is_none() && (place.listening > 0 || !workers.is_empty()) {
-                let message = format!("{waiting} and no worker takes any, although {} connected", connected(place));
+                let message = format!("{waiting} and no worker consumes any, although {} connected", connected(place));
                 return Some(e.with_workers(e.finding(&STALLED, Severity::Crit, place, queue, message), place));
             }
             let finding = e.finding(&NO_CONSUMER, Severity::Crit, place, queue, format!("{waiting} and no worker is connected"));
@@ -359,21 +359,21 @@ impl Queues {
             let all = held_up.len() == workers.len()
                 && place.consumers.iter().all(|c| workers.iter().any(|w| connects_from(w, &c.address)));
             let severity = if all && !queue.falls() { Severity::Crit } else { Severity::Warn };
-            let who: Vec<String> =
+            let labels: Vec<String> =
                 held_up.iter().map(|(w, why)| format!("{}: {why}", e.containers.process("worker", w.pid, &w.home))).collect();
             let message =
-                format!("{waiting}, and {} takes none: {}", if all { "its worker" } else { "one of its workers" }, held_up[0].1);
+                format!("{waiting}, and {} consumes none: {}", if all { "its worker" } else { "one of its workers" }, held_up[0].1);
             return Some(
-                e.with_workers(e.finding(&STALLED, severity, place, queue, message), place).cite("workers", who.join("\n")),
+                e.with_workers(e.finding(&STALLED, severity, place, queue, message), place).cite("workers", labels.join("\n")),
             );
         }
         if place.consumers.iter().any(|c| c.dead) && place.consumers.iter().all(|c| c.dead) && !queue.falls() {
             let message = format!("{waiting}, and the broker's packets to its workers are not acknowledged");
             return Some(e.finding(&STALLED, Severity::Crit, place, queue, message));
         }
-        // who waits for a task while this queue has some waits for another one
+        // a consumer that is blocked while this queue has tasks consumes another queue
         if queue.consumers.is_none() && queue.later.is_some_and(|l| l >= queue.depth) && place.consumers.iter().all(|c| c.waits) {
-            let message = format!("{waiting}, and the workers that are connected wait for other queues");
+            let message = format!("{waiting}, and the connected workers consume other queues");
             return Some(e.finding(&NO_CONSUMER, Severity::Crit, place, queue, message).likely());
         }
         let oldest = place.oldest_unacked_s.filter(|_| queue.later.is_some_and(|l| l >= queue.depth))?;
@@ -383,7 +383,7 @@ impl Queues {
             _ => return None,
         };
         let message = format!(
-            "{waiting}, nothing moves, and the oldest task has been under way for {}, limit {}",
+            "{waiting}, the queue does not shrink, and the oldest task has been running for {}, limit {}",
             length(oldest),
             length(limit)
         );
@@ -404,10 +404,10 @@ impl Queues {
         let message = format!("{} wait in {}, limit {}{moved}", tasks(queue.now()), queue.name, count_of(limit));
         let finding = e.finding(&BACKLOG, severity, place, queue, message);
         let looked_at: usize = queue.tasks.iter().fold(0, |sum: usize, (_, n)| sum.saturating_add(*n));
-        // one name is a loop or one sender, a mix is a lack of workers
+        // a single name is a loop or a single sender, a mix is a lack of workers
         Some(match queue.tasks.first() {
             Some((name, n)) if looked_at >= 20 && n.saturating_mul(10) >= looked_at.saturating_mul(9) => {
-                finding.hint(format!("nearly all of it is {name}: look at what sends it, it may feed itself"))
+                finding.hint(format!("nearly all waiting tasks are {name}: check the code that sends it, it may re-enqueue itself"))
             }
             _ => finding,
         })
@@ -415,7 +415,7 @@ impl Queues {
 }
 
 impl Evidence {
-    /// Ties a finding to the workers it is about, and offers to restart them.
+    /// Links a finding to the workers it concerns, and offers to restart them.
     fn with_workers(&self, finding: Finding, place: &Place) -> Finding {
         let culprits = self.culprits(place);
         let versions: Vec<&str> = culprits.iter().filter_map(|w| w.versions.as_deref()).take(1).collect();
@@ -428,16 +428,16 @@ fn orphans(judged: &Judged<'_>, e: &Evidence, place: &Place) -> Option<Finding> 
     let finding =
         |severity, message: String| e.server.finding(&ORPHANS, severity, judged.target, message).cite("place", &place.name);
     if place.unacked > 0 && place.consumers.is_empty() && place.listening == 0 && e.workers_of(place).is_empty() {
-        let message = format!("{} taken and not done, and no worker is connected", were(place.unacked));
+        let message = format!("{} delivered and not acknowledged, and no worker is connected", were(place.unacked));
         return Some(finding(Severity::Warn, message));
     }
     (place.far > 0).then(|| {
         let limit = length(redis::VISIBILITY_TIMEOUT);
         let message = format!(
-            "{} in a worker for a time later than the visibility timeout (usually {limit}): they are given out again meanwhile",
+            "{} in a worker for an ETA beyond the visibility timeout (usually {limit}): they are redelivered before they run",
             if place.far == 1 { "1 task waits".to_owned() } else { format!("{} tasks wait", place.far) }
         );
-        finding(Severity::Info, message).hint("raise visibility_timeout above the longest countdown, or send such tasks later")
+        finding(Severity::Info, message).hint("raise visibility_timeout above the longest countdown, or send such tasks closer to their ETA")
     })
 }
 

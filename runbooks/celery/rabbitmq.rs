@@ -1,4 +1,4 @@
-//! A RabbitMQ broker: it knows the consumers of every queue itself.
+//! A RabbitMQ broker, which reports the consumers of every queue.
 
 use std::collections::BTreeMap;
 
@@ -6,7 +6,7 @@ use opsctl_core::probe::servers::rabbitmq::Facts;
 
 use super::broker::{Place, Queue};
 
-/// The virtual hosts that Celery uses: workers have a mailbox there, and a queue for events.
+/// The virtual hosts used by Celery: those with worker mailboxes and event queues.
 pub(super) fn places(facts: &Facts) -> Vec<Place> {
     let own = |name: &str| name.ends_with(".pidbox") || name.starts_with("celeryev");
     let mut places: BTreeMap<&str, Place> = BTreeMap::new();
@@ -39,7 +39,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn only_virtual_hosts_with_celery_in_them_count() {
+    fn vhosts_without_celery_queues_are_ignored() {
         let queue = |vhost: &str, name: &str, ready| rabbitmq::Queue {
             name: name.into(),
             vhost: vhost.into(),

@@ -1,5 +1,6 @@
-//! A Redis broker, as kombu lays it out (kombu/transport/redis.py): a queue is a LIST, every priority but the first a LIST of its own;
-//! what is taken and not done is in the HASH `unacked`, with its time in the ZSET `unacked_index`.
+//! A Redis broker in the layout of kombu (kombu/transport/redis.py): a queue is a LIST, every
+//! priority but the first a LIST of its own;
+//! unacknowledged messages are in the HASH `unacked`, with their delivery times in the ZSET `unacked_index`.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -13,22 +14,22 @@ use super::broker::{Consumer, Place, Queue};
 use crate::broker_keys::BrokerKeys;
 use crate::servers::Server;
 
-/// Between the parts of a queue's key or a binding.
+/// Separator of the parts of a queue's key or a binding.
 const SEPARATOR: &str = "\x06\x16";
 
-/// Priorities are steps of an application's choosing between 0 and 9.
-const PRIORITIES: u8 = 9;
+/// The highest priority; an application may use any steps between 0 and 9.
+const MAX_PRIORITY: u8 = 9;
 
-/// Bodies looked at from each end of a queue.
-const LOOKED_AT: &str = "49";
+/// Last index of the `LRANGE` at the head of a queue: 50 messages from each end are sampled.
+const SAMPLE_END: &str = "49";
 
-/// Taken tasks whose age is looked at: enough to find one that does not wait for its time.
-const OLDEST: &str = "19";
+/// Last index of the `ZRANGE` over unacknowledged tasks: 20 are enough to find one without a pending ETA.
+const UNACKED_END: &str = "19";
 
-/// kombu's own default, in seconds; what an application sets is not told by the broker.
+/// kombu's default, in seconds; the broker does not store the value that an application sets.
 pub(super) const VISIBILITY_TIMEOUT: u64 = 3600;
 
-/// Reads every database in which Celery was seen.
+/// Reads every database with keys of Celery.
 pub(super) async fn read(cx: &ProbeCx, target: &Target, session: &Session, keys: &BrokerKeys) -> Result<Vec<Place>, NoAnswer> {
     let clients: String = session.ask(&["CLIENT", "LIST"]).await?;
     let pid = Server::of(cx, target).ok().and_then(|s| s.get().and_then(|s| s.process)).map(|p| p.pid);
@@ -39,7 +40,7 @@ pub(super) async fn read(cx: &ProbeCx, target: &Target, session: &Session, keys:
     let dead = |address: &str| connections.iter().any(|c| c.remote.to_string() == address && c.is_stuck());
     let mut places = Vec::new();
     for (database, prefix) in &keys.celery {
-        let mut place = one(session, *database, prefix).await?;
+        let mut place = read_database(session, *database, prefix).await?;
         for client in clients.lines().map(crate::redis::client).filter(|c| c.get("db") == Some(&database.to_string().as_str())) {
             let address = client.get("addr").copied().unwrap_or_default().to_owned();
             if client.get("cmd") == Some(&"brpop") {
@@ -57,23 +58,23 @@ pub(super) async fn read(cx: &ProbeCx, target: &Target, session: &Session, keys:
     Ok(places)
 }
 
-async fn one(session: &Session, database: u32, prefix: &str) -> Result<Place, NoAnswer> {
+async fn read_database(session: &Session, database: u32, prefix: &str) -> Result<Place, NoAnswer> {
     let names = queue_names(session, database, prefix).await?;
     let mut place = Place { name: format!("db {database}"), ..Place::default() };
     for name in names {
         let keys: Vec<String> = keys_of(prefix, &name);
-        let questions = keys.iter().map(|k| vec![b"LLEN".as_slice(), k.as_bytes()]).collect::<Vec<_>>();
-        let lengths: Vec<Option<u64>> = session.ask_in(database, &questions).await?;
+        let commands = keys.iter().map(|k| vec![b"LLEN".as_slice(), k.as_bytes()]).collect::<Vec<_>>();
+        let lengths: Vec<Option<u64>> = session.ask_in(database, &commands).await?;
         let lengths: Vec<u64> = lengths.into_iter().map(Option::unwrap_or_default).collect();
         let depth: u64 = lengths.iter().sum();
         let mut queue = Queue { name, depth, prioritised: lengths.iter().skip(1).sum(), ..Queue::default() };
         if depth > 0 {
             let full = keys.iter().zip(&lengths).filter(|(_, n)| **n > 0).map(|(k, _)| k.as_bytes());
             let ends = full.flat_map(|k| {
-                [vec![b"LRANGE".as_slice(), k, b"0", LOOKED_AT.as_bytes()], vec![b"LRANGE".as_slice(), k, b"-50", b"-1"]]
+                [vec![b"LRANGE".as_slice(), k, b"0", SAMPLE_END.as_bytes()], vec![b"LRANGE".as_slice(), k, b"-50", b"-1"]]
             });
             let ends: Vec<Option<Vec<Vec<u8>>>> = session.ask_in(database, &ends.collect::<Vec<_>>()).await?;
-            // the ends of a short queue are the same bodies
+            // in a short queue both ends are the same messages
             let bodies: BTreeSet<Vec<u8>> = ends.into_iter().flatten().flatten().collect();
             queue.tasks = names_of(bodies.iter().filter_map(|b| task(b)).map(|t| t.name));
         }
@@ -85,19 +86,19 @@ async fn one(session: &Session, database: u32, prefix: &str) -> Result<Place, No
 
 fn keys_of(prefix: &str, queue: &str) -> Vec<String> {
     let first = format!("{prefix}{queue}");
-    let others = (1..=PRIORITIES).map(|p| format!("{prefix}{queue}{SEPARATOR}{p}"));
+    let others = (1..=MAX_PRIORITY).map(|p| format!("{prefix}{queue}{SEPARATOR}{p}"));
     std::iter::once(first.clone()).chain(others).collect()
 }
 
-/// The queues that exchanges are bound to, and the usual one.
+/// The queues that exchanges are bound to, and the default one.
 async fn queue_names(session: &Session, database: u32, prefix: &str) -> Result<BTreeSet<String>, NoAnswer> {
     let mut names = BTreeSet::from(["celery".to_owned()]);
     let mut cursor = "0".to_owned();
     let pattern = format!("{prefix}_kombu.binding.*");
     for _ in 0..20 {
         let scan = vec![b"SCAN".as_slice(), cursor.as_bytes(), b"MATCH", pattern.as_bytes(), b"COUNT", b"1000"];
-        let answers: Vec<Option<(String, Vec<Vec<u8>>)>> = session.ask_in(database, &[scan]).await?;
-        let Some((next, bindings)) = answers.into_iter().next().flatten() else { break };
+        let replies: Vec<Option<(String, Vec<Vec<u8>>)>> = session.ask_in(database, &[scan]).await?;
+        let Some((next, bindings)) = replies.into_iter().next().flatten() else { break };
         let members = bindings.iter().map(|b| vec![b"SMEMBERS".as_slice(), b.as_slice()]).collect::<Vec<_>>();
         let members: Vec<Option<Vec<Vec<u8>>>> =
             if members.is_empty() { Vec::new() } else { session.ask_in(database, &members).await? };
@@ -110,7 +111,7 @@ async fn queue_names(session: &Session, database: u32, prefix: &str) -> Result<B
     Ok(names)
 }
 
-/// `routing key SEP pattern SEP queue`; the queues that Celery talks to itself through are none.
+/// The queue of `routing key SEP pattern SEP queue`; `None` for Celery's internal queues.
 pub(super) fn bound_queue(member: &str) -> Option<String> {
     let queue = member.rsplit(SEPARATOR).next()?;
     let own = queue.ends_with(".pidbox") || queue.starts_with("celeryev") || queue.is_empty();
@@ -125,24 +126,24 @@ async fn unacked(session: &Session, database: u32, prefix: &str, place: &mut Pla
         return Ok(());
     }
     let oldest: Vec<Option<Vec<String>>> =
-        session.ask_in(database, &[vec![b"ZRANGE", index.as_bytes(), b"0", OLDEST.as_bytes(), b"WITHSCORES"]]).await?;
+        session.ask_in(database, &[vec![b"ZRANGE", index.as_bytes(), b"0", UNACKED_END.as_bytes(), b"WITHSCORES"]]).await?;
     let oldest = oldest.into_iter().next().flatten().unwrap_or_default();
     let tags: Vec<(&String, f64)> = oldest.chunks_exact(2).filter_map(|p| Some((&p[0], p[1].parse().ok()?))).collect();
-    let questions = tags.iter().map(|(tag, _)| vec![b"HGET".as_slice(), hash.as_bytes(), tag.as_bytes()]).collect::<Vec<_>>();
+    let commands = tags.iter().map(|(tag, _)| vec![b"HGET".as_slice(), hash.as_bytes(), tag.as_bytes()]).collect::<Vec<_>>();
     let bodies: Vec<Option<Vec<u8>>> =
-        if questions.is_empty() { Vec::new() } else { session.ask_in(database, &questions).await? };
+        if commands.is_empty() { Vec::new() } else { session.ask_in(database, &commands).await? };
     let now = clock::now();
     for ((_, taken), body) in tags.iter().zip(bodies) {
         let age = (now.as_second() as f64 - taken).max(0.0);
         let eta = body.as_deref().and_then(task).and_then(|t| t.eta);
         match eta {
             Some(eta) if eta > now => {
-                // measured from when it was taken: that is when the timeout began
+                // measured from the delivery: that is when the timeout began
                 if eta.as_second() as f64 - taken > VISIBILITY_TIMEOUT as f64 {
                     place.far += 1;
                 }
             }
-            // its time has come only now: it waited by design until then
+            // its ETA has passed only now: until then it waited by design
             Some(eta) => {
                 place.oldest_unacked_s =
                     place.oldest_unacked_s.max(Some(seconds(age.min((now.as_second() - eta.as_second()) as f64))));
@@ -158,14 +159,14 @@ fn seconds(age: f64) -> u64 {
     age as u64
 }
 
-/// A message of Celery's protocol 2, as far as its headers tell.
+/// The headers of a message of Celery's protocol 2.
 #[derive(Debug, PartialEq)]
 pub(super) struct Task {
     name: String,
     eta: Option<Timestamp>,
 }
 
-/// A body in a queue, or the list `[body, exchange, routing key]` in `unacked`.
+/// Parses a message in a queue, or the list `[body, exchange, routing key]` in `unacked`.
 pub(super) fn task(body: &[u8]) -> Option<Task> {
     let value: serde_json::Value = serde_json::from_slice(body).ok()?;
     let message = if value.is_array() { value.get(0)? } else { &value };
@@ -175,7 +176,7 @@ pub(super) fn task(body: &[u8]) -> Option<Task> {
     Some(Task { name, eta })
 }
 
-/// Names by how often they occur.
+/// The most frequent names, with their counts.
 fn names_of(tasks: impl Iterator<Item = String>) -> Vec<(String, usize)> {
     let mut counts: BTreeMap<String, usize> = BTreeMap::new();
     for name in tasks {
@@ -192,7 +193,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn queues_are_those_that_are_bound_and_not_celery_s_own() {
+    fn internal_queues_are_not_bound_queues() {
         let member = |queue: &str| format!("key{SEPARATOR}{SEPARATOR}{queue}");
         assert_eq!(bound_queue(&member("mail")).as_deref(), Some("mail"));
         assert_eq!(bound_queue(&member("celery@web.celery.pidbox")), None);
@@ -202,7 +203,7 @@ mod tests {
     }
 
     #[test]
-    fn a_message_tells_its_task_and_time() {
+    fn message_headers_give_task_and_eta() {
         let body = br#"{"body":"W10=","headers":{"task":"tasks.nap","eta":"2026-11-21T11:49:33.631650+00:00"}}"#;
         let eta = "2026-11-21T11:49:33.631650Z".parse().ok();
         assert_eq!(task(body), Some(Task { name: "tasks.nap".into(), eta }));
@@ -213,7 +214,7 @@ mod tests {
 
     proptest::proptest! {
         #[test]
-        fn any_text_is_survived(text in ".*") {
+        fn arbitrary_messages_do_not_panic(text in ".*") {
             let _ = (bound_queue(&text), task(text.as_bytes()));
         }
     }

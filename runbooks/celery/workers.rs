@@ -1,4 +1,4 @@
-//! Celery's own processes on this host: is there one beat and no more, and were children of a worker killed?
+//! Celery's processes on this host: exactly one beat per application, and no killed child of a worker.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -21,32 +21,32 @@ use crate::processes::{Names, at_home};
 const BEAT: Code = Code {
     id: "celery.beat",
     severities: &[Severity::Warn, Severity::Crit],
-    when: "the container of beat does not run (crit); two beats of one application run, so that everything is sent twice, or beat has not written its schedule for 10 min (warn)",
-    hint: "run exactly one beat for an application",
+    when: "the container of beat is not running (crit); two beats of one application run and every task is sent twice, or beat has not written its schedule for 10 min (warn)",
+    hint: "run exactly one beat per application",
 };
 const WORKER_OOM: Code = Code {
     id: "celery.worker-oom",
     severities: &[Severity::Crit],
-    when: "the kernel killed a child of a worker for memory in the last 24 h; the worker itself goes on, and the task is lost or done again",
-    hint: "find the task that grew; limit what one child may do (`--max-memory-per-child`, `--max-tasks-per-child`) or give the container more",
+    when: "the OOM killer killed a child of a worker in the last 24 h; the worker keeps running, and the task is lost or run again",
+    hint: "find the task that grew; limit each child (`--max-memory-per-child`, `--max-tasks-per-child`) or raise the container's memory limit",
 };
 
 static SPEC: CheckSpec = CheckSpec {
     id: "celery.workers",
-    title: "one beat runs, and workers keep their children",
+    title: "Celery runs one beat per application, and worker children are not OOM-killed",
     codes: &[BEAT, WORKER_OOM],
     fixes: &[],
     timeout: Duration::from_secs(5),
 };
 
-/// Older kills are history.
+/// Age up to which a kill is reported.
 const RECENT: SignedDuration = SignedDuration::from_hours(24);
 
 pub(super) struct Workers {
     pub(super) settings: Settings,
 }
 
-/// A container of beat that does not run.
+/// A container of beat that is not running.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
 pub(super) struct StoppedBeat {
@@ -70,7 +70,7 @@ pub(super) struct Evidence {
     lost: Vec<(String, String)>,
     /// Why the kernel log could not be read.
     kernel_log_gap: Option<String>,
-    /// Ids of the brokers of this host, by what the environments of beats call them.
+    /// Ids of the brokers of this host, by their URL in the environments of beats.
     brokers: BTreeMap<String, String>,
 }
 
@@ -92,7 +92,7 @@ impl Check for Workers {
             })
             .collect();
         if processes.is_empty() && stopped.is_empty() {
-            return Err(ProbeError::Skip("no Celery runs here".to_owned()));
+            return Err(ProbeError::Skip("no Celery process on this host".to_owned()));
         }
         let uptime = opsctl_core::probe::clock::since_boot().as_secs();
         let age = |p: &Process| u64::try_from(uptime - i64::try_from(tasks::seconds(p.start_ticks)).unwrap_or(0)).unwrap_or(0);
@@ -103,8 +103,8 @@ impl Check for Workers {
             ..Evidence::default()
         };
         for broker in e.processes.iter().filter(|p| p.role.beats()).filter_map(|p| p.broker.as_deref()) {
-            let meant = host_of(broker).and_then(|host| called(&cx.inventory, host));
-            let server = meant.and_then(|c| cx.inventory.servers.iter().find(|s| s.container.as_ref() == Some(&c.id)));
+            let container = host_of(broker).and_then(|host| called(&cx.inventory, host));
+            let server = container.and_then(|c| cx.inventory.servers.iter().find(|s| s.container.as_ref() == Some(&c.id)));
             e.brokers.extend(server.map(|s| (broker.to_owned(), s.id.clone())));
         }
         if let Some(docker) = &cx.docker {
@@ -130,8 +130,8 @@ impl Check for Workers {
         if let Some(docker) = &cx.docker {
             for id in ids {
                 let lines = docker.log_tail(&id, 300, None).await.unwrap_or_default();
-                let told = lines.into_iter().rfind(|l| l.contains("WorkerLostError") && l.contains("signal 9"));
-                e.lost.extend(told.map(|line| (id, line)));
+                let lost = lines.into_iter().rfind(|l| l.contains("WorkerLostError") && l.contains("signal 9"));
+                e.lost.extend(lost.map(|line| (id, line)));
             }
         }
         Ok(e)
@@ -151,7 +151,7 @@ impl Evidence {
         self.processes.iter().filter(|p| p.role.works())
     }
 
-    /// Named by its container or unit; a process on the host by itself.
+    /// The container or unit of the process; the process itself if it runs directly on the host.
     fn subject(&self, p: &Process) -> Subject {
         let identity = format!("{}@{}", p.pid, p.start_ticks);
         match (&p.home, self.containers.name(&p.home)) {
@@ -170,7 +170,7 @@ fn container_of(home: &Home) -> Option<&str> {
 }
 
 fn stopped_beats(e: &Evidence, now: Timestamp) -> Vec<Finding> {
-    // another beat has taken over, or it was put away long ago
+    // skipped: another beat runs, or the container was stopped long ago
     let missed = |b: &&StoppedBeat| {
         let kept = matches!(b.restart_policy.as_str(), "always" | "unless-stopped" | "on-failure");
         kept || b.finished_at.is_some_and(|t| now.duration_since(t) < RECENT)
@@ -180,17 +180,17 @@ fn stopped_beats(e: &Evidence, now: Timestamp) -> Vec<Finding> {
     }
     let finding = |b: &StoppedBeat| {
         let when = b.finished_at.filter(|t| t.as_second() > 0).map_or_else(String::new, |t| format!(", {}", ago(now, t)));
-        let message = format!("beat does not run: its container {} is {}{when}; nothing is sent by the clock", b.name, b.state);
+        let message = format!("beat is not running: its container {} is {}{when}; scheduled tasks are not sent", b.name, b.state);
         let subject = Subject { kind: Kind::Container, name: b.name.clone(), identity: b.id.clone() };
         Finding::new(&BEAT, Severity::Crit, subject, message)
             .since(b.finished_at)
             .key(KeyKind::Container, &b.id)
-            .hint(format!("`docker start {}` when nothing else is wrong with it", b.name))
+            .hint(format!("`docker start {}` if the container has no other fault", b.name))
     };
     e.stopped_beats.iter().filter(missed).map(finding).collect()
 }
 
-/// Two beats with the same application and the same broker send everything twice.
+/// Two beats with the same application and the same broker send every task twice.
 fn doubled(e: &Evidence) -> Vec<Finding> {
     let beats: Vec<&Process> = e.processes.iter().filter(|p| p.role.beats()).collect();
     let mut findings = Vec::new();
@@ -200,7 +200,7 @@ fn doubled(e: &Evidence) -> Vec<Finding> {
         if let Some(other) = others.first() {
             let name = |p: &Process| e.containers.process("beat", p.pid, &p.home);
             let app = beat.app.as_deref().unwrap_or_default();
-            let message = format!("two beats of {app} run: {} and {}; everything is sent twice", name(other), name(beat));
+            let message = format!("two beats of {app} run: {} and {}; every task is sent twice", name(other), name(beat));
             let finding = at_home(Finding::new(&BEAT, Severity::Warn, e.subject(beat), message), &beat.home);
             findings.push(match beat.broker.as_ref().and_then(|b| e.brokers.get(b)) {
                 Some(server) => finding.key(KeyKind::Server, server),
@@ -231,12 +231,12 @@ fn killed(e: &Evidence, now: Timestamp) -> Vec<Finding> {
             .iter()
             .filter(|k| k.victim_cgroup.contains(id) && now.duration_since(k.at) < RECENT && k.pid != i64::from(worker.pid))
             .collect();
-        let told = e.lost.iter().find(|(c, _)| c == id).map(|(_, line)| line.clone());
+        let logged = e.lost.iter().find(|(c, _)| c == id).map(|(_, line)| line.clone());
         let Some(last) = kills.iter().max_by_key(|k| k.at) else { continue };
         let name = e.containers.name(&worker.home).unwrap_or_default();
         let times = count(kills.len(), "child process");
         let message = format!(
-            "the kernel killed {} of the worker {name} for memory, {}",
+            "the OOM killer killed {} of the worker {name}, {}",
             times.replace("processs", "processes"),
             ago(now, last.at)
         );
@@ -245,23 +245,23 @@ fn killed(e: &Evidence, now: Timestamp) -> Vec<Finding> {
                 .since(Some(last.at))
                 .key(KeyKind::Container, id)
                 .cite("kernel log", &last.line)
-                .cite_opt("its log", told),
+                .cite_opt("its log", logged),
         );
     }
     findings
 }
 
 impl Workers {
-    /// beat writes its schedule every few minutes, whatever is due.
+    /// beat writes its schedule every few minutes, whether or not a task is due.
     fn stale(&self, e: &Evidence) -> Vec<Finding> {
         let limit = self.settings.schedule_warn_s;
         let aged = e.processes.iter().zip(&e.ages_s);
         let stale = aged.filter(|(p, age)| p.role.beats() && **age > limit && p.schedule_age_s.is_some_and(|s| s > limit));
         let finding = |(p, _): (&Process, &u64)| {
             let length = |s: u64| duration(SignedDuration::from_secs(i64::try_from(s).unwrap_or(i64::MAX)));
-            let who = e.containers.process("beat", p.pid, &p.home);
+            let label = e.containers.process("beat", p.pid, &p.home);
             let message = format!(
-                "{who} has not written its schedule for {}, limit {}",
+                "{label} has not written its schedule for {}, limit {}",
                 length(p.schedule_age_s.unwrap_or(0)),
                 length(limit)
             );
@@ -277,7 +277,7 @@ mod tests {
     use super::host_of;
 
     #[test]
-    fn the_broker_is_found_in_its_url() {
+    fn broker_host_of_url() {
         assert_eq!(host_of("redis://cache:6379/1"), Some("cache"));
         assert_eq!(host_of("amqp://broker//"), Some("broker"));
         assert_eq!((host_of("memory://"), host_of("nonsense")), (None, None));
@@ -285,7 +285,7 @@ mod tests {
 
     proptest::proptest! {
         #[test]
-        fn any_text_is_survived(text in ".*") {
+        fn arbitrary_broker_urls_do_not_panic(text in ".*") {
             let _ = (host_of(&text), host_of(&format!("redis://{text}")));
         }
     }

@@ -1,4 +1,4 @@
-//! Is the engine there, and does it answer?
+//! Availability and response time of the container engine.
 
 use std::time::Duration;
 
@@ -15,14 +15,14 @@ use crate::servers::READ_TIMEOUT;
 const REACHABLE: Code = Code {
     id: "container.engine-reachable",
     severities: &[Severity::Warn, Severity::Crit],
-    when: "the engine's socket is missing, refuses, or answers something else (crit); it answers slowly (warn)",
-    hint: "look at the engine's own log: journalctl -u docker -n 50",
+    when: "the engine's socket is missing, refuses connections, or does not speak the Docker API (crit); the engine responds slowly (warn)",
+    hint: "read the log of the engine: journalctl -u docker -n 50",
 };
 const HUNG: Code = Code {
     id: "container.engine-hung",
     severities: &[Severity::Crit],
-    when: "the engine's socket accepts and does not answer within 3 s, or it answers, and not when asked about some of its containers",
-    hint: "containers keep running; look for a stuck one before restarting the daemon: journalctl -u docker -u containerd -n 50",
+    when: "the engine accepts connections but does not respond within 3 s, or does not respond to requests about some of its containers",
+    hint: "containers keep running; find the stuck one before restarting the daemon: journalctl -u docker -u containerd -n 50",
 };
 const RESTART_DAEMON: FixSpec = FixSpec {
     id: "docker.restart-daemon",
@@ -32,18 +32,18 @@ const RESTART_DAEMON: FixSpec = FixSpec {
 
 static SPEC: CheckSpec = CheckSpec {
     id: "container.engine",
-    title: "the container engine answers",
+    title: "the container engine responds",
     codes: &[REACHABLE, HUNG],
     fixes: &[RESTART_DAEMON],
-    // with hundreds of containers that it does not answer about
+    // enough for hundreds of containers that block a request
     timeout: Duration::from_secs(8),
 };
 
 /// Exists where systemd is PID 1 (`sd_booted(3)`).
-const SYSTEMD: &str = "/run/systemd/system";
+const SYSTEMD_DIR: &str = "/run/systemd/system";
 
-/// Containers that are named in a message at most.
-const NAMED: usize = 3;
+/// Limit of containers named in a message.
+const MAX_NAMED_CONTAINERS: usize = 3;
 
 pub(super) struct Engine {
     pub(super) settings: Settings,
@@ -54,10 +54,10 @@ pub(super) struct Evidence {
     engine: EngineRef,
     /// systemd is PID 1, so the daemon can be restarted through it.
     systemd: bool,
-    /// How many containers it has.
+    /// Number of its containers.
     #[serde(default)]
     containers: usize,
-    /// Name and id of those it does not answer about.
+    /// Name and id of the containers that it does not respond about.
     #[serde(default)]
     held: Vec<(String, String)>,
 }
@@ -75,12 +75,12 @@ impl Check for Engine {
     }
 
     async fn probe(&self, cx: &ProbeCx, _target: &Target) -> Result<Evidence, ProbeError> {
-        // discovery has already asked; asking a hung engine again would only cost another three seconds
+        // discovery has already queried it; a second request to a hung engine would cost another three seconds
         let engine = cx.inventory.engine.clone().ok_or_else(|| {
             ProbeError::Skip("no Docker or Podman socket and no enabled docker.service on this host".to_owned())
         })?;
         let held = cx.held_by_engine(&cx.inventory.containers).await;
-        let systemd = blocking::run("a directory", SYSTEMD, READ_TIMEOUT, |io| io.is_dir(SYSTEMD)).await?;
+        let systemd = blocking::run("a directory", SYSTEMD_DIR, READ_TIMEOUT, |io| io.is_dir(SYSTEMD_DIR)).await?;
         Ok(Evidence {
             engine,
             systemd,
@@ -98,7 +98,7 @@ impl Check for Engine {
                 .key(KeyKind::Engine, &e.endpoint)
                 .key(KeyKind::Unit, "docker.service")
         };
-        let pending = || vec![format!("{} to answer", e.name)];
+        let pending = || vec![format!("{} to respond", e.name)];
         let crit = |message| Judgement {
             findings: vec![finding(&REACHABLE, Severity::Crit, message)],
             pending: pending(),
@@ -107,12 +107,12 @@ impl Check for Engine {
         match &e.state {
             EngineState::Answers { .. } if !evidence.held.is_empty() => {
                 let (held, all) = (evidence.held.len(), quantity::count(evidence.containers, "container"));
-                let named: Vec<&str> = evidence.held.iter().take(NAMED).map(|(name, _)| name.as_str()).collect();
-                let more = if held > NAMED { format!(" and {} more", held - NAMED) } else { String::new() };
-                let message = format!("{} answers, but not about {held} of its {all}: {}{more}", e.name, named.join(", "));
+                let named: Vec<&str> = evidence.held.iter().take(MAX_NAMED_CONTAINERS).map(|(name, _)| name.as_str()).collect();
+                let more = if held > MAX_NAMED_CONTAINERS { format!(" and {} more", held - MAX_NAMED_CONTAINERS) } else { String::new() };
+                let message = format!("{} responds, but not to requests about {held} of its {all}: {}{more}", e.name, named.join(", "));
                 let finding = finding(&HUNG, Severity::Crit, message).hint(
-                    "something holds them: a `docker stop`, `rm` or `exec` that does not end, or a containerd-shim that hangs (`ps -e \
-                     -o pid,stat,etime,args | grep -e 'docker ' -e shim`); end that before restarting the daemon",
+                    "they are locked by a `docker stop`, `rm` or `exec` that does not end, or by a containerd-shim that hangs (`ps -e \
+                     -o pid,stat,etime,args | grep -e 'docker ' -e shim`); end that process before restarting the daemon",
                 );
                 vec![evidence.held.iter().fold(finding, |f, (_, id)| f.key(KeyKind::Container, id))].into()
             }
@@ -120,7 +120,7 @@ impl Check for Engine {
                 finding(
                     &REACHABLE,
                     Severity::Warn,
-                    format!("{} took {latency_ms} ms to answer a ping, limit {} ms", e.name, self.settings.ping_warn_ms),
+                    format!("{} took {latency_ms} ms to respond to a ping, limit {} ms", e.name, self.settings.ping_warn_ms),
                 )
                 .cite("version", format!("{version}, API {api}")),
             ]
@@ -131,13 +131,13 @@ impl Check for Engine {
                 ..Judgement::default()
             },
             EngineState::Unsupported { error } => Judgement { gaps: vec![error.clone()], ..Judgement::default() },
-            EngineState::Missing => crit(format!("{} is expected here but its socket does not exist", e.name)),
-            EngineState::Refused => crit(format!("{}'s socket exists but nobody listens: the daemon is not running", e.name)),
+            EngineState::Missing => crit(format!("{} is expected on this host but its socket does not exist", e.name)),
+            EngineState::Refused => crit(format!("{}'s socket exists but refuses connections: the daemon is not running", e.name)),
             EngineState::Garbage { error } => crit(format!("{}'s socket does not speak the Docker API: {error}", e.name)),
             EngineState::Hung { after_ms } => {
                 let waited = quantity::duration(jiff::SignedDuration::from_millis(i64::try_from(*after_ms).unwrap_or(i64::MAX)));
                 vec![
-                    finding(&HUNG, Severity::Crit, format!("{} accepts connections but did not answer within {waited}", e.name))
+                    finding(&HUNG, Severity::Crit, format!("{} accepts connections but did not respond within {waited}", e.name))
                         .fix(RESTART_DAEMON.id),
                 ]
                 .into()
@@ -147,7 +147,7 @@ impl Check for Engine {
 
     fn plan(&self, _fix: &str, finding: &Finding, judged: &Judged<'_>, evidence: &Evidence) -> Result<Plan, Refusal> {
         if !evidence.systemd {
-            return Err(Refusal::ByHand("restart dockerd the way it was started; systemd does not run here".to_owned()));
+            return Err(Refusal::ByHand("restart dockerd as it was started; this host does not run systemd".to_owned()));
         }
         let action = Action::RestartUnit { unit: "docker.service".to_owned() };
         Ok(Plan::new(&RESTART_DAEMON, &SPEC, finding, judged.target, vec![action])

@@ -1,4 +1,4 @@
-//! Are the containers there that the configuration expects?
+//! Existence of the containers that the configuration expects.
 
 use std::time::Duration;
 
@@ -58,7 +58,7 @@ impl Check for Expected {
                     subject,
                     format!("{name} is expected by the configuration and does not exist"),
                 )
-                .hint("create it again from its compose file")
+                .hint("recreate it from its compose file")
             })
             .collect::<Vec<_>>()
             .into()

@@ -1,4 +1,4 @@
-//! Does a container run the image its tag points to now?
+//! Comparison of a container's image with the image its tag points to now.
 
 use std::time::Duration;
 
@@ -9,13 +9,13 @@ use serde::{Deserialize, Serialize};
 const DRIFT: Code = Code {
     id: "container.image-drift",
     severities: &[Severity::Info],
-    when: "it runs another image than its tag points to now: a recreate would upgrade it, a restart would not",
-    hint: "recreate it when the upgrade is wanted; check its release notes first",
+    when: "the container runs another image than its tag points to now: recreating it would upgrade it, a restart would not",
+    hint: "recreate the container when the upgrade is wanted; read the release notes first",
 };
 const MISSING: Code = Code {
     id: "container.image-missing",
     severities: &[Severity::Info],
-    when: "its image reference exists no more on this host: it cannot be recreated without a pull",
+    when: "the image of the container no longer exists on this host: recreating it requires a pull",
     hint: "pull or rebuild the image before recreating the container",
 };
 
@@ -51,7 +51,7 @@ impl Check for Image {
     async fn probe(&self, cx: &ProbeCx, target: &Target) -> Result<Evidence, ProbeError> {
         let docker = cx.docker()?;
         let container = docker.inspect(&target.id).await?;
-        // a container made from an id or digest is pinned on purpose
+        // a container created from an id or digest is pinned on purpose
         if container.image.is_empty() || container.image.contains("sha256:") || container.image_id.contains(&container.image) {
             return Err(ProbeError::Skip("pinned to an image id".to_owned()));
         }
@@ -84,7 +84,7 @@ impl Check for Image {
                     &MISSING,
                     Severity::Info,
                     e.subject.clone(),
-                    format!("{name} runs {}, which exists no more on this host", e.reference),
+                    format!("{name} runs {}, which no longer exists on this host", e.reference),
                 )
                 .cite("running", short(&e.running)),
             ]

@@ -1,4 +1,4 @@
-//! A container's log: does it eat the disk, and can the container still write to it?
+//! A container's log: its size, its bounds, and whether the container can still write to it.
 
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
@@ -22,23 +22,23 @@ use crate::servers::READ_TIMEOUT;
 const BLOCKED: Code = Code {
     id: "container.log-blocked",
     severities: &[Severity::Crit],
-    when: "a thread of its first process sleeps in a write to stdout or stderr, twice at the same place: its output pipe is full and nobody reads it",
-    hint: "it is frozen although it looks up; check the engine, its log driver's server and the disk its log is on, then restart it",
+    when: "a thread of its first process sleeps in a write to stdout or stderr, twice in the same call: its output pipe is full and not read",
+    hint: "the container is frozen although its status is up; check the engine, the server of its log driver and the disk of its log, then restart it",
 };
 const UNBOUNDED: Code = Code {
     id: "container.log-unbounded",
     severities: &[Severity::Info],
-    when: "its json-file log has no max-size: it grows until the disk is full",
-    hint: "set max-size and max-file in its compose file or in daemon.json; it applies to containers created afterwards",
+    when: "the json-file log has no max-size: it grows until the disk is full",
+    hint: "set max-size and max-file in the compose file or in daemon.json; they apply to containers created afterwards",
 };
 const HUGE: Code = Code {
     id: "container.log-huge",
     severities: &[Severity::Warn, Severity::Crit],
-    when: "its log takes over 1 GiB or 10 % of the filesystem (warn), and that filesystem is 90 % full or the log is over half of what is used (crit)",
-    hint: "truncate it (never delete it: the engine holds it open), then set max-size and find out what it repeats",
+    when: "the log takes over 1 GiB or 10 % of the filesystem (warn), and that filesystem is 90 % full or the log is over half of the used space (crit)",
+    hint: "truncate it (never delete it: the engine holds it open), then set max-size and find the lines that it repeats",
 };
 const TRUNCATE: FixSpec =
-    FixSpec { id: "log.truncate", risk: Risk::R3, title: "save the last 10 MB of the log, then cut it to zero" };
+    FixSpec { id: "log.truncate", risk: Risk::R3, title: "save the last 10 MB of the log, then truncate it to zero" };
 
 static SPEC: CheckSpec = CheckSpec {
     id: "container.logs",
@@ -48,13 +48,13 @@ static SPEC: CheckSpec = CheckSpec {
     timeout: Duration::from_secs(5),
 };
 
-/// A writer that waits for this long at the same place is stuck, not busy (catalogue: twice, 2 s apart).
-const SAME_PLACE: Duration = Duration::from_secs(2);
-/// What is kept of a truncated log (catalogue: 10 MB).
-const KEEP: u64 = 10 << 20;
+/// A writer blocked in the same call for this long is stuck, not busy (catalogue: twice, 2 s apart).
+const BLOCKED_WRITER_INTERVAL: Duration = Duration::from_secs(2);
+/// Bytes saved of a truncated log (catalogue: 10 MB).
+const KEPT_LOG_BYTES: u64 = 10 << 20;
 /// Filesystems below this size are judged by percent only: an absolute limit would fire on every small test disk.
 const SMALL_FILESYSTEM: u64 = 5 << 30;
-/// The filesystem counts as full from here (catalogue: 90 %), for severity and for the fix.
+/// Usage from which the filesystem counts as full, for severity and for the fix (catalogue: 90 %).
 const FULL_PERCENT: f64 = 90.0;
 
 pub(super) struct Logs {
@@ -69,15 +69,15 @@ pub(super) struct Evidence {
     size: Option<u64>,
     /// The log file itself.
     identity: Option<FileIdentity>,
-    /// When the log was last written.
+    /// Time of the last write to the log.
     written: Option<Timestamp>,
-    /// The filesystem it is on.
+    /// Its filesystem.
     filesystem: Option<FsUsage>,
-    /// Why the size is not known.
+    /// The reason why the size is unknown.
     gap: Option<String>,
-    /// A thread that could not write its output, seen twice at the same place.
+    /// A thread blocked in a write to its output, seen twice in the same call.
     blocked: Option<BlockedWriter>,
-    /// What a restart has to know; only when one would help.
+    /// Data for a restart; only if a restart would help.
     restart: restart_container::Around,
 }
 
@@ -113,7 +113,7 @@ impl Check for Logs {
                 blocking::run("threads of the container", &container.name, READ_TIMEOUT, read)
             };
             if let Some(first) = blocked().await? {
-                tokio::time::sleep(SAME_PLACE).await;
+                tokio::time::sleep(BLOCKED_WRITER_INTERVAL).await;
                 e.blocked = blocked().await?.filter(|second| *second == first);
             }
         }
@@ -149,16 +149,16 @@ impl Check for Logs {
         };
         if filesystem.percent < FULL_PERCENT {
             return Err(Refusal::Precondition(format!(
-                "{} is only {} full; from {} on the log is worth losing",
+                "{} is only {} full; the log is truncated only from {} on",
                 filesystem.mountpoint,
                 quantity::percent(filesystem.percent),
                 quantity::percent(FULL_PERCENT)
             )));
         }
-        let action = Action::TruncateFile { path: c.log.path.clone(), identity, keep_bytes: KEEP };
+        let action = Action::TruncateFile { path: c.log.path.clone(), identity, keep_bytes: KEPT_LOG_BYTES };
         Ok(Plan::new(&TRUNCATE, &SPEC, finding, judged.target, vec![action])
-            .affects([format!("all but the last {} of {}'s log is lost", quantity::bytes(KEEP), c.name)])
-            .recurs("without max-size it grows again"))
+            .affects([format!("all but the last {} of {}'s log is lost", quantity::bytes(KEPT_LOG_BYTES), c.name)])
+            .recurs("without max-size the log grows again"))
     }
 }
 
@@ -197,7 +197,7 @@ fn blocked(judged: &Judged<'_>, e: &Evidence) -> Option<Finding> {
     let b = e.blocked.as_ref()?;
     let c = &e.container;
     let stream = if b.fd == 1 { "stdout" } else { "stderr" };
-    let message = format!("{} is frozen: {} waits for somebody to read its {stream}", c.name, b.comm);
+    let message = format!("{} is frozen: {} is blocked writing to {stream}, which is not read", c.name, b.comm);
     let mut finding = Finding::new(&BLOCKED, Severity::Crit, c.subject(), message)
         .cite("kernel", format!("thread {} of {} in {}, descriptor {} is {}", b.tid, b.comm, b.wchan, b.fd, b.pipe))
         .cite("log driver", format!("{}, mode {}", c.log.driver, c.log.mode.as_deref().unwrap_or("blocking")))
@@ -209,7 +209,7 @@ fn blocked(judged: &Judged<'_>, e: &Evidence) -> Option<Finding> {
     Some(finding)
 }
 
-/// Size of a log with its rotated files, and what the file is; none when it was not written yet.
+/// Size of a log with its rotated files, its identity and last write; `None` if it does not exist yet.
 fn measure(io: &Io, path: &Path) -> std::io::Result<Option<(u64, FileIdentity, Option<Timestamp>)>> {
     let meta = match io.symlink_metadata(path) {
         Ok(meta) => meta,

@@ -23,7 +23,7 @@ use serde::{Deserialize, Serialize};
 pub struct Settings {
     /// Names of containers that must exist and run; a missing one is crit. Nothing is expected by default.
     pub expect: Vec<String>,
-    /// An engine that takes longer than this for `GET /_ping` is warn, in milliseconds (judgement).
+    /// Response time of `GET /_ping` from which the engine is warn, in milliseconds (judgement).
     pub ping_warn_ms: u64,
     /// Restarts by the engine, with the last start under 10 minutes ago, that are warn (judgement).
     pub restarts_warn: i64,
@@ -41,9 +41,9 @@ pub struct Settings {
     pub cpu_hot_cores: f64,
     /// Processes in percent of the container's limit that are warn (judgement).
     pub pids_warn_percent: f64,
-    /// Dead children nobody waited for that are warn (judgement).
+    /// Zombie processes that are warn (judgement).
     pub zombies_warn: usize,
-    /// Log size in bytes that is warn whatever the filesystem (judgement; not applied to filesystems under 5 GiB).
+    /// Log size in bytes that is warn on any filesystem (judgement; not applied to filesystems under 5 GiB).
     pub log_warn_bytes: u64,
     /// Log size in percent of its filesystem that is warn (judgement).
     pub log_warn_percent: f64,
@@ -69,13 +69,13 @@ impl Default for Settings {
     }
 }
 
-/// What may cause what, as far as containers are one end of it (catalogue §18: 6, 9, 15, 19, 41, 50).
+/// Causes and effects that involve containers (catalogue §18: 6, 9, 15, 19, 41, 50).
 const LINKS: &[Link] = &[
     Link::confirmed(
         "container.memory-near-limit",
         "container.oom-killed",
         KeyKind::Container,
-        "it was close to the limit it was then killed at",
+        "its memory was close to the limit at which it was killed",
     ),
     Link::confirmed(
         "container.oom-killed",
@@ -112,14 +112,14 @@ const LINKS: &[Link] = &[
         "container.bind-broken",
         "container.restart-loop",
         KeyKind::Container,
-        "what it needs is not what is mounted there",
+        "a file or directory that it needs is not mounted",
     ),
-    Link::likely("container.bind-broken", "container.down", KeyKind::Container, "what it needs is not what is mounted there"),
+    Link::likely("container.bind-broken", "container.down", KeyKind::Container, "a file or directory that it needs is not mounted"),
     Link::likely(
         "container.bind-broken",
         "container.start-failed",
         KeyKind::Container,
-        "what should be mounted is not what it is meant to be",
+        "a bind source is missing or of the wrong type",
     ),
     Link::confirmed("container.log-huge", "disk.space", KeyKind::Filesystem, "its log takes the space"),
     Link::confirmed("disk.space", "container.start-failed", KeyKind::Filesystem, "the engine has no space left to start it"),
@@ -128,10 +128,10 @@ const LINKS: &[Link] = &[
         "disk.readonly",
         "container.start-failed",
         KeyKind::Filesystem,
-        "the engine cannot write what it needs for it",
+        "the engine cannot write the files of the container",
     ),
     Link::confirmed("disk.readonly", "container.log-blocked", KeyKind::Filesystem, "the engine cannot write its log"),
-    Link::likely("container.cpu-throttled", "healthcheck.slow", KeyKind::Container, "it has no CPU time left to answer"),
+    Link::likely("container.cpu-throttled", "healthcheck.slow", KeyKind::Container, "it has no CPU time left to respond"),
     Link::confirmed(
         "disk.space",
         "container.log-blocked",
@@ -146,7 +146,7 @@ pub fn runbook(settings: &Settings) -> Runbook {
     let settings = settings.clone();
     Runbook {
         id: "container",
-        about: "Containers that are down, looping, killed, frozen or about to be",
+        about: "Containers that are down, restarting, killed, frozen or close to a limit",
         checks: vec![
             Box::new(engine::Engine { settings: settings.clone() }),
             Box::new(expected::Expected { settings: settings.clone() }),

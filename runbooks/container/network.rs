@@ -1,4 +1,4 @@
-//! Is a container attached to a network, and to one that those who call it by name are in?
+//! Network attachment of a container, also to the networks of its clients.
 
 use std::collections::BTreeSet;
 use std::net::IpAddr;
@@ -15,13 +15,13 @@ use serde::{Deserialize, Serialize};
 const DETACHED: Code = Code {
     id: "container.network-detached",
     severities: &[Severity::Warn, Severity::Crit],
-    when: "it runs, wants a network, and is attached to none (warn); another container needs it by its name and shares no network with it (crit)",
+    when: "the container runs and is attached to none of its networks (warn); another container connects to it by name and shares no network with it (crit)",
     hint: "attach it: docker network connect NETWORK CONTAINER",
 };
 
 static SPEC: CheckSpec = CheckSpec {
     id: "container.network",
-    title: "containers are attached to a network, and to those of their callers",
+    title: "containers are attached to a network, and to those of their clients",
     codes: &[DETACHED],
     fixes: &[],
     timeout: Duration::from_secs(8),
@@ -35,10 +35,10 @@ pub(super) struct Evidence {
     subject: Subject,
     mode: String,
     networks: Vec<String>,
-    /// Who needs it by its name, shares no network with it, and does not find it.
+    /// Clients that connect to it by name, share no network with it, and cannot resolve the name.
     #[serde(default)]
     missed_by: Vec<Caller>,
-    /// What could not be looked at, and why.
+    /// Clients that could not be checked, with the reason.
     #[serde(default)]
     gaps: Vec<String>,
 }
@@ -73,15 +73,15 @@ impl Check for Network {
         };
         let known = cx.needs().await?;
         let all = &known.neighbours;
-        let mut asked = BTreeSet::new();
+        let mut checked = BTreeSet::new();
         for need in known.list.iter().filter(|n| n.target.as_deref() == Some(container.id.as_str())) {
-            // nginx says so itself
+            // nginx reports unresolved upstreams itself
             let named = matches!(need.how, How::Scrape { .. } | How::Environment { .. }) && need.host.parse::<IpAddr>().is_err();
             let Some(from) = need.consumer.container.as_deref().and_then(|id| all.get(id)) else { continue };
             let networks: Vec<String> = all.holder(from).networks.keys().cloned().collect();
-            // who has no network at all has a finding of his own, and so has what is found all the same
+            // a client without any network has a finding of its own; a name that resolves all the same is no finding
             let apart = !all.on_host(Some(from)) && !networks.is_empty() && all.shared(Some(from), &container).is_empty();
-            if !named || !apart || !asked.insert((from.id.clone(), need.host.clone())) {
+            if !named || !apart || !checked.insert((from.id.clone(), need.host.clone())) {
                 continue;
             }
             match cx.looked_up(need.consumer.pid, &need.host).await {
@@ -89,7 +89,7 @@ impl Check for Network {
                 Ok(Looked::NoSuchName | Looked::NoAnswer(_)) => {
                     e.missed_by.push(Caller { by: need.label(), host: need.host.clone(), networks });
                 }
-                Err(why) => e.gaps.push(format!("whether {} finds {}: {why}", need.consumer.name, need.host)),
+                Err(why) => e.gaps.push(format!("whether {} resolves {}: {why}", need.consumer.name, need.host)),
             }
         }
         e.missed_by.sort();
@@ -98,29 +98,29 @@ impl Check for Network {
 
     fn judge(&self, _judged: &Judged<'_>, e: &Evidence) -> Judgement {
         let mut judgement = Judgement { gaps: e.gaps.clone(), ..Judgement::default() };
-        // slirp4netns and pasta are Podman's networks without a network object
+        // slirp4netns and pasta are Podman network modes without a network object
         let detached = has_own_network(&e.mode) && e.networks.is_empty() && !matches!(e.mode.as_str(), "slirp4netns" | "pasta");
         let name = &e.subject.name;
         let (severity, message) = match e.missed_by.first() {
             Some(caller) => {
                 let mine = if e.networks.is_empty() { "none".to_owned() } else { e.networks.join(", ") };
                 let theirs = caller.networks.join(", ");
-                let who = match e.missed_by.len() {
-                    1 => format!("{} needs", caller.by),
-                    n => format!("{} and {} more need", caller.by, n - 1),
+                let clients = match e.missed_by.len() {
+                    1 => format!("{} connects", caller.by),
+                    n => format!("{} and {} more connect", caller.by, n - 1),
                 };
                 let message =
-                    format!("{name} is in network {mine}, and {who} it as {} from {theirs}: they share no network", caller.host);
+                    format!("{name} is in network {mine}, and {clients} to it as {} from {theirs}: they share no network", caller.host);
                 (Severity::Crit, message)
             }
-            None if detached => (Severity::Warn, format!("{name} was made for network {} and is attached to none", e.mode)),
+            None if detached => (Severity::Warn, format!("{name} was created in network {} and is attached to none", e.mode)),
             None => return judgement,
         };
         let callers: Vec<String> = e.missed_by.iter().map(|c| format!("{} in {}", c.by, c.networks.join(", "))).collect();
         let finding = Finding::new(&DETACHED, severity, e.subject.clone(), message)
             .key(KeyKind::Container, &e.id)
             .cite("needed by", callers.join("; "));
-        // outside of all networks nothing is found by name
+        // without a network no name can be resolved
         judgement.findings.push(if detached { finding.key(KeyKind::Names, &e.id) } else { finding });
         judgement
     }

@@ -1,4 +1,5 @@
-//! Was it killed for memory? An exit code of 137 alone never says so, and the engine's flag often does not.
+//! Detection of OOM kills. An exit code of 137 alone proves none, and the engine's `OOMKilled` flag is often false for a real
+//! one.
 
 use jiff::{SignedDuration, Timestamp};
 use opsctl_core::model::{Finding, KeyKind, Severity, quantity};
@@ -9,16 +10,16 @@ use super::state::{Evidence, OOM_KILLED, RAISE_MEMORY};
 /// Older kills are history (catalogue: 24 h).
 const RECENT: SignedDuration = SignedDuration::from_hours(24);
 
-/// The last kill that still counts, with where it is known from.
+/// The last OOM kill.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Kill {
-    /// When, if known.
+    /// Time of the kill, if known.
     pub(super) at: Option<Timestamp>,
-    /// Recent and at a limit that still holds.
+    /// Recent, and at a limit that was not raised since.
     pub(super) current: bool,
 }
 
-/// Whether the kernel killed something in this container because of its limit.
+/// The last kill of a process in this container at its memory limit.
 pub(super) fn last_kill(e: &Evidence, now: Timestamp) -> Option<Kill> {
     let recent = |at: Timestamp| now.duration_since(at) < RECENT;
     let logged = e.oom.iter().filter(|k| k.limited_by.is_some()).max_by_key(|k| k.at);
@@ -41,7 +42,7 @@ pub(super) fn last_kill(e: &Evidence, now: Timestamp) -> Option<Kill> {
     None
 }
 
-/// The limit was raised after the kill, so what killed it then is no longer so.
+/// The limit was raised after the kill, so the kill is history.
 fn raised_since(e: &Evidence, kill: &OomKill) -> bool {
     let limit = u64::try_from(e.container.memory).unwrap_or(0);
     kill.limit.is_some_and(|then| limit == 0 || limit > then)
@@ -53,11 +54,11 @@ pub(super) fn judge(e: &Evidence, now: Timestamp) -> Option<Finding> {
     let when = kill.at.map(|at| format!(", {}", quantity::ago(now, at))).unwrap_or_default();
     let limit = u64::try_from(e.container.memory).unwrap_or(0);
     let at_limit =
-        if limit > 0 { format!(" at its {} limit", quantity::bytes(limit)) } else { " at a memory limit above it".to_owned() };
+        if limit > 0 { format!(" at its {} limit", quantity::bytes(limit)) } else { " at the memory limit of a parent control group".to_owned() };
     let last = e.oom.iter().filter(|k| k.limited_by.is_some()).max_by_key(|k| k.at);
     let child = e.container.is_up() && e.container.restart_count == 0;
     let message = if !kill.current {
-        format!("{name} was killed for memory{when}, before its limit was raised or more than 24 h ago")
+        format!("{name} was OOM-killed{when}, before its limit was raised or more than 24 h ago")
     } else if child {
         let task = last.map_or_else(|| "a process".to_owned(), |k| format!("its process {}", k.task));
         format!("{task} in {name} was killed by the kernel{at_limit}{when}; the container itself keeps running")
@@ -69,7 +70,7 @@ pub(super) fn judge(e: &Evidence, now: Timestamp) -> Option<Finding> {
         .since(kill.at)
         .key(KeyKind::Container, &e.container.id)
         .cite_opt("kernel log", last.map(|k| format!("{:.0} out of memory: killed process {} ({})", k.at, k.pid, k.task)))
-        .cite_opt("resident memory at death", last.and_then(|k| k.anon_rss_kib).map(|k| quantity::bytes(k.saturating_mul(1024))))
+        .cite_opt("RSS when killed", last.and_then(|k| k.anon_rss_kib).map(|k| quantity::bytes(k.saturating_mul(1024))))
         .cite("exit", if e.container.is_up() { String::new() } else { super::decode::exit_code(e.container.state.exit_code) });
     let kills = e.oom.iter().filter(|k| k.limited_by.is_some()).count();
     if kills > 1 {

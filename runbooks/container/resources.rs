@@ -20,26 +20,26 @@ use crate::servers::READ_TIMEOUT;
 const NEAR_LIMIT: Code = Code {
     id: "container.memory-near-limit",
     severities: &[Severity::Warn, Severity::Crit],
-    when: "memory that cannot be dropped is at 90 % (warn) or 98 % (crit) of its limit",
-    hint: "raise its limit or find what grows; the next allocation can be its last",
+    when: "non-evictable memory is at 90 % (warn) or 98 % (crit) of the container's limit",
+    hint: "raise the memory limit or find the process that grows; the next allocation can trigger the OOM killer",
 };
 const THROTTLED: Code = Code {
     id: "container.cpu-throttled",
     severities: &[Severity::Warn, Severity::Crit],
-    when: "it ran out of its CPU quota in 25 % (warn) or 75 % (crit) of the scheduler periods of a second",
-    hint: "raise its CPU limit, or let it use fewer threads; average CPU can look low while it is throttled",
+    when: "the container used up its CPU quota in 25 % (warn) or 75 % (crit) of the scheduler periods of a second",
+    hint: "raise the CPU limit, or use fewer threads; average CPU can be low while the container is throttled",
 };
 const HOT: Code = Code {
     id: "container.cpu-hot",
     severities: &[Severity::Warn],
-    when: "it uses more than 1.5 cores now and more than 0.5 on average since it started",
-    hint: "look for one task, query or endpoint that repeats in its log: a loop that feeds itself",
+    when: "the container uses more than 1.5 cores now and more than 0.5 on average since its start",
+    hint: "search its log for one task, query or endpoint that repeats: a self-sustaining loop",
 };
 const PIDS: Code = Code {
     id: "container.pids",
     severities: &[Severity::Warn, Severity::Crit],
-    when: "its processes are at 90 % of their limit or 20 dead children wait for their parent (warn); the limit is reached (crit)",
-    hint: "run it with --init if the children are zombies; otherwise find what starts processes and does not end them",
+    when: "the processes are at 90 % of the container's limit, or 20 zombies are not reaped (warn); the limit is reached (crit)",
+    hint: "run the container with --init if the processes are zombies; otherwise find the program that starts processes without ending them",
 };
 
 static SPEC: CheckSpec = CheckSpec {
@@ -50,11 +50,11 @@ static SPEC: CheckSpec = CheckSpec {
     timeout: Duration::from_secs(6),
 };
 
-/// Ten scheduler periods of 100 ms: fewer say nothing (catalogue: at least 10 periods).
+/// Ten scheduler periods of 100 ms; fewer are not significant (catalogue: at least 10 periods).
 const THROTTLE_WINDOW: Duration = Duration::from_millis(1100);
-/// Long enough to tell a busy container from one that has just been scheduled.
+/// Long enough to distinguish a busy container from one that was just scheduled.
 const HOT_WINDOW: Duration = Duration::from_millis(500);
-/// Average since the start that makes a busy moment suspicious (catalogue: 0.5 cores).
+/// Average since the start from which current usage is measured (catalogue: 0.5 cores).
 const HOT_AVERAGE: f64 = 0.5;
 
 pub(super) struct Resources {
@@ -66,13 +66,13 @@ pub(super) struct Resources {
 pub(super) struct Evidence {
     container: Container,
     usage: Usage,
-    /// CPU counters again, `after_us` microseconds later; only when the first look raised suspicion.
+    /// CPU counters `after_us` microseconds later; only if the first sample was suspicious.
     later: Option<Later>,
-    /// Largest processes, only near the memory limit.
+    /// Largest processes; only near the memory limit.
     largest: Vec<Holder>,
-    /// Dead children of its first process.
+    /// Zombie children of its first process.
     zombies: usize,
-    /// The line that repeats most in its log and how often, of the last 200; only when it is hot.
+    /// The most repeated of its last 200 log lines, with its count; only for a busy container.
     repeated: Option<(String, usize)>,
 }
 
@@ -139,7 +139,7 @@ impl Check for Resources {
         findings.extend(self.pids(e));
         let findings = findings.into_iter().map(|f| f.key(KeyKind::Container, &e.container.id)).collect();
         let unreadable = e.usage.memory_used.is_none() && e.usage.cpu.is_none();
-        let gaps = if unreadable { vec!["its control group could not be read".to_owned()] } else { Vec::new() };
+        let gaps = if unreadable { vec!["the control group could not be read".to_owned()] } else { Vec::new() };
         let s = &self.settings;
         let measures = memory_percent(&e.usage).map(|(_, _, percent)| {
             let used = Measure::new(judged.target, "memory_used", Unit::Percent, percent);
@@ -158,13 +158,13 @@ impl Resources {
             _ => return None,
         };
         let c = &e.container;
-        // in the middle of a loop the kill itself is the finding
+        // in a restart loop the OOM kill is the finding
         let young = c.state.started_at.is_some_and(|t| judged.taken_at.duration_since(t) < SignedDuration::from_mins(1));
         if young && c.restart_count > 0 {
             return None;
         }
         let message = format!(
-            "{} holds {} of its {} memory limit, {}, limit {}",
+            "{} uses {} of its {} memory limit, {}, limit {}",
             c.name,
             quantity::bytes(held),
             quantity::bytes(limit),
@@ -195,7 +195,7 @@ impl Resources {
         let name = &e.container.name;
         let cores = e.container.nano_cpus as f64 / 1e9;
         let message = format!(
-            "{name} ran out of its {cores:.1} CPU limit in {throttled} of {periods} scheduler periods, {}, limit {}",
+            "{name} used up its {cores:.1} CPU quota in {throttled} of {periods} scheduler periods, {}, limit {}",
             quantity::percent(percent),
             quantity::percent(bound)
         );
@@ -206,7 +206,7 @@ impl Resources {
         let now = cores_now(e).filter(|c| *c > self.settings.cpu_hot_cores)?;
         let average = average_cores(e, judged.taken_at).filter(|c| *c > HOT_AVERAGE)?;
         let message = format!(
-            "{} uses {now:.1} cores, limit {:.1}, and {average:.1} on average since it started",
+            "{} uses {now:.1} cores, limit {:.1}, and {average:.1} on average since its start",
             e.container.name, self.settings.cpu_hot_cores
         );
         let repeated = e.repeated.as_ref().map(|(line, n)| format!("{n} of its last 200 log lines: {line}"));
@@ -219,7 +219,7 @@ impl Resources {
         if let (Some(now), Some(limit)) = (e.usage.pids, e.usage.pids_limit.filter(|l| *l > 0)) {
             let percent = now as f64 * 100.0 / limit as f64;
             if now >= limit {
-                let message = format!("{name} has reached its limit of {limit} processes: it can start no more");
+                let message = format!("{name} has reached its limit of {limit} processes: no process can be started");
                 return Some(Finding::new(&PIDS, Severity::Crit, subject, message));
             }
             if percent >= self.settings.pids_warn_percent {
@@ -230,22 +230,22 @@ impl Resources {
         }
         (e.zombies >= self.settings.zombies_warn).then(|| {
             let message =
-                format!("{name} has {} dead children nobody waited for, limit {}", e.zombies, self.settings.zombies_warn);
-            let init = if e.container.init { "it runs with --init already" } else { "it runs without --init" };
+                format!("{name} has {} zombie processes, limit {}", e.zombies, self.settings.zombies_warn);
+            let init = if e.container.init { "the container runs with --init" } else { "the container runs without --init" };
             Finding::new(&PIDS, Severity::Warn, subject, message).cite("init", init)
         })
     }
 }
 
-/// Memory that the kernel cannot simply drop: `(held, limit, percent)`. `docker stats` counts active page cache as used; a
-/// database that reads much would then always look full, although the kernel drops that cache before it kills anything.
+/// Memory that the kernel cannot evict: `(held, limit, percent)`. `docker stats` counts active page cache as used; a
+/// database with many reads would then always appear full, although the kernel evicts that cache before any OOM kill.
 fn memory_percent(usage: &Usage) -> Option<(u64, u64, f64)> {
     let limit = usage.memory_limit.filter(|l| *l > 0)?;
     let held = usage.memory_used?.saturating_sub(usage.active_file.unwrap_or(0));
     Some((held, limit, held as f64 * 100.0 / limit as f64))
 }
 
-/// It has a quota and ran out of it in more than a twentieth of all periods so far.
+/// It was throttled in more than a twentieth of all periods so far.
 fn maybe_throttled(e: &Evidence) -> bool {
     e.usage.cpu.is_some_and(|c| c.periods > 0 && c.throttled * 20 > c.periods)
 }
@@ -266,7 +266,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn page_cache_is_not_held_memory() {
+    fn page_cache_is_not_counted_as_used_memory() {
         let usage = Usage { memory_used: Some(99), active_file: Some(60), memory_limit: Some(100), ..Usage::default() };
         assert_eq!(memory_percent(&usage).map(|(held, ..)| held), Some(39));
         assert_eq!(memory_percent(&Usage { memory_limit: None, ..usage }), None);

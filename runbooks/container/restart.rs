@@ -1,4 +1,4 @@
-//! Does it start again and again?
+//! Detection of restart loops.
 
 use jiff::{SignedDuration, Timestamp};
 use opsctl_core::model::{Finding, KeyKind, Severity, quantity};
@@ -8,10 +8,10 @@ use super::decode::exit_code;
 use super::oom;
 use super::state::{Evidence, RESTART_LOOP, STOP_LOOP};
 
-/// A start longer ago is history, whatever the counter says (catalogue: 10 min).
+/// Age of a start from which the restart counter is history (catalogue: 10 min).
 const RECENT: SignedDuration = SignedDuration::from_mins(10);
 
-/// Starts within the last ten minutes that the engine remembers.
+/// Starts within the last ten minutes in the engine's events.
 pub(super) fn recent_starts(e: &Evidence, now: Timestamp) -> usize {
     e.events.iter().filter(|ev| ev.action == "start" && now.duration_since(ev.at) < RECENT).count()
 }
@@ -21,14 +21,14 @@ pub(super) fn judge(e: &Evidence, settings: &Settings, now: Timestamp) -> Option
     let grew = e.later.as_ref().is_some_and(|l| l.restart_count > c.restart_count);
     let young = c.state.started_at.is_some_and(|t| now.duration_since(t) < RECENT);
     let by_engine = c.restart_count > 0;
-    // the count stays when the policy is taken away: nothing starts it again then
+    // the count stays when the policy is removed, and the container is not restarted any more
     let goes_on = c.state.restarting || c.state.running || c.restart_policy.name != "no";
     // the first start is none; `docker restart` and autoheal set RestartCount back to 0, but every start is an event
     let restarts_by_hand = i64::try_from(recent_starts(e, now).saturating_sub(1)).unwrap_or(0);
     if !goes_on {
         return None;
     }
-    // it was killed for memory and the limit was raised since: what made it loop is gone
+    // it was OOM-killed and the limit was raised since: the cause of the loop is removed
     let cured = c.is_up()
         && e.later.as_ref().is_none_or(|l| !l.restarting)
         && oom::last_kill(e, now).is_some_and(|k| !k.current && killed_last(e, &k));
@@ -50,10 +50,10 @@ pub(super) fn judge(e: &Evidence, settings: &Settings, now: Timestamp) -> Option
     let last = exit_code(last_exit(e));
     let restarts = c.restart_count.max(e.later.as_ref().map_or(0, |l| l.restart_count));
     let message = if severity == Severity::Info {
-        let since = c.state.started_at.map(|t| format!(" and runs since {}", quantity::duration(now.duration_since(t))));
+        let since = c.state.started_at.map(|t| format!(" and has been up for {}", quantity::duration(now.duration_since(t))));
         format!("{name} was restarted {restarts} times in the past{}", since.unwrap_or_default())
     } else if by_engine || c.state.restarting {
-        format!("{name} dies and is started again and again: {restarts} restarts, last {last}")
+        format!("{name} exits and is restarted repeatedly: {restarts} restarts, last {last}")
     } else {
         format!(
             "{name} was restarted {restarts_by_hand} times in the last 10 min by something other than its restart policy, last {last}"
@@ -61,12 +61,12 @@ pub(super) fn judge(e: &Evidence, settings: &Settings, now: Timestamp) -> Option
     };
     let mut finding = Finding::new(&RESTART_LOOP, severity, c.subject_of_all_runs(), message)
         .key(KeyKind::Container, &c.id)
-        .cite("log before it died", e.log.join("\n"))
+        .cite("log before exit", e.log.join("\n"))
         .cite("last run", last_run(e))
         .cite("restart policy", &c.restart_policy.name);
     if !by_engine && !c.state.restarting {
         finding = finding.key(KeyKind::Restarter, &c.id).hint(
-            "find out who restarts it (an autoheal container, a cron job, a person) and why; restarting it once more does not help",
+            "find the source of the restarts (an autoheal container, a cron job, an operator) and its reason; another restart does not help",
         );
     } else if severity != Severity::Info {
         finding = finding.fix(STOP_LOOP.id);
@@ -80,7 +80,7 @@ fn killed_last(e: &Evidence, kill: &oom::Kill) -> bool {
     kill.at.zip(ended).is_some_and(|(at, ended)| ended.duration_since(at).abs() < SignedDuration::from_secs(10))
 }
 
-/// The exit code of the last run. While a container runs again the engine shows 0; the last `die` event knows better.
+/// The exit code of the last run. For a running container the engine reports 0; the last `die` event has the real code.
 fn last_exit(e: &Evidence) -> i64 {
     let died = e.events.iter().filter(|ev| ev.action == "die").max_by_key(|ev| ev.at);
     match (e.container.is_up(), died.and_then(|ev| ev.exit_code.as_deref()).and_then(|c| c.parse().ok())) {

@@ -1,4 +1,4 @@
-//! Why could it not be started, and what would starting it again take?
+//! Reasons of failed starts, and plans of the container fixes.
 
 use std::time::Duration;
 
@@ -7,42 +7,42 @@ use opsctl_core::model::{Action, Finding, Judged, KeyKind, Plan, Refusal, Severi
 use super::state::{Evidence, RAISE_MEMORY, SPEC, START, START_FAILED, STOP_LOOP};
 use crate::processes::of_host;
 
-/// What the engine's error text means.
+/// The reason in the engine's error text.
 fn reason(e: &Evidence) -> String {
     let error = e.container.state.error.as_str();
     if let Some(port) = taken_port(error) {
         return match &e.port_owner {
-            Some(owner) => format!("port {port} is already used by {owner}"),
-            None => format!("port {port} was already used; nothing holds it now"),
+            Some(owner) => format!("port {port} is already in use by {owner}"),
+            None => format!("port {port} was already in use; it is free now"),
         };
     }
-    let said = |text: &str| error.contains(text);
-    if said("no space left on device") {
+    let has = |text: &str| error.contains(text);
+    if has("no space left on device") {
         "no space left on the engine's filesystem".to_owned()
-    } else if said("read-only file system") {
+    } else if has("read-only file system") {
         "the engine's filesystem is read-only".to_owned()
-    } else if said("executable file not found") || (said("exec:") && said("no such file or directory")) {
+    } else if has("executable file not found") || (has("exec:") && has("no such file or directory")) {
         "its command does not exist in the image".to_owned()
-    } else if said("permission denied") && said("exec") {
+    } else if has("permission denied") && has("exec") {
         "its command is not executable".to_owned()
-    } else if said("not a directory") || said("Are you trying to mount a directory onto a file") {
-        "a file is mounted where a directory is, or the other way round; Docker makes a directory when a bind source is missing"
+    } else if has("not a directory") || has("Are you trying to mount a directory onto a file") {
+        "a file is mounted on a directory or a directory on a file; Docker creates a directory when a bind source is missing"
             .to_owned()
-    } else if said("mounts denied") || (said("bind source path does not exist")) {
+    } else if has("mounts denied") || (has("bind source path does not exist")) {
         "a bind source does not exist".to_owned()
-    } else if said("network") && said("not found") {
+    } else if has("network") && has("not found") {
         "its network was removed".to_owned()
     } else {
         error.chars().take(160).collect()
     }
 }
 
-/// The engine could not write what a container needs.
+/// The engine could not write the files of a container.
 pub(super) fn cannot_write(error: &str) -> bool {
     error.contains("no space left on device") || error.contains("read-only file system")
 }
 
-/// iptables and overlay load kernel modules: when those are gone this is what the engine says.
+/// Errors of the engine when iptables or overlay cannot load their kernel modules.
 fn needs_module(error: &str) -> bool {
     ["can't initialize iptables", "Table does not exist", "modprobe", "operation not supported", "No such device"]
         .iter()
@@ -69,7 +69,7 @@ pub(super) fn judge(e: &Evidence) -> Option<Finding> {
         .key(KeyKind::Container, &c.id)
         .cite("engine", &c.state.error)
         .cite("exit code", c.state.exit_code.to_string())
-        .cite_opt("port held by", e.port_owner.clone())
+        .cite_opt("port used by", e.port_owner.clone())
         .fix(START.id);
     if cannot_write(&c.state.error) {
         if let Some(filesystem) = &e.engine_filesystem {
@@ -79,12 +79,12 @@ pub(super) fn judge(e: &Evidence) -> Option<Finding> {
         finding = of_host(finding);
     } else if taken_port(&c.state.error).is_some() {
         finding =
-            finding.hint("stop what holds the port or publish another one; the restart policy does not try this again by itself");
+            finding.hint("stop the process that uses the port or publish another port; the restart policy does not retry this");
     }
     Some(finding)
 }
 
-/// Plans for everything that is about this container's life.
+/// Plans of the fixes that start, stop or limit the container.
 pub(super) fn plan(fix: &str, finding: &Finding, judged: &Judged<'_>, e: &Evidence) -> Result<Plan, Refusal> {
     let c = &e.container;
     let id = c.id.clone();
@@ -98,31 +98,31 @@ pub(super) fn plan(fix: &str, finding: &Finding, judged: &Judged<'_>, e: &Eviden
         f if f == START.id => {
             if let Some(full) = e.no_room.first() {
                 return Err(Refusal::Precondition(format!(
-                    "{} is a database and {} has no room left: it would panic again; make room first",
+                    "{} is a database and {} has no space left: it would panic again; free space first",
                     c.name, full.mountpoint
                 )));
             }
             if c.state.running {
-                return Err(Refusal::Precondition(format!("{} runs again", c.name)));
+                return Err(Refusal::Precondition(format!("{} is running again", c.name)));
             }
             if let Some(port) = e.blocked_port {
-                let owner = e.port_owner.as_deref().unwrap_or("something else");
-                return Err(Refusal::Precondition(format!("port {port} is held by {owner}")));
+                let owner = e.port_owner.as_deref().unwrap_or("another process");
+                return Err(Refusal::Precondition(format!("port {port} is in use by {owner}")));
             }
             if finding.code == START_FAILED.id && taken_port(&c.state.error).is_none() {
                 return Err(Refusal::Precondition(
-                    "it would fail again: remove what the engine complained about first".to_owned(),
+                    "the start would fail again: remove the cause in the engine's error first".to_owned(),
                 ));
             }
             if !e.image_present {
                 return Err(Refusal::Precondition(format!("its image {} is not on this host", c.image)));
             }
             let undo = vec![Action::StopContainer { id: id.clone(), timeout_s: c.stop_timeout.unwrap_or(10) }];
-            // catalogue: running for 15 s, so that a container that dies at once is not called started
+            // catalogue: running for 15 s, so that a container that exits at once does not count as started
             Ok(plan(&START, vec![Action::StartContainer { id }])
                 .undo(undo)
                 .affects(dependants())
-                .downtime("none: it is down already")
+                .downtime("none: the container is down already")
                 .verified(within, Duration::from_secs(15)))
         }
         f if f == STOP_LOOP.id => {
@@ -136,19 +136,19 @@ pub(super) fn plan(fix: &str, finding: &Finding, judged: &Judged<'_>, e: &Eviden
             Ok(plan(&STOP_LOOP, vec![off, stop])
                 .undo(vec![restore])
                 .affects(dependants())
-                .downtime("it stays down until it is started again")
-                .recurs("the compose file still has its restart policy: a recreate brings the loop back")
+                .downtime("the container stays down until it is started")
+                .recurs("the compose file still has the restart policy: recreating the container restores the loop")
                 .verified(within, Duration::from_secs(2)))
         }
         f if f == RAISE_MEMORY.id => {
             let (memory, swap) = more_memory(e)?;
             let set = |memory, memory_swap| Action::SetMemory { id: id.clone(), memory, memory_swap };
-            // one that was looping has to come up and show that the new limit is enough
+            // a container in a restart loop has to stay up to prove that the new limit is enough
             let stable = if c.restart_count > 0 || !c.state.running { 15 } else { 0 };
-            let recurs = "docker update is not written to the compose file: change mem_limit there too, or a recreate brings the old limit back";
+            let recurs = "docker update does not change the compose file: set mem_limit there too, or recreating the container restores the old limit";
             Ok(plan(&RAISE_MEMORY, vec![set(memory, swap)])
                 .undo(vec![set(c.memory, c.memory_swap)])
-                .downtime("none: the limit changes while it runs")
+                .downtime("none: the limit changes while the container runs")
                 .recurs(recurs)
                 .verified(within, Duration::from_secs(stable)))
         }
@@ -156,11 +156,11 @@ pub(super) fn plan(fix: &str, finding: &Finding, judged: &Judged<'_>, e: &Eviden
     }
 }
 
-/// Twice the limit, as long as the host keeps a tenth of what it has available now (catalogue: at most `MemAvailable` - 10 %).
+/// Twice the limit, if the increase is at most nine tenths of the available memory (catalogue: at most `MemAvailable` - 10 %).
 fn more_memory(e: &Evidence) -> Result<(i64, i64), Refusal> {
     let old = e.container.memory;
     if old <= 0 {
-        return Err(Refusal::Precondition("it has no limit of its own".to_owned()));
+        return Err(Refusal::Precondition("the container has no memory limit".to_owned()));
     }
     let Some((available, _)) = e.host_memory else {
         return Err(Refusal::Precondition("the host's free memory could not be read".to_owned()));
@@ -183,7 +183,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_port_is_found_in_both_wordings() {
+    fn port_is_parsed_from_old_and_new_errors() {
         let old = "driver failed programming external connectivity on endpoint b (abc): Bind for 127.0.0.1:18099 failed: port is already allocated";
         assert_eq!(taken_port(old), Some(18099));
         let proxy = "Error starting userland proxy: listen tcp4 127.0.0.1:18099: bind: address already in use";

@@ -1,4 +1,4 @@
-//! A container's life: is it up, why not, does it loop, was it killed, is it paused.
+//! Lifecycle of a container: down, failed to start, in a restart loop, OOM-killed or paused.
 
 use std::time::Duration;
 
@@ -20,32 +20,32 @@ use crate::servers::{READ_TIMEOUT, without_room};
 pub(super) const DOWN: Code = Code {
     id: "container.down",
     severities: &[Severity::Info, Severity::Warn, Severity::Crit],
-    when: "it should run and does not (crit); it was stopped by hand although its policy keeps it up, or failed and has no policy (warn); stopped by hand without a policy, or failed more than 24 h ago (info)",
-    hint: "read its last log lines before starting it again",
+    when: "the container should run and does not (crit); it was stopped by hand despite a restart policy, or failed without one (warn); it was stopped by hand without a restart policy, or failed more than 24 h ago (info)",
+    hint: "read the last log lines before starting the container",
 };
 pub(super) const START_FAILED: Code = Code {
     id: "container.start-failed",
     severities: &[Severity::Crit],
-    when: "the engine could not start it: port taken, command or bind source missing, no space",
-    hint: "remove what the engine complains about; it does not try again by itself",
+    when: "the engine could not start the container: port in use, command or bind source missing, no space",
+    hint: "remove the cause in the engine's error; the engine does not retry the start",
 };
 pub(super) const RESTART_LOOP: Code = Code {
     id: "container.restart-loop",
     severities: &[Severity::Info, Severity::Warn, Severity::Crit],
-    when: "it is between two starts, or was restarted 5 times with the last start under 10 min ago (crit); 3 times (warn); it was in the past (info)",
-    hint: "the reason is in the log of the run before; another restart does not help",
+    when: "the container is between two starts, or was restarted 5 times with the last start under 10 min ago (crit); 3 times (warn); the loop is over (info)",
+    hint: "the reason is in the log of the previous run; another restart does not help",
 };
 pub(super) const OOM_KILLED: Code = Code {
     id: "container.oom-killed",
     severities: &[Severity::Info, Severity::Crit],
-    when: "the kernel killed a process in it at its memory limit in the last 24 h (crit), or earlier or before the limit was raised (info)",
-    hint: "raise the limit or find the leak; restarting it only resets the clock",
+    when: "the kernel killed a process of the container at its memory limit in the last 24 h (crit), or earlier or before the limit was raised (info)",
+    hint: "raise the limit or find the leak; a restart only delays the next OOM kill",
 };
 pub(super) const PAUSED: Code = Code {
     id: "container.paused",
     severities: &[Severity::Warn],
-    when: "it is frozen by docker pause; its health status is stale meanwhile",
-    hint: "find out who paused it and why, then unpause it",
+    when: "the container is paused (docker pause); its health status is stale meanwhile",
+    hint: "find the reason for the pause, then unpause the container",
 };
 
 pub(super) const START: FixSpec = FixSpec { id: "container.start", risk: Risk::R2, title: "start the container" };
@@ -53,24 +53,24 @@ pub(super) const UNPAUSE: FixSpec = FixSpec { id: "container.unpause", risk: Ris
 pub(super) const STOP_LOOP: FixSpec = FixSpec {
     id: "container.stop-loop",
     risk: Risk::R2,
-    title: "set its restart policy to no and stop it, to end the harm a loop does",
+    title: "set the restart policy of the container to no and stop it, to end the damage of a restart loop",
 };
 pub(super) const RAISE_MEMORY: FixSpec = FixSpec {
     id: "container.raise-memory",
     risk: Risk::R1,
-    title: "double its memory limit while it runs, if the host has the room",
+    title: "double the memory limit of the running container, if the host has enough memory",
 };
 
 pub(super) static SPEC: CheckSpec = CheckSpec {
     id: "container.state",
-    title: "containers that should run do run",
+    title: "containers that should run are running",
     codes: &[DOWN, START_FAILED, RESTART_LOOP, OOM_KILLED, PAUSED],
     fixes: &[START, UNPAUSE, STOP_LOOP, RAISE_MEMORY],
     timeout: Duration::from_secs(8),
 };
 
-/// A restart count that grows within this time is a loop, whatever the engine shows at the moment.
-const SECOND_SAMPLE: Duration = Duration::from_millis(700);
+/// A restart count that grows within this time is a loop, also if the engine reports the container as running.
+const RESAMPLE_DELAY: Duration = Duration::from_millis(700);
 
 pub(super) struct State {
     pub(super) settings: Settings,
@@ -80,31 +80,31 @@ pub(super) struct State {
 #[serde(default)]
 pub(super) struct Evidence {
     pub(super) container: Container,
-    /// Kernel OOM kills whose victim lived in this container.
+    /// Kernel OOM kills with a victim in this container.
     pub(super) oom: Vec<OomKill>,
-    /// Why the kernel log could not be read.
+    /// The reason why the kernel log could not be read.
     pub(super) kernel_log_gap: Option<String>,
-    /// OOM kills its control group has counted; none when it does not run or the kernel does not say.
+    /// OOM kills counted by its control group; `None` if it does not run or the kernel has no counter.
     pub(super) live_oom_kills: Option<u64>,
-    /// What the engine remembers of the last hour.
+    /// The engine's events of the last hour.
     pub(super) events: Vec<Event>,
-    /// A second look, taken only when the first one raised suspicion.
+    /// A second sample; only if the first was suspicious.
     pub(super) later: Option<Later>,
     /// Last log lines of the run that ended.
     pub(super) log: Vec<String>,
     /// Containers that depend on it.
     pub(super) dependants: Vec<String>,
-    /// Another container waits for it to complete: it is a job.
+    /// A job: another container waits for it to complete.
     pub(super) is_job: bool,
-    /// Who holds the port it could not get, or would not get if it were started.
+    /// Owner of a port that the container cannot bind.
     pub(super) port_owner: Option<String>,
-    /// The port that somebody else holds.
+    /// The port in use by another container or process.
     pub(super) blocked_port: Option<u16>,
-    /// Its image can be found.
+    /// Its image exists.
     pub(super) image_present: bool,
-    /// `major:minor` of the filesystem the engine keeps containers on, where that could be told.
+    /// `major:minor` of the filesystem with the engine's containers, if known.
     pub(super) engine_filesystem: Option<String>,
-    /// Filesystems on which a database has no room to begin.
+    /// Filesystems with too little space for a database to start.
     pub(super) no_room: Vec<FsUsage>,
     /// `MemAvailable` and `MemTotal` in bytes.
     pub(super) host_memory: Option<(u64, u64)>,
@@ -141,22 +141,22 @@ impl Check for State {
             let read = blocking::run("the control group", &container.name, READ_TIMEOUT, read).await;
             e.live_oom_kills = read.ok().flatten();
         }
-        // without the ring nothing can be said about who stopped it; that alone is no reason to fail
+        // without the engine's events the origin of a stop is unknown; the check continues
         if let Ok(events) = docker.events().await {
             e.events = events.iter().filter(|ev| ev.container == container.id).cloned().collect();
         }
         if suspicious(&container) {
-            tokio::time::sleep(SECOND_SAMPLE).await;
+            tokio::time::sleep(RESAMPLE_DELAY).await;
             let again = docker.inspect_now(&target.id).await?;
             e.later = Some(Later { restart_count: again.restart_count, restarting: again.state.restarting });
         }
         let failing = !container.is_up() || container.restart_count > 0 || restart::recent_starts(&e, clock::now()) > 1;
         if failing {
-            // a loop's reason is in the run that ended, not in the one that has just begun
+            // the reason of a loop is in the log of the previous run, not of the one that has just started
             let until = if container.is_up() { container.state.started_at.map(Timestamp::as_second) } else { None };
             e.log = docker.log_tail(&target.id, 5, until).await.unwrap_or_default();
         }
-        // the engine calls one that it is about to start again running
+        // the engine reports a container that waits for its restart as running
         if !container.state.running || container.state.restarting {
             self.why_down(cx, docker, &container, &mut e).await;
         }
@@ -182,10 +182,10 @@ impl Check for State {
             findings.into_iter().map(|f| e.no_room.iter().fold(f, |f, full| f.key(KeyKind::Filesystem, &full.dev))).collect();
         let mut gaps = Vec::new();
         if let Some(why) = &e.kernel_log_gap {
-            // it only matters where a kill is possible: it died by SIGKILL and nobody is known to have sent it
+            // relevant only if an OOM kill is possible: exit by SIGKILL of unknown origin
             if e.container.state.exit_code == 137 && !findings.iter().any(|f| f.code == OOM_KILLED.id) && stopped_by(e).is_none()
             {
-                gaps.push(format!("cannot tell whether it was killed for memory: {why}"));
+                gaps.push(format!("an OOM kill cannot be excluded: {why}"));
             }
         }
         let pending = pending(e, &findings);
@@ -203,20 +203,21 @@ impl Check for State {
     }
 }
 
-/// What may still come up by itself: a loop that waits for its database ends when that is there; one that is killed for memory does not.
+/// Containers that may still start by themselves: a loop that waits for a database ends once the database is up; a loop of OOM
+/// kills does not.
 fn pending(e: &Evidence, findings: &[Finding]) -> Vec<String> {
     let open = |code: &Code| findings.iter().any(|f| f.code == code.id && f.severity > Severity::Info);
     if open(&RESTART_LOOP) && !open(&OOM_KILLED) {
         vec![format!("{} to stay up", e.container.name)]
     } else if e.container.state.status == "created" && e.container.state.error.is_empty() {
-        vec![format!("{} to be started", e.container.name)]
+        vec![format!("{} to start", e.container.name)]
     } else {
         Vec::new()
     }
 }
 
 impl State {
-    /// What a container that is down needs to be explained and started.
+    /// Reads the data for the finding and the fix of a container that is down.
     async fn why_down(&self, cx: &ProbeCx, docker: &Docker, container: &Container, e: &mut Evidence) {
         let error = &container.state.error;
         if start::cannot_write(error) && !container.log.path.is_empty() {
@@ -227,8 +228,8 @@ impl State {
             e.no_room = without_room(cx, docker, container).await;
         }
         e.image_present = docker.image_id(&container.image_id).await.is_ok_and(|id| id.is_some());
-        let wanted: Vec<u16> = start::taken_port(error).into_iter().chain(container.ports.iter().map(|p| p.host)).collect();
-        for port in wanted {
+        let ports: Vec<u16> = start::taken_port(error).into_iter().chain(container.ports.iter().map(|p| p.host)).collect();
+        for port in ports {
             if let Some(owner) = port_owner(cx, port, &container.id).await {
                 e.port_owner = Some(owner);
                 e.blocked_port = Some(port);
@@ -238,13 +239,13 @@ impl State {
     }
 }
 
-/// Whether a second look half a second later can tell more: it has just been started and was restarted before.
+/// Whether a second sample is useful: the container was restarted, the last time recently.
 fn suspicious(c: &Container) -> bool {
     let young = c.state.started_at.is_some_and(|t| clock::now().duration_since(t) < SignedDuration::from_secs(90));
     c.restart_count > 0 && young && !c.state.restarting
 }
 
-/// Who holds a TCP port of this host: another container, or a process.
+/// Owner of a TCP port of this host: another container, or a process.
 async fn port_owner(cx: &ProbeCx, port: u16, not: &str) -> Option<String> {
     let others = cx.inspected(cx.inventory.running().filter(|c| c.id != not)).await;
     if let Some(other) = others.iter().find(|c| c.ports.iter().any(|p| p.host == port)) {
@@ -263,18 +264,18 @@ fn is_job(all: &[ContainerRef], c: &Container) -> bool {
         .any(|o| depends_on(o).any(|(s, condition)| s == service && condition == "service_completed_successfully"))
 }
 
-/// Who stopped it, as far as that is known: `(how, proved)`.
+/// The origin of its stop, if known: `(how, proved)`.
 pub(super) fn stopped_by(e: &Evidence) -> Option<(String, bool)> {
     let state = &e.container.state;
     let finished = state.finished_at?;
-    // events of the stop that ended this run; a stop takes at most its timeout, which nobody sets beyond some minutes
+    // events of the stop that ended this run; a stop takes at most its timeout, in practice some minutes
     let near = |at: Timestamp| at.duration_since(finished).abs() < SignedDuration::from_mins(5);
-    let asked = e.events.iter().filter(|ev| near(ev.at)).find(|ev| matches!(ev.action.as_str(), "kill" | "stop"));
-    if let Some(event) = asked {
+    let requested = e.events.iter().filter(|ev| near(ev.at)).find(|ev| matches!(ev.action.as_str(), "kill" | "stop"));
+    if let Some(event) = requested {
         return Some(match event.signal.as_deref() {
             Some("9") if state.exit_code == 137 => ("killed by hand (docker kill)".to_owned(), true),
             Some(_) if state.exit_code == 137 => {
-                ("stopped by hand; it ignored the stop signal and was killed after its timeout".to_owned(), true)
+                ("stopped by hand; it ignored the stop signal and was killed after its stop timeout".to_owned(), true)
             }
             _ => ("stopped by hand".to_owned(), true),
         });
@@ -310,11 +311,11 @@ fn down(e: &Evidence, now: Timestamp) -> Option<Finding> {
                 }
                 None if c.restart_policy.name == "on-failure" => {
                     let tries = c.restart_policy.maximum_retry_count;
-                    let tries = if tries > 0 { format!(" after {tries} tries") } else { String::new() };
-                    (Severity::Crit, format!("{name} failed{when}, {code}, and was given up{tries}"), true)
+                    let tries = if tries > 0 { format!(" after {tries} restarts") } else { String::new() };
+                    (Severity::Crit, format!("{name} failed{when}, {code}, and is not restarted any more{tries}"), true)
                 }
                 None if age.is_some_and(|a| a < day) => {
-                    let origin = if c.state.exit_code == 137 && !killed_for_memory { ", sent by somebody unknown" } else { "" };
+                    let origin = if c.state.exit_code == 137 && !killed_for_memory { ", sender unknown" } else { "" };
                     (Severity::Warn, format!("{name} failed{when}, {code}{origin}"), true)
                 }
                 None => (Severity::Info, format!("{name} failed{when}, {code}"), true),
@@ -332,7 +333,7 @@ fn down(e: &Evidence, now: Timestamp) -> Option<Finding> {
         finding = finding.likely();
     }
     if let Some(host_kill) = e.oom.iter().find(|k| k.limited_by.is_none()) {
-        finding = finding.cite("kernel log", format!("{} the whole host was out of memory: {}", host_kill.at, host_kill.line));
+        finding = finding.cite("kernel log", format!("{} the host was out of memory: {}", host_kill.at, host_kill.line));
     }
     if c.state.status == "exited" && severity > Severity::Info {
         finding = finding.fix(START.id);
@@ -343,7 +344,7 @@ fn down(e: &Evidence, now: Timestamp) -> Option<Finding> {
 fn paused(e: &Evidence) -> Option<Finding> {
     let c = &e.container;
     c.state.paused.then(|| {
-        Finding::new(&PAUSED, Severity::Warn, c.subject(), format!("{} is paused: it is up but does nothing", c.name))
+        Finding::new(&PAUSED, Severity::Warn, c.subject(), format!("{} is paused: its status is up but its processes are frozen", c.name))
             .key(KeyKind::Container, &c.id)
             .fix(UNPAUSE.id)
     })

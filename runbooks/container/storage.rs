@@ -1,4 +1,4 @@
-//! What a container keeps and what is mounted into it: is its state on a volume, are its binds what they look like?
+//! Storage of a container: whether its state is on a volume, and whether its bind mounts match their sources.
 
 use std::collections::BTreeMap;
 use std::os::unix::fs::MetadataExt;
@@ -15,26 +15,26 @@ use serde::{Deserialize, Serialize};
 const EPHEMERAL: Code = Code {
     id: "container.ephemeral-state",
     severities: &[Severity::Info, Severity::Warn, Severity::Crit],
-    when: "an image known to keep state has nothing mounted where it keeps it (warn, databases crit), or only an anonymous volume (databases warn, others info); with --usage, over 1000 files in its own layer (info)",
-    hint: "mount a named volume or a folder there and recreate it; copy what it holds first (docker cp)",
+    when: "an image with known state has nothing mounted at its data directory (warn, databases crit), or only an anonymous volume (databases warn, others info); with --usage, over 1000 files in the writable layer (info)",
+    hint: "mount a named volume or a host directory there and recreate the container; copy its files first (docker cp)",
 };
 const BIND_BROKEN: Code = Code {
     id: "container.bind-broken",
     severities: &[Severity::Warn],
-    when: "a bind's source is gone, is a directory where a file is meant, or was replaced so that the container still sees the old file",
-    hint: "compare the source on the host with what the container sees, then restart or recreate the container",
+    when: "the source of a bind mount does not exist, is a directory in place of a file, or was replaced so that the container still sees the old file",
+    hint: "compare the source on the host with the file in the container, then restart or recreate the container",
 };
 
 static SPEC: CheckSpec = CheckSpec {
     id: "container.storage",
-    title: "state is kept and binds are what they look like",
+    title: "state is on volumes and bind mounts match their sources",
     codes: &[EPHEMERAL, BIND_BROKEN],
     fixes: &[],
     timeout: Duration::from_secs(5),
 };
 
-/// A failure that is still somebody's business (catalogue, container.down: 24 h).
-const FAILED_LATELY: SignedDuration = SignedDuration::from_hours(24);
+/// Age up to which a failure is relevant (catalogue, container.down: 24 h).
+const RECENT_FAILURE: SignedDuration = SignedDuration::from_hours(24);
 
 pub(super) struct Storage;
 
@@ -43,19 +43,19 @@ pub(super) struct Storage;
 pub(super) struct Evidence {
     container: Container,
     binds: Vec<Bind>,
-    /// Why binds could not be compared.
+    /// The reason why bind mounts could not be compared.
     gap: Option<String>,
-    /// Folders in which it has added most files to its own layer, and how many; only looked at when usage was asked for.
+    /// Directories with the most files added to the writable layer, with counts; only with `--usage`.
     own_files: Vec<(String, usize)>,
 }
 
-/// A bind as the host sees it and as the container sees it.
+/// A bind mount as seen from the host and from the container.
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
 #[serde(default)]
 struct Bind {
     source: String,
     destination: String,
-    /// What is at the source now.
+    /// Type of the source now.
     now: Source,
     /// The container sees a file that was unlinked or replaced.
     stale: bool,
@@ -85,7 +85,7 @@ impl Check for Storage {
     async fn probe(&self, cx: &ProbeCx, target: &Target) -> Result<Evidence, ProbeError> {
         let container = cx.docker()?.inspect(&target.id).await?;
         if !runs(&container) && !fails(&container) {
-            return Err(ProbeError::Skip("it does not run, and is not meant to".to_owned()));
+            return Err(ProbeError::Skip("not running, as intended".to_owned()));
         }
         let mut e = Evidence { container: (*container).clone(), ..Evidence::default() };
         let binds: Vec<Mount> = container.mounts.iter().filter(|m| m.kind == "bind").cloned().collect();
@@ -102,7 +102,7 @@ impl Check for Storage {
             }
         }
         if cx.ask.usage {
-            e.own_files = folders(&cx.docker()?.added_files(&target.id).await?);
+            e.own_files = count_by_directory(&cx.docker()?.added_files(&target.id).await?);
         }
         Ok(e)
     }
@@ -117,21 +117,21 @@ impl Check for Storage {
     }
 }
 
-/// Also while it is paused.
+/// A paused container counts as running.
 fn runs(c: &Container) -> bool {
     c.state.running && !c.state.restarting
 }
 
-/// Whether it should run and gave up by itself, or did so within the last day: what is mounted into it may be why. Of a job that ended
-/// well, or long ago, nobody expects that its files are still there, and a signal (128 and more) has another reason.
+/// Whether it should run and exited by itself, or failed within the last day: its mounts may be the cause. A job that succeeded,
+/// or ended long ago, does not need its files any more, and an exit by a signal (128 and more) has another cause.
 fn fails(c: &Container) -> bool {
     let kept = matches!(c.restart_policy.name.as_str(), "always" | "unless-stopped" | "on-failure");
-    let lately = || c.state.finished_at.is_some_and(|t| clock::now().duration_since(t) < FAILED_LATELY);
+    let lately = || c.state.finished_at.is_some_and(|t| clock::now().duration_since(t) < RECENT_FAILURE);
     c.state.restarting || !c.state.error.is_empty() || ((1..128).contains(&c.state.exit_code) && (kept || lately()))
 }
 
-/// Looks at every bind from both sides, or from the host's alone when no process is there. May hang on dead filesystems, so it runs on a
-/// thread of its own.
+/// Compares every bind mount from both sides, or from the host only without a running process. May hang on dead filesystems, so
+/// it runs on a thread of its own.
 fn compare(io: &Io, pid: Option<i32>, binds: &[Mount]) -> Result<Vec<Bind>, ProbeError> {
     let seen = pid.map(|pid| process::mounts_of(io, pid.into())).unwrap_or_default();
     if let Some(pid) = pid.filter(|_| seen.is_empty()) {
@@ -150,7 +150,7 @@ fn compare(io: &Io, pid: Option<i32>, binds: &[Mount]) -> Result<Vec<Bind>, Prob
                 Ok(m) if m.is_dir() => Source::Directory,
                 Ok(m) if m.is_file() => Source::File,
                 Err(e) if e.kind() == std::io::ErrorKind::NotFound => Source::Missing,
-                // a socket or device, or not ours to see: says nothing about the bind
+                // a socket or device, or permission denied: no statement about the mount
                 Ok(_) | Err(_) => Source::Other,
             };
             let unlinked = seen.iter().any(|m| m.mountpoint == bind.destination && m.root.ends_with("//deleted"));
@@ -195,26 +195,26 @@ fn broken(c: &Container, bind: &Bind) -> Option<Finding> {
     });
     let (message, hint) = match bind.now {
         Source::Missing => (
-            format!("{name}: {source}, mounted at {destination}, does not exist any more"),
-            "put it back or take the mount out; a restart would fail or make an empty folder",
+            format!("{name}: {source}, mounted at {destination}, no longer exists"),
+            "restore it or remove the mount; a restart would fail or create an empty directory",
         ),
         Source::Directory if file_like => (
             format!(
-                "{name}: {source} is a directory, but {destination} looks like a file; Docker made it because the file was missing"
+                "{name}: {source} is a directory, but {destination} looks like a file; Docker created it because the file was missing"
             ),
-            "remove the directory, put the file there, and recreate the container",
+            "remove the directory, create the file, and recreate the container",
         ),
         _ if bind.stale => (
             format!("{name} still sees the old {destination}: {source} was replaced after the container started"),
-            "restart the container to see the new file; mount the folder instead of the file so that it cannot happen again",
+            "restart the container to use the new file; mount the directory instead of the file to avoid this",
         ),
         _ => return None,
     };
     Some(Finding::new(&BIND_BROKEN, Severity::Warn, c.subject(), message).hint(hint))
 }
 
-/// Images known to keep state: where, and whether losing it is losing data of record. Sources: the images' own documentation;
-/// Alloy's path and what losing it does are in the Alloy incident report.
+/// Images with state: its directory, and whether it is the only copy of user data. Sources: the documentation of the images;
+/// for Alloy, the path and the effect of losing it are in the Alloy incident report.
 const STATEFUL: &[(&str, &str, bool)] = &[
     ("alloy", "/var/lib/alloy/data", false),
     ("prometheus", "/prometheus", false),
@@ -232,17 +232,17 @@ const STATEFUL: &[(&str, &str, bool)] = &[
 fn ephemeral(c: &Container) -> Option<Finding> {
     let image = image_name(&c.image);
     let (_, convention, database) = STATEFUL.iter().find(|(name, ..)| *name == image)?;
-    // what the container itself says about its state beats the convention
+    // a path declared by the container overrides the convention
     let path = c.state_paths.iter().find(|p| p.starts_with('/')).map_or(*convention, String::as_str);
     let covering = c.mounts.iter().filter(|m| covers(&m.destination, path)).max_by_key(|m| m.destination.len());
     let (severity, message) = match covering {
         None => {
             let severity = if *database { Severity::Crit } else { Severity::Warn };
-            (severity, format!("{} keeps its state in {path}, where nothing is mounted: a recreate loses it", c.name))
+            (severity, format!("{} stores its state in {path}, where nothing is mounted: recreating the container loses it", c.name))
         }
         Some(m) if m.kind == "volume" && is_anonymous(&m.name) => {
             let severity = if *database { Severity::Warn } else { Severity::Info };
-            (severity, format!("{} keeps its state in {path} on an anonymous volume: a recreate starts empty", c.name))
+            (severity, format!("{} stores its state in {path} on an anonymous volume: a recreated container starts empty", c.name))
         }
         Some(_) => return None,
     };
@@ -250,16 +250,16 @@ fn ephemeral(c: &Container) -> Option<Finding> {
     Some(Finding::new(&EPHEMERAL, severity, c.subject(), message).cite("image", &c.image).cite("compose", snippet))
 }
 
-/// Files added to the container's own layer from which they look like state (catalogue: 1000).
-const MANY_FILES: usize = 1000;
+/// Count of files in the writable layer from which they are reported as state (catalogue: 1000).
+const MIN_STATE_FILES: usize = 1000;
 
-/// Added files per folder of the second level, most first, without folders whose content is meant to be lost.
-fn folders(added: &[String]) -> Vec<(String, usize)> {
-    const SCRATCH: &[&str] = &["/tmp", "/run", "/var/run", "/var/cache", "/var/tmp", "/proc", "/dev"];
+/// Added files per directory of the second level, most first, without temporary directories.
+fn count_by_directory(added: &[String]) -> Vec<(String, usize)> {
+    const TEMPORARY: &[&str] = &["/tmp", "/run", "/var/run", "/var/cache", "/var/tmp", "/proc", "/dev"];
     let mut counts: BTreeMap<String, usize> = BTreeMap::new();
-    for path in added.iter().filter(|p| !SCRATCH.iter().any(|s| Path::new(p).starts_with(s))) {
-        let folder: Vec<&str> = path.split('/').filter(|p| !p.is_empty()).take(2).collect();
-        *counts.entry(format!("/{}", folder.join("/"))).or_default() += 1;
+    for path in added.iter().filter(|p| !TEMPORARY.iter().any(|s| Path::new(p).starts_with(s))) {
+        let directory: Vec<&str> = path.split('/').filter(|p| !p.is_empty()).take(2).collect();
+        *counts.entry(format!("/{}", directory.join("/"))).or_default() += 1;
     }
     let mut list: Vec<(String, usize)> = counts.into_iter().collect();
     list.sort_by(|a, b| b.1.cmp(&a.1).then_with(|| a.0.cmp(&b.0)));
@@ -268,8 +268,8 @@ fn folders(added: &[String]) -> Vec<(String, usize)> {
 }
 
 fn own_layer(e: &Evidence) -> Option<Finding> {
-    let (folder, files) = e.own_files.first().filter(|(_, n)| *n >= MANY_FILES)?;
-    let message = format!("{} keeps {files} files in {folder} in its own layer: a recreate loses them", e.container.name);
+    let (directory, files) = e.own_files.first().filter(|(_, n)| *n >= MIN_STATE_FILES)?;
+    let message = format!("{} has {files} files in {directory} in its writable layer: recreating the container loses them", e.container.name);
     let all = e.own_files.iter().map(|(f, n)| format!("{f} {n}")).collect::<Vec<_>>().join(", ");
     Some(Finding::new(&EPHEMERAL, Severity::Info, e.container.subject(), message).cite("files added", all))
 }
@@ -294,7 +294,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn image_names_are_bare() {
+    fn image_name_has_no_registry_tag_or_digest() {
         for (reference, name) in
             [("grafana/alloy:v1.0.0", "alloy"), ("localhost:5000/x/redis", "redis"), ("postgres@sha256:ab", "postgres"), ("", "")]
         {
@@ -303,15 +303,15 @@ mod tests {
     }
 
     #[test]
-    fn files_are_counted_by_folder_and_scratch_is_not_state() {
+    fn added_files_are_counted_by_directory_without_temporary_ones() {
         let added: Vec<String> =
             (0..3).map(|i| format!("/app/uploads/{i}")).chain(["/tmp/x".into(), "/var/cache/y".into()]).collect();
-        assert_eq!(folders(&added), [("/app/uploads".to_owned(), 3)]);
-        assert!(folders(&[String::new()]).len() == 1 && folders(&[]).is_empty());
+        assert_eq!(count_by_directory(&added), [("/app/uploads".to_owned(), 3)]);
+        assert!(count_by_directory(&[String::new()]).len() == 1 && count_by_directory(&[]).is_empty());
     }
 
     #[test]
-    fn a_mount_covers_what_is_below_it() {
+    fn mount_covers_paths_below_it() {
         assert!(covers("/var/lib/postgresql", "/var/lib/postgresql/18/docker"));
         assert!(!covers("/var/lib/postgresql/data/sub", "/var/lib/postgresql/data"));
         assert!(!covers("/dat", "/data"));

@@ -1,4 +1,5 @@
-//! Linux counts as load what runs, what wants to run, and what waits in the kernel. Only the first two are about processors.
+//! Load average and tasks in uninterruptible sleep. Linux counts running, runnable and uninterruptible tasks as load; only the
+//! first two concern processors.
 
 use std::time::Duration;
 
@@ -16,26 +17,26 @@ use crate::processes::{Names, at_home, of_host};
 const LOAD: Code = Code {
     id: "cpu.load",
     severities: &[Severity::Info, Severity::Warn],
-    when: "per processor (at least two are counted) the load is above 8 for 1 min, 4 for 5 min or 2 for 15 min; info when it is over or made by programs with nice above 0",
-    hint: "see who is busy, or what waits in the kernel",
+    when: "per processor (at least two are counted) the load is above 8 for 1 min, 4 for 5 min or 2 for 15 min; info when the load is over or caused by programs with nice above 0",
+    hint: "see the busiest processes, and the tasks that wait in the kernel",
 };
 const STUCK: Code = Code {
     id: "cpu.d-state",
     severities: &[Severity::Warn],
-    when: "a task has waited uninterruptibly in the kernel for over 10 s",
-    hint: "it cannot be killed: find the disk, network filesystem or FUSE process it waits for",
+    when: "a task has been in uninterruptible sleep for over 10 s",
+    hint: "the task cannot be killed: find the disk, network filesystem or FUSE process that it waits for",
 };
 
 static SPEC: CheckSpec = CheckSpec {
     id: "cpu.load",
-    title: "no more work than processors, and nothing stuck in the kernel",
+    title: "load is within limits and no task is stuck in the kernel",
     codes: &[LOAD, STUCK],
     fixes: &[],
     timeout: Duration::from_secs(5),
 };
 
-/// Loads are counted per processor, of which at least this many (netdata): one task more on a machine with one is not twice the load.
-const FEWEST_CPUS: f64 = 2.0;
+/// Minimum of processors that a load is divided by (netdata): one more task on a single processor is not twice the load.
+const MIN_CPUS: f64 = 2.0;
 
 pub(super) struct Load {
     pub(super) settings: Settings,
@@ -50,7 +51,7 @@ pub(super) struct Evidence {
     /// Processor time that passed in the window.
     passed: CpuTime,
     stuck: Vec<Stuck>,
-    /// Threads of `stuck` that waited in the same place a second later; only asked where the kernel does not say since when.
+    /// Threads of `stuck` in the same kernel function a second later; only if the kernel does not report the wait time.
     still_stuck: Vec<i32>,
     containers: Names,
 }
@@ -64,7 +65,7 @@ impl Check for Load {
 
     async fn probe(&self, cx: &ProbeCx, _target: &Target) -> Result<Evidence, ProbeError> {
         let activity = cx.watch.activity().await?;
-        let stuck: Vec<Stuck> = activity.stuck.iter().filter(|s| meant(s)).cloned().collect();
+        let stuck: Vec<Stuck> = activity.stuck.iter().filter(|s| waits_on_purpose(s)).cloned().collect();
         let containers = Names::of(stuck.iter().map(|s| &s.home), &cx.inventory);
         let still_stuck =
             if stuck.iter().any(|s| s.waits_ms.is_none()) { cx.watch.still_stuck(&stuck).await? } else { Vec::new() };
@@ -77,8 +78,8 @@ impl Check for Load {
     }
 }
 
-/// Tasks that are held on purpose: frozen with their container (v1 freezer), or a parent that waits for its child to start.
-fn meant(task: &Stuck) -> bool {
+/// Tasks that wait on purpose: frozen with their container (v1 freezer), or a parent that waits for its child to start.
+fn waits_on_purpose(task: &Stuck) -> bool {
     let on_purpose = ["refrigerator", "vfork", "ptrace_stop", "do_signal_stop", "cgroup_freez"];
     !on_purpose.iter().any(|function| task.wchan.contains(function))
 }
@@ -90,14 +91,13 @@ impl Load {
             Some(ms) => ms >= limit,
             None => e.still_stuck.contains(&t.tid),
         };
-        let stuck: Vec<&Stuck> = e.stuck.iter().filter(counts).filter(|t| meant(t)).collect();
+        let stuck: Vec<&Stuck> = e.stuck.iter().filter(counts).filter(|t| waits_on_purpose(t)).collect();
         let first = stuck.iter().max_by_key(|t| t.waits_ms)?;
-        let what = first.wchan.as_str();
-        let (kind, hint) = waits_for(what);
+        let (kind, hint) = waits_for(&first.wchan);
         let tasks = quantity::count(stuck.len(), "task");
         let longest = match first.waits_ms {
             Some(ms) => format!("the first for {}", span(ms)),
-            None => "in two looks a second apart".to_owned(),
+            None => "in two samples a second apart".to_owned(),
         };
         let verb = if stuck.len() == 1 { "waits" } else { "wait" };
         let message = format!("{tasks} {verb} uninterruptibly for {kind}, {longest}, limit {}", span(limit));
@@ -121,7 +121,7 @@ impl Load {
     }
 
     fn load(&self, e: &Evidence) -> Option<Finding> {
-        let cpus = (e.cpus as f64).max(FEWEST_CPUS);
+        let cpus = (e.cpus as f64).max(MIN_CPUS);
         let limits = self.settings.load_warn_per_cpu;
         let (minutes, load, limit) = [1, 5, 15]
             .into_iter()
@@ -129,10 +129,10 @@ impl Load {
             .zip(limits)
             .find_map(|((minutes, load), limit)| (load > limit * cpus).then_some((minutes, load, limit * cpus)))?;
         let over = e.load[0] < cpus;
-        // whoever gave up priority may queue as long as it likes
-        let polite = e.passed.nice * 2 > e.passed.busy();
-        let note = match (over, polite) {
-            (true, _) => format!(", but {:.1} now: it is over", e.load[0]),
+        // programs with lowered priority may queue
+        let niced = e.passed.nice * 2 > e.passed.busy();
+        let note = match (over, niced) {
+            (true, _) => format!(", but {:.1} now: the load is over", e.load[0]),
             (_, true) => ", mostly of programs with nice above 0".to_owned(),
             _ => String::new(),
         };
@@ -140,16 +140,16 @@ impl Load {
             "the load of {minutes} min is {load:.1} with {}, limit {limit:.0}{note}",
             quantity::count(e.cpus, "processor")
         );
-        let severity = if over || polite { Severity::Info } else { Severity::Warn };
+        let severity = if over || niced { Severity::Info } else { Severity::Warn };
         Some(of_host(Finding::new(&LOAD, severity, Subject::host(), message)))
     }
 }
 
-/// What a kernel function waits for, and what to do about it.
+/// The resource that a kernel function waits for, and the hint for it.
 fn waits_for(wchan: &str) -> (&'static str, Option<&'static str>) {
     let any = |names: &[&str]| names.iter().any(|n| wchan.contains(n));
     if any(&["nfs", "rpc_"]) {
-        ("a network filesystem", Some("its server does not answer: bring it back, or unmount it with `umount -f -l`"))
+        ("a network filesystem", Some("its server does not respond: restore the server, or unmount the filesystem with `umount -f -l`"))
     } else if any(&["fuse", "request_wait_answer"]) {
         (
             "a FUSE filesystem",
@@ -160,7 +160,7 @@ fn waits_for(wchan: &str) -> (&'static str, Option<&'static str>) {
     } else if any(&["io_schedule", "blk_mq", "folio_wait", "wait_on_page", "bit_wait_io"]) {
         ("a disk", None)
     } else {
-        ("something in the kernel", None)
+        ("a kernel resource", None)
     }
 }
 

@@ -1,4 +1,4 @@
-//! The cpu runbook: are the processors short, who uses them, and is it really the processors.
+//! The cpu runbook: saturation of the processors, their users, and causes other than computation.
 
 mod load;
 mod usage;
@@ -15,7 +15,7 @@ pub struct Settings {
     pub busy_warn_percent: f64,
     /// The same for crit (netdata: 95).
     pub busy_crit_percent: f64,
-    /// Share of the last minute in percent in which tasks waited for a processor, needed besides for warn (judgement: 20).
+    /// Share of the last minute in percent in which tasks waited for a processor, also required for warn (judgement: 20).
     pub waiting_warn_percent: f64,
     /// The same for crit (judgement: 40).
     pub waiting_crit_percent: f64,
@@ -25,7 +25,7 @@ pub struct Settings {
     pub steal_warn_percent: f64,
     /// The same for crit (judgement: 25).
     pub steal_crit_percent: f64,
-    /// Time waiting for disks in percent that is warn (netdata: 40), with `io_waiting_percent` besides.
+    /// Time waiting for disks in percent that is warn (netdata: 40), together with `io_waiting_percent`.
     pub iowait_warn_percent: f64,
     /// Share of the last minute in percent in which tasks waited for a disk (judgement: 20).
     pub io_waiting_percent: f64,
@@ -53,23 +53,23 @@ impl Default for Settings {
     }
 }
 
-/// What may cause what (catalogue §18: 19; and what the load average is made of).
+/// Causes and effects (catalogue §18: 19; and the parts of the load average).
 const LINKS: &[Link] = &[
     Link::confirmed("container.cpu-hot", "cpu.saturated", KeyKind::Container, "its processes use most of the processors"),
     Link::confirmed("cpu.d-state", "cpu.load", KeyKind::Host, "tasks that wait in the kernel count as load"),
     Link::confirmed("cpu.saturated", "cpu.load", KeyKind::Host, "tasks that wait for a processor count as load"),
     Link::confirmed("cpu.iowait", "cpu.load", KeyKind::Host, "tasks that wait for a disk count as load"),
     Link::confirmed("disk.io-saturation", "cpu.iowait", KeyKind::Host, "the disk does not keep up"),
-    Link::likely("cpu.saturated", "healthcheck.timeout", KeyKind::Host, "a test that gets no processor ends late"),
-    Link::likely("cpu.saturated", "healthcheck.slow", KeyKind::Host, "everything waits for a processor"),
-    Link::likely("cpu.steal", "healthcheck.slow", KeyKind::Host, "the hypervisor takes the time an answer would need"),
+    Link::likely("cpu.saturated", "healthcheck.timeout", KeyKind::Host, "a health test without CPU time ends late"),
+    Link::likely("cpu.saturated", "healthcheck.slow", KeyKind::Host, "all processes wait for a processor"),
+    Link::likely("cpu.steal", "healthcheck.slow", KeyKind::Host, "the hypervisor takes the CPU time needed for a response"),
     Link::likely(
         "disk.io-saturation",
         "healthcheck.timeout",
         KeyKind::Host,
-        "what has to be read for the test waits for the disk",
+        "the files read by the test wait for the disk",
     ),
-    Link::likely("cpu.steal", "healthcheck.timeout", KeyKind::Host, "the hypervisor takes the time the test would need"),
+    Link::likely("cpu.steal", "healthcheck.timeout", KeyKind::Host, "the hypervisor takes the CPU time needed for the test"),
 ];
 
 /// The runbook with these settings.
@@ -78,7 +78,7 @@ pub fn runbook(settings: &Settings) -> Runbook {
     let settings = settings.clone();
     Runbook {
         id: "cpu",
-        about: "Processors that are short, stolen or waiting for disks, and who uses them",
+        about: "Processors that are saturated, stolen or waiting for disks, and their users",
         checks: vec![Box::new(usage::Usage { settings: settings.clone() }), Box::new(load::Load { settings })],
         links: &[LINKS],
         doc: include_str!("RUNBOOK.md"),

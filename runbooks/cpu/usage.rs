@@ -1,4 +1,4 @@
-//! Are the processors short? Busy processors alone are no fault: somebody must be waiting for them.
+//! Saturation of the processors. Busy processors alone are no fault: tasks must be waiting for them.
 
 use std::time::Duration;
 
@@ -21,19 +21,19 @@ const SATURATED: Code = Code {
     id: "cpu.saturated",
     severities: &[Severity::Warn, Severity::Crit],
     when: "the processors are 85 % busy and tasks waited for them 20 % of the last minute or the 5 min load is above their number (warn), or 95 % and 40 % (crit); programs with nice above 0 do not count",
-    hint: "look at the process named first: stop it, limit its container (`docker update --cpus`), or give the host more processors",
+    hint: "inspect the process named first: stop it, limit its container (`docker update --cpus`), or add processors to the host",
 };
 const STEAL: Code = Code {
     id: "cpu.steal",
     severities: &[Severity::Warn, Severity::Crit],
     when: "the hypervisor takes 10 % (warn) or 25 % (crit) of the processor time, in two windows",
-    hint: "nothing on this host helps: move it to another machine type or ask the provider",
+    hint: "no change on this host helps: move it to another machine type or contact the provider",
 };
 const IOWAIT: Code = Code {
     id: "cpu.iowait",
     severities: &[Severity::Warn, Severity::Crit],
     when: "processors idle 40 % of the time while tasks wait for disks, and tasks waited 20 % of the last minute (warn); all tasks waited for disks half of the last minute (crit)",
-    hint: "find who reads or writes (`iotop -o`); memory that is short makes disks busy too",
+    hint: "find the processes that read or write (`iotop -o`); a shortage of memory also causes disk I/O",
 };
 const IRQ: Code = Code {
     id: "cpu.single-core-irq",
@@ -45,7 +45,7 @@ const PSI_OFF: Code = Code {
     id: "cpu.psi-off",
     severities: &[Severity::Info],
     when: "the kernel does not measure pressure (older than 4.20, not built in, or not booted with psi=1)",
-    hint: "boot with psi=1: until then the load average decides whether anybody waits",
+    hint: "boot with psi=1: until then waiting tasks are estimated from the load average",
 };
 
 const RENICE: FixSpec =
@@ -53,19 +53,19 @@ const RENICE: FixSpec =
 
 static SPEC: CheckSpec = CheckSpec {
     id: "cpu.usage",
-    title: "processors suffice",
+    title: "processor usage is within limits",
     codes: &[SATURATED, STEAL, IOWAIT, IRQ, PSI_OFF],
     fixes: &[RENICE],
     timeout: Duration::from_secs(5),
 };
 
-/// A second, longer window, only when the hypervisor seems to take much: a quarter of a second says little about a neighbour.
+/// A second, longer window, used only for high steal time: a quarter of a second proves no noisy neighbour.
 const STEAL_WINDOW: Duration = Duration::from_secs(1);
-/// What a busy processor of the network looks like, in percent.
+/// Share of soft interrupts from which a processor is saturated by the network, in percent.
 const IRQ_PERCENT: f64 = 80.0;
-/// What the others then are at most, in percent.
+/// Usage up to which the other processors count as idle, in percent.
 const IDLE_PERCENT: f64 = 20.0;
-/// Programs that must not be slowed down to help others: everybody waits for them.
+/// Programs that are never reniced: other processes wait for them.
 const PROTECTED: &[&str] = &[
     "postgres",
     "mysqld",
@@ -94,10 +94,10 @@ pub(super) struct Usage {
 #[serde(default)]
 pub(super) struct Evidence {
     activity: Activity,
-    /// Processor time of a second window, only when the first raised suspicion of the hypervisor.
+    /// Processor time of a second window; only if the first had high steal time.
     steal_again: Option<CpuTime>,
     containers: Names,
-    /// The line that repeats most in the log of the busiest container and how often, of the last 200; only when processors are short.
+    /// The most repeated of the last 200 log lines of the busiest container, with its count; only for saturated processors.
     repeated: Option<(String, usize)>,
 }
 
@@ -119,7 +119,7 @@ impl Check for Usage {
             e.steal_again = Some(cx.watch.now().await?.cpu.since(&first));
         }
         if let Some((_, busy)) = self.saturation(&e)
-            && let Some(Home::Container(id)) = to_blame(&e, busy)
+            && let Some(Home::Container(id)) = main_user(&e, busy)
             && let Ok(docker) = cx.docker()
         {
             e.repeated = most_repeated(&docker.log_tail(id, 200, None).await.unwrap_or_default());
@@ -138,33 +138,33 @@ impl Check for Usage {
             .busiest
             .iter()
             .find(|c| c.nice <= 0)
-            .ok_or_else(|| Refusal::Precondition("no process of ordinary priority uses much processor time".to_owned()))?;
+            .ok_or_else(|| Refusal::Precondition("no process of normal priority uses much processor time".to_owned()))?;
         let name = e.containers.process(&top.comm, top.process.pid, &top.home);
         if PROTECTED.contains(&top.comm.as_str()) {
-            return Err(Refusal::Policy(format!("{name} serves others: slowing it down makes everything slower")));
+            return Err(Refusal::Policy(format!("{name} serves other processes: a lower priority would slow all of them down")));
         }
         let busy = passed(e);
         let all = busy.percent(important(&busy)) * e.activity.later.cpus.len() as f64;
         if top.cpu_percent * 2.0 < all {
             return Err(Refusal::Precondition(format!(
-                "{name} uses less than half of the processor time: no single process is to blame"
+                "{name} uses less than half of the processor time: no single process is the cause"
             )));
         }
         let set = |nice| Action::Renice { pid: top.process.pid, start_ticks: top.process.start_ticks, nice };
-        // 10 leaves it a tenth of what an ordinary process gets (sched(7): each step is a factor of 1.25)
+        // nice 10 leaves it a tenth of the CPU time of a process with nice 0 (sched(7): each step is a factor of 1.25)
         Ok(Plan::new(&RENICE, &SPEC, finding, judged.target, vec![set(10)])
             .undo(vec![set(top.nice)])
-            .affects([format!("{name} gets less processor time while others want it")])
-            .recurs("the process has its old priority again when it is restarted"))
+            .affects([format!("{name} gets less processor time while other processes need it")])
+            .recurs("a restart of the process restores its old priority"))
     }
 }
 
-/// What passed in the window.
+/// Processor time that passed in the window.
 fn passed(e: &Evidence) -> CpuTime {
     e.activity.later.cpu.since(&e.activity.first.cpu)
 }
 
-/// Work that was not given up priority: whoever runs with nice above 0 said that it may wait.
+/// Processor time of programs with nice 0 or below; programs with nice above 0 may wait.
 fn important(passed: &CpuTime) -> u64 {
     passed.busy().saturating_sub(passed.nice)
 }
@@ -183,7 +183,7 @@ impl Usage {
         let own = e.activity.own_ms as f64 * 100.0 / (e.activity.window_ms.max(1) as f64 * cpus);
         let busy = (time.percent(important(&time)) - own).max(0.0);
         let waiting = e.activity.later.pressure.cpu.map(|p| p.some.avg60);
-        // 5 min tell that it lasts, 1 min that it is not over
+        // the load of 5 min shows that it lasts, the load of 1 min that it is not over
         let [one, five, _] = e.activity.later.load;
         let queue = one.min(five) / cpus >= 1.0;
         if busy >= s.busy_crit_percent && waiting.is_some_and(|w| w >= s.waiting_crit_percent) {
@@ -210,11 +210,11 @@ impl Usage {
             .cite("busiest containers and units", homes(e))
             .cite_opt("repeats in its log", e.repeated.as_ref().map(|(line, n)| format!("{n} of the last 200 lines: {line}")))
             .cite("load of 1, 5 and 15 min", e.activity.later.load.map(|l| format!("{l:.1}")).join(", "));
-        // a shared fault of many has no single home
-        if let Some(home) = to_blame(e, busy) {
+        // usage shared by many has no single container or unit
+        if let Some(home) = main_user(e, busy) {
             finding = at_home(finding, home);
             if let Some(name) = e.containers.home(home) {
-                finding = finding.hint(format!("{name} uses most of it: look at what it does, or limit it"));
+                finding = finding.hint(format!("{name} uses most of it: inspect its processes, or limit it"));
             }
         }
         if e.activity.busiest.first().is_some_and(|top| top.nice <= 0 && is_most(top.cpu_percent, e, busy)) {
@@ -225,7 +225,7 @@ impl Usage {
 
     fn steal(&self, e: &Evidence) -> Option<Finding> {
         let s = &self.settings;
-        // the milder of both windows: a moment is not a noisy neighbour
+        // the lower value of both windows: a short spike is no noisy neighbour
         let again = stolen(&e.steal_again?);
         let taken = stolen(&passed(e)).min(again);
         let (severity, limit) = match taken {
@@ -262,13 +262,13 @@ impl Usage {
     }
 }
 
-/// Whoever makes up half of all work is to blame for it.
+/// Whether this is at least half of all work.
 fn is_most(cpu_percent: f64, e: &Evidence, busy: f64) -> bool {
     cpu_percent * 2.0 >= busy * e.activity.later.cpus.len() as f64
 }
 
 /// The container or unit that does half of the work, if there is one.
-fn to_blame(e: &Evidence, busy: f64) -> Option<&Home> {
+fn main_user(e: &Evidence, busy: f64) -> Option<&Home> {
     e.activity.homes.first().filter(|h| is_most(h.cpu_percent, e, busy)).map(|h| &h.home)
 }
 
@@ -294,7 +294,7 @@ fn single_core(e: &Evidence) -> Option<Finding> {
 
 fn psi_off(e: &Evidence) -> Option<Finding> {
     e.activity.later.pressure.cpu.is_none().then(|| {
-        let message = "the kernel does not measure pressure: the load average decides whether anybody waits";
+        let message = "the kernel does not measure pressure: waiting tasks are estimated from the load average";
         Finding::new(&PSI_OFF, Severity::Info, Subject::host(), message)
     })
 }

@@ -1,4 +1,4 @@
-//! Space held by files that were deleted while a process has them open.
+//! Space used by files that were deleted while a process has them open.
 
 use std::time::Duration;
 
@@ -15,22 +15,23 @@ use super::{SMALL_FILESYSTEM, Settings, subject};
 const DELETED_OPEN: Code = Code {
     id: "disk.deleted-open",
     severities: &[Severity::Warn, Severity::Crit],
-    when: "deleted files that a process still holds open take over 1 GiB and 5 % of a filesystem (warn), and it is nearly full and they would make room (crit)",
-    hint: "reload or restart the process that holds them: deleting more files does not free this space",
+    when: "deleted files that a process still holds open take over 1 GiB and 5 % of a filesystem (warn), and it is nearly full and closing them would free enough space (crit)",
+    hint: "reload or restart the process that has them open: deleting more files does not free this space",
 };
 const TRUNCATE: FixSpec =
-    FixSpec { id: "fd.truncate", risk: Risk::R3, title: "cut the largest deleted log file to zero through its open descriptor" };
+    FixSpec { id: "fd.truncate", risk: Risk::R3, title: "truncate the largest deleted log file to zero through its open descriptor" };
 
 static SPEC: CheckSpec = CheckSpec {
     id: "disk.deleted-open",
-    title: "no deleted file holds much space",
+    title: "deleted files use little space",
     codes: &[DELETED_OPEN],
     fixes: &[TRUNCATE],
     timeout: Duration::from_secs(6),
 };
 
-/// From here a filesystem is nearly full (the limit of disk.space for warn) and down to here room is made.
-const NEARLY_FULL: f64 = 90.0;
+/// Usage from which a filesystem is nearly full (the limit of disk.space for warn), and below which closing the files must bring
+/// it.
+const NEARLY_FULL_PERCENT: f64 = 90.0;
 
 pub(super) struct DeletedOpen {
     pub(super) settings: Settings,
@@ -64,7 +65,7 @@ impl Check for DeletedOpen {
             if here.is_empty() {
                 continue;
             }
-            // a mount that hangs is disk.space's finding
+            // a mount that hangs is reported by disk.space
             if let Ok(space) = filesystem::space(&mount.mountpoint).await {
                 filesystems.push(Held { mount: mount.clone(), space, files: here });
             }
@@ -78,7 +79,7 @@ impl Check for DeletedOpen {
 
     fn plan(&self, _fix: &str, finding: &Finding, judged: &Judged<'_>, e: &Evidence) -> Result<Plan, Refusal> {
         let held = e.filesystems.iter().find(|h| subject(&h.mount) == finding.subject);
-        let file = held.and_then(|h| h.files.first()).ok_or_else(|| Refusal::Precondition("it is gone".to_owned()))?;
+        let file = held.and_then(|h| h.files.first()).ok_or_else(|| Refusal::Precondition("the file no longer exists".to_owned()))?;
         truncatable(file).map_err(Refusal::Precondition)?;
         let action =
             Action::TruncateDeletedFd { pid: file.pid, start_ticks: file.start_ticks, fd: file.fd, identity: file.identity };
@@ -86,11 +87,11 @@ impl Check for DeletedOpen {
             format!("{} of {} written by {} (pid {}) are lost", quantity::bytes(file.bytes), file.path, file.comm, file.pid);
         Ok(Plan::new(&TRUNCATE, &SPEC, finding, judged.target, vec![action])
             .affects([lost])
-            .recurs("until the process reopens its log it writes to the deleted file again: fix its log rotation"))
+            .recurs("until the process reopens its log it keeps writing to the deleted file: fix its log rotation"))
     }
 }
 
-/// Only a log that is appended to: another file's content would be torn out from under its reader.
+/// Only a log opened for appending: truncating another file would destroy data that its reader still needs.
 fn truncatable(file: &DeletedFile) -> Result<(), String> {
     let name = file.path.rsplit('/').next().unwrap_or_default();
     let log = name.split('.').skip(1).any(|part| part.eq_ignore_ascii_case("log"));
@@ -111,7 +112,7 @@ impl DeletedOpen {
         }
         let used = held.space.used.saturating_sub(bytes);
         let without = used as f64 * 100.0 / used.saturating_add(held.space.avail).saturating_add(bytes).max(1) as f64;
-        let would_help = held.space.percent() >= NEARLY_FULL && without < NEARLY_FULL;
+        let would_help = held.space.percent() >= NEARLY_FULL_PERCENT && without < NEARLY_FULL_PERCENT;
         let message = format!(
             "deleted files that are still open take {} of {}, {}, limit {}",
             quantity::bytes(bytes),

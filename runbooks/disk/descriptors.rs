@@ -1,4 +1,4 @@
-//! Are there file descriptors left, for the host and for each process?
+//! Usage of file descriptors, of the host and of each process.
 
 use std::time::Duration;
 
@@ -17,11 +17,11 @@ const FDS: Code = Code {
     id: "disk.fds",
     severities: &[Severity::Warn, Severity::Crit],
     when: "the host has used 70 % (warn) or 90 % (crit) of its file descriptors, or a process 85 % (warn) or 95 % (crit) of its own limit",
-    hint: "find out what the process keeps open (ls -l /proc/PID/fd); raise its limit only if it needs that many",
+    hint: "list the files that the process has open (ls -l /proc/PID/fd); raise its limit only if it needs that many",
 };
 
 static SPEC: CheckSpec =
-    CheckSpec { id: "disk.fds", title: "file descriptors are left", codes: &[FDS], fixes: &[], timeout: Duration::from_secs(5) };
+    CheckSpec { id: "disk.fds", title: "file descriptor usage is within limits", codes: &[FDS], fixes: &[], timeout: Duration::from_secs(5) };
 
 pub(super) struct Descriptors {
     pub(super) settings: Settings,

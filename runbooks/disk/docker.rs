@@ -1,4 +1,4 @@
-//! What of the engine's own could go: build cache, dangling images, containers that ended long ago.
+//! Reclaimable space of the engine: build cache, dangling images, containers that ended long ago.
 
 use std::path::Path;
 use std::time::Duration;
@@ -16,8 +16,8 @@ use serde::{Deserialize, Serialize};
 const RECLAIMABLE: Code = Code {
     id: "disk.docker-reclaimable",
     severities: &[Severity::Info],
-    when: "the engine's filesystem is 80 % full and build cache, unused images, stopped containers or unused volumes could make room",
-    hint: "remove what nobody needs, one kind at a time; never docker system prune as a whole",
+    when: "the engine's filesystem is 80 % full and build cache, unused images, stopped containers or unused volumes are reclaimable",
+    hint: "remove unneeded objects, one kind at a time; never run docker system prune",
 };
 const BUILD_CACHE: FixSpec = FixSpec {
     id: "disk.prune-build-cache",
@@ -34,18 +34,18 @@ const CONTAINERS: FixSpec = FixSpec {
 
 static SPEC: CheckSpec = CheckSpec {
     id: "disk.docker-reclaimable",
-    title: "the engine keeps no more than it needs",
+    title: "the engine has no reclaimable space on a full filesystem",
     codes: &[RECLAIMABLE],
     fixes: &[BUILD_CACHE, DANGLING, CONTAINERS],
-    // /system/df walks every layer; the run's own deadline is what bounds it in practice
+    // /system/df walks every layer; in practice the deadline of the run limits it
     timeout: Duration::from_secs(20),
 };
 
-/// From here the slow question is worth asking (judgement), and from here anything may be removed (catalogue: 90 %).
-const ASK_PERCENT: f64 = 80.0;
+/// Usage from which the slow `/system/df` is queried (judgement), and from which objects may be removed (catalogue: 90 %).
+const USAGE_QUERY_PERCENT: f64 = 80.0;
 const FULL_PERCENT: f64 = 90.0;
-/// A container that ended later may still be looked at (catalogue: 7 d).
-const OLD: SignedDuration = SignedDuration::from_hours(7 * 24);
+/// Minimum age of a stopped container for its removal (catalogue: 7 d).
+const MIN_CONTAINER_AGE: SignedDuration = SignedDuration::from_hours(7 * 24);
 
 pub(super) struct DockerReclaimable;
 
@@ -55,7 +55,7 @@ pub(super) struct Evidence {
     endpoint: String,
     root: String,
     filesystem: FsUsage,
-    /// None when the filesystem has room: the question takes seconds on a large host.
+    /// `None` if the filesystem has enough space: the query takes seconds on a large host.
     usage: Option<DiskUsage>,
     /// Containers that ended long ago: `(id, name)`.
     #[serde(default)]
@@ -79,14 +79,14 @@ impl Check for DockerReclaimable {
         let filesystem = cx.filesystems.of(Path::new(&root)).await?;
         let mut e =
             Evidence { engine: target.name.clone(), endpoint: target.id.clone(), root, filesystem, usage: None, old: Vec::new() };
-        if e.filesystem.percent < ASK_PERCENT && !cx.ask.usage {
+        if e.filesystem.percent < USAGE_QUERY_PERCENT && !cx.ask.usage {
             return Ok(e);
         }
         e.usage = Some((*docker.disk_usage().await?).clone());
         let ended = cx.inventory.containers.iter().filter(|c| matches!(c.state.as_str(), "exited" | "dead"));
         for c in cx.inspected(ended).await {
             let kept = c.labels.contains_key("keep") || c.labels.contains_key("opsctl.keep");
-            let old = c.state.finished_at.is_some_and(|t| clock::now().duration_since(t) > OLD);
+            let old = c.state.finished_at.is_some_and(|t| clock::now().duration_since(t) > MIN_CONTAINER_AGE);
             if old && !kept && !c.state.running && c.restart_policy.name == "no" {
                 e.old.push((c.id.clone(), c.name.clone()));
             }
@@ -107,12 +107,12 @@ impl Check for DockerReclaimable {
             return Judgement::default();
         }
         let subject = Subject { kind: Kind::Engine, name: e.engine.clone(), identity: e.endpoint.clone() };
-        let message = format!("{} keeps {} on {} that nothing uses", e.engine, quantity::bytes(total), e.filesystem.mountpoint);
+        let message = format!("{} has {} of unused data on {}", e.engine, quantity::bytes(total), e.filesystem.mountpoint);
         let mut finding =
             Finding::new(&RECLAIMABLE, Severity::Info, subject, message).key(KeyKind::Filesystem, &e.filesystem.dev);
-        for (what, bytes) in parts {
+        for (kind, bytes) in parts {
             if bytes > 0 {
-                finding = finding.cite(what, quantity::bytes(bytes));
+                finding = finding.cite(kind, quantity::bytes(bytes));
             }
         }
         if usage.build_cache_reclaimable > 0 {
@@ -129,8 +129,8 @@ impl Check for DockerReclaimable {
 
     fn plan(&self, fix: &str, finding: &Finding, judged: &Judged<'_>, e: &Evidence) -> Result<Plan, Refusal> {
         only_when_full(&e.filesystem)?;
-        let usage = e.usage.as_ref().ok_or_else(|| Refusal::Precondition("what the engine keeps was not read".to_owned()))?;
-        let (spec, action, blast) = match fix {
+        let usage = e.usage.as_ref().ok_or_else(|| Refusal::Precondition("the disk usage of the engine was not read".to_owned()))?;
+        let (spec, action, lost) = match fix {
             f if f == BUILD_CACHE.id => (
                 &BUILD_CACHE,
                 Action::PruneBuildCache,
@@ -149,12 +149,12 @@ impl Check for DockerReclaimable {
         };
         let within = Duration::from_secs(60);
         Ok(Plan::new(spec, &SPEC, finding, judged.target, vec![action])
-            .affects([format!("lost: {blast}")])
+            .affects([format!("lost: {lost}")])
             .verified(within, Duration::ZERO))
     }
 }
 
-/// Nothing is removed to tidy up: only when the disk is full it is worth losing something.
+/// Refuses removals while the filesystem is not full: they lose data and are not for tidying up.
 pub(super) fn only_when_full(filesystem: &FsUsage) -> Result<(), Refusal> {
     if filesystem.percent >= FULL_PERCENT {
         return Ok(());

@@ -1,4 +1,4 @@
-//! Whose files those are below the engine's folder: its paths are made of hashes, and a person knows containers.
+//! Names of the containers that own paths below the engine's data root; the paths themselves consist of hashes.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -8,10 +8,10 @@ use opsctl_core::probe::ProbeCx;
 use opsctl_core::probe::docker::Container;
 use opsctl_core::probe::filesystem::Folder;
 
-/// What is known of folders: path -> `/tmp in the own layer of web`.
+/// Owners of directories: path -> `/tmp in the writable layer of web`.
 pub(super) type Holders = BTreeMap<String, String>;
 
-/// Asks the engine, if one of these folders is one of its own.
+/// Queries the engine for the owners of those directories that are below its data root.
 pub(super) async fn find(cx: &ProbeCx, folders: &[&Folder]) -> Holders {
     let Some(docker) = cx.docker.as_ref() else { return Holders::new() };
     let Ok(root) = docker.data_root().await else { return Holders::new() };
@@ -24,11 +24,11 @@ pub(super) async fn find(cx: &ProbeCx, folders: &[&Folder]) -> Holders {
     own.iter().filter_map(|path| Some(((*path).to_owned(), holder(path, &root, &containers)?))).collect()
 }
 
-/// Whose a path below the engine's folder is, if it lies within what one container has. Who is shown the whole folder, or the whole host,
-/// has none of it.
+/// The owner of a path below the data root: a writable layer, volume, bind mount or log of a container. A container with the
+/// whole data root or the whole host mounted is no owner.
 fn holder(path: &str, root: &str, containers: &[&Container]) -> Option<String> {
-    let below = |folder: &str| Path::new(path).strip_prefix(folder).ok().filter(|_| !folder.is_empty());
-    let own_layer = |c: &&Container| Some(format!("/{} in the own layer of {}", below(&c.own_layer)?.display(), c.name));
+    let below = |parent: &str| Path::new(path).strip_prefix(parent).ok().filter(|_| !parent.is_empty());
+    let own_layer = |c: &&Container| Some(format!("/{} in the writable layer of {}", below(&c.own_layer)?.display(), c.name));
     if let Some(found) = containers.iter().find_map(own_layer) {
         return Some(found);
     }
@@ -36,8 +36,8 @@ fn holder(path: &str, root: &str, containers: &[&Container]) -> Option<String> {
     let mounted = |c: &&Container| c.mounts.iter().find(|m| within(&m.source) && below(&m.source).is_some()).cloned();
     if let Some(mount) = containers.iter().find_map(mounted) {
         let users: Vec<&str> = containers.iter().filter(|c| mounted(c).is_some()).map(|c| c.name.as_str()).collect();
-        let what = if mount.kind == "volume" { format!("volume {}", mount.name) } else { mount.destination };
-        return Some(format!("{what} of {}", users.join(", ")));
+        let source = if mount.kind == "volume" { format!("volume {}", mount.name) } else { mount.destination };
+        return Some(format!("{source} of {}", users.join(", ")));
     }
     let log =
         |c: &&&Container| Path::new(&c.log.path).parent().is_some_and(|f| f != Path::new("") && Path::new(path).starts_with(f));
@@ -50,16 +50,16 @@ pub(super) fn cited<'a>(
     size: impl Fn(&Folder) -> String,
     holders: &Holders,
 ) -> String {
-    let named = |f: &Folder| holders.get(&f.path).map(|who| format!(" ({who})")).unwrap_or_default();
+    let named = |f: &Folder| holders.get(&f.path).map(|holder| format!(" ({holder})")).unwrap_or_default();
     folders.map(|f| format!("{} {}{}", f.path, size(f), named(f))).collect::<Vec<_>>().join(", ")
 }
 
-/// Of bytes.
+/// Size of a directory in bytes.
 pub(super) fn bytes(folder: &Folder) -> String {
     quantity::bytes(folder.bytes)
 }
 
-/// Of entries.
+/// Entries of a directory.
 pub(super) fn entries(folder: &Folder) -> String {
     quantity::count_of(folder.entries)
 }
@@ -71,7 +71,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_path_of_the_engine_is_told_by_the_container_it_belongs_to() {
+    fn engine_path_is_attributed_to_its_container() {
         let mount = |kind: &str, name: &str, source: &str, destination: &str| Mount {
             kind: kind.into(),
             name: name.into(),
@@ -93,13 +93,13 @@ mod tests {
         let cadvisor = Container { name: "cadvisor".into(), mounts: vec![host, docker], ..Container::default() };
         let etl = Container { name: "etl".into(), mounts: vec![volume, bind], ..Container::default() };
         let all = [&cadvisor, &web, &etl];
-        let said = |path: &str| holder(path, "/var/lib/docker", &all);
-        assert_eq!(said("/var/lib/docker/overlay2/7f29/diff/tmp").as_deref(), Some("/tmp in the own layer of web"));
-        assert_eq!(said("/var/lib/docker/volumes/data/_data/2026").as_deref(), Some("volume data of web, etl"));
-        assert_eq!(said("/var/lib/docker/shared").as_deref(), Some("/shared of etl"));
-        assert_eq!(said("/var/lib/docker/containers/ab").as_deref(), Some("log of web"));
-        for nobodys in ["/var/lib/docker", "/var/lib/docker/overlay2/7f2", "/var/lib/docker/overlay2/7f29/diffs", "/srv"] {
-            assert_eq!(said(nobodys), None, "{nobodys}");
+        let owner = |path: &str| holder(path, "/var/lib/docker", &all);
+        assert_eq!(owner("/var/lib/docker/overlay2/7f29/diff/tmp").as_deref(), Some("/tmp in the writable layer of web"));
+        assert_eq!(owner("/var/lib/docker/volumes/data/_data/2026").as_deref(), Some("volume data of web, etl"));
+        assert_eq!(owner("/var/lib/docker/shared").as_deref(), Some("/shared of etl"));
+        assert_eq!(owner("/var/lib/docker/containers/ab").as_deref(), Some("log of web"));
+        for unowned in ["/var/lib/docker", "/var/lib/docker/overlay2/7f2", "/var/lib/docker/overlay2/7f29/diffs", "/srv"] {
+            assert_eq!(owner(unowned), None, "{unowned}");
         }
         let folder = Folder { path: "/srv".into(), bytes: 2048, entries: 3 };
         let holders = Holders::from([("/srv".to_owned(), "volume data of web".to_owned())]);

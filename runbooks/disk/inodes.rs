@@ -1,4 +1,4 @@
-//! Are there inodes left? Without them nothing can be created although space is free.
+//! Inode usage of filesystems. Without free inodes no file can be created although space is free.
 
 use std::time::Duration;
 
@@ -16,7 +16,7 @@ pub(super) const INODES: Code = Code {
     id: "disk.inodes",
     severities: &[Severity::Warn, Severity::Crit],
     when: "a filesystem has used 95 % (warn) or 97 % (crit) of its inodes",
-    hint: "remove the many small files (sessions, caches, mail queues); space does not help, and inodes cannot be added to ext4",
+    hint: "remove the many small files (sessions, caches, mail queues); free space does not help, and inodes cannot be added to ext4",
 };
 
 static SPEC: CheckSpec = CheckSpec {
@@ -35,10 +35,10 @@ pub(super) struct Inodes {
 pub(super) struct Evidence {
     mount: MountRef,
     space: Space,
-    /// Where the entries are; only when they run out.
+    /// Directories with the most entries; only if inodes run out.
     #[serde(default)]
     usage: Option<Usage>,
-    /// Whose those folders are, as far as they are the engine's.
+    /// Owners of those directories that belong to the engine.
     #[serde(default)]
     holders: Holders,
 }
@@ -57,7 +57,7 @@ impl Check for Inodes {
     async fn probe(&self, cx: &ProbeCx, target: &Target) -> Result<Evidence, ProbeError> {
         let mount = mount_of(&cx.inventory, target).ok_or_else(|| ProbeError::Skip(format!("{} is not mounted", target.name)))?;
         let space = match filesystem::space(&mount.mountpoint).await {
-            Err(ProbeError::Timeout { .. }) => return Err(ProbeError::Skip("it does not answer; see disk.space".to_owned())),
+            Err(ProbeError::Timeout { .. }) => return Err(ProbeError::Skip("it does not respond; see disk.space".to_owned())),
             other => other?,
         };
         let mut e = Evidence { mount: mount.clone(), space, usage: None, holders: Holders::new() };
@@ -71,7 +71,7 @@ impl Check for Inodes {
 
     fn judge(&self, judged: &Judged<'_>, e: &Evidence) -> Judgement {
         let Some(percent) = e.space.inodes_percent() else {
-            return Judgement::skip("it makes inodes as it needs them");
+            return Judgement::skip("it allocates inodes dynamically");
         };
         let s = &self.settings;
         let used = Measure::new(judged.target, "inodes_used", Unit::Percent, percent);

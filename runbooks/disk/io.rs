@@ -1,4 +1,4 @@
-//! Do the disks work, and do they keep up?
+//! I/O errors and saturation of disks.
 
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
@@ -17,7 +17,7 @@ const SATURATION: Code = Code {
     id: "disk.io-saturation",
     severities: &[Severity::Warn],
     when: "a disk was busy 98 % of a second with over 10 requests waiting, each for over 100 ms",
-    hint: "find who reads or writes: `iotop -o`, or the container with the highest block I/O in docker stats",
+    hint: "find the processes that read or write: `iotop -o`, or the container with the highest block I/O in docker stats",
 };
 const ERRORS: Code = Code {
     id: "disk.io-errors",
@@ -28,22 +28,22 @@ const ERRORS: Code = Code {
 
 static SPEC: CheckSpec = CheckSpec {
     id: "disk.io",
-    title: "disks work and keep up",
+    title: "disks are without errors and not saturated",
     codes: &[SATURATION, ERRORS],
     fixes: &[],
     timeout: Duration::from_secs(4),
 };
 
-/// How long a busy disk is watched.
+/// Interval between two samples of a busy disk.
 const WINDOW: Duration = Duration::from_secs(1);
-/// Requests under way that make a second look worth its time (half of what is a finding).
+/// Requests in flight from which a second sample is taken (half of the limit of the finding).
 const SUSPICIOUS_IN_FLIGHT: u64 = 5;
 /// Busy share of the window (netdata: 98 %), average queue (mixin: 10) and average wait in ms (awesome: 0.1 s); all three together,
 /// because a busy `NVMe` disk or RAID is no problem.
 const BUSY: f64 = 0.98;
 const QUEUE: f64 = 10.0;
 const WAIT_MS: f64 = 100.0;
-/// Older errors are history.
+/// Age from which errors are ignored.
 const RECENT: SignedDuration = SignedDuration::from_hours(24);
 
 pub(super) struct Io;
@@ -52,13 +52,13 @@ pub(super) struct Io;
 #[serde(default)]
 pub(super) struct Evidence {
     first: BTreeMap<String, DiskCounters>,
-    /// A second look `window_ms` later; only when many requests were under way.
+    /// A second sample `window_ms` later; only if many requests were in flight.
     later: BTreeMap<String, DiskCounters>,
     window_ms: u64,
     /// Lines of the kernel log about errors of block devices.
     errors: Vec<KernelLine>,
     mounts: Vec<MountRef>,
-    /// Why the kernel log could not be read.
+    /// The reason why the kernel log could not be read.
     gap: Option<String>,
 }
 
@@ -116,7 +116,7 @@ fn saturated(name: &str, later: &DiskCounters, e: &Evidence) -> Option<Finding> 
 
 fn failing(device: &str, lines: &[&KernelLine], e: &Evidence) -> Option<Finding> {
     let mount = e.mounts.iter().find(|m| device_of(m) == device || on_disk(device_of(m), device));
-    // the log also remembers sticks and loop devices that are long gone
+    // the log also has errors of removed USB sticks and loop devices
     if mount.is_none() && !e.first.contains_key(device) {
         return None;
     }
@@ -156,7 +156,7 @@ pub(super) fn failing_device(line: &str) -> Option<&str> {
         (end > 0).then(|| &rest[..end])
     };
     if line.contains("I/O error") {
-        // floppies and empty card readers fail every read; that is no disk of ours
+        // floppy and optical drives without a medium fail every read
         return after("dev ").or_else(|| after("XFS (")).filter(|d| !d.starts_with("fd") && !d.starts_with("sr"));
     }
     if line.contains("-fs error (device ") || line.contains("BTRFS error (device ") {
@@ -170,7 +170,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_device_is_found_in_every_wording() {
+    fn device_is_parsed_from_all_error_formats() {
         for (line, device) in [
             ("I/O error, dev sda, sector 123 op 0x0:(READ)", Some("sda")),
             ("blk_update_request: I/O error, dev nvme0n1, sector 0", Some("nvme0n1")),
@@ -188,7 +188,7 @@ mod tests {
 
     proptest::proptest! {
         #[test]
-        fn any_line_is_survived(line in ".*") {
+        fn arbitrary_line_does_not_panic(line in ".*") {
             let _ = (failing_device(&line), failing_device(&format!("I/O error, dev {line}")));
         }
     }

@@ -1,4 +1,4 @@
-//! How much does the systemd journal keep?
+//! Size of the systemd journal.
 
 use std::path::Path;
 use std::time::Duration;
@@ -30,9 +30,9 @@ static SPEC: CheckSpec = CheckSpec {
     timeout: Duration::from_secs(4),
 };
 
-const FOLDER: &str = "/var/log/journal";
-/// What remains after the fix, in bytes (journalctl takes M as MiB).
-const KEEP: u64 = 500 << 20;
+const JOURNAL_DIR: &str = "/var/log/journal";
+/// Size of the journal after the fix, in bytes (journalctl reads M as MiB).
+const VACUUM_SIZE: u64 = 500 << 20;
 
 pub(super) struct Journal {
     pub(super) settings: Settings,
@@ -42,7 +42,7 @@ pub(super) struct Journal {
 pub(super) struct Evidence {
     bytes: u64,
     filesystem: FsUsage,
-    /// Folders that were not ours to read.
+    /// Some directories could not be read: permission denied.
     unreadable: bool,
 }
 
@@ -58,18 +58,18 @@ impl Check for Journal {
     }
 
     async fn probe(&self, cx: &ProbeCx, _target: &Target) -> Result<Evidence, ProbeError> {
-        if !blocking::run("a directory", FOLDER, READ_TIMEOUT, |io| io.is_dir(FOLDER)).await? {
+        if !blocking::run("a directory", JOURNAL_DIR, READ_TIMEOUT, |io| io.is_dir(JOURNAL_DIR)).await? {
             return Err(ProbeError::Skip("no persistent systemd journal on this host".to_owned()));
         }
-        let usage = filesystem::usage(FOLDER, Duration::from_secs(2)).await?;
+        let usage = filesystem::usage(JOURNAL_DIR, Duration::from_secs(2)).await?;
         let unreadable = usage.unreadable > 0 && !host::is_root();
-        Ok(Evidence { bytes: usage.bytes, filesystem: cx.filesystems.of(Path::new(FOLDER)).await?, unreadable })
+        Ok(Evidence { bytes: usage.bytes, filesystem: cx.filesystems.of(Path::new(JOURNAL_DIR)).await?, unreadable })
     }
 
     fn judge(&self, _judged: &Judged<'_>, e: &Evidence) -> Judgement {
         let share = e.bytes as f64 * 100.0 / e.filesystem.size.max(1) as f64;
-        if e.bytes > self.settings.journal_info_bytes || (share > 10.0 && e.bytes > KEEP) {
-            let subject = Subject { kind: Kind::Host, name: "host".to_owned(), identity: FOLDER.to_owned() };
+        if e.bytes > self.settings.journal_info_bytes || (share > 10.0 && e.bytes > VACUUM_SIZE) {
+            let subject = Subject { kind: Kind::Host, name: "host".to_owned(), identity: JOURNAL_DIR.to_owned() };
             let message = format!(
                 "the journal takes {}, {} of {}",
                 quantity::bytes(e.bytes),
@@ -85,7 +85,7 @@ impl Check for Journal {
             .into();
         }
         let gaps = if e.unreadable {
-            vec![format!("reading {FOLDER}: permission denied; needs root or group systemd-journal")]
+            vec![format!("reading {JOURNAL_DIR}: permission denied; needs root or group systemd-journal")]
         } else {
             Vec::new()
         };
@@ -97,6 +97,6 @@ impl Check for Journal {
         let action = Action::Run { argv: ["journalctl", "--vacuum-size=500M"].map(str::to_owned).to_vec() };
         Ok(Plan::new(&VACUUM, &SPEC, finding, judged.target, vec![action])
             .affects([format!("all but the newest 500 MB of {} of journal is lost", quantity::bytes(e.bytes))])
-            .recurs("without SystemMaxUse it grows again"))
+            .recurs("without SystemMaxUse the journal grows again"))
     }
 }

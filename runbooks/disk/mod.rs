@@ -1,4 +1,4 @@
-//! The disk runbook: space, inodes, what eats them, and whether the disks still work.
+//! The disk runbook: space, inodes, their users, and the health of the disks.
 
 mod deleted_open;
 mod descriptors;
@@ -24,7 +24,7 @@ use serde::{Deserialize, Serialize};
 pub struct Settings {
     /// Used space in percent, counted as df counts, that is warn (netdata health.d/disks.conf: 90).
     pub space_warn_percent: f64,
-    /// The same for crit, whatever the size (netdata: 98).
+    /// The same for crit, for any size (netdata: 98).
     pub space_crit_percent: f64,
     /// The same for crit when less than `space_crit_free_bytes` is left (mixin: 5 % free).
     pub space_low_percent: f64,
@@ -34,17 +34,17 @@ pub struct Settings {
     pub inodes_warn_percent: f64,
     /// The same for crit (mixin: under 3 % free).
     pub inodes_crit_percent: f64,
-    /// Hours until the filesystem is full, at the pace of the last hours, that are warn (mixin: 24).
+    /// Hours until the filesystem is full, at the rate of the last hours, that are warn (mixin: 24).
     pub full_in_warn_hours: f64,
     /// The same for crit (mixin: 4).
     pub full_in_crit_hours: f64,
     /// Deleted but open bytes that are warn (judgement: 1 GiB); not applied to filesystems under 5 GiB.
     pub deleted_warn_bytes: u64,
-    /// Share of the filesystem in percent that deleted but open files must have besides (judgement: 5).
+    /// Share of the filesystem in percent that deleted but open files must also have (judgement: 5).
     pub deleted_warn_percent: f64,
-    /// Journal size in bytes that is worth knowing (judgement: 4 GiB).
+    /// Journal size in bytes that is info (judgement: 4 GiB).
     pub journal_info_bytes: u64,
-    /// How long the walk for what uses the space may take, in milliseconds (judgement).
+    /// Time limit of the walk for disk usage, in milliseconds (judgement).
     pub walk_ms: u64,
     /// Used file descriptors in percent that are warn (mixin: 70).
     pub descriptors_warn_percent: f64,
@@ -82,7 +82,7 @@ impl Default for Settings {
 /// Filesystems below this size are judged by percent only: an absolute limit would always fire on them.
 const SMALL_FILESYSTEM: u64 = 5 << 30;
 
-/// What may cause what (catalogue §18). `container.log-huge` → `disk.space` is the container runbook's.
+/// Causes and effects (catalogue §18). `container.log-huge` → `disk.space` is in the container runbook.
 const LINKS: &[Link] = &[
     Link::confirmed("disk.deleted-open", "disk.space", KeyKind::Filesystem, "a deleted file that is still open takes the space"),
     Link::confirmed(
@@ -95,14 +95,14 @@ const LINKS: &[Link] = &[
         "disk.mount-missing",
         "disk.space",
         KeyKind::Filesystem,
-        "what belongs on the filesystem that is not mounted is written to this one",
+        "files for the filesystem that is not mounted are written to this one",
     ),
     Link::likely("disk.mount-missing", "container.start-failed", KeyKind::Container, "the filesystem of its data is not mounted"),
     Link::likely("disk.mount-missing", "container.down", KeyKind::Container, "the filesystem of its data is not mounted"),
     Link::likely("disk.mount-missing", "container.restart-loop", KeyKind::Container, "the filesystem of its data is not mounted"),
-    Link::likely("disk.space", "container.restart-loop", KeyKind::Container, "it has no room left in memory to write to"),
-    Link::likely("disk.space", "healthcheck.unhealthy", KeyKind::Container, "it has no room left in memory to write to"),
-    Link::likely("disk.fds", "healthcheck.http", KeyKind::Container, "without free file descriptors it takes no connections"),
+    Link::likely("disk.space", "container.restart-loop", KeyKind::Container, "its filesystem in memory is full"),
+    Link::likely("disk.space", "healthcheck.unhealthy", KeyKind::Container, "its filesystem in memory is full"),
+    Link::likely("disk.fds", "healthcheck.http", KeyKind::Container, "without free file descriptors it cannot accept connections"),
 ];
 
 /// The filesystems of this host, as targets.
@@ -110,7 +110,7 @@ fn mounts(inventory: &Inventory) -> Vec<Target> {
     inventory.mounts.iter().map(|m| Target { kind: Kind::Mount, name: m.mountpoint.clone(), id: m.dev.clone() }).collect()
 }
 
-/// The mount a target stands for.
+/// The mount of a target.
 fn mount_of<'a>(inventory: &'a Inventory, target: &Target) -> Option<&'a MountRef> {
     inventory.mounts.iter().find(|m| m.dev == target.id && m.mountpoint == target.name)
 }
@@ -126,7 +126,7 @@ pub fn runbook(settings: &Settings) -> Runbook {
     let settings = settings.clone();
     Runbook {
         id: "disk",
-        about: "Filesystems that are full, filling, read-only or failing, and what eats them",
+        about: "Filesystems that are full, filling, read-only or failing, and their largest users",
         checks: vec![
             Box::new(space::SpaceCheck { settings: settings.clone() }),
             Box::new(inodes::Inodes { settings: settings.clone() }),

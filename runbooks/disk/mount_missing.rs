@@ -1,4 +1,4 @@
-//! Is everything mounted that fstab names? Otherwise writes go to the folder below the mountpoint.
+//! Filesystems in fstab that are not mounted. Writes go to the directory below the mountpoint meanwhile.
 
 use std::time::Duration;
 
@@ -10,13 +10,13 @@ use serde::{Deserialize, Serialize};
 const MISSING: Code = Code {
     id: "disk.mount-missing",
     severities: &[Severity::Crit],
-    when: "fstab has a filesystem without noauto or nofail that is not mounted",
-    hint: "stop what writes there, mount it, and look at what was written below the mountpoint meanwhile",
+    when: "a filesystem in fstab without noauto or nofail is not mounted",
+    hint: "stop the processes that write there, mount the filesystem, and check the files written below the mountpoint meanwhile",
 };
 
 static SPEC: CheckSpec = CheckSpec {
     id: "disk.mount-missing",
-    title: "everything in fstab is mounted",
+    title: "all filesystems in fstab are mounted",
     codes: &[MISSING],
     fixes: &[],
     timeout: Duration::from_secs(2),
@@ -28,19 +28,19 @@ pub(super) struct MountMissing;
 pub(super) struct Evidence {
     fstab: Vec<FstabEntry>,
     mounted: Vec<String>,
-    /// What the folders below missing mountpoints hold meanwhile.
+    /// Content of the directories at missing mountpoints.
     #[serde(default)]
     below: Vec<Below>,
 }
 
-/// What is where a filesystem should be.
+/// The directory at a missing mountpoint.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
 struct Below {
     mountpoint: String,
-    /// `major:minor` of the filesystem that takes the writes, where something has been written.
+    /// `major:minor` of the filesystem that the writes go to, if files were written.
     takes: Option<String>,
-    /// Containers that have something of it mounted: full id and name.
+    /// Containers with a mount below it: full id and name.
     used_by: Vec<(String, String)>,
 }
 
@@ -71,7 +71,7 @@ impl Check for MountMissing {
             .map(|f| {
                 let subject =
                     Subject { kind: Kind::Mount, name: f.mountpoint.clone(), identity: format!("fstab@{}", f.mountpoint) };
-                let message = format!("{} is in fstab and not mounted: writes go to the disk below it", f.mountpoint);
+                let message = format!("{} is in fstab but not mounted: writes go to the disk below it", f.mountpoint);
                 let line = format!("{} {} {} {}", f.source, f.mountpoint, f.fstype, f.options.join(","));
                 let finding = Finding::new(&MISSING, Severity::Crit, subject, message).cite("fstab", line);
                 let Some(below) = e.below.iter().find(|b| b.mountpoint == f.mountpoint) else { return finding };
@@ -90,7 +90,7 @@ impl Check for MountMissing {
 
 impl Evidence {
     fn missing(&self) -> impl Iterator<Item = &FstabEntry> {
-        self.fstab.iter().filter(|f| wanted(f) && !self.mounted.contains(&f.mountpoint))
+        self.fstab.iter().filter(|f| is_required(f) && !self.mounted.contains(&f.mountpoint))
     }
 }
 
@@ -99,7 +99,7 @@ async fn below(cx: &ProbeCx, mountpoint: String) -> Below {
     let containers = cx.inspected(&cx.inventory.containers).await;
     let users = containers.iter().filter(|c| c.mounts.iter().any(|m| is_in(&m.source)));
     let used_by = users.map(|c| (c.id.clone(), c.name.clone())).collect();
-    // an empty folder takes nothing from the disk it lies on
+    // an empty directory uses no space of its disk
     let takes = if filesystem::holds_something(&mountpoint).await {
         cx.filesystems.of(mountpoint.as_ref()).await.ok().map(|f| f.dev)
     } else {
@@ -108,8 +108,8 @@ async fn below(cx: &ProbeCx, mountpoint: String) -> Below {
     Below { mountpoint, takes, used_by }
 }
 
-/// Mounted at boot and missed when it is not: an automount appears when it is used.
-fn wanted(entry: &FstabEntry) -> bool {
+/// Whether it has to be mounted after boot: an automount is mounted on first access.
+fn is_required(entry: &FstabEntry) -> bool {
     let optional = |o: &String| matches!(o.as_str(), "noauto" | "nofail" | "x-systemd.automount");
     entry.mountpoint.starts_with('/') && entry.fstype != "swap" && !entry.options.iter().any(optional)
 }

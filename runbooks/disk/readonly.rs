@@ -1,4 +1,4 @@
-//! Has a filesystem turned read-only?
+//! Filesystems that the kernel made read-only.
 
 use std::time::Duration;
 
@@ -12,8 +12,8 @@ use super::{mount_of, mounts, subject};
 const READONLY: Code = Code {
     id: "disk.readonly",
     severities: &[Severity::Crit],
-    when: "a filesystem is read-only as a whole although fstab mounts it writable, or the kernel says that it made it so",
-    hint: "the kernel does this after errors: look at disk.io-errors and the kernel log, then repair offline with fsck; remounting writable makes it worse",
+    when: "a filesystem is read-only as a whole although fstab mounts it writable, or the kernel log reports that it was remounted read-only",
+    hint: "the kernel does this after errors: check disk.io-errors and the kernel log, then repair offline with fsck; remounting writable causes more damage",
 };
 
 static SPEC: CheckSpec = CheckSpec {
@@ -31,7 +31,7 @@ pub(super) struct Evidence {
     mount: MountRef,
     /// Its line in fstab, if it has one.
     fstab: Option<FstabEntry>,
-    /// The kernel's own word, if it said any.
+    /// The message in the kernel log, if any.
     kernel: Option<String>,
 }
 
@@ -49,13 +49,13 @@ impl Check for ReadOnly {
     async fn probe(&self, cx: &ProbeCx, target: &Target) -> Result<Evidence, ProbeError> {
         let mount = mount_of(&cx.inventory, target).ok_or_else(|| ProbeError::Skip(format!("{} is not mounted", target.name)))?;
         let mut e = Evidence { mount: mount.clone(), fstab: None, kernel: None };
-        // the two further reads are only needed to tell meant from happened
+        // the two further reads are only needed to distinguish a configured from an unexpected read-only filesystem
         if is_read_only(mount) {
             e.fstab = filesystem::fstab().await.unwrap_or_default().into_iter().find(|f| f.mountpoint == mount.mountpoint);
             let device = mount.source.rsplit('/').next().unwrap_or_default();
             let lines = cx.kernel_log.lines().await.unwrap_or_default();
-            let said = |text: &str| text.contains("Remounting filesystem read-only") && text.contains(&format!("({device})"));
-            e.kernel = lines.iter().rev().find(|l| said(&l.text)).map(|l| format!("{} {}", l.at, l.text));
+            let reports = |text: &str| text.contains("Remounting filesystem read-only") && text.contains(&format!("({device})"));
+            e.kernel = lines.iter().rev().find(|l| reports(&l.text)).map(|l| format!("{} {}", l.at, l.text));
         }
         Ok(e)
     }
@@ -74,7 +74,7 @@ impl Check for ReadOnly {
     }
 }
 
-/// The superblock says `ro`. A mount that is `ro` on a writable superblock is somebody's choice for that path.
+/// Whether the superblock is `ro`. A mount with `ro` on a writable superblock is configured for that path.
 fn is_read_only(mount: &MountRef) -> bool {
     mount.super_options.iter().any(|o| o == "ro")
 }

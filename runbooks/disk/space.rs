@@ -1,4 +1,4 @@
-//! Is there space, does it last, and what uses it?
+//! Space of filesystems: usage, fill rate, and the largest users.
 
 use std::path::Path;
 use std::time::Duration;
@@ -19,39 +19,39 @@ use super::{SMALL_FILESYSTEM, Settings, mount_of, mounts, subject};
 pub(super) const SPACE: Code = Code {
     id: "disk.space",
     severities: &[Severity::Warn, Severity::Crit],
-    when: "a filesystem is 90 % full as df counts it (warn); 98 % full, or 95 % with under 5 GiB left, or nothing left (crit); of one in memory that a container has: 98 % full (warn), nothing left (crit)",
-    hint: "free what grows, not what is easy to delete: the table of what uses it is in `opsctl disk MOUNTPOINT --usage`",
+    when: "a filesystem is 90 % full as df counts it (warn); 98 % full, or 95 % with under 5 GiB left, or nothing left (crit); for a filesystem in memory of a container: 98 % full (warn), nothing left (crit)",
+    hint: "free the space of files that grow, not of files that are easy to delete; `opsctl disk MOUNTPOINT --usage` lists the largest users",
 };
 const HUNG: Code = Code {
     id: "disk.mount-hung",
     severities: &[Severity::Crit],
-    when: "a filesystem does not say how full it is within 2 s: a dead NFS server or FUSE process",
-    hint: "every process that touches it hangs too; bring its server back, or umount -f -l it",
+    when: "statvfs on a filesystem does not return within 2 s: a dead NFS server or FUSE process",
+    hint: "every process that accesses the filesystem hangs too; restore its server, or unmount it with umount -f -l",
 };
 const FILL_RATE: Code = Code {
     id: "disk.fill-rate",
     severities: &[Severity::Warn, Severity::Crit],
-    when: "at the pace of the last hours it is full within 24 h and under 40 % are left (warn), within 4 h and under 20 % (crit)",
-    hint: "find what grows before it is full: `opsctl disk MOUNTPOINT --usage`",
+    when: "at the rate of the last hours the filesystem is full within 24 h and under 40 % are left (warn), within 4 h and under 20 % (crit)",
+    hint: "find the directory that grows before the filesystem is full: `opsctl disk MOUNTPOINT --usage`",
 };
 
 static SPEC: CheckSpec = CheckSpec {
     id: "disk.space",
-    title: "filesystems have space and answer",
+    title: "filesystems have space and respond",
     codes: &[SPACE, HUNG, FILL_RATE],
     fixes: &[],
     timeout: Duration::from_secs(8),
 };
 
-/// A pace over less than this is noise (catalogue: 30 min).
-const SHORTEST_SPAN: SignedDuration = SignedDuration::from_mins(30);
-/// A pace over more than this is not the present one, in seconds.
-const LONGEST_SPAN_S: i64 = 6 * 3600;
-/// Free share in percent below which a pace is worth a warning, and a crit (node-mixin fsSpaceFillingUp thresholds).
+/// Minimum span of a fill rate; a shorter one is noise (catalogue: 30 min).
+const MIN_RATE_SPAN: SignedDuration = SignedDuration::from_mins(30);
+/// Maximum span of a fill rate, in seconds; a longer one is not the current rate.
+const MAX_RATE_SPAN_S: i64 = 6 * 3600;
+/// Free share in percent below which a fill rate is warn, and crit (node-mixin fsSpaceFillingUp thresholds).
 const FILLING_FREE_WARN: f64 = 40.0;
 const FILLING_FREE_CRIT: f64 = 20.0;
-/// Folders cited on a finding; the table shows all.
-const CITED: usize = 5;
+/// Limit of directories cited in a finding; the table shows all.
+const MAX_CITED_DIRECTORIES: usize = 5;
 
 pub(super) struct SpaceCheck {
     pub(super) settings: Settings,
@@ -60,20 +60,20 @@ pub(super) struct SpaceCheck {
 #[derive(Debug, Serialize, Deserialize)]
 pub(super) struct Evidence {
     mount: MountRef,
-    /// None when it did not answer.
+    /// `None` if it did not respond.
     space: Option<Space>,
-    /// An earlier run's number of used bytes.
+    /// Used bytes in an earlier run.
     before: Option<Sample>,
-    /// What uses it; only when it is filling up, or asked for.
+    /// Its largest users; only if it is nearly full, or with `--usage`.
     #[serde(default)]
     usage: Vec<Usage>,
-    /// The engine's own share, when it lies on this filesystem and the usage was looked at.
+    /// Disk usage of the engine, if its data root is on this filesystem and `usage` was read.
     #[serde(default)]
     engine: Option<DiskUsage>,
-    /// Whose the largest folders are, as far as they are the engine's.
+    /// Owners of the largest directories that belong to the engine.
     #[serde(default)]
     holders: Holders,
-    /// The person asked for the table.
+    /// `--usage` was given.
     #[serde(default)]
     asked: bool,
 }
@@ -93,11 +93,11 @@ impl Check for SpaceCheck {
         let mount = mount_of(&cx.inventory, target).ok_or_else(|| ProbeError::Skip(format!("{} is not mounted", target.name)))?;
         let space = match filesystem::space(&mount.mountpoint).await {
             Ok(space) => Some(space),
-            // it is there and does not answer: that is what we came to find
+            // mounted and unresponsive: a finding, not an error
             Err(ProbeError::Timeout { .. }) => None,
             Err(e) => return Err(e),
         };
-        let before = cx.history.oldest(&subject(mount).identity, "used_bytes", LONGEST_SPAN_S);
+        let before = cx.history.oldest(&subject(mount).identity, "used_bytes", MAX_RATE_SPAN_S);
         let asked = cx.ask.usage;
         let mut e =
             Evidence { mount: mount.clone(), space, before, usage: Vec::new(), engine: None, holders: Holders::new(), asked };
@@ -111,7 +111,7 @@ impl Check for SpaceCheck {
                 }
                 Ok::<_, ProbeError>(usage)
             };
-            // the engine counts its own while the walk is under way
+            // query the engine while the walk is running
             let (usage, engine) = tokio::join!(walks, engine_share(cx, mount));
             (e.usage, e.engine) = (usage?, engine);
             e.holders = holders::find(cx, &e.usage.iter().flat_map(|u| &u.largest).collect::<Vec<_>>()).await;
@@ -123,7 +123,7 @@ impl Check for SpaceCheck {
         let subject = subject(&e.mount);
         let at = &e.mount.mountpoint;
         let Some(space) = e.space else {
-            let message = format!("{at} ({}) does not answer: whatever touches it hangs", e.mount.fstype);
+            let message = format!("{at} ({}) does not respond: every access to it hangs", e.mount.fstype);
             let hung = Finding::new(&HUNG, Severity::Crit, subject, message)
                 .cite("source", &e.mount.source)
                 .key(KeyKind::Filesystem, &e.mount.dev);
@@ -134,7 +134,7 @@ impl Check for SpaceCheck {
         }
         let identity = subject.identity.clone();
         let mut findings = Vec::new();
-        let pace = pace(judged, e, &space);
+        let fill_rate = fill_rate(judged, e, &space);
         if let Some((severity, limit)) = self.full(&space) {
             let message = format!("{at} is {} full, limit {}", quantity::percent(space.percent()), quantity::percent(limit));
             let left = format!("{} of {}", quantity::bytes(space.avail), quantity::bytes(space.size));
@@ -147,7 +147,7 @@ impl Check for SpaceCheck {
             }
             findings.push(finding);
         }
-        if let Some((severity, message)) = pace.as_ref().and_then(|p| self.filling(at, &space, p)) {
+        if let Some((severity, message)) = fill_rate.as_ref().and_then(|p| self.filling(at, &space, p)) {
             findings.push(Finding::new(&FILL_RATE, severity, subject, message).key(KeyKind::Filesystem, &e.mount.dev));
         }
         let sample = Sample { object: identity, metric: "used_bytes".to_owned(), at: judged.taken_at, value: space.used as f64 };
@@ -160,7 +160,7 @@ impl Check for SpaceCheck {
 }
 
 impl SpaceCheck {
-    /// How bad it is, and the limit that says so.
+    /// The severity, and the limit that was exceeded.
     fn full(&self, space: &Space) -> Option<(Severity, f64)> {
         let s = &self.settings;
         let percent = space.percent();
@@ -175,8 +175,8 @@ impl SpaceCheck {
         }
     }
 
-    fn filling(&self, at: &str, space: &Space, pace: &Pace) -> Option<(Severity, String)> {
-        let hours = space.avail as f64 / pace.per_hour.max(1) as f64;
+    fn filling(&self, at: &str, space: &Space, fill_rate: &FillRate) -> Option<(Severity, String)> {
+        let hours = space.avail as f64 / fill_rate.per_hour.max(1) as f64;
         let free = 100.0 - space.percent();
         let (severity, limit) = if hours < self.settings.full_in_crit_hours && free < FILLING_FREE_CRIT {
             (Severity::Crit, self.settings.full_in_crit_hours)
@@ -185,30 +185,30 @@ impl SpaceCheck {
         } else {
             return None;
         };
-        let per_hour = quantity::bytes(pace.per_hour);
+        let per_hour = quantity::bytes(fill_rate.per_hour);
         Some((severity, format!("{at} grows by {per_hour} an hour and is full in {hours:.0} h, limit {limit:.0} h")))
     }
 }
 
-struct Pace {
-    /// Bytes an hour.
+struct FillRate {
+    /// Bytes per hour.
     per_hour: u64,
 }
 
-fn pace(judged: &Judged<'_>, e: &Evidence, space: &Space) -> Option<Pace> {
+fn fill_rate(judged: &Judged<'_>, e: &Evidence, space: &Space) -> Option<FillRate> {
     let before = e.before.as_ref()?;
     let span = judged.taken_at.duration_since(before.at);
     let earlier = before.value.max(0.0);
     let grown = space.used as f64 - earlier;
     let hours = span.as_secs_f64() / 3600.0;
     #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "positive, and far below 2^63 bytes an hour")]
-    (span >= SHORTEST_SPAN && grown > 0.0).then(|| Pace { per_hour: (grown / hours).round() as u64 })
+    (span >= MIN_RATE_SPAN && grown > 0.0).then(|| FillRate { per_hour: (grown / hours).round() as u64 })
 }
 
-/// Where to look: the folders the person named on this filesystem, or all of it.
+/// Roots of the walk: the directories of the command line on this filesystem, or its mountpoint.
 fn roots(cx: &ProbeCx, mount: &MountRef) -> Vec<String> {
-    let nearest = |folder: &str| {
-        let holding = cx.inventory.mounts.iter().filter(|m| Path::new(folder).starts_with(&m.mountpoint));
+    let nearest = |directory: &str| {
+        let holding = cx.inventory.mounts.iter().filter(|m| Path::new(directory).starts_with(&m.mountpoint));
         holding.max_by_key(|m| m.mountpoint.len()).map(|m| m.mountpoint.as_str())
     };
     let named: Vec<String> = cx.ask.folders.iter().filter(|f| nearest(f) == Some(mount.mountpoint.as_str())).cloned().collect();
@@ -226,7 +226,7 @@ async fn engine_share(cx: &ProbeCx, mount: &MountRef) -> Option<DiskUsage> {
 }
 
 fn uses_most(e: &Evidence) -> String {
-    let list = holders::cited(e.usage.iter().flat_map(|u| &u.largest).take(CITED), holders::bytes, &e.holders);
+    let list = holders::cited(e.usage.iter().flat_map(|u| &u.largest).take(MAX_CITED_DIRECTORIES), holders::bytes, &e.holders);
     let partial = e.usage.iter().any(|u| u.partial);
     if partial && !list.is_empty() { format!("{list} (at least)") } else { list }
 }
@@ -237,38 +237,38 @@ fn table(usage: &Usage, e: &Evidence) -> Table {
         .largest
         .iter()
         .map(|f| {
-            let path = e.holders.get(&f.path).map_or_else(|| f.path.clone(), |who| format!("{} ({who})", f.path));
+            let path = e.holders.get(&f.path).map_or_else(|| f.path.clone(), |holder| format!("{} ({holder})", f.path));
             vec![path, quantity::bytes(f.bytes), share(f.bytes), quantity::count_of(f.entries)]
         })
         .collect();
     if let Some(engine) = &e.engine {
         let parts = [
             ("docker: images", engine.layers),
-            ("docker: images no container uses", engine.unused_images()),
+            ("docker: images without a container", engine.unused_images()),
             ("docker: build cache", engine.build_cache),
             ("docker: stopped containers", engine.stopped_containers),
             ("docker: volumes", engine.volumes),
-            ("docker: volumes no container uses", engine.unused_volumes),
+            ("docker: volumes without a container", engine.unused_volumes),
         ];
         rows.extend(
             parts
                 .iter()
                 .filter(|(_, b)| *b > 0)
-                .map(|(what, b)| vec![(*what).to_owned(), quantity::bytes(*b), share(*b), String::new()]),
+                .map(|(kind, b)| vec![(*kind).to_owned(), quantity::bytes(*b), share(*b), String::new()]),
         );
     }
     let mut note = Vec::new();
     if usage.partial {
-        note.push("time ran out: all sizes are at least this".to_owned());
+        note.push("time limit reached: all sizes are lower bounds".to_owned());
     }
     if usage.unreadable > 0 {
-        note.push(format!("{} folders could not be read; needs root", usage.unreadable));
+        note.push(format!("{} directories could not be read; needs root", usage.unreadable));
     }
     if e.engine.is_some() {
-        note.push("docker's own rows are also inside the folders above".to_owned());
+        note.push("the docker rows are also included in the directories above".to_owned());
     }
     Table {
-        title: format!("What uses {}: {}", usage.root, quantity::bytes(usage.bytes)),
+        title: format!("Usage of {}: {}", usage.root, quantity::bytes(usage.bytes)),
         columns: ["path", "size", "share", "entries"].map(str::to_owned).to_vec(),
         rows,
         note: (!note.is_empty()).then(|| note.join("; ")),

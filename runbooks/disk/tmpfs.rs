@@ -1,4 +1,4 @@
-//! Is there room in the filesystems in memory that containers have, `/dev/shm` above all?
+//! Space in the tmpfs mounts of containers, foremost `/dev/shm`.
 
 use std::collections::BTreeSet;
 use std::time::Duration;
@@ -16,7 +16,7 @@ use crate::servers::READ_TIMEOUT;
 
 static SPEC: CheckSpec = CheckSpec {
     id: "disk.tmpfs",
-    title: "filesystems in memory of containers have room",
+    title: "filesystems in memory of containers have space",
     codes: &[SPACE, INODES],
     fixes: &[],
     timeout: Duration::from_secs(4),
@@ -26,7 +26,7 @@ pub(super) struct TmpfsCheck {
     pub(super) settings: Settings,
 }
 
-/// A container whose filesystem in memory is filling up.
+/// A tmpfs of a container that is nearly full.
 #[derive(Debug, Serialize, Deserialize)]
 struct Filling {
     container: Subject,
@@ -37,7 +37,7 @@ struct Filling {
 #[derive(Debug, Default, Serialize, Deserialize)]
 pub(super) struct Evidence {
     filling: Vec<Filling>,
-    /// Why some could not be looked at.
+    /// The reason why some could not be read.
     gap: Option<String>,
 }
 
@@ -60,7 +60,7 @@ impl Check for TmpfsCheck {
             blocking::run("filesystems in memory", &c.name, READ_TIMEOUT, move |io| tmpfs_of(io, pid)).await
         }));
         let read: Vec<Result<std::io::Result<Vec<Tmpfs>>, ProbeError>> = read.await;
-        // what several share is told of the first, and what the host shares with them is the host's
+        // a tmpfs shared by several containers is reported for the first; one shared with the host belongs to the host
         let mut seen: BTreeSet<String> = cx.inventory.mounts.iter().map(|m| m.dev.clone()).collect();
         let mut e = Evidence::default();
         for (container, found) in containers.iter().zip(read) {
@@ -75,7 +75,7 @@ impl Check for TmpfsCheck {
                 Ok(Err(why)) if why.kind() == std::io::ErrorKind::PermissionDenied => {
                     e.gap = Some("filesystems in memory of containers: needs root".to_owned());
                 }
-                // it ended meanwhile
+                // the container exited meanwhile
                 Ok(Err(_)) => {}
                 Err(why) => e.gap = Some(why.to_string()),
             }
@@ -96,9 +96,9 @@ impl Check for TmpfsCheck {
                 let (used, limit) = (quantity::percent(space.percent()), quantity::percent(self.settings.space_crit_percent));
                 let message = format!("{at} of {of} is {used} full, limit {limit}");
                 let hint = if at == "/dev/shm" {
-                    "Docker gives 64 MiB unless told otherwise: `shm_size` in the compose file, --shm-size with docker run"
+                    "the default of Docker is 64 MiB: set `shm_size` in the compose file, or --shm-size with docker run"
                 } else {
-                    "free what grows there, or give it more: `tmpfs` in the compose file, --tmpfs with docker run"
+                    "remove files that grow there, or enlarge it: `tmpfs` in the compose file, --tmpfs with docker run"
                 };
                 judgement.findings.push(place(Finding::new(&SPACE, severity, container.clone(), message).hint(hint)));
             }
@@ -112,7 +112,7 @@ impl Check for TmpfsCheck {
 }
 
 impl TmpfsCheck {
-    /// A small filesystem for one purpose may well be used; only when nothing fits any more somebody fails.
+    /// A small filesystem for one purpose may be nearly full in normal operation; writes fail only when it is full.
     fn full(&self, tmpfs: &Tmpfs) -> Option<Severity> {
         match &tmpfs.space {
             space if space.size == 0 => None,

@@ -1,4 +1,4 @@
-//! What a container's name servers are asked, and which containers ask the same ones.
+//! Queries to the name servers of a container, and containers with the same name servers.
 
 use std::collections::BTreeSet;
 use std::net::IpAddr;
@@ -15,10 +15,11 @@ use super::container::{ThisHost, is_embedded};
 use super::leak::Short;
 use crate::servers::READ_TIMEOUT;
 
-/// Short names that are looked for in search domains at most.
-const MOST_SHORT: usize = 4;
+/// Limit of short names queried in search domains.
+const MAX_SHORT_NAMES: usize = 4;
 
-/// Of the containers that ask alike the first is asked for all: its name, unless it is this one; then the names of the others.
+/// Of the containers with the same networks and resolv.conf only the first is probed. Returns its name if it is another
+/// container, or the names of the others.
 pub(super) async fn same(cx: &ProbeCx, container: &Container) -> (Option<String>, Vec<String>) {
     let groups = cx.asking_alike().await;
     let Some(alike) = groups.iter().find(|group| group.iter().any(|c| c.id == container.id)) else { return (None, Vec::new()) };
@@ -28,7 +29,7 @@ pub(super) async fn same(cx: &ProbeCx, container: &Container) -> (Option<String>
     }
 }
 
-/// Whether what it asks can leave its networks: there is a default route, and not all of them were made without a way out.
+/// Whether its queries can leave its networks: it has a default route, and not all of its networks are internal.
 pub(super) async fn way_out(cx: &ProbeCx, pid: i32, container: &Container) -> Result<Option<bool>, ProbeError> {
     let from = format!("/proc/{pid}/net/route");
     let read = move |io: &Io| netns::has_way_out(io, i64::from(pid));
@@ -44,7 +45,7 @@ pub(super) async fn way_out(cx: &ProbeCx, pid: i32, container: &Container) -> Re
     Ok(Some(container.networks.is_empty()))
 }
 
-/// Who chose its name servers, if somebody did.
+/// The setting that configures its name servers, if any.
 pub(super) async fn chosen(cx: &ProbeCx, container: &Container) -> Option<String> {
     if !container.dns.is_empty() {
         return Some(format!("--dns {}", container.dns.join(" ")));
@@ -53,7 +54,7 @@ pub(super) async fn chosen(cx: &ProbeCx, container: &Container) -> Option<String
     (!all.is_empty()).then(|| format!("dns in daemon.json: {}", all.join(" ")))
 }
 
-/// Docker's own name server, where it is the container's, asked for the container's own name: nothing leaves this host.
+/// Queries Docker's embedded name server, if the container uses it, for the container's own name. No query leaves this host.
 pub(super) async fn inside(
     pid: i32,
     container: &Container,
@@ -65,7 +66,7 @@ pub(super) async fn inside(
     Ok(ask_each(Some(pid), jobs, patience).await?.into_iter().next())
 }
 
-/// Its name servers, asked for the root and for the names of the configuration.
+/// Queries its name servers for the root and for the names of the configuration.
 pub(super) async fn outside(
     pid: i32,
     conf: &ResolvConf,
@@ -75,20 +76,20 @@ pub(super) async fn outside(
     ask_all(Some(pid), &conf.used(), &questions(names), false, patience).await
 }
 
-/// Those behind Docker's own, as far as it says whom it asks, asked directly and once. What it asks from the host's network is asked from
-/// there.
+/// Queries the upstreams of Docker's embedded name server directly and once, as far as resolv.conf lists them. An upstream that
+/// Docker queries from the host's network is queried from there.
 pub(super) async fn upstream(pid: i32, conf: &ResolvConf, patience: Patience) -> Result<Vec<Answers>, ProbeError> {
     let once = Patience { tries: 1, ..patience };
-    let ask = |ext: &opsctl_core::probe::names::ExtServer| {
+    let query = |ext: &opsctl_core::probe::names::ExtServer| {
         let (server, from) = (ext.server.clone(), (!ext.from_host).then_some(pid));
         async move { ask_all(from, &[server], &questions(&[]), false, once).await }
     };
     let embedded = conf.used().iter().any(is_embedded);
-    let all = join_all(conf.ext_servers.iter().flatten().filter(|_| embedded).map(ask)).await;
+    let all = join_all(conf.ext_servers.iter().flatten().filter(|_| embedded).map(query)).await;
     Ok(all.into_iter().collect::<Result<Vec<_>, _>>()?.into_iter().flatten().collect())
 }
 
-/// What this host says of its own name servers, beside this container.
+/// The name servers of this host, for comparison with a container.
 pub(super) fn this_host(host: &HostAnswers, container: &Container) -> ThisHost {
     ThisHost {
         servers: host.servers.clone(),
@@ -103,8 +104,8 @@ pub(super) fn addresses(all: &[Arc<Container>]) -> Vec<IpAddr> {
     all.iter().flat_map(|c| c.networks.values()).filter_map(|a| a.parse().ok()).collect()
 }
 
-/// The short names of its neighbours that libc would look for in search domains: all of them when that comes first, else those that
-/// Docker's own name server does not know because they do not run.
+/// The short names of its neighbours that libc would query in search domains: all of them if search domains come first, else
+/// those unknown to Docker's embedded name server because the container does not run.
 pub(super) fn short_names(container: &Container, all: &[Arc<Container>], conf: &ResolvConf) -> Vec<Short> {
     if conf.search.is_empty() || !conf.used().iter().any(is_embedded) {
         return Vec::new();
@@ -113,13 +114,13 @@ pub(super) fn short_names(container: &Container, all: &[Arc<Container>], conf: &
         || all.iter().filter(|c| c.id != container.id && c.networks.keys().any(|n| container.networks.contains_key(n)));
     let running: BTreeSet<String> = neighbours().filter(|c| c.is_up()).flat_map(|c| names(c)).collect();
     let stopped: BTreeSet<String> = neighbours().flat_map(|c| names(c)).filter(|n| !running.contains(n)).collect();
-    // libc looks for a name as it is first when it has as many dots as `ndots` says (resolv.conf(5)); a short one has none
+    // libc queries a name without search domains first if it has at least `ndots` dots (resolv.conf(5)); a short name has none
     let search_first = conf.number("ndots").unwrap_or(1) > 0;
     let running = running.into_iter().filter(|_| search_first).map(|name| Short { name, runs: true });
-    running.chain(stopped.into_iter().map(|name| Short { name, runs: false })).take(MOST_SHORT).collect()
+    running.chain(stopped.into_iter().map(|name| Short { name, runs: false })).take(MAX_SHORT_NAMES).collect()
 }
 
-/// What it is called: its name, its aliases, its service.
+/// Its name, its Compose service and its aliases.
 fn names(container: &Container) -> Vec<String> {
     let service = container.compose().map(|(_, service)| service.to_owned());
     let aliases = container.aliases.values().flatten().cloned();

@@ -1,4 +1,4 @@
-//! Does a container find names: those of its network, and those outside? Asked as it would ask, from its own network namespace.
+//! Name resolution in containers, of internal and external names, queried from the container's network namespace.
 
 use std::time::Duration;
 
@@ -19,19 +19,19 @@ use crate::servers::READ_TIMEOUT;
 const CONTAINER: Code = Code {
     id: "dns.container",
     severities: &[Severity::Info, Severity::Warn, Severity::Crit],
-    when: "the engine's own name server does not answer in a container, or no name outside can be looked up from it (crit); the first of its name servers does not answer (warn); it was given Google's because this host names only itself (info)",
-    hint: "restart the container, so that it gets this host's name servers as they are now; docker run --dns, or `dns` in /etc/docker/daemon.json, sets others",
+    when: "the engine's embedded name server does not respond in a container, or no external name resolves in it (crit); the first of its name servers does not respond (warn); it uses the name servers of Google because this host lists only loopback addresses (info)",
+    hint: "restart the container, so that it gets the current name servers of this host; docker run --dns, or `dns` in /etc/docker/daemon.json, sets others",
 };
 
 static SPEC: CheckSpec = CheckSpec {
     id: "dns.container",
-    title: "containers find names, inside and outside",
+    title: "containers resolve internal and external names",
     codes: &[CONTAINER, LEAK],
     fixes: &[],
     timeout: Duration::from_secs(9),
 };
 
-/// What Docker falls back on when the host names only itself (moby `defaultIPv4Dns`).
+/// Docker's fallback if the host lists only loopback addresses (moby `defaultIPv4Dns`).
 const FALLBACK: &[&str] = &["8.8.8.8", "8.8.4.4", "2001:4860:4860::8888", "2001:4860:4860::8844"];
 
 pub(super) struct Container {
@@ -45,21 +45,21 @@ pub(super) struct Evidence {
     subject: Option<Subject>,
     networks: Vec<String>,
     file: ResolvFile,
-    /// Its servers were chosen for it (`--dns`) or for all containers (`dns` in daemon.json).
+    /// Its servers are configured for it (`--dns`) or for all containers (`dns` in daemon.json).
     chosen: Option<String>,
-    /// Asks the same servers from the same networks as this one, which is asked about names outside for both.
+    /// A container with the same servers and networks, which is probed for both.
     same_as: Option<String>,
-    /// The other way round.
+    /// Containers with the same servers and networks that this one is probed for.
     stands_for: Vec<String>,
-    /// What it asks can leave its networks; none when that could not be seen.
+    /// Its queries can leave its networks; `None` if unknown.
     way_out: Option<bool>,
-    /// Docker's own name server has its socket in this namespace.
+    /// Docker's embedded name server has its socket in this namespace.
     embedded_socket: bool,
-    /// The question about its own name.
+    /// The query for its own name.
     internal: Option<Asked>,
-    /// Its servers, asked for names outside.
+    /// Its servers, queried for external names.
     external: Vec<Answers>,
-    /// Whom Docker's own server asks, asked directly; only when that did not answer.
+    /// Upstreams of Docker's embedded server, queried directly; only if that server did not respond.
     upstream: Vec<Answers>,
     /// This host's servers, for comparison.
     host: Option<ThisHost>,
@@ -67,15 +67,15 @@ pub(super) struct Evidence {
     wildcards: Vec<Wildcard>,
 }
 
-/// What this host says of its own name servers.
+/// Name servers of this host.
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
 #[serde(default)]
 pub(super) struct ThisHost {
     /// Those of its resolv.conf.
     pub(super) servers: Vec<Answers>,
-    /// Those a container would be given that starts now.
+    /// Those that a container started now would get.
     pub(super) given: Vec<NameServer>,
-    /// resolv.conf was written after the container was started.
+    /// resolv.conf was modified after the start of the container.
     pub(super) changed_since: bool,
     /// Its search list.
     pub(super) search: Vec<String>,
@@ -145,7 +145,7 @@ impl Check for Container {
     }
 
     fn judge(&self, _judged: &Judged<'_>, e: &Evidence) -> Judgement {
-        let Some(subject) = &e.subject else { return Judgement::skip("nothing is known of it") };
+        let Some(subject) = &e.subject else { return Judgement::skip("no data about the container") };
         let mut j = Judgement::default();
         if e.file.state == FileState::Denied {
             j.gaps.push("reading its /etc/resolv.conf: permission denied; needs root".to_owned());
@@ -155,7 +155,7 @@ impl Check for Container {
             Some(broken) => vec![broken],
             None => outside(e, subject).or_else(|| fallback(e, subject)).into_iter().collect(),
         };
-        j.findings.extend(misled(e, subject));
+        j.findings.extend(search_leaks(e, subject));
         j
     }
 }
@@ -166,26 +166,26 @@ fn found(e: &Evidence, subject: &Subject, severity: Severity, message: String) -
         .key(KeyKind::Names, &e.id)
         .cite("networks", e.networks.join(", "))
         .cite("name servers", e.file.conf.used().iter().map(ToString::to_string).collect::<Vec<_>>().join(", "))
-        .cite("the same holds for", e.stands_for.join(", "))
+        .cite("also affected", e.stands_for.join(", "))
 }
 
-/// Docker's own name server, asked for what it knows itself.
+/// Failure of Docker's embedded name server for a name that it knows itself.
 fn embedded(e: &Evidence, subject: &Subject) -> Option<Finding> {
-    let asked = e.internal.as_ref().filter(|a| a.code().is_none())?;
+    let query = e.internal.as_ref().filter(|a| a.code().is_none())?;
     let why = if e.embedded_socket {
-        "it is there, and the rules that lead to it are gone from the container's packet filter"
+        "it listens, but its NAT rules are missing in the container's packet filter"
     } else {
-        "the engine does not serve it there"
+        "the engine does not run it there"
     };
     let message =
-        format!("the engine's name server, {NAME_SERVER}, does not answer in {} ({}): {why}", subject.name, asked.words());
+        format!("the engine's name server, {NAME_SERVER}, does not respond in {} ({}): {why}", subject.name, query.words());
     Some(
         found(e, subject, Severity::Crit, message)
-            .hint("restart the container: the engine sets its name server up when a container starts"),
+            .hint("restart the container: the engine configures its name server at container start"),
     )
 }
 
-/// Whom its questions reach in the end: the servers behind Docker's own where that is known, else those of its file.
+/// The servers that its queries reach: the upstreams of Docker's embedded server if known, else those in its resolv.conf.
 fn asks(e: &Evidence) -> Vec<NameServer> {
     match &e.file.conf.ext_servers {
         Some(ext) if e.file.conf.used().iter().any(is_embedded) => ext.iter().map(|x| x.server.clone()).collect(),
@@ -201,27 +201,27 @@ fn is_good(server: &Answers) -> bool {
     standing_of(server) == Standing::Good
 }
 
-/// Names outside.
+/// Failures for external names.
 fn outside(e: &Evidence, subject: &Subject) -> Option<Finding> {
     let first = e.external.first().filter(|s| !is_good(s))?;
     let host = e.host.clone().unwrap_or_default();
     let host_is_good = host.servers.iter().any(is_good);
     let names = first.udp().any(|a| a.question != Question::Root);
-    // where not even this host finds the root, nobody may want to
+    // if not even this host resolves the root, external names may not be wanted
     if !names && !host_is_good {
         return None;
     }
-    // what the servers themselves say no to is told of the host
-    let said_no = |s: &Answers| matches!(standing_of(s), Standing::Failing | Standing::Refusing);
-    if said_no(first) && !host.servers.is_empty() && host.servers.iter().all(said_no) {
+    // errors returned by the servers themselves are reported for the host
+    let returns_error = |s: &Answers| matches!(standing_of(s), Standing::Failing | Standing::Refusing);
+    if returns_error(first) && !host.servers.is_empty() && host.servers.iter().all(returns_error) {
         return None;
     }
-    // behind Docker's own server there may be one that answers, later than anybody waits
+    // an upstream of Docker's embedded server may respond, but later than clients wait
     let behind = if is_embedded(&first.server) { &e.upstream } else { &e.external };
     let other = behind.iter().find(|s| is_good(s));
     let asks = asks(e);
     let bad_on_host: Vec<&NameServer> = host.servers.iter().filter(|s| !is_good(s)).map(|s| &s.server).collect();
-    // an engine that does not say whom it asks asks whom this host asks
+    // an engine that does not list its upstreams uses the servers of this host
     let same_servers = asks.is_empty() || asks == host.given || asks.iter().any(|s| bad_on_host.contains(&s));
     let shared = !bad_on_host.is_empty() && same_servers;
     let others = match e.stands_for.len() {
@@ -229,87 +229,87 @@ fn outside(e: &Evidence, subject: &Subject) -> Option<Finding> {
         1 => " and another container like it".to_owned(),
         n => format!(" and {n} other containers like it"),
     };
-    let (severity, what) = if let Some(good) = other {
+    let (severity, failure) = if let Some(good) = other {
         let dead = behind.iter().find(|s| !is_good(s)).unwrap_or(first);
-        let how = format!("the first name server of {}{others} does not answer", subject.name);
-        (Severity::Warn, format!("{how}: {} ({}) is asked before {}", dead.server, standing::words(dead), good.server))
+        let how = format!("the first name server of {}{others} does not respond", subject.name);
+        (Severity::Warn, format!("{how}: {} ({}) is queried before {}", dead.server, standing::words(dead), good.server))
     } else {
-        let how = format!("no name outside is found from {}{others}", subject.name);
+        let how = format!("no external name resolves in {}{others}", subject.name);
         (Severity::Crit, format!("{how}: {} ({})", first.server, standing::words(first)))
     };
-    let mut finding = found(e, subject, severity, format!("{what}; {}", why(e, &host, &asks, host_is_good)));
+    let mut finding = found(e, subject, severity, format!("{failure}; {}", why(e, &host, &asks, host_is_good)));
     for server in e.external.iter().chain(&e.upstream) {
         finding = finding.cite(server.server.to_string(), standing::all(server));
     }
     if host_is_good && asks == host.given && other.is_none() {
-        finding = finding.hint("this host reaches the same name servers: see whether its firewall lets out what containers ask (iptables -S FORWARD)");
+        finding = finding.hint("this host reaches the same name servers: check whether its firewall forwards DNS queries of containers (iptables -S FORWARD)");
     }
     Some(if shared { finding.key(KeyKind::Host, "host") } else { finding })
 }
 
-/// What is different about whom it asks.
+/// The difference between its name servers and those of the host.
 fn why(e: &Evidence, host: &ThisHost, asks: &[NameServer], host_is_good: bool) -> String {
     let now = names_of(&host.given);
     if let Some(chosen) = &e.chosen {
-        return format!("its name servers were chosen for it ({chosen})");
+        return format!("its name servers are configured ({chosen})");
     }
     if e.host.is_none() {
-        return "what this host's own name servers do is not known".to_owned();
+        return "the state of this host's own name servers is unknown".to_owned();
     }
     if !host_is_good {
-        return "this host's own name servers do not answer either".to_owned();
+        return "this host's own name servers do not respond either".to_owned();
     }
-    if is_fallback(asks) && only_itself(host) {
-        return format!("it asks {}, because this host names only itself ({now})", names_of(asks));
+    if is_fallback(asks) && only_loopback(host) {
+        return format!("it uses {}, because this host lists only loopback addresses ({now})", names_of(asks));
     }
     if !asks.is_empty() && asks != host.given {
-        return format!("it still asks {}, as when it was started, and this host now names {now}", names_of(asks));
+        return format!("it still uses {}, the servers at its start, and this host now lists {now}", names_of(asks));
     }
     if asks.is_empty() && host.changed_since {
-        return format!("this host's resolv.conf was written after it was started, and now names {now}");
+        return format!("this host's resolv.conf was modified after its start, and now lists {now}");
     }
-    "this host's own name servers answer".to_owned()
+    "this host's own name servers respond".to_owned()
 }
 
 fn is_fallback(servers: &[NameServer]) -> bool {
     !servers.is_empty() && servers.iter().all(|s| FALLBACK.contains(&s.address.to_string().as_str()))
 }
 
-fn only_itself(host: &ThisHost) -> bool {
+fn only_loopback(host: &ThisHost) -> bool {
     host.given.iter().all(NameServer::is_loopback)
 }
 
-/// Google's servers, which nobody asked for.
+/// Google's servers, used without being configured.
 fn fallback(e: &Evidence, subject: &Subject) -> Option<Finding> {
     let host = e.host.as_ref()?;
     let asks = asks(e);
-    (e.chosen.is_none() && is_fallback(&asks) && only_itself(host)).then(|| {
+    (e.chosen.is_none() && is_fallback(&asks) && only_loopback(host)).then(|| {
         let message = format!(
-            "{} asks {}, the engine's fallback, because this host names only itself ({}): names inside your network are unknown there",
+            "{} uses {}, the engine's fallback, because this host lists only loopback addresses ({}): internal names are unknown there",
             subject.name,
             names_of(&asks),
             names_of(&host.given)
         );
         found(e, subject, Severity::Info, message)
-            .hint("set `dns` in /etc/docker/daemon.json to servers that know the names inside, and create the containers anew")
+            .hint("set `dns` in /etc/docker/daemon.json to servers that know the internal names, and recreate the containers")
     })
 }
 
-/// Search domains that lead elsewhere.
-fn misled(e: &Evidence, subject: &Subject) -> Vec<Finding> {
+/// Search domains that resolve names to foreign addresses.
+fn search_leaks(e: &Evidence, subject: &Subject) -> Vec<Finding> {
     let of_host: &[String] = e.host.as_ref().map_or(&[], |h| &h.search);
     let finding = |message: String| Finding::new(&LEAK, Severity::Warn, subject.clone(), message).key(KeyKind::Container, &e.id);
     let wild = |domain: &String| e.wildcards.iter().any(|w| w.domain == *domain);
-    // a domain of this host is told of once, by dns.search
+    // a domain of this host is reported once, by dns.search
     let wildcards = e.wildcards.iter().filter(|w| !of_host.contains(&w.domain)).map(|w| {
         let to = leak::list(&w.addresses);
         finding(format!("in {} every name has an address in the search domain {} ({to})", subject.name, w.domain))
     });
-    // where every name has an address, one that does not run has one too
+    // in a wildcard domain the name of a stopped container also has an address
     let leaks = e.leaks.iter().filter(|l| l.runs || !wild(&l.domain)).map(|l| {
-        let state = if l.runs { "" } else { ", which does not run," };
+        let state = if l.runs { "" } else { ", which is not running," };
         finding(format!(
-            "in {} the container {}{state} is found as {}.{} at {}, which is no container of this host",
+            "in {} the name of container {}{state} resolves as {}.{} to {}, which is no container of this host",
             subject.name,
             l.name,
             l.name,

@@ -1,4 +1,4 @@
-//! The dns runbook: does everybody whom this host and its containers ask for names answer, in time, and the same?
+//! The dns runbook: availability, latency and consistency of the name servers of this host and its containers.
 
 mod asking;
 mod container;
@@ -17,12 +17,13 @@ use serde::{Deserialize, Serialize};
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct Settings {
-    /// Names that every name server of this host should know, at most four; without any only the root is asked for.
+    /// Names that every name server of this host should resolve, at most four; if empty, only the root is queried.
     #[schemars(example = ["db.corp.example"])]
     pub names: Vec<String>,
-    /// How slow a name server may be, in milliseconds (catalogue §15: 500).
+    /// Latency of a name server that is warn, in milliseconds (catalogue §15: 500).
     pub latency_ms: u64,
-    /// How long an answer may take, in milliseconds, at most 2500; the question is sent twice in that time (catalogue §15: 2 s, 2 tries).
+    /// Time limit of a response, in milliseconds, at most 2500; the query is sent twice in that time (catalogue §15: 2 s, 2
+    /// tries).
     pub timeout_ms: u64,
 }
 
@@ -33,25 +34,25 @@ impl Default for Settings {
 }
 
 impl Settings {
-    /// The same for all checks, so that they share what the host's servers answered.
+    /// The same for all checks, so that they share the responses of the host's servers.
     fn patience(&self) -> Patience {
         Patience { timeout_ms: self.timeout_ms, slow_ms: self.latency_ms, tries: 2 }
     }
 }
 
-/// What may cause what (catalogue §18).
+/// Causes and effects (catalogue §18).
 const LINKS: &[Link] = &[
-    Link::confirmed("dns.stub", "dns.resolve", KeyKind::Host, "whom this machine is told to ask is not there"),
-    Link::confirmed("dns.resolve", "dns.container", KeyKind::Host, "the container's questions end at the same name servers"),
-    Link::confirmed("systemd.unit-failed", "dns.stub", KeyKind::Unit, "it is the name server that does not run").treatable(),
-    Link::likely("dns.resolve", "time.unsynced", KeyKind::Names, "time servers are found by name"),
-    Link::likely("dns.resolve", "nginx.config-test", KeyKind::Names, "names of upstreams cannot be looked up"),
-    Link::likely("dns.resolve", "tls.renewal-failing", KeyKind::Names, "the authority is found by name"),
+    Link::confirmed("dns.stub", "dns.resolve", KeyKind::Host, "the name server of this machine does not run"),
+    Link::confirmed("dns.resolve", "dns.container", KeyKind::Host, "queries of the container are forwarded to the same name servers"),
+    Link::confirmed("systemd.unit-failed", "dns.stub", KeyKind::Unit, "the failed unit is the name server").treatable(),
+    Link::likely("dns.resolve", "time.unsynced", KeyKind::Names, "time servers are configured by name"),
+    Link::likely("dns.resolve", "nginx.config-test", KeyKind::Names, "names of upstreams cannot be resolved"),
+    Link::likely("dns.resolve", "tls.renewal-failing", KeyKind::Names, "the ACME server is configured by name"),
     Link::likely(
         "container.network-detached",
         "dns.container",
         KeyKind::Names,
-        "outside of its networks it reaches no name server",
+        "without a network the container reaches no name server",
     ),
 ];
 
@@ -61,7 +62,7 @@ pub fn runbook(settings: &Settings) -> Runbook {
     let settings = settings.clone();
     Runbook {
         id: "dns",
-        about: "Name servers that are silent, slow or disagree, on the host and in containers",
+        about: "Name servers that time out, are slow or inconsistent, on the host and in containers",
         checks: vec![
             Box::new(resolvers::Resolvers { settings: settings.clone() }),
             Box::new(stub::Stub { settings: settings.clone() }),

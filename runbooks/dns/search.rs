@@ -1,4 +1,4 @@
-//! Does a search domain of this host have an address for every name?
+//! Search domains of this host with an address for every name.
 
 use std::time::Duration;
 
@@ -13,7 +13,7 @@ use crate::processes::of_host;
 
 static SPEC: CheckSpec = CheckSpec {
     id: "dns.search",
-    title: "a name that does not exist is not found in a search domain",
+    title: "search domains have no address for nonexistent names",
     codes: &[LEAK],
     fixes: &[],
     timeout: Duration::from_secs(9),
@@ -28,7 +28,7 @@ pub(super) struct Search {
 pub(super) struct Evidence {
     /// The search list.
     search: Vec<String>,
-    /// No server could be asked.
+    /// No server responds.
     nobody: bool,
     wildcards: Vec<Wildcard>,
 }
@@ -58,12 +58,12 @@ impl Check for Search {
             return Judgement::skip("resolv.conf has no search domain");
         }
         if e.nobody {
-            return Judgement::skip("no name server answers: see dns.resolvers");
+            return Judgement::skip("no name server responds: see dns.resolvers");
         }
         let one = |w: &Wildcard| {
             let to = leak::list(&w.addresses);
             let message = format!(
-                "every name has an address in the search domain {} ({to}): a mistyped or missing host leads there",
+                "every name has an address in the search domain {} ({to}): mistyped and nonexistent names resolve to it",
                 w.domain
             );
             of_host(Finding::new(&LEAK, Severity::Warn, Subject::host(), message))

@@ -1,4 +1,4 @@
-//! What resolv.conf says, and whether somebody listens where it says this machine itself answers.
+//! Contents of resolv.conf, and listeners at the loopback addresses it lists.
 
 use std::net::IpAddr;
 use std::time::Duration;
@@ -19,27 +19,27 @@ use crate::servers::READ_TIMEOUT;
 const STUB: Code = Code {
     id: "dns.stub",
     severities: &[Severity::Info, Severity::Warn, Severity::Crit],
-    when: "resolv.conf is missing, a dangling link, cannot be read or names nobody, or names this machine itself, where nobody answers (crit; warn when there is another way); it names over three servers, or one twice, or has ndots:5 or more (info)",
-    hint: "start the name server of this machine, or let /etc/resolv.conf name one that answers",
+    when: "resolv.conf is missing, a dangling link, unreadable or without name servers, or lists a loopback address without a listener (crit; warn if names still resolve); it lists over three servers, or one twice, or has ndots:5 or more (info)",
+    hint: "start the name server of this machine, or list a working one in /etc/resolv.conf",
 };
 
 const RESTART: FixSpec = FixSpec {
     id: "dns.restart-resolved",
     risk: Risk::R2,
-    title: "restart systemd-resolved, when resolv.conf names its address and it does not listen there",
+    title: "restart systemd-resolved, if resolv.conf lists its address and it does not listen there",
 };
 
 static SPEC: CheckSpec = CheckSpec {
     id: "dns.stub",
-    title: "resolv.conf names somebody who is there",
+    title: "resolv.conf lists running name servers",
     codes: &[STUB],
     fixes: &[RESTART],
     timeout: Duration::from_secs(8),
 };
 
 const RESOLVED: &str = "systemd-resolved.service";
-/// Name servers that run on the machine they serve.
-const LOCAL: &[&str] = &[
+/// Units of name servers for the local machine.
+const LOCAL_RESOLVERS: &[&str] = &[
     "dnsmasq.service",
     "unbound.service",
     "named.service",
@@ -49,8 +49,8 @@ const LOCAL: &[&str] = &[
     "stubby.service",
     "coredns.service",
 ];
-/// With so many dots a name is first looked for in every domain of the search list (the setting of Kubernetes).
-const MANY_DOTS: u32 = 5;
+/// `ndots` from which it is reported: names with fewer dots are queried in every search domain first (the setting of Kubernetes).
+const HIGH_NDOTS: u32 = 5;
 
 pub(super) struct Stub {
     pub(super) settings: Settings,
@@ -60,15 +60,15 @@ pub(super) struct Stub {
 #[serde(default)]
 pub(super) struct Evidence {
     file: ResolvFile,
-    /// Servers on the loopback where no UDP port 53 is open here, and which do not answer either.
+    /// Servers on loopback without a listener on UDP port 53, and without a response.
     dead: Vec<NameServer>,
-    /// Whether UDP port 53 is open at 127.0.0.1, which is asked when the file names nobody, or something answers there.
+    /// 127.0.0.1, the default without a `nameserver` line, has a listener on UDP port 53 or responds.
     local: bool,
-    /// The unit of systemd-resolved; none where systemd or the unit is not there.
+    /// The unit of systemd-resolved; `None` without systemd or the unit.
     resolved: Option<Resolved>,
-    /// Other name servers that this machine has a unit for, with their state.
+    /// Units of other name servers on this machine, with their state.
     others: Vec<(String, String)>,
-    /// The `hosts` line of nsswitch.conf, when the file is of no use.
+    /// The `hosts` line of nsswitch.conf; only if resolv.conf has no usable server.
     hosts: Option<String>,
 }
 
@@ -85,8 +85,8 @@ fn is_resolved(server: &NameServer) -> bool {
     [[127, 0, 0, 53], [127, 0, 0, 54]].iter().any(|a| server.address == IpAddr::from(*a))
 }
 
-/// Whether a socket at `open` takes what is sent to `address`.
-fn takes(open: IpAddr, address: IpAddr) -> bool {
+/// Whether a socket bound to `open` receives packets for `address`.
+fn receives(open: IpAddr, address: IpAddr) -> bool {
     open == address || (open.is_unspecified() && (open.is_ipv6() || address.is_ipv4()))
 }
 
@@ -109,17 +109,17 @@ impl Check for Stub {
         let used = file.conf.used();
         let read = |io: &Io| listeners::udp_addresses_of(io, i64::from(std::process::id()), 53).unwrap_or_default();
         let open = blocking::run("listening sockets", "/proc/self/net/udp", READ_TIMEOUT, read).await?;
-        let deaf: Vec<NameServer> =
-            used.into_iter().filter(|s| s.is_loopback() && !open.iter().any(|o| takes(*o, s.address))).collect();
-        let mut e = Evidence { file, local: deaf.is_empty(), ..Evidence::default() };
+        let without_listener: Vec<NameServer> =
+            used.into_iter().filter(|s| s.is_loopback() && !open.iter().any(|o| receives(*o, s.address))).collect();
+        let mut e = Evidence { file, local: without_listener.is_empty(), ..Evidence::default() };
         if e.file.state == FileState::Denied {
             return Ok(e);
         }
-        if !deaf.is_empty() {
-            // a rule of the packet filter may lead elsewhere, as in a container
+        if !without_listener.is_empty() {
+            // a NAT rule may redirect the queries, as in a container
             let host = cx.resolvers.host(&self.settings.names, self.settings.patience()).await?;
             let silent = |s: &NameServer| host.servers.iter().any(|a| a.server == *s && standing(a) == Standing::Silent);
-            e.dead = deaf.into_iter().filter(silent).collect();
+            e.dead = without_listener.into_iter().filter(silent).collect();
             e.local = e.dead.is_empty();
         }
         if !e.dead.is_empty() || e.file.conf.servers.is_empty() {
@@ -135,9 +135,9 @@ impl Check for Stub {
         if e.file.state == FileState::Denied {
             j.gaps.push(format!("reading {PATH}: permission denied; needs root"));
         }
-        j.findings.extend(hidden(e));
-        j.findings.extend(nobody(e).or_else(|| dead(e)));
-        j.findings.extend(remarks(e));
+        j.findings.extend(not_world_readable(e));
+        j.findings.extend(no_servers(e).or_else(|| dead(e)));
+        j.findings.extend(unusual_settings(e));
         j.findings = j.findings.into_iter().map(of_host).collect();
         j
     }
@@ -145,22 +145,22 @@ impl Check for Stub {
     fn plan(&self, _fix: &str, finding: &Finding, judged: &Judged<'_>, e: &Evidence) -> Result<Plan, Refusal> {
         let refuse = |why: String| Err(Refusal::Precondition(why));
         if !e.dead.iter().any(is_resolved) {
-            return refuse("resolv.conf does not name systemd-resolved, or it answers".to_owned());
+            return refuse("resolv.conf does not list systemd-resolved, or it responds".to_owned());
         }
-        let Some(unit) = &e.resolved else { return refuse(format!("systemd has no {RESOLVED} here")) };
+        let Some(unit) = &e.resolved else { return refuse(format!("systemd has no unit {RESOLVED} on this host")) };
         if unit.load == "masked" || unit.file_state == "masked" {
-            return Err(Refusal::Policy(format!("{RESOLVED} is masked: somebody decided against it")));
+            return Err(Refusal::Policy(format!("{RESOLVED} is masked: disabled on purpose")));
         }
         if unit.load != "loaded" {
             return refuse(format!("{RESOLVED} is {}", unit.load));
         }
         let plan = Plan::new(&RESTART, &SPEC, finding, judged.target, vec![Action::RestartUnit { unit: RESOLVED.to_owned() }])
-            .affects(["everything on this host that looks up names, and the answers it had cached".to_owned()])
-            .downtime("names are not looked up for a moment");
+            .affects(["all programs on this host that resolve names, and the cache of the server".to_owned()])
+            .downtime("names do not resolve for a moment");
         let was_off = unit.active != "active";
         let undo = if was_off { vec![Action::StopUnit { unit: RESOLVED.to_owned() }] } else { Vec::new() };
         let plan =
-            if unit.file_state == "disabled" { plan.recurs("it is not enabled: the next boot leaves it off") } else { plan };
+            if unit.file_state == "disabled" { plan.recurs("the unit is not enabled: it is not started at the next boot") } else { plan };
         Ok(plan.undo(undo))
     }
 }
@@ -174,67 +174,67 @@ async fn resolved(cx: &ProbeCx) -> Result<Option<Resolved>, ProbeError> {
 
 fn others(inventory: &Inventory) -> Vec<(String, String)> {
     let units = inventory.systemd.iter().flat_map(|s| &s.units);
-    units.filter(|u| LOCAL.contains(&u.name.as_str())).map(|u| (u.name.clone(), u.active.clone())).collect()
+    units.filter(|u| LOCAL_RESOLVERS.contains(&u.name.as_str())).map(|u| (u.name.clone(), u.active.clone())).collect()
 }
 
 fn found(severity: Severity, message: String) -> Finding {
     Finding::new(&STUB, severity, Subject::host(), message)
 }
 
-/// A file that only some may read.
-fn hidden(e: &Evidence) -> Option<Finding> {
+/// A resolv.conf that is not world-readable.
+fn not_world_readable(e: &Evidence) -> Option<Finding> {
     let mode = e.file.hidden_mode?;
-    let message = format!("only its owner and group may read {PATH} (mode {mode:04o}): programs of other users ask 127.0.0.1");
-    Some(found(Severity::Warn, message).hint("chmod 644 /etc/resolv.conf, and see who writes it so"))
+    let message = format!("{PATH} is only readable by its owner and group (mode {mode:04o}): programs of other users query 127.0.0.1");
+    Some(found(Severity::Warn, message).hint("chmod 644 /etc/resolv.conf, and correct the program that writes it with this mode"))
 }
 
-/// A file that names nobody.
-fn nobody(e: &Evidence) -> Option<Finding> {
-    let what = match &e.file.state {
+/// A resolv.conf without name servers.
+fn no_servers(e: &Evidence) -> Option<Finding> {
+    let problem = match &e.file.state {
         FileState::Denied => return None,
         FileState::Read if !e.file.conf.servers.is_empty() => return None,
         FileState::Read if e.file.empty => format!("{PATH} is empty"),
-        FileState::Read => format!("{PATH} has no line that names a server"),
-        FileState::Missing => format!("there is no {PATH}"),
-        FileState::Dangling(to) => format!("{PATH} leads to {to}, which is not there"),
+        FileState::Read => format!("{PATH} has no nameserver line"),
+        FileState::Missing => format!("{PATH} does not exist"),
+        FileState::Dangling(to) => format!("{PATH} links to {to}, which does not exist"),
         FileState::Failed(why) => format!("{PATH} cannot be read ({why})"),
     };
     let by_module = e.hosts.as_deref().is_some_and(|h| h.split(' ').any(|w| w == "resolve"))
         && e.resolved.as_ref().is_some_and(|r| r.active == "active");
     let finding = if e.local {
-        // written so on purpose, unless it is a link to nowhere
+        // may be intended, unless it is a dangling link
         let severity = if matches!(e.file.state, FileState::Read | FileState::Missing) { Severity::Info } else { Severity::Warn };
-        found(severity, format!("{what}; names are found all the same, at 127.0.0.1"))
+        found(severity, format!("{problem}; names still resolve, through 127.0.0.1"))
     } else if by_module {
-        found(Severity::Warn, format!("{what}: only programs that use libc find names, through systemd-resolved"))
+        found(Severity::Warn, format!("{problem}: names resolve only in programs that use libc, through systemd-resolved"))
     } else {
-        found(Severity::Crit, format!("{what}, and at 127.0.0.1, which is asked then, nobody answers"))
+        found(Severity::Crit, format!("{problem}, and the default 127.0.0.1 does not respond"))
     };
     let finding = finding
-        .cite("it links to", e.file.link.clone().unwrap_or_default())
+        .cite("links to", e.file.link.clone().unwrap_or_default())
         .cite("nsswitch.conf", e.hosts.clone().unwrap_or_default());
     let behind_resolved = e.file.link.as_deref().is_some_and(|l| l.contains("systemd/resolve"));
     Some(if behind_resolved { finding.key(KeyKind::Unit, RESOLVED) } else { finding })
 }
 
-/// Servers of this machine that are not there.
+/// Loopback addresses without a name server.
 fn dead(e: &Evidence) -> Option<Finding> {
     let first = e.dead.first()?;
     let all = e.file.conf.used().len() == e.dead.len();
     let severity = if all { Severity::Crit } else { Severity::Warn };
     let names = e.dead.iter().map(ToString::to_string).collect::<Vec<_>>().join(" and ");
     let by_resolved = e.dead.iter().any(is_resolved);
-    let who = match (&e.resolved, by_resolved) {
-        (Some(r), true) if r.load == "masked" || r.file_state == "masked" => format!("{RESOLVED}, which would, is masked"),
-        (Some(r), true) => format!("{RESOLVED}, which should, is {}", r.active),
-        (None, true) => "systemd-resolved, whose address it is, is not there".to_owned(),
+    let unit = match (&e.resolved, by_resolved) {
+        (Some(r), true) if r.load == "masked" || r.file_state == "masked" => format!("{RESOLVED} is masked"),
+        (Some(r), true) => format!("{RESOLVED} is {}", r.active),
+        (None, true) => "systemd-resolved, the owner of the address, is not installed".to_owned(),
         _ => match e.others.first() {
-            Some((unit, state)) => format!("{unit}, which may be the one, is {state}"),
-            None => "no unit of a name server is known here".to_owned(),
+            Some((unit, state)) => format!("{unit} is {state}"),
+            None => "no unit of a name server was found".to_owned(),
         },
     };
-    let message = format!("{PATH} names {names}, this machine itself, and nobody answers there: {who}");
-    let finding = found(severity, message).cite("it links to", e.file.link.clone().unwrap_or_default());
+    let message = format!("{PATH} lists {names}, which does not respond: {unit}");
+    let finding = found(severity, message).cite("links to", e.file.link.clone().unwrap_or_default());
     if !is_resolved(first) && !by_resolved {
         return Some(e.others.iter().fold(finding, |f, (unit, _)| f.key(KeyKind::Unit, unit)));
     }
@@ -243,27 +243,27 @@ fn dead(e: &Evidence) -> Option<Finding> {
     Some(if can { finding.fix(RESTART.id) } else { finding })
 }
 
-/// What is odd and does no harm by itself.
-fn remarks(e: &Evidence) -> Vec<Finding> {
+/// Unusual settings that cause no failure by themselves.
+fn unusual_settings(e: &Evidence) -> Vec<Finding> {
     let conf = &e.file.conf;
-    let mut remarks = Vec::new();
+    let mut findings = Vec::new();
     if conf.servers.len() > MAXNS {
         let ignored: Vec<String> = conf.servers.iter().skip(MAXNS).map(ToString::to_string).collect();
         let are = if ignored.len() == 1 { "is" } else { "are" };
         let message =
-            format!("{PATH} names {} servers, limit {MAXNS}: {} {are} never asked", conf.servers.len(), ignored.join(", "));
-        remarks.push(found(Severity::Info, message));
+            format!("{PATH} lists {} servers, limit {MAXNS}: {} {are} never queried", conf.servers.len(), ignored.join(", "));
+        findings.push(found(Severity::Info, message));
     }
-    if let Some(ndots) = conf.number("ndots").filter(|n| *n >= MANY_DOTS) {
+    if let Some(ndots) = conf.number("ndots").filter(|n| *n >= HIGH_NDOTS) {
         let message =
-            format!("{PATH} has ndots:{ndots}: names with fewer dots are looked for in {} domains first", conf.search.len());
-        remarks.push(found(Severity::Info, message).hint("every lookup is asked many times; a final dot, or ndots:1, avoids it"));
+            format!("{PATH} has ndots:{ndots}: names with fewer dots are queried in {} search domains first", conf.search.len());
+        findings.push(found(Severity::Info, message).hint("every lookup sends several queries; a trailing dot, or ndots:1, avoids them"));
     }
     let used: Vec<&NameServer> = conf.servers.iter().take(MAXNS).collect();
     if let Some(twice) = used.iter().enumerate().find_map(|(i, s)| used[..i].contains(s).then_some(s)) {
-        remarks.push(found(Severity::Info, format!("{PATH} names {twice} twice: there is one server less to fall back on")));
+        findings.push(found(Severity::Info, format!("{PATH} lists {twice} twice: one fallback server less")));
     }
-    remarks
+    findings
 }
 
 #[cfg(test)]
@@ -288,12 +288,12 @@ mod tests {
     }
 
     #[test]
-    fn resolved_is_restarted_only_where_it_is_missed() {
+    fn resolved_is_restarted_only_for_its_own_dead_address() {
         let stopped = plan(&["127.0.0.53"], Some(["loaded", "failed", "enabled"])).unwrap();
         assert!(matches!(&stopped.actions[..], [Action::RestartUnit { unit }] if unit == RESOLVED), "{stopped:?}");
         assert!(matches!(&stopped.undo[..], [Action::StopUnit { .. }]) && stopped.recurs.is_none());
         assert!(plan(&["127.0.0.54"], Some(["loaded", "active", "disabled"])).unwrap().recurs.is_some());
-        // somebody else's address, no such unit, nobody missed
+        // another address, no such unit, no dead server
         assert!(matches!(plan(&["127.0.0.1"], Some(["loaded", "active", "enabled"])), Err(Refusal::Precondition(_))));
         assert!(matches!(plan(&["127.0.0.53"], None), Err(Refusal::Precondition(_))));
         assert!(matches!(plan(&[], Some(["loaded", "active", "enabled"])), Err(Refusal::Precondition(_))));
@@ -302,11 +302,11 @@ mod tests {
     }
 
     #[test]
-    fn a_socket_for_all_addresses_takes_what_is_sent_to_one() {
-        let takes = |open: &str, address: &str| super::takes(open.parse().unwrap(), address.parse().unwrap());
+    fn wildcard_socket_receives_packets_for_any_address() {
+        let receives = |open: &str, address: &str| super::receives(open.parse().unwrap(), address.parse().unwrap());
         assert!(
-            takes("127.0.0.53", "127.0.0.53") && takes("0.0.0.0", "127.0.0.1") && takes("::", "127.0.0.1") && takes("::", "::1")
+            receives("127.0.0.53", "127.0.0.53") && receives("0.0.0.0", "127.0.0.1") && receives("::", "127.0.0.1") && receives("::", "::1")
         );
-        assert!(!takes("127.0.0.53", "127.0.0.1") && !takes("0.0.0.0", "::1"));
+        assert!(!receives("127.0.0.53", "127.0.0.1") && !receives("0.0.0.0", "::1"));
     }
 }

@@ -1,27 +1,27 @@
-//! Why a health test fails: the service, or the test itself?
+//! Reasons of a failed health test: the service, or the test itself.
 
 use opsctl_core::probe::docker::HealthEntry;
 
 use super::command::Command;
 
-/// What a failed run of a test says about the test.
+/// The reason of a failed run.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Class {
     /// This program does not exist in the image, or cannot be run.
     CommandMissing(String),
-    /// It did not end within its timeout.
+    /// The test did not end within its timeout.
     Timeout,
-    /// It could not even be started in time: the engine or the disk is slow.
+    /// The test could not be started in time: the engine or the disk is slow.
     SlowStart,
-    /// It was turned away for want of credentials.
+    /// The service rejected the request for missing credentials.
     Auth,
-    /// Connection refused or impossible.
+    /// Connection refused or failed.
     Refused,
-    /// Anything else: the service's own failure, as far as the test can tell.
+    /// Any other reason, attributed to the service.
     Other,
 }
 
-/// Reads one failed run. The wordings are those of runc 1.0 to 1.2 and of the shells, see the catalogue's signatures.
+/// Classifies one failed run. The messages are those of runc 1.0 to 1.2 and of the shells, see the catalogue's signatures.
 pub(super) fn class(entry: &HealthEntry, command: &Command) -> Class {
     let out = entry.output.as_str();
     if out.contains("timed out starting health check") {
@@ -56,7 +56,7 @@ pub(super) fn class(entry: &HealthEntry, command: &Command) -> Class {
 fn missing_program(entry: &HealthEntry, command: &Command) -> Option<String> {
     let out = entry.output.as_str();
     let first = || command.one_of.first().or(command.needs.first()).cloned().unwrap_or_default();
-    // exec form: the runtime itself complains; older runc puts a prefix before it
+    // exec form: an error of the runtime; older runc adds a prefix
     if out.contains("executable file not found") || (out.contains("exec: \"") && out.contains("no such file or directory")) {
         return Some(quoted(out).unwrap_or_else(first));
     }
@@ -65,7 +65,7 @@ fn missing_program(entry: &HealthEntry, command: &Command) -> Option<String> {
         return Some(quoted(out).unwrap_or_else(first));
     }
     // shell form: `/bin/sh: curl: not found`, `sh: 1: curl: not found`, `bash: line 1: curl: command not found`; behind `|| exit 1`
-    // the exit code is no longer 127, so the wording has to name a program of the test
+    // the exit code is no longer 127, so the message has to contain a program of the test
     let named = command
         .one_of
         .iter()
@@ -92,7 +92,7 @@ mod tests {
     }
 
     #[test]
-    fn every_known_wording_is_understood() {
+    fn known_failure_messages_are_classified() {
         let shell = Command::parse(&["CMD-SHELL".into(), "curl -f http://localhost/ || exit 1".into()]);
         let missing = |p: &str| Class::CommandMissing(p.to_owned());
         for (code, output, class_) in [
@@ -133,7 +133,7 @@ mod tests {
 
     proptest::proptest! {
         #[test]
-        fn any_output_is_survived(code in -1_i64..256, output in ".*") {
+        fn arbitrary_output_does_not_panic(code in -1_i64..256, output in ".*") {
             let _ = class(&entry(code, &output), &Command::default());
         }
     }

@@ -1,23 +1,23 @@
-//! What a health test runs and asks, read from its text.
+//! Parser of health tests: the programs they run and the URL or port they check.
 
 use std::sync::LazyLock;
 
 use regex::Regex;
 
-/// A health test taken apart.
+/// A parsed health test.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(super) struct Command {
-    /// What must exist for the test to run at all: the program of the exec form, the shell of the shell form.
+    /// Programs required to run the test: the program of the exec form, the shell of the shell form.
     pub(super) needs: Vec<String>,
-    /// Programs of which one has to exist: the first of the script and its `||` alternatives.
+    /// Programs of which at least one is required: the first of the script and of its `||` alternatives.
     pub(super) one_of: Vec<String>,
-    /// What it asks.
+    /// The request that it sends.
     pub(super) asks: Option<Asks>,
     /// The whole text, for patterns.
     pub(super) text: String,
 }
 
-/// An HTTP or TCP question.
+/// The HTTP request or TCP connection of a health test.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Asks {
     /// `http`, `https`, or `tcp`.
@@ -26,11 +26,11 @@ pub(super) struct Asks {
     pub(super) host: String,
     /// Port.
     pub(super) port: u16,
-    /// Path with a leading slash, without query: a query may hold a token.
+    /// Path with a leading slash, without query: a query may contain a token.
     pub(super) path: String,
 }
 
-/// Words that start no program.
+/// Shell builtins and keywords.
 const BUILTINS: &[&str] = &[
     "exit", "true", "false", "test", "[", "[[", "exec", "set", "cd", "echo", "printf", "if", "then", "else", "fi", "!", "(", "{",
     ":", "read", "export", "command", "eval", "return", "while", "for", "do", "done", "kill", "wait", "type", "case", "local",
@@ -75,27 +75,27 @@ impl Command {
         command
     }
 
-    /// Every program named, for a look-up.
+    /// All programs of the test, for a lookup in the image.
     pub(super) fn programs(&self) -> Vec<String> {
         self.needs.iter().chain(&self.one_of).cloned().collect()
     }
 
-    /// The program whose absence means that the test cannot pass, given what is missing.
+    /// A missing program without which the test cannot pass.
     pub(super) fn lacking<'a>(&'a self, missing: &[String]) -> Option<&'a str> {
-        let gone = |p: &&String| missing.contains(p);
-        if let Some(needed) = self.needs.iter().find(gone) {
+        let is_missing = |p: &&String| missing.contains(p);
+        if let Some(needed) = self.needs.iter().find(is_missing) {
             return Some(needed);
         }
         let first = self.one_of.first()?;
-        self.one_of.iter().all(|p| gone(&p)).then_some(first)
+        self.one_of.iter().all(|p| is_missing(&p)).then_some(first)
     }
 }
 
-/// The first program of a script, and the first of each `||` alternative that is no builtin.
+/// The first program of a script and of each `||` alternative, without builtins.
 fn alternatives(script: &str) -> Vec<String> {
     let mut programs = Vec::new();
     for alternative in split(script, "||") {
-        // of `a && b | c` the first has to exist; the others are judged when they fail
+        // only the first of `a && b | c` is required; the others are classified when they fail
         let first = split(&alternative, "&&")
             .into_iter()
             .flat_map(|s| split(&s, ";"))
@@ -106,7 +106,7 @@ fn alternatives(script: &str) -> Vec<String> {
     programs
 }
 
-/// The program of a simple command; none for assignments, builtins and what is computed.
+/// The program of a simple command; `None` for assignments, builtins and expansions.
 fn program(command: &str) -> Option<String> {
     let mut words = command.split_whitespace().skip_while(|w| {
         let assignment =
@@ -118,7 +118,7 @@ fn program(command: &str) -> Option<String> {
     (!word.is_empty() && plain && !word.starts_with('-') && !BUILTINS.contains(&word)).then(|| word.to_owned())
 }
 
-/// Splits at an operator that stands outside quotes. `|` does not split `||`.
+/// Splits at an operator outside quotes. `|` does not split `||`.
 fn split(text: &str, operator: &str) -> Vec<String> {
     let mut parts = vec![String::new()];
     let mut quote = None;
@@ -174,7 +174,7 @@ mod tests {
     }
 
     #[test]
-    fn programs_are_found_in_every_form() {
+    fn programs_are_parsed_from_exec_and_shell_form() {
         for (test, needs, one_of) in [
             (&["CMD", "wget", "-q", "http://localhost:1/"][..], "wget", ""),
             (&["CMD-SHELL", "curl -f http://localhost/ || exit 1"], "/bin/sh", "curl"),
@@ -192,20 +192,20 @@ mod tests {
     }
 
     #[test]
-    fn what_is_asked_is_found() {
-        let asked =
+    fn url_and_port_are_parsed() {
+        let parsed =
             |text: &str| parse(&["CMD-SHELL", text]).asks.map(|a| format!("{} {} {} {}", a.scheme, a.host, a.port, a.path));
-        assert_eq!(asked("wget -qO- http://localhost:12345/-/ready").as_deref(), Some("http localhost 12345 /-/ready"));
-        assert_eq!(asked("curl -f 'http://u:p@127.0.0.1/a?token=x'").as_deref(), Some("http 127.0.0.1 80 /a"));
-        assert_eq!(asked("curl https://[::1]:8443/x").as_deref(), Some("https ::1 8443 /x"));
+        assert_eq!(parsed("wget -qO- http://localhost:12345/-/ready").as_deref(), Some("http localhost 12345 /-/ready"));
+        assert_eq!(parsed("curl -f 'http://u:p@127.0.0.1/a?token=x'").as_deref(), Some("http 127.0.0.1 80 /a"));
+        assert_eq!(parsed("curl https://[::1]:8443/x").as_deref(), Some("https ::1 8443 /x"));
         let bash = "exec 3<>/dev/tcp/localhost/12345 && echo -e 'GET /-/ready HTTP/1.0\\r\\n' >&3";
-        assert_eq!(asked(bash).as_deref(), Some("http localhost 12345 /-/ready"));
-        assert_eq!(asked("nc -z -w 3 localhost 5432").as_deref(), Some("tcp localhost 5432 "));
-        assert_eq!(asked("pg_isready"), None);
+        assert_eq!(parsed(bash).as_deref(), Some("http localhost 12345 /-/ready"));
+        assert_eq!(parsed("nc -z -w 3 localhost 5432").as_deref(), Some("tcp localhost 5432 "));
+        assert_eq!(parsed("pg_isready"), None);
     }
 
     #[test]
-    fn one_alternative_is_enough() {
+    fn one_present_alternative_is_sufficient() {
         let c = parse(&["CMD-SHELL", "curl x || wget y"]);
         assert_eq!(c.lacking(&["curl".into()]), None);
         assert_eq!(c.lacking(&["curl".into(), "wget".into()]), Some("curl"));
@@ -214,7 +214,7 @@ mod tests {
 
     proptest::proptest! {
         #[test]
-        fn any_text_is_survived(text in ".*") {
+        fn arbitrary_text_does_not_panic(text in ".*") {
             let _ = parse(&["CMD-SHELL", &text]).lacking(&[]);
             let _ = parse(&["CMD", "sh", "-c", &text]);
         }

@@ -1,5 +1,5 @@
-//! Do the addresses of the configuration answer as they should? And what does it prove that one does not: a page that says "not found"
-//! with status 200 is no answer, and a frontend that fails is no broken backend.
+//! Responses of the configured endpoints, compared with their expectations: an error page with status 200 is a failure, and a
+//! failing frontend does not prove a broken backend.
 
 use std::time::Duration;
 
@@ -21,32 +21,32 @@ use crate::tls::served_key;
 const CONTENT: Code = Code {
     id: "healthcheck.content",
     severities: &[Severity::Warn, Severity::Crit],
-    when: "an address of the configuration answers with a good status and not with what it should: an error page with status 200, another service (crit in 2 of 3 tries, warn in 1)",
-    hint: "look at what the page says, and at what it needs behind it",
+    when: "a configured endpoint returns a success status with unexpected content: an error page with status 200, another service (crit in 2 of 3 tries, warn in 1)",
+    hint: "read the response body, and check the upstreams and dependencies of the endpoint",
 };
 
 const SLOW: Code = Code {
     id: "healthcheck.slow",
     severities: &[Severity::Warn],
-    when: "an address of the configuration takes longer than its `latency_ms`, three times",
-    hint: "look at CPU, memory and database of what answers",
+    when: "a configured endpoint takes longer than its `latency_ms`, three times",
+    hint: "check CPU, memory and database of the service",
 };
 
 static SPEC: CheckSpec = CheckSpec {
     id: "healthcheck.endpoint",
-    title: "addresses of the configuration answer as they should",
+    title: "configured endpoints respond as expected",
     codes: &[HTTP, CONTENT, SLOW, TCP],
     fixes: &[],
-    // three tries of one that does not answer
+    // three tries of an endpoint that times out
     timeout: Duration::from_secs(9),
 };
 
-/// Tries after a first failure.
+/// Number of tries, the first included.
 const TRIES: usize = 3;
-/// Between two tries.
-const PAUSE: Duration = Duration::from_millis(150);
-/// How long one answer may take, so that three tries end before the run does.
-const LONGEST: Duration = Duration::from_millis(2500);
+/// Delay between two tries.
+const RETRY_DELAY: Duration = Duration::from_millis(150);
+/// Time limit of one response, so that three tries end before the run.
+const MAX_RESPONSE_TIME: Duration = Duration::from_millis(2500);
 
 pub(super) struct Endpoints {
     pub(super) settings: Settings,
@@ -59,9 +59,9 @@ pub(super) struct Evidence {
     from: Option<String>,
     latency_ms: Option<u64>,
     tries: Vec<Asked>,
-    /// How the others stand, by what they prove: right ones and all. Only when this one is not right.
+    /// Results of the other endpoints by `proves`: `(proves, passed, total)`. Only if this endpoint fails.
     others: Vec<(String, usize, usize)>,
-    /// The nginx that answers for it, by its name or its port, and the databases, caches and brokers behind it.
+    /// The nginx that serves it, by its name or port, and the databases, caches and brokers behind that.
     servers: Vec<String>,
     /// The container that publishes its port.
     container: Option<String>,
@@ -82,7 +82,7 @@ impl Check for Endpoints {
     }
 
     async fn probe(&self, cx: &ProbeCx, target: &Target) -> Result<Evidence, ProbeError> {
-        let known = cx.endpoints.iter().find(|e| e.id == target.id).ok_or_else(|| ProbeError::Skip("it is gone".to_owned()))?;
+        let known = cx.endpoints.iter().find(|e| e.id == target.id).ok_or_else(|| ProbeError::Skip("no longer in the configuration".to_owned()))?;
         let mut e = Evidence {
             endpoint: cx.inventory.endpoints.iter().find(|r| r.id == target.id).cloned(),
             from: known.from.clone(),
@@ -97,11 +97,11 @@ impl Check for Endpoints {
         }
         for n in 0..TRIES {
             if n > 0 {
-                tokio::time::sleep(PAUSE).await;
+                tokio::time::sleep(RETRY_DELAY).await;
             }
-            let asked = if n == 0 { self.first(cx, known).await? } else { self.ask(cx, known).await? };
-            let done = asked.is_right() && !is_slow(&asked, known.latency_ms) && n == 0;
-            e.tries.push(asked);
+            let outcome = if n == 0 { self.first(cx, known).await? } else { self.request(cx, known).await? };
+            let done = outcome.is_right() && !is_slow(&outcome, known.latency_ms) && n == 0;
+            e.tries.push(outcome);
             if done {
                 return Ok(e);
             }
@@ -115,7 +115,7 @@ impl Check for Endpoints {
         let url = &judged.target.name;
         if let Some(name) = &e.nowhere {
             return Judgement {
-                gaps: vec![format!("{url} is to be asked from {name}, which does not run")],
+                gaps: vec![format!("{url} is to be requested from {name}, which is not running")],
                 ..Judgement::default()
             };
         }
@@ -133,7 +133,7 @@ impl Check for Endpoints {
             if let Some(id) = &e.container {
                 f = f.key(KeyKind::Container, id);
             }
-            f.cite("asked from", e.from.as_deref().unwrap_or(""))
+            f.cite("requested from", e.from.as_deref().unwrap_or(""))
         };
         let Some(last) = wrong.last() else {
             let slow: Vec<u64> = e.tries.iter().filter(|t| is_slow(t, e.latency_ms)).filter_map(took).collect();
@@ -141,7 +141,7 @@ impl Check for Endpoints {
             if slow.len() < e.tries.len() {
                 return Judgement::default();
             }
-            let message = format!("{url} takes {fastest} ms to answer, limit {limit} ms");
+            let message = format!("{url} takes {fastest} ms to respond, limit {limit} ms");
             return vec![of_host(finding(&SLOW, Severity::Warn, message))].into();
         };
         let client_error = |t: &&Asked| matches!(t, Asked::Answered { status: 400..=499, .. });
@@ -156,51 +156,51 @@ impl Check for Endpoints {
             _ if url.starts_with("tcp:") => &TCP,
             _ => &HTTP,
         };
-        let what = proves.as_ref().map_or_else(String::new, |p| format!(" ({p})"));
+        let scope = proves.as_ref().map_or_else(String::new, |p| format!(" ({p})"));
         let message =
-            format!("{url}{what} does not answer as it should: {} in {} of {} tries", words(last), wrong.len(), e.tries.len());
+            format!("{url}{scope} does not respond as expected: {} in {} of {} tries", words(last), wrong.len(), e.tries.len());
         let mut f = finding(code, severity, message);
         match last {
             Asked::Answered { body, location, .. } => {
-                f = f.cite("it says", body.trim()).cite_opt("leads to", location.as_ref());
+                f = f.cite("body", body.trim()).cite_opt("redirects to", location.as_ref());
             }
             Asked::Tls(_) => f = authority(url).into_iter().fold(f, |f, at| f.key(KeyKind::Certificate, served_key(&at))),
-            // what is short for all keeps answers back; it refuses nothing
+            // a shortage of the host causes timeouts, not refusals
             Asked::Timeout if e.container.is_some() || !e.servers.is_empty() || e.from.is_some() => f = of_host(f),
             _ => {}
         }
-        if let Some(said) = compared(proves.as_deref(), &e.others) {
-            f = f.cite("others", said);
+        if let Some(comparison) = compared(proves.as_deref(), &e.others) {
+            f = f.cite("others", comparison);
         }
         vec![f].into()
     }
 }
 
 impl Endpoints {
-    async fn ask(&self, cx: &ProbeCx, e: &Endpoint) -> Result<Asked, ProbeError> {
-        let (connect, answer) = self.patience();
-        Box::pin(endpoint::ask(cx, e, connect, answer)).await
+    async fn request(&self, cx: &ProbeCx, e: &Endpoint) -> Result<Asked, ProbeError> {
+        let (connect, response) = self.timeouts();
+        Box::pin(endpoint::ask(cx, e, connect, response)).await
     }
 
-    /// The first answer of this run, which the others are compared with too.
+    /// The first response of this run, shared with the comparison of the other endpoints.
     async fn first(&self, cx: &ProbeCx, e: &Endpoint) -> Result<Asked, ProbeError> {
-        let (connect, answer) = self.patience();
-        Box::pin(endpoint::first(cx, e, connect, answer)).await
+        let (connect, response) = self.timeouts();
+        Box::pin(endpoint::first(cx, e, connect, response)).await
     }
 
-    fn patience(&self) -> (Duration, Duration) {
-        let answer = Duration::from_millis(self.settings.http_timeout_ms).min(LONGEST);
-        (Duration::from_millis(self.settings.connect_timeout_ms), answer)
+    fn timeouts(&self) -> (Duration, Duration) {
+        let response = Duration::from_millis(self.settings.http_timeout_ms).min(MAX_RESPONSE_TIME);
+        (Duration::from_millis(self.settings.connect_timeout_ms), response)
     }
 
-    /// How the others stand, by what they prove.
+    /// Results of the other endpoints by `proves`.
     async fn others(&self, cx: &ProbeCx, this: &Endpoint) -> Vec<(String, usize, usize)> {
         let others = cx.endpoints.iter().filter(|e| e.id != this.id && e.proves.is_some() && e.is_asked());
-        let asked =
+        let results =
             join_all(others.map(|e| async move { (e.proves.clone().unwrap_or_default(), self.first(cx, e).await) })).await;
         let mut groups: Vec<(String, usize, usize)> = Vec::new();
-        for (proves, asked) in asked {
-            let right = usize::from(asked.is_ok_and(|a| a.is_right()));
+        for (proves, result) in results {
+            let right = usize::from(result.is_ok_and(|a| a.is_right()));
             match groups.iter_mut().find(|(p, ..)| *p == proves) {
                 Some((_, r, n)) => (*r, *n) = (*r + right, *n + 1),
                 None => groups.push((proves, right, 1)),
@@ -210,7 +210,7 @@ impl Endpoints {
     }
 }
 
-/// The nginx that answers for an endpoint, and the container that publishes its port here.
+/// The nginx that serves an endpoint, and the container that publishes its port on this host.
 async fn behind(cx: &ProbeCx, e: &Endpoint) -> (Vec<String>, Option<String>) {
     let local = e.host == "localhost" || e.host.parse::<std::net::IpAddr>().is_ok_and(|ip| ip.is_loopback());
     let mut servers: Vec<String> = Vec::new();
@@ -241,7 +241,7 @@ async fn behind(cx: &ProbeCx, e: &Endpoint) -> (Vec<String>, Option<String>) {
     (servers, container)
 }
 
-/// `host:port` of a URL, with the port of its scheme where it names none.
+/// `host:port` of a URL, with the default port of its scheme if it has none.
 fn authority(url: &str) -> Option<String> {
     let (scheme, rest) = url.split_once(':')?;
     let host = rest.trim_start_matches('/').split('/').next()?;
@@ -254,32 +254,32 @@ fn authority(url: &str) -> Option<String> {
     }
 }
 
-fn took(asked: &Asked) -> Option<u64> {
-    match asked {
+fn took(outcome: &Asked) -> Option<u64> {
+    match outcome {
         Asked::Answered { took_ms, .. } | Asked::Connected { took_ms } => Some(*took_ms),
         _ => None,
     }
 }
 
-fn is_slow(asked: &Asked, limit: Option<u64>) -> bool {
-    matches!((took(asked), limit), (Some(took), Some(limit)) if took > limit)
+fn is_slow(outcome: &Asked, limit: Option<u64>) -> bool {
+    matches!((took(outcome), limit), (Some(took), Some(limit)) if took > limit)
 }
 
-fn words(asked: &Asked) -> String {
-    match asked {
+fn words(outcome: &Asked) -> String {
+    match outcome {
         Asked::Answered { wrong: Some(wrong), .. } => wrong.clone(),
         Asked::Answered { status, .. } => format!("status {status}"),
         Asked::Connected { .. } => "connected".to_owned(),
         Asked::Refused => "connection refused".to_owned(),
-        Asked::Timeout => "no answer in time".to_owned(),
-        Asked::Closed => "connection closed without an answer".to_owned(),
-        Asked::NotHttp => "an answer that is not HTTP".to_owned(),
-        Asked::Tls(why) => format!("no TLS: {why}"),
+        Asked::Timeout => "timed out".to_owned(),
+        Asked::Closed => "connection closed without a response".to_owned(),
+        Asked::NotHttp => "a response that is not HTTP".to_owned(),
+        Asked::Tls(why) => format!("TLS handshake failed: {why}"),
         Asked::Unreachable(why) => why.clone(),
     }
 }
 
-/// What the others say about what this failure means.
+/// Summary of the other endpoints, which narrows down the failure.
 fn compared(proves: Option<&str>, others: &[(String, usize, usize)]) -> Option<String> {
     if others.is_empty() {
         return None;
@@ -287,14 +287,14 @@ fn compared(proves: Option<&str>, others: &[(String, usize, usize)]) -> Option<S
     let all: Vec<String> = others
         .iter()
         .map(|(p, right, n)| match (*right, *n) {
-            (r, n) if r == n => format!("{p}: well"),
+            (r, n) if r == n => format!("{p}: passing"),
             (0, _) => format!("{p}: failing too"),
-            (r, n) => format!("{p}: {r} of {n} well"),
+            (r, n) => format!("{p}: {r} of {n} passing"),
         })
         .collect();
     let elsewhere = others.iter().filter(|(p, ..)| Some(p.as_str()) != proves);
     let well = elsewhere.clone().count() > 0 && elsewhere.clone().all(|(_, right, n)| right == n);
-    let note = if well { "; this failure is about this one only" } else { "" };
+    let note = if well { "; only this endpoint fails" } else { "" };
     Some(format!("{}{note}", all.join(", ")))
 }
 
@@ -303,7 +303,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_address_of_a_url_has_a_port() {
+    fn authority_of_url_has_port() {
         let at = |url| authority(url).unwrap_or_default();
         assert_eq!(at("https://shop.example.org/health"), "shop.example.org:443");
         assert_eq!(
@@ -314,12 +314,12 @@ mod tests {
     }
 
     #[test]
-    fn what_others_prove_is_said() {
+    fn comparison_groups_other_endpoints_by_proves() {
         let others = |list: &[(&str, usize, usize)]| list.iter().map(|(p, r, n)| ((*p).to_owned(), *r, *n)).collect::<Vec<_>>();
         assert_eq!(compared(None, &[]), None);
-        let said = compared(Some("frontend only"), &others(&[("deep health", 1, 1)]));
-        assert_eq!(said.as_deref(), Some("deep health: well; this failure is about this one only"));
-        let said = compared(Some("frontend only"), &others(&[("deep health", 0, 2), ("frontend only", 1, 2)]));
-        assert_eq!(said.as_deref(), Some("deep health: failing too, frontend only: 1 of 2 well"));
+        let summary = compared(Some("frontend only"), &others(&[("deep health", 1, 1)]));
+        assert_eq!(summary.as_deref(), Some("deep health: passing; only this endpoint fails"));
+        let summary = compared(Some("frontend only"), &others(&[("deep health", 0, 2), ("frontend only", 1, 2)]));
+        assert_eq!(summary.as_deref(), Some("deep health: failing too, frontend only: 1 of 2 passing"));
     }
 }

@@ -8,7 +8,7 @@ use super::classify::class;
 use super::command::Command;
 
 pub(crate) const TARGETS: &[Target] = &[
-    // the command in the first line, what it printed in the others
+    // the command in the first line, its output in the others
     Target::text("health-test", |text| {
         let (command, output) = text.split_once('\n').unwrap_or((text, text));
         for form in [vec!["CMD-SHELL", command], vec!["CMD", "sh", "-c", command], command.split(' ').collect()] {

@@ -1,4 +1,4 @@
-//! What the service itself answers to the question its health test asks.
+//! Response of the service to the request of its health test, sent by opsctl.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::time::Duration;
@@ -20,27 +20,27 @@ use crate::restart_container::{self, RESTART};
 pub(super) const HTTP: Code = Code {
     id: "healthcheck.http",
     severities: &[Severity::Warn, Severity::Crit],
-    when: "our own request to the health test's URL gets 5xx, a refusal or no answer in 2 of 3 tries (crit), in 1 of 3 or a 4xx (warn)",
-    hint: "the service itself is not well: read its log (docker logs) before restarting it",
+    when: "opsctl's own request to the URL of the health test gets 5xx, is refused or times out in 2 of 3 tries (crit), in 1 of 3 or a 4xx (warn)",
+    hint: "the service itself fails: read its log (docker logs) before restarting it",
 };
 
 static SPEC: CheckSpec = CheckSpec {
     id: "healthcheck.http",
-    title: "services answer the question of their health test",
+    title: "services respond to the request of their health test",
     codes: &[HTTP],
     fixes: &[RESTART],
-    // three tries of a service that does not answer
+    // three tries of a service that times out
     timeout: Duration::from_secs(9),
 };
 
-/// Tries after a first failure (catalogue: 3 in all).
+/// Number of tries, the first included (catalogue: 3).
 const TRIES: usize = 3;
-/// Between two tries.
-const PAUSE: Duration = Duration::from_millis(150);
-/// A database has its own way down, and often a reason not to take it now.
+/// Delay between two tries.
+const RETRY_DELAY: Duration = Duration::from_millis(150);
+/// Images that are never restarted: a database needs its own shutdown procedure.
 const STATEFUL: &[&str] = &["postgres", "mysql", "mariadb", "mongo", "rabbitmq"];
-/// How much of the answer is read.
-const KEEP: usize = 4096;
+/// Limit of bytes read of a response.
+const MAX_BODY_BYTES: usize = 4096;
 
 pub(super) struct Http {
     pub(super) settings: Settings,
@@ -50,28 +50,28 @@ pub(super) struct Http {
 #[serde(default)]
 pub(super) struct Evidence {
     container: Container,
-    /// `http://host:port/path` as asked inside.
+    /// `http://host:port/path` as requested inside.
     url: String,
     /// Tries from inside the container's network namespace; one when it succeeds.
     inside: Vec<Try>,
-    /// One try from the host to the container's address, after inside has answered.
+    /// One try from the host to the container's address, after success inside.
     address: Option<Try>,
-    /// One try through the published port, after inside has answered.
+    /// One try through the published port, after success inside.
     published: Option<Try>,
-    /// Where the published port is.
+    /// Address of the published port.
     published_at: Option<String>,
-    /// What a restart has to know; only when one would help.
+    /// Data for a restart; only if a restart would help.
     restart: restart_container::Around,
 }
 
-/// How one request ended.
+/// Result of one request.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 enum Try {
     Status(u16),
     Refused,
     Timeout,
-    /// Connected, and then closed without an answer.
+    /// Connected, then closed without a response.
     Closed,
     NotHttp,
     Failed(String),
@@ -82,14 +82,14 @@ impl Try {
         match self {
             Self::Status(status) => format!("status {status}"),
             Self::Refused => "connection refused".to_owned(),
-            Self::Timeout => "no answer in time".to_owned(),
-            Self::Closed => "connection closed without an answer".to_owned(),
-            Self::NotHttp => "an answer that is not HTTP".to_owned(),
+            Self::Timeout => "timed out".to_owned(),
+            Self::Closed => "connection closed without a response".to_owned(),
+            Self::NotHttp => "a response that is not HTTP".to_owned(),
             Self::Failed(why) => why.clone(),
         }
     }
 
-    /// Redirects count as answers: the health test's own client follows them or not, the service lives.
+    /// Redirects count as success: the service is up, whether the client of the health test follows them or not.
     fn answers(&self) -> bool {
         matches!(self, Self::Status(200..=399))
     }
@@ -114,13 +114,13 @@ impl Check for Http {
         let container = cx.running(target).await?;
         let command = container.health_test.as_ref().map(|t| Command::parse(&t.test)).unwrap_or_default();
         let Some(asks) = command.asks.filter(|a| a.scheme == "http") else {
-            return Err(ProbeError::Skip("its health test asks no plain HTTP URL".to_owned()));
+            return Err(ProbeError::Skip("no plain HTTP URL in its health test".to_owned()));
         };
         let mut e = Evidence { container: (*container).clone(), ..Evidence::default() };
         e.url = format!("http://{}:{}{}", asks.host, asks.port, asks.path);
         for n in 0..TRIES {
             if n > 0 {
-                tokio::time::sleep(PAUSE).await;
+                tokio::time::sleep(RETRY_DELAY).await;
             }
             let outcome = self.inside(&container, &asks).await?;
             let done = outcome.answers() && n == 0;
@@ -163,19 +163,19 @@ impl Check for Http {
             let dead = e.published.as_ref().filter(|p| !p.answers() && !p.client_error());
             let Some(dead) = dead else { return Judgement::default() };
             let at = e.published_at.as_deref().unwrap_or_default();
-            let message = format!("{name} answers inside, but through its published port {at}: {}", dead.words());
+            let message = format!("{name} responds inside, but not through its published port {at}: {}", dead.words());
             let hint = match &e.address {
-                Some(a) if a.answers() => "the way from the published port is broken: docker-proxy or the firewall's NAT rules",
+                Some(a) if a.answers() => "the path from the published port is broken: docker-proxy or the firewall's NAT rules",
                 _ => {
-                    "the service listens on loopback only, or a firewall stands between; bind it to 0.0.0.0 inside the container"
+                    "the service listens on loopback only, or a firewall blocks the port; bind the service to 0.0.0.0 inside the container"
                 }
             };
             let found = finding(Severity::Crit, message)
                 .cite_opt("at the container's address", e.address.as_ref().map(Try::words))
                 .hint(hint);
-            // what is wrong with this port of the container says why
+            // a finding about this port of the container is the cause
             let port = e.container.ports.iter().find(|p| at.ends_with(&format!(":{}", p.host)));
-            // no answer at all, not a service that says no
+            // a timeout, not a rejection by the service
             let found = if matches!(dead, Try::Timeout | Try::Failed(_)) { of_host(found) } else { found };
             return vec![match port {
                 Some(p) => found.key(KeyKind::Port, format!("{}:{}", e.container.id, p.container)),
@@ -193,7 +193,7 @@ impl Check for Http {
             _ => Severity::Warn,
         };
         let message =
-            format!("{name} does not answer {} as it should: {} in {} of {tries} tries", e.url, worst.words(), failed.len());
+            format!("{name} does not respond to {} as expected: {} in {} of {tries} tries", e.url, worst.words(), failed.len());
         let mut found = finding(severity, message);
         if severity == Severity::Crit {
             found = found.fix(RESTART.id);
@@ -204,7 +204,7 @@ impl Check for Http {
     fn plan(&self, _fix: &str, finding: &Finding, judged: &Judged<'_>, e: &Evidence) -> Result<Plan, Refusal> {
         let c = &e.container;
         if STATEFUL.iter().any(|s| c.image.contains(s)) {
-            return Err(Refusal::ByHand(format!("{} looks like a database; restart it by hand when its state allows", c.image)));
+            return Err(Refusal::ByHand(format!("{} is the image of a database; restart it by hand when its state allows", c.image)));
         }
         restart_container::plan(c, &e.restart, &SPEC, finding, judged.target)
     }
@@ -217,7 +217,7 @@ impl Http {
         let mut last = Try::Refused;
         for ip in addresses(c, &asks.host) {
             match netns::connect_inside(pid, SocketAddr::new(ip, asks.port), timeout).await? {
-                Ok(stream) => return Ok(self.ask(stream, asks).await),
+                Ok(stream) => return Ok(self.request(stream, asks).await),
                 Err(e) => last = no_connection(e),
             }
         }
@@ -227,14 +227,14 @@ impl Http {
     async fn host(&self, at: SocketAddr, asks: &Asks) -> Result<Try, ProbeError> {
         let timeout = Duration::from_millis(self.settings.connect_timeout_ms);
         Ok(match netns::connect(at, timeout).await? {
-            Ok(stream) => self.ask(stream, asks).await,
+            Ok(stream) => self.request(stream, asks).await,
             Err(e) => no_connection(e),
         })
     }
 
-    async fn ask(&self, stream: tokio::net::TcpStream, asks: &Asks) -> Try {
+    async fn request(&self, stream: tokio::net::TcpStream, asks: &Asks) -> Try {
         let host = format!("{}:{}", asks.host, asks.port);
-        match http::get(stream, &host, &asks.path, KEEP, Duration::from_millis(self.settings.http_timeout_ms)).await {
+        match http::get(stream, &host, &asks.path, MAX_BODY_BYTES, Duration::from_millis(self.settings.http_timeout_ms)).await {
             Ok(answer) => Try::Status(answer.status),
             Err(NoAnswer::Timeout) => Try::Timeout,
             Err(NoAnswer::Closed(_)) => Try::Closed,
@@ -251,8 +251,8 @@ fn no_connection(e: NoConnection) -> Try {
     }
 }
 
-/// Where the test's host name leads inside the container: loopback of both families, an address as written, and any other name to
-/// the container's own addresses (its name, its alias).
+/// Addresses of the test's host inside the container: loopback of both families for `localhost`, an address as written, and the
+/// container's own addresses for any other name (its name, its alias).
 fn addresses(c: &Container, host: &str) -> Vec<IpAddr> {
     match host {
         "localhost" | "0.0.0.0" => vec![Ipv4Addr::LOCALHOST.into(), Ipv6Addr::LOCALHOST.into()],

@@ -1,4 +1,4 @@
-//! The healthcheck runbook: is a container healthy, is its health test any good, and does the service answer us?
+//! The healthcheck runbook: health of containers, validity of their health tests, and responses of the services.
 
 mod classify;
 mod command;
@@ -20,13 +20,13 @@ use serde::{Deserialize, Serialize};
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct Settings {
-    /// How long one answer to our own HTTP request may take, in milliseconds (catalogue: 5 s).
+    /// Time limit of a response to opsctl's own HTTP request, in milliseconds (catalogue: 5 s).
     pub http_timeout_ms: u64,
-    /// How long a connection may take, in milliseconds (catalogue: 2 s).
+    /// Time limit of a connection, in milliseconds (catalogue: 2 s).
     pub connect_timeout_ms: u64,
     /// Seconds after its start in which a container may still be starting (judgement).
     pub starting_s: i64,
-    /// Seconds after which a container with published ports and no health test is worth a line (judgement).
+    /// Seconds after which a container with published ports and no health test is reported (judgement).
     pub absent_after_s: i64,
 }
 
@@ -36,49 +36,49 @@ impl Default for Settings {
     }
 }
 
-/// What may cause what (catalogue §18).
+/// Causes and effects (catalogue §18).
 const LINKS: &[Link] = &[
     Link::confirmed(
         "healthcheck.command-missing",
         "healthcheck.unhealthy",
         KeyKind::Container,
-        "the health test cannot be run, whatever the service does",
+        "the health test cannot be run, independent of the service",
     ),
     Link::confirmed("healthcheck.timeout", "healthcheck.unhealthy", KeyKind::Container, "the health test does not end in time"),
     Link::confirmed(
         "healthcheck.localhost-ipv6",
         "healthcheck.unhealthy",
         KeyKind::Container,
-        "the health test asks ::1, where the service does not listen",
+        "the health test connects to ::1, where the service does not listen",
     ),
     Link::confirmed(
         "healthcheck.port-mismatch",
         "healthcheck.unhealthy",
         KeyKind::Container,
-        "the health test asks a port the service does not listen on",
+        "the health test connects to a port without a listener",
     ),
     Link::confirmed(
         "healthcheck.auth",
         "healthcheck.unhealthy",
         KeyKind::Container,
-        "the health test is turned away for want of credentials",
+        "the health test is rejected for missing credentials",
     ),
     Link::confirmed(
         "healthcheck.http",
         "healthcheck.unhealthy",
         KeyKind::Container,
-        "the service itself does not answer as it should",
+        "the service itself does not respond as expected",
     ),
-    Link::confirmed("disk.space", "healthcheck.unhealthy", KeyKind::Filesystem, "the engine has no room to run the health test"),
-    Link::confirmed("disk.inodes", "healthcheck.unhealthy", KeyKind::Filesystem, "the engine has no room to run the health test"),
+    Link::confirmed("disk.space", "healthcheck.unhealthy", KeyKind::Filesystem, "the engine has no space to run the health test"),
+    Link::confirmed("disk.inodes", "healthcheck.unhealthy", KeyKind::Filesystem, "the engine has no inodes to run the health test"),
     Link::confirmed("container.down", "healthcheck.http", KeyKind::Container, "its container is down"),
     Link::confirmed(
         "container.restart-loop",
         "healthcheck.http",
         KeyKind::Container,
-        "its container is restarted again and again",
+        "its container restarts repeatedly",
     ),
-    Link::confirmed("container.oom-killed", "healthcheck.http", KeyKind::Container, "the kernel killed it for memory"),
+    Link::confirmed("container.oom-killed", "healthcheck.http", KeyKind::Container, "its container was OOM-killed"),
     Link::confirmed("container.start-failed", "healthcheck.http", KeyKind::Container, "its container could not be started"),
     Link::confirmed("container.paused", "healthcheck.http", KeyKind::Container, "its container is paused"),
     Link::confirmed("container.down", "healthcheck.tcp", KeyKind::Container, "its container is down"),
@@ -86,11 +86,11 @@ const LINKS: &[Link] = &[
         "healthcheck.command-missing",
         "container.restart-loop",
         KeyKind::Restarter,
-        "something restarts it because a health test fails that can never pass",
+        "it is restarted because of a health test that can never pass",
     ),
 ];
 
-/// Whether a container may still be on its way up: young, or in the start period of its own health test.
+/// Whether a container may still be starting: recently started, or in the start period of its health test.
 fn starting(c: &Container, settings: &Settings, now: jiff::Timestamp) -> bool {
     let age = c.state.started_at.map_or(SignedDuration::ZERO, |t| now.duration_since(t));
     let period = c.health_test.as_ref().map_or(0, |t| t.start_period_ms);
@@ -103,7 +103,7 @@ pub fn runbook(settings: &Settings) -> Runbook {
     let settings = settings.clone();
     Runbook {
         id: "healthcheck",
-        about: "Health tests that fail, cannot run or prove nothing, and what the service itself answers",
+        about: "Health tests that fail, cannot run or prove nothing, and responses of the services themselves",
         checks: vec![
             Box::new(state::State { settings: settings.clone() }),
             Box::new(http::Http { settings: settings.clone() }),

@@ -1,8 +1,8 @@
-//! A health test that would work, made of what the image has.
+//! Proposal of a working health test from the programs in the image.
 
 use super::command::Asks;
 
-/// A replacement test, as it stands in a compose file; none when the image has nothing to make one of.
+/// A replacement test in the syntax of a compose file; `None` if the image has no suitable program.
 pub(super) fn replacement(tools: &[String], asks: Option<&Asks>, not: &str) -> Option<String> {
     let has = |tool: &str| tool != not && tools.iter().any(|t| t == tool);
     let asks = asks?;
@@ -24,17 +24,17 @@ pub(super) fn replacement(tools: &[String], asks: Option<&Asks>, not: &str) -> O
     } else if has("busybox") {
         vec!["busybox".into(), "wget".into(), "-q".into(), "-O".into(), "/dev/null".into(), url]
     } else if has("bash") {
-        // bash alone, as in the Alloy incident, without the further tools that one needed
-        let ask = format!(
+        // bash only, as in the Alloy incident, without further programs
+        let script = format!(
             "exec 3<>/dev/tcp/127.0.0.1/{port} && printf 'GET {path} HTTP/1.0\\r\\nHost: localhost\\r\\n\\r\\n' >&3 && IFS= read -r -t 5 line <&3 && [[ $line == *' 200 '* ]]"
         );
-        vec!["bash".into(), "-c".into(), ask]
+        vec!["bash".into(), "-c".into(), script]
     } else if has("python3") || has("python") {
         let python = if has("python3") { "python3" } else { "python" };
         vec![python.into(), "-c".into(), format!("import urllib.request as u; u.urlopen('{url}', timeout=5)")]
     } else if has("node") {
-        let ask = format!("require('http').get('{url}',r=>process.exit(r.statusCode<400?0:1)).on('error',()=>process.exit(1))");
-        vec!["node".into(), "-e".into(), ask]
+        let script = format!("require('http').get('{url}',r=>process.exit(r.statusCode<400?0:1)).on('error',()=>process.exit(1))");
+        vec!["node".into(), "-e".into(), script]
     } else if has("nc") {
         vec!["nc".into(), "-z".into(), "127.0.0.1".into(), port.to_string()]
     } else {
@@ -54,7 +54,7 @@ mod tests {
     }
 
     #[test]
-    fn the_best_tool_there_is_is_used_but_never_the_missing_one() {
+    fn replacement_uses_best_available_program_except_the_missing_one() {
         let made = |tools: &[&str], scheme| {
             replacement(&tools.iter().map(|t| (*t).to_owned()).collect::<Vec<_>>(), Some(&asks(scheme)), "wget")
         };

@@ -1,4 +1,4 @@
-//! What the engine says about a container's health, and whether its health test deserves to be believed.
+//! Health status of containers in the engine, and the validity of their health tests.
 
 use std::time::Duration;
 
@@ -23,79 +23,79 @@ use crate::servers::READ_TIMEOUT;
 const UNHEALTHY: Code = Code {
     id: "healthcheck.unhealthy",
     severities: &[Severity::Crit],
-    when: "the engine calls a running container unhealthy",
-    hint: "read what the test printed; compare with healthcheck.http, which asks the service itself",
+    when: "a running container is unhealthy according to the engine",
+    hint: "read the output of the test; compare with healthcheck.http, which sends a request to the service itself",
 };
 const COMMAND_MISSING: Code = Code {
     id: "healthcheck.command-missing",
     severities: &[Severity::Warn, Severity::Crit],
-    when: "the health test's program is not in the image or cannot be run: the test is broken, the service unknown (warn); an autoheal container restarts it for that (crit)",
-    hint: "replace the test by one made of what the image has; restarting the container does not help",
+    when: "the health test's program is not in the image or cannot be run: the test is broken, the state of the service unknown (warn); an autoheal container restarts the container for that (crit)",
+    hint: "use programs of the image in the test; restarting the container does not help",
 };
 const TIMEOUT: Code = Code {
     id: "healthcheck.timeout",
     severities: &[Severity::Warn],
     when: "the health test does not end within its timeout",
-    hint: "see whether healthcheck.http answers: then the test is slow (CPU limit?), otherwise the service hangs",
+    hint: "if healthcheck.http passes, the test is slow (CPU limit?), otherwise the service hangs",
 };
 const LOCALHOST_IPV6: Code = Code {
     id: "healthcheck.localhost-ipv6",
     severities: &[Severity::Warn],
-    when: "the test asks localhost, which is ::1 in the container, and the service listens on IPv4 only",
+    when: "the test connects to localhost, which is ::1 in the container, and the service listens on IPv4 only",
     hint: "use 127.0.0.1 instead of localhost in the test",
 };
 const PORT_MISMATCH: Code = Code {
     id: "healthcheck.port-mismatch",
     severities: &[Severity::Warn],
-    when: "the test asks a port nothing listens on in the container, while other ports are served",
+    when: "the test connects to a port without a listener in the container, while other ports are served",
     hint: "put the service's real port into the test",
 };
 const AUTH: Code = Code {
     id: "healthcheck.auth",
     severities: &[Severity::Warn],
-    when: "the test is answered with 401, 403 or NOAUTH: the service is up and wants credentials",
-    hint: "ask a path that needs no login, or give the test its credentials through a file",
+    when: "the service rejects the test with 401, 403 or NOAUTH: the service is up and requires credentials",
+    hint: "request a path without authentication, or pass credentials to the test in a file",
 };
 const WEAK: Code = Code {
     id: "healthcheck.weak",
     severities: &[Severity::Info],
-    when: "the test passes although the service fails: redis-cli ping without a look at the answer, pg_isready, curl without -f, true",
-    hint: "make the test look at the answer",
+    when: "the test passes although the service fails: redis-cli ping without a check of the reply, pg_isready, curl without -f, true",
+    hint: "check the reply in the test",
 };
 const MONITOR_STALE: Code = Code {
     id: "healthcheck.monitor-stale",
     severities: &[Severity::Warn],
-    when: "the engine has not run the test for over twice its interval and timeout, or the container is still starting long after it should be done",
-    hint: "its health is an old picture: after a daemon restart with live-restore the monitor can stop for ever; pause and unpause revives it",
+    when: "the engine has not run the test for over twice its interval and timeout, or the container is still starting long after its start period",
+    hint: "the health status is stale: after a daemon restart with live-restore the monitor can stop for ever; pause and unpause restarts it",
 };
 const DEGRADING: Code = Code {
     id: "healthcheck.degrading",
     severities: &[Severity::Info],
-    when: "it is still called healthy, but the last tests failed",
-    hint: "look again in a minute",
+    when: "the container is still healthy, but the last tests failed",
+    hint: "check again in a minute",
 };
 const ABSENT: Code = Code {
     id: "healthcheck.absent",
     severities: &[Severity::Info],
     when: "a container with published ports has no health test",
-    hint: "add a test, so that a hung service is seen",
+    hint: "add a health test, so that a hung service is detected",
 };
 const PAUSE_UNPAUSE: FixSpec = FixSpec {
     id: "container.pause-unpause",
     risk: Risk::R1,
-    title: "pause and unpause the container, which revives its health monitor",
+    title: "pause and unpause the container, which restarts its health monitor",
 };
 
 static SPEC: CheckSpec = CheckSpec {
     id: "healthcheck.state",
-    title: "containers are healthy and their tests can be believed",
+    title: "containers are healthy and their health tests are valid",
     codes: &[UNHEALTHY, COMMAND_MISSING, TIMEOUT, LOCALHOST_IPV6, PORT_MISMATCH, AUTH, WEAK, MONITOR_STALE, DEGRADING, ABSENT],
     fixes: &[PAUSE_UNPAUSE],
     timeout: Duration::from_secs(5),
 };
 
-/// Characters of a test's output that are shown.
-const OUTPUT_SHOWN: usize = 300;
+/// Limit of characters shown of a test's output.
+const MAX_OUTPUT_CHARS: usize = 300;
 
 pub(super) struct State {
     pub(super) settings: Settings,
@@ -105,13 +105,13 @@ pub(super) struct State {
 #[serde(default)]
 pub(super) struct Evidence {
     container: Container,
-    /// What the image has; looked up only when the test has failed.
+    /// Programs in the image; read only if the test has failed.
     files: Option<ImageFiles>,
-    /// Why that could not be looked up.
+    /// The reason why the image could not be read.
     files_gap: Option<String>,
-    /// Who listens in its network namespace; only when the test does not pass.
+    /// Listeners in its network namespace; only if the test does not pass.
     listeners: Option<Vec<Listener>>,
-    /// The engine's filesystem, where the engine says that it has no room to run the test.
+    /// The engine's filesystem, if the engine reports no space to run the test.
     full: Option<String>,
 }
 
@@ -139,7 +139,7 @@ impl Check for State {
                 Ok(files) => e.files = Some(files),
                 Err(why) => e.files_gap = Some(why.to_string()),
             }
-            // one that is only starting has not failed yet
+            // a starting container has no failed test yet
             if container.state.health.as_ref().is_some_and(|h| h.log.iter().any(|l| l.exit_code != 0))
                 && let Some(pid) = container.pid()
             {
@@ -165,7 +165,7 @@ impl Check for State {
         let mut findings = Vec::new();
         if health.status == "healthy" && health.failing_streak > 0 {
             let message = format!(
-                "{} is called healthy, but its last {} health tests failed; {} make it unhealthy",
+                "{} is still healthy, but its last {} health tests failed; {} failures make it unhealthy",
                 c.name, health.failing_streak, test.retries
             );
             findings
@@ -211,7 +211,7 @@ impl Check for State {
     }
 }
 
-/// A test that cannot pass will not; one that fails because something is not up yet may.
+/// Health tests that may still pass. A test with a missing command or without credentials will not.
 fn pending(c: &Container, status: &str, findings: &[Finding]) -> Vec<String> {
     let hopeless = findings.iter().any(|f| [COMMAND_MISSING.id, AUTH.id].contains(&f.code.as_str()));
     match status {
@@ -228,7 +228,7 @@ fn passes(c: &Container) -> bool {
 
 fn last_output(health: &Health) -> Option<String> {
     let last = health.log.last()?;
-    let output: String = last.output.trim().chars().take(OUTPUT_SHOWN).collect();
+    let output: String = last.output.trim().chars().take(MAX_OUTPUT_CHARS).collect();
     Some(if output.is_empty() {
         format!("exit code {}, no output", last.exit_code)
     } else {
@@ -236,14 +236,14 @@ fn last_output(health: &Health) -> Option<String> {
     })
 }
 
-/// The one thing that is wrong with the test itself, if there is one.
+/// The defect of the test itself, if any.
 fn broken_test(e: &Evidence, health: &Health, command: &Command) -> Option<Finding> {
     let c = &e.container;
     let failed: Vec<&HealthEntry> = health.log.iter().filter(|l| l.exit_code != 0).collect();
     if !health.log.is_empty() && failed.is_empty() {
         return None;
     }
-    // what the image lacks is known before the first test has run: an autoheal loop empties the log at every restart
+    // a missing program is known before the first test has run: an autoheal loop clears the log at every restart
     let lacking = e.files.as_ref().and_then(|f| command.lacking(&f.missing)).map(str::to_owned);
     let last = failed.last().map(|l| class(l, command));
     let missing = match (&last, lacking) {
@@ -269,9 +269,9 @@ fn broken_test(e: &Evidence, health: &Health, command: &Command) -> Option<Findi
             finding(&TIMEOUT, format!("{name}'s health test does not end within its timeout of {limit}"))
         }
         Class::SlowStart => {
-            finding(&TIMEOUT, format!("{name}'s health test cannot even be started in time: the engine or its disk is slow"))
+            finding(&TIMEOUT, format!("{name}'s health test cannot be started in time: the engine or its disk is slow"))
         }
-        Class::Auth => finding(&AUTH, format!("{name}'s health test is turned away: the service wants credentials")),
+        Class::Auth => finding(&AUTH, format!("{name}'s health test is rejected: the service requires credentials")),
         Class::Refused | Class::Other => refused(e, command).and_then(|(code, message)| finding(code, message)),
         Class::CommandMissing(_) => None,
     }
@@ -291,8 +291,8 @@ fn command_missing(e: &Evidence, program: &str, command: &Command, failed: &[&He
     let proposal = tools.as_ref().map(|t| {
         let made = replacement(t, command.asks.as_ref(), program);
         made.unwrap_or_else(|| match (&command.asks, t.is_empty()) {
-            (None, false) => "one made of these; what to ask is not to be seen from the old one".to_owned(),
-            _ => "none is possible with what the image has: add a check command to it, or remove the test".to_owned(),
+            (None, false) => "one that uses these; the old test has no URL or port to derive it from".to_owned(),
+            _ => "none is possible with the programs of the image: add a check command to it, or remove the test".to_owned(),
         })
     });
     let has =
@@ -301,15 +301,15 @@ fn command_missing(e: &Evidence, program: &str, command: &Command, failed: &[&He
         .key(KeyKind::Restarter, &c.id)
         .cite_opt("the image has", has)
         .cite_opt("a test that works", proposal)
-        .cite_opt("last test", failed.last().map(|l| l.output.trim().chars().take(OUTPUT_SHOWN).collect::<String>()))
-        .cite_opt("could not look into the image", e.files_gap.clone());
+        .cite_opt("last test", failed.last().map(|l| l.output.trim().chars().take(MAX_OUTPUT_CHARS).collect::<String>()))
+        .cite_opt("image could not be read", e.files_gap.clone());
     if !always && e.files.is_none() {
         finding = finding.likely();
     }
     finding
 }
 
-/// Why a connection is refused: localhost means `::1`, or the port is another one.
+/// The reason for a refused connection: localhost is `::1`, or the port is wrong.
 fn refused(e: &Evidence, command: &Command) -> Option<(&'static Code, String)> {
     let asks = command.asks.as_ref()?;
     let name = &e.container.name;
@@ -318,7 +318,7 @@ fn refused(e: &Evidence, command: &Command) -> Option<(&'static Code, String)> {
     let only_v4 = !on_port.is_empty() && on_port.iter().all(|l| l.address.is_ipv4());
     if asks.host == "localhost" && only_v4 && e.files.as_ref().is_some_and(|f| f.localhost_is_v6) {
         let message =
-            format!("{name}'s health test asks localhost, which is ::1 there, but port {} is served on IPv4 only", asks.port);
+            format!("{name}'s health test connects to localhost, which is ::1 there, but port {} is served on IPv4 only", asks.port);
         return Some((&LOCALHOST_IPV6, message));
     }
     let local = matches!(asks.host.as_str(), "localhost" | "127.0.0.1" | "::1" | "0.0.0.0");
@@ -327,7 +327,7 @@ fn refused(e: &Evidence, command: &Command) -> Option<(&'static Code, String)> {
         ports.sort_unstable();
         ports.dedup();
         let ports: Vec<String> = ports.iter().map(ToString::to_string).collect();
-        let message = format!("{name}'s health test asks port {}, but only {} is served there", asks.port, ports.join(", "));
+        let message = format!("{name}'s health test connects to port {}, but only {} is served there", asks.port, ports.join(", "));
         return Some((&PORT_MISMATCH, message));
     }
     None
@@ -358,7 +358,7 @@ fn stale(judged: &Judged<'_>, c: &Container, test: &HealthTest, health: &Health)
         return None;
     }
     finding(format!(
-        "{} is called {}, but its health test has not run for {}, limit {}",
+        "{} is {}, but its health test has not run for {}, limit {}",
         c.name,
         health.status,
         quantity::duration(silent),
@@ -366,16 +366,16 @@ fn stale(judged: &Judged<'_>, c: &Container, test: &HealthTest, health: &Health)
     ))
 }
 
-/// A test that cannot fail when it should.
+/// A test that passes although the service fails.
 fn weak(c: &Container, command: &Command) -> Option<Finding> {
     let text = command.text.as_str();
     let looks = text.contains("grep") || text.contains("PONG");
     let why = if text.contains("redis-cli") && text.contains("ping") && !looks && !text.contains(" -e") {
         "redis-cli ping exits 0 also for LOADING, NOAUTH and MISCONF"
     } else if text.contains("pg_isready") && !text.contains("psql") {
-        "pg_isready only asks whether connections are accepted, not whether queries work"
+        "pg_isready only checks whether connections are accepted, not whether queries work"
     } else if matches!(text.trim(), "true" | "/bin/true" | "exit 0" | ":") {
-        "it always passes"
+        "the test always passes"
     } else if text.contains("curl") && !text.contains(" -f") && !text.contains("--fail") && !fails_by_flag(text) && !looks {
         "curl without -f passes also for error pages"
     } else {

@@ -1,5 +1,5 @@
-//! Is there anything behind the published ports? Asked of the kernel, not by connecting: docker-proxy accepts connections for a dead
-//! port too, and databases count or log connections that say nothing.
+//! Listeners behind published ports, read from the kernel. A connection proves nothing: docker-proxy also accepts it for a dead
+//! port, and databases count or log connections without a request.
 
 use std::time::Duration;
 
@@ -15,13 +15,13 @@ use crate::servers::READ_TIMEOUT;
 pub(super) const TCP: Code = Code {
     id: "healthcheck.tcp",
     severities: &[Severity::Warn, Severity::Crit],
-    when: "nothing in the container listens on a published TCP port, or only on its loopback (crit); the same while another of its ports is served or its health test passes (warn)",
-    hint: "look at what the service listens on (its bind address and port) and at what is published",
+    when: "a published TCP port has no listener in the container, or only one on loopback (crit); the same while another of its ports is served or its health test passes (warn)",
+    hint: "compare the bind address and port of the service with the published port",
 };
 
 static SPEC: CheckSpec = CheckSpec {
     id: "healthcheck.tcp",
-    title: "published ports lead to something that listens",
+    title: "published ports have a listener",
     codes: &[TCP],
     fixes: &[],
     timeout: Duration::from_secs(3),
@@ -52,7 +52,7 @@ impl Check for Tcp {
     async fn probe(&self, cx: &ProbeCx, target: &Target) -> Result<Evidence, ProbeError> {
         let container = cx.running(target).await?;
         if container.ports.is_empty() {
-            return Err(ProbeError::Skip("it publishes no TCP port".to_owned()));
+            return Err(ProbeError::Skip("no published TCP port".to_owned()));
         }
         let pid = container.process()?;
         let read = move |io: &Io| listeners::listeners_of(io, pid.into());
@@ -76,8 +76,8 @@ impl Check for Tcp {
         let healthy = c.state.health.as_ref().is_some_and(|h| h.status == "healthy");
         let severity = if some_served || healthy { Severity::Warn } else { Severity::Crit };
         let why = match reach(e, first.container) {
-            Reach::Loopback => "listens only on 127.0.0.1 inside",
-            _ => "nothing listens on it inside",
+            Reach::Loopback => "its listener is on loopback only",
+            _ => "it has no listener inside",
         };
         let message = format!("{} publishes port {} as {}, but {why}", c.name, first.container, first.host);
         let mut ports: Vec<String> = e.listeners.iter().map(|l| format!("{}:{}", l.address, l.port)).collect();
@@ -89,7 +89,7 @@ impl Check for Tcp {
     }
 }
 
-/// From where a port can be reached.
+/// Reachability of a port.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Reach {
     Nowhere,

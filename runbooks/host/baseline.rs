@@ -1,4 +1,4 @@
-//! How the machine was set up: what bites later, at the next boot or the first busy day. Provisioning is where these belong.
+//! Setup of the machine: settings that cause faults later, at the next boot or under load. They belong in the provisioning.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -19,19 +19,19 @@ use crate::sysctl;
 const BASELINE: Code = Code {
     id: "host.baseline",
     severities: &[Severity::Info, Severity::Warn],
-    when: "the engine runs and is not started at boot, the host cannot resolve its own name, or the machine id is missing (warn); unattended upgrades, kernel settings, room behind the last partition, packets larger than the network's (info)",
-    hint: "put it into the image or the provisioning, so that the next machine has it too: `opsctl bootstrap --apply`",
+    when: "the engine runs and is not started at boot, the host cannot resolve its own name, or the machine id is missing (warn); unattended upgrades, kernel settings, unallocated space behind the last partition, bridge MTU larger than the egress MTU (info)",
+    hint: "add the setting to the image or the provisioning, so that the next machine has it too: `opsctl bootstrap --apply`",
 };
 
 const ENABLE_UNIT: FixSpec =
-    FixSpec { id: "host.enable-unit", risk: Risk::R1, title: "start the unit at boot from now on; nothing starts now" };
+    FixSpec { id: "host.enable-unit", risk: Risk::R1, title: "enable the unit, so that it starts at boot; it is not started now" };
 const SET_SYSCTL: FixSpec =
     FixSpec { id: "host.set-sysctl", risk: Risk::R1, title: "raise kernel settings, now and at every boot" };
 const ADD_HOSTNAME: FixSpec = FixSpec { id: "host.add-hostname", risk: Risk::R1, title: "add the host's own name to /etc/hosts" };
 
 static SPEC: CheckSpec = CheckSpec {
     id: "host.baseline",
-    title: "the machine is set up well",
+    title: "the setup of the machine is complete",
     codes: &[BASELINE],
     fixes: &[ADD_HOSTNAME, ENABLE_UNIT, SET_SYSCTL],
     timeout: Duration::from_secs(3),
@@ -39,9 +39,9 @@ static SPEC: CheckSpec = CheckSpec {
 
 const SOMAXCONN: &str = "net.core.somaxconn";
 const INOTIFY: &str = "fs.inotify.max_user_instances";
-/// Room that is worth a word whatever its share, in bytes.
-const UNALLOCATED: u64 = 1 << 30;
-/// How many running containers make inotify instances scarce (each log follower and each .NET or Node watcher takes one).
+/// Minimum of unallocated space that is reported, in bytes.
+const MIN_UNALLOCATED_BYTES: u64 = 1 << 30;
+/// Running containers from which inotify instances become scarce (each log follower and each .NET or Node watcher uses one).
 const MANY_CONTAINERS: usize = 30;
 
 pub(super) struct Baseline {
@@ -58,13 +58,13 @@ pub(super) struct Evidence {
     unallocated: Vec<Unallocated>,
     mtus: Mtus,
     sysctls: BTreeMap<String, String>,
-    /// They can be changed here.
+    /// The kernel parameters can be changed on this host.
     sysctls_writable: bool,
     /// Running containers.
     running: usize,
-    /// State of the unit files of the engine; empty where systemd or the engine is not there.
+    /// State of the unit files of the engine; empty without systemd or the engine.
     engine_units: BTreeMap<String, String>,
-    /// unattended-upgrades is installed and on.
+    /// unattended-upgrades is installed and enabled.
     upgrades: bool,
 }
 
@@ -122,7 +122,7 @@ impl Check for Baseline {
             return Ok(plan(&ENABLE_UNIT, vec![Action::EnableUnit { unit }], undo));
         }
         if fix == ADD_HOSTNAME.id {
-            // as Debian's installer does; 127.0.0.1 keeps the name localhost
+            // as in Debian's installer; 127.0.0.1 keeps the name localhost
             let (path, line) = ("/etc/hosts".to_owned(), format!("127.0.1.1 {}", e.name.hostname));
             let undo = vec![Action::RemoveLine { path: path.clone(), line: line.clone() }];
             return Ok(plan(&ADD_HOSTNAME, vec![Action::AddLine { path, line }], undo));
@@ -145,12 +145,12 @@ fn warn(message: impl Into<String>) -> Finding {
     Finding::new(&BASELINE, Severity::Warn, Subject::host(), message)
 }
 
-/// After a reboot nothing would start the containers.
+/// The engine is not started at boot, so after a reboot no container runs.
 fn engine(e: &Evidence) -> Option<Finding> {
     let service = e.engine_units.get("docker.service")?;
     let started = e.engine_units.values().any(|state| matches!(state.as_str(), "enabled" | "enabled-runtime"));
     (!started && e.running > 0).then(|| {
-        let message = format!("docker.service is {service}: after a reboot no container comes back");
+        let message = format!("docker.service is {service}: after a reboot no container is started");
         let subject = Subject { kind: Kind::Unit, name: "docker.service".to_owned(), identity: "docker.service".to_owned() };
         let finding = Finding::new(&BASELINE, Severity::Warn, subject, message);
         if service == "masked" { finding } else { finding.fix(ENABLE_UNIT.id) }
@@ -163,18 +163,18 @@ fn own_name(e: &Evidence) -> Option<Finding> {
         return None;
     }
     let finding = if n.nameservers == 0 {
-        warn(format!("the host cannot resolve its own name {}: it is not in /etc/hosts, and there is no name server", n.hostname))
+        warn(format!("the host cannot resolve its own name {}: it is not in /etc/hosts, and no name server is configured", n.hostname))
     } else {
-        info(format!("the host's own name {} is not in /etc/hosts: whatever needs it waits for a name server", n.hostname))
+        info(format!("the host's own name {} is not in /etc/hosts: programs that resolve it wait for a name server", n.hostname))
     };
     Some(finding.fix(ADD_HOSTNAME.id))
 }
 
-/// Without one, D-Bus and the journal do not work; machines with the same one get the same DHCP lease.
+/// Without a machine id, D-Bus and the journal do not work; machines with the same id get the same DHCP lease.
 fn machine_id(e: &Evidence) -> Option<Finding> {
     let id = e.machine_id.as_str();
     let valid = id.len() == 32 && id.bytes().all(|b| b.is_ascii_hexdigit()) && !id.bytes().all(|b| b == b'0');
-    // an image without systemd has none and needs none
+    // an image without systemd has no machine id and needs none
     let systemd = !e.engine_units.is_empty() || !id.is_empty();
     (!valid && systemd && !e.in_container).then(|| {
         let shown = if id.is_empty() { "empty" } else { id };
@@ -186,23 +186,23 @@ fn packets(e: &Evidence) -> Option<Finding> {
     let (egress, mtu) = e.mtus.egress.as_ref()?;
     let larger: Vec<String> = e.mtus.bridges.iter().filter(|(_, m)| m > mtu).map(|(name, m)| format!("{name} {m}")).collect();
     (!larger.is_empty()).then(|| {
-        info(format!("{egress} takes packets of {mtu} bytes, the containers' bridges send larger ones: {}", larger.join(", ")))
-            .hint("set `mtu` in daemon.json to the smaller size when the machine is made; where path MTU discovery is filtered, large requests hang")
+        info(format!("{egress} has an MTU of {mtu} bytes, bridges of containers have a larger one: {}", larger.join(", ")))
+            .hint("set `mtu` in daemon.json to the smaller size when the machine is provisioned; if path MTU discovery is filtered, large requests hang")
     })
 }
 
 fn upgrades(e: &Evidence) -> Option<Finding> {
     let apt = matches!(e.distribution.as_str(), "debian" | "ubuntu");
     (apt && !e.upgrades && !e.in_container)
-        .then(|| info("security updates are not installed by themselves: unattended-upgrades is not installed or off"))
+        .then(|| info("security updates are not installed automatically: unattended-upgrades is not installed or disabled"))
 }
 
 impl Baseline {
-    /// Kernel settings that are too low for a host like this: `(name, now, wanted)`.
+    /// Kernel settings below their minimum: `(name, now, wanted)`.
     fn low_settings(&self, e: &Evidence) -> Vec<(&'static str, u64, u64)> {
         let now = |key: &str| e.sysctls.get(key).and_then(|v| v.parse::<u64>().ok());
-        let crowded = e.running >= MANY_CONTAINERS;
-        let wanted = [(SOMAXCONN, self.settings.somaxconn, true), (INOTIFY, self.settings.inotify_instances, crowded)];
+        let many_containers = e.running >= MANY_CONTAINERS;
+        let wanted = [(SOMAXCONN, self.settings.somaxconn, true), (INOTIFY, self.settings.inotify_instances, many_containers)];
         wanted
             .into_iter()
             .filter_map(|(key, wanted, matters)| Some((key, now(key).filter(|n| *n < wanted && matters)?, wanted)))
@@ -211,16 +211,16 @@ impl Baseline {
 
     fn settings_of_kernel(&self, e: &Evidence) -> Option<Finding> {
         let low = self.low_settings(e);
-        let said: Vec<String> = low.iter().map(|(key, now, wanted)| format!("{key} is {now}, wanted {wanted}")).collect();
-        (!low.is_empty() && e.sysctls_writable).then(|| info(said.join("; ")).fix(SET_SYSCTL.id))
+        let list: Vec<String> = low.iter().map(|(key, now, wanted)| format!("{key} is {now}, wanted {wanted}")).collect();
+        (!low.is_empty() && e.sysctls_writable).then(|| info(list.join("; ")).fix(SET_SYSCTL.id))
     }
 
     fn disk(&self, e: &Evidence) -> Option<Finding> {
         let share = |u: &Unallocated| u.unused as f64 * 100.0 / u.size.max(1) as f64;
-        let counts = |u: &&Unallocated| u.unused >= UNALLOCATED && share(u) >= self.settings.unallocated_percent;
+        let counts = |u: &&Unallocated| u.unused >= MIN_UNALLOCATED_BYTES && share(u) >= self.settings.unallocated_percent;
         let u = e.unallocated.iter().find(counts)?;
         let message = format!(
-            "{} of disk {} lie behind its last partition {}, {}, limit {}",
+            "{} of disk {} are unallocated behind its last partition {}, {}, limit {}",
             bytes(u.unused),
             u.disk,
             u.partition,
@@ -230,7 +230,7 @@ impl Baseline {
         let number: String = u.partition.chars().rev().take_while(char::is_ascii_digit).collect();
         let number: String = number.chars().rev().collect();
         Some(info(message).hint(format!(
-            "growpart /dev/{} {number}, then resize2fs or xfs_growfs: the disk was made larger than the image",
+            "growpart /dev/{} {number}, then resize2fs or xfs_growfs: the disk is larger than the image",
             u.disk
         )))
     }

@@ -1,4 +1,4 @@
-//! Is a reboot due, and would one change anything?
+//! Pending and recent reboots.
 
 use std::time::Duration;
 
@@ -16,14 +16,14 @@ use crate::processes::of_host;
 const REBOOT_REQUIRED: Code = Code {
     id: "host.reboot-required",
     severities: &[Severity::Info, Severity::Warn, Severity::Crit],
-    when: "a package asks for a reboot or a newer kernel is installed (info; warn after 14 days); the modules of the running kernel are gone (crit)",
+    when: "a package requires a reboot or a newer kernel is installed (info; warn after 14 days); the modules of the running kernel were removed (crit)",
     hint: "reboot at a quiet time",
 };
 const REBOOT_RECENT: Code = Code {
     id: "host.reboot-recent",
     severities: &[Severity::Info],
     when: "the machine booted less than 10 min ago",
-    hint: "if nobody meant it: `journalctl -b -1 -e` and the provider's console say why",
+    hint: "if the reboot was not planned, the reason is in `journalctl -b -1 -e` or the provider's console",
 };
 
 static SPEC: CheckSpec = CheckSpec {
@@ -51,21 +51,21 @@ impl Check for BootCheck {
     }
 
     fn judge(&self, judged: &Judged<'_>, e: &Boot) -> Judgement {
-        let due = if modules_gone(e) { Some(gone(e)) } else { self.due(judged.taken_at, e) };
+        let due = if modules_removed(e) { Some(modules_removed_finding(e)) } else { self.due(judged.taken_at, e) };
         let findings: Vec<Finding> = due.into_iter().map(of_host).chain(self.recent(e)).collect();
         findings.into()
     }
 }
 
-/// The folder of the running kernel's modules was removed with its package: what is not loaded yet never will be.
-fn modules_gone(e: &Boot) -> bool {
-    // a kernel that came with no package (a container, a custom kernel) has no modules here either, and needs none
+/// The module directory of the running kernel was removed with its package: no further module can be loaded.
+fn modules_removed(e: &Boot) -> bool {
+    // a kernel without a package (a container, a custom kernel) has no module directory either, and needs none
     e.modules_supported && !e.modules_present && !e.in_container && !e.installed.is_empty()
 }
 
-fn gone(e: &Boot) -> Finding {
+fn modules_removed_finding(e: &Boot) -> Finding {
     let message =
-        format!("the modules of the running kernel {} are gone: nothing that needs a new one works until a reboot", e.running);
+        format!("the modules of the running kernel {} were removed: no further module can be loaded until a reboot", e.running);
     let installed: Vec<&str> = e.installed.iter().map(|k| k.release.as_str()).collect();
     Finding::new(&REBOOT_REQUIRED, Severity::Crit, Subject::host(), message)
         .cite("kernels in /boot", installed.join(", "))
@@ -85,9 +85,9 @@ impl BootCheck {
         let when = since.map(|s| format!(" for {}", ago(now, s).trim_end_matches(" ago"))).unwrap_or_default();
         let limit = if late { format!(", limit {:.0} d", self.settings.reboot_warn_days) } else { String::new() };
         let message = match (e.required_since, newer) {
-            (Some(_), _) => format!("a reboot has been due{when}{limit}{}", asked_by(&e.required_by)),
+            (Some(_), _) => format!("a reboot has been due{when}{limit}{}", because_of(&e.required_by)),
             (None, Some(kernel)) => {
-                format!("kernel {} has been installed{when}{limit}, and {} still runs", kernel.release, e.running)
+                format!("kernel {} has been installed{when}{limit}, and {} is still running", kernel.release, e.running)
             }
             (None, None) => return None,
         };
@@ -103,13 +103,13 @@ impl BootCheck {
     }
 }
 
-/// A kernel that a reboot would start instead. Where the running one is not among those in /boot, nothing is known about that.
+/// A newer kernel that a reboot would start. `None` if the running kernel is not in /boot: the next kernel is then unknown.
 fn newer_kernel(e: &Boot) -> Option<&boot::Kernel> {
     let newest = e.installed.first()?;
     let from_here = e.installed.iter().any(|k| k.release == e.running);
     (!e.in_container && from_here && version(&newest.release) > version(&e.running)).then_some(newest)
 }
 
-fn asked_by(packages: &[String]) -> String {
+fn because_of(packages: &[String]) -> String {
     if packages.is_empty() { String::new() } else { format!(", because of {}", some_of(packages, 1)) }
 }

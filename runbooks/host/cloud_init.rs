@@ -1,4 +1,4 @@
-//! Did the first boot do what it was told? A recoverable error is not a failed boot.
+//! Result of cloud-init. A recoverable error is not a failed boot.
 
 use std::time::Duration;
 
@@ -15,13 +15,13 @@ use super::Settings;
 const CLOUD_INIT: Code = Code {
     id: "host.cloud-init",
     severities: &[Severity::Info, Severity::Warn, Severity::Crit],
-    when: "a stage of cloud-init failed, `cloud-init status` exits with 1 (crit); it went on after errors, exit 2, or still runs after 15 min (warn); it is disabled (info)",
-    hint: "see /var/log/cloud-init.log and /var/log/cloud-init-output.log; `cloud-init schema --system` checks the user data",
+    when: "a stage of cloud-init failed, `cloud-init status` exits with 1 (crit); cloud-init continued after errors, exit 2, or still runs after 15 min (warn); cloud-init is disabled (info)",
+    hint: "read /var/log/cloud-init.log and /var/log/cloud-init-output.log; `cloud-init schema --system` checks the user data",
 };
 
 static SPEC: CheckSpec = CheckSpec {
     id: "host.cloud-init",
-    title: "cloud-init did what it was told",
+    title: "cloud-init finished without errors",
     codes: &[CLOUD_INIT],
     fixes: &[],
     timeout: Duration::from_secs(2),
@@ -36,7 +36,7 @@ pub(super) struct CloudInitCheck {
 pub(super) struct Evidence {
     cloud_init: CloudInit,
     uptime_s: i64,
-    /// cloud-init itself started opsctl, from user data.
+    /// opsctl was started by cloud-init, from user data.
     within: bool,
 }
 
@@ -58,7 +58,7 @@ impl Check for CloudInitCheck {
     fn judge(&self, judged: &Judged<'_>, e: &Evidence) -> Judgement {
         let c = &e.cloud_init;
         let mut j = Judgement { findings: self.finding(judged, e).into_iter().collect(), ..Judgement::default() };
-        // called from user data, waiting for cloud-init would be waiting for oneself
+        // started from user data, opsctl would wait for itself
         if matches!(c.progress, Progress::Running | Progress::NotStarted) && !e.within && c.errors.is_empty() {
             j.pending.push("cloud-init".to_owned());
         }
@@ -82,14 +82,14 @@ impl CloudInitCheck {
                 .cite("last lines of cloud-init-output.log", c.output.join(" | "));
             return Some(UNITS.iter().fold(finding, |f, unit| f.key(KeyKind::Unit, *unit)));
         }
-        // the worst levels first; what is merely deprecated comes last
+        // the most severe levels first, deprecations last
         let levels = ["CRITICAL", "ERROR", "WARNING"];
         let worst = levels.iter().filter_map(|l| c.recoverable.get(*l));
         let others = c.recoverable.iter().filter(|(l, _)| !levels.contains(&l.as_str())).map(|(_, errors)| errors);
         let recoverable: Vec<&String> = worst.chain(others).flatten().collect();
         if let Some(first) = recoverable.first() {
             let more = if recoverable.len() > 1 { format!(" and {} more", recoverable.len() - 1) } else { String::new() };
-            let finding = new(Severity::Warn, format!("cloud-init went on after errors: {}{more}", short(first)))?;
+            let finding = new(Severity::Warn, format!("cloud-init continued after errors: {}{more}", short(first)))?;
             let all: Vec<String> = c.recoverable.iter().map(|(level, errors)| format!("{level} {}", errors.len())).collect();
             return Some(
                 finding.cite("exit code of cloud-init status", "2: the boot itself is fine").cite("by level", all.join(", ")),

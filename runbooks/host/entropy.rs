@@ -1,4 +1,4 @@
-//! Is there randomness? On any kernel of the last years there is, whatever `entropy_avail` says.
+//! State of the kernel's random number generator. On recent kernels `entropy_avail` is not significant.
 
 use std::time::Duration;
 
@@ -10,22 +10,22 @@ use serde::{Deserialize, Serialize};
 const ENTROPY_LOW: Code = Code {
     id: "host.entropy-low",
     severities: &[Severity::Warn],
-    when: "getrandom(2) would wait: the kernel's generator is not seeded; before Linux 5.6 also when under 200 bits are left",
-    hint: "give the machine a virtio-rng device, or run haveged: whatever needs a key waits until then",
+    when: "getrandom(2) would block: the kernel's random number generator is not seeded; before Linux 5.6 also if under 200 bits are left",
+    hint: "add a virtio-rng device to the machine, or run haveged: programs that generate keys block until then",
 };
 
 static SPEC: CheckSpec = CheckSpec {
     id: "host.entropy",
-    title: "the kernel gives random numbers",
+    title: "the kernel's random number generator is seeded",
     codes: &[ENTROPY_LOW],
     fixes: &[],
     timeout: Duration::from_secs(2),
 };
 
-/// Until 5.6 reading /dev/random took bits out of the pool and could wait for more; since 5.18 the pool always reads full, with 256.
-const FIXED_IN: &str = "5.6";
-/// Under this many bits readers of /dev/random waited soon (catalogue).
-const FEW_BITS: u64 = 200;
+/// Until 5.6 reading /dev/random drained the pool and could block; since 5.18 the pool always reads 256, which is full.
+const NONBLOCKING_SINCE: &str = "5.6";
+/// Bits below which readers of /dev/random are about to block (catalogue).
+const MIN_ENTROPY_BITS: u64 = 200;
 
 pub(super) struct Entropy;
 
@@ -35,7 +35,7 @@ pub(super) struct Evidence {
     kernel: String,
     /// `/proc/sys/kernel/random/entropy_avail`.
     available: Option<u64>,
-    /// `getrandom(2)` gives bytes at once.
+    /// `getrandom(2)` does not block.
     seeded: bool,
 }
 
@@ -53,11 +53,11 @@ impl Check for Entropy {
 
     fn judge(&self, _judged: &Judged<'_>, e: &Evidence) -> Judgement {
         let message = if !e.seeded {
-            "the kernel's random numbers are not seeded: whoever asks for one waits".to_owned()
-        } else if version(&e.kernel) < version(FIXED_IN)
-            && let Some(bits) = e.available.filter(|b| *b < FEW_BITS)
+            "the kernel's random number generator is not seeded: getrandom(2) blocks".to_owned()
+        } else if version(&e.kernel) < version(NONBLOCKING_SINCE)
+            && let Some(bits) = e.available.filter(|b| *b < MIN_ENTROPY_BITS)
         {
-            format!("{bits} bits of entropy are left, limit {FEW_BITS}, on Linux {}", e.kernel)
+            format!("{bits} bits of entropy are left, limit {MIN_ENTROPY_BITS}, on Linux {}", e.kernel)
         } else {
             return Judgement::default();
         };

@@ -1,4 +1,4 @@
-//! The host runbook: the boot, cloud-init, and how the machine was set up.
+//! The host runbook: the boot, cloud-init, and the setup of the machine.
 
 mod baseline;
 mod boot;
@@ -13,15 +13,15 @@ use serde::{Deserialize, Serialize};
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct Settings {
-    /// Days after which a reboot that is asked for is warn (catalogue: 14).
+    /// Days after which a required reboot is warn (catalogue: 14).
     pub reboot_warn_days: f64,
     /// Minutes after boot in which a boot counts as recent (netdata: 10).
     pub recent_boot_min: i64,
     /// Minutes after which cloud-init should be done (catalogue: 15).
     pub cloud_init_min: i64,
-    /// Room behind the last partition, in percent of the disk, that is worth knowing (judgement: 10).
+    /// Unallocated space behind the last partition, in percent of the disk, that is info (judgement: 10).
     pub unallocated_percent: f64,
-    /// `net.core.somaxconn` below which queues of servers are cut short (Linux 5.4 and later: 4096).
+    /// `net.core.somaxconn` below which listen backlogs are truncated (Linux 5.4 and later: 4096).
     pub somaxconn: u64,
     /// `fs.inotify.max_user_instances` below which many containers run out (judgement: 512; the kernel's default is 128).
     pub inotify_instances: u64,
@@ -40,13 +40,13 @@ impl Default for Settings {
     }
 }
 
-/// What may cause what (catalogue §18).
+/// Causes and effects (catalogue §18).
 const LINKS: &[Link] = &[
     Link::likely(
         "host.reboot-required",
         "container.start-failed",
         KeyKind::Host,
-        "the modules of the running kernel are gone, so nothing that needs a new one starts",
+        "the modules of the running kernel were removed, so no further module can be loaded",
     ),
     Link::confirmed("host.cloud-init", "systemd.unit-failed", KeyKind::Unit, "the unit is the stage of cloud-init that failed"),
 ];
@@ -57,7 +57,7 @@ pub fn runbook(settings: &Settings) -> Runbook {
     let settings = settings.clone();
     Runbook {
         id: "host",
-        about: "A boot that went wrong or is due, cloud-init, and how the machine is set up",
+        about: "Failed and pending reboots, cloud-init, and the setup of the machine",
         checks: vec![
             Box::new(boot::BootCheck { settings: settings.clone() }),
             Box::new(cloud_init::CloudInitCheck { settings: settings.clone() }),

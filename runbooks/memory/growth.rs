@@ -1,4 +1,4 @@
-//! Who grows? Only history tells: a process that is large may always have been.
+//! Growth of the largest processes from run to run. The size of a process alone proves no leak.
 
 use std::time::Duration;
 
@@ -22,25 +22,25 @@ const LEAK: Code = Code {
     id: "memory.leak-suspect",
     severities: &[Severity::Warn],
     when: "one of the largest processes, an hour old or more, grew by over 10 % per hour for an hour or more, and by 5 % of the memory",
-    hint: "restart it at a quiet time, and look for what it keeps",
+    hint: "restart it in a maintenance window and find the objects it retains",
 };
 
 static SPEC: CheckSpec = CheckSpec {
     id: "memory.growth",
-    title: "large processes do not grow",
+    title: "The largest processes do not grow steadily",
     codes: &[LEAK],
     fixes: &[RESTART],
     timeout: Duration::from_secs(4),
 };
 
-/// A shorter time says nothing about a trend, and a younger process is still warming up.
-const SHORTEST: SignedDuration = SignedDuration::from_hours(1);
-/// How far back to compare.
-const LONGEST_S: i64 = 24 * 3600;
-/// Smaller processes are not remembered, as a share of the memory.
-const NOTABLE: f64 = 0.02;
-/// Less growth is not worth a restart, as a share of the memory.
-const SERIOUS: f64 = 0.05;
+/// A shorter interval shows no trend, and a younger process is still warming up.
+const MIN_INTERVAL: SignedDuration = SignedDuration::from_hours(1);
+/// Longest interval to compare.
+const MAX_INTERVAL_S: i64 = 24 * 3600;
+/// Smaller processes are not recorded, as a share of the memory.
+const MIN_SHARE: f64 = 0.02;
+/// Less growth does not justify a restart, as a share of the memory.
+const MIN_GROWTH_SHARE: f64 = 0.05;
 
 pub(super) struct Growth {
     pub(super) settings: Settings,
@@ -51,20 +51,20 @@ pub(super) struct Growth {
 pub(super) struct Evidence {
     total: u64,
     boot_id: String,
-    largest: Vec<Seen>,
+    largest: Vec<TrackedProcess>,
     containers: Names,
 }
 
 #[derive(Debug, Clone, Serialize, Deserialize)]
-struct Seen {
+struct TrackedProcess {
     process: Consumer,
-    /// What it holds alone, in bytes: without files and shared memory, which a database fills as it warms up.
+    /// Anonymous memory in bytes: without file pages and shared memory, which a database fills as it warms up.
     anonymous: u64,
-    /// Seconds since it was started.
+    /// Seconds since its start.
     age_s: i64,
-    /// What it held at the oldest run of opsctl that saw it in the last 24 h.
+    /// The oldest sample of the last 24 h.
     before: Option<Sample>,
-    /// Its container, when it grew enough to be restarted, with what a restart has to know.
+    /// The container of a process that grew enough for a restart, with the facts a restart needs.
     container: Option<(Container, restart_container::Around)>,
 }
 
@@ -81,18 +81,18 @@ impl Check for Growth {
         let now = clock::now();
         let since_boot = clock::since_boot().as_secs();
         let mut largest = Vec::new();
-        let notable: Vec<&Consumer> = activity.largest.iter().filter(|c| c.rss as f64 > total as f64 * NOTABLE).collect();
+        let notable: Vec<&Consumer> = activity.largest.iter().filter(|c| c.rss as f64 > total as f64 * MIN_SHARE).collect();
         let pids: Vec<i32> = notable.iter().map(|c| c.process.pid).collect();
         let read = move |io: &Io| pids.into_iter().map(|pid| process::anonymous(io, pid)).collect::<Vec<_>>();
         let anonymous = blocking::run("memory of processes", "/proc", READ_TIMEOUT, read).await?;
         for (process, anonymous) in notable.into_iter().zip(anonymous) {
             let started = i64::try_from(process.process.start_ticks / host::clock_ticks()).unwrap_or(0);
-            let before = cx.history.oldest(&object(process, &boot_id), "anonymous_bytes", LONGEST_S);
+            let before = cx.history.oldest(&object(process, &boot_id), "anonymous_bytes", MAX_INTERVAL_S);
             let anonymous = anonymous.unwrap_or(process.rss);
-            let mut seen = Seen { process: process.clone(), anonymous, age_s: since_boot - started, before, container: None };
+            let mut seen = TrackedProcess { process: process.clone(), anonymous, age_s: since_boot - started, before, container: None };
             if self.growth(&seen, total, now).is_some()
                 && let Ok(docker) = cx.docker()
-                // a process chooses the name of its control group, and the fix restarts the container
+                // a process can choose the name of its control group, and the fix restarts the container
                 && let Home::Container(id) = cx.proven_home(process.process.pid, process.home.clone()).await
             {
                 let container = docker.inspect(&id).await?;
@@ -121,31 +121,31 @@ impl Check for Growth {
         let (container, around) = containers
             .into_iter()
             .find(|(c, _)| c.subject() == finding.subject)
-            .ok_or_else(|| Refusal::Precondition("the container is gone".to_owned()))?;
+            .ok_or_else(|| Refusal::Precondition("the container no longer exists".to_owned()))?;
         restart_container::plan(container, around, &SPEC, finding, judged.target)
     }
 }
 
-/// A pid is used again: its start time tells who it is, in this boot.
+/// A pid is reused: its start time and the boot id identify the process.
 fn object(process: &Consumer, boot_id: &str) -> String {
     format!("process:{}@{boot_id}/{}", process.process.pid, process.process.start_ticks)
 }
 
 impl Growth {
-    /// Growth per hour in percent and in all in bytes, if it is suspicious.
-    fn growth(&self, s: &Seen, total: u64, now: jiff::Timestamp) -> Option<(f64, f64, SignedDuration)> {
+    /// Growth per hour in percent and total growth in bytes, if suspicious.
+    fn growth(&self, s: &TrackedProcess, total: u64, now: jiff::Timestamp) -> Option<(f64, f64, SignedDuration)> {
         let before = s.before.as_ref().filter(|b| b.value > 0.0)?;
         let span = now.duration_since(before.at);
-        let old_enough = s.age_s.saturating_sub(span.as_secs()) >= SHORTEST.as_secs();
-        if span < SHORTEST || !old_enough {
+        let old_enough = s.age_s.saturating_sub(span.as_secs()) >= MIN_INTERVAL.as_secs();
+        if span < MIN_INTERVAL || !old_enough {
             return None;
         }
         let grown = s.anonymous as f64 - before.value;
         let per_hour = grown * 100.0 / before.value / (span.as_secs_f64() / 3600.0);
-        (per_hour > self.settings.growth_warn_percent && grown > total as f64 * SERIOUS).then_some((per_hour, grown, span))
+        (per_hour > self.settings.growth_warn_percent && grown > total as f64 * MIN_GROWTH_SHARE).then_some((per_hour, grown, span))
     }
 
-    fn suspect(&self, judged: &Judged<'_>, e: &Evidence, s: &Seen) -> Option<Finding> {
+    fn suspect(&self, judged: &Judged<'_>, e: &Evidence, s: &TrackedProcess) -> Option<Finding> {
         let (per_hour, grown, span) = self.growth(s, e.total, judged.taken_at)?;
         let p = &s.process;
         let name = e.containers.process(&p.comm, p.process.pid, &p.home);

@@ -1,4 +1,4 @@
-//! The memory runbook: is memory short, who holds it, and whom did the kernel kill for it.
+//! The memory runbook: available memory, its largest users, memory pressure and OOM kills.
 
 mod growth;
 mod oom;
@@ -13,13 +13,13 @@ use serde::{Deserialize, Serialize};
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct Settings {
-    /// Memory that new programs can get, in percent, below which is warn (netdata health.d/ram.conf, mixin: 10).
+    /// Available memory in percent below which is warn (netdata health.d/ram.conf, mixin: 10).
     pub available_warn_percent: f64,
-    /// The same for crit (judgement: 5).
+    /// Available memory in percent below which is crit (judgement: 5).
     pub available_crit_percent: f64,
     /// Share of the last minute in percent in which tasks waited for memory that is warn (judgement: 10).
     pub waiting_warn_percent: f64,
-    /// Share of the last 10 s in which all tasks waited for memory that is crit (judgement: 20).
+    /// Share of the last 10 s in which all tasks stalled for memory that is crit (judgement: 20).
     pub stalled_crit_percent_10s: f64,
     /// The same for the last minute (judgement: 10; systemd-oomd kills at 60).
     pub stalled_crit_percent_60s: f64,
@@ -27,13 +27,13 @@ pub struct Settings {
     pub swap_warn_percent: f64,
     /// The same for crit (netdata: 98).
     pub swap_crit_percent: f64,
-    /// Pages read from swap per second that are warn (mixin: 500), with as many major faults.
+    /// Pages read from swap per second above which is warn (mixin: 500), with as many major faults.
     pub swap_in_pages: f64,
-    /// Promised memory in percent of the limit that is crit when the limit is enforced (judgement: 90).
+    /// Committed memory in percent of the commit limit that is crit when the limit is enforced (judgement: 90).
     pub committed_crit_percent: f64,
-    /// Kernel memory that cannot be dropped, in percent of all, that is warn (judgement: 25).
+    /// Unreclaimable kernel memory in percent of the total that is warn (judgement: 25).
     pub slab_warn_percent: f64,
-    /// tmpfs and shared memory in percent of all that is warn (judgement: 50).
+    /// tmpfs and shared memory in percent of the total that is warn (judgement: 50).
     pub shmem_warn_percent: f64,
     /// Growth of a process per hour in percent that makes it suspect (judgement: 10).
     pub growth_warn_percent: f64,
@@ -58,21 +58,21 @@ impl Default for Settings {
     }
 }
 
-/// What may cause what (catalogue §18).
+/// Causes and effects (catalogue §18).
 const LINKS: &[Link] = &[
-    Link::confirmed("memory.leak-suspect", "memory.available", KeyKind::Host, "one process holds more and more of it"),
-    Link::confirmed("memory.slab", "memory.available", KeyKind::Host, "the kernel itself holds it"),
-    Link::confirmed("memory.shm", "memory.available", KeyKind::Host, "files in memory hold it"),
-    Link::confirmed("memory.available", "memory.swap-thrash", KeyKind::Host, "what is needed does not fit into memory"),
-    Link::confirmed("memory.available", "memory.pressure", KeyKind::Host, "there is nothing left to give out"),
+    Link::confirmed("memory.leak-suspect", "memory.available", KeyKind::Host, "one process keeps growing"),
+    Link::confirmed("memory.slab", "memory.available", KeyKind::Host, "kernel objects use it"),
+    Link::confirmed("memory.shm", "memory.available", KeyKind::Host, "tmpfs files and shared memory use it"),
+    Link::confirmed("memory.available", "memory.swap-thrash", KeyKind::Host, "the working set does not fit into memory"),
+    Link::confirmed("memory.available", "memory.pressure", KeyKind::Host, "no memory is left to allocate"),
     Link::confirmed("memory.swap-thrash", "memory.pressure", KeyKind::Host, "tasks wait for pages from swap"),
     Link::likely(
         "container.memory-near-limit",
         "memory.pressure",
         KeyKind::Host,
-        "a container at its limit waits for memory although the host has some",
+        "a container at its limit waits for memory although the host has free memory",
     ),
-    Link::likely("memory.pressure", "cpu.iowait", KeyKind::Host, "memory that is short makes the disk busy"),
+    Link::likely("memory.pressure", "cpu.iowait", KeyKind::Host, "reclaim and swapping keep the disk busy"),
     Link::likely("memory.pressure", "healthcheck.slow", KeyKind::Host, "everything waits for memory"),
     Link::likely("memory.pressure", "healthcheck.timeout", KeyKind::Host, "everything waits for memory"),
     Link::confirmed(
@@ -107,7 +107,7 @@ pub fn runbook(settings: &Settings) -> Runbook {
     let settings = settings.clone();
     Runbook {
         id: "memory",
-        about: "Memory that is short or waited for, who holds it, and whom the kernel killed for it",
+        about: "Memory shortage and pressure, the largest processes, and OOM kills",
         checks: vec![
             Box::new(usage::Usage { settings: settings.clone() }),
             Box::new(pressure::Pressure { settings: settings.clone() }),

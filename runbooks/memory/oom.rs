@@ -1,4 +1,4 @@
-//! Did the kernel kill somebody because the whole host was out of memory? Kills at a container's own limit are the container runbook's.
+//! OOM kills because the whole host was out of memory. Kills at the limit of a container belong to the container runbook.
 
 use std::time::Duration;
 
@@ -17,32 +17,32 @@ use crate::processes::{Names, at_home, of_host};
 const OOM_KILL: Code = Code {
     id: "memory.oom-kill",
     severities: &[Severity::Info, Severity::Crit],
-    when: "the kernel killed a process in the last 24 h because the host was out of memory (crit); its counter grew and its log no longer says whose limit it was (info)",
-    hint: "the victim is often not the culprit: find who grew, and give containers memory limits so that one cannot take all",
+    when: "the kernel killed a process in the last 24 h because the host was out of memory (crit); the counter of OOM kills grew and the kernel log no longer has the entries (info)",
+    hint: "the victim is often not the cause: find the process that grew, and set memory limits on containers so that one cannot use all memory",
 };
 
 static SPEC: CheckSpec = CheckSpec {
     id: "memory.oom",
-    title: "the host has not run out of memory",
+    title: "The host has not run out of memory",
     codes: &[OOM_KILL],
     fixes: &[],
     timeout: Duration::from_secs(3),
 };
 
-/// Older kills are history (catalogue: 24 h).
-const RECENT: SignedDuration = SignedDuration::from_hours(24);
+/// Older kills are not reported (catalogue: 24 h).
+const MAX_AGE: SignedDuration = SignedDuration::from_hours(24);
 
 pub(super) struct Oom;
 
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
 #[serde(default)]
 pub(super) struct Evidence {
-    /// All kills the kernel log still has, also those at a limit.
+    /// All kills in the kernel log, including those at a limit.
     kills: Vec<OomKill>,
     containers: Names,
     /// Kills since boot, of both kinds.
     counter: Option<u64>,
-    /// The same at the oldest run of opsctl in this boot and the last 24 h.
+    /// The counter at the oldest run of opsctl in this boot and the last 24 h.
     before: Option<Sample>,
     boot_id: String,
     /// Why the kernel log could not be read.
@@ -60,7 +60,7 @@ impl Check for Oom {
         let boot_id = host::read_info().await.boot_id;
         let mut e = Evidence {
             counter: cx.watch.now().await?.paging.oom_kills,
-            before: cx.history.oldest(&object(&boot_id), "oom_kills", RECENT.as_secs()),
+            before: cx.history.oldest(&object(&boot_id), "oom_kills", MAX_AGE.as_secs()),
             boot_id,
             ..Evidence::default()
         };
@@ -75,9 +75,9 @@ impl Check for Oom {
     }
 
     fn judge(&self, judged: &Judged<'_>, e: &Evidence) -> Judgement {
-        let recent = |k: &&OomKill| judged.taken_at.duration_since(k.at) < RECENT;
+        let recent = |k: &&OomKill| judged.taken_at.duration_since(k.at) < MAX_AGE;
         let kills: Vec<&OomKill> = e.kills.iter().filter(recent).filter(|k| k.limited_by.is_none()).collect();
-        let finding = killed(judged, e, &kills).or_else(|| counted(e, e.kills.iter().filter(recent).count()));
+        let finding = killed(judged, e, &kills).or_else(|| dropped_entries(e, e.kills.iter().filter(recent).count()));
         let samples = e.counter.map(|n| Sample {
             object: object(&e.boot_id),
             metric: "oom_kills".to_owned(),
@@ -93,7 +93,7 @@ impl Check for Oom {
     }
 }
 
-/// The counter begins at zero with every boot.
+/// The counter restarts at zero with every boot.
 fn object(boot_id: &str) -> String {
     format!("host@{boot_id}")
 }
@@ -104,13 +104,13 @@ fn killed(judged: &Judged<'_>, e: &Evidence, kills: &[&OomKill]) -> Option<Findi
         let pid = i32::try_from(k.pid).unwrap_or(0);
         e.containers.process(&k.task, pid, &Home::of_path(&k.victim_cgroup))
     };
-    let holding = last.anon_rss_kib.map(|kib| format!(", which held {}", bytes(kib.saturating_mul(1024)))).unwrap_or_default();
+    let rss = last.anon_rss_kib.map(|kib| format!(", RSS {}", bytes(kib.saturating_mul(1024)))).unwrap_or_default();
     let message =
-        format!("the host ran out of memory {}: the kernel killed {}{holding}", ago(judged.taken_at, last.at), name(last));
+        format!("the host ran out of memory {}: the kernel killed {}{rss}", ago(judged.taken_at, last.at), name(last));
     let mut finding = of_host(Finding::new(&OOM_KILL, Severity::Crit, Subject::host(), message))
         .since(kills.iter().map(|k| k.at).min())
         .cite("kernel log", format!("{:.0} {}", last.at, last.line))
-        .cite_opt("was asked for by", last.invoked_by.as_deref())
+        .cite_opt("triggered by an allocation of", last.invoked_by.as_deref())
         .cite_opt("its oom_score_adj", last.score_adj.map(|n| n.to_string()));
     if kills.len() > 1 {
         let all: Vec<String> = kills.iter().map(|k| name(k)).collect();
@@ -121,17 +121,17 @@ fn killed(judged: &Judged<'_>, e: &Evidence, kills: &[&OomKill]) -> Option<Findi
     Some(homes.iter().fold(finding, at_home))
 }
 
-/// The log is a ring: what it has lost the counter still knows, but not whose limit it was.
-fn counted(e: &Evidence, in_log: usize) -> Option<Finding> {
+/// The log is a ring buffer: the counter still includes kills it has dropped, but not whether a limit was reached.
+fn dropped_entries(e: &Evidence, in_log: usize) -> Option<Finding> {
     let before = e.before.as_ref()?;
     let grown = e.counter? as f64 - before.value;
     let lost = grown - in_log as f64;
     (lost >= 1.0 && e.gap.is_none()).then(|| {
         let message = format!(
-            "the kernel killed {lost:.0} processes for memory since {:.0} that its log no longer has; the host or a limit was out of memory",
+            "the kernel killed {lost:.0} processes for memory since {:.0} that are no longer in its log; the host or a cgroup limit was out of memory",
             before.at
         );
-        // most of them were at the limit of a container, which says so itself
+        // most of them were at the limit of a container and are reported for that container
         of_host(Finding::new(&OOM_KILL, Severity::Info, Subject::host(), message)).likely()
     })
 }

@@ -1,4 +1,4 @@
-//! Does anybody wait for memory? Full swap or a full page cache alone harm nobody.
+//! Memory pressure and swap. A full swap or a full page cache alone is harmless.
 
 use std::time::Duration;
 
@@ -18,30 +18,30 @@ const PRESSURE: Code = Code {
     id: "memory.pressure",
     severities: &[Severity::Warn, Severity::Crit],
     when: "tasks waited for memory 10 % of the last minute (warn); all tasks did 20 % of the last 10 s or 10 % of the last minute (crit)",
-    hint: "stop or limit what grew before the kernel has to choose whom to kill",
+    hint: "stop or limit the process that grew before the OOM killer selects a victim",
 };
 const SWAP: Code = Code {
     id: "memory.swap",
     severities: &[Severity::Info, Severity::Warn, Severity::Crit],
-    when: "there is no swap (info); 80 % (warn) or 98 % (crit) of it are used and in use: 250 pages a second move or tasks wait for memory",
-    hint: "a full swap that nobody touches is harmless; one in use means that memory is short",
+    when: "there is no swap (info); 80 % (warn) or 98 % (crit) of it are used while 250 pages per second are swapped or tasks wait for memory",
+    hint: "a full swap without paging is harmless; paging means that memory is short",
 };
 const THRASH: Code = Code {
     id: "memory.swap-thrash",
     severities: &[Severity::Warn],
-    when: "over 500 pages a second come back from swap, and as many page faults wait for a disk",
-    hint: "what is needed at the same time does not fit into memory: stop or limit something",
+    when: "over 500 pages per second are read from swap, and as many page faults wait for a disk",
+    hint: "the working set does not fit into memory: stop or limit a process",
 };
 
 static SPEC: CheckSpec = CheckSpec {
     id: "memory.pressure",
-    title: "nobody waits for memory",
+    title: "Tasks do not wait for memory",
     codes: &[PRESSURE, SWAP, THRASH],
     fixes: &[],
     timeout: Duration::from_secs(4),
 };
 
-/// Share of the last minute in percent in which tasks waited that makes a full swap one in use (catalogue).
+/// Share of the last minute in percent in which tasks waited above which swap counts as in use (catalogue).
 const SWAP_IN_USE_PERCENT: f64 = 5.0;
 
 pub(super) struct Pressure {
@@ -51,7 +51,7 @@ pub(super) struct Pressure {
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
 #[serde(default)]
 pub(super) struct Evidence {
-    /// None where the kernel does not measure it.
+    /// `None` where the kernel does not measure it.
     pressure: Option<kernel::Pressure>,
     memory: Memory,
     first: Paging,
@@ -112,7 +112,7 @@ impl Pressure {
     fn swap(&self, e: &Evidence) -> Option<Finding> {
         let total = e.memory.swap_total;
         if total == 0 {
-            let message = "there is no swap: when memory runs out the kernel kills at once";
+            let message = "there is no swap: when memory runs out the OOM killer runs at once";
             return Some(Finding::new(&SWAP, Severity::Info, Subject::host(), message));
         }
         let used = total.saturating_sub(e.memory.swap_free);
@@ -123,7 +123,7 @@ impl Pressure {
             .saturating_sub(e.first.swapped_in)
             .saturating_add(e.later.swapped_out.saturating_sub(e.first.swapped_out));
         let waited = e.pressure.map_or(0.0, |p| p.some.avg60);
-        // a page now and then is somebody who woke up: a swap that is in use moves half of what is thrashing
+        // single pages are normal: swap counts as in use at half the rate of thrashing
         let rate = moved as f64 * 1000.0 / e.window_ms.max(1) as f64;
         if rate <= self.settings.swap_in_pages / 2.0 && waited <= SWAP_IN_USE_PERCENT {
             return None;
@@ -134,7 +134,7 @@ impl Pressure {
             _ => return None,
         };
         let message =
-            format!("{} of {} swap is used and in use, {}, limit {}", bytes(used), bytes(total), percent(share), percent(limit));
+            format!("{} of {} swap is used, with paging, {}, limit {}", bytes(used), bytes(total), percent(share), percent(limit));
         let finding = Finding::new(&SWAP, severity, Subject::host(), message);
         Some(
             finding.cite("pages moved in the window", moved.to_string()).cite("tasks waited in the last minute", percent(waited)),
@@ -147,9 +147,9 @@ impl Pressure {
         let faults = e.later.major_faults.saturating_sub(e.first.major_faults) as f64 / seconds;
         let limit = self.settings.swap_in_pages;
         (came_back > limit && faults > limit).then(|| {
-            let message = format!("{came_back:.0} pages a second come back from swap, limit {limit:.0}");
+            let message = format!("{came_back:.0} pages per second are read from swap, limit {limit:.0}");
             let finding = Finding::new(&THRASH, Severity::Warn, Subject::host(), message);
-            finding.cite("page faults that waited for a disk", format!("{faults:.0} a second"))
+            finding.cite("major page faults", format!("{faults:.0} per second"))
         })
     }
 }

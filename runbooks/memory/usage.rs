@@ -1,4 +1,4 @@
-//! How much memory is left, and what holds the rest.
+//! Available memory and the users of the rest.
 
 use std::time::Duration;
 
@@ -18,37 +18,37 @@ use crate::servers::READ_TIMEOUT;
 const AVAILABLE: Code = Code {
     id: "memory.available",
     severities: &[Severity::Warn, Severity::Crit],
-    when: "less than 10 % (warn) or 5 % (crit) of the memory can be given to programs without swapping",
-    hint: "find who grew; the kernel kills something when nothing is left",
+    when: "less than 10 % (warn) or 5 % (crit) of the memory is available to programs without swapping",
+    hint: "find the process that grew; the OOM killer runs when no memory is left",
 };
 const OVERCOMMIT: Code = Code {
     id: "memory.overcommit",
     severities: &[Severity::Crit],
-    when: "vm.overcommit_memory is 2 and 90 % of what may be promised is promised: starting processes fails although memory is free",
+    when: "vm.overcommit_memory is 2 and 90 % of the commit limit is committed: processes fail to start although memory is free",
     hint: "raise vm.overcommit_ratio, add swap, or set vm.overcommit_memory to 0",
 };
 const SLAB: Code = Code {
     id: "memory.slab",
     severities: &[Severity::Warn],
-    when: "kernel objects that cannot be dropped hold 25 % of the memory",
-    hint: "see which with `slabtop -o -s c`: often a leak in a driver, or millions of cgroups or sockets",
+    when: "unreclaimable kernel objects use 25 % of the memory",
+    hint: "`slabtop -o -s c` lists them: often a leak in a driver, or millions of cgroups or sockets",
 };
 const SHM: Code = Code {
     id: "memory.shm",
     severities: &[Severity::Warn],
-    when: "tmpfs and shared memory hold 50 % of the memory",
-    hint: "look at `df -h -t tmpfs` and `ipcs -m`: files in memory are not reclaimed",
+    when: "tmpfs and shared memory use 50 % of the memory",
+    hint: "check `df -h -t tmpfs` and `ipcs -m`: files in memory are not reclaimed",
 };
 const HARDWARE: Code = Code {
     id: "memory.hw",
     severities: &[Severity::Crit],
-    when: "the hardware found memory that is broken",
-    hint: "replace the memory module; move what runs here to another machine first",
+    when: "the hardware reports defective memory",
+    hint: "replace the memory module; move the workloads to another machine first",
 };
 
 static SPEC: CheckSpec = CheckSpec {
     id: "memory.usage",
-    title: "memory is left",
+    title: "Memory is available",
     codes: &[AVAILABLE, OVERCOMMIT, SLAB, SHM, HARDWARE],
     fixes: &[],
     timeout: Duration::from_secs(3),
@@ -90,14 +90,14 @@ impl Check for Usage {
     fn judge(&self, judged: &Judged<'_>, e: &Evidence) -> Judgement {
         if e.memory.total == 0 {
             return Judgement {
-                gaps: vec!["the kernel does not say how much memory there is".to_owned()],
+                gaps: vec!["the kernel does not report the total memory".to_owned()],
                 ..Judgement::default()
             };
         }
         let findings = [self.available(e), self.overcommit(e), self.slab(e), self.shm(e), hardware(e)];
         let findings = findings.into_iter().flatten().map(of_host).collect();
         let gaps = match e.memory.available {
-            None => vec!["the kernel does not say how much memory is available (older than 3.14)".to_owned()],
+            None => vec!["the kernel does not report the available memory (older than 3.14)".to_owned()],
             Some(_) => Vec::new(),
         };
         let m = &e.memory;
@@ -112,7 +112,7 @@ impl Check for Usage {
 impl Usage {
     fn available(&self, e: &Evidence) -> Option<Finding> {
         let m = &e.memory;
-        // the ZFS cache shrinks when asked, but the kernel does not count it as available
+        // the ZFS cache shrinks on demand, but the kernel does not count it as available
         let available = m.available?.saturating_add(m.zfs_cache).min(m.total);
         let share = share(available, m.total);
         let (severity, limit) = match share {
@@ -132,8 +132,8 @@ impl Usage {
             .cite("largest processes", e.containers.by_memory(&e.largest))
             .cite_opt("tmpfs and shared memory", m.shmem.and_then(large))
             .cite_opt("kernel objects", m.slab_unreclaimable.and_then(large))
-            .cite_opt("set aside for huge pages", large(m.huge_pages));
-        // whoever holds a third of everything is where to look
+            .cite_opt("reserved for huge pages", large(m.huge_pages));
+        // a process with a third of the memory is the place to start
         if let Some(top) = e.largest.first().filter(|c| c.rss > m.total / 3) {
             finding = at_home(finding, &top.home);
         }
@@ -146,7 +146,7 @@ impl Usage {
         let promised = share(m.committed, limit);
         (promised > self.settings.committed_crit_percent).then(|| {
             let message = format!(
-                "{} of {} that may be promised is promised, {}, limit {}",
+                "{} of the {} commit limit is committed, {}, limit {}",
                 bytes(m.committed),
                 bytes(limit),
                 percent(promised),
@@ -159,19 +159,19 @@ impl Usage {
 
     fn slab(&self, e: &Evidence) -> Option<Finding> {
         let held = e.memory.slab_unreclaimable?;
-        Self::holds(held, e.memory.total, self.settings.slab_warn_percent, &SLAB, "kernel objects that cannot be dropped hold")
+        Self::holds(held, e.memory.total, self.settings.slab_warn_percent, &SLAB, "unreclaimable kernel objects use")
     }
 
     fn shm(&self, e: &Evidence) -> Option<Finding> {
         let held = e.memory.shmem?;
-        Self::holds(held, e.memory.total, self.settings.shmem_warn_percent, &SHM, "tmpfs and shared memory hold")
+        Self::holds(held, e.memory.total, self.settings.shmem_warn_percent, &SHM, "tmpfs and shared memory use")
     }
 
-    fn holds(held: u64, total: u64, limit: f64, code: &'static Code, who: &str) -> Option<Finding> {
+    fn holds(held: u64, total: u64, limit: f64, code: &'static Code, holder: &str) -> Option<Finding> {
         let part = share(held, total);
         (part > limit).then(|| {
             let message =
-                format!("{who} {} of {} memory, {}, limit {}", bytes(held), bytes(total), percent(part), percent(limit));
+                format!("{holder} {} of {} memory, {}, limit {}", bytes(held), bytes(total), percent(part), percent(limit));
             Finding::new(code, Severity::Warn, Subject::host(), message)
         })
     }

@@ -1,4 +1,4 @@
-//! Does it answer, and would anybody be told?
+//! Alertmanager: readiness, loaded configuration, failed notifications, default receiver and silences.
 
 use std::time::Duration;
 
@@ -17,13 +17,13 @@ use crate::restart_container::RESTART;
 pub(super) const ALERTMANAGER: Code = Code {
     id: "monitoring.alertmanager",
     severities: &[Severity::Info, Severity::Warn, Severity::Crit],
-    when: "it does not run, refuses connections or does not answer, could not load its configuration, or over 1 % of its notifications failed since the last run (crit); its default receiver tells nobody, or a silence covers every alert (warn); notifications failed in all its life (info)",
-    hint: "look at its log; `amtool check-config FILE` tests its configuration, `amtool silence query` shows silences",
+    when: "it does not run, refuses connections or does not answer, could not load its configuration, or over 1 % of its notifications failed since the last run (crit); its default receiver has no integration, or a silence covers every alert (warn); notifications failed earlier since its start (info)",
+    hint: "check its log; `amtool check-config FILE` validates its configuration, `amtool silence query` lists silences",
 };
 
 static SPEC: CheckSpec = CheckSpec {
     id: "monitoring.alertmanager",
-    title: "it answers and tells somebody",
+    title: "Alertmanager is ready and delivers notifications",
     codes: &[ALERTMANAGER],
     fixes: &[RESTART],
     timeout: Duration::from_secs(9),
@@ -42,9 +42,9 @@ pub(super) struct Evidence {
     standing: Standing,
     reload_ok: Option<bool>,
     counters: Counters,
-    /// The receiver of alerts that no route is for, and whether it tells anybody.
+    /// The receiver of the root route, and whether it has an integration.
     default_receiver: Option<(String, bool)>,
-    /// Silences in force that cover every alert: their comments.
+    /// Comments of active silences that cover every alert.
     mute: Vec<String>,
     gap: Option<String>,
 }
@@ -70,8 +70,8 @@ impl Check for Alertmanager {
         let read = async {
             e.reload_ok = sum(&cx.metrics(target, &[LOADED]).await?, LOADED).map(|n| n > 0.0);
             e.counters = Counters::read(cx, target, &object, COUNTERS, "integration").await?.0;
-            // another version may answer otherwise: that is no good news
-            let strange = |what: &str| ProbeError::failed(what, target.to_string(), "its answer is not what Alertmanager says");
+            // another version may use another format: an unknown format is an error, not an OK
+            let strange = |part: &str| ProbeError::failed(part, target.to_string(), "the reply is not in the format of Alertmanager");
             let status = cx.json(target, "/api/v2/status").await?;
             let config =
                 status.pointer("/config/original").and_then(|y| y.as_str()).ok_or_else(|| strange("its configuration"))?;
@@ -101,12 +101,12 @@ impl Check for Alertmanager {
         let mut findings: Vec<Finding> = Vec::new();
         if e.standing.status != 200 {
             let text = format!("{name} is not ready: status {}", e.standing.status);
-            findings.push(e.standing.silent(finding(Severity::Crit, text)).cite("it says", &e.standing.says));
+            findings.push(e.standing.silent(finding(Severity::Crit, text)).cite("reply", &e.standing.says));
         }
         if e.reload_ok == Some(false) {
-            let text = format!("{name} could not load its configuration: it runs on with an old one, and its next start fails");
+            let text = format!("{name} could not load its configuration: it still runs with the previous one, and its next start fails");
             findings.push(
-                finding(Severity::Crit, text).hint("`amtool check-config FILE` says what is wrong; then reload it (SIGHUP)"),
+                finding(Severity::Crit, text).hint("`amtool check-config FILE` reports the error; then reload it (SIGHUP)"),
             );
         }
         let sent: Vec<(&str, f64, f64)> = e.counters.of(COUNTERS[1]).collect();
@@ -115,22 +115,22 @@ impl Check for Alertmanager {
             let percent = failed * 100.0 / since.max(failed).max(1.0);
             if failed > 0.0 && percent > self.settings.notifications_failed_percent {
                 let text = format!(
-                    "{name}: {failed:.0} of {:.0} notifications by {way} failed since it was looked at last, limit {} %",
+                    "{name}: {failed:.0} of {:.0} notifications by {way} failed since the last run, limit {} %",
                     since.max(failed),
                     self.settings.notifications_failed_percent
                 );
-                findings.push(finding(Severity::Crit, text).hint("its log has the answer of the receiver"));
+                findings.push(finding(Severity::Crit, text).hint("its log contains the error of the receiver"));
             } else {
                 let text =
-                    format!("{name}: {all:.0} of {total:.0} notifications by {way} failed since its start, none of them now");
+                    format!("{name}: {all:.0} of {total:.0} notifications by {way} failed since its start, none since the last run");
                 findings.push(finding(Severity::Info, text));
             }
         }
         if let Some((receiver, false)) = &e.default_receiver {
-            let text = format!("{name}: alerts that no route is for go to the receiver {receiver}, which tells nobody");
+            let text = format!("{name}: alerts without a matching route go to the receiver {receiver}, which has no integration");
             findings.push(
                 finding(Severity::Warn, text)
-                    .hint("give the default receiver somebody to tell, or be sure that every alert has a route"),
+                    .hint("give the default receiver an integration, or verify that every alert matches a route"),
             );
         }
         if !e.mute.is_empty() {
@@ -146,7 +146,7 @@ impl Check for Alertmanager {
     }
 }
 
-/// The receiver of the outermost route, and whether it has anybody to tell. Alertmanager prints its configuration in one form.
+/// The receiver of the root route, and whether it has an integration. Alertmanager prints its configuration in a fixed layout.
 pub(super) fn default_receiver(yaml: &str) -> Option<(String, bool)> {
     let unquoted = |s: &str| s.trim().trim_matches(['"', '\'']).to_owned();
     let mut section = "";
@@ -173,7 +173,7 @@ pub(super) fn default_receiver(yaml: &str) -> Option<(String, bool)> {
     Some((default, tells))
 }
 
-/// A silence whose matchers let nothing through: `alertname=~".+"`, `severity=~".*"`.
+/// Whether the matchers of a silence match every alert: `alertname=~".+"`, `severity=~".*"`.
 pub(super) fn covers_all(silence: &serde_json::Value) -> bool {
     let matchers = silence.get("matchers").and_then(|m| m.as_array());
     matchers.is_some_and(|m| {
@@ -182,9 +182,9 @@ pub(super) fn covers_all(silence: &serde_json::Value) -> bool {
                 let text = |name: &str| m.get(name).and_then(|v| v.as_str()).unwrap_or_default();
                 let flag = |name: &str| m.get(name).and_then(serde_json::Value::as_bool);
                 let any = matches!(text("value"), ".*" | ".+" | "^.*$" | "^.+$");
-                // every alert has a name
-                let everybody = text("name") == "alertname" || matches!(text("value"), ".*" | "^.*$");
-                flag("isRegex") == Some(true) && flag("isEqual") != Some(false) && any && everybody
+                // every alert has the label alertname
+                let on_every_alert = text("name") == "alertname" || matches!(text("value"), ".*" | "^.*$");
+                flag("isRegex") == Some(true) && flag("isEqual") != Some(false) && any && on_every_alert
             })
     })
 }
@@ -194,7 +194,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_default_receiver_is_found() {
+    fn default_receiver_of_root_route() {
         let yaml = "global:\n  resolve_timeout: 5m\nroute:\n  receiver: \"null\"\n  routes:\n  - receiver: ops\nreceivers:\n- name: \"null\"\n- name: ops\n  webhook_configs:\n  - url: <secret>\n";
         assert_eq!(default_receiver(yaml), Some(("null".to_owned(), false)));
         assert_eq!(default_receiver(&yaml.replacen("\"null\"", "ops", 1)), Some(("ops".to_owned(), true)));
@@ -202,7 +202,7 @@ mod tests {
     }
 
     #[test]
-    fn a_silence_for_everything_is_seen() {
+    fn silence_that_covers_every_alert() {
         let silence = |name: &str, value: &str, regex: bool| serde_json::json!({"matchers": [{"name": name, "value": value, "isRegex": regex, "isEqual": true}]});
         assert!(covers_all(&silence("alertname", ".+", true)) && covers_all(&silence("severity", ".*", true)));
         assert!(!covers_all(&silence("alertname", "HostDown", false)) && !covers_all(&silence("team", ".+", true)));
@@ -210,7 +210,7 @@ mod tests {
 
     proptest::proptest! {
         #[test]
-        fn any_text_is_survived(text in "(\\PC|\n| |- )*") {
+        fn arbitrary_configuration_does_not_panic(text in "(\\PC|\n| |- )*") {
             let _ = default_receiver(&text);
         }
     }

@@ -1,4 +1,4 @@
-//! Do the collectors collect? Never with a restart: an unhealthy Alloy gets worse by it (Alloy's own documentation of `/-/healthy`).
+//! Health of Alloy and Promtail. No fix restarts an unhealthy Alloy: a restart can make it worse (documentation of `/-/healthy`).
 
 use std::time::Duration;
 
@@ -15,16 +15,16 @@ use crate::servers::READ_TIMEOUT;
 const ALLOY: Code = Code {
     id: "monitoring.alloy",
     severities: &[Severity::Warn, Severity::Crit],
-    when: "it does not run, refuses connections or does not answer, or has not loaded its configuration (crit); components of it are not healthy, or it may not use the Docker socket that is mounted into it (warn)",
-    hint: "do not restart it: that may make it worse, and sends logs again where positions are not kept; look at the component in its page on port 12345",
+    when: "it does not run, refuses connections or does not answer, or has not loaded its configuration (crit); components are unhealthy, or it has no permission for the mounted Docker socket (warn)",
+    hint: "do not restart it: that may make it worse, and sends logs again if positions are not persisted; check the component in the web UI on port 12345",
 };
 
 static SPEC: CheckSpec =
-    CheckSpec { id: "monitoring.alloy", title: "it collects", codes: &[ALLOY], fixes: &[], timeout: Duration::from_secs(9) };
+    CheckSpec { id: "monitoring.alloy", title: "Alloy collects metrics and logs", codes: &[ALLOY], fixes: &[], timeout: Duration::from_secs(9) };
 
 const COMPONENTS: &str = "alloy_component_controller_running_components";
 
-/// Where the engine's socket is mounted.
+/// Paths at which the Docker socket is mounted.
 const SOCKETS: &[&str] = &["/var/run/docker.sock", "/run/docker.sock"];
 
 pub(super) struct Alloy;
@@ -33,14 +33,14 @@ pub(super) struct Alloy;
 #[serde(default)]
 pub(super) struct Evidence {
     standing: Standing,
-    /// Status and text of `/-/healthy`.
+    /// Status and body of `/-/healthy`.
     health: Option<(u16, String)>,
     components: Vec<Number>,
-    /// Why the numbers are not known.
+    /// Why the metrics are unavailable.
     gap: Option<String>,
-    /// The mounted socket of the engine, and whether it may use it.
+    /// The mounted Docker socket, and whether the process has permission to use it.
     socket: Option<(String, bool)>,
-    /// The engine whose containers' logs it does not get, by what it says of its components.
+    /// The engine without collected container logs, from the health report of the components.
     engine: Option<String>,
 }
 
@@ -68,7 +68,7 @@ impl Check for Alloy {
             if let Ok(answer) = cx.page(target, "/-/healthy").await? {
                 e.health = Some((answer.status, answer.body.trim().chars().take(300).collect()));
             }
-            let about_docker = e.health.as_ref().is_some_and(|(status, says)| *status >= 500 && says.contains("docker"));
+            let about_docker = e.health.as_ref().is_some_and(|(status, body)| *status >= 500 && body.contains("docker"));
             e.engine = cx.inventory.engine.as_ref().filter(|_| about_docker).map(|engine| engine.endpoint.clone());
             match cx.metrics(target, &[COMPONENTS]).await {
                 Ok(components) => e.components = components,
@@ -102,8 +102,8 @@ impl Check for Alloy {
                 return Judgement { pending, ..Judgement::skip("it is starting") };
             }
             let text = format!("{name} has not loaded its configuration: status {}", e.standing.status);
-            findings.push(finding(Severity::Crit, text).cite("it says", &e.standing.says).hint(
-                "`alloy validate FILE` (`alloy fmt FILE` before 1.8) says what is wrong; then POST /-/reload, not a restart",
+            findings.push(finding(Severity::Crit, text).cite("reply", &e.standing.says).hint(
+                "`alloy validate FILE` (`alloy fmt FILE` before 1.8) reports the error; then POST /-/reload, not a restart",
             ));
         }
         let sick: f64 = e.components.iter().filter(|n| n.label("health_type") != "healthy").map(|n| n.value).sum();
@@ -115,17 +115,17 @@ impl Check for Alloy {
                 "components".to_owned()
             };
             let text = format!(
-                "{how_many} of {name} {} not healthy; it says so itself and still runs",
+                "{how_many} of {name} {} unhealthy by its own report; the process still runs",
                 if how_many.starts_with("1 ") { "is" } else { "are" }
             );
-            let f = finding(Severity::Warn, text).cite_opt("it says", unhealthy.map(|(_, says)| says.clone()));
+            let f = finding(Severity::Warn, text).cite_opt("reply", unhealthy.map(|(_, body)| body.clone()));
             findings.push(match &e.engine {
                 Some(endpoint) => f.key(KeyKind::Engine, endpoint),
                 None => f,
             });
         }
         if let Some((path, false)) = &e.socket {
-            let text = format!("{name} may not use {path}: it gets no logs of containers");
+            let text = format!("{name} has no permission for {path}: it collects no container logs");
             findings
                 .push(finding(Severity::Warn, text).hint("run it with the group that owns the socket (group_add in compose)"));
         }

@@ -1,4 +1,4 @@
-//! The one thing to know first: would any alert fire?
+//! Whether alerts would fire at all: every Prometheus and Alertmanager of this host is in service.
 
 use std::time::Duration;
 
@@ -16,13 +16,13 @@ use super::standing::Standing;
 const BLIND: Code = Code {
     id: "monitoring.blind",
     severities: &[Severity::Crit],
-    when: "a Prometheus or an Alertmanager of this host is out of service: no alerts will fire, or nobody will hear of them",
-    hint: "no alerts until then: look by hand, with `opsctl diagnose`, until the monitoring is back",
+    when: "a Prometheus or an Alertmanager of this host is out of service: no alerts will fire, or no notifications will be sent",
+    hint: "until the monitoring is back no alert fires: run `opsctl diagnose` by hand",
 };
 
 static SPEC: CheckSpec = CheckSpec {
     id: "monitoring.blind",
-    title: "alerts would fire",
+    title: "Alerting is in service",
     codes: &[BLIND],
     fixes: &[],
     timeout: Duration::from_secs(9),
@@ -33,7 +33,7 @@ pub(super) struct Blind;
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
 #[serde(default)]
 pub(super) struct Evidence {
-    /// Prometheus and Alertmanager of this host, with what each is.
+    /// The state of every Prometheus and Alertmanager of this host.
     servers: Vec<(Target, Standing)>,
     gaps: Vec<String>,
 }
@@ -68,10 +68,10 @@ impl Check for Blind {
         let mut findings = Vec::new();
         for (target, standing) in &e.servers {
             let down = Judged { target, ..*judged };
-            // what is only not known, and what nobody misses, is told by its own check
-            let (code, word, what) = match target.kind.to_string().as_str() {
+            // an unknown state, and a server that nothing refers to, are reported by their own checks
+            let (code, word, effect) = match target.kind.to_string().as_str() {
                 "prometheus" => (&PROMETHEUS, "Prometheus", "no alerts will fire"),
-                _ => (&ALERTMANAGER, "Alertmanager", "nobody will hear of alerts"),
+                _ => (&ALERTMANAGER, "Alertmanager", "no notifications will be sent"),
             };
             let silent = !standing.judge_silence(code, &down, word, false).findings.is_empty();
             if !silent {
@@ -82,14 +82,14 @@ impl Check for Blind {
                 Some(NoSession::Hung { .. }) => "does not answer",
                 _ => "is out of service",
             };
-            let text = format!("{what}: {} {why}", target.name);
+            let text = format!("{effect}: {} {why}", target.name);
             findings.push(standing.silent(Finding::new(&BLIND, Severity::Crit, Subject::host(), text)));
         }
         Judgement { findings: merged(findings), gaps: e.gaps.clone(), ..Judgement::default() }
     }
 }
 
-/// One banner, also for several servers.
+/// One finding, also for several servers.
 fn merged(findings: Vec<Finding>) -> Vec<Finding> {
     let mut all = findings.into_iter();
     let Some(mut first) = all.next() else { return Vec::new() };

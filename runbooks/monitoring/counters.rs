@@ -1,4 +1,4 @@
-//! Counters of a server: how much they grew since the last run within minutes, or while one looks.
+//! Counters of a server: growth since the last run a few minutes ago, or within the current run.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -9,10 +9,10 @@ use opsctl_core::probe::metrics::Number;
 use opsctl_core::probe::{ProbeCx, ProbeError};
 use serde::{Deserialize, Serialize};
 
-/// What was counted longer ago says little about now.
-const LOOK_BACK_S: i64 = 600;
+/// Older samples do not describe the present.
+const MAX_AGE_S: i64 = 600;
 
-/// Between two looks of one run.
+/// Between two scrapes of one run.
 const WINDOW: Duration = Duration::from_millis(1500);
 
 /// Counters by name and label.
@@ -20,13 +20,13 @@ const WINDOW: Duration = Duration::from_millis(1500);
 #[serde(default)]
 pub(super) struct Counters {
     pub(super) now: BTreeMap<String, f64>,
-    /// A moment later; only when something was counted and no earlier run can be compared with.
+    /// A second scrape; only if a counter is above zero and no earlier run can be compared with.
     later: BTreeMap<String, f64>,
     before: BTreeMap<String, Sample>,
 }
 
 impl Counters {
-    /// Reads them; those of one name are told apart by `label`.
+    /// Reads them; series of one name are distinguished by `label`.
     pub(super) async fn read(
         cx: &ProbeCx,
         target: &Target,
@@ -37,7 +37,7 @@ impl Counters {
         let numbers = cx.metrics(target, names).await?;
         let mut counters = Self { now: by_label(&numbers, label), ..Self::default() };
         for key in counters.now.keys() {
-            if let Some(sample) = cx.history.oldest(object, key, LOOK_BACK_S) {
+            if let Some(sample) = cx.history.oldest(object, key, MAX_AGE_S) {
                 counters.before.insert(key.clone(), sample);
             }
         }
@@ -49,7 +49,7 @@ impl Counters {
         Ok((counters, numbers))
     }
 
-    /// How much one grew, since the last run or while we looked; 0 when that is not known.
+    /// Growth of a counter since the last run or within this run; 0 if unknown.
     pub(super) fn grown(&self, key: &str) -> f64 {
         let Some(now) = self.now.get(key) else { return 0.0 };
         let since = self.before.get(key).map_or(0.0, |b| now - b.value);
@@ -57,7 +57,7 @@ impl Counters {
         since.max(0.0) + meanwhile.max(0.0)
     }
 
-    /// All of one name: label, number, growth.
+    /// All series of one name: label, value, growth.
     pub(super) fn of<'a>(&'a self, name: &'a str) -> impl Iterator<Item = (&'a str, f64, f64)> {
         self.now.iter().filter_map(move |(key, n)| {
             let label = key.strip_prefix(name)?.strip_prefix(' ')?;
@@ -65,13 +65,13 @@ impl Counters {
         })
     }
 
-    /// For the next run to compare with.
+    /// The samples for the next run.
     pub(super) fn samples(&self, object: &str, at: Timestamp) -> Vec<Sample> {
         let all = self.now.iter();
         all.map(|(key, value)| Sample { object: object.to_owned(), metric: key.clone(), at, value: *value }).collect()
     }
 
-    /// How long ago what is compared with was counted, in seconds; a moment when within this run.
+    /// Age of the earlier sample in seconds; `None` if both samples are of this run.
     pub(super) fn since(&self, now: Timestamp) -> Option<i64> {
         self.before.values().map(|s| now.duration_since(s.at).as_secs()).max()
     }

@@ -1,4 +1,4 @@
-//! The entry of this host in the lists of a Prometheus (`file_sd_configs`): what it is to be, and what there is.
+//! The entry of this host in the target files of a Prometheus (`file_sd_configs`): wanted labels and present labels.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -9,37 +9,37 @@ use serde_json::{Value, json};
 
 use super::Enrolment;
 
-/// A label that Prometheus drops (its name begins with `__`) and that says whose the entry is: JSON has no comments.
+/// A label that Prometheus drops (its name begins with `__`) and that marks the author of the entry: JSON has no comments.
 const MARK: &str = "__written_by__";
 
-/// What [`MARK`] says. The guard knows opsctl's own files by `written by opsctl` in their first two lines.
-const OURS: &str = "written by opsctl (monitoring.enrol)";
+/// Value of [`MARK`]. The guard recognizes opsctl's own files by `written by opsctl` in their first two lines.
+const MARK_VALUE: &str = "written by opsctl (monitoring.enrol)";
 
 /// The label with the path of the metrics.
 const PATH: &str = "__metrics_path__";
 
-/// Alloy's own exporter of the machine, when its configuration calls it localhost.
+/// Alloy's built-in node exporter, if its configuration names it localhost.
 pub(super) const ALLOY_PATH: &str = "/api/v0/component/prometheus.exporter.unix.localhost/metrics";
 
 /// An entry for this host's address.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
 pub(super) struct Entry {
-    /// On this host; empty when it is not to be found here.
+    /// Path on this host; empty if the file is not on this host.
     pub(super) path: String,
-    /// opsctl wrote it.
+    /// Written by opsctl.
     pub(super) ours: bool,
-    /// Nothing else is in its file.
+    /// The only entry of its file.
     pub(super) alone: bool,
     pub(super) labels: BTreeMap<String, String>,
-    /// All of the file, when nothing else is in it.
+    /// The complete file, if the entry is the only one.
     pub(super) text: String,
 }
 
-/// The entry of an address in the text of a file, if it has one. The error says why the file cannot be read.
+/// The entry of an address in the text of a file. The error is the reason why the file cannot be parsed.
 pub(super) fn entry(path: &str, text: &str, address: &str) -> Result<Option<Entry>, String> {
     let Ok(Value::Array(groups)) = serde_json::from_str::<Value>(text) else {
-        let why = format!("{path} names {address} and is no list in JSON: its labels cannot be compared");
+        let why = format!("{path} contains {address} and is not a JSON list: its labels cannot be compared");
         return if text.contains(address) { Err(why) } else { Ok(None) };
     };
     let targets = |g: &Value| -> Vec<String> {
@@ -49,13 +49,13 @@ pub(super) fn entry(path: &str, text: &str, address: &str) -> Result<Option<Entr
     let Some(group) = groups.iter().find(|g| targets(g).iter().any(|t| t == address)) else { return Ok(None) };
     let labels = group.get("labels").and_then(Value::as_object).into_iter().flatten();
     let mut labels: BTreeMap<String, String> = labels.filter_map(|(k, v)| Some((k.clone(), v.as_str()?.to_owned()))).collect();
-    let ours = labels.remove(MARK).is_some_and(|m| m == OURS);
+    let ours = labels.remove(MARK).is_some_and(|m| m == MARK_VALUE);
     let alone = groups.len() == 1 && targets(group).len() == 1;
     let text = if alone { text.to_owned() } else { String::new() };
     Ok(Some(Entry { path: path.to_owned(), ours, alone, labels, text }))
 }
 
-/// The labels this host is to have.
+/// The labels this host should have.
 pub(super) fn wanted(host: &Enrolment, metrics_path: Option<&str>) -> BTreeMap<String, String> {
     let mut labels = host.labels.clone();
     if let Some(path) = metrics_path.filter(|p| *p != "/metrics") {
@@ -64,7 +64,7 @@ pub(super) fn wanted(host: &Enrolment, metrics_path: Option<&str>) -> BTreeMap<S
     labels
 }
 
-/// How labels differ from those that are wanted; empty when they are the same.
+/// Differences between the found and the wanted labels; empty if they are equal.
 pub(super) fn drift(found: &BTreeMap<String, String>, wanted: &BTreeMap<String, String>) -> Vec<String> {
     let usual =
         |labels: &BTreeMap<String, String>, name: &str| labels.get(name).filter(|v| name != PATH || *v != "/metrics").cloned();
@@ -80,12 +80,12 @@ pub(super) fn drift(found: &BTreeMap<String, String>, wanted: &BTreeMap<String, 
     names.iter().filter_map(differs).collect()
 }
 
-/// The file for this host. JSON is YAML too, so its ending does not matter.
+/// The target file for this host. JSON is valid YAML, so the file extension does not matter.
 pub(super) fn text(address: &str, labels: &BTreeMap<String, String>) -> String {
     let mut labels: BTreeMap<&str, &str> = labels.iter().map(|(k, v)| (k.as_str(), v.as_str())).collect();
-    labels.insert(MARK, OURS);
-    // the mark stands in the first line, whatever the labels are called
-    let mark = json!({ MARK: OURS }).to_string();
+    labels.insert(MARK, MARK_VALUE);
+    // the mark is in the first line, independent of the label names
+    let mark = json!({ MARK: MARK_VALUE }).to_string();
     labels.remove(MARK);
     let rest: Vec<String> = labels.iter().map(|(k, v)| format!("    {}: {}", Value::from(*k), Value::from(*v))).collect();
     let mark = mark.trim_end_matches('}');
@@ -93,7 +93,7 @@ pub(super) fn text(address: &str, labels: &BTreeMap<String, String>) -> String {
     format!("[{{\"labels\": {mark}{rest}}},\n  \"targets\": [{}]}}]\n", Value::from(address))
 }
 
-/// Where a path of a container is on this host; none when it is in its own layer.
+/// The host path of a path in a container; `None` if it is in the container's writable layer.
 pub(super) fn on_host(path: &str, mounts: &[Mount]) -> Option<String> {
     let over = mounts.iter().filter(|m| !m.source.is_empty() && Path::new(path).starts_with(&m.destination));
     let mount = over.max_by_key(|m| m.destination.len())?;
@@ -106,13 +106,13 @@ pub(super) fn on_host(path: &str, mounts: &[Mount]) -> Option<String> {
     Some(joined)
 }
 
-/// A file of its own that a pattern with a star finds: `/etc/prometheus/targets/*.json`.
+/// A separate file that matches a pattern with an asterisk: `/etc/prometheus/targets/*.json`.
 pub(super) fn own_file(pattern: &str, hostname: &str) -> Option<String> {
-    let (folder, name) = pattern.rsplit_once('/')?;
-    let usable = name.matches('*').count() == 1 && !folder.contains(['*', '?', '[']) && !name.contains(['?', '[']);
+    let (directory, name) = pattern.rsplit_once('/')?;
+    let usable = name.matches('*').count() == 1 && !directory.contains(['*', '?', '[']) && !name.contains(['?', '[']);
     let clean: String =
         hostname.chars().map(|c| if c.is_ascii_alphanumeric() || c == '-' || c == '.' { c } else { '-' }).collect();
-    (usable && !clean.is_empty()).then(|| format!("{folder}/{}", name.replace('*', &clean)))
+    (usable && !clean.is_empty()).then(|| format!("{directory}/{}", name.replace('*', &clean)))
 }
 
 #[cfg(test)]
@@ -125,7 +125,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_written_is_read_back_and_known_as_ours() {
+    fn written_entry_is_parsed_and_recognized_as_own() {
         let wanted = labels(&[("environment", "production"), ("a\"b", "x\ny")]);
         for wanted in [wanted, BTreeMap::new()] {
             let text = text("10.0.0.5:9100", &wanted);
@@ -136,7 +136,7 @@ mod tests {
     }
 
     #[test]
-    fn entries_of_others_are_told_apart() {
+    fn entry_shared_with_other_hosts() {
         let text = r#"[{"targets":["a:1","b:1"],"labels":{"maintainer":"x"}}]"#;
         let found = entry("/t", text, "a:1").unwrap().unwrap();
         assert!(!found.ours && !found.alone && found.text.is_empty());
@@ -145,7 +145,7 @@ mod tests {
     }
 
     #[test]
-    fn differences_are_named() {
+    fn label_drift() {
         let found = labels(&[("maintainer", "x"), ("environment", "staging"), (PATH, "/metrics")]);
         let wanted = labels(&[("maintainers", "x"), ("environment", "production")]);
         assert_eq!(
@@ -155,7 +155,7 @@ mod tests {
     }
 
     #[test]
-    fn files_are_found_on_the_host() {
+    fn container_paths_map_to_host_paths() {
         let mount = |destination: &str, source: &str| Mount {
             destination: destination.into(),
             source: source.into(),
@@ -170,7 +170,7 @@ mod tests {
 
     proptest::proptest! {
         #[test]
-        fn any_text_is_survived(text in ".*", address in ".*") {
+        fn arbitrary_target_file_does_not_panic(text in ".*", address in ".*") {
             let _ = (entry("/t", &text, &address), own_file(&text, &address), on_host(&text, &[]));
         }
     }

@@ -1,4 +1,4 @@
-//! Is this host in the lists of the Prometheus that watches it, with the labels it is to have, and does that get it?
+//! Enrolment of this host: its entry in the target files of the local Prometheus, the labels, and the health of the target.
 
 use std::time::Duration;
 
@@ -19,23 +19,23 @@ use crate::servers::READ_TIMEOUT;
 const ENROLMENT: Code = Code {
     id: "monitoring.enrolment",
     severities: &[Severity::Warn],
-    when: "[host] says what this host is, and no list of a Prometheus here has it, its labels there differ, or Prometheus does not get it; or [host] says it is retired, and a list still has it",
-    hint: "the entry is one file of a folder that Prometheus watches: it is seen without a reload",
+    when: "[host] declares this host monitored, and no target file of a Prometheus here contains it, its labels there differ, or Prometheus does not scrape it; or [host] declares it retired, and a target file still contains it",
+    hint: "the entry is a file in a directory that Prometheus watches: it is loaded without a reload",
 };
 const ENROL: FixSpec = FixSpec {
     id: "monitoring.enrol",
     risk: Risk::R1,
-    title: "write the list of targets for this host, with the labels of [host]; nothing of others is touched",
+    title: "write the target file of this host with the labels of [host]; files of other hosts stay unchanged",
 };
 const RETIRE: FixSpec = FixSpec {
     id: "monitoring.retire",
     risk: Risk::R1,
-    title: "rename the list of targets for this host to .deleted.<time>, so that it is kept and no longer read",
+    title: "rename the target file of this host to .deleted.<time>, so that it is kept and no longer loaded",
 };
 
 static SPEC: CheckSpec = CheckSpec {
     id: "monitoring.enrolment",
-    title: "this host is watched as [host] says",
+    title: "This host is monitored as declared in [host]",
     codes: &[ENROLMENT],
     fixes: &[ENROL, RETIRE],
     timeout: Duration::from_secs(8),
@@ -53,15 +53,15 @@ pub(super) struct Enrolled {
 pub(super) struct Evidence {
     host: Enrolment,
     hostname: String,
-    /// Where it is scraped.
+    /// The address at which it is scraped.
     address: Option<String>,
     metrics_path: Option<String>,
     entries: Vec<Entry>,
-    /// Where opsctl's own list would be, if that is clear.
+    /// Path of opsctl's own target file, if unambiguous.
     own: Option<String>,
-    /// What the Prometheus servers of this host see at the address: name, health, error; no health when they do not have it.
+    /// The target in each Prometheus of this host: name, health, error; no health if it has no such target.
     seen: Vec<(String, Option<Health>, String)>,
-    /// Patterns that are read.
+    /// `file_sd_configs` patterns.
     patterns: Vec<String>,
     gaps: Vec<String>,
 }
@@ -117,23 +117,23 @@ impl Check for Enrolled {
     fn judge(&self, _judged: &Judged<'_>, e: &Evidence) -> Judgement {
         let mut judgement = Judgement { gaps: e.gaps.clone(), ..Judgement::default() };
         let Some(address) = &e.address else {
-            let text = "[host] says that this host is watched, and it has neither a node_exporter on port 9100 nor an Alloy";
+            let text = "[host] declares this host monitored, but it has neither a node_exporter on port 9100 nor an Alloy";
             if e.host.monitored {
-                judgement.findings.push(finding(text.to_owned()).hint("start one, or say its `address` in [host]"));
+                judgement.findings.push(finding(text.to_owned()).hint("start one, or set its `address` in [host]"));
             }
             return judgement;
         };
         if !e.host.monitored {
             judgement.findings.extend(e.entries.iter().map(|entry| {
-                let text = format!("[host] says that this host is retired, and {} still lists {address}", shown(entry));
+                let text = format!("[host] declares this host retired, but {} still lists {address}", shown(entry));
                 finding(text).fix(RETIRE.id)
             }));
             return judgement;
         }
         let labels = wanted(&e.host, e.metrics_path.as_deref());
         let Some(found) = e.entries.iter().find(|x| drift(&x.labels, &labels).is_empty()).or(e.entries.first()) else {
-            let text = format!("this host ({address}) is in no list of targets: nobody hears when it is down");
-            judgement.findings.push(finding(text).cite("lists", e.patterns.join(", ")).fix(ENROL.id));
+            let text = format!("this host ({address}) is in no target file: no alert fires when it is down");
+            judgement.findings.push(finding(text).cite("target files", e.patterns.join(", ")).fix(ENROL.id));
             return judgement;
         };
         let differs = drift(&found.labels, &labels);
@@ -146,12 +146,12 @@ impl Check for Enrolled {
         for (name, health, error) in &e.seen {
             let text = match health {
                 Some(Health::Up) => continue,
-                Some(Health::Down) => format!("this host ({address}) is in its list, and {name} does not get it: {error}"),
-                Some(Health::Unknown) => format!("this host ({address}) is in its list, and {name} has not scraped it yet"),
-                None => format!("this host ({address}) is in {}, and {name} has not taken it up", shown(found)),
+                Some(Health::Down) => format!("this host ({address}) is in its target file, but {name} cannot scrape it: {error}"),
+                Some(Health::Unknown) => format!("this host ({address}) is in its target file, but {name} has not scraped it yet"),
+                None => format!("this host ({address}) is in {}, but {name} has not loaded it", shown(found)),
             };
-            let f = finding(text).hint("`opsctl network` and the firewall for the way from there; a new list is read within the refresh_interval of its job");
-            // its own list is not done with before it is scraped
+            let f = finding(text).hint("check the path from there with `opsctl network`, and the firewall; a new file is loaded within the refresh_interval of its job");
+            // an own target file is complete only once Prometheus scrapes it
             judgement.findings.push(if found.ours { f.fix(ENROL.id) } else { f });
         }
         judgement
@@ -162,7 +162,7 @@ impl Check for Enrolled {
         if fix == RETIRE.id {
             let Some(entry) = e.entries.iter().find(|x| x.alone && !x.path.is_empty()) else {
                 let files: Vec<String> = e.entries.iter().map(shown).collect();
-                return Err(Refusal::ByHand(format!("take {address} out of {}: others are in there too", some_of(&files))));
+                return Err(Refusal::ByHand(format!("remove {address} from {}: it contains other hosts too", some_of(&files))));
             };
             let (path, text) = (entry.path.clone(), entry.text.clone());
             let retire = Action::RetireFile { path: path.clone(), text: text.clone() };
@@ -179,7 +179,7 @@ impl Check for Enrolled {
             }
             None => {
                 let Some(path) = &e.own else {
-                    let text = "say in which file: `targets_file` in [host], one that a Prometheus here reads (file_sd_configs)";
+                    let text = "set `targets_file` in [host] to a file that a Prometheus here reads (file_sd_configs)";
                     return Err(Refusal::ByHand(text.to_owned()));
                 };
                 (path.clone(), None)
@@ -187,7 +187,7 @@ impl Check for Enrolled {
         };
         if before.as_ref() == Some(&new) {
             return Err(Refusal::Precondition(
-                "it is listed as it should be: what hinders is between Prometheus and this host".to_owned(),
+                "the entry is correct: the fault is between Prometheus and this host".to_owned(),
             ));
         }
         let undo = match before {
@@ -195,14 +195,14 @@ impl Check for Enrolled {
             None => Action::RetireFile { path: path.clone(), text: new.clone() },
         };
         let write = Action::WriteFile { path, text: new, executable: false };
-        // a folder is watched, and read again within its refresh_interval: 5 min by default
+        // the directory is watched, and read again within refresh_interval: 5 min by default
         let plan = Plan::new(&ENROL, &SPEC, finding, judged.target, vec![write]).undo(vec![undo]);
         Ok(plan.verified(Duration::from_secs(120), Duration::ZERO))
     }
 }
 
 impl Enrolled {
-    /// What one Prometheus reads and sees.
+    /// The target files and the targets of one Prometheus.
     async fn one(
         &self,
         cx: &ProbeCx,
@@ -222,7 +222,7 @@ impl Enrolled {
             None => Some(path.to_owned()),
         };
         for job in &jobs {
-            // a folder for something else is no place for a machine
+            // a directory of other targets is not suitable for a host
             let named = ["node", "alloy", "host", "unix"].iter().any(|w| job.name.to_ascii_lowercase().contains(w));
             for pattern in &job.files {
                 e.patterns.push(pattern.clone());
@@ -237,7 +237,7 @@ impl Enrolled {
                         .collect()
                 };
                 let from = format!("process {}", process.pid);
-                for (path, text) in blocking::run("lists of targets", &from, READ_TIMEOUT, read).await? {
+                for (path, text) in blocking::run("target files", &from, READ_TIMEOUT, read).await? {
                     match entry(&here(&path).unwrap_or_default(), &text, &address) {
                         Ok(found) => e.entries.extend(found),
                         Err(why) => e.gaps.push(why),
@@ -253,7 +253,7 @@ impl Enrolled {
     }
 }
 
-/// Port and path of what exports this machine's metrics: Alloy, or what listens where `node_exporter` does.
+/// Port and path of this host's metrics: Alloy, or the listener on the port of `node_exporter`.
 async fn exporter(cx: &ProbeCx) -> Result<(Option<u16>, Option<String>), ProbeError> {
     let read = |io: &Io| listeners::listeners_of(io, i64::from(std::process::id())).unwrap_or_default();
     let listening = blocking::run("listening sockets", "/proc/self/net/tcp", READ_TIMEOUT, read).await?;
@@ -270,7 +270,7 @@ async fn exporter(cx: &ProbeCx) -> Result<(Option<u16>, Option<String>), ProbeEr
 }
 
 fn shown(entry: &Entry) -> String {
-    if entry.path.is_empty() { "a list in the container of Prometheus".to_owned() } else { entry.path.clone() }
+    if entry.path.is_empty() { "a file in the container of Prometheus".to_owned() } else { entry.path.clone() }
 }
 
 fn finding(text: String) -> Finding {
@@ -282,7 +282,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn nothing_is_wrong_with_a_host_that_is_not_there_and_need_not_be() {
+    fn unlisted_host_without_enrolment_has_no_finding() {
         let check = Enrolled { settings: Settings::default() };
         let target = Target::host();
         let judged = Judged { target: &target, taken_at: jiff::Timestamp::UNIX_EPOCH };

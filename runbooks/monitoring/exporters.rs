@@ -1,4 +1,4 @@
-//! An exporter that answers can tell that what it exports does not.
+//! Exporters that are up while the service behind them is down.
 
 use std::time::Duration;
 
@@ -12,19 +12,19 @@ use crate::servers::Server;
 const STALE: Code = Code {
     id: "monitoring.exporter-stale",
     severities: &[Severity::Warn],
-    when: "a target is up, and says that what it exports is not (`pg_up`, `redis_up` and the like are 0): dashboards show nothing, and `up` is green",
-    hint: "look at the server behind the exporter, then at the address and login the exporter has for it",
+    when: "a target is up, but reports that its service is down (`pg_up`, `redis_up` and similar are 0): dashboards are empty while `up` is 1",
+    hint: "check the server behind the exporter, then the address and the credentials in the exporter",
 };
 
 static SPEC: CheckSpec = CheckSpec {
     id: "monitoring.exporter-stale",
-    title: "exporters get what they export",
+    title: "Exporters reach their services",
     codes: &[STALE],
     fixes: &[],
     timeout: Duration::from_secs(8),
 };
 
-/// Exporters that say so themselves, of targets that are up.
+/// `*_up` metrics of 0 from exporters that are up.
 const QUERY: &str = "{__name__=~\"(pg|redis|mysql|rabbitmq|nginx|memcached|mongodb|apache|haproxy|phpfpm|pgbouncer|elasticsearch_cluster_health)_up\"} == 0 and on (instance, job) up == 1";
 
 pub(super) struct Exporters;
@@ -43,7 +43,7 @@ struct Stale {
     name: String,
     instance: String,
     job: String,
-    /// Full ids of the exporter's container and of those that its environment names, when they are of this host.
+    /// Full ids of the exporter's container and of the containers in its environment, if on this host.
     containers: Vec<String>,
 }
 
@@ -61,7 +61,7 @@ impl Check for Exporters {
     async fn probe(&self, cx: &ProbeCx, target: &Target) -> Result<Evidence, ProbeError> {
         let server = Server::of(cx, target)?;
         if cx.flags(target).await.is_agent() {
-            return Err(ProbeError::Skip("it is an agent, which keeps nothing".to_owned()));
+            return Err(ProbeError::Skip("it is an agent, which stores no samples".to_owned()));
         }
         let found = cx.query(target, QUERY).await?;
         let mut stale: Vec<Stale> = found
@@ -93,7 +93,7 @@ impl Check for Exporters {
     fn judge(&self, judged: &Judged<'_>, e: &Evidence) -> Judgement {
         let finding = |s: &Stale| {
             let text =
-                format!("{}: {} is up, and {} is 0: what it exports does not answer it", judged.target.name, s.instance, s.name);
+                format!("{}: {} is up, but {} is 0: its service does not answer it", judged.target.name, s.instance, s.name);
             let mut f = e.server.finding(&STALE, Severity::Warn, judged.target, text).cite("job", &s.job);
             f.keys.clear();
             s.containers.iter().fold(f, |f, id| f.key(KeyKind::Container, id))

@@ -1,4 +1,4 @@
-//! Can people look?
+//! Grafana and its database.
 
 use std::time::Duration;
 
@@ -12,13 +12,13 @@ use crate::around_nginx::needs_of;
 const GRAFANA: Code = Code {
     id: "monitoring.grafana",
     severities: &[Severity::Warn, Severity::Crit],
-    when: "it does not run, refuses connections or does not answer (crit); its own database fails: with status 200 (warn), without (crit)",
-    hint: "look at its log and at its database (grafana.db, or the server that [database] names)",
+    when: "it does not run, refuses connections or does not answer (crit); its own database fails, with status 200 (warn) or another status (crit)",
+    hint: "check its log and its database (grafana.db, or the server in [database])",
 };
 
 static SPEC: CheckSpec = CheckSpec {
     id: "monitoring.grafana",
-    title: "it answers, and its database does",
+    title: "Grafana and its database respond",
     codes: &[GRAFANA],
     fixes: &[],
     timeout: Duration::from_secs(8),
@@ -30,9 +30,9 @@ pub(super) struct Grafana;
 #[serde(default)]
 pub(super) struct Evidence {
     standing: Standing,
-    /// `ok` or `failing`; none when it does not say.
+    /// `ok` or `failing`; `None` if not reported.
     database: Option<String>,
-    /// Ids of the servers that its environment names, where its database is not well.
+    /// Ids of the servers in its environment, if its database is failing.
     needs: Vec<String>,
 }
 
@@ -72,12 +72,12 @@ impl Check for Grafana {
         let severity = if status == 200 { Severity::Warn } else { Severity::Crit };
         let text = match (status, e.database.as_deref()) {
             (200, Some("ok")) => return Judgement::default(),
-            (200, None) => format!("{name} does not say how its database is: its answer is not that of Grafana"),
-            (200, Some(word)) => format!("{name} answers with status 200, and its database is {word}"),
-            (_, Some(word)) => format!("{name} is not well: status {status}, its database is {word}"),
-            (_, None) => format!("{name} is not well: status {status}"),
+            (200, None) => format!("{name} does not report the state of its database: the reply is not that of Grafana"),
+            (200, Some(word)) => format!("{name} returns status 200, but its database is {word}"),
+            (_, Some(word)) => format!("{name} is unhealthy: status {status}, its database is {word}"),
+            (_, None) => format!("{name} is unhealthy: status {status}"),
         };
-        let finding = e.standing.server.finding(&GRAFANA, severity, judged.target, text).cite("it says", &e.standing.says);
+        let finding = e.standing.server.finding(&GRAFANA, severity, judged.target, text).cite("reply", &e.standing.says);
         vec![e.needs.iter().fold(finding, |f, server| f.key(KeyKind::Server, server))].into()
     }
 }

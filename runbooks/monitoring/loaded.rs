@@ -1,4 +1,4 @@
-//! What a Prometheus has loaded, as far as it matters here: jobs, and where it looks for targets.
+//! The loaded configuration of a Prometheus, as far as needed here: jobs and their target files.
 
 use opsctl_core::model::Target;
 use opsctl_core::probe::{ProbeCx, ProbeError};
@@ -19,14 +19,14 @@ pub(super) async fn jobs(cx: &ProbeCx, target: &Target) -> Result<Vec<Job>, Prob
     Ok(json.pointer("/data/yaml").and_then(|y| y.as_str()).map(parse).unwrap_or_default())
 }
 
-/// Whether it is configured to tell any Alertmanager.
+/// Whether its configuration contains an Alertmanager.
 pub(super) async fn names_alertmanagers(cx: &ProbeCx, target: &Target) -> Result<bool, ProbeError> {
     let json = cx.json(target, "/api/v1/status/config").await?;
     let yaml = json.pointer("/data/yaml").and_then(|y| y.as_str()).unwrap_or_default();
     Ok(yaml.lines().any(|l| l.trim() == "alertmanagers:"))
 }
 
-/// Prometheus prints its configuration in one form: two spaces a level, lists at the level of their key.
+/// Prometheus prints its configuration in a fixed layout: two spaces per level, lists at the level of their key.
 pub(super) fn parse(yaml: &str) -> Vec<Job> {
     let mut jobs: Vec<Job> = Vec::new();
     let (mut scraping, mut sd, mut listing) = (false, false, false);
@@ -75,7 +75,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn jobs_are_read_with_their_files() {
+    fn jobs_with_file_sd_patterns() {
         let yaml = "global:\n  scrape_interval: 1s\nrule_files:\n- /etc/rules.yml\nscrape_configs:\n- job_name: lab\n  honor_timestamps: true\n\
                     \x20 static_configs:\n  - targets:\n    - b1:8080\n- job_name: \"node\"\n  scheme: http\n  file_sd_configs:\n  - files:\n\
                     \x20   - /etc/prometheus/targets/*.json\n    - /x/*.yml\n    refresh_interval: 30s\nremote_write:\n- url: http://x\n";
@@ -87,7 +87,7 @@ mod tests {
 
     proptest::proptest! {
         #[test]
-        fn any_text_is_survived(text in "(\\PC|\n| |- )*") {
+        fn arbitrary_yaml_does_not_panic(text in "(\\PC|\n| |- )*") {
             let _ = parse(&text);
         }
     }

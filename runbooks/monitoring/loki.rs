@@ -1,4 +1,4 @@
-//! Does it take logs?
+//! Loki: readiness, rejected lines, and the disk of its write-ahead log.
 
 use std::time::Duration;
 
@@ -21,13 +21,13 @@ use crate::servers::{READ_TIMEOUT, filesystem_at};
 const LOKI: Code = Code {
     id: "monitoring.loki",
     severities: &[Severity::Info, Severity::Warn, Severity::Crit],
-    when: "it does not run, refuses connections or does not answer, or its disk was full since the last run (crit); it is not ready 2 min after its start, refused lines since the last run, or the disk of its write-ahead log is 80 % full (warn); it refused lines in all its life (info)",
-    hint: "lines that are refused are lost: find out who sends them; do not raise its limits for a storm",
+    when: "it does not run, refuses connections or does not answer, or its disk was full since the last run (crit); it is not ready 2 min after its start, rejected lines since the last run, or the disk of its write-ahead log is 80 % full (warn); it rejected lines earlier since its start (info)",
+    hint: "rejected lines are lost: find the sender; do not raise the limits to admit a replay",
 };
 
 static SPEC: CheckSpec = CheckSpec {
     id: "monitoring.loki",
-    title: "it takes logs",
+    title: "Loki accepts logs",
     codes: &[LOKI],
     fixes: &[RESTART],
     timeout: Duration::from_secs(9),
@@ -45,9 +45,9 @@ pub(super) struct Loki {
 #[serde(default)]
 pub(super) struct Evidence {
     standing: Standing,
-    /// Lines it refused, by reason, and failures for a full disk.
+    /// Rejected lines by reason, and write failures because of a full disk.
     counters: Counters,
-    /// Percent of the disk of its write-ahead log.
+    /// Usage of the disk of its write-ahead log in percent.
     wal_disk: Option<f64>,
     path: Option<String>,
     space: Option<FsUsage>,
@@ -90,7 +90,7 @@ impl Check for Loki {
             Err(why) => e.gap = Some(why.to_string()),
         }
         if let Ok(numbers) = cx.metrics(target, &[DISK_USED]).await {
-            // a share of one, whatever its name says
+            // a share of 1, despite the name of the metric
             e.wal_disk = sum(&numbers, DISK_USED).map(|n| if n <= 1.0 { n * 100.0 } else { n });
         }
         Ok(e)
@@ -117,40 +117,40 @@ impl Check for Loki {
         if e.standing.status != 200 {
             judgement.pending.push(format!("{name} to become ready"));
             let limit = SignedDuration::from_mins(self.settings.loki_ready_minutes);
-            // "waiting for 15s after being ready" is how it always begins
+            // "waiting for 15s after being ready" is normal after a start
             if !e.standing.is_younger(now, limit) {
                 let since =
                     e.standing.age(now).map_or_else(String::new, |a| format!(" {} after its start", quantity::duration(a)));
                 let text =
                     format!("{name} is not ready{since}, limit {}: status {}", quantity::duration(limit), e.standing.status);
-                let f = on_disk(finding(Severity::Warn, text)).cite("it says", &e.standing.says);
+                let f = on_disk(finding(Severity::Warn, text)).cite("reply", &e.standing.says);
                 judgement
                     .findings
-                    .push(f.hint("look at its log and at the disk of its data: it may be reading its write-ahead log"));
+                    .push(f.hint("check its log and the disk of its data: it may be replaying its write-ahead log"));
             }
         }
         for (reason, all, grown) in e.counters.of(DISCARDED).filter(|(_, all, _)| *all > 0.0) {
             let (severity, text) = if grown > 0.0 {
                 let how_long = e.counters.since(now).map_or_else(
-                    || "while it was looked at".to_owned(),
+                    || "during this run".to_owned(),
                     |s| format!("within {}", quantity::duration(SignedDuration::from_secs(s))),
                 );
-                (Severity::Warn, format!("{name} refused {grown:.0} lines {how_long}: {reason} ({})", meaning(reason)))
+                (Severity::Warn, format!("{name} rejected {grown:.0} lines {how_long}: {reason} ({})", meaning(reason)))
             } else {
-                (Severity::Info, format!("{name} refused {all:.0} lines since its start, none of them now: {reason}"))
+                (Severity::Info, format!("{name} rejected {all:.0} lines since its start, none since the last run: {reason}"))
             };
             let finding = finding(severity, text);
-            // too old, too far behind, too far ahead: by whose clock?
+            // a reason about timestamps depends on the clock of this host
             let of_time = ["age", "behind", "future", "order", "old"].iter().any(|w| reason.contains(w));
             judgement.findings.push(if of_time { crate::processes::of_host(finding) } else { finding });
         }
         for (_, all, grown) in e.counters.of(DISK_FULL).filter(|(_, all, _)| *all > 0.0) {
             let (severity, text) = if grown > 0.0 {
-                (Severity::Crit, format!("{name} could not log {grown:.0} writes: its disk is full"))
+                (Severity::Crit, format!("{name} could not write {grown:.0} entries to its write-ahead log: the disk is full"))
             } else {
                 (
                     Severity::Info,
-                    format!("{name} could not log {all:.0} writes since its start for a full disk, none of them now"),
+                    format!("{name} could not write {all:.0} entries to its write-ahead log since its start (disk full), none since the last run"),
                 )
             };
             judgement.findings.push(on_disk(finding(severity, text)));
@@ -163,7 +163,7 @@ impl Check for Loki {
             );
             judgement.findings.push(
                 on_disk(finding(Severity::Warn, text))
-                    .hint("at 90 % it goes on without its log: what it then holds is lost with it"),
+                    .hint("at 90 % it stops writing to the log: data in memory is then lost when it exits"),
             );
         }
         judgement
@@ -174,17 +174,17 @@ impl Check for Loki {
     }
 }
 
-/// What a reason means (Loki `docs/operations/request-validation-rate-limits.md`).
+/// Meaning of a reason (Loki `docs/operations/request-validation-rate-limits.md`).
 fn meaning(reason: &str) -> &'static str {
     match reason {
-        "rate_limited" => "more than a tenant may send: 4 MB/s",
-        "per_stream_rate_limit" => "more than one stream may have: 3 MB/s",
-        "too_far_behind" => "over an hour older than the newest of their stream",
+        "rate_limited" => "above the limit of a tenant: 4 MB/s",
+        "per_stream_rate_limit" => "above the limit of a stream: 3 MB/s",
+        "too_far_behind" => "over an hour older than the newest line of the stream",
         "greater_than_max_sample_age" => "over a week old",
-        "too_far_in_future" => "from the future: look at the clock of the sender",
+        "too_far_in_future" => "in the future: check the clock of the sender",
         "line_too_long" => "longer than 256 kB",
-        "stream_limit" => "more streams than a tenant may have",
-        _ => "see its documentation of validation",
+        "stream_limit" => "above the stream limit of a tenant",
+        _ => "see Loki's documentation of request validation",
     }
 }
 

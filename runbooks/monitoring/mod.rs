@@ -1,4 +1,4 @@
-//! The monitoring runbook: do Prometheus, Alertmanager, Loki, Alloy and Grafana see what happens, and would anybody hear of it?
+//! The monitoring runbook: Prometheus, Alertmanager, Loki, Alloy and Grafana are in service, and alerts reach a receiver.
 
 mod alertmanager;
 mod alloy;
@@ -33,11 +33,11 @@ use serde::{Deserialize, Serialize};
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct Settings {
-    /// Seconds after its start in which a Prometheus is not judged by what it scrapes (catalogue §13: its lists are empty in the first 5 s).
+    /// Seconds after the start of a Prometheus without target checks (catalogue §13: its lists are empty for 5 s).
     pub starting_s: i64,
-    /// Minutes that reading its write-ahead log may take a Prometheus at its start (catalogue §13: 10).
+    /// Minutes that a Prometheus may replay its write-ahead log at its start (catalogue §13: 10).
     pub replay_minutes: i64,
-    /// Seconds without a new sample that are crit while something is scraped (judgement; prometheus-mixin `PrometheusNotIngestingSamples` waits 10 min).
+    /// Seconds without a new sample that are crit while targets are scraped (judgement; prometheus-mixin `PrometheusNotIngestingSamples` waits 10 min).
     pub stale_s: i64,
     /// Seconds that samples for a remote store may be late (prometheus-mixin `PrometheusRemoteWriteBehind`: 120).
     pub remote_write_behind_s: f64,
@@ -47,34 +47,34 @@ pub struct Settings {
     pub loki_ready_minutes: i64,
     /// Percent of the disk of Loki's write-ahead log that is warn (Loki `pkg/ingester/wal.go`: writes stop being logged at 90).
     pub loki_wal_percent: f64,
-    /// Minutes after the start of a log collector in which logs that are sent again count as a replay (catalogue §13: 30).
+    /// Minutes after the start of a log collector in which duplicate logs count as a replay (catalogue §13: 30).
     pub replay_storm_minutes: i64,
     /// Name of the alert that always fires (prometheus-operator's rules: Watchdog).
     pub watchdog: String,
-    /// Jobs that alert rules may name although nothing has them yet.
+    /// Jobs in alert rules for which no series are required.
     #[schemars(example = ["blackbox-staging"])]
     pub jobs_ok: Vec<String>,
-    /// Jobs whose list of targets may be empty.
+    /// Jobs that may have no targets.
     #[schemars(example = ["batch"])]
     pub empty_ok: Vec<String>,
-    /// `[host]`: what this host is to be in there.
+    /// `[host]`: the enrolment of this host.
     #[serde(skip)]
     pub host: Option<Enrolment>,
 }
 
-/// What `[host]` says this host is to the monitoring system.
+/// The enrolment of this host in the monitoring system, from `[host]`.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct Enrolment {
-    /// It is to be scraped.
+    /// Whether it should be scraped.
     pub monitored: bool,
-    /// The labels it is to have.
+    /// The labels it should have.
     pub labels: BTreeMap<String, String>,
     /// `host:port` it is scraped at, if given.
     pub address: Option<String>,
     /// The path of its metrics, if given.
     pub metrics_path: Option<String>,
-    /// The file with its entry, if given.
+    /// The target file of this host, if given.
     pub targets_file: Option<String>,
 }
 
@@ -103,7 +103,7 @@ pub fn runbook(settings: &Settings) -> Runbook {
     let s = || settings.clone();
     Runbook {
         id: "monitoring",
-        about: "Prometheus, Alertmanager, Loki, Alloy, Grafana: what they do not see, and whether alerts would reach anybody",
+        about: "Prometheus, Alertmanager, Loki, Alloy, Grafana: their state, missing targets, and whether alerts reach a receiver",
         checks: vec![
             Box::new(blind::Blind),
             Box::new(prometheus::Prometheus { settings: s() }),

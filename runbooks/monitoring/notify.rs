@@ -1,4 +1,4 @@
-//! Would its alerts reach anybody? It lists an Alertmanager that is dead as active, so each is asked from its side.
+//! Delivery of alerts from Prometheus. It lists a dead Alertmanager as active, so each is queried from the network of Prometheus.
 
 use std::time::Duration;
 
@@ -18,13 +18,13 @@ use crate::servers::Server;
 const NOTIFY: Code = Code {
     id: "monitoring.notify",
     severities: &[Severity::Info, Severity::Warn, Severity::Crit],
-    when: "it has alert rules and no Alertmanager, or none of those it lists as active answers it (crit); one of several does not answer, or alerts could not be sent since the last run (warn); some could not be sent in all its life (info)",
-    hint: "it lists an Alertmanager that is dead as active: see `opsctl monitoring` for the Alertmanager itself, then the way there",
+    when: "it has alert rules and no Alertmanager, or none of the Alertmanagers it lists as active answers (crit); one of several does not answer, or alerts could not be sent since the last run (warn); alerts could not be sent earlier since its start (info)",
+    hint: "it lists a dead Alertmanager as active: check the Alertmanager with `opsctl monitoring`, then the network path to it",
 };
 
 static SPEC: CheckSpec = CheckSpec {
     id: "monitoring.notify",
-    title: "its alerts reach an Alertmanager",
+    title: "Prometheus reaches its Alertmanagers",
     codes: &[NOTIFY],
     fixes: &[],
     timeout: Duration::from_secs(9),
@@ -32,11 +32,11 @@ static SPEC: CheckSpec = CheckSpec {
 
 const COUNTERS: &[&str] = &["prometheus_notifications_errors_total", "prometheus_notifications_dropped_total"];
 
-/// The Alertmanagers it sends to.
+/// API path of the list of Alertmanagers.
 const LIST: &str = "/api/v1/alertmanagers";
 
-/// Until then it may not have found its Alertmanagers.
-const SETTLED: SignedDuration = SignedDuration::from_mins(2);
+/// Service discovery of Alertmanagers may be incomplete for this time.
+const DISCOVERY_GRACE: SignedDuration = SignedDuration::from_mins(2);
 
 pub(super) struct Notify {
     pub(super) settings: Settings,
@@ -46,12 +46,12 @@ pub(super) struct Notify {
 #[serde(default)]
 pub(super) struct Evidence {
     server: Server,
-    /// When it began, or loaded its configuration last.
+    /// Time of its start or of its last configuration load.
     fresh_since: Option<Timestamp>,
     alert_rules: usize,
     receivers: Vec<Receiver>,
     counters: Counters,
-    /// The engine that answers what it looks up, when one of them does not answer.
+    /// The engine behind its DNS resolver, if an Alertmanager does not answer.
     names_by: Option<String>,
 }
 
@@ -62,13 +62,13 @@ struct Receiver {
     url: String,
     host: String,
     port: u16,
-    /// Why it does not answer; none when it does.
+    /// Why it does not answer; `None` if it answers.
     silent: Option<String>,
-    /// Why that could not be seen.
+    /// Why the check was not possible.
     gap: Option<String>,
-    /// Full id of its container, if it is one of this host.
+    /// Full id of its container, if on this host.
     container: Option<String>,
-    /// The server's id, if it is one of this host.
+    /// The server's id, if on this host.
     server: Option<String>,
 }
 
@@ -112,12 +112,12 @@ impl Check for Notify {
         let own = server.get().and_then(|s| s.container.clone());
         let mut receivers = Vec::new();
         for url in urls {
-            let Some((host, port, secured)) = place(&url) else { continue };
+            let Some((host, port, secured)) = parse_url(&url) else { continue };
             let consumer = Consumer { container: own.clone(), name: target.name.clone(), pid: process.map_or(0, |p| p.pid) };
             let meant = needs.neighbours.meant(own.as_deref().and_then(|id| needs.neighbours.get(id)), &host);
             let container = meant.map(|m| m.container.id.clone());
             let (silent, gap) = match process {
-                Some(_) => match ask(cx, &consumer, &url, &host, port, secured).await {
+                Some(_) => match check_receiver(cx, &consumer, &url, &host, port, secured).await {
                     Ok(silent) => (silent, None),
                     Err(why) => (None, Some(why.to_string())),
                 },
@@ -126,7 +126,7 @@ impl Check for Notify {
             let known = cx.inventory.servers.iter().filter(|s| s.product == Product::Alertmanager);
             let server = known.into_iter().find(|s| match (&container, &s.container) {
                 (Some(a), b) => b.as_ref() == Some(a),
-                // on the host's own network
+                // in the network namespace of the host
                 (None, None) => matches!(host.as_str(), "localhost" | "127.0.0.1") && own.is_none(),
                 _ => false,
             });
@@ -146,7 +146,7 @@ impl Check for Notify {
         if e.fresh_since.is_some_and(|t| now.duration_since(t) < young) && e.receivers.is_empty() {
             return Judgement {
                 pending: vec![format!("{name} to find its Alertmanagers")],
-                ..Judgement::skip("it was just started, or has just loaded its configuration")
+                ..Judgement::skip("it started or loaded its configuration less than 2 min ago")
             };
         }
         let mut judgement = Judgement {
@@ -158,7 +158,7 @@ impl Check for Notify {
         let silent: Vec<&Receiver> = e.receivers.iter().filter(|r| r.silent.is_some()).collect();
         if e.receivers.is_empty() && e.alert_rules > 0 {
             let text = format!(
-                "{name} has {} and no Alertmanager to send to: nobody hears of them",
+                "{name} has {} but no Alertmanager: no notifications are sent",
                 quantity::count(e.alert_rules, "alert rule")
             );
             judgement.findings.push(finding(Severity::Crit, text).hint("add it under `alerting:` in its configuration"));
@@ -168,14 +168,14 @@ impl Check for Notify {
             let places: Vec<String> = silent.iter().map(|r| format!("{}:{}", r.host, r.port)).collect();
             let why = first.silent.as_deref().unwrap_or_default();
             let text = format!(
-                "{name} lists {} as active, and it does not answer ({why}): its alerts reach {}",
+                "{name} lists {} as active, but it does not answer ({why}): its alerts reach {}",
                 some_of(&places),
-                if all { "nobody" } else { "only the others" }
+                if all { "no Alertmanager" } else { "only the others" }
             );
             let mut f = finding(severity, text);
-            // its own container is no reason for that
+            // its own container is not the cause
             f.keys.retain(|k| k.kind == KeyKind::Server);
-            // its name could not be looked up
+            // its name could not be resolved
             if let Some(endpoint) = e.names_by.as_ref().filter(|_| why.starts_with("looking up")) {
                 f = f.key(KeyKind::Engine, endpoint);
             }
@@ -186,24 +186,24 @@ impl Check for Notify {
             }
             judgement.findings.push(f);
         }
-        for (counter, what) in [(COUNTERS[0], "sent to"), (COUNTERS[1], "kept for")] {
-            for (whom, all, grown) in e.counters.of(counter).filter(|(_, all, _)| *all > 0.0) {
-                // what it drops before it has found its Alertmanagers is dropped at every start
+        for (counter, action) in [(COUNTERS[0], "sent to"), (COUNTERS[1], "queued for")] {
+            for (receiver, all, grown) in e.counters.of(counter).filter(|(_, all, _)| *all > 0.0) {
+                // alerts are dropped at every start until its Alertmanagers are discovered
                 let dropped = counter == COUNTERS[1];
-                if dropped && (grown == 0.0 || e.fresh_since.is_some_and(|t| now.duration_since(t) < SETTLED)) {
+                if dropped && (grown == 0.0 || e.fresh_since.is_some_and(|t| now.duration_since(t) < DISCOVERY_GRACE)) {
                     continue;
                 }
-                // it is told above
-                if silent.iter().any(|r| whom.is_empty() || whom.starts_with(&r.url) || r.url.starts_with(whom)) {
+                // already reported above
+                if silent.iter().any(|r| receiver.is_empty() || receiver.starts_with(&r.url) || r.url.starts_with(receiver)) {
                     continue;
                 }
-                let whom = if whom.is_empty() { "an Alertmanager" } else { whom };
+                let receiver = if receiver.is_empty() { "an Alertmanager" } else { receiver };
                 let (severity, text) = if grown > 0.0 {
-                    (Severity::Warn, format!("{name}: {grown:.0} alerts could not be {what} {whom} since it was looked at last"))
+                    (Severity::Warn, format!("{name}: {grown:.0} alerts could not be {action} {receiver} since the last run"))
                 } else {
                     (
                         Severity::Info,
-                        format!("{name}: {all:.0} alerts could not be {what} {whom} since its start, none of them now"),
+                        format!("{name}: {all:.0} alerts could not be {action} {receiver} since its start, none since the last run"),
                     )
                 };
                 judgement.findings.push(finding(severity, text));
@@ -213,14 +213,14 @@ impl Check for Notify {
     }
 }
 
-/// The addresses in the list of Alertmanagers, without logins.
+/// The addresses in the list of Alertmanagers, without credentials.
 fn active(list: &serde_json::Value) -> Vec<String> {
     let active = list.pointer("/data/activeAlertmanagers").and_then(|a| a.as_array()).into_iter().flatten();
     active.filter_map(|a| a.get("url")?.as_str().map(without_secrets)).take(10).collect()
 }
 
-/// Why an Alertmanager does not answer a consumer; none when it does.
-async fn ask(
+/// The reason why an Alertmanager does not answer a client; `None` if it answers.
+async fn check_receiver(
     cx: &ProbeCx,
     consumer: &Consumer,
     url: &str,
@@ -244,14 +244,14 @@ async fn ask(
     Ok(match answered {
         Answered::Status(status, _) if status >= 500 => Some(format!("status {status}")),
         Answered::Status(..) => None,
-        Answered::Timeout => Some("it takes the connection and does not answer".to_owned()),
-        Answered::Closed => Some("it closes the connection".to_owned()),
-        Answered::NotHttp => Some("its answer is not HTTP".to_owned()),
+        Answered::Timeout => Some("connection accepted, no response".to_owned()),
+        Answered::Closed => Some("connection closed without a response".to_owned()),
+        Answered::NotHttp => Some("response is not HTTP".to_owned()),
     })
 }
 
-/// Host, port, and whether it is secured.
-fn place(url: &str) -> Option<(String, u16, bool)> {
+/// Host, port, and whether the scheme is HTTPS.
+fn parse_url(url: &str) -> Option<(String, u16, bool)> {
     let (scheme, rest) = url.split_once("://")?;
     let authority = rest.split('/').next()?;
     let secured = scheme == "https";

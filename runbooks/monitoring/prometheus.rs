@@ -1,4 +1,4 @@
-//! Does it answer, and could it start again with the configuration that is on disk?
+//! Prometheus: readiness, the loaded configuration, and the configuration on disk.
 
 use std::time::Duration;
 
@@ -20,26 +20,26 @@ use crate::servers::{READ_TIMEOUT, working_directory};
 pub(super) const PROMETHEUS: Code = Code {
     id: "monitoring.prometheus",
     severities: &[Severity::Info, Severity::Crit],
-    when: "it does not run, refuses connections or does not answer, reads its write-ahead log for over 10 min, or could not load its configuration, or could not load what is on disk now: it runs on with an old one, `/-/ready` says 200, and its next start fails (crit); a valid file has changed since it was loaded (info)",
-    hint: "`promtool check config FILE` says what is wrong with it; reload when it passes, and do not restart before",
+    when: "it does not run, refuses connections or does not answer, replays its write-ahead log for over 10 min, could not load its configuration, or could not load the configuration now on disk: it still runs with the previous one, `/-/ready` returns 200, and its next start fails (crit); a valid file changed after it was loaded (info)",
+    hint: "`promtool check config FILE` reports the error; reload when it passes, and do not restart before",
 };
 
 pub(super) const RELOAD: FixSpec = FixSpec {
     id: "prom.reload",
     risk: Risk::R1,
-    title: "let Prometheus load its configuration, when promtool says that it is right",
+    title: "reload the configuration of Prometheus after `promtool check config` passes",
 };
 
 static SPEC: CheckSpec = CheckSpec {
     id: "monitoring.prometheus",
-    title: "it answers, and runs with the configuration on disk",
+    title: "Prometheus is ready and runs the configuration on disk",
     codes: &[PROMETHEUS],
     fixes: &[RELOAD, RESTART],
     timeout: Duration::from_secs(9),
 };
 
-/// A file that is being written is not judged.
-const SETTLED: SignedDuration = SignedDuration::from_secs(60);
+/// Minimum age of a changed file: it may still be incomplete before.
+const MIN_FILE_AGE: SignedDuration = SignedDuration::from_secs(60);
 
 pub(super) struct Prometheus {
     pub(super) settings: Settings,
@@ -49,16 +49,16 @@ pub(super) struct Prometheus {
 #[serde(default)]
 pub(super) struct Evidence {
     standing: Standing,
-    /// None while it cannot tell.
+    /// `None` while not reported.
     reload_ok: Option<bool>,
     loaded_at: Option<Timestamp>,
     file: String,
-    /// Files of the configuration that changed after it was loaded, and when.
+    /// Files of the configuration that changed after it was loaded, and their modification times.
     newer: Vec<(String, Timestamp)>,
-    /// Prometheus' own test; only when something is suspicious.
+    /// Result of `promtool check config`; only run on suspicion.
     checked: Option<Checked>,
     test: Vec<String>,
-    /// `POST /-/reload` is allowed.
+    /// Whether `POST /-/reload` is enabled.
     lifecycle: bool,
     gap: Option<String>,
 }
@@ -137,12 +137,12 @@ impl Check for Prometheus {
             let limit = SignedDuration::from_mins(self.settings.replay_minutes);
             let pending = vec![format!("{name} to become ready")];
             if e.standing.is_younger(now, limit) {
-                return Judgement { pending, ..Judgement::skip("it is starting: it reads its write-ahead log") };
+                return Judgement { pending, ..Judgement::skip("it is starting: it replays its write-ahead log") };
             }
             let since = e.standing.age(now).map_or_else(String::new, |a| format!(" {} after its start", quantity::duration(a)));
             let text = format!("{name} is not ready{since}, limit {}: status {}", quantity::duration(limit), e.standing.status);
-            let found = e.standing.silent(finding(Severity::Crit, text)).cite("it says", &e.standing.says);
-            let found = found.hint("look at its log: it replays its write-ahead log, or cannot read it; a restart begins again");
+            let found = e.standing.silent(finding(Severity::Crit, text)).cite("reply", &e.standing.says);
+            let found = found.hint("check its log: it replays its write-ahead log or cannot read it; a restart starts the replay again");
             return Judgement { findings: vec![found], pending, ..Judgement::default() };
         }
         Judgement {
@@ -157,15 +157,15 @@ impl Check for Prometheus {
         let wrong = e.checked.as_ref().filter(|c| !c.passes);
         if let Some(c) = wrong {
             let why = c.not_run.clone().unwrap_or_else(|| c.says.join("; "));
-            let what = if fix == RESTART.id { "it would not start again" } else { "it cannot load it" };
-            return Err(Refusal::ByHand(format!("correct the configuration first, {what} ({why}); then `{command}`")));
+            let effect = if fix == RESTART.id { "it would not start again" } else { "it cannot load it" };
+            return Err(Refusal::ByHand(format!("correct the configuration first, {effect} ({why}); then `{command}`")));
         }
         if fix == RESTART.id {
             return e.standing.plan(&SPEC, finding, judged);
         }
         let server = e.standing.server.get();
         let (Some(process), Some(_)) = (server.and_then(|s| s.process), &e.checked) else {
-            return Err(Refusal::ByHand(format!("`{command}`, and when it passes reload it where it runs")));
+            return Err(Refusal::ByHand(format!("run `{command}`; when it passes, reload Prometheus")));
         };
         let action = Action::ReloadPrometheus {
             pid: process.pid,
@@ -178,36 +178,36 @@ impl Check for Prometheus {
     }
 }
 
-/// What is wrong with what it runs with.
+/// Faults of the loaded configuration.
 fn configuration(judged: &Judged<'_>, e: &Evidence, finding: &dyn Fn(Severity, String) -> Finding) -> Option<Finding> {
     let (name, now) = (&judged.target.name, judged.taken_at);
     let loaded = e.loaded_at.map_or_else(|| "an older one".to_owned(), |t| format!("that of {}", quantity::ago(now, t)));
     let cited = |f: Finding| {
         let f = f.cite("file", &e.file).cite_opt("loaded", e.loaded_at.map(|t| t.to_string()));
         let Some(checked) = &e.checked else { return f };
-        let f = f.cite_opt("the test could not be run", checked.not_run.as_ref());
+        let f = f.cite_opt("the check could not be run", checked.not_run.as_ref());
         if checked.passes { f.cite(&checked.command, "passes") } else { f.cite(&checked.command, checked.says.join("; ")) }
     };
     let fails = e.checked.as_ref().is_some_and(|c| !c.passes && c.not_run.is_none());
     if e.reload_ok == Some(false) {
         let right = e.checked.as_ref().is_some_and(|c| c.passes);
-        let next = if right { "the file is right now and not loaded" } else { "its next start fails" };
+        let next = if right { "the file is now valid but not loaded" } else { "its next start fails" };
         let text = format!(
-            "{name} could not load its configuration: it runs on with {loaded}, its /-/ready says 200 all the same, and {next}"
+            "{name} could not load its configuration: it still runs with {loaded}, its /-/ready returns 200, and {next}"
         );
         return Some(cited(finding(Severity::Crit, text)).since(e.newer.iter().map(|(_, t)| *t).max()).fix(RELOAD.id));
     }
-    let settled: Vec<String> = e.newer.iter().filter(|(_, t)| now.duration_since(*t) > SETTLED).map(|(f, _)| f.clone()).collect();
+    let settled: Vec<String> = e.newer.iter().filter(|(_, t)| now.duration_since(*t) > MIN_FILE_AGE).map(|(f, _)| f.clone()).collect();
     if settled.is_empty() {
         return None;
     }
     if fails {
         let text = format!(
-            "{name} cannot load {}, changed since it was loaded: it runs on with {loaded}, and its next start fails",
+            "{name} cannot load {}, changed since it was loaded: it still runs with {loaded}, and its next start fails",
             some_of(&settled)
         );
         return Some(cited(finding(Severity::Crit, text)).since(e.newer.iter().map(|(_, t)| *t).max()).fix(RELOAD.id));
     }
     let text = format!("{name} has not loaded the changes of {} yet: it runs with {loaded}", some_of(&settled));
-    Some(cited(finding(Severity::Info, text)).hint("a reload puts them into force, when that is meant"))
+    Some(cited(finding(Severity::Info, text)).hint("reload to apply them, if intended"))
 }

@@ -1,4 +1,4 @@
-//! Does what it passes on arrive?
+//! Remote write of Prometheus: delay and rejected samples.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -15,13 +15,13 @@ use crate::servers::Server;
 const REMOTE_WRITE: Code = Code {
     id: "monitoring.remote-write",
     severities: &[Severity::Info, Severity::Warn, Severity::Crit],
-    when: "samples for a remote store are over 2 min late (crit), or were refused for good since the last run (warn); some were in all its life (info)",
-    hint: "look at the remote store and the way there; `msg` lines of its log with `remote` name the answer",
+    when: "samples for a remote store are over 2 min late (crit), or were permanently rejected since the last run (warn); samples were rejected earlier since its start (info)",
+    hint: "check the remote store and the network path to it; `msg` fields with `remote` in its log contain the reply",
 };
 
 static SPEC: CheckSpec = CheckSpec {
     id: "monitoring.remote-write",
-    title: "what it passes on arrives",
+    title: "Remote write is current",
     codes: &[REMOTE_WRITE],
     fixes: &[],
     timeout: Duration::from_secs(8),
@@ -43,9 +43,9 @@ pub(super) struct RemoteWrite {
 pub(super) struct Evidence {
     server: Server,
     counters: Counters,
-    /// By store: how late its newest sample is, in seconds.
+    /// By store: delay of the newest sample in seconds.
     late: BTreeMap<String, f64>,
-    /// By store: samples that wait.
+    /// By store: pending samples.
     pending: BTreeMap<String, f64>,
 }
 
@@ -66,10 +66,10 @@ impl Check for RemoteWrite {
         let of = |name: &'static str| gauges.iter().filter(move |n| n.name == name);
         let pending: BTreeMap<String, f64> = of(GAUGES[0]).map(|n| (n.label("url").to_owned(), n.value)).collect();
         if pending.is_empty() {
-            return Err(ProbeError::Skip("it passes nothing on".to_owned()));
+            return Err(ProbeError::Skip("it has no remote write".to_owned()));
         }
         let newest = of(GAUGES[1]).map(|n| n.value).fold(0.0, f64::max);
-        // before the first one was sent it is 0
+        // 0 until the first sample is sent
         let late = of(GAUGES[2]).filter(|n| n.value > 0.0).map(|n| (n.label("url").to_owned(), newest - n.value)).collect();
         let (counters, _) = Counters::read(cx, target, &server.object(target), COUNTERS, "url").await?;
         Ok(Evidence { server, counters, late, pending })
@@ -80,15 +80,15 @@ impl Check for RemoteWrite {
         let finding = |severity, text: String| e.server.finding(&REMOTE_WRITE, severity, judged.target, text);
         let mut findings = Vec::new();
         for (url, late) in e.late.iter().filter(|(_, late)| **late > limit) {
-            let text = format!("what {name} sends to {url} is {} late, limit {}", seconds(*late), seconds(limit));
+            let text = format!("samples of {name} for {url} are {} late, limit {}", seconds(*late), seconds(limit));
             let waits = e.pending.get(url).map(|n| format!("{n:.0} samples"));
-            findings.push(finding(Severity::Crit, text).cite_opt("waiting", waits));
+            findings.push(finding(Severity::Crit, text).cite_opt("pending", waits));
         }
         for (url, all, grown) in e.counters.of(COUNTERS[0]).filter(|(_, all, _)| *all > 0.0) {
             let (severity, text) = if grown > 0.0 {
-                (Severity::Warn, format!("{url} refused {grown:.0} samples of {name} for good since it was looked at last"))
+                (Severity::Warn, format!("{url} permanently rejected {grown:.0} samples of {name} since the last run"))
             } else {
-                (Severity::Info, format!("{url} refused {all:.0} samples of {name} since its start, none of them now"))
+                (Severity::Info, format!("{url} permanently rejected {all:.0} samples of {name} since its start, none since the last run"))
             };
             findings.push(finding(severity, text));
         }

@@ -1,4 +1,4 @@
-//! Does a collector send again what was sent before? After a start it does when it has lost its positions (the Alloy incident).
+//! Log replay: a collector that lost its positions sends old logs again after a start (the Alloy incident).
 
 use std::path::Path;
 use std::time::Duration;
@@ -19,27 +19,27 @@ use crate::servers::Server;
 const STORM: Code = Code {
     id: "monitoring.replay-storm",
     severities: &[Severity::Warn, Severity::Crit],
-    when: "a collector of logs that was started less than 30 min ago, keeps no positions (crit) or does (warn), sends lines that Loki refuses as too old or too many",
-    hint: "mount a volume where it keeps its positions, then recreate it once; do not raise Loki's limits and do not restart it again: each start sends everything once more",
+    when: "a log collector that started less than 30 min ago, without persisted positions (crit) or with them (warn), sends lines that Loki rejects as too old or too many",
+    hint: "mount a volume at the directory of its positions, then recreate it once; do not raise Loki's limits and do not restart it again: each start sends everything once more",
 };
 
 static SPEC: CheckSpec = CheckSpec {
     id: "monitoring.replay-storm",
-    title: "logs are sent once",
+    title: "Logs are not sent again",
     codes: &[STORM],
     fixes: &[],
     timeout: Duration::from_secs(9),
 };
 
-/// Where the images keep positions when nobody says otherwise.
+/// Default directories of the positions in the images.
 const ALLOY: &str = "/var/lib/alloy/data";
 const PROMTAIL: &str = "/tmp";
 
-/// How many lines of its log are looked at.
-const LINES: u32 = 500;
+/// Number of inspected log lines.
+const MAX_LOG_LINES: u32 = 500;
 
-/// What Loki's answers leave in the log of a collector.
-const SIGNS: &[&str] = &["entry too far behind", "429 Too Many Requests", "ingestion rate limit exceeded", "timestamp too old"];
+/// Log lines of a collector after a rejection by Loki.
+const REJECTION_PATTERNS: &[&str] = &["entry too far behind", "429 Too Many Requests", "ingestion rate limit exceeded", "timestamp too old"];
 
 pub(super) struct Replay {
     pub(super) settings: Settings,
@@ -50,14 +50,14 @@ pub(super) struct Replay {
 pub(super) struct Evidence {
     server: Server,
     started_at: Option<Timestamp>,
-    /// Where it keeps its positions.
+    /// Path of its positions.
     positions: String,
-    /// They outlive its container.
+    /// The positions outlive the container.
     kept: bool,
-    /// Lines of its log that tell of refusals, and the last of them.
+    /// Log lines about rejections, and the last of them.
     refused: usize,
     last: Option<String>,
-    /// The Lokis of this host: name, id, and what they refused as too old or too many lately.
+    /// The Lokis of this host: name, id, and recently rejected lines (too old or too many).
     lokis: Vec<(String, String, f64)>,
 }
 
@@ -75,7 +75,7 @@ impl Check for Replay {
     async fn probe(&self, cx: &ProbeCx, target: &Target) -> Result<Evidence, ProbeError> {
         let server = Server::of(cx, target)?;
         let Some(process) = server.get().and_then(|s| s.process) else {
-            return Err(ProbeError::Skip("it does not run".to_owned()));
+            return Err(ProbeError::Skip("it is not running".to_owned()));
         };
         let mut e = Evidence { started_at: started(process), kept: true, ..Evidence::default() };
         let limit = SignedDuration::from_mins(self.settings.replay_storm_minutes);
@@ -95,11 +95,11 @@ impl Check for Replay {
             let container = docker.inspect(&id).await?;
             let covers = |m: &str| Path::new(&e.positions).starts_with(m) && m != "/";
             e.kept = container.mounts.iter().any(|m| m.kind != "tmpfs" && covers(&m.destination));
-            // an earlier run of the same container is in its log too
+            // the log also contains earlier runs of the same container
             if let Some(since) = e.started_at {
-                let log = docker.log_since(&id, since, LINES).await?;
+                let log = docker.log_since(&id, since, MAX_LOG_LINES).await?;
                 let both = [String::from_utf8_lossy(&log.stdout), String::from_utf8_lossy(&log.stderr)];
-                let mut signs = both.iter().flat_map(|t| t.lines()).filter(|l| SIGNS.iter().any(|s| l.contains(s)));
+                let mut signs = both.iter().flat_map(|t| t.lines()).filter(|l| REJECTION_PATTERNS.iter().any(|s| l.contains(s)));
                 e.refused = signs.clone().count();
                 e.last = signs.next_back().map(|l| l.chars().take(200).collect());
             }
@@ -122,7 +122,7 @@ impl Check for Replay {
         let limit = SignedDuration::from_mins(self.settings.replay_storm_minutes);
         let Some(age) = e.started_at.map(|t| now.duration_since(t)).filter(|a| *a <= limit) else { return Judgement::default() };
         let refusing: Vec<&(String, String, f64)> = e.lokis.iter().filter(|(.., grown)| *grown > 0.0).collect();
-        // with its positions kept, a Loki of this host that refuses nothing now says that it is over
+        // with persisted positions, a local Loki that rejects nothing now means that the replay is over
         let here = !e.lokis.is_empty();
         if e.refused == 0 || (here && refusing.is_empty() && e.kept) {
             return Judgement::default();
@@ -130,13 +130,13 @@ impl Check for Replay {
         let age = quantity::duration(age);
         let (severity, text) = if e.kept {
             let text = format!(
-                "what {name} sends since its start {age} ago is refused as too old or too much, although its positions in {} are kept",
+                "lines that {name} has sent since its start {age} ago are rejected as too old or too many, although its positions in {} are persisted",
                 e.positions
             );
             (Severity::Warn, text)
         } else {
             let text = format!(
-                "{name} sends old logs again since its start {age} ago, and they are refused: nothing is mounted at {}, where it keeps how far it has read",
+                "{name} sends old logs again since its start {age} ago, and they are rejected: {} with its positions is not on a volume",
                 e.positions
             );
             (Severity::Crit, text)
@@ -145,14 +145,14 @@ impl Check for Replay {
             .server
             .finding(&STORM, severity, judged.target, text)
             .since(e.started_at)
-            .cite("lines of its log that say so", e.refused.to_string())
+            .cite("matching log lines", e.refused.to_string())
             .cite_opt("the last", e.last.as_ref());
         for (loki, id, grown) in refusing {
-            f = f.cite(format!("refused by {loki} lately"), format!("{grown:.0}")).key(KeyKind::Server, id);
+            f = f.cite(format!("recently rejected by {loki}"), format!("{grown:.0}")).key(KeyKind::Server, id);
         }
         if e.kept {
             f = f.likely().hint(
-                "it was behind, or somebody else sends the same streams: wait until it has caught up, and do not restart it",
+                "it was behind, or another client sends the same streams: wait until it has caught up, and do not restart it",
             );
         }
         vec![f].into()

@@ -1,4 +1,4 @@
-//! Do its rules evaluate, and does the alert that always fires?
+//! Rule evaluation of Prometheus, and the always-firing alert.
 
 use std::time::Duration;
 
@@ -14,13 +14,13 @@ use crate::servers::Server;
 const RULES: Code = Code {
     id: "monitoring.rules",
     severities: &[Severity::Info, Severity::Warn],
-    when: "a rule cannot be evaluated, or the alert that should always fire does not (warn); there are alert rules, and none that always fires (info)",
-    hint: "look at the error of the rule in its page /rules; an alert `vector(1)` called Watchdog that somebody waits for tells when all of this is dead",
+    when: "a rule cannot be evaluated, or the always-firing alert does not fire (warn); there are alert rules but no always-firing one (info)",
+    hint: "see the error of the rule at /rules in its web UI; an alert `vector(1)` named Watchdog with a receiver that expects it (dead man's switch) detects an outage of the alerting",
 };
 
 static SPEC: CheckSpec = CheckSpec {
     id: "monitoring.rules",
-    title: "its rules are evaluated",
+    title: "Rules are evaluated",
     codes: &[RULES],
     fixes: &[],
     timeout: Duration::from_secs(8),
@@ -106,7 +106,7 @@ impl Check for Rules {
             }
             None if e.alerts > 0 => {
                 let text = format!(
-                    "{name} has {} and none that always fires: nobody hears that alerts no longer work",
+                    "{name} has {} but no always-firing one: an outage of the alerting is not detected",
                     quantity::count(e.alerts, "alert rule")
                 );
                 findings.push(finding(Severity::Info, text));

@@ -1,4 +1,4 @@
-//! Whether a part of the monitoring answers, and what is known of it from outside when it does not.
+//! State of a monitoring server: its readiness, and facts from outside if it does not answer.
 
 use std::net::Ipv4Addr;
 
@@ -13,39 +13,39 @@ use serde::{Deserialize, Serialize};
 use crate::restart_container::{self, Around, RESTART};
 use crate::servers::{Server, Silence, without_room};
 
-/// Until then it need not listen yet.
-const YOUNG: SignedDuration = SignedDuration::from_secs(30);
+/// Time after the start in which a missing listener is no finding.
+const STARTUP_GRACE: SignedDuration = SignedDuration::from_secs(30);
 
-/// What is seen of one server.
+/// The state of one server.
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
 #[serde(default)]
 pub(super) struct Standing {
     pub(super) server: Server,
     pub(super) silence: Silence,
-    /// Status of the page that says whether it is ready, and its first words.
+    /// Status of the readiness endpoint, and the start of its body.
     pub(super) status: u16,
     pub(super) says: String,
-    /// When its process began.
+    /// Start time of its process.
     pub(super) started_at: Option<Timestamp>,
-    /// Its container, when it hangs in it.
+    /// Its container, if it hangs in one.
     pub(super) hung_in: Option<Container>,
     pub(super) around: Around,
-    /// Filesystems of its container without room, when it does not run.
+    /// Full filesystems of its container, if it is not running.
     pub(super) no_room: Vec<FsUsage>,
 }
 
-/// Where the engine answers the names of its networks to who is in one.
-const NAMES_OF_ENGINE: Ipv4Addr = Ipv4Addr::new(127, 0, 0, 11);
+/// Address of the engine's embedded DNS server inside its networks.
+const EMBEDDED_DNS: Ipv4Addr = Ipv4Addr::new(127, 0, 0, 11);
 
-/// The endpoint of the engine that answers what a process looks up; none when somebody else does.
+/// The endpoint of the engine if a process uses its embedded DNS server, or `None`.
 pub(super) async fn engine_of_names(cx: &ProbeCx, process: Option<ServerProcess>) -> Option<String> {
     let engine = cx.inventory.engine.as_ref()?;
     let file = cx.resolvers.file_of(process?.pid).await.ok()?;
-    file.conf.used().iter().any(|s| s.address == NAMES_OF_ENGINE).then(|| engine.endpoint.clone())
+    file.conf.used().iter().any(|s| s.address == EMBEDDED_DNS).then(|| engine.endpoint.clone())
 }
 
 impl Standing {
-    /// Asks for `path`.
+    /// Requests `path`.
     pub(super) async fn of(cx: &ProbeCx, target: &Target, path: &str) -> Result<Self, ProbeError> {
         let server = Server::of(cx, target)?;
         let mut standing = Self { started_at: server.get().and_then(|s| s.process).and_then(started), ..Self::default() };
@@ -73,25 +73,25 @@ impl Standing {
         Ok(standing)
     }
 
-    /// How long its process has run.
+    /// Uptime of its process.
     pub(super) fn age(&self, now: Timestamp) -> Option<SignedDuration> {
         self.started_at.map(|t| now.duration_since(t))
     }
 
-    /// Whether it was started less than `limit` ago; one of which that is not known is old.
+    /// Whether it was started less than `limit` ago; an unknown start counts as earlier.
     pub(super) fn is_younger(&self, now: Timestamp, limit: SignedDuration) -> bool {
         self.age(now).is_some_and(|age| age < limit)
     }
 
-    /// What it means that it does not answer. A restart is offered where one can help: it hangs, and nobody stopped it.
+    /// The finding for a server that does not answer. A restart is offered if the server hangs and was not stopped.
     pub(super) fn judge_silence(&self, code: &'static Code, judged: &Judged<'_>, word: &str, restart: bool) -> Judgement {
         let name = &judged.target.name;
         let closed = matches!(self.silence.why(), Some(NoSession::NotListening | NoSession::Refused { .. }));
-        if closed && self.is_younger(judged.taken_at, YOUNG) {
+        if closed && self.is_younger(judged.taken_at, STARTUP_GRACE) {
             let ago = quantity::duration(self.age(judged.taken_at).unwrap_or_default());
             return Judgement {
                 pending: vec![format!("{name} to listen")],
-                ..Judgement::skip(format!("it was started {ago} ago and does not listen yet"))
+                ..Judgement::skip(format!("it started {ago} ago and does not listen yet"))
             };
         }
         let secret = format!("{}_PASSWORD", word.to_ascii_uppercase());
@@ -107,7 +107,7 @@ impl Standing {
         judgement
     }
 
-    /// Ties a finding to the fact that this server is out of service.
+    /// Marks a finding as an outage of this server.
     pub(super) fn silent(&self, finding: Finding) -> Finding {
         match self.server.get() {
             Some(server) => finding.key(KeyKind::Silent, &server.id),
@@ -124,14 +124,14 @@ impl Standing {
     }
 }
 
-/// When a Prometheus began, or loaded its configuration last: for some seconds after that its lists are not complete.
+/// Time of the start or the last configuration load of a Prometheus: its lists are incomplete for some seconds after it.
 pub(super) async fn fresh_since(cx: &ProbeCx, target: &Target, process: Option<ServerProcess>) -> Option<Timestamp> {
     let json = cx.json(target, "/api/v1/status/runtimeinfo").await.ok();
     let loaded = json.and_then(|j| j.pointer("/data/lastConfigTime")?.as_str()?.parse().ok());
     process.and_then(started).max(loaded)
 }
 
-/// When a process began.
+/// Start time of a process.
 pub(super) fn started(process: ServerProcess) -> Option<Timestamp> {
     let since_boot = i64::try_from(tasks::milliseconds(process.start_ticks)).ok()?;
     clock::boot_time().checked_add(SignedDuration::from_millis(since_boot)).ok()

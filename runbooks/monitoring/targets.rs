@@ -1,4 +1,4 @@
-//! Does it get what it is to scrape, and has it anything to scrape at all?
+//! Scrape targets of Prometheus: targets that are down, and jobs without targets.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -22,25 +22,25 @@ const DOWN: Code = Code {
     id: "monitoring.targets-down",
     severities: &[Severity::Warn, Severity::Crit],
     when: "targets of a pool are down: all of them (crit) or some (warn); one finding for each reason",
-    hint: "`opsctl network` looks from Prometheus' own side for those on this host; the others: ask them from where Prometheus runs",
+    hint: "`opsctl network` checks targets on this host from the network of Prometheus; query the others from where Prometheus runs",
 };
 const EMPTY: Code = Code {
     id: "monitoring.pool-empty",
     severities: &[Severity::Warn],
-    when: "a job of the configuration has no targets: it raises no `up`, so no alert can tell",
-    hint: "look at its discovery: a file that is not there or not readable, a label that drops everything; jobs meant to be empty go into empty_ok",
+    when: "a job of the configuration has no targets: it has no `up` series, so no alert can fire",
+    hint: "check its service discovery: a missing or unreadable file, a relabel rule that drops every target; list jobs that may be empty in empty_ok",
 };
 
 static SPEC: CheckSpec = CheckSpec {
     id: "monitoring.targets",
-    title: "it gets what it is to scrape",
+    title: "Targets are up",
     codes: &[DOWN, EMPTY],
     fixes: &[],
     timeout: Duration::from_secs(9),
 };
 
-/// More targets that are down are counted and not told.
-const MOST: usize = 200;
+/// Further down targets are counted, but not listed.
+const MAX_TARGETS: usize = 200;
 
 pub(super) struct Targets {
     pub(super) settings: Settings,
@@ -50,15 +50,15 @@ pub(super) struct Targets {
 #[serde(default)]
 pub(super) struct Evidence {
     server: Server,
-    /// When it began, or loaded its configuration last.
+    /// Time of its start or of its last configuration load.
     fresh_since: Option<Timestamp>,
-    /// Pools: how many targets, and how many of them are down.
+    /// By pool: number of targets, and number of down targets.
     pools: BTreeMap<String, (usize, usize)>,
     down: Vec<Lost>,
     /// Jobs without a target.
     empty: Vec<Empty>,
     gap: Option<String>,
-    /// The engine that answers what it looks up, when something is down.
+    /// The engine behind its DNS resolver, if a target is down.
     names_by: Option<String>,
 }
 
@@ -71,7 +71,7 @@ struct Lost {
     host: String,
     port: u16,
     error: String,
-    /// Full id of its container, if it is one of this host.
+    /// Full id of its container, if on this host.
     container: Option<String>,
 }
 
@@ -79,9 +79,9 @@ struct Lost {
 #[serde(default)]
 struct Empty {
     job: String,
-    /// Patterns of its files, and how many files there are.
+    /// Patterns of its files, and the number of matching files.
     files: Vec<(String, usize)>,
-    /// Targets that its rules drop.
+    /// Targets dropped by its relabel rules.
     dropped: usize,
 }
 
@@ -99,7 +99,7 @@ impl Check for Targets {
     async fn probe(&self, cx: &ProbeCx, target: &Target) -> Result<Evidence, ProbeError> {
         let server = Server::of(cx, target)?;
         if cx.flags(target).await.is_agent() {
-            return Err(ProbeError::Skip("it is an agent, which does not tell what it scrapes".to_owned()));
+            return Err(ProbeError::Skip("it is an agent, which does not report its targets".to_owned()));
         }
         let scraped = cx.scraped(target).await?;
         let process = server.get().and_then(|s| s.process);
@@ -109,7 +109,7 @@ impl Check for Targets {
             pool.0 += 1;
             pool.1 += usize::from(s.health == Health::Down);
         }
-        let lost: Vec<&Scraped> = scraped.iter().filter(|s| s.health == Health::Down).take(MOST).collect();
+        let lost: Vec<&Scraped> = scraped.iter().filter(|s| s.health == Health::Down).take(MAX_TARGETS).collect();
         if !lost.is_empty() {
             e.names_by = engine_of_names(cx, process).await;
             let needs = cx.needs().await?;
@@ -133,7 +133,7 @@ impl Check for Targets {
                         let number = |f: &String| process.map_or(0, |p| files_of(io, p.pid, f).len());
                         job.files.into_iter().map(|f| (number(&f), f)).map(|(n, f)| (f, n)).collect::<Vec<_>>()
                     };
-                    let files = blocking::run("lists of targets", "the files of Prometheus", READ_TIMEOUT, read).await?;
+                    let files = blocking::run("target files", "the files of Prometheus", READ_TIMEOUT, read).await?;
                     e.empty.push(Empty { files, dropped: 0, job: job.name });
                 }
             }
@@ -157,7 +157,7 @@ impl Check for Targets {
         let young = SignedDuration::from_secs(self.settings.starting_s);
         if let Some(age) = e.fresh_since.map(|t| judged.taken_at.duration_since(t)).filter(|a| *a < young) {
             let why = format!(
-                "it was started, or loaded its configuration, {} ago: its lists are not complete before {}",
+                "it started or loaded its configuration {} ago: its lists are incomplete for {}",
                 quantity::duration(age),
                 quantity::duration(young)
             );
@@ -176,47 +176,47 @@ impl Check for Targets {
     }
 }
 
-/// Why a scrape failed, by its error, and what to look at.
+/// Cause of a failed scrape, and the next step.
 fn reason(error: &str) -> (&'static str, &'static str) {
     const REASONS: &[(&[&str], &str, &str)] = &[
         (
             &["connection refused"],
             "connection refused",
-            "nothing listens there, or only inside its own container: see `opsctl network`",
+            "the port has no listener, or one on the loopback address of its container only: see `opsctl network`",
         ),
         (
             &["no such host", "server misbehaving"],
-            "its name is not known there",
-            "it is gone, in another network, or the name server is: see `opsctl dns`",
+            "name not resolved",
+            "the target no longer exists or is in another network, or the DNS server fails: see `opsctl dns`",
         ),
         (
             &["no route to host", "network is unreachable"],
-            "no way there",
-            "look at routes and firewalls from where Prometheus runs",
+            "no route",
+            "check routes and firewalls from where Prometheus runs",
         ),
         (
             &["deadline exceeded", "i/o timeout", "Client.Timeout"],
-            "no answer in time",
-            "a firewall drops it, or it is too slow for scrape_timeout",
+            "timeout",
+            "a firewall drops the packets, or the target is too slow for scrape_timeout",
         ),
-        (&["x509:", "tls:", "certificate"], "TLS", "look at its certificate: `opsctl tls`"),
-        (&["HTTP status 401", "HTTP status 403"], "it wants a login", "give the job the login of the target"),
-        (&["HTTP status 404"], "no such page", "look at metrics_path of the job"),
-        (&["HTTP status"], "it answers with an error", "look at its log"),
+        (&["x509:", "tls:", "certificate"], "TLS", "check its certificate: `opsctl tls`"),
+        (&["HTTP status 401", "HTTP status 403"], "authentication required", "add the credentials of the target to the job"),
+        (&["HTTP status 404"], "HTTP 404", "check metrics_path of the job"),
+        (&["HTTP status"], "HTTP error", "check its log"),
         (
             &["is not a valid start token", "unsupported Content-Type", "expected a valid", "Content-Type"],
-            "it answers something else than metrics",
-            "a page for people is at this path: look at metrics_path and the port",
+            "response is not metrics",
+            "a web page is at this path: check metrics_path and the port",
         ),
         (
             &["sample limit exceeded"],
-            "it has more samples than the limit",
-            "look at what made it grow before raising sample_limit",
+            "sample limit exceeded",
+            "find the cause of the growth before raising sample_limit",
         ),
-        (&["connection reset", "EOF"], "it closes the connection", "look at its log"),
+        (&["connection reset", "EOF"], "connection closed", "check its log"),
     ];
     let known = REASONS.iter().find(|(words, ..)| words.iter().any(|w| error.contains(w)));
-    known.map_or(("another reason", ""), |(_, reason, hint)| (reason, hint))
+    known.map_or(("other error", ""), |(_, reason, hint)| (reason, hint))
 }
 
 fn down(judged: &Judged<'_>, e: &Evidence, pool: &str, lost: &[&Lost]) -> Finding {
@@ -227,13 +227,13 @@ fn down(judged: &Judged<'_>, e: &Evidence, pool: &str, lost: &[&Lost]) -> Findin
     let how_many = if down >= all { format!("all {all}") } else { format!("{down} of {all}") };
     let targets = if all == 1 { "the only target".to_owned() } else { format!("{how_many} targets") };
     let message = format!(
-        "{} does not get {} ({why}): {targets} of {pool} {} down",
+        "{} cannot scrape {} ({why}): {targets} of {pool} {} down",
         judged.target.name,
         some_of(&places),
         if down == 1 || all == 1 { "is" } else { "are" }
     );
     let mut f = e.server.finding(&DOWN, severity, judged.target, message);
-    // what is wrong with Prometheus' own container is no reason for that
+    // a fault of Prometheus' own container is not the cause
     f.keys.clear();
     for l in lost.iter().take(5) {
         f = f.cite(&l.url, &l.error);
@@ -244,22 +244,22 @@ fn down(judged: &Judged<'_>, e: &Evidence, pool: &str, lost: &[&Lost]) -> Findin
             f = f.key(KeyKind::Container, id).key(KeyKind::Port, format!("{id}:{}", l.port));
         }
     }
-    // who does not answer in time may be who was asked for its name
-    if let (Some(endpoint), "its name is not known there" | "no answer in time") = (&e.names_by, why) {
+    // the timeout may be that of the DNS server
+    if let (Some(endpoint), "name not resolved" | "timeout") = (&e.names_by, why) {
         f = f.key(KeyKind::Engine, endpoint);
     }
     f = match why {
-        "its name is not known there" => f.key(KeyKind::Names, e.asks_names_as()),
+        "name not resolved" => f.key(KeyKind::Names, e.resolver_owner()),
         "TLS" => lost.iter().fold(f, |f, l| f.key(KeyKind::Certificate, served_key(&format!("{}:{}", l.host, l.port)))),
-        "no answer in time" | "no way there" => f.key(KeyKind::Host, "host"),
+        "timeout" | "no route" => f.key(KeyKind::Host, "host"),
         _ => f,
     };
     if hint.is_empty() { f } else { f.hint(hint) }
 }
 
 impl Evidence {
-    /// Whose name servers its names are looked up with: those of its container, or of this host.
-    fn asks_names_as(&self) -> &str {
+    /// Owner of the DNS servers it uses: its container or this host.
+    fn resolver_owner(&self) -> &str {
         self.server.get().and_then(|s| s.container.as_deref()).unwrap_or("host")
     }
 }
@@ -267,12 +267,12 @@ impl Evidence {
 fn empty(judged: &Judged<'_>, e: &Evidence, x: &Empty) -> Finding {
     let missing: Vec<String> = x.files.iter().filter(|(_, n)| *n == 0).map(|(f, _)| f.clone()).collect();
     let why = match () {
-        () if x.dropped > 0 => format!(": its rules drop all {} that were found", x.dropped),
-        () if !missing.is_empty() => format!(": there is no file {}", some_of(&missing)),
+        () if x.dropped > 0 => format!(": its relabel rules drop all {} discovered targets", x.dropped),
+        () if !missing.is_empty() => format!(": file {} does not exist", some_of(&missing)),
         () => String::new(),
     };
     let message =
-        format!("{}: the job {} has no target{why}; nothing tells when what it is about fails", judged.target.name, x.job);
+        format!("{}: the job {} has no target{why}; no alert fires when its service fails", judged.target.name, x.job);
     let f = e.server.finding(&EMPTY, Severity::Warn, judged.target, message);
     f.cite("files of its targets", x.files.iter().map(|(f, n)| format!("{f} ({n})")).collect::<Vec<_>>().join(", "))
 }
@@ -282,18 +282,18 @@ mod tests {
     use super::reason;
 
     #[test]
-    fn errors_of_scrapes_are_told_apart() {
+    fn scrape_errors_map_to_causes() {
         for (error, why) in [
             ("dial tcp 172.18.0.2:8080: connect: connection refused", "connection refused"),
-            ("dial tcp: lookup b1 on 127.0.0.11:53: no such host", "its name is not known there"),
-            ("context deadline exceeded", "no answer in time"),
-            ("dial tcp 10.0.0.1:1: connect: no route to host", "no way there"),
-            ("server returned HTTP status 401 Unauthorized", "it wants a login"),
-            ("server returned HTTP status 404 Not Found", "no such page"),
-            ("\"INVALID\" is not a valid start token", "it answers something else than metrics"),
+            ("dial tcp: lookup b1 on 127.0.0.11:53: no such host", "name not resolved"),
+            ("context deadline exceeded", "timeout"),
+            ("dial tcp 10.0.0.1:1: connect: no route to host", "no route"),
+            ("server returned HTTP status 401 Unauthorized", "authentication required"),
+            ("server returned HTTP status 404 Not Found", "HTTP 404"),
+            ("\"INVALID\" is not a valid start token", "response is not metrics"),
             ("x509: certificate signed by unknown authority", "TLS"),
-            ("sample limit exceeded", "it has more samples than the limit"),
-            ("strange", "another reason"),
+            ("sample limit exceeded", "sample limit exceeded"),
+            ("strange", "other error"),
         ] {
             assert_eq!(reason(error).0, why, "{error}");
         }

@@ -1,4 +1,4 @@
-//! Does it store what it scrapes?
+//! Storage of Prometheus: ingestion, write-ahead log, compaction and retention.
 
 use std::time::Duration;
 
@@ -18,13 +18,13 @@ use crate::servers::{Server, filesystem_at, working_directory};
 const TSDB: Code = Code {
     id: "monitoring.tsdb",
     severities: &[Severity::Info, Severity::Warn, Severity::Crit],
-    when: "no sample was stored for 5 min although something is scraped (crit); since the last run its log of writes was damaged or blocks could not be compacted (warn, in all its life info); what it keeps at most is more than its filesystem has (warn)",
-    hint: "look at its log and at the filesystem of its data; do not remove anything there by hand",
+    when: "no sample was stored for 5 min although targets are scraped (crit); since the last run its write-ahead log was corrupted or compactions failed (warn; earlier since its start: info); its retention size exceeds its filesystem (warn)",
+    hint: "check its log and the filesystem of its data; do not remove files there by hand",
 };
 
 static SPEC: CheckSpec = CheckSpec {
     id: "monitoring.tsdb",
-    title: "it stores what it scrapes",
+    title: "Samples are stored",
     codes: &[TSDB],
     fixes: &[],
     timeout: Duration::from_secs(9),
@@ -56,7 +56,7 @@ pub(super) struct Evidence {
     counters: Counters,
     /// The newest sample, in seconds since the epoch.
     newest: Option<f64>,
-    /// How many targets it has.
+    /// Number of targets.
     scraped: usize,
     /// `--storage.tsdb.retention.size`, in bytes.
     keeps_at_most: Option<u64>,
@@ -80,7 +80,7 @@ impl Check for Tsdb {
         let server = Server::of(cx, target)?;
         let flags = cx.flags(target).await;
         if flags.is_agent() {
-            return Err(ProbeError::Skip("it is an agent, which keeps nothing".to_owned()));
+            return Err(ProbeError::Skip("it is an agent, which stores no samples".to_owned()));
         }
         let scraped = cx.scraped(target).await?.len();
         let (counters, _) = Counters::read(cx, target, &server.object(target), FAILURES, "").await?;
@@ -114,29 +114,29 @@ impl Check for Tsdb {
             }
         };
         let mut findings = Vec::new();
-        // before the first sample the newest time is far in the past or in the future
+        // without a sample the newest timestamp is far in the past or in the future
         let age = e.newest.filter(|n| *n > 1e9 && *n < 1e11).map(|n| now.as_millisecond() as f64 / 1000.0 - n);
         if let Some(age) = age.filter(|a| *a > self.settings.stale_s as f64 && e.scraped > 0) {
             let text = format!(
-                "{name} has stored nothing for {}, limit {}, although it scrapes {}",
+                "{name} has stored no sample for {}, limit {}, although it scrapes {}",
                 seconds(age),
                 seconds(self.settings.stale_s as f64),
                 quantity::count(e.scraped, "target")
             );
             findings.push(finding(Severity::Crit, text));
         }
-        for (counter, what) in [
-            ("prometheus_tsdb_wal_writes_failed_total", "failed writes to its log"),
-            ("prometheus_tsdb_wal_corruptions_total", "damages of its log of writes"),
+        for (counter, failures) in [
+            ("prometheus_tsdb_wal_writes_failed_total", "failed writes to its write-ahead log"),
+            ("prometheus_tsdb_wal_corruptions_total", "corruptions of its write-ahead log"),
             ("prometheus_tsdb_compactions_failed_total", "failed compactions"),
             ("prometheus_tsdb_head_truncations_failed_total", "failed truncations"),
             ("prometheus_tsdb_checkpoint_creations_failed_total", "failed checkpoints"),
         ] {
             for (_, all, grown) in e.counters.of(counter).filter(|(_, all, _)| *all > 0.0) {
                 let (severity, text) = if grown > 0.0 {
-                    (Severity::Warn, format!("{name} has {what}: {grown:.0} since it was looked at last"))
+                    (Severity::Warn, format!("{name} has {failures}: {grown:.0} since the last run"))
                 } else {
-                    (Severity::Info, format!("{name} has had {what}: {all:.0} since its start, none of them now"))
+                    (Severity::Info, format!("{name} has had {failures}: {all:.0} since its start, none since the last run"))
                 };
                 findings.push(finding(severity, text));
             }
@@ -145,7 +145,7 @@ impl Check for Tsdb {
             && most > space.size
         {
             let text = format!(
-                "{name} may keep {}, more than the {} of {}",
+                "{name} may store {}, more than the {} of {}",
                 quantity::bytes(most),
                 quantity::bytes(space.size),
                 space.mountpoint
@@ -163,7 +163,7 @@ pub(super) fn seconds(s: f64) -> String {
     quantity::duration(SignedDuration::from_millis((s * 1000.0) as i64))
 }
 
-/// `512MB`, `10GB`: powers of 1024, as Prometheus counts.
+/// `512MB`, `10GB`: powers of 1024, as Prometheus parses them.
 fn bytes(text: &str) -> Option<u64> {
     let digits = text.trim_end_matches(|c: char| c.is_ascii_alphabetic());
     let shift = match text[digits.len()..].to_ascii_uppercase().as_str() {
@@ -175,14 +175,14 @@ fn bytes(text: &str) -> Option<u64> {
         "PB" | "PIB" => 50,
         _ => return None,
     };
-    // 0 is no limit
+    // 0 means no limit
     digits.parse::<u64>().ok()?.checked_mul(1 << shift).filter(|n| *n > 0)
 }
 
 #[cfg(test)]
 mod tests {
     #[test]
-    fn sizes_are_read() {
+    fn retention_sizes() {
         assert_eq!(
             (super::bytes("10GB"), super::bytes("1"), super::bytes("x"), super::bytes("0")),
             (Some(10 << 30), Some(1), None, None)

@@ -1,4 +1,4 @@
-//! Would anybody notice that a host is gone? Only what is scraped has `up`.
+//! Hosts without `up`: only scraped targets have it, so an alert on `up` misses hosts that push.
 
 use std::collections::BTreeSet;
 use std::time::Duration;
@@ -15,23 +15,23 @@ use crate::servers::Server;
 const UP_MISSING: Code = Code {
     id: "monitoring.up-missing",
     severities: &[Severity::Warn],
-    when: "hosts have data and no `up`: what they have is pushed, so that an alert like HostDown can never fire for them; or alert rules name a job that nothing has",
-    hint: "let Prometheus scrape them (Alloy: /api/v0/component/prometheus.exporter.unix.localhost/metrics), or alert on absent() for each of them; correct the job in rules; jobs that may be missing go into jobs_ok",
+    when: "hosts have data but no `up`: their data is pushed, so an alert like HostDown can never fire for them; or alert rules name a job without series",
+    hint: "let Prometheus scrape them (Alloy: /api/v0/component/prometheus.exporter.unix.localhost/metrics), or alert on absent() for each of them; correct the job in rules; list jobs that may be missing in jobs_ok",
 };
 
 static SPEC: CheckSpec = CheckSpec {
     id: "monitoring.up-missing",
-    title: "whoever has data has `up`, and alerts are about what exists",
+    title: "Hosts with data have `up`, and alert rules name existing jobs",
     codes: &[UP_MISSING],
     fixes: &[],
     timeout: Duration::from_secs(9),
 };
 
-/// Hosts that have data of the machine and no `up` of the same instance.
+/// Hosts with node metrics and no `up` of the same instance.
 const PUSHED: &str = "group by (instance, job) (node_uname_info or windows_os_info or node_boot_time_seconds) unless on (instance) group by (instance) (up)";
 
-/// More jobs of rules are not asked for.
-const MOST_JOBS: usize = 20;
+/// Limit of jobs to query.
+const MAX_JOBS: usize = 20;
 
 pub(super) struct UpMissing {
     pub(super) settings: Settings,
@@ -41,11 +41,11 @@ pub(super) struct UpMissing {
 #[serde(default)]
 pub(super) struct Evidence {
     server: Server,
-    /// When it began, or loaded its configuration last.
+    /// Time of its start or of its last configuration load.
     fresh_since: Option<Timestamp>,
     /// Instance and job.
     pushed: Vec<(String, String)>,
-    /// Alerts with the job that nothing has.
+    /// Alerts with a job without series.
     dead: Vec<(String, String)>,
     /// Jobs that have `up`.
     jobs: Vec<String>,
@@ -65,7 +65,7 @@ impl Check for UpMissing {
     async fn probe(&self, cx: &ProbeCx, target: &Target) -> Result<Evidence, ProbeError> {
         let server = Server::of(cx, target)?;
         if cx.flags(target).await.is_agent() {
-            return Err(ProbeError::Skip("it is an agent, which keeps nothing".to_owned()));
+            return Err(ProbeError::Skip("it is an agent, which stores no samples".to_owned()));
         }
         let fresh_since = fresh_since(cx, target, server.get().and_then(|s| s.process)).await;
         let pushed = cx.query(target, PUSHED).await?;
@@ -82,14 +82,14 @@ impl Check for UpMissing {
         let rules = groups.filter_map(|g| g.get("rules")?.as_array()).flatten();
         let named: Vec<(String, String)> = rules
             .filter_map(|r| Some((r.get("name")?.as_str()?, r.get("query")?.as_str()?)))
-            // one that waits for absence is alive by what is not there
+            // a rule with absent() fires without series
             .filter(|(_, query)| !query.contains("absent"))
             .flat_map(|(name, query)| jobs_of(query).into_iter().map(move |job| (name.to_owned(), job)))
             .filter(|(_, job)| !e.jobs.contains(job))
             .collect();
         let wanted: BTreeSet<&String> = named.iter().map(|(_, job)| job).collect();
-        for job in wanted.into_iter().take(MOST_JOBS) {
-            // recorded series and what is pushed have a job and no up
+        for job in wanted.into_iter().take(MAX_JOBS) {
+            // recorded and pushed series have a job but no up
             let found = cx.query(target, &format!("count({{job=\"{job}\"}})")).await?;
             if found.is_empty() {
                 e.dead.extend(named.iter().filter(|(_, j)| j == job).cloned());
@@ -108,13 +108,13 @@ impl Check for UpMissing {
             hosts.sort();
             hosts.dedup();
             let message = format!(
-                "{name} has data of {} and no `up`: it is pushed and not scraped, so an alert like HostDown can never fire for {}",
+                "{name} has data of {} but no `up`: it is pushed and not scraped, so an alert like HostDown can never fire for {}",
                 some_of(&hosts),
                 if hosts.len() == 1 { "it" } else { "them" }
             );
             let with_jobs: Vec<String> = e.pushed.iter().map(|(i, j)| format!("{i} (job {j})")).collect();
             let f = e.server.finding(&UP_MISSING, Severity::Warn, judged.target, message);
-            findings.push(f.cite("pushed", some_of(&with_jobs)).cite("asked", PUSHED));
+            findings.push(f.cite("pushed", some_of(&with_jobs)).cite("query", PUSHED));
         }
         let young = SignedDuration::from_secs(self.settings.starting_s.max(1) * 2);
         let dead: Vec<&(String, String)> = e.dead.iter().filter(|(_, job)| !self.settings.jobs_ok.contains(job)).collect();
@@ -122,21 +122,21 @@ impl Check for UpMissing {
         if !dead.is_empty() && !is_young {
             let alerts: Vec<String> = dead.iter().map(|(alert, job)| format!("{alert} (job=\"{job}\")")).collect();
             let message = format!(
-                "{name}: {} can never fire: nothing has the job {} is about",
+                "{name}: {} can never fire: the job in {} has no series",
                 some_of(&alerts),
-                if dead.len() == 1 { "it" } else { "each" }
+                if dead.len() == 1 { "its expression" } else { "each expression" }
             );
             let f = e.server.finding(&UP_MISSING, Severity::Warn, judged.target, message);
             findings.push(
                 f.cite("jobs with `up`", e.jobs.join(", "))
-                    .hint("correct the job in the rule: it was renamed, or nothing is scraped under it"),
+                    .hint("correct the job in the rule: it was renamed, or has no target"),
             );
         }
         findings.into()
     }
 }
 
-/// The jobs that a query wants by name: `job="node"`. What only looks like one (in a string) does no harm: it is asked for.
+/// The jobs that a query wants by name: `job="node"`. A match inside a string is harmless: it causes one more query.
 pub(super) fn jobs_of(query: &str) -> Vec<String> {
     let mut found = Vec::new();
     let mut rest = query;
@@ -165,7 +165,7 @@ mod tests {
     use super::jobs_of;
 
     #[test]
-    fn jobs_are_found_in_queries() {
+    fn jobs_in_promql() {
         assert_eq!(jobs_of("up{job=\"node_exporter\"} == 0"), ["node_exporter"]);
         assert_eq!(jobs_of("a{x=\"1\", job = \"b\"} / on(job) c{job=\"d\"}"), ["b", "d"]);
         assert!(jobs_of("up{job=~\"a.*\"} or up{kube_job=\"x\"} or sum by (job) (up)").is_empty());
@@ -173,7 +173,7 @@ mod tests {
 
     proptest::proptest! {
         #[test]
-        fn any_text_is_survived(text in "(\\PC|job|=|\")*") {
+        fn arbitrary_promql_does_not_panic(text in "(\\PC|job|=|\")*") {
             let _ = jobs_of(&text);
         }
     }

@@ -1,25 +1,25 @@
-//! Where packets vanish: at this host's own way out, or somewhere behind it.
+//! Location of a path MTU bottleneck: the egress interface of this host, or a hop behind it.
 
 use opsctl_core::probe::path::Fate;
 
 use super::evidence::Look;
 
-/// Headers of IPv4 and TCP, in bytes: what a segment has less than its packet.
+/// IPv4 and TCP headers in bytes: the difference between packet size and MSS.
 pub(super) const HEADERS: u32 = 40;
 
-/// What is in the way.
+/// Location of the bottleneck.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Bottleneck {
-    /// The interface packets leave by takes less than the containers' side: a size this host knows.
+    /// The MTU of the egress interface is smaller than that of the container network: known to this host.
     Here,
-    /// Something behind it.
+    /// A hop behind the egress interface.
     Beyond {
-        /// Largest packet that arrived, in bytes; none when it was not found.
+        /// Largest packet that arrived, in bytes; `None` if not found.
         arrived: Option<u32>,
     },
 }
 
-/// What a lost packet tells.
+/// The bottleneck of a path with lost packets.
 pub(super) fn of(look: &Look) -> Option<Bottleneck> {
     let here = look.way.limit();
     let lost = [&look.tried.out, &look.tried.back].into_iter().find_map(|fate| match fate {
@@ -27,11 +27,11 @@ pub(super) fn of(look: &Look) -> Option<Bottleneck> {
         _ => None,
     })?;
     Some(match lost {
-        // what arrives is as large as this host's interface, and no more does
-        (lost, arrived) if look.from.is_some() && lost > here && arrived.is_none_or(|a| a + SLACK >= here) => Bottleneck::Here,
+        // packets up to the MTU of this host's interface arrive, larger ones do not
+        (lost, arrived) if look.from.is_some() && lost > here && arrived.is_none_or(|a| a + STEP_BYTES >= here) => Bottleneck::Here,
         (_, arrived) => Bottleneck::Beyond { arrived },
     })
 }
 
-/// The sizes that are tried lie this close together, in bytes.
-const SLACK: u32 = 16;
+/// Distance between probed sizes in bytes.
+const STEP_BYTES: u32 = 16;

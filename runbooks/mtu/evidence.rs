@@ -1,4 +1,4 @@
-//! What is known about packet sizes on a host.
+//! Evidence about packet sizes on a host.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -7,35 +7,35 @@ use opsctl_core::probe::network::Way;
 use opsctl_core::probe::path::{Peer, Tried};
 use serde::{Deserialize, Serialize};
 
-/// Everything.
+/// The evidence of `mtu.path`.
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
 #[serde(default)]
 pub(super) struct Evidence {
-    /// How packets to the world leave this host; none without a route to it.
+    /// The default route; `None` without one.
     pub(super) egress: Option<Way>,
-    /// Networks of the engine whose packets this host forwards.
+    /// Engine networks that this host forwards packets of.
     pub(super) bridges: Vec<Bridge>,
-    /// Paths that were tried.
+    /// Probed paths.
     pub(super) looks: Vec<Look>,
-    /// Connections that sent the same full packet again and again while smaller ones arrived.
+    /// Connections that retransmit the same full packet while smaller ones arrive.
     pub(super) stuck: Vec<Stuck>,
-    /// Rules that change segment sizes, and whether a rule before them keeps packets away.
+    /// MSS rules, and whether an earlier rule shadows them.
     pub(super) mss_rules: Vec<MssRule>,
-    /// Rules that drop the message that a packet was too large, with their counters before and after.
+    /// Rules that drop ICMP "fragmentation needed", with their counters before and after.
     pub(super) icmp_rules: Vec<IcmpRule>,
-    /// Where the container engine keeps its rules.
+    /// The packet filter backend of the container engine.
     pub(super) engine: Option<Backend>,
-    /// The program that changes rules of each backend.
+    /// The program of each backend.
     pub(super) programs: Vec<(Backend, String)>,
-    /// Chains of nftables that exist already: what a fix makes, its undo removes.
+    /// Existing nftables chains: the undo removes only chains that the fix created.
     pub(super) nft_chains: BTreeSet<String>,
-    /// Packets this host could not forward for their size, before and after.
+    /// Packets this host could not forward because of their size, before and after.
     pub(super) frag_fails: (u64, u64),
     /// `net.ipv4.tcp_mtu_probing`, `net.ipv4.ip_no_pmtu_disc`, `net.ipv4.icmp_ratemask`.
     pub(super) sysctls: BTreeMap<String, String>,
-    /// What would be sent, when the person only wants to know that.
+    /// Probes that a dry run would send.
     pub(super) would: Vec<Would>,
-    /// What could not be looked at.
+    /// Parts that could not be checked.
     pub(super) gaps: Vec<String>,
 }
 
@@ -51,9 +51,9 @@ pub(super) struct Bridge {
     pub(super) index: u32,
     /// Its MTU.
     pub(super) mtu: u32,
-    /// Containers that run in it.
+    /// Running containers in it.
     pub(super) containers: Vec<String>,
-    /// The largest MTU among them, where they could be looked into.
+    /// The largest MTU among them, if readable.
     pub(super) inside: Option<u32>,
 }
 
@@ -64,20 +64,20 @@ impl Bridge {
     }
 }
 
-/// One path from one place.
+/// One path from one source.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub(super) struct Look {
-    /// The container it was tried from; none is this host.
+    /// The source container, or `None` for this host.
     pub(super) from: Option<String>,
     /// The container's network.
     pub(super) network: Option<String>,
     /// The peer.
     pub(super) peer: Peer,
-    /// A person or the configuration named it.
+    /// Named on the command line or in the configuration.
     pub(super) asked: bool,
-    /// How this host would send packets there.
+    /// The route from this host to the peer.
     pub(super) way: Way,
-    /// What came of it.
+    /// The result.
     pub(super) tried: Tried,
 }
 
@@ -92,43 +92,43 @@ impl Look {
     }
 }
 
-/// Connections to one peer that do not get on.
+/// Stalled connections to one peer.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct Stuck {
-    /// The container they are of; none is this host.
+    /// The container, or `None` for this host.
     pub(super) from: Option<String>,
     /// Address and port of the peer.
     pub(super) peer: String,
-    /// How many.
+    /// Number of connections.
     pub(super) count: usize,
     /// Size of their full packets.
     pub(super) full: u32,
-    /// How often in a row the same one was sent again by the clock.
+    /// Consecutive retransmission timeouts of the same packet.
     pub(super) backoff: u8,
-    /// How this host would send packets there.
+    /// The route from this host to the peer.
     pub(super) way: Way,
 }
 
-/// A rule that changes segment sizes.
+/// An MSS rule.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub(super) struct MssRule {
     pub(super) rule: Rule,
-    /// Where its chain is asked; none for a chain that others jump to.
+    /// The hook of its chain; `None` for a chain reached by jumps.
     pub(super) hook: Option<String>,
-    /// The rule before it that takes every packet.
+    /// An earlier rule that matches every packet.
     pub(super) shadow: Option<String>,
-    /// Packets it had matched before anything was sent.
+    /// Matched packets before the first probe.
     pub(super) before: Option<u64>,
 }
 
 impl MssRule {
-    /// It was made by opsctl.
+    /// Created by opsctl.
     pub(super) fn is_ours(&self) -> bool {
         self.rule.text.contains(super::clamp::COMMENT) || self.rule.table.contains(super::clamp::NATIVE_TABLE)
     }
 }
 
-/// A rule that drops "fragmentation needed".
+/// A rule that drops ICMP "fragmentation needed".
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub(super) struct IcmpRule {
     pub(super) rule: Rule,
@@ -137,13 +137,13 @@ pub(super) struct IcmpRule {
 }
 
 impl IcmpRule {
-    /// It matched something while paths were tried.
+    /// Whether it matched a packet during the probes.
     pub(super) fn matched(&self) -> bool {
         matches!((self.before, self.rule.packets), (Some(before), Some(after)) if after > before)
     }
 }
 
-/// A path that would be tried.
+/// A path that a dry run would probe.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct Would {
     pub(super) from: String,
@@ -152,7 +152,7 @@ pub(super) struct Would {
 }
 
 impl Evidence {
-    /// Keeps of the packet filter what matters here.
+    /// Stores the relevant rules of the packet filter.
     pub(super) fn keep(&mut self, before: &Firewall, after: &Firewall) {
         let earlier = |rule: &Rule| {
             let same =

@@ -1,4 +1,4 @@
-//! The mtu runbook: do full packets get through, to where this host talks to, from its containers and from itself?
+//! The mtu runbook: full packets arrive at the peers of this host, from its containers and from the host itself.
 
 mod bottleneck;
 mod clamp;
@@ -16,8 +16,8 @@ use serde::{Deserialize, Serialize};
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct Settings {
-    /// How many peers that this host or a network of containers has open connections with are tried, each; 0 tries only peers that are named
-    /// (on the command line or as `[[endpoint]]`). Only ports of HTTP and TLS are spoken to.
+    /// Number of connected peers to probe, per container network and for this host; 0 probes only peers that are named
+    /// (on the command line or as `[[endpoint]]`). Only HTTP and TLS ports are probed.
     pub peers: usize,
 }
 
@@ -27,34 +27,34 @@ impl Default for Settings {
     }
 }
 
-/// What may cause what (catalogue §18).
+/// Causes and effects (catalogue §18).
 const LINKS: &[Link] = &[
     Link::confirmed(
         "mtu.icmp-blocked-local",
         "mtu.blackhole",
         KeyKind::Interface,
-        "whoever sends too large a packet is not told: the message is dropped here",
+        "senders of oversized packets get no ICMP message: this host drops it",
     )
     .treatable(),
     Link::confirmed(
         "mtu.icmp-blocked-local",
         "mtu.clamp-missing",
         KeyKind::Interface,
-        "only where the message about the size is dropped a rule for it is needed",
+        "an MSS rule is needed only where the ICMP message is dropped",
     )
     .treatable(),
     Link::confirmed(
         "mtu.clamp-missing",
         "mtu.blackhole",
         KeyKind::Interface,
-        "nothing makes the packets small enough, and nobody says that they are too large",
+        "no rule limits the packet size, and no ICMP message reports it",
     )
     .treatable(),
-    Link::confirmed("mtu.clamp", "mtu.blackhole", KeyKind::Interface, "the rule that should make packets small enough does not")
+    Link::confirmed("mtu.clamp", "mtu.blackhole", KeyKind::Interface, "the MSS rule has no effect")
         .treatable(),
-    Link::likely("mtu.blackhole", "healthcheck.http", KeyKind::Address, "full packets do not get through"),
-    Link::likely("mtu.blackhole", "healthcheck.content", KeyKind::Address, "full packets do not get through"),
-    Link::likely("mtu.blackhole", "healthcheck.slow", KeyKind::Address, "full packets do not get through"),
+    Link::likely("mtu.blackhole", "healthcheck.http", KeyKind::Address, "full packets are dropped"),
+    Link::likely("mtu.blackhole", "healthcheck.content", KeyKind::Address, "full packets are dropped"),
+    Link::likely("mtu.blackhole", "healthcheck.slow", KeyKind::Address, "full packets are dropped"),
     Link::likely("mtu.blackhole", "tls.handshake", KeyKind::Address, "the certificate does not fit into a small packet"),
 ];
 
@@ -63,7 +63,7 @@ const LINKS: &[Link] = &[
 pub fn runbook(settings: &Settings) -> Runbook {
     Runbook {
         id: "mtu",
-        about: "Packet sizes: bridges against the way out, full packets that vanish, TCPMSS rules that help or do not",
+        about: "Packet sizes: bridge MTU against egress MTU, dropped full packets, effective and ineffective TCPMSS rules",
         checks: vec![Box::new(path::Path { settings: settings.clone() }), Box::new(persistent::Persistent)],
         links: &[LINKS],
         doc: include_str!("RUNBOOK.md"),

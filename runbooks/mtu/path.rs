@@ -1,4 +1,4 @@
-//! Do full packets get through, and if not, whose fault is it?
+//! Path MTU: whether full packets arrive, and the cause of the loss.
 
 use std::time::Duration;
 
@@ -19,59 +19,59 @@ use crate::servers::READ_TIMEOUT;
 pub(super) const EXCEEDS: Code = Code {
     id: "mtu.bridge-exceeds-egress",
     severities: &[Severity::Info, Severity::Warn],
-    when: "containers of a network send larger packets than the interface they leave by takes (info where this was seen to work, or a rule lowers their segments); works as long as ICMP does",
-    hint: "make the network anew with `com.docker.network.driver.mtu`, or lower TCP segments with a rule; `mtu` in daemon.json is for docker0 only",
+    when: "containers of a network send larger packets than the MTU of the egress interface (info if full packets arrived, or a rule clamps the MSS); works only while ICMP is delivered",
+    hint: "recreate the network with `com.docker.network.driver.mtu`, or clamp the MSS with a rule; `mtu` in daemon.json applies to docker0 only",
 };
 
 pub(super) const BLACKHOLE: Code = Code {
     id: "mtu.blackhole",
     severities: &[Severity::Crit],
-    when: "full packets to a peer vanish, in one direction or the other, while small ones arrive",
-    hint: "lower the segments of new TCP connections: `opsctl fix mtu.clamp`",
+    when: "full packets are dropped on the path to a peer, in at least one direction, while small ones arrive",
+    hint: "clamp the MSS of new TCP connections: `opsctl fix mtu.clamp`",
 };
 
 pub(super) const ICMP: Code = Code {
     id: "mtu.icmp-blocked-local",
     severities: &[Severity::Info, Severity::Warn, Severity::Crit],
-    when: "a rule of this host drops the ICMP message that a packet was too large (crit when packets vanish for it, warn when containers send larger packets than the way out takes and no rule lowers their segments)",
-    hint: "let ICMP type 3 code 4 through: path MTU discovery (RFC 1191) needs it, and it does no harm",
+    when: "a rule of this host drops ICMP type 3 code 4 (fragmentation needed) (crit if packets are dropped because of it, warn if containers send larger packets than the egress MTU and no rule clamps the MSS)",
+    hint: "accept ICMP type 3 code 4: path MTU discovery (RFC 1191) needs it, and it is harmless",
 };
 
 pub(super) const MISSING: Code = Code {
     id: "mtu.clamp-missing",
     severities: &[Severity::Crit],
-    when: "full packets vanish and no rule lowers the segments of TCP connections",
+    when: "full packets are dropped and no rule clamps the MSS of TCP connections",
     hint: "`opsctl fix mtu.clamp`",
 };
 
 pub(super) const CLAMP: Code = Code {
     id: "mtu.clamp",
     severities: &[Severity::Info, Severity::Warn, Severity::Crit],
-    when: "a rule for segment sizes does not do what it is for: it cannot know a bottleneck behind this host, its number is too large, packets do not come to it, it is for one direction only, or it is kept where the engine does not keep its rules (warn); it has matched nothing although connections were made (warn, crit when opsctl made it); its number is lower than needed (info)",
-    hint: "`--clamp-mss-to-pmtu` knows this host's own interfaces and what ICMP told it; for what lies behind only `--set-mss` helps",
+    when: "an MSS rule has no effect: the bottleneck is behind this host and unknown to it, its value is too large, packets do not reach it, it matches one direction only, or it is in a backend that the engine does not use (warn); it matched no packet although connections were made (warn, crit if opsctl created it); its value is lower than needed (info)",
+    hint: "`--clamp-mss-to-pmtu` uses the MTU of local interfaces and of received ICMP messages; for a bottleneck behind them only `--set-mss` helps",
 };
 
 const PROBING: Code = Code {
     id: "mtu.probing",
     severities: &[Severity::Info],
-    when: "full packets vanish and net.ipv4.tcp_mtu_probing is 0: connections do not find a smaller size by themselves",
-    hint: "1 lets this host's own connections recover after some seconds; containers have the setting to themselves (`--sysctl`)",
+    when: "full packets are dropped and net.ipv4.tcp_mtu_probing is 0: connections do not reduce their packet size",
+    hint: "1 lets this host's own connections recover after some seconds; containers have their own setting (`--sysctl`)",
 };
 
 pub(super) const FIX: FixSpec =
-    FixSpec { id: "mtu.clamp", risk: Risk::R1, title: "lower the segments of new TCP connections to what gets through" };
+    FixSpec { id: "mtu.clamp", risk: Risk::R1, title: "clamp the MSS of new TCP connections to the measured size" };
 pub(super) const NETWORK: FixSpec =
-    FixSpec { id: "mtu.network", risk: Risk::R4, title: "make a network anew with a smaller MTU" };
+    FixSpec { id: "mtu.network", risk: Risk::R4, title: "recreate a network with a smaller MTU" };
 
 pub(super) static SPEC: CheckSpec = CheckSpec {
     id: "mtu.path",
-    title: "full packets get through",
+    title: "Full packets arrive",
     codes: &[EXCEEDS, BLACKHOLE, ICMP, MISSING, CLAMP, PROBING],
     fixes: &[FIX, NETWORK],
     timeout: Duration::from_secs(9),
 };
 
-/// Settings that matter.
+/// Relevant kernel settings.
 const SYSCTLS: &[&str] = &["net.ipv4.tcp_mtu_probing", "net.ipv4.ip_no_pmtu_disc"];
 
 pub(super) struct Path {
@@ -122,7 +122,7 @@ impl Check for Path {
         }
         e.frag_fails.1 = frag_fails().await?;
         match before {
-            // what the rules counted meanwhile is looked at only where it matters
+            // the counters of the rules are read again only on a loss or with an MSS rule
             Ok(before) if e.looks.iter().any(Look::is_lost) || has_mss_rule(&before) => match firewall::read().await {
                 Ok(after) => e.keep(&before, &after),
                 Err(error) => e.gaps.push(error.to_string()),
@@ -156,7 +156,7 @@ impl Check for Path {
         {
             judgement.findings.push(
                 Finding::new(&PROBING, Severity::Info, Subject::host(), "net.ipv4.tcp_mtu_probing is 0").cite(
-                    "what it does",
+                    "tcp_mtu_probing",
                     "1 makes a connection try smaller packets after some were lost; off by default (tcp(7))",
                 ),
             );
@@ -186,8 +186,8 @@ fn has_mss_rule(firewall: &firewall::Firewall) -> bool {
 fn would(plan: &peers::Plan) -> Would {
     let says = match &plan.peer.speech {
         Speech::Http { .. } => "an HTTP request with padding",
-        Speech::Tls { .. } => "the first message of a TLS handshake",
-        Speech::Silence => "nothing: a connection only",
+        Speech::Tls { .. } => "a TLS ClientHello",
+        Speech::Silence => "a connection without data",
     };
     let from = plan.from.container.clone().unwrap_or_else(|| "this host".to_owned());
     Would { from, to: plan.peer.name.clone(), says: says.to_owned() }
@@ -195,8 +195,8 @@ fn would(plan: &peers::Plan) -> Would {
 
 fn would_table(all: &[Would]) -> Table {
     Table {
-        title: "What would be sent".to_owned(),
-        columns: ["from", "to", "what"].map(str::to_owned).to_vec(),
+        title: "Planned probes".to_owned(),
+        columns: ["from", "to", "data"].map(str::to_owned).to_vec(),
         rows: all.iter().map(|w| vec![w.from.clone(), w.to.clone(), w.says.clone()]).collect(),
         note: Some(format!("at most {} KiB each, in at most {CONNECTIONS} connections", BUDGET >> 10)),
     }
@@ -205,8 +205,8 @@ fn would_table(all: &[Would]) -> Table {
 fn table(e: &Evidence) -> Table {
     let said = |fate: &Fate| match fate {
         Fate::Arrives => "arrive".to_owned(),
-        Fate::Vanishes { lost, arrived: Some(arrived) } => format!("{lost} vanish, {arrived} arrive"),
-        Fate::Vanishes { lost, arrived: None } => format!("{lost} vanish"),
+        Fate::Vanishes { lost, arrived: Some(arrived) } => format!("{lost} dropped, {arrived} arrive"),
+        Fate::Vanishes { lost, arrived: None } => format!("{lost} dropped"),
         Fate::Unclear { why } => why.clone(),
         Fate::Untried => String::new(),
     };
@@ -216,7 +216,7 @@ fn table(e: &Evidence) -> Table {
     };
     Table {
         title: "Full packets".to_owned(),
-        columns: ["from", "to", "way", "out", "back"].map(str::to_owned).to_vec(),
+        columns: ["from", "to", "route", "out", "back"].map(str::to_owned).to_vec(),
         rows: e
             .looks
             .iter()

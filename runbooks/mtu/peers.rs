@@ -1,4 +1,4 @@
-//! Which paths are tried: to peers that somebody named, and to some that this host or its containers have open connections with.
+//! Paths to probe: to named peers, and to some peers with open connections to this host or its containers.
 
 use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};
@@ -13,13 +13,13 @@ use opsctl_core::probe::{ProbeCx, ProbeError, names};
 
 use super::evidence::{Bridge, Stuck};
 
-/// At most this many paths in one run.
-const MOST: usize = 16;
+/// Limit of paths in one run.
+const MAX_PATHS: usize = 16;
 
-/// A place paths begin at.
+/// The source of a path.
 #[derive(Debug, Clone)]
 pub(super) struct Place {
-    /// The container; none is this host.
+    /// The container, or `None` for this host.
     pub(super) container: Option<String>,
     /// Its first process.
     pub(super) pid: Option<i32>,
@@ -27,7 +27,7 @@ pub(super) struct Place {
     pub(super) network: Option<String>,
 }
 
-/// A path to try.
+/// A path to probe.
 #[derive(Debug, Clone)]
 pub(super) struct Plan {
     pub(super) from: Place,
@@ -36,7 +36,7 @@ pub(super) struct Plan {
     pub(super) way: Way,
 }
 
-/// What is on this host, and what to try.
+/// The networks of this host, and the paths to probe.
 #[derive(Debug, Default)]
 pub(super) struct Around {
     pub(super) egress: Option<Way>,
@@ -46,8 +46,8 @@ pub(super) struct Around {
     pub(super) gaps: Vec<String>,
 }
 
-/// What is known of one place.
-struct Seen {
+/// The connections of one source.
+struct SourceConnections {
     place: Place,
     connections: Vec<Connection>,
 }
@@ -61,7 +61,7 @@ pub(super) async fn around(cx: &ProbeCx, most_peers: usize) -> Result<Around, Pr
     around.bridges = bridges;
     let seen = seen(&running, &places, &mut around.gaps).await;
 
-    let asked = asked(cx, &mut around.gaps).await;
+    let asked = named_peers(cx, &mut around.gaps).await;
     let mut addresses: Vec<IpAddr> = asked.iter().map(|(peer, _)| peer.address.ip()).collect();
     addresses.extend(seen.iter().flat_map(|s| &s.connections).map(|c| c.remote.ip()));
     addresses.sort_unstable();
@@ -78,10 +78,10 @@ pub(super) async fn around(cx: &ProbeCx, most_peers: usize) -> Result<Around, Pr
     let host = Place { container: None, pid: None, network: None };
     for (peer, from) in asked {
         let Some(way) = ways.get(&peer.address.ip()) else {
-            around.gaps.push(format!("{} is on this host, or there is no way to it: its path is not tried", peer.name));
+            around.gaps.push(format!("{} is on this host or has no route: its path is not probed", peer.name));
             continue;
         };
-        // asked from one container, or from here and from a container of every network
+        // probed from one container, or from this host and a container of every network
         let from: Vec<Place> = match &from {
             Some(name) => running.iter().filter(|c| c.name == *name).filter_map(|c| place(c, None)).collect(),
             None => std::iter::once(host.clone()).chain(places.iter().cloned()).collect(),
@@ -89,15 +89,15 @@ pub(super) async fn around(cx: &ProbeCx, most_peers: usize) -> Result<Around, Pr
         around.plans.extend(from.into_iter().map(|from| Plan { from, peer: peer.clone(), asked: true, way: way.clone() }));
     }
     add_seen(&mut around.plans, &seen, &ways, most_peers);
-    around.plans.truncate(MOST);
+    around.plans.truncate(MAX_PATHS);
     Ok(around)
 }
 
 /// Peers of open connections, the first few of each network and of this host.
-fn add_seen(plans: &mut Vec<Plan>, seen: &[Seen], ways: &BTreeMap<IpAddr, Way>, most: usize) {
+fn add_seen(plans: &mut Vec<Plan>, seen: &[SourceConnections], ways: &BTreeMap<IpAddr, Way>, most: usize) {
     for s in seen {
         let mut taken = plans.iter().filter(|p| !p.asked && p.from.network == s.place.network).count();
-        // what is stuck first
+        // stalled connections first
         let mut connections: Vec<&Connection> = s.connections.iter().filter(|c| ways.contains_key(&c.remote.ip())).collect();
         connections.sort_by_key(|c| (!c.info.is_stuck(), c.remote));
         for c in connections {
@@ -114,8 +114,8 @@ fn add_seen(plans: &mut Vec<Plan>, seen: &[Seen], ways: &BTreeMap<IpAddr, Way>, 
     }
 }
 
-/// Connections whose full packets do not arrive, by place and peer.
-fn stuck(seen: &[Seen], ways: &BTreeMap<IpAddr, Way>) -> Vec<Stuck> {
+/// Connections with undelivered full packets, by source and peer.
+fn stuck(seen: &[SourceConnections], ways: &BTreeMap<IpAddr, Way>) -> Vec<Stuck> {
     let mut all: Vec<Stuck> = Vec::new();
     for s in seen {
         for c in s.connections.iter().filter(|c| c.info.is_stuck()) {
@@ -134,7 +134,7 @@ fn stuck(seen: &[Seen], ways: &BTreeMap<IpAddr, Way>) -> Vec<Stuck> {
     all
 }
 
-/// Whether packets leave this host that way: not to itself, and not to a container or machine behind one of its bridges.
+/// Whether the route leaves this host: not loopback, and not a container or machine behind one of its bridges.
 fn leaves(way: &Way, interfaces: &[Interface]) -> bool {
     let interface = interfaces.iter().find(|i| i.name == way.interface);
     way.interface != "lo" && (way.gateway.is_some() || interface.is_some_and(|i| i.kind != "bridge"))
@@ -148,14 +148,14 @@ async fn running(cx: &ProbeCx, gaps: &mut Vec<String>) -> Vec<Arc<Container>> {
     cx.inspected(cx.inventory.running()).await.into_iter().filter(|c| c.is_up()).collect()
 }
 
-/// The container as a place; none when it has no network of its own.
+/// The container as a source; `None` without a network namespace of its own.
 fn place(container: &Container, network: Option<&str>) -> Option<Place> {
     let pid = container.pid()?;
     let network = network.map(str::to_owned).or_else(|| container.networks.keys().next().cloned());
     has_own_network(&container.network_mode).then(|| Place { container: Some(container.name.clone()), pid: Some(pid), network })
 }
 
-/// The bridges of the engine, and of each with containers in it one to try paths from.
+/// The bridges of the engine, and for each a container to probe from.
 async fn bridges(cx: &ProbeCx, here: &View, gaps: &mut Vec<String>) -> (Vec<Bridge>, Vec<Place>) {
     if cx.docker().is_err() {
         return (Vec::new(), Vec::new());
@@ -196,9 +196,9 @@ async fn inside(place: &Place, network: &Network, members: &[Arc<Container>]) ->
 }
 
 /// Open connections of this host, and of all its containers.
-async fn seen(running: &[Arc<Container>], places: &[Place], gaps: &mut Vec<String>) -> Vec<Seen> {
+async fn seen(running: &[Arc<Container>], places: &[Place], gaps: &mut Vec<String>) -> Vec<SourceConnections> {
     let host = Place { container: None, pid: None, network: None };
-    // the ones that stand for a network first: paths are tried from them anyway
+    // the sources of a network first: paths are probed from them anyway
     let mut all = vec![host];
     all.extend(places.iter().cloned());
     for container in running {
@@ -214,7 +214,7 @@ async fn seen(running: &[Arc<Container>], places: &[Place], gaps: &mut Vec<Strin
             Ok(mut connections) => {
                 let port = |c: &Connection| c.remote.port();
                 connections.retain(|c| !c.remote.ip().is_loopback() && port(c) != 0);
-                seen.push(Seen { place, connections });
+                seen.push(SourceConnections { place, connections });
             }
             Err(ProbeError::Skip(_)) => {}
             Err(e) if !told => {
@@ -227,8 +227,8 @@ async fn seen(running: &[Arc<Container>], places: &[Place], gaps: &mut Vec<Strin
     seen
 }
 
-/// Peers that a person or the configuration names, and the container each is asked from.
-async fn asked(cx: &ProbeCx, gaps: &mut Vec<String>) -> Vec<(Peer, Option<String>)> {
+/// Peers from the command line or the configuration, each with its source container.
+async fn named_peers(cx: &ProbeCx, gaps: &mut Vec<String>) -> Vec<(Peer, Option<String>)> {
     let mut peers: Vec<(Peer, Option<String>)> = Vec::new();
     for e in &cx.endpoints {
         let pid = match &e.from {

@@ -1,4 +1,4 @@
-//! Does a rule for segment sizes outlive a reboot?
+//! Persistence of MSS rules across a reboot.
 
 use std::path::Path;
 use std::time::Duration;
@@ -16,15 +16,15 @@ use super::clamp::{COMMENT, NATIVE_TABLE, native_hook, native_rule};
 const PERSISTENT: Code = Code {
     id: "mtu.clamp-persistent",
     severities: &[Severity::Warn],
-    when: "a rule for segment sizes is in the kernel, and in no file that brings it back at boot",
-    hint: "keep this one rule with a unit of its own; saving all rules (`netfilter-persistent save`) also saves those of the container engine, which are wrong at the next boot",
+    when: "an MSS rule is in the kernel, but in no file that restores it at boot",
+    hint: "store this rule in a separate unit; saving all rules (`netfilter-persistent save`) also saves those of the container engine, which are stale at the next boot",
 };
 
-const FIX: FixSpec = FixSpec { id: "mtu.persist", risk: Risk::R1, title: "bring the rule for segment sizes back at every boot" };
+const FIX: FixSpec = FixSpec { id: "mtu.persist", risk: Risk::R1, title: "restore the MSS rule at every boot" };
 
 static SPEC: CheckSpec = CheckSpec {
     id: "mtu.persistent",
-    title: "rules for segment sizes outlive a reboot",
+    title: "MSS rules are persistent",
     codes: &[PERSISTENT],
     fixes: &[FIX],
     timeout: Duration::from_secs(4),
@@ -32,10 +32,10 @@ static SPEC: CheckSpec = CheckSpec {
 
 const UNIT: &str = "opsctl-mss.service";
 
-/// Where an administrator's own units are (systemd.unit(5)).
+/// Directory of the administrator's units (systemd.unit(5)).
 const UNITS: &str = "/etc/systemd/system";
 
-/// What cloud-init runs at every boot.
+/// Script that cloud-init runs at every boot.
 const SCRIPT: &str = "/var/lib/cloud/scripts/per-boot/opsctl-mss.sh";
 
 pub(super) struct Persistent;
@@ -61,10 +61,10 @@ impl Check for Persistent {
         let about = |r: &&Rule| matches!(r.effect, Effect::ClampMss | Effect::SetMss(_));
         let rules: Vec<Rule> = firewall.rules.iter().filter(about).cloned().collect();
         if rules.is_empty() {
-            return Err(ProbeError::Skip("there is no rule for segment sizes".to_owned()));
+            return Err(ProbeError::Skip("there is no MSS rule".to_owned()));
         }
         let read = |io: &Io| firewall::persisted(io, Path::new("/"));
-        let persisted = blocking::run("files that bring rules back", "/etc", Duration::from_secs(3), read).await?;
+        let persisted = blocking::run("files that restore rules", "/etc", Duration::from_secs(3), read).await?;
         let systemd = cx.inventory.systemd.as_ref().is_some_and(|s| s.state == SystemdState::Answers);
         Ok(Evidence { rules, programs: firewall.programs.clone(), persisted, systemd })
     }
@@ -80,7 +80,7 @@ impl Check for Persistent {
             &PERSISTENT,
             Severity::Warn,
             Subject::host(),
-            "the rule for segment sizes is gone after a reboot: no file brings it back".to_owned(),
+            "the MSS rule is lost at a reboot: no file restores it".to_owned(),
         )
         .fix(FIX.id);
         for rule in &e.rules {
@@ -113,13 +113,13 @@ impl Check for Persistent {
             return Ok(plan(vec![Action::WriteFile { path, text: script, executable: true }], undo));
         }
         Err(Refusal::ByHand(format!(
-            "neither systemd nor cloud-init is here; run this at every boot: {}",
+            "neither systemd nor cloud-init is available; run this at every boot: {}",
             script.lines().skip(2).collect::<Vec<_>>().join("; ")
         )))
     }
 }
 
-/// What takes a rule away, if it is there, and what makes it.
+/// Commands that remove a rule if present, and commands that add it.
 struct Commands {
     remove: Vec<String>,
     add: Vec<String>,
@@ -127,7 +127,7 @@ struct Commands {
 
 fn commands(rule: &Rule, programs: &[(Backend, String)]) -> Result<Commands, Refusal> {
     if rule.backend == Backend::Native {
-        // a rule in somebody's table belongs to their file
+        // a rule in another table belongs to the file of that table
         let by_hand = || Refusal::ByHand(format!("put the rule of table {} into /etc/nftables.conf", rule.table));
         let table = rule.table.strip_prefix("ip ").filter(|t| *t == NATIVE_TABLE).ok_or_else(by_hand)?;
         let hook = &rule.chain;
@@ -138,7 +138,7 @@ fn commands(rule: &Rule, programs: &[(Backend, String)]) -> Result<Commands, Ref
     }
     let program = programs.iter().find(|(b, _)| *b == rule.backend).map_or(rule.backend.program(), |(_, p)| p.as_str());
     let rest = rule.text.strip_prefix("-A ").unwrap_or(&rule.text);
-    // ours comes first in its chain, so that nothing before it ends the chain; others keep their place as well as it can be kept
+    // opsctl's rule is first in its chain, so that no earlier rule ends the chain; other rules are appended
     let add = match rest.split_once(' ') {
         Some((chain, rule)) if rule.contains(COMMENT) => format!("-I {chain} 1 {rule}"),
         _ => format!("-A {rest}"),
@@ -149,14 +149,14 @@ fn commands(rule: &Rule, programs: &[(Backend, String)]) -> Result<Commands, Ref
     })
 }
 
-/// A unit that may be started again and again and always leaves one rule.
+/// An idempotent unit: every start leaves exactly one rule.
 fn unit(commands: &[Commands]) -> String {
     let lines = |key: &str, of: &dyn Fn(&Commands) -> &Vec<String>| -> String {
         // % is special in units (systemd.unit(5))
         commands.iter().flat_map(of).map(|c| [key, &c.replace('%', "%%"), "\n"].concat()).collect()
     };
     format!(
-        "# written by opsctl (mtu.persist): lowers the segments of TCP connections to what gets through\n\
+        "# written by opsctl (mtu.persist): clamps the MSS of TCP connections\n\
          [Unit]\nDescription=TCP segment sizes (opsctl)\nAfter=network-pre.target docker.service nftables.service netfilter-persistent.service\n\n\
          [Service]\nType=oneshot\nRemainAfterExit=yes\n{}{}{}\n[Install]\nWantedBy=multi-user.target\n",
         lines("ExecStart=-", &|c| &c.remove),
@@ -166,7 +166,7 @@ fn unit(commands: &[Commands]) -> String {
 }
 
 fn script(commands: &[Commands]) -> String {
-    let head = "#!/bin/sh\n# written by opsctl (mtu.persist): lowers the segments of TCP connections to what gets through";
+    let head = "#!/bin/sh\n# written by opsctl (mtu.persist): clamps the MSS of TCP connections";
     let lines = commands.iter().flat_map(|c| {
         let remove = c.remove.iter().map(|l| format!("{l} 2> /dev/null || true"));
         remove.chain(c.add.iter().cloned())

@@ -1,4 +1,4 @@
-//! Are networks that promise IPv6 able to keep the promise?
+//! Networks with IPv6 on a host that does not forward IPv6.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -13,13 +13,13 @@ use serde::{Deserialize, Serialize};
 const MISMATCH: Code = Code {
     id: "network.ipv6-mismatch",
     severities: &[Severity::Warn],
-    when: "a network of the engine gives its containers addresses of IPv6, and this host does not pass IPv6 on (net.ipv6.conf.all.forwarding = 0): what they try first leads nowhere",
-    hint: "set net.ipv6.conf.all.forwarding = 1 in /etc/sysctl.d, or make the network without IPv6",
+    when: "a network of the engine assigns IPv6 addresses to containers, but this host does not forward IPv6 (net.ipv6.conf.all.forwarding = 0): their first connection attempts fail",
+    hint: "set net.ipv6.conf.all.forwarding = 1 in /etc/sysctl.d, or recreate the network without IPv6",
 };
 
 static SPEC: CheckSpec = CheckSpec {
     id: "network.ipv6",
-    title: "networks with IPv6 can use it",
+    title: "Networks with IPv6 have IPv6 forwarding",
     codes: &[MISMATCH],
     fixes: &[],
     timeout: Duration::from_secs(5),
@@ -30,9 +30,9 @@ pub(super) struct Attached;
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
 #[serde(default)]
 pub(super) struct Evidence {
-    /// None without IPv6.
+    /// `None` without IPv6.
     forwarding: Option<bool>,
-    /// Networks with IPv6 and a way out, and how many containers run in each.
+    /// Networks with IPv6 and egress, and the number of running containers in each.
     networks: BTreeMap<String, usize>,
 }
 
@@ -51,7 +51,7 @@ impl Check for Attached {
         let docker = cx.docker()?;
         let all = docker.networks().await?;
         let mut e = Evidence { forwarding: ipv6_forwarding().await, ..Evidence::default() };
-        // macvlan and the like do not pass through this host
+        // macvlan and similar networks are not forwarded by this host
         let with: Vec<&str> =
             all.iter().filter(|n| n.ipv6 && !n.internal && n.driver == "bridge").map(|n| n.name.as_str()).collect();
         if with.is_empty() {
@@ -72,7 +72,7 @@ impl Check for Attached {
         }
         let subject = Subject { kind: Kind::Engine, name: judged.target.name.clone(), identity: judged.target.id.clone() };
         let message = format!(
-            "containers in {} have addresses of IPv6, and this host passes no IPv6 on: net.ipv6.conf.all.forwarding is 0",
+            "containers in {} have IPv6 addresses, but this host does not forward IPv6: net.ipv6.conf.all.forwarding is 0",
             used.join(", ")
         );
         vec![Finding::new(&MISMATCH, Severity::Warn, subject, message).key(KeyKind::Engine, &judged.target.id)].into()

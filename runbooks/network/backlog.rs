@@ -1,4 +1,4 @@
-//! Are new connections accepted as fast as they come?
+//! Accept queues of listeners.
 
 use std::time::Duration;
 
@@ -15,39 +15,39 @@ use super::Settings;
 const BACKLOG: Code = Code {
     id: "network.backlog",
     severities: &[Severity::Warn, Severity::Crit],
-    when: "the queue of a listener is full at two looks: its program does not accept (warn); or connections were dropped for full queues since the last run, over 1 a second (warn) or 5 (crit)",
-    hint: "the program is busy, stopped or out of threads; a longer queue only helps against bursts (its listen() backlog and net.core.somaxconn)",
+    when: "the accept queue of a listener is full in two samples: its process does not accept (warn); or connections were dropped because of full queues since the last run, over 1 per second (warn) or 5 (crit)",
+    hint: "the process is busy, stopped or out of threads; a longer queue helps against bursts only (its listen() backlog and net.core.somaxconn)",
 };
 
 static SPEC: CheckSpec = CheckSpec {
     id: "network.backlog",
-    title: "connections are accepted as they come",
+    title: "Accept queues are not full",
     codes: &[BACKLOG],
     fixes: &[],
     timeout: Duration::from_secs(4),
 };
 
-/// Time between two looks at a full queue: a program that works accepts something in it.
-const AGAIN: Duration = Duration::from_millis(400);
+/// Time between two samples of a full queue: a working process accepts a connection in it.
+const SAMPLE_INTERVAL: Duration = Duration::from_millis(400);
 
-/// Where the counter is remembered.
+/// Object of the stored sample.
 const OBJECT: &str = "host";
 const METRIC: &str = "listen-overflows";
 
-/// How long ago a remembered number may be, in seconds.
-const HISTORY_S: i64 = 3600;
+/// Maximum age of the stored sample in seconds.
+const MAX_SAMPLE_AGE_S: i64 = 3600;
 
 pub(super) struct Backlog {
     pub(super) settings: Settings,
 }
 
-/// A process in the namespace, and the container it is of with its full id; none is this host.
+/// A process in the namespace, and its container with the full id, or `None` for this host.
 type Place = (Option<i32>, Option<(String, String)>);
 
-/// A queue that was full twice.
+/// A queue that was full in both samples.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 struct Full {
-    /// The container it is in, with its full id; none is this host.
+    /// Its container with the full id, or `None` for this host.
     container: Option<(String, String)>,
     queue: Queue,
 }
@@ -56,9 +56,9 @@ struct Full {
 #[serde(default)]
 pub(super) struct Evidence {
     full: Vec<Full>,
-    /// Connections dropped for a full queue since boot, of this host's own namespace.
+    /// Connections dropped because of a full queue since boot, in this host's own namespace.
     overflows: Option<u64>,
-    /// The same at an earlier run, and how many seconds ago.
+    /// The counter at an earlier run, and its age in seconds.
     before: Option<(f64, i64)>,
     gaps: Vec<String>,
 }
@@ -84,13 +84,13 @@ impl Check for Backlog {
         let mut e = Evidence { gaps, ..Evidence::default() };
         let first = full(&places, &mut e.gaps).await;
         if !first.is_empty() {
-            tokio::time::sleep(AGAIN).await;
+            tokio::time::sleep(SAMPLE_INTERVAL).await;
             let second = full(&places, &mut Vec::new()).await;
             e.full = second.into_iter().filter(|f| first.iter().any(|o| o.queue.inode == f.queue.inode)).collect();
         }
         e.overflows = counters().await.ok().and_then(|all| all.get("TcpExt.ListenOverflows").copied());
         let now = opsctl_core::probe::clock::now();
-        e.before = cx.history.oldest(OBJECT, METRIC, HISTORY_S).map(|s| (s.value, now.duration_since(s.at).as_secs()));
+        e.before = cx.history.oldest(OBJECT, METRIC, MAX_SAMPLE_AGE_S).map(|s| (s.value, now.duration_since(s.at).as_secs()));
         Ok(e)
     }
 
@@ -103,7 +103,7 @@ impl Check for Backlog {
                 None => Subject { kind: Kind::Host, name: "host".to_owned(), identity: format!("{}#{}", q.local, q.inode) },
             };
             let waiting = quantity::count(q.waiting as usize, "connection");
-            let message = format!("{waiting} to {} wait to be accepted, room for {}", q.local, q.limit);
+            let message = format!("{waiting} to {} waiting to be accepted, queue length {}", q.local, q.limit);
             let mut finding = Finding::new(&BACKLOG, Severity::Warn, subject, message);
             if let Some((_, id)) = &f.container {
                 finding = finding.key(KeyKind::Container, id);
@@ -119,7 +119,7 @@ impl Check for Backlog {
             if rate > self.settings.overflows_warn {
                 let severity = if rate > self.settings.overflows_crit { Severity::Crit } else { Severity::Warn };
                 let message = format!(
-                    "{rate:.1} connections a second are dropped because queues are full, limit {}",
+                    "{rate:.1} connections per second are dropped because accept queues are full, limit {}",
                     self.settings.overflows_warn
                 );
                 judgement.findings.push(Finding::new(&BACKLOG, severity, Subject::host(), message).key(KeyKind::Host, "host"));
@@ -129,7 +129,7 @@ impl Check for Backlog {
     }
 }
 
-/// Queues that are full now. A queue of no length is full with one, and works.
+/// Queues that are full now. A queue of length 0 is full with one connection, and works.
 async fn full(places: &[Place], gaps: &mut Vec<String>) -> Vec<Full> {
     let read = join_all(places.iter().map(|(pid, _)| network::queues(*pid))).await;
     let mut all = Vec::new();

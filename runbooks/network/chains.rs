@@ -1,5 +1,5 @@
-//! Are the container engine's rules in the packet filter still there? Without them containers look healthy, and published ports even
-//! answer through docker-proxy; what dies is the way out, and the way between bridges.
+//! Packet filter rules of the container engine. Without them containers stay healthy, and published ports still answer through
+//! docker-proxy; egress and traffic between bridges fail.
 
 use std::time::Duration;
 
@@ -15,14 +15,14 @@ use serde::{Deserialize, Serialize};
 const CHAINS: Code = Code {
     id: "network.docker-chains",
     severities: &[Severity::Warn, Severity::Crit],
-    when: "rules that Docker made in the packet filter are gone: somebody flushed them (crit; warn while no container runs in a bridge network)",
-    hint: "Docker writes its rules when it starts: `opsctl fix docker.rebuild-chains`; then look for what flushes them, mostly a firewall that was started again",
+    when: "packet filter rules of Docker are missing: they were flushed (crit; warn while no container runs in a bridge network)",
+    hint: "Docker writes its rules at its start: `opsctl fix docker.rebuild-chains`; then find the program that flushes them, usually a restarted firewall",
 };
 
 const REBUILD: FixSpec = FixSpec {
     id: "docker.rebuild-chains",
     risk: Risk::R3,
-    title: "restart the Docker daemon, so that it writes its rules again",
+    title: "restart the Docker daemon so that it writes its rules again",
 };
 
 static SPEC: CheckSpec = CheckSpec {
@@ -33,7 +33,7 @@ static SPEC: CheckSpec = CheckSpec {
     timeout: Duration::from_secs(5),
 };
 
-/// Units that write the rules of a firewall, and flush those of others when they are started again (moby#12294).
+/// Firewall units that flush the rules of other programs on a restart (moby#12294).
 const FIREWALLS: &[&str] = &[
     "firewalld.service",
     "ufw.service",
@@ -55,14 +55,14 @@ pub(super) struct Evidence {
     networks: Vec<Network>,
     /// Running containers by network.
     running: Vec<(String, String)>,
-    /// Containers that would not come back by themselves.
+    /// Containers without a restart policy.
     no_policy: Vec<String>,
     chains: Vec<Chain>,
     rules: Vec<Rule>,
     of_engine: Option<Backend>,
-    /// Why rules may be there that were not read.
+    /// Why the list of rules may be incomplete.
     unread: Vec<String>,
-    /// Firewalls of this host, and when each was started.
+    /// Firewalls of this host, and their start times.
     firewalls: Vec<(String, Option<jiff::Timestamp>)>,
     systemd: bool,
 }
@@ -99,7 +99,7 @@ impl Check for Chains {
         e.of_engine = firewall.of_engine();
         e.unread.clone_from(&firewall.gaps);
         if firewall.programs.is_empty() {
-            e.unread.push("iptables is not installed here".to_owned());
+            e.unread.push("iptables is not installed".to_owned());
         }
         let matters = |table: &str| table == "nat" || table == "filter" || table.ends_with("docker-bridges");
         e.chains = firewall.chains.iter().filter(|c| matters(&c.table)).cloned().collect();
@@ -121,10 +121,10 @@ impl Check for Chains {
 
     fn judge(&self, _judged: &Judged<'_>, e: &Evidence) -> Judgement {
         if e.engine.rootless || e.daemon.is_some_and(|d| d.elsewhere) {
-            return Judgement::skip("the engine has a network namespace of its own, and its rules are there");
+            return Judgement::skip("the engine has a network namespace of its own, which contains its rules");
         }
         if e.daemon.is_some_and(|d| d.hands_off) {
-            return Judgement::skip("Docker is told to make no rules (`iptables: false`)");
+            return Judgement::skip("Docker is configured to write no rules (`iptables: false`)");
         }
         let missing = missing(e);
         if missing.is_empty() {
@@ -136,18 +136,18 @@ impl Check for Chains {
         }
         let severity = if e.running.is_empty() { Severity::Warn } else { Severity::Crit };
         let subject = Subject { kind: Kind::Engine, name: "docker".to_owned(), identity: e.endpoint.clone() };
-        let message = format!("rules of Docker are gone: {}", quantity::some_of(&missing, 1));
+        let message = format!("Docker's packet filter rules are missing: {}", quantity::some_of(&missing, 1));
         let mut f = Finding::new(&CHAINS, severity, subject, message)
             .key(KeyKind::Engine, &e.endpoint)
             .key(KeyKind::Host, "host")
-            .cite("gone", missing.join("; "))
-            .cite("feel it", feel(e))
+            .cite("missing", missing.join("; "))
+            .cite("affected", affected(e))
             .cite(
-                "still answers",
+                "not affected",
                 if e.running.is_empty() {
                     ""
                 } else {
-                    "published ports, through docker-proxy: an answer from outside proves nothing"
+                    "published ports, through docker-proxy: a response from outside proves nothing"
                 },
             )
             .fix(REBUILD.id);
@@ -160,7 +160,7 @@ impl Check for Chains {
     fn plan(&self, _fix: &str, finding: &Finding, judged: &Judged<'_>, e: &Evidence) -> Result<Plan, Refusal> {
         if !e.systemd {
             return Err(Refusal::ByHand(
-                "restart dockerd the way it was started (systemd does not run here); all containers stop with it unless live-restore is on"
+                "restart dockerd in the same way it was started (systemd is not running); all containers stop with it unless live-restore is on"
                     .to_owned(),
             ));
         }
@@ -172,14 +172,14 @@ impl Check for Chains {
                 .verified(Duration::from_secs(120), Duration::from_secs(2));
         if e.engine.live_restore {
             plan.risk = Risk::R2;
-            return Ok(plan.affects(["containers run on (live-restore); the API does not answer for some seconds".to_owned()]));
+            return Ok(plan.affects(["containers keep running (live-restore); the API does not answer for some seconds".to_owned()]));
         }
         plan = plan
-            .affects([format!("{} stop and start again: {}", quantity::count(all.len(), "container"), all.join(", "))])
+            .affects([format!("{} will be restarted: {}", quantity::count(all.len(), "container"), all.join(", "))])
             .downtime("until the daemon and all containers have started again");
         if !e.no_policy.is_empty() {
             plan = plan.affects([format!(
-                "without a restart policy, and so down until somebody starts them: {}",
+                "without a restart policy, down until started by hand: {}",
                 e.no_policy.join(", ")
             )]);
         }
@@ -187,22 +187,22 @@ impl Check for Chains {
     }
 }
 
-/// What somebody notices.
-fn feel(e: &Evidence) -> String {
+/// Affected traffic.
+fn affected(e: &Evidence) -> String {
     if e.running.is_empty() {
         String::new()
     } else {
-        "containers that call the outside world or another network: no answer".to_owned()
+        "connections of containers to the outside or to another network time out".to_owned()
     }
 }
 
-/// What Docker makes when it starts (moby libnetwork; chains as of 20.10 to 28) and is not there.
+/// Missing rules among those that Docker writes at its start (moby libnetwork; chains as of 20.10 to 28).
 fn missing(e: &Evidence) -> Vec<String> {
     let firewall = Firewall { chains: e.chains.clone(), rules: e.rules.clone(), ..Firewall::default() };
     let Some(backend) = e.of_engine else {
         return vec!["all of its chains".to_owned()];
     };
-    // Docker 29 with nftables keeps all of it in tables that go as a whole
+    // Docker 29 with nftables keeps all rules in tables that are removed as a whole
     if backend == Backend::Native {
         return Vec::new();
     }
@@ -224,18 +224,18 @@ fn missing(e: &Evidence) -> Vec<String> {
     need(jumps("filter", "FORWARD", &forward), "the jump from filter FORWARD to Docker's chains");
     for network in &e.networks {
         let Some(interface) = &network.interface else { continue };
-        // a bridge without containers has its rules too, since it was made
+        // a bridge without containers has its rules too, from its creation on
         let v4 = network.subnets.iter().filter(|s| s.contains('.'));
         for subnet in v4.filter(|_| network.masquerade) {
             let there = firewall.rules.iter().any(|r| {
                 r.backend == backend && r.table == "nat" && r.effect == Effect::Masquerade && r.source.as_ref() == Some(subnet)
             });
-            need(there, &format!("MASQUERADE for {subnet} (the way out of network {})", network.name));
+            need(there, &format!("MASQUERADE for {subnet} (egress of network {})", network.name));
         }
         let accepts = firewall.rules.iter().any(|r| {
             r.backend == backend && r.table == "filter" && r.effect == Effect::Accept && r.input.as_ref() == Some(interface)
         });
-        need(accepts, &format!("the rule that lets packets of {interface} through (network {})", network.name));
+        need(accepts, &format!("the rule that accepts packets of {interface} (network {})", network.name));
     }
     missing
 }

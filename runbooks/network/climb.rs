@@ -1,4 +1,4 @@
-//! Goes the way from a consumer to what it needs. What works costs one connection at most.
+//! Probes the path from a client to the service it needs. A working path costs one connection at most.
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 
@@ -12,7 +12,7 @@ use super::DATABASES;
 use super::ladder::{Aim, Ladder, Owner};
 use crate::servers::READ_TIMEOUT;
 
-/// What was seen on the way; none when it works, or when what is needed is not on this host.
+/// The steps of the path; `None` if it works, or if the service is not on this host.
 pub(super) async fn climb(cx: &ProbeCx, known: &Needs, need: &Need) -> Result<Option<Ladder>, ProbeError> {
     let all = &known.neighbours;
     let from = need.consumer.container.as_deref().and_then(|id| all.get(id));
@@ -44,10 +44,10 @@ pub(super) async fn climb(cx: &ProbeCx, known: &Needs, need: &Need) -> Result<Op
     };
     ladder.looked = Some(looked);
     let Some(first) = addresses.first() else { return Ok(Some(ladder)) };
-    let is_meant = |ip: &&IpAddr| all.owner(**ip).is_some_and(|o| meant.is_some_and(|m| same(known, from, o, m, &need.host)));
+    let is_meant = |ip: &&IpAddr| all.owner(**ip).is_some_and(|o| meant.is_some_and(|m| is_equivalent(known, from, o, m, &need.host)));
     let address = addresses.iter().find(is_meant).or_else(|| addresses.iter().find(|a| a.is_ipv4())).unwrap_or(first);
     ladder.address = Some(*address);
-    let Some((owner, pid, aimed)) = whose(known, need, from, meant, *address).await else { return Ok(None) };
+    let Some((owner, pid, aimed)) = owner_of(known, need, from, meant, *address).await else { return Ok(None) };
     ladder.owner = Some(owner);
     if ladder.target.is_none() {
         ladder.shared = aimed.as_ref().and_then(|a| all.get(&a.id)).map(|c| all.shared(from, c)).unwrap_or_default();
@@ -77,7 +77,7 @@ pub(super) async fn climb(cx: &ProbeCx, known: &Needs, need: &Need) -> Result<Op
     Ok(Some(ladder))
 }
 
-/// Whether a need is met, by what the kernel says first: connections that are there, then who listens; only then by one of our own.
+/// Whether a need is met, by kernel state first: established connections, then listeners; only then by a probe connection.
 async fn works(
     cx: &ProbeCx,
     known: &Needs,
@@ -86,7 +86,7 @@ async fn works(
     meant: &Container,
 ) -> Result<bool, ProbeError> {
     let all = &known.neighbours;
-    // a name that Docker does not tell has to be looked up
+    // a name outside Docker's DNS has to be resolved
     let named = need.host.parse::<IpAddr>().is_ok() || all.answers(from, meant, &need.host);
     let (true, Some(address)) = (named, all.address(from, meant)) else { return Ok(false) };
     let address = need.host.parse().unwrap_or(address);
@@ -111,14 +111,14 @@ async fn works(
     Ok(cx.reach(Some(need.consumer.pid), at).await? == Reached::Connected)
 }
 
-/// Whether `other` is as good as who is meant: one of several that answer to the same name.
-fn same(known: &Needs, from: Option<&Container>, other: &Container, meant: &Container, host: &str) -> bool {
+/// Whether `other` is equivalent to the target: one of several containers with the same name.
+fn is_equivalent(known: &Needs, from: Option<&Container>, other: &Container, meant: &Container, host: &str) -> bool {
     let holder = |c| &known.neighbours.holder(c).id;
     holder(other) == holder(meant) || known.neighbours.answers(from, other, host)
 }
 
-/// Whose an address is, a process in whose network it listens, and what that is; none for another host.
-async fn whose(
+/// The owner of an address, a process in its network namespace, and its description; `None` for another host.
+async fn owner_of(
     known: &Needs,
     need: &Need,
     from: Option<&Container>,
@@ -128,25 +128,25 @@ async fn whose(
     let all = &known.neighbours;
     let here = Aim { name: "this host".to_owned(), state: "running".to_owned(), up: true, ..Aim::default() };
     if address.is_loopback() {
-        // its own
+        // its own address
         let own = from.map_or(here, |c| aim(all, c));
         return Some((Owner::Meant, Some(need.consumer.pid), Some(own)));
     }
     if let Some(owner) = all.owner(address) {
         let pid = owner.pid();
         return Some(match meant {
-            Some(meant) if !same(known, from, owner, meant, &need.host) => (Owner::Other(owner.name.clone()), pid, None),
+            Some(meant) if !is_equivalent(known, from, owner, meant, &need.host) => (Owner::Other(owner.name.clone()), pid, None),
             _ => (Owner::Meant, pid, Some(aim(all, owner))),
         });
     }
     if network::look(None, Vec::new()).await.is_ok_and(|own| own.has(address)) {
         return Some((Owner::Meant, i32::try_from(std::process::id()).ok(), Some(here)));
     }
-    // of another host only that its name is there is known here
+    // of another host only the name is known
     meant.map(|_| (Owner::Nobody, None, None))
 }
 
-/// The same connection from the host and inside the target: only where it is not clear yet why there is none.
+/// The same connection from the host and inside the target: only if the cause is not known yet.
 async fn elsewhere(cx: &ProbeCx, ladder: &mut Ladder, pid: Option<i32>, at: SocketAddr) {
     let on: Option<Vec<&needs::Listening>> =
         ladder.listening.as_ref().map(|l| l.iter().filter(|l| l.port == at.port()).collect());

@@ -1,4 +1,4 @@
-//! Is there room to remember another connection?
+//! Usage of the connection tracking table.
 
 use std::time::Duration;
 
@@ -17,16 +17,16 @@ use crate::sysctl;
 const CONNTRACK: Code = Code {
     id: "network.conntrack",
     severities: &[Severity::Warn, Severity::Crit],
-    when: "the table of connections is 75 % full (warn) or 90 % (crit), or the kernel dropped packets because it was full in the last 10 min (crit)",
-    hint: "look at who opens so many: `conntrack -L | awk '{print $4, $5}' | sort | uniq -c | sort -n | tail`; raise the limit meanwhile",
+    when: "the conntrack table is 75 % (warn) or 90 % (crit) full, or the kernel dropped packets because it was full in the last 10 min (crit)",
+    hint: "find the clients with the most connections: `conntrack -L | awk '{print $4, $5}' | sort | uniq -c | sort -n | tail`; raise the limit meanwhile",
 };
 
 const RAISE: FixSpec =
-    FixSpec { id: "network.raise-conntrack", risk: Risk::R1, title: "remember twice as many connections, now and at every boot" };
+    FixSpec { id: "network.raise-conntrack", risk: Risk::R1, title: "double the limit of the conntrack table, now and at every boot" };
 
 static SPEC: CheckSpec = CheckSpec {
     id: "network.conntrack",
-    title: "there is room for more connections",
+    title: "The conntrack table has free entries",
     codes: &[CONNTRACK],
     fixes: &[RAISE],
     timeout: Duration::from_secs(3),
@@ -35,13 +35,13 @@ static SPEC: CheckSpec = CheckSpec {
 const COUNT: &str = "net.netfilter.nf_conntrack_count";
 const MAX: &str = "net.netfilter.nf_conntrack_max";
 
-/// Memory one connection takes, in bytes (`/proc/slabinfo`: `nf_conntrack` 256 to 320, and its extensions).
-const BYTES_EACH: u64 = 400;
+/// Memory of one entry in bytes (`/proc/slabinfo`: `nf_conntrack` 256 to 320, and its extensions).
+const BYTES_PER_ENTRY: u64 = 400;
 
-/// No limit is raised above this by opsctl: at most 1.6 GiB.
-const LARGEST: u64 = 4 << 20;
+/// Upper bound of the limit set by opsctl: at most 1.6 GiB.
+const MAX_LIMIT: u64 = 4 << 20;
 
-/// How long ago a dropped packet still counts.
+/// Maximum age of a reported packet drop.
 const RECENT_MIN: i64 = 10;
 
 pub(super) struct Conntrack {
@@ -53,7 +53,7 @@ pub(super) struct Conntrack {
 pub(super) struct Evidence {
     count: u64,
     max: u64,
-    /// When the kernel said that the table was full, at most the last few times.
+    /// Times of the kernel message "table full", the last few.
     full: Vec<jiff::Timestamp>,
     writable: bool,
     gaps: Vec<String>,
@@ -74,17 +74,17 @@ impl Check for Conntrack {
         let (numbers, writable) = blocking::run("connections", "/proc/sys/net/netfilter", READ_TIMEOUT, read).await?;
         let number = |key: &str| numbers.get(key).and_then(|v| v.parse().ok());
         let (Some(count), Some(max)) = (number(COUNT), number(MAX)) else {
-            return Err(ProbeError::Skip("this kernel does not follow connections".to_owned()));
+            return Err(ProbeError::Skip("connection tracking is not active".to_owned()));
         };
         let mut e = Evidence { count, max, writable, ..Evidence::default() };
         match cx.kernel_log.lines().await {
             Ok(lines) => {
-                let said = lines.iter().filter(|l| l.text.contains("nf_conntrack: table full"));
-                e.full = said.map(|l| l.at).collect();
+                let messages = lines.iter().filter(|l| l.text.contains("nf_conntrack: table full"));
+                e.full = messages.map(|l| l.at).collect();
                 e.full.reverse();
                 e.full.truncate(3);
             }
-            // the numbers tell the same, only later
+            // the usage shows the same, only later
             Err(error) if count * 2 > max => e.gaps.push(error.to_string()),
             Err(_) => {}
         }
@@ -105,14 +105,14 @@ impl Check for Conntrack {
         }
         let numbers = format!("{} of {} connections ({})", e.count, e.max, quantity::percent(share));
         let message = if recent > 0 {
-            format!("the kernel dropped packets because its table of connections was full; now {numbers}")
+            format!("the kernel dropped packets because the conntrack table was full; now {numbers}")
         } else {
-            format!("the table of connections holds {numbers}, limit {}", quantity::percent(limit))
+            format!("the conntrack table contains {numbers}, limit {}", quantity::percent(limit))
         };
         let mut f = Finding::new(&CONNTRACK, severity, Subject::host(), message)
             .cite("kernel log", e.full.first().map_or_else(String::new, |at| format!("table full, dropping packet, {at:.0}")))
             .key(KeyKind::Host, "host");
-        if e.writable && e.max < LARGEST {
+        if e.writable && e.max < MAX_LIMIT {
             f = f.fix(RAISE.id);
         }
         judgement.findings.push(f);
@@ -120,15 +120,15 @@ impl Check for Conntrack {
     }
 
     fn plan(&self, _fix: &str, finding: &Finding, judged: &Judged<'_>, e: &Evidence) -> Result<Plan, Refusal> {
-        if e.max >= LARGEST || e.max == 0 {
-            return Err(Refusal::Precondition(format!("the limit is {} already", e.max)));
+        if e.max >= MAX_LIMIT || e.max == 0 {
+            return Err(Refusal::Precondition(format!("the limit is already {}", e.max)));
         }
-        // enough to be below the limit for warnings, and never more than four times as much
-        let wanted = e.max.max(e.count).saturating_mul(2).min(e.max.saturating_mul(4)).min(LARGEST);
+        // below the warning limit afterwards, and never more than four times the old limit
+        let wanted = e.max.max(e.count).saturating_mul(2).min(e.max.saturating_mul(4)).min(MAX_LIMIT);
         let (actions, undo) = sysctl::set(MAX, &e.max.to_string(), &wanted.to_string());
-        let memory = quantity::bytes((wanted - e.max) * BYTES_EACH);
+        let memory = quantity::bytes((wanted - e.max) * BYTES_PER_ENTRY);
         Ok(Plan::new(&RAISE, &SPEC, finding, judged.target, actions)
             .undo(undo)
-            .affects([format!("up to {memory} more of the kernel's memory when all of it is used")]))
+            .affects([format!("up to {memory} more kernel memory when the table is full")]))
     }
 }

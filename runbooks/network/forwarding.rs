@@ -1,4 +1,4 @@
-//! Does this host pass packets of its containers on?
+//! Forwarding of container packets by this host.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -19,29 +19,29 @@ const IP_FORWARD: Code = Code {
     id: "network.ip-forward",
     severities: &[Severity::Crit],
     when: "containers run in bridge networks and the kernel does not forward packets (net.ipv4.ip_forward, or the setting of one interface, is 0)",
-    hint: "Docker switches it on when it starts; a later `sysctl --system` or a hardening script switched it off",
+    hint: "Docker enables it at its start; a later `sysctl --system` or a hardening script disabled it",
 };
 
 const DROP: Code = Code {
     id: "network.forward-drop",
     severities: &[Severity::Crit],
-    when: "a chain of the packet filter that forwarded packets pass drops those of a container network: its policy, or a rule before the one that lets them through",
-    hint: "let the bridge through in that chain too: every chain at a hook must accept a packet, one that accepts does not overrule another that drops",
+    when: "a chain at the forward hook drops packets of a container network: by its policy, or by a rule before the accepting one",
+    hint: "accept the bridge in that chain too: every chain at a hook must accept a packet, an accept in one chain does not override a drop in another",
 };
 
 const BRIDGE_NF: Code = Code {
     id: "network.bridge-nf",
     severities: &[Severity::Info],
     when: "packets between containers of one network do not pass iptables (net.bridge.bridge-nf-call-iptables is 0)",
-    hint: "rules in DOCKER-USER between containers of one network then do nothing",
+    hint: "rules in DOCKER-USER between containers of one network then have no effect",
 };
 
 const ENABLE: FixSpec =
-    FixSpec { id: "network.enable-forwarding", risk: Risk::R1, title: "forward packets, now and at every boot" };
+    FixSpec { id: "network.enable-forwarding", risk: Risk::R1, title: "enable IP forwarding, now and at every boot" };
 
 static SPEC: CheckSpec = CheckSpec {
     id: "network.forwarding",
-    title: "packets of containers are forwarded",
+    title: "Packets of containers are forwarded",
     codes: &[IP_FORWARD, DROP, BRIDGE_NF],
     fixes: &[ENABLE],
     timeout: Duration::from_secs(5),
@@ -57,10 +57,10 @@ pub(super) struct Forwarding;
 pub(super) struct Evidence {
     /// Bridges with running containers: name of the network, interface.
     bridges: Vec<(String, String)>,
-    /// The interface packets leave by.
+    /// The egress interface.
     egress: Option<String>,
     sysctls: BTreeMap<String, String>,
-    /// Files that set the first of them at boot.
+    /// Files that set the first one at boot.
     files: Vec<(String, String)>,
     writable: bool,
     chains: Vec<Chain>,
@@ -83,7 +83,7 @@ impl Check for Forwarding {
             return Err(ProbeError::Skip("no container runs in a bridge network".to_owned()));
         }
         e.egress = network::look(None, vec![network::WORLD]).await?.ways.into_iter().flatten().next().map(|w| w.interface);
-        // a dot in the name of an interface is no dot of a setting
+        // a dot in an interface name is not a separator of the setting
         let own: Vec<String> = e.bridges.iter().filter(|(_, i)| !i.contains('.')).map(|(_, i)| own_setting(i)).collect();
         let read = move |io: &Io| {
             let tree = Tree::default();
@@ -106,11 +106,11 @@ impl Check for Forwarding {
     fn judge(&self, _judged: &Judged<'_>, e: &Evidence) -> Judgement {
         let mut judgement = Judgement { gaps: e.gaps.clone(), ..Judgement::default() };
         let names: Vec<&str> = e.bridges.iter().map(|(n, _)| n.as_str()).collect();
-        // the setting of the whole kernel stands for those of its interfaces
+        // the global setting covers those of the interfaces
         let off = |key: &str| e.sysctls.get(key).is_some_and(|v| v == "0");
         let keys = e.sysctls.keys().filter(|k| *k != BRIDGE && off(k));
         for key in keys.filter(|k| *k == FORWARD || !off(FORWARD)) {
-            let message = format!("{key} is 0: packets of containers in {} go nowhere", names.join(", "));
+            let message = format!("{key} is 0: packets of containers in {} are not forwarded", names.join(", "));
             let mut f = Finding::new(&IP_FORWARD, Severity::Crit, Subject::host(), message).key(KeyKind::Host, "host");
             for (file, value) in e.files.iter().filter(|(_, v)| v == "0") {
                 f = f.cite(file, format!("{FORWARD} = {value}"));
@@ -128,7 +128,7 @@ impl Check for Forwarding {
         let (mut actions, mut undo) = (Vec::new(), Vec::new());
         let off: Vec<&String> = e.sysctls.iter().filter(|(k, v)| *k != BRIDGE && v.as_str() == "0").map(|(k, _)| k).collect();
         if off.is_empty() {
-            return Err(Refusal::Precondition("forwarding is on".to_owned()));
+            return Err(Refusal::Precondition("forwarding is already enabled".to_owned()));
         }
         for key in off {
             if key == FORWARD {
@@ -142,8 +142,8 @@ impl Check for Forwarding {
         }
         let plan = Plan::new(&ENABLE, &SPEC, finding, judged.target, actions)
             .undo(undo)
-            .affects(["this host passes packets between all its interfaces, as far as the packet filter lets it".to_owned()]);
-        // whoever is read later wins
+            .affects(["this host forwards packets between all its interfaces, as far as the packet filter accepts them".to_owned()]);
+        // the file read last takes effect
         let later =
             e.files.iter().rfind(|(file, value)| value == "0" && (file.as_str() > sysctl::FILE || file == "/etc/sysctl.conf"));
         Ok(match later {
@@ -157,7 +157,7 @@ fn own_setting(interface: &str) -> String {
     format!("net.ipv4.conf.{interface}.forwarding")
 }
 
-/// Chains that a forwarded packet may come to.
+/// Chains that a forwarded packet may traverse.
 fn reached(firewall: &Firewall) -> Vec<(Backend, String, String)> {
     let base = firewall.chains.iter().filter(|c| c.hook.as_deref() == Some("FORWARD"));
     let mut all: Vec<(Backend, String, String)> = base.map(|c| (c.backend, c.table.clone(), c.name.clone())).collect();
@@ -176,7 +176,7 @@ fn reached(firewall: &Firewall) -> Vec<(Backend, String, String)> {
     all
 }
 
-/// What becomes of the first packet of a connection from a container to the outside.
+/// Verdict on the first packet of a connection from a container to the outside.
 #[derive(Debug, PartialEq)]
 enum Fate<'a> {
     Passes,
@@ -194,7 +194,7 @@ fn drops(e: &Evidence) -> Vec<Finding> {
         let mut hit: Vec<&str> = Vec::new();
         let mut by = "its policy".to_owned();
         for (network, interface) in &e.bridges {
-            match fate(&firewall, chain, &chain.name, interface, egress, 0) {
+            match chain_verdict(&firewall, chain, &chain.name, interface, egress, 0) {
                 Fate::Dropped(rule) => {
                     hit.push(network);
                     by = format!("the rule `{}`", rule.text);
@@ -212,9 +212,9 @@ fn drops(e: &Evidence) -> Vec<Finding> {
                     &DROP,
                     Severity::Crit,
                     Subject::host(),
-                    format!("{place} drops what containers in {} send out, by {by}", hit.join(", ")),
+                    format!("{place} drops outgoing packets of containers in {}, by {by}", hit.join(", ")),
                 )
-                .cite("way out", egress)
+                .cite("egress", egress)
                 .key(KeyKind::Host, "host"),
             );
         }
@@ -222,13 +222,13 @@ fn drops(e: &Evidence) -> Vec<Finding> {
     findings
 }
 
-/// Follows one chain. A rule that asks for more than interfaces may match or not: it gets the benefit of the doubt when it lets through.
-fn fate<'a>(firewall: &'a Firewall, base: &Chain, chain: &str, input: &str, output: &str, depth: u8) -> Fate<'a> {
+/// Evaluates one chain. A rule with more conditions than interfaces may match or not: it counts only if it accepts.
+fn chain_verdict<'a>(firewall: &'a Firewall, base: &Chain, chain: &str, input: &str, output: &str, depth: u8) -> Fate<'a> {
     let fits = |wanted: Option<&String>, is: &str| match wanted {
         None => true,
         Some(w) => match w.strip_prefix('!') {
-            Some(not) => !same(not, is),
-            None => same(w, is),
+            Some(not) => !matches_interface(not, is),
+            None => matches_interface(w, is),
         },
     };
     for rule in firewall.rules.iter().filter(|r| r.backend == base.backend && r.table == base.table && r.chain == chain) {
@@ -239,9 +239,9 @@ fn fate<'a>(firewall: &'a Firewall, base: &Chain, chain: &str, input: &str, outp
             Effect::Accept => return Fate::Passes,
             Effect::Drop if rule.plain => return Fate::Dropped(rule),
             Effect::Return if rule.plain => return Fate::Undecided,
-            Effect::Jump(to) if depth < 16 => match fate(firewall, base, to, input, output, depth + 1) {
+            Effect::Jump(to) if depth < 16 => match chain_verdict(firewall, base, to, input, output, depth + 1) {
                 Fate::Undecided => {}
-                // a jump that need not be taken drops nothing for certain
+                // a conditional jump does not drop for certain
                 Fate::Dropped(_) if !rule.plain => {}
                 decided => return decided,
             },
@@ -251,8 +251,8 @@ fn fate<'a>(firewall: &'a Firewall, base: &Chain, chain: &str, input: &str, outp
     Fate::Undecided
 }
 
-/// `br+` and `br*` stand for all that begin so.
-fn same(pattern: &str, name: &str) -> bool {
+/// `br+` and `br*` match every name with that prefix.
+fn matches_interface(pattern: &str, name: &str) -> bool {
     match pattern.strip_suffix(['+', '*']) {
         Some(beginning) => name.starts_with(beginning),
         None => pattern == name,

@@ -1,4 +1,4 @@
-//! Is a port open where it is needed: for others, and not only for the container itself?
+//! Listeners of containers: needed ports are open for other containers, not only on the loopback address.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, Ipv6Addr, SocketAddr};
@@ -18,34 +18,34 @@ use super::{DATABASES, Settings, is_young, port_key};
 const LOOPBACK: Code = Code {
     id: "network.loopback-only",
     severities: &[Severity::Warn, Severity::Crit],
-    when: "a port that another container needs, or that is published, is open on the loopback of its container only: inside everything works, everybody else is refused (crit); the same for a port of the image, with others in its network that nothing is known of (warn)",
-    hint: "let the service listen on 0.0.0.0 (often HOST, BIND or LISTEN in its settings): inside a container 127.0.0.1 is the container's own",
+    when: "a port that another container needs, or that is published, is open on the loopback address of its container only: connections from outside the container are refused (crit); the same for a port of the image without a known client, with other containers in its network (warn)",
+    hint: "let the service listen on 0.0.0.0 (often HOST, BIND or LISTEN in its settings): 127.0.0.1 is separate in every container",
 };
 
 const MISSING: Code = Code {
     id: "network.missing",
     severities: &[Severity::Warn, Severity::Crit],
-    when: "nothing listens on a port that another container needs (crit; warn in the first 60 s of the container)",
-    hint: "look at the log of the service, and at the port it is told to listen on",
+    when: "a port that another container needs has no listener (crit; warn in the first 60 s of the container)",
+    hint: "check the log of the service and its configured port",
 };
 
 const WRONG: Code = Code {
     id: "network.wrong-port",
     severities: &[Severity::Info, Severity::Crit],
-    when: "nothing listens on a port that another container needs or that is published, and the container listens on another one (crit); the same for the ports of its image, which nobody is known to need (info)",
-    hint: "give both the same port: what the service listens on, and what the others ask for",
+    when: "a port that another container needs or that is published has no listener, but the container listens on another one (crit); the same for the ports of its image without a known client (info)",
+    hint: "use the same port for the listener and the clients",
 };
 
 const FAMILY: Code = Code {
     id: "network.family",
     severities: &[Severity::Crit],
-    when: "a port is open for IPv6 only and needed over IPv4, or the other way round",
-    hint: "let the service listen on both: on [::] with net.ipv6.bindv6only = 0, or on 0.0.0.0 as well",
+    when: "a port is open for IPv6 only but needed over IPv4, or vice versa",
+    hint: "let the service listen on both: on [::] with net.ipv6.bindv6only = 0, or on 0.0.0.0 too",
 };
 
 static SPEC: CheckSpec = CheckSpec {
     id: "network.listeners",
-    title: "what others need of it is open for them",
+    title: "Needed ports are open for other containers",
     codes: &[LOOPBACK, MISSING, WRONG, FAMILY],
     fixes: &[],
     timeout: Duration::from_secs(8),
@@ -63,20 +63,20 @@ pub(super) struct Evidence {
     wanted: Vec<Wanted>,
     /// Running containers that share a network with it.
     others: usize,
-    /// `net.ipv6.bindv6only` in it, when that matters.
+    /// `net.ipv6.bindv6only` in the container, if relevant.
     v6_only: Option<bool>,
-    /// Ports that are open on `[::]` and refused a connection over IPv4: the program asked for IPv6 only.
+    /// Ports open on `[::]` that refuse IPv4 connections: the program set IPV6_V6ONLY.
     refused_v4: Vec<u16>,
-    /// Variables that may say where it listens; only on suspicion.
+    /// Variables that may contain its bind address; only on suspicion.
     bindings: Vec<Binding>,
 }
 
-/// Who needs a port.
+/// A client that needs a port.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 struct Wanted {
     port: u16,
     by: String,
-    /// It is asked for by an address of IPv6.
+    /// Requested by an IPv6 address.
     #[serde(default)]
     v6: bool,
 }
@@ -89,7 +89,7 @@ impl Check for Listeners {
     }
 
     fn targets(&self, inventory: &Inventory) -> Vec<Target> {
-        // on the host's network a loopback is as good as any; in another container's network it is judged with that one
+        // on the host network the loopback address is sufficient; a shared network namespace is checked with its owner
         inventory.container_targets(|c| c.state == "running" && has_own_network(&c.network_mode))
     }
 
@@ -98,7 +98,7 @@ impl Check for Listeners {
         let known = cx.needs().await?;
         let mine: Vec<&needs::Need> = known.list.iter().filter(|n| n.target.as_deref() == Some(container.id.as_str())).collect();
         if mine.is_empty() && container.ports.is_empty() && container.exposed.is_empty() {
-            return Err(ProbeError::Skip("nobody is known to need a port of it".to_owned()));
+            return Err(ProbeError::Skip("it has no known client".to_owned()));
         }
         let wanted = |n: &&needs::Need| Wanted { port: n.port, by: n.label(), v6: n.host.parse::<Ipv6Addr>().is_ok() };
         let pid = container.process()?;
@@ -109,17 +109,17 @@ impl Check for Listeners {
             container: (*container).clone(),
             ..Evidence::default()
         };
-        let asked = e.asked();
-        // open on the wildcard of IPv6 alone, which covers IPv4 unless somebody asked for something else
+        let requested = e.requested_ports();
+        // open on the IPv6 wildcard only, which covers IPv4 unless IPV6_V6ONLY is set
         let wide = |port: &u16| e.on(*port).iter().any(|l| l.address == IpAddr::V6(Ipv6Addr::UNSPECIFIED)) && !e.has_v4(*port);
-        let only_v6: BTreeSet<u16> = asked.keys().copied().filter(wide).collect();
+        let only_v6: BTreeSet<u16> = requested.keys().copied().filter(wide).collect();
         if !only_v6.is_empty() {
             e.v6_only = v6_only(pid).await;
         }
         for need in mine.iter().filter(|n| only_v6.contains(&n.port) && !DATABASES.contains(&n.port)) {
             let from = need.consumer.container.as_deref().and_then(|id| known.neighbours.get(id));
             let Some(ip) = known.neighbours.address(from, &container) else { continue };
-            // the connection that the triage tries too: it is made once
+            // the triage uses the same connection: it is made once
             if let Ok(Reached::Refused) = cx.reach(Some(need.consumer.pid), SocketAddr::new(ip, need.port)).await {
                 e.refused_v4.push(need.port);
             }
@@ -127,8 +127,8 @@ impl Check for Listeners {
         e.refused_v4.sort_unstable();
         e.refused_v4.dedup();
         let suspicious = |port: &u16| e.on(*port).iter().all(|l| l.address.is_loopback());
-        if asked.keys().any(suspicious)
-            || (asked.is_empty() && container.exposed.iter().any(suspicious))
+        if requested.keys().any(suspicious)
+            || (requested.is_empty() && container.exposed.iter().any(suspicious))
             || !e.refused_v4.is_empty()
         {
             e.listening = needs::listening(cx, pid, true).await?;
@@ -140,9 +140,9 @@ impl Check for Listeners {
     fn judge(&self, judged: &Judged<'_>, e: &Evidence) -> Judgement {
         let mut judgement = Judgement::default();
         let young = is_young(e.container.state.started_at, judged.taken_at, &self.settings);
-        let asked = e.asked();
-        for (port, by) in &asked {
-            if let Some(problem) = problem(e, &asked, *port) {
+        let requested = e.requested_ports();
+        for (port, by) in &requested {
+            if let Some(problem) = problem(e, &requested, *port) {
                 let needed = e.wanted.iter().any(|w| w.port == *port);
                 match problem {
                     Problem::Closed { .. } if young => {
@@ -153,7 +153,7 @@ impl Check for Listeners {
                                 .push(e.closed(*port, by, &[], Severity::Warn).cite("started", "less than a minute ago"));
                         }
                     }
-                    // that a published port is dead is healthcheck.tcp's to say, unless it is known why
+                    // a dead published port is reported by healthcheck.tcp, unless the cause is known here
                     Problem::Closed { ref instead } if needed || !instead.is_empty() => {
                         judgement.findings.push(e.closed(*port, by, instead, Severity::Crit));
                     }
@@ -163,41 +163,41 @@ impl Check for Listeners {
                 }
             }
         }
-        if asked.is_empty() && !young {
+        if requested.is_empty() && !young {
             judgement.findings.extend(e.of_image());
         }
         judgement
     }
 }
 
-/// What is wrong with a port that is asked for.
+/// The fault of a requested port.
 enum Problem {
     Loopback,
-    /// Nobody listens; on these ports it does, and nobody asks for them.
+    /// No listener; the listed open ports are requested by no client.
     Closed {
         instead: Vec<u16>,
     },
     Family(String),
 }
 
-fn problem(e: &Evidence, asked: &BTreeMap<u16, Vec<String>>, port: u16) -> Option<Problem> {
+fn problem(e: &Evidence, requested: &BTreeMap<u16, Vec<String>>, port: u16) -> Option<Problem> {
     let on = e.on(port);
     if on.is_empty() {
-        return Some(Problem::Closed { instead: e.spare(asked) });
+        return Some(Problem::Closed { instead: e.spare(requested) });
     }
     let open: Vec<&&Listening> = on.iter().filter(|l| !l.address.is_loopback()).collect();
     if open.is_empty() {
         return Some(Problem::Loopback);
     }
     let (v4, v6) = (open.iter().any(|l| l.address.is_ipv4()), open.iter().any(|l| l.address.is_ipv6()));
-    // a wildcard of IPv6 serves IPv4 too, unless somebody asked for something else
+    // the IPv6 wildcard serves IPv4 too, unless IPV6_V6ONLY is set
     let narrow = e.v6_only == Some(true) || e.refused_v4.contains(&port);
     let over_v6 = e.wanted.iter().any(|w| w.port == port && w.v6);
     let over_v4 = e.wanted.iter().any(|w| w.port == port && !w.v6) || e.published(port).is_some();
     if over_v4 && !v4 && v6 && narrow {
-        return Some(Problem::Family("for IPv6 only, and it is needed over IPv4".to_owned()));
+        return Some(Problem::Family("for IPv6 only, but it is needed over IPv4".to_owned()));
     }
-    (over_v6 && !v6).then(|| Problem::Family("for IPv4 only, and it is needed over IPv6".to_owned()))
+    (over_v6 && !v6).then(|| Problem::Family("for IPv4 only, but it is needed over IPv6".to_owned()))
 }
 
 impl Evidence {
@@ -213,25 +213,25 @@ impl Evidence {
         self.container.ports.iter().find(|p| p.container == port).map(|p| p.host)
     }
 
-    /// The ports that somebody needs or that are published, and for whom.
-    fn asked(&self) -> BTreeMap<u16, Vec<String>> {
-        let mut asked: BTreeMap<u16, Vec<String>> = BTreeMap::new();
+    /// The needed or published ports, each with its clients.
+    fn requested_ports(&self) -> BTreeMap<u16, Vec<String>> {
+        let mut requested: BTreeMap<u16, Vec<String>> = BTreeMap::new();
         for w in &self.wanted {
-            asked.entry(w.port).or_default().push(w.by.clone());
+            requested.entry(w.port).or_default().push(w.by.clone());
         }
         for p in &self.container.ports {
-            asked.entry(p.container).or_default().push(format!("everybody who asks port {} of this host", p.host));
+            requested.entry(p.container).or_default().push(format!("clients of port {} of this host", p.host));
         }
-        for by in asked.values_mut() {
+        for by in requested.values_mut() {
             by.sort();
             by.dedup();
         }
-        asked
+        requested
     }
 
-    /// Ports that are open for others and that nobody is known to ask for.
-    fn spare(&self, asked: &BTreeMap<u16, Vec<String>>) -> Vec<u16> {
-        let open = self.listening.iter().filter(|l| !l.address.is_loopback() && !asked.contains_key(&l.port)).map(|l| l.port);
+    /// Ports that are open for others, without a known client.
+    fn spare(&self, requested: &BTreeMap<u16, Vec<String>>) -> Vec<u16> {
+        let open = self.listening.iter().filter(|l| !l.address.is_loopback() && !requested.contains_key(&l.port)).map(|l| l.port);
         open.collect::<BTreeSet<u16>>().into_iter().collect()
     }
 
@@ -246,9 +246,9 @@ impl Evidence {
         Finding::new(code, severity, self.container.subject(), message)
             .key(KeyKind::Container, &self.container.id)
             .key(KeyKind::Port, port_key(&self.container.id, port))
-            .cite("listening in it", if places.is_empty() { "nothing".to_owned() } else { places.join(", ") })
+            .cite("listeners", if places.is_empty() { "none".to_owned() } else { places.join(", ") })
             .cite_opt("process", holder)
-            .cite("variables that may say where", self.bindings.iter().map(set).collect::<Vec<_>>().join(", "))
+            .cite("bind address variables", self.bindings.iter().map(set).collect::<Vec<_>>().join(", "))
     }
 
     fn loopback(&self, port: u16, by: &[String]) -> Finding {
@@ -256,7 +256,7 @@ impl Evidence {
         let message = format!("{} listens on {at} only, and port {port} is needed by {}", self.container.name, list(by));
         self.finding(&LOOPBACK, Severity::Crit, port, message).cite(
             "inside and outside",
-            "its own health test and a look from inside succeed: 127.0.0.1 is another one in every container, so everybody else is refused",
+            "its own health check and connections from inside succeed: 127.0.0.1 is separate in every container, so other connections are refused",
         )
     }
 
@@ -266,7 +266,7 @@ impl Evidence {
 
     fn closed(&self, port: u16, by: &[String], instead: &[u16], severity: Severity) -> Finding {
         let name = &self.container.name;
-        let nothing = format!("nothing in {name} listens on port {port}, which is needed by {}", list(by));
+        let nothing = format!("{name} has no listener on port {port}, which is needed by {}", list(by));
         if instead.is_empty() {
             return self.finding(&MISSING, severity, port, nothing);
         }
@@ -280,7 +280,7 @@ impl Evidence {
             .cite_opt("net.ipv6.bindv6only", self.v6_only.map(|only| if only { "1" } else { "0" }))
     }
 
-    /// What the image says it serves, where nobody is known to need anything: only when nothing of it can be reached at all.
+    /// The exposed ports of the image, without a known client: only if none of them is reachable.
     fn of_image(&self) -> Option<Finding> {
         if self.others == 0 || self.container.exposed.iter().any(|p| self.on(*p).iter().any(|l| !l.address.is_loopback())) {
             return None;
@@ -288,9 +288,9 @@ impl Evidence {
         let open = self.spare(&BTreeMap::new());
         let first = *self.container.exposed.first()?;
         if let Some(port) = self.container.exposed.iter().find(|p| !self.on(**p).is_empty()) {
-            // another program of the container may stand in front of it
+            // another program of the container may be its proxy
             let message = format!(
-                "{} listens on {} only, and its image says that it serves port {port}; {} in its networks",
+                "{} listens on {} only, but its image exposes port {port}; {} in its networks",
                 self.container.name,
                 self.at(*port),
                 if self.others == 1 {
@@ -303,12 +303,12 @@ impl Evidence {
         }
         let open: Vec<String> = open.iter().map(ToString::to_string).collect();
         let message =
-            format!("nothing in {} listens on port {first} of its image; it listens on {}", self.container.name, open.join(", "));
+            format!("{} has no listener on port {first} of its image; it listens on {}", self.container.name, open.join(", "));
         (!open.is_empty()).then(|| self.finding(&WRONG, Severity::Info, first, message).likely())
     }
 }
 
-/// At most three, and how many more.
+/// At most three, and the number of further ones.
 fn list(by: &[String]) -> String {
     quantity::some_of(by, 3)
 }

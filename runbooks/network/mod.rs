@@ -1,4 +1,4 @@
-//! The network runbook: does who needs a service get there, and who gets there that should not?
+//! The network runbook: clients reach the services they need, and private services are not exposed.
 
 mod attached;
 mod backlog;
@@ -20,16 +20,16 @@ use serde::{Deserialize, Serialize};
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct Settings {
-    /// Seconds after its start in which a container need not listen yet (catalogue §14: 60).
+    /// Seconds after its start in which a missing listener of a container is no finding (catalogue §14: 60).
     pub starting_s: i64,
-    /// Ports of databases, brokers and metrics that are published to everybody on purpose: container and port.
+    /// Ports of databases, brokers and metrics that are published on every address on purpose: container and port.
     #[schemars(example = ["prometheus:9090"])]
     pub exposed_ok: Vec<String>,
-    /// Percent of the table of connections that is warn (node-mixin `NodeHighNumberConntrackEntriesUsed`: 75).
+    /// Usage of the conntrack table in percent that is warn (node-mixin `NodeHighNumberConntrackEntriesUsed`: 75).
     pub conntrack_warn_percent: f64,
     /// The same, crit (netdata `health.d/tcp_conn.conf` and `netfilter.conf`: 90 to 95).
     pub conntrack_crit_percent: f64,
-    /// Connections dropped for full queues a second that are warn (netdata `health.d/tcp_listen.conf`: 1).
+    /// Connections dropped per second because of full queues that are warn (netdata `health.d/tcp_listen.conf`: 1).
     pub overflows_warn: f64,
     /// The same, crit (netdata: 5).
     pub overflows_crit: f64,
@@ -48,71 +48,71 @@ impl Default for Settings {
     }
 }
 
-/// What may cause what (catalogue §18). The causes share the port with their effects: another port of the same container is
-/// another matter.
+/// Causes and effects (catalogue §18). A cause and its effect share the port: another port of the same container is
+/// unrelated.
 const LINKS: &[Link] = &[
     Link::confirmed(
         "network.loopback-only",
         "network.triage",
         KeyKind::Port,
-        "it listens where only its own container reaches it",
+        "it listens on the loopback address of its container only",
     ),
-    Link::confirmed("network.missing", "network.triage", KeyKind::Port, "nothing listens there"),
+    Link::confirmed("network.missing", "network.triage", KeyKind::Port, "the port has no listener"),
     Link::confirmed("network.wrong-port", "network.triage", KeyKind::Port, "it listens on another port"),
-    Link::confirmed("network.family", "network.triage", KeyKind::Port, "it listens for the other family of addresses only"),
-    Link::confirmed("container.down", "network.triage", KeyKind::Container, "what it needs is down"),
-    Link::confirmed("container.restart-loop", "network.triage", KeyKind::Container, "what it needs is restarted again and again"),
-    Link::confirmed("container.start-failed", "network.triage", KeyKind::Container, "what it needs could not be started"),
-    Link::confirmed("container.oom-killed", "network.triage", KeyKind::Container, "the kernel killed what it needs"),
-    Link::confirmed("container.paused", "network.triage", KeyKind::Container, "what it needs is paused"),
+    Link::confirmed("network.family", "network.triage", KeyKind::Port, "it listens for the other address family only"),
+    Link::confirmed("container.down", "network.triage", KeyKind::Container, "the needed container is down"),
+    Link::confirmed("container.restart-loop", "network.triage", KeyKind::Container, "the needed container restarts repeatedly"),
+    Link::confirmed("container.start-failed", "network.triage", KeyKind::Container, "the needed container could not be started"),
+    Link::confirmed("container.oom-killed", "network.triage", KeyKind::Container, "the kernel killed the needed container"),
+    Link::confirmed("container.paused", "network.triage", KeyKind::Container, "the needed container is paused"),
     Link::confirmed("container.network-detached", "network.triage", KeyKind::Container, "they share no network"),
     Link::confirmed(
         "network.loopback-only",
         "healthcheck.tcp",
         KeyKind::Port,
-        "it listens where only its own container reaches it",
+        "it listens on the loopback address of its container only",
     ),
-    Link::confirmed("network.missing", "healthcheck.tcp", KeyKind::Port, "nothing listens there"),
+    Link::confirmed("network.missing", "healthcheck.tcp", KeyKind::Port, "the port has no listener"),
     Link::confirmed("network.wrong-port", "healthcheck.tcp", KeyKind::Port, "it listens on another port"),
-    Link::confirmed("network.family", "healthcheck.tcp", KeyKind::Port, "it listens for the other family of addresses only"),
-    Link::confirmed("network.loopback-only", "healthcheck.http", KeyKind::Port, "only its own container reaches it"),
-    Link::confirmed("network.missing", "healthcheck.http", KeyKind::Port, "nothing listens there"),
+    Link::confirmed("network.family", "healthcheck.tcp", KeyKind::Port, "it listens for the other address family only"),
+    Link::confirmed("network.loopback-only", "healthcheck.http", KeyKind::Port, "it listens on the loopback address of its container only"),
+    Link::confirmed("network.missing", "healthcheck.http", KeyKind::Port, "the port has no listener"),
     Link::confirmed("network.wrong-port", "healthcheck.http", KeyKind::Port, "it listens on another port"),
     Link::confirmed(
         "network.loopback-only",
         "nginx.upstream-unreachable",
         KeyKind::Port,
-        "it listens where only its own container reaches it",
+        "it listens on the loopback address of its container only",
     ),
-    Link::confirmed("network.missing", "nginx.upstream-unreachable", KeyKind::Port, "nothing listens there"),
+    Link::confirmed("network.missing", "nginx.upstream-unreachable", KeyKind::Port, "the port has no listener"),
     Link::confirmed("network.wrong-port", "nginx.upstream-unreachable", KeyKind::Port, "it listens on another port"),
     Link::confirmed(
         "network.family",
         "nginx.upstream-unreachable",
         KeyKind::Port,
-        "it listens for the other family of addresses only",
+        "it listens for the other address family only",
     ),
-    Link::confirmed("network.loopback-only", "network.docker-proxy-dead", KeyKind::Port, "only its own container reaches it"),
-    Link::confirmed("network.missing", "network.docker-proxy-dead", KeyKind::Port, "nothing listens there"),
+    Link::confirmed("network.loopback-only", "network.docker-proxy-dead", KeyKind::Port, "it listens on the loopback address of its container only"),
+    Link::confirmed("network.missing", "network.docker-proxy-dead", KeyKind::Port, "the port has no listener"),
     Link::confirmed("network.wrong-port", "network.docker-proxy-dead", KeyKind::Port, "it listens on another port"),
     Link::confirmed(
         "healthcheck.tcp",
         "network.docker-proxy-dead",
         KeyKind::Port,
-        "nothing in the container listens where it should",
+        "the container does not listen on the published port",
     ),
     Link::confirmed(
         "systemd.unit-failed",
         "network.docker-chains",
         KeyKind::Unit,
-        "a firewall that could not start has removed the rules of others before",
+        "a firewall that failed to start had already flushed all rules",
     )
     .treatable(),
     Link::confirmed(
         "network.docker-chains",
         "network.forward-drop",
         KeyKind::Host,
-        "the rules that let containers' packets through are gone",
+        "the rules that accept packets of containers are missing",
     ),
     Link::likely("network.docker-chains", "network.triage", KeyKind::Host, "packets between networks are not forwarded"),
     Link::likely("network.ip-forward", "network.triage", KeyKind::Host, "packets between networks are not forwarded"),
@@ -131,10 +131,10 @@ const LINKS: &[Link] = &[
     Link::likely("network.ip-forward", "healthcheck.http", KeyKind::Host, "packets between networks are not forwarded"),
     Link::likely("network.forward-drop", "healthcheck.http", KeyKind::Host, "packets between networks are dropped"),
     Link::likely("network.conntrack", "healthcheck.http", KeyKind::Host, "the kernel drops packets of new connections"),
-    Link::likely("network.docker-chains", "dns.container", KeyKind::Host, "what containers ask does not leave this host"),
-    Link::likely("network.ip-forward", "dns.container", KeyKind::Host, "what containers ask does not leave this host"),
-    Link::likely("network.forward-drop", "dns.container", KeyKind::Host, "what containers ask is dropped"),
-    Link::confirmed("network.exposed", "redis.exposed", KeyKind::Container, "its port is published to everybody").treatable(),
+    Link::likely("network.docker-chains", "dns.container", KeyKind::Host, "DNS queries of containers are not forwarded"),
+    Link::likely("network.ip-forward", "dns.container", KeyKind::Host, "DNS queries of containers are not forwarded"),
+    Link::likely("network.forward-drop", "dns.container", KeyKind::Host, "DNS queries of containers are dropped"),
+    Link::confirmed("network.exposed", "redis.exposed", KeyKind::Container, "its port is published on every address").treatable(),
 ];
 
 /// The runbook with these settings.
@@ -143,7 +143,7 @@ pub fn runbook(settings: &Settings) -> Runbook {
     let settings = settings.clone();
     Runbook {
         id: "network",
-        about: "Who listens where, whether those who need it get there, what is open to everybody, and what forwards packets",
+        about: "Listeners, reachability of needed services, exposed ports, packet forwarding and packet filter rules",
         checks: vec![
             Box::new(listeners::Listeners { settings: settings.clone() }),
             Box::new(triage::Triage { settings: settings.clone() }),
@@ -159,15 +159,15 @@ pub fn runbook(settings: &Settings) -> Runbook {
     }
 }
 
-/// What ties findings about one port of one container.
+/// Key shared by the findings about one port of one container.
 fn port_key(container: &str, port: u16) -> String {
     format!("{container}:{port}")
 }
 
-/// Whether something was started so lately that it need not listen yet.
+/// Whether it started so recently that a missing listener is no finding.
 fn is_young(started: Option<Timestamp>, now: Timestamp, settings: &Settings) -> bool {
     started.is_some_and(|t| now.duration_since(t) < SignedDuration::from_secs(settings.starting_s))
 }
 
-/// Ports of servers that count or log a connection on which nothing is said: there the kernel is asked instead.
+/// Ports of servers that count or log a connection without data: kernel state is used instead of a probe.
 const DATABASES: &[u16] = &[1433, 3306, 5432, 5671, 5672, 6379, 6432, 9042, 11211, 26379, 27017];

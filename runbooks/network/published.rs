@@ -1,4 +1,4 @@
-//! What leads into containers from outside: to something that is there, and to nothing that should stay inside.
+//! Published ports: to a running container with a listener, and none of a private service on every address.
 
 use std::collections::BTreeSet;
 use std::net::IpAddr;
@@ -21,33 +21,33 @@ use super::{Settings, is_young, port_key};
 const DEAD: Code = Code {
     id: "network.docker-proxy-dead",
     severities: &[Severity::Warn, Severity::Crit],
-    when: "a docker-proxy holds a port of this host for a container that is not there any more: whoever connects is accepted and cut off, and no container can publish that port (crit); for a port on which nothing in the container listens (warn)",
-    hint: "a docker-proxy that was left behind ends with a restart of the engine, or by its process id once no container needs it",
+    when: "a docker-proxy holds a port of this host for a container that no longer exists: connections are accepted and closed, and no container can publish that port (crit); for a container without a listener on the port (warn)",
+    hint: "a stale docker-proxy ends with a restart of the engine, or can be killed by its pid once no container needs it",
 };
 
 const EXPOSED: Code = Code {
     id: "network.exposed",
     severities: &[Severity::Warn],
-    when: "the port of a database, a cache, a broker or of metrics is published on every address of this host",
-    hint: "publish it on 127.0.0.1 only, or not at all when only containers need it: names in a shared network do without; what is meant to be open goes into exposed_ok",
+    when: "the port of a database, cache, broker or metrics endpoint is published on every address of this host",
+    hint: "publish it on 127.0.0.1 only, or not at all if only containers need it: a shared network needs no published port; list intended exceptions in exposed_ok",
 };
 
 static SPEC: CheckSpec = CheckSpec {
     id: "network.published",
-    title: "published ports lead to what is there, and only to what is meant for everybody",
+    title: "Published ports have a listener, and private ports are not exposed",
     codes: &[DEAD, EXPOSED],
     fixes: &[],
     timeout: Duration::from_secs(6),
 };
 
-/// How long a container that is on its way up or down may take to be seen as one or the other.
-const PAUSE: Duration = Duration::from_millis(300);
+/// Time between two samples, for containers that are starting or stopping.
+const SAMPLE_INTERVAL: Duration = Duration::from_millis(300);
 
-/// Ports that are not for everybody, by what usually listens there (judgement; catalogue §14).
+/// Ports of private services, by their usual listener (judgement; catalogue §14).
 const PRIVATE: &[(u16, &str)] = &[
     (1433, "SQL Server"),
     (2181, "ZooKeeper"),
-    (2375, "the Docker API without a login"),
+    (2375, "the Docker API without authentication"),
     (2379, "etcd"),
     (3100, "Loki"),
     (3306, "MySQL"),
@@ -61,7 +61,7 @@ const PRIVATE: &[(u16, &str)] = &[
     (9090, "Prometheus"),
     (9092, "Kafka"),
     (9093, "Alertmanager"),
-    (9100, "metrics of the machine"),
+    (9100, "node metrics"),
     (9200, "Elasticsearch"),
     (9300, "Elasticsearch"),
     (11211, "memcached"),
@@ -89,7 +89,7 @@ struct Publisher {
     started_at: Option<Timestamp>,
     addresses: Vec<IpAddr>,
     ports: Vec<PortMap>,
-    /// Ports that are open for others; none when that is not ours to see.
+    /// Ports that are open for others; `None` without permission to read them.
     open: Option<BTreeSet<u16>>,
 }
 
@@ -109,8 +109,8 @@ impl Check for Published {
         let containers = cx.inspected(cx.inventory.running()).await;
         let mut e = Evidence { proxies: docker_proxies().await?, containers: publishers(cx, containers).await };
         if e.proxies.iter().any(|p| e.owner(p).is_none()) {
-            // between two looks a container may have started or ended
-            tokio::time::sleep(PAUSE).await;
+            // between two samples a container may have started or stopped
+            tokio::time::sleep(SAMPLE_INTERVAL).await;
             let now = docker.list().await?;
             let running: Vec<_> = now.into_iter().filter(|c| c.state == "running").collect();
             let containers = join_all(running.iter().map(|c| docker.inspect_now(&c.id))).await.into_iter().flatten().collect();
@@ -138,7 +138,7 @@ impl Check for Published {
             }
         }
         if e.containers.iter().any(|c| c.open.is_none() && !c.ports.is_empty()) {
-            judgement.gaps.push("whether something listens behind the published ports: needs root".to_owned());
+            judgement.gaps.push("listeners behind the published ports: needs root".to_owned());
         }
         judgement.findings.extend(e.containers.iter().filter_map(|c| self.exposed(c)));
         judgement
@@ -172,10 +172,10 @@ async fn publishers(cx: &ProbeCx, containers: Vec<Arc<Container>>) -> Vec<Publis
 }
 
 impl Evidence {
-    /// The running container that a proxy leads to.
+    /// The running container behind a proxy.
     fn owner(&self, proxy: &Proxy) -> Option<&Publisher> {
         let leads = |c: &&Publisher| c.addresses.contains(&proxy.container.ip());
-        // of IPv6 the addresses of containers are not known here: what publishes the port will be it
+        // IPv6 addresses of containers are not known here: the container that publishes the port is assumed
         let publishes = |c: &&Publisher| {
             proxy.container.is_ipv6()
                 && c.ports.iter().any(|p| p.host == proxy.host.port() && p.container == proxy.container.port())
@@ -187,7 +187,7 @@ impl Evidence {
 fn stale(proxy: &Proxy) -> Finding {
     let subject = Subject { kind: Kind::Process, name: proxy.pid.to_string(), identity: format!("{}@{}", proxy.pid, proxy.host) };
     let message = format!(
-        "docker-proxy {} holds port {} for {}, where no container is: connections are accepted and cut off",
+        "docker-proxy {} holds port {} for {}, which belongs to no container: connections are accepted and closed",
         proxy.pid,
         proxy.host.port(),
         proxy.container
@@ -198,7 +198,7 @@ fn stale(proxy: &Proxy) -> Finding {
 fn silent_behind(proxy: &Proxy, c: &Publisher) -> Finding {
     let port = proxy.container.port();
     let message = format!(
-        "port {} of this host leads to port {port} of {}, on which nothing listens for others: connections are accepted and cut off",
+        "port {} of this host is forwarded to port {port} of {}, which has no reachable listener: connections are accepted and closed",
         proxy.host.port(),
         c.subject.name
     );
@@ -206,7 +206,7 @@ fn silent_behind(proxy: &Proxy, c: &Publisher) -> Finding {
         .key(KeyKind::Container, &c.id)
         .key(KeyKind::Port, port_key(&c.id, port))
         .cite("held by", format!("docker-proxy {}", proxy.pid))
-        .hint("look at what the service listens on (its bind address and port) and at what is published")
+        .hint("check the bind address and port of the service, and the published port")
 }
 
 impl Published {
@@ -238,28 +238,28 @@ impl Published {
         );
         let mut finding = Finding::new(&EXPOSED, Severity::Warn, c.subject.clone(), message)
             .key(KeyKind::Container, &c.id)
-            .cite("firewall", "what Docker publishes passes FORWARD and not INPUT: rules of ufw or firewalld for incoming packets do not hold it back");
+            .cite("firewall", "published ports pass FORWARD, not INPUT: rules of ufw or firewalld for incoming packets do not apply");
         for (_, port, _) in &open {
             finding = finding.key(KeyKind::Port, port_key(&c.id, *port));
         }
-        // by its number alone it may be something else
+        // by its number alone it may be another service
         Some(if c.product.is_some_and(|p| p != Product::Nginx) { finding } else { finding.likely() })
     }
 }
 
-/// What a port of a container is, if it is nothing for everybody: by its product, then by its number.
+/// The private service of a container port: by its product, then by its number.
 fn kind_of(product: Option<Product>, port: u16) -> Option<String> {
     match product {
         Some(Product::Postgres) => Some("PostgreSQL".to_owned()),
         Some(Product::Pgbouncer) => Some("PgBouncer".to_owned()),
         Some(Product::Redis) => Some("Redis".to_owned()),
         Some(Product::Rabbitmq) => Some("RabbitMQ".to_owned()),
-        // made for people and agents to come in; it has a login of its own
+        // intended for external clients; it has its own authentication
         Some(Product::Nginx | Product::Grafana) => None,
         Some(Product::Prometheus) => Some("Prometheus".to_owned()),
         Some(Product::Alertmanager) => Some("Alertmanager".to_owned()),
         Some(Product::Loki) => Some("Loki".to_owned()),
-        // they take logs and traces of others on purpose
+        // they accept logs and traces of other hosts on purpose
         Some(Product::Alloy | Product::Promtail) | None => {
             PRIVATE.iter().find(|(p, _)| *p == port).map(|(_, what)| (*what).to_owned())
         }

@@ -1,4 +1,4 @@
-//! Does a consumer get to what it needs? From its own side, step by step, up to the first step that fails.
+//! Reachability of needed services from the client's side, step by step, up to the first failing step.
 
 use std::collections::BTreeSet;
 use std::time::Duration;
@@ -20,13 +20,13 @@ use crate::processes::of_host;
 const TRIAGE: Code = Code {
     id: "network.triage",
     severities: &[Severity::Warn, Severity::Crit],
-    when: "a container, or a Prometheus of this host, does not get to something on this host that it needs: the first of eight steps that fails (crit; warn when what a variable names does not run)",
-    hint: "begin with the step it stops at: those before it were seen to work",
+    when: "a container, or a Prometheus of this host, does not reach a service on this host that it needs: the first failing one of eight steps (crit; warn if the container in a variable is not running)",
+    hint: "start with the failing step: the steps before it pass",
 };
 
 static SPEC: CheckSpec = CheckSpec {
     id: "network.triage",
-    title: "what it needs on this host can be reached",
+    title: "Needed services on this host are reachable",
     codes: &[TRIAGE],
     fixes: &[],
     timeout: Duration::from_secs(9),
@@ -42,12 +42,12 @@ pub(super) struct Evidence {
     /// Full id of its container; empty for a process of this host.
     #[serde(default)]
     id: String,
-    /// Only what does not work.
+    /// Only failing paths.
     ladders: Vec<Ladder>,
-    /// How many needs were looked at.
+    /// Number of checked needs.
     #[serde(default)]
     looked_at: usize,
-    /// What could not be looked at, and why.
+    /// Parts that could not be checked, and why.
     #[serde(default)]
     gaps: Vec<String>,
 }
@@ -60,7 +60,7 @@ impl Check for Triage {
     }
 
     fn targets(&self, inventory: &Inventory) -> Vec<Target> {
-        // the host stands for its own processes
+        // the host is the target for its own processes
         let mut targets = vec![Target::host()];
         targets.extend(inventory.container_targets(|c| c.state == "running"));
         targets
@@ -74,7 +74,7 @@ impl Check for Triage {
         let known = cx.needs().await?;
         let its = |container: &Option<String>| container.as_deref().unwrap_or_default() == id;
         let mut seen = BTreeSet::new();
-        // those of a proxy and of an endpoint have findings of their own
+        // needs of a proxy and of an endpoint have their own findings
         let mine: Vec<&Need> = known
             .list
             .iter()
@@ -87,10 +87,10 @@ impl Check for Triage {
                 .more
                 .iter()
                 .filter(|(c, _)| its(&c.container))
-                .map(|(c, n)| format!("{n} more targets of {} were not looked at", c.name)),
+                .map(|(c, n)| format!("{n} more targets of {} were not checked", c.name)),
         );
         if mine.is_empty() && gaps.is_empty() {
-            return Err(ProbeError::Skip("it is not known to need anything on this host".to_owned()));
+            return Err(ProbeError::Skip("it needs no known service on this host".to_owned()));
         }
         let climbed = join_all(mine.iter().map(|n| Box::pin(climb(cx, &known, n)))).await;
         let mut ladders = Vec::new();
@@ -101,7 +101,7 @@ impl Check for Triage {
                 Err(why) => gaps.push(format!("whether {} reaches {}:{}: {why}", need.consumer.name, need.host, need.port)),
             }
         }
-        // a process of the host has a name of its own
+        // a process of the host has its own name
         let subject = match mine.first().filter(|_| id.is_empty()) {
             Some(n) => Subject { kind: Kind::Process, name: n.consumer.name.clone(), identity: n.consumer.pid.to_string() },
             None => subject,
@@ -120,7 +120,7 @@ impl Check for Triage {
             };
             let started = ladder.target.as_ref().and_then(|t| t.started_at);
             if stop.step == 5 && ladder.is_silent() && is_young(started, judged.taken_at, &self.settings) {
-                judgement.pending.push(format!("{} to be listened on", ladder.place()));
+                judgement.pending.push(format!("{} to have a listener", ladder.place()));
                 continue;
             }
             judgement.findings.push(e.finding(ladder, &stop));
@@ -132,7 +132,7 @@ impl Check for Triage {
 impl Evidence {
     fn finding(&self, ladder: &Ladder, stop: &Stop) -> Finding {
         let name = &self.subject.name;
-        // whether a variable is used at all is not known; what it names was stopped by somebody
+        // whether the variable is used is not known; its target was stopped on purpose
         let by_variable = matches!(ladder.how, Some(How::Environment { .. }));
         let severity = if stop.step == 0 && by_variable { Severity::Warn } else { Severity::Crit };
         let message = match stop.step {
@@ -143,9 +143,9 @@ impl Evidence {
         finding = match &ladder.how {
             Some(How::Environment { variable }) => finding.cite("needed for", format!("{variable} in its environment")),
             Some(How::Scrape { url, health, error, .. }) => {
-                let says = if error.is_empty() { String::new() } else { format!(": {error}") };
+                let reported = if error.is_empty() { String::new() } else { format!(": {error}") };
                 let health = if *health == Health::Down { "down" } else { "not scraped yet" };
-                finding.cite("needed for", format!("it scrapes {url}")).cite("Prometheus says", format!("{health}{says}"))
+                finding.cite("needed for", format!("it scrapes {url}")).cite("Prometheus reports", format!("{health}{reported}"))
             }
             _ => finding,
         };
@@ -157,15 +157,15 @@ impl Evidence {
         }
         if stop.step == 8 {
             finding = finding.hint(
-                "the way there is free: look at what the service answers, and for answers that stop in the middle at opsctl mtu",
+                "the path is open: check the response of the service; for truncated responses run `opsctl mtu`",
             );
         }
-        // packets that vanish on the way, with the listener there: a matter of the machine's rules
+        // packets are dropped although the listener exists: packet filter rules of the host
         if stop.step == 6 && ladder.reached == Some(Reached::Timeout) {
             finding = of_host(finding);
         }
         match &ladder.target {
-            // without any network it is the consumer itself that is cut off
+            // a client without any network is itself disconnected
             Some(_) if ladder.networks.is_empty() && !ladder.on_host => finding.key(KeyKind::Container, &self.id),
             Some(t) if !t.id.is_empty() => {
                 finding.key(KeyKind::Container, &t.id).key(KeyKind::Port, port_key(&t.id, ladder.port))

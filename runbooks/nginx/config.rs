@@ -1,4 +1,4 @@
-//! Would it start with the configuration on disk, and is that the one it runs with?
+//! Configuration of nginx: it passes `nginx -t`, and the loaded configuration is the one on disk.
 
 use std::time::Duration;
 
@@ -17,27 +17,27 @@ use crate::servers::Server;
 const TEST: Code = Code {
     id: "nginx.config-test",
     severities: &[Severity::Info, Severity::Crit],
-    when: "`nginx -t` fails: the running one goes on with what it has, a restart would end it (crit); it passes and warns that something of it is ignored (info)",
-    hint: "do not restart it: mend what the test says, then reload",
+    when: "`nginx -t` fails: the running nginx keeps the loaded configuration, a restart would fail (crit); it passes with a warning about an ignored part (info)",
+    hint: "do not restart it: correct the error that `nginx -t` reports, then reload",
 };
 
 const NOT_LOADED: Code = Code {
     id: "nginx.config-not-loaded",
     severities: &[Severity::Warn],
     when: "a file of its configuration, a certificate or a key is newer than its workers",
-    hint: "look at what changed; a reload puts it in force",
+    hint: "check the change; a reload applies it",
 };
 
 static SPEC: CheckSpec = CheckSpec {
     id: "nginx.config",
-    title: "its configuration passes its test and is in force",
+    title: "The configuration is valid and loaded",
     codes: &[TEST, NOT_LOADED],
     fixes: &[RELOAD],
     timeout: Duration::from_secs(9),
 };
 
-/// How much newer a file has to be: clocks and ticks are not exact, and a reload reads what was written a moment ago.
-const SLACK: SignedDuration = SignedDuration::from_millis(500);
+/// Minimum age difference: clocks and ticks are not exact, and a reload reads a file written just before.
+const MIN_AGE_DIFFERENCE: SignedDuration = SignedDuration::from_millis(500);
 
 pub(super) struct Config;
 
@@ -47,13 +47,13 @@ pub(super) struct Evidence {
     server: Server,
     reload: Reload,
     loaded_at: Option<Timestamp>,
-    /// Files that are newer, the newest first.
+    /// Files newer than the workers, the newest first.
     newer: Vec<SeenFile>,
-    /// Whether they are configuration and not certificates.
+    /// Whether they are configuration files, not certificates.
     configuration: bool,
-    /// The name the test could not look up, and the container that is called so.
+    /// The name that the test could not resolve, and the container of that name.
     unknown_host: Option<(String, Option<String>)>,
-    /// What of it opsctl could not read.
+    /// Parts that opsctl could not read.
     problems: Vec<String>,
 }
 
@@ -74,7 +74,7 @@ impl Check for Config {
         let mut e = Evidence { loaded_at: nginx.loaded_at(), problems: nginx.problems.clone(), ..Evidence::default() };
         let is_newer = |f: &&SeenFile| {
             let (Some(modified), Some(loaded)) = (f.modified, e.loaded_at) else { return false };
-            modified.duration_since(loaded) > SLACK
+            modified.duration_since(loaded) > MIN_AGE_DIFFERENCE
         };
         let certificates = nginx.certificate_files().await?;
         let mut newer: Vec<SeenFile> = nginx.files.iter().filter(is_newer).cloned().collect();
@@ -83,7 +83,7 @@ impl Check for Config {
         newer.sort_by_key(|f| std::cmp::Reverse(f.modified));
         e.newer = newer;
         e.reload = Reload::of(cx, &server, &nginx).await;
-        // name servers that do not answer make the test last: a container that is down has no name all the same
+        // the test takes long if DNS servers do not answer; a container that is down has no name in any case
         let down = || {
             let hosts = nginx.config.backends.iter().map(|b| &b.host);
             hosts.into_iter().find(|h| called(&cx.inventory, h).is_some_and(|c| c.state != "running")).cloned()
@@ -108,22 +108,22 @@ impl Check for Config {
                 finding(
                     &TEST,
                     Severity::Crit,
-                    format!("{name} serves on, but would not start again: {host} has no address, its container is down"),
+                    format!("{name} keeps running, but a restart would fail: {host} does not resolve, its container is down"),
                 )
                 .cite("test", format!("{}: {why}", tested.command))
                 .key(KeyKind::Container, container)
                 .likely(),
             );
         } else if let Some(why) = &tested.not_run {
-            judgement.gaps.push(format!("its test `{}` could not be run: {why}", tested.command));
+            judgement.gaps.push(format!("`{}` could not be run: {why}", tested.command));
         } else if !tested.passes {
-            let (why, place) = said(tested.complaint());
-            let mut f = finding(&TEST, Severity::Crit, format!("{name} serves on, but would not start again: {why}"))
+            let (why, place) = message_and_place(tested.complaint());
+            let mut f = finding(&TEST, Severity::Crit, format!("{name} keeps running, but a restart would fail: {why}"))
                 .cite("at", place)
                 .cite("test", &tested.command);
             f = match &e.unknown_host {
                 Some((_, Some(container))) => f.key(KeyKind::Container, container),
-                // a name that this host itself should find
+                // a name that this host itself should resolve
                 Some((_, None)) if e.server.get().is_some_and(|s| s.container.is_none()) => f.key(KeyKind::Names, "host"),
                 _ => f,
             };
@@ -132,15 +132,15 @@ impl Check for Config {
             judgement.findings.push(
                 finding(&TEST, Severity::Info, format!("{name} ignores a part of its configuration"))
                     .cite("test", warning.trim_start_matches("[warn] "))
-                    .hint("two sites have the same name and address; only the first one is served"),
+                    .hint("two server blocks have the same server_name and listen address; only the first one is used"),
             );
         }
         if let (Some(newest), Some(loaded)) = (e.newer.first(), e.loaded_at) {
-            let what = if e.configuration { "configuration" } else { "certificate" };
+            let part = if e.configuration { "configuration" } else { "certificate" };
             let files: Vec<&str> = e.newer.iter().map(|f| f.path.as_str()).collect();
             let age = newest.modified.map_or_else(String::new, |m| format!(", {}", quantity::ago(judged.taken_at, m)));
             let message = format!(
-                "{name} runs with the {what} of {}; {} changed since{age}",
+                "{name} runs with the {part} of {}; {} changed since{age}",
                 quantity::ago(judged.taken_at, loaded),
                 quantity::count(e.newer.len(), "file"),
             );
@@ -150,7 +150,7 @@ impl Check for Config {
                 .push(finding(&NOT_LOADED, Severity::Warn, message).since(newest.modified).cite("changed", list).fix(RELOAD.id));
         }
         if tested.passes && !e.problems.is_empty() {
-            judgement.gaps.push(format!("its configuration could not be read whole: {}", e.problems.join("; ")));
+            judgement.gaps.push(format!("its configuration could not be read completely: {}", e.problems.join("; ")));
         }
         judgement
     }
@@ -160,9 +160,9 @@ impl Check for Config {
     }
 }
 
-/// What a failed test says, and where.
-fn said(complaint: Option<&str>) -> (&str, String) {
-    let Some(complaint) = complaint else { return ("its test fails and says nothing", String::new()) };
+/// Message and place of a failed test.
+fn message_and_place(complaint: Option<&str>) -> (&str, String) {
+    let Some(complaint) = complaint else { return ("`nginx -t` fails without a message", String::new()) };
     let text = complaint.split_once("] ").map_or(complaint, |(_, text)| text);
     match text.rsplit_once(" in /") {
         Some((why, place)) => (why, format!("/{place}")),
@@ -184,13 +184,13 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_test_s_words_are_taken_apart() {
+    fn message_and_place_of_failed_test() {
         let line = r#"[emerg] host not found in upstream "b2:8080" in /etc/nginx/conf.d/shop.conf:3"#.to_owned();
         assert_eq!(unknown_host(&line).as_deref(), Some("b2"));
         let tested = Tested { says: vec!["[warn] x".to_owned(), line], ..Tested::default() };
-        let (why, at) = said(tested.complaint());
+        let (why, at) = message_and_place(tested.complaint());
         assert_eq!((why, at.as_str()), (r#"host not found in upstream "b2:8080""#, "/etc/nginx/conf.d/shop.conf:3"));
-        assert_eq!(said(Tested::default().complaint()).0, "its test fails and says nothing");
+        assert_eq!(message_and_place(Tested::default().complaint()).0, "`nginx -t` fails without a message");
         assert_eq!(unknown_host("nothing"), None);
     }
 }

@@ -1,4 +1,4 @@
-//! What does its error log say over and over?
+//! Repeated messages in the error log.
 
 use std::time::Duration;
 
@@ -16,13 +16,13 @@ use crate::servers::{Server, filesystem_at};
 const SIGNALS: Code = Code {
     id: "nginx.error-signals",
     severities: &[Severity::Warn, Severity::Crit],
-    when: "its error log says within 5 min that connections, files or room run out (crit), or 10 times that an upstream fails or refuses (warn)",
-    hint: "the line says which upstream; its own log says why",
+    when: "the error log reports within 5 min that connections, open files or disk space run out (crit), or 10 times that an upstream fails or refuses connections (warn)",
+    hint: "the line names the upstream; see the log of the upstream for the cause",
 };
 
 static SPEC: CheckSpec = CheckSpec {
     id: "nginx.errors",
-    title: "its error log is quiet",
+    title: "The error log has no repeated errors",
     codes: &[SIGNALS],
     fixes: &[],
     timeout: Duration::from_secs(8),
@@ -39,7 +39,7 @@ pub(super) struct Evidence {
     window_s: u32,
     errors: nginx::Errors,
     unread: Vec<String>,
-    /// The filesystem of what clients send, when there is no room: `major:minor`.
+    /// The filesystem of request bodies, if it is full: `major:minor`.
     full: Option<String>,
 }
 
@@ -104,51 +104,51 @@ impl Errors {
     }
 }
 
-/// How bad a kind of line is, what it means, what to do, and whether it is about an upstream. What a client does wrong by itself
-/// (bodies too large, broken handshakes) says nothing about this host.
+/// Severity, meaning and remedy of a kind of line, and whether it concerns an upstream. Errors of clients
+/// (bodies too large, broken handshakes) are not counted.
 fn meaning(kind: &str) -> Option<(Severity, &'static str, &'static str, bool)> {
     Some(match kind {
         "connections-exhausted" => {
-            (Severity::Crit, "ran out of connections", "raise worker_connections; a request that is passed on takes two", false)
+            (Severity::Crit, "ran out of connections", "raise worker_connections; a proxied request uses two", false)
         }
         "files-exhausted" => {
             (Severity::Crit, "ran out of open files", "raise worker_rlimit_nofile, or its unit's LimitNOFILE", false)
         }
-        "no-space" => (Severity::Crit, "found no room on the disk", "see `opsctl disk`", false),
+        "no-space" => (Severity::Crit, "found no space left on the device", "see `opsctl disk`", false),
         "no-live-upstreams" => (
             Severity::Warn,
-            "had no upstream left that works",
+            "had no live upstreams",
             "all servers of the group failed; see nginx.upstream-unreachable",
             true,
         ),
         "refused" => {
-            (Severity::Warn, "was refused by an upstream", "nothing listens there; see nginx.upstream-unreachable", true)
+            (Severity::Warn, "was refused by an upstream", "the port has no listener; see nginx.upstream-unreachable", true)
         }
         "unreachable" => {
-            (Severity::Warn, "found no route to an upstream", "its address is gone; see nginx.upstream-stale-ip", true)
+            (Severity::Warn, "found no route to an upstream", "its address no longer exists; see nginx.upstream-stale-ip", true)
         }
         "timed-out" => (
             Severity::Warn,
-            "waited for an upstream in vain",
-            "it is slow, or its address is gone: see nginx.upstream-stale-ip",
+            "timed out waiting for an upstream",
+            "it is slow, or its address no longer exists: see nginx.upstream-stale-ip",
             true,
         ),
         "closed-early" | "reset" => (
             Severity::Warn,
-            "lost an upstream in mid-answer",
-            "the application ends its connections: it crashes, or its keep-alive is shorter than nginx's",
+            "lost the connection to an upstream during a response",
+            "the application closes its connections: it crashes, or its keep-alive timeout is shorter than that of nginx",
             true,
         ),
         "header-too-big" => (
             Severity::Warn,
-            "got headers larger than its buffer",
-            "raise proxy_buffer_size, or find out what makes the application's cookies so large",
+            "received response headers larger than its buffer",
+            "raise proxy_buffer_size, or find the cause of the large cookies of the application",
             true,
         ),
         "upstream-tls" => (
             Severity::Warn,
-            "could not agree on TLS with an upstream",
-            "look at the certificate and the versions of the upstream; proxy_ssl_server_name is often missing",
+            "failed the TLS handshake with an upstream",
+            "check the certificate and the TLS versions of the upstream; proxy_ssl_server_name is often missing",
             true,
         ),
         _ => return None,

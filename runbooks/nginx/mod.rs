@@ -1,4 +1,4 @@
-//! The nginx runbook: does it serve what its files say, to whom it should, and do the answers succeed?
+//! The nginx runbook: configuration, upstreams, failed requests, sockets and maintenance mode.
 
 mod config;
 mod errors;
@@ -18,29 +18,29 @@ use crate::servers::Server;
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct Settings {
-    /// Seconds of the logs that are counted (catalogue: 5 min).
+    /// Evaluated window of the logs in seconds (catalogue: 5 min).
     pub window_s: u32,
-    /// Requests in that time below which a share says nothing (catalogue: 60).
+    /// Requests in that window below which a share is not significant (catalogue: 60).
     pub min_requests: u64,
-    /// Share of 5xx answers in percent that is warn (netdata, web log alarms: 2).
+    /// Share of 5xx responses in percent that is warn (netdata, web log alarms: 2).
     pub failed_warn_percent: f64,
     /// The same for crit (netdata: 5; awesome-prometheus-alerts: 5).
     pub failed_crit_percent: f64,
-    /// 5xx answers that are crit also with fewer requests, when they are at least half of them (judgement).
+    /// 5xx responses that are crit also with fewer requests, if they are at least half of them (judgement).
     pub few_failed_crit: u64,
-    /// Lines of one kind in the error log within the window that are warn (judgement).
+    /// Error log lines of one kind within the window that are warn (judgement).
     pub errors_warn: u64,
-    /// Connections of a worker in percent of what it may have, or files in percent of its limit, that are warn (catalogue: 80).
+    /// Usage of worker_connections or of the open files limit by a worker, in percent, that is warn (catalogue: 80).
     pub connections_warn_percent: f64,
     /// The same for crit (judgement).
     pub connections_crit_percent: f64,
-    /// Connections that wait to be accepted, at two looks, that are warn (judgement).
+    /// Connections waiting to be accepted, in two samples, that are warn (judgement).
     pub backlog_warn: u64,
-    /// How long the connection to an upstream may take, in milliseconds (judgement; on this machine or its networks).
+    /// Timeout of a connection to an upstream in milliseconds (judgement; on this host or its networks).
     pub connect_timeout_ms: u64,
     /// Seconds after its start in which an upstream container may still be starting (judgement).
     pub starting_s: i64,
-    /// Hours after which a worker that is shutting down is worth a line (catalogue: 1).
+    /// Hours after which a worker that is shutting down is reported (catalogue: 1).
     pub leaving_h: i64,
 }
 
@@ -63,57 +63,57 @@ impl Default for Settings {
     }
 }
 
-/// What may cause what (catalogue §18).
+/// Causes and effects (catalogue §18).
 const LINKS: &[Link] = &[
     Link::confirmed("container.down", "nginx.stopped", KeyKind::Container, "its container is down"),
-    Link::confirmed("container.restart-loop", "nginx.stopped", KeyKind::Container, "its container is restarted again and again"),
+    Link::confirmed("container.restart-loop", "nginx.stopped", KeyKind::Container, "its container restarts repeatedly"),
     Link::confirmed("container.start-failed", "nginx.stopped", KeyKind::Container, "its container could not be started"),
-    Link::confirmed("container.oom-killed", "nginx.stopped", KeyKind::Container, "the kernel killed it for memory"),
+    Link::confirmed("container.oom-killed", "nginx.stopped", KeyKind::Container, "the OOM killer killed it"),
     Link::confirmed("container.paused", "nginx.stopped", KeyKind::Container, "its container is paused"),
     Link::confirmed("systemd.unit-failed", "nginx.stopped", KeyKind::Unit, "its unit failed"),
     Link::confirmed("systemd.enabled-inactive", "nginx.stopped", KeyKind::Unit, "its unit is not started"),
-    Link::confirmed("nginx.stopped", "healthcheck.http", KeyKind::Server, "nginx does not run"),
+    Link::confirmed("nginx.stopped", "healthcheck.http", KeyKind::Server, "nginx is not running"),
     Link::confirmed(
         "container.down",
         "nginx.upstream-unreachable",
         KeyKind::Container,
-        "the container it passes requests to is down",
+        "the upstream container is down",
     ),
     Link::confirmed(
         "container.restart-loop",
         "nginx.upstream-unreachable",
         KeyKind::Container,
-        "the container it passes requests to is restarted again and again",
+        "the upstream container restarts repeatedly",
     ),
     Link::confirmed(
         "container.start-failed",
         "nginx.upstream-unreachable",
         KeyKind::Container,
-        "the container it passes requests to could not be started",
+        "the upstream container could not be started",
     ),
     Link::confirmed(
         "container.oom-killed",
         "nginx.upstream-unreachable",
         KeyKind::Container,
-        "the kernel killed what it passes requests to",
+        "the kernel killed the upstream container",
     ),
     Link::confirmed(
         "container.paused",
         "nginx.upstream-unreachable",
         KeyKind::Container,
-        "the container it passes requests to is paused",
+        "the upstream container is paused",
     ),
     Link::confirmed(
         "container.network-detached",
         "nginx.upstream-unreachable",
         KeyKind::Container,
-        "the container it passes requests to has left their network",
+        "the upstream container is detached from their network",
     ),
     Link::confirmed(
         "healthcheck.tcp",
         "nginx.upstream-unreachable",
         KeyKind::Container,
-        "nothing in the container listens where it should",
+        "the upstream container does not listen on the port",
     ),
     Link::confirmed(
         "container.down",
@@ -125,7 +125,7 @@ const LINKS: &[Link] = &[
         "container.restart-loop",
         "nginx.config-test",
         KeyKind::Container,
-        "a name in its configuration belongs to a container that is between two starts",
+        "a name in its configuration belongs to a container that is restarting",
     ),
     Link::confirmed(
         "container.start-failed",
@@ -137,39 +137,39 @@ const LINKS: &[Link] = &[
         "container.network-detached",
         "nginx.config-test",
         KeyKind::Container,
-        "a name in its configuration belongs to a container that has left their network",
+        "a name in its configuration belongs to a container that is detached from their network",
     ),
-    Link::confirmed("nginx.config-test", "nginx.config-not-loaded", KeyKind::Server, "what does not pass its test is not loaded"),
+    Link::confirmed("nginx.config-test", "nginx.config-not-loaded", KeyKind::Server, "an invalid configuration is not loaded"),
     Link::confirmed(
         "container.bind-broken",
         "nginx.config-not-loaded",
         KeyKind::Container,
-        "it sees the file from before it was replaced",
+        "its bind mount still refers to the replaced file",
     ),
     Link::confirmed(
         "nginx.upstream-stale-ip",
         "nginx.upstream-unreachable",
         KeyKind::Upstream,
-        "it asks the address from before",
+        "it connects to the old address",
     ),
-    Link::confirmed("nginx.upstream-stale-ip", "nginx.5xx-rate", KeyKind::Upstream, "requests go to the address from before"),
+    Link::confirmed("nginx.upstream-stale-ip", "nginx.5xx-rate", KeyKind::Upstream, "requests go to the old address"),
     Link::confirmed(
         "nginx.upstream-unreachable",
         "nginx.5xx-rate",
         KeyKind::Upstream,
-        "what requests are passed on to cannot be reached",
+        "the upstream is unreachable",
     ),
     Link::confirmed(
         "nginx.upstream-stale-ip",
         "nginx.error-signals",
         KeyKind::Upstream,
-        "requests go to the address from before",
+        "requests go to the old address",
     ),
     Link::confirmed(
         "nginx.upstream-unreachable",
         "nginx.error-signals",
         KeyKind::Upstream,
-        "what requests are passed on to cannot be reached",
+        "the upstream is unreachable",
     ),
     Link::confirmed("nginx.connections", "nginx.5xx-rate", KeyKind::Server, "its connections run out"),
     Link::confirmed("nginx.mode", "nginx.5xx-rate", KeyKind::Server, "it is in maintenance mode"),
@@ -177,85 +177,85 @@ const LINKS: &[Link] = &[
         "container.restart-loop",
         "nginx.5xx-rate",
         KeyKind::Container,
-        "the container it passes requests to is restarted again and again",
+        "the upstream container restarts repeatedly",
     ),
-    Link::confirmed("container.oom-killed", "nginx.5xx-rate", KeyKind::Container, "the kernel kills what it passes requests to"),
-    Link::confirmed("container.down", "nginx.5xx-rate", KeyKind::Container, "the container it passes requests to is down"),
+    Link::confirmed("container.oom-killed", "nginx.5xx-rate", KeyKind::Container, "the kernel kills the upstream container"),
+    Link::confirmed("container.down", "nginx.5xx-rate", KeyKind::Container, "the upstream container is down"),
     Link::likely(
         "container.memory-near-limit",
         "nginx.5xx-rate",
         KeyKind::Container,
-        "what it passes requests to runs out of memory",
+        "the upstream runs out of memory",
     ),
     Link::likely(
         "postgres.connections",
         "nginx.5xx-rate",
         KeyKind::Server,
-        "what it passes requests to cannot connect to its database",
+        "the upstream cannot connect to its database",
     ),
     Link::likely(
         "postgres.idle-in-tx",
         "nginx.5xx-rate",
         KeyKind::Server,
-        "the database of what it passes requests to is held up",
+        "the database of the upstream is blocked",
     ),
-    Link::likely("postgres.blocked", "nginx.5xx-rate", KeyKind::Server, "the database of what it passes requests to is held up"),
-    Link::likely("postgres.up", "nginx.5xx-rate", KeyKind::Server, "the database of what it passes requests to is down"),
-    Link::likely("redis.up", "nginx.5xx-rate", KeyKind::Server, "the cache of what it passes requests to is down"),
+    Link::likely("postgres.blocked", "nginx.5xx-rate", KeyKind::Server, "the database of the upstream is blocked"),
+    Link::likely("postgres.up", "nginx.5xx-rate", KeyKind::Server, "the database of the upstream is down"),
+    Link::likely("redis.up", "nginx.5xx-rate", KeyKind::Server, "the cache of the upstream is down"),
     Link::likely(
         "redis.persistence",
         "nginx.5xx-rate",
         KeyKind::Writes,
-        "the cache of what it passes requests to takes no writes",
+        "the cache of the upstream rejects writes",
     ),
-    Link::likely("redis.memory", "nginx.5xx-rate", KeyKind::Writes, "the cache of what it passes requests to takes no writes"),
-    Link::likely("rabbitmq.up", "nginx.5xx-rate", KeyKind::Server, "the broker of what it passes requests to is down"),
+    Link::likely("redis.memory", "nginx.5xx-rate", KeyKind::Writes, "the cache of the upstream rejects writes"),
+    Link::likely("rabbitmq.up", "nginx.5xx-rate", KeyKind::Server, "the broker of the upstream is down"),
     Link::confirmed("nginx.5xx-rate", "nginx.error-signals", KeyKind::Upstream, "the same failures"),
-    Link::confirmed("nginx.upstream-stale-ip", "healthcheck.http", KeyKind::Server, "requests go to the address from before"),
+    Link::confirmed("nginx.upstream-stale-ip", "healthcheck.http", KeyKind::Server, "requests go to the old address"),
     Link::confirmed("nginx.upstream-stale-ip", "healthcheck.content", KeyKind::Server, "requests go to another service"),
     Link::confirmed(
         "nginx.upstream-unreachable",
         "healthcheck.http",
         KeyKind::Server,
-        "what requests are passed on to cannot be reached",
+        "the upstream is unreachable",
     ),
     Link::confirmed("nginx.mode", "healthcheck.http", KeyKind::Server, "it is in maintenance mode"),
     Link::confirmed("nginx.mode", "healthcheck.content", KeyKind::Server, "it is in maintenance mode"),
-    Link::likely("postgres.connections", "healthcheck.http", KeyKind::Server, "what answers cannot connect to its database"),
-    Link::likely("postgres.idle-in-tx", "healthcheck.http", KeyKind::Server, "the database of what answers is held up"),
-    Link::likely("postgres.blocked", "healthcheck.http", KeyKind::Server, "the database of what answers is held up"),
-    Link::likely("postgres.up", "healthcheck.http", KeyKind::Server, "the database of what answers is down"),
-    Link::likely("redis.up", "healthcheck.http", KeyKind::Server, "the cache of what answers is down"),
-    Link::likely("redis.persistence", "healthcheck.http", KeyKind::Writes, "the cache of what answers takes no writes"),
-    Link::likely("redis.memory", "healthcheck.http", KeyKind::Writes, "the cache of what answers takes no writes"),
-    Link::likely("rabbitmq.up", "healthcheck.http", KeyKind::Server, "the broker of what answers is down"),
-    Link::likely("postgres.connections", "healthcheck.content", KeyKind::Server, "what answers cannot connect to its database"),
-    Link::likely("postgres.idle-in-tx", "healthcheck.content", KeyKind::Server, "the database of what answers is held up"),
-    Link::likely("postgres.blocked", "healthcheck.content", KeyKind::Server, "the database of what answers is held up"),
-    Link::likely("redis.persistence", "healthcheck.content", KeyKind::Writes, "the cache of what answers takes no writes"),
-    Link::likely("redis.memory", "healthcheck.content", KeyKind::Writes, "the cache of what answers takes no writes"),
-    Link::likely("rabbitmq.up", "healthcheck.content", KeyKind::Server, "the broker of what answers is down"),
-    Link::likely("redis.up", "healthcheck.content", KeyKind::Server, "the cache of what answers is down"),
-    Link::likely("postgres.up", "healthcheck.content", KeyKind::Server, "the database of what answers is down"),
+    Link::likely("postgres.connections", "healthcheck.http", KeyKind::Server, "the application cannot connect to its database"),
+    Link::likely("postgres.idle-in-tx", "healthcheck.http", KeyKind::Server, "the database of the application is blocked"),
+    Link::likely("postgres.blocked", "healthcheck.http", KeyKind::Server, "the database of the application is blocked"),
+    Link::likely("postgres.up", "healthcheck.http", KeyKind::Server, "the database of the application is down"),
+    Link::likely("redis.up", "healthcheck.http", KeyKind::Server, "the cache of the application is down"),
+    Link::likely("redis.persistence", "healthcheck.http", KeyKind::Writes, "the cache of the application rejects writes"),
+    Link::likely("redis.memory", "healthcheck.http", KeyKind::Writes, "the cache of the application rejects writes"),
+    Link::likely("rabbitmq.up", "healthcheck.http", KeyKind::Server, "the broker of the application is down"),
+    Link::likely("postgres.connections", "healthcheck.content", KeyKind::Server, "the application cannot connect to its database"),
+    Link::likely("postgres.idle-in-tx", "healthcheck.content", KeyKind::Server, "the database of the application is blocked"),
+    Link::likely("postgres.blocked", "healthcheck.content", KeyKind::Server, "the database of the application is blocked"),
+    Link::likely("redis.persistence", "healthcheck.content", KeyKind::Writes, "the cache of the application rejects writes"),
+    Link::likely("redis.memory", "healthcheck.content", KeyKind::Writes, "the cache of the application rejects writes"),
+    Link::likely("rabbitmq.up", "healthcheck.content", KeyKind::Server, "the broker of the application is down"),
+    Link::likely("redis.up", "healthcheck.content", KeyKind::Server, "the cache of the application is down"),
+    Link::likely("postgres.up", "healthcheck.content", KeyKind::Server, "the database of the application is down"),
     Link::likely("nginx.5xx-rate", "healthcheck.http", KeyKind::Server, "the same failures"),
     Link::likely(
         "postgres.pgbouncer",
         "nginx.5xx-rate",
         KeyKind::Server,
-        "what it passes requests to waits for a connection of the pool",
+        "the upstream waits for a pooled connection",
     ),
-    Link::likely("postgres.pgbouncer", "healthcheck.http", KeyKind::Server, "what answers waits for a connection of the pool"),
-    Link::likely("postgres.pgbouncer", "healthcheck.content", KeyKind::Server, "what answers waits for a connection of the pool"),
+    Link::likely("postgres.pgbouncer", "healthcheck.http", KeyKind::Server, "the application waits for a pooled connection"),
+    Link::likely("postgres.pgbouncer", "healthcheck.content", KeyKind::Server, "the application waits for a pooled connection"),
     Link::likely(
         "rabbitmq.alarms",
         "nginx.5xx-rate",
         KeyKind::Server,
-        "the broker of what it passes requests to takes no messages",
+        "the broker of the upstream rejects messages",
     ),
-    Link::likely("rabbitmq.alarms", "healthcheck.http", KeyKind::Server, "the broker of what answers takes no messages"),
-    Link::likely("rabbitmq.alarms", "healthcheck.content", KeyKind::Server, "the broker of what answers takes no messages"),
-    Link::likely("disk.space", "nginx.error-signals", KeyKind::Filesystem, "there is no room for what clients send"),
-    Link::likely("disk.inodes", "nginx.error-signals", KeyKind::Filesystem, "there is no room for what clients send"),
+    Link::likely("rabbitmq.alarms", "healthcheck.http", KeyKind::Server, "the broker of the application rejects messages"),
+    Link::likely("rabbitmq.alarms", "healthcheck.content", KeyKind::Server, "the broker of the application rejects messages"),
+    Link::likely("disk.space", "nginx.error-signals", KeyKind::Filesystem, "no space is left for request bodies"),
+    Link::likely("disk.inodes", "nginx.error-signals", KeyKind::Filesystem, "no space is left for request bodies"),
     Link::confirmed("disk.fds", "nginx.error-signals", KeyKind::Descriptors, "its processes have no free file descriptors"),
 ];
 
@@ -265,7 +265,7 @@ pub fn runbook(settings: &Settings) -> Runbook {
     let settings = settings.clone();
     Runbook {
         id: "nginx",
-        about: "nginx: its configuration, what it passes requests to, failed requests, sockets, maintenance mode",
+        about: "nginx: configuration, upstreams, failed requests, sockets, maintenance mode",
         checks: vec![
             Box::new(processes::Processes { settings: settings.clone() }),
             Box::new(config::Config),
@@ -280,7 +280,7 @@ pub fn runbook(settings: &Settings) -> Runbook {
     }
 }
 
-/// Ties a finding about what goes wrong behind an nginx to it, and not to the container it runs in: that one is well.
+/// Keys a finding about an upstream to the nginx server, not to its container, which is healthy.
 fn behind(server: &Server, finding: Finding) -> Finding {
     let Some(server) = server.get() else { return finding };
     finding.key(KeyKind::Server, &server.id).key(KeyKind::Upstream, &server.id)

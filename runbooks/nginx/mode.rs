@@ -1,4 +1,4 @@
-//! Is a site in maintenance mode?
+//! Maintenance mode of a site.
 
 use std::time::Duration;
 
@@ -12,13 +12,13 @@ use crate::servers::Server;
 const MODE: Code = Code {
     id: "nginx.mode",
     severities: &[Severity::Warn],
-    when: "a site's configuration is a link to, or a copy of, the one for maintenance beside it (`x.conf.temp`, `.maintenance`)",
-    hint: "when the work is done, put the ordinary configuration (`x.conf.full`) back and reload",
+    when: "a site's configuration is a link to, or a copy of, the maintenance configuration beside it (`x.conf.temp`, `.maintenance`)",
+    hint: "after the maintenance restore the regular configuration (`x.conf.full`) and reload",
 };
 
 static SPEC: CheckSpec = CheckSpec {
     id: "nginx.mode",
-    title: "no site is in maintenance mode",
+    title: "No site is in maintenance mode",
     codes: &[MODE],
     fixes: &[],
     timeout: Duration::from_secs(3),

@@ -1,4 +1,4 @@
-//! Does it run, and do its workers?
+//! Processes of nginx: master and workers.
 
 use std::time::Duration;
 
@@ -15,20 +15,20 @@ use crate::servers::{Server, Silence, process_state};
 const STOPPED: Code = Code {
     id: "nginx.stopped",
     severities: &[Severity::Crit],
-    when: "it does not run although its container or unit should, it has no workers, or its master or all workers are stopped by a signal",
-    hint: "run its own test before you start it: what does not pass does not start",
+    when: "nginx is not running although its container or unit should be, it has no workers, or its master or all workers are stopped by a signal",
+    hint: "run `nginx -t` before the start: an invalid configuration prevents the start",
 };
 
 const LEAVING: Code = Code {
     id: "nginx.worker-leaving",
     severities: &[Severity::Info],
-    when: "a worker from before a reload has been shutting down for over an hour",
-    hint: "long connections (websockets) hold it; `worker_shutdown_timeout` ends them",
+    when: "a worker of an earlier configuration has been shutting down for over an hour",
+    hint: "long-lived connections (WebSocket) keep it running; `worker_shutdown_timeout` limits them",
 };
 
 static SPEC: CheckSpec = CheckSpec {
     id: "nginx.processes",
-    title: "its master and its workers run",
+    title: "The nginx master and workers run",
     codes: &[STOPPED, LEAVING],
     fixes: &[],
     timeout: Duration::from_secs(3),
@@ -84,25 +84,25 @@ impl Check for Processes {
         let stopped = |state: char| matches!(state, 'T' | 't');
         let mut findings = Vec::new();
         if serving.is_empty() {
-            findings.push(crit(format!("{name} runs without a worker: nobody takes requests")));
+            findings.push(crit(format!("{name} runs without a worker: requests are not accepted")));
         } else if serving.iter().all(|w| stopped(w.state)) {
             let pids: Vec<String> = serving.iter().map(|w| w.pid.to_string()).collect();
             findings.push(
-                crit(format!("{name} takes no requests: its {} stopped by a signal", workers_are(serving.len())))
+                crit(format!("{name} accepts no requests: its {} stopped by a signal", workers_are(serving.len())))
                     .cite("processes", pids.join(", "))
-                    .hint("find out who sent SIGSTOP, then `kill -CONT` them"),
+                    .hint("find the sender of SIGSTOP, then `kill -CONT` them"),
             );
         } else if e.master.is_some_and(stopped) {
             findings.push(
                 crit(format!(
-                    "{name}'s master is stopped by a signal: nobody replaces a worker that dies, and no reload is heard"
+                    "the master of {name} is stopped by a signal: it does not replace exited workers and ignores reloads"
                 ))
-                .hint("find out who sent SIGSTOP, then `kill -CONT` it"),
+                .hint("find the sender of SIGSTOP, then `kill -CONT` it"),
             );
         }
         let old = SignedDuration::from_hours(self.settings.leaving_h);
         let leaving = e.workers.iter().filter(|w| w.leaving && judged.taken_at.duration_since(w.started) > old);
-        // since when it is leaving is not known: it is when the workers that stay were started
+        // the start of the shutdown is unknown: the start time of the new workers is used
         let since = serving.iter().map(|w| w.started).min();
         if let (n @ 1.., Some(since)) = (leaving.count(), since)
             && judged.taken_at.duration_since(since) > old
@@ -112,7 +112,7 @@ impl Check for Processes {
                 Severity::Info,
                 judged.target,
                 format!(
-                    "{} from before the reload {} {} not ended yet",
+                    "{} from before the reload {} {} not exited yet",
                     quantity::count(n, "worker"),
                     quantity::ago(judged.taken_at, since),
                     if n == 1 { "has" } else { "have" }

@@ -1,4 +1,4 @@
-//! Does it listen where its configuration says, and has it connections left?
+//! Listening sockets and free connections.
 
 use std::time::Duration;
 
@@ -14,27 +14,27 @@ use crate::servers::{READ_TIMEOUT, Server};
 const LISTENING: Code = Code {
     id: "nginx.listening",
     severities: &[Severity::Crit],
-    when: "a `listen` of the configuration that is in force has no listening socket",
-    hint: "another program may hold the port; its error log has a line `bind() to … failed`",
+    when: "a `listen` directive of the loaded configuration has no listening socket",
+    hint: "another process may use the port; the error log contains `bind() to … failed`",
 };
 
 const CONNECTIONS: Code = Code {
     id: "nginx.connections",
     severities: &[Severity::Warn, Severity::Crit],
-    when: "a worker uses 80 % (warn) or 95 % (crit) of its worker_connections or of its open files, or 50 connections wait to be accepted at two looks (warn)",
-    hint: "a request that is passed on takes two connections; raise worker_connections, or find out who holds them",
+    when: "a worker uses 80 % (warn) or 95 % (crit) of its worker_connections or of its open files, or 50 connections wait to be accepted in two samples (warn)",
+    hint: "a proxied request uses two connections; raise worker_connections, or find the clients that hold them",
 };
 
 static SPEC: CheckSpec = CheckSpec {
     id: "nginx.sockets",
-    title: "it listens where it should and has connections left",
+    title: "Listening sockets are open and connections are available",
     codes: &[LISTENING, CONNECTIONS],
     fixes: &[],
     timeout: Duration::from_secs(4),
 };
 
-/// Between two looks at connections that wait.
-const LOOK_AGAIN: Duration = Duration::from_millis(300);
+/// Time between two samples of the accept queues.
+const SAMPLE_INTERVAL: Duration = Duration::from_millis(300);
 
 pub(super) struct Sockets {
     pub(super) settings: Settings,
@@ -46,12 +46,12 @@ pub(super) struct Evidence {
     server: Server,
     listens: Vec<Listen>,
     listeners: Vec<Listener>,
-    /// The configuration that was read is the one that is in force.
+    /// Whether the configuration on disk is the loaded one.
     in_force: bool,
     worker_connections: u64,
     /// By worker.
     workers: Vec<(i32, Option<Descriptors>)>,
-    /// Connections that wait to be accepted by port, at the look where they were fewest.
+    /// Connections waiting to be accepted, by port: the smaller value of both samples.
     waiting: Vec<(u16, u64)>,
 }
 
@@ -87,7 +87,7 @@ impl Check for Sockets {
         };
         let mut waiting = look().await?;
         if !waiting.is_empty() {
-            tokio::time::sleep(LOOK_AGAIN).await;
+            tokio::time::sleep(SAMPLE_INTERVAL).await;
             let again = look().await?;
             waiting = waiting
                 .into_iter()
@@ -119,7 +119,7 @@ impl Check for Sockets {
         });
         let missing: Vec<String> =
             missing.filter_map(|l| Some(std::net::SocketAddr::new(l.address?, l.port).to_string())).collect();
-        // what was changed and not loaded yet is nginx.config-not-loaded
+        // a change that is not loaded is reported as nginx.config-not-loaded
         if !missing.is_empty() && e.in_force {
             judgement.findings.push(finding(
                 &LISTENING,
@@ -153,7 +153,7 @@ impl Check for Sockets {
         if let Some((pid, share)) = worst(&|d| Some(d.files as f64 * 100.0 / d.limit.filter(|l| *l > 0)? as f64))
             && let Some(severity) = severity(share)
         {
-            let message = format!("a worker of {name} has {} of the files open that it may", quantity::percent(share));
+            let message = format!("a worker of {name} uses {} of its open files limit", quantity::percent(share));
             judgement.findings.push(
                 finding(&CONNECTIONS, severity, message)
                     .cite("process", pid.to_string())
@@ -164,7 +164,7 @@ impl Check for Sockets {
             let message = format!("{n} connections to port {port} of {name} wait to be accepted");
             judgement.findings.push(
                 finding(&CONNECTIONS, Severity::Warn, message)
-                    .hint("its workers are too busy, or stopped: look at their state and at the CPU"),
+                    .hint("its workers are overloaded or stopped: check their state and the CPU"),
             );
         }
         judgement

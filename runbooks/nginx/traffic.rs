@@ -1,4 +1,4 @@
-//! How many requests fail?
+//! Failed requests.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -18,18 +18,18 @@ use crate::servers::Server;
 const FAILED: Code = Code {
     id: "nginx.5xx-rate",
     severities: &[Severity::Warn, Severity::Crit],
-    when: "of at least 60 requests in 5 min, 2 % (warn) or 5 % (crit) got a 5xx answer, or half of fewer and at least 10 (crit), or nearly all of at least 3 (warn); milder when the last minute is well again",
-    hint: "read the log of what it passes requests to; if all of them fail, look at what they share: the database, the cache",
+    when: "of at least 60 requests in 5 min, 2 % (warn) or 5 % (crit) got a 5xx response, or half of fewer and at least 10 (crit), or nearly all of at least 3 (warn); one level lower after recovery in the last minute",
+    hint: "read the log of the upstream; if all upstreams fail, check their shared services: the database, the cache",
 };
 
 static SPEC: CheckSpec =
-    CheckSpec { id: "nginx.traffic", title: "requests succeed", codes: &[FAILED], fixes: &[], timeout: Duration::from_secs(8) };
+    CheckSpec { id: "nginx.traffic", title: "Requests succeed", codes: &[FAILED], fixes: &[], timeout: Duration::from_secs(8) };
 
-/// Failures that mean something when nothing else is answered.
-const FEWEST: u64 = 3;
+/// Failures that are significant if no other request succeeds.
+const MIN_FAILURES: u64 = 3;
 
-/// Requests of the last minute that show that it is over.
-const ENOUGH_NOW: u64 = 20;
+/// Requests of the last minute required to detect recovery.
+const MIN_RECENT_REQUESTS: u64 = 20;
 
 pub(super) struct Traffic {
     pub(super) settings: Settings,
@@ -41,9 +41,9 @@ pub(super) struct Evidence {
     server: Server,
     window_s: u32,
     traffic: nginx::Traffic,
-    /// What requests are passed on to: containers by address, and what they name in their environment. Only when requests fail.
+    /// Upstreams: containers by address, and the servers in their environment. Only if requests fail.
     behind: Vec<Behind>,
-    /// Everything in the logs, when that was asked for, and how much it was in bytes.
+    /// All requests in the logs, if requested, and the size of the logs in bytes.
     all: Option<(nginx::Traffic, u64)>,
 }
 
@@ -74,7 +74,7 @@ impl Check for Traffic {
         let t = &e.traffic;
         let mut judgement = Judgement { tables, ..Judgement::default() };
         if t.read.is_empty() && t.unread.is_empty() {
-            judgement.skip = Some("it writes no log of all requests".to_owned());
+            judgement.skip = Some("it writes no complete access log".to_owned());
             return judgement;
         }
         judgement.gaps.clone_from(&t.unread);
@@ -87,17 +87,17 @@ impl Check for Traffic {
             quantity::duration(SignedDuration::from_secs(i64::from(e.window_s))),
             quantity::count_of(r.failures()),
             quantity::count_of(r.all),
-            if self.is_over(&t.recent) { ", none to speak of in the last minute" } else { "" },
+            if self.is_over(&t.recent) { ", almost none in the last minute" } else { "" },
         );
         let by_status: Vec<String> = r.failed.iter().map(|(s, n)| format!("{n} × {s} ({})", meaning(*s))).collect();
         let mut f = opsctl_core::model::Finding::new(&FAILED, severity, e.server.subject(judged.target), message)
-            .cite("answers", by_status.join(", "))
-            .cite("not waited for (499)", if r.gave_up > 0 { quantity::count_of(r.gave_up) } else { String::new() })
-            .cite("passed on to", most(&r.by_upstream, 3))
+            .cite("responses", by_status.join(", "))
+            .cite("closed by the client (499)", if r.gave_up > 0 { quantity::count_of(r.gave_up) } else { String::new() })
+            .cite("upstreams", most(&r.by_upstream, 3))
             .cite("hosts", most(&r.by_host, 3))
             .cite("paths", most(&r.by_path, 3))
-            .cite("read", format!("{}{}", t.read.join(", "), if t.cut { ", not all of the time" } else { "" }));
-        // 502 and 504 come from the way to an upstream; 500 and 503 from the upstream itself
+            .cite("read", format!("{}{}", t.read.join(", "), if t.cut { ", not the complete window" } else { "" }));
+        // 502 and 504 concern the connection to an upstream; 500 and 503 come from the upstream itself
         let gateway: u64 = [502, 504].iter().filter_map(|s| r.failed.get(s)).sum();
         f = if gateway.saturating_mul(2) >= r.failures() {
             behind(&e.server, f)
@@ -134,7 +134,7 @@ impl Traffic {
             }
         } else if r.failures() >= s.few_failed_crit && share >= 50.0 {
             Severity::Crit
-        } else if r.failures() >= FEWEST && share >= 90.0 {
+        } else if r.failures() >= MIN_FAILURES && share >= 90.0 {
             Severity::Warn
         } else {
             return None;
@@ -147,7 +147,7 @@ impl Traffic {
     }
 
     fn is_over(&self, recent: &Requests) -> bool {
-        recent.all >= ENOUGH_NOW && percent(recent) < self.settings.failed_warn_percent
+        recent.all >= MIN_RECENT_REQUESTS && percent(recent) < self.settings.failed_warn_percent
     }
 }
 
@@ -157,11 +157,11 @@ fn percent(r: &Requests) -> f64 {
 
 fn meaning(status: u16) -> &'static str {
     match status {
-        500 => "the application failed",
-        502 => "refused, reset or nonsense",
-        503 => "turned away",
-        504 => "no answer in time",
-        507 => "no room",
+        500 => "internal server error",
+        502 => "bad gateway",
+        503 => "service unavailable",
+        504 => "gateway timeout",
+        507 => "insufficient storage",
         _ => "failed",
     }
 }
@@ -176,14 +176,14 @@ fn most(map: &BTreeMap<String, u64>, n: usize) -> String {
 fn table(name: &str, all: &nginx::Traffic, size: u64) -> Table {
     let r = &all.requests;
     let mut rows: Vec<(u64, Vec<String>)> = Vec::new();
-    let groups = [("passed on to", &r.by_upstream), ("host", &r.by_host), ("path", &r.by_path)];
+    let groups = [("upstream", &r.by_upstream), ("host", &r.by_host), ("path", &r.by_path)];
     for (status, n) in &r.failed {
         rows.push((*n, vec![format!("status {status}: {}", meaning(*status)), n.to_string()]));
     }
-    for (what, map) in groups {
+    for (group, map) in groups {
         let mut best: Vec<(&String, &u64)> = map.iter().collect();
         best.sort_by(|a, b| b.1.cmp(a.1).then(a.0.cmp(b.0)));
-        rows.extend(best.into_iter().take(10).map(|(key, n)| (*n, vec![format!("{what} {key}"), n.to_string()])));
+        rows.extend(best.into_iter().take(10).map(|(key, n)| (*n, vec![format!("{group} {key}"), n.to_string()])));
     }
     rows.sort_by_key(|(n, _)| std::cmp::Reverse(*n));
     let mut note = format!(
@@ -199,7 +199,7 @@ fn table(name: &str, all: &nginx::Traffic, size: u64) -> Table {
     }
     Table {
         title: format!("failed requests in the logs of {name}"),
-        columns: vec!["what".to_owned(), "requests".to_owned()],
+        columns: vec!["group".to_owned(), "requests".to_owned()],
         rows: rows.into_iter().map(|(_, row)| row).take(30).collect(),
         note: Some(note),
     }
@@ -214,7 +214,7 @@ mod tests {
     }
 
     #[test]
-    fn shares_count_only_with_enough_requests() {
+    fn severity_depends_on_request_count() {
         let check = Traffic { settings: Settings::default() };
         let severity = |all, failed| check.severity(&requests(all, failed), &Requests::default());
         assert_eq!(severity(59, 9), None);

@@ -1,4 +1,4 @@
-//! Do requests go where they should? By the address nginx knows, the address the upstream has, and a connection from where nginx is.
+//! Upstreams: the address nginx uses, the current address of the upstream, and a connection from the network namespace of nginx.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
@@ -29,30 +29,30 @@ use crate::servers::{READ_TIMEOUT, Server};
 const STALE: Code = Code {
     id: "nginx.upstream-stale-ip",
     severities: &[Severity::Warn, Severity::Crit],
-    when: "nginx does not know any (crit) or all (warn) of the addresses that an upstream container has now: it asked for them when it was loaded, and keeps what it heard",
-    hint: "reload nginx; to make it ask again by itself, use `resolver 127.0.0.11 valid=10s` and a variable in proxy_pass",
+    when: "nginx has none (crit) or not all (warn) of the current addresses of an upstream container: it resolved the name when it loaded its configuration, and keeps the result",
+    hint: "reload nginx; to resolve names at run time, use `resolver 127.0.0.11 valid=10s` and a variable in proxy_pass",
 };
 
 const UNREACHABLE: Code = Code {
     id: "nginx.upstream-unreachable",
     severities: &[Severity::Warn, Severity::Crit],
-    when: "a server that requests are passed on to refuses connections from where nginx is, does not answer, or its name is gone (crit; warn when others of its group answer)",
-    hint: "look at what should listen there, and at the networks both are in",
+    when: "an upstream server refuses connections from nginx, does not answer, or its name does not resolve (crit; warn if others of its group answer)",
+    hint: "check the listener of the upstream, and the networks of both",
 };
 
 static SPEC: CheckSpec = CheckSpec {
     id: "nginx.upstreams",
-    title: "what it passes requests to is there and where it thinks",
+    title: "Upstreams are reachable at the addresses nginx uses",
     codes: &[STALE, UNREACHABLE],
     fixes: &[RELOAD],
     timeout: Duration::from_secs(9),
 };
 
-/// More upstreams are not tried one by one.
-const MOST: usize = 300;
+/// Limit of upstreams to probe.
+const MAX_UPSTREAMS: usize = 300;
 
-/// How long searching a worker's memory may take.
-const SEARCH: Duration = Duration::from_secs(2);
+/// Timeout of the search in a worker's memory.
+const SEARCH_TIMEOUT: Duration = Duration::from_secs(2);
 
 pub(super) struct Upstreams {
     pub(super) settings: Settings,
@@ -64,41 +64,41 @@ pub(super) struct Evidence {
     server: Server,
     loaded_at: Option<Timestamp>,
     networks: Vec<String>,
-    seen: Vec<Seen>,
-    /// Why the addresses that nginx knows could not be told.
+    seen: Vec<UpstreamState>,
+    /// Why the addresses that nginx uses are unknown.
     blind: Option<String>,
-    /// Only when a reload would help.
+    /// Only if a reload would help.
     reload: Option<Reload>,
-    /// This run of this nginx with this configuration: what it was told when it was loaded does not change.
+    /// This process of nginx with this configuration: the resolved addresses do not change during its life.
     object: String,
 }
 
 /// One upstream server.
 #[derive(Debug, Clone, Serialize, Deserialize)]
-struct Seen {
+struct UpstreamState {
     backend: Backend,
     /// Its addresses now.
     looked: Looked,
-    /// The container that has its name.
+    /// The container of that name.
     container: Option<Named>,
-    /// A connection to each address, from where nginx is.
-    tried: Vec<(String, Tried)>,
-    /// The addresses of it that nginx knows.
+    /// A connection to each address, from the network namespace of nginx.
+    tried: Vec<(String, ConnectOutcome)>,
+    /// Its addresses that nginx uses.
     #[serde(default)]
     known: Option<Vec<Ipv4Addr>>,
-    /// Addresses with its port that nginx knows and no upstream has: who has them now, and whether it was seen talking to them.
+    /// Addresses with its port that nginx uses and no upstream has: the current owner, and whether nginx has connections to them.
     #[serde(default)]
     others: Vec<Other>,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case", tag = "kind", content = "why")]
-enum Tried {
+enum ConnectOutcome {
     Connected,
     Refused,
     Timeout,
     Failed(String),
-    /// docker-proxy would accept; nothing listens in the container.
+    /// docker-proxy accepts, but the container has no listener.
     NothingBehind(String),
 }
 
@@ -110,14 +110,14 @@ struct Named {
     started_at: Option<Timestamp>,
     restarts: i64,
     networks: Vec<String>,
-    /// Loopback only, or nothing: what listens in it.
+    /// The listeners of the container.
     listening: Vec<String>,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 struct Other {
     address: String,
-    /// The container that has this address now.
+    /// The container with this address now.
     owner: Option<String>,
     seen_talking: bool,
 }
@@ -138,17 +138,17 @@ impl Check for Upstreams {
         let nginx = cx.nginx(target)?;
         let Some(known) = server.get() else { return Ok(Evidence::default()) };
         if nginx.config.backends.is_empty() {
-            return Err(ProbeError::Skip("it passes no requests on, or only to names it asks for at run time".to_owned()));
+            return Err(ProbeError::Skip("it has no upstreams, or resolves them at run time".to_owned()));
         }
         let around = Around::of(cx, known).await;
         let mut e = Evidence { loaded_at: nginx.loaded_at(), networks: around.networks.clone(), ..Evidence::default() };
         e.seen = self.look(&nginx, &around).await?;
         self.compare(&nginx, &around, &mut e).await;
-        // by its oldest worker: a time would come out a little different at every run
+        // by its oldest worker: a computed start time varies slightly between runs
         e.object = nginx.serving().next().map_or_else(String::new, |w| format!("{}@{}", known.identity(), w.pid));
         remembered(cx, &around, &mut e);
-        // a name that only this machine's own lookup knows (LDAP, mDNS) is known to nginx's test
-        let unknown = |s: &Seen| s.looked == Looked::NoSuchName && s.container.is_none() && s.backend.unix.is_none();
+        // a name that only NSS resolves (LDAP, mDNS) is resolved by `nginx -t`
+        let unknown = |s: &UpstreamState| s.looked == Looked::NoSuchName && s.container.is_none() && s.backend.unix.is_none();
         if e.seen.iter().any(|s| stale(s) != Stale::No || unknown(s)) {
             e.reload = Some(Reload::of(cx, &server, &nginx).await);
         }
@@ -170,8 +170,8 @@ impl Check for Upstreams {
             }
         }
         judgement.gaps.extend(e.blind.clone());
-        // two containers may have changed places: then both addresses are known, and each for the other
-        for seen in e.seen.iter().filter(|s| is_asked_once(s) && stale(s) == Stale::No) {
+        // two containers may have swapped addresses: then both addresses are known, but for the other one
+        for seen in e.seen.iter().filter(|s| is_resolved_at_load(s) && stale(s) == Stale::No) {
             if let (Looked::Up(addresses), false) = (&seen.looked, e.object.is_empty())
                 && let [IpAddr::V4(address)] = addresses.as_slice()
             {
@@ -186,18 +186,18 @@ impl Check for Upstreams {
     fn plan(&self, _fix: &str, finding: &Finding, judged: &Judged<'_>, e: &Evidence) -> Result<Plan, Refusal> {
         match &e.reload {
             Some(reload) => reload.plan(&SPEC, finding, judged.target),
-            None => Err(Refusal::Precondition("a reload would not change anything".to_owned())),
+            None => Err(Refusal::Precondition("a reload would not change the addresses".to_owned())),
         }
     }
 }
 
 impl Upstreams {
-    async fn look(&self, nginx: &Nginx, around: &Around) -> Result<Vec<Seen>, ProbeError> {
-        let backends: Vec<Backend> = nginx.config.backends.iter().take(MOST).cloned().collect();
+    async fn look(&self, nginx: &Nginx, around: &Around) -> Result<Vec<UpstreamState>, ProbeError> {
+        let backends: Vec<Backend> = nginx.config.backends.iter().take(MAX_UPSTREAMS).cloned().collect();
         let to_ask: BTreeSet<String> = backends
             .iter()
             .filter(|b| b.unix.is_none() && !b.host.is_empty() && around.called(&b.host).is_empty())
-            // a container that is called so and is not there now has no address, whoever else is called so elsewhere
+            // a container of that name that does not exist now has no address, even if the name resolves elsewhere
             .filter(|b| b.host.contains('.') || around.named(&b.host).is_none() || around.networks.is_empty())
             .map(|b| b.host.clone())
             .collect();
@@ -236,7 +236,7 @@ impl Upstreams {
                     }),
                     None => None,
                 };
-                Ok::<_, ProbeError>(Seen { backend, looked: found, container, tried, known: None, others: Vec::new() })
+                Ok::<_, ProbeError>(UpstreamState { backend, looked: found, container, tried, known: None, others: Vec::new() })
             }
         };
         join_all(backends.into_iter().map(look)).await.into_iter().collect()
@@ -247,53 +247,53 @@ impl Upstreams {
         pid: i32,
         at: SocketAddr,
         around: &'a Around,
-    ) -> Result<(Tried, Option<&'a Container>), ProbeError> {
+    ) -> Result<(ConnectOutcome, Option<&'a Container>), ProbeError> {
         let timeout = Duration::from_millis(self.settings.connect_timeout_ms);
         let outcome = match netns::connect_inside(i64::from(pid), at, timeout).await? {
-            Ok(_) => Tried::Connected,
-            Err(NoConnection::Refused) => Tried::Refused,
-            Err(NoConnection::Timeout) => Tried::Timeout,
-            Err(NoConnection::Other(why)) => Tried::Failed(why),
+            Ok(_) => ConnectOutcome::Connected,
+            Err(NoConnection::Refused) => ConnectOutcome::Refused,
+            Err(NoConnection::Timeout) => ConnectOutcome::Timeout,
+            Err(NoConnection::Other(why)) => ConnectOutcome::Failed(why),
         };
-        // docker-proxy accepts for a dead port too
-        if outcome == Tried::Connected
+        // docker-proxy accepts connections for a dead port too
+        if outcome == ConnectOutcome::Connected
             && at.ip().is_loopback()
             && around.networks.is_empty()
             && let Some((c, port)) = around.publishes(at.port())
         {
             let heard = listeners(c).await.is_none_or(|l| l.iter().any(|l| l.port == port && !l.is_loopback()));
-            return Ok((if heard { outcome } else { Tried::NothingBehind(format!("{} port {port}", c.name)) }, Some(c)));
+            return Ok((if heard { outcome } else { ConnectOutcome::NothingBehind(format!("{} port {port}", c.name)) }, Some(c)));
         }
         Ok((outcome, None))
     }
 
-    async fn unix(&self, pid: i32, path: &str) -> Result<Tried, ProbeError> {
+    async fn unix(&self, pid: i32, path: &str) -> Result<ConnectOutcome, ProbeError> {
         let way = Way { socket: Socket::Unix(PathBuf::from(path)), inside: Some(pid), user: None };
         let timeout = Duration::from_millis(self.settings.connect_timeout_ms);
         Ok(match open_way(&way, timeout).await? {
-            Ok(_) => Tried::Connected,
-            Err(NoConnection::Refused) => Tried::Refused,
-            Err(NoConnection::Timeout) => Tried::Timeout,
-            Err(NoConnection::Other(why)) => Tried::Failed(why),
+            Ok(_) => ConnectOutcome::Connected,
+            Err(NoConnection::Refused) => ConnectOutcome::Refused,
+            Err(NoConnection::Timeout) => ConnectOutcome::Timeout,
+            Err(NoConnection::Other(why)) => ConnectOutcome::Failed(why),
         })
     }
 
-    /// Which of the addresses nginx knows, where the name belongs to a container.
+    /// Finds the addresses that nginx uses, for names of containers.
     async fn compare(&self, nginx: &Nginx, around: &Around, e: &mut Evidence) {
-        let ports: BTreeSet<u16> = e.seen.iter().filter(|s| is_asked_once(s)).map(|s| s.backend.port).collect();
+        let ports: BTreeSet<u16> = e.seen.iter().filter(|s| is_resolved_at_load(s)).map(|s| s.backend.port).collect();
         let Some(worker) = nginx.serving().next().map(|w| w.pid).filter(|_| !ports.is_empty()) else { return };
         let ports: Vec<u16> = ports.into_iter().collect();
         let from = format!("/proc/{worker}/mem");
         let known =
-            blocking::run("the addresses nginx knows", &from, SEARCH, move |io| known_addresses(io, worker, &ports)).await;
+            blocking::run("the addresses nginx uses", &from, SEARCH_TIMEOUT, move |io| known_addresses(io, worker, &ports)).await;
         let known = match known {
             Ok(Some((known, true))) => known,
             Ok(Some((_, false))) => {
-                e.blind = Some(format!("which addresses nginx knows: {from} is too large to search"));
+                e.blind = Some(format!("addresses in use by nginx: {from} is too large to search"));
                 return;
             }
             Ok(None) => {
-                e.blind = Some(format!("which addresses nginx knows: reading {from}: needs root"));
+                e.blind = Some(format!("addresses in use by nginx: reading {from}: needs root"));
                 return;
             }
             Err(why) => {
@@ -309,7 +309,7 @@ impl Upstreams {
                 _ => Vec::new(),
             })
             .collect();
-        // what the owners of addresses that nginx still knows have been asked from: read together, on one thread
+        // connections to addresses that nginx still uses: read together, on one thread
         let strange = known.iter().filter(|(ip, port)| !current.contains(&(IpAddr::V4(*ip), *port)));
         let owners: BTreeSet<i32> = strange.filter_map(|(ip, _)| around.owner((*ip).into())?.pid()).collect();
         let own = around.own.clone();
@@ -317,7 +317,7 @@ impl Upstreams {
             let used: BTreeMap<i32, BTreeSet<u16>> = owners.into_iter().map(|pid| (pid, ports_used_by(io, pid, &own))).collect();
             (remotes_of(io, worker), used)
         };
-        let read = blocking::run("connections of nginx", &format!("/proc/{worker}/net/tcp"), SEARCH, read).await;
+        let read = blocking::run("connections of nginx", &format!("/proc/{worker}/net/tcp"), SEARCH_TIMEOUT, read).await;
         let (remotes, used) = match read {
             Ok(read) => read,
             Err(why) => {
@@ -325,7 +325,7 @@ impl Upstreams {
                 return;
             }
         };
-        for seen in e.seen.iter_mut().filter(|s| is_asked_once(s)) {
+        for seen in e.seen.iter_mut().filter(|s| is_resolved_at_load(s)) {
             let port = seen.backend.port;
             let Looked::Up(addresses) = &seen.looked else { continue };
             let mine = |ip: &IpAddr| match ip {
@@ -351,13 +351,13 @@ impl Upstreams {
         }
     }
 
-    fn unreachable(&self, judged: &Judged<'_>, e: &Evidence, seen: &Seen, judgement: &mut Judgement) {
+    fn unreachable(&self, judged: &Judged<'_>, e: &Evidence, seen: &UpstreamState, judgement: &mut Judgement) {
         let Some(why) = self.why_unreachable(e, seen) else { return };
         let name = &judged.target.name;
-        // a container that has just been started for the first time may need a moment
+        // a container may still be starting
         if let Some(c) = &seen.container
             && c.restarts == 0
-            && seen.tried.iter().all(|(_, t)| *t == Tried::Refused)
+            && seen.tried.iter().all(|(_, t)| *t == ConnectOutcome::Refused)
             && !seen.tried.is_empty()
             && c.started_at
                 .is_some_and(|t| judged.taken_at.duration_since(t) < SignedDuration::from_secs(self.settings.starting_s))
@@ -365,8 +365,8 @@ impl Upstreams {
             judgement.pending.push(format!("{} to listen", c.name));
             return;
         }
-        let group = |s: &&Seen| s.backend.group.is_some() && s.backend.group == seen.backend.group;
-        let others_answer = e.seen.iter().filter(group).any(|s| s.tried.iter().any(|(_, t)| *t == Tried::Connected));
+        let group = |s: &&UpstreamState| s.backend.group.is_some() && s.backend.group == seen.backend.group;
+        let others_answer = e.seen.iter().filter(group).any(|s| s.tried.iter().any(|(_, t)| *t == ConnectOutcome::Connected));
         let severity = if others_answer || seen.backend.backup { Severity::Warn } else { Severity::Crit };
         let label = seen.backend.label();
         let place = seen.backend.group.as_ref().map_or_else(|| label.clone(), |g| format!("{label} (of upstream {g})"));
@@ -374,16 +374,16 @@ impl Upstreams {
             &UNREACHABLE,
             severity,
             e.server.subject(judged.target),
-            format!("{name} passes requests to {place}, which {why}"),
+            format!("{name} proxies requests to {place}, which {why}"),
         );
         let mut finding = behind(&e.server, finding)
             .cite(
-                "from where nginx is",
+                "from the network of nginx",
                 seen.tried.iter().map(|(at, t)| format!("{at}: {}", t.words())).collect::<Vec<_>>().join(", "),
             )
             .cite("others of the group", if others_answer { "answer" } else { "" });
-        // packets that vanish, not a service that says no
-        if !seen.tried.is_empty() && seen.tried.iter().all(|(_, t)| *t == Tried::Timeout) {
+        // dropped packets, not a rejecting service
+        if !seen.tried.is_empty() && seen.tried.iter().all(|(_, t)| *t == ConnectOutcome::Timeout) {
             finding = of_host(finding);
         }
         if let Some(c) = &seen.container {
@@ -391,13 +391,13 @@ impl Upstreams {
                 .key(KeyKind::Container, &c.id)
                 .key(KeyKind::Port, format!("{}:{}", c.id, seen.backend.port))
                 .cite("container", format!("{} is {}", c.name, c.state))
-                .cite("listening in it", if c.listening.is_empty() { String::new() } else { c.listening.join(", ") });
+                .cite("listeners", if c.listening.is_empty() { String::new() } else { c.listening.join(", ") });
         }
         judgement.findings.push(finding);
     }
 
-    fn why_unreachable(&self, e: &Evidence, seen: &Seen) -> Option<String> {
-        if seen.tried.iter().any(|(_, t)| *t == Tried::Connected) {
+    fn why_unreachable(&self, e: &Evidence, seen: &UpstreamState) -> Option<String> {
+        if seen.tried.iter().any(|(_, t)| *t == ConnectOutcome::Connected) {
             return None;
         }
         let Some((_, tried)) = seen.tried.first() else {
@@ -411,51 +411,51 @@ impl Upstreams {
                     format!("shares no network with it: {} is in {theirs}, nginx in {}", c.name, e.networks.join(", "))
                 }
                 Some(c) => format!("has no address: container {} is {}", c.name, c.state),
-                None => "has no address: there is no such name".to_owned(),
+                None => "does not resolve: no such name".to_owned(),
             });
         };
         Some(match tried {
-            Tried::Refused => match &seen.container {
+            ConnectOutcome::Refused => match &seen.container {
                 Some(c) if c.listening.iter().any(|l| l.ends_with(&format!(":{}", seen.backend.port))) => {
-                    format!("refuses connections: in {} it listens on the loopback only", c.name)
+                    format!("refuses connections: in {} it listens on the loopback address only", c.name)
                 }
-                Some(c) if c.listening.is_empty() => format!("refuses connections: nothing listens in {}", c.name),
-                Some(c) => format!("refuses connections: nothing in {} listens on port {}", c.name, seen.backend.port),
+                Some(c) if c.listening.is_empty() => format!("refuses connections: {} has no listener", c.name),
+                Some(c) => format!("refuses connections: {} has no listener on port {}", c.name, seen.backend.port),
                 None => "refuses connections".to_owned(),
             },
-            Tried::Timeout => format!("does not answer within {} ms", self.settings.connect_timeout_ms),
-            Tried::Failed(why) => format!("cannot be reached: {why}"),
-            Tried::NothingBehind(place) => format!("leads to nothing: nobody listens at {place}"),
-            Tried::Connected => return None,
+            ConnectOutcome::Timeout => format!("does not answer within {} ms", self.settings.connect_timeout_ms),
+            ConnectOutcome::Failed(why) => format!("cannot be reached: {why}"),
+            ConnectOutcome::NothingBehind(place) => format!("has no listener at {place}"),
+            ConnectOutcome::Connected => return None,
         })
     }
 }
 
-impl Tried {
+impl ConnectOutcome {
     fn words(&self) -> String {
         match self {
             Self::Connected => "connected".to_owned(),
             Self::Refused => "refused".to_owned(),
-            Self::Timeout => "no answer".to_owned(),
+            Self::Timeout => "timeout".to_owned(),
             Self::Failed(why) => why.clone(),
-            Self::NothingBehind(place) => format!("nothing at {place}"),
+            Self::NothingBehind(place) => format!("no listener at {place}"),
         }
     }
 }
 
-/// How long an address is remembered, in seconds.
-const REMEMBERED: i64 = 7 * 86400;
+/// Retention of a stored address in seconds.
+const RETENTION_S: i64 = 7 * 86400;
 
 fn metric(backend: &Backend) -> String {
     format!("address of {}", backend.label())
 }
 
-/// An upstream that had another address at an earlier run, since which nginx has not asked again.
+/// Upstreams with another address at an earlier run, since which nginx has not resolved again.
 fn remembered(cx: &ProbeCx, around: &Around, e: &mut Evidence) {
     let object = e.object.clone();
-    for seen in e.seen.iter_mut().filter(|s| is_asked_once(s) && stale(s) == Stale::No) {
+    for seen in e.seen.iter_mut().filter(|s| is_resolved_at_load(s) && stale(s) == Stale::No) {
         let Looked::Up(addresses) = &seen.looked else { continue };
-        let Some(before) = cx.history.oldest(&object, &metric(&seen.backend), REMEMBERED) else { continue };
+        let Some(before) = cx.history.oldest(&object, &metric(&seen.backend), RETENTION_S) else { continue };
         let Ok(before) = u32::try_from(before.as_count()).map(Ipv4Addr::from) else { continue };
         if addresses.iter().all(|a| *a != IpAddr::V4(before)) {
             let at = SocketAddr::new(before.into(), seen.backend.port);
@@ -466,8 +466,8 @@ fn remembered(cx: &ProbeCx, around: &Around, e: &mut Evidence) {
     }
 }
 
-/// Whether nginx asked for the address of this one when it was loaded, and not since.
-fn is_asked_once(seen: &Seen) -> bool {
+/// Whether nginx resolves this name only when it loads its configuration.
+fn is_resolved_at_load(seen: &UpstreamState) -> bool {
     seen.backend.unix.is_none()
         && !seen.backend.resolves
         && seen.container.is_some()
@@ -477,13 +477,13 @@ fn is_asked_once(seen: &Seen) -> bool {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Stale {
     No,
-    /// It knows some of the addresses.
+    /// nginx uses some of the addresses.
     Partly,
-    /// It knows none.
+    /// nginx uses none of them.
     Wholly,
 }
 
-fn stale(seen: &Seen) -> Stale {
+fn stale(seen: &UpstreamState) -> Stale {
     let (Some(known), Looked::Up(addresses)) = (&seen.known, &seen.looked) else { return Stale::No };
     let v4: Vec<&IpAddr> = addresses.iter().filter(|a| a.is_ipv4()).collect();
     if v4.is_empty() || known.len() >= v4.len() {
@@ -491,44 +491,44 @@ fn stale(seen: &Seen) -> Stale {
     }
     match known.is_empty() {
         true => Stale::Wholly,
-        // one that was added since gets no requests, which harms nobody; one that was replaced does
+        // an added address gets no requests, which is harmless; a replaced one fails
         false if seen.others.iter().any(|o| o.seen_talking) => Stale::Partly,
         false => Stale::No,
     }
 }
 
-fn finding_stale(judged: &Judged<'_>, e: &Evidence, seen: &Seen, how: Stale) -> Finding {
+fn finding_stale(judged: &Judged<'_>, e: &Evidence, seen: &UpstreamState, how: Stale) -> Finding {
     let name = &judged.target.name;
     let label = seen.backend.label();
     let now = match &seen.looked {
         Looked::Up(addresses) => addresses.iter().map(ToString::to_string).collect::<Vec<_>>().join(", "),
         _ => String::new(),
     };
-    // where it was seen talking to says most
+    // an address with connections is the best evidence
     let old = seen.others.iter().find(|o| o.seen_talking).or_else(|| match seen.others.as_slice() {
         [only] => Some(only),
         several => several.iter().find(|o| o.owner.is_some()),
     });
     let message = match old {
         Some(Other { address, owner: Some(owner), .. }) => {
-            format!("{name} passes requests for {label} to {address}, where {owner} is now; {} is at {now}", seen.backend.host)
+            format!("{name} sends requests for {label} to {address}, now the address of {owner}; {} is at {now}", seen.backend.host)
         }
         Some(Other { address, .. }) => {
-            format!("{name} passes requests for {label} to {address}, where nobody is; {} is at {now}", seen.backend.host)
+            format!("{name} sends requests for {label} to {address}, now unused; {} is at {now}", seen.backend.host)
         }
-        None => format!("{name} does not know that {label} is at {now} now"),
+        None => format!("{name} does not use the current address of {label}, {now}"),
     };
     let severity = if how == Stale::Wholly { Severity::Crit } else { Severity::Warn };
     let finding = Finding::new(&STALE, severity, e.server.subject(judged.target), message).fix(RELOAD.id);
     let since = seen.container.as_ref().and_then(|c| c.started_at);
     let mut finding = behind(&e.server, finding)
         .since(since)
-        .cite_opt("nginx asked for addresses", e.loaded_at.map(|t| quantity::ago(judged.taken_at, t)));
+        .cite_opt("nginx resolved addresses", e.loaded_at.map(|t| quantity::ago(judged.taken_at, t)));
     if let Some(c) = &seen.container {
         finding = finding.cite_opt(format!("{} was started", c.name), c.started_at.map(|t| quantity::ago(judged.taken_at, t)));
     }
     finding.cite(
-        "seen",
+        "observed",
         if seen.others.iter().any(|o| o.seen_talking) { "connections to the old address within the last minute" } else { "" },
     )
 }
@@ -540,7 +540,7 @@ async fn listeners(c: &Container) -> Option<Vec<Listener>> {
     blocking::run("listening sockets", &format!("/proc/{pid}/net/tcp"), READ_TIMEOUT, read).await.ok().flatten()
 }
 
-/// Their addresses.
+/// Addresses of the listeners.
 async fn listening(c: &Container) -> Vec<String> {
     let mut all: Vec<String> = listeners(c)
         .await

@@ -1,4 +1,4 @@
-//! Who waits for whom, and who leaves transactions open?
+//! Blocked queries, long queries, and transactions left open.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
@@ -18,48 +18,49 @@ use crate::servers::Server;
 const BLOCKED: Code = Code {
     id: "postgres.blocked",
     severities: &[Severity::Warn, Severity::Crit],
-    when: "a query waits for a lock for 60 s (warn) or 120 s (crit); or 5 (warn) or 10 (crit) wait behind one transaction for 10 s",
-    hint: "look at the root of the tree: who waits behind a waiting ALTER TABLE waits for the transaction that the ALTER TABLE waits for",
+    when: "a query waits for a lock for 60 s (warn) or 120 s (crit); or 5 (warn) or 10 (crit) sessions wait for one transaction for 10 s",
+    hint: "check the root of the tree: sessions queued behind a blocked ALTER TABLE wait for the transaction that blocks the ALTER TABLE",
 };
 const LONG_QUERY: Code = Code {
     id: "postgres.long-query",
     severities: &[Severity::Warn, Severity::Crit],
-    when: "a query has been running for 5 min (warn) or 1 h (crit); VACUUM, pg_dump and replication are left out",
-    hint: "look at its plan; cancel it if nobody waits for its result",
+    when: "a query has been running for 5 min (warn) or 1 h (crit); VACUUM, pg_dump and replication are excluded",
+    hint: "check its plan with EXPLAIN; cancel it if its result is not needed",
 };
 const PREPARED: Code = Code {
     id: "postgres.prepared-xacts",
     severities: &[Severity::Warn],
-    when: "a prepared transaction is older than 5 min: it holds its locks and keeps dead rows until somebody ends it",
-    hint: "ask its transaction manager; then COMMIT PREPARED or ROLLBACK PREPARED",
+    when: "a prepared transaction is older than 5 min: it holds its locks and retains dead rows until it is committed or rolled back",
+    hint: "check its state in the transaction manager; then COMMIT PREPARED or ROLLBACK PREPARED",
 };
 const IDLE_GUARD: Code = Code {
     id: "postgres.idle-guard",
     severities: &[Severity::Info],
-    when: "a role leaves transactions open and has no idle_in_transaction_session_timeout that would end them",
-    hint: "set a timeout for the role: new sessions then lose a transaction that is left open instead of everybody waiting for it",
+    when: "a role leaves transactions open and has no idle_in_transaction_session_timeout to terminate them",
+    hint: "set a timeout for the role: new sessions that leave a transaction open are then terminated before they block others",
 };
 
 const TERMINATE_IDLE: FixSpec = FixSpec {
     id: "pg.terminate-idle",
     risk: Risk::R2,
-    title: "end the one session that is idle in a transaction and that others wait for",
+    title: "terminate the one session that is idle in a transaction and blocks others",
 };
 const CANCEL: FixSpec =
-    FixSpec { id: "pg.cancel", risk: Risk::R2, title: "cancel the one query that others wait for, or that runs too long" };
+    FixSpec { id: "pg.cancel", risk: Risk::R2, title: "cancel the one query that blocks others or runs too long" };
 const SET_GUARD: FixSpec =
     FixSpec { id: "pg.set-guard", risk: Risk::R1, title: "set idle_in_transaction_session_timeout to 10 min for the role" };
 
 static SPEC: CheckSpec = CheckSpec {
     id: "postgres.activity",
-    title: "nobody waits for an open transaction",
+    title: "PostgreSQL queries are not blocked",
     codes: &[IDLE_IN_TX, BLOCKED, LONG_QUERY, PREPARED, IDLE_GUARD],
     fixes: &[TERMINATE_IDLE, CANCEL, SET_GUARD],
     timeout: Duration::from_secs(9),
 };
 
-/// Sessions in a transaction, the oldest first. Who blocks a session is only asked for those that wait for a lock: the question takes a lock
-/// of its own. An identity is pid and start in microseconds.
+/// Sessions in a transaction, the oldest first. `pg_blocking_pids` is called only for sessions that
+/// wait for a lock, because it takes a
+/// lock of its own. A session is identified by its pid and its start in microseconds.
 const SESSIONS: &str = "SELECT pid, (extract(epoch FROM backend_start) * 1000000)::bigint AS started_us, usename AS role, datname AS db, \
     application_name AS app, coalesce(client_addr::text, 'local') AS client, state, \
     extract(epoch FROM clock_timestamp() - xact_start)::float8 AS xact_s, extract(epoch FROM clock_timestamp() - state_change)::float8 AS state_s, \
@@ -70,7 +71,7 @@ const SESSIONS: &str = "SELECT pid, (extract(epoch FROM backend_start) * 1000000
 
 const PREPARED_XACTS: &str = "SELECT gid, owner, database AS db, extract(epoch FROM clock_timestamp() - prepared)::float8 AS age_s FROM pg_prepared_xacts ORDER BY prepared LIMIT 20";
 
-/// Sessions of others whose state this role may not see.
+/// The number of sessions with a state that this role may not read.
 const UNSEEN: &str = "SELECT count(*) AS n FROM pg_stat_activity WHERE backend_type IS NULL AND pid <> pg_backend_pid()";
 
 const GUARDS: &str = "SELECT rolname AS role, rolsuper AS superuser, \
@@ -131,7 +132,7 @@ pub(super) struct Evidence {
     sessions: Vec<Backend>,
     prepared: Vec<PreparedXact>,
     guards: Vec<Guard>,
-    /// Our role may set other roles' settings.
+    /// The login role may change settings of other roles.
     we_may_alter: bool,
     gaps: Vec<String>,
 }
@@ -157,7 +158,7 @@ impl Check for Activity {
         let prepared = rows(&session, "prepared transactions", PREPARED_XACTS, &mut gaps).await;
         let unseen: Vec<Count> = rows(&session, "sessions", UNSEEN, &mut gaps).await;
         if unseen.first().is_some_and(|c| c.n > 0) {
-            gaps.push(format!("role {0} may not see what others do: `GRANT pg_monitor TO {0}`", session.user));
+            gaps.push(format!("role {0} may not read the sessions of other roles: `GRANT pg_monitor TO {0}`", session.user));
         }
         let mut e = Evidence { server: Server::of(cx, target)?, sessions, prepared, gaps, ..Evidence::default() };
         if self.idle(&e, &e.tree()).next().is_some() {
@@ -196,33 +197,33 @@ impl Check for Activity {
         }
         let identity = finding.keys.iter().find(|k| k.kind == KeyKind::Backend).map(|k| k.value.clone()).unwrap_or_default();
         let Some(backend) = e.sessions.iter().find(|s| s.identity() == identity) else {
-            return Err(Refusal::Precondition("the session is gone".to_owned()));
+            return Err(Refusal::Precondition("the session no longer exists".to_owned()));
         };
         if let Some(why) = self.protected(backend) {
             return Err(Refusal::Policy(why));
         }
-        let who = backend.who();
+        let label = backend.label();
         let plan = |spec: &FixSpec, action: Action| {
             Plan::new(spec, &SPEC, finding, judged.target, vec![action]).downtime("one session of one client")
         };
         if fix == TERMINATE_IDLE.id {
             if !backend.is_idle_in_tx() {
-                return Err(Refusal::Precondition(format!("{who} is no longer idle in a transaction")));
+                return Err(Refusal::Precondition(format!("{label} is no longer idle in a transaction")));
             }
             if e.tree().waiters(backend.pid).is_empty() {
                 return Err(Refusal::Precondition(format!(
-                    "nobody waits for {who}: only the root of a queue is ended from here"
+                    "no session waits for {label}: only the root of a lock queue is terminated"
                 )));
             }
             let action = Action::PgTerminateIdle { server, pid: backend.pid, started_us: backend.started_us, idle_ms: 2000 };
             return Ok(plan(&TERMINATE_IDLE, action)
-                .affects([format!("{who}: its connection is closed and its open transaction rolled back")]));
+                .affects([format!("{label}: its connection is closed and its open transaction rolled back")]));
         }
         if backend.state.as_deref() != Some("active") {
-            return Err(Refusal::Precondition(format!("{who} runs no query any more")));
+            return Err(Refusal::Precondition(format!("{label} no longer runs a query")));
         }
         let action = Action::PgCancel { server, pid: backend.pid, started_us: backend.started_us };
-        Ok(plan(&CANCEL, action).affects([format!("{who}: its query ends with an error, the connection stays")]))
+        Ok(plan(&CANCEL, action).affects([format!("{label}: its query fails with an error, the connection stays open")]))
     }
 }
 
@@ -236,28 +237,28 @@ impl Backend {
     }
 
     /// `app (web, pid 812) from 10.0.0.3`.
-    fn who(&self) -> String {
-        let app = self.app.as_deref().filter(|a| !a.is_empty()).map_or(String::new(), |a| format!("{a}, "));
+    fn label(&self) -> String {
+    let app = self.app.as_deref().filter(|a| !a.is_empty()).map_or(String::new(), |a| format!("{a}, "));
         format!("{} ({app}pid {}) from {}", self.role.as_deref().unwrap_or("?"), self.pid, self.client)
     }
 }
 
-/// Who waits for whom.
+/// The graph of lock waits.
 #[derive(Debug, Default)]
 struct Tree {
-    /// Blocker to those that wait for it directly.
+    /// Blocker to the sessions that wait for it directly.
     below: BTreeMap<i32, BTreeSet<i32>>,
     waiting: BTreeSet<i32>,
 }
 
 impl Tree {
-    /// Everybody who waits for `pid`, also behind others.
+    /// All sessions that wait for `pid`, directly or indirectly.
     fn waiters(&self, pid: i32) -> BTreeSet<i32> {
         let mut all = BTreeSet::new();
         let mut next = vec![pid];
         while let Some(at) = next.pop() {
             for waiter in self.below.get(&at).into_iter().flatten() {
-                // a deadlock that is about to be resolved is a circle
+                // a deadlock that is not yet resolved is a cycle
                 if *waiter != pid && all.insert(*waiter) {
                     next.push(*waiter);
                 }
@@ -266,7 +267,7 @@ impl Tree {
         all
     }
 
-    /// Those that are waited for and do not wait; 0 is a prepared transaction.
+    /// Blockers that do not wait themselves; 0 is a prepared transaction.
     fn roots(&self) -> Vec<i32> {
         self.below.keys().copied().filter(|pid| !self.waiting.contains(pid)).collect()
     }
@@ -288,18 +289,18 @@ impl Evidence {
         self.sessions.iter().find(|s| s.pid == pid)
     }
 
-    /// How long the one that waits longest for `pid` has waited, in seconds.
+    /// The longest wait for `pid`, in seconds.
     fn longest_wait(&self, tree: &Tree, pid: i32) -> f64 {
         let waits = tree.waiters(pid).into_iter().filter_map(|w| self.session(w)?.query_s);
         waits.fold(0.0, f64::max)
     }
 }
 
-/// A session that is idle in a transaction, and why that matters.
+/// A session that is idle in a transaction, with its impact.
 struct Idle<'a> {
     backend: &'a Backend,
     severity: Severity,
-    /// The limit it has passed; none when others wait for it.
+    /// The exceeded limit; `None` if other sessions wait for it.
     limit_s: Option<f64>,
     waiters: usize,
     longest_wait_s: f64,
@@ -309,7 +310,7 @@ impl Idle<'_> {
     fn finding(&self, judged: &Judged<'_>, e: &Evidence) -> Finding {
         let b = self.backend;
         let aborted = if b.state.as_deref() == Some("idle in transaction (aborted)") { " that failed" } else { "" };
-        let idle = format!("{} has been idle in a transaction{aborted} for {}", b.who(), seconds(b.state_s));
+        let idle = format!("{} has been idle in a transaction{aborted} for {}", b.label(), seconds(b.state_s));
         let message = match self.limit_s {
             Some(limit) => format!("{idle}, limit {}", seconds(limit)),
             None => format!("{idle} while {} for it, the longest for {}", waits(self.waiters), seconds(self.longest_wait_s)),
@@ -325,8 +326,8 @@ impl Idle<'_> {
 }
 
 impl Activity {
-    /// Whether a queue behind one transaction is worth a finding, and how bad it is.
-    fn queue(&self, waiters: usize, longest_s: f64) -> Option<Severity> {
+    /// The severity of a queue behind one transaction; `None` below the limits.
+    fn queue_severity(&self, waiters: usize, longest_s: f64) -> Option<Severity> {
         let s = &self.settings;
         let piled = longest_s >= s.pile_up_s;
         if longest_s >= s.blocked_crit_s || (piled && waiters >= s.pile_up_crit) {
@@ -343,8 +344,8 @@ impl Activity {
             let waiters = tree.waiters(backend.pid).len();
             let longest_wait_s = e.longest_wait(tree, backend.pid);
             let idle = |severity, limit_s| Some(Idle { backend, severity, limit_s, waiters, longest_wait_s });
-            // at once when it holds others up (catalogue §7)
-            if waiters > 0 && self.queue(waiters, longest_wait_s).is_some() {
+            // reported at any age if it blocks others (catalogue §7)
+            if waiters > 0 && self.queue_severity(waiters, longest_wait_s).is_some() {
                 return idle(Severity::Crit, None);
             }
             let s = &self.settings;
@@ -360,10 +361,10 @@ impl Activity {
         let finding = |root: i32| {
             let waiters = tree.waiters(root);
             let longest = e.longest_wait(tree, root);
-            let severity = self.queue(waiters.len(), longest)?;
+            let severity = self.queue_severity(waiters.len(), longest)?;
             let backend = e.session(root);
             let behind = match (backend, root) {
-                (Some(b), _) => b.who(),
+                (Some(b), _) => b.label(),
                 (None, 0) => "a prepared transaction".to_owned(),
                 (None, pid) => format!("pid {pid}"),
             };
@@ -373,7 +374,7 @@ impl Activity {
                 .server
                 .finding(&BLOCKED, severity, judged.target, message)
                 .cite("tree", tree_text(e, tree, root))
-                .cite_opt("everybody behind it waits for", ddl.map(|d| d.query.clone()));
+                .cite_opt("blocked DDL that the others queue behind", ddl.map(|d| d.query.clone()));
             if let Some(b) = backend {
                 finding = finding.key(KeyKind::Backend, b.identity());
                 if b.state.as_deref() == Some("active") {
@@ -399,7 +400,7 @@ impl Activity {
         if maintenance || is_dump(b) {
             return None;
         }
-        let message = format!("{} has been running a query for {}, limit {}", b.who(), seconds(running), seconds(limit));
+        let message = format!("{} has been running a query for {}, limit {}", b.label(), seconds(running), seconds(limit));
         Some(
             e.server
                 .finding(&LONG_QUERY, severity, judged.target, message)
@@ -409,18 +410,18 @@ impl Activity {
         )
     }
 
-    /// Why a session is not ended from here, whatever it does.
+    /// Why a session is never terminated or cancelled by opsctl.
     fn protected(&self, b: &Backend) -> Option<String> {
         if b.superuser != Some(false) {
-            return Some(format!("{} is a superuser: a person, or a tool that knows what it does", b.who()));
+            return Some(format!("{} is a superuser: an administrator or an administrative tool", b.label()));
         }
         if is_dump(b) {
-            return Some(format!("{} is a backup", b.who()));
+            return Some(format!("{} is a backup", b.label()));
         }
         let app = b.app.as_deref().unwrap_or_default();
         let allowed = &self.settings.terminate_apps;
         (!allowed.is_empty() && !allowed.iter().any(|a| a == app))
-            .then(|| format!("{} is not among terminate_apps in [runbooks.postgres]", b.who()))
+            .then(|| format!("{} is not among terminate_apps in [runbooks.postgres]", b.label()))
     }
 
     /// Roles that leave transactions open and have no timeout.
@@ -458,15 +459,15 @@ fn is_ddl(query: &str) -> bool {
         .any(|w| start.starts_with(w))
 }
 
-/// Lines of a tree at most.
-const LINES: usize = 10;
+/// Maximum number of lines of a rendered tree.
+const MAX_TREE_LINES: usize = 10;
 
-/// Who waits for whom. Sessions that send the same and that nobody waits for are one line.
+/// Renders the lock waits. Sessions with the same query that block no other session share one line.
 fn tree_text(e: &Evidence, tree: &Tree, root: i32) -> String {
-    let mut lines = vec![e.session(root).map_or_else(|| format!("pid {root}"), |b| format!("{} {}", b.who(), said(b)))];
+    let mut lines = vec![e.session(root).map_or_else(|| format!("pid {root}"), |b| format!("{} {}", b.label(), activity(b)))];
     branch(e, tree, root, 1, &mut BTreeSet::from([root]), &mut lines);
-    if lines.len() > LINES {
-        lines.truncate(LINES);
+    if lines.len() > MAX_TREE_LINES {
+    lines.truncate(MAX_TREE_LINES);
         lines.push("and more".to_owned());
     }
     lines.join("\n")
@@ -475,12 +476,12 @@ fn tree_text(e: &Evidence, tree: &Tree, root: i32) -> String {
 fn branch(e: &Evidence, tree: &Tree, pid: i32, depth: usize, seen: &mut BTreeSet<i32>, lines: &mut Vec<String>) {
     let indent = format!("{} ", ">".repeat(depth));
     let mut alike: BTreeMap<(String, String), usize> = BTreeMap::new();
-    // a session can wait for two at once: it stands behind the first
+    // a session can wait for two others: it is listed below the first
     let fresh: Vec<i32> = tree.below.get(&pid).into_iter().flatten().copied().filter(|p| seen.insert(*p)).collect();
     for waiter in fresh {
         let Some(b) = e.session(waiter) else { continue };
         if tree.below.contains_key(&waiter) {
-            lines.push(format!("{indent}{} {}", b.who(), said(b)));
+            lines.push(format!("{indent}{} {}", b.label(), activity(b)));
             branch(e, tree, waiter, depth + 1, seen, lines);
         } else {
             let app = b.app.as_deref().filter(|a| !a.is_empty()).map_or(String::new(), |a| format!(" ({a})"));
@@ -489,11 +490,11 @@ fn branch(e: &Evidence, tree: &Tree, pid: i32, depth: usize, seen: &mut BTreeSet
                 .or_default() += 1;
         }
     }
-    lines.extend(alike.into_iter().map(|((who, query), n)| format!("{indent}{} of {who}: {query}", count(n, "session"))));
+    lines.extend(alike.into_iter().map(|((role, query), n)| format!("{indent}{} of {role}: {query}", count(n, "session"))));
 }
 
 /// `idle in transaction 14 s: BEGIN; SELECT …`.
-fn said(b: &Backend) -> String {
+fn activity(b: &Backend) -> String {
     let query: String = b.query.chars().take(80).collect();
     format!("{} {}: {query}", b.state.as_deref().unwrap_or("?"), seconds(b.state_s))
 }
@@ -527,7 +528,7 @@ mod tests {
         }
     }
 
-    /// What is planned for the session with pid 1, while another one waits for it.
+    /// The plan for the session with pid 1, which blocks another one.
     fn planned(root: Backend, fix: &'static str, apps: &[&str]) -> Result<Plan, Refusal> {
         let e = Evidence { sessions: vec![root, backend(2, "active", Some(vec![1]))], ..Evidence::default() };
         let apps = apps.iter().map(|a| (*a).to_owned()).collect();
@@ -540,23 +541,23 @@ mod tests {
     }
 
     #[test]
-    fn only_an_ordinary_session_that_is_idle_and_waited_for_is_ended() {
+    fn only_ordinary_idle_blocking_sessions_are_terminated() {
         let idle = || backend(1, "idle in transaction", None);
         let plan = planned(idle(), TERMINATE_IDLE.id, &[]).unwrap();
         assert!(matches!(&plan.actions[..], [Action::PgTerminateIdle { pid: 1, started_us: 1_795_000_000_000_000, .. }]));
         let policy = |b: Backend, apps: &[&str]| matches!(planned(b, TERMINATE_IDLE.id, apps), Err(Refusal::Policy(_)));
         assert!(policy(Backend { superuser: Some(true), ..idle() }, &[]));
-        // who may not be told from a superuser is treated as one
+        // a role that may be a superuser is treated as one
         assert!(policy(Backend { superuser: None, ..idle() }, &[]));
         assert!(policy(Backend { app: Some("pg_dump".into()), ..idle() }, &[]));
         assert!(policy(idle(), &["worker"]));
         assert!(planned(idle(), TERMINATE_IDLE.id, &["worker", "web"]).is_ok());
-        // it works again
+        // the session is active again
         assert!(matches!(planned(backend(1, "active", None), TERMINATE_IDLE.id, &[]), Err(Refusal::Precondition(_))));
     }
 
     #[test]
-    fn only_a_query_that_runs_is_cancelled() {
+    fn only_running_queries_are_cancelled() {
         let plan = planned(backend(1, "active", None), CANCEL.id, &[]).unwrap();
         assert!(matches!(&plan.actions[..], [Action::PgCancel { pid: 1, .. }]));
         assert!(matches!(planned(backend(1, "idle in transaction", None), CANCEL.id, &[]), Err(Refusal::Precondition(_))));
@@ -567,7 +568,7 @@ mod tests {
     }
 
     #[test]
-    fn a_circle_of_waiters_ends() {
+    fn lock_wait_cycle_terminates() {
         let e = Evidence {
             sessions: vec![backend(1, "active", Some(vec![2])), backend(2, "active", Some(vec![1]))],
             ..Evidence::default()

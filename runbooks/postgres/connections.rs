@@ -1,4 +1,4 @@
-//! Can an application still connect?
+//! Connection slots that are left for applications.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -17,13 +17,13 @@ use crate::servers::{READ_TIMEOUT, Server};
 const CONNECTIONS: Code = Code {
     id: "postgres.connections",
     severities: &[Severity::Warn, Severity::Crit],
-    when: "80 % (warn) or 95 % (crit, also when 2 or fewer are left) of the connections that applications may use are taken: max_connections without the reserved ones; or a role or database has all that its own CONNECTION LIMIT allows (warn)",
-    hint: "find out why they are held: idle in a transaction, a pool per process, no pool at all; more connections only move the wall",
+    when: "80 % (warn) or 95 % (crit, also if 2 or fewer are left) of the connections available to applications are in use: max_connections without the reserved ones; or a role or database has reached its CONNECTION LIMIT (warn)",
+    hint: "find out why they are held: idle in a transaction, a pool per process, no pool at all; raising max_connections only postpones the problem",
 };
 
 static SPEC: CheckSpec = CheckSpec {
     id: "postgres.connections",
-    title: "applications can connect",
+    title: "PostgreSQL has free connections for applications",
     codes: &[CONNECTIONS, IDLE_IN_TX],
     fixes: &[],
     timeout: Duration::from_secs(9),
@@ -38,7 +38,7 @@ const GROUPS: &str = "SELECT usename AS role, application_name AS app, coalesce(
     count(*) FILTER (WHERE state LIKE 'idle in transaction%' AND state_change < clock_timestamp() - interval '2 seconds') AS idle_in_tx \
     FROM pg_stat_activity WHERE backend_type = 'client backend' AND pid <> pg_backend_pid() GROUP BY 1, 2, 3, 4 ORDER BY n DESC LIMIT 20";
 
-/// Roles (but superusers, who are exempt) and databases with a limit of their own, and how many connections count for it.
+/// Roles (except superusers, which are exempt) and databases with a CONNECTION LIMIT, and the connections that count towards it.
 const OWN_LIMITS: &str = "SELECT * FROM (SELECT 'role' AS kind, r.rolname AS name, r.rolconnlimit AS max, (SELECT count(*) FROM pg_stat_activity a \
     WHERE a.usesysid = r.oid AND coalesce(a.backend_type, 'client backend') = 'client backend') AS used \
     FROM pg_roles r WHERE r.rolconnlimit > 0 AND NOT r.rolsuper \
@@ -56,7 +56,7 @@ pub(super) struct Slots {
     max: u64,
     reserved: u64,
     used: u64,
-    /// Rows of others that this role may not look into.
+    /// Rows of other roles that this role may not read.
     unseen: u64,
 }
 
@@ -71,7 +71,7 @@ pub(super) struct Group {
     idle_in_tx: u64,
 }
 
-/// A role or database that has all the connections it may have.
+/// A role or database that has reached its CONNECTION LIMIT.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default)]
 pub(super) struct OwnLimit {
@@ -89,9 +89,9 @@ pub(super) struct Evidence {
     used: Option<Slots>,
     own_limits: Vec<OwnLimit>,
     groups: Vec<Group>,
-    /// What it said when not even the reserve was left.
+    /// The error message if not even a reserved connection was left.
     rejected: Option<String>,
-    /// Titles of its processes, counted: `app appdb idle in transaction`.
+    /// Titles of its processes with their counts: `app appdb idle in transaction`.
     titles: Vec<(String, u64)>,
     gaps: Vec<String>,
 }
@@ -126,7 +126,7 @@ impl Check for Connections {
         };
         e.used = row(&session, "connections", USED, &mut e.gaps).await;
         if e.used.as_ref().is_some_and(|u| u.unseen > 0 && u.used == 0) {
-            e.gaps.push(format!("role {0} may not see the connections of others: `GRANT pg_monitor TO {0}`", session.user));
+            e.gaps.push(format!("role {0} may not read the connections of other roles: `GRANT pg_monitor TO {0}`", session.user));
         }
         e.own_limits = rows(&session, "connection limits", OWN_LIMITS, &mut e.gaps).await;
         if self.severity(&e).is_some() || !e.own_limits.is_empty() {
@@ -137,13 +137,13 @@ impl Check for Connections {
 
     fn judge(&self, judged: &Judged<'_>, e: &Evidence) -> Judgement {
         let name = &judged.target.name;
-        if let Some(said) = &e.rejected {
+        if let Some(error) = &e.rejected {
             let titles: Vec<String> = e.titles.iter().map(|(t, n)| format!("{t}: {n}")).collect();
             let message = format!("{name} has no connection left, not even a reserved one");
             let full = e
                 .server
                 .finding(&CONNECTIONS, Severity::Crit, judged.target, message)
-                .cite("it says", said)
+                .cite("error", error)
                 .cite("held by", titles.join("\n"));
             let (all, idle) = e.titles.iter().fold((0, 0), |(all, idle), (t, n)| {
                 let idles = if t.contains("idle in transaction") { *n } else { 0 };
@@ -158,7 +158,7 @@ impl Check for Connections {
             let share = used.used as f64 * 100.0 / usable as f64;
             let left = usable.saturating_sub(used.used);
             let message = format!(
-                "{name} has {} of {usable} connections in use that applications may have, {}, {left} left, limit {}",
+                "{name} has {} of {usable} connections available to applications in use, {}, {left} left, limit {}",
                 used.used,
                 percent(share),
                 percent(limit)
@@ -170,17 +170,17 @@ impl Check for Connections {
                     .cite("held by", groups.join("\n"))
                     .cite("max_connections", format!("{} ({} reserved)", used.max, used.reserved)),
             );
-            // who holds most of them in open transactions holds the rest up
+            // open transactions that hold most of the connections are the cause
             let idle: u64 = e.groups.iter().fold(0, |sum, g| u64::saturating_add(sum, g.idle_in_tx));
             if idle.saturating_mul(2) >= used.used {
                 let app =
-                    e.groups.iter().filter(|g| g.idle_in_tx > 0).max_by_key(|g| g.idle_in_tx).map(Group::who).unwrap_or_default();
+                    e.groups.iter().filter(|g| g.idle_in_tx > 0).max_by_key(|g| g.idle_in_tx).map(Group::label).unwrap_or_default();
                 findings.push(leak(judged, e, idle, used.used, &app));
             }
         }
         findings.extend(e.own_limits.iter().map(|own| {
             let message = format!(
-                "{name}: the {} {} has all {} connections that it may have: the next one is refused",
+                "{name}: the {} {} has reached its connection limit of {}: the next connection is rejected",
                 own.kind, own.name, own.max
             );
             let groups: Vec<String> = e
@@ -193,7 +193,7 @@ impl Check for Connections {
             e.server
                 .finding(&CONNECTIONS, Severity::Warn, judged.target, message)
                 .cite("held by", groups.join("\n"))
-                .hint("find out who holds them before its CONNECTION LIMIT is raised: a pool per process, sessions nobody ends")
+                .hint("find the clients that hold them before you raise the CONNECTION LIMIT: a pool per process, sessions that are never closed")
         }));
         let measures = e.used.iter().map(|used| {
             let usable = used.max.saturating_sub(used.reserved).max(1) as f64;
@@ -206,26 +206,26 @@ impl Check for Connections {
     }
 }
 
-/// Transactions that are left open until no connection is left.
+/// Open transactions that use up the connections.
 fn leak(judged: &Judged<'_>, e: &Evidence, idle: u64, all: u64, app: &str) -> Finding {
-    let whose = if app.is_empty() { String::new() } else { format!(", most of {app}") };
+    let most = if app.is_empty() { String::new() } else { format!(", most of {app}") };
     let message = format!(
-        "{idle} of the {all} connections of {} are idle in a transaction{whose}: they are held and do nothing",
+        "{idle} of the {all} connections of {} are idle in a transaction{most}: they are occupied without doing work",
         judged.target.name
     );
     e.server.finding(&IDLE_IN_TX, Severity::Crit, judged.target, message).hint(
-        "find where the application leaves a transaction open (an exception without rollback, a call over the network inside it)",
+        "find the code that leaves a transaction open (an exception without rollback, a network call inside it)",
     )
 }
 
 impl Group {
-    fn who(&self) -> String {
+    fn label(&self) -> String {
         let app = self.app.as_deref().filter(|a| !a.is_empty()).map_or(String::new(), |a| format!(" ({a})"));
         format!("{}{app}", self.role.as_deref().unwrap_or("?"))
     }
 
     fn line(&self) -> String {
-        format!("{} from {}: {} {}", self.who(), self.client, self.n, self.state.as_deref().unwrap_or("state unknown"))
+        format!("{} from {}: {} {}", self.label(), self.client, self.n, self.state.as_deref().unwrap_or("state unknown"))
     }
 }
 
@@ -234,7 +234,7 @@ impl Connections {
         let used = e.used.as_ref()?;
         let usable = used.max.saturating_sub(used.reserved).max(1);
         let share = used.used as f64 * 100.0 / usable as f64;
-        // of a small number a share says little: the next worker that starts takes the last ones
+        // with few connections the share is misleading: the next worker that starts takes the last ones
         let last = share >= self.settings.connections_warn_percent
             && usable.saturating_sub(used.used) <= self.settings.connections_crit_free;
         match share {
@@ -246,11 +246,12 @@ impl Connections {
     }
 }
 
-/// `postgres: app appdb 10.0.0.3(40112) idle in transaction` by what it says without the address; its own workers are left out.
+/// Counts titles such as `postgres: app appdb 10.0.0.3(40112) idle in transaction` without their
+/// address; background workers are excluded.
 pub(super) fn counted(titles: &[String]) -> Vec<(String, u64)> {
     let mut counts: BTreeMap<String, u64> = BTreeMap::new();
     for title in titles {
-        // `cluster_name` stands between the program's name and the rest, with a colon of its own
+        // `cluster_name` is between the program's name and the rest, with a colon of its own
         let Some((_, rest)) = title.rsplit_once(": ") else { continue };
         let words: Vec<&str> = rest.split_whitespace().collect();
         let client = words.iter().position(|w| w.ends_with(')') && w.contains('(') || *w == "[local]");
@@ -269,7 +270,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn titles_tell_who_holds_the_connections() {
+    fn process_titles_are_counted_by_role_and_state() {
         let titles = [
             "postgres: 15/main: app shop 10.0.0.3(40112) idle in transaction",
             "postgres: app shop 10.0.0.3(40113) idle in transaction",
@@ -283,7 +284,7 @@ mod tests {
 
     proptest::proptest! {
         #[test]
-        fn any_text_is_survived(text in ".*") {
+        fn arbitrary_titles_do_not_panic(text in ".*") {
             let _ = counted(&[text]);
         }
     }

@@ -1,4 +1,4 @@
-//! Is there room where its data, its WAL and its tablespaces are?
+//! Free space on the filesystems of the data directory, the WAL and the tablespaces.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -18,13 +18,13 @@ use crate::servers::{READ_TIMEOUT, Server, filesystem_at, without_room};
 const DISK: Code = Code {
     id: "postgres.disk",
     severities: &[Severity::Warn, Severity::Crit],
-    when: "the filesystem of its data, its WAL or a tablespace is 90 % full (warn), or has no room for another two WAL segments (crit): when the WAL cannot be written the server panics and does not come back",
-    hint: "make room before anything else; never delete anything in pg_wal, and do not restart it while there is none",
+    when: "the filesystem of its data, its WAL or a tablespace is 90 % full (warn), or has no space for another two WAL segments (crit): if the WAL cannot be written, the server panics and fails to restart",
+    hint: "free space before anything else; never delete anything in pg_wal, and do not restart the server while the disk is full",
 };
 
 static SPEC: CheckSpec = CheckSpec {
     id: "postgres.disk",
-    title: "there is room for its data",
+    title: "PostgreSQL has free disk space",
     codes: &[DISK],
     fixes: &[],
     timeout: Duration::from_secs(5),
@@ -33,14 +33,14 @@ static SPEC: CheckSpec = CheckSpec {
 /// Two WAL segments of the usual size, in bytes.
 const TWO_SEGMENTS: u64 = 32 << 20;
 
-/// Links below a folder that are looked at.
-const MOST: usize = 20;
+/// Maximum number of tablespace links that are followed.
+const MAX_TABLESPACES: usize = 20;
 
 pub(super) struct Disk {
     pub(super) settings: Settings,
 }
 
-/// A folder of the server and where it lies.
+/// A directory of the server and its filesystem.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default)]
 pub(super) struct Place {
@@ -70,12 +70,12 @@ impl Check for Disk {
     async fn probe(&self, cx: &ProbeCx, target: &Target) -> Result<Evidence, ProbeError> {
         let server = Server::of(cx, target)?;
         let Some(process) = server.get().and_then(|s| s.process) else {
-            return Err(ProbeError::Skip("it does not run here: see postgres.up".to_owned()));
+            return Err(ProbeError::Skip("it is not running on this host: see postgres.up".to_owned()));
         };
         let places = places(cx, &server).await;
         if places.is_empty() {
             return Err(ProbeError::Denied {
-                what: "its folders".to_owned(),
+                what: "its directories".to_owned(),
                 from: format!("/proc/{}/cwd", process.pid),
                 needs: "root".to_owned(),
             });
@@ -110,21 +110,21 @@ impl Check for Disk {
     }
 }
 
-/// Its folders: the data folder is the first process's working folder (it changes there at its start).
+/// The server's directories. The data directory is the working directory of the postmaster, which changes to it at startup.
 async fn places(cx: &ProbeCx, server: &Server) -> Vec<Place> {
     let Some(process) = server.get().and_then(|s| s.process) else { return Vec::new() };
     let read = move |io: &Io| {
         let data = io.working_directory(process.pid)?;
-        let tablespaces = folders_of(io, process.pid, &format!("{data}/pg_tblspc"), MOST);
+        let tablespaces = folders_of(io, process.pid, &format!("{data}/pg_tblspc"), MAX_TABLESPACES);
         Some((data, tablespaces))
     };
     let read = blocking::run("its directories", &format!("process {}", process.pid), READ_TIMEOUT, read).await;
     let Some((data, tablespaces)) = read.ok().flatten() else { return Vec::new() };
-    let mut folders = vec![("its data".to_owned(), data.clone()), ("its WAL".to_owned(), format!("{data}/pg_wal"))];
-    folders.extend(tablespaces.into_iter().map(|f| ("a tablespace".to_owned(), f)));
+    let mut directories = vec![("its data".to_owned(), data.clone()), ("its WAL".to_owned(), format!("{data}/pg_wal"))];
+    directories.extend(tablespaces.into_iter().map(|f| ("a tablespace".to_owned(), f)));
     let mut places = Vec::new();
-    for (what, path) in folders {
-        // a link is followed as the server follows it: what it points to, not where it lies
+    for (what, path) in directories {
+        // the trailing `/.` follows a link to its target, as the server does
         if let Some(space) = filesystem_at(cx, server, &format!("{path}/.")).await {
             places.push(Place { what, path, space });
         }
@@ -132,12 +132,12 @@ async fn places(cx: &ProbeCx, server: &Server) -> Vec<Place> {
     places
 }
 
-/// Where its WAL lies.
+/// The filesystem of the WAL.
 pub(super) async fn of_wal(cx: &ProbeCx, server: &Server) -> Option<FsUsage> {
     places(cx, server).await.into_iter().find(|p| p.what == "its WAL").map(|p| p.space)
 }
 
-/// The filesystems of its data that have no room at all, also when it does not run: then those of its container's mounts.
+/// The full filesystems of the server's data. If it is not running: those of its container's mounts.
 pub(super) async fn full(cx: &ProbeCx, server: &Server) -> Vec<String> {
     let mut spaces: Vec<FsUsage> =
         places(cx, server).await.into_iter().map(|p| p.space).filter(|s| s.avail < TWO_SEGMENTS / 2).collect();

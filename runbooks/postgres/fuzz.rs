@@ -8,7 +8,7 @@ pub(crate) const TARGETS: &[Target] = &[
     Target::text("sql-statement", |text| {
         const LITERAL: &str = "canary-literal";
         if text.contains(LITERAL) {
-            // the fuzzer knows the words of the program
+            // the fuzzer's dictionary contains the strings of the program
             return;
         }
         let shown = session::without_literals(&format!("SELECT 1; SELECT '{LITERAL}'; {}", text.replace('\'', "")));

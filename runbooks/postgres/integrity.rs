@@ -1,4 +1,4 @@
-//! Is what it holds sound, and will it still be next month?
+//! Data integrity: checksums, sequences, indexes, collations and deadlocks.
 
 use std::time::Duration;
 
@@ -16,37 +16,37 @@ use crate::servers::Server;
 const CHECKSUM: Code = Code {
     id: "postgres.checksum",
     severities: &[Severity::Crit],
-    when: "pages were read whose checksum is wrong: the disk or the memory is broken",
-    hint: "stop writing, take a file-level copy, restore from a backup that was made before",
+    when: "pages with a wrong checksum were read: the disk or the memory is faulty",
+    hint: "stop writes, take a file-level copy, restore from an earlier backup",
 };
 const SEQUENCE: Code = Code {
     id: "postgres.sequence",
     severities: &[Severity::Warn, Severity::Crit],
-    when: "a sequence is at 85 % (warn) or 95 % (crit) of its end, or of what its column can hold: then inserts fail",
-    hint: "make the column bigint before it ends; it rewrites the table",
+    when: "a sequence is at 85 % (warn) or 95 % (crit) of its maximum or of its column type's maximum: inserts fail once it is reached",
+    hint: "change the column to bigint before that; this rewrites the table",
 };
 const INVALID_INDEX: Code = Code {
     id: "postgres.invalid-index",
     severities: &[Severity::Info],
-    when: "an index was left behind by a CREATE INDEX CONCURRENTLY that failed: it costs writes and helps nobody",
+    when: "a failed CREATE INDEX CONCURRENTLY left an invalid index: it costs writes and is not used by queries",
     hint: "DROP INDEX CONCURRENTLY it, or REINDEX INDEX CONCURRENTLY",
 };
 const COLLATION: Code = Code {
     id: "postgres.collation",
     severities: &[Severity::Warn],
-    when: "a database was made with another version of the collation library: indexes over text may be wrong (typical after the image was changed)",
-    hint: "REINDEX the indexes over text, then ALTER DATABASE … REFRESH COLLATION VERSION",
+    when: "a database was created with another version of the collation library: indexes on text may be corrupt (typical after an image update)",
+    hint: "REINDEX the indexes on text, then ALTER DATABASE … REFRESH COLLATION VERSION",
 };
 const DEADLOCKS: Code = Code {
     id: "postgres.deadlocks",
     severities: &[Severity::Warn],
     when: "over 5 deadlocks a minute since the last run",
-    hint: "take locks in the same order everywhere; its log names the statements",
+    hint: "acquire locks in the same order everywhere; the server log contains the statements",
 };
 
 static SPEC: CheckSpec = CheckSpec {
     id: "postgres.integrity",
-    title: "what it holds is sound",
+    title: "PostgreSQL data integrity is intact",
     codes: &[CHECKSUM, SEQUENCE, INVALID_INDEX, COLLATION, DEADLOCKS],
     fixes: &[],
     timeout: Duration::from_secs(9),
@@ -55,7 +55,7 @@ static SPEC: CheckSpec = CheckSpec {
 const COUNTERS: &str = "SELECT coalesce(sum(checksum_failures), 0)::bigint AS checksum_failures, sum(deadlocks)::bigint AS deadlocks, \
     string_agg(datname, ', ') FILTER (WHERE checksum_failures > 0) AS broken FROM pg_stat_database";
 
-/// The end of a sequence is its own or that of the column it fills, whichever comes first.
+/// The maximum of a sequence is its own or that of its column's type, whichever is smaller.
 const SEQUENCES: &str = "SELECT s.schemaname || '.' || s.sequencename AS name, s.last_value AS last, a.attrelid::regclass::text || '.' || a.attname AS filled, \
     least(s.max_value, CASE a.atttypid WHEN 'int2'::regtype THEN 32767 WHEN 'int4'::regtype THEN 2147483647 ELSE s.max_value END) AS max \
     FROM pg_sequences s JOIN pg_namespace n ON n.nspname = s.schemaname JOIN pg_class c ON c.relname = s.sequencename AND c.relnamespace = n.oid \
@@ -67,7 +67,7 @@ const SEQUENCES: &str = "SELECT s.schemaname || '.' || s.sequencename AS name, s
 const INVALID: &str = "SELECT i.indexrelid::regclass::text AS name FROM pg_index i WHERE NOT i.indisvalid \
     AND NOT EXISTS (SELECT FROM pg_stat_progress_create_index p WHERE p.index_relid = i.indexrelid) LIMIT 5";
 
-/// Since 15 a database keeps the version it was made with.
+/// Since PostgreSQL 15 a database stores the collation version it was created with.
 const COLLATIONS: &str = "SELECT datname AS name FROM pg_database WHERE datallowconn AND datcollversion IS NOT NULL \
     AND datcollversion IS DISTINCT FROM pg_database_collation_actual_version(oid)";
 
@@ -106,7 +106,7 @@ pub(super) struct Evidence {
     invalid: Vec<String>,
     collations: Vec<String>,
     database: String,
-    /// Deadlocks an hour ago at most.
+    /// The deadlock counter of the oldest run within an hour.
     before: Option<Sample>,
     gaps: Vec<String>,
 }
@@ -162,7 +162,7 @@ impl Check for Integrity {
         }
         if !e.collations.is_empty() {
             let message =
-                format!("the collation library of {name} is another one than that of its databases {}", e.collations.join(", "));
+                format!("the collation library of {name} has another version than its databases {}", e.collations.join(", "));
             findings.push(finding(&COLLATION, Severity::Warn, message));
         }
         Judgement { findings, gaps: e.gaps.clone(), samples, ..Judgement::default() }
@@ -194,7 +194,7 @@ impl Integrity {
             _ => return None,
         };
         let message = format!(
-            "the sequence {} of {} in {} is at {} of its end, limit {}",
+            "the sequence {} of {} in {} is at {} of its maximum, limit {}",
             s.name,
             e.database,
             judged.target.name,

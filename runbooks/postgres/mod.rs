@@ -1,4 +1,5 @@
-//! The postgres runbook: does it take questions, who holds what, and is there an end to its WAL? Also `PgBouncer` in front of it.
+//! The postgres runbook: availability, connections, locks, WAL, replication and vacuum of
+//! PostgreSQL, and `PgBouncer` in front of it.
 
 mod activity;
 mod connections;
@@ -27,11 +28,11 @@ use crate::servers::{READ_TIMEOUT, Server};
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct Settings {
-    /// Share in percent of the connections applications may have that is warn (netdata, pgx-mixin: 80).
+    /// Share in percent of the connections available to applications that is warn (netdata, pgx-mixin: 80).
     pub connections_warn_percent: f64,
     /// The same for crit (check_postgres: 95).
     pub connections_crit_percent: f64,
-    /// Connections left that are crit whatever the share, once it is above warn (judgement).
+    /// Free connections that are crit at any share above the warn limit (judgement).
     pub connections_crit_free: u64,
     /// Seconds idle in a transaction that are warn (pganalyze, RDS: 1800).
     pub idle_warn_s: f64,
@@ -51,20 +52,21 @@ pub struct Settings {
     pub query_warn_s: f64,
     /// The same for crit (judgement).
     pub query_crit_s: f64,
-    /// Applications by their `application_name`, whose sessions may be ended or whose queries may be cancelled; empty is all but backups and
-    /// superusers.
+    /// Applications, by `application_name`, with sessions that may be terminated and queries that may be
+    /// cancelled; empty means all except
+    /// backups and superusers.
     pub terminate_apps: Vec<String>,
-    /// Bytes of WAL that an unused slot may hold before warn (judgement: 1 GiB).
+    /// Bytes of WAL retained by an inactive slot that are warn (judgement: 1 GiB).
     pub slot_warn_bytes: u64,
-    /// Age of the oldest transaction number that is warn (netdata: 500 million).
+    /// Age of the oldest transaction ID that is warn (netdata: 500 million).
     pub wraparound_warn: u64,
-    /// The same for crit (check_postgres: 1.4 thousand million).
+    /// The same for crit (check_postgres: 1.4 billion).
     pub wraparound_crit: u64,
-    /// Seconds a standby may replay late before warn (judgement).
+    /// Replay lag of a standby in seconds that is warn (judgement).
     pub replay_warn_s: f64,
     /// The same for crit (pgx-mixin: 3600).
     pub replay_crit_s: f64,
-    /// Servers, by name, that must be primaries.
+    /// Names of the servers that must be primaries.
     pub primaries: Vec<String>,
     /// Share of a sequence in percent that is warn (check_postgres: 85).
     pub sequence_warn_percent: f64,
@@ -115,15 +117,15 @@ impl Default for Settings {
     }
 }
 
-/// Reported by the activity check for one session, by the connections check for many.
+/// Reported by the activity check for a single session, and by the connections check for many.
 const IDLE_IN_TX: Code = Code {
     id: "postgres.idle-in-tx",
     severities: &[Severity::Warn, Severity::Crit],
-    when: "a session is idle in a transaction for 30 min (warn) or 1 h (crit), or others wait for it too long (crit); half of the connections are idle in transactions while none is left (crit)",
-    hint: "find where the application leaves a transaction open; `query` is its last statement, not the cause",
+    when: "a session is idle in a transaction for 30 min (warn) or 1 h (crit), or blocks others for too long (crit); half of the connections are idle in transactions while no connection is free (crit)",
+    hint: "find the code that leaves the transaction open; `query` is the last statement, not the cause",
 };
 
-/// What may cause what (catalogue §18).
+/// Causal links between findings (catalogue §18).
 const LINKS: &[Link] = &[
     Link::confirmed(
         "container.oom-killed",
@@ -147,7 +149,7 @@ const LINKS: &[Link] = &[
         "disk.space",
         "postgres.up",
         KeyKind::Filesystem,
-        "its WAL cannot be written: it panics and does not come back",
+        "it cannot write its WAL: it panics and fails to restart",
     ),
     Link::confirmed("disk.space", "container.down", KeyKind::Filesystem, "a database that cannot write its WAL panics and exits"),
     Link::confirmed(
@@ -161,38 +163,38 @@ const LINKS: &[Link] = &[
     Link::confirmed("disk.space", "postgres.disk", KeyKind::Filesystem, "it is the same filesystem"),
     Link::confirmed("disk.inodes", "postgres.up", KeyKind::Filesystem, "the filesystem of its data has no inodes left"),
     Link::confirmed("disk.readonly", "postgres.up", KeyKind::Filesystem, "the filesystem of its data is read-only"),
-    Link::confirmed("postgres.slots", "postgres.wal-size", KeyKind::Server, "a slot that nobody uses holds it"),
-    Link::confirmed("postgres.archiver", "postgres.wal-size", KeyKind::Server, "what is not archived is not deleted"),
+    Link::confirmed("postgres.slots", "postgres.wal-size", KeyKind::Server, "an inactive slot retains it"),
+    Link::confirmed("postgres.archiver", "postgres.wal-size", KeyKind::Server, "WAL that is not archived is not removed"),
     Link::confirmed("postgres.wal-size", "disk.space", KeyKind::Filesystem, "the WAL fills it"),
     Link::confirmed(
         "postgres.idle-in-tx",
         "postgres.blocked",
         KeyKind::Backend,
-        "the session that everybody waits for does nothing",
+        "the blocking session is idle",
     ),
-    Link::confirmed("postgres.long-query", "postgres.blocked", KeyKind::Backend, "the query that everybody waits for goes on"),
-    Link::likely("postgres.blocked", "postgres.connections", KeyKind::Server, "whoever waits keeps a connection"),
+    Link::confirmed("postgres.long-query", "postgres.blocked", KeyKind::Backend, "the blocking query is still running"),
+    Link::likely("postgres.blocked", "postgres.connections", KeyKind::Server, "blocked sessions keep their connections"),
     Link::confirmed(
         "postgres.idle-in-tx",
         "postgres.connections",
         KeyKind::Server,
-        "open transactions that do nothing hold the connections",
+        "idle transactions hold the connections",
     ),
-    Link::likely("postgres.idle-in-tx", "postgres.wraparound", KeyKind::Server, "an open transaction keeps old rows"),
-    Link::likely("postgres.slots", "postgres.wraparound", KeyKind::Server, "a slot that nobody uses keeps old rows"),
-    Link::likely("postgres.prepared-xacts", "postgres.wraparound", KeyKind::Server, "a prepared transaction keeps old rows"),
+    Link::likely("postgres.idle-in-tx", "postgres.wraparound", KeyKind::Server, "an open transaction retains dead rows"),
+    Link::likely("postgres.slots", "postgres.wraparound", KeyKind::Server, "an inactive slot retains dead rows"),
+    Link::likely("postgres.prepared-xacts", "postgres.wraparound", KeyKind::Server, "a prepared transaction retains dead rows"),
     Link::likely("postgres.prepared-xacts", "postgres.blocked", KeyKind::Server, "a prepared transaction keeps its locks"),
-    Link::confirmed("postgres.up", "healthcheck.unhealthy", KeyKind::Container, "it does not answer its health test either"),
+    Link::confirmed("postgres.up", "healthcheck.unhealthy", KeyKind::Container, "its health check fails too"),
 ];
 
-/// The last lines of its log that hold one of these words: its container's, or the file it writes.
+/// The last lines of the server's log that contain one of these words, from its container's log or its log file.
 async fn log_of(cx: &ProbeCx, server: &Server, words: &[&str]) -> Vec<String> {
     let Some(server) = server.get() else { return Vec::new() };
     let mut lines = Vec::new();
     if let (Some(id), Some(docker)) = (&server.container, &cx.docker) {
         lines = docker.log_tail(id, 300, None).await.unwrap_or_default();
     } else if let Some(process) = server.process {
-        // its collector has the file open, or its own output is one
+        // the log file is open in the logging collector, or is the server's own output
         let read = move |io: &Io| {
             let pids = children_of(io, process.pid).into_iter().chain([process.pid]);
             let files: std::collections::BTreeSet<String> = pids.flat_map(|pid| open_files(io, pid, ".log")).collect();
@@ -205,13 +207,13 @@ async fn log_of(cx: &ProbeCx, server: &Server, words: &[&str]) -> Vec<String> {
     lines
 }
 
-/// The runbook with these settings.
+/// Builds the runbook from its settings.
 #[must_use]
 pub fn runbook(settings: &Settings) -> Runbook {
     let settings = settings.clone();
     Runbook {
         id: "postgres",
-        about: "PostgreSQL and PgBouncer: connections, locks, WAL, replication, wraparound, room",
+        about: "PostgreSQL and PgBouncer: connections, locks, WAL, replication, wraparound, disk space",
         checks: vec![
             Box::new(up::Up),
             Box::new(connections::Connections { settings: settings.clone() }),

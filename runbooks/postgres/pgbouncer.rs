@@ -1,4 +1,4 @@
-//! Does the pooler in front of it let clients through?
+//! PgBouncer: waiting clients, client limit and availability.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -17,13 +17,13 @@ use crate::servers::{Server, Silence};
 const PGBOUNCER: Code = Code {
     id: "postgres.pgbouncer",
     severities: &[Severity::Warn, Severity::Crit],
-    when: "clients of a pool wait for a connection for 1 s (warn) or 10 s (crit); 90 % of max_client_conn are taken (warn); it does not run, or does not answer (crit)",
-    hint: "look at what the pool's server connections do: idle in a transaction, or a pool that is too small for its work",
+    when: "clients of a pool wait for a connection for 1 s (warn) or 10 s (crit); 90 % of max_client_conn are in use (warn); PgBouncer is not running or does not answer (crit)",
+    hint: "check the pool's server connections: they are idle in transactions, or the pool is too small for its load",
 };
 
 static SPEC: CheckSpec = CheckSpec {
     id: "postgres.pgbouncer",
-    title: "the pooler lets clients through",
+    title: "PgBouncer clients get a server connection in time",
     codes: &[PGBOUNCER],
     fixes: &[],
     timeout: Duration::from_secs(9),
@@ -33,7 +33,7 @@ pub(super) struct Pgbouncer {
     pub(super) settings: Settings,
 }
 
-/// A pool, by the names of the columns that every version has.
+/// A row of `SHOW POOLS`; only columns that every version has.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default)]
 pub(super) struct Pool {
@@ -95,7 +95,7 @@ impl Check for Pgbouncer {
         match e.silence.why() {
             None => {}
             Some(NoSession::Rejected { message, .. }) if message.contains("max_client_conn") => {
-                let message = format!("{name} takes no more clients: {message}");
+                let message = format!("{name} accepts no more clients: {message}");
                 return vec![e.server.finding(&PGBOUNCER, Severity::Crit, judged.target, message)].into();
             }
             Some(_) => {

@@ -1,4 +1,4 @@
-//! Do replicas follow, and is it what it should be?
+//! Replication lag, and the role of the server.
 
 use std::time::Duration;
 
@@ -15,19 +15,19 @@ use crate::servers::Server;
 const REPLICATION: Code = Code {
     id: "postgres.replication",
     severities: &[Severity::Warn, Severity::Crit],
-    when: "a standby receives nothing from its primary (crit) or has not replayed what it received for 5 min (warn) or 1 h (crit); a replica of this primary does not stream (warn)",
-    hint: "look at the network between them, at the replica's log, and at long queries on the standby that hold replay up",
+    when: "a standby receives nothing from its primary (crit) or has a replay lag of 5 min (warn) or 1 h (crit); a replica of this primary is not streaming (warn)",
+    hint: "check the network between them, the replica's log, and long queries on the standby that delay replay",
 };
 const READ_ONLY: Code = Code {
     id: "postgres.read-only",
     severities: &[Severity::Warn, Severity::Crit],
-    when: "it takes no writes although it should: a server that is configured as a primary is a standby (crit), or default_transaction_read_only is on (warn)",
-    hint: "a standby is promoted with pg_promote(), once the old primary is surely down",
+    when: "the server rejects writes although it should accept them: a server that is configured as a primary is a standby (crit), or default_transaction_read_only is on (warn)",
+    hint: "promote a standby with pg_promote(), but only once the old primary is certainly down",
 };
 
 static SPEC: CheckSpec = CheckSpec {
     id: "postgres.replication",
-    title: "replicas follow",
+    title: "PostgreSQL replication is up to date",
     codes: &[REPLICATION, READ_ONLY],
     fixes: &[],
     timeout: Duration::from_secs(9),
@@ -104,14 +104,14 @@ impl Check for Replication {
                 findings.push(finding(
                     &READ_ONLY,
                     Severity::Crit,
-                    format!("{name} is a standby and should be a primary: it takes no writes"),
+                    format!("{name} is a standby and should be a primary: it rejects writes"),
                 ));
             }
             if s.read_only == Some(true) && !s.standby {
                 findings.push(finding(
                     &READ_ONLY,
                     Severity::Warn,
-                    format!("default_transaction_read_only is on in {name}: it takes no writes unless asked to"),
+                    format!("default_transaction_read_only is on in {name}: transactions are read-only by default"),
                 ));
             }
             if s.standby && s.receiver.is_none() && s.has_primary == Some(true) {
@@ -127,16 +127,16 @@ impl Check for Replication {
                 findings.push(finding(
                     &REPLICATION,
                     severity,
-                    format!("{name} replays what it received {} late, limit {}", seconds(lag), seconds(limit)),
+                    format!("{name} has a replay lag of {}, limit {}", seconds(lag), seconds(limit)),
                 ));
             }
         }
-        // a new one catches up first, and a backup is none
+        // a new replica catches up first, and a base backup is not a replica
         let behind =
             e.replicas.iter().filter(|r| !matches!(r.state.as_str(), "streaming" | "backup" | "unknown") && r.age_s > 60.0);
         for r in behind {
             let message =
-                format!("the replica {} ({}) of {name} does not stream: {} for {}", r.name, r.client, r.state, seconds(r.age_s));
+                format!("the replica {} ({}) of {name} is not streaming: {} for {}", r.name, r.client, r.state, seconds(r.age_s));
             findings.push(finding(&REPLICATION, Severity::Warn, message));
         }
         Judgement { findings, gaps: e.gaps.clone(), ..Judgement::default() }

@@ -1,4 +1,4 @@
-//! Did a crash throw everybody out? The server's own start time does not tell: it stays up and starts its processes anew.
+//! Crash recoveries. The postmaster's start time does not show them: it stays up and restarts its child processes.
 
 use std::time::Duration;
 
@@ -16,27 +16,28 @@ use crate::servers::Server;
 const CRASH_RESTART: Code = Code {
     id: "postgres.crash-restart",
     severities: &[Severity::Warn, Severity::Crit],
-    when: "a process of it crashed or was killed and all sessions were thrown out, within the last hour (crit) or day (warn)",
-    hint: "its log names the process and the signal: 9 is usually the kernel short of memory, 6 and 11 a bug or a full disk",
+    when: "a server process crashed or was killed and all sessions were terminated, within the last hour (crit) or day (warn)",
+    hint: "the server log contains the process and the signal: 9 is usually the OOM killer, 6 and 11 a bug or a full disk",
 };
 
 static SPEC: CheckSpec = CheckSpec {
     id: "postgres.restarts",
-    title: "its processes do not crash",
+    title: "PostgreSQL processes do not crash",
     codes: &[CRASH_RESTART],
     fixes: &[],
     timeout: Duration::from_secs(9),
 };
 
-/// The checkpointer lives as long as the shared memory does.
+/// The checkpointer has the lifetime of the shared memory.
 const STARTS: &str = "SELECT extract(epoch FROM pg_postmaster_start_time())::float8 AS server, \
     (SELECT extract(epoch FROM min(backend_start))::float8 FROM pg_stat_activity WHERE backend_type = 'checkpointer') AS checkpointer, \
     pg_is_in_recovery() AS standby";
 
-/// A checkpointer that starts this much later than the server was started again, in seconds; the recovery at a start may come before it.
+/// A checkpointer that started this much later than the server was restarted, in seconds; recovery
+/// at startup may delay the first one.
 const SLACK: f64 = 5.0;
 
-/// What PostgreSQL says of a full disk.
+/// PostgreSQL's error text for a full disk.
 const NO_SPACE: &str = "No space left on device";
 
 pub(super) struct Restarts;
@@ -54,10 +55,10 @@ pub(super) struct Starts {
 pub(super) struct Evidence {
     server: Server,
     starts: Option<Starts>,
-    /// What its log says of it.
+    /// Matching lines of the server log.
     log: Vec<String>,
     oom: Vec<OomKill>,
-    /// The filesystem of its WAL, where its log says that it had no room.
+    /// The filesystem of the WAL, if the log reports that it was full.
     full: Option<String>,
     gaps: Vec<String>,
 }
@@ -76,7 +77,7 @@ impl Check for Restarts {
     async fn probe(&self, cx: &ProbeCx, target: &Target) -> Result<Evidence, ProbeError> {
         let session = session(cx, target).await?;
         let mut e = Evidence { server: Server::of(cx, target)?, ..Evidence::default() };
-        e.starts = row(&session, "when its processes were started", STARTS, &mut e.gaps).await;
+        e.starts = row(&session, "the start times of its processes", STARTS, &mut e.gaps).await;
         if e.crashed_at().is_some() {
             let words = ["terminated by signal", "PANIC", "all server processes terminated", NO_SPACE];
             e.log = super::log_of(cx, &e.server, &words).await;
@@ -101,12 +102,12 @@ impl Check for Restarts {
         };
         let killed = e.oom.iter().find(|k| k.at.duration_since(at).abs() < SignedDuration::from_mins(2));
         let why = match killed {
-            Some(_) => ": the kernel killed one of its processes for memory",
+            Some(_) => ": the OOM killer killed one of its processes",
             None if e.log.iter().any(|l| l.contains("signal 9")) => ": one of its processes was killed (signal 9)",
             None if e.log.iter().any(|l| l.contains("PANIC")) => ": it panicked",
             None => "",
         };
-        let message = format!("{} threw all sessions out {} and recovered{why}", judged.target.name, ago(judged.taken_at, at));
+        let message = format!("{} terminated all sessions {} (crash recovery){why}", judged.target.name, ago(judged.taken_at, at));
         let finding = e
             .server
             .finding(&CRASH_RESTART, severity, judged.target, message)
@@ -123,10 +124,10 @@ impl Check for Restarts {
 }
 
 impl Evidence {
-    /// When everything was started anew without the server itself.
+    /// The time of a restart of the child processes without the postmaster.
     fn crashed_at(&self) -> Option<Timestamp> {
         let starts = self.starts.as_ref()?;
-        // recovery at its start comes before the first checkpointer on old versions, and a promotion is no crash
+        // on old versions recovery at startup precedes the first checkpointer, and a promotion is not a crash
         let late = starts.checkpointer? - starts.server;
         if late < SLACK || starts.standby {
             return None;

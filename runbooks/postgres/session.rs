@@ -1,4 +1,4 @@
-//! The session, and questions of which one may go without an answer.
+//! The session, and queries that report their failure as a gap.
 
 use std::sync::Arc;
 
@@ -7,48 +7,48 @@ use opsctl_core::probe::servers::postgres::{NoAnswer, Session};
 use opsctl_core::probe::{ProbeCx, ProbeError};
 use serde::de::DeserializeOwned;
 
-/// The session, for checks that have nothing to say without one.
+/// The session; without one the check is skipped.
 pub(super) async fn session(cx: &ProbeCx, target: &Target) -> Result<Arc<Session>, ProbeError> {
     cx.postgres(target).await?.map_err(|why| why.skip("postgres.up"))
 }
 
-/// The rows of a query, or a gap that says what could not be seen.
-pub(super) async fn rows<T: DeserializeOwned>(session: &Session, what: &str, sql: &str, gaps: &mut Vec<String>) -> Vec<T> {
+/// The rows of a query, or a gap with the reason of its failure. `subject` names the queried data.
+pub(super) async fn rows<T: DeserializeOwned>(session: &Session, subject: &str, sql: &str, gaps: &mut Vec<String>) -> Vec<T> {
     session.rows(sql).await.unwrap_or_else(|why| {
-        gaps.push(gap(session, what, &why));
+        gaps.push(gap(session, subject, &why));
         Vec::new()
     })
 }
 
-/// The one row of a query, or a gap.
-pub(super) async fn row<T: DeserializeOwned>(session: &Session, what: &str, sql: &str, gaps: &mut Vec<String>) -> Option<T> {
+/// The single row of a query, or a gap.
+pub(super) async fn row<T: DeserializeOwned>(session: &Session, subject: &str, sql: &str, gaps: &mut Vec<String>) -> Option<T> {
     match session.row(sql).await {
         Ok(row) => Some(row),
         Err(why) => {
-            gaps.push(gap(session, what, &why));
+            gaps.push(gap(session, subject, &why));
             None
         }
     }
 }
 
-fn gap(session: &Session, what: &str, why: &NoAnswer) -> String {
+fn gap(session: &Session, subject: &str, why: &NoAnswer) -> String {
     match why {
         // insufficient_privilege
         NoAnswer::Said { sqlstate, .. } if sqlstate == "42501" => {
-            format!("role {0} may not see {what}: `GRANT pg_monitor TO {0}`", session.user)
+            format!("role {0} may not read {subject}: `GRANT pg_monitor TO {0}`", session.user)
         }
-        other => format!("{what} could not be read: {other}"),
+        other => format!("{subject} could not be read: {other}"),
     }
 }
 
-/// A statement without its literals, which are other people's data.
+/// Removes the literals from a statement, because they may contain private data.
 pub(super) fn without_literals(query: &str) -> String {
     let mut out = String::with_capacity(query.len());
     let mut chars = query.chars().peekable();
     while let Some(c) = chars.next() {
         if c == '\'' {
             out.push_str("'…'");
-            // a doubled quote is part of the literal; one that is cut off goes to the end
+            // a doubled quote is part of the literal; a truncated literal extends to the end
             while let Some(inner) = chars.next() {
                 if inner == '\'' && chars.next_if_eq(&'\'').is_none() {
                     break;
@@ -67,7 +67,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn literals_are_not_shown() {
+    fn literals_are_replaced() {
         assert_eq!(
             without_literals("UPDATE t SET a = 'it''s', b = 'x'\n WHERE c = 3"),
             "UPDATE t SET a = '…', b = '…' WHERE c = 3"
@@ -77,7 +77,7 @@ mod tests {
 
     proptest::proptest! {
         #[test]
-        fn any_text_is_survived(text in ".*") {
+        fn arbitrary_statements_do_not_panic(text in ".*") {
             let _ = without_literals(&text);
         }
     }

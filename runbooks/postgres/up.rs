@@ -1,4 +1,4 @@
-//! Does it take questions?
+//! Availability: whether the server accepts queries.
 
 use std::time::Duration;
 
@@ -13,12 +13,12 @@ use crate::servers::{Server, Silence};
 const UP: Code = Code {
     id: "postgres.up",
     severities: &[Severity::Crit],
-    when: "it does not run, refuses connections, does not answer in time or speaks something else; or it says that it is starting up, in recovery or shutting down",
-    hint: "look at its log and at the disk its data are on before anything else; a restart in the middle of recovery begins the recovery again",
+    when: "the server is not running, refuses connections, times out or speaks another protocol; or it is starting up, in recovery or shutting down",
+    hint: "check its log and the disk of its data directory first; a restart during recovery starts the recovery from the beginning",
 };
 
 static SPEC: CheckSpec =
-    CheckSpec { id: "postgres.up", title: "it takes questions", codes: &[UP], fixes: &[], timeout: Duration::from_secs(9) };
+    CheckSpec { id: "postgres.up", title: "PostgreSQL accepts queries", codes: &[UP], fixes: &[], timeout: Duration::from_secs(9) };
 
 pub(super) struct Up;
 
@@ -27,9 +27,9 @@ pub(super) struct Up;
 pub(super) struct Evidence {
     server: Server,
     silence: Silence,
-    /// Filesystems of its data that have no room left, by `major:minor`.
+    /// Full filesystems of its data, by `major:minor`.
     full: Vec<String>,
-    /// What its log says about it.
+    /// Matching lines of the server log.
     log: Vec<String>,
 }
 
@@ -62,7 +62,7 @@ impl Check for Up {
     fn judge(&self, judged: &Judged<'_>, e: &Evidence) -> Judgement {
         let name = &judged.target.name;
         let mut judgement = match e.silence.why() {
-            // it is up: the connections check says who holds them
+            // the server is up: the connections check reports the holders
             Some(NoSession::Rejected { code, .. }) if code == "53300" => return Judgement::default(),
             Some(NoSession::Rejected { address, code, message }) if code == "57P03" => {
                 let message = message.trim_start_matches("the database system is ");
@@ -70,23 +70,23 @@ impl Check for Up {
                     &UP,
                     Severity::Crit,
                     judged.target,
-                    format!("{name} runs and takes no questions: it is {message}"),
+                    format!("{name} is running and accepts no queries: it is {message}"),
                 );
                 let starting =
                     message.contains("starting") || message.contains("recovery") || message.contains("not yet accepting");
                 let finding = if starting {
-                    finding.hint("wait, and watch its log for progress: a restart begins the recovery again")
+                    finding.hint("wait, and watch its log for progress: a restart starts the recovery from the beginning")
                 } else {
                     finding
                 };
-                let pending = if starting { vec![format!("{name} to take questions")] } else { Vec::new() };
+                let pending = if starting { vec![format!("{name} to accept queries")] } else { Vec::new() };
                 Judgement { findings: vec![finding.cite("at", address)], pending, ..Judgement::default() }
             }
             _ => e.silence.judge(&UP, &e.server, judged.target, judged.taken_at, "the PostgreSQL protocol", "PGPASSWORD"),
         };
         for finding in &mut judgement.findings {
             let mut tied = finding.clone().cite("its log", e.log.join("\n"));
-            // a full disk is its end only where the log says so, or where nothing can be written at all
+            // linked to a full disk only if the log reports it, or if nothing can be written at all
             for dev in &e.full {
                 tied = tied.key(KeyKind::Filesystem, dev);
             }

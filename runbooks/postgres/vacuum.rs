@@ -1,4 +1,4 @@
-//! Are dead rows and old transaction numbers cleaned up in time?
+//! Transaction ID wraparound and dead rows.
 
 use std::time::Duration;
 
@@ -16,19 +16,19 @@ use crate::servers::Server;
 const WRAPAROUND: Code = Code {
     id: "postgres.wraparound",
     severities: &[Severity::Warn, Severity::Crit],
-    when: "the oldest transaction number of a database is 500 million old, and over twice autovacuum_freeze_max_age (warn), or 1.4 thousand million (crit); at two thousand million the server stops taking writes",
-    hint: "end what keeps old rows (see the evidence), then VACUUM (FREEZE) the oldest tables; do not stop the autovacuum that is at it",
+    when: "the oldest transaction ID of a database has an age of 500 million, and over twice autovacuum_freeze_max_age (warn), or 1.4 billion (crit); at two billion the server stops accepting writes",
+    hint: "terminate the holders of old rows (see the evidence), then VACUUM (FREEZE) the oldest tables; do not cancel a running autovacuum",
 };
 const AUTOVACUUM: Code = Code {
     id: "postgres.autovacuum",
     severities: &[Severity::Warn],
-    when: "autovacuum is off, or a table has five times the dead rows that should start it and was last vacuumed over a day ago",
-    hint: "turn it on, or find what it waits for: a lock, an old transaction, too few workers",
+    when: "autovacuum is off, or a table has five times the dead rows of its autovacuum threshold and was last vacuumed over a day ago",
+    hint: "turn it on, or find the cause of the delay: a lock, an old transaction, too few workers",
 };
 
 static SPEC: CheckSpec = CheckSpec {
     id: "postgres.vacuum",
-    title: "old rows are cleaned up",
+    title: "PostgreSQL tables are vacuumed in time",
     codes: &[WRAPAROUND, AUTOVACUUM],
     fixes: &[],
     timeout: Duration::from_secs(9),
@@ -38,7 +38,7 @@ const AGES: &str = "SELECT datname AS name, age(datfrozenxid)::bigint AS xid_age
     current_setting('autovacuum_freeze_max_age')::bigint AS freeze_max, current_setting('autovacuum_multixact_freeze_max_age')::bigint AS mxid_max \
     FROM pg_database ORDER BY greatest(age(datfrozenxid), mxid_age(datminmxid)) DESC LIMIT 5";
 
-/// Who keeps old rows alive.
+/// Sessions, slots and prepared transactions that retain dead rows.
 const HOLDERS: &str = "SELECT * FROM (\
     SELECT 'session ' || pid || ' (' || coalesce(usename, '?') || ', ' || coalesce(state, '?') || ')' AS who, age(backend_xmin)::bigint AS xid_age FROM pg_stat_activity WHERE backend_xmin IS NOT NULL AND pid <> pg_backend_pid() \
     UNION ALL SELECT 'replication slot ' || slot_name, greatest(age(xmin), age(catalog_xmin))::bigint FROM pg_replication_slots WHERE coalesce(xmin, catalog_xmin) IS NOT NULL \
@@ -118,7 +118,7 @@ impl Check for Vacuum {
         e.on = rows(&session, "settings", SETTINGS_ON, &mut e.gaps).await.into_iter().next();
         e.tables = rows(&session, "statistics of tables", TABLES, &mut e.gaps).await;
         if e.ages.iter().any(|a| self.aged(a).is_some()) || !e.tables.is_empty() {
-            e.holders = rows(&session, "what keeps old rows", HOLDERS, &mut e.gaps).await;
+            e.holders = rows(&session, "the holders of old rows", HOLDERS, &mut e.gaps).await;
         }
         Ok(e)
     }
@@ -129,11 +129,11 @@ impl Check for Vacuum {
         if let Some(on) = &e.on
             && !(on.autovacuum && on.track_counts)
         {
-            let what = if on.autovacuum { "track_counts is off, so that autovacuum does nothing" } else { "autovacuum is off" };
-            findings.push(e.server.finding(&AUTOVACUUM, Severity::Warn, judged.target, format!("{name}: {what}")));
+            let cause = if on.autovacuum { "track_counts is off, which disables autovacuum" } else { "autovacuum is off" };
+            findings.push(e.server.finding(&AUTOVACUUM, Severity::Warn, judged.target, format!("{name}: {cause}")));
         } else if let Some(worst) = e.tables.first() {
             let message = format!(
-                "{} tables of {} in {name} are full of dead rows, {} with {} beside {} live ones",
+                "{} tables of {} in {name} have too many dead rows, {} has {} dead and {} live rows",
                 e.tables.len(),
                 e.database,
                 worst.name,
@@ -141,7 +141,7 @@ impl Check for Vacuum {
                 count_of(worst.live)
             );
             findings.push(
-                e.server.finding(&AUTOVACUUM, Severity::Warn, judged.target, message).cite("old rows are kept for", holders(e)),
+                e.server.finding(&AUTOVACUUM, Severity::Warn, judged.target, message).cite("dead rows retained by", holders(e)),
             );
         }
         Judgement { findings, gaps: e.gaps.clone(), ..Judgement::default() }
@@ -154,16 +154,16 @@ fn holders(e: &Evidence) -> String {
 }
 
 impl Vacuum {
-    /// The age that counts, its kind, and how bad it is.
+    /// The exceeded age, its kind, its severity and the limit.
     fn aged(&self, a: &Database) -> Option<(u64, &'static str, Severity, u64)> {
         let s = &self.settings;
         let pairs = [(a.xid_age, "transaction", a.freeze_max), (a.mxid_age, "multixact", a.mxid_max)];
-        pairs.into_iter().find_map(|(age, what, freeze)| {
+        pairs.into_iter().find_map(|(age, kind, freeze)| {
             let warn = s.wraparound_warn.max(freeze.saturating_mul(2));
             if age >= s.wraparound_crit {
-                Some((age, what, Severity::Crit, s.wraparound_crit))
+                Some((age, kind, Severity::Crit, s.wraparound_crit))
             } else if age >= warn {
-                Some((age, what, Severity::Warn, warn))
+                Some((age, kind, Severity::Warn, warn))
             } else {
                 None
             }
@@ -171,16 +171,16 @@ impl Vacuum {
     }
 
     fn wraparound(&self, judged: &Judged<'_>, e: &Evidence, a: &Database) -> Option<Finding> {
-        let (age, what, severity, limit) = self.aged(a)?;
+        let (age, kind, severity, limit) = self.aged(a)?;
         let share = age as f64 * 100.0 / f64::from(i32::MAX);
         let message = format!(
-            "the oldest {what} number of database {} in {} is {} old, {} of what there is, limit {}",
+            "the oldest {kind} ID of database {} in {} has an age of {}, {} of the maximum, limit {}",
             a.name,
             judged.target.name,
             count_of(age),
             percent(share),
             count_of(limit)
         );
-        Some(e.server.finding(&WRAPAROUND, severity, judged.target, message).cite("old rows are kept for", holders(e)))
+        Some(e.server.finding(&WRAPAROUND, severity, judged.target, message).cite("dead rows retained by", holders(e)))
     }
 }

@@ -1,4 +1,4 @@
-//! Does the write-ahead log go where it should and get deleted in time?
+//! Write-ahead log: replication slots, size and archiving.
 
 use std::time::Duration;
 
@@ -17,27 +17,27 @@ use crate::servers::Server;
 const SLOTS: Code = Code {
     id: "postgres.slots",
     severities: &[Severity::Info, Severity::Warn, Severity::Crit],
-    when: "a replication slot that nobody uses holds 1 GiB of WAL (warn), a quarter of the room there is, or is about to be lost (crit); one is lost already (warn); one is unused (info)",
-    hint: "bring its reader back, or drop the slot: until then no WAL is deleted",
+    when: "an inactive replication slot retains 1 GiB of WAL (warn), or a quarter of the available space, or is about to be lost (crit); a slot is lost (warn); a slot is inactive (info)",
+    hint: "restart its consumer, or drop the slot: until then no WAL is removed",
 };
 const WAL_SIZE: Code = Code {
     id: "postgres.wal-size",
     severities: &[Severity::Warn, Severity::Crit],
-    when: "the WAL is over twice as large as max_wal_size and wal_keep_size allow (warn), or larger than half of the room that is left (crit)",
-    hint: "see what holds it: a slot, an archive command that fails, or a checkpoint that does not end",
+    when: "the WAL is over twice as large as max_wal_size and wal_keep_size allow (warn), or larger than half of the free space (crit)",
+    hint: "find the cause: a slot, a failing archive command, or a checkpoint that does not finish",
 };
 const ARCHIVER: Code = Code {
     id: "postgres.archiver",
     severities: &[Severity::Warn, Severity::Crit],
     when: "the last attempt to archive WAL failed (crit), or 10 (warn) or 15 (crit) files wait to be archived",
-    hint: "run its archive_command by hand as the server's user; until it succeeds no WAL is deleted",
+    hint: "run its archive_command by hand as the server's user; until it succeeds no WAL is removed",
 };
 
-const DROP_SLOT: FixSpec = FixSpec { id: "pg.drop-slot", risk: Risk::R3, title: "drop a replication slot that nobody uses" };
+const DROP_SLOT: FixSpec = FixSpec { id: "pg.drop-slot", risk: Risk::R3, title: "drop an inactive replication slot" };
 
 static SPEC: CheckSpec = CheckSpec {
     id: "postgres.wal",
-    title: "its WAL is archived and deleted",
+    title: "PostgreSQL WAL is archived and removed",
     codes: &[SLOTS, WAL_SIZE, ARCHIVER],
     fixes: &[DROP_SLOT],
     timeout: Duration::from_secs(9),
@@ -115,7 +115,7 @@ pub(super) struct Evidence {
     waiting: Option<u64>,
     /// The filesystem of the WAL.
     space: Option<FsUsage>,
-    /// Failed attempts an hour ago at most.
+    /// The counter of failed attempts of the oldest run within an hour.
     before: Option<Sample>,
     gaps: Vec<String>,
 }
@@ -169,7 +169,7 @@ impl Check for Wal {
     fn plan(&self, _fix: &str, finding: &Finding, judged: &Judged<'_>, e: &Evidence) -> Result<Plan, Refusal> {
         let named = finding.evidence.iter().find(|c| c.label == "slot").map(|c| c.value.as_str());
         let Some(slot) = e.slots.iter().find(|s| Some(s.name.as_str()) == named) else {
-            return Err(Refusal::Precondition("the slot is gone".to_owned()));
+            return Err(Refusal::Precondition("the slot no longer exists".to_owned()));
         };
         if slot.active {
             return Err(Refusal::Precondition(format!("the slot {} is in use again", slot.name)));
@@ -179,10 +179,10 @@ impl Check for Wal {
             slot: slot.name.clone(),
             restart_lsn: slot.restart_lsn.clone(),
         };
-        let whose = if slot.kind == "logical" { "the reader of its changes" } else { "the replica behind it" };
+        let consumer = if slot.kind == "logical" { "the consumer of its changes" } else { "its replica" };
         Ok(Plan::new(&DROP_SLOT, &SPEC, finding, judged.target, vec![action]).affects([
-            format!("{whose} must be set up anew from a full copy"),
-            "its WAL is deleted at the next checkpoint".to_owned(),
+            format!("{consumer} must be set up again from a full copy"),
+            "its WAL is removed at the next checkpoint".to_owned(),
         ]))
     }
 }
@@ -200,17 +200,17 @@ impl Wal {
         }
         let (name, held) = (&s.name, s.retained());
         let room = e.space.as_ref().map(|f| held.saturating_add(f.avail));
-        let much = room.is_some_and(|room| held >= room / 4 && held >= SMALL);
+        let much = room.is_some_and(|room| held >= room / 4 && held >= MIN_RETAINED_BYTES);
         let status = s.status.as_deref();
         let (severity, message) = if status == Some("lost") {
-            (Severity::Warn, format!("the slot {name} is lost: the WAL that its reader needs is gone"))
+            (Severity::Warn, format!("the slot {name} is lost: the WAL that its consumer needs was removed"))
         } else if status == Some("unreserved") || much {
-            (Severity::Crit, format!("the unused slot {name} holds {} of WAL", bytes(held)))
+            (Severity::Crit, format!("the inactive slot {name} retains {} of WAL", bytes(held)))
         } else if held >= self.settings.slot_warn_bytes {
             let limit = bytes(self.settings.slot_warn_bytes);
-            (Severity::Warn, format!("the unused slot {name} holds {} of WAL, limit {limit}", bytes(held)))
+            (Severity::Warn, format!("the inactive slot {name} retains {} of WAL, limit {limit}", bytes(held)))
         } else {
-            (Severity::Info, format!("nobody uses the slot {name}: it holds {} of WAL and goes on collecting", bytes(held)))
+            (Severity::Info, format!("the slot {name} is inactive: it retains {} of WAL, and more with every write", bytes(held)))
         };
         let finding = e
             .server
@@ -218,17 +218,17 @@ impl Wal {
             .weight(held)
             .cite("slot", name)
             .cite("kind", &s.kind)
-            .cite_opt("room left where the WAL is", e.space.as_ref().map(|f| bytes(f.avail)))
+            .cite_opt("free space for WAL", e.space.as_ref().map(|f| bytes(f.avail)))
             .cite_opt(
-                "oldest transaction it keeps rows for",
+                "oldest transaction with retained rows",
                 s.xmin_age.or(s.catalog_xmin_age).map(|a| format!("{a} transactions old")),
             );
         Some(if severity > Severity::Info { finding.fix(DROP_SLOT.id) } else { finding })
     }
 }
 
-/// Shares of tiny filesystems say nothing below one checkpoint's worth of WAL, in bytes.
-const SMALL: u64 = 64 << 20;
+/// Retained WAL below this is not judged by its share of a small filesystem: the WAL of one checkpoint, in bytes.
+const MIN_RETAINED_BYTES: u64 = 64 << 20;
 
 fn archiver(judged: &Judged<'_>, e: &Evidence) -> Option<Finding> {
     let a = e.archive.as_ref().filter(|a| a.mode != "off")?;
@@ -254,7 +254,7 @@ fn wal_size(judged: &Judged<'_>, e: &Evidence) -> Option<Finding> {
     let allowed = w.max_bytes.saturating_add(w.keep_bytes);
     let (severity, limit) = match &e.space {
         Some(space) if w.bytes > space.avail / 2 && w.bytes > allowed => {
-            (Severity::Crit, format!("half of the {} that are left", bytes(space.avail)))
+            (Severity::Crit, format!("half of the {} of free space", bytes(space.avail)))
         }
         _ if w.bytes > allowed.saturating_mul(2) => {
             (Severity::Warn, format!("twice the {} of max_wal_size and wal_keep_size", bytes(allowed)))

@@ -1,4 +1,4 @@
-//! What it closed because nobody acknowledged in time.
+//! Channels closed because of a missing acknowledgement (`consumer_timeout`).
 
 use std::time::Duration;
 
@@ -13,22 +13,22 @@ use crate::servers::{READ_TIMEOUT, Server};
 const CONSUMER_TIMEOUT: Code = Code {
     id: "rabbitmq.consumer-timeout",
     severities: &[Severity::Crit],
-    when: "within the last 24 h it closed a channel because a message was not acknowledged in time (30 min by default): the worker behind it stops or loses its task",
+    when: "within the last 24 h the broker closed a channel because a message was not acknowledged in time (30 min by default): the worker stops or loses its task",
     hint: "raise consumer_timeout above the longest task and countdown, or acknowledge early",
 };
 
 static SPEC: CheckSpec = CheckSpec {
     id: "rabbitmq.log",
-    title: "consumers acknowledge in time",
+    title: "RabbitMQ consumers acknowledge in time",
     codes: &[CONSUMER_TIMEOUT],
     fixes: &[],
     timeout: Duration::from_secs(8),
 };
 
-/// How much of the end of a log is read, in bytes.
-const TAIL: u64 = 256 << 10;
+/// Bytes read from the end of a log.
+const LOG_TAIL_BYTES: u64 = 256 << 10;
 
-/// Older ones are history.
+/// Age up to which a timeout is reported.
 const RECENT: SignedDuration = SignedDuration::from_hours(24);
 
 pub(super) struct Log;
@@ -37,7 +37,7 @@ pub(super) struct Log;
 #[serde(default)]
 pub(super) struct Evidence {
     server: Server,
-    /// Lines that tell of it, oldest first.
+    /// Matching log lines, oldest first.
     lines: Vec<String>,
 }
 
@@ -61,10 +61,10 @@ impl Check for Log {
         let lines = if let (Some(id), Some(docker)) = (container, &cx.docker) {
             docker.log_tail(&id, 500, None).await?
         } else {
-            // it has its log open
+            // found among the open files of the process
             let pid = process.pid;
             let read = move |io: &Io| -> Vec<String> {
-                open_files(io, pid, ".log").iter().flat_map(|path| file_tail(io, pid, path, TAIL)).collect()
+                open_files(io, pid, ".log").iter().flat_map(|path| file_tail(io, pid, path, LOG_TAIL_BYTES)).collect()
             };
             blocking::run("its log", &format!("process {pid}"), READ_TIMEOUT, read).await?
         };
@@ -79,9 +79,9 @@ impl Check for Log {
         let Some(last) = recent.last() else { return Judgement::default() };
         let at = time_of(last);
         let when = at.map_or_else(String::new, |t| format!(", {}", ago(judged.taken_at, t)));
-        let message = format!("{} closed a channel whose consumer did not acknowledge in time{when}", judged.target.name);
+        let message = format!("{} closed a channel because its consumer did not acknowledge in time{when}", judged.target.name);
         let finding = e.server.finding(&CONSUMER_TIMEOUT, Severity::Crit, judged.target, message);
-        vec![finding.since(at).cite("log", last.as_str()).cite("times in the last day", recent.len().to_string())].into()
+        vec![finding.since(at).cite("log", last.as_str()).cite("occurrences in the last day", recent.len().to_string())].into()
     }
 }
 
@@ -97,7 +97,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_time_of_a_line_is_read() {
+    fn log_timestamp_is_parsed() {
         let line = "2026-11-21 11:00:35.123456+00:00 [error] <0.812.0> delivery acknowledgement on channel 1 timed out.";
         assert_eq!(time_of(line), "2026-11-21T11:00:35.123456Z".parse().ok());
         assert_eq!((time_of("no time here at all"), time_of("")), (None, None));

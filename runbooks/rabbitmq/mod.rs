@@ -1,4 +1,4 @@
-//! The rabbitmq runbook: does it answer, do publishers get through, do messages move?
+//! The rabbitmq runbook: availability, alarms and blocked publishers, queues, and acknowledgement timeouts.
 
 #[cfg(any(test, feature = "fuzz"))]
 pub(crate) mod fuzz;
@@ -21,7 +21,7 @@ use crate::down::down;
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct Settings {
-    /// Messages that wait, or are not acknowledged, that are warn (awesome-prometheus-alerts: 1000).
+    /// Ready or unacknowledged messages in a queue that are warn (awesome-prometheus-alerts: 1000).
     pub queue_warn: u64,
     /// Share of file descriptors or sockets in percent that is warn (awesome-prometheus-alerts: 90).
     pub descriptors_warn_percent: f64,
@@ -33,7 +33,7 @@ impl Default for Settings {
     }
 }
 
-/// What may cause what (catalogue §18).
+/// Causal links between findings (catalogue §18).
 const LINKS: &[Link] = &[
     Link::confirmed(
         "memory.oom-kill",
@@ -42,17 +42,17 @@ const LINKS: &[Link] = &[
         "the kernel killed it because the host was out of memory",
     ),
     Link::confirmed("disk.space", "rabbitmq.alarms", KeyKind::Filesystem, "the filesystem of its data is full"),
-    Link::confirmed("rabbitmq.queue", "rabbitmq.alarms", KeyKind::Server, "what nobody takes fills it"),
-    Link::confirmed("rabbitmq.up", "healthcheck.unhealthy", KeyKind::Container, "it does not answer its health test either"),
+    Link::confirmed("rabbitmq.queue", "rabbitmq.alarms", KeyKind::Server, "unconsumed messages fill it"),
+    Link::confirmed("rabbitmq.up", "healthcheck.unhealthy", KeyKind::Container, "its health check fails too"),
 ];
 
-/// What the node shows of itself, for checks that have nothing to say without it.
+/// The state that the node reports; without a session the check is skipped.
 async fn facts(cx: &ProbeCx, target: &Target) -> Result<Result<Arc<Facts>, NoFacts>, ProbeError> {
     let session = cx.rabbitmq(target).await?.map_err(|why| why.skip("rabbitmq.up"))?;
     Ok(session.facts(cx.servers.known(target)?, cx).await)
 }
 
-/// The runbook with these settings.
+/// Builds the runbook from its settings.
 #[must_use]
 pub fn runbook(settings: &Settings) -> Runbook {
     let settings = settings.clone();

@@ -1,4 +1,4 @@
-//! Do publishers get through, and does the cluster hold together?
+//! Alarms, blocked publishers, partitions and file descriptors.
 
 use std::time::Duration;
 
@@ -17,20 +17,20 @@ use crate::servers::{Server, filesystem_at};
 const ALARMS: Code = Code {
     id: "rabbitmq.alarms",
     severities: &[Severity::Crit],
-    when: "a node is above its memory watermark or below its free disk limit: publishers are blocked, on every node, while consumers go on and everything looks up",
-    hint: "drain the queues or give it memory or disk; raising the watermark only moves the wall",
+    when: "a node is above its memory watermark or below its free disk limit: publishers are blocked on every node, while consumers continue and the node looks healthy",
+    hint: "drain the queues or add memory or disk; raising the watermark only postpones the alarm",
 };
 const BLOCKED: Code = Code {
     id: "rabbitmq.blocked-connections",
     severities: &[Severity::Warn],
     when: "connections are blocked from publishing",
-    hint: "an alarm blocks them; without one it is flow control: a queue or the disk is slower than the publishers",
+    hint: "the cause is an alarm, or without one flow control: a queue or the disk is slower than the publishers",
 };
 const PARTITION: Code = Code {
     id: "rabbitmq.partition",
     severities: &[Severity::Crit],
-    when: "nodes of the cluster do not see each other, or one is down",
-    hint: "decide which side to keep, then restart the nodes of the other: `rabbitmqctl stop_app; rabbitmqctl start_app`",
+    when: "nodes of the cluster cannot reach each other, or a node is down",
+    hint: "choose the partition to keep, then restart the nodes of the other: `rabbitmqctl stop_app; rabbitmqctl start_app`",
 };
 const FDS: Code = Code {
     id: "rabbitmq.fds",
@@ -41,7 +41,7 @@ const FDS: Code = Code {
 
 static SPEC: CheckSpec = CheckSpec {
     id: "rabbitmq.node",
-    title: "publishers get through and the cluster holds together",
+    title: "RabbitMQ publishers are not blocked and the cluster is not partitioned",
     codes: &[ALARMS, BLOCKED, PARTITION, FDS],
     fixes: &[],
     timeout: Duration::from_secs(9),
@@ -56,9 +56,9 @@ pub(super) struct NodeCheck {
 pub(super) struct Evidence {
     server: Server,
     facts: Facts,
-    /// Why there are none.
+    /// The reason for missing facts.
     gap: Option<String>,
-    /// Where its data lie.
+    /// The filesystem of its data directory.
     space: Option<FsUsage>,
 }
 
@@ -99,12 +99,12 @@ impl Check for NodeCheck {
         findings.extend(blocked(judged, e, !findings.is_empty()));
         findings.extend(partition(judged, e));
         findings.extend(e.facts.nodes.iter().filter_map(|n| self.fds(judged, e, n)));
-        let gaps = e.gap.iter().map(|why| format!("{} shows nothing of itself: {why}", judged.target.name)).collect();
+        let gaps = e.gap.iter().map(|why| format!("{} does not report its state: {why}", judged.target.name)).collect();
         Judgement { findings, gaps, ..Judgement::default() }
     }
 }
 
-/// `rabbit@b` in a cluster; nothing where there is one node only.
+/// ` (rabbit@b)` in a cluster; empty for a single node.
 fn of(e: &Evidence, node: &Node) -> String {
     if e.facts.nodes.len() > 1 { format!(" ({})", node.name) } else { String::new() }
 }
@@ -116,7 +116,7 @@ fn alarms(judged: &Judged<'_>, e: &Evidence, node: &Node) -> Vec<Finding> {
         e.server
             .finding(&ALARMS, Severity::Crit, judged.target, message)
             .cite("blocked connections", published.join("\n"))
-            .cite("told by", &e.facts.source)
+            .cite("source", &e.facts.source)
     };
     let mut findings = Vec::new();
     if node.mem_alarm {
@@ -145,7 +145,7 @@ fn alarms(judged: &Judged<'_>, e: &Evidence, node: &Node) -> Vec<Finding> {
 }
 
 fn blocked(judged: &Judged<'_>, e: &Evidence, alarm: bool) -> Option<Finding> {
-    // with an alarm they are part of it
+    // with an alarm they are evidence of the alarm's finding
     (!alarm && !e.facts.blocked.is_empty()).then(|| {
         let message = format!("{} of {} blocked from publishing", count(e.facts.blocked.len(), "connection"), judged.target.name);
         let names: Vec<&str> = e.facts.blocked.iter().take(5).map(String::as_str).collect();
@@ -159,12 +159,12 @@ fn partition(judged: &Judged<'_>, e: &Evidence) -> Option<Finding> {
         .nodes
         .iter()
         .filter(|n| !n.partitions.is_empty())
-        .map(|n| format!("{} does not see {}", n.name, n.partitions.join(", ")))
+        .map(|n| format!("{} cannot reach {}", n.name, n.partitions.join(", ")))
         .collect();
     let down: Vec<String> = e.facts.nodes.iter().filter(|n| !n.running).map(|n| format!("{} is down", n.name)).collect();
-    let what: Vec<String> = apart.into_iter().chain(down).collect();
-    (!what.is_empty()).then(|| {
-        let message = format!("the cluster of {} does not hold together: {}", judged.target.name, what.join("; "));
+    let faults: Vec<String> = apart.into_iter().chain(down).collect();
+    (!faults.is_empty()).then(|| {
+        let message = format!("the cluster of {} is degraded: {}", judged.target.name, faults.join("; "));
         e.server.finding(&PARTITION, Severity::Crit, judged.target, message)
     })
 }
@@ -174,9 +174,9 @@ impl NodeCheck {
         let share = |used: u64, total: u64| used as f64 * 100.0 / total.max(1) as f64;
         let pairs = [("file descriptors", node.fd_used, node.fd_total), ("sockets", node.sockets_used, node.sockets_total)];
         let limit = self.settings.descriptors_warn_percent;
-        let (what, used, total) = pairs.into_iter().find(|(_, used, total)| *total > 0 && share(*used, *total) >= limit)?;
+        let (resource, used, total) = pairs.into_iter().find(|(_, used, total)| *total > 0 && share(*used, *total) >= limit)?;
         let message = format!(
-            "{}{} has {used} of {total} {what} in use, {}, limit {}",
+            "{}{} has {used} of {total} {resource} in use, {}, limit {}",
             judged.target.name,
             of(e, node),
             percent(share(used, total)),

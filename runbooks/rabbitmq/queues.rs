@@ -1,4 +1,4 @@
-//! Do messages move?
+//! Queue state, backlog and consumers.
 
 use std::time::Duration;
 
@@ -16,12 +16,12 @@ use crate::servers::Server;
 const QUEUE: Code = Code {
     id: "rabbitmq.queue",
     severities: &[Severity::Info, Severity::Warn, Severity::Crit],
-    when: "a queue is down or has lost its majority (crit); 1000 messages wait or are not acknowledged, or messages wait and nobody consumes (warn; info where the name says that they are put aside)",
-    hint: "look at its consumers: too few, too slow, or they do not acknowledge",
+    when: "a queue is down or has lost its majority (crit); 1000 messages are ready or unacknowledged, or messages are ready and the queue has no consumer (warn; info if the name is that of a dead-letter queue)",
+    hint: "check its consumers: too few, too slow, or they do not acknowledge",
 };
 
 static SPEC: CheckSpec =
-    CheckSpec { id: "rabbitmq.queues", title: "messages move", codes: &[QUEUE], fixes: &[], timeout: Duration::from_secs(9) };
+    CheckSpec { id: "rabbitmq.queues", title: "RabbitMQ queues are consumed", codes: &[QUEUE], fixes: &[], timeout: Duration::from_secs(9) };
 
 pub(super) struct Queues {
     pub(super) settings: Settings,
@@ -47,9 +47,9 @@ impl Check for Queues {
 
     async fn probe(&self, cx: &ProbeCx, target: &Target) -> Result<Evidence, ProbeError> {
         let facts =
-            facts(cx, target).await?.map_err(|_| ProbeError::Skip("its queues cannot be seen: see rabbitmq.node".to_owned()))?;
+            facts(cx, target).await?.map_err(|_| ProbeError::Skip("its queues cannot be read: see rabbitmq.node".to_owned()))?;
         let queues = facts.queues.iter().filter(|q| self.severity(q).is_some()).cloned().collect();
-        // what is well is not worth keeping
+        // queues without a finding are not stored
         Ok(Evidence {
             server: Server::of(cx, target)?,
             facts: Facts { queues, source: facts.source.clone(), ..Facts::default() },
@@ -79,11 +79,11 @@ impl Queues {
         let limit = self.settings.queue_warn;
         let aside = ["dead", "dlq", "dlx", "error", "failed", "parking"].iter().any(|w| q.name.to_lowercase().contains(w));
         if matches!(q.state.as_str(), "down" | "minority" | "stopped" | "crashed") {
-            return Some((Severity::Crit, format!("it is {}, nothing can be published to it or consumed from it", q.state)));
+            return Some((Severity::Crit, format!("it is {}: messages can neither be published nor consumed", q.state)));
         }
         if q.consumers == 0 && q.ready > 0 {
             let severity = if aside { Severity::Info } else { Severity::Warn };
-            return Some((severity, format!("{} wait and nobody consumes", count_of(q.ready))));
+            return Some((severity, format!("{} wait and the queue has no consumer", count_of(q.ready))));
         }
         if q.ready > limit {
             return Some((Severity::Warn, format!("{} messages wait, limit {}", count_of(q.ready), count_of(limit))));

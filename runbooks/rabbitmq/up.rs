@@ -1,4 +1,4 @@
-//! Does it greet a client?
+//! Availability: the AMQP handshake.
 
 use std::time::Duration;
 
@@ -11,12 +11,12 @@ use crate::servers::{Server, Silence};
 const UP: Code = Code {
     id: "rabbitmq.up",
     severities: &[Severity::Crit],
-    when: "it does not run, refuses connections, does not greet a client in time, or speaks something else",
-    hint: "look at its log; a node that was not stopped cleanly may wait for the others of its cluster",
+    when: "the broker is not running, refuses connections, does not complete the AMQP handshake in time, or speaks another protocol",
+    hint: "check its log; a node that was not stopped cleanly may wait for the other nodes of its cluster",
 };
 
 static SPEC: CheckSpec =
-    CheckSpec { id: "rabbitmq.up", title: "it greets clients", codes: &[UP], fixes: &[], timeout: Duration::from_secs(8) };
+    CheckSpec { id: "rabbitmq.up", title: "RabbitMQ accepts AMQP connections", codes: &[UP], fixes: &[], timeout: Duration::from_secs(8) };
 
 pub(super) struct Up;
 

@@ -1,4 +1,4 @@
-//! Can another client connect?
+//! Client connections.
 
 use std::time::Duration;
 
@@ -17,13 +17,13 @@ use crate::servers::Server;
 const CLIENTS: Code = Code {
     id: "redis.clients",
     severities: &[Severity::Warn, Severity::Crit],
-    when: "80 % (warn) or 90 % (crit) of its connections are taken, or connections were refused since the last run (crit)",
-    hint: "find who holds them: usually a pool per worker process that is never closed; maxclients is lowered silently when the limit on open files is low",
+    when: "80 % (warn) or 90 % (crit) of its connections are in use, or connections were rejected since the last run (crit)",
+    hint: "find the clients that hold them: usually a pool per worker process that is never closed; Redis lowers maxclients silently if the limit on open files is low",
 };
 
 static SPEC: CheckSpec = CheckSpec {
     id: "redis.clients",
-    title: "clients can connect",
+    title: "Redis has free client connections",
     codes: &[CLIENTS],
     fixes: &[],
     timeout: Duration::from_secs(8),
@@ -39,7 +39,7 @@ pub(super) struct Evidence {
     server: Server,
     info: Info,
     maxclients: Option<u64>,
-    /// An hour ago at most.
+    /// The counter of the oldest run within an hour.
     before: Option<Sample>,
     /// Connections by address and name, most first.
     holders: Vec<(String, u64)>,
@@ -80,13 +80,13 @@ impl Check for Clients {
         let sample = rejected.map(|n| Sample::count(object, "rejected_connections", judged.taken_at, n));
         let finding = self.severity(e).map(|(severity, limit)| {
             let (connected, max) = (e.info.number("connected_clients").unwrap_or(0), e.maxclients.unwrap_or(0));
-            let refused = refused(e);
-            let refused =
-                if refused > 0 { format!(", and {} were refused since the last run", count_of(refused)) } else { String::new() };
+            let since = rejected_since(e);
+            let rejections =
+            if since > 0 { format!(", and {} were rejected since the last run", count_of(since)) } else { String::new() };
             let share = connected as f64 * 100.0 / max.max(1) as f64;
             let message =
-                format!("{name} has {connected} of {max} connections, {}, limit {}{refused}", percent(share), percent(limit));
-            let holders: Vec<String> = e.holders.iter().map(|(who, n)| format!("{who} {n}")).collect();
+                format!("{name} has {connected} of {max} connections, {}, limit {}{rejections}", percent(share), percent(limit));
+            let holders: Vec<String> = e.holders.iter().map(|(client, n)| format!("{client} {n}")).collect();
             e.server.finding(&CLIENTS, severity, judged.target, message).cite("held by", holders.join(", "))
         });
         let findings: Vec<Finding> = finding.into_iter().collect();
@@ -94,7 +94,7 @@ impl Check for Clients {
     }
 }
 
-fn refused(e: &Evidence) -> u64 {
+fn rejected_since(e: &Evidence) -> u64 {
     grown(e.info.number("rejected_connections"), e.before.as_ref())
 }
 
@@ -103,7 +103,7 @@ impl Clients {
         let max = e.maxclients.filter(|m| *m > 0)?;
         let share = e.info.number("connected_clients")? as f64 * 100.0 / max as f64;
         let s = &self.settings;
-        if share >= s.clients_crit_percent || refused(e) > 0 {
+        if share >= s.clients_crit_percent || rejected_since(e) > 0 {
             Some((Severity::Crit, s.clients_crit_percent))
         } else if share >= s.clients_warn_percent {
             Some((Severity::Warn, s.clients_warn_percent))
@@ -113,7 +113,7 @@ impl Clients {
     }
 }
 
-/// The addresses with most connections, with the name their clients gave themselves.
+/// The addresses with the most connections, with their client names (`CLIENT SETNAME`).
 fn holders(list: &str) -> Vec<(String, u64)> {
     let mut by_holder: BTreeMap<String, u64> = BTreeMap::new();
     for client in list.lines().map(super::client) {
@@ -132,7 +132,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn holders_are_counted_by_host_and_name() {
+    fn connections_are_counted_by_host_and_name() {
         let list = "id=3 addr=10.0.0.2:4711 laddr=x name=app cmd=get\nid=4 addr=10.0.0.2:4712 name=app cmd=get\nid=5 addr=10.0.0.3:1 name= cmd=ping\n";
         assert_eq!(holders(list), [("10.0.0.2 (app)".to_owned(), 2), ("10.0.0.3".to_owned(), 1)]);
     }

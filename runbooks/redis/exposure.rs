@@ -1,4 +1,4 @@
-//! Who may talk to it, and was it restarted just now?
+//! Access without authentication, and recent restarts.
 
 use std::time::Duration;
 
@@ -16,22 +16,22 @@ use crate::servers::Server;
 const EXPOSED: Code = Code {
     id: "redis.exposed",
     severities: &[Severity::Info, Severity::Crit],
-    when: "anybody who reaches this machine may use it: no login, no protected mode, and it listens (or its container publishes its port) on every address (crit); the same inside a container's network only (info)",
-    hint: "bind it to the addresses that need it and set `requirepass` or ACL users: an open Redis is a remote shell",
+    when: "the server accepts commands from any client that reaches this host: no authentication, no protected mode, and it listens (or its container publishes its port) on every address (crit); the same inside a container's network only (info)",
+    hint: "bind it to the required addresses and set `requirepass` or ACL users: an open Redis is a remote shell",
 };
 const RESTARTED: Code = Code {
     id: "redis.restarted",
     severities: &[Severity::Info, Severity::Warn],
-    when: "it was started less than 10 min ago while the machine was up: info, warn when it saves nothing and held more at an earlier run of opsctl within a day",
-    hint: "find out why it was restarted; workers of old kombu versions do not take work again after that",
+    when: "the server was started less than 10 min ago while the host was up: info, warn if it has no persistence and held more keys at an earlier run of opsctl within a day",
+    hint: "find the cause of the restart; workers with old kombu versions do not resume consuming afterwards",
 };
 
-/// How far back it is compared, in seconds.
+/// Period of the comparison, in seconds.
 const DAY: i64 = 86_400;
 
 static SPEC: CheckSpec = CheckSpec {
     id: "redis.exposure",
-    title: "only who should may use it, and it stays up",
+    title: "Redis requires authentication and was not restarted",
     codes: &[EXPOSED, RESTARTED],
     fixes: &[],
     timeout: Duration::from_secs(8),
@@ -46,20 +46,20 @@ pub(super) struct Exposure {
 pub(super) struct Evidence {
     server: Server,
     info: Info,
-    /// It answers without a login.
+    /// The server accepts commands without authentication.
     open: bool,
     bind: Option<String>,
     protected_mode: Option<String>,
     save: Option<String>,
-    /// Host addresses its container publishes its port on.
+    /// Host addresses on which the container publishes the server's port.
     published: Vec<String>,
-    /// It lives in the network of the host.
+    /// The server is in the network namespace of the host.
     host_network: bool,
-    /// Seconds since the machine booted.
+    /// Seconds since the host booted.
     host_uptime_s: u64,
     /// Keys in all databases.
     keys: u64,
-    /// The same within the last day, also of an earlier run of the server.
+    /// The oldest such count within a day, also from before a restart of the server.
     before: Option<Sample>,
 }
 
@@ -109,20 +109,21 @@ impl Check for Exposure {
 
     fn judge(&self, judged: &Judged<'_>, e: &Evidence) -> Judgement {
         let findings = [exposed(judged, e), self.restarted(judged, e)].into_iter().flatten().collect();
-        // by the installation, not by the run: a restart must not make it forgotten
+        // keyed by the installation, not by the process: the count must survive a restart
         let sample = Sample::count(&judged.target.id, "keys", judged.taken_at, e.keys);
         Judgement { findings, samples: vec![sample], ..Judgement::default() }
     }
 }
 
-/// Whether an address is only this machine's own.
-fn is_local(address: &str) -> bool {
+/// Whether an address is a loopback address.
+fn is_loopback(address: &str) -> bool {
     let address = address.trim_start_matches('-');
     address == "localhost" || address.parse::<std::net::IpAddr>().is_ok_and(|a| a.is_loopback())
 }
 
 fn exposed(judged: &Judged<'_>, e: &Evidence) -> Option<Finding> {
-    // without its setting nothing is known; protected mode lets only the loopback in while there is neither bind nor password
+    // without the `bind` setting nothing is known; protected mode accepts only loopback clients while
+    // neither bind nor password is set
     let bind = e.bind.as_deref()?;
     let everywhere =
         bind.is_empty() || bind.split_whitespace().any(|a| matches!(a.trim_start_matches('-'), "0.0.0.0" | "*" | "::"));
@@ -130,7 +131,7 @@ fn exposed(judged: &Judged<'_>, e: &Evidence) -> Option<Finding> {
         return None;
     }
     let name = &judged.target.name;
-    let published: Vec<&str> = e.published.iter().map(String::as_str).filter(|a| !is_local(a)).collect();
+    let published: Vec<&str> = e.published.iter().map(String::as_str).filter(|a| !is_loopback(a)).collect();
     let finding = |severity, message: String| {
         e.server
             .finding(&EXPOSED, severity, judged.target, message)
@@ -138,20 +139,20 @@ fn exposed(judged: &Judged<'_>, e: &Evidence) -> Option<Finding> {
             .cite_opt("protected-mode", e.protected_mode.clone())
     };
     if e.host_network {
-        Some(finding(Severity::Crit, format!("{name} listens on every address and wants no login")))
+        Some(finding(Severity::Crit, format!("{name} listens on every address and requires no authentication")))
     } else if let Some(address) = published.first() {
         let address = if address.is_empty() { "every address" } else { address };
-        Some(finding(Severity::Crit, format!("{name} wants no login and its port is published on {address}")))
+        Some(finding(Severity::Crit, format!("{name} requires no authentication and its port is published on {address}")))
     } else {
-        // the official image is made like this: only its networks reach it
-        Some(finding(Severity::Info, format!("{name} wants no login: whatever shares a network with its container may use it")))
+        // the default of the official image: reachable only from the container's networks
+        Some(finding(Severity::Info, format!("{name} requires no authentication: any container in its networks can use it")))
     }
 }
 
 impl Exposure {
     fn restarted(&self, judged: &Judged<'_>, e: &Evidence) -> Option<Finding> {
         let uptime = e.info.number("uptime_in_seconds").filter(|u| *u < self.settings.restarted_s)?;
-        // everything is young after a boot
+        // after a boot every server was started recently
         if e.host_uptime_s < uptime + self.settings.restarted_s {
             return None;
         }
@@ -161,7 +162,7 @@ impl Exposure {
         let held = e.before.as_ref().map_or(0, Sample::as_count);
         Some(if forgets && held > e.keys {
             let message =
-                format!("{name} was started {age} ago, saves nothing, and has {} of the {held} keys it held before", e.keys);
+                format!("{name} was started {age} ago, has no persistence, and has {} of the {held} keys it held before", e.keys);
             e.server.finding(&RESTARTED, Severity::Warn, judged.target, message)
         } else {
             e.server.finding(&RESTARTED, Severity::Info, judged.target, format!("{name} was started {age} ago"))

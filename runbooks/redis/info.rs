@@ -1,4 +1,4 @@
-//! `INFO`, as far as a check needs it.
+//! Fields of `INFO`.
 
 use std::collections::BTreeMap;
 
@@ -8,13 +8,13 @@ use opsctl_core::probe::{ProbeCx, ProbeError};
 use serde::{Deserialize, Serialize};
 use std::sync::Arc;
 
-/// Some lines of `INFO`, by their keys. A server that does not have one (Dragonfly, an old version) leaves it out.
+/// Selected fields of `INFO`. A field that the server does not have (Dragonfly, an old version) is absent.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(transparent)]
 pub(super) struct Info(BTreeMap<String, String>);
 
 impl Info {
-    /// The lines with these keys.
+    /// Reads the fields with these keys.
     pub(super) async fn of(session: &Session, keys: &[&str]) -> Result<Self, ProbeError> {
         let all = session.info().await.map_err(no_info)?;
         Ok(Self(keys.iter().filter_map(|k| Some(((*k).to_owned(), all.get(*k)?.clone()))).collect()))
@@ -28,7 +28,8 @@ impl Info {
         self.text(key) == Some(value)
     }
 
-    /// A whole number; none when it is not there or not one (`rdb_last_bgsave_time_sec:-1` is none yet).
+    /// A non-negative integer; `None` if the field is absent or has another value
+    /// (`rdb_last_bgsave_time_sec:-1` before the first save).
     pub(super) fn number(&self, key: &str) -> Option<u64> {
         self.text(key)?.parse().ok()
     }
@@ -38,19 +39,19 @@ impl Info {
     }
 }
 
-/// The session, for checks that have nothing to say without one.
+/// The session; without one the check is skipped.
 pub(super) async fn session(cx: &ProbeCx, target: &Target) -> Result<Arc<Session>, ProbeError> {
     cx.redis(target).await?.map_err(|why| why.skip("redis.up"))
 }
 
 fn no_info(why: NoAnswer) -> ProbeError {
     match why {
-        // a script blocks it, or this user may not ask
+        // a script blocks the server, or this user lacks the permission
         NoAnswer::Said(said) if said.code == "BUSY" => {
-            ProbeError::Skip("it answers nothing else while a script runs: see redis.up".to_owned())
+            ProbeError::Skip("it accepts no other command while a script runs: see redis.up".to_owned())
         }
         NoAnswer::Said(said) => ProbeError::failed("INFO", "the server", &format!("{} {}", said.code, said.message)),
-        // it has answered a moment ago: this is not its silence, it is what we do not know
+        // the server answered a moment ago: this is a gap, not an outage
         NoAnswer::Lost(why) => ProbeError::failed("INFO", "the server", &why.words()),
     }
 }

@@ -1,4 +1,4 @@
-//! Is it quick?
+//! Latency of PING, fork and disk writes.
 
 use std::time::{Duration, Instant};
 
@@ -18,13 +18,13 @@ const LATENCY: Code = Code {
     id: "redis.latency",
     severities: &[Severity::Warn],
     when: "the slowest of 20 PINGs takes over 100 ms, the last fork took over 1 s, or writes waited for the disk since the last run",
-    hint: "look at the slow log, at large keys (`redis-cli --bigkeys`) and at what else keeps the disk and the processors busy",
+    hint: "check the slow log, large keys (`redis-cli --bigkeys`) and the other load on the disk and the processors",
 };
 
 static SPEC: CheckSpec =
-    CheckSpec { id: "redis.latency", title: "it is quick", codes: &[LATENCY], fixes: &[], timeout: Duration::from_secs(8) };
+    CheckSpec { id: "redis.latency", title: "Redis latency is within limits", codes: &[LATENCY], fixes: &[], timeout: Duration::from_secs(8) };
 
-/// How often is asked (catalogue §8).
+/// Number of PINGs per run (catalogue §8).
 const PINGS: usize = 20;
 
 pub(super) struct Latency {
@@ -36,11 +36,11 @@ pub(super) struct Latency {
 pub(super) struct Evidence {
     server: Server,
     info: Info,
-    /// The slowest answer, in milliseconds.
+    /// The slowest reply, in milliseconds.
     slowest_ms: f64,
-    /// Slowest commands: name and milliseconds; no arguments, which are other people's data.
+    /// Slowest commands: name and milliseconds, without arguments, which may contain private data.
     slow: Vec<(String, f64)>,
-    /// An hour ago at most.
+    /// The counter of the oldest run within an hour.
     before: Option<Sample>,
 }
 
@@ -61,7 +61,7 @@ impl Check for Latency {
         let info = Info::of(&session, &["latest_fork_usec", "aof_delayed_fsync"]).await?;
         let before = cx.history.oldest(&server.object(target), "aof_delayed_fsync", 3600);
         let mut slowest_ms: f64 = 0.0;
-        // an answer of any kind counts; one alone may meet a moment in which we were not run ourselves
+        // any reply counts; a single slow one may be a moment in which opsctl itself was not scheduled
         let mut slow_ones = 0;
         for _ in 0..PINGS {
             let started = Instant::now();

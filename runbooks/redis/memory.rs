@@ -1,4 +1,4 @@
-//! Does it have room, and what happens when it has none?
+//! Memory use, evictions, fragmentation and the risk of a failed fork.
 
 use std::time::Duration;
 
@@ -20,43 +20,43 @@ use crate::servers::{READ_TIMEOUT, Server};
 const MEMORY: Code = Code {
     id: "redis.memory",
     severities: &[Severity::Warn, Severity::Crit],
-    when: "90 % of maxmemory are used (warn), 98 %, or writes were refused for it since the last run (crit); without maxmemory, 75 % (warn) or 90 % (crit) of what its container or the machine has",
-    hint: "find what grew (`redis-cli --bigkeys`); set an expiry, raise maxmemory within the container's limit, or give it more memory",
+    when: "90 % of maxmemory are used (warn), 98 %, or writes were rejected because of it since the last run (crit); without maxmemory, 75 % (warn) or 90 % (crit) of the memory of its container or the host",
+    hint: "find the keys that grew (`redis-cli --bigkeys`); set an expiry, raise maxmemory within the container's limit, or raise that limit",
 };
 const EVICTIONS: Code = Code {
     id: "redis.evictions",
     severities: &[Severity::Info, Severity::Warn],
-    when: "it throws keys away to make room: info for a cache, warn when it holds some application's tasks and may throw any key away",
-    hint: "for a cache look at the hit rate; a broker must never evict: set maxmemory-policy noeviction",
+    when: "the server evicts keys: info for a cache, warn if it is a task broker and its policy may evict any key",
+    hint: "for a cache check the hit rate; a broker must never evict: set maxmemory-policy noeviction",
 };
 const BROKER_POLICY: Code = Code {
     id: "redis.broker-policy",
     severities: &[Severity::Warn],
-    when: "it holds some application's tasks, has a maxmemory, and its policy throws keys away when that is reached",
-    hint: "set maxmemory-policy noeviction: with volatile-* bindings and locks go, with allkeys-* the tasks themselves",
+    when: "the server is a task broker, has a maxmemory, and its policy evicts keys once that is reached",
+    hint: "set maxmemory-policy noeviction: volatile-* evicts bindings and locks, allkeys-* the tasks themselves",
 };
 const FRAG: Code = Code {
     id: "redis.frag",
     severities: &[Severity::Warn],
-    when: "it holds over 1.5 times the memory it uses and over 512 MB more, or less than it uses: it is swapped out",
-    hint: "activedefrag yes where its allocator can; a restart gives the memory back, after a save",
+    when: "RSS is over 1.5 times the used memory and over 512 MB larger, or smaller than the used memory: the server is swapped out",
+    hint: "set activedefrag yes if its allocator supports it; a restart after a save releases the memory",
 };
 const FORK_RISK: Code = Code {
     id: "redis.fork-risk",
     severities: &[Severity::Info, Severity::Warn],
-    when: "vm.overcommit_memory is 0 and it holds over half of the memory that is available: the fork for the next snapshot may fail (warn); transparent huge pages are always on (info)",
-    hint: "vm.overcommit_memory = 1, as Redis itself asks at its start",
+    when: "vm.overcommit_memory is 0 and RSS is over half of the available memory: the fork for the next snapshot may fail (warn); transparent huge pages are set to always (info)",
+    hint: "set vm.overcommit_memory = 1, as Redis recommends in its log at startup",
 };
 
 const MAXMEMORY: FixSpec = FixSpec {
     id: "redis.maxmemory",
     risk: Risk::R1,
-    title: "set maxmemory to 75 % of the container's limit, so that keys go instead of the whole server",
+    title: "set maxmemory to 75 % of the container's limit, so that the OOM killer does not kill the server",
 };
 
 static SPEC: CheckSpec = CheckSpec {
     id: "redis.memory",
-    title: "it has room",
+    title: "Redis memory is within limits",
     codes: &[MEMORY, EVICTIONS, BROKER_POLICY, FRAG, FORK_RISK],
     fixes: &[MAXMEMORY],
     timeout: Duration::from_secs(8),
@@ -75,11 +75,11 @@ const KEYS: &[&str] = &[
     "dragonfly_version",
 ];
 
-/// How far back counters are compared, in seconds.
-const HOUR: i64 = 3600;
+/// Period over which counters are compared, in seconds.
+const COUNTER_PERIOD_S: i64 = 3600;
 
-/// Fragmentation below this is noise, in bytes (catalogue: the ratio is 1.56 at 12 MB).
-const FRAG_BYTES: u64 = 512 << 20;
+/// Fragmentation below this is ignored, in bytes (catalogue: the ratio is 1.56 at 12 MB).
+const MIN_FRAG_BYTES: u64 = 512 << 20;
 
 pub(super) struct Memory {
     pub(super) settings: Settings,
@@ -95,7 +95,7 @@ pub(super) struct Evidence {
     /// `MemTotal` and `MemAvailable`, in bytes.
     total: Option<u64>,
     available: Option<u64>,
-    /// Counters an hour ago at most, of the same run of the server.
+    /// Counters of the oldest run within an hour, of the same server process.
     before_evicted: Option<Sample>,
     before_refused: Option<Sample>,
     broker: BrokerKeys,
@@ -130,18 +130,18 @@ impl Check for Memory {
         let object = server.object(target);
         let mut e = Evidence {
             info,
-            // what a server elsewhere has is not told by this machine
+            // the memory of a remote server is not known here
             limit: limit.filter(|_| process.is_some()),
             total: process.and(memory.as_ref().map(|m| m.total)),
             available: process.and(memory.as_ref().and_then(|m| m.available)),
-            before_evicted: cx.history.oldest(&object, "evicted_keys", HOUR),
-            before_refused: cx.history.oldest(&object, "refused_for_memory", HOUR),
+            before_evicted: cx.history.oldest(&object, "evicted_keys", COUNTER_PERIOD_S),
+            before_refused: cx.history.oldest(&object, "refused_for_memory", COUNTER_PERIOD_S),
             overcommit: process.and(overcommit),
             huge_pages: process.and(huge_pages),
             server,
             ..Evidence::default()
         };
-        // without a limit nothing is evicted, whatever the policy says
+        // without a limit nothing is evicted, regardless of the policy
         if e.info.number("maxmemory").is_some_and(|m| m > 0) && !e.info.is("maxmemory_policy", "noeviction") {
             e.broker = broker_keys::find(&session).await.unwrap_or_default();
         }
@@ -171,12 +171,12 @@ impl Check for Memory {
 
     fn plan(&self, _fix: &str, finding: &Finding, judged: &Judged<'_>, e: &Evidence) -> Result<Plan, Refusal> {
         let name = &judged.target.name;
-        let limit = e.limit.ok_or_else(|| Refusal::Precondition(format!("{name} has no memory limit to stay below")))?;
+        let limit = e.limit.ok_or_else(|| Refusal::Precondition(format!("{name} has no memory limit")))?;
         let wanted = limit / 4 * 3;
         let used = e.info.number("used_memory").unwrap_or(u64::MAX);
         if used > wanted {
             return Err(Refusal::Precondition(format!(
-                "{name} uses {}, more than the {} that would be set: it would have to throw keys away at once",
+                "{name} uses {}, more than the {} that would be set: it would have to evict keys at once",
                 bytes(used),
                 bytes(wanted)
             )));
@@ -187,16 +187,16 @@ impl Check for Memory {
             value: value.to_string(),
         };
         let policy = e.info.text("maxmemory_policy").unwrap_or("noeviction");
-        let then = if policy == "noeviction" { "writes are refused".to_owned() } else { format!("keys go ({policy})") };
+        let then = if policy == "noeviction" { "writes are rejected".to_owned() } else { format!("keys are evicted ({policy})") };
         Ok(Plan::new(&MAXMEMORY, &SPEC, finding, judged.target, vec![set(wanted)])
             .undo(vec![set(0)])
             .affects([format!("at {} of its {} {then}", bytes(wanted), bytes(limit))])
-            .recurs("lost at its next start: write `maxmemory` into its configuration too"))
+            .recurs("lost at the next restart: also set `maxmemory` in its configuration file"))
     }
 }
 
 impl Evidence {
-    /// Commands refused because there was no room; the server counts its error replies since 6.2.
+    /// Commands rejected with `OOM`; the server counts error replies since 6.2.
     fn refused(&self) -> Option<u64> {
         self.info.text("errorstat_OOM")?.strip_prefix("count=")?.parse().ok()
     }
@@ -209,7 +209,7 @@ impl Memory {
         let s = &self.settings;
         let max = e.info.number("maxmemory").unwrap_or(0);
         if max > 0 {
-            // what replicas and the append-only file wait in is not counted
+            // buffers of replicas and of the append-only file are not counted
             let counted = used.saturating_sub(e.info.number("mem_not_counted_for_evict").unwrap_or(0));
             let share = counted as f64 * 100.0 / max as f64;
             let keeps = e.info.is("maxmemory_policy", "noeviction");
@@ -219,13 +219,13 @@ impl Memory {
             } else if keeps && share >= s.maxmemory_warn_percent {
                 (Severity::Warn, s.maxmemory_warn_percent)
             } else {
-                // a cache is full by design: evictions tell
+                // a cache is full by design: see redis.evictions
                 return None;
             };
             let effect = if refused > 0 {
-                format!(", and it refused {} writes since the last run", count_of(refused))
+                format!(", and it rejected {} writes since the last run", count_of(refused))
             } else if share >= s.maxmemory_crit_percent {
-                ", and it refuses writes when that is full".to_owned()
+                ", and it rejects writes once that is reached".to_owned()
             } else {
                 String::new()
             };
@@ -243,9 +243,9 @@ impl Memory {
             });
         }
         let rss = e.info.number("used_memory_rss").unwrap_or(used);
-        let (have, whose) = match (e.limit, e.total) {
-            (Some(limit), total) if total.is_none_or(|t| limit < t) => (limit, "its limit"),
-            (_, Some(total)) => (total, "the machine"),
+        let (have, limit_of) = match (e.limit, e.total) {
+        (Some(limit), total) if total.is_none_or(|t| limit < t) => (limit, "its limit"),
+        (_, Some(total)) => (total, "the host"),
             _ => return None,
         };
         let share = rss as f64 * 100.0 / have.max(1) as f64;
@@ -255,7 +255,7 @@ impl Memory {
             _ => return None,
         };
         let message = format!(
-            "{name} has no maxmemory and holds {} of {whose} {}, {}, limit {}",
+            "{name} has no maxmemory and uses {} of {limit_of} {}, {}, limit {}",
             bytes(rss),
             bytes(have),
             percent(share),
@@ -273,13 +273,13 @@ fn evictions(judged: &Judged<'_>, e: &Evidence) -> Option<Finding> {
     let any = e.info.text("maxmemory_policy").is_some_and(|p| p.starts_with("allkeys"));
     if any && !e.broker.is_empty() && since > 0 {
         let message = format!(
-            "{name} threw {} keys away since the last run and is the broker of {}: tasks may be among them",
+            "{name} evicted {} keys since the last run and is the broker of {}: tasks may be among them",
             count_of(since),
             e.broker
         );
         return Some(e.server.finding(&EVICTIONS, Severity::Warn, judged.target, message));
     }
-    let message = format!("{name} threw {} keys away since its start to make room", count_of(evicted));
+    let message = format!("{name} evicted {} keys since its start", count_of(evicted));
     Some(e.server.finding(&EVICTIONS, Severity::Info, judged.target, message))
 }
 
@@ -288,7 +288,7 @@ fn broker_policy(judged: &Judged<'_>, e: &Evidence) -> Option<Finding> {
     let max = e.info.number("maxmemory").filter(|m| *m > 0)?;
     (!e.broker.is_empty()).then(|| {
         let message = format!(
-            "{} is the broker of {} and throws keys away at {} (maxmemory-policy {policy})",
+            "{} is the broker of {} and evicts keys at {} (maxmemory-policy {policy})",
             judged.target.name,
             e.broker,
             bytes(max)
@@ -299,16 +299,16 @@ fn broker_policy(judged: &Judged<'_>, e: &Evidence) -> Option<Finding> {
 
 fn frag(judged: &Judged<'_>, e: &Evidence) -> Option<Finding> {
     let (used, rss) = (e.info.number("used_memory")?, e.info.number("used_memory_rss")?);
-    // Dragonfly counts otherwise
+    // Dragonfly counts memory differently
     if e.info.text("dragonfly_version").is_some() || used == 0 {
         return None;
     }
     let ratio = e.info.decimal("mem_fragmentation_ratio").unwrap_or(rss as f64 / used as f64);
     let name = &judged.target.name;
-    let message = if ratio > 1.5 && rss.saturating_sub(used) > FRAG_BYTES {
-        format!("{name} holds {} for {} of data, {ratio:.1} times, limit 1.5", bytes(rss), bytes(used))
-    } else if ratio < 0.9 && used.saturating_sub(rss) > FRAG_BYTES {
-        format!("{name} uses {} and only {} of it are in memory: it is swapped out", bytes(used), bytes(rss))
+    let message = if ratio > 1.5 && rss.saturating_sub(used) > MIN_FRAG_BYTES {
+        format!("{name} has an RSS of {} for {} of data, {ratio:.1} times, limit 1.5", bytes(rss), bytes(used))
+    } else if ratio < 0.9 && used.saturating_sub(rss) > MIN_FRAG_BYTES {
+        format!("{name} uses {} and only {} of it are resident: it is swapped out", bytes(used), bytes(rss))
     } else {
         return None;
     };
@@ -320,15 +320,15 @@ fn fork_risk(judged: &Judged<'_>, e: &Evidence) -> Option<Finding> {
     let name = &judged.target.name;
     if e.overcommit.as_deref() == Some("0") && e.available.is_some_and(|a| rss > a / 2) {
         let message = format!(
-            "{name} holds {} and {} are available, with vm.overcommit_memory 0: the fork for the next snapshot may fail",
+            "{name} has an RSS of {}, {} are available and vm.overcommit_memory is 0: the fork for the next snapshot may fail",
             bytes(rss),
             bytes(e.available.unwrap_or(0))
         );
         return Some(e.server.finding(&FORK_RISK, Severity::Warn, judged.target, message).key(KeyKind::Host, "host"));
     }
-    // [always] madvise never; small servers do not feel it
+    // [always] madvise never; small servers are not affected
     (e.huge_pages.as_deref().is_some_and(|t| t.contains("[always]")) && rss > 1 << 30).then(|| {
-        let message = format!("transparent huge pages are always on: snapshots of {name} make it slow and large");
+        let message = format!("transparent huge pages are set to always: snapshots of {name} increase its latency and memory use");
         e.server
             .finding(&FORK_RISK, Severity::Info, judged.target, message)
             .hint("echo madvise > /sys/kernel/mm/transparent_hugepage/enabled, and at boot")

@@ -1,4 +1,4 @@
-//! The redis runbook: does it answer, is what it holds safe, and does it have room? Also Valkey, KeyDB and Dragonfly.
+//! The redis runbook: availability, persistence, memory, clients, replication and exposure of Redis, Valkey, KeyDB and Dragonfly.
 
 mod clients;
 mod exposure;
@@ -21,17 +21,17 @@ use crate::down::down;
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct Settings {
-    /// Seconds of loading left that are crit (judgement).
+    /// Remaining loading time in seconds that is crit (judgement).
     pub loading_crit_s: u64,
     /// Seconds a snapshot may take before warn (netdata health.d/redis.conf: 600).
     pub bgsave_warn_s: u64,
     /// The same for crit (netdata: 1200).
     pub bgsave_crit_s: u64,
-    /// Share of maxmemory in percent that is warn when nothing may be evicted (awesome-prometheus-alerts: 90).
+    /// Share of maxmemory in percent that is warn with the policy noeviction (awesome-prometheus-alerts: 90).
     pub maxmemory_warn_percent: f64,
     /// The same for crit (judgement).
     pub maxmemory_crit_percent: f64,
-    /// Share in percent of its container's limit or of the machine's memory that is warn without maxmemory (judgement).
+    /// Share in percent of the container's limit or of the host's memory that is warn without maxmemory (judgement).
     pub unlimited_warn_percent: f64,
     /// The same for crit (judgement).
     pub unlimited_crit_percent: f64,
@@ -39,11 +39,11 @@ pub struct Settings {
     pub clients_warn_percent: f64,
     /// The same for crit (judgement).
     pub clients_crit_percent: f64,
-    /// Seconds without a word from its master that are warn for a replica (catalogue: 30).
+    /// Seconds without data from its master that are warn for a replica (catalogue: 30).
     pub replica_silent_s: u64,
     /// Milliseconds of the slowest PING that are warn (judgement).
     pub latency_warn_ms: f64,
-    /// Age in seconds below which a start is worth a line (catalogue: 600).
+    /// Uptime in seconds below which a restart is reported (catalogue: 600).
     pub restarted_s: u64,
 }
 
@@ -66,21 +66,21 @@ impl Default for Settings {
     }
 }
 
-/// What may cause what (catalogue §18).
+/// Causal links between findings (catalogue §18).
 const LINKS: &[Link] = &[
     Link::confirmed("memory.oom-kill", "redis.up", KeyKind::Container, "the kernel killed it because the host was out of memory"),
-    Link::confirmed("redis.up", "healthcheck.unhealthy", KeyKind::Container, "it does not answer its health test either"),
+    Link::confirmed("redis.up", "healthcheck.unhealthy", KeyKind::Container, "its health check fails too"),
     Link::confirmed(
         "redis.persistence",
         "healthcheck.unhealthy",
         KeyKind::Container,
-        "it refuses even PING while it cannot save",
+        "it rejects even PING while it cannot save",
     ),
     Link::confirmed("disk.space", "redis.persistence", KeyKind::Filesystem, "the filesystem of its data is full"),
     Link::confirmed("disk.inodes", "redis.persistence", KeyKind::Filesystem, "the filesystem of its data has no inodes left"),
     Link::confirmed("disk.readonly", "redis.persistence", KeyKind::Filesystem, "the filesystem of its data is read-only"),
-    Link::confirmed("redis.fork-risk", "redis.persistence", KeyKind::Server, "the kernel refuses the memory for the fork"),
-    Link::confirmed("redis.replication", "redis.up", KeyKind::Server, "without its master it answers nothing"),
+    Link::confirmed("redis.fork-risk", "redis.persistence", KeyKind::Server, "the kernel rejects the fork for lack of memory"),
+    Link::confirmed("redis.replication", "redis.up", KeyKind::Server, "without its master it rejects every command"),
     Link::confirmed(
         "memory.oom-kill",
         "redis.restarted",
@@ -92,19 +92,19 @@ const LINKS: &[Link] = &[
         "memory.overcommit",
         "redis.persistence",
         KeyKind::Host,
-        "no more memory may be promised, and a fork promises all of it again",
+        "the commit limit is reached, and a fork commits the whole memory again",
     ),
-    Link::confirmed("redis.broker-policy", "redis.evictions", KeyKind::Server, "its policy is to throw keys away"),
+    Link::confirmed("redis.broker-policy", "redis.evictions", KeyKind::Server, "its policy evicts keys"),
     Link::likely("memory.pressure", "redis.latency", KeyKind::Host, "everything waits for memory"),
 ];
 
-/// The runbook with these settings.
+/// Builds the runbook from its settings.
 #[must_use]
 pub fn runbook(settings: &Settings) -> Runbook {
     let settings = settings.clone();
     Runbook {
         id: "redis",
-        about: "Redis and what speaks its protocol: answers, snapshots, memory, clients, replicas, exposure",
+        about: "Redis and compatible servers: availability, snapshots, memory, clients, replicas, exposure",
         checks: vec![
             Box::new(up::Up { settings: settings.clone() }),
             Box::new(persistence::Persistence { settings: settings.clone() }),

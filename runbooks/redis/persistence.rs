@@ -1,4 +1,4 @@
-//! Is what it holds on disk, too?
+//! Persistence: snapshots and the append-only file.
 
 use std::time::Duration;
 
@@ -23,14 +23,14 @@ use crate::sysctl;
 const PERSISTENCE: Code = Code {
     id: "redis.persistence",
     severities: &[Severity::Info, Severity::Warn, Severity::Crit],
-    when: "the last snapshot or append to disk failed (crit), a snapshot takes 10 min (warn) or 20 min (crit), the append-only file could not be rewritten or changes are older than twice the longest save window (warn); nothing is saved at all (info)",
-    hint: "make room or permission for its data first, then save; writes are refused until a save succeeds. Do not restart it: that loads the old snapshot",
+    when: "the last snapshot or write to the append-only file failed (crit), a snapshot has been running for 10 min (warn) or 20 min (crit), the append-only file could not be rewritten or changes are older than twice the longest save window (warn); persistence is disabled (info)",
+    hint: "free space or fix the permissions of its directory first, then save; writes are rejected until a save succeeds. Do not restart the server: it would load the old snapshot",
 };
 
 const BGSAVE: FixSpec = FixSpec {
     id: "redis.bgsave",
     risk: Risk::R1,
-    title: "save a snapshot now, when it fits: writes are accepted again as soon as it succeeds",
+    title: "save a snapshot now, if it fits on the disk: writes are accepted again as soon as it succeeds",
 };
 const OVERCOMMIT: FixSpec = FixSpec {
     id: "redis.overcommit",
@@ -40,7 +40,7 @@ const OVERCOMMIT: FixSpec = FixSpec {
 
 static SPEC: CheckSpec = CheckSpec {
     id: "redis.persistence",
-    title: "what it holds is on disk, too",
+    title: "Redis data is saved to disk",
     codes: &[PERSISTENCE],
     fixes: &[BGSAVE, OVERCOMMIT],
     timeout: Duration::from_secs(8),
@@ -72,21 +72,21 @@ pub(super) struct Persistence {
 pub(super) struct Evidence {
     server: Server,
     info: Info,
-    /// What PING says instead of PONG: code and message.
+    /// The error reply to PING: code and message.
     refuses: Option<(String, String)>,
-    /// Folder of its files.
+    /// Directory of its files.
     dir: Option<String>,
     /// `save` windows, as configured: `3600 1 300 100`.
     save: Option<String>,
     /// Whether failed snapshots stop writes.
     stop_writes: Option<String>,
-    /// Room where its files are.
+    /// Free space in that directory.
     space: Option<FsUsage>,
-    /// What its log says about a failure, newest last.
+    /// Log lines about a failure, newest last.
     log: Vec<String>,
     /// `vm.overcommit_memory`.
     overcommit: Option<String>,
-    /// It is some application's broker.
+    /// The application's broker keys, if the server is a broker.
     broker: Option<BrokerKeys>,
 }
 
@@ -133,7 +133,7 @@ impl Check for Persistence {
         };
         let mut judgement = Judgement { findings, pending, ..Judgement::default() };
         if e.info.text("rdb_last_bgsave_status").is_none() && e.info.text("aof_enabled").is_none() {
-            judgement.gaps.push("it does not say how its snapshots went".to_owned());
+            judgement.gaps.push("it does not report the status of its snapshots".to_owned());
         }
         judgement
     }
@@ -143,18 +143,18 @@ impl Check for Persistence {
         let save = Action::RedisSave { server: judged.target.id.clone() };
         let dataset = e.dataset();
         if e.info.is("rdb_bgsave_in_progress", "1") {
-            return Err(Refusal::Precondition(format!("{name} saves right now: wait for it")));
+            return Err(Refusal::Precondition(format!("{name} is saving a snapshot: wait for it to finish")));
         }
         let Some(space) = &e.space else {
             return Err(Refusal::Precondition(format!(
-                "cannot tell whether a snapshot of {name} fits: its folder cannot be looked at"
+                "cannot check whether a snapshot of {name} fits: its directory cannot be examined"
             )));
         };
         if space.avail < dataset + dataset / 5 {
             return Err(Refusal::Precondition(format!(
-                "a snapshot of about {} does not fit: {} has {} left and 1.2 times that is needed; make room first",
+                "a snapshot of about {} does not fit: {} has {} left and 1.2 times that is needed; free space first",
                 bytes(dataset),
-                e.dir.as_deref().unwrap_or("its folder"),
+                e.dir.as_deref().unwrap_or("its directory"),
                 bytes(space.avail)
             )));
         }
@@ -182,14 +182,14 @@ fn nothing_saved(e: &Evidence) -> bool {
     e.info.is("aof_enabled", "0") && e.save.as_deref().is_some_and(str::is_empty)
 }
 
-/// The lines of its log that tell why saving failed.
+/// The log lines with the reason of a failed save.
 async fn log_of(
     cx: &ProbeCx,
     e: &Evidence,
     session: &opsctl_core::probe::servers::redis::Session,
     pid: Option<i32>,
 ) -> Vec<String> {
-    let tells = |line: &String| {
+    let is_reason = |line: &String| {
         [
             "Write error",
             "Can't save",
@@ -214,12 +214,12 @@ async fn log_of(
         let read = move |io: &Io| file_tail(io, pid, &file, 64 << 10);
         lines = blocking::run("its log", &format!("process {pid}"), READ_TIMEOUT, read).await.unwrap_or_default();
     }
-    let mut lines: Vec<String> = lines.into_iter().filter(tells).collect();
+    let mut lines: Vec<String> = lines.into_iter().filter(is_reason).collect();
     lines.drain(..lines.len().saturating_sub(4));
     lines
 }
 
-/// Why saving fails.
+/// The reason of a failed save.
 enum Reason {
     Space,
     Memory,
@@ -228,19 +228,19 @@ enum Reason {
 }
 
 impl Evidence {
-    /// How large a snapshot may get, in bytes: what is held, without the memory around it. Compression makes it smaller.
+    /// Upper bound of the snapshot's size in bytes: the dataset without overhead. Compression makes it smaller.
     fn dataset(&self) -> u64 {
         self.info.number("used_memory_dataset").or_else(|| self.info.number("used_memory")).unwrap_or(0)
     }
 
     fn reason(&self) -> Reason {
-        let says = |word: &str| self.log.iter().any(|l| l.contains(word));
+        let logged = |word: &str| self.log.iter().any(|l| l.contains(word));
         let fits = self.space.as_ref().is_none_or(|s| s.avail > self.dataset());
-        if says("No space left") || !fits {
+        if logged("No space left") || !fits {
             Reason::Space
-        } else if says("fork: Cannot allocate memory") || says("Can't save in background: fork") {
+        } else if logged("fork: Cannot allocate memory") || logged("Can't save in background: fork") {
             Reason::Memory
-        } else if says("Permission denied") || says("Read-only file system") {
+        } else if logged("Permission denied") || logged("Read-only file system") {
             Reason::Permission
         } else {
             Reason::Unknown
@@ -252,7 +252,7 @@ impl Evidence {
             return None;
         }
         let name = &judged.target.name;
-        let dir = self.dir.as_deref().unwrap_or("its folder");
+        let dir = self.dir.as_deref().unwrap_or("its directory");
         let reason = self.reason();
         let why = match (&reason, &self.space) {
             (Reason::Space, Some(space)) => {
@@ -264,12 +264,12 @@ impl Evidence {
                 )
             }
             (Reason::Space, None) => format!(": no space left at {dir}"),
-            (Reason::Memory, _) => ": the kernel refuses the memory for the fork".to_owned(),
-            (Reason::Permission, _) => format!(": it may not write to {dir}"),
+            (Reason::Memory, _) => ": the kernel rejects the fork for lack of memory".to_owned(),
+            (Reason::Permission, _) => format!(": no permission to write to {dir}"),
             (Reason::Unknown, _) => String::new(),
         };
         let refuses = self.refuses.as_ref().is_some_and(|(code, _)| code == "MISCONF");
-        let effect = if refuses { ", and it refuses writes (MISCONF)" } else { "" };
+        let effect = if refuses { ", and it rejects writes (MISCONF)" } else { "" };
         let message = format!("the last snapshot of {name} failed{why}{effect}");
         let finding = self
             .server
@@ -291,17 +291,17 @@ impl Evidence {
         let tied = |f: Finding| self.on_its_filesystem(f);
         if self.info.is("aof_last_write_status", "err") {
             let message =
-                format!("the last write of {name} to its append-only file failed: it refuses writes until one succeeds");
+                format!("the last write of {name} to its append-only file failed: it rejects writes until one succeeds");
             let finding = self.refusing(self.server.finding(&PERSISTENCE, Severity::Crit, judged.target, message));
             return Some(tied(finding.cite("log", self.log.join("\n"))));
         }
         (self.info.is("aof_enabled", "1") && self.info.is("aof_last_bgrewrite_status", "err")).then(|| {
-            let message = format!("the append-only file of {name} could not be rewritten: it grows");
+            let message = format!("the append-only file of {name} could not be rewritten: it keeps growing");
             tied(self.server.finding(&PERSISTENCE, Severity::Warn, judged.target, message).cite("log", self.log.join("\n")))
         })
     }
 
-    /// Ties a finding to those whose writes are refused.
+    /// Links a finding to the clients with rejected writes.
     fn refusing(&self, finding: Finding) -> Finding {
         self.server.get().into_iter().fold(finding, |f, server| f.key(KeyKind::Writes, &server.id))
     }
@@ -334,14 +334,14 @@ impl Persistence {
     }
 }
 
-/// Changes that should have been saved long ago.
+/// Unsaved changes older than twice the longest save window.
 fn old(judged: &Judged<'_>, e: &Evidence) -> Option<Finding> {
     let window = longest_window(e.save.as_deref()?)?;
     let changes = e.info.number("rdb_changes_since_last_save").filter(|c| *c > 0)?;
     if failed(e) || e.info.is("aof_enabled", "1") {
         return None;
     }
-    // the time of its start counts as a save: nothing was unsaved then
+    // the time of startup counts as a save: nothing was unsaved then
     let age = e.age_of_snapshot(judged)?;
     (age.as_secs() > 2 * window).then(|| {
         let message = format!(
@@ -354,7 +354,7 @@ fn old(judged: &Judged<'_>, e: &Evidence) -> Option<Finding> {
     })
 }
 
-/// Cache only; a broker that forgets is worth more words.
+/// No persistence: normal for a cache, a risk for a broker.
 fn unsaved(judged: &Judged<'_>, e: &Evidence) -> Option<Finding> {
     if !nothing_saved(e) {
         return None;
@@ -362,19 +362,19 @@ fn unsaved(judged: &Judged<'_>, e: &Evidence) -> Option<Finding> {
     let name = &judged.target.name;
     Some(match &e.broker {
         Some(broker) => {
-            let message = format!("{name} saves nothing and is the broker of {broker}: a restart loses every task that waits");
+            let message = format!("{name} has no persistence and is the broker of {broker}: a restart loses every waiting task");
             e.server
                 .finding(&PERSISTENCE, Severity::Info, judged.target, message)
-                .hint("turn the append-only file on: `CONFIG SET appendonly yes`, and in its configuration")
+                .hint("enable the append-only file: `CONFIG SET appendonly yes`, and in its configuration file")
         }
         None => e
             .server
-            .finding(&PERSISTENCE, Severity::Info, judged.target, format!("{name} saves nothing: a cache only"))
-            .hint("nothing to do if it is only a cache"),
+            .finding(&PERSISTENCE, Severity::Info, judged.target, format!("{name} has no persistence: usable only as a cache"))
+            .hint("no action needed if it is only a cache"),
     })
 }
 
-/// The longest of the windows `seconds changes seconds changes …`, in seconds; none when no snapshot is due by time.
+/// The longest of the windows `seconds changes seconds changes …`, in seconds; `None` without a window.
 fn longest_window(save: &str) -> Option<i64> {
     let numbers: Vec<i64> = save.split_whitespace().filter_map(|w| w.parse().ok()).collect();
     numbers.chunks_exact(2).filter(|w| w[0] > 0).map(|w| w[0]).max()
@@ -385,7 +385,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_longest_window_is_the_first_number_of_a_pair() {
+    fn longest_save_window() {
         assert_eq!(longest_window("3600 1 300 100 60 10000"), Some(3600));
         assert_eq!((longest_window(""), longest_window("x 1")), (None, None));
     }

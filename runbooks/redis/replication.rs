@@ -1,4 +1,4 @@
-//! Does a replica follow, and does a master have the replicas it needs?
+//! The link of a replica to its master, and the replicas of a master.
 
 use std::time::Duration;
 
@@ -16,13 +16,13 @@ use crate::servers::Server;
 const REPLICATION: Code = Code {
     id: "redis.replication",
     severities: &[Severity::Warn, Severity::Crit],
-    when: "a replica has lost its master, or a master has fewer replicas than it wants for a write (crit); a replica has heard nothing from its master for 30 s (warn)",
-    hint: "look at the master, at the network between them and at the replica's log",
+    when: "a replica has lost the link to its master, or a master has fewer replicas than min-replicas-to-write (crit); a replica has received nothing from its master for 30 s (warn)",
+    hint: "check the master, the network between them and the replica's log",
 };
 
 static SPEC: CheckSpec = CheckSpec {
     id: "redis.replication",
-    title: "replicas follow",
+    title: "Redis replication is up to date",
     codes: &[REPLICATION],
     fixes: &[],
     timeout: Duration::from_secs(8),
@@ -90,13 +90,13 @@ impl Check for Replication {
                         .map_or_else(String::new, |s| format!(" for {}", seconds(s)));
                     Some(finding(
                         Severity::Crit,
-                        format!("{name} has no link to its master {master}{since}: what it answers is old"),
+                        format!("{name} has no link to its master {master}{since}: its data is stale"),
                     ))
                 } else if silent > self.settings.replica_silent_s {
                     Some(finding(
                         Severity::Warn,
                         format!(
-                            "{name} has heard nothing from its master {master} for {}, limit {}",
+                            "{name} has received nothing from its master {master} for {}, limit {}",
                             seconds(silent),
                             seconds(self.settings.replica_silent_s)
                         ),
@@ -110,7 +110,7 @@ impl Check for Replication {
                 (good < wanted).then(|| {
                     finding(
                         Severity::Crit,
-                        format!("{name} has {good} of the {wanted} replicas it wants: it refuses writes (NOREPLICAS)"),
+                        format!("{name} has {good} of the {wanted} replicas it requires: it rejects writes (NOREPLICAS)"),
                     )
                 })
             }),

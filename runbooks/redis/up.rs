@@ -1,4 +1,4 @@
-//! Does it answer, and what?
+//! Availability: the reply to PING.
 
 use std::time::Duration;
 
@@ -14,12 +14,12 @@ use crate::servers::{Server, Silence};
 pub(super) const UP: Code = Code {
     id: "redis.up",
     severities: &[Severity::Warn, Severity::Crit],
-    when: "it does not run, refuses connections, does not answer in time, speaks something else, or a script blocks it (crit); it loads its data (warn, crit when that takes over 5 min more)",
-    hint: "look at its log and at what runs on the host; do not restart it while it saves or loads",
+    when: "the server is not running, refuses connections, times out, speaks another protocol, or is blocked by a script (crit); it is loading its dataset (warn, crit if over 5 min are left)",
+    hint: "check its log and the load of the host; do not restart it while it saves or loads",
 };
 
 static SPEC: CheckSpec =
-    CheckSpec { id: "redis.up", title: "it answers", codes: &[UP], fixes: &[], timeout: Duration::from_secs(8) };
+    CheckSpec { id: "redis.up", title: "Redis answers PING", codes: &[UP], fixes: &[], timeout: Duration::from_secs(8) };
 
 pub(super) struct Up {
     pub(super) settings: Settings,
@@ -30,7 +30,7 @@ pub(super) struct Up {
 pub(super) struct Evidence {
     server: Server,
     silence: Silence,
-    /// What it says to PING instead of PONG: code and message.
+    /// The error reply to PING: code and message.
     refuses: Option<(String, String)>,
     info: Info,
 }
@@ -66,7 +66,7 @@ impl Check for Up {
         let Some((code, message)) = &e.refuses else { return Judgement::default() };
         let name = &judged.target.name;
         let finding = |severity, text: String| {
-            e.server.finding(&UP, severity, judged.target, text).cite("it says", format!("{code} {message}"))
+            e.server.finding(&UP, severity, judged.target, text).cite("error", format!("{code} {message}"))
         };
         match code.as_str() {
             "LOADING" => {
@@ -77,18 +77,18 @@ impl Check for Up {
                     .and_then(|s| i64::try_from(s).ok())
                     .map_or_else(String::new, |s| format!(", {} left", quantity::duration(SignedDuration::from_secs(s))));
                 let share = e.info.text("loading_loaded_perc").map_or_else(String::new, |p| format!(", {p} % done"));
-                let finding = finding(severity, format!("{name} loads its data and answers nothing until then{share}{left}"))
-                    .hint("wait: a restart begins the loading again");
-                Judgement { findings: vec![finding], pending: vec![format!("{name} to load its data")], ..Judgement::default() }
+                let finding = finding(severity, format!("{name} is loading its dataset and rejects commands{share}{left}"))
+                    .hint("wait: a restart starts the loading from the beginning");
+                Judgement { findings: vec![finding], pending: vec![format!("{name} to load its dataset")], ..Judgement::default() }
             }
             "BUSY" => vec![
-                finding(Severity::Crit, format!("{name} is blocked by a script and answers nobody"))
-                    .hint("`redis-cli SCRIPT KILL` ends a script that has not written; then find who runs it"),
+                finding(Severity::Crit, format!("{name} is blocked by a script and rejects every command"))
+                    .hint("`redis-cli SCRIPT KILL` terminates a script that has not written; then find the client that runs it"),
             ]
             .into(),
-            // persistence says why, and what to do; so does replication
+            // reported by the persistence and replication checks
             "MISCONF" | "MASTERDOWN" => Judgement::default(),
-            _ => vec![finding(Severity::Crit, format!("{name} turns PING away"))].into(),
+            _ => vec![finding(Severity::Crit, format!("{name} rejects PING"))].into(),
         }
     }
 }

@@ -1,10 +1,10 @@
-//! What systemd's words and numbers mean (systemd.exec(5), "Process Exit Codes"; systemd.service(5), `$SERVICE_RESULT`).
+//! Meaning of systemd's results and exit statuses (systemd.exec(5), "Process Exit Codes"; systemd.service(5), `$SERVICE_RESULT`).
 
 use opsctl_core::probe::systemd::{Service, Unit};
 
-/// Exit statuses that systemd itself gives when it cannot even start the program: name and meaning.
+/// Exit statuses of systemd for a program that it cannot start: name and meaning.
 const SET_UP: &[(i64, &str, &str)] = &[
-    (200, "CHDIR", "its working directory does not exist or may not be entered"),
+    (200, "CHDIR", "its working directory does not exist or is not accessible"),
     (201, "NICE", "its priority could not be set"),
     (202, "FDS", "its descriptors could not be set up"),
     (203, "EXEC", "its program could not be started"),
@@ -18,31 +18,31 @@ const SET_UP: &[(i64, &str, &str)] = &[
     (218, "CAPABILITIES", "its capabilities could not be set"),
     (219, "CGROUP", "its control group could not be set up"),
     (222, "STDERR", "its standard error could not be set up"),
-    (223, "CHROOT", "its root folder could not be entered"),
+    (223, "CHROOT", "its root directory could not be entered"),
     (224, "PAM", "its PAM session could not be opened"),
     (226, "NAMESPACE", "its file system view could not be set up: a path in its sandbox settings does not exist"),
     (227, "NO_NEW_PRIVILEGES", "its privileges could not be limited"),
     (228, "SECCOMP", "its system call filter could not be set"),
-    (233, "RUNTIME_DIRECTORY", "its folder below /run could not be made"),
-    (238, "STATE_DIRECTORY", "its folder below /var/lib could not be made"),
-    (239, "CACHE_DIRECTORY", "its folder below /var/cache could not be made"),
-    (240, "LOGS_DIRECTORY", "its folder below /var/log could not be made"),
-    (241, "CONFIGURATION_DIRECTORY", "its folder below /etc could not be made"),
+    (233, "RUNTIME_DIRECTORY", "its directory in /run could not be created"),
+    (238, "STATE_DIRECTORY", "its directory in /var/lib could not be created"),
+    (239, "CACHE_DIRECTORY", "its directory in /var/cache could not be created"),
+    (240, "LOGS_DIRECTORY", "its directory in /var/log could not be created"),
+    (241, "CONFIGURATION_DIRECTORY", "its directory in /etc could not be created"),
     (243, "CREDENTIALS", "its credentials could not be read"),
 ];
 
-/// Why systemd could not even start the program, if that is what happened: `(name, meaning)`.
+/// The reason if systemd could not start the program: `(name, meaning)`.
 fn set_up_error(service: &Service) -> Option<(&'static str, &'static str)> {
     let found = SET_UP.iter().find(|(status, ..)| *status == service.exit_status)?;
     (service.exit_code_kind == EXITED && service.result == "exit-code").then_some((found.1, found.2))
 }
 
-/// `si_code` of a process that exited by itself, and of ones that a signal ended (`waitid(2)`).
+/// `si_code` of a process that exited, and of processes terminated by a signal (`waitid(2)`).
 pub(super) const EXITED: i64 = 1;
 const KILLED: i64 = 2;
 const DUMPED: i64 = 3;
 
-/// How the last run of a unit ended, as a phrase.
+/// The result of a unit's last run, as a phrase.
 pub(super) fn outcome(unit: &Unit, program_missing: bool) -> String {
     let Some(s) = &unit.service else {
         return match unit.result.as_str() {
@@ -71,13 +71,13 @@ pub(super) fn outcome(unit: &Unit, program_missing: bool) -> String {
         "oom-kill" => "the kernel killed it for memory".to_owned(),
         "start-limit-hit" => "it was started too often in too short a time".to_owned(),
         "resources" => "systemd had no resources to start it".to_owned(),
-        "protocol" => "it did not do what its Type= promises".to_owned(),
+        "protocol" => "it did not follow the protocol of its Type=".to_owned(),
         "exec-condition" => "its ExecCondition= failed".to_owned(),
         other => other.to_owned(),
     }
 }
 
-/// Names of signals as people know them (signal(7); the same numbers on x86 and ARM).
+/// The name of a signal (signal(7); the same numbers on x86 and ARM).
 fn signal(number: i64) -> String {
     const NAMES: &[(i64, &str)] = &[
         (1, "SIGHUP"),
@@ -115,7 +115,7 @@ mod tests {
     }
 
     #[test]
-    fn every_way_to_end_has_its_words() {
+    fn every_service_result_has_a_description() {
         for (result, kind, status, expected) in [
             ("exit-code", 1, 203, "its program /usr/local/sbin/gone.sh does not exist (203/EXEC)"),
             ("exit-code", 1, 217, "its user does not exist (217/USER)"),

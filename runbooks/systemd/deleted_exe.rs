@@ -1,4 +1,4 @@
-//! Services that still run what an upgrade has replaced.
+//! Services that still run a program or library replaced by an upgrade.
 
 use std::time::Duration;
 
@@ -16,12 +16,12 @@ const DELETED_EXE: Code = Code {
     id: "systemd.deleted-exe",
     severities: &[Severity::Info],
     when: "a running service's program or one of its libraries was replaced or removed",
-    hint: "restart it at a quiet time: until then it runs the old version, with its old faults",
+    hint: "restart it at a time of low load: until then it runs the old version with its known bugs",
 };
 
 static SPEC: CheckSpec = CheckSpec {
     id: "systemd.deleted-exe",
-    title: "services run what is installed",
+    title: "services run the installed versions of their programs",
     codes: &[DELETED_EXE],
     fixes: &[],
     timeout: Duration::from_secs(9),
@@ -32,9 +32,9 @@ pub(super) struct DeletedExe;
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
 #[serde(default)]
 pub(super) struct Evidence {
-    /// By unit: what of it is gone.
+    /// The replaced program or library, by unit.
     replaced: Vec<(String, Replaced)>,
-    /// Why not all services could be looked at.
+    /// Why some services could not be examined.
     gap: Option<String>,
 }
 
@@ -46,7 +46,7 @@ impl Check for DeletedExe {
     }
 
     fn targets(&self, inventory: &Inventory) -> Vec<Target> {
-        // without running services there is nothing to look at, and no row
+        // without running services the check has no target
         if running(inventory).is_empty() { Vec::new() } else { vec![Target::host()] }
     }
 
@@ -63,7 +63,7 @@ impl Check for DeletedExe {
                 ..Evidence::default()
             });
         }
-        // reading the maps of a process waits for a lock that the process can hold
+        // reading /proc/PID/maps waits for a lock that the process may hold
         let read = join_all(pids.into_iter().map(|(unit, pid)| async move {
             let replaced =
                 blocking::run("the program of a service", &unit, READ_TIMEOUT, move |io| process::replaced(io, pid)).await;
@@ -80,9 +80,9 @@ impl Check for DeletedExe {
     }
 
     fn judge(&self, _judged: &Judged<'_>, e: &Evidence) -> Judgement {
-        let finding = |(unit, what): &(String, Replaced)| {
+        let finding = |(unit, replaced): &(String, Replaced)| {
             let subject = Subject { kind: Kind::Unit, name: unit.clone(), identity: unit.clone() };
-            let message = match what {
+            let message = match replaced {
                 Replaced::Program(path) => format!("{unit} runs {path}, which was replaced or removed"),
                 Replaced::Library(path) => format!("{unit} uses the library {path}, which was replaced or removed"),
             };

@@ -1,4 +1,4 @@
-//! A unit that failed: since when, how, and what it said last.
+//! A failed unit: time, result and last log lines.
 
 use opsctl_core::model::{
     Finding, Judged, Severity,
@@ -29,8 +29,8 @@ pub(super) fn judge(s: &Settings, judged: &Judged<'_>, e: &Evidence) -> Option<F
     };
     let message = format!("{} failed{when}: {outcome}", unit.name);
     let service = unit.service.as_ref();
-    // the start limit shows only as the number of restarts before it: the result is that of the last run
-    let tries = service.filter(|s| s.restarts > 0).map(|s| format!("{}, then systemd gave up", s.restarts));
+    // the start limit is visible only as the number of restarts: the result is that of the last run
+    let tries = service.filter(|s| s.restarts > 0).map(|s| format!("{}, then the start limit was reached", s.restarts));
     let mut finding = about(unit, &FAILED, severity, message)
         .since(unit.inactive_since)
         .cite("result", unit.outcome())
@@ -49,13 +49,13 @@ pub(super) fn judge(s: &Settings, judged: &Judged<'_>, e: &Evidence) -> Option<F
     Some(finding)
 }
 
-/// What to do first, where that is more than reading the journal.
+/// A hint that is more specific than reading the journal.
 fn hint(e: &Evidence) -> Option<String> {
     let program = e.unit.service.as_ref()?.program().filter(|_| e.program_missing)?;
-    Some(format!("put {program} back, or correct ExecStart= in {}; then restart the unit", e.unit.fragment))
+    Some(format!("restore {program}, or correct ExecStart= in {}; then restart the unit", e.unit.fragment))
 }
 
-/// Neither the exit code nor, on older hosts, systemd says so: the kernel log does.
+/// The message for an OOM kill. Neither the exit code nor, on older hosts, systemd reports it, but the kernel log does.
 fn killed_for_memory(kill: &OomKill) -> String {
     match kill.limit.filter(|_| kill.limited_by.is_some()) {
         Some(limit) => format!("the kernel killed its {} at its {} memory limit", kill.task, bytes(limit)),

@@ -1,4 +1,4 @@
-//! Lines that the journal did not take: what is missing there cannot be found there.
+//! Log lines that journald suppressed by rate limiting.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -14,13 +14,13 @@ use serde::{Deserialize, Serialize};
 const DROPPED: Code = Code {
     id: "systemd.journal-dropped",
     severities: &[Severity::Info],
-    when: "the journal suppressed lines of a service in the last 24 h because it wrote too many",
-    hint: "find the line it repeats; LogRateLimitBurst= in its unit raises the limit",
+    when: "the journal suppressed lines of a service in the last 24 h because the service wrote too many",
+    hint: "find the repeated line; LogRateLimitBurst= in its unit raises the limit",
 };
 
 static SPEC: CheckSpec = CheckSpec {
     id: "systemd.journal",
-    title: "the journal takes every line",
+    title: "the journal drops no lines",
     codes: &[DROPPED],
     fixes: &[],
     timeout: Duration::from_secs(4),
@@ -31,7 +31,7 @@ pub(super) struct Journal;
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
 #[serde(default)]
 pub(super) struct Evidence {
-    /// Lines of journald itself about what it did not take.
+    /// journald's own lines about suppressed messages.
     lines: Vec<JournalLine>,
 }
 

@@ -1,4 +1,4 @@
-//! The systemd runbook: units that failed, loop, never started, or will run something else than what is on disk.
+//! The systemd runbook: units that failed, restart in a loop, were never started, or run a version other than the one on disk.
 
 mod decode;
 mod deleted_exe;
@@ -22,21 +22,21 @@ use serde::{Deserialize, Serialize};
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct Settings {
-    /// Units whose failure is crit; `*` stands for anything (judgement: what a host of this kind lives on).
+    /// Units with failures that are crit; `*` matches any text (judgement: the essential services of a host of this kind).
     pub critical_units: Vec<String>,
-    /// Units whose failure is only worth knowing (judgement: they fail on healthy hosts).
+    /// Units with failures that are info (judgement: they fail on healthy hosts).
     pub noise_units: Vec<String>,
-    /// Restarts by systemd within one minute that are warn (judgement: 2; a service with RestartSec=3 has had no time for more).
+    /// Restarts by systemd within one minute that are warn (judgement: 2; a service with RestartSec=3 has no time for more).
     pub restarts_1min: usize,
-    /// Restarts by systemd within 5 min that are warn when there are more (mixin: 2).
+    /// Restarts by systemd within 5 min above which it is warn (mixin: 2).
     pub restarts_5min: usize,
     /// The same within an hour (awesome-prometheus-alerts: 5).
     pub restarts_hour: usize,
-    /// Used tasks of a service in percent of its limit that are warn (awesome: 90).
+    /// Tasks of a service in percent of its limit that are warn (awesome: 90).
     pub tasks_warn_percent: f64,
-    /// Minutes that starting up may take (catalogue: 10).
+    /// Time limit of the boot in minutes (catalogue: 10).
     pub starting_min: i64,
-    /// Hours that a job of a timer may run (awesome: 24).
+    /// Time limit of a timer's job in hours (awesome: 24).
     pub job_hours: i64,
 }
 
@@ -96,7 +96,7 @@ impl Default for Settings {
     }
 }
 
-/// What may cause what (catalogue §18).
+/// Causal links between findings (catalogue §18).
 const LINKS: &[Link] = &[
     Link::confirmed("systemd.unit-failed", "systemd.enabled-inactive", KeyKind::Unit, "it requires a unit that failed"),
     Link::confirmed("systemd.bad-unit", "systemd.enabled-inactive", KeyKind::Unit, "it requires a unit that cannot be loaded"),
@@ -112,7 +112,7 @@ const LINKS: &[Link] = &[
         "systemd.restart-loop",
         "container.engine-reachable",
         KeyKind::Unit,
-        "the unit of the engine starts again and again",
+        "the unit of the engine restarts in a loop",
     ),
     Link::confirmed("systemd.masked", "container.engine-reachable", KeyKind::Unit, "the unit of the engine is masked"),
     Link::confirmed("disk.space", "systemd.unit-failed", KeyKind::Filesystem, "it could not write: no space left on device"),
@@ -123,13 +123,13 @@ const LINKS: &[Link] = &[
     Link::confirmed("disk.readonly", "systemd.restart-loop", KeyKind::Filesystem, "it could not write: read-only file system"),
 ];
 
-/// The runbook with these settings.
+/// Builds the runbook from its settings.
 #[must_use]
 pub fn runbook(settings: &Settings) -> Runbook {
     let settings = settings.clone();
     Runbook {
         id: "systemd",
-        about: "Units that failed, loop, never started, or run something else than what is on disk",
+        about: "Units that failed, restart in a loop, were never started, or run an outdated version",
         checks: vec![
             Box::new(state::State { settings: settings.clone() }),
             Box::new(unit::UnitCheck { settings: settings.clone() }),

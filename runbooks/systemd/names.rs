@@ -1,6 +1,6 @@
-//! What the name of a unit says about it.
+//! Classification of units by name.
 
-/// Whether `name` fits `pattern`, in which `*` stands for anything.
+/// Whether `name` matches `pattern`, in which `*` matches any text.
 pub(super) fn fits(pattern: &str, name: &str) -> bool {
     let mut parts = pattern.split('*');
     let first = parts.next().unwrap_or_default();
@@ -19,12 +19,12 @@ pub(super) fn fits(pattern: &str, name: &str) -> bool {
     true
 }
 
-/// Whether any of `patterns` fits.
+/// Whether any of `patterns` matches.
 pub(super) fn any(patterns: &[String], name: &str) -> bool {
     patterns.iter().any(|p| fits(p, name))
 }
 
-/// Restarting these can cut off whoever restarts them, or everybody.
+/// Restarting these can cut off the administrator's connection, or all connections.
 const LIFELINES: &[&str] = &[
     "ssh.service",
     "sshd.service",
@@ -39,12 +39,12 @@ const LIFELINES: &[&str] = &[
     "cloud-*",
 ];
 
-/// Whether only a person should restart it.
+/// Whether the unit must only be restarted by hand.
 pub(super) fn is_lifeline(name: &str) -> bool {
     LIFELINES.iter().any(|p| fits(p, name))
 }
 
-/// Starting these writes the packet filter anew, and with it away what the container engine had written.
+/// Starting these rewrites the packet filter and removes the container engine's rules.
 const FIREWALLS: &[&str] = &[
     "iptables.service",
     "ip6tables.service",
@@ -67,12 +67,12 @@ const CLOCKS: &[&str] = &[
 const NETWORKS: &[&str] = &["networking.service", "systemd-networkd.service", "NetworkManager.service"];
 const SHELLS: &[&str] = &["ssh.service", "sshd.service", "ssh.socket", "sshd.socket", "dropbear.service"];
 
-/// Whether it is the host's own packet filter.
+/// Whether the unit is a packet filter of the host.
 pub(super) fn is_firewall(name: &str) -> bool {
     FIREWALLS.iter().any(|p| fits(p, name)) || name.contains("firewall") || name.contains("iptables")
 }
 
-/// Units that do the same job: when another one of them runs, this one may well be masked.
+/// Alternatives to a unit: if another one of them runs, the unit is often masked.
 pub(super) fn stand_ins(name: &str) -> &'static [&'static str] {
     [FIREWALLS, CLOCKS, NETWORKS, SHELLS].into_iter().find(|family| family.contains(&name)).unwrap_or(&[])
 }
@@ -82,7 +82,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn stars_stand_for_anything() {
+    fn wildcards_match_any_text() {
         for (pattern, name, expected) in [
             ("nginx.service", "nginx.service", true),
             ("nginx.service", "nginx.service2", false),
@@ -99,7 +99,7 @@ mod tests {
     }
 
     #[test]
-    fn some_units_are_not_ours_to_restart() {
+    fn lifelines_and_firewalls_are_recognised_by_name() {
         for name in ["ssh.service", "systemd-logind.service", "dbus-broker.service", "networking.service"] {
             assert!(is_lifeline(name), "{name}");
         }
@@ -110,7 +110,7 @@ mod tests {
 
     proptest::proptest! {
         #[test]
-        fn any_pattern_is_survived(pattern in ".*", name in ".*") {
+        fn arbitrary_patterns_do_not_panic(pattern in ".*", name in ".*") {
             let _ = fits(&pattern, &name);
         }
     }

@@ -1,4 +1,4 @@
-//! What may be done about a unit, and when not.
+//! Plans of fixes for units, and their preconditions.
 
 use std::time::Duration;
 
@@ -7,25 +7,25 @@ use opsctl_core::model::{Action, CheckSpec, Finding, FixSpec, Judged, Plan, Refu
 use super::names;
 use super::unit::{Evidence, RELOAD, RESET_FAILED, RESTART, START};
 
-/// A unit has to stay up this long to count as fixed: long enough for a service that dies at once to die again.
+/// Time a unit must stay up to count as fixed: long enough to detect a service that exits again at once.
 const STAYS: Duration = Duration::from_secs(10);
-/// How long a start may take; one that is still under way then gets more time.
+/// Time limit of a start; extended while the unit is still activating.
 const STARTS: Duration = Duration::from_secs(20);
 
-/// `check` is the one that found the fault, and verifies the fix.
+/// Plans a fix. `check` reported the fault, and verifies the fix.
 pub(super) fn plan(fix: &str, check: &CheckSpec, finding: &Finding, judged: &Judged<'_>, e: &Evidence) -> Result<Plan, Refusal> {
     let unit = e.unit.name.clone();
     let new = |spec: &FixSpec, actions| Plan::new(spec, check, finding, judged.target, actions);
     if fix == RELOAD.id {
         return Ok(new(&RELOAD, vec![Action::ReloadUnits])
-            .affects(["all unit files are read again; what runs goes on as it is".to_owned()]));
+            .affects(["all unit files are reloaded; running units are not affected".to_owned()]));
     }
     if fix == RESET_FAILED.id {
         return Ok(new(&RESET_FAILED, vec![Action::ResetFailedUnit { unit }])
-            .affects([format!("its result ({}) is forgotten; the journal keeps its lines", e.unit.outcome())]));
+            .affects([format!("its result ({}) is cleared; the journal keeps its lines", e.unit.outcome())]));
     }
     can_start(e)?;
-    // stopped again it is as it was; but a job that runs is not to be cut off
+    // the undo stops the unit again, but a running job must not be aborted
     let job = e.unit.service.as_ref().is_some_and(|s| s.kind == "oneshot" && !s.remain_after_exit);
     let stop = if job { Vec::new() } else { vec![Action::StopUnit { unit: unit.clone() }] };
     if fix == START.id {
@@ -37,19 +37,19 @@ pub(super) fn plan(fix: &str, check: &CheckSpec, finding: &Finding, judged: &Jud
     }
     if let Some(why) = &e.engine_rules_gap {
         return Err(Refusal::Precondition(format!(
-            "the packet filter could not be read, so whether a container engine's rules are still there afterwards could not be checked: {why}"
+            "the packet filter could not be read, so the container engine's rules could not be checked afterwards: {why}"
         )));
     }
-    // stopping a firewall again would open what it has just closed: nothing is taken back
+    // stopping a firewall again would open the ports it has just closed: no undo
     let mut actions = vec![restart];
     if !e.engine_rules.is_empty() {
         actions.push(Action::KeepEngineRules { rules: e.engine_rules.clone() });
     }
     let mut plan =
         new(&RESTART, actions)
-            .affects(["the packet filter is written anew: connections can be cut, also this one".to_owned()])
+            .affects(["the packet filter is rewritten: connections can be cut, including this one".to_owned()])
             .affects((!e.engine_rules.is_empty()).then(|| {
-                "published ports of containers, if it removes the engine's rules; they are checked afterwards".to_owned()
+                "published ports of containers, if it removes the engine's rules; these are checked afterwards".to_owned()
             }))
             .downtime("a moment, or until the engine is restarted if its rules are removed")
             .verified(STARTS, STAYS);
@@ -57,12 +57,12 @@ pub(super) fn plan(fix: &str, check: &CheckSpec, finding: &Finding, judged: &Jud
     Ok(plan)
 }
 
-/// Whether starting it can help, and may be done by a program.
+/// Checks whether a start can succeed, and may be done automatically.
 fn can_start(e: &Evidence) -> Result<(), Refusal> {
     let u = &e.unit;
-    let by_hand = |what: String| Err(Refusal::ByHand(what));
+    let by_hand = |instruction: String| Err(Refusal::ByHand(instruction));
     if names::is_lifeline(&u.name) {
-        return by_hand(format!("systemctl restart {}, with a second connection open: it could cut you off", u.name));
+        return by_hand(format!("systemctl restart {}, with a second connection open: it could cut off the current one", u.name));
     }
     let refuse = |why: String| Err(Refusal::Precondition(why));
     if u.load != "loaded" {
@@ -71,10 +71,10 @@ fn can_start(e: &Evidence) -> Result<(), Refusal> {
     let service = u.service.as_ref();
     if e.program_missing {
         let program = service.and_then(|s| s.program()).unwrap_or("its program");
-        return refuse(format!("{program} does not exist: put it back first"));
+        return refuse(format!("{program} does not exist: restore it first"));
     }
     if u.need_reload {
-        return refuse("its file was changed since systemd read it: `opsctl fix systemd.daemon-reload` first".to_owned());
+        return refuse("its unit file was changed since systemd loaded it: run `opsctl fix systemd.daemon-reload` first".to_owned());
     }
     let required = u.requires.iter().filter_map(|r| e.others.get_key_value(r));
     if let Some((name, state)) = required.into_iter().find(|(_, state)| !matches!(state.as_str(), "active" | "reloading")) {
@@ -107,14 +107,14 @@ mod tests {
     }
 
     #[test]
-    fn lifelines_are_left_to_a_person() {
+    fn lifelines_are_restarted_by_hand_only() {
         for name in ["ssh.service", "sshd.service", "networking.service", "systemd-networkd.service", "dbus.service"] {
             assert!(matches!(restart(&failed(name)), Err(Refusal::ByHand(_))), "{name}");
         }
     }
 
     #[test]
-    fn what_cannot_start_is_not_started() {
+    fn unstartable_units_are_refused() {
         let missing = Evidence { program_missing: true, ..failed("app.service") };
         assert!(restart(&missing).unwrap_err().to_string().contains("/usr/bin/app does not exist"));
         let mut needs = failed("app.service");
@@ -128,7 +128,7 @@ mod tests {
     }
 
     #[test]
-    fn a_job_that_runs_is_not_cut_off() {
+    fn oneshot_jobs_have_no_undo() {
         let mut backup = failed("backup.service");
         assert!(!restart(&backup).unwrap().undo.is_empty());
         let service = backup.unit.service.as_mut().unwrap();
@@ -137,14 +137,14 @@ mod tests {
     }
 
     #[test]
-    fn a_firewall_is_r3_and_the_engine_s_rules_are_checked_after_it() {
+    fn firewall_restart_is_r3_and_checks_engine_rules() {
         let mut firewall = failed("iptables.service");
         firewall.engine_rules = vec!["nat :DOCKER -".into()];
         let plan = restart(&firewall).unwrap();
         assert_eq!(plan.risk, Risk::R3);
         assert!(matches!(&plan.actions[..], [Action::RestartUnit { .. }, Action::KeepEngineRules { .. }]), "{:?}", plan.actions);
-        assert!(plan.undo.is_empty(), "stopping it again would open what it closed");
+        assert!(plan.undo.is_empty(), "stopping the firewall would open the ports again");
         firewall.engine_rules_gap = Some("permission denied".into());
-        assert!(restart(&firewall).is_err(), "what cannot be checked afterwards is not risked");
+        assert!(restart(&firewall).is_err(), "without a readable packet filter the restart is refused");
     }
 }

@@ -1,4 +1,4 @@
-//! A service that dies and is restarted is `active (running)` most of the time and never in `systemctl --failed`.
+//! Restart loops. A service that exits and is restarted is `active (running)` most of the time and never in `systemctl --failed`.
 
 use jiff::{SignedDuration, Timestamp};
 use opsctl_core::model::{Finding, Judged, Severity, quantity::duration};
@@ -9,11 +9,11 @@ use super::{Settings, decode, names};
 const MINUTE: SignedDuration = SignedDuration::from_mins(1);
 const SHORT: SignedDuration = SignedDuration::from_mins(5);
 
-/// Without the journal: this many restarts, the last of them this short a time ago.
+/// Without the journal: the number of restarts, and the maximum age of the last one.
 const BLIND_RESTARTS: u64 = 3;
 const BLIND_RUN: SignedDuration = SignedDuration::from_mins(10);
 
-/// It looks like a loop although the journal does not tell.
+/// Whether the counters indicate a loop, without the journal.
 pub(super) fn suspected(now: Timestamp, e: &Evidence) -> bool {
     let restarts = e.unit.service.as_ref().map_or(0, |s| s.restarts);
     let young = e.unit.changed.is_some_and(|t| now.duration_since(t) < BLIND_RUN);
@@ -23,7 +23,7 @@ pub(super) fn suspected(now: Timestamp, e: &Evidence) -> bool {
 pub(super) fn judge(s: &Settings, judged: &Judged<'_>, e: &Evidence) -> Option<Finding> {
     let unit = &e.unit;
     let service = unit.service.as_ref()?;
-    // what systemd has given up on is a failed unit
+    // a unit at its start limit is reported as failed
     if unit.active == "failed" || unit.active == "inactive" {
         return None;
     }
@@ -44,29 +44,29 @@ pub(super) fn judge(s: &Settings, judged: &Judged<'_>, e: &Evidence) -> Option<F
     } else {
         return None;
     };
-    // the first time it may well stay up
+    // after the first restart the service often stays up
     let severity = if (waiting && service.restarts >= BLIND_RESTARTS) || names::any(&s.critical_units, &unit.name) {
         Severity::Crit
     } else {
         Severity::Warn
     };
-    let now = if waiting { "it is down between two runs" } else { "it runs at the moment" };
+    let now = if waiting { "it is down between two runs" } else { "it is running now" };
     let message = if waiting && service.restarts == 0 {
-        format!("{} died and waits to be restarted for the first time", unit.name)
+        format!("{} exited and waits for its first restart", unit.name)
     } else {
         format!("systemd restarted {} {how_often}; {now}", unit.name)
     };
-    // a run that has not ended has no result yet; then the one before it is what counts
+    // a running service has no result yet; the previous run's result counts
     let ended =
         if service.result == "success" && service.exit_code_kind == 0 { None } else { Some(decode::outcome(unit, false)) };
     let finding = about(unit, &RESTART_LOOP, severity, message)
         .since(e.restarts.first().copied())
-        .cite_opt("how its last run ended", ended.filter(|o| o != "success"))
+        .cite_opt("result of its last run", ended.filter(|o| o != "success"))
         .cite("Restart=", &service.restart);
     Some(with_journal(finding, e))
 }
 
-/// Where the journal may not be read: how often it was restarted since the last run of opsctl, when that was more than once.
+/// Restarts since the last run of opsctl if the journal is not readable; `None` for fewer than two.
 fn since_last_run(e: &Evidence) -> Option<u64> {
     let before = e.before.as_ref().filter(|_| e.journal_gap.is_some())?;
     let grown = e.unit.service.as_ref()?.restarts as f64 - before.value;

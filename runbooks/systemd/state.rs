@@ -1,4 +1,4 @@
-//! systemd as a whole: does it answer, has it come up?
+//! State of the systemd manager: availability, startup and maintenance mode.
 
 use std::time::Duration;
 
@@ -16,12 +16,12 @@ use super::Settings;
 const STATE: Code = Code {
     id: "systemd.state",
     severities: &[Severity::Warn, Severity::Crit],
-    when: "still starting 10 min after boot (warn); in maintenance mode, or it does not answer (crit)",
-    hint: "see what it waits for: `systemctl list-jobs`",
+    when: "systemd is still starting 10 min after boot (warn); it is in maintenance mode, or does not answer (crit)",
+    hint: "list the pending jobs: `systemctl list-jobs`",
 };
 
 static SPEC: CheckSpec =
-    CheckSpec { id: "systemd.state", title: "systemd has come up", codes: &[STATE], fixes: &[], timeout: Duration::from_secs(9) };
+    CheckSpec { id: "systemd.state", title: "systemd has finished startup", codes: &[STATE], fixes: &[], timeout: Duration::from_secs(9) };
 
 pub(super) struct State {
     pub(super) settings: Settings,
@@ -30,12 +30,12 @@ pub(super) struct State {
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
 #[serde(default)]
 pub(super) struct Evidence {
-    /// It did not answer in time.
+    /// systemd did not answer in time.
     hung: bool,
-    /// What PID 1 was doing then.
+    /// The activity of PID 1 at that time.
     doing: Option<String>,
     manager: Manager,
-    /// Units whose start ends only when opsctl does: it was started in them.
+    /// Units that run opsctl: their start completes only when opsctl exits.
     own_units: Vec<String>,
 }
 
@@ -75,23 +75,23 @@ impl Check for State {
                 let findings = new(Severity::Warn, message);
                 findings.into_iter().map(|f| f.cite("jobs", e.manager.jobs.join(", "))).collect::<Vec<_>>().into()
             }
-            // whoever waits for all units and is one of them waits for ever
+            // a unit that waits for all units, itself included, waits forever
             "starting" | "initializing" if e.own_units.iter().any(|own| has_job(&e.manager, own)) => Judgement::default(),
             "starting" | "initializing" => {
                 Judgement { pending: vec!["the start of all units".to_owned()], ..Judgement::default() }
             }
-            // degraded is told by the units themselves
+            // degraded: reported by the check of each unit
             _ => Judgement::default(),
         }
     }
 }
 
-/// It did not answer.
+/// The evidence if systemd did not answer.
 async fn hung() -> Evidence {
     Evidence { hung: true, doing: init_is_doing().await, ..Evidence::default() }
 }
 
-/// Whether something is about to happen to this unit.
+/// Whether this unit has a pending job.
 fn has_job(manager: &Manager, unit: &str) -> bool {
     manager.jobs.iter().any(|job| job.rsplit_once('/').is_some_and(|(name, _)| name == unit))
 }

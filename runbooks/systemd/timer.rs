@@ -1,4 +1,4 @@
-//! Timers that do not fire, and jobs of timers that do not end.
+//! Timers that do not fire, and timer jobs that do not finish.
 
 use std::time::Duration;
 
@@ -18,14 +18,14 @@ const LATE: Code = Code {
     id: "systemd.timer-late",
     severities: &[Severity::Warn],
     when: "a timer is enabled and not started, has not fired for twice its period, or its job has run for over 24 h",
-    hint: "`systemctl list-timers --all` shows when each fired; a job that never ends keeps its timer from firing",
+    hint: "`systemctl list-timers --all` lists the last activations; a job that never finishes keeps its timer from firing",
 };
 
 static SPEC: CheckSpec =
-    CheckSpec { id: "systemd.timer", title: "timers fire", codes: &[LATE], fixes: &[START], timeout: Duration::from_secs(9) };
+    CheckSpec { id: "systemd.timer", title: "systemd timers fire on schedule", codes: &[LATE], fixes: &[START], timeout: Duration::from_secs(9) };
 
-/// Timers that fire every minute are late for this long at least before anybody is told.
-const SHORTEST: SignedDuration = SignedDuration::from_mins(10);
+/// Minimum delay that is reported, also for timers that fire every minute.
+const MIN_DELAY: SignedDuration = SignedDuration::from_mins(10);
 
 pub(super) struct TimerCheck {
     pub(super) settings: Settings,
@@ -35,7 +35,7 @@ pub(super) struct TimerCheck {
 #[serde(default)]
 pub(super) struct Evidence {
     timer: unit::Evidence,
-    /// What it starts.
+    /// The unit started by the timer.
     job: Unit,
     /// When PID 1 was started.
     booted: Option<Timestamp>,
@@ -93,7 +93,7 @@ impl Check for TimerCheck {
     }
 }
 
-/// Enabled in something that is active, and nothing planned.
+/// Whether the timer is enabled in an active unit and not started.
 fn not_started(e: &Evidence) -> bool {
     let u = &e.timer.unit;
     let enabled = matches!(u.file_state.as_str(), "enabled" | "enabled-runtime");
@@ -101,19 +101,19 @@ fn not_started(e: &Evidence) -> bool {
     u.active == "inactive" && enabled && wanted && u.condition != Some(false)
 }
 
-/// The last time it fired and its period, when that is more than two periods ago and the machine was up all the time.
+/// The last activation and the period, if the last activation was more than two periods ago and the host was up all that time.
 fn overdue(judged: &Judged<'_>, e: &Evidence, timer: &Timer) -> Option<(Timestamp, SignedDuration)> {
     let (last, period) = (timer.last?, period(timer)?);
     let slack = SignedDuration::from_secs(i64::try_from(timer.random_delay_s).unwrap_or(0));
-    // a timer does not fire while its job runs, and a few minutes are no matter
+    // a timer does not fire while its job runs, and a delay of a few minutes is tolerated
     let runs = matches!(e.job.active.as_str(), "active" | "activating" | "reloading" | "deactivating");
-    let allowed = period.checked_mul(2)?.checked_add(slack)?.max(SHORTEST);
+    let allowed = period.checked_mul(2)?.checked_add(slack)?.max(MIN_DELAY);
     let up = judged.taken_at.duration_since(e.booted?);
     (e.timer.unit.active == "active" && !runs && judged.taken_at.duration_since(last) > allowed && up > allowed)
         .then_some((last, period))
 }
 
-/// How long between two times, at most; none where the calendar says something that is not one period.
+/// The maximum time between two activations; `None` for a calendar without a fixed period.
 fn period(timer: &Timer) -> Option<SignedDuration> {
     let every = timer.every_s.iter().map(|s| SignedDuration::from_secs(i64::try_from(*s).unwrap_or(i64::MAX)));
     let calendars = timer.calendar.iter().filter_map(|c| calendar_period(c));
@@ -154,7 +154,7 @@ pub(super) fn calendar_period(spec: &str) -> Option<SignedDuration> {
 }
 
 impl TimerCheck {
-    /// Since when its job has been running, when that is too long.
+    /// The start of its job, if the job has exceeded the time limit.
     fn endless(&self, judged: &Judged<'_>, e: &Evidence) -> Option<Timestamp> {
         let since = e.job.changed?;
         let limit = SignedDuration::from_hours(self.settings.job_hours);
@@ -169,7 +169,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_period_of_a_calendar_is_its_first_fixed_part() {
+    fn calendar_period_is_its_first_fixed_field() {
         for (spec, hours) in [
             ("*-*-* 06:00:00", Some(24)),
             ("*-*-* 06,18:00:00", Some(24)),
@@ -189,7 +189,7 @@ mod tests {
 
     proptest::proptest! {
         #[test]
-        fn any_calendar_is_survived(spec in ".*") {
+        fn arbitrary_calendars_do_not_panic(spec in ".*") {
             let _ = calendar_period(&spec);
         }
     }

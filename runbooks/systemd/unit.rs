@@ -1,4 +1,4 @@
-//! One unit: what it is, what should be, and what stands between.
+//! The state of one unit, compared with its expected state.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -19,63 +19,63 @@ use crate::servers::READ_TIMEOUT;
 pub(super) const FAILED: Code = Code {
     id: "systemd.unit-failed",
     severities: &[Severity::Info, Severity::Warn, Severity::Crit],
-    when: "a unit failed (warn; crit for what a host lives on: engine, network, firewall, databases, time, backups; info for units that fail on healthy hosts)",
-    hint: "see why in its journal: `journalctl -u UNIT -b`; then fix that and restart it",
+    when: "a unit failed (warn; crit for essential units: engine, network, firewall, databases, time, backups; info for units that fail on healthy hosts)",
+    hint: "find the cause in its journal: `journalctl -u UNIT -b`; fix it, then restart the unit",
 };
 pub(super) const RESTART_LOOP: Code = Code {
     id: "systemd.restart-loop",
     severities: &[Severity::Warn, Severity::Crit],
-    when: "systemd restarted a service 2 times in a minute, over 2 times in 5 min or 5 times in an hour, or it is dead and waits for it (warn; crit after the third time, or when the host lives on it)",
-    hint: "it never shows in `systemctl --failed`: read the journal of its last run; restarting it once more does not help",
+    when: "systemd restarted a service 2 times in a minute, over 2 times in 5 min or 5 times in an hour, or the service is down and waits for a restart (warn; crit after the third time, or for an essential unit)",
+    hint: "`systemctl --failed` does not list it: read the journal of its last run; another restart does not help",
 };
 pub(super) const ENABLED_INACTIVE: Code = Code {
     id: "systemd.enabled-inactive",
     severities: &[Severity::Info, Severity::Warn],
-    when: "a service is started at boot by something that is active, and does not run: a unit it requires is not there, it was stopped, or it was never started (info when it ended by itself and is of the kind that may)",
-    hint: "start it, or disable it if that is meant",
+    when: "a service is enabled in an active unit and is inactive: a required unit is not active, it was stopped, or it was never started (info if it exited with 0 and is of a type that may)",
+    hint: "start it, or disable it if it is meant to be inactive",
 };
 pub(super) const BAD_UNIT: Code = Code {
     id: "systemd.bad-unit",
     severities: &[Severity::Warn, Severity::Crit],
-    when: "a unit's file cannot be loaded, or a unit that should start at boot has no file (crit for what a host lives on)",
-    hint: "`systemd-analyze verify UNIT` shows the line; it is not in `systemctl --failed`",
+    when: "a unit file cannot be loaded, or a unit that should start at boot has no unit file (crit for essential units)",
+    hint: "`systemd-analyze verify UNIT` shows the faulty line; `systemctl --failed` does not list the unit",
 };
 pub(super) const MASKED: Code = Code {
     id: "systemd.masked",
     severities: &[Severity::Warn],
-    when: "a unit that a host lives on is masked, and no other one does its job",
-    hint: "`systemctl unmask UNIT` if nobody meant it",
+    when: "an essential unit is masked, and no alternative is active",
+    hint: "`systemctl unmask UNIT` if this is not intended",
 };
 pub(super) const NEED_RELOAD: Code = Code {
     id: "systemd.need-reload",
     severities: &[Severity::Warn],
-    when: "a unit's file was changed after systemd read it: its next start will run something else",
+    when: "a unit file was changed after systemd loaded it: its next start will use the new file",
     hint: "`systemctl daemon-reload`; then restart it when that is safe",
 };
 pub(super) const TASKS: Code = Code {
     id: "systemd.tasks",
     severities: &[Severity::Warn],
-    when: "a service has 90 % of the processes and threads it may have",
-    hint: "find what starts threads and does not end them, or raise TasksMax=",
+    when: "a service uses 90 % of its limit of processes and threads (TasksMax=)",
+    hint: "find the thread or process leak, or raise TasksMax=",
 };
 
 pub(super) const RESTART: FixSpec = FixSpec { id: "systemd.restart", risk: Risk::R2, title: "restart the unit" };
 pub(super) const RESET_FAILED: FixSpec =
-    FixSpec { id: "systemd.reset-failed", risk: Risk::R1, title: "forget that the unit failed; nothing is started" };
+    FixSpec { id: "systemd.reset-failed", risk: Risk::R1, title: "clear the failed state of the unit; nothing is started" };
 pub(super) const START: FixSpec = FixSpec { id: "systemd.start-enabled", risk: Risk::R2, title: "start the unit" };
 pub(super) const RELOAD: FixSpec =
-    FixSpec { id: "systemd.daemon-reload", risk: Risk::R1, title: "let systemd read all unit files again" };
+    FixSpec { id: "systemd.daemon-reload", risk: Risk::R1, title: "reload all unit files" };
 
 pub(super) static SPEC: CheckSpec = CheckSpec {
     id: "systemd.unit",
-    title: "units are as they should be",
+    title: "systemd units are in their expected state",
     codes: &[FAILED, RESTART_LOOP, ENABLED_INACTIVE, BAD_UNIT, MASKED, NEED_RELOAD, TASKS],
     fixes: &[RESTART, RESET_FAILED, START, RELOAD],
     timeout: Duration::from_secs(9),
 };
 
-/// A service that has run longer than this is not restarting.
-const LONG_RUN: SignedDuration = SignedDuration::from_hours(1);
+/// A service that has run longer than this is not in a restart loop.
+const STABLE_RUN: SignedDuration = SignedDuration::from_hours(1);
 
 pub(super) struct UnitCheck {
     pub(super) settings: Settings,
@@ -85,46 +85,46 @@ pub(super) struct UnitCheck {
 #[serde(default)]
 pub(super) struct Evidence {
     pub(super) unit: Unit,
-    /// What is about to happen to it: `start`, `restart`; empty for nothing.
+    /// The pending job: `start`, `restart`; empty without one.
     pub(super) job: String,
-    /// Set when it was restarted: its counter belongs to this boot.
+    /// The boot its restart counter belongs to; empty for a unit that does not restart.
     pub(super) boot_id: String,
     /// States of the units it requires, that want or trigger it, or that do the same job.
     pub(super) others: BTreeMap<String, String>,
-    /// Its last lines in this boot, when something is wrong with it.
+    /// Its last log lines in this boot, if the unit is suspicious.
     pub(super) journal: Vec<JournalLine>,
-    /// When systemd restarted it by itself in the last hour.
+    /// Automatic restarts by systemd in the last hour.
     pub(super) restarts: Vec<Timestamp>,
-    /// Its restarts at the oldest run of opsctl in the last hour; a restart by hand sets them back to 0.
+    /// Its restart counter at the oldest run of opsctl in the last hour; a manual restart resets it to 0.
     pub(super) before: Option<Sample>,
     /// Why the journal could not be read.
     pub(super) journal_gap: Option<String>,
-    /// Its program is not where its file says.
+    /// The program of its `ExecStart=` does not exist.
     pub(super) program_missing: bool,
-    /// A `.wants` or `.requires` folder of this host's administrator has it.
+    /// The unit is linked in a `.wants` or `.requires` directory in /etc.
     pub(super) wanted_here: bool,
-    /// Rules of the container engine in the packet filter, when it is a firewall that failed.
+    /// Rules of the container engine in the packet filter, if the unit is a failed firewall.
     pub(super) engine_rules: Vec<String>,
-    /// Why they could not be read.
+    /// Why these rules could not be read.
     pub(super) engine_rules_gap: Option<String>,
     /// Whether opsctl was started by a unit that is still starting.
     pub(super) caller: Caller,
-    /// The last kill for memory in its control group, when it failed by a signal.
+    /// The last OOM kill in its control group, if the unit failed by a signal.
     pub(super) oom: Option<OomKill>,
-    /// Filesystems, when its journal says that one is full.
+    /// Filesystems, if its journal reports a full one.
     pub(super) mounts: Vec<MountRef>,
 }
 
-/// A unit that starts opsctl and waits for it cannot be waited for.
+/// The unit that runs opsctl. opsctl cannot wait for a unit that waits for opsctl.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub(super) enum Caller {
-    /// opsctl was started by none.
+    /// opsctl was not started by a starting unit.
     #[default]
     Nobody,
-    /// By another unit: a job that waits may wait for that, and so for opsctl.
+    /// By another unit: a waiting job may wait for that unit, and so for opsctl.
     AnotherUnit,
-    /// By this one.
+    /// By this unit.
     Itself,
 }
 
@@ -158,7 +158,7 @@ impl Check for UnitCheck {
         e.wanted_here = e.unit.load != "loaded" && known.is_some_and(|u| u.file_state == "enabled");
         if is_restarting(&e.unit, clock::now()) {
             e.boot_id = host::read_info().await.boot_id;
-            e.before = cx.history.oldest(&object(&e.unit.name, &e.boot_id), "restarts", LONG_RUN.as_secs());
+            e.before = cx.history.oldest(&object(&e.unit.name, &e.boot_id), "restarts", STABLE_RUN.as_secs());
             keep(systemd::restarts(&e.unit.name).await, &mut e.restarts, &mut e.journal_gap);
         }
         let suspicious =
@@ -178,7 +178,7 @@ impl Check for UnitCheck {
                 e.program_missing = read.await.unwrap_or(false);
             }
             e.oom = oom(cx, &e.unit).await;
-            // also when the engine does not answer just now: its rules are there all the same
+            // read even if the engine does not answer: its rules exist regardless
             if names::is_firewall(&e.unit.name) {
                 match cx.firewall().await {
                     Ok(firewall) => e.engine_rules = firewall.engine_rules(),
@@ -192,12 +192,12 @@ impl Check for UnitCheck {
     fn judge(&self, judged: &Judged<'_>, e: &Evidence) -> Judgement {
         let mut j = Judgement::default();
         if moving(e) {
-            let what = if e.job.is_empty() {
+            let pending = if e.job.is_empty() {
                 format!("{} ({})", e.unit.name, e.unit.sub)
             } else {
                 format!("{} to {}", e.unit.name, e.job)
             };
-            j.pending.push(what);
+            j.pending.push(pending);
         }
         let s = &self.settings;
         let found = [
@@ -221,7 +221,7 @@ impl Check for UnitCheck {
                 value: service.restarts as f64,
             });
         }
-        // what the journal would have told matters only where something is wrong or may be
+        // an unreadable journal is a gap only for a unit that is or may be faulty
         let needed = !e.restarts.is_empty() || restarting::suspected(judged.taken_at, e);
         j.gaps.extend(e.journal_gap.clone().filter(|_| needed && j.findings.is_empty()));
         j
@@ -232,26 +232,27 @@ impl Check for UnitCheck {
     }
 }
 
-/// The kernel's word on why it died. The control group ends with the unit's name also where systemd itself runs in a container.
+/// The OOM kill of the unit, from the kernel log. The control group ends with the unit's name even if
+/// systemd itself runs in a container.
 async fn oom(cx: &ProbeCx, unit: &Unit) -> Option<OomKill> {
     let service = unit.service.as_ref()?;
     let killed = service.result == "oom-kill" || service.exit_status == 9 || service.exit_status == 137;
     let kills = if killed { cx.kernel_log.oom_kills().await.ok()? } else { return None };
     let group = format!("/{}", unit.name);
-    // a minute before it was seen to have failed: the log's clock is not the wall clock
+    // one minute of tolerance: the clock of the kernel log differs from the wall clock
     let since = unit.inactive_since?.checked_sub(SignedDuration::from_mins(1)).ok()?;
-    // a group below that of another service was delegated to a user, who chose its name
+    // a group below that of another service was delegated to a user and has a name of their choice
     let own =
         |path: &str| path.strip_suffix(&group).is_some_and(|above| !above.split('/').any(|part| part.ends_with(".service")));
     kills.iter().rfind(|k| own(&k.victim_cgroup) && k.at >= since).cloned()
 }
 
-/// The counter of one unit in one boot.
+/// The history key of the restart counter of a unit in one boot.
 fn object(unit: &str, boot_id: &str) -> String {
     format!("unit:{unit}@{boot_id}")
 }
 
-/// Keeps lines, or the reason why there are none.
+/// Stores the lines, or the reason of a failed read.
 fn keep<T>(read: Result<Vec<T>, ProbeError>, lines: &mut Vec<T>, gap: &mut Option<String>) {
     match read {
         Ok(read) => *lines = read,
@@ -266,14 +267,14 @@ pub(super) fn others(unit: &Unit, listed: &[Listed]) -> BTreeMap<String, String>
     listed.iter().filter(|l| related.contains(&l.name.as_str())).map(|l| (l.name.clone(), state(l))).collect()
 }
 
-/// It may be between two runs, or in a short one.
+/// Whether the service may be between two runs, or in a short one.
 fn is_restarting(unit: &Unit, now: Timestamp) -> bool {
     let Some(service) = &unit.service else { return false };
-    let young = unit.changed.is_some_and(|t| now.duration_since(t) < LONG_RUN);
+    let young = unit.changed.is_some_and(|t| now.duration_since(t) < STABLE_RUN);
     unit.sub.starts_with("auto-restart") || (service.restarts > 0 && young)
 }
 
-/// It is on its way somewhere.
+/// Whether the unit is changing its state.
 fn moving(e: &Evidence) -> bool {
     let changing = matches!(e.unit.active.as_str(), "activating" | "deactivating" | "reloading");
     match e.caller {
@@ -283,29 +284,29 @@ fn moving(e: &Evidence) -> bool {
     }
 }
 
-/// A unit by name and run.
+/// The subject of a unit's findings: name and invocation.
 pub(super) fn subject(unit: &Unit) -> Subject {
     let identity = if unit.invocation.is_empty() { unit.name.clone() } else { format!("{}@{}", unit.name, unit.invocation) };
     Subject { kind: Kind::Unit, name: unit.name.clone(), identity }
 }
 
-/// A finding about the unit, tied to it.
+/// A finding about the unit, linked to it by its key.
 pub(super) fn about(unit: &Unit, code: &'static Code, severity: Severity, message: String) -> Finding {
     Finding::new(code, severity, subject(unit), message).key(KeyKind::Unit, &unit.name)
 }
 
-/// The last lines, oldest first, as one piece of evidence; and what they say about a disk that takes nothing.
+/// Adds the last log lines, oldest first, as evidence, and links to the filesystem if they report a failed write.
 pub(super) fn with_journal(mut finding: Finding, e: &Evidence) -> Finding {
     let last = |by_systemd: bool| {
-        // what systemd thinks of the wording of its file is no reason to fail
-        let telling = |l: &&JournalLine| l.by_systemd == by_systemd && !l.text.starts_with('/');
-        let lines: Vec<&str> = e.journal.iter().filter(telling).map(|l| l.text.as_str()).collect();
+        // systemd's warnings about the unit file are not the reason of a failure
+        let relevant = |l: &&JournalLine| l.by_systemd == by_systemd && !l.text.starts_with('/');
+        let lines: Vec<&str> = e.journal.iter().filter(relevant).map(|l| l.text.as_str()).collect();
         lines[lines.len().saturating_sub(5)..].join(" | ")
     };
     let own = last(false);
-    // what systemd says about it the finding says too, unless the unit itself said nothing
-    let said = if own.is_empty() { last(true) } else { own };
-    finding = finding.cite("journal", said).cite_opt("journal", e.journal_gap.as_deref());
+    // systemd's own lines repeat the finding: used only if the unit logged nothing
+    let lines = if own.is_empty() { last(true) } else { own };
+    finding = finding.cite("journal", lines).cite_opt("journal", e.journal_gap.as_deref());
     let cannot_write = |l: &&JournalLine| ["No space left on device", "Read-only file system"].iter().any(|w| l.text.contains(w));
     for line in e.journal.iter().filter(cannot_write) {
         let paths = line.text.split(|c: char| c.is_whitespace() || "'\"`:(),=".contains(c)).filter(|w| w.starts_with('/'));
@@ -313,7 +314,7 @@ pub(super) fn with_journal(mut finding: Finding, e: &Evidence) -> Finding {
             let on = e.mounts.iter().filter(|m| std::path::Path::new(path).starts_with(&m.mountpoint));
             on.max_by_key(|m| m.mountpoint.len())
         };
-        // without a path in the line it can be any of them; the root is where most of them write
+        // without a path in the line the filesystem is unknown; most services write to the root filesystem
         let mounts: Vec<&MountRef> = paths.filter_map(holding).collect();
         let root = e.mounts.iter().filter(|m| m.mountpoint == "/" && mounts.is_empty());
         for mount in root.chain(mounts.iter().copied()) {
@@ -341,13 +342,13 @@ fn masked(s: &Settings, e: &Evidence) -> Option<Finding> {
     let name = &e.unit.name;
     let replaced = names::stand_ins(name).iter().any(|other| e.others.get(*other).is_some_and(|state| state == "active"));
     let masked = e.unit.load == "masked" || e.unit.file_state == "masked";
-    // several firewalls and time services are installed masked beside the one that is used
+    // distributions often install several firewalls and time services, and mask all but one
     let alone = names::stand_ins(name).is_empty() || !replaced;
     (masked && alone && names::any(&s.critical_units, name) && !optional(name))
-        .then(|| about(&e.unit, &MASKED, Severity::Warn, format!("{name} is masked: nothing can start it")))
+        .then(|| about(&e.unit, &MASKED, Severity::Warn, format!("{name} is masked: it cannot be started")))
 }
 
-/// Masked by distributions or other packages as a matter of course.
+/// Whether distributions or other packages mask the unit by default.
 fn optional(name: &str) -> bool {
     names::is_firewall(name) || matches!(name, "systemd-networkd.service" | "NetworkManager.service" | "networking.service")
 }
@@ -355,18 +356,18 @@ fn optional(name: &str) -> bool {
 fn need_reload(e: &Evidence) -> Option<Finding> {
     (e.unit.need_reload && !e.unit.transient && e.unit.load == "loaded").then(|| {
         let message =
-            format!("the file of {} was changed after systemd read it: its next start will run something else", e.unit.name);
+            format!("the unit file of {} was changed after systemd loaded it: its next start will use the new file", e.unit.name);
         about(&e.unit, &NEED_RELOAD, Severity::Warn, message).cite("file", &e.unit.fragment).fix(RELOAD.id)
     })
 }
 
 fn tasks(s: &Settings, e: &Evidence) -> Option<Finding> {
     let service = e.unit.service.as_ref()?;
-    let (now, most) = (service.tasks?, service.tasks_max.filter(|m| *m > 0)?);
-    let used = now as f64 * 100.0 / most as f64;
+    let (now, max) = (service.tasks?, service.tasks_max.filter(|m| *m > 0)?);
+    let used = now as f64 * 100.0 / max as f64;
     (used > s.tasks_warn_percent).then(|| {
         let message =
-            format!("{} has {now} of {most} tasks, {}, limit {}", e.unit.name, percent(used), percent(s.tasks_warn_percent));
+            format!("{} has {now} of {max} tasks, {}, limit {}", e.unit.name, percent(used), percent(s.tasks_warn_percent));
         about(&e.unit, &TASKS, Severity::Warn, message)
     })
 }

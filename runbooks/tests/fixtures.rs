@@ -1,7 +1,7 @@
-//! Every `runbooks/*/fixtures/*.json`: recorded evidence, and exactly the findings expected from it.
+//! Runs every `runbooks/*/fixtures/*.json`: recorded evidence with the exact expected findings.
 //!
-//! `OPSCTL_REGENERATE=1 cargo test -p opsctl-runbooks --test fixtures` writes what is found into the files that expect something else:
-//! read the difference before you commit it.
+//! `OPSCTL_REGENERATE=1 cargo test -p opsctl-runbooks --test fixtures` updates the files with differing findings:
+//! review the diff before you commit it.
 
 #![allow(clippy::unwrap_used, clippy::disallowed_methods, reason = "tests")]
 
@@ -35,14 +35,14 @@ struct Expected {
 }
 
 #[test]
-fn every_recorded_case_is_judged_as_expected() {
+fn recorded_evidence_gives_the_expected_findings() {
     let runbooks = opsctl_runbooks::all(&opsctl_runbooks::Settings::default());
     let checks: Vec<_> = runbooks.iter().flat_map(|r| &r.checks).collect();
     let mut problems = Vec::new();
     let mut covered = BTreeSet::new();
     for name in opsctl_runbooks::NAMES {
-        let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join(name).join("fixtures");
-        let mut files: Vec<_> = std::fs::read_dir(&folder).unwrap().map(|e| e.unwrap().path()).collect();
+        let directory = Path::new(env!("CARGO_MANIFEST_DIR")).join(name).join("fixtures");
+        let mut files: Vec<_> = std::fs::read_dir(&directory).unwrap().map(|e| e.unwrap().path()).collect();
         files.sort();
         for file in files {
             let case = file.strip_prefix(env!("CARGO_MANIFEST_DIR")).unwrap().display().to_string();
@@ -73,7 +73,7 @@ fn every_recorded_case_is_judged_as_expected() {
                     f.about, f.expect, f.gaps, f.skip, judgement.gaps, judgement.skip
                 ));
             }
-            // what may be reported was declared, and what is offered can be planned or refused
+            // every reported code and fix is declared in the spec, and every offered fix can be planned or refused
             for finding in &judgement.findings {
                 if !check.spec().codes.iter().any(|c| c.id == finding.code) {
                     problems.push(format!("{case}: {} is not a code of {}", finding.code, f.check));

@@ -1,7 +1,7 @@
-//! `/proc` as other kernels have it: two looks a moment apart (`first`, `later`) and the findings expected of the cpu and memory
-//! checks. The trees are made by hand in the form of those kernels; what differs between them is what breaks readers.
+//! `/proc` of other kernels: two samples (`first`, `later`) and the expected findings of the cpu and memory checks. The trees are
+//! written by hand in the format of those kernels; the differences between them are the ones that break parsers.
 //!
-//! `OPSCTL_REGENERATE=1 cargo test -p opsctl-runbooks --test kernels` writes what is found into `tree.json`: read the difference.
+//! `OPSCTL_REGENERATE=1 cargo test -p opsctl-runbooks --test kernels` updates `tree.json`: review the diff.
 
 #![allow(clippy::unwrap_used, clippy::disallowed_methods, reason = "tests")]
 
@@ -62,21 +62,21 @@ async fn context(directory: &Path, tree: &Tree) -> ProbeCx {
 }
 
 #[tokio::test(flavor = "current_thread")]
-async fn every_kernel_s_files_lead_to_the_right_verdicts() {
+async fn procfs_of_every_kernel_gives_the_expected_findings() {
     let runbooks = opsctl_runbooks::all(&opsctl_runbooks::Settings::default());
-    let folders = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/kernels");
-    let mut folders: Vec<_> = std::fs::read_dir(folders).unwrap().map(|e| e.unwrap().path()).collect();
-    folders.sort();
-    assert!(folders.len() >= 6);
+    let directory = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/kernels");
+    let mut trees: Vec<_> = std::fs::read_dir(directory).unwrap().map(|e| e.unwrap().path()).collect();
+    trees.sort();
+    assert!(trees.len() >= 6);
     let mut problems = Vec::new();
-    for folder in folders {
-        let file = folder.join("tree.json");
+    for directory in trees {
+    let file = directory.join("tree.json");
         let mut tree: Tree = serde_json::from_str(&std::fs::read_to_string(&file).unwrap()).unwrap();
-        let cx = context(&folder, &tree).await;
+        let cx = context(&directory, &tree).await;
         let target = Target::host();
         let mut found = Vec::new();
         for check in runbooks.iter().flat_map(|r| &r.checks).filter(|c| CHECKS.contains(&c.spec().id)) {
-            let evidence = check.probe(&cx, &target).await.unwrap_or_else(|e| panic!("{}: {e}", folder.display()));
+            let evidence = check.probe(&cx, &target).await.unwrap_or_else(|e| panic!("{}: {e}", directory.display()));
             let judged = Judged { target: &target, taken_at: jiff::Timestamp::UNIX_EPOCH };
             let judgement = check.judge(&judged, &evidence).unwrap();
             found.extend(judgement.gaps.iter().map(|gap| format!("unknown {}: {gap}", check.spec().id)));
@@ -90,7 +90,7 @@ async fn every_kernel_s_files_lead_to_the_right_verdicts() {
             tree.expect = found;
             std::fs::write(&file, serde_json::to_string_pretty(&tree).unwrap() + "\n").unwrap();
         } else if found != tree.expect {
-            problems.push(format!("{} ({}):\n  expected {:#?}\n  got {found:#?}", folder.display(), tree.about, tree.expect));
+            problems.push(format!("{} ({}):\n  expected {:#?}\n  got {found:#?}", directory.display(), tree.about, tree.expect));
         }
     }
     assert!(problems.is_empty(), "{}", problems.join("\n"));

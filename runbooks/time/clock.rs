@@ -1,4 +1,4 @@
-//! What the kernel thinks of its clock, who disciplines it, and whether it was set since the last run.
+//! The kernel clock: synchronisation, the programs that discipline it, and steps since the last run.
 
 use std::time::Duration;
 
@@ -19,54 +19,55 @@ use crate::servers::READ_TIMEOUT;
 const UNSYNCED: Code = Code {
     id: "time.unsynced",
     severities: &[Severity::Info, Severity::Warn],
-    when: "17 min after boot the kernel's clock is not synchronised (info in a container: its host keeps the time)",
-    hint: "enable one time service (chrony, or systemd-timesyncd) that reaches its servers; where the hypervisor sets the clock, waive this",
+    when: "17 min after boot the kernel's clock is not synchronised (info in a container: the host synchronises the clock)",
+    hint: "enable one time service (chrony, or systemd-timesyncd) that reaches its servers; if the hypervisor sets the clock, waive this",
 };
 pub(super) const OFFSET: Code = Code {
     id: "time.offset",
     severities: &[Severity::Warn, Severity::Crit],
     when: "the kernel still has to correct over 50 ms (warn); the clock differs from two references that agree by over 2 s (warn) or 5 s (crit)",
-    hint: "certificates, tokens, logs and databases go wrong with it: step the clock (`chronyc makestep`) and find out why it ran away",
+    hint: "a wrong clock breaks certificates, tokens, logs and databases: step the clock (`chronyc makestep`) and find the cause of the drift",
 };
 const JUMPED: Code = Code {
     id: "time.jumped",
     severities: &[Severity::Warn],
     when: "the clock was set by over 1 s since a run of opsctl in the last 24 h of this boot",
-    hint: "timers, logs and leases of that time are off; see who set it (journalctl -u chrony -u systemd-timesyncd)",
+    hint: "timers, logs and leases of that time are affected; find the program that set the clock (journalctl -u chrony -u systemd-timesyncd)",
 };
 const RTC_LOCAL: Code = Code {
     id: "time.rtc-local",
     severities: &[Severity::Info],
-    when: "the hardware clock keeps local time: it is wrong for an hour after daylight saving changes",
+    when: "the hardware clock is set to local time: it is off by an hour after daylight saving changes",
     hint: "timedatectl set-local-rtc 0",
 };
 const TWO_DAEMONS: Code = Code {
     id: "time.two-daemons",
     severities: &[Severity::Info],
-    when: "more than one program disciplines the clock: they work against each other",
+    when: "more than one program disciplines the clock: they conflict",
     hint: "disable all but one",
 };
 
 const ENABLE_SYNC: FixSpec = FixSpec {
     id: "time.enable-sync",
     risk: Risk::R1,
-    title: "enable and start systemd-timesyncd, when it is installed and nobody else keeps the time",
+    title: "enable and start systemd-timesyncd, if it is installed and no other time service runs",
 };
 
 static SPEC: CheckSpec = CheckSpec {
     id: "time.clock",
-    title: "the clock is kept right",
+    title: "the system clock is synchronised",
     codes: &[UNSYNCED, OFFSET, JUMPED, RTC_LOCAL, TWO_DAEMONS],
     fixes: &[ENABLE_SYNC],
     timeout: Duration::from_secs(3),
 };
 
 const TIMESYNCD: &str = "systemd-timesyncd.service";
-/// The kernel lets the bound of its error grow to this while nobody corrects the clock, in microseconds (include/linux/timex.h, `NTP_PHASE_LIMIT`).
+/// Upper bound of the kernel's maximum error while no program corrects the clock, in microseconds
+/// (include/linux/timex.h, `NTP_PHASE_LIMIT`).
 const UNKNOWN_ERROR_US: i64 = 16_000_000;
-/// How far back a jump is told of.
-const LONGEST_S: i64 = 24 * 3600;
-/// A time service may step the clock once, soon after boot.
+/// Period in which a jump is reported, in seconds.
+const JUMP_PERIOD_S: i64 = 24 * 3600;
+/// Time after boot in which a time service may step the clock.
 const AFTER_BOOT: SignedDuration = SignedDuration::from_mins(17);
 
 pub(super) struct Clock {
@@ -82,11 +83,11 @@ pub(super) struct Evidence {
     rtc_local: bool,
     in_container: bool,
     boot_id: String,
-    /// Boot time by the wall clock, in seconds since 1970: constant within a boot unless somebody sets the clock.
+    /// Boot time by the wall clock, in seconds since 1970: constant within a boot unless the clock is set.
     booted_s: f64,
     /// The same at the oldest run of opsctl in this boot and the last 24 h.
     before: Option<Sample>,
-    /// State of the unit file of systemd-timesyncd; none where it is not installed or systemd is not there.
+    /// State of the unit file of systemd-timesyncd; `None` if it is not installed or systemd is not running.
     timesyncd: Option<String>,
 }
 
@@ -109,7 +110,7 @@ impl Check for Clock {
             rtc_local,
             in_container,
             booted_s: clock::boot_time().as_duration().as_secs_f64(),
-            before: cx.history.oldest(&object(&boot_id), "booted_s", LONGEST_S),
+            before: cx.history.oldest(&object(&boot_id), "booted_s", JUMP_PERIOD_S),
             boot_id,
             timesyncd: None,
         };
@@ -143,12 +144,12 @@ impl Check for Clock {
     fn plan(&self, _fix: &str, finding: &Finding, judged: &Judged<'_>, e: &Evidence) -> Result<Plan, Refusal> {
         let refuse = |why: &str| Err(Refusal::Precondition(why.to_owned()));
         if !e.daemons.is_empty() {
-            return refuse(&format!("{} runs already: see why it does not synchronise", e.daemons.join(" and ")));
+            return refuse(&format!("{} is already running: find out why it does not synchronise", e.daemons.join(" and ")));
         }
         let unit = || TIMESYNCD.to_owned();
         match e.timesyncd.as_deref() {
             None => refuse("systemd-timesyncd is not installed; install chrony or systemd-timesyncd"),
-            Some("masked") => Err(Refusal::Policy("systemd-timesyncd is masked: somebody decided against it".to_owned())),
+            Some("masked") => Err(Refusal::Policy("systemd-timesyncd is masked: it was disabled on purpose".to_owned())),
             Some(state) => {
                 let enabled = state == "enabled";
                 let mut actions = vec![Action::StartUnit { unit: unit() }];
@@ -159,14 +160,14 @@ impl Check for Clock {
                 }
                 Ok(Plan::new(&ENABLE_SYNC, &SPEC, finding, judged.target, actions)
                     .undo(undo)
-                    .affects(["the clock is corrected, in one step if it is far off".to_owned()])
+                    .affects(["the clock is corrected, in one step if the offset is large".to_owned()])
                     .verified(Duration::from_secs(30), Duration::ZERO))
             }
         }
     }
 }
 
-/// The clock since one boot.
+/// The history key of the clock in one boot.
 fn object(boot_id: &str) -> String {
     format!("clock@{boot_id}")
 }
@@ -176,18 +177,18 @@ impl Clock {
         if e.kernel.synchronised || e.uptime_s < self.settings.grace_s {
             return None;
         }
-        let who =
+        let service =
             if e.daemons.is_empty() { "no time service runs".to_owned() } else { format!("{} runs", e.daemons.join(" and ")) };
         let up = duration(SignedDuration::from_secs(e.uptime_s));
-        let message = format!("the clock is not synchronised {up} after boot, and {who}");
+        let message = format!("the clock is not synchronised {up} after boot, and {service}");
         let bound = if e.kernel.max_error_us >= UNKNOWN_ERROR_US {
-            "over 16 s: unknown".to_owned()
+            "unknown, over 16 s".to_owned()
         } else {
             format!("{} ms", e.kernel.max_error_us / 1000)
         };
         let severity = if e.in_container { Severity::Info } else { Severity::Warn };
-        let mut finding = Finding::new(&UNSYNCED, severity, Subject::host(), message).cite("error at most", bound);
-        // a service that runs and cannot reach its servers needs a look, not another service
+        let mut finding = Finding::new(&UNSYNCED, severity, Subject::host(), message).cite("maximum error", bound);
+        // a running service that cannot reach its servers must be fixed, not supplemented by another
         if e.daemons.is_empty() && e.timesyncd.is_some() && !e.in_container {
             finding = finding.fix(ENABLE_SYNC.id);
         }
@@ -227,7 +228,7 @@ impl Clock {
 }
 
 fn rtc_local(e: &Evidence) -> Option<Finding> {
-    e.rtc_local.then(|| Finding::new(&RTC_LOCAL, Severity::Info, Subject::host(), "the hardware clock keeps local time"))
+    e.rtc_local.then(|| Finding::new(&RTC_LOCAL, Severity::Info, Subject::host(), "the hardware clock is set to local time"))
 }
 
 fn two_daemons(e: &Evidence) -> Option<Finding> {

@@ -1,4 +1,4 @@
-//! The time runbook: is the clock right, does anybody keep it right, and did it jump.
+//! The time runbook: synchronisation, offset and jumps of the system clock.
 
 mod clock;
 mod reference;
@@ -11,17 +11,17 @@ use serde::{Deserialize, Serialize};
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct Settings {
-    /// How long after boot the clock may be unsynchronised, in seconds (netdata health.d/timex.conf: 17 min).
+    /// Seconds after boot in which the clock may be unsynchronised (netdata health.d/timex.conf: 17 min).
     pub grace_s: i64,
-    /// What the kernel still has to correct, in milliseconds, that is warn (mixin: 50).
+    /// Remaining correction of the kernel clock in milliseconds that is warn (mixin: 50).
     pub offset_warn_ms: f64,
     /// Difference from the references in seconds that is warn (`check_postgres` timesync: 2).
     pub reference_warn_s: f64,
     /// The same for crit (`check_postgres` timesync: 5).
     pub reference_crit_s: f64,
-    /// How far the clock may have been set since the last run of opsctl, in seconds (judgement: 1).
+    /// Step of the clock since the last run of opsctl in seconds that is warn (judgement: 1).
     pub jump_warn_s: f64,
-    /// HTTP servers whose `Date` is compared with this clock, as `http://host:port/`; at least two that agree count.
+    /// HTTP servers with a `Date` header to compare with this clock, as `http://host:port/`; at least two must agree.
     pub references: Vec<String>,
 }
 
@@ -38,16 +38,16 @@ impl Default for Settings {
     }
 }
 
-/// What may cause what: a clock that nobody keeps right goes wrong.
-const LINKS: &[Link] = &[Link::confirmed("time.unsynced", "time.offset", KeyKind::Host, "nobody keeps the clock right")];
+/// Causal links between findings.
+const LINKS: &[Link] = &[Link::confirmed("time.unsynced", "time.offset", KeyKind::Host, "the clock is not synchronised")];
 
-/// The runbook with these settings.
+/// Builds the runbook from its settings.
 #[must_use]
 pub fn runbook(settings: &Settings) -> Runbook {
     let settings = settings.clone();
     Runbook {
         id: "time",
-        about: "A clock that nobody keeps right, that is wrong, or that jumped",
+        about: "A clock that is not synchronised, is wrong, or jumped",
         checks: vec![Box::new(clock::Clock { settings: settings.clone() }), Box::new(reference::Reference { settings })],
         links: &[LINKS],
         doc: include_str!("RUNBOOK.md"),

@@ -1,4 +1,4 @@
-//! Does this clock agree with others? Asked only where the configuration names references: opsctl talks to nobody by itself.
+//! Comparison of the clock with references. Runs only if the configuration names references: opsctl contacts no host by default.
 
 use std::time::Duration;
 
@@ -13,15 +13,15 @@ use crate::processes::of_host;
 
 static SPEC: CheckSpec = CheckSpec {
     id: "time.reference",
-    title: "the clock agrees with its references",
+    title: "the system clock agrees with its references",
     codes: &[OFFSET],
     fixes: &[],
     timeout: Duration::from_secs(4),
 };
 
-/// How long one reference may take.
-const PATIENCE: Duration = Duration::from_secs(2);
-/// `Date` has whole seconds: two servers with the same time differ by up to one.
+/// Time limit of a request to one reference.
+const REQUEST_TIMEOUT: Duration = Duration::from_secs(2);
+/// `Date` has a resolution of one second: two servers with the same time differ by up to one second.
 const AGREE_S: f64 = 1.0;
 
 pub(super) struct Reference {
@@ -31,7 +31,7 @@ pub(super) struct Reference {
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
 #[serde(default)]
 pub(super) struct Evidence {
-    /// What each reference said: how far it is ahead of this clock, in seconds, or why it said nothing.
+    /// By reference: its offset ahead of this clock in seconds, or the reason of a failed request.
     answers: Vec<(String, Result<f64, String>)>,
 }
 
@@ -43,26 +43,26 @@ impl Check for Reference {
     }
 
     fn targets(&self, _inventory: &Inventory) -> Vec<Target> {
-        // without references there is nothing to say, and no row
+        // without references the check has no target
         if self.settings.references.is_empty() { Vec::new() } else { vec![Target::host()] }
     }
 
     async fn probe(&self, _cx: &ProbeCx, _target: &Target) -> Result<Evidence, ProbeError> {
-        let ask = |url: &String| {
+        let query = |url: &String| {
             let url = url.clone();
-            async move { (url.clone(), http::clock_offset(&url, PATIENCE).await) }
+            async move { (url.clone(), http::clock_offset(&url, REQUEST_TIMEOUT).await) }
         };
-        Ok(Evidence { answers: join_all(self.settings.references.iter().map(ask)).await })
+        Ok(Evidence { answers: join_all(self.settings.references.iter().map(query)).await })
     }
 
     fn judge(&self, _judged: &Judged<'_>, e: &Evidence) -> Judgement {
-        let silent: Vec<String> =
+        let failed: Vec<String> =
             e.answers.iter().filter_map(|(url, answer)| answer.as_ref().err().map(|why| format!("{url}: {why}"))).collect();
-        let heard: Vec<(&str, f64)> =
+        let offsets: Vec<(&str, f64)> =
             e.answers.iter().filter_map(|(url, a)| a.as_ref().ok().map(|s| (url.as_str(), *s))).collect();
-        let Some(offset) = agreed(&heard) else {
-            let mut gaps = silent;
-            gaps.insert(0, format!("{} references answered, and no two agree within {AGREE_S:.0} s", heard.len()));
+        let Some(offset) = agreed(&offsets) else {
+        let mut gaps = failed;
+            gaps.insert(0, format!("{} references answered, and no two agree within {AGREE_S:.0} s", offsets.len()));
             return Judgement { gaps, ..Judgement::default() };
         };
         let (severity, limit) = match offset.abs() {
@@ -72,15 +72,15 @@ impl Check for Reference {
         };
         let direction = if offset > 0.0 { "behind" } else { "ahead of" };
         let message = format!("the clock is {:.0} s {direction} its references, limit {limit:.0} s", offset.abs());
-        let all = heard.iter().map(|(url, s)| format!("{url} {s:+.1} s")).collect::<Vec<_>>().join(", ");
+        let all = offsets.iter().map(|(url, s)| format!("{url} {s:+.1} s")).collect::<Vec<_>>().join(", ");
         vec![of_host(Finding::new(&OFFSET, severity, Subject::host(), message).cite("references", all))].into()
     }
 }
 
-/// The mean of the first two references that agree: one alone may be the wrong one.
-fn agreed(heard: &[(&str, f64)]) -> Option<f64> {
-    heard
-        .iter()
+/// The mean of the first two references that agree: a single one may be wrong.
+fn agreed(offsets: &[(&str, f64)]) -> Option<f64> {
+offsets
+.iter()
         .enumerate()
-        .find_map(|(i, (_, a))| heard[i + 1..].iter().find(|(_, b)| (a - b).abs() <= AGREE_S).map(|(_, b)| f64::midpoint(*a, *b)))
+        .find_map(|(i, (_, a))| offsets[i + 1..].iter().find(|(_, b)| (a - b).abs() <= AGREE_S).map(|(_, b)| f64::midpoint(*a, *b)))
 }

@@ -1,4 +1,4 @@
-//! Can the files on disk be used: is it a certificate, does its key fit?
+//! Certificate files on disk and their private keys.
 
 use std::time::Duration;
 
@@ -16,27 +16,27 @@ use super::{Settings, key_of, lasts};
 const FILE: Code = Code {
     id: "tls.file",
     severities: &[Severity::Info, Severity::Crit],
-    when: "a certificate file that a server is configured with is missing, empty, damaged or holds no certificate: it serves on, and would not start again (crit); it holds its private key, or over 10 certificates (info)",
-    hint: "put the right file back before anybody restarts the server",
+    when: "a certificate file in a server's configuration is missing, empty, damaged or contains no certificate: the server keeps running, but would not restart (crit); the file contains its private key, or over 10 certificates (info)",
+    hint: "restore the file before the server is restarted",
 };
 
 const MISMATCH: Code = Code {
     id: "tls.key-mismatch",
     severities: &[Severity::Crit],
-    when: "the private key beside a certificate is another one's: the server goes on with what it has loaded, and would not start again",
-    hint: "find the key the certificate was asked for with, or have it issued anew",
+    when: "the private key does not match its certificate: the server keeps running with the loaded one, but would not restart",
+    hint: "find the private key of the certificate's signing request, or reissue the certificate",
 };
 
 static SPEC: CheckSpec = CheckSpec {
     id: "tls.files",
-    title: "certificate files can be used, and their keys fit",
+    title: "certificate files are valid and match their private keys",
     codes: &[FILE, MISMATCH, EXPIRY, NOT_YET, WEAK],
     fixes: &[],
     timeout: Duration::from_secs(4),
 };
 
-/// More certificates than a chain needs.
-const MANY: usize = 10;
+/// Number of certificates in a file above which it is reported.
+const MAX_CERTIFICATES: usize = 10;
 
 pub(super) struct Files {
     pub(super) settings: Settings,
@@ -61,7 +61,7 @@ impl Check for Files {
     }
 
     async fn probe(&self, cx: &ProbeCx, target: &Target) -> Result<Evidence, ProbeError> {
-        let gone = || ProbeError::Skip("it is gone".to_owned());
+        let gone = || ProbeError::Skip("it no longer exists".to_owned());
         let reference = cx.inventory.certificate(&target.id).ok_or_else(gone)?.clone();
         let CertificateSource::File { path, key, pid, .. } = &reference.source else { return Err(gone()) };
         let files = tls::files(cx, *pid, vec![(path.clone(), key.clone())], &self.settings.ca_files).await?;
@@ -97,7 +97,7 @@ impl Check for Files {
             judgement.findings.push(finding(
                 &FILE,
                 Severity::Crit,
-                format!("{} cannot be used: it is in DER, and nginx wants PEM", file.path),
+                format!("{} cannot be used: it is in DER format, and nginx requires PEM", file.path),
             ));
             return judgement;
         }
@@ -117,7 +117,7 @@ impl Check for Files {
                 );
             }
             (None, Some(key), Some(why)) if why == "it is not there" => {
-                judgement.findings.push(finding(&FILE, Severity::Crit, format!("{key}, the key of {}, is not there", file.path)));
+                judgement.findings.push(finding(&FILE, Severity::Crit, format!("{key}, the key of {}, does not exist", file.path)));
             }
             (None, Some(key), Some(why)) if why == "it holds no private key" => {
                 judgement.findings.push(finding(
@@ -126,26 +126,26 @@ impl Check for Files {
                     format!("{key}, the key of {}, cannot be used: {why}", file.path),
                 ));
             }
-            // a key that clients refuse has a word of its own
+            // a key that clients reject is reported by tls.weak
             (None, Some(key), Some(why)) if leaf.key_bits >= 2048 || leaf.key_type != "RSA" => {
-                judgement.gaps.push(format!("whether {key} fits {}: {why}", file.path));
+                judgement.gaps.push(format!("whether {key} matches {}: {why}", file.path));
             }
             _ => {}
         }
-        // the key and the certificate in one file is what some servers want
+        // some servers require the key and the certificate in one file
         if file.holds_key && file.key.as_deref().is_some_and(|k| k != file.path) {
             judgement.findings.push(
-                finding(&FILE, Severity::Info, format!("{} holds a private key besides the certificate", file.path))
-                    .hint("who may read the certificate may read the key: take it out"),
+                finding(&FILE, Severity::Info, format!("{} contains a private key in addition to the certificate", file.path))
+                    .hint("every user that can read the certificate can read the key: move the key to a separate file"),
             );
         }
-        if file.chain.length > MANY {
+        if file.chain.length > MAX_CERTIFICATES {
             judgement.findings.push(
-                finding(&FILE, Severity::Info, format!("{} holds {} certificates", file.path, file.chain.length))
+                finding(&FILE, Severity::Info, format!("{} contains {} certificates", file.path, file.chain.length))
                     .hint("all of them are sent with every handshake; the chain needs two or three"),
             );
         }
-        // what is served is judged by what clients see
+        // served certificates are judged by the check of the served chain
         if !served {
             if leaf.not_before > judged.taken_at {
                 judgement.findings.push(finding(
@@ -163,7 +163,7 @@ impl Check for Files {
             judgement.findings.push(finding(
                 &WEAK,
                 Severity::Warn,
-                format!("{} has an RSA key of {} bits, which clients refuse", file.path, leaf.key_bits),
+                format!("{} has an RSA key of {} bits, which clients reject", file.path, leaf.key_bits),
             ));
         }
         judgement

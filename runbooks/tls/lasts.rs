@@ -1,4 +1,5 @@
-//! How long is long enough? By share of the life of a certificate, so that those of six days and of a year are both judged right.
+//! Limits of the remaining validity, as a share of a certificate's lifetime, so that six-day and one-year
+//! certificates are both judged correctly.
 
 use jiff::{SignedDuration, Timestamp};
 use opsctl_core::model::{Judged, Measure, Severity, Unit, quantity};
@@ -6,8 +7,9 @@ use opsctl_core::probe::tls::Certificate;
 
 use super::Settings;
 
-/// Whether the time that a certificate has left is too short: crit below the smaller of 7 days and a tenth of its life, warn below the
-/// smaller of 21 days and a quarter.
+/// The severity of the remaining validity: crit below the smaller of 7 days and a tenth of the
+/// lifetime, warn below the smaller of
+/// 21 days and a quarter; otherwise `None`.
 pub(super) fn too_short(settings: &Settings, c: &Certificate, now: Timestamp) -> Option<Severity> {
     let left = c.not_after.duration_since(now).as_secs_f64();
     let (warn, crit) = limits(settings, c);
@@ -17,14 +19,14 @@ pub(super) fn too_short(settings: &Settings, c: &Certificate, now: Timestamp) ->
     (left < warn).then_some(Severity::Warn)
 }
 
-/// Seconds left below which it is warn and crit.
+/// The limits of the remaining validity for warn and crit, in seconds.
 fn limits(settings: &Settings, c: &Certificate) -> (f64, f64) {
     let life = c.not_after.duration_since(c.not_before).as_secs_f64();
     let limit = |days: f64, share: f64| (days * 86400.0).min(life * share / 100.0);
     (limit(settings.warn_days, settings.warn_share), limit(settings.crit_days, settings.crit_share))
 }
 
-/// The time it has left, with its limits.
+/// The remaining validity with its limits, as a measure.
 pub(super) fn measure(settings: &Settings, judged: &Judged<'_>, c: &Certificate) -> Measure {
     let left = c.not_after.duration_since(judged.taken_at).as_secs_f64();
     let (warn, crit) = limits(settings, c);
@@ -41,10 +43,10 @@ pub(super) fn words(c: &Certificate, now: Timestamp) -> String {
     }
 }
 
-/// `2026-11-21, valid for 90 d in all`.
+/// `2026-11-21, valid for 90 d in total`.
 pub(super) fn life(c: &Certificate) -> String {
     let life = c.not_after.duration_since(c.not_before);
-    format!("{}, valid for {} in all", quantity::minute(c.not_after), quantity::duration(life))
+    format!("{}, valid for {} in total", quantity::minute(c.not_after), quantity::duration(life))
 }
 
 #[cfg(test)]
@@ -53,7 +55,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn short_lived_certificates_are_judged_by_their_own_life() {
+    fn expiry_limits_scale_with_certificate_lifetime() {
         let now = Timestamp::from_second(1_800_000_000).unwrap();
         let judged = |life_days: f64, left_hours: f64| {
             let at = |hours: f64| now.checked_add(SignedDuration::try_from_secs_f64(hours * 3600.0).unwrap()).unwrap();

@@ -1,4 +1,4 @@
-//! Does certbot renew this certificate, and does its server hear of it?
+//! Renewal of a certbot lineage, and the reload of its servers.
 
 use std::time::Duration;
 
@@ -18,16 +18,16 @@ use crate::processes::of_host;
 const FAILING: Code = Code {
     id: "tls.renewal-failing",
     severities: &[Severity::Warn, Severity::Crit],
-    when: "the last run of certbot could not renew it, or it is not set up to be renewed (warn; crit when less than a quarter of its life is left)",
-    hint: "the reason is the authority's; `certbot renew --cert-name NAME --dry-run` tries again without counting against its limits",
+    when: "the last run of certbot could not renew the certificate, or its renewal is not configured (warn; crit if less than a quarter of its lifetime is left)",
+    hint: "the reason is the response of the certificate authority; `certbot renew --cert-name NAME --dry-run` retries without counting against its rate limits",
 };
 
 const RENEW: FixSpec =
-    FixSpec { id: "certbot.renew", risk: Risk::R2, title: "rehearse the renewal of one certificate, then renew it if it is due" };
+    FixSpec { id: "certbot.renew", risk: Risk::R2, title: "dry-run the renewal of one certificate, then renew it if it is due" };
 
 static SPEC: CheckSpec = CheckSpec {
     id: "tls.renewal",
-    title: "certificates are renewed, and their servers hear of it",
+    title: "certificates are renewed and their servers reloaded",
     codes: &[FAILING, HOOK],
     fixes: &[RENEW],
     timeout: Duration::from_secs(5),
@@ -43,9 +43,9 @@ pub(super) struct Evidence {
     reference: Option<CertificateRef>,
     lineage: Lineage,
     renewers: Renewers,
-    /// The servers that use it are nginx, by name.
+    /// Names of the nginx servers that use the certificate.
     users: Vec<String>,
-    /// The filesystem of certbot's folder.
+    /// The filesystem of certbot's directory.
     filesystem: Option<String>,
 }
 
@@ -61,7 +61,7 @@ impl Check for Renewal {
     }
 
     async fn probe(&self, cx: &ProbeCx, target: &Target) -> Result<Evidence, ProbeError> {
-        let gone = || ProbeError::Skip("it is gone".to_owned());
+        let gone = || ProbeError::Skip("it no longer exists".to_owned());
         let reference = cx.inventory.certificate(&target.id).ok_or_else(gone)?.clone();
         let CertificateSource::Lineage { pid, used_by, .. } = &reference.source else { return Err(gone()) };
         let lineage = cx.tls.lineage(*pid, &reference.name).await?;
@@ -90,28 +90,28 @@ impl Check for Renewal {
                 .cite_opt("certbot's last run", when)
                 .cite_opt("left", left)
                 .cite("by", &l.authenticator)
-                .cite("folders that are not there", l.missing_webroots.join(", "))
+                .cite("missing directories", l.missing_webroots.join(", "))
                 .fix(RENEW.id);
             if let Some(dev) = &e.filesystem {
                 f = f.key(KeyKind::Filesystem, dev);
             }
-            if l.here && is_about_names(&message) {
+            if l.here && is_resolution_failure(&message) {
                 f = f.key(KeyKind::Names, "host");
             }
-            if l.here && is_about_the_way(&message) {
+            if l.here && is_unreachable(&message) {
                 f = of_host(f);
             }
             judgement.findings.push(f);
         }
-        let told = !l.hooks.is_empty() || l.installer == "nginx" || !e.renewers.reloaders.is_empty();
-        if !e.users.is_empty() && !told {
+        let reloaded = !l.hooks.is_empty() || l.installer == "nginx" || !e.renewers.reloaders.is_empty();
+        if !e.users.is_empty() && !reloaded {
             let users = e.users.join(", ");
             judgement.findings.push(finding(
                 &HOOK,
                 Severity::Warn,
                 judged,
                 e,
-                format!("nothing tells {users} when {name} is renewed"),
+                format!("no hook reloads {users} after a renewal of {name}"),
             ));
         }
         judgement
@@ -124,12 +124,12 @@ impl Check for Renewal {
         }
         if !e.lineage.configured {
             return Err(Refusal::ByHand(format!(
-                "its file in /etc/letsencrypt/renewal is missing or broken: `certbot certonly --cert-name {name}` sets it up again"
+                "its file in /etc/letsencrypt/renewal is missing or invalid: `certbot certonly --cert-name {name}` recreates it"
             )));
         }
         if !e.lineage.missing_webroots.is_empty() {
             return Err(Refusal::Precondition(format!(
-                "the folder of its challenge is not there: {}",
+                "the directory of its challenge does not exist: {}",
                 e.lineage.missing_webroots.join(", ")
             )));
         }
@@ -137,13 +137,13 @@ impl Check for Renewal {
             let argv = ["certbot", "renew", "--cert-name", name, "--non-interactive", "--no-random-sleep-on-renew"];
             Action::Run { argv: argv.iter().chain(more).map(|a| (*a).to_owned()).collect() }
         };
-        // a rehearsal goes to Let's Encrypt's staging unless it is told otherwise
-        let mut rehearsal = vec!["--dry-run"];
+        // a dry run uses Let's Encrypt's staging environment unless a server is given
+        let mut dry_run = vec!["--dry-run"];
         if let Some(server) = &e.lineage.server {
-            rehearsal.extend(["--server", server]);
+            dry_run.extend(["--server", server]);
         }
-        let plan = Plan::new(&RENEW, &SPEC, finding, judged.target, vec![run(&rehearsal), run(&[])])
-            .affects(["the authority counts renewals; nothing is forced: it is renewed only when it is due".to_owned()])
+        let plan = Plan::new(&RENEW, &SPEC, finding, judged.target, vec![run(&dry_run), run(&[])])
+            .affects(["the certificate authority counts renewals; the certificate is renewed only if it is due, never forced".to_owned()])
             .affects(e.lineage.hooks.iter().map(|h| format!("runs {h} afterwards")))
             .downtime(if e.lineage.authenticator == "standalone" { "port 80 for some seconds" } else { "none" })
             .verified(Duration::from_secs(20), Duration::ZERO);
@@ -157,25 +157,25 @@ fn finding(code: &'static Code, severity: Severity, judged: &Judged<'_>, e: &Evi
     Finding::new(code, severity, subject, message).key(KeyKind::Certificate, format!("lineage:{}", judged.target.name))
 }
 
-/// Whether this host did not find the authority by its name, in the words of Python and of libc.
-fn is_about_names(why: &str) -> bool {
+/// Whether this host could not resolve the authority's name, by error texts of Python and libc.
+fn is_resolution_failure(why: &str) -> bool {
     ["name resolution", "NameResolutionError", "Name or service not known", "Failed to resolve"].iter().any(|w| why.contains(w))
 }
 
-/// Whether the authority did not get to this host, in the words of Let's Encrypt.
-fn is_about_the_way(why: &str) -> bool {
+/// Whether the authority could not reach this host, by error texts of Let's Encrypt.
+fn is_unreachable(why: &str) -> bool {
     ["Timeout during connect", "likely firewall problem"].iter().any(|w| why.contains(w))
 }
 
-/// Why the next one will not come.
+/// The reason of a missing renewal.
 fn why_not_renewed(e: &Evidence) -> Option<String> {
     let l = &e.lineage;
     if let Some((_, Some(why))) = &l.last_run {
         return Some(why.clone());
     }
     if !l.configured {
-        return Some("its file in /etc/letsencrypt/renewal is missing or broken".to_owned());
+        return Some("its file in /etc/letsencrypt/renewal is missing or invalid".to_owned());
     }
     (!l.missing_webroots.is_empty())
-        .then(|| format!("the folder of its challenge is not there: {}", l.missing_webroots.join(", ")))
+        .then(|| format!("the directory of its challenge does not exist: {}", l.missing_webroots.join(", ")))
 }

@@ -1,4 +1,4 @@
-//! Is what is served what it should be?
+//! Served certificates: validity, names, chain, trust, key strength and staleness.
 
 use std::net::IpAddr;
 use std::time::Duration;
@@ -18,97 +18,97 @@ use crate::servers::Server;
 pub(super) const EXPIRY: Code = Code {
     id: "tls.expiry",
     severities: &[Severity::Warn, Severity::Crit],
-    when: "a certificate has less left than 21 days and a quarter of its life (warn), or than 7 days and a tenth of it, or has expired (crit)",
-    hint: "renew it: certbot renew --cert-name NAME, or ask who issues it",
+    when: "less than 21 days and a quarter of a certificate's lifetime are left (warn), or less than 7 days and a tenth of it, or it has expired (crit)",
+    hint: "renew it: certbot renew --cert-name NAME, or request a new one from its issuer",
 };
 
 const CHAIN_EXPIRY: Code = Code {
     id: "tls.chain-expiry",
     severities: &[Severity::Warn, Severity::Crit],
-    when: "a certificate sent along with it has expired or soon will, before it (crit; warn when there is another valid path, which old clients do not find)",
-    hint: "send the chain that its issuer gives out now",
+    when: "a chain certificate has expired or expires soon, before the server certificate (crit; warn if there is another valid path, which old clients do not find)",
+    hint: "serve the issuer's current chain",
 };
 
 pub(super) const NOT_YET: Code = Code {
     id: "tls.not-yet-valid",
     severities: &[Severity::Crit],
     when: "a certificate is not valid yet",
-    hint: "look at the clock of this host first: opsctl time",
+    hint: "check the clock of this host first: opsctl time",
 };
 
 const HOSTNAME: Code = Code {
     id: "tls.hostname",
     severities: &[Severity::Warn, Severity::Crit],
-    when: "the certificate is for none of the names it is served for (crit), or not for all of them (warn)",
-    hint: "a wildcard stands for one label only; the common name does not count",
+    when: "the certificate matches none of the names it is served for (crit), or not all of them (warn)",
+    hint: "a wildcard matches one label only; the common name is ignored",
 };
 
 const INCOMPLETE: Code = Code {
     id: "tls.chain-incomplete",
     severities: &[Severity::Warn],
-    when: "the issuer of a certificate is neither sent along nor trusted here: browsers that have seen it go on, other programs do not",
+    when: "the issuer of a certificate is neither sent nor trusted by this host: browsers that have cached it connect, other programs fail",
     hint: "serve the whole chain (fullchain.pem, not cert.pem)",
 };
 
 const UNTRUSTED: Code = Code {
     id: "tls.untrusted",
     severities: &[Severity::Info, Severity::Warn],
-    when: "it is signed by itself, or its chain leads to an authority that is not trusted here (info for names that only exist inside)",
-    hint: "if the authority is your own, name its file in [runbooks.tls] ca_files",
+    when: "the certificate is self-signed, or its chain leads to an authority that this host does not trust (info for internal names)",
+    hint: "add the file of a private authority to ca_files in [runbooks.tls]",
 };
 
 const ORDER: Code = Code {
     id: "tls.order",
     severities: &[Severity::Info],
-    when: "the chain is sent in the wrong order, or with a certificate twice",
-    hint: "most clients sort it out; old ones do not",
+    when: "the chain is sent in the wrong order, or contains a duplicate certificate",
+    hint: "most clients reorder it; old ones fail",
 };
 
 const STALE: Code = Code {
     id: "tls.stale-served",
     severities: &[Severity::Warn, Severity::Crit],
-    when: "a newer certificate lies on disk than is served (crit when the one that is served has less than 7 days left)",
-    hint: "reload the server; then see to it that every renewal does",
+    when: "the certificate on disk is newer than the served one (crit if the served one has less than 7 days left)",
+    hint: "reload the server; then add a reload to every renewal",
 };
 
 pub(super) const WEAK: Code = Code {
     id: "tls.weak",
     severities: &[Severity::Info, Severity::Warn],
-    when: "an RSA key under 2048 bits or a signature with SHA-1 or MD5, which clients refuse (warn); TLS 1.0 or 1.1 is switched on (info)",
-    hint: "have it issued anew with a key of 2048 bits or more",
+    when: "an RSA key under 2048 bits or a signature with SHA-1 or MD5, which clients reject (warn); TLS 1.0 or 1.1 is enabled (info)",
+    hint: "reissue the certificate with a key of 2048 bits or more",
 };
 
 const DEFAULT: Code = Code {
     id: "tls.default-cert",
     severities: &[Severity::Info],
-    when: "who asks without a known name gets a certificate that is signed by itself, or has expired",
-    hint: "harmless when every name has a site of its own; `ssl_reject_handshake on` says so to clients",
+    when: "the default server presents a certificate that is self-signed or has expired",
+    hint: "harmless if every name has a server block of its own; `ssl_reject_handshake on` rejects unknown names",
 };
 
 const HANDSHAKE: Code = Code {
     id: "tls.handshake",
     severities: &[Severity::Crit],
-    when: "there is no TLS: nobody listens, it does not answer in time, hangs up, says no, or speaks something else",
-    hint: "look at what listens there, and at its log",
+    when: "the TLS handshake fails: connection refused, timeout, connection closed, TLS alert, or another protocol",
+    hint: "check the process that listens there, and its log",
 };
 
 pub(super) const HOOK: Code = Code {
     id: "tls.renewal-hook",
     severities: &[Severity::Warn],
-    when: "nothing tells the server about a renewed certificate: no deploy hook, no installer, no reload from time to time; or the file was replaced and nothing did",
-    hint: "certbot: put `nginx -s reload` into /etc/letsencrypt/renewal-hooks/deploy/; it is not run for the first certificate",
+    when: "the server is not reloaded after a renewal: no deploy hook, no installer, no periodic reload; or the file was replaced without a reload",
+    hint: "certbot: add a script with `nginx -s reload` to /etc/letsencrypt/renewal-hooks/deploy/; hooks do not run for the first certificate",
 };
 
 static SPEC: CheckSpec = CheckSpec {
     id: "tls.served",
-    title: "certificates that are served are good and last",
+    title: "served certificates are valid and do not expire soon",
     codes: &[EXPIRY, CHAIN_EXPIRY, NOT_YET, HOSTNAME, INCOMPLETE, UNTRUSTED, ORDER, STALE, WEAK, DEFAULT, HANDSHAKE, HOOK],
     fixes: &[RELOAD],
     timeout: Duration::from_secs(9),
 };
 
-/// `NotAfter` this close makes a stale one urgent, in seconds.
-const URGENT: i64 = 7 * 86400;
+/// Remaining validity below which a stale certificate is crit, in seconds.
+const STALE_CRIT_S: i64 = 7 * 86400;
 
 pub(super) struct Served {
     pub(super) settings: Settings,
@@ -120,9 +120,9 @@ pub(super) struct Evidence {
     reference: Option<CertificateRef>,
     server: Server,
     looked: Looked,
-    /// What lies on disk for it.
+    /// The configured certificate files.
     files: Vec<CertificateFile>,
-    /// Only when something newer lies on disk.
+    /// Set only if a newer certificate is on disk.
     reload: Option<Reload>,
 }
 
@@ -138,7 +138,7 @@ impl Check for Served {
     }
 
     async fn probe(&self, cx: &ProbeCx, target: &Target) -> Result<Evidence, ProbeError> {
-        let gone = || ProbeError::Skip("it is gone".to_owned());
+        let gone = || ProbeError::Skip("it no longer exists".to_owned());
         let reference = cx.inventory.certificate(&target.id).ok_or_else(gone)?.clone();
         let authorities = &self.settings.ca_files;
         let mut e = Evidence::default();
@@ -182,39 +182,39 @@ impl Check for Served {
         judgement.findings.extend(about.names());
         judgement.findings.extend(about.protocols());
         judgement.findings.extend(about.stale());
-        let turns_away =
-            |f: &Finding| [HANDSHAKE.id, NOT_YET.id, HOSTNAME.id, UNTRUSTED.id, INCOMPLETE.id].contains(&f.code.as_str());
-        let tied = |f: Finding| if turns_away(&f) { about.turns_away(f) } else { f };
+        let fails_clients =
+        |f: &Finding| [HANDSHAKE.id, NOT_YET.id, HOSTNAME.id, UNTRUSTED.id, INCOMPLETE.id].contains(&f.code.as_str());
+        let tied = |f: Finding| if fails_clients(&f) { about.link_to_clients(f) } else { f };
         judgement.findings = judgement.findings.into_iter().map(tied).collect();
         judgement
     }
 
     fn plan(&self, _fix: &str, finding: &Finding, judged: &Judged<'_>, e: &Evidence) -> Result<Plan, Refusal> {
-        let no = |why: String| Err(Refusal::Precondition(why));
+        let refuse = |why: String| Err(Refusal::Precondition(why));
         for (served, file) in pairs(e) {
             let Some(disk) = file.chain.leaf() else { continue };
             if disk.not_after <= judged.taken_at || disk.not_before > judged.taken_at {
-                return no(format!("the one on disk is not valid now: {}", lasts::words(disk, judged.taken_at)));
+                return refuse(format!("the certificate on disk is not valid now: {}", lasts::words(disk, judged.taken_at)));
             }
             match (file.key_matches, &file.key_problem) {
                 (Some(true), _) => {}
-                (Some(false), _) => return no(format!("the key beside {} is another one's", file.path)),
+                (Some(false), _) => return refuse(format!("the private key of {} does not match it", file.path)),
                 (None, why) => {
-                    return no(format!("whether its key fits is not known: {}", why.as_deref().unwrap_or("no key is named")));
+                    return refuse(format!("cannot check whether its key matches: {}", why.as_deref().unwrap_or("no key is configured")));
                 }
             }
             if let Some(lost) = served.names.iter().find(|n| !covers(disk, n) && !disk.names.contains(n)) {
-                return no(format!("the one on disk is not for {lost}, the one that is served is"));
+                return refuse(format!("the certificate on disk does not cover {lost}, the served one does"));
             }
         }
         match &e.reload {
             Some(reload) => reload.plan(&SPEC, finding, judged.target),
-            None => no("nothing newer lies on disk".to_owned()),
+            None => refuse("no newer certificate is on disk".to_owned()),
         }
     }
 }
 
-/// What is served, with the file of the same kind of key that is newer.
+/// Served certificates, each with a newer file with the same key type.
 fn pairs(e: &Evidence) -> impl Iterator<Item = (&Certificate, &CertificateFile)> {
     let leaves = e.looked.chains.iter().filter_map(Chain::leaf);
     leaves.filter_map(|served| {
@@ -223,13 +223,13 @@ fn pairs(e: &Evidence) -> impl Iterator<Item = (&Certificate, &CertificateFile)>
                 disk.sha256 != served.sha256 && disk.key_type == served.key_type && disk.not_before > served.not_before
             })
         };
-        // one of several files may be the one that is served
+        // with several files, one of them may be the served one
         let is_on_disk = e.files.iter().any(|f| f.chain.leaf().is_some_and(|d| d.sha256 == served.sha256));
         e.files.iter().find(newer).filter(|_| !is_on_disk).map(|f| (served, f))
     })
 }
 
-/// Whether a certificate is for this name (RFC 9525 §6.3: a wildcard is the whole first label, and stands for one).
+/// Whether a certificate covers this name (RFC 9525 §6.3: a wildcard is the whole first label, and matches one label).
 fn covers(c: &Certificate, name: &str) -> bool {
     if let Ok(ip) = name.parse::<IpAddr>() {
         return c.names.iter().any(|n| n.parse() == Ok(ip));
@@ -241,7 +241,7 @@ fn covers(c: &Certificate, name: &str) -> bool {
     })
 }
 
-/// Names that only exist inside: RFC 6762, RFC 8375, ICANN's `.internal`, and single labels.
+/// Whether a name is internal: RFC 6762, RFC 8375, ICANN's `.internal`, and single labels.
 fn is_internal(name: &str) -> bool {
     let ends = [".local", ".internal", ".lan", ".home.arpa", ".localdomain", ".localhost"];
     !name.contains('.') || ends.iter().any(|e| name.ends_with(e)) || name.parse::<IpAddr>().is_ok_and(is_private)
@@ -254,7 +254,7 @@ fn is_private(ip: IpAddr) -> bool {
     }
 }
 
-/// One look, being judged.
+/// The input of the judgement.
 struct About<'a> {
     judged: &'a Judged<'a>,
     e: &'a Evidence,
@@ -279,12 +279,12 @@ impl About<'_> {
         f
     }
 
-    /// Ties a finding to the clients that turn away for it.
-    fn turns_away(&self, finding: Finding) -> Finding {
+    /// Links a finding to the clients that fail because of it.
+    fn link_to_clients(&self, finding: Finding) -> Finding {
         self.addresses().iter().fold(finding, |f, at| f.key(KeyKind::Certificate, served_key(at)))
     }
 
-    /// `host:port`, as its clients have it.
+    /// The `host:port` addresses used by clients.
     fn addresses(&self) -> Vec<String> {
         if let CertificateSource::Endpoint { host, port, .. } = &self.reference.source {
             return vec![format!("{host}:{port}")];
@@ -294,7 +294,7 @@ impl About<'_> {
     }
 
     /// `example.org and 3 more`, or the address.
-    fn whom(&self) -> String {
+    fn label(&self) -> String {
         match self.reference.names.as_slice() {
             _ if matches!(self.reference.source, CertificateSource::Endpoint { .. }) => self.judged.target.name.clone(),
             [] => self.e.looked.address.clone(),
@@ -304,42 +304,43 @@ impl About<'_> {
 
     fn handshake(&self) -> Option<Finding> {
         let failed: Vec<&tls::Served> = self.e.looked.served.iter().filter(|s| s.chain.is_none()).collect();
-        // a server with two certificates may not have the other kind loaded: the names decide
+        // a server with two certificates may have loaded only one key type: judged by name
         let all = self.reference.names.iter().map(Some).chain(self.reference.names.is_empty().then_some(None));
         let mut without =
             all.filter(|name| self.e.looked.served.iter().filter(|s| s.name.as_ref() == *name).all(|s| s.chain.is_none()));
         let name = without.next()?;
         let why = failed.iter().find(|s| s.name.as_ref() == name).and_then(|s| s.failed.as_ref())?;
-        let whom = match &self.reference.source {
-            CertificateSource::Endpoint { .. } => self.whom(),
+        let label = match &self.reference.source {
+            CertificateSource::Endpoint { .. } => self.label(),
             _ => name.map_or_else(|| self.e.looked.address.clone(), Clone::clone),
         };
         let why = match why {
-            NoHandshake::Refused => "connections are refused".to_owned(),
-            NoHandshake::Timeout => "no answer in time".to_owned(),
-            NoHandshake::Closed => "the connection is closed in the middle of the handshake".to_owned(),
-            NoHandshake::NotTls(what) => what.clone(),
-            NoHandshake::Alert(what) => match what.as_str() {
-                "ProtocolVersion" => "it speaks neither TLS 1.2 nor 1.3".to_owned(),
-                "UnrecognisedName" | "UnrecognizedName" => "it does not know the name".to_owned(),
-                _ => format!("it says no ({what})"),
+            NoHandshake::Refused => "connection refused".to_owned(),
+            NoHandshake::Timeout => "timed out".to_owned(),
+            NoHandshake::Closed => "the server closed the connection during the handshake".to_owned(),
+            NoHandshake::NotTls(reply) => reply.clone(),
+            NoHandshake::Alert(alert) => match alert.as_str() {
+            "ProtocolVersion" => "it supports neither TLS 1.2 nor 1.3".to_owned(),
+            "UnrecognisedName" | "UnrecognizedName" => "the server name is not recognised".to_owned(),
+            _ => format!("TLS alert {alert}"),
             },
-            NoHandshake::NoStartTls(what) => format!("it does not begin TLS: {what}"),
+            NoHandshake::NoStartTls(reply) => format!("it rejects STARTTLS: {reply}"),
             NoHandshake::Unreachable(why) => why.clone(),
         };
         Some(
-            self.finding(&HANDSHAKE, Severity::Crit, None, format!("there is no TLS for {whom}: {why}"))
-                .cite("asked at", &self.e.looked.address),
+            self.finding(&HANDSHAKE, Severity::Crit, None, format!("the TLS handshake for {label} fails: {why}"))
+                .cite("address", &self.e.looked.address),
         )
     }
 
     fn default_certificate(&self, leaf: &Certificate) -> Finding {
-        let what = if leaf.self_issued { "signed by itself".to_owned() } else { lasts::words(leaf, self.judged.taken_at) };
+        let fault =
+        if leaf.self_issued { "is self-signed".to_owned() } else { lasts::words(leaf, self.judged.taken_at) };
         self.finding(
             &DEFAULT,
             Severity::Info,
             Some(leaf),
-            format!("who asks {} without a known name gets a certificate that is {what}", self.e.looked.address),
+            format!("the certificate of the default server at {} {fault}", self.e.looked.address),
         )
         .cite("certificate", &leaf.subject)
     }
@@ -348,30 +349,30 @@ impl About<'_> {
         let now = self.judged.taken_at;
         let mut findings = Vec::new();
         if leaf.not_before > now {
-            let message = format!("the certificate for {} is not valid before {}", self.whom(), leaf.not_before);
+            let message = format!("the certificate for {} is not valid before {}", self.label(), leaf.not_before);
             findings.push(self.finding(&NOT_YET, Severity::Crit, Some(leaf), message));
         } else if let Some(severity) = lasts::too_short(self.settings, leaf, now) {
-            let message = format!("the certificate for {} {}", self.whom(), lasts::words(leaf, now));
+            let message = format!("the certificate for {} {}", self.label(), lasts::words(leaf, now));
             let finding = self
                 .finding(&EXPIRY, severity, Some(leaf), message)
                 .cite("until", lasts::life(leaf))
                 .cite("issued by", &leaf.issuer)
                 .cite("kind", if self.e.looked.chains.len() > 1 { &leaf.key_type } else { "" });
-            // one that will expire turns nobody away yet
-            findings.push(if leaf.not_after <= now { self.turns_away(finding) } else { finding });
+            // clients fail only once it has expired
+            findings.push(if leaf.not_after <= now { self.link_to_clients(finding) } else { finding });
         }
         for above in chain.certificates.iter().skip(1) {
-            // what outlives the first certificate is not what ends it
+            // a chain certificate that outlives the server certificate does not shorten its validity
             let ends_first = above.not_after < leaf.not_after || above.not_after <= now;
             let Some(severity) = lasts::too_short(self.settings, above, now).filter(|_| ends_first) else { continue };
             let another_path = above.not_after <= now && chain.refused.is_none();
             let severity = if another_path { Severity::Warn } else { severity };
             let message =
-                format!("{}, sent along with the certificate for {}, {}", above.subject, self.whom(), lasts::words(above, now));
+                format!("{}, sent in the chain for {}, {}", above.subject, self.label(), lasts::words(above, now));
             findings.push(
                 self.finding(&CHAIN_EXPIRY, severity, Some(leaf), message)
                     .cite("until", lasts::life(above))
-                    .cite("another path", if another_path { "there is one; old clients do not look for it" } else { "" }),
+                    .cite("another path", if another_path { "valid; old clients do not find it" } else { "" }),
             );
         }
         findings
@@ -380,7 +381,7 @@ impl About<'_> {
     fn trust(&self, chain: &Chain, leaf: &Certificate, nameless: bool) -> Vec<Finding> {
         let mut findings = Vec::new();
         if let Some(twice) = out_of_order(chain) {
-            findings.push(self.finding(&ORDER, Severity::Info, Some(leaf), format!("the chain for {} {twice}", self.whom())));
+            findings.push(self.finding(&ORDER, Severity::Info, Some(leaf), format!("the chain for {} {twice}", self.label())));
         }
         let Some(refused) = &chain.refused_in_time else { return findings };
         let internal = nameless || self.reference.names.iter().all(|n| is_internal(n));
@@ -388,20 +389,20 @@ impl About<'_> {
         let untrusted = |message: String| self.finding(&UNTRUSTED, severity, Some(leaf), message).cite("verification", refused);
         match end_of(chain) {
             End::SelfSigned if leaf.self_issued => {
-                findings.push(untrusted(format!("the certificate for {} is signed by itself", self.whom())));
+                findings.push(untrusted(format!("the certificate for {} is self-signed", self.label())));
             }
             End::SelfSigned | End::Loop => {
                 let last = chain.certificates.last().map_or("", |c| c.issuer.as_str());
                 findings.push(untrusted(format!(
-                    "the certificate for {} is issued by {last}, which is not trusted here",
-                    self.whom()
+                    "the certificate for {} is issued by {last}, which this host does not trust",
+                    self.label()
                 )));
             }
-            // an authority of one's own: its root is not sent, and public ones say where to find theirs
+            // a private authority: the root is not sent, and unlike public ones it has no URL of the issuer's certificate
             End::Missing { issuer, of } if !of.tells_issuer && (internal || of.is_ca) => {
                 findings.push(untrusted(format!(
-                    "the certificate for {} is issued by {issuer}, which is not trusted here",
-                    self.whom()
+                    "the certificate for {} is issued by {issuer}, which this host does not trust",
+                    self.label()
                 )));
             }
             End::Missing { issuer, .. } => {
@@ -411,17 +412,17 @@ impl About<'_> {
                         Severity::Warn,
                         Some(leaf),
                         format!(
-                            "the certificate for {} comes without its issuer: {issuer} is neither sent along nor trusted here",
-                            self.whom()
+                            "the certificate for {} is sent without its issuer: {issuer} is neither in the chain nor trusted by this host",
+                            self.label()
                         ),
                     )
                     .cite("sent", quantity::count(chain.length, "certificate"))
                     .cite("verification", refused),
                 );
             }
-            // it leads to a name that is trusted and is refused all the same: a weak key has a word of its own
+            // the chain ends at a trusted name and is rejected regardless; a weak key is reported by tls.weak
             End::Trusted if !weak(chain) && !expired_above(chain, self.judged.taken_at) => {
-                findings.push(untrusted(format!("the chain for {} does not verify", self.whom())));
+                findings.push(untrusted(format!("the chain for {} does not verify", self.label())));
             }
             End::Trusted => {}
         }
@@ -435,9 +436,9 @@ impl About<'_> {
         let c = chain.certificates.iter().find(weak)?;
         let key = (c.key_type == "RSA" && c.key_bits < 2048).then(|| format!("has an RSA key of {} bits", c.key_bits));
         let signature = (c.weak_signature && !c.self_issued).then(|| "is signed with SHA-1 or MD5".to_owned());
-        let what = [key, signature].into_iter().flatten().collect::<Vec<_>>().join(" and ");
-        let which = if Some(c) == chain.leaf() { format!("the certificate for {}", self.whom()) } else { c.subject.clone() };
-        Some(self.finding(&WEAK, Severity::Warn, chain.leaf(), format!("{which} {what}, which clients refuse")))
+        let faults = [key, signature].into_iter().flatten().collect::<Vec<_>>().join(" and ");
+        let which = if Some(c) == chain.leaf() { format!("the certificate for {}", self.label()) } else { c.subject.clone() };
+        Some(self.finding(&WEAK, Severity::Warn, chain.leaf(), format!("{which} {faults}, which clients reject")))
     }
 
     fn names(&self) -> Option<Finding> {
@@ -455,7 +456,7 @@ impl About<'_> {
                 wrong.push((name, leaf));
             }
         }
-        // `localhost` or the machine's own address beside a name that is right is nobody's way in
+        // if a public name matches, clients do not use `localhost` or the host's own address
         if right > 0 {
             wrong.retain(|(name, _)| !is_internal(name));
         }
@@ -463,15 +464,15 @@ impl About<'_> {
         let severity = if right == 0 { Severity::Crit } else { Severity::Warn };
         let names = quantity::some_of(&wrong.iter().map(|(n, _)| *n).collect::<Vec<_>>(), 3);
         let is_for = match leaf.names.as_slice() {
-            [] => format!("nothing (its common name {} does not count)", leaf.subject),
+            [] => format!("none (its common name {} is ignored)", leaf.subject),
             names => names.iter().take(5).cloned().collect::<Vec<_>>().join(", "),
         };
         let deep = leaf.names.iter().any(|n| n.strip_prefix("*.").is_some_and(|rest| first.ends_with(&format!(".{rest}"))));
         let mut f = self
-            .finding(&HOSTNAME, severity, Some(leaf), format!("the certificate that is served for {names} is not for that name"))
-            .cite("it is for", is_for);
+            .finding(&HOSTNAME, severity, Some(leaf), format!("the certificate served for {names} does not cover that name"))
+            .cite("certificate names", is_for);
         if deep {
-            f = f.hint("its wildcard stands for one label only");
+            f = f.hint("its wildcard matches one label only");
         }
         Some(f)
     }
@@ -482,8 +483,8 @@ impl About<'_> {
             protocols.iter().map(String::as_str).filter(|p| matches!(*p, "SSLv2" | "SSLv3" | "TLSv1" | "TLSv1.1")).collect();
         let leaf = self.e.looked.chains.first().and_then(Chain::leaf);
         (!old.is_empty()).then(|| {
-            self.finding(&WEAK, Severity::Info, leaf, format!("{} has {} switched on", self.whom(), old.join(" and ")))
-                .hint("RFC 8996: nothing but very old clients needs them; `ssl_protocols TLSv1.2 TLSv1.3`")
+            self.finding(&WEAK, Severity::Info, leaf, format!("{} has {} enabled", self.label(), old.join(" and ")))
+                .hint("RFC 8996: only very old clients need them; `ssl_protocols TLSv1.2 TLSv1.3`")
         })
     }
 
@@ -493,12 +494,12 @@ impl About<'_> {
         for (served, file) in pairs(self.e) {
             let Some(disk) = file.chain.leaf() else { continue };
             let left = served.not_after.duration_since(now).as_secs();
-            let severity = if left < URGENT { Severity::Crit } else { Severity::Warn };
-            let age = file.modified.map_or_else(String::new, |t| format!(", there since {}", quantity::ago(now, t)));
+            let severity = if left < STALE_CRIT_S { Severity::Crit } else { Severity::Warn };
+            let age = file.modified.map_or_else(String::new, |t| format!(", modified {}", quantity::ago(now, t)));
             let message = format!(
-                "{} serves the certificate from before for {}: it {}, the one on disk {}",
+                "{} serves an old certificate for {}: it {}, the one on disk {}",
                 self.e.server.get().map_or("the server", |s| s.name.as_str()),
-                self.whom(),
+                self.label(),
                 lasts::words(served, now),
                 lasts::words(disk, now)
             );
@@ -509,16 +510,16 @@ impl About<'_> {
                     .cite("kind", if self.e.looked.chains.len() > 1 { &served.key_type } else { "" })
                     .fix(RELOAD.id),
             );
-            // a lineage has a check of its own for what it runs after a renewal
+            // deploy hooks of a lineage are checked by tls.renewal
             if lineage_of(&file.path).is_none() {
                 let message = format!(
-                    "{} was replaced and nothing told {}",
+                    "{} was replaced and {} was not reloaded",
                     file.path,
                     self.e.server.get().map_or("its server", |s| s.name.as_str())
                 );
                 findings.push(
                     self.finding(&HOOK, Severity::Warn, Some(disk), message)
-                        .hint("whatever puts a new certificate there has to reload the server after it"),
+                        .hint("the program that replaces the certificate must reload the server afterwards"),
                 );
             }
         }
@@ -534,20 +535,20 @@ fn expired_above(chain: &Chain, now: jiff::Timestamp) -> bool {
     chain.certificates.iter().skip(1).any(|c| c.not_after <= now)
 }
 
-/// Where a chain ends, by names.
+/// The end of a chain, by names.
 enum End<'a> {
-    /// At an authority that is trusted here.
+    /// An authority that this host trusts.
     Trusted,
-    /// At a certificate that names itself.
+    /// A self-issued certificate.
     SelfSigned,
-    /// At an issuer that is not there.
+    /// An issuer that is not in the chain.
     Missing {
-        /// Its name.
+        /// Name of the issuer.
         issuer: &'a str,
-        /// What it has issued.
+        /// The certificate it has issued.
         of: &'a Certificate,
     },
-    /// Nowhere.
+    /// None: the chain is a loop.
     Loop,
 }
 
@@ -569,14 +570,14 @@ fn end_of(chain: &Chain) -> End<'_> {
     End::Loop
 }
 
-/// What is wrong with the order of a chain.
+/// The fault in the order of a chain.
 fn out_of_order(chain: &Chain) -> Option<&'static str> {
     let c = &chain.certificates;
     if c.iter().enumerate().any(|(i, a)| c[..i].iter().any(|b| a.sha256 == b.sha256)) {
-        return Some("has a certificate twice");
+        return Some("contains a duplicate certificate");
     }
     let follows = c.windows(2).all(|w| w[0].issuer_hash == w[1].subject_hash);
-    // a second path (cross-signed) may stand behind the first
+    // a second path (cross-signed) may follow the first
     let all_needed = c.windows(2).any(|w| w[0].issuer_hash == w[1].subject_hash);
     (!follows && c.len() > 2 && !all_needed).then_some("is sent in the wrong order")
 }
@@ -586,7 +587,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_wildcard_stands_for_one_label_and_addresses_are_names() {
+    fn wildcard_covers_one_label_and_addresses_are_names() {
         let c = Certificate {
             names: vec!["*.a.org".into(), "b.org".into(), "10.0.0.1".into(), "::1".into()],
             ..Certificate::default()

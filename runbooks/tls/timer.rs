@@ -1,4 +1,4 @@
-//! Does anything run certbot at all?
+//! The schedule of certbot: timers, cron and containers.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -19,13 +19,13 @@ use crate::servers::READ_TIMEOUT;
 const TIMER: Code = Code {
     id: "tls.renewal-timer",
     severities: &[Severity::Warn, Severity::Crit],
-    when: "there are certificates that certbot should renew and nothing runs it: no active timer, no line of cron that does something, no container (warn; crit when one of them is due); or it has not run for two days (warn)",
+    when: "the host has certbot lineages and certbot is not scheduled: no active timer, no effective cron entry, no container (warn; crit if a certificate is due); or certbot has not run for two days (warn)",
     hint: "systemctl enable --now certbot.timer",
 };
 
 static SPEC: CheckSpec = CheckSpec {
     id: "tls.renewal-timer",
-    title: "something renews certificates",
+    title: "certificate renewal is scheduled",
     codes: &[TIMER],
     fixes: &[],
     timeout: Duration::from_secs(4),
@@ -35,7 +35,7 @@ static SPEC: CheckSpec = CheckSpec {
 const TIMERS: &[&str] =
     &["certbot.timer", "snap.certbot.renew.timer", "certbot-renew.timer", "acme.timer", "dehydrated.timer", "lego.timer"];
 
-/// Containers that renew by themselves, by a part of their image's name.
+/// Parts of the image names of containers that renew certificates.
 const IMAGES: &[&str] = &["certbot", "acme", "letsencrypt", "lego", "dehydrated"];
 
 pub(super) struct Timer {
@@ -45,19 +45,19 @@ pub(super) struct Timer {
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
 #[serde(default)]
 pub(super) struct Evidence {
-    /// Lineages of this host: name, until when, how long it was from the start in seconds.
+    /// Lineages of this host: name, end of validity, lifetime in seconds.
     lineages: Vec<(String, Option<Timestamp>, i64)>,
-    /// Timers that run it: name, state, what the administrator made of it.
+    /// Timers that run certbot: name, active state, state of the unit file.
     timers: Vec<(String, String, String)>,
     /// systemd is PID 1.
     systemd: bool,
-    /// systemd could not be asked.
+    /// systemd did not answer.
     blind: bool,
     renewers: Renewers,
     /// Running containers that renew.
     containers: Vec<String>,
     last_log: Option<Timestamp>,
-    /// When the oldest of them was written: before that nothing had to run.
+    /// Boot time: no run is expected before it.
     up_since: Option<Timestamp>,
 }
 
@@ -92,7 +92,7 @@ impl Check for Timer {
             };
             for name in TIMERS {
                 let unit = systemd.units.iter().find(|u| u.name == *name);
-                // a timer that is switched off is none of the units worth a look
+                // a disabled timer is not in the list of units
                 let state = states.get(*name).copied().unwrap_or_default();
                 if unit.is_some() || !state.is_empty() {
                     e.timers.push(((*name).to_owned(), unit.map_or("inactive", |u| &u.active).to_owned(), state.to_owned()));
@@ -111,7 +111,7 @@ impl Check for Timer {
             e.renewers.cron_runs && (!e.renewers.crons.is_empty() || (!e.systemd && !e.renewers.idle_crons.is_empty()));
         let runs = timer_runs || cron_runs || !e.renewers.loops.is_empty() || !e.containers.is_empty();
         let due = e.lineages.iter().filter(|(_, until, life)| {
-            // certbot begins at a third of the life (half of it below ten days)
+            // certbot renews at a third of the lifetime (at half of it below ten days)
             until.is_some_and(|t| (t.duration_since(judged.taken_at).as_secs() as f64) < *life as f64 / 4.0)
         });
         let due: Vec<&str> = due.map(|(name, ..)| name.as_str()).collect();
@@ -124,11 +124,11 @@ impl Check for Timer {
         if runs {
             let silent = SignedDuration::from_hours(24 * self.settings.silent_days);
             let (Some(last), Some(up)) = (e.last_log, e.up_since) else { return Judgement::default() };
-            // a machine that was off ran nothing, and one with a container of its own writes its log there
+            // a host that was down could not run certbot, and a certbot container has its log in the container
             let old = judged.taken_at.duration_since(last) > silent && judged.taken_at.duration_since(up) > silent;
             if old && e.containers.is_empty() && e.renewers.loops.is_empty() {
                 let message =
-                    format!("certbot has not run since {}, although it should twice a day", quantity::ago(judged.taken_at, last));
+                    format!("certbot has not run since {}, expected twice a day", quantity::ago(judged.taken_at, last));
                 return tied(Finding::new(&TIMER, Severity::Warn, Subject::host(), message));
             }
             return Judgement::default();
@@ -140,7 +140,7 @@ impl Check for Timer {
             };
         }
         let severity = if due.is_empty() { Severity::Warn } else { Severity::Crit };
-        let message = format!("nothing renews the {} of this host", quantity::count(e.lineages.len(), "certificate"));
+        let message = format!("no renewal is scheduled for the {} of this host", quantity::count(e.lineages.len(), "certificate"));
         let mut f = Finding::new(&TIMER, severity, Subject::host(), message);
         for (name, active, state) in &e.timers {
             f = f.cite(name, format!("{active} {state}").trim());
@@ -149,7 +149,7 @@ impl Check for Timer {
             f = f.cite("cron", format!("{line} (does nothing where systemd runs)"));
         }
         if !e.renewers.cron_runs && (!e.renewers.crons.is_empty() || !e.renewers.idle_crons.is_empty()) && !e.systemd {
-            f = f.cite("cron", "has a line for it, and does not run").hint("start cron");
+            f = f.cite("cron", "has an entry for certbot, but is not running").hint("start cron");
         }
         if e.timers.iter().any(|(_, _, state)| state == "masked") {
             f = f.hint("systemctl unmask certbot.timer && systemctl enable --now certbot.timer");

@@ -9,15 +9,15 @@ use sha2::{Digest, Sha256};
 use super::entry::Entry;
 use super::key::PublicKey;
 
-/// What the first line follows.
+/// Value of `prev` in the first line.
 pub(super) const GENESIS: &str = "0000000000000000000000000000000000000000000000000000000000000000";
 
-/// SHA-256 of a line without its line end, in hex.
+/// SHA-256 of a line without its newline, in hex.
 pub(super) fn digest(line: &[u8]) -> String {
     quantity::hex(&Sha256::digest(line))
 }
 
-/// The lines of a journal; the last may lack its line end.
+/// The lines of a journal; the last may lack its newline.
 pub(super) fn lines(bytes: &[u8]) -> impl Iterator<Item = &[u8]> {
     bytes.strip_suffix(b"\n").unwrap_or(bytes).split(|b| *b == b'\n').filter(move |_| !bytes.is_empty())
 }
@@ -28,8 +28,8 @@ const SUM: (&[u8], &[u8]) = (b",\"sum\":\"", b"\"}");
 /// The beginning of a signature field, which is the last one before the sum: 16 digits of the key's id, a colon, 128 digits.
 const SIGNATURE: &[u8] = b",\"sig\":\"";
 
-/// A line for this JSON object: it ends with the hash of everything before, so that also an edit of the last line shows. `sign` returns the
-/// signature of the object, as [`SigningKey::sign`](super::key::SigningKey::sign) writes it.
+/// A line for this JSON object: it ends with the hash of the preceding bytes, so that an edit of the last line is detected, too. `sign`
+/// returns the signature of the object, as [`SigningKey::sign`](super::key::SigningKey::sign) writes it.
 pub(super) fn seal(object: &str, sign: Option<impl FnOnce(&[u8]) -> String>) -> String {
     let open = object.strip_suffix('}').unwrap_or(object);
     let signature = sign.map(|sign| format!(",\"sig\":\"{}\"", sign(&signed_text(open.as_bytes())))).unwrap_or_default();
@@ -52,7 +52,7 @@ fn sealed(line: &[u8]) -> bool {
     parts(line).is_some_and(|(open, sum)| digest(open).as_bytes() == sum)
 }
 
-/// A signature as it is written into a line.
+/// A signature in a line.
 struct Signed<'a> {
     /// The object without signature, sum and closing brace.
     open: &'a [u8],
@@ -60,7 +60,7 @@ struct Signed<'a> {
     mark: &'a str,
 }
 
-/// The signature of a line; none when it has none.
+/// The signature of a line, if it is signed.
 fn signed(line: &[u8]) -> Option<Signed<'_>> {
     let (rest, mark) = parts(line)?.0.strip_suffix(b"\"")?.split_last_chunk::<{ 16 + 1 + 128 }>()?;
     Some(Signed { open: rest.strip_suffix(SIGNATURE)?, mark: std::str::from_utf8(mark).ok()? })
@@ -70,7 +70,7 @@ pub(super) fn parse(line: &[u8]) -> Option<Entry> {
     serde_json::from_slice(line).ok()
 }
 
-/// The end of a journal. As every line holds the hash of the line before, it stands for the whole journal up to there.
+/// The end of a journal. As every line contains the hash of the previous line, it covers the whole journal up to there.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Head {
     /// Number of the last entry.
@@ -125,7 +125,7 @@ pub enum Position {
     Differs(String),
 }
 
-/// Looks for a head in a journal. That the lines before and after it are whole is left to [`verify`].
+/// Finds a head in a journal. The lines before and after it are checked by [`verify`].
 #[must_use]
 pub fn find(bytes: &[u8], head: &Head) -> Position {
     let entries: Vec<(u64, &[u8])> = lines(bytes).filter_map(|line| Some((parse(line)?.seq, line))).collect();
@@ -141,23 +141,23 @@ pub fn find(bytes: &[u8], head: &Head) -> Position {
     }
 }
 
-/// What is wrong with a journal.
+/// A fault of a journal.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Fault {
     /// Number of the line in the file, from 1.
     pub line: usize,
-    /// What is wrong.
+    /// Kind of fault.
     pub what: Wrong,
 }
 
-/// What can be wrong with a line.
+/// Faults of a line.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Wrong {
-    /// Half a line, as a crash leaves it, and the chain goes on over it: not a sign of tampering.
+    /// An incomplete line after a crash, and the chain continues: not a sign of tampering.
     Torn,
-    /// It is not what was written.
+    /// Its hash does not match its content.
     Edited,
-    /// Its number is right, and it does not contain the hash of the line before.
+    /// Its number is right, but it does not contain the hash of the previous line.
     Broken,
     /// Entries before it were removed.
     Missing {
@@ -166,9 +166,9 @@ pub enum Wrong {
         /// Number of the last.
         last: u64,
     },
-    /// Its number does not belong here: lines were exchanged or repeated.
+    /// Its number is out of order: lines were exchanged or repeated.
     Misplaced {
-        /// The number that belongs here.
+        /// The expected number.
         expected: u64,
         /// Its number.
         found: u64,
@@ -183,7 +183,7 @@ pub enum Wrong {
 }
 
 impl Wrong {
-    /// Whether this has another cause than a crash.
+    /// Whether a crash cannot have caused this.
     #[must_use]
     pub fn is_tampering(&self) -> bool {
         *self != Self::Torn
@@ -194,7 +194,7 @@ impl std::fmt::Display for Fault {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         write!(f, "line {}: ", self.line)?;
         match &self.what {
-            Wrong::Torn => write!(f, "torn by a crash; the chain goes on over it"),
+            Wrong::Torn => write!(f, "torn by a crash; the chain continues"),
             Wrong::Edited => write!(f, "edited after it was written"),
             Wrong::Broken => write!(f, "does not follow the line before it; a line was removed, added or rewritten"),
             Wrong::Missing { first, last } if first == last => write!(f, "entry {first}, which belongs before it, was removed"),
@@ -208,8 +208,8 @@ impl std::fmt::Display for Fault {
     }
 }
 
-/// Checks a journal: the number of entries and what is wrong. The chain alone does not show lines that were cut off at the end, nor a journal
-/// that was rewritten from some line on with new hashes: a head that is kept elsewhere does ([`find`]).
+/// Checks a journal; returns the number of entries and the faults. The chain alone does not detect lines that were cut off at the end, nor a
+/// journal that was rewritten from some line on with new hashes: a head that is kept elsewhere does ([`find`]).
 #[must_use]
 pub fn verify(bytes: &[u8]) -> (usize, Vec<Fault>) {
     let lines: Vec<&[u8]> = lines(bytes).collect();
@@ -224,13 +224,13 @@ pub fn verify(bytes: &[u8]) -> (usize, Vec<Fault>) {
         let hash = digest(lines[i]);
         let edited = match entry {
             Some(_) => !sealed(lines[i]),
-            // half a line is confirmed by its successor, or is the end of the file
+            // an incomplete line is confirmed by its successor, or is the end of the file
             None => match entries.get(i + 1) {
                 Some(next) => next.as_ref().is_none_or(|n| n.prev != hash),
                 None => bytes.ends_with(b"\n"),
             },
         };
-        // how many numbers an edited line stood for cannot be known
+        // the number of entries that an edited line replaces is unknown
         let next = seq.map(|s: u64| s.saturating_add(1));
         seq = match entry {
             _ if edited => {
@@ -257,7 +257,7 @@ pub fn verify(bytes: &[u8]) -> (usize, Vec<Fault>) {
     (entries.iter().flatten().count(), faults)
 }
 
-/// The fault where entry `found` is in the place of `expected`.
+/// The fault of entry `found` at the position of `expected`.
 fn misnumbered(expected: u64, found: u64, numbers: &HashSet<u64>) -> Wrong {
     let elsewhere = numbers.iter().any(|n| (expected..found).contains(n));
     if found > expected && !elsewhere {

@@ -1,4 +1,4 @@
-//! The journal compared with the head that the state database keeps.
+//! Comparison of the journal with the head in the state database.
 //!
 //! The head is written after the entry, so the journal may be ahead of it by entries that chain on to it: opsctl was killed in between, or the
 //! database could not be written. It is never behind.
@@ -19,7 +19,7 @@ use super::{Journal, JournalError, dir, flags};
 use crate::state::STATE_DB;
 use crate::state::head::{self, Gap, Kept, Record};
 
-/// How the journal compares with the head that was kept.
+/// Result of comparing the journal with the kept head.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Comparison {
     /// Neither a journal nor a head.
@@ -51,26 +51,26 @@ pub enum Comparison {
         /// The hash in the journal.
         found: String,
     },
-    /// Entries were written while a head was kept, and there is none.
+    /// Entries were written while a head was kept, but the database has no head.
     Lost {
-        /// A corrupt database that was moved away, and the head with it.
+        /// A corrupt database that was moved away, including the head.
         set_aside: Option<PathBuf>,
     },
-    /// The head cannot be read; why.
+    /// The head cannot be read; the reason.
     Unknown(String),
 }
 
-/// Something that needs a person.
+/// A difference that needs manual review.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Problem {
-    /// Whether it is a sign of tampering; otherwise nothing could be compared.
+    /// Whether it is a sign of tampering; otherwise the comparison failed.
     pub tampering: bool,
     /// One line.
     pub text: String,
 }
 
 impl Comparison {
-    /// Compares the bytes of a journal with what the state database has.
+    /// Compares the bytes of a journal with the state database.
     #[must_use]
     pub fn of(bytes: &[u8], kept: &Kept) -> Self {
         let kept = match kept {
@@ -95,7 +95,7 @@ impl Comparison {
         }
     }
 
-    /// The difference that needs a person, if there is one. `db` is the state database.
+    /// The difference that needs manual review, if any. `db` is the state database.
     #[must_use]
     pub fn problem(&self, db: &Path) -> Option<Problem> {
         let db = db.display();
@@ -146,7 +146,7 @@ pub struct Checked {
     pub entries: usize,
     /// Faults of its lines.
     pub faults: Vec<Fault>,
-    /// How it compares with the head that was kept.
+    /// Comparison with the kept head.
     pub comparison: Comparison,
     /// Earlier differences that were not accepted.
     pub gaps: Vec<Gap>,
@@ -165,7 +165,7 @@ impl Checked {
         self.faults.iter().any(|f| f.what.is_tampering())
     }
 
-    /// Everything that needs a person, the lines of the journal first.
+    /// All problems, those of the lines first.
     #[must_use]
     pub fn problems(&self, db: &Path) -> Vec<Problem> {
         let lines = self.faults.iter().filter(|f| f.what.is_tampering());
@@ -185,19 +185,19 @@ impl Journal {
 
     /// Checks the chain and compares the journal with the head that was kept.
     pub fn check(&self) -> Result<Checked, JournalError> {
-        // the head first: meanwhile the journal can only grow
+        // the head first: the journal can only grow in the meantime
         let record = head::read(self.state_dir());
         Ok(Checked::of(self.bytes()?, record))
     }
 
-    /// Keeps the head of a journal that is ahead of it, or that never had one. Whether it is kept now.
+    /// Keeps the head of a journal that is ahead of the kept head, or that never had one. Whether it is kept now.
     #[must_use]
     pub fn adopt(&self, checked: &Checked) -> bool {
         if checked.broken() || !matches!(checked.comparison, Comparison::Ahead { .. } | Comparison::NeverKept) {
             return false;
         }
         let Ok(file) = OpenOptions::new().read(true).custom_flags(flags()).open(&self.path) else { return false };
-        // another opsctl that writes keeps the head itself
+        // another opsctl process that appends keeps the head itself
         if dir::ensure(self.state_dir()).is_err() || flock(&file, FlockOperation::NonBlockingLockExclusive).is_err() {
             return false;
         }
@@ -206,8 +206,8 @@ impl Journal {
         still && head::keep(self.state_dir(), &now.head, clock::now(), None).is_ok()
     }
 
-    /// The head for a report, and one line for its notes when there is a difference. That no head was kept before is reported
-    /// once, as the head is kept from then on.
+    /// The head for a report, and one line for its notes if there is a difference. A head that was not kept before is reported
+    /// once, as it is kept from then on.
     pub fn report(&self) -> Result<(JournalHead, Option<String>), JournalError> {
         let checked = self.check()?;
         let problem = checked.problems(&self.database()).into_iter().next();

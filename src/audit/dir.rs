@@ -1,4 +1,4 @@
-//! The state directory: this user's alone, for root with every directory above it ([`trusted`]).
+//! The state directory: writable only by this user; for root, every directory above it as well ([`trusted`]).
 
 #![allow(clippy::disallowed_methods, reason = "files of the state directory, which no other user can change")]
 
@@ -19,8 +19,8 @@ pub fn ensure(dir: &Path) -> io::Result<()> {
     check(dir)
 }
 
-/// Checks a state directory that is only read: waivers, history and undelivered reports of another user count for nothing. One that does
-/// not exist is well.
+/// Checks a state directory that is only read: waivers, history and undelivered reports of another user are ignored. A directory that does
+/// not exist is accepted.
 pub fn check(dir: &Path) -> io::Result<()> {
     let meta = match std::fs::symlink_metadata(dir) {
         Ok(_) => std::fs::metadata(dir)?,
@@ -41,7 +41,7 @@ pub fn check(dir: &Path) -> io::Result<()> {
     trusted::directory(dir).map(|_| ()).map_err(trusted::TrustError::into_io)
 }
 
-/// Writes a file whole or not at all; it is on disk when this returns.
+/// Writes a file atomically; it is on disk when this returns.
 pub fn write(path: &Path, bytes: &[u8]) -> io::Result<()> {
     let folder = path.parent().unwrap_or(Path::new("/"));
     let mut file = tempfile::Builder::new().prefix(".opsctl").tempfile_in(folder)?;
@@ -65,7 +65,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_directory_others_can_write_to_is_refused() {
+    fn directory_writable_by_others_is_rejected() {
         let tmp = tempfile::tempdir().unwrap();
         let dir = tmp.path().join("a/b");
         ensure(&dir).unwrap();
@@ -77,7 +77,7 @@ mod tests {
         assert!(ensure(&tmp.path().join("file")).is_err());
     }
 
-    /// For root: whether a state directory is accepted whose parent has this owner and mode.
+    /// For root: whether a state directory is accepted in a parent with this owner and mode.
     fn accepted_below(owner: u32, mode: u32) -> io::Result<()> {
         let tmp = tempfile::tempdir().unwrap();
         let parent = tmp.path().join("parent");
@@ -88,7 +88,7 @@ mod tests {
     }
 
     #[test]
-    fn directory_below_one_of_another_user_is_refused() {
+    fn directory_in_a_directory_of_another_user_is_rejected() {
         if rustix::process::geteuid().is_root() {
             let error = accepted_below(65534, 0o755).unwrap_err().to_string();
             assert!(error.contains("parent belongs to user nobody"), "{error}");
@@ -96,21 +96,21 @@ mod tests {
     }
 
     #[test]
-    fn directory_below_one_that_others_may_write_is_refused() {
+    fn directory_in_a_writable_directory_is_rejected() {
         if rustix::process::geteuid().is_root() {
             assert!(accepted_below(0, 0o777).is_err_and(|e| e.to_string().contains("can be written by others (mode 777)")));
         }
     }
 
     #[test]
-    fn directory_below_a_sticky_one_is_accepted() {
+    fn directory_in_a_sticky_directory_is_accepted() {
         if rustix::process::geteuid().is_root() {
             accepted_below(0, 0o1777).unwrap();
         }
     }
 
     #[test]
-    fn link_of_another_user_to_a_directory_is_refused() {
+    fn link_of_another_user_to_a_directory_is_rejected() {
         if rustix::process::geteuid().is_root() {
             let tmp = tempfile::tempdir().unwrap();
             ensure(&tmp.path().join("ours")).unwrap();

@@ -5,17 +5,17 @@ use opsctl_core::model::{Plan, Subject};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-/// What a line records.
+/// Kinds of entries.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum Kind {
     /// A fix is about to be applied.
     Intent,
-    /// How an intent or an undo ended.
+    /// Result of an intent or an undo.
     Outcome,
-    /// A fix is about to be taken back.
+    /// A fix is about to be reverted.
     Undo,
-    /// Anything else worth keeping, for example a waiver.
+    /// Any other record, for example a waiver.
     Note,
 }
 
@@ -30,15 +30,15 @@ impl std::fmt::Display for Kind {
     }
 }
 
-/// How an intent or an undo ended.
+/// Result of an intent or an undo.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub enum Ending {
-    /// Applied, and the finding is gone.
+    /// Applied, and the finding no longer exists.
     Verified,
-    /// Applied, and the finding is still there (or could not be looked for).
+    /// Applied, and the finding still exists (or could not be checked).
     Unverified,
-    /// Applied, not verified, and taken back.
+    /// Applied, not verified, and reverted.
     Undone,
     /// An action failed.
     Failed,
@@ -58,12 +58,12 @@ impl std::fmt::Display for Ending {
     }
 }
 
-/// Who ran opsctl.
+/// The user that ran opsctl.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Who {
     /// Real user id.
     pub uid: u32,
-    /// `$SUDO_USER`: the person behind a root shell, as far as sudo knows.
+    /// `$SUDO_USER`: the user that invoked sudo.
     pub sudo_user: Option<String>,
 }
 
@@ -85,39 +85,39 @@ impl std::fmt::Display for Who {
     }
 }
 
-/// What is to be written; number, time and chain are added by the journal.
+/// The content of a new entry; number, time and chain are added by the journal.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Body {
-    /// What it records.
+    /// Kind.
     pub kind: Kind,
-    /// The entry this is about: an outcome's intent or undo, an undo's intent.
+    /// The entry it refers to: an outcome's intent or undo, an undo's intent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub of: Option<u64>,
     /// Fix id.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub fix: Option<String>,
-    /// What it acts on.
+    /// The object that the fix changes.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub subject: Option<Subject>,
-    /// How it ended.
+    /// Result.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub ending: Option<Ending>,
-    /// One line for people.
+    /// One line of text.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub text: String,
-    /// Everything that was going to be done, and what takes it back.
+    /// The planned actions and their reverse actions.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub plan: Option<Plan>,
 }
 
 impl Body {
-    /// A line of this kind about nothing yet.
+    /// An entry of this kind with only a text.
     #[must_use]
     pub fn new(kind: Kind, text: impl Into<String>) -> Self {
         Self { kind, of: None, fix: None, subject: None, ending: None, text: text.into(), plan: None }
     }
 
-    /// The line written before `plan` is applied; `because` is the finding it is for.
+    /// The entry written before `plan` is applied; `because` is its finding.
     #[must_use]
     pub fn intent(plan: &Plan, because: &str) -> Self {
         Self {
@@ -128,7 +128,7 @@ impl Body {
         }
     }
 
-    /// The line written before `intent` is taken back.
+    /// The entry written before `intent` is reverted.
     #[must_use]
     pub fn undo(intent: &Entry) -> Self {
         Self {
@@ -139,7 +139,7 @@ impl Body {
         }
     }
 
-    /// The line written when the intent or undo `of` has ended.
+    /// The entry written when the intent or undo `of` has ended.
     #[must_use]
     pub fn outcome(of: u64, fix: Option<String>, subject: Option<Subject>, ending: Ending, text: impl Into<String>) -> Self {
         Self { of: Some(of), fix, subject, ending: Some(ending), ..Self::new(Kind::Outcome, text) }
@@ -151,13 +151,13 @@ impl Body {
 pub struct Entry {
     /// Number of the line, from 1; a torn line has none.
     pub seq: u64,
-    /// SHA-256 of the bytes of the line before, without its line end; zeros for the first.
+    /// SHA-256 of the bytes of the previous line, without its newline; zeros for the first.
     pub prev: String,
     /// Wall-clock time.
     pub at: Timestamp,
     /// The run that wrote it.
     pub run: String,
-    /// Who ran it.
+    /// The user that ran it.
     pub by: Who,
     /// The state database held the head of the journal when this was written: one without a head was replaced since.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
@@ -165,7 +165,7 @@ pub struct Entry {
     /// Id of the key and signature, when entries are signed.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub sig: Option<String>,
-    /// What happened.
+    /// Content.
     #[serde(flatten)]
     pub body: Body,
 }

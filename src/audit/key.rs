@@ -1,7 +1,7 @@
 //! The optional Ed25519 key that entries and heads of the journal are signed with.
 //!
-//! Root of this host can read the key, and can therefore sign anything: a signature is evidence for readers of a copy elsewhere, where the key
-//! never was, against changes on the way and by everybody without the key.
+//! Root of this host can read the key, and can therefore sign anything: a signature protects a copy on another host, without the key,
+//! against changes in transit and by users without the key.
 
 #![allow(
     clippy::disallowed_methods,
@@ -21,7 +21,7 @@ use ring::signature::{ED25519, Ed25519KeyPair, KeyPair as _, UnparsedPublicKey};
 use rustix::fs::{Mode, OFlags, fstat, open, openat};
 use sha2::{Digest as _, Sha256};
 
-/// Larger than any file with one key, in bytes.
+/// Limit of a key file, in bytes.
 const MAX_KEY_BYTES: u64 = 16 << 10;
 
 /// An Ed25519 public key as a `SubjectPublicKeyInfo` (RFC 8410, section 4): these bytes, then the 32 of the key.
@@ -48,10 +48,10 @@ impl PublicKey {
         let spki = der.as_deref().and_then(|der| der.strip_prefix(&SPKI)).and_then(|key| key.try_into().ok());
         spki.or_else(|| unhex(content.trim()))
             .map(Self)
-            .ok_or_else(|| format!("{text} holds no Ed25519 public key (PEM or 64 hex digits)"))
+            .ok_or_else(|| format!("{text} contains no Ed25519 public key (PEM or 64 hex digits)"))
     }
 
-    /// 16 hex digits that stand for the key in an entry.
+    /// 16 hex digits that identify the key in an entry.
     #[must_use]
     pub fn id(&self) -> String {
         quantity::hex(&Sha256::digest(self.0)[..8])
@@ -63,7 +63,7 @@ impl PublicKey {
         quantity::hex(&self.0)
     }
 
-    /// Whether this signature (in hex) of these bytes was made with the key.
+    /// Whether this signature (in hex) of these bytes is valid for the key.
     #[must_use]
     pub fn verifies(&self, message: &[u8], signature: &str) -> bool {
         unhex::<64>(signature).is_some_and(|s| UnparsedPublicKey::new(&ED25519, self.0).verify(message, &s).is_ok())
@@ -94,7 +94,7 @@ impl std::fmt::Debug for SigningKey {
 }
 
 impl SigningKey {
-    /// Reads a PKCS#8 file (PEM or DER) that its owner alone may read, in directories that its owner or root alone may write.
+    /// Reads a PKCS#8 file (PEM or DER) that only its owner can read, in directories that only its owner or root can write.
     pub fn load(path: &Path) -> io::Result<Self> {
         Self::load_unnamed(path).map_err(|e| io::Error::new(e.kind(), format!("reading the signing key {}: {e}", path.display())))
     }
@@ -127,7 +127,7 @@ impl SigningKey {
         Ok(Self { pair, public: PublicKey(public) })
     }
 
-    /// Makes a key pair: `path` for the private key, `path.pub` for the public one. Neither may exist.
+    /// Creates a key pair: `path` for the private key, `path.pub` for the public key. Neither may exist.
     pub fn create(path: &Path) -> io::Result<(Self, PathBuf)> {
         let mut public = path.as_os_str().to_owned();
         public.push(".pub");
@@ -140,7 +140,7 @@ impl SigningKey {
         let mut public_name = name.clone();
         public_name.push(".pub");
         let made = Ed25519KeyPair::generate_pkcs8(&ring::rand::SystemRandom::new())
-            .map_err(|_| io::Error::other("the kernel gave no random bytes"))?;
+            .map_err(|_| io::Error::other("the kernel returned no random bytes"))?;
         let key = Self::of(Ed25519KeyPair::from_pkcs8(made.as_ref()).map_err(|e| io::Error::other(e.to_string()))?)?;
         let write = |name: &std::ffi::OsStr, mode: u32, text: &str| {
             let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
@@ -148,7 +148,7 @@ impl SigningKey {
             file.write_all(text.as_bytes())?;
             file.sync_all()
         };
-        // the public key first: where it exists already, no private key without one is left behind
+        // the public key first: if it exists already, no private key without one is left behind
         write(&public_name, 0o644, &as_pem(PUBLIC, &[&SPKI[..], &key.public.0].concat())).map_err(named(&public))?;
         write(&name, 0o600, &as_pem(PRIVATE, made.as_ref())).map_err(|e| {
             let _ = rustix::fs::unlinkat(&dir, &public_name, rustix::fs::AtFlags::empty());
@@ -180,8 +180,8 @@ fn refused(why: String) -> io::Error {
     io::Error::new(io::ErrorKind::PermissionDenied, why)
 }
 
-/// The directory of a file, opened one component after the other, and the name in it. Every directory must belong to root or to this user, and
-/// be closed to writers; a sticky one passes, as there others can neither rename nor remove what is not theirs. Symbolic links are not followed.
+/// The directory of a file, opened component by component, and the file name. Every directory must belong to root or to this user and not be
+/// writable by others, except with the sticky bit, where users can rename and remove only their own files. Symbolic links are not followed.
 fn trusted_parent(path: &Path) -> io::Result<(OwnedFd, std::ffi::OsString)> {
     let wrong = |why: &str| io::Error::new(io::ErrorKind::InvalidInput, why.to_owned());
     if !path.is_absolute() {
@@ -191,7 +191,7 @@ fn trusted_parent(path: &Path) -> io::Result<(OwnedFd, std::ffi::OsString)> {
     let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
     let mut at = PathBuf::from("/");
     let mut dir = open("/", flags, Mode::empty())?;
-    closed_to_others(&dir, &at)?;
+    check_not_writable_by_others(&dir, &at)?;
     for component in path.parent().unwrap_or(Path::new("/")).components() {
         match component {
             Component::RootDir => continue,
@@ -206,16 +206,16 @@ fn trusted_parent(path: &Path) -> io::Result<(OwnedFd, std::ffi::OsString)> {
             }
             _ => return Err(wrong("the path contains `..`")),
         }
-        closed_to_others(&dir, &at)?;
+        check_not_writable_by_others(&dir, &at)?;
     }
     Ok((dir, name))
 }
 
-fn closed_to_others(dir: impl AsFd, at: &Path) -> io::Result<()> {
+fn check_not_writable_by_others(dir: impl AsFd, at: &Path) -> io::Result<()> {
     let stat = fstat(dir)?;
     let us = rustix::process::geteuid().as_raw();
     if stat.st_uid != 0 && stat.st_uid != us {
-        return Err(refused(format!("the directory {} belongs to user {}, and not to root", at.display(), stat.st_uid)));
+        return Err(refused(format!("the directory {} belongs to user {}, not to root", at.display(), stat.st_uid)));
     }
     if stat.st_mode & 0o022 != 0 && stat.st_mode & 0o1000 == 0 {
         let mode = stat.st_mode & 0o7777;
@@ -224,7 +224,7 @@ fn closed_to_others(dir: impl AsFd, at: &Path) -> io::Result<()> {
     Ok(())
 }
 
-/// The bytes between the marks of a PEM file.
+/// The bytes between the boundaries of a PEM file.
 fn pem(text: &str, label: &str) -> Option<Vec<u8>> {
     let (_, rest) = text.split_once(&format!("-----BEGIN {label}-----"))?;
     let (body, _) = rest.split_once(&format!("-----END {label}-----"))?;
@@ -237,7 +237,7 @@ fn as_pem(label: &str, der: &[u8]) -> String {
     format!("-----BEGIN {label}-----\n{}\n-----END {label}-----\n", lines.join("\n"))
 }
 
-/// Exactly so many bytes in hex digits.
+/// Decodes exactly N bytes of hex digits.
 fn unhex<const N: usize>(text: &str) -> Option<[u8; N]> {
     if text.len() != 2 * N || !text.bytes().all(|b| b.is_ascii_hexdigit()) {
         return None;

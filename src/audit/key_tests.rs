@@ -1,4 +1,4 @@
-//! Signatures, and the key they are made with.
+//! Signatures and their key.
 #![allow(clippy::unwrap_used, reason = "tests")]
 
 use std::fs;
@@ -15,7 +15,7 @@ impl Fixture {
         (path, key)
     }
 
-    /// A journal whose entries are signed from now on.
+    /// A journal with signatures from now on.
     fn signed(&mut self) -> SigningKey {
         let (path, key) = self.key("journal.key");
         self.journal = self.journal.clone().signed_with(Some(&path));
@@ -27,7 +27,7 @@ impl Fixture {
     }
 }
 
-/// Strips signatures and hashes, and writes the chain again from `from` on, as an editor without the key would.
+/// Strips signatures and hashes, and rewrites the chain from `from` on, as an attacker without the key would.
 fn rechained(text: &str, from: usize, change: impl Fn(&mut serde_json::Value)) -> String {
     let mut out = Vec::new();
     let mut prev = chain::GENESIS.to_owned();
@@ -138,7 +138,7 @@ fn unreadable_key_prevents_an_entry() {
 }
 
 #[test]
-fn key_files_are_readable_by_their_owner_alone() {
+fn key_files_are_readable_by_their_owner_only() {
     let f = Fixture::new();
     let (path, key) = f.key("journal.key");
     let mode = |p: &Path| fs::metadata(p).unwrap().mode() & 0o777;
@@ -176,7 +176,7 @@ fn refused(path: &Path, why: &str) {
 }
 
 #[test]
-fn key_that_others_may_read_is_refused() {
+fn key_readable_by_others_is_rejected() {
     let f = Fixture::new();
     let (path, _) = f.key("journal.key");
     fs::set_permissions(&path, fs::Permissions::from_mode(0o640)).unwrap();
@@ -184,7 +184,7 @@ fn key_that_others_may_read_is_refused() {
 }
 
 #[test]
-fn key_in_a_directory_that_others_may_write_is_refused() {
+fn key_in_a_writable_directory_is_rejected() {
     let f = Fixture::new();
     fs::create_dir_all(f.dir.path().join("a/b")).unwrap();
     let (path, _) = f.key("a/b/journal.key");
@@ -194,7 +194,7 @@ fn key_in_a_directory_that_others_may_write_is_refused() {
 }
 
 #[test]
-fn key_of_another_user_is_refused() {
+fn key_of_another_user_is_rejected() {
     let f = Fixture::new();
     let (path, _) = f.key("journal.key");
     if rustix::process::geteuid().is_root() {
@@ -204,18 +204,18 @@ fn key_of_another_user_is_refused() {
 }
 
 #[test]
-fn key_in_a_directory_of_another_user_is_refused() {
+fn key_in_a_directory_of_another_user_is_rejected() {
     let f = Fixture::new();
     fs::create_dir(f.dir.path().join("theirs")).unwrap();
     let (path, _) = f.key("theirs/journal.key");
     if rustix::process::geteuid().is_root() {
         std::os::unix::fs::chown(f.dir.path().join("theirs"), Some(65534), None).unwrap();
-        refused(&path, "belongs to user 65534, and not to root");
+        refused(&path, "belongs to user 65534, not to root");
     }
 }
 
 #[test]
-fn link_to_a_key_is_refused() {
+fn link_to_a_key_is_rejected() {
     let f = Fixture::new();
     let (path, _) = f.key("journal.key");
     symlink(&path, f.dir.path().join("link")).unwrap();
@@ -223,7 +223,7 @@ fn link_to_a_key_is_refused() {
 }
 
 #[test]
-fn link_to_the_directory_of_a_key_is_refused() {
+fn link_to_the_directory_of_a_key_is_rejected() {
     let f = Fixture::new();
     fs::create_dir(f.dir.path().join("real")).unwrap();
     f.key("real/journal.key");
@@ -254,7 +254,7 @@ fn key_of_openssl_is_read() {
 }
 
 #[test]
-fn anything_else_is_no_key() {
+fn invalid_key_file_is_rejected() {
     let f = Fixture::new();
     let path = f.dir.path().join("journal.key");
     fs::write(&path, "hello").unwrap();

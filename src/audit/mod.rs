@@ -1,11 +1,11 @@
-//! What was changed on this host, by whom and how it ended: an append-only journal, one JSON object per line, each line
-//! holding the hash of the one before.
+//! The journal of changes to this host with user and result: append-only, one JSON object per line, each line with the hash of
+//! the previous line.
 //!
-//! A line is written with one `write` and synced before anything is done. A crash can leave half a line; the next
-//! append begins on a fresh line and its hash covers the torn bytes, so that a crash and an edit can be told apart.
+//! A line is written with one `write` and synced before the action. A crash can leave an incomplete line; the next append begins on a new
+//! line and its hash covers the torn bytes, so that a crash can be distinguished from an edit.
 //!
-//! The head of the chain (number and hash of the last entry) is kept in the state database and printed in reports: the chain alone does not show
-//! that entries were cut off, that everything was written again with new hashes, or that the file was removed.
+//! The head of the chain (number and hash of the last entry) is kept in the state database and printed in reports: the chain alone does not
+//! detect entries that were cut off, a journal rewritten with new hashes, or a removed file.
 
 #![allow(clippy::disallowed_methods, reason = "files of the state directory, which no other user can change")]
 
@@ -38,13 +38,13 @@ use crate::state::head::{self, Gap, Kept};
 /// File of the journal in the state directory.
 pub const JOURNAL: &str = "journal.jsonl";
 
-/// Space kept allocated behind the end of the journal, in bytes: a fix for a full filesystem must still be able to say what it does.
-const RESERVE: u64 = 128 << 10;
+/// Space preallocated behind the end of the journal, in bytes, so that a fix for a full filesystem can be journaled.
+const RESERVE_BYTES: u64 = 128 << 10;
 
-/// How long one access may take: an exclusive lock that another process holds, a disk that does not answer.
-const TIMEOUT: Duration = Duration::from_secs(35);
+/// Time limit of one access, which can wait for the lock of another process or an unresponsive disk.
+const ACCESS_TIMEOUT: Duration = Duration::from_secs(35);
 
-/// Why the journal cannot be used.
+/// An error of accessing the journal.
 #[derive(Debug, thiserror::Error)]
 #[error("{doing} the journal {path}: {source}")]
 pub struct JournalError {
@@ -54,7 +54,7 @@ pub struct JournalError {
 }
 
 impl JournalError {
-    /// Whether another user, mostly root, may do it.
+    /// Whether permission was denied.
     #[must_use]
     pub fn is_permission(&self) -> bool {
         self.source.kind() == io::ErrorKind::PermissionDenied
@@ -74,7 +74,7 @@ impl Receipt {
         self.seq
     }
 
-    /// For a child of a test whose parent has written the entry.
+    /// For the child process of a test: the parent has written the entry.
     #[cfg(test)]
     pub(crate) fn of_test(seq: u64) -> Self {
         Self { seq }
@@ -99,15 +99,15 @@ pub struct Journal {
 }
 
 impl Journal {
-    /// The journal in this state directory. Nothing is opened or made yet.
+    /// The journal in this state directory. Nothing is opened or created yet.
     #[must_use]
     pub fn at(state_dir: &Path) -> Self {
         let run = format!("{:x}-{:x}", clock::now().as_millisecond(), std::process::id());
         Self { path: state_dir.join(JOURNAL), run, signing_key: None }
     }
 
-    /// The same with every entry and every reported head signed with the key in this file. The key of root signs root's journal: another user
-    /// cannot read it and has a journal without signatures.
+    /// Signs every entry and every reported head with the key in this file. Only root's journal is signed: other users cannot read the key, and
+    /// their journals have no signatures.
     #[must_use]
     pub fn signed_with(self, key: Option<&Path>) -> Self {
         let us = rustix::process::geteuid();
@@ -130,15 +130,15 @@ impl Journal {
         move |source| JournalError { doing, path, source }
     }
 
-    /// Writes one line and waits until it is on disk. Secrets are removed before. Then the state database keeps the new head, if it can: a
-    /// database that cannot be written must not prevent a fix, and is noticed by the next check.
+    /// Writes one line, without secrets, and waits until it is on disk. Then the new head is written to the state database, if possible: a
+    /// database that cannot be written must not prevent a fix, and is detected by the next check.
     pub fn append(&self, body: Body, redactor: &Redactor) -> Result<Receipt, JournalError> {
-        // a line that is cut is found by the next one; what has no line yet was not done
-        let _limit = watchdog::for_now("writing to the journal", TIMEOUT, None);
+        // the next append detects an incomplete line; an action without a line was not executed
+        let _limit = watchdog::for_now("writing to the journal", ACCESS_TIMEOUT, None);
         self.append_at(body, redactor, clock::now(), Before::Compared).map_err(self.error("writing to"))
     }
 
-    /// Writes `reason` as a note and accepts the journal as it is: the state database keeps its head and forgets what differed before.
+    /// Writes `reason` as a note and accepts the journal as it is: the state database keeps its head and drops the recorded differences.
     pub fn accept(&self, reason: &str) -> Result<Receipt, JournalError> {
         let body = Body::new(Kind::Note, reason);
         self.append_at(body, &Redactor::default(), clock::now(), Before::Accepted).map_err(self.error("writing to"))
@@ -186,10 +186,10 @@ impl Journal {
         line.extend_from_slice(sealed.as_bytes());
         line.push(b'\n');
         let end = file.seek(SeekFrom::End(0))?;
-        // where the filesystem cannot reserve, the write decides
-        let _ = fallocate(&file, FallocateFlags::KEEP_SIZE, end, line.len() as u64 + RESERVE);
+        // if the filesystem does not support it, the write reports a full disk
+        let _ = fallocate(&file, FallocateFlags::KEEP_SIZE, end, line.len() as u64 + RESERVE_BYTES);
         if let Err(e) = file.write_all(&line) {
-            // half a line is of no use; should this fail too, the next append ends it
+            // remove the incomplete line; if this fails too, the next append terminates it
             let _ = file.set_len(end);
             return Err(e);
         }
@@ -211,22 +211,22 @@ impl Journal {
         Ok(Receipt { seq })
     }
 
-    /// Compares the journal with the head that was kept, before an entry hides the difference: what differs is recorded beside the head until it
-    /// is accepted. Whether the state database has the head of these bytes now.
+    /// Compares the journal with the kept head before a new entry hides the difference: a difference is stored beside the head until it is
+    /// accepted. Whether the state database has the head of these bytes now.
     fn reconcile(&self, bytes: &[u8], at: Timestamp) -> bool {
         let dir = self.state_dir();
         let kept = head::read(dir).kept;
         let comparison = Comparison::of(bytes, &kept);
         let gap = match (&comparison, &kept) {
             (Comparison::Same, _) => return true,
-            // locked, or made by a newer opsctl: neither read nor written
+            // locked, or created by a newer opsctl: neither read nor written
             (Comparison::Unknown(_), Kept::Unreadable(_)) => return false,
             _ => comparison.problem(&self.database()).map(|p| Gap { at, tampering: p.tampering, why: p.text }),
         };
         head::keep(dir, &Head::of(bytes), at, gap.as_ref()).is_ok()
     }
 
-    /// The bytes of the journal; none when there is none.
+    /// The bytes of the journal; empty if it does not exist.
     pub fn bytes(&self) -> Result<Vec<u8>, JournalError> {
         let read = || {
             dir::check(self.state_dir())?;
@@ -241,12 +241,12 @@ impl Journal {
 
     /// All entries, oldest first; torn and foreign lines are left out ([`verify`] reports them).
     pub fn entries(&self) -> Result<Vec<Entry>, JournalError> {
-        let _limit = watchdog::for_now("reading the journal", TIMEOUT, None);
+        let _limit = watchdog::for_now("reading the journal", ACCESS_TIMEOUT, None);
         Ok(chain::lines(&self.bytes()?).filter_map(chain::parse).collect())
     }
 }
 
-/// The bytes of a copy of a journal that is elsewhere.
+/// The bytes of a copy of a journal.
 pub fn read_copy(path: &Path) -> Result<Vec<u8>, JournalError> {
     let error = |source| JournalError { doing: "reading", path: path.to_owned(), source };
     read_file(path, OFlags::NONBLOCK).map_err(error)
@@ -261,7 +261,7 @@ fn read_file(path: &Path, flags: OFlags) -> io::Result<Vec<u8>> {
     file.read_to_end(&mut bytes).map(|_| bytes)
 }
 
-/// Removes the values of options like `--password VALUE`, which stand in a string of their own.
+/// Removes the values of options like `--password VALUE`, which are separate strings.
 fn scrub_arguments(json: &mut serde_json::Value, redactor: &Redactor) {
     use serde_json::Value;
     match json {
@@ -285,7 +285,7 @@ fn scrub_arguments(json: &mut serde_json::Value, redactor: &Redactor) {
     }
 }
 
-/// A link or a pipe in its place is not the journal.
+/// Flags that reject a symbolic link or a FIFO in place of the journal.
 fn flags() -> i32 {
     raw(OFlags::NOFOLLOW | OFlags::NONBLOCK)
 }
@@ -294,7 +294,7 @@ fn raw(flags: OFlags) -> i32 {
     i32::try_from(flags.bits()).unwrap_or(0)
 }
 
-/// Intents and undos that no outcome belongs to: opsctl was killed while it acted.
+/// Intents and undos without an outcome: opsctl was killed during the action.
 #[must_use]
 pub fn in_flight(entries: &[Entry]) -> Vec<&Entry> {
     let ended: std::collections::HashSet<u64> =
@@ -302,7 +302,7 @@ pub fn in_flight(entries: &[Entry]) -> Vec<&Entry> {
     entries.iter().filter(|e| matches!(e.body.kind, Kind::Intent | Kind::Undo) && !ended.contains(&e.seq)).collect()
 }
 
-/// How often fixes were applied within the last hour, by what they share with a plan.
+/// Number of fixes applied within the last hour, by scope.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Applied {
     /// This fix, to this subject: the same name, or the same object under another name.
@@ -314,7 +314,7 @@ pub struct Applied {
 }
 
 impl Applied {
-    /// Counts the intents of the journal. Entries dated in the future count: a clock that was set back must not open the breaker.
+    /// Counts the intents of the journal. Entries dated in the future count: a clock that was set back must not reset the rate limit.
     #[must_use]
     pub fn within_hour(entries: &[Entry], fix: &str, subject: &Subject, now: Timestamp) -> Self {
         let since = now.checked_sub(SignedDuration::from_hours(1)).unwrap_or(Timestamp::MIN);

@@ -1,4 +1,4 @@
-//! Each kind of tampering is found, and its innocent look-alike is not.
+//! Each kind of tampering is detected, and similar harmless states are not reported.
 #![allow(clippy::unwrap_used, reason = "tests")]
 
 use std::fs;
@@ -38,7 +38,7 @@ impl Fixture {
         assert_eq!(self.problems(), []);
     }
 
-    /// The database of another moment in the place of this one.
+    /// The files of the present database, to be restored later.
     fn copy_database(&self) -> Vec<(PathBuf, Vec<u8>)> {
         let files = fs::read_dir(self.state()).unwrap().map(|e| e.unwrap().path());
         let files = files.filter(|p| p.file_name().unwrap().to_string_lossy().starts_with(STATE_DB));
@@ -62,7 +62,7 @@ impl Fixture {
         rusqlite::Connection::open(self.journal.database()).unwrap().execute_batch(sql).unwrap();
     }
 
-    /// As version 0.1.0 left it: no field of the head in any entry, and a database without its table.
+    /// The state of version 0.1.0: no field of the head in any entry, and a database without its table.
     fn as_old_version(&self) {
         let mut prev = chain::GENESIS.to_owned();
         let mut text = Vec::new();
@@ -197,7 +197,7 @@ fn last_entry_cut_in_half_after_it_was_whole() {
 }
 
 #[test]
-fn half_an_entry_of_a_crash_is_no_alarm() {
+fn incomplete_entry_after_a_crash_raises_no_alarm() {
     let f = Fixture::new();
     f.three();
     f.edit(|text| format!("{text}{{\"seq\":4,\"pre"));
@@ -251,7 +251,7 @@ fn older_copy_of_the_journal() {
 }
 
 #[test]
-fn older_copy_of_the_database_is_no_alarm() {
+fn older_copy_of_the_database_raises_no_alarm() {
     let f = Fixture::new();
     f.three();
     let old = f.copy_database();
@@ -381,7 +381,7 @@ fn journal_of_an_old_version_is_adopted_once() {
 }
 
 #[test]
-fn journal_of_an_old_version_goes_on() {
+fn journal_of_an_old_version_continues() {
     let f = Fixture::new();
     f.three();
     f.as_old_version();
@@ -430,7 +430,7 @@ fn locked_database_does_not_prevent_an_entry() {
 }
 
 #[test]
-fn database_of_a_newer_version_is_unknown_and_no_alarm() {
+fn database_of_a_newer_version_is_unknown() {
     let f = Fixture::new();
     f.three();
     f.sql("PRAGMA user_version = 99");
@@ -442,11 +442,11 @@ fn database_of_a_newer_version_is_unknown_and_no_alarm() {
 }
 
 #[test]
-fn corrupt_database_is_told_from_tampering() {
+fn corrupt_database_is_not_reported_as_tampering() {
     let f = Fixture::new();
     f.three();
     f.remove_database();
-    fs::write(f.journal.database(), "no database, whatever its name ".repeat(200)).unwrap();
+    fs::write(f.journal.database(), "not a database file in this case ".repeat(200)).unwrap();
     let problems = f.problems();
     assert!(problems.len() == 1 && !problems[0].0 && problems[0].1.contains("is corrupt"), "{problems:?}");
     // checking moves nothing away
@@ -459,7 +459,7 @@ fn corrupt_database_is_told_from_tampering() {
 }
 
 #[test]
-fn database_that_a_run_set_aside_is_told_from_a_removed_one() {
+fn database_set_aside_is_not_reported_as_removed() {
     let f = Fixture::new();
     f.three();
     f.remove_database();

@@ -63,7 +63,7 @@ impl Fixture {
 }
 
 #[test]
-fn what_is_written_is_read_and_verified() {
+fn written_entries_are_read_and_verified() {
     let f = Fixture::new();
     assert_eq!(f.journal.entries().unwrap(), []);
     f.three();
@@ -77,7 +77,7 @@ fn what_is_written_is_read_and_verified() {
 }
 
 #[test]
-fn an_edited_line_is_named_wherever_it_stands() {
+fn edited_line_is_named_at_any_position() {
     for line in 1..=3 {
         let f = Fixture::new();
         f.three();
@@ -91,7 +91,7 @@ fn an_edited_line_is_named_wherever_it_stands() {
 }
 
 #[test]
-fn removed_added_and_exchanged_lines_are_seen() {
+fn removed_added_and_exchanged_lines_are_detected() {
     let f = Fixture::new();
     f.three();
     f.edit(|text| text.split_inclusive('\n').enumerate().filter(|(i, _)| *i != 1).map(|(_, l)| l).collect());
@@ -107,7 +107,7 @@ fn removed_added_and_exchanged_lines_are_seen() {
 }
 
 #[test]
-fn a_torn_line_is_told_from_an_edit_and_the_chain_goes_on() {
+fn torn_line_is_distinguished_from_an_edit() {
     let f = Fixture::new();
     f.three();
     f.edit(|text| text[..text.len() - 40].to_owned());
@@ -115,13 +115,13 @@ fn a_torn_line_is_told_from_an_edit_and_the_chain_goes_on() {
     assert_eq!(f.add(Body::new(Kind::Note, "after the crash")), 3);
     assert_eq!(f.faults(), [(3, Wrong::Torn)]);
     assert_eq!(f.journal.entries().unwrap().last().unwrap().body.text, "after the crash");
-    // somebody edits the torn line
+    // an edit of the torn line
     f.edit(|text| text.replace("hello", "hallo"));
     assert_eq!(f.faults(), [(3, Wrong::Edited)]);
 }
 
 #[test]
-fn only_the_line_end_may_be_lost_too() {
+fn missing_newline_is_tolerated() {
     let f = Fixture::new();
     f.three();
     f.edit(|text| text.trim_end().to_owned());
@@ -131,7 +131,7 @@ fn only_the_line_end_may_be_lost_too() {
 }
 
 #[test]
-fn a_journal_that_cannot_be_written_gives_no_receipt() {
+fn unwritable_journal_returns_no_receipt() {
     let f = Fixture::new();
     std::fs::create_dir(f.dir.path().join("state")).unwrap();
     std::os::unix::fs::symlink(f.dir.path().join("elsewhere"), f.journal.path()).unwrap();
@@ -141,7 +141,7 @@ fn a_journal_that_cannot_be_written_gives_no_receipt() {
 }
 
 #[test]
-fn secrets_stay_out() {
+fn secrets_are_removed() {
     let f = Fixture::new();
     f.redactor.learn_environment(["API_TOKEN=canary-93kd-xyzzy"]);
     f.add(Body::new(Kind::Note, "failed with canary-93kd-xyzzy and postgres://u:hunter22@db/x"));
@@ -151,7 +151,7 @@ fn secrets_stay_out() {
 }
 
 #[test]
-fn what_is_in_flight_and_what_is_not() {
+fn in_flight_entries() {
     let f = Fixture::new();
     f.three();
     let second = f.add(Body::intent(&plan("db"), "it is broken"));
@@ -196,7 +196,7 @@ fn rate_limit_follows_a_renamed_or_restarted_container() {
 }
 
 #[test]
-fn rate_limit_tells_fixes_and_subjects_apart() {
+fn rate_limit_per_fix_and_subject() {
     let f = Fixture::new();
     let other = |name: &str, id: &str| Subject { identity: id.into(), ..subject(name) };
     f.intent_at(&Plan { fix: "container.restart".into(), ..plan("web") }, -1);
@@ -221,7 +221,7 @@ fn two_writers_keep_the_chain() {
 
 proptest! {
     #[test]
-    fn any_bytes_are_survived(bytes in prop::collection::vec(any::<u8>(), 0..300)) {
+    fn arbitrary_bytes_do_not_panic(bytes in prop::collection::vec(any::<u8>(), 0..300)) {
         let _ = verify(&bytes);
         let f = Fixture::new();
         std::fs::create_dir(f.dir.path().join("state")).unwrap();
@@ -232,7 +232,7 @@ proptest! {
     }
 
     #[test]
-    fn a_line_cut_anywhere_is_no_tampering_and_any_changed_byte_is(cut in 1usize..200, at in 0usize..10_000) {
+    fn truncated_line_is_harmless_and_changed_byte_is_tampering(cut in 1usize..200, at in 0usize..10_000) {
         let f = Fixture::new();
         f.three();
         let whole = f.journal.bytes().unwrap();

@@ -1,4 +1,4 @@
-//! Everything that has a name: runbooks, codes, fixes and alerts, and the pages that explain them.
+//! All names: runbooks, codes, fixes and alerts, with the runbook documentation.
 
 mod page;
 
@@ -7,13 +7,13 @@ use opsctl_runbooks::Settings;
 
 pub use page::{Page, SECTIONS};
 
-/// All names of this opsctl.
+/// All names of this version of opsctl.
 pub struct Catalog {
     runbooks: Vec<Runbook>,
     pages: Vec<Page>,
 }
 
-/// What a word can mean.
+/// The object that a name refers to.
 #[derive(Clone, Copy)]
 pub enum Entry<'a> {
     /// A runbook.
@@ -40,7 +40,7 @@ impl Catalog {
         Self { runbooks, pages }
     }
 
-    /// Runbooks with their pages, in report order.
+    /// Runbooks with their documentation, in report order.
     pub fn runbooks(&self) -> impl Iterator<Item = (&Runbook, &Page)> {
         self.runbooks.iter().zip(&self.pages)
     }
@@ -84,7 +84,7 @@ impl Catalog {
         self.runbooks().find(|(r, _)| r.id == id)
     }
 
-    /// What a word means; case does not matter.
+    /// Looks up a name, case-insensitively.
     #[must_use]
     pub fn find(&self, word: &str) -> Option<Entry<'_>> {
         let same = |name: &str| name.eq_ignore_ascii_case(word);
@@ -97,7 +97,7 @@ impl Catalog {
         if let Some(fix) = self.fixes().into_iter().find(|f| same(f.id)) {
             return Some(Entry::Fix(fix));
         }
-        // what a team says about an alert comes before what everybody says
+        // a site runbook takes precedence over a built-in one with the same alert
         let (built_in, own): (Vec<_>, Vec<_>) = self.runbooks().partition(|(r, _)| opsctl_runbooks::NAMES.contains(&r.id));
         let mut all = own.into_iter().chain(built_in);
         all.find_map(|(r, p)| p.alerts().into_iter().find(|a| same(a)).map(|a| Entry::Alert(a, r, p)))
@@ -124,7 +124,7 @@ impl Default for Catalog {
     }
 }
 
-/// What is wrong with a runbook's page: sections missing or out of order, tables that differ from the code.
+/// Faults of runbook documentation: missing or misplaced sections, tables that differ from the code.
 #[must_use]
 pub fn problems(runbook: &Runbook, page: &Page) -> Vec<String> {
     let mut problems = page.problems();
@@ -160,7 +160,7 @@ fn differences(section: &str, page: &[Vec<String>], code: &[Vec<String>]) -> Vec
     let line = |row: &[String]| format!("| {} |", row.join(" | "));
     let missing = code.iter().filter(|r| !page.contains(r)).map(|r| format!("{section} lacks the row {}", line(r)));
     let extra =
-        page.iter().filter(|r| !code.contains(r)).map(|r| format!("{section} has a row the code does not know: {}", line(r)));
+        page.iter().filter(|r| !code.contains(r)).map(|r| format!("{section} has a row that is not in the code: {}", line(r)));
     missing.chain(extra).collect()
 }
 
@@ -168,7 +168,7 @@ fn differences(section: &str, page: &[Vec<String>], code: &[Vec<String>]) -> Vec
 mod tests {
     use super::*;
 
-    /// A page with the rows of one table as the code has them.
+    /// The documentation with the rows of one table generated from the code.
     fn with_rows(text: &str, heading: &str, rows: &[Vec<String>]) -> String {
         let start = text.find(&format!("\n## {heading}\n")).unwrap_or_else(|| panic!("no section {heading}"));
         let rule = start + text[start..].find("\n|---").unwrap_or_else(|| panic!("no table in {heading}")) + 1;
@@ -178,15 +178,15 @@ mod tests {
         format!("{}{rows}{rest}", &text[..first])
     }
 
-    /// `OPSCTL_REGENERATE=1` writes the tables of every page anew: read the difference before you commit it.
+    /// `OPSCTL_REGENERATE=1` rewrites the tables of all RUNBOOK.md files: review the diff before committing it.
     #[test]
-    fn every_page_says_what_the_code_says() {
+    fn runbook_documentation_matches_the_code() {
         if std::env::var_os("OPSCTL_REGENERATE").is_some() {
             for (runbook, _) in Catalog::new().runbooks() {
                 let path = format!("{}/runbooks/{}/RUNBOOK.md", env!("CARGO_MANIFEST_DIR"), runbook.id);
                 let mut text = std::fs::read_to_string(&path).unwrap_or_else(|e| panic!("{path}: {e}"));
                 for (heading, rows) in [("Verdicts", code_rows(runbook)), ("Fixes", fix_rows(runbook))] {
-                    // a page without fixes says so in words
+                    // documentation of a runbook without fixes has a sentence instead of the table
                     if !rows.is_empty() {
                         text = with_rows(&text, heading, &rows);
                     }
@@ -223,14 +223,14 @@ mod tests {
     }
 
     #[test]
-    fn links_name_codes_that_exist_and_never_lead_back() {
+    fn links_name_existing_codes_and_are_acyclic() {
         let catalog = Catalog::new();
         let known: Vec<&str> = catalog.codes().iter().map(|c| c.id).collect();
         let links: Vec<&Link> = catalog.links().collect();
         for link in &links {
             assert!(known.contains(&link.cause) && known.contains(&link.effect), "{} -> {}", link.cause, link.effect);
         }
-        // a path can be no longer than there are codes, so one that is has been somewhere twice
+        // a path longer than the number of codes contains a cycle
         for start in &known {
             let mut reached = vec![*start];
             for _ in 0..known.len() {
@@ -241,7 +241,7 @@ mod tests {
     }
 
     #[test]
-    fn every_folder_is_registered() {
+    fn every_runbook_directory_is_registered() {
         let folder = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("runbooks");
         let entries = std::fs::read_dir(folder).unwrap_or_else(|e| panic!("{e}"));
         let mut missing = Vec::new();
@@ -256,7 +256,7 @@ mod tests {
     }
 
     #[test]
-    fn a_difference_is_seen_both_ways() {
+    fn differences_in_both_directions() {
         let row = |s: &str| vec![s.to_owned()];
         let found = differences("Fixes", &[row("a"), row("b")], &[row("b"), row("c")]);
         assert_eq!(found.len(), 2, "{found:?}");

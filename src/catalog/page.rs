@@ -1,10 +1,10 @@
-//! RUNBOOK.md, taken apart.
+//! Parser of RUNBOOK.md.
 
-/// The sections of every page, in this order.
+/// The required sections, in this order.
 pub const SECTIONS: &[&str] =
-    &["What it looks for", "Why it matters", "Verdicts", "By hand", "Fixes", "Fix safety", "Alerts", "See also"];
+    &["Purpose", "Why it matters", "Verdicts", "By hand", "Fixes", "Fix safety", "Alerts", "See also"];
 
-/// A runbook's page.
+/// The documentation of a runbook.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Page {
     /// First heading.
@@ -14,7 +14,7 @@ pub struct Page {
 }
 
 impl Page {
-    /// Splits a page at its headings.
+    /// Splits the text at its headings.
     #[must_use]
     pub fn parse(text: &str) -> Self {
         let mut page = Self::default();
@@ -42,7 +42,7 @@ impl Page {
         self.sections.iter().find(|(h, _)| h == heading).map_or("", |(_, body)| body)
     }
 
-    /// The rows of a section's table, without heading and rule.
+    /// The rows of a section's table, without header and delimiter row.
     #[must_use]
     pub fn table(&self, heading: &str) -> Vec<Vec<String>> {
         let rows = self.section(heading).lines().filter(|l| l.starts_with('|'));
@@ -77,7 +77,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_page_is_taken_apart() {
+    fn sections_tables_and_alerts_are_parsed() {
         let page = Page::parse(
             "# x\n\n## Verdicts\n\n| a | b |\n|---|---|\n| 1 | 2 |\n\n## By hand\n\n```sh\n# not a title\n## nor a section\n```\n\n## Alerts\n\n- `Down`\n- `Slow` and more\n",
         );
@@ -90,7 +90,7 @@ mod tests {
 
     proptest::proptest! {
         #[test]
-        fn any_page_is_survived(text in "(\\PC|\n|#|\\|| )*") {
+        fn arbitrary_text_does_not_panic(text in "(\\PC|\n|#|\\|| )*") {
             let page = Page::parse(&text);
             let _ = (page.problems(), page.alerts(), page.table("Verdicts"));
         }

@@ -1,7 +1,7 @@
-//! Which changes are told with which finding: those that came before it, not long before, to something it has to do with.
+//! Changes cited with a finding: those to related objects shortly before it.
 //!
-//! A change that precedes is no proof, so it is evidence beside the finding and never a cause of its own. One that came after the
-//! finding began is none at all.
+//! A preceding change is no proof, so it is cited as evidence of the finding and never as its cause. A change after the start of the
+//! finding is not cited.
 
 use std::collections::BTreeSet;
 
@@ -12,31 +12,31 @@ use opsctl_core::model::{
 
 use crate::engine::Recording;
 
-/// How long before a finding a change still counts (judgement): what a change breaks at once shows within minutes, what it breaks with the next
-/// run of a timer or the next deployment within an hour or two; further back every host has changes.
-const BEFORE: SignedDuration = SignedDuration::from_hours(2);
+/// Maximum age of a change at the start of a finding (judgement): an immediate fault shows within minutes, a fault at the next run of a
+/// timer or the next deployment within an hour or two; in longer periods every host has changes.
+const MAX_AGE: SignedDuration = SignedDuration::from_hours(2);
 
-/// How far back is looked for a finding that has been open for long.
-const FURTHEST: SignedDuration = SignedDuration::from_hours(7 * 24);
+/// Maximum age of changes for a finding that has been open for long.
+const MAX_LOOK_BACK: SignedDuration = SignedDuration::from_hours(7 * 24);
 
-/// Changes told with one finding.
-const TOLD: usize = 3;
+/// Number of changes cited with one finding.
+const MAX_CITED: usize = 3;
 
-/// From when on changes matter to what is open in this report; none when nothing is.
+/// Start of the period with relevant changes for the open findings of this report; `None` without open findings.
 #[must_use]
 pub fn reach(report: &Report) -> Option<Timestamp> {
     let began = report.findings.iter().filter(|f| is_root(f)).map(|f| f.since.unwrap_or(report.started_at)).min()?;
-    let earliest = report.started_at.checked_sub(FURTHEST).unwrap_or(Timestamp::UNIX_EPOCH);
-    Some(began.checked_sub(BEFORE).unwrap_or(earliest).max(earliest))
+    let earliest = report.started_at.checked_sub(MAX_LOOK_BACK).unwrap_or(Timestamp::UNIX_EPOCH);
+    Some(began.checked_sub(MAX_AGE).unwrap_or(earliest).max(earliest))
 }
 
-/// Cites what was changed before each root finding; what was cited anywhere, oldest first.
+/// Cites the changes before each root finding; returns all cited changes, oldest first.
 pub fn cite(findings: &mut [Finding], recording: &Recording) -> Vec<Change> {
     let Some(known) = &recording.changes else { return Vec::new() };
     let mut all: Vec<Change> = Vec::new();
     for finding in findings.iter_mut().filter(|f| is_root(f)) {
-        let told = before(finding, &known.changes, &recording.inventory, recording.started_at);
-        if told.is_empty() {
+        let related = before(finding, &known.changes, &recording.inventory, recording.started_at);
+        if related.is_empty() {
             continue;
         }
         let began = finding.since.unwrap_or(recording.started_at);
@@ -44,9 +44,9 @@ pub fn cite(findings: &mut [Finding], recording: &Recording) -> Vec<Change> {
             let earlier = quantity::duration(began.duration_since(c.at));
             format!("{}, {earlier} before: {}", quantity::minute(c.at), c.says())
         };
-        let value = told.iter().map(line).collect::<Vec<_>>().join("\n");
+        let value = related.iter().map(line).collect::<Vec<_>>().join("\n");
         finding.evidence.push(Cited { label: "changed before".to_owned(), value });
-        for change in told {
+        for change in related {
             if !all.contains(change) {
                 all.push(change.clone());
             }
@@ -60,30 +60,30 @@ fn is_root(finding: &Finding) -> bool {
     finding.severity > Severity::Info && finding.waived.is_none() && finding.explained_by.is_none()
 }
 
-/// The changes to tell with a finding, oldest first: what names its object before what may concern everything, then the latest.
+/// The changes to cite with a finding, oldest first. Changes to its object take precedence over global changes, then the latest.
 fn before<'c>(finding: &Finding, changes: &'c [Change], inventory: &Inventory, started_at: Timestamp) -> Vec<&'c Change> {
     let began = finding.since.unwrap_or(started_at);
-    // logs know no fractions: within one second the order is not known
+    // logs have no fractions of a second: within one second the order is unknown
     let in_time = |c: &&Change| {
         let ahead = began.as_second() - c.at.as_second();
-        (0..=BEFORE.as_secs()).contains(&ahead)
+        (0..=MAX_AGE.as_secs()).contains(&ahead)
     };
     let objects = objects(finding, inventory);
-    // what names the object itself, then what concerns everything (a deployment, a boot), then what many things have in common
+    // changes to the object itself, then global changes (a deployment, a boot), then changes to shared objects
     let shared = |o: &str| o == "engine" || o.starts_with("runbook:");
     let close = |c: &Change| {
         let named = c.concerns.iter().any(|o| objects.contains(o) && !shared(o));
         if named { 2 } else { u8::from(c.concerns.iter().any(|o| o == EVERYTHING)) }
     };
     let touches = |c: &&Change| close(c) > 0 || c.concerns.iter().any(|o| objects.contains(o));
-    let mut told: Vec<&Change> = changes.iter().filter(in_time).filter(touches).collect();
-    told.sort_by_key(|c| std::cmp::Reverse((close(c), c.at)));
-    told.truncate(TOLD);
-    told.sort_by_key(|c| c.at);
-    told
+    let mut related: Vec<&Change> = changes.iter().filter(in_time).filter(touches).collect();
+    related.sort_by_key(|c| std::cmp::Reverse((close(c), c.at)));
+    related.truncate(MAX_CITED);
+    related.sort_by_key(|c| c.at);
+    related
 }
 
-/// Everything a finding has to do with, as changes name it.
+/// All objects related to a finding, by the names used in changes.
 fn objects(finding: &Finding, inventory: &Inventory) -> BTreeSet<String> {
     let mut objects = BTreeSet::from([format!("runbook:{}", finding.runbook)]);
     let subject = &finding.subject;
@@ -93,7 +93,7 @@ fn objects(finding: &Finding, inventory: &Inventory) -> BTreeSet<String> {
         }
         Kind::Unit => unit(&subject.name, &mut objects),
         Kind::Container => container_named(&subject.name, &mut objects),
-        // what concerns the machine says so itself
+        // changes to the machine are marked as such
         Kind::Host => {}
         _ => {
             objects.insert(subject.to_string());
@@ -114,7 +114,7 @@ fn objects(finding: &Finding, inventory: &Inventory) -> BTreeSet<String> {
             KeyKind::Server | KeyKind::Upstream | KeyKind::Silent => {
                 inventory.server(&key.value).into_iter().for_each(|s| server(s, inventory, &mut objects));
             }
-            // the server's id stands in front of the path
+            // the path is prefixed with the id of the server
             KeyKind::Certificate => {
                 objects.extend(key.value.find('/').map(|at| format!("file:{}", &key.value[at..])));
             }
@@ -128,7 +128,7 @@ fn container(c: &ContainerRef, objects: &mut BTreeSet<String>) {
     container_named(&c.name, objects);
 }
 
-/// A container is made anew under its name; what happens to its engine happens to it.
+/// A container is recreated under its name; changes to its engine affect it.
 fn container_named(name: &str, objects: &mut BTreeSet<String>) {
     objects.extend([format!("container:{name}"), "engine".to_owned()]);
 }
@@ -143,7 +143,7 @@ fn server(s: &ServerRef, inventory: &Inventory, objects: &mut BTreeSet<String>) 
     objects.insert(format!("server:{}", s.id));
     match s.container.as_ref().and_then(|id| inventory.container(id)) {
         Some(c) => container(c, objects),
-        // one in a container is not configured by the host's files
+        // a server in a container is not configured by files of the host
         None => {
             objects.insert(format!("etc:{}", s.product.kind()));
         }
@@ -173,24 +173,24 @@ mod tests {
         Change::new(at(minute), ChangeKind::Container, subject, "changed")
     }
 
-    fn told(finding: &Finding, changes: &[Change], inventory: &Inventory) -> Vec<String> {
+    fn cited_subjects(finding: &Finding, changes: &[Change], inventory: &Inventory) -> Vec<String> {
         before(finding, changes, inventory, at(310)).iter().map(|c| c.subject.clone()).collect()
     }
 
     #[test]
-    fn only_what_came_before_and_not_long_before() {
+    fn only_changes_shortly_before_the_finding() {
         let changes: Vec<Change> = [170, 181, 299, 300, 301].map(|m| change(m, "container:web")).to_vec();
         let nothing = Inventory::default();
         let times = |f: &Finding| before(f, &changes, &nothing, at(310)).iter().map(|c| c.at).collect::<Vec<_>>();
         let mut web = finding(Kind::Container, "web");
         assert_eq!(times(&web), [181, 299, 300].map(at));
-        // without a beginning everything up to the run counts
+        // without a start, all changes up to the run count
         web.since = None;
         assert_eq!(times(&web), [299, 300, 301].map(at));
     }
 
     #[test]
-    fn another_object_is_not_told_and_what_names_the_object_comes_first() {
+    fn changes_to_other_objects_are_left_out() {
         let note = |minute| {
             let mut note = change(minute, "deploy");
             note.concerns = vec![EVERYTHING.into()];
@@ -198,13 +198,13 @@ mod tests {
         };
         let changes = [change(290, "container:db"), change(250, "container:web"), note(291), note(292), note(293)];
         let nothing = Inventory::default();
-        assert_eq!(told(&finding(Kind::Container, "web"), &changes, &nothing), ["container:web", "deploy", "deploy"]);
-        assert_eq!(told(&finding(Kind::Mount, "/"), &changes, &nothing), ["deploy"; 3]);
-        assert!(told(&finding(Kind::Mount, "/"), &changes[..2], &nothing).is_empty());
+        assert_eq!(cited_subjects(&finding(Kind::Container, "web"), &changes, &nothing), ["container:web", "deploy", "deploy"]);
+        assert_eq!(cited_subjects(&finding(Kind::Mount, "/"), &changes, &nothing), ["deploy"; 3]);
+        assert!(cited_subjects(&finding(Kind::Mount, "/"), &changes[..2], &nothing).is_empty());
     }
 
     #[test]
-    fn a_server_is_changed_with_its_unit_its_container_and_its_files() {
+    fn server_is_related_to_its_unit_container_and_files() {
         let server = |name: &str, container: Option<&str>, unit: Option<&str>| ServerRef {
             product: Product::Postgres,
             name: name.into(),
@@ -238,20 +238,20 @@ mod tests {
         };
         let etc = change(290, "/etc/postgresql/15/main/postgresql.conf").concerning("etc:postgresql");
         let changes = [etc, change(291, "container:shared_postgres"), change(292, "unit:postgresql@15-main.service")];
-        assert_eq!(told(&finding(Kind::Postgres, "shared_postgres"), &changes, &inventory), ["container:shared_postgres"]);
+        assert_eq!(cited_subjects(&finding(Kind::Postgres, "shared_postgres"), &changes, &inventory), ["container:shared_postgres"]);
         assert_eq!(
-            told(&finding(Kind::Postgres, "postgresql@15-main"), &changes, &inventory),
+            cited_subjects(&finding(Kind::Postgres, "postgresql@15-main"), &changes, &inventory),
             ["/etc/postgresql/15/main/postgresql.conf", "unit:postgresql@15-main.service"]
         );
-        // a finding about something else that shares the container
+        // a finding about another object that shares the container
         let tied = finding(Kind::Endpoint, "http://x").key(KeyKind::Port, "abc:5432");
-        assert_eq!(told(&tied, &changes, &inventory), ["container:shared_postgres"]);
+        assert_eq!(cited_subjects(&tied, &changes, &inventory), ["container:shared_postgres"]);
         let daemon = change(293, "/etc/docker/daemon.json").concerning("engine");
-        assert_eq!(told(&finding(Kind::Container, "any"), &[daemon], &inventory), ["/etc/docker/daemon.json"]);
+        assert_eq!(cited_subjects(&finding(Kind::Container, "any"), &[daemon], &inventory), ["/etc/docker/daemon.json"]);
     }
 
     #[test]
-    fn roots_that_count_are_told_and_nothing_else() {
+    fn only_root_findings_cite_changes() {
         let mut recording = Recording {
             schema_version: 1,
             opsctl: String::new(),

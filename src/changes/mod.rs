@@ -1,5 +1,5 @@
-//! What was changed before something went wrong. The machine is asked by `probe::changes`; here is what opsctl knows itself (notes of
-//! people, its own fixes and waivers, the clock between runs), and which changes are told with which finding.
+//! Changes that preceded a finding. `probe::changes` reads them from the host; this module adds those that opsctl records itself (notes,
+//! fixes, waivers, steps of the clock between runs) and selects the changes cited with each finding.
 
 mod before;
 mod clock;
@@ -20,16 +20,16 @@ pub use clock::sample as clock_sample;
 pub use fold::fold;
 pub use notes::{NOTES, Note, add, load};
 
-/// What opsctl itself knows was changed, and what of that could not be read.
+/// The changes that opsctl recorded itself, and read errors.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Own {
     /// The changes, in no order.
     pub changes: Vec<Change>,
-    /// What could not be read, and why.
+    /// Read errors.
     pub unknown: Vec<String>,
 }
 
-/// Reads it from the state directory.
+/// Reads them from the state directory.
 #[must_use]
 pub fn own(state_dir: &Path, store: &Store, boot_id: &str, since: Timestamp) -> Own {
     let mut own = Own::default();
@@ -41,7 +41,7 @@ pub fn own(state_dir: &Path, store: &Store, boot_id: &str, since: Timestamp) -> 
         Ok(entries) => own.changes.extend(entries.iter().filter_map(|e| acted(e, &entries))),
         Err(e) => own.unknown.push(e.to_string()),
     }
-    // the report has its own line about waivers that cannot be read
+    // the report has its own note about waivers that cannot be read
     own.changes.extend(waive::load(state_dir).unwrap_or_default().iter().filter_map(waived));
     own.changes.extend(clock::steps(store, boot_id, since));
     own.changes.retain(|c| c.at >= since);
@@ -50,12 +50,12 @@ pub fn own(state_dir: &Path, store: &Store, boot_id: &str, since: Timestamp) -> 
 
 fn note(n: Note) -> Change {
     let mut change = Change::new(n.at, ChangeKind::Note, n.kind, n.text).by(Some(n.by));
-    // people note what they do to a host, not which object it touches
+    // a note does not name the affected object
     change.concerns = vec![EVERYTHING.to_owned()];
     change
 }
 
-/// A fix that was applied, or one that was taken back: told when it had ended.
+/// A fix that was applied or reverted, at the time of its outcome.
 fn acted(entry: &Entry, all: &[Entry]) -> Option<Change> {
     let (fix, subject) = (entry.body.fix.as_ref()?, entry.body.subject.as_ref()?);
     if entry.body.kind != Kind::Outcome {
@@ -63,21 +63,21 @@ fn acted(entry: &Entry, all: &[Entry]) -> Option<Change> {
     }
     let of = all.iter().find(|e| Some(e.seq) == entry.body.of);
     let what = match (entry.body.ending?, of.is_some_and(|e| e.body.kind == Kind::Undo)) {
-        (ending, true) => format!("fix {fix} taken back, {ending}"),
+        (ending, true) => format!("fix {fix} reverted, {ending}"),
         (Ending::Failed, false) => format!("fix {fix} tried, failed"),
         (ending, false) => format!("fix {fix} applied, {ending}"),
     };
-    // an outcome that a later run wrote is not its own doing
+    // the user is that of the intent: a later run can have written the outcome
     let by = of.map_or_else(|| entry.by.to_string(), |e| e.by.to_string());
     Some(Change::new(entry.at, ChangeKind::Opsctl, subject.to_string(), what).by(Some(by)))
 }
 
-/// A waiver that somebody made by hand holds from when it was made.
+/// A waiver of the command line, at the time of its creation.
 fn waived(waiver: &waive::Waiver) -> Option<Change> {
     let waive::Window::Once { from, .. } = waiver.window else { return None };
     let what = format!("waived, {}", waiver.tag.words());
     let mut change = Change::new(from, ChangeKind::Opsctl, waiver.which.to_string(), what).by(Some(&waiver.by));
-    // it changes what is told, not the host
+    // it changes the report, not the host
     change.concerns.clear();
     Some(change)
 }
@@ -92,7 +92,7 @@ mod tests {
     use crate::audit::Body;
 
     #[tokio::test(flavor = "current_thread")]
-    async fn what_opsctl_did_and_what_was_noted_are_told() {
+    async fn fixes_and_notes_are_listed() {
         let dir = tempfile::tempdir().unwrap();
         let state = dir.path().join("state");
         let journal = Journal::at(&state);
@@ -108,8 +108,8 @@ mod tests {
         let store = Store::open(&state, 14).await;
         let own = |since| own(&state, &store, "b", since);
         let all = own(Timestamp::UNIX_EPOCH);
-        let told: Vec<String> = all.changes.iter().map(|c| c.what.clone()).collect();
-        assert_eq!(told, ["shop 1", "fix nginx.reload applied, verified", "fix nginx.reload taken back, verified"]);
+        let texts: Vec<String> = all.changes.iter().map(|c| c.what.clone()).collect();
+        assert_eq!(texts, ["shop 1", "fix nginx.reload applied, verified", "fix nginx.reload reverted, verified"]);
         assert_eq!(all.unknown, [""; 0]);
         assert_eq!(own(Timestamp::from_second(1).unwrap()).changes.len(), 2);
         std::fs::write(NOTES.path(&state), "garbage").unwrap();

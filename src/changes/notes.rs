@@ -1,4 +1,4 @@
-//! What `opsctl note` remembers: the newest notes only.
+//! The notes of `opsctl note`: the newest only.
 
 use std::path::Path;
 
@@ -10,33 +10,33 @@ use crate::state::{List, ListError};
 /// The list of notes in the state directory.
 pub const NOTES: List = List { name: "notes", otherwise: "", busy: "writing a note" };
 
-/// Most notes kept: some years of a deployment a day.
-const MOST: usize = 1000;
+/// Number of notes kept: some years of a deployment a day.
+const MAX_NOTES: usize = 1000;
 
-/// Something a person, or what deploys for them, wants to be remembered.
+/// A change recorded by a user or a deployment tool.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Note {
-    /// When it happened.
+    /// Time of the change.
     pub at: Timestamp,
     /// One word: `deploy`.
     pub kind: String,
     /// The rest: `shop 1.4.2`.
     pub text: String,
-    /// Who noted it.
+    /// Author.
     pub by: String,
 }
 
-/// All notes of this host, oldest first; none when there is no file.
+/// All notes of this host, oldest first; empty if the file does not exist.
 pub fn load(state_dir: &Path) -> Result<Vec<Note>, ListError> {
     NOTES.load(state_dir)
 }
 
-/// Adds one; it is on disk when this returns.
+/// Adds a note; it is on disk when this returns.
 pub fn add(state_dir: &Path, note: Note) -> Result<(), ListError> {
     NOTES.change(state_dir, |notes: &mut Vec<Note>| {
         notes.push(note);
         notes.sort_by_key(|n| n.at);
-        notes.drain(..notes.len().saturating_sub(MOST));
+        notes.drain(..notes.len().saturating_sub(MAX_NOTES));
     })
 }
 
@@ -51,7 +51,7 @@ mod tests {
     }
 
     #[test]
-    fn notes_are_kept_in_order_and_the_oldest_goes() {
+    fn notes_are_ordered_and_the_oldest_is_dropped() {
         let tmp = tempfile::tempdir().unwrap();
         let state = tmp.path().join("state");
         assert_eq!(load(&state).unwrap(), []);
@@ -59,16 +59,16 @@ mod tests {
             add(&state, note(second)).unwrap();
         }
         assert_eq!(load(&state).unwrap(), [note(10), note(20), note(30)]);
-        let many: Vec<Note> = (0..MOST).map(|n| note(i64::try_from(n).unwrap() + 100)).collect();
+        let many: Vec<Note> = (0..MAX_NOTES).map(|n| note(i64::try_from(n).unwrap() + 100)).collect();
         let text = serde_json::json!({ "version": 1, "notes": many }).to_string();
         std::fs::write(NOTES.path(&state), text).unwrap();
         add(&state, note(9_999_999)).unwrap();
         let kept = load(&state).unwrap();
-        assert_eq!((kept.len(), &kept[0], &kept[MOST - 1]), (MOST, &note(101), &note(9_999_999)));
+        assert_eq!((kept.len(), &kept[0], &kept[MAX_NOTES - 1]), (MAX_NOTES, &note(101), &note(9_999_999)));
     }
 
     #[test]
-    fn a_file_that_makes_no_sense_is_left_alone_and_said() {
+    fn invalid_file_is_kept_and_reported() {
         let tmp = tempfile::tempdir().unwrap();
         let path = NOTES.path(tmp.path());
         for text in ["", "{}", "{\"version\":9,\"notes\":[]}", "[1]"] {

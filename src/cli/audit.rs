@@ -1,4 +1,4 @@
-//! `opsctl audit`: what was changed on this host.
+//! `opsctl audit`: the journal of changes to this host.
 
 #![allow(clippy::disallowed_methods, reason = "files of the state directory, which no other user can change")]
 
@@ -16,7 +16,7 @@ use crate::config::{Config, Surroundings};
 /// Show and verify the journal of changes
 #[derive(Debug, clap::Args)]
 pub struct Args {
-    /// What to do. Default: show
+    /// Subcommand. Default: show
     #[command(subcommand)]
     command: Option<Command>,
 }
@@ -28,7 +28,7 @@ enum Command {
         /// Only the last N entries
         #[arg(long, value_name = "N")]
         last: Option<usize>,
-        /// How to show it
+        /// Format on standard output
         #[arg(long, value_enum, default_value_t)]
         format: Format,
     },
@@ -40,17 +40,17 @@ enum Command {
     /// Exit codes: 0 the journal is intact, 2 it was tampered with, 3 it could not be compared with a head that was kept, or holds signatures
     /// of a key that is not known, 77 it cannot be read by this user.
     Verify(Verify),
-    /// Accept a difference that was explained: the head of the journal as it is now is kept from now on
+    /// Accept a difference that was explained, and keep the present head of the journal from now on
     ///
     /// The reason is written to the journal. Lines that were edited or removed cannot be accepted: move the file away and keep it as evidence,
     /// then accept that it is missing.
     Accept {
-        /// Why the journal differs, for example "restored from the backup of Monday"
+        /// Reason of the difference, for example "restored from the backup of Monday"
         reason: String,
     },
     /// Create an Ed25519 key pair for signatures: FILE with the private key (mode 600) and FILE.pub; neither may exist
     Key {
-        /// Where the private key is written: an absolute path in directories that root alone may write
+        /// File of the private key: an absolute path in directories that only root can write
         file: PathBuf,
     },
 }
@@ -68,7 +68,7 @@ struct Verify {
     file: Option<PathBuf>,
 }
 
-/// A head of the command line.
+/// A head given on the command line.
 #[derive(Debug, Clone)]
 struct GivenHead {
     head: Head,
@@ -94,7 +94,7 @@ enum Format {
     Json,
 }
 
-/// Where the journal of root is without a configuration.
+/// Path of root's journal without a configuration.
 const ROOT_JOURNAL: &str = "/var/lib/opsctl/journal.jsonl";
 
 /// Runs the subcommand.
@@ -120,7 +120,7 @@ fn show(journal: &Journal, last: Option<usize>, format: Format, root: bool, out:
     let shown = &entries[entries.len().saturating_sub(last.unwrap_or(usize::MAX))..];
     match format {
         Format::Json => writeln!(out, "{}", serde_json::to_string_pretty(shown)?)?,
-        Format::Table if shown.is_empty() => writeln!(out, "no entry in {}", read_from(journal))?,
+        Format::Table if shown.is_empty() => writeln!(out, "no entry in {}", path_text(journal))?,
         Format::Table => {
             for entry in shown {
                 writeln!(out, "{}", row(entry))?;
@@ -130,9 +130,9 @@ fn show(journal: &Journal, last: Option<usize>, format: Format, root: bool, out:
     let mut remarks = Vec::new();
     if let Some(problem) = journal.check()?.problems(&journal.database()).first() {
         remarks
-            .push(format!("this is not the whole journal or not as it was written: {}; see `opsctl audit verify`", problem.text));
+            .push(format!("the journal is incomplete or was altered: {}; see `opsctl audit verify`", problem.text));
     }
-    remarks.extend(foreign(journal, root));
+    remarks.extend(owner_note(journal, root));
     for remark in remarks {
         // JSON is exactly one document
         match format {
@@ -143,18 +143,18 @@ fn show(journal: &Journal, last: Option<usize>, format: Format, root: bool, out:
     Ok(exit::OK)
 }
 
-/// The file, and whether it exists.
-fn read_from(journal: &Journal) -> String {
+/// The path of the journal, and whether the file exists.
+fn path_text(journal: &Journal) -> String {
     let path = journal.path().display();
     if journal.path().exists() { path.to_string() } else { format!("{path}, which does not exist") }
 }
 
-/// For a user other than root: the owner of this journal, and the place of root's.
-fn foreign(journal: &Journal, root: bool) -> Option<String> {
+/// For a user other than root: the owner of this journal, and the path of root's.
+fn owner_note(journal: &Journal, root: bool) -> Option<String> {
     let other = !root && journal.path() != Path::new(ROOT_JOURNAL);
     other.then(|| {
         format!(
-            "this is the journal of user {}, {}; what root changed is in root's journal ({ROOT_JOURNAL}), which only root can read: `sudo opsctl audit`",
+            "this is the journal of user {}, {}; changes by root are in root's journal ({ROOT_JOURNAL}), which only root can read: `sudo opsctl audit`",
             rustix::process::geteuid().as_raw(),
             journal.path().display()
         )
@@ -165,7 +165,6 @@ fn foreign(journal: &Journal, root: bool) -> Option<String> {
 fn row(entry: &Entry) -> String {
     use std::fmt::Write as _;
     let body = &entry.body;
-    // seconds are enough for people
     let at = entry.at.round(jiff::Unit::Second).unwrap_or(entry.at);
     let mut row = format!("#{} {at} {}", entry.seq, body.kind);
     // writing to a string cannot fail
@@ -196,7 +195,7 @@ impl Outcome<'_> {
         writeln!(self.out, "{}", printable(text))
     }
 
-    /// Tampering outweighs what could not be compared.
+    /// Tampering takes precedence over a failed comparison.
     fn problem(&mut self, tampering: bool, text: &str) -> std::io::Result<()> {
         self.code = match (tampering, self.code) {
             (true, _) => 2,
@@ -221,13 +220,13 @@ impl Verify {
         } else {
             let checked = journal.check()?;
             chain(journal.path(), &checked.bytes, checked.entries, &checked.faults, &mut outcome)?;
-            compared(journal, &checked, &mut outcome)?;
+            compare_head(journal, &checked, &mut outcome)?;
             checked.bytes
         };
         let keys = self.keys(configured, &mut outcome)?;
         self.signatures(&bytes, &keys, &mut outcome)?;
         self.given_head(&bytes, &keys, &mut outcome)?;
-        if let (None, Some(text)) = (&self.file, foreign(journal, root)) {
+        if let (None, Some(text)) = (&self.file, owner_note(journal, root)) {
             outcome.line(&text)?;
         }
         if outcome.code == 2 {
@@ -276,7 +275,7 @@ impl Verify {
             }
         }
         if found.good == 0 && found.unknown.is_empty() && found.faults.is_empty() && !keys.is_empty() {
-            // a key that was configured a moment ago has not signed yet
+            // a key that was configured a moment ago has not signed an entry yet
             let text = format!("signatures: none of {} is signed", entries_of(found.unsigned));
             if self.key.is_empty() { outcome.line(&text)? } else { outcome.problem(true, &text)? }
         }
@@ -339,13 +338,13 @@ fn chain(path: &Path, bytes: &[u8], entries: usize, faults: &[Fault], outcome: &
     } else if entries == 0 && !bytes.is_empty() && faults.is_empty() {
         bail!("{path} is not a journal");
     } else {
-        outcome.line(&format!("{path}: {count}, the chain holds"))?;
+        outcome.line(&format!("{path}: {count}, the chain is intact"))?;
     }
     Ok(())
 }
 
 /// The journal and the head that was kept.
-fn compared(journal: &Journal, checked: &Checked, outcome: &mut Outcome<'_>) -> anyhow::Result<()> {
+fn compare_head(journal: &Journal, checked: &Checked, outcome: &mut Outcome<'_>) -> anyhow::Result<()> {
     let db = journal.database();
     let head = &checked.head;
     let shown = db.display();
@@ -356,9 +355,9 @@ fn compared(journal: &Journal, checked: &Checked, outcome: &mut Outcome<'_>) -> 
                  head that left this host shows (--head)",
             )?;
         }
-        Comparison::Same => outcome.line(&format!("head {head}, as {shown} has it"))?,
+        Comparison::Same => outcome.line(&format!("head {head}, as recorded in {shown}"))?,
         Comparison::Ahead { kept, by } => {
-            let now = if journal.adopt(checked) { "; it has the new head now" } else { "" };
+            let now = if journal.adopt(checked) { "; it now has the new head" } else { "" };
             outcome.line(&format!(
                 "head {head}; {shown} has the head of entry {}, {} after it chain on to it: opsctl was killed before it kept the new head, or \
                  could not write the database{now}",
@@ -392,12 +391,12 @@ fn accept(journal: &Journal, reason: &str, out: &mut dyn Write) -> anyhow::Resul
     }
     let problems = checked.problems(&journal.database());
     if problems.is_empty() {
-        writeln!(out, "nothing to accept: {} is as opsctl wrote it", journal.path().display())?;
+        writeln!(out, "nothing to accept: {} is unchanged", journal.path().display())?;
         return Ok(exit::OK);
     }
     let found: Vec<&str> = problems.iter().map(|p| p.text.as_str()).collect();
-    let receipt = journal.accept(&format!("journal accepted as it is: {reason} ({})", found.join("; ")))?;
-    writeln!(out, "accepted with entry {}; `opsctl audit verify` has its head", receipt.seq())?;
+    let receipt = journal.accept(&format!("journal accepted: {reason} ({})", found.join("; ")))?;
+    writeln!(out, "accepted with entry {}; `opsctl audit verify` compares with its head", receipt.seq())?;
     Ok(exit::OK)
 }
 
@@ -464,7 +463,7 @@ mod tests {
         }
     }
 
-    const TO_DO: &str = "to do: keep a copy of S as evidence; compare the head in reports, mails and metrics that left this host (--head) to \
+    const REMEDY: &str = "to do: keep a copy of S as evidence; compare the head in reports, mails and metrics that left this host (--head) to \
                          date the change; restore the journal, or `opsctl audit accept REASON` when the change is explained\n";
 
     #[test]
@@ -487,7 +486,7 @@ mod tests {
     }
 
     #[test]
-    fn journal_of_a_user_is_not_taken_for_that_of_root() {
+    fn user_journal_is_labelled_as_such() {
         let shown = Fixture::new(0).show(None, Format::Table, false);
         let second = shown.lines().nth(1).unwrap();
         assert!(
@@ -502,7 +501,7 @@ mod tests {
         std::fs::remove_file(f.journal.path()).unwrap();
         let shown = f.show(None, Format::Table, true);
         assert!(
-            shown.contains("this is not the whole journal") && shown.contains("the journal has no entry: it was removed"),
+            shown.contains("the journal is incomplete or was altered") && shown.contains("the journal has no entry: it was removed"),
             "{shown}"
         );
     }
@@ -510,14 +509,14 @@ mod tests {
     #[test]
     fn verified_journal() {
         let f = Fixture::new(3);
-        let text = "S/journal.jsonl: 3 entries, the chain holds\nhead 3:HASH, as S/state.db has it\n";
+        let text = "S/journal.jsonl: 3 entries, the chain is intact\nhead 3:HASH, as recorded in S/state.db\n";
         assert_eq!(f.verify(&Verify::default()), (0, text.to_owned()));
     }
 
     #[test]
     fn nothing_to_verify() {
         let f = Fixture::new(0);
-        let text = "S/journal.jsonl: 0 entries, the chain holds\nno journal and no head of one: opsctl changed nothing here, or journal and \
+        let text = "S/journal.jsonl: 0 entries, the chain is intact\nno journal and no head of one: opsctl changed nothing here, or journal and \
                     state database were both removed, which only a head that left this host shows (--head)\n";
         assert_eq!(f.verify(&Verify::default()), (0, text.to_owned()));
     }
@@ -527,35 +526,35 @@ mod tests {
         let f = Fixture::new(3);
         let edited = std::fs::read_to_string(f.journal.path()).unwrap().replace("note 1", "note 7");
         std::fs::write(f.journal.path(), edited).unwrap();
-        let text = "line 2: edited after it was written\nS/journal.jsonl: 3 entries, the chain is broken\nhead 3:HASH, as S/state.db has it\n";
-        assert_eq!(f.verify(&Verify::default()), (2, format!("{text}{TO_DO}")));
+        let text = "line 2: edited after it was written\nS/journal.jsonl: 3 entries, the chain is broken\nhead 3:HASH, as recorded in S/state.db\n";
+        assert_eq!(f.verify(&Verify::default()), (2, format!("{text}{REMEDY}")));
     }
 
     #[test]
     fn truncated_journal() {
         let f = Fixture::new(3);
         f.truncate(2);
-        let text = "S/journal.jsonl: 2 entries, the chain holds\nS/state.db has the head 3:HASH, the journal ends with entry 2: entry 3 cut \
+        let text = "S/journal.jsonl: 2 entries, the chain is intact\nS/state.db has the head 3:HASH, the journal ends with entry 2: entry 3 cut \
                     off, or the file replaced by an older copy\n";
-        assert_eq!(f.verify(&Verify::default()), (2, format!("{text}{TO_DO}")));
+        assert_eq!(f.verify(&Verify::default()), (2, format!("{text}{REMEDY}")));
     }
 
     #[test]
-    fn torn_line_is_no_alarm() {
+    fn torn_line_raises_no_alarm() {
         let f = Fixture::new(2);
         let text = std::fs::read_to_string(f.journal.path()).unwrap();
         std::fs::write(f.journal.path(), text + "{\"seq\":3,").unwrap();
-        let text = "line 3: torn by a crash; the chain goes on over it\nS/journal.jsonl: 2 entries, the chain holds\n\
-                    head 2:HASH, as S/state.db has it\n";
+        let text = "line 3: torn by a crash; the chain continues\nS/journal.jsonl: 2 entries, the chain is intact\n\
+                    head 2:HASH, as recorded in S/state.db\n";
         assert_eq!(f.verify(&Verify::default()), (0, text.to_owned()));
     }
 
     #[test]
-    fn something_else_is_no_journal() {
+    fn file_of_another_kind_is_rejected() {
         let f = Fixture::new(1);
         std::fs::write(f.dir.path().join("other"), "{").unwrap();
         let verify = |file: &str| Verify { file: Some(f.dir.path().join(file)), ..Verify::default() };
-        assert_eq!(f.verify(&verify("other")).0, 0, "half a line and nothing else");
+        assert_eq!(f.verify(&verify("other")).0, 0, "only an incomplete line");
         std::fs::write(f.dir.path().join("other"), "hello\n").unwrap();
         assert_eq!(f.verify(&verify("other")).0, 2);
         let missing = verify("missing").run(&f.journal, None, true, &mut Vec::new());
@@ -563,14 +562,14 @@ mod tests {
     }
 
     #[test]
-    fn given_head_that_the_journal_ends_with() {
+    fn given_head_equals_the_last_entry() {
         let f = Fixture::new(3);
         let (code, text) = f.verify(&Verify { head: Some(f.head()), ..Verify::default() });
         assert_eq!((code, text.lines().last()), (0, Some("the journal ends with the head given, 3:HASH")));
     }
 
     #[test]
-    fn given_head_that_entries_follow() {
+    fn given_head_with_later_entries() {
         let f = Fixture::new(3);
         let head = f.head();
         f.note("later");
@@ -594,7 +593,7 @@ mod tests {
         let head = f.head();
         std::fs::remove_dir_all(f.dir.path().join("s")).unwrap();
         (0..3).for_each(|_| f.note("forged"));
-        assert_eq!(f.verify(&Verify::default()).0, 0, "nothing on this host shows it");
+        assert_eq!(f.verify(&Verify::default()).0, 0, "not detectable on this host");
         let (code, text) = f.verify(&Verify { head: Some(head), ..Verify::default() });
         let line = "the head given is 3:HASH, entry 3 of the journal has the hash HASH: the journal was rewritten";
         assert_eq!((code, text.lines().nth(2)), (2, Some(line)));
@@ -633,7 +632,7 @@ mod tests {
     }
 
     #[test]
-    fn signatures_without_a_key_are_no_alarm() {
+    fn signatures_without_a_key_raise_no_alarm() {
         let mut f = Fixture::new(0);
         SigningKey::create(&f.dir.path().join("key")).unwrap();
         f.journal = f.journal.clone().signed_with(Some(&f.dir.path().join("key")));
@@ -643,13 +642,13 @@ mod tests {
     }
 
     #[test]
-    fn unsigned_journal_and_a_key_that_was_configured_now() {
+    fn unsigned_journal_with_a_newly_configured_key() {
         let f = Fixture::new(2);
         let path = f.dir.path().join("key");
         let (key, _) = SigningKey::create(&path).unwrap();
         let (code, text) = f.text(|out| Verify::default().run(&f.journal, Some(&path), true, out));
         assert_eq!((code, text.lines().last()), (0, Some("signatures: none of 2 entries is signed")));
-        // a key that is named has to have signed something
+        // a key given on the command line must have signed at least one entry
         assert_eq!(f.verify(&Verify { key: vec![key.public().clone()], ..Verify::default() }).0, 2);
     }
 
@@ -666,14 +665,14 @@ mod tests {
         f.truncate(1);
         assert_eq!(f.verify(&Verify::default()).0, 2);
         let (code, text) = f.text(|out| accept(&f.journal, "backup", out));
-        assert_eq!((code, text.as_str()), (0, "accepted with entry 2; `opsctl audit verify` has its head\n"));
+        assert_eq!((code, text.as_str()), (0, "accepted with entry 2; `opsctl audit verify` compares with its head\n"));
         let shown = f.show(Some(1), Format::Table, true);
         assert!(
-            shown.contains("journal accepted as it is: backup (S/state.db has the head 3:HASH, the journal ends with"),
+            shown.contains("journal accepted: backup (S/state.db has the head 3:HASH, the journal ends with"),
             "{shown}"
         );
         assert_eq!(f.verify(&Verify::default()).0, 0);
-        assert_eq!(f.text(|out| accept(&f.journal, "x", out)).1, "nothing to accept: S/journal.jsonl is as opsctl wrote it\n");
+        assert_eq!(f.text(|out| accept(&f.journal, "x", out)).1, "nothing to accept: S/journal.jsonl is unchanged\n");
     }
 
     #[test]
@@ -689,7 +688,7 @@ mod tests {
     }
 
     #[test]
-    fn given_head_has_a_count_a_hash_and_perhaps_a_signature() {
+    fn given_head_is_count_hash_and_optional_signature() {
         let hash = "0".repeat(64);
         let given: GivenHead = format!("7:{hash}:0123456789abcdef:ff").parse().unwrap();
         assert_eq!((given.head.entries, given.signature.as_deref()), (7, Some("0123456789abcdef:ff")));

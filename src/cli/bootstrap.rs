@@ -1,4 +1,4 @@
-//! `opsctl bootstrap`: for the first boot. Waits for what is still starting, applies what interrupts nothing, and leaves a report behind.
+//! `opsctl bootstrap`: waits for services to start at the first boot, applies fixes that interrupt nothing, and writes a report.
 
 mod emit;
 
@@ -22,43 +22,43 @@ use crate::render::{self, Format, Progress, Style};
 use crate::report::add_journal;
 use crate::watchdog;
 
-/// Not looked at: a machine that boots for the first time is busy, and that passes.
-const NOT_ON_FIRST_BOOT: &str = "cpu";
+/// Not checked: CPU load is high during a first boot and decreases by itself.
+const SKIPPED_ON_FIRST_BOOT: &str = "cpu";
 
-/// Whose R1 fixes belong into provisioning. What a container does is not for the boot to change.
-const PROVISIONING: &[&str] = &["host", "mtu", "systemd", "time"];
+/// Runbooks with R1 fixes that belong into provisioning. Containers are not changed at boot.
+const PROVISIONING_RUNBOOKS: &[&str] = &["host", "mtu", "systemd", "time"];
 
-/// Time between two looks.
-const PAUSE: Duration = Duration::from_secs(2);
+/// Time between two runs.
+const RUN_INTERVAL: Duration = Duration::from_secs(2);
 
-/// How long writing the report and what is left behind may take.
+/// Time limit of writing the report and its files.
 const REPORT_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// `opsctl bootstrap`.
 #[derive(Debug, clap::Args)]
 pub struct Args {
-    /// Only these runbooks (or single checks); all but cpu when none is named
+    /// Only these runbooks (or single checks); default: all but cpu
     #[arg(value_name = "RUNBOOK")]
     runbooks: Vec<String>,
     /// Not these runbooks or checks
     #[arg(long, value_name = "RUNBOOK", value_delimiter = ',')]
     skip: Vec<String>,
-    /// Wait at most this long for what is still starting; what can no longer succeed is not waited for
+    /// Wait at most this long for services that are still starting; a failure that is final is not waited for
     #[arg(long, value_name = "TIME", default_value = "5m", value_parser = config::duration)]
     wait: Duration,
-    /// Apply fixes of the host, systemd and time runbooks that interrupt nothing and can be taken back (R1), without asking
+    /// Apply fixes of the host, systemd and time runbooks that interrupt nothing and can be reverted (R1), without confirmation
     #[arg(long)]
     apply: bool,
-    /// Only look; the default
+    /// Only diagnose; the default
     #[arg(long, conflicts_with = "apply")]
     check: bool,
-    /// Folder for bootstrap.json and bootstrap.log [default: the state directory]
+    /// Directory for bootstrap.json and bootstrap.log [default: the state directory]
     #[arg(long, value_name = "FOLDER")]
     log_dir: Option<PathBuf>,
-    /// Print a cloud-config or a systemd unit that installs and runs this, and stop
+    /// Print a cloud-config or a systemd unit that installs and runs `opsctl bootstrap`, and exit
     #[arg(long, value_name = "WHAT")]
     emit: Option<emit::What>,
-    /// With --emit: where the machine gets the binary from; without it the image must have it at /usr/local/bin/opsctl
+    /// With --emit: URL of the binary; without it the image must contain /usr/local/bin/opsctl
     #[arg(long, value_name = "URL", requires = "emit", requires = "sha256")]
     from: Option<String>,
     /// With --from: SHA-256 of the binary, in hex
@@ -68,7 +68,7 @@ pub struct Args {
     report: ReportArgs,
 }
 
-/// Runs it.
+/// Runs the subcommand.
 pub fn exec(args: &Args, global: &Global) -> anyhow::Result<u8> {
     if let Some(what) = args.emit {
         render::print(&emit::text(what, args.from.as_deref(), args.sha256.as_deref()))?;
@@ -81,7 +81,7 @@ pub fn exec(args: &Args, global: &Global) -> anyhow::Result<u8> {
     let (config, limit) = run::bounded(args.report.deadline, || run::load(global), |config| config.deadline)?;
     let mut skip = [args.skip.clone(), config.skip.clone()].concat();
     if args.runbooks.is_empty() {
-        skip.push(NOT_ON_FIRST_BOOT.to_owned());
+        skip.push(SKIPPED_ON_FIRST_BOOT.to_owned());
     }
     let selection = Selection { runbooks: args.runbooks.clone(), skip, words: Vec::new() };
     run::check_names(&selection, &config)?;
@@ -91,21 +91,21 @@ pub fn exec(args: &Args, global: &Global) -> anyhow::Result<u8> {
     }
     run::records_nothing(&args.report)?;
     let progress = Progress::new(args.report.format == Format::Table && !global.quiet, global.color);
-    let mut diary = Diary { began: Instant::now(), lines: Vec::new(), last: String::new(), progress };
-    // each look has its deadline, and the waiting between them has --wait
+    let mut boot_log = BootLog { began: Instant::now(), lines: Vec::new(), last: String::new(), progress };
+    // each run has its own deadline; --wait limits the whole loop
     drop(limit);
     let folder = args.log_dir.clone().unwrap_or_else(|| crate::look::state_dir(&config));
     let json = Some((Format::Json, folder.join("bootstrap.json")));
     watchdog::on_overdue(ending::of_report(made.partial.clone(), shown.also(json)));
-    let assessment = run::block_on(boot(args, &config, &selection, &made.partial, &mut diary))?;
+    let assessment = run::block_on(boot(args, &config, &selection, &made.partial, &mut boot_log))?;
     let code = args.report.fail_on.exit_code(&assessment.verdict);
     watchdog::exit_code(code);
     let _limit = watchdog::for_now("writing the report", REPORT_TIMEOUT, Some(code));
     if args.report.timings {
-        diary.progress.say(&diary.progress.timings());
+        boot_log.progress.say(&boot_log.progress.timings());
     }
-    if let Err(e) = leave_behind(&folder, &assessment, &diary, config.file_mode) {
-        // the report on standard output is still worth having
+    if let Err(e) = write_files(&folder, &assessment, &boot_log, config.file_mode) {
+        // the report is still printed on standard output
         let _ = writeln!(std::io::stderr().lock(), "opsctl: {e:#}");
     }
     let (format, outputs) = (args.report.format, &args.report.output);
@@ -113,8 +113,8 @@ pub fn exec(args: &Args, global: &Global) -> anyhow::Result<u8> {
     Ok(code)
 }
 
-/// Looks, applies, and looks again until nothing is starting any more or the time is over.
-async fn boot(args: &Args, config: &Config, selection: &Selection, partial: &Arc<Partial>, diary: &mut Diary) -> Assessment {
+/// Diagnoses and applies fixes in a loop until nothing is starting or `--wait` has elapsed.
+async fn boot(args: &Args, config: &Config, selection: &Selection, partial: &Arc<Partial>, boot_log: &mut BootLog) -> Assessment {
     let limit = watchdog::for_now("opening the history", config.deadline, None);
     let (session, store) = crate::look::session(config, Ask::default(), args.report.deadline).await;
     drop(limit);
@@ -123,47 +123,47 @@ async fn boot(args: &Args, config: &Config, selection: &Selection, partial: &Arc
     let mut assessment = loop {
         let run = Run { began: Instant::now(), partial: partial.clone() };
         let limit = watchdog::within("the run", run.began, session.deadline(), None);
-        let (_, assessment) = session.run(selection, &run, &|event| diary.progress.show(&event)).await;
+        let (_, assessment) = session.run(selection, &run, &|event| boot_log.progress.show(&event)).await;
         drop(limit);
         if args.apply {
             let new = offers(&assessment, &tried);
             if !new.is_empty() {
-                applied += apply(&new, config, &session, diary).await;
+                applied += apply(&new, config, &session, boot_log).await;
                 tried.extend(new);
                 continue;
             }
         }
-        let waiting = worth_waiting_for(&assessment);
+        let waiting = may_still_succeed(&assessment);
         if waiting.is_empty() {
-            diary.note("nothing is starting any more");
+            boot_log.note("nothing is starting");
             break assessment;
         }
-        if diary.began.elapsed() >= args.wait {
-            diary.note(&format!("waited {}; still starting: {}", span(args.wait), list(&waiting)));
+        if boot_log.began.elapsed() >= args.wait {
+            boot_log.note(&format!("waited {}; still starting: {}", span(args.wait), list(&waiting)));
             break assessment;
         }
-        diary.waits_for(&list(&waiting));
-        tokio::time::sleep(PAUSE.min(args.wait.saturating_sub(diary.began.elapsed()))).await;
+        boot_log.note_waiting(&list(&waiting));
+        tokio::time::sleep(RUN_INTERVAL.min(args.wait.saturating_sub(boot_log.began.elapsed()))).await;
     };
-    diary.progress.finish();
+    boot_log.progress.finish();
     store.record(std::mem::take(&mut assessment.samples)).await;
     assessment.report.notes.extend(store.note());
     add_journal(&mut assessment.report, &crate::look::state_dir(config), config.signing_key.as_deref()).await;
     for finding in assessment.report.findings.iter().filter(|f| f.severity > Severity::Info) {
-        diary.note(&format!("{} {} {}: {}", finding.severity, finding.code, finding.subject, finding.message));
+        boot_log.note(&format!("{} {} {}: {}", finding.severity, finding.code, finding.subject, finding.message));
     }
-    if diary.began.elapsed() >= PAUSE {
-        assessment.report.notes.push(format!("waited {} for what was starting", span(diary.began.elapsed())));
+    if boot_log.began.elapsed() >= RUN_INTERVAL {
+        assessment.report.notes.push(format!("waited {} for services to start", span(boot_log.began.elapsed())));
     }
     if applied > 0 {
         let fixes = if applied == 1 { "1 fix".to_owned() } else { format!("{applied} fixes") };
-        assessment.report.notes.push(format!("applied {fixes}; `opsctl audit show` tells which"));
+        assessment.report.notes.push(format!("applied {fixes}; see `opsctl audit show`"));
     }
     assessment
 }
 
-/// What may still change by itself. Not waited for is what only suffers from a fault that will not pass.
-fn worth_waiting_for(assessment: &Assessment) -> Vec<&Pending> {
+/// Pending checks that may still succeed. Effects of a final fault are left out.
+fn may_still_succeed(assessment: &Assessment) -> Vec<&Pending> {
     let report = &assessment.report;
     let starting = |check: &str, target: &str| assessment.pending.iter().any(|p| p.check == check && p.target == target);
     let row_of = |id: &String| report.checks.iter().find(|row| row.findings.contains(id));
@@ -183,45 +183,45 @@ fn worth_waiting_for(assessment: &Assessment) -> Vec<&Pending> {
 /// R1 fixes of provisioning that are possible and were not tried yet.
 fn offers(assessment: &Assessment, tried: &[Offer]) -> Vec<Offer> {
     let wanted = |o: &&Offer| {
-        let provisioning = PROVISIONING.contains(&o.finding.runbook.as_str());
+        let provisioning = PROVISIONING_RUNBOOKS.contains(&o.finding.runbook.as_str());
         let harmless = o.plan.as_ref().is_ok_and(|p| p.risk == Risk::R1);
         provisioning && harmless && o.refused.is_none() && !tried.iter().any(|t| t.plan == o.plan)
     };
     assessment.offers.iter().filter(wanted).cloned().collect()
 }
 
-async fn apply(offers: &[Offer], config: &Config, session: &Session, diary: &mut Diary) -> usize {
+async fn apply(offers: &[Offer], config: &Config, session: &Session, boot_log: &mut BootLog) -> usize {
     let place = Place::of(config);
     let mut applied = 0;
     for offer in offers {
-        let mut said = Vec::new();
+        let mut transcript = Vec::new();
         let asked = Asked { dry_run: false, yes: true, risk: Some(Risk::R1) };
-        let exit = place.guard(session, asked, &mut said).fix(offer).await;
+        let exit = place.guard(session, asked, &mut transcript).fix(offer).await;
         applied += usize::from(exit.code() == 0);
-        for line in String::from_utf8_lossy(&said).lines() {
-            diary.note(line);
+        for line in String::from_utf8_lossy(&transcript).lines() {
+            boot_log.note(line);
         }
     }
     applied
 }
 
-/// What happened when, for the log. Every line also goes to stderr, which cloud-init keeps.
-struct Diary {
+/// The log with a timestamp per line. Every line also goes to stderr, which cloud-init records.
+struct BootLog {
     began: Instant,
     lines: Vec<String>,
     last: String,
     progress: Progress,
 }
 
-impl Diary {
+impl BootLog {
     fn note(&mut self, text: &str) {
         let line = format!("{:>6.1} s  {}", self.began.elapsed().as_secs_f64(), printable(text));
         self.progress.say(&line);
         self.lines.push(line);
     }
 
-    /// Said once, not every two seconds.
-    fn waits_for(&mut self, what: &str) {
+    /// Logged once, not every two seconds.
+    fn note_waiting(&mut self, what: &str) {
         self.progress.wait(&format!("{} waiting for {what}", span(self.began.elapsed())));
         if self.last != what {
             what.clone_into(&mut self.last);
@@ -240,12 +240,12 @@ fn span(d: Duration) -> String {
     quantity::duration(d.try_into().unwrap_or_default())
 }
 
-/// `bootstrap.json` for programs and `bootstrap.log` for people.
-fn leave_behind(folder: &Path, assessment: &Assessment, diary: &Diary, mode: FileMode) -> anyhow::Result<()> {
-    crate::audit::dir::ensure(folder).with_context(|| format!("making {}", folder.display()))?;
+/// Writes `bootstrap.json` and `bootstrap.log`.
+fn write_files(folder: &Path, assessment: &Assessment, boot_log: &BootLog, mode: FileMode) -> anyhow::Result<()> {
+    crate::audit::dir::ensure(folder).with_context(|| format!("creating {}", folder.display()))?;
     let table = Format::Table.render(&assessment.report, &Style::plain());
     let log =
-        format!("{} {:.0}\n{}\n\n{table}", assessment.report.host.hostname, assessment.report.started_at, diary.lines.join("\n"));
+        format!("{} {:.0}\n{}\n\n{table}", assessment.report.host.hostname, assessment.report.started_at, boot_log.lines.join("\n"));
     for (name, text) in [("bootstrap.json", Format::Json.render(&assessment.report, &Style::plain())), ("bootstrap.log", log)] {
         let file = folder.join(name);
         output::write(&file, text.into_bytes(), Access::Report(mode)).with_context(|| format!("writing {}", file.display()))?;
@@ -278,7 +278,7 @@ mod tests {
     }
 
     fn pending(check: &str) -> Pending {
-        Pending { check: check.into(), target: "host".into(), what: format!("{check} to be well") }
+        Pending { check: check.into(), target: "host".into(), what: format!("{check} to pass") }
     }
 
     /// `a.cause` explains `b.effect`; both are open, `c.other` has no finding.
@@ -299,21 +299,21 @@ mod tests {
     }
 
     #[test]
-    fn what_suffers_from_a_fault_that_stays_is_not_waited_for() {
+    fn effect_of_a_permanent_fault_is_not_waited_for() {
         let mut a = host();
         a.pending = vec![pending("b.check")];
-        assert!(worth_waiting_for(&a).is_empty());
-        // the cause itself may pass: then so may its effect
+        assert!(may_still_succeed(&a).is_empty());
+        // the cause may still be resolved, and its effect with it
         a.pending = vec![pending("a.check"), pending("b.check")];
-        assert_eq!(worth_waiting_for(&a).len(), 2);
-        // starting, and nothing is wrong yet
+        assert_eq!(may_still_succeed(&a).len(), 2);
+        // starting, without a finding yet
         a.pending = vec![pending("c.check")];
-        assert_eq!(worth_waiting_for(&a).len(), 1);
+        assert_eq!(may_still_succeed(&a).len(), 1);
     }
 
     #[test]
-    fn the_same_is_said_once() {
+    fn waiting_is_logged_once() {
         let names = [pending("a"), pending("a"), pending("b")];
-        assert_eq!(list(&names.iter().collect::<Vec<_>>()), "a to be well, b to be well");
+        assert_eq!(list(&names.iter().collect::<Vec<_>>()), "a to pass, b to pass");
     }
 }

@@ -1,4 +1,4 @@
-//! `opsctl changes`: what was changed on this host lately, newest last.
+//! `opsctl changes`: recent changes to this host, newest last.
 
 use std::fmt::Write as _;
 use std::time::Duration;
@@ -14,13 +14,13 @@ use crate::changes::fold;
 use crate::render;
 use crate::watchdog;
 
-/// How long each source may take when nothing else is waiting.
-const PATIENCE: Duration = Duration::from_secs(3);
+/// Time limit of each source of changes.
+const SOURCE_TIMEOUT: Duration = Duration::from_secs(3);
 
 /// `opsctl changes`.
 #[derive(Debug, clap::Args)]
 pub struct Args {
-    /// How far back, for example 30m, 2h or 3d
+    /// Period, for example 30m, 2h or 3d
     #[arg(long, value_name = "TIME", default_value = "2h", value_parser = crate::config::length)]
     since: SignedDuration,
     /// Format on standard output
@@ -31,7 +31,7 @@ pub struct Args {
 /// Formats of the list of changes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 enum ChangesFormat {
-    /// For people
+    /// Text
     Table,
     /// One JSON document
     Json,
@@ -39,7 +39,7 @@ enum ChangesFormat {
     Markdown,
 }
 
-/// Runs it.
+/// Runs the subcommand.
 pub fn exec(args: &Args, global: &Global) -> anyhow::Result<u8> {
     render::init_tracing(global.verbose);
     watchdog::on_overdue(ending::of_line());
@@ -47,36 +47,36 @@ pub fn exec(args: &Args, global: &Global) -> anyhow::Result<u8> {
     let since = clock::now().checked_sub(args.since)?;
     let changes = run::block_on(async {
         let (session, _) = crate::look::session(&config, Ask::default(), None).await;
-        Box::pin(session.changes(since, PATIENCE)).await
+        Box::pin(session.changes(since, SOURCE_TIMEOUT)).await
     })?;
-    // a program gets each of them, and so does who asks for it
-    let told = if global.verbose > 0 { changes.changes.clone() } else { fold(&changes.changes) };
-    let told = Changes { changes: told, ..changes.clone() };
+    // JSON and --verbose list each change
+    let shown = if global.verbose > 0 { changes.changes.clone() } else { fold(&changes.changes) };
+    let shown = Changes { changes: shown, ..changes.clone() };
     let text = match args.format {
-        ChangesFormat::Table => table(&told, args.since, global.verbose > 0),
+        ChangesFormat::Table => table(&shown, args.since, global.verbose > 0),
         ChangesFormat::Json => render::json_document(&changes)?,
-        ChangesFormat::Markdown => markdown(&told, args.since),
+        ChangesFormat::Markdown => markdown(&shown, args.since),
     };
     render::print(&text)?;
     Ok(exit::OK)
 }
 
-/// Time, kind, subject, what, by whom.
+/// Time, kind, subject, change, author.
 fn columns(c: &Change) -> [String; 5] {
     let at = c.at.strftime("%Y-%m-%d %H:%M:%S UTC").to_string();
     let by = c.by.as_ref().map(|b| format!("by {}", printable(b))).unwrap_or_default();
     [at, c.kind.to_string(), printable(&c.subject), printable(&c.what), by]
 }
 
-fn nothing(length: SignedDuration) -> String {
-    format!("nothing that opsctl can see was changed in the last {}\n", quantity::duration(length))
+fn no_changes(length: SignedDuration) -> String {
+    format!("no changes found in the last {}\n", quantity::duration(length))
 }
 
 fn table(changes: &Changes, length: SignedDuration, verbose: bool) -> String {
-    /// A wider column is not aligned: one long path must not push all the others off the screen.
-    const WIDEST: usize = 40;
+    /// A wider cell is not aligned: one long path must not push all columns off the screen.
+    const MAX_ALIGNED_WIDTH: usize = 40;
     let rows: Vec<[String; 5]> = changes.changes.iter().map(columns).collect();
-    let width = |n: usize| rows.iter().map(|r| r[n].width()).filter(|w| *w <= WIDEST).max().unwrap_or(0);
+    let width = |n: usize| rows.iter().map(|r| r[n].width()).filter(|w| *w <= MAX_ALIGNED_WIDTH).max().unwrap_or(0);
     let widths = [0, 1, 2].map(width);
     let mut out = String::new();
     for row in &rows {
@@ -88,13 +88,13 @@ fn table(changes: &Changes, length: SignedDuration, verbose: bool) -> String {
         let _ = writeln!(out, "{}", format!("{line}{}  {}", row[3], row[4]).trim_end());
     }
     if rows.is_empty() {
-        out += &nothing(length);
+        out += &no_changes(length);
     }
     for why in &changes.unknown {
-        let _ = writeln!(out, "could not look: {}", printable(why));
+        let _ = writeln!(out, "unavailable: {}", printable(why));
     }
     for why in changes.absent.iter().filter(|_| verbose) {
-        let _ = writeln!(out, "not here: {}", printable(why));
+        let _ = writeln!(out, "not present: {}", printable(why));
     }
     out
 }
@@ -103,9 +103,9 @@ fn markdown(changes: &Changes, length: SignedDuration) -> String {
     let cell = |text: &str| render::markdown_cell(text);
     let mut out = String::new();
     if changes.changes.is_empty() {
-        out += &nothing(length);
+        out += &no_changes(length);
     } else {
-        out += "| when | kind | subject | what | by |\n|---|---|---|---|---|\n";
+        out += "| when | kind | subject | change | by |\n|---|---|---|---|---|\n";
     }
     for c in &changes.changes {
         let [at, kind, subject, what, _] = columns(c);
@@ -113,7 +113,7 @@ fn markdown(changes: &Changes, length: SignedDuration) -> String {
         let _ = writeln!(out, "| {at} | {kind} | {} | {} | {} |", cell(&subject), cell(&what), cell(by));
     }
     if !changes.unknown.is_empty() {
-        out += "\n**Could not look**\n\n";
+        out += "\n**Unavailable**\n\n";
     }
     for why in &changes.unknown {
         let _ = writeln!(out, "- {}", render::markdown_code(why));
@@ -139,21 +139,21 @@ mod tests {
                 Change::new(at(3), ChangeKind::Container, "container:web", recreated),
                 Change::new(at(4), ChangeKind::Note, "deploy", "shop\u{1b}[2J | 1.4.2").by(Some("root")),
             ],
-            unknown: vec!["reading who used sudo from /var/log/auth.log: permission denied; needs root".into()],
+            unknown: vec!["reading uses of sudo from /var/log/auth.log: permission denied; needs root".into()],
             absent: vec!["dpkg keeps no log on this host".into()],
         }
     }
 
     #[test]
-    fn one_line_each_newest_last_and_what_could_not_be_read() {
+    fn table_newest_last_with_unavailable_sources() {
         insta::assert_snapshot!(table(&some(), SignedDuration::from_hours(2), false));
-        assert!(table(&some(), SignedDuration::from_hours(2), true).ends_with("not here: dpkg keeps no log on this host\n"));
+        assert!(table(&some(), SignedDuration::from_hours(2), true).ends_with("not present: dpkg keeps no log on this host\n"));
         let empty = table(&Changes::default(), SignedDuration::from_hours(2), false);
-        assert_eq!(empty, "nothing that opsctl can see was changed in the last 2 h\n");
+        assert_eq!(empty, "no changes found in the last 2 h\n");
     }
 
     #[test]
-    fn for_a_chat_message() {
+    fn markdown_table() {
         insta::assert_snapshot!(markdown(&some(), SignedDuration::from_hours(2)));
     }
 }

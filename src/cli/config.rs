@@ -14,7 +14,7 @@ use crate::output::{self, Access};
 /// Write, check and show the configuration
 #[derive(Debug, clap::Args)]
 pub struct Args {
-    /// What to do
+    /// Subcommand
     #[command(subcommand)]
     command: Command,
 }
@@ -23,25 +23,25 @@ pub struct Args {
 enum Command {
     /// Write a commented file with all keys and their defaults
     Init {
-        /// Where to; `-` for standard output. Default: the place that is read
+        /// File to write; `-` for standard output. Default: the file that opsctl reads
         file: Option<PathBuf>,
         /// Replace a file that exists
         #[arg(long)]
         force: bool,
     },
-    /// Say whether a file and the runbooks beside it are right (exit code 78 when they are not)
+    /// Validate a file and the runbooks beside it (exit code 78 if they are invalid)
     Check {
-        /// Which file; also one of a folder runbooks.d. Default: the one that is read
+        /// File to validate; also a file in runbooks.d. Default: the file that opsctl reads
         file: Option<PathBuf>,
     },
-    /// Show what is in force and which line set it
+    /// Show the effective values and the line that set each of them
     Show,
     /// Print the JSON Schema of the configuration
     Schema {
-        /// The JSON Schema of the report instead
+        /// Print the JSON Schema of the report instead
         #[arg(long, conflicts_with = "runbook")]
         report: bool,
-        /// The JSON Schema of a team's own runbook (`runbooks.d/*.toml`) instead
+        /// Print the JSON Schema of a site runbook (`runbooks.d/*.toml`) instead
         #[arg(long)]
         runbook: bool,
     },
@@ -59,16 +59,16 @@ pub fn exec(args: &Args, named: Option<&Path>) -> anyhow::Result<u8> {
                 return Ok(0);
             }
             if !write_new(&path, &config::commented_defaults(), *force)? {
-                complain(&format!("{} exists; --force replaces it", path.display()))?;
+                print_error(&format!("{} exists; --force replaces it", path.display()))?;
                 return Ok(exit::USAGE);
             }
             writeln!(out, "wrote {}", path.display())?;
         }
         Command::Check { file: Some(path) } if path.parent().and_then(Path::file_name).is_some_and(|n| n == "runbooks.d") => {
             match config::site::files(std::slice::from_ref(path), &Known::registry()) {
-                Ok(site) => site.iter().try_for_each(|own| writeln!(out, "{}", well(own)))?,
+                Ok(site) => site.iter().try_for_each(|own| writeln!(out, "{}", valid_line(own)))?,
                 Err(e) => {
-                    complain(&e.to_string())?;
+                    print_error(&e.to_string())?;
                     return Ok(exit::CONFIG);
                 }
             }
@@ -78,16 +78,16 @@ pub fn exec(args: &Args, named: Option<&Path>) -> anyhow::Result<u8> {
                 Ok(loaded) => {
                     match &loaded.config.file {
                         Some(path) => writeln!(out, "{}: ok", path.display())?,
-                        None => writeln!(out, "no configuration file; everything has its default")?,
+                        None => writeln!(out, "no configuration file; all values are defaults")?,
                     }
                     let refused = file
                         .as_deref()
                         .and_then(|path| Some(format!("{} would not be used: {}", path.display(), config::distrust(path)?)));
-                    refused.iter().chain(&loaded.config.notes).try_for_each(|note| complain(&format!("note: {note}")))?;
-                    loaded.config.site.iter().try_for_each(|own| writeln!(out, "{}", well(own)))?;
+                    refused.iter().chain(&loaded.config.notes).try_for_each(|note| print_error(&format!("note: {note}")))?;
+                    loaded.config.site.iter().try_for_each(|own| writeln!(out, "{}", valid_line(own)))?;
                 }
                 Err(e) => {
-                    complain(&e.to_string())?;
+                    print_error(&e.to_string())?;
                     return Ok(exit::CONFIG);
                 }
             }
@@ -96,7 +96,7 @@ pub fn exec(args: &Args, named: Option<&Path>) -> anyhow::Result<u8> {
             let loaded = load(named, &around)?;
             match &loaded.config.file {
                 Some(path) => writeln!(out, "# from {}", path.display())?,
-                None => writeln!(out, "# no configuration file; everything has its default")?,
+                None => writeln!(out, "# no configuration file; all values are defaults")?,
             }
             loaded.config.notes.iter().try_for_each(|note| writeln!(out, "# {}", printable(note)))?;
             out.write_all(Redactor::default().scrub(&config::effective(&loaded.raw, &loaded.text)).as_bytes())?;
@@ -117,16 +117,16 @@ fn load(named: Option<&Path>, around: &Surroundings) -> Result<config::Loaded, C
     config::load(named, around, &Known::registry())
 }
 
-/// A runbook of a team's own that is right.
-fn well(own: &config::site::Own) -> String {
+/// The line for a valid site runbook.
+fn valid_line(own: &config::site::Own) -> String {
     format!("{}: ok, {} with {}", own.file.display(), own.id, quantity::count(own.checks.len(), "check"))
 }
 
-fn complain(text: &str) -> std::io::Result<()> {
+fn print_error(text: &str) -> std::io::Result<()> {
     writeln!(std::io::stderr().lock(), "{text}")
 }
 
-/// Writes the file, readable by its owner alone: passwords may be put in it. False when it exists and is to be kept.
+/// Writes the file with mode 0600, as it may contain passwords. False if it exists and `force` is not set.
 fn write_new(path: &Path, text: &str, force: bool) -> anyhow::Result<bool> {
     if let Some(dir) = path.parent().filter(|d| !d.as_os_str().is_empty()) {
         output::create_directories(dir, 0o755).with_context(|| format!("creating {}", dir.display()))?;
@@ -147,7 +147,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn an_existing_file_is_kept_unless_forced() {
+    fn existing_file_is_kept_without_force() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("new/config.toml");
         assert!(write_new(&path, "a", false).unwrap());

@@ -1,4 +1,4 @@
-//! `opsctl diagnose`: check everything that is there.
+//! `opsctl diagnose`: runs all checks.
 
 use super::Global;
 use super::run::{ReportArgs, report};
@@ -8,20 +8,20 @@ use opsctl_core::probe::Ask;
 /// `opsctl diagnose`.
 #[derive(Debug, clap::Args)]
 pub struct Args {
-    /// Only these runbooks (or single checks); all when none is named
+    /// Only these runbooks (or single checks); default: all
     #[arg(value_name = "RUNBOOK")]
     runbooks: Vec<String>,
     /// Not these runbooks or checks
     #[arg(long, value_name = "RUNBOOK", value_delimiter = ',')]
     skip: Vec<String>,
-    /// Look at what takes time to look at: what uses a filesystem, everything in the logs of requests
+    /// Also run slow inspections: usage of filesystems by directory, complete access logs
     #[arg(long)]
     usage: bool,
     #[command(flatten)]
     report: ReportArgs,
 }
 
-/// Runs it.
+/// Runs the subcommand.
 pub fn exec(args: &Args, global: &Global) -> anyhow::Result<u8> {
     let selection = Selection { runbooks: args.runbooks.clone(), skip: args.skip.clone(), words: Vec::new() };
     let ask = Ask { usage: args.usage, ..Ask::default() };

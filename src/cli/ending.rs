@@ -1,4 +1,4 @@
-//! How each command ends that does not end by itself: in the format that was asked for, with everything known so far.
+//! The output of a command that the watchdog terminates: the partial report in the requested format.
 
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
@@ -16,10 +16,10 @@ use crate::output::{self, FileMode};
 use crate::render::{self, Format, Output, Style, Surroundings};
 use crate::watchdog::{self, Ending};
 
-/// The deadline of a run whose configuration is not read yet.
+/// The deadline of a run before its configuration is loaded.
 pub(super) const DEFAULT_DEADLINE: Duration = Duration::from_secs(10);
 
-/// How a report is shown.
+/// Output formats of a report.
 #[derive(Debug, Clone)]
 pub(super) struct Shown {
     format: Format,
@@ -29,15 +29,14 @@ pub(super) struct Shown {
 }
 
 impl Shown {
-    /// As the options of a command say.
+    /// The formats of the parsed options.
     pub(super) fn of(args: &ReportArgs, global: &Global) -> Self {
-        // quiet is for when all is well
         let style = Style::of(&Surroundings::of_process(), global.color, std::io::IsTerminal::is_terminal(&std::io::stdout()));
         let style = style.with_detail(false, global.verbose);
         Self { format: args.format, outputs: args.output.clone(), style, fail_on: args.fail_on }
     }
 
-    /// As a command line says that is not parsed yet: what parsing it reads may hang.
+    /// The formats of a command line that is not parsed yet: parsing reads files and can hang.
     fn guessed(arguments: &[OsString]) -> Self {
         let format = value(arguments, "--format").and_then(|f| Format::from_str(&f, true).ok()).unwrap_or(Format::Table);
         let fail_on = value(arguments, "--fail-on").and_then(|f| FailOn::from_str(&f, true).ok()).unwrap_or(FailOn::Unknown);
@@ -45,7 +44,7 @@ impl Shown {
         Self { format, outputs, style: Style::plain(), fail_on }
     }
 
-    /// Also to this file.
+    /// Adds an output file.
     pub(super) fn also(mut self, output: Option<(Format, PathBuf)>) -> Self {
         self.outputs.extend(output.map(|(format, file)| Output { format, file }));
         self
@@ -68,24 +67,24 @@ impl Shown {
     }
 }
 
-/// A run ends with a report of what it knows.
+/// The ending of a run: its partial report.
 pub(super) fn of_report(partial: Arc<Partial>, shown: Shown) -> Ending {
     let minimal = shown.clone();
     Ending::new(
         move |overdue| shown.output(&partial.assess(overdue.missed())),
         move |overdue| {
-            let why = format!("{}, and no report could be made of what it knew", overdue.words());
+            let why = format!("{}, and its partial report could not be rendered", overdue.words());
             minimal.output(&Assessment::unknown(why))
         },
     )
 }
 
-/// A command whose output is no report ends with a line.
+/// The ending of a command that prints no report: one line.
 pub(super) fn of_line() -> Ending {
     Ending::line(|overdue| (format!("unknown: {}", overdue.words()), overdue.code.unwrap_or(exit::UNKNOWN)))
 }
 
-/// Bounds the reading of the command line, which can read the configuration.
+/// Limits parsing of the command line, which can read the configuration.
 pub(super) fn of_start(arguments: &[OsString]) -> watchdog::Limit {
     let shown = Shown::guessed(arguments);
     watchdog::on_overdue(of_report(Arc::default(), shown));
@@ -105,7 +104,7 @@ fn value(arguments: &[OsString], option: &str) -> Option<String> {
     after.or_else(|| words.iter().find_map(joined))
 }
 
-/// What could not be started at all, as the output of a run.
+/// The output of a run that could not be started.
 pub(super) fn not_started(arguments: &[OsString], why: &str) -> u8 {
     let shown = Shown::guessed(arguments);
     let assessment = Assessment::unknown(why.to_owned());

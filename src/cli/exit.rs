@@ -1,19 +1,19 @@
-//! Exit codes that are not verdicts (sysexits.h), and the error that means wrong usage.
+//! Exit codes that are not verdicts (sysexits.h), and the usage error.
 
-/// Done.
+/// Success.
 pub const OK: u8 = 0;
-/// Nobody knows; also every error of opsctl itself where a monitoring system reads the exit code.
+/// Unknown; also every error of opsctl itself if a monitoring system reads the exit code.
 pub const UNKNOWN: u8 = 3;
-/// The command line is wrong (`EX_USAGE`).
+/// Invalid command line (`EX_USAGE`).
 pub const USAGE: u8 = 64;
-/// Something in opsctl or below it failed (`EX_SOFTWARE`).
+/// Internal or operating system error (`EX_SOFTWARE`).
 pub const SOFTWARE: u8 = 70;
-/// This user may not (`EX_NOPERM`).
+/// Permission denied (`EX_NOPERM`).
 pub const NO_PERMISSION: u8 = 77;
-/// The configuration is wrong (`EX_CONFIG`).
+/// Invalid configuration (`EX_CONFIG`).
 pub const CONFIG: u8 = 78;
 
-/// The command line names something that does not exist.
+/// The command line is invalid or names an object that does not exist.
 #[derive(Debug, thiserror::Error)]
 #[error("{0}")]
 pub struct Usage(pub String);

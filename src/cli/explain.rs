@@ -1,4 +1,4 @@
-//! `opsctl explain`: what a code, a runbook, a fix or an alert means.
+//! `opsctl explain`: documentation of a code, a runbook, a fix or an alert.
 
 use std::fmt::Write as _;
 use std::io::{self, IsTerminal as _};
@@ -19,7 +19,7 @@ pub struct Args {
     word: String,
 }
 
-/// Runs it.
+/// Runs the subcommand.
 pub fn exec(args: &Args, global: &Global) -> anyhow::Result<u8> {
     let catalog = Catalog::of(crate::site::runbooks(&run::load(global)?));
     let Some(entry) = catalog.find(&args.word) else {
@@ -29,7 +29,7 @@ pub fn exec(args: &Args, global: &Global) -> anyhow::Result<u8> {
             hint if hint.is_empty() => holding.map(|n| format!("; did you mean `{n}`?")).unwrap_or_default(),
             hint => hint,
         };
-        return Err(Usage(format!("nothing is called `{}`{hint} (`opsctl list` shows all names)", args.word)).into());
+        return Err(Usage(format!("unknown name `{}`{hint} (`opsctl list` shows all names)", args.word)).into());
     };
     let text = explain(&catalog, &entry);
     let terminal = io::stdout().is_terminal();
@@ -41,16 +41,16 @@ pub fn exec(args: &Args, global: &Global) -> anyhow::Result<u8> {
 /// The explanation as Markdown.
 fn explain(catalog: &Catalog, entry: &Entry<'_>) -> String {
     match entry {
-        Entry::Runbook(_, page) => whole(page),
+        Entry::Runbook(_, page) => documentation(page),
         Entry::Alert(name, runbook, page) => {
-            format!("The alert {name} is answered by the runbook {}: `opsctl {}`\n\n{}", runbook.id, runbook.id, whole(page))
+            format!("The alert {name} is handled by the runbook {}: `opsctl {}`\n\n{}", runbook.id, runbook.id, documentation(page))
         }
         Entry::Code(code) => explain_code(catalog, code),
         Entry::Fix(fix) => explain_fix(catalog, fix),
     }
 }
 
-fn whole(page: &Page) -> String {
+fn documentation(page: &Page) -> String {
     let mut text = format!("# {}\n", page.title);
     for (heading, body) in &page.sections {
         // writing to a String cannot fail
@@ -75,12 +75,12 @@ fn explain_code(catalog: &Catalog, code: &Code) -> String {
     if !relations.is_empty() {
         let _ = write!(text, "\n## Causes and effects\n\n{}\n", relations.join("\n"));
     }
-    // a code and its fix may have one name
+    // a code and its fix may have the same name
     if let Some(fix) = catalog.fixes().into_iter().find(|f| f.id == code.id) {
         let _ = write!(
             text,
             "\n## Fix\n\n{} ({}: {}): `opsctl fix {} --dry-run`.\n",
-            capital(fix.title),
+            capitalized(fix.title),
             fix.risk,
             fix.risk.meaning(),
             fix.id
@@ -88,13 +88,13 @@ fn explain_code(catalog: &Catalog, code: &Code) -> String {
     }
     if let Some((runbook, page)) = catalog.runbook_of(code.id) {
         let _ = write!(text, "\n## By hand\n\n{}\n", page.section("By hand"));
-        let _ = write!(text, "\n## See also\n\n`opsctl explain {}` for the whole page and its fixes.\n", runbook.id);
+        let _ = write!(text, "\n## See also\n\n`opsctl explain {}` for the whole documentation and its fixes.\n", runbook.id);
     }
     text
 }
 
 fn explain_fix(catalog: &Catalog, fix: &FixSpec) -> String {
-    let mut text = format!("# {}\n\n{} ({}: {}).\n", fix.id, capital(fix.title), fix.risk, fix.risk.meaning());
+    let mut text = format!("# {}\n\n{} ({}: {}).\n", fix.id, capitalized(fix.title), fix.risk, fix.risk.meaning());
     let pages = catalog.runbooks().filter(|(r, _)| r.checks.iter().any(|c| c.spec().fixes.iter().any(|f| f.id == fix.id)));
     for (runbook, page) in pages {
         let _ = write!(text, "\n## Fix safety ({})\n\n{}\n", runbook.id, page.section("Fix safety"));
@@ -103,7 +103,7 @@ fn explain_fix(catalog: &Catalog, fix: &FixSpec) -> String {
     text
 }
 
-fn capital(text: &str) -> String {
+fn capitalized(text: &str) -> String {
     let mut chars = text.chars();
     chars.next().map_or_else(String::new, |c| c.to_uppercase().chain(chars).collect())
 }
@@ -123,7 +123,7 @@ mod tests {
     }
 
     #[test]
-    fn a_code_says_what_causes_it() {
+    fn causes_of_a_code_are_listed() {
         let catalog = Catalog::new();
         let text = catalog.find("container.restart-loop").map(|e| explain(&catalog, &e)).unwrap_or_default();
         assert!(text.contains("caused by `container.oom-killed`"), "{text}");

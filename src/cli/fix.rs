@@ -1,4 +1,4 @@
-//! `opsctl fix`: list what can be fixed, or fix one thing.
+//! `opsctl fix`: lists the available fixes, or applies one.
 
 use std::io::Write;
 
@@ -16,14 +16,14 @@ use crate::look::Looked;
 use crate::render::Progress;
 use crate::watchdog::{self, Ending};
 
-/// List what can be fixed, or fix one thing
+/// List available fixes, or apply one
 #[derive(Debug, clap::Args)]
 pub struct Args {
-    /// What to do, for example `container.start`. Without it: list what is on offer
+    /// Fix to apply, for example `container.start`. Without it: list the available fixes
     fix: Option<String>,
-    /// What to do it to: a name, `kind:name`, or the beginning of a container id
+    /// Object to apply it to: a name, `kind:name`, or the beginning of a container id
     subject: Option<String>,
-    /// Also ask this address when looking for what is wrong (a URL, or host:port for TLS); can be given several times
+    /// Also check this address in the diagnosis (a URL, or host:port for TLS); can be given several times
     #[arg(long, value_name = "URL", value_parser = config::endpoint)]
     endpoint: Vec<Endpoint>,
     #[command(flatten)]
@@ -36,7 +36,7 @@ pub struct Consent {
     /// Show the plan and stop (exit code 10)
     #[arg(long)]
     pub(super) dry_run: bool,
-    /// Do not ask. Covers fixes that interrupt at most one object (R1, R2)
+    /// Skip the confirmation. Covers fixes that interrupt at most one object (R1, R2)
     #[arg(long, short)]
     pub(super) yes: bool,
     /// Highest risk that --yes covers. R3 must also be allowed by `[policy] allow` in the configuration
@@ -44,7 +44,7 @@ pub struct Consent {
     risk: Option<Class>,
 }
 
-/// The classes a person can consent to.
+/// The risk classes that `--risk` accepts.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
 enum Class {
     #[value(name = "R1")]
@@ -73,16 +73,16 @@ pub fn exec(args: &Args, global: &Global) -> anyhow::Result<u8> {
     run::add_endpoints(&mut config, &args.endpoint);
     run::block_on(async {
         let looked = diagnose(&config, global).await?;
-        one(args, &config, &looked.assessment, &looked.session).await
+        apply_one(args, &config, &looked.assessment, &looked.session).await
     })?
 }
 
-/// `opsctl RUNBOOK [TARGET]… --fix`: goes through what this runbook can fix.
+/// `opsctl RUNBOOK [TARGET]… --fix`: applies the available fixes of this runbook.
 pub fn exec_runbook(selection: &Selection, given: &[Endpoint], consent: Consent, global: &Global) -> anyhow::Result<u8> {
     watchdog::on_overdue(ending());
     let mut config = load(global)?;
     run::add_endpoints(&mut config, given);
-    // an address is asked, and what is found about it has the name of something else
+    // a finding about an address has the name of another object
     let asked = |word: &String| given.iter().any(|e| e.url == *word || e.authority() == *word);
     let words: Vec<&String> = selection.words.iter().filter(|w| !asked(w)).collect();
     run::block_on(async {
@@ -92,16 +92,16 @@ pub fn exec_runbook(selection: &Selection, given: &[Endpoint], consent: Consent,
             selection.runbooks.contains(&o.finding.runbook) && named
         };
         let offers: Vec<Offer> = looked.assessment.offers.iter().filter(wanted).cloned().collect();
-        Ok(each(&offers, consent.into(), &config, &looked.session).await)
+        Ok(apply_each(&offers, consent.into(), &config, &looked.session).await)
     })?
 }
 
-/// How a fix ends that does not end by itself. An action is never cut: it has limits of its own, and there is none around it.
+/// The ending of a fix that the watchdog terminates. An action is never interrupted: it has its own limits.
 pub(super) fn ending() -> Ending {
     Ending::line(|overdue| {
         let code = overdue.code.unwrap_or(Exit::Refused.code());
         let state = match code {
-            c if c == Exit::Unverified.code() => "what was done is not verified; the next run of `opsctl fix` checks again",
+            c if c == Exit::Unverified.code() => "the change is not verified; the next run of `opsctl fix` checks again",
             _ => "nothing was changed",
         };
         (format!("{}; {state}", overdue.words()), code)
@@ -114,7 +114,7 @@ pub(super) fn load(global: &Global) -> anyhow::Result<Config> {
     Ok(run::load(global)?)
 }
 
-/// A whole diagnosis, also for a single fix: whether a cause is open elsewhere cannot be known otherwise.
+/// A complete diagnosis, also for a single fix: only it shows whether a cause is open elsewhere.
 async fn diagnose(config: &Config, global: &Global) -> anyhow::Result<Looked> {
     let progress = Progress::new(!global.quiet, global.color);
     let selection = Selection { skip: config.skip.clone(), ..Selection::default() };
@@ -123,7 +123,7 @@ async fn diagnose(config: &Config, global: &Global) -> anyhow::Result<Looked> {
     run::look(config, &selection, Ask::default(), None, &made, &progress).await
 }
 
-async fn one(args: &Args, config: &Config, assessment: &Assessment, engine: &impl Engine) -> anyhow::Result<u8> {
+async fn apply_one(args: &Args, config: &Config, assessment: &Assessment, engine: &impl Engine) -> anyhow::Result<u8> {
     let offers = &assessment.offers;
     let runbooks = crate::site::runbooks(config);
     let known = fix::registry(&runbooks);
@@ -141,7 +141,7 @@ async fn one(args: &Args, config: &Config, assessment: &Assessment, engine: &imp
             }
             let unknown = assessment.report.checks.iter().filter(|row| row.verdict == "unknown").count();
             if unknown > 0 {
-                writeln!(out, "{} could not look: `opsctl diagnose` says why", count(unknown, "check"))?;
+                writeln!(out, "{} could not run: see `opsctl diagnose`", count(unknown, "check"))?;
             }
             Ok(0)
         }
@@ -153,7 +153,7 @@ async fn one(args: &Args, config: &Config, assessment: &Assessment, engine: &imp
                 writeln!(out, "{}", printable(&why))?;
                 return Ok(0);
             }
-            writeln!(out, "refused: whether a finding calls for {} cannot be seen now", printable(wanted))?;
+            writeln!(out, "refused: whether a finding requires {} cannot be determined now", printable(wanted))?;
             for why in unseen {
                 writeln!(out, "  {}", printable(&why))?;
             }
@@ -164,20 +164,20 @@ async fn one(args: &Args, config: &Config, assessment: &Assessment, engine: &imp
     }
 }
 
-/// Goes through everything that can be fixed, each through the guard; the exit code is that of the first that did not end well.
-async fn each(offers: &[Offer], asked: Asked, config: &Config, engine: &impl Engine) -> u8 {
+/// Applies all offers, each through the guard; the exit code is that of the first one that failed.
+async fn apply_each(offers: &[Offer], asked: Asked, config: &Config, engine: &impl Engine) -> u8 {
     let mut out = std::io::stdout();
     let place = Place::of(config);
     let mut code = 0;
-    for offer in once_each(offers).into_iter().filter(|o| o.refused.is_none() && o.plan.is_ok()) {
+    for offer in without_duplicates(offers).into_iter().filter(|o| o.refused.is_none() && o.plan.is_ok()) {
         let exit = place.guard(engine, asked, &mut out).fix(offer).await.code();
         code = if code == 0 { exit } else { code };
     }
     code
 }
 
-/// Two findings can call for the same thing.
-fn once_each(offers: &[Offer]) -> Vec<&Offer> {
+/// The offers without duplicates: two findings can require the same fix.
+fn without_duplicates(offers: &[Offer]) -> Vec<&Offer> {
     let mut kept: Vec<&Offer> = Vec::new();
     for offer in offers {
         if !kept.iter().any(|k| k.fix == offer.fix && subject_of(k) == subject_of(offer)) {
@@ -187,12 +187,12 @@ fn once_each(offers: &[Offer]) -> Vec<&Offer> {
     kept
 }
 
-/// What an offer would do, or why it would not.
-fn acts(offer: &Offer) -> Result<&[Action], &Refusal> {
+/// The actions of an offer, or the reason for its refusal.
+fn planned_actions(offer: &Offer) -> Result<&[Action], &Refusal> {
     offer.plan.as_ref().map(|p| p.actions.as_slice())
 }
 
-/// What the words on the command line mean.
+/// The result of matching the command line with the offers.
 #[derive(Debug)]
 enum Choice<'a> {
     List,
@@ -206,7 +206,7 @@ fn choose<'a>(fix: Option<&str>, subject: Option<&str>, offers: &'a [Offer], kno
     let here: Vec<&Offer> = offers.iter().filter(|o| o.fix == fix).collect();
     if here.is_empty() {
         if known.iter().any(|f| f.id == fix) {
-            return Choice::Nothing(format!("nothing to do: no finding calls for {fix}"));
+            return Choice::Nothing(format!("nothing to do: no finding requires {fix}"));
         }
         let hint = did_you_mean(fix, known.iter().map(|f| f.id));
         return Choice::Usage(printable(&format!("no fix is called `{fix}`{hint}")));
@@ -219,23 +219,23 @@ fn choose<'a>(fix: Option<&str>, subject: Option<&str>, offers: &'a [Offer], kno
         ([], Some(word)) => {
             let subjects: Vec<&str> = here.iter().map(|o| subject_of(o).name.as_str()).collect();
             let hint = did_you_mean(word, subjects.iter().copied());
-            Choice::Nothing(format!("nothing to do: no finding about `{word}` calls for {fix}{hint}"))
+            Choice::Nothing(format!("nothing to do: no finding about `{word}` requires {fix}{hint}"))
         }
-        // two findings may call for the same
-        ([first, rest @ ..], _) if rest.iter().all(|o| subject_of(o) == subject_of(first) && acts(o) == acts(first)) => {
+        // two findings may require the same fix
+        ([first, rest @ ..], _) if rest.iter().all(|o| subject_of(o) == subject_of(first) && planned_actions(o) == planned_actions(first)) => {
             Choice::One(first)
         }
         (several, _) => {
             let twins = |name: &str| several.iter().filter(|o| subject_of(o).name == name).count() > 1;
             let commands = several.iter().map(|o| printable(&fix::command(fix, subject_of(o), twins(&subject_of(o).name))));
             let lines: Vec<String> =
-                std::iter::once(format!("{fix} is on offer for several; say which:")).chain(commands).collect();
+                std::iter::once(format!("{fix} is available for several objects; name one:")).chain(commands).collect();
             Choice::Usage(lines.join("\n  "))
         }
     }
 }
 
-/// Whether `word` means the subject of this offer: its name, `kind:name`, or at least 12 leading digits of its id.
+/// Whether `word` is the subject of this offer: its name, `kind:name`, or at least 12 leading digits of its id.
 fn names(offer: &Offer, word: &str) -> bool {
     let subject = subject_of(offer);
     subject.name == word || subject.to_string() == word || (word.len() >= 12 && subject.identity.starts_with(word))
@@ -245,7 +245,7 @@ fn list(offers: &[Offer], known: &[&FixSpec], out: &mut dyn Write) -> std::io::R
     if offers.is_empty() {
         return writeln!(out, "nothing to fix");
     }
-    for offer in once_each(offers) {
+    for offer in without_duplicates(offers) {
         let spec = known.iter().find(|f| f.id == offer.fix);
         let title = spec.map_or("", |s| s.title);
         writeln!(out, "{} {} {}: {title}", offer.fix, offer.risk, printable(&subject_of(offer).to_string()))?;
@@ -298,7 +298,7 @@ mod tests {
         Offer { fix: fix.into(), finding, plan: Ok(plan), refused: None, risk: Risk::R2 }
     }
 
-    fn say(choice: &Choice<'_>) -> String {
+    fn description(choice: &Choice<'_>) -> String {
         match choice {
             Choice::List => "list".into(),
             Choice::Nothing(why) | Choice::Usage(why) => why.clone(),
@@ -307,17 +307,17 @@ mod tests {
     }
 
     #[test]
-    fn words_find_the_one_offer_they_mean() {
+    fn arguments_select_one_offer() {
         let offers = [
             offer("container.start", Kind::Container, "web"),
             offer("container.start", Kind::Container, "db"),
             offer("container.start", Kind::Mount, "db"),
             offer("container.stop-loop", Kind::Container, "web"),
-            // two findings call for the same plan
+            // two findings require the same plan
             offer("container.stop-loop", Kind::Container, "web"),
         ];
         let known = [&START, &STOP];
-        let choose = |fix: Option<&str>, subject: Option<&str>| say(&choose(fix, subject, &offers, &known));
+        let choose = |fix: Option<&str>, subject: Option<&str>| description(&choose(fix, subject, &offers, &known));
         assert_eq!(choose(None, None), "list");
         assert_eq!(choose(Some("container.start"), Some("web")), "container.start container:web");
         assert_eq!(choose(Some("container.start"), Some("mount:db")), "container.start mount:db");
@@ -325,22 +325,22 @@ mod tests {
         assert_eq!(choose(Some("container.stop-loop"), None), "container.stop-loop container:web");
         assert_eq!(
             choose(Some("container.start"), Some("db")),
-            "container.start is on offer for several; say which:\n  opsctl fix container.start container:db\n  opsctl fix container.start mount:db"
+            "container.start is available for several objects; name one:\n  opsctl fix container.start container:db\n  opsctl fix container.start mount:db"
         );
         assert!(choose(Some("container.start"), None).contains("\n  opsctl fix container.start web\n"));
         assert_eq!(choose(Some("container.strat"), None), "no fix is called `container.strat`; did you mean `container.start`?");
         assert_eq!(
             choose(Some("container.start"), Some("wbe")),
-            "nothing to do: no finding about `wbe` calls for container.start; did you mean `web`?"
+            "nothing to do: no finding about `wbe` requires container.start; did you mean `web`?"
         );
         assert_eq!(
-            say(&super::choose(Some("container.start"), Some("web"), &[], &known)),
-            "nothing to do: no finding calls for container.start"
+            description(&super::choose(Some("container.start"), Some("web"), &[], &known)),
+            "nothing to do: no finding requires container.start"
         );
     }
 
     #[test]
-    fn the_list_says_what_why_and_how() {
+    fn list_shows_fix_reason_and_command() {
         let mut refused = offer("container.start", Kind::Container, "db\x1b[2J");
         refused.refused = Some("its cause disk.space on mount:/ is open".into());
         let mut by_hand = offer("container.start", Kind::Container, "job");

@@ -17,15 +17,15 @@ mod roff;
 /// `opsctl generate`.
 #[derive(Debug, clap::Args)]
 pub struct Args {
-    /// What to write
+    /// Kind of files
     #[arg(value_name = "WHAT")]
     what: What,
-    /// Folder to write to [default: man or completions]
+    /// Directory to write to [default: man or completions]
     #[arg(long, value_name = "DIR")]
     dir: Option<PathBuf>,
 }
 
-/// What can be generated.
+/// Kinds of generated files.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub enum What {
     /// Man pages: section 1 for commands, section 7 for runbooks
@@ -34,7 +34,7 @@ pub enum What {
     Completions,
 }
 
-/// Runs it.
+/// Runs the subcommand.
 pub fn exec(args: &Args) -> anyhow::Result<u8> {
     let dir = args.dir.clone().unwrap_or_else(|| match args.what {
         What::Man => "man".into(),
@@ -96,9 +96,9 @@ fn completions() -> BTreeMap<String, Vec<u8>> {
 mod tests {
     use super::*;
 
-    /// The committed files are those that the code makes. `OPSCTL_REGENERATE=1` rewrites them.
+    /// The committed files equal the generated ones. `OPSCTL_REGENERATE=1` rewrites them.
     #[test]
-    fn the_committed_files_are_generated() {
+    fn committed_files_are_up_to_date() {
         let root = std::path::Path::new(env!("CARGO_MANIFEST_DIR"));
         for (what, folder) in [(What::Man, "man"), (What::Completions, "completions")] {
             let folder = root.join(folder);
@@ -115,11 +115,11 @@ mod tests {
                 .filter_map(|e| Some(e.ok()?.file_name().to_string_lossy().into_owned()))
                 .collect();
             committed.sort();
-            let how = "run: OPSCTL_REGENERATE=1 cargo test -p opsctl the_committed_files_are_generated";
+            let how = "run: OPSCTL_REGENERATE=1 cargo test -p opsctl committed_files_are_up_to_date";
             assert_eq!(committed, made.keys().cloned().collect::<Vec<_>>(), "{how}");
             for (name, text) in made {
                 let on_disk = std::fs::read(folder.join(&name)).unwrap_or_else(|e| panic!("{e}"));
-                assert!(on_disk == text, "{} differs from what the code makes; {how}", folder.join(name).display());
+                assert!(on_disk == text, "{} differs from the generated file; {how}", folder.join(name).display());
             }
         }
     }

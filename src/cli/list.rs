@@ -1,4 +1,4 @@
-//! `opsctl list`: every name there is.
+//! `opsctl list`: all names.
 
 use std::collections::BTreeSet;
 
@@ -12,7 +12,7 @@ use crate::render;
 /// `opsctl list`.
 #[derive(Debug, clap::Args)]
 pub struct Args {
-    /// What to list
+    /// Kind of names
     #[arg(value_name = "WHAT", default_value = "runbooks")]
     what: What,
     /// Format on standard output
@@ -28,20 +28,20 @@ enum What {
     Codes,
     /// Fixes, with their risk
     Fixes,
-    /// Alert names, with the runbook that answers them
+    /// Alert names, with their runbook
     Alerts,
 }
 
 /// Formats of lists.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub enum ListFormat {
-    /// For people
+    /// Text
     Table,
     /// One JSON document
     Json,
 }
 
-/// Runs it.
+/// Runs the subcommand.
 pub fn exec(args: &Args, global: &Global) -> anyhow::Result<u8> {
     let catalog = Catalog::of(crate::site::runbooks(&run::load(global)?));
     let rows = rows(&catalog, args.what);
@@ -83,7 +83,7 @@ fn rows(catalog: &Catalog, what: What) -> Vec<[String; 3]> {
     }
 }
 
-/// Aligned, never wrapped: a list is also read by `grep`.
+/// Aligned, never wrapped, so that `grep` works on it.
 fn columns(rows: &[[String; 3]]) -> String {
     let width = |i: usize| rows.iter().map(|r| r[i].chars().count()).max().unwrap_or(0);
     let (first, second) = (width(0), width(1));

@@ -1,4 +1,4 @@
-//! `opsctl listen`: answer alerts over HTTP.
+//! `opsctl listen`: handles alerts over HTTP.
 
 use std::net::SocketAddr;
 
@@ -9,23 +9,23 @@ use crate::listen::{ListenError, create_token, listen, token_path};
 use crate::render;
 use crate::watchdog;
 
-/// Answer alerts of Alertmanager and Grafana over HTTP, and apply what `[policy] allow` names
+/// Handle alerts of Alertmanager and Grafana over HTTP, and apply fixes that `[policy] allow` lists
 #[derive(Debug, clap::Args)]
 pub struct Args {
-    /// Where to listen; without it, `[listen] address`, or the socket that systemd opened
+    /// Address to listen on; without it, `[listen] address`, or the socket passed by systemd
     #[arg(long, value_name = "HOST:PORT")]
     address: Option<SocketAddr>,
-    /// Create the token that callers send, unless there is one, and stop: `[listen] token_file`, or listen-token beside the configuration
+    /// Create the token that clients send, unless it exists, and exit: `[listen] token_file`, or listen-token beside the configuration
     #[arg(long, conflicts_with = "address")]
     init: bool,
 }
 
-/// Runs it.
+/// Runs the subcommand.
 pub fn exec(args: &Args, global: &Global) -> anyhow::Result<u8> {
     render::init_tracing(global.verbose);
     watchdog::on_overdue(ending::of_line());
     let (config, limit) = run::bounded(None, || run::load(global), |config| config.deadline)?;
-    // from here on each look has its own
+    // from here on each run has its own limit
     drop(limit);
     if args.init {
         return init(&config, global);
@@ -37,14 +37,14 @@ pub fn exec(args: &Args, global: &Global) -> anyhow::Result<u8> {
     }
 }
 
-/// Creates the token. It is not printed: a terminal and a log keep what is.
+/// Creates the token. It is not printed, so that no terminal or log contains it.
 fn init(config: &Config, global: &Global) -> anyhow::Result<u8> {
     let path = token_path(config);
     let created = create_token(&path)?;
     if !global.quiet {
         let done = if created { "wrote" } else { "kept" };
         let file = path.display();
-        render::print(&format!("{done} {file}; callers send its content as `Authorization: Bearer TOKEN`\n"))?;
+        render::print(&format!("{done} {file}; clients send its content as `Authorization: Bearer TOKEN`\n"))?;
     }
     Ok(exit::OK)
 }

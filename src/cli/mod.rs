@@ -34,7 +34,7 @@ use crate::config::site::Site;
 use crate::render::ColorChoice;
 use crate::watchdog;
 
-/// Find out what is wrong with this host, and fix it safely
+/// Diagnose this host, and fix faults safely
 #[derive(Debug, Parser)]
 #[command(
     name = "opsctl",
@@ -49,7 +49,7 @@ pub struct Cli {
     /// Options of every command
     #[command(flatten)]
     pub global: Global,
-    /// What to do
+    /// Subcommand
     #[command(subcommand)]
     pub command: Command,
 }
@@ -64,10 +64,10 @@ pub struct Global {
     /// When to use colour; `auto` is on a terminal and without NO_COLOR
     #[arg(long, global = true, value_name = "WHEN", default_value = "auto")]
     pub color: ColorChoice,
-    /// Only what needs attention; nothing when all is well
+    /// Only findings that need attention; no output if all checks are ok
     #[arg(short, long, global = true, conflicts_with = "verbose")]
     pub quiet: bool,
-    /// Also what is merely worth knowing, and all evidence; twice: also what opsctl does
+    /// Also informational findings and all evidence; twice: also the log of opsctl itself
     #[arg(short, long, global = true, action = ArgAction::Count)]
     pub verbose: u8,
 }
@@ -75,13 +75,13 @@ pub struct Global {
 /// The subcommands that are not runbooks.
 #[derive(Debug, Subcommand)]
 pub enum Command {
-    /// Check this host and say which finding causes the others
+    /// Check this host and name the finding that causes the others
     Diagnose(diagnose::Args),
-    /// Wait for this host to come up, check it, and apply what interrupts nothing: for cloud-init and images
+    /// Wait for this host to start, check it, and apply fixes that interrupt nothing: for cloud-init and images
     Bootstrap(bootstrap::Args),
-    /// List what can be fixed, or fix one thing, always asking first
+    /// List available fixes, or apply one after confirmation
     Fix(fix::Args),
-    /// Take back a fix
+    /// Revert a fix
     Undo(undo::Args),
     /// Show or verify the journal of everything opsctl changed
     ///
@@ -92,19 +92,19 @@ pub enum Command {
     Explain(explain::Args),
     /// List runbooks, codes, fixes or alerts
     List(list::Args),
-    /// For cron: what is new, what is still so and what is over since the last report; nothing when nothing changed
+    /// For cron: new, open and resolved findings since the last report; no output without a change
     Report(report::Args),
-    /// Say what an alert means on this host: its runbooks, the root cause, what was like it before
+    /// Diagnose an alert on this host: its runbooks, the root cause, earlier episodes
     Respond(respond::Args),
-    /// Answer alerts of Alertmanager and Grafana over HTTP
+    /// Handle alerts of Alertmanager and Grafana over HTTP
     Listen(listen::Args),
-    /// Say that something is known and does not count for a while
+    /// Silence a finding until a given time
     Waive(waive::Args),
-    /// Show what was changed on this host lately: containers, units, packages, files, certificates, notes
+    /// Show recent changes to this host: containers, units, packages, files, certificates, notes
     Changes(changes::Args),
-    /// Remember that something was done to this host, for example a deployment
+    /// Record a change to this host, for example a deployment
     Note(note::Args),
-    /// Show what was found on this host and why
+    /// Show the discovered targets of this host and their sources
     Targets(targets::Args),
     /// Record all evidence, without secrets, to replay it elsewhere
     Record(record::Args),
@@ -123,15 +123,15 @@ pub fn command() -> clap::Command {
 
 fn with_runbooks(cli: clap::Command, runbooks: impl Iterator<Item = (&'static str, &'static str)>) -> clap::Command {
     runbooks.fold(cli, |cli, (id, about)| {
-        // the about line last: the arguments bring one of their own
+        // the about line last: the arguments set one of their own
         let subcommand = run::RunbookArgs::augment_args(clap::Command::new(id));
         let aliases = run::ALIASES.iter().filter(|(_, name)| *name == id).map(|(alias, _)| *alias);
         cli.subcommand(subcommand.about(about).visible_aliases(aliases).display_order(100))
     })
 }
 
-/// Reads a command line. Help, man pages and completions know the built-in runbooks only; a word that is none of them is looked for
-/// among the team's own, which takes the configuration.
+/// Parses a command line. Help, man pages and completions contain the built-in runbooks only; any other word is looked up among the
+/// site runbooks, for which the configuration is loaded.
 fn parse(arguments: &[OsString]) -> Result<Result<(ArgMatches, Site), clap::Error>, ConfigError> {
     let error = match command().try_get_matches_from(arguments) {
         Ok(matches) => return Ok(Ok((matches, Site::new()))),
@@ -163,7 +163,7 @@ pub fn main(arguments: impl IntoIterator<Item = OsString>) -> u8 {
     match panics::caught(|| run(&arguments, plugin)) {
         Ok(code) => code,
         Err(e) if plugin => unknown(&e.to_string()),
-        Err(e) => fail(&e.into()),
+        Err(e) => print_failure(&e.into()),
     }
 }
 
@@ -174,7 +174,7 @@ fn run(arguments: &[OsString], plugin: bool) -> u8 {
     let parsed = match parsed {
         Ok(parsed) => parsed,
         Err(e) if plugin => return unknown(&e.to_string()),
-        Err(e) => return fail(&e.into()),
+        Err(e) => return print_failure(&e.into()),
     };
     let (matches, site) = match parsed {
         Ok(parsed) => parsed,
@@ -183,7 +183,7 @@ fn run(arguments: &[OsString], plugin: bool) -> u8 {
             return unknown(text.trim_start_matches("error: ").trim_end());
         }
         Err(e) => {
-            // help and version are not errors, and go to stdout; a reader that went away is no error either
+            // help and version are not errors and go to stdout; neither is a closed pipe
             let _ = e.print();
             return if e.use_stderr() { exit::USAGE } else { exit::OK };
         }
@@ -191,12 +191,11 @@ fn run(arguments: &[OsString], plugin: bool) -> u8 {
     match dispatch(&matches, &site) {
         Ok(code) => code,
         Err(e) if plugin => unknown(&format!("{e:#}")),
-        Err(e) => fail(&e),
+        Err(e) => print_failure(&e),
     }
 }
 
-/// Whether a monitoring system reads the answer: then also an error has to be one that it understands, and a command line that
-/// is wrong cannot be asked what it means.
+/// Whether a monitoring system reads the output: errors are then printed in plugin format, also those of an invalid command line.
 fn is_plugin(arguments: &[OsString]) -> bool {
     let words: Vec<&str> = arguments.iter().take_while(|a| *a != "--").filter_map(|a| a.to_str()).collect();
     let pair = |option: &str, value: &str| words.windows(2).any(|w| w == [option, value]);
@@ -240,8 +239,8 @@ fn dispatch(matches: &ArgMatches, site: &Site) -> anyhow::Result<u8> {
     }
 }
 
-/// The one place that says why a command failed.
-fn fail(error: &anyhow::Error) -> u8 {
+/// Prints the error of a command and maps it to an exit code.
+fn print_failure(error: &anyhow::Error) -> u8 {
     if is_broken_pipe(error) {
         // `opsctl … | head` is no failure
         return exit::OK;
@@ -265,12 +264,12 @@ fn is_broken_pipe(error: &anyhow::Error) -> bool {
 #[cfg(test)]
 mod tests {
     #[test]
-    fn the_definition_is_sound() {
+    fn command_definition_is_valid() {
         super::command().debug_assert();
     }
 
     #[test]
-    fn no_runbook_of_a_team_hides_a_command() {
+    fn custom_runbook_cannot_hide_a_command() {
         let command = super::command();
         let taken = |name: &str| crate::config::site::TAKEN.contains(&name) || opsctl_runbooks::NAMES.contains(&name);
         for sub in command.get_subcommands() {
@@ -280,7 +279,7 @@ mod tests {
     }
 
     #[test]
-    fn a_plugin_is_known_by_its_command_line() {
+    fn plugin_mode_is_detected_in_the_command_line() {
         let is = |line: &str| super::is_plugin(&line.split(' ').map(Into::into).collect::<Vec<_>>());
         for line in ["opsctl diagnose --format nagios", "opsctl --format=nagios nonsense", "opsctl disk --output nagios=-"] {
             assert!(is(line), "{line}");

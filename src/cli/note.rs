@@ -1,4 +1,4 @@
-//! `opsctl note`: remember that something was done to this host, a deployment above all.
+//! `opsctl note`: records a change to this host, in particular a deployment.
 
 use std::io::Write as _;
 
@@ -11,27 +11,27 @@ use super::{Global, run};
 use crate::audit::Who;
 use crate::changes::{self, Note};
 
-/// Longest text of a note, in characters.
-const LONGEST: usize = 500;
+/// Limit of the text of a note, in characters.
+const MAX_TEXT_CHARS: usize = 500;
 
-/// Clocks of two machines differ; a note from further ahead is a mistake.
-const AHEAD: SignedDuration = SignedDuration::from_mins(5);
+/// Tolerance for clocks of other machines; a note further in the future is rejected.
+const MAX_CLOCK_SKEW: SignedDuration = SignedDuration::from_mins(5);
 
 /// `opsctl note`.
 #[derive(Debug, clap::Args)]
 pub struct Args {
-    /// What kind of change, one word: deploy, migration, rollback
+    /// Kind of change, one word: deploy, migration, rollback
     #[arg(value_name = "KIND", value_parser = kind)]
     kind: String,
-    /// What was done, for example: shop 1.4.2
+    /// Description, for example: shop 1.4.2
     #[arg(value_name = "TEXT", required = true)]
     text: Vec<String>,
-    /// When it was done, for example 2026-12-01T04:00:00Z; now without it
+    /// Time of the change, for example 2026-12-01T04:00:00Z; default: now
     #[arg(long, value_name = "MOMENT")]
     at: Option<Timestamp>,
 }
 
-/// One word, so that notes can be told by their kind.
+/// Parses the kind: one word, so that notes can be filtered by it.
 fn kind(text: &str) -> Result<String, String> {
     let fits = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-';
     if !text.is_empty() && text.len() <= 32 && text.chars().all(fits) {
@@ -41,18 +41,18 @@ fn kind(text: &str) -> Result<String, String> {
     }
 }
 
-/// Runs it.
+/// Runs the subcommand.
 pub fn exec(args: &Args, global: &Global) -> anyhow::Result<u8> {
     let config = run::load(global)?;
     let now = clock::now();
     let at = args.at.unwrap_or(now);
-    if at.duration_since(now) > AHEAD {
-        return Err(Usage(format!("{} has not come yet; a note is about what was done", quantity::minute(at))).into());
+    if at.duration_since(now) > MAX_CLOCK_SKEW {
+        return Err(Usage(format!("{} is in the future; a note records a past change", quantity::minute(at))).into());
     }
-    // a command line of a deployment is where tokens stand
+    // command lines of deployments can contain tokens
     let text = Redactor::default().scrub(&args.text.join(" "));
-    if text.trim().is_empty() || text.chars().count() > LONGEST {
-        return Err(Usage(format!("say in at most {LONGEST} characters what was done")).into());
+    if text.trim().is_empty() || text.chars().count() > MAX_TEXT_CHARS {
+        return Err(Usage(format!("the text must be 1 to {MAX_TEXT_CHARS} characters long")).into());
     }
     let note = Note { at, kind: args.kind.clone(), text, by: Who::of_process().to_string() };
     changes::add(&crate::look::state_dir(&config), note.clone())?;
@@ -67,7 +67,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_kind_is_one_word() {
+    fn kind_is_one_word() {
         assert_eq!(kind("db-migration2"), Ok("db-migration2".to_owned()));
         for wrong in ["", "two words", "Deploy", "\u{1b}[2J", &"x".repeat(33)] {
             assert!(kind(wrong).is_err(), "{wrong}");

@@ -1,4 +1,4 @@
-//! `opsctl record`: all evidence of this host in one file, without secrets: a bug report, and a test fixture.
+//! `opsctl record`: writes all evidence of this host to one file, without secrets, for bug reports and test fixtures.
 
 use std::io::Write as _;
 use std::path::PathBuf;
@@ -14,15 +14,15 @@ use crate::watchdog::{self, Ending, Output};
 /// `opsctl record`.
 #[derive(Debug, clap::Args)]
 pub struct Args {
-    /// Where to
+    /// File to write
     #[arg(value_name = "FILE")]
     file: PathBuf,
-    /// Only these runbooks; all when none is named
+    /// Only these runbooks; default: all
     #[arg(value_name = "RUNBOOK")]
     runbooks: Vec<String>,
 }
 
-/// Runs it.
+/// Runs the subcommand.
 pub fn exec(args: &Args, global: &Global) -> anyhow::Result<u8> {
     let made = Run::since(watchdog::began());
     watchdog::on_overdue(ending(&made, args.file.clone()));
@@ -46,7 +46,7 @@ pub fn exec(args: &Args, global: &Global) -> anyhow::Result<u8> {
     Ok(super::exit::OK)
 }
 
-/// A run that does not end records what it knows.
+/// The ending of a run that the watchdog terminates: it records the partial evidence.
 fn ending(made: &Run, file: PathBuf) -> Ending {
     let partial = made.partial.clone();
     Ending::new(

@@ -1,4 +1,4 @@
-//! `opsctl report`: for cron. Looks, compares with what was reported before, and tells only what is news.
+//! `opsctl report`: for cron. Diagnoses, compares with the previous report, and prints only changes.
 
 use std::io::Write as _;
 use std::time::Duration;
@@ -19,39 +19,39 @@ use crate::report::{Period, compare, of_owner};
 use crate::state::Store;
 use crate::watchdog;
 
-/// How long all deliveries may take, after the report was printed. What is not delivered by then is news for the next report.
+/// Time limit of all deliveries, after the report was printed. Undelivered reports are left to the next run.
 const DELIVERY_TIMEOUT: Duration = Duration::from_secs(120);
 
 /// `opsctl report`.
 #[derive(Debug, clap::Args)]
 pub struct Args {
-    /// Only these runbooks (or single checks); all when none is named
+    /// Only these runbooks (or single checks); default: all
     #[arg(value_name = "RUNBOOK")]
     runbooks: Vec<String>,
     /// Not these runbooks or checks
     #[arg(long, value_name = "RUNBOOK", value_delimiter = ',')]
     skip: Vec<String>,
-    /// Print also when nothing is new, worse or over
+    /// Print also if no finding is new, worse or resolved
     #[arg(long)]
     always: bool,
-    /// Sum up a period: everything that ended in it, what is open, and where the numbers go
+    /// Summarize a period: resolved findings, open findings, and trends
     #[arg(long, value_name = "PERIOD")]
     digest: Option<Period>,
-    /// Only what belongs to this owner
+    /// Only findings of this owner
     #[arg(long, value_name = "NAME")]
     owner: Option<String>,
     #[command(flatten)]
     report: ReportArgs,
 }
 
-/// Runs it.
+/// Runs the subcommand.
 pub fn exec(args: &Args, global: &Global) -> anyhow::Result<u8> {
     render::init_tracing(global.verbose);
     let made = Run::since(watchdog::began());
     let shown = Shown::of(&args.report, global);
     watchdog::on_overdue(ending::of_report(made.partial.clone(), shown.clone()));
     let (mut config, limit) = run::bounded(args.report.deadline, || run::load(global), |config| config.deadline)?;
-    // monitoring has to hear of a run that was ended, too
+    // the metrics also report a run that was terminated
     let textfile = config.textfile.clone().map(|file| (Format::Prometheus, file));
     watchdog::on_overdue(ending::of_report(made.partial.clone(), shown.also(textfile)));
     run::add_endpoints(&mut config, &args.report.endpoint);
@@ -63,11 +63,11 @@ pub fn exec(args: &Args, global: &Global) -> anyhow::Result<u8> {
     }
     run::records_nothing(&args.report)?;
     let state_dir = crate::look::state_dir(&config);
-    // two at once would tell everything twice
+    // concurrent runs would report every finding twice
     let _lock = match take_lock(&state_dir) {
         Ok(lock) => lock,
         Err(note) => {
-            complain(&[note]);
+            print_errors(&[note]);
             return Ok(exit::OK);
         }
     };
@@ -88,7 +88,7 @@ pub fn exec(args: &Args, global: &Global) -> anyhow::Result<u8> {
     let report = &looked.assessment.report;
     let code = args.report.fail_on.exit_code(&looked.assessment.verdict);
     watchdog::exit_code(code);
-    let alarm = journal_is_news(&looked.store, report, &config);
+    let alarm = journal_alarm_is_due(&looked.store, report, &config);
     let news = compared.changed || compared.reminds || alarm || args.digest.is_some();
     if args.always || news || args.report.format != Format::Table {
         let mine = args.owner.as_ref().map(|owner| of_owner(report, owner));
@@ -100,8 +100,8 @@ pub fn exec(args: &Args, global: &Global) -> anyhow::Result<u8> {
     }
     drop(limit);
     let _limit = watchdog::for_now("delivering the report", DELIVERY_TIMEOUT, Some(code));
-    let notes = tell(&config, &state_dir, args, report, compared.changed || compared.reminds || alarm);
-    complain(&notes);
+    let notes = deliver(&config, &state_dir, args, report, compared.changed || compared.reminds || alarm);
+    print_errors(&notes);
     if news {
         let (store, open) = (looked.store.clone(), compared.open(report));
         let kind = args.digest.map_or("change", Period::word);
@@ -115,19 +115,19 @@ pub fn exec(args: &Args, global: &Global) -> anyhow::Result<u8> {
     Ok(code)
 }
 
-/// Under what the state database remembers that a report was about the journal.
+/// Key of the journal alarm in the state database.
 const JOURNAL_ALARM: &str = "journal";
 
-/// Whether a journal that was tampered with, or cannot be compared, has to be reported now: as news, and again as a reminder.
-fn journal_is_news(store: &Store, report: &Report, config: &Config) -> bool {
+/// Whether a journal that was tampered with, or cannot be compared, is reported now: when detected, and again as a reminder.
+fn journal_alarm_is_due(store: &Store, report: &Report, config: &Config) -> bool {
     let last = store.last_told(JOURNAL_ALARM);
     let again = last.is_none_or(|at| clock::now().duration_since(at) >= config.remind_after);
-    // without history it would be news in every report
+    // without history it would be new in every report
     report.journal.as_ref().is_some_and(|journal| journal.problem.is_some()) && again && store.note().is_none()
 }
 
-/// Delivers what there is to deliver; the result says what went wrong.
-fn tell(config: &Config, state_dir: &std::path::Path, args: &Args, report: &Report, changed: bool) -> Vec<String> {
+/// Delivers the report; returns the errors.
+fn deliver(config: &Config, state_dir: &std::path::Path, args: &Args, report: &Report, changed: bool) -> Vec<String> {
     let post = Post::new(config, state_dir);
     let mut notes = Vec::new();
     if let Some(file) = &config.textfile {
@@ -150,18 +150,18 @@ fn tell(config: &Config, state_dir: &std::path::Path, args: &Args, report: &Repo
 
 fn take_lock(state_dir: &std::path::Path) -> Result<Option<Lock>, String> {
     if crate::audit::dir::ensure(state_dir).is_err() {
-        // without a state directory there is no history either, and the report says so
+        // without a state directory there is no history either, as the report notes
         return Ok(None);
     }
     match Lock::take(&state_dir.join("report.lock")) {
         Ok(lock) => Ok(Some(lock)),
-        Err(LockError::Held(_)) => Err("another report is being made; this one is left to it".to_owned()),
+        Err(LockError::Held(_)) => Err("another `opsctl report` is running".to_owned()),
         Err(LockError::Io { .. }) => Ok(None),
     }
 }
 
-/// What went wrong around the report, for whoever reads the mails of cron.
-fn complain(notes: &[String]) {
+/// Prints errors on stderr, which cron sends by mail.
+fn print_errors(notes: &[String]) {
     for note in notes {
         let _ = writeln!(std::io::stderr().lock(), "opsctl: {}", opsctl_core::model::printable(note));
     }
@@ -182,14 +182,14 @@ mod tests {
         let mut config = Loaded::defaults().config;
         let head = JournalHead { file: "j".into(), entries: 0, head: "0".repeat(64), signature: None, problem: None };
         let mut report = fixtures::report(&[]);
-        assert!(!journal_is_news(&store, &report, &config));
+        assert!(!journal_alarm_is_due(&store, &report, &config));
         report.journal = Some(head.clone());
-        assert!(!journal_is_news(&store, &report, &config));
+        assert!(!journal_alarm_is_due(&store, &report, &config));
         report.journal = Some(JournalHead { problem: Some("it was removed".into()), ..head });
-        assert!(journal_is_news(&store, &report, &config));
+        assert!(journal_alarm_is_due(&store, &report, &config));
         store.told(vec![], JOURNAL_ALARM).await;
-        assert!(!journal_is_news(&store, &report, &config));
+        assert!(!journal_alarm_is_due(&store, &report, &config));
         config.remind_after = jiff::SignedDuration::ZERO;
-        assert!(journal_is_news(&store, &report, &config));
+        assert!(journal_alarm_is_due(&store, &report, &config));
     }
 }

@@ -1,4 +1,4 @@
-//! `opsctl respond`: what an alert means on this host.
+//! `opsctl respond`: diagnoses an alert on this host.
 
 #![allow(clippy::disallowed_methods, reason = "a file that the command line names, opened by the watched main thread")]
 
@@ -23,13 +23,13 @@ use crate::render::{self, Progress, Style, Surroundings};
 use crate::respond::{self, Alert, Response};
 use crate::watchdog::{self, Ending, Output};
 
-/// The largest payload, in bytes.
-const LARGEST: u64 = 4 << 20;
+/// Limit of a payload, in bytes.
+const MAX_PAYLOAD_BYTES: u64 = 4 << 20;
 
-/// How an answer is written.
+/// Output formats.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 enum Form {
-    /// For people
+    /// Text
     Text,
     /// One JSON document
     Json,
@@ -40,25 +40,25 @@ enum Form {
 /// `opsctl respond`.
 #[derive(Debug, clap::Args)]
 pub struct Args {
-    /// The payload, as Alertmanager, Grafana or Prometheus send it; standard input without it
+    /// The payload, as Alertmanager, Grafana or Prometheus send it; default: standard input
     #[arg(value_name = "FILE")]
     file: Option<PathBuf>,
     /// Format on standard output
     #[arg(long, value_name = "FORMAT", default_value = "text")]
     format: Form,
-    /// Stop waiting after this long; what has not answered by then is unknown [default: 10s]
+    /// Deadline of the run; checks that have not finished by then are unknown [default: 10s]
     #[arg(long, value_name = "TIME", value_parser = crate::config::duration)]
     deadline: Option<std::time::Duration>,
-    /// The mildest verdict that makes the exit code differ from 0
+    /// Lowest verdict with an exit code other than 0
     #[arg(long, value_name = "VERDICT", default_value = "unknown")]
     fail_on: FailOn,
 }
 
-/// Runs it.
+/// Runs the subcommand.
 pub fn exec(args: &Args, global: &Global) -> anyhow::Result<u8> {
     render::init_tracing(global.verbose);
     watchdog::on_overdue(ending::of_line());
-    // a person who types it has all the time; a pipe that does not end has not
+    // typed input has no time limit, a pipe has one
     let typed = args.file.is_none() && std::io::IsTerminal::is_terminal(&std::io::stdin());
     let alerts = if typed { Some(alerts(args)?) } else { None };
     let made = Run::since(if typed { Instant::now() } else { watchdog::began() });
@@ -91,7 +91,7 @@ fn text(form: Form, response: &Response, style: Style) -> anyhow::Result<String>
     })
 }
 
-/// A run that does not end answers with what it knows.
+/// The ending of a run that the watchdog terminates: the response to its partial report.
 fn ending(args: &Args, partial: &Arc<Partial>, alerts: &[Alert], config: &Config, style: Style) -> Ending {
     let (form, fail_on) = (args.format, args.fail_on);
     let make = {
@@ -113,7 +113,7 @@ fn alerts(args: &Args) -> anyhow::Result<Vec<Alert>> {
     Ok(respond::parse(&payload(args)?).map_err(|e| Usage(e.to_string()))?)
 }
 
-/// The worst of the answers, as everywhere: what does not concern the alerts does not count here.
+/// The exit code of the worst verdict among the checks that concern the alerts.
 fn code(response: &Response, fail_on: FailOn) -> u8 {
     use opsctl_core::model::Verdict;
     let verdicts = response.answers.iter().map(|a| match a.verdict.as_str() {
@@ -129,9 +129,9 @@ fn payload(args: &Args) -> anyhow::Result<Vec<u8>> {
     let mut bytes = Vec::new();
     let from = args.file.as_ref().map_or_else(|| "standard input".to_owned(), |path| path.display().to_string());
     let reading = || format!("reading the payload from {from}");
-    let too_large = || Usage(format!("the payload from {from} is larger than 4 MiB: none is"));
+    let too_large = || Usage(format!("the payload from {from} is larger than 4 MiB"));
     if let Some(path) = &args.file {
-        if std::fs::metadata(path).with_context(reading)?.len() > LARGEST {
+        if std::fs::metadata(path).with_context(reading)?.len() > MAX_PAYLOAD_BYTES {
             return Err(too_large().into());
         }
         bytes = std::fs::read(path).with_context(reading)?;
@@ -139,9 +139,9 @@ fn payload(args: &Args) -> anyhow::Result<Vec<u8>> {
         if std::io::IsTerminal::is_terminal(&std::io::stdin()) {
             let _ = writeln!(std::io::stderr(), "opsctl: reading the payload from standard input (end with Ctrl-D)");
         }
-        std::io::stdin().lock().take(LARGEST + 1).read_to_end(&mut bytes).with_context(reading)?;
+        std::io::stdin().lock().take(MAX_PAYLOAD_BYTES + 1).read_to_end(&mut bytes).with_context(reading)?;
     }
-    if bytes.len() as u64 > LARGEST {
+    if bytes.len() as u64 > MAX_PAYLOAD_BYTES {
         return Err(too_large().into());
     }
     if bytes.iter().all(u8::is_ascii_whitespace) {

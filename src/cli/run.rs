@@ -1,4 +1,4 @@
-//! What `diagnose`, every runbook subcommand, `record` and `fix` share: load the configuration, run, show the report.
+//! Shared by `diagnose`, the runbook subcommands, `record` and `fix`: load the configuration, run, print the report.
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -24,7 +24,7 @@ use crate::watchdog::{self, memory};
 /// Other names of runbooks.
 pub const ALIASES: &[(&str, &str)] = &[("ssl", "tls")];
 
-/// Options of everything that makes a report.
+/// Options of all commands that print a report.
 #[derive(Debug, Clone, clap::Args)]
 pub struct ReportArgs {
     /// Format on standard output
@@ -33,7 +33,7 @@ pub struct ReportArgs {
     /// Also write a report to a file, for example json=/tmp/report.json; can be given several times
     #[arg(long, value_name = "FORMAT=FILE")]
     pub output: Vec<Output>,
-    /// Stop waiting after this long; what has not answered by then is unknown [default: 10s]
+    /// Deadline of the run; checks that have not finished by then are unknown [default: 10s]
     #[arg(long, value_name = "TIME", value_parser = config::duration)]
     pub deadline: Option<Duration>,
     /// Judge a recording instead of this host
@@ -42,18 +42,18 @@ pub struct ReportArgs {
     /// Also write the evidence of this run to a file, as `opsctl record` does
     #[arg(long, value_name = "FILE", conflicts_with = "replay")]
     pub record: Option<PathBuf>,
-    /// Also ask this address, and look at its certificate: a URL, or host:port for TLS; can be given several times
+    /// Also check this address and its certificate: a URL, or host:port for TLS; can be given several times
     #[arg(long, value_name = "URL", value_parser = config::endpoint)]
     pub endpoint: Vec<Endpoint>,
-    /// Say on standard error what the time went into
+    /// Print the time of each step on standard error
     #[arg(long, conflicts_with = "replay")]
     pub timings: bool,
-    /// The mildest verdict that makes the exit code differ from 0
+    /// Lowest verdict with an exit code other than 0
     #[arg(long, value_name = "VERDICT", default_value = "unknown")]
     pub fail_on: FailOn,
 }
 
-/// From which verdict on the exit code is not 0.
+/// The lowest verdict with an exit code other than 0.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub enum FailOn {
     /// crit only
@@ -82,13 +82,13 @@ impl FailOn {
 /// `opsctl RUNBOOK`.
 #[derive(Debug, clap::Args)]
 pub struct RunbookArgs {
-    /// Only these: a container's name, a mountpoint or a path on it, a server name; for tls, healthcheck and mtu also an address to ask
+    /// Only these targets: a container, a mountpoint or a path on it, a server name; for tls, healthcheck and mtu also an address
     #[arg(value_name = "TARGET")]
     targets: Vec<String>,
-    /// Go through the fixes that apply, each through the guard
+    /// Apply the available fixes, each through the guard
     #[arg(long, conflicts_with = "replay")]
     fix: bool,
-    /// Look at what takes time to look at: what uses a filesystem, what a container keeps in its own layer, all logs of requests
+    /// Also run slow inspections: usage of filesystems by directory, writable layers of containers, complete access logs
     #[arg(long)]
     usage: bool,
     #[command(flatten)]
@@ -112,9 +112,9 @@ pub fn exec(runbook: &str, args: &RunbookArgs, global: &Global) -> anyhow::Resul
     }
     let selection = Selection { runbooks: vec![runbook.to_owned()], skip: Vec::new(), words };
     if args.consent.yes && !args.fix {
-        return Err(Usage("--yes is for what --fix asks".to_owned()).into());
+        return Err(Usage("--yes requires --fix".to_owned()).into());
     }
-    // with --fix the plans are shown; without, what would be sent
+    // with --fix the plans are shown; without it, the requests that would be sent
     let ask = Ask {
         usage: args.usage,
         dry_run: args.consent.dry_run && !args.fix,
@@ -124,7 +124,7 @@ pub fn exec(runbook: &str, args: &RunbookArgs, global: &Global) -> anyhow::Resul
     if args.fix { super::fix::exec_runbook(&selection, &report_args.endpoint, args.consent, global) } else { Ok(code) }
 }
 
-/// A target that is an address to ask: a URL, or `host:port`, and what it is called in that runbook.
+/// A target that is an address (a URL, or `host:port`), and its name in that runbook.
 fn address(runbook: &str, word: &str) -> Option<(Endpoint, String)> {
     let port = word
         .rsplit_once(':')
@@ -142,26 +142,26 @@ fn address(runbook: &str, word: &str) -> Option<(Endpoint, String)> {
     }
 }
 
-/// Addresses of the command line count like those of the configuration.
+/// Adds addresses of the command line to those of the configuration.
 pub(super) fn add_endpoints(config: &mut Config, given: &[Endpoint]) {
     let added = given.iter().filter(|e| !config.endpoints.iter().any(|known| known.id == e.id)).cloned();
     config.endpoints.extend(added.collect::<Vec<_>>());
 }
 
-/// Loads the configuration that applies.
+/// Loads the configuration.
 pub fn load(global: &Global) -> Result<Config, config::ConfigError> {
     load_from(global.config.as_deref())
 }
 
-/// The same for a file that somebody named, or none.
+/// Loads the configuration from `named`, or from the default files.
 pub(super) fn load_from(named: Option<&Path>) -> Result<Config, config::ConfigError> {
     config::load(named, &Surroundings::of_process(), &Known::registry()).map(|loaded| loaded.config)
 }
 
-/// Threads that run probes: all but one may be blocked by a probe, and the rest is still examined in time.
+/// Threads that run probes: if probes block all but one, the remaining checks still finish in time.
 const WORKERS: usize = 4;
 
-/// Runs a future in bounded memory. What hangs in the kernel is left behind when the process ends.
+/// Runs a future in bounded memory. Threads that hang in the kernel are abandoned when the process exits.
 pub fn block_on<T>(future: impl Future<Output = T>) -> anyhow::Result<T> {
     memory::limit();
     let runtime = runtime()?;
@@ -180,7 +180,7 @@ fn runtime() -> std::io::Result<Runtime> {
     Builder::new_multi_thread().worker_threads(WORKERS).on_thread_start(lag::watch_thread).enable_all().build()
 }
 
-/// Whether there is room for so many threads at the same time: tokio panics, and waits for ever, when there is not.
+/// Whether so many threads can be started: tokio panics, or waits forever, if a thread cannot be started.
 fn can_start_threads(wanted: usize) -> bool {
     let gate = std::sync::Mutex::new(());
     std::thread::scope(|scope| {
@@ -193,8 +193,8 @@ fn can_start_threads(wanted: usize) -> bool {
     })
 }
 
-/// Bounds a run and everything that it reads first: it ends by `deadline`, or by the one of the configuration, which is loaded within the
-/// default one.
+/// Limits a run and everything that it reads first to `deadline`, or to that of the configuration, which is loaded within the default
+/// deadline.
 pub(super) fn bounded<C>(
     deadline: Option<Duration>,
     load: impl FnOnce() -> Result<C, config::ConfigError>,
@@ -209,7 +209,7 @@ pub(super) fn bounded<C>(
     Ok((config, watchdog::within("the run", began, deadline, None)))
 }
 
-/// Runs (or replays), shows the report in every format asked for, and gives the exit code.
+/// Runs (or replays), prints the report in the requested formats, and returns the exit code.
 pub fn report(selection: &Selection, ask: Ask, args: &ReportArgs, global: &Global) -> anyhow::Result<u8> {
     render::init_tracing(global.verbose);
     let run = Run::since(watchdog::began());
@@ -223,7 +223,7 @@ pub fn report(selection: &Selection, ask: Ask, args: &ReportArgs, global: &Globa
     check_names(&selection, &config)?;
     let assessment = match &args.replay {
         Some(file) => {
-            // nothing is asked of this host, and a recording may be large
+            // a replay reads nothing from this host, and a recording may be large
             drop(limit);
             let recording = Recording::read(file)?.narrowed(&selection);
             if let Some((word, nearest)) = selection.unmatched(&recording.inventory) {
@@ -257,12 +257,12 @@ async fn live(
         looked.recording.write(file)?;
     }
     let mut assessment = looked.assessment;
-    // whoever killed a fix in the middle has to hear of it, whatever they look at next
+    // an interrupted fix is reported by the next run of any runbook
     assessment.report.notes.extend(interrupted_notes(&Journal::at(&state_dir(config)).entries().unwrap_or_default()));
     Ok(assessment)
 }
 
-/// [`crate::look::look`], with its progress shown; a target that is not there is wrong usage.
+/// [`crate::look::look`] with progress output; an unknown target is a usage error.
 pub async fn look(
     config: &Config,
     selection: &Selection,
@@ -279,13 +279,13 @@ pub async fn look(
     }
 }
 
-/// What looks more than once, or compares with the past, has no one run to record.
+/// Rejects `--record` for commands that run more than once or compare with the history.
 pub(super) fn records_nothing(args: &ReportArgs) -> Result<(), Usage> {
-    let refused = args.record.as_ref().map(|_| Usage("`opsctl diagnose --record FILE` records what it looks at".to_owned()));
+    let refused = args.record.as_ref().map(|_| Usage("--record is not available here; use `opsctl diagnose --record FILE`".to_owned()));
     refused.map_or(Ok(()), Err)
 }
 
-/// A misspelt runbook must not run nothing and call it ok.
+/// Rejects a misspelt runbook, which would run no check and report ok.
 pub(super) fn check_names(selection: &Selection, config: &Config) -> anyhow::Result<()> {
     let known = Known::registry().with(&config.site).checks;
     for name in selection.runbooks.iter().chain(&selection.skip) {
@@ -297,7 +297,7 @@ pub(super) fn check_names(selection: &Selection, config: &Config) -> anyhow::Res
     Ok(())
 }
 
-/// A misspelt target must not look at nothing and call it ok.
+/// The error for a misspelt target, which would run no check and report ok.
 fn no_target(word: &str, nearest: Option<&str>) -> Usage {
     let hint = nearest.map(|n| format!("; did you mean `{n}`?")).unwrap_or_default();
     Usage(format!("there is no target `{word}` here{hint} (`opsctl targets` shows all)"))

@@ -1,4 +1,4 @@
-//! `opsctl targets`: what was found on this host, and why.
+//! `opsctl targets`: the discovered targets of this host and their sources.
 
 use std::fmt::Write as _;
 
@@ -19,7 +19,7 @@ pub struct Args {
     format: ListFormat,
 }
 
-/// Runs it.
+/// Runs the subcommand.
 pub fn exec(args: &Args, global: &Global) -> anyhow::Result<u8> {
     watchdog::on_overdue(ending::of_line());
     let (config, _limit) = run::bounded(None, || run::load(global), |config| config.deadline)?;
@@ -35,7 +35,7 @@ pub fn exec(args: &Args, global: &Global) -> anyhow::Result<u8> {
     Ok(exit::OK)
 }
 
-/// What the team's own runbooks watch.
+/// The services of the site runbooks.
 fn services(config: &Config) -> String {
     let mut out = String::new();
     for (i, own) in config.site.iter().enumerate() {
@@ -53,11 +53,11 @@ fn text(inventory: &Inventory) -> String {
         None => out += "no container engine: no Docker or Podman socket, and docker.service is not enabled\n",
         Some(e) => {
             let state = match &e.state {
-                EngineState::Answers { version, api, latency_ms } => format!("{version}, API {api}, answers in {latency_ms} ms"),
+                EngineState::Answers { version, api, latency_ms } => format!("{version}, API {api}, responds in {latency_ms} ms"),
                 EngineState::Missing => "the socket does not exist".to_owned(),
                 EngineState::Denied => "permission denied; needs root or group docker".to_owned(),
                 EngineState::Unsupported { error } => error.clone(),
-                EngineState::Refused => "nobody listens".to_owned(),
+                EngineState::Refused => "connection refused".to_owned(),
                 EngineState::Hung { after_ms } => format!("did not answer within {after_ms} ms"),
                 EngineState::Garbage { error } => format!("does not speak the Docker API: {error}"),
             };
@@ -85,7 +85,7 @@ fn text(inventory: &Inventory) -> String {
     }
     let width = inventory.servers.iter().map(|s| printable(&s.name).chars().count()).max().unwrap_or(0);
     for s in &inventory.servers {
-        let state = if s.process.is_some() || s.address.is_some() { "" } else { "does not run; " };
+        let state = if s.process.is_some() || s.address.is_some() { "" } else { "not running; " };
         let product = s.product.kind().to_string();
         let _ = writeln!(out, "  {product:<12} {:<width$}  {state}{}", printable(&s.name), printable(&s.found_by));
     }
@@ -94,12 +94,12 @@ fn text(inventory: &Inventory) -> String {
         out += &units(systemd);
     }
     for gap in &inventory.gaps {
-        let _ = writeln!(out, "could not look: {}", printable(gap));
+        let _ = writeln!(out, "unavailable: {}", printable(gap));
     }
     out
 }
 
-/// Certificates with where they were found, and the addresses that are asked.
+/// Certificates with their sources, and the addresses that are checked.
 fn certificates(inventory: &Inventory) -> String {
     let mut out = String::new();
     if !inventory.certificates.is_empty() {
@@ -131,8 +131,8 @@ fn certificates(inventory: &Inventory) -> String {
 
 fn units(systemd: &SystemdRef) -> String {
     match &systemd.state {
-        SystemdState::NotInit => "no systemd: something else is PID 1\n".to_owned(),
-        SystemdState::NoBus => "systemd: dbus is not installed, so it cannot be asked\n".to_owned(),
+        SystemdState::NotInit => "no systemd: PID 1 is another program\n".to_owned(),
+        SystemdState::NoBus => "systemd: not available, as dbus is not installed\n".to_owned(),
         SystemdState::Hung => "systemd: did not answer\n".to_owned(),
         SystemdState::Failed { error } => format!("systemd: {}\n", printable(error)),
         SystemdState::Answers => {
@@ -155,7 +155,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn says_what_was_found_and_why() {
+    fn targets_with_their_sources() {
         let container = |name: &str, project: Option<&str>| ContainerRef {
             id: "a".repeat(64),
             name: name.into(),

@@ -1,4 +1,4 @@
-//! `opsctl undo`: take back a fix.
+//! `opsctl undo`: reverts a fix.
 
 use opsctl_core::probe::Ask;
 
@@ -7,7 +7,7 @@ use super::{Global, fix, run};
 use crate::fix::{Exit, Place};
 use crate::watchdog;
 
-/// Take back a fix
+/// Revert a fix
 #[derive(Debug, clap::Args)]
 pub struct Args {
     /// Number of the journal entry, as `opsctl audit show` and `opsctl fix` print it

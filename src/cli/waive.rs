@@ -1,4 +1,4 @@
-//! `opsctl waive`: say that something is known and does not count for a while.
+//! `opsctl waive`: silences a finding until a given time.
 
 use std::io::Write as _;
 
@@ -12,33 +12,33 @@ use crate::audit::Who;
 use crate::config::{Known, known_code};
 use crate::waive::{self, Tag, Waiver, Which, Window};
 
-/// Say that something is known and does not count for a while; without arguments: list what is waived
+/// Silence a finding until a given time; without arguments: list the waivers
 #[derive(Debug, clap::Args)]
 pub struct Args {
-    /// Which findings: CODE or CODE@SUBJECT, for example disk.space@/var or 'container.*@web*'
+    /// Findings: CODE or CODE@SUBJECT, for example disk.space@/var or 'container.*@web*'
     #[arg(value_name = "CODE[@SUBJECT]", requires = "when")]
     which: Option<String>,
-    /// For how long, for example 2h, 3d or 1w
+    /// Duration, for example 2h, 3d or 1w
     #[arg(long = "for", value_name = "TIME", group = "when", value_parser = crate::config::length)]
     length: Option<SignedDuration>,
-    /// Until when, for example 2026-12-01T04:00:00Z
+    /// End, for example 2026-12-01T04:00:00Z
     #[arg(long, value_name = "MOMENT", group = "when")]
     until: Option<Timestamp>,
-    /// From when on, for planned work; now without it
+    /// Start, for planned maintenance; default: now
     #[arg(long, value_name = "MOMENT", requires = "which")]
     from: Option<Timestamp>,
-    /// Why: whoever reads the report has to know
+    /// Reason, shown in reports
     #[arg(long, value_name = "TEXT", requires = "which")]
     reason: Option<String>,
-    /// What kind it is
+    /// Kind of waiver
     #[arg(long, value_name = "TAG", default_value = "known-issue")]
     tag: Tag,
-    /// Take waivers back
+    /// Remove waivers
     #[arg(long, group = "when", requires = "which")]
     remove: bool,
 }
 
-/// Runs it.
+/// Runs the subcommand.
 pub fn exec(args: &Args, global: &Global) -> anyhow::Result<u8> {
     let config = run::load(global)?;
     let state_dir = crate::look::state_dir(&config);
@@ -57,25 +57,25 @@ pub fn exec(args: &Args, global: &Global) -> anyhow::Result<u8> {
         })?;
         if removed == 0 {
             let configured = config.waivers.iter().any(|w| w.which == which);
-            let hint = if configured { "; it stands in the configuration" } else { "; `opsctl waive` lists what is waived" };
-            return Err(Usage(format!("nothing is waived as `{which}`{hint}")).into());
+            let hint = if configured { "; it is set in the configuration" } else { "; `opsctl waive` lists the waivers" };
+            return Err(Usage(format!("there is no waiver `{which}`{hint}")).into());
         }
-        writeln!(out, "{which} counts again")?;
+        writeln!(out, "the waiver {which} was removed")?;
         return Ok(exit::OK);
     }
     known_code(&which.code, &Known::registry().with(&config.site)).map_err(Usage)?;
     let from = args.from.unwrap_or(now);
     let until = match (args.until, args.length) {
         (Some(until), _) => until,
-        (None, Some(length)) => from.checked_add(length).map_err(|_| Usage("it ends too far away".to_owned()))?,
-        (None, None) => return Err(Usage("say until when: --for 2h or --until 2026-12-01T04:00:00Z".to_owned()).into()),
+        (None, Some(length)) => from.checked_add(length).map_err(|_| Usage("the end is too far in the future".to_owned()))?,
+        (None, None) => return Err(Usage("no end: use --for 2h or --until 2026-12-01T04:00:00Z".to_owned()).into()),
     };
     if until <= from || until <= now {
-        return Err(Usage(format!("it ends at {}, before it begins", quantity::minute(until))).into());
+        return Err(Usage(format!("it ends at {}, before its start", quantity::minute(until))).into());
     }
     let reason = args.reason.clone().unwrap_or_default();
     if reason.trim().is_empty() {
-        return Err(Usage("--reason is empty: whoever reads the report has to know why".to_owned()).into());
+        return Err(Usage("--reason is empty; it is shown in reports".to_owned()).into());
     }
     let waiver = Waiver {
         which: which.clone(),
@@ -85,7 +85,7 @@ pub fn exec(args: &Args, global: &Global) -> anyhow::Result<u8> {
         by: Who::of_process().to_string(),
     };
     waive::change(&state_dir, |all| {
-        // what is over for long is of no use to anybody
+        // waivers that expired long ago are dropped
         all.retain(|w| w.window.ended(now).is_none_or(|end| now.duration_since(end) < SignedDuration::from_hours(90 * 24)));
         all.retain(|w| w.which != which || w.window.holds(now) != (from <= now));
         all.push(waiver.clone());
@@ -96,7 +96,7 @@ pub fn exec(args: &Args, global: &Global) -> anyhow::Result<u8> {
 
 fn list(all: &[Waiver], now: Timestamp, out: &mut dyn std::io::Write) -> std::io::Result<u8> {
     if all.is_empty() {
-        writeln!(out, "nothing is waived")?;
+        writeln!(out, "no waivers")?;
     }
     for waiver in all {
         let state = match waiver.window.ended(now) {

@@ -1,30 +1,30 @@
-//! `[[alert]]`: which runbooks answer an alert.
+//! `[[alert]]`: assignment of alerts to runbooks.
 
 use super::names::{did_you_mean, glob};
 use super::problem::Problem;
 use super::raw;
 use super::valid::Known;
 
-/// An entry, checked.
+/// A validated entry.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Alert {
     /// Pattern of the alert's name.
     pub name: String,
-    /// Runbooks that answer it.
+    /// Runbooks of the alert.
     pub runbooks: Vec<String>,
-    /// The label that says what it is about.
+    /// The label with the subject.
     pub subject_label: Option<String>,
 }
 
 impl Alert {
-    /// Whether it is about an alert of this name.
+    /// Whether the entry matches an alert of this name.
     #[must_use]
     pub fn is_for(&self, name: &str) -> bool {
         glob(&self.name, name)
     }
 }
 
-/// Checks one entry.
+/// Validates one entry.
 pub(super) fn validate(raw: &raw::Alert, known: &Known) -> Result<Alert, Problem> {
     for runbook in &raw.runbooks {
         let name = runbook.get_ref();

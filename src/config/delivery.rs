@@ -1,4 +1,4 @@
-//! `[[delivery]]`: where reports and answers go.
+//! `[[delivery]]`: destinations of reports and responses.
 
 use std::path::PathBuf;
 use std::str::FromStr;
@@ -11,20 +11,20 @@ use super::raw;
 use super::server::fill;
 use crate::render::Format;
 
-/// When something is delivered.
+/// Occasions of a delivery.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum When {
-    /// Something is new or over.
+    /// A new or resolved finding.
     Change,
     /// Every report.
     Always,
     /// The summary of a day.
     Day,
-    /// Of a week.
+    /// The summary of a week.
     Week,
-    /// Of a month.
+    /// The summary of a month.
     Month,
-    /// The answer to an alert.
+    /// The response to an alert.
     Alert,
 }
 
@@ -37,7 +37,7 @@ const WHEN: &[(&str, When)] = &[
     ("week", When::Week),
 ];
 
-/// What a webhook understands.
+/// Format of a webhook.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Shape {
     /// Slack's incoming webhooks.
@@ -60,12 +60,12 @@ const SHAPES: &[(&str, Shape)] = &[
     ("teams", Shape::Teams),
 ];
 
-/// Where it goes.
+/// Destination.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Destination {
     /// A mail server.
     Mail {
-        /// Speaks TLS from the beginning.
+        /// Implicit TLS.
         tls: bool,
         /// Host.
         host: String,
@@ -73,42 +73,42 @@ pub enum Destination {
         port: u16,
         /// Recipients.
         to: Vec<String>,
-        /// Sender; opsctl at this host without.
+        /// Sender; opsctl at this host by default.
         from: Option<String>,
         /// Login.
         user: Option<String>,
         /// File of its password.
         password_file: Option<PathBuf>,
     },
-    /// A webhook; its address may hold variables, and is a secret itself.
+    /// A webhook; its URL may contain variables, and is a secret itself.
     Webhook {
-        /// Address.
+        /// URL.
         url: String,
-        /// What it understands.
+        /// Format of the body.
         shape: Shape,
     },
     /// A file.
     File {
         /// Path.
         path: PathBuf,
-        /// How it is written.
+        /// Format of the file.
         format: Format,
     },
 }
 
-/// An entry, checked.
+/// A validated entry.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Delivery {
-    /// Where to.
+    /// Destination.
     pub place: Destination,
-    /// When.
+    /// Occasions.
     pub when: Vec<When>,
-    /// Only what belongs to this owner.
+    /// Only findings of this owner.
     pub owner: Option<String>,
 }
 
 impl Delivery {
-    /// What it is called in messages: never with what is secret about it.
+    /// Its name in messages, without secrets.
     #[must_use]
     pub fn name(&self) -> String {
         match &self.place {
@@ -122,7 +122,7 @@ impl Delivery {
     }
 }
 
-/// Whether something can be sent to this address; variables may stand for anything in it.
+/// Validates a URL with variables.
 pub(super) fn web_address(text: &str) -> Result<(), String> {
     if text.starts_with("${") {
         return fill(text, &|_| Some(String::new())).map(|_| ());
@@ -139,11 +139,11 @@ fn named<T: Copy>(known: &[(&str, T)], word: &toml::Spanned<String>, key: &str) 
         let names: Vec<&str> = known.iter().map(|(name, _)| *name).collect();
         let hint = did_you_mean(word.get_ref(), names.iter().copied());
         let hint = if hint.is_empty() { format!(", expected one of {}", names.join(", ")) } else { hint };
-        Problem::new(word.span(), format!("`{key}` in [[delivery]]: `{}` is not known{hint}", word.get_ref()))
+        Problem::new(word.span(), format!("`{key}` in [[delivery]]: `{}` is unknown{hint}", word.get_ref()))
     })
 }
 
-/// Checks one entry.
+/// Validates one entry.
 pub(super) fn validate(raw: &raw::Delivery) -> Result<Delivery, Problem> {
     let wrong = |why: String| Problem::new(raw.to.span(), format!("`to` in [[delivery]]: {why}"));
     let to = raw.to.get_ref();
@@ -159,7 +159,7 @@ pub(super) fn validate(raw: &raw::Delivery) -> Result<Delivery, Problem> {
         web_address(to).map_err(|why| wrong(format!("{why}; mail goes to `smtp://host:port`, a file is `file:/path`")))?;
         let shape = match &raw.shape {
             Some(shape) => named(SHAPES, shape, "shape")?,
-            None => shape_of(to).ok_or_else(|| wrong("whose webhook this is cannot be told; say it with `shape`".to_owned()))?,
+            None => shape_of(to).ok_or_else(|| wrong("the service of this webhook is unknown; set `shape`".to_owned()))?,
         };
         Destination::Webhook { url: to.clone(), shape }
     };
@@ -167,7 +167,7 @@ pub(super) fn validate(raw: &raw::Delivery) -> Result<Delivery, Problem> {
     Ok(Delivery { place, when, owner: raw.owner.clone() })
 }
 
-/// The services whose webhooks are known by their address.
+/// The services with webhooks that are recognized by their URL.
 fn shape_of(url: &str) -> Option<Shape> {
     let host = Url::parse(url).ok()?.host_str()?.to_owned();
     match host.as_str() {
@@ -205,7 +205,7 @@ fn mail(raw: &raw::Delivery) -> Result<Destination, Problem> {
     }
     let host = url.host_str().filter(|h| !h.is_empty()).ok_or_else(|| wrong("it names no host"))?;
     if raw.mail.is_empty() {
-        return Err(wrong("`mail` says nobody to send it to"));
+        return Err(wrong("`mail` has no recipients"));
     }
     for address in raw.mail.iter().chain(&raw.from) {
         if lettre::Address::from_str(address.get_ref()).is_err() {
@@ -217,7 +217,7 @@ fn mail(raw: &raw::Delivery) -> Result<Destination, Problem> {
     Ok(Destination::Mail {
         tls,
         host: host.trim_matches(['[', ']']).to_owned(),
-        // 465: RFC 8314; 25 is where a mail server of one's own listens
+        // 465: RFC 8314; 25: the usual port of a local mail server
         port: url.port().unwrap_or(if tls { 465 } else { 25 }),
         to: raw.mail.iter().map(|m| m.get_ref().clone()).collect(),
         from: raw.from.as_ref().map(|f| f.get_ref().clone()),

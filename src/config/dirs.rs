@@ -1,10 +1,10 @@
-//! Where files are: the configuration that is read, the directory opsctl writes to.
+//! Paths of the configuration and of the state directory.
 
 use std::env;
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 
-/// What the places depend on; read once, so that tests need not change their own environment.
+/// Environment of the paths; read once, so that tests need not change their own environment.
 #[derive(Debug, Clone, Default)]
 pub struct Surroundings {
     /// Effective user is root.
@@ -22,11 +22,11 @@ pub struct Surroundings {
 }
 
 impl Surroundings {
-    /// Those of this process.
+    /// The environment of this process.
     #[must_use]
     pub fn of_process() -> Self {
         let set = |name| env::var_os(name).filter(|v: &OsString| !v.is_empty()).map(PathBuf::from);
-        // XDG base directory specification: a relative path is to be ignored
+        // XDG base directory specification: relative paths are ignored
         let absolute = |name| set(name).filter(|p| p.is_absolute());
         Self {
             root: rustix::process::geteuid().is_root(),
@@ -38,20 +38,20 @@ impl Surroundings {
         }
     }
 
-    /// The person's own configuration file.
+    /// The configuration file of the user.
     #[must_use]
     pub fn user_config(&self) -> Option<PathBuf> {
         let base = self.xdg_config.clone().or_else(|| Some(self.home.as_ref()?.join(".config")))?;
         Some(base.join("opsctl/config.toml"))
     }
 
-    /// Where `opsctl config init` writes without being told.
+    /// Default path of `opsctl config init`.
     #[must_use]
     pub fn default_config(&self) -> PathBuf {
         if self.root { SYSTEM_CONFIG.into() } else { self.user_config().unwrap_or_else(|| SYSTEM_CONFIG.into()) }
     }
 
-    /// Journal, history and saved files: `[paths] state_dir`, else `$OPSCTL_STATE_DIR`, else the place that is usual for this user.
+    /// Journal, history and saved files: `[paths] state_dir`, else `$OPSCTL_STATE_DIR`, else the default of this user.
     #[must_use]
     pub fn state_dir(&self, configured: Option<&Path>) -> PathBuf {
         if let Some(dir) = configured.or(self.opsctl_state_dir.as_deref()) {
@@ -64,10 +64,10 @@ impl Surroundings {
         base.map_or_else(|| "/var/lib/opsctl".into(), |b| b.join("opsctl"))
     }
 
-    /// The lock that lets one opsctl change this host at a time.
+    /// The lock against concurrent changes to this host.
     #[must_use]
     pub fn lock_file(&self, state_dir: &Path) -> PathBuf {
-        // tests run side by side; a release build has one lock per host
+        // tests run concurrently; a release build has one lock per host
         #[cfg(debug_assertions)]
         if let Some(path) = env::var_os("OPSCTL_LOCK_FILE") {
             return path.into();
@@ -84,7 +84,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_state_directory_depends_on_who_asks() {
+    fn state_directory_per_user() {
         let root = Surroundings { root: true, home: Some("/root".into()), ..Default::default() };
         assert_eq!(root.state_dir(None), Path::new("/var/lib/opsctl"));
         assert_eq!(root.state_dir(Some(Path::new("/srv/o"))), Path::new("/srv/o"));
@@ -93,7 +93,7 @@ mod tests {
         assert_eq!(user.default_config(), Path::new("/home/a/.config/opsctl/config.toml"));
         let xdg = Surroundings { xdg_state: Some("/s".into()), opsctl_state_dir: None, ..user.clone() };
         assert_eq!(xdg.state_dir(None), Path::new("/s/opsctl"));
-        let told = Surroundings { opsctl_state_dir: Some("/t".into()), ..xdg };
-        assert_eq!(told.state_dir(None), Path::new("/t"));
+        let configured = Surroundings { opsctl_state_dir: Some("/t".into()), ..xdg };
+        assert_eq!(configured.state_dir(None), Path::new("/t"));
     }
 }

@@ -1,4 +1,4 @@
-//! `[[endpoint]]`: an address that is asked, and what it should answer.
+//! `[[endpoint]]`: an address to check, and the expected response.
 
 use opsctl_core::probe::endpoint::{Endpoint, Expect};
 use url::Url;
@@ -7,10 +7,10 @@ use super::names::did_you_mean;
 use super::problem::Problem;
 use super::raw;
 
-/// What can be asked: scheme and usual port.
+/// Supported schemes and their default ports.
 const SCHEMES: &[(&str, u16)] = &[("http", 80), ("https", 443), ("tcp", 0), ("smtp", 25), ("postgres", 5432)];
 
-/// An address of the command line: a URL, or `host:port`, which speaks TLS.
+/// An address of the command line: a URL, or `host:port` for TLS.
 pub fn given(text: &str) -> Result<Endpoint, String> {
     let url = if text.contains("://") { text.to_owned() } else { format!("https://{text}/") };
     let raw = raw::Endpoint {
@@ -25,7 +25,7 @@ pub fn given(text: &str) -> Result<Endpoint, String> {
     validate(&raw).map_err(|p| p.message.replace("`url` in [[endpoint]]: ", ""))
 }
 
-/// Checks one entry.
+/// Validates one entry.
 pub(super) fn validate(raw: &raw::Endpoint) -> Result<Endpoint, Problem> {
     let problem = |why: String| Problem::new(raw.url.span(), format!("`url` in [[endpoint]]: {why}"));
     let url =
@@ -36,7 +36,7 @@ pub(super) fn validate(raw: &raw::Endpoint) -> Result<Endpoint, Problem> {
         return Err(problem(format!("`{}://` is none of {}{hint}", url.scheme(), known.join(", "))));
     };
     if !url.username().is_empty() || url.password().is_some() {
-        return Err(problem("a login in it is not sent; leave it out".to_owned()));
+        return Err(problem("credentials in the URL are not sent; remove them".to_owned()));
     }
     let host = url.host_str().unwrap_or_default().trim_matches(['[', ']']).to_owned();
     if host.is_empty() {
@@ -49,7 +49,7 @@ pub(super) fn validate(raw: &raw::Endpoint) -> Result<Endpoint, Problem> {
     let http = matches!(*scheme, "http" | "https");
     let expects = !raw.expect_status.is_empty() || raw.expect_body.is_some() || !raw.expect_json.is_empty();
     if !http && expects {
-        return Err(problem(format!("what {scheme}:// answers is not looked at: `expect_…` is for http:// and https://")));
+        return Err(problem(format!("the response of {scheme}:// is not checked: `expect_…` is for http:// and https://")));
     }
     if let Some(status) = raw.expect_status.iter().find(|s| !(100..=599).contains(s.get_ref())) {
         return Err(Problem::new(
@@ -106,7 +106,7 @@ mod tests {
     }
 
     #[test]
-    fn an_endpoint_is_understood_and_its_query_is_not_shown() {
+    fn endpoint_with_hidden_query() {
         let e =
             checked("url = \"https://Shop.example/health/?token=canary\"\nproves = \"deep health\"\nfrom = \"host\"").unwrap();
         assert_eq!(
@@ -118,18 +118,18 @@ mod tests {
     }
 
     #[test]
-    fn what_cannot_be_asked_is_said() {
+    fn invalid_endpoints_are_rejected() {
         for (text, why) in [
             ("url = \"x\"", "not a URL"),
             ("url = \"htps://a/\"", "did you mean `https`"),
-            ("url = \"https://u:p@a/\"", "a login in it is not sent"),
+            ("url = \"https://u:p@a/\"", "credentials in the URL are not sent"),
             ("url = \"tcp://a\"", "it has no port"),
-            ("url = \"tcp://a:1\"\nexpect_body = \"x\"", "is not looked at"),
+            ("url = \"tcp://a:1\"\nexpect_body = \"x\"", "is not checked"),
             ("url = \"http://a/\"\nexpect_status = [99]", "99 is no HTTP status"),
             ("url = \"http://a/\"\nexpect_json = { status = \"ok\" }", "no JSON pointer"),
         ] {
-            let said = checked(text).unwrap_err();
-            assert!(said.contains(why), "{text}: {said}");
+            let message = checked(text).unwrap_err();
+            assert!(message.contains(why), "{text}: {message}");
         }
     }
 }

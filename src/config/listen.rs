@@ -1,4 +1,4 @@
-//! `[listen]`: how `opsctl listen` is reached and which callers are accepted.
+//! `[listen]`: addresses and authentication of `opsctl listen`.
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -11,40 +11,40 @@ use super::problem::Problem;
 use super::raw;
 use super::valid::duration;
 
-/// The table, checked.
+/// The validated table.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Listen {
     /// TCP address, if there is one.
     pub address: Option<SocketAddr>,
     /// Unix socket.
     pub socket: Option<PathBuf>,
-    /// Users who may call over the unix socket, besides root.
+    /// Users that may connect to the unix socket, besides root.
     pub socket_users: Vec<String>,
-    /// Groups that may call over the unix socket, besides its own.
+    /// Groups that may connect to the unix socket, besides its own.
     pub socket_groups: Vec<String>,
     /// File of the token.
     pub token_file: Option<PathBuf>,
-    /// File of the secret that requests are signed with.
+    /// File of the secret for request signatures.
     pub hmac_secret_file: Option<PathBuf>,
     /// Header of the signature.
     pub hmac_header: HeaderName,
     /// Header of the signed timestamp.
     pub hmac_timestamp_header: HeaderName,
-    /// How far a signed timestamp may be from now.
+    /// Maximum difference between a signed timestamp and the current time.
     pub hmac_window: Duration,
     /// Names of this host in `Host`.
     pub hosts: Vec<String>,
     /// Accepted values of `Origin`, in lower case.
     pub origins: Vec<String>,
-    /// How many alerts may wait.
+    /// Maximum number of queued alerts.
     pub queue: usize,
-    /// How often within a minute the host is checked.
+    /// Maximum number of runs per minute.
     pub runs_per_minute: usize,
-    /// How long after its answer the same alert is not answered again.
+    /// Time after a response during which the same alert is not handled again.
     pub repeat_after: Duration,
 }
 
-/// Checks it.
+/// Validates the table.
 pub(super) fn validate(raw: &raw::Listen) -> Result<Listen, Problem> {
     let address = match raw.address.get_ref().as_str() {
         "off" => None,
@@ -58,7 +58,7 @@ pub(super) fn validate(raw: &raw::Listen) -> Result<Listen, Problem> {
     }
     let header = |key: &str, name: &Spanned<String>| {
         let why = if name.get_ref().is_empty() {
-            "a header is needed: what is signed without a timestamp can be sent again later".to_owned()
+            "a header is required: a signature without a timestamp can be replayed".to_owned()
         } else {
             format!("`{}` is not the name of a header", name.get_ref())
         };
@@ -94,7 +94,7 @@ pub(super) fn validate(raw: &raw::Listen) -> Result<Listen, Problem> {
     })
 }
 
-/// An origin as browsers send it: scheme, host and port, nothing behind. `null` is the origin of any sandboxed page, and `*` of all pages.
+/// An origin as sent by browsers: scheme, host and port only. Rejected: `null`, the origin of any sandboxed page, and `*`.
 fn origin(text: &Spanned<String>) -> Result<String, Problem> {
     let parsed = text.get_ref().parse::<Uri>();
     let valid = parsed.is_ok_and(|uri| {
@@ -129,7 +129,7 @@ mod tests {
     }
 
     #[test]
-    fn signature_without_timestamp_is_no_configuration() {
+    fn signature_requires_a_timestamp() {
         for wrong in [
             "hmac_timestamp_header = \"\"",
             "hmac_timestamp_header = \"X Y\"",
@@ -141,7 +141,7 @@ mod tests {
     }
 
     #[test]
-    fn origins_are_whole_origins() {
+    fn origins_have_scheme_and_host() {
         assert_eq!(checked("origins = [\"https://Ops.example.org:8443\"]").unwrap().origins, ["https://ops.example.org:8443"]);
         for wrong in ["null", "*", "https://*", "ops.example.org", "https://ops.example.org/", "https://ops.example.org/x", ""] {
             assert!(checked(&format!("origins = [\"{wrong}\"]")).is_err(), "{wrong}");

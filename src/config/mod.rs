@@ -1,12 +1,12 @@
-//! The configuration: `raw` is what the file says, `valid` is what it means.
+//! The configuration: `raw` is the content of the file, `valid` the validated values.
 //!
-//! The first file that is named or exists is used, alone: `--config FILE`, `$OPSCTL_CONFIG`, `/etc/opsctl/config.toml`,
-//! `$XDG_CONFIG_HOME/opsctl/config.toml`. Without any, everything has its default. The folder `runbooks.d` beside it (without a file:
-//! beside `/etc/opsctl/config.toml`) holds a team's own runbooks ([`site`]).
+//! Only the first of these files is used: `--config FILE`, `$OPSCTL_CONFIG`, `/etc/opsctl/config.toml`,
+//! `$XDG_CONFIG_HOME/opsctl/config.toml`. Without a file, all values are defaults. The directory `runbooks.d` beside it (without a file:
+//! beside `/etc/opsctl/config.toml`) contains site runbooks ([`site`]).
 //!
-//! For root every one of these files is root's alone, with the directories above it ([`trusted`]): a configuration names programs that
-//! are run and files that are read and written. One of another user is refused; only the personal file below a HOME that `sudo` kept is
-//! left out with a note.
+//! For root, only root may be able to write these files and the directories above them ([`trusted`]): a configuration names programs that
+//! are run and files that are read and written. Files of another user are rejected; only the personal file in a HOME kept by `sudo` is
+//! skipped with a note.
 
 #![allow(
     clippy::disallowed_methods,
@@ -48,29 +48,29 @@ pub use schema::{config_schema, report_schema, runbook_schema};
 pub use server::{Resolved, Server, fill};
 pub use valid::{Config, Known, Policy, duration, known_code, length, validate};
 
-/// Larger than any configuration a person writes, in bytes.
-const LARGEST: u64 = 1 << 20;
+/// Limit of a configuration file, in bytes.
+const MAX_CONFIG_BYTES: u64 = 1 << 20;
 
-/// How long the file system of a HOME that is another user's may take to tell whether a file exists.
+/// Time limit of checking whether a file exists in the HOME of another user.
 const HOME_TIMEOUT: Duration = Duration::from_millis(500);
 
-/// Which files may be read.
+/// Use of a file, which determines the ownership checks.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Use {
-    /// Those that decide: this user's and root's.
+    /// Its values apply: it must belong to this user or root.
     Applied,
-    /// Any: it is only checked.
+    /// It is only validated: any owner.
     Checked,
 }
 
-/// A configuration with the text it was read from.
+/// A configuration with its source text.
 #[derive(Debug, Clone)]
 pub struct Loaded {
-    /// What it means.
+    /// Validated values.
     pub config: Config,
-    /// What the file says.
+    /// Content of the file.
     pub raw: Raw,
-    /// The file, empty when there is none.
+    /// Text of the file; empty without a file.
     pub text: String,
 }
 
@@ -78,7 +78,7 @@ impl Loaded {
     /// The configuration of a host without a file.
     #[must_use]
     pub fn defaults() -> Self {
-        // the defaults are valid: a test holds that
+        // the defaults are valid, as a test verifies
         Self::without_file(&[]).unwrap_or_else(|_| unreachable!("the empty configuration is valid"))
     }
 
@@ -88,9 +88,9 @@ impl Loaded {
     }
 }
 
-/// Reads the configuration that applies: `named` is `--config`.
+/// Loads the configuration: `named` is `--config`.
 pub fn load(named: Option<&Path>, around: &Surroundings, known: &Known) -> Result<Loaded, ConfigError> {
-    // a file somebody named must be there
+    // an explicitly named file must exist
     if let Some(path) = named.or(around.opsctl_config.as_deref()) {
         return read(path, known);
     }
@@ -102,9 +102,9 @@ pub fn load(named: Option<&Path>, around: &Surroundings, known: &Known) -> Resul
     let mut note = None;
     if let Some(path) = around.user_config() {
         match read(&path, known) {
-            // `sudo -u` keeps another user's HOME: a folder that is not ours holds no configuration of ours
+            // `sudo -u` keeps the HOME of another user: its configuration does not apply to this user
             Err(ConfigError::Read { source, .. }) if absent(source.kind()) || source.kind() == ErrorKind::PermissionDenied => {}
-            // `sudo` with a HOME that it kept
+            // `sudo` with the HOME of another user
             Err(ConfigError::Untrusted { refusal, .. }) => note = foreign_home(&path, &refusal),
             result => return result,
         }
@@ -114,20 +114,20 @@ pub fn load(named: Option<&Path>, around: &Surroundings, known: &Known) -> Resul
     Ok(loaded)
 }
 
-/// The note about a personal configuration that is another user's; none when there is no such file.
+/// The note about a personal configuration of another user, if it exists.
 fn foreign_home(path: &Path, refused: &TrustError) -> Option<String> {
     let file = path.to_owned();
     let exists = trusted::within(HOME_TIMEOUT, move || file.symlink_metadata().is_ok()).unwrap_or(true);
     exists.then(|| format!("the configuration {} is not used: {refused}", path.display()))
 }
 
-/// The reason why root would not use a file that is only checked; none when it would.
+/// The reason why root would not use a file that is only validated, if any.
 #[must_use]
 pub fn distrust(path: &Path) -> Option<String> {
     trusted::open(path).err().filter(|e| matches!(e, TrustError::Refused { .. })).map(|e| e.to_string())
 }
 
-/// Reads one file that is only checked, whoever owns it, and the runbooks beside it.
+/// Reads one file for validation only, with any owner, and the runbooks beside it.
 pub fn check(path: &Path, known: &Known) -> Result<Loaded, ConfigError> {
     read_for(path, known, Use::Checked)
 }
@@ -141,7 +141,7 @@ fn read_for(path: &Path, known: &Known, used: Use) -> Result<Loaded, ConfigError
     let text = text_of(path, used)?;
     let site = site::load_for(&site::folder(path), known, used);
     let read = read_text(path, text, known, site.as_ref().map_or(&[], Vec::as_slice));
-    // what the file says about runbooks that could not be read is not held against it
+    // errors of the file that refer to unreadable runbooks are not reported
     site.and(read)
 }
 
@@ -149,9 +149,9 @@ fn read_for(path: &Path, known: &Known, used: Use) -> Result<Loaded, ConfigError
 fn text_of(path: &Path, used: Use) -> Result<String, ConfigError> {
     let read = if used == Use::Applied { trusted::read } else { trusted::read_untrusted };
     let not_text = |why: String| ConfigError::Unusable { path: path.to_owned(), why };
-    let bytes = read(path, LARGEST).map_err(|e| match e {
+    let bytes = read(path, MAX_CONFIG_BYTES).map_err(|e| match e {
         TrustError::Io { source, .. } if source.kind() == ErrorKind::FileTooLarge => {
-            not_text("larger than 1 MiB, which no configuration is".to_owned())
+            not_text("larger than 1 MiB".to_owned())
         }
         e => unreadable(path, e),
     })?;
@@ -176,7 +176,7 @@ pub(crate) fn read_text(path: &Path, text: String, known: &Known, site: &[&'stat
     match checked {
         Ok((raw, mut config)) => {
             config.file = Some(path.to_owned());
-            // what the configuration says of owners comes first
+            // owners of the configuration take precedence
             config.owners.extend(site.iter().filter_map(|own| Some((own.id.to_owned(), own.owner.clone()?))));
             config.site = site.to_vec();
             Ok(Loaded { config, raw, text })

@@ -1,6 +1,6 @@
 //! "Did you mean" and globs.
 
-/// The candidate most like `word`, if one is like it at all: at most a third of its letters differ.
+/// The candidate most similar to `word`, if at most a third of its letters differ.
 #[must_use]
 pub fn nearest<'a>(word: &str, candidates: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
     let allowed = (word.chars().count() / 3).max(2);
@@ -18,12 +18,12 @@ pub fn did_you_mean<'a>(word: &str, candidates: impl IntoIterator<Item = &'a str
     nearest(word, candidates).map(|c| format!("; did you mean `{c}`?")).unwrap_or_default()
 }
 
-/// Whether `text` has the form of `pattern`: `*` stands for any text, `?` for one character.
+/// Whether `text` matches `pattern`: `*` matches any text, `?` one character.
 #[must_use]
 pub fn glob(pattern: &str, text: &str) -> bool {
     let (pattern, text): (Vec<char>, Vec<char>) = (pattern.chars().collect(), text.chars().collect());
     let (mut p, mut t) = (0, 0);
-    // where to go on when a `*` has to swallow one character more
+    // backtracking position: the last `*` has to match one more character
     let mut retry = None;
     while t < text.len() {
         match pattern.get(p) {
@@ -55,7 +55,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_slip_is_recognised_and_another_word_is_not() {
+    fn typo_is_recognised_and_another_word_is_not() {
         let keys = ["space_warn_percent", "space_crit_percent", "skip"];
         assert_eq!(nearest("spce_warn_percent", keys), Some("space_warn_percent"));
         assert_eq!(nearest("Space_Crit_Percent", keys), Some("space_crit_percent"));
@@ -77,7 +77,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn a_text_matches_itself_with_any_part_starred(head in "[^*?]{0,8}", middle in ".{0,8}", tail in "[^*?]{0,8}") {
+        fn text_matches_itself_with_any_part_starred(head in "[^*?]{0,8}", middle in ".{0,8}", tail in "[^*?]{0,8}") {
             let pattern = format!("{head}*{tail}");
             let text = format!("{head}{middle}{tail}");
             prop_assert!(glob(&pattern, &text));

@@ -1,4 +1,4 @@
-//! Text to what a file says, with every unknown key reported and every message naming its key.
+//! Parser of TOML files that reports all unknown keys and names the key in every message.
 
 use std::ops::Range;
 
@@ -12,12 +12,12 @@ use super::problem::Problem;
 use super::raw::Raw;
 use super::schema::{Node, config_schema};
 
-/// Reads the text of a configuration file.
+/// Parses the text of a configuration file.
 pub fn parse(text: &str) -> Result<Raw, Vec<Problem>> {
     parse_as(text, &config_schema())
 }
 
-/// Reads the text of a file of which this is the schema.
+/// Parses the text of a file with this schema.
 pub(super) fn parse_as<T: DeserializeOwned>(text: &str, schema: &Value) -> Result<T, Vec<Problem>> {
     let (table, errors) = DeTable::parse_recoverable(text);
     if !errors.is_empty() {
@@ -35,12 +35,12 @@ pub(super) fn parse_as<T: DeserializeOwned>(text: &str, schema: &Value) -> Resul
     T::deserialize(toml::de::Deserializer::from(table.clone())).map_err(|e| {
         let span = e.span().unwrap_or(0..0);
         let key = path_at(table.get_ref(), span.start).unwrap_or_default();
-        let message = plain(e.message());
+        let message = toml_terms(e.message());
         vec![Problem::new(span, if key.is_empty() { message } else { format!("`{}`{}: {message}", last(&key), inside(&key)) })]
     })
 }
 
-/// Where the keys of a TOML file were set: path and byte range of each value.
+/// Positions of the values of a TOML file: path and byte range.
 pub(super) fn places(text: &str) -> Vec<(Vec<String>, Range<usize>)> {
     fn walk(table: &DeTable<'_>, path: &mut Vec<String>, out: &mut Vec<(Vec<String>, Range<usize>)>) {
         for (key, value) in table {
@@ -60,7 +60,7 @@ pub(super) fn places(text: &str) -> Vec<(Vec<String>, Range<usize>)> {
 }
 
 fn syntax(error: &toml::de::Error, text: &str, table: &Spanned<DeTable<'_>>) -> String {
-    let message = plain(error.message());
+    let message = toml_terms(error.message());
     match (error.message(), error.span()) {
         ("duplicate key", Some(span)) => {
             let key = text.get(span.clone()).unwrap_or_default();
@@ -77,7 +77,7 @@ fn syntax(error: &toml::de::Error, text: &str, table: &Spanned<DeTable<'_>>) -> 
     }
 }
 
-/// Spans of all keys, also of a text with errors.
+/// Spans of all keys, also for a text with errors.
 fn spans(table: &DeTable<'_>) -> Vec<Range<usize>> {
     let mut out = Vec::new();
     for (key, value) in table {
@@ -140,7 +140,7 @@ fn nested(
     path.pop();
 }
 
-/// The table in which a key of this name would be known.
+/// The table that has a key of this name.
 fn home_of(name: &str, node: Node<'_>, path: &mut Vec<String>) -> Option<String> {
     for (key, inner) in node.keys()? {
         if !path.is_empty() && key == name {
@@ -156,7 +156,7 @@ fn home_of(name: &str, node: Node<'_>, path: &mut Vec<String>) -> Option<String>
     None
 }
 
-/// The key whose value lies at `offset`.
+/// The key of the value at `offset`.
 fn path_at(table: &DeTable<'_>, offset: usize) -> Option<Vec<String>> {
     for (key, value) in table {
         let name = key.get_ref().to_string();
@@ -191,8 +191,8 @@ fn here(table: &[String]) -> String {
     if table.is_empty() { String::new() } else { format!(" in [{}]", table.join(".")) }
 }
 
-/// serde's messages in the words of the file: nobody writes an `f64` into it.
-fn plain(message: &str) -> String {
+/// Replaces Rust types in messages of serde with TOML terms.
+fn toml_terms(message: &str) -> String {
     let Some((found, expected)) = message.rsplit_once(", expected ") else { return message.to_owned() };
     let expected = match expected {
         "f64" | "f32" => "a number",

@@ -1,4 +1,4 @@
-//! The configuration as text: a commented file to begin with, and what is in force.
+//! The configuration as text: a commented template, and the effective values.
 
 use std::fmt::Write as _;
 
@@ -10,16 +10,16 @@ use super::problem::position;
 use super::raw::Raw;
 use super::schema::{Node, config_schema};
 
-/// Where comments are wrapped, in characters.
+/// Width of comments, in characters.
 const WIDTH: usize = 100;
 
-/// A file in which every key stands with its documentation and its default, commented out.
+/// A file with the documentation and the default of every key, commented out.
 #[must_use]
 pub fn commented_defaults() -> String {
     let mut out = String::from(
-        "# opsctl configuration. Everything is optional: a line that is commented out is the default,\n\
-         # or an example where there is no default. `opsctl config check` says whether a change is right.\n\
-         # A team's own checks are files of the folder runbooks.d beside this one.\n",
+        "# opsctl configuration. All keys are optional: a commented line is the default,\n\
+         # or an example if there is no default. `opsctl config check` validates changes.\n\
+         # Custom checks are files in the directory runbooks.d beside this file.\n",
     );
     let schema = config_schema();
     section(Node::root(&schema), &Table::try_from(Raw::default()).unwrap_or_default(), &[], &mut out);
@@ -47,7 +47,7 @@ fn section(node: Node<'_>, defaults: &Table, path: &[&str], out: &mut String) {
             }
         } else if is_table(*key) {
             let own = key.keys().unwrap_or_default();
-            // a table of tables only needs no header of its own, a runbook without settings no mention
+            // a table that contains only tables needs no header, a runbook without settings no section
             if own.iter().any(|(_, k)| !is_table(*k)) {
                 out.push('\n');
                 comment(key.doc(), out);
@@ -59,7 +59,7 @@ fn section(node: Node<'_>, defaults: &Table, path: &[&str], out: &mut String) {
     }
 }
 
-/// What is in force, each value with the line that set it.
+/// The effective values, each with the line that set it.
 #[must_use]
 pub fn effective(raw: &Raw, text: &str) -> String {
     let places = places(text);
@@ -105,12 +105,12 @@ fn values(table: &Table, path: &[&str], origin: &dyn Fn(&[&str]) -> String, out:
     }
 }
 
-/// A password stays where it is; what only stands for one may be seen.
+/// Masks passwords; variables are shown.
 fn without_secret(name: &str, value: &Value) -> String {
     let shown = value.to_string();
     match value.as_str() {
         Some(text) if name == "password" && !text.starts_with("${") => format!("\"{REDACTED}\""),
-        // whoever knows the address of a webhook can post there
+        // the URL of a webhook is sufficient to post there
         Some(text) if matches!(name, "to" | "heartbeat") && text.starts_with("http") && !text.contains("${") => {
             let host = url::Url::parse(text).ok().and_then(|u| u.host_str().map(str::to_owned)).unwrap_or_default();
             format!("\"https://{host}/{REDACTED}\"")
@@ -124,7 +124,7 @@ fn is_table(node: Node<'_>) -> bool {
     node.keys().is_some()
 }
 
-/// What each `[[table]]` of a list of tables holds.
+/// The schema of the elements of a list of tables.
 fn rows(node: Node<'_>) -> Option<Node<'_>> {
     node.items().filter(|item| is_table(*item))
 }
@@ -137,7 +137,7 @@ fn dotted(path: &[&str]) -> String {
     path.iter().map(|p| bare(p)).collect::<Vec<_>>().join(".")
 }
 
-/// A key, quoted where TOML wants it.
+/// A key, quoted if TOML requires it.
 fn bare(key: &str) -> String {
     if !key.is_empty() && key.chars().all(|c| c.is_ascii_alphanumeric() || c == '_' || c == '-') {
         key.to_owned()
@@ -169,12 +169,12 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_file_to_begin_with_means_the_defaults_and_stays_so_when_uncommented() {
+    fn template_equals_the_defaults_also_when_uncommented() {
         let text = commented_defaults();
         assert_eq!(parse(&text).unwrap_or_else(|p| panic!("{p:?}\n{text}")), Raw::default());
         let uncommented: String = text
             .lines()
-            // the row of an example table has its comment behind it
+            // rows of example tables have a trailing comment
             .filter(|l| !l.ends_with("# example") && !l.starts_with("# [[") && !l.contains("   # "))
             .map(|l| l.strip_prefix("# ").filter(|l| l.split_once(" = ").is_some_and(|(k, _)| !k.contains(' '))).unwrap_or(l))
             .fold(String::new(), |all, l| all + l + "\n");
@@ -185,7 +185,7 @@ mod tests {
     }
 
     #[test]
-    fn every_key_of_the_file_to_begin_with_is_documented() {
+    fn every_key_of_the_template_is_documented() {
         let text = commented_defaults();
         let lines: Vec<&str> = text.lines().collect();
         let mut keys = 0;
@@ -200,7 +200,7 @@ mod tests {
     }
 
     #[test]
-    fn effective_values_say_where_they_come_from() {
+    fn effective_values_with_their_lines() {
         let text = "[policy]\nmax_fixes_per_hour = 5\n\n[[owner]]\nmatch = \"web*\"\nowner = \"a\"\n";
         let shown = effective(&parse(text).unwrap(), text);
         insta::assert_snapshot!(shown.split("[runbooks").next().unwrap().trim_end(), @r#"
@@ -246,7 +246,7 @@ mod tests {
     }
 
     #[test]
-    fn passwords_are_not_shown_and_what_stands_for_them_is() {
+    fn passwords_are_masked_and_variables_are_shown() {
         let text = "[[server]]\nname = \"a\"\npassword = \"canary-1\"\n[[server]]\nname = \"b\"\nurl = \"redis://:canary-2@h\"\n\
                     [[server]]\nname = \"c\"\npassword = \"${PW}\"\n";
         let shown = effective(&parse(text).unwrap(), text);

@@ -1,4 +1,4 @@
-//! What is wrong with a configuration file, shown where it is.
+//! Errors of a configuration file, displayed with their position.
 
 use std::fmt;
 use std::ops::Range;
@@ -9,12 +9,12 @@ use opsctl_core::probe::trusted::TrustError;
 use opsctl_core::probe::{REDACTED, Redactor};
 use unicode_width::UnicodeWidthStr;
 
-/// One thing that is wrong, and where.
+/// One error and its position.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Problem {
-    /// Bytes of the file it is about.
+    /// Byte range in the file.
     pub span: Range<usize>,
-    /// A phrase naming the key.
+    /// Message with the key.
     pub message: String,
 }
 
@@ -25,57 +25,57 @@ impl Problem {
     }
 }
 
-/// A configuration that cannot be used. Exit code 78 (`EX_CONFIG` of sysexits.h).
+/// An invalid or unreadable configuration. Exit code 78 (`EX_CONFIG` of sysexits.h).
 #[derive(Debug, thiserror::Error)]
 pub enum ConfigError {
     /// The file cannot be read.
     #[error("reading the configuration from {path}: {source}")]
     Read {
-        /// Which file.
+        /// File.
         path: PathBuf,
-        /// Why not.
+        /// Cause.
         source: std::io::Error,
     },
     /// The file is not text, larger than any configuration, or not safe to follow.
     #[error("{path}: {why}")]
     Unusable {
-        /// Which file.
+        /// File.
         path: PathBuf,
-        /// Why not.
+        /// Cause.
         why: String,
     },
     /// Another user can change the file or a directory above it.
     #[error("{path} is not used: {refusal}")]
     Untrusted {
-        /// Which file.
+        /// File.
         path: PathBuf,
-        /// The component, its owner and mode, and the command that mends it.
+        /// The component, its owner and mode, and the command that corrects it.
         refusal: TrustError,
     },
     /// Several files cannot be used.
     #[error("{}", .0.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n"))]
     Several(Vec<ConfigError>),
-    /// The file says something that has no meaning.
+    /// The file has invalid keys or values.
     #[error("{}", Located { path, text, problems })]
     Invalid {
-        /// Which file.
+        /// File.
         path: PathBuf,
-        /// What it says.
+        /// Its text.
         text: String,
-        /// In the order of the file.
+        /// Errors in the order of the file.
         problems: Vec<Problem>,
     },
 }
 
-/// Problems with their line, caret and place.
+/// Problems displayed with line, position and caret.
 struct Located<'a> {
     path: &'a PathBuf,
     text: &'a str,
     problems: &'a [Problem],
 }
 
-/// Widest piece of a source line that is shown, in characters.
-const WIDEST: usize = 110;
+/// Limit of a displayed source line, in characters.
+const MAX_LINE_WIDTH: usize = 110;
 
 /// Line and column (both from 1, columns in characters) of a byte offset.
 #[must_use]
@@ -94,7 +94,7 @@ fn floor(text: &str, offset: usize) -> usize {
     offset
 }
 
-/// A line as it may be shown: without passwords, and without what follows the host where the address itself is the secret.
+/// A line without secrets: without passwords, and without the path of URLs that are secrets.
 fn without_secrets(line: &str) -> String {
     let line = Redactor::default().scrub(line);
     let key = line.split('=').next().unwrap_or_default().trim();
@@ -114,13 +114,13 @@ impl fmt::Display for Located<'_> {
             let (line, column) = position(self.text, problem.span.start);
             writeln!(f, "{}:{line}:{column}: {}", self.path.display(), printable(&problem.message))?;
             let source = self.text.lines().nth(line - 1).unwrap_or_default();
-            // a very long line is shown around the place
-            let first = if column > WIDEST { column - WIDEST / 2 } else { 0 };
-            let shown: String = without_secrets(source).chars().skip(first).take(WIDEST).collect();
+            // a very long line is cut around the position
+            let first = if column > MAX_LINE_WIDTH { column - MAX_LINE_WIDTH / 2 } else { 0 };
+            let shown: String = without_secrets(source).chars().skip(first).take(MAX_LINE_WIDTH).collect();
             let before: String = source.chars().skip(first).take(column - 1 - first).collect();
             let end = floor(self.text, problem.span.end).max(floor(self.text, problem.span.start));
             let marked = self.text[floor(self.text, problem.span.start)..end].lines().next().unwrap_or_default();
-            let marked: String = marked.chars().take(WIDEST.saturating_sub(before.chars().count())).collect();
+            let marked: String = marked.chars().take(MAX_LINE_WIDTH.saturating_sub(before.chars().count())).collect();
             let (shown, before, marked) = (printable(&shown), printable(&before), printable(&marked));
             let margin = line.to_string().len();
             writeln!(f, "{:margin$} |", "")?;
@@ -143,23 +143,23 @@ mod tests {
     }
 
     #[test]
-    fn the_caret_stands_under_the_place_also_after_wide_characters() {
+    fn caret_is_aligned_after_wide_characters() {
         assert_eq!(shown("a = 1\n", 4..5), "c.toml:1:5: here\n  |\n1 | a = 1\n  |     ^");
         assert_eq!(shown("x\nß = \"日本\" #\n", 7..15), "c.toml:2:5: here\n  |\n2 | ß = \"日本\" #\n  |     ^^^^^^");
         assert_eq!(shown("a", 1..1), "c.toml:1:2: here\n  |\n1 | a\n  |  ^");
     }
 
     #[test]
-    fn a_long_line_is_cut_around_the_place() {
+    fn long_line_is_cut_around_the_position() {
         let text = format!("{}bad{}", "x".repeat(5000), "y".repeat(5000));
         let shown = shown(&text, 5000..5003);
-        assert!(shown.lines().all(|l| l.len() <= WIDEST + 4), "{shown}");
+        assert!(shown.lines().all(|l| l.len() <= MAX_LINE_WIDTH + 4), "{shown}");
         assert!(shown.contains("bad") && shown.ends_with("^^^"), "{shown}");
     }
 
     proptest! {
         #[test]
-        fn any_place_in_any_text_is_shown(text in "\\PC{0,40}(\n\\PC{0,40}){0,3}", a in 0usize..200, b in 0usize..200) {
+        fn any_position_in_any_text_is_displayed(text in "\\PC{0,40}(\n\\PC{0,40}){0,3}", a in 0usize..200, b in 0usize..200) {
             prop_assert!(shown(&text, a..b).contains("here"));
         }
     }

@@ -1,4 +1,4 @@
-//! The configuration as the file says it. Every key is optional; a missing one has the default given here.
+//! The content of the configuration file. All keys are optional; the defaults are given here.
 
 use std::collections::BTreeMap;
 
@@ -12,35 +12,35 @@ use toml::Spanned;
 #[serde(default, deny_unknown_fields)]
 #[schemars(title = "opsctl configuration")]
 pub struct Raw {
-    /// Which runbooks answer an alert that no runbook lists, for `opsctl respond` and `opsctl listen`.
+    /// Runbooks for alerts that no runbook lists, for `opsctl respond` and `opsctl listen`.
     pub alert: Vec<Alert>,
-    /// How the journal of changes is protected.
+    /// Protection of the journal of changes.
     pub audit: Audit,
-    /// Where `opsctl report` and the answers to alerts go, beside standard output.
+    /// Destinations of `opsctl report` and of responses to alerts, in addition to standard output.
     pub delivery: Vec<Delivery>,
-    /// Addresses that are asked, and what they should answer.
+    /// Addresses to check, and the expected responses.
     pub endpoint: Vec<Endpoint>,
-    /// Which container engine to talk to.
+    /// The container engine.
     pub engine: Engine,
-    /// What this host is to the monitoring system: its labels, and whether it is watched at all.
+    /// This host in the monitoring system: its labels, and whether it is scraped.
     pub host: Host,
-    /// How `opsctl listen` is reached and who may call it.
+    /// Addresses and authentication of `opsctl listen`.
     pub listen: Listen,
-    /// Who owns what: the first match gives the owner shown with a finding.
+    /// Owners of subjects: the first match is the owner shown with a finding.
     pub owner: Vec<Owner>,
-    /// Where opsctl keeps its own files.
+    /// Directories of opsctl.
     pub paths: Paths,
-    /// What `opsctl fix` may do without a person.
+    /// Fixes that opsctl may apply without confirmation, and their rate limits.
     pub policy: Policy,
-    /// What `opsctl report` leaves beside what it delivers.
+    /// Reminders, heartbeat and files of `opsctl report`.
     pub report: Report,
-    /// How a run behaves.
+    /// Settings of a run.
     pub run: Run,
     /// Limits and expectations, one table per runbook.
     pub runbooks: Settings,
-    /// Databases, caches and brokers that cannot be found, or not be logged in to, without help.
+    /// Databases, caches and brokers that cannot be discovered, or need credentials.
     pub server: Vec<Server>,
-    /// What is known and does not count for a while, and planned maintenance; `opsctl waive` is for what comes up at night.
+    /// Silenced findings and planned maintenance; for temporary ones see `opsctl waive`.
     pub waiver: Vec<Waiver>,
 }
 
@@ -48,13 +48,13 @@ pub struct Raw {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Alert {
-    /// Name of the alert (the label `alertname`); `*` stands for any text.
+    /// Name of the alert (the label `alertname`); `*` matches any text.
     #[schemars(example = "ShopCheckout*")]
     pub name: String,
-    /// Runbooks that answer it.
+    /// Runbooks to run for it.
     #[schemars(with = "Vec<String>", example = ["nginx", "postgres"])]
     pub runbooks: Vec<Spanned<String>>,
-    /// The label that says what it is about, if it is an unusual one.
+    /// The label with the subject, if it is not one of the usual ones.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(example = &"pod")]
     pub subject_label: Option<String>,
@@ -65,7 +65,7 @@ pub struct Alert {
 #[serde(default, deny_unknown_fields)]
 pub struct Audit {
     /// An Ed25519 key (PKCS#8) that every entry of the journal and every reported head is signed with; `opsctl audit key FILE` creates one.
-    /// The file must belong to root with mode 0600, in directories that root alone may write. Without it: no signatures.
+    /// The file must belong to root with mode 0600, in directories that only root can write. Default: no signatures.
     #[schemars(with = "Option<String>", example = "/etc/opsctl/journal.key")]
     pub signing_key: Option<Spanned<String>>,
 }
@@ -74,39 +74,39 @@ pub struct Audit {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Delivery {
-    /// `smtp://host:port`, `smtps://host`, the `https://` address of a webhook, or `file:/path`. `${NAME}` stands for a variable
-    /// of the environment.
+    /// `smtp://host:port`, `smtps://host`, the `https://` URL of a webhook, or `file:/path`. `${NAME}` is replaced with an environment
+    /// variable.
     #[schemars(with = "String", example = &"smtp://mail.example.org:25")]
     pub to: Spanned<String>,
-    /// When: `change` (something is new or over), `always` (every report), `day`, `week`, `month` (`opsctl report --digest`),
-    /// `alert` (answers of `opsctl listen`).
+    /// Occasions: `change` (a new or resolved finding), `always` (every report), `day`, `week`, `month` (`opsctl report --digest`),
+    /// `alert` (responses of `opsctl listen`).
     #[serde(default = "on_change")]
     #[schemars(with = "Vec<String>", example = ["change", "alert"])]
     pub when: Vec<Spanned<String>>,
-    /// Only what belongs to this owner.
+    /// Only findings of this owner.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(example = "team-x")]
     pub owner: Option<String>,
-    /// Shape of a webhook: slack, discord, teams, mattermost, or json for the report itself. Without it: by the address.
+    /// Format of a webhook: slack, discord, teams, mattermost, or json for the report itself. Default: derived from the URL.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(with = "Option<String>", example = &"slack")]
     pub shape: Option<Spanned<String>>,
-    /// Format of a file. Without it: by its ending.
+    /// Format of a file. Default: derived from its extension.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(with = "Option<String>", example = &"html")]
     pub format: Option<Spanned<String>>,
-    /// Who mail is sent to.
+    /// Recipients of mail.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(with = "Vec<String>", example = ["ops@example.org"])]
     pub mail: Vec<Spanned<String>>,
-    /// Who mail comes from. Without it: opsctl at this host.
+    /// Sender of mail. Default: opsctl at this host.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(with = "Option<String>", example = "opsctl@web-1.example.org")]
     pub from: Option<Spanned<String>>,
-    /// User of the mail server.
+    /// User name for the mail server.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub user: Option<String>,
-    /// A file that holds its password and nothing else.
+    /// A file that contains only its password.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(example = "/etc/opsctl/mail-password")]
     pub password_file: Option<String>,
@@ -120,30 +120,30 @@ fn on_change() -> Vec<Spanned<String>> {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Endpoint {
-    /// What is asked: `http://`, `https://`, `tcp://host:port`; of `smtp://` and `postgres://` only the certificate is looked at.
+    /// URL: `http://`, `https://`, `tcp://host:port`; for `smtp://` and `postgres://` only the certificate is checked.
     #[schemars(with = "String", example = &"https://shop.example.org/health/")]
     pub url: Spanned<String>,
-    /// Statuses that are right. Without it: 200 to 399.
+    /// Accepted statuses. Default: 200 to 399.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(with = "Vec<u16>", example = [200])]
     pub expect_status: Vec<Spanned<u16>>,
-    /// A text that stands in the body: a page that says "not found" with status 200 is told so.
+    /// A text that the body must contain: detects an error page with status 200.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(example = &"Welcome")]
     pub expect_body: Option<String>,
-    /// Values in a JSON body, by JSON pointer.
+    /// Required values in a JSON body, by JSON pointer.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     #[schemars(example = json_example())]
     pub expect_json: BTreeMap<String, String>,
-    /// How long an answer may take, in milliseconds; longer is a warning.
+    /// Limit of the response time, in milliseconds; a slower response is a warning.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(example = 1000)]
     pub latency_ms: Option<u64>,
-    /// From where it is asked: `host`, or a container by its name. Without it: this host.
+    /// Source of the request: `host`, or a container by its name. Default: this host.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(example = "nginx-proxy")]
     pub from: Option<String>,
-    /// What a right answer proves, in your words: endpoints that prove the same are compared with each other.
+    /// The fact proven by a correct response, as free text: endpoints that prove the same are compared with each other.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(example = "deep health")]
     pub proves: Option<String>,
@@ -157,7 +157,7 @@ fn json_example() -> BTreeMap<String, String> {
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct Engine {
-    /// Where the engine listens, as `DOCKER_HOST` has it. Without it: `$DOCKER_HOST`, then the usual sockets.
+    /// Endpoint of the engine, in the format of `DOCKER_HOST`. Default: `$DOCKER_HOST`, then the usual sockets.
     #[schemars(with = "Option<String>", example = "unix:///var/run/docker.sock")]
     pub endpoint: Option<Spanned<String>>,
 }
@@ -166,20 +166,20 @@ pub struct Engine {
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct Host {
-    /// Whether a Prometheus is to scrape this host. Without it: yes, as soon as there are labels. `false` takes it out: it is retired.
+    /// Whether Prometheus should scrape this host. Default: yes, if there are labels. `false` removes a retired host.
     #[schemars(example = true)]
     pub monitored: Option<bool>,
-    /// The labels it is to have there, by name; alerts and dashboards go by them.
+    /// The labels of this host in Prometheus, by name; alerts and dashboards use them.
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     #[schemars(example = labels_example())]
     pub labels: BTreeMap<String, String>,
-    /// The address it is scraped at. Without it: the address this host reaches others from, and the port of its `node_exporter` or Alloy.
+    /// The scrape address. Default: the source address of this host's default route, and the port of its `node_exporter` or Alloy.
     #[schemars(with = "Option<String>", example = "192.168.0.101:9100")]
     pub address: Option<Spanned<String>>,
-    /// The path of its metrics. Without it: `/metrics`, and what Alloy's own exporter has for Alloy.
+    /// The path of its metrics. Default: `/metrics`, or the path of the built-in exporter of Alloy.
     #[schemars(example = "/metrics")]
     pub metrics_path: Option<String>,
-    /// The file with its entry. Without it: a file of its own where a Prometheus of this host looks for targets.
+    /// The file with its entry. Default: a separate file in the target directory of a Prometheus of this host.
     #[schemars(with = "Option<String>", example = "/etc/prometheus/targets/web-server-01.json")]
     pub targets_file: Option<Spanned<String>>,
 }
@@ -193,7 +193,7 @@ fn labels_example() -> BTreeMap<String, String> {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Owner {
-    /// Name of the subject; `*` stands for any text, `?` for one character.
+    /// Name of the subject; `*` matches any text, `?` one character.
     #[serde(rename = "match")]
     #[schemars(example = "web*")]
     pub pattern: String,
@@ -206,23 +206,23 @@ pub struct Owner {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Server {
-    /// As `opsctl targets` shows it, to log in to one that was found; any name with `url`.
+    /// The name in `opsctl targets`, for the credentials of a discovered server; any name with `url`.
     #[schemars(with = "String", example = &"shared_postgres")]
     pub name: Spanned<String>,
-    /// Where it is, if it cannot be found: `postgres://`, `redis://` (`rediss://` with TLS), `amqp://`, `pgbouncer://`, or
+    /// URL, if it cannot be discovered: `postgres://`, `redis://` (`rediss://` with TLS), `amqp://`, `pgbouncer://`, or
     /// `prometheus://`, `alertmanager://`, `loki://`, `alloy://`, `grafana://` (`…+https://` with TLS, the path is a route prefix), then
-    /// `user:password@host:port/database`. `${NAME}` stands for a variable of the environment.
+    /// `user:password@host:port/database`. `${NAME}` is replaced with an environment variable.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(with = "Option<String>", example = "postgres://monitor:${PG_PASSWORD}@10.0.0.5:5432/app")]
     pub url: Option<Spanned<String>>,
     /// User or role.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub user: Option<String>,
-    /// Password, best as `${NAME}`.
+    /// Password, preferably as `${NAME}`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(with = "Option<String>", example = "${PG_PASSWORD}")]
     pub password: Option<Spanned<String>>,
-    /// A file that holds the password and nothing else.
+    /// A file that contains only the password.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(example = "/etc/opsctl/pg-password")]
     pub password_file: Option<String>,
@@ -232,7 +232,7 @@ pub struct Server {
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct Paths {
-    /// Journal, history and saved files. Without it: `$OPSCTL_STATE_DIR`, then /var/lib/opsctl for root and ~/.local/state/opsctl for others.
+    /// Journal, history and saved files. Default: `$OPSCTL_STATE_DIR`, then /var/lib/opsctl for root and ~/.local/state/opsctl for other users.
     #[schemars(with = "Option<String>", example = "/var/lib/opsctl")]
     pub state_dir: Option<Spanned<String>>,
 }
@@ -241,21 +241,21 @@ pub struct Paths {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct Policy {
-    /// Fixes that may be applied without a person, by id: by `opsctl listen` when an alert asks for one, and, where they are of
-    /// risk R3, by `--yes --risk R3`.
+    /// Fixes that may be applied without confirmation, by id: by `opsctl listen` for an alert, and, if they have risk R3, by
+    /// `--yes --risk R3`.
     #[schemars(with = "Vec<String>", example = ["disk.prune-dangling-images"])]
     pub allow: Vec<Spanned<String>>,
-    /// How often one fix may be applied to one subject within an hour; then a person has to find out why it does not last.
+    /// Limit per hour of one fix for one subject; beyond it, the recurring fault needs manual investigation.
     pub max_fixes_per_hour: u32,
-    /// How often one fix may be applied on this host within an hour, whatever it is applied to.
+    /// Limit per hour of one fix on this host, for all subjects.
     pub max_fixes_per_hour_per_fix: u32,
-    /// How many fixes may be applied on this host within an hour.
+    /// Limit per hour of all fixes on this host.
     pub max_fixes_per_hour_per_host: u32,
 }
 
 impl Default for Policy {
     fn default() -> Self {
-        // catalogue §0, guard protocol: the band-aid breaker. Of one fix three subjects' worth, of all fixes twice that: more is a fault of the
+        // catalogue §0, guard protocol: the band-aid breaker. One fix: about three subjects; all fixes: twice that. More is a fault of the
         // host or of opsctl, not of the subjects (judgement)
         Self { allow: Vec::new(), max_fixes_per_hour: 3, max_fixes_per_hour_per_fix: 10, max_fixes_per_hour_per_host: 20 }
     }
@@ -265,10 +265,10 @@ impl Default for Policy {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct Run {
-    /// How long a whole run may take, for example `10s` or `1m 30s`.
+    /// Deadline of a run, for example `10s` or `1m 30s`.
     #[schemars(with = "String")]
     pub deadline: Spanned<String>,
-    /// How many days numbers of earlier runs are kept to tell growth by (the longest growth a check looks at is a week).
+    /// Retention of samples of earlier runs, in days, for growth rates (the longest period of a check is a week).
     pub history_days: u16,
     /// Runbooks or checks that are never run, by id.
     #[schemars(with = "Vec<String>", example = ["healthcheck"])]
@@ -285,25 +285,25 @@ impl Default for Run {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct Report {
-    /// An address that is asked after every report, so that somebody notices when none is made any more. `${NAME}` stands for a
-    /// variable of the environment.
+    /// A URL that is requested after every report, for monitoring of the reports themselves. `${NAME}` is replaced with an environment
+    /// variable.
     #[schemars(with = "Option<String>", example = "https://hc-ping.com/${HEARTBEAT}")]
     pub heartbeat: Option<Spanned<String>>,
-    /// What is open and known is told again after this long without news, for example `24h`.
+    /// Open findings are reported again after this time without changes, for example `24h`.
     #[schemars(with = "String")]
     pub remind_after: Spanned<String>,
     /// The mode of reports in files, of `--output FORMAT=FILE` and of `[[delivery]]`: `0600`, `0640` or `0644`. With `0640` the group is
     /// that of a directory with the setgid bit. Metrics (`textfile`, and `.prom` files in the format prometheus) always are `0644`.
     #[schemars(with = "String")]
     pub file_mode: Spanned<String>,
-    /// A file for the textfile collector of node_exporter, written at every report.
+    /// A file for the textfile collector of node_exporter, written with every report.
     #[schemars(with = "Option<String>", example = "/var/lib/prometheus/node-exporter/opsctl.prom")]
     pub textfile: Option<Spanned<String>>,
 }
 
 impl Default for Report {
     fn default() -> Self {
-        // a day: what is known and open must not be forgotten, and not be said every quarter of an hour (judgement)
+        // a day: open findings must not be forgotten, and not be repeated every quarter of an hour (judgement)
         let text = |value: &str| Spanned::new(0..0, value.to_owned());
         Self { heartbeat: None, remind_after: text("24h"), file_mode: text("0600"), textfile: None }
     }
@@ -313,45 +313,45 @@ impl Default for Report {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct Listen {
-    /// The TCP address, or `off` for none. Callers send a token or a signature, on loopback too.
+    /// The TCP address, or `off` for none. Clients send a token or a signature, also on loopback.
     #[schemars(with = "String")]
     pub address: Spanned<String>,
-    /// A unix socket. Its callers are known by their user (`SO_PEERCRED`) and need neither token nor signature.
+    /// A unix socket. Clients are authenticated by their user (`SO_PEERCRED`) and need neither token nor signature.
     #[schemars(with = "Option<String>", example = "/run/opsctl-listen.sock")]
     pub socket: Option<Spanned<String>>,
-    /// Users who may call over the unix socket besides root, by name or number.
+    /// Users that may connect to the unix socket besides root, by name or number.
     #[schemars(with = "Vec<String>", example = ["prometheus"])]
     pub socket_users: Vec<Spanned<String>>,
-    /// Groups whose members may call over the unix socket besides the group of the socket, by name or number.
+    /// Groups that may connect to the unix socket besides the group of the socket, by name or number.
     #[schemars(with = "Vec<String>", example = ["alerting"])]
     pub socket_groups: Vec<Spanned<String>>,
-    /// A file that holds the token callers send (`Authorization: Bearer`, or the password of basic authentication). Without it, and without
+    /// A file with the token that clients send (`Authorization: Bearer`, or the password of basic authentication). Default, without
     /// a secret: the file `listen-token` beside the configuration, which the package and `opsctl listen --init` create.
     #[schemars(example = "/etc/opsctl/listen-token")]
     pub token_file: Option<String>,
-    /// A file that holds the secret callers sign their request with: HMAC-SHA256 of `TIMESTAMP:BODY`, as Grafana does.
+    /// A file with the secret for request signatures: HMAC-SHA256 of `TIMESTAMP:BODY`, as in Grafana.
     #[schemars(example = "/etc/opsctl/listen-secret")]
     pub hmac_secret_file: Option<String>,
     /// The header of the signature, in hexadecimal digits.
     #[schemars(with = "String")]
     pub hmac_header: Spanned<String>,
-    /// The header of the timestamp that is signed too, in seconds since 1970. A request without it is refused: it could be sent again later.
+    /// The header of the signed timestamp, in seconds since 1970. A request without it is rejected: it could be replayed.
     #[schemars(with = "String")]
     pub hmac_timestamp_header: Spanned<String>,
-    /// How far the timestamp may be from the clock of this host, before and after. Within this time each signature is accepted once.
+    /// Maximum difference between the timestamp and the clock of this host. Within this time each signature is accepted once.
     #[schemars(with = "String")]
     pub hmac_window: Spanned<String>,
-    /// Names by which callers reach this host, besides its host name, `localhost` and the address: requests for another `Host` are refused.
+    /// Names of this host in requests, besides its host name, `localhost` and the address: requests for another `Host` are rejected.
     #[schemars(example = ["web-1.example.org"])]
     pub hosts: Vec<String>,
-    /// Web pages (`Origin`) whose scripts may call; requests of all others are refused.
+    /// Accepted values of `Origin` for scripts of web pages; all other origins are rejected.
     #[schemars(with = "Vec<String>", example = ["https://ops.example.org"])]
     pub origins: Vec<Spanned<String>>,
-    /// How many alerts may wait; more are refused with 503 until there is room, and their sender tries again.
+    /// Maximum number of queued alerts; further ones are rejected with 503, and their sender retries.
     pub queue: u32,
-    /// How often within a minute this host is checked for alerts; one check answers all alerts that wait.
+    /// Maximum number of runs per minute for alerts; one run handles all queued alerts.
     pub runs_per_minute: u32,
-    /// How long after its answer the same alert is not answered again, for example `5m`.
+    /// Time after a response during which the same alert is not handled again, for example `5m`.
     #[schemars(with = "String")]
     pub repeat_after: Spanned<String>,
 }
@@ -372,7 +372,7 @@ impl Default for Listen {
             hosts: Vec::new(),
             origins: Vec::new(),
             queue: 1000,
-            // a check takes a few seconds, and bursts of alerts are answered together (judgement)
+            // a run takes a few seconds, and bursts of alerts are handled together (judgement)
             runs_per_minute: 6,
             repeat_after: Spanned::new(0..0, "5m".to_owned()),
         }
@@ -383,21 +383,21 @@ impl Default for Listen {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Waiver {
-    /// Which findings: `CODE` or `CODE@SUBJECT`; `*` stands for any text.
+    /// Findings: `CODE` or `CODE@SUBJECT`; `*` matches any text.
     #[serde(rename = "match")]
     #[schemars(with = "String", example = &"disk.space@/var")]
     pub which: Spanned<String>,
-    /// Why.
+    /// Reason.
     #[schemars(example = "a larger disk is on order")]
     pub reason: String,
-    /// What kind it is.
+    /// Kind.
     #[serde(default)]
     pub tag: crate::waive::Tag,
-    /// When it begins: a moment, or a time of day (UTC) for what comes again.
+    /// Start: a timestamp, or a time of day (UTC) for a recurring waiver.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(example = "02:00")]
     pub from: Option<String>,
-    /// When it ends: a moment such as `2026-12-01T04:00:00Z`, or a time of day (UTC).
+    /// End: a timestamp such as `2026-12-01T04:00:00Z`, or a time of day (UTC).
     #[schemars(with = "String", example = &"04:00")]
     pub until: Spanned<String>,
     /// With times of day: only on these days.

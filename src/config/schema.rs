@@ -1,5 +1,5 @@
-//! The JSON Schema of the configuration, and a reader for it: known keys, documentation and examples come from the same
-//! types that serde reads, so that they cannot differ.
+//! The JSON Schema of the configuration, and a reader for it: keys, documentation and examples come from the types that serde
+//! deserializes, so that they cannot differ.
 
 use serde_json::Value;
 
@@ -11,7 +11,7 @@ pub fn config_schema() -> Value {
     schemars::schema_for!(Raw).to_value()
 }
 
-/// The JSON Schema of a team's own runbook.
+/// The JSON Schema of a site runbook.
 #[must_use]
 pub fn runbook_schema() -> Value {
     schemars::schema_for!(super::site::raw::File).to_value()
@@ -23,7 +23,7 @@ pub fn report_schema() -> Value {
     schemars::schema_for!(opsctl_core::model::Report).to_value()
 }
 
-/// A place in a schema.
+/// A node of a schema.
 #[derive(Clone, Copy)]
 pub(super) struct Node<'a> {
     root: &'a Value,
@@ -40,12 +40,12 @@ impl<'a> Node<'a> {
 
     fn new(root: &'a Value, outer: &'a Value) -> Self {
         let mut inner = outer;
-        // a schema refers to at most as many types as it has; 16 is far beyond ours and ends a circle
+        // limits the depth of references and ends cycles; the schemas here are far below it
         for _ in 0..16 {
             let next = if let Some(reference) = inner["$ref"].as_str() {
                 reference.strip_prefix('#').and_then(|pointer| root.pointer(pointer))
             } else if let Some(choices) = inner["anyOf"].as_array() {
-                // what schemars makes of Option<T>
+                // the schema of Option<T> by schemars
                 let mut some = choices.iter().filter(|c| c["type"] != "null");
                 some.next().filter(|_| some.next().is_none())
             } else {
@@ -59,10 +59,10 @@ impl<'a> Node<'a> {
         Self { root, outer, inner }
     }
 
-    /// The keys of a table; none for anything else, also for enums whose variants are tables.
+    /// The keys of a table; `None` for other types, also for enums with tables as variants.
     pub(super) fn keys(self) -> Option<Vec<(&'a str, Node<'a>)>> {
         let Some(properties) = self.inner["properties"].as_object() else {
-            // a table that knows no key yet
+            // a table without keys
             return (self.inner["type"] == "object" && self.closed()).then(Vec::new);
         };
         Some(properties.iter().map(|(name, node)| (name.as_str(), Node::new(self.root, node))).collect())
@@ -73,17 +73,17 @@ impl<'a> Node<'a> {
         self.inner["additionalProperties"] == Value::Bool(false)
     }
 
-    /// What each element of a list is.
+    /// The schema of list elements.
     pub(super) fn items(self) -> Option<Node<'a>> {
         self.inner.get("items").map(|items| Node::new(self.root, items))
     }
 
-    /// What each value of a map with free keys is.
+    /// The schema of the values of a map with free keys.
     pub(super) fn values(self) -> Option<Node<'a>> {
         self.inner.get("additionalProperties").filter(|v| v.is_object()).map(|values| Node::new(self.root, values))
     }
 
-    /// One paragraph for people.
+    /// Documentation, one paragraph.
     pub(super) fn doc(self) -> &'a str {
         self.outer["description"].as_str().or_else(|| self.inner["description"].as_str()).unwrap_or_default()
     }
@@ -111,13 +111,13 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_schema_is_read_through_references() {
+    fn schema_references_are_resolved() {
         let schema = config_schema();
         let root = Node::root(&schema);
         assert!(root.closed());
         let keys = root.keys().unwrap_or_default();
         let policy = keys.iter().find(|(name, _)| *name == "policy").map_or_else(|| panic!("{schema}"), |(_, n)| *n);
-        assert!(policy.closed() && policy.doc().contains("without a person"));
+        assert!(policy.closed() && policy.doc().contains("without confirmation"));
         assert!(policy.keys().unwrap_or_default().iter().any(|(name, _)| *name == "max_fixes_per_hour"));
         let owner = keys.iter().find(|(name, _)| *name == "owner").and_then(|(_, n)| n.items());
         assert_eq!(owner.and_then(Node::keys).map(|k| k.len()), Some(2));

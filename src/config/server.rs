@@ -1,4 +1,4 @@
-//! `[[server]]`: where a server is and how to log in to it. What stands for a secret is looked up when it is needed, and kept nowhere.
+//! `[[server]]`: address and credentials of a server. Secrets are read when they are needed, and not stored.
 
 use opsctl_core::model::Product;
 use opsctl_core::probe::servers::{Login, Secret, Trust, default_port, secret_file};
@@ -9,10 +9,10 @@ use super::names::did_you_mean;
 use super::problem::Problem;
 use super::raw;
 
-/// A server of the configuration, checked.
+/// A validated server of the configuration.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Server {
-    /// As `opsctl targets` shows it, or a name of its own.
+    /// The name in `opsctl targets`, or any name.
     pub name: String,
     url: Option<String>,
     user: Option<String>,
@@ -20,12 +20,12 @@ pub struct Server {
     password_file: Option<String>,
 }
 
-/// What a [`Server`] says, with its variables filled in.
+/// A [`Server`] with substituted variables.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Resolved {
-    /// What it speaks and where it is; none when it is to be found by its name.
+    /// Product, host and port; `None` if the server is discovered by its name.
     pub place: Option<(Product, String, u16)>,
-    /// How to log in.
+    /// Credentials.
     pub login: Login,
 }
 
@@ -49,14 +49,14 @@ const SCHEMES: &[(&str, Product, bool)] = &[
     ("grafana+https", Product::Grafana, true),
 ];
 
-/// Checks one entry.
+/// Validates one entry.
 pub(super) fn validate(raw: &raw::Server) -> Result<Server, Problem> {
     let name = raw.name.get_ref().clone();
     if name.is_empty() {
         return Err(Problem::new(raw.name.span(), "`name` in [[server]]: empty"));
     }
     if let Some(url) = &raw.url {
-        // a variable may stand for anything that is not syntax
+        // a variable may contain anything except syntax
         let shape = fill(url.get_ref(), &|_| Some("1".to_owned()))
             .map_err(|e| Problem::new(url.span(), format!("`url` in [[server]]: {e}")))?;
         place(&shape).map_err(|e| Problem::new(url.span(), format!("`url` in [[server]]: {e}")))?;
@@ -74,7 +74,7 @@ pub(super) fn validate(raw: &raw::Server) -> Result<Server, Problem> {
 }
 
 impl Server {
-    /// Fills in variables and reads the password file. The error says what is missing.
+    /// Substitutes variables and reads the password file. The error names the missing item.
     pub fn resolve(&self, io: &Io, redactor: &Redactor) -> Result<Resolved, String> {
         let fill = |text: &str| fill(text, &environment).map_err(|e| format!("[[server]] {}: {e}", self.name));
         let mut resolved = Resolved { place: None, login: Login { from: "the configuration".to_owned(), ..Login::default() } };
@@ -87,7 +87,7 @@ impl Server {
             login.tls = trust(&url, product, tls);
             login.user = Some(decoded(url.username())).filter(|u| !u.is_empty());
             login.password = url.password().map(|p| Secret::new(decoded(p), redactor));
-            // the database of a Redis URL is a number, and all of them are looked at
+            // the database of a Redis URL is a number, and all databases are inspected
             login.database =
                 Some(decoded(url.path().trim_start_matches('/'))).filter(|d| !d.is_empty() && product != Product::Redis);
         }
@@ -105,7 +105,7 @@ impl Server {
     }
 }
 
-/// What proves the server: a scheme with TLS verifies, PostgreSQL as its `sslmode` says; `sslrootcert` names the authorities.
+/// Verification of the server: TLS schemes verify the certificate, PostgreSQL according to `sslmode`; `sslrootcert` names the CAs.
 fn trust(url: &Url, product: Product, tls: bool) -> Option<Trust> {
     let value = |key: &str| url.query_pairs().find(|(k, _)| k == key).map(|(_, v)| v.into_owned());
     let authorities = value("sslrootcert").filter(|r| r != "system");
@@ -116,7 +116,7 @@ fn trust(url: &Url, product: Product, tls: bool) -> Option<Trust> {
 }
 
 fn place(url: &str) -> Result<(Url, Product, bool), String> {
-    // what the parser says about a URL could hold its password
+    // errors of the URL parser contain no part of the URL, which can include a password
     let parsed =
         Url::parse(url).map_err(|e| format!("not a URL such as `postgres://user:${{PASSWORD}}@host:5432/database`: {e}"))?;
     let Some((_, product, tls)) = SCHEMES.iter().find(|(scheme, ..)| *scheme == parsed.scheme()) else {
@@ -134,14 +134,14 @@ pub fn fill(text: &str, value: &dyn Fn(&str) -> Option<String>) -> Result<String
     while let Some((before, after)) = rest.split_once("${") {
         let Some((name, tail)) = after.split_once('}') else { return Err("`${` without `}`".to_owned()) };
         out.push_str(before);
-        out.push_str(&value(name).ok_or_else(|| format!("the environment has no {name}"))?);
+        out.push_str(&value(name).ok_or_else(|| format!("environment variable {name} is not set"))?);
         rest = tail;
     }
     out.push_str(rest);
     Ok(out)
 }
 
-/// [`fill`] for a URL: a password may hold what is syntax there.
+/// [`fill`] for a URL: percent-encodes the values, as a password may contain URL syntax.
 fn encoded(url: &str, value: &dyn Fn(&str) -> Option<String>) -> Result<String, String> {
     let encode =
         |text: String| -> String {
@@ -177,26 +177,26 @@ mod tests {
     use super::*;
 
     #[test]
-    fn variables_in_a_url_may_hold_anything() {
+    fn variables_in_a_url_may_contain_any_character() {
         let value = |name: &str| (name == "PW").then(|| "p@ss:w/rd%".to_owned());
         let (url, product, _) = place(&encoded("postgres://app:${PW}@db:5433/app?sslmode=require", &value).unwrap()).unwrap();
         assert_eq!(
             (product, decoded(url.password().unwrap()).as_str(), url.port()),
             (Product::Postgres, "p@ss:w/rd%", Some(5433))
         );
-        assert_eq!(encoded("redis://:${NO}@x", &value), Err("the environment has no NO".to_owned()));
+        assert_eq!(encoded("redis://:${NO}@x", &value), Err("environment variable NO is not set".to_owned()));
         assert_eq!(fill("${PW", &value), Err("`${` without `}`".to_owned()));
     }
 
     #[test]
-    fn an_unknown_scheme_is_told_the_nearest() {
+    fn unknown_scheme_suggests_the_nearest() {
         assert!(place("postgre://x").unwrap_err().contains("did you mean `postgres`"));
         assert!(place("not a url").unwrap_err().starts_with("not a URL"));
     }
 
     proptest::proptest! {
         #[test]
-        fn any_text_is_survived(text in ".*") {
+        fn arbitrary_text_does_not_panic(text in ".*") {
             let _ = (fill(&text, &|_| None), decoded(&text), place(&text).is_ok());
         }
     }

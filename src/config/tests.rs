@@ -23,7 +23,7 @@ fn config(text: &str) -> Config {
 }
 
 #[test]
-fn nothing_is_the_default() {
+fn empty_file_is_the_default() {
     let loaded = Loaded::defaults();
     assert_eq!(loaded.config.file, None);
     assert_eq!(loaded.config.policy, Policy { allow: vec![], max_fixes_per_hour: 3, max_per_fix: 10, max_per_host: 20 });
@@ -64,7 +64,7 @@ fn every_part_is_read() {
 }
 
 #[test]
-fn all_unknown_keys_are_reported_with_their_place_and_the_nearest_name() {
+fn all_unknown_keys_are_reported_with_position_and_nearest_name() {
     insta::assert_snapshot!(error("polcy = 1\n[policy]\nmax_fix_per_hour = 2\ndeadline = \"5s\"\n[[owner]]\nmach = \"x\"\n[runbooks.dsk]\n"), @r#"
     c.toml:1:1: unknown key `polcy`; did you mean `policy`?
       |
@@ -90,15 +90,15 @@ fn all_unknown_keys_are_reported_with_their_place_and_the_nearest_name() {
 }
 
 #[test]
-fn a_table_without_keys_has_no_keys() {
-    // runbooks without settings: whatever is set there is a mistake
+fn table_without_keys_rejects_any_key() {
+    // runbooks without settings: any key is an error
     let schema = serde_json::json!({"properties": {"x": {"type": "object", "additionalProperties": false}}});
     let keys = super::schema::Node::root(&schema).keys().unwrap();
     assert_eq!(keys[0].1.keys().map(|k| k.len()), Some(0));
 }
 
 #[test]
-fn a_wrong_type_names_the_key() {
+fn wrong_type_names_the_key() {
     insta::assert_snapshot!(error("[policy]\nmax_fixes_per_hour = \"many\"\n"), @r#"
     c.toml:2:22: `max_fixes_per_hour` in [policy]: string "many", expected a whole number that is not negative
       |
@@ -132,7 +132,7 @@ fn a_wrong_type_names_the_key() {
 }
 
 #[test]
-fn what_the_file_form_forbids_is_reported_where_it_is() {
+fn toml_errors_are_reported_with_position() {
     insta::assert_snapshot!(error("[run]\nskip = []\nskip = [\"disk\"]\n"), @r#"
     c.toml:3:1: `skip` is set twice; first in line 2
       |
@@ -155,7 +155,7 @@ fn what_the_file_form_forbids_is_reported_where_it_is() {
 }
 
 #[test]
-fn values_that_mean_nothing_are_refused_all_at_once() {
+fn all_invalid_values_are_reported_at_once() {
     insta::assert_snapshot!(error("[policy]\nallow = [\"disk.prune-dangling-image\", \"rm\"]\n[run]\ndeadline = \"soon\"\nskip = [\"dsk\"]\n[engine]\nendpoint = \"ssh://h\"\n[paths]\nstate_dir = \"here\"\n"), @r#"
     c.toml:2:10: `allow` in [policy]: no fix is called `disk.prune-dangling-image`; did you mean `disk.prune-dangling-images`?
       |
@@ -173,7 +173,7 @@ fn values_that_mean_nothing_are_refused_all_at_once() {
       |
     5 | skip = ["dsk"]
       |         ^^^^^
-    c.toml:7:12: `endpoint` in [engine]: ssh:// is not an endpoint opsctl speaks; use unix:///path or tcp://host:port
+    c.toml:7:12: `endpoint` in [engine]: ssh:// is not a supported endpoint; use unix:///path or tcp://host:port
       |
     7 | endpoint = "ssh://h"
       |            ^^^^^^^^^
@@ -188,7 +188,7 @@ fn values_that_mean_nothing_are_refused_all_at_once() {
 }
 
 #[test]
-fn a_file_that_was_named_must_be_there_and_be_text() {
+fn named_file_must_exist_and_be_text() {
     let dir = tempfile::tempdir().unwrap();
     let around = Surroundings { home: Some(dir.path().into()), ..Default::default() };
     let missing = dir.path().join("no.toml");
@@ -203,14 +203,14 @@ fn a_file_that_was_named_must_be_there_and_be_text() {
 }
 
 #[test]
-fn the_persons_own_file_is_found() {
+fn personal_file_is_found() {
     let dir = tempfile::tempdir().unwrap();
     let around = Surroundings { home: Some(dir.path().into()), ..Default::default() };
     let path = around.user_config().unwrap();
     std::fs::create_dir_all(path.parent().unwrap()).unwrap();
     std::fs::write(&path, "[policy]\nmax_fixes_per_hour = 9\n").unwrap();
     let loaded = load(None, &around, &known()).unwrap();
-    // an administrator's file, should the test machine have one, comes first
+    // a system configuration on the test machine takes precedence
     if !Path::new(SYSTEM_CONFIG).exists() {
         assert_eq!((loaded.config.policy.max_fixes_per_hour, loaded.config.file), (9, Some(path)));
     }
@@ -218,12 +218,12 @@ fn the_persons_own_file_is_found() {
 
 proptest! {
     #[test]
-    fn any_text_is_survived(text in "\\PC{0,80}(\n\\PC{0,80}){0,4}") {
+    fn arbitrary_text_does_not_panic(text in "\\PC{0,80}(\n\\PC{0,80}){0,4}") {
         let _ = read_text(Path::new("c.toml"), text, &known(), &[]).map_err(|e| e.to_string());
     }
 
     #[test]
-    fn any_toml_like_text_is_survived(text in "(\\[{1,2}(policy|owner|run|runbooks\\.disk|x)\\]{1,2}\n|(allow|skip|match|deadline|x|a\\.b) = (1|\"x\"|\\[\"a\", 1\\]|\\{ a = 1 \\}|true|nan)\n){0,6}") {
+    fn arbitrary_toml_does_not_panic(text in "(\\[{1,2}(policy|owner|run|runbooks\\.disk|x)\\]{1,2}\n|(allow|skip|match|deadline|x|a\\.b) = (1|\"x\"|\\[\"a\", 1\\]|\\{ a = 1 \\}|true|nan)\n){0,6}") {
         let _ = read_text(Path::new("c.toml"), text, &known(), &[]).map_err(|e| e.to_string());
     }
 }
@@ -240,7 +240,7 @@ fn lengths_of_days_and_weeks_are_read() {
 }
 
 #[test]
-fn what_is_told_to_whom_is_checked() {
+fn deliveries_alerts_and_waivers_are_validated() {
     let c = config(
         r#"
         [report]
@@ -267,12 +267,12 @@ fn what_is_told_to_whom_is_checked() {
     assert_eq!(c.deliveries[1].when, [When::Alert, When::Week]);
     assert!(matches!(&c.deliveries[2].place, Destination::File { format: crate::render::Format::Html, .. }));
     assert!(c.alerts[0].is_for("ShopCheckoutSlow") && c.remind_after.as_hours() == 48 && c.waivers.len() == 1);
-    for (text, says) in [
+    for (text, expected) in [
         ("[[delivery]]\nto = \"mail.example.org\"", "not an address such as"),
-        ("[[delivery]]\nto = \"smtp://mail.example.org\"", "says nobody to send it to"),
+        ("[[delivery]]\nto = \"smtp://mail.example.org\"", "has no recipients"),
         ("[[delivery]]\nto = \"smtp://a:b@mail.example.org\"\nmail = [\"a@b.org\"]", "password_file"),
         ("[[delivery]]\nto = \"smtp://mail.example.org\"\nmail = [\"nobody\"]", "not a mail address"),
-        ("[[delivery]]\nto = \"https://example.org/hook\"", "say it with `shape`"),
+        ("[[delivery]]\nto = \"https://example.org/hook\"", "set `shape`"),
         ("[[delivery]]\nto = \"https://example.org/hook\"\nshape = \"slak\"", "did you mean `slack`"),
         ("[[delivery]]\nto = \"file:report.txt\"", "not an absolute path"),
         ("[[delivery]]\nto = \"file:/x\"\nwhen = [\"chnage\"]", "did you mean `change`"),
@@ -284,7 +284,7 @@ fn what_is_told_to_whom_is_checked() {
         ("[report]\ntextfile = \"/tmp/x.txt\"", ".prom"),
         ("[report]\nremind_after = \"soon\"", "not a length of time"),
     ] {
-        let said = error(text);
-        assert!(said.contains(says), "{text}: {said}");
+        let message = error(text);
+        assert!(message.contains(expected), "{text}: {message}");
     }
 }

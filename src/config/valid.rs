@@ -1,4 +1,4 @@
-//! The configuration as opsctl uses it: every value checked, every default filled in.
+//! The validated configuration with all defaults.
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -26,72 +26,72 @@ use crate::waive::{Waiver, Window};
 pub struct Config {
     /// Limits and expectations of the runbooks.
     pub runbooks: Settings,
-    /// What `opsctl fix` may do without a person.
+    /// Fixes allowed without confirmation, and rate limits.
     pub policy: Policy,
-    /// Where the container engine listens, if the file says so.
+    /// The endpoint of the container engine, if configured.
     pub endpoint: Option<EngineEndpoint>,
-    /// The key that the journal is signed with.
+    /// The signing key of the journal.
     pub signing_key: Option<PathBuf>,
-    /// `[paths] state_dir`, if the file says so; see [`super::Surroundings::state_dir`] for where it is otherwise.
+    /// `[paths] state_dir`, if configured; see [`super::Surroundings::state_dir`] for the default.
     pub state_dir: Option<PathBuf>,
     /// Subject name pattern and owner, first match wins.
     pub owners: Vec<(String, String)>,
-    /// Databases, caches and brokers that need help to be found or logged in to.
+    /// Configured databases, caches and brokers.
     pub servers: Vec<Server>,
-    /// Addresses that are asked.
+    /// Addresses to check.
     pub endpoints: Vec<Endpoint>,
-    /// Which runbooks answer alerts that none lists.
+    /// Runbooks for alerts that no runbook lists.
     pub alerts: Vec<Alert>,
-    /// Where reports and answers go.
+    /// Destinations of reports and responses.
     pub deliveries: Vec<Delivery>,
-    /// Address asked after every report, with its variables still in it.
+    /// URL requested after every report, with unsubstituted variables.
     pub heartbeat: Option<String>,
-    /// After how long without news what is open is told again.
+    /// Interval of reminders of open findings.
     pub remind_after: jiff::SignedDuration,
     /// File for the textfile collector.
     pub textfile: Option<PathBuf>,
     /// Mode of reports in files.
     pub file_mode: FileMode,
-    /// How `opsctl listen` is reached.
+    /// Settings of `opsctl listen`.
     pub listen: Listen,
-    /// What is known and does not count for a while.
+    /// Waivers.
     pub waivers: Vec<Waiver>,
-    /// How long a whole run may take.
+    /// Deadline of a run.
     pub deadline: Duration,
-    /// How many days numbers of earlier runs are kept.
+    /// Retention of samples, in days.
     pub history_days: u16,
     /// Runbooks and checks that are never run.
     pub skip: Vec<String>,
-    /// A team's own runbooks.
+    /// Site runbooks.
     pub site: Site,
-    /// The file this comes from; none when everything is the default.
+    /// The source file; `None` if all values are defaults.
     pub file: Option<PathBuf>,
-    /// Remarks about the configuration itself, for the notes of a report.
+    /// Notes about the configuration itself, for the report.
     pub notes: Vec<String>,
 }
 
-/// What may be done without a person.
+/// Fixes allowed without confirmation, and rate limits.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Policy {
     /// Fixes that `opsctl listen` may apply; those of risk R3 also `--yes --risk R3`.
     pub allow: Vec<String>,
-    /// How often one fix may be applied to one subject within an hour.
+    /// Limit per hour of one fix for one subject.
     pub max_fixes_per_hour: u32,
-    /// How often one fix may be applied on this host within an hour, to whatever subject.
+    /// Limit per hour of one fix on this host, for all subjects.
     pub max_per_fix: u32,
-    /// How many fixes may be applied on this host within an hour.
+    /// Limit per hour of all fixes on this host.
     pub max_per_host: u32,
 }
 
 impl Config {
-    /// Who owns the subject of this name.
+    /// The owner of the subject with this name.
     #[must_use]
     pub fn owner_of(&self, subject: &str) -> Option<&str> {
         self.owners.iter().find(|(pattern, _)| glob(pattern, subject)).map(|(_, owner)| owner.as_str())
     }
 }
 
-/// The names a configuration may mention.
+/// The names that a configuration may refer to.
 #[derive(Debug, Clone, Default)]
 pub struct Known {
     /// Fix ids.
@@ -100,25 +100,25 @@ pub struct Known {
     pub checks: Vec<String>,
     /// Codes of findings.
     pub codes: Vec<String>,
-    /// Those of them that are about the host as a whole.
+    /// Codes of findings about the host as a whole.
     pub host_codes: Vec<String>,
 }
 
 impl Known {
-    /// Everything the registry of runbooks knows.
+    /// All names in the registry of runbooks.
     #[must_use]
     pub fn registry() -> Self {
         let runbooks = opsctl_runbooks::all(&Settings::default());
         let ids = runbooks.iter().map(|r| r.id);
         let mut known = Self::of(ids, runbooks.iter().flat_map(|r| r.checks.iter().map(|c| c.spec())));
-        // on a host where nothing is, what still has a target is about the host
+        // with an empty inventory, only checks of the host have a target
         let nothing = Inventory::default();
         let host = runbooks.iter().flat_map(|r| &r.checks).filter(|c| !c.targets(&nothing).is_empty());
         known.host_codes = host.flat_map(|c| c.spec().codes).map(|c| c.id.to_owned()).collect();
         known
     }
 
-    /// The same with a team's own runbooks.
+    /// Adds the names of site runbooks.
     #[must_use]
     pub fn with(&self, site: &[&'static Own]) -> Self {
         let own = Self::of(site.iter().map(|o| o.id), site.iter().flat_map(|o| o.checks.iter().map(|c| c.spec)));
@@ -142,10 +142,10 @@ impl Known {
     }
 }
 
-/// The longest deadline that makes sense for a run a person or cron waits for.
+/// Maximum deadline of a run.
 const LONGEST_DEADLINE: Duration = Duration::from_secs(3600);
 
-/// Checks every value.
+/// Validates all values.
 pub fn validate(raw: &Raw, known: &Known) -> Result<Config, Vec<Problem>> {
     let mut problems = Vec::new();
     for fix in &raw.policy.allow {
@@ -189,7 +189,7 @@ pub fn validate(raw: &Raw, known: &Known) -> Result<Config, Vec<Problem>> {
     for entry in &raw.endpoint {
         match endpoint::validate(entry) {
             Ok(endpoint) if endpoints.iter().any(|e| e.id == endpoint.id) => {
-                problems.push(Problem::new(entry.url.span(), "`url` in [[endpoint]]: it is asked from there already"));
+                problems.push(Problem::new(entry.url.span(), "`url` in [[endpoint]]: duplicate of another entry with the same source"));
             }
             Ok(endpoint) => endpoints.push(endpoint),
             Err(problem) => problems.push(problem),
@@ -256,7 +256,7 @@ fn policy(raw: &raw::Policy) -> Policy {
     }
 }
 
-/// `[report]`: how long until what is open is told again.
+/// `[report]`: the interval of reminders.
 fn report(raw: &raw::Report, problems: &mut Vec<Problem>) -> jiff::SignedDuration {
     if let Some(url) = &raw.heartbeat
         && let Err(why) = delivery::web_address(url.get_ref())
@@ -273,7 +273,7 @@ fn report(raw: &raw::Report, problems: &mut Vec<Problem>) -> jiff::SignedDuratio
     })
 }
 
-/// Keeps what is right and the problems of the rest.
+/// Returns the valid entries and adds the problems of the others.
 fn collect<T>(checked: impl Iterator<Item = Result<T, Problem>>, problems: &mut Vec<Problem>) -> Vec<T> {
     checked.filter_map(|one| one.map_err(|p| problems.push(p)).ok()).collect()
 }
@@ -287,7 +287,7 @@ fn waiver(raw: &super::raw::Waiver, known: &Known) -> Result<Waiver, Problem> {
     Ok(Waiver { which, window, tag: raw.tag, reason: raw.reason.clone(), by: "configuration".to_owned() })
 }
 
-/// A pattern that no code has the form of waives nothing, and is a slip.
+/// Rejects a pattern that matches no code.
 pub fn known_code(pattern: &str, known: &Known) -> Result<(), String> {
     if known.codes.iter().any(|code| glob(pattern, code)) {
         return Ok(());
@@ -298,7 +298,7 @@ pub fn known_code(pattern: &str, known: &Known) -> Result<(), String> {
     Err(format!("no finding has the code `{pattern}`{hint}"))
 }
 
-/// `[host]`; none when it says nothing.
+/// `[host]`; `None` if it is empty.
 fn host(raw: &raw::Host, problems: &mut Vec<Problem>) -> Option<Enrolment> {
     if let Some(address) = &raw.address
         && address.get_ref().rsplit_once(':').is_none_or(|(host, port)| host.is_empty() || port.parse::<u16>().is_err())
@@ -312,8 +312,8 @@ fn host(raw: &raw::Host, problems: &mut Vec<Problem>) -> Option<Enrolment> {
         let why = "`targets_file` in [host]: not an absolute path that ends in .json, .yml or .yaml";
         problems.push(Problem::new(file.span(), why));
     }
-    let said = raw.monitored.is_some() || !raw.labels.is_empty() || raw.address.is_some() || raw.targets_file.is_some();
-    said.then(|| Enrolment {
+    let is_set = raw.monitored.is_some() || !raw.labels.is_empty() || raw.address.is_some() || raw.targets_file.is_some();
+    is_set.then(|| Enrolment {
         monitored: raw.monitored.unwrap_or(true),
         labels: raw.labels.clone(),
         address: raw.address.as_ref().map(|a| a.get_ref().clone()),
@@ -322,7 +322,7 @@ fn host(raw: &raw::Host, problems: &mut Vec<Problem>) -> Option<Enrolment> {
     })
 }
 
-/// Reads `2h`, `3d`, `1w 2d`: longer than what a run may take.
+/// Parses `2h`, `3d`, `1w 2d`: periods longer than a run.
 pub fn length(text: &str) -> Result<jiff::SignedDuration, String> {
     let wrong = || format!("`{text}` is not a length of time such as `2h`, `3d` or `1w`");
     let span: jiff::Span = text.trim().parse().map_err(|_| wrong())?;
@@ -335,7 +335,7 @@ pub fn length(text: &str) -> Result<jiff::SignedDuration, String> {
     }
 }
 
-/// Reads `10s`, `500ms`, `1m 30s`: how long a run may take, on the command line and in the file.
+/// Parses `10s`, `500ms`, `1m 30s`: time limits of a run, on the command line and in the file.
 pub fn duration(text: &str) -> Result<Duration, String> {
     let parsed: jiff::SignedDuration =
         text.trim().parse().map_err(|_| format!("`{text}` is not a length of time such as `10s`, `500ms` or `1m 30s`"))?;

@@ -1,13 +1,13 @@
-//! The causal graph of the catalogue (§18), group by group: which links hold it up, and what of it has none and why.
+//! The causal graph of the catalogue (§18) by group: its links, and the reason for parts without a link.
 
 use std::collections::BTreeSet;
 
 /// One group of the catalogue.
 struct Group {
     number: u8,
-    /// Cause and effect of each link that has to be there.
+    /// Cause and effect of each required link.
     links: &'static [(&'static str, &'static str)],
-    /// What of the group has no link, and why. Empty where it is whole.
+    /// The parts of the group without a link, with the reason. Empty if the group is complete.
     without: &'static str,
 }
 
@@ -25,16 +25,16 @@ static GROUPS: &[Group] = &[
     group(4, &[("disk.space", "monitoring.tsdb"), ("disk.inodes", "monitoring.tsdb"), ("disk.space", "monitoring.prometheus")], ""),
     group(5, &[("disk.space", "rabbitmq.alarms")], "the alarm of RabbitMQ counts bytes: inodes do not raise it"),
     group(6, &[("disk.space", "container.log-blocked"), ("disk.space", "container.start-failed"), ("disk.inodes", "container.start-failed")],
-        "a log that is there needs no inode"),
+        "an existing log needs no inode"),
     group(7, &[("disk.space", "systemd.unit-failed"), ("disk.inodes", "systemd.unit-failed"), ("disk.space", "systemd.restart-loop"),
-        ("disk.inodes", "systemd.restart-loop")], "what journald drops is info, which is never explained"),
+        ("disk.inodes", "systemd.restart-loop")], "messages dropped by journald are info, which is never explained"),
     group(8, &[("disk.space", "nginx.error-signals"), ("disk.inodes", "nginx.error-signals"), ("disk.space", "tls.renewal-failing"),
         ("disk.inodes", "tls.renewal-failing"), ("disk.space", "healthcheck.unhealthy"), ("disk.inodes", "healthcheck.unhealthy")], ""),
     group(9, &[("container.log-huge", "disk.space")], "a log without a limit is info until it is huge"),
     group(10, &[("postgres.slots", "postgres.wal-size"), ("postgres.archiver", "postgres.wal-size"), ("postgres.wal-size", "disk.space")], ""),
     group(11, &[("disk.deleted-open", "disk.space")], ""),
-    group(12, &[], "no code says that an application logs too much; a restart loop as the cause of a huge log would lead in a circle \
-        over the full disk that makes it loop"),
+    group(12, &[], "there is no code for an application that logs too much; a restart loop as the cause of a huge log would form a cycle \
+        with the full disk that causes the loop"),
     group(13, &[("disk.io-errors", "disk.readonly"), ("disk.readonly", "postgres.up"), ("disk.readonly", "redis.persistence"),
         ("disk.readonly", "monitoring.loki"), ("disk.readonly", "monitoring.tsdb"), ("disk.readonly", "monitoring.prometheus"),
         ("disk.readonly", "container.start-failed"), ("disk.readonly", "container.log-blocked"), ("disk.readonly", "systemd.unit-failed"),
@@ -47,8 +47,8 @@ static GROUPS: &[Group] = &[
     group(15, &[("container.memory-near-limit", "container.oom-killed"), ("container.oom-killed", "container.restart-loop"),
         ("container.restart-loop", "healthcheck.unhealthy"), ("container.oom-killed", "nginx.5xx-rate"), ("container.restart-loop", "nginx.5xx-rate"),
         ("container.memory-near-limit", "nginx.5xx-rate")],
-        "an unhealthy container as the cause of failing requests would lead in a circle over the health test of nginx itself: \
-         what makes it unhealthy is linked"),
+        "an unhealthy container as the cause of failing requests would form a cycle with the health check of nginx itself: \
+         the causes of its health status are linked"),
     group(16, &[("container.oom-killed", "celery.worker-oom"), ("celery.worker-oom", "celery.stalled")], ""),
     group(17, &[("memory.pressure", "cpu.iowait"), ("memory.pressure", "redis.latency"), ("memory.pressure", "healthcheck.timeout"),
         ("memory.pressure", "healthcheck.slow"), ("memory.pressure", "monitoring.targets-down")], ""),
@@ -56,35 +56,35 @@ static GROUPS: &[Group] = &[
     group(19, &[("cpu.saturated", "healthcheck.timeout"), ("cpu.steal", "healthcheck.timeout"), ("container.cpu-throttled", "healthcheck.timeout"),
         ("cpu.saturated", "monitoring.targets-down"), ("cpu.steal", "monitoring.targets-down"), ("cpu.saturated", "healthcheck.slow"),
         ("cpu.steal", "healthcheck.slow"), ("container.cpu-throttled", "healthcheck.slow")],
-        "no code says that a TLS handshake is slow; a throttled target is not told from one that refuses"),
+        "there is no code for a slow TLS handshake; a throttled target is not distinguished from one that rejects connections"),
     group(20, &[("postgres.idle-in-tx", "postgres.blocked"), ("postgres.blocked", "postgres.connections"), ("postgres.idle-in-tx", "postgres.connections"),
         ("postgres.idle-in-tx", "nginx.5xx-rate"), ("postgres.blocked", "nginx.5xx-rate"), ("postgres.idle-in-tx", "healthcheck.http"),
         ("postgres.blocked", "healthcheck.http"), ("nginx.5xx-rate", "healthcheck.http")], ""),
     group(21, &[("postgres.connections", "nginx.5xx-rate"), ("postgres.connections", "healthcheck.http"), ("postgres.connections", "healthcheck.content"),
-        ("postgres.connections", "monitoring.exporter-stale")], "Celery tasks that fail leave no code behind: the broker does not know of it"),
+        ("postgres.connections", "monitoring.exporter-stale")], "there is no code for failed Celery tasks: the broker has no data on them"),
     group(22, &[("postgres.pgbouncer", "nginx.5xx-rate"), ("postgres.pgbouncer", "healthcheck.http"), ("postgres.pgbouncer", "healthcheck.content")], ""),
     group(23, &[("postgres.up", "nginx.5xx-rate"), ("postgres.up", "healthcheck.http"), ("postgres.up", "healthcheck.content"),
-        ("postgres.up", "monitoring.grafana"), ("postgres.up", "monitoring.exporter-stale")], "Celery tasks that fail leave no code behind"),
+        ("postgres.up", "monitoring.grafana"), ("postgres.up", "monitoring.exporter-stale")], "there is no code for failed Celery tasks"),
     group(24, &[("redis.persistence", "celery.stalled"), ("redis.memory", "celery.stalled"), ("redis.persistence", "celery.no-consumer"),
         ("celery.stalled", "celery.backlog"), ("celery.no-consumer", "celery.backlog"), ("redis.up", "healthcheck.http"),
         ("redis.persistence", "healthcheck.http"), ("redis.memory", "healthcheck.http"), ("redis.up", "nginx.5xx-rate"),
         ("redis.persistence", "nginx.5xx-rate"), ("redis.memory", "nginx.5xx-rate")],
-        "the queues of a broker that does not answer are unknown, and not bad"),
+        "the queues of a broker that does not respond are unknown, not faulty"),
     group(25, &[("redis.restarted", "celery.stalled")], ""),
-    group(26, &[("redis.broker-policy", "redis.evictions")], "no code says that tasks are lost: what was thrown away is not there to be counted"),
+    group(26, &[("redis.broker-policy", "redis.evictions")], "there is no code for lost tasks: evicted tasks cannot be counted"),
     group(27, &[("rabbitmq.alarms", "nginx.5xx-rate"), ("rabbitmq.alarms", "healthcheck.http"), ("rabbitmq.alarms", "healthcheck.content")],
         "blocked connections are part of the alarm's own finding"),
     group(28, &[("dns.resolve", "nginx.config-test"), ("dns.resolve", "monitoring.targets-down"), ("dns.resolve", "tls.renewal-failing"),
         ("dns.resolve", "time.unsynced"), ("dns.resolve", "dns.container"), ("dns.container", "monitoring.targets-down")],
-        "an upstream that cannot be looked up is no finding of nginx (that there is no such name is an answer); image pulls leave no code behind"),
+        "an upstream that cannot be resolved is no finding of nginx (NXDOMAIN is a valid response); there is no code for image pulls"),
     group(29, &[("network.docker-chains", "dns.container"), ("network.docker-chains", "monitoring.targets-down"),
         ("network.docker-chains", "nginx.upstream-unreachable"), ("nginx.upstream-unreachable", "nginx.5xx-rate"),
         ("network.docker-chains", "healthcheck.http"), ("network.docker-chains", "tls.renewal-failing"), ("network.docker-chains", "network.triage"),
         ("network.docker-chains", "network.forward-drop")],
-        "network.docker-proxy-dead is about who listens behind a port, which no rule of the packet filter changes"),
+        "network.docker-proxy-dead concerns the listener of a port, which packet filter rules do not affect"),
     group(30, &[("systemd.unit-failed", "network.docker-chains")],
-        "what Docker publishes passes by the rules of a firewall's unit: that it failed exposes nothing"),
-    group(31, &[], "a firewall that was restarted is a change, shown before the finding, and no finding"),
+        "ports published by Docker bypass the rules of a firewall unit: its failure exposes nothing"),
+    group(31, &[], "a restarted firewall is a change, cited with the finding, and no finding"),
     group(32, &[("network.ip-forward", "network.triage"), ("network.forward-drop", "network.triage"), ("network.conntrack", "network.triage"),
         ("network.ip-forward", "monitoring.targets-down"), ("network.forward-drop", "monitoring.targets-down"),
         ("network.conntrack", "monitoring.targets-down"), ("network.ip-forward", "nginx.upstream-unreachable"),
@@ -93,38 +93,38 @@ static GROUPS: &[Group] = &[
     group(33, &[("mtu.icmp-blocked-local", "mtu.blackhole"), ("mtu.clamp-missing", "mtu.blackhole"), ("mtu.clamp", "mtu.blackhole"),
         ("mtu.blackhole", "tls.handshake"), ("mtu.blackhole", "healthcheck.http"), ("mtu.blackhole", "healthcheck.content"),
         ("mtu.blackhole", "healthcheck.slow"), ("mtu.blackhole", "monitoring.targets-down")],
-        "what a router elsewhere drops has no code of its own; whom a container's health test asks far away, and pulls that hang, are not known"),
+        "packets dropped by a remote router have no code; remote targets of container health checks, and hanging pulls, are not known"),
     group(34, &[("nginx.upstream-stale-ip", "nginx.5xx-rate"), ("nginx.upstream-stale-ip", "nginx.upstream-unreachable"),
         ("nginx.upstream-stale-ip", "nginx.error-signals"), ("nginx.upstream-stale-ip", "healthcheck.http"),
-        ("nginx.upstream-stale-ip", "healthcheck.content")], "a container that was made anew is a change, shown before the finding, and no finding"),
+        ("nginx.upstream-stale-ip", "healthcheck.content")], "a recreated container is a change, cited with the finding, and no finding"),
     group(35, &[("container.down", "nginx.upstream-unreachable"), ("container.down", "nginx.5xx-rate"), ("container.down", "nginx.config-test"),
         ("nginx.stopped", "healthcheck.http"), ("nginx.stopped", "tls.handshake")],
-        "the configuration of an nginx that does not run is not tested: what its unit or container says last tells why"),
+        "the configuration of a stopped nginx is not tested: the log of its unit or container contains the reason"),
     group(36, &[("network.loopback-only", "monitoring.targets-down"), ("network.loopback-only", "nginx.upstream-unreachable"),
         ("network.loopback-only", "healthcheck.http"), ("network.loopback-only", "healthcheck.tcp"), ("network.loopback-only", "network.triage")], ""),
     group(37, &[("container.network-detached", "dns.container"), ("container.network-detached", "monitoring.targets-down"),
         ("container.network-detached", "nginx.config-test"), ("container.network-detached", "nginx.upstream-unreachable")], ""),
     group(38, &[("tls.renewal-timer", "tls.expiry"), ("tls.renewal-failing", "tls.expiry"), ("tls.renewal-hook", "tls.stale-served"),
         ("tls.stale-served", "tls.expiry"), ("tls.expiry", "monitoring.targets-down"), ("tls.handshake", "monitoring.targets-down"),
-        ("tls.handshake", "healthcheck.http")], "opsctl's own requests do not look at certificates: an expired one fails none of them"),
+        ("tls.handshake", "healthcheck.http")], "requests of opsctl do not verify certificates: an expired one fails none of them"),
     group(39, &[("time.offset", "tls.not-yet-valid"), ("time.offset", "tls.expiry"), ("time.offset", "monitoring.loki"), ("time.unsynced", "time.offset")],
-        "no code says that tokens are refused, or that Prometheus was sent samples out of order"),
+        "there is no code for rejected tokens, or for out-of-order samples in Prometheus"),
     group(40, &[("container.ephemeral-state", "monitoring.replay-storm"), ("monitoring.replay-storm", "monitoring.loki")], ""),
     group(41, &[("healthcheck.command-missing", "healthcheck.unhealthy"), ("healthcheck.command-missing", "container.restart-loop")],
-        "what waits for a container to become healthy, or leaves it out, has no code"),
-    group(42, &[], "a daemon that was restarted is a change, shown before the finding, and no finding"),
+        "there is no code for services that wait for a healthy container, or exclude it"),
+    group(42, &[], "a restarted daemon is a change, cited with the finding, and no finding"),
     group(43, &[("container.bind-broken", "nginx.config-not-loaded"), ("container.bind-broken", "tls.stale-served"),
         ("container.bind-broken", "monitoring.prometheus"), ("container.bind-broken", "monitoring.alloy")], ""),
     group(44, &[("monitoring.prometheus", "monitoring.blind")],
-        "what is in a configuration that was not loaded is not known to Prometheus: nothing says that it misses it"),
-    group(45, &[], "what is pushed and the alert that can never fire for it are the same finding, monitoring.up-missing"),
+        "Prometheus has no data on a configuration that was not loaded: missing parts are not detected"),
+    group(45, &[], "pushed metrics and the alert that can never fire for them are the same finding, monitoring.up-missing"),
     group(46, &[("container.engine-reachable", "monitoring.alloy"), ("container.engine-hung", "monitoring.alloy"),
-        ("systemd.unit-failed", "container.engine-reachable")], "containers of an engine that does not answer are unknown, and not bad"),
+        ("systemd.unit-failed", "container.engine-reachable")], "containers of an engine that does not respond are unknown, not faulty"),
     group(47, &[("disk.mount-missing", "disk.space"), ("disk.mount-missing", "container.start-failed"), ("disk.mount-missing", "container.down"),
-        ("disk.mount-missing", "container.restart-loop")], "no code says that a database is empty"),
+        ("disk.mount-missing", "container.restart-loop")], "there is no code for an empty database"),
     group(48, &[("host.reboot-required", "container.start-failed")], ""),
     group(49, &[("disk.fds", "nginx.error-signals"), ("disk.fds", "healthcheck.http")],
-        "that Redis lowered maxclients to its limit of descriptors is part of redis.clients itself"),
+        "maxclients lowered by Redis to its descriptor limit is part of redis.clients itself"),
     group(50, &[("container.pids", "healthcheck.unhealthy")], "no code counts zombies"),
     group(51, &[("postgres.idle-in-tx", "postgres.wraparound"), ("postgres.slots", "postgres.wraparound"), ("postgres.prepared-xacts", "postgres.wraparound")], ""),
     group(52, &[("celery.beat", "celery.backlog")], ""),
@@ -132,7 +132,7 @@ static GROUPS: &[Group] = &[
 ];
 
 #[test]
-fn every_group_of_the_catalogue_has_its_links_or_says_why_not() {
+fn every_group_of_the_catalogue_has_its_links_or_a_reason() {
     let runbooks = opsctl_runbooks::all(&opsctl_runbooks::Settings::default());
     let there: BTreeSet<(&str, &str)> =
         runbooks.iter().flat_map(opsctl_core::model::Runbook::links).map(|l| (l.cause, l.effect)).collect();
@@ -141,7 +141,7 @@ fn every_group_of_the_catalogue_has_its_links_or_says_why_not() {
     for g in GROUPS {
         assert!(!g.links.is_empty() || !g.without.is_empty(), "group {} has neither links nor a reason", g.number);
         for link in g.links {
-            assert!(there.contains(link), "group {}: there is no link {} -> {}", g.number, link.0, link.1);
+            assert!(there.contains(link), "group {}: missing link {} -> {}", g.number, link.0, link.1);
         }
     }
 }

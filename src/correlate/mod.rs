@@ -1,8 +1,8 @@
-//! Which finding causes which. Links are data beside the runbooks; here they meet the findings of one run.
+//! Causes of findings: applies the links of the runbooks to the findings of one run.
 //!
-//! A link holds between two findings only when both share the object it names (the same container, the same filesystem):
-//! independent faults are never merged. A cause that began clearly after its effect is none, and what is merely worth knowing
-//! neither explains nor is explained.
+//! A link applies to two findings only if both share the object it names (the same container, the same filesystem): independent
+//! faults are never merged. A finding that began clearly after another is not its cause, and info findings neither explain nor are
+//! explained.
 
 #[cfg(test)]
 mod groups;
@@ -17,17 +17,17 @@ use std::collections::{BTreeMap, HashMap};
 use jiff::SignedDuration;
 use opsctl_core::model::{Cause, Confidence, Finding, Key, KeyKind, Link, Severity};
 
-/// How much later than its effect a cause may seem to begin: probes and log timestamps are not exact.
+/// Tolerance for a cause that begins after its effect: probes and log timestamps are not exact.
 const SLACK: SignedDuration = SignedDuration::from_mins(2);
 
-/// The cause of a finding, by its place in the report, and the link that says so.
+/// The cause of a finding, by its index in the report, and the link.
 type Parent<'l> = Option<(usize, &'l Link)>;
 
-/// Sets `explained_by` of every finding that another one causes, and says what each root explains: the worst root first, then the
-/// one that explains most.
+/// Sets `explained_by` of every finding with a cause, and returns the root causes with their effects: the most severe root first, then
+/// the one with the most effects.
 pub fn correlate(findings: &mut [Finding], links: &[&Link]) -> Vec<Cause> {
     let (mut parents, _) = parents(findings, links);
-    cut_circles(&mut parents);
+    break_cycles(&mut parents);
     for (effect, parent) in parents.iter().enumerate() {
         findings[effect].explained_by = parent.map(|(cause, _)| findings[cause].id.clone());
     }
@@ -52,15 +52,15 @@ pub fn correlate(findings: &mut [Finding], links: &[&Link]) -> Vec<Cause> {
     causes.into_iter().map(|(_, cause)| cause).collect()
 }
 
-/// The best cause of every finding, and how many candidates were looked at: it is the number that must not grow with the square
-/// of the findings.
+/// The best cause of every finding, and the number of compared candidates, which must not grow quadratically with the number of
+/// findings.
 fn parents<'l>(findings: &[Finding], links: &[&'l Link]) -> (Vec<Parent<'l>>, usize) {
     let counts = |f: &&Finding| f.severity > Severity::Info;
     let mut of_effect: HashMap<&str, Vec<&'l Link>> = HashMap::new();
     for link in links {
         of_effect.entry(link.effect).or_default().push(link);
     }
-    // whoever could be a cause, by code and by what it shares with others; the best first, so that the first that fits is taken
+    // possible causes by code and shared object; the best first, so that the first match is used
     let mut with: HashMap<(&str, &Key), Vec<usize>> = HashMap::new();
     for (at, cause) in findings.iter().enumerate().filter(|(_, f)| counts(f)) {
         for key in &cause.keys {
@@ -80,9 +80,9 @@ fn parents<'l>(findings: &[Finding], links: &[&'l Link]) -> (Vec<Parent<'l>>, us
                 let candidates = with.get(&(link.cause, key)).into_iter().flatten();
                 let fits = |c: &&usize| {
                     looked += 1;
-                    **c != effect && in_order(&findings[**c], e)
+                    **c != effect && precedes(&findings[**c], e)
                 };
-                // what is sure before what only fits, and what is about this very object before what is short for all
+                // confirmed links before likely ones, and links of the same object before those of the host
                 let order =
                     |(c, l): (usize, &Link)| (l.confidence != Confidence::Confirmed, l.tie == KeyKind::Host, rank(findings, c));
                 if let Some(candidate) = candidates.into_iter().find(fits).map(|c| (*c, *link))
@@ -98,31 +98,31 @@ fn parents<'l>(findings: &[Finding], links: &[&'l Link]) -> (Vec<Parent<'l>>, us
     (parents, looked)
 }
 
-/// The best cause first: the one that accounts for most, then the more severe, then the one that is reported first.
+/// Order of causes: by weight, then by severity, then by position in the report.
 fn rank(findings: &[Finding], cause: usize) -> (Reverse<u64>, Reverse<Severity>, usize) {
     (Reverse(findings[cause].weight), Reverse(findings[cause].severity), cause)
 }
 
-fn in_order(cause: &Finding, effect: &Finding) -> bool {
+fn precedes(cause: &Finding, effect: &Finding) -> bool {
     match (cause.since, effect.since) {
         (Some(c), Some(e)) => c.duration_since(e) <= SLACK,
         _ => true,
     }
 }
 
-/// The graph of codes is acyclic (tested). Should a link ever make a circle all the same, its first finding is its root.
-fn cut_circles(parents: &mut [Parent<'_>]) {
-    // the walk that a finding was met in
-    let mut met: Vec<usize> = vec![usize::MAX; parents.len()];
+/// Breaks cycles. The graph of codes is acyclic (tested); in a cycle of invalid links the first finding becomes the root.
+fn break_cycles(parents: &mut [Parent<'_>]) {
+    // the walk that visited a finding
+    let mut visited: Vec<usize> = vec![usize::MAX; parents.len()];
     for start in 0..parents.len() {
         let mut at = start;
-        while met[at] == usize::MAX {
-            met[at] = start;
+        while visited[at] == usize::MAX {
+            visited[at] = start;
             let Some((cause, _)) = parents[at] else { break };
             at = cause;
         }
-        // met again within the same walk, and it has a cause: the walk went in a circle
-        if met[at] == start && parents[at].is_some() {
+        // visited twice in the same walk, and it has a cause: a cycle
+        if visited[at] == start && parents[at].is_some() {
             let mut first = at;
             let mut next = at;
             while let Some((cause, _)) = parents[next] {
@@ -137,7 +137,7 @@ fn cut_circles(parents: &mut [Parent<'_>]) {
     }
 }
 
-/// Follows the parents up.
+/// Follows the parents to the root.
 fn root_of(parents: &[Parent<'_>], effect: usize) -> (usize, Confidence) {
     let mut at = effect;
     let mut confidence = Confidence::Confirmed;

@@ -1,4 +1,4 @@
-//! What holds for any links and any findings.
+//! Properties that are independent of the links and findings.
 
 use jiff::Timestamp;
 use opsctl_core::model::{Code, Kind, Subject};
@@ -34,7 +34,7 @@ fn finding(code: &'static Code, id: &str) -> Finding {
 }
 
 #[test]
-fn a_chain_has_one_root_and_is_as_sure_as_its_weakest_link() {
+fn chain_has_one_root_and_the_confidence_of_its_weakest_link() {
     let mut f = [
         finding(&C, "f1").key(KeyKind::Filesystem, "8:1"),
         finding(&B, "f2").key(KeyKind::Container, "k").key(KeyKind::Filesystem, "8:1"),
@@ -48,16 +48,16 @@ fn a_chain_has_one_root_and_is_as_sure_as_its_weakest_link() {
 }
 
 #[test]
-fn other_objects_are_never_merged() {
+fn findings_of_different_objects_are_never_merged() {
     let mut f = [finding(&A, "f1").key(KeyKind::Container, "one"), finding(&B, "f2").key(KeyKind::Container, "two")];
     assert!(correlate(&mut f, &[&AB]).is_empty());
-    // nor does the same text of another kind tie them
+    // equal text of another kind is no tie either
     let mut f = [finding(&A, "f1").key(KeyKind::Filesystem, "one"), finding(&B, "f2").key(KeyKind::Filesystem, "one")];
     assert!(correlate(&mut f, &[&AB]).is_empty());
 }
 
 #[test]
-fn a_cause_does_not_come_after_its_effect() {
+fn cause_does_not_begin_after_its_effect() {
     let at = |s| Timestamp::from_second(s).ok();
     let pair = |cause, effect| {
         let mut f = [
@@ -70,7 +70,7 @@ fn a_cause_does_not_come_after_its_effect() {
 }
 
 #[test]
-fn the_largest_cause_explains() {
+fn cause_with_the_largest_weight_explains() {
     let mut f = [
         finding(&B, "f1").key(KeyKind::Container, "k"),
         finding(&A, "f2").key(KeyKind::Container, "k").weight(5),
@@ -81,7 +81,7 @@ fn the_largest_cause_explains() {
 }
 
 #[test]
-fn what_is_merely_worth_knowing_neither_explains_nor_is_explained() {
+fn info_neither_explains_nor_is_explained() {
     let pair = |cause, effect| {
         let mut f = [finding(&A, "f1").key(KeyKind::Container, "k"), finding(&B, "f2").key(KeyKind::Container, "k")];
         (f[0].severity, f[1].severity) = (cause, effect);
@@ -93,7 +93,7 @@ fn what_is_merely_worth_knowing_neither_explains_nor_is_explained() {
 }
 
 #[test]
-fn the_worst_root_comes_first_then_the_one_that_explains_most() {
+fn roots_are_ordered_by_severity_and_number_of_effects() {
     let mut f = [
         finding(&A, "f1").key(KeyKind::Container, "one"),
         finding(&A, "f2").key(KeyKind::Container, "two"),
@@ -109,7 +109,7 @@ fn the_worst_root_comes_first_then_the_one_that_explains_most() {
 }
 
 #[test]
-fn a_circle_of_bad_links_has_its_first_finding_as_root() {
+fn root_of_a_cycle_is_its_first_finding() {
     static CA: Link = Link::confirmed("x.c", "x.a", KeyKind::Container, "c makes a");
     static BC_SAME: Link = Link::confirmed("x.b", "x.c", KeyKind::Container, "b makes c");
     let mut f = [finding(&C, "f1"), finding(&B, "f2"), finding(&A, "f3"), finding(&B, "f4")];
@@ -120,8 +120,8 @@ fn a_circle_of_bad_links_has_its_first_finding_as_root() {
 }
 
 #[test]
-fn thousands_of_findings_are_not_compared_with_each_other() {
-    // 500 containers with all the same faults, and one that all of them share
+fn number_of_comparisons_is_linear() {
+    // 500 containers with the same faults, and one shared fault
     static LINKS: [Link; 3] = [
         Link::confirmed("x.a", "x.b", KeyKind::Container, "a makes b"),
         Link::likely("x.b", "x.c", KeyKind::Container, "b makes c"),
@@ -136,13 +136,13 @@ fn thousands_of_findings_are_not_compared_with_each_other() {
     }
     let (_, looked) = parents(&all, &links);
     assert!(looked <= 4 * all.len(), "{looked} candidates for {} findings", all.len());
-    // each of its own container's, although every other one is tied through the host as well
+    // each finding is explained within its own container, although all are tied through the host as well
     let causes = correlate(&mut all, &links);
     assert_eq!((causes.len(), causes[0].explains.len()), (500, 2));
 }
 
 proptest! {
-    /// Whatever is found and however bad the links are: every finding is explained by one that stands, once, and the roots are roots.
+    /// For any findings and links: every finding has at most one cause, which is an open finding, and roots have no cause.
     #[test]
     fn every_finding_has_one_root(
         made in proptest::collection::vec((0..4_usize, 0..3_u8, 0..3_u8, 0..2_u8, proptest::option::of(0..2000_i64)), 0..40),

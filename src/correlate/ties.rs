@@ -1,5 +1,5 @@
-//! Every link is really tied: recorded evidence of its cause and of its effect, about the same object, is judged by the real checks
-//! and correlated; about another object it is not.
+//! Every link ties recorded evidence: evidence of its cause and of its effect, about the same object, is judged by the real checks
+//! and correlated; evidence about different objects is not.
 
 use std::path::Path;
 
@@ -11,7 +11,7 @@ use serde_json::Value;
 use super::*;
 use crate::engine::{Judging, RECORDING_SCHEMA_VERSION, Recording, assess};
 
-/// A recorded case, as `runbooks/*/fixtures/*.json` has it.
+/// A recorded case in `runbooks/*/fixtures/*.json`.
 #[derive(Clone, Deserialize)]
 struct Case {
     check: String,
@@ -39,13 +39,13 @@ impl Case {
             .collect()
     }
 
-    /// What the check that it was recorded for finds in it.
+    /// The findings of its check.
     fn judge(&self, runbooks: &[Runbook]) -> Vec<Finding> {
         let check = runbooks.iter().flat_map(|r| &r.checks).find(|c| c.spec().id == self.check);
         let target: Target = serde_json::from_value(self.target.clone()).unwrap_or_else(|e| panic!("{}: {e}", self.file));
         let judged = Judged { target: &target, taken_at: self.taken_at };
         let judgement = check.map(|c| c.judge(&judged, &self.text()));
-        // a case that was made to be about another object may no longer be one
+        // a case that was rewritten for another object can be invalid
         judgement.and_then(Result::ok).map(|j| j.findings).unwrap_or_default()
     }
 
@@ -53,12 +53,12 @@ impl Case {
         EvidenceText::of(&self.evidence).unwrap_or_else(|e| panic!("{}: {e}", self.file))
     }
 
-    /// The same case about another object: wherever its name stands, in strings and as a number.
+    /// The same case about another object: replaces its name in all strings and numbers.
     fn about(&self, old: &str, new: &str) -> Self {
         let mut case = self.clone();
         let parts = |name: &str| name.split([':', '/', '@']).map(str::to_owned).collect::<Vec<_>>();
         let mut pairs = vec![(old.to_owned(), new.to_owned())];
-        // a name that is put together from several is taken apart, too
+        // the parts of a composite name are replaced, too
         if parts(old).len() == parts(new).len() {
             pairs.extend(parts(old).into_iter().zip(parts(new)).filter(|(o, n)| o != n && !o.is_empty()));
         }
@@ -77,7 +77,7 @@ impl Case {
 fn rename(value: &mut Value, word: &Regex, old: &str, new: &str) {
     match value {
         Value::String(text) if text.contains(old) => {
-            // twice: neighbours share the character between them
+            // twice: adjacent matches share the character between them
             for _ in 0..2 {
                 *text = word.replace_all(text, format!("${{1}}{}${{2}}", new.replace('$', "$$"))).into_owned();
             }
@@ -124,16 +124,16 @@ fn ties(link: &Link, cause: &Finding, effect: &Finding) -> bool {
     let mut both = [cause.clone(), effect.clone()];
     for (n, f) in both.iter_mut().enumerate() {
         f.id = format!("f{n}");
-        // what was recorded at different times is put side by side
+        // the cases were recorded at different times
         f.since = None;
     }
     !correlate(&mut both, &[link]).is_empty()
 }
 
-/// A finding that counts, and the case it is from.
+/// A relevant finding, and its case.
 type Found<'a> = (&'a Case, &'a Finding);
 
-/// Two recorded cases, made to be about one object, that show that a link ties; or why none do.
+/// Two recorded cases, rewritten for one object, that prove a link; or the reason why there are none.
 type Tied = Result<(Case, Case), String>;
 
 fn tied(runbooks: &[Runbook], link: &Link, causes: &[Found<'_>], effects: &[Found<'_>]) -> Tied {
@@ -160,7 +160,7 @@ fn tied(runbooks: &[Runbook], link: &Link, causes: &[Found<'_>], effects: &[Foun
                 }
                 too_much = true;
             }
-            // what the effect is about may be the same on every host
+            // the object of the effect may be the same on every host
             let renamed = cause.0.about(&c, &e);
             if cause_is(&renamed) {
                 if others(&e).iter().any(|other| !cause_is(&cause.0.about(&c, other))) {
@@ -173,7 +173,7 @@ fn tied(runbooks: &[Runbook], link: &Link, causes: &[Found<'_>], effects: &[Foun
     Err(if too_much { "ties another object as well".to_owned() } else { "no pair of fixtures can be made one object".to_owned() })
 }
 
-/// Every link that is wanted with the two cases that show that it ties, or why none do.
+/// Every selected link with the two cases that prove it, or the reason why there are none.
 fn all_tied(runbooks: &[Runbook], wanted: impl Fn(&[Found<'_>]) -> bool) -> Vec<(&'static Link, Tied)> {
     let cases = Case::all();
     let judged: Vec<(&Case, Vec<Finding>)> = cases.iter().map(|c| (c, c.judge(runbooks))).collect();
@@ -187,16 +187,16 @@ fn all_tied(runbooks: &[Runbook], wanted: impl Fn(&[Found<'_>]) -> bool) -> Vec<
 }
 
 #[test]
-fn every_link_ties_recorded_evidence_of_one_object_and_of_no_other() {
+fn every_link_ties_evidence_of_one_object_only() {
     let runbooks = opsctl_runbooks::all(&opsctl_runbooks::Settings::default());
     let untied: Vec<String> = all_tied(&runbooks, |_| true)
         .into_iter()
         .filter_map(|(l, tied)| Some(format!("{} -> {} [{:?}]: {}", l.cause, l.effect, l.tie, tied.err()?)))
         .collect();
-    assert!(untied.is_empty(), "{} links are not shown to tie:\n{}", untied.len(), untied.join("\n"));
+    assert!(untied.is_empty(), "{} links without proof:\n{}", untied.len(), untied.join("\n"));
 }
 
-/// A host on which these cases were recorded.
+/// A recording of a host with these cases.
 fn host_with(cases: &[&Case]) -> Recording {
     let records = cases.iter().map(|case| Record {
         check: case.check.clone(),
@@ -217,14 +217,14 @@ fn host_with(cases: &[&Case]) -> Recording {
     }
 }
 
-/// What hinders a fix of this finding: the first cause on the way up that its link does not call harmless.
+/// The cause that prevents a fix of this finding: the first one in the chain without a treatable link.
 fn hindrance<'f>(finding: &'f Finding, all: &'f [Finding], links: &[&Link]) -> Option<&'f Finding> {
     let cause = all.iter().find(|f| Some(&f.id) == finding.explained_by.as_ref())?;
     let harmless = links.iter().any(|l| l.treatable && l.cause == cause.code && l.effect == finding.code);
     if harmless { hindrance(cause, all, links) } else { Some(cause) }
 }
 
-/// Looks at every offer of a host; returns how many were refused for their cause, and how many offered although there is one.
+/// Checks every offer of a host; returns the number of offers refused for an open cause, and of those available despite one.
 fn refusals(judging: &Judging, links: &[&Link], recording: &Recording) -> (usize, usize) {
     let assessment = assess(judging, recording);
     let (mut refused, mut offered) = (0, 0);
@@ -245,14 +245,14 @@ fn no_fix_of_an_effect_is_offered_while_its_cause_is_open() {
     let recordings = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/recordings");
     let files = |folder: &Path| std::fs::read_dir(folder).unwrap_or_else(|e| panic!("{e}")).filter_map(Result::ok);
     for file in files(&recordings).chain(files(&recordings.join("incidents"))).map(|f| f.path()) {
-        // beside some stands what was asserted of them
+        // some have a file of assertions beside them
         if file.is_dir() || file.to_string_lossy().ends_with(".asserted.json") {
             continue;
         }
         let recording = Recording::read(&file).unwrap_or_else(|e| panic!("{}: {e}", file.display()));
         refusals(&judging, &links, &recording);
     }
-    // and for every link the two cases that show that it ties
+    // and for every link the two cases that prove it
     let (mut refused, mut offered) = (0, 0);
     let has_fixes = |effects: &[Found<'_>]| effects.iter().any(|(_, f)| !f.fixes.is_empty());
     for (cause, effect) in all_tied(&judging.runbooks, has_fixes).into_iter().filter_map(|(_, tied)| tied.ok()) {

@@ -15,10 +15,10 @@ use opsctl_core::probe::{blocking, host, servers::secret_file, trusted};
 use super::Sent;
 use crate::config::Destination;
 
-/// How long a mail server may take for one step.
-const PATIENCE: Duration = Duration::from_secs(10);
+/// Time limit of one SMTP step.
+const SMTP_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// Larger than any file of certificate authorities, in bytes.
+/// Limit of a CA file, in bytes.
 const MAX_CA_FILE: u64 = 16 << 20;
 
 /// Sends one mail.
@@ -33,13 +33,13 @@ pub(super) fn send(place: &Destination, subject: &str, text: &str, html: Option<
     };
     match transport.send(&message) {
         Ok(_) => Sent::Done,
-        // 5xx of RFC 5321: asking again will not help
+        // 5xx of RFC 5321: permanent, no retry
         Err(e) if e.is_permanent() => Sent::Never(e.to_string()),
         Err(e) => Sent::Later(chain(&e)),
     }
 }
 
-/// An error with what lies under it: lettre's own words say only which step failed.
+/// An error with its sources: the message of lettre names only the failed step.
 fn chain(error: &dyn std::error::Error) -> String {
     let mut text = error.to_string();
     let mut under = error.source();
@@ -51,11 +51,11 @@ fn chain(error: &dyn std::error::Error) -> String {
 }
 
 fn compose(place: &Destination, subject: &str, text: &str, html: Option<&str>) -> Result<Message, String> {
-    let Destination::Mail { to, from, .. } = place else { return Err("this is no mail".to_owned()) };
+    let Destination::Mail { to, from, .. } = place else { return Err("not a mail destination".to_owned()) };
     let wrong = |e: AddressError| e.to_string();
     let from: Address = match from {
         Some(from) => from.parse().map_err(wrong)?,
-        // a host without a domain has no address that others accept; its own mail server does
+        // other mail servers reject an address without a domain; the local mail server accepts it
         None => Address::new("opsctl", hostname()).or_else(|_| Address::new("opsctl", "localhost")).map_err(wrong)?,
     };
     let subject: String = subject.chars().map(|c| if c.is_control() { ' ' } else { c }).take(200).collect();
@@ -71,7 +71,7 @@ fn compose(place: &Destination, subject: &str, text: &str, html: Option<&str>) -
     .map_err(|e| e.to_string())
 }
 
-/// The name of this host as it may stand in a greeting and in an address: whatever it is set to, it adds no line to the dialogue.
+/// The name of this host for EHLO and addresses, without characters that could inject SMTP commands.
 fn hostname() -> String {
     let name = host::hostname();
     let valid = |c: char| c.is_ascii_alphanumeric() || "-._".contains(c);
@@ -79,16 +79,16 @@ fn hostname() -> String {
 }
 
 fn transport(place: &Destination, ca_files: &[String]) -> Result<SmtpTransport, String> {
-    let Destination::Mail { tls, host, port, user, password_file, .. } = place else { return Err("this is no mail".to_owned()) };
+    let Destination::Mail { tls, host, port, user, password_file, .. } = place else { return Err("not a mail destination".to_owned()) };
     let loopback = host == "localhost" || host.parse().is_ok_and(|ip: IpAddr| ip.is_loopback());
     let mut builder =
-        SmtpTransport::builder_dangerous(host).port(*port).timeout(Some(PATIENCE)).hello_name(ClientId::Domain(hostname())).tls(
+        SmtpTransport::builder_dangerous(host).port(*port).timeout(Some(SMTP_TIMEOUT)).hello_name(ClientId::Domain(hostname())).tls(
             match (tls, user) {
                 (true, _) => Tls::Wrapper(parameters(host, ca_files)?),
-                // the mail server of this machine has a certificate that nobody signed, and nobody listens in between
+                // the local mail server usually has a self-signed certificate, and loopback traffic cannot be intercepted
                 (false, None) if loopback => Tls::None,
                 (false, None) => Tls::Opportunistic(parameters(host, ca_files)?),
-                // a password goes over TLS or not at all
+                // a password is sent only over TLS
                 (false, Some(_)) => Tls::Required(parameters(host, ca_files)?),
             },
         );
@@ -108,7 +108,7 @@ fn transport(place: &Destination, ca_files: &[String]) -> Result<SmtpTransport, 
 
 fn parameters(host: &str, ca_files: &[String]) -> Result<TlsParameters, String> {
     let mut builder = TlsParameters::builder(host.to_owned()).certificate_store(CertificateStore::None);
-    // the same authorities as for webhooks
+    // the same CAs as for webhooks
     for der in blocking::on_this_thread(|io| opsctl_core::probe::tls::authorities(io, &[])) {
         if let Ok(certificate) = Certificate::from_der(der.to_vec()) {
             builder = builder.add_root_certificate(certificate);
@@ -139,7 +139,7 @@ mod tests {
     }
 
     #[test]
-    fn a_subject_cannot_add_headers() {
+    fn subject_cannot_add_headers() {
         let mail = compose(&place(Some("a@b.org")), "x\r\nBcc: evil@example.org", "text", Some("<p>text"));
         let text = mail.map(|m| String::from_utf8_lossy(&m.formatted()).into_owned()).unwrap_or_default();
         assert!(text.contains("Subject: x  Bcc: evil@example.org") && !text.contains("\nBcc:"), "{text}");
@@ -147,7 +147,7 @@ mod tests {
     }
 
     #[test]
-    fn nobody_there_is_a_matter_of_time() {
+    fn refused_connection_is_retried_later() {
         assert!(matches!(send(&place(None), "s", "t", None, &[]), Sent::Later(why) if why.contains("refused")));
     }
 }

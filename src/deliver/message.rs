@@ -1,4 +1,4 @@
-//! What is told, in the forms that different places need.
+//! The message in the formats of the destinations.
 
 use opsctl_core::model::Report;
 
@@ -10,19 +10,19 @@ use crate::report::{Line, chat, footer, headline};
 pub struct Message {
     /// One line.
     pub subject: String,
-    /// All of it, for a person.
+    /// Complete text.
     pub text: String,
-    /// The same as a page.
+    /// Complete text as HTML.
     pub html: Option<String>,
     /// A few lines for a chat.
     pub chat: Vec<Line>,
-    /// For programs, where it is more than the report.
+    /// JSON, if it differs from the report.
     pub json: Option<serde_json::Value>,
-    /// For a file, where it is more than the report in that format.
+    /// Content of files by format, if it differs from the report.
     pub files: Vec<(Format, String)>,
 }
 
-/// A text with the head of the journal below it, so that whatever leaves the host takes a copy along.
+/// Appends the head of the journal, so that every message contains a copy that has left the host.
 #[must_use]
 pub fn with_footer(text: String, report: &Report) -> String {
     match footer(report) {
@@ -32,7 +32,7 @@ pub fn with_footer(text: String, report: &Report) -> String {
 }
 
 impl Message {
-    /// What a report says.
+    /// The message for a report.
     #[must_use]
     pub fn of(report: &Report) -> Self {
         let style = Style { width: 100, ..Style::plain() };

@@ -1,5 +1,4 @@
-//! Brings a report to whoever wants it: mail, webhooks, files. What cannot be delivered now waits in the spool, and is tried again by
-//! the next report.
+//! Delivers reports by mail, webhook and file. Undelivered messages are stored in the spool and retried by the next report.
 
 mod mail;
 mod message;
@@ -25,7 +24,7 @@ pub use send::Web;
 #[cfg(any(test, feature = "fuzz"))]
 pub(crate) use spool::is_parcel;
 
-/// What is on its way.
+/// A message to be sent.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case", tag = "kind")]
 enum Parcel {
@@ -35,21 +34,21 @@ enum Parcel {
     Webhook { body: serde_json::Value },
 }
 
-/// How an attempt ended.
+/// Result of an attempt.
 #[derive(Debug, Clone, PartialEq, Eq)]
 enum Sent {
-    /// It is there.
+    /// Delivered.
     Done,
-    /// Not now: the network, the server, too often.
+    /// Temporary error: network, server, rate limit.
     Later(String),
-    /// Never: the address is wrong, or what was sent.
+    /// Permanent error: invalid address or message.
     Never(String),
 }
 
-/// Pauses before the second and the third attempt, where the first failed at once; more is left to the next report.
+/// Delays before the second and the third attempt, if the first failed immediately; the next report retries again.
 const BACKOFF: [Duration; 2] = [Duration::from_secs(1), Duration::from_secs(3)];
 
-/// Who delivers.
+/// Sends messages to the configured destinations.
 pub struct Post<'a> {
     config: &'a Config,
     state_dir: &'a Path,
@@ -57,21 +56,21 @@ pub struct Post<'a> {
 }
 
 impl<'a> Post<'a> {
-    /// With what the configuration says.
+    /// With the destinations of the configuration.
     #[must_use]
     pub fn new(config: &'a Config, state_dir: &'a Path) -> Self {
         Self { config, state_dir, web: OnceCell::new() }
     }
 
-    /// Brings `message` about `report` to everybody who wants to hear on one of these occasions. The result says what went wrong, one
-    /// line each. Blocks; every attempt has its limit.
+    /// Sends the `message` for `report` to all destinations that subscribe to one of these occasions. Returns the errors, one line
+    /// each. Blocks; every attempt has a time limit.
     #[must_use]
     pub fn deliver(&self, report: &Report, message: &dyn Fn(&Report) -> Message, occasions: &[When]) -> Vec<String> {
         let mut notes = Vec::new();
         let stuck = self.flush(&mut notes);
         for delivery in self.config.deliveries.iter().filter(|d| d.when.iter().any(|w| occasions.contains(w))) {
             let mine = delivery.owner.as_ref().map(|owner| of_owner(report, owner));
-            // nothing of theirs is wrong or over: no news for them
+            // no open or resolved finding of this owner: nothing to send
             let empty = |r: &Report| r.findings.is_empty() && r.course.as_ref().is_none_or(|c| c.recovered.is_empty());
             if mine.as_ref().is_some_and(|r| empty(r) && !delivery.when.contains(&When::Always)) {
                 continue;
@@ -93,19 +92,19 @@ impl<'a> Post<'a> {
             let Some(parcel) = parcel(delivery, report, &message) else { continue };
             let key = spool::key(delivery);
             if stuck.contains(&key) {
-                self.keep(&key, &parcel, "what was sent before still waits", delivery, &mut notes);
+                self.keep(&key, &parcel, "an earlier report is still queued", delivery, &mut notes);
                 continue;
             }
             match self.try_to_send(delivery, &parcel) {
                 Sent::Done => {}
                 Sent::Later(why) => self.keep(&key, &parcel, &why, delivery, &mut notes),
-                Sent::Never(why) => notes.push(format!("{} did not take the report: {why}", delivery.name())),
+                Sent::Never(why) => notes.push(format!("{} rejected the report: {why}", delivery.name())),
             }
         }
         notes
     }
 
-    /// Asks the heartbeat address, so that somebody notices when no report is made any more.
+    /// Requests the heartbeat URL: the monitoring service behind it alerts if reports stop.
     #[must_use]
     pub fn heartbeat(&self) -> Option<String> {
         let url = self.config.heartbeat.as_ref()?;
@@ -115,16 +114,16 @@ impl<'a> Post<'a> {
         };
         match self.web().get(&filled) {
             Sent::Done => None,
-            Sent::Later(why) | Sent::Never(why) => Some(format!("the heartbeat of [report] was not heard: {why}")),
+            Sent::Later(why) | Sent::Never(why) => Some(format!("the heartbeat of [report] failed: {why}")),
         }
     }
 
-    /// Sends what waits, oldest first; the result names the deliveries that are still stuck.
+    /// Sends the spooled messages, oldest first; returns the destinations that still fail.
     fn flush(&self, notes: &mut Vec<String>) -> Vec<String> {
         let mut stuck: Vec<String> = Vec::new();
         for waiting in spool::waiting(self.state_dir, notes) {
             let Some(delivery) = self.config.deliveries.iter().find(|d| spool::key(d) == waiting.key) else {
-                notes.push("what waited for a delivery that the configuration no longer has was dropped".to_owned());
+                notes.push("a queued report was dropped: its destination is no longer configured".to_owned());
                 waiting.remove();
                 continue;
             };
@@ -134,7 +133,7 @@ impl<'a> Post<'a> {
             match self.send(delivery, &waiting.parcel) {
                 Sent::Done => waiting.remove(),
                 Sent::Never(why) => {
-                    notes.push(format!("{} did not take a report that waited: {why}", delivery.name()));
+                    notes.push(format!("{} rejected a queued report: {why}", delivery.name()));
                     waiting.remove();
                 }
                 Sent::Later(_) => stuck.push(waiting.key),
@@ -143,7 +142,7 @@ impl<'a> Post<'a> {
         stuck
     }
 
-    /// Made when it is needed: reading the trusted authorities takes its time.
+    /// The HTTP client, created on first use: reading the trusted CAs takes time.
     fn web(&self) -> &Web {
         self.web.get_or_init(|| Web::new(&self.config.runbooks.tls.ca_files))
     }
@@ -151,8 +150,8 @@ impl<'a> Post<'a> {
     fn keep(&self, key: &str, parcel: &Parcel, why: &str, delivery: &Delivery, notes: &mut Vec<String>) {
         let why = printable(why);
         notes.push(match spool::put(self.state_dir, key, parcel) {
-            Ok(()) => format!("{} cannot be reached now ({why}); the report waits for the next one", delivery.name()),
-            Err(e) => format!("{} cannot be reached now ({why}), and the report cannot be kept: {e}", delivery.name()),
+            Ok(()) => format!("{} is unreachable ({why}); the report is queued for the next run", delivery.name()),
+            Err(e) => format!("{} is unreachable ({why}), and the report cannot be queued: {e}", delivery.name()),
         });
     }
 
@@ -177,12 +176,12 @@ impl<'a> Post<'a> {
                 Ok(url) => self.web().post(&url, body),
                 Err(why) => Sent::Later(why),
             },
-            _ => Sent::Never("it waited for another kind of delivery".to_owned()),
+            _ => Sent::Never("it was queued for another kind of destination".to_owned()),
         }
     }
 }
 
-/// What is sent there; none to a file.
+/// The message for a destination; `None` for a file.
 fn parcel(delivery: &Delivery, report: &Report, message: &Message) -> Option<Parcel> {
     match &delivery.place {
         Destination::Mail { .. } => {

@@ -1,4 +1,4 @@
-//! One request to a web server, bounded in time. What is said of failures never holds the address: a webhook's is a secret.
+//! HTTP requests with a time limit. Errors never contain the URL: the URL of a webhook is a secret.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -9,8 +9,8 @@ use ureq::tls::{Certificate, RootCerts, TlsConfig};
 
 use super::Sent;
 
-/// How long a request may take in all.
-const PATIENCE: Duration = Duration::from_secs(10);
+/// Time limit of a request in total.
+const REQUEST_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// Sends requests.
 pub struct Web {
@@ -18,7 +18,7 @@ pub struct Web {
 }
 
 impl Web {
-    /// Trusts what this machine trusts, and the authorities in these files.
+    /// Trusts the CAs of this machine and those in these files.
     #[must_use]
     pub fn new(ca_files: &[String]) -> Self {
         let roots = blocking::on_this_thread(|io| authorities(io, ca_files));
@@ -28,7 +28,7 @@ impl Web {
             .root_certs(RootCerts::Specific(Arc::new(roots)))
             .build();
         let config = ureq::Agent::config_builder()
-            .timeout_global(Some(PATIENCE))
+            .timeout_global(Some(REQUEST_TIMEOUT))
             .http_status_as_error(false)
             .max_redirects(3)
             .user_agent(concat!("opsctl/", env!("CARGO_PKG_VERSION")))
@@ -50,15 +50,15 @@ fn judged<B>(answer: Result<ureq::http::Response<B>, ureq::Error>) -> Sent {
     match answer {
         Ok(answer) => match answer.status().as_u16() {
             200..300 => Sent::Done,
-            // not now: 408 and 429 say so themselves, 5xx is the server's trouble
+            // temporary: 408 and 429 by definition, 5xx is a server error
             status @ (408 | 429 | 500..) => Sent::Later(format!("status {status}")),
-            status => Sent::Never(format!("status {status}; is its address still right?")),
+            status => Sent::Never(format!("status {status}; check its URL")),
         },
-        Err(ureq::Error::BadUri(_) | ureq::Error::Http(_)) => Sent::Never("it is not an address".to_owned()),
-        Err(ureq::Error::Timeout(_)) => Sent::Later(format!("no answer in {} s", PATIENCE.as_secs())),
-        Err(ureq::Error::HostNotFound) => Sent::Later("its name cannot be looked up".to_owned()),
+        Err(ureq::Error::BadUri(_) | ureq::Error::Http(_)) => Sent::Never("invalid URL".to_owned()),
+        Err(ureq::Error::Timeout(_)) => Sent::Later(format!("no answer in {} s", REQUEST_TIMEOUT.as_secs())),
+        Err(ureq::Error::HostNotFound) => Sent::Later("its name cannot be resolved".to_owned()),
         Err(ureq::Error::Io(e)) => Sent::Later(e.to_string()),
-        Err(ureq::Error::ConnectionFailed) => Sent::Later("no connection".to_owned()),
+        Err(ureq::Error::ConnectionFailed) => Sent::Later("connection failed".to_owned()),
         Err(ureq::Error::Tls(e)) => Sent::Later(format!("TLS: {e}")),
         Err(ureq::Error::Rustls(e)) => Sent::Later(format!("TLS: {e}")),
         Err(_) => Sent::Later("the request failed".to_owned()),

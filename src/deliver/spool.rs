@@ -1,5 +1,5 @@
-//! What could not be delivered: one file each in the state directory, whole or not at all. No address and no login is in it: the
-//! configuration has them when it is tried again.
+//! The spool of undelivered messages: one file each in the state directory, written atomically. It contains no addresses and no
+//! credentials; they are read from the configuration at the next attempt.
 
 #![allow(clippy::disallowed_methods, reason = "files of the state directory, which no other user can change")]
 
@@ -16,15 +16,15 @@ use super::Parcel;
 use crate::audit::dir;
 use crate::config::{Delivery, Destination};
 
-/// Folder in the state directory.
-const FOLDER: &str = "spool";
+/// Directory in the state directory.
+const SPOOL_DIR: &str = "spool";
 
-/// How many wait at most, and how long: yesterday's news is history.
-const MOST: usize = 200;
-const LONGEST: SignedDuration = SignedDuration::from_hours(7 * 24);
+/// Limits of the number and the age of spooled messages.
+const MAX_MESSAGES: usize = 200;
+const MAX_MESSAGE_AGE: SignedDuration = SignedDuration::from_hours(7 * 24);
 
-/// Larger than any report, in bytes.
-const LARGEST: u64 = 16 << 20;
+/// Limit of a spool file, in bytes; larger than any report.
+const MAX_FILE_BYTES: u64 = 16 << 20;
 
 #[derive(Serialize, Deserialize)]
 struct Content {
@@ -33,13 +33,13 @@ struct Content {
     parcel: Parcel,
 }
 
-/// Whether this is what a file of the spool holds.
+/// Whether this is the content of a spool file.
 #[cfg(any(test, feature = "fuzz"))]
 pub(crate) fn is_parcel(text: &str) -> bool {
     serde_json::from_str::<Content>(text).is_ok()
 }
 
-/// Something that waits.
+/// A spooled message.
 pub(super) struct Waiting {
     path: PathBuf,
     pub(super) key: String,
@@ -47,14 +47,14 @@ pub(super) struct Waiting {
 }
 
 impl Waiting {
-    /// It is delivered, or never will be.
+    /// Removes it after delivery or a permanent error.
     pub(super) fn remove(&self) {
-        // if it cannot be removed it is sent twice, which is better than not at all
+        // if it cannot be removed, it is sent twice, which is better than a lost message
         let _ = std::fs::remove_file(&self.path);
     }
 }
 
-/// What tells a delivery from others without telling its address.
+/// Identifies a destination without revealing its address.
 pub(super) fn key(delivery: &Delivery) -> String {
     let place = match &delivery.place {
         Destination::Mail { host, port, to, .. } => format!("mail {host} {port} {}", to.join(" ")),
@@ -65,9 +65,9 @@ pub(super) fn key(delivery: &Delivery) -> String {
     quantity::hex(&digest[..8])
 }
 
-/// Keeps a parcel.
+/// Stores a message.
 pub(super) fn put(state_dir: &Path, key: &str, parcel: &Parcel) -> io::Result<()> {
-    let folder = state_dir.join(FOLDER);
+    let folder = state_dir.join(SPOOL_DIR);
     dir::ensure(state_dir)?;
     dir::ensure(&folder)?;
     let made_at = clock::now();
@@ -76,12 +76,12 @@ pub(super) fn put(state_dir: &Path, key: &str, parcel: &Parcel) -> io::Result<()
     dir::write(&folder.join(format!("{:020}-{key}.json", made_at.as_nanosecond())), &text)
 }
 
-/// Everything that waits, oldest first; what is too old or too much is dropped, and said.
+/// The spooled messages, oldest first; messages beyond the limits are dropped with a note.
 pub(super) fn waiting(state_dir: &Path, notes: &mut Vec<String>) -> Vec<Waiting> {
-    let folder = state_dir.join(FOLDER);
+    let folder = state_dir.join(SPOOL_DIR);
     // reports that another user put there are not delivered in root's name
     if let Err(e) = dir::check(state_dir).and_then(|()| dir::check(&folder)) {
-        notes.push(format!("reports that wait in {} are left there: {e}", folder.display()));
+        notes.push(format!("queued reports in {} are not sent: {e}", folder.display()));
         return Vec::new();
     }
     let Ok(entries) = std::fs::read_dir(&folder) else { return Vec::new() };
@@ -89,16 +89,16 @@ pub(super) fn waiting(state_dir: &Path, notes: &mut Vec<String>) -> Vec<Waiting>
         entries.flatten().map(|e| e.path()).filter(|p| p.extension().is_some_and(|e| e == "json")).collect();
     paths.sort();
     let mut dropped = 0;
-    while paths.len() > MOST {
+    while paths.len() > MAX_MESSAGES {
         let _ = std::fs::remove_file(paths.remove(0));
         dropped += 1;
     }
     let mut all = Vec::new();
     for path in paths {
-        let small = std::fs::metadata(&path).is_ok_and(|m| m.len() <= LARGEST);
+        let small = std::fs::metadata(&path).is_ok_and(|m| m.len() <= MAX_FILE_BYTES);
         let read = std::fs::read(&path).ok().filter(|_| small);
         match read.and_then(|bytes| serde_json::from_slice::<Content>(&bytes).ok()) {
-            Some(c) if clock::now().duration_since(c.made_at) < LONGEST => {
+            Some(c) if clock::now().duration_since(c.made_at) < MAX_MESSAGE_AGE => {
                 all.push(Waiting { path, key: c.delivery, parcel: c.parcel });
             }
             _ => {
@@ -123,25 +123,25 @@ mod tests {
     }
 
     #[test]
-    fn what_waits_is_found_in_its_order_and_bounded() {
+    fn spool_is_ordered_and_limited() {
         let tmp = tempfile::tempdir().unwrap();
         let state = tmp.path().join("state");
         let mut notes = Vec::new();
         assert!(waiting(&state, &mut notes).is_empty());
-        for i in 0..(MOST + 3) {
+        for i in 0..(MAX_MESSAGES + 3) {
             put(&state, "k", &parcel(&i.to_string())).unwrap();
         }
         let found = waiting(&state, &mut notes);
-        assert_eq!((found.len(), &found[0].parcel), (MOST, &parcel("3")));
+        assert_eq!((found.len(), &found[0].parcel), (MAX_MESSAGES, &parcel("3")));
         assert_eq!(notes.len(), 1);
         found[0].remove();
-        std::fs::write(state.join(FOLDER).join("0-broken.json"), "{").unwrap();
-        assert_eq!(waiting(&state, &mut notes).len(), MOST - 1);
-        assert!(!state.join(FOLDER).join("0-broken.json").exists());
+        std::fs::write(state.join(SPOOL_DIR).join("0-broken.json"), "{").unwrap();
+        assert_eq!(waiting(&state, &mut notes).len(), MAX_MESSAGES - 1);
+        assert!(!state.join(SPOOL_DIR).join("0-broken.json").exists());
     }
 
     #[test]
-    fn the_spool_tells_no_address() {
+    fn spool_contains_no_address() {
         let url = "https://hooks.slack.com/services/T0/B0/canary".to_owned();
         let place = Destination::Webhook { url, shape: crate::config::Shape::Slack };
         let delivery = Delivery { place, when: vec![], owner: None };

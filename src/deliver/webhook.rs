@@ -1,4 +1,4 @@
-//! What webhooks understand.
+//! Request bodies of the webhook services.
 
 use opsctl_core::model::Report;
 use serde_json::{Value, json};
@@ -7,14 +7,14 @@ use super::Message;
 use crate::config::Shape;
 use crate::report::Line;
 
-/// The longest texts: Discord 2000 characters (discord.com/developers/docs/resources/webhook), Mattermost 16383, Slack 40000 of which
-/// it shows 4000 well, Teams 28 kB for the whole message.
+/// Text limits: Discord 2000 characters (discord.com/developers/docs/resources/webhook), Mattermost 16383, Slack 40000 of which
+/// 4000 are displayed in full, Teams 28 kB for the whole message.
 const DISCORD: usize = 1900;
 const MATTERMOST: usize = 16_000;
 const SLACK: usize = 3900;
 const TEAMS: usize = 20_000;
 
-/// Discord's message flag `SUPPRESS_EMBEDS`: no preview of what an address in the text leads to.
+/// Discord's message flag `SUPPRESS_EMBEDS`: no previews of links in the text.
 const SUPPRESS_EMBEDS: u32 = 1 << 2;
 
 /// The body of a request.
@@ -26,7 +26,7 @@ pub(super) fn body(shape: Shape, report: &Report, message: &Message) -> Value {
             "text": text(&message.chat, "*", &|text| slack_entities(&inert(text).replace('`', GRAVE)), &slack_entities, SLACK),
             "parse": "none", "link_names": false, "unfurl_links": false, "unfurl_media": false,
         }),
-        // no one is called by the name of a container
+        // names of containers cause no mentions
         Shape::Discord => {
             json!({ "content": markdown(DISCORD), "allowed_mentions": { "parse": [] }, "flags": SUPPRESS_EMBEDS })
         }
@@ -47,7 +47,7 @@ pub(super) fn body(shape: Shape, report: &Report, message: &Message) -> Value {
     }
 }
 
-/// The last line, if it is one that is always kept, and the lines before it.
+/// The footer, if the last line is one, and the lines before it.
 fn footer(lines: &[Line]) -> (&[Line], Option<&str>) {
     match lines.split_last() {
         Some((Line::Footer(text), before)) => (before, Some(text)),
@@ -55,8 +55,8 @@ fn footer(lines: &[Line]) -> (&[Line], Option<&str>) {
     }
 }
 
-/// Lines of text, bold as the service has it, cut at the end of a line. In code only `entities` has to be done: there no service looks
-/// for mentions and addresses, and the command is there to be copied.
+/// Lines of text with the bold markup of the service, truncated at the end of a line. In code spans only `entities` are escaped: services
+/// detect no mentions and links there, and the command must stay copyable.
 fn text(lines: &[Line], bold: &str, escaped: &dyn Fn(&str) -> String, entities: &dyn Fn(&str) -> String, most: usize) -> String {
     let (lines, footer) = footer(lines);
     let footer = footer.map(escaped).unwrap_or_default();
@@ -90,7 +90,7 @@ fn card(lines: &[Line], most: usize) -> Vec<Value> {
                 json!({ "type": "TextBlock", "text": markdown_escaped(text), "weight": "Bolder", "size": "Medium", "wrap": true })
             }
             Line::Text(text) | Line::Footer(text) => small(text),
-            // a text run knows no Markdown: the command is there to be copied
+            // a text run has no Markdown, so that the command stays copyable
             Line::Command(text) => json!({
                 "type": "RichTextBlock",
                 "inlines": [{ "type": "TextRun", "text": text.replace('`', GRAVE), "fontType": "Monospace" }],
@@ -107,14 +107,14 @@ fn card(lines: &[Line], most: usize) -> Vec<Value> {
     blocks
 }
 
-/// In the place of a backtick, which would end a code span. It means nothing to a shell: an apostrophe would end the quotes around a
-/// name, and the rest of the name would be a command of its own.
+/// Replaces a backtick, which would end a code span. It has no meaning in a shell: an apostrophe would end the quotes around a
+/// name, and the rest of the name would be executed as a command.
 const GRAVE: &str = "\u{2CB}";
 
-/// In the middle of what would be a mention, an address or a link; it has no width and is no space.
+/// Breaks mentions, URLs and links; it has no width and is no space.
 const WORD_JOINER: char = '\u{2060}';
 
-/// Text in which a service finds no mention, hashtag or address by itself: those are found without any markup.
+/// Text in which services detect no mention, hashtag or URL; these need no markup.
 fn inert(text: &str) -> String {
     let mut out = String::with_capacity(text.len());
     let mut rest = text;
@@ -130,13 +130,13 @@ fn inert(text: &str) -> String {
     out
 }
 
-/// Slack reads `<!channel>` and links in angle brackets (docs.slack.dev/messaging/formatting-message-text). Other services take the same
-/// messages and read Markdown in them.
+/// Slack interprets `<!channel>` and links in angle brackets (docs.slack.dev/messaging/formatting-message-text). Other services accept the
+/// same messages and interpret Markdown in them.
 fn slack_entities(text: &str) -> String {
     text.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;")
 }
 
-/// Text of which nothing is markup.
+/// Text with escaped markup.
 fn markdown_escaped(text: &str) -> String {
     inert(text).chars().fold(String::new(), |mut out, c| {
         if matches!(c, '\\' | '*' | '_' | '`' | '~' | '|' | '[' | ']' | '<' | '>' | '&' | '$') {
@@ -161,7 +161,7 @@ mod tests {
     }
 
     #[test]
-    fn each_service_gets_its_own_shape() {
+    fn message_per_service() {
         let r = report(&[("web", Severity::Crit)]);
         assert!(of(Shape::Slack, &r)["text"].as_str().is_some_and(|t| t.starts_with("*web-1: crit: web is down*\n")));
         assert!(of(Shape::Mattermost, &r)["text"].as_str().is_some_and(|t| t.starts_with("**web-1: crit: web is down**\n")));
@@ -171,7 +171,7 @@ mod tests {
     }
 
     #[test]
-    fn a_name_calls_nobody() {
+    fn name_causes_no_mention() {
         let r = report(&[("<!channel> @everyone [x](http://evil)", Severity::Crit)]);
         let slack = of(Shape::Slack, &r).to_string();
         assert!(!slack.contains("<!channel>"), "{slack}");
@@ -188,8 +188,8 @@ mod tests {
             for shape in [Shape::Discord, Shape::Mattermost, Shape::Slack] {
                 let body = of(shape, &report);
                 let shown = body["text"].as_str().or_else(|| body["content"].as_str()).unwrap_or_default();
-                // Mattermost takes what is meant for Slack, and reads Markdown in it
-                // but no formulas, unless it is told to
+                // Mattermost accepts Slack messages, and interprets Markdown in them
+                // but no formulas by default
                 let math = if shape == Shape::Slack { Options::ENABLE_MATH } else { Options::empty() };
                 let options = hostile::GITHUB.difference(math);
                 hostile::inert(shown, text, options);
@@ -205,7 +205,7 @@ mod tests {
 
     #[test]
     fn command_stays_one_command_for_a_shell() {
-        // what stands behind a backtick of a name must not leave the quotes of the name
+        // text after a backtick in a name must stay within the quotes of the name
         let name = "x`;touch /tmp/evil;`y";
         let report = hostile::report(name);
         for shape in [Shape::Discord, Shape::Mattermost, Shape::Slack, Shape::Teams] {
@@ -215,7 +215,7 @@ mod tests {
     }
 
     #[test]
-    fn no_message_is_longer_than_its_service_takes() {
+    fn messages_are_within_the_limits_of_the_services() {
         let long = "x".repeat(3000);
         let r = report(&[(&long, Severity::Crit), ("web", Severity::Crit)]);
         assert!(of(Shape::Discord, &r)["content"].as_str().is_some_and(|t| t.chars().count() <= 2000));

@@ -1,4 +1,4 @@
-//! Certificates: what every nginx serves, what the configuration names, what lies on disk, and what certbot renews.
+//! Certificates: served by nginx, configured endpoints, files of servers, and lineages of certbot.
 
 use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
@@ -13,10 +13,10 @@ use opsctl_core::probe::tls::{lineage_of, lineages};
 
 use super::part;
 
-/// More names of one certificate at one address are not asked for one by one.
-const MOST_NAMES: usize = 50;
+/// Limit of the names of one certificate at one address that are requested one by one.
+const MAX_NAMES: usize = 50;
 
-/// Joins them into the inventory.
+/// Adds the certificates to the inventory.
 pub(super) async fn find(
     known: &[Known],
     endpoints: &[Endpoint],
@@ -26,8 +26,8 @@ pub(super) async fn find(
 ) {
     let mut all = Vec::new();
     let running = known.iter().filter_map(|k| Some((k, k.nginx.as_ref()?.as_ref().ok()?)));
-    // what is served cannot be known without its configuration: one row stands for all of it, and says why
-    all.extend(known.iter().filter(|k| matches!(k.nginx, Some(Err(_)))).map(|k| unseen(&k.server.id, &k.server.name)));
+    // the certificates of an nginx with unreadable configuration are unknown: one row with the reason represents them
+    all.extend(known.iter().filter(|k| matches!(k.nginx, Some(Err(_)))).map(|k| unknown_certificate(&k.server.id, &k.server.name)));
     let mut in_use: BTreeMap<String, Vec<String>> = BTreeMap::new();
     let mut homes: Vec<(Option<i32>, Option<String>)> = vec![(None, None)];
     for (k, nginx) in running {
@@ -48,7 +48,7 @@ pub(super) async fn find(
         match read.and_then(|names| names.map_err(|e| e.to_string())) {
             Ok(names) => {
                 for name in names {
-                    // the same folder, mounted into a container
+                    // the same directory, mounted into a container
                     if all.iter().any(|c: &CertificateRef| c.id == format!("lineage:{name}")) {
                         continue;
                     }
@@ -66,7 +66,7 @@ pub(super) async fn find(
     inventory.certificates = all;
 }
 
-/// Sites of one address with the same files: they serve one certificate, which is told once.
+/// Sites of one address with the same files: they serve one certificate, which is listed once.
 #[derive(Default)]
 struct Group<'a> {
     names: Vec<&'a str>,
@@ -84,7 +84,7 @@ fn served(server: &str, nginx: &Nginx) -> Vec<CertificateRef> {
         let Some(address) = addresses.first().copied() else { continue };
         let group = groups.entry((address, &site.certificates)).or_default();
         for name in &site.names {
-            if group.names.len() < MOST_NAMES && !group.names.contains(&name.as_str()) {
+            if group.names.len() < MAX_NAMES && !group.names.contains(&name.as_str()) {
                 group.names.push(name);
             }
         }
@@ -110,7 +110,7 @@ fn served(server: &str, nginx: &Nginx) -> Vec<CertificateRef> {
     found
 }
 
-fn unseen(server: &str, name: &str) -> CertificateRef {
+fn unknown_certificate(server: &str, name: &str) -> CertificateRef {
     CertificateRef {
         name: name.to_owned(),
         id: format!("served:{server}"),
@@ -154,7 +154,7 @@ fn files(server: &str, nginx: &Nginx) -> Vec<CertificateRef> {
     paths.into_iter().map(reference).collect()
 }
 
-/// An address of the configuration, unless an nginx of this host serves its name: that one is asked directly.
+/// An address of the configuration, unless an nginx of this host serves its name: that server is checked directly.
 fn endpoint(e: &Endpoint, known: &[CertificateRef]) -> Option<CertificateRef> {
     let first = match e.scheme.as_str() {
         "https" => None,

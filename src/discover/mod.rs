@@ -1,6 +1,6 @@
-//! What is on this host. No configuration is needed; what was looked for and why is kept for `opsctl targets`.
+//! Discovery of the targets of this host, without configuration; the source of each target is kept for `opsctl targets`.
 //!
-//! Each source is read in a task of its own with a limit: one that hangs, blocks or panics costs what it would have found.
+//! Each source is read in a task of its own with a time limit: one that hangs, blocks or panics loses only its own targets.
 
 mod certificates;
 mod servers;
@@ -21,17 +21,17 @@ use opsctl_core::probe::{Io, ProbeError, Redactor, blocking, docker, filesystem,
 
 use crate::config::Server;
 
-/// The part of the time that is left, in percent, that the container engine, or a systemd that idles, may take to answer.
+/// Time limit for a response of the container engine, or of an idle systemd, in percent of the remaining time.
 const ANSWER_PERCENT: u32 = 30;
 
-/// At most so long.
+/// Maximum of this limit.
 const MAX_ANSWER: Duration = Duration::from_secs(3);
 
-/// The same for everything else, and for all of it together.
+/// The limits of the other sources, and of the whole discovery.
 const SOURCE_PERCENT: u32 = 50;
 const MAX_SOURCE: Duration = Duration::from_secs(8);
 
-/// What the configuration says of what is to be found.
+/// Targets named in the configuration.
 pub struct Wanted {
     /// The engine's endpoint.
     pub engine: Option<String>,
@@ -44,18 +44,18 @@ pub struct Wanted {
 /// Time limit of reading password and service files.
 const LOGINS_TIMEOUT: Duration = Duration::from_secs(2);
 
-/// Time limit of looking for the engine's socket.
+/// Time limit of locating the socket of the engine.
 const LOCATE_TIMEOUT: Duration = Duration::from_secs(1);
 
-/// What was found, and the connection it was found with.
+/// The discovered targets, and the connections used for discovery.
 pub struct Discovered {
     /// Targets for the checks.
     pub inventory: Inventory,
-    /// The engine, when it answers.
+    /// The engine, if it responds.
     pub docker: Option<Arc<docker::Docker>>,
-    /// systemd, when it answers.
+    /// systemd, if it responds.
     pub systemd: Option<Arc<Systemd>>,
-    /// Databases, caches and brokers, with what it takes to log in.
+    /// Databases, caches and brokers, with their credentials.
     pub servers: Vec<Known>,
     /// The process table.
     pub table: Option<Arc<ProcessTable>>,
@@ -69,23 +69,23 @@ struct Engine {
     client: Option<Arc<docker::Docker>>,
 }
 
-/// Looks at the host. Never fails: what could not be looked at is in `inventory.gaps`. `left` is what is left of the deadline of the run;
-/// half of it is for the probes.
+/// Discovers the targets. Never fails: errors are in `inventory.gaps`. `left` is the rest of the deadline of the run; half of it is
+/// reserved for the probes.
 pub async fn discover(wanted: &Wanted, redactor: &Arc<Redactor>, left: Duration) -> Discovered {
     let answer = (left * ANSWER_PERCENT / 100).min(MAX_ANSWER);
     let source = (left * SOURCE_PERCENT / 100).min(MAX_SOURCE);
     let until = Instant::now() + source;
     let mut inventory = Inventory::default();
     let (engine, mounts, units, processes, logins) = tokio::join!(
-        // a moment longer than its own limit
-        part("the container engine", until, engine(wanted.engine.clone(), redactor.clone(), answer)),
-        part("mounts", until, async { filesystem::mounts(&[]).await }),
-        part("systemd", until, units::find(answer)),
-        part("processes", until, processes()),
-        part("logins", until, logins(wanted.servers.clone(), redactor.clone())),
+        // slightly longer than its own limit
+        read_source("the container engine", until, engine(wanted.engine.clone(), redactor.clone(), answer)),
+        read_source("mounts", until, async { filesystem::mounts(&[]).await }),
+        read_source("systemd", until, units::find(answer)),
+        read_source("processes", until, processes()),
+        read_source("logins", until, logins(wanted.servers.clone(), redactor.clone())),
     );
     let Engine { found: engine, containers, client } =
-        engine.unwrap_or_else(|error| Engine { found: Some(unasked(error)), ..Engine::default() });
+        engine.unwrap_or_else(|error| Engine { found: Some(engine_in_unknown_state(error)), ..Engine::default() });
     (inventory.engine, inventory.containers) = (engine, containers);
     let (units, systemd) =
         units.unwrap_or_else(|error| (SystemdRef { state: SystemdState::Failed { error }, units: Vec::new() }, None));
@@ -101,7 +101,7 @@ pub async fn discover(wanted: &Wanted, redactor: &Arc<Redactor>, left: Duration)
         servers::Logins::default()
     });
     let (proof, docker, manager) = (std::mem::take(&mut found), client.clone(), systemd.clone());
-    let proven = part("the identity of servers", until, async move {
+    let proven = read_source("the identity of servers", until, async move {
         let mut found = proof;
         identity::prove(&mut found, docker.as_ref(), manager.as_ref()).await;
         found
@@ -111,7 +111,7 @@ pub async fn discover(wanted: &Wanted, redactor: &Arc<Redactor>, left: Duration)
         Vec::new()
     });
     let mut servers = servers::find(found, logins, &mut inventory, redactor);
-    join_all(servers.iter_mut().map(|known| edge(known, until))).await;
+    join_all(servers.iter_mut().map(|known| nginx_configuration(known, until))).await;
     inventory.endpoints = wanted
         .endpoints
         .iter()
@@ -137,14 +137,14 @@ async fn processes() -> (Option<ProcessTable>, Vec<Found>, Vec<String>) {
     (Some(table), found, gaps)
 }
 
-/// The logins of the environment and the configuration.
+/// The credentials of the environment and the configuration.
 async fn logins(configured: Vec<Server>, redactor: Arc<Redactor>) -> Result<servers::Logins, ProbeError> {
     let read = move |io: &Io| servers::Logins::read(io, &configured, &redactor);
     blocking::run("logins", "the configuration", LOGINS_TIMEOUT, read).await
 }
 
-/// Reads one source, in a task of its own. The error says what was not read and why.
-async fn part<T: Send + 'static>(
+/// Reads one source in a task of its own. The error names the source and the reason.
+async fn read_source<T: Send + 'static>(
     what: &str,
     until: Instant,
     read: impl Future<Output = T> + Send + 'static,
@@ -163,20 +163,20 @@ async fn part<T: Send + 'static>(
     Err(format!("discovery of {what}: {why}"))
 }
 
-/// What an nginx is configured to do decides what else is to be looked at.
-async fn edge(known: &mut Known, until: Instant) {
+/// Reads the configuration of an nginx, which names further targets.
+async fn nginx_configuration(known: &mut Known, until: Instant) {
     if let (Product::Nginx, Some(process)) = (known.server.product, known.server.process) {
         if known.server.untrusted.is_some() {
             return;
         }
-        let read = part("nginx", until, async move { nginx::read(process.pid).await }).await;
+        let read = read_source("nginx", until, async move { nginx::read(process.pid).await }).await;
         let failed = |why: String| Err(ProbeError::failed("nginx's configuration", format!("process {}", process.pid), &why));
         known.nginx = Some(read.unwrap_or_else(failed).map(Arc::new));
     }
 }
 
-/// An engine about which nothing is known; why.
-fn unasked(error: String) -> EngineRef {
+/// An engine in unknown state, with the reason.
+fn engine_in_unknown_state(error: String) -> EngineRef {
     EngineRef {
         name: "docker".to_owned(),
         endpoint: "unknown".to_owned(),
@@ -191,8 +191,8 @@ async fn engine(configured: Option<String>, redactor: Arc<Redactor>, limit: Dura
     let located = match located.map_err(|e| e.to_string()).flatten() {
         Ok(Some(located)) => located,
         Ok(None) => return Engine::default(),
-        // somebody said where the engine is: not being able to look there is no "there is none"
-        Err(error) => return Engine { found: Some(unasked(error)), ..Engine::default() },
+        // the endpoint is configured: an error is no proof of its absence
+        Err(error) => return Engine { found: Some(engine_in_unknown_state(error)), ..Engine::default() },
     };
     let began = Instant::now();
     let hung = |after: Duration| EngineState::Hung { after_ms: u64::try_from(after.as_millis()).unwrap_or(u64::MAX) };
@@ -201,7 +201,7 @@ async fn engine(configured: Option<String>, redactor: Arc<Redactor>, limit: Dura
         let Some(client) = client else { return (state, None) };
         match client.list().await {
             Ok(containers) => (state, Some((client, containers))),
-            // it answers /_ping and cannot list: one container's lock is stuck (moby#36661)
+            // /_ping succeeds and the list times out: the lock of a container is stuck (moby#36661)
             Err(ProbeError::Timeout { after, .. }) => (hung(after), None),
             Err(e) => (EngineState::Garbage { error: e.to_string() }, None),
         }
@@ -209,7 +209,7 @@ async fn engine(configured: Option<String>, redactor: Arc<Redactor>, limit: Dura
     let (answered, late) = Box::pin(lag::watched(tokio::time::timeout(limit, asked))).await;
     let (mut state, found) = answered.unwrap_or_else(|_| (hung(began.elapsed()), None));
     if let (EngineState::Hung { .. }, Some(late)) = (&state, late.or_else(|| lag::was_late(began))) {
-        // an engine that opsctl had no time for is not hung
+        // if opsctl itself was late, the engine is not considered hung
         state = EngineState::Unsupported { error: lag::too_busy(late) };
     }
     let podman = docker::is_podman_socket(&located.endpoint) || found.as_ref().is_some_and(|(d, _)| d.is_podman());

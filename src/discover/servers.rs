@@ -1,4 +1,4 @@
-//! Databases, caches and brokers: those that run, those that should, and those that the configuration names.
+//! Databases, caches and brokers: running, stopped but enabled, and configured servers.
 
 use opsctl_core::model::{Inventory, Product, ServerRef};
 use opsctl_core::probe::home::Home;
@@ -7,7 +7,7 @@ use opsctl_core::probe::{Io, Redactor};
 
 use crate::config::{Resolved, Server};
 
-/// The servers that the environment and the configuration name, with their logins.
+/// The servers of the environment and the configuration, with their credentials.
 #[derive(Default)]
 pub(super) struct Logins {
     libpq: Option<((String, u16), Login)>,
@@ -22,7 +22,7 @@ impl Logins {
     }
 }
 
-/// Joins what the scan of processes found with containers, units and the configuration. Gaps are listed in `inventory`.
+/// Joins the servers of the process scan with containers, units and the configuration. Gaps are added to `inventory`.
 pub(super) fn find(found: Vec<Found>, logins: Logins, inventory: &mut Inventory, redactor: &Redactor) -> Vec<Known> {
     let mut known: Vec<Known> = Vec::new();
     let stopped = |server| Known { server, sockets: Vec::new(), is_local: None, login: None, nginx: None };
@@ -58,7 +58,7 @@ pub(super) fn find(found: Vec<Found>, logins: Logins, inventory: &mut Inventory,
     known
 }
 
-/// Two servers of one product in one container or unit are told apart by their ports.
+/// Servers of the same product in one container or unit are distinguished by their ports.
 fn add(known: &mut Vec<Known>, mut new: Known) {
     if known.iter().any(|k| k.server.product == new.server.product && k.server.name == new.server.name) {
         let port = tcp_port(&new.sockets).unwrap_or_default();
@@ -102,12 +102,12 @@ fn running(f: &Found, inventory: &Inventory) -> ServerRef {
     }
 }
 
-/// A machine in a container shows the units of the machine around it in its control groups.
+/// Whether the unit is one of this host: cgroups in a system container contain units of the outer host.
 fn inventory_has(inventory: &Inventory, unit: &str) -> bool {
     inventory.systemd.iter().flat_map(|s| &s.units).any(|u| u.name == unit)
 }
 
-/// Containers that would serve something if they ran.
+/// Stopped containers of servers.
 fn stopped_containers(inventory: &Inventory, known: &[Known]) -> Vec<ServerRef> {
     let found =
         |id: &str, product| known.iter().any(|k| k.server.container.as_deref() == Some(id) && k.server.product == product);
@@ -128,7 +128,7 @@ fn stopped_containers(inventory: &Inventory, known: &[Known]) -> Vec<ServerRef> 
     inventory.containers.iter().filter(|c| c.state != "running").filter_map(server).collect()
 }
 
-/// Units that would: enabled, or failed.
+/// Stopped units of servers: enabled, or failed.
 fn stopped_units(inventory: &Inventory, known: &[Known]) -> Vec<ServerRef> {
     let found = |unit: &str| known.iter().any(|k| k.server.unit.as_deref() == Some(unit));
     let server = |u: &opsctl_core::model::UnitRef| {
@@ -149,9 +149,9 @@ fn stopped_units(inventory: &Inventory, known: &[Known]) -> Vec<ServerRef> {
     inventory.systemd.iter().flat_map(|s| &s.units).filter_map(server).collect()
 }
 
-/// A server that somebody named by its address: the same as one that was found there, or one of its own.
+/// A server configured by address: merged with a discovered server at this address, or added.
 fn named(known: &mut Vec<Known>, name: String, product: Product, (host, port): (String, u16), login: Login) {
-    // an address is one of this host's own network namespace; the same one elsewhere is another place
+    // the address is in the network namespace of this host; the same address in another namespace is a different one
     let here = |k: &&mut Known| {
         let own = k.server.container.is_none() && k.is_local == Some(true);
         own && k.server.product == product && is_at(&k.sockets, &host, port)
@@ -216,7 +216,7 @@ mod tests {
     }
 
     #[test]
-    fn servers_are_named_as_people_name_them() {
+    fn names_of_servers() {
         let mut inventory = Inventory {
             containers: vec![container("aa", "cache", "running", None), container("bb", "old", "exited", Some(Product::Redis))],
             ..Inventory::default()
@@ -235,7 +235,7 @@ mod tests {
     }
 
     #[test]
-    fn an_address_somebody_names_is_the_server_found_there() {
+    fn configured_address_is_merged_with_the_discovered_server() {
         let mut known = vec![];
         let f = found(Product::Postgres, Home::Host, 12, "127.0.0.1:5432");
         let server = running(&f, &Inventory::default());

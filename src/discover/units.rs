@@ -1,4 +1,4 @@
-//! The units worth a look of their own, so that a host with hundreds of idle ones is still read in milliseconds.
+//! Selects the units to check, so that a host with hundreds of idle units is still read in milliseconds.
 
 use std::collections::BTreeMap;
 use std::pin::pin;
@@ -13,9 +13,9 @@ use opsctl_core::probe::systemd::{NoSystemd, Systemd, init_is_idle, linked};
 /// Time limit of reading the directories of unit files.
 const READ_TIMEOUT: Duration = Duration::from_secs(2);
 
-/// Finds systemd and its units. PID 1 that idles has `limit` to answer; one that works has longer.
+/// Reads systemd and its units. An idle PID 1 has to respond within `limit`; a busy one has more time.
 pub(super) async fn find(limit: Duration) -> (SystemdRef, Option<Arc<Systemd>>) {
-    let mut found = pin!(ask());
+    let mut found = pin!(query());
     match lag::timeout(limit, &mut found).await {
         Err(lag::Elapsed) if init_is_idle().await => (SystemdRef { state: SystemdState::Hung, units: Vec::new() }, None),
         Err(lag::Elapsed) => found.await,
@@ -23,7 +23,7 @@ pub(super) async fn find(limit: Duration) -> (SystemdRef, Option<Arc<Systemd>>) 
     }
 }
 
-async fn ask() -> (SystemdRef, Option<Arc<Systemd>>) {
+async fn query() -> (SystemdRef, Option<Arc<Systemd>>) {
     let without = |state| (SystemdRef { state, units: Vec::new() }, None);
     let systemd = match Systemd::connect().await {
         Ok(systemd) => systemd,
@@ -39,7 +39,7 @@ async fn ask() -> (SystemdRef, Option<Arc<Systemd>>) {
                 Ok(files) => files,
                 Err(e) => return without(SystemdState::Failed { error: e.to_string() }),
             };
-            let units = worth_a_look(listed, &files);
+            let units = select(listed, &files);
             (SystemdRef { state: SystemdState::Answers, units }, Some(Arc::new(systemd)))
         }
         Err(opsctl_core::probe::ProbeError::Timeout { .. }) => without(SystemdState::Hung),
@@ -47,11 +47,11 @@ async fn ask() -> (SystemdRef, Option<Arc<Systemd>>) {
     }
 }
 
-/// Joins what is loaded with what is on disk: a masked or enabled unit may not be loaded at all.
-fn worth_a_look(loaded: BTreeMap<String, (String, String, String)>, files: &BTreeMap<String, &'static str>) -> Vec<UnitRef> {
+/// Joins loaded units with unit files: a masked or enabled unit is not necessarily loaded.
+fn select(loaded: BTreeMap<String, (String, String, String)>, files: &BTreeMap<String, &'static str>) -> Vec<UnitRef> {
     let mut all = loaded;
     for (name, state) in files {
-        // templates are no units
+        // templates are not units
         if !name.contains("@.") {
             let load = if *state == "masked" { "masked" } else { "loaded" };
             all.entry(name.clone()).or_insert_with(|| (load.to_owned(), "inactive".to_owned(), "dead".to_owned()));
@@ -62,22 +62,22 @@ fn worth_a_look(loaded: BTreeMap<String, (String, String, String)>, files: &BTre
             let file_state = files.get(&name).copied().unwrap_or_default().to_owned();
             UnitRef { name, load, active, sub, file_state }
         })
-        .filter(interesting)
+        .filter(is_checked)
         .collect()
 }
 
-fn interesting(unit: &UnitRef) -> bool {
+fn is_checked(unit: &UnitRef) -> bool {
     let service = unit.kind() == "service";
     let timer = unit.kind() == "timer";
     let idle = unit.active == "inactive";
     let enabled = unit.file_state == "enabled";
     unit.active == "failed"
         || matches!(unit.load.as_str(), "bad-setting" | "error")
-        // the distribution's folders want many units that are not installed; this host's own mean it
+        // units of the distribution reference many units that are not installed; local ones are intentional
         || (unit.load == "not-found" && (!idle || enabled))
         || (service && (!idle || enabled || unit.load == "masked"))
         || (timer && (!idle || enabled))
-        // what somebody wrote here may have a mistake in it, which systemd tells nobody
+        // local unit files can contain errors that systemd only logs
         || unit.file_state == "local"
 }
 
@@ -100,7 +100,7 @@ mod tests {
         let loaded = loaded.into_iter().map(|(n, s)| (n.to_owned(), s)).collect();
         let files = [("app.service", "enabled"), ("getty@.service", "enabled"), ("docker.service", "masked")];
         let files = files.into_iter().map(|(n, s)| (n.to_owned(), s)).collect();
-        let names: Vec<String> = worth_a_look(loaded, &files).into_iter().map(|u| u.name).collect();
+        let names: Vec<String> = select(loaded, &files).into_iter().map(|u| u.name).collect();
         assert_eq!(names, ["app.service", "broken.service", "data.mount", "docker.service", "fstrim.timer", "nginx.service"]);
     }
 }

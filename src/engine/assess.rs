@@ -1,4 +1,4 @@
-//! From evidence to report: judge, verdict, correlate. Pure; a replay runs exactly this.
+//! From evidence to report: judge, verdict, correlate. Pure; a replay runs the same code.
 
 use jiff::Timestamp;
 use opsctl_core::model::{
@@ -13,30 +13,30 @@ use crate::changes::cite;
 use crate::correlate::correlate;
 use crate::waive::Waivers;
 
-/// A report and what goes with it inside the process.
+/// A report with the plans, samples and verdicts of the run.
 pub struct Assessment {
-    /// What is printed.
+    /// The report.
     pub report: Report,
     /// The verdict of the whole run.
     pub verdict: Verdict,
     /// The verdicts of `report.checks`, in the same order.
     pub verdicts: Vec<Verdict>,
-    /// What could be done, with the whole plan.
+    /// Available fixes with their plans.
     pub offers: Vec<Offer>,
-    /// Numbers to remember for the next run.
+    /// Samples to store for the next run.
     pub samples: Vec<Sample>,
-    /// What may still change by itself.
+    /// Checks that may still succeed without intervention.
     pub pending: Vec<Pending>,
 }
 
-/// Something that may still change by itself.
+/// A check that may still succeed without intervention.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Pending {
-    /// The check that says so.
+    /// Check id.
     pub check: String,
-    /// About what.
+    /// Target.
     pub target: String,
-    /// What it is waiting for.
+    /// The awaited condition.
     pub what: String,
 }
 
@@ -45,18 +45,18 @@ pub struct Pending {
 pub struct Offer {
     /// Fix id.
     pub fix: String,
-    /// What it is about.
+    /// The finding.
     pub finding: Finding,
-    /// How it would be done, or why it cannot.
+    /// The plan, or the reason why there is none.
     pub plan: Result<Plan, Refusal>,
-    /// Why it must not be done now although it could: a cause is open elsewhere, the object is in maintenance.
+    /// The reason why a possible fix is refused now: an open cause elsewhere, maintenance of the object.
     pub refused: Option<String>,
-    /// What it may interrupt.
+    /// Risk class.
     pub risk: Risk,
 }
 
-/// What judging one record gave.
-struct Judged1<'a> {
+/// The judgement of one record.
+struct JudgedRecord<'a> {
     record: &'a Record,
     check: Option<&'a dyn AnyCheck>,
     runbook: String,
@@ -64,15 +64,15 @@ struct Judged1<'a> {
     judgement: Judgement,
 }
 
-/// Everything that judging needs beside the evidence. Shared, so that the watchdog can judge as well.
+/// Inputs of judging other than the evidence. Shared with the watchdog, which can judge as well.
 pub struct Judging {
     /// The runbooks, with their settings.
     pub runbooks: Vec<Runbook>,
-    /// Who owns a subject of this name.
+    /// The owner of a subject, by name.
     pub owner_of: OwnerOf,
-    /// What is known and does not count for a while.
+    /// Waivers.
     pub waivers: Waivers,
-    /// What to tell about the run itself.
+    /// Notes about the run itself.
     pub notes: Vec<String>,
 }
 
@@ -82,12 +82,12 @@ impl Default for Judging {
     }
 }
 
-/// Where a check is: its runbook, and its place in that.
+/// Indices of a check: runbook, and check within it.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct CheckAt(usize, usize);
 
 impl Judging {
-    /// Every check with its place and its runbook, in report order.
+    /// Every check with its indices and its runbook, in report order.
     pub(super) fn checks(&self) -> impl Iterator<Item = (CheckAt, &'static str, &dyn AnyCheck)> {
         let of = |(n, r): (usize, &'_ Runbook)| (n, r.id, r.checks.len());
         self.runbooks
@@ -98,12 +98,12 @@ impl Judging {
             .filter_map(|(at, id)| Some((at, id, self.check(at)?)))
     }
 
-    /// The check at a place.
+    /// The check at these indices.
     pub(super) fn check(&self, at: CheckAt) -> Option<&dyn AnyCheck> {
         self.runbooks.get(at.0)?.checks.get(at.1).map(|c| &**c)
     }
 
-    /// The place of the check with this id.
+    /// The indices of the check with this id.
     pub(super) fn find(&self, id: &str) -> Option<CheckAt> {
         self.checks().find(|(_, _, check)| check.spec().id == id).map(|(at, ..)| at)
     }
@@ -115,11 +115,11 @@ pub fn assess(judging: &Judging, recording: &Recording) -> Assessment {
     assess_but(judging, recording, None, &|_| {})
 }
 
-/// [`assess`], without judging the record at `but`, which has not ended when it was judged before. `begins` is called before each record is
+/// [`assess`], without judging the record at `but`, of which an earlier judgement did not finish. `begins` is called before each record is
 /// judged.
 pub(super) fn assess_but(judging: &Judging, recording: &Recording, but: Option<usize>, begins: &dyn Fn(usize)) -> Assessment {
     let Judging { runbooks, owner_of, waivers, .. } = judging;
-    let mut judged: Vec<Judged1<'_>> = Vec::with_capacity(recording.records.len());
+    let mut judged: Vec<JudgedRecord<'_>> = Vec::with_capacity(recording.records.len());
     for (n, record) in recording.records.iter().enumerate() {
         begins(n);
         judged.push(judge(runbooks, record, waivers, recording.started_at, but == Some(n)));
@@ -139,7 +139,7 @@ pub(super) fn assess_but(judging: &Judging, recording: &Recording, but: Option<u
     let links: Vec<_> = runbooks.iter().flat_map(Runbook::links).collect();
     let mut notes = waivers.notes(&findings, recording.started_at);
     let causes = panics::caught(|| correlate(&mut findings, &links)).unwrap_or_else(|e| {
-        notes.push(format!("which finding causes which is not known: {e}"));
+        notes.push(format!("causes of findings are unknown: {e}"));
         Vec::new()
     });
 
@@ -148,7 +148,7 @@ pub(super) fn assess_but(judging: &Judging, recording: &Recording, but: Option<u
         .zip(&findings)
         .flat_map(|(&(i, _), finding)| offers(&judged[i], finding, &findings, &links, recording))
         .collect();
-    // what could not even be looked for has no check of its own, and must not pass for healthy
+    // targets that could not be discovered have no check, and must not be reported as healthy
     let blind = recording.inventory.gaps.iter().map(|gap| Verdict::Unknown(gap.clone()));
     let verdicts: Vec<Verdict> = judged.iter().map(|j| j.verdict.clone()).chain(blind).collect();
     let verdict = Verdict::roll_up(&verdicts);
@@ -164,7 +164,7 @@ pub(super) fn assess_but(judging: &Judging, recording: &Recording, but: Option<u
         duration_ms: recording.duration_ms,
         verdict: verdict.word().to_owned(),
         exit_code: verdict.exit_code(),
-        checks: judged.iter().map(row).chain(recording.inventory.gaps.iter().map(|gap| blind_row(gap))).collect(),
+        checks: judged.iter().map(row).chain(recording.inventory.gaps.iter().map(|gap| gap_row(gap))).collect(),
         findings,
         causes,
         fixes: rows_of(&offers),
@@ -178,49 +178,49 @@ pub(super) fn assess_but(judging: &Judging, recording: &Recording, but: Option<u
     let pending = judged.iter().flat_map(pending).collect();
     let samples = judged.into_iter().flat_map(|j| j.judgement.samples).collect();
     let mut assessment = Assessment { report, verdict, verdicts, offers, samples, pending };
-    // after the offers: what was changed before has no part in whether a fix is possible
+    // after the offers: earlier changes do not affect whether a fix is possible
     assessment.look_back(recording);
     assessment
 }
 
 impl Assessment {
-    /// Of a run about which nothing is known but why.
+    /// The assessment of a run without results, with the reason.
     #[must_use]
     pub fn unknown(why: String) -> Self {
         let inventory = Inventory { gaps: vec![why], ..Inventory::default() };
         assess(&Judging::default(), &Recording::of_nothing(inventory))
     }
 
-    /// A report that was made before, and why nothing is added to it: a run that did not end is at best unknown.
+    /// A report that was completed earlier, and the reason why nothing is added to it: an unfinished run is at best unknown.
     pub(super) fn of_report(mut report: Report, verdict: Verdict, why: &str) -> Self {
-        report.checks.push(blind_row(why));
+        report.checks.push(gap_row(why));
         let verdict = Verdict::roll_up(&[verdict, Verdict::Unknown(why.to_owned())]);
         (report.verdict, report.exit_code) = (verdict.word().to_owned(), verdict.exit_code());
         Self { report, verdict, verdicts: Vec::new(), offers: Vec::new(), samples: Vec::new(), pending: Vec::new() }
     }
 
-    /// Tells what was changed before, as far as the recording holds it.
+    /// Adds the earlier changes that the recording contains.
     pub(super) fn look_back(&mut self, recording: &Recording) {
-        self.report.notes.extend(recording.changes.iter().filter_map(|c| unread(&c.unknown)));
+        self.report.notes.extend(recording.changes.iter().filter_map(|c| incomplete_note(&c.unknown)));
         self.report.changes = cite(&mut self.report.findings, recording);
         self.report.duration_ms = recording.duration_ms;
     }
 }
 
-/// What was changed before is not told whole.
-fn unread(unknown: &[String]) -> Option<String> {
+/// The note about sources of changes that could not be read.
+fn incomplete_note(unknown: &[String]) -> Option<String> {
     let first = unknown.first()?;
     let more = if unknown.len() > 1 { format!(" (and {} more: `opsctl changes`)", unknown.len() - 1) } else { String::new() };
-    Some(format!("not all that was changed before can be seen: {first}{more}"))
+    Some(format!("the list of earlier changes is incomplete: {first}{more}"))
 }
 
-fn pending<'a>(j: &'a Judged1<'_>) -> impl Iterator<Item = Pending> + 'a {
+fn pending<'a>(j: &'a JudgedRecord<'_>) -> impl Iterator<Item = Pending> + 'a {
     let pending =
         |what: &String| Pending { check: j.record.check.clone(), target: j.record.target.to_string(), what: what.clone() };
     j.judgement.pending.iter().map(pending)
 }
 
-fn judge<'a>(runbooks: &'a [Runbook], record: &'a Record, waivers: &Waivers, now: Timestamp, skipped: bool) -> Judged1<'a> {
+fn judge<'a>(runbooks: &'a [Runbook], record: &'a Record, waivers: &Waivers, now: Timestamp, skipped: bool) -> JudgedRecord<'a> {
     let runbook = record.check.split('.').next().unwrap_or_default().to_owned();
     let check = runbooks.iter().flat_map(|r| &r.checks).find(|c| c.spec().id == record.check).map(|c| &**c);
     let judged = Judged { target: &record.target, taken_at: record.taken_at };
@@ -243,12 +243,12 @@ fn judge<'a>(runbooks: &'a [Runbook], record: &'a Record, waivers: &Waivers, now
             Err(e) => (Verdict::Unknown(e.to_string()), Judgement::default()),
         },
     };
-    Judged1 { record, check, runbook, verdict, judgement }
+    JudgedRecord { record, check, runbook, verdict, judgement }
 }
 
-/// The one place where findings become a verdict.
+/// The verdict of a judgement.
 fn verdict_of(judgement: &Judgement) -> Verdict {
-    // what is waived is merely worth knowing
+    // waived findings count as info
     let counts = |f: &Finding| if f.waived.is_some() { Severity::Info } else { f.severity };
     let worst = judgement.findings.iter().map(counts).max();
     match (worst, &judgement.skip) {
@@ -260,7 +260,7 @@ fn verdict_of(judgement: &Judgement) -> Verdict {
     }
 }
 
-fn row(j: &Judged1<'_>) -> CheckRow {
+fn row(j: &JudgedRecord<'_>) -> CheckRow {
     CheckRow {
         check: j.record.check.clone(),
         runbook: j.runbook.clone(),
@@ -272,8 +272,8 @@ fn row(j: &Judged1<'_>) -> CheckRow {
     }
 }
 
-/// Something that discovery could not look for.
-fn blind_row(gap: &str) -> CheckRow {
+/// The row for a failed part of the discovery.
+fn gap_row(gap: &str) -> CheckRow {
     CheckRow {
         check: "discovery".to_owned(),
         runbook: "discovery".to_owned(),
@@ -285,8 +285,8 @@ fn blind_row(gap: &str) -> CheckRow {
     }
 }
 
-/// Plans every fix a finding names.
-fn offers(j: &Judged1<'_>, finding: &Finding, all: &[Finding], links: &[&Link], recording: &Recording) -> Vec<Offer> {
+/// Plans every fix of a finding.
+fn offers(j: &JudgedRecord<'_>, finding: &Finding, all: &[Finding], links: &[&Link], recording: &Recording) -> Vec<Offer> {
     let (Some(check), Outcome::Evidence(evidence)) = (j.check, &j.record.outcome) else { return Vec::new() };
     let judged = Judged { target: &j.record.target, taken_at: j.record.taken_at };
     finding
@@ -305,18 +305,18 @@ fn offers(j: &Judged1<'_>, finding: &Finding, all: &[Finding], links: &[&Link], 
         .collect()
 }
 
-/// Treating an effect while its cause is open does not help and can harm.
+/// The refusal of a fix while the cause of its finding is open: it would not help and can do harm.
 fn upstream(finding: &Finding, all: &[Finding], links: &[&Link]) -> Option<String> {
     let cause = all.iter().find(|f| Some(&f.id) == finding.explained_by.as_ref())?;
     if links.iter().any(|l| l.treatable && l.cause == cause.code && l.effect == finding.code) {
-        // what lets it come back may have a cause that hinders
+        // the treatable cause may have a cause of its own that is open
         return upstream(cause, all, links);
     }
     Some(format!("its cause is open: {}: {}", cause.code, cause.message))
 }
 
 fn maintenance(finding: &Finding, recording: &Recording) -> Option<String> {
-    // a server is in maintenance with the container it lives in
+    // maintenance of a container includes the servers in it
     let concerns = |c: &&ContainerRef| {
         let itself = finding.subject.kind == Kind::Container && finding.subject.identity.starts_with(&c.id);
         itself || finding.keys.iter().any(|k| k.kind == KeyKind::Container && k.value == c.id)
@@ -327,7 +327,7 @@ fn maintenance(finding: &Finding, recording: &Recording) -> Option<String> {
     })
 }
 
-/// One row per fix and subject, however many findings ask for it.
+/// One row per fix and subject, for any number of findings.
 fn rows_of(offers: &[Offer]) -> Vec<FixOffer> {
     let mut rows: Vec<FixOffer> = Vec::new();
     for offer in offers {
@@ -351,7 +351,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_gap_is_unknown_unless_something_is_known_to_be_wrong() {
+    fn gap_is_unknown_without_findings() {
         let gap = Judgement { gaps: vec!["needs root".into()], ..Judgement::default() };
         assert_eq!(verdict_of(&gap), Verdict::Unknown("needs root".into()));
         assert_eq!(verdict_of(&Judgement::skip("no docker")), Verdict::Skip("no docker".into()));
@@ -372,7 +372,7 @@ mod tests {
     }
 
     #[test]
-    fn a_server_is_in_maintenance_with_its_container() {
+    fn maintenance_of_a_container_includes_its_servers() {
         static CODE: opsctl_core::model::Code =
             opsctl_core::model::Code { id: "redis.x", severities: &[Severity::Warn], when: "", hint: "" };
         let container = ContainerRef {
@@ -397,7 +397,7 @@ mod tests {
     }
 
     #[test]
-    fn what_could_not_be_looked_for_is_unknown() {
+    fn failed_discovery_is_unknown() {
         let inventory = opsctl_core::model::Inventory { gaps: vec!["reading mounts: denied".into()], ..Default::default() };
         let recording = nothing_recorded(inventory);
         let assessment = assess(&Judging::default(), &recording);

@@ -1,6 +1,6 @@
-//! Runs the probes side by side, each within its own limit and all within the deadline of the run.
+//! Runs the probes concurrently, each within its own limit and all within the deadline of the run.
 //!
-//! Each probe is a task of its own: one that blocks the thread that it runs on, or panics, costs its check and nothing else.
+//! Each probe is a task of its own: one that blocks its thread, or panics, fails only its own check.
 
 use std::future::poll_fn;
 use std::pin::pin;
@@ -16,16 +16,16 @@ use super::assess::{CheckAt, Judging};
 use super::partial::{Job, Missed, Partial};
 use super::{Progress, Selection};
 
-/// When a probe has to end.
+/// Time limit of a probe.
 #[derive(Clone, Copy)]
 pub(super) struct Limit {
-    /// At the latest.
+    /// The point in time.
     pub(super) until: Instant,
-    /// The deadline of the run, for the reason of what does not end by then; none when only the limit of the check counts.
+    /// The deadline of the run, for the reason in the record; `None` if only the limit of the check applies.
     pub(super) run: Option<(Instant, Duration)>,
 }
 
-/// Every selected check on every target it applies to, in report order; some have a record already.
+/// Every selected check on every applicable target, in report order; some have a record already.
 pub(super) struct Jobs {
     places: Vec<CheckAt>,
     waiting: Vec<Job>,
@@ -61,8 +61,8 @@ impl Jobs {
     }
 }
 
-/// A host that is short of processors, memory or disks must be found to be: what concerns all of it runs before what there are dozens and
-/// hundreds of.
+/// A shortage of processors, memory or disks must be detected: checks of the whole host run before those with dozens or hundreds of
+/// targets.
 fn rank(kind: Kind) -> u8 {
     match kind {
         Kind::Host => 0,
@@ -72,10 +72,10 @@ fn rank(kind: Kind) -> u8 {
     }
 }
 
-/// Ranks of which there are few targets.
+/// Ranks with few targets.
 const RANK_FEW: u8 = 1;
 
-/// Probes all of it. The records are in `partial`; what has not ended by `until` has none.
+/// Runs all probes. The records are in `partial`; a probe that has not finished by `until` has none.
 pub(super) async fn collect(
     judging: &Arc<Judging>,
     cx: &Arc<ProbeCx>,
@@ -94,7 +94,7 @@ pub(super) async fn collect(
     let few = order.iter().take_while(|n| jobs.get(**n).is_some_and(|job| rank(job.target.kind) <= RANK_FEW)).count();
     for (spawned, n) in order.into_iter().enumerate() {
         if spawned == few && limit.run.is_some_and(|(began, _)| lag::was_late(began).is_some()) {
-            // hundreds of tasks would take the little time there is from those that find why there is so little
+            // hundreds of tasks would starve those that detect the shortage
             let until = Instant::now() + limit.until.saturating_duration_since(Instant::now()) / 2;
             while let Ok(Some(ended)) = tokio::time::timeout_at(until.into(), running.join_next()).await {
                 if let Ok(n) = ended {
@@ -116,9 +116,9 @@ pub(super) async fn collect(
     loop {
         match tokio::time::timeout_at(limit.until.into(), running.join_next()).await {
             Ok(Some(Ok(n))) => report(n, &jobs, progress),
-            // a panic outside the check has cost its record
+            // a panic outside the check: its record is missing
             Ok(Some(Err(_))) => {}
-            // what still runs is abandoned: a task that is blocked cannot be ended
+            // running tasks are abandoned: a blocked task cannot be cancelled
             Ok(None) | Err(_) => return,
         }
     }
@@ -130,7 +130,7 @@ fn report(n: usize, jobs: &[Job], progress: &dyn Fn(Progress)) {
     }
 }
 
-/// Notes when a future is being polled: one that is for long is blocked.
+/// Marks a future while it is polled: a long poll means that it is blocked.
 async fn marked<T>(polled: &AtomicBool, future: impl Future<Output = T>) -> T {
     let mut future = pin!(future);
     poll_fn(|cx| {
@@ -142,30 +142,36 @@ async fn marked<T>(polled: &AtomicBool, future: impl Future<Output = T>) -> T {
     .await
 }
 
-/// One probe of one target; none when there is no such check.
+/// One probe of one target; `None` if the check does not exist.
 pub(super) async fn one(judging: &Judging, at: CheckAt, cx: &ProbeCx, target: Target, limit: Limit) -> Option<Record> {
     let check = judging.check(at)?;
     let spec = check.spec();
     let started = Instant::now();
-    let patience = spec.timeout.min(limit.until.saturating_duration_since(started));
-    let probe = lag::timeout(patience, panics::caught_async(check.probe(cx, &target)));
+    let timeout = spec.timeout.min(limit.until.saturating_duration_since(started));
+    let probe = lag::timeout(timeout, panics::caught_async(check.probe(cx, &target)));
     let (result, late) = lag::watched(tokio::time::timeout_at(limit.until.into(), probe)).await;
     let outcome = match (result, late) {
-        // what timed out while opsctl was late is no evidence about others
+        // a timeout while opsctl itself was late is no evidence about the target
         (Ok(_), Some(late)) => Outcome::Unknown(lag::too_busy(late)),
         (Ok(Ok(Ok(Ok(evidence)))), None) => Outcome::Evidence(evidence),
         (Ok(Ok(Ok(Err(ProbeError::Skip(why))))), None) => Outcome::Skip(why),
         (Ok(Ok(Ok(Err(e)))), None) => Outcome::Unknown(e.to_string()),
         (Ok(Ok(Err(panic))), None) => Outcome::Unknown(panic.to_string()),
-        (Ok(Err(lag::Elapsed)), None) if patience == spec.timeout => {
-            Outcome::Unknown(format!("timed out after {}", quantity::duration(patience.try_into().unwrap_or_default())))
+        (Ok(Err(lag::Elapsed)), None) if timeout == spec.timeout => {
+            Outcome::Unknown(format!("timed out after {}", quantity::duration(timeout.try_into().unwrap_or_default())))
         }
         (Ok(Err(lag::Elapsed)) | Err(_), _) => Outcome::Unknown(match limit.run {
             Some((began, deadline)) => Missed::Deadline(deadline).reason(began),
             None => format!("timed out after {}", quantity::duration(started.elapsed().try_into().unwrap_or_default())),
         }),
     };
-    tracing::debug!(check = spec.id, %target, elapsed_ms = started.elapsed().as_millis(), "probed");
+    // the reason is in the report, where secrets are removed from it
+    let result = match &outcome {
+        Outcome::Evidence(_) => "evidence",
+        Outcome::Skip(_) => "skip",
+        Outcome::Unknown(_) => "unknown",
+    };
+    tracing::debug!(check = spec.id, %target, elapsed_ms = started.elapsed().as_millis(), result, "probed");
     Some(Record {
         check: spec.id.to_owned(),
         target,

@@ -1,4 +1,4 @@
-//! The engine: schedules probes, keeps deadlines, lets checks judge, and makes the report.
+//! The engine: schedules probes, enforces deadlines, runs the judgement of checks, and builds the report.
 
 mod assess;
 mod collect;

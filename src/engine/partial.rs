@@ -1,4 +1,4 @@
-//! Everything a run knows so far. The watchdog makes a report of it when the run does not end by itself.
+//! The partial results of a run. The watchdog builds a report from them if the run exceeds its deadline.
 
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -14,17 +14,17 @@ use super::assess::{Assessment, Judging, assess_but};
 /// No record is being judged.
 const NONE: usize = usize::MAX;
 
-/// One run: when it began, and what it knows so far.
+/// One run: its start, and its partial results.
 #[derive(Clone)]
 pub struct Run {
-    /// From here its deadline counts.
+    /// Start of its deadline.
     pub began: Instant,
-    /// What it knows so far.
+    /// Partial results.
     pub partial: Arc<Partial>,
 }
 
 impl Run {
-    /// A run whose deadline counts from `began`.
+    /// A run with a deadline that starts at `began`.
     #[must_use]
     pub fn since(began: Instant) -> Self {
         Self { began, partial: Arc::default() }
@@ -38,21 +38,21 @@ impl Default for Run {
     }
 }
 
-/// What a run is doing, for the note of one that was ended.
+/// The current step of a run, for the note of the watchdog.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub enum Step {
     /// Reading the configuration and opening the history.
     #[default]
     Preparing,
-    /// Looking for targets.
+    /// Discovering targets.
     Discovering,
     /// Running probes.
     Probing,
     /// Removing secrets and judging.
     Judging,
-    /// Reading what was changed before.
+    /// Reading earlier changes.
     LookingBack,
-    /// Writing numbers and findings to the history.
+    /// Writing samples and findings to the history.
     Remembering,
     /// Comparing, rendering and writing the report.
     Reporting,
@@ -62,10 +62,10 @@ impl Step {
     fn words(self) -> &'static str {
         match self {
             Self::Preparing => "reading the configuration and the history",
-            Self::Discovering => "looking for targets",
+            Self::Discovering => "discovering targets",
             Self::Probing => "running probes",
             Self::Judging => "judging the evidence",
-            Self::LookingBack => "reading what was changed before",
+            Self::LookingBack => "reading earlier changes",
             Self::Remembering => "writing to the history",
             Self::Reporting => "writing the report",
         }
@@ -76,19 +76,19 @@ impl Step {
 pub(super) struct Job {
     pub(super) check: &'static str,
     pub(super) target: Target,
-    /// It has the processor, or is blocked in the kernel.
+    /// It is running, or is blocked in the kernel.
     pub(super) polled: AtomicBool,
 }
 
-/// What a run knows so far.
+/// The partial results of a run.
 pub struct Partial {
-    known: Mutex<Known>,
-    /// Which record is being judged.
+    known: Mutex<State>,
+    /// Index of the record that is being judged.
     judged: AtomicUsize,
 }
 
 #[derive(Default)]
-struct Known {
+struct State {
     step: Step,
     judging: Option<Arc<Judging>>,
     host: Option<Arc<HostInfo>>,
@@ -97,7 +97,7 @@ struct Known {
     inventory: Option<Arc<Inventory>>,
     redactor: Option<Arc<Redactor>>,
     jobs: Arc<Vec<Job>>,
-    /// Of each job, when it has ended.
+    /// The record of each job that has finished.
     records: Vec<Option<Scrubbed>>,
     recording: Option<Arc<Recording>>,
     report: Option<(Report, Verdict)>,
@@ -109,7 +109,7 @@ impl Default for Partial {
     }
 }
 
-/// A record without the secrets that were known then.
+/// A record without the secrets known at that time.
 #[derive(Clone)]
 struct Scrubbed {
     record: Arc<Record>,
@@ -128,12 +128,12 @@ impl Scrubbed {
     }
 }
 
-/// What ends a run early.
+/// The limit that ends a run early.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Missed {
     /// Its deadline.
     Deadline(Duration),
-    /// The limit of its memory, in bytes.
+    /// Its memory limit, in bytes.
     Memory(u64),
 }
 
@@ -145,7 +145,7 @@ impl Missed {
         }
     }
 
-    /// Why a check has no result: one that opsctl had no time for says nothing about its target.
+    /// The reason of a check without a result. If opsctl itself was late, it implies nothing about the target.
     pub(super) fn reason(self, began: Instant) -> String {
         match self {
             Self::Deadline(at) => lag::was_late(began).map_or_else(
@@ -158,31 +158,31 @@ impl Missed {
 }
 
 impl Partial {
-    fn lock(&self) -> MutexGuard<'_, Known> {
+    fn lock(&self) -> MutexGuard<'_, State> {
         self.known.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// The run goes on with this.
+    /// Sets the current step.
     pub fn step(&self, step: Step) {
         self.lock().step = step;
     }
 
-    /// A run begins; what an earlier one knew is forgotten.
+    /// Starts a run and discards the results of an earlier one.
     pub(super) fn begin(&self, judging: Arc<Judging>, host: HostInfo, began: Instant, started_at: Timestamp) {
-        let new = Known {
+        let new = State {
             step: Step::Discovering,
             judging: Some(judging),
             host: Some(Arc::new(host)),
             started_at: Some(started_at),
             began: Some(began),
-            ..Known::default()
+            ..State::default()
         };
         // dropped without the lock
         let _before = std::mem::replace(&mut *self.lock(), new);
         self.judged.store(NONE, Ordering::Relaxed);
     }
 
-    /// Targets are known. Some jobs have a record from the beginning.
+    /// Sets the discovered targets. Some jobs have a record from the start.
     pub(super) fn discovered(
         &self,
         inventory: Arc<Inventory>,
@@ -196,7 +196,7 @@ impl Partial {
         (known.inventory, known.redactor, known.jobs, known.records) = (Some(inventory), Some(redactor), jobs, records);
     }
 
-    /// A check ended. Most secrets are known by then: what is removed now need not be removed after the deadline.
+    /// Stores the record of a finished check. Most secrets are known by then, which leaves less to remove after the deadline.
     pub(super) fn finished(&self, order: usize, record: Record, redactor: &Redactor) {
         self.keep(order, Scrubbed::new(record, redactor));
     }
@@ -207,8 +207,8 @@ impl Partial {
         }
     }
 
-    /// Every check has a record from now on, and the records hold no secret: the log of one container can hold the password of another,
-    /// which was learned later. `why` is for those that have not ended. The run and its watchdog may do this at the same time.
+    /// Completes the records: every check has one, without secrets (the log of one container can contain the password of another,
+    /// which was read later). `why` is the reason of unfinished checks. The run and its watchdog may call this concurrently.
     pub(super) fn complete(&self, why: &str) {
         let (jobs, redactor, began) = {
             let mut known = self.lock();
@@ -216,10 +216,10 @@ impl Partial {
             (known.jobs.clone(), known.redactor.clone().unwrap_or_default(), known.began.unwrap_or_else(Instant::now))
         };
         for (order, job) in jobs.iter().enumerate() {
-            // nothing is allocated with the lock held: the thread that fails to must not keep it from the watchdog
+            // no allocation while the lock is held: a thread that fails to allocate must not block the watchdog
             let known = self.lock().records.get(order).cloned();
             let record = match known {
-                // the recording is made
+                // the recording is complete
                 None => return,
                 Some(Some(known)) if known.generation == redactor.generation() => continue,
                 Some(Some(known)) => (*known.record).clone(),
@@ -229,7 +229,7 @@ impl Partial {
         }
     }
 
-    /// All that was read, in report order. The run and its watchdog get the same.
+    /// All evidence, in report order; the same for the run and its watchdog.
     pub(super) fn recorded(&self) -> Arc<Recording> {
         let mut recording = self.without_records();
         let count = self.lock().jobs.len();
@@ -260,12 +260,12 @@ impl Partial {
         }
     }
 
-    /// This record is being judged now.
+    /// Sets the record that is being judged.
     pub(super) fn judge(&self, order: usize) {
         self.judged.store(order, Ordering::Relaxed);
     }
 
-    /// The report is made; what comes now only adds to it.
+    /// Stores the report; later steps only add to it.
     pub(super) fn judged(&self, report: &Report, verdict: &Verdict) {
         let made = Some((report.clone(), verdict.clone()));
         let mut known = self.lock();
@@ -273,7 +273,7 @@ impl Partial {
         known.recording = None;
     }
 
-    /// What is known now, as an assessment: every check that has not ended is unknown. `missed` says what ends the run.
+    /// The assessment of the partial results: unfinished checks are unknown. `missed` is the limit that ends the run.
     #[must_use]
     pub fn assess(&self, missed: Missed) -> Assessment {
         let (step, judging, began) = {
@@ -293,20 +293,20 @@ impl Partial {
             self.complete(&missed.reason(began));
             self.recorded()
         });
-        // the run has gone on meanwhile
+        // the run has advanced in the meantime
         if let Some((report, verdict)) = made() {
             return ended(report, verdict);
         }
-        // a judge that does not end would not end here either
+        // the judgement that did not finish would not finish here either
         let but = Some(self.judged.load(Ordering::Relaxed)).filter(|order| *order != NONE && step == Step::Judging);
         let mut assessment = assess_but(&judging.unwrap_or_default(), &recording, but, &|_| {});
         assessment.report.notes.splice(0..0, notes);
         let Assessment { report, verdict, .. } = assessment;
-        // also when all checks have ended: something has not
+        // also if all checks have finished: another step has not
         ended(report, verdict)
     }
 
-    /// The recording of what is known, without secrets; `None` before discovery has ended.
+    /// The recording of the partial evidence, without secrets; `None` before the end of discovery.
     #[must_use]
     pub fn recording(&self, missed: Missed) -> Option<Recording> {
         let began = {
@@ -322,7 +322,7 @@ impl Partial {
         Some(Arc::unwrap_or_clone(self.recorded()))
     }
 
-    /// Which checks hold up the others.
+    /// The checks that block others.
     fn blocked(&self) -> Option<String> {
         let jobs = self.lock().jobs.clone();
         let ended: Vec<bool> = self.lock().records.iter().map(Option::is_some).collect();
@@ -333,7 +333,7 @@ impl Partial {
 }
 
 impl Job {
-    /// That it has not ended.
+    /// The record of an unfinished check.
     fn unfinished(&self, why: &str, began: Instant) -> Record {
         let blocked = self.polled.load(Ordering::Relaxed);
         Record {

@@ -1,26 +1,26 @@
-//! What the engine is doing, for whoever shows it.
+//! Progress events of the engine.
 
 /// A step of a run.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Progress {
-    /// Looking for targets.
+    /// Discovering targets.
     Discovering,
-    /// These probes run now, side by side.
+    /// The probes that run now, concurrently.
     Discovered {
         /// `check kind:name` of each.
         probes: Vec<String>,
     },
-    /// A probe ended.
+    /// A probe finished.
     Finished {
         /// Check id.
         check: &'static str,
         /// `kind:name`.
         target: String,
     },
-    /// All evidence is here; it is judged.
+    /// The evidence is complete and is being judged.
     Judging,
-    /// Something is wrong: what was changed before is looked for.
+    /// There are findings: reading earlier changes.
     LookingBack,
-    /// Numbers and findings are kept for the next run.
+    /// Storing samples and findings for the next run.
     Remembering,
 }

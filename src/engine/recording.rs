@@ -1,4 +1,4 @@
-//! A recorded host: all evidence of one run, with secrets removed. `--replay` starts from it.
+//! A recording: all evidence of one run, with secrets removed. `--replay` reads it.
 
 #![allow(clippy::disallowed_methods, reason = "a file that the command line names, opened by the watched main thread")]
 
@@ -13,78 +13,78 @@ use serde::{Deserialize, Serialize};
 use super::Selection;
 use crate::output::{self, Access};
 
-/// Version of the recording's shape; another one is refused.
+/// Schema version of recordings; other versions are rejected.
 pub const RECORDING_SCHEMA_VERSION: u32 = 1;
 
-/// The largest recording read back: a host with thousands of containers stays far below.
-const LARGEST: u64 = 256 << 20;
+/// Limit of a recording in bytes; one of a host with thousands of containers is far smaller.
+const MAX_RECORDING_BYTES: u64 = 256 << 20;
 
-/// Everything a run brought back.
+/// The evidence of one run.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct Recording {
     /// [`RECORDING_SCHEMA_VERSION`].
     pub schema_version: u32,
     /// Version of the opsctl that recorded it.
     pub opsctl: String,
-    /// Which host.
+    /// Host.
     pub host: HostInfo,
-    /// When.
+    /// Start of the run.
     pub started_at: Timestamp,
     /// Wall time in milliseconds.
     pub duration_ms: u64,
-    /// What was found.
+    /// Discovered targets.
     pub inventory: Inventory,
-    /// What was read.
+    /// Evidence.
     pub records: Vec<Record>,
-    /// What was changed before, read only when something was wrong.
+    /// Earlier changes, read only if there are findings.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub changes: Option<Changes>,
 }
 
-/// What every version of a recording says.
+/// The part common to all versions.
 #[derive(Deserialize)]
 struct Versioned {
     #[serde(default)]
     schema_version: serde_json::Value,
 }
 
-/// Why a recording cannot be used.
+/// Errors of reading and writing recordings.
 #[derive(Debug, thiserror::Error)]
 pub enum RecordingError {
-    /// The file.
+    /// Read error.
     #[error("reading the recording {path}: {source}")]
     Read {
-        /// Which file.
+        /// File.
         path: PathBuf,
-        /// What happened.
+        /// Cause.
         source: std::io::Error,
     },
-    /// Writing it.
+    /// Write error.
     #[error("writing the recording {path}: {source}")]
     Write {
-        /// Which file.
+        /// File.
         path: PathBuf,
-        /// What happened.
+        /// Cause.
         source: std::io::Error,
     },
-    /// Too large to be one.
+    /// Too large.
     #[error("the recording {path} is larger than 256 MiB; is it a recording?")]
     TooLarge {
-        /// Which file.
+        /// File.
         path: PathBuf,
     },
     /// Not a recording.
     #[error("the recording {path} is not one that `opsctl record` wrote: {source}")]
     Parse {
-        /// Which file.
+        /// File.
         path: PathBuf,
-        /// What serde said.
+        /// Parse error.
         source: serde_json::Error,
     },
-    /// Of another version.
+    /// Unsupported version.
     #[error("the recording {path} has schema version {found}; this opsctl reads {RECORDING_SCHEMA_VERSION}")]
     Version {
-        /// Which file.
+        /// File.
         path: PathBuf,
         /// Its version.
         found: u64,
@@ -92,7 +92,7 @@ pub enum RecordingError {
 }
 
 impl Recording {
-    /// One of a run that read nothing.
+    /// A recording without evidence.
     pub(super) fn of_nothing(inventory: Inventory) -> Self {
         Self {
             schema_version: RECORDING_SCHEMA_VERSION,
@@ -110,12 +110,12 @@ impl Recording {
     pub fn read(path: &Path) -> Result<Self, RecordingError> {
         let io = |source| RecordingError::Read { path: path.to_owned(), source };
         let size = fs::metadata(path).map_err(io)?.len();
-        if size > LARGEST {
+        if size > MAX_RECORDING_BYTES {
             return Err(RecordingError::TooLarge { path: path.to_owned() });
         }
         let text = fs::read_to_string(path).map_err(io)?;
         let parse = |source| RecordingError::Parse { path: path.to_owned(), source };
-        // the version first: a newer shape would otherwise be reported as a broken file
+        // the version first: a newer schema would otherwise be reported as a broken file
         match serde_json::from_str::<Versioned>(&text).map_err(parse)?.schema_version.as_u64() {
             Some(found) if found != u64::from(RECORDING_SCHEMA_VERSION) => {
                 Err(RecordingError::Version { path: path.to_owned(), found })
@@ -124,7 +124,7 @@ impl Recording {
         }
     }
 
-    /// Only what a selection asks for.
+    /// Only the records of a selection.
     #[must_use]
     pub fn narrowed(mut self, selection: &Selection) -> Self {
         let selection = selection.with_mountpoints(&self.inventory);
@@ -135,7 +135,7 @@ impl Recording {
         self
     }
 
-    /// Writes it, whole or not at all, readable by its owner only.
+    /// Writes it atomically, readable by its owner only.
     pub fn write(&self, path: &Path) -> Result<(), RecordingError> {
         let io = |source| RecordingError::Write { path: path.to_owned(), source };
         let mut bytes = serde_json::to_vec(self).map_err(|e| io(e.into()))?;

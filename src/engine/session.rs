@@ -1,4 +1,4 @@
-//! One opsctl at work on one host: discover, probe, judge; and again for one check, when a fix has to be sure.
+//! A session on one host: discover, probe, judge; and the re-check of a single check for a fix.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -27,57 +27,57 @@ use crate::config::{Server, nearest};
 use crate::discover::{Discovered, Wanted, discover};
 use crate::waive::Waivers;
 
-/// Gives the owner of a subject by its name.
+/// Returns the owner of a subject, by name.
 pub type OwnerOf = Box<dyn Fn(&str) -> Option<String> + Send + Sync>;
 
-/// What opsctl itself knows was changed since a moment.
+/// Returns the changes that opsctl recorded itself since a given time.
 pub type OwnChanges = Box<dyn Fn(Timestamp) -> Own>;
 
-/// How long looking for what was changed may take in a run that found something.
-const LOOK_BACK: Duration = Duration::from_millis(300);
+/// Time limit of reading earlier changes in a run with findings.
+const CHANGES_TIMEOUT: Duration = Duration::from_millis(300);
 
-/// The part of a deadline, in percent, that is kept for what comes after the probes, and the most and the least that is.
+/// The part of a deadline, in percent, that is reserved for the steps after the probes, with its maximum and minimum.
 const RESERVE_PERCENT: u32 = 10;
 const MAX_RESERVE: Duration = Duration::from_secs(1);
 const MIN_RESERVE: Duration = Duration::from_millis(50);
 
-/// How much longer than its own limit a probe is waited for: then the thread that it runs on is blocked.
-const BLOCKED: Duration = Duration::from_secs(1);
+/// Grace period after the limit of a probe: afterwards its thread is blocked.
+const BLOCKED_GRACE: Duration = Duration::from_secs(1);
 
-/// What a session needs to know, taken from configuration and command line.
+/// Inputs of a session, from configuration and command line.
 pub struct Setup {
     /// The runbooks, with their settings.
     pub runbooks: Vec<Runbook>,
-    /// The engine's endpoint, when the configuration names one.
+    /// The endpoint of the container engine, if configured.
     pub endpoint: Option<String>,
-    /// Servers that the configuration names.
+    /// Servers of the configuration.
     pub servers: Vec<Server>,
-    /// Addresses that the configuration wants asked.
+    /// Addresses of the configuration.
     pub endpoints: Vec<Endpoint>,
-    /// Who owns a subject of this name.
+    /// The owner of a subject, by name.
     pub owner_of: OwnerOf,
-    /// What is known and does not count for a while.
+    /// Waivers.
     pub waivers: Waivers,
-    /// What to tell about the run itself.
+    /// Notes about the run itself.
     pub notes: Vec<String>,
-    /// Numbers of earlier runs.
+    /// Samples of earlier runs.
     pub history: Arc<dyn History>,
-    /// What opsctl itself knows was changed.
+    /// Changes recorded by opsctl itself.
     pub own_changes: OwnChanges,
-    /// What was asked for beyond the ordinary.
+    /// Optional inspections that were requested.
     pub ask: Ask,
-    /// How long a whole run may take.
+    /// Deadline of a run.
     pub deadline: Duration,
 }
 
-/// Which checks run, on what.
+/// The checks and targets of a run.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Selection {
-    /// Only these runbooks; empty is all.
+    /// Only these runbooks; all if empty.
     pub runbooks: Vec<String>,
-    /// Not these.
+    /// Excluded runbooks.
     pub skip: Vec<String>,
-    /// Only these targets (and the engine and host, whose state every answer depends on); empty is all.
+    /// Only these targets (and the engine and host, on which all results depend); all if empty.
     pub words: Vec<String>,
 }
 
@@ -91,7 +91,7 @@ impl Selection {
         self.words.is_empty() || matches!(target.kind, Kind::Engine | Kind::Host) || self.words.iter().any(|w| target.matches(w))
     }
 
-    /// A path stands for the filesystem it lies on.
+    /// Replaces paths with the mountpoint of their filesystem.
     pub(super) fn with_mountpoints(&self, inventory: &Inventory) -> Self {
         let on = |word: &String| {
             let holds = |m: &&MountRef| Path::new(word).starts_with(&m.mountpoint);
@@ -101,8 +101,8 @@ impl Selection {
         Self { words: self.words.iter().map(on).collect(), ..self.clone() }
     }
 
-    /// The first word that stands for nothing on this host, with the name nearest to it. While the engine does not answer its
-    /// containers cannot be known, and no word is called wrong.
+    /// The first word that matches no target of this host, with the nearest name. If the engine does not respond, its containers are unknown
+    /// and no word is rejected.
     #[must_use]
     pub fn unmatched<'a>(&self, inventory: &'a Inventory) -> Option<(String, Option<&'a str>)> {
         if inventory.engine.as_ref().is_some_and(|e| !matches!(e.state, EngineState::Answers { .. })) {
@@ -111,7 +111,7 @@ impl Selection {
         let containers = inventory.container_targets(|_| true);
         let mounts = inventory.mounts.iter().map(|m| Target::named(Kind::Mount, &m.mountpoint));
         let units = inventory.unit_targets(|_| true);
-        // Celery's view of a broker has the broker's name
+        // the Celery target of a broker has the name of the broker
         let kinds = |p: Product| [p.kind(), Kind::Celery];
         let servers = inventory.servers.iter().flat_map(|s| kinds(s.product).map(|kind| Target::named(kind, &s.name)));
         let certificates = inventory.certificate_targets(|_| true);
@@ -131,7 +131,7 @@ impl Selection {
     }
 }
 
-/// One opsctl at work on one host.
+/// A session on one host.
 pub struct Session {
     judging: Arc<Judging>,
     wanted: Wanted,
@@ -141,22 +141,22 @@ pub struct Session {
     deadline: Duration,
 }
 
-/// What carries out what is done to containers and units.
+/// Clients that execute the actions on containers, units and servers.
 #[derive(Debug, Clone, Default)]
 pub struct Managers {
-    /// The container engine, when it answers.
+    /// The container engine, if it responds.
     pub docker: Option<Arc<Docker>>,
-    /// systemd, when it answers.
+    /// systemd, if it responds.
     pub systemd: Option<Arc<Systemd>>,
-    /// The session with the Redis server that the target is.
+    /// The session with the targeted Redis server.
     pub redis: Option<Arc<redis::Session>>,
-    /// The session with the PostgreSQL server that the target is.
+    /// The session with the targeted PostgreSQL server.
     pub postgres: Option<Arc<postgres::Session>>,
 }
 
 impl Managers {
     async fn of(cx: &ProbeCx, target: &Target) -> Self {
-        // the checks have opened it already, or could not
+        // the checks have opened it already, or failed to
         let redis = matches!(target.kind, Kind::Redis | Kind::Celery).then(|| cx.redis(target));
         let postgres = matches!(target.kind, Kind::Postgres | Kind::Pgbouncer).then(|| cx.postgres(target));
         Self {
@@ -179,13 +179,13 @@ impl Managers {
 pub struct Recheck {
     /// The check's verdict.
     pub verdict: Verdict,
-    /// What it found.
+    /// Findings.
     pub findings: Vec<Finding>,
-    /// What could be done about it.
+    /// Available fixes.
     pub offers: Vec<Offer>,
-    /// What this was read through, for the action that may follow.
+    /// Clients used by the re-check, for a subsequent action.
     pub managers: Managers,
-    /// What may still change by itself.
+    /// Checks that may still succeed without intervention.
     pub pending: Vec<String>,
     /// Removes secrets learned while reading.
     pub redactor: Arc<Redactor>,
@@ -207,7 +207,7 @@ impl Session {
         }
     }
 
-    /// A session that never reads this host: it only judges what was recorded.
+    /// A session that does not read this host and only judges recordings.
     #[must_use]
     pub fn replaying(runbooks: Vec<Runbook>) -> Self {
         Self::new(Setup {
@@ -231,20 +231,20 @@ impl Session {
         &self.judging.runbooks
     }
 
-    /// How long a run may take.
+    /// Deadline of a run.
     #[must_use]
     pub fn deadline(&self) -> Duration {
         self.deadline
     }
 
-    /// What is on this host.
+    /// The discovered targets of this host.
     pub async fn inventory(&self) -> Inventory {
         Box::pin(discover(&self.wanted, &Arc::default(), self.deadline)).await.inventory
     }
 
-    /// Reads everything selected and judges it. What was changed before is looked for only when something is wrong, and is part of
-    /// the recording, which holds no secret. Ends by the deadline, unless something blocks the thread that this runs on: for that there is
-    /// the watchdog, with what `run` knows.
+    /// Runs the selected probes and judges the evidence. Earlier changes are read only if there are findings, and are part of the recording,
+    /// which contains no secrets. Returns by the deadline unless its own thread is blocked: in that case the watchdog reports the partial
+    /// results in `run`.
     pub async fn run(&self, selection: &Selection, run: &Run, progress: &dyn Fn(Progress)) -> (Recording, Assessment) {
         let started_at = clock::now();
         let (partial, until) = (&run.partial, run.began + self.deadline);
@@ -267,7 +267,7 @@ impl Session {
         if let Some(since) = reach(&assessment.report) {
             progress(Progress::LookingBack);
             partial.step(Step::LookingBack);
-            let reach = Reach { since, patience: LOOK_BACK, sudo: false };
+            let reach = Reach { since, patience: CHANGES_TIMEOUT, sudo: false };
             recording.changes = tokio::time::timeout(left(), Box::pin(self.changes_seen(&cx, reach))).await.ok();
             recording.duration_ms = u64::try_from(run.began.elapsed().as_millis()).unwrap_or(u64::MAX);
             assessment.look_back(&recording);
@@ -276,7 +276,7 @@ impl Session {
         (recording, assessment)
     }
 
-    /// What was changed on this host since then.
+    /// The changes to this host since then.
     pub async fn changes(&self, since: Timestamp, patience: Duration) -> Changes {
         let cx = Box::pin(self.context(Ask::default(), self.deadline)).await;
         Box::pin(self.changes_seen(&cx, Reach { since, patience, sudo: true })).await
@@ -298,13 +298,13 @@ impl Session {
         seen
     }
 
-    /// Judges a recording, live or replayed: the same code for both.
+    /// Judges a recording, live or replayed.
     #[must_use]
     pub fn assess(&self, recording: &Recording) -> Assessment {
         assess(&self.judging, recording)
     }
 
-    /// Reads one check of one target again, with nothing remembered from before.
+    /// Runs one check of one target again, without cached evidence.
     pub async fn recheck(&self, check: &str, target: &Target) -> Recheck {
         let cx = Arc::new(Box::pin(self.context(Ask::default(), self.deadline)).await);
         let Some((at, spec)) = self.judging.find(check).and_then(|at| Some((at, self.judging.check(at)?.spec()))) else {
@@ -312,9 +312,9 @@ impl Session {
         };
         let limit = Limit { until: Instant::now() + spec.timeout, run: None };
         let (judging, shared, about) = (self.judging.clone(), cx.clone(), target.clone());
-        // a task of its own: one that blocks does not block this one
+        // a task of its own, so that a blocked probe does not block this one
         let probe = tokio::spawn(async move { one(&judging, at, &shared, about, limit).await });
-        let ended = tokio::time::timeout_at((limit.until + BLOCKED).into(), probe).await;
+        let ended = tokio::time::timeout_at((limit.until + BLOCKED_GRACE).into(), probe).await;
         let Some(mut record) = ended.ok().and_then(Result::ok).flatten() else {
             return Recheck::unknown(format!("{check} did not end: it is blocked in a call"), &cx);
         };
@@ -343,10 +343,10 @@ impl Session {
         }
     }
 
-    /// `left` is what is left of the deadline: discovery takes a part of it at most.
+    /// `left` is the rest of the deadline; discovery may use only a part of it.
     async fn context(&self, ask: Ask, left: Duration) -> ProbeCx {
         let redactor = Arc::<Redactor>::default();
-        // before everything else: its window runs while the rest does
+        // first: its sampling window elapses during the other steps
         let watch = Watch::start().await;
         let Discovered { inventory, docker, systemd, servers, table } = Box::pin(discover(&self.wanted, &redactor, left)).await;
         ProbeCx {

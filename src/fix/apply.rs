@@ -1,4 +1,4 @@
-//! Everything opsctl can do to a host, one arm per [`Action`].
+//! Every change opsctl can make to a host, one match arm per [`Action`].
 
 #![allow(clippy::disallowed_methods, reason = "a fix acts on files and processes that were proven, under the watchdog")]
 
@@ -35,37 +35,37 @@ mod redis;
 mod rules;
 mod signal;
 
-/// How long the engine may take beyond the stop timeout of a container.
-const ENGINE: Duration = Duration::from_secs(60);
+/// Time limit of an engine request, in addition to the stop timeout of a container.
+const ENGINE_TIMEOUT: Duration = Duration::from_secs(60);
 
-/// Removing gigabytes of layers takes minutes on a slow disk.
-const PRUNE: Duration = Duration::from_secs(15 * 60);
+/// Time limit of a prune: removing gigabytes of layers takes minutes on a slow disk.
+const PRUNE_TIMEOUT: Duration = Duration::from_secs(15 * 60);
 
-/// How long cutting a file may take; copying its tail to a slow disk is the long part.
-const FILES: Duration = Duration::from_secs(60);
+/// Time limit of truncating a file; copying its tail to a slow disk takes most of it.
+const FILE_TIMEOUT: Duration = Duration::from_secs(60);
 
-/// An action that failed. What was done before it stays done.
+/// A failed action. The actions before it are not reverted here.
 #[derive(Debug)]
 pub(super) struct Failure {
-    /// How many actions were done before it.
+    /// Number of actions completed before it.
     pub(super) done: usize,
-    what: String,
+    action: String,
     why: String,
 }
 
 impl fmt::Display for Failure {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "`{}` failed: {}", self.what, self.why)
+        write!(f, "`{}` failed: {}", self.action, self.why)
     }
 }
 
-/// Performs what is permitted, in order; the notes say what a person should know about it.
+/// Performs the permitted actions in order and returns notes for the operator.
 pub(super) async fn apply(permit: &Permit<'_>) -> Result<Vec<String>, Failure> {
     let mut notes = Vec::new();
     for (done, action) in permit.actions().iter().enumerate() {
         match one(permit, action).await {
             Ok(note) => notes.extend(note),
-            Err(why) => return Err(Failure { done, what: action.to_string(), why }),
+            Err(why) => return Err(Failure { done, action: action.to_string(), why }),
         }
         if done == 0 {
             super::failpoint::failpoint("between-actions");
@@ -83,28 +83,28 @@ async fn one(permit: &Permit<'_>, action: &Action) -> Result<Option<String>, Str
     let client = |patience: Duration| docker().map(|d| d.client().clone().with_timeout(patience));
     match action {
         Action::StartContainer { id } => {
-            client(ENGINE)?.start_container(id, None::<StartContainerOptions>).await.map_err(said)?;
+            client(ENGINE_TIMEOUT)?.start_container(id, None::<StartContainerOptions>).await.map_err(engine_error)?;
         }
         Action::StopContainer { id, timeout_s } => {
             let options = StopContainerOptionsBuilder::new().t(seconds(*timeout_s)).build();
-            client(ENGINE + patience(*timeout_s))?.stop_container(id, Some(options)).await.map_err(said)?;
+            client(ENGINE_TIMEOUT + patience(*timeout_s))?.stop_container(id, Some(options)).await.map_err(engine_error)?;
         }
         Action::RestartContainer { id, timeout_s } => {
             let options = RestartContainerOptionsBuilder::new().t(seconds(*timeout_s)).build();
-            client(ENGINE + patience(*timeout_s))?.restart_container(id, Some(options)).await.map_err(said)?;
+            client(ENGINE_TIMEOUT + patience(*timeout_s))?.restart_container(id, Some(options)).await.map_err(engine_error)?;
         }
-        Action::PauseContainer { id } => client(ENGINE)?.pause_container(id).await.map_err(said)?,
-        Action::UnpauseContainer { id } => client(ENGINE)?.unpause_container(id).await.map_err(said)?,
+        Action::PauseContainer { id } => client(ENGINE_TIMEOUT)?.pause_container(id).await.map_err(engine_error)?,
+        Action::UnpauseContainer { id } => client(ENGINE_TIMEOUT)?.unpause_container(id).await.map_err(engine_error)?,
         Action::SetRestartPolicy { id, policy, maximum_retry_count } => {
             let name = policy.parse().map_err(|_| format!("`{policy}` is not a restart policy"))?;
             let policy = RestartPolicy { name: Some(name), maximum_retry_count: Some(*maximum_retry_count) };
             let body = ContainerUpdateBody { restart_policy: Some(policy), ..ContainerUpdateBody::default() };
-            client(ENGINE)?.update_container(id, body).await.map_err(said)?;
+            client(ENGINE_TIMEOUT)?.update_container(id, body).await.map_err(engine_error)?;
         }
         Action::SetMemory { id, memory, memory_swap } => {
             let body =
                 ContainerUpdateBody { memory: Some(*memory), memory_swap: Some(*memory_swap), ..ContainerUpdateBody::default() };
-            client(ENGINE)?.update_container(id, body).await.map_err(said)?;
+            client(ENGINE_TIMEOUT)?.update_container(id, body).await.map_err(engine_error)?;
         }
         Action::TruncateFile { path, identity, keep_bytes } => {
             let (file, identity, keep) = (PathBuf::from(path), *identity, *keep_bytes);
@@ -120,12 +120,12 @@ async fn one(permit: &Permit<'_>, action: &Action) -> Result<Option<String>, Str
                 .await?;
         }
         Action::PruneBuildCache => {
-            let freed = client(PRUNE)?.prune_build(None::<PruneBuildOptions>).await.map_err(said)?.space_reclaimed;
+            let freed = client(PRUNE_TIMEOUT)?.prune_build(None::<PruneBuildOptions>).await.map_err(engine_error)?.space_reclaimed;
             return Ok(freed.map(reclaimed));
         }
         Action::PruneDanglingImages => {
             let options = PruneImagesOptionsBuilder::new().filters(&HashMap::from([("dangling", vec!["true"])])).build();
-            let freed = client(PRUNE)?.prune_images(Some(options)).await.map_err(said)?.space_reclaimed;
+            let freed = client(PRUNE_TIMEOUT)?.prune_images(Some(options)).await.map_err(engine_error)?.space_reclaimed;
             return Ok(freed.map(reclaimed));
         }
         Action::RemoveContainers { ids } => return remove_containers(docker()?, ids).await.map(Some),
@@ -167,7 +167,7 @@ async fn one(permit: &Permit<'_>, action: &Action) -> Result<Option<String>, Str
             let retired = PathBuf::from(format!("{path}.deleted.{}", now.strftime("%Y%m%dT%H%M%SZ")));
             let to = retired.clone();
             in_thread(path, move || retire_file(&file, &text, &to)).await?;
-            return Ok(Some(format!("it is {} now", retired.display())));
+            return Ok(Some(format!("renamed to {}", retired.display())));
         }
         Action::AddRule { program, table, chain, rule } => rules::add(program, table, chain, rule).await?,
         Action::RemoveRule { program, table, chain, rule, tidy } => rules::remove(program, table, chain, rule, *tidy).await?,
@@ -197,14 +197,15 @@ async fn one(permit: &Permit<'_>, action: &Action) -> Result<Option<String>, Str
     Ok(None)
 }
 
-/// Removes stopped containers, each looked at again just before: one that was started since is left alone. Volumes stay.
+/// Removes stopped containers. Each is inspected again immediately before: a container that was started since is kept, and so are
+/// volumes.
 async fn remove_containers(docker: &Docker, ids: &[String]) -> Result<String, String> {
-    let client = docker.client().clone().with_timeout(PRUNE);
+    let client = docker.client().clone().with_timeout(PRUNE_TIMEOUT);
     let mut left = Vec::new();
     for id in ids {
         let container = match docker.inspect_now(id).await {
             Ok(container) => container,
-            // somebody else was faster
+            // removed by another client
             Err(opsctl_core::probe::ProbeError::Skip(_)) => continue,
             Err(e) => return Err(e.to_string()),
         };
@@ -212,9 +213,9 @@ async fn remove_containers(docker: &Docker, ids: &[String]) -> Result<String, St
             left.push(container.name.clone());
             continue;
         }
-        // without force the engine itself refuses to remove a running one
+        // without force the engine rejects the removal of a running container
         let options = RemoveContainerOptions { v: false, force: false, link: false };
-        client.remove_container(id, Some(options)).await.map_err(said)?;
+        client.remove_container(id, Some(options)).await.map_err(engine_error)?;
     }
     let removed = quantity::count(ids.len() - left.len(), "container");
     Ok(if left.is_empty() {
@@ -224,23 +225,23 @@ async fn remove_containers(docker: &Docker, ids: &[String]) -> Result<String, St
     })
 }
 
-/// Saves the end of a file, then cuts it to zero. The file is opened once, so that what was checked is what is cut.
+/// Saves the tail of a file, then truncates it to zero. The file is opened once, so that the checked file is the truncated one.
 fn truncate_file(path: &Path, identity: FileIdentity, keep: u64, saved: &Path) -> io::Result<()> {
     let mut file = OpenOptions::new()
         .read(true)
         .write(true)
-        // a pipe that was put there must not hold us
+        // a FIFO at this path must not block
         .custom_flags(flags(OFlags::NOFOLLOW | OFlags::NONBLOCK))
         .open(path)?;
     let length = same_file(&file, identity, |links| links > 0)?;
     dir::ensure(saved.parent().unwrap_or(Path::new("/")))?;
     let start = length.saturating_sub(keep);
     match save(&mut file, start, keep, saved) {
-        // on a full filesystem: what is not kept makes room for what is
+        // on a full filesystem: the discarded beginning makes room for the saved tail
         Err(e) if e.kind() == io::ErrorKind::StorageFull && start > 0 => {
             fallocate(&file, FallocateFlags::PUNCH_HOLE | FallocateFlags::KEEP_SIZE, 0, start)?;
             save(&mut file, start, keep, saved).map_err(|e| {
-                io::Error::new(e.kind(), format!("its beginning was cut, its end could not be saved and was left: {e}"))
+                io::Error::new(e.kind(), format!("the beginning was cut; the tail could not be saved and was kept: {e}"))
             })?;
         }
         result => result?,
@@ -248,7 +249,7 @@ fn truncate_file(path: &Path, identity: FileIdentity, keep: u64, saved: &Path) -
     file.set_len(0)
 }
 
-/// Copies the end of a file, whole or not at all: a temporary file becomes the saved one when everything is in it and on disk.
+/// Copies the tail of a file atomically: a temporary file is renamed after it is complete and synced.
 fn save(file: &mut File, start: u64, keep: u64, saved: &Path) -> io::Result<()> {
     let backups = saved.parent().unwrap_or(Path::new("/"));
     file.seek(SeekFrom::Start(start))?;
@@ -259,9 +260,9 @@ fn save(file: &mut File, start: u64, keep: u64, saved: &Path) -> io::Result<()> 
     dir::sync(backups)
 }
 
-/// Cuts a deleted file through the descriptor of the process that holds it.
+/// Truncates a deleted file through the descriptor of the process that holds it.
 fn truncate_deleted(proc: &Path, pid: i32, start_ticks: u64, fd: i32, identity: FileIdentity) -> io::Result<()> {
-    // opened first and checked then: a pid that is reused in between leads to another file or another start time
+    // opened before the check: a pid that is reused in between leads to another file or another start time
     let file = OpenOptions::new()
         .write(true)
         .custom_flags(flags(OFlags::NONBLOCK))
@@ -274,24 +275,25 @@ fn truncate_deleted(proc: &Path, pid: i32, start_ticks: u64, fd: i32, identity: 
     file.set_len(0)
 }
 
-/// Length of a file that is regular and still the one that was seen.
+/// Length of a regular file with the expected identity.
 fn same_file(file: &File, identity: FileIdentity, links: impl Fn(u64) -> bool) -> io::Result<u64> {
     let meta = file.metadata()?;
     if !meta.is_file() || (FileIdentity { dev: meta.dev(), ino: meta.ino() }) != identity || !links(meta.nlink()) {
-        return Err(io::Error::other("it is another file now"));
+        return Err(io::Error::other("the path now is another file"));
     }
     Ok(meta.len())
 }
 
-/// Field 22 of `/proc/pid/stat` (`proc_pid_stat(5)`): start time in clock ticks. The name in field 2 may contain anything, also `)`.
+/// Field 22 of `/proc/pid/stat` (`proc_pid_stat(5)`): start time in clock ticks. The name in field 2 may contain any character, also
+/// `)`.
 fn start_time(stat: &str) -> Option<u64> {
     stat.rsplit_once(')')?.1.split_ascii_whitespace().nth(19)?.parse().ok()
 }
 
-async fn in_thread(what: &str, act: impl FnOnce() -> io::Result<()> + Send + 'static) -> Result<(), String> {
-    match blocking::run("the file", what, FILES, move |_| act()).await {
-        Ok(result) => result.map_err(|e| format!("{what}: {e}")),
-        Err(_) => Err(format!("{what}: no answer after {}; it may still happen", super::show::length(FILES))),
+async fn in_thread(path: &str, act: impl FnOnce() -> io::Result<()> + Send + 'static) -> Result<(), String> {
+    match blocking::run("the file", path, FILE_TIMEOUT, move |_| act()).await {
+        Ok(result) => result.map_err(|e| format!("{path}: {e}")),
+        Err(_) => Err(format!("{path}: timed out after {}; the operation may still complete", super::show::length(FILE_TIMEOUT))),
     }
 }
 
@@ -311,11 +313,11 @@ fn reclaimed(bytes: i64) -> String {
     format!("reclaimed {}", quantity::bytes(u64::try_from(bytes).unwrap_or(0)))
 }
 
-/// What the engine said, without the layers of the client library around it.
-fn said(error: DockerError) -> String {
+/// The error message of the engine, without the layers of the client library around it.
+fn engine_error(error: DockerError) -> String {
     match error {
         DockerError::DockerResponseServerError { status_code, message } => format!("{} (HTTP {status_code})", message.trim()),
-        DockerError::RequestTimeoutError => "the engine did not answer in time; it may still happen".to_owned(),
+        DockerError::RequestTimeoutError => "the engine timed out; the operation may still complete".to_owned(),
         other => {
             let mut text = other.to_string();
             let mut source = std::error::Error::source(&other);

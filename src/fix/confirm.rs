@@ -1,4 +1,4 @@
-//! Asking the person.
+//! Interactive confirmation.
 
 use std::io::IsTerminal;
 
@@ -7,38 +7,38 @@ use opsctl_core::model::{Plan, Risk, printable};
 use super::{Asked, Exit, Stop};
 use crate::config::Policy;
 
-/// What is asked.
+/// A confirmation prompt.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Question {
     /// Yes or no; no is the default.
     YesNo(String),
-    /// Yes is said by typing this name.
+    /// Confirmed by typing this name.
     TypeName {
-        /// What is asked.
+        /// Text of the prompt.
         prompt: String,
-        /// What has to be typed.
+        /// The text to type.
         name: String,
     },
 }
 
-/// What the person said.
+/// The reply of the operator.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Answer {
-    /// Do it.
+    /// Apply the fix.
     Yes,
-    /// Do not.
+    /// Do not apply it.
     No,
     /// There is no terminal.
     NobodyThere,
 }
 
-/// Somebody who can be asked.
+/// A source of confirmations.
 pub trait Confirm {
-    /// Asks.
+    /// Prompts for a confirmation.
     fn ask(&self, question: &Question) -> Answer;
 }
 
-/// The person at the terminal.
+/// The operator at the terminal.
 #[derive(Debug, Clone, Copy)]
 pub struct Terminal;
 
@@ -47,10 +47,10 @@ impl Confirm for Terminal {
         if !std::io::stdin().is_terminal() || !std::io::stderr().is_terminal() {
             return Answer::NobodyThere;
         }
-        // a prompt that breaks (end of input, terminal gone) is no consent
+        // a prompt that fails (end of input, terminal closed) is no consent
         let yes = match question {
             Question::YesNo(prompt) => {
-                // with Enter, so that a key typed ahead does not decide
+                // with Enter, so that a key typed ahead does not confirm
                 dialoguer::Confirm::new().with_prompt(prompt).default(false).wait_for_newline(true).interact().unwrap_or(false)
             }
             Question::TypeName { prompt, name } => dialoguer::Input::<String>::new()
@@ -63,7 +63,7 @@ impl Confirm for Terminal {
     }
 }
 
-/// The question that fits the risk.
+/// The prompt for the risk class.
 fn question(plan: &Plan, verb: &str) -> Question {
     let fix = &plan.fix;
     match plan.risk {
@@ -76,12 +76,12 @@ fn question(plan: &Plan, verb: &str) -> Question {
     }
 }
 
-/// Asks for consent unless it was given on the command line. True when somebody was asked, so that time has passed.
+/// Obtains consent unless the command line gives it. `true` if a prompt was shown, so that time has passed.
 pub(super) fn consent(plan: &Plan, verb: &str, asked: Asked, policy: &Policy, person: &dyn Confirm) -> Result<bool, Stop> {
     if plan.risk == Risk::R4 {
-        return Err(Stop::new(Exit::Declined, "this is never run by opsctl; the commands above are for a person"));
+        return Err(Stop::new(Exit::Declined, "opsctl never runs this fix; run the commands above by hand"));
     }
-    // --yes alone covers what interrupts at most one object
+    // --yes alone covers fixes that interrupt at most one object
     let covered = asked.yes && plan.risk <= asked.risk.unwrap_or(Risk::R2);
     if covered {
         if plan.risk == Risk::R3 && !policy.allow.contains(&plan.fix) {
@@ -100,7 +100,7 @@ pub(super) fn consent(plan: &Plan, verb: &str, asked: Asked, policy: &Policy, pe
                 risk if asked.yes => format!("--risk {risk}"),
                 _ => "--yes".to_owned(),
             };
-            Err(Stop::new(Exit::Declined, format!("there is no terminal to ask at; without one it needs {needed}")))
+            Err(Stop::new(Exit::Declined, format!("no terminal for the confirmation prompt; without one, {needed} is required")))
         }
     }
 }

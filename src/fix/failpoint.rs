@@ -1,7 +1,7 @@
-//! Places where tests kill opsctl or make it wait. A release build has none.
+//! Points at which tests kill or pause opsctl. A release build has none.
 
-/// Dies as by `kill -9` when `$OPSCTL_FAILPOINT` names this place. When `$OPSCTL_FAILPOINT_PAUSE` is `NAME=FILE` and names it: makes the
-/// file, and goes on when somebody has removed it.
+/// Terminates as by `kill -9` when `$OPSCTL_FAILPOINT` names this point. When `$OPSCTL_FAILPOINT_PAUSE` is `NAME=FILE` and names
+/// it, creates the file and waits until it is removed.
 #[allow(clippy::disallowed_methods, reason = "not in a release build")]
 pub(crate) fn failpoint(name: &str) {
     #[cfg(debug_assertions)]

@@ -1,4 +1,4 @@
-//! The order of things: `design.md`, "The guard".
+//! Order of the steps of a fix: `design.md`, "The guard".
 
 use std::io::Write;
 use std::path::Path;
@@ -17,47 +17,47 @@ use crate::config::Policy;
 use crate::engine::{Managers, Offer, Recheck};
 use crate::watchdog;
 
-/// How long one recheck may take; a check has its own, shorter limits.
+/// Time limit of one recheck; a check has its own, shorter limits.
 const RECHECK_TIMEOUT: Duration = Duration::from_secs(60);
 
-/// How long the journal may take for an entry.
+/// Time limit of one journal entry.
 pub(super) const JOURNAL_TIMEOUT: Duration = Duration::from_secs(30);
 
-/// What the command line asks of the guard.
+/// Options of the command line.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Asked {
     /// Show the plan and stop.
     pub dry_run: bool,
-    /// Consent without being asked, up to `risk`.
+    /// Consent without a prompt, up to `risk`.
     pub yes: bool,
-    /// The highest class that `yes` covers; R2 without it. R3 needs the policy too.
+    /// The highest class covered by `yes`; R2 by default. R3 also requires the policy.
     pub risk: Option<Risk>,
 }
 
-/// Stands between a plan and what it would change.
+/// Controls every change: rechecks, limits, consent, journal, verification.
 pub struct Guard<'a, E> {
     /// Repeats checks.
     pub engine: &'a E,
-    /// What may be done without a person, and how often.
+    /// Fixes allowed without a prompt, and rate limits.
     pub policy: &'a Policy,
-    /// Where journal and saved files are.
+    /// Directory of the journal and of saved files.
     pub state_dir: &'a Path,
     /// The lock of this host.
     pub lock_file: &'a Path,
-    /// The key that entries of the journal are signed with.
+    /// Key that signs journal entries.
     pub signing_key: Option<&'a Path>,
-    /// While this exists, nothing is applied; see [`switched_off`].
+    /// While this file exists, no fix is applied; see [`switched_off`].
     pub kill_switch: &'a Path,
-    /// What the command line asks.
+    /// Options of the command line.
     pub asked: Asked,
-    /// Who is asked for consent.
+    /// Source of confirmations.
     pub person: &'a dyn Confirm,
-    /// Where plan and progress go.
+    /// Destination of plan and progress.
     pub out: &'a mut dyn Write,
 }
 
 impl<E: Engine> Guard<'_, E> {
-    /// Carries out what is offered, if everything is as it should be.
+    /// Applies an offered fix if all preconditions hold.
     pub async fn fix(&mut self, offer: &Offer) -> Exit {
         let result = self.try_fix(offer).await;
         self.end(result)
@@ -74,7 +74,7 @@ impl<E: Engine> Guard<'_, E> {
         let plan = match &offer.plan {
             Ok(plan) => plan,
             Err(refusal) => {
-                // what was begun before may be the reason
+                // an interrupted fix may be the reason
                 self.settle().await;
                 return Err(match refusal {
                     Refusal::ByHand(what) => Stop::new(Exit::Declined, format!("to be done by hand: {what}")),
@@ -101,7 +101,7 @@ impl<E: Engine> Guard<'_, E> {
         let waited = confirm::consent(plan, "apply", self.asked, self.policy, self.person)?;
         failpoint("after-confirm");
         if waited {
-            // a person may think for an hour
+            // the prompt may have been open for an hour
             fresh = self.unchanged(plan).await?;
             self.allowed(plan, offer, &fresh)?;
         }
@@ -109,8 +109,8 @@ impl<E: Engine> Guard<'_, E> {
         self.act(plan, &because, &fresh).await
     }
 
-    /// Refuses while the kill switch is set. A person at the terminal is refused too: the switch is for times when nothing may change, and
-    /// its file is removed as fast as a question is answered.
+    /// Refuses while the kill switch is set. An operator at the terminal is refused too: the switch is for times when nothing may
+    /// change, and its file is removed as quickly as a prompt is answered.
     fn switched_on(&self) -> Result<(), Stop> {
         switched_off(self.kill_switch).map_or(Ok(()), |why| {
             let file = self.kill_switch.display();
@@ -118,16 +118,16 @@ impl<E: Engine> Guard<'_, E> {
         })
     }
 
-    /// Journals, acts, verifies, takes back if need be, journals again.
+    /// Journals the intent, acts, verifies, reverts on failure, journals the outcome.
     async fn act(&mut self, plan: &Plan, because: &str, fresh: &Recheck) -> Result<Exit, Stop> {
         failpoint("before-intent");
         self.switched_on()?;
         let limit = watchdog::for_now("journalling the intent", JOURNAL_TIMEOUT, Some(Exit::Failed.code()));
         let intent = self.journal().append(Body::intent(plan, because), &fresh.redactor)?;
-        // the action has limits of its own, and is not cut
+        // the action has its own limits and is not interrupted
         drop(limit);
         failpoint("after-intent");
-        // the last moment: writing the intent to disk takes time
+        // last check: writing the intent to disk takes time
         if let Err(stop) = self.switched_on() {
             let text = format!("{}; nothing was done", stop.why);
             self.close(plan, fresh, &intent, Ending::Failed, &text);
@@ -155,24 +155,24 @@ impl<E: Engine> Guard<'_, E> {
         Ok(exit)
     }
 
-    /// Journals how it ended.
+    /// Journals the outcome.
     fn close(&mut self, plan: &Plan, fresh: &Recheck, intent: &crate::audit::Receipt, ending: Ending, text: &str) {
-        // the engine's findings are clean, what a program or the container engine says is not
+        // findings of the engine are redacted already, output of programs and of the container engine is not
         let text = fresh.redactor.scrub(text);
         self.say(&text);
         let outcome = Body::outcome(intent.seq(), Some(plan.fix.clone()), Some(plan.subject.clone()), ending, text);
         let _limit = watchdog::for_now("journalling the outcome", JOURNAL_TIMEOUT, Some(Exit::Unverified.code()));
         match self.journal().append(outcome, &fresh.redactor) {
             Ok(outcome) if ending == Ending::Verified && !plan.undo.is_empty() => {
-                self.say(&format!("opsctl undo {} takes it back", outcome.seq()));
+                self.say(&format!("opsctl undo {} reverts it", outcome.seq()));
             }
             Ok(_) => {}
-            // the intent is on disk, so the next run will look again
+            // the intent is on disk, so the next run checks the result
             Err(e) => self.say(&format!("{e}; the next run of opsctl fix will check again")),
         }
     }
 
-    /// Undoes a fix that did not work.
+    /// Reverts a fix that failed or was not verified.
     async fn take_back(
         &mut self,
         plan: &Plan,
@@ -190,31 +190,31 @@ impl<E: Engine> Guard<'_, E> {
             let by_hand = format!("`opsctl undo {}` reverts it", intent.seq());
             return (exit, ending, format!("{why}; not reverted, because {off}; {by_hand}"));
         }
-        self.say(&format!("{why}; taking it back"));
+        self.say(&format!("{why}; reverting"));
         let permit = Permit::grant(intent, &plan.undo, &fresh.managers, self.state_dir);
-        let taken_back = apply::apply(&permit).await;
+        let reverted = apply::apply(&permit).await;
         failpoint("after-taking-back");
-        match taken_back {
-            Ok(_) => (exit, Ending::Undone, format!("{why}; taken back")),
-            Err(failure) => (exit, ending, format!("{why}; taking it back failed too: {failure}")),
+        match reverted {
+            Ok(_) => (exit, Ending::Undone, format!("{why}; reverted")),
+            Err(failure) => (exit, ending, format!("{why}; reverting failed too: {failure}")),
         }
     }
 
     pub(super) fn lock(&mut self) -> Result<Option<Lock>, Stop> {
         if self.lock_file.starts_with(self.state_dir) && !self.asked.dry_run {
-            // a user's lock lies in a directory that the first run has to make
+            // a user's lock is in a directory that the first run creates
             crate::audit::dir::ensure(self.state_dir)
                 .map_err(|e| Stop::new(Exit::Held, format!("{}: {e}", self.state_dir.display())))?;
         }
         match Lock::take(self.lock_file) {
             Ok(lock) => Ok(Some(lock)),
-            // who only looks needs no lock, but must not look while another one changes
+            // a dry run needs no lock, but must not read while another process changes the host
             Err(LockError::Io { .. }) if self.asked.dry_run => Ok(None),
             Err(e) => Err(Stop::new(Exit::Held, e.to_string())),
         }
     }
 
-    /// Repeats the check: the same object must still have the same fault, and the same plan must still fit it.
+    /// Repeats the check: the same object must still have the same finding, and the same plan must still apply.
     async fn unchanged(&self, plan: &Plan) -> Result<Recheck, Stop> {
         let changed = |why: String| Stop::new(Exit::Changed, format!("changed since the plan: {why}"));
         let fresh = self.recheck(plan, Exit::Changed).await;
@@ -227,18 +227,18 @@ impl<E: Engine> Guard<'_, E> {
                 Ok(now) if now.subject.identity != plan.subject.identity => {
                     format!("{} is now {}, it was {}", plan.subject, now.subject.identity, plan.subject.identity)
                 }
-                Ok(_) => format!("another plan fits {} now; look at it with `--dry-run`", plan.subject),
+                Ok(_) => format!("another plan fits {} now; show it with `--dry-run`", plan.subject),
                 Err(refusal) => refusal.to_string(),
             }));
         }
         Err(changed(match &fresh.verdict {
             Verdict::Unknown(why) => format!("{} could not be repeated: {why}", plan.check),
             Verdict::Skip(why) => why.clone(),
-            _ => format!("{} no longer says {} of {}", plan.check, plan.code, plan.subject),
+            _ => format!("{} no longer reports {} for {}", plan.check, plan.code, plan.subject),
         }))
     }
 
-    /// Refusals that do not depend on a person.
+    /// Refusals that consent cannot override.
     fn allowed(&self, plan: &Plan, offer: &Offer, fresh: &Recheck) -> Result<(), Stop> {
         let again = fresh.offers.iter().find(|o| o.plan.as_ref() == Ok(plan));
         let refused = offer.refused.as_ref().or_else(|| again?.refused.as_ref());
@@ -250,8 +250,8 @@ impl<E: Engine> Guard<'_, E> {
         waived.map_or(Ok(()), |w| Err(Stop::new(Exit::Refused, format!("refused: the finding is waived ({w})"))))
     }
 
-    /// The rate limit: of this fix on this subject, of this fix on any subject, and of all fixes on this host. A name is cheap to change,
-    /// so the same object under another name counts, and many objects count together.
+    /// The rate limits: this fix on this subject, this fix on any subject, and all fixes on this host. A name is cheap to change,
+    /// so the same object under another name counts, and the last two limits bound many objects.
     fn below_limits(&self, plan: &Plan) -> Result<(), Stop> {
         let applied = Applied::within_hour(&self.journal().entries()?, &plan.fix, &plan.subject, clock::now());
         let policy = self.policy;
@@ -271,14 +271,14 @@ impl<E: Engine> Guard<'_, E> {
             }
             if times >= most as usize {
                 let times = quantity::count(times, "time");
-                let why = format!("{what} {times} within the last hour ({setting} = {most}); it does not last, find out why");
+                let why = format!("{what} {times} within the last hour ({setting} = {most}); the fix does not last, find the cause");
                 return Err(Stop::new(Exit::Held, why));
             }
         }
         Ok(())
     }
 
-    /// Repeats the check of a plan. `exit` is how the fix ends when that blocks the process.
+    /// Repeats the check of a plan. `exit` is the exit status if the recheck blocks the process.
     pub(super) async fn recheck(&self, plan: &Plan, exit: Exit) -> Recheck {
         let _limit = watchdog::for_now(&format!("the re-check ({})", plan.check), RECHECK_TIMEOUT, Some(exit.code()));
         match tokio::time::timeout(RECHECK_TIMEOUT, self.engine.recheck(&plan.check, &plan.target)).await {
@@ -298,7 +298,7 @@ impl<E: Engine> Guard<'_, E> {
         Journal::at(self.state_dir).signed_with(self.signing_key)
     }
 
-    /// Prints a line. A reader that has gone away must not stop a fix half-way, so nothing is made of errors.
+    /// Prints a line. Write errors are ignored: a closed output must not stop a fix half-way.
     pub(super) fn say(&mut self, text: &str) {
         for line in text.lines() {
             let _ = writeln!(self.out, "{}", printable(line));
@@ -307,7 +307,7 @@ impl<E: Engine> Guard<'_, E> {
     }
 }
 
-/// What is broken about the subject before anything is done: a fix must not trade one of these for another.
+/// Critical findings of the subject before the fix: they do not count against it, new ones do.
 fn standing(plan: &Plan, fresh: &Recheck) -> Vec<String> {
     let about = |f: &&Finding| f.severity == Severity::Crit && same_name(&f.subject, &plan.subject);
     fresh.findings.iter().filter(about).map(|f| f.code.clone()).collect()

@@ -1,4 +1,4 @@
-//! After a crash: a run that was killed between intent and outcome is looked at, never repeated.
+//! Recovery after a crash: a run that was killed between intent and outcome is checked, never repeated.
 
 use opsctl_core::model::Plan;
 use opsctl_core::probe::Redactor;
@@ -8,10 +8,10 @@ use super::verify::gone;
 use super::{Engine, Exit, Stop, same_name};
 use crate::audit::{Body, Ending, Entry, Kind, in_flight};
 
-/// What was being done when opsctl was killed, one line each; for the notes of a report.
+/// Operations that were in progress when opsctl was killed, one line each; for the notes of a report.
 #[must_use]
 pub fn interrupted_notes(entries: &[Entry]) -> Vec<String> {
-    in_flight(entries).into_iter().map(|e| format!("{}; `opsctl fix` checks what became of it", describe(e))).collect()
+    in_flight(entries).into_iter().map(|e| format!("{}; `opsctl fix` checks its result", describe(e))).collect()
 }
 
 fn describe(entry: &Entry) -> String {
@@ -22,7 +22,8 @@ fn describe(entry: &Entry) -> String {
 }
 
 impl<E: Engine> Guard<'_, E> {
-    /// Looks what became of what was in flight, when nothing can be done now: mostly because it worked, or goes on.
+    /// Checks the result of operations that were in progress, when no fix can be applied now: mostly because it was applied or
+    /// still runs.
     pub async fn settle(&mut self) -> Exit {
         if in_flight(&self.journal().entries().unwrap_or_default()).is_empty() {
             return Exit::Done;
@@ -36,8 +37,8 @@ impl<E: Engine> Guard<'_, E> {
         Ok(self.settle_interrupted(None).await?.unwrap_or(Exit::Done))
     }
 
-    /// Says what was in flight, looks what became of it, and writes the outcome that is missing.
-    /// `Some` when that was what is wanted now: it is not done a second time in the same breath.
+    /// Reports the operations that were in progress, checks their results and writes the missing outcomes. `Some` if one of them
+    /// is the wanted fix: it is not applied a second time in the same run.
     pub(super) async fn settle_interrupted(&mut self, wanted: Option<&Plan>) -> Result<Option<Exit>, Stop> {
         let entries = self.journal().entries()?;
         let mut exit = None;
@@ -47,12 +48,12 @@ impl<E: Engine> Guard<'_, E> {
                 Kind::Undo => entries.iter().find(|e| Some(e.seq) == open.body.of),
                 _ => Some(open),
             };
-            let (now, is_gone, redactor) = match intent.and_then(|i| i.body.plan.as_ref()) {
+            let (now, is_resolved, redactor) = match intent.and_then(|i| i.body.plan.as_ref()) {
                 None => ("its plan is not in the journal".to_owned(), false, std::sync::Arc::new(Redactor::default())),
                 Some(plan) => {
                     let fresh = self.recheck(plan, Exit::Changed).await;
                     match gone(plan, &[], &fresh) {
-                        Ok(()) => (format!("{} no longer says {}", plan.check, plan.code), true, fresh.redactor),
+                        Ok(()) => (format!("{} no longer reports {}", plan.check, plan.code), true, fresh.redactor),
                         Err(why) => (format!("checked again: {why}"), false, fresh.redactor),
                     }
                 }
@@ -63,7 +64,7 @@ impl<E: Engine> Guard<'_, E> {
                     && open.body.subject.as_ref().is_some_and(|s| same_name(s, &plan.subject))
             };
             if wanted.as_ref().is_some_and(same) {
-                exit = Some(if is_gone { Exit::Done } else { Exit::Unverified });
+                exit = Some(if is_resolved { Exit::Done } else { Exit::Unverified });
             }
             if self.asked.dry_run {
                 continue;
@@ -71,9 +72,9 @@ impl<E: Engine> Guard<'_, E> {
             let text = format!("interrupted; {now}");
             let outcome = Body::outcome(open.seq, open.body.fix.clone(), open.body.subject.clone(), Ending::Interrupted, text);
             let outcome = self.journal().append(outcome, &redactor)?;
-            // a later plan sees only the half-done state: the way back is in this one
+            // a later plan sees only the half-done state: the undo actions are in this plan
             if open.body.plan.as_ref().is_some_and(|p| !p.undo.is_empty()) {
-                self.say(&format!("opsctl undo {} takes back what was done of it", outcome.seq()));
+                self.say(&format!("opsctl undo {} reverts its completed part", outcome.seq()));
             }
         }
         if exit == Some(Exit::Unverified) {

@@ -1,4 +1,4 @@
-//! One opsctl changes a host at a time.
+//! Lock that allows one opsctl at a time to change the host.
 
 #![allow(clippy::disallowed_methods, reason = "files of the state directory, which no other user can change")]
 
@@ -9,30 +9,31 @@ use std::path::Path;
 
 use rustix::fs::{FlockOperation, OFlags, flock};
 
-/// The lock; released when dropped, and by the kernel when the process dies. The file stays: removing it would let two processes hold two locks.
+/// The lock; released when dropped, and by the kernel when the process exits. The file is kept: removing it would let two
+/// processes hold two locks.
 #[derive(Debug)]
 pub struct Lock {
     _file: File,
 }
 
-/// Why there is no lock.
+/// Reason why the lock was not acquired.
 #[derive(Debug, thiserror::Error)]
 pub enum LockError {
-    /// Another opsctl has it.
+    /// Held by another opsctl.
     #[error("another opsctl{} is changing this host; wait until it has ended", .0.map(|pid| format!(" (pid {pid})")).unwrap_or_default())]
     Held(Option<u32>),
     /// The file cannot be used.
     #[error("taking the lock {path}: {source}")]
     Io {
-        /// Which file.
+        /// Path of the file.
         path: String,
-        /// Why not.
+        /// Cause.
         source: io::Error,
     },
 }
 
 impl Lock {
-    /// Takes the lock or says who has it. Does not wait: whoever waits at a fix would act on what they saw before.
+    /// Acquires the lock or reports its holder. Does not wait: a fix that waits would act on outdated facts.
     pub fn take(path: &Path) -> Result<Self, LockError> {
         let io = |source| LockError::Io { path: path.display().to_string(), source };
         let mut file = OpenOptions::new()
@@ -53,7 +54,7 @@ impl Lock {
             }
             Err(e) => return Err(io(e.into())),
         }
-        // only for the message of another opsctl
+        // only for the error message of another opsctl
         let _ = file.set_len(0).and_then(|()| file.rewind()).and_then(|()| write!(file, "{}", std::process::id()));
         Ok(Self { _file: file })
     }
@@ -66,19 +67,19 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_second_is_told_who_the_first_is() {
+    fn held_lock_reports_the_pid_of_its_holder() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("lock");
         let first = Lock::take(&path).unwrap();
         let error = Lock::take(&path).unwrap_err();
         assert!(matches!(error, LockError::Held(Some(pid)) if pid == std::process::id()), "{error}");
         drop(first);
-        // a child that another test forks at this moment holds a copy of the lock until it runs its program
+        // a child forked by another test at this moment holds a copy of the lock until it executes its program
         let began = std::time::Instant::now();
         while Lock::take(&path).is_err() {
-            assert!(began.elapsed().as_secs() < 10, "the lock is given back");
+            assert!(began.elapsed().as_secs() < 10, "the lock is released");
         }
-        std::fs::write(&path, "what is this, a pid?").unwrap();
+        std::fs::write(&path, "this is not a pid").unwrap();
         let _first = loop {
             match Lock::take(&path) {
                 Ok(lock) => break lock,
@@ -89,7 +90,7 @@ mod tests {
     }
 
     #[test]
-    fn a_link_is_not_followed() {
+    fn lock_file_symlink_is_not_followed() {
         let dir = tempfile::tempdir().unwrap();
         std::os::unix::fs::symlink(dir.path().join("target"), dir.path().join("lock")).unwrap();
         assert!(matches!(Lock::take(&dir.path().join("lock")), Err(LockError::Io { .. })));

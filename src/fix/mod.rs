@@ -1,7 +1,8 @@
-//! Changing something, always through the guard.
+//! Fixes: every change to the host goes through the guard.
 //!
-//! A check plans (pure data), the [`Guard`] decides and remembers, `apply` acts. There is no other way to act: an action needs a
-//! [`Permit`], a permit needs the [`crate::audit::Receipt`] of a journalled intent, and only the guard makes one of the other.
+//! A check plans (pure data), the [`Guard`] decides and journals, `apply` acts. There is no other path to an action: an action
+//! requires a [`Permit`], a permit requires the [`crate::audit::Receipt`] of a journalled intent, and only the guard creates one
+//! from the other.
 
 mod apply;
 mod confirm;
@@ -36,9 +37,9 @@ pub use show::{command, plan_text};
 pub use switch::{NO_FIXES, host_switched_off, switched_off};
 pub use unseen::unseen;
 
-/// What the guard needs of the engine: one check on one target, with fresh discovery and fresh reads.
+/// The guard's interface to the engine: one check on one target, with fresh discovery and fresh reads.
 pub trait Engine {
-    /// Looks again.
+    /// Repeats the check.
     fn recheck(&self, check: &str, target: &Target) -> impl Future<Output = Recheck>;
 }
 
@@ -48,33 +49,33 @@ impl Engine for Session {
     }
 }
 
-/// What an offer acts on; the finding's subject when there is no plan.
+/// Subject of the plan, or of the finding if there is no plan.
 #[must_use]
 pub fn subject_of(offer: &Offer) -> &Subject {
     offer.plan.as_ref().map_or(&offer.finding.subject, |plan| &plan.subject)
 }
 
-/// How `opsctl fix` and `opsctl undo` end.
+/// Result of `opsctl fix` and `opsctl undo`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Exit {
-    /// Done and verified, or there was nothing to do.
+    /// Applied and verified, or nothing to do.
     Done,
-    /// Somebody said no, nobody was there to say yes, or it was a dry run.
+    /// Declined at the prompt, no terminal for the prompt, or a dry run.
     Declined,
-    /// It is not any more what it was when it was planned.
+    /// The host changed since the plan.
     Changed,
-    /// An action failed, or could not even be journalled.
+    /// An action failed or could not be journalled.
     Failed,
-    /// Applied, and the finding is still there.
+    /// Applied, but the finding is still reported.
     Unverified,
-    /// Too often within the hour, or another opsctl is at work.
+    /// Rate limit reached, or another opsctl is running.
     Held,
-    /// Not allowed: the cause is open elsewhere, maintenance, policy.
+    /// Refused: open cause, maintenance or policy.
     Refused,
 }
 
 impl Exit {
-    /// The exit code, as `design.md` has it.
+    /// The exit code, as in `design.md`.
     #[must_use]
     pub fn code(self) -> u8 {
         match self {
@@ -89,7 +90,7 @@ impl Exit {
     }
 }
 
-/// An end before the end: the exit and the line that explains it.
+/// Early end of a fix: exit status and explanation.
 #[derive(Debug)]
 struct Stop {
     exit: Exit,
@@ -103,7 +104,7 @@ impl Stop {
 }
 
 impl From<crate::audit::JournalError> for Stop {
-    /// What cannot be journalled is not done.
+    /// Nothing is applied that cannot be journalled.
     fn from(error: crate::audit::JournalError) -> Self {
         Self::new(Exit::Failed, format!("{error}; nothing is done that cannot be journalled"))
     }
@@ -118,7 +119,7 @@ pub fn registry(runbooks: &[Runbook]) -> Vec<&'static FixSpec> {
     fixes
 }
 
-/// Whether two subjects are called the same; they may still be two objects.
+/// Whether two subjects have the same kind and name; they may still be two objects.
 fn same_name(a: &Subject, b: &Subject) -> bool {
     a.kind == b.kind && a.name == b.name
 }

@@ -1,4 +1,4 @@
-//! The right to act.
+//! Permission to act.
 
 use std::path::Path;
 
@@ -10,7 +10,8 @@ use opsctl_core::probe::systemd::Systemd;
 use crate::audit::Receipt;
 use crate::engine::Managers;
 
-/// The right to perform these actions and no others. Only this module's parent can make one, and only from the receipt of an intent that is on disk.
+/// Permission to perform exactly these actions. Only the parent module can create one, and only from the receipt of an intent
+/// that is on disk.
 #[derive(Debug)]
 pub struct Permit<'a> {
     seq: u64,
@@ -30,37 +31,37 @@ impl<'a> Permit<'a> {
         self.seq
     }
 
-    /// What may be done, in order.
+    /// The permitted actions, in order.
     #[must_use]
     pub fn actions(&self) -> &'a [Action] {
         self.actions
     }
 
-    /// The engine it is done with.
+    /// Container engine for the actions.
     #[must_use]
     pub fn docker(&self) -> Option<&'a Docker> {
         self.managers.docker.as_deref()
     }
 
-    /// The service manager it is done with.
+    /// Service manager for the actions.
     #[must_use]
     pub fn systemd(&self) -> Option<&'a Systemd> {
         self.managers.systemd.as_deref()
     }
 
-    /// The Redis session it is done with.
+    /// Redis session for the actions.
     #[must_use]
     pub fn redis(&self) -> Option<&'a redis::Session> {
         self.managers.redis.as_deref()
     }
 
-    /// The PostgreSQL session it is done with.
+    /// PostgreSQL session for the actions.
     #[must_use]
     pub fn postgres(&self) -> Option<&'a postgres::Session> {
         self.managers.postgres.as_deref()
     }
 
-    /// Where files are saved before they are cut.
+    /// Directory in which files are saved before they are truncated.
     #[must_use]
     pub fn state_dir(&self) -> &'a Path {
         self.state_dir

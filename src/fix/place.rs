@@ -1,4 +1,4 @@
-//! Where a guard works on this host.
+//! Paths and policy of a guard on this host.
 
 use std::io::Write;
 use std::path::{Path, PathBuf};
@@ -14,7 +14,7 @@ pub struct Place<'a> {
 }
 
 impl<'a> Place<'a> {
-    /// What the configuration and the surroundings of this process say.
+    /// From the configuration and the environment of this process.
     #[must_use]
     pub fn of(config: &'a Config) -> Self {
         let around = Surroundings::of_process();
@@ -22,13 +22,13 @@ impl<'a> Place<'a> {
         Self { config, lock_file: around.lock_file(&state_dir), state_dir }
     }
 
-    /// Where journal and saved files are.
+    /// Directory of the journal and of saved files.
     #[must_use]
     pub fn state_dir(&self) -> &Path {
         &self.state_dir
     }
 
-    /// A guard there.
+    /// Creates a guard.
     pub fn guard<'g, E: Engine>(&'g self, engine: &'g E, asked: Asked, out: &'g mut dyn Write) -> Guard<'g, E> {
         Guard {
             engine,

@@ -1,19 +1,19 @@
-//! Running a program as a fix: whatever does not end well is an error that says what it printed last.
+//! Programs run as fixes: a failure is an error with the last line of the output.
 
 use std::time::Duration;
 
 use opsctl_core::model::FileIdentity;
 use opsctl_core::probe::command::{self, Argv, Ended, NotEnded, Program};
 
-/// How long a program may run.
+/// Time limit of a program.
 const TIMEOUT: Duration = Duration::from_secs(120);
 
-/// Runs it.
+/// Runs a program.
 pub(super) async fn run(argv: &[String]) -> Result<(), String> {
-    well(argv, &command::run(&Argv::of_action(argv)?, TIMEOUT).await?)
+    check_status(argv, &command::run(&Argv::of_action(argv)?, TIMEOUT).await?)
 }
 
-/// Runs a program of a team's own runbook, if it is still the file that was found and root's alone.
+/// Runs a program of a site runbook if it is the file that was found and only root can write it.
 pub(super) async fn run_own(
     program: &str,
     identity: FileIdentity,
@@ -26,10 +26,10 @@ pub(super) async fn run_own(
         NotEnded::NotRun(why) => why,
         NotEnded::Timeout(after) => format!("{program} did not end within {}", super::show::length(after)),
     })?;
-    well(argv, &ended)
+    check_status(argv, &ended)
 }
 
-fn well(argv: &[String], ended: &Ended) -> Result<(), String> {
+fn check_status(argv: &[String], ended: &Ended) -> Result<(), String> {
     if ended.status.success() {
         return Ok(());
     }
@@ -58,14 +58,14 @@ mod tests {
     }
 
     #[tokio::test(flavor = "current_thread")]
-    async fn a_program_of_a_team_is_the_one_that_was_seen() {
+    async fn custom_program_must_be_the_discovered_file() {
         let dir = tempfile::tempdir().unwrap();
         let touch = command::program("touch").unwrap();
         let argv = ["touch", "a b"].map(str::to_owned);
         let second = Duration::from_secs(30);
         let other = FileIdentity { ino: touch.identity.ino + 1, ..touch.identity };
         let error = run_own(&touch.path, other, &argv, dir.path().to_str(), second).await.unwrap_err();
-        assert_eq!(error, format!("{} is another file now", touch.path));
+        assert_eq!(error, format!("{} was replaced by another file", touch.path));
         assert!(!dir.path().join("a b").exists());
         run_own(&touch.path, touch.identity, &argv, dir.path().to_str(), second).await.unwrap();
         assert!(dir.path().join("a b").exists());

@@ -9,7 +9,7 @@ pub(super) fn length(d: Duration) -> String {
     quantity::duration(d.try_into().unwrap_or(jiff::SignedDuration::MAX))
 }
 
-/// Everything the guard will do, who feels it and what takes it back: what a person reads before saying yes.
+/// The complete plan as shown before confirmation: actions, affected objects, downtime and undo.
 #[must_use]
 pub fn plan_text(plan: &Plan, finding: Option<&Finding>) -> String {
     let mut out = String::new();
@@ -25,10 +25,10 @@ pub fn plan_text(plan: &Plan, finding: Option<&Finding>) -> String {
         row(if i == 0 { "does" } else { "" }, &action.to_string());
     }
     if plan.blast.is_empty() {
-        row("affects", "nobody else");
+        row("affects", "no other object");
     }
-    for (i, who) in plan.blast.iter().enumerate() {
-        row(if i == 0 { "affects" } else { "" }, who);
+    for (i, affected) in plan.blast.iter().enumerate() {
+        row(if i == 0 { "affects" } else { "" }, affected);
     }
     row("downtime", &plan.downtime);
     if plan.undo.is_empty() {
@@ -41,8 +41,8 @@ pub fn plan_text(plan: &Plan, finding: Option<&Finding>) -> String {
         row("recurs", recurs);
     }
     let stable =
-        if plan.stable_for.is_zero() { String::new() } else { format!(" and stays away for {}", length(plan.stable_for)) };
-    row("verified", &format!("when {} no longer says {} within {}{stable}", plan.check, plan.code, length(plan.verify_within)));
+        if plan.stable_for.is_zero() { String::new() } else { format!(" and does not recur for {}", length(plan.stable_for)) };
+    row("verified", &format!("when {} no longer reports {} within {}{stable}", plan.check, plan.code, length(plan.verify_within)));
     out
 }
 

@@ -10,13 +10,13 @@ use std::path::Path;
 
 use jiff::Timestamp;
 
-/// The kill switch of a host. Only root can create it, and `touch` is enough.
+/// Path of the kill switch. Only root can create it, and `touch` is enough.
 pub const NO_FIXES: &str = "/etc/opsctl/no-fixes";
 
-/// Why no fix is applied now, or `None` while fixes are allowed.
+/// Reason why no fix is applied now, or `None` while fixes are allowed.
 ///
-/// The path itself decides (`lstat`), not what it leads to: a dangling link, a directory or an empty file switch fixes off. A path that
-/// cannot be examined does too, because an unreadable switch may be set.
+/// The path itself decides (`lstat`), not its target: a dangling link, a directory or an empty file switches fixes off. So does a
+/// path that cannot be examined, because an unreadable switch may be set.
 #[must_use]
 pub fn switched_off(file: &Path) -> Option<String> {
     match std::fs::symlink_metadata(file) {
@@ -73,7 +73,7 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let file = dir.path().join("file");
         std::fs::write(&file, "").unwrap();
-        // the parent is no directory, links to itself, or has too long a name
+        // the parent is not a directory, links to itself, or has too long a name
         symlink(dir.path().join("loop"), dir.path().join("loop")).unwrap();
         for parent in ["file".to_owned(), "loop".to_owned(), "x".repeat(300)] {
             let why = switched_off(&dir.path().join(parent).join("no-fixes")).unwrap();

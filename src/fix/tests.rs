@@ -40,15 +40,15 @@ fn a_fix_is_planned_applied_verified_and_journalled() {
     downtime  about 2 s
     undo      /usr/bin/rm DIR/marker
     recurs    after a recreate
-    verified  when demo.check no longer says demo.broken within 0 s
+    verified  when demo.check no longer reports demo.broken within 0 s
     applied; verifying with demo.check
-    verified: demo.broken is gone after T
-    opsctl undo 2 takes it back
+    verified: demo.broken resolved after T
+    opsctl undo 2 reverts it
     ");
 }
 
 #[test]
-fn a_dry_run_shows_and_writes_nothing() {
+fn dry_run_shows_the_plan_and_writes_nothing() {
     let mut f = Fixture::new();
     let plan = f.plan();
     f.asked.dry_run = true;
@@ -59,7 +59,7 @@ fn a_dry_run_shows_and_writes_nothing() {
 }
 
 #[test]
-fn a_held_lock_stops_before_anything_is_looked_at() {
+fn held_lock_stops_before_the_recheck() {
     let mut f = Fixture::new();
     let plan = f.plan();
     let _other = Lock::take(&f.lock).unwrap();
@@ -72,22 +72,22 @@ fn a_held_lock_stops_before_anything_is_looked_at() {
 }
 
 #[test]
-fn whatever_changed_since_the_plan_stops_it() {
+fn changes_since_the_plan_stop_the_fix() {
     let plan = Fixture::new().plan();
     let mut elsewhere = plan.clone();
     elsewhere.subject.identity = "other@later".into();
     let mut milder = plan.clone();
     milder.downtime = "none".into();
     let unknown = Recheck { verdict: Verdict::Unknown("docker does not answer".into()), ..healthy() };
-    let gone = Recheck { verdict: Verdict::Skip("container web is gone".into()), ..healthy() };
+    let gone = Recheck { verdict: Verdict::Skip("container web no longer exists".into()), ..healthy() };
     let mut refusing = failing(&plan);
     refusing.offers[0].plan = Err(Refusal::Precondition("port 80 is taken".into()));
     for (now, why) in [
-        (healthy(), "demo.check no longer says demo.broken of container:web"),
+        (healthy(), "demo.check no longer reports demo.broken for container:web"),
         (failing(&elsewhere), "container:web is now other@later, it was id@then"),
         (failing(&milder), "another plan fits container:web now"),
         (unknown, "demo.check could not be repeated: docker does not answer"),
-        (gone, "container web is gone"),
+        (gone, "container web no longer exists"),
         (refusing, "port 80 is taken"),
     ] {
         let mut f = Fixture::new();
@@ -110,7 +110,7 @@ fn refusals_hold_even_with_yes() {
     let mut waived = offer(&plan);
     waived.finding.waived = Some("until noon: known".into());
     assert_eq!(f.fix(&waived), Exit::Refused);
-    // the recheck knows of it, the diagnosis before did not
+    // known to the recheck, not to the earlier diagnosis
     let mut maintained = failing(&plan);
     maintained.offers[0].refused = Some("web is in maintenance".into());
     f.engine.says(maintained);
@@ -127,7 +127,7 @@ fn refusals_hold_even_with_yes() {
 }
 
 #[test]
-fn the_same_fix_is_not_repeated_for_ever() {
+fn rate_limit_holds_a_repeated_fix() {
     let mut f = Fixture::new();
     let plan = f.plan();
     for _ in 0..3 {
@@ -140,7 +140,7 @@ fn the_same_fix_is_not_repeated_for_ever() {
     f.policy.max_fixes_per_hour = 0;
     assert_eq!(f.fix(&offer(&plan)), Exit::Refused);
     f.policy.max_fixes_per_hour = 3;
-    // another subject is another matter
+    // another subject has its own limit
     let mut other = plan.clone();
     (other.subject.name, other.subject.identity) = ("db".into(), "other@then".into());
     f.engine.says(failing(&other)).says(healthy());
@@ -148,7 +148,7 @@ fn the_same_fix_is_not_repeated_for_ever() {
 }
 
 #[test]
-fn consent_fits_the_risk() {
+fn consent_depends_on_the_risk() {
     let ask = |risk: Risk, asked: Asked, answer: Answer, allow: &[&str]| {
         let mut f = Fixture::new();
         let plan = opsctl_core::model::Plan { risk, ..f.plan() };
@@ -188,7 +188,7 @@ fn consent_fits_the_risk() {
 }
 
 #[test]
-fn what_changed_while_the_person_was_thinking_stops_it_too() {
+fn changes_during_the_prompt_stop_the_fix() {
     let mut f = Fixture::new();
     let plan = f.plan();
     f.asked.yes = false;
@@ -199,7 +199,7 @@ fn what_changed_while_the_person_was_thinking_stops_it_too() {
 }
 
 #[test]
-fn a_failed_action_is_journalled_and_what_was_done_before_it_is_taken_back() {
+fn failed_action_is_journalled_and_completed_actions_are_reverted() {
     let mut f = Fixture::new();
     let broken = own("ls", &["/no/such"]);
     let plan = opsctl_core::model::Plan { actions: vec![broken.clone()], ..f.plan() };
@@ -216,7 +216,7 @@ fn a_failed_action_is_journalled_and_what_was_done_before_it_is_taken_back() {
 }
 
 #[test]
-fn a_fix_that_does_not_help_is_taken_back_if_it_can_be() {
+fn unverified_fix_is_reverted_if_possible() {
     let mut f = Fixture::new();
     let plan = f.plan();
     f.engine.says(failing(&plan));
@@ -232,11 +232,11 @@ fn a_fix_that_does_not_help_is_taken_back_if_it_can_be() {
     let stuck = opsctl_core::model::Plan { undo: vec![own("false", &[])], ..plan };
     f.engine.says(failing(&stuck));
     assert_eq!(f.fix(&offer(&stuck)), Exit::Unverified);
-    assert!(f.last().text.contains("taking it back failed too: `/usr/bin/false` failed"), "{}", f.last().text);
+    assert!(f.last().text.contains("reverting failed too: `/usr/bin/false` failed"), "{}", f.last().text);
 }
 
 #[test]
-fn not_seeing_the_fault_is_not_seeing_health() {
+fn unknown_verdict_does_not_verify_a_fix() {
     let plan = Fixture::new().plan();
     let other = |code: &str, severity: Severity| {
         let mut now = failing(&plan);
@@ -245,7 +245,7 @@ fn not_seeing_the_fault_is_not_seeing_health() {
         now
     };
     let unknown = Recheck { verdict: Verdict::Unknown("docker does not answer".into()), ..healthy() };
-    let skip = Recheck { verdict: Verdict::Skip("container web is gone".into()), ..healthy() };
+    let skip = Recheck { verdict: Verdict::Skip("container web no longer exists".into()), ..healthy() };
     for (now, exit) in [
         (unknown, Exit::Unverified),
         (skip, Exit::Unverified),
@@ -260,7 +260,7 @@ fn not_seeing_the_fault_is_not_seeing_health() {
 }
 
 #[test]
-fn another_fault_that_was_there_before_is_not_held_against_a_fix() {
+fn existing_other_finding_does_not_count_against_a_fix() {
     let mut f = Fixture::new();
     let plan = f.plan();
     let mut other = offer(&plan).finding;
@@ -273,7 +273,7 @@ fn another_fault_that_was_there_before_is_not_held_against_a_fix() {
 }
 
 #[test]
-fn it_has_to_stay_away() {
+fn finding_must_not_recur_within_stable_for() {
     let run = |after: &[bool]| {
         let mut f = Fixture::new();
         let plan = opsctl_core::model::Plan {
@@ -290,14 +290,14 @@ fn it_has_to_stay_away() {
     };
     let (exit, text) = run(&[false, true, true]);
     assert_eq!(exit, Exit::Done);
-    assert!(text.ends_with(" and stayed away for 0.6 s"), "{text}");
+    assert!(text.ends_with(" and did not recur for 0.6 s"), "{text}");
     let (exit, text) = run(&[true, true, false]);
     assert_eq!(exit, Exit::Unverified);
-    assert!(text.contains("it came back: web is broken"), "{text}");
+    assert!(text.contains("it recurred: web is broken"), "{text}");
 }
 
 #[test]
-fn what_was_in_flight_is_looked_at_and_not_repeated() {
+fn interrupted_fix_is_checked_and_not_repeated() {
     let mut f = Fixture::new();
     let plan = f.plan();
     let mut other = plan.clone();
@@ -316,16 +316,16 @@ fn what_was_in_flight_is_looked_at_and_not_repeated() {
     assert!(f.said().contains("during demo.repair on container:db (journal entry 1)"), "{}", f.said());
     assert!(f.said().contains("during demo.repair on container:web (journal entry 2)"));
     assert!(f.said().contains("checked again: web is broken; nothing was repeated"));
-    assert!(f.said().contains("opsctl undo 4 takes back what was done of it"), "{}", f.said());
+    assert!(f.said().contains("opsctl undo 4 reverts its completed part"), "{}", f.said());
     assert!(f.said().ends_with("run the command again to try again\n"));
     let endings: Vec<_> = f.journal().iter().filter_map(|e| e.body.ending).collect();
     assert_eq!((endings, f.marker.exists()), (vec![Ending::Interrupted; 2], false));
 
-    // now nothing is in flight any more
+    // no operation is in progress any longer
     f.engine.says(failing(&plan)).says(healthy());
     assert_eq!(f.fix(&offer(&plan)), Exit::Done);
 
-    // interrupted after it had worked: there is nothing left to do
+    // interrupted after it was effective: nothing left to do
     f.append(Body::intent(&plan, "it is broken"));
     f.engine.says(healthy());
     assert_eq!(f.fix(&offer(&plan)), Exit::Done);
@@ -333,7 +333,7 @@ fn what_was_in_flight_is_looked_at_and_not_repeated() {
 }
 
 #[test]
-fn what_cannot_be_journalled_is_not_done() {
+fn fix_that_cannot_be_journalled_is_not_applied() {
     let mut f = Fixture::new();
     let plan = f.plan();
     std::fs::create_dir(&f.state).unwrap();
@@ -346,7 +346,7 @@ fn what_cannot_be_journalled_is_not_done() {
 }
 
 #[test]
-fn a_reader_that_went_away_does_not_stop_a_fix() {
+fn closed_output_does_not_stop_a_fix() {
     let mut f = Fixture::new();
     let plan = f.plan();
     f.engine.says(failing(&plan)).says(healthy());
@@ -356,7 +356,7 @@ fn a_reader_that_went_away_does_not_stop_a_fix() {
 }
 
 #[test]
-fn secrets_are_neither_said_nor_journalled() {
+fn secrets_are_neither_printed_nor_journalled() {
     let mut f = Fixture::new();
     let secret = "canary-83hd-0xff";
     let plan = opsctl_core::model::Plan { actions: vec![own("ls", &[&format!("/no/{secret}")])], ..f.plan() };

@@ -1,4 +1,4 @@
-//! Taking back a fix that is in the journal.
+//! Undo of a fix recorded in the journal.
 
 use opsctl_core::model::{Action, Plan};
 use opsctl_core::probe::REDACTED;
@@ -13,7 +13,7 @@ use crate::audit::{Body, Ending, Entry, Kind};
 use crate::watchdog;
 
 impl<E: Engine> Guard<'_, E> {
-    /// Takes back the fix that journal entry `seq` (its intent or its outcome) tells of.
+    /// Reverts the fix of journal entry `seq` (its intent or its outcome).
     pub async fn undo(&mut self, seq: u64) -> Exit {
         let result = self.try_undo(seq).await;
         self.end(result)
@@ -26,7 +26,7 @@ impl<E: Engine> Guard<'_, E> {
         let (intent, plan) = undoable(&entries, seq)?;
         failpoint("undo-before-recheck");
         let mut fresh = self.recheck(plan, Exit::Changed).await;
-        still_ours(plan, fresh.managers.docker.as_deref()).await?;
+        ensure_unchanged(plan, fresh.managers.docker.as_deref()).await?;
         self.say(&format!(
             "undo of {} on {} (journal entry {}, {})",
             plan.fix,
@@ -38,9 +38,9 @@ impl<E: Engine> Guard<'_, E> {
         if self.asked.dry_run {
             return Err(Stop::new(Exit::Declined, "dry run: nothing was changed"));
         }
-        if confirm::consent(plan, "take back", self.asked, self.policy, self.person)? {
+        if confirm::consent(plan, "revert", self.asked, self.policy, self.person)? {
             fresh = self.recheck(plan, Exit::Changed).await;
-            still_ours(plan, fresh.managers.docker.as_deref()).await?;
+            ensure_unchanged(plan, fresh.managers.docker.as_deref()).await?;
         }
         failpoint("undo-before-intent");
         let limit = watchdog::for_now("journalling the intent", JOURNAL_TIMEOUT, Some(Exit::Failed.code()));
@@ -53,10 +53,10 @@ impl<E: Engine> Guard<'_, E> {
         let (exit, ending, text) = match applied {
             Ok(_) => {
                 let now = match gone(plan, &[], &self.recheck(plan, Exit::Unverified).await) {
-                    Ok(()) => format!("{} says nothing of {}", plan.check, plan.code),
-                    Err(why) => format!("{} says: {why}", plan.check),
+                    Ok(()) => format!("{} does not report {}", plan.check, plan.code),
+                    Err(why) => format!("{} reports: {why}", plan.check),
                 };
-                (Exit::Done, Ending::Verified, format!("taken back; {now}"))
+                (Exit::Done, Ending::Verified, format!("reverted; {now}"))
             }
             Err(failure) => (Exit::Failed, Ending::Failed, failure.to_string()),
         };
@@ -72,7 +72,7 @@ impl<E: Engine> Guard<'_, E> {
     }
 }
 
-/// The intent and plan that `seq` tells of, if it can be taken back.
+/// Intent and plan of entry `seq`, if the fix can be reverted.
 fn undoable(entries: &[Entry], seq: u64) -> Result<(&Entry, &Plan), Stop> {
     let refused = |why: String| Stop::new(Exit::Refused, why);
     let by_number = |seq: u64| entries.iter().find(|e| e.seq == seq);
@@ -88,26 +88,26 @@ fn undoable(entries: &[Entry], seq: u64) -> Result<(&Entry, &Plan), Stop> {
     let ended =
         |of: u64| entries.iter().find(|e| e.body.kind == Kind::Outcome && e.body.of == Some(of)).and_then(|e| e.body.ending);
     if ended(intent.seq) == Some(Ending::Undone) {
-        return Err(refused(format!("entry {} was taken back at once, because it did not work", intent.seq)));
+        return Err(refused(format!("entry {} was reverted immediately, because the fix did not work", intent.seq)));
     }
     let undone = entries
         .iter()
         .find(|e| e.body.kind == Kind::Undo && e.body.of == Some(intent.seq) && ended(e.seq) == Some(Ending::Verified));
     if let Some(undo) = undone {
-        return Err(refused(format!("entry {} was already taken back at {} (entry {})", intent.seq, undo.at, undo.seq)));
+        return Err(refused(format!("entry {} was already reverted at {} (entry {})", intent.seq, undo.at, undo.seq)));
     }
     if plan.undo.is_empty() {
-        return Err(refused(format!("{} cannot be taken back", plan.fix)));
+        return Err(refused(format!("{} cannot be reverted", plan.fix)));
     }
     let spoilt = serde_json::to_string(&plan.undo).map_or(true, |json| json.contains(REDACTED));
     if spoilt {
-        return Err(refused("what would take it back contains a secret, which the journal does not keep".to_owned()));
+        return Err(refused("the undo actions contain a secret, which the journal does not store".to_owned()));
     }
     Ok((intent, plan))
 }
 
-/// The object must still be there, and what the fix set must still be set: an undo must not overwrite what somebody did since.
-async fn still_ours(plan: &Plan, docker: Option<&Docker>) -> Result<(), Stop> {
+/// The object must still exist and the values set by the fix must be unchanged: an undo must not overwrite later changes.
+async fn ensure_unchanged(plan: &Plan, docker: Option<&Docker>) -> Result<(), Stop> {
     let changed = |why: String| Stop::new(Exit::Changed, format!("changed since the fix: {why}"));
     for action in &plan.undo {
         let Some(id) = container_of(action) else { continue };
@@ -164,7 +164,7 @@ fn container_of(action: &Action) -> Option<&str> {
     }
 }
 
-/// Why `undo` would overwrite something else than what `set` set.
+/// Reason why `undo` would overwrite a value that `set` did not set.
 fn overwritten(set: &Action, undo: &Action, now: &Container) -> Option<String> {
     match (set, undo) {
         (Action::SetMemory { id, memory, .. }, Action::SetMemory { id: same, .. }) if id == same && now.memory != *memory => {
@@ -184,7 +184,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn an_undo_does_not_overwrite_what_somebody_set_since() {
+    fn undo_does_not_overwrite_later_changes() {
         let set = |memory| Action::SetMemory { id: "a".into(), memory, memory_swap: -1 };
         let policy = |p: &str| Action::SetRestartPolicy { id: "a".into(), policy: p.into(), maximum_retry_count: 0 };
         let mut now = Container { name: "web".into(), memory: 64, ..Container::default() };

@@ -1,9 +1,9 @@
-//! What could not be looked at: while it is so, nobody can say that there is nothing to do.
+//! Unchecked objects: while there are any, opsctl cannot report that there is nothing to do.
 
 use opsctl_core::model::{CheckRow, Finding, Kind, Runbook};
 
-/// Why it cannot be said whether `fix` is called for, about `subject` if one is named; nothing when all that could call for it was
-/// looked at. A check that is unknown says so itself; an engine or a systemd that does not answer has hidden its objects.
+/// Reasons why it is unknown whether `fix` is needed, for `subject` if one is named; empty if every object that could need it was
+/// checked. An unknown check is its own reason; an engine or a systemd that does not respond hides its objects.
 #[must_use]
 pub fn unseen(fix: &str, subject: Option<&str>, runbooks: &[Runbook], rows: &[CheckRow], findings: &[Finding]) -> Vec<String> {
     let offering: Vec<&str> = runbooks
@@ -23,7 +23,7 @@ pub fn unseen(fix: &str, subject: Option<&str>, runbooks: &[Runbook], rows: &[Ch
     if !hidden.is_empty() || seen {
         return hidden;
     }
-    // not one object of that name was looked at: what stands before all of them?
+    // no object of that name was checked: look for failed checks of the engine, of the host and of discovery
     let runbook_of = |check: &str| check.split_once('.').map(|(runbook, _)| runbook.to_owned());
     let of_runbook = |row: &&CheckRow| offering.iter().any(|check| runbook_of(check).as_deref() == Some(&row.runbook));
     let gate = |row: &&CheckRow| row.target == Kind::Host.to_string() || row.target.starts_with(&format!("{}:", Kind::Engine));
@@ -33,7 +33,7 @@ pub fn unseen(fix: &str, subject: Option<&str>, runbooks: &[Runbook], rows: &[Ch
     };
     let discovery = rows.iter().filter(|row| row.check == "discovery").filter_map(unknown);
     let gates = rows.iter().filter(of_runbook).filter(gate).filter_map(|row| unknown(row).or_else(|| crit(row)));
-    // an object of that name may be behind one that could not be looked at: a site behind its nginx
+    // an object of that name may be behind one that could not be checked: a site behind its nginx
     let others = rows.iter().filter(calls).filter_map(unknown);
     gates.chain(discovery).chain(others).collect()
 }
@@ -54,50 +54,50 @@ mod tests {
 
     static SILENT: Code = Code { id: "x.silent", severities: &[Severity::Crit], when: "", hint: "" };
 
-    /// What is said when these checks of these targets had these verdicts.
-    fn said(fix: &str, subject: Option<&str>, rows: &[(&str, &str, &str)]) -> Vec<String> {
+    /// Reasons for these checks, targets and verdicts.
+    fn reasons(fix: &str, subject: Option<&str>, rows: &[(&str, &str, &str)]) -> Vec<String> {
         let row = |(check, target, verdict): &(&str, &str, &str)| CheckRow {
             check: (*check).into(),
             runbook: check.split('.').next().unwrap().into(),
             target: (*target).into(),
             verdict: (*verdict).into(),
-            reason: (*verdict == "unknown").then(|| "gave up after 2 s".into()),
+            reason: (*verdict == "unknown").then(|| "timed out after 2 s".into()),
             duration_ms: 1,
             findings: if *verdict == "crit" { vec!["f1".into()] } else { Vec::new() },
         };
         let rows: Vec<CheckRow> = rows.iter().map(row).collect();
-        let silent = Finding { id: "f1".into(), ..Finding::new(&SILENT, Severity::Crit, Subject::host(), "it does not answer") };
+        let silent = Finding { id: "f1".into(), ..Finding::new(&SILENT, Severity::Crit, Subject::host(), "no response") };
         unseen(fix, subject, &crate::site::runbooks(&Loaded::defaults().config), &rows, &[silent])
     }
 
     #[test]
-    fn what_was_looked_at_needs_no_excuse() {
+    fn checked_object_has_no_reasons() {
         let rows = [("systemd.unit", "unit:a.service", "ok"), ("systemd.unit", "unit:b.service", "unknown")];
-        assert!(said("systemd.restart", Some("a.service"), &rows).is_empty());
-        assert!(said("systemd.restart", Some("unit:a.service"), &rows).is_empty());
-        assert!(said("container.start", None, &rows).is_empty(), "another runbook's affair");
+        assert!(reasons("systemd.restart", Some("a.service"), &rows).is_empty());
+        assert!(reasons("systemd.restart", Some("unit:a.service"), &rows).is_empty());
+        assert!(reasons("container.start", None, &rows).is_empty(), "another runbook's affair");
         let misspelt = [("systemd.unit", "unit:a.service", "ok"), ("systemd.state", "host", "ok")];
-        assert!(said("systemd.restart", Some("aa.service"), &misspelt).is_empty());
+        assert!(reasons("systemd.restart", Some("aa.service"), &misspelt).is_empty());
     }
 
     #[test]
-    fn unknown_is_not_nothing_to_do() {
+    fn unknown_check_is_a_reason() {
         let rows = [("systemd.unit", "unit:a.service", "ok"), ("systemd.unit", "unit:b.service", "unknown")];
-        let of_b = ["systemd.unit unit:b.service: gave up after 2 s"];
-        assert_eq!(said("systemd.restart", Some("b.service"), &rows), of_b);
-        assert_eq!(said("systemd.restart", None, &rows), of_b, "it could be the one");
+        let of_b = ["systemd.unit unit:b.service: timed out after 2 s"];
+        assert_eq!(reasons("systemd.restart", Some("b.service"), &rows), of_b);
+        assert_eq!(reasons("systemd.restart", None, &rows), of_b, "it could be the one");
     }
 
     #[test]
-    fn who_does_not_answer_hides_what_it_has() {
+    fn unresponsive_manager_hides_its_objects() {
         let hung = [("systemd.state", "host", "crit"), ("container.state", "container:web", "ok")];
-        assert_eq!(said("systemd.restart", Some("a.service"), &hung), ["systemd.state host: it does not answer"]);
+        assert_eq!(reasons("systemd.restart", Some("a.service"), &hung), ["systemd.state host: no response"]);
         let denied = [("container.engine-reachable", "engine:docker", "unknown")];
         assert_eq!(
-            said("container.start", Some("web"), &denied),
-            ["container.engine-reachable engine:docker: gave up after 2 s"]
+            reasons("container.start", Some("web"), &denied),
+            ["container.engine-reachable engine:docker: timed out after 2 s"]
         );
         let unfound = [("discovery", "host", "unknown")];
-        assert_eq!(said("nginx.reload", None, &unfound), ["discovery host: gave up after 2 s"]);
+        assert_eq!(reasons("nginx.reload", None, &unfound), ["discovery host: timed out after 2 s"]);
     }
 }

@@ -1,4 +1,4 @@
-//! Which callers are accepted: a token, or a signature of timestamp and body. Both are compared in constant time.
+//! Authentication of clients: a token, or a signature of timestamp and body. Both are compared in constant time.
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -13,37 +13,37 @@ use ring::rand::SystemRandom;
 use super::token::{MIN_SECRET_CHARS, secret, token_in_force};
 use crate::config::Config;
 
-/// Digits of a timestamp in seconds at most: the year 5138.
+/// Maximum number of digits of a timestamp in seconds: until the year 5138.
 const MAX_TIMESTAMP_DIGITS: usize = 11;
 
-/// Bytes of a signature.
+/// Length of a signature in bytes.
 const SIGNATURE_BYTES: usize = 32;
 
-/// Why the keys cannot be used.
+/// Reason why the keys cannot be used.
 #[derive(Debug, thiserror::Error)]
 pub enum AuthError {
     /// The file cannot be read.
     #[error("reading {path} of [listen]: {source}")]
     Read {
-        /// Which file.
+        /// Path of the file.
         path: PathBuf,
-        /// Why not.
+        /// Cause.
         source: std::io::Error,
     },
     /// The file cannot be created.
     #[error("creating {path} of [listen]: {source}")]
     Write {
-        /// Which file.
+        /// Path of the file.
         path: PathBuf,
-        /// Why not.
+        /// Cause.
         source: std::io::Error,
     },
     /// Other users can read or replace the secret.
     #[error("{path} of [listen] is not safe: {why}")]
     Unsafe {
-        /// Which file.
+        /// Path of the file.
         path: PathBuf,
-        /// Why.
+        /// Reason.
         why: String,
     },
     /// The secret can be guessed.
@@ -51,17 +51,17 @@ pub enum AuthError {
         "{path} of [listen] holds less than {MIN_SECRET_CHARS} characters, which can be guessed; for example `openssl rand -hex 32 > {path}`"
     )]
     Short {
-        /// Which file.
+        /// Path of the file.
         path: PathBuf,
     },
-    /// Randomness.
-    #[error("the kernel gives no random numbers")]
+    /// No random numbers.
+    #[error("the kernel returns no random numbers")]
     Random,
 }
 
-/// Token and secret of the callers.
+/// Token and secret of the clients.
 pub struct Keys {
-    /// A key of this process, and the tag of the token under it: comparing tags takes as long for every guess.
+    /// A key of this process, and the tag of the token under it: comparing tags takes equally long for every guess.
     token: Option<(Key, Tag)>,
     secret: Option<Key>,
     header: HeaderName,
@@ -69,7 +69,7 @@ pub struct Keys {
     window: Duration,
 }
 
-/// A signature that a request carries, not yet compared with its body.
+/// The signature of a request, not yet compared with its body.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Signature {
     tag: Vec<u8>,
@@ -78,7 +78,7 @@ pub(super) struct Signature {
 }
 
 impl Signature {
-    /// The signature itself, by which it is remembered.
+    /// The signature itself, used to detect replays.
     pub(super) fn tag(&self) -> &[u8] {
         &self.tag
     }
@@ -90,7 +90,7 @@ impl Signature {
 }
 
 impl Keys {
-    /// Reads the files that the configuration names.
+    /// Reads the files named in the configuration.
     pub fn read(config: &Config) -> Result<Self, AuthError> {
         let token = token_in_force(config).as_deref().map(secret).transpose()?;
         let listen = &config.listen;
@@ -114,37 +114,38 @@ impl Keys {
         Ok(Self { token: token.transpose()?, secret, header, timestamp_header, window })
     }
 
-    /// No caller could be accepted over TCP.
+    /// Whether no client could be authenticated over TCP.
     #[must_use]
     pub fn are_missing(&self) -> bool {
         self.token.is_none() && self.secret.is_none()
     }
 
-    /// Callers may sign their requests.
+    /// Whether clients may sign their requests.
     pub(super) fn accept_signatures(&self) -> bool {
         self.secret.is_some()
     }
 
-    /// How far a signed timestamp may be from now, in seconds.
+    /// Maximum distance of a signed timestamp from now, in seconds.
     pub(super) fn window_s(&self) -> i64 {
         i64::try_from(self.window.as_secs()).unwrap_or(i64::MAX)
     }
 
-    /// The request carries the token.
+    /// Whether the request has the token.
     pub(super) fn token_fits(&self, headers: &HeaderMap) -> bool {
         let Some((key, tag)) = &self.token else { return false };
-        let given = only(headers, &AUTHORIZATION).and_then(given_token);
+        let given = single_value(headers, &AUTHORIZATION).and_then(given_token);
         hmac::verify(key, given.unwrap_or_default().as_bytes(), tag.as_ref()).is_ok()
     }
 
-    /// The signature of a request, if its headers could be those of one: a body is read only for such. The error is for the caller.
+    /// The signature of a request if its headers can be those of one: the body is read only in that case. The error is sent to the
+    /// client.
     pub(super) fn signature(&self, headers: &HeaderMap, now_s: i64) -> Result<Option<Signature>, &'static str> {
         if self.secret.is_none() || !headers.contains_key(&self.header) {
             return Ok(None);
         }
-        let given = only(headers, &self.header).and_then(unhex).filter(|tag| tag.len() == SIGNATURE_BYTES);
+        let given = single_value(headers, &self.header).and_then(unhex).filter(|tag| tag.len() == SIGNATURE_BYTES);
         let tag = given.ok_or("the signature is not the hexadecimal form of an HMAC-SHA256")?;
-        let timestamp = only(headers, &self.timestamp_header).ok_or("the signature has no timestamp")?;
+        let timestamp = single_value(headers, &self.timestamp_header).ok_or("the signature has no timestamp")?;
         // digits only: a number has one spelling, and the separator of the signed text is no part of it
         let digits =
             !timestamp.is_empty() && timestamp.len() <= MAX_TIMESTAMP_DIGITS && timestamp.bytes().all(|b| b.is_ascii_digit());
@@ -155,7 +156,7 @@ impl Keys {
         Ok(Some(Signature { tag, timestamp: timestamp.to_owned(), at_s }))
     }
 
-    /// The signature is of this body.
+    /// Whether the signature matches this body.
     pub(super) fn verifies(&self, signature: &Signature, body: &[u8]) -> bool {
         let Some(key) = &self.secret else { return false };
         let signed = [signature.timestamp.as_bytes(), b":", body].concat();
@@ -163,14 +164,14 @@ impl Keys {
     }
 }
 
-/// The text of a header that is there once: of two, a proxy in front may have read the other.
-fn only<'a>(headers: &'a HeaderMap, name: &HeaderName) -> Option<&'a str> {
+/// The value of a header that occurs once: of two, a proxy in front may have read the other.
+fn single_value<'a>(headers: &'a HeaderMap, name: &HeaderName) -> Option<&'a str> {
     let mut values = headers.get_all(name).iter();
     let first = values.next()?;
     if values.next().is_some() { None } else { first.to_str().ok() }
 }
 
-/// The token of `Bearer TOKEN`, or the password of `Basic` (older Grafana knows nothing else).
+/// The token of `Bearer TOKEN`, or the password of `Basic` (older Grafana supports only that).
 pub(crate) fn given_token(header: &str) -> Option<String> {
     let (kind, rest) = header.split_once(' ')?;
     match kind.to_ascii_lowercase().as_str() {
@@ -230,7 +231,7 @@ mod tests {
     }
 
     #[test]
-    fn token_is_the_only_one_that_fits() {
+    fn only_the_exact_token_is_accepted() {
         let keys = Keys::new(Some(TOKEN), None, names(), WINDOW).unwrap();
         let fits = |value: &str| keys.token_fits(&headers(&[("authorization", value)]));
         assert!(fits("Bearer 0123456789abcdef") && fits("bearer  0123456789abcdef"));
@@ -244,7 +245,7 @@ mod tests {
     }
 
     #[test]
-    fn absent_token_fits_nothing() {
+    fn absent_token_matches_no_request() {
         let keys = Keys::new(None, None, names(), WINDOW).unwrap();
         assert!(keys.are_missing());
         for map in [HeaderMap::new(), headers(&[("authorization", "Bearer ")]), headers(&[("authorization", "Basic Og==")])] {
@@ -267,7 +268,7 @@ mod tests {
         let old = sign("body");
         assert!(!accepts(&[("x-signature", &old)], "body", 0));
         assert!(!accepts(&[("x-signature", &old), ("x-time", "0")], "body", 0));
-        // the timestamp inside of a body is no timestamp
+        // a timestamp in the body does not count
         assert!(!accepts(&[("x-signature", &sign("1000:body"))], "1000:body", 1000));
     }
 

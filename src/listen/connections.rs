@@ -1,7 +1,8 @@
-//! How many connections there are at once, and which one gives way: one whose caller is not known yet, the oldest of the peer that has most.
+//! Limits on concurrent connections. If a limit is reached, the oldest unauthenticated connection of the peer with the most
+//! connections is closed.
 //!
-//! A caller that has nothing to hide sends its headers at once and is known within milliseconds. Many connections that never say anything
-//! therefore cost each other their place, and not the callers that are meant to come through.
+//! A regular client sends its headers at once and is authenticated within milliseconds. Many silent connections therefore evict
+//! each other and not the authenticated clients.
 
 use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
@@ -10,13 +11,13 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use futures_util::future::{AbortHandle, AbortRegistration};
 
-/// Connections at once. Each may hold a body of 1 MiB until its signature is compared.
+/// Maximum number of connections. Each may hold a body of 1 MiB until its signature is compared.
 const MAX_CONNECTIONS: usize = 64;
 
-/// Of these, from one peer.
+/// Maximum number of connections from one peer.
 const MAX_CONNECTIONS_PER_PEER: usize = 32;
 
-/// Where connections come from, as far as it cannot be chosen freely.
+/// Source of a connection, reduced to the part that a client cannot choose freely.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Origin {
     /// A user of this host, over the unix socket.
@@ -26,7 +27,7 @@ pub(super) enum Origin {
 }
 
 impl Origin {
-    /// Every process has all of 127.0.0.0/8 to itself, and a host mostly a /64.
+    /// Every process can use all of 127.0.0.0/8, and a host usually has a /64.
     pub(super) fn of(address: IpAddr) -> Self {
         let address = address.to_canonical();
         Self::Address(match address {
@@ -54,13 +55,13 @@ struct Inner {
 #[derive(Clone, Default)]
 pub(super) struct Connections(Arc<Mutex<Inner>>);
 
-/// The place of one connection, free again when it is dropped.
+/// The slot of one connection, released when it is dropped.
 pub(super) struct Place {
     connections: Connections,
     number: u64,
-    /// Ends the connection when it has to give way.
+    /// Ends the connection when it is evicted.
     pub(super) given_way: Option<AbortRegistration>,
-    /// Set when a request has shown who calls: from then on it keeps its place.
+    /// Set when a request is authenticated: from then on the connection is not evicted.
     pub(super) known: Arc<AtomicBool>,
 }
 
@@ -69,7 +70,7 @@ impl Connections {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// A place for a new connection; `None` when all that could give way are known callers.
+    /// A slot for a new connection; `None` if all candidates for eviction are authenticated.
     pub(super) fn admit(&self, origin: Origin) -> Option<Place> {
         let mut inner = self.lock();
         while inner.of(origin) >= MAX_CONNECTIONS_PER_PEER {
@@ -99,7 +100,7 @@ impl Inner {
         self.open.iter().find(unknown).map(|(number, _)| *number)
     }
 
-    /// The oldest unknown one of the peer that has most connections.
+    /// The oldest unauthenticated connection of the peer with the most connections.
     fn largest_unknown(&self) -> Option<u64> {
         let unknown = self.open.iter().filter(|(_, open)| !open.known.load(Ordering::Relaxed));
         unknown.max_by_key(|(number, open)| (self.of(open.origin), u64::MAX - **number)).map(|(number, _)| *number)
@@ -127,13 +128,13 @@ mod tests {
         Origin::of(text.parse().unwrap())
     }
 
-    /// A place, and whether it has had to give way.
-    fn has_given_way(connections: &Connections, place: &Place) -> bool {
+    /// Whether the slot was evicted.
+    fn is_evicted(connections: &Connections, place: &Place) -> bool {
         !connections.lock().open.contains_key(&place.number)
     }
 
     #[test]
-    fn addresses_that_are_free_to_choose_are_one_peer() {
+    fn addresses_of_one_host_are_one_peer() {
         assert_eq!(address("127.0.0.1"), address("127.200.3.4"));
         assert_eq!(address("127.0.0.1"), address("::1"));
         assert_eq!(address("127.0.0.1"), address("::ffff:127.0.0.9"));
@@ -143,37 +144,37 @@ mod tests {
     }
 
     #[test]
-    fn silent_connections_give_way_to_new_ones_of_their_peer() {
+    fn silent_connections_are_evicted_by_new_ones_of_their_peer() {
         let connections = Connections::default();
         let silent: Vec<Place> = (0..32).map(|_| connections.admit(address("192.0.2.1")).unwrap()).collect();
         let other = connections.admit(address("192.0.2.2")).unwrap();
         let new = connections.admit(address("192.0.2.1")).unwrap();
-        assert!(has_given_way(&connections, &silent[0]) && !has_given_way(&connections, &silent[1]));
-        assert!(!has_given_way(&connections, &other) && !has_given_way(&connections, &new));
+        assert!(is_evicted(&connections, &silent[0]) && !is_evicted(&connections, &silent[1]));
+        assert!(!is_evicted(&connections, &other) && !is_evicted(&connections, &new));
         drop(silent);
         assert_eq!(connections.lock().open.len(), 2);
     }
 
     #[test]
-    fn known_callers_keep_their_place() {
+    fn authenticated_connections_are_not_evicted() {
         let connections = Connections::default();
         let known: Vec<Place> = (0..32).map(|_| connections.admit(Origin::User(1)).unwrap()).collect();
         for place in &known {
             place.known.store(true, Ordering::Relaxed);
         }
         assert!(connections.admit(Origin::User(1)).is_none());
-        assert!(known.iter().all(|place| !has_given_way(&connections, place)));
+        assert!(known.iter().all(|place| !is_evicted(&connections, place)));
         drop(known);
         assert!(connections.admit(Origin::User(1)).is_some());
     }
 
     #[test]
-    fn full_house_takes_the_place_of_the_largest_peer() {
+    fn full_listener_evicts_from_the_largest_peer() {
         let connections = Connections::default();
         let many: Vec<Place> = (0..32).map(|_| connections.admit(address("192.0.2.1")).unwrap()).collect();
         let few: Vec<Place> = (0..32).map(|n| connections.admit(Origin::User(n)).unwrap()).collect();
         let new = connections.admit(address("192.0.2.9")).unwrap();
-        assert!(has_given_way(&connections, &many[0]));
-        assert!(few.iter().chain([&new]).all(|place| !has_given_way(&connections, place)));
+        assert!(is_evicted(&connections, &many[0]));
+        assert!(few.iter().chain([&new]).all(|place| !is_evicted(&connections, place)));
     }
 }

@@ -1,17 +1,18 @@
-//! Requests that a web page makes somebody's browser send: from another origin, or to this host under a name that is not its own.
+//! Rejection of requests sent by a web page in a browser: from another origin, or to this host under a name that is not its own.
 //!
-//! A browser on this host reaches the loopback address, and a page can make it send any body there. It cannot make it leave out `Origin` of a
-//! POST, nor set `Sec-Fetch-Site` or `Host`: a name of the page's own that resolves to this host (DNS rebinding) is in `Host`.
+//! A browser on this host can reach the loopback address, and a page can make it send any body there. The page cannot omit
+//! `Origin` from a POST, nor set `Sec-Fetch-Site` or `Host`: a name of the page that resolves to this host (DNS rebinding)
+//! appears in `Host`.
 
 use std::net::IpAddr;
 
 use axum::http::uri::Authority;
 use axum::http::{HeaderMap, HeaderName, Uri, Version, header};
 
-/// Whether the page that sends a request is this very host's (Fetch Metadata, w3.org/TR/fetch-metadata).
+/// Whether the sending page belongs to this host (Fetch Metadata, w3.org/TR/fetch-metadata).
 const SEC_FETCH_SITE: HeaderName = HeaderName::from_static("sec-fetch-site");
 
-/// Names and origins that are this host's own.
+/// Names and origins of this host.
 #[derive(Debug, Clone)]
 pub(super) struct Own {
     hosts: Vec<String>,
@@ -19,26 +20,26 @@ pub(super) struct Own {
     origins: Vec<String>,
 }
 
-/// Why a request is refused.
+/// Reason why a request is rejected.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Foreign {
-    /// A page of another origin sends it.
+    /// Sent by a page of another origin.
     Origin,
-    /// It is for another host.
+    /// Addressed to another host.
     Host,
 }
 
 impl Own {
     /// Names, addresses and origins of the configuration, and the host name.
     pub(super) fn new(hostname: &str, hosts: &[String], addresses: Vec<IpAddr>, origins: &[String]) -> Self {
-        // the first label alone is what people type; a longer name that begins with it may be anyone's
+        // people type the first label alone; a longer name that begins with it may belong to another party
         let short = hostname.split('.').next().unwrap_or_default();
         let names = ["localhost", hostname, short].into_iter().chain(hosts.iter().map(String::as_str));
         let hosts = names.map(plain).filter(|name| !name.is_empty()).collect();
         Self { hosts, addresses, origins: origins.to_vec() }
     }
 
-    /// Refuses pages of other origins.
+    /// Rejects pages of other origins.
     pub(super) fn check_origin(&self, headers: &HeaderMap) -> Result<(), Foreign> {
         let mut origins = headers.get_all(header::ORIGIN).iter().peekable();
         let named = origins.peek().is_some();
@@ -48,13 +49,13 @@ impl Own {
         if !origins.all(own) {
             return Err(Foreign::Origin);
         }
-        // images and links have no `Origin`; a page that is allowed is cross-site by nature
+        // images and links have no `Origin`; an allowed page is cross-site by nature
         let site = |value: &header::HeaderValue| matches!(value.as_bytes(), b"none" | b"same-origin");
         let foreign = !headers.get_all(SEC_FETCH_SITE).iter().all(site);
         if foreign && !named { Err(Foreign::Origin) } else { Ok(()) }
     }
 
-    /// Refuses requests for other hosts. `local` is the address the caller has connected to.
+    /// Rejects requests for other hosts. `local` is the address that the client connected to.
     pub(super) fn check_host(
         &self,
         headers: &HeaderMap,
@@ -66,7 +67,7 @@ impl Own {
         let mut hosts = headers.get_all(header::HOST).iter();
         let host_is_own = match (hosts.next(), hosts.next()) {
             (Some(host), None) => host.to_str().is_ok_and(own),
-            // HTTP/1.0 has no `Host`, and no browser speaks it
+            // HTTP/1.0 has no `Host`, and no browser uses it
             (None, _) => version < Version::HTTP_11,
             (Some(_), Some(_)) => false,
         };
@@ -90,13 +91,13 @@ impl Own {
     }
 }
 
-/// Whether a request for this `Host` would be accepted by a host without configuration; for the fuzzer.
+/// Whether a host without configuration accepts a request for this `Host`; for the fuzzer.
 #[cfg(any(test, feature = "fuzz"))]
 pub(crate) fn is_loopback_host(text: &str) -> bool {
     Own::new("", &[], Vec::new(), &[]).is_own(text, None)
 }
 
-/// A host name as it is compared.
+/// A host name in its compared form.
 fn plain(name: &str) -> String {
     name.strip_suffix('.').unwrap_or(name).to_ascii_lowercase()
 }
@@ -166,7 +167,7 @@ mod tests {
     }
 
     #[test]
-    fn host_is_needed_once() {
+    fn host_is_required_once() {
         let check = |pairs: &[(&'static str, &str)], uri: &'static str, version| {
             own().check_host(&headers(pairs), &Uri::from_static(uri), version, None).is_ok()
         };
@@ -179,7 +180,7 @@ mod tests {
     #[test]
     fn origins() {
         let check = |pairs: &[(&'static str, &str)]| own().check_origin(&headers(pairs)).is_ok();
-        // no browser, a typed address, a page that is allowed
+        // no browser, a typed address, an allowed page
         assert!(check(&[]) && check(&[("sec-fetch-site", "none")]) && check(&[("sec-fetch-site", "same-origin")]));
         assert!(check(&[("origin", "https://ops.example.org"), ("sec-fetch-site", "cross-site")]));
         for bad in ["https://evil.example", "null", "", "http://ops.example.org", "http://127.0.0.1:9797"] {

@@ -1,4 +1,4 @@
-//! What the listener counts.
+//! Counters of the listener.
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
@@ -8,10 +8,10 @@ use std::time::{Duration, Instant};
 use jiff::Timestamp;
 use opsctl_core::probe::clock;
 
-/// Answering takes a run and fixes with their own limits; who is at it for longer hangs.
-const STUCK: Duration = Duration::from_secs(30 * 60);
+/// Time after which an alert in progress counts as hung: a run and its fixes have their own, shorter limits.
+const HUNG_AFTER: Duration = Duration::from_secs(30 * 60);
 
-/// Why a request was refused.
+/// Reason why a request was rejected.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Refused {
     /// Neither token nor signature nor an allowed user.
@@ -20,11 +20,11 @@ pub(super) enum Refused {
     Connections,
     /// For another host.
     Host,
-    /// Of a web page.
+    /// From a web page.
     Origin,
     /// No room for alerts.
     Queue,
-    /// Signed, and accepted before or not to be remembered.
+    /// Signed, but already accepted or impossible to store.
     Replay,
 }
 
@@ -91,12 +91,12 @@ impl Metrics {
         inner.last_answer = Some(clock::now());
     }
 
-    /// Something has been in work for too long.
+    /// Whether an alert has been in progress for too long.
     pub(super) fn is_stuck(&self) -> bool {
-        self.lock().in_work_since.is_some_and(|since| since.elapsed() > STUCK)
+        self.lock().in_work_since.is_some_and(|since| since.elapsed() > HUNG_AFTER)
     }
 
-    /// All of it in the text format of Prometheus.
+    /// All counters in the Prometheus text format.
     pub(super) fn text(&self, waiting: usize, switched_off: bool) -> String {
         let inner = self.lock();
         let mut out = String::new();
@@ -112,15 +112,15 @@ impl Metrics {
         let refused = Refused::ALL.iter();
         let refused =
             refused.map(|w| (format!("{{reason=\"{}\"}}", w.word()), inner.refused.get(w).copied().unwrap_or(0).to_string()));
-        family("opsctl_listen_refusals_total", "counter", "Requests that were refused, by reason.", refused.collect());
+        family("opsctl_listen_refusals_total", "counter", "Rejected requests by reason.", refused.collect());
         let alerts = ["accepted", "answered", "duplicate", "resolved"].iter();
         let alerts = alerts.map(|w| (format!("{{result=\"{w}\"}}"), inner.alerts.get(w).copied().unwrap_or(0).to_string()));
-        family("opsctl_listen_alerts_total", "counter", "Alerts by what became of them.", alerts.collect());
+        family("opsctl_listen_alerts_total", "counter", "Alerts by result.", alerts.collect());
         let fixes = inner.fixes.iter().map(|((f, e), n)| (format!("{{fix=\"{f}\",exit=\"{e}\"}}"), n.to_string())).collect();
-        family("opsctl_listen_fixes_total", "counter", "Fixes tried without a person, by exit code (0 is well).", fixes);
+        family("opsctl_listen_fixes_total", "counter", "Fixes attempted without confirmation, by exit code (0 is success).", fixes);
         let one = |value: String| vec![(String::new(), value)];
-        family("opsctl_listen_waiting_alerts", "gauge", "Alerts that wait for an answer.", one(waiting.to_string()));
-        family("opsctl_listen_runs_total", "counter", "Checks of this host for alerts.", one(inner.runs.to_string()));
+        family("opsctl_listen_waiting_alerts", "gauge", "Queued alerts.", one(waiting.to_string()));
+        family("opsctl_listen_runs_total", "counter", "Runs of the checks for alerts.", one(inner.runs.to_string()));
         let off = u8::from(switched_off).to_string();
         family(
             "opsctl_listen_fixes_switched_off",
@@ -129,7 +129,7 @@ impl Metrics {
             one(off),
         );
         let last = inner.last_answer.map_or(0, Timestamp::as_second);
-        family("opsctl_listen_last_answer_timestamp_seconds", "gauge", "When an alert was answered last.", one(last.to_string()));
+        family("opsctl_listen_last_answer_timestamp_seconds", "gauge", "Time of the last answered alert.", one(last.to_string()));
         let version = format!("{{version=\"{}\"}}", env!("CARGO_PKG_VERSION"));
         family("opsctl_listen_build_info", "gauge", "Version of opsctl.", vec![(version, "1".to_owned())]);
         out

@@ -1,8 +1,8 @@
-//! Answers alerts over HTTP: accepts them (once each, on disk before it says so), looks at the host, tells what it found, and applies
-//! what the policy allows without a person, always through the guard.
+//! The alert listener: accepts alerts over HTTP (once each, on disk before the response), checks the host, reports the results,
+//! and applies the fixes that the policy allows without confirmation, always through the guard.
 //!
-//! Callers are known or refused, on loopback too: by the kernel's word on a unix socket (`peers`), by a token or by a signature (`auth`)
-//! that is accepted once (`replays`). Web pages are refused before that (`foreign`).
+//! Clients are authenticated, on loopback too: by the credentials of the kernel on a unix socket (`peers`), by a token or by a
+//! signature (`auth`) that is accepted once (`replays`). Requests of web pages are rejected before that (`foreign`).
 
 mod auth;
 mod connections;
@@ -39,65 +39,65 @@ use replays::Replays;
 use sockets::Socket;
 pub use token::{create_token, token_path};
 
-/// Why it does not start.
+/// Reason why the listener does not start.
 #[derive(Debug, thiserror::Error)]
 pub enum ListenError {
-    /// Callers over TCP have nothing to show.
+    /// No credentials for clients over TCP.
     #[error(
-        "callers of {0} have to send a token or a signature, on loopback too, and there is neither: `opsctl listen --init` creates a token; or set `token_file` or `hmac_secret_file` in [listen]; or `socket` and `address = \"off\"` for callers of this host"
+        "clients of {0} must send a token or a signature, on loopback too, and neither is configured: `opsctl listen --init` creates a token; or set `token_file` or `hmac_secret_file` in [listen]; or `socket` and `address = \"off\"` for clients on this host"
     )]
     Open(SocketAddr),
     /// No address and no socket.
-    #[error("[listen] has neither `address` nor `socket`: nobody could call")]
+    #[error("[listen] has neither `address` nor `socket`: no client could connect")]
     Nowhere,
-    /// The keys.
+    /// The keys are unusable.
     #[error(transparent)]
     Auth(#[from] AuthError),
-    /// A user or a group.
+    /// An unknown user or group.
     #[error("{0}")]
     Callers(String),
-    /// The address.
+    /// The address cannot be bound.
     #[error("listening on {address}: {source}")]
     Bind {
-        /// Where.
+        /// The address.
         address: String,
-        /// Why not.
+        /// Cause.
         source: std::io::Error,
     },
-    /// The state directory.
-    #[error("keeping alerts in {path}: {source}")]
+    /// The queue is unusable.
+    #[error("storing alerts in {path}: {source}")]
     Queue {
-        /// Where.
+        /// Directory of the queue.
         path: String,
-        /// Why not.
+        /// Cause.
         source: std::io::Error,
     },
-    /// The memory of signatures.
+    /// The stored signatures are unusable.
     #[error(
-        "remembering signatures in {path}: {why}; without it a signed request could be sent again. A file that is damaged can be moved away once no signature is younger than `hmac_window`"
+        "storing signatures in {path}: {why}; without it a signed request could be replayed. A damaged file can be moved away once no signature is younger than `hmac_window`"
     )]
     Replays {
-        /// Where.
+        /// Path of the file.
         path: String,
-        /// Why not.
+        /// Cause.
         why: String,
     },
 }
 
-/// What server and worker share.
+/// State shared by server and worker.
 struct Shared {
     keys: Keys,
     allowed: Allowed,
     own: Own,
     queue: Queue,
-    /// None when callers do not sign.
+    /// `None` if clients do not sign.
     replays: Option<Replays>,
     metrics: Metrics,
-    /// Set when it is to end.
+    /// Set when the listener stops.
     stopping: watch::Receiver<bool>,
 }
 
-/// The memory of signatures, if callers may sign.
+/// The stored signatures, if clients may sign.
 fn replays(keys: &Keys, state_dir: &Path) -> Result<Option<Replays>, ListenError> {
     if !keys.accept_signatures() {
         return Ok(None);
@@ -107,7 +107,7 @@ fn replays(keys: &Keys, state_dir: &Path) -> Result<Option<Replays>, ListenError
     opened.map(Some).map_err(|why| ListenError::Replays { path: path.display().to_string(), why })
 }
 
-/// Listens until SIGTERM or SIGINT.
+/// Runs until SIGTERM or SIGINT.
 pub async fn listen(config: &Config, address: Option<SocketAddr>) -> Result<(), ListenError> {
     let listen = &config.listen;
     let keys = Keys::read(config)?;
@@ -132,7 +132,7 @@ pub async fn listen(config: &Config, address: Option<SocketAddr>) -> Result<(), 
         say(&format!("listening on {socket}"));
     }
     if left > 0 {
-        say(&format!("{left} alerts were accepted before and not answered yet"));
+        say(&format!("{left} accepted alerts are still queued"));
     }
     if let Some(why) = crate::fix::host_switched_off() {
         say(&why);
@@ -144,7 +144,7 @@ pub async fn listen(config: &Config, address: Option<SocketAddr>) -> Result<(), 
     let worked = work::work(config, &shared);
     let until = async {
         signalled().await;
-        say("ending: what is being answered is finished, what waits stays on disk");
+        say("stopping: alerts in progress are completed, queued alerts stay on disk");
         let _ = sd_notify::notify(&[sd_notify::NotifyState::Stopping]);
         let _ = stop.send(true);
     };
@@ -153,7 +153,7 @@ pub async fn listen(config: &Config, address: Option<SocketAddr>) -> Result<(), 
     result
 }
 
-/// Tells systemd that we are alive: the runtime turns, and no alert has been in work for longer than any may take.
+/// Sends watchdog notifications to systemd while the runtime responds and no alert has been in progress for too long.
 async fn watch_over(shared: Arc<Shared>) {
     let Some(every) = sd_notify::watchdog_enabled() else { return };
     loop {
@@ -170,12 +170,12 @@ async fn signalled() {
         (Ok(mut term), Ok(mut int)) => {
             tokio::select! { _ = term.recv() => {}, _ = int.recv() => {} }
         }
-        // without handlers the signals end the process as they always do
+        // without handlers the signals terminate the process by default
         _ => std::future::pending().await,
     }
 }
 
-/// One line for the journal.
+/// Writes one line to the log.
 fn say(line: &str) {
     let _ = writeln!(std::io::stderr().lock(), "opsctl listen: {}", printable(line));
 }

@@ -1,4 +1,4 @@
-//! Callers over the unix socket: which users they may be (`SO_PEERCRED`), and the socket itself.
+//! Clients over the unix socket: the allowed users (`SO_PEERCRED`), and the socket itself.
 
 #![allow(clippy::disallowed_methods, reason = "procfs and the account database, bounded by the timeout of a request")]
 
@@ -13,7 +13,7 @@ use opsctl_core::probe::peer_groups;
 
 use crate::config::Listen;
 
-/// A process at the other end of the socket, as it was when it connected.
+/// The process at the other end of the socket at the time of connecting.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Peer {
     /// Its effective user.
@@ -23,17 +23,17 @@ pub(super) struct Peer {
 }
 
 impl Peer {
-    /// The kernel's word, not the caller's.
+    /// Credentials from the kernel, not from the client.
     pub(super) fn of(stream: &tokio::net::UnixStream) -> io::Result<Self> {
         let credentials = stream.peer_cred()?;
-        // a kernel without SO_PEERGROUPS (before 4.13) knows the primary group
+        // without SO_PEERGROUPS (kernels before 4.13) only the primary group is known
         let mut groups = peer_groups::of(stream.as_fd()).unwrap_or_default();
         groups.push(credentials.gid());
         Ok(Self { uid: credentials.uid(), groups })
     }
 }
 
-/// Users and groups that may call.
+/// Users and groups that may connect.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Allowed {
     users: Vec<u32>,
@@ -41,15 +41,15 @@ pub(super) struct Allowed {
 }
 
 impl Allowed {
-    /// Those of the configuration; the error names one that does not exist.
+    /// Users and groups of the configuration; the error names one that does not exist.
     pub(super) fn read(listen: &Listen) -> Result<Self, String> {
         let users = listen.socket_users.iter().map(|name| number("/etc/passwd", "user", name));
         let groups = listen.socket_groups.iter().map(|name| number("/etc/group", "group", name));
         Ok(Self { users: users.collect::<Result<_, _>>()?, groups: groups.collect::<Result<_, _>>()? })
     }
 
-    /// Root, the user opsctl runs as, the users and groups of the configuration, and the group of the socket. The group root is not
-    /// granted by the socket: processes without privileges have it in many images.
+    /// Root, the user that opsctl runs as, the users and groups of the configuration, and the group of the socket. Group root is
+    /// not granted by the socket: in many images unprivileged processes have it.
     pub(super) fn has(&self, peer: &Peer, socket_group: Option<u32>) -> bool {
         let granted = |group: &u32| self.groups.contains(group) || (Some(*group) == socket_group && *group != 0);
         peer.uid == 0
@@ -58,18 +58,18 @@ impl Allowed {
             || peer.groups.iter().any(granted)
     }
 
-    /// Group and mode of a socket that opsctl creates: no wider than those who may call.
+    /// Group and mode of a socket created by opsctl: no wider than the allowed clients.
     fn file(&self) -> (Option<u32>, u32) {
         match (self.users.as_slice(), self.groups.as_slice()) {
             ([], []) => (None, 0o600),
             ([], [group]) => (Some(*group), 0o660),
-            // the file has one group; the rest is decided by the peer's credentials
+            // the file has one group; the credentials of the peer decide about the rest
             _ => (None, 0o666),
         }
     }
 }
 
-/// The number of a user or a group of this host's files.
+/// The id of a user or group from this host's files.
 fn number(file: &str, kind: &str, name: &str) -> Result<u32, String> {
     if let Ok(number) = name.parse() {
         return Ok(number);
@@ -78,20 +78,20 @@ fn number(file: &str, kind: &str, name: &str) -> Result<u32, String> {
     named(&text, name).ok_or_else(|| format!("`socket_{kind}s` in [listen]: {file} has no {kind} `{name}`; use its number"))
 }
 
-/// Field 3 of the line that begins with a name: passwd(5) and group(5) agree so far.
+/// Field 3 of the line with this name: passwd(5) and group(5) agree up to there.
 fn named(text: &str, name: &str) -> Option<u32> {
     let mut lines = text.lines().map(|line| line.split(':'));
     lines.find_map(|mut fields| (fields.next()? == name).then(|| fields.nth(1)?.parse().ok())?)
 }
 
-/// Creates the socket. What an earlier process left behind is replaced, nothing else is.
+/// Creates the socket. A leftover socket of an earlier process is replaced, any other file is not.
 pub(super) fn bind(path: &Path, allowed: &Allowed) -> io::Result<UnixListener> {
     let other = |why: String| Err(io::Error::other(why));
     let parent = path.parent().unwrap_or(Path::new("/"));
     let above = std::fs::metadata(parent)?;
     let us = rustix::process::geteuid().as_raw();
     if (above.uid() != us && above.uid() != 0) || above.mode() & 0o022 != 0 {
-        return other(format!("other users may create files in {}, and take the place of the socket", parent.display()));
+        return other(format!("other users may create files in {}, and replace the socket", parent.display()));
     }
     match std::fs::symlink_metadata(path) {
         Ok(meta) if !meta.file_type().is_socket() => return other("it exists and is not a socket".to_owned()),
@@ -103,7 +103,7 @@ pub(super) fn bind(path: &Path, allowed: &Allowed) -> io::Result<UnixListener> {
         Err(e) if e.kind() == ErrorKind::NotFound => {}
         Err(e) => return Err(e),
     }
-    // closed from the beginning: the mode that was asked for comes after the group
+    // closed from the beginning: the final mode is set after the group
     let before = rustix::process::umask(rustix::fs::Mode::from_raw_mode(0o177));
     let listener = UnixListener::bind(path);
     rustix::process::umask(before);
@@ -116,7 +116,7 @@ pub(super) fn bind(path: &Path, allowed: &Allowed) -> io::Result<UnixListener> {
     Ok(listener)
 }
 
-/// The group of a socket's file.
+/// The group of the socket file.
 pub(super) fn group_of(listener: &UnixListener) -> Option<u32> {
     let address = listener.local_addr().ok()?;
     let meta = std::fs::symlink_metadata(address.as_pathname()?).ok()?;
@@ -137,28 +137,28 @@ mod tests {
     }
 
     #[test]
-    fn root_listed_users_and_groups_may_call() {
+    fn root_and_listed_users_and_groups_may_connect() {
         let some = allowed(&[1001], &[2002]);
         assert!(some.has(&peer(0, &[]), None) && some.has(&peer(1001, &[1]), None));
         assert!(some.has(&peer(5, &[7, 2002]), None) && some.has(&peer(5, &[33]), Some(33)));
     }
 
     #[test]
-    fn strangers_may_not_call() {
+    fn other_users_may_not_connect() {
         let none = allowed(&[], &[]);
         assert!(!none.has(&peer(65534, &[65534]), Some(33)) && !none.has(&peer(1001, &[2002]), None));
-        // the number of a user is no group
+        // a user id is not a group id
         assert!(!allowed(&[1001], &[2002]).has(&peer(2002, &[1001]), None));
     }
 
     #[test]
-    fn group_root_of_the_socket_is_no_grant() {
+    fn root_group_of_the_socket_grants_nothing() {
         assert!(!allowed(&[], &[]).has(&peer(1001, &[0]), Some(0)));
         assert!(allowed(&[], &[0]).has(&peer(1001, &[0]), Some(0)));
     }
 
     #[test]
-    fn names_are_those_of_the_files() {
+    fn user_and_group_names_are_resolved_from_the_files() {
         let text = "root:x:0:0::/root:/bin/sh\nprom:x:123:4::/:/bin/false\nbroken\nprometheus:x:abc:1:::";
         assert_eq!((named(text, "root"), named(text, "prom"), named(text, "pro")), (Some(0), Some(123), None));
         assert_eq!((named(text, "prometheus"), named(text, "broken")), (None, None));
@@ -168,12 +168,12 @@ mod tests {
     }
 
     #[test]
-    fn socket_is_as_closed_as_its_callers_allow() {
+    fn socket_mode_is_no_wider_than_the_allowed_clients() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("x.sock");
         let ours = rustix::process::getegid().as_raw();
         for (allowed, mode) in [(allowed(&[], &[]), 0o600), (allowed(&[], &[ours]), 0o660), (allowed(&[1], &[ours]), 0o666)] {
-            // the one before has ended and left its file
+            // the previous process has ended and left its file
             let listener = bind(&path, &allowed).unwrap();
             assert_eq!(path.metadata().unwrap().mode() & 0o777, mode);
             assert_eq!(group_of(&listener), Some(ours));

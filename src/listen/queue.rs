@@ -1,5 +1,5 @@
-//! Alerts that wait. What is accepted is on disk first, so that neither a crash nor a stop loses it; what is waiting, in work or was
-//! just answered is not taken twice.
+//! Queue of alerts. An alert is on disk before it is accepted, so that neither a crash nor a stop loses it; an alert that is
+//! queued, in progress or recently answered is not accepted twice.
 
 #![allow(clippy::disallowed_methods, reason = "files of the state directory, which no other user can change")]
 
@@ -17,19 +17,20 @@ use tokio::sync::Notify;
 use crate::audit::dir;
 use crate::respond::Alert;
 
-/// Alerts answered by one look at the host at most.
-const TOGETHER: usize = 200;
+/// Maximum number of alerts answered by one run.
+const MAX_ALERTS_PER_RUN: usize = 200;
 
-/// Bytes of alerts that wait at most, on disk and in memory: their number alone would allow a hundred times as much.
+/// Maximum size of queued alerts in bytes, on disk and in memory: the limit on their number alone would allow a hundred times as
+/// much.
 const MAX_WAITING_BYTES: usize = 16 << 20;
 
-/// Keys of answered alerts that are remembered at most.
-const MOST_ANSWERED: usize = 20_000;
+/// Maximum number of stored keys of answered alerts.
+const MAX_ANSWERED_KEYS: usize = 20_000;
 
 /// Alerts of one request.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub(super) struct Batch {
-    /// When they came.
+    /// Time of arrival.
     pub(super) received_at: Timestamp,
     /// The alerts.
     pub(super) alerts: Vec<Alert>,
@@ -40,21 +41,21 @@ pub(super) struct Batch {
     bytes: usize,
 }
 
-/// What became of the alerts of a request.
+/// Result of offering the alerts of a request.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Offered {
-    /// So many were taken, so many were known already.
+    /// Number of accepted and of already known alerts.
     Taken {
-        /// On disk now.
+        /// Now on disk.
         new: usize,
-        /// Waiting, in work or just answered.
+        /// Queued, in progress or recently answered.
         known: usize,
     },
-    /// There is no room.
+    /// The queue is full.
     Full,
 }
 
-/// Alerts that wait.
+/// The queue.
 pub(super) struct Queue {
     directory: PathBuf,
     most: usize,
@@ -71,18 +72,18 @@ struct Inner {
     count: usize,
     /// Their size.
     bytes: usize,
-    /// Keys of what waits or is in work.
+    /// Keys of queued alerts and of alerts in progress.
     known: HashSet<String>,
-    /// Keys of what was over before it was answered.
+    /// Keys of alerts that were resolved before they were answered.
     over: HashSet<String>,
-    /// Keys of what was answered, and when.
+    /// Keys of answered alerts, and the time.
     answered: HashMap<String, Instant>,
     /// Makes file names unique.
     next: u64,
 }
 
 impl Queue {
-    /// Opens the directory and takes up what is in it.
+    /// Opens the directory and loads its alerts.
     pub(super) fn open(directory: PathBuf, most: usize, repeat_after: Duration) -> io::Result<Self> {
         if let Some(parent) = directory.parent() {
             dir::ensure(parent)?;
@@ -95,7 +96,7 @@ impl Queue {
         for path in paths {
             let text = std::fs::read(&path).unwrap_or_default();
             let Ok(batch) = serde_json::from_slice::<Batch>(&text) else {
-                super::say(&format!("{} is no alert of ours and is set aside", path.display()));
+                super::say(&format!("{} is not a stored alert; it is renamed to .broken", path.display()));
                 std::fs::rename(&path, path.with_extension("broken"))?;
                 continue;
             };
@@ -111,12 +112,12 @@ impl Queue {
         self.inner.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// How many wait.
+    /// Number of queued alerts.
     pub(super) fn waiting(&self) -> usize {
         self.lock().count
     }
 
-    /// Takes the alerts that are new; they are on disk when this returns. Blocks for the disk.
+    /// Accepts the new alerts; they are on disk when this returns. Blocks for the disk.
     pub(super) fn offer(&self, alerts: Vec<Alert>) -> io::Result<Offered> {
         let (batch, text, keys, known, number) = {
             let mut inner = self.lock();
@@ -168,7 +169,8 @@ impl Queue {
         }
     }
 
-    /// An alert is over: if it still waits it is answered as such, and nothing is fixed for it. Whether it waited.
+    /// Marks an alert as resolved: a queued alert is answered as resolved, and no fix is applied for it. Returns whether it was
+    /// queued.
     pub(super) fn resolve(&self, alert: &Alert) -> bool {
         let key = alert.key();
         let mut inner = self.lock();
@@ -176,12 +178,12 @@ impl Queue {
         inner.known.contains(&key) && inner.over.insert(key)
     }
 
-    /// Whether an alert that is in work is over by now.
+    /// Whether an alert in progress is resolved by now.
     pub(super) fn is_over(&self, alert: &Alert) -> bool {
         self.lock().over.contains(&alert.key())
     }
 
-    /// What is to be answered next: everything that waits, up to what one look is enough for. Waits until there is something.
+    /// The next batches: all queued alerts up to the limit of one run. Waits until there is one.
     pub(super) async fn take(&self) -> Vec<Batch> {
         loop {
             {
@@ -191,7 +193,7 @@ impl Queue {
                 while let Some(batch) = inner.waiting.pop_front() {
                     alerts += batch.alerts.len();
                     taken.push(batch);
-                    if alerts >= TOGETHER {
+                    if alerts >= MAX_ALERTS_PER_RUN {
                         break;
                     }
                 }
@@ -203,16 +205,16 @@ impl Queue {
         }
     }
 
-    /// They are answered.
+    /// Marks batches as answered.
     pub(super) fn done(&self, batches: &[Batch]) {
         for batch in batches {
-            // if it cannot be removed it is answered again after a restart; the guard then finds nothing left to fix
+            // if removal fails, the batch is answered again after a restart; the guard then finds nothing to fix
             let _ = std::fs::remove_file(&batch.path);
         }
         let mut inner = self.lock();
         let repeat_after = self.repeat_after;
         inner.answered.retain(|_, at| at.elapsed() < repeat_after);
-        if inner.answered.len() >= MOST_ANSWERED {
+        if inner.answered.len() >= MAX_ANSWERED_KEYS {
             inner.answered.clear();
         }
         inner.bytes -= batches.iter().map(|batch| batch.bytes).sum::<usize>();
@@ -249,7 +251,7 @@ mod tests {
     }
 
     #[test]
-    fn nothing_is_taken_twice_and_nothing_is_lost() {
+    fn alerts_are_accepted_once_and_survive_a_restart() {
         let dir = tempfile::tempdir().unwrap();
         let queue = open(&dir, 10);
         assert_eq!(queue.offer(vec![alert("a"), alert("a"), alert("b")]).unwrap(), taken(2, 1));
@@ -265,14 +267,14 @@ mod tests {
         queue.done(&in_work);
         // answered a moment ago
         assert_eq!((queue.offer(vec![alert("c")]).unwrap(), queue.waiting()), (taken(0, 1), 0));
-        // over, and back
+        // resolved, then firing again
         queue.resolve(&alert("c"));
         assert_eq!(queue.offer(vec![alert("c")]).unwrap(), taken(1, 0));
         assert_eq!(open(&dir, 10).waiting(), 1);
     }
 
     #[test]
-    fn there_is_an_end_to_what_waits() {
+    fn number_of_queued_alerts_is_bounded() {
         let dir = tempfile::tempdir().unwrap();
         let queue = open(&dir, 2);
         assert_eq!(queue.offer(vec![alert("a"), alert("b"), alert("c")]).unwrap(), Offered::Full);
@@ -294,7 +296,7 @@ mod tests {
         };
         let taken = (0..1000).take_while(|n| queue.offer(large(*n)).unwrap() != Offered::Full).count();
         assert!((200..300).contains(&taken), "{taken}");
-        // also after a restart, and until something is answered
+        // also after a restart, and until alerts are answered
         drop(queue);
         let queue = open(&dir, 10_000);
         assert_eq!(queue.offer(large(2000)).unwrap(), Offered::Full);
@@ -304,7 +306,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_over_before_its_turn_is_known_as_such() {
+    fn alert_resolved_while_queued_is_marked() {
         let dir = tempfile::tempdir().unwrap();
         let queue = open(&dir, 2);
         assert!(!queue.resolve(&alert("a")));
@@ -316,7 +318,7 @@ mod tests {
     }
 
     #[test]
-    fn a_broken_file_is_set_aside() {
+    fn broken_file_is_set_aside() {
         let dir = tempfile::tempdir().unwrap();
         drop(open(&dir, 2));
         std::fs::write(dir.path().join("state/alerts/1.json"), "{").unwrap();
@@ -325,7 +327,7 @@ mod tests {
     }
 
     #[test]
-    fn what_cannot_be_written_is_not_accepted() {
+    fn unwritable_alert_is_not_accepted() {
         let dir = tempfile::tempdir().unwrap();
         let queue = open(&dir, 2);
         std::fs::remove_dir_all(dir.path().join("state/alerts")).unwrap();

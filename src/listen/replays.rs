@@ -1,4 +1,4 @@
-//! Signatures that were accepted, on disk until their window is over: none is accepted twice, also after a restart or a crash.
+//! Accepted signatures, on disk until their window ends: none is accepted twice, also after a restart or a crash.
 
 #![allow(clippy::disallowed_methods, reason = "files of the state directory, which no other user can change")]
 
@@ -14,26 +14,27 @@ use rustix::fs::OFlags;
 /// The file, in the state directory.
 pub(super) const FILE: &str = "listen-signatures.db";
 
-/// Signatures remembered at most. With the default window that is one every 60 ms for ten minutes; more are refused, none is forgotten.
+/// Maximum number of stored signatures. With the default window that is one every 60 ms for ten minutes; further requests are
+/// rejected, no signature is dropped early.
 const MAX_REMEMBERED: i64 = 10_000;
 
-/// How long another process may hold the file.
+/// Time limit for another process that holds the file.
 const BUSY_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// Whether a signature may be accepted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Claim {
-    /// It is new, and remembered on disk now.
+    /// New, and now on disk.
     New,
-    /// It was accepted before.
+    /// Already accepted.
     Replayed,
-    /// It is as old as others that are forgotten already, and may be one of them: the clock was set back.
+    /// As old as signatures that were already dropped, and may be one of them: the clock was set back.
     Forgotten,
-    /// There is no room to remember it.
+    /// No room to store it.
     Full,
 }
 
-/// The memory.
+/// The stored signatures.
 pub(super) struct Replays {
     file: Mutex<Connection>,
     window_s: i64,
@@ -41,7 +42,7 @@ pub(super) struct Replays {
 }
 
 impl Replays {
-    /// Opens or creates the file in the state directory, which must be ours alone.
+    /// Opens or creates the file in the state directory, which must belong to this user alone.
     pub(super) fn open(path: &Path, window_s: i64) -> Result<Self, String> {
         Self::with_room(path, window_s, MAX_REMEMBERED)
     }
@@ -58,7 +59,7 @@ impl Replays {
             let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX | OpenFlags::SQLITE_OPEN_NOFOLLOW;
             let connection = Connection::open_with_flags(path, flags)?;
             connection.busy_timeout(BUSY_TIMEOUT)?;
-            // a commit is on disk when it returns, and a power cut does not take it back (sqlite.org/pragma.html#pragma_synchronous)
+            // a commit is on disk when it returns, and a power cut does not revert it (sqlite.org/pragma.html#pragma_synchronous)
             connection.pragma_update(None, "synchronous", "EXTRA")?;
             connection.execute_batch(
                 "BEGIN IMMEDIATE;
@@ -72,13 +73,13 @@ impl Replays {
         Ok(Self { file: Mutex::new(connection), window_s, most })
     }
 
-    /// Remembers a signature that was made at `at_s`; it is on disk when this returns. Blocks for the disk.
+    /// Stores a signature made at `at_s`; it is on disk when this returns. Blocks for the disk.
     pub(super) fn claim(&self, tag: &[u8], at_s: i64, now_s: i64) -> rusqlite::Result<Claim> {
         let mut file = self.file.lock().unwrap_or_else(PoisonError::into_inner);
         let transaction = file.transaction_with_behavior(TransactionBehavior::Immediate)?;
         let over_s = now_s.saturating_sub(self.window_s);
-        // Kept is the newest timestamp that was ever forgotten, and not the time of this host's clock: a clock that jumped ahead for a
-        // moment must not close the door for as long
+        // Stored is the newest timestamp that was ever dropped, and not the time of this host's clock: a clock that jumped ahead
+        // for a moment must not reject requests for as long
         transaction.execute(
             "INSERT INTO forgotten SELECT 0, max(at_s) FROM accepted WHERE at_s < ?1 HAVING count(*) > 0
              ON CONFLICT (id) DO UPDATE SET until_s = max(until_s, excluded.until_s)",
@@ -103,7 +104,7 @@ impl Replays {
         Ok(claim)
     }
 
-    /// A request was not accepted after all, for want of room: its sender may send it again as it is.
+    /// Removes the signature of a request that was not accepted for lack of room: the client may send the same request again.
     pub(super) fn release(&self, tag: &[u8]) -> rusqlite::Result<()> {
         let file = self.file.lock().unwrap_or_else(PoisonError::into_inner);
         file.execute("DELETE FROM accepted WHERE tag = ?1", [tag]).map(|_| ())
@@ -159,12 +160,12 @@ mod tests {
         drop(replays);
         let replays = open(&dir);
         assert_eq!(replays.claim(b"a", 1000, 1000).unwrap(), Claim::Forgotten);
-        // the healthy look-alike: signed after what was forgotten
+        // healthy counterpart: signed after the dropped signature
         assert_eq!(replays.claim(b"c", 1001, 1001).unwrap(), Claim::New);
     }
 
     #[test]
-    fn clock_that_jumped_ahead_for_a_moment_does_not_refuse_the_present() {
+    fn clock_jump_ahead_does_not_reject_present_requests() {
         let dir = tempfile::tempdir().unwrap();
         let replays = open(&dir);
         assert_eq!(replays.claim(b"a", 1000, 1000).unwrap(), Claim::New);
@@ -173,7 +174,7 @@ mod tests {
     }
 
     #[test]
-    fn full_memory_refuses_and_forgets_nothing() {
+    fn full_store_rejects_and_drops_nothing() {
         let dir = tempfile::tempdir().unwrap();
         let replays = open(&dir);
         for tag in [b"a", b"b", b"c"] {

@@ -1,5 +1,5 @@
-//! HTTP: foreign pages and unknown callers are refused before a body is read, bodies are bounded in size and time, and an alert is accepted
-//! only when it is on disk.
+//! HTTP server: requests of foreign pages and unauthenticated clients are rejected before the body is read, bodies are limited in
+//! size and time, and an alert is accepted only when it is on disk.
 
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -34,74 +34,74 @@ use super::{ListenError, Shared, say};
 use crate::fix::host_switched_off;
 use crate::respond;
 
-/// The largest body, in bytes: 500 alerts with long annotations are below it.
+/// Maximum size of a body in bytes: 500 alerts with long annotations are below it.
 const MAX_BODY_BYTES: usize = 1 << 20;
 
-/// How long a body may take to come.
+/// Time limit of reading a body.
 const BODY_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// How long headers may take, and a whole connection.
+/// Time limits of reading the headers, and of a whole connection.
 const HEADER_TIMEOUT: Duration = Duration::from_secs(5);
 const CONNECTION_TIMEOUT: Duration = Duration::from_secs(60);
 
-/// Bytes of headers of a request.
+/// Maximum size of the headers of a request.
 const MAX_HEADER_BYTES: usize = 64 << 10;
 
-/// Bodies of known callers in memory at once; more wait. Those of signed requests are bounded by the number of connections: whoever sends
-/// them slowly is not known yet, and must not keep others waiting.
+/// Maximum number of bodies of authenticated clients in memory; more wait. Bodies of signed requests are limited by the number of
+/// connections: a client that sends one slowly is not authenticated yet, and must not block others.
 const MAX_BODIES: usize = 8;
 
-/// How long open requests may still take when it is to end.
+/// Time limit of open requests at shutdown.
 const SHUTDOWN_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// For a caller that gets no connection.
+/// Response to a rejected connection.
 const NO_CONNECTION: &[u8] = b"HTTP/1.1 503 Service Unavailable\r\nContent-Type: application/json\r\nContent-Length: 49\r\n\
     Retry-After: 10\r\nConnection: close\r\n\r\n{\"error\":\"too many connections; try again later\"}";
 
 #[derive(Clone)]
-struct Door {
+struct AppState {
     shared: Arc<Shared>,
     bodies: Arc<Semaphore>,
 }
 
-/// What is known of the other end of a connection.
+/// Facts about the other end of a connection.
 #[derive(Clone)]
 struct Caller {
-    /// The kernel says that it is an allowed user.
+    /// An allowed user according to the kernel.
     allowed_user: bool,
-    /// Browsers reach a TCP port, and no unix socket.
+    /// Browsers can reach a TCP port, but not a unix socket.
     over_tcp: bool,
-    /// The address it has connected to.
+    /// The local address of the connection.
     local: Option<IpAddr>,
-    /// Keeps the connection's place when set.
+    /// Protects the connection from eviction when set.
     known: Arc<AtomicBool>,
 }
 
-/// How far a request is accepted before its body is read.
+/// Authentication state of a request before its body is read.
 #[derive(Clone)]
 enum Proof {
-    /// The caller is known.
+    /// The client is authenticated.
     Known,
-    /// The caller is known if this is the signature of the body.
+    /// Authenticated if this is the signature of the body.
     Signed(Signature),
 }
 
-fn router(door: Door) -> Router {
+fn router(state: AppState) -> Router {
     Router::new()
         .route("/", post(alerts))
         .route("/alerts", post(alerts))
-        // where Prometheus sends when it takes us for an Alertmanager
+        // path used by Prometheus when opsctl is configured as an Alertmanager
         .route("/api/v2/alerts", post(alerts))
         .route("/healthz", get(healthz))
         .route("/metrics", get(metrics))
-        // around all of them and around what is not found
-        .layer(from_fn_with_state(door.clone(), admit))
-        .with_state(door)
+        // wraps all routes and the fallback
+        .layer(from_fn_with_state(state.clone(), admit))
+        .with_state(state)
 }
 
-/// Serves until it is to end.
+/// Serves until shutdown.
 pub(super) async fn serve(sockets: Vec<Socket>, shared: Arc<Shared>) -> Result<(), ListenError> {
-    let router = router(Door { shared: Arc::clone(&shared), bodies: Arc::new(Semaphore::new(MAX_BODIES)) });
+    let router = router(AppState { shared: Arc::clone(&shared), bodies: Arc::new(Semaphore::new(MAX_BODIES)) });
     let graceful = GracefulShutdown::new();
     let connections = Connections::default();
     let mut stopping = shared.stopping.clone();
@@ -112,7 +112,7 @@ pub(super) async fn serve(sockets: Vec<Socket>, shared: Arc<Shared>) -> Result<(
             (accepted, _, _) = futures_util::future::select_all(accepting) => match accepted {
                 Ok(stream) => stream,
                 Err(e) => {
-                    // out of descriptors: some will be free again in a moment
+                    // out of descriptors: some will be released soon
                     say(&format!("accepting a connection: {e}"));
                     tokio::time::sleep(Duration::from_millis(200)).await;
                     continue;
@@ -126,7 +126,7 @@ pub(super) async fn serve(sockets: Vec<Socket>, shared: Arc<Shared>) -> Result<(
                     let caller = Caller { allowed_user: false, over_tcp: true, local, known: Arc::clone(&place.known) };
                     spawn(stream, place, caller, &router, &graceful);
                 }
-                None => turn_away(&shared, |room| stream.try_read(room), |text| stream.try_write(text)),
+                None => reject_connection(&shared, |room| stream.try_read(room), |text| stream.try_write(text)),
             },
             Stream::Unix(stream, group) => {
                 let Ok(peer) = Peer::of(&stream) else { continue };
@@ -136,7 +136,7 @@ pub(super) async fn serve(sockets: Vec<Socket>, shared: Arc<Shared>) -> Result<(
                         let caller = Caller { allowed_user, over_tcp: false, local: None, known: Arc::clone(&place.known) };
                         spawn(stream, place, caller, &router, &graceful);
                     }
-                    None => turn_away(&shared, |room| stream.try_read(room), |text| stream.try_write(text)),
+                    None => reject_connection(&shared, |room| stream.try_read(room), |text| stream.try_write(text)),
                 }
             }
         }
@@ -146,7 +146,7 @@ pub(super) async fn serve(sockets: Vec<Socket>, shared: Arc<Shared>) -> Result<(
     Ok(())
 }
 
-/// Serves one connection on a task of its own.
+/// Serves one connection on its own task.
 fn spawn<S>(stream: S, mut place: Place, caller: Caller, router: &Router, graceful: &GracefulShutdown)
 where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
@@ -160,44 +160,44 @@ where
     let connection = graceful.watch(connection);
     tokio::spawn(async move {
         let Some(registration) = place.given_way.take() else { return };
-        // a caller that hangs up in the middle is no error of ours
+        // a client that closes the connection in the middle is not an error
         let _ = Abortable::new(tokio::time::timeout(CONNECTION_TIMEOUT, connection), registration).await;
         drop(place);
     });
 }
 
-/// Answers a connection that gets no place, without waiting for it.
-fn turn_away(
+/// Responds to a rejected connection without waiting for it.
+fn reject_connection(
     shared: &Shared,
     read: impl Fn(&mut [u8]) -> std::io::Result<usize>,
     write: impl Fn(&[u8]) -> std::io::Result<usize>,
 ) {
     shared.metrics.refused(Refused::Connections);
     shared.metrics.request(StatusCode::SERVICE_UNAVAILABLE.as_u16());
-    // what is unread when a connection is closed resets it, and the answer is lost with it
+    // closing a connection with unread data resets it, and the response is lost
     let _ = read(&mut [0; 16 << 10]);
     let _ = write(NO_CONNECTION);
 }
 
-/// Every request comes through here, also one for a path that does not exist.
-async fn admit(State(door): State<Door>, mut request: Request, next: Next) -> Response {
-    let answer = match proof(&door, &request) {
+/// Middleware for every request, also for a path that does not exist.
+async fn admit(State(state): State<AppState>, mut request: Request, next: Next) -> Response {
+    let answer = match proof(&state, &request) {
         Ok(proof) => {
             request.extensions_mut().insert(proof);
             next.run(request).await
         }
-        Err(rejection) => rejection.answer(&door.shared),
+        Err(rejection) => rejection.answer(&state.shared),
     };
-    door.shared.metrics.request(answer.status().as_u16());
+    state.shared.metrics.request(answer.status().as_u16());
     answer
 }
 
-/// Why a request is refused, for the metrics and for its sender.
+/// Reason of a rejection, for the metrics and for the client.
 #[derive(Debug, Clone, Copy)]
 struct Rejection(Refused, StatusCode, &'static str);
 
 impl Rejection {
-    /// The caller has not shown who it is.
+    /// The client is not authenticated.
     const UNKNOWN_CALLER: Self =
         Self(Refused::Caller, StatusCode::UNAUTHORIZED, "the token or the signature is missing or wrong");
 
@@ -208,9 +208,9 @@ impl Rejection {
     }
 }
 
-/// Who sends a request, as far as its headers and its connection show.
-fn proof(door: &Door, request: &Request) -> Result<Proof, Rejection> {
-    let shared = &door.shared;
+/// Authentication of a request from its headers and connection.
+fn proof(state: &AppState, request: &Request) -> Result<Proof, Rejection> {
+    let shared = &state.shared;
     let headers = request.headers();
     let caller = request.extensions().get::<Caller>().ok_or(Rejection::UNKNOWN_CALLER)?;
     shared.own.check_origin(headers).map_err(foreign)?;
@@ -230,8 +230,8 @@ fn proof(door: &Door, request: &Request) -> Result<Proof, Rejection> {
     }
 }
 
-fn foreign(what: Foreign) -> Rejection {
-    match what {
+fn foreign(reason: Foreign) -> Rejection {
+    match reason {
         Foreign::Origin => {
             let text = "requests of web pages are refused; `origins` in [listen] names those that are allowed";
             Rejection(Refused::Origin, StatusCode::FORBIDDEN, text)
@@ -243,27 +243,27 @@ fn foreign(what: Foreign) -> Rejection {
     }
 }
 
-/// Pages are for callers that are known by their headers already.
+/// Pages are for clients authenticated by their headers.
 fn is_known(request: &Request) -> bool {
     matches!(request.extensions().get::<Proof>(), Some(Proof::Known))
 }
 
-async fn healthz(State(door): State<Door>, request: Request) -> Response {
+async fn healthz(State(state): State<AppState>, request: Request) -> Response {
     if !is_known(&request) {
         return refusal(StatusCode::UNAUTHORIZED, "the token is missing or wrong");
     }
-    if door.shared.metrics.is_stuck() {
-        return (StatusCode::SERVICE_UNAVAILABLE, "an alert has been in work for half an hour\n").into_response();
+    if state.shared.metrics.is_stuck() {
+        return (StatusCode::SERVICE_UNAVAILABLE, "an alert has been in progress for half an hour\n").into_response();
     }
     let text = host_switched_off().map_or_else(|| "ok\n".to_owned(), |why| format!("ok; {why}\n"));
     (StatusCode::OK, text).into_response()
 }
 
-async fn metrics(State(door): State<Door>, request: Request) -> Response {
+async fn metrics(State(state): State<AppState>, request: Request) -> Response {
     if !is_known(&request) {
         return refusal(StatusCode::UNAUTHORIZED, "the token is missing or wrong");
     }
-    let text = door.shared.metrics.text(door.shared.queue.waiting(), host_switched_off().is_some());
+    let text = state.shared.metrics.text(state.shared.queue.waiting(), host_switched_off().is_some());
     ([(header::CONTENT_TYPE, "text/plain; version=0.0.4")], text).into_response()
 }
 
@@ -280,25 +280,25 @@ fn refusal(status: StatusCode, why: &str) -> Response {
         }
         _ => {}
     }
-    // a body that was not read must not be taken for the next request
+    // an unread body must not be parsed as the next request
     headers.insert(header::CONNECTION, header::HeaderValue::from_static("close"));
     answer
 }
 
 #[allow(clippy::disallowed_methods, reason = "writes to the state directory, and a stop waits for it")]
-async fn alerts(State(door): State<Door>, request: Request) -> Response {
-    let shared = &door.shared;
+async fn alerts(State(state): State<AppState>, request: Request) -> Response {
+    let shared = &state.shared;
     let (parts, body) = request.into_parts();
     let length = parts.headers.get(header::CONTENT_LENGTH).and_then(|v| v.to_str().ok()?.parse::<u64>().ok());
     if length.is_some_and(|n| n > MAX_BODY_BYTES as u64) {
         return refusal(StatusCode::PAYLOAD_TOO_LARGE, "the body is larger than 1 MiB");
     }
     let proof = parts.extensions.get::<Proof>();
-    let bodies = matches!(proof, Some(Proof::Known)).then_some(&door.bodies);
+    let bodies = matches!(proof, Some(Proof::Known)).then_some(&state.bodies);
     let body = match tokio::time::timeout(BODY_TIMEOUT, read(bodies, body)).await {
         Ok(Some(body)) => body,
-        Ok(None) => return refusal(StatusCode::PAYLOAD_TOO_LARGE, "the body broke off, or is larger than 1 MiB"),
-        Err(_) => return refusal(StatusCode::REQUEST_TIMEOUT, "the body did not come in 10 s"),
+        Ok(None) => return refusal(StatusCode::PAYLOAD_TOO_LARGE, "the body is incomplete, or larger than 1 MiB"),
+        Err(_) => return refusal(StatusCode::REQUEST_TIMEOUT, "the body did not arrive within 10 s"),
     };
     let signature = match proof {
         Some(Proof::Known) => None,
@@ -309,14 +309,14 @@ async fn alerts(State(door): State<Door>, request: Request) -> Response {
         caller.known.store(true, Ordering::Relaxed);
     }
     let accepting = Arc::clone(shared);
-    // an abandoned connection does not abandon what is being written
+    // a closed connection does not cancel a write in progress
     match tokio::task::spawn_blocking(move || accept(&accepting, signature.as_ref(), &body)).await {
         Ok(answer) => answer,
-        Err(_) => refusal(StatusCode::INTERNAL_SERVER_ERROR, "it could not be kept"),
+        Err(_) => refusal(StatusCode::INTERNAL_SERVER_ERROR, "the alerts could not be stored"),
     }
 }
 
-/// The whole body; none when it is too large or breaks off.
+/// The whole body; `None` if it is too large or incomplete.
 async fn read(bodies: Option<&Arc<Semaphore>>, body: Body) -> Option<Bytes> {
     let _permit = match bodies {
         Some(bodies) => Some(bodies.acquire().await.ok()?),
@@ -325,8 +325,8 @@ async fn read(bodies: Option<&Arc<Semaphore>>, body: Body) -> Option<Bytes> {
     to_bytes(body, MAX_BODY_BYTES).await.ok()
 }
 
-/// Puts the alerts of a known caller on disk. A signature is remembered first: a crash in between costs the sender a second attempt, and
-/// never lets the same request in twice.
+/// Stores the alerts of an authenticated client. The signature is stored first: a crash in between costs the client a second
+/// attempt, and never accepts the same request twice.
 fn accept(shared: &Shared, signature: Option<&Signature>, body: &[u8]) -> Response {
     let alerts = match respond::parse(body) {
         Ok(alerts) => alerts,
@@ -353,35 +353,35 @@ fn accept(shared: &Shared, signature: Option<&Signature>, body: &[u8]) -> Respon
         }
         Ok(Offered::Full) => {
             shared.metrics.refused(Refused::Queue);
-            "too many alerts wait already; send it again later"
+            "the alert queue is full; send it again later"
         }
         Err(e) => {
             say(&format!("an alert could not be written to disk and was not accepted: {e}"));
-            "it cannot be kept now; send it again later"
+            "the alerts cannot be stored now; send it again later"
         }
     };
-    // the same second, the same body: a sender that tries again at once signs the same
+    // the same second, the same body: a client that retries at once sends the same signature
     if let Some(Err(e)) = signature.zip(shared.replays.as_ref()).map(|(s, replays)| replays.release(s.tag())) {
-        say(&format!("the signature of a request that was not accepted stays remembered: {e}"));
+        say(&format!("the signature of a request that was not accepted stays stored: {e}"));
     }
     refusal(StatusCode::SERVICE_UNAVAILABLE, refused)
 }
 
-/// Remembers a signature.
+/// Stores a signature.
 fn claim(shared: &Shared, signature: &Signature) -> Result<(), Rejection> {
     let later = |text| Rejection(Refused::Replay, StatusCode::SERVICE_UNAVAILABLE, text);
     let never = |text| Rejection(Refused::Replay, StatusCode::CONFLICT, text);
-    let replays = shared.replays.as_ref().ok_or(later("signatures cannot be remembered"))?;
+    let replays = shared.replays.as_ref().ok_or(later("signatures cannot be stored"))?;
     match replays.claim(signature.tag(), signature.at_s(), clock::now().as_second()) {
         Ok(Claim::New) => Ok(()),
-        Ok(Claim::Replayed) => Err(never("this very request was accepted before")),
+        Ok(Claim::Replayed) => Err(never("this request was already accepted")),
         Ok(Claim::Forgotten) => {
-            Err(never("the request is signed no later than others that are forgotten already, and may be one of them"))
+            Err(never("the request is signed no later than others that were already dropped, and may be one of them"))
         }
         Ok(Claim::Full) => Err(later("too many signed requests lately; send it again later")),
         Err(e) => {
-            say(&format!("a signature could not be remembered, and its request was not accepted: {e}"));
-            Err(later("it cannot be kept now; send it again later"))
+            say(&format!("a signature could not be stored, and its request was not accepted: {e}"));
+            Err(later("the signature cannot be stored now; send it again later"))
         }
     }
 }
@@ -391,7 +391,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn answer_without_a_connection_is_whole() {
+    fn response_to_a_rejected_connection_is_complete() {
         let text = String::from_utf8_lossy(NO_CONNECTION);
         let (head, body) = text.split_once("\r\n\r\n").unwrap_or_default();
         assert!(head.contains(&format!("Content-Length: {}", body.len())), "{}", body.len());

@@ -1,4 +1,4 @@
-//! Where callers arrive: sockets that systemd opened, or our own.
+//! Listening sockets: passed by systemd or opened by opsctl.
 
 use std::io;
 use std::net::{SocketAddr, TcpListener as StdTcpListener};
@@ -18,16 +18,16 @@ pub(super) enum Socket {
     Unix(UnixListener, Option<u32>),
 }
 
-/// A connection of one of them.
+/// An accepted connection.
 pub(super) enum Stream {
-    /// And the address of the caller.
+    /// With the address of the client.
     Tcp(TcpStream, SocketAddr),
-    /// And the group of the socket's file.
+    /// With the group of the socket file.
     Unix(UnixStream, Option<u32>),
 }
 
 impl Socket {
-    /// The next connection.
+    /// Accepts the next connection.
     pub(super) async fn accept(&self) -> io::Result<Stream> {
         match self {
             Self::Tcp(listener) => listener.accept().await.map(|(stream, peer)| Stream::Tcp(stream, peer)),
@@ -70,14 +70,14 @@ impl std::fmt::Display for Socket {
     }
 }
 
-/// The sockets systemd opened, or those of the configuration; `address` is that of the command line.
+/// The sockets passed by systemd, or those of the configuration; `address` is from the command line.
 pub(super) fn open(listen: &Listen, address: Option<SocketAddr>, allowed: &Allowed) -> Result<Vec<Socket>, ListenError> {
     let bind = |address: String| move |source| ListenError::Bind { address, source };
     let mut sockets = Vec::new();
     let mut given = listenfd::ListenFd::from_env();
     for i in 0..given.len() {
         let error = || bind(format!("descriptor {i} of systemd"));
-        // a descriptor of another kind stays where it is
+        // a descriptor of another kind is not used
         let socket = match given.take_tcp_listener(i) {
             Ok(tcp) => tcp.map(Socket::tcp),
             Err(_) => given.take_unix_listener(i).map_err(error())?.map(Socket::unix),

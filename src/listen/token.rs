@@ -1,4 +1,4 @@
-//! Files of the token and of the secret: created once, read only when they are safe.
+//! Files of the token and of the secret: created once, read only if they are safe.
 
 #![allow(
     clippy::disallowed_methods,
@@ -24,10 +24,10 @@ const TOKEN_FILE: &str = "listen-token";
 /// Random bytes of a created token: 256 bits, in 64 hexadecimal digits.
 const TOKEN_BYTES: usize = 32;
 
-/// Shorter secrets can be guessed, in characters (128 bits of hexadecimal digits are 32; judgement).
+/// Minimum length of a secret in characters: shorter secrets can be guessed (128 bits of hexadecimal digits are 32; judgement).
 pub(super) const MIN_SECRET_CHARS: usize = 16;
 
-/// Larger than any secret, in bytes.
+/// Maximum size of a secret in bytes.
 const MAX_SECRET_BYTES: u64 = 4096;
 
 /// The file of the token: the configured one, or `listen-token` beside the configuration.
@@ -40,18 +40,18 @@ pub fn token_path(config: &Config) -> PathBuf {
     config.listen.token_file.clone().unwrap_or_else(beside)
 }
 
-/// The file of the token that applies, if there is one: the configured one must exist, the one beside the configuration applies when it
-/// exists and callers are not meant to sign.
+/// The token file that applies, if any: the configured one must exist, the one beside the configuration applies if it exists and
+/// clients are not meant to sign.
 pub(super) fn token_in_force(config: &Config) -> Option<PathBuf> {
     let path = token_path(config);
     let applies = config.listen.token_file.is_some()
-        // what cannot be examined is an error when it is read, and not a listener without its token
+        // a file that cannot be examined is an error on reading, and not a listener without its token
         || config.listen.hmac_secret_file.is_none()
             && !matches!(std::fs::symlink_metadata(&path), Err(e) if e.kind() == ErrorKind::NotFound);
     applies.then_some(path)
 }
 
-/// Creates the token, readable by its owner alone, whole or not at all. An existing file is never replaced: `false`, if it is a good one.
+/// Creates the token atomically, readable by its owner alone. An existing file is never replaced: `false` if it is valid.
 pub fn create_token(path: &Path) -> Result<bool, AuthError> {
     let failed = |source| AuthError::Write { path: path.to_owned(), source };
     let parent = path.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."));
@@ -77,7 +77,7 @@ pub fn create_token(path: &Path) -> Result<bool, AuthError> {
     Ok(created)
 }
 
-/// Reads a secret. What others can read is no secret, and what others can write is theirs.
+/// Reads a secret. A secret that others can read or write is rejected.
 pub(super) fn secret(path: &Path) -> Result<String, AuthError> {
     let failed = |source| AuthError::Read { path: path.to_owned(), source };
     let unsafe_file = |why: String| AuthError::Unsafe { path: path.to_owned(), why };
@@ -126,7 +126,7 @@ mod tests {
     }
 
     #[test]
-    fn token_is_created_once_for_its_owner_alone() {
+    fn token_is_created_once_and_private() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("etc/opsctl/listen-token");
         assert!(create_token(&path).unwrap());
@@ -139,7 +139,7 @@ mod tests {
     }
 
     #[test]
-    fn token_replaces_neither_link_nor_broken_file() {
+    fn token_replaces_neither_link_nor_invalid_file() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("token");
         symlink(dir.path().join("elsewhere"), &path).unwrap();
@@ -163,7 +163,7 @@ mod tests {
     }
 
     #[test]
-    fn secret_that_is_no_bounded_file_is_refused() {
+    fn secret_that_is_not_a_bounded_file_is_refused() {
         let dir = tempfile::tempdir().unwrap();
         let fifo = dir.path().join("fifo");
         let mode = rustix::fs::Mode::from_raw_mode(0o600);

@@ -1,4 +1,4 @@
-//! Answers what waits: one look at the host for everything that came together, then what is allowed is done, then it is told.
+//! The worker: one run of the checks for all queued alerts, then the allowed fixes, then the delivery of the answers.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -19,19 +19,19 @@ use crate::report::add_journal;
 use crate::respond::{self, Alert, Answer, Applied, Response};
 use crate::watchdog::{self, Ending, Overdue};
 
-/// How long answering from what is known may take when a look does not end: what cannot be delivered by then is in the spool, or lost.
+/// Time limit of an answer from partial results when a run does not end: undelivered messages are then spooled or lost.
 const LAST_ANSWER_TIMEOUT: Duration = Duration::from_secs(45);
 
-/// The exit code then (`sysexits.h`): start it again.
+/// Exit code in that case (`sysexits.h`): restart later.
 const EX_TEMPFAIL: u8 = 75;
 
-/// What waited for longer is told and not acted on: the world has moved on.
-const STALE: SignedDuration = SignedDuration::from_hours(1);
+/// Alerts queued for longer are answered but no fix is applied: the host has changed since.
+const STALE_AFTER: SignedDuration = SignedDuration::from_hours(1);
 
-/// The time in which runs are counted.
+/// The period in which runs are counted.
 const MINUTE: Duration = Duration::from_secs(60);
 
-/// When the last runs began, as many as there may be within a minute.
+/// Start times of the last runs, as many as allowed within a minute.
 struct Pace {
     most: usize,
     began: VecDeque<Instant>,
@@ -42,7 +42,7 @@ impl Pace {
         Self { most, began: VecDeque::new() }
     }
 
-    /// How long the next run has to wait.
+    /// Delay before the next run.
     fn pause(&self, now: Instant) -> Duration {
         let oldest = self.began.front().filter(|_| self.began.len() >= self.most);
         oldest.map_or(Duration::ZERO, |began| MINUTE.saturating_sub(now.duration_since(*began)))
@@ -56,13 +56,13 @@ impl Pace {
     }
 }
 
-/// Answers until it is to end; what it is at is finished first.
+/// Answers alerts until shutdown; alerts in progress are completed first.
 pub(super) async fn work(config: &Config, shared: &Arc<Shared>) {
     let catalog = Catalog::of(crate::site::runbooks(config));
     let mut stopping = shared.stopping.clone();
     let mut pace = Pace::new(config.listen.runs_per_minute);
     loop {
-        // what comes meanwhile waits on disk, and is answered together
+        // alerts that arrive meanwhile are queued on disk and answered together
         let next = async {
             tokio::time::sleep(pace.pause(Instant::now())).await;
             shared.queue.take().await
@@ -88,14 +88,14 @@ async fn answer(config: &Config, catalog: &Catalog, shared: &Arc<Shared>, batche
         for alert in &batch.alerts {
             let mut alert = alert.clone();
             alert.resolved |= shared.queue.is_over(&alert);
-            stale.push(now.duration_since(batch.received_at) > STALE);
+            stale.push(now.duration_since(batch.received_at) > STALE_AFTER);
             alerts.push(alert);
         }
     }
     let selection = Selection { skip: config.skip.clone(), ..Selection::default() };
     let run = Run::default();
-    watchdog::on_overdue(ending(config, shared, batches, &alerts, &run));
-    let limit = watchdog::within("the look at this host", run.began, config.deadline, None);
+    watchdog::on_overdue(overdue_ending(config, shared, batches, &alerts, &run));
+    let limit = watchdog::within("the run of the checks", run.began, config.deadline, None);
     let looked = look(config, &selection, Ask::default(), None, &run, &|_| {}).await;
     drop(limit);
     let mut response = respond::respond(alerts, &looked.assessment.report, catalog, config, Some(&looked.store));
@@ -111,12 +111,12 @@ async fn answer(config: &Config, catalog: &Catalog, shared: &Arc<Shared>, batche
     // fixes have added entries since the run
     add_journal(&mut response.report, &state_dir(config), config.signing_key.as_deref()).await;
     response.fixes_switched_off = host_switched_off();
-    tell(config, response).await;
+    send(config, response).await;
 }
 
-/// A look that does not end is answered with what it knows, and its alerts are done: after a restart it would hang again. Then the process
-/// ends, and systemd starts it anew: what hangs goes with it, and what waits is on disk.
-fn ending(config: &Config, shared: &Arc<Shared>, batches: &[Batch], alerts: &[Alert], run: &Run) -> Ending {
+/// A run that does not end is answered with its partial results, and its alerts are done: after a restart it would hang again.
+/// The process then exits and systemd restarts it: hung threads end with it, and queued alerts are on disk.
+fn overdue_ending(config: &Config, shared: &Arc<Shared>, batches: &[Batch], alerts: &[Alert], run: &Run) -> Ending {
     let (config, shared, partial) = (config.clone(), shared.clone(), run.partial.clone());
     let (batches, alerts) = (batches.to_vec(), alerts.to_vec());
     let make = move |overdue: &Overdue| {
@@ -126,7 +126,7 @@ fn ending(config: &Config, shared: &Arc<Shared>, batches: &[Batch], alerts: &[Al
             say(&format!("{}: {}", answer.alert.name, answer.verdict));
         }
         shared.queue.done(&batches);
-        say(&format!("{}; ending, to be started again", overdue.words()));
+        say(&format!("{}; exiting for a restart", overdue.words()));
         deliver(&config, &response);
         watchdog::Output { stdout: String::new(), code: EX_TEMPFAIL, then: Vec::new() }
     };
@@ -134,7 +134,7 @@ fn ending(config: &Config, shared: &Arc<Shared>, batches: &[Batch], alerts: &[Al
     Ending::new(make, minimal).patience(LAST_ANSWER_TIMEOUT)
 }
 
-/// Applies what the policy allows and what concerns the alert; each fix once for everything that came together.
+/// Applies the fixes that the policy allows for the findings of the alert; each fix once per batch.
 async fn apply(
     config: &Config,
     shared: &Shared,
@@ -148,7 +148,7 @@ async fn apply(
     for offer in offers {
         let subject = subject_of(offer).to_string();
         let allowed = config.policy.allow.contains(&offer.fix) && offer.refused.is_none() && offer.plan.is_ok();
-        // one thing at a time for each object: the first of its fixes is the one to try
+        // one fix at a time for each object: the first one is tried
         if !allowed || !answer.findings.contains(&offer.finding.id) || subjects.contains(&subject) {
             continue;
         }
@@ -169,12 +169,12 @@ async fn apply(
 }
 
 #[allow(clippy::disallowed_methods, reason = "deliveries have time limits of their own, and a stop waits for them")]
-async fn tell(config: &Config, response: Response) {
+async fn send(config: &Config, response: Response) {
     if config.deliveries.iter().all(|d| !d.when.contains(&When::Alert)) {
         return;
     }
     let config = config.clone();
-    // a panic in there has cost its message
+    // a panic in the thread has cost its message
     let _ = tokio::task::spawn_blocking(move || deliver(&config, &response)).await;
 }
 

@@ -38,7 +38,7 @@ fn mode_follows_access() {
         write(&path, b"x".to_vec(), access).unwrap();
         assert_eq!(mode(&path), want, "{access:?}");
     }
-    assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 1, "no temporary file stays");
+    assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 1, "no temporary file is left");
     for wrong in ["0666", "0700", "4600", "", "rw"] {
         assert!(FileMode::parse(wrong).is_err(), "{wrong}");
     }
@@ -87,7 +87,7 @@ fn devices_are_refused_except_the_standard_ones() {
     write(Path::new("/dev/null"), b"x".to_vec(), report()).unwrap();
     write(Path::new("/dev/stderr"), Vec::new(), report()).unwrap();
     write(Path::new("/dev/stdout"), Vec::new(), report()).unwrap();
-    assert!(!std::fs::symlink_metadata("/dev/null").unwrap().file_type().is_file(), "it still is a device");
+    assert!(!std::fs::symlink_metadata("/dev/null").unwrap().file_type().is_file(), "/dev/null still is a device");
 }
 
 #[test]
@@ -114,7 +114,7 @@ fn directories_of_others_are_refused() {
     for path in [theirs.join("f"), below.join("f")] {
         let error = write(&path, b"x".to_vec(), report()).unwrap_err();
         assert_eq!(error.kind(), ErrorKind::PermissionDenied);
-        let want = format!("{} belongs to user 4242 (mode 755): write to a directory of root's", theirs.display());
+        let want = format!("{} belongs to user 4242 (mode 755): write to a directory owned by root", theirs.display());
         assert!(error.to_string().starts_with(&want), "{error}");
         assert!(!path.exists());
     }
@@ -139,7 +139,7 @@ fn shared_directory_takes_new_and_own_files() {
     let error = write(&file, b"3".to_vec(), report()).unwrap_err();
     assert!(error.to_string().contains("belongs to user 4242"), "{error}");
     assert_eq!(std::fs::read_to_string(&file).unwrap(), "2");
-    // a link that another user put there instead of a directory
+    // a link that another user created in place of a directory
     let (inner, link) = (dir.path().join("inner"), dir.path().join("link"));
     std::fs::create_dir(&inner).unwrap();
     symlink(&inner, &link).unwrap();
@@ -164,7 +164,7 @@ fn metrics_reach_directory_of_collector_and_no_link_in_it() {
     std::os::unix::fs::chown(&collected, Some(4242), None).unwrap();
     write(&file, b"2".to_vec(), Access::Metrics).unwrap();
     assert_eq!((mode(&file), file.metadata().unwrap().uid()), (0o644, 0));
-    // the link is refused, also when it stands for the directory
+    // the link is rejected, also in place of the directory
     let victim = dir.path().join("victim");
     std::fs::create_dir(&victim).unwrap();
     std::fs::remove_file(&file).unwrap();

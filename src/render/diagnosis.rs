@@ -1,5 +1,4 @@
-//! The diagnosis in words, as a colleague would give it: the cause, how it works, what it explains, what it does not, what to do next.
-//! All formats for people print these words; none makes its own.
+//! The diagnosis in words: cause, mechanism, effects, unexplained findings, next step. All text formats print these words.
 
 use std::collections::{HashMap, HashSet};
 
@@ -7,39 +6,39 @@ use opsctl_core::model::{Cause, Confidence, Finding, Report, Severity, quantity}
 
 use super::view;
 
-/// Names of a list that are shown; the rest is a number.
-const NAMES: usize = 4;
+/// Number of names shown in a list; the rest is counted.
+const MAX_NAMES: usize = 4;
 
-/// One root cause, or several that are the same trouble of different objects.
+/// One root cause, or several of the same kind on different objects.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct Diagnosis {
     pub(super) severity: Severity,
     pub(super) code: String,
-    /// `container:web`, one each.
+    /// `container:web`, one entry per subject.
     pub(super) subjects: Vec<String>,
-    /// What is wrong, and since when.
+    /// The problem, and since when.
     pub(super) what: String,
-    /// A step on the way to an effect only fits.
+    /// A link to an effect is only likely.
     pub(super) likely: bool,
     pub(super) waived: bool,
-    /// `container.restart-loop web, db: the kernel kills it …`: each mechanism once, with all that it brings about.
+    /// `container.restart-loop web, db: the kernel kills it …`: each mechanism once, with all its effects.
     pub(super) explains: Vec<String>,
-    /// What else is open, for other reasons.
+    /// Other open findings with other causes.
     pub(super) not: Option<String>,
     /// The command to paste.
     pub(super) next: Option<String>,
-    /// What to do in words.
+    /// The advice in words.
     pub(super) to_do: String,
 }
 
-/// A root cause, its finding, and what it explains with the mechanism of each.
+/// A root cause, its finding, and its effects with the mechanism of each.
 struct Rooted<'a> {
     cause: &'a Cause,
     root: &'a Finding,
     effects: Vec<(&'a Finding, &'a str)>,
 }
 
-/// What is to be said of the root causes of a report, in its order.
+/// The diagnoses of a report, in the order of its root causes.
 pub(super) fn diagnoses(report: &Report) -> Vec<Diagnosis> {
     let by_id = view::by_id(report);
     let rooted = view::causes(report).into_iter().map(|(cause, root)| Rooted { cause, root, effects: effects(&by_id, cause) });
@@ -50,7 +49,7 @@ pub(super) fn diagnoses(report: &Report) -> Vec<Diagnosis> {
         kinds.sort_unstable();
         kinds.dedup();
         let (c, r) = (one.cause, one.root);
-        // the advice is the same when it differs by the name only
+        // advice that differs only in the name is the same
         let advice = r.hint.replace(&r.subject.name, "\0");
         let same = (r.code.as_str(), r.severity, advice, r.waived.is_some(), c.confidence == Confidence::Likely, kinds);
         let place = *places.entry(same).or_insert(alike.len());
@@ -59,12 +58,12 @@ pub(super) fn diagnoses(report: &Report) -> Vec<Diagnosis> {
             None => alike.push(vec![one]),
         }
     }
-    let stands = |f: &&Finding| f.explained_by.as_deref().is_none_or(|id| !by_id.contains_key(id));
-    let roots: Vec<&Finding> = view::open(report).filter(stands).collect();
+    let is_root = |f: &&Finding| f.explained_by.as_deref().is_none_or(|id| !by_id.contains_key(id));
+    let roots: Vec<&Finding> = view::open(report).filter(is_root).collect();
     alike.iter().filter_map(|group| diagnosis(report, group, &roots)).collect()
 }
 
-/// What stands for itself and is no root of anything: codes with the same advice, and that advice.
+/// Findings without cause and effects: codes with the same advice, and that advice.
 pub(super) fn alone(report: &Report) -> Vec<(Vec<&str>, &str)> {
     let mut found: Vec<(Vec<&str>, &str)> = Vec::new();
     let causes: HashSet<&str> = report.causes.iter().map(|c| c.root.as_str()).collect();
@@ -84,7 +83,7 @@ fn diagnosis(report: &Report, group: &[Rooted<'_>], roots: &[&Finding]) -> Optio
     let Rooted { cause, root, .. } = group.first()?;
     let others: Vec<&str> = group.iter().skip(1).map(|one| one.root.subject.name.as_str()).collect();
     let same =
-        if others.is_empty() { String::new() } else { format!("; the same holds for {}", quantity::some_of(&others, NAMES)) };
+        if others.is_empty() { String::new() } else { format!("; the same holds for {}", quantity::some_of(&others, MAX_NAMES)) };
     let unexplained: Vec<&Finding> = roots.iter().copied().filter(|f| !group.iter().any(|one| one.root.id == f.id)).collect();
     let offered = |r: &Finding| {
         let subject = r.subject.to_string();
@@ -105,10 +104,10 @@ fn diagnosis(report: &Report, group: &[Rooted<'_>], roots: &[&Finding]) -> Optio
     })
 }
 
-/// ` (since 21 Nov 09:58)`, unless its words tell.
+/// ` (since 21 Nov 09:58)`, unless the message contains the time.
 fn since(report: &Report, root: &Finding) -> String {
-    let told = [" ago", "since "].iter().any(|words| root.message.contains(words));
-    root.since.filter(|_| !told).map_or_else(String::new, |at| format!(" (since {})", view::moment(report.started_at, at)))
+    let found = [" ago", "since "].iter().any(|words| root.message.contains(words));
+    root.since.filter(|_| !found).map_or_else(String::new, |at| format!(" (since {})", view::moment(report.started_at, at)))
 }
 
 /// Each effect of a cause with its mechanism.
@@ -116,7 +115,7 @@ fn effects<'a>(by_id: &HashMap<&str, &'a Finding>, cause: &'a Cause) -> Vec<(&'a
     let pairs = cause.explains.iter().zip(&cause.because);
     let found = pairs.filter_map(|(id, because)| {
         let effect = *by_id.get(id.as_str())?;
-        // the effect's own name stands before the mechanism
+        // the name of the effect precedes the mechanism
         let name = format!("{} {}: ", effect.code, effect.subject.name);
         Some((effect, because.strip_prefix(&name).unwrap_or(because)))
     });
@@ -144,8 +143,8 @@ fn named(found: &[&Finding]) -> String {
             None => by_code.push((&f.code, vec![&f.subject.name])),
         }
     }
-    let each: Vec<String> = by_code.iter().map(|(code, names)| format!("{code} {}", quantity::some_of(names, NAMES))).collect();
-    quantity::some_of(&each, NAMES)
+    let each: Vec<String> = by_code.iter().map(|(code, names)| format!("{code} {}", quantity::some_of(names, MAX_NAMES))).collect();
+    quantity::some_of(&each, MAX_NAMES)
 }
 
 #[cfg(test)]
@@ -154,49 +153,49 @@ mod tests {
     use crate::render::sample;
 
     #[test]
-    fn a_root_says_what_it_explains_and_what_not() {
-        let told = diagnoses(&sample::five_red_things());
-        assert_eq!(told.len(), 1);
+    fn root_cause_lists_explained_and_unexplained_findings() {
+        let found = diagnoses(&sample::five_red_things());
+        assert_eq!(found.len(), 1);
         assert_eq!(
-            told[0].explains,
+            found[0].explains,
             [
                 "container.restart-loop worker: the kernel kills it at its memory limit and its restart policy starts it again",
                 "healthcheck.unhealthy worker: it does not live long enough to become healthy",
             ]
         );
-        assert_eq!(told[0].not.as_deref(), Some("disk.space /var, healthcheck.command-missing alloy"));
-        assert_eq!(told[0].next.as_deref(), Some("opsctl fix container.raise-memory worker"));
+        assert_eq!(found[0].not.as_deref(), Some("disk.space /var, healthcheck.command-missing alloy"));
+        assert_eq!(found[0].next.as_deref(), Some("opsctl fix container.raise-memory worker"));
     }
 
     #[test]
-    fn the_same_trouble_of_several_objects_is_told_once() {
-        let told = diagnoses(&sample::alike(7));
-        assert_eq!(told.len(), 1, "{told:?}");
+    fn same_cause_of_several_objects_is_reported_once() {
+        let found = diagnoses(&sample::alike(7));
+        assert_eq!(found.len(), 1, "{found:?}");
         assert_eq!(
-            told[0].what,
+            found[0].what,
             "c0 was killed by the kernel at its limit (since 1 Jan 00:00); the same holds for c1, c2, c3, c4 and 2 more"
         );
-        assert_eq!(told[0].explains, ["container.restart-loop c0, c1, c2, c3 and 3 more: its restart policy starts it again"]);
-        assert_eq!((told[0].subjects.len(), told[0].not.as_ref()), (7, None));
+        assert_eq!(found[0].explains, ["container.restart-loop c0, c1, c2, c3 and 3 more: its restart policy starts it again"]);
+        assert_eq!((found[0].subjects.len(), found[0].not.as_ref()), (7, None));
     }
 
     #[test]
     fn independent_causes_stay_several() {
         let mut report = sample::alike(3);
-        // another mechanism is another story
-        report.causes[1].because = vec!["container.restart-loop c1: somebody restarts it".into()];
-        let told = diagnoses(&report);
-        assert_eq!(told.len(), 2);
-        assert_eq!(told[0].not.as_deref(), Some("container.oom-killed c1"));
-        assert_eq!(told[1].not.as_deref(), Some("container.oom-killed c0, c2"));
+        // another mechanism is another diagnosis
+        report.causes[1].because = vec!["container.restart-loop c1: a script restarts it".into()];
+        let found = diagnoses(&report);
+        assert_eq!(found.len(), 2);
+        assert_eq!(found[0].not.as_deref(), Some("container.oom-killed c1"));
+        assert_eq!(found[1].not.as_deref(), Some("container.oom-killed c0, c2"));
     }
 
     #[test]
-    fn a_waived_root_is_told_as_long_as_an_effect_is_open() {
+    fn waived_root_cause_is_shown_while_an_effect_is_open() {
         let mut report = sample::five_red_things();
         report.findings[0].waived = Some("until tomorrow".into());
-        let told = diagnoses(&report);
-        assert!(told[0].waived);
+        let found = diagnoses(&report);
+        assert!(found[0].waived);
         assert_eq!(alone(&report).len(), 2);
     }
 }

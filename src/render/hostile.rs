@@ -1,11 +1,11 @@
-//! Hostile text against every format: names, log lines and answers of a host are not the text of its report.
+//! Hostile text in every format: names, log lines and responses of a host must not become markup of its report.
 
 use opsctl_core::model::{Change, ChangeKind, Cited, Report, Table};
 use pulldown_cmark::{Event, Options, Parser, Tag};
 
 use super::{Format, Style, sample};
 
-/// Texts that would be a link, an image, a mention, HTML, a fence, a prompt, or other text than what is shown.
+/// Texts that would become a link, an image, a mention, HTML, a fence, a prompt, or differ from the displayed text.
 pub(crate) const CORPUS: &[&str] = &[
     "[click](http://evil.example/)",
     "![x](http://evil.example/x.png)",
@@ -60,7 +60,7 @@ pub(crate) const CORPUS: &[&str] = &[
     " ",
 ];
 
-/// A report in which everything that comes from a host is this text.
+/// A report in which every text from the host is this text.
 pub(crate) fn report(text: &str) -> Report {
     let evil = || text.to_owned();
     let mut report = sample::compared();
@@ -102,7 +102,7 @@ pub(crate) fn report(text: &str) -> Report {
     report
 }
 
-/// What a reader of GitHub's Markdown sees: nothing that is code is text.
+/// The events of GitHub's Markdown: code is not text.
 fn events(markdown: &str, options: Options) -> impl Iterator<Item = Event<'_>> {
     Parser::new_ext(markdown, options)
 }
@@ -115,7 +115,7 @@ pub(crate) const GITHUB: Options = Options::ENABLE_TABLES
     .union(Options::ENABLE_TASKLISTS)
     .union(Options::ENABLE_GFM);
 
-/// Fails when a Markdown text has a link, an image, HTML or a block of code in it, or a text that services make one of by themselves.
+/// Fails if a Markdown text contains a link, an image, HTML or a code block, or a text that services convert to one.
 #[track_caller]
 pub(crate) fn inert(markdown: &str, of: &str, options: Options) {
     for event in events(markdown, options) {
@@ -131,7 +131,7 @@ pub(crate) fn inert(markdown: &str, of: &str, options: Options) {
         );
         assert!(!active, "{of:?} is {event:?} in\n{markdown}");
     }
-    // services look for mentions in adjacent texts as in one
+    // services look for mentions across adjacent texts
     let text: String = events(markdown, options)
         .filter_map(|e| match e {
             Event::Text(text) => Some(text.into_string()),
@@ -144,7 +144,7 @@ pub(crate) fn inert(markdown: &str, of: &str, options: Options) {
 }
 
 #[test]
-fn no_format_has_a_character_that_is_not_shown() {
+fn no_format_contains_hidden_characters() {
     for text in CORPUS {
         let report = report(text);
         for format in [
@@ -171,7 +171,7 @@ fn markdown_quotes_everything_as_code() {
     for text in CORPUS {
         let out = Format::Markdown.render(&report(text), &Style::plain());
         inert(&out, text, GITHUB);
-        // every row of the table is one row, and what is quoted stands in code
+        // every row of the table is one row, and quoted text is in code
         assert_eq!(events(&out, GITHUB).filter(|e| matches!(e, Event::Start(Tag::TableRow))).count(), 5, "{out}");
         let words = ["evil", "reboot", "Ignore", "everyone", "script", "System"];
         let shown = events(&out, GITHUB).filter_map(|e| if let Event::Text(t) = e { Some(t) } else { None });
@@ -181,7 +181,7 @@ fn markdown_quotes_everything_as_code() {
 }
 
 #[test]
-fn a_code_span_holds_the_text_as_it_is() {
+fn code_span_keeps_the_text() {
     for text in CORPUS.iter().filter(|t| !t.trim().is_empty()) {
         let quoted = super::markdown_code(text);
         let codes: Vec<String> =
@@ -191,7 +191,7 @@ fn a_code_span_holds_the_text_as_it_is() {
 }
 
 #[test]
-fn pages_and_test_results_stay_well_formed() {
+fn html_and_junit_stay_well_formed() {
     for text in CORPUS {
         let report = report(text);
         let page = Format::Html.render(&report, &Style::plain());
@@ -203,7 +203,7 @@ fn pages_and_test_results_stay_well_formed() {
 }
 
 #[test]
-fn json_reads_back_as_it_was() {
+fn json_round_trip_keeps_hostile_text() {
     for text in CORPUS {
         let out = Format::Json.render(&report(text), &Style::plain());
         let back: Report = serde_json::from_str(&out).unwrap_or_else(|e| panic!("{text:?}: {e}"));
@@ -215,7 +215,7 @@ fn json_reads_back_as_it_was() {
 }
 
 #[test]
-fn lines_of_programs_stay_their_own() {
+fn line_formats_contain_no_foreign_lines() {
     let sample_line = regex::Regex::new(r#"^opsctl_[a-z_]+(\{([a-z_]+="([^"\\]|\\["\\n])*",?)*\})? [-+0-9.e]+$"#);
     let sample_line = sample_line.unwrap_or_else(|e| panic!("{e}"));
     for text in CORPUS {

@@ -1,4 +1,4 @@
-//! The report as one page that needs nothing else: to be mailed, kept, printed, read on a phone.
+//! The report as a self-contained HTML page for mail, archive, print and phones.
 
 use std::fmt::Write as _;
 
@@ -8,11 +8,11 @@ use super::markup::{escape, escape_lines};
 use super::plot::{self, Level};
 use super::{diagnosis, unanswered, view};
 
-/// Plots of one kind that are not folded away.
+/// Number of plots of one kind that are not collapsed.
 const PLOTS_SHOWN: usize = 12;
 
-/// Even if something got past the escaping, the page may load nothing and run nothing.
-const POLICY: &str = "default-src 'none'; style-src 'unsafe-inline'";
+/// Even if a text got past the escaping, the page may load nothing and run nothing.
+const CONTENT_SECURITY_POLICY: &str = "default-src 'none'; style-src 'unsafe-inline'";
 
 pub(super) fn render(report: &Report) -> String {
     let host = escape(&report.host.hostname);
@@ -20,14 +20,14 @@ pub(super) fn render(report: &Report) -> String {
     let mut out = format!(
         "<!DOCTYPE html>\n<html lang=\"en\">\n<head>\n<meta charset=\"utf-8\">\n\
          <meta name=\"viewport\" content=\"width=device-width, initial-scale=1\">\n\
-         <meta http-equiv=\"Content-Security-Policy\" content=\"{POLICY}\">\n\
+         <meta http-equiv=\"Content-Security-Policy\" content=\"{CONTENT_SECURITY_POLICY}\">\n\
          <title>{host}: {verdict}</title>\n<style>\n{}</style>\n</head>\n<body>\n",
         include_str!("html.css")
     );
     out += &head(report);
     out += "<main>\n";
     let sections =
-        [causes, findings, fixes, exhibits, recovered, waived, could_not_look, trends, numbers, worth_knowing, notes, all_checks];
+        [causes, findings, fixes, exhibits, recovered, waived, unanswered_checks, trends, numbers, worth_knowing, notes, all_checks];
     out.extend(sections.iter().map(|section| section(report)));
     // writing to a String cannot fail
     let build = &report.opsctl;
@@ -36,7 +36,7 @@ pub(super) fn render(report: &Report) -> String {
     out + "</main>\n</body>\n</html>\n"
 }
 
-/// The verdict and what it is about.
+/// The verdict and the host.
 fn head(report: &Report) -> String {
     let verdict = escape(&report.verdict);
     let mut meta = vec![
@@ -86,12 +86,12 @@ fn lead(report: &Report) -> String {
         }
     }
     if unknown > 0 {
-        said.push(format!("{} could not be looked at", quantity::count(unknown, "check")));
+        said.push(format!("{} without a result", quantity::count(unknown, "check")));
     }
     said.join("; ") + "."
 }
 
-/// The markup of each, one after the other.
+/// Concatenates the markup of all items.
 fn each<T>(items: impl IntoIterator<Item = T>, markup: impl Fn(T) -> String) -> String {
     items.into_iter().map(markup).collect()
 }
@@ -141,7 +141,7 @@ fn causes(report: &Report) -> String {
     out + "</section>\n"
 }
 
-/// What needs attention, each below what causes it.
+/// Open findings, each below its cause.
 fn findings(report: &Report) -> String {
     let shown: Vec<&Finding> = view::open(report).collect();
     if shown.is_empty() {
@@ -206,7 +206,7 @@ fn fixes(report: &Report) -> String {
     let mut out = String::from("<section>\n<h2>Fixes</h2>\n");
     if !offered.is_empty() {
         out +=
-            "<div class=\"card\">\n<p class=\"soft\">On that host; each shows its plan and asks before it does anything.</p>\n";
+            "<div class=\"card\">\n<p class=\"soft\">On that host; each shows its plan and requires confirmation.</p>\n";
         for fix in offered {
             let (command, meaning) = (escape(&fix.command), fix.risk.meaning());
             let _ = writeln!(out, "<pre class=\"copy\">{command}</pre>\n<p class=\"soft\">{}: {meaning}</p>", fix.risk);
@@ -228,11 +228,11 @@ fn fixes(report: &Report) -> String {
     out + "</section>\n"
 }
 
-/// Tables such as what uses a filesystem.
+/// Tables such as the usage of a filesystem.
 fn exhibits(report: &Report) -> String {
     let mut out = String::new();
     for table in &report.tables {
-        // numbers stand right
+        // numbers are right-aligned
         let numeric = |i: usize| {
             let number = |c: &String| c.is_empty() || (c.starts_with(|c: char| c.is_ascii_digit()) && !c.contains(':'));
             !table.rows.is_empty() && table.rows.iter().all(|r| r.get(i).is_some_and(number))
@@ -287,15 +287,15 @@ fn waived(report: &Report) -> String {
         )
     };
     let items: Vec<String> = view::waived(report).iter().map(item).collect();
-    listed("Waived", "Found, but somebody said that it is known. These do not count.", &items)
+    listed("Waived", "Silenced by a waiver. These do not count.", &items)
 }
 
-fn could_not_look(report: &Report) -> String {
+fn unanswered_checks(report: &Report) -> String {
     let item = |one: &unanswered::Unanswered<'_>| {
         format!("<li>{} {}<br><span class=\"soft\">{}</span></li>\n", badge("unknown"), escape(&one.why()), escape(&one.what()))
     };
     let items: Vec<String> = unanswered::unanswered(report).iter().map(item).collect();
-    listed("Could not look", "Neither healthy nor broken: nobody knows.", &items)
+    listed("Could not check", "Neither healthy nor broken: no result.", &items)
 }
 
 fn listed(heading: &str, about: &str, items: &[String]) -> String {
@@ -310,15 +310,15 @@ fn listed(heading: &str, about: &str, items: &[String]) -> String {
     )
 }
 
-/// Lines of what was, those first that say something.
+/// Plots of earlier values, those with a forecast first.
 fn trends(report: &Report) -> String {
     let mut trends: Vec<_> = view::trends(report).iter().collect();
     trends.sort_by_key(|t| t.says.is_empty());
     let plots: Vec<String> = trends.into_iter().map(plot::sparkline).filter(|p| !p.is_empty()).collect();
-    plotted("How it went", &plots)
+    plotted("Trends", &plots)
 }
 
-/// Numbers that have no line above, nearest to their limits first.
+/// Numbers without a plot above, nearest to their limits first.
 fn numbers(report: &Report) -> String {
     let drawn = |m: &&Measure| view::trends(report).iter().any(|t| t.subject == m.subject && t.name == m.name);
     let mut measures: Vec<&Measure> = report.measures.iter().filter(|m| !drawn(m)).collect();
@@ -327,7 +327,7 @@ fn numbers(report: &Report) -> String {
     plotted("Numbers and their limits", &bars)
 }
 
-/// Plots side by side; many of them are folded away.
+/// Plots side by side; many are collapsed.
 fn plotted(heading: &str, plots: &[String]) -> String {
     if plots.is_empty() {
         return String::new();
@@ -341,7 +341,7 @@ fn plotted(heading: &str, plots: &[String]) -> String {
     out + "</section>\n"
 }
 
-/// What is merely worth knowing is there for whoever looks for it.
+/// Info findings, collapsed.
 fn worth_knowing(report: &Report) -> String {
     let infos: Vec<&Finding> = report.findings.iter().filter(|f| f.severity == Severity::Info).collect();
     if infos.is_empty() {
@@ -392,7 +392,7 @@ mod tests {
     use super::*;
     use crate::render::sample;
 
-    /// The page without its style, which is a file of its own.
+    /// The page without its style sheet, which is a separate file.
     fn page(report: &Report) -> String {
         let text = render(report);
         let (head, rest) = text.split_once("<style>").unwrap_or_default();
@@ -406,7 +406,7 @@ mod tests {
     }
 
     #[test]
-    fn many_plots_are_folded_away() {
+    fn many_plots_are_collapsed() {
         let mut report = sample::compared();
         report.measures = (0..40).map(|i| Measure { subject: format!("container:c{i}"), ..report.measures[0].clone() }).collect();
         let text = page(&report);
@@ -415,7 +415,7 @@ mod tests {
     }
 
     #[test]
-    fn a_page_of_a_healthy_host_says_so() {
+    fn healthy_host_needs_no_attention() {
         let text = page(&sample::healthy());
         assert!(text.contains("Worth knowing") && text.contains("has no max-size"), "{text}");
         assert!(text.contains("Nothing needs attention."), "{text}");
@@ -423,7 +423,7 @@ mod tests {
     }
 
     #[test]
-    fn what_was_read_is_never_markup() {
+    fn foreign_text_is_never_markup() {
         let mut evil = sample::compared();
         let evil_text = "<script>alert(1)</script>\x1b[2J\u{202E}\"' onload=x &amp; </pre></style>";
         for f in &mut evil.findings {
@@ -456,7 +456,7 @@ mod tests {
             let text = render(&report);
             assert!(text.chars().all(|c| c == '\n' || (!c.is_control() && c != '\u{202E}')), "{text:?}");
             assert!(!text.contains("<script") && !text.contains("alert(1)<") && text.matches("</style>").count() == 1, "{text}");
-            // every element that is opened is closed, so nothing of the data was read as one
+            // every opened element is closed, so no data was parsed as an element
             let body = page(&report);
             let (_, body) = body.split_once("<body>").unwrap_or_default();
             sample::well_formed(&format!("<body>{}", body.replace("<br>", "<br/>").trim_end().trim_end_matches("</html>")));
@@ -464,10 +464,10 @@ mod tests {
     }
 
     #[test]
-    fn a_page_loads_nothing() {
+    fn page_loads_no_resources() {
         let text = render(&sample::compared());
-        for way_out in ["http://", "https://", "url(", "@import", "<link", "<script", "<img", "src="] {
-            assert!(!text.contains(way_out), "{way_out}");
+        for reference in ["http://", "https://", "url(", "@import", "<link", "<script", "<img", "src="] {
+            assert!(!text.contains(reference), "{reference}");
         }
     }
 }

@@ -1,4 +1,4 @@
-//! The report as JSON lines: one per finding, one for what recovered and for what grows, then one for the run.
+//! The report as JSON lines: one per finding, recovered finding and trend, then one for the run.
 
 use opsctl_core::model::Report;
 use serde_json::json;
@@ -6,8 +6,8 @@ use serde_json::json;
 use super::view;
 
 pub(super) fn render(report: &Report) -> String {
-    let typed = |mut line: serde_json::Value, what: &str| {
-        line["type"] = json!(what);
+    let typed = |mut line: serde_json::Value, kind: &str| {
+        line["type"] = json!(kind);
         line["host"] = json!(report.host.hostname);
         line.to_string()
     };
@@ -51,7 +51,7 @@ mod tests {
     use crate::render::sample;
 
     #[test]
-    fn every_line_is_a_document() {
+    fn every_line_is_a_json_document() {
         let report = sample::five_red_things();
         let text = render(&report);
         assert_eq!(text.lines().count(), report.findings.len() + 1);
@@ -62,7 +62,7 @@ mod tests {
     }
 
     #[test]
-    fn what_earlier_runs_and_waivers_add() {
+    fn history_and_waivers_add_lines() {
         let values: Vec<serde_json::Value> =
             render(&sample::compared()).lines().map(|l| serde_json::from_str(l).unwrap_or_default()).collect();
         let types: Vec<_> = values.iter().skip(6).filter_map(|v| v["type"].as_str()).collect();

@@ -1,4 +1,4 @@
-//! The report as JUnit XML, the dialect that Jenkins and GitLab read: a suite per runbook, a test per check and target.
+//! The report as JUnit XML in the variant that Jenkins and GitLab read: a suite per runbook, a test per check and target.
 
 use std::fmt::Write as _;
 
@@ -47,13 +47,13 @@ pub(super) fn render(report: &Report) -> String {
         }
     }
     let host = escape(&report.host.hostname);
-    // the schema wants seconds and forbids a zone; ours is UTC
+    // the schema requires seconds and forbids a zone; the time is UTC
     let began = report.started_at.strftime("%Y-%m-%dT%H:%M:%S");
     let all = Tally { ms: report.duration_ms, ..Tally::of(report, &report.checks) };
     let mut out = String::from("<?xml version=\"1.0\" encoding=\"UTF-8\"?>\n");
-    // Jenkins' schema knows what was skipped only of a suite; writing to a String cannot fail
+    // the Jenkins schema allows `skipped` only on a suite; writing to a String cannot fail
     let _ = writeln!(out, r#"<testsuites name="opsctl" {}>"#, all.attributes());
-    // of a document only suites have properties; the first has those of the run
+    // only suites have properties; those of the run are in the first suite
     let mut properties = report.journal.as_ref().map_or_else(String::new, |journal| {
         let value = escape(&journal.to_string());
         format!("    <properties>\n      <property name=\"journal\" value=\"{value}\"/>\n    </properties>\n")
@@ -79,14 +79,14 @@ fn case(report: &Report, row: &CheckRow) -> String {
     let (outcome, waived) = view::outcome(report, row);
     let mut inside = match outcome {
         Outcome::Pass => String::new(),
-        // readers take the first failure of a test: there is one, and all findings stand in it
+        // readers use the first failure of a test: there is one, with all findings
         Outcome::Fail(findings) => {
             let (code, message) = findings.first().map_or((row.check.as_str(), row.verdict.as_str()), |f| (&f.code, &f.message));
-            let text: Vec<String> = findings.iter().map(|f| told(report, f)).collect();
+            let text: Vec<String> = findings.iter().map(|f| failure_text(report, f)).collect();
             let text = escape_lines(&text.join("\n\n"));
             format!("      <failure type=\"{}\" message=\"{}\">{text}</failure>\n", escape(code), escape(message))
         }
-        Outcome::Unknown(why) => format!("      <error type=\"unknown\" message=\"could not look: {}\"/>\n", escape(why)),
+        Outcome::Unknown(why) => format!("      <error type=\"unknown\" message=\"could not check: {}\"/>\n", escape(why)),
         Outcome::Skip(why) => format!("      <skipped message=\"{}\"/>\n", escape(why)),
     };
     if !waived.is_empty() {
@@ -99,8 +99,8 @@ fn case(report: &Report, row: &CheckRow) -> String {
     if inside.is_empty() { format!("{head}/>\n") } else { format!("{head}>\n{inside}    </testcase>\n") }
 }
 
-/// A finding as the lines a person reads below a failed test.
-fn told(report: &Report, finding: &Finding) -> String {
+/// The lines of a finding in a failed test.
+fn failure_text(report: &Report, finding: &Finding) -> String {
     let mut text = format!("{} {} {}: {}", finding.severity, finding.code, finding.subject, finding.message);
     if let Some(standing) = view::standing(report, finding) {
         let _ = write!(text, " [{standing}]");
@@ -132,7 +132,7 @@ mod tests {
     }
 
     #[test]
-    fn what_was_read_cannot_break_the_document() {
+    fn foreign_text_cannot_break_the_document() {
         for report in [sample::hostile(), sample::many(200)] {
             let text = render(&report);
             assert!(text.chars().all(|c| c == '\n' || !c.is_control()), "{text:?}");

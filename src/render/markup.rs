@@ -1,9 +1,9 @@
-//! Foreign text in XML and HTML.
+//! Escaping of foreign text in XML and HTML.
 
 use opsctl_core::model::printable;
 
-/// Foreign text as it may stand in an element or a quoted attribute: on one line, nothing of it is markup, and nothing of it is
-/// a character that XML 1.0 cannot hold or that drives a terminal.
+/// Foreign text for an element or a quoted attribute: on one line, without markup, and without characters that XML 1.0 cannot
+/// represent or that control a terminal.
 pub(super) fn escape(text: &str) -> String {
     let mut out = String::with_capacity(text.len());
     for c in printable(text).chars() {
@@ -20,7 +20,7 @@ pub(super) fn escape(text: &str) -> String {
     out
 }
 
-/// The same, with its lines kept.
+/// The same, with line breaks kept.
 pub(super) fn escape_lines(text: &str) -> String {
     text.lines().map(escape).collect::<Vec<_>>().join("\n")
 }
@@ -30,7 +30,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn nothing_foreign_is_markup() {
+    fn foreign_text_is_escaped() {
         assert_eq!(escape("<a href='x'>\"&\"\x1b\u{FFFF}\n"), "&lt;a href=&#39;x&#39;&gt;&quot;&amp;&quot;\\u{1b}\\u{ffff} ");
         assert_eq!(escape_lines("a<\nb\r\n\u{0}"), "a&lt;\nb\n\\u{0}");
     }

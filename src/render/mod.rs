@@ -1,4 +1,4 @@
-//! One file per format; each is a pure function from the report to text. This is the only place that prints a report.
+//! One file per format; each is a pure function from the report to text. Reports are printed only here.
 
 mod diagnosis;
 mod html;
@@ -40,7 +40,7 @@ pub use pretty::pretty;
 pub use progress::Progress;
 pub use style::{ColorChoice, Style, Surroundings};
 
-/// How a report can be written.
+/// Output format of a report.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub enum Format {
     /// For people
@@ -51,7 +51,7 @@ pub enum Format {
     Jsonl,
     /// For a chat message or an issue
     Markdown,
-    /// One page with plots that needs nothing else
+    /// One self-contained HTML page with plots
     Html,
     /// JUnit XML, for Jenkins and GitLab: a test per check and target
     Junit,
@@ -90,9 +90,9 @@ impl fmt::Display for Format {
 /// `FORMAT=FILE`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Output {
-    /// How.
+    /// The format.
     pub format: Format,
-    /// Where to; `-` is standard output.
+    /// Destination; `-` is standard output.
     pub file: PathBuf,
 }
 
@@ -108,7 +108,7 @@ impl FromStr for Output {
     }
 }
 
-/// Shows a report: one format on standard output, any number in files.
+/// Writes a report: one format to standard output, any number to files.
 pub fn show(
     report: &Report,
     format: Format,
@@ -123,7 +123,7 @@ pub fn show(
     for output in outputs.iter().filter(|o| o.file == Path::new("-")) {
         print(&output.format.render(report, &Style::plain()))?;
     }
-    // stdout of a machine format is exactly one document
+    // standard output of a machine format is exactly one document
     if !to_stdout {
         let style = Style::of(&Surroundings::of_process(), color, io::stdout().is_terminal()).with_detail(quiet, verbose);
         print(&format.render(report, &style))?;
@@ -131,7 +131,7 @@ pub fn show(
     Ok(())
 }
 
-/// Anything as one JSON document, safe to show on a terminal.
+/// Any value as one JSON document, safe to show on a terminal.
 pub fn json_document(value: &impl serde::Serialize) -> anyhow::Result<String> {
     let mut text = serde_json::to_string_pretty(value).context("writing JSON")?;
     text.push('\n');
@@ -160,19 +160,19 @@ pub fn save(report: &Report, outputs: &[Output], mode: FileMode) -> anyhow::Resu
     Ok(())
 }
 
-/// Prints a whole text at once.
+/// Prints a complete text.
 pub fn print(text: &str) -> io::Result<()> {
     crate::watchdog::print(text)
 }
 
-/// The readers of a report in a file: metrics are for the collector of node_exporter, which reads `.prom` files only.
+/// Access mode of a report file: metrics are for the collector of node_exporter, which reads `.prom` files only.
 #[must_use]
 pub fn access(format: Format, file: &Path, mode: FileMode) -> Access {
     let collected = format == Format::Prometheus && file.extension().is_some_and(|e| e == "prom");
     if collected { Access::Metrics } else { Access::Report(mode) }
 }
 
-/// With `-vv`: what opsctl does, on stderr.
+/// With `-vv`: debug log on stderr.
 pub fn init_tracing(verbose: u8) {
     if verbose >= 2 {
         // a second call in one process keeps the first subscriber
@@ -185,7 +185,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn an_output_is_a_format_and_a_file() {
+    fn output_is_a_format_and_a_file() {
         assert_eq!(Output::from_str("json=/tmp/a=b"), Ok(Output { format: Format::Json, file: "/tmp/a=b".into() }));
         for bad in ["json", "json=", "yaml=/tmp/x", ""] {
             assert!(Output::from_str(bad).is_err(), "{bad}");

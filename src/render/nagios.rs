@@ -1,4 +1,4 @@
-//! The report as the output of a monitoring plugin: one line with perfdata, then what a person reads in the details.
+//! The report as the output of a monitoring plugin: one line with perfdata, then the details.
 
 use std::fmt::Write as _;
 
@@ -7,10 +7,10 @@ use opsctl_core::model::{Measure, Report, Severity, Unit, printable};
 use super::unanswered::unanswered;
 use super::view;
 
-/// Nagios reads this much of a plugin's output (`MAX_PLUGIN_OUTPUT_LENGTH`), and a number cut in two would be a wrong number.
-const READ: usize = 8192;
-/// Of that, what the numbers may take; the rest is for people.
-const FOR_NUMBERS: usize = 5120;
+/// Nagios reads this much of a plugin's output (`MAX_PLUGIN_OUTPUT_LENGTH`), and a truncated number would be a wrong number.
+const MAX_OUTPUT_BYTES: usize = 8192;
+/// Maximum size of the perfdata; the rest is for text.
+const MAX_PERFDATA_BYTES: usize = 5120;
 
 pub(super) fn render(report: &Report) -> String {
     let (numbers, left_out) = perfdata(report);
@@ -25,14 +25,14 @@ pub(super) fn render(report: &Report) -> String {
     if left_out > 0 {
         lines.insert(
             0,
-            format!("{left_out} numbers are left out here: monitoring reads only {READ} bytes (`--format json` has all)"),
+            format!("{left_out} numbers are left out here: monitoring reads only {MAX_OUTPUT_BYTES} bytes (`--format json` has all)"),
         );
     }
     let all = lines.len();
     for (n, line) in lines.iter().enumerate() {
         let line = text(line) + "\n";
         let more = format!("and {} lines more: `opsctl diagnose` there shows all\n", all - n);
-        if out.len() + line.len() + more.len() >= READ {
+        if out.len() + line.len() + more.len() >= MAX_OUTPUT_BYTES {
             out += &more;
             break;
         }
@@ -41,7 +41,7 @@ pub(super) fn render(report: &Report) -> String {
     out
 }
 
-/// What a plugin prints that could not do its work.
+/// Output of a plugin that failed.
 #[must_use]
 pub fn nagios_error(error: &str) -> String {
     let mut lines = error.lines().map(text);
@@ -50,7 +50,7 @@ pub fn nagios_error(error: &str) -> String {
     format!("OPSCTL UNKNOWN - {first}\n{rest}")
 }
 
-/// The root cause first, then how much there is.
+/// The root cause first, then the counts.
 fn headline(report: &Report) -> String {
     let causes = view::causes(report);
     let mut said = Vec::new();
@@ -93,7 +93,7 @@ fn details(report: &Report) -> Vec<String> {
     lines
 }
 
-/// All numbers that fit, and how many did not.
+/// All numbers that fit, and the number of the omitted ones.
 fn perfdata(report: &Report) -> (String, usize) {
     let mut out = String::new();
     // writing to a String cannot fail
@@ -103,11 +103,11 @@ fn perfdata(report: &Report) -> (String, usize) {
     let (checks, took) = (report.checks.len(), number(report.duration_ms as f64 / 1000.0));
     let _ = write!(out, "'unknown'={};;;0;{checks} 'duration'={took}s;;;0", view::checks(report, "unknown"));
     let mut left_out = 0;
-    // what has limits is worth more than what has none
+    // numbers with limits come first
     let (limited, free): (Vec<&Measure>, Vec<&Measure>) =
         report.measures.iter().partition(|m| m.warn.is_some() || m.crit.is_some());
     for item in limited.into_iter().chain(free).map(datum) {
-        if out.len() + 1 + item.len() > FOR_NUMBERS {
+        if out.len() + 1 + item.len() > MAX_PERFDATA_BYTES {
             left_out += 1;
         } else {
             out.push(' ');
@@ -125,29 +125,29 @@ fn datum(m: &Measure) -> String {
         Unit::Seconds => "s",
         Unit::Count => "",
     };
-    // readers do not agree on how these would be quoted inside a label
+    // readers do not agree on how to quote these inside a label
     let label = printable(&format!("{} {}", m.subject, m.name)).replace(['\'', '=', '|'], "_");
     let range = |limit: Option<f64>| match limit {
         None => String::new(),
-        // too little below it
+        // too low
         Some(l) if m.falling => format!("{}:", number(l)),
-        // a bare number would count what is below 0 as too much
+        // a bare number would report values below 0 as too high
         Some(l) if m.value < 0.0 || l < 0.0 => format!("~:{}", number(l)),
         Some(l) => number(l),
     };
-    // only a length of time can be below zero: a certificate that has expired, a clock that is late
-    let least = if m.unit == Unit::Seconds { "" } else { "0" };
-    let most = m.max.map(number).unwrap_or_default();
-    let item = format!("'{label}'={}{unit};{};{};{least};{most}", number(m.value), range(m.warn), range(m.crit));
+    // only a duration can be below zero: an expired certificate, a clock that is late
+    let min = if m.unit == Unit::Seconds { "" } else { "0" };
+    let max = m.max.map(number).unwrap_or_default();
+    let item = format!("'{label}'={}{unit};{};{};{min};{max}", number(m.value), range(m.warn), range(m.crit));
     item.trim_end_matches(';').to_owned()
 }
 
-/// Plain decimals; `U` is the word of plugins for a number that could not be told.
+/// Plain decimals; `U` is the plugin notation of an unknown number.
 fn number(value: f64) -> String {
     if value.is_finite() { ((value * 1e6).round() / 1e6).to_string() } else { "U".to_owned() }
 }
 
-/// Foreign text before the bar that begins the numbers.
+/// Foreign text before the bar that separates the perfdata.
 fn text(text: &str) -> String {
     printable(text).replace('|', "\u{a6}")
 }
@@ -165,7 +165,7 @@ mod tests {
     }
 
     #[test]
-    fn there_is_one_bar_whatever_was_read() {
+    fn output_has_one_bar() {
         for mut report in [sample::hostile(), sample::many(200), sample::compared()] {
             if let Some(f) = report.findings.first_mut() {
                 f.message += " a|b";
@@ -175,12 +175,12 @@ mod tests {
             assert_eq!(text.matches('|').count(), 1, "{text}");
             assert!(text.lines().next().is_some_and(|l| l.contains('|')));
             assert!(text.chars().all(|c| c == '\n' || !c.is_control()), "{text:?}");
-            assert!(text.len() <= READ, "{}", text.len());
+            assert!(text.len() <= MAX_OUTPUT_BYTES, "{}", text.len());
         }
     }
 
     #[test]
-    fn numbers_that_do_not_fit_are_left_out_whole() {
+    fn numbers_that_do_not_fit_are_omitted_whole() {
         let mut report = sample::compared();
         report.measures =
             (0..400).map(|i| Measure { subject: format!("container:c{i}"), ..report.measures[0].clone() }).collect();
@@ -188,7 +188,7 @@ mod tests {
         let line = text.lines().next().unwrap_or_default();
         assert!(line.ends_with(";90;95;0;100"), "{line}");
         assert!(text.lines().nth(1).is_some_and(|l| l.contains("numbers are left out")), "{text}");
-        assert!(text.len() <= READ);
+        assert!(text.len() <= MAX_OUTPUT_BYTES);
     }
 
     #[test]
@@ -209,7 +209,7 @@ mod tests {
     }
 
     #[test]
-    fn an_error_is_an_unknown() {
+    fn error_is_unknown() {
         assert_eq!(nagios_error("a|b\n  c"), "OPSCTL UNKNOWN - a\u{a6}b\n  c\n");
     }
 }

@@ -1,4 +1,4 @@
-//! Small plots as inline SVG: where a number was, and how near it is to its limits.
+//! Small plots as inline SVG: the history of a number and its distance to the limits.
 
 use std::fmt::Write as _;
 
@@ -8,13 +8,13 @@ use opsctl_core::model::{Measure, Trend, Unit};
 use super::markup::escape;
 use super::view::{moment, words};
 
-/// Width and height of a line in units of its own; the page stretches it.
+/// Width and height of a plot in its own units; the page scales it.
 const SIZE: (f64, f64) = (300.0, 60.0);
 
-/// The height of a plot stands for at least this share of the number.
-const LEAST_SPAN: f64 = 0.1;
+/// Minimum share of the number that the height of a plot represents.
+const MIN_SPAN: f64 = 0.1;
 
-/// A number for people; a fraction of a second is not nothing.
+/// A number for display; fractions of a second are shown in milliseconds.
 fn shown(unit: Unit, value: f64) -> String {
     if unit == Unit::Seconds && value != 0.0 && value.abs() < 1.0 {
         format!("{} ms", (value * 10_000.0).round() / 10.0)
@@ -23,7 +23,7 @@ fn shown(unit: Unit, value: f64) -> String {
     }
 }
 
-/// A line of what was, with the limit as a dashed line, and its ends in words.
+/// A line of earlier values, with the limit as a dashed line and labels at both ends.
 pub(super) fn sparkline(trend: &Trend) -> String {
     let points: Vec<(Timestamp, f64)> = trend.points.iter().copied().filter(|(_, v)| v.is_finite()).collect();
     let (Some(first), Some(last)) = (points.first(), points.last()) else { return String::new() };
@@ -31,8 +31,8 @@ pub(super) fn sparkline(trend: &Trend) -> String {
     let values = points.iter().map(|(_, v)| *v).chain(limit);
     let (low, high) = values.fold((f64::INFINITY, f64::NEG_INFINITY), |(low, high), v| (low.min(v), high.max(v)));
     let (width, height) = SIZE;
-    // what hardly changed must not look like a mountain, and what never changed stands in the middle
-    let span = (high - low).max(high.abs().max(low.abs()) * LEAST_SPAN);
+    // small changes must not fill the plot, and a constant is in the middle
+    let span = (high - low).max(high.abs().max(low.abs()) * MIN_SPAN);
     let middle = f64::midpoint(high, low);
     let y = |v: f64| if span > 0.0 { height / 2.0 - (v - middle) / span * (height - 8.0) } else { height / 2.0 };
     let time = |at: Timestamp| at.duration_since(first.0).as_secs_f64();
@@ -66,13 +66,13 @@ pub(super) fn sparkline(trend: &Trend) -> String {
     )
 }
 
-/// How a number stands to its limits.
+/// A number in relation to its limits.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Level {
     Crit,
     Warn,
     Ok,
-    /// It has no limits.
+    /// No limits.
     None,
 }
 
@@ -102,7 +102,7 @@ pub(super) fn bar(m: &Measure) -> String {
     let level = Level::of(m);
     let known = [m.max, m.warn, m.crit].into_iter().flatten().filter(|v| v.is_finite());
     let most = known.fold(m.value, f64::max);
-    // room to the right of a limit that is not the end of what there is
+    // room to the right of a limit that is not the maximum
     let scale = if m.max.is_some_and(|max| max >= most) { most } else { most * 1.15 };
     let share = |v: f64| if scale > 0.0 && v.is_finite() { (v / scale).clamp(0.0, 1.0) * SIZE.0 } else { 0.0 };
     let title = format!("{} {}", m.subject, words(&m.name));
@@ -136,7 +136,7 @@ pub(super) fn bar(m: &Measure) -> String {
     )
 }
 
-/// Whether there is anything to draw a number against.
+/// Whether there is a scale for the number.
 fn known_scale(m: &Measure) -> bool {
     m.max.is_some() || m.warn.is_some() || m.crit.is_some()
 }
@@ -151,7 +151,7 @@ mod tests {
     }
 
     #[test]
-    fn a_bar_says_in_words_what_it_shows() {
+    fn bar_has_a_text_alternative() {
         let text = bar(&measure(15.0, true));
         for part in ["mount:&lt;x&gt; free space", ">warn<", "15 %", "warn below 20 %, crit below 10 %", r#"width="45.0""#] {
             assert!(text.contains(part), "{part}: {text}");
@@ -160,7 +160,7 @@ mod tests {
     }
 
     #[test]
-    fn nothing_finite_is_drawn_from_what_is_not() {
+    fn non_finite_numbers_are_not_drawn() {
         for value in [f64::NAN, f64::INFINITY, -1.0, 0.0] {
             let text = bar(&Measure { max: None, warn: None, crit: Some(0.0), ..measure(value, false) });
             let svg = text.split("<svg").nth(1).and_then(|s| s.split("</svg>").next()).unwrap_or_default();

@@ -1,10 +1,10 @@
-//! Markdown on a terminal: headings bold, tables aligned, text wrapped. Piped, Markdown stays as it is.
+//! Markdown on a terminal: bold headings, aligned tables, wrapped text. Piped, Markdown is unchanged.
 
 use comfy_table::{ContentArrangement, Table as Grid, presets};
 
 use super::style::Style;
 
-/// The subset of Markdown that runbook pages use, for a terminal.
+/// The subset of Markdown used by the runbook documentation, for a terminal.
 #[must_use]
 pub fn pretty(text: &str, style: &Style) -> String {
     let mut out = String::new();
@@ -58,7 +58,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_page_reads_well_without_markup() {
+    fn runbook_documentation_without_markup() {
         let text = "# t\n\nuse `x`\n\n| a | b |\n|---|---|\n| 1 | 2 |\n\n```sh\n# kept | as is\n```\n";
         assert_eq!(pretty(text, &Style::plain()), "t\n\nuse x\n\n 1  2\n\n    # kept | as is\n");
     }

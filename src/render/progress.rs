@@ -1,4 +1,4 @@
-//! One line on stderr that says what is being waited for, and disappears.
+//! A progress line on stderr that is removed at the end.
 
 use std::cell::{Cell, RefCell};
 use std::collections::BTreeSet;
@@ -16,7 +16,7 @@ use crate::engine::Progress as Event;
 #[derive(Debug)]
 pub struct Progress {
     bar: Option<ProgressBar>,
-    /// What has not answered yet.
+    /// Probes without a result so far.
     waiting: RefCell<BTreeSet<String>>,
     all: Cell<usize>,
     timings: Timings,
@@ -33,35 +33,35 @@ impl Progress {
             if let Ok(style) = ProgressStyle::with_template(template) {
                 bar.set_style(style);
             }
-            // a run that is over before the eye sees it shows nothing
+            // a run that ends sooner shows nothing
             bar.enable_steady_tick(Duration::from_millis(100));
             bar
         });
         Self { bar, waiting: RefCell::default(), all: Cell::new(0), timings: Timings::default() }
     }
 
-    /// Says something that stays, on stderr.
+    /// Prints a permanent line on stderr.
     pub fn say(&self, line: &str) {
         match &self.bar {
             Some(bar) if !bar.is_finished() => bar.println(line),
-            // nobody may be listening any more
+            // stderr may be closed
             _ => drop(writeln!(std::io::stderr().lock(), "{line}")),
         }
     }
 
-    /// Shows what is waited for between two looks.
-    pub fn wait(&self, what: &str) {
+    /// Shows the reason for waiting between two runs.
+    pub fn wait(&self, reason: &str) {
         if let Some(bar) = &self.bar {
-            bar.set_message(printable(what));
+            bar.set_message(printable(reason));
         }
     }
 
     /// Shows a step of the engine.
     pub fn show(&self, event: &Event) {
-        self.timings.see(event);
+        self.timings.record(event);
         let Some(bar) = &self.bar else { return };
         match event {
-            Event::Discovering => bar.set_message("looking what is there"),
+            Event::Discovering => bar.set_message("discovering"),
             Event::Discovered { probes } => {
                 self.all.set(probes.len());
                 self.waiting.replace(probes.iter().cloned().collect());
@@ -69,7 +69,7 @@ impl Progress {
             Event::Finished { check, target } => {
                 let mut waiting = self.waiting.borrow_mut();
                 waiting.remove(&format!("{check} {target}"));
-                // what everything else waits for, such as a walk through a full disk
+                // the probe that the run waits for, such as a walk through a full disk
                 if let Some(next) = waiting.first() {
                     bar.set_message(format!(
                         "{}/{} waiting for {}",
@@ -79,13 +79,13 @@ impl Progress {
                     ));
                 }
             }
-            Event::Judging => bar.set_message("judging"),
-            Event::LookingBack => bar.set_message("looking what was changed before"),
+            Event::Judging => bar.set_message("evaluating"),
+            Event::LookingBack => bar.set_message("reading recent changes"),
             Event::Remembering => {}
         }
     }
 
-    /// What the time of the run went into so far.
+    /// The timings so far.
     #[must_use]
     pub fn timings(&self) -> String {
         self.timings.text()

@@ -7,7 +7,7 @@ use opsctl_core::model::{Finding, Measure, Report, Severity, Standing, Unit, pri
 
 use super::view;
 
-/// Labels in their order, and the value.
+/// Labels in order, and the value.
 type Sample = (Vec<(&'static str, String)>, f64);
 
 pub(super) fn render(report: &Report) -> String {
@@ -15,11 +15,11 @@ pub(super) fn render(report: &Report) -> String {
     let one = |value: f64| vec![(Vec::new(), value)];
     let ended = report.started_at.as_millisecond() as f64 / 1000.0 + report.duration_ms as f64 / 1000.0;
     let build = vec![("version", report.opsctl.version.clone()), ("commit", report.opsctl.commit.clone())];
-    out += &family("opsctl_build_info", "Which opsctl wrote this file.", vec![(build, 1.0)]);
-    // a cron job that died writes nothing: only the age of this tells
-    let help = "When the last run ended; alert when time() minus this is more than two runs apart.";
+    out += &family("opsctl_build_info", "Version of the opsctl that wrote this file.", vec![(build, 1.0)]);
+    // a cron job that failed writes nothing: only the age of this metric shows it
+    let help = "End of the last run; alert when time() minus this is more than two runs apart.";
     out += &family("opsctl_last_run_timestamp_seconds", help, one(ended));
-    out += &family("opsctl_run_duration_seconds", "How long the last run took.", one(report.duration_ms as f64 / 1000.0));
+    out += &family("opsctl_run_duration_seconds", "Duration of the last run.", one(report.duration_ms as f64 / 1000.0));
     out += &family("opsctl_verdict", "Verdict of the last run: 0 ok, 1 warn, 2 crit, 3 unknown.", one(report.exit_code.into()));
     let checks = ["ok", "info", "warn", "crit", "unknown", "skip"];
     let checks = checks.map(|v| (vec![("verdict", v.to_owned())], view::checks(report, v) as f64)).to_vec();
@@ -31,30 +31,30 @@ pub(super) fn render(report: &Report) -> String {
     out += &family("opsctl_waived_findings", "Findings that a waiver covers.", one(waived));
     out += &family("opsctl_finding", "1 for each finding that needs attention; root is true for causes.", open(report));
     if let Some(journal) = &report.journal {
-        let help = "Entries of the journal of changes; one that shrinks was truncated or removed.";
+        let help = "Entries of the journal of changes; a decrease means that it was truncated or removed.";
         out += &family("opsctl_journal_entries", help, one(journal.entries as f64));
-        let help = "1 while the journal of changes is as opsctl wrote it, as far as this host can tell.";
+        let help = "1 while the journal of changes is unmodified, as far as this host can detect.";
         out += &family("opsctl_journal_intact", help, one(f64::from(u8::from(journal.problem.is_none()))));
-        let help = "Always 1; the label is what opsctl audit verify --head compares the journal with.";
+        let help = "Always 1; the label is the value for opsctl audit verify --head.";
         out += &family("opsctl_journal_head_info", help, vec![(vec![("head", journal.mark())], 1.0)]);
     }
-    for (unit, name, what) in UNITS {
+    for (unit, name, unit_text) in UNITS {
         let of_unit: Vec<&Measure> = report.measures.iter().filter(|m| m.unit == *unit).collect();
         let values = of_unit.iter().map(|m| (measure(m), scaled(m.unit, m.value))).collect();
-        out += &family(&format!("opsctl_measure_{name}"), &format!("What a check read, {what}."), values);
+        out += &family(&format!("opsctl_measure_{name}"), &format!("Value read by a check, {unit_text}."), values);
         let limits = of_unit.iter().flat_map(|m| limits(m)).collect();
-        let help = format!("Limits of opsctl_measure_{name}: warn and crit count on that side of it, max is all there is.");
+        let help = format!("Limits of opsctl_measure_{name}: warn and crit apply on that side of the limit, max is the capacity.");
         out += &family(&format!("opsctl_measure_limit_{name}"), &help, limits);
     }
     out
 }
 
-/// Base units have their names in metrics; a share is a ratio from 0 to 1.
+/// Metric names use base units; a share is a ratio from 0 to 1.
 const UNITS: &[(Unit, &str, &str)] = &[
-    (Unit::Percent, "ratio", "as a share of all there is"),
+    (Unit::Percent, "ratio", "as a share of the capacity"),
     (Unit::Bytes, "bytes", "in bytes"),
     (Unit::Seconds, "seconds", "in seconds"),
-    (Unit::Count, "number", "counted"),
+    (Unit::Count, "number", "as a count"),
 ];
 
 fn open(report: &Report) -> Vec<Sample> {
@@ -97,14 +97,14 @@ fn scaled(unit: Unit, value: f64) -> f64 {
     if unit == Unit::Percent { value / 100.0 } else { value }
 }
 
-/// One metric: its help, its type, its samples. Without a sample there is no metric.
+/// One metric: help, type, samples. Without a sample there is no metric.
 fn family(name: &str, help: &str, samples: Vec<Sample>) -> String {
     let mut out = String::new();
     let mut seen = BTreeSet::new();
     for (labels, value) in samples {
         let labels: Vec<String> = labels.iter().map(|(name, value)| format!("{name}=\"{}\"", label(value))).collect();
         let labels = if labels.is_empty() { String::new() } else { format!("{{{}}}", labels.join(",")) };
-        // two findings about two objects of one name are one series, and a series that comes twice spoils the whole file
+        // two findings about two objects of one name are one series, and a duplicate series invalidates the whole file
         if seen.insert(labels.clone()) {
             // writing to a String cannot fail
             let _ = writeln!(out, "{name}{labels} {}", number(value));
@@ -137,7 +137,7 @@ mod tests {
     }
 
     #[test]
-    fn every_family_is_told_once_and_every_series_comes_once() {
+    fn families_and_series_are_unique() {
         let mut twice = sample::many(200);
         for f in &mut twice.findings {
             f.subject.name = "same \"name\" \\ \n".to_owned();
@@ -149,8 +149,8 @@ mod tests {
                 assert!(seen.insert(line.rsplit_once(' ').map_or(line, |(series, _)| series)), "{line}");
                 assert!(!line.chars().any(char::is_control), "{line:?}");
             }
-            let told: Vec<&str> = text.lines().filter_map(|l| l.strip_prefix("# TYPE ")).collect();
-            assert_eq!(told.len(), told.iter().collect::<BTreeSet<_>>().len());
+            let types: Vec<&str> = text.lines().filter_map(|l| l.strip_prefix("# TYPE ")).collect();
+            assert_eq!(types.len(), types.iter().collect::<BTreeSet<_>>().len());
         }
     }
 }

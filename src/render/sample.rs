@@ -1,4 +1,4 @@
-//! Reports to try renderers on.
+//! Sample reports for the tests of the formats.
 
 use jiff::Timestamp;
 use opsctl_core::model::{
@@ -71,7 +71,7 @@ pub(super) fn five_red_things() -> Report {
         "worker",
         "worker was killed by the kernel at its 16 MiB limit, 3 min ago",
     );
-    oom.evidence = ["kernel log", "resident memory at death", "exit", "engine"]
+    oom.evidence = ["kernel log", "RSS when killed", "exit", "engine"]
         .map(|label| Cited { label: label.into(), value: "oom-kill:constraint=CONSTRAINT_MEMCG,nodemask=(null)".into() })
         .to_vec();
     oom.fixes = vec!["container.raise-memory".into()];
@@ -80,10 +80,10 @@ pub(super) fn five_red_things() -> Report {
         "container.restart-loop",
         Severity::Crit,
         "worker",
-        "worker dies and is started again and again: 7 restarts, last exit code 137 (SIGKILL)",
+        "worker exits and is restarted repeatedly: 7 restarts, last exit code 137 (SIGKILL)",
     );
     looping.explained_by = Some("f1".into());
-    looping.evidence = vec![Cited { label: "log before it died".into(), value: "one\ntwo\nthree\nfour\nfive".into() }];
+    looping.evidence = vec![Cited { label: "log before exit".into(), value: "one\ntwo\nthree\nfour\nfive".into() }];
     looping.fixes = vec!["container.stop-loop".into()];
     let mut unhealthy =
         finding("f3", "healthcheck.unhealthy", Severity::Crit, "worker", "worker has failed its health test 12 times in a row");
@@ -134,7 +134,7 @@ pub(super) fn five_red_things() -> Report {
         fix("container.stop-loop", "worker", Risk::R2, Some("its cause is open: container.oom-killed worker")),
     ];
     r.tables = vec![Table {
-        title: "What uses /var".into(),
+        title: "Usage of /var".into(),
         columns: vec!["path".into(), "size".into()],
         rows: vec![vec!["/var/lib/docker".into(), "12 GiB".into()], vec!["/var/log".into(), "900 MiB".into()]],
         note: Some("stopped after 2 s".into()),
@@ -143,7 +143,6 @@ pub(super) fn five_red_things() -> Report {
     r
 }
 
-/// The same, compared with earlier runs, with numbers and with what somebody waived.
 /// The head of a journal of three entries.
 pub(super) fn journal() -> JournalHead {
     JournalHead {
@@ -229,7 +228,7 @@ pub(super) fn compared() -> Report {
     r
 }
 
-/// Every element that is opened is closed in its turn, and `&` and `<` stand for nothing else.
+/// Every opened element is closed in order, and `&` and `<` are always escaped.
 pub(super) fn well_formed(text: &str) {
     let element = regex::Regex::new(r#"^<(/?)([A-Za-z][A-Za-z0-9-]*)((?: [A-Za-z][A-Za-z0-9-]*(?:="[^"<>]*")?)*) ?(/?)>"#);
     let entity = regex::Regex::new("^&(amp|lt|gt|quot|#39);");
@@ -255,7 +254,7 @@ pub(super) fn well_formed(text: &str) {
     assert!(open.is_empty(), "{open:?}");
 }
 
-/// Names and output that try to drive the terminal.
+/// Names and output with terminal controls.
 pub(super) fn hostile() -> Report {
     let mut f = finding("f1", "container.down", Severity::Crit, "a\x1b[2J", "\x1b]0;title\x07 down \u{202E}txt");
     f.evidence = vec![Cited { label: "log".into(), value: "\x1b[31mred\x08\x08\nnext\r\x00".into() }];
@@ -273,15 +272,15 @@ pub(super) fn hostile() -> Report {
     r
 }
 
-/// The same trouble of `n` containers, each with its effect.
+/// The same problem on `n` containers, each with its effect.
 pub(super) fn alike(n: usize) -> Report {
     let mut findings = Vec::new();
     let mut causes = Vec::new();
     for i in 0..n {
         let (root, effect) = (format!("f{}", 2 * i), format!("f{}", 2 * i + 1));
         let name = format!("c{i}");
-        let what = format!("{name} was killed by the kernel at its limit");
-        let mut killed = finding(&root, "container.oom-killed", Severity::Crit, &name, &what);
+        let message = format!("{name} was killed by the kernel at its limit");
+        let mut killed = finding(&root, "container.oom-killed", Severity::Crit, &name, &message);
         killed.since = Some(Timestamp::UNIX_EPOCH);
         killed.hint = format!("raise the limit of {name}");
         let mut looping = finding(&effect, "container.restart-loop", Severity::Crit, &name, "it loops");

@@ -1,4 +1,4 @@
-//! How to write for whoever reads: colour, width, character set, how much.
+//! Output style: colour, width, character set, verbosity.
 
 use clap::ValueEnum;
 
@@ -14,7 +14,7 @@ pub enum ColorChoice {
     Never,
 }
 
-/// What the process was started in.
+/// Environment of the process.
 #[expect(clippy::struct_excessive_bools, reason = "independent facts about a terminal")]
 #[derive(Debug, Clone, Default)]
 pub struct Surroundings {
@@ -31,7 +31,7 @@ pub struct Surroundings {
 }
 
 impl Surroundings {
-    /// Of this process.
+    /// The environment of this process.
     #[must_use]
     pub fn of_process() -> Self {
         let get = |name: &str| opsctl_core::probe::environment(name).filter(|v| !v.is_empty());
@@ -40,7 +40,7 @@ impl Surroundings {
             no_color: get("NO_COLOR").is_some(),
             force_color: get("CLICOLOR_FORCE").is_some_and(|v| v != "0"),
             dumb: get("TERM").is_some_and(|t| t == "dumb"),
-            // cron and cloud-init set no locale at all; what they write to is read as UTF-8 by everything since
+            // cron and cloud-init set no locale; their output is read as UTF-8 by later programs
             utf8: locale.is_none_or(|l| {
                 let l = l.to_ascii_lowercase();
                 l.contains("utf-8") || l.contains("utf8")
@@ -50,7 +50,7 @@ impl Surroundings {
     }
 }
 
-/// The decisions.
+/// The resulting style.
 #[expect(clippy::struct_excessive_bools, reason = "independent choices of how to write")]
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Style {
@@ -60,19 +60,19 @@ pub struct Style {
     pub ascii: bool,
     /// Cells per line.
     pub width: u16,
-    /// Only what needs attention.
+    /// Only open findings.
     pub quiet: bool,
     /// Also info findings, skipped checks and all evidence.
     pub verbose: bool,
 }
 
-/// Narrower is not possible, wider is not readable.
+/// Widths outside this range are impossible or unreadable.
 const WIDTHS: std::ops::RangeInclusive<u16> = 60..=160;
-/// For a file or a pipe.
+/// Width for a file or a pipe.
 const PIPED_WIDTH: u16 = 100;
 
 impl Style {
-    /// For a file: no colour, fixed width, everything a person would see.
+    /// For a file: no colour, fixed width, default verbosity.
     #[must_use]
     pub fn plain() -> Self {
         Self { color: false, ascii: false, width: PIPED_WIDTH, quiet: false, verbose: false }
@@ -96,7 +96,7 @@ impl Style {
         }
     }
 
-    /// How much.
+    /// Sets the verbosity.
     #[must_use]
     pub fn with_detail(self, quiet: bool, verbose: u8) -> Self {
         Self { quiet, verbose: verbose > 0, ..self }
@@ -112,7 +112,7 @@ mod tests {
     }
 
     #[test]
-    fn colour_is_for_terminals_that_want_it() {
+    fn colour_depends_on_terminal_and_environment() {
         let color = |around: &Surroundings, choice, tty| Style::of(around, choice, tty).color;
         assert!(color(&terminal(), ColorChoice::Auto, true));
         assert!(!color(&terminal(), ColorChoice::Auto, false));

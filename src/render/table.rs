@@ -1,4 +1,4 @@
-//! The report for a person at 2 a.m.: what is broken, why, and what to type.
+//! The report on a terminal: findings, causes and commands to paste.
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
@@ -10,7 +10,7 @@ use unicode_width::UnicodeWidthStr as _;
 use super::style::Style;
 use super::{diagnosis, unanswered, view};
 
-/// Below this width the code stands above the finding instead of beside it.
+/// Below this width the code is above the finding instead of beside it.
 const SIDE_BY_SIDE: u16 = 96;
 /// Pieces of evidence shown per finding without `-v`.
 const EVIDENCE_SHOWN: usize = 3;
@@ -39,7 +39,7 @@ pub(super) fn render(report: &Report, style: &Style) -> String {
     }
     out += &course(report, &paint);
     out += &waived(report, &paint);
-    out += &could_not_look(report, &paint);
+    out += &unanswered_checks(report, &paint);
     for note in &report.notes {
         let _ = writeln!(out, "note: {}", printable(note));
     }
@@ -82,7 +82,7 @@ impl Paint {
         if self.style.ascii { "|" } else { "·" }
     }
 
-    /// Words wrapped to the width, every line after the first indented.
+    /// Wraps words to the width, every line after the first indented.
     fn wrap(&self, first: &str, indent: usize) -> String {
         let width = usize::from(self.style.width);
         let text = first.trim_start_matches(' ');
@@ -90,7 +90,7 @@ impl Paint {
         let mut out = " ".repeat(lead);
         let mut column = lead;
         for (n, word) in text.split(' ').enumerate() {
-            // colour codes take no room
+            // colour codes have no width
             let w = visible_width(word);
             if column > indent && column + 1 + w > width {
                 out.push('\n');
@@ -118,7 +118,7 @@ fn visible_width(text: &str) -> usize {
     width + rest.width()
 }
 
-/// One row per finding, children indented below their cause, evidence below each.
+/// One row per finding, effects indented below their cause, evidence below each.
 fn findings(report: &Report, shown: &[&Finding], style: &Style) -> String {
     let side_by_side = style.width >= SIDE_BY_SIDE;
     let mut grid = grid(style);
@@ -184,7 +184,7 @@ fn evidence(finding: &Finding, style: &Style) -> Vec<String> {
             [] => {}
             [one] => lines.push(format!("{}: {}", printable(&cited.label), cut(one, all))),
             many => {
-                // the end of a log says more than its beginning
+                // the end of a log has more information than its beginning
                 let from = if all { 0 } else { many.len().saturating_sub(LINES_SHOWN) };
                 lines.push(format!("{}:", printable(&cited.label)));
                 lines.extend(many[from..].iter().map(|l| format!("  {}", cut(l, all))));
@@ -198,10 +198,10 @@ fn evidence(finding: &Finding, style: &Style) -> Vec<String> {
     lines
 }
 
-/// A line of evidence may be a screen long.
+/// Shortens a line of evidence, which may fill a screen.
 fn cut(line: &str, all: bool) -> String {
-    const MOST: usize = 320;
-    if all || line.chars().count() <= MOST { line.to_owned() } else { line.chars().take(MOST).chain("...".chars()).collect() }
+    const MAX_CHARS: usize = 320;
+    if all || line.chars().count() <= MAX_CHARS { line.to_owned() } else { line.chars().take(MAX_CHARS).chain("...".chars()).collect() }
 }
 
 fn causes(report: &Report, paint: &Paint) -> String {
@@ -225,7 +225,7 @@ fn causes(report: &Report, paint: &Paint) -> String {
         }
         out += &paint.wrap(&format!("  to do: {}", printable(&d.to_do)), 4);
     }
-    // what stands alone still wants its one line of advice
+    // findings without cause and effects still have one line of advice
     if !paint.style.quiet {
         for (codes, hint) in diagnosis::alone(report) {
             let hint = printable(hint);
@@ -260,7 +260,7 @@ fn fixes(report: &Report, paint: &Paint) -> String {
             }
         }
     }
-    // what nobody needs is not worth refusing aloud
+    // refused fixes are shown only if an open finding needs them
     let needed = |id: &str| view::open(report).any(|f| f.fixes.iter().any(|x| x == id));
     let refused: Vec<_> = report.fixes.iter().filter(|f| f.refused.is_some() && (paint.style.verbose || needed(&f.id))).collect();
     if !refused.is_empty() {
@@ -276,14 +276,14 @@ fn fixes(report: &Report, paint: &Paint) -> String {
     out
 }
 
-/// Below the findings: for example what uses the space.
+/// A table below the findings, for example the usage of a filesystem.
 fn exhibit(table: &Table, style: &Style, paint: &Paint) -> String {
     let mut grid = grid(style);
     grid.set_header(table.columns.iter().map(|c| dim(printable(c))).collect::<Vec<_>>());
     for row in &table.rows {
         grid.add_row(row.iter().map(|c| printable(c)).collect::<Vec<_>>());
     }
-    // numbers stand right
+    // numbers are right-aligned
     for i in 0..table.columns.len() {
         let numeric = !table.rows.is_empty()
             && table.rows.iter().all(|r| r.get(i).is_some_and(|c| c.is_empty() || c.starts_with(|c: char| c.is_ascii_digit())));
@@ -299,7 +299,7 @@ fn exhibit(table: &Table, style: &Style, paint: &Paint) -> String {
     out
 }
 
-/// What was looked at, so that "ok" can be trusted.
+/// The checks behind an "ok".
 fn all_well(report: &Report, paint: &Paint) -> String {
     if report.checks.is_empty() {
         return "Nothing was checked.\n\n".to_owned();
@@ -316,7 +316,7 @@ fn all_well(report: &Report, paint: &Paint) -> String {
     }
     let host = printable(&report.host.hostname);
     if nothing_applied(report) {
-        return format!("Nothing that was asked for applies to {host}.\n\n");
+        return format!("None of the selected checks apply to {host}.\n\n");
     }
     let mut out = format!("{}\n", paint.verdict("ok", &format!("Nothing needs attention on {host}.")));
     for (runbook, (fine, skipped)) in per_runbook {
@@ -327,12 +327,12 @@ fn all_well(report: &Report, paint: &Paint) -> String {
     out
 }
 
-/// All that was asked for is about something this host has not.
+/// Whether no selected check applies to this host.
 fn nothing_applied(report: &Report) -> bool {
     report.checks.iter().all(|c| c.verdict == "skip")
 }
 
-/// What went away, and where numbers go.
+/// Recovered findings and trends.
 fn course(report: &Report, paint: &Paint) -> String {
     let recovered = view::recovered(report)
         .iter()
@@ -341,7 +341,7 @@ fn course(report: &Report, paint: &Paint) -> String {
     listed(&paint.verdict("ok", "Recovered"), recovered, paint) + &listed(&paint.bold("Trends"), forecasts, paint)
 }
 
-/// What was found and does not count.
+/// Waived findings.
 fn waived(report: &Report, paint: &Paint) -> String {
     let lines = view::waived(report).into_iter().map(|(f, waiver)| {
         format!(
@@ -361,9 +361,9 @@ fn listed(title: &str, lines: impl Iterator<Item = String>, paint: &Paint) -> St
     if lines.is_empty() { lines } else { format!("{title}\n{lines}\n") }
 }
 
-fn could_not_look(report: &Report, paint: &Paint) -> String {
-    let mut out = reasons(report, "unknown", "Could not look", paint);
-    // a run in which nothing applied would otherwise say nothing at all
+fn unanswered_checks(report: &Report, paint: &Paint) -> String {
+    let mut out = reasons(report, "unknown", "Could not check", paint);
+    // a run in which nothing applied would otherwise print nothing
     if paint.style.verbose || (!paint.style.quiet && nothing_applied(report)) {
         out += &reasons(report, "skip", "Does not apply", paint);
     }
@@ -373,7 +373,7 @@ fn could_not_look(report: &Report, paint: &Paint) -> String {
     out
 }
 
-/// The reasons of one verdict, each once, with what it concerns.
+/// The reasons of one verdict, each once, with the affected checks.
 fn reasons(report: &Report, verdict: &str, title: &str, paint: &Paint) -> String {
     let reasons = unanswered::reasons(report, verdict);
     if reasons.is_empty() {
@@ -430,7 +430,7 @@ mod tests {
     }
 
     #[test]
-    fn what_earlier_runs_and_waivers_add() {
+    fn history_and_waivers() {
         insta::assert_snapshot!(render(&sample::compared(), &at(100)));
     }
 
@@ -440,7 +440,7 @@ mod tests {
     }
 
     #[test]
-    fn quiet_is_silent_when_all_is_well() {
+    fn quiet_prints_nothing_for_a_healthy_host() {
         assert_eq!(render(&sample::healthy(), &Style { quiet: true, ..Style::plain() }), "");
     }
 
@@ -455,20 +455,20 @@ mod tests {
     }
 
     #[test]
-    fn foreign_text_never_reaches_the_terminal_raw() {
+    fn foreign_text_is_escaped() {
         let text = render(&sample::hostile(), &Style { verbose: true, ..Style::plain() });
         assert!(text.chars().all(|c| c == '\n' || !c.is_control()), "{text:?}");
         assert!(!text.contains('\u{202E}'));
     }
 
     #[test]
-    fn ascii_is_ascii() {
+    fn ascii_style_is_ascii() {
         let text = render(&sample::five_red_things(), &Style { ascii: true, ..Style::plain() });
         assert!(text.is_ascii(), "{text}");
     }
 
     #[test]
-    fn colour_changes_nothing_but_colour() {
+    fn colour_does_not_change_the_text() {
         let plain = render(&sample::five_red_things(), &at(120));
         let coloured = render(&sample::five_red_things(), &Style { color: true, ..at(120) });
         let ansi = regex::Regex::new("\x1b\\[[0-9;]*m").unwrap_or_else(|e| panic!("{e}"));
@@ -477,7 +477,7 @@ mod tests {
     }
 
     #[test]
-    fn two_hundred_findings_are_all_there() {
+    fn all_of_200_findings_are_shown() {
         let report = sample::many(200);
         let text = render(&report, &at(100));
         assert_eq!(text.lines().filter(|l| l.contains("container.down")).count() - 1, 200);

@@ -1,7 +1,7 @@
 //! The report as TAP (Test Anything Protocol): a test point per check and target.
 //!
-//! It says version 13, of which 14 is an extension: what is written here means the same in both, and the parser that comes with
-//! Perl refuses whatever calls itself 14.
+//! The output declares version 13, of which 14 is an extension: it has the same meaning in both, and the parser shipped with Perl
+//! rejects version 14.
 
 use std::fmt::Write as _;
 
@@ -32,10 +32,10 @@ fn point(report: &Report, row: &CheckRow, n: usize) -> String {
         Outcome::Pass if waivers.is_empty() => return format!("ok {n} - {name}\n"),
         Outcome::Skip(why) => return format!("ok {n} - {name} # SKIP {}\n", description(why)),
         Outcome::Pass => (format!("ok {n} - {name}"), Vec::new(), Vec::new()),
-        // a TODO would pass; what nobody looked at must not
+        // a TODO would pass; a check without a result must not
         Outcome::Unknown(why) => {
-            let head = vec![("severity", "unknown".to_owned()), ("message", format!("could not look: {why}"))];
-            (format!("not ok {n} - {name} (could not look)"), head, Vec::new())
+            let head = vec![("severity", "unknown".to_owned()), ("message", format!("could not check: {why}"))];
+            (format!("not ok {n} - {name} (could not check)"), head, Vec::new())
         }
         Outcome::Fail(findings) => {
             let head = vec![("severity", row.verdict.clone())];
@@ -45,7 +45,7 @@ fn point(report: &Report, row: &CheckRow, n: usize) -> String {
     format!("{state}\n  ---\n{}{}{}  ...\n", pairs(&head, "  "), list("findings", &findings), list("waived", &waivers))
 }
 
-/// What a block of diagnostics says of a finding.
+/// The diagnostics of a finding.
 fn finding(report: &Report, finding: &Finding) -> Vec<(&'static str, String)> {
     let mut fields = about(finding);
     let cause = finding.explained_by.as_deref().and_then(|id| view::find(report, id));
@@ -71,7 +71,7 @@ fn list(title: &str, items: &[Vec<(&str, String)>]) -> String {
     }
     let mut out = format!("  {title}:\n");
     for item in items {
-        // the first field stands behind the dash
+        // the first field follows the dash
         out += &pairs(item, "      ").replacen("      ", "    - ", 1);
     }
     out
@@ -85,7 +85,7 @@ fn pairs(fields: &[(&str, String)], indent: &str) -> String {
     })
 }
 
-/// Foreign text in the line of a test point, where `#` begins a directive.
+/// Foreign text in the line of a test point, where `#` starts a directive.
 fn description(text: &str) -> String {
     printable(text).replace('\\', "\\\\").replace('#', "\\#")
 }
@@ -101,7 +101,7 @@ mod tests {
     }
 
     #[test]
-    fn the_plan_holds_whatever_the_names_are() {
+    fn plan_matches_the_test_points() {
         for mut report in [sample::hostile(), sample::many(200), sample::five_red_things(), sample::healthy()] {
             report.checks[0].target = "container:a # TODO b\nok 9 - c\\# SKIP".to_owned();
             let text = render(&report);

@@ -1,4 +1,4 @@
-//! What the time of a run went into, for `--timings`.
+//! Timings of a run, for `--timings`.
 
 use std::cell::RefCell;
 use std::fmt::Write as _;
@@ -8,10 +8,10 @@ use opsctl_core::model::{printable, quantity};
 
 use crate::engine::Progress;
 
-/// Probes shown: what is fast is of no interest.
-const SLOWEST: usize = 8;
+/// Number of slowest probes shown.
+const MAX_PROBES: usize = 8;
 
-/// Watches a run.
+/// Records the steps of a run.
 #[derive(Debug)]
 pub(super) struct Timings {
     started: Instant,
@@ -20,11 +20,11 @@ pub(super) struct Timings {
 
 #[derive(Debug, Default)]
 struct Seen {
-    /// How long after the start this look began, when it is not the first.
+    /// Start of this run relative to the process, if it is not the first.
     began: Duration,
-    /// What is going on, and since when.
+    /// The steps and their start times.
     steps: Vec<(&'static str, Duration)>,
-    /// What was probed, and how long after the start it had answered.
+    /// The probes and the times of their results.
     probes: Vec<(String, Duration)>,
 }
 
@@ -35,12 +35,12 @@ impl Default for Timings {
 }
 
 impl Timings {
-    /// Takes down a step.
-    pub(super) fn see(&self, event: &Progress) {
+    /// Records a step.
+    pub(super) fn record(&self, event: &Progress) {
         self.seen.borrow_mut().take(event, self.started.elapsed());
     }
 
-    /// The table, now that the run is over.
+    /// The table at the end of the run.
     pub(super) fn text(&self) -> String {
         self.seen.borrow().text(self.started.elapsed())
     }
@@ -48,27 +48,27 @@ impl Timings {
 
 impl Seen {
     fn take(&mut self, event: &Progress, at: Duration) {
-        // who waits for a host looks more than once: the last time counts
+        // a process that waits for a host runs more than once: the last run counts
         if matches!(event, Progress::Discovering) && !self.steps.is_empty() {
             *self = Self { began: at, ..Self::default() };
         }
         let at = at.saturating_sub(self.began);
         match event {
-            Progress::Discovering => self.steps.push(("look what is there", at)),
+            Progress::Discovering => self.steps.push(("discovery", at)),
             Progress::Discovered { .. } => self.steps.push((PROBE, at)),
             Progress::Finished { check, target } => self.probes.push((format!("{check} {target}"), at)),
-            Progress::Judging => self.steps.push(("judge", at)),
-            Progress::LookingBack => self.steps.push(("look what was changed before", at)),
-            Progress::Remembering => self.steps.push(("remember", at)),
+            Progress::Judging => self.steps.push(("evaluation", at)),
+            Progress::LookingBack => self.steps.push(("recent changes", at)),
+            Progress::Remembering => self.steps.push(("history", at)),
         }
     }
 
     fn text(&self, all: Duration) -> String {
         let all = all.saturating_sub(self.began);
-        let mut out = String::from("what the time went into\n");
-        let mut line = |indent: usize, what: &str, time: Duration, more: &str| {
+        let mut out = String::from("timings\n");
+        let mut line = |indent: usize, step: &str, time: Duration, more: &str| {
             // writing to a String cannot fail
-            let _ = writeln!(out, "{:indent$}{what:<width$} {:>6} ms{more}", "", time.as_millis(), width = 60 - indent);
+            let _ = writeln!(out, "{:indent$}{step:<width$} {:>6} ms{more}", "", time.as_millis(), width = 60 - indent);
         };
         let first = self.steps.first().map_or(all, |(_, at)| *at);
         line(2, "start", first, "");
@@ -79,9 +79,9 @@ impl Seen {
                 line(2, step, end.saturating_sub(*at), "");
                 continue;
             }
-            line(2, &format!("{}, side by side", quantity::count(self.probes.len(), PROBE)), end.saturating_sub(*at), "");
-            // all of them began together, and the slowest answered last
-            for (probe, answered) in self.probes.iter().rev().take(SLOWEST) {
+            line(2, &format!("{}, in parallel", quantity::count(self.probes.len(), PROBE)), end.saturating_sub(*at), "");
+            // all probes started together, and the slowest result came last
+            for (probe, answered) in self.probes.iter().rev().take(MAX_PROBES) {
                 let took = answered.saturating_sub(*at);
                 slowest = slowest.max(took);
                 line(4, &printable(probe), took, "");
@@ -95,7 +95,7 @@ impl Seen {
     }
 }
 
-/// What the steps between discovery and judgement are called.
+/// Name of the steps between discovery and evaluation.
 const PROBE: &str = "probe";
 
 #[cfg(test)]
@@ -103,7 +103,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn every_step_has_its_share_and_the_slowest_probe_stands_first() {
+    fn timings_list_every_step_and_the_slowest_probe_first() {
         let mut seen = Seen::default();
         let mut at = |ms, event| seen.take(&event, Duration::from_millis(ms));
         let finished = |check| Progress::Finished { check, target: "host:web-1".to_owned() };
@@ -114,17 +114,17 @@ mod tests {
         at(283, Progress::Judging);
         at(285, Progress::Remembering);
         insta::assert_snapshot!(seen.text(Duration::from_millis(300)), @r"
-        what the time went into
+        timings
           start                                                           3 ms
-          look what is there                                             30 ms
-          2 probes, side by side                                        250 ms
+          discovery                                                      30 ms
+          2 probes, in parallel                                         250 ms
             cpu.load host:web-1                                         250 ms
             disk.space host:web-1                                         7 ms
-          judge                                                           2 ms
-          remember                                                       15 ms
+          evaluation                                                      2 ms
+          history                                                        15 ms
           all                                                           300 ms, 1.20 times the slowest probe
         ");
-        // a second look at the same host
+        // a second run on the same host
         seen.take(&Progress::Discovering, Duration::from_secs(5));
         let text = seen.text(Duration::from_millis(5010));
         let last: Vec<&str> = text.lines().last().into_iter().flat_map(str::split_whitespace).collect();

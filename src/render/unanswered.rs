@@ -1,4 +1,4 @@
-//! Checks without a result. Hundreds of them with one reason are one line: how many, of what, why, and what is behind it.
+//! Checks without a result. Hundreds of them with one reason are one line: count, subjects, reason and cause.
 
 use std::collections::BTreeMap;
 
@@ -6,13 +6,13 @@ use opsctl_core::model::{CheckRow, Finding, Report, quantity};
 
 use super::view;
 
-/// Reasons that differ only in names and numbers are one from so many on.
+/// From this number on, reasons that differ only in names and numbers are merged.
 const MIN_ALIKE: usize = 4;
 
-/// Checks that are named one by one; more are a number.
+/// Maximum number of checks listed by name; more are counted.
 const MAX_NAMED: usize = 4;
 
-/// Findings that explain why opsctl got no answer, and words of the reasons that they explain; the first that is open counts.
+/// Findings that explain why opsctl got no result, and words of the reasons that they explain; the first open one applies.
 const CAUSES: &[(&str, &[&str])] = &[
     ("container.engine-hung", &["the engine does not answer", "docker.sock", "podman.sock", "container engine"]),
     ("container.engine-reachable", &["the engine does not answer", "docker.sock", "podman.sock", "container engine"]),
@@ -26,13 +26,13 @@ const CAUSES: &[(&str, &[&str])] = &[
     ("container.engine-hung", &["deadline"]),
 ];
 
-/// Checks that have no result for one reason.
+/// Checks without a result for one reason.
 pub(super) struct Unanswered<'a> {
-    /// Why.
+    /// The reason.
     pub(super) reason: String,
-    /// Which.
+    /// The checks.
     pub(super) rows: Vec<&'a CheckRow>,
-    /// What is wrong with this host that explains it.
+    /// The finding that explains the reason.
     pub(super) cause: Option<&'a Finding>,
 }
 
@@ -57,7 +57,7 @@ impl Unanswered<'_> {
         format!("{} of {}", quantity::count(self.rows.len(), "check"), quantity::some_of(&kinds, MAX_NAMED))
     }
 
-    /// The reason, with what is behind it.
+    /// The reason with its cause.
     pub(super) fn why(&self) -> String {
         match self.cause {
             Some(cause) => format!("{} (cause: {}: {})", self.reason, cause.code, cause.message),
@@ -79,12 +79,12 @@ fn of_kind(kind: &str, n: usize) -> String {
     }
 }
 
-/// Everything that has no result, in report order.
+/// All checks without a result, in report order.
 pub(super) fn unanswered(report: &Report) -> Vec<Unanswered<'_>> {
     reasons(report, "unknown")
 }
 
-/// The reasons of one verdict, each once, with what it concerns.
+/// The reasons of one verdict, each once, with the affected checks.
 pub(super) fn reasons<'a>(report: &'a Report, verdict: &str) -> Vec<Unanswered<'a>> {
     type Reason<'a> = (&'a str, Vec<&'a CheckRow>);
     let exact = view::reasons(report, verdict);
@@ -109,14 +109,14 @@ pub(super) fn reasons<'a>(report: &'a Report, verdict: &str) -> Vec<Unanswered<'
     all.into_iter().map(|(reason, rows)| Unanswered { cause: cause(report, &reason), reason, rows }).collect()
 }
 
-/// A reason with what is a name, an id or a number in it taken out.
+/// A reason with names, ids and numbers removed.
 fn words<'a>(why: &'a str, row: &CheckRow) -> Vec<&'a str> {
     let name = row.target.split_once(':').map_or("", |(_, name)| name);
     let differs = |word: &str| word.bytes().any(|b| b.is_ascii_digit()) || (!name.is_empty() && word.contains(name));
     why.split(' ').map(|word| if differs(word) { "\u{2026}" } else { word }).collect()
 }
 
-/// What texts of the same number of words have in common.
+/// The common words of texts with the same number of words.
 fn common(texts: &[&str]) -> String {
     let split: Vec<Vec<&str>> = texts.iter().map(|text| text.split(' ').collect()).collect();
     let Some((first, others)) = split.split_first() else { return String::new() };
@@ -128,7 +128,7 @@ fn common(texts: &[&str]) -> String {
 /// The open finding that explains a reason.
 fn cause<'a>(report: &'a Report, reason: &str) -> Option<&'a Finding> {
     CAUSES.iter().filter(|(_, says)| says.iter().any(|words| reason.contains(words))).find_map(|(code, _)| {
-        // not what is unknown itself
+        // not the unknown check itself
         view::open(report).find(|f| f.code == *code)
     })
 }
@@ -169,21 +169,21 @@ mod tests {
         };
         let rows = (0..50).flat_map(|n| ["container.state", "container.logs"].map(|check| of(n, check))).collect();
         assert_eq!(
-            lines(rows, Some(("container.engine-hung", "docker answers, but not about 50 of its 50 containers"))),
+            lines(rows, Some(("container.engine-hung", "docker responds, but not to requests about 50 of its 50 containers"))),
             ["100 checks of 50 containers: reading container \u{2026} from unix:///var/run/docker.sock: timed out after 3 s \
-              (cause: container.engine-hung: docker answers, but not about 50 of its 50 containers)"]
+              (cause: container.engine-hung: docker responds, but not to requests about 50 of its 50 containers)"]
         );
     }
 
     #[test]
-    fn starved_host_is_the_cause_of_what_was_too_busy() {
+    fn saturated_cpu_is_the_cause_of_busy_checks() {
         let of = |n: u32| {
-            let why = format!("this host was too busy to tell (opsctl itself waited 1.{n} s for a processor)");
+            let why = format!("this host was too busy for a reliable result (opsctl itself waited 1.{n} s for a processor)");
             row("redis.up", &format!("redis:cache-{n}"), &why)
         };
         assert_eq!(
             lines((0..9).map(of).collect(), Some(("cpu.saturated", "the processors are saturated"))),
-            ["9 checks of 9 redis servers: this host was too busy to tell (opsctl itself waited \u{2026} s for a processor) \
+            ["9 checks of 9 redis servers: this host was too busy for a reliable result (opsctl itself waited \u{2026} s for a processor) \
               (cause: cpu.saturated: the processors are saturated)"]
         );
     }
@@ -195,7 +195,7 @@ mod tests {
     }
 
     #[test]
-    fn finding_of_another_matter_is_no_cause() {
+    fn unrelated_finding_is_not_the_cause() {
         let rows = vec![row("a.b", "host", "permission denied; needs root")];
         assert_eq!(lines(rows, Some(("cpu.saturated", "x"))), ["a.b host: permission denied; needs root"]);
     }

@@ -1,21 +1,21 @@
-//! What several formats ask of a report: what is open, what is waived, how a finding stands to earlier runs.
+//! Queries of a report used by several formats: open findings, waived findings, history of a finding.
 
 use std::collections::{HashMap, HashSet};
 
 use jiff::Timestamp;
 use opsctl_core::model::{Cause, CheckRow, Finding, Recovered, Report, Severity, Standing, Trend, printable, quantity};
 
-/// What needs attention: warn and crit without a waiver.
+/// Open findings: warn and crit without a waiver.
 pub(super) fn open(report: &Report) -> impl Iterator<Item = &Finding> {
     report.findings.iter().filter(|f| is_open(f))
 }
 
-/// Whether a finding needs attention.
+/// Whether a finding is open.
 pub(super) fn is_open(finding: &Finding) -> bool {
     finding.severity > Severity::Info && finding.waived.is_none()
 }
 
-/// What would need attention without its waiver, and the waiver.
+/// Findings that would be open without their waiver, and the waiver.
 pub(super) fn waived(report: &Report) -> Vec<(&Finding, &str)> {
     let counts = report.findings.iter().filter(|f| f.severity > Severity::Info);
     counts.filter_map(|f| Some((f, f.waived.as_deref()?))).collect()
@@ -31,7 +31,7 @@ pub(super) fn by_id(report: &Report) -> HashMap<&str, &Finding> {
     report.findings.iter().map(|f| (f.id.as_str(), f)).collect()
 }
 
-/// Causes with their root. One whose root is waived counts as long as something it explains is open.
+/// Causes with their root. A cause with a waived root counts while a finding that it explains is open.
 pub(super) fn causes(report: &Report) -> Vec<(&Cause, &Finding)> {
     let by_id = by_id(report);
     let open = |id: &String| by_id.get(id.as_str()).is_some_and(|f| is_open(f));
@@ -44,12 +44,12 @@ pub(super) fn journal(report: &Report) -> Option<String> {
     report.journal.as_ref().map(|journal| printable(&format!("journal: {journal}")))
 }
 
-/// Roots in report order, each followed by what it explains.
+/// Roots in report order, each followed by its effects.
 pub(super) fn tree<'a>(shown: &[&'a Finding]) -> Vec<(usize, &'a Finding)> {
     type Children<'a> = HashMap<&'a str, Vec<&'a Finding>>;
     fn below<'a>(children: &Children<'a>, parent: &'a Finding, depth: usize, out: &mut Vec<(usize, &'a Finding)>) {
         out.push((depth, parent));
-        // the bound guards a circular recording
+        // the limit guards against a circular recording
         if depth < 16 {
             for child in children.get(parent.id.as_str()).into_iter().flatten() {
                 below(children, child, depth + 1, out);
@@ -62,7 +62,7 @@ pub(super) fn tree<'a>(shown: &[&'a Finding]) -> Vec<(usize, &'a Finding)> {
     for finding in shown {
         match finding.explained_by.as_deref() {
             Some(id) if ids.contains(id) => children.entry(id).or_default().push(finding),
-            // one that is explained by what is not shown stands for itself
+            // a finding without a shown cause is a root
             _ => roots.push(*finding),
         }
     }
@@ -73,7 +73,7 @@ pub(super) fn tree<'a>(shown: &[&'a Finding]) -> Vec<(usize, &'a Finding)> {
     out
 }
 
-/// `new`, `still 3 d` or `flapping 4x`; none without earlier runs.
+/// `new`, `still 3 d` or `flapping 4x`; `None` without earlier runs.
 pub(super) fn standing(report: &Report, finding: &Finding) -> Option<String> {
     let known = report.course.as_ref()?.of(&finding.id)?;
     Some(match known.standing {
@@ -83,12 +83,12 @@ pub(super) fn standing(report: &Report, finding: &Finding) -> Option<String> {
     })
 }
 
-/// What was open and no longer is.
+/// Findings that were open and no longer are.
 pub(super) fn recovered(report: &Report) -> &[Recovered] {
     report.course.as_ref().map_or(&[], |c| &c.recovered)
 }
 
-/// How long it was open.
+/// Duration of a recovered finding.
 pub(super) fn lasted(recovered: &Recovered) -> String {
     quantity::duration(recovered.last_seen.duration_since(recovered.first_seen))
 }
@@ -98,10 +98,10 @@ pub(super) fn trends(report: &Report) -> &[Trend] {
     report.course.as_ref().map_or(&[], |c| &c.trends)
 }
 
-/// Trends that say something: `/var: full in 6 d (used 83 %, limit 95 %)`.
+/// Trends with a forecast: `/var: full in 6 d (used 83 %, limit 95 %)`.
 pub(super) fn forecasts(report: &Report) -> Vec<String> {
-    let telling = trends(report).iter().filter(|t| !t.says.is_empty());
-    telling
+    let with_forecast = trends(report).iter().filter(|t| !t.says.is_empty());
+    with_forecast
         .map(|t| {
             let name = t.subject.split_once(':').map_or(t.subject.as_str(), |(_, name)| name);
             let now = t.points.last().map(|(_, v)| format!("{} {}", words(&t.name), t.unit.shown(*v)));
@@ -112,7 +112,7 @@ pub(super) fn forecasts(report: &Report) -> Vec<String> {
         .collect()
 }
 
-/// What was changed before: `21 Nov 10:00 container:web recreated from image shop:2, before shop:1 (by alice)`.
+/// Recent changes: `21 Nov 10:00 container:web recreated from image shop:2, before shop:1 (by alice)`.
 pub(super) fn changes(report: &Report) -> Vec<String> {
     report.changes.iter().map(|c| format!("{} {}", moment(report.started_at, c.at), c.says())).collect()
 }
@@ -122,13 +122,13 @@ pub(super) fn words(name: &str) -> String {
     name.replace('_', " ")
 }
 
-/// A day and a time, or only a day when it was in another year: `21 Nov 10:00`, `3 Feb 2024`.
+/// Date and time, or only the date in another year: `21 Nov 10:00`, `3 Feb 2024`.
 pub(super) fn moment(now: Timestamp, at: Timestamp) -> String {
     let year = |t: Timestamp| t.strftime("%Y").to_string();
     at.strftime(if year(now) == year(at) { "%-d %b %H:%M" } else { "%-d %b %Y" }).to_string()
 }
 
-/// `312 ms`, `12 s`.
+/// The duration of the run: `312 ms`, `12 s`.
 pub(super) fn took(report: &Report) -> String {
     match report.duration_ms {
         ms if ms < 1000 => format!("{ms} ms"),
@@ -136,17 +136,17 @@ pub(super) fn took(report: &Report) -> String {
     }
 }
 
-/// How many checks came to this verdict.
+/// Number of checks with this verdict.
 pub(super) fn checks(report: &Report, verdict: &str) -> usize {
     report.checks.iter().filter(|c| c.verdict == verdict).count()
 }
 
-/// How many open findings there are of a severity.
+/// Number of open findings of a severity.
 pub(super) fn findings(report: &Report, severity: Severity) -> usize {
     report.findings.iter().filter(|f| f.severity == severity && f.waived.is_none()).count()
 }
 
-/// The reasons of one verdict, each once, with what it concerns.
+/// The reasons of one verdict, each once, with the affected checks.
 pub(super) fn reasons<'a>(report: &'a Report, verdict: &str) -> Vec<(&'a str, Vec<&'a CheckRow>)> {
     let mut by_reason: Vec<(&str, Vec<&CheckRow>)> = Vec::new();
     for row in report.checks.iter().filter(|c| c.verdict == verdict) {
@@ -159,15 +159,15 @@ pub(super) fn reasons<'a>(report: &'a Report, verdict: &str) -> Vec<(&'a str, Ve
     by_reason
 }
 
-/// What a check comes to in formats that know tests.
+/// Outcome of a check in test formats.
 pub(super) enum Outcome<'a> {
-    /// Healthy, or nothing open: what is waived stands besides.
+    /// Healthy, or no open finding: waived findings are listed separately.
     Pass,
-    /// What is open, worst first; a report of somebody else's may name none.
+    /// Open findings, worst first; a foreign report may have none.
     Fail(Vec<&'a Finding>),
-    /// It could not be looked at.
+    /// No result.
     Unknown(&'a str),
-    /// It does not apply.
+    /// Not applicable.
     Skip(&'a str),
 }
 
@@ -194,11 +194,11 @@ mod tests {
     use crate::render::sample;
 
     #[test]
-    fn a_waived_cause_stays_the_cause_of_what_is_open() {
+    fn waived_cause_stays_the_cause_of_open_findings() {
         let mut report = sample::five_red_things();
         report.findings[0].waived = Some("until tomorrow".into());
         assert_eq!((causes(&report).len(), open(&report).count(), waived(&report).len()), (1, 4, 1));
-        // what it explains stands for itself as long as the cause is not shown
+        // its effects are roots while the cause is not shown
         let shown: Vec<&Finding> = open(&report).collect();
         assert_eq!(tree(&shown).iter().map(|(depth, f)| (*depth, f.id.as_str())).next(), Some((0, "f2")));
         for f in &mut report.findings[1..3] {
@@ -208,7 +208,7 @@ mod tests {
     }
 
     #[test]
-    fn a_check_with_nothing_open_passes() {
+    fn check_without_open_findings_passes() {
         let mut report = sample::compared();
         let state = |report: &Report| matches!(outcome(report, &report.checks[3]), (Outcome::Fail(bad), _) if bad.len() == 1);
         assert!(state(&report));

@@ -1,12 +1,12 @@
-//! A report in a few lines, for a chat message or the subject of a mail. What marks bold and code differs between services; the lines
-//! are the same.
+//! A report in a few lines, for a chat message or the subject of a mail. The markup of bold and code differs between services;
+//! the lines are the same.
 
 use opsctl_core::model::{Finding, Report, Severity, Standing, printable, quantity};
 
-/// Lines of one kind at most; the rest is counted.
-const MOST: usize = 8;
+/// Maximum number of lines of one kind; the rest is counted.
+const MAX_LINES: usize = 8;
 
-/// A line and what it is.
+/// A line and its kind.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Line {
     /// The first line.
@@ -15,7 +15,7 @@ pub enum Line {
     Text(String),
     /// A command to paste.
     Command(String),
-    /// The last line. It is kept where a long message is cut.
+    /// The last line. It is kept when a long message is truncated.
     Footer(String),
 }
 
@@ -25,17 +25,17 @@ pub fn footer(report: &Report) -> Option<String> {
     report.journal.as_ref().map(|journal| printable(&format!("journal: {journal}")))
 }
 
-/// What needs attention, worst first.
+/// Open findings, worst first.
 fn open(report: &Report) -> Vec<&Finding> {
     report.findings.iter().filter(|f| f.severity > Severity::Info && f.waived.is_none()).collect()
 }
 
-/// Findings that no other one explains.
+/// Open findings without a cause.
 fn roots(report: &Report) -> Vec<&Finding> {
     open(report).into_iter().filter(|f| f.explained_by.is_none()).collect()
 }
 
-/// One line: the verdict, the root cause, and how much more there is.
+/// One line: the verdict, the root cause, and the number of further ones.
 #[must_use]
 pub fn headline(report: &Report) -> String {
     let alarm = report.journal.as_ref().is_some_and(|journal| journal.problem.is_some());
@@ -63,7 +63,7 @@ pub fn chat(report: &Report) -> Vec<Line> {
     let mut lines = vec![Line::Title(headline(report))];
     let all = open(report);
     let shown = |f: &&&Finding| f.explained_by.is_none();
-    for finding in all.iter().filter(shown).take(MOST) {
+    for finding in all.iter().filter(shown).take(MAX_LINES) {
         lines.push(Line::Text(format!(
             "• {}{} {}: {}",
             standing(report, finding),
@@ -80,19 +80,19 @@ pub fn chat(report: &Report) -> Vec<Line> {
         }
     }
     let roots = all.iter().filter(shown).count();
-    if roots > MOST {
-        lines.push(Line::Text(format!("• and {} more", roots - MOST)));
+    if roots > MAX_LINES {
+        lines.push(Line::Text(format!("• and {} more", roots - MAX_LINES)));
     }
     if let Some(course) = &report.course {
-        for over in course.recovered.iter().take(MOST) {
+        for over in course.recovered.iter().take(MAX_LINES) {
             lines.push(Line::Text(format!("✓ over: {} {}: {}", over.code, printable(&over.subject), printable(&over.message))));
         }
-        for trend in course.trends.iter().filter(|t| !t.says.is_empty()).take(MOST) {
+        for trend in course.trends.iter().filter(|t| !t.says.is_empty()).take(MAX_LINES) {
             lines.push(Line::Text(format!("↗ {} {}: {}", printable(&trend.subject), trend.name, printable(&trend.says))));
         }
     }
     let fixes = report.fixes.iter().filter(|f| f.refused.is_none() && all.iter().any(|o| o.fixes.contains(&f.id)));
-    lines.extend(fixes.take(MOST).map(|f| Line::Command(printable(&f.command))));
+    lines.extend(fixes.take(MAX_LINES).map(|f| Line::Command(printable(&f.command))));
     lines.extend(footer(report).map(Line::Footer));
     lines
 }
@@ -101,8 +101,8 @@ fn standing(report: &Report, finding: &Finding) -> String {
     let Some(known) = report.course.as_ref().and_then(|c| c.of(&finding.id)) else { return String::new() };
     match known.standing {
         Standing::New => "new: ".to_owned(),
-        Standing::Still => format!("still, for {}: ", quantity::duration(report.started_at.duration_since(known.first_seen))),
-        Standing::Flapping => format!("comes and goes, {} times a day: ", known.times),
+        Standing::Still => format!("still open, for {}: ", quantity::duration(report.started_at.duration_since(known.first_seen))),
+        Standing::Flapping => format!("flapping, {} times a day: ", known.times),
     }
 }
 
@@ -114,7 +114,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_first_line_tells_the_cause() {
+    fn headline_names_the_cause() {
         assert_eq!(
             headline(&report(&[("web", Severity::Crit), ("db", Severity::Crit)])),
             "web-1: crit: web is down (and 1 more)"
@@ -138,7 +138,7 @@ mod tests {
     }
 
     #[test]
-    fn a_long_report_stays_a_short_message() {
+    fn long_report_is_a_short_message() {
         let names: Vec<String> = (0..200).map(|i| format!("c{i}")).collect();
         let many: Vec<(&str, Severity)> = names.iter().map(|n| (n.as_str(), Severity::Crit)).collect();
         let lines = chat(&report(&many));

@@ -1,4 +1,4 @@
-//! How a run compares with what was reported before.
+//! Comparison of a run with earlier reports.
 
 use jiff::{SignedDuration, Timestamp};
 use opsctl_core::model::{Course, Finding, Known, Recovered, Report, Severity, Standing};
@@ -8,10 +8,10 @@ use crate::state::{Episode, Store};
 
 const DAY: SignedDuration = SignedDuration::from_hours(24);
 
-/// How far back numbers are drawn.
+/// Period of the plotted numbers.
 const TREND: SignedDuration = SignedDuration::from_hours(7 * 24);
 
-/// What a digest sums up.
+/// Period summarised by a digest.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
 pub enum Period {
     /// The last 24 hours
@@ -23,7 +23,7 @@ pub enum Period {
 }
 
 impl Period {
-    /// Its name in reports and in the history.
+    /// Name in reports and in the history.
     #[must_use]
     pub fn word(self) -> &'static str {
         match self {
@@ -42,19 +42,19 @@ impl Period {
     }
 }
 
-/// A course, and whether there is news in it.
+/// The comparison of a report with earlier ones.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Compared {
-    /// How the findings stand.
+    /// History of the findings.
     pub course: Course,
-    /// Something is new, worse or over.
+    /// A finding is new, worse or recovered.
     pub changed: bool,
-    /// Nothing is, but something is open, and the last report is long ago.
+    /// Nothing changed, but a finding is open and the last report was long ago.
     pub reminds: bool,
 }
 
 impl Compared {
-    /// What this report tells: open findings that count, by code and subject, and whether each comes and goes.
+    /// The open findings of this report that count, by code and subject, and whether each is flapping.
     #[must_use]
     pub fn open(&self, report: &Report) -> Vec<(String, String, bool)> {
         let flapping = |f: &Finding| self.course.of(&f.id).is_some_and(|k| k.standing == Standing::Flapping);
@@ -66,7 +66,7 @@ fn counting(report: &Report) -> impl Iterator<Item = &Finding> {
     report.findings.iter().filter(|f| f.severity > Severity::Info && f.waived.is_none())
 }
 
-/// Compares a report, whose findings the store has seen, with the past.
+/// Compares a report with earlier runs; the store has already observed its findings.
 #[must_use]
 pub fn compare(store: &Store, report: &Report, period: Option<Period>, remind_after: SignedDuration, now: Timestamp) -> Compared {
     let compared_with = store.last_told(period.map_or("change", Period::word));
@@ -91,7 +91,7 @@ fn is_of(episode: &Episode, finding: &Finding) -> bool {
     episode.code == finding.code && episode.subject == finding.subject.to_string()
 }
 
-/// How often it began since then.
+/// Number of episodes that began since then.
 fn times(episodes: &[Episode], like: &Episode, since: Timestamp) -> u32 {
     let began = episodes.iter().filter(|e| e.code == like.code && e.subject == like.subject && e.first >= since).count();
     u32::try_from(began).unwrap_or(u32::MAX).max(1)
@@ -113,17 +113,17 @@ fn course(report: &Report, episodes: &[Episode], summed_since: Option<Timestamp>
     }
     let over = |e: &&Episode| match (e.closed, summed_since) {
         (None, _) => false,
-        // a digest names everything that ended in its period
+        // a digest lists every finding that recovered in its period
         (Some(closed), Some(since)) => closed >= since,
-        // otherwise what a report told of, and did not yet call over
+        // otherwise: reported by an earlier report, and not yet reported as recovered
         (Some(_), None) => e.told && !e.told_end,
     };
     let still_open = |e: &Episode| counting(report).any(|f| is_of(e, f));
-    let told_flapping = |e: &Episode| {
+    let reported_flapping = |e: &Episode| {
         episodes.iter().any(|o| o.code == e.code && o.subject == e.subject && o.told_flapping && o.last >= yesterday)
     };
     for episode in episodes.iter().filter(over) {
-        let comes_and_goes = summed_since.is_none() && told_flapping(episode);
+        let comes_and_goes = summed_since.is_none() && reported_flapping(episode);
         let twice = course.recovered.iter().any(|r| r.code == episode.code && r.subject == episode.subject);
         if !still_open(episode) && !comes_and_goes && !twice {
             course.recovered.push(Recovered {
@@ -140,13 +140,13 @@ fn course(report: &Report, episodes: &[Episode], summed_since: Option<Timestamp>
     course
 }
 
-/// Whether somebody who read the last report learns something from this one.
+/// Whether the report contains news compared with the last one.
 fn changed(report: &Report, course: &Course, episodes: &[Episode], yesterday: Timestamp) -> bool {
     let news = |finding: &Finding| {
         let known = course.of(&finding.id);
         let mut same = episodes.iter().filter(|e| is_of(e, finding));
         if known.is_some_and(|k| k.standing == Standing::Flapping) {
-            // that it comes and goes is said once, not every time it comes
+            // flapping is reported once, not on every recurrence
             return !same.any(|e| e.told_flapping && e.last >= yesterday);
         }
         let open = same.find(|e| e.closed.is_none());
@@ -220,7 +220,7 @@ pub(crate) mod tests {
             Self { _dir: dir, store, runtime }
         }
 
-        /// One report: whether it had news, and how the findings stand.
+        /// Simulates one report: whether it had news, and the history of its findings.
         fn told(&self, report: &Report) -> (bool, Vec<Standing>, usize) {
             let compared = self.seen(report);
             self.runtime.block_on(self.store.told(compared.open(report), "change"));
@@ -235,7 +235,7 @@ pub(crate) mod tests {
     }
 
     #[test]
-    fn news_is_told_once() {
+    fn news_is_reported_once() {
         let past = Past::new();
         let (healthy, bad, worse) =
             (report(&[]), report(&[("web", Severity::Warn)]), report(&[("web", Severity::Crit), ("db", Severity::Crit)]));
@@ -244,7 +244,7 @@ pub(crate) mod tests {
         assert_eq!(past.told(&bad), (false, vec![Standing::Still], 0));
         assert_eq!(past.told(&worse), (true, vec![Standing::Still, Standing::New], 0));
         assert_eq!(past.told(&worse), (false, vec![Standing::Still, Standing::Still], 0));
-        // worse and then mild again is no news
+        // worse and then milder again is no news
         assert!(!past.told(&report(&[("web", Severity::Warn), ("db", Severity::Crit)])).0);
         assert_eq!(past.told(&report(&[("db", Severity::Crit)])), (true, vec![Standing::Still], 1));
         assert_eq!(past.told(&healthy), (true, vec![], 1));
@@ -252,17 +252,17 @@ pub(crate) mod tests {
     }
 
     #[test]
-    fn a_look_between_two_reports_takes_no_news_away() {
+    fn unreported_run_keeps_the_news() {
         let past = Past::new();
         let bad = report(&[("web", Severity::Crit)]);
         past.told(&report(&[]));
-        // somebody ran `opsctl diagnose`
+        // a run of opsctl diagnose
         past.seen(&bad);
         assert_eq!(past.told(&bad), (true, vec![Standing::New], 0));
     }
 
     #[test]
-    fn what_comes_and_goes_is_said_once() {
+    fn flapping_finding_is_reported_once() {
         let past = Past::new();
         let (healthy, bad) = (report(&[]), report(&[("web", Severity::Crit)]));
         assert!(past.told(&bad).0);
@@ -277,7 +277,7 @@ pub(crate) mod tests {
     }
 
     #[test]
-    fn what_could_not_be_looked_at_is_not_over() {
+    fn unknown_check_does_not_close_a_finding() {
         let past = Past::new();
         let bad = report(&[("web", Severity::Crit)]);
         past.told(&bad);
@@ -288,12 +288,12 @@ pub(crate) mod tests {
         elsewhere.checks.remove(0);
         past.runtime.block_on(past.store.observe(&elsewhere, Scope::Targets));
         assert_eq!(past.told(&bad), (false, vec![Standing::Still], 0));
-        // its target is gone
+        // its target no longer exists
         assert_eq!(past.told(&elsewhere), (true, vec![], 1));
     }
 
     #[test]
-    fn a_digest_names_everything_that_ended_in_its_period() {
+    fn digest_lists_every_recovery_of_its_period() {
         let past = Past::new();
         past.told(&report(&[("web", Severity::Crit)]));
         past.told(&report(&[]));
@@ -304,7 +304,7 @@ pub(crate) mod tests {
     }
 
     #[test]
-    fn what_is_open_is_not_forgotten() {
+    fn open_findings_are_reminded_of() {
         let past = Past::new();
         let bad = report(&[("web", Severity::Crit)]);
         past.told(&bad);
@@ -319,7 +319,7 @@ pub(crate) mod tests {
     }
 
     #[test]
-    fn where_a_number_goes_is_told_from_earlier_runs() {
+    fn trend_is_computed_from_earlier_runs() {
         use opsctl_core::model::{Measure, Target, Unit};
         let past = Past::new();
         let now = opsctl_core::probe::clock::now();
@@ -338,7 +338,7 @@ pub(crate) mod tests {
     }
 
     #[test]
-    fn the_past_is_searched_for_what_is_alike() {
+    fn similar_episodes_are_found() {
         let past = Past::new();
         past.told(&report(&[("web", Severity::Crit), ("db", Severity::Crit)]));
         past.told(&report(&[]));

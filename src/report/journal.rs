@@ -1,4 +1,4 @@
-//! The head of the journal in a report: every report that leaves the host takes a copy of it along.
+//! The head of the journal in a report: every report that leaves the host has a copy of it.
 
 use std::path::Path;
 use std::time::Duration;
@@ -8,11 +8,11 @@ use opsctl_core::probe::{blocking, host};
 
 use crate::audit::Journal;
 
-/// How long reading the journal may take before the report is made without its head. A healthy disk needs a few milliseconds.
+/// Time limit of reading the journal; the report is then made without its head. A healthy disk needs a few milliseconds.
 const JOURNAL_TIMEOUT: Duration = Duration::from_secs(1);
 
-/// Adds the head of the journal in this state directory, and a note when the journal is not as opsctl wrote it. A journal that this user may
-/// not read is left out.
+/// Adds the head of the journal in this state directory, and a note if the journal was modified. A journal that this user may not
+/// read is omitted.
 pub async fn add_journal(report: &mut Report, state_dir: &Path, signing_key: Option<&Path>) {
     let journal = Journal::at(state_dir).signed_with(signing_key);
     let path = journal.path().display().to_string();

@@ -1,4 +1,4 @@
-//! What a report says beyond one run: what is new, what is still so, what is over, and where the numbers go.
+//! Comparison of a report with earlier runs: new, persisting and recovered findings, and trends.
 
 mod chat;
 mod course;

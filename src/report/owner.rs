@@ -1,8 +1,9 @@
-//! What of a report concerns one owner.
+//! The part of a report that concerns one owner.
 
 use opsctl_core::model::{Report, Severity};
 
-/// Only what belongs to this owner: findings, their checks, causes and fixes, and what is over. The verdict is that of what is left.
+/// Reduces a report to this owner: findings, their checks, causes and fixes, and recovered findings. The verdict is that of the
+/// remaining findings.
 #[must_use]
 pub fn of_owner(report: &Report, owner: &str) -> Report {
     let is_theirs = |o: &Option<String>| o.as_deref() == Some(owner);
@@ -10,7 +11,7 @@ pub fn of_owner(report: &Report, owner: &str) -> Report {
     mine.findings.retain(|f| is_theirs(&f.owner));
     let kept = |id: &String| mine.findings.iter().any(|f| f.id == *id);
     mine.checks.retain(|row| row.findings.iter().any(kept));
-    // a cause that is somebody else's is still the cause
+    // a cause with another owner is still the cause
     mine.causes.retain(|c| kept(&c.root) || c.explains.iter().any(kept));
     let about: Vec<String> = mine.findings.iter().map(|f| f.subject.to_string()).collect();
     mine.fixes.retain(|fix| about.contains(&fix.subject));
@@ -39,13 +40,13 @@ mod tests {
     use super::*;
 
     #[test]
-    fn an_owner_sees_what_is_theirs_and_its_cause() {
+    fn owner_gets_own_findings_and_their_cause() {
         let mut all = report(&[("web", Severity::Warn), ("db", Severity::Crit)]);
         all.findings[0].owner = Some("shop".into());
         let mine = of_owner(&all, "shop");
         assert_eq!((mine.findings.len(), mine.verdict.as_str(), mine.exit_code, mine.checks.len()), (1, "warn", 1, 1));
         assert_eq!(of_owner(&all, "nobody").verdict, "ok");
-        // the database is somebody else's, and the cause
+        // the database has another owner, and is the cause
         all.causes = vec![opsctl_core::model::Cause {
             root: "f1".into(),
             explains: vec!["f0".into()],

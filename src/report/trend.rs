@@ -1,22 +1,22 @@
-//! Where a number goes.
+//! Trends of numbers.
 
 use jiff::{SignedDuration, Timestamp};
 use opsctl_core::model::{Measure, Trend, quantity};
 
-/// Points of a plot at most.
-const POINTS: usize = 48;
+/// Maximum number of points of a plot.
+const MAX_POINTS: usize = 48;
 
-/// What a forecast needs: so many points over so long (judgement: three hours tell a leak from a job).
-const FEWEST: usize = 6;
-const SHORTEST: SignedDuration = SignedDuration::from_hours(3);
+/// Minimum data of a forecast: number of points and period (judgement: three hours distinguish a leak from a job).
+const MIN_POINTS: usize = 6;
+const MIN_PERIOD: SignedDuration = SignedDuration::from_hours(3);
 
-/// Farther away is not worth a word (judgement).
-const FARTHEST_S: f64 = 30.0 * 86400.0;
+/// Forecasts beyond this are omitted (judgement).
+const MAX_FORECAST_S: f64 = 30.0 * 86400.0;
 
-/// Share of pairs of points that must rise for a number to be called growing: a sawtooth rises in half of them.
-const STEADY: f64 = 0.7;
+/// Share of pairs of points that must rise for steady growth: a sawtooth rises in half of them.
+const MIN_RISING_SHARE: f64 = 0.7;
 
-/// What became of a measure; none without a past.
+/// The trend of a measure; `None` without earlier values.
 pub(super) fn trend(measure: &Measure, past: Vec<(Timestamp, f64)>, now: Timestamp) -> Option<Trend> {
     let mut points = past;
     points.retain(|(at, _)| *at < now);
@@ -30,9 +30,9 @@ pub(super) fn trend(measure: &Measure, past: Vec<(Timestamp, f64)>, now: Timesta
         (false, Some(max)) => Some(max),
         (false, None) => measure.crit,
     };
-    // what falls by itself (the time a certificate has left) needs no forecast
-    let reaches = limit.and_then(|limit| reaches(&points, limit)).filter(|s| *s <= FARTHEST_S);
-    let says = match (reaches, limit) {
+    // a number that falls by itself (the remaining validity of a certificate) needs no forecast
+    let seconds_to_limit = limit.and_then(|limit| seconds_to_limit(&points, limit)).filter(|s| *s <= MAX_FORECAST_S);
+    let says = match (seconds_to_limit, limit) {
         (Some(seconds), Some(limit)) => {
             let span = quantity::duration(SignedDuration::try_from_secs_f64(seconds).unwrap_or_default());
             let full = measure.max == Some(limit);
@@ -41,22 +41,23 @@ pub(super) fn trend(measure: &Measure, past: Vec<(Timestamp, f64)>, now: Timesta
         _ => String::new(),
     };
     #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "between 0 and 30 days")]
-    let reaches_limit_in_s = reaches.map(|s| s as u64);
+    let reaches_limit_in_s = seconds_to_limit.map(|s| s as u64);
     let (subject, name) = (measure.subject.clone(), measure.name.clone());
     Some(Trend { subject, name, unit: measure.unit, points, limit: limit.or(measure.crit), reaches_limit_in_s, says })
 }
 
-/// Every n-th point; the last one stays.
+/// Every n-th point; the last one is kept.
 fn thinned(points: Vec<(Timestamp, f64)>) -> Vec<(Timestamp, f64)> {
-    let step = points.len().div_ceil(POINTS).max(1);
+    let step = points.len().div_ceil(MAX_POINTS).max(1);
     let last = points.len().saturating_sub(1);
     points.into_iter().enumerate().filter(|(i, _)| (last - i).is_multiple_of(step)).map(|(_, p)| p).collect()
 }
 
-/// Seconds until a steadily growing number reaches its limit: the median of all slopes (Theil and Sen), which one jump does not move.
-fn reaches(points: &[(Timestamp, f64)], limit: f64) -> Option<f64> {
+/// Seconds until a steadily growing number is at its limit: the median of all slopes (Theil and Sen), which is robust against one
+/// jump.
+fn seconds_to_limit(points: &[(Timestamp, f64)], limit: f64) -> Option<f64> {
     let (first, last) = (points.first()?, points.last()?);
-    if points.len() < FEWEST || last.0.duration_since(first.0) < SHORTEST || last.1 >= limit {
+    if points.len() < MIN_POINTS || last.0.duration_since(first.0) < MIN_PERIOD || last.1 >= limit {
         return None;
     }
     let mut slopes: Vec<f64> = Vec::new();
@@ -71,7 +72,7 @@ fn reaches(points: &[(Timestamp, f64)], limit: f64) -> Option<f64> {
     slopes.sort_by(f64::total_cmp);
     let rising = slopes.iter().filter(|s| **s > 0.0).count() as f64 / slopes.len().max(1) as f64;
     let median = *slopes.get(slopes.len() / 2)?;
-    (rising >= STEADY && median > 0.0).then(|| (limit - last.1) / median)
+    (rising >= MIN_RISING_SHARE && median > 0.0).then(|| (limit - last.1) / median)
 }
 
 #[cfg(test)]
@@ -81,7 +82,7 @@ mod tests {
 
     use super::*;
 
-    fn says(values: &[f64], step_minutes: i64) -> String {
+    fn forecast(values: &[f64], step_minutes: i64) -> String {
         let now = Timestamp::from_second(1_800_000_000).unwrap();
         let n = i64::try_from(values.len()).unwrap();
         let at = |i: usize| now - SignedDuration::from_mins((n - 1 - i64::try_from(i).unwrap()) * step_minutes);
@@ -92,37 +93,37 @@ mod tests {
     }
 
     #[test]
-    fn steady_growth_is_told_and_a_sawtooth_is_not() {
+    fn steady_growth_has_a_forecast_and_a_sawtooth_has_none() {
         let growing: Vec<f64> = (0..24).map(|i| 60.0 + f64::from(i)).collect();
         // 17 % left, 1 % an hour
-        assert_eq!(says(&growing, 60), "full in 17 h");
+        assert_eq!(forecast(&growing, 60), "full in 17 h");
         let sawtooth: Vec<f64> = (0..24).map(|i| 60.0 + f64::from(i % 4)).collect();
-        assert_eq!(says(&sawtooth, 60), "");
-        assert_eq!(says(&[60.0; 24], 60), "");
-        // falling, too short, too few
-        assert_eq!(says(&growing.iter().rev().copied().collect::<Vec<_>>(), 60), "");
-        assert_eq!(says(&growing, 2), "");
-        assert_eq!(says(&[60.0, 70.0, 80.0], 600), "");
-        assert_eq!(says(&[60.0], 600), "nothing");
-        // one jump is no growth
+        assert_eq!(forecast(&sawtooth, 60), "");
+        assert_eq!(forecast(&[60.0; 24], 60), "");
+        // decreasing, too short, too few
+        assert_eq!(forecast(&growing.iter().rev().copied().collect::<Vec<_>>(), 60), "");
+        assert_eq!(forecast(&growing, 2), "");
+        assert_eq!(forecast(&[60.0, 70.0, 80.0], 600), "");
+        assert_eq!(forecast(&[60.0], 600), "nothing");
+        // one jump is no steady growth
         let jump: Vec<f64> = (0..24).map(|i| if i < 12 { 40.0 } else { 80.0 }).collect();
-        assert_eq!(says(&jump, 60), "");
-        // slower than a month is not worth a word
+        assert_eq!(forecast(&jump, 60), "");
+        // growth slower than a month has no forecast
         let slow: Vec<f64> = (0..24).map(|i| 10.0 + f64::from(i) / 100.0).collect();
-        assert_eq!(says(&slow, 60), "");
+        assert_eq!(forecast(&slow, 60), "");
     }
 
     #[test]
-    fn a_plot_has_no_more_points_than_can_be_seen() {
+    fn number_of_points_is_bounded() {
         let now = Timestamp::from_second(1_800_000_000).unwrap();
         let many = (0..5000).map(|i| (now - SignedDuration::from_mins(5000 - i), 1.0)).collect();
         let thin = thinned(many);
-        assert!(thin.len() <= POINTS && thin.last().unwrap().0 == now - SignedDuration::from_mins(1));
+        assert!(thin.len() <= MAX_POINTS && thin.last().unwrap().0 == now - SignedDuration::from_mins(1));
     }
 
     proptest::proptest! {
         #[test]
-        fn any_numbers_are_survived(values in proptest::collection::vec(proptest::num::f64::ANY, 0..60)) {
+        fn any_numbers_are_accepted(values in proptest::collection::vec(proptest::num::f64::ANY, 0..60)) {
             let now = Timestamp::from_second(1_800_000_000).unwrap();
             let past = values.iter().enumerate().map(|(i, v)| (now - SignedDuration::from_mins(600 - i64::try_from(i).unwrap() * 10), *v)).collect();
             let m = Measure::new(&Target::host(), "x", Unit::Percent, values.last().copied().unwrap_or(0.0)).limits(1.0, 2.0);

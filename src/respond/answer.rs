@@ -1,4 +1,4 @@
-//! What is said to an alert: of everything found on the host, what concerns it, and why.
+//! The answer to an alert: the findings that concern it, and their causes.
 
 use jiff::Timestamp;
 use opsctl_core::model::{Finding, Report, Severity};
@@ -11,31 +11,31 @@ use crate::catalog::Catalog;
 use crate::config::Config;
 use crate::state::Store;
 
-/// Findings of the past that are shown at most.
-const SIMILAR: u32 = 3;
+/// Maximum number of earlier findings shown.
+const MAX_SIMILAR: u32 = 3;
 
-/// Version of the shape of [`Response`].
+/// Version of the schema of [`Response`].
 const SCHEMA_VERSION: u32 = 1;
 
 /// The answer to a payload.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, JsonSchema)]
 pub struct Response {
-    /// Version of this shape.
+    /// Version of this schema.
     pub schema_version: u32,
     /// Name of this host.
     pub host: String,
-    /// When it was looked at.
+    /// Time of the run.
     pub at: Timestamp,
     /// One answer for each alert, in the order of the payload.
     pub answers: Vec<Answer>,
-    /// Why no fix is applied at all: the kill switch is set.
+    /// The reason why no fix is applied: the kill switch is set.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub fixes_switched_off: Option<String>,
-    /// Everything that was found on this host.
+    /// All findings of this host.
     pub report: Report,
 }
 
-/// An alert, as it came.
+/// An alert as received.
 pub type Alerted = Alert;
 
 /// The answer to one alert.
@@ -43,64 +43,64 @@ pub type Alerted = Alert;
 pub struct Answer {
     /// The alert.
     pub alert: Alerted,
-    /// Its name is known to a runbook or to the configuration.
+    /// Whether a runbook or the configuration handles this alert name.
     pub known: bool,
-    /// The runbooks that answer it; none is all of them.
+    /// The runbooks for the alert; empty for all.
     pub runbooks: Vec<String>,
-    /// What of this host it is about, as `kind:name`.
+    /// The objects of this host that the alert names, as `kind:name`.
     pub subjects: Vec<String>,
-    /// `crit`, `warn`, `unknown` or `ok`: what those runbooks say.
+    /// `crit`, `warn`, `unknown` or `ok`: the verdict of those runbooks.
     pub verdict: String,
-    /// Ids (in `report`) of the findings that concern it, root causes first.
+    /// Ids (in `report`) of the findings that concern the alert, root causes first.
     pub findings: Vec<String>,
-    /// Ids of root causes that are open beside them.
+    /// Ids of other open root causes.
     pub also_open: Vec<String>,
-    /// What could not be looked at.
+    /// Checks without a result.
     pub unknown: Vec<String>,
-    /// What was like it in the past.
+    /// Similar findings of the past.
     pub similar: Vec<Likeness>,
-    /// What the first of the runbooks says to do by hand.
+    /// The manual steps of the first of the runbooks.
     pub by_hand: String,
-    /// Who owns what it is about.
+    /// Owner of the findings or of the named object.
     pub owner: Option<String>,
-    /// What was done without a person.
+    /// Fixes applied without confirmation.
     pub applied: Vec<Applied>,
 }
 
-/// Something of the past.
+/// An earlier finding.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, JsonSchema)]
 pub struct Likeness {
     /// Its code.
     pub code: String,
     /// Its subject.
     pub subject: String,
-    /// What was said of it.
+    /// Last message of the finding.
     pub message: String,
-    /// When it was seen first.
+    /// First observation.
     pub first_seen: Timestamp,
-    /// When it was seen last.
+    /// Last observation.
     pub last_seen: Timestamp,
 }
 
-/// A fix that was tried without a person.
+/// A fix attempted without confirmation.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, JsonSchema)]
 pub struct Applied {
-    /// Fix.
+    /// Id of the fix.
     pub fix: String,
-    /// What it was applied to.
+    /// Subject of the fix.
     pub subject: String,
-    /// The exit code that `opsctl fix` has for how it ended; 0 is well.
+    /// Exit code of `opsctl fix`; 0 is success.
     pub exit: u8,
-    /// What the guard said.
+    /// Output of the guard.
     pub said: Vec<String>,
 }
 
-/// Answers alerts from one look at the host.
+/// Answers alerts from one run.
 #[must_use]
 pub fn respond(alerts: Vec<Alert>, report: &Report, catalog: &Catalog, config: &Config, store: Option<&Store>) -> Response {
     let answers = alerts.into_iter().map(|alert| {
-        let way = route(&alert, catalog, &config.alerts);
-        answer(alert, way, report, catalog, config, store)
+        let matched = route(&alert, catalog, &config.alerts);
+        answer(alert, matched, report, catalog, config, store)
     });
     Response {
         schema_version: SCHEMA_VERSION,
@@ -116,11 +116,11 @@ fn counts(finding: &Finding) -> bool {
     finding.severity > Severity::Info && finding.waived.is_none()
 }
 
-fn answer(alert: Alert, way: Route, report: &Report, catalog: &Catalog, config: &Config, store: Option<&Store>) -> Answer {
-    let in_runbook = |runbook: &str| way.runbooks.is_empty() || way.runbooks.iter().any(|r| r == runbook);
+fn answer(alert: Alert, matched: Route, report: &Report, catalog: &Catalog, config: &Config, store: Option<&Store>) -> Answer {
+    let in_runbook = |runbook: &str| matched.runbooks.is_empty() || matched.runbooks.iter().any(|r| r == runbook);
     let named = |name: &str| {
         let bare = name.split_once(':').map_or(name, |(_, bare)| bare);
-        way.words.iter().any(|w| w == bare || w == name || bare.strip_suffix(".service") == Some(w.as_str()))
+        matched.words.iter().any(|w| w == bare || w == name || bare.strip_suffix(".service") == Some(w.as_str()))
     };
     let mut subjects: Vec<String> =
         report.checks.iter().filter(|c| in_runbook(&c.runbook) && named(&c.target)).map(|c| c.target.clone()).collect();
@@ -130,10 +130,10 @@ fn answer(alert: Alert, way: Route, report: &Report, catalog: &Catalog, config: 
     let of_runbooks: Vec<&Finding> = report.findings.iter().filter(|f| counts(f) && in_runbook(&f.runbook)).collect();
     let mut concerned: Vec<&Finding> = of_runbooks.iter().copied().filter(|f| about(f)).collect();
     if concerned.is_empty() {
-        // nothing is wrong with what it names: what else those runbooks found may be why it fired
+        // no finding about the named objects: other findings of those runbooks may be the cause of the alert
         concerned = of_runbooks;
     }
-    // what stands behind them, whichever runbook found it
+    // their causes, from any runbook
     let mut findings: Vec<&Finding> = Vec::new();
     for finding in &concerned {
         let mut chain = vec![*finding];
@@ -162,16 +162,16 @@ fn answer(alert: Alert, way: Route, report: &Report, catalog: &Catalog, config: 
     };
     let similar = findings.first().zip(store).map(|(f, store)| likeness(store, f)).unwrap_or_default();
     let owner = findings.iter().find_map(|f| f.owner.clone()).or_else(|| {
-        let configured = way.words.iter().find_map(|w| config.owner_of(w).map(str::to_owned));
+        let configured = matched.words.iter().find_map(|w| config.owner_of(w).map(str::to_owned));
         configured.or_else(|| ["owner", "team", "maintainers"].iter().find_map(|label| alert.labels.get(*label).cloned()))
     });
-    let first = way.runbooks.first().cloned().or_else(|| findings.first().map(|f| f.runbook.clone()));
+    let first = matched.runbooks.first().cloned().or_else(|| findings.first().map(|f| f.runbook.clone()));
     let by_hand =
         first.and_then(|id| catalog.runbooks().find(|(r, _)| r.id == id).map(|(_, page)| page.section("By hand").to_owned()));
     let ids = |list: &[&Finding]| list.iter().map(|f| f.id.clone()).collect();
     Answer {
-        known: way.known,
-        runbooks: way.runbooks,
+        known: matched.known,
+        runbooks: matched.runbooks,
         subjects,
         verdict,
         findings: ids(&findings),
@@ -191,7 +191,7 @@ fn cause_of<'a>(report: &'a Report, finding: &Finding) -> Option<&'a Finding> {
 }
 
 fn likeness(store: &Store, finding: &Finding) -> Vec<Likeness> {
-    let past = store.like(&finding.code, &finding.subject.to_string(), SIMILAR).into_iter();
+    let past = store.like(&finding.code, &finding.subject.to_string(), MAX_SIMILAR).into_iter();
     past.map(|e| Likeness { code: e.code, subject: e.subject, message: e.message, first_seen: e.first, last_seen: e.last })
         .collect()
 }
@@ -211,7 +211,7 @@ mod tests {
     }
 
     #[test]
-    fn the_answer_is_about_what_the_alert_names_and_what_causes_it() {
+    fn answer_contains_findings_of_named_objects_and_their_causes() {
         let mut both = report(&[("web", Severity::Crit), ("db", Severity::Crit)]);
         let answer = of(&[("alertname", "ContainerDown"), ("name", "web")], &both);
         assert_eq!(
@@ -220,20 +220,20 @@ mod tests {
         );
         assert_eq!(answer.subjects, ["container:web"]);
         assert!(answer.by_hand.contains("docker"), "{}", answer.by_hand);
-        // the database is why
+        // the database is the cause
         both.findings[0].explained_by = Some("f1".into());
         let answer = of(&[("alertname", "ContainerDown"), ("name", "web")], &both);
         assert_eq!((answer.findings.join(" "), answer.also_open.len()), ("f1 f0".into(), 0));
     }
 
     #[test]
-    fn an_unknown_alert_says_so_and_gets_everything() {
+    fn unknown_alert_is_answered_with_all_findings() {
         let answer = of(&[("alertname", "Strange")], &report(&[("web", Severity::Warn)]));
         assert_eq!((answer.known, answer.findings.len(), answer.verdict.as_str()), (false, 1, "warn"));
     }
 
     #[test]
-    fn another_runbooks_trouble_is_only_mentioned() {
+    fn finding_of_another_runbook_is_only_mentioned() {
         let answer = of(&[("alertname", "DiskSpaceLow")], &report(&[("web", Severity::Crit)]));
         assert_eq!((answer.findings.len(), answer.also_open.len(), answer.verdict.as_str()), (0, 1, "ok"));
     }

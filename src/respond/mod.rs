@@ -1,4 +1,4 @@
-//! An alert came in: which runbooks answer it, what they find, and what to tell whoever is awake.
+//! Answers to alerts: matching runbooks, their findings, and the message for the operator.
 
 mod answer;
 mod payload;

@@ -1,5 +1,5 @@
-//! What monitoring systems send: Alertmanager's webhook (version 4), Grafana's (unified and legacy), and lists of alerts as Prometheus
-//! and Alertmanager have them in their APIs.
+//! Parsing of alert payloads: Alertmanager webhook (version 4), Grafana (unified and legacy), and lists of alerts as in the APIs
+//! of Prometheus and Alertmanager.
 
 use std::collections::BTreeMap;
 
@@ -11,50 +11,50 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use sha2::{Digest, Sha256};
 
-/// Alerts in one payload at most; Alertmanager's groups are far smaller.
-const MOST: usize = 500;
+/// Maximum number of alerts in a payload; groups of Alertmanager are far smaller.
+const MAX_ALERTS: usize = 500;
 
-/// Labels and annotations of one alert at most, and their length in characters.
-const MOST_LABELS: usize = 64;
-const LONGEST: usize = 1000;
+/// Maximum number of labels and annotations of one alert, and of their characters.
+const MAX_LABELS: usize = 64;
+const MAX_CHARS: usize = 1000;
 
-/// An alert, whoever sent it.
+/// An alert from any sender.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Alert {
     /// The label `alertname`, or the name of the rule.
     pub name: String,
-    /// It is over.
+    /// Whether the alert is resolved.
     pub resolved: bool,
-    /// What it is about.
+    /// The labels.
     pub labels: BTreeMap<String, String>,
-    /// What its rule says about it.
+    /// The annotations of its rule.
     pub annotations: BTreeMap<String, String>,
-    /// Since when.
+    /// Start of the alert.
     pub starts_at: Option<Timestamp>,
 }
 
-/// Why a payload is none.
+/// Reason why a payload is invalid.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum PayloadError {
     /// Not JSON.
     #[error("the payload is not JSON: {0}")]
     NotJson(String),
-    /// JSON of something else.
+    /// Unknown JSON document.
     #[error(
         "the payload is not one of Alertmanager (version 4), Grafana or a list of alerts: it has neither `alerts` nor `ruleName`, and is no list"
     )]
     Unknown,
-    /// Alerts without names.
+    /// An alert without a name.
     #[error("alert {0} of the payload has no name: neither the label `alertname` nor `ruleName`")]
     Nameless(usize),
-    /// Too much.
+    /// Too many alerts.
     #[error("the payload holds {0} alerts, more than 500")]
     TooMany(usize),
 }
 
 impl Alert {
-    /// What makes it this alert and no other: its labels and since when. The same alert sent again has the same key; one that came
-    /// back has another.
+    /// Identity of an alert: its labels and start time. The same alert sent again has the same key; an alert that fires again has
+    /// another.
     #[must_use]
     pub fn key(&self) -> String {
         let mut hash = Sha256::new();
@@ -78,7 +78,7 @@ pub fn parse(text: &[u8]) -> Result<Vec<Alert>, PayloadError> {
         .or_else(|| value.get("alerts").and_then(Value::as_array))
         .or_else(|| value.pointer("/data/alerts").and_then(Value::as_array));
     if let Some(list) = list {
-        if list.len() > MOST {
+        if list.len() > MAX_ALERTS {
             return Err(PayloadError::TooMany(list.len()));
         }
         return list.iter().enumerate().map(|(i, v)| one(v, &value).ok_or(PayloadError::Nameless(i + 1))).collect();
@@ -89,14 +89,14 @@ pub fn parse(text: &[u8]) -> Result<Vec<Alert>, PayloadError> {
     Err(PayloadError::Unknown)
 }
 
-/// An alert of a list; what all of a group share may stand outside.
+/// An alert of a list; values shared by the group may be in the group.
 fn one(value: &Value, group: &Value) -> Option<Alert> {
     let mut labels = texts(group.get("commonLabels"));
     labels.extend(texts(value.get("labels")));
     let mut annotations = texts(group.get("commonAnnotations"));
     annotations.extend(texts(value.get("annotations")));
     let name = labels.get("alertname").filter(|n| !n.is_empty())?.clone();
-    // a word in webhooks, `{"state": …}` in Alertmanager's API, `state` in that of Prometheus
+    // a string in webhooks, `{"state": …}` in the API of Alertmanager, `state` in that of Prometheus
     let status = value.get("status");
     let status =
         status.and_then(Value::as_str).or_else(|| status?.get("state")?.as_str()).or_else(|| value.get("state")?.as_str());
@@ -109,11 +109,11 @@ fn one(value: &Value, group: &Value) -> Option<Alert> {
     Some(Alert { name, resolved, labels, annotations, starts_at })
 }
 
-/// What Grafana sent before version 9.
+/// Payload of Grafana before version 9.
 fn legacy(value: &Value) -> Option<Alert> {
     let name = value.get("ruleName")?.as_str().filter(|n| !n.is_empty())?;
     let mut labels = texts(value.get("tags"));
-    // of several matches each has tags of its own; the first names what it is about
+    // each of several matches has its own tags; the first names the object
     for found in value.get("evalMatches").and_then(Value::as_array).into_iter().flatten().take(1) {
         labels.extend(texts(found.get("tags")));
     }
@@ -127,16 +127,16 @@ fn legacy(value: &Value) -> Option<Alert> {
     Some(Alert { name: bounded(name), resolved, labels, annotations: annotations.collect(), starts_at: None })
 }
 
-/// The texts of an object; numbers and the like as they are written.
+/// The strings of an object; other values in JSON notation.
 fn texts(value: Option<&Value>) -> BTreeMap<String, String> {
     let object = value.and_then(Value::as_object);
     let text = |v: &Value| v.as_str().map_or_else(|| v.to_string(), str::to_owned);
-    object.into_iter().flatten().take(MOST_LABELS).map(|(k, v)| (bounded(k), bounded(&text(v)))).collect()
+    object.into_iter().flatten().take(MAX_LABELS).map(|(k, v)| (bounded(k), bounded(&text(v)))).collect()
 }
 
-/// Bounded, and without what looks like a secret: rules put addresses into annotations.
+/// Truncated, and without secrets: rules put URLs into annotations.
 fn bounded(text: &str) -> String {
-    let short: String = text.chars().take(LONGEST).collect();
+    let short: String = text.chars().take(MAX_CHARS).collect();
     Redactor::default().scrub(&short)
 }
 
@@ -151,7 +151,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn alertmanager_and_grafana_speak_alike() {
+    fn alertmanager_and_grafana_payloads_are_equivalent() {
         let text = r#"{"version":"4","groupKey":"{}:{}","status":"firing","receiver":"opsctl","commonLabels":{"severity":"critical"},
             "alerts":[{"status":"firing","labels":{"alertname":"ContainerDown","name":"web"},"annotations":{"summary":"password=canary-1"},
             "startsAt":"2026-11-21T10:00:00.5Z","endsAt":"0001-01-01T00:00:00Z","fingerprint":"x"},
@@ -166,7 +166,7 @@ mod tests {
     }
 
     #[test]
-    fn lists_of_the_apis_are_read() {
+    fn api_alert_lists_are_parsed() {
         let prometheus = r#"{"status":"success","data":{"alerts":[{"labels":{"alertname":"A"},"state":"firing","activeAt":"2026-11-21T10:00:00Z","value":"1"}]}}"#;
         assert!(parse(prometheus.as_bytes()).unwrap()[0].starts_at.is_some());
         let sent = r#"[{"labels":{"alertname":"A"},"endsAt":"2020-01-01T00:00:00Z"},{"labels":{"alertname":"B"},"status":{"state":"active"}}]"#;
@@ -175,7 +175,7 @@ mod tests {
     }
 
     #[test]
-    fn the_old_grafana_is_understood() {
+    fn legacy_grafana_payload_is_parsed() {
         let text = r#"{"dashboardId":1,"evalMatches":[{"value":1,"metric":"Count","tags":{"name":"meter"}}],"ruleId":7,"ruleName":"No data from the meter",
             "state":"alerting","title":"[Alerting] No data","message":"look"}"#;
         let [alert] = parse(text.as_bytes()).unwrap().try_into().unwrap();
@@ -187,7 +187,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_payload_is_said() {
+    fn invalid_payload_is_rejected() {
         assert!(matches!(parse(b"{"), Err(PayloadError::NotJson(_))));
         assert_eq!(parse(b"{}"), Err(PayloadError::Unknown));
         assert_eq!(parse(b"\"text\""), Err(PayloadError::Unknown));
@@ -198,7 +198,7 @@ mod tests {
     }
 
     #[test]
-    fn the_same_alert_has_the_same_key_until_it_comes_back() {
+    fn alert_key_changes_when_the_alert_fires_again() {
         let alert = |at: &str| {
             parse(format!(r#"[{{"labels":{{"alertname":"A","x":"1"}},"startsAt":"{at}"}}]"#).as_bytes()).unwrap().remove(0)
         };
@@ -208,12 +208,12 @@ mod tests {
 
     proptest::proptest! {
         #[test]
-        fn any_bytes_are_survived(bytes in proptest::collection::vec(proptest::num::u8::ANY, 0..200), text in "\\{.*\\}") {
+        fn any_bytes_are_accepted(bytes in proptest::collection::vec(proptest::num::u8::ANY, 0..200), text in "\\{.*\\}") {
             let _ = (parse(&bytes), parse(text.as_bytes()));
         }
 
         #[test]
-        fn any_labels_are_survived(name in ".*", key in ".*", value in ".*") {
+        fn any_labels_are_accepted(name in ".*", key in ".*", value in ".*") {
             let text = serde_json::json!([{"labels": {"alertname": name, key: value}}]).to_string();
             if let Ok(alerts) = parse(text.as_bytes()) {
                 let _ = alerts.iter().map(Alert::key).count();

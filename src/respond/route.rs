@@ -1,11 +1,11 @@
-//! Which runbooks answer an alert, and what it is about.
+//! Mapping of an alert to runbooks and objects.
 
 use crate::catalog::Catalog;
 use crate::config;
 
 use super::Alert;
 
-/// Labels that name what an alert is about, the most telling first.
+/// Labels that name the object of an alert, the most specific first.
 const SUBJECT_LABELS: &[&str] = &[
     "container",
     "container_name",
@@ -23,7 +23,7 @@ const SUBJECT_LABELS: &[&str] = &[
     "service",
 ];
 
-/// Labels that tell the runbook by themselves.
+/// Labels that determine the runbook.
 const RUNBOOK_LABELS: &[(&str, &str)] = &[
     ("container", "container"),
     ("container_name", "container"),
@@ -35,25 +35,25 @@ const RUNBOOK_LABELS: &[(&str, &str)] = &[
     ("datname", "postgres"),
 ];
 
-/// How an alert is answered.
+/// The mapping of an alert.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Route {
-    /// Its name is known: to a runbook or to the configuration.
+    /// Whether a runbook or the configuration handles this alert name.
     pub known: bool,
-    /// The runbooks that answer it; none is all of them.
+    /// The runbooks for the alert; empty for all.
     pub runbooks: Vec<String>,
-    /// What it may be about, in the words of its labels.
+    /// Candidate names of the object, from the labels.
     pub words: Vec<String>,
 }
 
-/// Finds the way.
+/// Maps an alert.
 #[must_use]
 pub fn route(alert: &Alert, catalog: &Catalog, configured: &[config::Alert]) -> Route {
     let own = configured.iter().find(|a| a.is_for(&alert.name));
     let listed = catalog.alerts().into_iter().filter(|(name, _)| name.eq_ignore_ascii_case(&alert.name));
     let listed = || listed.map(|(_, runbook)| runbook.id.to_owned()).collect();
     let mut runbooks: Vec<String> = own.map_or_else(listed, |own| own.runbooks.clone());
-    // our own rules (packaging/prometheus): the alert is a finding, and says which
+    // rules of opsctl (packaging/prometheus): the alert is a finding, and has its code
     let code = alert.labels.get("code").filter(|code| catalog.codes().iter().any(|c| c.id == code.as_str()));
     if let Some((runbook, _)) = code.and_then(|code| catalog.runbook_of(code))
         && !runbooks.iter().any(|r| r == runbook.id)
@@ -70,7 +70,7 @@ pub fn route(alert: &Alert, catalog: &Catalog, configured: &[config::Alert]) -> 
     let labels = own.and_then(|o| o.subject_label.as_deref()).into_iter().chain(SUBJECT_LABELS.iter().copied());
     let mut words: Vec<String> = Vec::new();
     for value in labels.filter_map(|label| alert.labels.get(label)) {
-        // cAdvisor writes names with a slash in front; an instance is `host:port` or a URL
+        // cAdvisor prefixes names with a slash; an instance is `host:port` or a URL
         let name = value.trim_start_matches('/');
         let host = name.rsplit_once(':').filter(|(_, port)| port.parse::<u16>().is_ok()).map(|(host, _)| host);
         for word in [Some(value.as_str()), Some(name), host].into_iter().flatten().filter(|w| !w.is_empty()) {
@@ -99,9 +99,9 @@ mod tests {
         (route.known, route.runbooks.join(" "))
     }
 
-    /// Every name in sources/operations-runbooks.md, and the runbook its page became.
+    /// Every name in sources/operations-runbooks.md, and the runbook that replaces its page.
     #[test]
-    fn every_alert_of_the_old_pages_has_a_runbook() {
+    fn every_alert_of_the_replaced_pages_has_a_runbook() {
         for (name, runbook) in [
             ("ContainerDown", "container"),
             ("ContainerRestarted", "container"),
@@ -131,18 +131,18 @@ mod tests {
     }
 
     #[test]
-    fn labels_add_what_the_name_does_not_say() {
+    fn labels_add_runbooks_to_the_alert_name() {
         assert_eq!(runbooks(&[("alertname", "diskspacelow"), ("container", "web")]), (true, "disk container".into()));
         assert_eq!(runbooks(&[("alertname", "Whatever"), ("unit", "nginx.service")]), (false, "systemd".into()));
         assert_eq!(runbooks(&[("alertname", "Whatever")]), (false, String::new()));
-        // a finding that came back as an alert
+        // a finding received as an alert
         let ours = [("alertname", "OpsctlRootCauseCritical"), ("code", "disk.space"), ("kind", "mount"), ("name", "/var")];
         assert_eq!(runbooks(&ours), (true, "disk".into()));
         assert_eq!(runbooks(&[("alertname", "Whatever"), ("code", "503")]), (false, String::new()));
     }
 
     #[test]
-    fn an_entry_of_the_configuration_comes_first() {
+    fn configured_alert_comes_first() {
         let own = config::Alert { name: "Disk*".into(), runbooks: vec!["postgres".into()], subject_label: Some("pod".into()) };
         let found =
             route(&alert(&[("alertname", "DiskSpaceLow"), ("pod", "db"), ("instance", "db-2:9100")]), &Catalog::new(), &[own]);

@@ -1,4 +1,4 @@
-//! An answer for people: on a terminal, in an issue, in a chat.
+//! Answers as text: for a terminal, an issue, a chat.
 
 use std::fmt::Write as _;
 
@@ -9,10 +9,10 @@ use crate::deliver::{Message, with_footer};
 use crate::render::{Format, Style, markdown_code};
 use crate::report::{Line, chat, footer};
 
-/// The beginning of a runbook's page that a message shows, in lines.
-const BY_HAND: usize = 24;
+/// Maximum number of lines quoted from the runbook documentation.
+const MAX_BY_HAND_LINES: usize = 24;
 
-/// The report with only what concerns one alert.
+/// The report reduced to the findings of one alert.
 fn narrowed(response: &Response, answer: &Answer) -> Report {
     let mut report = response.report.clone();
     report.findings.retain(|f| answer.findings.contains(&f.id));
@@ -35,7 +35,7 @@ fn narrowed(response: &Response, answer: &Answer) -> Report {
             || c.findings.iter().any(|f| answer.findings.contains(f))
     });
     report.tables.clear();
-    // once below all answers, not below each
+    // shown once below all answers, not below each
     report.journal = None;
     report.measures.clear();
     answer.verdict.clone_into(&mut report.verdict);
@@ -49,30 +49,30 @@ fn title(response: &Response, answer: &Answer) -> String {
     format!("{} on {}{state}: {}", printable(&answer.alert.name), printable(&response.host), answer.verdict)
 }
 
-/// What there is to say besides findings, one line each.
+/// Facts besides the findings, one line each.
 fn facts(response: &Response, answer: &Answer) -> Vec<String> {
     let mut lines: Vec<String> = response.fixes_switched_off.iter().cloned().collect();
     let name = &answer.alert.name;
     if !answer.known {
-        let add = "`[[alert]]` in the configuration says which answer it";
+        let add = "`[[alert]]` in the configuration assigns runbooks to it";
         lines.push(if answer.runbooks.is_empty() {
-            format!("no runbook knows the alert {name}: everything was looked at; {add}")
+            format!("no runbook handles the alert {name}: all checks were run; {add}")
         } else {
-            format!("no runbook knows the alert {name}; its labels lead to {}; {add}", answer.runbooks.join(", "))
+            format!("no runbook handles the alert {name}; its labels select {}; {add}", answer.runbooks.join(", "))
         });
     }
     if answer.findings.is_empty() {
         let about = if answer.subjects.is_empty() { String::new() } else { format!(" about {}", answer.subjects.join(", ")) };
         lines.push(match answer.verdict.as_str() {
-            "ok" => format!("{} found nothing wrong{about} now: it may be over, or lie elsewhere", whose(answer)),
-            _ => format!("{} could not look everywhere{about}", whose(answer)),
+            "ok" => format!("{} found no problem{about}: the alert may be resolved, or have another cause", runbooks_of(answer)),
+            _ => format!("{} could not check everything{about}", runbooks_of(answer)),
         });
     }
     if let Some(owner) = &answer.owner {
         lines.push(format!("owner: {owner}"));
     }
     for applied in &answer.applied {
-        let how = if applied.exit == 0 { "done and verified" } else { applied.said.last().map_or("not done", String::as_str) };
+        let how = if applied.exit == 0 { "applied and verified" } else { applied.said.last().map_or("not applied", String::as_str) };
         lines.push(format!("applied {} to {}: {how}", applied.fix, applied.subject));
     }
     for past in &answer.similar {
@@ -90,7 +90,7 @@ fn facts(response: &Response, answer: &Answer) -> Vec<String> {
     lines.iter().map(|l| printable(l)).collect()
 }
 
-fn whose(answer: &Answer) -> String {
+fn runbooks_of(answer: &Answer) -> String {
     match answer.runbooks.as_slice() {
         [] => "all runbooks".to_owned(),
         [one] => format!("the runbook {one}"),
@@ -114,17 +114,17 @@ pub fn table(response: &Response, style: &Style) -> String {
             out.push('\n');
         }
         if let Some(runbook) = answer.runbooks.first().filter(|_| !answer.alert.resolved) {
-            let _ = writeln!(out, "By hand (`opsctl explain {runbook}` has the whole page)\n{}\n", excerpt(&answer.by_hand));
+            let _ = writeln!(out, "By hand (complete documentation: `opsctl explain {runbook}`)\n{}\n", excerpt(&answer.by_hand));
         }
     }
     if response.answers.is_empty() {
-        out.push_str("The payload holds no alert.\n");
+        out.push_str("The payload contains no alert.\n");
     }
     if style.verbose { with_footer(out, &response.report) } else { out }
 }
 
 fn excerpt(text: &str) -> String {
-    let mut lines: Vec<&str> = text.lines().take(BY_HAND).collect();
+    let mut lines: Vec<&str> = text.lines().take(MAX_BY_HAND_LINES).collect();
     if lines.iter().filter(|l| l.starts_with("```")).count() % 2 == 1 {
         lines.push("```");
     }
@@ -194,7 +194,7 @@ mod tests {
     use crate::render::hostile;
 
     #[test]
-    fn alert_from_outside_is_inert() {
+    fn hostile_alert_is_inert() {
         for text in hostile::CORPUS.iter().filter(|t| !t.is_empty()) {
             let alert = serde_json::json!([{ "labels": { "alertname": text, "owner": text, "name": text }, "annotations": { "x": text } }]);
             let alerts = super::super::parse(alert.to_string().as_bytes()).unwrap();

@@ -1,4 +1,4 @@
-//! A fix in argv form.
+//! Plan of a site fix in argv form.
 
 use std::time::Duration;
 
@@ -8,7 +8,7 @@ use opsctl_core::probe::command::Program;
 use super::probe::Evidence;
 use crate::config::site::{OwnCheck, OwnFix};
 
-/// How it would be done: by the program that is there now, in its folder.
+/// Plans the fix with the program found now, in its directory.
 pub(super) fn plan(check: &OwnCheck, fix: &str, finding: &Finding, judged: &Judged<'_>, e: &Evidence) -> Result<Plan, Refusal> {
     let precondition = |why: String| Refusal::Precondition(why);
     let (Some(spec), Some(own), Some(found)) = (check.spec.fixes.iter().find(|f| f.id == fix), &check.fix, &e.fix) else {
@@ -21,9 +21,9 @@ pub(super) fn plan(check: &OwnCheck, fix: &str, finding: &Finding, judged: &Judg
     let undo = match &found.undo {
         None => Vec::new(),
         Some(Ok(program)) => vec![action(own, program, &own.undo)],
-        Some(Err(why)) => return Err(precondition(format!("what takes it back is not there: {why}"))),
+        Some(Err(why)) => return Err(precondition(format!("the undo program is missing: {why}"))),
     };
-    let open = found.open.as_ref().map(|who| format!("{who}, and so decides what is run"));
+    let open = found.open.as_ref().map(|user| format!("{user}, and therefore controls the program"));
     Ok(Plan::new(spec, check.spec, finding, judged.target, vec![action(own, &program, &own.argv)])
         .undo(undo)
         .affects(own.affects.iter().cloned().chain(open))

@@ -1,4 +1,4 @@
-//! What the facts mean. Pure.
+//! Evaluation of the evidence of site checks. Pure.
 
 use opsctl_core::model::{Finding, Judged, Judgement, Measure, Severity, Subject, Unit, named, quantity};
 use opsctl_core::probe::endpoint::Asked;
@@ -12,16 +12,16 @@ use crate::config::site::{Exit, Limits, Look, OwnCheck};
 /// Seconds of a day.
 const DAY: f64 = 86_400.0;
 
-/// What is to be said about what was seen.
+/// The result of one check before it becomes a judgement.
 #[derive(Debug, Default, PartialEq)]
 pub(super) struct Said {
-    /// It fails, whatever its number is.
+    /// Failed, independent of its number.
     fails: Option<(Severity, String)>,
-    /// Its number, and the words around it: `{}` stands for the number.
+    /// The number, and a message template: `{}` is replaced by the number.
     number: Option<(f64, String)>,
-    /// What else to show.
+    /// Further evidence.
     cites: Vec<(&'static str, String)>,
-    /// What could not be seen.
+    /// Missing evidence.
     gap: Option<String>,
 }
 
@@ -44,14 +44,14 @@ impl Said {
     }
 }
 
-/// Decides.
+/// Evaluates a check.
 pub(super) fn judge(check: &OwnCheck, judged: &Judged<'_>, e: &Evidence) -> Judgement {
     let said = said(check, judged, &e.seen);
     let mut judgement = Judgement { gaps: said.gap.into_iter().collect(), ..Judgement::default() };
     let mut wrong = said.fails;
     if let Some((value, words)) = &said.number {
         judgement.measures.push(measure(check, judged, *value));
-        // what fails anyhow says more than its number
+        // a failure has more information than a number
         if wrong.is_none()
             && let Some((severity, limit)) = beyond(&check.limits, *value)
         {
@@ -93,7 +93,7 @@ fn said(check: &OwnCheck, judged: &Judged<'_>, seen: &Seen) -> Said {
             Said::fails(bad, format!("{server} answers with {rows}, not one")).cite("query", query)
         }
         (Look::Redis { command, equals, .. }, Seen::Answer { server, says }) => {
-            let nothing = "nothing: there is no such key";
+            let nothing = "nil: no such key";
             value(check, server, says.as_deref(), equals.as_deref(), nothing).cite("command", command.join(" "))
         }
         (Look::Sql { .. } | Look::Redis { .. }, Seen::Silent { server, why }) => {
@@ -124,9 +124,9 @@ fn said(check: &OwnCheck, judged: &Judged<'_>, seen: &Seen) -> Said {
                 Said { number: Some((*count as f64, String::new())), ..Said::fails(bad, words.replace("{}", &count.to_string())) }
             };
             let said = said.cite("last", last.join("\n"));
-            // of what was not read nothing is known, unless what was read is bad enough
+            // nothing is known about unread lines, unless the read ones already fail
             if *cut && *count == 0 {
-                Said { gap: Some("the log is longer than what is read of it".to_owned()), ..said }
+                Said { gap: Some("the log is longer than the part that is read".to_owned()), ..said }
             } else {
                 said
             }
@@ -140,8 +140,8 @@ fn answered(bad: Severity, url: &str, asked: &Asked) -> Said {
     let seconds = |ms: u64| ms as f64 / 1000.0;
     match asked {
         Asked::Answered { wrong: Some(wrong), body, location, took_ms, .. } => {
-            let said = fails(&format!("answers with {wrong}")).cite("it says", body.trim());
-            let said = said.cite("leads to", location.clone().unwrap_or_default());
+            let said = fails(&format!("answers with {wrong}")).cite("response", body.trim());
+            let said = said.cite("redirects to", location.clone().unwrap_or_default());
             Said { number: Some((seconds(*took_ms), String::new())), ..said }
         }
         Asked::Answered { took_ms, .. } => Said::number(seconds(*took_ms), format!("{url} takes {{}} to answer")),
@@ -181,14 +181,14 @@ fn certificate(
     } else if !covers(&leaf.names, name) {
         Said::fails(bad, format!("the certificate of {place} is not for {name}")).cite("is for", leaf.names.join(", "))
     } else if let Some(why) = refused {
-        Said::fails(bad, format!("the certificate of {place} leads to no authority that is trusted here: {why}"))
+        Said::fails(bad, format!("the certificate of {place} is not issued by an authority trusted here: {why}"))
     } else {
         Said::number(days, format!("the certificate of {place} lasts {{}}"))
     };
     said.cite("certificate", until).cite("issuer", &leaf.issuer)
 }
 
-/// Whether one of the names of a certificate is, or stands for, this one (RFC 9525: a star is one whole label, the first).
+/// Whether one of the names of a certificate matches this name (RFC 9525: an asterisk is one whole label, the first).
 fn covers(names: &[String], name: &str) -> bool {
     let same = |a: &str, b: &str| a.eq_ignore_ascii_case(b);
     names.iter().any(|n| {
@@ -198,7 +198,7 @@ fn covers(names: &[String], name: &str) -> bool {
     })
 }
 
-/// What a server answered, held against what it should.
+/// Compares the result of a server with the expected one.
 fn value(check: &OwnCheck, server: &str, says: Option<&str>, equals: Option<&str>, nothing: &str) -> Said {
     let bad = check.severity;
     if let Some(wanted) = equals
@@ -220,11 +220,11 @@ fn value(check: &OwnCheck, server: &str, says: Option<&str>, equals: Option<&str
 /// The worst series counts.
 fn metric(check: &OwnCheck, server: &str, series: &[Series]) -> Said {
     let rank = |s: &Series| beyond(&check.limits, s.value).map(|(severity, _)| severity);
-    // NaN is what Prometheus makes of nothing divided by nothing
+    // Prometheus returns NaN for 0/0
     let known: Vec<&Series> = series.iter().filter(|s| !s.value.is_nan()).collect();
     let worst = known.iter().enumerate().max_by_key(|(i, s)| (rank(s), std::cmp::Reverse(*i)));
     let Some((_, worst)) = worst else {
-        return Said::gap(format!("{server} answers with no series; `… or vector(0)` says what that means"));
+        return Said::gap(format!("{server} returns no series; `… or vector(0)` defines a default"));
     };
     let labels: Vec<String> = worst.labels.iter().map(|(k, v)| format!("{k}={v}")).collect();
     let bad = known.iter().filter(|s| rank(s).is_some()).count();
@@ -247,27 +247,27 @@ fn command(check: &OwnCheck, argv: &[String], exit: Exit, contains: Option<&str>
     let first = stdout.lines().next().unwrap_or_default().trim();
     let line = || argv.join(" ");
     let Some(code) = code else {
-        return Said::fails(bad, format!("{name} was ended by signal {}", signal.unwrap_or_default())).cite("command", line());
+        return Said::fails(bad, format!("{name} was terminated by signal {}", signal.unwrap_or_default())).cite("command", line());
     };
     let said = match (exit, code) {
         (_, 0) => None,
         (Exit::Nagios, 1) => Some(Severity::Warn),
-        (Exit::Nagios, 3) => return Said::gap(format!("{name} does not know: {first}")),
+        (Exit::Nagios, 3) => return Said::gap(format!("{name} returned UNKNOWN: {first}")),
         (Exit::Nagios, 2) => Some(Severity::Crit),
         _ => Some(bad),
     };
     if let Some(severity) = said {
         let words = if exit == Exit::Nagios && !first.is_empty() { first } else { last_words.as_str() };
-        return Said::fails(severity, format!("{name} ended with {code}: {words}")).cite("command", line());
+        return Said::fails(severity, format!("{name} exited with {code}: {words}")).cite("command", line());
     }
     if let Some(text) = contains.filter(|t| !stdout.contains(*t)) {
-        return Said::fails(bad, format!("{name} does not print `{text}`")).cite("it says", first).cite("command", line());
+        return Said::fails(bad, format!("{name} does not print `{text}`")).cite("output", first).cite("command", line());
     }
     if !check.limits.any() {
         return Said::default();
     }
     match first_number(stdout) {
-        Some(number) => Said::number(number, format!("{name} says {{}}")).cite("command", line()),
+        Some(number) => Said::number(number, format!("{name} prints {{}}")).cite("command", line()),
         None => Said::gap(format!("{name} prints no number: {first}")),
     }
 }
@@ -279,7 +279,7 @@ fn first_number(text: &str) -> Option<f64> {
         let negative = rest[..at].ends_with('-');
         let tail = &rest[at..];
         let end = tail.find(|c: char| !c.is_ascii_digit() && c != '.').unwrap_or(tail.len());
-        // a sentence may end behind it; an address or a version is no number
+        // a sentence may end after it; an address or a version is not a number
         let word = tail[..end].trim_end_matches('.');
         if let Ok(number) = word.parse::<f64>() {
             return Some(if negative { -number } else { number });
@@ -289,12 +289,12 @@ fn first_number(text: &str) -> Option<f64> {
     None
 }
 
-/// Why a file is not as it should be.
+/// Reason why a file does not match the expectation.
 fn file(look: &Look, facts: &Facts, judged: &Judged<'_>) -> Option<String> {
     let Look::File { max_age, min_size, max_size, owner, contains, lacks, .. } = look else { return None };
     let path = &facts.path;
     if !facts.is_file {
-        return Some(format!("{path} is no file"));
+        return Some(format!("{path} is not a file"));
     }
     let age = facts.modified.map(|at| judged.taken_at.duration_since(at));
     if let (Some(limit), Some(age)) = (max_age, age)
@@ -313,9 +313,9 @@ fn file(look: &Look, facts: &Facts, judged: &Judged<'_>) -> Option<String> {
     }
     if let Some(text) = contains.iter().find(|t| !facts.holds.contains(t)) {
         let part = if facts.cut { " in its beginning" } else { "" };
-        return Some(format!("{path} does not hold `{text}`{part}"));
+        return Some(format!("{path} does not contain `{text}`{part}"));
     }
-    lacks.iter().find(|t| facts.holds.contains(t)).map(|text| format!("{path} holds `{text}`"))
+    lacks.iter().find(|t| facts.holds.contains(t)).map(|text| format!("{path} contains `{text}`"))
 }
 
 fn ago(facts: &Facts, judged: &Judged<'_>) -> String {
@@ -323,7 +323,7 @@ fn ago(facts: &Facts, judged: &Judged<'_>) -> String {
     age.map(|a| format!("{} ago", quantity::duration(a))).unwrap_or_default()
 }
 
-/// How bad a number is, and the limit that says so.
+/// Severity of a number, and the exceeded limit.
 fn beyond(limits: &Limits, value: f64) -> Option<(Severity, f64)> {
     let above = |limit: Option<f64>| limit.filter(|l| value > *l);
     let below = |limit: Option<f64>| limit.filter(|l| value < *l);
@@ -331,7 +331,7 @@ fn beyond(limits: &Limits, value: f64) -> Option<(Severity, f64)> {
     crit.or_else(|| above(limits.warn_above).or_else(|| below(limits.warn_below)).map(|l| (Severity::Warn, l)))
 }
 
-/// A number as a person reads it.
+/// A number for display.
 fn shown(check: &OwnCheck, value: f64) -> String {
     match check.unit {
         _ if matches!(check.look, Look::Tls { .. }) => Unit::Seconds.shown(value * DAY),
@@ -343,7 +343,7 @@ fn shown(check: &OwnCheck, value: f64) -> String {
     }
 }
 
-/// The number for who draws it. A measure has limits on one side; the upper ones come first.
+/// The measure for plots. A measure has limits on one side; the upper ones come first.
 fn measure(check: &OwnCheck, judged: &Judged<'_>, value: f64) -> Measure {
     let name = check.spec.id.split_once('.').map_or(check.spec.id, |(_, name)| name).replace('-', "_");
     let (unit, scale) = if matches!(check.look, Look::Tls { .. }) { (Unit::Seconds, DAY) } else { (check.unit, 1.0) };

@@ -1,4 +1,4 @@
-//! Lines of logs.
+//! Log lines of site checks.
 
 use std::time::Duration;
 
@@ -10,16 +10,16 @@ use regex::Regex;
 use super::probe::{Seen, within};
 use crate::config::site::Source;
 
-/// Lines that are read at most.
-const LINES: u32 = 50_000;
+/// Maximum number of lines read.
+const MAX_LINES: u32 = 50_000;
 
-/// What of a file is read, in bytes: its end.
-const TAIL: u64 = 1 << 20;
+/// Bytes read from the end of a file.
+const TAIL_BYTES: u64 = 1 << 20;
 
-/// Matching lines that are kept: the last ones.
-const KEPT: usize = 3;
+/// Number of matching lines kept: the last ones.
+const MAX_KEPT_LINES: usize = 3;
 
-/// Counts the lines that have a pattern.
+/// Counts the lines that match a pattern.
 pub(super) async fn log(
     cx: &ProbeCx,
     source: &Source,
@@ -36,7 +36,7 @@ pub(super) async fn log(
             let docker = cx.docker()?;
             let id = &known.ok_or_else(|| failed(name, "there is no container of this name"))?.id;
             let from = since.unwrap_or(Timestamp::UNIX_EPOCH);
-            let read = within(timeout, docker.log_since_now(id, from, LINES)).await;
+            let read = within(timeout, docker.log_since_now(id, from, MAX_LINES)).await;
             let log = read.ok_or_else(|| late(name, timeout))??;
             let text = [String::from_utf8_lossy(&log.stdout), String::from_utf8_lossy(&log.stderr)].concat();
             Ok(counted(&pattern, text.lines(), log.cut))
@@ -45,26 +45,26 @@ pub(super) async fn log(
             cx.systemd()?;
             let units = cx.inventory.systemd.iter().flat_map(|s| &s.units);
             if !units.into_iter().any(|u| u.name == *name) {
-                return Err(failed(name, "there is no unit of this name that runs or should"));
+                return Err(failed(name, "no active or enabled unit has this name"));
             }
             let minutes = back.map_or(i64::MAX, |b| (b.as_secs() + 59) / 60);
             let back = Since::Minutes(u16::try_from(minutes).unwrap_or(u16::MAX));
             let matches = format!("_SYSTEMD_UNIT={name}");
-            let lines = within(timeout, Box::pin(journal(&[&matches], back, LINES as usize)))
+            let lines = within(timeout, Box::pin(journal(&[&matches], back, MAX_LINES as usize)))
                 .await
                 .ok_or_else(|| late(name, timeout))??;
             let recent = lines.iter().filter(|l| since.is_none_or(|s| l.at >= s)).map(|l| l.text.as_str());
-            Ok(counted(&pattern, recent, lines.len() >= LINES as usize))
+            Ok(counted(&pattern, recent, lines.len() >= MAX_LINES as usize))
         }
         Source::File(path) => {
-            let tail = file::tail(path, TAIL, timeout).await?.ok_or_else(|| failed(path, "there is no such file"))?;
+            let tail = file::tail(path, TAIL_BYTES, timeout).await?.ok_or_else(|| failed(path, "there is no such file"))?;
             if since.is_some() && !tail.lines.is_empty() && tail.lines.iter().all(|(at, _)| at.is_none()) {
-                let why = "its lines do not say when they were written; without `within` its end is looked at";
+                let why = "its lines have no timestamps; without `within` the end of the file is read";
                 return Err(failed(path, why));
             }
-            // what stands before the first time belongs to a line that is out of sight
+            // lines before the first timestamp belong to an entry that was not read
             let recent = tail.lines.iter().filter(|(at, _)| since.is_none_or(|s| at.is_some_and(|at| at >= s)));
-            // older lines before the window are no loss
+            // unread lines before the window are irrelevant
             let reaches = since.is_some_and(|s| tail.lines.iter().find_map(|(at, _)| *at).is_some_and(|first| first < s));
             Ok(counted(&pattern, recent.map(|(_, line)| line.as_str()), tail.cut && since.is_some() && !reaches))
         }
@@ -82,11 +82,11 @@ fn counted<'l>(pattern: &Regex, lines: impl Iterator<Item = &'l str>, cut: bool)
         read += 1;
         if pattern.is_match(line) {
             count += 1;
-            if last.len() == KEPT {
+            if last.len() == MAX_KEPT_LINES {
                 last.remove(0);
             }
             last.push(line.trim().chars().take(300).collect());
         }
     }
-    Seen::Lines { count, last, read, cut: cut || read >= u64::from(LINES) }
+    Seen::Lines { count, last, read, cut: cut || read >= u64::from(MAX_LINES) }
 }

@@ -1,5 +1,5 @@
-//! A team's own runbooks ([`crate::config::site`]) as runbooks like the built-in ones: `probe` looks through what every probe is
-//! given, `judge` decides, `fix` plans.
+//! Site runbooks ([`crate::config::site`]), equivalent to the built-in ones: `probe` collects evidence like every probe,
+//! `judge` evaluates it, `fix` plans.
 
 mod fix;
 mod judge;
@@ -17,7 +17,7 @@ use crate::config::Config;
 use crate::config::site::{Own, OwnCheck};
 use probe::Evidence;
 
-/// The built-in runbooks with their settings, then the team's own.
+/// The built-in runbooks with their settings, then the custom ones.
 #[must_use]
 pub fn runbooks(config: &Config) -> Vec<Runbook> {
     let mut all = opsctl_runbooks::all(&config.runbooks);
@@ -30,10 +30,10 @@ fn runbook(own: &'static Own, ca_files: &[String]) -> Runbook {
     Runbook { id: own.id, about: own.about, checks: own.checks.iter().map(check).collect(), links: own.links, doc: own.doc }
 }
 
-/// One check of a file.
+/// A site check.
 struct SiteCheck {
     check: &'static OwnCheck,
-    /// Authorities that are trusted besides those of this host: one list for the whole run.
+    /// Additional trusted authorities: one list for the whole run.
     ca_files: Vec<String>,
 }
 

@@ -1,4 +1,4 @@
-//! What a check of a team's own sees: facts, and nothing of what they mean.
+//! Evidence of site checks: facts without evaluation.
 
 use std::os::unix::process::ExitStatusExt;
 use std::time::Duration;
@@ -18,102 +18,102 @@ use super::log;
 use crate::config::fill;
 use crate::config::site::{Look, OwnCheck};
 
-/// Time limit of reading a file with a token.
+/// Time limit of reading a token file.
 const TOKEN_TIMEOUT: Duration = Duration::from_secs(2);
 
-/// How much of what a program prints is kept, in characters: the beginning says it, as monitoring plugins do.
-const SAID: usize = 2000;
+/// Number of characters of program output kept: the beginning has the result, as with monitoring plugins.
+const MAX_OUTPUT_CHARS: usize = 2000;
 
-/// Series of a metric that are kept.
-const SERIES: usize = 200;
+/// Maximum number of series kept.
+const MAX_SERIES: usize = 200;
 
-/// What came back.
+/// The collected evidence.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub(super) struct Evidence {
     /// The facts.
     pub(super) seen: Seen,
-    /// The findings that may cause it: code and name of the subject.
+    /// Findings that may be the cause: code and name of the subject.
     #[serde(default)]
     pub(super) causes: Vec<(String, String)>,
-    /// What the fix would run.
+    /// The program of the fix.
     #[serde(default)]
     pub(super) fix: Option<Found>,
 }
 
-/// The facts, one kind for each kind of look.
+/// The facts, one variant per kind of check.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case", tag = "kind", content = "value")]
 pub(super) enum Seen {
-    /// How a question over HTTP or TCP ended.
+    /// Result of an HTTP or TCP request.
     Asked(Asked),
-    /// What was served.
+    /// The served certificate.
     Certificate {
-        /// The first one of the chain.
+        /// The leaf certificate.
         leaf: Option<Box<Certificate>>,
-        /// Why it does not lead to an authority that is trusted here.
+        /// Reason why the chain does not lead to a trusted authority.
         refused: Option<String>,
-        /// Why there is none.
+        /// Reason why no certificate was served.
         failed: Option<NoHandshake>,
     },
-    /// What a server answered; none is NULL, or no such key.
+    /// Result of a server; `None` for NULL or a missing key.
     Answer {
         /// The server.
         server: String,
-        /// In its words.
+        /// The value as text.
         says: Option<String>,
     },
-    /// A query answered with another number of rows than one.
+    /// A query returned no row or several rows.
     Rows {
         /// The server.
         server: String,
-        /// More than one.
+        /// Whether there was more than one.
         several: bool,
     },
-    /// A server did not answer; why.
+    /// A server did not respond.
     Silent {
         /// The server.
         server: String,
-        /// Why not.
+        /// The reason.
         why: String,
     },
-    /// What a Prometheus answered.
+    /// Result of a Prometheus query.
     Series {
         /// The server.
         server: String,
-        /// All of them, up to 200.
+        /// Up to 200 series.
         series: Vec<Series>,
     },
-    /// A program ended.
+    /// A program exited.
     Ended {
-        /// Its exit code; none when a signal ended it.
+        /// Its exit code; `None` if a signal terminated it.
         code: Option<i32>,
         /// The signal.
         signal: Option<i32>,
-        /// The beginning of what it printed.
+        /// The beginning of its output.
         stdout: String,
-        /// The last thing it said, for people.
+        /// The last line of its output.
         last_words: String,
     },
-    /// A program was killed after this long, in milliseconds.
+    /// A program was killed after this time in milliseconds.
     Killed(u64),
-    /// A program could not be run; why.
+    /// A program could not be run, and the reason.
     NotRun(String),
-    /// A file; none when there is none.
+    /// A file; `None` if it does not exist.
     File(Option<Facts>),
     /// Lines of a log.
     Lines {
-        /// How many have the pattern.
+        /// Number of matching lines.
         count: u64,
-        /// The last of them.
+        /// The last matching lines.
         last: Vec<String>,
-        /// How many were read.
+        /// Number of lines read.
         read: u64,
-        /// There were more than were read.
+        /// Whether there were more lines than were read.
         cut: bool,
     },
 }
 
-/// Looks.
+/// Collects the evidence of a check.
 pub(super) async fn probe(check: &OwnCheck, cx: &ProbeCx, ca_files: &[String]) -> Result<Evidence, ProbeError> {
     let mut causes = causes(check, cx);
     let fix = match &check.fix {
@@ -157,15 +157,15 @@ pub(super) async fn probe(check: &OwnCheck, cx: &ProbeCx, ca_files: &[String]) -
             let asked = within(check.timeout, Box::pin(cx.query(&target, query))).await;
             let mut series = match asked {
                 Some(Ok(series)) => series,
-                // it is what we look through and not what is looked at
+                // Prometheus is the data source and not the object of the check
                 Some(Err(ProbeError::Skip(why))) => return Err(ProbeError::failed(what, from, &why)),
                 Some(Err(e)) => return Err(e),
                 None => return Err(ProbeError::Timeout { what: what.to_owned(), from, after: check.timeout }),
             };
-            series.truncate(SERIES);
+            series.truncate(MAX_SERIES);
             Seen::Series { server: target.name, series }
         }
-        Look::Command { argv, cwd, .. } => Box::pin(ran(argv, cwd.as_deref(), check.timeout)).await?,
+        Look::Command { argv, cwd, .. } => Box::pin(run(argv, cwd.as_deref(), check.timeout)).await?,
         Look::File { path, contains, lacks, .. } => {
             Seen::File(file::look(path, &[contains.as_slice(), lacks].concat(), check.timeout).await?)
         }
@@ -174,16 +174,16 @@ pub(super) async fn probe(check: &OwnCheck, cx: &ProbeCx, ca_files: &[String]) -
     Ok(Evidence { seen, causes, fix })
 }
 
-/// Something, if it comes in time.
-pub(super) async fn within<T>(limit: Duration, what: impl Future<Output = T>) -> Option<T> {
-    tokio::time::timeout(limit, what).await.ok()
+/// The result of a future if it completes in time.
+pub(super) async fn within<T>(limit: Duration, future: impl Future<Output = T>) -> Option<T> {
+    tokio::time::timeout(limit, future).await.ok()
 }
 
 fn no_answer_within(limit: Duration) -> String {
     format!("no answer within {}", opsctl_core::model::quantity::duration(limit.try_into().unwrap_or_default()))
 }
 
-/// A path stands for the filesystem it lies on, and a unit may be named without its ending.
+/// A path is replaced by the filesystem it is on, and a unit may be named without its suffix.
 fn causes(check: &OwnCheck, cx: &ProbeCx) -> Vec<(String, String)> {
     let mut all = Vec::new();
     for (code, name) in &check.causes {
@@ -197,7 +197,7 @@ fn causes(check: &OwnCheck, cx: &ProbeCx) -> Vec<(String, String)> {
     all
 }
 
-/// Fills in what is secret, and lets it be removed from whatever is shown.
+/// Inserts secret headers, and registers the secrets for redaction.
 async fn with_headers(
     cx: &ProbeCx,
     endpoint: &Endpoint,
@@ -247,7 +247,7 @@ fn server(cx: &ProbeCx, product: Product, name: Option<&str>) -> Result<Target, 
     let all = cx.inventory.server_targets(product);
     let kind = product.kind();
     if let Some(name) = name {
-        let why = format!("no {kind} is called so here (`opsctl targets` shows all)");
+        let why = format!("no {kind} has this name (`opsctl targets` lists all)");
         return all.into_iter().find(|t| t.matches(name)).ok_or_else(|| ProbeError::failed("an answer", name, &why));
     }
     match all.as_slice() {
@@ -255,7 +255,7 @@ fn server(cx: &ProbeCx, product: Product, name: Option<&str>) -> Result<Target, 
         [] => Err(ProbeError::Skip(format!("no {kind} on this host"))),
         several => {
             let names: Vec<&str> = several.iter().map(|t| t.name.as_str()).collect();
-            let why = format!("there are several, say which with `server`: {}", names.join(", "));
+            let why = format!("there are several; select one with `server`: {}", names.join(", "));
             Err(ProbeError::failed("an answer", kind.to_string(), &why))
         }
     }
@@ -265,7 +265,7 @@ fn silent(server: &str, why: impl Into<String>) -> Seen {
     Seen::Silent { server: server.to_owned(), why: why.into() }
 }
 
-/// Why a server has no session: what is wrong with it, or with us.
+/// Reason why there is no session: a fault of the server, or of opsctl.
 fn no_session(server: &str, why: &NoSession) -> Result<Seen, ProbeError> {
     Ok(silent(
         server,
@@ -274,19 +274,19 @@ fn no_session(server: &str, why: &NoSession) -> Result<Seen, ProbeError> {
                 return Err(ProbeError::failed(
                     "an answer",
                     server,
-                    &format!("it wants a login that opsctl does not have: {message}"),
+                    &format!("login required, opsctl has no credentials: {message}"),
                 ));
             }
             NoSession::Unproven { why, .. } => {
                 return Err(ProbeError::failed("an answer", server, &format!("its identity is not proven: {why}")));
             }
-            NoSession::NotRunning => "it does not run".to_owned(),
-            NoSession::NotListening => "it listens nowhere".to_owned(),
+            NoSession::NotRunning => "it is not running".to_owned(),
+            NoSession::NotListening => "it has no listening socket".to_owned(),
             NoSession::Refused { address } => format!("{address} refuses connections"),
             NoSession::Unreachable { address, why } => format!("{address} cannot be reached: {why}"),
             NoSession::Hung { address, .. } => format!("{address} does not answer"),
-            NoSession::Closed { address, .. } => format!("{address} closes the conversation"),
-            NoSession::Garbage { address, .. } => format!("{address} speaks something else"),
+            NoSession::Closed { address, .. } => format!("{address} closes the connection"),
+            NoSession::Garbage { address, .. } => format!("{address} speaks another protocol"),
             NoSession::Rejected { message, .. } => message.clone(),
         },
     ))
@@ -302,9 +302,9 @@ fn sql(server: &str, answer: Result<postgres::Value, postgres::Trouble>) -> Resu
         Err(Trouble::NoSession(why)) => no_session(server, &why),
         // 57014: statement_timeout
         Err(Trouble::Said(NoAnswer::Said { sqlstate, .. })) if sqlstate == "57014" => {
-            Ok(silent(server, "the query took longer than the check may"))
+            Ok(silent(server, "the query exceeded the time limit of the check"))
         }
-        // class 42: a mistake in the query, or no right to read; 25: it would write. Not the server's fault
+        // class 42: an error in the query, or no read privilege; 25: it would write. Not a fault of the server
         Err(Trouble::Said(NoAnswer::Said { sqlstate, message })) if sqlstate.starts_with("42") || sqlstate.starts_with("25") => {
             Err(ProbeError::failed("an answer", server, &message))
         }
@@ -328,7 +328,7 @@ async fn redis(cx: &ProbeCx, target: &Target, database: u32, command: &[String])
         Ok(Reply::Number(n)) => Ok(Seen::Answer { server: name.clone(), says: Some(n.to_string()) }),
         Ok(Reply::Text(text)) => Ok(Seen::Answer { server: name.clone(), says: Some(text) }),
         Err(NoAnswer::Lost(why)) => no_session(name, &why),
-        // it cannot answer anybody; all else is about the question
+        // the server rejects all commands; any other error concerns this command
         Err(NoAnswer::Said(said)) if matches!(said.code.as_str(), "LOADING" | "BUSY" | "MASTERDOWN" | "CLUSTERDOWN") => {
             Ok(silent(name, format!("{} {}", said.code, said.message)))
         }
@@ -336,7 +336,7 @@ async fn redis(cx: &ProbeCx, target: &Target, database: u32, command: &[String])
     }
 }
 
-async fn ran(argv: &[String], cwd: Option<&str>, timeout: Duration) -> Result<Seen, ProbeError> {
+async fn run(argv: &[String], cwd: Option<&str>, timeout: Duration) -> Result<Seen, ProbeError> {
     let found = command::find(argv, &[], cwd).await?;
     let program = match (found.program, found.folder) {
         (Ok(program), None) => program,
@@ -347,7 +347,7 @@ async fn ran(argv: &[String], cwd: Option<&str>, timeout: Duration) -> Result<Se
             code: ended.status.code(),
             signal: ended.status.signal(),
             last_words: ended.last_words().chars().take(300).collect(),
-            stdout: ended.stdout.chars().take(SAID).collect(),
+            stdout: ended.stdout.chars().take(MAX_OUTPUT_CHARS).collect(),
         },
         Err(NotEnded::Timeout(after)) => Seen::Killed(u64::try_from(after.as_millis()).unwrap_or(u64::MAX)),
         Err(NotEnded::NotRun(why)) => Seen::NotRun(why),

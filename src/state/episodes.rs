@@ -1,4 +1,4 @@
-//! What was found in earlier runs: one row per episode, from the run that saw a finding first to the run that no longer did.
+//! Findings of earlier runs: one row per episode, from the first run with a finding to the first run without it.
 
 use jiff::Timestamp;
 use opsctl_core::model::{CheckRow, Finding, Report, Severity};
@@ -7,12 +7,12 @@ use rusqlite::{Connection, params};
 /// A day in milliseconds.
 const DAY_MS: i64 = 24 * 3600 * 1000;
 
-/// How long what is over is remembered, and how much of it at most.
+/// Retention of closed episodes: period and maximum number.
 const KEEP_MS: i64 = 365 * DAY_MS;
-const MOST: i64 = 20_000;
+const MAX_EPISODES: i64 = 20_000;
 
-/// How often something has to begin within a day to be called flapping (judgement).
-const FLAPS: u32 = 3;
+/// Episodes within a day from which a finding counts as flapping (judgement).
+const MIN_FLAPS: u32 = 3;
 
 pub(super) const TABLES: &str = "
   CREATE TABLE IF NOT EXISTS episode (
@@ -25,51 +25,51 @@ pub(super) const TABLES: &str = "
   CREATE TABLE IF NOT EXISTS told (what TEXT PRIMARY KEY, at_ms INTEGER NOT NULL) STRICT;
 ";
 
-/// What a run looked at: what is not seen again has ended only where it was looked for.
+/// Scope of a run: a missing finding has ended only if it was in scope.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Scope {
-    /// Everything that is there.
+    /// All objects.
     Everything,
-    /// Some runbooks, and all their targets.
+    /// Some runbooks with all their targets.
     Runbooks,
     /// Some targets only.
     Targets,
 }
 
-/// An episode of the past.
+/// An earlier or open episode.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Episode {
     /// Code of the finding.
     pub code: String,
     /// `kind:name`.
     pub subject: String,
-    /// How much it mattered.
+    /// Severity.
     pub severity: Severity,
-    /// What was said last.
+    /// Last message.
     pub message: String,
-    /// Who owned the subject.
+    /// Owner of the subject.
     pub owner: Option<String>,
-    /// When it was seen first.
+    /// First observation.
     pub first: Timestamp,
-    /// When it was seen last.
+    /// Last observation.
     pub last: Timestamp,
-    /// When it was no longer seen; none while it is open.
+    /// First run without the finding; `None` while it is open.
     pub closed: Option<Timestamp>,
-    /// A report has told of it.
+    /// Whether a report contained it.
     pub told: bool,
-    /// A report has told that it comes and goes.
+    /// Whether a report called it flapping.
     pub told_flapping: bool,
-    /// How severe it was when a report told of it.
+    /// Severity in the last report that contained it.
     pub told_severity: Option<Severity>,
-    /// A report has told that it is over.
+    /// Whether a report called it recovered.
     pub told_end: bool,
 }
 
 impl Episode {
-    /// Whether something has begun so often of late that it comes and goes.
+    /// Whether this number of recent episodes counts as flapping.
     #[must_use]
     pub fn flaps(times: u32) -> bool {
-        times >= FLAPS
+        times >= MIN_FLAPS
     }
 }
 
@@ -89,7 +89,7 @@ fn severity(word: &str) -> Severity {
     }
 }
 
-/// Remembers what a run found, and that what it no longer found is over.
+/// Stores the findings of a run, and closes the episodes of missing ones.
 pub(super) fn observe(connection: &mut Connection, report: &Report, scope: Scope, now: i64) -> rusqlite::Result<()> {
     let transaction = connection.transaction_with_behavior(rusqlite::TransactionBehavior::Immediate)?;
     {
@@ -108,7 +108,7 @@ pub(super) fn observe(connection: &mut Connection, report: &Report, scope: Scope
         let mut seen = Vec::new();
         for finding in report.findings.iter().filter(|f| f.severity > Severity::Info) {
             let subject = finding.subject.to_string();
-            // two checks may say the same of the same
+            // two checks may report the same finding
             if seen.contains(&(finding.code.clone(), subject.clone())) {
                 continue;
             }
@@ -123,7 +123,7 @@ pub(super) fn observe(connection: &mut Connection, report: &Report, scope: Scope
             }
             seen.push((finding.code.clone(), subject));
         }
-        for (id, _, _, check, target) in open.iter().filter(|(_, _, _, check, target)| looked_at(report, scope, check, target)) {
+        for (id, _, _, check, target) in open.iter().filter(|(_, _, _, check, target)| was_checked(report, scope, check, target)) {
             tracing::debug!(check, target, "is over");
             end.execute(params![id, now])?;
         }
@@ -131,7 +131,7 @@ pub(super) fn observe(connection: &mut Connection, report: &Report, scope: Scope
     transaction.execute("DELETE FROM episode WHERE closed_ms < ?1", params![now - KEEP_MS])?;
     transaction.execute(
         "DELETE FROM episode WHERE closed_ms IS NOT NULL AND id <= (SELECT id FROM episode ORDER BY id DESC LIMIT 1 OFFSET ?1)",
-        params![MOST],
+        params![MAX_EPISODES],
     )?;
     transaction.commit()
 }
@@ -140,15 +140,15 @@ fn row_of<'a>(report: &'a Report, finding: &Finding) -> Option<&'a CheckRow> {
     report.checks.iter().find(|row| row.findings.contains(&finding.id))
 }
 
-/// Whether a run would have seen a finding of this check about this target: a check that could not look, or did not, says nothing.
-fn looked_at(report: &Report, scope: Scope, check: &str, target: &str) -> bool {
+/// Whether a run would have found a finding of this check for this target: an unknown or missing check proves nothing.
+fn was_checked(report: &Report, scope: Scope, check: &str, target: &str) -> bool {
     let mut rows = report.checks.iter().filter(|r| r.check == check).peekable();
     match rows.clone().find(|r| r.target == target) {
         Some(row) => row.verdict != "unknown",
-        // its target is gone
+        // its target no longer exists
         None if scope == Scope::Targets => false,
         None if rows.peek().is_some() => rows.all(|r| r.verdict != "unknown"),
-        // nothing of its kind is left; whether that was looked at the other checks of its runbook tell
+        // no object of its kind is left; the other checks of its runbook show whether discovery worked
         None => {
             let runbook = check.split('.').next().unwrap_or_default();
             let mut around = report.checks.iter().filter(|r| r.runbook == runbook || r.runbook == "discovery").peekable();
@@ -162,7 +162,7 @@ pub(super) fn since(connection: &Connection, since: i64) -> rusqlite::Result<Vec
     select(connection, "closed_ms IS NULL OR closed_ms >= ?1 ORDER BY first_ms, id", params![since])
 }
 
-/// Episodes of the past that are over: of this code and subject first, then of this code alone, newest first.
+/// Closed episodes: of this code and subject first, then of this code alone, newest first.
 pub(super) fn like(connection: &Connection, code: &str, subject: &str, most: u32) -> rusqlite::Result<Vec<Episode>> {
     let order = "code = ?1 AND closed_ms IS NOT NULL ORDER BY subject = ?2 DESC, first_ms DESC LIMIT ?3";
     select(connection, order, params![code, subject, most])
@@ -195,7 +195,7 @@ fn select(connection: &Connection, tail: &str, values: &[&dyn rusqlite::ToSql]) 
         .collect()
 }
 
-/// Remembers that a report told of everything that is open (`flapping` names what comes and goes) and of everything that is over.
+/// Records that a report contained all open findings (`flapping` marks the flapping ones) and all recovered ones.
 pub(super) fn told(connection: &mut Connection, open: &[(String, String, bool)], what: &str, now: i64) -> rusqlite::Result<()> {
     let transaction = connection.transaction_with_behavior(rusqlite::TransactionBehavior::Immediate)?;
     {
@@ -211,14 +211,14 @@ pub(super) fn told(connection: &mut Connection, open: &[(String, String, bool)],
     transaction.commit()
 }
 
-/// When something was told last.
+/// Time of the last report of a kind.
 pub(super) fn last_told(connection: &Connection, what: &str) -> rusqlite::Result<Option<Timestamp>> {
     let mut statement = connection.prepare("SELECT at_ms FROM told WHERE what = ?1")?;
     let mut rows = statement.query_map([what], |row| row.get::<_, i64>(0))?;
     Ok(rows.next().transpose()?.and_then(|ms| Timestamp::from_millisecond(ms).ok()))
 }
 
-/// All numbers of a metric of an object since then, oldest first.
+/// All values of a metric of an object since then, oldest first.
 pub(super) fn series(connection: &Connection, object: &str, metric: &str, since: i64) -> rusqlite::Result<Vec<(Timestamp, f64)>> {
     connection
         .prepare("SELECT at_ms, value FROM sample WHERE object = ?1 AND metric = ?2 AND at_ms >= ?3 ORDER BY at_ms")?

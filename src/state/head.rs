@@ -1,5 +1,5 @@
-//! The head of the journal, as the state database keeps it: written after every entry, so that a journal that was truncated, rewritten or removed
-//! differs from it.
+//! The head of the journal in the state database: written after every entry, so that a journal that was truncated, rewritten or
+//! removed differs from it.
 
 #![allow(clippy::disallowed_methods, reason = "files of the state directory, which no other user can change")]
 
@@ -24,40 +24,40 @@ pub(super) const TABLES: &str = "
 pub struct Record {
     /// The head.
     pub kept: Kept,
-    /// Differences that were found when entries were written, oldest first; they stay until they are accepted.
+    /// Differences detected when entries were written, oldest first; kept until they are accepted.
     pub gaps: Vec<Gap>,
 }
 
 /// The head in the state database.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Kept {
-    /// This one.
+    /// A stored head.
     Head(Head),
-    /// None.
+    /// No head.
     Absent {
-        /// There is a database.
+        /// Whether there is a database.
         database: bool,
         /// A corrupt database that was moved away.
         set_aside: Option<PathBuf>,
     },
-    /// The database is corrupt; why.
+    /// The database is corrupt, and the reason.
     Corrupt(String),
-    /// The database cannot be read now; why.
+    /// The database cannot be read now, and the reason.
     Unreadable(String),
 }
 
-/// A difference between the journal and the head that was kept.
+/// A difference between the journal and the stored head.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Gap {
-    /// When it was found.
+    /// Time of detection.
     pub at: Timestamp,
-    /// Whether it is a sign of tampering; a corrupt database is none.
+    /// Whether it is a sign of tampering; a corrupt database is not.
     pub tampering: bool,
     /// The difference, one line.
     pub why: String,
 }
 
-/// Reads the record. Nothing is created, migrated or moved away for it.
+/// Reads the record. Does not create, migrate or move any file.
 #[must_use]
 pub fn read(state_dir: &Path) -> Record {
     let path = state_dir.join(STATE_DB);
@@ -84,7 +84,7 @@ fn read_kept(path: &Path) -> Result<(Option<Head>, Vec<Gap>), Kept> {
     let connection = connect(path, OpenFlags::SQLITE_OPEN_READ_WRITE).map_err(failed)?;
     let version: i64 = connection.query_row("PRAGMA user_version", [], |row| row.get(0)).map_err(failed)?;
     match version {
-        // version 0.1.0 of opsctl kept no head
+        // version 0.1.0 of opsctl stored no head
         ..SCHEMA_VERSION => Ok((None, Vec::new())),
         SCHEMA_VERSION => select(&connection).map_err(failed),
         newer => Err(Kept::Unreadable(format!("{shown} has version {newer}, this opsctl reads version {SCHEMA_VERSION}"))),
@@ -113,7 +113,7 @@ fn newest_set_aside(state_dir: &Path) -> Option<PathBuf> {
     entries.filter(aside).max()
 }
 
-/// Keeps this head, and with it a difference from the one before. The error is the reason why it cannot be kept.
+/// Stores this head, and a difference from the previous one. The error is the reason why it cannot be stored.
 pub fn keep(state_dir: &Path, head: &Head, at: Timestamp, gap: Option<&Gap>) -> Result<(), String> {
     write(state_dir, head, at, |transaction| match gap {
         Some(gap) => transaction
@@ -123,7 +123,7 @@ pub fn keep(state_dir: &Path, head: &Head, at: Timestamp, gap: Option<&Gap>) -> 
     })
 }
 
-/// Keeps this head and forgets all differences.
+/// Stores this head and deletes all differences.
 pub fn accept(state_dir: &Path, head: &Head, at: Timestamp) -> Result<(), String> {
     write(state_dir, head, at, |transaction| transaction.execute("DELETE FROM journal_gap", []).map(drop))
 }
@@ -142,7 +142,7 @@ fn write(
     let entries = i64::try_from(head.entries).unwrap_or(i64::MAX);
     db.and_then(|mut db| {
         db.with(|connection| {
-            // unlike history, a head that a power cut takes back is worth an fsync
+            // unlike history, a head must survive a power cut, which is worth an fsync
             connection.pragma_update(None, "synchronous", "FULL")?;
             let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
             transaction.execute(

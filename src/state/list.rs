@@ -1,4 +1,4 @@
-//! A small list that people add to (waivers, notes): one JSON file in the state directory, written whole or not at all.
+//! A small list edited by users (waivers, notes): one JSON file in the state directory, written atomically.
 
 #![allow(clippy::disallowed_methods, reason = "files of the state directory, which no other user can change")]
 
@@ -11,63 +11,63 @@ use serde_json::{Value, json};
 use crate::audit::dir;
 use crate::fix::Lock;
 
-/// Larger than any such list, in bytes.
-const LARGEST: u64 = 4 << 20;
+/// Maximum size of a list in bytes.
+const MAX_LIST_BYTES: u64 = 4 << 20;
 
-/// Version of the file's shape.
+/// Version of the file format.
 const VERSION: u64 = 1;
 
-/// What a list is called.
+/// The names of a list.
 #[derive(Debug)]
 pub struct List {
-    /// The file's name without its end, the key of the list in it, and what it is called in errors: `waivers`.
+    /// The file name without its extension, the key of the list in it, and its name in errors: `waivers`.
     pub name: &'static str,
-    /// What follows when it cannot be read, behind a semicolon; empty when nothing does.
+    /// Consequence if it cannot be read, after a semicolon; may be empty.
     pub otherwise: &'static str,
-    /// What another opsctl is doing that has it: `changing the waivers`.
+    /// Operation of another opsctl that holds the list: `changing the waivers`.
     pub busy: &'static str,
 }
 
-/// Why a list cannot be used.
+/// Reason why a list cannot be used.
 #[derive(Debug, thiserror::Error)]
 pub enum ListError {
-    /// The file.
+    /// An I/O error.
     #[error("{doing} the {name} in {path}: {source}")]
     Io {
         /// `reading` or `writing`.
         doing: &'static str,
-        /// Of what.
+        /// Name of the list.
         name: &'static str,
-        /// Which file.
+        /// Path of the file.
         path: PathBuf,
-        /// What happened.
+        /// Cause.
         source: io::Error,
     },
-    /// What it says.
-    #[error("the {name} in {path} cannot be read: {why}{otherwise}. Move the file away to begin anew")]
+    /// Invalid content.
+    #[error("the {name} in {path} cannot be read: {why}{otherwise}. Move the file away to start with an empty list")]
     Content {
-        /// Of what.
+        /// Name of the list.
         name: &'static str,
-        /// Which file.
+        /// Path of the file.
         path: PathBuf,
-        /// What is wrong with it.
+        /// The error.
         why: String,
-        /// What follows from that.
+        /// Its consequence.
         otherwise: &'static str,
     },
-    /// Two at once.
+    /// Concurrent change.
     #[error("another opsctl is {0}; try again")]
     Busy(&'static str),
 }
 
 impl List {
-    /// Its file.
+    /// Path of the file.
     #[must_use]
     pub fn path(&self, state_dir: &Path) -> PathBuf {
         state_dir.join(format!("{}.json", self.name))
     }
 
-    /// What is on it; nothing when there is no file.
+    /// The items of the list; empty if there is no file.
     pub fn load<T: DeserializeOwned>(&self, state_dir: &Path) -> Result<Vec<T>, ListError> {
         let path = self.path(state_dir);
         let io = |source| ListError::Io { doing: "reading", name: self.name, path: path.clone(), source };
@@ -76,7 +76,7 @@ impl List {
         match std::fs::metadata(&path) {
             Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
             Err(e) => return Err(io(e)),
-            Ok(meta) if meta.len() > LARGEST => return Err(content("it is larger than 4 MiB".to_owned())),
+            Ok(meta) if meta.len() > MAX_LIST_BYTES => return Err(content("it is larger than 4 MiB".to_owned())),
             Ok(_) => {}
         }
         let text = std::fs::read_to_string(&path).map_err(io)?;
@@ -90,7 +90,7 @@ impl List {
         serde_json::from_value(items).map_err(|e| content(e.to_string()))
     }
 
-    /// Changes it: what `change` makes of it is on disk when this returns.
+    /// Changes the list: the result of `change` is on disk when this returns.
     pub fn change<T: Serialize + DeserializeOwned, R>(
         &self,
         state_dir: &Path,
@@ -113,10 +113,10 @@ mod tests {
     #![allow(clippy::unwrap_used, reason = "tests")]
     use super::*;
 
-    const WORDS: List = List { name: "words", otherwise: "; nothing is said", busy: "writing words" };
+    const WORDS: List = List { name: "words", otherwise: "; no word is used", busy: "writing words" };
 
     #[test]
-    fn what_is_added_is_there_for_the_next_run() {
+    fn added_items_are_stored() {
         let tmp = tempfile::tempdir().unwrap();
         let state = tmp.path().join("state");
         assert_eq!(WORDS.load::<String>(&state).unwrap(), [""; 0]);
@@ -132,13 +132,13 @@ mod tests {
     }
 
     #[test]
-    fn a_file_that_makes_no_sense_is_left_alone_and_said() {
+    fn invalid_file_is_reported_and_kept() {
         let tmp = tempfile::tempdir().unwrap();
         let path = WORDS.path(tmp.path());
         for text in ["", "{}", "{\"version\":9,\"words\":[]}", "{\"version\":1}", "{\"version\":1,\"words\":[1]}", "[1]"] {
             std::fs::write(&path, text).unwrap();
             let error = WORDS.load::<String>(tmp.path()).unwrap_err().to_string();
-            assert!(error.contains("cannot be read") && error.contains("; nothing is said. Move"), "{error}");
+            assert!(error.contains("cannot be read") && error.contains("; no word is used. Move"), "{error}");
             assert!(WORDS.change(tmp.path(), Vec::<String>::clear).is_err());
             assert_eq!(std::fs::read_to_string(&path).unwrap(), text);
         }

@@ -1,4 +1,4 @@
-//! The file itself.
+//! The SQLite file of the history.
 
 #![allow(clippy::disallowed_methods, reason = "files of the state directory, which no other user can change")]
 
@@ -15,11 +15,11 @@ use rusqlite::{Connection, ErrorCode, OpenFlags, OptionalExtension, params};
 use super::{episodes, head};
 use crate::audit::dir;
 
-/// Shape of the tables; a file with a higher number was made by a newer opsctl and is left alone.
+/// Version of the schema; a file with a higher version was created by a newer opsctl and is not changed.
 pub(super) const SCHEMA_VERSION: i64 = 3;
 
-/// How long another opsctl is waited for.
-const BUSY: Duration = Duration::from_millis(200);
+/// Time limit of waiting for another opsctl.
+const BUSY_TIMEOUT: Duration = Duration::from_millis(200);
 
 /// A day in milliseconds.
 const DAY_MS: i64 = 24 * 3600 * 1000;
@@ -27,18 +27,18 @@ const DAY_MS: i64 = 24 * 3600 * 1000;
 /// Numbers older than an hour are thinned to one in this many milliseconds.
 const THIN_MS: i64 = 10 * 60 * 1000;
 
-/// Most numbers kept of one metric of one object: so many per day, thinned, and an hour of one every two seconds.
-const MOST_PER_DAY: i64 = DAY_MS / THIN_MS;
-const MOST_PER_HOUR: i64 = 1800;
+/// Maximum number of values of one metric of one object: per day, thinned, and an hour with one every two seconds.
+const MAX_PER_DAY: i64 = DAY_MS / THIN_MS;
+const MAX_PER_HOUR: i64 = 1800;
 
-/// Why there is no history.
+/// Reason why there is no history.
 #[derive(Debug)]
 pub(super) enum Broken {
-    /// There is none yet; it would be this file.
+    /// There is none yet; its path.
     Empty(PathBuf),
-    /// It was corrupt and has been moved away; a new one may be begun at this path.
+    /// Corrupt and moved away; a new one may be created at this path.
     SetAside(PathBuf, String),
-    /// It cannot be used in this run; why.
+    /// Unusable in this run, and the reason.
     Unusable(String),
 }
 
@@ -58,7 +58,7 @@ pub(super) struct Db {
 }
 
 impl Db {
-    /// Opens what is there.
+    /// Opens an existing file.
     pub(super) fn open(path: PathBuf) -> Result<Self, Broken> {
         let parent = path.parent().unwrap_or(Path::new("/"));
         dir::check(parent).map_err(|e| Broken::Unusable(format!("{}: {e}", parent.display())))?;
@@ -76,7 +76,7 @@ impl Db {
             SCHEMA_VERSION => Ok(Self { connection, path }),
             // 1 has samples only, 2 has no head of the journal
             1 | 2 => Self::make(&connection).map_err(|e| broken(&path, &e)).map(|()| Self { connection, path }),
-            // killed between making the file and making the table
+            // killed between creating the file and creating the tables
             0 => Err(Broken::Empty(path)),
             newer => Err(Broken::Unusable(format!(
                 "{} has version {newer}, this opsctl reads version {SCHEMA_VERSION}",
@@ -85,11 +85,12 @@ impl Db {
         }
     }
 
-    /// Begins a new one.
+    /// Creates a new file.
     pub(super) fn create(path: &Path) -> Result<Self, Broken> {
         let unusable = |e: std::io::Error| Broken::Unusable(format!("{}: {e}", path.display()));
         dir::ensure(path.parent().unwrap_or(Path::new("/"))).map_err(unusable)?;
-        // SQLite gives a new file, its log and its index the mode that the umask leaves; an existing one decides for all three
+        // SQLite creates a new file, its log and its index with the mode left by the umask; the mode of an existing file applies
+        // to all three
         let flags = i32::try_from(rustix::fs::OFlags::NOFOLLOW.bits()).unwrap_or(0);
         let file = OpenOptions::new().append(true).create(true).mode(0o600).custom_flags(flags).open(path).map_err(unusable)?;
         drop(file);
@@ -102,7 +103,7 @@ impl Db {
         make().map_err(|e| broken(path, &e)).map(|connection| Self { connection, path: path.to_owned() })
     }
 
-    /// Makes what is not there yet; two runs may do so at the same time.
+    /// Creates missing tables; two runs may do so at the same time.
     fn make(connection: &Connection) -> rusqlite::Result<()> {
         connection.execute_batch(&format!(
             "BEGIN IMMEDIATE;
@@ -119,7 +120,7 @@ impl Db {
         ))
     }
 
-    /// Runs something on the tables of findings; an error says what is wrong with the file.
+    /// Runs a function on the tables of findings; an error is the reason why the file is unusable.
     pub(super) fn with<T>(&mut self, run: impl FnOnce(&mut Connection) -> rusqlite::Result<T>) -> Result<T, Broken> {
         run(&mut self.connection).map_err(|e| broken(&self.path, &e))
     }
@@ -168,17 +169,17 @@ impl Db {
             for s in samples.iter().filter(|s| s.value.is_finite()) {
                 insert.execute(params![s.object, s.metric, s.at.as_millisecond(), s.value])?;
                 thin.execute(params![s.object, s.metric, now - 3_600_000, THIN_MS])?;
-                cap.execute(params![s.object, s.metric, keep_days * MOST_PER_DAY + MOST_PER_HOUR])?;
+                cap.execute(params![s.object, s.metric, keep_days * MAX_PER_DAY + MAX_PER_HOUR])?;
             }
         }
-        // a clock that was a day ahead wrote numbers that nothing can be compared with
+        // a clock that was a day ahead wrote numbers that cannot be compared
         transaction
             .execute("DELETE FROM sample WHERE at_ms < ?1 OR at_ms > ?2", params![now - keep_days * DAY_MS, now + DAY_MS])?;
         transaction.commit()
     }
 }
 
-/// Files of earlier versions were readable by others, as far as the directory let them.
+/// Files of earlier versions were readable by others, as far as the directory allowed.
 fn restrict(path: &Path, mode: u32) -> std::io::Result<()> {
     if mode & 0o777 == 0o600 { Ok(()) } else { std::fs::set_permissions(path, Permissions::from_mode(0o600)) }
 }
@@ -186,13 +187,13 @@ fn restrict(path: &Path, mode: u32) -> std::io::Result<()> {
 pub(super) fn connect(path: &Path, flags: OpenFlags) -> rusqlite::Result<Connection> {
     let connection =
         Connection::open_with_flags(path, flags | OpenFlags::SQLITE_OPEN_NO_MUTEX | OpenFlags::SQLITE_OPEN_NOFOLLOW)?;
-    connection.busy_timeout(BUSY)?;
-    // a lost last number after a power cut costs nothing; an fsync per run does
+    connection.busy_timeout(BUSY_TIMEOUT)?;
+    // losing the last number in a power cut costs nothing; an fsync per run does
     connection.pragma_update(None, "synchronous", "OFF")?;
     Ok(connection)
 }
 
-/// What an error means; a corrupt file is set aside, so that a new one can be begun.
+/// Classifies an error; a corrupt file is set aside, so that a new one can be created.
 fn broken(path: &Path, error: &rusqlite::Error) -> Broken {
     let shown = path.display();
     match error.sqlite_error_code() {
@@ -216,7 +217,7 @@ fn set_aside(path: &Path) -> std::io::Result<PathBuf> {
     let aside = suffixed(&format!(".corrupt-{}", clock::now().as_second()));
     std::fs::rename(path, &aside)?;
     for companion in ["-wal", "-shm"] {
-        // they belong to the old file and would spoil the new one
+        // they belong to the old file and would corrupt the new one
         let _ = std::fs::remove_file(suffixed(companion));
     }
     Ok(aside)

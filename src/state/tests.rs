@@ -45,12 +45,12 @@ impl Fixture {
 }
 
 #[test]
-fn the_next_run_knows_what_this_one_saw() {
+fn recorded_numbers_are_read_by_the_next_run() {
     let f = Fixture::new();
     let first = f.open();
     assert_eq!((first.oldest("disk", "used", 3600), first.note()), (None, None));
     f.record(&first, &[]);
-    assert!(!f.state().exists(), "nothing to remember makes no file");
+    assert!(!f.state().exists(), "no file is created without data");
     f.record(&first, &[sample("disk", "used", 1800, 1.0), sample("disk", "used", 60, 2.0), sample("other", "used", 900, 9.0)]);
     assert_eq!(first.note(), None);
     for store in [first, f.open()] {
@@ -63,7 +63,7 @@ fn the_next_run_knows_what_this_one_saw() {
 }
 
 #[test]
-fn a_number_from_the_future_is_not_compared_with() {
+fn number_from_the_future_is_ignored() {
     let f = Fixture::new();
     let store = f.open();
     f.record(&store, &[sample("disk", "used", -600, 5.0)]);
@@ -71,7 +71,7 @@ fn a_number_from_the_future_is_not_compared_with() {
 }
 
 #[test]
-fn old_numbers_go_and_the_rest_is_thinned() {
+fn old_numbers_are_deleted_and_recent_ones_thinned() {
     let f = Fixture::new();
     let store = f.open();
     let old: Vec<Sample> = (0..600).map(|i| sample("disk", "used", 7200 + i * 10, 1.0)).collect();
@@ -85,12 +85,12 @@ fn old_numbers_go_and_the_rest_is_thinned() {
 }
 
 #[test]
-fn a_corrupt_file_is_set_aside_and_a_fresh_one_begun() {
+fn corrupt_file_is_set_aside_and_replaced() {
     let f = Fixture::new();
     let store = f.open();
     f.record(&store, &[sample("disk", "used", 60, 1.0)]);
     drop(store);
-    std::fs::write(f.state().join(STATE_DB), "this is no database, whatever its name says ".repeat(200)).unwrap();
+    std::fs::write(f.state().join(STATE_DB), "this is no database, despite its name ".repeat(200)).unwrap();
     let store = f.open();
     assert_eq!(store.oldest("disk", "used", 3600), None);
     assert!(store.note().is_some_and(|n| n.contains("was corrupt and is now")), "{:?}", store.note());
@@ -100,7 +100,7 @@ fn a_corrupt_file_is_set_aside_and_a_fresh_one_begun() {
 }
 
 #[test]
-fn damage_inside_the_file_is_found_when_it_is_read() {
+fn corruption_inside_the_file_is_detected_on_reading() {
     let f = Fixture::new();
     let store = f.open();
     let many: Vec<Sample> = (0..2000).map(|i| sample(&format!("object {i}"), "used", 60, 1.0)).collect();
@@ -108,7 +108,7 @@ fn damage_inside_the_file_is_found_when_it_is_read() {
     drop(store);
     let path = f.state().join(STATE_DB);
     let mut bytes = std::fs::read(&path).unwrap();
-    // the header stays, every page behind it is noise
+    // the header is valid, every following page is noise
     bytes[4096..].fill(0xff);
     std::fs::write(&path, bytes).unwrap();
     let store = f.open();
@@ -118,22 +118,22 @@ fn damage_inside_the_file_is_found_when_it_is_read() {
 }
 
 #[test]
-fn whatever_is_in_the_way_the_run_goes_on() {
+fn run_continues_with_an_unusable_history() {
     let f = Fixture::new();
     let store = f.open();
     f.record(&store, &[sample("disk", "used", 60, 1.0)]);
 
-    // locked by a writer: reading goes on, writing says so
+    // locked by a writer: reading works, writing reports the lock
     let other = rusqlite::Connection::open(f.state().join(STATE_DB)).unwrap();
     other.execute_batch("BEGIN IMMEDIATE").unwrap();
     let started = Instant::now();
     f.record(&store, &[sample("disk", "used", 30, 2.0)]);
-    assert!(started.elapsed() < PATIENCE);
+    assert!(started.elapsed() < HISTORY_TIMEOUT);
     assert!(store.note().is_some_and(|n| n.contains("locked by another process")), "{:?}", store.note());
     assert_eq!(f.open().oldest("disk", "used", 3600).map(|s| s.value), Some(1.0));
     drop(other);
 
-    // from a newer opsctl
+    // written by a newer opsctl
     let other = rusqlite::Connection::open(f.state().join(STATE_DB)).unwrap();
     other.pragma_update(None, "user_version", 99).unwrap();
     drop(other);
@@ -141,7 +141,7 @@ fn whatever_is_in_the_way_the_run_goes_on() {
     f.record(&store, &[sample("disk", "used", 1, 3.0)]);
     assert!(store.note().is_some_and(|n| n.contains("has version 99")), "{:?}", store.note());
 
-    // a directory, a symbolic link, a state directory anybody can write to
+    // a directory, a symbolic link, a world-writable state directory
     std::fs::remove_file(f.state().join(STATE_DB)).unwrap();
     std::fs::create_dir(f.state().join(STATE_DB)).unwrap();
     assert!(f.open().note().is_some_and(|n| n.contains("is not a file")));
@@ -156,7 +156,7 @@ fn whatever_is_in_the_way_the_run_goes_on() {
 }
 
 #[test]
-fn numbers_are_kept_as_long_as_the_configuration_says() {
+fn numbers_are_kept_for_the_configured_period() {
     let f = Fixture::new();
     let day = 24 * 3600;
     let long = f.open();
@@ -164,10 +164,10 @@ fn numbers_are_kept_as_long_as_the_configuration_says() {
     assert_eq!(long.oldest("disk", "used", 14 * day).map(|s| s.value), Some(1.0));
     let short = f.runtime.block_on(Store::open(&f.state(), 7));
     f.record(&short, &[sample("disk", "used", 0, 3.0)]);
-    assert_eq!(short.oldest("disk", "used", 14 * day).map(|s| s.value), Some(2.0), "what is older than a week went");
+    assert_eq!(short.oldest("disk", "used", 14 * day).map(|s| s.value), Some(2.0), "numbers older than a week are deleted");
 }
 
-/// A file as an earlier version made it: `user_version` and the tables of its time.
+/// A file created by an earlier version: `user_version` and its tables.
 fn of_version(f: &Fixture, version: i64, tables: &str) {
     std::fs::create_dir(f.state()).unwrap();
     std::fs::set_permissions(f.state(), std::fs::Permissions::from_mode(0o700)).unwrap();
@@ -232,7 +232,7 @@ fn head_is_kept_beside_history() {
 }
 
 #[test]
-fn link_in_place_of_the_database_is_not_followed_for_the_head() {
+fn database_symlink_is_not_followed_for_the_head() {
     let f = Fixture::new();
     std::fs::create_dir(f.state()).unwrap();
     std::fs::set_permissions(f.state(), std::fs::Permissions::from_mode(0o700)).unwrap();

@@ -1,4 +1,4 @@
-//! What `opsctl waive` remembers.
+//! The waivers stored by `opsctl waive`.
 
 use std::path::Path;
 
@@ -8,12 +8,12 @@ use crate::state::{List, ListError};
 /// The list of waivers in the state directory.
 const WAIVERS: List = List { name: "waivers", otherwise: "; no finding is waived", busy: "changing the waivers" };
 
-/// The waivers that people made on this host; none when there is no file.
+/// The waivers stored on this host; empty if there is no file.
 pub fn load(state_dir: &Path) -> Result<Vec<Waiver>, ListError> {
     WAIVERS.load(state_dir)
 }
 
-/// Changes the list: what `change` makes of it is on disk when this returns.
+/// Changes the list: the result of `change` is on disk when this returns.
 pub fn change<T>(state_dir: &Path, change: impl FnOnce(&mut Vec<Waiver>) -> T) -> Result<T, ListError> {
     WAIVERS.change(state_dir, change)
 }
@@ -31,7 +31,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_waived_is_there_for_the_next_run() {
+    fn waiver_is_stored_for_the_next_run() {
         let tmp = tempfile::tempdir().unwrap();
         let state = tmp.path().join("state");
         assert_eq!(load(&state).unwrap(), []);
@@ -43,7 +43,7 @@ mod tests {
     }
 
     #[test]
-    fn a_file_that_makes_no_sense_is_left_alone_and_said() {
+    fn invalid_file_is_reported_and_kept() {
         let tmp = tempfile::tempdir().unwrap();
         let path = WAIVERS.path(tmp.path());
         for text in ["", "{}", "{\"version\":9,\"waivers\":[]}", "[1]"] {

@@ -1,7 +1,7 @@
-//! What is known and does not count for a while: a known issue, maintenance, a flaky check.
+//! Waivers: findings silenced until a given time, for a known issue, maintenance or a flaky check.
 //!
-//! A waiver says for which findings, until when and why. A waived finding is shown as waived, does not count in the verdict, and is
-//! not fixed. When its time is over the finding counts again and says so.
+//! A waiver names findings, an end and a reason. A waived finding is shown as waived, does not count in the verdict, and is not
+//! fixed. After the end the finding counts again, and the expiry is reported.
 
 mod file;
 mod window;
@@ -16,16 +16,16 @@ use crate::config::glob;
 pub use file::{change, load};
 pub use window::Window;
 
-/// Why something is waived.
+/// Kind of a waiver.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema, clap::ValueEnum)]
 #[serde(rename_all = "kebab-case")]
 pub enum Tag {
-    /// Somebody knows and works on it
+    /// The problem is known and worked on
     #[default]
     KnownIssue,
     /// Work on the host is planned or under way
     Maintenance,
-    /// It comes and goes without meaning anything
+    /// The check is flaky without a real problem
     Flaky,
 }
 
@@ -41,13 +41,13 @@ impl Tag {
     }
 }
 
-/// Which findings: `CODE[@SUBJECT]`, `*` stands for any text.
+/// Selects findings: `CODE[@SUBJECT]`, `*` matches any text.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(into = "String", from = "String")]
 pub struct Which {
     /// Pattern of the code.
     pub code: String,
-    /// Pattern of the subject, as `name` or `kind:name`; none is any.
+    /// Pattern of the subject, as `name` or `kind:name`; `None` matches any subject.
     pub subject: Option<String>,
 }
 
@@ -83,16 +83,16 @@ impl Which {
 /// A waiver.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Waiver {
-    /// Which findings.
+    /// The silenced findings.
     #[serde(rename = "match")]
     pub which: Which,
-    /// When.
+    /// The period.
     pub window: Window,
-    /// What kind.
+    /// The kind.
     pub tag: Tag,
-    /// Why.
+    /// The reason.
     pub reason: String,
-    /// Who said so: a user of this host, or `configuration`.
+    /// Author: a user of this host, or `configuration`.
     pub by: String,
 }
 
@@ -105,8 +105,8 @@ impl Waiver {
     }
 }
 
-/// How long after its end a waiver is still spoken of.
-const REMEMBERED: SignedDuration = SignedDuration::from_hours(30 * 24);
+/// Period after its end in which a waiver is still reported.
+const REPORTED_FOR: SignedDuration = SignedDuration::from_hours(30 * 24);
 
 /// All waivers of a host.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -116,7 +116,7 @@ pub struct Waivers {
 }
 
 impl Waivers {
-    /// Marks a finding that is waived now; one whose waiver is over says so.
+    /// Marks a finding that is waived now; a finding with an expired waiver gets a note.
     #[must_use]
     pub fn mark(&self, mut finding: Finding, now: Timestamp) -> Finding {
         let covering = || self.all.iter().filter(|w| w.which.covers(&finding.code, &finding.subject));
@@ -126,7 +126,7 @@ impl Waivers {
         }
         let over = covering().filter_map(|w| Some((w.window.ended(now)?, w))).max_by_key(|(end, _)| *end);
         match over {
-            Some((end, waiver)) if now.duration_since(end) < REMEMBERED => {
+            Some((end, waiver)) if now.duration_since(end) < REPORTED_FOR => {
                 let ago = quantity::duration(now.duration_since(end));
                 finding.cite("waiver", format!("expired {ago} ago: {} ({})", waiver.reason, waiver.by))
             }
@@ -134,18 +134,18 @@ impl Waivers {
         }
     }
 
-    /// What to tell a person: waivers that are over while their findings are still open.
+    /// Notes about expired waivers with open findings.
     #[must_use]
     pub fn notes(&self, findings: &[Finding], now: Timestamp) -> Vec<String> {
         let still_open = |w: &&Waiver| {
             let counts = |f: &&Finding| f.waived.is_none() && f.severity > opsctl_core::model::Severity::Info;
             findings.iter().filter(counts).any(|f| w.which.covers(&f.code, &f.subject))
         };
-        let recent = |w: &&Waiver| w.window.ended(now).is_some_and(|end| now.duration_since(end) < REMEMBERED);
+        let recent = |w: &&Waiver| w.window.ended(now).is_some_and(|end| now.duration_since(end) < REPORTED_FOR);
         let note = |w: &Waiver| {
             let ago = w.window.ended(now).map_or_else(String::new, |end| quantity::duration(now.duration_since(end)));
             format!(
-                "the waiver of {} ({}) expired {ago} ago and what it covered is still open: mend it or waive it again",
+                "the waiver of {} ({}) expired {ago} ago and its finding is still open: fix the cause or waive it again",
                 w.which, w.reason
             )
         };
@@ -182,7 +182,7 @@ mod tests {
     }
 
     #[test]
-    fn a_waiver_covers_what_it_names_and_only_in_its_time() {
+    fn waiver_covers_matching_findings_within_its_window() {
         let w = Waivers { all: vec![waiver("container.*@web*", "2026-01-01T10:00:00Z", "2026-01-01T12:00:00Z")] };
         let noon = at("2026-01-01T11:00:00Z");
         assert_eq!(
@@ -197,7 +197,7 @@ mod tests {
     }
 
     #[test]
-    fn one_that_is_over_is_told_as_long_as_its_finding_is_open() {
+    fn expired_waiver_is_reported_while_its_finding_is_open() {
         let w = Waivers { all: vec![waiver("container.down@web", "2026-01-01T10:00:00Z", "2026-01-01T12:00:00Z")] };
         let later = at("2026-01-01T12:03:00Z");
         let marked = w.mark(down("web"), later);

@@ -1,39 +1,39 @@
-//! When a waiver holds. All times are UTC: opsctl carries no time zones.
+//! Period of a waiver. All times are UTC: opsctl has no time zone data.
 
 use jiff::civil::{Time, Weekday};
 use jiff::{SignedDuration, Timestamp, tz::TimeZone};
 use opsctl_core::model::quantity;
 use serde::{Deserialize, Serialize};
 
-/// From when until when.
+/// Start and end.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case", tag = "kind")]
 pub enum Window {
     /// Once.
     Once {
-        /// Beginning.
+        /// Start.
         from: Timestamp,
-        /// End; it does not hold any more at this moment.
+        /// End (exclusive).
         until: Timestamp,
     },
-    /// Again and again, for planned work.
+    /// Recurring, for planned work.
     Weekly {
-        /// Days on which it begins, `mon` to `sun`; none is every day.
+        /// Days of the start, `mon` to `sun`; empty for every day.
         days: Vec<String>,
-        /// Beginning (UTC).
+        /// Start (UTC).
         from: Time,
-        /// End (UTC); earlier than the beginning means the next day.
+        /// End (UTC); a time before the start is on the next day.
         until: Time,
     },
 }
 
-/// Day names as they are written, Monday first.
+/// Names of the days, Monday first.
 const DAYS: [&str; 7] = ["mon", "tue", "wed", "thu", "fri", "sat", "sun"];
 
 const DAY: SignedDuration = SignedDuration::from_hours(24);
 
 impl Window {
-    /// A window of the configuration: times of day, or moments.
+    /// A window of the configuration: times of day, or timestamps.
     pub fn parse(from: Option<&str>, until: &str, days: &[String]) -> Result<Self, String> {
         let of_day = |text: &str| Time::strptime("%H:%M", text).ok();
         if let Some(until) = of_day(until) {
@@ -56,7 +56,7 @@ impl Window {
         if from >= until { Err("it ends before it begins".to_owned()) } else { Ok(Self::Once { from, until }) }
     }
 
-    /// Whether it holds now.
+    /// Whether the window includes this time.
     #[must_use]
     pub fn holds(&self, now: Timestamp) -> bool {
         match self {
@@ -65,7 +65,7 @@ impl Window {
         }
     }
 
-    /// When it ends, if it holds now.
+    /// End of the current occurrence, if any.
     #[must_use]
     pub fn ends(&self, now: Timestamp) -> Option<Timestamp> {
         match self {
@@ -74,7 +74,7 @@ impl Window {
         }
     }
 
-    /// When it ended, if it is over for good; a planned window that comes again never is.
+    /// End of the window if it is over; a recurring window never is.
     #[must_use]
     pub fn ended(&self, now: Timestamp) -> Option<Timestamp> {
         match self {
@@ -83,11 +83,11 @@ impl Window {
         }
     }
 
-    /// The end of the occurrence in which `now` lies.
+    /// The end of the occurrence that includes `now`.
     fn occurrence(&self, now: Timestamp) -> Option<Timestamp> {
         let Self::Weekly { days, from, until } = self else { return None };
         let length = if until > from { from.duration_until(*until) } else { DAY + from.duration_until(*until) };
-        // it may have begun yesterday
+        // it may have started yesterday
         [SignedDuration::ZERO, DAY].into_iter().find_map(|back| {
             let date = (now - back).to_zoned(TimeZone::UTC).date();
             let named = days.is_empty() || days.iter().any(|d| *d == day_name(date.weekday()));
@@ -125,7 +125,7 @@ mod tests {
     }
 
     #[test]
-    fn a_planned_window_comes_again_and_may_cross_midnight() {
+    fn recurring_window_may_cross_midnight() {
         let night = Window::parse(Some("23:00"), "02:00", &["Sat".to_owned()]).unwrap();
         // 2026-11-21 is a Saturday
         assert!(holds(&night, "2026-11-21T23:00:00Z") && holds(&night, "2026-11-22T01:59:00Z"));
@@ -139,7 +139,7 @@ mod tests {
     }
 
     #[test]
-    fn what_makes_no_sense_is_said() {
+    fn invalid_window_is_rejected() {
         let wrong = |from, until, days: &[&str]| {
             let days: Vec<String> = days.iter().map(|d| (*d).to_owned()).collect();
             Window::parse(from, until, &days).unwrap_err()
@@ -153,7 +153,7 @@ mod tests {
 
     proptest::proptest! {
         #[test]
-        fn any_text_is_survived(from in ".*", until in ".*", day in ".*") {
+        fn any_text_is_accepted(from in ".*", until in ".*", day in ".*") {
             let _ = (Window::parse(Some(&from), &until, std::slice::from_ref(&day)), Window::parse(None, &until, &[day]));
         }
     }

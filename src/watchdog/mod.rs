@@ -1,18 +1,19 @@
-//! Every run ends by its deadline plus one second, whatever a target, a filesystem or the engine does.
+//! Deadline of every run: the process exits one second after its deadline at the latest, regardless of targets, filesystems and
+//! the engine.
 //!
-//! Probes have limits of their own, and the engine ends a run at its deadline. Both need a thread that runs: one that the kernel holds, or
-//! that is caught in a loop, keeps no limit. The watchdog is a thread that does nothing but wait. When a limit has passed it takes
-//! standard output away from the run, has another thread make and print a report of what is known so far, and ends the process. When
-//! that does not end either, it prints one line and ends the process all the same.
+//! Probes have their own limits, and the engine ends a run at its deadline. Both need a running thread: one that is blocked in
+//! the kernel or caught in a loop enforces no limit. The watchdog is a thread that only waits. After a limit it takes over
+//! standard output, lets another thread create and print a report of the results so far, and ends the process. If that does not
+//! complete either, it prints one line and ends the process.
 //!
 //! | after the deadline | |
 //! |---|---|
-//! | 0.25 s | the run has not ended: a report of what is known is made and printed |
-//! | 0.65 s | that is not done: a report that holds only the reason is printed |
-//! | 0.8 s | the process exits, also when standard output takes nothing |
+//! | 0.25 s | the run has not ended: a report of the results so far is created and printed |
+//! | 0.65 s | the report is not complete: a report with only the reason is printed |
+//! | 0.8 s | the process exits, even if standard output is blocked |
 //!
-//! A process that ends is still held by a thread in an uninterruptible wait (state `D`, a disk that does not answer): the output is
-//! complete by then.
+//! A thread in an uninterruptible wait (state `D`, a disk that does not respond) can still delay the exit: the output is complete
+//! by then.
 
 pub mod memory;
 mod stdout;
@@ -32,39 +33,39 @@ use crate::engine::Missed;
 
 pub use stdout::print;
 
-/// How long after its limit a run has not ended by itself.
-const FIRST: Duration = Duration::from_millis(250);
+/// Delay after a limit before the watchdog acts.
+const GRACE_PERIOD: Duration = Duration::from_millis(250);
 
-/// How long after that the report of what is known has to be made.
-const MAKING: Duration = Duration::from_millis(400);
+/// Time limit of creating the report of the results so far.
+const REPORT_TIMEOUT: Duration = Duration::from_millis(400);
 
-/// How long after that the process exits.
-const WRITING: Duration = Duration::from_millis(150);
+/// Time limit of writing it before the process exits.
+const WRITE_TIMEOUT: Duration = Duration::from_millis(150);
 
-/// A terminal that takes a report slowly (a serial console) is waited for while it takes something, at most so long.
-const SLOW_TERMINAL: Duration = Duration::from_secs(60);
+/// Maximum wait for a slow terminal (a serial console) that still accepts output.
+const SLOW_TERMINAL_TIMEOUT: Duration = Duration::from_secs(60);
 
-/// How long an exit may take before the process is killed.
+/// Time limit of an exit before the process is killed.
 const EXIT_TIMEOUT: Duration = Duration::from_millis(500);
 
-/// Exit code of a run about which nothing is known.
+/// Exit code of a run without results.
 const UNKNOWN: u8 = 3;
 
-/// What was not done in time.
+/// An exceeded limit.
 #[derive(Debug, Clone)]
 pub struct Overdue {
-    /// What was being done.
+    /// The exceeded phase.
     pub phase: String,
-    /// How long it was given.
+    /// Its time limit.
     pub limit: Duration,
-    /// The exit code that this phase has for it.
+    /// The exit code of this phase for it.
     pub code: Option<u8>,
-    /// The limit of its memory that the process has reached, in bytes.
+    /// The memory limit that was reached, in bytes.
     pub memory: Option<u64>,
 }
 
 impl Overdue {
-    /// What ends the run, for its report.
+    /// The reason for the end of the run, for its report.
     #[must_use]
     pub fn missed(&self) -> Missed {
         self.memory.map_or(Missed::Deadline(self.limit), Missed::Memory)
@@ -81,44 +82,44 @@ impl Overdue {
     }
 }
 
-/// What is printed at the end.
+/// The last output.
 pub struct Output {
-    /// On standard output.
+    /// Text for standard output.
     pub stdout: String,
     /// The exit code.
     pub code: u8,
-    /// What is written besides, each on a thread of its own.
+    /// Further writes, each on its own thread.
     pub then: Vec<Box<dyn FnOnce() + Send>>,
 }
 
 type Make = Box<dyn FnOnce(&Overdue) -> Output + Send>;
 
-/// How a run ends that does not end by itself.
+/// The output of a run that does not end by itself.
 pub struct Ending {
-    /// Makes the output from what is known.
+    /// Creates the output from the results so far.
     make: Make,
-    /// Makes the output when `make` does not end: from nothing but the reason.
+    /// Creates the output if `make` does not complete: from the reason alone.
     minimal: Make,
-    /// How long `make` may take.
+    /// Time limit of `make`.
     patience: Duration,
 }
 
 impl Ending {
-    /// One that is made from what is known, or from nothing but the reason.
+    /// An ending from the results so far, with a fallback from the reason alone.
     pub fn new(
         make: impl FnOnce(&Overdue) -> Output + Send + 'static,
         minimal: impl FnOnce(&Overdue) -> Output + Send + 'static,
     ) -> Self {
-        Self { make: Box::new(make), minimal: Box::new(minimal), patience: MAKING }
+        Self { make: Box::new(make), minimal: Box::new(minimal), patience: REPORT_TIMEOUT }
     }
 
-    /// One that takes longer than a run may take beyond its deadline.
+    /// Sets a longer time limit than the default.
     #[must_use]
     pub fn patience(self, patience: Duration) -> Self {
         Self { patience, ..self }
     }
 
-    /// One line.
+    /// An ending of one line.
     pub fn line(text: impl Fn(&Overdue) -> (String, u8) + Clone + Send + 'static) -> Self {
         let output = move |overdue: &Overdue| {
             let (line, code) = text(overdue);
@@ -128,7 +129,7 @@ impl Ending {
     }
 }
 
-/// Who has standard output.
+/// Holder of standard output.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[repr(u8)]
 enum Holder {
@@ -139,7 +140,7 @@ enum Holder {
     Minimal,
 }
 
-/// What has to be done by when.
+/// An armed limit.
 #[derive(Debug, Clone)]
 struct Armed {
     until: Instant,
@@ -158,26 +159,26 @@ struct Shared {
     changed: Condvar,
     output: AtomicU8,
     code: AtomicU8,
-    /// What `Ending::make` has made is printed.
+    /// Whether the output of `Ending::make` is printed.
     done: Mutex<bool>,
     is_done: Condvar,
-    /// How often something was written to standard output.
+    /// Number of writes to standard output.
     written: AtomicU64,
-    /// The thread that makes the last report, and the one of the watchdog.
+    /// The thread of the last report, and that of the watchdog.
     last: AtomicI32,
     watchdog: AtomicI32,
 }
 
 static SHARED: OnceLock<Shared> = OnceLock::new();
 
-/// Whether an allocation has failed; beside [`SHARED`], because the allocator has to find it without asking for memory.
+/// Whether an allocation has failed; outside [`SHARED`], because the allocator must find it without allocating.
 static OUT_OF_MEMORY: AtomicBool = AtomicBool::new(false);
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// Starts the watchdog of this process. It does nothing before a limit is set.
+/// Starts the watchdog of this process. It is idle until a limit is set.
 pub fn start() -> std::io::Result<()> {
     let shared = SHARED.get_or_init(|| Shared {
         began: Instant::now(),
@@ -197,21 +198,21 @@ pub fn start() -> std::io::Result<()> {
     Ok(())
 }
 
-/// When this process began, as far as deadlines are concerned.
+/// Start of this process for deadlines.
 #[must_use]
 pub fn began() -> Instant {
     SHARED.get().map_or_else(Instant::now, |shared| shared.began)
 }
 
-/// From now on a run that is overdue ends like this.
+/// Sets the ending of an overdue run.
 pub fn on_overdue(ending: Ending) {
     if let Some(shared) = SHARED.get() {
-        // dropped without the lock
+        // dropped outside the lock
         let _before = lock(&shared.state).ending.replace(ending);
     }
 }
 
-/// From now on the process exits with this code when standard output takes nothing more. A report that was not delivered is no success.
+/// Sets the exit code for a blocked standard output. A report that was not delivered is not a success.
 pub fn exit_code(code: u8) {
     let code = if code == 0 { UNKNOWN } else { code };
     if let Some(shared) = SHARED.get() {
@@ -219,13 +220,13 @@ pub fn exit_code(code: u8) {
     }
 }
 
-/// Bounds what is done while it lives. An outer limit that is earlier stays.
+/// Limits a phase while it exists. An earlier outer limit stays in force.
 #[must_use]
 pub struct Limit {
     outer: Option<Armed>,
 }
 
-/// Bounds `phase`: it ends at `began` plus `limit`, or the process does.
+/// Limits `phase`: it ends at `began` plus `limit`, or the process exits.
 pub fn within(phase: &str, began: Instant, limit: Duration, code: Option<u8>) -> Limit {
     let Some(shared) = SHARED.get() else { return Limit { outer: None } };
     let overdue = Overdue { phase: phase.to_owned(), limit, code, memory: None };
@@ -240,7 +241,7 @@ pub fn within(phase: &str, began: Instant, limit: Duration, code: Option<u8>) ->
     Limit { outer }
 }
 
-/// Bounds `phase` from now on.
+/// Limits `phase` from now on.
 pub fn for_now(phase: &str, limit: Duration, code: Option<u8>) -> Limit {
     within(phase, Instant::now(), limit, code)
 }
@@ -254,7 +255,7 @@ impl Drop for Limit {
     }
 }
 
-/// Takes standard output for the run. When the watchdog has it, the process is about to end, and this does not return.
+/// Claims standard output for the run. If the watchdog holds it, the process is about to end, and this function does not return.
 fn claim() {
     let Some(shared) = SHARED.get() else { return };
     if !shared.take_output(Holder::Free, Holder::Run) && shared.output.load(Ordering::SeqCst) != Holder::Run as u8 {
@@ -262,7 +263,7 @@ fn claim() {
     }
 }
 
-/// Something was written to standard output.
+/// Counts a write to standard output.
 fn wrote() {
     if let Some(shared) = SHARED.get() {
         shared.written.fetch_add(1, Ordering::Relaxed);
@@ -284,13 +285,13 @@ impl Shared {
         self.output.compare_exchange(from as u8, to as u8, Ordering::SeqCst, Ordering::SeqCst).is_ok()
     }
 
-    /// Waits until something is overdue.
+    /// Waits until a limit is exceeded.
     fn wait(&self) -> (Armed, Option<Ending>) {
         let mut state = lock(&self.state);
         loop {
             if OUT_OF_MEMORY.load(Ordering::SeqCst) {
                 let memory = Some(memory::reached());
-                // the texts below need some
+                // the strings below need some
                 memory::lift();
                 let overdue = match state.armed.take() {
                     Some(armed) => Overdue { memory, ..armed.overdue },
@@ -299,8 +300,8 @@ impl Shared {
                 return (Armed { until: Instant::now(), overdue }, state.ending.take());
             }
             let left = match &state.armed {
-                Some(armed) => (armed.until + FIRST).saturating_duration_since(Instant::now()).min(memory::LOOK),
-                None => memory::LOOK,
+                Some(armed) => (armed.until + GRACE_PERIOD).saturating_duration_since(Instant::now()).min(memory::CHECK_INTERVAL),
+                None => memory::CHECK_INTERVAL,
             };
             if left.is_zero()
                 && let Some(armed) = state.armed.take()
@@ -311,48 +312,48 @@ impl Shared {
         }
     }
 
-    /// The thread of the watchdog. It neither reads nor writes, so that nothing can hold it.
+    /// The watchdog thread. It neither reads nor writes, so that nothing can block it.
     fn watch(&self, last: &SyncSender<(Make, Overdue)>) -> ! {
         self.watchdog.store(this_thread(), Ordering::Relaxed);
         lag::Priority::raise_for_good();
         let (armed, ending) = self.wait();
         let Armed { until, overdue } = armed;
-        let due = if overdue.memory.is_some() { until } else { until + FIRST };
+        let due = if overdue.memory.is_some() { until } else { until + GRACE_PERIOD };
         if !self.take_output(Holder::Free, Holder::Watchdog) {
-            // the report is being written, or is written and something else is not done
-            self.wait_for_writer(due + MAKING);
+            // the report is being written, or is written and another step is incomplete
+            self.wait_for_writer(due + REPORT_TIMEOUT);
             let text = format!("opsctl: {}\n", overdue.words());
-            in_a_moment(move || {
+            run_detached(move || {
                 let _ = rustix::io::write(rustix::stdio::stderr(), text.as_bytes());
             });
             exit(self.code.load(Ordering::Relaxed));
         }
         let Some(Ending { make, minimal, patience }) = ending else {
             let text = format!("opsctl: {}\n", overdue.words());
-            in_a_moment(move || stdout::raw(&text));
+            run_detached(move || stdout::raw(&text));
             exit(overdue.code.unwrap_or(UNKNOWN));
         };
-        // what they do now is of no use
+        // the remaining work of the run is useless now
         lag::give_way();
         if last.try_send((make, overdue.clone())).is_ok() && self.is_done_by(due + patience) {
             exit(self.code.load(Ordering::Relaxed));
         }
         if self.take_output(Holder::Watchdog, Holder::Minimal) {
             let Output { stdout, code, .. } = minimal(&overdue);
-            in_a_moment(move || stdout::raw(&stdout));
+            run_detached(move || stdout::raw(&stdout));
             exit(code);
         }
-        // it was made, and is being written
-        self.is_done_by(due + patience + WRITING);
+        // the report is created and being written
+        self.is_done_by(due + patience + WRITE_TIMEOUT);
         exit(self.code.load(Ordering::Relaxed));
     }
 
-    /// The thread that makes and prints the report of what is known.
+    /// The thread that creates and prints the report of the results so far.
     fn make_last(&self, work: &Receiver<(Make, Overdue)>) {
         self.last.store(this_thread(), Ordering::Relaxed);
         lag::Priority::raise_for_good();
         let Ok((make, overdue)) = work.recv() else { return };
-        // a panic is as good as no end
+        // a panic is handled like a timeout
         let Ok(output) = panics::caught(|| make(&overdue)) else { return };
         if !self.take_output(Holder::Watchdog, Holder::Report) {
             return;
@@ -368,7 +369,7 @@ impl Shared {
         self.is_done.notify_all();
     }
 
-    /// Whether the thread that calls this is one of those that end the process.
+    /// Whether the current thread is one of those that end the process.
     fn ends_the_process(&self) -> bool {
         [&self.last, &self.watchdog].iter().any(|thread| thread.load(Ordering::Relaxed) == this_thread())
     }
@@ -385,13 +386,13 @@ impl Shared {
         true
     }
 
-    /// Waits until then, and longer for a terminal that takes something.
+    /// Waits until this time, and longer for a terminal that accepts output.
     fn wait_for_writer(&self, until: Instant) {
         thread::sleep(until.saturating_duration_since(Instant::now()));
         if !std::io::stdout().is_terminal() {
             return;
         }
-        while Instant::now() < until + SLOW_TERMINAL {
+        while Instant::now() < until + SLOW_TERMINAL_TIMEOUT {
             let before = self.written.load(Ordering::Relaxed);
             thread::sleep(Duration::from_secs(1));
             if self.written.load(Ordering::Relaxed) == before {
@@ -401,8 +402,8 @@ impl Shared {
     }
 }
 
-/// Runs something on a thread, so that it may hang, and waits a moment for it.
-fn in_a_moment(run: impl FnOnce() + Send + 'static) {
+/// Runs a function on its own thread, because it may hang, and waits a short time for it.
+fn run_detached(run: impl FnOnce() + Send + 'static) {
     let done = Arc::new((Mutex::new(false), Condvar::new()));
     let signal = done.clone();
     let started = thread::Builder::new().stack_size(256 << 10).spawn(move || {
@@ -412,18 +413,18 @@ fn in_a_moment(run: impl FnOnce() + Send + 'static) {
     });
     if started.is_ok() {
         let guard = lock(&done.0);
-        let _ = done.1.wait_timeout_while(guard, WRITING, |done| !*done);
+        let _ = done.1.wait_timeout_while(guard, WRITE_TIMEOUT, |done| !*done);
     }
 }
 
-/// Removes the line of progress, if there is one.
+/// Removes the progress line, if any.
 fn clear_progress() {
     if std::io::stderr().is_terminal() {
         let _ = rustix::io::write(rustix::stdio::stderr(), b"\r\x1b[K");
     }
 }
 
-/// Ends the process. What runs at exit must not hold it.
+/// Ends the process. Exit handlers must not block it.
 fn exit(code: u8) -> ! {
     let _ = thread::Builder::new().stack_size(64 << 10).spawn(|| {
         thread::sleep(EXIT_TIMEOUT);

@@ -1,17 +1,17 @@
-//! Standard output that may take nothing: a full pipe, a terminal that was stopped, a filesystem that hangs.
+//! Writes to a standard output that may block: a full pipe, a stopped terminal, a hanging filesystem.
 
 use std::io::{self, Write as _};
 
 use rustix::pipe::fcntl_setpipe_size;
 use rustix::stdio::stdout;
 
-/// The largest pipe that a report is put into.
+/// Maximum size of a pipe for a report.
 const MAX_PIPE_BYTES: usize = 16 << 20;
 
-/// Bytes written at once, so that progress can be seen.
+/// Bytes per write, so that progress is visible.
 const CHUNK_BYTES: usize = 4 << 10;
 
-/// Prints a whole text for the run.
+/// Prints a complete text for the run.
 pub fn print(text: &str) -> io::Result<()> {
     super::claim();
     make_room(text);
@@ -23,7 +23,7 @@ pub fn print(text: &str) -> io::Result<()> {
     out.flush()
 }
 
-/// Writes a whole text for the watchdog: past the lock and the buffer of `io::stdout()`, which the run may hold.
+/// Writes a complete text for the watchdog, bypassing the lock and the buffer of `io::stdout()`, which the run may hold.
 pub(super) fn raw(text: &str) {
     make_room(text);
     let mut rest = text.as_bytes();
@@ -32,16 +32,16 @@ pub(super) fn raw(text: &str) {
             Ok(0) => return,
             Ok(n) => rest = rest.get(n..).unwrap_or_default(),
             Err(rustix::io::Errno::INTR) => {}
-            // the reader has gone, or the descriptor does not block and is full
+            // the reader has closed the pipe, or the descriptor is non-blocking and full
             Err(_) => return,
         }
     }
 }
 
-/// Lets a pipe take the whole text at once: a pager reads only what it shows, and must not hold the run.
+/// Enlarges a pipe to the whole text: a pager reads only the displayed part, and must not block the run.
 fn make_room(text: &str) {
     if text.len() > 64 << 10 {
-        // fails where it is no pipe, and for users above /proc/sys/fs/pipe-max-size
+        // fails if it is not a pipe, and for users above /proc/sys/fs/pipe-max-size
         let _ = fcntl_setpipe_size(stdout(), text.len().min(MAX_PIPE_BYTES)).or_else(|_| fcntl_setpipe_size(stdout(), 1 << 20));
     }
 }

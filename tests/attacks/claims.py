@@ -1,4 +1,4 @@
-"""A FUSE filesystem with one file, config.toml, that claims to be root's. The mount itself belongs to USER, as after fusermount with
+"""A FUSE filesystem with one file, config.toml, that it reports as owned by root. USER owns the mount, as after fusermount with
 `user_allow_other`.
 
 usage: claims.py DIRECTORY USER TEXT
@@ -17,7 +17,7 @@ if libc.mount(b"claims", directory.encode(), b"fuse", ctypes.c_ulong(0x6), optio
     raise OSError(ctypes.get_errno(), os.strerror(ctypes.get_errno()))
 
 
-def answer(unique, body=b"", error=0):
+def reply(unique, body=b"", error=0):
     os.write(fd, struct.pack("<IiQ", 16 + len(body), error, unique) + body)
 
 
@@ -31,24 +31,24 @@ while True:
     _, opcode, unique, node = struct.unpack_from("<IIQQ", data)
     body = data[40:]
     if opcode == INIT:
-        answer(unique, struct.pack("<IIIIHHIIHHI28x", 7, 31, 0, 0, 12, 9, 4096, 1, 0, 0, 0))
+        reply(unique, struct.pack("<IIIIHHIIHHI28x", 7, 31, 0, 0, 12, 9, 4096, 1, 0, 0, 0))
     elif opcode == LOOKUP and body.split(b"\0")[0] == b"config.toml":
-        answer(unique, struct.pack("<QQQQII", 2, 0, 1, 1, 0, 0) + attributes(2))
+        reply(unique, struct.pack("<QQQQII", 2, 0, 1, 1, 0, 0) + attributes(2))
     elif opcode == LOOKUP:
-        answer(unique, error=-2)
+        reply(unique, error=-2)
     elif opcode == GETATTR:
-        answer(unique, struct.pack("<QII", 1, 0, 0) + attributes(node))
+        reply(unique, struct.pack("<QII", 1, 0, 0) + attributes(node))
     elif opcode in (OPEN, OPENDIR):
-        answer(unique, struct.pack("<QII", 1, 0, 0))
+        reply(unique, struct.pack("<QII", 1, 0, 0))
     elif opcode == READ:
         offset = struct.unpack_from("<QQ", body)[1]
-        answer(unique, text[offset:])
+        reply(unique, text[offset:])
     elif opcode in (RELEASE, RELEASEDIR, FLUSH):
-        answer(unique)
+        reply(unique)
     elif opcode == STATFS and user != "0":
-        # what kind of filesystem this is, only the server can answer
-        answer(unique, error=-5)
+        # statfs depends on the server
+        reply(unique, error=-5)
     elif opcode == STATFS:
-        answer(unique, struct.pack("<QQQQQIIII24x", 0, 0, 0, 0, 0, 4096, 255, 4096, 0))
+        reply(unique, struct.pack("<QQQQQIIII24x", 0, 0, 0, 0, 0, 4096, 255, 4096, 0))
     elif opcode != FORGET:
-        answer(unique, error=-38)
+        reply(unique, error=-38)

@@ -1,4 +1,4 @@
-//! Promise 8: root reads only configuration, and runs only programs of site checks and fixes, that are root's alone.
+//! Promise 8: root reads configuration, and runs programs of site checks and fixes, only from files that no other user can change.
 
 use std::time::{Duration, Instant};
 
@@ -6,38 +6,38 @@ use crate::lab::{Host, Run};
 
 use super::user::{HOME, UID, as_user, host, opsctl_in, said, write, write_as_user};
 
-/// A configuration that shows whether it was used: it makes a run write a file as root.
+/// A configuration with a visible effect: a run writes a file as root.
 const EVIL: &str = "[report]\ntextfile = \"/srv/evil.prom\"\n";
 
-/// A runbook with one check that runs a command line.
-fn runs(argv: &str, more: &str) -> String {
+/// A runbook with one command check.
+fn command_runbook(argv: &str, more: &str) -> String {
     format!(
         "[runbook]\nname = \"shop\"\ntitle = \"The shop\"\n[[check]]\nname = \"health\"\ntitle = \"The shop is healthy\"\n\
          command = {{ argv = {argv}{more} }}\n"
     )
 }
 
-/// A program that leaves a mark of its user.
+/// A program that records its uid.
 const PROGRAM: &str = "#!/bin/sh\nid -u >> /mnt/ran.$(id -u)\n";
 
-/// The marks that the program has left.
-fn ran(host: &Host) -> String {
+/// Records of the executions of [`PROGRAM`].
+fn executions(host: &Host) -> String {
     host.sh("ls /mnt | grep '^ran' || true")
 }
 
 #[track_caller]
-fn is_used(host: &Host, run: &Run) {
-    assert!(host.sh("ls /srv").contains("evil.prom"), "the configuration is used: {}", said(run));
+fn assert_used(host: &Host, run: &Run) {
+    assert!(host.sh("ls /srv").contains("evil.prom"), "the configuration was not used: {}", said(run));
     host.sh("rm /srv/evil.prom");
 }
 
 #[track_caller]
-fn is_refused(host: &Host, run: &Run, words: &str) {
+fn assert_refused(host: &Host, run: &Run, words: &str) {
     assert!(run.code == 78 && run.stderr.contains(words), "{words}: {}", said(run));
-    let mended = ["chown root and chmod go-w", "to a directory of root's", "in a directory of root's"]
+    let has_hint = ["chown root and chmod go-w", "to a directory owned by root", "in a directory owned by root"]
         .iter()
         .any(|m| run.stderr.contains(m));
-    assert!(mended && run.stderr.matches("is not used").count() == 1, "{}", said(run));
+    assert!(has_hint && run.stderr.matches("is not used").count() == 1, "{}", said(run));
     assert!(!host.sh("ls /srv").contains("evil.prom"), "{}", said(run));
 }
 
@@ -47,18 +47,18 @@ fn configuration_of_another_user_is_refused() {
     write_as_user(&host, &format!("{HOME}/config.toml"), "644", EVIL);
     write(&host, "/srv/etc/config.toml", "644", EVIL);
     let theirs = format!("{HOME}/config.toml");
-    is_refused(
+    assert_refused(
         &host,
         &host.opsctl(&["report", "disk.space", "--config", &theirs]),
         "/home/mallory belongs to user 4711 (mode 755)",
     );
-    is_refused(
+    assert_refused(
         &host,
         &opsctl_in(&host, &[("OPSCTL_CONFIG", &theirs)], &["report", "disk.space"]),
         "/home/mallory belongs to user 4711",
     );
-    is_used(&host, &host.opsctl(&["report", "disk.space", "--config", "/srv/etc/config.toml"]));
-    is_used(&host, &opsctl_in(&host, &[("OPSCTL_CONFIG", "/srv/etc/config.toml")], &["report", "disk.space"]));
+    assert_used(&host, &host.opsctl(&["report", "disk.space", "--config", "/srv/etc/config.toml"]));
+    assert_used(&host, &opsctl_in(&host, &[("OPSCTL_CONFIG", "/srv/etc/config.toml")], &["report", "disk.space"]));
     // every command reads it
     for args in [&["diagnose"][..], &["list"], &["fix"], &["config", "show"], &["record", "/srv/r.json"], &["audit", "show"]] {
         let run = opsctl_in(&host, &[("OPSCTL_CONFIG", &theirs)], args);
@@ -67,7 +67,7 @@ fn configuration_of_another_user_is_refused() {
 }
 
 #[test]
-fn configuration_that_others_can_exchange_is_refused() {
+fn configuration_that_others_can_replace_is_refused() {
     let Some(host) = host() else { return };
     let config = "/srv/a/etc/config.toml";
     write(&host, config, "644", EVIL);
@@ -81,14 +81,14 @@ fn configuration_that_others_can_exchange_is_refused() {
         (format!("chmod 666 {config}"), "config.toml can be written by others (mode 666)"),
     ] {
         host.sh(&weaken);
-        is_refused(&host, &report(), words);
+        assert_refused(&host, &report(), words);
         host.sh(&format!("chown -R root:root /srv/a; chmod 755 /srv/a /srv/a/etc; chmod 644 {config}"));
     }
-    is_used(&host, &report());
+    assert_used(&host, &report());
 }
 
 #[test]
-fn link_leads_to_no_configuration_of_another_user() {
+fn link_to_configuration_of_another_user_is_refused() {
     let Some(host) = host() else { return };
     write_as_user(&host, &format!("{HOME}/config.toml"), "644", EVIL);
     write(&host, "/srv/etc/config.toml", "644", EVIL);
@@ -97,11 +97,11 @@ fn link_leads_to_no_configuration_of_another_user() {
     ));
     as_user(&host, "ln -s /srv/etc/config.toml /mnt/config.toml; ln -s /srv/etc /mnt/etc");
     let report = |file: &str| host.opsctl(&["report", "disk.space", "--config", file]);
-    is_refused(&host, &report("/srv/etc/bad.toml"), "belongs to user 4711");
-    is_refused(&host, &report(&format!("{HOME}/etc/config.toml")), "belongs to user 4711");
-    is_refused(&host, &report("/mnt/config.toml"), "is a symbolic link of user 4711");
-    is_refused(&host, &report("/mnt/etc/config.toml"), "is a symbolic link of user 4711");
-    is_used(&host, &report("/srv/etc/good.toml"));
+    assert_refused(&host, &report("/srv/etc/bad.toml"), "belongs to user 4711");
+    assert_refused(&host, &report(&format!("{HOME}/etc/config.toml")), "belongs to user 4711");
+    assert_refused(&host, &report("/mnt/config.toml"), "is a symbolic link of user 4711");
+    assert_refused(&host, &report("/mnt/etc/config.toml"), "is a symbolic link of user 4711");
+    assert_used(&host, &report("/srv/etc/good.toml"));
 }
 
 #[test]
@@ -118,12 +118,12 @@ fn home_kept_by_sudo_configures_nothing() {
             said(&run)
         );
     }
-    // no such file: no note
+    // a missing file causes no note
     let run = opsctl_in(&host, &[("HOME", "/home/mallory/none")], &["report", "disk.space", "--always"]);
     assert!(!run.stdout.contains("is not used"), "{}", said(&run));
-    // a home of root's
+    // a home directory owned by root
     write(&host, "/srv/root/.config/opsctl/config.toml", "600", EVIL);
-    is_used(&host, &opsctl_in(&host, &[("HOME", "/srv/root")], &["report", "disk.space"]));
+    assert_used(&host, &opsctl_in(&host, &[("HOME", "/srv/root")], &["report", "disk.space"]));
 }
 
 #[test]
@@ -147,7 +147,7 @@ fn fifo_as_configuration_does_not_hold_the_run() {
 fn runbooks_of_another_user_are_refused() {
     let Some(host) = host() else { return };
     write(&host, "/srv/etc/config.toml", "644", "");
-    write(&host, "/srv/etc/runbooks.d/shop.toml", "644", &runs("[\"true\"]", ""));
+    write(&host, "/srv/etc/runbooks.d/shop.toml", "644", &command_runbook("[\"true\"]", ""));
     let look = || host.opsctl(&["shop", "--config", "/srv/etc/config.toml"]);
     look().exits(0);
     for (weaken, words) in [
@@ -161,7 +161,7 @@ fn runbooks_of_another_user_are_refused() {
         ),
     ] {
         host.sh(&weaken);
-        is_refused(&host, &look(), words);
+        assert_refused(&host, &look(), words);
         host.sh(&format!(
             "[ ! -L /srv/etc/runbooks.d ] || {{ rm /srv/etc/runbooks.d; mv {HOME}/runbooks.d /srv/etc/; }}
             chown -R root:root /srv/etc; chmod 755 /srv/etc/runbooks.d; chmod 644 /srv/etc/runbooks.d/*"
@@ -170,7 +170,7 @@ fn runbooks_of_another_user_are_refused() {
     }
 }
 
-/// Runs the check of a runbook, with more in root's environment.
+/// Runs the check of a runbook with additional environment variables of root.
 #[track_caller]
 fn check(host: &Host, runbook: &str, environment: &[(&str, &str)]) -> (String, String) {
     write(host, "/srv/etc/config.toml", "644", "");
@@ -208,13 +208,13 @@ fn program_of_another_user_is_not_run_by_a_check() {
         r#"["timeout", "5", "sh", "/home/mallory/x.sh"]"#,
         r#"["find", "/etc/hostname", "-exec", "/home/mallory/x.sh", ";"]"#,
     ] {
-        let (verdict, text) = check(&host, &runs(argv, ""), &[]);
+        let (verdict, text) = check(&host, &command_runbook(argv, ""), &[]);
         assert_eq!(verdict, "unknown", "{argv}: {text}");
         let refused = text.contains("belongs to user 4711") || text.contains("can be written by others");
-        assert!(refused && text.contains("to a directory of root's"), "{argv}: {text}");
-        assert_eq!(ran(&host), "", "{argv}");
+        assert!(refused && text.contains("to a directory owned by root"), "{argv}: {text}");
+        assert_eq!(executions(&host), "", "{argv}");
     }
-    let (verdict, text) = check(&host, &runs(r#"["true"]"#, ", cwd = \"/home/mallory/dir\""), &[]);
+    let (verdict, text) = check(&host, &command_runbook(r#"["true"]"#, ", cwd = \"/home/mallory/dir\""), &[]);
     assert!(verdict == "unknown" && text.contains("belongs to user 4711"), "{text}");
     for argv in [
         r#"["/opt/x.sh"]"#,
@@ -222,12 +222,12 @@ fn program_of_another_user_is_not_run_by_a_check() {
         r#"["sh", "/opt/x.sh", "/home/mallory/x.txt"]"#,
         r#"["timeout", "5", "/opt/x.sh"]"#,
     ] {
-        let (verdict, text) = check(&host, &runs(argv, ", cwd = \"/opt\""), &[]);
+        let (verdict, text) = check(&host, &command_runbook(argv, ", cwd = \"/opt\""), &[]);
         assert_eq!(verdict, "ok", "{argv}: {text}");
         host.sh("rm /mnt/ran.0");
     }
-    // data of another user is data
-    let (verdict, text) = check(&host, &runs(r#"["test", "-x", "/home/mallory/x.sh"]"#, ""), &[]);
+    // a file of another user may be an operand
+    let (verdict, text) = check(&host, &command_runbook(r#"["test", "-x", "/home/mallory/x.sh"]"#, ""), &[]);
     assert_eq!(verdict, "ok", "{text}");
 }
 
@@ -268,7 +268,7 @@ fn program_of_another_user_is_not_run_by_a_fix() {
     for (argv, cwd) in attacks {
         let run = apply(argv, cwd);
         assert!(matches!(run.code, 12 | 15) && said(&run).contains("belongs to user 4711"), "{argv} {cwd}: {}", said(&run));
-        assert_eq!((ran(&host).as_str(), host.sh("ls /srv/maintenance").as_str()), ("", "/srv/maintenance"), "{argv}");
+        assert_eq!((executions(&host).as_str(), host.sh("ls /srv/maintenance").as_str()), ("", "/srv/maintenance"), "{argv}");
     }
     for (argv, cwd) in harmless {
         let run = apply(argv, cwd);
@@ -277,13 +277,13 @@ fn program_of_another_user_is_not_run_by_a_fix() {
 }
 
 #[test]
-fn home_kept_by_sudo_is_not_that_of_a_program() {
+fn home_kept_by_sudo_is_not_passed_to_a_program() {
     let Some(host) = host() else { return };
     write_as_user(&host, &format!("{HOME}/.profile"), "644", PROGRAM);
     let home = r#"["sh", "-lc", "echo $HOME $USER $LOGNAME"], contains = "/root root root""#;
     let (verdict, text) =
-        check(&host, &runs(home, ""), &[("HOME", HOME), ("USER", "mallory"), ("ENV", "/home/mallory/.profile")]);
-    assert_eq!((verdict.as_str(), ran(&host).as_str()), ("ok", ""), "{text}");
+        check(&host, &command_runbook(home, ""), &[("HOME", HOME), ("USER", "mallory"), ("ENV", "/home/mallory/.profile")]);
+    assert_eq!((verdict.as_str(), executions(&host).as_str()), ("ok", ""), "{text}");
 }
 
 #[test]
@@ -297,10 +297,10 @@ fn secret_file_of_another_user_is_not_sent() {
              http = {{ url = \"http://127.0.0.1:9005/\", bearer_file = \"{file}\" }}\n"
         )
     };
-    let kept = host.hook(9005);
+    let requests = host.hook(9005);
     let (verdict, text) = check(&host, &http("/home/mallory/token"), &[]);
     assert!(verdict == "unknown" && text.contains("/home/mallory belongs to user 4711"), "{text}");
-    assert_eq!(std::fs::read_dir(&kept).map_or(0, Iterator::count), 0, "no request was made");
+    assert_eq!(std::fs::read_dir(&requests).map_or(0, Iterator::count), 0, "no request was made");
     let (verdict, text) = check(&host, &http("/srv/secret/file"), &[]);
     assert_ne!(verdict, "unknown", "{text}");
 }
@@ -309,7 +309,7 @@ fn secret_file_of_another_user_is_not_sent() {
 fn state_directory_of_another_user_waives_and_sends_nothing() {
     let Some(host) = host() else { return };
     let waivers = r#"{"version":1,"waivers":[{"which":"*","window":{"once":{"from":"2020-01-01T00:00:00Z","until":"2099-01-01T00:00:00Z"}},"tag":"flaky","reason":"x","by":"root"}]}"#;
-    // the real form of the file
+    // the file in its current format
     host.sh("mkdir -p /srv/lib; touch /srv/maintenance");
     let runbook = "[runbook]\nname = \"shop\"\ntitle = \"The shop\"\n[[check]]\nname = \"health\"\ntitle = \"The maintenance is over\"\n\
         file = { path = \"/srv/maintenance\", exists = false }\n";
@@ -321,7 +321,7 @@ fn state_directory_of_another_user_waives_and_sends_nothing() {
     look("/srv/lib/state", &["waive", "shop.health", "--for", "1h", "--reason", "test"]).exits(0);
     assert!(host.sh("cat /srv/lib/state/waivers.json").contains("shop.health"), "{waivers}");
     look("/srv/lib/state", &["shop"]).exits(0);
-    // the same file where another user could have put it
+    // the same file in directories of another user
     host.sh(&format!("cp -r /srv/lib/state {HOME}/state; chown -R {UID} {HOME}/state; cp -r /srv/lib/state {HOME}/roots; ln -s {HOME}/roots /srv/lib/link"));
     for state in ["/home/mallory/state", "/home/mallory/roots", "/srv/lib/link"] {
         let run = look(state, &["shop", "--format", "json"]);
@@ -333,7 +333,7 @@ fn state_directory_of_another_user_waives_and_sends_nothing() {
 }
 
 #[test]
-fn owner_that_a_fuse_mount_claims_is_not_believed() {
+fn owner_reported_by_a_fuse_mount_is_not_trusted() {
     let Some(host) = host() else { return };
     if !std::path::Path::new("/dev/fuse").exists() || which::which("python3").is_err() {
         return;
@@ -347,18 +347,18 @@ fn owner_that_a_fuse_mount_claims_is_not_believed() {
         crate::lab::eventually(30, "the filesystem is mounted", || {
             host.sh(&format!("cat {place}/config.toml || true")).contains("evil").then_some(())
         });
-        // both say the same of their file
+        // both report the same owner and mode
         assert_eq!(host.sh(&format!("stat -c '%a %u' {place}/config.toml {place}")), "644 0\n755 0");
     }
-    // the home directory is out of the way: the mount is right below root's
+    // the home directory is owned by root, so only the mount is the reason
     host.sh(&format!("chown root:root {HOME}"));
     let run = host.opsctl(&["report", "disk.space", "--config", "/home/mallory/m/config.toml"]);
-    is_refused(&host, &run, "/home/mallory/m is in a FUSE filesystem that user 4711 mounted");
-    is_used(&host, &host.opsctl(&["report", "disk.space", "--config", "/srv/mounted/config.toml"]));
+    assert_refused(&host, &run, "/home/mallory/m is in a FUSE filesystem that user 4711 mounted");
+    assert_used(&host, &host.opsctl(&["report", "disk.space", "--config", "/srv/mounted/config.toml"]));
 }
 
 #[test]
-fn ordinary_user_uses_its_own_configuration_and_roots() {
+fn unprivileged_user_uses_its_own_configuration_and_that_of_root() {
     let Some(host) = host() else { return };
     write_as_user(&host, &format!("{HOME}/config.toml"), "664", "[policy]\nmax_fixes_per_hour = 9\n");
     write(&host, "/srv/etc/config.toml", "644", "");
@@ -377,7 +377,7 @@ fn ordinary_user_uses_its_own_configuration_and_roots() {
 #[test]
 fn file_of_another_user_can_be_checked() {
     let Some(host) = host() else { return };
-    // as a deployment does before it installs the file
+    // as in a deployment, before the file is installed
     write_as_user(&host, &format!("{HOME}/config.toml"), "644", "[policy]\nmax_fixes_per_hour = 9\n");
     let run = host.opsctl(&["config", "check", "/home/mallory/config.toml"]);
     assert!(run.code == 0 && run.stdout.contains("config.toml: ok"), "{}", said(&run));

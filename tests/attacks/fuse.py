@@ -1,10 +1,10 @@
-"""A FUSE server that stops serving. Answers the mount, and then, by MODE:
+"""A FUSE server that stops serving. It completes the mount, and then, by MODE:
 
-stopped  reads no further request: they wait as with a stopped server
-swallow  reads every request and answers none: the kernel waits for the answers, and no signal ends the wait
-lock     swallows what is written, and starts a process that waits for it with its memory map locked: who reads its arguments waits, too
+stopped  reads no further requests: they block as with a stopped server
+swallow  reads every request and replies to none: the kernel waits for the replies, and no signal interrupts the wait
+lock     does not reply to writes, and starts a process that blocks on a write with its memory map locked: readers of its arguments block too
 
-usage: fuse.py DEVICE DIRECTORY MODE [allow_other] [NAME]; NAME is that of the process of `lock`
+usage: fuse.py DEVICE DIRECTORY MODE [allow_other] [NAME]; NAME is the name of the process of `lock`
 """
 import ctypes
 import mmap
@@ -25,7 +25,7 @@ def check(result):
         raise OSError(ctypes.get_errno(), os.strerror(ctypes.get_errno()))
 
 
-# whatever becomes of the test: when this ends, the kernel ends every wait for it
+# independent of the test: when this process exits, the kernel aborts all pending requests
 signal.alarm(120)
 fd = os.open(device, os.O_RDWR)
 options = f"fd={fd},rootmode=40000,user_id={os.getuid()},group_id={os.getgid()}" + (",allow_other" if others else "")
@@ -38,7 +38,7 @@ def request():
     return opcode, unique, node, data[40:]
 
 
-def answer(unique, body=b"", error=0):
+def reply(unique, body=b"", error=0):
     os.write(fd, struct.pack("<IiQ", 16 + len(body), error, unique) + body)
 
 
@@ -50,10 +50,10 @@ def attributes(node):
 
 opcode, unique, _, body = request()
 assert opcode == INIT, opcode
-answer(unique, struct.pack("<IIIIHHIIHHI28x", 7, 31, 0, 0, 12, 9, 4096, 1, 0, 0, 0))
+reply(unique, struct.pack("<IIIIHHIIHHI28x", 7, 31, 0, 0, 12, 9, 4096, 1, 0, 0, 0))
 
 if mode == "lock" and os.fork() == 0:
-    # what is left open here would keep the mount alive
+    # an open descriptor would keep the mount alive
     os.close(fd)
     with open("/proc/self/comm", "w") as name:
         name.write(sys.argv[-1])
@@ -67,7 +67,7 @@ if mode == "lock" and os.fork() == 0:
     # another mapping in its place: the dirty page is written first, under the lock
     MAP_FIXED = 0x10
     libc.mmap(address, 4096, both, mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS | MAP_FIXED, -1, 0)
-    sys.exit("the write was answered")
+    sys.exit("the server replied to the write")
 
 if mode != "lock":
     open(f"/mnt/loot/ready.{mode}", "w").close()
@@ -78,12 +78,12 @@ while True:
     if mode == "swallow":
         continue
     if opcode == LOOKUP:
-        answer(unique, struct.pack("<QQQQII", 2, 0, 1000, 1000, 0, 0) + attributes(2))
+        reply(unique, struct.pack("<QQQQII", 2, 0, 1000, 1000, 0, 0) + attributes(2))
     elif opcode == GETATTR:
-        answer(unique, struct.pack("<QII", 1000, 0, 0) + attributes(node))
+        reply(unique, struct.pack("<QII", 1000, 0, 0) + attributes(node))
     elif opcode == OPEN:
-        answer(unique, struct.pack("<QII", 1, 0, 0))
+        reply(unique, struct.pack("<QII", 1, 0, 0))
     elif opcode == READ:
-        answer(unique, bytes(4096))
+        reply(unique, bytes(4096))
     elif opcode != WRITE:
-        answer(unique, error=-38)
+        reply(unique, error=-38)

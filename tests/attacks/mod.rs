@@ -1,8 +1,8 @@
-//! Attacks on a host where root runs opsctl, one file per promise of the trust boundary (`SECURITY.md`). The attacker is an ordinary user,
-//! or a container, of a lab host; each attack has a harmless look-alike that must still be examined.
+//! Attacks on a host where root runs opsctl, one file per promise of the trust boundary (`SECURITY.md`). The attacker is an unprivileged user
+//! or a container of a lab host; each attack has a harmless counterpart that must still be examined.
 //!
-//! [`Scene::look`] holds for every attack: the secrets of the scene appear in no output, recording or state file and in nothing that an
-//! attacker recorded, and no program of an attacker ran with rights that the attacker does not have.
+//! [`Scene::look`] verifies for every attack that the secrets of the scene appear in no output, recording or state file and in no file that an
+//! attacker recorded, and that no program of an attacker ran with privileges that the attacker does not have.
 
 mod configuration;
 mod outputs;

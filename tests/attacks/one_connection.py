@@ -1,5 +1,5 @@
-"""A server that listens only until it has one connection, so that nothing listens when the peer of that connection is looked up. It keeps
-what it receives, and requests a login in the words of PROTOCOL (redis, postgres, http).
+"""A server that closes its listener after one connection, so that no listener exists when the peer of that connection is looked up. It logs
+received data, and requests a login with PROTOCOL (redis, postgres, http).
 
 usage: one_connection.py PORT LOG PROTOCOL
 """
@@ -25,8 +25,8 @@ while True:
     connection.settimeout(2)
     try:
         while data := connection.recv(4096):
-            with open(log, "ab") as kept:
-                kept.write(data + b"\n")
+            with open(log, "ab") as file:
+                file.write(data + b"\n")
             connection.send(b"N" if data == SSL_REQUEST else REQUESTS[protocol])
     except OSError:
         pass

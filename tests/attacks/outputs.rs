@@ -1,5 +1,4 @@
-//! Promise 14 and the files that root is told to write: reports, recordings, metrics. They are readable by root alone, and no other user
-//! decides where they are written.
+//! Promise 14 and output files of root: reports, recordings, metrics. Only root can read them, and no other user can redirect them.
 
 use std::time::{Duration, Instant};
 
@@ -7,29 +6,29 @@ use crate::lab::Host;
 
 use super::user::{HOME, UID, as_user, host, opsctl_in, said, write};
 
-/// A run of one cheap check with an output; its exit code and all it printed.
+/// Runs one cheap check with `--output`; its exit code and output.
 #[track_caller]
 fn report_to(host: &Host, file: &str) -> (i32, String) {
     let began = Instant::now();
     let run = host.opsctl(&["diagnose", "disk.space", "--fail-on", "never", "--output", &format!("json={file}")]);
-    assert!(began.elapsed() < Duration::from_secs(20), "{file} held the run: {:?}", began.elapsed());
+    assert!(began.elapsed() < Duration::from_secs(20), "{file} blocked the run: {:?}", began.elapsed());
     (run.code, said(&run))
 }
 
 #[track_caller]
-fn refused(host: &Host, file: &str, words: &str) {
-    let (code, said) = report_to(host, file);
-    assert!(code != 0 && said.contains(words), "{file}: {said}");
+fn assert_refused(host: &Host, file: &str, words: &str) {
+    let (code, output) = report_to(host, file);
+    assert!(code != 0 && output.contains(words), "{file}: {output}");
 }
 
 #[track_caller]
-fn written(host: &Host, file: &str) {
-    let (code, said) = report_to(host, file);
-    assert_eq!(code, 0, "{file}: {said}");
+fn assert_written(host: &Host, file: &str) {
+    let (code, output) = report_to(host, file);
+    assert_eq!(code, 0, "{file}: {output}");
     assert!(host.sh(&format!("cat {file}")).contains("schema_version"), "{file}");
 }
 
-/// The device of a filesystem of the host's own.
+/// The block device of a filesystem of the host.
 fn device(host: &Host) -> String {
     host.disk("/srv/disk", 8, "");
     host.sh("findmnt -no SOURCE /srv/disk")
@@ -45,14 +44,14 @@ fn link_to_block_device_is_not_overwritten() {
     let device = device(&host);
     let before = sum(&host, &device);
     as_user(&host, &format!("ln -s {device} {HOME}/report.json; ln -s {device} /mnt/report.json"));
-    refused(&host, "/mnt/report.json", "is a symbolic link");
-    refused(&host, &format!("{HOME}/report.json"), "belongs to user 4711");
-    refused(&host, &device, "is a device");
+    assert_refused(&host, "/mnt/report.json", "is a symbolic link");
+    assert_refused(&host, &format!("{HOME}/report.json"), "belongs to user 4711");
+    assert_refused(&host, &device, "is a device");
     host.sh(&format!("ln -s {device} /srv/report.json; rm /mnt/report.json; mknod /srv/node b $(stat -c '0x%t 0x%T' {device})"));
-    refused(&host, "/srv/report.json", "is a symbolic link");
-    refused(&host, "/srv/node", "is a device");
+    assert_refused(&host, "/srv/report.json", "is a symbolic link");
+    assert_refused(&host, "/srv/node", "is a device");
     assert_eq!(sum(&host, &device), before);
-    written(&host, "/mnt/report.json");
+    assert_written(&host, "/mnt/report.json");
 }
 
 #[test]
@@ -60,15 +59,15 @@ fn fifo_does_not_hold_the_run() {
     let Some(host) = host() else { return };
     as_user(&host, &format!("mkfifo /mnt/report.json {HOME}/report.json"));
     host.sh("mkfifo /srv/report.json");
-    refused(&host, "/mnt/report.json", "is a FIFO");
-    refused(&host, "/srv/report.json", "is a FIFO");
-    refused(&host, &format!("{HOME}/report.json"), "belongs to user 4711");
+    assert_refused(&host, "/mnt/report.json", "is a FIFO");
+    assert_refused(&host, "/srv/report.json", "is a FIFO");
+    assert_refused(&host, &format!("{HOME}/report.json"), "belongs to user 4711");
     for (name, of) in [("record", "/mnt/report.json"), ("record", "/srv/report.json")] {
         let run = host.opsctl(&[name, of, "disk"]);
         assert!(run.code != 0 && run.stderr.contains("is a FIFO"), "{}", said(&run));
     }
     host.sh("rm /srv/report.json");
-    written(&host, "/srv/report.json");
+    assert_written(&host, "/srv/report.json");
 }
 
 #[test]
@@ -77,59 +76,59 @@ fn directory_of_another_user_is_refused_at_every_level() {
     host.sh(&format!(
         "mkdir -p {HOME}/a/b /srv/group/a /srv/a/b; chown root: {HOME}/a {HOME}/a/b; chgrp {UID} /srv/group; chmod 775 /srv/group"
     ));
-    refused(
+    assert_refused(
         &host,
         &format!("{HOME}/report.json"),
-        &format!("{HOME} belongs to user 4711 (mode 755): write to a directory of root's"),
+        &format!("{HOME} belongs to user 4711 (mode 755): write to a directory owned by root"),
     );
-    refused(&host, &format!("{HOME}/a/b/report.json"), &format!("{HOME} belongs to user 4711"));
-    refused(&host, "/srv/group/report.json", "/srv/group can be written by others (mode 775)");
-    refused(&host, "/srv/group/a/report.json", "/srv/group can be written by others (mode 775)");
-    // by way of a link and of the current directory
+    assert_refused(&host, &format!("{HOME}/a/b/report.json"), &format!("{HOME} belongs to user 4711"));
+    assert_refused(&host, "/srv/group/report.json", "/srv/group can be written by others (mode 775)");
+    assert_refused(&host, "/srv/group/a/report.json", "/srv/group can be written by others (mode 775)");
+    // through a symbolic link, and in the current directory
     host.sh(&format!("ln -s {HOME}/a /srv/link"));
-    refused(&host, "/srv/link/b/report.json", "belongs to user 4711");
+    assert_refused(&host, "/srv/link/b/report.json", "belongs to user 4711");
     let line = format!("cd {HOME} && exec /run/lab/opsctl diagnose disk.space --fail-on never --output json=report.json");
     let run = host.read(host.command("bash").args(["-c", &line]));
     assert!(run.code == 77 && run.stderr.contains("belongs to user 4711"), "{}", said(&run));
     assert_eq!(as_user(&host, &format!("find {HOME} -name report.json | wc -l")), "0");
-    written(&host, "/srv/a/b/report.json");
+    assert_written(&host, "/srv/a/b/report.json");
 }
 
 #[test]
-fn link_of_another_user_does_not_lead_elsewhere() {
+fn link_of_another_user_is_not_followed() {
     let Some(host) = host() else { return };
     host.sh("mkdir -m 755 /srv/victim /srv/own");
     as_user(&host, "ln -s /srv/victim /mnt/reports");
-    refused(&host, "/mnt/reports/report.json", "/mnt/reports is a symbolic link of user 4711");
+    assert_refused(&host, "/mnt/reports/report.json", "/mnt/reports is a symbolic link of user 4711");
     assert_eq!(host.sh("ls /srv/victim"), "");
     host.sh("ln -s own /srv/link");
-    written(&host, "/srv/link/report.json");
+    assert_written(&host, "/srv/link/report.json");
 }
 
 #[test]
-fn file_of_another_user_in_shared_directory_is_not_filled() {
+fn file_of_another_user_in_shared_directory_is_not_written() {
     let Some(host) = host() else { return };
     as_user(&host, "echo mine > /mnt/report.json; exec 9< /mnt/report.json");
-    refused(&host, "/mnt/report.json", "report.json belongs to user 4711");
+    assert_refused(&host, "/mnt/report.json", "report.json belongs to user 4711");
     assert_eq!(host.sh("cat /mnt/report.json; rm /mnt/report.json"), "mine");
-    // new, then root's own
-    written(&host, "/mnt/report.json");
-    written(&host, "/mnt/report.json");
+    // a new file, then a file owned by root
+    assert_written(&host, "/mnt/report.json");
+    assert_written(&host, "/mnt/report.json");
     assert_eq!(host.sh("stat -c '%a %u' /mnt/report.json"), "600 0");
 }
 
 #[test]
-fn hard_link_to_precious_file_is_replaced() {
+fn hard_link_is_replaced_and_its_target_unchanged() {
     let Some(host) = host() else { return };
     write(&host, "/mnt/precious", "644", "precious");
-    // as a user could without fs.protected_hardlinks
+    // possible for a user without fs.protected_hardlinks
     host.sh("ln /mnt/precious /mnt/report.json");
-    written(&host, "/mnt/report.json");
+    assert_written(&host, "/mnt/report.json");
     assert_eq!(host.sh("cat /mnt/precious"), "precious");
 }
 
 #[test]
-fn directory_swapped_for_a_link_meanwhile_leads_nowhere() {
+fn directory_swapped_for_a_link_is_not_followed() {
     let Some(host) = host() else { return };
     host.sh(&format!("mkdir -m 755 /srv/victim; mkdir {HOME}/metrics; chown {UID} {HOME}/metrics"));
     host.spawn(
@@ -143,7 +142,7 @@ fn directory_swapped_for_a_link_meanwhile_leads_nowhere() {
             &format!("cd {HOME}; while :; do mv metrics m; ln -s /srv/victim metrics; rm metrics; mv m metrics; done"),
         ],
     );
-    // metrics may go to a directory of another user, so that this one is entered at all
+    // metrics may be written to a directory of another user: only with metrics is this one opened
     host.configure(&format!("[report]\ntextfile = \"{HOME}/metrics/opsctl.prom\"\n"));
     for _ in 0..20 {
         host.opsctl(&["report", "disk.space"]);
@@ -152,17 +151,17 @@ fn directory_swapped_for_a_link_meanwhile_leads_nowhere() {
 }
 
 #[test]
-fn metrics_reach_the_directory_of_the_collector() {
+fn metrics_are_written_to_the_directory_of_the_collector() {
     let Some(host) = host() else { return };
-    // as Debian's packages have it: the upper one is of user prometheus
-    let made = |owner: u32| {
+    // as in Debian's packages: the parent directory is owned by user prometheus
+    let make_directories = |owner: u32| {
         format!(
             "mkdir -p /srv/prometheus/node-exporter; chown {UID} /srv/prometheus; chown {owner} /srv/prometheus/node-exporter"
         )
     };
     let file = "/srv/prometheus/node-exporter/opsctl.prom";
     for owner in [0, UID] {
-        host.sh(&made(owner));
+        host.sh(&make_directories(owner));
         host.configure(&format!("[report]\ntextfile = \"{file}\"\n"));
         let run = host.opsctl(&["report", "disk.space"]);
         assert_eq!(run.stderr, "", "{}", said(&run));
@@ -172,7 +171,7 @@ fn metrics_reach_the_directory_of_the_collector() {
         let output = format!("prometheus={file}");
         assert_eq!(host.opsctl(&["diagnose", "disk.space", "--fail-on", "never", "--output", &output]).code, 0);
     }
-    // the user puts links there
+    // the user creates links in it
     host.sh("mkdir -m 755 /srv/victim; touch /srv/victim/opsctl.prom");
     as_user(&host, &format!("rm -f {file}; ln -s /srv/victim/opsctl.prom {file}"));
     let run = host.opsctl(&["report", "disk.space"]);
@@ -181,9 +180,9 @@ fn metrics_reach_the_directory_of_the_collector() {
     let run = host.opsctl(&["report", "disk.space"]);
     assert!(run.stderr.contains("node-exporter is a symbolic link of user 4711"), "{}", said(&run));
     assert_eq!(host.sh("stat -c '%s' /srv/victim/opsctl.prom"), "0");
-    // a report is no metric, wherever the collector is
+    // the exception for metrics does not apply to reports
     as_user(&host, "rm /srv/prometheus/node-exporter; mkdir /srv/prometheus/node-exporter");
-    refused(&host, "/srv/prometheus/node-exporter/report.json", "belongs to user 4711");
+    assert_refused(&host, "/srv/prometheus/node-exporter/report.json", "belongs to user 4711");
 }
 
 #[test]
@@ -201,17 +200,17 @@ fn standard_streams_are_written_and_not_reopened() {
         "json=/dev/null",
     ]);
     assert!(run.code == 0 && run.stdout.contains("\"type\":\"run\""), "{}", said(&run));
-    // appended to what is there: a new open file would begin at its start
+    // output is appended: a reopened file would be written from its start
     host.sh("echo first > /srv/log; /run/lab/opsctl diagnose disk.space --fail-on never --quiet --output jsonl=/dev/stdout >> /srv/log");
     assert!(host.sh("cat /srv/log").starts_with("first\n"));
     for device in ["/dev/fd/1", "/proc/self/fd/1", "/dev/../dev/null", "/dev/zero"] {
-        let (code, said) = report_to(&host, device);
-        assert_ne!(code, 0, "{device}: {said}");
+        let (code, output) = report_to(&host, device);
+        assert_ne!(code, 0, "{device}: {output}");
     }
 }
 
 #[test]
-fn generated_files_go_to_no_directory_of_another_user() {
+fn generated_files_are_not_written_to_a_directory_of_another_user() {
     let Some(host) = host() else { return };
     for args in [
         &["generate", "man", "--dir", "/home/mallory/man"][..],
@@ -241,13 +240,13 @@ fn generated_files_go_to_no_directory_of_another_user() {
     );
 }
 
-/// A fix that ends a maintenance, so that a run leaves a journal.
+/// A runbook with a fix, so that a run writes the journal.
 const RUNBOOK: &str = "[runbook]\nname = \"shop\"\ntitle = \"The shop\"\n[[check]]\nname = \"flag\"\ntitle = \"The maintenance is over\"\n\
     file = { path = \"/srv/maintenance\", exists = false }\n[check.fix]\nname = \"open\"\ntitle = \"end the maintenance\"\n\
     argv = [\"mv\", \"/srv/maintenance\", \"/srv/aside\"]\nrisk = \"R1\"\n";
 
 #[test]
-fn run_without_umask_leaves_nothing_that_others_can_read() {
+fn run_without_umask_creates_no_file_that_others_can_read() {
     let Some(host) = host() else { return };
     write(&host, "/srv/etc/runbooks.d/shop.toml", "600", RUNBOOK);
     write(
@@ -272,14 +271,14 @@ fn run_without_umask_leaves_nothing_that_others_can_read() {
         "config init /srv/out/config.toml".to_owned(),
     ];
     for run in &runs {
-        // looked at after each: a later run may mend what an earlier one has made
-        let wide = host.sh(&format!(
+        // checked after each run: a later run could correct modes of an earlier one
+        let open_to_others = host.sh(&format!(
             "umask 000; OPSCTL_CONFIG=/srv/etc/config.toml OPSCTL_STATE_DIR={state} /run/lab/opsctl {run} > /dev/null || [ $? -lt 4 ]
             find $(ls -d /srv/out {state} /run/opsctl.lock 2> /dev/null) \\( -type f -o -type d \\) -perm /077 -printf '%m %p\\n'"
         ));
-        assert_eq!(wide, "", "{run}");
+        assert_eq!(open_to_others, "", "{run}");
     }
-    let made = host.sh(&format!("find /srv/out {state} -newer /srv/before | sort"));
+    let created = host.sh(&format!("find /srv/out {state} -newer /srv/before | sort"));
     for part in [
         "r.json",
         "d.json",
@@ -291,12 +290,12 @@ fn run_without_umask_leaves_nothing_that_others_can_read() {
         "spool",
         "bootstrap.json",
     ] {
-        assert!(made.contains(part), "{part} is among\n{made}");
+        assert!(created.contains(part), "{part} is missing in\n{created}");
     }
 }
 
 #[test]
-fn configured_mode_is_that_of_reports() {
+fn reports_have_the_configured_mode() {
     let Some(host) = host() else { return };
     write(&host, "/srv/etc/config.toml", "600", "[report]\nfile_mode = \"0640\"\n");
     host.sh(&format!("mkdir /srv/adm; chgrp {UID} /srv/adm; chmod 2750 /srv/adm"));
@@ -305,13 +304,13 @@ fn configured_mode_is_that_of_reports() {
         opsctl_in(&host, &environment, &["diagnose", "disk.space", "--fail-on", "never", "--output", "json=/srv/adm/r.json"]);
     assert_eq!(run.code, 0, "{}", said(&run));
     assert_eq!(host.sh("stat -c '%a %g' /srv/adm/r.json"), format!("640 {UID}"));
-    // a recording stays root's
+    // a recording stays readable by root only
     opsctl_in(&host, &environment, &["record", "/srv/adm/recording.json", "disk"]).exits(0);
     assert_eq!(host.sh("stat -c '%a' /srv/adm/recording.json"), "600");
 }
 
 #[test]
-fn ordinary_user_writes_to_its_own_directories() {
+fn unprivileged_user_writes_to_its_own_directories() {
     let Some(host) = host() else { return };
     let user = format!("--reuid={UID}");
     let as_user = ["setpriv", &user, "--clear-groups"];

@@ -1,4 +1,4 @@
-//! Promise 1: a local user or a container gains nothing because root runs opsctl, whatever root runs it for.
+//! Promise 1: no command of opsctl that root runs gives a local user or a container additional privileges or data.
 
 use std::thread;
 
@@ -6,7 +6,7 @@ use crate::lab::Run;
 
 use super::Scene;
 
-/// All that root runs to see something.
+/// The commands without changes to the host.
 const COMMANDS: &[&[&str]] = &[
     &["diagnose", "-vv"],
     &["diagnose", "-vv", "--format", "json"],
@@ -25,7 +25,7 @@ const COMMANDS: &[&[&str]] = &[
     &["audit", "show"],
 ];
 
-/// Runs them two at a time, and checks what each printed and left.
+/// Runs the commands two at a time, and checks their output and state files.
 #[track_caller]
 fn nothing_gained(scene: &Scene, environment: &[(&str, &str)]) {
     let record = scene.path("recording.json").display().to_string();

@@ -1,13 +1,13 @@
-//! Promise 2: nothing that a probed process chose is executed with more rights than it has.
+//! Promise 2: no program that a probed process specifies is executed with more privileges than that process has.
 
 use crate::lab::{MACHINE, eventually, installed};
 
 use super::{SHARED, Scene, belongs_to_attacker, quoted, rogue};
 
-/// The products that are examined with a program of their own, and those of a whole host.
+/// Runbooks that run `nginx -t` and read certificates.
 const EDGE: &[&str] = &["nginx", "tls"];
 
-/// The title of an nginx whose test would run `id` in a shell.
+/// The title of a fake nginx: `nginx -t` with its arguments would run `id` in a shell.
 const SHELL_AS_NGINX: &str = "nginx: master process nginx -c id>/mnt/marks/shell";
 
 #[test]
@@ -59,7 +59,7 @@ __attribute__((constructor)) static void loaded(void) {
 #[test]
 fn program_path_of_other_mount_namespace_is_not_run_on_host() {
     let Some(scene) = Scene::without_engine() else { return };
-    // what is /usr/bin/bash to the attacker is a program of its own; to root it is a shell that takes `-c`
+    // /usr/bin/bash is a program of the attacker in its mount namespace, and a shell that accepts `-c` on the host
     let file = scene.program_file("bash");
     let script = format!(
         "mount --bind {file} /usr/bin/bash; export ROGUE={}; exec -a {} /usr/bin/bash",
@@ -126,7 +126,7 @@ fn node_name_from_environment_is_not_run_by_a_shell() {
     belongs_to_attacker(&run, ":5672");
 }
 
-/// A container whose first process is root's and idle, with a directory of programs of user 1000 first in its `PATH`.
+/// A container with an idle root process as PID 1 and a directory of programs of user 1000 first in its `PATH`.
 fn container_with_user(scene: &mut Scene) {
     scene.own_rights = vec![1000];
     scene.tools(&["nginx", "promtool", "rabbitmqctl", "rabbitmq-diagnostics", "prometheus", "beam.smp", "env"]);
@@ -134,7 +134,7 @@ fn container_with_user(scene: &mut Scene) {
     scene.run("app", &[&own, SHARED, MACHINE, &["machine:1", "/fixture", "wait-term"]].concat());
 }
 
-/// Starts a server of user 1000 in the container, under a name and with a title, and waits until its port is open.
+/// Starts a server as user 1000 in the container, with a program name and a title, and waits until its port is open.
 fn in_container(scene: &Scene, title: &str, name: &str, port: &str, protocol: &str, args: &[&str]) {
     let script = format!("exec -a {} /tools/{name} \"$@\"", quoted(title));
     let (variable, shown) = rogue(name, protocol, &[&["--port", port], args].concat());

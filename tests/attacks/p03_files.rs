@@ -1,15 +1,15 @@
-//! Promise 3: a file is read for a process only if that process may read it: with its user and groups, inside its root, a regular file, of
-//! bounded size.
+//! Promise 3: a file that a process names is read only with the user and groups of that process, below its root, if it is a regular file, and
+//! up to a size limit.
 
 use crate::lab::{MACHINE, Run, installed};
 
 use super::{SHARED, Scene, belongs_to_attacker, quoted, rogue, rows, summary};
 
-/// What a Prometheus answers whose configuration could not be loaded.
+/// Response of a Prometheus that failed to load its configuration.
 const RELOAD_FAILED: &str =
     "/api/v1/status/runtimeinfo=200:{\"data\":{\"reloadConfigSuccess\":false,\"lastConfigTime\":\"2026-01-01T00:00:00Z\"}}";
 
-/// A part of an nginx configuration whose name is shown wherever it is read: the target of its certificate has it.
+/// A part of an nginx configuration with the secret as server name, which would be visible as the target of its certificate.
 const SECRET_SITE: &str =
     "server { listen 127.0.0.1:8443 ssl; server_name SECRET.test; ssl_certificate /x.pem; ssl_certificate_key /x.key; }\n";
 
@@ -76,7 +76,7 @@ fn hostname_link_out_of_container_is_not_followed() {
     scene.plant("/mnt/secret/hostname", "SECRET\n");
     scene.tools(&["rabbitmqctl", "rabbitmq-diagnostics", "env"]);
     scene.sh("mkdir -p /mnt/jail/etc /mnt/jail/mnt/loot; ln -s /mnt/secret/hostname /mnt/jail/etc/hostname; cp /run/lab/fixture /mnt/jail/beam.smp");
-    // the engine mounts a hostname of its own; a process leaves it behind with the chroot(2) that every container may call
+    // the engine mounts its own hostname file; a process hides it with chroot(2), which is allowed in every container
     let own = [
         "-v",
         "/mnt/jail:/jail",
@@ -107,9 +107,9 @@ fn file_of_container_root_is_not_read_for_container_user() {
     scene.look(&["nginx", "tls"]);
 }
 
-/// A server of the attacker whose arguments or files name what only root may read.
+/// Diagnoses a server of the attacker with arguments or files that name a file readable by root only.
 #[track_caller]
-fn names(scene: &Scene, program: &str, title: &str, port: u16, args: &[&str], runbooks: &[&str]) {
+fn diagnose_server(scene: &Scene, program: &str, title: &str, port: u16, args: &[&str], runbooks: &[&str]) {
     scene.program(program).title(title).rogue(args[0], &[&["--port", &port.to_string()], &args[1..]].concat());
     scene.until_listening(port);
     let run = scene.look(runbooks);
@@ -125,7 +125,7 @@ fn prometheus_configuration_of_root_is_not_quoted() {
     scene.plant("/mnt/secret/prometheus.yml", "SECRET: 1\n");
     let pages =
         ["http", "--page", "/-/ready=200:ready", "--page", RELOAD_FAILED, "--", "--config.file=/mnt/secret/prometheus.yml"];
-    names(&scene, "prometheus", "prometheus", 9090, &pages, &["monitoring"]);
+    diagnose_server(&scene, "prometheus", "prometheus", 9090, &pages, &["monitoring"]);
 }
 
 #[test]
@@ -135,7 +135,7 @@ fn shadow_as_prometheus_configuration_is_not_quoted() {
     }
     let Some(scene) = Scene::without_engine() else { return };
     let pages = ["http", "--page", "/-/ready=200:ready", "--page", RELOAD_FAILED, "--", "--config.file=/etc/shadow"];
-    names(&scene, "prometheus", "prometheus", 9090, &pages, &["monitoring"]);
+    diagnose_server(&scene, "prometheus", "prometheus", 9090, &pages, &["monitoring"]);
 }
 
 #[test]
@@ -147,7 +147,7 @@ fn rule_files_of_root_are_not_listed() {
         "/api/v1/status/runtimeinfo=200:{\"data\":{\"reloadConfigSuccess\":true,\"lastConfigTime\":\"2020-01-01T00:00:00Z\"}}";
     let pages =
         ["http", "--page", "/-/ready=200:ready", "--page", loaded, "--page", rules, "--", "--config.file=/mnt/secret/none.yml"];
-    names(&scene, "prometheus", "prometheus", 9090, &pages, &["monitoring"]);
+    diagnose_server(&scene, "prometheus", "prometheus", 9090, &pages, &["monitoring"]);
 }
 
 #[test]
@@ -155,7 +155,7 @@ fn loki_configuration_of_root_is_not_quoted() {
     let Some(scene) = Scene::without_engine() else { return };
     scene.plant("/mnt/secret/loki.yml", "common:\n  path_prefix: /SECRET\n");
     let pages = ["http", "--page", "/ready=200:ready", "--", "-config.file=/mnt/secret/loki.yml"];
-    names(&scene, "loki", "loki", 3100, &pages, &["monitoring"]);
+    diagnose_server(&scene, "loki", "loki", 3100, &pages, &["monitoring"]);
 }
 
 #[test]
@@ -166,7 +166,7 @@ fn alloy_configuration_of_root_is_not_quoted() {
         "loki.write \"default\" { endpoint { url = \"http://SECRET.test:3100/loki/api/v1/push\" } }\n",
     );
     let pages = ["http", "--page", "/-/ready=200:ready", "--page", "/-/healthy=200:ok", "--", "run", "/mnt/secret/config.alloy"];
-    names(&scene, "alloy", "alloy", 12345, &pages, &["monitoring"]);
+    diagnose_server(&scene, "alloy", "alloy", 12345, &pages, &["monitoring"]);
 }
 
 #[test]
@@ -177,7 +177,7 @@ fn include_of_fake_nginx_is_not_quoted() {
     let Some(scene) = Scene::without_engine() else { return };
     scene.plant("/mnt/secret/upstream.conf", SECRET_SITE);
     scene.write("/mnt/home/mallory/nginx.conf", "events {} http { include /mnt/secret/*.conf; server { listen 8080; } }");
-    names(&scene, "nginx", "nginx: master process nginx -c /mnt/home/mallory/nginx.conf", 8080, &["http"], &["nginx", "tls"]);
+    diagnose_server(&scene, "nginx", "nginx: master process nginx -c /mnt/home/mallory/nginx.conf", 8080, &["http"], &["nginx", "tls"]);
 }
 
 #[test]
@@ -186,7 +186,7 @@ fn include_of_user_nginx_is_not_quoted_by_its_test() {
         return;
     }
     let Some(scene) = Scene::without_engine() else { return };
-    // the real program, so that its test quotes the file
+    // the real program, so that `nginx -t` quotes the file
     scene.user_nginx();
     scene.plant("/mnt/secret/upstream.conf", "SECRET;\n");
     scene.as_user("printf 'include /mnt/secret/upstream.conf;' >> ~mallory/nginx.conf");
@@ -202,7 +202,7 @@ fn nginx_error_log_of_root_is_not_quoted() {
     scene.plant("/mnt/secret/error.log", &line.repeat(5));
     let conf = "error_log /mnt/secret/error.log; events {} http { access_log off; server { listen 8080; } }";
     scene.write("/mnt/home/mallory/nginx.conf", conf);
-    names(&scene, "nginx", "nginx: master process nginx -c /mnt/home/mallory/nginx.conf", 8080, &["http"], &["nginx", "tls"]);
+    diagnose_server(&scene, "nginx", "nginx: master process nginx -c /mnt/home/mallory/nginx.conf", 8080, &["http"], &["nginx", "tls"]);
 }
 
 #[test]
@@ -213,7 +213,7 @@ fn redis_log_of_root_is_not_quoted() {
     let info = "info=redis_version:7.0.15\\nrdb_last_bgsave_status:err\\nrdb_bgsave_in_progress:0\\nloading:0\\nrole:master\\n";
     let server =
         ["redis", "--auth", "trust", "--set", info, "--set", "logfile=/mnt/secret/redis.log", "--set", "dir=/mnt/secret"];
-    names(&scene, "redis-server", "redis-server *:6379", 6379, &server, &["redis"]);
+    diagnose_server(&scene, "redis-server", "redis-server *:6379", 6379, &server, &["redis"]);
 }
 
 #[test]
@@ -221,7 +221,7 @@ fn postgres_log_behind_a_mount_is_not_quoted() {
     let Some(scene) = Scene::without_engine() else { return };
     let failure = "2026-01-01 00:00:00 UTC [1] PANIC:  could not write to file \"SECRET\": No space left on device\n";
     scene.plant("/mnt/secret/server.log", &failure.repeat(3));
-    // the file it holds open is the attacker's own; the one at that path later is not
+    // the open file is owned by the attacker; a later file at its path is not
     let swap =
         "cd /mnt/home/mallory; mkdir -p log; exec 7> /mnt/home/mallory/log/server.log; mount -t tmpfs tmpfs /mnt/home/mallory/log
         ln -s /mnt/secret/server.log /mnt/home/mallory/log/server.log";
@@ -232,19 +232,19 @@ fn postgres_log_behind_a_mount_is_not_quoted() {
     belongs_to_attacker(&run, ":5432");
 }
 
-/// Ends as a program ends, and reports how much memory it took, in KiB.
-const MEASURED: [&str; 3] = [
+/// Runs a program, prints its peak RSS in KiB, and exits with its exit code.
+const MEASURE_MEMORY: [&str; 3] = [
     "/usr/bin/python3",
     "-c",
     "import resource, subprocess, sys; code = subprocess.call(sys.argv[1:]); \
      print('peak', resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss, file=sys.stderr); sys.exit(code)",
 ];
 
-/// Bounds of a run on one hostile container.
+/// Limits of a run on a host with one hostile container.
 const MAX_MEMORY_KIB: u64 = 300 << 10;
 const MAX_SECONDS: u64 = 12;
 
-/// A container whose nginx has a directory of the test as `/hostile`; every file of it belongs to the container.
+/// A container with an nginx that has its files in `/hostile`, a directory that the test creates.
 #[track_caller]
 fn hostile_nginx(script: &str, conf: &str) -> Option<(Scene, Run)> {
     let scene = Scene::start()?;
@@ -256,12 +256,12 @@ fn hostile_nginx(script: &str, conf: &str) -> Option<(Scene, Run)> {
     let title = "nginx: master process nginx -c /hostile/nginx.conf";
     scene.hostile("web", &["-v", "/mnt/hostile:/hostile"], "nginx", title, "http", &["--port", "8080"]);
     let words = ["diagnose", "nginx", "tls", "-vv", "--format", "json"];
-    let run = scene.read(&mut scene.opsctl_command(&MEASURED, &words));
+    let run = scene.read(&mut scene.opsctl_command(&MEASURE_MEMORY, &words));
     let peak: u64 = run.stderr.lines().find_map(|l| l.strip_prefix("peak ")?.parse().ok()).unwrap_or(u64::MAX);
-    assert!(peak < MAX_MEMORY_KIB, "it took {} MiB of memory: {}", peak >> 10, summary(&run));
+    assert!(peak < MAX_MEMORY_KIB, "peak memory {} MiB: {}", peak >> 10, summary(&run));
     assert!((0..=3).contains(&run.code) && !run.stderr.contains("panicked"), "exit {}\n{}", run.code, run.stderr);
     assert!(run.took.as_secs() < MAX_SECONDS, "took {:?}", run.took);
-    assert!(rows(&run, "web").next().is_some(), "nothing is reported of web: {}", summary(&run));
+    assert!(rows(&run, "web").next().is_some(), "no row about web: {}", summary(&run));
     Some((scene, run))
 }
 
@@ -274,7 +274,7 @@ fn device_in_place_of_a_file_is_not_read() {
 }
 
 #[test]
-fn endless_file_is_read_in_bounds() {
+fn endless_file_is_read_up_to_a_limit() {
     hostile_nginx(
         "truncate -s 1T endless.conf || truncate -s 100G endless.conf",
         "include /hostile/endless.conf; events {} http { access_log /hostile/endless.conf; error_log /hostile/endless.conf; }",
@@ -282,7 +282,7 @@ fn endless_file_is_read_in_bounds() {
 }
 
 #[test]
-fn directory_loop_ends() {
+fn directory_loop_terminates() {
     hostile_nginx(
         "ln -s . self; ln -s loop2 loop1; ln -s loop1 loop2; for n in a b c; do mkdir $n; ln -s .. $n/up; done",
         "include /hostile/*/*/*/*/*/*/*/*/*/*/*.conf; include /hostile/loop1; include /hostile/self/self/self/nginx.conf; events {}",
@@ -290,7 +290,7 @@ fn directory_loop_ends() {
 }
 
 #[test]
-fn directory_of_100000_entries_is_read_in_bounds() {
+fn directory_of_100000_entries_is_read_up_to_a_limit() {
     hostile_nginx(
         "mkdir many; cd many; seq -f '%06g.conf' 100000 | xargs touch",
         "events {} http { include /hostile/many/*.conf; include /hostile/many/*/*.conf; }",
@@ -298,7 +298,7 @@ fn directory_of_100000_entries_is_read_in_bounds() {
 }
 
 #[test]
-fn names_with_newlines_and_escapes_are_shown_harmless() {
+fn file_names_with_newlines_and_escapes_are_escaped() {
     let names = "mkdir odd; printf '\\001 {' > odd/$'a\\n\\e[2J\\e]0;owned\\a crit all is lost.conf'; printf '}}' > odd/$'b\\r\\u202e.conf'";
     let Some((scene, _)) = hostile_nginx(names, "events {} http { include /hostile/odd/*.conf; }") else { return };
     let run = scene.opsctl(&["diagnose", "nginx", "-vv"]);
@@ -312,7 +312,7 @@ fn names_with_newlines_and_escapes_are_shown_harmless() {
 fn group_readable_file_is_read_with_the_groups_of_the_process() {
     let Some(mut scene) = Scene::start() else { return };
     scene.own_rights = vec![1000];
-    // the look-alike of the attacks above: a server that may read its file by one of its groups only
+    // the harmless counterpart: a server that can read its file only through one of its groups
     scene.tools(&["nginx"]);
     scene.sh(
         "mkdir -m 750 /mnt/conf; printf 'events {} http { server { listen 8080; server_name may.test; } }' > /mnt/conf/nginx.conf

@@ -1,11 +1,11 @@
-//! Promise 4: a login is given only to the proven peer it is for. `verify-full` verifies or is rejected; no password in clear outside a unix
-//! socket with the right peer or verified TLS.
+//! Promise 4: a login is sent only to its proven peer. `verify-full` verifies or is rejected; a cleartext password is sent only over a unix
+//! socket with the right peer or over verified TLS.
 
 use crate::lab::{MACHINE, PEER, Rootfs, Run, eventually, installed};
 
 use super::{Scene, UID, belongs_to_attacker, examined, rogue, rows, summary};
 
-/// A host with a container `victim` that was given a password for each product, and does nothing with it.
+/// A host with a container `victim` that has passwords of three products in its environment.
 fn with_victim() -> Option<Scene> {
     let scene = Scene::start()?;
     scene.image("svc:1", Rootfs::Scratch, &[]);
@@ -58,7 +58,7 @@ fn faked_group_inside_own_container_gets_no_container_password() {
     let Some(scene) = with_victim() else { return };
     scene.tools(&["redis-server"]);
     scene.hostile("evil", &[], "redis-server", "redis-server *:6379", "redis", &["--port", "6379"]);
-    // a container that may write its control groups makes one with the name of another container's
+    // a container with writable control groups creates one with the name of another container's
     let (evil, victim) = (scene.inspect("evil", "{{.State.Pid}}"), scene.inspect("victim", "{{.Id}}"));
     scene.nested_group(&evil, &format!("docker-{victim}.scope"));
     let run = scene.look(&["redis"]);
@@ -67,7 +67,7 @@ fn faked_group_inside_own_container_gets_no_container_password() {
 }
 
 #[test]
-fn faked_group_does_not_take_the_login_of_a_container_s_name() {
+fn faked_group_does_not_receive_the_login_of_a_container_name() {
     if !installed(&["redis-server"]) {
         return;
     }
@@ -88,7 +88,7 @@ fn faked_group_does_not_take_the_login_of_a_container_s_name() {
     scene.no_login_received();
 }
 
-/// `requirepass` of the host's own Redis, in a file that only root may read.
+/// Writes `requirepass` of the Redis of the host to a file readable by root only.
 fn host_password(scene: &Scene) {
     scene.sh("mkdir -p /etc/redis; mount -t tmpfs tmpfs /etc/redis");
     scene.plant("/etc/redis/redis.conf", "requirepass SECRET\n");
@@ -124,7 +124,7 @@ fn redis_in_other_network_namespace_gets_no_requirepass_of_the_host() {
 }
 
 #[test]
-fn configured_url_is_not_taken_by_a_server_of_other_network_namespace() {
+fn configured_url_does_not_match_a_server_in_another_network_namespace() {
     if !installed(&["redis-server"]) {
         return;
     }
@@ -140,7 +140,7 @@ fn configured_url_is_not_taken_by_a_server_of_other_network_namespace() {
     assert_eq!(up, 1, "the real one is examined: {}", summary(&run));
 }
 
-/// A server of the attacker on this port whose listener is closed when it has a connection.
+/// A server of the attacker on this port that closes its listener after one connection.
 fn one_connection(scene: &Scene, port: u16, protocol: &str) {
     let script = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/attacks/one_connection.py");
     scene.sh(&format!("install -m 644 {script} /mnt/one_connection.py"));
@@ -148,7 +148,7 @@ fn one_connection(scene: &Scene, port: u16, protocol: &str) {
     scene.wait_for(&format!("ss -Hltn sport = :{port} | grep -q ."));
 }
 
-/// Examines until the report names the owner of a server of [`one_connection`]: between two connections nothing listens.
+/// Repeats the diagnosis until the report names the owner of a server of [`one_connection`]: between two connections it has no listener.
 #[track_caller]
 fn until_owner_is_named(address: &str, look: impl Fn() -> Run) {
     let named = format!("the server at {address} belongs to user mallory");
@@ -170,7 +170,7 @@ fn configured_server_without_a_listener_gets_no_login() {
 }
 
 #[test]
-fn libpq_password_is_not_sent_where_nothing_listens_any_more() {
+fn libpq_password_is_not_sent_to_a_closed_listener() {
     let Some(scene) = Scene::without_engine() else { return };
     one_connection(&scene, 5432, "postgres");
     let environment = [("PGHOST", "127.0.0.1"), ("PGUSER", "app"), ("PGPASSWORD", &*scene.secret)];
@@ -207,7 +207,7 @@ fn password_file_of_a_user_namespace_proves_no_account() {
     let Some(scene) = Scene::without_engine() else { return };
     let file = scene.program_file("redis-server");
     let (variable, words) = rogue("redis-server", "redis", &["--port", "6379"]);
-    // an account of a service, which may make a user namespace of its own
+    // a service account that creates a user namespace
     let script = format!(
         "echo 'redis:x:0:0::/:/bin/sh' > /mnt/loot/passwd; mount --bind /mnt/loot/passwd /etc/passwd; exec env {} {} {}",
         super::scene::quoted(&variable),
@@ -253,7 +253,7 @@ fn user_on_the_port_of_a_configured_server_gets_no_login() {
 #[test]
 fn unnamed_program_of_a_user_on_the_port_of_a_configured_server_gets_no_login() {
     let Some(scene) = Scene::without_engine() else { return };
-    // its name is that of no server: only its socket is where one is configured
+    // a program with a name of no product, at the address of a configured server
     scene.program("backup").rogue("redis", &["--port", "6379"]);
     scene.program("notes").rogue("postgres", &["--port", "5432"]);
     for port in [6379, 5432] {
@@ -308,7 +308,7 @@ fn libpq_password_goes_only_to_the_host_it_names() {
 }
 
 #[test]
-fn verify_full_does_not_accept_a_certificate_that_nobody_signed() {
+fn verify_full_rejects_a_self_signed_certificate() {
     if !installed(&["openssl", "python3"]) {
         return;
     }
@@ -333,7 +333,7 @@ fn verify_full_does_not_accept_a_certificate_that_nobody_signed() {
         assert!(ok, "{mode}: {}", summary(&run));
         assert_eq!(scene.problems(&[&run]), Vec::<String>::new(), "{mode}");
     }
-    // the same from libpq's environment
+    // the same with libpq's environment variables
     let environment = [
         ("PGHOST", PEER),
         ("PGUSER", "app"),
@@ -347,7 +347,7 @@ fn verify_full_does_not_accept_a_certificate_that_nobody_signed() {
 }
 
 #[test]
-fn password_is_not_sent_in_clear_to_another_host() {
+fn cleartext_password_is_not_sent_to_another_host() {
     let Some(scene) = Scene::without_engine() else { return };
     scene.wire(1500);
     let (variable, _) = rogue("remote", "postgres", &["--bind", PEER, "--port", "5432", "--auth", "cleartext"]);
@@ -364,7 +364,7 @@ fn user_on_the_other_family_of_a_server_gets_no_login() {
         return;
     }
     let Some(scene) = Scene::without_engine() else { return };
-    // the wildcard of IPv6 alone: 127.0.0.1 is free for everybody
+    // an IPv6-only wildcard listener: every user can bind 127.0.0.1
     scene.redis_v6_only(&["--requirepass", &scene.secret]);
     scene.program("backup").rogue("redis", &["--port", "6379", "--bind", "127.0.0.1"]);
     scene.wait_for("ss -Hltn 'src 127.0.0.1:6379' | grep -q .");
@@ -388,14 +388,14 @@ fn user_on_the_other_family_of_a_server_with_requirepass_gets_no_login() {
     scene.no_login_received();
 }
 
-/// A server of the attacker at 127.0.0.1 that says what it likes to all who ask.
-fn forger(scene: &Scene, protocol: &str, port: u16) {
+/// Starts a server of the attacker at 127.0.0.1 that reports a forged version to every client.
+fn start_forged_server(scene: &Scene, protocol: &str, port: u16) {
     scene.spawn_as_user(&format!("exec /run/lab/fixture faulty {protocol} version --bind 127.0.0.1 --port {port}"));
     scene.wait_for(&format!("ss -Hltn \"src 127.0.0.1:{port}\" | grep -q ."));
 }
 
 #[test]
-fn redis_of_ipv6_alone_is_examined() {
+fn ipv6_only_redis_is_examined() {
     if !installed(&["redis-server"]) {
         return;
     }
@@ -405,20 +405,20 @@ fn redis_of_ipv6_alone_is_examined() {
 }
 
 #[test]
-fn user_on_the_other_family_of_a_server_says_nothing_for_it() {
+fn response_of_a_user_on_the_other_address_family_is_not_used() {
     if !installed(&["redis-server"]) {
         return;
     }
     let Some(scene) = Scene::without_engine() else { return };
     scene.redis_v6_only(&[]);
-    forger(&scene, "redis", 6379);
+    start_forged_server(&scene, "redis", 6379);
     let run = scene.look(&["redis"]);
     examined(&run, ":6379", &["redis.up"]);
     assert!(!run.stdout.contains("99.0.0"), "{}", summary(&run));
 }
 
 #[test]
-fn postgres_of_ipv6_alone_is_examined_beside_a_user() {
+fn ipv6_only_postgres_is_examined_beside_a_user_on_ipv4() {
     if !installed(&["psql"]) {
         return;
     }
@@ -429,14 +429,14 @@ fn postgres_of_ipv6_alone_is_examined_beside_a_user() {
     scene.spawn("setpriv", &own);
     scene.wait_for("/mnt/pg-bin/pg_isready -h ::1");
     examined(&scene.look(&["postgres"]), ":5432", &["postgres.up"]);
-    forger(&scene, "postgres", 5432);
+    start_forged_server(&scene, "postgres", 5432);
     examined(&scene.look(&["postgres"]), ":5432", &["postgres.up"]);
 }
 
 #[test]
-fn user_on_the_port_of_a_configured_server_says_nothing_for_it() {
+fn response_of_a_user_on_the_port_of_a_configured_server_is_not_used() {
     let Some(scene) = Scene::without_engine() else { return };
-    forger(&scene, "redis", 6379);
+    start_forged_server(&scene, "redis", 6379);
     scene.configure("[[server]]\nname = \"cache\"\nurl = \"redis://127.0.0.1:6379/0\"\n");
     let run = scene.look(&["redis"]);
     assert!(summary(&run).contains("the server at 127.0.0.1:6379 belongs to user mallory"), "{}", summary(&run));
@@ -449,7 +449,7 @@ fn replaced_unix_socket_gets_no_login() {
         return;
     }
     let Some(scene) = Scene::without_engine() else { return };
-    // directories that others may write: after a restart, or by their owner, the name of a socket is taken by a user
+    // directories that other users can write: a user can replace a socket, after a restart or as the owner of the directory
     scene.sh(&format!("mkdir -m 777 /mnt/sockets; chown {UID} /mnt/sockets"));
     let socket = ["--unixsocket", "/mnt/sockets/redis.sock", "--unixsocketperm", "777"];
     scene.spawn("redis-server", &[&["--port", "0", "--save", "", "--requirepass", &scene.secret], &socket[..]].concat());

@@ -1,12 +1,12 @@
-//! Promise 5: a server of an unexpected user is reported as unknown, with its user: no login, no fix. Servers of root, of their ordinary users
-//! and of containers are examined fully.
+//! Promise 5: a server of an unexpected user is reported as unknown, with its user: no login, no fix. Servers of root, of their standard users
+//! and in containers are examined fully.
 
 use crate::lab::{MACHINE, Machine, Rootfs, Run, installed};
 
 use super::{Scene, belongs_to, belongs_to_attacker, examined, rows, summary};
 
-/// Lists of a Prometheus are judged at once.
-const AT_ONCE: &str = "[runbooks.monitoring]\nstarting_s = 0\n";
+/// Disables the grace period after the start of Prometheus.
+const NO_GRACE_PERIOD: &str = "[runbooks.monitoring]\nstarting_s = 0\n";
 
 const SERVERS: &[&str] = &["nginx", "redis", "postgres", "rabbitmq", "monitoring"];
 
@@ -33,14 +33,14 @@ fn readme_shows_the_row_of_a_user_server() {
     scene.spawn_as_user("cd ~mallory; exec redis-server --port 6379 --save ''");
     scene.until_listening(6379);
     let readme = include_str!("../../README.md");
-    let block = readme.split("```text\n").find(|block| block.starts_with("Could not look")).unwrap();
+    let block = readme.split("```text\n").find(|block| block.starts_with("Could not check")).unwrap();
     let shown = block.split("```").next().unwrap();
     let run = scene.opsctl(&["redis"]);
     assert!(run.stdout.contains(shown), "{}", run.stdout);
 }
 
 #[test]
-fn user_without_a_name_is_given_by_number() {
+fn user_without_a_name_is_reported_by_uid() {
     if !installed(&["redis-server"]) {
         return;
     }
@@ -71,7 +71,7 @@ fn reload_of_user_nginx_is_refused() {
     );
     let workers = || scene.sh("pgrep -f 'nginx: worker'");
     let before = workers();
-    // the served certificate is no longer the one on disk: a reason to reload
+    // the served certificate differs from the file on disk: a reason to reload
     certificate("90");
     let fix = scene.opsctl(&["fix", "nginx.reload", "shop.test", "--yes"]);
     assert!(fix.code != 0 && workers() == before, "exit {}: {}{}", fix.code, fix.stdout, fix.stderr);
@@ -92,7 +92,7 @@ fn reload_of_user_prometheus_is_refused() {
     assert!(!scene.loot().contains("POST"), "{}", scene.loot());
 }
 
-/// Examines until this holds of the run: servers have just started.
+/// Repeats a diagnosis up to ten times until the condition holds, because servers have just started.
 #[track_caller]
 fn until(mut look: impl FnMut() -> Run, holds: impl Fn(&Run) -> bool) -> Run {
     let mut last = None;
@@ -106,22 +106,22 @@ fn until(mut look: impl FnMut() -> Run, holds: impl Fn(&Run) -> bool) -> Run {
     last.unwrap()
 }
 
-/// Every row of these targets is well.
-fn known(targets: &[&str]) -> impl Fn(&Run) -> bool {
+/// Whether no row of these targets is unknown, warn or crit.
+fn all_ok(targets: &[&str]) -> impl Fn(&Run) -> bool {
     move |run| targets.iter().all(|t| rows(run, t).all(|row| !matches!(row.verdict.as_str(), "unknown" | "crit" | "warn")))
 }
 
-/// A Prometheus that is examined fully has something to do.
+/// A configuration with one target, so that all checks of Prometheus apply.
 const PROMETHEUS: &str = "global: {scrape_interval: 1s, scrape_timeout: 1s}
 scrape_configs: [{job_name: self, static_configs: [{targets: ['127.0.0.1:9090']}]}]
 ";
 
-/// Prometheus on port 9090 has scraped its target.
+/// Succeeds if Prometheus on port 9090 has scraped its target.
 const SCRAPED: &str =
     "exec 3<>/dev/tcp/127.0.0.1/9090; printf 'GET /api/v1/targets HTTP/1.0\r\n\r\n' >&3; grep -q '\"health\":\"up\"' <&3";
 
 #[test]
-fn servers_of_their_ordinary_users_are_examined() {
+fn servers_of_their_standard_users_are_examined() {
     if !installed(&["redis-server", "psql", "nginx", "prometheus", "promtool"]) {
         return;
     }
@@ -143,9 +143,9 @@ fn servers_of_their_ordinary_users_are_examined() {
         scene.until_listening(port);
     }
     scene.wait_for(SCRAPED);
-    scene.configure(AT_ONCE);
+    scene.configure(NO_GRACE_PERIOD);
     let targets = [":8080", ":6379", ":5432", ":9090"];
-    let run = until(|| scene.look(SERVERS), known(&targets));
+    let run = until(|| scene.look(SERVERS), all_ok(&targets));
     examined(&run, "nginx:127.0.0.1:8080", &["nginx.config", "nginx.processes"]);
     examined(&run, "redis:127.0.0.1:6379", &["redis.up", "redis.memory", "redis.persistence"]);
     examined(&run, "postgres:127.0.0.1:5432", &["postgres.up", "postgres.activity", "postgres.connections"]);
@@ -155,7 +155,7 @@ fn servers_of_their_ordinary_users_are_examined() {
 }
 
 #[test]
-fn rabbitmq_of_its_ordinary_user_is_examined() {
+fn rabbitmq_of_its_standard_user_is_examined() {
     if !installed(&["rabbitmq-server"]) {
         return;
     }
@@ -169,9 +169,9 @@ fn rabbitmq_of_its_ordinary_user_is_examined() {
         exec setpriv --reuid rabbitmq --regid rabbitmq --clear-groups /usr/lib/rabbitmq/bin/rabbitmq-server",
         ],
     );
-    // without its management API it is examined with its own tools
+    // without the management API it is examined with rabbitmqctl
     scene.wait_long("the node runs", "RABBITMQ_NODENAME=rabbit@localhost rabbitmqctl -q status");
-    let run = until(|| scene.look(&["rabbitmq"]), known(&[":5672"]));
+    let run = until(|| scene.look(&["rabbitmq"]), all_ok(&[":5672"]));
     examined(&run, ":5672", &["rabbitmq.up", "rabbitmq.node"]);
 }
 
@@ -189,8 +189,8 @@ fn servers_in_containers_are_examined() {
     scene.postgres_container("db", &[]);
     scene.prometheus("prom", &["app:8080"]);
     scene.until_scraped("prom", "app:8080", "up");
-    scene.configure(AT_ONCE);
-    let run = until(|| scene.look(SERVERS), known(&["web", "cache", "db", "prom"]));
+    scene.configure(NO_GRACE_PERIOD);
+    let run = until(|| scene.look(SERVERS), all_ok(&["web", "cache", "db", "prom"]));
     examined(&run, "nginx:web", &["nginx.config", "nginx.processes"]);
     examined(&run, "redis:cache", &["redis.up", "redis.memory"]);
     examined(&run, "postgres:db", &["postgres.up", "postgres.activity"]);
@@ -237,9 +237,9 @@ fn container_with_a_user_of_its_own_is_examined() {
     scene.run("web", &[MACHINE, &user, &["-v", &mount], &nginx].concat());
     scene.until_answers("cache");
     scene.until_workers("web");
-    scene.configure(AT_ONCE);
+    scene.configure(NO_GRACE_PERIOD);
     let targets = ["cache", "prom", "web"];
-    let run = until(|| scene.look(&["redis", "monitoring", "nginx"]), known(&targets));
+    let run = until(|| scene.look(&["redis", "monitoring", "nginx"]), all_ok(&targets));
     examined(&run, "redis:cache", &["redis.up", "redis.memory"]);
     examined(&run, "prometheus:prom", &["monitoring.prometheus", "monitoring.targets"]);
     examined(&run, "nginx:web", &["nginx.config", "nginx.processes"]);
@@ -253,7 +253,7 @@ fn dedicated_user_below_an_init_of_root_is_examined() {
     let Some(scene) = Scene::start() else { return };
     scene.image("machine:1", Rootfs::Machine, &[]);
     let password = format!("REDIS_PASSWORD={}", scene.secret);
-    // an init that stays root's and starts the server as its user, as s6 and supervisord do
+    // an init of root that starts the server as another user, as s6 and supervisord do
     let redis = "setpriv --reuid redis --regid redis --clear-groups redis-server --port 6379 --dir /tmp --requirepass \"$REDIS_PASSWORD\" & wait";
     scene.run("cache", &[MACHINE, &["-e", &password, "machine:1", "bash", "-c", redis]].concat());
     scene.until_answers("cache");
@@ -272,7 +272,7 @@ fn container_with_a_user_namespace_is_examined() {
     scene.run("cache", &[MACHINE, &["-e", &password, "machine:1", "bash", "-c", redis]].concat());
     scene.until_answers("cache");
     let pid = scene.inspect("cache", "{{.State.Pid}}");
-    assert_ne!(scene.sh(&format!("stat -c %u /proc/{pid}")), "0", "its users are other users of the host");
+    assert_ne!(scene.sh(&format!("stat -c %u /proc/{pid}")), "0", "users of the container are mapped to other users of the host");
     examined(&scene.look(&["redis"]), "redis:cache", &["redis.up", "redis.memory"]);
 }
 
@@ -307,7 +307,7 @@ fn servers_of_units_are_examined() {
     machine.sh("mkdir -p /etc/nginx /var/log/nginx /var/lib/nginx /run/postgresql; chown postgres /run/postgresql
         printf 'daemon off; pid /run/nginx.pid; events {} http { access_log /var/log/nginx/access.log; server { listen 8080; location / { return 200 ok; } } }' > /etc/nginx/nginx.conf
         ip link set lo up");
-    machine.write("/etc/opsctl/config.toml", AT_ONCE);
+    machine.write("/etc/opsctl/config.toml", NO_GRACE_PERIOD);
     machine.write("/etc/prometheus/prometheus.yml", PROMETHEUS);
     machine.sh("chmod 755 /etc/prometheus; chmod 644 /etc/prometheus/prometheus.yml
         bin=$(ls -d /usr/lib/postgresql/*/bin | tail -1); ln -s $bin /opt/lab/pg
@@ -331,7 +331,7 @@ fn servers_of_units_are_examined() {
     );
     machine.wait_for("Prometheus has scraped itself", SCRAPED);
     let units = ["redis-server.service", "nginx.service", "postgresql@15-main.service", "prometheus.service"];
-    let run = until(|| machine.diagnose(SERVERS), known(&units));
+    let run = until(|| machine.diagnose(SERVERS), all_ok(&units));
     examined(&run, "redis:redis-server.service", &["redis.up", "redis.memory", "redis.persistence"]);
     examined(&run, "nginx:nginx.service", &["nginx.config", "nginx.processes"]);
     examined(&run, "postgres:postgresql@15-main.service", &["postgres.up", "postgres.activity", "postgres.connections"]);

@@ -1,10 +1,10 @@
-//! Promise 7: looking changes nothing.
+//! Promise 7: diagnosis, reports and recordings change nothing.
 
 use crate::lab::{Host, MACHINE, installed};
 
 use super::Scene;
 
-/// Everything of the host that a run must leave as it was.
+/// State of the host that a run must not change.
 fn state(scene: &Scene) -> String {
     scene.sh(
         "find /mnt /etc/nginx /var/log/nginx -xdev -not -path '/mnt/pg/data/*' -not -path '/mnt/loot*' -printf '%p %s %T@ %m %u %y\\n' | sort
@@ -21,7 +21,7 @@ fn state(scene: &Scene) -> String {
 }
 
 #[test]
-fn diagnose_report_and_record_leave_the_host_as_it_was() {
+fn diagnose_report_and_record_leave_the_host_unchanged() {
     if !installed(&["redis-server", "psql", "nginx", "rabbitmqctl"]) {
         return;
     }
@@ -32,7 +32,7 @@ fn diagnose_report_and_record_leave_the_host_as_it_was() {
     scene.nginx("server { listen 8080; location / { return 200 ok; } }");
     scene.run("cache", &[MACHINE, &["machine:1", "redis-server", "--port", "6379"]].concat());
     scene.until_redis("cache");
-    // a node whose tools would leave the port mapper of Erlang running
+    // tools of this node would leave Erlang's port mapper (epmd) running
     scene.program("beam.smp").rogue("rabbitmq", &["--port", "5672", "--", "-s", "rabbit", "boot"]);
     scene.until_listening(5672);
     let before = state(&scene);

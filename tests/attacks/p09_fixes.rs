@@ -1,4 +1,4 @@
-//! Promise 9: fixes act only on the object that was planned, proven by its manager.
+//! Promise 9: fixes act only on the planned object, as identified by its manager.
 
 use crate::lab::{Rootfs, installed};
 
@@ -23,12 +23,12 @@ fn hang_in_faked_group_restarts_no_container() {
     assert!(offers.is_empty(), "{offers:?}: {}", summary(&run));
     for subject in ["victim", "prometheus:victim", "loki:victim"] {
         scene.opsctl(&["fix", "container.restart", subject, "--yes"]);
-        assert_eq!(started(), before, "a process that is not the container's restarted it");
+        assert_eq!(started(), before, "a process outside of the container caused its restart");
     }
 }
 
 #[test]
-fn container_in_place_of_the_planned_one_is_left_alone() {
+fn replacement_of_the_planned_container_is_not_restarted() {
     let Some(scene) = Scene::start() else { return };
     scene.tools(&["loki"]);
     let hang = |name: &str| {
@@ -47,7 +47,7 @@ fn container_in_place_of_the_planned_one_is_left_alone() {
 }
 
 #[test]
-fn process_in_place_of_the_planned_one_is_not_signalled() {
+fn replacement_of_the_planned_process_is_not_signalled() {
     if !installed(&["prometheus", "promtool"]) {
         return;
     }
@@ -66,7 +66,7 @@ fn process_in_place_of_the_planned_one_is_not_signalled() {
     scene.sh("echo 'global: {}' > /mnt/prom.yml");
     scene.configure("[runbooks.monitoring]\nstarting_s = 0\n");
     let fix = scene.fix_meanwhile("prom.reload", "127.0.0.1:9090", &[], || {
-        // the port and the name are a user's now
+        // a user process replaces it with the same port and name
         scene.sh("pkill -KILL -x prometheus; while pgrep -x prometheus > /dev/null; do sleep 0.05; done");
         let failed = "/api/v1/status/runtimeinfo=200:{\"data\":{\"reloadConfigSuccess\":false,\"lastConfigTime\":\"2026-01-01T00:00:00Z\"}}";
         let pages = ["--port", "9090", "--page", "/-/ready=200:ready", "--page", failed, "--", "--config.file=/mnt/prom.yml"];

@@ -1,13 +1,13 @@
-//! Promise 11: nothing from outside drives a terminal, a document, a chat or an agent.
+//! Promise 11: external text is neutralized for terminals, documents, chats and agents.
 
 use super::Scene;
 
-/// Drives a terminal, a page, and lines of line formats.
+/// Terminal escapes, HTML, and a forged line of a line format.
 const TEXT: &str =
     "MISCONF \u{1b}[2J\u{1b}]0;owned\u{7}\u{202e} <script>alert(1)</script> <img src=x onerror=alert(1)> ok 1 - all is well";
 
 #[test]
-fn words_of_a_hostile_server_drive_no_format() {
+fn text_of_a_hostile_server_is_escaped_in_every_format() {
     let Some(scene) = Scene::start() else { return };
     scene.tools(&["redis-server"]);
     let (ping, info) = (
@@ -17,7 +17,7 @@ fn words_of_a_hostile_server_drive_no_format() {
     let args = ["--port", "6379", "--auth", "trust", "--set", &ping, "--set", info, "--set", "dir=/data"];
     scene.hostile("cache", &[], "redis-server", "redis-server *:6379", "redis", &args);
     let run = scene.look(&["redis"]);
-    assert!(run.stdout.contains("MISCONF"), "it is shown: {}", run.stdout);
+    assert!(run.stdout.contains("MISCONF"), "the text is not shown: {}", run.stdout);
     for format in ["table", "jsonl", "markdown", "html", "junit", "tap", "nagios", "prometheus"] {
         let run = scene.opsctl(&["diagnose", "redis", "-vv", "--format", format]);
         let control = |c: char| c.is_control() && c != '\n' && c != '\t' || c == '\u{202e}';

@@ -1,4 +1,4 @@
-//! Promise 6 on a host that is short of processors. These run alone (`.config/nextest.toml`): they load the whole machine.
+//! Promise 6 on a host with saturated processors. These tests run alone (`.config/nextest.toml`): they load the whole machine.
 
 use std::time::Duration;
 
@@ -8,14 +8,14 @@ use crate::lab::{Host, MACHINE, Rootfs, Run, eventually, installed};
 
 use super::{Scene, summary};
 
-/// Busy processes on the processors of the machine.
+/// Number of busy processes.
 const BUSY: usize = 20;
 
-/// A run has a second more than its deadline, and its start on a machine where it gets a tenth of the time.
+/// Allowed time beyond the deadline, and for process start with a tenth of the processor time.
 const BEYOND: Duration = Duration::from_secs(1);
 const START: Duration = Duration::from_secs(2);
 
-/// Starts the load, and waits until the averages of a minute show it.
+/// Starts the load, and waits until the one-minute averages show it.
 fn load(host: &Host) {
     for _ in 0..BUSY {
         host.spawn("/run/lab/fixture", &["cpu"]);
@@ -27,12 +27,12 @@ fn load(host: &Host) {
     });
 }
 
-/// The deadline of hundreds of checks. A build without optimization takes several times the processor time of a release.
+/// Deadline for hundreds of checks. A build without optimization needs several times the processor time of a release build.
 const DEADLINE_OF_HUNDREDS: u64 = if cfg!(debug_assertions) { 9 } else { 3 };
 
-/// Runs opsctl with a deadline; it ends in time, with a report that names the processors.
+/// Runs opsctl with a deadline; it must end in time with a `cpu.saturated` finding.
 #[track_caller]
-fn starved(host: &Host, deadline: u64) -> Run {
+fn diagnose_saturated(host: &Host, deadline: u64) -> Run {
     let limit = format!("{deadline}s");
     let words = ["diagnose", "--format", "json", "--deadline", &limit];
     let Some(run) = host.read_within(&mut host.opsctl_command(&[], &words), Duration::from_secs(30)) else {
@@ -42,26 +42,26 @@ fn starved(host: &Host, deadline: u64) -> Run {
     assert!(run.report().duration_ms <= (deadline + 1) * 1000, "it took {} ms: {}", run.report().duration_ms, summary(&run));
     assert!((1..=3).contains(&run.code), "exit {}: {}", run.code, summary(&run));
     let saturated = run.report().findings.iter().position(|f| f.code == "cpu.saturated");
-    assert!(saturated.is_some(), "the processors are not named: {}", summary(&run));
+    assert!(saturated.is_some(), "no cpu.saturated finding: {}", summary(&run));
     run
 }
 
 #[test]
-fn twenty_busy_processes_are_named_by_the_deadline() {
+fn cpu_saturation_is_reported_within_the_deadline() {
     let Some(host) = Host::without_engine() else { return };
     load(&host);
-    starved(&host, 3);
+    diagnose_saturated(&host, 3);
 }
 
 #[test]
-fn fifty_containers_and_twenty_redis_under_load_are_not_called_broken() {
+fn fifty_containers_and_twenty_redis_under_load_are_not_critical() {
     if !installed(&["redis-server"]) {
         return;
     }
     let Some(host) = Host::start() else { return };
     let scene = Scene::on(host);
     scene.image("machine:1", Rootfs::Machine, &[]);
-    // tests that do not load the machine themselves, and that the engine does not call failed under load
+    // health tests that cause little load, and that do not fail under load
     let test = r#"HEALTHCHECK --interval=10s --timeout=30s --retries=20 CMD ["fixture","get","8080","/health"]"#;
     scene.image("web:1", Rootfs::Scratch, &[test]);
     for n in 0..10 {
@@ -75,22 +75,22 @@ fn fifty_containers_and_twenty_redis_under_load_are_not_called_broken() {
     for n in 0..40 {
         scene.until(&format!("web{n}"), "{{.State.Health.Status}}", "healthy");
     }
-    // the name service of the lab is the same before and after
+    // findings about name servers of the lab are independent of the load
     let before = scene.look(&["dns"]);
     let new = |f: &&Finding| !before.findings().any(|b| b.code == f.code && b.subject == f.subject);
     load(&scene);
-    let run = starved(&scene, DEADLINE_OF_HUNDREDS);
+    let run = diagnose_saturated(&scene, DEADLINE_OF_HUNDREDS);
     let alarms: Vec<String> = run
         .findings()
         .filter(new)
         .filter(|f| f.severity == Severity::Crit && !f.code.starts_with("cpu."))
         .map(|f| format!("{} {}: {}", f.code, f.subject, f.message))
         .collect();
-    assert!(alarms.is_empty(), "what is only slow is called broken: {}", alarms.join("\n"));
-    // the first of what needs attention
+    assert!(alarms.is_empty(), "slow services are reported as critical: {}", alarms.join("\n"));
+    // the first actionable finding
     let first = run.findings().filter(new).find(|f| f.severity > Severity::Info && f.explained_by.is_none());
     assert!(first.is_some_and(|f| f.code == "cpu.saturated"), "{first:?} comes first: {}", summary(&run));
-    // hundreds of answers that did not come for one reason are not hundreds of lines
+    // hundreds of timeouts with one cause are summarised
     let table = scene.opsctl(&["diagnose", "--deadline", &format!("{DEADLINE_OF_HUNDREDS}s")]);
     assert!(table.stdout.lines().count() < 150, "{} lines: {}", table.stdout.lines().count(), table.stdout);
 }

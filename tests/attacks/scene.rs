@@ -1,4 +1,4 @@
-//! A host with an attacker and secrets, and what must hold of every run on it.
+//! A host with an attacker and secrets, and the conditions that every run on it must meet.
 
 use std::fmt::Write as _;
 use std::fs;
@@ -12,30 +12,30 @@ use opsctl_core::model::CheckRow;
 
 use crate::lab::{Host, MACHINE, Rootfs, Run, eventually};
 
-/// The user that attacks, without groups.
+/// The attacking user, without groups.
 pub(crate) const USER: &str = "mallory";
 
 /// Its uid and gid.
 pub(crate) const UID: u32 = 4711;
 
-/// How long an attacker's program may take to start on a busy machine, in seconds.
-const UP: u64 = 30;
+/// Limit of the start of an attacker's program on a busy machine, in seconds.
+const START_TIMEOUT: u64 = 30;
 
-/// Everybody may write here: what attackers record ([`Scene::loot`]), and what programs record of their rights ([`Scene::marks`]).
-/// Containers of attackers have both mounted.
+/// Two directories that every user can write to: one for data that attackers record ([`Scene::loot`]), one for the privileges that programs
+/// record ([`Scene::marks`]). Containers of attackers have both mounted.
 pub(crate) const SHARED: &[&str] = &["-v", "/mnt/loot:/mnt/loot", "-v", "/mnt/marks:/mnt/marks"];
 
-/// The capabilities of a container's root, as Docker has them.
+/// The default capabilities of root in a container of Docker.
 const DEFAULT_CAPABILITIES: u64 = 0xa804_25fb;
 
 /// A host with an attacker and with secrets.
 pub(crate) struct Scene {
     host: Host,
-    /// A random text that only root may know. [`Scene::plant`] writes it into files.
+    /// A random text that only root may read. [`Scene::plant`] writes it into files.
     pub(crate) secret: String,
-    /// Users whose programs may run with their own rights.
+    /// Users that may run their own programs with their own privileges.
     pub(crate) own_rights: Vec<u32>,
-    /// Removed after the host, when nothing is in them.
+    /// Removed after the host, when they are empty.
     groups: Mutex<Vec<FakedGroup>>,
 }
 
@@ -58,7 +58,7 @@ impl Scene {
         Host::start().map(Self::on)
     }
 
-    /// A host with an engine whose containers have user namespaces of their own (`userns-remap`): their root is user 200000 of the host.
+    /// A host with an engine that runs containers in user namespaces (`userns-remap`): their root is user 200000 of the host.
     pub(crate) fn with_remapped_users() -> Option<Self> {
         let scene = Self::without_engine()?;
         scene.sh("for f in subuid subgid; do
@@ -78,7 +78,7 @@ impl Scene {
             let _ = write!(text, "{byte:02x}");
             text
         });
-        // /etc is the machine's, and stays as it is
+        // /etc belongs to the machine and is not changed
         host.sh(&format!(
             "mkdir -p /mnt/loot /mnt/marks /mnt/home/{USER} /run/lab/etc && chmod 1777 /mnt/loot /mnt/marks && chown {UID}:{UID} /mnt/home/{USER}
             mkdir -m 700 /mnt/secret
@@ -91,7 +91,7 @@ impl Scene {
         Self { host, secret, own_rights: vec![UID], groups: Mutex::default() }
     }
 
-    /// Writes a file that only root may read; `SECRET` in it stands for the secret.
+    /// Writes a file readable by root only; `SECRET` in it is replaced by the secret.
     #[track_caller]
     pub(crate) fn plant(&self, path: &str, content: &str) {
         let staged = self.path("planted");
@@ -100,7 +100,7 @@ impl Scene {
         fs::remove_file(staged).unwrap_or_else(|e| panic!("{path}: {e}"));
     }
 
-    /// Writes a file of the attacker.
+    /// Writes a file owned by the attacker.
     #[track_caller]
     pub(crate) fn write(&self, path: &str, content: &str) {
         let staged = self.path("written");
@@ -111,7 +111,7 @@ impl Scene {
         ));
     }
 
-    /// What a shell script of the attacker prints; it must succeed.
+    /// Output of a shell script of the attacker, which must succeed.
     #[track_caller]
     pub(crate) fn as_user(&self, script: &str) -> String {
         self.sh(&format!("exec setpriv --reuid {UID} --regid {UID} --clear-groups bash -ec {}", quoted(script)))
@@ -122,7 +122,7 @@ impl Scene {
         Program { scene: self, name, title: None, environment: String::new(), group: None, unshare: "", before: String::new() }
     }
 
-    /// Where [`Scene::program`] puts a program.
+    /// Installs the program of [`Scene::program`]; its path.
     #[track_caller]
     pub(crate) fn program_file(&self, name: &str) -> String {
         let path = format!("/mnt/home/{USER}/bin/{name}");
@@ -132,7 +132,7 @@ impl Scene {
         path
     }
 
-    /// A control group with the name of a container's scope, as a user with a delegated group can make it; its path.
+    /// Creates a control group with the name of a container's scope, as a user with a delegated group can; its path.
     #[track_caller]
     pub(crate) fn faked_group(&self, container: &str) -> String {
         let group = FakedGroup::new(&format!("docker-{}.scope", self.inspect(container, "{{.Id}}")));
@@ -141,12 +141,12 @@ impl Scene {
         path
     }
 
-    /// Runs a container of the attacker whose first process is a copy of the fixture under the name `program`, with a title; its
-    /// arguments are those of [`Program::rogue`]. [`Scene::tools`] has made the program.
+    /// Runs a container of the attacker with a copy of the fixture named `program` as its first process, with a title and the arguments of
+    /// [`Program::rogue`]. [`Scene::tools`] must have installed the program.
     #[track_caller]
     pub(crate) fn hostile(&self, name: &str, options: &[&str], program: &str, title: &str, protocol: &str, args: &[&str]) {
         let (variable, shown) = rogue(name, protocol, args);
-        // not a variable of the container, which what is run in it later would have, too
+        // not a variable of the container, which later processes in it would inherit
         let script = format!("export {}; exec -a \"$0\" /tools/{program} \"$@\"", quoted(&variable));
         let run = ["-v", "/mnt/tools:/tools", "machine:1", "bash", "-c", &script, title];
         self.run(name, &[SHARED, MACHINE, options, &run, &shown].concat());
@@ -156,7 +156,7 @@ impl Scene {
     /// Waits until a container has a process of this name.
     #[track_caller]
     pub(crate) fn until_runs(&self, container: &str, program: &str) {
-        eventually(UP, &format!("{program} runs in {container}"), || {
+        eventually(START_TIMEOUT, &format!("{program} runs in {container}"), || {
             let running = self.inspect(container, "{{.State.Running}}") == "true";
             assert!(running, "{}", String::from_utf8_lossy(&self.try_docker(&["logs", container]).stderr));
             let top = self.try_docker(&["top", container, "-eo", "pid,comm"]);
@@ -164,8 +164,8 @@ impl Scene {
         });
     }
 
-    /// Makes the image `machine:1`, and the fixture under these names in `/mnt/tools`, which attackers' containers have as `/tools`. All of
-    /// it belongs to user 1000.
+    /// Builds the image `machine:1`, and installs the fixture under these names in `/mnt/tools`, which is `/tools` in containers of attackers.
+    /// User 1000 owns all of it.
     #[track_caller]
     pub(crate) fn tools(&self, programs: &[&str]) {
         self.image("machine:1", Rootfs::Machine, &[]);
@@ -188,13 +188,13 @@ impl Scene {
         ));
     }
 
-    /// The real nginx, which the attacker runs with a configuration of its own on port 8080.
+    /// Starts the real nginx as the attacker, with a configuration of the attacker, on port 8080.
     #[track_caller]
     pub(crate) fn user_nginx(&self) {
         self.user_nginx_with("");
     }
 
-    /// The same with more in its `http` block.
+    /// [`Scene::user_nginx`] with additional directives in its `http` block.
     #[track_caller]
     pub(crate) fn user_nginx_with(&self, http: &str) {
         let temporary = ["client_body", "proxy", "fastcgi", "uwsgi", "scgi"];
@@ -220,36 +220,36 @@ impl Scene {
     /// Waits until a port is open in the host's network.
     #[track_caller]
     pub(crate) fn until_listening(&self, port: u16) {
-        eventually(UP, &format!("port {port} is open"), || self.sh("ss -Hltn").contains(&format!(":{port} ")).then_some(()));
+        eventually(START_TIMEOUT, &format!("port {port} is open"), || self.sh("ss -Hltn").contains(&format!(":{port} ")).then_some(()));
     }
 
-    /// The same in the network of a program.
+    /// Waits until a port is open in the network namespace of a program.
     #[track_caller]
     pub(crate) fn until_listening_in(&self, program: &str, port: u16) {
         self.wait_for(&format!("nsenter --target $(pgrep -o -x {program}) --net ss -Hltn sport = :{port} | grep -q ."));
     }
 
-    /// Starts a Redis that listens on port 6379 of IPv6 only, on every address.
+    /// Starts a Redis that listens on port 6379 of all IPv6 addresses only.
     #[track_caller]
     pub(crate) fn redis_v6_only(&self, options: &[&str]) {
         self.host.spawn("redis-server", &[&["--port", "6379", "--bind", "::", "--save", ""], options].concat());
         self.wait_for("redis-cli -h ::1 ping | grep -qE \"NOAUTH|PONG\"");
     }
 
-    /// Waits until a script of root succeeds that takes its time.
+    /// Waits up to two minutes until a script of root succeeds.
     #[track_caller]
     pub(crate) fn wait_long(&self, what: &str, script: &str) {
         let succeeds = || self.command("bash").args(["-c", script]).output().is_ok_and(|o| o.status.success());
         eventually(120, what, || succeeds().then_some(()));
     }
 
-    /// Waits until the Redis in a container answers, with a login or without.
+    /// Waits until the Redis in a container replies, with or without a login.
     #[track_caller]
     pub(crate) fn until_answers(&self, container: &str) {
-        eventually(UP, "redis answers", || {
-            let said = self.try_docker(&["exec", container, "redis-cli", "ping"]);
-            let said = String::from_utf8_lossy(&said.stdout).into_owned();
-            ["PONG", "NOAUTH"].iter().any(|word| said.contains(word)).then_some(())
+        eventually(START_TIMEOUT, "redis replies", || {
+            let reply = self.try_docker(&["exec", container, "redis-cli", "ping"]);
+            let reply = String::from_utf8_lossy(&reply.stdout).into_owned();
+            ["PONG", "NOAUTH"].iter().any(|word| reply.contains(word)).then_some(())
         });
     }
 
@@ -257,15 +257,15 @@ impl Scene {
     #[track_caller]
     pub(crate) fn wait_for(&self, script: &str) {
         let succeeds = || self.command("bash").args(["-c", script]).output().is_ok_and(|o| o.status.success());
-        eventually(UP, script, || succeeds().then_some(()));
+        eventually(START_TIMEOUT, script, || succeeds().then_some(()));
     }
 
-    /// Everything that attackers recorded.
+    /// All data that attackers recorded.
     pub(crate) fn loot(&self) -> String {
         self.sh("cat /mnt/loot/* 2> /dev/null || true")
     }
 
-    /// What programs recorded of their rights when they were run.
+    /// The privileges that programs recorded when they ran.
     fn marks(&self) -> Vec<Mark> {
         let host_namespace = self.sh("readlink /proc/1/ns/user");
         let names = self.sh("ls /mnt/marks");
@@ -281,13 +281,13 @@ impl Scene {
         names.lines().map(mark).collect()
     }
 
-    /// Examines the host with these runbooks, and checks what holds of every run, whatever an attacker did.
+    /// Diagnoses the host with these runbooks, and verifies the conditions of every run ([`Scene::problems`]).
     #[track_caller]
     pub(crate) fn look(&self, runbooks: &[&str]) -> Run {
         self.look_with(&[&["diagnose"], runbooks].concat(), &[])
     }
 
-    /// [`Scene::look`] with another command and variables in root's environment.
+    /// [`Scene::look`] with another command and environment variables of root.
     #[track_caller]
     pub(crate) fn look_with(&self, words: &[&str], environment: &[(&str, &str)]) -> Run {
         let recording = self.path("recording.json").display().to_string();
@@ -299,13 +299,13 @@ impl Scene {
         run
     }
 
-    /// What an attacker gained; nothing, if all is well.
+    /// Data and privileges that an attacker gained; empty on success.
     pub(crate) fn problems(&self, runs: &[&Run]) -> Vec<String> {
         let forms = forms(&self.secret);
-        let leak = |what: &str, text: &str| {
+        let leak = |place: &str, text: &str| {
             let at = forms.iter().find_map(|form| text.find(form))?;
             let around = &text.as_bytes()[at.saturating_sub(200)..text.len().min(at + 100)];
-            Some(format!("the secret is in {what}: …{}…", String::from_utf8_lossy(around)))
+            Some(format!("the secret is in {place}: …{}…", String::from_utf8_lossy(around)))
         };
         let mut problems = Vec::new();
         for run in runs {
@@ -316,10 +316,10 @@ impl Scene {
             let content = fs::read(&file).unwrap_or_default();
             problems.extend(leak(&file.display().to_string(), &String::from_utf8_lossy(&content)));
         }
-        problems.extend(leak("what the attacker recorded", &self.loot()));
+        problems.extend(leak("the records of the attacker", &self.loot()));
         for mark in &self.marks() {
             problems.extend(leak("the arguments of a program", &mark.argv));
-            // the root of a container has what the engine gives it
+            // root of a container has the capabilities that the engine grants
             let allowed = if mark.uid == 0 { DEFAULT_CAPABILITIES } else { 0 };
             if !self.own_rights.contains(&mark.uid) || mark.capabilities & !allowed != 0 {
                 let Mark { uid, capabilities, argv, first } = mark;
@@ -331,7 +331,7 @@ impl Scene {
         problems
     }
 
-    /// No attacker received any login, not even a wrong one.
+    /// Asserts that no attacker received a login, not even an invalid one.
     #[track_caller]
     pub(crate) fn no_login_received(&self) {
         let loot = self.loot();
@@ -340,17 +340,17 @@ impl Scene {
     }
 }
 
-/// The rows whose target contains a text.
+/// The rows with a target that contains a text.
 pub(crate) fn rows<'a>(run: &'a Run, target: &'a str) -> impl Iterator<Item = &'a CheckRow> {
     run.report().checks.iter().filter(move |c| c.target.contains(target))
 }
 
-/// Promise 5: a server of an unexpected user is unknown, with the user as the reason, and nothing else is said or offered.
+/// Promise 5: a server of an unexpected user is unknown, with the user as the reason; there is no other verdict and no fix.
 #[track_caller]
 pub(crate) fn belongs_to(run: &Run, target: &str, user: &str) {
     let of_user = |row: &CheckRow| row.reason.as_ref().is_some_and(|r| r.contains(&format!("belongs to user {user}")));
-    let said = rows(run, target).any(|row| row.verdict == "unknown" && of_user(row));
-    assert!(said, "{target} is not unknown because it belongs to user {user}: {}", summary(run));
+    let reported = rows(run, target).any(|row| row.verdict == "unknown" && of_user(row));
+    assert!(reported, "{target} is not unknown because it belongs to user {user}: {}", summary(run));
     let judged = rows(run, target).find(|row| !matches!(row.verdict.as_str(), "unknown" | "skip"));
     assert!(judged.is_none(), "{target} was examined: {judged:?}");
     let offered = run.report().fixes.iter().find(|o| o.subject.contains(target));
@@ -364,7 +364,7 @@ pub(crate) fn belongs_to_attacker(run: &Run, target: &str) {
     belongs_to(run, target, if by_uid { "4711" } else { USER });
 }
 
-/// Everything about a target was examined: nothing is unknown, and at least these checks are ok.
+/// Asserts that a target was examined fully: no check is unknown, and at least these checks are ok.
 #[track_caller]
 pub(crate) fn examined(run: &Run, target: &str, checks: &[&str]) {
     for check in checks {
@@ -387,15 +387,15 @@ pub(crate) fn summary(run: &Run) -> String {
     rows.chain(findings).collect::<Vec<_>>().join("\n")
 }
 
-/// A run of a program.
+/// A record of one execution of a program.
 struct Mark {
-    /// Who ran it, as the host numbers users.
+    /// Uid on the host.
     uid: u32,
-    /// Its effective capabilities on the host.
+    /// Effective capabilities on the host.
     capabilities: u64,
-    /// Its arguments.
+    /// Arguments.
     argv: String,
-    /// The first line of it.
+    /// The first line of the record.
     first: String,
 }
 
@@ -411,40 +411,40 @@ pub(crate) struct Program<'a> {
 }
 
 impl<'a> Program<'a> {
-    /// The first argument: what it calls itself.
+    /// The first argument, which is the process title.
     pub(crate) fn title(self, title: &str) -> Self {
         Self { title: Some(title.to_owned()), ..self }
     }
 
-    /// A variable of its environment.
+    /// Adds an environment variable.
     pub(crate) fn env(self, variable: &str) -> Self {
         Self { environment: format!("{} {}", self.environment, quoted(variable)), ..self }
     }
 
-    /// The control group it starts in.
+    /// Starts the program in a control group.
     pub(crate) fn group(self, group: &str) -> Self {
         Self { group: Some(group.to_owned()), ..self }
     }
 
-    /// Namespaces of its own, by the options of `unshare`.
+    /// Starts the program in new namespaces, with these options of `unshare`.
     pub(crate) fn unshare(self, options: &'a str) -> Self {
         Self { unshare: options, ..self }
     }
 
-    /// A shell script of the attacker that runs first, in the same namespaces.
+    /// Runs a shell script of the attacker first, in the same namespaces.
     pub(crate) fn before(self, script: &str) -> Self {
         Self { before: script.to_owned(), ..self }
     }
 
-    /// Starts it as a server of the attacker (`ROGUE` of the fixture), which records in `/mnt/loot/NAME.log`. What follows `--` is on its
-    /// command line.
+    /// Starts the program as a server of the attacker (`ROGUE` of the fixture), which records in `/mnt/loot/NAME.log`. Arguments after `--` are
+    /// visible on its command line.
     #[track_caller]
     pub(crate) fn rogue(self, protocol: &str, args: &[&str]) {
         let (variable, shown) = rogue(self.name, protocol, args);
         self.env(&variable).start(&shown);
     }
 
-    /// Starts it with these arguments.
+    /// Starts the program with these arguments.
     #[track_caller]
     pub(crate) fn start(self, args: &[&str]) {
         let file = self.scene.program_file(self.name);
@@ -462,7 +462,7 @@ impl<'a> Program<'a> {
     }
 }
 
-/// A control group whose path claims to be a container's.
+/// A control group with the path of a container's scope.
 struct FakedGroup(PathBuf);
 
 impl FakedGroup {
@@ -491,7 +491,7 @@ impl Drop for FakedGroup {
     }
 }
 
-/// A text as it may be sent or written: plain, percent-encoded is the same for letters and digits, base64 at each of three alignments, hex.
+/// Encodings of a secret of letters and digits: plain (equal to percent-encoded), base64 at each of three alignments, hex.
 fn forms(secret: &str) -> Vec<String> {
     let mut forms = vec![secret.to_owned(), secret.bytes().fold(String::new(), |t, b| t + &format!("{b:02x}"))];
     for skipped in 0..3 {
@@ -513,7 +513,7 @@ fn base64(bytes: &[u8]) -> String {
     out
 }
 
-/// The variable that makes the fixture a server of an attacker, and what is shown on its command line.
+/// The variable that makes the fixture a server of an attacker, and its visible command-line arguments.
 pub(crate) fn rogue<'a>(name: &str, protocol: &str, args: &[&'a str]) -> (String, Vec<&'a str>) {
     let end = args.iter().position(|a| *a == "--").unwrap_or(args.len());
     let (own, shown) = args.split_at(end);
@@ -526,7 +526,7 @@ pub(crate) fn quoted(text: &str) -> String {
     format!("'{}'", text.replace('\'', "'\\''"))
 }
 
-/// Every file below a directory.
+/// All files below a directory.
 pub(crate) fn files(directory: &Path) -> Vec<PathBuf> {
     let mut found = Vec::new();
     for entry in fs::read_dir(directory).into_iter().flatten().filter_map(Result::ok) {

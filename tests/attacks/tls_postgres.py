@@ -1,4 +1,4 @@
-"""A PostgreSQL server with a certificate that nobody signed: records what it receives over TLS, and requests a password in clear.
+"""A PostgreSQL server with a self-signed certificate: records the data that it receives over TLS, and requests a cleartext password.
 
 usage: tls_postgres.py ADDRESS PORT CERTIFICATE KEY LOG
 """

@@ -1,4 +1,4 @@
-//! An ordinary user without groups who attacks, and the directories of the host.
+//! The attacker, an unprivileged user without groups, and the directories of the host.
 
 use std::fs;
 
@@ -10,7 +10,7 @@ pub(super) const UID: u32 = 4711;
 /// The home directory of the attacker.
 pub(super) const HOME: &str = "/home/mallory";
 
-/// A host with an attacker. `/srv` is root's alone, `/mnt` is a directory that all can write (mode 1777).
+/// A host with an attacker. Only root can write to `/srv`, every user can write to `/mnt` (mode 1777).
 pub(super) fn host() -> Option<Host> {
     let host = Host::without_engine()?;
     host.sh(&format!(
@@ -19,13 +19,13 @@ pub(super) fn host() -> Option<Host> {
     Some(host)
 }
 
-/// What a shell script of the attacker prints; it must succeed.
+/// Output of a shell script of the attacker, which must succeed.
 #[track_caller]
 pub(super) fn as_user(host: &Host, script: &str) -> String {
     host.sh(&format!("exec setpriv --reuid {UID} --regid {UID} --clear-groups bash -ec '{}'", script.replace('\'', r"'\''")))
 }
 
-/// Writes a file of root.
+/// Writes a file owned by root.
 #[track_caller]
 pub(super) fn write(host: &Host, path: &str, mode: &str, text: &str) {
     let staged = host.path("staged");
@@ -33,20 +33,20 @@ pub(super) fn write(host: &Host, path: &str, mode: &str, text: &str) {
     host.sh(&format!("mkdir -p $(dirname {path}); install -m {mode} {} {path}", staged.display()));
 }
 
-/// Writes a file of the attacker.
+/// Writes a file owned by the attacker.
 #[track_caller]
 pub(super) fn write_as_user(host: &Host, path: &str, mode: &str, text: &str) {
     write(host, path, mode, text);
     host.sh(&format!("chown {UID}:{UID} {path} $(dirname {path})"));
 }
 
-/// opsctl as root with variables in its environment.
+/// Runs opsctl as root with the given environment variables.
 #[track_caller]
 pub(super) fn opsctl_in(host: &Host, environment: &[(&str, &str)], args: &[&str]) -> Run {
     host.read(host.opsctl_command(&[], args).envs(environment.iter().copied()))
 }
 
-/// Everything that opsctl printed.
+/// Exit code and output of opsctl.
 pub(super) fn said(run: &Run) -> String {
     format!("exit {}\n{}{}", run.code, run.stdout, run.stderr)
 }

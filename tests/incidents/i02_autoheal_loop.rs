@@ -1,4 +1,4 @@
-//! A watchdog restarts whatever is unhealthy, and the health test can never pass (willfarrell/docker-autoheal).
+//! A watchdog restarts a container with a health test that cannot pass (willfarrell/docker-autoheal).
 
 use crate::lab::{Host, Rootfs, eventually};
 
@@ -6,12 +6,12 @@ const MISSING: &str = "healthcheck.command-missing container:app";
 const LOOP: &str = "container.restart-loop container:app";
 
 #[test]
-fn autoheal_restarts_what_is_well() {
+fn autoheal_restarts_a_working_service() {
     let Some(host) = Host::start() else { return };
     let test = r#"HEALTHCHECK --interval=1s --retries=2 CMD ["curl","-f","http://localhost:8080/health"]"#;
     host.image("app:1", Rootfs::Shell, &[test]);
     host.run("app", &["--label", "autoheal=true", "--restart", "always", "app:1", "fixture", "httpd", "--port", "8080"]);
-    // what the watchdog does: look every so often, restart what is unhealthy
+    // the watchdog polls the health status and restarts the container if it is unhealthy
     let watchdog = "while sleep 1; do [ $(docker inspect app --format '{{.State.Health.Status}}') != unhealthy ] || docker restart -t 1 app; done";
     host.spawn("bash", &["-c", watchdog]);
     let started = || host.inspect("app", "{{.State.StartedAt}}");
@@ -23,7 +23,7 @@ fn autoheal_restarts_what_is_well() {
     assert_eq!(host.inspect("app", "{{.RestartCount}}"), "0", "restarts through the API are not counted");
     let run = host.diagnose();
     run.must(&[MISSING, LOOP]).roots(&[MISSING]).explains(MISSING, LOOP);
-    // neither the application nor its image is to blame
+    // neither the application nor its image is the cause
     run.must_not(&["container.oom-killed", "container.down", "container.start-failed", "container.image-drift", "memory."]);
     run.verdict("healthcheck.http", "container:app", "ok").offers_no("container.restart", "container:app");
     // it is not the engine that restarts it: there is no loop of its own to end

@@ -1,5 +1,5 @@
-//! nginx keeps the address it heard when it was loaded: first it serves another service's content with status 200, then nobody's
-//! (scenario 29; dify#40448, sentry self-hosted#4492).
+//! nginx proxies to the old address of a recreated upstream (scenario 29; dify#40448, sentry self-hosted#4492). It resolves names at load
+//! time only: first the address belongs to another service, which returns 200, then to none.
 
 use crate::lab::Host;
 
@@ -7,7 +7,7 @@ const STALE: &str = "nginx.upstream-stale-ip nginx:edge";
 const RATE: &str = "nginx.5xx-rate nginx:edge";
 
 #[test]
-fn an_upstream_that_moved_is_told_before_and_after_its_old_address_is_empty() {
+fn recreated_upstream_is_found_while_its_old_address_is_reused_and_unused() {
     let Some(host) = Host::with_edge() else { return };
     host.service("b2", "old");
     host.nginx_container(
@@ -17,7 +17,7 @@ fn an_upstream_that_moved_is_told_before_and_after_its_old_address_is_empty() {
     );
     let edge = format!("http://{}/health", host.address("edge"));
     assert_eq!(host.curl(&edge), "old 200");
-    host.ask(&["nginx", "container"]).must_not(&["nginx."]);
+    host.run_runbooks(&["nginx", "container"]).must_not(&["nginx."]);
 
     let before = host.address("b2");
     host.docker(&["rm", "-f", "b2"]);
@@ -26,27 +26,27 @@ fn an_upstream_that_moved_is_told_before_and_after_its_old_address_is_empty() {
     host.service("b2", "new");
     assert_eq!(host.curl(&edge), "THIEF 200");
 
-    let run = host.ask(&["nginx", "container"]);
+    let run = host.run_runbooks(&["nginx", "container"]);
     run.roots(&[STALE]).must_not(&["nginx.config-test", "container.down", "nginx.upstream-unreachable"]);
-    run.says(STALE, &["for b2:8080 to", "where thief is now", "b2 was started", "connections to the old address"]);
+    run.mentions(STALE, &["for b2:8080 to", "now the address of thief", "b2 was started", "connections to the old address"]);
     assert_eq!(run.finding(STALE).severity.to_string(), "crit");
     host.leaves(&run, "thief");
 
-    // the second phase: nobody is there
+    // the second phase: the old address is unused
     host.docker(&["rm", "-f", "thief"]);
     let got = host.sh(&format!("for i in $(seq 12); do curl -s -o /dev/null -w '%{{http_code}} ' -m 20 {edge} & done; wait"));
     assert_eq!(got.matches("502").count() + got.matches("504").count(), 12, "{got}");
-    let run = host.ask(&["nginx", "container"]);
+    let run = host.run_runbooks(&["nginx", "container"]);
     run.roots(&[STALE]).explains(STALE, RATE).must_not(&["nginx.config-test", "container.down"]);
-    run.says(STALE, &["where nobody is"]);
+    run.mentions(STALE, &["now unused"]);
     host.leaves(&run, "");
 
-    // somebody edits its configuration meanwhile, and it would not load
+    // the configuration is edited after the plan, and is invalid
     let site = host.path("nginx-edge/conf.d/site.conf");
-    let right = std::fs::read_to_string(&site).unwrap();
+    let valid = std::fs::read_to_string(&site).unwrap();
     host.fix_meanwhile("nginx.reload", "edge", &[], || std::fs::write(&site, "server {").unwrap()).exits(11);
-    std::fs::write(&site, right).unwrap();
+    std::fs::write(&site, valid).unwrap();
     host.fix("nginx.reload", "edge", &[]).exits(0);
     assert_eq!(host.curl(&edge), "new 200");
-    host.ask(&["nginx"]).must_not(&["nginx.upstream-stale-ip", "nginx.config-not-loaded"]);
+    host.run_runbooks(&["nginx"]).must_not(&["nginx.upstream-stale-ip", "nginx.config-not-loaded"]);
 }

@@ -1,5 +1,5 @@
-//! The way out takes 1450 bytes, the containers' network 1500, and a rule of this host drops the message that would tell them: small requests
-//! work and large ones hang (scenario 35; the MTU post of the sources).
+//! Path MTU black hole: the host drops "fragmentation needed" (scenario 35; the MTU post of the sources). The egress MTU is 1450, the bridge
+//! MTU is 1500: small requests succeed and large ones hang.
 
 use crate::lab::{Host, PEER};
 
@@ -8,34 +8,34 @@ const BLACKHOLE: &str = "mtu.blackhole interface:h1";
 const FILTER: &str = "mtu.icmp-blocked-local host";
 
 #[test]
-fn a_message_about_the_size_that_is_dropped_here_is_the_root_and_a_clamp_helps() {
+fn dropped_fragmentation_needed_is_the_root_and_mss_is_clamped() {
     let Some(host) = Host::with_names(|| Host::with_wires(1450)) else { return };
     host.own_names();
     host.docker(&["restart", "-t", "0", "app"]);
     host.sh("iptables -A OUTPUT -p icmp --icmp-type fragmentation-needed -j DROP");
     let peer = format!("http://{PEER}:8080/big");
-    assert!(host.gets_through("app", "/health", 10), "small requests work");
-    assert!(!host.gets_through("app", "/health", 4000), "large ones do not");
+    assert!(host.gets_through("app", "/health", 10), "small requests succeed");
+    assert!(!host.gets_through("app", "/health", 4000), "large requests hang");
 
-    let run = host.ask_with(&["diagnose", "mtu", "network", "dns", "tls", "container", "--endpoint", &peer]);
+    let run = host.run_recorded(&["diagnose", "mtu", "network", "dns", "tls", "container", "--endpoint", &peer]);
     run.must(&[BLACKHOLE, FILTER]).explains(FILTER, BLACKHOLE).must_not(&["network.", "dns.", "tls."]).exits(2);
-    run.says(
+    run.mentions(
         BLACKHOLE,
         &[
-            "packets over 1450 bytes vanish on the way there between app and 10.7.3.2:8080",
+            "packets larger than 1450 bytes between app and 10.7.3.2:8080 are dropped on the way to the peer",
             "1450 arrive",
             "this host to 10.7.3.2",
         ],
     );
-    run.says(FILTER, &["-A OUTPUT -p icmp -m icmp --icmp-type 3/4 -j DROP", "matched meanwhile"]);
+    run.mentions(FILTER, &["-A OUTPUT -p icmp -m icmp --icmp-type 3/4 -j DROP", "matched during the probes"]);
     let exceeds = run.findings().find(|f| f.code == EXCEEDS).unwrap_or_else(|| panic!("{}", run.stdout));
     assert_eq!((exceeds.severity.to_string().as_str(), exceeds.subject.name.starts_with("br-")), ("warn", true));
-    // what the networks are and what the filter does are two things: without the filter the first would be no harm
+    // the MTU of the bridge and the packet filter are two causes: without the filter the MTU would have no effect
     let exceeds = format!("{} {}", exceeds.code, exceeds.subject);
     run.roots(&[FILTER, &exceeds]).explains(FILTER, "mtu.clamp-missing interface:h1");
     host.leaves(&run, "");
 
-    // somebody adds such a rule meanwhile
+    // such a rule is added by hand after the plan
     let rule = "-t mangle FORWARD -p tcp --tcp-flags SYN,RST SYN -j TCPMSS --clamp-mss-to-pmtu";
     let by_hand = || _ = host.sh(&format!("iptables-nft {}", rule.replace("FORWARD", "-A FORWARD")));
     host.fix_meanwhile("mtu.clamp", "h1", &["--endpoint", &peer], by_hand).exits(11);
@@ -49,11 +49,11 @@ fn a_message_about_the_size_that_is_dropped_here_is_the_root_and_a_clamp_helps()
     assert!(dry.stdout.contains(line) && dry.stdout.contains("at most 16 KiB to each"), "{}", dry.stdout);
     assert_eq!(host.ruleset(), before);
     fix(&[]).exits(0);
-    assert!(host.gets_through("app", "/health", 4000), "large requests work now");
+    assert!(host.gets_through("app", "/health", 4000), "large requests succeed now");
     let with_rule = host.ruleset();
     assert_eq!(with_rule.matches("--comment opsctl-mss").count(), 1, "{with_rule}");
 
-    // a second time there is nothing to do
+    // a second application changes nothing
     fix(&[]).exits(0);
     assert_eq!(host.ruleset(), with_rule);
     let run = host.opsctl(&["mtu", &peer, "--format", "json"]);

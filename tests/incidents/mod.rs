@@ -1,5 +1,5 @@
-//! Incidents that really happened, made again: what must be found, what is the root, what must not be said, and what the fix does.
-//! The numbers are those of the scenario list; `n…` are controls in which nothing is wrong.
+//! Reproductions of incidents: expected findings, root causes, findings that must be absent, and the effect of the fix. The numbers are
+//! those of the scenario list; `n…` are controls on a healthy host.
 
 mod i01_healthcheck_tool_missing;
 mod i02_autoheal_loop;

@@ -1,9 +1,9 @@
-//! A job that is done is not an outage.
+//! Control: finished jobs are no outage.
 
 use crate::lab::{Host, Rootfs};
 
 #[test]
-fn jobs_that_ended_well_are_well() {
+fn finished_jobs_are_ok() {
     let Some(host) = Host::start() else { return };
     host.image("job:1", Rootfs::Scratch, &[]);
     host.docker(&["run", "--rm", "job:1", "fixture", "say", "migrated", "0"]);
@@ -17,7 +17,7 @@ fn jobs_that_ended_well_are_well() {
         ]
         .concat(),
     );
-    // created and never started: as `docker compose create` leaves it
+    // created and never started, as by `docker compose create`
     host.docker(&["create", "--name", "later", "job:1", "fixture", "wait-term"]);
     let run = host.diagnose();
     run.roots(&[]).must_not(&["container.down", "container.start-failed", "container.oom-killed", "container.restart-loop"]);

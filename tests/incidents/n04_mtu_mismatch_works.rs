@@ -1,12 +1,12 @@
-//! The containers' network takes larger packets than the way out, and the kernel tells the senders: all is well.
+//! Control: the bridge MTU exceeds the egress MTU, and path MTU discovery works.
 
 use crate::lab::{Host, PEER};
 
 #[test]
-fn a_larger_bridge_that_works_is_no_alarm() {
+fn larger_bridge_mtu_with_working_path_mtu_discovery_is_ok() {
     let Some(host) = Host::with_wires(1450) else { return };
     assert!(host.gets_through("app", "/big", 4000));
-    let run = host.ask_with(&["mtu", &format!("http://{PEER}:8080/big")]);
+    let run = host.run_recorded(&["mtu", &format!("http://{PEER}:8080/big")]);
     run.roots(&[]).must_not(&["mtu."]).exits(0);
     host.leaves(&run, "");
     assert!(run.findings().any(|f| f.code == "mtu.bridge-exceeds-egress"), "{}", run.stdout);

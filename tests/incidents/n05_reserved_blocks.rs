@@ -1,4 +1,4 @@
-//! Blocks reserved for root are not used: `df` counts them right, `1 - avail/size` does not.
+//! Control: blocks reserved for root are not used space. `1 - avail/size` counts them as used, `df` does not.
 
 use crate::lab::Host;
 
@@ -9,7 +9,7 @@ fn reserved_blocks_are_not_used_space() {
     host.fill("/mnt/data", 82);
     let wrong: u32 =
         host.sh("set -- $(df -B1 --output=size,avail /mnt/data | tail -1); echo $((100 - 100 * $2 / $1))").parse().unwrap();
-    assert!(wrong >= 90, "the wrong formula must look alarming here: {wrong} %");
+    assert!(wrong >= 90, "the wrong formula must exceed the limit here: {wrong} %");
     let run = host.diagnose();
     run.roots(&[]).must_not(&["disk.space"]).verdict("disk.space", "mount:/mnt/data", "ok");
     host.leaves(&run, "");

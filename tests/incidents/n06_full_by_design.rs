@@ -1,9 +1,9 @@
-//! What is always full, and what is only another view of a disk, is not reported.
+//! Control: read-only images, overlays and bind mounts are not reported as full.
 
 use crate::lab::Host;
 
 #[test]
-fn read_only_images_overlays_and_binds_are_left_out() {
+fn read_only_images_overlays_and_bind_mounts_are_skipped() {
     let Some(host) = Host::without_engine() else { return };
     host.sh("mkdir -p /mnt/src /mnt/squash && echo content > /mnt/src/file && mksquashfs /mnt/src /mnt/image.squashfs -quiet > /dev/null
         mount -o loop /mnt/image.squashfs /mnt/squash");
@@ -22,6 +22,6 @@ fn read_only_images_overlays_and_binds_are_left_out() {
         run.report().checks.iter().any(|c| c.target.contains(word)) || run.findings().any(|f| f.subject.name.contains(word))
     };
     for view in ["/mnt/squash", "/mnt/overlay", "/mnt/bind"] {
-        assert!(!mentions(view), "{view} is only a view");
+        assert!(!mentions(view), "{view} is no disk of its own");
     }
 }

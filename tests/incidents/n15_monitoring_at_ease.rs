@@ -1,19 +1,19 @@
-//! A whole monitoring stack in which nothing is wrong: right after its start, and when it has settled.
+//! Control: a healthy monitoring stack, right after its start and later.
 
 use crate::lab::Host;
 
 #[test]
-fn a_monitoring_that_is_well_is_called_so_from_its_first_second() {
+fn healthy_monitoring_stack_is_ok_from_its_start() {
     let Some(host) = Host::with_monitoring() else { return };
     host.monitoring();
-    let run = host.ask(&["monitoring", "network", "container"]);
+    let run = host.run_runbooks(&["monitoring", "network", "container"]);
     run.roots(&[]).exits(0);
     let row = run.check("monitoring.targets", "prometheus:prometheus");
     assert!(row.verdict == "skip" && row.reason.as_ref().is_some_and(|r| r.contains("started")), "{row:?}");
 
     host.configure("[runbooks.monitoring]\nstarting_s = 0\n");
-    host.tell("loki", "/ready", 503, "Ingester not ready: waiting for 15s after being ready\n");
-    let run = host.ask(&["monitoring", "network", "container"]);
+    host.set_page("loki", "/ready", 503, "Ingester not ready: waiting for 15s after being ready\n");
+    let run = host.run_runbooks(&["monitoring", "network", "container"]);
     run.roots(&[]).exits(0);
     for (check, target) in [
         ("monitoring.blind", "host"),
@@ -40,9 +40,9 @@ fn a_monitoring_that_is_well_is_called_so_from_its_first_second() {
     host.opsctl(&["record", &recorded]);
     let text = std::fs::read_to_string(&recorded).unwrap_or_else(|e| panic!("{recorded}: {e}"));
     assert!(!text.contains("canary"), "the receiver of the Alertmanager has a token in its URL");
-    // a host without any of them has no row
+    // a host without a monitoring stack has no rows for it
     for name in ["prometheus", "alertmanager", "loki", "alloy", "grafana"] {
         host.docker(&["rm", "-f", name]);
     }
-    assert!(!host.ask(&["monitoring"]).report().checks.iter().any(|c| c.runbook == "monitoring"));
+    assert!(!host.run_runbooks(&["monitoring"]).report().checks.iter().any(|c| c.runbook == "monitoring"));
 }

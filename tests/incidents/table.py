@@ -1,6 +1,6 @@
-"""The table of the incidents that ran: table.py FOLDER JUNIT.
+"""Prints the table of the incidents that ran: table.py DIRECTORY JUNIT.
 
-FOLDER has one file per test with a line for each thing it asserted (tests/lab/asserted.rs); JUNIT says which passed, and how long each took.
+DIRECTORY contains one file per test, with one line per assertion (tests/lab/asserted.rs); JUNIT contains results and durations.
 """
 
 import collections
@@ -11,12 +11,12 @@ import xml.etree.ElementTree
 
 HERE = pathlib.Path(__file__).parent
 
-# what an exit code of `opsctl fix` stands for
-CODES = {"0": "clears", "10": "asks first", "11": "refused when changed", "12": "failed", "13": "not verified", "15": "refused"}
+# meaning of the exit codes of `opsctl fix`
+CODES = {"0": "clears", "10": "needs confirmation", "11": "refused when changed", "12": "failed", "13": "not verified", "15": "refused"}
 
 
 def title(incident):
-    """The first sentence of its file."""
+    """The first sentence of the module documentation."""
     lines = (HERE / f"{incident}.rs").read_text().splitlines()
     text = " ".join(line[3:].strip() for line in lines if line.startswith("//!"))
     sentence = re.split(r" \(|[.](?: |$)", text.removeprefix("Control: "))[0]
@@ -24,26 +24,25 @@ def title(incident):
     return sentence if len(sentence) <= 72 else sentence[:71].rsplit(" ", 1)[0] + " …"
 
 
-def row(incident, tests, folder):
-    kept = collections.Counter()
+def row(incident, tests, directory):
+    assertions = collections.Counter()
     fixes = collections.defaultdict(dict)
-    left = {}
+    recordings = {}
     for test in tests:
-        file = folder / test["name"]
+        file = directory / test["name"]
         for line in file.read_text().splitlines() if file.exists() else []:
-            what, held, of = line.split("\t", 2)
-            kind = "not" if what == "not" else "must"
-            if what.startswith("fix "):
-                fixes[of][CODES.get(what[4:], what)] = held
-            elif what == "left":
-                variant, roots = of.split("\t")
-                left[variant] = roots
+            kind, held, subject = line.split("\t", 2)
+            if kind.startswith("fix "):
+                fixes[subject][CODES.get(kind[4:], kind)] = held
+            elif kind == "left":
+                variant, roots = subject.split("\t")
+                recordings[variant] = roots
             else:
-                kept[kind, held] += 1
-    share = lambda kind: f"{kept[kind, 'held']}/{kept[kind, 'held'] + kept[kind, 'failed']}"
-    roots = left.get("") if "" in left else next(iter(left.values()), None)
+                assertions["not" if kind == "not" else "must", held] += 1
+    share = lambda kind: f"{assertions[kind, 'held']}/{assertions[kind, 'held'] + assertions[kind, 'failed']}"
+    roots = recordings.get("") if "" in recordings else next(iter(recordings.values()), None)
     failed = any(t["failed"] for t in tests)
-    nothing = not kept and not failed
+    skipped = not assertions and not failed
     number, name = incident.split("_", 1)
     return {
         "no": number,
@@ -51,24 +50,24 @@ def row(incident, tests, folder):
         "root cause": "-" if roots is None else roots or "none",
         "must": share("must"),
         "must not": share("not"),
-        "fix": "; ".join(f"{fix}: {', '.join(f'{c}' + (' NOT' if h == 'failed' else '') for c, h in did.items())}" for fix, did in fixes.items()) or "-",
-        "replays": str(len(left)),
+        "fix": "; ".join(f"{fix}: {', '.join(f'{c}' + (' NOT' if h == 'failed' else '') for c, h in results.items())}" for fix, results in fixes.items()) or "-",
+        "replays": str(len(recordings)),
         "s": f"{sum(t['seconds'] for t in tests):.0f}",
-        "result": "FAIL" if failed else "left out" if nothing else "pass",
+        "result": "FAIL" if failed else "skipped" if skipped else "pass",
     }
 
 
 def main():
-    folder, junit = pathlib.Path(sys.argv[1]), pathlib.Path(sys.argv[2])
+    directory, junit = pathlib.Path(sys.argv[1]), pathlib.Path(sys.argv[2])
     incidents = collections.defaultdict(list)
     for case in xml.etree.ElementTree.parse(junit).iter("testcase"):
         parts = case.get("name").split("::")
         if parts[0] == "incidents":
             failed = case.find("failure") is not None or case.find("error") is not None
             incidents[parts[1]].append({"name": case.get("name"), "failed": failed, "seconds": float(case.get("time") or 0)})
-    rows = [row(incident, tests, folder) for incident, tests in sorted(incidents.items())]
+    rows = [row(incident, tests, directory) for incident, tests in sorted(incidents.items())]
     if not rows:
-        print("no incident has such a name")
+        print("no incident matches the given names")
         return
     columns = list(rows[0])
     width = {c: max(len(c), *(len(r[c]) for r in rows)) for c in columns}

@@ -1,4 +1,4 @@
-//! The command line, by its exact output, on a recorded host: needs no root and no engine.
+//! Exact output of the command line on a recorded host: needs no root and no engine.
 
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
@@ -8,7 +8,7 @@ const RECORDING: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/recordings/t
 fn opsctl(args: &[&str]) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_opsctl"));
     command.args(args).stdin(Stdio::null());
-    // nothing of the person who runs the tests
+    // nothing from the environment of the user of the tests
     command.env_clear().env("PATH", "/usr/bin:/bin").env("LANG", "C.UTF-8").env("OPSCTL_STATE_DIR", "/nonexistent/opsctl");
     command
 }
@@ -19,14 +19,14 @@ fn run(args: &[&str]) -> (i32, String, String) {
 }
 
 #[test]
-fn a_replayed_host_has_the_verdict_of_the_day() {
+fn replayed_host_has_the_recorded_verdict() {
     let (code, out, err) = run(&["diagnose", "--replay", RECORDING]);
     assert_eq!((code, err.as_str()), (2, ""));
     insta::assert_snapshot!(out);
 }
 
 #[test]
-fn one_runbook_and_one_target_of_it() {
+fn one_runbook_with_one_target() {
     let (code, out, _) = run(&["healthcheck", "alloy", "--replay", RECORDING, "-q"]);
     assert_eq!(code, 2);
     insta::assert_snapshot!(out);
@@ -35,7 +35,7 @@ fn one_runbook_and_one_target_of_it() {
 }
 
 #[test]
-fn only_one_look_of_its_own_is_recorded() {
+fn record_needs_a_live_run() {
     for args in [&["diagnose", "--replay", RECORDING][..], &["report"], &["bootstrap"]] {
         let (code, out, err) = run(&[args, &["--record", "/nonexistent/r.json"]].concat());
         assert_eq!((code, out.as_str()), (64, ""), "{args:?}: {err}");
@@ -43,18 +43,18 @@ fn only_one_look_of_its_own_is_recorded() {
 }
 
 #[test]
-fn the_exit_code_counts_from_where_it_is_told_to() {
+fn exit_code_respects_fail_on() {
     let code = |fail_on: &str, runbook: &str| run(&["diagnose", runbook, "--replay", RECORDING, "--fail-on", fail_on]).0;
     assert_eq!((code("crit", "container"), code("never", "container"), code("unknown", "disk")), (2, 0, 0));
 }
 
 #[test]
-fn wrong_usage_says_what_was_meant() {
+fn wrong_usage_suggests_the_nearest_name() {
     for (args, want) in [
         (&["diagnose", "contianer"][..], "opsctl: no runbook or check is called `contianer`; did you mean `container`?\n"),
         (
             &["explain", "container.oom"],
-            "opsctl: nothing is called `container.oom`; did you mean `container.down`? (`opsctl list` shows all names)\n",
+            "opsctl: unknown name `container.oom`; did you mean `container.down`? (`opsctl list` shows all names)\n",
         ),
         (
             &["container", "alloi", "--replay", RECORDING],
@@ -70,7 +70,7 @@ fn wrong_usage_says_what_was_meant() {
 }
 
 #[test]
-fn for_a_monitoring_system_every_error_is_unknown() {
+fn nagios_reports_errors_as_unknown() {
     let dir = tempfile::tempdir().unwrap();
     let config = dir.path().join("config.toml");
     std::fs::write(&config, "[runbooks.disk]\nspce_warn_percent = 80\n").unwrap();
@@ -85,7 +85,7 @@ fn for_a_monitoring_system_every_error_is_unknown() {
         assert_eq!((code, err.as_str()), (3, ""), "{args:?}");
         assert!(out.starts_with("OPSCTL UNKNOWN - ") && !out.contains('|'), "{args:?}: {out}");
     }
-    // the verdict is the exit code, and the first line says it
+    // the exit code is the verdict, and the first line repeats it
     let (code, out, _) = run(&["diagnose", "--replay", RECORDING, "--format", "nagios"]);
     assert_eq!(code, 2);
     assert!(out.starts_with("OPSCTL CRITICAL - "), "{out}");
@@ -93,7 +93,7 @@ fn for_a_monitoring_system_every_error_is_unknown() {
 }
 
 #[test]
-fn every_format_is_one_document_of_its_kind() {
+fn every_format_is_one_valid_document() {
     for (format, begins) in [
         ("html", "<!DOCTYPE html>\n"),
         ("junit", "<?xml version=\"1.0\" encoding=\"UTF-8\"?>\n<testsuites "),
@@ -112,7 +112,7 @@ fn every_format_is_one_document_of_its_kind() {
 }
 
 #[test]
-fn a_wrong_configuration_is_shown_where_it_is_wrong() {
+fn wrong_configuration_is_reported_with_its_position() {
     let dir = tempfile::tempdir().unwrap();
     let file = dir.path().join("config.toml");
     std::fs::write(&file, "[runbooks.disk]\nspce_warn_percent = 80\nspace_crit_percent = \"x\"\n").unwrap();
@@ -127,7 +127,7 @@ fn a_wrong_configuration_is_shown_where_it_is_wrong() {
 }
 
 #[test]
-fn several_outputs_at_once_and_one_document_on_stdout() {
+fn several_outputs_with_one_document_on_stdout() {
     let dir = tempfile::tempdir().unwrap();
     let path = |name: &str| dir.path().join(name).display().to_string();
     let json = format!("json={}", path("r.json"));
@@ -144,7 +144,7 @@ fn several_outputs_at_once_and_one_document_on_stdout() {
 }
 
 #[test]
-fn a_reader_that_goes_away_is_no_failure() {
+fn closed_stdout_is_not_a_failure() {
     let mut child = opsctl(&["list", "codes"]).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
     drop(child.stdout.take());
     let output = child.wait_with_output().unwrap();
@@ -153,7 +153,7 @@ fn a_reader_that_goes_away_is_no_failure() {
 }
 
 #[test]
-fn recordings_that_are_none_are_refused_with_the_reason() {
+fn invalid_recordings_are_rejected_with_the_reason() {
     let dir = tempfile::tempdir().unwrap();
     let file = |name: &str, text: &str| -> PathBuf {
         let path = dir.path().join(name);
@@ -177,13 +177,13 @@ fn lists_and_explanations() {
     insta::assert_snapshot!(run(&["list"]).1);
     insta::assert_snapshot!(run(&["list", "alerts"]).1);
     insta::assert_snapshot!(run(&["explain", "container.restart-loop"]).1);
-    assert!(run(&["explain", "diskspacelow"]).1.starts_with("The alert DiskSpaceLow is answered by the runbook disk"));
+    assert!(run(&["explain", "diskspacelow"]).1.starts_with("The alert DiskSpaceLow is handled by the runbook disk"));
     let json: serde_json::Value = serde_json::from_str(&run(&["list", "fixes", "--format", "json"]).1).unwrap();
     assert!(json.as_array().unwrap().iter().any(|f| f["name"] == "container.raise-memory"), "{json}");
 }
 
 #[test]
-fn the_journal_of_a_host_where_nothing_was_changed_is_fine() {
+fn audit_of_an_unchanged_host_is_ok() {
     let (code, out, err) = run(&["audit", "verify"]);
     assert_eq!(code, 0, "{out}{err}");
 }

@@ -1,10 +1,10 @@
-//! What we depend on: licences that allow it, no version known to be bad. Without a network.
+//! Dependencies: accepted licences, no version with a known vulnerability. Without a network.
 
 use std::process::Command;
 
 use serde::Deserialize;
 
-/// Licences we accept; of `A OR B` one is enough, of `A AND B` all are needed.
+/// Accepted licences; of `A OR B` one suffices, of `A AND B` both are needed.
 const ACCEPTED: &[&str] =
     &["MIT", "Apache-2.0", "Unicode-3.0", "BSD-3-Clause", "BSD-2-Clause", "ISC", "Zlib", "0BSD", "CC0-1.0", "BSL-1.0"];
 
@@ -12,7 +12,7 @@ fn root() -> &'static std::path::Path {
     std::path::Path::new(env!("CARGO_MANIFEST_DIR"))
 }
 
-/// An SPDX expression as far as crates use them: one level of brackets, `OR`, `AND`, and the old `A/B`.
+/// An SPDX expression in the subset that crates use: one level of brackets, `OR`, `AND`, and the old `A/B`.
 fn accepted(expression: &str) -> bool {
     if let Some((before, rest)) = expression.split_once('(') {
         let Some((inner, after)) = rest.split_once(')') else { return false };
@@ -33,7 +33,7 @@ fn licences_are_accepted() {
         license: Option<String>,
     }
     let cargo = env!("CARGO");
-    // only what this platform needs was downloaded
+    // only the dependencies of this platform were downloaded
     let version = Command::new("rustc").arg("-vV").output().unwrap();
     let version = String::from_utf8(version.stdout).unwrap();
     let host = version.lines().find_map(|l| l.strip_prefix("host: ")).unwrap();
@@ -49,7 +49,7 @@ fn licences_are_accepted() {
 }
 
 #[test]
-fn no_version_known_to_be_bad() {
+fn no_version_with_a_known_vulnerability() {
     #[derive(Deserialize)]
     struct Lock {
         package: Vec<Locked>,

@@ -1,4 +1,4 @@
-//! `opsctl audit` by its exact output, on journals of this version and of 0.1.0. Needs no root.
+//! Exact output of `opsctl audit` on journals of this version and of 0.1.0. Needs no root.
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
@@ -8,7 +8,7 @@ use std::process::{Command, Output, Stdio};
 use opsctl::audit::{Body, Head, Journal, Kind};
 use opsctl_core::probe::Redactor;
 
-/// A journal and a database that version 0.1.0 wrote.
+/// A journal and a database written by version 0.1.0.
 const OLD: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/recordings/0.1.0");
 
 struct State {
@@ -61,7 +61,7 @@ impl State {
     #[track_caller]
     fn verify(&self, args: &[&str], code: i32, lines: &[&str]) {
         let (got, out, err) = self.opsctl(&[&["audit", "verify"], args].concat());
-        // for a user other than root there is one line more
+        // a user other than root gets one more line
         let out: Vec<&str> = out.lines().filter(|l| !l.starts_with("this is the journal of user ")).collect();
         let lines: Vec<&str> = lines.iter().copied().chain((code == 2).then_some(TO_DO)).collect();
         assert_eq!((got, out, err.as_str()), (code, lines, ""));
@@ -72,13 +72,13 @@ const TO_DO: &str = "to do: keep a copy of S as evidence; compare the head in re
                      the change; restore the journal, or `opsctl audit accept REASON` when the change is explained";
 
 fn holds(n: usize) -> String {
-    format!("S/journal.jsonl: {n} entries, the chain holds")
+    format!("S/journal.jsonl: {n} entries, the chain is intact")
 }
 
 #[test]
 fn intact_journal_is_verified() {
     let s = State::new(3);
-    s.verify(&[], 0, &[&holds(3), &format!("head {}, as S/state.db has it", s.head())]);
+    s.verify(&[], 0, &[&holds(3), &format!("head {}, as recorded in S/state.db", s.head())]);
 }
 
 #[test]
@@ -112,7 +112,7 @@ fn removed_journal_is_found() {
     s.verify(&[], 2, &[&holds(0), &found]);
     let (code, shown, _) = s.opsctl(&["audit", "show"]);
     assert!(
-        code == 0 && shown.starts_with("no entry in S/journal.jsonl, which does not exist\nthis is not the whole journal"),
+        code == 0 && shown.starts_with("no entry in S/journal.jsonl, which does not exist\nthe journal is incomplete or was altered"),
         "{shown}"
     );
 }
@@ -126,7 +126,7 @@ fn removed_database_is_found() {
 }
 
 #[test]
-fn removed_journal_and_database_show_only_against_a_head() {
+fn removed_journal_and_database_are_found_only_with_a_given_head() {
     let s = State::new(3);
     let head = s.head();
     fs::remove_dir_all(s.dir()).unwrap();
@@ -138,13 +138,13 @@ fn removed_journal_and_database_show_only_against_a_head() {
 }
 
 #[test]
-fn given_head_is_found_in_a_journal_that_went_on() {
+fn given_head_is_found_in_a_continued_journal() {
     let s = State::new(2);
     let given = s.head();
     s.note("later");
     let lines = [
         holds(3),
-        format!("head {}, as S/state.db has it", s.head()),
+        format!("head {}, as recorded in S/state.db", s.head()),
         format!("the journal contains the head given, {given}, and 1 entry after it"),
     ];
     s.verify(&["--head", &given], 0, &[&lines[0], &lines[1], &lines[2]]);
@@ -158,7 +158,7 @@ fn malformed_head_is_wrong_usage() {
 }
 
 #[test]
-fn journal_and_database_of_0_1_0_go_on_working() {
+fn journal_and_database_of_0_1_0_are_continued() {
     let s = State::new(0);
     fs::create_dir(s.dir()).unwrap();
     fs::set_permissions(s.dir(), fs::Permissions::from_mode(0o700)).unwrap();
@@ -173,14 +173,14 @@ fn journal_and_database_of_0_1_0_go_on_working() {
     );
     let head = s.head();
     s.verify(&[], 0, &[&holds(4), &format!("head {head}; no head was kept before; S/state.db has it from now on")]);
-    s.verify(&[], 0, &[&holds(4), &format!("head {head}, as S/state.db has it")]);
+    s.verify(&[], 0, &[&holds(4), &format!("head {head}, as recorded in S/state.db")]);
     s.note("by this version");
     s.verify(
         &["--head", &head],
         0,
         &[
             &holds(5),
-            &format!("head {}, as S/state.db has it", s.head()),
+            &format!("head {}, as recorded in S/state.db", s.head()),
             &format!("the journal contains the head given, {head}, and 1 entry after it"),
         ],
     );

@@ -1,12 +1,12 @@
-//! What the three crates cannot hold: who may read, act and print.
+//! Rules that the three crates cannot enforce: the modules that may read, act and print.
 
 use std::fs;
 use std::path::{Path, PathBuf};
 
-/// What may stand only where design.md says, and where that is.
+/// Code allowed only in the places of design.md, with these places.
 const RULES: &[(&str, &[&str])] = &[
     ("Command::new(", &["core/probe", "src/fix", "src/cli", "src/supervise.rs"]),
-    // files that a process names are opened below its root, with its rights
+    // files named by a process are opened below its root, with its rights
     ("}/root", &["core/probe/io"]),
     ("env::var", &["core/probe", "src/config", "src/fix", "src/audit"]),
     ("SystemTime::now", &["core/probe"]),
@@ -16,9 +16,9 @@ const RULES: &[(&str, &[&str])] = &[
     ("opsctl_core::probe::docker", &["core", "runbooks", "src/engine", "src/discover", "src/fix", "src/config"]),
 ];
 
-/// Rust files below a folder, without what is only compiled for tests.
-fn sources(folder: &Path, found: &mut Vec<PathBuf>) {
-    for entry in fs::read_dir(folder).unwrap().map(|e| e.unwrap().path()) {
+/// Rust files below a directory, without test-only files.
+fn sources(directory: &Path, found: &mut Vec<PathBuf>) {
+    for entry in fs::read_dir(directory).unwrap().map(|e| e.unwrap().path()) {
         let name = entry.file_name().unwrap().to_string_lossy().into_owned();
         if entry.is_dir() && name != "tests" && name != "fixtures" && name != "snapshots" {
             sources(&entry, found);
@@ -41,13 +41,13 @@ fn code(path: &Path) -> Vec<(usize, String)> {
 }
 
 #[test]
-fn reading_acting_and_printing_stay_where_they_belong() {
+fn reading_acting_and_printing_stay_in_their_modules() {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
     let mut files = Vec::new();
     for floor in ["core", "runbooks", "src"] {
         sources(&root.join(floor), &mut files);
     }
-    assert!(files.len() > 60, "the sources are where this test looks");
+    assert!(files.len() > 60, "no sources found");
     let mut found = Vec::new();
     for file in &files {
         let shown = file.strip_prefix(root).unwrap();
@@ -72,7 +72,7 @@ fn renderers_and_judges_read_nothing() {
     let mut renderers = Vec::new();
     sources(&root.join("src/render"), &mut renderers);
     for file in renderers {
-        // the surroundings of the process are style.rs' to look at
+        // only style.rs reads the environment of the process
         let pure = !file.ends_with("style.rs") && !file.ends_with("progress.rs");
         assert!(!pure || !code(&file).iter().any(|(_, l)| l.contains("probe::")), "{} imports probe", file.display());
     }

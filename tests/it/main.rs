@@ -1,4 +1,5 @@
-//! The one integration binary. What needs a real host makes one (`tests/lab/`) and is left out where that is not possible.
+//! The only integration test binary. Tests that need a real host create one (`tests/lab/`) and are skipped if that is not
+//! possible.
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "tests fail by panicking")]
 #![allow(clippy::disallowed_methods, reason = "tests may block")]
 
@@ -13,9 +14,11 @@ mod incidents;
 
 mod cli;
 mod dependencies;
+mod documents;
 mod journal;
+mod language;
 mod layers;
 mod live;
-mod readme;
+
 mod recordings;
 mod site;

@@ -1,4 +1,4 @@
-//! What the incidents left (`tests/incidents/`) is judged here as it was there: needs no root and no engine.
+//! Replays of the recordings of the incidents (`tests/incidents/`) have the same result as live: needs no root and no engine.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -6,14 +6,14 @@ use std::path::{Path, PathBuf};
 
 use crate::lab::{RECORDINGS, replays};
 
-/// The names of what is kept.
+/// Names of the recordings.
 fn names() -> BTreeSet<String> {
     let files = fs::read_dir(RECORDINGS).unwrap().map(|e| e.unwrap().file_name().into_string().unwrap());
     files.filter_map(|f| Some(f.strip_suffix(".json")?.trim_end_matches(".asserted").to_owned())).collect()
 }
 
 #[test]
-fn every_incident_left_a_recording() {
+fn every_incident_has_a_recording() {
     let incidents = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/incidents");
     let names = names();
     let files = fs::read_dir(incidents).unwrap().map(|e| e.unwrap().file_name().into_string().unwrap());
@@ -26,7 +26,7 @@ fn every_incident_left_a_recording() {
 }
 
 #[test]
-fn what_was_asserted_live_holds_in_the_replay() {
+fn live_assertions_hold_in_the_replay() {
     for name in names() {
         println!("{name}");
         replays(&name);
@@ -34,12 +34,12 @@ fn what_was_asserted_live_holds_in_the_replay() {
 }
 
 #[test]
-fn recordings_hold_no_secret_and_are_small() {
+fn recordings_are_small_and_hold_no_secret() {
     let of = |folder: &Path| fs::read_dir(folder).unwrap().map(|e| e.unwrap().path()).collect::<Vec<PathBuf>>();
     let kept = Path::new(RECORDINGS);
     for file in of(kept).into_iter().chain(of(kept.parent().unwrap())).filter(|f| f.is_file()) {
         let text = fs::read_to_string(&file).unwrap();
-        // every secret of the lab has this word in it
+        // every secret of the lab contains this word
         assert!(!text.contains("canary"), "{} holds a secret", file.display());
         assert!(text.len() < 300_000, "{} has {} bytes", file.display(), text.len());
     }

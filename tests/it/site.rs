@@ -1,4 +1,4 @@
-//! A team's own runbooks on the command line: needs no root and no lab.
+//! Custom runbooks on the command line: needs no root and no lab.
 
 use std::path::Path;
 use std::process::{Command, Output, Stdio};
@@ -30,8 +30,8 @@ argv = ["true"]
 risk = "R2"
 "#;
 
-/// A configuration with this runbook beside it.
-fn folder(runbook: &str) -> tempfile::TempDir {
+/// A configuration with this runbook in `runbooks.d`.
+fn configuration(runbook: &str) -> tempfile::TempDir {
     let dir = tempfile::tempdir().unwrap();
     std::fs::write(dir.path().join("config.toml"), "[policy]\nallow = [\"shop.restart\"]\n").unwrap();
     std::fs::create_dir(dir.path().join("runbooks.d")).unwrap();
@@ -49,8 +49,8 @@ fn run(dir: &Path, args: &[&str]) -> (i32, String, String) {
 }
 
 #[test]
-fn it_is_run_listed_and_explained_like_the_others() {
-    let dir = folder(SHOP);
+fn custom_runbook_is_run_listed_and_explained() {
+    let dir = configuration(SHOP);
     let run = |args: &[&str]| run(dir.path(), args);
     let (code, out, err) = run(&["shop", "--format", "json"]);
     assert_eq!(code, 2, "{out}{err}");
@@ -68,15 +68,15 @@ fn it_is_run_listed_and_explained_like_the_others() {
     assert!(run(&["list", "alerts"]).1.contains("ShopDown"));
     insta::assert_snapshot!(run(&["explain", "shop.orders"]).1);
     insta::assert_snapshot!(run(&["explain", "shop.restart"]).1);
-    assert!(run(&["explain", "shopdown"]).1.starts_with("The alert ShopDown is answered by the runbook shop: `opsctl shop`"));
+    assert!(run(&["explain", "shopdown"]).1.starts_with("The alert ShopDown is handled by the runbook shop: `opsctl shop`"));
     assert_eq!(run(&["waive", "shop.helth", "--for", "1h", "--reason", "x"]).0, 64);
     let (code, _, err) = run(&["shopp"]);
     assert!(code == 64 && err.contains("unrecognized subcommand 'shopp'"), "{err}");
 }
 
 #[test]
-fn a_mistake_stops_every_command_and_says_where_it_is() {
-    let dir = folder(
+fn mistake_in_a_runbook_stops_every_command_with_its_position() {
+    let dir = configuration(
         &SHOP.replace("title = \"orders come\"", "titel = \"orders come\"").replace("ShopDown\"]", "ShopDown\"]\nownr = 1"),
     );
     let (code, out, err) = run(dir.path(), &["disk"]);
@@ -87,7 +87,7 @@ fn a_mistake_stops_every_command_and_says_where_it_is() {
     }
     let (code, out, err) = run(dir.path(), &["disk", "--format", "nagios"]);
     assert_eq!((code, err.as_str()), (3, ""), "{out}");
-    // a file by itself, before it is where it is used
+    // one file alone, before it is installed
     let file = dir.path().join("runbooks.d/shop.toml");
     assert_eq!(run(dir.path(), &["config", "check", file.to_str().unwrap()]).0, 78);
 }

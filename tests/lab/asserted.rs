@@ -1,5 +1,5 @@
-//! What a test asserted of one run of opsctl. The table of the incident lab is made of it, and the replay of the run's recording has to
-//! stand the same assertions.
+//! Assertions of a test on one run of opsctl. They fill the table of the incident lab, and the replay of the run's recording has
+//! to pass the same assertions.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::File;
@@ -10,14 +10,14 @@ use serde::{Deserialize, Serialize};
 
 use super::report::Run;
 
-/// Everything that was asserted of a run, and held.
+/// Assertions on a run that held.
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub(crate) struct Asserted {
-    /// The configuration it was judged with.
+    /// Configuration of the run.
     #[serde(skip_serializing_if = "String::is_empty")]
     pub(super) config: String,
-    /// Exactly these are the root causes.
+    /// The exact set of root causes.
     pub(super) roots: Option<BTreeSet<String>>,
     #[serde(skip_serializing_if = "BTreeSet::is_empty")]
     pub(super) must: BTreeSet<String>,
@@ -26,7 +26,7 @@ pub(crate) struct Asserted {
     /// Cause and effect.
     #[serde(skip_serializing_if = "BTreeSet::is_empty")]
     pub(super) explains: BTreeSet<(String, String)>,
-    /// Root and effect, with what may be between them.
+    /// Root and effect, with any number of findings between them.
     #[serde(skip_serializing_if = "BTreeSet::is_empty")]
     pub(super) traces: BTreeSet<(String, String)>,
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
@@ -40,7 +40,7 @@ pub(crate) struct Asserted {
 }
 
 impl Asserted {
-    /// The same of another run.
+    /// Repeats the assertions on another run.
     #[track_caller]
     pub(crate) fn again(&self, run: &Run) {
         if let Some(roots) = &self.roots {
@@ -54,7 +54,7 @@ impl Asserted {
             run.traces(root, effect);
         }
         for (finding, said) in &self.says {
-            run.says(finding, &words(said));
+            run.mentions(finding, &words(said));
         }
         for (check, target, verdict) in &self.verdicts {
             run.verdict(check, target, verdict);
@@ -69,12 +69,12 @@ fn words(set: &BTreeSet<String>) -> Vec<&str> {
     set.iter().map(String::as_str).collect()
 }
 
-/// Adds a line for the table (`tests/incidents/run`): what was asserted, whether it held, of whom.
-pub(super) fn tell(what: &str, held: bool, of: &str) {
-    let Some(folder) = std::env::var_os("OPSCTL_LAB_TABLE") else { return };
-    // threads of tests are called by the path of the test
+/// Adds a line for the table (`tests/incidents/run`): assertion, result, object.
+pub(super) fn add_row(what: &str, held: bool, of: &str) {
+    let Some(directory) = std::env::var_os("OPSCTL_LAB_TABLE") else { return };
+    // the test harness names a thread after the path of its test
     let test = std::thread::current().name().unwrap_or("main").to_owned();
-    let file = PathBuf::from(folder).join(test);
+    let file = PathBuf::from(directory).join(test);
     let file = File::options().create(true).append(true).open(&file);
     let held = if held { "held" } else { "failed" };
     file.and_then(|mut f| writeln!(f, "{what}\t{held}\t{of}")).unwrap_or_else(|e| panic!("OPSCTL_LAB_TABLE: {e}"));

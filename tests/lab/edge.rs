@@ -4,10 +4,10 @@ use super::host::Host;
 use super::image::Rootfs;
 use super::{MACHINE, eventually, installed};
 
-/// How long a server may take to come up on a busy machine, in seconds.
+/// Time limit for the start of a server on a busy machine, in seconds.
 const UP: u64 = 60;
 
-/// What every nginx of the lab has outside its `http` block.
+/// Main context of every nginx configuration of the lab, outside the `http` block.
 const AROUND: &str = "user root; worker_processes 2; pid /run/nginx.pid; error_log /var/log/nginx/error.log;
 events { worker_connections 256; }";
 
@@ -24,7 +24,7 @@ impl Host {
         Some(host)
     }
 
-    /// Writes what goes into the `http` block of the nginx of this name.
+    /// Writes the `http` block of the nginx of this name.
     #[track_caller]
     pub(crate) fn nginx_conf(&self, name: &str, http: &str) {
         let dir = self.path(&format!("nginx-{name}"));
@@ -35,7 +35,8 @@ impl Host {
         }
     }
 
-    /// An nginx in a container of the network `app`, with its output as its logs, as the official image has it; up when this returns.
+    /// Starts nginx in a container of the network `app`, with its logs on stdout and stderr as in the official image, and waits
+    /// for its workers.
     #[track_caller]
     pub(crate) fn nginx_container(&self, name: &str, options: &[&str], http: &str) {
         self.nginx_conf(name, http);
@@ -55,7 +56,7 @@ impl Host {
         });
     }
 
-    /// An nginx of the host itself, up when this returns.
+    /// Starts nginx on the host itself and waits for its workers.
     #[track_caller]
     pub(crate) fn nginx(&self, http: &str) {
         self.nginx_conf("host", http);
@@ -70,7 +71,7 @@ impl Host {
         });
     }
 
-    /// What `curl` gets: status, a space, the body.
+    /// Output of `curl`: status, a space, the body.
     #[track_caller]
     pub(crate) fn curl(&self, args: &str) -> String {
         self.sh(&format!("curl -s -k --max-time 20 -w ' %{{http_code}}' {args} || true"))
@@ -87,10 +88,11 @@ impl Host {
     pub(crate) fn service(&self, name: &str, body: &str) {
         self.run(name, &["--network", "app", "svc:1", "/bin/fixture", "httpd", "--port", "8080", "--body", body]);
         let url = format!("http://{}:8080/health", self.address(name));
-        eventually(UP, "the service answers", || self.curl(&url).ends_with(" 200").then_some(()));
+        eventually(UP, "the service responds", || self.curl(&url).ends_with(" 200").then_some(()));
     }
 
-    /// A Prometheus in a container of the network `app` that scrapes these `host:port` every second; it answers when this returns.
+    /// Starts Prometheus in a container of the network `app`, scraping these `host:port` every second, and waits until it is
+    /// ready.
     #[track_caller]
     pub(crate) fn prometheus(&self, name: &str, targets: &[&str]) {
         let dir = self.path(&format!("prometheus-{name}"));
@@ -110,11 +112,11 @@ impl Host {
         eventually(UP, "Prometheus is ready", || self.curl(&url).ends_with(" 200").then_some(()));
     }
 
-    /// Waits until a Prometheus says that a target is `up` or `down`.
+    /// Waits until Prometheus reports a target as `up` or `down`.
     #[track_caller]
     pub(crate) fn until_scraped(&self, name: &str, target: &str, health: &str) {
         let url = format!("http://{}:9090/api/v1/targets", self.address(name));
-        let what = format!("Prometheus says that {target} is {health}");
+        let what = format!("Prometheus reports {target} as {health}");
         eventually(UP, &what, || {
             let said: serde_json::Value = serde_json::from_str(self.curl(&url).strip_suffix(" 200")?).ok()?;
             let all = said.pointer("/data/activeTargets")?.as_array()?.clone();
@@ -123,13 +125,13 @@ impl Host {
         });
     }
 
-    /// [`APP`] behind the host's nginx, with what it needs in its environment and its endpoints in the configuration; it answers when this
-    /// returns.
+    /// Starts [`APP`] behind the host's nginx, with its servers in its environment and its endpoints in the configuration, and
+    /// waits until it responds.
     #[track_caller]
     pub(crate) fn application(&self, needs: &[&str]) {
         let app = self.app();
         self.spawn("env", &[needs, &["python3", &app]].concat());
-        eventually(UP, "the application answers", || self.curl("http://127.0.0.1:8000/front").ends_with(" 200").then_some(()));
+        eventually(UP, "the application responds", || self.curl("http://127.0.0.1:8000/front").ends_with(" 200").then_some(()));
         self.nginx("server { listen 80; location / { proxy_pass http://127.0.0.1:8000; } }");
         self.configure(
             "[[endpoint]]\nurl = \"http://127.0.0.1/health/\"\nproves = \"deep health\"\n\
@@ -137,14 +139,15 @@ impl Host {
         );
     }
 
-    /// Where [`APP`] is.
+    /// Path of [`APP`].
     #[track_caller]
     pub(crate) fn app(&self) -> String {
         std::fs::write(self.path("app.py"), APP).unwrap_or_else(|e| panic!("app.py: {e}"));
         self.path("app.py").display().to_string()
     }
 
-    /// [`APP`] in a container of the network `app`, with what it needs in its environment, on port 8000; it answers when this returns.
+    /// Starts [`APP`] in a container of the network `app` on port 8000, with its servers in its environment, and waits until it
+    /// responds.
     #[track_caller]
     pub(crate) fn app_container(&self, name: &str, needs: &[&str]) {
         let mount = format!("{}:/app.py:ro", self.app());
@@ -152,16 +155,17 @@ impl Host {
         let own = ["--network", "app", "-v", &mount];
         self.run(name, &[MACHINE, &own, &needs, &["machine:1", "/usr/bin/python3", "/app.py"]].concat());
         let url = format!("http://{}:8000/front", self.address(name));
-        eventually(UP, "the application answers", || self.curl(&url).ends_with(" 200").then_some(()));
+        eventually(UP, "the application responds", || self.curl(&url).ends_with(" 200").then_some(()));
     }
 
-    /// Makes the lab's certificate authority; its root is `/mnt/ca/root.pem`, which opsctl then trusts.
+    /// Creates the lab's certificate authority; its root is `/mnt/ca/root.pem`, which opsctl then trusts.
     #[track_caller]
     pub(crate) fn authority(&self) {
         self.sh(&format!("mkdir -p /mnt/ca; {AUTHORITY} /mnt/ca init"));
     }
 
-    /// A certificate `/mnt/ca/NAME.pem` with its key, from and until what `date -d` understands; see `tests/lab/authority`.
+    /// Issues a certificate `/mnt/ca/NAME.pem` with its key; `from` and `until` are in the syntax of `date -d`, see
+    /// `tests/lab/authority`.
     #[track_caller]
     pub(crate) fn certificate(&self, name: &str, names: &str, from: &str, until: &str, options: &str) {
         let names: Vec<String> = names
@@ -172,24 +176,23 @@ impl Host {
     }
 }
 
-/// An application whose health page asks its database and its cache, as far as it has them, on port 8000; its frontend answers 200 whatever
-/// happens.
+/// An application on port 8000: its health page queries the configured database and cache, its frontend always returns 200.
 const APP: &str = "
 import http.server, os, subprocess
-ask = []
+commands = []
 if 'DATABASE_URL' in os.environ:
-    ask.append(['psql', '-h', '/run/postgresql', '-U', 'app', 'shop', '-Atqc', 'SELECT 1'])
+    commands.append(['psql', '-h', '/run/postgresql', '-U', 'app', 'shop', '-Atqc', 'SELECT 1'])
 if 'CACHE_URL' in os.environ:
-    ask.append(['redis-cli', '-u', os.environ['CACHE_URL'], 'ping'])
-def answers(command):
+    commands.append(['redis-cli', '-u', os.environ['CACHE_URL'], 'ping'])
+def succeeds(command):
     try:
-        said = subprocess.run(command, capture_output=True, timeout=2)
-        return said.returncode == 0 and said.stdout.strip() in (b'1', b'PONG')
+        result = subprocess.run(command, capture_output=True, timeout=2)
+        return result.returncode == 0 and result.stdout.strip() in (b'1', b'PONG')
     except subprocess.TimeoutExpired:
         return False
 class H(http.server.BaseHTTPRequestHandler):
     def do_GET(self):
-        ok = all([answers(command) for command in ask])
+        ok = all([succeeds(command) for command in commands])
         front = self.path == '/front'
         self.send_response(200 if ok or front else 503)
         self.end_headers()
@@ -198,18 +201,18 @@ class H(http.server.BaseHTTPRequestHandler):
 http.server.ThreadingHTTPServer(('0.0.0.0', 8000), H).serve_forever()
 ";
 
-/// What [`APP`] needs of the host's own database and cache.
+/// The environment variable of [`APP`] for the host's database.
 pub(crate) const DATABASE: &str = "DATABASE_URL=postgres://app:canary-app-password@localhost:5432/shop";
-/// The cache.
+/// The environment variable of [`APP`] for the host's cache.
 pub(crate) const CACHE: &str = "CACHE_URL=redis://localhost:6379/0";
 
-/// Makes certificates.
+/// The script that issues certificates.
 const AUTHORITY: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/lab/authority");
 
-/// What makes opsctl trust the lab's authority.
+/// Configuration that makes opsctl trust the lab's authority.
 pub(crate) const TRUST: &str = "[runbooks.tls]\nca_files = [\"/mnt/ca/root.pem\"]\n";
 
-/// A site for the `http` block of an nginx, with the certificate of this name.
+/// A server block with the certificate of this name.
 pub(crate) fn site(names: &str, certificate: &str) -> String {
     format!(
         "server {{ listen 443 ssl; server_name {names}; ssl_certificate /mnt/ca/{certificate}.pem; ssl_certificate_key /mnt/ca/{certificate}.key;

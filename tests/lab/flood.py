@@ -1,5 +1,5 @@
-"""Sends alerts as fast as it can: flood.py PORT TOKEN REQUESTS DISTINCT. Request i is about alert `Flood` number i modulo DISTINCT.
-Prints how many of each status came back and, of those that were accepted, the numbers; a request that got no answer is sent again."""
+"""Sends alerts at full speed: flood.py PORT TOKEN REQUESTS DISTINCT. Request i carries alert `Flood` with number i modulo DISTINCT.
+Prints the number of responses per status and the numbers of the accepted alerts; a request without a response is sent again."""
 
 import http.client
 import json
@@ -28,10 +28,10 @@ def send():
         try:
             connection = connection or http.client.HTTPConnection("127.0.0.1", port, timeout=30)
             connection.request("POST", "/alerts", payload(i), {"Authorization": f"Bearer {token}"})
-            answer = connection.getresponse()
-            answer.read()
-            status = answer.status
-            if answer.getheader("connection") == "close":
+            response = connection.getresponse()
+            response.read()
+            status = response.status
+            if response.getheader("connection") == "close":
                 connection.close()
                 connection = None
         except OSError:
@@ -43,7 +43,7 @@ def send():
             if status == 202:
                 accepted.add(i % distinct)
             elif status == "none":
-                # it is not there at the moment: as Alertmanager does, again later
+                # no listener at the moment: retried later, as by Alertmanager
                 left.append(i)
         if status in ("none", 503):
             time.sleep(0.05)

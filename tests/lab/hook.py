@@ -1,5 +1,5 @@
-"""A web server that keeps what is posted to it: hook.py PORT FOLDER [CERTIFICATE KEY]. One file per body, complete when it is there, in the order they
-came. A file FOLDER/status holds the status it answers with."""
+"""A web server that stores posted bodies: hook.py PORT DIRECTORY [CERTIFICATE KEY]. One file per body, numbered in the order of arrival and renamed
+into place when complete. A file DIRECTORY/status holds the status of its responses."""
 
 import http.server
 import itertools
@@ -7,8 +7,8 @@ import os
 import ssl
 import sys
 
-port, folder = int(sys.argv[1]), sys.argv[2]
-os.makedirs(folder, exist_ok=True)
+port, directory = int(sys.argv[1]), sys.argv[2]
+os.makedirs(directory, exist_ok=True)
 numbers = itertools.count(1)
 
 
@@ -16,12 +16,12 @@ class Handler(http.server.BaseHTTPRequestHandler):
     def do_POST(self):
         body = self.rfile.read(int(self.headers.get("content-length", 0)))
         try:
-            with open(os.path.join(folder, "status")) as file:
+            with open(os.path.join(directory, "status")) as file:
                 status = int(file.read())
         except FileNotFoundError:
             status = 200
         if status < 300:
-            name = os.path.join(folder, f"{next(numbers):05}.json")
+            name = os.path.join(directory, f"{next(numbers):05}.json")
             with open(name + ".new", "wb") as file:
                 file.write(body)
             os.rename(name + ".new", name)

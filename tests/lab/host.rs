@@ -1,7 +1,8 @@
-//! A small host of its own for every test: namespaces for mounts, network and processes, with its own `/run`, container engine and disks.
+//! A separate small host for every test: namespaces for mounts, network and processes, with its own `/run`, container engine and
+//! disks.
 //!
-//! Everything in it hangs on one process. When that dies, also because the test was killed, the kernel takes down every process,
-//! mount, loop device and network of the host with it; only a directory below the temporary directory may stay.
+//! Everything in it depends on one process. When that process dies, also because the test was killed, the kernel removes every
+//! process, mount, loop device and network of the host with it; only a directory below the temporary directory may remain.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -13,39 +14,39 @@ use super::image::{Rootfs, fixture};
 use super::report::Run;
 use super::{available, eventually, missing};
 
-/// How long anything in the lab may take to come up on a busy machine, in seconds.
+/// Time limit for the start of anything in the lab on a busy machine, in seconds.
 const UP: u64 = 60;
 
-/// What [`Host::diagnose`] asks for.
+/// Runbooks of [`Host::diagnose`].
 const RUNBOOKS: &[&str] = &["container", "healthcheck", "disk"];
 
-/// How disks are mounted: what is written need not survive a power cut, so nobody waits for the disk of the machine.
+/// Mount options of disks: written data need not survive a power cut, so no test waits for the disk of the machine.
 const LOOP: &str = "loop,barrier=0";
 
 /// The file of the disk below `/var/lib/docker`.
 pub(super) const DOCKER_DISK: &str = "var-lib-docker.ext4";
 
-/// Where [`Host::ask`] keeps the evidence.
+/// File name of the recording that [`Host::run_runbooks`] writes.
 pub(super) const RECORDING: &str = "recording.json";
 
-/// A host. Dropping it takes everything down.
+/// A host. Dropping it removes everything.
 pub(crate) struct Host {
     holder: Child,
-    /// Its first process, as this machine numbers it.
+    /// Its first process, by its PID on this machine.
     init: String,
-    /// Its files on this machine; the path is the same inside.
+    /// Its files on this machine, under the same path inside.
     dir: tempfile::TempDir,
-    /// What the machine itself is already told off for (its own disks): never counted.
+    /// Findings on the machine itself (its own disks) from before the test; they are never counted.
     baseline: BTreeSet<String>,
 }
 
-/// How a host differs from the ordinary.
+/// Options of a host.
 pub(crate) struct Config {
     /// Size of the disk that holds `/var/lib/docker`, in MiB.
     pub(crate) docker_disk: u32,
     /// `daemon.json`.
     pub(crate) daemon: &'static str,
-    /// An image of that disk with something on it already; it is copied.
+    /// An image of that disk to copy, with data on it.
     pub(crate) docker_from: Option<PathBuf>,
 }
 
@@ -56,19 +57,19 @@ impl Default for Config {
 }
 
 impl Host {
-    /// A host with an engine; none (and one line saying why) where the lab cannot be.
+    /// A host with an engine, or `None` (with one line giving the reason) if the lab cannot run.
     pub(crate) fn start() -> Option<Self> {
         Self::with(&Config::default())
     }
 
-    /// [`Host::start`] with something out of the ordinary.
+    /// [`Host::start`] with options.
     pub(crate) fn with(config: &Config) -> Option<Self> {
         let host = Self::without_engine()?;
         match &config.docker_from {
             None => host.disk("/var/lib/docker", config.docker_disk, "-m 0"),
             Some(image) => {
                 let copy = host.path(DOCKER_DISK);
-                // what is empty stays a hole
+                // holes stay holes
                 host.sh(&format!("cp --sparse=always --reflink=auto {} {}", image.display(), copy.display()));
                 host.sh(&format!("mkdir -p /var/lib/docker && mount -o {LOOP} {} /var/lib/docker", copy.display()));
             }
@@ -108,16 +109,16 @@ impl Host {
         Some(host)
     }
 
-    /// Starts the engine (again) and waits until it answers.
+    /// Starts or restarts the engine and waits until it responds.
     pub(crate) fn start_engine(&self) {
         let log = self.path("dockerd.log");
         let log = fs::File::options().create(true).append(true).open(&log).unwrap_or_else(|e| panic!("dockerd.log: {e}"));
         let config = self.path("daemon.json").display().to_string();
         self.start_in_background("dockerd", &["--config-file", &config, "--storage-driver", "overlay2"], log.into());
-        eventually(UP, "the engine answers (see dockerd.log)", || self.try_docker(&["version"]).status.success().then_some(()));
+        eventually(UP, "the engine responds (see dockerd.log)", || self.try_docker(&["version"]).status.success().then_some(()));
     }
 
-    /// The number of its first process on this machine.
+    /// PID of its first process on this machine.
     pub(crate) fn init(&self) -> &str {
         &self.init
     }
@@ -127,7 +128,7 @@ impl Host {
         self.dir.path().join(name)
     }
 
-    /// A program inside the host.
+    /// A command inside the host.
     pub(crate) fn command(&self, program: &str) -> Command {
         let mut command = Command::new("nsenter");
         command.args(["--target", &self.init, "--mount", "--net", "--pid", "--", program]);
@@ -135,13 +136,13 @@ impl Host {
         command
     }
 
-    /// A program that runs in the host until the host ends.
+    /// Starts a program that runs until the host ends.
     #[track_caller]
     pub(crate) fn spawn(&self, program: &str, args: &[&str]) {
         self.start_in_background(program, args, Stdio::null());
     }
 
-    /// The program becomes a child of the host's first process: `nsenter` would stop when it is stopped.
+    /// The program becomes a child of the host's first process: `nsenter` would stop with it when it is stopped.
     #[track_caller]
     fn start_in_background(&self, program: &str, args: &[&str], stderr: Stdio) {
         let mut command = self.command("setsid");
@@ -150,28 +151,28 @@ impl Host {
         assert!(status.success(), "{program}: {status}");
     }
 
-    /// What a shell script prints; it must succeed.
+    /// Output of a shell script, which must succeed.
     #[track_caller]
     pub(crate) fn sh(&self, script: &str) -> String {
         must_succeed(script, self.command("bash").args(["-ec", script]))
     }
 
-    /// What a shell script prints that an ordinary user runs: no groups, no capabilities. It must succeed.
+    /// Output of a shell script run by an unprivileged user: no groups, no capabilities. It must succeed.
     #[track_caller]
-    pub(crate) fn sh_as_nobody(&self, script: &str) -> String {
+    pub(crate) fn sh_unprivileged(&self, script: &str) -> String {
         let user = ["--reuid", "65534", "--regid", "65534", "--clear-groups", "--inh-caps=-all", "--no-new-privs"];
         let mut command = self.command("setpriv");
         command.args(user).args(["env", "-i", "PATH=/usr/bin:/bin", "LC_ALL=C", "bash", "-ec", script]).current_dir("/");
         must_succeed(script, &mut command)
     }
 
-    /// Gives the host an `/etc` of its own: a copy, in which files may be made.
+    /// Gives the host its own writable copy of `/etc`.
     #[track_caller]
     pub(crate) fn with_own_etc(&self) {
         self.sh("cp -a /etc /run/lab/etc && mount --bind /run/lab/etc /etc && mkdir -p /etc/opsctl");
     }
 
-    /// What a docker command prints; it must succeed.
+    /// Output of a docker command, which must succeed.
     #[track_caller]
     pub(crate) fn docker(&self, args: &[&str]) -> String {
         must_succeed(&format!("docker {}", args.join(" ")), self.command("docker").args(args))
@@ -188,24 +189,24 @@ impl Host {
         self.docker(&[&["run", "-d", "--name", name], args].concat());
     }
 
-    /// One fact of `docker inspect`, by Go template.
+    /// One value of `docker inspect`, by Go template.
     #[track_caller]
     pub(crate) fn inspect(&self, name: &str, template: &str) -> String {
         self.docker(&["inspect", name, "--format", template])
     }
 
-    /// Waits until a fact of `docker inspect` is as expected.
+    /// Waits until a value of `docker inspect` is as expected.
     #[track_caller]
     pub(crate) fn until(&self, name: &str, template: &str, expected: &str) {
         let mut last = String::new();
-        let what = format!("{name} has {template} = {expected}");
-        eventually(UP, &what, || {
+        let condition = format!("{name} has {template} = {expected}");
+        eventually(UP, &condition, || {
             last = self.inspect(name, template);
             (last == expected).then_some(())
         });
     }
 
-    /// Makes an image; `changes` are Dockerfile instructions.
+    /// Creates an image; `changes` are Dockerfile instructions.
     #[track_caller]
     pub(crate) fn image(&self, name: &str, rootfs: Rootfs, changes: &[&str]) {
         let dir = self.path(&format!("rootfs-{rootfs:?}").replace(['(', ')', '"'], "-"));
@@ -216,7 +217,7 @@ impl Host {
         self.sh(&format!("set -o pipefail; tar -C {} -c . | docker import {changes} - {name}", dir.display()));
     }
 
-    /// A filesystem of its own, `size` MiB, mounted at `mountpoint`; `options` are of mkfs.ext4.
+    /// Mounts a separate filesystem of `size` MiB at `mountpoint`; `options` are those of mkfs.ext4.
     #[track_caller]
     pub(crate) fn disk(&self, mountpoint: &str, size: u32, options: &str) {
         let image = self.path(&format!("{}.ext4", mountpoint.trim_matches('/').replace('/', "-")));
@@ -226,7 +227,7 @@ impl Host {
         ));
     }
 
-    /// Fills the filesystem at `mountpoint` until `df` says at least `percent`.
+    /// Fills the filesystem at `mountpoint` until `df` reports at least `percent`.
     #[track_caller]
     pub(crate) fn fill(&self, mountpoint: &str, percent: u8) {
         self.sh(&format!(
@@ -236,12 +237,12 @@ impl Host {
         ));
     }
 
-    /// Sets the configuration that opsctl reads from now on.
+    /// Sets the configuration that opsctl reads from this call on.
     pub(crate) fn configure(&self, toml: &str) {
         fs::write(self.path("opsctl.toml"), toml).unwrap_or_else(|e| panic!("opsctl.toml: {e}"));
     }
 
-    /// opsctl on this host, not yet started; `as_user` is a prefix such as `setpriv …`, or nothing.
+    /// opsctl on this host, not yet started; `as_user` is a prefix such as `setpriv …`, or empty.
     pub(crate) fn opsctl_command(&self, as_user: &[&str], args: &[&str]) -> Command {
         let line: Vec<&str> = as_user.iter().copied().chain(["/run/lab/opsctl"]).chain(args.iter().copied()).collect();
         let mut command = self.command(line[0]);
@@ -252,43 +253,43 @@ impl Host {
         command
     }
 
-    /// Runs opsctl and reads its JSON report, if that is what it printed.
+    /// Runs opsctl and parses its JSON report, if it printed one.
     #[track_caller]
     pub(crate) fn opsctl(&self, args: &[&str]) -> Run {
         Run::of(&mut self.opsctl_command(&[], args), &self.baseline)
     }
 
-    /// The question of every scenario: what is wrong with this host?
+    /// `opsctl diagnose` with the runbooks of every scenario.
     #[track_caller]
     pub(crate) fn diagnose(&self) -> Run {
-        self.ask(RUNBOOKS)
+        self.run_runbooks(RUNBOOKS)
     }
 
-    /// What do these runbooks say?
+    /// `opsctl diagnose` with these runbooks.
     #[track_caller]
-    pub(crate) fn ask(&self, runbooks: &[&str]) -> Run {
-        self.ask_with(&[&["diagnose"], runbooks].concat())
+    pub(crate) fn run_runbooks(&self, runbooks: &[&str]) -> Run {
+        self.run_recorded(&[&["diagnose"], runbooks].concat())
     }
 
-    /// A command that makes a report, which can then be left as a recording ([`Host::leaves`]).
+    /// Runs a command that writes a report, which can then be kept as a recording ([`Host::leaves`]).
     #[track_caller]
-    pub(crate) fn ask_with(&self, words: &[&str]) -> Run {
+    pub(crate) fn run_recorded(&self, words: &[&str]) -> Run {
         let recording = self.path(RECORDING).display().to_string();
         self.opsctl(&[words, &["--format", "json", "--record", &recording]].concat())
     }
 
-    /// [`Host::diagnose`] as seen by a command made by [`Host::opsctl_command`] or with another environment.
+    /// [`Host::diagnose`] with a command from [`Host::opsctl_command`] or with another environment.
     #[track_caller]
     pub(crate) fn read(&self, command: &mut Command) -> Run {
         Run::of(command, &self.baseline)
     }
 
-    /// [`Host::read`] of a command that may never end: none when it has not ended after `limit`. It is killed then, if it can be.
+    /// [`Host::read`] of a command that may hang: `None` if it has not exited after `limit`. It is then killed, if possible.
     #[track_caller]
     pub(crate) fn read_within(&self, command: &mut Command, limit: Duration) -> Option<Run> {
         let (stdout, stderr) = (self.path("within.out"), self.path("within.err"));
         let file = |path: &Path| fs::File::create(path).unwrap_or_else(|e| panic!("{}: {e}", path.display()));
-        // not pipes: a child that outlives it would hold them
+        // not pipes: a child that outlives the command would keep them open
         command.stdin(Stdio::null()).stdout(file(&stdout)).stderr(file(&stderr));
         let started = Instant::now();
         let mut child = command.spawn().unwrap_or_else(|e| panic!("{command:?}: {e}"));
@@ -312,30 +313,30 @@ impl Host {
         }
     }
 
-    /// What machines of this host were already told off for.
+    /// Findings on the machine itself from before the test.
     pub(super) fn baseline(&self) -> &BTreeSet<String> {
         &self.baseline
     }
 
-    /// `opsctl fix …` without questions.
+    /// `opsctl fix …` without prompts.
     #[track_caller]
     pub(crate) fn fix(&self, fix: &str, subject: &str, more: &[&str]) -> Run {
         self.opsctl(&[&["fix", fix, subject, "--yes"], more].concat()).applying(fix)
     }
 
-    /// [`Host::fix`], with something else that happens when it has its plan, and before it has looked again.
+    /// [`Host::fix`] with a change to the object after the plan and before the recheck.
     #[track_caller]
     pub(crate) fn fix_meanwhile(&self, fix: &str, subject: &str, more: &[&str], happens: impl FnOnce()) -> Run {
         self.fix_paused("before-recheck", &[&[fix, subject], more].concat(), happens)
     }
 
-    /// [`Host::fix`], held at a place (`src/fix/failpoint.rs`) while something else happens.
+    /// [`Host::fix`], paused at a failpoint (`src/fix/failpoint.rs`) while something else happens.
     #[track_caller]
     pub(crate) fn fix_paused(&self, place: &str, words: &[&str], happens: impl FnOnce()) -> Run {
         self.fix_paused_in(&[], place, words, happens)
     }
 
-    /// [`Host::fix_paused`] with variables of its environment set.
+    /// [`Host::fix_paused`] with environment variables.
     #[track_caller]
     pub(crate) fn fix_paused_in(
         &self,
@@ -348,26 +349,26 @@ impl Host {
         let mut command = self.opsctl_command(&[], &[&["fix"], words, &["--yes"]].concat());
         command.envs(environment.iter().map(|(name, value)| (name, value)));
         command.env("OPSCTL_FAILPOINT_PAUSE", format!("{place}={}", file.display()));
-        let held = Held { reached: &|| file.exists(), go_on: &|| _ = fs::remove_file(&file) };
+        let held = PausedFix { reached: &|| file.exists(), go_on: &|| _ = fs::remove_file(&file) };
         held.run(command, &self.baseline, words[0], happens)
     }
 }
 
-/// A fix that waits in the middle.
-pub(super) struct Held<'a> {
-    /// Whether it has come to the place.
+/// A fix that is paused.
+pub(super) struct PausedFix<'a> {
+    /// Whether it has reached the failpoint.
     pub(super) reached: &'a dyn Fn() -> bool,
-    /// Lets it go on.
+    /// Lets it continue.
     pub(super) go_on: &'a dyn Fn(),
 }
 
-impl Held<'_> {
+impl PausedFix<'_> {
     #[track_caller]
     pub(super) fn run(&self, mut command: Command, baseline: &BTreeSet<String>, fix: &str, happens: impl FnOnce()) -> Run {
         let started = Instant::now();
         command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
         let mut child = command.spawn().unwrap_or_else(|e| panic!("{command:?}: {e}"));
-        let ended = eventually(UP, "the fix has come that far", || {
+        let ended = eventually(UP, "the fix has reached its failpoint", || {
             if (self.reached)() { Some(false) } else { child.try_wait().ok()?.map(|_| true) }
         });
         if !ended {
@@ -376,7 +377,7 @@ impl Held<'_> {
         }
         let output = child.wait_with_output().unwrap_or_else(|e| panic!("{command:?}: {e}"));
         let run = Run::ended(&output, started.elapsed(), baseline);
-        assert!(!ended, "the fix ended before that: exit {}\n{}{}", run.code, run.stdout, run.stderr);
+        assert!(!ended, "the fix exited before its failpoint: exit {}\n{}{}", run.code, run.stdout, run.stderr);
         run.applying(fix)
     }
 }
@@ -387,18 +388,18 @@ impl Drop for Host {
         let left: Vec<_> = fs::read_dir(&containers).into_iter().flatten().flatten().map(|e| e.file_name()).collect();
         if std::thread::panicking() {
             let log = fs::read_to_string(self.path("dockerd.log")).unwrap_or_default();
-            // said at every exec where the host has no control groups of its own
+            // logged at every exec where the host has no control groups of its own
             let tail: Vec<&str> = log.lines().rev().filter(|l| !l.contains("loading cgroup")).take(10).collect();
             eprintln!("last lines of dockerd.log, newest first:\n{}", tail.join("\n"));
         }
-        // what is frozen cannot be killed (control groups v1)
+        // frozen processes cannot be killed (control groups v1)
         for id in &left {
             let _ = fs::write(Path::new("/sys/fs/cgroup/freezer/docker").join(id).join("freezer.state"), "THAWED");
         }
-        // the holder ends when the last process of the host is gone
+        // the holder exits after the last process of the host
         let _ = Command::new("kill").arg(&self.init).status();
         let _ = self.holder.wait();
-        // control groups are the one thing that belongs to the machine
+        // control groups are the only part that belongs to the machine
         let root = PathBuf::from("/sys/fs/cgroup");
         let controllers = fs::read_dir(&root).into_iter().flatten().flatten().map(|e| e.path());
         for groups in controllers.chain([root]).map(|c| c.join("docker")) {
@@ -409,18 +410,18 @@ impl Drop for Host {
     }
 }
 
-/// Control groups are folders that go only when the ones below them have gone; a machine with systemd has made many.
-fn remove_groups(folder: &Path) {
-    for below in fs::read_dir(folder).into_iter().flatten().flatten().filter(|e| e.path().is_dir()) {
+/// A control group can be removed only after the groups below it; a machine with systemd has created many.
+fn remove_groups(directory: &Path) {
+    for below in fs::read_dir(directory).into_iter().flatten().flatten().filter(|e| e.path().is_dir()) {
         remove_groups(&below.path());
     }
-    let _ = fs::remove_dir(folder);
+    let _ = fs::remove_dir(directory);
 }
 
 #[track_caller]
-fn must_succeed(what: &str, command: &mut Command) -> String {
-    let output = command.stdin(Stdio::null()).output().unwrap_or_else(|e| panic!("{what}: {e}"));
+fn must_succeed(command_line: &str, command: &mut Command) -> String {
+    let output = command.stdin(Stdio::null()).output().unwrap_or_else(|e| panic!("{command_line}: {e}"));
     let (stdout, stderr) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
-    assert!(output.status.success(), "{what}: {}\n{stdout}{stderr}", output.status);
+    assert!(output.status.success(), "{command_line}: {}\n{stdout}{stderr}", output.status);
     stdout.trim().to_owned()
 }

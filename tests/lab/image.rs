@@ -6,29 +6,29 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::OnceLock;
 
-/// What is in an image. All of them have the fixture as `/bin/fixture`.
+/// Contents of an image. All of them have the fixture as `/bin/fixture`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Rootfs {
     /// Nothing else: no shell.
     Scratch,
     /// A shell and a few applets, no HTTP client.
     Shell,
-    /// What this machine has: its programs are mounted into it ([`super::MACHINE`]), its users are known.
+    /// The programs of this machine, mounted ([`super::MACHINE`]), and its users.
     Machine,
-    /// The fixture under another name, as whom it then speaks: `loki`, `alloy`, `grafana`.
+    /// The fixture under the name of the product that it imitates: `loki`, `alloy`, `grafana`.
     Stub(&'static str),
     /// [`Rootfs::Shell`] with `bash` and `nc`.
     Tools,
 }
 
 impl Rootfs {
-    /// Lays it out below `into`.
+    /// Creates it below `into`.
     pub(super) fn lay_out(self, into: &Path) {
         let bin = into.join("bin");
         let make = || -> std::io::Result<()> {
             if self == Self::Machine {
-                for folder in ["tmp", "etc", "run", "proc", "sys", "dev", "root", "var/tmp", "data"] {
-                    fs::create_dir_all(into.join(folder))?;
+                for directory in ["tmp", "etc", "run", "proc", "sys", "dev", "root", "var/tmp", "data"] {
+                    fs::create_dir_all(into.join(directory))?;
                 }
                 for link in ["bin", "sbin", "lib", "lib64"] {
                     symlink(format!("usr/{link}"), into.join(link))?;
@@ -55,7 +55,7 @@ impl Rootfs {
             }
             if self == Self::Tools {
                 symlink("busybox", bin.join("nc"))?;
-                // found by looking, never run: its libraries can stay behind
+                // found in the PATH, never run: its libraries can stay behind
                 fs::copy("/bin/bash", bin.join("bash"))?;
             }
             Ok(())
@@ -64,11 +64,11 @@ impl Rootfs {
     }
 }
 
-/// The fixture on this machine; built when it is not there or out of date.
+/// The fixture on this machine; built if it is missing or out of date.
 pub(super) fn fixture() -> &'static Path {
     static FIXTURE: OnceLock<PathBuf> = OnceLock::new();
     FIXTURE.get_or_init(|| {
-        // tests/run builds it once for all tests; by hand, cargo is asked again in every process
+        // tests/run builds it once for all tests; without it, every process runs cargo
         if let Some(path) = std::env::var_os("OPSCTL_LAB_FIXTURE") {
             return path.into();
         }

@@ -1,41 +1,41 @@
-//! A machine of its own for every test that needs one: systemd as PID 1, in a container of a lab host (recipe H3 of the scenarios).
+//! A separate machine for every test that needs one: systemd as PID 1, in a container of a lab host (recipe H3 of the scenarios).
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::rc::Rc;
 use std::sync::OnceLock;
 
-use super::host::{self, Config, Held, Host};
+use super::host::{self, Config, PausedFix, Host};
 use super::report::Run;
 use super::{available, eventually, missing};
 
-/// How long a boot may take on a busy machine, in seconds.
+/// Time limit for a boot on a busy machine, in seconds.
 const BOOT: u64 = 90;
 
-/// Where [`Machine::diagnose`] keeps the evidence, inside.
+/// Path of the recording of [`Machine::diagnose`], inside.
 const RECORDING: &str = "/tmp/recording.json";
 
 /// Name of the first machine of a host.
 const NAME: &str = "machine";
 
-/// Runs a program of the machine that the lab is on.
+/// Runs a program of the host with the host's libraries.
 const HOST_PROGRAM: &str = "#!/bin/bash
 export LD_LIBRARY_PATH=/opt/lab/lib
 exec \"$@\"
 ";
 
-/// A booted machine. Dropping the last one of a host takes everything down.
+/// A booted machine. Dropping the last one of a host removes everything.
 pub(crate) struct Machine {
     host: Rc<Host>,
     name: String,
 }
 
-/// The packed root filesystem; built when it is not there.
+/// The packed root filesystem; built if it is missing.
 fn rootfs() -> Result<&'static Path, &'static str> {
     static ROOTFS: OnceLock<Result<PathBuf, String>> = OnceLock::new();
     let build = || {
         if let Some(path) = std::env::var_os("OPSCTL_LAB_SYSTEMD") {
-            // empty: tests/run could not make one, and has said why
+            // empty: tests/run failed to build it and has reported the reason
             return if path.is_empty() { Err("needs a Debian with systemd".to_owned()) } else { Ok(path.into()) };
         }
         if which::which("debootstrap").is_err() {
@@ -52,7 +52,8 @@ fn rootfs() -> Result<&'static Path, &'static str> {
     ROOTFS.get_or_init(build).as_deref().map_err(String::as_str)
 }
 
-/// A disk of an engine that has `machine:1`: made once, beside the packed root filesystem, because an import takes longer than a boot.
+/// A disk of an engine that has `machine:1`: built once, beside the packed root filesystem, because an import takes longer than a
+/// boot.
 fn engine_disk(rootfs: &Path) -> Option<PathBuf> {
     let made = rootfs.with_extension("docker.ext4");
     let path = rootfs.with_extension("docker.lock");
@@ -71,19 +72,19 @@ fn engine_disk(rootfs: &Path) -> Option<PathBuf> {
 }
 
 impl Machine {
-    /// A machine that has booted; none (and one line saying why) where the lab cannot be.
+    /// A booted machine, or `None` (with one line giving the reason) if the lab cannot run.
     pub(crate) fn boot() -> Option<Self> {
         let machine = Self::prepared(&[])?;
         machine.until_up();
         Some(machine)
     }
 
-    /// A machine that has booted, in which the servers of this machine can run: its `/usr` is `/host`, and `/opt/lab/env` runs a program of it
-    /// with its libraries.
+    /// A booted machine that can run the servers of this machine: its `/usr` is mounted at `/host`, and `/opt/lab/env` runs a
+    /// program from it with its libraries.
     pub(crate) fn with_servers() -> Option<Self> {
         let machine = Self::made(&[("/opt/lab/env/*", HOST_PROGRAM)], &["-v", "/usr:/host:ro", "--cgroupns", "private"])?;
         machine.until_up();
-        // all libraries but those of libc, which have to be of one version
+        // all libraries except those of libc, which have to be of one version
         machine.sh("mkdir /opt/lab/lib; for l in /host/lib/$(uname -m)-linux-gnu/*.so*; do
             case ${l##*/} in libc.so* | libc-* | libm.so* | ld-* | libpthread* | libdl.so* | librt.so* | libresolv* | libnss* | libutil.so*) ;;
             *) ln -s $l /opt/lab/lib/ ;; esac; done
@@ -95,12 +96,12 @@ impl Machine {
 
     fn until_up(&self) {
         self.wait_for(
-            "systemd has come up",
+            "systemd has booted",
             "systemctl is-system-running --wait; systemctl is-system-running | grep -E 'running|degraded'",
         );
     }
 
-    /// Another machine on the same host, booted.
+    /// Boots another machine on the same host.
     pub(crate) fn another(&self, name: &str) -> Self {
         let machine = Self::start(Rc::clone(&self.host), name, &[], &[]);
         machine.until_up();
@@ -112,7 +113,7 @@ impl Machine {
         &self.host
     }
 
-    /// A machine that is booting, with these files (path, content) in it before it starts. A path that ends in `/*` marks a program.
+    /// A booting machine with these files (path, content) in place before it starts. A path that ends in `/*` marks a program.
     pub(crate) fn prepared(files: &[(&str, &str)]) -> Option<Self> {
         Self::made(files, &[])
     }
@@ -133,19 +134,19 @@ impl Machine {
         Some(Self::start(Rc::new(host), NAME, files, options))
     }
 
-    /// The image is there.
+    /// Starts a machine from the existing image.
     fn start(host: Rc<Host>, name: &str, files: &[(&str, &str)], own: &[&str]) -> Self {
         let mut options: Vec<&str> = "--stop-signal SIGRTMIN+3 --cap-add SYS_ADMIN --cap-add SYS_PTRACE \
             --cap-add NET_ADMIN --cap-add SYS_NICE --cap-add SYSLOG --security-opt seccomp=unconfined --network none --tmpfs /run --tmpfs /run/lock --tmpfs /tmp \
             -v /sys/fs/cgroup:/sys/fs/cgroup:rw --device /dev/kmsg"
             .split_whitespace()
             .collect();
-        // systemd of the last years wants to be told when the machine still has control groups of version 1
+        // recent versions of systemd require an option on a machine with control groups of version 1
         options.extend(["-e", "SYSTEMD_PROC_CMDLINE=SYSTEMD_CGROUP_ENABLE_LEGACY_FORCE=1"]);
         options.extend(["--name", name, "--hostname", name]);
         options.extend(own);
         host.docker(&[&["create"], &options[..], &["machine:1", "/sbin/init"]].concat());
-        // /run is its own: the binaries are linked where they can be found
+        // /run is a tmpfs of its own: the binaries are linked where they can be found
         let staged = host.path(&format!("staged-{name}"));
         let put = |path: &str, content: &str| {
             let file = staged.join(path.trim_end_matches("/*").trim_start_matches('/'));
@@ -156,7 +157,7 @@ impl Machine {
                 std::fs::set_permissions(&file, mode).unwrap_or_else(|e| panic!("{path}: {e}"));
             }
         };
-        // dpkg need not wait for the disk
+        // dpkg need not sync to disk
         put("/etc/dpkg/dpkg.cfg.d/lab", "force-unsafe-io\n");
         for (path, content) in files {
             put(path, content);
@@ -175,7 +176,7 @@ impl Machine {
         self.host.docker(&["cp", &file.display().to_string(), &format!("{}:{to}", self.name)]);
     }
 
-    /// Writes a file of it, with the folders above.
+    /// Writes a file in it and creates the parent directories.
     #[track_caller]
     pub(crate) fn write(&self, path: &str, content: &str) {
         let file = self.host.path("written");
@@ -184,44 +185,44 @@ impl Machine {
         self.put(&file, path);
     }
 
-    /// A program inside, not yet started.
+    /// A command inside, not yet started.
     fn command(&self, program: &[&str]) -> Command {
         let mut command = self.host.command("docker");
         command.args(["exec", "-e", "LC_ALL=C", "-e", "OPSCTL_STATE_DIR=/var/lib/opsctl", &self.name]).args(program);
         command
     }
 
-    /// What a shell script prints inside; it must succeed.
+    /// Output of a shell script inside, which must succeed.
     #[track_caller]
     pub(crate) fn sh(&self, script: &str) -> String {
         self.host.docker(&["exec", "-e", "LC_ALL=C", &self.name, "bash", "-ec", script])
     }
 
     /// Whether a shell script succeeds inside.
-    pub(crate) fn says(&self, script: &str) -> bool {
+    pub(crate) fn succeeds(&self, script: &str) -> bool {
         self.command(&["bash", "-c", script]).output().is_ok_and(|o| o.status.success())
     }
 
     /// Waits until a shell script succeeds inside.
     #[track_caller]
     pub(crate) fn wait_for(&self, what: &str, script: &str) {
-        eventually(BOOT, what, || self.says(script).then_some(()));
+        eventually(BOOT, what, || self.succeeds(script).then_some(()));
     }
 
-    /// Writes a unit and lets systemd read it.
+    /// Writes a unit and reloads systemd.
     #[track_caller]
     pub(crate) fn unit(&self, name: &str, text: &str) {
         let text = text.replace('\n', "\\n").replace('%', "%%").replace('\'', "'\\''");
         self.sh(&format!("printf '{text}\\n' > /etc/systemd/system/{name}; systemctl daemon-reload"));
     }
 
-    /// Runs opsctl inside and reads its JSON report, if that is what it printed.
+    /// Runs opsctl inside and parses its JSON report, if it printed one.
     #[track_caller]
     pub(crate) fn opsctl(&self, args: &[&str]) -> Run {
         self.host.read(&mut self.command(&[&["opsctl"], args].concat()))
     }
 
-    /// What is wrong with it?
+    /// `opsctl diagnose` inside.
     #[track_caller]
     pub(crate) fn diagnose(&self, runbooks: &[&str]) -> Run {
         self.opsctl(&[&["diagnose"], runbooks, &["--format", "json", "--record", RECORDING]].concat())
@@ -235,7 +236,7 @@ impl Machine {
         self.host.leaves(run, variant);
     }
 
-    /// `opsctl fix …` without questions.
+    /// `opsctl fix …` without prompts.
     #[track_caller]
     pub(crate) fn fix(&self, fix: &str, subject: &str, more: &[&str]) -> Run {
         self.opsctl(&[&["fix", fix, subject, "--yes"], more].concat()).applying(fix)
@@ -257,7 +258,7 @@ impl Machine {
             "--yes",
         ]);
         command.args(more);
-        let held = Held { reached: &|| self.says("[ -e /run/paused ]"), go_on: &|| _ = self.sh("rm /run/paused") };
+        let held = PausedFix { reached: &|| self.succeeds("[ -e /run/paused ]"), go_on: &|| _ = self.sh("rm /run/paused") };
         held.run(command, self.host.baseline(), fix, happens)
     }
 }

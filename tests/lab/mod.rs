@@ -1,4 +1,4 @@
-//! The lab: real parts, each test with its own. `README.md` tells how it is made.
+//! The lab: real servers and disks, separate for each test. `README.md` describes how it is built.
 
 mod asserted;
 mod edge;
@@ -29,10 +29,10 @@ use std::io::Write;
 use std::process::Command;
 use std::sync::OnceLock;
 
-/// Why there is no lab here, if there is none. Asked once.
+/// The reason why the lab cannot run here, if there is one. Determined once.
 fn missing() -> Option<&'static str> {
     static MISSING: OnceLock<Option<String>> = OnceLock::new();
-    let ask = || {
+    let check = || {
         if !rustix::process::geteuid().is_root() {
             return Some("needs root".to_owned());
         }
@@ -46,13 +46,13 @@ fn missing() -> Option<&'static str> {
             Err(e) => Some(format!("needs namespaces: {e}")),
         }
     };
-    MISSING.get_or_init(ask).as_deref()
+    MISSING.get_or_init(check).as_deref()
 }
 
-/// What a lab host is made with.
+/// Tools that a lab host needs.
 const TOOLS: &[&str] = &["dockerd", "docker", "unshare", "nsenter", "setpriv", "mkfs.ext4", "ip", "iptables", "busybox", "tar"];
 
-/// Whether a part of the lab is there. A missing part leaves the test out with one line, or fails it when `OPSCTL_LAB=require`.
+/// Whether a part of the lab is available. A missing part skips the test with one line, or fails it when `OPSCTL_LAB=require`.
 pub(crate) fn available(why_not: Option<&str>) -> bool {
     let Some(why) = why_not else { return true };
     assert!(std::env::var_os("OPSCTL_LAB").is_none_or(|v| v != "require"), "the lab {why}");

@@ -4,10 +4,10 @@ use super::host::Host;
 use super::image::Rootfs;
 use super::{MACHINE, eventually, installed};
 
-/// How long a server may take to come up on a busy machine, in seconds.
+/// Time limit for the start of a server on a busy machine, in seconds.
 const UP: u64 = 60;
 
-/// Alerts of which one always fires.
+/// Alert rules, one of which always fires.
 pub(crate) const RULES: &str = "groups: [{name: lab, interval: 1s, rules: [{alert: Watchdog, expr: vector(1)}, {alert: HostDown, expr: 'up{job=\"lab\"} == 0', for: 1m}]}]\n";
 
 impl Host {
@@ -23,7 +23,8 @@ impl Host {
         Some(host)
     }
 
-    /// A stub in a container of the network `app`, called as the real image calls it; what it says can be changed with [`Host::tell`].
+    /// Starts a stub in a container of the network `app` with the command line of the real image; its pages are changed with
+    /// [`Host::set_page`].
     #[track_caller]
     pub(crate) fn stub(&self, name: &str, product: &str, options: &[&str], args: &[&str]) {
         let control = self.path(&format!("control-{name}"));
@@ -51,18 +52,18 @@ impl Host {
             _ => (3000, "/api/health"),
         };
         let url = format!("http://{}:{port}{page}", self.address(name));
-        eventually(UP, "the stub answers", || self.curl(&url).ends_with(" 200").then_some(()));
+        eventually(UP, "the stub responds", || self.curl(&url).ends_with(" 200").then_some(()));
     }
 
-    /// Lets a stub answer a page so, from now on.
-    pub(crate) fn tell(&self, name: &str, page: &str, status: u16, body: &str) {
+    /// Sets the response of a stub for a page from this call on.
+    pub(crate) fn set_page(&self, name: &str, page: &str, status: u16, body: &str) {
         let control = self.path(&format!("control-{name}"));
         std::fs::create_dir_all(&control).unwrap_or_else(|e| panic!("{}: {e}", control.display()));
         let file = control.join(page.trim_matches('/').replace('/', "_"));
         std::fs::write(&file, format!("{status}\n{body}")).unwrap_or_else(|e| panic!("{}: {e}", file.display()));
     }
 
-    /// An Alertmanager in a container of the network `app`; it answers when this returns.
+    /// Starts Alertmanager in a container of the network `app` and waits until it is ready.
     #[track_caller]
     pub(crate) fn alertmanager(&self, name: &str) {
         self.alertmanager_to(name, "{url: 'http://hook.test/canary-token'}");
@@ -91,7 +92,8 @@ impl Host {
         eventually(UP, "the Alertmanager is ready", || self.curl(&url).ends_with(" 200").then_some(()));
     }
 
-    /// A Prometheus in a container of the network `app` with this configuration, and `rules.yml` beside it; it answers when this returns.
+    /// Starts Prometheus in a container of the network `app` with this configuration and `rules.yml` beside it, and waits until
+    /// it is ready.
     #[track_caller]
     pub(crate) fn prometheus_with(&self, name: &str, config: &str, rules: &str, options: &[&str], flags: &[&str]) {
         self.configure_prometheus(name, config, rules);
@@ -106,11 +108,11 @@ impl Host {
         eventually(UP, "Prometheus is ready", || self.curl(&url).ends_with(" 200").then_some(()));
         if config.contains("alertmanager:9093") {
             let url = format!("http://{}:9090/api/v1/alertmanagers", self.address(name));
-            eventually(UP, "it has found its Alertmanager", || self.curl(&url).contains("alertmanager:9093").then_some(()));
+            eventually(UP, "Prometheus has found its Alertmanager", || self.curl(&url).contains("alertmanager:9093").then_some(()));
         }
     }
 
-    /// Changes its files; it does not load them by itself.
+    /// Changes its files without a reload.
     pub(crate) fn configure_prometheus(&self, name: &str, config: &str, rules: &str) {
         let dir = self.path(&format!("prometheus-{name}"));
         std::fs::create_dir_all(dir.join("targets")).unwrap_or_else(|e| panic!("{}: {e}", dir.display()));
@@ -119,7 +121,7 @@ impl Host {
         }
     }
 
-    /// Asks a Prometheus to load its files and gives the status of its answer.
+    /// Reloads the files of a Prometheus and returns the status of the response.
     #[track_caller]
     pub(crate) fn reload_prometheus(&self, name: &str) -> String {
         let said = self.curl(&format!("-X POST http://{}:9090/-/reload", self.address(name)));
@@ -136,7 +138,7 @@ impl Host {
         });
     }
 
-    /// Prometheus, Alertmanager, Loki, Alloy, Grafana and an application, all well.
+    /// Prometheus, Alertmanager, Loki, Alloy, Grafana and an application, all healthy.
     #[track_caller]
     pub(crate) fn monitoring(&self) {
         self.service("app1", "ok");
@@ -155,7 +157,7 @@ impl Host {
     }
 }
 
-/// A configuration that scrapes these (`'a:1', 'b:2'`) and tells the Alertmanager of the network.
+/// A configuration that scrapes these targets (`'a:1', 'b:2'`) and sends alerts to the Alertmanager of the network.
 pub(crate) fn stack(targets: &str) -> String {
     format!(
         "global: {{scrape_interval: 1s, scrape_timeout: 1s, evaluation_interval: 1s}}\nrule_files: [/etc/prometheus/rules.yml]\n\

@@ -3,11 +3,11 @@
 use super::host::Host;
 use super::{eventually, installed};
 
-/// How long a name server may take to come up on a busy machine, in seconds.
+/// Time limit for the start of a name server on a busy machine, in seconds.
 const UP: u64 = 60;
 
 impl Host {
-    /// Gives a host an /etc of its own, so that resolv.conf can be anything; none where a name server for the lab is missing.
+    /// Gives a host its own /etc, so that any resolv.conf can be set; `None` if a name server for the lab is missing.
     pub(crate) fn with_names(host: impl FnOnce() -> Option<Self>) -> Option<Self> {
         if !installed(&["dnsmasq", "nft", "getent"]) {
             return None;
@@ -25,23 +25,23 @@ impl Host {
         self.sh(&format!("rm -f /etc/resolv.conf; cp {} /etc/resolv.conf", self.path("resolv.conf").display()));
     }
 
-    /// An address of this host on which nobody listens.
+    /// An address of this host without a listener.
     #[track_caller]
-    pub(crate) fn address_of_nobody(&self, address: &str) {
+    pub(crate) fn address_without_listener(&self, address: &str) {
         self.sh(&format!("ip -br addr show dev lo | grep -qF ' {address}/' || ip addr add {address}/32 dev lo"));
     }
 
-    /// An address of this host from which nothing comes back.
+    /// An address of this host that drops every query.
     #[track_caller]
     pub(crate) fn silent(&self, address: &str) {
-        self.address_of_nobody(address);
+        self.address_without_listener(address);
         self.sh(&format!("nft add rule inet lab in ip daddr {address} meta l4proto '{{ udp, tcp }}' th dport 53 drop"));
     }
 
-    /// A dnsmasq at this address that knows `db.corp` and that there is nothing else in `corp`, with these options besides.
+    /// Starts dnsmasq at this address with these options; it knows `db.corp` and is authoritative for `corp`.
     #[track_caller]
     pub(crate) fn dnsmasq(&self, address: &str, options: &[&str]) {
-        self.address_of_nobody(address);
+        self.address_without_listener(address);
         let own = format!("--listen-address={address}");
         let all =
             ["--conf-file=/dev/null", "--no-resolv", "--no-hosts", "--keep-in-foreground", "--bind-interfaces", "--user=root"];
@@ -49,14 +49,14 @@ impl Host {
         self.until_bound(address);
     }
 
-    /// A name server of the host's own that is well, for the host and the containers started from now on.
+    /// Starts a healthy name server for the host and the containers started from now on.
     #[track_caller]
     pub(crate) fn own_names(&self) {
         self.dnsmasq("10.53.0.1", &["--host-record=db.corp,10.1.0.5"]);
         self.resolv_conf("nameserver 10.53.0.1\n");
     }
 
-    /// Ends every dnsmasq of this host, and waits until it has.
+    /// Terminates every dnsmasq of this host and waits for its exit.
     #[track_caller]
     pub(crate) fn no_dnsmasq(&self) {
         self.sh("pkill -x dnsmasq");
@@ -65,10 +65,10 @@ impl Host {
         });
     }
 
-    /// A name server at this address that says the same about every name: `fixture dns`.
+    /// Starts a name server at this address that gives the same answer for every name: `fixture dns`.
     #[track_caller]
     pub(crate) fn same_for_all(&self, address: &str, options: &[&str]) {
-        self.address_of_nobody(address);
+        self.address_without_listener(address);
         self.spawn("/run/lab/fixture", &[&["dns", "--bind", address], options].concat());
         self.until_bound(address);
     }

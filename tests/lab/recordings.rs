@@ -1,4 +1,4 @@
-//! What an incident leaves behind: the evidence of its diagnosis, and what was asserted of it. Both are replayed on any machine
+//! Recordings of incidents: the evidence of a diagnosis, and the assertions on it. Both are replayed on any machine
 //! (`tests/it/recordings.rs`).
 
 use std::collections::BTreeSet;
@@ -7,16 +7,16 @@ use std::panic::Location;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use super::asserted::{Asserted, tell};
+use super::asserted::{Asserted, add_row};
 use super::host::{Host, RECORDING};
 use super::report::Run;
 
-/// Where they are: `NAME.json` is the recording, `NAME.asserted.json` is what must be said of it.
+/// Their directory: `NAME.json` is the recording, `NAME.asserted.json` holds its assertions.
 pub(crate) const RECORDINGS: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/recordings/incidents");
 
 impl Host {
-    /// The evidence of the last diagnosis of this host says the same when it is replayed. With `OPSCTL_REGENERATE=1` it is kept, under the
-    /// name of the incident's file and, when there are several, a variant.
+    /// Asserts that a replay of the last diagnosis of this host has the same result. With `OPSCTL_REGENERATE=1` the recording is
+    /// kept, under the name of the incident's file and, when there are several, a variant.
     #[track_caller]
     pub(crate) fn leaves(&self, run: &Run, variant: &str) {
         let incident = Path::new(Location::caller().file()).file_stem().unwrap_or_default().to_string_lossy().into_owned();
@@ -27,23 +27,23 @@ impl Host {
         let recording = self.path(RECORDING);
         let text = fs::read_to_string(&recording).unwrap_or_else(|e| panic!("{}: {e}", recording.display()));
         let began = run.report().started_at.to_string();
-        assert!(text.contains(&format!("\"started_at\":\"{began}\"")), "{name}: this host was looked at again since");
+        assert!(text.contains(&format!("\"started_at\":\"{began}\"")), "{name}: this host was diagnosed again since");
         replay(&recording, &asserted, self.baseline());
         if std::env::var_os("OPSCTL_REGENERATE").is_some() {
-            // what was wrong with this machine before would be told on others too
+            // findings on this machine from before the test would be reported on others too
             replay(&recording, &asserted, &BTreeSet::new());
-            let said = serde_json::to_string_pretty(&asserted).unwrap_or_else(|e| panic!("{name}: {e}")) + "\n";
-            for (end, text) in [("json", text), ("asserted.json", said)] {
+            let assertions = serde_json::to_string_pretty(&asserted).unwrap_or_else(|e| panic!("{name}: {e}")) + "\n";
+            for (end, text) in [("json", text), ("asserted.json", assertions)] {
                 let file = Path::new(RECORDINGS).join(format!("{name}.{end}"));
                 fs::write(&file, text).unwrap_or_else(|e| panic!("{}: {e}", file.display()));
             }
         }
         let roots = asserted.roots.iter().flatten().cloned().collect::<Vec<_>>().join(", ");
-        tell("left", true, &format!("{variant}\t{roots}"));
+        add_row("left", true, &format!("{variant}\t{roots}"));
     }
 }
 
-/// Replays what is kept under a name and asserts it all again.
+/// Replays the recording of this name and repeats its assertions.
 #[track_caller]
 pub(crate) fn replays(name: &str) {
     let asserted = Path::new(RECORDINGS).join(format!("{name}.asserted.json"));
@@ -54,8 +54,8 @@ pub(crate) fn replays(name: &str) {
 
 #[track_caller]
 fn replay(recording: &Path, asserted: &Asserted, baseline: &BTreeSet<String>) {
-    let folder = tempfile::tempdir().unwrap_or_else(|e| panic!("temporary directory: {e}"));
-    let config: PathBuf = folder.path().join("opsctl.toml");
+    let directory = tempfile::tempdir().unwrap_or_else(|e| panic!("temporary directory: {e}"));
+    let config: PathBuf = directory.path().join("opsctl.toml");
     fs::write(&config, &asserted.config).unwrap_or_else(|e| panic!("{}: {e}", config.display()));
     let mut command = Command::new(env!("CARGO_BIN_EXE_opsctl"));
     command.args(["diagnose", "--format", "json", "--replay"]).arg(recording).arg("--config").arg(&config);

@@ -1,4 +1,4 @@
-//! What opsctl said. Findings are named as people read them: `container.oom-killed container:api`.
+//! The report of one run of opsctl. Findings are named as in its output: `container.oom-killed container:api`.
 
 use std::cell::RefCell;
 use std::collections::BTreeSet;
@@ -9,7 +9,7 @@ use opsctl_core::model::{CheckRow, Finding, FixOffer, Report, Severity};
 
 use super::asserted::{Asserted, tell};
 
-/// One run of opsctl, without what was wrong with the machine before the test.
+/// One run of opsctl, without the findings on the machine from before the test.
 pub(crate) struct Run {
     /// Exit code.
     pub(crate) code: i32,
@@ -21,9 +21,9 @@ pub(crate) struct Run {
     pub(crate) took: Duration,
     report: Option<Report>,
     baseline: BTreeSet<String>,
-    /// The fix it was to apply.
+    /// The fix of the run.
     fix: Option<String>,
-    /// What was asserted of it; of a replay nothing is told twice.
+    /// Assertions on the run; `None` for a replay, so that assertions are not counted twice.
     asserted: Option<RefCell<Asserted>>,
 }
 
@@ -35,7 +35,7 @@ impl Run {
         Self::ended(&output, started.elapsed(), baseline)
     }
 
-    /// A run that has ended.
+    /// A run that has exited.
     pub(super) fn ended(output: &Output, took: Duration, baseline: &BTreeSet<String>) -> Self {
         let stdout = String::from_utf8_lossy(&output.stdout).into_owned();
         Self {
@@ -55,18 +55,18 @@ impl Run {
         Self { fix: Some(fix.to_owned()), ..self }
     }
 
-    /// A replay, of which only what was asserted of the original is asserted again.
+    /// A replay, on which only the assertions on the original are repeated.
     #[track_caller]
     pub(super) fn replay(command: &mut Command, baseline: &BTreeSet<String>) -> Self {
         Self { asserted: None, ..Self::of(command, baseline) }
     }
 
-    /// What was asserted so far.
+    /// Assertions so far.
     pub(super) fn asserted(&self) -> Asserted {
         self.asserted.as_ref().map(|a| a.borrow().clone()).unwrap_or_default()
     }
 
-    /// Keeps what was asserted, and fails when it does not hold.
+    /// Keeps an assertion, and fails if it does not hold.
     #[track_caller]
     fn assert(&self, what: &str, held: bool, of: &str, keep: impl FnOnce(&mut Asserted), message: impl FnOnce() -> String) {
         if let Some(asserted) = &self.asserted {
@@ -76,7 +76,7 @@ impl Run {
         assert!(held, "{}: {}", message(), self.all());
     }
 
-    /// Everything, for the message of a failed assertion.
+    /// The whole report, for the message of a failed assertion.
     fn all(&self) -> String {
         let Some(report) = &self.report else {
             return format!("no report; exit {}\n{}{}", self.code, self.stdout, self.stderr);
@@ -85,7 +85,7 @@ impl Run {
         let findings = report.findings.iter().map(|f| {
             let because = f.explained_by.as_deref().map(|c| format!(" (explained by {})", by_id(c))).unwrap_or_default();
             let fixes = if f.fixes.is_empty() { String::new() } else { format!(" [{}]", f.fixes.join(" ")) };
-            let baseline = if self.baseline.contains(&name(f)) { " (was so before)" } else { "" };
+            let baseline = if self.baseline.contains(&name(f)) { " (from before the test)" } else { "" };
             let evidence = evidence(f).replace('\n', "\n    ");
             format!("{} {}{because}{fixes}{baseline}: {}{evidence}", f.severity, name(f), f.message)
         });
@@ -103,12 +103,12 @@ impl Run {
         self.report.as_ref().unwrap_or_else(|| panic!("{}", self.all()))
     }
 
-    /// What is wrong since the test began; nothing when opsctl printed no report.
+    /// Findings since the test began; empty if opsctl printed no report.
     pub(crate) fn findings(&self) -> impl Iterator<Item = &Finding> {
         self.report.iter().flat_map(|r| &r.findings).filter(|f| !self.baseline.contains(&name(f)))
     }
 
-    /// What needs attention: what is merely worth knowing left out.
+    /// Findings that need attention, without those of severity info.
     fn open(&self) -> impl Iterator<Item = &Finding> {
         self.findings().filter(|f| f.severity > Severity::Info)
     }
@@ -117,21 +117,21 @@ impl Run {
         self.findings().find(|f| name(f) == wanted)
     }
 
-    /// The finding of this name, which must be there.
+    /// The finding of this name, which must exist.
     #[track_caller]
     pub(crate) fn finding(&self, wanted: &str) -> &Finding {
         self.must(&[wanted]);
         self.find(wanted).unwrap_or_else(|| panic!("{wanted} is missing: {}", self.all()))
     }
 
-    /// Whether a finding of this name is there.
+    /// Whether a finding of this name exists.
     #[track_caller]
     pub(crate) fn has(&self, wanted: &str) -> bool {
         self.report();
         self.find(wanted).is_some()
     }
 
-    /// All of these are there.
+    /// Asserts that all of these findings exist.
     #[track_caller]
     pub(crate) fn must(&self, wanted: &[&str]) -> &Self {
         for wanted in wanted {
@@ -141,7 +141,8 @@ impl Run {
         self
     }
 
-    /// None of these codes is there with a warning or worse, for any subject; `memory.` stands for every code of that runbook.
+    /// Asserts that none of these codes is reported with a warning or worse, for any subject; `memory.` stands for every code of
+    /// that runbook.
     #[track_caller]
     pub(crate) fn must_not(&self, codes: &[&str]) -> &Self {
         self.report();
@@ -154,7 +155,7 @@ impl Run {
         self
     }
 
-    /// Exactly these are the root causes; the exit code is that of the worst of them.
+    /// Asserts that exactly these are the root causes; the exit code is that of the worst of them.
     #[track_caller]
     pub(crate) fn roots(&self, wanted: &[&str]) -> &Self {
         self.report();
@@ -174,7 +175,7 @@ impl Run {
         self
     }
 
-    /// One finding directly explains another.
+    /// Asserts that one finding directly explains another.
     #[track_caller]
     pub(crate) fn explains(&self, cause: &str, effect: &str) -> &Self {
         self.must(&[cause, effect]);
@@ -184,25 +185,25 @@ impl Run {
         self
     }
 
-    /// A finding is explained by another one, directly or not.
+    /// Asserts that a finding is explained by another one, directly or not.
     #[track_caller]
     pub(crate) fn traces(&self, root: &str, effect: &str) -> &Self {
         self.must(&[root, effect]);
         let cause = |f: &&Finding| self.findings().find(|c| Some(&c.id) == f.explained_by.as_ref());
         let held = std::iter::successors(self.find(effect), cause).skip(1).any(|f| name(f) == root);
         let keep = |a: &mut Asserted| _ = a.traces.insert((root.to_owned(), effect.to_owned()));
-        self.assert("explains", held, effect, keep, || format!("{effect} is not explained by {root} in the end"));
+        self.assert("explains", held, effect, keep, || format!("{effect} is not explained by {root}, directly or not"));
         self
     }
 
-    /// What one finding says, message and evidence, contains each of these.
+    /// Asserts that message and evidence of a finding contain each of these texts.
     #[track_caller]
-    pub(crate) fn says(&self, wanted: &str, words: &[&str]) -> &Self {
+    pub(crate) fn mentions(&self, wanted: &str, words: &[&str]) -> &Self {
         let finding = self.finding(wanted);
         let text = format!("{}{}\n{}", finding.message, evidence(finding), finding.hint);
         for word in words {
             let keep = |a: &mut Asserted| _ = a.says.entry(wanted.to_owned()).or_default().insert((*word).to_owned());
-            self.assert("says", text.contains(word), word, keep, || format!("{wanted} does not say {word:?}"));
+            self.assert("says", text.contains(word), word, keep, || format!("{wanted} does not contain {word:?}"));
         }
         self
     }
@@ -216,7 +217,7 @@ impl Run {
             .unwrap_or_else(|| panic!("no row {check} {target}: {}", self.all()))
     }
 
-    /// The verdict of a check.
+    /// Asserts the verdict of a check.
     #[track_caller]
     pub(crate) fn verdict(&self, check: &str, target: &str, wanted: &str) -> &Self {
         let row = self.check(check, target);
@@ -231,7 +232,7 @@ impl Run {
         self.report().fixes.iter().find(|o| o.id == fix && o.subject == subject)
     }
 
-    /// A fix that would not help is not offered.
+    /// Asserts that a fix that would not help is not offered.
     #[track_caller]
     pub(crate) fn offers_no(&self, fix: &str, subject: &str) -> &Self {
         let held = self.offer(fix, subject).is_none();
@@ -240,7 +241,7 @@ impl Run {
         self
     }
 
-    /// The exit code of a command.
+    /// Asserts the exit code of a command.
     #[track_caller]
     pub(crate) fn exits(&self, code: i32) -> &Self {
         if let Some(fix) = &self.fix {
@@ -255,7 +256,7 @@ fn name(finding: &Finding) -> String {
     format!("{} {}", finding.code, finding.subject)
 }
 
-/// Every piece of evidence, each on a line of its own after a line end.
+/// Every piece of evidence, each on its own line, after a line break.
 fn evidence(finding: &Finding) -> String {
     finding.evidence.iter().map(|e| ["\n", &e.label, ": ", &e.value].concat()).collect()
 }

@@ -8,13 +8,13 @@ use super::host::Host;
 use super::image::Rootfs;
 use super::{available, eventually};
 
-/// How long a server may take to come up on a busy machine, in seconds.
+/// Time limit for the start of a server on a busy machine, in seconds.
 const UP: u64 = 60;
 
-/// What a container of [`Rootfs::Machine`] needs: this machine's programs, and what the lab keeps (Celery).
+/// Mounts of a container of [`Rootfs::Machine`]: this machine's programs and the lab's cache (Celery).
 pub(crate) const MACHINE: &[&str] = &["-v", "/usr:/usr:ro", "-v", "/var/cache/opsctl-lab:/var/cache/opsctl-lab:ro"];
 
-/// Celery's virtual environment; built when it is not there.
+/// Celery's virtual environment; built if it is missing.
 fn celery() -> Result<&'static Path, &'static str> {
     static CELERY: OnceLock<Result<PathBuf, String>> = OnceLock::new();
     let build = || {
@@ -32,25 +32,25 @@ fn celery() -> Result<&'static Path, &'static str> {
     CELERY.get_or_init(build).as_deref().map_err(String::as_str)
 }
 
-/// Whether these programs are installed; leaves the test out when not.
+/// Whether these programs are installed; skips the test otherwise.
 pub(crate) fn installed(programs: &[&str]) -> bool {
     let missing = programs.iter().find(|p| which::which(p).is_err());
     available(missing.map(|p| format!("needs {p} (tests/run installs it)")).as_deref())
 }
 
 impl Host {
-    /// A host with servers of its own, without an engine.
+    /// A host with servers, without an engine.
     pub(crate) fn with_servers(programs: &[&str]) -> Option<Self> {
         if installed(programs) { Self::without_engine() } else { None }
     }
 
-    /// Starts a Redis on `port`, with these options, and waits until it answers.
+    /// Starts Redis on `port` with these options and waits until it responds.
     #[track_caller]
     pub(crate) fn redis(&self, port: u16, options: &[&str]) {
         let port = port.to_string();
         let dir = self.path(&format!("redis-{port}")).display().to_string();
         self.sh(&format!("mkdir -p {dir}"));
-        // what is given last counts
+        // of repeated options the last one counts
         let all = [&["--port", &port, "--dir", &dir, "--loglevel", "warning"], options].concat();
         self.spawn("redis-server", &all);
         eventually(UP, "redis answers", || {
@@ -60,7 +60,7 @@ impl Host {
         });
     }
 
-    /// Starts a Redis on port 6379 with a small disk of its own at `/mnt/redis`, and something in it to save.
+    /// Starts Redis on port 6379 with a separate small disk at `/mnt/redis` and data to save.
     #[track_caller]
     pub(crate) fn redis_with_disk(&self) {
         self.sh("mkdir /mnt/redis; mount -t tmpfs -o size=16m tmpfs /mnt/redis");
@@ -68,17 +68,17 @@ impl Host {
         self.sh("head -c 1M /dev/urandom | redis-cli -x set key > /dev/null");
     }
 
-    /// One value of what it says about its snapshots.
+    /// One value of its `INFO persistence`.
     #[track_caller]
     pub(crate) fn persistence(&self, key: &str) -> String {
         self.sh(&format!("redis-cli info persistence | tr -d '\\r' | sed -n 's/^{key}://p'"))
     }
 
-    /// Lets its last snapshot have failed; there is room for the next one.
+    /// Makes its last snapshot fail, then frees space for the next one.
     #[track_caller]
     pub(crate) fn fail_to_save(&self) {
         self.sh("rm -f /mnt/redis/dump.rdb; cat /dev/zero > /mnt/redis/ballast 2> /dev/null || true");
-        eventually(UP, "it could not save", || {
+        eventually(UP, "the snapshot has failed", || {
             self.sh("redis-cli bgsave || true");
             let failed = self.persistence("rdb_last_bgsave_status") == "err";
             (failed && self.persistence("rdb_bgsave_in_progress") == "0").then_some(())
@@ -86,7 +86,7 @@ impl Host {
         self.sh("rm /mnt/redis/ballast");
     }
 
-    /// A Redis in a container `cache` with this limit of memory and none of its own, with so many values of a megabyte.
+    /// Starts Redis in a container `cache` with this memory limit, no `maxmemory`, and this many values of 1 MB.
     #[track_caller]
     pub(crate) fn cache(&self, limit: &str, values: u32) {
         self.image("machine:1", Rootfs::Machine, &[]);
@@ -98,7 +98,8 @@ impl Host {
         self.docker(&["exec", "cache", "redis-cli", "eval", &fill, "0"]);
     }
 
-    /// Starts a RabbitMQ on port 5672 with its management API, and waits until it takes clients. `/mnt/rmq/env` is what its tools need.
+    /// Starts RabbitMQ on port 5672 with its management API and waits until it accepts clients. `/mnt/rmq/env` sets the
+    /// environment of its tools.
     #[track_caller]
     pub(crate) fn rabbit(&self) {
         self.sh("mkdir -p /mnt/rmq; echo '[rabbitmq_management].' > /mnt/rmq/plugins; cat > /mnt/rmq/env <<'EOF'
@@ -107,12 +108,12 @@ export RABBITMQ_ENABLED_PLUGINS_FILE=/mnt/rmq/plugins RABBITMQ_CONFIG_FILE=/mnt/
 EOF");
         self.spawn("bash", &["-c", ". /mnt/rmq/env; exec /usr/lib/rabbitmq/bin/rabbitmq-server"]);
         let running = ". /mnt/rmq/env; /usr/lib/rabbitmq/bin/rabbitmq-diagnostics -q check_running";
-        eventually(120, "it takes clients", || {
+        eventually(120, "RabbitMQ accepts clients", || {
             self.command("bash").args(["-c", running]).output().ok()?.status.success().then_some(())
         });
     }
 
-    /// Makes a cluster on port 5432 with these settings, starts it, and makes the role `app` with the database `shop`.
+    /// Creates a cluster on port 5432 with these settings, starts it, and creates the role `app` with the database `shop`.
     #[track_caller]
     pub(crate) fn postgres(&self, settings: &str) {
         self.make_postgres(settings);
@@ -121,7 +122,7 @@ EOF");
         self.psql("CREATE DATABASE shop OWNER app");
     }
 
-    /// Makes a cluster below `/mnt/pg` that takes the user it runs as and `app` over its socket, and everybody with a password over TCP.
+    /// Creates a cluster below `/mnt/pg` that trusts its own user and `app` over its socket and requires a password over TCP.
     #[track_caller]
     pub(crate) fn make_postgres(&self, settings: &str) {
         self.sh(&format!(
@@ -139,7 +140,7 @@ EOF"
         ));
     }
 
-    /// Starts it and waits until it answers.
+    /// Starts it and waits until it responds.
     #[track_caller]
     pub(crate) fn start_postgres(&self) {
         self.spawn(
@@ -151,21 +152,22 @@ EOF"
         });
     }
 
-    /// What a statement answers that the server's own user sends.
+    /// Result of a statement of the server's own user.
     #[track_caller]
     pub(crate) fn psql(&self, sql: &str) -> String {
         self.sh(&format!("setpriv --reuid postgres --regid postgres --clear-groups psql -h /run/postgresql -Atqc \"{sql}\""))
     }
 
-    /// A session of the role `app` that sends these statements and then stays; they have ended, or wait for a lock, when this returns.
+    /// Opens a session of the role `app` that sends these statements and stays open; returns when they have ended or wait for a
+    /// lock.
     #[track_caller]
     pub(crate) fn session(&self, name: &str, sql: &str) {
         let connection = format!("host=/run/postgresql user=app dbname=shop application_name={name}");
-        // somebody's short session may have the last place for a moment
+        // a short session of another client may occupy the last connection for a moment
         let script =
             "until psql -q -d \"$0\" -c '' 2> /dev/null; do sleep 0.1; done; exec psql -q -d \"$0\" -c \"$1\" -c '\\! sleep 600'";
         self.spawn("bash", &["-c", script, &connection, sql]);
-        // its statement has ended, or waits for somebody else's lock
+        // its statement has ended, or waits for a lock of another session
         let count = format!(
             "SELECT count(*) FROM pg_stat_activity WHERE application_name = '{name}' AND query <> '' \
              AND (state LIKE 'idle%' OR wait_event_type = 'Lock')"
@@ -173,13 +175,14 @@ EOF"
         eventually(UP, "the session is there", || (self.psql(&count) != "0").then_some(()));
     }
 
-    /// The process of the session of this name, by what the server says.
+    /// PID of the backend of the session of this name, from `pg_stat_activity`.
     #[track_caller]
     pub(crate) fn backend(&self, name: &str) -> String {
         self.psql(&format!("SELECT pid FROM pg_stat_activity WHERE application_name = '{name}'"))
     }
 
-    /// A host with an engine, the image `machine:1`, a network `app` and a Redis `cache` in it; none where Celery cannot be.
+    /// A host with an engine, the image `machine:1`, a network `app` and a Redis `cache` in it; `None` if Celery is not
+    /// available.
     pub(crate) fn with_broker() -> Option<Self> {
         let host = Self::with_celery(Self::start)?;
         host.image("machine:1", Rootfs::Machine, &[]);
@@ -188,7 +191,7 @@ EOF"
         Some(host)
     }
 
-    /// Such a host; none where Celery cannot be.
+    /// Such a host; `None` if Celery is not available.
     pub(crate) fn with_celery(host: impl FnOnce() -> Option<Self>) -> Option<Self> {
         if !installed(&["redis-server", "python3"]) {
             return None;
@@ -200,7 +203,7 @@ EOF"
         host()
     }
 
-    /// A Redis in a container of the network `app`; it answers when this returns.
+    /// Starts Redis in a container of the network `app` and waits until it responds.
     #[track_caller]
     pub(crate) fn redis_container(&self, name: &str, options: &[&str]) {
         let program = ["machine:1", "redis-server", "--port", "6379", "--protected-mode", "no"];
@@ -208,7 +211,7 @@ EOF"
         self.until_redis(name);
     }
 
-    /// Waits until the Redis in this container answers.
+    /// Waits until the Redis in this container responds.
     #[track_caller]
     pub(crate) fn until_redis(&self, name: &str) {
         eventually(UP, "redis answers", || self.try_docker(&["exec", name, "redis-cli", "ping"]).status.success().then_some(()));
@@ -228,7 +231,7 @@ EOF"
         self.psql("CREATE DATABASE shop OWNER app");
     }
 
-    /// A Celery process in a container: `worker`, `beat`, with its options. `BROKER_URL` says where the broker is.
+    /// Starts a Celery process in a container: `worker` or `beat`, with its options. `BROKER_URL` is the URL of the broker.
     #[track_caller]
     pub(crate) fn celery(&self, name: &str, options: &[&str], args: &[&str]) {
         let python = celery().map(|c| c.join("bin/python").display().to_string()).unwrap_or_default();
@@ -240,12 +243,12 @@ EOF"
         self.run(name, &[MACHINE, &common, options, &image, args].concat());
     }
 
-    /// A worker in the network `app` that takes from the broker `cache`, there and consuming.
+    /// Starts a worker in the network `app` on the broker `cache` and waits until it consumes.
     #[track_caller]
     pub(crate) fn worker(&self, name: &str, args: &[&str]) {
         let broker = ["--network", "app", "-e", "BROKER_URL=redis://cache:6379/1"];
         self.celery(name, &broker, &[&["worker", "-c", "1", "-l", "warning"], args].concat());
-        eventually(UP, "the worker takes tasks", || {
+        eventually(UP, "the worker consumes tasks", || {
             let log = self.try_docker(&["logs", name]);
             assert!(self.inspect(name, "{{.State.Running}}") == "true", "{}", String::from_utf8_lossy(&log.stderr));
             self.broker(&["CLIENT", "LIST"]).contains("cmd=brpop").then_some(())
@@ -259,7 +262,7 @@ EOF"
         self.send_over(&format!("redis://{address}:6379/1"), words);
     }
 
-    /// The same to another broker.
+    /// [`Host::send`] to another broker.
     #[track_caller]
     pub(crate) fn send_over(&self, broker: &str, words: &str) {
         let python = celery().map(|c| c.join("bin/python").display().to_string()).unwrap_or_default();
@@ -269,7 +272,7 @@ EOF"
         ));
     }
 
-    /// What the broker `cache` answers, in database 1.
+    /// Reply of the broker `cache` in database 1.
     #[track_caller]
     pub(crate) fn broker(&self, words: &[&str]) -> String {
         self.docker(&[&["exec", "cache", "redis-cli", "-n", "1"], words].concat())

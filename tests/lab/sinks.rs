@@ -1,48 +1,48 @@
-//! Whoever gets what opsctl tells: a mail server and a webhook that keep everything.
+//! Receivers of the messages of opsctl: a mail server and a webhook that store everything.
 
 use std::path::PathBuf;
 
 use super::{Host, eventually};
 
-/// Where the scripts are.
+/// Directory of the scripts.
 const LAB: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/lab");
 
 impl Host {
-    /// A webhook on this port; what is posted to it is in the folder.
+    /// Starts a webhook on this port; posted bodies are stored in the directory.
     #[track_caller]
     pub(crate) fn hook(&self, port: u16) -> PathBuf {
         self.keeper("hook.py", port, &[])
     }
 
-    /// [`Host::hook`] with TLS: a certificate of the lab's authority, by its name.
+    /// [`Host::hook`] with TLS and the certificate of this name from the lab's authority.
     #[track_caller]
     pub(crate) fn hook_over_tls(&self, port: u16, certificate: &str) -> PathBuf {
         let files = ["pem", "key"].map(|end| format!("/mnt/ca/{certificate}.{end}"));
         self.keeper("hook.py", port, &[&files[0], &files[1]])
     }
 
-    /// A mail server on this port; its mails are in the folder.
+    /// Starts a mail server on this port; mails are stored in the directory.
     #[track_caller]
     pub(crate) fn mailbox(&self, port: u16) -> PathBuf {
         self.keeper("mailbox.py", port, &[])
     }
 
     fn keeper(&self, script: &str, port: u16, more: &[&str]) -> PathBuf {
-        let folder = self.path(&format!("{script}-{port}"));
-        let (script, folder_text) = (format!("{LAB}/{script}"), folder.display().to_string());
-        self.spawn("python3", &[&[script.as_str(), &port.to_string(), &folder_text], more].concat());
+        let directory = self.path(&format!("{script}-{port}"));
+        let (script, directory_text) = (format!("{LAB}/{script}"), directory.display().to_string());
+        self.spawn("python3", &[&[script.as_str(), &port.to_string(), &directory_text], more].concat());
         self.until_open(port);
-        folder
+        directory
     }
 
-    /// Waits until something listens on a port of the host.
+    /// Waits for a listener on a port of the host.
     #[track_caller]
     pub(crate) fn until_open(&self, port: u16) {
-        let what = format!("something listens on {port}");
+        let what = format!("a listener on port {port}");
         eventually(30, &what, || (!self.sh(&format!("ss -Hltn 'sport = {port}'")).is_empty()).then_some(()));
     }
 
-    /// A file of the host that only root can read.
+    /// Writes a file of the host that only root can read.
     #[track_caller]
     pub(crate) fn secret_file(&self, name: &str, text: &str) -> PathBuf {
         let path = self.path(name);
@@ -52,14 +52,14 @@ impl Host {
         path
     }
 
-    /// Starts `opsctl listen` on its usual port and waits for it.
+    /// Starts `opsctl listen` on its default port and waits for the listener.
     #[track_caller]
     pub(crate) fn listen(&self) {
         self.start_listening();
         self.until_open(9797);
     }
 
-    /// [`Host::listen`] at a unix socket instead of a port.
+    /// [`Host::listen`] on a Unix socket instead of a port.
     #[track_caller]
     pub(crate) fn listen_at(&self, socket: &str) {
         self.start_listening();
@@ -81,17 +81,17 @@ impl Host {
         self.spawn("sh", &["-c", &script]);
     }
 
-    /// Ends it as systemd would, and waits until it has gone.
+    /// Terminates it as systemd would and waits for its exit.
     #[track_caller]
     pub(crate) fn stop_listening(&self) {
         self.sh("pkill -TERM -x opsctl");
-        eventually(120, "opsctl listen ends", || {
+        eventually(120, "opsctl listen exits", || {
             let gone = self.command("pgrep").args(["-x", "opsctl"]).output().ok()?;
             (!gone.status.success()).then_some(())
         });
     }
 
-    /// What `opsctl listen` said.
+    /// The log of `opsctl listen`.
     pub(crate) fn listen_log(&self) -> String {
         std::fs::read_to_string(self.path("listen.log")).unwrap_or_default()
     }

@@ -1,4 +1,4 @@
-"""Tasks for a real Celery in the lab. BROKER_URL says where the broker is."""
+"""Tasks for a real Celery in the lab. BROKER_URL is the URL of the broker."""
 
 import os
 import time
@@ -26,9 +26,9 @@ def nap(seconds):
 @app.task
 def eat():
     """Grows until the kernel kills this process."""
-    held = []
+    allocated = []
     while True:
-        held.append(bytearray(1 << 20))
+        allocated.append(bytearray(1 << 20))
 
 
 if __name__ == "__main__":

@@ -1,16 +1,16 @@
-//! Waiting for conditions, never for time.
+//! Waiting for conditions, without fixed delays.
 
 use std::time::{Duration, Instant};
 
-/// Asks again and again until there is an answer; panics with `what` when there is none after `seconds`.
+/// Polls until there is a value; panics with `condition` if there is none after `seconds`.
 #[track_caller]
-pub(crate) fn eventually<T>(seconds: u64, what: &str, mut ask: impl FnMut() -> Option<T>) -> T {
+pub(crate) fn eventually<T>(seconds: u64, condition: &str, mut poll: impl FnMut() -> Option<T>) -> T {
     let deadline = Instant::now() + Duration::from_secs(seconds);
     loop {
-        if let Some(answer) = ask() {
-            return answer;
+        if let Some(value) = poll() {
+            return value;
         }
-        assert!(Instant::now() < deadline, "after {seconds} s still not so: {what}");
+        assert!(Instant::now() < deadline, "timed out after {seconds} s: {condition}");
         std::thread::sleep(Duration::from_millis(50));
     }
 }

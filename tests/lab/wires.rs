@@ -1,13 +1,13 @@
-//! Ways out of a host: a wire to a router, behind it one to a peer, each in a network namespace of its own.
+//! Networks of a host: a link to a router, behind it one to a peer, each in a separate network namespace.
 
 use super::{Host, Rootfs, eventually};
 
-/// Where the peer is.
+/// Address of the peer.
 pub(crate) const PEER: &str = "10.7.3.2";
 
 impl Host {
-    /// A host with an engine, a container `app` in the network `shop`, and a way out over `h1` (`mtu`) to a router `r` and a peer `d`
-    /// that speaks HTTP on port 8080.
+    /// A host with an engine, a container `app` in the network `shop`, and a default route over `h1` (`mtu`) to a router `r` and
+    /// a peer `d` that serves HTTP on port 8080.
     pub(crate) fn with_wires(mtu: u32) -> Option<Self> {
         let host = Self::start()?;
         host.wire(mtu);
@@ -17,7 +17,7 @@ impl Host {
         Some(host)
     }
 
-    /// The way out.
+    /// Creates the links, the routes and the peer.
     #[track_caller]
     pub(crate) fn wire(&self, mtu: u32) {
         self.sh(&format!(
@@ -34,7 +34,7 @@ impl Host {
         self.serve("8080");
     }
 
-    /// The peer speaks HTTP on this port.
+    /// Starts an HTTP server on this port of the peer.
     #[track_caller]
     pub(crate) fn serve(&self, port: &str) {
         self.spawn("ip", &["netns", "exec", "d", "/run/lab/fixture", "httpd", "--port", port]);
@@ -43,18 +43,19 @@ impl Host {
         });
     }
 
-    /// Behind the router packets over `mtu` bytes are dropped without a word: on the way to `to` (`10.7.3.0/24` is the peer, `10.7.2.0/24` this host).
+    /// Makes the router silently drop packets larger than `mtu` bytes in the direction `to` (`10.7.3.0/24` is the peer,
+    /// `10.7.2.0/24` this host).
     #[track_caller]
     pub(crate) fn narrow(&self, to: &str, mtu: u32) {
-        let way = if to.starts_with("10.7.3") { "r1" } else { "r0" };
+        let device = if to.starts_with("10.7.3") { "r1" } else { "r0" };
         self.sh(&format!(
-            "ip -n r route replace {to} dev {way} mtu lock {mtu}
+            "ip -n r route replace {to} dev {device} mtu lock {mtu}
             ip netns exec r iptables -C OUTPUT -p icmp --icmp-type fragmentation-needed -j DROP 2> /dev/null ||
             ip netns exec r iptables -A OUTPUT -p icmp --icmp-type fragmentation-needed -j DROP"
         ));
     }
 
-    /// Whether a request with `bytes` bytes of headers from the container gets its answer within three seconds.
+    /// Whether a request with `bytes` bytes of headers from the container gets its response within three seconds.
     pub(crate) fn gets_through(&self, container: &str, path: &str, bytes: u32) -> bool {
         let pid = self.inspect(container, "{{.State.Pid}}");
         let script = format!(
@@ -62,12 +63,12 @@ impl Host {
         );
         let answer =
             self.sh(&format!("nsenter --target {pid} --net timeout 4 bash -c \"{}\" || true", script.replace('"', "\\\"")));
-        // the head alone is no answer
+        // the head alone is not a response
         let least = if path == "/big" { 8000 } else { 60 };
         answer.trim().parse::<u32>().is_ok_and(|n| n > least)
     }
 
-    /// All rules of all kinds, without counters, and the chains of nftables.
+    /// All rules of every backend, without counters, and the chains of nftables.
     pub(crate) fn ruleset(&self) -> String {
         let listed =
             "iptables-nft-save; ! grep -q . /proc/net/ip_tables_names || iptables-legacy-save; nft --stateless list ruleset";

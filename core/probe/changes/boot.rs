@@ -1,4 +1,4 @@
-//! When this machine was started, and with which kernel.
+//! Start of this machine, with its kernel.
 
 use std::time::Duration;
 
@@ -7,12 +7,12 @@ use jiff::Timestamp;
 use crate::model::{Change, ChangeKind, EVERYTHING};
 use crate::probe::{ProbeCx, ProbeError, blocking, boot, clock, host};
 
-/// How long looking for the marks of a container may take.
+/// Timeout of the check for a container.
 const READ_TIMEOUT: Duration = Duration::from_secs(1);
 
 pub(super) async fn read(cx: &ProbeCx, since: Timestamp) -> Result<Vec<Change>, ProbeError> {
     let (at, what) = if blocking::run("the first process", "/proc/self/ns/pid", READ_TIMEOUT, boot::in_container).await? {
-        // the machine's boot is not this one's; its first process knows when it was started
+        // in a container the boot time of the machine does not apply; the first process has its own start time
         let Some(systemd) = &cx.systemd else { return Ok(Vec::new()) };
         let Some(at) = systemd.manager().await?.started else { return Ok(Vec::new()) };
         (at, "started".to_owned())

@@ -1,4 +1,4 @@
-//! Certificates that were renewed, by the time of the files that are served or kept.
+//! Renewed certificates, by the modification time of files that are served or kept.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -9,15 +9,15 @@ use crate::model::{CertificateRef, CertificateSource, Change, ChangeKind};
 use crate::probe::io::Root;
 use crate::probe::{Io, ProbeCx, ProbeError, blocking};
 
-/// Where certbot keeps what is in use.
-const LIVE: &str = "/etc/letsencrypt/live";
+/// Directory of certbot with the current certificates.
+const LIVE_DIRECTORY: &str = "/etc/letsencrypt/live";
 
-pub(super) async fn read(cx: &ProbeCx, since: Timestamp, patience: Duration) -> Result<Vec<Change>, ProbeError> {
+pub(super) async fn read(cx: &ProbeCx, since: Timestamp, timeout: Duration) -> Result<Vec<Change>, ProbeError> {
     let files: Vec<File> = cx.inventory.certificates.iter().flat_map(files).collect();
-    blocking::run("changes of certificates", "their files", patience, move |io| changes(io, &files, since)).await
+    blocking::run("changes of certificates", "their files", timeout, move |io| changes(io, &files, since)).await
 }
 
-/// A file in somebody's root, and what has to do with it.
+/// A file below the root of a process, with the objects that use it.
 struct File {
     pid: Option<i32>,
     path: String,
@@ -38,20 +38,20 @@ fn files(c: &CertificateRef) -> Vec<File> {
         }
         CertificateSource::File { path, server, pid, .. } => vec![file(*pid, path, server.iter().cloned().collect())],
         CertificateSource::Lineage { pid, used_by, .. } => {
-            vec![file(*pid, &format!("{LIVE}/{}/cert.pem", c.name), used_by.clone())]
+            vec![file(*pid, &format!("{LIVE_DIRECTORY}/{}/cert.pem", c.name), used_by.clone())]
         }
         CertificateSource::Endpoint { .. } => Vec::new(),
     }
 }
 
-/// One change per certificate and second: a server with ten names has one file.
+/// One change per certificate and second: a server with ten names may have one file.
 fn changes(io: &Io, files: &[File], since: Timestamp) -> Vec<Change> {
     let mut found: BTreeMap<(i64, String), Change> = BTreeMap::new();
     for f in files {
-        // whoever's root it was may have gone meanwhile
+        // the process may have exited
         let Ok(root) = Root::of_or_own(io, f.pid) else { continue };
         let Some(at) = root.modified(&f.path).filter(|at| *at >= since) else { continue };
-        let lineage = f.path.strip_prefix(LIVE).and_then(|p| p.trim_start_matches('/').split('/').next());
+        let lineage = f.path.strip_prefix(LIVE_DIRECTORY).and_then(|p| p.trim_start_matches('/').split('/').next());
         let subject = format!("certificate:{}", lineage.unwrap_or(&f.path));
         let change = found.remove(&(at.as_second(), subject.clone())).unwrap_or_else(|| {
             let what = if lineage.is_some() { "renewed" } else { "written" };
@@ -70,7 +70,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn one_file_with_two_names_is_one_change() {
+    fn file_with_two_names_is_one_change() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("shop.pem").display().to_string();
         std::fs::write(&path, "").unwrap();

@@ -1,4 +1,4 @@
-//! Steps of the wall clock, as systemd saw them: it says so whenever somebody sets the clock.
+//! Steps of the wall clock, as logged by systemd on every change.
 
 use jiff::Timestamp;
 
@@ -7,13 +7,13 @@ use crate::model::{Change, ChangeKind};
 use crate::probe::ProbeError;
 use crate::probe::systemd::JournalLine;
 
-/// `SD_MESSAGE_TIME_CHANGE` (sd-messages.h), by the first process: others could say it too.
-const SET: &[&str] = &["MESSAGE_ID=c7a787079b354eaaa9e77b371893cd27", "_PID=1"];
+/// `SD_MESSAGE_TIME_CHANGE` (sd-messages.h) from PID 1: other processes could forge the id.
+const TIME_CHANGE: &[&str] = &["MESSAGE_ID=c7a787079b354eaaa9e77b371893cd27", "_PID=1"];
 
 pub(super) async fn read(since: Timestamp) -> Result<Vec<Change>, ProbeError> {
-    match logs::in_journal(SET, since).await? {
+    match logs::in_journal(TIME_CHANGE, since).await? {
         Some(lines) => Ok(changes(&lines, since)),
-        None => Err(ProbeError::Skip("no journal tells whether the clock was set".to_owned())),
+        None => Err(ProbeError::Skip("no journal records clock changes".to_owned())),
     }
 }
 
@@ -30,7 +30,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn every_setting_is_told_with_what_depends_on_the_time() {
+    fn clock_changes_concern_time_and_tls() {
         let line = |second| JournalLine {
             at: Timestamp::from_second(second).unwrap_or_default(),
             text: "Time has been changed".to_owned(),

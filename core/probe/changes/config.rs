@@ -1,4 +1,4 @@
-//! Configuration files that were written: `/etc`, what nginx reads, and the files that compose projects are made from.
+//! Modified configuration files: `/etc`, files of nginx, and files of compose projects.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -10,15 +10,15 @@ use super::logs::written;
 use crate::model::{Change, ChangeKind, Product, Target};
 use crate::probe::{Io, ProbeCx, ProbeError, blocking};
 
-/// Folders within folders: `/etc/systemd/system/app.service.d/limits.conf`, `/etc/nginx/sites-enabled/shop`.
-const DEEPEST: usize = 4;
+/// Depth limit, for example `/etc/systemd/system/app.service.d/limits.conf`, `/etc/nginx/sites-enabled/shop`.
+const MAX_DEPTH: usize = 4;
 
-/// More names than the configuration of a host has.
-const MOST: usize = 20_000;
+/// Limit of examined names; the configuration of a host has fewer.
+const MAX_ENTRIES: usize = 20_000;
 
-/// What is written all the time, or for somebody else: caches, backups of the account files, links of the package system; certificates
-/// have a source of their own.
-const NOT_CONFIGURED: &[&str] = &[
+/// Names that are written continuously or are no configuration: caches, backups of the account files, links of the package
+/// system. Certificates have their own source.
+const EXCLUDED_NAMES: &[&str] = &[
     "mtab",
     "adjtime",
     "ld.so.cache",
@@ -47,11 +47,11 @@ const NOT_CONFIGURED: &[&str] = &[
     "rcS.d",
     "selinux",
     "pki",
-    // dockerd makes it at its first start
+    // created by dockerd at its first start
     "key.json",
 ];
 
-/// Which runbook looks at what a file decides for the whole machine.
+/// Runbooks by the prefix of host-wide configuration files.
 const RUNBOOKS: &[(&str, &str)] = &[
     ("/etc/resolv.conf", "dns"),
     ("/etc/hosts", "dns"),
@@ -72,16 +72,16 @@ const RUNBOOKS: &[(&str, &str)] = &[
     ("/etc/systemd/timesyncd.conf", "time"),
 ];
 
-/// A compose project's label with the paths of its files, and the one with its folder.
+/// Labels of a compose project with the paths of its files and with its directory.
 const COMPOSE_FILES: &str = "com.docker.compose.project.config_files";
-const COMPOSE_FOLDER: &str = "com.docker.compose.project.working_dir";
+const COMPOSE_DIRECTORY: &str = "com.docker.compose.project.working_dir";
 
-/// What could not be read of compose projects goes into `unread`: their files may be on a user's file system that hangs, and cost
-/// nothing else.
+/// Errors of compose projects are added to `unread`: their files may be on a user's file system that hangs, which must not affect
+/// the other sources.
 pub(super) async fn read(
     cx: &ProbeCx,
     since: Timestamp,
-    patience: Duration,
+    timeout: Duration,
     unread: &mut Vec<String>,
 ) -> Result<Vec<Change>, ProbeError> {
     let walk_etc = move |io: &Io| {
@@ -91,8 +91,8 @@ pub(super) async fn read(
     };
     let projects = projects(cx);
     let compose =
-        blocking::run("configuration files", "compose projects", patience / 2, move |io| of_projects(io, projects, since));
-    let (found, compose) = tokio::join!(blocking::run("configuration files", "/etc", patience, walk_etc), compose);
+        blocking::run("configuration files", "compose projects", timeout / 2, move |io| project_changes(io, projects, since));
+    let (found, compose) = tokio::join!(blocking::run("configuration files", "/etc", timeout, walk_etc), compose);
     let mut found = found?;
     match compose {
         Ok(changes) => found.extend(changes),
@@ -100,7 +100,7 @@ pub(super) async fn read(
     }
     for server in cx.inventory.servers.iter().filter(|s| s.product == Product::Nginx) {
         let target = Target { kind: server.product.kind(), name: server.name.clone(), id: server.id.clone() };
-        // one that does not run has no files that it reads
+        // an nginx that does not run has no configuration in use
         let Ok(nginx) = cx.nginx(&target) else { continue };
         for file in &nginx.files {
             let Some(at) = file.modified.filter(|at| *at >= since) else { continue };
@@ -113,7 +113,7 @@ pub(super) async fn read(
     Ok(found.into_values().collect())
 }
 
-fn of_projects(io: &Io, projects: BTreeMap<String, Vec<String>>, since: Timestamp) -> Vec<(String, Change)> {
+fn project_changes(io: &Io, projects: BTreeMap<String, Vec<String>>, since: Timestamp) -> Vec<(String, Change)> {
     let change = |(path, containers): (String, Vec<String>)| {
         let at = written(io, Path::new(&path)).filter(|at| *at >= since)?;
         let change = Change::new(at, ChangeKind::Config, &path, "written");
@@ -122,13 +122,13 @@ fn of_projects(io: &Io, projects: BTreeMap<String, Vec<String>>, since: Timestam
     projects.into_iter().filter_map(change).collect()
 }
 
-/// The files of all compose projects, each with the containers that are made from it.
+/// The files of all compose projects, each with the containers created from it.
 fn projects(cx: &ProbeCx) -> BTreeMap<String, Vec<String>> {
     let mut files: BTreeMap<String, Vec<String>> = BTreeMap::new();
     for c in &cx.inventory.containers {
-        let folder = c.labels.get(COMPOSE_FOLDER);
+        let directory = c.labels.get(COMPOSE_DIRECTORY);
         let named = c.labels.get(COMPOSE_FILES).into_iter().flat_map(|f| f.split(','));
-        let paths = named.map(|f| absolute(f.trim(), folder)).chain(folder.map(|f| format!("{f}/.env")));
+        let paths = named.map(|f| absolute(f.trim(), directory)).chain(directory.map(|f| format!("{f}/.env")));
         for path in paths.filter(|p| p.starts_with('/')) {
             files.entry(path).or_default().push(format!("container:{}", c.name));
         }
@@ -136,10 +136,10 @@ fn projects(cx: &ProbeCx) -> BTreeMap<String, Vec<String>> {
     files
 }
 
-/// Old versions of compose write paths as they were given.
-fn absolute(file: &str, folder: Option<&String>) -> String {
-    match folder {
-        Some(folder) if !file.starts_with('/') => format!("{folder}/{file}"),
+/// Old versions of compose store the paths as given on the command line.
+fn absolute(file: &str, directory: Option<&String>) -> String {
+    match directory {
+        Some(directory) if !file.starts_with('/') => format!("{directory}/{file}"),
         _ => file.to_owned(),
     }
 }
@@ -147,20 +147,20 @@ fn absolute(file: &str, folder: Option<&String>) -> String {
 fn walk(io: &Io, directory: &Path, since: Timestamp, depth: usize, seen: &mut usize, found: &mut BTreeMap<String, Change>) {
     for entry in io.read_dir(directory).into_iter().flatten().flatten() {
         *seen += 1;
-        if *seen > MOST {
+        if *seen > MAX_ENTRIES {
             return;
         }
         let (path, name) = (entry.path(), entry.file_name());
         let (Some(shown), Some(name), Ok(kind)) = (path.to_str(), name.to_str(), entry.file_type()) else { continue };
-        if NOT_CONFIGURED.contains(&name) || is_spare(name) {
+        if EXCLUDED_NAMES.contains(&name) || is_spare(name) {
             continue;
         }
         if kind.is_dir() {
-            if depth < DEEPEST {
+            if depth < MAX_DEPTH {
                 walk(io, &path, since, depth + 1, seen, found);
             }
         } else if let Some(at) = written(io, &path).filter(|at| *at >= since) {
-            // a site is enabled with a link
+            // a site is enabled by a symbolic link
             let what = if kind.is_symlink() { "link set" } else { "written" };
             let change = Change::new(at, ChangeKind::Config, shown, what);
             found.insert(shown.to_owned(), concerns(shown).into_iter().fold(change, Change::concerning));
@@ -168,13 +168,13 @@ fn walk(io: &Io, directory: &Path, since: Timestamp, depth: usize, seen: &mut us
     }
 }
 
-/// What editors and the package system leave beside a file.
+/// Whether a file is a temporary or backup file of an editor or the package system.
 pub(super) fn is_spare(name: &str) -> bool {
     let ends = ["~", ".swp", ".swx", ".dpkg-new", ".dpkg-old", ".dpkg-dist", ".dpkg-tmp", ".dpkg-bak", ".bak", ".ucf-dist"];
     ends.iter().any(|e| name.ends_with(e)) || name.starts_with(".#") || name.starts_with('#')
 }
 
-/// What a file below `/etc` decides.
+/// The objects that a file below `/etc` configures.
 pub(super) fn concerns(path: &str) -> Vec<String> {
     let rest = path.strip_prefix("/etc/").unwrap_or(path);
     let mut concerns: Vec<String> =
@@ -183,7 +183,7 @@ pub(super) fn concerns(path: &str) -> Vec<String> {
         let unit = unit.strip_suffix(".d").unwrap_or(unit);
         if unit.ends_with(".service") {
             concerns.push(format!("unit:{unit}"));
-            // an instance is made from its template
+            // an instance is created from its template
             concerns.extend(unit.strip_suffix("@.service").map(|stem| format!("etc:{stem}")));
         }
     } else if rest == "docker/daemon.json" || rest.starts_with("docker/") || rest == "default/docker" {
@@ -202,7 +202,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_file_concerns_what_it_configures() {
+    fn config_file_concerns_the_configured_object() {
         for (path, wanted) in [
             ("/etc/nginx/sites-enabled/shop", &["etc:nginx"][..]),
             ("/etc/redis/redis.conf", &["etc:redis"]),
@@ -219,7 +219,7 @@ mod tests {
     }
 
     #[test]
-    fn only_what_was_written_since_then_is_told() {
+    fn only_files_modified_since_are_reported() {
         let etc = tempfile::tempdir().unwrap();
         let put = |path: &str| {
             let path = etc.path().join(path);
@@ -238,20 +238,20 @@ mod tests {
         let since = now - jiff::SignedDuration::from_secs(60);
         walk(&Io::for_test(), etc.path(), since, 1, &mut 0, &mut found);
         let prefix = format!("{}/", etc.path().display());
-        let told: Vec<String> = found.values().map(|c| c.says().replace(&prefix, "")).collect();
-        assert_eq!(told, ["a/b/c/deep.conf written", "app/app.conf written", "app/enabled link set"]);
+        let described: Vec<String> = found.values().map(|c| c.says().replace(&prefix, "")).collect();
+        assert_eq!(described, ["a/b/c/deep.conf written", "app/app.conf written", "app/enabled link set"]);
     }
 
     #[test]
-    fn paths_of_compose_may_be_relative() {
-        let folder = "/srv/shop".to_owned();
-        assert_eq!(absolute("compose.yml", Some(&folder)), "/srv/shop/compose.yml");
-        assert_eq!(absolute("/opt/compose.yml", Some(&folder)), "/opt/compose.yml");
+    fn relative_compose_paths_are_resolved() {
+        let directory = "/srv/shop".to_owned();
+        assert_eq!(absolute("compose.yml", Some(&directory)), "/srv/shop/compose.yml");
+        assert_eq!(absolute("/opt/compose.yml", Some(&directory)), "/opt/compose.yml");
     }
 
     proptest::proptest! {
         #[test]
-        fn any_path_is_survived(path in ".*") {
+        fn arbitrary_path_does_not_panic(path in ".*") {
             let _ = (concerns(&path), concerns(&format!("/etc/{path}")), is_spare(&path));
         }
     }

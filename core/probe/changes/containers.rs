@@ -1,4 +1,4 @@
-//! Containers that were made, started, stopped or removed: what the engine knows of those it has, and what its events tell of others.
+//! Created, started, stopped and removed containers: from the engine's state of existing ones, and from its events for others.
 
 use std::sync::Arc;
 
@@ -9,13 +9,13 @@ use crate::model::{Change, ChangeKind};
 use crate::probe::docker::{Container, Event};
 use crate::probe::{ProbeCx, ProbeError};
 
-/// A start so soon after the creation, or after a restart was asked for, is the same change.
-const SAME: SignedDuration = SignedDuration::from_secs(60);
+/// A start this soon after the creation or after a requested restart is part of the same change.
+const SAME_CHANGE_WINDOW: SignedDuration = SignedDuration::from_secs(60);
 
 pub(super) async fn read(cx: &ProbeCx, since: Timestamp) -> Result<Vec<Change>, ProbeError> {
     let docker = cx.docker()?;
     let events = docker.events_since(since).await?;
-    // most have been read by a check already; one that is gone meanwhile is told by its event
+    // most have been inspected by a check already; one that was removed meanwhile has an event
     let containers = join_all(cx.inventory.containers.iter().map(|c| docker.inspect(&c.id))).await;
     let containers: Vec<Arc<Container>> = containers.into_iter().filter_map(Result::ok).collect();
     Ok(changes(&containers, &events, since))
@@ -28,28 +28,28 @@ fn changes(containers: &[Arc<Container>], events: &[Event], since: Timestamp) ->
         if let Some(at) = c.created.filter(|at| *at >= since) {
             found.push(change(at, &c.name, created(c, events)));
         }
-        // what the engine restarts by itself is an effect, not a change
+        // an automatic restart by the engine is an effect, not a change
         let by_hand = c.state.started_at.filter(|at| *at >= since && c.restart_count == 0);
-        let told = |at: Timestamp| {
-            let new = c.created.is_some_and(|created| at.duration_since(created) < SAME);
-            let asked = |e: &&Event| e.container == c.id && matches!(e.action.as_str(), "restart" | "unpause");
-            new || events.iter().filter(asked).any(|e| e.at.duration_since(at).abs() < SAME)
+        let reported = |at: Timestamp| {
+            let new = c.created.is_some_and(|created| at.duration_since(created) < SAME_CHANGE_WINDOW);
+            let requested = |e: &&Event| e.container == c.id && matches!(e.action.as_str(), "restart" | "unpause");
+            new || events.iter().filter(requested).any(|e| e.at.duration_since(at).abs() < SAME_CHANGE_WINDOW)
         };
-        if let Some(at) = by_hand.filter(|at| !told(*at)) {
+        if let Some(at) = by_hand.filter(|at| !reported(*at)) {
             found.push(change(at, &c.name, "started".to_owned()));
         }
     }
     for e in events {
         let Some(name) = &e.name else { continue };
         let what = match e.action.as_str() {
-            // the engine restarts by stopping
+            // a restart includes a stop
             "stop" if events.iter().any(|r| r.container == e.container && r.action == "restart" && soon(e.at, r.at)) => continue,
             "stop" => "stopped",
             "restart" => "restarted",
             "pause" => "paused",
             "unpause" => "unpaused",
-            "update" => "given other limits",
-            // one that was made anew is told as such
+            "update" => "limits updated",
+            // a recreated container is reported as such
             "destroy" if containers.iter().all(|c| c.name != *name) => "removed",
             _ => continue,
         };
@@ -58,13 +58,13 @@ fn changes(containers: &[Arc<Container>], events: &[Event], since: Timestamp) ->
     found
 }
 
-/// Whether the second came after the first, and within the time that makes them one change.
+/// Whether the second came after the first and within [`SAME_CHANGE_WINDOW`].
 fn soon(first: Timestamp, second: Timestamp) -> bool {
     let after = second.duration_since(first);
-    !after.is_negative() && after < SAME
+    !after.is_negative() && after < SAME_CHANGE_WINDOW
 }
 
-/// Whether there was one of this name before, and from which image.
+/// Description of a creation: with the previous image if a container of this name existed before.
 fn created(c: &Container, events: &[Event]) -> String {
     let earlier = events.iter().filter(|e| e.container != c.id && e.name.as_deref() == Some(&c.name));
     match earlier.max_by_key(|e| e.at).map(|e| e.image.as_deref()) {
@@ -96,29 +96,29 @@ mod tests {
         Event { at: at(second), container, action, signal: None, exit_code: None, name, image }
     }
 
-    fn told(containers: &[Arc<Container>], events: &[Event]) -> Vec<String> {
+    fn described(containers: &[Arc<Container>], events: &[Event]) -> Vec<String> {
         changes(containers, events, at(0)).iter().map(Change::says).collect()
     }
 
     #[test]
-    fn one_made_anew_names_both_images() {
+    fn recreated_container_names_both_images() {
         let web = [container("new", "web", 100, 101)];
         let events = [event("old", "web", "stop", 98), event("old", "web", "destroy", 99), event("new", "web", "start", 101)];
-        assert_eq!(told(&web, &events), ["container:web recreated from image shop:2, before shop:1", "container:web stopped"]);
-        assert_eq!(told(&web, &[]), ["container:web created from image shop:2"]);
-        assert_eq!(told(&[], &events[1..]), ["container:web removed"]);
+        assert_eq!(described(&web, &events), ["container:web recreated from image shop:2, before shop:1", "container:web stopped"]);
+        assert_eq!(described(&web, &[]), ["container:web created from image shop:2"]);
+        assert_eq!(described(&[], &events[1..]), ["container:web removed"]);
     }
 
     #[test]
-    fn a_start_is_told_once_and_a_restart_by_the_engine_not_at_all() {
+    fn start_is_reported_once_and_automatic_restart_is_not() {
         let old = container("a", "web", -1000, 100);
-        assert_eq!(told(std::slice::from_ref(&old), &[]), ["container:web started"]);
-        assert_eq!(told(std::slice::from_ref(&old), &[event("a", "web", "restart", 101)]), ["container:web restarted"]);
+        assert_eq!(described(std::slice::from_ref(&old), &[]), ["container:web started"]);
+        assert_eq!(described(std::slice::from_ref(&old), &[event("a", "web", "restart", 101)]), ["container:web restarted"]);
         let restart = [event("a", "web", "stop", 99), event("a", "web", "restart", 101)];
-        assert_eq!(told(std::slice::from_ref(&old), &restart), ["container:web restarted"]);
+        assert_eq!(described(std::slice::from_ref(&old), &restart), ["container:web restarted"]);
         let stops = [event("a", "web", "restart", 20), event("a", "web", "stop", 99)];
-        assert_eq!(told(&[], &stops), ["container:web restarted", "container:web stopped"]);
+        assert_eq!(described(&[], &stops), ["container:web restarted", "container:web stopped"]);
         let looping = Arc::new(Container { restart_count: 3, ..(*old).clone() });
-        assert!(told(&[looping], &[event("a", "web", "die", 99), event("a", "web", "start", 100)]).is_empty());
+        assert!(described(&[looping], &[event("a", "web", "die", 99), event("a", "web", "start", 100)]).is_empty());
     }
 }

@@ -1,4 +1,4 @@
-//! Fuzz targets of what tells of changes.
+//! Fuzz targets of the change sources.
 
 use jiff::{Timestamp, tz::TimeZone};
 

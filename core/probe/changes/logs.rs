@@ -1,4 +1,4 @@
-//! Log files with what logrotate has put aside, and the local time in them.
+//! Log files including rotated ones, and the local time in them.
 
 use std::io::{self, Read, Seek, SeekFrom};
 use std::path::{Path, PathBuf};
@@ -10,23 +10,23 @@ use jiff::{Timestamp, tz::TimeZone};
 use crate::probe::systemd::{JournalLine, Since, journal};
 use crate::probe::{Io, ProbeError, blocking, clock};
 
-/// How much of a log is read, from its end, in bytes.
-const WINDOW: u64 = 4 << 20;
+/// Bytes read from the end of a log.
+const MAX_LOG_BYTES: u64 = 4 << 20;
 
-/// How much is unpacked of one that was packed, in bytes.
-const UNPACKED: u64 = 16 << 20;
+/// Bytes decompressed from a compressed log.
+const MAX_DECOMPRESSED_BYTES: u64 = 16 << 20;
 
-/// More lines than a busy day has.
-const LINES: usize = 2000;
+/// Limit of journal lines; a busy day has fewer.
+const MAX_LINES: usize = 2000;
 
-/// How long looking for the journal may take.
-const LOOK_TIMEOUT: Duration = Duration::from_secs(1);
+/// Timeout of the check for a journal.
+const CHECK_TIMEOUT: Duration = Duration::from_secs(1);
 
-/// A year of monthly rotations, which is what dpkg and apt have.
-const ROTATED: usize = 12;
+/// Limit of rotated files: a year of monthly rotations, the default of dpkg and apt.
+const MAX_ROTATIONS: usize = 12;
 
-/// The texts of a log, oldest first, as far back as `since` may be in them. An error is about the log itself; the ones put aside may be
-/// gone at any moment.
+/// Contents of a log and its rotated files, oldest first, as far back as they may contain `since`. Errors refer to the log
+/// itself; rotated files may be removed at any time.
 pub(super) fn texts(io: &Io, log: &Path, since: Timestamp) -> io::Result<Vec<String>> {
     let suffixed = |suffix: String| {
         let mut name = log.as_os_str().to_owned();
@@ -34,10 +34,10 @@ pub(super) fn texts(io: &Io, log: &Path, since: Timestamp) -> io::Result<Vec<Str
         PathBuf::from(name)
     };
     let mut texts = vec![text(io, log)?];
-    for n in 1..=ROTATED {
+    for n in 1..=MAX_ROTATIONS {
         let plain = suffixed(format!(".{n}"));
         let file = if io.exists(&plain) { plain } else { suffixed(format!(".{n}.gz")) };
-        // what was last written before then says nothing about later
+        // a file last modified before `since` has no later lines
         if written(io, &file).is_none_or(|at| at < since) {
             break;
         }
@@ -47,18 +47,18 @@ pub(super) fn texts(io: &Io, log: &Path, since: Timestamp) -> io::Result<Vec<Str
     Ok(texts)
 }
 
-/// Lines of the journal since then, oldest first; none of it on a host without a journal.
+/// Journal lines since then, oldest first; `None` on a host without a journal.
 pub(super) async fn in_journal(matches: &[&str], since: Timestamp) -> Result<Option<Vec<JournalLine>>, ProbeError> {
     let kept = |io: &Io| ["/var/log/journal", "/run/log/journal"].iter().any(|p| io.is_dir(p));
-    if !blocking::run("the journal", "/var/log/journal", LOOK_TIMEOUT, kept).await? {
+    if !blocking::run("the journal", "/var/log/journal", CHECK_TIMEOUT, kept).await? {
         return Ok(None);
     }
     let minutes = clock::now().duration_since(since).as_mins() + 1;
     let back = Since::Minutes(u16::try_from(minutes).unwrap_or(u16::MAX));
-    journal(matches, back, LINES).await.map(Some)
+    journal(matches, back, MAX_LINES).await.map(Some)
 }
 
-/// When a file was written last.
+/// Modification time of a file.
 pub(super) fn written(io: &Io, path: &Path) -> Option<Timestamp> {
     Timestamp::try_from(io.symlink_metadata(path).ok()?.modified().ok()?).ok()
 }
@@ -70,16 +70,16 @@ fn text(io: &Io, path: &Path) -> io::Result<String> {
     }
     let mut bytes = Vec::new();
     if path.extension().is_some_and(|e| e == "gz") {
-        flate2::read::MultiGzDecoder::new(file).take(UNPACKED).read_to_end(&mut bytes)?;
+        flate2::read::MultiGzDecoder::new(file).take(MAX_DECOMPRESSED_BYTES).read_to_end(&mut bytes)?;
     } else {
         let size = file.metadata()?.len();
-        file.seek(SeekFrom::Start(size.saturating_sub(WINDOW)))?;
-        file.take(WINDOW).read_to_end(&mut bytes)?;
+        file.seek(SeekFrom::Start(size.saturating_sub(MAX_LOG_BYTES)))?;
+        file.take(MAX_LOG_BYTES).read_to_end(&mut bytes)?;
     }
     Ok(String::from_utf8_lossy(&bytes).into_owned())
 }
 
-/// The time zone that the logs of this host are written in.
+/// The local time zone of this host's logs.
 pub(in crate::probe) fn zone(io: &Io, root: &Path) -> TimeZone {
     let mut bytes = Vec::new();
     let read = io.open(root.join("etc/localtime")).and_then(|f| f.take(1 << 20).read_to_end(&mut bytes));
@@ -100,7 +100,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_was_put_aside_is_read_as_far_back_as_asked() {
+    fn rotated_logs_are_read_back_to_since() {
         let dir = tempfile::tempdir().unwrap();
         let log = dir.path().join("dpkg.log");
         assert!(texts(&Io::for_test(), &log, Timestamp::UNIX_EPOCH).is_err_and(|e| e.kind() == io::ErrorKind::NotFound));
@@ -113,14 +113,14 @@ mod tests {
         assert_eq!(texts(&Io::for_test(), &log, Timestamp::UNIX_EPOCH).unwrap(), ["oldest", "older", "new"]);
         packed.set_modified(std::time::UNIX_EPOCH).unwrap();
         assert_eq!(texts(&Io::for_test(), &log, Timestamp::from_second(100).unwrap()).unwrap(), ["older", "new"]);
-        // half a file, and something that is none
+        // a truncated file, or one that is not gzip
         std::fs::write(dir.path().join("dpkg.log.2.gz"), "not packed").unwrap();
         assert_eq!(texts(&Io::for_test(), &log, Timestamp::UNIX_EPOCH).unwrap(), ["older", "new"]);
     }
 
     proptest::proptest! {
         #[test]
-        fn any_time_is_survived(text in ".*") {
+        fn arbitrary_time_does_not_panic(text in ".*") {
             let _ = moment(&text, &TimeZone::UTC);
         }
     }

@@ -1,5 +1,5 @@
-//! What was changed on this host: one file per source, each with an end in time and in bytes. None of them says that a change is to
-//! blame: that is for whoever compares it with a finding.
+//! Changes to this host: one file per source, each limited in time and size. Sources report changes without judging them;
+//! correlation with findings is done elsewhere.
 
 mod boot;
 mod certificates;
@@ -22,24 +22,24 @@ use jiff::Timestamp;
 use super::{ProbeCx, ProbeError};
 use crate::model::{Change, Changes};
 
-/// More changes than anybody reads; the newest are kept.
-const MOST: usize = 2000;
+/// Limit of reported changes; the newest are kept.
+const MAX_CHANGES: usize = 2000;
 
-/// Units whose change concerns every container.
-const ENGINES: &[&str] = &["unit:docker.service", "unit:containerd.service", "unit:podman.service"];
+/// Units of container engines: a change of one concerns every container.
+const ENGINE_UNITS: &[&str] = &["unit:docker.service", "unit:containerd.service", "unit:podman.service"];
 
-/// How far and how thoroughly to look.
+/// Scope of the query.
 #[derive(Debug, Clone, Copy)]
 pub struct Reach {
-    /// From when on.
+    /// Start of the period.
     pub since: Timestamp,
-    /// How long each source may take.
+    /// Timeout of each source.
     pub patience: Duration,
-    /// Also who ran programs as another user. A log line says which program, and never on what: it concerns no finding.
+    /// Also report programs run with sudo. Their log lines name the program without its object, so they concern no finding.
     pub sudo: bool,
 }
 
-/// Reads all sources side by side. Never fails: what could not be read is said.
+/// Reads all sources concurrently. Never fails: sources that could not be read are listed in `unknown`.
 pub async fn read(cx: &ProbeCx, reach: Reach) -> Changes {
     let Reach { since, patience, sudo } = reach;
     let mut unread = Vec::new();
@@ -63,12 +63,12 @@ pub async fn read(cx: &ProbeCx, reach: Reach) -> Changes {
         }
     }
     for change in &mut found.changes {
-        if change.concerns.iter().any(|c| ENGINES.contains(&c.as_str())) {
+        if change.concerns.iter().any(|c| ENGINE_UNITS.contains(&c.as_str())) {
             change.concerns.push("engine".to_owned());
         }
     }
     found.changes.sort_by(|a, b| (a.at, a.kind, &a.subject).cmp(&(b.at, b.kind, &b.subject)));
-    found.changes.drain(..found.changes.len().saturating_sub(MOST));
+    found.changes.drain(..found.changes.len().saturating_sub(MAX_CHANGES));
     found
 }
 

@@ -1,4 +1,4 @@
-//! Packages that were installed, upgraded or removed: dpkg's log says which, apt's history who asked for it.
+//! Installed, upgraded and removed packages: from dpkg's log, with the requesting user from apt's history.
 
 use std::path::Path;
 use std::time::Duration;
@@ -9,19 +9,19 @@ use super::logs;
 use crate::model::{Change, ChangeKind};
 use crate::probe::{Io, ProbeError, blocking};
 
-const DPKG: &str = "var/log/dpkg.log";
-const APT: &str = "var/log/apt/history.log";
+const DPKG_LOG: &str = "var/log/dpkg.log";
+const APT_HISTORY: &str = "var/log/apt/history.log";
 
-/// A list of a package's files is no longer than this, in bytes; longer ones hold documentation, not units.
-const LARGEST_LIST: u64 = 1 << 20;
+/// Size limit of a package's file list, in bytes; larger ones list documentation, not units.
+const MAX_LIST_BYTES: u64 = 1 << 20;
 
-pub(super) async fn read(since: Timestamp, patience: Duration) -> Result<Vec<Change>, ProbeError> {
-    blocking::run("changes of packages", "/var/log/dpkg.log", patience, move |io| from_tree(io, Path::new("/"), since)).await?
+pub(super) async fn read(since: Timestamp, timeout: Duration) -> Result<Vec<Change>, ProbeError> {
+    blocking::run("changes of packages", "/var/log/dpkg.log", timeout, move |io| from_tree(io, Path::new("/"), since)).await?
 }
 
 fn from_tree(io: &Io, root: &Path, since: Timestamp) -> Result<Vec<Change>, ProbeError> {
     let zone = logs::zone(io, root);
-    let log = root.join(DPKG);
+    let log = root.join(DPKG_LOG);
     let texts = match logs::texts(io, &log, since) {
         Ok(texts) => texts,
         Err(e) if e.kind() == std::io::ErrorKind::NotFound => {
@@ -29,8 +29,8 @@ fn from_tree(io: &Io, root: &Path, since: Timestamp) -> Result<Vec<Change>, Prob
         }
         Err(e) => return Err(ProbeError::io("changes of packages", log.display().to_string(), &e)),
     };
-    // a host may use dpkg without apt
-    let history = logs::texts(io, &root.join(APT), since).unwrap_or_default();
+    // dpkg may be used without apt
+    let history = logs::texts(io, &root.join(APT_HISTORY), since).unwrap_or_default();
     let runs: Vec<Run> = history.iter().flat_map(|t| runs(t, &zone)).collect();
     let mut found: Vec<Change> = Vec::new();
     for (at, package, what) in
@@ -38,8 +38,8 @@ fn from_tree(io: &Io, root: &Path, since: Timestamp) -> Result<Vec<Change>, Prob
     {
         let name = package.split(':').next().unwrap_or(package);
         let subject = format!("package:{name}");
-        let gone = what == "purged" && found.iter().any(|c| c.subject == subject && c.what.starts_with("removed"));
-        if gone {
+        let removed = what == "purged" && found.iter().any(|c| c.subject == subject && c.what.starts_with("removed"));
+        if removed {
             continue;
         }
         let by = runs.iter().rev().find(|r| r.from <= at && at <= r.until).and_then(|r| r.by.clone());
@@ -52,7 +52,7 @@ fn from_tree(io: &Io, root: &Path, since: Timestamp) -> Result<Vec<Change>, Prob
     Ok(found)
 }
 
-/// `2026-11-21 20:05:45 upgrade nginx:amd64 1.22.1-9 1.22.1-10`: when, which package, what happened.
+/// `2026-11-21 20:05:45 upgrade nginx:amd64 1.22.1-9 1.22.1-10`: time, package and action.
 pub(super) fn action<'l>(line: &'l str, zone: &TimeZone) -> Option<(Timestamp, &'l str, String)> {
     let at = line.get(..19)?;
     let mut words = line.get(19..)?.split_whitespace();
@@ -67,7 +67,7 @@ pub(super) fn action<'l>(line: &'l str, zone: &TimeZone) -> Option<(Timestamp, &
     Some((logs::moment(at, zone)?, package, what))
 }
 
-/// One run of apt.
+/// A run of apt.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct Run {
     from: Timestamp,
@@ -75,13 +75,13 @@ pub(super) struct Run {
     by: Option<String>,
 }
 
-/// The runs in apt's history. Of the command line only the program is kept: arguments may hold anything.
+/// The runs in apt's history. Of the command line only the program is kept: arguments may contain secrets.
 pub(super) fn runs(text: &str, zone: &TimeZone) -> Vec<Run> {
     let read = |block: &str| {
         let field = |name: &str| block.lines().find_map(|l| l.strip_prefix(name)).map(str::trim);
         let moment = |name: &str| logs::moment(&field(name)?.split_whitespace().collect::<Vec<_>>().join(" "), zone);
         let from = moment("Start-Date:")?;
-        // killed in the middle it has no end, and dpkg may be busy for long
+        // a killed run has no end; dpkg may take long
         let until = moment("End-Date:").or_else(|| from.checked_add(SignedDuration::from_hours(1)).ok())?;
         let person = field("Requested-By:").and_then(|v| v.split_whitespace().next());
         let program = field("Commandline:").and_then(|v| v.split_whitespace().next()?.rsplit('/').next());
@@ -94,17 +94,17 @@ pub(super) fn runs(text: &str, zone: &TimeZone) -> Vec<Run> {
     text.split("\n\n").filter_map(read).collect()
 }
 
-/// The units that come with a package.
+/// The systemd units of a package.
 fn units(io: &Io, root: &Path, package: &str) -> Vec<String> {
     let name = package.split(':').next().unwrap_or(package);
-    // a name that is none must not lead out of the folder
+    // an invalid name must not escape the directory
     if name.contains('/') || package.contains('/') {
         return Vec::new();
     }
-    let folder = root.join("var/lib/dpkg/info");
+    let directory = root.join("var/lib/dpkg/info");
     let list = [format!("{name}.list"), format!("{package}.list")].into_iter().find_map(|file| {
-        let path = folder.join(file);
-        let small = io.metadata(&path).is_ok_and(|m| m.is_file() && m.len() <= LARGEST_LIST);
+        let path = directory.join(file);
+        let small = io.metadata(&path).is_ok_and(|m| m.is_file() && m.len() <= MAX_LIST_BYTES);
         small.then(|| io.read_lossy(path).ok()).flatten()
     });
     let unit = |line: &str| {
@@ -119,7 +119,7 @@ mod tests {
     #![allow(clippy::unwrap_used, clippy::disallowed_methods, reason = "tests")]
     use super::*;
 
-    /// As dpkg 1.21 and apt 2.6 wrote them.
+    /// Written by dpkg 1.21 and apt 2.6.
     const LOG: &str = "2026-11-21 20:05:44 startup archives unpack\n\
         2026-11-21 20:05:44 install prometheus-alertmanager:amd64 <none> 0.25.0-1+b4\n\
         2026-11-21 20:05:44 status half-installed prometheus-alertmanager:amd64 0.25.0-1+b4\n\
@@ -135,12 +135,12 @@ mod tests {
 
     fn tree() -> tempfile::TempDir {
         let root = tempfile::tempdir().unwrap();
-        for folder in ["var/log/apt", "var/lib/dpkg/info"] {
-            std::fs::create_dir_all(root.path().join(folder)).unwrap();
+        for directory in ["var/log/apt", "var/lib/dpkg/info"] {
+            std::fs::create_dir_all(root.path().join(directory)).unwrap();
         }
         let put = |path: &str, text: &str| std::fs::write(root.path().join(path), text).unwrap();
-        put(DPKG, LOG);
-        put(APT, HISTORY);
+        put(DPKG_LOG, LOG);
+        put(APT_HISTORY, HISTORY);
         put(
             "var/lib/dpkg/info/prometheus-alertmanager.list",
             "/.\n/lib/systemd/system/prometheus-alertmanager.service\n/usr/bin/amtool\n",
@@ -149,12 +149,12 @@ mod tests {
     }
 
     #[test]
-    fn the_log_says_which_and_the_history_who() {
+    fn package_comes_from_dpkg_log_and_user_from_apt_history() {
         let root = tree();
         let found = from_tree(&Io::for_test(), root.path(), Timestamp::UNIX_EPOCH).unwrap();
-        let told: Vec<String> = found.iter().map(|c| format!("{} {}", c.at, c.says())).collect();
+        let described: Vec<String> = found.iter().map(|c| format!("{} {}", c.at, c.says())).collect();
         assert_eq!(
-            told,
+            described,
             [
                 "2026-11-21T20:05:44Z package:prometheus-alertmanager installed, version 0.25.0-1+b4 (by alice, apt-get)",
                 "2026-11-21T20:07:01Z package:perl upgraded from 5.36.0-7+deb12u2 to 5.36.0-7+deb12u4 (by unattended-upgrade)",
@@ -164,12 +164,12 @@ mod tests {
         assert!(found[0].concerns.contains(&"unit:prometheus-alertmanager.service".to_owned()), "{found:?}");
         let late = from_tree(&Io::for_test(), root.path(), "2026-11-21T20:08:00Z".parse().unwrap()).unwrap();
         assert_eq!(late.len(), 1);
-        std::fs::remove_file(root.path().join(DPKG)).unwrap();
+        std::fs::remove_file(root.path().join(DPKG_LOG)).unwrap();
         assert!(matches!(from_tree(&Io::for_test(), root.path(), Timestamp::UNIX_EPOCH), Err(ProbeError::Skip(_))));
     }
 
     #[test]
-    fn local_time_is_that_of_the_host() {
+    fn log_times_use_the_host_time_zone() {
         let zone = TimeZone::fixed(jiff::tz::offset(1));
         let (at, ..) = action("2026-11-21 20:05:44 install a:all <none> 1", &zone).unwrap();
         assert_eq!(at.to_string(), "2026-11-21T19:05:44Z");
@@ -177,7 +177,7 @@ mod tests {
 
     proptest::proptest! {
         #[test]
-        fn any_text_is_survived(text in ".*", tail in ".*") {
+        fn arbitrary_text_does_not_panic(text in ".*", tail in ".*") {
             let zone = TimeZone::UTC;
             let _ = (action(&text, &zone), action(&format!("2026-11-21 20:05:44{tail}"), &zone), runs(&text, &zone));
             let _ = (runs(&format!("Start-Date: 2026-11-21  20:05:44\nCommandline: {tail}"), &zone), units(&Io::for_test(), Path::new("/nonexistent"), &text));

@@ -1,5 +1,5 @@
-//! Who ran what as another user: the name of the person and of the program, and nothing else of the line. Arguments and variables on a
-//! command line are where passwords stand.
+//! Programs run as another user with sudo: only the names of the user and of the program. Arguments and variables on a command
+//! line may be passwords.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -11,14 +11,14 @@ use super::logs;
 use crate::model::{Change, ChangeKind};
 use crate::probe::{Io, ProbeError, blocking, clock};
 
-/// Where syslog keeps them: Debian and Red Hat.
+/// Log files of syslog: Debian and Red Hat.
 const LOGS: &[&str] = &["/var/log/auth.log", "/var/log/secure"];
 
-pub(super) async fn read(since: Timestamp, patience: Duration) -> Result<Vec<Change>, ProbeError> {
-    // the journal has the lines of the file too, with better times
+pub(super) async fn read(since: Timestamp, timeout: Duration) -> Result<Vec<Change>, ProbeError> {
+    // the journal contains the same lines with more precise times
     let lines = match logs::in_journal(&["SYSLOG_IDENTIFIER=sudo"], since).await? {
         Some(lines) => lines.into_iter().map(|l| (l.at, l.text)).collect(),
-        None => blocking::run("who used sudo", LOGS[0], patience, move |io| in_files(io, Path::new("/"), since)).await??,
+        None => blocking::run("uses of sudo", LOGS[0], timeout, move |io| in_files(io, Path::new("/"), since)).await??,
     };
     Ok(changes(&lines, since))
 }
@@ -32,10 +32,10 @@ fn in_files(io: &Io, root: &Path, since: Timestamp) -> Result<Vec<(Timestamp, St
                 return Ok(texts.iter().flat_map(|t| t.lines()).filter_map(|l| syslog(l, &zone, now)).collect());
             }
             Err(e) if e.kind() == std::io::ErrorKind::NotFound => {}
-            Err(e) => return Err(ProbeError::io("who used sudo", *log, &e)),
+            Err(e) => return Err(ProbeError::io("uses of sudo", *log, &e)),
         }
     }
-    Err(ProbeError::Skip("neither a journal nor /var/log/auth.log tells who used sudo".to_owned()))
+    Err(ProbeError::Skip("neither a journal nor /var/log/auth.log records uses of sudo".to_owned()))
 }
 
 /// `Nov 21 20:05:45 host sudo: …` or `2026-11-21T20:05:45.123456+01:00 host sudo[812]: …`.
@@ -45,7 +45,7 @@ pub(super) fn syslog(line: &str, zone: &TimeZone, now: Timestamp) -> Option<(Tim
     let at = if let Ok(at) = first.parse::<Timestamp>() {
         at
     } else {
-        // the old form has no year: it is the last one that lies not ahead
+        // the traditional format has no year: use the latest one that is not in the future
         let text = head.get(..15)?.split_whitespace().collect::<Vec<_>>().join(" ");
         let year = now.to_zoned(zone.clone()).year();
         let of = |year: i16| {
@@ -58,11 +58,11 @@ pub(super) fn syslog(line: &str, zone: &TimeZone, now: Timestamp) -> Option<(Tim
     Some((at, message.to_owned()))
 }
 
-/// `alice : TTY=pts/0 ; PWD=/home/alice ; USER=root ; COMMAND=/usr/bin/apt install x`: who, as whom, which program.
+/// `alice : TTY=pts/0 ; PWD=/home/alice ; USER=root ; COMMAND=/usr/bin/apt install x`: user, target user and program.
 pub(super) fn parse(message: &str) -> Option<(&str, &str, &str)> {
-    let (who, rest) = message.trim_start().split_once(" : ")?;
+    let (caller, rest) = message.trim_start().split_once(" : ")?;
     let (fields, command) = rest.split_once("COMMAND=")?;
-    // somebody who was turned away changed nothing
+    // rejected by sudo: nothing was run
     if fields.contains("incorrect password") || fields.contains("NOT in sudoers") || fields.contains("not allowed") {
         return None;
     }
@@ -72,10 +72,10 @@ pub(super) fn parse(message: &str) -> Option<(&str, &str, &str)> {
         let fits = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '_' | '-' | '+' | '@');
         !text.is_empty() && text.len() <= 64 && text.chars().all(fits)
     };
-    (plain(who) && plain(user) && plain(program)).then_some((who, user, program))
+    (plain(caller) && plain(user) && plain(program)).then_some((caller, user, program))
 }
 
-/// One change per person and program, at its last time: what a program does every minute is one thing.
+/// One change per user and program, at its last time: a program run every minute is a single entry.
 fn changes(lines: &[(Timestamp, String)], since: Timestamp) -> Vec<Change> {
     let mut found: BTreeMap<(&str, &str, &str), (Timestamp, usize)> = BTreeMap::new();
     for (at, message) in lines.iter().filter(|(at, _)| *at >= since) {
@@ -83,10 +83,10 @@ fn changes(lines: &[(Timestamp, String)], since: Timestamp) -> Vec<Change> {
         let entry = found.entry(key).or_insert((*at, 0));
         *entry = (entry.0.max(*at), entry.1 + 1);
     }
-    let change = |((who, user, program), (at, times)): ((&str, &str, &str), (Timestamp, usize))| {
+    let change = |((caller, user, program), (at, times)): ((&str, &str, &str), (Timestamp, usize))| {
         let often = if times > 1 { format!(", {times} times") } else { String::new() };
-        let mut change = Change::new(at, ChangeKind::Sudo, program, format!("run as {user}{often}")).by(Some(who));
-        // which program says nothing about what it was run on
+        let mut change = Change::new(at, ChangeKind::Sudo, program, format!("run as {user}{often}")).by(Some(caller));
+        // the log line does not name the object of the program
         change.concerns.clear();
         change
     };
@@ -101,7 +101,7 @@ mod tests {
     const LINE: &str = "alice : TTY=pts/0 ; PWD=/home/alice ; USER=root ; COMMAND=/usr/bin/mysql -pcanary-1 --token canary-2";
 
     #[test]
-    fn a_person_and_a_program_and_nothing_else() {
+    fn only_user_and_program_are_kept() {
         assert_eq!(parse(LINE), Some(("alice", "root", "mysql")));
         assert_eq!(
             parse("  bob : PWD=/ ; USER=postgres ; ENV=PASSWORD=canary ; COMMAND=/bin/psql"),
@@ -120,7 +120,7 @@ mod tests {
     }
 
     #[test]
-    fn times_with_and_without_a_year() {
+    fn timestamps_with_and_without_year() {
         let now = "2026-01-02T00:00:00Z".parse().unwrap();
         let at = |line: &str| syslog(line, &TimeZone::UTC, now).map(|(at, _)| at.to_string());
         assert_eq!(at(&format!("Jan  1 20:05:45 web-1 sudo: {LINE}")).as_deref(), Some("2026-01-01T20:05:45Z"));
@@ -131,15 +131,15 @@ mod tests {
     }
 
     #[test]
-    fn what_runs_every_minute_is_told_once() {
+    fn repeated_program_is_one_change() {
         let lines: Vec<_> = (0..3).map(|n| (Timestamp::from_second(n * 60).unwrap(), LINE.to_owned())).collect();
-        let told: Vec<String> = changes(&lines, Timestamp::UNIX_EPOCH).iter().map(Change::says).collect();
-        assert_eq!(told, ["mysql run as root, 3 times (by alice)"]);
+        let described: Vec<String> = changes(&lines, Timestamp::UNIX_EPOCH).iter().map(Change::says).collect();
+        assert_eq!(described, ["mysql run as root, 3 times (by alice)"]);
         assert!(changes(&lines, Timestamp::MAX).is_empty());
     }
 
     #[test]
-    fn a_log_of_syslog_is_read() {
+    fn auth_log_is_read() {
         let root = tempfile::tempdir().unwrap();
         assert!(matches!(in_files(&Io::for_test(), root.path(), Timestamp::UNIX_EPOCH), Err(ProbeError::Skip(_))));
         std::fs::create_dir_all(root.path().join("var/log")).unwrap();
@@ -149,7 +149,7 @@ mod tests {
 
     proptest::proptest! {
         #[test]
-        fn any_line_is_survived(line in ".*") {
+        fn arbitrary_line_does_not_panic(line in ".*") {
             let now = Timestamp::UNIX_EPOCH;
             let _ = (parse(&line), syslog(&line, &TimeZone::UTC, now), syslog(&format!("{line} sudo: {line}"), &TimeZone::UTC, now));
             let _ = parse(&format!("a : USER=b ; COMMAND={line}"));

@@ -1,10 +1,10 @@
-//! Who depends on whom, as compose wrote it into labels.
+//! Dependencies between containers, from the labels of compose.
 
 use super::Container;
 use crate::model::ContainerRef;
 
-/// Containers that feel it when this one stops: those that compose says depend on its service, and those that live in its
-/// network namespace.
+/// Containers affected when this one stops: those that depend on its service according to compose, and those in its network
+/// namespace.
 #[must_use]
 pub fn dependants(all: &[ContainerRef], container: &Container) -> Vec<String> {
     let in_its_network = |o: &ContainerRef| o.network_mode.strip_prefix("container:") == Some(&container.id);
@@ -15,7 +15,9 @@ pub fn dependants(all: &[ContainerRef], container: &Container) -> Vec<String> {
     all.iter().filter(|o| o.id != container.id && (in_its_network(o) || needs_its_service(o))).map(|o| o.name.clone()).collect()
 }
 
-/// Service and condition of `db:service_healthy:false,migrate:service_completed_successfully:false`, or of bare names from older compose.
+/// Service and condition of `db:service_healthy:false,migrate:service_completed_successfully:false`, or of service names from
+/// older
+/// /// compose versions.
 pub fn depends_on(container: &ContainerRef) -> impl Iterator<Item = (&str, &str)> {
     let label = container.labels.get("com.docker.compose.depends_on").map_or("", String::as_str);
     label.split(',').filter(|d| !d.is_empty()).map(|d| {

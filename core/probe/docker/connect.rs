@@ -1,4 +1,4 @@
-//! Finding an engine's socket, and asking it who it is before trusting it with anything.
+//! Finding the socket of an engine and verifying its API before use.
 
 use std::fmt;
 use std::io::ErrorKind;
@@ -16,14 +16,14 @@ use super::process::{Listener, is_in_own_namespace};
 use crate::model::EngineState;
 use crate::probe::{Io, Memo, ProbeError, Redactor, blocking, http, lag};
 
-/// How long an engine may take to answer `GET /_ping` before it is called hung.
+/// Timeout of `GET /_ping`; an engine that takes longer is reported as hung.
 const PING_TIMEOUT: Duration = Duration::from_secs(3);
 
-/// The API version our client is written against, and the oldest whose fields we read (moby's own minimum).
-const OURS: (usize, usize) = (1, 47);
-const OLDEST: (usize, usize) = (1, 40);
+/// API version of the client, and the oldest one with all fields that are read (moby's own minimum).
+const CLIENT_API: (usize, usize) = (1, 47);
+const MIN_API: (usize, usize) = (1, 40);
 
-/// Where an engine listens.
+/// Listen address of an engine.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Endpoint {
     /// A unix socket.
@@ -42,51 +42,51 @@ impl fmt::Display for Endpoint {
 }
 
 impl Endpoint {
-    /// Reads `unix:///path`, `tcp://host:port`, `http://host:port` or a bare path, as `DOCKER_HOST` has it.
+    /// Parses `unix:///path`, `tcp://host:port`, `http://host:port` or a path, like `DOCKER_HOST`.
     pub fn parse(text: &str) -> Result<Self, String> {
         match text.split_once("://") {
             Some(("unix", path)) if path.starts_with('/') => Ok(Self::Unix(path.into())),
             Some(("tcp" | "http", address)) if address.contains(':') => Ok(Self::Tcp(address.trim_end_matches('/').to_owned())),
             None if text.starts_with('/') => Ok(Self::Unix(text.into())),
             Some((scheme, _)) => {
-                Err(format!("{scheme}:// is not an endpoint opsctl speaks; use unix:///path or tcp://host:port"))
+                Err(format!("{scheme}:// is not a supported endpoint; use unix:///path or tcp://host:port"))
             }
             None => Err("expected unix:///path or tcp://host:port".to_owned()),
         }
     }
 
-    async fn get(&self, path: &str, keep: usize, timeout: Duration) -> Result<http::Answer, http::NoAnswer> {
+    async fn get(&self, path: &str, max_bytes: usize, timeout: Duration) -> Result<http::Answer, http::NoAnswer> {
         let closed = |e: std::io::Error| http::NoAnswer::Closed(e.to_string());
         match self {
             Self::Unix(socket) => {
-                let stream = match dial(socket, timeout).await {
-                    Ok(dialled) => dialled.map_err(closed)?.0,
+                let stream = match connect_unix(socket, timeout).await {
+                    Ok(connected) => connected.map_err(closed)?.0,
                     Err(ProbeError::Timeout { .. }) => return Err(http::NoAnswer::Timeout),
                     Err(e) => return Err(http::NoAnswer::Closed(e.to_string())),
                 };
-                http::get(stream, "docker", path, keep, timeout).await
+                http::get(stream, "docker", path, max_bytes, timeout).await
             }
             Self::Tcp(address) => {
                 let stream = lag::timeout(timeout, TcpStream::connect(address))
                     .await
                     .map_err(|_| http::NoAnswer::Timeout)?
                     .map_err(closed)?;
-                http::get(stream, address, path, keep, timeout).await
+                http::get(stream, address, path, max_bytes, timeout).await
             }
         }
     }
 
-    /// `GET path` as JSON; for the few answers whose shape bollard does not read from every engine.
+    /// `GET path` as JSON, for responses that bollard cannot parse from every engine.
     pub(super) async fn get_json<T: serde::de::DeserializeOwned>(
         &self,
         what: &str,
         path: &str,
         timeout: Duration,
     ) -> Result<T, ProbeError> {
-        const LARGEST: usize = 64 << 20;
-        match self.get(path, LARGEST, timeout).await {
+        const MAX_BODY_BYTES: usize = 64 << 20;
+        match self.get(path, MAX_BODY_BYTES, timeout).await {
             Ok(a) if a.status == 200 => serde_json::from_str(&a.body)
-                .map_err(|e| ProbeError::failed(what, format!("{self}{path}"), &format!("not what the Docker API answers: {e}"))),
+                .map_err(|_| ProbeError::failed(what, format!("{self}{path}"), "not a Docker API response")),
             Ok(a) => Err(ProbeError::failed(what, format!("{self}{path}"), &format!("HTTP {}", a.status))),
             Err(http::NoAnswer::Timeout) => {
                 Err(ProbeError::Timeout { what: what.to_owned(), from: self.to_string(), after: timeout })
@@ -98,7 +98,7 @@ impl Endpoint {
     }
 }
 
-/// The sockets tried when nobody says where the engine is, best first: Docker, rootless Docker, Podman, rootless Podman.
+/// Sockets to try without a configured endpoint, in this order: Docker, rootless Docker, Podman, rootless Podman.
 #[must_use]
 pub fn candidates(runtime_dir: Option<&Path>) -> Vec<PathBuf> {
     let mut paths = vec![PathBuf::from("/var/run/docker.sock")];
@@ -130,12 +130,12 @@ struct Component {
     name: String,
 }
 
-/// A connection, as soon as the engine has room for one, and the process that listens. The path may be on a file system that hangs.
+/// Connects, and identifies the listening process. The path may be on a file system that hangs.
 #[allow(clippy::disallowed_methods, reason = "inside blocking::run")]
-async fn dial(path: &Path, timeout: Duration) -> Result<std::io::Result<(UnixStream, Listener)>, ProbeError> {
+async fn connect_unix(path: &Path, timeout: Duration) -> Result<std::io::Result<(UnixStream, Listener)>, ProbeError> {
     let from = path.display().to_string();
     let (socket, runtime) = (path.to_owned(), tokio::runtime::Handle::current());
-    let dialled = blocking::run("the engine's socket", &from, timeout, move |io| {
+    let connected = blocking::run("the engine's socket", &from, timeout, move |io| {
         let stream = std::os::unix::net::UnixStream::connect(socket)?;
         stream.set_nonblocking(true)?;
         let _entered = runtime.enter();
@@ -143,12 +143,12 @@ async fn dial(path: &Path, timeout: Duration) -> Result<std::io::Result<(UnixStr
         let listener = listener_of(io, &stream);
         Ok((stream, listener))
     });
-    dialled.await
+    connected.await
 }
 
 fn listener_of(io: &Io, stream: &UnixStream) -> Listener {
     let Ok(peer) = stream.peer_cred() else { return Listener::default() };
-    // 0 where it is in a process namespace that is not below ours
+    // 0 if the peer is in a PID namespace that is not below the own one
     let pid = peer.pid().filter(|pid| *pid > 0);
     Listener { pid, uid: Some(peer.uid()), is_here: pid.is_some_and(|pid| is_in_own_namespace(io, pid)) }
 }
@@ -157,18 +157,18 @@ fn millis(time: Duration) -> u64 {
     u64::try_from(time.as_millis()).unwrap_or(u64::MAX)
 }
 
-/// Connects, measures the ping and negotiates the version. The state says what happened; the client is there only when it answers. No
-/// request takes longer than `limit`, now or later.
+/// Connects, measures the ping and negotiates the API version. The client is returned only if the engine responds. No request
+/// takes longer than `limit`, now or later.
 pub async fn connect(endpoint: &Endpoint, redactor: Arc<Redactor>, limit: Duration) -> (EngineState, Option<Arc<Docker>>) {
     let ping_timeout = PING_TIMEOUT.min(limit);
     let mut listener = Listener::default();
     if let Endpoint::Unix(path) = endpoint {
-        let dialled = match dial(path, ping_timeout).await {
-            Ok(dialled) => dialled,
+        let connected = match connect_unix(path, ping_timeout).await {
+            Ok(connected) => connected,
             Err(ProbeError::Timeout { .. }) => return (EngineState::Hung { after_ms: millis(ping_timeout) }, None),
             Err(e) => return (EngineState::Garbage { error: e.to_string() }, None),
         };
-        match dialled {
+        match connected {
             Ok((_, of)) => listener = of,
             Err(e) if e.kind() == ErrorKind::NotFound => return (EngineState::Missing, None),
             Err(e) if e.kind() == ErrorKind::PermissionDenied => return (EngineState::Denied, None),
@@ -181,7 +181,7 @@ pub async fn connect(endpoint: &Endpoint, redactor: Arc<Redactor>, limit: Durati
     let latency_ms = millis(started.elapsed());
     match ping {
         Ok(answer) if answer.status == 200 => {}
-        Ok(answer) => return (EngineState::Garbage { error: format!("GET /_ping answered HTTP {}", answer.status) }, None),
+        Ok(answer) => return (EngineState::Garbage { error: format!("GET /_ping returned HTTP {}", answer.status) }, None),
         Err(http::NoAnswer::Timeout) => return (EngineState::Hung { after_ms: latency_ms }, None),
         Err(http::NoAnswer::Closed(e)) if e.contains("refused") => return (EngineState::Refused, None),
         Err(http::NoAnswer::Closed(e) | http::NoAnswer::NotHttp(e)) => return (EngineState::Garbage { error: e }, None),
@@ -191,14 +191,14 @@ pub async fn connect(endpoint: &Endpoint, redactor: Arc<Redactor>, limit: Durati
         Err(ProbeError::Timeout { .. }) => return (EngineState::Hung { after_ms: latency_ms }, None),
         Err(e) => return (EngineState::Garbage { error: e.to_string() }, None),
     };
-    let Some(theirs) = parse_version(&version.api_version) else {
+    let Some(engine_api) = parse_version(&version.api_version) else {
         return (EngineState::Garbage { error: format!("API version {:?}", version.api_version) }, None);
     };
-    if theirs < OLDEST {
-        let error = format!("it speaks API {}, older than 1.40 (Docker 19.03)", version.api_version);
+    if engine_api < MIN_API {
+        let error = format!("API version {}, older than 1.40 (Docker 19.03)", version.api_version);
         return (EngineState::Garbage { error }, None);
     }
-    let (major_version, minor_version) = theirs.min(OURS);
+    let (major_version, minor_version) = engine_api.min(CLIENT_API);
     let spoken = ClientVersion { major_version, minor_version };
     let client = match endpoint {
         Endpoint::Unix(path) => bollard::Docker::connect_with_unix(&path.to_string_lossy(), 120, &spoken),
@@ -240,7 +240,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn endpoints_are_read_as_docker_reads_them() {
+    fn endpoints_parse_like_docker_host() {
         assert_eq!(Endpoint::parse("unix:///run/d.sock"), Ok(Endpoint::Unix("/run/d.sock".into())));
         assert_eq!(Endpoint::parse("/run/d.sock"), Ok(Endpoint::Unix("/run/d.sock".into())));
         assert_eq!(Endpoint::parse("tcp://127.0.0.1:2375"), Ok(Endpoint::Tcp("127.0.0.1:2375".into())));

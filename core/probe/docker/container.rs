@@ -1,4 +1,4 @@
-//! What opsctl knows of a container: the part of `inspect` that checks use, without anything secret.
+//! The fields of `inspect` that checks use, without secrets.
 
 use std::collections::BTreeMap;
 
@@ -10,11 +10,11 @@ use crate::model::{ContainerRef, Subject};
 use crate::probe::servers::product_of;
 use crate::probe::{ProbeError, Redactor, celery};
 
-/// Why nothing can be read of a container's processes although it runs.
+/// Reason why the processes of a running container cannot be read.
 const PID_UNPROVEN: &str =
-    "the engine's process number does not belong to this container here (remote engine, other process namespace)";
+    "the PID reported by the engine does not belong to this container on this host (remote engine, other PID namespace)";
 
-/// A container. Environment values, labels of other tools and command arguments are left behind on purpose.
+/// A container. Environment values, labels of other tools and command arguments are omitted on purpose.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct Container {
@@ -28,27 +28,27 @@ pub struct Container {
     pub image_id: String,
     /// When it was created.
     pub created: Option<Timestamp>,
-    /// Its life.
+    /// Runtime state.
     pub state: State,
     /// Restarts by the engine since it was last started by hand.
     pub restart_count: i64,
-    /// What the engine does when it exits.
+    /// Restart policy.
     pub restart_policy: RestartPolicy,
     /// `--rm`.
     pub auto_remove: bool,
     /// Labels that opsctl acts on (`opsctl.*`, `autoheal*`, `com.docker.compose.*`).
     pub labels: BTreeMap<String, String>,
-    /// Where its output goes.
+    /// Log driver and options.
     pub log: LogConfig,
-    /// What is mounted into it.
+    /// Mounts.
     pub mounts: Vec<Mount>,
-    /// Network names and its IPv4 address there (empty while it does not run).
+    /// Network names with its IPv4 address in each (empty while it is not running).
     pub networks: BTreeMap<String, String>,
-    /// What it is called in each network besides its name (aliases; compose services).
+    /// Additional names in each network (aliases; compose services).
     pub aliases: BTreeMap<String, Vec<String>>,
     /// `bridge`, `host`, `none`, `container:<id>`, or a network's name.
     pub network_mode: String,
-    /// Name servers it was given on its own (`--dns`).
+    /// Name servers set with `--dns`.
     pub dns: Vec<String>,
     /// Published TCP ports.
     pub ports: Vec<PortMap>,
@@ -68,21 +68,22 @@ pub struct Container {
     pub stop_timeout: Option<i64>,
     /// Its health test, if it has one that is not `NONE`.
     pub health_test: Option<HealthTest>,
-    /// `PATH` inside it, for looking a health command up.
+    /// `PATH` inside it, to resolve a health command.
     pub path: String,
     /// The program it runs, without arguments.
     pub program: String,
-    /// Values of `PGDATA` and `--storage.path`-like settings that say where state lies; never anything else of environment or arguments.
+    /// Values of `PGDATA` and `--storage.path`-like settings that name a data directory; nothing else of environment or
+    /// arguments.
     pub state_paths: Vec<String>,
-    /// Where the files lie on the host that it writes outside of its mounts; empty where the engine does not tell (containerd's image store).
+    /// Host path of its writable layer; empty if the engine does not report it (containerd's image store).
     #[serde(skip_serializing_if = "String::is_empty")]
     pub own_layer: String,
-    /// The engine's process number is not proven to be a process of this container here.
+    /// The PID reported by the engine is not proven to be a process of this container on this host.
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     pub pid_unproven: bool,
 }
 
-/// A container's life, as the engine tells it.
+/// State of a container, as reported by the engine.
 #[expect(clippy::struct_excessive_bools, reason = "these are the engine's own flags, and they are not exclusive")]
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
@@ -95,15 +96,15 @@ pub struct State {
     pub paused: bool,
     /// Waiting for the next start.
     pub restarting: bool,
-    /// The engine heard of an OOM kill; false proves nothing (moby#38352).
+    /// The engine received an OOM event; false proves nothing (moby#38352).
     pub oom_killed: bool,
     /// Could not be removed.
     pub dead: bool,
-    /// Pid of its first process here; 0 when it does not run or the number is unproven.
+    /// PID of its first process on this host; 0 if it is not running or the PID is unproven.
     pub pid: i64,
     /// Exit code of the last run.
     pub exit_code: i64,
-    /// Why it could not be started.
+    /// Error of the last failed start.
     pub error: String,
     /// Start of this run, or of the last.
     pub started_at: Option<Timestamp>,
@@ -135,7 +136,7 @@ pub struct HealthEntry {
     pub end: Option<Timestamp>,
     /// 0 healthy, 1 unhealthy, -1 could not be run, else the command's own.
     pub exit_code: i64,
-    /// What it printed, at most 4096 bytes (the engine's limit), foreign text.
+    /// Output, at most 4096 bytes (the engine's limit); untrusted text.
     pub output: String,
 }
 
@@ -210,47 +211,47 @@ pub struct PortMap {
 }
 
 impl Container {
-    /// This run of this container and no other.
+    /// Identity of this run of this container.
     #[must_use]
     pub fn subject(&self) -> Subject {
         let started = self.state.started_at.map(|t| t.to_string()).unwrap_or_default();
         Subject { kind: crate::model::Kind::Container, name: self.name.clone(), identity: format!("{}@{started}", self.id) }
     }
 
-    /// This container, whichever of its runs: for a fault that is in being started again and again, and so meets a new run while
-    /// somebody reads about the last.
+    /// Identity of this container across runs: for faults of a restart loop, which would otherwise get a new identity with every
+    /// restart.
     #[must_use]
     pub fn subject_of_all_runs(&self) -> Subject {
         Subject { identity: self.id.clone(), ..self.subject() }
     }
 
-    /// Up right now: running, with a process, neither frozen nor between two runs. While a container crash-loops the engine
-    /// says `Running: true` with pid 0.
+    /// Running with a process, neither paused nor between two runs. In a restart loop the engine reports `Running: true` with pid
+    /// 0.
     #[must_use]
     pub fn is_up(&self) -> bool {
         let has_process = self.state.pid > 0 || self.pid_unproven;
         self.state.running && !self.state.restarting && !self.state.paused && has_process
     }
 
-    /// Its first process on this host, while it is up and the engine's number is proven.
+    /// PID of its first process on this host, while it is up and the PID is proven.
     #[must_use]
     pub fn pid(&self) -> Option<i32> {
         i32::try_from(self.state.pid).ok().filter(|pid| *pid > 0 && self.is_up())
     }
 
-    /// [`Container::pid`], or the error for a check that cannot do without.
+    /// [`Container::pid`], or the error for a check that requires it.
     pub fn process(&self) -> Result<i32, ProbeError> {
         let missing = || {
             if self.is_up() && self.pid_unproven {
                 ProbeError::failed("processes", format!("container {}", self.name), PID_UNPROVEN)
             } else {
-                ProbeError::Skip("it does not run at the moment".to_owned())
+                ProbeError::Skip("the container is not running".to_owned())
             }
         };
         self.pid().ok_or_else(missing)
     }
 
-    /// Whether a person marked it as being worked on.
+    /// Whether it is labelled as under maintenance.
     #[must_use]
     pub fn in_maintenance(&self) -> bool {
         self.labels.get("opsctl.maintenance").is_some_and(|v| v != "false")
@@ -263,7 +264,7 @@ impl Container {
     }
 }
 
-/// Reads an engine timestamp; its zero (`0001-01-01T00:00:00Z`) means never.
+/// Parses a timestamp of the engine; its zero value (`0001-01-01T00:00:00Z`) means never.
 #[must_use]
 pub fn parse_time(text: &str) -> Option<Timestamp> {
     let time: Timestamp = text.parse().ok()?;
@@ -277,7 +278,7 @@ fn kept_labels(labels: Option<std::collections::HashMap<String, String>>) -> BTr
         .unwrap_or_default()
         .into_iter()
         .filter(|(name, _)| KEPT_LABELS.iter().any(|k| name.starts_with(k)))
-        // compose also stores hashes, which nobody needs here; the paths of its files tell what was changed
+        // compose also stores hashes, which are not used; the paths of its files are needed to detect changes
         .filter(|(name, _)| !name.ends_with("config-hash"))
         .collect()
 }
@@ -288,7 +289,7 @@ pub(super) fn reference(summary: ContainerSummary) -> Option<ContainerRef> {
         .names
         .unwrap_or_default()
         .into_iter()
-        // links add names such as /web/db
+        // legacy links add names such as /web/db
         .map(|n| n.trim_start_matches('/').to_owned())
         .find(|n| !n.contains('/'))
         .unwrap_or_else(|| id.chars().take(12).collect());
@@ -443,7 +444,7 @@ fn cpu_limit(nano_cpus: Option<i64>, quota: Option<i64>, period: Option<i64>) ->
     }
 }
 
-/// Arguments that say where a service keeps its state: Alloy, Prometheus, Loki.
+/// Arguments that set the data directory of a service: Alloy, Prometheus, Loki.
 fn storage_arguments(args: &[String]) -> Vec<String> {
     const FLAGS: &[&str] = &["--storage.path", "--storage.tsdb.path"];
     let mut paths = Vec::new();
@@ -467,7 +468,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn zero_time_is_never() {
+    fn zero_timestamp_is_none() {
         assert_eq!(parse_time("0001-01-01T00:00:00Z"), None);
         assert_eq!(parse_time("garbage"), None);
         assert!(parse_time("2026-11-21T04:00:00.123456789Z").is_some());
@@ -486,14 +487,14 @@ mod tests {
     }
 
     #[test]
-    fn a_quota_is_a_number_of_cores() {
+    fn cpu_quota_is_converted_to_nano_cpus() {
         assert_eq!(cpu_limit(None, Some(50_000), Some(100_000)), 500_000_000);
         assert_eq!(cpu_limit(Some(2_000_000_000), None, None), 2_000_000_000);
         assert_eq!(cpu_limit(None, Some(-1), None), 0);
     }
 
     #[test]
-    fn nothing_secret_is_kept() {
+    fn container_facts_contain_no_secrets() {
         let response: ContainerInspectResponse = serde_json::from_value(serde_json::json!({
             "Id": "a", "Name": "/web", "Path": "/app", "Args": ["--password", "canary-1"],
             "Config": {"Image": "web:1", "Env": ["PGDATA=/data", "PASSWORD=canary-2"], "Labels": {"traefik.auth": "canary-3", "autoheal": "true"}},

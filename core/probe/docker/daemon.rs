@@ -1,4 +1,4 @@
-//! The engine's own process on this host.
+//! The engine's process on this host.
 
 use std::time::Duration;
 
@@ -9,23 +9,23 @@ use crate::probe::io::{Root, ids_of};
 use crate::probe::systemd::Systemd;
 use crate::probe::{Io, blocking, host, process};
 
-/// How long looking for it and reading its configuration may take.
+/// Timeout of finding the process and reading its configuration.
 const READ_TIMEOUT: Duration = Duration::from_secs(1);
 
-/// A larger configuration file is none, in bytes.
+/// Size limit of the configuration file, in bytes.
 const MAX_CONFIGURATION_BYTES: u64 = 1 << 20;
 
-/// How `dockerd` runs here.
+/// Configuration and location of `dockerd`.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct Daemon {
-    /// It was told to leave the packet filter alone (`--iptables=false`, or in `daemon.json`).
+    /// It does not manage the packet filter (`--iptables=false`, or in `daemon.json`).
     pub hands_off: bool,
-    /// It has a network namespace of its own, and its rules are there.
+    /// It has its own network namespace, which contains its rules.
     pub elsewhere: bool,
 }
 
-/// The engine's process; none when it is not proven to be a `dockerd` of this host.
+/// The engine's process, or `None` if it is not proven to be a `dockerd` of this host.
 pub async fn daemon(docker: Option<&Docker>, systemd: Option<&Systemd>) -> Option<Daemon> {
     read(docker, systemd, |io, process| {
         let process = process?;
@@ -38,12 +38,12 @@ pub async fn daemon(docker: Option<&Docker>, systemd: Option<&Systemd>) -> Optio
     .flatten()
 }
 
-/// Its configuration file, as text; empty without one, or when this user may not read it.
+/// Its configuration file, as text; empty if it does not exist or is not readable by this user.
 pub(in crate::probe) async fn configuration(docker: Option<&Docker>, systemd: Option<&Systemd>) -> String {
     read(docker, systemd, |io, process| configuration_of(io, process.as_ref())).await.unwrap_or_default()
 }
 
-/// The process, and its arguments.
+/// A process with its arguments.
 struct Process {
     pid: i32,
     arguments: Vec<String>,
@@ -67,8 +67,8 @@ async fn read<T: Send + 'static>(
     .ok()
 }
 
-/// The process that listens on the engine's socket, or that systemd has for the engine where systemd listens for it. A name alone is no
-/// proof: without either only root's own process here counts, by its program file.
+/// The process that listens on the engine's socket, or the main process of the unit if systemd listens on it. A name alone is no
+/// proof: without either, only a process of root on this host counts, by its program file.
 fn find(io: &Io, listener: Option<i32>, main: Option<i32>) -> Option<Process> {
     let proven = listener.into_iter().chain(main).find(|pid| is_dockerd(io, *pid));
     let pid = proven.or_else(|| process::all(io).ok()?.find(|pid| is_dockerd(io, *pid) && is_roots_own(io, *pid)))?;
@@ -80,24 +80,24 @@ fn is_dockerd(io: &Io, pid: i32) -> bool {
     process::comm(io, pid).is_some_and(|comm| comm == "dockerd")
 }
 
-/// Whether it runs as root in our process and mount namespace, from a file of its name: a setuid program has the name of the link that
-/// it was started by.
+/// Whether it runs as root in the own PID and mount namespace, from a file of its name: a setuid program has the name of the link
+/// that started it.
 fn is_roots_own(io: &Io, pid: i32) -> bool {
     let same = |kind: &str| {
-        let of = |who: &str| io.read_link(format!("/proc/{who}/ns/{kind}")).ok();
+        let of = |process: &str| io.read_link(format!("/proc/{process}/ns/{kind}")).ok();
         matches!((of("self"), of(&pid.to_string())), (Some(ours), Some(its)) if ours == its)
     };
     let program = io.read_link(format!("/proc/{pid}/exe")).ok();
-    // an upgrade replaces the file of a program that runs
+    // an upgrade replaces the file of a running program
     let named = program.is_some_and(|p| p.to_string_lossy().trim_end_matches(" (deleted)").ends_with("/dockerd"));
     named && ids_of(io, pid).is_ok_and(|ids| ids.user() == Some(0)) && same("pid") && same("mnt")
 }
 
-/// As the process sees it, or as this one does.
+/// Read below the root of the process, or of this process.
 fn configuration_of(io: &Io, process: Option<&Process>) -> String {
     let path = config_file(process.map(|p| p.arguments.as_slice()).unwrap_or_default());
     let root = match process {
-        // an ordinary user may not see another root and reads with its own rights
+        // an ordinary user cannot access the root of another process and reads with its own rights
         Some(process) if host::is_root() => Root::of(io, process.pid),
         Some(process) => Root::of(io, process.pid).or_else(|_| Root::own(io)),
         None => Root::own(io),
@@ -130,7 +130,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn an_engine_that_leaves_rules_alone_is_known() {
+    fn disabled_iptables_is_detected() {
         let words = |text: &str| text.split(' ').map(str::to_owned).collect::<Vec<_>>();
         assert!(leaves_rules_alone(&words("dockerd --iptables=false"), ""));
         assert!(leaves_rules_alone(&[], r#"{"iptables": false}"#));

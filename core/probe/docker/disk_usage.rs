@@ -1,4 +1,4 @@
-//! What the engine's own objects take of the disk.
+//! Disk usage of the engine's images, containers, volumes and build cache.
 
 use std::time::Duration;
 
@@ -7,10 +7,10 @@ use serde::{Deserialize, Serialize};
 use super::Endpoint;
 use crate::probe::ProbeError;
 
-/// The engine walks every layer and volume for this answer; on a large host it takes many seconds.
+/// The engine walks every layer and volume for this request, which takes many seconds on a large host.
 const TIMEOUT: Duration = Duration::from_secs(20);
 
-/// Sizes in bytes, as `GET /system/df` has them in every API version from 1.40 up.
+/// Sizes in bytes, as in `GET /system/df` of every API version since 1.40.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct DiskUsage {
     /// All image layers together, each counted once.
@@ -38,18 +38,18 @@ pub struct UsedImage {
     pub size: u64,
     /// Bytes shared with other images.
     pub shared: u64,
-    /// Containers made from it, running or not.
+    /// Containers created from it, running or not.
     pub containers: i64,
 }
 
 impl DiskUsage {
-    /// Bytes that only images without a container take.
+    /// Bytes used only by images without a container.
     #[must_use]
     pub fn unused_images(&self) -> u64 {
         self.images.iter().filter(|i| i.containers <= 0).map(|i| i.size.saturating_sub(i.shared)).sum()
     }
 
-    /// Bytes that only dangling images (no tag, no container) take.
+    /// Bytes used only by dangling images (no tag, no container).
     #[must_use]
     pub fn dangling_images(&self) -> u64 {
         self.images.iter().filter(|i| i.tags.is_empty() && i.containers <= 0).map(|i| i.size.saturating_sub(i.shared)).sum()
@@ -58,7 +58,7 @@ impl DiskUsage {
 
 #[derive(Deserialize)]
 #[serde(rename_all = "PascalCase")]
-pub(super) struct Answer {
+pub(super) struct Response {
     layers_size: Option<i64>,
     #[serde(default)]
     images: Option<Vec<Image>>,
@@ -107,23 +107,24 @@ struct BuildCache {
     shared: Option<bool>,
 }
 
-/// -1 stands for "not computed" in this API.
+/// -1 means "not computed" in this API.
 fn size(n: Option<i64>) -> u64 {
     n.and_then(|n| u64::try_from(n).ok()).unwrap_or(0)
 }
 
 pub(super) async fn read(endpoint: &Endpoint) -> Result<DiskUsage, ProbeError> {
-    // unversioned: the engine then answers in its own newest shape, and every shape so far has these fields (moby keeps them for old clients)
-    let answer: Answer = endpoint.get_json("disk usage of the engine", "/system/df", TIMEOUT).await?;
-    Ok(summarise(answer))
+    // unversioned: the engine then responds in its newest format; all formats so far have these fields (moby keeps them for old
+    // clients)
+    let response: Response = endpoint.get_json("disk usage of the engine", "/system/df", TIMEOUT).await?;
+    Ok(summarise(response))
 }
 
-pub(super) fn summarise(answer: Answer) -> DiskUsage {
-    let cache = answer.build_cache.unwrap_or_default();
-    let volumes = answer.volumes.unwrap_or_default();
+pub(super) fn summarise(response: Response) -> DiskUsage {
+    let cache = response.build_cache.unwrap_or_default();
+    let volumes = response.volumes.unwrap_or_default();
     DiskUsage {
-        layers: size(answer.layers_size),
-        images: answer
+        layers: size(response.layers_size),
+        images: response
             .images
             .unwrap_or_default()
             .into_iter()
@@ -140,7 +141,7 @@ pub(super) fn summarise(answer: Answer) -> DiskUsage {
             .map(|c| size(c.size))
             .sum(),
         build_cache: cache.iter().map(|c| size(c.size)).sum(),
-        stopped_containers: answer
+        stopped_containers: response
             .containers
             .unwrap_or_default()
             .iter()
@@ -162,8 +163,8 @@ mod tests {
     use super::*;
 
     #[test]
-    fn an_old_engines_answer_is_summed_up() {
-        let answer = serde_json::from_value(serde_json::json!({
+    fn usage_of_old_api_is_summed() {
+        let response = serde_json::from_value(serde_json::json!({
             "LayersSize": 1000,
             "Images": [{"RepoTags": null, "Size": 600, "SharedSize": 100, "Containers": 0},
                        {"RepoTags": ["a:1"], "Size": 500, "SharedSize": -1, "Containers": 2}],
@@ -171,14 +172,14 @@ mod tests {
             "Volumes": [{"UsageData": {"Size": 50, "RefCount": 0}}, {"UsageData": {"Size": -1, "RefCount": 1}}, {}],
             "BuildCache": [{"Size": 30, "InUse": false, "Shared": false}, {"Size": 5, "InUse": true}]
         }));
-        let usage = summarise(answer.unwrap_or_else(|e| panic!("{e}")));
+        let usage = summarise(response.unwrap_or_else(|e| panic!("{e}")));
         assert_eq!((usage.layers, usage.unused_images(), usage.dangling_images()), (1000, 500, 500));
         assert_eq!((usage.stopped_containers, usage.unused_volumes, usage.volumes), (7, 50, 50));
         assert_eq!((usage.build_cache_reclaimable, usage.build_cache), (30, 35));
     }
 
     #[test]
-    fn an_empty_answer_is_all_zero() {
+    fn empty_response_is_zero() {
         let usage = summarise(serde_json::from_str("{}").unwrap_or_else(|e| panic!("{e}")));
         assert_eq!(usage, DiskUsage::default());
     }

@@ -1,4 +1,4 @@
-//! What the engine remembers having done.
+//! Recent events of the engine.
 
 use std::collections::HashMap;
 
@@ -10,10 +10,10 @@ use serde::{Deserialize, Serialize};
 use super::Docker;
 use crate::probe::{ProbeError, clock};
 
-/// Something that happened to a container.
+/// An event of a container.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Event {
-    /// When.
+    /// Time.
     pub at: Timestamp,
     /// Full container id.
     pub container: String,
@@ -23,15 +23,15 @@ pub struct Event {
     pub signal: Option<String>,
     /// Exit code of a `die`.
     pub exit_code: Option<String>,
-    /// What the container was called then.
+    /// Name of the container at that time.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub name: Option<String>,
-    /// The image it was made from, as it was given.
+    /// Its image reference.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub image: Option<String>,
 }
 
-/// Actions that tell something about a container's life; health probes alone (`exec_*`) would fill the list.
+/// Actions of the container lifecycle; health probes alone (`exec_*`) would fill the list.
 const ACTIONS: &[&str] = &["create", "start", "die", "kill", "stop", "oom", "restart", "pause", "unpause", "destroy", "update"];
 
 pub(super) async fn recent(docker: &Docker) -> Result<Vec<Event>, ProbeError> {
@@ -42,10 +42,10 @@ pub(super) async fn recent(docker: &Docker) -> Result<Vec<Event>, ProbeError> {
 pub(super) async fn since(docker: &Docker, since: Timestamp) -> Result<Vec<Event>, ProbeError> {
     let now = clock::now();
     let filters: HashMap<&str, Vec<&str>> = HashMap::from([("type", vec!["container"]), ("event", ACTIONS.to_vec())]);
-    // with `until` in the past the engine sends what it has and closes the stream
+    // with `until` in the past the engine sends its stored events and closes the stream
     let options = EventsOptionsBuilder::new()
         .since(&since.as_second().to_string())
-        // with its fraction: what happened in this second counts
+        // with the fraction, to include events of the current second
         .until(&format!("{}.{:09}", now.as_second(), now.subsec_nanosecond()))
         .filters(&filters)
         .build();
@@ -77,5 +77,5 @@ pub(super) async fn since(docker: &Docker, since: Timestamp) -> Result<Vec<Event
         }
         Ok::<_, bollard::errors::Error>(events)
     };
-    docker.ask("recent events", read).await
+    docker.request("recent events", read).await
 }

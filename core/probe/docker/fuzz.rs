@@ -1,4 +1,4 @@
-//! Fuzz targets of what an engine answers.
+//! Fuzz targets of engine responses.
 
 use bollard::models::{ContainerInspectResponse, ContainerSummary};
 
@@ -11,7 +11,7 @@ pub(crate) const TARGETS: &[Target] = &[
         if let Ok(answer) = serde_json::from_str::<ContainerInspectResponse>(text) {
             let facts = container::facts(answer, &Redactor::default());
             drop((facts.subject(), facts.pid(), facts.compose().is_some()));
-            // what is recorded can be read again
+            // recorded evidence can be read again
             let json = serde_json::to_string(&facts).unwrap_or_default();
             assert!(serde_json::from_str::<container::Container>(&json).is_ok(), "{json}");
         }
@@ -19,7 +19,7 @@ pub(crate) const TARGETS: &[Target] = &[
     Target::text("engine-list", |text| {
         if let Ok(answer) = serde_json::from_str::<Vec<ContainerSummary>>(text) {
             let n = answer.len();
-            assert!(answer.into_iter().filter_map(container::reference).count() <= n, "no more than were listed");
+            assert!(answer.into_iter().filter_map(container::reference).count() <= n, "at most as many as listed");
         }
     }),
     Target::text("engine-df", |text| {

@@ -1,9 +1,9 @@
-//! A container's health test, without the credentials that such tests like to hold.
+//! Health tests of containers, with credentials redacted.
 
 use super::HealthTest;
 use crate::probe::{REDACTED, Redactor};
 
-/// The health test, unless there is none (`[]` inherits from the image, so inspect never shows it; `NONE` disables).
+/// The health test, or `None` without one (`[]` inherits from the image, so inspect never returns it; `NONE` disables it).
 pub(super) fn parse(h: bollard::models::HealthConfig, redactor: &Redactor) -> Option<HealthTest> {
     let test = h.test.unwrap_or_default();
     if test.is_empty() || test[0] == "NONE" {
@@ -19,9 +19,9 @@ pub(super) fn parse(h: bollard::models::HealthConfig, redactor: &Redactor) -> Op
     })
 }
 
-/// A word of a health test without the credentials it may hold: the value of `-a`, `-u`, `--user`, `--pass` and the like, both as a
-/// word of its own and inside a shell line, and `mysqladmin`'s `-psecret`. `value` carries "the next word is a value" along. What is
-/// taken out is learned, because the test may print it.
+/// A word of a health test with credentials redacted: the value of `-a`, `-u`, `--user`, `--pass` and similar flags, both as a
+/// separate word and inside a shell line, and `mysqladmin`'s `-psecret`. `value` carries the state "the next word is a value".
+/// Redacted values are added to the redactor, because the test may print them.
 fn without_credentials(word: &str, value: &mut bool, redactor: &Redactor) -> String {
     let secret = |text: &str| {
         redactor.learn(text);
@@ -29,7 +29,7 @@ fn without_credentials(word: &str, value: &mut bool, redactor: &Redactor) -> Str
         redactor.learn(text.split_once(':').map_or("", |(_, password)| password));
         REDACTED
     };
-    // `sh -eu -c …`: what looks like a flag is no value
+    // `sh -eu -c …`: a word that begins with a dash is not a value
     if std::mem::take(value) && !word.starts_with('-') {
         return secret(word).to_owned();
     }
@@ -37,7 +37,7 @@ fn without_credentials(word: &str, value: &mut bool, redactor: &Redactor) -> Str
     let bundled = word.starts_with('-') && !word.starts_with("--") && word.len() > 2 && word.ends_with(['u', 'a']);
     *value = FLAGS.contains(&word) || bundled;
     if word.contains(' ') {
-        // a shell line: the same, word by word, with its spacing kept
+        // a shell line: the same for each word, with its spacing kept
         let mut inner = false;
         return word.split(' ').map(|w| without_credentials(w, &mut inner, redactor)).collect::<Vec<_>>().join(" ");
     }
@@ -50,7 +50,7 @@ fn without_credentials(word: &str, value: &mut bool, redactor: &Redactor) -> Str
     }
 }
 
-/// Flags of clients whose next word is a password or `user:password`.
+/// Flags of clients with a password or `user:password` as the next word.
 const FLAGS: &[&str] = &["-a", "-u", "--user", "--pass", "--password", "--token", "--auth", "-P"];
 
 #[cfg(test)]
@@ -58,7 +58,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_health_test_keeps_its_shape_and_loses_its_credentials() {
+    fn health_test_credentials_are_redacted() {
         let redactor = Redactor::default();
         let clean = |test: &[&str]| {
             let test = Some(test.iter().map(|w| (*w).to_owned()).collect());

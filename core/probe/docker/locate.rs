@@ -1,4 +1,4 @@
-//! Where the container engine is, when nobody or somebody says so.
+//! Location of the container engine, configured or detected.
 
 use std::os::unix::fs::MetadataExt as _;
 use std::path::PathBuf;
@@ -6,17 +6,17 @@ use std::path::PathBuf;
 use super::connect::{Endpoint, candidates};
 use crate::probe::{Io, environment};
 
-/// An engine that should be there.
+/// An expected engine.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Located {
-    /// Where.
+    /// Its endpoint.
     pub endpoint: Endpoint,
-    /// Why there: shown by `opsctl targets`.
+    /// Source of the endpoint: shown by `opsctl targets`.
     pub found_by: String,
 }
 
-/// Finds the engine: the configuration, then `DOCKER_HOST`, then the first well-known socket that exists, then the place
-/// where an enabled `docker.service` would listen. None when this host has no engine at all.
+/// Finds the engine: the configuration, then `DOCKER_HOST`, then the first well-known socket that exists, then the default socket
+/// of an enabled `docker.service`. `None` if this host has no engine.
 pub fn locate(io: &Io, configured: Option<&str>) -> Result<Option<Located>, String> {
     let named = |text: &str, found_by: &str| {
         Endpoint::parse(text)
@@ -29,14 +29,14 @@ pub fn locate(io: &Io, configured: Option<&str>) -> Result<Option<Located>, Stri
     if let Some(text) = environment("DOCKER_HOST").filter(|t| !t.is_empty()) {
         return named(&text, "DOCKER_HOST");
     }
-    // root may have kept the variable of the user who ran sudo, and the engine proves what containers there are
+    // sudo may keep the variable of the calling user, and the engine is the proof of which containers exist
     let own = |dir: &PathBuf| io.metadata(dir).is_ok_and(|m| m.uid() == rustix::process::geteuid().as_raw());
     let runtime_dir = environment("XDG_RUNTIME_DIR").map(PathBuf::from).filter(own);
     let found = candidates(runtime_dir.as_deref()).into_iter().find(|p| io.symlink_metadata(p).is_ok());
     if let Some(path) = found {
         return Ok(Some(Located { endpoint: Endpoint::Unix(path), found_by: "well-known socket".to_owned() }));
     }
-    // an enabled unit whose socket is missing is an outage, not a host without Docker
+    // an enabled unit with a missing socket is an outage, not a host without Docker
     let enabled = io.symlink_metadata("/etc/systemd/system/multi-user.target.wants/docker.service").is_ok();
     Ok(enabled.then(|| Located {
         endpoint: Endpoint::Unix("/var/run/docker.sock".into()),

@@ -1,4 +1,4 @@
-//! The container engine: Docker, or Podman speaking its API.
+//! The container engine: Docker, or Podman with its Docker API.
 
 mod compose;
 mod connect;
@@ -39,37 +39,38 @@ pub use locate::{Located, locate};
 pub use network::Network;
 pub use process::Listener;
 
-/// Docker's own name server, in every container of a network that somebody made.
+/// Docker's embedded name server, in every container of a user-defined network.
 pub const NAME_SERVER: IpAddr = IpAddr::V4(Ipv4Addr::new(127, 0, 0, 11));
 
-/// How long one request may take at most. `docker ps` and `inspect` can hang on one container's lock (moby#36661): each request has its own limit.
+/// Timeout of a request. `docker ps` and `inspect` can hang on the lock of one container (moby#36661), so each request has its
+/// own limit.
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(3);
 
-/// An engine that has not answered this many requests in time is ill: each further one has only [`HASTE`], or hundreds of containers
-/// would take the whole run. A program that runs long inside a container is not the engine's fault, and does not count.
-const ILL: usize = 16;
+/// Timeouts after which the engine counts as degraded: further requests have only [`DEGRADED_TIMEOUT`], otherwise hundreds of
+/// containers would take the whole run. A long-running exec inside a container does not count.
+const MAX_TIMEOUTS: usize = 16;
 
-/// Many times what a healthy engine takes to answer.
-const HASTE: Duration = Duration::from_millis(100);
+/// Timeout of a request to a degraded engine, many times the latency of a healthy one.
+const DEGRADED_TIMEOUT: Duration = Duration::from_millis(100);
 
-/// How long reading the process of a container may take.
+/// Timeout of reading the process of a container.
 const PROOF_TIMEOUT: Duration = Duration::from_secs(1);
 
-/// Requests under way at once: enough to hide latency, few enough not to disturb a busy engine.
+/// Concurrent requests: enough to hide latency, few enough not to overload a busy engine.
 const PARALLEL_REQUESTS: usize = 16;
 
-/// A connected engine. Reads are shared within a run.
+/// A client of the engine. Reads are shared within a run.
 #[derive(Debug)]
 pub struct Docker {
     client: bollard::Docker,
-    /// How long one request may take.
+    /// Timeout of a request.
     request_timeout: Duration,
     endpoint: Endpoint,
     listener: Listener,
     is_podman: bool,
     redactor: Arc<Redactor>,
     permits: Semaphore,
-    /// Requests that were not answered in time.
+    /// Requests that timed out.
     unanswered: AtomicUsize,
     inspected: Memo<String, Result<Arc<Inspected>, ProbeError>>,
     events: Memo<(), Result<Arc<Vec<Event>>, ProbeError>>,
@@ -80,39 +81,39 @@ pub struct Docker {
     output: Memo<String, Result<Arc<ContainerLog>, ProbeError>>,
 }
 
-/// What the engine says of itself.
+/// Settings of the engine (`GET /info`).
 #[derive(Debug, Clone, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 #[serde(default)]
 pub struct EngineSettings {
-    /// Where images, containers and volumes are; empty when it does not say.
+    /// Data directory with images, containers and volumes; empty if not reported.
     pub data_root: String,
-    /// Containers outlive a restart of the engine.
+    /// Containers keep running while the engine restarts.
     pub live_restore: bool,
-    /// It runs as an ordinary user, in a network namespace of its own.
+    /// It runs as an ordinary user, in its own network namespace.
     pub rootless: bool,
 }
 
-/// What a container printed since a moment.
+/// Output of a container since a given time.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct ContainerLog {
-    /// Its standard output; everything when it has a terminal.
+    /// Its standard output; all output if it has a terminal.
     pub stdout: Vec<u8>,
     /// Its standard error.
     pub stderr: Vec<u8>,
-    /// There was more than was read.
+    /// The output was truncated.
     pub cut: bool,
 }
 
-/// What is read of a container's output at most, in bytes.
-const MOST_OUTPUT: usize = 32 << 20;
+/// Size limit of a container's log, in bytes.
+const MAX_LOG_BYTES: usize = 32 << 20;
 
-/// What is read of a program's output, in bytes.
-const LARGEST_OUTPUT: usize = 1 << 20;
+/// Size limit of a program's output, in bytes.
+const MAX_EXEC_OUTPUT_BYTES: usize = 1 << 20;
 
-/// How a program inside a container ended.
+/// Result of a program run inside a container.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Executed {
-    /// Its exit code, when the engine knows it.
+    /// Its exit code, if the engine reports it.
     pub code: Option<i64>,
     /// Its standard output.
     pub stdout: String,
@@ -120,15 +121,15 @@ pub struct Executed {
     pub stderr: String,
 }
 
-/// What one look at a container tells. What it is started with holds secrets: that is neither printed nor kept.
+/// Result of `inspect`. The environment and the arguments contain secrets; they are neither printed nor kept.
 struct Inspected {
     container: Arc<Container>,
     environment: Vec<String>,
     arguments: Vec<String>,
 }
 
-/// The same before the container's process is proven.
-struct Looked {
+/// The same before the PID of the container is proven.
+struct Inspection {
     container: Container,
     environment: Vec<String>,
     arguments: Vec<String>,
@@ -149,25 +150,25 @@ fn host_in(value: &str) -> &str {
 }
 
 impl Docker {
-    /// The client itself, for the actions of the guard. Probes do not use it.
+    /// The bollard client, for actions of the guard. Probes do not use it.
     #[must_use]
     pub fn client(&self) -> &bollard::Docker {
         &self.client
     }
 
-    /// Where it listens.
+    /// Its endpoint.
     #[must_use]
     pub fn endpoint(&self) -> &Endpoint {
         &self.endpoint
     }
 
-    /// The process that listens there.
+    /// The process that listens on the endpoint.
     #[must_use]
     pub fn listener(&self) -> Listener {
         self.listener
     }
 
-    /// Whether it is Podman, also behind Docker's socket (the package podman-docker).
+    /// Whether it is Podman, also behind Docker's socket (package podman-docker).
     #[must_use]
     pub fn is_podman(&self) -> bool {
         self.is_podman
@@ -175,43 +176,44 @@ impl Docker {
 
     /// All containers, running or not.
     pub async fn list(&self) -> Result<Vec<ContainerRef>, ProbeError> {
-        // with an end: the client library keeps what comes, and what does not end fills the memory
+        // not with bollard, which buffers the response without a limit
         let path = format!("/v{}/containers/json?all=true", self.client.client_version());
         let list: Vec<ContainerSummary> = self.endpoint.get_json("the list of containers", &path, self.request_timeout).await?;
         Ok(list.into_iter().filter_map(container::reference).inspect(|c| self.redactor.know_name(&c.name)).collect())
     }
 
-    /// One container. `Ok(None)`-like absence is [`ProbeError::Skip`]: it vanished between list and inspect.
+    /// One container. Returns [`ProbeError::Skip`] if it was removed between list and inspect.
     pub async fn inspect(&self, id: &str) -> Result<Arc<Container>, ProbeError> {
         Ok(self.inspected(id).await?.container.clone())
     }
 
     async fn inspected(&self, id: &str) -> Result<Arc<Inspected>, ProbeError> {
-        self.inspected.get(id.to_owned(), || async { self.look(id).await.map(Arc::new) }).await
+        self.inspected.get(id.to_owned(), || async { self.inspect_proven(id).await.map(Arc::new) }).await
     }
 
-    /// One container, read again even if this run has read it before: for a second sample.
+    /// One container, read again even if it was read before in this run: for a second sample.
     pub async fn inspect_now(&self, id: &str) -> Result<Arc<Container>, ProbeError> {
-        Ok(self.look(id).await?.container)
+        Ok(self.inspect_proven(id).await?.container)
     }
 
-    async fn look(&self, id: &str) -> Result<Inspected, ProbeError> {
-        let mut inspected = self.look_once(id).await?;
+    async fn inspect_proven(&self, id: &str) -> Result<Inspected, ProbeError> {
+        let mut inspected = self.inspect_unproven(id).await?;
         let mut proof = self.prove(&inspected.container).await;
         if proof == Proof::Missing && self.listener.is_here {
-            // it ended in between, or the engine has not noticed that it did
-            inspected = self.look_once(id).await?;
+            // it exited in between, or the engine has not noticed yet
+            inspected = self.inspect_unproven(id).await?;
             proof = self.prove(&inspected.container).await;
         }
         if proof != Proof::Proven {
             inspected.container.state.pid = 0;
             inspected.container.pid_unproven = proof == Proof::Unproven || !self.listener.is_here;
         }
-        let Looked { container, environment, arguments } = inspected;
+        let Inspection { container, environment, arguments } = inspected;
         Ok(Inspected { container: Arc::new(container), environment, arguments })
     }
 
-    /// Whether the process number of a container is that of a process of it here; proven also without one.
+    /// Whether the PID reported for a container is one of its processes on this host; also proven for a container without a
+    /// process.
     async fn prove(&self, container: &Container) -> Proof {
         if container.state.pid == 0 {
             return Proof::Proven;
@@ -224,34 +226,34 @@ impl Docker {
         proving.await.unwrap_or(Proof::Unproven)
     }
 
-    async fn look_once(&self, id: &str) -> Result<Looked, ProbeError> {
+    async fn inspect_unproven(&self, id: &str) -> Result<Inspection, ProbeError> {
         let what = format!("container {}", id.get(..12).unwrap_or(id));
-        let response = self.ask(&what, || self.client.inspect_container(id, None::<InspectContainerOptions>)).await?;
+        let response = self.request(&what, || self.client.inspect_container(id, None::<InspectContainerOptions>)).await?;
         let environment = response.config.as_ref().and_then(|c| c.env.clone()).unwrap_or_default();
         self.redactor.learn_environment(environment.iter().map(String::as_str));
         let arguments = response.args.clone().unwrap_or_default();
-        Ok(Looked { container: container::facts(response, &self.redactor), environment, arguments })
+        Ok(Inspection { container: container::facts(response, &self.redactor), environment, arguments })
     }
 
-    /// The environment a container is started with. For logging in to what runs in it, and for nothing else.
+    /// The environment of a container. Only for logins to the servers that run in it.
     pub(super) async fn environment(&self, id: &str) -> Result<Vec<String>, ProbeError> {
         Ok(self.inspected(id).await?.environment.clone())
     }
 
-    /// Its arguments, for the same.
+    /// Its arguments, for the same purpose.
     pub(super) async fn arguments(&self, id: &str) -> Result<Vec<String>, ProbeError> {
         Ok(self.inspected(id).await?.arguments.clone())
     }
 
-    /// Runs a program inside a container as `user` (`uid:gid` there) with `environment` (`NAME=value`) besides the container's own: for
-    /// facts that only its own tools report.
+    /// Runs a program inside a container as `user` (`uid:gid` there) with `environment` (`NAME=value`) in addition to the
+    /// container's own, for facts that only its own tools report.
     pub async fn exec(
         &self,
         id: &str,
         user: &str,
         argv: &[&str],
         environment: &[String],
-        patience: Duration,
+        timeout: Duration,
     ) -> Result<Executed, ProbeError> {
         let what = format!("`{}` in container {}", argv.join(" "), id.get(..12).unwrap_or(id));
         let options = ExecConfig {
@@ -274,7 +276,7 @@ impl Docker {
                         _ => &mut executed.stdout,
                     };
                     into.push_str(&String::from_utf8_lossy(piece.into_bytes().as_ref()));
-                    if executed.stdout.len() + executed.stderr.len() > LARGEST_OUTPUT {
+                    if executed.stdout.len() + executed.stderr.len() > MAX_EXEC_OUTPUT_BYTES {
                         break;
                     }
                 }
@@ -282,26 +284,26 @@ impl Docker {
             executed.code = self.client.inspect_exec(&exec.id).await?.exit_code;
             Ok::<_, bollard::errors::Error>(executed)
         };
-        self.ask_for(|| patience, &what, read).await
+        self.request_within(|| timeout, &what, read).await
     }
 
-    /// Whether the environment of a container names one of these as a host: `CACHE_HOST=cache`, `redis://:secret@cache:6379/0`.
+    /// Whether the environment of a container contains one of these hosts: `CACHE_HOST=cache`, `redis://:secret@cache:6379/0`.
     pub async fn names_host(&self, id: &str, hosts: &[&str]) -> bool {
         let Ok(environment) = self.environment(id).await else { return false };
         let values = environment.iter().filter_map(|e| Some(e.split_once('=')?.1));
         values.into_iter().any(|value| value.split([',', ';', ' ']).any(|part| hosts.contains(&host_in(part))))
     }
 
-    /// Whether a network was made without a way out (`--internal`). Old engines give its containers a default route all the same.
+    /// Whether a network has no egress (`--internal`). Old engines give its containers a default route nevertheless.
     pub async fn is_internal(&self, network: &str) -> Result<bool, ProbeError> {
         Ok(self.networks().await?.iter().any(|n| n.name == network && n.internal))
     }
 
-    /// The id of the image a reference points to now; none when it points to nothing.
+    /// The id of the image that a reference points to, or `None` if it points to none.
     pub async fn image_id(&self, reference: &str) -> Result<Option<String>, ProbeError> {
         self.image_ids
             .get(reference.to_owned(), || async {
-                match self.ask(&format!("image {reference}"), || self.client.inspect_image(reference)).await {
+                match self.request(&format!("image {reference}"), || self.client.inspect_image(reference)).await {
                     Ok(image) => Ok(image.id),
                     Err(ProbeError::Skip(_)) => Ok(None),
                     Err(e) => Err(e),
@@ -310,8 +312,8 @@ impl Docker {
             .await
     }
 
-    /// The last `lines` lines of a container's log, each at most 500 characters, oldest first.
-    /// With `until` (seconds since the epoch) the last lines before that moment: the log of the previous run.
+    /// The last `lines` lines of a container's log, each at most 500 characters, oldest first. With `until` (seconds since the
+    /// epoch) the last lines before that time: the log of the previous run.
     pub async fn log_tail(&self, id: &str, lines: u16, until: Option<i64>) -> Result<Vec<String>, ProbeError> {
         let mut options = LogsOptionsBuilder::new().stdout(true).stderr(true).tail(&lines.to_string());
         if let Some(until) = until.and_then(|t| i32::try_from(t).ok()) {
@@ -330,7 +332,7 @@ impl Docker {
             }
             Ok::<_, bollard::errors::Error>(text)
         };
-        let text = self.ask(&what, read).await?;
+        let text = self.request(&what, read).await?;
         Ok(String::from_utf8_lossy(&text)
             .lines()
             .map(|l| l.trim_end().chars().take(500).collect::<String>())
@@ -338,13 +340,13 @@ impl Docker {
             .collect())
     }
 
-    /// What a container printed since `since`, the last `most` lines at most: the engine finds the end of a long log at once, and
-    /// what lies before only by reading it. Read once per run: whoever asks next gets the same, whatever their `since`.
+    /// Output of a container since `since`, at most the last `most` lines: the engine finds the end of a long log immediately,
+    /// but earlier parts only by reading it. Read once per run: later calls return the same log, regardless of `since`.
     pub async fn log_since(&self, id: &str, since: jiff::Timestamp, most: u32) -> Result<Arc<ContainerLog>, ProbeError> {
         self.output.get(id.to_owned(), || async { self.log_since_now(id, since, most).await.map(Arc::new) }).await
     }
 
-    /// [`Docker::log_since`], read for this question alone.
+    /// [`Docker::log_since`], read again for every call.
     pub async fn log_since_now(&self, id: &str, since: jiff::Timestamp, most: u32) -> Result<ContainerLog, ProbeError> {
         let since = i32::try_from(since.as_second()).unwrap_or(0);
         let options = LogsOptionsBuilder::new().stdout(true).stderr(true).since(since).tail(&most.to_string()).build();
@@ -359,46 +361,46 @@ impl Docker {
                     _ => &mut log.stdout,
                 };
                 into.extend_from_slice(piece.into_bytes().as_ref());
-                if log.stdout.len() + log.stderr.len() > MOST_OUTPUT {
+                if log.stdout.len() + log.stderr.len() > MAX_LOG_BYTES {
                     log.cut = true;
                     break;
                 }
             }
             Ok::<_, bollard::errors::Error>(log)
         };
-        self.ask(&what, read).await
+        self.request(&what, read).await
     }
 
-    /// Paths a container has added to its own writable layer. The engine walks the layer for this: only for a container that was
-    /// asked about.
+    /// Paths that a container has added to its writable layer. The engine walks the layer for this, so call it only for a
+    /// container selected by the user.
     pub async fn added_files(&self, id: &str) -> Result<Vec<String>, ProbeError> {
         let what = format!("the files of container {}", id.get(..12).unwrap_or(id));
-        let changes = self.ask(&what, || self.client.container_changes(id)).await?;
+        let changes = self.request(&what, || self.client.container_changes(id)).await?;
         let added = |c: &bollard::models::FilesystemChange| c.kind == bollard::models::ChangeType::_1;
         Ok(changes.unwrap_or_default().into_iter().filter(added).map(|c| c.path).collect())
     }
 
-    /// What the engine remembers of the last hour: at most 256 events since its own start (moby daemon/events).
+    /// Events of the last hour: the engine keeps at most 256 since its own start (moby daemon/events).
     pub async fn events(&self) -> Result<Arc<Vec<Event>>, ProbeError> {
         self.events.get((), || async { events::recent(self).await.map(Arc::new) }).await
     }
 
-    /// What the engine remembers since then; it remembers no more than [`Docker::events`] says.
+    /// Events since then; the engine keeps as many as documented at [`Docker::events`].
     pub async fn events_since(&self, since: jiff::Timestamp) -> Result<Vec<Event>, ProbeError> {
         events::since(self, since).await
     }
 
-    /// The folder the engine keeps images, containers and volumes in.
+    /// The directory in which the engine keeps images, containers and volumes.
     pub async fn data_root(&self) -> Result<String, ProbeError> {
-        let missing = || ProbeError::failed("the engine's data folder", self.endpoint.to_string(), "it does not say");
+        let missing = || ProbeError::failed("the engine's data directory", self.endpoint.to_string(), "not reported");
         let root = self.settings().await?.data_root.clone();
         if root.is_empty() { Err(missing()) } else { Ok(root) }
     }
 
-    /// What the engine says of itself.
+    /// Settings of the engine.
     pub async fn settings(&self) -> Result<Arc<EngineSettings>, ProbeError> {
         let read = || async {
-            let info = self.ask("the engine's settings", || self.client.info()).await?;
+            let info = self.request("the engine's settings", || self.client.info()).await?;
             Ok(Arc::new(EngineSettings {
                 data_root: info.docker_root_dir.unwrap_or_default(),
                 live_restore: info.live_restore_enabled.unwrap_or(false),
@@ -413,28 +415,28 @@ impl Docker {
         self.networks.get((), || async { network::list(self).await.map(Arc::new) }).await
     }
 
-    /// `GET /system/df`: slow on large hosts, so it has a longer limit of its own.
+    /// `GET /system/df`: slow on large hosts, so it has a longer timeout.
     pub async fn disk_usage(&self) -> Result<Arc<DiskUsage>, ProbeError> {
         self.disk_usage.get((), || async { disk_usage::read(&self.endpoint).await.map(Arc::new) }).await
     }
 
-    /// One request: bounded in time and in number, its error made ours.
-    async fn ask<T, F>(&self, what: &str, request: impl FnOnce() -> F) -> Result<T, ProbeError>
+    /// Sends one request, limited in time and concurrency, and converts its error.
+    async fn request<T, F>(&self, what: &str, request: impl FnOnce() -> F) -> Result<T, ProbeError>
     where
         F: Future<Output = Result<T, bollard::errors::Error>>,
     {
-        let patience = || if self.unanswered.load(Ordering::Relaxed) >= ILL { HASTE } else { self.request_timeout };
-        let answer = self.ask_for(patience, what, request).await;
+        let timeout = || if self.unanswered.load(Ordering::Relaxed) >= MAX_TIMEOUTS { DEGRADED_TIMEOUT } else { self.request_timeout };
+        let answer = self.request_within(timeout, what, request).await;
         if matches!(answer, Err(ProbeError::Timeout { .. })) {
             self.unanswered.fetch_add(1, Ordering::Relaxed);
         }
         answer
     }
 
-    /// [`Docker::ask`] with a patience of its own, which counts from when it is its turn.
-    async fn ask_for<T, F>(
+    /// [`Docker::request`] with a specific timeout, which starts once a permit is acquired.
+    async fn request_within<T, F>(
         &self,
-        patience: impl FnOnce() -> Duration,
+        timeout: impl FnOnce() -> Duration,
         what: &str,
         request: impl FnOnce() -> F,
     ) -> Result<T, ProbeError>
@@ -443,19 +445,19 @@ impl Docker {
     {
         // never closed, so acquiring cannot fail
         let _permit = self.permits.acquire().await;
-        let patience = patience();
-        // made only now: thousands wait for their turn, and a request takes kilobytes
-        match lag::timeout(patience, Box::pin(request())).await {
+        let timeout = timeout();
+        // created only now: thousands may wait for a permit, and a request takes kilobytes
+        match lag::timeout(timeout, Box::pin(request())).await {
             Ok(Ok(value)) => Ok(value),
             Ok(Err(e)) => Err(self.error(what, &e)),
-            Err(_) => Err(ProbeError::Timeout { what: what.to_owned(), from: self.endpoint.to_string(), after: patience }),
+            Err(_) => Err(ProbeError::Timeout { what: what.to_owned(), from: self.endpoint.to_string(), after: timeout }),
         }
     }
 
     fn error(&self, what: &str, error: &bollard::errors::Error) -> ProbeError {
         use bollard::errors::Error;
         match error {
-            Error::DockerResponseServerError { status_code: 404, .. } => ProbeError::Skip(format!("{what} is gone")),
+            Error::DockerResponseServerError { status_code: 404, .. } => ProbeError::Skip(format!("{what} no longer exists")),
             Error::DockerResponseServerError { status_code, message } => {
                 ProbeError::failed(what, self.endpoint.to_string(), &format!("{} (HTTP {status_code})", message.trim()))
             }
@@ -467,7 +469,7 @@ impl Docker {
     }
 }
 
-/// The innermost message: "Error in the hyper legacy client: client error (Connect)" hides the reason one level down.
+/// The error with all its sources: "Error in the hyper legacy client: client error (Connect)" hides the reason in its source.
 fn root_message(error: &dyn std::error::Error) -> String {
     let mut message = error.to_string();
     let mut source = error.source();

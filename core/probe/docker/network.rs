@@ -1,4 +1,4 @@
-//! The engine's networks.
+//! Networks of the engine.
 
 use bollard::query_parameters::ListNetworksOptions;
 use serde::{Deserialize, Serialize};
@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 use super::Docker;
 use crate::probe::ProbeError;
 
-/// A network as the engine lists it.
+/// An entry of the network list.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct Network {
@@ -18,20 +18,20 @@ pub struct Network {
     pub driver: String,
     /// Its interface on the host; only bridges have one.
     pub interface: Option<String>,
-    /// Its networks: `172.18.0.0/16`.
+    /// Its subnets: `172.18.0.0/16`.
     pub subnets: Vec<String>,
-    /// Nothing leaves it.
+    /// No egress (`--internal`).
     pub internal: bool,
     /// It has IPv6.
     pub ipv6: bool,
-    /// What leaves it gets this host's address.
+    /// Egress is masqueraded with an address of this host.
     pub masquerade: bool,
-    /// MTU it was made with (`com.docker.network.driver.mtu`).
+    /// MTU set at creation (`com.docker.network.driver.mtu`).
     pub mtu: Option<u32>,
 }
 
 impl Network {
-    /// What leaves this host from here goes through the host's own routes and rules.
+    /// Whether egress uses the routes and rules of this host.
     #[must_use]
     pub fn is_routed(&self) -> bool {
         self.driver == "bridge" && !self.internal
@@ -39,7 +39,7 @@ impl Network {
 }
 
 pub(super) async fn list(docker: &Docker) -> Result<Vec<Network>, ProbeError> {
-    let listed = docker.ask("networks", || docker.client.list_networks(None::<ListNetworksOptions>)).await?;
+    let listed = docker.request("networks", || docker.client.list_networks(None::<ListNetworksOptions>)).await?;
     let mut networks: Vec<Network> = listed.into_iter().map(network).collect();
     networks.sort_by(|a, b| a.name.cmp(&b.name));
     Ok(networks)
@@ -48,9 +48,9 @@ pub(super) async fn list(docker: &Docker) -> Result<Vec<Network>, ProbeError> {
 pub(super) fn network(listed: bollard::models::Network) -> Network {
     let options = listed.options.unwrap_or_default();
     let (id, driver) = (listed.id.unwrap_or_default(), listed.driver.unwrap_or_default());
-    // moby libnetwork/drivers/bridge: a bridge without a name of its own is br- and 12 digits of the id
-    let made = || id.get(..12).map(|short| format!("br-{short}"));
-    let interface = (driver == "bridge").then(|| options.get("com.docker.network.bridge.name").cloned().or_else(made)).flatten();
+    // moby libnetwork/drivers/bridge: the default name of a bridge is br- and 12 digits of the id
+    let default_name = || id.get(..12).map(|short| format!("br-{short}"));
+    let interface = (driver == "bridge").then(|| options.get("com.docker.network.bridge.name").cloned().or_else(default_name)).flatten();
     let config = listed.ipam.and_then(|i| i.config).unwrap_or_default();
     Network {
         name: listed.name.unwrap_or_default(),

@@ -1,5 +1,6 @@
-//! Proof that the engine's number of a container's first process is that process on this host: the engine may be remote, or in another
-//! process namespace than this program, and the number then means another process here, or one that a user made to have it.
+//! Proof that the PID reported by the engine is the first process of the container on this host. The engine may be remote, or in
+//! another PID namespace than opsctl; the PID then belongs to another process here, possibly one that a user created to have this
+//! PID.
 
 use std::io::ErrorKind;
 
@@ -9,29 +10,29 @@ use crate::probe::home::Home;
 use crate::probe::servers::parent_and_start;
 use crate::probe::{Io, clock, host};
 
-/// Difference between the engine's start time of a container and the kernel's of its process that is still the same start.
+/// Maximum difference between the start time of a container (engine) and of its process (kernel).
 const MAX_START_DIFFERENCE: SignedDuration = SignedDuration::from_secs(60);
 
 /// The process that listens on the engine's socket (`SO_PEERCRED`, unix(7)).
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Listener {
-    /// Its number here; `None` where it is in a process namespace that is not below ours, or the engine is remote.
+    /// Its PID here; `None` if it is in a PID namespace that is not below the own one, or if the engine is remote.
     pub pid: Option<i32>,
     /// Its user; `None` for a remote engine.
     pub uid: Option<u32>,
-    /// It is in this process namespace: its numbers are ours.
+    /// It is in the PID namespace of opsctl: PIDs it reports are valid here.
     pub is_here: bool,
 }
 
-/// Whether `pid` is in this process namespace and no inner one (`NSpid:` in `/proc/PID/status`). Unlike `/proc/PID/ns` everyone may read
-/// it.
+/// Whether `pid` is in the own PID namespace and not in an inner one (`NSpid:` in `/proc/PID/status`). Unlike `/proc/PID/ns` this
+/// is readable for all users.
 pub(super) fn is_in_own_namespace(io: &Io, pid: i32) -> bool {
     let status = io.read_lossy(format!("/proc/{pid}/status")).unwrap_or_default();
     let numbers = status.lines().find_map(|l| l.strip_prefix("NSpid:"));
     numbers.is_some_and(|n| n.split_whitespace().count() == 1)
 }
 
-/// The engine's claim.
+/// A process of a container, as reported by the engine.
 #[derive(Debug, Clone)]
 pub(super) struct Claim {
     pub id: String,
@@ -43,17 +44,17 @@ pub(super) struct Claim {
 pub(super) enum Proof {
     /// It is the container's process.
     Proven,
-    /// There is no such process.
+    /// The process does not exist.
     Missing,
-    /// It is another process, or cannot be seen.
+    /// It is another process, or is not visible.
     Unproven,
 }
 
-/// Compares the claim with the kernel's view of the process.
+/// Verifies the claim against the kernel's data about the process.
 pub(super) fn prove(io: &Io, claim: &Claim, engine: Listener) -> Proof {
     let groups = match io.read_lossy(format!("/proc/{}/cgroup", claim.pid)) {
         Ok(groups) => groups,
-        // ESRCH: it ended after it was opened
+        // ESRCH: it exited after the open
         Err(e) if e.kind() == ErrorKind::NotFound || e.raw_os_error() == Some(rustix::io::Errno::SRCH.raw_os_error()) => {
             return Proof::Missing;
         }
@@ -68,8 +69,8 @@ fn paths(cgroups: &str) -> impl Iterator<Item = &str> {
     cgroups.lines().filter_map(|l| l.splitn(3, ':').nth(2))
 }
 
-/// Whether a control group is that of the container. Users make groups of any name below those that are delegated to them: these count
-/// only for an engine of that user.
+/// Whether a control group is that of the container. Users can create groups of any name below those delegated to them; these
+/// count only for an engine of that user.
 fn names_container(path: &str, id: &str, engine: Listener, own: &str) -> bool {
     let path = path.strip_suffix(" (deleted)").unwrap_or(path);
     let container = |part: &str| match Home::of_path(part) {
@@ -82,17 +83,17 @@ fn names_container(path: &str, id: &str, engine: Listener, own: &str) -> bool {
         if engine.is_here {
             of_user(part).is_some_and(|uid| uid.is_none() || uid != engine.uid)
         } else {
-            // the number was not given for this namespace: the claim needs a path that only root makes
-            let around_us = || paths(own).any(|path| path.split('/').any(|p| p == part));
-            (part.ends_with(".service") || container(part).is_some()) && !around_us()
+            // a PID of another namespace: the claim requires a path that only root can create
+            let contains_opsctl = || paths(own).any(|path| path.split('/').any(|p| p == part));
+            (part.ends_with(".service") || container(part).is_some()) && !contains_opsctl()
         }
     };
     let is_named = path.split('/').any(|part| container(part).as_deref() == Some(id));
     is_named && !outer.any(delegated)
 }
 
-/// Whether it is in another process namespace than we are and was started when the engine started the container: for engines that make
-/// no control groups.
+/// Whether it is in another PID namespace than opsctl and was started when the engine started the container: for engines that
+/// create no control groups.
 fn started_in_other_namespace(io: &Io, claim: &Claim) -> bool {
     let namespace = |of: &str| io.read_link(format!("/proc/{of}/ns/pid")).ok();
     let (Some(theirs), Some(ours)) = (namespace(&claim.pid.to_string()), namespace("self")) else { return false };
@@ -118,7 +119,7 @@ mod tests {
     }
 
     #[test]
-    fn control_group_of_container_proves_its_process() {
+    fn container_control_group_proves_process() {
         let id = id();
         for path in [
             format!("/docker/{id}"),
@@ -136,7 +137,7 @@ mod tests {
     }
 
     #[test]
-    fn control_group_delegated_to_a_user_proves_only_that_users_engine() {
+    fn delegated_control_group_proves_only_its_users_engine() {
         let id = id();
         let path = format!("/user.slice/user-1000.slice/user@1000.service/user.slice/libpod-{id}.scope/container");
         let rootless = |uid| Listener { uid: Some(uid), ..HERE };
@@ -147,17 +148,17 @@ mod tests {
     }
 
     #[test]
-    fn control_group_below_another_container_does_not_prove_a_remote_engines_process() {
+    fn nested_control_group_does_not_prove_remote_engine() {
         let (id, other) = (id(), "f".repeat(64));
         let nested = format!("/docker/{other}/docker-{id}.scope");
         assert!(!names_container(&nested, &id, REMOTE, ""));
         assert!(!names_container(&format!("/system.slice/app.service/docker-{id}.scope"), &id, REMOTE, ""));
-        // an engine beside this program in a container
+        // an engine next to opsctl in a container
         assert!(names_container(&nested, &id, REMOTE, &format!("0::/docker/{other}\n")));
     }
 
     #[test]
-    fn own_process_is_no_container() {
+    fn own_process_is_not_a_container() {
         let io = Io::for_test();
         let pid = i32::try_from(std::process::id()).unwrap();
         let claim = |pid| Claim { id: id(), pid, started_at: Some(clock::now()) };
@@ -168,7 +169,7 @@ mod tests {
 
     proptest::proptest! {
         #[test]
-        fn any_path_is_survived(path in "(\\PC|/)*") {
+        fn arbitrary_path_does_not_panic(path in "(\\PC|/)*") {
             let _ = names_container(&path, &id(), REMOTE, &path);
         }
     }

@@ -82,7 +82,7 @@ fn file_of_another_user_is_not_run() {
 }
 
 #[test]
-fn data_of_another_user_is_passed_on() {
+fn data_file_of_another_user_is_accepted() {
     let Some(places) = Places::new() else { return };
     for line in [
         &["cat", "~/theirs/x.sh"][..],
@@ -140,7 +140,7 @@ fn interpreter_of_another_user_is_not_run() {
 }
 
 #[test]
-fn link_is_the_file_it_leads_to() {
+fn link_is_checked_by_its_target() {
     let Some(places) = Places::new() else { return };
     symlink("x.sh", places.path("own/good")).unwrap();
     symlink("../theirs/x.sh", places.path("own/bad")).unwrap();
@@ -154,12 +154,12 @@ fn link_is_the_file_it_leads_to() {
 #[test]
 fn program_is_found_in_the_safe_path_only() {
     assert!(resolve("sh").is_ok_and(|p| p.path.starts_with('/')));
-    assert!(resolve("no-such-program").is_err_and(|e| e.contains("is in none of")));
-    assert!(resolve("/etc/passwd").is_err_and(|e| e.contains("is no program")));
+    assert!(resolve("no-such-program").is_err_and(|e| e.contains("was not found in")));
+    assert!(resolve("/etc/passwd").is_err_and(|e| e.contains("is not executable")));
 }
 
 #[test]
-fn version_is_no_part_of_a_name() {
+fn version_is_removed_from_a_name() {
     for (word, name) in [("/usr/bin/python3.11", "python"), ("php8.2", "php"), ("sh", "sh"), ("7", "7"), ("", "")] {
         assert_eq!(base(word), name);
     }

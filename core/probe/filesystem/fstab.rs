@@ -1,4 +1,4 @@
-//! What should be mounted.
+//! Mounts configured in fstab.
 
 use std::time::Duration;
 
@@ -12,21 +12,21 @@ use crate::probe::{ProbeError, blocking};
 pub struct FstabEntry {
     /// Device, label or server.
     pub source: String,
-    /// Where; `none` or `swap` for swap.
+    /// Mountpoint; `none` or `swap` for swap.
     pub mountpoint: String,
     /// Filesystem type.
     pub fstype: String,
-    /// Options; credentials are left out.
+    /// Options, without credentials.
     pub options: Vec<String>,
 }
 
-/// The entries of /etc/fstab; none without the file.
+/// The entries of /etc/fstab; empty if the file does not exist.
 pub async fn fstab() -> Result<Vec<FstabEntry>, ProbeError> {
     const FILE: &str = "/etc/fstab";
     match blocking::run("mounts of fstab", FILE, Duration::from_secs(1), |io| io.read_lossy(FILE)).await? {
         Ok(text) => Ok(parse(&text)),
         Err(e) if e.kind() == std::io::ErrorKind::NotFound => Ok(Vec::new()),
-        Err(e) => Err(ProbeError::io("the mounts that should be there", FILE, &e)),
+        Err(e) => Err(ProbeError::io("mounts of fstab", FILE, &e)),
     }
 }
 
@@ -51,7 +51,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn entries_are_read_and_passwords_are_not() {
+    fn fstab_entries_have_no_passwords() {
         let text = "# comment\nUUID=1 / ext4 errors=remount-ro 0 1\n//nas/x /mnt/my\\040share/ cifs user=a,password=canary,nofail\n\nswapfile none swap\nbroken\n";
         let got = parse(text);
         assert_eq!(got.iter().map(|e| e.mountpoint.as_str()).collect::<Vec<_>>(), ["/", "/mnt/my share", "none"]);
@@ -61,7 +61,7 @@ mod tests {
 
     proptest::proptest! {
         #[test]
-        fn any_text_is_survived(text in "(\\PC|\n| )*") {
+        fn arbitrary_text_does_not_panic(text in "(\\PC|\n| )*") {
             let _ = parse(&text);
         }
     }

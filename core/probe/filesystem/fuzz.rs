@@ -1,4 +1,4 @@
-//! Fuzz targets of tables of filesystems and disks.
+//! Fuzz targets of mount tables, fstab and disk statistics.
 
 use super::{fstab, io, mounts, open_files};
 use crate::fuzz::Target;

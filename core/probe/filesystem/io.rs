@@ -1,4 +1,4 @@
-//! How busy the disks are.
+//! I/O counters of disks.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -12,13 +12,13 @@ use crate::probe::{Io, ProbeError, blocking};
 pub struct DiskCounters {
     /// Reads and writes completed.
     pub operations: u64,
-    /// Milliseconds spent on them, summed over all.
+    /// Milliseconds spent on them, summed over all operations.
     pub operation_ms: u64,
-    /// Requests under way now.
+    /// Requests in flight.
     pub in_flight: u64,
-    /// Milliseconds with at least one request under way.
+    /// Milliseconds with at least one request in flight.
     pub busy_ms: u64,
-    /// Milliseconds weighted by the number of requests under way.
+    /// Milliseconds weighted by the number of requests in flight.
     pub weighted_ms: u64,
 }
 
@@ -35,7 +35,7 @@ pub async fn disks() -> Result<BTreeMap<String, DiskCounters>, ProbeError> {
 }
 
 pub(super) fn parse(text: &str, is_partition: impl Fn(&str) -> bool) -> BTreeMap<String, DiskCounters> {
-    // partitions, loop and RAM devices are counted with what they lie on
+    // partitions, loop and RAM devices are counted at their underlying disk
     let whole = |name: &str| !["loop", "ram", "zram", "sr", "fd"].iter().any(|p| name.starts_with(p)) && !is_partition(name);
     text.lines().filter_map(parse_line).filter(|(name, _)| whole(name)).collect()
 }
@@ -54,7 +54,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_line_is_read_and_garbage_is_not() {
+    fn only_complete_lines_of_whole_disks_are_parsed() {
         let text = " 254 0 vdx 100 0 8 50 200 0 16 150 3 180 900 0 0 0 0 0 0\n 254 1 vdx1 1 1 1 1 1 1 1 1 1 1 1\n 7 0 loop0 1 1 1 1 1 1 1 1 1 1 1\n1 2 short 1\n";
         let disks = parse(text, |name| name == "vdx1");
         let want = DiskCounters { operations: 300, operation_ms: 200, in_flight: 3, busy_ms: 180, weighted_ms: 900 };

@@ -1,4 +1,4 @@
-//! Filesystems: what is mounted, how full it is, what fills it.
+//! Filesystems: mounts, usage, large directories and open files.
 
 mod fstab;
 #[cfg(any(test, feature = "fuzz"))]

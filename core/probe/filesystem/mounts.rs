@@ -1,4 +1,4 @@
-//! Which filesystems are worth checking: real ones, each once.
+//! Selection of the filesystems to check: real ones, each once.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -7,8 +7,9 @@ use crate::model::MountRef;
 use crate::probe::process::unescape;
 use crate::probe::{ProbeError, blocking};
 
-/// Filesystem types that are not disks, or are full by design (`node_exporter` `collector/filesystem_linux.go`, and FUSE helpers).
-const NOT_DISKS: &[&str] = &[
+/// Filesystem types that are not disks, or are full by design (`node_exporter` `collector/filesystem_linux.go`, and FUSE
+/// helpers).
+const EXCLUDED_TYPES: &[&str] = &[
     "autofs",
     "binfmt_misc",
     "bpf",
@@ -46,14 +47,15 @@ const NOT_DISKS: &[&str] = &[
     "virtiofs",
 ];
 
-/// A tmpfs of every host that everybody writes to.
+/// tmpfs of every host that all users can write to.
 const SHARED_TMPFS: &[&str] = &["/dev/shm", "/run"];
 
-/// A tmpfs here belongs to the system, to a unit or to a pod, which is limited by it; one elsewhere somebody mounted and uses.
-const OWN_TMPFS_BELOW: &[&str] = &["/run/", "/var/lib/kubelet/"];
+/// A tmpfs below these belongs to the system, to a unit or to a pod, which it limits; one elsewhere was mounted by the
+/// administrator.
+const EXCLUDED_TMPFS_PREFIXES: &[&str] = &["/run/", "/var/lib/kubelet/"];
 
-/// Folders below which everything mounted belongs to a container engine or to the kernel (`node_exporter`'s default exclusions).
-const NOT_BELOW: &[&str] = &[
+/// Directories below which all mounts belong to a container engine or to the kernel (`node_exporter`'s default exclusions).
+const EXCLUDED_PREFIXES: &[&str] = &[
     "/dev/",
     "/proc/",
     "/sys/",
@@ -65,13 +67,13 @@ const NOT_BELOW: &[&str] = &[
     "/snap/",
 ];
 
-/// The mounted filesystems worth checking, one per device, sorted by mountpoint. `exclude_below` are further folders whose
-/// mounts belong to somebody else, such as an engine's data root.
+/// The mounted filesystems to check, one per device, sorted by mountpoint. Mounts below `exclude_below` are excluded, for example
+/// an engine's data root.
 pub async fn mounts(exclude_below: &[String]) -> Result<Vec<MountRef>, ProbeError> {
     Ok(worth_checking(parse_mountinfo(&mountinfo().await?), exclude_below))
 }
 
-/// All that this process sees mounted, in the order it was.
+/// All mounts visible to this process, in mount order.
 pub(super) async fn all_mounts() -> Result<Vec<MountRef>, ProbeError> {
     Ok(parse_mountinfo(&mountinfo().await?).into_iter().map(|(_, mount)| mount).collect())
 }
@@ -82,13 +84,14 @@ async fn mountinfo() -> Result<String, ProbeError> {
     text.map_err(|e| ProbeError::io("mounts", FILE, &e))
 }
 
-/// Reads `/proc/<pid>/mountinfo` (proc(5)); lines that are not of its form are left out.
+/// Parses `/proc/<pid>/mountinfo` (proc(5)); malformed lines are skipped.
 #[must_use]
 pub fn parse_mountinfo(text: &str) -> Vec<(String, MountRef)> {
     text.lines().filter_map(parse_line).collect()
 }
 
-/// `id parent major:minor root mountpoint options [optional…] - fstype source super-options`, with the root of the mount first.
+/// `id parent major:minor root mountpoint options [optional…] - fstype source super-options`. Returns the root of the mount as
+/// well.
 fn parse_line(line: &str) -> Option<(String, MountRef)> {
     let (mount, filesystem) = line.split_once(" - ")?;
     let mut fields = mount.split(' ').skip(2);
@@ -112,7 +115,7 @@ fn parse_line(line: &str) -> Option<(String, MountRef)> {
     ))
 }
 
-/// `//user:password@server/share`, as CIFS sources can be.
+/// Removes credentials from CIFS sources such as `//user:password@server/share`.
 fn without_credentials(source: &str) -> String {
     match source.split_once('@') {
         Some((before, after)) if before.contains(':') && before.starts_with("//") => format!("//{after}"),
@@ -120,28 +123,28 @@ fn without_credentials(source: &str) -> String {
     }
 }
 
-/// A filesystem in memory that can fill up: neither the device nodes of a container nor what only hides something.
+/// Whether it is a tmpfs that can fill up: neither the device nodes of a container nor a mask over another path.
 pub(super) fn is_writable_tmpfs(mount: &MountRef) -> bool {
     let at = mount.mountpoint.as_str();
     let hides = ["/proc/", "/sys/", "/dev/"].iter().any(|f| at.starts_with(f)) && !SHARED_TMPFS.contains(&at);
     mount.fstype == "tmpfs" && !hides && at != "/dev" && !mount.mount_options.iter().any(|o| o == "ro")
 }
 
-/// One mount per device: the shortest mountpoint, and of the whole filesystem before a part of it.
+/// One mount per device: the shortest mountpoint, with mounts of the whole filesystem before mounts of a part.
 pub(super) fn worth_checking(all: Vec<(String, MountRef)>, exclude_below: &[String]) -> Vec<MountRef> {
     let mut best: BTreeMap<String, (bool, MountRef)> = BTreeMap::new();
-    // of several mounts at one place only the last can be seen
+    // of several mounts at one mountpoint only the last is visible
     let top: BTreeMap<String, String> = all.iter().map(|(_, m)| (m.mountpoint.clone(), m.dev.clone())).collect();
     for (root, mount) in all {
         if top.get(&mount.mountpoint) != Some(&mount.dev) {
             continue;
         }
-        let below = |folder: &&str| mount.mountpoint.starts_with(folder);
+        let below = |prefix: &&str| mount.mountpoint.starts_with(prefix);
         let of_engine = exclude_below.iter().any(|f| below(&format!("{}/", f.trim_end_matches('/')).as_str()));
         let tmpfs = mount.fstype == "tmpfs";
         let shared = tmpfs && SHARED_TMPFS.contains(&mount.mountpoint.as_str());
-        let of_others = NOT_BELOW.iter().any(below) || tmpfs && (OWN_TMPFS_BELOW.iter().any(below) || !is_writable_tmpfs(&mount));
-        if NOT_DISKS.contains(&mount.fstype.as_str()) || of_engine || of_others && !shared {
+        let of_others = EXCLUDED_PREFIXES.iter().any(below) || tmpfs && (EXCLUDED_TMPFS_PREFIXES.iter().any(below) || !is_writable_tmpfs(&mount));
+        if EXCLUDED_TYPES.contains(&mount.fstype.as_str()) || of_engine || of_others && !shared {
             continue;
         }
         let part = root != "/";
@@ -185,7 +188,7 @@ garbage
 ";
 
     #[test]
-    fn each_device_once_and_only_disks() {
+    fn each_disk_is_listed_once() {
         let got = worth_checking(parse_mountinfo(TEXT), &[]);
         let points: Vec<&str> = got.iter().map(|m| m.mountpoint.as_str()).collect();
         assert_eq!(points, ["/", "/a long name", "/dev/shm", "/mnt/nas", "/mnt/ram"]);
@@ -193,7 +196,7 @@ garbage
     }
 
     #[test]
-    fn what_an_engine_mounts_below_its_root_is_its_own() {
+    fn mounts_below_the_engine_root_are_excluded() {
         let text = "1 1 7:3 / /data/docker/x rw - ext4 /dev/loop3 rw\n2 1 7:4 / /data/docker rw - ext4 /dev/loop4 rw\n";
         let got = worth_checking(parse_mountinfo(text), &["/data/docker".to_owned()]);
         assert_eq!(got.iter().map(|m| m.mountpoint.as_str()).collect::<Vec<_>>(), ["/data/docker"]);
@@ -201,7 +204,7 @@ garbage
 
     proptest::proptest! {
         #[test]
-        fn any_text_is_survived(text in "(\\PC|\n| )*") {
+        fn arbitrary_text_does_not_panic(text in "(\\PC|\n| )*") {
             let _ = worth_checking(parse_mountinfo(&text), &[]);
         }
     }

@@ -1,4 +1,4 @@
-//! Files that were deleted while a process holds them open: space that `du` cannot see.
+//! Deleted files that are still open: space that `du` does not count.
 
 use std::collections::HashMap;
 use std::os::unix::fs::MetadataExt;
@@ -15,30 +15,30 @@ use crate::probe::{Io, ProbeError, blocking, host, process};
 /// A deleted file that is still open.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct DeletedFile {
-    /// Path it had, without the kernel's ` (deleted)`.
+    /// Former path, without the kernel's ` (deleted)`.
     pub path: String,
     /// Allocated bytes.
     pub bytes: u64,
     /// `major:minor` of its filesystem.
     pub dev: String,
-    /// Which file.
+    /// File identity.
     pub identity: FileIdentity,
-    /// A process that holds it.
+    /// A process that has it open.
     pub pid: i32,
     /// Start of that process in clock ticks since boot.
     pub start_ticks: u64,
     /// Its command name.
     pub comm: String,
-    /// Its descriptor.
+    /// File descriptor in that process.
     pub fd: i32,
-    /// Opened for writing only, or for appending: cutting it to zero is safe for the writer.
+    /// Opened for writing only, or for appending: truncating it is safe for the writer.
     pub append_or_write_only: bool,
 }
 
-/// Deleted files below this size are not worth a line, in bytes.
-const SMALLEST: u64 = 1 << 20;
+/// Minimum size of a reported deleted file, in bytes.
+const MIN_FILE_BYTES: u64 = 1 << 20;
 
-/// Scans the descriptors of all processes. Without root only this user's processes can be seen: that is [`ProbeError::Denied`].
+/// Scans the descriptors of all processes. Without root only processes of this user are visible: returns [`ProbeError::Denied`].
 pub async fn deleted_but_open() -> Result<Vec<DeletedFile>, ProbeError> {
     if !host::is_root() {
         return Err(ProbeError::Denied {
@@ -55,11 +55,11 @@ fn scan(io: &Io) -> Vec<DeletedFile> {
     for pid in process::all(io).into_iter().flatten() {
         let process = PathBuf::from(format!("/proc/{pid}"));
         for fd in io.read_dir(process.join("fd")).into_iter().flatten().filter_map(Result::ok) {
-            // the link's text first: it costs less than a stat, and most descriptors are not deleted files
+            // readlink first: it costs less than stat, and most descriptors are not deleted files
             let Ok(link) = io.read_link(fd.path()) else { continue };
             let Some(path) = link.to_str().and_then(deleted_path) else { continue };
             let Some(OpenFile { bytes, dev, ino }) = unlinked(io, &fd.path()) else { continue };
-            if bytes < SMALLEST || found.contains_key(&(dev, ino)) {
+            if bytes < MIN_FILE_BYTES || found.contains_key(&(dev, ino)) {
                 continue;
             }
             let number = fd.file_name().to_str().and_then(|n| n.parse().ok()).unwrap_or(-1);
@@ -84,15 +84,15 @@ fn scan(io: &Io) -> Vec<DeletedFile> {
     list
 }
 
-/// A regular file without a name.
+/// A regular file without links.
 struct OpenFile {
     bytes: u64,
     dev: u64,
     ino: u64,
 }
 
-/// The file behind a descriptor, if it is a regular one and has no name left. By what the kernel knows already: the file can be on a
-/// FUSE file system of a user, whose server does not have to answer.
+/// The file of a descriptor, if it is regular and has no links. Uses cached attributes only (`AT_STATX_DONT_SYNC`): the file may
+/// be on a FUSE file system of a user with a server that does not respond.
 fn unlinked(_io: &Io, descriptor: &Path) -> Option<OpenFile> {
     let flags = AtFlags::STATX_DONT_SYNC | AtFlags::NO_AUTOMOUNT;
     let stat = statx(CWD, descriptor, flags, StatxFlags::BASIC_STATS).ok()?;
@@ -101,14 +101,14 @@ fn unlinked(_io: &Io, descriptor: &Path) -> Option<OpenFile> {
     (is_file && stat.stx_nlink == 0).then(|| OpenFile { bytes: stat.stx_blocks * 512, dev, ino: stat.stx_ino })
 }
 
-/// The path of a deleted regular file; none for what only looks like one: shared memory, memfd, aio rings, graphics buffers.
+/// The path of a deleted regular file; `None` for shared memory, memfd, aio rings and graphics buffers.
 pub(super) fn deleted_path(link: &str) -> Option<&str> {
     let path = link.strip_suffix(" (deleted)")?;
     let not_a_file = ["/memfd:", "/dev/shm/", "/SYSV", "/[aio]", "/i915", "/drm", "/dev/zero"];
     (path.starts_with('/') && !not_a_file.iter().any(|p| path.starts_with(p))).then_some(path)
 }
 
-/// Field 22 of `/proc/<pid>/stat`, counted after the command name, which may hold anything.
+/// Field 22 of `/proc/<pid>/stat`, counted after the command name, which may contain anything.
 fn start_ticks(io: &Io, process: &Path) -> Option<u64> {
     let stat = io.read_lossy(process.join("stat")).ok()?;
     stat.rsplit_once(')')?.1.split_whitespace().nth(19)?.parse().ok()
@@ -143,7 +143,7 @@ pub struct DescriptorUser {
     pub home: Home,
 }
 
-/// Descriptors in use and the most there can be (`/proc/sys/fs/file-nr`), and every process above `percent` of its own limit.
+/// Descriptors in use and their system-wide limit (`/proc/sys/fs/file-nr`), and every process above `percent` of its own limit.
 pub async fn descriptors(percent: f64) -> Result<((u64, u64), Vec<DescriptorUser>), ProbeError> {
     blocking::run("file descriptors", "/proc", Duration::from_secs(4), move |io| {
         let text = io.read_lossy("/proc/sys/fs/file-nr").unwrap_or_default();
@@ -158,10 +158,10 @@ fn users(io: &Io, percent: f64) -> Vec<DescriptorUser> {
     let mut list = Vec::new();
     for pid in process::all(io).into_iter().flatten() {
         let file = |name: &str| format!("/proc/{pid}/{name}");
-        // since Linux 6.2 the size of the directory is the number of descriptors; before it is 0 and they are counted
+        // since Linux 6.2 the size of the directory is the number of descriptors; before it is 0
         let Ok(meta) = io.metadata(file("fd")) else { continue };
         let open = if meta.size() > 0 { meta.size() } else { io.read_dir(file("fd")).map_or(0, |d| d.count() as u64) };
-        // most processes have fewer; a limit that this is much of was never meant
+        // most processes have fewer; so few are no problem even at a tiny limit
         if open < 32 {
             continue;
         }
@@ -188,7 +188,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn deleted_file_that_is_open_for_appending() {
+    fn deleted_file_open_for_appending_is_found() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("app.log");
         let mut file = std::fs::OpenOptions::new().create(true).append(true).open(&path).unwrap();
@@ -205,7 +205,7 @@ mod tests {
     }
 
     #[test]
-    fn only_real_deleted_files_count() {
+    fn only_regular_deleted_files_are_reported() {
         assert_eq!(deleted_path("/var/log/app.log (deleted)"), Some("/var/log/app.log"));
         for other in
             ["/var/log/app.log", "/memfd:x (deleted)", "/dev/shm/y (deleted)", "/SYSV0000 (deleted)", "pipe:[1]", " (deleted)"]
@@ -215,7 +215,7 @@ mod tests {
     }
 
     #[test]
-    fn flags_and_limits_are_read() {
+    fn descriptor_flags_and_limits_are_parsed() {
         assert!(append_or_write_only(0o2001) && append_or_write_only(0o1) && append_or_write_only(0o2002));
         assert!(!append_or_write_only(0o2) && !append_or_write_only(0o0) && !append_or_write_only(0o2000));
         assert_eq!(

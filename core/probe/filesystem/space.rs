@@ -1,4 +1,4 @@
-//! How full a filesystem is.
+//! Usage of filesystems.
 
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
@@ -13,37 +13,37 @@ use crate::model::MountRef;
 use crate::probe::io::Root;
 use crate::probe::{Io, Memo, ProbeError, blocking};
 
-/// How long `statvfs` may take: a dead NFS server or a stopped FUSE daemon never answers.
+/// Timeout of `statvfs`: a dead NFS server or a stopped FUSE daemon never responds.
 const TIMEOUT: Duration = Duration::from_secs(2);
 
-/// Blocks and inodes of a filesystem, in bytes and numbers.
+/// Space of a filesystem in bytes, and inodes.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Space {
-    /// All of it, reserved blocks included.
+    /// Total, including reserved blocks.
     pub size: u64,
     /// In use.
     pub used: u64,
-    /// Free for everybody: without the blocks reserved for root.
+    /// Available to all users: without the blocks reserved for root.
     pub avail: u64,
-    /// Free for root.
+    /// Available to root.
     pub free: u64,
-    /// Inodes altogether; 0 where the filesystem makes them as needed.
+    /// Total inodes; 0 if the filesystem allocates them dynamically.
     pub inodes: u64,
-    /// Inodes free for everybody.
+    /// Inodes available to all users.
     pub inodes_avail: u64,
 }
 
 impl Space {
-    /// Used in percent as df counts it: of what is used and available, so that reserved blocks do not look used.
+    /// Usage in percent, calculated like df: of used and available blocks, so that reserved blocks do not count as used.
     #[must_use]
     pub fn percent(&self) -> f64 {
-        share(self.used, self.used.saturating_add(self.avail))
+        ratio_percent(self.used, self.used.saturating_add(self.avail))
     }
 
-    /// Inodes used in percent; none where the filesystem makes them as needed.
+    /// Inode usage in percent; `None` if the filesystem allocates inodes dynamically.
     #[must_use]
     pub fn inodes_percent(&self) -> Option<f64> {
-        (self.inodes > 0).then(|| share(self.inodes - self.inodes_avail.min(self.inodes), self.inodes))
+        (self.inodes > 0).then(|| ratio_percent(self.inodes - self.inodes_avail.min(self.inodes), self.inodes))
     }
 }
 
@@ -60,11 +60,11 @@ impl From<StatVfs> for Space {
     }
 }
 
-fn share(part: u64, whole: u64) -> f64 {
+fn ratio_percent(part: u64, whole: u64) -> f64 {
     if whole == 0 { 0.0 } else { part as f64 * 100.0 / whole as f64 }
 }
 
-/// Space of the filesystem mounted at `mountpoint`. A mount that does not answer is [`ProbeError::Timeout`].
+/// Space of the filesystem mounted at `mountpoint`. Returns [`ProbeError::Timeout`] for a mount that does not respond.
 #[allow(clippy::disallowed_methods, reason = "inside blocking::run")]
 pub async fn space(mountpoint: &str) -> Result<Space, ProbeError> {
     let path = mountpoint.to_owned();
@@ -74,36 +74,36 @@ pub async fn space(mountpoint: &str) -> Result<Space, ProbeError> {
         .map_err(|e| ProbeError::io("free space", mountpoint, &e.into()))
 }
 
-/// The filesystem that a path lies on.
+/// Usage of the filesystem that contains a path.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub struct FsUsage {
     /// `major:minor`.
     pub dev: String,
-    /// Where it is mounted, as far as the path tells.
+    /// Mountpoint, as far as the path shows.
     pub mountpoint: String,
-    /// All of it in bytes.
+    /// Total, in bytes.
     pub size: u64,
     /// In use, in bytes.
     pub used: u64,
-    /// Free for everybody, in bytes.
+    /// Available to all users, in bytes.
     pub avail: u64,
-    /// Used in percent as df counts it.
+    /// Usage in percent, calculated like df.
     pub percent: f64,
 }
 
-/// What is mounted, read once per run: a host with hundreds of containers has more than a thousand mounts.
+/// The mount table, read once per run: a host with hundreds of containers has more than a thousand mounts.
 #[derive(Debug, Default)]
 pub struct Filesystems {
     mounts: Memo<(), Result<Arc<Vec<MountRef>>, ProbeError>>,
 }
 
 impl Filesystems {
-    /// All that this process sees mounted, in the order it was.
+    /// All mounts visible to this process, in mount order.
     pub async fn mounts(&self) -> Result<Arc<Vec<MountRef>>, ProbeError> {
         self.mounts.get((), || async { all_mounts().await.map(Arc::new) }).await
     }
 
-    /// The filesystem that `path` lies on, and how full it is.
+    /// Usage of the filesystem that contains `path`.
     pub async fn of(&self, path: &Path) -> Result<FsUsage, ProbeError> {
         let mounts = self.mounts().await?;
         let from = path.display().to_string();
@@ -113,7 +113,7 @@ impl Filesystems {
             .map_err(|e| ProbeError::io("the filesystem", from, &e))
     }
 
-    /// The filesystem that a directory lies on as process `pid` sees it.
+    /// Usage of the filesystem that contains `directory` below the root of process `pid`.
     pub async fn of_process(&self, pid: i32, directory: &str) -> Result<FsUsage, ProbeError> {
         let mounts = self.mounts().await?;
         let from = format!("{directory} of process {pid}");
@@ -127,13 +127,13 @@ impl Filesystems {
     }
 }
 
-/// Whether a directory holds anything; one that cannot be read holds nothing that is known.
+/// Whether a directory has entries other than `lost+found`; false if it cannot be read.
 pub async fn holds_something(path: &str) -> bool {
     let directory = path.to_owned();
-    let looked = blocking::run("the directory", path, TIMEOUT, move |io| {
+    let has_entries = blocking::run("the directory", path, TIMEOUT, move |io| {
         io.read_dir(directory).is_ok_and(|mut entries| entries.any(|e| e.is_ok_and(|e| e.file_name() != "lost+found")))
     });
-    looked.await.unwrap_or(false)
+    has_entries.await.unwrap_or(false)
 }
 
 #[allow(clippy::disallowed_methods, reason = "the caller has the token")]
@@ -156,7 +156,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn reserved_blocks_do_not_look_used() {
+    fn reserved_blocks_do_not_count_as_used() {
         // trap N5: 252 G in size, 17 G used, 74 G available, the rest reserved
         let space = Space { size: 252, used: 17, avail: 74, ..Space::default() };
         assert!((space.percent() - 18.7).abs() < 0.1);

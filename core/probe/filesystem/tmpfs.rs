@@ -1,4 +1,4 @@
-//! Filesystems in memory, as the processes of a container see them.
+//! tmpfs mounts of the processes of a container.
 
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
@@ -12,26 +12,26 @@ use crate::model::MountRef;
 use crate::probe::Io;
 use crate::probe::io::Root;
 
-/// A filesystem in memory.
+/// A tmpfs mount.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct Tmpfs {
-    /// Where its processes see it.
+    /// Mountpoint below the root of the process.
     pub mountpoint: String,
     /// `major:minor`.
     pub dev: String,
-    /// How full it is.
+    /// Its space.
     pub space: Space,
 }
 
-/// Those that process `pid` can write to. Needs root.
+/// The tmpfs mounts that process `pid` can write to. Requires root.
 pub fn tmpfs_of(io: &Io, pid: i32) -> std::io::Result<Vec<Tmpfs>> {
     let text = io.read_lossy(format!("/proc/{pid}/mountinfo"))?;
     let root = Root::of(io, pid)?;
     let space = |m: &MountRef| -> std::io::Result<Option<Space>> {
         let directory = root.place(Path::new(&m.mountpoint))?;
         let dev = directory.metadata()?.dev();
-        // something else may be mounted over it
+        // another filesystem may be mounted over it
         let same = format!("{}:{}", major(dev), minor(dev)) == m.dev;
         Ok(same.then(|| fstatvfs(&directory)).transpose()?.map(Space::from))
     };
@@ -45,7 +45,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn this_process_sees_no_disk_among_them_and_who_is_gone_is_an_error() {
+    fn tmpfs_mounts_exclude_disks_and_exited_process_is_an_error() {
         let me = i32::try_from(std::process::id()).unwrap();
         let all = tmpfs_of(&Io::for_test(), me).unwrap();
         assert!(all.iter().all(|t| t.dev.starts_with("0:") && t.mountpoint != "/dev"), "{all:?}");

@@ -1,4 +1,4 @@
-//! What uses the space of a filesystem: a walk that is bounded in time and never leaves the filesystem.
+//! Disk usage by directory: a walk that is limited in time and stays on its filesystem.
 
 #![allow(clippy::disallowed_methods, reason = "the threads of a walk end with blocking::run, which starts it")]
 
@@ -16,58 +16,59 @@ use serde::{Deserialize, Serialize};
 use super::mounts::parse_mountinfo;
 use crate::probe::{Io, ProbeError, blocking};
 
-/// How deep folders are told apart: `/var/lib/docker/containers` and no deeper, which also bounds the memory of the walk.
-const DEPTH: usize = 4;
+/// Depth of the reported directories, for example `/var/lib/docker/containers`; also limits the memory of the walk.
+const MAX_DEPTH: usize = 4;
 
-/// Folders listed at most.
-const LISTED: usize = 12;
+/// Limit of listed directories.
+const MAX_LISTED: usize = 12;
 
-/// What a walk found.
+/// Result of a walk.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Usage {
-    /// Where it began.
+    /// Starting directory.
     pub root: String,
     /// Allocated bytes below it (blocks, not file lengths; hard links once).
     pub bytes: u64,
-    /// Files and folders below it.
+    /// Files and directories below it.
     pub entries: u64,
-    /// The folders that use most, largest first; a folder that is nearly all one of its children is left out in favour of the child.
+    /// The largest directories, largest first; a directory with nearly all of its bytes in one child is omitted in favour of the
+    /// child.
     pub largest: Vec<Folder>,
-    /// The same by number of entries.
+    /// The directories with the most entries, likewise.
     pub most_entries: Vec<Folder>,
-    /// Folders that could not be read.
+    /// Directories that could not be read.
     pub unreadable: u64,
-    /// Time ran out before everything was seen: all numbers are "at least".
+    /// The time budget was exhausted: all numbers are lower bounds.
     pub partial: bool,
 }
 
-/// A folder with everything below it.
+/// A directory including everything below it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Folder {
     /// Absolute path.
     pub path: String,
     /// Allocated bytes.
     pub bytes: u64,
-    /// Files and folders.
+    /// Files and directories.
     pub entries: u64,
 }
 
 /// Walks everything below `root` for at most `budget`.
 pub async fn usage(root: &str, budget: Duration) -> Result<Usage, ProbeError> {
     let path = PathBuf::from(root);
-    // the walk keeps its own time; the rest is for a directory that hangs
-    blocking::run("what uses the space", root, budget + Duration::from_secs(1), move |io| walk(io, &path, budget)).await
+    // the walk observes its budget itself; the extra second is for a directory that hangs
+    blocking::run("disk usage", root, budget + Duration::from_secs(1), move |io| walk(io, &path, budget)).await
 }
 
-/// What the threads of a walk share.
+/// State shared by the threads of a walk.
 struct Shared {
     queue: Mutex<Queue>,
-    /// Somebody put folders into the queue, or the last one is done.
+    /// Notified when directories were queued or the last one is done.
     changed: Condvar,
     hard_links: Mutex<HashSet<(u64, u64)>>,
     unreadable: AtomicU64,
     stopped: AtomicBool,
-    /// Names that others are mounted at, by directory: a mount whose server does not answer holds even `stat`.
+    /// Names of mountpoints by directory: even `stat` hangs on a mount with a server that does not respond.
     mountpoints: HashMap<PathBuf, HashSet<OsString>>,
 }
 
@@ -83,10 +84,10 @@ fn mountpoints(io: &Io, root: &Path) -> HashMap<PathBuf, HashSet<OsString>> {
     found
 }
 
-/// Folders still to be read, and how many are being read.
+/// Directories to be read, and the number of directories being read.
 struct Queue {
     waiting: Vec<PathBuf>,
-    under_way: usize,
+    in_progress: usize,
 }
 
 fn walk(io: &Io, root: &Path, budget: Duration) -> Usage {
@@ -94,51 +95,51 @@ fn walk(io: &Io, root: &Path, budget: Duration) -> Usage {
     let deadline = Instant::now() + budget;
     let device = lstat(root).map(|s| s.st_dev);
     let shared = Shared {
-        queue: Mutex::new(Queue { waiting: vec![root.to_owned()], under_way: 0 }),
+        queue: Mutex::new(Queue { waiting: vec![root.to_owned()], in_progress: 0 }),
         changed: Condvar::new(),
         hard_links: Mutex::new(HashSet::new()),
         unreadable: AtomicU64::new(0),
         stopped: AtomicBool::new(false),
         mountpoints: mountpoints(io, root),
     };
-    let mut folders: HashMap<PathBuf, (u64, u64)> = HashMap::new();
+    let mut directories: HashMap<PathBuf, (u64, u64)> = HashMap::new();
     if let Ok(device) = device {
         std::thread::scope(|scope| {
             let walkers: Vec<_> = (0..threads)
                 .map(|_| scope.spawn(|| Walker { shared: &shared, root, device, deadline, sums: HashMap::new(), seen: 0 }.run()))
                 .collect();
             for walker in walkers {
-                // a walker that panicked has only its own share lost; the walk is then partial
+                // if a walker panics only its share is lost; the walk is then partial
                 match walker.join() {
-                    Ok(sums) => sums.iter().for_each(|(path, (bytes, entries))| add(&mut folders, path, *bytes, *entries)),
+                    Ok(sums) => sums.iter().for_each(|(path, (bytes, entries))| add(&mut directories, path, *bytes, *entries)),
                     Err(_) => shared.stopped.store(true, Ordering::Relaxed),
                 }
             }
         });
     }
-    let (bytes, entries) = folders.get(root).copied().unwrap_or_default();
+    let (bytes, entries) = directories.get(root).copied().unwrap_or_default();
     Usage {
         root: root.display().to_string(),
         bytes,
         entries,
-        largest: top(&folders, root, |f| f.0),
-        most_entries: top(&folders, root, |f| f.1),
+        largest: top(&directories, root, |f| f.0),
+        most_entries: top(&directories, root, |f| f.1),
         unreadable: shared.unreadable.load(Ordering::Relaxed),
         partial: shared.stopped.load(Ordering::Relaxed),
     }
 }
 
-/// The folders that say most: each at least a fiftieth of the whole, and none that is nearly all one of its children.
-fn top(folders: &HashMap<PathBuf, (u64, u64)>, root: &Path, of: impl Fn(&(u64, u64)) -> u64) -> Vec<Folder> {
-    let whole = folders.get(root).map_or(0, &of);
+/// The most significant directories: each at least 2 % of the total, and without those that are nearly all one of their children.
+fn top(directories: &HashMap<PathBuf, (u64, u64)>, root: &Path, of: impl Fn(&(u64, u64)) -> u64) -> Vec<Folder> {
+    let whole = directories.get(root).map_or(0, &of);
     let mut biggest_child: HashMap<&Path, u64> = HashMap::new();
-    for (path, numbers) in folders {
+    for (path, numbers) in directories {
         if let Some(parent) = path.parent().filter(|_| path != root) {
             let child = biggest_child.entry(parent).or_default();
             *child = (*child).max(of(numbers));
         }
     }
-    let mut list: Vec<(&PathBuf, &(u64, u64))> = folders
+    let mut list: Vec<(&PathBuf, &(u64, u64))> = directories
         .iter()
         .filter(|(path, n)| {
             let mine = of(n);
@@ -147,12 +148,12 @@ fn top(folders: &HashMap<PathBuf, (u64, u64)>, root: &Path, of: impl Fn(&(u64, u
         })
         .collect();
     list.sort_by(|a, b| of(b.1).cmp(&of(a.1)).then_with(|| a.0.cmp(b.0)));
-    list.truncate(LISTED);
+    list.truncate(MAX_LISTED);
     list.into_iter().map(|(path, n)| Folder { path: path.display().to_string(), bytes: n.0, entries: n.1 }).collect()
 }
 
-/// One thread. Entries are looked at relative to their open folder, so that the kernel does not walk the path for each of them;
-/// that is what makes this as fast as `du`, which a library that asks by full path is not.
+/// One thread. Entries are examined relative to their open directory, so that the kernel does not resolve the full path for each
+/// of them. This makes the walk as fast as `du`, which a library that uses full paths is not.
 struct Walker<'a> {
     shared: &'a Shared,
     root: &'a Path,
@@ -164,65 +165,65 @@ struct Walker<'a> {
 
 impl Walker<'_> {
     fn run(mut self) -> HashMap<PathBuf, (u64, u64)> {
-        while let Some(folder) = self.next() {
-            let below = self.read(&folder);
+        while let Some(directory) = self.next() {
+            let below = self.read(&directory);
             let mut queue = self.shared.queue.lock().unwrap_or_else(PoisonError::into_inner);
             queue.waiting.extend(below);
-            queue.under_way -= 1;
+            queue.in_progress -= 1;
             drop(queue);
             self.shared.changed.notify_all();
         }
         self.sums
     }
 
-    /// The next folder; none when all are read or time is up.
+    /// The next directory; `None` when all have been read or the budget is exhausted.
     fn next(&self) -> Option<PathBuf> {
         let mut queue = self.shared.queue.lock().unwrap_or_else(PoisonError::into_inner);
         loop {
             if self.shared.stopped.load(Ordering::Relaxed) {
                 return None;
             }
-            if let Some(folder) = queue.waiting.pop() {
-                queue.under_way += 1;
-                return Some(folder);
+            if let Some(directory) = queue.waiting.pop() {
+                queue.in_progress += 1;
+                return Some(directory);
             }
-            if queue.under_way == 0 {
+            if queue.in_progress == 0 {
                 return None;
             }
             queue = self.shared.changed.wait(queue).unwrap_or_else(PoisonError::into_inner);
         }
     }
 
-    /// Adds up one folder; gives the folders in it that are on the same filesystem.
-    fn read(&mut self, folder: &Path) -> Vec<PathBuf> {
+    /// Sums up one directory; returns its subdirectories on the same filesystem.
+    fn read(&mut self, directory: &Path) -> Vec<PathBuf> {
         let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-        let opened = openat(CWD, folder, flags, Mode::empty()).and_then(|fd| Ok((Dir::read_from(&fd)?, fd)));
+        let opened = openat(CWD, directory, flags, Mode::empty()).and_then(|fd| Ok((Dir::read_from(&fd)?, fd)));
         let Ok((entries, fd)) = opened else {
             self.shared.unreadable.fetch_add(1, Ordering::Relaxed);
             return Vec::new();
         };
         let mut below = Vec::new();
-        let mounted = self.shared.mountpoints.get(folder);
+        let mounted = self.shared.mountpoints.get(directory);
         let (mut bytes, mut count) = (0, 0);
         for entry in entries.filter_map(Result::ok) {
             let name = entry.file_name();
             if matches!(name.to_bytes(), b"." | b"..") {
                 continue;
             }
-            if self.time_is_up() {
+            if self.budget_is_exhausted() {
                 break;
             }
             if mounted.is_some_and(|names| names.contains(OsStr::from_bytes(name.to_bytes()))) {
                 continue;
             }
-            // an entry that has gone meanwhile takes no space
+            // an entry that was removed meanwhile takes no space
             let Ok(stat) = statat(&fd, name, AtFlags::SYMLINK_NOFOLLOW | AtFlags::NO_AUTOMOUNT) else { continue };
             if stat.st_dev != self.device {
                 continue;
             }
-            let is_folder = FileType::from_raw_mode(stat.st_mode).is_dir();
-            if is_folder {
-                below.push(folder.join(OsStr::from_bytes(name.to_bytes())));
+            let is_directory = FileType::from_raw_mode(stat.st_mode).is_dir();
+            if is_directory {
+                below.push(directory.join(OsStr::from_bytes(name.to_bytes())));
             } else if stat.st_nlink > 1 {
                 let mut known = self.shared.hard_links.lock().unwrap_or_else(PoisonError::into_inner);
                 if !known.insert((stat.st_dev, stat.st_ino)) {
@@ -232,24 +233,24 @@ impl Walker<'_> {
             bytes += u64::try_from(stat.st_blocks).unwrap_or(0) * 512;
             count += 1;
         }
-        self.settle(folder, bytes, count);
+        self.add_to_parents(directory, bytes, count);
         below
     }
 
-    /// Adds what a folder held to it and to every folder above it, down to the depth that is told apart.
-    fn settle(&mut self, folder: &Path, bytes: u64, entries: u64) {
-        let below = folder.strip_prefix(self.root).unwrap_or(Path::new(""));
+    /// Adds the totals of a directory to it and to every parent, down to [`MAX_DEPTH`].
+    fn add_to_parents(&mut self, directory: &Path, bytes: u64, entries: u64) {
+        let below = directory.strip_prefix(self.root).unwrap_or(Path::new(""));
         let mut path = self.root.to_owned();
         add(&mut self.sums, &path, bytes, entries);
-        for part in below.components().take(DEPTH) {
+        for part in below.components().take(MAX_DEPTH) {
             path.push(part);
             add(&mut self.sums, &path, bytes, entries);
         }
     }
 
-    fn time_is_up(&mut self) -> bool {
+    fn budget_is_exhausted(&mut self) -> bool {
         self.seen = self.seen.wrapping_add(1);
-        // asking the clock costs as much as an entry
+        // reading the clock costs as much as an entry
         if self.seen % 64 == 1 && Instant::now() > self.deadline {
             self.shared.stopped.store(true, Ordering::Relaxed);
             self.shared.changed.notify_all();
@@ -273,7 +274,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_folder_that_matters_is_named_and_hard_links_count_once() {
+    fn largest_directory_is_listed_and_hard_links_count_once() {
         let root = tempfile::tempdir().unwrap();
         let deep = root.path().join("lib/app/cache");
         std::fs::create_dir_all(&deep).unwrap();
@@ -292,13 +293,13 @@ mod tests {
     }
 
     #[test]
-    fn mountpoints_are_known_by_directory() {
+    fn mountpoints_are_grouped_by_directory() {
         assert!(mountpoints(&Io::for_test(), Path::new("/"))[Path::new("/")].contains(OsStr::new("proc")));
         assert!(mountpoints(&Io::for_test(), Path::new("/no/such/directory")).is_empty());
     }
 
     #[test]
-    fn a_walk_ends_when_its_time_is_up() {
+    fn walk_ends_when_budget_is_exhausted() {
         let usage = walk(&Io::for_test(), Path::new("/usr"), Duration::ZERO);
         assert!(usage.partial, "{usage:?}");
     }

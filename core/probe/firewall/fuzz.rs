@@ -1,4 +1,4 @@
-//! Fuzz targets of rules.
+//! Fuzz targets of packet filter rules.
 
 use super::{Backend, Firewall, native, saved};
 use crate::fuzz::Target;

@@ -1,7 +1,8 @@
 //! The packet filter of this host's network namespace: both backends of iptables, and nftables itself.
 //!
-//! Programs are asked, because the legacy tables have no other stable interface and nftables' own is not stable. Listing a legacy table
-//! creates it, and with it the warning that both kinds are in use: only tables that `/proc/net/ip_tables_names` names are listed.
+//! Rules are listed with programs, because the legacy tables have no other stable interface and that of nftables is not stable.
+//! Listing a legacy table creates it, and with it the warning that both variants are in use: only tables in
+//! `/proc/net/ip_tables_names` are listed.
 
 #[cfg(any(test, feature = "fuzz"))]
 pub(super) mod fuzz;
@@ -16,14 +17,14 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use super::command::Argv;
-use super::{Io, ProbeError, blocking, command};
+use super::{Io, ProbeError, UNEXPECTED_FORMAT, blocking, command};
 
 pub use persisted::{Persisted, persisted};
 
-/// Long enough to wait for another program that holds the lock of the tables.
-const PATIENCE: Duration = Duration::from_secs(3);
+/// Timeout of a command; includes waiting for another program that holds the lock of the tables.
+const COMMAND_TIMEOUT: Duration = Duration::from_secs(3);
 
-/// Who keeps rules.
+/// Owner of rules.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Backend {
@@ -36,7 +37,7 @@ pub enum Backend {
 }
 
 impl Backend {
-    /// The program a person would use.
+    /// The command line program.
     #[must_use]
     pub fn program(self) -> &'static str {
         match self {
@@ -47,23 +48,23 @@ impl Backend {
     }
 }
 
-/// What a rule does with a packet it matches.
+/// Effect of a rule on a matching packet.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case", tag = "do", content = "to")]
 pub enum Effect {
-    /// Lets it through; the rest of the chain is not asked.
+    /// Accepts it; the rest of the chain is skipped.
     Accept,
     /// Drops or rejects it.
     Drop,
-    /// Goes back to the calling chain.
+    /// Returns to the calling chain.
     Return,
-    /// Asks another chain.
+    /// Continues in another chain.
     Jump(String),
-    /// Lowers the segment size in a SYN to what this host knows of the path.
+    /// Clamps the MSS in a SYN to the path MTU known to this host.
     ClampMss,
-    /// Lowers it to a number.
+    /// Sets the MSS to a number.
     SetMss(u32),
-    /// Gives it this host's address.
+    /// Replaces its source address by one of this host.
     Masquerade,
     /// Anything else.
     #[default]
@@ -71,7 +72,7 @@ pub enum Effect {
 }
 
 impl Effect {
-    /// No later rule of the chain sees a packet that this one matched.
+    /// Whether later rules of the chain do not see a packet that this one matched.
     #[must_use]
     pub fn is_final(&self) -> bool {
         matches!(self, Self::Accept | Self::Drop | Self::Return)
@@ -79,39 +80,39 @@ impl Effect {
 }
 
 /// A rule.
-#[expect(clippy::struct_excessive_bools, reason = "each says one thing that a rule asks for, and they are not exclusive")]
+#[expect(clippy::struct_excessive_bools, reason = "independent properties of a rule")]
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Rule {
-    /// Who keeps it.
+    /// Its backend.
     pub backend: Backend,
-    /// `mangle`, or of nftables `inet filter`.
+    /// `mangle`, or for nftables `inet filter`.
     pub table: String,
     /// Its chain.
     pub chain: String,
-    /// Interface packets come in by; `!` in front negates.
+    /// Input interface; a leading `!` negates.
     pub input: Option<String>,
-    /// Interface packets leave by; `!` in front negates.
+    /// Output interface; a leading `!` negates.
     pub output: Option<String>,
     /// Source network.
     pub source: Option<String>,
     /// It matches every packet.
     pub every: bool,
-    /// It asks for nothing but interfaces.
+    /// It matches on interfaces only.
     pub plain: bool,
-    /// It matches packets of connections that exist already, and no others.
+    /// It matches packets of established connections only.
     pub established: bool,
     /// It matches ICMP "fragmentation needed", and little else.
     pub icmp: bool,
-    /// What it does.
+    /// Its effect.
     pub effect: Effect,
-    /// How many packets it matched.
+    /// Number of matched packets.
     pub packets: Option<u64>,
-    /// As it is listed, without its counters.
+    /// Its text, without counters.
     pub text: String,
 }
 
 impl Rule {
-    /// One that matches everything and does nothing, until what is read says more.
+    /// A rule that matches every packet and has no effect, to be refined by the parser.
     fn new(backend: Backend, table: String, chain: String) -> Self {
         Self {
             backend,
@@ -134,42 +135,43 @@ impl Rule {
 /// A chain.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Chain {
-    /// Who keeps it.
+    /// Its backend.
     pub backend: Backend,
     /// Its table.
     pub table: String,
     /// Name.
     pub name: String,
-    /// `PREROUTING`, `INPUT`, `FORWARD`, `OUTPUT`, `POSTROUTING`: where packets come to it by themselves.
+    /// `PREROUTING`, `INPUT`, `FORWARD`, `OUTPUT`, `POSTROUTING`; `None` for a chain without a hook.
     pub hook: Option<String>,
-    /// What happens to packets that no rule decided; true lets them through.
+    /// Policy for packets that no rule decided; true accepts them.
     pub accepts: bool,
 }
 
-/// All of it.
+/// The packet filter.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct Firewall {
     /// Chains.
     pub chains: Vec<Chain>,
-    /// Rules, in the order in which each chain asks them.
+    /// Rules, in evaluation order of each chain.
     pub rules: Vec<Rule>,
-    /// Chains that nftables has by itself, those of iptables included: `ip mangle FORWARD`.
+    /// Chains of nftables, including those of iptables: `ip mangle FORWARD`.
     pub nft_chains: BTreeSet<String>,
-    /// The program that changes rules of a backend of iptables.
+    /// The program that changes rules, by iptables backend.
     pub programs: Vec<(Backend, String)>,
-    /// What could not be read, and why.
+    /// Parts that could not be read, with the reason.
     pub gaps: Vec<String>,
 }
 
 impl Firewall {
-    /// The backend in which the container engine keeps its rules, if it has any.
+    /// The backend that contains the rules of the container engine, if there are any.
     #[must_use]
     pub fn of_engine(&self) -> Option<Backend> {
         self.chains.iter().find(|c| is_of_engine(c)).map(|c| c.backend)
     }
 
-    /// Every chain and rule that speaks of the container engine's chains, each with its table in front: `nat -A PREROUTING … -j DOCKER`.
+    /// Every chain and rule that refers to chains of the container engine, each prefixed with its table: `nat -A PREROUTING … -j
+    /// DOCKER`.
     #[must_use]
     pub fn engine_rules(&self) -> Vec<String> {
         let chains = self.chains.iter().filter(|c| c.name.contains("DOCKER")).map(|c| format!("{} :{} -", c.table, c.name));
@@ -182,14 +184,14 @@ impl Firewall {
         self.rules.iter().filter(move |r| r.backend == backend && r.table == table && r.chain == name)
     }
 
-    /// Where a rule's chain is asked; none for a chain that only others jump to.
+    /// The hook of a rule's chain; `None` for a chain that is only reached by jumps.
     #[must_use]
     pub fn hook_of(&self, rule: &Rule) -> Option<&str> {
         let own = |c: &&Chain| c.backend == rule.backend && c.table == rule.table && c.name == rule.chain;
         self.chains.iter().find(own)?.hook.as_deref()
     }
 
-    /// The rule before `rule` in its chain that lets no packet come to it, if there is one.
+    /// The earlier rule of its chain that keeps all packets from reaching `rule`, if there is one.
     #[must_use]
     pub fn shadow_of(&self, rule: &Rule) -> Option<&Rule> {
         let same = |r: &&Rule| r.backend == rule.backend && r.table == rule.table && r.chain == rule.chain;
@@ -206,11 +208,11 @@ impl Firewall {
 
 fn is_of_engine(chain: &Chain) -> bool {
     let own = chain.name == "DOCKER" || chain.name.starts_with("DOCKER-");
-    // somebody's own rules for containers are no sign of the engine; Docker 29 keeps tables of its own in nftables
+    // custom rules for containers do not indicate an engine; Docker 29 has its own tables in nftables
     (own && chain.name != "DOCKER-USER") || (chain.backend == Backend::Native && chain.table.ends_with(" docker-bridges"))
 }
 
-/// Reads everything that is there. Without any program of a packet filter [`Firewall::programs`] is empty: nothing is known then.
+/// Reads all rules. Without any program [`Firewall::programs`] is empty and nothing is known.
 pub async fn read() -> Result<Firewall, ProbeError> {
     let mut firewall = Firewall::default();
     let nft = variant(NFT, true).await?;
@@ -220,7 +222,7 @@ pub async fn read() -> Result<Firewall, ProbeError> {
         saved::add(&mut firewall, Backend::Nft, &text);
         firewall.programs.push((Backend::Nft, program.name.to_owned()));
     }
-    let tables = blocking::run("packet filter rules", LEGACY_TABLES, PATIENCE, legacy_tables).await??;
+    let tables = blocking::run("packet filter rules", LEGACY_TABLES, COMMAND_TIMEOUT, legacy_tables).await??;
     if let Some(program) = legacy {
         for table in &tables {
             let argv = Argv::new(program.save, &["-c", "-t"]).operand(table);
@@ -235,13 +237,13 @@ pub async fn read() -> Result<Firewall, ProbeError> {
         let text = listing(&Argv::new("nft", &["--json", "--terse", "list", "ruleset"])).await?;
         match native::add(&mut firewall, &text) {
             Ok(()) => firewall.programs.push((Backend::Native, "nft".to_owned())),
-            Err(e) => firewall.gaps.push(format!("reading the rules of nftables: {e}")),
+            Err(_) => firewall.gaps.push(format!("reading the rules of nftables: {UNEXPECTED_FORMAT}")),
         }
     }
     Ok(firewall)
 }
 
-/// The programs of one kind of iptables.
+/// The programs of an iptables variant.
 #[derive(Debug, Clone, Copy)]
 struct Iptables {
     name: &'static str,
@@ -252,7 +254,7 @@ const NFT: Iptables = Iptables { name: "iptables-nft", save: "iptables-nft-save"
 const LEGACY: Iptables = Iptables { name: "iptables-legacy", save: "iptables-legacy-save" };
 const PLAIN: Iptables = Iptables { name: "iptables", save: "iptables-save" };
 
-/// The program of a kind: its own one, or plain `iptables` when that reports that it is this kind.
+/// The program of a variant: its specific one, or plain `iptables` if `--version` reports this variant.
 async fn variant(own: Iptables, wants_nft: bool) -> Result<Option<Iptables>, ProbeError> {
     if command::is_installed(own.save).await {
         return Ok(Some(own));
@@ -260,12 +262,12 @@ async fn variant(own: Iptables, wants_nft: bool) -> Result<Option<Iptables>, Pro
     if !command::is_installed(PLAIN.save).await {
         return Ok(None);
     }
-    // before 1.8 there was one kind only and nothing in brackets
+    // before 1.8 there was only the legacy variant, without brackets in the version
     let is_nft = listing(&Argv::new(PLAIN.name, &["--version"])).await?.contains("nf_tables");
     Ok((is_nft == wants_nft).then_some(PLAIN))
 }
 
-/// Names of the legacy tables that exist in this namespace.
+/// Names of the legacy tables in this namespace.
 const LEGACY_TABLES: &str = "/proc/net/ip_tables_names";
 
 fn legacy_tables(io: &Io) -> Result<Vec<String>, ProbeError> {
@@ -283,13 +285,13 @@ fn denied(from: &str) -> ProbeError {
 
 async fn listing(argv: &Argv) -> Result<String, ProbeError> {
     let from = argv.program();
-    let ended = command::read(argv, PATIENCE).await.map_err(|why| ProbeError::failed("packet filter rules", from, &why))?;
+    let ended = command::read(argv, COMMAND_TIMEOUT).await.map_err(|why| ProbeError::failed("packet filter rules", from, &why))?;
     if ended.status.success() {
         return Ok(ended.stdout);
     }
-    let words = ended.last_words();
-    let no = ["ermission denied", "Operation not permitted", "you must be root"];
-    Err(if no.iter().any(|n| words.contains(n)) { denied(from) } else { ProbeError::failed("packet filter rules", from, &words) })
+    let message = ended.last_words();
+    let denials = ["ermission denied", "Operation not permitted", "you must be root"];
+    Err(if denials.iter().any(|n| message.contains(n)) { denied(from) } else { ProbeError::failed("packet filter rules", from, &message) })
 }
 
 #[cfg(test)]
@@ -297,7 +299,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn only_the_engine_s_rules_count_and_counters_do_not() {
+    fn engine_rules_are_listed_without_counters() {
         let saved = "# Generated by DOCKER fan\n*nat\n:PREROUTING ACCEPT [5:300]\n:DOCKER - [12:7]\n[3:4] -A PREROUTING -m addrtype --dst-type LOCAL -j DOCKER\n[0:0] -A INPUT -p tcp --dport 22 -j ACCEPT\nCOMMIT\n";
         let mut firewall = Firewall::default();
         saved::add(&mut firewall, Backend::Nft, saved);

@@ -1,13 +1,13 @@
-//! What `nft --json list ruleset` prints (libnftables-json(5)).
+//! Parser of `nft --json list ruleset` (libnftables-json(5)).
 
 use serde_json::Value;
 
 use super::{Backend, Chain, Effect, Firewall, Rule};
 
-/// The tables that iptables keeps in nftables: read through iptables, because nft shows their rules without their arguments.
-const OF_IPTABLES: &[&str] = &["filter", "nat", "mangle", "raw", "security"];
+/// Tables of iptables in nftables: read through iptables, because nft shows their rules without arguments.
+const IPTABLES_TABLES: &[&str] = &["filter", "nat", "mangle", "raw", "security"];
 
-/// Adds the tables in `text` that are nobody's but nftables'.
+/// Adds the tables in `text` that belong to nftables only.
 pub(super) fn add(firewall: &mut Firewall, text: &str) -> Result<(), serde_json::Error> {
     if text.trim().is_empty() {
         return Ok(());
@@ -22,14 +22,14 @@ pub(super) fn add(firewall: &mut Firewall, text: &str) -> Result<(), serde_json:
         };
         let word = |key: &str| item.get(key).and_then(Value::as_str).unwrap_or_default();
         let (family, table) = (word("family"), word("table"));
-        // IPv6 and the bridge's own filter are another matter
+        // IPv6 and the bridge family are out of scope
         if !matches!(family, "ip" | "inet" | "netdev") {
             continue;
         }
         if kind == "chain" {
             firewall.nft_chains.insert(format!("{family} {table} {}", word("name")));
         }
-        if family == "ip" && OF_IPTABLES.contains(&table) && listed.iter().any(|c| c.table == table) {
+        if family == "ip" && IPTABLES_TABLES.contains(&table) && listed.iter().any(|c| c.table == table) {
             continue;
         }
         let table = format!("{family} {table}");
@@ -47,7 +47,7 @@ pub(super) fn add(firewall: &mut Firewall, text: &str) -> Result<(), serde_json:
 fn rule(table: String, chain: String, item: &Value) -> Rule {
     let expressions = item.get("expr").and_then(Value::as_array).map(Vec::as_slice).unwrap_or_default();
     let mut rule = Rule::new(Backend::Native, table, chain);
-    let mut said: Vec<String> = Vec::new();
+    let mut parts: Vec<String> = Vec::new();
     let mut other_protocol = false;
     for expression in expressions {
         let Some((name, body)) = expression.as_object().and_then(|o| o.iter().next()) else { continue };
@@ -74,7 +74,7 @@ fn rule(table: String, chain: String, item: &Value) -> Rule {
                     _ => {}
                 }
                 rule.plain &= matches!(left.as_str(), "iifname" | "iif" | "oifname" | "oif");
-                said.push(format!("{left} {value}"));
+                parts.push(format!("{left} {value}"));
             }
             "mangle" if short(body.get("key")).contains("maxseg") => {
                 let value = body.get("value");
@@ -83,7 +83,7 @@ fn rule(table: String, chain: String, item: &Value) -> Rule {
                     None => Effect::ClampMss,
                 };
                 let to = value.and_then(Value::as_u64).map_or_else(|| "rt mtu".to_owned(), |n| n.to_string());
-                said.push(format!("tcp option maxseg size set {to}"));
+                parts.push(format!("tcp option maxseg size set {to}"));
             }
             "accept" => rule.effect = Effect::Accept,
             "drop" | "reject" => rule.effect = Effect::Drop,
@@ -91,25 +91,25 @@ fn rule(table: String, chain: String, item: &Value) -> Rule {
             "masquerade" | "snat" => rule.effect = Effect::Masquerade,
             "jump" | "goto" => {
                 let to = body.get("target").and_then(Value::as_str).unwrap_or_default().to_owned();
-                said.push(format!("{name} {to}"));
+                parts.push(format!("{name} {to}"));
                 rule.effect = Effect::Jump(to);
             }
             other => {
-                // something that this version does not know may match anything
+                // an unknown expression may match anything
                 (rule.every, rule.plain) = (false, false);
-                said.push(other.to_owned());
+                parts.push(other.to_owned());
             }
         }
         if matches!(name.as_str(), "accept" | "drop" | "reject" | "return" | "masquerade" | "snat") {
-            said.push(name.clone());
+            parts.push(name.clone());
         }
     }
     rule.icmp &= !other_protocol;
-    rule.text = said.join(" ");
+    rule.text = parts.join(" ");
     rule
 }
 
-/// The part of an expression that tells what it is about: `iifname`, `ip saddr`, `established, related`.
+/// The essential part of an expression: `iifname`, `ip saddr`, `established, related`.
 fn short(value: Option<&Value>) -> String {
     match value {
         Some(Value::String(s)) => s.clone(),
@@ -156,7 +156,7 @@ mod tests {
     }
 
     #[test]
-    fn a_clamp_of_nftables_is_known() {
+    fn mss_clamp_is_parsed() {
         let syn = r#"{"match": {"op": "==", "left": {"payload": {"protocol": "tcp", "field": "flags"}}, "right": "syn"}}"#;
         let key = r#""key": {"tcp option": {"name": "maxseg", "field": "size"}}"#;
         let clamp = rule_of(&format!(
@@ -169,7 +169,7 @@ mod tests {
     }
 
     #[test]
-    fn policies_states_and_icmp_are_known() {
+    fn policies_states_and_icmp_are_parsed() {
         let f = parsed(
             r#"{"rule": {"family": "inet", "table": "f", "chain": "forward", "expr": [
                 {"match": {"op": "in", "left": {"ct": {"key": "state"}}, "right": ["established", "related"]}}, {"accept": null}]}},
@@ -184,19 +184,19 @@ mod tests {
                {"rule": {"family": "inet", "table": "f", "chain": "forward", "expr": [{"drop": null}]}}"#,
         );
         assert_eq!((f.chains[0].hook.as_deref(), f.chains[0].accepts), (Some("FORWARD"), false));
-        let said: Vec<_> = f.rules.iter().map(|r| (r.established, r.icmp, r.every)).collect();
+        let parts: Vec<_> = f.rules.iter().map(|r| (r.established, r.icmp, r.every)).collect();
         let (est, icmp, every, none) = ((true, false, false), (false, true, false), (false, false, true), (false, false, false));
-        assert_eq!(said, [est, none, icmp, icmp, none, every]);
+        assert_eq!(parts, [est, none, icmp, icmp, none, every]);
         assert_eq!(f.rules[1].input.as_deref(), Some("docker0"));
         assert_eq!(f.rules[0].text, "ct state established, related accept");
     }
 
     #[test]
-    fn tables_of_iptables_are_left_to_it() {
+    fn iptables_tables_are_skipped_if_listed() {
         let text = r#"{"nftables": [{"chain": {"family": "ip", "table": "filter", "name": "FORWARD", "hook": "forward", "policy": "accept"}}]}"#;
         let mut firewall = Firewall::default();
         add(&mut firewall, text).unwrap();
-        assert_eq!(firewall.chains.len(), 1, "no iptables listed it");
+        assert_eq!(firewall.chains.len(), 1, "not listed by iptables");
         let chain = Chain { backend: Backend::Nft, table: "filter".into(), name: "FORWARD".into(), hook: None, accepts: true };
         let mut firewall = Firewall { chains: vec![chain], ..Firewall::default() };
         add(&mut firewall, text).unwrap();
@@ -204,7 +204,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_ruleset_is_an_error_or_empty() {
+    fn invalid_ruleset_is_an_error_or_empty() {
         for bad in ["", "{}", "[]", r#"{"nftables": [{"rule": 1}, {"rule": {"family": "ip", "expr": [1, {}, {"match": 2}]}}]}"#] {
             add(&mut Firewall::default(), bad).unwrap();
         }

@@ -1,4 +1,4 @@
-//! Files that bring rules back at boot.
+//! Files that restore rules at boot.
 
 use std::path::{Path, PathBuf};
 
@@ -6,11 +6,11 @@ use serde::{Deserialize, Serialize};
 
 use crate::probe::Io;
 
-/// No file of rules is larger, in bytes.
-const LARGEST: u64 = 4 << 20;
+/// Size limit of a file, in bytes.
+const MAX_FILE_BYTES: u64 = 4 << 20;
 
-/// Where rules come back from: iptables-persistent, nftables, ufw, firewalld, RHEL's iptables-services, ifupdown, rc.local, cron, `NetworkManager`,
-/// systemd-networkd's dispatcher, cloud-init's scripts and configuration.
+/// Files and directories that may restore rules: iptables-persistent, nftables, ufw, firewalld, RHEL's iptables-services,
+/// ifupdown, rc.local, cron, `NetworkManager`, systemd-networkd's dispatcher, cloud-init's scripts and configuration.
 const FILES: &[&str] = &[
     "/etc/iptables",
     "/etc/nftables.conf",
@@ -36,27 +36,27 @@ const FILES: &[&str] = &[
     "/usr/local/bin",
 ];
 
-/// How deep folders are followed.
-const DEPTH: usize = 3;
+/// Depth limit of directories.
+const MAX_DEPTH: usize = 3;
 
-/// What stands in those files.
+/// MSS rules in these files.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct Persisted {
-    /// Files with a line about segment sizes, and that line.
+    /// Files with a line that sets the MSS, with that line.
     pub mss: Vec<(String, String)>,
     /// Files that could not be read.
     pub denied: Vec<String>,
-    /// Where cloud-init keeps what runs at every boot, if it is installed.
+    /// cloud-init with its per-boot scripts is installed.
     pub cloud_init: bool,
 }
 
-/// Looks for rules about segment sizes below `root`.
+/// Searches for MSS rules in files below `root`.
 #[must_use]
 pub fn persisted(io: &Io, root: &Path) -> Persisted {
     let mut found = Persisted { cloud_init: io.is_dir(root.join("var/lib/cloud/scripts/per-boot")), ..Persisted::default() };
     for file in FILES {
-        visit(io, root, &root.join(file.trim_start_matches('/')), DEPTH, &mut found);
+        visit(io, root, &root.join(file.trim_start_matches('/')), MAX_DEPTH, &mut found);
     }
     found
 }
@@ -78,9 +78,9 @@ fn visit(io: &Io, root: &Path, path: &PathBuf, depth: usize, found: &mut Persist
         }
         return;
     }
-    // a unit counts where a target wants it (`multi-user.target.wants/`), not where it lies
+    // a unit counts as enabled in `multi-user.target.wants/`, not in its own directory
     let unit = path.parent() == Some(&root.join("etc/systemd/system"));
-    if !meta.is_file() || meta.len() > LARGEST || unit {
+    if !meta.is_file() || meta.len() > MAX_FILE_BYTES || unit {
         return;
     }
     match io.read(path) {
@@ -103,7 +103,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_rule_is_found_wherever_it_comes_back_from() {
+    fn persisted_mss_rules_are_found() {
         let root = tempfile::tempdir().unwrap();
         let write = |path: &str, text: &str| {
             let path = root.path().join(path);

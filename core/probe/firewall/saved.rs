@@ -1,4 +1,4 @@
-//! What `iptables-save -c` prints.
+//! Parser of `iptables-save -c`.
 
 use super::{Backend, Chain, Effect, Firewall, Rule};
 
@@ -11,7 +11,7 @@ pub(super) fn add(firewall: &mut Firewall, backend: Backend, text: &str) {
         } else if let Some(chain) = line.strip_prefix(':') {
             let mut words = chain.split_whitespace();
             let (Some(name), Some(policy)) = (words.next(), words.next()) else { continue };
-            // a chain with a policy is a built-in one, named like its hook
+            // a chain with a policy is built-in and named like its hook
             let hook = (policy != "-").then(|| name.to_owned());
             firewall.chains.push(Chain { backend, table: table.clone(), name: name.to_owned(), hook, accepts: policy != "DROP" });
         } else if let Some(rule) = rule(backend, &table, line) {
@@ -56,7 +56,7 @@ fn rule(backend: Backend, table: &str, line: &str) -> Option<Rule> {
             "--ctstate" | "--state" => {
                 rule.established = at.next().is_some_and(|s| s.split(',').all(|s| matches!(s, "ESTABLISHED" | "RELATED")));
             }
-            // comments, names of matches and what a target is told match nothing by themselves
+            // comments, names of matches and options of targets match nothing by themselves
             "--comment" | "-m" | "--reject-with" | "--to-destination" | "--to-source" | "--log-prefix" | "--log-level" => {
                 at.next();
                 continue;
@@ -94,7 +94,7 @@ fn effect(target: &str) -> Effect {
     }
 }
 
-/// Words as a shell would read them: iptables-save quotes texts with blanks.
+/// Splits a line into words: iptables-save quotes arguments that contain blanks.
 fn words(text: &str) -> Vec<String> {
     let mut words = Vec::new();
     let (mut word, mut quoted, mut any) = (String::new(), false, false);
@@ -128,7 +128,7 @@ mod tests {
     }
 
     #[test]
-    fn clamps_and_numbers_are_told_apart() {
+    fn mss_clamp_and_fixed_mss_are_distinguished() {
         let clamp = one(
             "[7:420] -A FORWARD -p tcp -m tcp --tcp-flags SYN,RST SYN -m comment --comment \"a b\" -j TCPMSS --clamp-mss-to-pmtu",
         );
@@ -138,7 +138,7 @@ mod tests {
     }
 
     #[test]
-    fn what_takes_every_packet_is_known() {
+    fn unconditional_rules_match_every_packet() {
         assert!(one("-A FORWARD -j ACCEPT").every);
         assert!(one("-A FORWARD -m comment --comment x -j REJECT --reject-with icmp-port-unreachable").every);
         assert!(!one("-A FORWARD ! -i eth0 -j ACCEPT").every);
@@ -149,7 +149,7 @@ mod tests {
     }
 
     #[test]
-    fn rules_against_icmp_are_known() {
+    fn icmp_rules_are_recognized() {
         for yes in ["-p icmp -j DROP", "-p icmp -m icmp --icmp-type 3/4 -j DROP", "-p icmp -m icmp --icmp-type 3 -j REJECT"] {
             assert!(one(&format!("-A OUTPUT {yes}")).icmp, "{yes}");
         }
@@ -169,7 +169,7 @@ mod tests {
 
     proptest::proptest! {
         #[test]
-        fn any_text_is_survived(text in "(\\PC|\n|\\[|:|\\*|-A )*") {
+        fn arbitrary_text_does_not_panic(text in "(\\PC|\n|\\[|:|\\*|-A )*") {
             let mut firewall = Firewall::default();
             add(&mut firewall, Backend::Nft, &text);
             let _ = (rule(Backend::Nft, "t", &text), words(&text));

@@ -1,4 +1,4 @@
-//! Calls that may hang in the kernel run on a thread that can be abandoned.
+//! Blocking calls on threads that can be abandoned when they hang in the kernel.
 
 use std::collections::HashMap;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -10,22 +10,22 @@ use tokio::sync::{Semaphore, oneshot};
 use super::Io;
 use crate::probe::ProbeError;
 
-/// Threads that read at the same time. A host with hundreds of containers has thousands of reads, and the memory that each thread's
-/// allocations leave behind is most of what a run would take.
-static AT_ONCE: Semaphore = Semaphore::const_new(8);
+/// Concurrent reads. A host with hundreds of containers has thousands of reads, and the memory retained by the allocator for each
+/// thread is most of the memory of a run.
+static CONCURRENT_READS: Semaphore = Semaphore::const_new(8);
 
-/// Time for which a read counts as one of them. A read that takes longer waits for something, or hangs, and must not hold up the others.
-const TURN: Duration = Duration::from_millis(5);
+/// Time for which a read holds its permit. A read that takes longer waits or hangs, and must not delay the others.
+const PERMIT_TIME: Duration = Duration::from_millis(5);
 
-/// Threads that may exist at the same time, those included whose read was abandoned.
+/// Limit of existing threads, including those with an abandoned read.
 const MAX_THREADS: usize = 192;
 
-/// Abandoned reads of one source, after which the source is not read again. A source that hangs costs a few threads, not all.
+/// Abandoned reads per source, after which the source is no longer read. A source that hangs costs a few threads, not all.
 const MAX_ABANDONED_PER_SOURCE: usize = 4;
 
 static THREADS: LazyLock<Arc<Semaphore>> = LazyLock::new(|| Arc::new(Semaphore::new(MAX_THREADS)));
 
-/// Sources with abandoned reads that have not ended.
+/// Number of abandoned reads that have not ended, by source.
 static ABANDONED: LazyLock<Mutex<HashMap<String, usize>>> = LazyLock::new(Mutex::default);
 
 fn abandoned(source: &str, change: impl FnOnce(&mut usize)) -> usize {
@@ -39,10 +39,10 @@ fn abandoned(source: &str, change: impl FnOnce(&mut usize)) -> usize {
     now
 }
 
-/// The result of a read. A read that is dropped before its result arrives is charged to its source until its thread ends.
+/// A read in progress. If it is dropped before its result arrives, it is charged to its source until its thread ends.
 struct Pending<'a, T> {
     source: &'a str,
-    /// `None` inside of it: the read panicked.
+    /// Receives `None` if the read panicked.
     result: oneshot::Receiver<Option<T>>,
     received: bool,
 }
@@ -61,7 +61,7 @@ impl<T> Drop for Pending<'_, T> {
         if self.received {
             return;
         }
-        // before the channel is closed: the thread takes the charge back as soon as it finds it closed
+        // before the channel is closed: the thread removes the charge as soon as the channel is closed
         abandoned(self.source, |n| *n += 1);
         self.result.close();
         if self.result.try_recv().is_ok() {
@@ -70,14 +70,14 @@ impl<T> Drop for Pending<'_, T> {
     }
 }
 
-/// Runs `read` on a thread of its own and waits at most `timeout`.
+/// Runs `read` on its own thread and waits for at most `timeout`.
 ///
-/// A dead NFS server or a stopped FUSE daemon can hold `stat` for ever. Such waits end when the process is killed
-/// (`wait_event_killable`), so an abandoned thread ends with opsctl and nothing is left behind; tokio's own blocking
-/// pool would instead keep the process alive until the call returns.
+/// A dead NFS server or a stopped FUSE daemon can block `stat` forever. Such waits end when the process is killed
+/// (`wait_event_killable`), so an abandoned thread ends together with opsctl; tokio's own blocking pool would keep the process
+/// alive until the call returns.
 ///
 /// # Errors
-/// `Timeout` when the read takes longer, `Failed` when it panics or when earlier reads of the same source still hang.
+/// `Timeout` if the read takes longer, `Failed` if it panics or if earlier reads of the same source still hang.
 pub async fn run<T: Send + 'static>(
     what: &str,
     from: &str,
@@ -87,7 +87,8 @@ pub async fn run<T: Send + 'static>(
     run_charged(from, what, from, timeout, read).await
 }
 
-/// [`run`] for a read whose hang is charged to `source` instead of `from`: the user whose process names the file.
+/// [`run`] for a read that is charged to `source` instead of `from` when it hangs, for example the user of the process that named
+/// the file.
 pub async fn run_charged<T: Send + 'static>(
     source: &str,
     what: &str,
@@ -100,19 +101,19 @@ pub async fn run_charged<T: Send + 'static>(
     }
     let late = || ProbeError::Timeout { what: what.to_owned(), from: from.to_owned(), after: timeout };
     let begun = Instant::now();
-    // held by the thread until it ends, also after it was abandoned; neither semaphore is ever closed
+    // held by the thread until it ends, even if abandoned; neither semaphore is ever closed
     let Ok(Ok(thread)) = tokio::time::timeout(timeout, THREADS.clone().acquire_owned()).await else { return Err(late()) };
-    let permit = AT_ONCE.acquire().await;
+    let permit = CONCURRENT_READS.acquire().await;
     let (send, result) = oneshot::channel();
     let charged = source.to_owned();
     std::thread::Builder::new()
         .name("probe".to_owned())
-        // only touched pages cost memory; reading certificates and nested configurations goes deep
+        // only touched pages use memory; parsing certificates and nested configurations recurses deeply
         .stack_size(2 << 20)
         .spawn(move || {
             let value = catch_unwind(AssertUnwindSafe(|| read(&Io::new()))).ok();
             if send.send(value).is_err() {
-                // a read that ends late no longer counts as hanging
+                // an abandoned read that has ended no longer counts
                 abandoned(&charged, |n| *n = n.saturating_sub(1));
             }
             drop(thread);
@@ -120,7 +121,7 @@ pub async fn run_charged<T: Send + 'static>(
         .map_err(|e| ProbeError::io(what, from, &e))?;
     let mut pending = Pending { source, result, received: false };
     let started = Instant::now();
-    let mut value = pending.within(TURN.min(timeout)).await;
+    let mut value = pending.within(PERMIT_TIME.min(timeout)).await;
     drop(permit);
     if value.is_none() {
         value = pending.within(timeout.saturating_sub(started.elapsed())).await;
@@ -135,8 +136,8 @@ pub async fn run_charged<T: Send + 'static>(
     }
 }
 
-/// Runs `read` on this thread: for what the command line does before and after a run, such as delivering a report. Not for code that the
-/// runtime of a run drives; the watchdog of the command covers it.
+/// Runs `read` on the current thread, for work of the command line before and after a run, such as delivering a report. Not for
+/// code that runs on the runtime of a run; the watchdog of the command covers it.
 pub fn on_this_thread<T>(read: impl FnOnce(&Io) -> T) -> T {
     read(&Io::new())
 }
@@ -167,7 +168,7 @@ mod tests {
             drop(keep);
             got
         };
-        // the hung ones end only when the quick one has ended
+        // the hung reads end only after the quick one
         let (_, got) = tokio::join!(futures_util::future::join_all(hung), quick);
         assert_eq!(got.ok(), Some(7));
     }
@@ -202,7 +203,7 @@ mod tests {
         for _ in 0..MAX_ABANDONED_PER_SOURCE {
             let never = never.clone();
             let read = run("a file", "/dropped", LONG, move |_| drop(never.lock().map(|n| n.recv())));
-            // the check that waits for it is cancelled
+            // as when the waiting check is cancelled
             assert!(tokio::time::timeout(Duration::from_millis(10), read).await.is_err());
         }
         assert!(matches!(run("a file", "/dropped", LONG, |_| ()).await, Err(ProbeError::Failed { .. })));

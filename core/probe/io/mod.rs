@@ -1,7 +1,7 @@
-//! The only way to read or run anything.
+//! The only access to files and programs.
 //!
-//! Every call that can block in the kernel takes an [`Io`], and only [`blocking::run`] hands one out, on a thread that can be abandoned.
-//! `clippy.toml` disallows `std::fs`, `std::process::Command` and name lookups everywhere else.
+//! Every call that can block in the kernel takes an [`Io`], and only [`blocking::run`] provides one, on a thread that can be
+//! abandoned. `clippy.toml` disallows `std::fs`, `std::process::Command` and name lookups everywhere else.
 
 #![allow(clippy::disallowed_methods, reason = "the one module that wraps them")]
 
@@ -23,13 +23,15 @@ pub use rights::{Ids, Rights, ids_of};
 pub use root::Root;
 pub use run_as::{RunAsError, run_as};
 
-/// Size limit of one file read whole, in bytes. The largest file read is `/proc/PID/maps` with 65530 mappings (`vm.max_map_count`).
+/// Size limit of a file that is read completely, in bytes. The largest file read is `/proc/PID/maps` with 65530 mappings
+/// (`vm.max_map_count`).
 const MAX_FILE_BYTES: u64 = 32 << 20;
 
 /// Entry limit of one directory.
 const MAX_DIRECTORY_ENTRIES: usize = 100_000;
 
-/// Proof that the caller runs on a thread that can be abandoned. Cannot be made outside of this module nor sent to another thread.
+/// Proof that the caller runs on a thread that can be abandoned. Can neither be created outside of this module nor sent to
+/// another thread.
 #[derive(Debug)]
 pub struct Io {
     not_send: PhantomData<*const ()>,
@@ -41,20 +43,20 @@ impl Io {
         Self { not_send: PhantomData }
     }
 
-    /// For tests: they may block.
+    /// For tests, which may block.
     #[cfg(any(test, feature = "fuzz"))]
     #[must_use]
     pub fn for_test() -> Self {
         Self::new()
     }
 
-    /// Opens a file for reading. Neither a FIFO nor a terminal in its place blocks or becomes the controlling terminal.
+    /// Opens a file for reading. A FIFO does not block, and a terminal does not become the controlling terminal.
     pub fn open(&self, path: impl AsRef<Path>) -> Result<File> {
         let flags = OFlags::NONBLOCK | OFlags::NOCTTY | OFlags::CLOEXEC;
         fs::OpenOptions::new().read(true).custom_flags(flags.bits().cast_signed()).open(path)
     }
 
-    /// Reads a regular file whole, at most 32 MiB of it.
+    /// Reads a regular file, at most 32 MiB.
     pub fn read(&self, path: impl AsRef<Path>) -> Result<Vec<u8>> {
         let path = path.as_ref();
         let file = self.open(path)?;
@@ -66,12 +68,12 @@ impl Io {
         Ok(bytes)
     }
 
-    /// [`Io::read`] as text; an error where it is not UTF-8.
+    /// [`Io::read`] as text; returns an error if it is not UTF-8.
     pub fn read_to_string(&self, path: impl AsRef<Path>) -> Result<String> {
         String::from_utf8(self.read(path)?).map_err(|e| Error::new(std::io::ErrorKind::InvalidData, e))
     }
 
-    /// [`Io::read`] as text; what is not UTF-8 is replaced.
+    /// [`Io::read`] as text; invalid UTF-8 is replaced.
     pub fn read_lossy(&self, path: impl AsRef<Path>) -> Result<String> {
         Ok(String::from_utf8_lossy(&self.read(path)?).into_owned())
     }
@@ -97,22 +99,22 @@ impl Io {
         self.read_link(format!("/proc/{pid}/cwd")).ok()?.into_os_string().into_string().ok()
     }
 
-    /// Metadata, links followed.
+    /// Metadata; follows symbolic links.
     pub fn metadata(&self, path: impl AsRef<Path>) -> Result<Metadata> {
         fs::metadata(path)
     }
 
-    /// Metadata of the path itself.
+    /// Metadata of the path itself, without following a symbolic link.
     pub fn symlink_metadata(&self, path: impl AsRef<Path>) -> Result<Metadata> {
         fs::symlink_metadata(path)
     }
 
-    /// The absolute path without links.
+    /// The absolute path with all symbolic links resolved.
     pub fn canonicalize(&self, path: impl AsRef<Path>) -> Result<PathBuf> {
         fs::canonicalize(path)
     }
 
-    /// Whether a path exists; false also where that cannot be seen.
+    /// Whether a path exists; also false if it is not accessible.
     #[must_use]
     pub fn exists(&self, path: impl AsRef<Path>) -> bool {
         self.metadata(path).is_ok()
@@ -124,7 +126,7 @@ impl Io {
         self.metadata(path).is_ok_and(|m| m.is_dir())
     }
 
-    /// The addresses of a host name by the name service of this host.
+    /// Resolves a host name with the name service of this host.
     pub fn look_up(&self, host: &str, port: u16) -> Result<Vec<std::net::SocketAddr>> {
         use std::net::ToSocketAddrs;
         Ok((host, port).to_socket_addrs()?.collect())

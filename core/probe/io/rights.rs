@@ -1,4 +1,4 @@
-//! The rights of a process: its ids, groups and capabilities, and the use of files with them.
+//! Rights of a process: user and group ids, groups and capabilities, and file access with them.
 
 use std::io::{Error, ErrorKind, Read, Result};
 use std::os::unix::fs::MetadataExt as _;
@@ -12,33 +12,33 @@ use serde::{Deserialize, Serialize};
 
 use super::Io;
 
-/// The user ids of a process in this user namespace: real, effective, saved and filesystem (`Uid:` in `proc_pid_status(5)`).
+/// User ids of a process in this user namespace: real, effective, saved and filesystem (`Uid:` in `proc_pid_status(5)`).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Ids {
-    /// Real user id: the user who started it.
+    /// Real user id: the user that started it.
     pub real: u32,
     /// Effective user id.
     pub effective: u32,
-    /// All four ids are the same: it is neither a setuid program nor about to change its user.
+    /// All four ids are equal and the program is not setuid or setgid.
     pub settled: bool,
 }
 
 impl Ids {
-    /// The user a process belongs to, or `None` while its ids differ: a setuid program runs with arguments that its caller chose.
+    /// The user of the process, or `None` while its ids differ: a setuid program runs with arguments chosen by its caller.
     #[must_use]
     pub fn user(&self) -> Option<u32> {
         self.settled.then_some(self.effective)
     }
 }
 
-/// The ids of a process. Unlike the owner of `/proc/PID` they are right for processes that cannot be dumped.
+/// The ids of a process. Unlike the owner of `/proc/PID` they are correct for processes that are not dumpable.
 ///
-/// A setuid program belongs to its caller also when it has become its owner for good: the arguments, the environment and the descriptors
-/// are the caller's.
+/// A setuid program belongs to its caller even after it has changed to its owner permanently: the arguments, the environment and
+/// the descriptors are the caller's.
 pub fn ids_of(io: &Io, pid: i32) -> Result<Ids> {
     let status = io.read_lossy(format!("/proc/{pid}/status"))?;
     let ids = parse_ids(&status).ok_or_else(|| Error::other("no user ids in its status"))?;
-    // after the ids: a process that was another program before cannot have had them
+    // read after the ids: the ids then cannot be those of an earlier program of the process
     let is_setuid = io.metadata(format!("/proc/{pid}/exe")).is_ok_and(|exe| exe.mode() & SETUID_OR_SETGID != 0);
     Ok(Ids { settled: ids.settled && !is_setuid, ..ids })
 }
@@ -57,7 +57,7 @@ fn numbers(status: &str, key: &str) -> Vec<u32> {
     line.split_whitespace().filter_map(|w| w.parse().ok()).collect()
 }
 
-/// What decides whether a process may use a file or an object.
+/// Credentials that determine access to files and other objects.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Rights {
     pub(super) uid: u32,
@@ -67,25 +67,25 @@ pub struct Rights {
     pub(super) capabilities: u64,
 }
 
-/// Why a process has no rights.
+/// Reason why a process has no rights.
 const SETUID: &str = "it is a setuid or setgid program, or changes its user";
 
 impl Rights {
-    /// The rights of the process whose directory in `/proc` is open as `process`.
+    /// The rights of the process of which `process` is the open directory in `/proc`.
     pub(super) fn of(process: &impl std::os::fd::AsFd) -> Result<Self> {
         let file = openat(process, "status", OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty())?;
         let mut status = String::new();
         std::fs::File::from(file).read_to_string(&mut status)?;
         let rights = Self::parse(&status)?;
-        // after the ids, as in [`ids_of`]
+        // read after the ids, as in [`ids_of`]
         if statat(process, "exe", AtFlags::empty()).is_ok_and(|exe| exe.st_mode & SETUID_OR_SETGID != 0) {
             return Err(Error::new(ErrorKind::PermissionDenied, SETUID));
         }
         Ok(rights)
     }
 
-    /// A setuid or setgid program was started by a user who has fewer rights, with arguments of that user's: it has none here. A process
-    /// that was examined before can become one at any moment.
+    /// A setuid or setgid program was started by a user with fewer rights, with that user's arguments; it has no rights here. A
+    /// process that was examined before can become one at any time.
     fn parse(status: &str) -> Result<Self> {
         let same = |key: &str| {
             let ids = numbers(status, key);
@@ -105,18 +105,19 @@ impl Rights {
         })
     }
 
-    /// Root that may read every file. Capabilities of a process in another user namespace do not count here: its user id is not 0.
+    /// Whether it is root and can read every file. Capabilities of a process in another user namespace do not count: its user id
+    /// is not 0.
     fn reads_everything(&self) -> bool {
         self.uid == 0 && CapabilitySet::from_bits_retain(self.capabilities).contains(CapabilitySet::DAC_OVERRIDE)
     }
 
-    /// Calls `f` with these rights: file system accesses in it are permitted or denied as they are to the process.
+    /// Calls `f` with these rights: file system accesses of `f` are permitted or denied as for the process.
     ///
-    /// Only the effective ids change. The real and the saved id stay, so that the process can neither signal nor trace this thread.
-    /// A user other than root has no rights to give up: the kernel decides by that user's own.
+    /// Only the effective ids change. The real and the saved id stay, so that the process can neither signal nor trace this
+    /// thread. A user other than root cannot drop rights: the kernel applies that user's own.
     ///
     /// # Errors
-    /// Those of `f`, and `EPERM` where this process may not change its ids.
+    /// Errors of `f`, and `EPERM` if this process may not change its ids.
     pub(super) fn assume<T>(&self, f: impl FnOnce() -> Result<T>) -> Result<T> {
         if !geteuid().is_root() || self.reads_everything() {
             return f();
@@ -140,7 +141,7 @@ pub(super) fn gids(groups: &[u32]) -> Vec<Gid> {
     groups.iter().map(|g| Gid::from_raw(*g)).collect()
 }
 
-/// What this thread was before.
+/// Previous credentials of this thread.
 struct Own {
     groups: Vec<Gid>,
     gid: Gid,
@@ -151,7 +152,7 @@ struct Restore<'a>(&'a Own);
 
 impl Drop for Restore<'_> {
     fn drop(&mut self) {
-        // a step that fails leaves the thread with fewer rights, and what it reads next is denied
+        // a failed step leaves the thread with fewer rights, and its next read is denied
         let _ = set_thread_res_uid(None, Uid::ROOT, None);
         let _ = set_capabilities(None, self.0.capabilities);
         let _ = set_thread_res_gid(None, self.0.gid, None);
@@ -167,7 +168,7 @@ mod tests {
     const STATUS: &str = "Name:\tx\nUid:\t1000\t0\t0\t0\nGid:\t1\t2\t3\t4\nGroups:\t5 6 \nCapEff:\t000001ffffffffff\n";
 
     #[test]
-    fn ids_of_a_setuid_program_are_not_settled() {
+    fn setuid_program_has_no_user() {
         let ids = parse_ids(STATUS).unwrap();
         assert_eq!((ids.real, ids.effective, ids.user()), (1000, 0, None));
         let ordinary = parse_ids("Uid:\t7\t7\t7\t7\n").unwrap();
@@ -176,7 +177,7 @@ mod tests {
     }
 
     #[test]
-    fn rights_are_those_of_the_ids() {
+    fn rights_are_parsed_from_status() {
         let status = "Uid:\t0\t0\t0\t0\nGid:\t4\t4\t4\t4\nGroups:\t5 6 \nCapEff:\t000001ffffffffff\n";
         let rights = Rights::parse(status).unwrap();
         assert_eq!((rights.uid, rights.gid, rights.groups.as_slice()), (0, 4, &[5, 6][..]));
@@ -184,7 +185,7 @@ mod tests {
     }
 
     #[test]
-    fn setuid_program_with_settled_ids_has_no_owner() {
+    fn setuid_program_with_equal_ids_has_no_user() {
         use std::os::unix::fs::PermissionsExt as _;
         let dir = tempfile::tempdir().unwrap();
         let program = dir.path().join("redis-server");
@@ -211,11 +212,11 @@ mod tests {
     }
 
     #[test]
-    fn assumed_rights_deny_and_are_given_back() {
+    fn assumed_rights_are_enforced_and_restored() {
         if !geteuid().is_root() {
             return;
         }
-        // every directory above is open to all users
+        // every parent directory is accessible to all users
         let dir = tempfile::tempdir_in("/tmp").unwrap();
         std::fs::set_permissions(dir.path(), std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
         let path = dir.path().join("secret");
@@ -229,14 +230,14 @@ mod tests {
             assert!(read().is_ok());
         }
         assert!(user(0, u64::MAX).assume(read).is_ok());
-        // root without capabilities reads only what root owns
+        // root without capabilities can read only files owned by root
         std::os::unix::fs::chown(&path, Some(65534), Some(65534)).unwrap();
         assert!(user(0, 0).assume(read).is_err() && user(65534, 0).assume(read).is_ok() && read().is_ok());
     }
 
     proptest::proptest! {
         #[test]
-        fn any_status_is_survived(text in "(\\PC|\n|\t)*") {
+        fn arbitrary_status_does_not_panic(text in "(\\PC|\n|\t)*") {
             let _ = (parse_ids(&text), Rights::parse(&text));
         }
     }

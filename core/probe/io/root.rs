@@ -1,4 +1,4 @@
-//! Files as another process sees them: below its own root, links included, with its own rights.
+//! Files below the root of another process, symbolic links included, with the rights of that process.
 
 use std::fs::File;
 use std::io::{Error, Read, Result};
@@ -12,19 +12,19 @@ use rustix::fs::{AtFlags, Mode, OFlags, ResolveFlags, fstatfs, open, openat, ope
 
 use super::{Io, Rights};
 
-/// Names of a configuration directory that are looked at.
+/// Limit of names in a configuration directory.
 const MAX_FILES: usize = 5000;
 
-/// Magic number of procfs (statfs(2)). Its files show other processes, and none of them is a configuration or a log.
+/// Magic number of procfs (statfs(2)). Its files expose other processes; none of them is a configuration or a log.
 const PROC_SUPER_MAGIC: i64 = 0x9fa0;
 
-/// The root directory of a process. Links in it lead to where they lead for that process, and every access is permitted or denied as it
-/// is to that process.
+/// The root directory of a process. Symbolic links resolve as for that process, and every access is permitted or denied as for
+/// that process.
 pub struct Root {
     directory: OwnedFd,
     /// The rights of the process; `None` for this process.
     rights: Option<Rights>,
-    /// Made on a thread that can be abandoned, and used there only.
+    /// Created on a thread that can be abandoned, and used there only.
     not_send: PhantomData<*const ()>,
 }
 
@@ -37,7 +37,7 @@ impl Root {
 
     /// The root of `pid`, with the rights of `pid`.
     pub fn of(_io: &Io, pid: i32) -> Result<Self> {
-        // one descriptor for both: a new process with the same number has neither
+        // one descriptor for both: a new process with the same PID matches neither
         let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
         let process = open(format!("/proc/{pid}"), flags, Mode::empty())?;
         let directory = openat(&process, "root", flags, Mode::empty())?;
@@ -49,7 +49,7 @@ impl Root {
         pid.map_or_else(|| Self::own(io), |pid| Self::of(io, pid))
     }
 
-    /// The name of the root of `pid` in errors.
+    /// Name of the root of `pid` for errors.
     #[must_use]
     pub fn name(pid: i32) -> String {
         format!("the root of process {pid}")
@@ -65,16 +65,16 @@ impl Root {
     fn open(&self, path: &Path, flags: OFlags) -> Result<File> {
         let relative = path.strip_prefix("/").unwrap_or(path);
         let relative = if relative.as_os_str().is_empty() { Path::new(".") } else { relative };
-        // neither a FIFO nor a terminal in the place of a file may hold this thread; O_PATH opens nothing
+        // neither a FIFO nor a terminal at the path may block this thread; O_PATH opens nothing
         let wait = if flags.contains(OFlags::PATH) { OFlags::empty() } else { OFlags::NONBLOCK | OFlags::NOCTTY };
         let flags = flags | OFlags::CLOEXEC | wait;
         let resolve = ResolveFlags::IN_ROOT | ResolveFlags::NO_MAGICLINKS;
         self.as_process(|| Ok(openat2(&self.directory, relative, flags, Mode::empty(), resolve)?.into()))
     }
 
-    /// A regular file, not followed out of this root.
+    /// Opens a regular file inside of this root.
     ///
-    /// Looked at before it is opened: opening a device has effects of its own.
+    /// Its type is checked before the open, because opening a device has side effects.
     pub fn file(&self, path: &str) -> Result<File> {
         let regular = |file: &File| -> Result<()> {
             if !file.metadata()?.is_file() {
@@ -91,7 +91,7 @@ impl Root {
         Ok(file)
     }
 
-    /// At most `largest` bytes of a regular file; more is an error.
+    /// Reads a regular file of at most `largest` bytes; a larger one is an error.
     pub fn bytes(&self, path: &str, largest: u64) -> Result<Vec<u8>> {
         let mut bytes = Vec::new();
         self.file(path)?.take(largest + 1).read_to_end(&mut bytes)?;
@@ -101,7 +101,7 @@ impl Root {
         Ok(bytes)
     }
 
-    /// The target of a link at `path`, or `None` when it is not a link.
+    /// The target of the symbolic link at `path`, or `None` if it is not a link.
     #[must_use]
     pub fn link(&self, path: &str) -> Option<String> {
         let path = Path::new(path);
@@ -111,7 +111,7 @@ impl Root {
         target.into_string().ok()
     }
 
-    /// Whatever is at `path`, links followed, as a descriptor that stands for it (`O_PATH`).
+    /// A descriptor (`O_PATH`) of the object at `path`; follows symbolic links.
     pub fn place(&self, path: &Path) -> Result<File> {
         self.open(path, OFlags::PATH)
     }
@@ -120,12 +120,12 @@ impl Root {
         self.open(path, OFlags::PATH | OFlags::DIRECTORY)
     }
 
-    /// The metadata of the file at `path`, links followed; it may be anything.
+    /// Metadata of the object at `path`, of any type; follows symbolic links.
     pub fn metadata(&self, path: &str) -> Result<std::fs::Metadata> {
         self.open(Path::new(path), OFlags::PATH)?.metadata()
     }
 
-    /// When the file at `path` changed last, or the link that leads to it.
+    /// The later modification time of the file at `path` and of its symbolic link.
     #[must_use]
     pub fn modified(&self, path: &str) -> Option<Timestamp> {
         let of = |seconds: i64, nanos: i64| Timestamp::new(seconds, i32::try_from(nanos).unwrap_or(0)).ok();
@@ -140,14 +140,14 @@ impl Root {
         target.max(link)
     }
 
-    /// The permissions of a file that not everybody may read.
+    /// The mode of a file that is not world-readable.
     #[must_use]
     pub fn hidden_mode(&self, path: &str) -> Option<u32> {
         let mode = self.metadata(path).ok()?.mode() & 0o7777;
         (mode & 0o004 == 0).then_some(mode)
     }
 
-    /// The names in a directory, sorted as glob(3) sorts them; the first 5000 the file system lists.
+    /// The names in a directory, sorted like glob(3); the first 5000 that the file system lists.
     #[must_use]
     pub fn names(&self, directory: &Path) -> Vec<String> {
         let Ok(directory) = self.open(directory, OFlags::RDONLY | OFlags::DIRECTORY) else { return Vec::new() };
@@ -161,13 +161,13 @@ impl Root {
         names
     }
 
-    /// Whether there is anything at `path`.
+    /// Whether `path` exists.
     #[must_use]
     pub fn exists(&self, path: &str) -> bool {
         self.open(Path::new(path), OFlags::PATH).is_ok()
     }
 
-    /// The paths that a pattern stands for, 5000 at most.
+    /// The paths that match a pattern, at most 5000.
     #[must_use]
     pub fn glob(&self, pattern: &str) -> Vec<String> {
         let mut found = vec![PathBuf::from("/")];
@@ -178,7 +178,7 @@ impl Root {
                 .into_iter()
                 .flat_map(|directory| match &matcher {
                     None => vec![directory.join(part)],
-                    // a star does not stand for a leading dot
+                    // a star does not match a leading dot
                     Some(m) => {
                         let hidden = part.starts_with('.');
                         let names = self.names(&directory).into_iter();
@@ -203,7 +203,7 @@ mod tests {
     }
 
     #[test]
-    fn fifo_device_and_procfs_are_no_files() {
+    fn fifo_device_and_procfs_are_rejected() {
         let dir = tempfile::tempdir().unwrap();
         let path = |name: &str| dir.path().join(name).display().to_string();
         rustix::fs::mknodat(rustix::fs::CWD, path("fifo"), rustix::fs::FileType::Fifo, Mode::RUSR, 0).unwrap();

@@ -1,4 +1,4 @@
-//! The one way to run a program for a process: with its rights, where it lives.
+//! Running a program with the credentials and namespaces of another process.
 
 use std::io::{Error, Result};
 use std::os::unix::fs::MetadataExt;
@@ -16,27 +16,28 @@ use rustix::thread::{
     set_thread_res_gid,
 };
 
-/// Why a program was not run for a process.
+/// Reason why a program was not run with the credentials of a process.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum RunAsError {
-    /// The process has ended, or another has its number.
+    /// The process has exited, or its PID was reused.
     #[error("process {0} has ended")]
     Ended(i32),
-    /// Its container's engine is the way in: a program outside of its process namespace could signal the processes of this host.
-    #[error("process {0} lives in a process namespace of its own")]
+    /// It must be entered through its container engine: a program outside of its PID namespace could signal the processes of this
+    /// host.
+    #[error("process {0} runs in its own PID namespace")]
     OtherNamespace(i32),
     /// Anything else.
     #[error("{0}")]
     Failed(String),
 }
 
-/// Runs `argv` as the process `target`: with its user, group and groups, no more capabilities than it has (none unless it is root),
-/// without a way to gain privileges, in its mount and network namespace, below its root, with an environment of `PATH`, `LC_ALL` and
-/// `environment`. `argv[0]` is an absolute path there. `argv` may come from the process itself: nothing in it is run with more rights
-/// than the process has.
+/// Runs `argv` as the process `target`: with its user, group and groups, no more capabilities than it has (none unless it is
+/// root), without means to gain privileges, in its mount and network namespace, below its root, with an environment of `PATH`,
+/// `LC_ALL` and `environment`. `argv[0]` is an absolute path there. `argv` may come from the process itself: nothing in it is run
+/// with more rights than the process has.
 ///
 /// # Errors
-/// Where the program could not be run or did not end within `timeout`; it is killed then, with everything it started.
+/// If the program could not be run or did not exit within `timeout`; it is then killed together with all its descendants.
 pub async fn run_as(
     target: ServerProcess,
     argv: &[String],
@@ -59,10 +60,10 @@ pub async fn run_as(
 }
 
 const ENDED: &str = "it has ended";
-const NAMESPACE: &str = "a process namespace of its own";
+const NAMESPACE: &str = "its own PID namespace";
 
-/// Makes this thread what `target` is, for good, but for its user, which is returned: the program that it starts inherits all of it and
-/// becomes that user.
+/// Gives this thread the credentials and namespaces of `target` permanently, except for the user, which is returned: the program
+/// inherits them and switches to that user.
 fn become_process(target: ServerProcess) -> Result<Option<Uid>> {
     let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
     let process = open(format!("/proc/{}", target.pid), flags, Mode::empty()).map_err(|_| Error::other(ENDED))?;
@@ -83,7 +84,7 @@ fn become_process(target: ServerProcess) -> Result<Option<Uid>> {
         }
     }
     if !geteuid().is_root() {
-        // another user's rights are not this user's to give
+        // an ordinary user cannot assume the rights of another user
         let same = geteuid().as_raw() == rights.uid && getegid().as_raw() == rights.gid;
         if !same {
             return Err(Error::from(std::io::ErrorKind::PermissionDenied));
@@ -92,7 +93,7 @@ fn become_process(target: ServerProcess) -> Result<Option<Uid>> {
         return Ok(None);
     }
     let root = openat(&process, "root", flags, Mode::empty())?;
-    // a directory and a root of this thread's own, or setns(2) refuses and chroot(2) would move the whole process
+    // requires unshared filesystem attributes: setns(2) would fail and chroot(2) would affect the whole process
     #[allow(deprecated, reason = "safe with this flag; rustix warns of FILES, which is not given")]
     rustix::thread::unshare(UnshareFlags::FS)?;
     for (kind, link) in [("net", LinkNameSpaceType::Network), ("mnt", LinkNameSpaceType::Mount)] {
@@ -105,7 +106,7 @@ fn become_process(target: ServerProcess) -> Result<Option<Uid>> {
     chroot(".")?;
     clear_ambient_capability_set()?;
     let kept = if rights.uid == 0 { CapabilitySet::from_bits_retain(rights.capabilities) } else { CapabilitySet::empty() };
-    // what execve(2) gives to root is cut by the bounding set
+    // the bounding set limits the capabilities that execve(2) gives to root
     for bit in 0..64 {
         let one = CapabilitySet::from_bits_retain(1 << bit);
         if kept.contains(one) {
@@ -113,7 +114,7 @@ fn become_process(target: ServerProcess) -> Result<Option<Uid>> {
         }
         match remove_capability_from_bounding_set(one) {
             Ok(()) => {}
-            // the kernel knows fewer
+            // the kernel has fewer capabilities
             Err(rustix::io::Errno::INVAL) => break,
             Err(e) => return Err(e.into()),
         }

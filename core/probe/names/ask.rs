@@ -1,4 +1,4 @@
-//! One question to one name server, over UDP or TCP (RFC 1035).
+//! A query to one name server, over UDP or TCP (RFC 1035).
 
 use std::hash::{BuildHasher, Hasher};
 use std::io::{Error, ErrorKind, Read, Write};
@@ -9,22 +9,22 @@ use hickory_proto::op::{Message, MessageType, OpCode, Query, ResponseCode};
 use hickory_proto::rr::{Name, RData, RecordType};
 use serde::{Deserialize, Serialize};
 
-/// What a question is sent over.
+/// Transport of a query.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Transport {
-    /// Every question first.
+    /// The default for every query.
     #[default]
     Udp,
-    /// Answers that are too large for that.
+    /// For replies that are too large for UDP.
     Tcp,
 }
 
-/// What is asked.
+/// Question of a query.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case", tag = "kind", content = "name")]
 pub enum Question {
-    /// The name servers of the root, which every server on the internet knows.
+    /// The root name servers, which every recursive server knows.
     #[default]
     Root,
     /// The IPv4 addresses of a name.
@@ -40,49 +40,49 @@ impl std::fmt::Display for Question {
     }
 }
 
-/// What came back.
+/// Result of a query.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case", tag = "kind")]
 pub enum Reply {
-    /// An answer to the question.
+    /// A reply to the question.
     Answer {
         /// `NOERROR`, `NXDOMAIN`, `SERVFAIL`, `REFUSED`, or `code N`.
         code: String,
-        /// The addresses in it.
+        /// Addresses in the reply.
         addresses: Vec<IpAddr>,
     },
-    /// Nobody listens there: the kernel over there said so.
+    /// Connection refused: the kernel of the peer reports a closed port.
     Closed,
-    /// Nothing came back in time.
+    /// No reply before the timeout.
     #[default]
     Silent,
-    /// Something came back that is no answer to the question.
+    /// A message other than a reply to the question.
     Garbage,
-    /// The question could not be sent.
+    /// The query could not be sent.
     Unsent {
-        /// Why.
+        /// Reason.
         why: String,
     },
 }
 
-/// A question and what came of it.
+/// A query and its result.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct Asked {
-    /// The question.
+    /// Question.
     pub question: Question,
-    /// What it was sent over.
+    /// Transport.
     pub transport: Transport,
-    /// What came back: the best of the tries.
+    /// Result: the best of the tries.
     pub reply: Reply,
-    /// How long the answer took, in milliseconds; the fastest of the tries. How long was waited when there was none.
+    /// Time of the reply in milliseconds, the fastest of the tries; without a reply, the time waited.
     pub ms: u64,
-    /// How often it was asked.
+    /// Number of tries.
     pub tries: u32,
 }
 
 impl Asked {
-    /// The code of an answer; none when there was no answer.
+    /// Response code, or `None` without a reply.
     #[must_use]
     pub fn code(&self) -> Option<&str> {
         match &self.reply {
@@ -91,12 +91,12 @@ impl Asked {
         }
     }
 
-    /// Nothing came back in time.
+    /// Whether there was no reply before the timeout.
     pub(super) fn is_silent(&self) -> bool {
         self.reply == Reply::Silent
     }
 
-    /// The addresses of an answer.
+    /// Addresses of the reply.
     #[must_use]
     pub fn addresses(&self) -> &[IpAddr] {
         match &self.reply {
@@ -105,49 +105,49 @@ impl Asked {
         }
     }
 
-    /// What came back, in words: `no answer in 2 s`, `SERVFAIL`.
+    /// Result in words: `no answer in 2 s`, `SERVFAIL`.
     #[must_use]
     pub fn words(&self) -> String {
         match &self.reply {
             Reply::Answer { code, .. } => code.clone(),
-            Reply::Closed => "nobody listens there".to_owned(),
+            Reply::Closed => "connection refused".to_owned(),
             Reply::Silent => {
                 let waited = Duration::from_millis(self.ms);
                 format!("no answer in {}", crate::model::quantity::duration(waited.try_into().unwrap_or_default()))
             }
-            Reply::Garbage => "what comes back is no answer".to_owned(),
+            Reply::Garbage => "invalid reply".to_owned(),
             Reply::Unsent { why } => why.clone(),
         }
     }
 }
 
-/// How patient the asking is.
+/// Timeouts and retries of a query.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Patience {
-    /// How long an answer may take, in milliseconds; all tries share it.
+    /// Timeout in milliseconds, shared by all tries.
     pub timeout_ms: u64,
-    /// An answer that takes longer is asked for once more, in milliseconds.
+    /// A reply that takes longer is requested once more, in milliseconds.
     pub slow_ms: u64,
-    /// How often what is not answered is asked.
+    /// Number of tries without a reply.
     pub tries: u32,
 }
 
 impl Patience {
     fn timeout(self) -> Duration {
-        // two tries and a second look fit into the time a check has
+        // two tries and a second run fit into the time limit of a check
         Duration::from_millis(self.timeout_ms.clamp(100, 2500))
     }
 
-    /// How long all tries may take.
+    /// Time limit of all tries.
     pub(super) fn longest(self) -> Duration {
         self.timeout() * self.tries.max(1) + Duration::from_millis(500)
     }
 }
 
-/// Asks one question. Blocks: for a thread of its own, which may have entered another network namespace.
+/// Sends one query. Blocks: for a thread of its own, which may have entered another network namespace.
 pub(super) fn ask(server: SocketAddr, transport: Transport, question: &Question, patience: Patience) -> Asked {
     let mut asked = Asked { question: question.clone(), transport, ms: u64::MAX, ..Asked::default() };
-    // TCP asks again by itself; over UDP what is not answered is asked again within the time
+    // TCP retransmits by itself; over UDP a query without a reply is repeated within the timeout
     let tries = if transport == Transport::Tcp { 1 } else { patience.tries.max(1) };
     for _ in 0..tries {
         let started = Instant::now();
@@ -163,11 +163,11 @@ pub(super) fn ask(server: SocketAddr, transport: Transport, question: &Question,
         };
         let ms = u64::try_from(started.elapsed().as_millis()).unwrap_or(u64::MAX);
         if matches!(reply, Reply::Answer { .. }) || asked.code().is_none() {
-            // the first wait is what is told of when there is no answer
+            // without a reply, the time of the first try is reported
             asked.ms = if asked.code().is_some() { asked.ms.min(ms) } else { ms };
             asked.reply = reply;
         }
-        // only an answer that was slow is asked for once more
+        // only a slow reply is requested once more
         if asked.code().is_none() || asked.ms <= patience.slow_ms {
             break;
         }
@@ -175,27 +175,27 @@ pub(super) fn ask(server: SocketAddr, transport: Transport, question: &Question,
     asked
 }
 
-/// One exchange; a datagram may be lost, so the question is sent again each `again`. `sent` counts.
+/// One exchange; a datagram may be lost, so the query is sent again after each `again`. `sent` counts.
 fn over_udp(server: SocketAddr, question: &Question, until: Instant, again: Duration, sent: &mut u32) -> Reply {
-    let Some((id, message)) = encode(question) else { return Reply::Unsent { why: "that is no name".to_owned() } };
+    let Some((id, message)) = encode(question) else { return Reply::Unsent { why: "not a valid name".to_owned() } };
     let mut exchange = || -> Result<Reply, Error> {
         let socket = UdpSocket::bind(if server.is_ipv4() { "0.0.0.0:0" } else { "[::]:0" })?;
-        // so that only what this server says is heard, and that nobody listens there
+        // a connected socket receives from this server only, and reports a closed port
         socket.connect(server)?;
         *sent += 1;
         socket.send(&message)?;
         let mut buffer = [0; 4096];
-        let mut heard = false;
+        let mut received = false;
         loop {
             let Some(left) = until.checked_duration_since(Instant::now()).filter(|d| !d.is_zero()) else {
-                return Ok(if heard { Reply::Garbage } else { Reply::Silent });
+                return Ok(if received { Reply::Garbage } else { Reply::Silent });
             };
             socket.set_read_timeout(Some(left.min(again)))?;
             match socket.recv(&mut buffer) {
                 Ok(n) => match answer_to(question, id, &buffer[..n]) {
                     Some(reply) => return Ok(reply),
-                    // a late answer to an earlier try, or nonsense: the right one may still come
-                    None => heard = true,
+                    // a late reply to an earlier try, or garbage: the right one may still arrive
+                    None => received = true,
                 },
                 Err(e) if matches!(e.kind(), ErrorKind::WouldBlock | ErrorKind::TimedOut) => {
                     if Instant::now() < until {
@@ -212,12 +212,12 @@ fn over_udp(server: SocketAddr, question: &Question, until: Instant, again: Dura
 }
 
 fn over_tcp(server: SocketAddr, question: &Question, until: Instant) -> Reply {
-    let Some((id, message)) = encode(question) else { return Reply::Unsent { why: "that is no name".to_owned() } };
+    let Some((id, message)) = encode(question) else { return Reply::Unsent { why: "not a valid name".to_owned() } };
     let left = || until.checked_duration_since(Instant::now()).filter(|d| !d.is_zero()).ok_or(ErrorKind::TimedOut);
     let exchange = || -> Result<Reply, Error> {
         let mut stream = TcpStream::connect_timeout(&server, left()?)?;
         stream.set_write_timeout(Some(left()?))?;
-        // the length in front (RFC 1035 4.2.2)
+        // length prefix (RFC 1035 4.2.2)
         let length = u16::try_from(message.len()).unwrap_or(u16::MAX).to_be_bytes();
         stream.write_all(&[&length[..], &message].concat())?;
         let mut bytes = Vec::new();
@@ -244,15 +244,15 @@ fn why_not(error: &Error) -> Reply {
         ErrorKind::ConnectionRefused => Reply::Closed,
         ErrorKind::TimedOut | ErrorKind::WouldBlock => Reply::Silent,
         ErrorKind::ConnectionReset | ErrorKind::UnexpectedEof | ErrorKind::BrokenPipe => Reply::Garbage,
-        // what a rule of the own packet filter that drops what goes out looks like
-        ErrorKind::PermissionDenied => Reply::Unsent { why: "this machine's own packet filter does not let it out".to_owned() },
+        // error of a local packet filter rule that drops outgoing packets
+        ErrorKind::PermissionDenied => Reply::Unsent { why: "the packet filter of this machine rejects outgoing queries".to_owned() },
         ErrorKind::NetworkUnreachable => Reply::Unsent { why: "there is no route to it".to_owned() },
         ErrorKind::HostUnreachable => Reply::Unsent { why: "its host is unreachable".to_owned() },
         _ => Reply::Unsent { why: error.to_string() },
     }
 }
 
-/// A question with a number nobody can guess.
+/// A query with an unpredictable id.
 pub(super) fn encode(question: &Question) -> Option<(u16, Vec<u8>)> {
     let number = std::hash::RandomState::new().build_hasher().finish().to_ne_bytes();
     let id = u16::from_ne_bytes([number[0], number[1]]);
@@ -278,9 +278,9 @@ fn code_name(code: ResponseCode) -> String {
     }
 }
 
-/// A question as it is sent; none when it is no name.
+/// Encoded query, or `None` for an invalid name.
 pub(super) fn question(id: u16, name: &str, kind: RecordType) -> Option<Vec<u8>> {
-    // a final dot: no search list, which only makes questions more
+    // a final dot: no search list, which would only multiply the queries
     let name = Name::from_ascii(format!("{}.", name.trim_end_matches('.'))).ok()?;
     let mut message = Message::new(id, MessageType::Query, OpCode::Query);
     message.metadata.recursion_desired = true;
@@ -288,18 +288,18 @@ pub(super) fn question(id: u16, name: &str, kind: RecordType) -> Option<Vec<u8>>
     message.to_vec().ok()
 }
 
-/// An answer as it came.
+/// A parsed reply.
 #[derive(Debug)]
 pub(super) struct Answer {
     pub(super) id: u16,
     pub(super) code: ResponseCode,
-    /// Of both families.
+    /// IPv4 and IPv6 addresses.
     pub(super) addresses: Vec<IpAddr>,
     about: Option<Query>,
 }
 
 impl Answer {
-    /// Reads it; none when it is not one.
+    /// Parses a reply, or returns `None` for anything else.
     pub(super) fn read(bytes: &[u8]) -> Option<Self> {
         let mut message = Message::from_vec(bytes).ok()?;
         let address = |data: &RData| match data {
@@ -315,7 +315,7 @@ impl Answer {
         })
     }
 
-    /// Servers that say no to everything may leave the question out.
+    /// Servers that reject every query may leave the question out.
     fn is_for(&self, question: &Question) -> bool {
         let Some(about) = &self.about else { return self.code != ResponseCode::NoError };
         match question {
@@ -337,7 +337,7 @@ mod tests {
 
     const SHORT: Patience = Patience { timeout_ms: 300, slow_ms: 200, tries: 2 };
 
-    /// A server on the loopback that makes its reply from the question, or keeps silent.
+    /// A server on the loopback that builds its reply from the query, or does not reply.
     fn server(reply: impl Fn(u32, Message) -> Option<Vec<u8>> + Send + 'static) -> SocketAddr {
         let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
         let at = socket.local_addr().unwrap();
@@ -354,7 +354,7 @@ mod tests {
         at
     }
 
-    fn say(mut question: Message, code: ResponseCode) -> Option<Vec<u8>> {
+    fn reply_with(mut question: Message, code: ResponseCode) -> Option<Vec<u8>> {
         question.metadata.message_type = MessageType::Response;
         question.metadata.response_code = code;
         question.to_vec().ok()
@@ -365,26 +365,26 @@ mod tests {
     }
 
     #[test]
-    fn a_lost_packet_is_asked_for_again() {
-        let at = server(|nth, q| (nth > 1).then(|| say(q, ResponseCode::NXDomain)).flatten());
+    fn lost_packet_is_sent_again() {
+        let at = server(|nth, q| (nth > 1).then(|| reply_with(q, ResponseCode::NXDomain)).flatten());
         let asked = ask(at, Transport::Udp, &name("a.b"), SHORT);
         assert_eq!((asked.code(), asked.tries), (Some("NXDOMAIN"), 2));
         assert!(asked.ms < 300, "the second try counts: {} ms", asked.ms);
     }
 
     #[test]
-    fn silence_nonsense_and_nobody_are_told_apart() {
+    fn timeout_garbage_and_closed_port_are_distinguished() {
         let silent = server(|_, _| None);
         let asked = ask(silent, Transport::Udp, &Question::Root, SHORT);
         assert_eq!((&asked.reply, asked.tries, asked.words()), (&Reply::Silent, 2, "no answer in 0.3 s".to_owned()));
-        // another question's answer, and one that is none
+        // a reply to another question, and messages other than replies
         for nonsense in [
             server(|_, q| {
                 let mut other = Message::new(q.metadata.id, MessageType::Response, OpCode::Query);
                 other.add_query(Query::query(Name::from_ascii("other.").unwrap(), RecordType::A));
                 other.to_vec().ok()
             }),
-            server(|_, _| Some(b"what do you mean?".to_vec())),
+            server(|_, _| Some(b"not a DNS message".to_vec())),
             server(|_, q| q.to_vec().ok()),
         ] {
             assert_eq!(ask(nonsense, Transport::Udp, &name("a"), SHORT).reply, Reply::Garbage);
@@ -396,28 +396,28 @@ mod tests {
     }
 
     #[test]
-    fn a_slow_answer_is_asked_for_once_more_and_the_faster_counts() {
+    fn slow_reply_is_requested_again_and_the_faster_one_counts() {
         let at = server(|nth, q| {
             if nth == 1 {
                 std::thread::sleep(Duration::from_millis(250));
             }
-            say(q, ResponseCode::NoError)
+            reply_with(q, ResponseCode::NoError)
         });
         let asked = ask(at, Transport::Udp, &Question::Root, SHORT);
         assert!(asked.code() == Some("NOERROR") && asked.tries > 1 && asked.ms < 250, "{asked:?}");
     }
 
     #[test]
-    fn over_tcp_the_length_comes_first() {
+    fn tcp_reply_has_a_length_prefix() {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let at = listener.local_addr().unwrap();
         std::thread::spawn(move || {
             let (mut stream, _) = listener.accept().unwrap();
             let mut buffer = [0; 512];
             let n = stream.read(&mut buffer).unwrap();
-            let reply = say(Message::from_vec(&buffer[2..n]).unwrap(), ResponseCode::NoError).unwrap();
+            let reply = reply_with(Message::from_vec(&buffer[2..n]).unwrap(), ResponseCode::NoError).unwrap();
             let length = u16::try_from(reply.len()).unwrap().to_be_bytes();
-            // in two pieces, as it may come
+            // in two segments, as TCP may deliver it
             stream.write_all(&length[..1]).unwrap();
             stream.write_all(&[&length[1..], &reply].concat()).unwrap();
             drop(listener);
@@ -427,7 +427,7 @@ mod tests {
 
     proptest::proptest! {
         #[test]
-        fn any_bytes_are_survived(bytes in proptest::collection::vec(proptest::prelude::any::<u8>(), 0..100), text in ".*") {
+        fn arbitrary_bytes_do_not_panic(bytes in proptest::collection::vec(proptest::prelude::any::<u8>(), 0..100), text in ".*") {
             let _ = (answer_to(&name(&text), 1, &bytes), Answer::read(&bytes), encode(&name(&text)));
         }
     }

@@ -11,7 +11,7 @@ pub(crate) const TARGETS: &[Target] = &[
     Target::text("resolv-conf", |text| {
         let conf = ResolvConf::parse(text);
         let _ = (conf.used(), conf.number("ndots"), conf.has("rotate"));
-        // what is recorded can be read again
+        // a recorded value has to be readable again
         let json = serde_json::to_string(&conf).unwrap_or_default();
         assert_eq!(serde_json::from_str::<ResolvConf>(&json).ok(), Some(conf), "{json}");
     }),

@@ -1,5 +1,5 @@
-//! Names to addresses as another process would find them: its hosts file, then the name servers of its resolv.conf, asked from its own
-//! network namespace; and the name servers themselves, asked one by one.
+//! Name resolution as another process performs it: its hosts file, then the name servers of its resolv.conf, queried from its own
+//! network namespace; and direct queries to each name server.
 
 mod ask;
 #[cfg(any(test, feature = "fuzz"))]
@@ -23,21 +23,21 @@ pub use resolvers::{Answers, HostAnswers, Resolvers, ask_all, ask_each, file_of 
 
 use ask::{Answer, question};
 
-/// How many domains of a search list are looked in.
-const MOST_FOLDERS: usize = 3;
+/// Limit of domains of a search list.
+const MAX_SEARCH_DOMAINS: usize = 3;
 
-/// How long the name servers may take for all names together. A resolver itself waits five seconds.
-const ANSWER: Duration = Duration::from_millis(1500);
+/// Timeout of the name servers for all names together. A resolver itself waits five seconds.
+const QUERY_TIMEOUT: Duration = Duration::from_millis(1500);
 
-/// What became of a name.
+/// Result of a lookup.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case", tag = "kind", content = "value")]
 pub enum Looked {
-    /// It has these addresses.
+    /// The addresses of the name.
     Up(Vec<IpAddr>),
-    /// There is no such name, or it has no address.
+    /// The name does not exist, or has no address.
     NoSuchName,
-    /// No name server answered; why.
+    /// No name server replied; the reason.
     NoAnswer(String),
 }
 
@@ -56,34 +56,34 @@ async fn look_up_once(pid: i32, names: Vec<String>) -> Result<Vec<Looked>, Probe
     blocking::run(
         "addresses of names",
         &format!("the name servers of process {pid}"),
-        ANSWER + Duration::from_secs(1),
+        QUERY_TIMEOUT + Duration::from_secs(1),
         move |io| {
             let hosts = file_of(io, pid, "/etc/hosts").unwrap_or_default();
             let conf = ResolvConf::parse(&file_of(io, pid, PATH).unwrap_or_default());
             let servers: Vec<SocketAddr> = conf.used().iter().map(|s| s.socket(io)).collect();
-            let folders: Vec<String> = conf.search.into_iter().take(MOST_FOLDERS).collect();
+            let domains: Vec<String> = conf.search.into_iter().take(MAX_SEARCH_DOMAINS).collect();
             let mut looked: Vec<Option<Looked>> = names.iter().map(|n| literal(n).or_else(|| in_hosts(&hosts, n))).collect();
-            let asked: Vec<usize> = (0..names.len()).filter(|i| looked[*i].is_none()).collect();
-            if !asked.is_empty() {
-                // a short name is looked for in the domains of the search list too
+            let pending: Vec<usize> = (0..names.len()).filter(|i| looked[*i].is_none()).collect();
+            if !pending.is_empty() {
+                // a short name is also looked up in the domains of the search list
                 let wanted: Vec<(usize, String)> =
-                    asked.iter().flat_map(|i| candidates(&names[*i], &folders).into_iter().map(|c| (*i, c))).collect();
+                    pending.iter().flat_map(|i| candidates(&names[*i], &domains).into_iter().map(|c| (*i, c))).collect();
                 let questions: Vec<&str> = wanted.iter().map(|(_, c)| c.as_str()).collect();
-                let answers = netns::enter_other(io, pid).and_then(|()| ask(&servers, &questions));
+                let answers = netns::enter_other(io, pid).and_then(|()| query_all(&servers, &questions));
                 match answers {
                     Ok(answers) => {
                         wanted.iter().zip(answers).for_each(|((i, _), a)| looked[*i] = Some(better(looked[*i].take(), a)));
                     }
-                    Err(e) => asked.iter().for_each(|i| looked[*i] = Some(Looked::NoAnswer(e.to_string()))),
+                    Err(e) => pending.iter().for_each(|i| looked[*i] = Some(Looked::NoAnswer(e.to_string()))),
                 }
             }
-            looked.into_iter().map(|l| l.unwrap_or_else(|| Looked::NoAnswer("not asked".to_owned()))).collect()
+            looked.into_iter().map(|l| l.unwrap_or_else(|| Looked::NoAnswer("not queried".to_owned()))).collect()
         },
     )
     .await
 }
 
-/// The first address of a host, as `pid` or this process would find it; the error says why there is none.
+/// First address of a host as `pid` or this process resolves it; the error is the reason for its absence.
 pub async fn first_address(pid: Option<i32>, host: &str, port: u16) -> Result<Result<SocketAddr, String>, ProbeError> {
     if let Ok(ip) = host.parse() {
         return Ok(Ok(SocketAddr::new(ip, port)));
@@ -113,16 +113,16 @@ fn in_hosts(hosts: &str, name: &str) -> Option<Looked> {
     (!found.is_empty()).then_some(Looked::Up(found))
 }
 
-/// What a name may stand for.
-fn candidates(name: &str, folders: &[String]) -> Vec<String> {
+/// Fully qualified candidates for a name.
+fn candidates(name: &str, domains: &[String]) -> Vec<String> {
     let mut all = vec![name.to_owned()];
     if !name.contains('.') {
-        all.extend(folders.iter().map(|f| format!("{name}.{f}")));
+        all.extend(domains.iter().map(|f| format!("{name}.{f}")));
     }
     all
 }
 
-/// Of two answers for one name the one that says more: an address, then that it is not known whether there is one.
+/// The more informative of two results for one name: addresses, then a missing reply.
 fn better(one: Option<Looked>, other: Looked) -> Looked {
     match (one, other) {
         (Some(up @ Looked::Up(_)), _) | (_, up @ Looked::Up(_)) => up,
@@ -131,8 +131,8 @@ fn better(one: Option<Looked>, other: Looked) -> Looked {
     }
 }
 
-/// Asks all servers for all names at once and takes the first answer for each.
-fn ask(servers: &[SocketAddr], names: &[&str]) -> std::io::Result<Vec<Looked>> {
+/// Queries all servers for all names concurrently and uses the first reply for each.
+fn query_all(servers: &[SocketAddr], names: &[&str]) -> std::io::Result<Vec<Looked>> {
     let mut questions = Vec::new();
     for (i, name) in names.iter().enumerate() {
         for (j, kind) in [RecordType::A, RecordType::AAAA].into_iter().enumerate() {
@@ -150,10 +150,10 @@ fn ask(servers: &[SocketAddr], names: &[&str]) -> std::io::Result<Vec<Looked>> {
         .collect();
     let mut answers: Vec<[Option<Option<Vec<IpAddr>>>; 2]> = vec![[None, None]; names.len()];
     let mut why = String::from("no answer in time");
-    let deadline = Instant::now() + ANSWER;
-    let share = ANSWER / u32::try_from(sockets.len().max(1)).unwrap_or(1);
+    let deadline = Instant::now() + QUERY_TIMEOUT;
+    let share = QUERY_TIMEOUT / u32::try_from(sockets.len().max(1)).unwrap_or(1);
     for socket in &sockets {
-        // the next server is for what the one before did not answer
+        // the next server is queried for the names without a reply
         let until = deadline.min(Instant::now() + share);
         for (id, question) in &questions {
             let (i, j) = (usize::from(*id) / 2, usize::from(*id) % 2);
@@ -198,7 +198,7 @@ fn ask(servers: &[SocketAddr], names: &[&str]) -> std::io::Result<Vec<Looked>> {
         .collect())
 }
 
-/// Addresses of an answer; none in it when the name does not exist. Other failures are no answer.
+/// Addresses of a reply; `None` in it if the name does not exist. Other response codes are not replies.
 fn answer(bytes: &[u8]) -> Option<(u16, Option<Vec<IpAddr>>)> {
     let answer = Answer::read(bytes)?;
     match answer.code {
@@ -217,7 +217,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_hosts_file_comes_first() {
+    fn hosts_file_takes_precedence() {
         let hosts = "127.0.0.1 localhost\n::1 localhost # ::9\n172.17.0.3\tb2 B2.example  # x c3\n";
         assert_eq!(in_hosts(hosts, "b2"), Some(Looked::Up(vec!["172.17.0.3".parse().unwrap()])));
         assert_eq!(in_hosts(hosts, "localhost").map(|l| matches!(l, Looked::Up(a) if a.len() == 2)), Some(true));
@@ -227,7 +227,7 @@ mod tests {
         assert_eq!(better(Some(Looked::NoSuchName), Looked::Up(vec![])), Looked::Up(vec![]));
     }
 
-    /// A name server on the loopback that knows one name.
+    /// A name server on the loopback with one name.
     fn server(answers: impl Fn(&str, RecordType) -> Option<Message> + Send + 'static) -> SocketAddr {
         let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
         let at = socket.local_addr().unwrap();
@@ -246,7 +246,7 @@ mod tests {
     }
 
     #[test]
-    fn a_name_that_is_not_there_is_no_silence() {
+    fn missing_name_is_distinguished_from_a_missing_reply() {
         use hickory_proto::rr::Record;
         let at = server(|name, kind| {
             let mut reply = Message::new(0, MessageType::Response, OpCode::Query);
@@ -261,7 +261,7 @@ mod tests {
             }
             Some(reply)
         });
-        let looked = ask(&[at], &["here", "gone", "silent"]).unwrap();
+        let looked = query_all(&[at], &["here", "gone", "silent"]).unwrap();
         assert_eq!(looked[0], Looked::Up(vec!["10.0.0.9".parse().unwrap()]));
         assert_eq!(looked[1], Looked::NoSuchName);
         assert!(matches!(looked[2], Looked::NoAnswer(_)));
@@ -269,7 +269,7 @@ mod tests {
 
     proptest::proptest! {
         #[test]
-        fn any_bytes_are_survived(bytes in proptest::collection::vec(proptest::prelude::any::<u8>(), 0..100), text in ".*") {
+        fn arbitrary_bytes_do_not_panic(bytes in proptest::collection::vec(proptest::prelude::any::<u8>(), 0..100), text in ".*") {
             let _ = (answer(&bytes), in_hosts(&text, "a"), question(1, &text, RecordType::A));
         }
     }

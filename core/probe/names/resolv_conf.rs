@@ -1,4 +1,4 @@
-//! resolv.conf(5): the file that says whom to ask for names.
+//! resolv.conf(5): the name servers and options of the resolver.
 
 use std::io::ErrorKind;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, SocketAddrV6};
@@ -9,33 +9,33 @@ use serde::{Deserialize, Serialize};
 use crate::probe::Io;
 use crate::probe::io::Root;
 
-/// Where it lies.
+/// Path of the file.
 pub const PATH: &str = "/etc/resolv.conf";
 
-/// How many name servers libc uses (`MAXNS` of resolv.h); Docker keeps to it too.
+/// Limit of name servers in libc (`MAXNS` of resolv.h), which Docker observes too.
 pub const MAXNS: usize = 3;
 
-/// Larger than any that a person or a program writes, in bytes.
-const LARGEST: u64 = 1 << 20;
+/// Limit of the file, in bytes.
+const MAX_FILE_BYTES: u64 = 1 << 20;
 
-/// A name server, as it is written.
+/// A name server as written in the file.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
 pub struct NameServer {
-    /// Its address.
+    /// Address.
     pub address: IpAddr,
     /// The interface of a link-local address: `eth0` of `fe80::1%eth0`.
     pub interface: Option<String>,
 }
 
 impl NameServer {
-    /// The loopback of whoever asks: this machine, or the container.
+    /// Whether it is a loopback address of the client: of this machine, or of the container.
     #[must_use]
     pub fn is_loopback(&self) -> bool {
         self.address.is_loopback()
     }
 
-    /// Where it is asked. The number of the interface is this machine's: a link-local address in a container is asked without.
+    /// Socket address for queries. Interface indexes are those of this machine: a link-local address in a container has none.
     pub(super) fn socket(&self, io: &Io) -> SocketAddr {
         let index = |name: &String| {
             let name = name.rsplit('/').next()?;
@@ -81,31 +81,31 @@ impl From<NameServer> for String {
     }
 }
 
-/// Whom Docker's own name server asks for what it does not know, as Docker notes it in a container's file since version 26.
+/// An upstream of Docker's embedded name server, from the comment that Docker writes into a container's file since version 26.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct ExtServer {
     /// The server.
     pub server: NameServer,
-    /// It is asked from the host's network (`host(127.0.0.53)`), not from the container's.
+    /// Queried from the network of the host (`host(127.0.0.53)`) rather than from that of the container.
     pub from_host: bool,
 }
 
-/// What the file says.
+/// Content of the file.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(default)]
 pub struct ResolvConf {
-    /// All `nameserver` lines that hold an address, in order; only the first [`MAXNS`] are used.
+    /// All `nameserver` lines with an address, in order; only the first [`MAXNS`] are used.
     pub servers: Vec<NameServer>,
-    /// The domains in which short names are looked for.
+    /// Search list for short names.
     pub search: Vec<String>,
     /// `options`, in order.
     pub options: Vec<String>,
-    /// Docker's note of whom its own server asks; none where there is no note.
+    /// Upstreams of Docker's embedded name server, or `None` without Docker's comment.
     pub ext_servers: Option<Vec<ExtServer>>,
 }
 
 impl ResolvConf {
-    /// Reads it. What libc does not understand is passed over, as libc does.
+    /// Parses the file. Lines that libc does not support are ignored, as in libc.
     #[must_use]
     pub fn parse(text: &str) -> Self {
         let mut conf = Self::default();
@@ -116,7 +116,7 @@ impl ResolvConf {
             let mut words = line.split_whitespace();
             match words.next() {
                 Some("nameserver") => conf.servers.extend(words.next().and_then(|w| w.parse().ok())),
-                // the last one counts
+                // the last line applies
                 Some("search" | "domain") => conf.search = words.filter(|d| *d != ".").map(str::to_owned).collect(),
                 Some("options") => conf.options.extend(words.map(str::to_owned)),
                 _ => {}
@@ -125,7 +125,7 @@ impl ResolvConf {
         conf
     }
 
-    /// The servers that libc asks: the first three, or this machine (resolv.conf(5)).
+    /// The servers that libc queries: the first three, or this machine (resolv.conf(5)).
     #[must_use]
     pub fn used(&self) -> Vec<NameServer> {
         if self.servers.is_empty() {
@@ -134,20 +134,20 @@ impl ResolvConf {
         self.servers.iter().take(MAXNS).cloned().collect()
     }
 
-    /// The number behind an option: `ndots:5`.
+    /// Value of an option: `ndots:5`.
     #[must_use]
     pub fn number(&self, option: &str) -> Option<u32> {
         self.options.iter().rev().find_map(|o| o.strip_prefix(option)?.strip_prefix(':')?.parse().ok())
     }
 
-    /// Whether an option without a number is there: `rotate`.
+    /// Whether an option without a value is set: `rotate`.
     #[must_use]
     pub fn has(&self, option: &str) -> bool {
         self.options.iter().any(|o| o == option)
     }
 }
 
-/// `[10.0.0.2 host(127.0.0.53)]`.
+/// Parses `[10.0.0.2 host(127.0.0.53)]`.
 fn ext_servers(note: &str) -> Vec<ExtServer> {
     let words = note.trim().trim_start_matches('[').trim_end_matches(']').split_whitespace();
     let one = |word: &str| {
@@ -157,20 +157,20 @@ fn ext_servers(note: &str) -> Vec<ExtServer> {
     words.filter_map(one).collect()
 }
 
-/// What became of reading the file.
+/// Result of reading the file.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case", tag = "kind", content = "value")]
 pub enum FileState {
-    /// It was read.
+    /// The file was read.
     #[default]
     Read,
-    /// There is none.
+    /// The file does not exist.
     Missing,
-    /// It is a link to what is not there.
+    /// A symbolic link to a missing file.
     Dangling(String),
-    /// This user may not read it.
+    /// Permission denied.
     Denied,
-    /// Anything else.
+    /// Another error.
     Failed(String),
 }
 
@@ -178,21 +178,21 @@ pub enum FileState {
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct ResolvFile {
-    /// What became of reading it.
+    /// Result of reading.
     pub state: FileState,
-    /// What it links to.
+    /// Target of the symbolic link.
     pub link: Option<String>,
-    /// Its permissions, when not everybody may read it.
+    /// Its mode, unless all users may read it.
     pub hidden_mode: Option<u32>,
-    /// There is nothing in it, not even a comment.
+    /// The file is empty, without even a comment.
     pub empty: bool,
-    /// When it changed last.
+    /// Time of the last change.
     pub modified: Option<Timestamp>,
-    /// What it says.
+    /// Content.
     pub conf: ResolvConf,
 }
 
-/// The file as process `pid` sees it, or this one.
+/// The file as process `pid` or this process sees it.
 pub(super) fn read(io: &Io, pid: Option<i32>) -> std::io::Result<ResolvFile> {
     Ok(read_in(&Root::of_or_own(io, pid)?, PATH))
 }
@@ -201,7 +201,7 @@ fn read_in(root: &Root, path: &str) -> ResolvFile {
     let link = root.link(path);
     let mut file =
         ResolvFile { link, modified: root.modified(path), hidden_mode: root.hidden_mode(path), ..ResolvFile::default() };
-    match root.bytes(path, LARGEST) {
+    match root.bytes(path, MAX_FILE_BYTES) {
         Ok(bytes) => {
             let text = String::from_utf8_lossy(&bytes);
             file.empty = text.trim().is_empty();
@@ -216,8 +216,8 @@ fn read_in(root: &Root, path: &str) -> ResolvFile {
     file
 }
 
-/// What Docker gives its containers on this host: this host's file, or the one behind the stub of systemd-resolved when that is all
-/// that is in it (moby `resolvconf.Path`).
+/// Name servers for containers of this host: those of this host's file, or of the file behind the stub of systemd-resolved if it
+/// is the only server (moby `resolvconf.Path`).
 pub(super) fn for_containers(io: &Io, host: &ResolvConf) -> ResolvConf {
     let stub = matches!(&host.servers[..], [only] if only.address == IpAddr::from([127, 0, 0, 53]));
     let behind =
@@ -231,7 +231,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_file_is_read_as_libc_reads_it() {
+    fn file_is_parsed_like_libc() {
         let conf = ResolvConf::parse(
             "# nameserver 9.9.9.9\n;nameserver 8.8.8.8\ndomain x\nsearch a.lan b.lan .\nnameserver 10.0.0.2 # why\n\
              nameserver fe80::1%eth0\nnameserver not.an.address\nnameserver 10.0.0.3\nnameserver 10.0.0.4\n\
@@ -246,7 +246,7 @@ mod tests {
     }
 
     #[test]
-    fn docker_says_whom_it_asks() {
+    fn upstreams_of_the_embedded_server_are_parsed() {
         let text = "nameserver 127.0.0.11\noptions ndots:0\n# ExtServers: [host(127.0.0.53) 10.0.0.2]\n";
         let servers = ResolvConf::parse(text).ext_servers.unwrap();
         let shown: Vec<_> = servers.iter().map(|s| (s.server.to_string(), s.from_host)).collect();
@@ -255,7 +255,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_wrong_with_the_file_is_told_apart() {
+    fn unreadable_file_states_are_distinguished() {
         let dir = tempfile::tempdir().unwrap();
         let path = |name: &str| dir.path().join(name).display().to_string();
         std::os::unix::fs::symlink("/nowhere/stub.conf", dir.path().join("dangling")).unwrap();
@@ -270,9 +270,9 @@ mod tests {
 
     proptest::proptest! {
         #[test]
-        fn any_text_is_survived(text in "(\\PC|\n| |nameserver |search |options |# ExtServers: )*") {
+        fn arbitrary_text_does_not_panic(text in "(\\PC|\n| |nameserver |search |options |# ExtServers: )*") {
             let conf = ResolvConf::parse(&text);
-            // what is recorded can be read again
+            // a recorded value has to be readable again
             let json = serde_json::to_string(&conf).unwrap();
             proptest::prop_assert_eq!(serde_json::from_str::<ResolvConf>(&json).unwrap(), conf.clone());
             let _ = (conf.used(), conf.number("ndots"), conf.has("rotate"));

@@ -1,4 +1,4 @@
-//! The name servers of this host and of its containers, each asked directly.
+//! Name servers of this host and of its containers, each queried directly.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -14,53 +14,53 @@ use crate::probe::io::Root;
 use crate::probe::systemd::Systemd;
 use crate::probe::{Io, Memo, ProbeCx, ProbeError, blocking, docker, lag, netns};
 
-/// Time limit of reading one file.
+/// Timeout of reading one file.
 const READ_TIMEOUT: Duration = Duration::from_secs(1);
 
-/// Most names asked of every server: no server is asked more than a handful of questions.
-const MOST_NAMES: usize = 4;
+/// Limit of names queried on every server: no server receives more than a handful of queries.
+const MAX_NAMES: usize = 4;
 
-/// What one server said.
+/// Replies of one server.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Answers {
     /// The server.
     pub server: NameServer,
-    /// What it was asked, and what came of it.
+    /// Queries and their results.
     pub asked: Vec<Asked>,
 }
 
 impl Answers {
-    /// What came of the questions over UDP.
+    /// Queries over UDP.
     pub fn udp(&self) -> impl Iterator<Item = &Asked> {
         self.asked.iter().filter(|a| a.transport == Transport::Udp)
     }
 
-    /// What came of the question over TCP.
+    /// Query over TCP.
     #[must_use]
     pub fn tcp(&self) -> Option<&Asked> {
         self.asked.iter().find(|a| a.transport == Transport::Tcp)
     }
 
-    /// Whether it answers anything.
+    /// Whether any query has a reply.
     #[must_use]
     pub fn answers(&self) -> bool {
         self.udp().any(|a| a.code().is_some())
     }
 }
 
-/// What the host's resolv.conf says, and what the servers in it do.
+/// resolv.conf of the host, and the replies of its servers.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct HostAnswers {
     /// The file.
     pub file: ResolvFile,
-    /// What Docker would give a container that starts now.
+    /// The file of a container that would start now.
     pub for_containers: ResolvConf,
-    /// What the servers of the file said, in its order.
+    /// Replies of the servers of the file, in its order.
     pub servers: Vec<Answers>,
 }
 
-/// Name servers, asked once per run.
+/// Results for name servers, read once per run.
 #[derive(Debug, Default)]
 pub struct Resolvers {
     host: Memo<(Vec<String>, Patience), Result<Arc<HostAnswers>, ProbeError>>,
@@ -70,8 +70,8 @@ pub struct Resolvers {
 }
 
 impl ProbeCx {
-    /// The running containers with a network of their own, those together that ask alike: in the same networks, with the same
-    /// resolv.conf. Each group by name. One whose resolv.conf cannot be read is in none.
+    /// Running containers with a network namespace of their own, grouped by networks and resolv.conf; sorted by name within each
+    /// group. A container with an unreadable resolv.conf is in no group.
     pub async fn asking_alike(&self) -> Arc<Vec<Vec<Arc<Container>>>> {
         let read = || async {
             let mut groups: Vec<(Arc<ResolvFile>, Vec<Arc<Container>>)> = Vec::new();
@@ -95,8 +95,8 @@ impl ProbeCx {
 }
 
 impl Resolvers {
-    /// Asks every server of this host's resolv.conf at the same time: over UDP for the root and for each of `names`, over TCP for the first
-    /// of these that is asked.
+    /// Queries every server of this host's resolv.conf concurrently: over UDP for the root and for each of `names`, over TCP for
+    /// the first of these.
     pub async fn host(&self, names: &[String], patience: Patience) -> Result<Arc<HostAnswers>, ProbeError> {
         let read = || async {
             let file = file_of(None).await?;
@@ -113,25 +113,25 @@ impl Resolvers {
         self.host.get((names.to_vec(), patience), || Box::pin(read())).await
     }
 
-    /// The resolv.conf of a process.
+    /// resolv.conf of a process.
     pub async fn file_of(&self, pid: i32) -> Result<Arc<ResolvFile>, ProbeError> {
         self.files.get(pid, || async move { file_of(Some(pid)).await.map(Arc::new) }).await
     }
 
-    /// The `dns` of Docker's own configuration: what it gives every container instead of the host's servers.
+    /// `dns` of Docker's own configuration, which every container gets instead of the host's servers.
     pub async fn engine(&self, docker: Option<&Docker>, systemd: Option<&Systemd>) -> Vec<String> {
         let read = || async { servers_in(&docker::configuration(docker, systemd).await) };
         self.engine.get((), read).await
     }
 }
 
-/// The root, and the first few of these names.
+/// Questions for the root, and for the first few of these names.
 #[must_use]
 pub fn questions(names: &[String]) -> Vec<Question> {
-    std::iter::once(Question::Root).chain(names.iter().take(MOST_NAMES).cloned().map(Question::Address)).collect()
+    std::iter::once(Question::Root).chain(names.iter().take(MAX_NAMES).cloned().map(Question::Address)).collect()
 }
 
-/// The resolv.conf of this host, or as process `pid` sees it.
+/// resolv.conf of this host, or as process `pid` sees it.
 pub async fn file_of(pid: Option<i32>) -> Result<ResolvFile, ProbeError> {
     let from = pid.map_or_else(|| resolv_conf::PATH.to_owned(), |pid| format!("{} of process {pid}", resolv_conf::PATH));
     let what = "the name servers";
@@ -140,7 +140,7 @@ pub async fn file_of(pid: Option<i32>) -> Result<ResolvFile, ProbeError> {
         .map_err(|e| ProbeError::of_process(what, &from, &e))
 }
 
-/// Asks each of `servers`, from the network namespace of process `pid` or from this one, all at the same time.
+/// Queries each of `servers` concurrently, from the network namespace of process `pid` or of this process.
 pub async fn ask_all(
     pid: Option<i32>,
     servers: &[NameServer],
@@ -158,7 +158,7 @@ pub async fn ask_all(
     Ok(servers.iter().map(|s| Answers { server: s.clone(), asked: asked.by_ref().take(per_server).collect() }).collect())
 }
 
-/// Asks each of these questions at the same time; the answers are in the same order.
+/// Sends each of these queries concurrently; the results are in the same order.
 pub async fn ask_each(
     pid: Option<i32>,
     jobs: Vec<(NameServer, Transport, Question)>,
@@ -168,10 +168,10 @@ pub async fn ask_each(
         return Ok(Vec::new());
     }
     let silent = |asked: &Result<Vec<Asked>, ProbeError>| asked.as_ref().is_ok_and(|a| a.iter().any(Asked::is_silent));
-    lag::retried(|| ask_once(pid, jobs.clone(), patience), silent).await
+    lag::retried(|| query_once(pid, jobs.clone(), patience), silent).await
 }
 
-async fn ask_once(
+async fn query_once(
     pid: Option<i32>,
     jobs: Vec<(NameServer, Transport, Question)>,
     patience: Patience,
@@ -180,7 +180,7 @@ async fn ask_once(
     let read = move |io: &Io| -> std::io::Result<Vec<Asked>> {
         let jobs: Vec<_> =
             jobs.into_iter().map(|(server, transport, question)| (server.socket(io), transport, question)).collect();
-        // threads are born into the namespace of the one that makes them
+        // threads are created in the namespace of their creator
         std::thread::scope(|scope| {
             let run = |(at, transport, question): &(SocketAddr, Transport, Question)| {
                 let (at, transport, question) = (*at, *transport, question.clone());
@@ -191,7 +191,7 @@ async fn ask_once(
             };
             let threads = jobs.iter().map(run).collect::<std::io::Result<Vec<_>>>()?;
             let join = |t: std::thread::ScopedJoinHandle<'_, Asked>| {
-                t.join().map_err(|_| std::io::Error::other("the asking thread died"))
+                t.join().map_err(|_| std::io::Error::other("a query thread panicked"))
             };
             threads.into_iter().map(join).collect()
         })
@@ -199,12 +199,12 @@ async fn ask_once(
     netns::inside(pid, "answers", &from, patience.longest(), read).await
 }
 
-/// The `hosts` line of nsswitch.conf(5): where libc looks for names, and in which order. Without the file that is `files dns`.
+/// `hosts` line of nsswitch.conf(5): sources of host names in libc, in order. Without the file it is `files dns`.
 pub async fn hosts_line() -> Option<String> {
     hosts_in(&read_text("/etc/nsswitch.conf").await?)
 }
 
-/// A small file of this host; none when it is not there or not ours to read.
+/// A small file of this host, or `None` if it does not exist or is not readable.
 async fn read_text(path: &'static str) -> Option<String> {
     let read = |io: &Io| Some(String::from_utf8_lossy(&Root::own(io).ok()?.bytes(path, 1 << 20).ok()?).into_owned());
     blocking::run("the configuration", path, READ_TIMEOUT, read).await.ok().flatten()
@@ -228,7 +228,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn configurations_are_read() {
+    fn daemon_json_and_nsswitch_are_parsed() {
         assert_eq!(servers_in(r#"{"dns": ["10.0.0.2", 5], "mtu": 1400}"#), ["10.0.0.2"]);
         assert!(servers_in("{}").is_empty() && servers_in("[").is_empty());
         assert_eq!(hosts_in("passwd: files\nhosts:\tfiles  dns # x\n").as_deref(), Some("files dns"));
@@ -237,7 +237,7 @@ mod tests {
 
     proptest::proptest! {
         #[test]
-        fn any_text_is_survived(text in "(\\PC|\n|hosts:)*") {
+        fn arbitrary_text_does_not_panic(text in "(\\PC|\n|hosts:)*") {
             let _ = (servers_in(&text), hosts_in(&text));
         }
     }

@@ -1,4 +1,5 @@
-//! Who listens in a container, and what of its settings says where. Of an environment and of arguments only addresses leave this file.
+//! Listeners of a container, and the settings that define their addresses. Only addresses of environments and arguments leave
+//! this module.
 
 use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
@@ -9,26 +10,26 @@ use crate::probe::docker::NAME_SERVER;
 use crate::probe::listeners::{self, Listener};
 use crate::probe::{Io, ProbeCx, ProbeError, blocking};
 
-/// Time limit of reading the listeners of one namespace.
+/// Timeout of reading the listeners of one namespace.
 const READ_TIMEOUT: Duration = Duration::from_secs(2);
 
-/// A variable that may say where a service listens.
+/// A variable that may define the listening address of a service.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Binding {
-    /// Its name.
+    /// Name of the variable.
     pub variable: String,
-    /// Its value, where that is nothing but an address.
+    /// Value, if it is nothing but an address.
     pub address: Option<String>,
 }
 
-/// A listening socket and who holds it.
+/// A listening socket and its process.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Listening {
     /// Address.
     pub address: IpAddr,
     /// Port.
     pub port: u16,
-    /// `node (pid 812): node server.js --host 127.0.0.1`, of the arguments only the program and addresses; when that was asked for.
+    /// `node (pid 812): node server.js --host 127.0.0.1`: of the arguments only the program and addresses. Filled in on request.
     #[serde(default)]
     pub process: Option<String>,
 }
@@ -41,8 +42,8 @@ impl Listening {
     }
 }
 
-/// Listeners in the network namespace of `pid`, without Docker's own name server. Their processes are only looked up on request: that
-/// reads every descriptor.
+/// Listeners in the network namespace of `pid`, without Docker's embedded name server. Processes are looked up on request only,
+/// because every descriptor has to be read.
 pub async fn listening(cx: &ProbeCx, pid: i32, with_processes: bool) -> Result<Vec<Listening>, ProbeError> {
     let from = format!("/proc/{pid}/net/tcp");
     let denied = || ProbeError::Denied { what: "listening sockets".into(), from: from.clone(), needs: "root".into() };
@@ -72,8 +73,8 @@ async fn holder(cx: &ProbeCx, inode: u64) -> Result<Option<String>, ProbeError> 
     Ok(Some(format!("{} (pid {}){shown}", process.comm, process.pid)))
 }
 
-/// The program of a command line (separated by NUL), and of its arguments those that are addresses, with the flag in front of them.
-/// Others may be secrets.
+/// Program of a command line (separated by NUL), and those of its arguments that are addresses, with the preceding flag. Other
+/// arguments may be secrets.
 pub(super) fn addresses_in(arguments: &str) -> String {
     let words: Vec<&str> = arguments.split('\0').filter(|w| !w.is_empty()).collect();
     let Some(program) = words.first() else { return String::new() };
@@ -83,7 +84,7 @@ pub(super) fn addresses_in(arguments: &str) -> String {
         if !is_address(value) {
             continue;
         }
-        // a bare flag says what the address is for
+        // a preceding flag shows the purpose of the address
         if let Some(flag) = words.get(i - 1).filter(|f| i > 1 && f.starts_with('-') && !f.contains('=')) {
             shown.push(flag);
         }
@@ -92,7 +93,7 @@ pub(super) fn addresses_in(arguments: &str) -> String {
     shown.join(" ").chars().take(300).collect()
 }
 
-/// `127.0.0.1`, `127.0.0.1:8080`, `[::1]:80`, `localhost:80`, `:8080`.
+/// Whether a text is like `127.0.0.1`, `127.0.0.1:8080`, `[::1]:80`, `localhost:80`, `:8080`.
 fn is_address(text: &str) -> bool {
     let host_ok = |h: &str| h.is_empty() || h == "localhost" || h.trim_matches(['[', ']']).parse::<IpAddr>().is_ok();
     if text.is_empty() || text == ":" {
@@ -101,18 +102,18 @@ fn is_address(text: &str) -> bool {
     host_ok(text) || text.rsplit_once(':').is_some_and(|(host, port)| host_ok(host) && port.parse::<u16>().is_ok())
 }
 
-/// The variables of a container's environment that may say where it listens.
+/// Variables of a container's environment that may define its listening address.
 pub async fn bindings(cx: &ProbeCx, container: &str) -> Vec<Binding> {
     let Some(docker) = &cx.docker else { return Vec::new() };
     binding_variables(&docker.environment(container).await.unwrap_or_default())
 }
 
 fn binding_variables(environment: &[String]) -> Vec<Binding> {
-    let tells = |name: &str| {
+    let is_listen_setting = |name: &str| {
         let upper = name.to_ascii_uppercase();
-        let says = ["BIND", "LISTEN"].iter().any(|w| upper.contains(w));
-        // DB_HOST is somebody else's: only the bare name, and that of a server, are its own
-        says || matches!(upper.as_str(), "HOST" | "ADDR" | "ADDRESS" | "HOSTNAME")
+        let is_binding = ["BIND", "LISTEN"].iter().any(|w| upper.contains(w));
+        // DB_HOST is the address of another service: only an unprefixed name, or that of a server, is its own
+        is_binding || matches!(upper.as_str(), "HOST" | "ADDR" | "ADDRESS" | "HOSTNAME")
             || ["SERVER_HOST", "SERVER_ADDR", "SERVER_ADDRESS", "HTTP_HOST", "HTTP_ADDR", "APP_HOST", "API_HOST"]
                 .contains(&upper.as_str())
     };
@@ -120,7 +121,7 @@ fn binding_variables(environment: &[String]) -> Vec<Binding> {
     let mut found: Vec<Binding> = environment
         .iter()
         .filter_map(|e| e.split_once('='))
-        .filter(|(name, _)| tells(name) && !secret(name))
+        .filter(|(name, _)| is_listen_setting(name) && !secret(name))
         .map(|(name, value)| Binding { variable: name.to_owned(), address: is_address(value).then(|| value.to_owned()) })
         .take(10)
         .collect();
@@ -158,7 +159,7 @@ mod tests {
 
     proptest::proptest! {
         #[test]
-        fn any_text_is_survived(text in ".*") {
+        fn arbitrary_text_does_not_panic(text in ".*") {
             let _ = (addresses_in(&text), is_address(&text), binding_variables(&[text]));
         }
     }

@@ -1,4 +1,4 @@
-//! Fuzz targets of what programs say they need.
+//! Fuzz target for dependencies named in environments.
 
 use super::{bindings, places};
 use crate::fuzz::Target;

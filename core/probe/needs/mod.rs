@@ -1,4 +1,5 @@
-//! Who needs whom: what a container or a process of this host is known to connect to, how that is known, and whether it gets there.
+//! Dependencies: the connections that a container or a process of this host is known to need, their source, and whether they
+//! succeed.
 
 mod bindings;
 #[cfg(any(test, feature = "fuzz"))]
@@ -26,63 +27,63 @@ pub use reach::{Answered, Reached};
 use places::Place;
 pub(super) use places::url;
 
-/// More needs of one consumer are not looked at.
-const MOST: usize = 60;
+/// Limit of dependencies of one consumer.
+const MAX_NEEDS: usize = 60;
 
-/// More targets of one Prometheus that are not up are not looked at.
-const MOST_SCRAPES: usize = 20;
+/// Limit of failing targets of one Prometheus.
+const MAX_SCRAPES: usize = 20;
 
-/// Who needs something.
+/// The client of a dependency.
 #[derive(Debug, Clone, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(default)]
 pub struct Consumer {
-    /// Full id of its container; none for a process of the host.
+    /// Full id of its container, or `None` for a process of the host.
     pub container: Option<String>,
     /// Name of its container, or of the process.
     pub name: String,
-    /// Its first process.
+    /// Process id of its first process.
     pub pid: i32,
 }
 
-/// How a need is known.
+/// Source of a dependency.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case", tag = "kind")]
 pub enum How {
-    /// A Prometheus scrapes it.
+    /// Scraped by a Prometheus.
     Scrape {
         /// URL without its query, which may hold a token.
         url: String,
-        /// What it says of it.
+        /// Health reported by Prometheus.
         health: Health,
-        /// What went wrong last, without the URL.
+        /// Last error, without the URL.
         error: String,
-        /// What is asked for, with the query: it is sent and neither shown nor kept.
+        /// Requested path, with the query: it is sent, and neither shown nor stored.
         #[serde(skip)]
         path: String,
     },
-    /// A variable of its environment names it.
+    /// A variable of its environment.
     Environment {
         /// Name of the variable.
         variable: String,
     },
-    /// The configuration asks it from there.
+    /// An endpoint of the configuration with this container as the source.
     Endpoint,
-    /// It is an nginx that passes requests on.
+    /// An nginx with this upstream.
     Nginx,
 }
 
-/// A consumer needs a port of a host.
+/// A dependency: a consumer needs a port of a host.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct Need {
-    /// Who.
+    /// The client.
     pub consumer: Consumer,
-    /// Name or address, as the consumer has it.
+    /// Host name or address, as the consumer has it.
     pub host: String,
     /// Port.
     pub port: u16,
-    /// How it is known.
+    /// Source.
     pub how: How,
-    /// Full id of the container it means, if it means one of this host.
+    /// Full id of the container that the host refers to, if it is one of this host.
     pub target: Option<String>,
 }
 
@@ -100,20 +101,20 @@ impl Need {
     }
 }
 
-/// What is known of this host.
+/// Dependencies of this host.
 #[derive(Debug, Default)]
 pub struct Needs {
-    /// The containers, and what they call each other.
+    /// The containers, and the names by which they reach each other.
     pub neighbours: Neighbours,
-    /// Who needs whom, sorted.
+    /// All dependencies, sorted.
     pub list: Vec<Need>,
-    /// Whose needs could not be read, and why.
+    /// Consumers with unreadable dependencies, with the reason.
     pub blind: Vec<(Consumer, String)>,
-    /// How many needs of a consumer were left out.
+    /// Number of omitted dependencies per consumer.
     pub more: Vec<(Consumer, usize)>,
 }
 
-/// What one run knows of needs, each read once.
+/// Cache of one run.
 #[derive(Debug, Default)]
 pub struct Known {
     all: Memo<(), Result<Arc<Needs>, ProbeError>>,
@@ -122,7 +123,7 @@ pub struct Known {
 }
 
 impl ProbeCx {
-    /// Who needs whom on this host; read once per run.
+    /// Dependencies of this host; read once per run.
     pub async fn needs(&self) -> Result<Arc<Needs>, ProbeError> {
         self.needs.all.get((), || Box::pin(read(self))).await
     }
@@ -156,7 +157,7 @@ fn consumer_of(c: &Container) -> Option<Consumer> {
     Some(Consumer { container: Some(c.id.clone()), name: c.name.clone(), pid: c.pid()? })
 }
 
-/// What the environments of containers name of other containers.
+/// References to other containers in the environments of containers.
 async fn environments(cx: &ProbeCx, neighbours: &Neighbours) -> Vec<Need> {
     let Some(docker) = &cx.docker else { return Vec::new() };
     let running = neighbours.all().iter().filter_map(|c| Some((c, consumer_of(c)?)));
@@ -165,7 +166,7 @@ async fn environments(cx: &ProbeCx, neighbours: &Neighbours) -> Vec<Need> {
         let named = places::in_environment(&environment);
         let need = |(variable, place): (String, Place)| {
             let meant = neighbours.meant(Some(c), &place.host)?.container;
-            // its own address is told to others
+            // its own address is announced to others
             let own = meant.id == c.id || neighbours.holder(meant).id == neighbours.holder(c).id;
             (!own).then(|| Need {
                 consumer: consumer.clone(),
@@ -175,14 +176,14 @@ async fn environments(cx: &ProbeCx, neighbours: &Neighbours) -> Vec<Need> {
                 target: Some(meant.id.clone()),
             })
         };
-        named.into_iter().filter_map(need).take(MOST).collect::<Vec<_>>()
+        named.into_iter().filter_map(need).take(MAX_NEEDS).collect::<Vec<_>>()
     });
     join_all(read).await.into_iter().flatten().collect()
 }
 
 type Scrapes = Vec<(Consumer, Result<(Vec<Need>, usize), String>)>;
 
-/// What the Prometheus servers of this host scrape and do not get. Alloy and the agent have no such list.
+/// Failing scrapes of the Prometheus servers of this host. Alloy and the agent have no such list.
 async fn scrapes(cx: &ProbeCx, neighbours: &Neighbours) -> Scrapes {
     let servers = cx.inventory.servers.iter().filter(|s| s.product == Product::Prometheus);
     let asked = servers.filter_map(|s| Some((s, s.process?))).map(|(server, process)| async move {
@@ -199,7 +200,7 @@ async fn scrapes(cx: &ProbeCx, neighbours: &Neighbours) -> Scrapes {
         let found = cx.scraped(&target).await.map_err(|e| format!("the targets of Prometheus: {e}")).map(|mut scraped| {
             scraped.retain(|s| s.health != Health::Up);
             scraped.sort_by_key(|s| (s.health != Health::Down, s.host.clone(), s.port));
-            let more = scraped.len().saturating_sub(MOST_SCRAPES);
+            let more = scraped.len().saturating_sub(MAX_SCRAPES);
             let need = |s: Scraped| {
                 let meant = neighbours.meant(container, &s.host);
                 Need {
@@ -210,14 +211,14 @@ async fn scrapes(cx: &ProbeCx, neighbours: &Neighbours) -> Scrapes {
                     how: How::Scrape { url: s.url, health: s.health, error: s.error, path: s.path },
                 }
             };
-            (scraped.into_iter().take(MOST_SCRAPES).map(need).collect(), more)
+            (scraped.into_iter().take(MAX_SCRAPES).map(need).collect(), more)
         });
         (consumer, found)
     });
     join_all(asked).await
 }
 
-/// Addresses of the configuration that are asked from a container.
+/// Endpoints of the configuration that are requested from a container.
 fn endpoints(cx: &ProbeCx, neighbours: &Neighbours) -> Vec<Need> {
     let need = |e: &super::endpoint::Endpoint| {
         let from = neighbours.named(e.from.as_deref()?)?;
@@ -229,7 +230,7 @@ fn endpoints(cx: &ProbeCx, neighbours: &Neighbours) -> Vec<Need> {
     cx.endpoints.iter().filter(|e| e.is_asked()).filter_map(need).collect()
 }
 
-/// What the nginx servers in containers pass requests to.
+/// Upstreams of the nginx servers in containers.
 fn proxies(cx: &ProbeCx, neighbours: &Neighbours) -> Vec<Need> {
     let mut needs = Vec::new();
     for server in cx.inventory.servers.iter().filter(|s| s.product == Product::Nginx) {
@@ -237,7 +238,7 @@ fn proxies(cx: &ProbeCx, neighbours: &Neighbours) -> Vec<Need> {
         let own = server.container.as_deref().and_then(|id| neighbours.get(id));
         let (Some(own), Ok(nginx)) = (own, cx.nginx(&target)) else { continue };
         let Some(consumer) = consumer_of(own) else { continue };
-        for backend in nginx.config.backends.iter().filter(|b| b.unix.is_none()).take(MOST) {
+        for backend in nginx.config.backends.iter().filter(|b| b.unix.is_none()).take(MAX_NEEDS) {
             let Some(meant) = neighbours.meant(Some(own), &backend.host) else { continue };
             if meant.container.id != own.id {
                 needs.push(Need {

@@ -1,4 +1,4 @@
-//! The containers of a host, and what they call each other.
+//! Containers of a host, and the names by which they reach each other.
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;
@@ -11,12 +11,13 @@ use crate::probe::docker::Container;
 #[derive(Debug, Default)]
 pub struct Neighbours(Vec<Arc<Container>>);
 
-/// The container that a name or an address means.
+/// The container that a name or an address refers to.
 #[derive(Debug, Clone, Copy)]
 pub struct Meant<'a> {
-    /// Which one.
+    /// The container.
     pub container: &'a Container,
-    /// Docker's name server tells its address, because both are in a network that has names; or it was meant by its address.
+    /// Whether Docker's name server resolves the name, because both are in a network with name resolution; also set for an
+    /// address.
     pub known: bool,
 }
 
@@ -25,29 +26,29 @@ impl Neighbours {
         Self(cx.inspected(&cx.inventory.containers).await)
     }
 
-    /// All of them.
+    /// All containers.
     #[must_use]
     pub fn all(&self) -> &[Arc<Container>] {
         &self.0
     }
 
-    /// The one with this full id.
+    /// Container with this full id.
     #[must_use]
     pub fn get(&self, id: &str) -> Option<&Container> {
         self.0.iter().find(|c| c.id == id).map(|c| &**c)
     }
 
-    /// The one of this name.
+    /// Container with this name.
     #[must_use]
     pub fn named(&self, name: &str) -> Option<&Container> {
         self.0.iter().find(|c| c.name == name).map(|c| &**c)
     }
 
-    /// The container whose network namespace it lives in: itself, unless it was put into another one's.
+    /// Owner of the container's network namespace: the container itself, unless it joined that of another container.
     #[must_use]
     pub fn holder<'a>(&'a self, container: &'a Container) -> &'a Container {
         let mut at = container;
-        // a chain is no longer than there are containers
+        // a chain is at most as long as the number of containers
         for _ in 0..self.0.len() {
             match at.network_mode.strip_prefix("container:").and_then(|id| self.get(id)) {
                 Some(next) => at = next,
@@ -57,17 +58,17 @@ impl Neighbours {
         at
     }
 
-    /// The running container that has this address now.
+    /// Running container that has this address.
     #[must_use]
     pub fn owner(&self, address: IpAddr) -> Option<&Container> {
         let has = |c: &&Arc<Container>| c.state.running && c.networks.values().any(|ip| ip.parse() == Ok(address));
         self.0.iter().find(has).map(|c| &**c)
     }
 
-    /// The container that `from` (a container, or this host) means by a name or an address.
+    /// Resolves a name or an address as seen by `from` (a container, or this host) to a container.
     ///
-    /// A name counts where Docker would tell it: in a network that both are in and that has names. Beyond that only the exact name of
-    /// a container, or a service of the same compose project: what is called `db` in another project is somebody else's.
+    /// A name is resolved like Docker does: in a shared network with name resolution. Otherwise only the exact name of a
+    /// container, or a service of the same compose project, matches: `db` in another project is a different service.
     #[must_use]
     pub fn meant(&self, from: Option<&Container>, host: &str) -> Option<Meant<'_>> {
         if let Ok(address) = host.parse::<IpAddr>() {
@@ -84,7 +85,7 @@ impl Neighbours {
         far.map(|container| Meant { container, known: false })
     }
 
-    /// Whether a container answers to a name in a network of `from` that has names. The default bridge has none
+    /// Whether a name resolves to a container in a network shared with `from`. The default bridge has no name resolution
     /// (<https://docs.docker.com/engine/network/drivers/bridge/>).
     #[must_use]
     pub fn answers(&self, from: Option<&Container>, container: &Container, host: &str) -> bool {
@@ -94,7 +95,7 @@ impl Neighbours {
         })
     }
 
-    /// The networks that both are in.
+    /// Networks that both are in.
     #[must_use]
     pub fn shared(&self, from: Option<&Container>, to: &Container) -> Vec<String> {
         let Some(from) = from else { return Vec::new() };
@@ -103,13 +104,13 @@ impl Neighbours {
         self.holder(to).networks.keys().filter(real).filter(|n| mine.contains_key(*n)).cloned().collect()
     }
 
-    /// Whether `from` is on the host's own network, from which every bridge can be reached.
+    /// Whether `from` is in the network namespace of the host, from which every bridge can be reached.
     #[must_use]
     pub fn on_host(&self, from: Option<&Container>) -> bool {
         from.is_none_or(|c| self.holder(c).network_mode == "host")
     }
 
-    /// Where `from` finds a container: its address in a network that both are in; any of them from the host.
+    /// Address of a container for `from`: in a shared network; any of its addresses from the host.
     #[must_use]
     pub fn address(&self, from: Option<&Container>, to: &Container) -> Option<IpAddr> {
         let theirs: &BTreeMap<String, String> = &self.holder(to).networks;
@@ -120,7 +121,7 @@ impl Neighbours {
         self.shared(from, to).iter().filter_map(|n| theirs.get(n)).find_map(parse)
     }
 
-    /// How many other running containers are in a network with this one.
+    /// Number of other running containers that share a network with this one.
     #[must_use]
     pub fn others(&self, container: &Container) -> usize {
         let other = |c: &&Arc<Container>| c.id != container.id && c.state.running && !self.shared(Some(container), c).is_empty();
@@ -146,7 +147,7 @@ mod tests {
     }
 
     #[test]
-    fn a_name_means_what_docker_would_make_of_it() {
+    fn name_is_resolved_like_docker() {
         let all = Neighbours(vec![
             container("shop-db-1", &[("shop", "10.0.1.2")], Some("shop")),
             container("blog-db-1", &[("blog", "10.0.2.2")], Some("blog")),
@@ -157,8 +158,8 @@ mod tests {
         let meant = |from, host: &str| all.meant(from, host).map(|m| (m.container.name.as_str(), m.known));
         assert_eq!(meant(web, "db"), Some(("blog-db-1", true)));
         assert_eq!(meant(web, "shop-db-1"), Some(("shop-db-1", false)));
-        assert_eq!(meant(all.named("old"), "db"), None, "another project's service");
-        assert_eq!(meant(all.named("old"), "web"), Some(("web", false)), "the default bridge has no names");
+        assert_eq!(meant(all.named("old"), "db"), None, "a service of another project");
+        assert_eq!(meant(all.named("old"), "web"), Some(("web", false)), "the default bridge has no name resolution");
         assert_eq!(meant(None, "10.0.1.2"), Some(("shop-db-1", true)));
         let old = all.named("old").map(|c| all.address(web, c));
         assert_eq!(old, Some("172.17.0.3".parse().ok()));

@@ -1,4 +1,4 @@
-//! Hosts and ports in foreign text. Of a value only these leave this file.
+//! Hosts and ports in foreign text. Only these leave this module.
 
 /// A host and a port.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
@@ -7,7 +7,7 @@ pub(in crate::probe) struct Place {
     pub(in crate::probe) port: u16,
 }
 
-/// A URL, as far as it matters here.
+/// The relevant parts of a URL.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(in crate::probe) struct Url<'a> {
     pub(in crate::probe) scheme: &'a str,
@@ -16,7 +16,7 @@ pub(in crate::probe) struct Url<'a> {
     pub(in crate::probe) path: String,
 }
 
-/// Words in the name of a variable whose value is told to others, or compared, and not connected to.
+/// Parts of the names of variables with a value that is announced to others or compared, rather than connected to.
 const NOT_CONNECTED: &[&str] = &[
     "ORIGIN",
     "CORS",
@@ -32,7 +32,7 @@ const NOT_CONNECTED: &[&str] = &[
     "BIND",
 ];
 
-/// Words in the name of a variable whose value may be `host:port` without a scheme. `redis:7` is an image, `web:1000` a user.
+/// Parts of the names of variables with a value that may be `host:port` without a scheme. `redis:7` is an image, `web:1000` a user.
 const CONNECTED: &[&str] = &[
     "HOST",
     "ADDR",
@@ -54,7 +54,7 @@ const CONNECTED: &[&str] = &[
     "CONNECT",
 ];
 
-/// The hosts and ports that an environment names, with the variable that does: URLs, `host:port`, and `X_HOST` with `X_PORT`.
+/// Hosts and ports in an environment, with the name of the variable: URLs, `host:port`, and `X_HOST` with `X_PORT`.
 pub(super) fn in_environment(environment: &[String]) -> Vec<(String, Place)> {
     let pairs: Vec<(&str, &str)> = environment.iter().filter_map(|e| e.split_once('=')).collect();
     let mut found = Vec::new();
@@ -63,7 +63,7 @@ pub(super) fn in_environment(environment: &[String]) -> Vec<(String, Place)> {
         if NOT_CONNECTED.iter().any(|w| upper.contains(w)) {
             continue;
         }
-        // a URL may name several hosts: mongodb://a:27017,b:27017
+        // a URL may contain several hosts: mongodb://a:27017,b:27017
         let bare = value.contains("://") || CONNECTED.iter().any(|w| upper.contains(w));
         for part in value.split([',', ';', ' ', '\t', '\n']) {
             let place = match url(part) {
@@ -82,13 +82,13 @@ pub(super) fn in_environment(environment: &[String]) -> Vec<(String, Place)> {
             found.push(((*name).to_owned(), Place { host: (*value).to_owned(), port }));
         }
     }
-    // one place may be named more than once: the first name will do
+    // of several variables with the same host and port, the first is kept
     let mut seen = std::collections::BTreeSet::new();
     found.retain(|(_, place)| seen.insert(place.clone()));
     found
 }
 
-/// `scheme://[user:password@]host[:port][/path]`; the port is the scheme's own when there is none.
+/// Parses `scheme://[user:password@]host[:port][/path]`; the port defaults to that of the scheme.
 pub(in crate::probe) fn url(text: &str) -> Option<Url<'_>> {
     let (scheme, rest) = text.split_once("://")?;
     // jdbc:postgresql://, postgresql+asyncpg://
@@ -111,7 +111,7 @@ pub(in crate::probe) fn url(text: &str) -> Option<Url<'_>> {
     Some(Url { scheme, place, path })
 }
 
-/// `host:port`, what comes after a slash left out.
+/// Parses `host:port`, ignoring a path.
 fn host_and_port(text: &str) -> Option<Place> {
     let text = text.split(['/', '?', '#']).next()?;
     let text = text.rsplit_once('@').map_or(text, |(_, place)| place);
@@ -123,7 +123,7 @@ fn number(text: &str) -> Option<u16> {
     text.parse().ok().filter(|port| *port > 0)
 }
 
-/// A name, or an address of IPv4.
+/// Whether a text is a host name, or an IPv4 address.
 fn is_host(text: &str) -> bool {
     let named = text.starts_with(|c: char| c.is_ascii_alphanumeric())
         && text.len() < 254
@@ -158,7 +158,7 @@ mod tests {
     }
 
     #[test]
-    fn only_what_is_connected_to_counts() {
+    fn only_connection_targets_are_found() {
         assert_eq!(
             found(&[
                 "DATABASE_URL=postgresql+asyncpg://app:s3cr3t,x@db:5433/shop",
@@ -200,12 +200,12 @@ mod tests {
         ] {
             assert_eq!(found(&[not]), Vec::<String>::new(), "{not}");
         }
-        assert_eq!(found(&["HOST=web", "PORT=80"]), Vec::<String>::new(), "where it listens itself");
+        assert_eq!(found(&["HOST=web", "PORT=80"]), Vec::<String>::new(), "its own listening address");
     }
 
     proptest::proptest! {
         #[test]
-        fn any_text_is_survived(name in ".*", value in ".*") {
+        fn arbitrary_text_does_not_panic(name in ".*", value in ".*") {
             let _ = (url(&value), in_environment(&[format!("{name}={value}")]));
         }
     }

@@ -1,4 +1,4 @@
-//! Does a connection come about? Asked of the kernel's table first, then with a bare connection, on which nothing is sent.
+//! Connection tests: the kernel's tables first, then a plain connection on which nothing is sent.
 
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -11,67 +11,67 @@ use crate::probe::names::{self, Looked};
 use crate::probe::netns::{self, NoConnection};
 use crate::probe::{ProbeCx, ProbeError, blocking};
 
-/// How long a connection may take: it is made on this machine.
-const CONNECT: Duration = Duration::from_secs(1);
+/// Timeout of a connection within this machine.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(1);
 
-/// How long a page may take. Prometheus itself waits 10 s by default.
-const ANSWER: Duration = Duration::from_secs(3);
+/// Timeout of a scrape. Prometheus itself waits 10 s by default.
+const SCRAPE_TIMEOUT: Duration = Duration::from_secs(3);
 
-/// What of a page is kept, in bytes.
-const KEEP: usize = 4 << 10;
+/// Limit of a response body, in bytes.
+const MAX_BODY_BYTES: usize = 4 << 10;
 
-/// How a connection ended.
+/// Result of a connection attempt.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case", tag = "kind", content = "why")]
 pub enum Reached {
-    /// It was made.
+    /// The connection was established.
     Connected,
-    /// Nobody listens, or a firewall says so.
+    /// Connection refused: no listener, or rejected by a firewall.
     Refused,
-    /// Nothing came back.
+    /// No reply before the timeout.
     Timeout,
-    /// There is no way there.
+    /// No route.
     NoRoute(String),
-    /// Anything else, such as a host that nobody is.
+    /// Another error, such as an unknown host.
     Failed(String),
 }
 
 impl Reached {
-    /// For people.
+    /// For display.
     #[must_use]
     pub fn words(&self) -> String {
         match self {
             Self::Connected => "connected".to_owned(),
             Self::Refused => "refused".to_owned(),
-            Self::Timeout => format!("no answer in {} s", CONNECT.as_secs()),
+            Self::Timeout => format!("no answer in {} s", CONNECT_TIMEOUT.as_secs()),
             Self::NoRoute(why) | Self::Failed(why) => why.clone(),
         }
     }
 }
 
-/// What a page that is scraped answered.
+/// Response of a scraped endpoint.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case", tag = "kind", content = "value")]
 pub enum Answered {
-    /// A status; whether the body is a page for people.
+    /// Status, and whether the body is an HTML page.
     Status(u16, bool),
-    /// Nothing in time.
+    /// No response before the timeout.
     Timeout,
-    /// The connection was closed without an answer.
+    /// The connection was closed without a response.
     Closed,
-    /// It does not speak HTTP.
+    /// Not an HTTP response.
     NotHttp,
 }
 
 impl ProbeCx {
-    /// Whether process `pid` (or this one) gets a connection to `at`; each is tried once per run.
+    /// Connects from process `pid` (or this one) to `at`; each pair is tried once per run.
     pub async fn reach(&self, pid: Option<i32>, at: SocketAddr) -> Result<Reached, ProbeError> {
         let connect = || async move {
-            Ok(match netns::connect_as(pid, at, CONNECT).await? {
+            Ok(match netns::connect_as(pid, at, CONNECT_TIMEOUT).await? {
                 Ok(_) => Reached::Connected,
                 Err(NoConnection::Refused) => Reached::Refused,
                 Err(NoConnection::Timeout) => Reached::Timeout,
-                // ENETUNREACH: the kernel's own words, without its locale
+                // ENETUNREACH: the kernel's own text, independent of the locale
                 Err(NoConnection::Other(why)) if why.contains("Network is unreachable") => Reached::NoRoute(plain(&why)),
                 Err(NoConnection::Other(why)) => Reached::Failed(plain(&why)),
             })
@@ -79,13 +79,13 @@ impl ProbeCx {
         self.needs.reached.get((pid, at), || Box::pin(connect())).await
     }
 
-    /// What a name means to process `pid`; asked once per run.
+    /// Lookup of a name as process `pid` performs it; once per run.
     pub async fn looked_up(&self, pid: i32, name: &str) -> Result<Looked, ProbeError> {
         let look = || async move {
-            // a namespace that we may not enter would look like a name server that does not answer
+            // without access to the namespace, the lookup would look like a name server that does not reply
             let namespace = format!("/proc/{pid}/ns/net");
             let path = namespace.clone();
-            blocking::run("the network namespace", &namespace, CONNECT, move |io| io.metadata(path).map(drop))
+            blocking::run("the network namespace", &namespace, CONNECT_TIMEOUT, move |io| io.metadata(path).map(drop))
                 .await?
                 .map_err(|e| ProbeError::io("the network namespace", namespace, &e))?;
             let looked = names::look_up(pid, vec![name.to_owned()]).await?;
@@ -94,10 +94,10 @@ impl ProbeCx {
         self.needs.looked.get((pid, name.to_owned()), || Box::pin(look())).await
     }
 
-    /// Asks for a page as a consumer that scrapes it does.
+    /// Requests an endpoint as the scraping consumer does.
     pub async fn scrape(&self, consumer: &Consumer, at: SocketAddr, authority: &str, path: &str) -> Result<Answered, ProbeError> {
-        let Ok(stream) = netns::connect_as(Some(consumer.pid), at, CONNECT).await? else { return Ok(Answered::Closed) };
-        Ok(match http::get(stream, authority, path, KEEP, ANSWER).await {
+        let Ok(stream) = netns::connect_as(Some(consumer.pid), at, CONNECT_TIMEOUT).await? else { return Ok(Answered::Closed) };
+        Ok(match http::get(stream, authority, path, MAX_BODY_BYTES, SCRAPE_TIMEOUT).await {
             Ok(answer) => {
                 let beginning = answer.body.trim_start().to_ascii_lowercase();
                 Answered::Status(answer.status, beginning.starts_with("<!doctype") || beginning.starts_with("<html"))

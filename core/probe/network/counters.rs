@@ -1,17 +1,17 @@
-//! What the kernel counts about the network of a namespace since it was made: `/proc/net/snmp` and `/proc/net/netstat`.
+//! Network counters of a namespace since its creation: `/proc/net/snmp` and `/proc/net/netstat`.
 
 use std::collections::BTreeMap;
 
 use crate::probe::Io;
 
-/// `Ip.FragFails`, `TcpExt.ListenOverflows` and the others, of this process's namespace.
+/// `Ip.FragFails`, `TcpExt.ListenOverflows` and others, of this process's namespace.
 #[must_use]
 pub fn counters(io: &Io) -> BTreeMap<String, u64> {
     let read = |file: &str| io.read_lossy(format!("/proc/net/{file}")).unwrap_or_default();
     parse(&(read("snmp") + &read("netstat")))
 }
 
-/// Pairs of lines: `Ip: Forwarding DefaultTTL …` and `Ip: 1 64 …`.
+/// Parses pairs of lines: `Ip: Forwarding DefaultTTL …` and `Ip: 1 64 …`.
 pub(super) fn parse(text: &str) -> BTreeMap<String, u64> {
     let lines: Vec<&str> = text.lines().collect();
     let mut counters = BTreeMap::new();
@@ -30,7 +30,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn names_and_numbers_stand_in_two_lines() {
+    fn counter_names_and_values_are_in_two_lines() {
         let c = parse("Ip: Forwarding FragFails\nIp: 1 8\nTcpExt: ListenOverflows X\nTcpExt: 3 -1\n");
         assert_eq!((c.get("Ip.FragFails"), c.get("TcpExt.ListenOverflows"), c.get("TcpExt.X")), (Some(&8), Some(&3), Some(&0)));
         assert!(counters(&Io::for_test()).contains_key("Ip.FragFails"), "this kernel");
@@ -38,7 +38,7 @@ mod tests {
 
     proptest::proptest! {
         #[test]
-        fn any_text_is_survived(text in "(\\PC|\n|: )*") {
+        fn arbitrary_text_does_not_panic(text in "(\\PC|\n|: )*") {
             let _ = parse(&text);
         }
     }

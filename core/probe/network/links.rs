@@ -21,38 +21,38 @@ pub struct Interface {
     pub index: u32,
     /// Name.
     pub name: String,
-    /// `bridge`, `veth`, `vxlan`, …; empty for a real device.
+    /// `bridge`, `veth`, `vxlan`, …; empty for a physical device.
     pub kind: String,
-    /// Largest packet it takes, in bytes.
+    /// MTU in bytes.
     pub mtu: u32,
-    /// Switched on.
+    /// Administratively up.
     pub up: bool,
-    /// Something is connected to it; a bridge without members has none.
+    /// Link state; a bridge without members has no carrier.
     pub carrier: bool,
-    /// Index of the bridge or bond it is a member of.
+    /// Index of its bridge or bond.
     pub master: Option<u32>,
-    /// Addresses with the lengths of their prefixes.
+    /// Addresses with prefix lengths.
     pub addresses: Vec<(IpAddr, u8)>,
 }
 
-/// How packets to an address would leave.
+/// Route of packets to an address.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct Way {
-    /// The interface.
+    /// Outgoing interface.
     pub interface: String,
-    /// Largest packet the interface takes.
+    /// MTU of the interface.
     pub mtu: u32,
-    /// A smaller size for this destination: set on the route, or learned by path MTU discovery.
+    /// A smaller MTU of this destination: set on the route, or learned by path MTU discovery.
     pub route_mtu: Option<u32>,
-    /// The next router; none on the same link.
+    /// Next hop, or `None` on the same link.
     pub gateway: Option<IpAddr>,
-    /// The address they would come from.
+    /// Source address.
     pub source: Option<IpAddr>,
 }
 
 impl Way {
-    /// Largest packet this host itself would send there.
+    /// Largest packet that this host sends to the destination.
     #[must_use]
     pub fn limit(&self) -> u32 {
         self.route_mtu.map_or(self.mtu, |m| m.min(self.mtu))
@@ -92,7 +92,7 @@ fn kind(info: &LinkInfo) -> Option<String> {
 pub(super) fn add_addresses(interfaces: &mut [Interface]) -> io::Result<()> {
     ask(NETLINK_ROUTE, RouteNetlinkMessage::GetAddress(AddressMessage::default()), true, |answer| {
         let RouteNetlinkMessage::NewAddress(message) = answer else { return None::<()> };
-        // the own address of a point-to-point link is `Local`, and there `Address` is the other end's
+        // the own address of a point-to-point link is `Local`; its `Address` is that of the peer
         let of = |local: bool| {
             message.attributes.iter().find_map(|a| match a {
                 AddressAttribute::Local(ip) if local => Some(*ip),
@@ -110,7 +110,7 @@ pub(super) fn add_addresses(interfaces: &mut [Interface]) -> io::Result<()> {
     Ok(())
 }
 
-/// `ip route get`. No route is an answer, not an error.
+/// `ip route get`. A missing route is a result, not an error.
 pub(super) fn way(to: IpAddr, interfaces: &[Interface]) -> Option<Way> {
     let mut question = RouteMessage::default();
     let (family, length, address) = match to {

@@ -1,4 +1,4 @@
-//! Interfaces, routes and sockets of a network namespace, as the kernel tells them over netlink (rtnetlink(7), `sock_diag(7)`).
+//! Interfaces, routes and sockets of a network namespace over netlink (rtnetlink(7), `sock_diag(7)`).
 
 pub mod counters;
 #[cfg(any(test, feature = "fuzz"))]
@@ -18,24 +18,24 @@ use super::{Io, ProbeError, blocking, netns};
 pub use links::{Interface, Way};
 pub use sockets::{Connection, Queue};
 
-/// An address of the outside world to ask the way to; nothing is sent there (TEST-NET-1, RFC 5737).
+/// An external address for route lookups; nothing is sent to it (TEST-NET-1, RFC 5737).
 pub const WORLD: IpAddr = IpAddr::V4(std::net::Ipv4Addr::new(192, 0, 2, 1));
 
-/// The kernel answers at once, unless thousands of sockets are told.
-const PATIENCE: Duration = Duration::from_secs(2);
+/// Timeout of a read: the kernel replies immediately, unless it has to list thousands of sockets.
+const READ_TIMEOUT: Duration = Duration::from_secs(2);
 
-/// What one namespace looks like.
+/// State of one namespace.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct View {
     /// All interfaces.
     pub interfaces: Vec<Interface>,
-    /// How packets to the addresses asked for would leave, in the same order; none without a route.
+    /// Routes to the requested destinations, in the same order; `None` without a route.
     pub ways: Vec<Option<Way>>,
 }
 
 impl View {
-    /// The interface of this name.
+    /// Interface of this name.
     #[must_use]
     pub fn interface(&self, name: &str) -> Option<&Interface> {
         self.interfaces.iter().find(|i| i.name == name)
@@ -48,7 +48,7 @@ impl View {
     }
 }
 
-/// Interfaces, and the ways to `destinations`, in the namespace of `pid` or this one. Asking for a way sends nothing.
+/// Interfaces, and routes to `destinations`, in the namespace of `pid` or of this process. A route lookup sends nothing.
 pub async fn look(pid: Option<i32>, destinations: Vec<IpAddr>) -> Result<View, ProbeError> {
     inside(pid, "interfaces and routes", move |_| {
         let mut interfaces = links::interfaces()?;
@@ -59,12 +59,12 @@ pub async fn look(pid: Option<i32>, destinations: Vec<IpAddr>) -> Result<View, P
     .await
 }
 
-/// The established TCP connections in the namespace of `pid` or this one.
+/// Established TCP connections in the namespace of `pid` or of this process.
 pub async fn connections(pid: Option<i32>) -> Result<Vec<Connection>, ProbeError> {
     inside(pid, "connections", sockets::connections).await
 }
 
-/// The listening TCP sockets in the namespace of `pid` or this one, with their queues.
+/// Listening TCP sockets in the namespace of `pid` or of this process, with their accept queues.
 pub async fn queues(pid: Option<i32>) -> Result<Vec<Queue>, ProbeError> {
     inside(pid, "listening sockets", sockets::queues).await
 }
@@ -75,17 +75,17 @@ async fn inside<T: Send + 'static>(
     read: impl FnOnce(&Io) -> std::io::Result<T> + Send + 'static,
 ) -> Result<T, ProbeError> {
     let from = pid.map_or_else(|| "the kernel".to_owned(), |pid| format!("the network of process {pid}"));
-    netns::inside(pid, what, &from, PATIENCE, read).await
+    netns::inside(pid, what, &from, READ_TIMEOUT, read).await
 }
 
-/// Whether this host passes packets of IPv6 on (`net.ipv6.conf.all.forwarding`); none without IPv6.
+/// Whether this host forwards IPv6 packets (`net.ipv6.conf.all.forwarding`), or `None` without IPv6.
 pub async fn ipv6_forwarding() -> Option<bool> {
     let path = "/proc/sys/net/ipv6/conf/all/forwarding";
     let read = move |io: &Io| io.read_to_string(path).ok().map(|t| t.trim() == "1");
-    blocking::run("IPv6 forwarding", path, PATIENCE, read).await.ok().flatten()
+    blocking::run("IPv6 forwarding", path, READ_TIMEOUT, read).await.ok().flatten()
 }
 
-/// `Ip.FragFails`, `TcpExt.ListenOverflows` and the others, of this process's namespace.
+/// `Ip.FragFails`, `TcpExt.ListenOverflows` and others, of this process's namespace.
 pub async fn counters() -> Result<std::collections::BTreeMap<String, u64>, ProbeError> {
-    blocking::run("counters of the network", "/proc/net/netstat", PATIENCE, counters::counters).await
+    blocking::run("counters of the network", "/proc/net/netstat", READ_TIMEOUT, counters::counters).await
 }

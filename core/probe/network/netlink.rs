@@ -1,4 +1,4 @@
-//! One question to the kernel over netlink, and all its answers.
+//! Netlink requests.
 
 use std::io;
 
@@ -7,8 +7,8 @@ use netlink_packet_core::{
 };
 use netlink_sys::{Socket, SocketAddr};
 
-/// Asks for one thing, or for all of a kind (`dump`), and keeps of each answer what `wanted` takes: the answers themselves are large.
-/// Those that this version cannot parse are left out.
+/// Sends a request for one object, or for all of a kind (`dump`), and keeps the part of each reply that `wanted` returns: the
+/// replies themselves are large. Replies that this version cannot parse are left out.
 pub(super) fn ask<M, T>(protocol: isize, question: M, dump: bool, mut wanted: impl FnMut(M) -> Option<T>) -> io::Result<Vec<T>>
 where
     M: NetlinkSerializable + NetlinkDeserializable,

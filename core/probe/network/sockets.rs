@@ -1,4 +1,4 @@
-//! TCP sockets with what the kernel knows of their queues and their progress.
+//! TCP sockets with their queues and the state of their transmission.
 
 use std::io;
 use std::net::{IpAddr, SocketAddr};
@@ -17,22 +17,22 @@ use crate::probe::Io;
 /// An established connection.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Connection {
-    /// This end.
+    /// Local address.
     pub local: SocketAddr,
-    /// The other end.
+    /// Remote address.
     pub remote: SocketAddr,
-    /// How it gets on.
+    /// State of the transmission.
     pub info: TcpInfo,
 }
 
-/// Connections that wait to be accepted.
+/// An accept queue.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Queue {
-    /// Where it listens.
+    /// Listening address.
     pub local: SocketAddr,
-    /// How many wait.
+    /// Length of the queue.
     pub waiting: u32,
-    /// How many may.
+    /// Limit of the queue.
     pub limit: u32,
     /// Socket inode.
     pub inode: u64,
@@ -65,7 +65,7 @@ pub(super) fn queues(io: &Io) -> io::Result<Vec<Queue>> {
         .collect())
 }
 
-/// An IPv4 address in a socket of both families is that address.
+/// An IPv4-mapped address is converted to IPv4.
 fn address(ip: IpAddr, port: u16) -> SocketAddr {
     SocketAddr::new(ip.to_canonical(), port)
 }
@@ -73,13 +73,13 @@ fn address(ip: IpAddr, port: u16) -> SocketAddr {
 fn sockets(io: &Io, states: &StateFlags, extensions: &ExtensionFlags) -> io::Result<Vec<InetResponse>> {
     let mut all = Vec::new();
     for family in [AF_INET, AF_INET6] {
-        // for connections the kernel goes through one table of all namespaces: some milliseconds, in each of hundreds
+        // for connections the kernel walks one table of all namespaces: some milliseconds, in each of hundreds
         if *states != StateFlags::LISTEN && only_listens(io, family) {
             continue;
         }
         match dump(family, states, extensions) {
             Ok(found) => all.extend(found),
-            // IPv6 is switched off in this kernel
+            // IPv6 is disabled in this kernel
             Err(_) if family == AF_INET6 => {}
             Err(e) => return Err(e),
         }
@@ -97,7 +97,7 @@ fn dump(family: u8, states: &StateFlags, extensions: &ExtensionFlags) -> io::Res
     })
 }
 
-/// Whether the sockets that are in use in this namespace are all accounted for by those that listen, which are quickly told.
+/// Whether all sockets in use in this namespace are listeners, which the kernel lists quickly.
 fn only_listens(io: &Io, family: u8) -> bool {
     let (file, name) = if family == AF_INET { ("sockstat", "TCP:") } else { ("sockstat6", "TCP6:") };
     // of this thread: it may have entered a namespace
@@ -105,7 +105,7 @@ fn only_listens(io: &Io, family: u8) -> bool {
     in_use.is_some_and(|n| n == 0 || dump(family, &StateFlags::LISTEN, &ExtensionFlags::empty()).is_ok_and(|all| all.len() == n))
 }
 
-/// `TCP: inuse 5 orphan 0 tw 0 alloc 8 mem 0` (proc(5)); `TCP6: inuse 2`.
+/// Parses `TCP: inuse 5 orphan 0 tw 0 alloc 8 mem 0` (proc(5)); `TCP6: inuse 2`.
 fn in_use(text: &str, name: &str) -> Option<usize> {
     let mut words = text.lines().find_map(|l| l.strip_prefix(name))?.split_ascii_whitespace();
     words.find(|w| *w == "inuse")?;
@@ -120,14 +120,14 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_is_in_use_is_read_and_other_text_is_no_number() {
+    fn sockets_in_use_are_parsed() {
         let text = "sockets: used 290\nTCP: inuse 5 orphan 0 tw 2 alloc 8 mem 0\nUDP: inuse 1 mem 0\n";
         assert_eq!((in_use(text, "TCP:"), in_use(text, "UDP:"), in_use(text, "TCP6:")), (Some(5), Some(1), None));
         assert_eq!((in_use("TCP: inuse many", "TCP:"), in_use("TCP:", "TCP:"), in_use("", "TCP:")), (None, None, None));
     }
 
     #[test]
-    fn what_waits_to_be_accepted_is_counted() {
+    fn accept_queue_length_is_counted() {
         let io = Io::for_test();
         let listener = std::net::TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
         let at = listener.local_addr().unwrap();

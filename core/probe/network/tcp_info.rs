@@ -1,45 +1,45 @@
-//! How a TCP connection gets on: `struct tcp_info` (include/uapi/linux/tcp.h), which only grows at its end.
-#![allow(unsafe_code, reason = "getsockopt(TCP_INFO) is wrapped by no safe crate we use")]
+//! State of a TCP connection: `struct tcp_info` (include/uapi/linux/tcp.h), which only grows at its end.
+#![allow(unsafe_code, reason = "no safe crate in use wraps getsockopt(TCP_INFO)")]
 
 use std::io;
 use std::os::fd::{AsRawFd, BorrowedFd};
 
 use serde::{Deserialize, Serialize};
 
-/// What of it matters here. Fields that an older kernel does not have are 0.
+/// The relevant fields. Fields that an older kernel does not have are 0.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct TcpInfo {
-    /// How often in a row the oldest segment was sent again by the clock, without an answer.
+    /// Consecutive timeouts of the oldest segment without an acknowledgement.
     pub backoff: u8,
-    /// Each segment carries a timestamp, which takes 12 bytes of it.
+    /// Whether each segment carries a timestamp, which takes 12 bytes.
     pub timestamps: bool,
-    /// Largest segment it sends, in bytes of data.
+    /// Largest segment sent, in bytes of data.
     pub send_mss: u32,
     /// Segments sent and not acknowledged.
     pub unacked: u32,
-    /// Of those the ones the other side has, behind a gap.
+    /// Segments among them that the peer has received behind a gap.
     pub sacked: u32,
-    /// Largest packet the way there takes, as far as this host knows.
+    /// Path MTU as far as this host knows.
     pub path_mtu: u32,
-    /// Round trip in microseconds.
+    /// Round-trip time in microseconds.
     pub rtt_us: u32,
-    /// Segments ever sent again.
+    /// Total of retransmitted segments.
     pub retransmitted: u32,
-    /// Bytes acknowledged, and one for the SYN (Linux 4.1).
+    /// Bytes acknowledged, plus one for the SYN (Linux 4.1).
     pub bytes_acked: u64,
-    /// Bytes that arrived in order (Linux 4.1).
+    /// Bytes received in order (Linux 4.1).
     pub bytes_received: u64,
     /// Bytes written and not yet sent (Linux 4.6).
     pub unsent: u32,
-    /// Bytes of data sent, again ones included (Linux 4.19).
+    /// Bytes of data sent, including retransmissions (Linux 4.19).
     pub bytes_sent: u64,
-    /// Segments that arrived behind a gap (Linux 5.4).
+    /// Segments received out of order (Linux 5.4).
     pub out_of_order: u32,
 }
 
 impl TcpInfo {
-    /// Reads the fields at their places; what is not there is 0.
+    /// Reads the fields at their offsets; missing ones are 0.
     #[must_use]
     pub fn parse(bytes: &[u8]) -> Self {
         let u32_at = |at: usize| bytes.get(at..at + 4).and_then(|b| b.try_into().ok()).map_or(0, u32::from_ne_bytes);
@@ -62,25 +62,26 @@ impl TcpInfo {
         }
     }
 
-    /// Everything written has arrived.
+    /// Whether all data is acknowledged.
     #[must_use]
     pub fn is_idle(&self) -> bool {
         self.unacked == 0 && self.unsent == 0
     }
 
-    /// Later small segments arrive and the oldest one does not, however often it is sent: its size is what differs.
+    /// Whether later small segments arrive and the oldest one does not in spite of retransmissions: the difference is its size.
     #[must_use]
     pub fn is_stuck(&self) -> bool {
         self.unacked > self.sacked && self.sacked > 0 && self.backoff >= 2
     }
 }
 
-/// Asks the kernel about one's own socket.
+/// Reads the state of a socket of this process.
 pub fn of(socket: BorrowedFd<'_>) -> io::Result<TcpInfo> {
     let mut buffer = [0_u8; 256];
     let mut length = libc::socklen_t::try_from(buffer.len()).unwrap_or(0);
-    // SAFETY: the descriptor is borrowed and so open during the call; the kernel writes at most `length` bytes to `buffer`, which is
-    // that long and exclusively ours, and sets `length` to what it wrote; any bytes are a valid value of an array of bytes
+    // SAFETY: the descriptor is borrowed and therefore open during the call; the kernel writes at most `length` bytes to
+    // `buffer`, which is that long and exclusively borrowed, and sets `length` to the number of bytes written; any bytes are a
+    // valid value of an array of bytes
     let result = unsafe {
         libc::getsockopt(socket.as_raw_fd(), libc::IPPROTO_TCP, libc::TCP_INFO, buffer.as_mut_ptr().cast(), &raw mut length)
     };
@@ -100,7 +101,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_was_sent_is_counted_at_the_places_we_read() {
+    fn sent_bytes_and_segments_match_the_offsets() {
         let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
         let mut client = std::net::TcpStream::connect(listener.local_addr().unwrap()).unwrap();
         let (mut server, _) = listener.accept().unwrap();
@@ -114,7 +115,7 @@ mod tests {
     }
 
     #[test]
-    fn an_older_kernel_s_shorter_answer_is_read() {
+    fn shorter_tcp_info_of_an_older_kernel_is_parsed() {
         assert_eq!(TcpInfo::parse(&[]), TcpInfo::default());
         let old = TcpInfo::parse(&[1; 104]);
         assert_eq!((old.retransmitted, old.bytes_sent), (0x0101_0101, 0));

@@ -1,4 +1,4 @@
-//! What a configuration means, as far as the checks ask: sites, sockets, upstreams, certificates, logs.
+//! Parsed configuration, as far as the checks use it: sites, sockets, upstreams, certificates, logs.
 
 use std::collections::BTreeSet;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
@@ -12,11 +12,11 @@ use super::tree::absolute;
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct Site {
-    /// As written, without patterns: `example.org`, `*.example.org`.
+    /// `server_name` without patterns: `example.org`, `*.example.org`.
     pub names: Vec<String>,
-    /// Where it listens.
+    /// Listening sockets.
     pub listens: Vec<Listen>,
-    /// Certificate and key files; two pairs when it has an RSA and an ECDSA one.
+    /// Certificate and key files; two pairs for a site with RSA and ECDSA.
     pub certificates: Vec<(String, String)>,
     /// `ssl_protocols`, if set.
     pub protocols: Vec<String>,
@@ -25,7 +25,7 @@ pub struct Site {
 /// One `listen`.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct Listen {
-    /// Address; none for a name or a unix socket.
+    /// Address, or `None` for a host name or a unix socket.
     pub address: Option<IpAddr>,
     /// Port; 0 for a unix socket.
     pub port: u16,
@@ -37,10 +37,10 @@ pub struct Listen {
     pub udp: bool,
 }
 
-/// Where requests are passed on to: one server of an `upstream` block, or what a `*_pass` names directly.
+/// An upstream: one server of an `upstream` block, or a direct argument of a `*_pass` directive.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct Backend {
-    /// The `upstream` block it is in; none when it is named directly.
+    /// The `upstream` block, or `None` if named directly.
     pub group: Option<String>,
     /// Name or address; empty for a unix socket.
     pub host: String,
@@ -48,14 +48,14 @@ pub struct Backend {
     pub port: u16,
     /// Path of a unix socket.
     pub unix: Option<String>,
-    /// Only used when the others are gone.
+    /// A backup server, used only when the others are unavailable.
     pub backup: bool,
-    /// nginx asks for its address again by itself (`resolve`).
+    /// nginx re-resolves the host name at run time (`resolve`).
     pub resolves: bool,
 }
 
 impl Backend {
-    /// As people write it.
+    /// For display.
     #[must_use]
     pub fn label(&self) -> String {
         match &self.unix {
@@ -66,18 +66,18 @@ impl Backend {
     }
 }
 
-/// A log of requests.
+/// An access log.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct AccessLog {
-    /// As nginx sees it.
+    /// Path as nginx sees it.
     pub path: String,
     /// The text of its `log_format`.
     pub format: String,
-    /// Only requests that meet a condition are in it.
+    /// Logging is conditional (`if=`).
     pub conditional: bool,
 }
 
-/// What the checks ask of a configuration.
+/// The parts of a configuration that the checks use.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct Config {
@@ -85,11 +85,11 @@ pub struct Config {
     pub sites: Vec<Site>,
     /// All sockets, also of `stream`.
     pub listens: Vec<Listen>,
-    /// Everything requests are passed on to that is in use and not computed at run time.
+    /// All upstreams in use that are not computed at run time.
     pub backends: Vec<Backend>,
-    /// Logs of requests that are written to a place that can be read.
+    /// Access logs in readable files.
     pub access_logs: Vec<AccessLog>,
-    /// No `access_log` is given: the built-in one is written.
+    /// Whether the built-in access log is written because no `access_log` is given.
     pub default_access_log: bool,
     /// Error logs.
     pub error_logs: Vec<String>,
@@ -99,11 +99,11 @@ pub struct Config {
     pub certificates: Vec<(String, String)>,
 }
 
-/// The format nginx has built in (`ngx_http_log_module`).
+/// The built-in format (`ngx_http_log_module`).
 pub const COMBINED: &str =
     r#"$remote_addr - $remote_user [$time_local] "$request" $status $body_bytes_sent "$http_referer" "$http_user_agent""#;
 
-/// Reads what `directives` mean; `main` is the path of the main file, `prefix` where relative logs begin.
+/// Interprets `directives`; `main` is the path of the main file, `prefix` the base of relative log paths.
 pub(super) fn read(directives: &[Directive], main: &str, prefix: &str) -> Config {
     let mut config = Config { worker_connections: 512, ..Config::default() };
     let formats = formats(directives);
@@ -123,7 +123,7 @@ pub(super) fn read(directives: &[Directive], main: &str, prefix: &str) -> Config
     config
 }
 
-/// What blocks inherit.
+/// Inherited settings of blocks.
 #[derive(Debug, Clone, Default)]
 struct Scope {
     certificates: Vec<(String, String)>,
@@ -158,7 +158,7 @@ impl Context<'_> {
                     self.config.worker_connections = d.args.first().and_then(|n| n.parse().ok()).unwrap_or(512);
                 }
                 "server" if !d.block.is_empty() || d.args.is_empty() => {
-                    // inside `upstream` a server is a line, not a block
+                    // inside `upstream`, `server` is a simple directive
                     self.site(d, &scope, block);
                 }
                 _ => {}
@@ -179,7 +179,7 @@ impl Context<'_> {
         let on = |name: &str| server.block.iter().any(|d| d.name == name && d.args.first().is_some_and(|a| a == "on"));
         for l in &mut listens {
             l.ssl |= on("ssl");
-            // it turns everybody away, and means to
+            // it intentionally rejects every handshake
             l.ssl &= !on("ssl_reject_handshake");
         }
         self.config.listens.extend(listens.iter().cloned());
@@ -260,7 +260,7 @@ fn formats(directives: &[Directive]) -> Vec<(String, String)> {
 pub(super) fn listen(args: &[String], stream: bool) -> Option<Listen> {
     let place = args.first()?;
     let has = |word: &str| args.iter().skip(1).any(|a| a == word);
-    // who speaks the PROXY protocol first is a balancer: nobody else gets a certificate there
+    // with the PROXY protocol the clients are load balancers: others receive no certificate there
     let ssl = has("ssl") && !has("proxy_protocol");
     let mut listen = Listen { address: None, port: 0, unix: None, ssl, udp: has("udp") || has("quic") };
     if let Some(path) = place.strip_prefix("unix:") {
@@ -297,9 +297,9 @@ pub(super) fn host_and_port(text: &str) -> (&str, Option<u16>) {
     }
 }
 
-const PASSES: &[&str] = &["proxy_pass", "grpc_pass", "fastcgi_pass", "uwsgi_pass", "scgi_pass", "memcached_pass"];
+const PASS_DIRECTIVES: &[&str] = &["proxy_pass", "grpc_pass", "fastcgi_pass", "uwsgi_pass", "scgi_pass", "memcached_pass"];
 
-/// Everything that is in use.
+/// All upstreams in use.
 fn backends(directives: &[Directive]) -> Vec<Backend> {
     let mut groups: Vec<(&str, &Directive)> = Vec::new();
     let mut passes: Vec<&Directive> = Vec::new();
@@ -349,16 +349,16 @@ fn collect<'a>(directives: &'a [Directive], groups: &mut Vec<(&'a str, &'a Direc
     for d in directives {
         if d.name == "upstream" {
             groups.extend(d.args.first().map(|name| (name.as_str(), d)));
-        } else if PASSES.contains(&d.name.as_str()) {
+        } else if PASS_DIRECTIVES.contains(&d.name.as_str()) {
             passes.push(d);
         }
         collect(&d.block, groups, passes);
     }
 }
 
-/// The servers of an `upstream` block that are not marked down.
+/// Servers of an `upstream` block, except those marked `down`.
 fn servers<'a>(name: &'a str, group: &'a Directive) -> impl Iterator<Item = Backend> + 'a {
-    // a balancer in Lua chooses at run time
+    // a balancer in Lua selects the peer at run time
     let fixed = !group.block.iter().any(|d| d.name.starts_with("balancer_by_lua"));
     group.block.iter().filter(move |d| fixed && d.name == "server" && !d.args.iter().any(|a| a == "down")).filter_map(move |d| {
         let place = d.args.first()?;
@@ -375,7 +375,7 @@ fn servers<'a>(name: &'a str, group: &'a Directive) -> impl Iterator<Item = Back
     })
 }
 
-/// Whether something that listens on `listener` serves a `listen` of the configuration.
+/// Whether a listener at `listener` serves a `listen` address of the configuration.
 #[must_use]
 pub fn serves(listener: IpAddr, wanted: IpAddr) -> bool {
     let any6 = listener == IpAddr::V6(Ipv6Addr::UNSPECIFIED);
@@ -423,7 +423,7 @@ mod tests {
     }
 
     #[test]
-    fn only_what_is_in_use_and_known_before_run_time_is_a_backend() {
+    fn unused_and_computed_upstreams_are_ignored() {
         let c = config(
             "http { upstream app { zone a 64k; server Web1:8000 weight=2; server web2:8000 backup; server old:1 down; server unix:/run/app.sock; server c:9 resolve; }
              upstream unused { server nowhere:1; }
@@ -449,7 +449,7 @@ mod tests {
     }
 
     #[test]
-    fn logs_have_their_formats() {
+    fn access_logs_have_their_formats() {
         let c = config(
             "http { log_format j escape=json '{\"status\":' '\"$status\"}'; access_log logs/a.log j buffer=32k; server { access_log off; } server { access_log /b.log combined if=$bad; access_log syslog:server=x; } }",
         );
@@ -459,7 +459,7 @@ mod tests {
     }
 
     #[test]
-    fn a_wildcard_serves_what_it_covers() {
+    fn wildcard_listener_serves_covered_addresses() {
         let ip = |s: &str| s.parse().unwrap();
         assert!(
             serves(ip("0.0.0.0"), ip("10.0.0.1")) && serves(ip("::"), ip("10.0.0.1")) && serves(ip("10.0.0.1"), ip("10.0.0.1"))
@@ -469,7 +469,7 @@ mod tests {
 
     proptest::proptest! {
         #[test]
-        fn any_text_is_survived(text in ".*") {
+        fn arbitrary_text_does_not_panic(text in ".*") {
             let _ = (host_and_port(&text), listen(std::slice::from_ref(&text), false));
         }
     }

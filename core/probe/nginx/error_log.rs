@@ -9,8 +9,8 @@ use regex::Regex;
 use serde::{Deserialize, Serialize};
 use std::sync::LazyLock;
 
-/// What error logs say that means something by itself: how it is called, and what a line holds. The texts are those of
-/// nginx 1.18 to 1.28 (`ngx_http_upstream.c`, `ngx_event_accept.c`, `ngx_connection.c`).
+/// Signals of an error log: the name, and texts that a line has to contain. The texts are those of nginx 1.18 to 1.28
+/// (`ngx_http_upstream.c`, `ngx_event_accept.c`, `ngx_connection.c`).
 const SIGNALS: &[(&str, &[&str])] = &[
     ("connections-exhausted", &["worker_connections are not enough"]),
     ("files-exhausted", &["24: Too many open files"]),
@@ -27,25 +27,25 @@ const SIGNALS: &[(&str, &[&str])] = &[
     ("emergency", &["[emerg]"]),
 ];
 
-/// One kind of thing an error log said.
+/// One kind of message of an error log.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct Signal {
-    /// Which kind.
+    /// Name of the signal.
     pub kind: String,
-    /// How often.
+    /// Number of lines.
     pub count: u64,
-    /// The last line about it, without what a client sent.
+    /// Last line, without client data.
     pub last: String,
 }
 
-/// What the last minutes of an error log say.
+/// Signals of the last minutes of an error log.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct Errors {
     /// By kind, the most frequent first.
     pub signals: Vec<Signal>,
-    /// Addresses that requests could not be passed on to, with how often.
+    /// Upstream addresses with failed connections, and their number.
     pub upstreams: BTreeMap<String, u64>,
 }
 
@@ -54,7 +54,7 @@ static UPSTREAM: LazyLock<Regex> = LazyLock::new(|| {
     Regex::new(r#"upstream: "(?:[a-z]+://)?([0-9.]+:\d+|\[[0-9a-f:]+\]:\d+|unix:[^:"]+)"#).expect("constant pattern")
 });
 
-/// When a line was written, in the zone of the process that wrote it.
+/// Time of a line, in the time zone of the process that wrote it.
 pub(super) fn time(line: &[u8], zone: &TimeZone) -> Option<Timestamp> {
     let text = std::str::from_utf8(line.get(..19)?).ok()?;
     let number = |range: std::ops::Range<usize>| text.get(range)?.parse::<i8>().ok();
@@ -74,7 +74,7 @@ pub(super) fn time(line: &[u8], zone: &TimeZone) -> Option<Timestamp> {
     Some(local.to_zoned(zone.clone()).ok()?.timestamp())
 }
 
-/// Adds what these lines say.
+/// Adds the signals of these lines.
 pub(super) fn count(lines: &[u8], errors: &mut Errors) {
     for line in lines.split(|b| *b == b'\n').filter(|l| !l.is_empty()) {
         let text = String::from_utf8_lossy(line);
@@ -96,13 +96,13 @@ pub(super) fn count(lines: &[u8], errors: &mut Errors) {
     errors.signals.sort_by(|a, b| b.count.cmp(&a.count).then(a.kind.cmp(&b.kind)));
 }
 
-/// The line without what a client sent: addresses, requests with their queries, referrers.
+/// The line without client data: addresses, requests with their queries, referrers.
 fn without_client(text: &str) -> String {
     let kept = text
         .split(", ")
         .filter(|part| !["client: ", "request: ", "referrer: ", "subrequest: "].iter().any(|p| part.starts_with(p)));
     let short: String = kept.collect::<Vec<_>>().join(", ").chars().take(300).collect();
-    // `upstream: "http://10.0.0.3:80/path?token"`: the address is enough
+    // `upstream: "http://10.0.0.3:80/path?token"`: only the address is kept
     match (short.find("upstream: \""), UPSTREAM.captures(&short)) {
         (Some(at), Some(c)) => format!("{}upstream: {}", &short[..at], &c[1]),
         _ => short,
@@ -117,7 +117,7 @@ mod tests {
     const REFUSED: &str = "2026/11/21 13:00:00 [error] 12#12: *34 connect() failed (111: Connection refused) while connecting to upstream, client: 10.0.0.1, server: a.org, request: \"GET /x?token=canary HTTP/1.1\", upstream: \"http://172.18.0.3:8080/x?token=canary\", host: \"a.org\"";
 
     #[test]
-    fn kinds_are_told_apart_and_what_a_client_sent_is_left_out() {
+    fn error_kinds_are_counted_without_client_data() {
         let text = [
             REFUSED,
             REFUSED,
@@ -138,7 +138,7 @@ mod tests {
     }
 
     #[test]
-    fn times_are_in_the_zone_of_the_process() {
+    fn times_use_the_time_zone_of_the_process() {
         let zone = TimeZone::fixed(jiff::tz::offset(2));
         assert_eq!(time(REFUSED.as_bytes(), &zone).unwrap().to_string(), "2026-11-21T11:00:00Z");
         assert_eq!(time(b"[error] nothing of the kind", &zone), None);
@@ -146,7 +146,7 @@ mod tests {
 
     proptest::proptest! {
         #[test]
-        fn any_bytes_are_survived(bytes in proptest::collection::vec(proptest::prelude::any::<u8>(), 0..200)) {
+        fn arbitrary_bytes_do_not_panic(bytes in proptest::collection::vec(proptest::prelude::any::<u8>(), 0..200)) {
             let mut e = Errors::default();
             count(&bytes, &mut e);
             let _ = time(&bytes, &TimeZone::UTC);

@@ -1,27 +1,27 @@
-//! What a `log_format` says of a line: variables between fixed texts (<https://nginx.org/en/docs/http/ngx_http_log_module.html>).
-//! JSON formats are the same: their quotes and braces are the fixed texts.
+//! Parsing of log lines by their `log_format`: variables between fixed texts
+//! (<https://nginx.org/en/docs/http/ngx_http_log_module.html>). The quotes and braces of JSON formats are fixed texts as well.
 
 use jiff::Timestamp;
 use memchr::memmem::Finder;
 
-/// A format, ready to read lines.
+/// A parsed format.
 #[derive(Debug, Clone)]
 pub struct LogFormat {
-    /// What stands in front of the first variable.
+    /// Fixed text before the first variable.
     begin: Vec<u8>,
     /// Each variable, and the fixed text after it.
     fields: Vec<(String, Finder<'static>)>,
-    /// The variable that tells the time.
+    /// Variable that contains the time.
     time: Option<String>,
-    /// Fixed text in front of `$status`.
+    /// Fixed text before `$status`.
     anchor: Vec<u8>,
 }
 
-/// Which variables hold the time, the most exact last.
-const TIMES: &[&str] = &["time_local", "time_iso8601", "msec"];
+/// Variables that contain the time, the most precise last.
+const TIME_VARIABLES: &[&str] = &["time_local", "time_iso8601", "msec"];
 
 impl LogFormat {
-    /// Understands the text of a `log_format`; none when it does not tell the status of a request.
+    /// Parses the text of a `log_format`, or returns `None` if it contains no status.
     #[must_use]
     pub fn new(text: &str) -> Option<Self> {
         let mut fields = Vec::new();
@@ -45,41 +45,41 @@ impl LogFormat {
         }
         literal.extend_from_slice(rest.as_bytes());
         let status = fields.iter().position(|(_, name)| name == "status")?;
-        let time = TIMES.iter().rev().find(|t| fields.iter().any(|(_, name)| name == *t)).map(|t| (*t).to_owned());
+        let time = TIME_VARIABLES.iter().rev().find(|t| fields.iter().any(|(_, name)| name == *t)).map(|t| (*t).to_owned());
         let anchor = fields[status].0.clone();
         let begin = fields[0].0.clone();
-        // behind each variable stands what is in front of the next one
+        // the fixed text after each variable is the text before the next one
         let after: Vec<Vec<u8>> = fields.iter().skip(1).map(|(before, _)| before.clone()).chain([literal]).collect();
         let fields = fields.into_iter().zip(after).map(|((_, name), after)| (name, Finder::new(&after).into_owned())).collect();
         Some(Self { begin, fields, time, anchor })
     }
 
-    /// A text that stands in every line about a request with this status, or with a status that begins like it.
+    /// A text contained in every line with this status, or with a status that has this prefix.
     pub(super) fn needle(&self, status: &str) -> Finder<'static> {
         let mut needle = self.anchor.clone();
         needle.extend_from_slice(status.as_bytes());
         Finder::new(&needle).into_owned()
     }
 
-    /// Whether lines tell when.
+    /// Whether lines contain a time.
     #[must_use]
     pub fn tells_time(&self) -> bool {
         self.time.is_some()
     }
 
-    /// Where a variable stands among all of them.
+    /// Position of a variable among all of them.
     pub(super) fn index(&self, name: &str) -> Option<usize> {
         self.fields.iter().position(|(field, _)| field == name)
     }
 
-    /// The values of all variables up to the one at `last`; none when the line has another shape.
+    /// Values of all variables up to the one at `last`, or `None` if the line does not match the format.
     pub(super) fn split<'l>(&self, line: &'l [u8], last: usize, into: &mut Vec<&'l [u8]>) -> Option<()> {
         into.clear();
         let mut rest = line.strip_prefix(self.begin.as_slice())?;
         for (i, (_, after)) in self.fields.iter().enumerate().take(last + 1) {
             let end = after.needle();
             let length = if i + 1 == self.fields.len() {
-                // a value that may hold what ends it: the last one is the end
+                // a value that may contain its terminator: the last occurrence is the end
                 rest.len().checked_sub(end.len()).filter(|n| rest[*n..] == *end)?
             } else if end.is_empty() {
                 return None;
@@ -92,7 +92,7 @@ impl LogFormat {
         Some(())
     }
 
-    /// The value of a variable in a line.
+    /// Value of a variable in a line.
     #[must_use]
     pub fn field<'l>(&self, line: &'l [u8], name: &str) -> Option<&'l [u8]> {
         let index = self.index(name)?;
@@ -101,13 +101,13 @@ impl LogFormat {
         values.pop()
     }
 
-    /// The status of the request of a line.
+    /// Status of the request of a line.
     #[must_use]
     pub fn status(&self, line: &[u8]) -> Option<u16> {
         status_of(self.field(line, "status")?)
     }
 
-    /// When the request of a line ended.
+    /// End time of the request of a line.
     #[must_use]
     pub fn time(&self, line: &[u8]) -> Option<Timestamp> {
         let name = self.time.as_deref()?;
@@ -123,12 +123,12 @@ impl LogFormat {
     }
 }
 
-/// `502`.
+/// Parses `502`.
 pub(super) fn status_of(digits: &[u8]) -> Option<u16> {
     (digits.len() == 3).then(|| std::str::from_utf8(digits).ok()?.parse().ok()).flatten()
 }
 
-/// `21/Nov/2026:13:37:12 +0100`.
+/// Parses `21/Nov/2026:13:37:12 +0100`.
 pub(super) fn local_time(text: &str) -> Option<Timestamp> {
     const MONTHS: [&str; 12] = ["Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec"];
     let number = |range: std::ops::Range<usize>| text.get(range)?.parse::<i8>().ok();
@@ -151,7 +151,7 @@ mod tests {
     const LINE: &[u8] = br#"10.0.0.1 - - [21/Nov/2026:13:37:12 +0100] "GET /a?b HTTP/1.1" 502 157 "-" "curl \x22 503 ""#;
 
     #[test]
-    fn every_variable_of_a_line_is_found() {
+    fn variables_of_a_combined_line_are_parsed() {
         let f = LogFormat::new(COMBINED).unwrap();
         assert_eq!(f.status(LINE), Some(502));
         assert_eq!(f.field(LINE, "request"), Some(&b"GET /a?b HTTP/1.1"[..]));
@@ -161,7 +161,7 @@ mod tests {
     }
 
     #[test]
-    fn json_and_other_times_are_read() {
+    fn json_formats_and_other_times_are_parsed() {
         let f = LogFormat::new(r#"{"t":"$time_iso8601","m":${msec},"status":"$status","up":"$upstream_addr"}"#).unwrap();
         let line = br#"{"t":"2026-11-21T13:37:12+01:00","m":1795264632.500,"status":"504","up":"10.0.0.3:80, 10.0.0.4:80"}"#;
         assert_eq!((f.status(line), f.time(line).unwrap().as_millisecond()), (Some(504), 1_795_264_632_500));
@@ -172,7 +172,7 @@ mod tests {
 
     proptest::proptest! {
         #[test]
-        fn any_format_and_line_are_survived(format in "[a-z$ {}\"]*", line in proptest::collection::vec(proptest::prelude::any::<u8>(), 0..100)) {
+        fn arbitrary_format_and_line_do_not_panic(format in "[a-z$ {}\"]*", line in proptest::collection::vec(proptest::prelude::any::<u8>(), 0..100)) {
             if let Some(f) = LogFormat::new(&format!("{format} $status")) {
                 let _ = (f.status(&line), f.time(&line));
             }

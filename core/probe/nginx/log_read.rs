@@ -1,4 +1,4 @@
-//! Reading logs: the last minutes from the end backwards, or, when that is asked for, all of it with everything that was rotated.
+//! Reading of logs: the last minutes backwards from the end, or on request the complete log with all rotated files.
 
 use std::fs::File;
 use std::io::Read;
@@ -12,30 +12,30 @@ use jiff::{SignedDuration, Timestamp};
 use super::log_scan::{Requests, Scanner};
 use crate::probe::io::Root;
 
-/// How far back a log is read at most, in bytes: a thousand requests a second for five minutes.
-const WINDOW: u64 = 64 << 20;
+/// Limit of the end of a log that is read, in bytes: a thousand requests a second for five minutes.
+const MAX_TAIL_BYTES: u64 = 64 << 20;
 
-/// How much is read at once, in bytes.
-const PIECE: u64 = 1 << 20;
+/// Size of one read, in bytes.
+const CHUNK_BYTES: u64 = 1 << 20;
 
-/// What one thread takes of a whole log, in bytes.
-const TASK: u64 = 4 << 20;
+/// Part of a complete log per task, in bytes.
+const TASK_BYTES: u64 = 4 << 20;
 
-/// What is read and searched at once: it is gone over three times, and should still be in the second cache.
-const NEAR: usize = 128 << 10;
+/// Size of a buffer that is searched at once: it is passed over three times and should still be in the second-level cache.
+const BUFFER_BYTES: usize = 128 << 10;
 
-/// Pieces in a row without a line that has a time, after which the file is no log.
-const MAX_UNTIMED: usize = 4;
+/// Consecutive chunks without a line that has a time, after which a file is not considered a log.
+const MAX_UNTIMED_CHUNKS: usize = 4;
 
-/// A longer line is cut, in bytes.
-const LONGEST_LINE: u64 = 1 << 20;
+/// Limit of a line, in bytes; a longer one is cut.
+const MAX_LINE_BYTES: u64 = 1 << 20;
 
-/// The end of a log, from `since` on.
+/// End of a log, from `since` on.
 #[derive(Debug, Default)]
 pub(super) struct Tail {
-    /// Whole lines.
+    /// Complete lines.
     pub(super) bytes: Vec<u8>,
-    /// There was more in the time than was read.
+    /// Whether the period has more lines than were read.
     pub(super) cut: bool,
 }
 
@@ -43,15 +43,15 @@ pub(super) struct Tail {
 pub(super) fn tail(file: &File, since: Timestamp, time: &dyn Fn(&[u8]) -> Option<Timestamp>) -> std::io::Result<Tail> {
     let mut start = file.metadata()?.len();
     let mut tail = Tail::default();
-    // newest first: put together once, at the end
+    // newest first; joined once at the end
     let mut pieces: Vec<Vec<u8>> = Vec::new();
     let mut untimed = 0;
     while start > 0 {
-        if pieces.len() as u64 * PIECE >= WINDOW || untimed == MAX_UNTIMED {
+        if pieces.len() as u64 * CHUNK_BYTES >= MAX_TAIL_BYTES || untimed == MAX_UNTIMED_CHUNKS {
             tail.cut = true;
             break;
         }
-        let size = PIECE.min(start);
+        let size = CHUNK_BYTES.min(start);
         start -= size;
         let mut piece = vec![0; usize::try_from(size).unwrap_or(0)];
         file.read_exact_at(&mut piece, start)?;
@@ -65,7 +65,7 @@ pub(super) fn tail(file: &File, since: Timestamp, time: &dyn Fn(&[u8]) -> Option
     }
     tail.bytes.reserve_exact(pieces.iter().map(Vec::len).sum());
     while let Some(piece) = pieces.pop() {
-        // freed one by one: both together would be twice as much
+        // freed one by one: both together would take twice the memory
         tail.bytes.extend_from_slice(&piece);
     }
     if start > 0 {
@@ -81,12 +81,12 @@ fn drop_first_line(bytes: &mut Vec<u8>) {
     bytes.drain(..end);
 }
 
-/// The time of the first line that has one, among the first few.
+/// Time of the first line that has one, among the first few.
 fn first_time(bytes: &[u8], torn: bool, time: &dyn Fn(&[u8]) -> Option<Timestamp>) -> Option<Timestamp> {
     bytes.split(|b| *b == b'\n').skip(usize::from(torn)).take(20).find_map(time)
 }
 
-/// Where the first line begins that is not older than `since`; lines of a log are in order.
+/// Position of the first line that is not older than `since`; lines of a log are in order.
 pub(super) fn lower_bound(bytes: &[u8], since: Timestamp, time: &dyn Fn(&[u8]) -> Option<Timestamp>) -> usize {
     let (mut low, mut high) = (0, bytes.len());
     while low < high {
@@ -111,7 +111,7 @@ pub(super) fn lower_bound(bytes: &[u8], since: Timestamp, time: &dyn Fn(&[u8]) -
     low
 }
 
-/// The files a log was rotated to, newest first: `access.log.1`, `access.log.2.gz`, `access.log-20261121`.
+/// Rotated files of a log, newest first: `access.log.1`, `access.log.2.gz`, `access.log-20261121`.
 pub(super) fn rotated(root: &Root, path: &str) -> Vec<String> {
     let Some((folder, name)) = path.rsplit_once('/') else { return Vec::new() };
     let stem = name.strip_suffix(".log").unwrap_or(name);
@@ -139,7 +139,7 @@ fn is_packed(path: &str) -> bool {
     std::path::Path::new(path).extension().is_some_and(|e| e == "gz")
 }
 
-/// The last minutes of a log and, when it was rotated meanwhile, of the file before it. None when it cannot be read.
+/// The last minutes of a log and, after a rotation within them, of the file before it. `None` if it is not readable.
 pub(super) fn window(
     root: &Root,
     path: &str,
@@ -149,7 +149,7 @@ pub(super) fn window(
 ) -> std::io::Result<Tail> {
     let since = now.saturating_sub(window).unwrap_or(now);
     let mut log = tail(&root.file(path)?, since, time)?;
-    // the file goes back to before the window unless it began within it
+    // the file covers the window unless its first line is within it
     let began_before = log.cut || {
         let mut head = vec![0; 4096];
         let n = root.file(path)?.read_at(&mut head, 0)?;
@@ -161,7 +161,7 @@ pub(super) fn window(
     {
         let mut earlier = if is_packed(&before) {
             let mut text = Vec::new();
-            flate2::read::MultiGzDecoder::new(root.file(&before)?).take(WINDOW).read_to_end(&mut text)?;
+            flate2::read::MultiGzDecoder::new(root.file(&before)?).take(MAX_TAIL_BYTES).read_to_end(&mut text)?;
             let begin = lower_bound(&text, since, time);
             text.drain(..begin);
             text
@@ -174,7 +174,7 @@ pub(super) fn window(
     Ok(log)
 }
 
-/// Counts all of these files, on all processors, for at most `patience`. What could not be read is named in the error list.
+/// Counts all of these files, on all processors, for at most `patience`. Unreadable files are named in the list of errors.
 pub(super) fn whole(root: &Root, paths: &[String], scanner: &Scanner, patience: Duration) -> (Requests, u64, Vec<String>) {
     let until = Instant::now() + patience;
     let mut problems = Vec::new();
@@ -188,7 +188,7 @@ pub(super) fn whole(root: &Root, paths: &[String], scanner: &Scanner, patience: 
                 if is_packed(path) {
                     tasks.push((file, path, None));
                 } else {
-                    tasks.extend((0..length.div_ceil(TASK)).map(|i| (file.clone(), path, Some(i * TASK))));
+                    tasks.extend((0..length.div_ceil(TASK_BYTES)).map(|i| (file.clone(), path, Some(i * TASK_BYTES))));
                 }
             }
             Err(e) => problems.push(format!("{path}: {e}")),
@@ -205,7 +205,7 @@ pub(super) fn whole(root: &Root, paths: &[String], scanner: &Scanner, patience: 
                 let mut buffer = Vec::new();
                 while let Some((file, path, part)) = tasks.get(next.fetch_add(1, Ordering::Relaxed)) {
                     if Instant::now() > until {
-                        failed.push(format!("{path}: not to its end, time ran out"));
+                        failed.push(format!("{path}: incomplete, timed out"));
                         continue;
                     }
                     let read = match part {
@@ -229,19 +229,19 @@ pub(super) fn whole(root: &Root, paths: &[String], scanner: &Scanner, patience: 
     (requests, size, problems)
 }
 
-/// The lines that begin in one part of a file. What is read at once stays in the processor's cache while it is searched.
+/// Counts the lines that begin in one part of a file. A buffer stays in the processor's cache while it is searched.
 fn part_of(file: &File, start: u64, scanner: &Scanner, buffer: &mut Vec<u8>, into: &mut Requests) -> std::io::Result<()> {
-    let end = start + TASK;
-    // one byte before tells whether a line begins here
+    let end = start + TASK_BYTES;
+    // the byte before shows whether a line begins here
     let mut next = start.saturating_sub(1);
     let mut begun = start == 0;
-    // what is kept of the last piece: the beginning of a line
+    // bytes kept from the last buffer: the beginning of a line
     let mut kept = 0;
     loop {
-        if buffer.len() < kept + NEAR {
-            buffer.resize(kept + NEAR, 0);
+        if buffer.len() < kept + BUFFER_BYTES {
+            buffer.resize(kept + BUFFER_BYTES, 0);
         }
-        let n = file.read_at(&mut buffer[kept..kept + NEAR], next)?;
+        let n = file.read_at(&mut buffer[kept..kept + BUFFER_BYTES], next)?;
         next += n as u64;
         let filled = kept + n;
         let bytes = &buffer[..filled];
@@ -249,7 +249,7 @@ fn part_of(file: &File, start: u64, scanner: &Scanner, buffer: &mut Vec<u8>, int
         let from = match (begun, memchr::memchr(b'\n', bytes)) {
             (true, _) => 0,
             (false, Some(at)) => at + 1,
-            // a line of another part goes on
+            // a line of the previous part continues
             (false, None) if n > 0 && next < end => {
                 kept = 0;
                 continue;
@@ -279,8 +279,8 @@ fn part_of(file: &File, start: u64, scanner: &Scanner, buffer: &mut Vec<u8>, int
             scanner.scan(&bytes[from..whole], into);
         }
         kept = filled - whole;
-        if kept as u64 > LONGEST_LINE {
-            // nobody's line
+        if kept as u64 > MAX_LINE_BYTES {
+            // a line of no part
             return Ok(());
         }
         buffer.copy_within(whole..filled, 0);
@@ -292,13 +292,13 @@ fn packed(file: &File, scanner: &Scanner, into: &mut Requests) -> std::io::Resul
     let mut buffer = Vec::new();
     loop {
         let had = buffer.len();
-        let n = unpacked.by_ref().take(NEAR as u64).read_to_end(&mut buffer)?;
+        let n = unpacked.by_ref().take(BUFFER_BYTES as u64).read_to_end(&mut buffer)?;
         if n == 0 {
             scanner.scan(&buffer, into);
             return Ok(());
         }
         let Some(end) = memchr::memrchr(b'\n', &buffer).map(|at| at + 1) else {
-            if had as u64 > LONGEST_LINE {
+            if had as u64 > MAX_LINE_BYTES {
                 buffer.clear();
             }
             continue;
@@ -335,21 +335,21 @@ mod tests {
     }
 
     #[test]
-    fn file_without_times_is_left_after_some_pieces() {
+    fn file_without_times_is_abandoned_after_some_chunks() {
         let file = tempfile::tempfile().unwrap();
         file.set_len(1 << 40).unwrap();
         let scanner = scanner();
         let got = tail(&file, now(), &|l| scanner.format().time(l)).unwrap();
-        // one torn line
-        assert!(got.cut && got.bytes.is_empty() && got.bytes.capacity() <= MAX_UNTIMED << 20);
+        // one incomplete line
+        assert!(got.cut && got.bytes.is_empty() && got.bytes.capacity() <= MAX_UNTIMED_CHUNKS << 20);
     }
 
     #[test]
-    fn only_the_last_minutes_are_taken_from_a_long_log() {
+    fn only_the_last_minutes_of_a_long_log_are_read() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("access.log");
         let mut file = File::create(&path).unwrap();
-        // 8 MB, garbage in between
+        // 8 MB, with garbage in between
         for i in 0..100_000 {
             file.write_all(line(i, if i % 100 == 0 { 502 } else { 200 }).as_bytes()).unwrap();
             if i % 1000 == 7 {
@@ -366,7 +366,7 @@ mod tests {
     }
 
     #[test]
-    fn a_log_that_was_just_rotated_goes_on_in_the_file_before() {
+    fn window_after_a_rotation_includes_the_previous_file() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("access.log");
         std::fs::write(&path, line(99_990, 500)).unwrap();
@@ -375,8 +375,8 @@ mod tests {
         std::fs::write(&old, &before).unwrap();
         std::fs::write(dir.path().join("access.log.bak"), &before).unwrap();
         let s = scanner();
-        // the test's files are of today, its lines are not: what counts is that they are newer than the window
-        let ask = || {
+        // the test's files are of today, its lines are not: they have to be newer than the window
+        let read = || {
             let got =
                 window(&root(), path.to_str().unwrap(), now(), SignedDuration::from_secs(300), &|l| s.format().time(l)).unwrap();
             let mut r = Requests::default();
@@ -385,22 +385,22 @@ mod tests {
         };
         let then = std::time::UNIX_EPOCH + std::time::Duration::from_secs(1_795_264_000 + 99_990);
         File::options().write(true).open(&old).unwrap().set_modified(then).unwrap();
-        assert_eq!(ask(), 291);
+        assert_eq!(read(), 291);
         let mut gz =
             flate2::write::GzEncoder::new(File::create(dir.path().join("access.log.1.gz")).unwrap(), flate2::Compression::fast());
         gz.write_all(before.as_bytes()).unwrap();
         gz.finish().unwrap().set_modified(then).unwrap();
         std::fs::remove_file(&old).unwrap();
-        assert_eq!(ask(), 291);
+        assert_eq!(read(), 291);
     }
 
     #[test]
-    fn a_whole_log_is_counted_once_whatever_its_parts() {
+    fn complete_log_is_counted_once_for_any_part_size() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("access.log").display().to_string();
         let lines = 120_000_u32;
         let text: String = (0..lines).map(|i| line(i.into(), if i % 10 == 0 { 503 } else { 200 })).collect();
-        assert!(text.len() as u64 > 2 * TASK);
+        assert!(text.len() as u64 > 2 * TASK_BYTES);
         std::fs::write(&path, text.trim_end()).unwrap();
         let gz = format!("{path}.2.gz");
         let mut encoder = flate2::write::GzEncoder::new(File::create(&gz).unwrap(), flate2::Compression::fast());
@@ -409,7 +409,7 @@ mod tests {
         let (r, _, problems) =
             whole(&root(), &[path.clone(), gz.clone(), "/no/such".to_owned()], &scanner(), Duration::from_secs(60));
         let none = whole(&root(), std::slice::from_ref(&path), &scanner(), Duration::ZERO);
-        assert!(none.0.all == 0 && none.2[0].ends_with("time ran out"), "{none:?}");
+        assert!(none.0.all == 0 && none.2[0].ends_with("timed out"), "{none:?}");
         assert_eq!((r.all, r.failures()), (2 * u64::from(lines), 2 * u64::from(lines) / 10));
         assert!(problems.len() == 1 && problems[0].starts_with("/no/such: No such file"), "{problems:?}");
         assert_eq!(rotated(&root(), &path), [gz]);

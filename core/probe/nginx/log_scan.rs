@@ -1,5 +1,5 @@
-//! Counting what failed in a log of requests, at the speed of memory: lines are counted and searched for by SIMD, and only the lines that
-//! matter are taken apart.
+//! Counting of failures in an access log at memory speed: lines are counted and searched with SIMD, and only matching lines are
+//! parsed.
 
 use std::collections::BTreeMap;
 
@@ -10,29 +10,29 @@ use serde::{Deserialize, Serialize};
 use super::LogFormat;
 use super::log_format::status_of;
 
-/// More different names than anybody reads.
-const MOST_KEYS: usize = 200;
+/// Limit of different keys per map.
+const MAX_KEYS: usize = 200;
 
-/// What a part of a log says.
+/// Counts of a part of a log.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct Requests {
-    /// All of them.
+    /// All requests.
     pub all: u64,
-    /// Failed ones (500 to 599) by status.
+    /// Failed requests (500 to 599) by status.
     pub failed: BTreeMap<u16, u64>,
-    /// Those whose client did not wait for the answer (499): slow, not failed.
+    /// Requests closed by the client before the response (499): slow, not failed.
     pub gave_up: u64,
-    /// Failed ones by the address they were passed on to.
+    /// Failed requests by upstream address.
     pub by_upstream: BTreeMap<String, u64>,
-    /// Failed ones by host name.
+    /// Failed requests by host name.
     pub by_host: BTreeMap<String, u64>,
-    /// Failed ones by the beginning of the path, without its query.
+    /// Failed requests by the beginning of the path, without its query.
     pub by_path: BTreeMap<String, u64>,
 }
 
 impl Requests {
-    /// All failed ones.
+    /// All failed requests.
     #[must_use]
     pub fn failures(&self) -> u64 {
         self.failed.values().sum()
@@ -60,19 +60,19 @@ impl Requests {
 fn count(map: &mut BTreeMap<String, u64>, key: &str, n: u64) {
     if let Some(known) = map.get_mut(key) {
         *known += n;
-    } else if map.len() < MOST_KEYS {
+    } else if map.len() < MAX_KEYS {
         map.insert(key.to_owned(), n);
     }
 }
 
-/// Counts; one for a whole scan.
+/// Counter of a scan.
 #[derive(Debug, Clone)]
 pub struct Scanner {
     format: LogFormat,
     failed: Finder<'static>,
-    /// Not looked for when everything is read: it would be a pass more.
+    /// Not searched for in a complete scan: it would be an additional pass.
     gave_up: Option<Finder<'static>>,
-    /// Where the variables stand that matter, and the last of them.
+    /// Positions of the used variables in the format, and the last of them.
     status: usize,
     agent: Option<usize>,
     upstream: Option<usize>,
@@ -96,31 +96,31 @@ impl Scanner {
         Self { format, failed, gave_up, status, agent, upstream, host, request, path, last }
     }
 
-    /// Without a look at who did not wait.
+    /// Without requests closed by the client (499).
     #[must_use]
     pub fn only_failures(mut self) -> Self {
         self.gave_up = None;
         self
     }
 
-    /// The format.
+    /// The log format.
     #[must_use]
     pub fn format(&self) -> &LogFormat {
         &self.format
     }
 
-    /// Counts whole lines. The last one may be without a line break.
+    /// Counts complete lines. The last one may have no line break.
     pub fn scan(&self, lines: &[u8], into: &mut Requests) {
         into.all += memchr_iter(b'\n', lines).count() as u64 + u64::from(lines.last().is_some_and(|b| *b != b'\n'));
         if let Some(gave_up) = &self.gave_up {
-            each(gave_up, lines, |line| {
+            for_each_line(gave_up, lines, |line| {
                 if self.format.status(line) == Some(499) {
                     into.gave_up += 1;
                 }
             });
         }
         let mut values = Vec::with_capacity(self.last + 1);
-        each(&self.failed, lines, |line| {
+        for_each_line(&self.failed, lines, |line| {
             if self.format.split(line, self.last, &mut values).is_some() {
                 self.failure(&values, into);
             }
@@ -130,12 +130,12 @@ impl Scanner {
     fn failure(&self, values: &[&[u8]], into: &mut Requests) {
         let Some(status @ 500..=599) = values.get(self.status).and_then(|v| status_of(v)) else { return };
         let value = |index: Option<usize>| index.and_then(|i| values.get(i)).map(|v| String::from_utf8_lossy(v));
-        // our own questions must not make the answer
+        // requests of opsctl itself must not be counted
         if value(self.agent).is_some_and(|agent| agent.starts_with("opsctl/")) {
             return;
         }
         *into.failed.entry(status).or_default() += 1;
-        // the last one that was tried gave the answer
+        // the response is from the upstream that was tried last
         if let Some(upstreams) = value(self.upstream)
             && let Some(upstream) = upstreams.rsplit([',', ' ']).next().filter(|u| *u != "-" && !u.is_empty())
         {
@@ -154,8 +154,8 @@ impl Scanner {
     }
 }
 
-/// Hands on every line with the needle in it, once.
-fn each<'l>(needle: &Finder<'_>, lines: &'l [u8], mut line: impl FnMut(&'l [u8])) {
+/// Calls `line` once for every line that contains the needle.
+fn for_each_line<'l>(needle: &Finder<'_>, lines: &'l [u8], mut line: impl FnMut(&'l [u8])) {
     let mut from = 0;
     while let Some(at) = needle.find(&lines[from..]).map(|at| from + at) {
         let start = memchr::memrchr(b'\n', &lines[..at]).map_or(0, |n| n + 1);
@@ -165,7 +165,7 @@ fn each<'l>(needle: &Finder<'_>, lines: &'l [u8], mut line: impl FnMut(&'l [u8])
     }
 }
 
-/// The first two folders of a path. What follows, and the query, may be a token or somebody's name.
+/// First two segments of a path. The rest and the query may contain a token or a user name.
 pub(super) fn beginning(path: &str) -> String {
     let path = path.split(['?', '#', ';']).next().unwrap_or_default();
     let mut out = String::new();
@@ -215,7 +215,7 @@ mod tests {
     }
 
     #[test]
-    fn an_upstream_that_was_tried_last_is_to_blame() {
+    fn failure_is_attributed_to_the_last_upstream() {
         let format = LogFormat::new("$status $upstream_addr|$host").unwrap();
         let mut r = Requests::default();
         Scanner::new(format).scan(b"502 10.0.0.1:80, 10.0.0.2:80|a.org\n200 -|a.org\n503 -|a.org\n", &mut r);
@@ -225,7 +225,7 @@ mod tests {
 
     proptest::proptest! {
         #[test]
-        fn any_bytes_are_survived(bytes in proptest::collection::vec(proptest::prelude::any::<u8>(), 0..300)) {
+        fn arbitrary_bytes_do_not_panic(bytes in proptest::collection::vec(proptest::prelude::any::<u8>(), 0..300)) {
             let mut r = Requests::default();
             Scanner::new(LogFormat::new("$status $request").unwrap()).scan(&bytes, &mut r);
             let _ = beginning(&String::from_utf8_lossy(&bytes));

@@ -1,6 +1,6 @@
-//! Which addresses a worker knows. nginx asks for the address of an upstream once, when it loads its configuration, and keeps it as text
-//! (`172.18.0.3:8080`) beside the socket address (`ngx_addr_t.name`). No interface tells it, so the worker's own memory is searched for
-//! that text. Nothing but addresses leaves this file.
+//! Upstream addresses known to a worker. nginx resolves the host name of an upstream once, when it loads its configuration, and
+//! stores the address as text (`172.18.0.3:8080`) beside the socket address (`ngx_addr_t.name`). No interface reports it, so the
+//! worker's memory is searched for that text. Only addresses leave this module.
 
 use std::collections::BTreeSet;
 use std::net::Ipv4Addr;
@@ -10,18 +10,18 @@ use memchr::memmem;
 
 use crate::probe::Io;
 
-/// How much of a worker's memory is searched, in bytes. A configuration of thousands of sites takes tens of megabytes.
-const MOST: u64 = 128 << 20;
+/// Limit of the memory of a worker that is searched, in bytes. A configuration of thousands of sites takes tens of megabytes.
+const MAX_SEARCH_BYTES: u64 = 128 << 20;
 
-/// How much is read at once, in bytes.
-const PIECE: usize = 1 << 20;
+/// Size of one read, in bytes.
+const CHUNK_BYTES: usize = 1 << 20;
 
-/// `255.255.255.255:65535`: what may be cut at the end of a piece.
-const LONGEST: usize = 21;
+/// Length of `255.255.255.255:65535`, which may be split between two chunks.
+const MAX_ADDRESS_BYTES: usize = 21;
 
-/// The addresses with one of these ports that stand in the private memory of `pid`; none when that is not ours to read. What was known
-/// before a reload may still stand there too: that an address is missing says more than that it is there. The second value tells whether
-/// all of it was searched.
+/// Addresses with one of these ports in the private memory of `pid`, or `None` if it is not readable. Addresses from before a
+/// reload may still be in it, so a missing address is stronger evidence than a present one. The second value is whether the
+/// search was complete.
 #[must_use]
 pub fn known_addresses(io: &Io, pid: i32, ports: &[u16]) -> Option<(BTreeSet<(Ipv4Addr, u16)>, bool)> {
     let maps = io.read_lossy(format!("/proc/{pid}/maps")).ok()?;
@@ -29,24 +29,24 @@ pub fn known_addresses(io: &Io, pid: i32, ports: &[u16]) -> Option<(BTreeSet<(Ip
     let needles: Vec<(u16, memmem::Finder<'static>)> =
         ports.iter().map(|p| (*p, memmem::Finder::new(format!(":{p}").as_bytes()).into_owned())).collect();
     let mut found = BTreeSet::new();
-    let mut left = MOST;
-    let mut buffer = vec![0; PIECE];
+    let mut left = MAX_SEARCH_BYTES;
+    let mut buffer = vec![0; CHUNK_BYTES];
     for (start, end) in maps.lines().filter_map(private) {
         let mut at = start;
         while at < end && left > 0 {
-            let want = usize::try_from((end - at).min(PIECE as u64)).unwrap_or(PIECE);
+            let want = usize::try_from((end - at).min(CHUNK_BYTES as u64)).unwrap_or(CHUNK_BYTES);
             let Ok(n @ 1..) = memory.read_at(&mut buffer[..want], at) else { break };
             addresses(&buffer[..n], &needles, &mut found);
             left = left.saturating_sub(n as u64);
-            // an address that stands across two pieces is seen whole in the second
-            let step = if n == want && at + (n as u64) < end { n.saturating_sub(LONGEST).max(1) } else { n };
+            // an address that is split between two chunks is complete in the second
+            let step = if n == want && at + (n as u64) < end { n.saturating_sub(MAX_ADDRESS_BYTES).max(1) } else { n };
             at += step as u64;
         }
     }
     Some((found, left > 0))
 }
 
-/// The range of a line of `/proc/<pid>/maps` that is private, written to, and no file: heap and anonymous memory.
+/// Range of a line of `/proc/<pid>/maps` that is private, writable, and not a file: heap and anonymous memory.
 pub(super) fn private(line: &str) -> Option<(u64, u64)> {
     let mut fields = line.split_ascii_whitespace();
     let (start, end) = fields.next()?.split_once('-')?;
@@ -90,15 +90,15 @@ mod tests {
     }
 
     #[test]
-    fn whole_addresses_of_the_port_are_found() {
+    fn only_complete_addresses_of_the_port_are_found() {
         assert_eq!(found(b"\0\x0110.0.0.3:8080\0http://172.18.0.4:8080/", &[8080]), ["10.0.0.3:8080", "172.18.0.4:8080"]);
         assert!(found(b"10.0.0.3:80800 b2:8080 999.0.0.1:8080 :8080", &[8080]).is_empty());
         assert_eq!(found(b"1.2.3.4:80", &[80, 443]), ["1.2.3.4:80"]);
     }
 
     #[test]
-    fn our_own_memory_is_searched() {
-        // made at run time, so that it stands in the heap
+    fn address_in_own_heap_is_found() {
+        // created at run time, so that it is on the heap
         let mine = format!("{}.{}.0.7:{}", 10, 250, 4711).into_boxed_str();
         let me = i32::try_from(std::process::id()).unwrap();
         let (known, _) = known_addresses(&Io::for_test(), me, &[4711]).unwrap();
@@ -107,7 +107,7 @@ mod tests {
 
     proptest::proptest! {
         #[test]
-        fn any_memory_is_survived(bytes in proptest::collection::vec(proptest::prelude::any::<u8>(), 0..200), line in ".*") {
+        fn arbitrary_memory_does_not_panic(bytes in proptest::collection::vec(proptest::prelude::any::<u8>(), 0..200), line in ".*") {
             let _ = (found(&bytes, &[80]), private(&line));
         }
     }

@@ -1,4 +1,4 @@
-//! nginx: its processes, its configuration as it sees it, its own test of it, its logs, and the addresses it knows.
+//! nginx: processes, configuration as nginx sees it, `nginx -t`, logs, and the resolved upstream addresses.
 
 mod config;
 mod error_log;
@@ -34,54 +34,54 @@ use super::io::{Io, Root};
 use super::{ProbeCx, ProbeError, blocking, clock};
 use crate::model::{ServerProcess, ServerRef, Target};
 
-/// How long reading a configuration of thousands of files may take.
-const READ: Duration = Duration::from_secs(2);
+/// Timeout of reading a configuration of thousands of files.
+const READ_TIMEOUT: Duration = Duration::from_secs(2);
 
-/// How long nginx's own test may take: it looks up every name, and gives each name server five seconds.
-const TEST: Duration = Duration::from_secs(6);
+/// Timeout of `nginx -t`: it resolves every host name, with five seconds per name server.
+const TEST_TIMEOUT: Duration = Duration::from_secs(6);
 
-/// How long the end of a log may take.
-const LOG: Duration = Duration::from_secs(3);
+/// Timeout of reading the end of a log.
+const LOG_TIMEOUT: Duration = Duration::from_secs(3);
 
-/// How long a scan of everything may take that was asked for: what is left is named.
-const WHOLE: Duration = Duration::from_secs(6);
+/// Time limit of a complete scan on request; unfinished files are listed.
+const FULL_SCAN_TIMEOUT: Duration = Duration::from_secs(6);
 
-/// How many lines of a container's output are asked for at most.
-const OUTPUT_LINES: u32 = 50_000;
+/// Limit of the lines requested from a container's output.
+const MAX_OUTPUT_LINES: u32 = 50_000;
 
-/// One nginx, as it was when discovery looked.
+/// One nginx at the time of discovery.
 #[derive(Debug, Clone, Default)]
 pub struct Nginx {
-    /// Its master.
+    /// Process id of the master.
     pub master: i32,
-    /// Its workers, the oldest first.
+    /// Workers, the oldest first.
     pub workers: Vec<Worker>,
-    /// What its files mean now; not necessarily what it runs with.
+    /// Configuration of the files; not necessarily the loaded one.
     pub config: Config,
-    /// The files, each once.
+    /// Configuration files, each once.
     pub files: Vec<SeenFile>,
-    /// What could not be read or understood of them.
+    /// Unreadable or invalid files.
     pub problems: Vec<String>,
-    /// The program and its arguments for a test, without `-t`.
+    /// Program and arguments for a test, without `-t`.
     argv: Vec<String>,
 }
 
 impl Nginx {
-    /// Since when the configuration is in force that serves new requests: the start of the oldest worker that stays.
+    /// Load time of the active configuration: start of the oldest worker that is not shutting down.
     #[must_use]
     pub fn loaded_at(&self) -> Option<Timestamp> {
         self.workers.iter().filter(|w| !w.leaving).map(|w| w.started).min()
     }
 
-    /// The workers that take new requests.
+    /// Workers that accept new requests.
     pub fn serving(&self) -> impl Iterator<Item = &Worker> {
         self.workers.iter().filter(|w| !w.leaving)
     }
 }
 
-/// Reads the processes and files of the nginx whose master is `master`.
+/// Reads the processes and files of the nginx with this master process.
 pub async fn read(master: i32) -> Result<Nginx, ProbeError> {
-    blocking::run("nginx's configuration", &Root::name(master), READ, move |io| read_now(io, master)).await?
+    blocking::run("nginx's configuration", &Root::name(master), READ_TIMEOUT, move |io| read_now(io, master)).await?
 }
 
 fn read_now(io: &Io, master: i32) -> Result<Nginx, ProbeError> {
@@ -101,7 +101,7 @@ fn read_now(io: &Io, master: i32) -> Result<Nginx, ProbeError> {
             .or_else(|| tree::usual_main(&root).map(str::to_owned)),
     };
     let program = io.read_link(format!("/proc/{master}/exe")).ok().and_then(|p| p.into_os_string().into_string().ok());
-    // an upgrade leaves the old program running
+    // an upgrade leaves the old binary running
     let program = program.map_or_else(|| "nginx".to_owned(), |p| p.trim_end_matches(" (deleted)").to_owned());
     let mut argv = vec![program];
     for (flag, value) in [("-c", &arguments.file), ("-p", &arguments.prefix), ("-g", &arguments.global)] {
@@ -119,27 +119,27 @@ fn read_now(io: &Io, master: i32) -> Result<Nginx, ProbeError> {
         }
         None => nginx
             .problems
-            .push("nginx.conf was not found where packages and images keep it, and its arguments do not say".to_owned()),
+            .push("no nginx.conf at the paths of packages and images, and none in its arguments".to_owned()),
     }
     Ok(nginx)
 }
 
-/// What nginx's own test of its configuration says.
+/// Result of `nginx -t`.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct Tested {
-    /// It passes.
+    /// Whether the test is successful.
     pub passes: bool,
-    /// What it prints, without the usual last lines.
+    /// Output, without the usual last lines.
     pub says: Vec<String>,
-    /// Why it could not be run.
+    /// Reason for not running it.
     pub not_run: Option<String>,
     /// The command.
     pub command: String,
 }
 
 impl Tested {
-    /// The line that says why it fails; none when it says nothing.
+    /// The line with the cause of a failure, or `None` without output.
     #[must_use]
     pub fn complaint(&self) -> Option<&str> {
         let serious = |level: &str| self.says.iter().find(|l| l.starts_with(level));
@@ -147,7 +147,7 @@ impl Tested {
     }
 }
 
-/// Runs `nginx -t` once per run, where the server is: in its container, or on this host.
+/// Runs `nginx -t` once per run, in the server's container or on this host.
 pub async fn test(cx: &ProbeCx, server: &ServerRef, nginx: &Nginx) -> Tested {
     let test = || async {
         match server.process {
@@ -158,13 +158,13 @@ pub async fn test(cx: &ProbeCx, server: &ServerRef, nginx: &Nginx) -> Tested {
     cx.servers.nginx_tests.get(server.id.clone(), test).await
 }
 
-/// The command of the test.
+/// Command line of the test.
 #[must_use]
 pub fn test_command(nginx: &Nginx) -> Vec<String> {
     nginx.argv.iter().cloned().chain(["-t".to_owned()]).collect()
 }
 
-/// [`test()`], given only the command; for the guard, just before it acts.
+/// [`test()`] for a given command; for the guard, immediately before a fix.
 pub async fn run_test(
     docker: Option<&super::docker::Docker>,
     container: Option<&str>,
@@ -172,14 +172,14 @@ pub async fn run_test(
     argv: &[String],
 ) -> Tested {
     let mut tested = Tested { command: argv.join(" "), ..Tested::default() };
-    let ended = super::servers::run_for(docker, container, process, argv, &[], TEST).await;
+    let ended = super::servers::run_for(docker, container, process, argv, &[], TEST_TIMEOUT).await;
     let ended = ended.map(|e| (e.code == Some(0), e.stderr + &e.stdout));
     match ended {
         Ok((passes, said)) => {
             tested.passes = passes;
             tested.says = said
                 .lines()
-                .map(|l| plain(l).chars().take(400).collect::<String>())
+                .map(|l| without_prefix(l).chars().take(400).collect::<String>())
                 .filter(|l| !l.is_empty() && !l.contains("syntax is ok") && !l.contains("test is successful"))
                 .take(20)
                 .collect();
@@ -189,8 +189,8 @@ pub async fn run_test(
     tested
 }
 
-/// A line of nginx's own, without its name, or without the time and the process it has when an error log is configured.
-fn plain(line: &str) -> String {
+/// A line of nginx without its program name, or without time and process if an error log is configured.
+fn without_prefix(line: &str) -> String {
     let line = line.trim().trim_start_matches("nginx: ");
     let dated = line.as_bytes().get(4) == Some(&b'/') && line.len() > 20 && line.is_char_boundary(20);
     let line = if dated { &line[20..] } else { line };
@@ -206,31 +206,31 @@ fn plain(line: &str) -> String {
     }
 }
 
-/// The last minutes of the logs of requests.
+/// Access logs of the last minutes.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct Traffic {
-    /// What was counted.
+    /// Counted requests.
     pub requests: Requests,
-    /// The last minute of it: whether it is still so.
+    /// Requests of the last minute: shows whether the errors continue.
     pub recent: Requests,
     /// Logs that were read.
     pub read: Vec<String>,
-    /// Logs that could not be read or understood, and why.
+    /// Logs that could not be read or parsed, with the reason.
     pub unread: Vec<String>,
-    /// There was more than was read.
+    /// Whether a log has more lines than were read.
     pub cut: bool,
 }
 
-/// The output of a container, read at most once per run.
+/// Output of a container, read at most once per run.
 async fn output_of(cx: &ProbeCx, server: &ServerRef, window: SignedDuration) -> Result<Arc<ContainerLog>, ProbeError> {
     let id =
-        server.container.as_deref().ok_or_else(|| ProbeError::Skip("its output is not kept by a container engine".to_owned()))?;
+        server.container.as_deref().ok_or_else(|| ProbeError::Skip("its output is not collected by a container engine".to_owned()))?;
     let since = clock::now().saturating_sub(window).unwrap_or(Timestamp::UNIX_EPOCH);
-    cx.docker()?.log_since(id, since, OUTPUT_LINES).await
+    cx.docker()?.log_since(id, since, MAX_OUTPUT_LINES).await
 }
 
-/// Which output of the process a path leads to, if it leads to one.
+/// Output stream of the process that a path leads to, if any.
 fn output(root: &Root, path: &str) -> Option<&'static str> {
     let target = root.link(path);
     let of = |p: &str| match p {
@@ -245,10 +245,10 @@ impl Nginx {
     /// One of the lists of logs, read on a thread that can be abandoned.
     async fn logs<T: Send + 'static>(&self, list: fn(&Self, &Io) -> T) -> Result<T, ProbeError> {
         let nginx = self.clone();
-        blocking::run("open files", &format!("process {}", self.master), READ, move |io| list(&nginx, io)).await
+        blocking::run("open files", &format!("process {}", self.master), READ_TIMEOUT, move |io| list(&nginx, io)).await
     }
 
-    /// The logs of requests to read: those of the configuration, or the built-in one, by what the master has open.
+    /// Access logs to read: those of the configuration, or the built-in one, by the open files of the master.
     fn access_logs(&self, io: &Io) -> Vec<AccessLog> {
         if !self.config.default_access_log {
             return self.config.access_logs.clone();
@@ -274,7 +274,7 @@ impl Nginx {
     pub async fn traffic(&self, cx: &ProbeCx, server: &ServerRef, window: SignedDuration) -> Result<Traffic, ProbeError> {
         let mut traffic = Traffic::default();
         let mut logs = self.logs(Nginx::access_logs).await?;
-        // a log that has only some requests in it tells no share
+        // a conditional log is no basis for an error rate
         logs.retain(|l| !l.conditional);
         let master = self.master;
         let now = clock::now();
@@ -287,18 +287,18 @@ impl Nginx {
             let scanner = Scanner::new(format);
             let path = log.path.clone();
             let counting = scanner.clone();
-            let read = blocking::run("a log of requests", &from, LOG, move |io| {
+            let read = blocking::run("an access log", &from, LOG_TIMEOUT, move |io| {
                 let root = Root::of(io, master)?;
                 if output(&root, &path).is_some() {
                     return Ok(None);
                 }
                 let mut requests = Requests::default();
                 if !counting.format().tells_time() {
-                    return Err(std::io::Error::other("its format does not tell the time"));
+                    return Err(std::io::Error::other("its log_format contains no time"));
                 }
                 let tail = log_read::window(&root, &path, now, window, &|l| counting.format().time(l))?;
                 counting.scan(&tail.bytes, &mut requests);
-                understood(&tail.bytes, counting.format())?;
+                check_format(&tail.bytes, counting.format())?;
                 Ok(Some((requests, recent(&tail.bytes, now, &counting), tail.cut)))
             })
             .await?;
@@ -311,7 +311,7 @@ impl Nginx {
                 }
                 Ok(None) => match output_of(cx, server, window).await {
                     Ok(output) => {
-                        // what is not a line of requests has not its shape
+                        // lines of other formats are not access log lines
                         let mut lines = Vec::new();
                         for line in output.stdout.split(|b| *b == b'\n').filter(|l| scanner.format().status(l).is_some()) {
                             lines.extend_from_slice(line);
@@ -334,7 +334,7 @@ impl Nginx {
         Ok(traffic)
     }
 
-    /// What the error logs say of the last `window`.
+    /// Signals of the error logs within the last `window`.
     pub async fn errors(
         &self,
         cx: &ProbeCx,
@@ -347,7 +347,7 @@ impl Nginx {
         let from = Root::name(master);
         for path in self.logs(Nginx::error_logs).await? {
             let name = path.clone();
-            let read = blocking::run("an error log", &from, LOG, move |io| {
+            let read = blocking::run("an error log", &from, LOG_TIMEOUT, move |io| {
                 let root = Root::of(io, master)?;
                 if output(&root, &path).is_some() {
                     return Ok(None);
@@ -362,7 +362,7 @@ impl Nginx {
                     Ok(output) => error_log::count(&output.stderr, &mut errors),
                     Err(e) => unread.push(format!("{name}: {e}")),
                 },
-                // a log that was never written to is not made by every build
+                // some builds do not create a log before the first message
                 Err(e) if e.kind() == std::io::ErrorKind::NotFound => {}
                 Err(e) => unread.push(format!("{name}: {e}")),
             }
@@ -370,23 +370,23 @@ impl Nginx {
         Ok((errors, unread))
     }
 
-    /// Counts everything in the logs of requests and what they were rotated to; also how much that was, in bytes.
+    /// Counts the requests of all access logs and their rotated files; the second value is the size in bytes.
     pub async fn all_traffic(&self) -> Result<(Traffic, u64), ProbeError> {
         let master = self.master;
         let logs = self.logs(Nginx::access_logs).await?;
-        blocking::run("the logs of requests", &Root::name(master), WHOLE + Duration::from_secs(1), move |io| {
+        blocking::run("the access logs", &Root::name(master), FULL_SCAN_TIMEOUT + Duration::from_secs(1), move |io| {
             let mut traffic = Traffic::default();
             let mut size = 0;
             let Ok(root) = Root::of(io, master) else { return (traffic, 0) };
             for log in logs {
                 let Some(format) = LogFormat::new(&log.format) else { continue };
                 if output(&root, &log.path).is_some() {
-                    traffic.unread.push(format!("{}: goes to its output; see `docker logs`", log.path));
+                    traffic.unread.push(format!("{}: written to its output; see `docker logs`", log.path));
                     continue;
                 }
                 let mut paths = vec![log.path.clone()];
                 paths.extend(log_read::rotated(&root, &log.path));
-                let (requests, bytes, problems) = log_read::whole(&root, &paths, &Scanner::new(format).only_failures(), WHOLE);
+                let (requests, bytes, problems) = log_read::whole(&root, &paths, &Scanner::new(format).only_failures(), FULL_SCAN_TIMEOUT);
                 traffic.requests.add(&requests);
                 traffic.unread.extend(problems);
                 traffic.read.extend(paths);
@@ -409,34 +409,34 @@ fn recent(window: &[u8], now: Timestamp, scanner: &Scanner) -> Requests {
     requests
 }
 
-/// Lines that are there and not one of which has the shape of the format: the configuration that was read is not the one that is in force.
-fn understood(bytes: &[u8], format: &LogFormat) -> std::io::Result<()> {
+/// Fails if no line matches the log format: the configuration on disk is not the loaded one.
+fn check_format(bytes: &[u8], format: &LogFormat) -> std::io::Result<()> {
     let mut lines = bytes.split(|b| *b == b'\n').filter(|l| !l.is_empty()).rev().take(50).peekable();
     if lines.peek().is_some() && !lines.any(|l| format.status(l).is_some()) {
-        return Err(std::io::Error::other("its lines do not have the shape of its log_format"));
+        return Err(std::io::Error::other("its lines do not match its log_format"));
     }
     Ok(())
 }
 
-/// A site that has a configuration for maintenance beside its ordinary one, and which of the two is in force.
+/// A site with a maintenance configuration beside its ordinary one, and the active one of the two.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct Mode {
-    /// The file that nginx includes.
+    /// The included file.
     pub file: String,
-    /// What it is a link to or a copy of.
+    /// The file it links to or is a copy of.
     pub is: String,
-    /// Since when.
+    /// Time of the change.
     pub since: Option<Timestamp>,
 }
 
 impl Nginx {
-    /// The certificate and key files of the configuration, with when what is read there changed.
+    /// Certificate and key files of the configuration, with the time of their last change.
     pub async fn certificate_files(&self) -> Result<Vec<SeenFile>, ProbeError> {
         let paths: Vec<String> =
             self.config.certificates.iter().flat_map(|(c, k)| [c.clone(), k.clone()]).filter(|p| !p.is_empty()).collect();
         let master = self.master;
-        blocking::run("nginx's certificates", &Root::name(master), READ, move |io| {
+        blocking::run("nginx's certificates", &Root::name(master), READ_TIMEOUT, move |io| {
             let Ok(root) = Root::of(io, master) else { return Vec::new() };
             paths.into_iter().map(|path| SeenFile { modified: root.modified(&path), path }).collect()
         })
@@ -444,34 +444,34 @@ impl Nginx {
     }
 }
 
-/// Endings of configurations for maintenance (operations runbook: `.conf.temp` beside `.conf.full`).
-const MAINTENANCE: &[&str] = &["temp", "maintenance", "maint"];
+/// Suffixes of maintenance configurations (operations runbook: `.conf.temp` beside `.conf.full`).
+const MAINTENANCE_SUFFIXES: &[&str] = &["temp", "maintenance", "maint"];
 
 impl Nginx {
-    /// The included files that are in maintenance mode: a link to `x.conf.temp`, or a copy of it.
+    /// Included files in maintenance mode: a link to `x.conf.temp`, or a copy of it.
     pub async fn in_maintenance(&self) -> Result<Vec<Mode>, ProbeError> {
         let (master, files) = (self.master, self.files.clone());
-        blocking::run("nginx's configuration", &Root::name(master), READ, move |io| {
+        blocking::run("nginx's configuration", &Root::name(master), READ_TIMEOUT, move |io| {
             let Ok(root) = Root::of(io, master) else { return Vec::new() };
-            files.iter().filter_map(|f| mode(&root, f)).collect()
+            files.iter().filter_map(|f| maintenance_mode(&root, f)).collect()
         })
         .await
     }
 }
 
-fn mode(root: &Root, file: &SeenFile) -> Option<Mode> {
+fn maintenance_mode(root: &Root, file: &SeenFile) -> Option<Mode> {
     let of = |is: String| Some(Mode { file: file.path.clone(), is, since: file.modified });
     if let Some(target) = root.link(&file.path) {
-        return MAINTENANCE.iter().any(|m| target.ends_with(&format!(".{m}"))).then(|| of(target)).flatten();
+        return MAINTENANCE_SUFFIXES.iter().any(|m| target.ends_with(&format!(".{m}"))).then(|| of(target)).flatten();
     }
-    let beside = MAINTENANCE.iter().map(|m| format!("{}.{m}", file.path)).find(|p| root.exists(p))?;
+    let beside = MAINTENANCE_SUFFIXES.iter().map(|m| format!("{}.{m}", file.path)).find(|p| root.exists(p))?;
     let read = |path: &str| root.bytes(path, 1 << 20).ok();
     let (now, temporary) = (read(&file.path)?, read(&beside)?);
     let full = read(&format!("{}.full", file.path));
     (now == temporary && full.is_none_or(|f| f != now)).then(|| of(beside)).flatten()
 }
 
-/// The time zone that a process writes its times in: `TZ`, or the local time of its root.
+/// Time zone of a process: `TZ`, or the local time of its root.
 fn zone_of(io: &Io, pid: i32, root: &Root) -> TimeZone {
     let environ = io.read(format!("/proc/{pid}/environ")).unwrap_or_default();
     let tz = environ.split(|b| *b == 0).find_map(|e| e.strip_prefix(b"TZ=")).map(|v| String::from_utf8_lossy(v).into_owned());
@@ -486,7 +486,7 @@ fn zone_of(io: &Io, pid: i32, root: &Root) -> TimeZone {
 }
 
 impl ProbeCx {
-    /// The nginx that a target stands for, as discovery read it; the error says why there is nothing to look at.
+    /// The nginx of a target as read by discovery; the error is the reason for its absence.
     pub fn nginx(&self, target: &Target) -> Result<Arc<Nginx>, ProbeError> {
         let known = self.servers.known(target)?;
         match &known.nginx {
@@ -502,20 +502,20 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_line_of_the_test_is_the_same_with_and_without_an_error_log() {
+    fn test_output_is_normalized_with_and_without_an_error_log() {
         for line in [
             "nginx: [emerg] unknown directive \"x\" in /etc/nginx/a.conf:2",
             "2026/11/21 14:29:19 [emerg] 5472#5472: unknown directive \"x\" in /etc/nginx/a.conf:2",
         ] {
-            assert_eq!(plain(line), "[emerg] unknown directive \"x\" in /etc/nginx/a.conf:2");
+            assert_eq!(without_prefix(line), "[emerg] unknown directive \"x\" in /etc/nginx/a.conf:2");
         }
-        assert_eq!(plain("anything else"), "anything else");
+        assert_eq!(without_prefix("anything else"), "anything else");
     }
 
     proptest::proptest! {
         #[test]
-        fn any_line_is_survived(line in ".*") {
-            let _ = plain(&line);
+        fn arbitrary_line_does_not_panic(line in ".*") {
+            let _ = without_prefix(&line);
         }
     }
 }

@@ -1,4 +1,4 @@
-//! Whom a network namespace talks to: its TCP connections, from the kernel.
+//! Peers of a network namespace: its TCP connections, from the kernel.
 
 use std::collections::BTreeSet;
 use std::net::{IpAddr, SocketAddr};
@@ -7,15 +7,15 @@ use crate::probe::Io;
 use crate::probe::listeners::{row, tcp_table};
 
 /// `ESTABLISHED`, `SYN_SENT`, `FIN_WAIT1`, `FIN_WAIT2`, `TIME_WAIT`, `CLOSE_WAIT`, `LAST_ACK` (`include/net/tcp_states.h`).
-const CONVERSING: &[&str] = &["01", "02", "04", "05", "06", "08", "09"];
+const CONNECTED_STATES: &[&str] = &["01", "02", "04", "05", "06", "08", "09"];
 
-/// The other ends of the connections in the network namespace of `pid`, those of the last minute included.
+/// Remote addresses of the connections in the network namespace of `pid`, including those of the last minute.
 #[must_use]
 pub fn remotes_of(io: &Io, pid: i32) -> BTreeSet<SocketAddr> {
     ends(io, pid).into_iter().map(|(_, remote)| remote).collect()
 }
 
-/// The ports of the namespace of `pid` that `from` has talked to.
+/// Ports of the namespace of `pid` that `from` has connected to.
 #[must_use]
 pub fn ports_used_by(io: &Io, pid: i32, from: &[IpAddr]) -> BTreeSet<u16> {
     ends(io, pid).into_iter().filter(|(_, remote)| from.contains(&remote.ip())).map(|(local, _)| local.port()).collect()
@@ -26,11 +26,11 @@ fn ends(io: &Io, pid: i32) -> Vec<(SocketAddr, SocketAddr)> {
 }
 
 pub(super) fn conversation(line: &str) -> Option<(SocketAddr, SocketAddr)> {
-    let row = row(line).filter(|r| CONVERSING.contains(&r.state))?;
+    let row = row(line).filter(|r| CONNECTED_STATES.contains(&r.state))?;
     Some((row.local, row.remote))
 }
 
-/// How many connections wait to be accepted on each listening port of the namespace of `pid`.
+/// Length of the accept queue of each listening port of the namespace of `pid`.
 #[must_use]
 pub fn waiting_to_be_accepted(io: &Io, pid: i32) -> Vec<(u16, u64)> {
     tcp_table(io, i64::from(pid)).unwrap_or_default().lines().filter_map(waiting).filter(|(_, n)| *n > 0).collect()
@@ -47,7 +47,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn conversations_and_queues_are_told_apart() {
+    fn connections_and_accept_queues_are_distinguished() {
         let line = |state: &str| {
             format!("   3: 0100007F:9B52 0100007F:1B59 {state} 00000000:00000007 00:00000000 00000000     0        0 4711 2")
         };
@@ -58,7 +58,7 @@ mod tests {
 
     proptest::proptest! {
         #[test]
-        fn any_text_is_survived(text in ".*") {
+        fn arbitrary_text_does_not_panic(text in ".*") {
             let _ = (conversation(&text), waiting(&text));
         }
     }

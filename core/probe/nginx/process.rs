@@ -1,4 +1,4 @@
-//! The processes of one nginx: its master with the arguments it was started with, and its workers.
+//! Processes of one nginx: the master with its arguments, and the workers.
 
 use jiff::{SignedDuration, Timestamp};
 use serde::{Deserialize, Serialize};
@@ -7,7 +7,7 @@ pub(super) use crate::probe::process::title;
 use crate::probe::servers::{children_of, parent_and_start, state_of};
 use crate::probe::{Io, clock, tasks};
 
-/// What an nginx was started with.
+/// Command line options of an nginx.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(super) struct Arguments {
     /// `-c`.
@@ -23,16 +23,16 @@ pub(super) struct Arguments {
 pub struct Worker {
     /// Process id on the host.
     pub pid: i32,
-    /// When it was started: with the configuration that it has.
+    /// Start time: that of its configuration.
     pub started: Timestamp,
-    /// It only finishes what it has begun, with the configuration from before.
+    /// Whether it is shutting down: it only finishes its open requests, with the previous configuration.
     pub leaving: bool,
     /// `R`, `S`, `D`, `T`.
     pub state: char,
 }
 
-/// Reads the title a master gives itself: `nginx: master process /usr/sbin/nginx -c /x -g daemon off;`. Words that were one argument are
-/// put together again up to the next option.
+/// Parses the process title of a master: `nginx: master process /usr/sbin/nginx -c /x -g daemon off;`. The words of one argument
+/// are joined up to the next option.
 pub(super) fn arguments(title: &str) -> Arguments {
     let words: Vec<&str> = title.split([' ', '\0']).filter(|w| !w.is_empty()).collect();
     let mut arguments = Arguments::default();
@@ -59,7 +59,7 @@ pub(super) fn arguments(title: &str) -> Arguments {
     arguments
 }
 
-/// The workers of a master, the oldest first. An nginx without a master (`master_process off`) is its own worker.
+/// Workers of a master, the oldest first. An nginx without a master (`master_process off`) is its own worker.
 pub(super) fn workers(io: &Io, master: i32) -> Vec<Worker> {
     let boot = clock::boot_time();
     let worker = |pid: i32| {
@@ -84,7 +84,7 @@ pub(super) fn workers(io: &Io, master: i32) -> Vec<Worker> {
     workers
 }
 
-/// How many sockets and files a process has open, and how many files it may.
+/// Number of open sockets and files of a process, and its limit of files.
 #[must_use]
 pub fn descriptors(io: &Io, pid: i32) -> Option<Descriptors> {
     let links = io.read_dir(format!("/proc/{pid}/fd")).ok()?;
@@ -102,11 +102,11 @@ pub fn descriptors(io: &Io, pid: i32) -> Option<Descriptors> {
 /// Open files of a process.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Descriptors {
-    /// All of them.
+    /// All open files.
     pub files: u64,
-    /// Those that are sockets.
+    /// Sockets among them.
     pub sockets: u64,
-    /// The soft limit on files; none when there is none.
+    /// Soft limit of open files, or `None` if unlimited.
     pub limit: Option<u64>,
 }
 
@@ -115,7 +115,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_title_gives_the_arguments_back() {
+    fn arguments_are_parsed_from_the_process_title() {
         let a = arguments("nginx: master process /usr/sbin/nginx -g daemon on; master_process on; -c /etc/my nginx.conf");
         assert_eq!(a.global.as_deref(), Some("daemon on; master_process on;"));
         assert_eq!(a.file.as_deref(), Some("/etc/my nginx.conf"));
@@ -125,7 +125,7 @@ mod tests {
 
     proptest::proptest! {
         #[test]
-        fn any_text_is_survived(text in ".*") {
+        fn arbitrary_text_does_not_panic(text in ".*") {
             let _ = arguments(&text);
         }
     }

@@ -1,27 +1,28 @@
-//! The syntax of nginx's configuration: directives, blocks, quotes, comments (<https://nginx.org/en/docs/beginners_guide.html#conf_structure>).
-//! Our own, because no maintained library keeps unknown directives and says where they stand.
+//! Parser of the nginx configuration syntax: directives, blocks, quotes, comments
+//! (<https://nginx.org/en/docs/beginners_guide.html#conf_structure>). No maintained library keeps unknown directives and their
+//! positions.
 
 use std::sync::Arc;
 
-/// A directive with what stands in its block. An `include` is replaced by what it includes.
+/// A directive with its block. An `include` is replaced by the included directives.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Directive {
     /// `proxy_pass`.
     pub(super) name: String,
-    /// Without quotes.
+    /// Arguments without quotes.
     pub(super) args: Vec<String>,
-    /// Empty for a simple directive.
+    /// Block; empty for a simple directive.
     pub(super) block: Vec<Directive>,
-    /// The file it stands in, as nginx sees it.
+    /// File of the directive, as nginx sees it.
     pub(super) file: Arc<str>,
-    /// Its line, from 1.
+    /// Line number, from 1.
     pub(super) line: usize,
 }
 
-/// Deeper blocks than anybody writes.
-const DEEPEST: usize = 64;
+/// Limit of nested blocks.
+const MAX_DEPTH: usize = 64;
 
-/// Reads the text of one file. The error says where and what.
+/// Parses the text of one file. The error contains the position.
 pub(super) fn parse(text: &str, file: &Arc<str>) -> Result<Vec<Directive>, String> {
     let mut words = Words { rest: text, line: 1 };
     let directives = block(&mut words, file, 0)?;
@@ -45,12 +46,12 @@ fn block(words: &mut Words<'_>, file: &Arc<str>, depth: usize) -> Result<Vec<Dir
             match words.next().map_err(|why| at(words.line, why))? {
                 Some(Word::Text(arg)) => directive.args.push(arg),
                 Some(Word::End) => break,
-                // Lua has braces and quotes of its own
+                // Lua has its own braces and quotes
                 Some(Word::Open) if directive.name.ends_with("_by_lua_block") => {
                     words.skip_braces().map_err(|why| at(line, why))?;
                     break;
                 }
-                Some(Word::Open) if depth < DEEPEST => {
+                Some(Word::Open) if depth < MAX_DEPTH => {
                     directive.block = block(words, file, depth + 1)?;
                     break;
                 }
@@ -114,7 +115,7 @@ impl Words<'_> {
         if let Some(quote @ ('"' | '\'')) = self.rest.chars().next() {
             self.take();
             loop {
-                match self.take().ok_or("a quote that is not closed")? {
+                match self.take().ok_or("a quote is not closed")? {
                     c if c == quote => return Ok(text),
                     '\\' => self.escaped(&mut text),
                     c => text.push(c),
@@ -147,7 +148,7 @@ impl Words<'_> {
             Some('t') => text.push('\t'),
             Some('r') => text.push('\r'),
             Some(c @ ('"' | '\'' | '\\' | ' ' | ';')) => text.push(c),
-            // regular expressions keep theirs
+            // regular expressions keep their backslashes
             Some(c) => text.extend(['\\', c]),
             None => {}
         }
@@ -179,7 +180,7 @@ mod tests {
     }
 
     #[test]
-    fn directives_blocks_quotes_and_comments_are_read() {
+    fn directives_blocks_quotes_and_comments_are_parsed() {
         let text = "user www; # c ; {\nhttp {\n log_format j '{\"s\":\"$status\"}'\n \"\\\"x\\\"\";\n server { listen 80; location ~ \\.php$ { set $a ${b}c; } }\n}";
         assert_eq!(
             shown(text).unwrap(),
@@ -190,12 +191,12 @@ mod tests {
     }
 
     #[test]
-    fn what_is_wrong_is_said_with_its_line() {
+    fn syntax_error_contains_file_and_line() {
         for (text, why) in [
             ("a b", "x:1: a directive without `;`"),
             ("http {\n a;\n", "x:3: the file ends inside a block"),
             ("a;\n}", "x:2: `}` without `{`"),
-            ("a 'b", "x:1: a quote that is not closed"),
+            ("a 'b", "x:1: a quote is not closed"),
             (";", "x:1: a directive without a name"),
         ] {
             assert_eq!(shown(text), Err(why.to_owned()), "{text}");
@@ -205,7 +206,7 @@ mod tests {
 
     proptest::proptest! {
         #[test]
-        fn any_text_is_survived(text in "[a-z{};'\"\\\\$# \n]*") {
+        fn arbitrary_text_does_not_panic(text in "[a-z{};'\"\\\\$# \n]*") {
             let _ = shown(&text);
         }
     }

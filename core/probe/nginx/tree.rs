@@ -1,4 +1,4 @@
-//! The files of a configuration, as nginx itself sees them: its own root, its includes.
+//! The files of a configuration as nginx sees them: its root, its includes.
 
 use std::sync::Arc;
 
@@ -8,34 +8,34 @@ use serde::{Deserialize, Serialize};
 use super::syntax::{Directive, parse};
 use crate::probe::io::Root;
 
-/// More files than a configuration has.
-const MOST_FILES: usize = 5000;
+/// Limit of files of a configuration.
+const MAX_FILES: usize = 5000;
 
-/// A larger file is no configuration, in bytes.
-const LARGEST: u64 = 8 << 20;
+/// Limit of a configuration file, in bytes.
+const MAX_FILE_BYTES: u64 = 8 << 20;
 
-/// Includes within includes.
-const DEEPEST: usize = 16;
+/// Limit of nested includes.
+const MAX_INCLUDE_DEPTH: usize = 16;
 
-/// A file and when what nginx reads there changed last.
+/// A file and the time of its last change.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct SeenFile {
     /// Path as nginx sees it.
     pub path: String,
-    /// The later of its own and its link's modification.
+    /// The later of the modification times of the file and of its link.
     pub modified: Option<Timestamp>,
 }
 
-/// What was read.
+/// Result of reading.
 #[derive(Debug, Default)]
 pub(super) struct Tree {
     pub(super) directives: Vec<Directive>,
     pub(super) files: Vec<SeenFile>,
-    /// What could not be read or understood.
+    /// Unreadable or invalid files.
     pub(super) problems: Vec<String>,
 }
 
-/// Reads the configuration that begins in `main`.
+/// Reads the configuration with the main file `main`.
 pub(super) fn read(root: &Root, main: &str) -> Tree {
     let mut tree = Tree::default();
     tree.directives = file(root, main, main, 0, &mut tree.files, &mut tree.problems);
@@ -50,11 +50,11 @@ fn file(
     files: &mut Vec<SeenFile>,
     problems: &mut Vec<String>,
 ) -> Vec<Directive> {
-    if files.len() >= MOST_FILES || depth > DEEPEST {
-        problems.push(format!("{path}: not read: more than {MOST_FILES} files or includes nested deeper than {DEEPEST}"));
+    if files.len() >= MAX_FILES || depth > MAX_INCLUDE_DEPTH {
+        problems.push(format!("{path}: not read: more than {MAX_FILES} files or includes nested deeper than {MAX_INCLUDE_DEPTH}"));
         return Vec::new();
     }
-    let bytes = match root.bytes(path, LARGEST) {
+    let bytes = match root.bytes(path, MAX_FILE_BYTES) {
         Ok(bytes) => bytes,
         Err(e) => {
             problems.push(format!("{path}: {e}"));
@@ -85,13 +85,13 @@ fn included(
     for mut d in directives {
         match (d.name.as_str(), d.args.first()) {
             ("include", Some(pattern)) => {
-                // relative to the folder of the main file (ngx_conf_full_name)
+                // relative to the directory of the main file (ngx_conf_full_name)
                 let pattern = absolute(pattern, main);
                 for path in root.glob(&pattern) {
                     all.extend(file(root, &path, main, depth + 1, files, problems));
                 }
             }
-            // tables of thousands of lines that no check looks at
+            // tables of thousands of lines that no check uses
             ("types" | "map" | "geo", _) => all.push(d),
             _ => {
                 d.block = included(root, d.block, main, depth, files, problems);
@@ -102,16 +102,16 @@ fn included(
     all
 }
 
-/// A path relative to the folder of the main file.
+/// Resolves a path relative to the directory of the main file.
 pub(super) fn absolute(path: &str, main: &str) -> String {
     if path.starts_with('/') {
         return path.to_owned();
     }
-    let folder = main.rsplit_once('/').map_or("", |(folder, _)| folder);
-    format!("{folder}/{path}")
+    let directory = main.rsplit_once('/').map_or("", |(directory, _)| directory);
+    format!("{directory}/{path}")
 }
 
-/// Where packages and images keep the main file.
+/// Main files of packages and images.
 const MAIN_FILES: &[&str] = &[
     "/etc/nginx/nginx.conf",
     "/usr/local/nginx/conf/nginx.conf",
@@ -120,7 +120,7 @@ const MAIN_FILES: &[&str] = &[
     "/opt/nginx/conf/nginx.conf",
 ];
 
-/// The main file of an nginx that was not told where it is.
+/// Main file of an nginx without `-c`.
 pub(super) fn usual_main(root: &Root) -> Option<&'static str> {
     MAIN_FILES.iter().copied().find(|p| root.exists(p))
 }
@@ -133,7 +133,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn includes_are_followed_and_a_missing_file_is_told() {
+    fn includes_are_followed_and_missing_files_are_reported() {
         let dir = tempfile::tempdir().unwrap();
         let at = |name: &str| dir.path().join(name).display().to_string();
         fs::create_dir(at("conf.d")).unwrap();
@@ -164,7 +164,7 @@ mod tests {
     }
 
     #[test]
-    fn a_file_that_includes_itself_ends() {
+    fn self_include_terminates() {
         let dir = tempfile::tempdir().unwrap();
         let main = dir.path().join("nginx.conf").display().to_string();
         fs::write(&main, "include nginx.conf;").unwrap();

@@ -1,4 +1,4 @@
-//! One connection: a small packet, a full one, and what comes back.
+//! One connection of a path test: a small packet, a full one, and the response.
 
 use std::io::{ErrorKind, Read, Write};
 use std::net::{SocketAddr, TcpStream};
@@ -10,39 +10,39 @@ use socket2::{Domain, Protocol, Socket, Type};
 use crate::probe::netns::{NoConnection, classify};
 use crate::probe::network::tcp_info::{self, TcpInfo};
 
-/// How long a connection may take to be made.
-const CONNECT: Duration = Duration::from_millis(1500);
+/// Timeout of connect(2).
+const CONNECT_TIMEOUT: Duration = Duration::from_millis(1500);
 
-/// How long a small packet may take to be acknowledged.
-const SMALL: Duration = Duration::from_millis(1500);
+/// Time limit for the acknowledgement of a small packet.
+const SMALL_TIMEOUT: Duration = Duration::from_millis(1500);
 
-/// How long a full one may take: the clock has sent it again three times by then (200, 400, 800 ms).
-const FULL: Duration = Duration::from_millis(1700);
+/// Time limit for the acknowledgement of a full packet: by then it has been retransmitted three times (200, 400, 800 ms).
+const FULL_TIMEOUT: Duration = Duration::from_millis(1700);
 
-/// What an acknowledgement may be late beyond the round trip: the peer's kernel may hold it back (delayed ACK, at most 40 ms on Linux).
-const SETTLE: Duration = Duration::from_millis(60);
+/// Delay of an acknowledgement beyond the round-trip time: the peer's kernel may delay it (delayed ACK, at most 40 ms on Linux).
+const ACK_DELAY: Duration = Duration::from_millis(60);
 
-/// Time between two looks at the socket.
-const LOOK: Duration = Duration::from_millis(4);
+/// Interval between two reads of the socket state.
+const POLL_INTERVAL: Duration = Duration::from_millis(4);
 
-/// How long it may stay silent once an answer has begun, or once something came behind a gap.
-const PAUSE: Duration = Duration::from_millis(300);
+/// Limit of silence once a response has begun, or once a segment has arrived behind a gap.
+const IDLE_TIMEOUT: Duration = Duration::from_millis(300);
 
-/// A connection that sends nothing more when it is closed: what is stuck must not be sent again for minutes.
+/// A connection that sends nothing more when it is closed: a stuck segment must not be retransmitted for minutes.
 pub(super) struct Attempt {
     stream: TcpStream,
-    /// Whether IPv6 headers are in front of its segments.
+    /// Whether its segments have IPv6 headers.
     v6: bool,
 }
 
-/// How a piece of data got on.
+/// Result of sending data.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Progress {
-    /// All of it is acknowledged.
+    /// All data is acknowledged.
     Acknowledged,
-    /// Sent again and again; `tail` says that smaller packets behind it were acknowledged.
+    /// Retransmitted without an acknowledgement; `tail`: smaller segments behind it were acknowledged.
     Stuck { tail: bool },
-    /// The peer ended the connection.
+    /// The peer closed the connection.
     Ended,
 }
 
@@ -55,9 +55,9 @@ impl Attempt {
             socket.set_tcp_mss(mss).map_err(fail)?;
         }
         socket.set_tcp_nodelay(true).map_err(fail)?;
-        // an end with RST instead of minutes of sending again
+        // close with RST rather than minutes of retransmissions
         socket.set_linger(Some(Duration::ZERO)).map_err(fail)?;
-        socket.connect_timeout(&to.into(), CONNECT).map_err(fail)?;
+        socket.connect_timeout(&to.into(), CONNECT_TIMEOUT).map_err(fail)?;
         socket.set_nonblocking(true).map_err(fail)?;
         Ok(Self { stream: socket.into(), v6: to.is_ipv6() })
     }
@@ -66,20 +66,20 @@ impl Attempt {
         tcp_info::of(self.stream.as_fd()).unwrap_or_default()
     }
 
-    /// Size of the packet that a full segment makes.
+    /// Size of the packet of a full segment.
     pub(super) fn full_packet(&self, info: &TcpInfo) -> u32 {
         info.send_mss + overhead(self.v6) + if info.timestamps { 12 } else { 0 }
     }
 
-    /// Sends something small and waits until it has arrived.
+    /// Sends a small packet and waits for its acknowledgement.
     pub(super) fn send_small(&mut self, bytes: &[u8]) -> Progress {
-        self.send(bytes, SMALL, 3)
+        self.send(bytes, SMALL_TIMEOUT, 3)
     }
 
-    /// Sends a full packet and a small one behind it. When the small one is acknowledged, the full one is called stuck after it was sent
-    /// `again` more times in vain; otherwise the clock decides.
+    /// Sends a full packet and a small one behind it. If the small one is acknowledged, the full one counts as stuck after
+    /// `again` more retransmissions; otherwise the time limit applies.
     pub(super) fn send_full(&mut self, bytes: &[u8], again: u32) -> Progress {
-        self.send(bytes, FULL, again)
+        self.send(bytes, FULL_TIMEOUT, again)
     }
 
     fn send(&mut self, bytes: &[u8], patience: Duration, again: u32) -> Progress {
@@ -103,20 +103,20 @@ impl Attempt {
             let now = Instant::now();
             let tail = info.sacked > 0 && info.unacked > info.sacked;
             if tail && info.retransmitted.saturating_sub(before) >= again {
-                // the last copy needs a round trip to be acknowledged
+                // the acknowledgement of the last copy needs a round trip
                 let since = *in_vain_since.get_or_insert(now);
-                if now - since > Duration::from_micros(u64::from(info.rtt_us) * 2) + SETTLE {
+                if now - since > Duration::from_micros(u64::from(info.rtt_us) * 2) + ACK_DELAY {
                     return Progress::Stuck { tail };
                 }
             }
             if now > until {
                 return Progress::Stuck { tail };
             }
-            std::thread::sleep(LOOK);
+            std::thread::sleep(POLL_INTERVAL);
         }
     }
 
-    /// Waits for an answer: at most `patience` for its beginning, until `enough` bytes of it have come, or until it pauses.
+    /// Waits for a response: at most `patience` for its beginning, until `enough` bytes have arrived, or until it pauses.
     pub(super) fn answer(&mut self, patience: Duration, enough: u64) -> Answer {
         let mut answer = Answer::default();
         let started = Instant::now();
@@ -131,20 +131,20 @@ impl Attempt {
                 Ok(n) => {
                     answer.bytes += n as u64;
                     answer.first.get_or_insert_with(|| started.elapsed());
-                    until = Instant::now() + PAUSE;
+                    until = Instant::now() + IDLE_TIMEOUT;
                 }
                 Err(e) if e.kind() == ErrorKind::WouldBlock => {
                     if !answer.behind_gap && self.info().out_of_order > 0 {
                         answer.behind_gap = true;
-                        until = until.min(Instant::now() + PAUSE);
+                        until = until.min(Instant::now() + IDLE_TIMEOUT);
                     }
                     if Instant::now() > until {
                         break;
                     }
-                    std::thread::sleep(LOOK);
+                    std::thread::sleep(POLL_INTERVAL);
                 }
                 Err(e) if e.kind() == ErrorKind::Interrupted => {}
-                // an end with RST: what came counts
+                // closed with RST: bytes received before it count
                 Err(_) => {
                     answer.ended = true;
                     break;
@@ -155,16 +155,16 @@ impl Attempt {
     }
 }
 
-/// What came back.
+/// Response of the peer.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(super) struct Answer {
-    /// Bytes that came, in order.
+    /// Bytes received in order.
     pub(super) bytes: u64,
-    /// When the first of them came.
+    /// Time until the first of them.
     pub(super) first: Option<Duration>,
-    /// The peer ended the connection.
+    /// The peer closed the connection.
     pub(super) ended: bool,
-    /// Later packets came while an earlier one was missing.
+    /// Later segments arrived while an earlier one was missing.
     pub(super) behind_gap: bool,
 }
 

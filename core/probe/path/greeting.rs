@@ -1,4 +1,4 @@
-//! What is said to a peer: the beginning of what its clients say, made long enough to fill packets.
+//! Test data for a peer: the beginning of a usual request, padded to fill packets.
 
 use std::fmt::Write;
 use std::sync::Arc;
@@ -9,42 +9,43 @@ use rustls::pki_types::ServerName;
 use rustls::{ClientConfig, RootCertStore};
 use serde::{Deserialize, Serialize};
 
-/// How a peer is spoken to.
+/// Protocol for a peer.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case", tag = "kind")]
 pub enum Speech {
-    /// An HTTP request with headers that mean nothing.
+    /// An HTTP request with meaningless headers.
     Http {
         /// `Host`.
         host: String,
         /// Path, without its query.
         path: String,
     },
-    /// The first message of a TLS handshake, with names of protocols that do not exist.
+    /// `ClientHello` of a TLS handshake, with names of protocols that do not exist.
     Tls {
-        /// Server name; none for an address.
+        /// Server name, or `None` for an address.
         name: Option<String>,
     },
-    /// Nothing: what listens there is a database, or not known.
+    /// Nothing is sent: the listener is a database, or unknown.
     Silence,
 }
 
-/// Ports of databases, brokers and others that log or count what is not their protocol.
-const QUIET: &[u16] = &[
+/// Ports of databases, brokers and others that log or count data of other protocols.
+const UNPROBED_PORTS: &[u16] = &[
     22, 25, 53, 110, 143, 389, 587, 1433, 1521, 2181, 3306, 4222, 5432, 5433, 5672, 6379, 6380, 6432, 7000, 9042, 9092, 11211,
     26379, 26257, 27017, 27018,
 ];
 
-/// Ports on which TLS begins at once.
-const TLS: &[u16] = &[443, 465, 636, 853, 993, 995, 2376, 5671, 6443, 8443, 9443, 10250];
+/// Ports on which TLS begins immediately.
+const TLS_PORTS: &[u16] = &[443, 465, 636, 853, 993, 995, 2376, 5671, 6443, 8443, 9443, 10250];
 
 /// Ports on which HTTP is usual.
-const HTTP: &[u16] = &[
+const HTTP_PORTS: &[u16] = &[
     80, 81, 591, 2375, 3000, 3100, 3128, 4317, 4318, 5000, 5601, 8000, 8001, 8008, 8069, 8080, 8081, 8082, 8086, 8088, 8090,
     8123, 8200, 8428, 8500, 8888, 9000, 9009, 9090, 9091, 9093, 9100, 9115, 9187, 9200, 12345, 15672,
 ];
 
-/// How a peer on `port` is spoken to. `asked` is one that a person or the configuration names: HTTP is worth a try there unless the port is a database's.
+/// Protocol for a peer on `port`. `asked`: named by a user or by the configuration, for which HTTP is worth a try unless the port
+/// is that of a database.
 #[must_use]
 pub fn speech_of(scheme: Option<&str>, host: &str, port: u16, path: &str, asked: bool) -> Speech {
     let name = host.parse::<std::net::IpAddr>().is_err().then(|| host.to_owned());
@@ -54,17 +55,18 @@ pub fn speech_of(scheme: Option<&str>, host: &str, port: u16, path: &str, asked:
         Some("https" | "tls") => Speech::Tls { name },
         Some("http") => http(),
         Some("smtp" | "postgres") => Speech::Silence,
-        _ if TLS.contains(&port) => Speech::Tls { name },
-        _ if HTTP.contains(&port) => http(),
-        _ if asked && !QUIET.contains(&port) => http(),
+        _ if TLS_PORTS.contains(&port) => Speech::Tls { name },
+        _ if HTTP_PORTS.contains(&port) => http(),
+        _ if asked && !UNPROBED_PORTS.contains(&port) => http(),
         _ => Speech::Silence,
     }
 }
 
-/// The largest header a strict server takes is 8 KiB; ten lines of a thousand pass everywhere.
-const LINE: usize = 1000;
+/// Length of a padding header. The largest header that a strict server accepts is 8 KiB; ten lines of a thousand pass everywhere.
+const HEADER_BYTES: usize = 1000;
 
-/// What is said, at least `length` bytes of it; none when nothing is. It is a whole request, or a whole first message of a handshake.
+/// Test data of at least `length` bytes, or `None` for [`Speech::Silence`]. It is a complete request, or a complete
+/// `ClientHello`.
 pub(super) fn words(speech: &Speech, length: usize) -> Option<Vec<u8>> {
     match speech {
         Speech::Http { host, path } => {
@@ -75,7 +77,7 @@ pub(super) fn words(speech: &Speech, length: usize) -> Option<Vec<u8>> {
             let mut line = 0;
             while text.len() + 2 < length {
                 line += 1;
-                let padding = (length - text.len()).min(LINE);
+                let padding = (length - text.len()).min(HEADER_BYTES);
                 let _ = write!(text, "X-Padding-{line}: {:a<padding$}\r\n", "");
             }
             text.push_str("\r\n");
@@ -86,10 +88,10 @@ pub(super) fn words(speech: &Speech, length: usize) -> Option<Vec<u8>> {
     }
 }
 
-/// A name that a server without virtual hosts takes as well.
-const NO_NAME: &str = "localhost";
+/// A name that a server without virtual hosts accepts as well.
+const FALLBACK_NAME: &str = "localhost";
 
-/// `ClientHello` with more protocols to choose from (RFC 7301) than anybody speaks; `http/1.1` is one of them.
+/// `ClientHello` with padding in the list of protocols (RFC 7301); `http/1.1` is one of them.
 fn hello(name: Option<&str>, length: usize) -> Option<Vec<u8>> {
     let config = ClientConfig::builder_with_provider(Arc::new(ring::default_provider()))
         .with_safe_default_protocol_versions()
@@ -103,7 +105,7 @@ fn hello(name: Option<&str>, length: usize) -> Option<Vec<u8>> {
             .alpn_protocols
             .extend((0..padding.div_ceil(200)).map(|i| format!("{:x<200}", format!("opsctl-padding-{i}-")).into_bytes()));
         config.enable_sni = name.is_some();
-        let server = ServerName::try_from(name.unwrap_or(NO_NAME).to_owned()).ok()?;
+        let server = ServerName::try_from(name.unwrap_or(FALLBACK_NAME).to_owned()).ok()?;
         let mut connection = ClientConnection::new(Arc::new(config), server).ok()?;
         let mut hello = Vec::new();
         connection.write_tls(&mut hello).ok()?;
@@ -119,7 +121,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn databases_and_the_unknown_are_told_nothing() {
+    fn databases_and_unknown_ports_are_not_probed() {
         let http = |port| matches!(speech_of(None, "10.0.0.1", port, "", true), Speech::Http { .. });
         assert!(http(80) && http(7777) && !http(5432) && !http(443));
         assert_eq!(speech_of(None, "10.0.0.1", 7777, "", false), Speech::Silence);
@@ -131,7 +133,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_said_is_as_long_as_asked_and_well_formed() {
+    fn test_data_is_well_formed_and_has_the_requested_length() {
         for length in [200, 1000, 3000, 9000] {
             let http = words(&Speech::Http { host: "a:1".into(), path: "/".into() }, length).unwrap();
             assert!(http.len() >= length && http.len() < length + 200, "{length}: {}", http.len());
@@ -139,7 +141,7 @@ mod tests {
             assert!(text.ends_with("\r\n\r\n") && text.lines().all(|l| l.len() < 1100), "{text}");
             let tls = words(&Speech::Tls { name: None }, length).unwrap();
             assert!(tls.len() >= length && tls.len() < length + 600, "{length}: {}", tls.len());
-            // a handshake record (22) whose length is the rest
+            // a handshake record (22); its length is that of the rest
             assert_eq!((tls[0], usize::from(u16::from_be_bytes([tls[3], tls[4]]))), (22, tls.len() - 5));
         }
     }

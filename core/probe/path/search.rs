@@ -1,4 +1,4 @@
-//! Both directions of a path, and the size from which packets vanish.
+//! Test of both directions of a path, and search for the size above which packets are dropped.
 
 use std::time::{Duration, Instant};
 
@@ -6,36 +6,37 @@ use super::attempt::{Answer, Attempt, Progress, overhead};
 use super::{BUDGET, CONNECTIONS, Fate, Peer, Tried, greeting};
 
 /// Data of the first, small packet, in bytes.
-const SMALL: usize = 300;
+const SMALL_BYTES: usize = 300;
 
-/// What is sent behind a full packet, in bytes: it arrives, and shows that the path is alive.
-const TAIL: u32 = 120;
+/// Data behind a full packet, in bytes: it arrives, and shows that the path works.
+const TAIL_BYTES: u32 = 120;
 
-/// Segments so small that they pass wherever IPv4 does at all (RFC 1122 3.3.3: 576), used to see whether an answer is lost for its size.
+/// Segments that pass on any IPv4 path (RFC 1122 3.3.3: 576), to test whether a response is dropped because of its size.
 const SAFE_MSS: u32 = 500;
 
-/// How long the beginning of an answer is waited for.
-const ANSWER: Duration = Duration::from_millis(1200);
+/// Time limit for the beginning of a response.
+const ANSWER_TIMEOUT: Duration = Duration::from_millis(1200);
 
-/// The same where nobody asked for this path to be looked at.
-const SOON: Duration = Duration::from_millis(400);
+/// The same for a path that was not requested explicitly.
+const SHORT_ANSWER_TIMEOUT: Duration = Duration::from_millis(400);
 
-/// No size is searched for longer.
-const SEARCH: Duration = Duration::from_secs(4);
+/// Time limit of the search for a size.
+const SEARCH_TIMEOUT: Duration = Duration::from_secs(4);
 
-/// Sizes of packets that tunnels, rented lines and overlays leave (Ethernet 1500; `PPPoE` 1492; 6in4 1480; GRE 1476; `WireGuard` 1420; VXLAN 1450;
-/// Geneve 1442; clouds 1460, 1400; mobile networks 1430, 1350; IPv6's least 1280; IPv4's least 576), with steps between them.
+/// Packet sizes of tunnels, leased lines and overlays (Ethernet 1500; `PPPoE` 1492; 6in4 1480; GRE 1476; `WireGuard` 1420; VXLAN
+/// 1450; Geneve 1442; clouds 1460, 1400; mobile networks 1430, 1350; minimum of IPv6 1280; minimum of IPv4 576), with steps
+/// between them.
 const SIZES: &[u32] = &[
     576, 1000, 1200, 1280, 1320, 1350, 1370, 1390, 1400, 1410, 1420, 1430, 1440, 1450, 1460, 1472, 1476, 1480, 1492, 1500, 2000,
 ];
 
-/// No larger segments are tried, so that a network with jumbo frames costs no more than others, in bytes of data.
-const LARGEST: u32 = 3900;
+/// Limit of segments in bytes of data, so that a network with jumbo frames needs no more traffic than others.
+const MAX_MSS: u32 = 3900;
 
 pub(super) fn search(peer: &Peer, guess: Option<u32>, thorough: bool) -> Tried {
     let mut tried = Tried::default();
     let connected = match connect(peer, None, &mut tried) {
-        Ok(attempt) if attempt.info().send_mss > LARGEST => connect(peer, Some(LARGEST), &mut tried),
+        Ok(attempt) if attempt.info().send_mss > MAX_MSS => connect(peer, Some(MAX_MSS), &mut tried),
         other => other,
     };
     let mut first = match connected {
@@ -48,13 +49,13 @@ pub(super) fn search(peer: &Peer, guess: Option<u32>, thorough: bool) -> Tried {
     let before = first.info();
     tried.full = first.full_packet(&before);
     tried.path_mtu = (before.path_mtu, before.path_mtu);
-    let length = SMALL + (before.send_mss + TAIL) as usize;
+    let length = SMALL_BYTES + (before.send_mss + TAIL_BYTES) as usize;
     let Some(words) = greeting::words(&peer.speech, length) else {
-        tried.out = Fate::unclear("nothing is said to this port");
+        tried.out = Fate::unclear("nothing is sent to this port");
         count(&first, &mut tried);
         return tried;
     };
-    let (small, rest) = words.split_at(SMALL.min(words.len()));
+    let (small, rest) = words.split_at(SMALL_BYTES.min(words.len()));
     let progress = match first.send_small(small) {
         Progress::Acknowledged => first.send_full(rest, 2),
         Progress::Stuck { .. } => {
@@ -68,7 +69,7 @@ pub(super) fn search(peer: &Peer, guess: Option<u32>, thorough: bool) -> Tried {
     match progress {
         Progress::Acknowledged => {
             tried.out = Fate::Arrives;
-            let answer = first.answer(if thorough { ANSWER } else { SOON }, u64::from(tried.full));
+            let answer = first.answer(if thorough { ANSWER_TIMEOUT } else { SHORT_ANSWER_TIMEOUT }, u64::from(tried.full));
             count(&first, &mut tried);
             drop(first);
             tried.back = back(peer, &answer, thorough, &mut tried);
@@ -77,7 +78,7 @@ pub(super) fn search(peer: &Peer, guess: Option<u32>, thorough: bool) -> Tried {
             count(&first, &mut tried);
             drop(first);
             let (arrived, lost) = narrow(tried.full, guess, |size, tried| out_fits(peer, size, tried), &mut tried);
-            // without a smaller one that arrived it need not be the size
+            // without a smaller packet that arrived, the size is not necessarily the cause
             tried.out = if tail || arrived.is_some() {
                 Fate::Vanishes { lost, arrived }
             } else {
@@ -103,15 +104,15 @@ fn count(attempt: &Attempt, tried: &mut Tried) {
     tried.retransmitted += info.retransmitted;
 }
 
-/// Whether full packets of `size` arrive there; none when that cannot be told.
+/// Whether full packets of `size` arrive, or `None` if that is unknown.
 fn out_fits(peer: &Peer, size: u32, tried: &mut Tried) -> Option<bool> {
     let mss = size.checked_sub(overhead(peer.address.is_ipv6()))?;
     let mut attempt = connect(peer, Some(mss), tried).ok()?;
     let info = attempt.info();
-    // the peer may want still smaller ones
+    // the peer may request still smaller segments
     let fits = attempt.full_packet(&info) == size;
-    let words = greeting::words(&peer.speech, (info.send_mss + TAIL) as usize)?;
-    let progress = attempt.send_full(words.get(..(info.send_mss + TAIL) as usize)?, 1);
+    let words = greeting::words(&peer.speech, (info.send_mss + TAIL_BYTES) as usize)?;
+    let progress = attempt.send_full(words.get(..(info.send_mss + TAIL_BYTES) as usize)?, 1);
     count(&attempt, tried);
     match progress {
         Progress::Acknowledged => fits.then_some(true),
@@ -120,31 +121,32 @@ fn out_fits(peer: &Peer, size: u32, tried: &mut Tried) -> Option<bool> {
     }
 }
 
-/// The other direction, judged by what came on the first connection and, if that is not enough, on one with small segments.
+/// The other direction, judged by the data received on the first connection and, if that is not enough, on one with small
+/// segments.
 fn back(peer: &Peer, answer: &Answer, thorough: bool, tried: &mut Tried) -> Fate {
-    // whoever sends that much sends full packets
+    // a response of this length consists of full packets
     if answer.bytes >= u64::from(tried.full) {
         return Fate::Arrives;
     }
     if !answer.behind_gap && (answer.ended || answer.bytes > 0) {
         return Fate::unclear(format!("the answer was only {} bytes", answer.bytes));
     }
-    // a server that takes its time is no suspicion, unless a person asks
+    // a slow server is no suspicion, unless the test was requested explicitly
     if !thorough && !answer.behind_gap && matches!(peer.speech, greeting::Speech::Http { .. }) {
-        return Fate::unclear("it did not answer at once");
+        return Fate::unclear("it did not reply immediately");
     }
     let enough = u64::from(tried.full);
-    let Some(small) = answer_with(peer, SAFE_MSS, ANSWER, enough, tried) else { return Fate::unclear("it does not answer") };
+    let Some(small) = answer_with(peer, SAFE_MSS, ANSWER_TIMEOUT, enough, tried) else { return Fate::unclear("it does not answer") };
     if small.bytes <= answer.bytes {
         return Fate::unclear("it does not answer");
     }
-    let patience = small.first.unwrap_or(ANSWER) * 3 + Duration::from_millis(300);
+    let patience = small.first.unwrap_or(ANSWER_TIMEOUT) * 3 + Duration::from_millis(300);
     let overhead = overhead(peer.address.is_ipv6());
     let fits = |size: u32, tried: &mut Tried| {
         let came = answer_with(peer, size.checked_sub(overhead)?, patience, enough, tried)?;
         Some(came.bytes >= small.bytes)
     };
-    // once more with full segments: only then it is their size
+    // once more with full segments: only then the size is the cause
     let full = tried.full;
     if fits(full, tried) != Some(false) {
         return Fate::unclear("the answer was late");
@@ -153,35 +155,35 @@ fn back(peer: &Peer, answer: &Answer, thorough: bool, tried: &mut Tried) -> Fate
     Fate::Vanishes { lost, arrived: arrived.or(Some(SAFE_MSS + overhead)) }
 }
 
-/// What comes back when both ends are told to send segments of at most `mss`.
+/// Response if both ends send segments of at most `mss`.
 fn answer_with(peer: &Peer, mss: u32, patience: Duration, enough: u64, tried: &mut Tried) -> Option<Answer> {
     let mut attempt = connect(peer, Some(mss), tried).ok()?;
-    let words = greeting::words(&peer.speech, SMALL)?;
+    let words = greeting::words(&peer.speech, SMALL_BYTES)?;
     let said = attempt.send_small(&words);
     let answer = (said == Progress::Acknowledged).then(|| attempt.answer(patience, enough));
     count(&attempt, tried);
     answer
 }
 
-/// The largest size that arrives and the smallest that does not, as far as they are found within the budget.
+/// Largest size that arrives and smallest that does not, as far as they are found within the budget.
 fn narrow(
     lost: u32,
     guess: Option<u32>,
     mut fits: impl FnMut(u32, &mut Tried) -> Option<bool>,
     tried: &mut Tried,
 ) -> (Option<u32>, u32) {
-    let until = Instant::now() + SEARCH;
+    let until = Instant::now() + SEARCH_TIMEOUT;
     let mut sizes: Vec<u32> = SIZES.iter().copied().chain(guess).filter(|s| *s < lost).collect();
     sizes.sort_unstable();
     sizes.dedup();
     let (mut low, mut high, mut arrived, mut lost) = (0, sizes.len(), None, lost);
-    // first the guess and the next larger size: when they differ, that is all
+    // first the guess and the next larger size: if their results differ, the search is complete
     let mut next: Vec<usize> = guess.and_then(|g| sizes.binary_search(&g).ok()).map_or_else(Vec::new, |at| vec![at + 1, at]);
     while low < high {
         let at = next.pop().filter(|at| (low..high).contains(at)).unwrap_or_else(|| usize::midpoint(low, high));
         let size = sizes[at];
-        // a packet that vanishes is sent twice
-        if tried.sent + u64::from(size + TAIL) * 2 > BUDGET || tried.connections >= CONNECTIONS || Instant::now() > until {
+        // a packet that is dropped is sent twice
+        if tried.sent + u64::from(size + TAIL_BYTES) * 2 > BUDGET || tried.connections >= CONNECTIONS || Instant::now() > until {
             break;
         }
         match fits(size, tried) {
@@ -216,7 +218,7 @@ mod tests {
     }
 
     #[test]
-    fn the_size_is_found_in_few_steps() {
+    fn size_is_found_in_few_steps() {
         assert_eq!(found(1450, 1500, Some(1450)), ((Some(1450), 1460), 2));
         for path in [1280, 1358, 1380, 1400, 1420, 1442, 1450, 1492] {
             let ((arrived, lost), asked) = found(path, 1500, None);
@@ -227,7 +229,7 @@ mod tests {
     }
 
     #[test]
-    fn what_cannot_be_told_ends_the_search() {
+    fn search_ends_on_an_unclear_result() {
         assert_eq!(narrow(1500, None, |_, _| None, &mut Tried::default()), (None, 1500));
         let mut spent = Tried { sent: BUDGET, ..Tried::default() };
         assert_eq!(narrow(1500, None, |_, _| panic!("beyond the budget"), &mut spent), (None, 1500));

@@ -1,4 +1,4 @@
-//! Texts with secrets and texts that only look so, each with the exact text that must be left of it.
+//! Texts with secrets, and texts that only look like secrets, each with the expected result.
 
 use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
@@ -8,7 +8,7 @@ use super::Redactor;
 const SECRETS: &str = include_str!("corpus/secrets.txt");
 const INNOCENTS: &str = include_str!("corpus/innocents.txt");
 
-/// Keeps scanners of repositories from reporting the sample tokens.
+/// Prevents repository scanners from reporting the sample tokens.
 const SPLIT: &str = "<+>";
 
 /// Separates the strings of an array.

@@ -1,19 +1,19 @@
-//! Other ways to write the same text: JSON escapes, percent-encoding, HTML entities. A secret is looked for in what a text stands for as
-//! well as in the text itself, so that it does not matter which of its characters a program has escaped, or how.
+//! Other encodings of the same text: JSON escapes, percent-encoding, HTML entities. A secret is searched in the decoded text as
+//! well as in the text itself, so that the encoding of its characters does not matter.
 
 use std::ops::Range;
 
-/// How often one text is decoded at most: JSON within JSON within a URL has three layers.
+/// Limit of nested decodings: JSON within JSON within a URL has three layers.
 const MAX_DEPTH: usize = 3;
 
-/// How many decoded texts are looked at for one text.
+/// Limit of decoded texts for one text.
 const MAX_TEXTS: usize = 12;
 
-/// What a text stands for, with the place every byte comes from.
+/// A decoded text, with the origin of every byte.
 pub(super) struct Decoded {
-    /// The decoded text; percent-encoding may stand for bytes that are no UTF-8.
+    /// The decoded text; percent-encoding may produce bytes that are not UTF-8.
     pub(super) bytes: Vec<u8>,
-    /// Where each byte begins in the original text; one more for the end.
+    /// Position of each byte in the original text; one more for the end.
     origin: Vec<u32>,
 }
 
@@ -25,7 +25,7 @@ impl Decoded {
     }
 }
 
-/// A way to write a character.
+/// An encoding.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Encoding {
     /// `\"`, `\n`, `\u00e9`, in strings of JSON and of most languages.
@@ -36,8 +36,8 @@ enum Encoding {
     Entities,
 }
 
-/// Everything `text` may stand for, beside itself. Nothing for nearly every text: few hold an escape. `plus`: a `+` alone is reason
-/// enough to decode a text, because a known secret holds a space.
+/// All decodings of `text`, except itself. Empty for nearly every text: few contain an escape. `plus`: a `+` alone is decoded
+/// too, because a learned secret contains a space.
 pub(super) fn decoded(text: &[u8], plus: bool) -> Vec<Decoded> {
     let mut found: Vec<(Decoded, usize)> = Vec::new();
     for encoding in encodings(text, plus) {
@@ -62,7 +62,7 @@ pub(super) fn decoded(text: &[u8], plus: bool) -> Vec<Decoded> {
     found.into_iter().map(|(decoded, _)| decoded).take(MAX_TEXTS).collect()
 }
 
-/// The encodings whose sign is in the text.
+/// Encodings with a sign in the text.
 fn encodings(text: &[u8], plus: bool) -> impl Iterator<Item = Encoding> {
     let has = |byte| memchr::memchr(byte, text).is_some();
     let signs = [
@@ -73,7 +73,7 @@ fn encodings(text: &[u8], plus: bool) -> impl Iterator<Item = Encoding> {
     signs.into_iter().filter_map(|(encoding, present)| present.then_some(encoding))
 }
 
-/// The decoded text; `None` when there is nothing to decode. `outer` is the decoding that `text` comes from.
+/// The decoded text, or `None` if there is nothing to decode. `outer` is the decoding that `text` comes from.
 fn decode(text: &[u8], outer: Option<&Decoded>, encoding: Encoding) -> Option<Decoded> {
     let mut bytes = Vec::with_capacity(text.len());
     let mut starts: Vec<u32> = Vec::with_capacity(text.len() + 1);
@@ -116,7 +116,7 @@ fn decode(text: &[u8], outer: Option<&Decoded>, encoding: Encoding) -> Option<De
     changed.then_some(Decoded { bytes, origin: starts })
 }
 
-/// A character, how many bytes it is written with, and whether it is a raw byte.
+/// A character, its length in the encoded text, and whether it is a raw byte.
 type Character = (u32, usize, bool);
 
 /// `\n`, `\"`, `\u0041`, `\ud83d\ude00`, `\x41`.
@@ -154,7 +154,7 @@ fn hex(digits: Option<&[u8]>) -> Option<u8> {
 
 /// `&amp;`, `&#39;`, `&#x27;`.
 fn entity(rest: &[u8]) -> Option<Character> {
-    /// The longest entity that is known, with its signs.
+    /// Limit of a known entity, with its signs.
     const MAX_LENGTH: usize = 10;
     let end = rest.iter().take(MAX_LENGTH).position(|byte| *byte == b';')?;
     let name = std::str::from_utf8(&rest[1..end]).ok()?;
@@ -191,7 +191,7 @@ mod tests {
     }
 
     #[test]
-    fn encodings_within_each_other_are_undone() {
+    fn nested_encodings_are_decoded() {
         assert!(texts(r#"\\\"a\\\""#).contains(&r#""a""#.to_owned()), "{:?}", texts(r#"\\\"a\\\""#));
         assert!(texts("%2522").contains(&"\"".to_owned()));
         assert!(texts(r"%5Cu0041").contains(&"A".to_owned()));

@@ -1,6 +1,6 @@
-//! Kinds of secrets that are known by their look, or by what stands before them. One automaton finds the places where a secret may
-//! follow; a parser for each kind then reads on from there. Every parser reads a bounded number of bytes, so that the whole takes time
-//! in proportion to the text.
+//! Patterns of secrets, recognized by their format or by the text before them. One automaton finds the positions where a secret
+//! may follow; a parser for each kind continues from there. Every parser reads a bounded number of bytes, so that the total time
+//! is proportional to the text.
 
 use std::ops::Range;
 use std::sync::LazyLock;
@@ -12,7 +12,7 @@ use super::spans::Spans;
 use super::values::{self, Around, is_blank, is_quote, skip_blanks, until};
 use super::{lines, options, tokens, urls};
 
-/// What makes a place worth reading on from.
+/// Kind of a position where a secret may follow.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Trigger {
     /// Part of the name of a value.
@@ -21,27 +21,27 @@ enum Trigger {
     Url,
     /// `@`, of a login without a scheme.
     At,
-    /// The address of a webhook, which may stand without a scheme.
+    /// Address of a webhook, which may have no scheme.
     Webhook,
     /// `Bearer`, `Basic`.
     Scheme,
-    /// The beginning of a token that announces itself: its place in [`tokens::TOKENS`].
+    /// Prefix of a token: its index in [`tokens::TOKENS`].
     Token(usize),
-    /// The sign of a token whose beginning is arbitrary.
+    /// Characteristic part of a token with an arbitrary prefix.
     Marker,
-    /// The beginning of a hash of a password.
+    /// Prefix of a password hash.
     Hash,
     /// `-----BEGIN`.
     Pem,
-    /// A program with options for secrets: its place in [`options::PROGRAMS`].
+    /// A program with options for secrets: its index in [`options::PROGRAMS`].
     Program(usize),
     /// `kind: Secret` may be near.
     Data,
-    /// A line of a file with a form of its own.
+    /// A line of a file with a format of its own.
     Line,
 }
 
-/// Parts of the names in [`names`]: each of these has one of them.
+/// Substrings of the names in [`names`]: each name contains one of them.
 const NAMES: &[&str] = &[
     "pass",
     "pwd",
@@ -86,7 +86,7 @@ static TRIGGERS: LazyLock<(AhoCorasick, Vec<Trigger>)> = LazyLock::new(|| {
     (automaton.expect("constant patterns"), triggers)
 });
 
-/// How the text came to be.
+/// Origin of the text.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Form {
     /// A string.
@@ -97,29 +97,29 @@ pub(super) enum Form {
     Environment,
 }
 
-/// A text that secrets are looked for in.
+/// A text that is searched for secrets.
 pub(super) struct Search<'a> {
     pub(super) text: &'a [u8],
     pub(super) form: Form,
-    /// Whether a word is a secret that is too short or too common to be removed wherever it stands.
+    /// Whether a word is a learned secret that is too short or too common to be removed everywhere.
     pub(super) is_short_secret: &'a dyn Fn(&[u8]) -> bool,
     pub(super) found: Spans,
-    /// Names before this place are done.
+    /// Names before this position are done.
     name_end: usize,
     /// The last secret.
     last: Range<usize>,
-    /// Whether the text has `kind: Secret` in it, once that was asked.
+    /// Whether the text contains `kind: Secret`; `None` until it is needed.
     kubernetes: Option<bool>,
 }
 
-/// What in `text` looks like a secret.
+/// Matches of secret patterns in `text`.
 pub(super) fn find(text: &[u8], form: Form, is_short_secret: &dyn Fn(&[u8]) -> bool) -> Spans {
     let mut search = Search { text, form, is_short_secret, found: Spans::default(), name_end: 0, last: 0..0, kubernetes: None };
     let (automaton, triggers) = &*TRIGGERS;
     for hit in automaton.find_overlapping_iter(text) {
         let (start, end) = (hit.start(), hit.end());
         let trigger = triggers[hit.pattern().as_usize()];
-        // within a secret no other one begins; a hash or a token can go on where the value of a name ends
+        // no other secret begins within a secret; a hash or a token can continue after the value of a name
         let same = start == search.last.start && matches!(trigger, Trigger::Hash | Trigger::Token(_) | Trigger::Marker);
         if search.last.contains(&start) && !same {
             continue;
@@ -147,7 +147,7 @@ fn is_name_byte(byte: u8) -> bool {
 }
 
 impl Search<'_> {
-    /// A secret: what it holds is not looked at again.
+    /// Adds a secret, and skips its content.
     pub(super) fn add(&mut self, start: usize, end: usize) {
         if start < end {
             let end = values::long_end(self.text, &(start..end));
@@ -164,19 +164,19 @@ impl Search<'_> {
         at.checked_sub(1).and_then(|i| self.at(i))
     }
 
-    /// Whether the text holds a Secret of Kubernetes.
+    /// Whether the text contains a Kubernetes Secret.
     pub(super) fn holds_kubernetes_secret(&mut self) -> bool {
         const KINDS: &[&str] = &["kind: Secret", "kind: \"Secret\"", "\"kind\":\"Secret\"", "\"kind\": \"Secret\""];
         let text = self.text;
         *self.kubernetes.get_or_insert_with(|| KINDS.iter().any(|kind| memchr::memmem::find(text, kind.as_bytes()).is_some()))
     }
 
-    /// Whether a secret was removed from this place before.
+    /// Whether a secret was removed from this position before.
     pub(super) fn is_redacted(&self, at: usize) -> bool {
         self.text[at.min(self.text.len())..].starts_with(super::REDACTED.as_bytes())
     }
 
-    /// Where the line begins, looking back no further than a name may be long.
+    /// Beginning of the line, searched backwards by at most the maximum length of a name.
     pub(super) fn line_start(&self, at: usize) -> Option<usize> {
         let from = at.saturating_sub(MAX_NAME_BYTES);
         match self.text[from..at].iter().rposition(|b| *b == b'\n') {
@@ -185,7 +185,7 @@ impl Search<'_> {
         }
     }
 
-    /// The name around a part of it, and the value after it.
+    /// Parses the name around a part of it, and the value after it.
     fn name(&mut self, start: usize, end: usize) {
         if start < self.name_end {
             return;
@@ -217,7 +217,7 @@ impl Search<'_> {
         self.named(from, to, class, directive);
     }
 
-    /// The value of the name at `from..to`.
+    /// Parses the value of the name at `from..to`.
     fn named(&mut self, from: usize, to: usize, class: Class, directive: bool) {
         let quote = self.before(from).filter(|b| is_quote(*b));
         let closed = quote.is_some() && self.at(to) == quote;
@@ -282,13 +282,13 @@ impl Search<'_> {
         (closed && self.text[from] == b'-') || before == Some(if closed { b'(' } else { b'{' })
     }
 
-    /// Before the blanks that end at `at`.
+    /// Position before the blanks that end at `at`.
     fn blanks_before(&self, at: usize) -> usize {
         let from = at.saturating_sub(MAX_NAME_BYTES);
         self.text[from..at].iter().rposition(|b| !is_blank(*b)).map_or(from, |n| from + n + 1)
     }
 
-    /// Whether nothing but indentation, a dash or `export` stands before this place in its line.
+    /// Whether only indentation, a dash or `export` precedes this position in its line.
     fn begins_line(&self, at: usize) -> bool {
         self.line_start(at).is_some_and(|line| {
             let before = self.text[line..at].trim_ascii();
@@ -296,9 +296,9 @@ impl Search<'_> {
         })
     }
 
-    /// `"name": "DB_PASSWORD", "value": "secret"`, also as YAML and XML: whether that is so.
+    /// Parses `"name": "DB_PASSWORD", "value": "secret"`, also as YAML and XML; returns whether it matches.
     fn paired(&mut self, after: usize, class: Class) -> bool {
-        /// How far from the name the word may be.
+        /// Maximum distance between the name and the word.
         const MAX_GAP: usize = 48;
         let gap = |b: u8| b.is_ascii_whitespace() || matches!(b, b',' | b'"' | b'\'' | b'-');
         let end = self.text.len().min(after + MAX_GAP);
@@ -326,7 +326,7 @@ impl Search<'_> {
         true
     }
 
-    /// The value that begins at `at`, behind blanks. `sign`: what stands between it and its name.
+    /// Parses the value at `at`, after blanks. `sign`: the character between it and its name.
     fn value(&mut self, at: usize, class: Class, sign: u8, around: Around) {
         match class {
             Class::Authorization => return self.authorization(at, around),
@@ -346,7 +346,7 @@ impl Search<'_> {
         match self.at(at) {
             None | Some(b'\n' | b'\r') => {}
             Some(quote) if is_quote(quote) => {
-                // within a string that is written in quotes of this kind, it ends that string
+                // inside a string in quotes of this kind, the quote ends that string
                 if around.quote != Some(quote) {
                     self.quoted(at, class, sign);
                 }
@@ -360,7 +360,7 @@ impl Search<'_> {
             Some(b'<') if self.text[at..self.text.len().min(at + 48)].contains(&b'>') => {}
             // `$(command)`
             Some(b'$') if self.at(at + 1) == Some(b'(') => {}
-            // what the shell calls the directory it is in
+            // the shell's name for the current directory
             Some(b'/') if sign == b'=' && self.text[..at].to_ascii_lowercase().ends_with(b"pwd=") => {}
             Some(_) => {
                 let end = match class {
@@ -378,7 +378,7 @@ impl Search<'_> {
         }
     }
 
-    /// A value in quotes, with what is joined to it without a blank, as shells do.
+    /// Parses a value in quotes, including text directly attached to it, as in shells.
     fn quoted(&mut self, at: usize, class: Class, sign: u8) {
         let triple = [self.text[at]; 3];
         if self.text[at..].starts_with(&triple) {
@@ -426,7 +426,7 @@ impl Search<'_> {
         }
     }
 
-    /// `{secret}` of ODBC, where `}}` stands for a brace. False when the brace is not closed.
+    /// Parses `{secret}` of ODBC, where `}}` stands for a brace. `false` if the brace is not closed.
     fn value_in_braces(&mut self, at: usize, class: Class) -> bool {
         let end = self.text.len().min(at + values::MAX_VALUE_BYTES);
         let mut i = at + 1;
@@ -443,7 +443,7 @@ impl Search<'_> {
         false
     }
 
-    /// A block of YAML: `|` or `>`, and lines that are indented more than the line of the name. False when there is none.
+    /// Parses a block of YAML: `|` or `>`, and lines that are indented more than the line of the name. `false` if there is none.
     fn block(&mut self, at: usize, name: usize) -> bool {
         let first = values::line_end(self.text, at);
         if !self.text[at + 1..first].iter().all(|b| matches!(b, b'-' | b'+' | b'1'..=b'9' | b' ')) || first >= self.text.len() {
@@ -467,7 +467,7 @@ impl Search<'_> {
         true
     }
 
-    /// Adds a value, or what of it is secret, unless it only stands where a secret could.
+    /// Adds a value, or the secret part of it, unless it is only a text in the position of a secret.
     fn judge(&mut self, start: usize, end: usize, class: Class, sign: u8) {
         let value = &self.text[start..end.max(start)];
         if values::is_no_secret(value) || value == super::REDACTED.as_bytes() {
@@ -476,7 +476,7 @@ impl Search<'_> {
         let number = values::is_number(value);
         match class {
             Class::Plural if number => {}
-            // results of tests
+            // test results
             Class::Password if number && value.len() <= 4 && sign != b'=' => {}
             Class::Password | Class::Secret | Class::Plural => self.add(start, end),
             Class::Login => {
@@ -504,11 +504,11 @@ impl Search<'_> {
         }
     }
 
-    /// A value that only blanks separate from its name: an option, a line of a file, a statement of SQL, a sentence.
+    /// Parses a value separated from its name by blanks only: an option, a line of a file, a statement of SQL, a sentence.
     fn spaced(&mut self, from: usize, to: usize, at: usize, class: Class, directive: bool, closed: bool) {
         let option = self.text[from] == b'-' && !closed;
         let certain = matches!(class, Class::Password | Class::Secret | Class::Plural | Class::Login);
-        // an option that is an element of an array has its value in the next
+        // the value of an option in an array is the next element
         let element =
             self.form != Form::Text && option && self.at(to) == Some(b'\n') && self.before(from).is_none_or(|b| b == b'\n');
         let at = if element { to + 1 } else { at };
@@ -575,12 +575,12 @@ impl Search<'_> {
             }
     }
 
-    /// A secret in a sentence: only what no sentence would have.
+    /// Parses a secret in a sentence: only words that do not occur in sentences.
     fn sentence(&mut self, from: usize, to: usize, at: usize, class: Class) {
         let mut at = at;
         let mut end = values::word_end(self.text, at);
-        let for_whom = matches!(&self.text[at..end], b"for" | b"of");
-        if for_whom {
+        let is_about = matches!(&self.text[at..end], b"for" | b"of");
+        if is_about {
             // `the password for root is secret`
             let line = &self.text[..values::line_end(self.text, at).min(at + MAX_NAME_BYTES)];
             let Some(n) = memchr::memmem::find(&line[end.min(line.len())..], b" is ") else { return };
@@ -596,12 +596,12 @@ impl Search<'_> {
         let name = &self.text[from..to];
         let line = || self.begins_line(from) && skip_blanks(self.text, end) >= values::line_end(self.text, at);
         let secret = match class {
-            // the result of a test is followed by its name
+            // a test result is followed by its name
             Class::Password if name.eq_ignore_ascii_case(b"pass") => false,
             Class::Password => {
                 values::looks_like_password(word)
-                    || (!for_whom && self.follows_login(from) && !values::is_statement(word))
-                    || (!for_whom
+                    || (!is_about && self.follows_login(from) && !values::is_statement(word))
+                    || (!is_about
                         && line()
                         && !values::is_statement(word)
                         && name.is_ascii()
@@ -610,20 +610,20 @@ impl Search<'_> {
             _ => values::looks_opaque(word),
         };
         if secret && !values::is_no_secret(word) {
-            // a sentence ends with a dot, a password may end with anything else
+            // a sentence ends with a period, a password may end with anything else
             let end = if word.ends_with(b".") || word.ends_with(b",") { end - 1 } else { end };
             self.add(at, end);
         }
     }
 
-    /// `login me password secret`: whether a name follows `login` before this place.
+    /// `login me password secret`: whether a name follows `login` before this position.
     fn follows_login(&self, at: usize) -> bool {
         let from = at.saturating_sub(MAX_NAME_BYTES);
         let mut words = self.text[from..at].split(u8::is_ascii_whitespace).filter(|w| !w.is_empty()).rev();
         words.next().is_some() && words.next() == Some(b"login")
     }
 
-    /// `IDENTIFIED BY 'secret'`, `IDENTIFIED WITH plugin BY 'secret'`.
+    /// Parses `IDENTIFIED BY 'secret'`, `IDENTIFIED WITH plugin BY 'secret'`.
     fn identified(&mut self, at: usize) {
         let end = self.text.len().min(at + 96);
         let Some(quote) = self.text[at..end].iter().position(|b| is_quote(*b)).map(|n| at + n) else { return };
@@ -635,7 +635,7 @@ impl Search<'_> {
         }
     }
 
-    /// Where a header ends: with the quote that it is in, or with the line.
+    /// End of a header: the quote around it, or the end of the line.
     fn header_end(&self, at: usize, around: Around) -> usize {
         let line = values::line_end(self.text, at).min(at + values::MAX_VALUE_BYTES);
         match around.quote {
@@ -644,7 +644,7 @@ impl Search<'_> {
         }
     }
 
-    /// What follows the scheme of `Authorization: Basic …`.
+    /// Parses the text after the scheme of `Authorization: Basic …`.
     fn authorization(&mut self, at: usize, around: Around) {
         let mut at = skip_blanks(self.text, at);
         let mut end = self.header_end(at, around);
@@ -683,7 +683,7 @@ impl Search<'_> {
         }
     }
 
-    /// All of `Cookie: name=value; …`.
+    /// Parses all of `Cookie: name=value; …`.
     fn cookie(&mut self, at: usize, around: Around) {
         let mut at = skip_blanks(self.text, at);
         let mut end = self.header_end(at, around);
@@ -696,7 +696,7 @@ impl Search<'_> {
         }
     }
 
-    /// `Bearer` and `Basic` without their header.
+    /// Parses `Bearer` and `Basic` without their header.
     fn scheme(&mut self, start: usize, end: usize) {
         let at = skip_blanks(self.text, end);
         if at == end || self.before(start).is_some_and(|b| b.is_ascii_alphanumeric()) {

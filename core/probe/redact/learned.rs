@@ -1,5 +1,5 @@
-//! The secrets seen in this run, and how they are found in text: hundreds of containers have thousands of them, and every string of all
-//! evidence is looked through.
+//! Learned secrets of a run, and their search in text: hundreds of containers have thousands of them, and every string of all
+//! evidence is searched.
 
 use std::collections::{BTreeSet, HashMap, HashSet};
 use std::ops::Range;
@@ -13,29 +13,29 @@ use base64::engine::general_purpose::STANDARD_NO_PAD;
 use super::spans::Spans;
 use super::{REDACTED, SHORTEST_LEARNED};
 
-/// Searching for one pattern after the other may cost this many times the number of all patterns before an automaton is built from them:
-/// about the cost of building it.
-const WORTH_AN_AUTOMATON: usize = 50;
+/// The cost of searching the patterns one by one, in multiples of the number of all patterns, after which an automaton is built
+/// from them: about the cost of building it.
+const AUTOMATON_THRESHOLD: usize = 50;
 
-/// A longer secret is kept in pieces, so that a part of it is removed as well and no pattern is long.
+/// A longer secret is split into pieces, so that a part of it is removed as well and no pattern is long.
 const PIECE_BYTES: usize = 48;
 
-/// The most bytes of secrets that are kept. A host with a thousand containers has a tenth of it.
+/// Limit of the bytes of all secrets. A host with a thousand containers has a tenth of it.
 const MAX_BYTES: usize = 4 << 20;
 
-/// Up to here, secrets are also looked for in base64 and hexadecimal form.
+/// Limit of the bytes of secrets that are also searched in base64 and hexadecimal form.
 const MAX_ENCODED_BYTES: usize = 1 << 20;
 
-/// How many characters of an encoded secret are enough to know it; the rest of the encoded text goes with it.
+/// Characters of an encoded secret that identify it; the rest of the encoded text is removed with it.
 const ENCODED_CHARS: usize = 16;
 
-/// A text is long enough to have been cut where it ends.
-const MAY_BE_CUT: usize = 80;
+/// Minimum length of a text that may have been cut at its end.
+const MIN_CUT_BYTES: usize = 80;
 
-/// How a pattern stands for a secret.
+/// Encoding of a pattern.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Form {
-    /// As it is.
+    /// Verbatim.
     Plain,
     /// In base64, of either alphabet.
     Base64,
@@ -43,59 +43,59 @@ enum Form {
     Hex,
 }
 
-/// Secrets, and what finds them.
+/// Learned secrets, and their automaton.
 #[derive(Debug, Default)]
 pub(super) struct Learned {
     inner: RwLock<Inner>,
-    /// Searches for one pattern since the automaton was built.
+    /// Searches with single patterns since the automaton was built.
     searched: AtomicUsize,
 }
 
 #[derive(Debug, Default)]
 struct Inner {
-    /// Whole secrets, as they were learned.
+    /// Complete secrets, as they were learned.
     all: HashSet<String>,
-    /// What is looked for in texts.
+    /// Patterns to search for.
     patterns: HashMap<Vec<u8>, Form>,
     /// The plain patterns in order: for a text that ends within one of them.
     pieces: BTreeSet<Vec<u8>>,
-    /// Beginnings of all patterns.
+    /// Prefixes of all patterns.
     beginnings: Beginnings,
-    /// Secrets that are too short or too common to be removed wherever they stand.
+    /// Secrets that are too short or too common to be removed everywhere.
     short: HashSet<Vec<u8>>,
-    /// Names of objects: a secret within one of them stays there, because the name has to be shown.
+    /// Names of objects: a secret within one of them stays, because the name has to be shown.
     names: BTreeSet<String>,
-    /// Finds the longest pattern at a place, of all but `fresh`; `None` as long as there are few.
+    /// Finds the longest pattern at a position, of all but `fresh`; `None` as long as there are few.
     automaton: Option<(AhoCorasick, Vec<Form>)>,
-    /// Finds the names; `None` when there are others.
+    /// Finds the names; `None` after a new name.
     name_finder: Option<AhoCorasick>,
-    /// What the automaton does not know yet.
+    /// Patterns that are not in the automaton yet.
     fresh: Vec<(Vec<u8>, Form)>,
     /// Sum of the lengths of `all`.
     bytes: usize,
-    /// A secret has a space, which a form of a browser writes as `+`.
+    /// Whether a secret has a space, which an HTML form encodes as `+`.
     has_space: bool,
 }
 
-/// The bytes of a pattern that are looked for first.
+/// Length of the prefix of a pattern that is searched first.
 const WINDOW: usize = SHORTEST_LEARNED;
 
-/// A multiplier that spreads the bits of a window over those of its product.
+/// A multiplier that distributes the bits of a window over those of its product.
 const HASH: u64 = 0x9e37_79b9_7f4a_7c15;
 
-/// Two bits for the beginning of each pattern. Nearly every place of every text is ruled out by them: a search with an automaton of
+/// Two bits for the prefix of each pattern, which exclude nearly every position of every text: a search with an automaton of
 /// thousands of patterns takes several times as long.
 #[derive(Debug, Default)]
 struct Beginnings {
-    /// Empty until there is one.
+    /// Empty until the first pattern.
     bits: Vec<u64>,
 }
 
 impl Beginnings {
-    /// 256 KiB: with the patterns of thousands of secrets, one place in ten thousand is looked at in vain.
+    /// 256 KiB: with the patterns of thousands of secrets, one position in ten thousand is a false match.
     const WORDS: usize = 1 << 15;
 
-    /// The words of the two bits, and the bits in them.
+    /// Word indexes and masks of the two bits.
     const fn bits_of(window: u64) -> [(usize, u64); 2] {
         let hash = window.wrapping_mul(HASH);
         [((hash >> 49) as usize, 1 << ((hash >> 43) & 63)), (((hash >> 28) & 0x7fff) as usize, 1 << ((hash >> 22) & 63))]
@@ -124,7 +124,7 @@ impl Beginnings {
         self.bits[first] & bit != 0 && self.bits[second] & other != 0
     }
 
-    /// The first place from `at` on where a pattern may begin.
+    /// First position from `at` on where a pattern may begin.
     fn next(&self, text: &[u8], at: usize) -> Option<usize> {
         let mut window = Self::window(text.get(at..)?)?;
         let bits: &[u64; Self::WORDS] = self.bits.as_slice().try_into().ok()?;
@@ -142,13 +142,13 @@ impl Beginnings {
 }
 
 impl Learned {
-    /// How many secrets and names are known.
+    /// Number of learned secrets and names.
     pub(super) fn generation(&self) -> u64 {
         let inner = self.inner.read().unwrap_or_else(PoisonError::into_inner);
         (inner.all.len() + inner.short.len() + inner.names.len()) as u64
     }
 
-    /// Takes note of a name that is shown even if it is used as a password.
+    /// Registers a name that is shown even if it is used as a password.
     pub(super) fn know_name(&self, name: &str) {
         let mut inner = self.inner.write().unwrap_or_else(PoisonError::into_inner);
         if inner.names.insert(name.to_owned()) {
@@ -156,7 +156,7 @@ impl Learned {
         }
     }
 
-    /// Takes note of one secret.
+    /// Registers a secret.
     pub(super) fn insert(&self, secret: &str) {
         if self.inner.read().unwrap_or_else(PoisonError::into_inner).all.contains(secret) {
             return;
@@ -164,12 +164,12 @@ impl Learned {
         self.inner.write().unwrap_or_else(PoisonError::into_inner).insert(secret);
     }
 
-    /// Takes note of a secret that is removed only where a secret stands.
+    /// Registers a secret that is removed only in the position of a secret.
     pub(super) fn insert_short(&self, secret: &str) {
         self.inner.write().unwrap_or_else(PoisonError::into_inner).short.insert(secret.as_bytes().to_vec());
     }
 
-    /// Whether this is one of these.
+    /// Whether it is such a secret.
     pub(super) fn is_short(&self, word: &[u8]) -> bool {
         self.inner.read().unwrap_or_else(PoisonError::into_inner).short.contains(word)
     }
@@ -179,13 +179,13 @@ impl Learned {
         self.inner.read().unwrap_or_else(PoisonError::into_inner).has_space
     }
 
-    /// Where in `text` they are, in any form.
+    /// Positions of the secrets in `text`, in any form.
     pub(super) fn find(&self, text: &[u8]) -> Spans {
         let (found, worth_it) = {
             let inner = self.inner.read().unwrap_or_else(PoisonError::into_inner);
             let (found, places) = inner.find(text);
             let searched = self.searched.fetch_add(places.saturating_mul(inner.fresh.len()), Ordering::Relaxed);
-            (found, searched > inner.patterns.len().saturating_mul(WORTH_AN_AUTOMATON))
+            (found, searched > inner.patterns.len().saturating_mul(AUTOMATON_THRESHOLD))
         };
         if worth_it {
             self.inner.write().unwrap_or_else(PoisonError::into_inner).build();
@@ -203,7 +203,7 @@ impl Inner {
         self.bytes += secret.len();
         self.has_space |= secret.contains(' ');
         let encoded = self.bytes <= MAX_ENCODED_BYTES;
-        // the lines of a key are in a log line by line
+        // log messages contain the lines of a key one by one
         for line in secret.lines().map(str::trim).filter(|l| l.len() >= SHORTEST_LEARNED && !l.starts_with("-----")) {
             for piece in pieces(line.as_bytes()) {
                 self.add(piece.to_vec(), Form::Plain);
@@ -228,7 +228,7 @@ impl Inner {
         }
     }
 
-    /// Where the patterns are, and how many places were looked at.
+    /// Positions of the patterns, and the number of candidate positions.
     fn find(&self, text: &[u8]) -> (Spans, usize) {
         let (mut found, mut places) = (Vec::new(), 0);
         let mut from = 0;
@@ -241,7 +241,7 @@ impl Inner {
             });
             let fresh =
                 self.fresh.iter().filter(|(pattern, _)| text[at..].starts_with(pattern)).map(|(p, form)| (p.len(), *form));
-            found.extend(fresh.chain(longest).map(|(length, form)| whole(text, at..at + length, form)));
+            found.extend(fresh.chain(longest).map(|(length, form)| encoded_text(text, at..at + length, form)));
         }
         found.extend(self.cut(text));
         let mut spans = Spans::default();
@@ -256,7 +256,7 @@ impl Inner {
     /// The beginning of a secret at the end of a text that was cut there.
     fn cut(&self, text: &[u8]) -> Option<Range<usize>> {
         let dots = text.strip_suffix("…".as_bytes()).or_else(|| text.strip_suffix(b"..."));
-        if self.pieces.is_empty() || (dots.is_none() && text.len() < MAY_BE_CUT) {
+        if self.pieces.is_empty() || (dots.is_none() && text.len() < MIN_CUT_BYTES) {
             return None;
         }
         let text = dots.unwrap_or(text);
@@ -269,7 +269,7 @@ impl Inner {
             .map(|at| at..text.len())
     }
 
-    /// Where the names are that are shown in any case, and what earlier runs put in place of secrets.
+    /// Positions of names that are always shown, and of replacements of earlier runs.
     fn names_in(&self, text: &[u8]) -> Vec<Range<usize>> {
         let mut found: Vec<Range<usize>> = memchr::memmem::find_iter(text, REDACTED).map(|at| at..at + REDACTED.len()).collect();
         match &self.name_finder {
@@ -287,7 +287,7 @@ impl Inner {
         let builder = || AhoCorasick::builder().kind(Some(AhoCorasickKind::ContiguousNFA)).clone();
         let patterns: Vec<(&[u8], Form)> = self.patterns.iter().map(|(pattern, form)| (pattern.as_slice(), *form)).collect();
         let longest = builder().match_kind(MatchKind::LeftmostLongest).start_kind(StartKind::Anchored).clone();
-        // one that would be too large is not built, and each pattern is looked for as before
+        // an automaton that would be too large is not built, and the patterns are searched one by one as before
         if let Ok(automaton) = longest.build(patterns.iter().map(|(pattern, _)| *pattern)) {
             self.automaton = Some((automaton, patterns.iter().map(|(_, form)| *form).collect()));
             self.fresh.clear();
@@ -299,14 +299,14 @@ impl Inner {
     }
 }
 
-/// All of the encoded text around a hit that may hold a bit of the secret.
-fn whole(text: &[u8], hit: Range<usize>, form: Form) -> Range<usize> {
+/// All of the encoded text around a match that may contain a part of the secret.
+fn encoded_text(text: &[u8], hit: Range<usize>, form: Form) -> Range<usize> {
     let forward = |of: fn(u8) -> bool| hit.end + text[hit.end..].iter().take_while(|b| of(**b)).count();
     match form {
         Form::Plain => hit,
         Form::Hex => hit.start..forward(|b| b.is_ascii_hexdigit()),
         Form::Base64 => {
-            // the character before shares its bits with the first one
+            // the preceding character shares its bits with the first one
             let before = hit.start > 0 && is_base64(text[hit.start - 1]);
             let end = forward(is_base64);
             let padding = text[end..].iter().take(2).take_while(|b| **b == b'=').count();
@@ -332,7 +332,8 @@ fn pieces(secret: &[u8]) -> Vec<&[u8]> {
     pieces
 }
 
-/// The characters of base64 that this secret decides alone, at each of the three places it can have in a longer text, in both alphabets.
+/// The base64 characters that depend on this secret only, at each of its three possible offsets in a longer text, in both
+/// alphabets.
 fn base64_forms(secret: &[u8]) -> Vec<Vec<u8>> {
     let mut forms = Vec::new();
     for lead in 0..3_usize {
@@ -375,7 +376,7 @@ mod tests {
     }
 
     #[test]
-    fn many_secrets_are_found_as_few_are() {
+    fn many_secrets_are_found_like_few() {
         let learned = Learned::default();
         learned.know_name("shop_postgres");
         for i in 0..1000 {
@@ -389,12 +390,12 @@ mod tests {
             assert_eq!(removed(&learned, &format!("a secret-{i:04} b")).as_deref(), Some("a [redacted] b"));
         }
         assert_eq!(removed(&learned, "shop_postgres"), None, "a name stays");
-        // of one within another nothing stays, whichever was learned first
+        // a secret within another one is removed as well, in any order of learning
         learned.insert("secret-0001-and-more");
         assert_eq!(removed(&learned, "secret-0001-and-more").as_deref(), Some(REDACTED));
         learned.inner.write().unwrap_or_else(PoisonError::into_inner).build();
         assert_eq!(removed(&learned, "secret-0001-and-more").as_deref(), Some(REDACTED));
-        // a name that is known later is shown from then on
+        // a name that is registered later is shown from then on
         learned.know_name("secret-0002");
         assert_eq!(removed(&learned, "secret-0002 secret-0003").as_deref(), Some("secret-0002 [redacted]"));
     }
@@ -403,8 +404,8 @@ mod tests {
     fn automaton_is_built_after_enough_searches() {
         let learned = Learned::default();
         (0..20).for_each(|i| learned.insert(&format!("secret-{i:04}")));
-        for _ in 0..WORTH_AN_AUTOMATON + 2 {
-            // begins as the secrets do: only there is each of them compared
+        for _ in 0..AUTOMATON_THRESHOLD + 2 {
+            // begins like the secrets do: each of them is compared at such positions only
             assert_eq!(removed(&learned, "secret-x"), None);
         }
         assert!(learned.inner.read().unwrap_or_else(PoisonError::into_inner).automaton.is_some());
@@ -429,7 +430,7 @@ mod tests {
     }
 
     #[test]
-    fn lines_of_a_key_are_found_alone() {
+    fn single_lines_of_a_key_are_found() {
         let learned = Learned::default();
         learned.insert("-----BEGIN PRIVATE KEY-----\nMIIcanary0123\nzz+yy/xx0123==\n-----END PRIVATE KEY-----");
         assert_eq!(removed(&learned, "line zz+yy/xx0123== of it").as_deref(), Some("line [redacted] of it"));
@@ -457,7 +458,7 @@ mod tests {
     }
 
     #[test]
-    fn bytes_that_are_kept_are_bounded() {
+    fn stored_bytes_are_bounded() {
         let learned = Learned::default();
         let long = "x".repeat(1 << 20);
         (0..8).for_each(|i| learned.insert(&format!("{i}{long}")));

@@ -1,13 +1,13 @@
-//! Lines of files with a form of their own: `.pgpass`, access lists of Redis, Secrets of Kubernetes.
+//! Lines of files with a format of their own: `.pgpass`, access lists of Redis, Kubernetes Secrets.
 
 use super::kinds::Search;
 use super::values::{self, is_quote, skip_blanks, until};
 
-/// What such lines have in them.
+/// Substrings of such lines.
 pub(super) const STARTS: &[&str] =
     &[":*:", ":5432:", ":5433:", ":5434:", ":6432:", " on >", " off >", " #", " on nopass >", "reset >", "resetpass >"];
 
-/// A line with one of [`STARTS`] in it.
+/// Parses a line that contains one of [`STARTS`].
 pub(super) fn line(search: &mut Search<'_>, start: usize, end: usize) {
     if search.text[start] == b':' {
         pgpass(search, start);
@@ -50,9 +50,9 @@ fn pgpass(search: &mut Search<'_>, at: usize) {
     }
 }
 
-/// `AUTH secret`, `"AUTH" "user" "secret"`, `AUTH PLAIN …`, behind the word.
+/// Parses `AUTH secret`, `"AUTH" "user" "secret"`, `AUTH PLAIN …`, after the word.
 pub(super) fn redis_auth(search: &mut Search<'_>, at: usize) {
-    /// The most words that follow.
+    /// Maximum number of words after it.
     const MAX_WORDS: usize = 2;
     let mut at = at;
     for _ in 0..MAX_WORDS {
@@ -73,9 +73,9 @@ pub(super) fn redis_auth(search: &mut Search<'_>, at: usize) {
     }
 }
 
-/// All values of a Secret of Kubernetes, whatever their names.
+/// Parses all values of a Kubernetes Secret, regardless of their names.
 pub(super) fn data(search: &mut Search<'_>, start: usize, end: usize) {
-    /// The longest block that is read.
+    /// Limit of a block, in bytes.
     const MAX_DOCUMENT: usize = 16 * 1024;
     let text = search.text;
     if !search.holds_kubernetes_secret() {
@@ -111,7 +111,7 @@ pub(super) fn data(search: &mut Search<'_>, start: usize, end: usize) {
     }
 }
 
-/// The string values of the object behind `"data"`.
+/// Parses the string values of the object after `"data"`.
 fn object(search: &mut Search<'_>, at: usize) {
     let text = search.text;
     let colon = skip_blanks(text, at);

@@ -1,19 +1,19 @@
-//! Secrets never leave the process: every string of every piece of evidence goes through here before it is judged, recorded, journalled
+//! Redaction of secrets: every string of every piece of evidence passes through this module before it is judged, recorded, logged
 //! or shown.
 //!
-//! Two things are removed, and [`REDACTED`] stands where they were:
+//! Two kinds of secrets are replaced by [`REDACTED`]:
 //!
 //! - **Learned secrets**: the values of secret variables in the environments of containers and servers, passwords of configurations and of
-//!   logins. They are removed wherever they stand: as they are, with any of their characters escaped as in JSON (also JSON within JSON),
+//!   logins. They are removed everywhere: verbatim, with any of their characters escaped as in JSON (also JSON within JSON),
 //!   percent-encoded or as HTML entities, in base64 (both alphabets, padded or not, also in the middle of a longer text such as
 //!   `user:password`), in hexadecimal digits, and cut off at the end of a text.
-//! - **Kinds of secrets**, which nobody has to have seen before: values of names like `password` ([`names`]), logins in addresses
-//!   ([`urls`]), options of programs ([`options`]), headers, tokens that announce themselves, private keys and hashes of passwords
-//!   ([`tokens`]), lines of files with a form of their own ([`lines`]). The corpus beside this file has an example of each.
+//! - **Patterns of secrets**, which need not be learned first: values of names like `password` ([`names`]), logins in addresses
+//!   ([`urls`]), options of programs ([`options`]), headers, tokens with a known prefix, private keys and hashes of passwords
+//!   ([`tokens`]), lines of files with a format of their own ([`lines`]). The corpus of this module has an example of each.
 //!
-//! A learned secret of less than [`SHORTEST_LEARNED`] bytes, or one that is an ordinary word ([`ORDINARY`]), would blank out half of a
-//! report, and its place in a sentence tells nobody that it is a password. It is removed only where a secret stands: as the value of a
-//! secret name, as the login of an address, after an option that takes a secret.
+//! A learned secret of less than [`SHORTEST_LEARNED`] bytes, or one that is an ordinary word ([`ORDINARY`]), would remove large
+//! parts of a report, and within a sentence it is not recognizable as a password. It is removed only in the position of a secret:
+//! as the value of a secret name, as the login of an address, after an option for a secret.
 
 #[cfg(test)]
 mod corpus;
@@ -35,22 +35,23 @@ use learned::Learned;
 use names::Class;
 use spans::{Spans, replaced};
 
-/// What stands where a secret stood.
+/// Replacement for a secret.
 pub const REDACTED: &str = "[redacted]";
 
-/// Shorter values are too common as ordinary words to be removed wherever they occur; they are removed where a secret stands.
+/// Minimum length of a secret that is removed everywhere. Shorter values are common as ordinary words, and are removed only in
+/// the position of a secret.
 const SHORTEST_LEARNED: usize = 6;
 
-/// A removed secret can bring two parts together that look like another one. More often than this, a text is not looked through.
+/// Limit of passes over one text: a removed secret can join two parts that look like another one.
 const MAX_PASSES: usize = 4;
 
-/// A longer text is cut: no evidence is, and what was not looked through is not shown.
+/// Limit of a text; a longer one is cut, because unchecked text is not shown. No evidence is that long.
 const MAX_TEXT_BYTES: usize = 8 << 20;
 
-/// The most bytes that are learned from one environment. What a process says of itself must not crowd out what others said.
+/// Limit of bytes learned from one environment. The output of one process must not crowd out that of others.
 const MAX_ENVIRONMENT_BYTES: usize = 64 << 10;
 
-/// Words that are values of secret-looking variables on half of all hosts and ordinary words everywhere else.
+/// Values of secret-looking variables on many hosts that are ordinary words everywhere else.
 const ORDINARY: &[&str] = &[
     "password",
     "passwd",
@@ -107,26 +108,26 @@ const ORDINARY: &[&str] = &[
     "warning",
 ];
 
-/// Knows the secrets seen in this run and what secrets look like.
+/// Learned secrets of a run, and the patterns of secrets.
 #[derive(Debug, Default)]
 pub struct Redactor {
     learned: Learned,
 }
 
 impl Redactor {
-    /// Grows with every secret and name that is learned: a text that was scrubbed at the same generation need not be scrubbed again.
+    /// Increases with every learned secret and name: a text that was scrubbed at the same generation need not be scrubbed again.
     #[must_use]
     pub fn generation(&self) -> u64 {
         self.learned.generation()
     }
 
-    /// Takes note of a name of an object. It is shown even if it is used as a password, but only where the whole name stands.
+    /// Registers the name of an object. It is shown even if it is used as a password, but only as a whole name.
     pub fn know_name(&self, name: &str) {
         self.learned.know_name(name);
     }
 
-    /// Learns the secrets in a `NAME=value` list: values of secret names, and what looks like a secret in the others, also within JSON,
-    /// lists and addresses.
+    /// Learns the secrets in a `NAME=value` list: values of secret names, and matches of secret patterns in the others, also
+    /// within JSON, lists and addresses.
     pub fn learn_environment<'a>(&self, environment: impl IntoIterator<Item = &'a str>) {
         let mut left = MAX_ENVIRONMENT_BYTES;
         for entry in environment {
@@ -161,7 +162,7 @@ impl Redactor {
         {
             return self.learn_json(&json, class.is_some());
         }
-        // of an address, its login is the secret
+        // the secret of an address is its login
         let address = value.contains("://");
         if class.is_some_and(|class| class != Class::Login && !(address && (found || class == Class::Key))) {
             self.learn(value);
@@ -185,7 +186,7 @@ impl Redactor {
         }
     }
 
-    /// Learns what looks like a secret in a text; whether anything does.
+    /// Learns the matches of secret patterns in a text; returns whether there are any.
     fn learn_found(&self, text: &str, form: Form) -> bool {
         let mut any = false;
         let nothing_short = |_: &[u8]| false;
@@ -205,7 +206,7 @@ impl Redactor {
         any
     }
 
-    /// Learns what a secret stands for, if it is written with escapes.
+    /// Learns the decoded form of a secret that is written with escapes.
     fn learn_decoded(&self, secret: &str) {
         for decoded in decode::decoded(secret.as_bytes(), false) {
             if let Ok(secret) = std::str::from_utf8(&decoded.bytes) {
@@ -214,7 +215,7 @@ impl Redactor {
         }
     }
 
-    /// Learns the secrets in JSON: values of secret names, and, within a secret, what no word looks like.
+    /// Learns the secrets in JSON: values of secret names, and within a secret every text that does not look like a word.
     fn learn_json(&self, json: &serde_json::Value, within: bool) {
         match json {
             serde_json::Value::String(text) => {
@@ -236,10 +237,10 @@ impl Redactor {
         }
     }
 
-    /// Learns one secret. A short or an ordinary one is removed only where a secret stands.
+    /// Learns one secret. A short or an ordinary one is removed only in the position of a secret.
     pub fn learn(&self, secret: &str) {
         let secret = secret.trim();
-        // a path is where a secret is, not the secret
+        // a path is the location of a secret, not the secret
         if secret.is_empty()
             || REDACTED.contains(secret)
             || (secret.starts_with('/') && !secret.contains(' ') && values::is_path(secret))
@@ -274,7 +275,7 @@ impl Redactor {
         text.into_owned()
     }
 
-    /// The secrets in a text, in what it stands for too.
+    /// The secrets in a text and in its decoded forms.
     fn find(&self, text: &[u8], form: Form) -> Spans {
         let is_short = |word: &[u8]| self.learned.is_short(word);
         let mut found = self.learned.find(text);
@@ -286,8 +287,8 @@ impl Redactor {
         found
     }
 
-    /// Removes secrets from strings that belong together: the words of a command, the lines of a log, the entries of an environment.
-    /// Whether there was anything to remove.
+    /// Removes secrets from strings that belong together: the words of a command, the lines of a log, the entries of an
+    /// environment. Returns whether any was removed.
     fn scrub_strings(&self, strings: &mut [&mut String]) -> bool {
         let is_entry =
             |s: &str| s.split_once('=').is_some_and(|(name, _)| !name.is_empty() && name.bytes().all(is_variable_byte));
@@ -324,8 +325,8 @@ impl Redactor {
         any
     }
 
-    /// Scrubs every string of a JSON value in place; returns whether there was anything to remove. A string under a secret name is
-    /// removed whole. Names of fields are ours and stay; other keys are scrubbed as well.
+    /// Scrubs every string of a JSON value in place; returns whether any secret was removed. A string under a secret name is
+    /// removed as a whole. Field names of opsctl stay; other keys are scrubbed as well.
     pub fn scrub_json(&self, value: &mut serde_json::Value) -> bool {
         match value {
             serde_json::Value::String(s) => {
@@ -390,7 +391,7 @@ impl Redactor {
     }
 }
 
-/// A text that is too long, cut.
+/// A text, cut to the limit.
 fn bounded(text: &str) -> Cow<'_, str> {
     if text.len() <= MAX_TEXT_BYTES {
         return Cow::Borrowed(text);
@@ -403,7 +404,7 @@ fn is_variable_byte(byte: u8) -> bool {
     byte.is_ascii_alphanumeric() || byte == b'_' || byte == b'.'
 }
 
-/// Whether any value of this name is secret.
+/// Whether every value of this name is secret.
 fn is_secret_name(name: &str) -> bool {
     matches!(
         names::class(name.as_bytes()),
@@ -411,7 +412,7 @@ fn is_secret_name(name: &str) -> bool {
     )
 }
 
-/// A value of a harmless-looking variable that can only be a token: long, without separators, letters and digits mixed.
+/// Whether a value of a harmless-looking variable can only be a token: long, without separators, letters and digits mixed.
 fn looks_random(value: &str) -> bool {
     value.len() >= 20
         && value.chars().all(|c| c.is_ascii_alphanumeric() || matches!(c, '_' | '-' | '+' | '='))
@@ -419,7 +420,7 @@ fn looks_random(value: &str) -> bool {
         && value.chars().filter(char::is_ascii_alphabetic).count() >= 4
 }
 
-/// Whether a variable says that its value is a hash or an id: `GIT_COMMIT`, `IMAGE_DIGEST`, `REQUEST_ID`.
+/// Whether the name of a variable marks its value as a hash or an id: `GIT_COMMIT`, `IMAGE_DIGEST`, `REQUEST_ID`.
 fn is_named_as_id(name: &str, value: &str) -> bool {
     const IDS: &[&str] = &[
         "id",
@@ -472,7 +473,7 @@ mod tests {
     }
 
     #[test]
-    fn learned_secrets_go_wherever_they_stand() {
+    fn learned_secrets_are_removed_everywhere() {
         let r = redactor();
         assert_eq!(r.scrub("login hunter2-canary failed"), format!("login {REDACTED} failed"));
         assert_eq!(r.scrub("p4ss-canary"), REDACTED);
@@ -491,7 +492,7 @@ mod tests {
     }
 
     #[test]
-    fn patterns_catch_what_was_never_learned() {
+    fn patterns_match_secrets_that_were_not_learned() {
         let r = Redactor::default();
         for (text, secret) in [
             ("connecting to redis://:s3cret@cache:6379/0", "s3cret"),
@@ -512,14 +513,14 @@ mod tests {
     }
 
     #[test]
-    fn advice_where_to_put_a_secret_stays_and_what_only_looks_so_does_not() {
+    fn variable_references_in_advice_stay() {
         let r = redactor();
         let advice = "[[server]] name = \"queue\" user = \"…\" password = \"${RABBITMQ_PASSWORD}\"";
         assert_eq!(r.scrub(advice), advice);
         for text in ["password=${abc}", "password=${ABC", "password=${}", "password=$ABC", "password=${A B}"] {
             assert!(r.scrub(text).contains(REDACTED), "{text} -> {}", r.scrub(text));
         }
-        // what was seen as a secret goes, however it is written
+        // a learned secret is removed, in any form
         r.learn("${HUNTER_2}");
         assert!(!r.scrub("password=${HUNTER_2}").contains("HUNTER"));
     }
@@ -534,7 +535,7 @@ mod tests {
     }
 
     #[test]
-    fn reaches_every_string_of_a_document() {
+    fn every_string_of_a_document_is_scrubbed() {
         let r = redactor();
         let mut v = serde_json::json!({"a": ["hunter2-canary", {"b": "x hunter2-canary"}], "n": 1});
         r.scrub_json(&mut v);
@@ -589,7 +590,7 @@ mod tests {
                 for engine in [&STANDARD, &STANDARD_NO_PAD, &URL_SAFE, &URL_SAFE_NO_PAD] {
                     let encoded = engine.encode(format!("{before}{secret}{after}"));
                     let clean = r.scrub(&format!("x \"{encoded}\" y"));
-                    // what is left stands for what was before the secret
+                    // the rest encodes the text before the secret
                     let left = clean.strip_prefix("x \"").and_then(|c| c.strip_suffix("[redacted]\" y")).unwrap_or("not removed");
                     assert!(engine.encode(before).starts_with(left), "{before}…{after} {encoded}: {clean}");
                 }
@@ -610,7 +611,7 @@ mod tests {
     }
 
     #[test]
-    fn short_learned_secret_is_removed_only_where_a_secret_stands() {
+    fn short_learned_secret_is_removed_only_in_the_position_of_a_secret() {
         let r = Redactor::default();
         r.learn_environment(["REDIS_PASSWORD=x7k", "DB_PASSWORD=guest", "APP_SECRET=postgres"]);
         for text in ["guest postgres x7k", "user guest logged in to postgres", "redis-cli -h guest"] {
@@ -649,7 +650,7 @@ mod tests {
     }
 
     #[test]
-    fn percent_encoded_password_of_an_environment_is_learned_as_it_is_sent() {
+    fn percent_encoded_password_of_an_environment_is_learned_decoded() {
         let r = Redactor::default();
         r.learn_environment(["DATABASE_URL=postgres://app:can%40ry%2F1@db/app"]);
         assert_eq!(r.scrub("sent can@ry/1 and can%40ry%2f1"), "sent [redacted] and [redacted]");
@@ -738,9 +739,9 @@ mod tests {
         assert!(clean.len() < MAX_TEXT_BYTES + 100 && clean.ends_with("more bytes left out]"));
     }
 
-    /// Texts that would make a parser read on from every place to the end.
+    /// Texts that would make a naive parser read from every position to the end.
     #[test]
-    fn time_grows_with_the_text() {
+    fn scrubbing_time_is_linear() {
         let hostile = [
             "-----BEGIN PRIVATE KEY-----\nMII",
             "password=\"",
@@ -807,7 +808,7 @@ mod tests {
                 4 => percent(&json(plain)),
                 _ => base64::engine::general_purpose::STANDARD.encode(format!("{before}{plain}")),
             };
-            // the escape of what is before must not swallow the first character of it
+            // an escape at the end of `before` must not include its first character
             let text = format!("{} {encoded} {after}", before.replace(['\\', '%', '&'], ""));
             let clean = r.scrub(&text);
             let sure = if how == 5 { encoded[encoded.len().saturating_sub(10)..].trim_end_matches('=').to_owned() } else { encoded.clone() };

@@ -1,12 +1,12 @@
-//! Which names of values mean that the value is secret: `DB_PASSWORD`, `apiKey`, `X-Auth-Token`, but not `password_file` or `max_tokens`.
+//! Names of secret values: `DB_PASSWORD`, `apiKey`, `X-Auth-Token`, but not `password_file` or `max_tokens`.
 
-/// The longest name that is looked at; what is longer is no name, but encoded data.
+/// Limit of a name; a longer text is not a name, but encoded data.
 pub(super) const MAX_NAME_BYTES: usize = 128;
 
-/// The most words of a name that are looked at, from its end.
+/// Limit of the words of a name, from its end.
 const MAX_WORDS: usize = 12;
 
-/// What a name means for the value beside it.
+/// Class of a name, which determines the value beside it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Class {
     /// A password: any value is secret, also after a space.
@@ -19,9 +19,9 @@ pub(super) enum Class {
     Login,
     /// The address of a webhook: secret from the path on.
     Webhook,
-    /// May be secret: decided by its look. `auth`, `signature`, `session`.
+    /// Possibly secret, depending on the format of the value: `auth`, `signature`, `session`.
     Weak,
-    /// May be secret, and is often the name or the hash of something: `key`.
+    /// Possibly secret, and often the name or the hash of something: `key`.
     Key,
     /// The header `Authorization`: secret after its scheme.
     Authorization,
@@ -29,15 +29,15 @@ pub(super) enum Class {
     Cookie,
 }
 
-/// Ends of words that mean a password.
+/// Suffixes of words that mean a password.
 const PASSWORD: &[&str] =
     &["password", "passwd", "passwort", "kennwort", "passphrase", "passcode", "pwd", "bindpw", "rootpw", "userpw"];
 
-/// Words that end in `pass` and mean something else.
+/// Words that end in `pass` and have another meaning.
 const NOT_PASS: &[&str] =
     &["bypass", "compass", "surpass", "encompass", "trespass", "overpass", "underpass", "multipass", "wrongpass"];
 
-/// Ends of words that mean another secret.
+/// Suffixes of words that mean another secret.
 const SECRET: &[&str] = &[
     "secret",
     "token",
@@ -60,7 +60,7 @@ const SECRET: &[&str] = &[
     "otp",
 ];
 
-/// Words that make the word `key` after them a secret.
+/// Words that make a following `key` a secret.
 const KEY_OF: &[&str] = &[
     "api",
     "access",
@@ -100,7 +100,7 @@ const KEY_OF: &[&str] = &[
     "crypto",
 ];
 
-/// Words that make the word `key` after them something public.
+/// Words that make a following `key` public.
 const NOT_KEY_OF: &[&str] = &[
     "public",
     "primary",
@@ -117,7 +117,7 @@ const NOT_KEY_OF: &[&str] = &[
     "known",
 ];
 
-/// Words after the secret one that leave it a secret: `PASSWORD_OLD`, `secret_key_base`.
+/// Words after the secret one that keep the name secret: `PASSWORD_OLD`, `secret_key_base`.
 const QUALIFIERS: &[&str] = &[
     "old",
     "new",
@@ -157,8 +157,8 @@ const QUALIFIERS: &[&str] = &[
     "clear",
 ];
 
-/// Words after the secret one that make the name of a variable a statement about the secret: `PASSWORD_FILE`, `TOKEN_TYPE`. In other names
-/// all words do but [`QUALIFIERS`].
+/// Words after the secret one that make the name of a variable a statement about the secret: `PASSWORD_FILE`, `TOKEN_TYPE`. In
+/// other names, this applies to all words except [`QUALIFIERS`].
 const ABOUT: &[&str] = &[
     "file",
     "files",
@@ -323,7 +323,7 @@ const ABOUT: &[&str] = &[
     "realm",
 ];
 
-/// A name in lower case, cut into words at `_`, `-`, `.`, changes of case and digits.
+/// A name in lower case, split into words at `_`, `-`, `.`, changes of case and digits.
 struct Words {
     bytes: [u8; MAX_NAME_BYTES],
     /// Start and end of each word, the last first.
@@ -371,7 +371,7 @@ fn begins_word(name: &[u8], at: usize) -> bool {
             || (name[at - 1].is_ascii_uppercase() && name.get(at + 1).is_some_and(u8::is_ascii_lowercase)))
 }
 
-/// What the value of this name is; `None` when it is nothing secret.
+/// Class of the value of this name, or `None` if it is not secret.
 pub(super) fn class(name: &[u8]) -> Option<Class> {
     let words = Words::of(name);
     // a name of a variable may end in anything but [`ABOUT`]: `DB_PASSWORD_SHOP`
@@ -379,7 +379,7 @@ pub(super) fn class(name: &[u8]) -> Option<Class> {
     for back in 0..words.count {
         let word = words.word(back);
         if let Some(class) = secret_word(word, words.word(back + 1), back) {
-            // what follows a word that is only perhaps a secret makes it something else
+            // a word after one that is only possibly secret changes the meaning
             let certain = !matches!(class, Class::Weak | Class::Key | Class::Cookie | Class::Authorization);
             return (certain || back == 0 || (back == 1 && words.word(0) == "id")).then_some(class);
         }
@@ -390,7 +390,7 @@ pub(super) fn class(name: &[u8]) -> Option<Class> {
     None
 }
 
-/// What this word of a name makes of it. `after`: how many words follow it.
+/// Class of a name by this word. `after`: the number of words after it.
 fn secret_word(word: &str, before: &str, after: usize) -> Option<Class> {
     let ends = |list: &[&str]| list.iter().any(|end| word.ends_with(end));
     let plural = |list: &[&str]| word.strip_suffix('s').is_some_and(|one| list.iter().any(|end| one.ends_with(end)));
@@ -424,7 +424,7 @@ fn secret_word(word: &str, before: &str, after: usize) -> Option<Class> {
     (plural(PASSWORD) || plural(SECRET)).then_some(Class::Plural)
 }
 
-/// Names after which a value stands without a sign: `requirepass secret`.
+/// Names followed by a value without a sign: `requirepass secret`.
 pub(super) fn is_directive(name: &[u8]) -> bool {
     const DIRECTIVES: &[&str] = &[
         "requirepass",
@@ -445,7 +445,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn names_have_classes() {
+    fn names_are_classified() {
         for (name, expected) in [
             ("DB_PASSWORD", Some(Class::Password)),
             ("dbPassword2", Some(Class::Password)),

@@ -1,35 +1,35 @@
-//! Options of programs that take a secret and do not say so in their name: `mysql -psecret`, `redis-cli -a secret`, `curl -u me:secret`.
+//! Options of programs with a secret value and an ordinary name: `mysql -psecret`, `redis-cli -a secret`, `curl -u me:secret`.
 
 use std::ops::Range;
 
 use super::kinds::{Form, Search};
 use super::values::{self, is_quote, until};
 
-/// The words of a command that are looked at.
+/// Limit of the words of a command.
 const MAX_WORDS: usize = 64;
 
-/// The part of a command that is looked at.
+/// Limit of a command, in bytes.
 const MAX_COMMAND_BYTES: usize = 4096;
 
-/// A program, or several that take the same options.
+/// A program, or several with the same options.
 pub(super) struct Program {
     /// Its names.
     pub(super) names: &'static [&'static str],
-    /// Options whose next word is a secret.
+    /// Options with a secret as the next word.
     next: &'static [&'static str],
-    /// Options that a secret follows in the same word.
+    /// Options with a secret in the same word.
     joined: &'static [&'static str],
-    /// Options whose next word is `user:password`, with the sign between the two.
+    /// Options with `user:password` as the next word, and the separator.
     logins: &'static [(&'static str, u8)],
-    /// Words after which another one is a secret, and how many words are between.
+    /// Words followed by a secret, and the number of words in between.
     words: &'static [(&'static str, usize)],
-    /// A word that the command has to have.
+    /// A word that the command has to contain.
     only_with: Option<&'static str>,
 }
 
 const NONE: Program = Program { names: &[], next: &[], joined: &[], logins: &[], words: &[], only_with: None };
 
-/// The programs. Options with `password` or `token` in their name need no line here.
+/// The programs. Options with `password` or `token` in their name need no entry here.
 pub(super) const PROGRAMS: &[Program] = &[
     Program {
         names: &[
@@ -167,7 +167,7 @@ pub(super) const PROGRAMS: &[Program] = &[
     Program { names: &["chpasswd", "sudo"], words: &[("|", 0)], ..NONE },
 ];
 
-/// The secrets in the command of a program whose name is at `start..end`.
+/// The secrets in the command of a program with its name at `start..end`.
 pub(super) fn program(search: &mut Search<'_>, start: usize, end: usize, program: &Program) {
     let ends = |b: Option<u8>| b.is_none_or(|b| b.is_ascii_whitespace() || is_quote(b) || b == b',');
     let begins = search.before(start).is_none_or(|b| !(b.is_ascii_alphanumeric() || matches!(b, b'_' | b'-' | b'.')));
@@ -195,7 +195,7 @@ pub(super) fn program(search: &mut Search<'_>, start: usize, end: usize, program
         let this = word(i);
         let next = words.get(i + 1).filter(|_| !word(i + 1).starts_with(b"-"));
         if program.next.iter().any(|o| o.as_bytes() == this) {
-            // a file of cookies is no cookie
+            // a cookie file contains no cookie in the command
             let cookies = matches!(this, b"-b" | b"--cookie");
             secrets.extend(next.filter(|w| !cookies || text[(*w).clone()].contains(&b'=')).cloned());
         }
@@ -243,7 +243,7 @@ fn secret(search: &mut Search<'_>, span: Range<usize>) {
     }
 }
 
-/// The secret part of `user:password`; the user when there is nothing behind the sign, as with the keys of some services.
+/// The secret part of `user:password`; the user if nothing follows the separator, as with the keys of some services.
 fn login_secret(text: &[u8], login: Range<usize>, sign: u8) -> Option<Range<usize>> {
     let value = &text[login.clone()];
     let n = value.iter().position(|b| *b == sign)?;
@@ -255,12 +255,12 @@ fn login_secret(text: &[u8], login: Range<usize>, sign: u8) -> Option<Range<usiz
     Some(if password.is_empty() { login.start..login.start + n } else { password })
 }
 
-/// The words of a command from `at` on, without quotes around them.
+/// Words of a command from `at` on, without quotes around them.
 fn command(search: &Search<'_>, at: usize) -> Vec<Range<usize>> {
     let text = &search.text[..search.text.len().min(at + MAX_COMMAND_BYTES)];
     let mut words = Vec::new();
     let mut i = at;
-    // the quote that a whole command is in
+    // the quote around a whole command
     let mut outer = search.at(at).filter(|b| is_quote(*b));
     while words.len() < MAX_WORDS {
         let blank = |b: u8| values::is_blank(b) || b == b',' || (b == b'\n' && search.form != Form::Text);
@@ -346,9 +346,9 @@ fn from_literal(search: &mut Search<'_>, at: usize) {
     secret(search, span);
 }
 
-/// `echo user:password | chpasswd`, `echo password | sudo -S`.
+/// Parses `echo user:password | chpasswd`, `echo password | sudo -S`.
 fn piped(search: &mut Search<'_>, start: usize, end: usize) {
-    /// How far back `echo` is looked for.
+    /// Maximum distance of a preceding `echo`.
     const MAX_LOOK_BACK: usize = 256;
     let text = search.text;
     let sudo = &text[start..end] == b"sudo";

@@ -19,15 +19,15 @@ impl Spans {
         self.0.is_empty()
     }
 
-    /// Takes over the spans of a decoded text; `origin` gives the span of the original text for one of the decoded.
+    /// Adds the spans of a decoded text; `origin` maps a span of the decoded text to one of the original text.
     pub(super) fn extend_with(&mut self, decoded: &Self, origin: impl Fn(&Range<usize>) -> Range<usize>) {
         decoded.0.iter().for_each(|span| self.push(origin(span)));
     }
 
-    /// In order, without overlaps, on character boundaries. Spans that only an earlier [`REDACTED`] separates become one.
+    /// In order, without overlaps, on character boundaries. Spans that are separated only by an earlier [`REDACTED`] become one.
     pub(super) fn merged(mut self, text: &str) -> Vec<Range<usize>> {
         let earlier: Vec<usize> = memchr::memmem::find_iter(text.as_bytes(), REDACTED).collect();
-        // what an earlier run has left is whole or is not part of a span
+        // a replacement of an earlier run is completely inside or outside of a span
         let around = |at: usize| {
             let n = earlier.partition_point(|start| *start < at);
             let before = n.checked_sub(1).map(|n| earlier[n]..earlier[n] + REDACTED.len());
@@ -54,7 +54,7 @@ impl Spans {
             }
         }
         for span in &mut merged {
-            // what an earlier run left is part of the secret it stands beside
+            // a replacement of an earlier run is part of the adjacent secret
             if text[..span.start].ends_with(REDACTED) {
                 span.start -= REDACTED.len();
             }

@@ -1,16 +1,16 @@
-//! Tokens that announce themselves, private keys, hashes of passwords. The forms are those that the services document and that scanners of
-//! repositories (gitleaks, trufflehog, detect-secrets) look for.
+//! Tokens with a known prefix, private keys, hashes of passwords. The formats are those of the services' documentation and of
+//! repository scanners (gitleaks, trufflehog, detect-secrets).
 
 use super::kinds::Search;
 use super::values::{self, until};
 
-/// A token by its beginning.
+/// A token by its prefix.
 pub(super) struct Token {
-    /// How it begins.
+    /// Prefix.
     pub(super) start: &'static str,
-    /// How many bytes follow at least.
+    /// Minimum number of bytes after the prefix.
     shortest: usize,
-    /// Signs in it beside letters and digits.
+    /// Permitted characters besides letters and digits.
     signs: &'static [u8],
 }
 
@@ -64,11 +64,11 @@ pub(super) const TOKENS: &[Token] = &[
     t("aio_", 28, b""), t("sm_aat_", 16, b""), t("sm_pat_", 16, b""), t("sm_sat_", 16, b""), t("pat", 70, b"."),
 ];
 
-/// Signs within tokens whose beginning is arbitrary.
+/// Characteristic parts of tokens with an arbitrary prefix.
 pub(super) const MARKERS: &[&str] =
     &[".atlasv1.", "8Q~", "7Q~", "-us", "_mmk", ":AA", "eyJ", "MT", "Mj", "Mz", "ND", "NT", "Nj", "Nz", "OD", "OT"];
 
-/// Beginnings of hashes of passwords.
+/// Prefixes of password hashes.
 pub(super) const HASHES: &[&str] = &[
     "$1$",
     "$2a$",
@@ -110,7 +110,7 @@ pub(super) const HASHES: &[&str] = &[
     "Private-Lines:",
 ];
 
-/// A token by its beginning.
+/// Parses a token by its prefix.
 pub(super) fn token(search: &mut Search<'_>, start: usize, token: &Token) {
     let text = search.text;
     let beginning = token.start.as_bytes();
@@ -144,16 +144,16 @@ pub(super) fn token(search: &mut Search<'_>, start: usize, token: &Token) {
     }
 }
 
-/// Letters of both cases, or digits: no word of a language.
+/// Letters of both cases, or digits: not a natural word.
 fn is_random(rest: &[u8]) -> bool {
     let digit = rest.iter().any(u8::is_ascii_digit);
     let cases = rest.iter().any(u8::is_ascii_uppercase) && rest.iter().any(u8::is_ascii_lowercase);
     digit || cases || (rest.len() == 16 && rest.iter().all(u8::is_ascii_uppercase))
 }
 
-/// The secret key of AWS has no beginning of its own: 40 characters of base64 near an access key.
+/// The secret key of AWS has no prefix: 40 characters of base64 near an access key.
 fn aws_secret_key(search: &mut Search<'_>, at: usize) {
-    /// How far behind the access key it is looked for.
+    /// Maximum distance from the access key.
     const MAX_GAP: usize = 64;
     let base64 = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'+' | b'/');
     let end = search.text.len().min(at + MAX_GAP);
@@ -168,9 +168,9 @@ fn aws_secret_key(search: &mut Search<'_>, at: usize) {
     }
 }
 
-/// A token with a sign in its middle or at its end.
+/// Parses a token with a characteristic part in its middle or at its end.
 pub(super) fn marker(search: &mut Search<'_>, start: usize, end: usize) {
-    /// The longest beginning of such a token.
+    /// Limit of the prefix of such a token.
     const MAX_BEGINNING: usize = 64;
     let text = search.text;
     let sign = &text[start..end];
@@ -226,7 +226,7 @@ pub(super) fn marker(search: &mut Search<'_>, start: usize, end: usize) {
     }
 }
 
-/// `eyJ….….…`, signed or encrypted.
+/// Parses `eyJ….….…`, signed or encrypted.
 fn json_web_token(search: &mut Search<'_>, start: usize) {
     let text = search.text;
     if search.before(start).is_some_and(|b| b.is_ascii_alphanumeric()) {
@@ -246,7 +246,7 @@ fn json_web_token(search: &mut Search<'_>, start: usize) {
     }
     let end = at - 1;
     if ends.len() >= 2 && ends[0] >= 11 && ends[1] >= 4 {
-        // a sentence may end behind it
+        // a sentence may end after it
         search.add(start, if text[..end].ends_with(b".") { end - 1 } else { end });
     }
 }
@@ -267,7 +267,7 @@ fn discord(search: &mut Search<'_>, start: usize) {
     }
 }
 
-/// A hash of a password, with its salt.
+/// Parses a hash of a password, with its salt.
 pub(super) fn hash(search: &mut Search<'_>, start: usize, end: usize) {
     let text = search.text;
     let sign = &text[start..end];
@@ -293,7 +293,7 @@ pub(super) fn hash(search: &mut Search<'_>, start: usize, end: usize) {
         }
         return;
     }
-    // `:` parts the keys of SCRAM and the parameters of werkzeug, and the fields of /etc/shadow
+    // `:` separates the keys of SCRAM and the parameters of werkzeug, and the fields of /etc/shadow
     let colons = sign.len() > 8 && matches!(sign[0].to_ascii_lowercase(), b's' | b'p');
     let known = |b: u8| {
         b.is_ascii_alphanumeric() || matches!(b, b'.' | b'/' | b'$' | b'=' | b',' | b'+' | b'-' | b'_') || (colons && b == b':')
@@ -309,7 +309,7 @@ pub(super) fn hash(search: &mut Search<'_>, start: usize, end: usize) {
     }
 }
 
-/// The private part of a key of `PuTTY`: as many lines as it says.
+/// Parses the private part of a `PuTTY` key, with the number of lines given in the text.
 fn putty(search: &mut Search<'_>, start: usize) {
     let first = values::line_end(search.text, start);
     let count =
@@ -326,7 +326,7 @@ fn putty(search: &mut Search<'_>, start: usize) {
     search.add(first + 1, end);
 }
 
-/// A private key in PEM, to its end or as far as it goes.
+/// Parses a private key in PEM, to its end or to the end of the text.
 pub(super) fn pem(search: &mut Search<'_>, start: usize) {
     /// `-----BEGIN ENCRYPTED PRIVATE KEY-----` and its like.
     const MAX_HEAD: usize = 80;

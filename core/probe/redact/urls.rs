@@ -5,13 +5,13 @@ use std::ops::Range;
 use super::kinds::Search;
 use super::values::{self, is_quote, until};
 
-/// The longest address that is read.
+/// Limit of an address, in bytes.
 const MAX_URL_BYTES: usize = 2048;
 
-/// The longest login without a scheme.
+/// Limit of a login without a scheme, in bytes.
 const MAX_LOGIN_BYTES: usize = 256;
 
-/// Services whose addresses hold a secret in their path, up to where it begins.
+/// Services with a secret in the path of their addresses, up to the beginning of the secret.
 pub(super) const WEBHOOKS: &[&str] = &[
     "hooks.slack.com/services/",
     "hooks.slack.com/workflows/",
@@ -39,7 +39,7 @@ pub(super) const WEBHOOKS: &[&str] = &[
     "/generic-webhook-trigger/",
 ];
 
-/// Users that `https://user@host` names as a matter of course.
+/// Whether it is an ordinary user name of `https://user@host`.
 fn is_user_name(user: &[u8]) -> bool {
     /// A token is longer.
     const MAX_USER_NAME: usize = 16;
@@ -52,7 +52,7 @@ fn ends_url(byte: u8) -> bool {
     byte.is_ascii_whitespace() || byte.is_ascii_control() || is_quote(byte) || matches!(byte, b'<' | b'>' | b'\\')
 }
 
-/// The URL whose `://` is at `sign`.
+/// The URL with its `://` at `sign`.
 pub(super) fn url(search: &mut Search<'_>, sign: usize) {
     let text = search.text;
     let scheme_at = scheme_start(text, sign);
@@ -78,17 +78,18 @@ pub(super) fn url(search: &mut Search<'_>, sign: usize) {
     }
 }
 
-/// Where the scheme of the `://` at `sign` begins.
+/// Beginning of the scheme of the `://` at `sign`.
 fn scheme_start(text: &[u8], sign: usize) -> usize {
-    /// The longest scheme.
+    /// Limit of a scheme.
     const MAX_SCHEME: usize = 32;
     let from = sign.saturating_sub(MAX_SCHEME);
     let named = |b: &u8| b.is_ascii_alphanumeric() || matches!(b, b'+' | b'-' | b'.');
     text[from..sign].iter().rposition(|b| !named(b)).map_or(from, |n| from + n + 1)
 }
 
-/// Where the `@` behind the login is, in what follows `://`. A password may hold any character, so that this is not always certain: for
-/// a database it is the last `@` with a host behind it; on the web, where paths have an `@` as well, a host and its port count first.
+/// Position of the `@` after the login, in the text after `://`. A password may contain any character, so that the result is not
+/// always certain: for a database it is the last `@` with a host after it; on the web, where paths contain an `@` as well, a host
+/// and its port come first.
 fn userinfo(rest: &[u8], web: bool) -> Option<usize> {
     let authority = until(rest, 0, |b| matches!(b, b'/' | b'?' | b'#'));
     let by_rule = rest[..authority].iter().rposition(|b| *b == b'@');
@@ -111,13 +112,13 @@ fn userinfo(rest: &[u8], web: bool) -> Option<usize> {
     found.or(Some(at))
 }
 
-/// Whether this `@` is in a query: behind `?name=`, when a login was found before.
+/// Whether this `@` is in a query: after `?name=`, if a login was found before.
 fn in_query(rest: &[u8], at: usize, login: Option<usize>) -> bool {
     let from = login.unwrap_or(0);
     from < at && login.is_some() && memchr::memchr(b'?', &rest[from..at]).is_some_and(|n| values::is_pair(rest, from + n + 1))
 }
 
-/// Whether a host stands here: a name, an address, or a list of them.
+/// Whether there is a host: a name, an address, or a list of them.
 fn is_host(rest: &[u8], at: usize) -> bool {
     match rest.get(at) {
         // `user:password@/database`: the socket of this host
@@ -149,7 +150,7 @@ fn userinfo_secret(search: &mut Search<'_>, login: Range<usize>, web: bool) {
     }
 }
 
-/// `scheme://user:passw` at the end of a text that was cut: no port has letters.
+/// Parses `scheme://user:passw` at the end of a text that was cut: no port contains letters.
 fn cut_login(search: &mut Search<'_>, from: usize, end: usize) {
     let rest = &search.text[from..end];
     let authority = until(rest, 0, |b| matches!(b, b'/' | b'?' | b'#' | b'['));
@@ -194,7 +195,7 @@ pub(super) fn login(search: &mut Search<'_>, sign: usize) {
     let host =
         until(&after[..after.len().min(MAX_LOGIN_BYTES)], 0, |b| !b.is_ascii_alphanumeric() && !matches!(b, b'.' | b'-' | b'_'));
     let port = until(&after[..after.len().min(host + 7)], (host + 1).min(after.len()), |b| !b.is_ascii_digit());
-    // `redis:<id>@<pid>:<start>` is an identity of ours
+    // `redis:<id>@<pid>:<start>` is an identity of opsctl
     let is_name = after[..host].iter().any(u8::is_ascii_alphabetic) || memchr::memchr_iter(b'.', &after[..host]).count() == 3;
     let host_and_port = is_name && after.get(host) == Some(&b':') && (host + 3..=host + 6).contains(&port);
     // `image:tag@sha256:…`
@@ -205,7 +206,7 @@ pub(super) fn login(search: &mut Search<'_>, sign: usize) {
     }
 }
 
-/// The path behind the beginning of a webhook's address.
+/// Parses the path after the beginning of a webhook's address.
 pub(super) fn webhook(search: &mut Search<'_>, at: usize) {
     let text = search.text;
     let limit = text.len().min(at + MAX_URL_BYTES);
@@ -223,7 +224,7 @@ pub(super) fn webhook(search: &mut Search<'_>, at: usize) {
     let telegram = text[..at].ends_with(b"/bot");
     let end = if telegram { until(&text[..end], at, |b| b == b'/') } else { end };
     let path = &text[at..end];
-    // a path that only sounds like one of a webhook has a token in it
+    // a path that only looks like that of a webhook contains a token
     let service =
         !known || search.text[..at].ends_with(b"office.com/webhook/") || search.text[..at].ends_with(b"office365.com/webhook/");
     let token = path.split(|b| *b == b'/').any(|part| part.len() >= 16 && values::looks_like_token(part, 16));
@@ -232,7 +233,7 @@ pub(super) fn webhook(search: &mut Search<'_>, at: usize) {
     }
 }
 
-/// The password of `scheme://user:password@host`.
+/// Password of `scheme://user:password@host`.
 pub(super) fn password(url: &str) -> Option<&str> {
     let (scheme, rest) = url.split_once("://")?;
     let web = scheme.starts_with("http");

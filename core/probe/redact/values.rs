@@ -1,11 +1,11 @@
-//! Where a value ends, and whether it is a secret or only stands where one could.
+//! The end of a value, and whether the value is a secret or only in the position of one.
 
 use std::ops::Range;
 
-/// The longest value that is followed to its end; of a longer one the word it is in is taken.
+/// Limit of a value that is parsed to its end; of a longer one, the word that contains it is removed.
 pub(super) const MAX_VALUE_BYTES: usize = 4096;
 
-/// How far back is looked for the quote or bracket that a value is in.
+/// Maximum distance of the preceding quote or bracket around a value.
 const MAX_LOOK_BACK: usize = 256;
 
 pub(super) fn is_blank(byte: u8) -> bool {
@@ -16,32 +16,32 @@ pub(super) fn is_quote(byte: u8) -> bool {
     matches!(byte, b'"' | b'\'' | b'`')
 }
 
-/// The first place from `at` on where `stop` holds, or the end.
+/// First position from `at` on where `stop` is true, or the end.
 pub(super) fn until(text: &[u8], at: usize, stop: impl Fn(u8) -> bool) -> usize {
     text[at.min(text.len())..].iter().position(|b| stop(*b)).map_or(text.len(), |n| at + n)
 }
 
-/// After the blanks at `at`.
+/// Position after the blanks at `at`.
 pub(super) fn skip_blanks(text: &[u8], at: usize) -> usize {
     until(text, at, |b| !is_blank(b))
 }
 
-/// The end of the word at `at`, at most [`MAX_VALUE_BYTES`] on.
+/// End of the word at `at`, after at most [`MAX_VALUE_BYTES`].
 pub(super) fn word_end(text: &[u8], at: usize) -> usize {
     until(&text[..text.len().min(at + MAX_VALUE_BYTES)], at, |b| b.is_ascii_whitespace())
 }
 
-/// The end of the line that `at` is in, at most [`MAX_VALUE_BYTES`] on.
+/// End of the line of `at`, after at most [`MAX_VALUE_BYTES`].
 pub(super) fn line_end(text: &[u8], at: usize) -> usize {
     whole_line_end(&text[..text.len().min(at + MAX_VALUE_BYTES)], at)
 }
 
-/// The end of the line that `at` is in, however long it is.
+/// End of the line of `at`, without a limit.
 fn whole_line_end(text: &[u8], at: usize) -> usize {
     memchr::memchr2(b'\n', b'\r', &text[at.min(text.len())..]).map_or(text.len(), |n| at + n)
 }
 
-/// The end of a value that was not followed to its end because it is so long: the next quote or the end of the line.
+/// End of a value that is longer than the limit: the next quote or the end of the line.
 pub(super) fn long_end(text: &[u8], span: &Range<usize>) -> usize {
     if span.len() + 16 < MAX_VALUE_BYTES {
         return span.end;
@@ -49,7 +49,8 @@ pub(super) fn long_end(text: &[u8], span: &Range<usize>) -> usize {
     until(text, span.end, |b| is_quote(b) || b == b'\n')
 }
 
-/// The place of the closing quote for the opening one at `at`. Escaped and doubled quotes do not close. Without one, the end of the line.
+/// Position of the closing quote for the opening one at `at`. Escaped and doubled quotes do not close. Without one, the end of
+/// the line.
 pub(super) fn closing_quote(text: &[u8], at: usize) -> usize {
     let quote = text[at];
     let end = text.len().min(at + MAX_VALUE_BYTES);
@@ -72,19 +73,19 @@ pub(super) fn closing_quote(text: &[u8], at: usize) -> usize {
     end
 }
 
-/// Whether nothing of a value can follow.
+/// Whether no part of a value can follow.
 fn is_end(byte: u8) -> bool {
     byte.is_ascii_whitespace() || matches!(byte, b',' | b';' | b')' | b']' | b'}' | b'&' | b'<' | b'>' | b':' | b'|')
 }
 
-/// Whether `name=` stands at `at`, behind blanks.
+/// Whether there is `name=` at `at`, after blanks.
 pub(super) fn is_pair(text: &[u8], at: usize) -> bool {
     pair_follows(text, at, b"=", false)
 }
 
-/// Whether a name and one of these signs stand at `at`: then what is before was the end of a value.
+/// Whether a name and one of these signs follow at `at`, which means that the preceding text was the end of a value.
 fn pair_follows(text: &[u8], at: usize, signs: &[u8], with_blanks: bool) -> bool {
-    /// The longest name that is looked for.
+    /// Limit of a name.
     const MAX_NAME: usize = 48;
     let end = text.len().min(at + MAX_NAME);
     let start = until(&text[..end], at, |b| b != b' ');
@@ -121,15 +122,15 @@ fn is_open(text: &[u8], at: usize, open: u8, close: u8) -> bool {
 #[allow(clippy::struct_excessive_bools, reason = "independent facts, each of which one kind of text has")]
 #[derive(Debug, Clone, Copy, Default)]
 pub(super) struct Around {
-    /// Where the name of the value begins.
+    /// Beginning of the name of the value.
     pub(super) start: usize,
     /// A quote directly before the name: it encloses name and value.
     pub(super) quote: Option<u8>,
-    /// The value goes on to the end of the line: a line of a file.
+    /// The value extends to the end of the line: a line of a file.
     pub(super) whole_line: bool,
-    /// The value is all the rest of the line, whatever is in it: an entry of an environment.
+    /// The value is the rest of the line, with any characters: an entry of an environment.
     pub(super) entry: bool,
-    /// It is a query itself, and `&` does not end it: a shared access signature.
+    /// The value is itself a query, and `&` does not end it: a shared access signature.
     pub(super) query: bool,
     /// `;` ends it: an entry of a connection string.
     pub(super) list: bool,
@@ -209,7 +210,7 @@ fn is_in_url(text: &[u8], name: usize) -> bool {
     name > 0 && matches!(text[name - 1], b'?' | b'&')
 }
 
-/// Words that stand where a value could, and say something about it.
+/// Words in the position of a value that describe the value.
 const STATEMENTS: &[&str] = &[
     "a",
     "accepted",
@@ -373,8 +374,8 @@ const STATEMENTS: &[&str] = &[
     "your",
 ];
 
-/// Values that are none.
-const NOTHING: &[&str] = &[
+/// Values that stand for an empty value.
+const EMPTY_VALUES: &[&str] = &[
     "none",
     "null",
     "nil",
@@ -398,8 +399,8 @@ const NOTHING: &[&str] = &[
     "nopass",
 ];
 
-/// Directories whose files hold secrets without being secrets.
-const PLACES: &[&str] = &[
+/// Directories of files with secrets; their paths are not secrets.
+const SECRET_DIRECTORIES: &[&str] = &[
     "/run/",
     "/etc/",
     "/var/",
@@ -424,13 +425,13 @@ const PLACES: &[&str] = &[
     "/lib/",
 ];
 
-/// Whether a word is one that says something about a secret: `password expired`.
+/// Whether a word describes a secret: `password expired`.
 pub(super) fn is_statement(value: &[u8]) -> bool {
     let word = trimmed(value).to_ascii_lowercase();
     STATEMENTS.iter().any(|w| w.as_bytes() == word)
 }
 
-/// Without punctuation around it.
+/// The value without punctuation around it.
 pub(super) fn trimmed(mut value: &[u8]) -> &[u8] {
     while let [first, rest @ ..] = value {
         if !matches!(first, b'(' | b'[' | b'{' | b'"' | b'\'' | b'`' | b'<') {
@@ -447,7 +448,7 @@ pub(super) fn trimmed(mut value: &[u8]) -> &[u8] {
     value
 }
 
-/// Whether this is certainly no secret: nothing, a mask, a reference to where the secret is.
+/// Whether this is certainly no secret: empty, a mask, or a reference to the secret.
 pub(super) fn is_no_secret(value: &[u8]) -> bool {
     let Ok(text) = std::str::from_utf8(value) else { return false };
     let text = text.trim();
@@ -455,14 +456,14 @@ pub(super) fn is_no_secret(value: &[u8]) -> bool {
     text.is_empty()
         || text.chars().all(masked)
         || (text.len() >= 3 && text.chars().all(|c| matches!(c, 'x' | 'X')))
-        || NOTHING.iter().any(|n| text.trim_matches(['(', ')', '[', ']', '<', '>', ',']).eq_ignore_ascii_case(n))
+        || EMPTY_VALUES.iter().any(|n| text.trim_matches(['(', ')', '[', ']', '<', '>', ',']).eq_ignore_ascii_case(n))
         || (text.starts_with('<') && text.ends_with('>'))
         || is_reference(text)
         || is_path(text)
         || is_placeholder(text)
 }
 
-/// `${NAME}`, `$(command)`, `{{ name }}`: where a secret comes from.
+/// `${NAME}`, `$(command)`, `{{ name }}`: references to a secret.
 pub(super) fn is_reference(text: &str) -> bool {
     let variable = |name: &str| {
         name.starts_with(|c: char| c.is_ascii_uppercase() || c == '_')
@@ -485,15 +486,15 @@ fn is_placeholder(text: &str) -> bool {
         || text.strip_prefix('$').is_some_and(|n| !n.is_empty() && n.len() <= 2 && n.bytes().all(|b| b.is_ascii_digit()))
 }
 
-/// A path of a file, which may hold a secret and is none.
+/// Whether it is the path of a file, which may contain a secret and is none.
 pub(super) fn is_path(text: &str) -> bool {
     let plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '/' | '.' | '-' | '_' | '@' | '+' | ':');
     let text = text.strip_prefix("./").or_else(|| text.strip_prefix("~/")).map_or(text, |_| text);
     text.chars().all(plain)
-        && (PLACES.iter().any(|p| text.starts_with(p)) || text == "/" || text.starts_with("./") || text.starts_with("~/"))
+        && (SECRET_DIRECTORIES.iter().any(|p| text.starts_with(p)) || text == "/" || text.starts_with("./") || text.starts_with("~/"))
 }
 
-/// A number, with the signs that counts and sizes have.
+/// Whether it is a number, with the signs of counts and sizes.
 pub(super) fn is_number(value: &[u8]) -> bool {
     let signs =
         |b: &u8| b.is_ascii_digit() || matches!(b, b'.' | b',' | b'/' | b'%' | b'k' | b'K' | b'M' | b'm' | b's' | b'+' | b'-');
@@ -501,8 +502,8 @@ pub(super) fn is_number(value: &[u8]) -> bool {
     value.first().is_some_and(u8::is_ascii_digit) && value.iter().all(signs)
 }
 
-/// How a word is made of kinds of characters.
-struct Look {
+/// Composition of a word of kinds of characters.
+struct Composition {
     digits: usize,
     lower: usize,
     upper: usize,
@@ -510,7 +511,7 @@ struct Look {
     other: usize,
 }
 
-impl Look {
+impl Composition {
     fn of(word: &[u8]) -> Self {
         let mut look = Self { digits: 0, lower: 0, upper: 0, symbols: 0, other: 0 };
         for byte in word {
@@ -527,18 +528,18 @@ impl Look {
     }
 }
 
-/// A word that a sentence about a password would not have: `hunter2`, `c4nary!`.
+/// Whether a word is unlike the words of a sentence about a password: `hunter2`, `c4nary!`.
 pub(super) fn looks_like_password(word: &[u8]) -> bool {
     let bare = trimmed(word);
-    let look = Look::of(bare);
+    let look = Composition::of(bare);
     let letters = look.lower + look.upper;
     bare.len() >= 6 && letters >= 2 && (look.digits > 0 || look.symbols > 0) && look.other == 0 && !bare.starts_with(b"--")
 }
 
-/// A long word of letters and digits: what a token is and a word of a language is not.
+/// Whether it is a long word of letters and digits: like a token, and unlike a word of a language.
 pub(super) fn looks_like_token(word: &[u8], shortest: usize) -> bool {
     let bare = trimmed(word);
-    let look = Look::of(bare);
+    let look = Composition::of(bare);
     let letters = look.lower + look.upper;
     let plain = |b: &u8| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_' | b'+' | b'=' | b'/' | b'.' | b'%' | b'~');
     bare.len() >= shortest
@@ -548,17 +549,17 @@ pub(super) fn looks_like_token(word: &[u8], shortest: usize) -> bool {
         && !bare.contains(&b'/') | (look.lower > 0 && look.upper > 0 && !bare.starts_with(b"/"))
 }
 
-/// A word with a long unbroken run of letters and digits: a token within a sentence, and not the name of an object.
+/// Whether a word has a long unbroken run of letters and digits: a token within a sentence, rather than the name of an object.
 pub(super) fn looks_opaque(word: &[u8]) -> bool {
-    /// Shorter runs are parts of names: the end of the name of a pod has 10.
-    const SHORTEST_RUN: usize = 12;
+    /// Shorter runs are parts of names: the suffix of a pod name has 10 characters.
+    const MIN_RUN: usize = 12;
     trimmed(word).split(|b| !b.is_ascii_alphanumeric()).any(|run| {
-        let look = Look::of(run);
-        run.len() >= SHORTEST_RUN && look.digits >= 2 && look.lower + look.upper >= 2
+        let look = Composition::of(run);
+        run.len() >= MIN_RUN && look.digits >= 2 && look.lower + look.upper >= 2
     })
 }
 
-/// `0a1b…`, a UUID: as hashes and ids are, which are no secrets.
+/// Whether it is like `0a1b…` or a UUID: hashes and ids are no secrets.
 pub(super) fn looks_like_id(word: &[u8]) -> bool {
     trimmed(word).iter().all(|b| b.is_ascii_hexdigit() || *b == b'-')
 }
@@ -572,7 +573,7 @@ pub(super) fn is_basic_login(word: &[u8]) -> bool {
         && STANDARD_NO_PAD.decode(bare).is_ok_and(|plain| plain.contains(&b':') && plain.iter().all(|b| *b >= b' ' && *b != 0x7f))
 }
 
-/// The inside of `span` without the quotes around it.
+/// The part of `span` inside the quotes around it.
 pub(super) fn without_quotes(text: &[u8], span: Range<usize>) -> Range<usize> {
     let inner = &text[span.clone()];
     match inner {

@@ -1,4 +1,4 @@
-//! A PostgreSQL connection that ends when the server requests the password in clear text and may not get it so.
+//! A PostgreSQL connection that is aborted when the server requests a password in clear text without permission.
 
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
@@ -10,10 +10,10 @@ use super::Bounded;
 /// `AuthenticationCleartextPassword` (PostgreSQL, "Message Formats").
 const CLEARTEXT: u32 = 3;
 
-/// Error text of a refused request.
+/// Error text of a rejected request.
 pub(super) const REFUSED: &str = "the server requests the password in clear text";
 
-/// Follows the messages of the server until it has let the client in.
+/// Follows the messages of the server until authentication is complete.
 #[derive(Debug)]
 pub(super) struct NoCleartext {
     stream: Bounded,
@@ -21,24 +21,24 @@ pub(super) struct NoCleartext {
 }
 
 impl NoCleartext {
-    /// `permitted`: it is a unix socket with a proven peer, or TLS has verified the server.
+    /// `permitted`: a unix socket with a proven peer, or TLS has verified the server.
     pub(super) fn new(stream: Bounded, permitted: bool) -> Self {
         Self { stream, watch: Watch { done: permitted, ..Watch::default() } }
     }
 }
 
-/// Where in the conversation it is.
+/// State of the message parser.
 #[derive(Debug, Default)]
 pub(super) struct Watch {
     done: bool,
-    /// The beginning of a message: type, length, and the code of an authentication request.
+    /// Beginning of a message: type, length, and the code of an authentication request.
     head: Vec<u8>,
-    /// Bytes of the message that are left.
+    /// Remaining bytes of the message.
     skip: usize,
 }
 
 impl Watch {
-    /// Looks at what was read; true when it requests the password in clear text.
+    /// Inspects received bytes; `true` on a request for the password in clear text.
     pub(super) fn sees_request(&mut self, bytes: &[u8]) -> bool {
         for byte in bytes {
             if self.done {
@@ -68,7 +68,7 @@ impl Watch {
         false
     }
 
-    /// The rest of a message whose length (which counts itself) is `length`, of which `read` bytes are read.
+    /// Skips the rest of a message of `length` bytes (including the length field), of which `read` bytes are consumed.
     fn next(&mut self, length: Option<u32>, read: usize) {
         self.head.clear();
         self.skip = usize::try_from(length.unwrap_or(0)).unwrap_or(0).saturating_sub(read);
@@ -116,7 +116,7 @@ mod tests {
     }
 
     #[test]
-    fn cleartext_request_is_seen_however_it_is_cut() {
+    fn cleartext_request_is_detected_across_chunks() {
         for piece in [1, 2, 3, 7, 100] {
             assert!(sees(REQUEST, piece) && sees(&[NOTICE, SCRAM, REQUEST].concat(), piece), "{piece}");
             assert!(!sees(&[NOTICE, SCRAM, OK, REQUEST].concat(), piece), "{piece}");
@@ -126,7 +126,7 @@ mod tests {
 
     proptest::proptest! {
         #[test]
-        fn any_bytes_are_survived(bytes: Vec<u8>, piece in 1_usize..9) {
+        fn arbitrary_bytes_do_not_panic(bytes: Vec<u8>, piece in 1_usize..9) {
             let _ = sees(&bytes, piece);
         }
     }

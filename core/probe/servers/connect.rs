@@ -1,4 +1,4 @@
-//! One connection to a server, from where it can be reached: its own network namespace, its own root, as the user it runs as.
+//! Connections to a server from its own network namespace and root, as the user that it runs as.
 
 use std::net::SocketAddr;
 use std::os::fd::{AsFd, AsRawFd};
@@ -19,7 +19,7 @@ use crate::probe::io::Root;
 use crate::probe::netns::{self, NoConnection};
 use crate::probe::{Io, ProbeError, blocking};
 
-/// A connection, whatever it is made of.
+/// A connection of any transport.
 #[derive(Debug)]
 pub enum Stream {
     /// TCP.
@@ -30,7 +30,7 @@ pub enum Stream {
     Tls(Box<TlsStream<Stream>>),
 }
 
-/// Hands a call on to whatever the connection is made of.
+/// Delegates a call to the underlying transport.
 macro_rules! inner {
     ($self:ident, $method:ident $(, $argument:expr)*) => {
         match $self.get_mut() {
@@ -61,10 +61,11 @@ impl AsyncWrite for Stream {
     }
 }
 
-/// The most that is read of one conversation, in bytes: no server has more to tell, and one that does not stop must not fill our memory.
-const MOST: usize = 24 << 20;
+/// Limit of the bytes read from one connection: no server has more to report, and one that does not stop must not fill this
+/// process's memory.
+const MAX_STREAM_BYTES: usize = 24 << 20;
 
-/// A connection that ends with an error when the other side does not stop talking. For clients that keep what they read until it is whole.
+/// A connection that fails once the peer has sent too much. For clients that buffer a reply until it is complete.
 #[derive(Debug)]
 pub struct Bounded {
     stream: Stream,
@@ -72,7 +73,7 @@ pub struct Bounded {
 }
 
 impl Bounded {
-    /// Bounds it.
+    /// Limits a connection.
     #[must_use]
     pub fn new(stream: Stream) -> Self {
         Self { stream, read: 0 }
@@ -84,8 +85,8 @@ impl AsyncRead for Bounded {
         let before = buffer.filled().len();
         let polled = Pin::new(&mut self.stream).poll_read(cx, buffer);
         self.read += buffer.filled().len() - before;
-        if self.read > MOST {
-            return Poll::Ready(Err(std::io::Error::other(format!("it sent more than {} MiB", MOST >> 20))));
+        if self.read > MAX_STREAM_BYTES {
+            return Poll::Ready(Err(std::io::Error::other(format!("it sent more than {} MiB", MAX_STREAM_BYTES >> 20))));
         }
         polled
     }
@@ -105,19 +106,19 @@ impl AsyncWrite for Bounded {
     }
 }
 
-/// How a server is reached.
+/// Address of a server and the namespaces and user to connect with.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Way {
-    /// Where it listens.
+    /// Listening socket.
     pub socket: Socket,
-    /// The process whose network namespace and root that is; none is this process's.
+    /// Process that provides the network namespace and the root, or `None` for those of this process.
     pub inside: Option<i32>,
-    /// Who connects: the server asks the kernel (`SO_PEERCRED`). None is this user.
+    /// User to connect as, which the server sees through `SO_PEERCRED`, or `None` for the current user.
     pub user: Option<(u32, u32)>,
 }
 
 impl Way {
-    /// For people: `127.0.0.1:6379`, `/run/postgresql/.s.PGSQL.5432`.
+    /// For display: `127.0.0.1:6379`, `/run/postgresql/.s.PGSQL.5432`.
     #[must_use]
     pub fn address(&self) -> String {
         match &self.socket {
@@ -127,7 +128,7 @@ impl Way {
     }
 }
 
-/// Connects.
+/// Opens a connection.
 pub async fn open_way(way: &Way, timeout: Duration) -> Result<Result<Stream, NoConnection>, ProbeError> {
     match &way.socket {
         Socket::Tcp(address) => tcp(*address, way.inside, timeout).await,
@@ -137,13 +138,13 @@ pub async fn open_way(way: &Way, timeout: Duration) -> Result<Result<Stream, NoC
 
 async fn tcp(address: SocketAddr, inside: Option<i32>, timeout: Duration) -> Result<Result<Stream, NoConnection>, ProbeError> {
     let stream = match inside {
-        Some(pid) if blocking::run("a namespace", "/proc", timeout, move |io| elsewhere(io, pid)).await? => {
+        Some(pid) if blocking::run("a namespace", "/proc", timeout, move |io| is_in_other_namespace(io, pid)).await? => {
             netns::connect_inside(i64::from(pid), address, timeout).await?
         }
         _ => netns::connect(address, timeout).await?,
     };
     Ok(stream.map(|s| {
-        // a conversation of small messages
+        // the messages are small
         let _ = s.set_nodelay(true);
         Stream::Tcp(s)
     }))
@@ -156,7 +157,7 @@ async fn unix(
     timeout: Duration,
 ) -> Result<Result<Stream, NoConnection>, ProbeError> {
     let from = path.display().to_string();
-    // a listener whose queue is full lets connect(2) wait for ever
+    // connect(2) blocks indefinitely while the listener's queue is full
     let made = blocking::run("a connection", &from, timeout, move |io| connect_unix(io, &path, inside, user)).await;
     let stream = match made {
         Ok(stream) => stream,
@@ -169,28 +170,28 @@ async fn unix(
     }))
 }
 
-/// On a thread of its own: it becomes another user, and ends.
+/// Runs on a thread of its own, which changes its user and then exits.
 #[allow(clippy::disallowed_methods, reason = "the caller has the token")]
 fn connect_unix(io: &Io, path: &Path, inside: Option<i32>, user: Option<(u32, u32)>) -> std::io::Result<UnixStream> {
-    // with the rights of the server, below its root: links lead to where they lead for it
+    // with the rights of the server and below its root: symbolic links resolve as they do for the server
     let socket = Root::of_or_own(io, inside)?.place(path)?;
     if let Some((uid, gid)) = user.filter(|_| rustix::process::geteuid().is_root()) {
         let (uid, gid) = (Uid::from_raw(uid), Gid::from_raw(gid));
         set_thread_groups(&[])?;
-        // the effective ids are what the server sees; with the real and the saved one the user could signal this process
+        // the server sees the effective ids; with the real and the saved one the user could signal this process
         set_thread_res_gid(None, gid, None)?;
         set_thread_res_uid(None, uid, None)?;
     }
     UnixStream::connect(format!("/proc/self/fd/{}", socket.as_fd().as_raw_fd()))
 }
 
-/// Whether `pid` lives in another network namespace; false also when that cannot be seen.
-fn elsewhere(io: &Io, pid: i32) -> bool {
-    let of = |who: &str| io.read_link(format!("/proc/{who}/ns/net")).ok();
-    matches!((of("self"), of(&pid.to_string())), (Some(ours), Some(theirs)) if ours != theirs)
+/// Whether `pid` is in another network namespace; `false` also if unknown.
+fn is_in_other_namespace(io: &Io, pid: i32) -> bool {
+    let of = |process: &str| io.read_link(format!("/proc/{process}/ns/net")).ok();
+    matches!((of("self"), of(&pid.to_string())), (Some(own), Some(other)) if own != other)
 }
 
-/// The user that a process runs as, with its group.
+/// User and group that a process runs as.
 #[must_use]
 pub fn user_of(io: &Io, pid: i32) -> Option<(u32, u32)> {
     let status = io.read_lossy(format!("/proc/{pid}/status")).ok()?;

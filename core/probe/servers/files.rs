@@ -1,4 +1,4 @@
-//! Small files, as a server sees them or as this process does.
+//! Reading of small files, as a server sees them or as this process does.
 
 use std::fs::File;
 use std::io::{Read, Seek, SeekFrom};
@@ -12,26 +12,26 @@ use crate::probe::trusted::{self, TrustError};
 /// Size limit of a configuration or secret, in bytes.
 const MAX_BYTES: u64 = 1 << 20;
 
-/// A small file as process `pid` sees it, as text, or `None` when it does not exist or the process may not read it.
+/// Text of a small file as process `pid` sees it, or `None` if it does not exist or is not readable.
 #[must_use]
 pub fn file_of(io: &Io, pid: i32, path: &str) -> Option<String> {
     text(open_of(io, pid, path)?)
 }
 
-/// When a file as process `pid` sees it changed last, or `None` when it does not exist or the process may not see it.
+/// Time of the last change of a file as process `pid` sees it, or `None` if it does not exist or is not accessible.
 #[must_use]
 pub fn modified_of(io: &Io, pid: i32, path: &str) -> Option<jiff::Timestamp> {
     Root::of(io, pid).ok()?.modified(path)
 }
 
-/// The files that a pattern means to process `pid`.
+/// Files that match a pattern as process `pid` sees them.
 #[must_use]
 pub fn files_of(io: &Io, pid: i32, pattern: &str) -> Vec<String> {
     Root::of(io, pid).map(|root| root.glob(pattern)).unwrap_or_default()
 }
 
-/// Whether process `pid` may write to a socket file, by its owner, its groups and the permissions, or `None` when that cannot be seen
-/// or there is no such file.
+/// Whether process `pid` may write to a socket file, by its owner, its groups and the permissions, or `None` if that is unknown
+/// or the file does not exist.
 #[must_use]
 pub fn may_write(io: &Io, pid: i32, path: &str) -> Option<bool> {
     let meta = Root::of(io, pid).ok()?.metadata(path).ok()?;
@@ -40,7 +40,7 @@ pub fn may_write(io: &Io, pid: i32, path: &str) -> Option<bool> {
         let line = status.lines().find_map(|l| l.strip_prefix(key)).unwrap_or_default();
         line.split_whitespace().filter_map(|w| w.parse().ok()).collect()
     };
-    // the second of four is the effective one
+    // the second of four is the effective id
     let (user, group) = (ids("Uid:").get(1).copied()?, ids("Gid:").get(1).copied()?);
     let mode = meta.mode();
     Some(match () {
@@ -51,7 +51,7 @@ pub fn may_write(io: &Io, pid: i32, path: &str) -> Option<bool> {
     })
 }
 
-/// The last lines of a file as process `pid` sees it, from at most `bytes` of it; the first may be the end of one.
+/// Last lines of a file as process `pid` sees it, from at most its last `bytes`; the first line may be incomplete.
 #[must_use]
 pub fn file_tail(io: &Io, pid: i32, path: &str, bytes: u64) -> Vec<String> {
     let Some(mut file) = open_of(io, pid, path) else { return Vec::new() };
@@ -64,7 +64,7 @@ pub fn file_tail(io: &Io, pid: i32, path: &str, bytes: u64) -> Vec<String> {
     String::from_utf8_lossy(&end).lines().map(|l| l.chars().take(500).collect()).collect()
 }
 
-/// The files a process has open whose names end in `ending`, by their paths as it sees them.
+/// Open files of a process with names that end in `ending`, by their paths as the process sees them.
 #[must_use]
 pub fn open_files(io: &Io, pid: i32, ending: &str) -> Vec<String> {
     let descriptors = io.read_dir(format!("/proc/{pid}/fd")).into_iter().flatten().flatten();
@@ -77,8 +77,8 @@ pub fn open_files(io: &Io, pid: i32, ending: &str) -> Vec<String> {
     paths
 }
 
-/// A small file that decides how opsctl itself logs in, such as one that holds a password: this user's or root's, and for root with every
-/// directory above it.
+/// A small file that decides how opsctl itself logs in, such as a password file. It belongs to this user or root, and for root so
+/// does every directory above it.
 pub(super) fn own_file(_io: &Io, path: &str) -> Result<String, TrustError> {
     trusted::read_to_string(Path::new(path), MAX_BYTES)
 }
@@ -99,7 +99,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_end_of_a_file_is_read_and_a_folder_is_none() {
+    fn file_tail_is_read_and_a_directory_is_not() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("log");
         std::fs::write(&path, "one\ntwo\nthree\n").unwrap();

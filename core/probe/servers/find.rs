@@ -1,4 +1,4 @@
-//! Servers that run, by their processes: one scan of `/proc`.
+//! Discovery of running servers by their processes: one scan of `/proc`.
 
 use std::collections::HashSet;
 use std::time::Duration;
@@ -13,33 +13,34 @@ use crate::probe::process;
 use crate::probe::table::{Process, ProcessTable};
 use crate::probe::{Io, ProbeError, blocking};
 
-/// How long the scan may take.
-const PATIENCE: Duration = Duration::from_secs(2);
+/// Timeout of the scan.
+const SCAN_TIMEOUT: Duration = Duration::from_secs(2);
 
-/// A server's first process.
+/// First process of a server.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Found {
-    /// What it speaks.
+    /// Product.
     pub product: Product,
-    /// Which process.
+    /// Process id and start time.
     pub process: ServerProcess,
-    /// Its name.
+    /// Command name (`comm`).
     pub comm: String,
-    /// Its `/proc/PID/cgroup`: a claim until [`identity::prove`](crate::probe::identity::prove) has compared it.
+    /// Content of `/proc/PID/cgroup`: a claim until [`identity::prove`](crate::probe::identity::prove) has verified it.
     pub cgroups: String,
-    /// Its user ids.
+    /// User ids.
     pub ids: Ids,
-    /// It shares this process's network namespace; `None` where that cannot be seen.
+    /// Whether the process shares the network namespace of this process; `None` if unknown.
     pub is_local: Option<bool>,
-    /// Where it lives, once proven.
+    /// Container or unit of the process, once proven.
     pub home: Home,
-    /// Why nothing that it says is used: it belongs to a user that is not expected to run such a server, or its claims are untrue.
+    /// Reason for not using its output: the process belongs to a user that is not expected to run such a server, or its claims
+    /// are false.
     pub untrusted: Option<String>,
-    /// Where it listens.
+    /// Listening sockets.
     pub sockets: Vec<super::Socket>,
 }
 
-/// All servers that run on this host, in containers too.
+/// All running servers of this host, including those in containers.
 pub async fn scan(table: &ProcessTable) -> Result<Vec<Found>, ProbeError> {
     // PostgreSQL's backends and the children that Redis forks have the name of their parent
     let first = |p: &&Process| table.get(p.parent).is_none_or(|parent| parent.comm != p.comm);
@@ -49,7 +50,7 @@ pub async fn scan(table: &ProcessTable) -> Result<Vec<Found>, ProbeError> {
     let serving =
         |(product, p): &(Product, Process)| arguments.get(&p.pid).is_some_and(|line| !line.is_empty() && serves(*product, line));
     let serving: Vec<(Product, Process)> = candidates.into_iter().filter(serving).collect();
-    blocking::run("processes", "/proc", PATIENCE, move |io| {
+    blocking::run("processes", "/proc", SCAN_TIMEOUT, move |io| {
         let mut namespaces = Namespaces::default();
         serving.into_iter().filter_map(|(product, p)| server(io, product, p, &mut namespaces)).collect()
     })
@@ -72,14 +73,14 @@ fn server(io: &Io, product: Product, p: Process, namespaces: &mut Namespaces) ->
     })
 }
 
-/// Whether `pid` shares this process's network namespace; `None` where that cannot be seen.
+/// Whether `pid` shares the network namespace of this process; `None` if unknown.
 fn is_local(io: &Io, pid: i32) -> Option<bool> {
     let of = |who: &str| io.read_link(format!("/proc/{who}/ns/net")).ok();
     if let (Some(its), Some(own)) = (of(&pid.to_string()), of("self")) {
         return Some(its == own);
     }
-    // an ordinary user cannot read the link of another user's process, but its sockets. One that both see proves one namespace; without
-    // one the other namespace cannot be entered either
+    // an ordinary user cannot read the link of another user's process, but its sockets. A socket that both see proves one
+    // namespace; without one the other namespace cannot be entered either
     let inodes =
         |pid: i32| -> HashSet<u64> { listeners_of(io, i64::from(pid)).unwrap_or_default().iter().map(|l| l.inode).collect() };
     let its = inodes(pid);
@@ -91,14 +92,14 @@ fn is_local(io: &Io, pid: i32) -> Option<bool> {
 pub(super) fn serves(product: Product, arguments: &str) -> bool {
     let has = |word: &str| arguments.split(['\0', ' ']).any(|a| a == word);
     match product {
-        // initdb runs these for a moment
+        // initdb runs these briefly
         Product::Postgres => !["--boot", "--single", "--check", "-C", "--version", "--describe-config"].into_iter().any(has),
-        // a sentinel watches servers and is none
+        // a sentinel monitors servers and is not one itself
         Product::Redis => !has("[sentinel]") && !has("--sentinel"),
-        // its tools run in the same machine
+        // its tools run in the same virtual machine
         Product::Rabbitmq => arguments.replace('\0', " ").contains("-s rabbit boot"),
         Product::Pgbouncer => true,
-        // workers that have lost their master serve on, and nobody can tell them anything; `-t` and `-s` end at once
+        // workers without a master keep serving but cannot be reloaded; `-t` and `-s` exit immediately
         Product::Nginx => {
             !arguments.starts_with("nginx: worker")
                 && !arguments.starts_with("nginx: cache")
@@ -106,34 +107,34 @@ pub(super) fn serves(product: Product, arguments: &str) -> bool {
         }
         // its tools have the same name: `alloy fmt`
         Product::Alloy => has("run"),
-        // Debian's package `loki` is a program of genetics; without its configuration ours does not start
+        // Debian's package `loki` is a genetics program; Grafana Loki does not start without its configuration
         Product::Loki | Product::Promtail => arguments.contains("-config.") && !has("-version") && !has("--version"),
         Product::Grafana => !has("cli") && !has("-v"),
         Product::Prometheus | Product::Alertmanager => !has("--version") && !has("--help") && !has("-h"),
     }
 }
 
-/// The children of a process.
+/// Child processes of a process.
 #[must_use]
 pub fn children_of(io: &Io, pid: i32) -> Vec<i32> {
     let children = io.read_lossy(format!("/proc/{pid}/task/{pid}/children")).unwrap_or_default();
     children.split_whitespace().filter_map(|c| c.parse().ok()).collect()
 }
 
-/// Paths of the entries of a directory as process `pid` sees it, `most` at most.
+/// Paths of the entries of a directory as process `pid` sees it, at most `most`.
 #[must_use]
 pub fn folders_of(io: &Io, pid: i32, folder: &str, most: usize) -> Vec<String> {
     let names = Root::of(io, pid).map(|root| root.names(folder.as_ref())).unwrap_or_default();
     names.into_iter().take(most).map(|name| format!("{folder}/{name}")).collect()
 }
 
-/// The titles that the children of a process give themselves.
+/// Process titles of the children of a process.
 #[must_use]
 pub fn children_titles(io: &Io, pid: i32) -> Vec<String> {
     children_of(io, pid).into_iter().filter_map(|child| process::title(io, child)).collect()
 }
 
-/// The state of a process: `R`, `S`, `D`, `T`, …, or `None` when it has ended.
+/// State of a process: `R`, `S`, `D`, `T`, …, or `None` after its exit.
 #[must_use]
 pub fn state_of(io: &Io, pid: i32) -> Option<char> {
     process::state_of(&io.read_lossy(format!("/proc/{pid}/stat")).ok()?)
@@ -151,7 +152,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_only_looks_like_a_server_is_none() {
+    fn command_lines_of_servers_and_tools_are_distinguished() {
         assert!(serves(Product::Postgres, "/usr/lib/postgresql/15/bin/postgres\0-D\0/data\0"));
         assert!(!serves(Product::Postgres, "/usr/lib/postgresql/15/bin/postgres\0--boot\0-F\0"));
         assert!(serves(Product::Redis, "/usr/bin/redis-server 127.0.0.1:6379"));
@@ -173,7 +174,7 @@ mod tests {
 
     proptest::proptest! {
         #[test]
-        fn any_text_is_survived(text in ".*") {
+        fn arbitrary_text_does_not_panic(text in ".*") {
             let _ = (parent_and_start(&text), serves(Product::Rabbitmq, &text));
         }
     }

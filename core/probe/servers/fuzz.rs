@@ -1,4 +1,4 @@
-//! Fuzz targets of what servers and their files say.
+//! Fuzz targets for output and files of servers.
 
 use super::{find, login, postgres, product, rabbitmq, redis, sockets, web};
 use crate::fuzz::Target;

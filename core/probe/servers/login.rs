@@ -1,4 +1,4 @@
-//! How to log in. What is here never leaves the process: it has no `Serialize`, and printing it shows nothing.
+//! Logins. Passwords never leave the process: they have no `Serialize`, and `Debug` prints a placeholder.
 
 use std::fmt;
 
@@ -11,7 +11,7 @@ use crate::probe::{Io, Redactor, environment};
 pub struct Secret(String);
 
 impl Secret {
-    /// Takes note of it, so that it is removed from everything that is shown or kept.
+    /// Registers it with the redactor, which removes it from everything that is shown or stored.
     #[must_use]
     pub fn new(secret: impl Into<String>, redactor: &Redactor) -> Self {
         let secret = secret.into();
@@ -19,7 +19,7 @@ impl Secret {
         Self(secret)
     }
 
-    /// For the server, and nobody else.
+    /// The plain text, to be sent to the server only.
     #[must_use]
     pub fn reveal(&self) -> &str {
         &self.0
@@ -32,20 +32,20 @@ impl fmt::Debug for Secret {
     }
 }
 
-/// Who to be.
+/// Credentials and connection parameters.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Login {
-    /// User or role; the server's usual one otherwise.
+    /// User or role, or `None` for the server's default.
     pub user: Option<String>,
     /// Password, if any.
     pub password: Option<Secret>,
     /// Database.
     pub database: Option<String>,
-    /// Whether TLS is wanted, and what proves the server.
+    /// Required TLS verification, if any.
     pub tls: Option<Trust>,
-    /// The host name by which the configuration names the server.
+    /// Host name of the server in the configuration.
     pub host: Option<String>,
-    /// Where this comes from: `the configuration`, `POSTGRES_PASSWORD of its container`.
+    /// Source: `the configuration`, `POSTGRES_PASSWORD of its container`.
     pub from: String,
 }
 
@@ -57,14 +57,14 @@ impl Login {
     }
 }
 
-/// The value of a variable of an environment.
+/// Value of a variable of an environment.
 #[must_use]
 pub(super) fn variable<'a>(environment: &'a [String], name: &str) -> Option<&'a str> {
     environment.iter().find_map(|e| e.strip_prefix(name)?.strip_prefix('=')).filter(|v| !v.is_empty())
 }
 
-/// A password from the first of `names` that is set, or from the file that `NAME_FILE` says, as `pid` sees it: the convention of the
-/// official images.
+/// A password from the first of `names` that is set, or from the file named by `NAME_FILE`, as `pid` sees it: the convention of
+/// the official images.
 #[must_use]
 pub(super) fn password(
     io: &Io,
@@ -83,7 +83,7 @@ pub(super) fn password(
     })
 }
 
-/// What `~/.pgpass` says: `host:port:database:user:password`, `*` for any, `\` before `:` and `\` (libpq-pgpass).
+/// Password from `~/.pgpass`: `host:port:database:user:password`, `*` for any, `\` before `:` and `\` (libpq-pgpass).
 #[must_use]
 pub(super) fn pgpass(text: &str, host: &str, port: u16, database: &str, user: &str) -> Option<String> {
     let wanted = [host, &port.to_string(), database, user].map(str::to_owned);
@@ -124,8 +124,8 @@ pub(super) fn service<'a>(text: &'a str, name: &str) -> Vec<(&'a str, &'a str)> 
     lines.filter(|l| !l.starts_with('#')).filter_map(|l| l.split_once('=')).map(|(k, v)| (k.trim(), v.trim())).collect()
 }
 
-/// A server that the libpq environment names: `PGSERVICE` (with its service file), `PGHOST` and `PGPORT`. What it is called, where it
-/// is, and how to log in; none when nothing is set.
+/// Server of the libpq environment: `PGSERVICE` (with its service file), `PGHOST` and `PGPORT`. Returns its address and login, or
+/// `None` if no variable is set.
 #[must_use]
 pub fn libpq_server(io: &Io, redactor: &Redactor) -> Option<((String, u16), Login)> {
     let from_service = environment("PGSERVICE").and_then(|name| {
@@ -154,13 +154,13 @@ pub fn libpq_server(io: &Io, redactor: &Redactor) -> Option<((String, u16), Logi
     Some(((host, port), login))
 }
 
-/// A password from a file of its own, without the line end.
+/// A password from a dedicated file, without the line break.
 pub fn secret_file(io: &Io, path: &str, redactor: &Redactor) -> Result<Secret, String> {
     let text = own_file(io, path).map_err(|e| format!("the password file {path} is not used: {e}"))?;
     Ok(Secret::new(text.trim_end_matches(['\r', '\n']), redactor))
 }
 
-/// The password file that applies.
+/// Content of the applicable password file.
 #[must_use]
 pub(super) fn pgpass_text(io: &Io) -> Option<String> {
     let named = environment("PGPASSFILE");
@@ -174,7 +174,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_secret_is_never_printed() {
+    fn secret_is_not_printed() {
         let redactor = Redactor::default();
         let login = Login { password: Some(Secret::new("hunter2-canary", &redactor)), ..Login::user("app", "x") };
         assert!(!format!("{login:?}").contains("canary"));
@@ -182,21 +182,21 @@ mod tests {
     }
 
     #[test]
-    fn pgpass_is_read_as_libpq_reads_it() {
+    fn pgpass_escapes_and_wildcards_are_parsed() {
         let text = "# comment\ndb:5432:app:other:no\n*:5432:*:app:pa\\:ss\\\\:x\nshort:line\n";
         assert_eq!(pgpass(text, "db", 5432, "app", "app").as_deref(), Some("pa:ss\\:x"));
         assert_eq!(pgpass(text, "db", 5433, "app", "app"), None);
     }
 
     #[test]
-    fn a_service_is_its_section() {
+    fn service_section_is_parsed() {
         let text = "[a]\nhost=x\n[prod]\n# c\nhost = db\nport=5433\n\n[b]\nhost=y\n";
         assert_eq!(service(text, "prod"), [("host", "db"), ("port", "5433")]);
         assert!(service(text, "none").is_empty());
     }
 
     #[test]
-    fn the_first_password_that_is_set_counts() {
+    fn first_password_that_is_set_is_used() {
         let environment = ["A_PASSWORD=".to_owned(), "B_PASSWORD=secret-value".to_owned()];
         let (secret, from) =
             password(&Io::for_test(), &environment, &["A_PASSWORD", "B_PASSWORD"], None, &Redactor::default()).unwrap();
@@ -205,7 +205,7 @@ mod tests {
 
     proptest::proptest! {
         #[test]
-        fn any_text_is_survived(text in "(\\PC|\n|:|\\\\)*") {
+        fn arbitrary_text_does_not_panic(text in "(\\PC|\n|:|\\\\)*") {
             let _ = (pgpass(&text, "h", 1, "d", "u"), service(&text, "a"));
         }
     }

@@ -1,4 +1,5 @@
-//! Databases, caches and brokers: found by their processes, reached from where they are, logged in to with what is at hand.
+//! Databases, caches and brokers: discovery by process, connections from the server's own network namespace, and the available
+//! logins.
 
 mod cleartext;
 mod connect;
@@ -40,82 +41,82 @@ use super::netns::NoConnection;
 use super::{Memo, ProbeCx, ProbeError, blocking};
 use crate::model::{Product, ServerRef, Target};
 
-/// How long a connection may take: it is made on this machine or in its network.
+/// Timeout of connect(2): a server is on this machine or in its network.
 const CONNECT: Duration = Duration::from_secs(1);
 
-/// How long one answer may take. A server that needs longer for so little is stuck for its users too.
+/// Timeout of one reply. A server that needs longer for so little is stuck for its users too.
 const ANSWER: Duration = Duration::from_secs(2);
 
-/// Why there is no session with a server. All of it is evidence: only what *we* could not do is a [`ProbeError`].
+/// Reasons for having no session with a server. All of them are evidence: only failures of opsctl itself are [`ProbeError`]s.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case", tag = "kind")]
 pub enum NoSession {
-    /// It does not run.
+    /// The process does not run.
     NotRunning,
-    /// It runs and listens nowhere.
+    /// The process runs and has no listening socket.
     NotListening,
-    /// Nobody answers the connection.
+    /// Connection refused.
     Refused {
-        /// Where.
+        /// Address.
         address: String,
     },
-    /// The connection could not be made.
+    /// The connection failed for another reason.
     Unreachable {
-        /// Where.
+        /// Address.
         address: String,
-        /// Why.
+        /// Reason.
         why: String,
     },
-    /// It accepts, or its queue of connections is full, and no answer comes.
+    /// The connection is accepted, or waits in a full queue, and no reply is received.
     Hung {
-        /// Where.
+        /// Address.
         address: String,
-        /// How long was waited, in milliseconds.
+        /// Time waited, in milliseconds.
         after_ms: u64,
     },
-    /// It closed the conversation.
+    /// The server closed the connection.
     Closed {
-        /// Where.
+        /// Address.
         address: String,
-        /// What was seen.
+        /// Error of the connection.
         why: String,
     },
-    /// It speaks something else.
+    /// The reply is of another protocol.
     Garbage {
-        /// Where.
+        /// Address.
         address: String,
-        /// What the parser said.
+        /// Error of the parser.
         why: String,
     },
-    /// It said no, in its own words.
+    /// The server rejected the session with an error message.
     Rejected {
-        /// Where.
+        /// Address.
         address: String,
-        /// SQLSTATE, or the first word of the answer.
+        /// SQLSTATE, or the first word of the reply.
         code: String,
-        /// The rest.
+        /// Rest of the message.
         message: String,
     },
-    /// The peer of the connection is not proven to be it: its answers are not used, and it got no password.
+    /// The peer of the connection is not proven to be the server: its replies are not used, and it receives no password.
     Unproven {
-        /// Where.
+        /// Address.
         address: String,
-        /// Whose process answers there, or why that cannot be known.
+        /// Owner of the process that accepted the connection, or the reason why it is unknown.
         why: String,
     },
-    /// It wants a login that we do not have, or does not take the one we have.
+    /// Authentication is required and opsctl has no login, or the login was rejected.
     Login {
-        /// Where.
+        /// Address.
         address: String,
-        /// What it said.
+        /// Message of the server.
         message: String,
-        /// Where the login came from; none when there was none to try.
+        /// Source of the login, or `None` if there was none to try.
         tried: Option<String>,
     },
 }
 
 impl NoSession {
-    /// Of two ways to one server, what says more of it: that nothing listens at one of them is the least.
+    /// The more informative of two failures of one server; a refused connection is the least informative.
     pub(super) fn or(self, earlier: Self) -> Self {
         if matches!(self, Self::Refused { .. }) && !matches!(earlier, Self::NotListening | Self::Refused { .. }) {
             earlier
@@ -124,7 +125,7 @@ impl NoSession {
         }
     }
 
-    /// From a connection that could not be secured: a certificate that does not verify leaves open who answers.
+    /// From a failed TLS handshake. With a certificate that does not verify, the identity of the server is unproven.
     pub(super) fn insecure(address: String, error: &std::io::Error) -> Self {
         let why = error.to_string();
         if why.contains("invalid peer certificate") {
@@ -138,49 +139,49 @@ impl NoSession {
         }
     }
 
-    /// From a connection that could not be made.
+    /// From a failed connection attempt.
     #[must_use]
     pub fn unconnected(address: String, why: NoConnection) -> Self {
         match why {
             NoConnection::Refused => Self::Refused { address },
-            // the kernel completes connections for a process that does not take them: only a full queue or a lost packet times out
+            // the kernel completes connections before the process accepts them: only a full queue or a lost packet times out
             NoConnection::Timeout => Self::Hung { address, after_ms: millis(CONNECT) },
             NoConnection::Other(why) => Self::Unreachable { address, why },
         }
     }
 
-    /// Why there is no answer, in words; for questions that were asked in a conversation that had begun well.
+    /// The reason in words, for requests within an established session.
     #[must_use]
     pub fn words(&self) -> String {
         match self {
             Self::Hung { after_ms, .. } => format!("no answer within {} s", after_ms / 1000),
-            Self::Closed { why, .. } => format!("it closed the conversation: {why}"),
-            Self::Garbage { why, .. } => format!("what came is no answer: {why}"),
+            Self::Closed { why, .. } => format!("it closed the connection: {why}"),
+            Self::Garbage { why, .. } => format!("invalid reply: {why}"),
             Self::Rejected { message, .. } | Self::Login { message, .. } => message.clone(),
             Self::Unreachable { why, .. } => why.clone(),
             Self::Unproven { why, .. } => format!("its identity is not proven: {why}"),
-            Self::Refused { .. } => "it takes no connection".to_owned(),
-            Self::NotListening => "it listens nowhere".to_owned(),
+            Self::Refused { .. } => "it refuses connections".to_owned(),
+            Self::NotListening => "it has no listening socket".to_owned(),
             Self::NotRunning => "it does not run".to_owned(),
         }
     }
 
-    /// One line for checks that cannot say anything without a session; `up` is the code of the check that can.
+    /// One line for checks that need a session; `up` is the code of the check that reports the reason.
     #[must_use]
     pub fn skip(&self, up: &str) -> ProbeError {
         let why = match self {
             Self::NotRunning => "it does not run",
-            Self::NotListening => "it listens nowhere",
-            Self::Login { .. } => "it wants a login that opsctl does not have",
+            Self::NotListening => "it has no listening socket",
+            Self::Login { .. } => "it requires a login that opsctl does not have",
             Self::Unproven { .. } => "its identity is not proven",
-            Self::Rejected { .. } => "it takes no questions",
+            Self::Rejected { .. } => "it rejects queries",
             _ => "it does not answer",
         };
         ProbeError::Skip(format!("{why}: see {up}"))
     }
 }
 
-/// Whether an error is one of TLS itself, not of the connection below it.
+/// Whether an error is one of TLS rather than of the transport.
 fn is_of_tls(error: &(dyn std::error::Error + Send + Sync + 'static)) -> bool {
     error.is::<rustls::Error>()
 }
@@ -189,37 +190,37 @@ fn millis(d: Duration) -> u64 {
     u64::try_from(d.as_millis()).unwrap_or(u64::MAX)
 }
 
-/// A server with what only this process may know about it.
+/// A server, with facts that stay within this process.
 #[derive(Debug, Clone)]
 pub struct Known {
-    /// What everybody may know.
+    /// The part that may be recorded and shown.
     pub server: ServerRef,
-    /// Where it listens.
+    /// Listening sockets.
     pub sockets: Vec<Socket>,
-    /// It shares this process's network namespace; `None` where that cannot be seen or it does not run.
+    /// Whether the server shares the network namespace of this process; `None` if unknown or not running.
     pub is_local: Option<bool>,
-    /// How to log in, from the configuration.
+    /// Login from the configuration.
     pub login: Option<Login>,
-    /// Its processes and configuration, when it is an nginx that runs.
+    /// Processes and configuration of a running nginx.
     pub nginx: Option<Result<Arc<super::nginx::Nginx>, ProbeError>>,
 }
 
 impl Known {
-    /// The host name that its certificate should have.
+    /// Host name that the certificate should contain.
     fn host(&self) -> &str {
         let named = self.login.as_ref().and_then(|l| l.host.as_deref());
         named.or(self.server.address.as_ref().map(|(host, _)| host.as_str())).unwrap_or("localhost")
     }
 
-    /// What has to prove it behind TLS, where TLS is wanted. A process that was found is proven by itself, and often has a certificate of
-    /// its own making; only PostgreSQL's `sslmode` says explicitly that the certificate counts.
+    /// Proof of identity that TLS has to provide, where TLS is required. A discovered process is proven by itself and often has a
+    /// self-signed certificate; only PostgreSQL's `sslmode` states explicitly that the certificate counts.
     fn trust(&self) -> Option<&Trust> {
         let wanted = self.login.as_ref().and_then(|l| l.tls.as_ref());
         let explicit = matches!(self.server.product, Product::Postgres | Product::Pgbouncer);
         if self.server.process.is_some() && !explicit { wanted.map(|_| &Trust::Encrypted) } else { wanted }
     }
 
-    /// Whether it is the server that clients on this host reach at the loopback's `port` without naming a host.
+    /// Whether clients on this host reach this server at the loopback's `port` without naming a host.
     fn is_at_default(&self, port: u16) -> bool {
         let loopback = |host: &str| matches!(host, "localhost" | "127.0.0.1" | "::1");
         match &self.server.address {
@@ -231,7 +232,7 @@ impl Known {
 
 type Sessions<S> = Memo<String, Result<Result<Arc<S>, NoSession>, ProbeError>>;
 
-/// The servers of this host and the one connection to each.
+/// The servers of this host, with one connection to each.
 #[derive(Default)]
 pub struct Servers {
     known: HashMap<String, Known>,
@@ -243,13 +244,13 @@ pub struct Servers {
 }
 
 impl Servers {
-    /// Without connections yet.
+    /// Creates the set without connections.
     #[must_use]
     pub fn new(known: Vec<Known>) -> Self {
         Self { known: known.into_iter().map(|k| (k.server.id.clone(), k)).collect(), ..Self::default() }
     }
 
-    /// The server that a target stands for.
+    /// The server of a target.
     pub fn known(&self, target: &Target) -> Result<&Known, ProbeError> {
         let known = self.known.get(&target.id).ok_or_else(|| ProbeError::Skip("it no longer exists".to_owned()))?;
         match &known.server.untrusted {
@@ -260,28 +261,28 @@ impl Servers {
 }
 
 impl ProbeCx {
-    /// The session with a Redis server; one for all checks of a run.
+    /// Session with a Redis server; shared by all checks of a run.
     pub async fn redis(&self, target: &Target) -> Result<Result<Arc<redis::Session>, NoSession>, ProbeError> {
         let known = self.servers.known(target)?;
         let open = || async { Ok(Box::pin(redis::open(known, self)).await?.map(Arc::new)) };
         self.servers.redis.get(target.id.clone(), open).await
     }
 
-    /// The session with a PostgreSQL server (or a PgBouncer); one for all checks of a run.
+    /// Session with a PostgreSQL server (or a PgBouncer); shared by all checks of a run.
     pub async fn postgres(&self, target: &Target) -> Result<Result<Arc<postgres::Session>, NoSession>, ProbeError> {
         let known = self.servers.known(target)?;
         let open = || async { Ok(Box::pin(postgres::open(known, self, None)).await?.map(Arc::new)) };
         self.servers.postgres.get(target.id.clone(), open).await
     }
 
-    /// The session with a RabbitMQ node; one for all checks of a run.
+    /// Session with a RabbitMQ node; shared by all checks of a run.
     pub async fn rabbitmq(&self, target: &Target) -> Result<Result<Arc<rabbitmq::Session>, NoSession>, ProbeError> {
         let known = self.servers.known(target)?;
         let open = || async { Ok(Box::pin(rabbitmq::open(known, self)).await?.map(Arc::new)) };
         self.servers.rabbitmq.get(target.id.clone(), open).await
     }
 
-    /// The environment a server was started with, held in memory only: its container's, or its process's.
+    /// Initial environment of a server, held in memory only: that of its container, or of its process.
     pub(super) async fn environment_of(&self, server: &ServerRef) -> Vec<String> {
         if let (Some(id), Some(docker)) = (&server.container, &self.docker) {
             return docker.environment(id).await.unwrap_or_default();
@@ -298,7 +299,7 @@ impl ProbeCx {
     }
 }
 
-/// The ways to a server, in the order they are tried.
+/// Addresses of a server, in the order in which they are tried.
 async fn ways(known: &Known) -> Result<Vec<Way>, NoSession> {
     let inside = known.server.process.map(|p| p.pid);
     if let Some((host, port)) = &known.server.address {
@@ -311,8 +312,8 @@ async fn ways(known: &Known) -> Result<Vec<Way>, NoSession> {
         let resolved = blocking::run("a host name", host, CONNECT, move |io| io.look_up(&name, at)).await;
         return match resolved {
             Ok(Ok(found)) => Ok(found.into_iter().map(|a| Way { socket: Socket::Tcp(a), inside: None, user: None }).collect()),
-            Ok(Err(e)) => Err(NoSession::Unreachable { address, why: format!("looking its name up: {e}") }),
-            Err(_) => Err(NoSession::Unreachable { address, why: "looking its name up: no answer".to_owned() }),
+            Ok(Err(e)) => Err(NoSession::Unreachable { address, why: format!("name lookup: {e}") }),
+            Err(_) => Err(NoSession::Unreachable { address, why: "name lookup: no answer".to_owned() }),
         };
     }
     if inside.is_none() {

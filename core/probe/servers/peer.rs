@@ -1,4 +1,4 @@
-//! Connections to a server whose other end is proven, before anything that it says is used.
+//! Connections to a server with a proven peer: no reply is used before that.
 
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -11,33 +11,34 @@ use crate::probe::identity::{may_serve, may_serve_any, user};
 use crate::probe::io::ids_of;
 use crate::probe::{Io, ProbeError, blocking, process};
 
-/// Time limit of reading the sockets of one namespace.
+/// Timeout of reading the sockets of one namespace.
 const READ_TIMEOUT: Duration = Duration::from_secs(1);
 
-/// Why the peer of a connection is not proven, in words.
+/// Reason for an unproven peer of a connection, in words.
 pub(super) type Doubt = String;
 
 /// A connection to a server.
 pub(super) struct Reached {
     /// The connection.
     pub(super) stream: Stream,
-    /// Why it gets no password, unless TLS proves it: it is on another host, or a program of another service answers.
+    /// Reason for sending no password unless TLS proves the peer: it is on another host, or a program of another service
+    /// responds.
     pub(super) doubt: Option<Doubt>,
 }
 
-/// Connects, and proves that the connection ends at the server it is meant for: for a server that was found, at its process; for an address
-/// of the configuration on this host, at a process of root, of the user that runs opsctl or of a service, unless `trust` proves it. A peer on
-/// another host cannot be proven; only TLS can.
+/// Connects, and proves that the connection ends at the intended server: for a discovered server, at its process; for a
+/// configured address on this host, at a process of root, of the user that runs opsctl or of a service, unless `trust` proves it.
+/// A peer on another host can be proven by TLS only.
 pub(super) async fn reach(way: &Way, known: &Known, trust: Option<&Trust>) -> Result<Result<Reached, NoSession>, ProbeError> {
-    let who = Who { process: known.server.process, product: known.server.product, is_seen: known.is_local.is_some() };
-    let (stream, proven) = match dial(way, who).await? {
+    let expected = ExpectedPeer { process: known.server.process, product: known.server.product, is_seen: known.is_local.is_some() };
+    let (stream, proven) = match dial(way, expected).await? {
         Ok(made) => made,
         Err(why) => return Ok(Err(why)),
     };
     Ok(match proven {
         Ok(()) => Ok(Reached { stream, doubt: None }),
         Err(Unproven::Login(doubt)) => Ok(Reached { stream, doubt: Some(doubt) }),
-        Err(Unproven::Answers(doubt)) if who.process.is_none() && trust.is_some_and(Trust::proves) => {
+        Err(Unproven::Answers(doubt)) if expected.process.is_none() && trust.is_some_and(Trust::proves) => {
             Ok(Reached { stream, doubt: Some(doubt) })
         }
         Err(Unproven::Answers(why)) => Err(NoSession::Unproven { address: way.address(), why }),
@@ -50,25 +51,25 @@ pub(super) async fn reach_process(
     process: ServerProcess,
     product: Product,
 ) -> Result<Result<Stream, NoSession>, ProbeError> {
-    let who = Who { process: Some(process), product, is_seen: false };
-    Ok(dial(way, who).await?.and_then(|(stream, proven)| match proven {
+    let expected = ExpectedPeer { process: Some(process), product, is_seen: false };
+    Ok(dial(way, expected).await?.and_then(|(stream, proven)| match proven {
         Ok(()) => Ok(stream),
         Err(Unproven::Login(why) | Unproven::Answers(why)) => Err(NoSession::Unproven { address: way.address(), why }),
     }))
 }
 
-/// Who is meant to answer.
+/// The expected peer.
 #[derive(Clone, Copy)]
-struct Who {
+struct ExpectedPeer {
     process: Option<ServerProcess>,
     product: Product,
-    /// Whether its network namespace is known, and entered if it is another one.
+    /// Whether its network namespace is known, and is entered if it is another one.
     is_seen: bool,
 }
 
-type Made = (Stream, Result<(), Unproven>);
+type Dialed = (Stream, Result<(), Unproven>);
 
-async fn dial(way: &Way, who: Who) -> Result<Result<Made, NoSession>, ProbeError> {
+async fn dial(way: &Way, expected: ExpectedPeer) -> Result<Result<Dialed, NoSession>, ProbeError> {
     let address = way.address();
     let stream = match open_way(way, CONNECT).await? {
         Ok(stream) => stream,
@@ -80,36 +81,36 @@ async fn dial(way: &Way, who: Who) -> Result<Result<Made, NoSession>, ProbeError
     };
     let inside = way.inside;
     let proven = blocking::run("the peer of a connection", &address, READ_TIMEOUT, move |io| match ends {
-        Ends::Unix(peer) => unix(io, peer, who.process, who.product).map_err(Unproven::Answers),
-        Ends::Tcp(peer, own) => match who.process {
+        Ends::Unix(peer) => unix(io, peer, expected.process, expected.product).map_err(Unproven::Answers),
+        Ends::Tcp(peer, own) => match expected.process {
             Some(process) if inside == Some(process.pid) => {
-                listens(io, process, peer, own, who.is_seen).map_err(Unproven::Answers)
+                listens(io, process, peer, own, expected.is_seen).map_err(Unproven::Answers)
             }
-            _ => local(io, peer, own, who.product),
+            _ => local(io, peer, own, expected.product),
         },
     });
     Ok(Ok((stream, proven.await?)))
 }
 
-/// What is not done with the peer of a connection, and why.
+/// Restriction on an unproven peer, and the reason.
 enum Unproven {
-    /// It gets no login.
+    /// No login is sent.
     Login(Doubt),
-    /// It gets no login, and its answers are not used.
+    /// No login is sent, and the replies are not used.
     Answers(Doubt),
 }
 
-/// The ends of a connection, as the kernel has them.
+/// Endpoints of a connection as the kernel reports them.
 #[derive(Debug, Clone, Copy)]
 enum Ends {
     /// A unix socket.
     Unix(Peer),
-    /// TCP: the other end, and this one.
+    /// TCP: the remote and the local address.
     Tcp(SocketAddr, SocketAddr),
 }
 
 impl Ends {
-    /// Of a connection that is made.
+    /// Endpoints of an open connection.
     fn of(stream: &Stream) -> std::io::Result<Self> {
         match stream {
             Stream::Tls(inner) => Self::of(inner.get_ref().0),
@@ -122,7 +123,7 @@ impl Ends {
     }
 }
 
-/// What `SO_PEERCRED` says (unix(7)): the process that called listen(2), in this process namespace; 0 is none of it.
+/// `SO_PEERCRED` (unix(7)): the process that called listen(2), in this PID namespace; 0 for a process outside of it.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Peer {
     pid: i32,
@@ -131,7 +132,7 @@ pub(super) struct Peer {
 
 fn unix(io: &Io, peer: Peer, process: Option<ServerProcess>, product: Product) -> Result<(), Doubt> {
     let doubt = || format!("its socket is served by process {} of {}", peer.pid, user(io, peer.uid));
-    // a socket unit: systemd listens, and hands the socket over
+    // socket activation: systemd calls listen(2) and passes the socket
     if peer.pid == 1 && peer.uid == 0 {
         return Ok(());
     }
@@ -141,30 +142,31 @@ fn unix(io: &Io, peer: Peer, process: Option<ServerProcess>, product: Product) -
     if peer.pid == process.pid {
         return if is_same(io, process) && is_of(io, process.pid, peer.uid) { Ok(()) } else { Err(doubt()) };
     }
-    // the process that made the socket has become this one in the background, and ended
+    // the process that created the socket has daemonized into this one and exited
     let ended = peer.pid != 0 && !io.exists(format!("/proc/{}", peer.pid));
     let same_user = ids_of(io, process.pid).is_ok_and(|ids| ids.user() == Some(peer.uid) && peer.uid != 0);
     if ended && same_user && is_same(io, process) { Ok(()) } else { Err(doubt()) }
 }
 
-/// Whether the process is still the one that was found.
+/// Whether the process is still the discovered one.
 fn is_same(io: &Io, process: ServerProcess) -> bool {
     let stat = io.read_lossy(format!("/proc/{}/stat", process.pid)).unwrap_or_default();
     parent_and_start(&stat).map(|(_, start)| start) == Some(process.start_ticks)
 }
 
-/// Whether `uid` made the sockets of a process: its own user, or root before it became that user. A descriptor can be inherited.
+/// Whether `uid` may own the sockets of a process: its own user, or root before it changed its user. A descriptor can be
+/// inherited.
 fn is_of(io: &Io, pid: i32, uid: u32) -> bool {
     uid == 0 || ids_of(io, pid).is_ok_and(|ids| ids.user() == Some(uid))
 }
 
-/// Whether `process` holds the socket that connections to `address` in its network namespace are given to, and its user has the one that
-/// took the connection from `own`: another listener may have taken it, and be closed. `entered` says that the connection was made in that
-/// namespace; where that is not known, the other end of the connection has to be there.
+/// Whether `process` holds the socket to which the kernel assigns connections to `address` in its network namespace, and its user
+/// owns the socket that accepted the connection from `own`: another listener may have accepted it and been closed. `entered`: the
+/// connection was opened in that namespace; otherwise the remote endpoint has to be in it.
 fn listens(io: &Io, process: ServerProcess, address: SocketAddr, own: SocketAddr, entered: bool) -> Result<(), Doubt> {
     let pid = process.pid;
     let listeners = listeners_at(io, pid, address);
-    let Some((uid, _)) = listeners.first().copied() else { return Err(format!("nothing listens at {address} any more")) };
+    let Some((uid, _)) = listeners.first().copied() else { return Err(format!("no listener at {address} any more")) };
     if !is_same(io, process) {
         return Err(format!("process {pid} has ended"));
     }
@@ -172,43 +174,43 @@ fn listens(io: &Io, process: ServerProcess, address: SocketAddr, own: SocketAddr
     if end.is_none() && !entered {
         return Err(format!("the connection to {address} does not end in its network namespace"));
     }
-    let taken = end.filter(|(_, inode)| *inode != 0);
-    if let Some(other) = [Some(uid), taken.map(|(uid, _)| uid)].into_iter().flatten().find(|uid| !is_of(io, pid, *uid)) {
+    let accepted = end.filter(|(_, inode)| *inode != 0);
+    if let Some(other) = [Some(uid), accepted.map(|(uid, _)| uid)].into_iter().flatten().find(|uid| !is_of(io, pid, *uid)) {
         return Err(format!("the server at {address} belongs to {}", user(io, other)));
     }
     match process::sockets(io, pid) {
         Some(held) if !listeners.iter().any(|(_, inode)| held.contains(inode)) => {
             Err(format!("the listener at {address} belongs to another process of {}", user(io, uid)))
         }
-        // where the descriptors of another user cannot be seen, the owner of the socket can
+        // without access to the descriptors of another user, the owner of the socket is known
         Some(_) | None => Ok(()),
     }
 }
 
-/// An address of the configuration: on this host by the user of the listener, elsewhere not at all.
+/// Verifies a configured address: on this host by the user of the listener, on another host not at all.
 fn local(io: &Io, peer: SocketAddr, own: SocketAddr, product: Product) -> Result<(), Unproven> {
     if peer.ip() != own.ip() && !peer.ip().is_loopback() {
         let doubt = format!("{peer} is on another host, and only TLS with a verified certificate proves it");
         return Err(Unproven::Login(doubt));
     }
     served_by(io, peer, own, &|uid| may_serve(io, uid, product)).map_err(|doubt| {
-        // what a service of this host relays is used; a password is for the product's own
+        // replies relayed by a service of this host are used; a password is sent to the product itself only
         if served_by(io, peer, own, &may_serve_any).is_ok() { Unproven::Login(doubt) } else { Unproven::Answers(doubt) }
     })
 }
 
-/// Whether both the listener at `peer` and the socket that took the connection belong to users that may serve there. A user's program can
-/// close its listener as soon as it has taken one connection.
+/// Whether both the listener at `peer` and the socket that accepted the connection belong to users that may serve there. A user's
+/// program can close its listener as soon as it has accepted one connection.
 pub(in crate::probe) fn served_by(io: &Io, peer: SocketAddr, own: SocketAddr, may: &dyn Fn(u32) -> bool) -> Result<(), Doubt> {
     let pid = i32::try_from(std::process::id()).unwrap_or(0);
-    let (taken, listener) = (other_end(io, pid, peer, own), listeners_at(io, pid, peer).first().copied());
+    let (accepted, listener) = (other_end(io, pid, peer, own), listeners_at(io, pid, peer).first().copied());
     let refused = |uid: u32| Err(format!("the server at {peer} belongs to {}", user(io, uid)));
-    match (taken, listener) {
+    match (accepted, listener) {
         (_, Some((uid, _))) if !may(uid) => refused(uid),
         (Some((uid, inode)), _) if inode != 0 && !may(uid) => refused(uid),
-        // nothing owns the other end, and nothing that could take it is there
-        (Some((_, 0)), None) => Err(format!("nothing listens at {peer} any more")),
-        // no socket of this namespace: the engine's rules, which are root's, lead a published port to the container
+        // no process owns the remote endpoint, and there is no listener that could accept it
+        (Some((_, 0)), None) => Err(format!("no listener at {peer} any more")),
+        // no socket of this namespace: the engine's NAT rules, which belong to root, forward a published port to the container
         _ => Ok(()),
     }
 }

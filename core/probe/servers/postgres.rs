@@ -1,7 +1,8 @@
-//! One conversation with a PostgreSQL server, or with a PgBouncer.
+//! Sessions with a PostgreSQL server, or with a PgBouncer.
 //!
-//! Every question is one statement of text in, text out: no prepared statements, which a pooler would mix up. Answers that become
-//! evidence are asked for as JSON, so that a column that a version does not have is missing instead of an error.
+//! Every query is one statement of the simple protocol, text in and text out: no prepared statements, which a pooler would mix
+//! up. Results that become evidence are selected as JSON, so that a column that a version does not have is missing instead of an
+//! error.
 
 use std::time::Duration;
 
@@ -17,31 +18,31 @@ use super::peer::{Reached, reach};
 use super::tls::{self, Trust};
 use super::{Bounded, CONNECT, Known, NoSession, Socket, Stream, Way, file_of, millis, user_of, ways};
 use crate::model::{Product, Target};
-use crate::probe::{Io, ProbeCx, ProbeError, Redactor, blocking, environment};
+use crate::probe::{Io, ProbeCx, ProbeError, Redactor, UNEXPECTED_FORMAT, blocking, environment};
 
-/// How long the server itself works on one question, and waits for a lock (catalogue §7).
-const PROLOGUE: &str = "SET statement_timeout = '3s'; SET lock_timeout = '1s'; SET default_transaction_read_only = on; \
+/// Settings of a session: limits for statements and locks (catalogue §7), and read-only transactions.
+const SESSION_SETTINGS: &str = "SET statement_timeout = '3s'; SET lock_timeout = '1s'; SET default_transaction_read_only = on; \
                         SET idle_in_transaction_session_timeout = '10s'; SET search_path = pg_catalog";
 
-/// How long a login may take. The server forks a process for it; a machine under load needs a while.
-const LOGIN: Duration = Duration::from_secs(3);
+/// Timeout of a login. The server forks a process for it, which takes time on a loaded machine.
+const LOGIN_TIMEOUT: Duration = Duration::from_secs(3);
 
-/// How long one answer is waited for: a little longer than the server works on it.
-const ANSWER: Duration = Duration::from_secs(4);
+/// Timeout of one query: a little longer than the statement timeout of the server.
+const QUERY_TIMEOUT: Duration = Duration::from_secs(4);
 
-/// A session. Questions asked side by side are answered in order.
+/// A session. Concurrent queries are executed in order.
 pub struct Session {
     client: Client,
     driver: tokio::task::JoinHandle<()>,
-    /// Where it listens.
+    /// Listening address.
     pub address: String,
     /// Version as a number: 150018 is 15.18.
     pub version: u32,
-    /// The role we are.
+    /// Role of the session.
     pub user: String,
-    /// The database we are in.
+    /// Database of the session.
     pub database: String,
-    /// How the login was come by.
+    /// Source of the login.
     pub login: String,
 }
 
@@ -57,17 +58,17 @@ impl Drop for Session {
     }
 }
 
-/// Why a question has no answer.
+/// Reasons for having no result of a query.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum NoAnswer {
-    /// The server said no: SQLSTATE and message.
+    /// An error of the server: SQLSTATE and message.
     Said {
         /// Five characters.
         sqlstate: String,
-        /// In its own words.
+        /// Message.
         message: String,
     },
-    /// It said nothing in time, or closed.
+    /// Timeout, or a closed connection.
     Lost(String),
 }
 
@@ -81,20 +82,20 @@ impl std::fmt::Display for NoAnswer {
 }
 
 impl Session {
-    /// The rows of a query, each read from its columns by name.
+    /// Rows of a query, each deserialized from its columns by name.
     pub async fn rows<T: DeserializeOwned>(&self, query: &str) -> Result<Vec<T>, NoAnswer> {
         let lines = self.texts(&format!("SELECT row_to_json(answer)::text FROM ({query}) AS answer")).await?;
         let read =
-            |text: &String| serde_json::from_str(text).map_err(|e| NoAnswer::Lost(format!("its answer is not understood: {e}")));
+            |text: &String| serde_json::from_str(text).map_err(|_| NoAnswer::Lost(format!("invalid reply: {UNEXPECTED_FORMAT}")));
         lines.iter().map(read).collect()
     }
 
-    /// The one row of a query.
+    /// The only row of a query.
     pub async fn row<T: DeserializeOwned>(&self, query: &str) -> Result<T, NoAnswer> {
-        self.rows(query).await?.into_iter().next().ok_or_else(|| NoAnswer::Lost("its answer is empty".to_owned()))
+        self.rows(query).await?.into_iter().next().ok_or_else(|| NoAnswer::Lost("empty result".to_owned()))
     }
 
-    /// The first column of every row.
+    /// First column of every row.
     async fn texts(&self, sql: &str) -> Result<Vec<String>, NoAnswer> {
         let messages = self.ask(sql).await?;
         let first = |m: SimpleQueryMessage| match m {
@@ -104,7 +105,7 @@ impl Session {
         Ok(messages.into_iter().filter_map(first).collect())
     }
 
-    /// The rows of a command that is no query, such as `SHOW POOLS`, by the names of its columns.
+    /// Rows of a command other than a query, such as `SHOW POOLS`, by column name.
     pub async fn show(&self, command: &str) -> Result<Vec<std::collections::BTreeMap<String, String>>, NoAnswer> {
         let messages = self.ask(command).await?;
         let named = |m: SimpleQueryMessage| match m {
@@ -117,26 +118,26 @@ impl Session {
         Ok(messages.into_iter().filter_map(named).collect())
     }
 
-    /// One statement.
+    /// Executes one statement.
     pub async fn ask(&self, sql: &str) -> Result<Vec<SimpleQueryMessage>, NoAnswer> {
-        match tokio::time::timeout(ANSWER, self.client.simple_query(sql)).await {
+        match tokio::time::timeout(QUERY_TIMEOUT, self.client.simple_query(sql)).await {
             Ok(Ok(messages)) => Ok(messages),
             Ok(Err(e)) => Err(no_answer(&e)),
-            Err(_) => Err(NoAnswer::Lost(format!("no answer within {} s", ANSWER.as_secs()))),
+            Err(_) => Err(NoAnswer::Lost(format!("no answer within {} s", QUERY_TIMEOUT.as_secs()))),
         }
     }
 
-    /// 13, 14, …
+    /// Major version: 13, 14, …
     #[must_use]
     pub fn major(&self) -> u32 {
         self.version / 10000
     }
 }
 
-/// What a statement of one row and one column answers.
+/// Result of a statement with one row and one column.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Value {
-    /// The first column of the first row, as text; none is NULL.
+    /// First column of the first row, as text; `None` is NULL.
     One(Option<String>),
     /// No row.
     Empty,
@@ -144,8 +145,8 @@ pub enum Value {
     Several,
 }
 
-/// What one query of somebody's own answers, over a connection of its own: it may be slow, and nobody else is to wait for it. The
-/// server reads one statement, in a read-only transaction, and stops after `patience`.
+/// Result of a custom query, on a separate connection because it may be slow and must not delay other checks. The server executes
+/// one statement, in a read-only transaction, and cancels it after `patience`.
 pub async fn value(
     cx: &ProbeCx,
     target: &Target,
@@ -167,7 +168,7 @@ pub async fn value(
     if let Err(why) = session.ask(&limit).await {
         return Ok(Err(Trouble::Said(why)));
     }
-    // the extended protocol takes one statement only; the line end closes a comment
+    // the extended protocol accepts one statement only; the line break ends a comment
     let sql = format!("SELECT answer.v::text FROM ({}\n) AS answer(v) LIMIT 2", query.trim().trim_end_matches(';'));
     let rows = match session.client.query_typed(&sql, &[]).await.map_err(said) {
         Ok(rows) => rows,
@@ -180,12 +181,12 @@ pub async fn value(
     })
 }
 
-/// Why a query of somebody's own has no answer.
+/// Reasons for having no result of a custom query.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Trouble {
-    /// There was nobody to ask.
+    /// There is no session.
     NoSession(NoSession),
-    /// It was asked.
+    /// The query failed.
     Said(NoAnswer),
 }
 
@@ -196,7 +197,7 @@ fn no_answer(error: &tokio_postgres::Error) -> NoAnswer {
     }
 }
 
-/// Connects and logs in, to `database` if one is named: each login once, until one is taken.
+/// Connects and logs in, to `database` if one is given: each login once, until one is accepted.
 pub(super) async fn open(known: &Known, cx: &ProbeCx, database: Option<&str>) -> Result<Result<Session, NoSession>, ProbeError> {
     let mut ways = match ways(known).await {
         Ok(ways) => ways,
@@ -222,7 +223,7 @@ pub(super) async fn open(known: &Known, cx: &ProbeCx, database: Option<&str>) ->
         for login in logins.iter().take(4) {
             last = match log_in(way, login, known, cx).await? {
                 Ok(session) => return Ok(Ok(session)),
-                // another login, or another socket, may be taken
+                // another login, or another socket, may be accepted
                 Err(why @ (NoSession::Login { .. } | NoSession::Unproven { .. })) => why,
                 Err(why @ NoSession::Refused { .. }) => {
                     last = why.or(last);
@@ -235,7 +236,7 @@ pub(super) async fn open(known: &Known, cx: &ProbeCx, database: Option<&str>) ->
     Ok(Err(last))
 }
 
-/// The logins there are for this server, the most deliberate first.
+/// Available logins for this server, the most deliberate first.
 async fn logins(known: &Known, cx: &ProbeCx) -> Result<Vec<Login>, ProbeError> {
     let started_with = cx.environment_of(&known.server).await;
     let (known, redactor) = (known.clone(), cx.redactor.clone());
@@ -248,7 +249,7 @@ fn logins_now(io: &Io, known: &Known, started_with: &[String], redactor: &Redact
     let pid = known.server.process.map(|p| p.pid);
     let bouncer = known.server.product == Product::Pgbouncer;
     if bouncer {
-        // its console takes the user it runs as over its unix socket, under this name
+        // its console accepts the user that it runs as over its unix socket, under this name
         logins.push(Login::user("pgbouncer", "its own user"));
     }
     let role =
@@ -281,7 +282,7 @@ fn logins_now(io: &Io, known: &Known, started_with: &[String], redactor: &Redact
             let password = file.password(database.unwrap_or(user), user)?;
             Some(Secret::new(password, redactor))
         };
-        // a user that somebody named without a password has it here
+        // for a user configured without a password, the password is looked up in this file
         for login in logins.iter_mut().filter(|l| l.password.is_none()) {
             if let Some(password) = login.user.as_deref().and_then(|u| found(u, login.database.as_deref())) {
                 login.password = Some(password);
@@ -293,7 +294,7 @@ fn logins_now(io: &Io, known: &Known, started_with: &[String], redactor: &Redact
         }
     }
     if logins.is_empty() {
-        logins.push(Login::user("postgres", "its usual user"));
+        logins.push(Login::user("postgres", "the default user"));
     }
     let mut seen: Vec<Login> = Vec::new();
     for login in logins {
@@ -304,15 +305,15 @@ fn logins_now(io: &Io, known: &Known, started_with: &[String], redactor: &Redact
     seen
 }
 
-/// Whether it is the server that libpq connects to when nothing names a host: the one of this host at `PGPORT`. Where `PGHOST` or a
-/// service names one, its login comes with that server.
+/// Whether libpq connects to this server without a host name: the one of this host at `PGPORT`. Where `PGHOST` or a service names
+/// a host, its login belongs to that server.
 fn names_no_host(known: &Known) -> bool {
     let named = ["PGHOST", "PGHOSTADDR", "PGSERVICE"].iter().any(|v| environment(v).is_some_and(|v| !v.is_empty()));
     let at = environment("PGPORT").and_then(|p| p.parse().ok()).unwrap_or(5432);
     !named && known.is_at_default(at)
 }
 
-/// `~/.pgpass` and the names under which a server may stand in it.
+/// `~/.pgpass` and the names under which a server may be listed in it.
 struct PgpassFile {
     text: String,
     hosts: Vec<String>,
@@ -325,8 +326,8 @@ impl PgpassFile {
     }
 }
 
-/// The hosts by which clients of this host reach a server: its configured address, and `localhost` and its addresses for one that runs
-/// on this host itself. A server in a network namespace of its own has none: what it calls 127.0.0.1 is another place.
+/// Host names by which clients of this host reach a server: its configured address, and `localhost` and its addresses for one
+/// that runs on this host itself. A server in another network namespace has none: its 127.0.0.1 is another address.
 fn hosts(known: &Known) -> Vec<String> {
     let configured = known.server.address.iter().map(|(host, _)| host.clone());
     if known.server.process.is_some() && (known.is_local != Some(true) || known.server.container.is_some()) {
@@ -345,7 +346,7 @@ fn port(known: &Known) -> u16 {
     known.server.address.as_ref().map(|(_, port)| *port).or(tcp).unwrap_or_else(|| super::default_port(known.server.product))
 }
 
-/// The name of a user where the process lives: the host does not know the users of a container.
+/// Name of a user inside the container of the process: the host does not know the users of a container.
 fn owner_name(io: &Io, pid: i32, uid: u32) -> Option<String> {
     let text = file_of(io, pid, "/etc/passwd")?;
     let named = |line: &str| {
@@ -362,7 +363,7 @@ async fn log_in(way: &Way, login: &Login, known: &Known, cx: &ProbeCx) -> Result
     match connect(way, login, known, &database).await? {
         Ok(session) if bouncer || login.database.is_some() => Ok(Ok(session)),
         Ok(session) => {
-            // tables are looked at from within their database: the busiest one is worth more than the one for administration
+            // tables are visible from within their database only: the busiest database is more useful than the administrative one
             match busiest(&session).await.filter(|d| *d != session.database) {
                 Some(database) => {
                     // one connection at a time
@@ -379,7 +380,7 @@ async fn log_in(way: &Way, login: &Login, known: &Known, cx: &ProbeCx) -> Result
             cx.redactor.know_name(&known.server.name);
             Ok(Err(why))
         }
-        // 3D000: the server is up, only this database is not there
+        // 3D000: the server is up, and only this database does not exist
         Err(NoSession::Rejected { code, .. }) if code == SqlState::INVALID_CATALOG_NAME.code() && database != "template1" => {
             connect(way, login, known, "template1").await
         }
@@ -387,20 +388,20 @@ async fn log_in(way: &Way, login: &Login, known: &Known, cx: &ProbeCx) -> Result
     }
 }
 
-/// The database whose tables are used most.
+/// Database with the most activity.
 async fn busiest(session: &Session) -> Option<String> {
     let sql = "SELECT datname FROM pg_stat_database WHERE datname NOT IN ('postgres') AND datname NOT LIKE 'template%' \
                AND has_database_privilege(datname, 'CONNECT') ORDER BY tup_returned + tup_fetched + tup_inserted + tup_updated DESC, datname LIMIT 1";
     session.texts(sql).await.ok()?.into_iter().next()
 }
 
-/// Why a proven server does not get a password in clear over TCP.
-const NOT_SEALED: &str = "the connection is neither a unix socket nor verified TLS";
+/// Reason for not sending a password in clear text over TCP to a proven server.
+const UNPROTECTED: &str = "the connection is neither a unix socket nor verified TLS";
 
 async fn connect(way: &Way, login: &Login, known: &Known, database: &str) -> Result<Result<Session, NoSession>, ProbeError> {
     let bouncer = known.server.product == Product::Pgbouncer;
     let address = way.address();
-    // with another host a password is no more than proven to be known (SCRAM), whatever is doubted
+    // a remote server gets a proof of the password only (SCRAM), in spite of the doubt
     let Reached { stream, doubt } = match reach(way, known, login.tls.as_ref()).await? {
         Ok(reached) => reached,
         Err(why) => return Ok(Err(why)),
@@ -410,24 +411,24 @@ async fn connect(way: &Way, login: &Login, known: &Known, database: &str) -> Res
         let trust = login.tls.as_ref();
         if unix { Ok((stream, None)) } else { secure(stream, known.host(), trust).await.map(|s| (s, trust)) }
     };
-    let (stream, trust) = match tokio::time::timeout(LOGIN, secured).await {
-        Err(_) => return Ok(Err(NoSession::Hung { address, after_ms: millis(LOGIN) })),
+    let (stream, trust) = match tokio::time::timeout(LOGIN_TIMEOUT, secured).await {
+        Err(_) => return Ok(Err(NoSession::Hung { address, after_ms: millis(LOGIN_TIMEOUT) })),
         Ok(Err(e)) => return Ok(Err(NoSession::insecure(address, &e))),
         Ok(Ok(secured)) => secured,
     };
     let verified = trust.is_some_and(Trust::proves) && matches!(stream, Stream::Tls(_));
     let user = login.user.clone().unwrap_or_else(|| "postgres".to_owned());
     let mut config = Config::new();
-    // TLS is done: what tokio-postgres sees is the conversation
+    // TLS is established: tokio-postgres sees the plain protocol
     config.user(&user).dbname(database).application_name("opsctl").ssl_mode(SslMode::Disable);
     if let Some(password) = &login.password {
         config.password(password.reveal());
     }
     let stream = NoCleartext::new(Bounded::new(stream), verified || unix);
-    let (client, connection) = match tokio::time::timeout(LOGIN, config.connect_raw(stream, NoTls)).await {
-        Err(_) => return Ok(Err(NoSession::Hung { address, after_ms: millis(LOGIN) })),
+    let (client, connection) = match tokio::time::timeout(LOGIN_TIMEOUT, config.connect_raw(stream, NoTls)).await {
+        Err(_) => return Ok(Err(NoSession::Hung { address, after_ms: millis(LOGIN_TIMEOUT) })),
         Ok(Err(e)) if with_sources(&e).contains(cleartext::REFUSED) => {
-            let why = format!("{}, and {}", cleartext::REFUSED, doubt.as_deref().unwrap_or(NOT_SEALED));
+            let why = format!("{}, and {}", cleartext::REFUSED, doubt.as_deref().unwrap_or(UNPROTECTED));
             return Ok(Err(NoSession::Unproven { address, why }));
         }
         Ok(Err(e)) => return Ok(Err(refusal(address, &e, login))),
@@ -435,34 +436,35 @@ async fn connect(way: &Way, login: &Login, known: &Known, database: &str) -> Res
     };
     let version = connection.parameter("server_version").and_then(version_number).unwrap_or(0);
     let driver = tokio::spawn(async move {
-        // its end is seen by whoever asks next
+        // the next query reports the end of the connection
         let _ = connection.await;
     });
     let session = Session { client, driver, address, version, user, database: database.to_owned(), login: login.from.clone() };
-    if !bouncer && let Err(NoAnswer::Lost(why)) = session.ask(PROLOGUE).await {
+    if !bouncer && let Err(NoAnswer::Lost(why)) = session.ask(SESSION_SETTINGS).await {
         return Ok(Err(NoSession::Closed { address: session.address.clone(), why }));
     }
     Ok(Ok(session))
 }
 
-/// Requests TLS (`SSLRequest`: PostgreSQL, "SSL Session Encryption"), as `sslmode` says: required with a [`Trust`], else where the server
-/// offers it.
+/// Requests TLS (`SSLRequest`: PostgreSQL, "SSL Session Encryption") according to `sslmode`: required with a [`Trust`], otherwise
+/// if the server offers it.
 async fn secure(mut stream: Stream, host: &str, trust: Option<&Trust>) -> std::io::Result<Stream> {
     const SSL_REQUEST: [u8; 8] = [0, 0, 0, 8, 0x04, 0xd2, 0x16, 0x2f];
     stream.write_all(&SSL_REQUEST).await?;
     match stream.read_u8().await? {
         b'S' => tls::over_tls(stream, host, trust.unwrap_or(&Trust::Encrypted)).await,
-        // a byte more would be injected before the handshake (CVE-2021-23222); an error message means: no TLS
+        // an additional byte would be injected before the handshake (CVE-2021-23222); an error message means that TLS is not
+        // supported
         b'N' if trust.is_none() => Ok(stream),
-        b'N' => Err(std::io::Error::other("the server does not offer it")),
+        b'N' => Err(std::io::Error::other("the server does not offer TLS")),
         other => {
-            let why = format!("unexpected answer {other:#04x} to a request for TLS");
+            let why = format!("unexpected reply {other:#04x} to a request for TLS");
             Err(std::io::Error::new(std::io::ErrorKind::InvalidData, why))
         }
     }
 }
 
-/// `15.18 (Debian 15.18-0+deb12u1)`, `16beta1`, `1.22.0/bouncer`.
+/// Parses `15.18 (Debian 15.18-0+deb12u1)`, `16beta1`, `1.22.0/bouncer`.
 pub(super) fn version_number(text: &str) -> Option<u32> {
     let number = |t: &str| t.chars().take_while(char::is_ascii_digit).collect::<String>().parse::<u32>().ok();
     let (major, rest) = text.split_once('.').unwrap_or((text, ""));
@@ -472,11 +474,11 @@ pub(super) fn version_number(text: &str) -> Option<u32> {
 fn refusal(address: String, error: &tokio_postgres::Error, login: &Login) -> NoSession {
     if let Some(said) = error.as_db_error() {
         let (code, message) = (said.code().code().to_owned(), said.message().to_owned());
-        // class 28: invalid authorization; 42501 is the right to connect
+        // class 28: invalid authorization; 42501: no CONNECT privilege
         return if code.starts_with("28") || code == SqlState::INSUFFICIENT_PRIVILEGE.code() {
             NoSession::Login { address, message, tried: Some(login.from.clone()) }
         } else if code == "08P01" && message.contains("password") {
-            // PgBouncer's way to say it
+            // PgBouncer's code for it
             NoSession::Login { address, message, tried: Some(login.from.clone()) }
         } else {
             NoSession::Rejected { address, code, message }
@@ -484,12 +486,12 @@ fn refusal(address: String, error: &tokio_postgres::Error, login: &Login) -> NoS
     }
     let why = with_sources(error);
     if why.contains("password missing") || why.contains("authentication") {
-        // in other words than the library's, which look like a password and are taken out
-        let message = if why.contains("missing") { "it wants one".to_owned() } else { why };
+        // the redactor would remove parts of the library's text, which looks like a password
+        let message = if why.contains("missing") { "authentication is required".to_owned() } else { why };
         return NoSession::Login { address, message, tried: None };
     }
     if why.contains("bytes remaining") {
-        return NoSession::Closed { address, why: "it broke off in the middle of an answer".to_owned() };
+        return NoSession::Closed { address, why: "the connection ended in the middle of a reply".to_owned() };
     }
     if error.is_closed() || why.contains("closed") || why.contains("reset") || why.contains("eof") {
         NoSession::Closed { address, why }
@@ -513,7 +515,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn versions_are_read_as_the_server_says_them() {
+    fn server_version_becomes_a_number() {
         assert_eq!(version_number("15.18 (Debian 15.18-0+deb12u1)"), Some(150_018));
         assert_eq!(version_number("16beta1"), Some(160_000));
         assert_eq!(version_number("1.22.0/bouncer"), Some(10_022));
@@ -522,7 +524,7 @@ mod tests {
 
     proptest::proptest! {
         #[test]
-        fn any_text_is_survived(text in ".*") {
+        fn arbitrary_text_does_not_panic(text in ".*") {
             let _ = version_number(&text);
         }
     }

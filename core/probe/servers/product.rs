@@ -1,8 +1,8 @@
-//! What a program or an image serves.
+//! Recognition of a product by program, image or unit.
 
 use crate::model::Product;
 
-/// Programs by their name, as `/proc/<pid>/comm` has it.
+/// Programs by their name in `/proc/<pid>/comm`.
 const PROGRAMS: &[(&str, Product)] = &[
     ("postgres", Product::Postgres),
     // Red Hat's packages
@@ -12,7 +12,7 @@ const PROGRAMS: &[(&str, Product)] = &[
     ("valkey-server", Product::Redis),
     ("keydb-server", Product::Redis),
     ("dragonfly", Product::Redis),
-    // the Erlang machine runs other things too: its arguments decide
+    // the Erlang virtual machine runs other programs too: its arguments decide
     ("beam.smp", Product::Rabbitmq),
     ("rabbitmq-server", Product::Rabbitmq),
     ("nginx", Product::Nginx),
@@ -59,30 +59,30 @@ const IMAGES: &[(&str, Product)] = &[
     ("grafana-enterprise", Product::Grafana),
 ];
 
-fn look_up(table: &[(&str, Product)], name: &str) -> Option<Product> {
+fn lookup(table: &[(&str, Product)], name: &str) -> Option<Product> {
     table.iter().find(|(known, _)| *known == name).map(|(_, product)| *product)
 }
 
-/// What a program serves, by its name.
+/// Product of a program, by its name.
 #[must_use]
 pub fn product_of_program(name: &str) -> Option<Product> {
-    look_up(PROGRAMS, name)
+    lookup(PROGRAMS, name)
 }
 
-/// What a container serves, by its image and the command line it is started with.
+/// Product of a container, by its image and its command line.
 #[must_use]
 pub fn product_of(image: &str, command: &str) -> Option<Product> {
     let repository = image.split('@').next().unwrap_or_default().rsplit('/').next().unwrap_or_default();
     let name = repository.split(':').next().unwrap_or_default();
-    look_up(IMAGES, name).or_else(|| {
+    lookup(IMAGES, name).or_else(|| {
         // `docker-entrypoint.sh redis-server --appendonly yes`: the program is among the first words
         let program = |word: &str| product_of_program(word.trim_matches(['"', '\'']).rsplit('/').next().unwrap_or_default());
         command.split_whitespace().take(3).find_map(program)
     })
 }
 
-/// What a systemd unit serves, by its name: `redis-server.service`, `postgresql@15-main.service`. Debian's `postgresql.service` only
-/// stands for its clusters.
+/// Product of a systemd unit, by its name: `redis-server.service`, `postgresql@15-main.service`. Debian's `postgresql.service` is
+/// only an umbrella for the units of its clusters.
 #[must_use]
 pub fn product_of_unit(unit: &str) -> Option<Product> {
     let name = unit.strip_suffix(".service")?;
@@ -109,7 +109,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn servers_are_known_by_image_and_program_and_their_neighbours_are_not() {
+    fn product_is_recognized_by_image_program_and_unit() {
         for (image, command, product) in [
             ("redis", "", Some(Product::Redis)),
             ("docker.io/library/redis:7.2-alpine", "docker-entrypoint.sh redis-server", Some(Product::Redis)),
@@ -137,7 +137,7 @@ mod tests {
 
     proptest::proptest! {
         #[test]
-        fn any_text_is_survived(image in ".*", command in ".*") {
+        fn arbitrary_text_does_not_panic(image in ".*", command in ".*") {
             let _ = (product_of(&image, &command), product_of_unit(&image));
         }
     }

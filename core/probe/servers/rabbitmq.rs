@@ -1,4 +1,4 @@
-//! What a RabbitMQ node says: its greeting on the AMQP port, then its management API, or its own command line where that is not on.
+//! RabbitMQ: the handshake on the AMQP port, then the management API, or the command line tools where the API is not enabled.
 
 use std::time::Duration;
 
@@ -12,47 +12,48 @@ use super::{ANSWER, CONNECT, Known, NoSession, Socket, Trust, Way, millis, run_f
 use crate::model::quantity;
 use crate::probe::http::{self, NoAnswer};
 use crate::probe::io::Root;
-use crate::probe::{Io, Memo, ProbeCx, ProbeError, blocking, process};
+use crate::probe::{Io, Memo, ProbeCx, ProbeError, UNEXPECTED_FORMAT, blocking, process};
 use std::sync::Arc;
 
-/// Ports that are not AMQP: management, metrics, between nodes and for their tools, epmd, streams, MQTT, STOMP.
-const OTHERS: &[u16] = &[15671, 15672, 15691, 15692, 25672, 35672, 4369, 5551, 5552, 1883, 8883, 61613, 61614];
+/// Ports other than AMQP: management, metrics, inter-node and CLI communication, epmd, streams, MQTT, STOMP.
+const NON_AMQP_PORTS: &[u16] = &[15671, 15672, 15691, 15692, 25672, 35672, 4369, 5551, 5552, 1883, 8883, 61613, 61614];
 
-/// Where the management API listens.
-const MANAGEMENT: &[(u16, bool)] = &[(15672, false), (15671, true)];
+/// Ports of the management API, with and without TLS.
+const MANAGEMENT_PORTS: &[(u16, bool)] = &[(15672, false), (15671, true)];
 
-/// `AMQP` 0-9-1: what a client says first.
-const GREETING: &[u8] = b"AMQP\x00\x00\x09\x01";
+/// Protocol header of AMQP 0-9-1, the first bytes from the client.
+const PROTOCOL_HEADER: &[u8] = b"AMQP\x00\x00\x09\x01";
 
-/// Largest answer of the API that is read, in bytes.
-const LARGEST: usize = 1 << 20;
+/// Limit of a response body of the API, in bytes.
+const MAX_BODY_BYTES: usize = 1 << 20;
 
-/// Erlang's programs start its port mapper where none runs, and leave it running: looking must not change what runs.
+/// Erlang programs start the port mapper (epmd) if none runs, and leave it running: an inspection must not change the set of
+/// running processes.
 const NO_DAEMON: (&str, &str) = ("ERL_AFLAGS", "-start_epmd false");
 
-/// How long the node's own tools may take: they start a virtual machine.
-const TOOLS: Duration = Duration::from_secs(5);
+/// Timeout of the node's command line tools, each of which starts a virtual machine.
+const TOOL_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// A session: the node has greeted us.
+/// A session: the AMQP handshake has begun.
 #[derive(Debug)]
 pub struct Session {
-    /// Where it greeted.
+    /// Address of the AMQP port.
     pub address: String,
-    /// `3.10.8`; empty when it did not say.
+    /// Version such as `3.10.8`; empty if the node did not report it.
     pub version: String,
     facts: Memo<(), Result<Arc<Facts>, NoFacts>>,
 }
 
-/// Why there are no facts beyond the greeting.
+/// Reasons for having no facts beyond the handshake.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum NoFacts {
-    /// The management API wants another login; what it said, and where ours came from.
+    /// The management API requires another login; its message, and the source of the login used.
     Login(String),
-    /// Neither the API nor its tools answer; why.
+    /// Neither the API nor the tools respond; the reason.
     Unavailable(String),
 }
 
-/// What is known of the node and its cluster.
+/// State of the node and its cluster.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct Facts {
@@ -60,13 +61,13 @@ pub struct Facts {
     pub source: String,
     /// All nodes of the cluster.
     pub nodes: Vec<Node>,
-    /// Its queues, the longest first.
+    /// Queues, the longest first.
     pub queues: Vec<Queue>,
-    /// Connections that are not let publish: name and user.
+    /// Blocked connections: name and user.
     pub blocked: Vec<String>,
-    /// The ends of all connections: `10.0.0.3:40112`.
+    /// Client addresses of all connections: `10.0.0.3:40112`.
     pub clients: Vec<String>,
-    /// Where it writes its log.
+    /// Log files.
     pub log_files: Vec<String>,
 }
 
@@ -76,11 +77,11 @@ pub struct Facts {
 pub struct Node {
     /// `rabbit@host`.
     pub name: String,
-    /// It is up.
+    /// Whether the node is up.
     pub running: bool,
-    /// Its memory is above the watermark: publishers are blocked.
+    /// Memory is above the watermark: publishers are blocked.
     pub mem_alarm: bool,
-    /// Its disk is below the limit: publishers are blocked.
+    /// Free disk space is below the limit: publishers are blocked.
     pub disk_free_alarm: bool,
     /// Bytes.
     pub mem_used: u64,
@@ -92,15 +93,15 @@ pub struct Node {
     pub disk_free_limit: u64,
     /// File descriptors.
     pub fd_used: u64,
-    /// Their limit.
+    /// Limit of file descriptors.
     pub fd_total: u64,
     /// Sockets.
     pub sockets_used: u64,
-    /// Their limit.
+    /// Limit of sockets.
     pub sockets_total: u64,
-    /// Nodes it does not see although they are up.
+    /// Nodes that are up but not visible to this one.
     pub partitions: Vec<String>,
-    /// Where it keeps its data.
+    /// Data directory.
     pub db_dir: String,
 }
 
@@ -108,23 +109,23 @@ pub struct Node {
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct Queue {
-    /// Its name.
+    /// Name.
     pub name: String,
-    /// Its virtual host.
+    /// Virtual host.
     pub vhost: String,
-    /// Messages that wait.
+    /// Messages ready for delivery.
     #[serde(rename = "messages_ready")]
     pub ready: u64,
-    /// Messages given out and not acknowledged.
+    /// Messages delivered and not acknowledged.
     #[serde(rename = "messages_unacknowledged")]
     pub unacked: u64,
-    /// Who takes from it.
+    /// Number of consumers.
     pub consumers: u64,
     /// `running`, `down`, `minority`, …
     pub state: String,
 }
 
-/// What a consumer says of itself, as far as it is needed.
+/// The required fields of a consumer.
 #[derive(Deserialize)]
 struct ConsumerOf {
     queue: QueueName,
@@ -149,7 +150,7 @@ struct ConnectionOf {
     state: String,
 }
 
-/// Connects to the AMQP port and hears the greeting.
+/// Connects to the AMQP port and reads the beginning of the handshake.
 pub(super) async fn open(known: &Known, _cx: &ProbeCx) -> Result<Result<Session, NoSession>, ProbeError> {
     let ways = match ways(known).await {
         Ok(ways) => ways,
@@ -159,13 +160,13 @@ pub(super) async fn open(known: &Known, _cx: &ProbeCx) -> Result<Result<Session,
         Socket::Tcp(address) => address.port(),
         Socket::Unix(_) => 0,
     };
-    let mut ways: Vec<Way> = ways.into_iter().filter(|w| !OTHERS.contains(&port(w)) && port(w) != 0).collect();
+    let mut ways: Vec<Way> = ways.into_iter().filter(|w| !NON_AMQP_PORTS.contains(&port(w)) && port(w) != 0).collect();
     ways.sort_by_key(|w| (port(w) != 5672, port(w)));
     let mut last = NoSession::NotListening;
     for way in &ways {
         let trust = known.trust().cloned().or_else(|| (port(way) == 5671).then_some(Trust::Encrypted));
-        last = match greet(way, known, trust.as_ref()).await? {
-            // a wildcard of IPv6 may take no connection of IPv4, or another server's may stand first
+        last = match handshake(way, known, trust.as_ref()).await? {
+            // an IPv6 wildcard may refuse IPv4 connections, and the listener of another server may come first
             Err(why @ (NoSession::Refused { .. } | NoSession::Unproven { .. })) => why.or(last),
             other => return Ok(other),
         };
@@ -173,7 +174,7 @@ pub(super) async fn open(known: &Known, _cx: &ProbeCx) -> Result<Result<Session,
     Ok(Err(last))
 }
 
-async fn greet(way: &Way, known: &Known, trust: Option<&Trust>) -> Result<Result<Session, NoSession>, ProbeError> {
+async fn handshake(way: &Way, known: &Known, trust: Option<&Trust>) -> Result<Result<Session, NoSession>, ProbeError> {
     let address = way.address();
     let stream = match reach(way, known, trust).await? {
         Ok(Reached { stream, .. }) => stream,
@@ -184,7 +185,7 @@ async fn greet(way: &Way, known: &Known, trust: Option<&Trust>) -> Result<Result
             Some(trust) => tls::over_tls(stream, known.host(), trust).await?,
             None => stream,
         };
-        stream.write_all(GREETING).await?;
+        stream.write_all(PROTOCOL_HEADER).await?;
         let mut header = [0; 7];
         stream.read_exact(&mut header).await?;
         let size = u32::from_be_bytes([header[3], header[4], header[5], header[6]]);
@@ -198,14 +199,15 @@ async fn greet(way: &Way, known: &Known, trust: Option<&Trust>) -> Result<Result
         Err(_) => Ok(Err(NoSession::Hung { address, after_ms: millis(ANSWER) })),
         Ok(Err(e)) => Ok(Err(NoSession::Closed { address, why: e.to_string() })),
         Ok(Ok((header, body))) => {
-            let seen = || format!("it begins with {:?}", String::from_utf8_lossy(&header));
+            let seen = || format!("the reply begins with {:?}", String::from_utf8_lossy(&header));
             let session = |version| Session { address: address.clone(), version, facts: Memo::default() };
             Ok(greeted(header, &body).map(session).ok_or_else(|| NoSession::Garbage { address: address.clone(), why: seen() }))
         }
     }
 }
 
-/// A frame (type 1, channel 0) with the method 10.10, `Connection.Start`; its server properties hold the version as a long string.
+/// Parses a frame (type 1, channel 0) with the method 10.10, `Connection.Start`; its server properties hold the version as a long
+/// string.
 pub(super) fn greeted(header: [u8; 7], body: &[u8]) -> Option<String> {
     if header[0] != 1 || header[1..3] != [0, 0] || !body.starts_with(&[0, 10, 0, 10]) {
         return None;
@@ -237,30 +239,30 @@ impl Session {
     }
 }
 
-/// One request after the other, each on a connection of its own: never two at once.
+/// Requests are sequential, each on a connection of its own.
 async fn by_api(known: &Known, cx: &ProbeCx) -> Result<Facts, NoFacts> {
-    let ways = ways(known).await.map_err(|_| NoFacts::Unavailable("it is not there".to_owned()))?;
+    let ways = ways(known).await.map_err(|_| NoFacts::Unavailable("it is not reachable".to_owned()))?;
     let at = |way: &Way| match (&way.socket, known.server.address.is_some()) {
-        // a server that was named by its AMQP address has its API beside it
+        // a server configured by its AMQP address has its API on the same host
         (Socket::Tcp(address), true) => {
             let mut api = *address;
-            api.set_port(MANAGEMENT[0].0);
+            api.set_port(MANAGEMENT_PORTS[0].0);
             Some((Way { socket: Socket::Tcp(api), ..way.clone() }, false))
         }
         (Socket::Tcp(address), false) => {
-            MANAGEMENT.iter().find(|(port, _)| *port == address.port()).map(|(_, tls)| (way.clone(), *tls))
+            MANAGEMENT_PORTS.iter().find(|(port, _)| *port == address.port()).map(|(_, tls)| (way.clone(), *tls))
         }
         (Socket::Unix(_), _) => None,
     };
     let mut last =
-        NoFacts::Unavailable("its management API is not on (`rabbitmq-plugins enable rabbitmq_management`)".to_owned());
+        NoFacts::Unavailable("its management API is not enabled (`rabbitmq-plugins enable rabbitmq_management`)".to_owned());
     let login = login(known, cx).await.map_err(|e| NoFacts::Unavailable(e.to_string()))?;
     for (way, tls) in ways.iter().filter_map(at) {
         let trust = known.trust().cloned().or_else(|| tls.then_some(Trust::Encrypted));
         let api = Api { way, trust, login: &login, known };
         match api.get("/api/nodes").await {
             Ok(nodes) => return api.facts(nodes).await,
-            // the same server answers over each of its addresses, or none of them
+            // the same server responds on each of its addresses, or on none
             Err(why) => last = if matches!(last, NoFacts::Login(_)) { last } else { why },
         }
     }
@@ -316,21 +318,21 @@ impl Api<'_> {
         } else {
             stream
         };
-        // basic authentication sends the password as it is; the usual one is no secret
+        // basic authentication sends the password in clear text; the default one is no secret
         if let Some(doubt) = doubt.filter(|_| self.login.password.is_some() && !self.trust.as_ref().is_some_and(Trust::proves)) {
             return Err(unavailable(format!("the password was not sent: {doubt}")));
         }
         let user = self.login.user.as_deref().unwrap_or("guest");
         let password = self.login.password.as_ref().map_or("guest", Secret::reveal);
-        let answer = http::get_as(stream, "localhost", path, (user, password), LARGEST, ANSWER).await.map_err(|e| match e {
+        let answer = http::get_as(stream, "localhost", path, (user, password), MAX_BODY_BYTES, ANSWER).await.map_err(|e| match e {
             NoAnswer::Timeout => unavailable(format!("no answer within {} s", ANSWER.as_secs())),
             NoAnswer::Closed(why) | NoAnswer::NotHttp(why) => unavailable(why),
         })?;
         match answer.status {
-            200 if answer.truncated => Err(unavailable(format!("{path} is longer than {}", quantity::bytes(LARGEST as u64)))),
-            200 if answer.broken_off => Err(unavailable(format!("{path} broke off"))),
-            200 => serde_json::from_str(&answer.body).map_err(|e| unavailable(format!("{path}: {e}"))),
-            401 | 403 => Err(NoFacts::Login(format!("the management API does not take user {user} (from {})", self.login.from))),
+            200 if answer.truncated => Err(unavailable(format!("{path} is longer than {}", quantity::bytes(MAX_BODY_BYTES as u64)))),
+            200 if answer.broken_off => Err(unavailable(format!("{path}: incomplete body"))),
+            200 => serde_json::from_str(&answer.body).map_err(|_| unavailable(format!("{path}: {UNEXPECTED_FORMAT}"))),
+            401 | 403 => Err(NoFacts::Login(format!("the management API rejects user {user} (from {})", self.login.from))),
             status => Err(unavailable(format!("{path}: HTTP {status}"))),
         }
     }
@@ -350,44 +352,44 @@ async fn login(known: &Known, cx: &ProbeCx) -> Result<Login, ProbeError> {
             let user = ["RABBITMQ_DEFAULT_USER", "RABBITMQ_USERNAME"].iter().find_map(|v| variable(&started_with, v));
             return Login { password: Some(secret), ..Login::user(user.unwrap_or("guest"), format!("{name} of its container")) };
         }
-        // the usual one, which works from the loopback only
-        Login::user("guest", "the usual user")
+        // the default user, which is accepted from the loopback only
+        Login::user("guest", "the default user")
     };
     blocking::run("a login", &name, CONNECT, read).await
 }
 
-/// Queries the node by its own tools: as the node, on the host or in its container.
+/// Queries the node with its own tools: as the user of the node, on the host or in its container.
 async fn by_tools(known: &Known, cx: &ProbeCx) -> Result<Facts, String> {
     let process = known.server.process.ok_or("its tools are on another machine")?;
     let looked = blocking::run("a process", &known.server.name, CONNECT, move |io| node_of(io, process.pid)).await;
     let (node, home) = looked.map_err(|e| e.to_string())?.ok_or("its arguments do not contain a node name")?;
-    let ask = async |tool: &str, words: &[&str]| -> Result<String, String> {
-        // not the packages' wrapper: it passes its arguments through a shell
+    let run = async |tool: &str, words: &[&str]| -> Result<String, String> {
+        // not the wrapper of the packages: it passes its arguments through a shell
         let beside = format!("/usr/lib/rabbitmq/bin/{tool}");
         let program = if known.server.container.is_some() { tool } else { beside.as_str() };
         let argv = [&[program, "-n", node.as_str(), "-q", "--formatter", "json"], words].concat();
         let argv: Vec<String> = argv.iter().map(|w| (*w).to_owned()).collect();
         let environment = [NO_DAEMON, ("HOME", home.as_str())];
         let container = known.server.container.as_deref();
-        let ended = run_for(cx.docker.as_deref(), container, process, &argv, &environment, TOOLS).await?;
+        let ended = run_for(cx.docker.as_deref(), container, process, &argv, &environment, TOOL_TIMEOUT).await?;
         if ended.code == Some(0) {
             return Ok(ended.stdout);
         }
-        // what follows the first line tells of cookies
+        // the lines after the first contain hashes of cookies
         let said =
             ended.stderr.lines().chain(ended.stdout.lines()).find(|l| l.starts_with("Error")).unwrap_or("it failed").to_owned();
         Err(format!("{tool}: {said}"))
     };
     let (status, queues) = tokio::join!(
-        ask("rabbitmq-diagnostics", &["status"]),
-        ask("rabbitmqctl", &["list_queues", "name", "messages_ready", "messages_unacknowledged", "consumers", "state"])
+        run("rabbitmq-diagnostics", &["status"]),
+        run("rabbitmqctl", &["list_queues", "name", "messages_ready", "messages_unacknowledged", "consumers", "state"])
     );
-    let status: Status = serde_json::from_str(&status?).map_err(|e| format!("rabbitmq-diagnostics status: {e}"))?;
-    let queues: Vec<Queue> = serde_json::from_str(&queues?).map_err(|e| format!("rabbitmqctl list_queues: {e}"))?;
+    let status: Status = serde_json::from_str(&status?).map_err(|_| format!("rabbitmq-diagnostics status: {UNEXPECTED_FORMAT}"))?;
+    let queues: Vec<Queue> = serde_json::from_str(&queues?).map_err(|_| format!("rabbitmqctl list_queues: {UNEXPECTED_FORMAT}"))?;
     Ok(status.facts(node, queues))
 }
 
-/// `rabbitmq-diagnostics status --formatter json`, as far as it is needed.
+/// The required fields of `rabbitmq-diagnostics status --formatter json`.
 #[derive(Deserialize, Default)]
 #[serde(default)]
 struct Status {
@@ -444,13 +446,14 @@ impl Status {
     }
 }
 
-/// The node's name and home directory, from the arguments of its machine: `-sname rabbit@host`, `-home /var/lib/rabbitmq`.
+/// Name and home directory of the node, from the arguments of its virtual machine: `-sname rabbit@host`,
+/// `-home /var/lib/rabbitmq`.
 fn node_of(io: &Io, pid: i32) -> Option<(String, String)> {
     let line = process::command_line(io, pid)?;
     let words: Vec<&str> = line.split('\0').collect();
     let after = |option: &str| words.iter().position(|w| *w == option).and_then(|i| words.get(i + 1)).map(|w| (*w).to_owned());
     let home = after("-home").filter(|h| h.starts_with('/')).unwrap_or_else(|| "/var/lib/rabbitmq".to_owned());
-    // the name is set by RabbitMQ itself after the start, where it is not among the arguments
+    // without such an argument RabbitMQ sets the name after the start
     let named = after("-sname").or_else(|| after("-name"));
     let set = || {
         let environ = io.read_lossy(format!("/proc/{pid}/environ")).ok()?;
@@ -463,7 +466,7 @@ fn node_of(io: &Io, pid: i32) -> Option<(String, String)> {
     Some((named.or_else(set).or_else(hostname).filter(|n| is_node_name(n))?, home))
 }
 
-/// `rabbit@host`, as Erlang takes it (`net_kernel(3)`); anything else is no name and may be meant for a shell.
+/// Whether Erlang accepts the name (`rabbit@host`, `net_kernel(3)`); anything else may be meant for a shell.
 fn is_node_name(name: &str) -> bool {
     let word = |w: &str| !w.is_empty() && w.bytes().all(|b| b.is_ascii_alphanumeric() || b"._-".contains(&b));
     name.split_once('@').map_or_else(|| word(name), |(node, host)| word(node) && word(host)) && !name.starts_with('-')
@@ -475,7 +478,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_greeting_tells_its_version() {
+    fn version_is_parsed_from_connection_start() {
         let mut body = vec![0, 10, 0, 10, 0, 9, 0, 0, 0, 20];
         body.extend_from_slice(b"\x07versionS\x00\x00\x00\x063.10.8");
         assert_eq!(greeted([1, 0, 0, 0, 0, 0, 29], &body).as_deref(), Some("3.10.8"));
@@ -484,7 +487,7 @@ mod tests {
     }
 
     #[test]
-    fn node_names_are_plain_words() {
+    fn node_name_with_shell_syntax_is_rejected() {
         for name in ["rabbit@web-1", "rabbit@10.0.0.1", "rabbit"] {
             assert!(is_node_name(name), "{name}");
         }
@@ -506,7 +509,7 @@ mod tests {
 
     proptest::proptest! {
         #[test]
-        fn any_bytes_are_survived(header: [u8; 7], body: Vec<u8>) {
+        fn arbitrary_bytes_do_not_panic(header: [u8; 7], body: Vec<u8>) {
             let _ = greeted(header, &body);
         }
     }

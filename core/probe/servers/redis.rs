@@ -1,4 +1,4 @@
-//! One conversation with a server that speaks the Redis protocol.
+//! Sessions with servers of the Redis protocol.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -12,11 +12,11 @@ use super::tls::Trust;
 use super::{ANSWER, Bounded, Known, NoSession, Way, file_of, millis, tls, ways};
 use crate::probe::{Io, Memo, ProbeCx, ProbeError, Redactor, blocking, environment};
 
-/// Variables of images and deployments that hold the password.
-const PASSWORDS: &[&str] = &["REDIS_PASSWORD", "VALKEY_PASSWORD", "KEYDB_PASSWORD", "REDISCLI_AUTH"];
+/// Environment variables of images and deployments that hold the password.
+const PASSWORD_VARIABLES: &[&str] = &["REDIS_PASSWORD", "VALKEY_PASSWORD", "KEYDB_PASSWORD", "REDISCLI_AUTH"];
 
-/// Where distributions and images keep the configuration.
-const CONFIGURATIONS: &[&str] = &[
+/// Configuration files of distributions and images.
+const CONFIG_FILES: &[&str] = &[
     "/etc/redis/redis.conf",
     "/etc/redis.conf",
     "/etc/valkey/valkey.conf",
@@ -24,32 +24,32 @@ const CONFIGURATIONS: &[&str] = &[
     "/usr/local/etc/valkey/valkey.conf",
 ];
 
-/// What a server said instead of an answer: its first word, and the rest.
+/// An error reply of a server: its first word, and the rest.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Said {
     /// `LOADING`, `NOAUTH`, `MISCONF`, `NOPERM`, `ERR`, …
     pub code: String,
-    /// In its own words.
+    /// Rest of the message.
     pub message: String,
 }
 
-/// Why a question has no answer.
+/// Reasons for having no reply to a command.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum NoAnswer {
-    /// The server said no.
+    /// An error reply.
     Said(Said),
-    /// It said nothing in time, closed, or spoke something else.
+    /// Timeout, closed connection, or another protocol.
     Lost(NoSession),
 }
 
-/// A session. Questions may be asked side by side.
+/// A session. Commands may be sent concurrently.
 pub struct Session {
     connection: MultiplexedConnection,
-    /// Where it listens.
+    /// Listening address.
     pub address: String,
-    /// Whether it answers anybody who can connect.
+    /// Whether the server accepts commands without authentication.
     pub without_login: bool,
-    /// What it says to PING instead of PONG, code and message.
+    /// Error reply to PING: code and message.
     pub refuses: Option<(String, String)>,
     info: Memo<(), Result<Arc<Info>, NoAnswer>>,
     driver: tokio::task::JoinHandle<()>,
@@ -71,7 +71,7 @@ impl Drop for Session {
 }
 
 impl Session {
-    /// Asks one thing.
+    /// Sends one command.
     pub async fn ask<T: FromRedisValue>(&self, words: &[&str]) -> Result<T, NoAnswer> {
         let mut command = Cmd::new();
         for word in words {
@@ -84,7 +84,8 @@ impl Session {
         }
     }
 
-    /// Asks several things of one database, in order and with nothing of other checks between; what it says no to is left out.
+    /// Sends several commands for one database as a pipeline, without interleaved commands of other checks; rejected commands are
+    /// omitted from the result.
     pub async fn ask_in<T: FromRedisValue>(&self, database: u32, questions: &[Vec<&[u8]>]) -> Result<Vec<Option<T>>, NoAnswer> {
         let mut pipe = redis::pipe();
         pipe.ignore_errors().cmd("SELECT").arg(database);
@@ -105,7 +106,7 @@ impl Session {
         Ok(answers.into_iter().skip(1).map(|a| a.ok().and_then(|v| T::from_redis_value(v).ok())).collect())
     }
 
-    /// What one question of somebody's own answers, in one database.
+    /// Reply to a custom query in one database.
     pub async fn reply(&self, database: u32, words: &[&str]) -> Result<Reply, NoAnswer> {
         let mut pipe = redis::pipe();
         pipe.ignore_errors().cmd("SELECT").arg(database);
@@ -129,44 +130,44 @@ impl Session {
         Ok(last)
     }
 
-    /// `INFO` with the counts of errors where the server has them; read once.
+    /// `INFO`, with the error statistics if the server supports them; read once.
     pub async fn info(&self) -> Result<Arc<Info>, NoAnswer> {
         self.info.get((), || async { self.info_now().await.map(Arc::new) }).await
     }
 
-    /// The same, read again.
+    /// [`Session::info`] without the cache.
     pub async fn info_now(&self) -> Result<Info, NoAnswer> {
         let text: Vec<u8> = self.ask(&["INFO"]).await?;
         let mut info = parse_info(&String::from_utf8_lossy(&text));
-        // 6.2; others answer with nothing
+        // since 6.2; older versions return an empty reply
         if let Ok(text) = self.ask::<Vec<u8>>(&["INFO", "errorstats"]).await {
             info.extend(parse_info(&String::from_utf8_lossy(&text)));
         }
         Ok(info)
     }
 
-    /// One setting; none when it has no such setting or keeps it to itself.
+    /// One setting, or `None` if it does not exist or CONFIG is not permitted.
     pub async fn setting(&self, name: &str) -> Option<String> {
         let pair: Vec<String> = self.ask(&["CONFIG", "GET", name]).await.ok()?;
         pair.into_iter().nth(1)
     }
 }
 
-/// `key:value` lines; headings and what is not such a line are left out.
+/// Parses `key:value` lines; headings and other lines are ignored.
 #[must_use]
 pub fn parse_info(text: &str) -> Info {
     let lines = text.lines().filter(|l| !l.starts_with('#'));
     lines.filter_map(|l| l.split_once(':')).map(|(k, v)| (k.to_owned(), v.trim_end().to_owned())).collect()
 }
 
-/// The answer to a question of somebody's own.
+/// Reply to a custom query.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Reply {
-    /// There is no such key or field.
+    /// The key or field does not exist.
     Nothing,
     /// A number.
     Number(f64),
-    /// A text, its beginning.
+    /// The beginning of a text.
     Text(String),
 }
 
@@ -184,7 +185,7 @@ impl Reply {
     }
 }
 
-/// Any answer.
+/// Any reply.
 pub struct Any;
 
 impl FromRedisValue for Any {
@@ -193,12 +194,12 @@ impl FromRedisValue for Any {
     }
 }
 
-/// A command that took long: an entry of `SLOWLOG GET`. Its arguments are other people's data and are left out.
+/// A slow command: an entry of `SLOWLOG GET`. Its arguments are user data and are left out.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct SlowEntry {
     /// Name of the command.
     pub command: String,
-    /// How long it took, in microseconds.
+    /// Duration in microseconds.
     pub micros: u64,
 }
 
@@ -220,16 +221,16 @@ fn no_answer(address: &str, error: &RedisError) -> NoAnswer {
     }
     let (address, why) = (address.to_owned(), error.to_string());
     NoAnswer::Lost(match error.kind() {
-        // an answer that breaks off is one, as far as it goes
+        // an incomplete reply is a Redis reply as far as it goes
         ErrorKind::Parse if why.contains("end of input") => {
-            NoSession::Closed { address, why: "it broke off in the middle of an answer".to_owned() }
+            NoSession::Closed { address, why: "the connection ended in the middle of a reply".to_owned() }
         }
         ErrorKind::Parse | ErrorKind::UnexpectedReturnType => NoSession::Garbage { address, why },
         _ => NoSession::Closed { address, why },
     })
 }
 
-/// Connects, logs in if need be, and hears whether it answers.
+/// Connects, authenticates if required, and verifies that the server replies.
 pub(super) async fn open(known: &Known, cx: &ProbeCx) -> Result<Result<Session, NoSession>, ProbeError> {
     let ways = match ways(known).await {
         Ok(ways) => ways,
@@ -237,9 +238,9 @@ pub(super) async fn open(known: &Known, cx: &ProbeCx) -> Result<Result<Session, 
     };
     let mut last = NoSession::NotListening;
     for way in &ways {
-        last = match over(way, known, cx).await? {
+        last = match open_over(way, known, cx).await? {
             Ok(session) => return Ok(Ok(session)),
-            // another socket of the same server answers no better, but another server's may stand first
+            // another socket of the same server replies no better, but the listener of another server may come first
             Err(why @ (NoSession::Refused { .. } | NoSession::Unproven { .. })) => why.or(last),
             Err(why) => return Ok(Err(why)),
         };
@@ -247,28 +248,28 @@ pub(super) async fn open(known: &Known, cx: &ProbeCx) -> Result<Result<Session, 
     Ok(Err(last))
 }
 
-async fn over(way: &Way, known: &Known, cx: &ProbeCx) -> Result<Result<Session, NoSession>, ProbeError> {
+async fn open_over(way: &Way, known: &Known, cx: &ProbeCx) -> Result<Result<Session, NoSession>, ProbeError> {
     let trust = known.trust();
     let session = match start(way, known, trust).await? {
-        Ok((session, doubt)) => greet(session, doubt, known, trust, cx).await?,
+        Ok((session, doubt)) => authenticate(session, doubt, known, trust, cx).await?,
         Err(why) => return Ok(Err(why)),
     };
-    // what answers a plain question with nonsense or the end may be waiting for a handshake
+    // a server that replies with garbage or closes the connection may expect a TLS handshake
     if trust.is_some() || !matches!(session, Err(NoSession::Garbage { .. } | NoSession::Closed { .. })) {
         return Ok(session);
     }
     let encrypted = Some(&Trust::Encrypted);
     match start(way, known, encrypted).await? {
-        Ok((session, doubt)) => greet(session, doubt, known, encrypted, cx).await,
-        // what a server that does not speak TLS either says to a plain question
+        Ok((session, doubt)) => authenticate(session, doubt, known, encrypted, cx).await,
+        // result of a server that does not speak TLS either
         Err(_) => match start(way, known, None).await? {
-            Ok((session, doubt)) => greet(session, doubt, known, None, cx).await,
+            Ok((session, doubt)) => authenticate(session, doubt, known, None, cx).await,
             Err(why) => Ok(Err(why)),
         },
     }
 }
 
-/// A conversation that has begun, and why it gets no password.
+/// A new session, and the reason for sending no password.
 type Begun = (Session, Option<Doubt>);
 
 async fn start(way: &Way, known: &Known, trust: Option<&Trust>) -> Result<Result<Begun, NoSession>, ProbeError> {
@@ -285,7 +286,7 @@ async fn start(way: &Way, known: &Known, trust: Option<&Trust>) -> Result<Result
         },
         None => stream,
     };
-    // nothing is sent of its own accord: every command of ours is one we mean
+    // the library sends no commands of its own
     let plain = RedisConnectionInfo::default().set_skip_set_lib_name();
     let config = AsyncConnectionConfig::new().set_response_timeout(None).set_connection_timeout(None);
     match MultiplexedConnection::new_with_config(&plain, Bounded::new(stream), config).await {
@@ -298,8 +299,8 @@ async fn start(way: &Way, known: &Known, trust: Option<&Trust>) -> Result<Result
     }
 }
 
-/// Hears whether it answers, and logs in when it wants that.
-async fn greet(
+/// Verifies that the server replies, and authenticates if required.
+async fn authenticate(
     mut session: Session,
     doubt: Option<Doubt>,
     known: &Known,
@@ -312,13 +313,13 @@ async fn greet(
             return Ok(Ok(session));
         }
         Err(NoAnswer::Lost(why)) => return Ok(Err(why)),
-        // protected mode: it talks to nobody from elsewhere, and hangs up
+        // protected mode: the server rejects clients from other hosts and closes the connection
         Err(NoAnswer::Said(said)) if said.code == "DENIED" => {
             let address = session.address.clone();
             return Ok(Err(NoSession::Rejected { address, code: said.code, message: said.message }));
         }
         Err(NoAnswer::Said(said)) if matches!(said.code.as_str(), "NOAUTH" | "NOPERM" | "WRONGPASS") => said,
-        // it refuses work, and still tells about itself
+        // commands are rejected, but INFO is available
         Err(NoAnswer::Said(said)) => {
             session.without_login = true;
             session.refuses = Some((said.code, said.message));
@@ -334,7 +335,7 @@ async fn greet(
     if logins.is_empty() {
         return Ok(Err(refused(&session, wanted, None)));
     }
-    // AUTH sends the password as it is
+    // AUTH sends the password in clear text
     if !trust.is_some_and(Trust::proves)
         && let Some(doubt) = doubt
     {
@@ -350,7 +351,7 @@ async fn greet(
                 return Ok(match ping(&session).await {
                     Err(NoAnswer::Lost(why)) => Err(why),
                     Err(NoAnswer::Said(said)) if said.code == "NOAUTH" => Err(refused(&session, said, Some(login.from.clone()))),
-                    // whatever else it refuses, it knows us now
+                    // other commands may be rejected, but the session is authenticated
                     Err(NoAnswer::Said(said)) => {
                         session.refuses = Some((said.code, said.message));
                         Ok(session)
@@ -369,7 +370,7 @@ async fn ping(session: &Session) -> Result<(), NoAnswer> {
     session.ask::<redis::Value>(&["PING"]).await.map(|_| ())
 }
 
-/// The logins there are for this server, the most deliberate first.
+/// Available logins for this server, the most deliberate first.
 async fn logins(known: &Known, cx: &ProbeCx) -> Result<Vec<Login>, ProbeError> {
     let mut logins: Vec<Login> = known.login.iter().filter(|l| l.password.is_some()).cloned().collect();
     let environment_of_server = cx.environment_of(&known.server).await;
@@ -385,7 +386,7 @@ async fn logins(known: &Known, cx: &ProbeCx) -> Result<Vec<Login>, ProbeError> {
     let read = move |io: &Io| of_process(io, pid, port, &environment_of_server, &redactor);
     let from = known.server.name.clone();
     logins.extend(blocking::run("a login", &from, ANSWER, read).await?);
-    // redis-cli sends it to 127.0.0.1:6379 where no other address is given
+    // redis-cli sends it to 127.0.0.1:6379 unless another address is given
     if known.is_at_default(6379)
         && let Some(password) = environment("REDISCLI_AUTH")
     {
@@ -395,13 +396,13 @@ async fn logins(known: &Known, cx: &ProbeCx) -> Result<Vec<Login>, ProbeError> {
     Ok(logins)
 }
 
-/// The logins in the environment and in the files of a process.
+/// Logins from the environment and from the files of a process.
 fn of_process(io: &Io, pid: Option<i32>, port: Option<u16>, environment: &[String], redactor: &Redactor) -> Vec<Login> {
     let mut logins = Vec::new();
-    if let Some((password, name)) = password(io, environment, PASSWORDS, pid, redactor) {
+    if let Some((password, name)) = password(io, environment, PASSWORD_VARIABLES, pid, redactor) {
         logins.push(Login { password: Some(password), from: format!("{name} of its container"), ..Login::default() });
     }
-    for path in CONFIGURATIONS {
+    for path in CONFIG_FILES {
         let Some(text) = pid.and_then(|pid| file_of(io, pid, path)) else { continue };
         if let Some(login) = configured(&text, port, redactor) {
             logins.push(Login { from: (*path).to_owned(), ..login });
@@ -415,14 +416,14 @@ fn argument<'a>(arguments: &'a [String], name: &str) -> Option<&'a str> {
     arguments.get(at + 1).map(String::as_str)
 }
 
-/// `requirepass` of a configuration file, if the file is of the server on this port.
+/// `requirepass` of a configuration file, if the file belongs to the server on this port.
 pub(super) fn configured(text: &str, port: Option<u16>, redactor: &Redactor) -> Option<Login> {
     let setting = |name: &str| {
         let value = text.lines().filter_map(|l| l.trim().strip_prefix(name)).find(|rest| rest.starts_with([' ', '\t']))?;
         Some(value.trim().trim_matches('"').to_owned())
     };
-    if let (Some(theirs), Some(ours)) = (setting("port").and_then(|p| p.parse::<u16>().ok()), port)
-        && theirs != ours
+    if let (Some(configured), Some(own)) = (setting("port").and_then(|p| p.parse::<u16>().ok()), port)
+        && configured != own
     {
         return None;
     }
@@ -436,7 +437,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn info_is_read_by_key_whatever_else_is_in_it() {
+    fn info_is_parsed_by_key_and_ignores_other_lines() {
         let info = parse_info(
             "# Server\r\nredis_version:7.0.15\r\nexecutable:/usr/bin/redis-server\r\n\r\n# Keyspace\r\ndb0:keys=1,expires=0\r\nnonsense\r\n",
         );
@@ -445,7 +446,7 @@ mod tests {
     }
 
     #[test]
-    fn a_configuration_of_another_port_is_another_server_s() {
+    fn configuration_of_another_port_is_ignored() {
         let text = "# requirepass no\nport 6380\nrequirepass \"canary-pass\"\n";
         let redactor = Redactor::default();
         assert!(configured(text, Some(6379), &redactor).is_none());
@@ -455,7 +456,7 @@ mod tests {
 
     proptest::proptest! {
         #[test]
-        fn any_text_is_survived(text in "(\\PC|\n)*") {
+        fn arbitrary_text_does_not_panic(text in "(\\PC|\n)*") {
             let _ = (parse_info(&text), configured(&text, Some(1), &Redactor::default()));
         }
     }

@@ -1,4 +1,4 @@
-//! Running a server's own tools where the server is, with its rights and no more.
+//! Execution of a server's own tools in its container or on this host, with the rights of the server.
 
 use std::time::Duration;
 
@@ -9,14 +9,14 @@ use crate::probe::identity::inner_user;
 use crate::probe::io::{Root, run_as};
 use crate::probe::{Io, blocking};
 
-/// Time limit of looking at the process first.
+/// Timeout of inspecting the process first.
 const READ_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// Exit code of a shell, and of the engine, for a program that does not exist.
 const NOT_FOUND: i64 = 127;
 
-/// Runs `argv`, which may come from the server itself: in its container by the engine, as the user of `process`; on this host with the
-/// rights of `process` (see [`run_as`]). The error says why it was not run.
+/// Runs `argv`, which may come from the server itself: in its container by the engine, as the user of `process`; on this host
+/// with the rights of `process` (see [`run_as`]). The error is the reason for not running it.
 pub async fn run_for(
     docker: Option<&Docker>,
     container: Option<&str>,
@@ -48,7 +48,7 @@ pub async fn run_for(
     }
 }
 
-/// The absolute path of a program below the root of `pid`; `None` where there is none.
+/// Absolute path of a program below the root of `pid`, or `None` if it does not exist.
 fn find(io: &Io, pid: i32, name: &str) -> Option<String> {
     let root = Root::of(io, pid).ok()?;
     if name.starts_with('/') {

@@ -1,4 +1,4 @@
-//! Where a process listens.
+//! Listening sockets and connections of a process.
 
 use std::collections::HashMap;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
@@ -9,16 +9,16 @@ use crate::probe::celery::Connection;
 use crate::probe::listeners::{self, Listener};
 use crate::probe::{Io, process};
 
-/// One listening socket, as the process itself sees it.
+/// A listening socket, with the address as the process itself sees it.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Socket {
-    /// A unix socket, by its path inside the process's root.
+    /// A unix socket, by its path inside the root of the process.
     Unix(PathBuf),
-    /// TCP; an address that means "any" has become the loopback.
+    /// TCP; a wildcard address is replaced by the loopback.
     Tcp(SocketAddr),
 }
 
-/// The port a product listens on when nobody said otherwise.
+/// Default port of a product.
 #[must_use]
 pub fn default_port(product: Product) -> u16 {
     match product {
@@ -36,7 +36,7 @@ pub fn default_port(product: Product) -> u16 {
     }
 }
 
-/// The first TCP port among these.
+/// First TCP port among the sockets.
 #[must_use]
 pub fn tcp_port(sockets: &[Socket]) -> Option<u16> {
     sockets.iter().find_map(|s| match s {
@@ -45,11 +45,11 @@ pub fn tcp_port(sockets: &[Socket]) -> Option<u16> {
     })
 }
 
-/// What listens in each network namespace. The kernel takes milliseconds to list one, so each is read once.
+/// Listeners of each network namespace. The kernel takes milliseconds to list one, so each is read once.
 #[derive(Default)]
 pub(super) struct Namespaces(HashMap<PathBuf, Listening>);
 
-/// What listens in one of them, with its inodes.
+/// Listeners of one namespace, with their inodes.
 #[derive(Default)]
 struct Listening {
     tcp: Vec<Listener>,
@@ -58,13 +58,13 @@ struct Listening {
 }
 
 impl Namespaces {
-    /// Where `pid` listens: unix sockets first, then TCP, lowest port first. Who may not see its descriptors (another user) gets the
-    /// product's own port in its network namespace, if somebody listens there.
+    /// Listening sockets of `pid`: unix sockets first, then TCP, lowest port first. If its descriptors are not accessible
+    /// (another user), the result is the product's default port in its network namespace, provided that it has a listener.
     pub(super) fn sockets_of(&mut self, io: &Io, pid: i32, product: Product) -> Vec<Socket> {
         let mine = process::sockets(io, pid);
         let port = default_port(product);
         let wanted = |inode: u64, at: u16| mine.as_ref().map_or(at == port, |m| m.contains(&inode));
-        // who may not see which namespace it is in has it listed for this process
+        // without access to its namespace link, the namespace is listed for this process alone
         let own = PathBuf::from(format!("/proc/{pid}/ns/net"));
         let there = self.0.entry(io.read_link(&own).unwrap_or(own)).or_insert_with(|| listening(io, pid));
         let tcp = there.tcp.iter().filter(|l| wanted(l.inode, l.port));
@@ -89,7 +89,7 @@ fn listening(io: &Io, pid: i32) -> Listening {
     }
 }
 
-/// The established TCP connections of `pid`; none also when they are not ours to see.
+/// Established TCP connections of `pid`; empty also without access to them.
 pub(in crate::probe) fn connections_of(io: &Io, pid: i32) -> Vec<Connection> {
     let Some(mine) = process::sockets(io, pid) else { return Vec::new() };
     let table = listeners::tcp_table(io, i64::from(pid)).unwrap_or_default();
@@ -109,17 +109,17 @@ pub(super) fn established(line: &str) -> Option<(u64, Connection)> {
     Some((row.inode, connection))
 }
 
-/// The uid and the inode of the listening sockets one of which the kernel gives a connection to `address` to, in the network namespace of
-/// `pid`: a bound address goes before a wildcard, IPv4 before IPv6 (`inet_lhash2_lookup`). Several are a group of `SO_REUSEPORT`, which the
-/// kernel lets one user make only.
+/// Uid and inode of the listening sockets to which the kernel may assign a connection to `address` in the network namespace of
+/// `pid`: a bound address takes precedence over a wildcard, IPv4 over IPv6 (`inet_lhash2_lookup`). Several sockets form an
+/// `SO_REUSEPORT` group, which the kernel restricts to one user.
 pub(super) fn listeners_at(io: &Io, pid: i32, address: SocketAddr) -> Vec<(u32, u64)> {
     let table = |name: &str| io.read_lossy(format!("/proc/{pid}/net/{name}")).unwrap_or_default();
     let (v4, v6) = (table("tcp"), table("tcp6"));
     best_listeners(&v4, &v6, address)
 }
 
-/// The uid and the inode of the socket at the other end of a connection within the network namespace of `pid`, from `own` to `peer`. `None` when
-/// the other end is elsewhere; the inode is 0 until the connection is accepted.
+/// Uid and inode of the remote endpoint of a connection from `own` to `peer` within the network namespace of `pid`. `None` if the
+/// endpoint is elsewhere; the inode is 0 until the connection is accepted.
 pub(in crate::probe) fn other_end(io: &Io, pid: i32, peer: SocketAddr, own: SocketAddr) -> Option<(u32, u64)> {
     let table = |name: &str| io.read_lossy(format!("/proc/{pid}/net/{name}")).unwrap_or_default();
     end_of(&table("tcp"), peer, own).or_else(|| end_of(&table("tcp6"), peer, own))
@@ -128,7 +128,7 @@ pub(in crate::probe) fn other_end(io: &Io, pid: i32, peer: SocketAddr, own: Sock
 fn end_of(table: &str, peer: SocketAddr, own: SocketAddr) -> Option<(u32, u64)> {
     let is = |a: SocketAddr, b: SocketAddr| a.port() == b.port() && a.ip().to_canonical() == b.ip().to_canonical();
     table.lines().find_map(|line| {
-        // 06 is TIME_WAIT, which no process has
+        // 06 is TIME_WAIT, which belongs to no process
         let row = listeners::row(line).filter(|r| r.state != "06" && is(r.local, peer) && is(r.remote, own))?;
         Some((line.split_ascii_whitespace().nth(7)?.parse().ok()?, row.inode))
     })
@@ -157,8 +157,8 @@ pub(super) fn best_listeners(v4: &str, v6: &str, address: SocketAddr) -> Vec<(u3
     all.into_iter().filter(|(score, ..)| Some(*score) == best).map(|(_, uid, inode)| (uid, inode)).collect()
 }
 
-/// The addresses to connect to for a listener, in the order they are tried. A wildcard is none: one of IPv6 takes connections of IPv4 too,
-/// unless the program wants it otherwise (`IPV6_V6ONLY`), which its socket does not show.
+/// Addresses to connect to for a listener, in the order in which they are tried. A wildcard is not an address: one of IPv6 also
+/// accepts IPv4 connections unless the program set `IPV6_V6ONLY`, which its socket does not show.
 fn reachable(address: IpAddr, port: u16, has_ipv6: bool) -> impl Iterator<Item = SocketAddr> {
     let addresses: [Option<IpAddr>; 2] = match address {
         IpAddr::V4(a) if a.is_unspecified() => [Some(Ipv4Addr::LOCALHOST.into()), None],
@@ -168,12 +168,12 @@ fn reachable(address: IpAddr, port: u16, has_ipv6: bool) -> impl Iterator<Item =
     addresses.into_iter().flatten().map(move |address| SocketAddr::new(address, port))
 }
 
-/// Whether there is a `::1`, by `/proc/net/if_inet6`; a container may have none.
+/// Whether `::1` exists, by `/proc/net/if_inet6`; a container may have no IPv6.
 fn has_loopback(if_inet6: &str) -> bool {
     if_inet6.lines().any(|line| line.starts_with("00000000000000000000000000000001 "))
 }
 
-/// A line of `/proc/net/unix` that is a stream socket (type 1) that listens (`__SO_ACCEPTCON`, 0x10000) at a path.
+/// Parses a line of `/proc/net/unix` that is a listening (`__SO_ACCEPTCON`, 0x10000) stream socket (type 1) with a path.
 pub(super) fn listening_unix(line: &str) -> Option<(u64, PathBuf)> {
     let mut fields = line.split_whitespace();
     let flags = u32::from_str_radix(fields.nth(3)?, 16).ok()?;
@@ -189,7 +189,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn other_end_of_a_connection_is_found_in_any_state_but_one() {
+    fn remote_endpoint_is_found_except_in_time_wait() {
         let line = |state: &str, uid: u32, inode: u64| {
             format!(
                 "   1: 0100007F:18EB 0100007F:C350 {state} 00000000:00000000 00:00000000 00000000  {uid}        0 {inode} 1 0\n"
@@ -197,14 +197,14 @@ mod tests {
         };
         let (peer, own) = ("127.0.0.1:6379".parse().unwrap(), "127.0.0.1:50000".parse().unwrap());
         assert_eq!(end_of(&line("01", 1001, 7), peer, own), Some((1001, 7)));
-        // closed for writing, and still read from
+        // closed for writing, still open for reading
         assert_eq!(end_of(&line("05", 1001, 7), peer, own), Some((1001, 7)));
         assert_eq!(end_of(&line("06", 0, 0), peer, own), None);
         assert_eq!(end_of(&line("01", 1001, 7), own, peer), None);
     }
 
     #[test]
-    fn only_listening_stream_sockets_with_a_path_count() {
+    fn unix_listener_requires_stream_type_and_path() {
         let line =
             |flags: &str, kind: &str, path: &str| format!("0000000000000000: 00000002 00000000 {flags} {kind} 01 4711 {path}");
         let socket = "/run/postgresql/.s.PGSQL.5432";
@@ -216,7 +216,7 @@ mod tests {
     }
 
     #[test]
-    fn this_process_is_found_where_it_listens() {
+    fn listening_sockets_of_this_process_are_found() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("s");
         let _unix = std::os::unix::net::UnixListener::bind(&path).unwrap();
@@ -228,7 +228,7 @@ mod tests {
     }
 
     #[test]
-    fn an_established_connection_shows_what_waits() {
+    fn unacknowledged_bytes_of_a_connection_are_parsed() {
         let line = "   3: 0100007F:9B52 0100007F:1B59 01 0000002A:00000000 01:00000014 00000003     0        0 4711 2 0000 20 4 30 10 -1";
         let (inode, connection) = established(line).unwrap();
         assert_eq!((inode, connection.unacknowledged, connection.retransmits), (4711, 42, 3));
@@ -237,7 +237,7 @@ mod tests {
     }
 
     #[test]
-    fn bound_listener_goes_before_a_wildcard() {
+    fn bound_listener_takes_precedence_over_a_wildcard() {
         let line = |address: &str, uid: u32, inode: u32| {
             format!(
                 "   0: {address}:1538 00000000:0000 0A 00000000:00000000 00:00000000 00000000 {uid} 0 {inode} 1 0 100 0 0 10 0\n"
@@ -253,7 +253,7 @@ mod tests {
     }
 
     #[test]
-    fn any_is_reached_through_the_loopback() {
+    fn wildcard_listener_is_reached_through_the_loopback() {
         let at = |address: &str, has_ipv6: bool| -> Vec<String> {
             reachable(address.parse().unwrap(), 1, has_ipv6).map(|a| a.to_string()).collect()
         };
@@ -266,7 +266,7 @@ mod tests {
 
     proptest::proptest! {
         #[test]
-        fn any_text_is_survived(text in ".*") {
+        fn arbitrary_text_does_not_panic(text in ".*") {
             let _ = (listening_unix(&text), established(&text));
         }
     }

@@ -1,5 +1,5 @@
-//! TLS for conversations with servers. Whether a certificate is any good is the tls runbook's question. A server that was found is proven
-//! by its process; one on another host only by its certificate.
+//! TLS for connections to servers. The certificates themselves are checked by the tls runbook. A discovered server is proven by
+//! its process, a server on another host only by its certificate.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -15,25 +15,25 @@ use rustls::{ClientConfig, DigitallySignedStruct, Error, RootCertStore, Signatur
 use super::Stream;
 use crate::probe::{Io, blocking};
 
-/// Time limit of reading the certificate authorities of this machine.
+/// Timeout of reading the certificate authorities of this machine.
 const READ_TIMEOUT: Duration = Duration::from_secs(1);
 
-/// What proves a server behind TLS.
+/// Required proof of identity of a server behind TLS.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Trust {
-    /// Nothing: the connection is encrypted, and the server may be anybody (`sslmode=require`).
+    /// None: the connection is encrypted, and the server is not authenticated (`sslmode=require`).
     Encrypted,
-    /// A certificate of one of these authorities; `None` is those that this machine trusts.
+    /// A certificate of one of these authorities; `None` for the trust store of this machine.
     Verified {
         /// Path of a PEM file.
         authorities: Option<String>,
-        /// Whether its name has to be that of the server too (`verify-full`).
+        /// Whether the host name has to match too (`verify-full`).
         name: bool,
     },
 }
 
 impl Trust {
-    /// From `sslmode` and `sslrootcert` (libpq, "SSL Mode Descriptions"); `None` where TLS is not required.
+    /// From `sslmode` and `sslrootcert` (libpq, "SSL Mode Descriptions"); `None` if TLS is not required.
     #[must_use]
     pub fn of_sslmode(mode: &str, root: Option<String>) -> Option<Self> {
         let authorities = root.filter(|r| r != "system");
@@ -46,18 +46,18 @@ impl Trust {
         }
     }
 
-    /// Whether a server that passes may get a password.
+    /// Whether a server that passes verification may receive a password.
     #[must_use]
     pub fn proves(&self) -> bool {
         match self {
             Self::Encrypted => false,
-            // an authority of one's own vouches for its servers; those of the machine for everybody who has a name
+            // a private authority vouches for its own servers; public ones for every holder of a host name
             Self::Verified { authorities, name } => *name || authorities.is_some(),
         }
     }
 }
 
-/// Takes any certificate, or any of known authorities whatever its name; the handshake itself is checked.
+/// Accepts any certificate, or any certificate of known authorities regardless of the name; the handshake itself is verified.
 #[derive(Debug)]
 struct Lenient {
     provider: Arc<CryptoProvider>,
@@ -104,7 +104,7 @@ impl ServerCertVerifier for Lenient {
     }
 }
 
-/// A client that trusts as it is told. Reads the authorities.
+/// Client configuration for a level of trust. Reads the authorities.
 fn client(io: &Io, trust: &Trust) -> std::io::Result<ClientConfig> {
     let provider = Arc::new(ring::default_provider());
     let builder = ClientConfig::builder_with_provider(provider.clone()).with_safe_default_protocol_versions();
@@ -122,7 +122,7 @@ fn client(io: &Io, trust: &Trust) -> std::io::Result<ClientConfig> {
     })
 }
 
-/// The authorities in a PEM file, or those that this machine trusts.
+/// Authorities in a PEM file, or the trust store of this machine.
 fn store(io: &Io, file: Option<&str>) -> std::io::Result<RootCertStore> {
     let mut store = RootCertStore::empty();
     let certificates = match file {
@@ -136,12 +136,12 @@ fn store(io: &Io, file: Option<&str>) -> std::io::Result<RootCertStore> {
     store.add_parsable_certificates(certificates);
     if store.is_empty() {
         let place = file.unwrap_or("the certificate store of this machine");
-        return Err(std::io::Error::other(format!("{place} holds no certificate authority")));
+        return Err(std::io::Error::other(format!("{place} contains no certificate authority")));
     }
     Ok(store)
 }
 
-/// Holds the rest of a conversation over TLS with the server called `name`.
+/// Establishes TLS on a connection to the server called `name`.
 pub(in crate::probe) async fn over_tls(stream: Stream, name: &str, trust: &Trust) -> std::io::Result<Stream> {
     let trust = trust.clone();
     let config = blocking::run("certificate authorities", "this machine", READ_TIMEOUT, move |io| client(io, &trust)).await;
@@ -157,7 +157,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn sslmode_means_what_libpq_says() {
+    fn sslmode_is_mapped_like_libpq() {
         let of = |mode: &str, root: Option<&str>| Trust::of_sslmode(mode, root.map(str::to_owned));
         assert_eq!((of("prefer", None), of("require", None)), (None, Some(Trust::Encrypted)));
         let file = || Some("/ca.pem".to_owned());

@@ -1,4 +1,5 @@
-//! Servers that are asked over HTTP (Prometheus, Alertmanager, Loki, Alloy, Grafana): from where they are, each page once per run.
+//! Servers with an HTTP API (Prometheus, Alertmanager, Loki, Alloy, Grafana). Each path is requested once per run, from the
+//! network namespace of the server.
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::sync::Arc;
@@ -12,27 +13,27 @@ use crate::probe::http::{self, Answer};
 use crate::probe::metrics::{self, Number};
 use crate::probe::{Io, Memo, ProbeCx, ProbeError, blocking, process};
 
-/// What of a page is kept, in bytes: the list of thousands of targets is long, and so are the metrics of a large Prometheus.
-const KEEP: usize = 8 << 20;
+/// Limit of a response body, in bytes: the list of thousands of targets is long, and so are the metrics of a large Prometheus.
+const MAX_BODY_BYTES: usize = 8 << 20;
 
-/// How long a page may take. Scrapes of it by others have 10 s by default.
-const ANSWER: Duration = Duration::from_secs(3);
+/// Timeout of one request. Prometheus scrapes with a timeout of 10 s by default.
+const REQUEST_TIMEOUT: Duration = Duration::from_secs(3);
 
-/// Pages by server and path.
+/// Responses by server and path.
 pub(super) type Pages = Memo<(String, String), Result<Result<Arc<Answer>, NoSession>, ProbeError>>;
 
-/// What the command line of a server says of it.
+/// Command line of a server.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Flags(Vec<String>);
 
 impl Flags {
-    /// Of a process; empty when it is gone.
+    /// Command line of a process; empty if the process no longer exists.
     #[must_use]
     pub fn of(io: &Io, pid: i32) -> Self {
         Self::parse(&process::command_line(io, pid).unwrap_or_default())
     }
 
-    /// From arguments separated by NUL.
+    /// Parses arguments separated by NUL.
     pub(super) fn parse(arguments: &str) -> Self {
         Self(arguments.split('\0').filter(|a| !a.is_empty()).map(str::to_owned).collect())
     }
@@ -57,13 +58,13 @@ impl Flags {
         })
     }
 
-    /// Whether a Prometheus is an agent, which has neither rules nor a store to ask.
+    /// Whether a Prometheus runs in agent mode, without rules and without a queryable store.
     #[must_use]
     pub fn is_agent(&self) -> bool {
         self.has("agent") || self.value("enable-feature").is_some_and(|f| f.split(',').any(|f| f == "agent"))
     }
 
-    /// Where it listens, as far as the command line says so.
+    /// Listening address, if set on the command line.
     pub(super) fn listens(&self, product: Product) -> Option<SocketAddr> {
         let given = match product {
             Product::Prometheus | Product::Alertmanager => self.value("web.listen-address"),
@@ -80,7 +81,7 @@ impl Flags {
         Some(SocketAddr::new(ip, port.parse().ok()?))
     }
 
-    /// The path its pages begin with: a slash in front and none behind, or nothing.
+    /// Path prefix of the API: with a leading slash and without a trailing one, or empty.
     pub(super) fn prefix(&self) -> String {
         let external = self.value("web.external-url").and_then(|u| u.split_once("://")).map(|(_, rest)| rest);
         let external = external.map(|rest| rest.find('/').map_or("", |at| &rest[at..]));
@@ -90,16 +91,16 @@ impl Flags {
     }
 }
 
-/// The ways to its pages, the likeliest first, and what their paths begin with.
-async fn doors(known: &Known) -> Result<(Vec<Way>, String), NoSession> {
+/// Addresses of the API in the order in which they are tried, and the path prefix.
+async fn endpoints(known: &Known) -> Result<(Vec<Way>, String), NoSession> {
     let tcp = |all: Vec<Way>| all.into_iter().filter(|w| matches!(w.socket, Socket::Tcp(_))).collect::<Vec<Way>>();
     let Some(process) = known.server.process else {
-        // the path of a configured URL
+        // path of a configured URL
         let path = known.login.as_ref().and_then(|l| l.database.clone()).unwrap_or_default();
         let path = path.trim_matches('/');
         return Ok((tcp(ways(known).await?), if path.is_empty() { String::new() } else { format!("/{path}") }));
     };
-    // its descriptors may not be visible: then what its command line says, or what is usual, is tried
+    // with invisible descriptors, the address of the command line or the default port is tried
     let product = known.server.product;
     let looked = blocking::run("a process", &known.server.name, CONNECT, move |io| {
         let flags = Flags::of(io, process.pid);
@@ -113,14 +114,14 @@ async fn doors(known: &Known) -> Result<(Vec<Way>, String), NoSession> {
     };
     let at = flags.listens(product);
     let port = at.map(|a| a.port()).or(configured).unwrap_or(default_port(product));
-    let (mut doors, others): (Vec<Way>, Vec<Way>) = found.into_iter().partition(|w| is_port(w, port));
-    if doors.is_empty() && hidden {
+    let (mut endpoints, others): (Vec<Way>, Vec<Way>) = found.into_iter().partition(|w| is_port(w, port));
+    if endpoints.is_empty() && hidden {
         let address = at.unwrap_or(SocketAddr::new(Ipv4Addr::LOCALHOST.into(), port));
-        doors.push(Way { socket: Socket::Tcp(address), inside: Some(process.pid), user: None });
-    } else if doors.is_empty() {
-        doors = others;
+        endpoints.push(Way { socket: Socket::Tcp(address), inside: Some(process.pid), user: None });
+    } else if endpoints.is_empty() {
+        endpoints = others;
     }
-    if doors.is_empty() { Err(NoSession::NotListening) } else { Ok((doors, flags.prefix())) }
+    if endpoints.is_empty() { Err(NoSession::NotListening) } else { Ok((endpoints, flags.prefix())) }
 }
 
 fn port_of(address: &str) -> Option<&str> {
@@ -131,7 +132,7 @@ fn is_port(way: &Way, port: u16) -> bool {
     matches!(&way.socket, Socket::Tcp(a) if a.port() == port)
 }
 
-/// Loki and Promtail say it in their file, Grafana in its environment.
+/// The port is set in the configuration file of Loki and Promtail, and in the environment of Grafana.
 fn configured_port(io: &Io, pid: i32, product: Product, flags: &Flags) -> Option<u16> {
     match product {
         Product::Loki | Product::Promtail => {
@@ -147,19 +148,19 @@ fn configured_port(io: &Io, pid: i32, product: Product, flags: &Flags) -> Option
 }
 
 impl ProbeCx {
-    /// What a server answers to `GET path`; asked once per run. A page that needs a login that we do not have is no session.
+    /// Response to `GET path`, requested once per run. A path that requires a login opsctl does not have counts as no session.
     pub async fn page(&self, target: &Target, path: &str) -> Result<Result<Arc<Answer>, NoSession>, ProbeError> {
         let known = self.servers.known(target)?;
         let read = || async { Ok(Box::pin(get(known, path)).await?.map(Arc::new)) };
         self.servers.pages.get((target.id.clone(), path.to_owned()), read).await
     }
 
-    /// [`ProbeCx::page`], asked again.
+    /// [`ProbeCx::page`] without the cache.
     pub async fn page_now(&self, target: &Target, path: &str) -> Result<Result<Arc<Answer>, NoSession>, ProbeError> {
         Ok(Box::pin(get(self.servers.known(target)?, path)).await?.map(Arc::new))
     }
 
-    /// What a server answers to `GET path` in JSON. Where it does not answer at all, its own check tells why.
+    /// JSON response to `GET path`. The cause of a server that does not respond at all is reported by its own check.
     pub async fn json(&self, target: &Target, path: &str) -> Result<serde_json::Value, ProbeError> {
         let answer = match self.page(target, path).await? {
             Ok(answer) => answer,
@@ -168,27 +169,27 @@ impl ProbeCx {
         let failed = |why: &str| ProbeError::failed("an answer", format!("{target} {}", bare(path)), why);
         match answer.status {
             503 => Err(ProbeError::Skip(format!("it is not ready: see monitoring.{}", target.kind))),
-            200 if answer.broken_off => Err(failed("it breaks off")),
-            200 if answer.truncated => Err(failed("it is too long")),
+            200 if answer.broken_off => Err(failed("incomplete body")),
+            200 if answer.truncated => Err(failed("the body is too large")),
             200 => serde_json::from_str(&answer.body).map_err(|_| failed("it is not JSON")),
             status => Err(failed(&format!("status {status}"))),
         }
     }
 
-    /// The numbers of a server that are called like one of these.
+    /// Metrics of a server with one of these names.
     pub async fn metrics(&self, target: &Target, names: &[&str]) -> Result<Vec<Number>, ProbeError> {
         match self.page(target, "/metrics").await? {
             Ok(answer) if answer.status == 200 && !answer.broken_off => Ok(metrics::parse(&answer.body, names)),
             Ok(answer) if answer.broken_off => {
-                Err(ProbeError::failed("numbers", format!("{target} /metrics"), "the page breaks off"))
+                Err(ProbeError::failed("numbers", format!("{target} /metrics"), "incomplete body"))
             }
             Ok(answer) => Err(ProbeError::failed("numbers", format!("{target} /metrics"), &format!("status {}", answer.status))),
             Err(why) => Err(Box::pin(self.unanswered(target, "/metrics", &why)).await),
         }
     }
 
-    /// Why a page was not answered: a server that is silent altogether has its own check that tells so; one that answers others is
-    /// one of which we do not know something.
+    /// Error of a request without a response. A server that responds to no request has its own check, which reports the cause;
+    /// otherwise only this fact is unknown.
     async fn unanswered(&self, target: &Target, path: &str, why: &NoSession) -> ProbeError {
         match self.page(target, first_page(target.kind)).await {
             Ok(Ok(_)) => ProbeError::failed("an answer", format!("{target} {}", bare(path)), &why.words()),
@@ -196,7 +197,7 @@ impl ProbeCx {
         }
     }
 
-    /// [`ProbeCx::metrics`], asked again.
+    /// [`ProbeCx::metrics`] without the cache.
     pub async fn metrics_now(&self, target: &Target, names: &[&str]) -> Vec<Number> {
         match self.page_now(target, "/metrics").await {
             Ok(Ok(answer)) => metrics::parse(&answer.body, names),
@@ -204,7 +205,7 @@ impl ProbeCx {
         }
     }
 
-    /// The command line of a server that runs here.
+    /// Command line of a server of this host.
     pub async fn flags(&self, target: &Target) -> Flags {
         let Some(process) = self.servers.known(target).ok().and_then(|k| k.server.process) else { return Flags::default() };
         let read = blocking::run("arguments", &target.name, CONNECT, move |io| Flags::of(io, process.pid));
@@ -212,7 +213,7 @@ impl ProbeCx {
     }
 }
 
-/// The page that tells whether a server is ready.
+/// Path of the readiness endpoint.
 fn first_page(kind: Kind) -> &'static str {
     match kind {
         Kind::Loki | Kind::Promtail => "/ready",
@@ -221,33 +222,33 @@ fn first_page(kind: Kind) -> &'static str {
     }
 }
 
-/// A path without its query.
+/// Path without its query.
 fn bare(path: &str) -> &str {
     path.split('?').next().unwrap_or_default()
 }
 
 async fn get(known: &Known, path: &str) -> Result<Result<Answer, NoSession>, ProbeError> {
-    let (doors, prefix) = match doors(known).await {
-        Ok(doors) => doors,
+    let (endpoints, prefix) = match endpoints(known).await {
+        Ok(endpoints) => endpoints,
         Err(why) => return Ok(Err(why)),
     };
     let denied = || ProbeError::Denied { what: "a page".to_owned(), from: known.server.name.clone(), needs: "root".to_owned() };
-    // a namespace that we may not see is taken for our own: what answers here could be somebody else
+    // an invisible namespace is assumed to be that of this process: the response could be from another server
     let hidden = known.server.process.is_some() && known.is_local.is_none();
     if hidden && known.server.container.is_some() {
         return Err(denied());
     }
     let trust = known.trust();
     let mut last = NoSession::NotListening;
-    for way in &doors {
-        // what does not answer over one address of a port does not over the others
+    for way in &endpoints {
+        // a timeout on one address of a port applies to its other addresses
         if matches!(&last, NoSession::Hung { address, .. } if port_of(address) == port_of(&way.address())) {
             continue;
         }
-        match through(known, way, &format!("{prefix}{path}"), trust).await? {
-            // Go's servers say so in plain words
+        match fetch(known, way, &format!("{prefix}{path}"), trust).await? {
+            // plain text of Go's servers
             Ok(answer) if answer.status == 400 && answer.body.contains("HTTP request to an HTTPS server") => {
-                return through(known, way, &format!("{prefix}{path}"), Some(&Trust::Encrypted)).await;
+                return fetch(known, way, &format!("{prefix}{path}"), Some(&Trust::Encrypted)).await;
             }
             Ok(answer) => return Ok(Ok(answer)),
             Err(NoSession::Refused { .. }) if hidden => return Err(denied()),
@@ -257,7 +258,7 @@ async fn get(known: &Known, path: &str) -> Result<Result<Answer, NoSession>, Pro
     Ok(Err(last))
 }
 
-async fn through(known: &Known, way: &Way, path: &str, trust: Option<&Trust>) -> Result<Result<Answer, NoSession>, ProbeError> {
+async fn fetch(known: &Known, way: &Way, path: &str, trust: Option<&Trust>) -> Result<Result<Answer, NoSession>, ProbeError> {
     let address = way.address();
     let login = known.login.as_ref();
     let Reached { mut stream, doubt } = match reach(way, known, trust).await? {
@@ -272,18 +273,18 @@ async fn through(known: &Known, way: &Way, path: &str, trust: Option<&Trust>) ->
         };
     }
     let credentials = login.and_then(|l| Some((l.user.as_deref()?, l.password.as_ref()?)));
-    // basic authentication sends the password as it is
+    // basic authentication sends the password in clear text
     if credentials.is_some()
         && !trust.is_some_and(Trust::proves)
         && let Some(doubt) = doubt
     {
         return Ok(Err(NoSession::Unproven { address, why: doubt }));
     }
-    let asked = match &credentials {
-        Some((user, password)) => http::get_as(stream, &address, path, (user, password.reveal()), KEEP, ANSWER).await,
-        None => http::get(stream, &address, path, KEEP, ANSWER).await,
+    let response = match &credentials {
+        Some((user, password)) => http::get_as(stream, &address, path, (user, password.reveal()), MAX_BODY_BYTES, REQUEST_TIMEOUT).await,
+        None => http::get(stream, &address, path, MAX_BODY_BYTES, REQUEST_TIMEOUT).await,
     };
-    Ok(match asked {
+    Ok(match response {
         Ok(answer) if matches!(answer.status, 401 | 403) => Err(NoSession::Login {
             address,
             message: format!("status {}", answer.status),
@@ -296,13 +297,13 @@ async fn through(known: &Known, way: &Way, path: &str, trust: Option<&Trust>) ->
 
 fn no_answer(address: String, why: http::NoAnswer) -> NoSession {
     match why {
-        http::NoAnswer::Timeout => NoSession::Hung { address, after_ms: millis(ANSWER) },
+        http::NoAnswer::Timeout => NoSession::Hung { address, after_ms: millis(REQUEST_TIMEOUT) },
         http::NoAnswer::Closed(why) => NoSession::Closed { address, why },
         http::NoAnswer::NotHttp(why) => NoSession::Garbage { address, why },
     }
 }
 
-/// Sends `POST path` to a server that was found, as it listens; for the guard. The error says what it answered.
+/// Sends `POST path` to a discovered server at its listening address; for the guard. The error contains the response.
 pub async fn post(product: Product, process: ServerProcess, path: &str) -> Result<(), String> {
     let pid = process.pid;
     let read = move |io: &Io| (Flags::of(io, pid), Namespaces::default().sockets_of(io, pid, product));
@@ -310,7 +311,7 @@ pub async fn post(product: Product, process: ServerProcess, path: &str) -> Resul
     let (flags, sockets) = read.map_err(|e| e.to_string())?;
     let port = flags.listens(product).map_or(default_port(product), |a| a.port());
     let way = |socket: Socket| Way { socket, inside: Some(pid), user: None };
-    let mut why = format!("it does not listen at port {port}");
+    let mut why = format!("it does not listen on port {port}");
     let mut reached = None;
     for way in sockets.into_iter().map(way).filter(|w| is_port(w, port)) {
         match reach_process(&way, process, product).await.map_err(|e| e.to_string())? {
@@ -327,8 +328,8 @@ pub async fn post(product: Product, process: ServerProcess, path: &str) -> Resul
     match answer {
         Ok(answer) if (200..300).contains(&answer.status) => Ok(()),
         Ok(answer) => {
-            let said: String = answer.body.trim().chars().take(300).collect();
-            Err(format!("POST {path} at {address}: status {}: {said}", answer.status))
+            let body: String = answer.body.trim().chars().take(300).collect();
+            Err(format!("POST {path} at {address}: status {}: {body}", answer.status))
         }
         Err(_) => Err(format!("POST {path} at {address}: no answer")),
     }
@@ -339,7 +340,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn arguments_say_where_it_listens() {
+    fn listening_address_and_prefix_are_parsed_from_arguments() {
         let web = |a: &str| {
             let flags = Flags::parse(a);
             (flags.listens(Product::Prometheus).map(|a| a.to_string()).unwrap_or_default(), flags.prefix())
@@ -359,7 +360,7 @@ mod tests {
 
     proptest::proptest! {
         #[test]
-        fn any_text_is_survived(text in ".*") {
+        fn arbitrary_text_does_not_panic(text in ".*") {
             let flags = Flags::parse(&text);
             let _ = (flags.listens(Product::Loki), flags.listens(Product::Alloy), flags.prefix(), flags.is_agent());
         }

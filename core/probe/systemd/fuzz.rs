@@ -1,4 +1,4 @@
-//! Fuzz targets of the journal.
+//! Fuzz targets of the journal and of unit names.
 
 use super::{is_unit, journal, object_path};
 use crate::fuzz::Target;

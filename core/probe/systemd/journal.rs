@@ -1,4 +1,4 @@
-//! The journal, through journalctl: its files have no other stable interface without libsystemd.
+//! The journal, through journalctl: without libsystemd its files have no other stable interface.
 
 use std::time::Duration;
 
@@ -11,22 +11,22 @@ use super::super::{Io, ProbeError, blocking, clock, host};
 /// Catalogue id of "scheduled restart job" (systemd/sd-messages.h, `SD_MESSAGE_UNIT_RESTART_SCHEDULED`).
 const RESTART_SCHEDULED: &str = "MESSAGE_ID=5eb03494b6584870a536b337290809b3";
 
-/// Long enough for a journal of some gigabytes on a slow disk.
-const PATIENCE: Duration = Duration::from_secs(2);
+/// Timeout of journalctl; sufficient for a journal of several gigabytes on a slow disk.
+const JOURNALCTL_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// One line of the journal.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct JournalLine {
-    /// When it was received.
+    /// Time of reception.
     pub at: Timestamp,
     /// The message.
     pub text: String,
-    /// systemd said it about a unit; otherwise it is what the unit itself said.
+    /// Logged by systemd about a unit; otherwise by the unit itself.
     #[serde(default)]
     pub by_systemd: bool,
 }
 
-/// How far back to look.
+/// Start of the query.
 #[derive(Debug, Clone, Copy)]
 pub enum Since {
     /// The beginning of this boot.
@@ -35,14 +35,14 @@ pub enum Since {
     Minutes(u16),
 }
 
-/// The last `n` lines of a unit in this boot, oldest first: what it said itself, and what systemd said about it. Not of its last run
-/// only: a start that systemd refused is a run too, and says nothing about why the ones before it ended.
+/// The last `n` lines of a unit in this boot, oldest first: from the unit itself and from systemd about it. Not limited to its
+/// last run: a start refused by systemd is a run too and does not show why earlier ones ended.
 pub async fn journal_of_unit(unit: &str, n: usize) -> Result<Vec<JournalLine>, ProbeError> {
-    // _PID=1 cannot be forged, UNIT= can
+    // UNIT= can be forged, _PID=1 cannot
     journal(&[&format!("_SYSTEMD_UNIT={unit}"), "+", "_PID=1", &format!("UNIT={unit}")], Since::Boot, n).await
 }
 
-/// When systemd restarted a unit by itself in the last hour, oldest first.
+/// Times of automatic restarts of a unit in the last hour, oldest first.
 pub async fn restarts(unit: &str) -> Result<Vec<Timestamp>, ProbeError> {
     let lines = journal(&[RESTART_SCHEDULED, &format!("UNIT={unit}")], Since::Minutes(60), 1000).await?;
     Ok(lines.into_iter().map(|l| l.at).collect())
@@ -51,7 +51,7 @@ pub async fn restarts(unit: &str) -> Result<Vec<Timestamp>, ProbeError> {
 /// The last `n` lines that match (journalctl(1), MATCHES).
 pub async fn journal(matches: &[&str], since: Since, n: usize) -> Result<Vec<JournalLine>, ProbeError> {
     let from = "the journal";
-    if !host::is_root() && !blocking::run("log lines", from, PATIENCE, may_read).await? {
+    if !host::is_root() && !blocking::run("log lines", from, JOURNALCTL_TIMEOUT, may_read).await? {
         return Err(ProbeError::Denied {
             what: "log lines".to_owned(),
             from: from.to_owned(),
@@ -59,14 +59,14 @@ pub async fn journal(matches: &[&str], since: Since, n: usize) -> Result<Vec<Jou
         });
     }
     let argv = arguments(matches, since, n).map_err(|why| ProbeError::failed("log lines", from, &why))?;
-    let ended = command::run(&argv, PATIENCE).await.map_err(|why| ProbeError::failed("log lines", from, &why))?;
+    let ended = command::run(&argv, JOURNALCTL_TIMEOUT).await.map_err(|why| ProbeError::failed("log lines", from, &why))?;
     if !ended.status.success() && ended.stdout.trim().is_empty() && !ended.stderr.trim().is_empty() {
         return Err(ProbeError::failed("log lines", from, &ended.last_words()));
     }
     Ok(ended.stdout.lines().filter_map(parse).collect())
 }
 
-/// The command line of journalctl(1). The error names a match that cannot be one.
+/// The command line of journalctl(1). Returns an error for an invalid match.
 fn arguments(matches: &[&str], since: Since, n: usize) -> Result<Argv, String> {
     let argv = Argv::new("journalctl", &["--quiet", "--no-pager", "--output=json", "--output-fields=MESSAGE,_PID", "--lines"]);
     let argv = argv.number(n as u64);
@@ -80,7 +80,7 @@ fn arguments(matches: &[&str], since: Since, n: usize) -> Result<Argv, String> {
     matches.iter().try_fold(argv, |argv, one| argv.operand(one))
 }
 
-/// Whether a directory of the journal can be listed: only then journalctl shows system messages.
+/// Whether a journal directory can be read: only then journalctl shows system messages.
 fn may_read(io: &Io) -> bool {
     ["/var/log/journal", "/run/log/journal"].iter().any(|dir| {
         let machines = io.read_dir(dir).into_iter().flatten().flatten();
@@ -88,7 +88,7 @@ fn may_read(io: &Io) -> bool {
     })
 }
 
-/// One object per line; the message is an array of bytes when it is not text.
+/// Parses one JSON object per line; the message is an array of bytes if it is not text.
 pub(super) fn parse(line: &str) -> Option<JournalLine> {
     let value: serde_json::Value = serde_json::from_str(line).ok()?;
     let usec: i64 = value.get("__REALTIME_TIMESTAMP")?.as_str()?.parse().ok()?;
@@ -100,7 +100,7 @@ pub(super) fn parse(line: &str) -> Option<JournalLine> {
         }
         _ => return None,
     };
-    // one line of a stack trace is enough, and a message may be megabytes
+    // one line of a stack trace is sufficient, and a message may be megabytes long
     let text = text.chars().take(500).collect();
     let by_systemd = value.get("_PID").and_then(|p| p.as_str()) == Some("1");
     Some(JournalLine { at: Timestamp::from_microsecond(usec).ok()?, text, by_systemd })
@@ -111,7 +111,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn text_and_bytes_are_read() {
+    fn text_and_byte_messages_are_parsed() {
         let line = parse(r#"{"__REALTIME_TIMESTAMP":"1000000","MESSAGE":"it died"}"#);
         assert_eq!(line.map(|l| (l.at.as_second(), l.text)), Some((1, "it died".to_owned())));
         let bytes = parse(r#"{"__REALTIME_TIMESTAMP":"1000000","MESSAGE":[104,105]}"#);
@@ -123,7 +123,7 @@ mod tests {
 
     proptest::proptest! {
         #[test]
-        fn any_line_is_survived(line in ".*") {
+        fn arbitrary_line_does_not_panic(line in ".*") {
             let _ = parse(&line);
         }
     }

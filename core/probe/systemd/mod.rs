@@ -21,39 +21,39 @@ use zbus::connection::{Builder, Connection};
 use zbus::wire::{ObjectPath, OwnedVariant, Type};
 
 use super::{Io, Memo, ProbeError, blocking};
-use patience::patient;
+use patience::wait_for_reply;
 
 pub use journal::{JournalLine, Since, journal, journal_of_unit, restarts};
 pub use patience::{init_is_doing, init_is_idle};
 pub use unit::{Service, Timer, Unit};
 
-/// Exists exactly when systemd is PID 1 (`sd_booted(3)`).
+/// Exists if and only if systemd is PID 1 (`sd_booted(3)`).
 const BOOTED: &str = "/run/systemd/system";
 const BUS: &str = "/run/dbus/system_bus_socket";
 const SYSTEMD: &str = "org.freedesktop.systemd1";
 const MANAGER: &str = "/org/freedesktop/systemd1";
 const MANAGER_INTERFACE: &str = "org.freedesktop.systemd1.Manager";
 
-/// How long a job, or the reading of all unit files, is waited for. A job that takes longer (a backup) goes on; its check tells how it stands.
-const JOB: Duration = Duration::from_secs(60);
+/// Timeout of a job, or of reading all unit files. A job that takes longer (a backup) continues; its check reports the state.
+const JOB_TIMEOUT: Duration = Duration::from_secs(60);
 
-/// How long looking for the bus may take.
-const LOOK_TIMEOUT: Duration = Duration::from_secs(1);
+/// Timeout of the check for the system bus.
+const BUS_CHECK_TIMEOUT: Duration = Duration::from_secs(1);
 
-/// Why systemd cannot be asked.
+/// Reason why systemd cannot be queried.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum NoSystemd {
-    /// Something else is PID 1.
+    /// PID 1 is not systemd.
     NotInit,
-    /// It is PID 1, and no system bus is installed to ask it on.
+    /// It is PID 1, but no system bus is installed to query it on.
     NoBus,
-    /// It did not answer in time.
+    /// It did not respond in time.
     Hung,
-    /// It could not be reached; why.
+    /// Connecting failed, with the reason.
     Failed(String),
 }
 
-/// A unit as the manager lists it.
+/// An entry of the manager's unit list.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Listed {
     /// Full name: `nginx.service`.
@@ -62,13 +62,13 @@ pub struct Listed {
     pub load: String,
     /// `active`, `inactive`, `failed`, `activating`, `deactivating`, `reloading`.
     pub active: String,
-    /// The state within that, different for every kind of unit.
+    /// Substate, specific to the type of the unit.
     pub sub: String,
-    /// What is about to happen to it: `start`, `restart`; empty for nothing.
+    /// Type of its queued job: `start`, `restart`; empty without one.
     pub job: String,
 }
 
-/// The manager as a whole.
+/// State of the manager.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct Manager {
@@ -78,19 +78,19 @@ pub struct Manager {
     pub state: String,
     /// Units that failed.
     pub failed: u32,
-    /// Jobs that wait or run: `nginx.service/start`.
+    /// Queued and running jobs: `nginx.service/start`.
     pub jobs: Vec<String>,
-    /// When PID 1 was started: in a container that is not when the machine booted.
+    /// Start of PID 1: in a container this is not the boot time of the machine.
     pub started: Option<Timestamp>,
 }
 
-/// The processes of a unit, as the manager reports them: proof that a process belongs to it.
+/// The processes of a unit, as reported by the manager: proof that a process belongs to it.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct UnitProcess {
-    /// `MainPID`, while it has one; only services do.
+    /// `MainPID`, while it has one; services only.
     pub main_pid: Option<i32>,
-    /// `ControlGroup`: `/system.slice/nginx.service`; empty while it does not run.
+    /// `ControlGroup`: `/system.slice/nginx.service`; empty while it is not running.
     pub control_group: String,
     /// `User`; empty for root.
     pub user: String,
@@ -107,42 +107,42 @@ pub struct Systemd {
 }
 
 impl Systemd {
-    /// Connects, if systemd is PID 1 here. Its private socket, which systemctl uses as root where no bus runs, is not tried: what
-    /// answers there names itself in a way that is not valid on a bus, and the library refuses it.
+    /// Connects if systemd is PID 1. Its private socket, which systemctl uses as root without a bus, is not tried: the peer there
+    /// has a name that is invalid on a bus, and the library rejects it.
     pub async fn connect() -> Result<Self, NoSystemd> {
-        match blocking::run("systemd", BOOTED, LOOK_TIMEOUT, look_for_bus).await {
+        match blocking::run("systemd", BOOTED, BUS_CHECK_TIMEOUT, find_bus).await {
             Ok(found) => found?,
             Err(e) => return Err(NoSystemd::Failed(e.to_string())),
         }
         let builder = Builder::address(format!("unix:path={BUS}").as_str());
         let connection =
-            patient(builder.build()).await.map_err(|_| NoSystemd::Hung)?.map_err(|e| NoSystemd::Failed(e.to_string()))?;
+            wait_for_reply(builder.build()).await.map_err(|_| NoSystemd::Hung)?.map_err(|e| NoSystemd::Failed(e.to_string()))?;
         let (manager, listed, read, processes) = Default::default();
         Ok(Self { connection, manager, listed, read, processes })
     }
 
-    async fn call<B, R>(&self, path: &str, interface: &str, method: &str, body: &B) -> Result<R, NoAnswer>
+    async fn call<B, R>(&self, path: &str, interface: &str, method: &str, body: &B) -> Result<R, CallError>
     where
         B: Serialize + Type,
         R: DeserializeOwned + Type,
     {
-        let asked = self.connection.call_method(Some(SYSTEMD), path, Some(interface), method, body);
-        Ok(patient(asked).await.map_err(NoAnswer::Late)??.body().deserialize::<R>()?)
+        let call = self.connection.call_method(Some(SYSTEMD), path, Some(interface), method, body);
+        Ok(wait_for_reply(call).await.map_err(CallError::TimedOut)??.body().deserialize::<R>()?)
     }
 
-    /// A method of the manager that reads unit files, of which there may be thousands.
+    /// Calls a method of the manager that reads unit files, possibly thousands of them.
     async fn files_call<B, R>(&self, method: &str, body: &B) -> Result<R, String>
     where
         B: Serialize + Type,
         R: DeserializeOwned + Type,
     {
-        let asked = self.connection.call_method(Some(SYSTEMD), MANAGER, Some(MANAGER_INTERFACE), method, body);
-        let answer = tokio::time::timeout(JOB, asked).await.map_err(|_| NoAnswer::Late(JOB));
-        answer.and_then(|a| Ok(a?.body().deserialize::<R>()?)).map_err(|e| plain(&e))
+        let call = self.connection.call_method(Some(SYSTEMD), MANAGER, Some(MANAGER_INTERFACE), method, body);
+        let answer = tokio::time::timeout(JOB_TIMEOUT, call).await.map_err(|_| CallError::TimedOut(JOB_TIMEOUT));
+        answer.and_then(|a| Ok(a?.body().deserialize::<R>()?)).map_err(|e| message_of(&e))
     }
 
-    /// A method of the manager.
-    async fn manager_call<B, R>(&self, method: &str, body: &B) -> Result<R, NoAnswer>
+    /// Calls a method of the manager.
+    async fn manager_call<B, R>(&self, method: &str, body: &B) -> Result<R, CallError>
     where
         B: Serialize + Type,
         R: DeserializeOwned + Type,
@@ -151,18 +151,18 @@ impl Systemd {
     }
 
     /// All properties of one interface of one object.
-    async fn properties(&self, path: &str, interface: &str) -> Result<HashMap<String, OwnedVariant>, NoAnswer> {
+    async fn properties(&self, path: &str, interface: &str) -> Result<HashMap<String, OwnedVariant>, CallError> {
         self.call(path, "org.freedesktop.DBus.Properties", "GetAll", &interface).await
     }
 
-    /// The manager as a whole; read once.
+    /// State of the manager; read once per run.
     pub async fn manager(&self) -> Result<Arc<Manager>, ProbeError> {
         self.manager.get((), || async { self.read_manager().await.map(Arc::new) }).await
     }
 
     async fn read_manager(&self) -> Result<Manager, ProbeError> {
         type Jobs = Vec<(u32, String, String, String, ObjectPathBuf, ObjectPathBuf)>;
-        let fail = |e: &NoAnswer| said("the state of systemd", e);
+        let fail = |e: &CallError| probe_error("the state of systemd", e);
         let all = self.properties(MANAGER, MANAGER_INTERFACE).await.map_err(|e| fail(&e))?;
         let jobs: Jobs = self.manager_call("ListJobs", &()).await.map_err(|e| fail(&e))?;
         Ok(Manager {
@@ -174,25 +174,25 @@ impl Systemd {
         })
     }
 
-    /// All loaded units; read once.
+    /// All loaded units; read once per run.
     pub async fn units(&self) -> Result<Arc<Vec<Listed>>, ProbeError> {
         type Row = (String, String, String, String, String, String, ObjectPathBuf, u32, String, ObjectPathBuf);
         let read = || async {
-            let rows: Vec<Row> = self.manager_call("ListUnits", &()).await.map_err(|e| said("the list of units", &e))?;
+            let rows: Vec<Row> = self.manager_call("ListUnits", &()).await.map_err(|e| probe_error("the list of units", &e))?;
             let listed = |(name, _, load, active, sub, _, _, _, job, _): Row| Listed { name, load, active, sub, job };
             Ok(Arc::new(rows.into_iter().map(listed).collect()))
         };
         self.listed.get((), read).await
     }
 
-    /// One unit with what its kind adds; read once.
+    /// A unit with the properties of its type; read once per run.
     pub async fn unit(&self, name: &str) -> Result<Arc<Unit>, ProbeError> {
         self.read.get(name.to_owned(), || async { self.read_unit(name).await.map(Arc::new) }).await
     }
 
     async fn read_unit(&self, name: &str) -> Result<Unit, ProbeError> {
         let path = object_path(name);
-        let fail = |e: &NoAnswer| said(&format!("unit {name}"), e);
+        let fail = |e: &CallError| probe_error(&format!("unit {name}"), e);
         let general = self.properties(&path, "org.freedesktop.systemd1.Unit").await.map_err(|e| fail(&e))?;
         let mut unit = Unit::from_properties(&general);
         if unit.load == "not-found" {
@@ -211,15 +211,15 @@ impl Systemd {
                 kind.get(..1).unwrap_or_default().to_uppercase(),
                 kind.get(1..).unwrap_or_default()
             );
-            // every kind that can fail has a Result; one that has not is none the worse
+            // every type that can fail has a Result property; others need none
             let own = self.properties(&path, &interface).await.unwrap_or_default();
             unit.result = unit::text(&own, "Result");
         }
         Ok(unit)
     }
 
-    /// The main process and the control group of a service or scope; read once. `None` for other kinds, and for a unit of which this
-    /// manager has no process: also one of a user's own manager.
+    /// The main process and the control group of a service or scope; read once per run. `None` for other types, and for a unit
+    /// without a process in this manager, for example one of a user manager.
     pub async fn unit_process(&self, name: &str) -> Result<Option<Arc<UnitProcess>>, ProbeError> {
         self.processes.get(name.to_owned(), || self.read_unit_process(name)).await
     }
@@ -231,14 +231,15 @@ impl Systemd {
             _ => return Ok(None),
         };
         let own = self.properties(&object_path(name), interface).await;
-        let own = own.map_err(|e| said(&format!("the processes of unit {name}"), &e))?;
+        let own = own.map_err(|e| probe_error(&format!("the processes of unit {name}"), &e))?;
         let main_pid = unit::number(&own, "MainPID").and_then(|n| i32::try_from(n).ok()).filter(|n| *n > 0);
         let process = UnitProcess { main_pid, control_group: unit::text(&own, "ControlGroup"), user: unit::text(&own, "User") };
         let runs = process.main_pid.is_some() || !process.control_group.is_empty();
         Ok(runs.then(|| Arc::new(process)))
     }
 
-    /// `systemctl start`: comes back when the job is done, well or not, or after a minute; a unit that did not start is for its check to tell.
+    /// `systemctl start`: returns when the job has ended, successfully or not, or after a minute; a failed start is reported by
+    /// the check of the unit.
     pub async fn start(&self, unit: &str) -> Result<(), String> {
         self.job("StartUnit", unit).await
     }
@@ -254,10 +255,10 @@ impl Systemd {
     }
 
     async fn job(&self, method: &str, unit: &str) -> Result<(), String> {
-        let job: ObjectPathBuf = self.manager_call(method, &(unit, "replace")).await.map_err(|e| plain(&e))?;
-        // the call only queues the job; what comes next may depend on its being done
+        let job: ObjectPathBuf = self.manager_call(method, &(unit, "replace")).await.map_err(|e| message_of(&e))?;
+        // the call only queues the job; later actions may depend on its completion
         let began = Instant::now();
-        while began.elapsed() < JOB && self.properties(job.as_str(), "org.freedesktop.systemd1.Job").await.is_ok() {
+        while began.elapsed() < JOB_TIMEOUT && self.properties(job.as_str(), "org.freedesktop.systemd1.Job").await.is_ok() {
             tokio::time::sleep(Duration::from_millis(50)).await;
         }
         Ok(())
@@ -265,30 +266,30 @@ impl Systemd {
 
     /// `systemctl reset-failed`.
     pub async fn reset_failed(&self, unit: &str) -> Result<(), String> {
-        self.manager_call("ResetFailedUnit", &unit).await.map_err(|e| plain(&e))
+        self.manager_call("ResetFailedUnit", &unit).await.map_err(|e| message_of(&e))
     }
 
-    /// `systemctl daemon-reload`: reads all unit files again, and answers when that is done.
+    /// `systemctl daemon-reload`: reads all unit files again and returns when that is done.
     pub async fn reload(&self) -> Result<(), String> {
         self.files_call("Reload", &()).await
     }
 
-    /// `systemctl enable`, also loading the change.
+    /// `systemctl enable`, including a reload.
     pub async fn enable(&self, unit: &str) -> Result<(), String> {
         type Changes = (bool, Vec<(String, String, String)>);
         let _: Changes = self.files_call("EnableUnitFiles", &(vec![unit], false, false)).await?;
         self.reload().await
     }
 
-    /// `systemctl disable`, also loading the change.
+    /// `systemctl disable`, including a reload.
     pub async fn disable(&self, unit: &str) -> Result<(), String> {
         let _: Vec<(String, String, String)> = self.files_call("DisableUnitFiles", &(vec![unit], false)).await?;
         self.reload().await
     }
 }
 
-/// Whether systemd is PID 1 here and has a bus.
-fn look_for_bus(io: &Io) -> Result<(), NoSystemd> {
+/// Checks that systemd is PID 1 and has a bus.
+fn find_bus(io: &Io) -> Result<(), NoSystemd> {
     if !io.is_dir(BOOTED) {
         return Err(NoSystemd::NotInit);
     }
@@ -303,8 +304,9 @@ fn look_for_bus(io: &Io) -> Result<(), NoSystemd> {
     })
 }
 
-/// Units that this host's administrator enabled, masked or wrote, by their links and files: `enabled`, `masked`, `local`. systemd itself reads every unit file to
-/// answer that, which takes a second where disks are slow. Links of the distribution name many units that are not installed.
+/// Units that the administrator of this host enabled, masked or created, by their links and files: `enabled`, `masked`, `local`.
+/// systemd reads every unit file for this query, which takes a second on slow disks. Links of the distribution include many units
+/// that are not installed.
 #[must_use]
 pub fn linked(io: &Io) -> BTreeMap<String, &'static str> {
     let mut states = BTreeMap::new();
@@ -335,7 +337,7 @@ fn linked_below(io: &Io, directory: &Path, vendor: bool, states: &mut BTreeMap<S
     }
 }
 
-/// Whether nothing is at the path of a program. Not being able to look is not missing.
+/// Whether the path of a program does not exist. An inaccessible path does not count as missing.
 #[must_use]
 pub fn program_is_missing(io: &Io, path: &str) -> bool {
     io.metadata(path).is_err_and(|e| e.kind() == std::io::ErrorKind::NotFound)
@@ -343,34 +345,34 @@ pub fn program_is_missing(io: &Io, path: &str) -> bool {
 
 type ObjectPathBuf = zbus::wire::OwnedObjectPath;
 
-/// Why a question has no answer.
+/// Error of a D-Bus call.
 #[derive(Debug)]
-enum NoAnswer {
-    /// None came for so long.
-    Late(Duration),
-    /// It is an error.
+enum CallError {
+    /// No reply within this time.
+    TimedOut(Duration),
+    /// Error reply, or error of the connection.
     Error(zbus::Error),
 }
 
-impl From<zbus::Error> for NoAnswer {
+impl From<zbus::Error> for CallError {
     fn from(error: zbus::Error) -> Self {
         Self::Error(error)
     }
 }
 
-fn said(what: &str, error: &NoAnswer) -> ProbeError {
+fn probe_error(what: &str, error: &CallError) -> ProbeError {
     match error {
-        NoAnswer::Late(after) => ProbeError::Timeout { what: what.to_owned(), from: "systemd".to_owned(), after: *after },
-        e @ NoAnswer::Error(_) => ProbeError::failed(what, "systemd", &plain(e)),
+        CallError::TimedOut(after) => ProbeError::Timeout { what: what.to_owned(), from: "systemd".to_owned(), after: *after },
+        e @ CallError::Error(_) => ProbeError::failed(what, "systemd", &message_of(e)),
     }
 }
 
-/// What systemd said, without the name of the error class around it.
-fn plain(error: &NoAnswer) -> String {
+/// The error message of systemd, without the name of the error class.
+fn message_of(error: &CallError) -> String {
     match error {
-        NoAnswer::Late(after) => format!("systemd gave no answer within {} s", after.as_secs()),
-        NoAnswer::Error(zbus::Error::MethodError(_, Some(text), _)) => text.clone(),
-        NoAnswer::Error(e) => e.to_string(),
+        CallError::TimedOut(after) => format!("systemd did not respond within {} s", after.as_secs()),
+        CallError::Error(zbus::Error::MethodError(_, Some(text), _)) => text.clone(),
+        CallError::Error(e) => e.to_string(),
     }
 }
 
@@ -395,7 +397,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn links_tell_what_is_enabled_and_masked() {
+    fn enabled_and_masked_units_are_read_from_links() {
         let root = tempfile::tempdir().unwrap_or_else(|e| panic!("{e}"));
         let link = |from: &str, to: &str| {
             let from = root.path().join(from);
@@ -425,7 +427,7 @@ mod tests {
     }
 
     #[tokio::test(flavor = "current_thread")]
-    async fn without_systemd_it_says_so() {
+    async fn host_without_systemd_is_not_init() {
         if !Path::new(BOOTED).is_dir() {
             assert_eq!(Systemd::connect().await.err(), Some(NoSystemd::NotInit));
         }

@@ -1,4 +1,4 @@
-//! What systemd knows about one unit.
+//! Properties of a systemd unit.
 
 use std::collections::HashMap;
 
@@ -9,7 +9,7 @@ use zbus::wire::{OwnedVariant, Variant};
 use super::super::Redactor;
 use crate::model::quantity;
 
-/// A unit: the part that every kind has, and its own.
+/// A unit: common properties and those of its type.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct Unit {
@@ -17,47 +17,47 @@ pub struct Unit {
     pub name: String,
     /// `loaded`, `not-found`, `bad-setting`, `error`, `masked`.
     pub load: String,
-    /// Why it could not be loaded.
+    /// Error of loading it.
     pub load_error: String,
     /// `active`, `inactive`, `failed`, `activating`, `deactivating`, `reloading`.
     pub active: String,
-    /// The state within that.
+    /// Substate.
     pub sub: String,
-    /// State of its file: `enabled`, `disabled`, `static`, `masked`, `generated`, …; empty when it has none.
+    /// State of its unit file: `enabled`, `disabled`, `static`, `masked`, `generated`, …; empty without one.
     pub file_state: String,
-    /// Its file.
+    /// Path of its unit file.
     pub fragment: String,
-    /// This run of it; empty when it never ran. 32 hex digits.
+    /// Invocation id of the last run, 32 hex digits; empty if it never ran.
     pub invocation: String,
-    /// Its file is newer than what is loaded.
+    /// Its unit file is newer than the loaded one.
     pub need_reload: bool,
-    /// Made by a program (`systemd-run`), not by a file.
+    /// Created at runtime (`systemd-run`) without a unit file.
     pub transient: bool,
-    /// The outcome of its last conditions; none when they were never looked at.
+    /// Result of its last condition check; `None` if its conditions were never checked.
     pub condition: Option<bool>,
-    /// What must run for it to run (Requires=, Requisite=, `BindsTo`=).
+    /// Units it requires (Requires=, Requisite=, `BindsTo`=).
     pub requires: Vec<String>,
-    /// What wants or requires it.
+    /// Units that want or require it.
     pub wanted_by: Vec<String>,
     /// Timers, sockets and paths that start it.
     pub triggered_by: Vec<String>,
-    /// When it last became active.
+    /// Last time it became active.
     pub active_since: Option<Timestamp>,
-    /// When it last stopped being active.
+    /// Last time it stopped being active.
     pub active_until: Option<Timestamp>,
-    /// When it last became inactive or failed.
+    /// Last time it became inactive or failed.
     pub inactive_since: Option<Timestamp>,
-    /// When its state last changed.
+    /// Last change of its state.
     pub changed: Option<Timestamp>,
-    /// How its last run ended: `success`, `exit-code`, `signal`, `timeout`, `oom-kill`, `watchdog`, …
+    /// Result of its last run: `success`, `exit-code`, `signal`, `timeout`, `oom-kill`, `watchdog`, …
     pub result: String,
-    /// What a service adds.
+    /// Properties of a service.
     pub service: Option<Service>,
-    /// What a timer adds.
+    /// Properties of a timer.
     pub timer: Option<Timer>,
 }
 
-/// What a service adds to a unit.
+/// Properties of a service.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct Service {
@@ -67,39 +67,39 @@ pub struct Service {
     pub result: String,
     /// Restart=.
     pub restart: String,
-    /// How often systemd has restarted it by itself since it was last started.
+    /// Number of automatic restarts since it was last started.
     pub restarts: u64,
-    /// Counted as running although its process has ended.
+    /// It stays active after its process has exited.
     pub remain_after_exit: bool,
-    /// How its main process ended: 1 exited, 2 killed, 3 dumped (`si_code` of `waitid(2)`); 0 not yet.
+    /// Exit of its main process: 1 exited, 2 killed, 3 dumped (`si_code` of `waitid(2)`); 0 not yet.
     pub exit_code_kind: i64,
     /// Exit status, or signal.
     pub exit_status: i64,
-    /// Its main process; 0 for none.
+    /// PID of its main process; 0 without one.
     pub main_pid: i64,
-    /// The programs of `ExecStart`=, with arguments, secrets removed.
+    /// Commands of `ExecStart`=, with arguments, secrets redacted.
     pub exec_start: Vec<String>,
     /// User=; empty for root.
     pub user: String,
-    /// Tasks it has.
+    /// Current number of tasks.
     pub tasks: Option<u64>,
-    /// Tasks it may have.
+    /// Limit of tasks.
     pub tasks_max: Option<u64>,
 }
 
-/// What a timer adds to a unit.
+/// Properties of a timer.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct Timer {
-    /// What it starts.
+    /// Unit it starts.
     pub unit: String,
-    /// When it last did.
+    /// Last time it elapsed.
     pub last: Option<Timestamp>,
-    /// When it will, by wall clock; none when it goes by time since boot or nothing is planned.
+    /// Next time it elapses, by wall clock; `None` if it is relative to boot or not scheduled.
     pub next: Option<Timestamp>,
-    /// It will, by time since boot.
+    /// It elapses at a time relative to boot.
     pub next_since_boot: bool,
-    /// `OnCalendar`= as systemd writes it: `*-*-* 06:00:00`.
+    /// `OnCalendar`= as normalized by systemd: `*-*-* 06:00:00`.
     pub calendar: Vec<String>,
     /// `OnUnitActiveSec`= and `OnUnitInactiveSec`=, in seconds.
     pub every_s: Vec<u64>,
@@ -112,7 +112,7 @@ type Properties = HashMap<String, OwnedVariant>;
 impl Unit {
     pub(super) fn from_properties(p: &Properties) -> Self {
         let (_, load_error) = p.get("LoadError").and_then(|v| <(String, String)>::try_from(v.clone()).ok()).unwrap_or_default();
-        let looked = number(p, "ConditionTimestamp").is_some_and(|t| t > 0);
+        let checked = number(p, "ConditionTimestamp").is_some_and(|t| t > 0);
         Self {
             name: text(p, "Id"),
             load: text(p, "LoadState"),
@@ -124,7 +124,7 @@ impl Unit {
             invocation: invocation(p),
             need_reload: flag(p, "NeedDaemonReload"),
             transient: flag(p, "Transient"),
-            condition: looked.then(|| flag(p, "ConditionResult") && flag(p, "AssertResult")),
+            condition: checked.then(|| flag(p, "ConditionResult") && flag(p, "AssertResult")),
             requires: ["Requires", "Requisite", "BindsTo"].iter().flat_map(|n| list(p, n)).collect(),
             wanted_by: ["WantedBy", "RequiredBy", "BoundBy", "UpheldBy"].iter().flat_map(|n| list(p, n)).collect(),
             triggered_by: list(p, "TriggeredBy"),
@@ -138,7 +138,7 @@ impl Unit {
         }
     }
 
-    /// How its last run ended, whatever kind it is.
+    /// Result of its last run, for every type of unit.
     #[must_use]
     pub fn outcome(&self) -> &str {
         self.service.as_ref().map_or(&self.result, |s| &s.result)
@@ -255,7 +255,7 @@ mod tests {
     }
 
     #[test]
-    fn a_unit_that_was_never_tried_has_no_condition_result() {
+    fn unchecked_condition_is_none() {
         let never = properties(&[("ConditionTimestamp", 0_u64.into()), ("ConditionResult", false.into())]);
         assert_eq!(Unit::from_properties(&never).condition, None);
         let no =
@@ -264,14 +264,14 @@ mod tests {
     }
 
     #[test]
-    fn never_and_infinity_are_no_moments() {
+    fn zero_and_infinity_are_no_timestamps() {
         let p = properties(&[("a", 0_u64.into()), ("b", u64::MAX.into()), ("c", 1_000_000_u64.into())]);
         assert_eq!((moment(&p, "a"), moment(&p, "b"), moment(&p, "d")), (None, None, None));
         assert_eq!(moment(&p, "c").map(Timestamp::as_second), Some(1));
     }
 
     #[test]
-    fn what_has_another_type_than_expected_is_left_out() {
+    fn properties_of_unexpected_type_are_ignored() {
         let p = properties(&[
             ("Id", 5_u64.into()),
             ("NRestarts", "many".into()),

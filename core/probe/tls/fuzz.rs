@@ -1,4 +1,4 @@
-//! Fuzz targets of certificates and of what renews them.
+//! Fuzz targets of certificates and of certbot's files.
 
 use super::{asked_name, renewal, x509};
 use crate::fuzz::Target;

@@ -1,4 +1,4 @@
-//! One TLS handshake that takes whatever certificate comes, to look at it.
+//! A TLS handshake that accepts every certificate, to examine it.
 
 use std::net::IpAddr;
 use std::sync::{Arc, Mutex};
@@ -14,10 +14,10 @@ use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use crate::model::StartTls;
 use crate::probe::lag;
 
-/// Which kind of key the certificate should have, for servers with two.
+/// Key type of the requested certificate, for servers with two.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Wanted {
-    /// Whatever the server likes best.
+pub(super) enum KeyType {
+    /// The server chooses.
     Any,
     /// RSA.
     Rsa,
@@ -25,35 +25,35 @@ pub(super) enum Wanted {
     Ecdsa,
 }
 
-/// Why there is no certificate to look at.
+/// Error of a TLS handshake without a certificate.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case", tag = "kind", content = "why")]
 pub enum NoHandshake {
-    /// Nobody listens.
+    /// Connection refused.
     Refused,
-    /// No connection in time, or no answer.
+    /// Timeout of the connection or of the handshake.
     Timeout,
-    /// Closed in the middle.
+    /// The server closed the connection during the handshake.
     Closed,
-    /// It does not speak TLS; what it said.
+    /// The server does not speak TLS; its response.
     NotTls(String),
-    /// It said no; what it said.
+    /// The server rejected the handshake; its alert.
     Alert(String),
-    /// Before TLS began; what it said.
+    /// The exchange before TLS failed; the server's response.
     NoStartTls(String),
-    /// The connection could not be made.
+    /// The connection failed, with the reason.
     Unreachable(String),
 }
 
-/// What a handshake brought.
+/// Result of a handshake.
 #[derive(Debug, Clone, Default)]
-pub(super) struct Shaken {
+pub(super) struct Handshake {
     pub(super) chain: Vec<CertificateDer<'static>>,
     /// `TLSv1.3`.
     pub(super) version: String,
 }
 
-/// Keeps the chain, also when the handshake fails after it.
+/// Stores the chain, also if the handshake fails afterwards.
 #[derive(Debug)]
 struct Collector {
     chain: Mutex<Vec<CertificateDer<'static>>>,
@@ -75,7 +75,7 @@ impl ServerCertVerifier for Collector {
         Ok(ServerCertVerified::assertion())
     }
 
-    // nothing is sent to this server: whether it holds the key is no question here, and a weak key must not hide the certificate
+    // no data is sent to this server: proof of the private key is not needed, and a weak key must not hide the certificate
     fn verify_tls12_signature(
         &self,
         _message: &[u8],
@@ -106,7 +106,7 @@ const RSA: &[SignatureScheme] = &[
     SignatureScheme::RSA_PKCS1_SHA512,
     SignatureScheme::RSA_PKCS1_SHA384,
     SignatureScheme::RSA_PKCS1_SHA256,
-    // a certificate signed so is sent only to who says that it takes it
+    // servers send a certificate with this signature only to clients that offer it
     SignatureScheme::RSA_PKCS1_SHA1,
 ];
 
@@ -118,21 +118,21 @@ const ECDSA: &[SignatureScheme] = &[
     SignatureScheme::ECDSA_SHA1_Legacy,
 ];
 
-/// Shakes hands over `stream` with a server that is called `name` (an address is sent as no name).
-pub(super) async fn shake<S>(
+/// Performs a handshake over `stream` with server name `name` (an address is not sent as SNI).
+pub(super) async fn perform_handshake<S>(
     mut stream: S,
     name: Option<&str>,
     first: Option<StartTls>,
-    wanted: Wanted,
-    patience: Duration,
-) -> Result<Shaken, NoHandshake>
+    wanted: KeyType,
+    timeout: Duration,
+) -> Result<Handshake, NoHandshake>
 where
     S: AsyncRead + AsyncWrite + Unpin,
 {
     let schemes = match wanted {
-        Wanted::Any => [ECDSA, RSA].concat(),
-        Wanted::Rsa => RSA.to_vec(),
-        Wanted::Ecdsa => ECDSA.to_vec(),
+        KeyType::Any => [ECDSA, RSA].concat(),
+        KeyType::Rsa => RSA.to_vec(),
+        KeyType::Ecdsa => ECDSA.to_vec(),
     };
     let collector = Arc::new(Collector { chain: Mutex::default(), schemes });
     let config = ClientConfig::builder_with_provider(Arc::new(ring::default_provider()))
@@ -158,12 +158,12 @@ where
             Err(e) => Err(why(&e)),
         }
     };
-    let ended = lag::timeout(patience, conversation).await.unwrap_or(Err(NoHandshake::Timeout));
+    let ended = lag::timeout(timeout, conversation).await.unwrap_or(Err(NoHandshake::Timeout));
     let chain = collector.chain.lock().map(|c| c.clone()).unwrap_or_default();
     match ended {
-        Ok(version) => Ok(Shaken { chain, version }),
-        // it wants a certificate from us, for example: what it is was seen all the same
-        Err(_) if !chain.is_empty() => Ok(Shaken { chain, version: String::new() }),
+        Ok(version) => Ok(Handshake { chain, version }),
+        // the server may require a client certificate, for example; its own was received
+        Err(_) if !chain.is_empty() => Ok(Handshake { chain, version: String::new() }),
         Err(e) => Err(e),
     }
 }
@@ -173,7 +173,7 @@ fn why(error: &std::io::Error) -> NoHandshake {
     match inner {
         Some(Error::AlertReceived(alert)) => NoHandshake::Alert(format!("{alert:?}")),
         Some(Error::InvalidMessage(_) | Error::InappropriateMessage { .. } | Error::InappropriateHandshakeMessage { .. }) => {
-            NoHandshake::NotTls("what it answers is not TLS".to_owned())
+            NoHandshake::NotTls("the response is not TLS".to_owned())
         }
         Some(Error::PeerIncompatible(e)) => NoHandshake::Alert(format!("{e:?}")),
         Some(other) => NoHandshake::NotTls(other.to_string()),
@@ -189,8 +189,8 @@ async fn start_tls<S: AsyncRead + AsyncWrite + Unpin>(stream: &mut S, first: Sta
             stream.write_all(&[0, 0, 0, 8, 4, 210, 22, 47]).await.map_err(closed)?;
             match stream.read_u8().await.map_err(closed)? {
                 b'S' => Ok(()),
-                b'N' => Err(NoHandshake::NoStartTls("it has TLS switched off".to_owned())),
-                _ => Err(NoHandshake::NotTls("it does not speak PostgreSQL's protocol".to_owned())),
+                b'N' => Err(NoHandshake::NoStartTls("TLS is disabled on the server".to_owned())),
+                _ => Err(NoHandshake::NotTls("the response is not PostgreSQL's protocol".to_owned())),
             }
         }
         StartTls::Smtp => {
@@ -222,5 +222,5 @@ async fn smtp_reply<S: AsyncRead + Unpin>(stream: &mut S, wanted: &str) -> Resul
         }
         line.clear();
     }
-    Err(NoHandshake::NoStartTls("it talks without end".to_owned()))
+    Err(NoHandshake::NoStartTls("the reply exceeds 4096 bytes".to_owned()))
 }

@@ -1,5 +1,4 @@
-//! Certificates: what is served, what lies on disk, and what renews them. Everything is collected first, also from a chain that nobody
-//! should trust; what it means is for the judge.
+//! Certificates: served, on disk, and their renewal. Chains are collected even if they are not trusted; the judge evaluates them.
 
 #[cfg(any(test, feature = "fuzz"))]
 pub(super) mod fuzz;
@@ -28,28 +27,28 @@ use super::netns::{self, NoConnection};
 use super::table::SharedProcessTable;
 use super::{Memo, ProbeCx, ProbeError, blocking, clock};
 use crate::model::{CertificateRef, CertificateSource, StartTls};
-use handshake::{Shaken, Wanted, shake};
+use handshake::{Handshake, KeyType, perform_handshake};
 use trust::{Authorities, Trust};
 
-/// How long a connection may take.
-const CONNECT: Duration = Duration::from_secs(2);
+/// Timeout of a connection.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
 
-/// How long a handshake may take once connected.
-const SHAKE: Duration = Duration::from_secs(4);
+/// Timeout of a handshake after the connection.
+const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(4);
 
-/// How long reading a file may take.
-const READ: Duration = Duration::from_secs(2);
+/// Timeout of reading a file.
+const READ_TIMEOUT: Duration = Duration::from_secs(2);
 
-/// A larger file is no certificate, in bytes.
-const LARGEST: u64 = 16 << 20;
+/// Size limit of a certificate file, in bytes.
+const MAX_FILE_BYTES: u64 = 16 << 20;
 
-/// Of a longer chain only the beginning is looked at.
-const LONGEST_CHAIN: usize = 50;
+/// Length limit of a chain; the rest is ignored.
+const MAX_CHAIN_LENGTH: usize = 50;
 
-/// Handshakes at once: each takes a thread for its connection, and the processor for its mathematics.
-const AT_ONCE: usize = 64;
+/// Concurrent handshakes: each takes a thread for its connection, and CPU time for its cryptography.
+const MAX_HANDSHAKES: usize = 64;
 
-/// What is shared by all certificate checks of a run.
+/// State shared by all certificate checks of a run.
 pub struct Tls {
     trust: Trust,
     permits: Semaphore,
@@ -59,7 +58,7 @@ pub struct Tls {
 
 impl Default for Tls {
     fn default() -> Self {
-        Self { trust: Trust::default(), permits: Semaphore::new(AT_ONCE), renewers: Memo::default(), lineages: Memo::default() }
+        Self { trust: Trust::default(), permits: Semaphore::new(MAX_HANDSHAKES), renewers: Memo::default(), lineages: Memo::default() }
     }
 }
 
@@ -69,25 +68,25 @@ impl Tls {
         self.renewers.get((), || async { renewal::renewers(processes).await.map(Arc::new) }).await
     }
 
-    /// What is known of a lineage in the root of `pid`, or of this process; read once per run.
+    /// A lineage in the root of `pid`, or of this process; read once per run.
     pub async fn lineage(&self, pid: Option<i32>, name: &str) -> Result<Arc<Lineage>, ProbeError> {
         self.lineages.get(name.to_owned(), || async { renewal::lineage(pid, name.to_owned()).await.map(Arc::new) }).await
     }
 }
 
-/// A chain, and where it leads.
+/// A certificate chain and its verification.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct Chain {
-    /// In the order they were sent or stand in the file.
+    /// In the order they were sent, or of the file.
     pub certificates: Vec<Certificate>,
-    /// How many there are.
+    /// Number of certificates.
     pub length: usize,
-    /// Why it does not lead to an authority that is trusted here, at this moment.
+    /// Error of verifying it against the trusted authorities of this host, now.
     pub refused: Option<String>,
-    /// The same at a moment at which the first certificate is valid.
+    /// The same at a time at which the first certificate is valid.
     pub refused_in_time: Option<String>,
-    /// Which of the certificates have an issuer that is trusted here, by its name.
+    /// Whether the issuer of each certificate is trusted on this host, by its name.
     pub issuer_trusted: Vec<bool>,
 }
 
@@ -99,38 +98,38 @@ impl Chain {
     }
 }
 
-/// What was served for one name.
+/// The result for one server name.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct Served {
-    /// The name that was asked for; none asked without.
+    /// The requested server name, or `None` without SNI.
     pub name: Option<String>,
     /// Index of the chain.
     pub chain: Option<usize>,
-    /// Why there is none.
+    /// Error of the handshake.
     pub failed: Option<NoHandshake>,
     /// `TLSv1.3`.
     pub version: String,
 }
 
-/// Everything that was served at one place.
+/// All certificates served at one address.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct Looked {
-    /// Where.
+    /// The address.
     pub address: String,
-    /// The different chains.
+    /// The distinct chains.
     pub chains: Vec<Chain>,
-    /// One for each name, and for each kind of key where there are two.
+    /// One per server name, and per key type for servers with two.
     pub served: Vec<Served>,
 }
 
-/// Asks for the certificates of `reference`.
+/// Requests the certificates of `reference`.
 pub async fn served(cx: &ProbeCx, reference: &CertificateRef, authorities: &[String]) -> Result<Looked, ProbeError> {
     let authorities = cx.tls.trust.get(authorities).await?;
     let (pid, address, first, kinds) = match &reference.source {
         CertificateSource::Nginx { pid, address, files, .. } => {
-            let kinds: &[Wanted] = if files.len() > 1 { &[Wanted::Rsa, Wanted::Ecdsa] } else { &[Wanted::Any] };
+            let kinds: &[KeyType] = if files.len() > 1 { &[KeyType::Rsa, KeyType::Ecdsa] } else { &[KeyType::Any] };
             (Some(*pid), address.parse::<SocketAddr>().ok(), None, kinds)
         }
         CertificateSource::Endpoint { host, port, first, from } => {
@@ -139,7 +138,7 @@ pub async fn served(cx: &ProbeCx, reference: &CertificateRef, authorities: &[Str
                 None => None,
             };
             match names::first_address(pid, host, *port).await? {
-                Ok(address) => (pid, Some(address), *first, &[Wanted::Any][..]),
+                Ok(address) => (pid, Some(address), *first, &[KeyType::Any][..]),
                 Err(why) => {
                     let failed =
                         Served { name: Some(host.clone()), failed: Some(NoHandshake::Unreachable(why)), ..Served::default() };
@@ -153,25 +152,25 @@ pub async fn served(cx: &ProbeCx, reference: &CertificateRef, authorities: &[Str
     let mut looked = Looked { address: address.to_string(), ..Looked::default() };
     let names: Vec<Option<&str>> =
         if reference.names.is_empty() { vec![None] } else { reference.names.iter().map(|n| Some(n.as_str())).collect() };
-    let asks = names.iter().flat_map(|name| kinds.iter().map(move |kind| (*name, *kind)));
-    let answers = futures_util::future::join_all(asks.map(|(name, kind)| async move {
+    let requests = names.iter().flat_map(|name| kinds.iter().map(move |kind| (*name, *kind)));
+    let results = futures_util::future::join_all(requests.map(|(name, kind)| async move {
         // never closed, so acquiring cannot fail
         let _permit = cx.tls.permits.acquire().await;
-        (name, ask(pid, address, name, first, kind).await)
+        (name, request_certificate(pid, address, name, first, kind).await)
     }))
     .await;
     let mut known: Vec<Vec<CertificateDer<'static>>> = Vec::new();
-    for (name, answer) in answers {
+    for (name, result) in results {
         let mut served = Served { name: name.map(str::to_owned), ..Served::default() };
-        match answer? {
-            Ok(shaken) => {
-                let index = known.iter().position(|c| *c == shaken.chain).unwrap_or_else(|| {
-                    looked.chains.push(chain(&shaken.chain, &authorities));
-                    known.push(shaken.chain);
+        match result? {
+            Ok(completed) => {
+                let index = known.iter().position(|c| *c == completed.chain).unwrap_or_else(|| {
+                    looked.chains.push(chain(&completed.chain, &authorities));
+                    known.push(completed.chain);
                     known.len() - 1
                 });
                 served.chain = Some(index);
-                served.version = shaken.version;
+                served.version = completed.version;
             }
             Err(why) => served.failed = Some(why),
         }
@@ -180,31 +179,31 @@ pub async fn served(cx: &ProbeCx, reference: &CertificateRef, authorities: &[Str
     Ok(looked)
 }
 
-/// A wildcard is asked for with a name that it covers.
+/// The server name to request: for a wildcard, a name that it covers.
 #[must_use]
 pub fn asked_name(name: &str) -> String {
     name.strip_prefix("*.").map_or_else(|| name.to_owned(), |rest| format!("www.{rest}"))
 }
 
-async fn ask(
+async fn request_certificate(
     pid: Option<i32>,
     address: SocketAddr,
     name: Option<&str>,
     first: Option<StartTls>,
-    kind: Wanted,
-) -> Result<Result<Shaken, NoHandshake>, ProbeError> {
-    let stream = match netns::connect_as(pid, address, CONNECT).await? {
+    kind: KeyType,
+) -> Result<Result<Handshake, NoHandshake>, ProbeError> {
+    let stream = match netns::connect_as(pid, address, CONNECT_TIMEOUT).await? {
         Ok(stream) => stream,
         Err(NoConnection::Refused) => return Ok(Err(NoHandshake::Refused)),
         Err(NoConnection::Timeout) => return Ok(Err(NoHandshake::Timeout)),
         Err(NoConnection::Other(why)) => return Ok(Err(NoHandshake::Unreachable(why))),
     };
     let name = name.map(asked_name).filter(|n| n.parse::<IpAddr>().is_err());
-    Ok(shake(stream, name.as_deref(), first, kind, SHAKE).await)
+    Ok(perform_handshake(stream, name.as_deref(), first, kind, HANDSHAKE_TIMEOUT).await)
 }
 
 fn chain(ders: &[CertificateDer<'static>], authorities: &Authorities) -> Chain {
-    let ders = &ders[..ders.len().min(LONGEST_CHAIN)];
+    let ders = &ders[..ders.len().min(MAX_CHAIN_LENGTH)];
     let certificates: Vec<Certificate> = ders.iter().filter_map(|d| x509::facts(d).ok()).collect();
     let now = clock::now();
     let mut chain = Chain { length: ders.len(), ..Chain::default() };
@@ -214,7 +213,7 @@ fn chain(ders: &[CertificateDer<'static>], authorities: &Authorities) -> Chain {
         let from = leaf.not_before.saturating_add(minute).unwrap_or(now);
         let until = leaf.not_after.saturating_sub(minute).unwrap_or(now);
         let in_time = now.max(from).min(until.max(leaf.not_before));
-        // signatures are dear: mostly it is in time now
+        // verifying signatures is expensive; mostly the chain is valid now
         chain.refused_in_time = if in_time == now { chain.refused.clone() } else { authorities.refuses(ders, in_time) };
     }
     chain.issuer_trusted = certificates.iter().map(|c| authorities.knows(&c.issuer_hash)).collect();
@@ -222,33 +221,33 @@ fn chain(ders: &[CertificateDer<'static>], authorities: &Authorities) -> Chain {
     chain
 }
 
-/// A certificate file, and the key beside it.
+/// A certificate file and its key file.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct CertificateFile {
-    /// As its server sees it.
+    /// Path below the root of its server.
     pub path: String,
-    /// What stands in it.
+    /// Its chain.
     pub chain: Chain,
-    /// Why nothing was read.
+    /// Error of reading it.
     pub problem: Option<String>,
-    /// It is there and not ours to read.
+    /// The file exists; permission denied.
     pub denied: bool,
-    /// It is in DER, which servers that want PEM do not take.
+    /// It is DER, which servers that require PEM reject.
     pub der: bool,
-    /// A private key stands in it too.
+    /// It also contains a private key.
     pub holds_key: bool,
-    /// When what is read there changed.
+    /// Modification time of the file or of its symbolic link.
     pub modified: Option<Timestamp>,
-    /// The key's path.
+    /// Path of the key file.
     pub key: Option<String>,
-    /// Whether the key is that of the first certificate; none when that cannot be told.
+    /// Whether the key belongs to the first certificate; `None` if unknown.
     pub key_matches: Option<bool>,
-    /// Why that cannot be told.
+    /// Reason why that is unknown.
     pub key_problem: Option<String>,
 }
 
-/// Reads certificate files as `pid` (or this process) sees them.
+/// Reads certificate files below the root of `pid` (or of this process).
 pub async fn files(
     cx: &ProbeCx,
     pid: Option<i32>,
@@ -257,7 +256,7 @@ pub async fn files(
 ) -> Result<Vec<CertificateFile>, ProbeError> {
     let authorities = cx.tls.trust.get(authorities).await?;
     let from = pid.map_or_else(|| "/".to_owned(), Root::name);
-    blocking::run("certificates", &from.clone(), READ, move |io| {
+    blocking::run("certificates", &from.clone(), READ_TIMEOUT, move |io| {
         let root = Root::of_or_own(io, pid).map_err(|e| ProbeError::io("certificates", &from, &e))?;
         Ok(paths.into_iter().map(|(path, key)| one_file(&root, path, key, &authorities)).collect())
     })
@@ -271,7 +270,7 @@ fn one_file(root: &Root, path: String, key: Option<String>, authorities: &Arc<Au
         path,
         ..CertificateFile::default()
     };
-    let bytes = match root.bytes(&file.path, LARGEST) {
+    let bytes = match root.bytes(&file.path, MAX_FILE_BYTES) {
         Ok(bytes) => bytes,
         Err(e) => {
             file.denied = e.kind() == std::io::ErrorKind::PermissionDenied;
@@ -290,7 +289,7 @@ fn one_file(root: &Root, path: String, key: Option<String>, authorities: &Arc<Au
         Err(why) => file.problem = Some(why),
     }
     let (Some(key), Some(leaf)) = (&file.key, file.chain.leaf()) else { return file };
-    let public = match root.bytes(key, LARGEST) {
+    let public = match root.bytes(key, MAX_FILE_BYTES) {
         Ok(bytes) => x509::public_of(&bytes),
         Err(e) if e.kind() == std::io::ErrorKind::NotFound => Err("it is not there".to_owned()),
         Err(e) if e.kind() == std::io::ErrorKind::PermissionDenied => Err("needs root".to_owned()),

@@ -1,4 +1,4 @@
-//! What renews certificates: certbot's lineages, its log, and whoever runs it.
+//! Renewal of certificates: lineages and log of certbot, and the jobs that run it.
 
 use std::time::Duration;
 
@@ -9,18 +9,18 @@ use crate::probe::io::Root;
 use crate::probe::table::SharedProcessTable;
 use crate::probe::{Io, ProbeError, blocking};
 
-/// Where certbot keeps its things.
-const HOME: &str = "/etc/letsencrypt";
-const LOGS: &str = "/var/log/letsencrypt";
+/// Directories of certbot.
+const CERTBOT_HOME: &str = "/etc/letsencrypt";
+const CERTBOT_LOGS: &str = "/var/log/letsencrypt";
 
-/// How long reading all of it may take.
-const READ: Duration = Duration::from_secs(2);
+/// Timeout of reading a lineage.
+const READ_TIMEOUT: Duration = Duration::from_secs(2);
 
-/// A larger log is read from its end, in bytes.
-const LOG: u64 = 4 << 20;
+/// Size limit of a log file, in bytes; a larger one is skipped.
+const MAX_LOG_BYTES: u64 = 4 << 20;
 
-/// How many runs back are looked at.
-const RUNS: usize = 10;
+/// Number of examined log files, one per run of certbot.
+const MAX_LOGS: usize = 10;
 
 /// A certificate that certbot renews.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -28,50 +28,50 @@ const RUNS: usize = 10;
 pub struct Lineage {
     /// Its name.
     pub name: String,
-    /// The file that says how it is renewed is there and has what it needs.
+    /// Its renewal configuration exists and is complete.
     pub configured: bool,
     /// `nginx`, `webroot`, `standalone`, `dns-…`.
     pub authenticator: String,
-    /// The authority's directory, if it is not Let's Encrypt.
+    /// The directory URL of the authority, unless it is Let's Encrypt.
     pub server: Option<String>,
-    /// `nginx`, or nothing.
+    /// `nginx`, or empty.
     pub installer: String,
-    /// What is run after a renewal: commands and files.
+    /// Commands and files that run after a renewal.
     pub hooks: Vec<String>,
-    /// Folders of the webroot challenge that are not there.
+    /// Directories of the webroot challenge that do not exist.
     pub missing_webroots: Vec<String>,
-    /// Until when the certificate on disk is valid, and how long it was from the start, in seconds.
+    /// Expiry of the certificate on disk; its lifetime, in seconds, is in `lifetime_s`.
     pub not_after: Option<Timestamp>,
     /// See `not_after`.
     pub lifetime_s: i64,
-    /// The last run of certbot that was about this certificate and was no rehearsal: when, and why it failed.
+    /// The last run of certbot for this certificate that was not a dry run: time, and error if it failed.
     pub last_run: Option<(Timestamp, Option<String>)>,
-    /// When certbot last ran at all.
+    /// Last run of certbot.
     pub last_log: Option<Timestamp>,
-    /// The certbot of this host renews it, not one in a container.
+    /// Renewed by the certbot of this host, not by one in a container.
     pub here: bool,
 }
 
-/// The name of the lineage that a path belongs to: `/etc/letsencrypt/live/NAME/fullchain.pem`, wherever that is mounted.
+/// The lineage of a path: `/etc/letsencrypt/live/NAME/fullchain.pem`, wherever that is mounted.
 #[must_use]
 pub fn lineage_of(path: &str) -> Option<&str> {
     let mut parts = path.rsplit('/');
     let file = parts.next()?;
     let name = parts.next()?;
-    let folder = parts.next()?;
+    let directory = parts.next()?;
     let stem = file.strip_suffix(".pem")?;
     let known = ["fullchain", "cert", "privkey", "chain"].iter().any(|f| stem.starts_with(f));
-    (matches!(folder, "live" | "archive") && known).then_some(name)
+    (matches!(directory, "live" | "archive") && known).then_some(name)
 }
 
 /// The names of the lineages in the root of `pid`, or of this process.
 pub async fn lineages(pid: Option<i32>) -> Result<Vec<String>, ProbeError> {
-    blocking::run("certbot's lineages", HOME, READ, move |io| {
+    blocking::run("certbot's lineages", CERTBOT_HOME, READ_TIMEOUT, move |io| {
         let Ok(root) = Root::of_or_own(io, pid) else { return Vec::new() };
-        let live = root.names(format!("{HOME}/live").as_ref());
-        let renewed = root.names(format!("{HOME}/renewal").as_ref());
+        let live = root.names(format!("{CERTBOT_HOME}/live").as_ref());
+        let renewed = root.names(format!("{CERTBOT_HOME}/renewal").as_ref());
         let mut names: Vec<String> = renewed.iter().filter_map(|f| f.strip_suffix(".conf")).map(str::to_owned).collect();
-        names.extend(live.into_iter().filter(|n| root.exists(&format!("{HOME}/live/{n}/cert.pem"))));
+        names.extend(live.into_iter().filter(|n| root.exists(&format!("{CERTBOT_HOME}/live/{n}/cert.pem"))));
         names.sort();
         names.dedup();
         names
@@ -79,10 +79,10 @@ pub async fn lineages(pid: Option<i32>) -> Result<Vec<String>, ProbeError> {
     .await
 }
 
-/// What is known of one.
+/// Reads a lineage.
 pub(super) async fn lineage(pid: Option<i32>, name: String) -> Result<Lineage, ProbeError> {
-    blocking::run("a lineage of certbot", HOME, READ, move |io| {
-        let root = Root::of_or_own(io, pid).map_err(|e| ProbeError::io("a lineage of certbot", HOME, &e))?;
+    blocking::run("a lineage of certbot", CERTBOT_HOME, READ_TIMEOUT, move |io| {
+        let root = Root::of_or_own(io, pid).map_err(|e| ProbeError::io("a lineage of certbot", CERTBOT_HOME, &e))?;
         read(&root, name, pid.is_none())
     })
     .await?
@@ -91,7 +91,7 @@ pub(super) async fn lineage(pid: Option<i32>, name: String) -> Result<Lineage, P
 fn read(root: &Root, name: String, here: bool) -> Result<Lineage, ProbeError> {
     let text = |path: &str| root.bytes(path, 1 << 20).map(|b| String::from_utf8_lossy(&b).into_owned());
     let mut lineage = Lineage { here, ..Lineage::default() };
-    let path = format!("{HOME}/renewal/{name}.conf");
+    let path = format!("{CERTBOT_HOME}/renewal/{name}.conf");
     match text(&path) {
         Ok(conf) => {
             lineage.configured = setting(&conf, "fullchain").is_some() && setting(&conf, "authenticator").is_some();
@@ -106,38 +106,38 @@ fn read(root: &Root, name: String, here: bool) -> Result<Lineage, ProbeError> {
             lineage.missing_webroots = webroots.filter(|w| here && !root.exists(w)).map(str::to_owned).collect();
         }
         Err(e) if e.kind() == std::io::ErrorKind::PermissionDenied => {
-            return Err(ProbeError::io("how a certificate is renewed", path, &e));
+            return Err(ProbeError::io("the renewal configuration", path, &e));
         }
         Err(_) => {}
     }
-    for folder in ["deploy", "post"] {
-        let folder = format!("{HOME}/renewal-hooks/{folder}");
-        lineage.hooks.extend(root.names(folder.as_ref()).into_iter().filter(|n| n != "README").map(|n| format!("{folder}/{n}")));
+    for directory in ["deploy", "post"] {
+        let directory = format!("{CERTBOT_HOME}/renewal-hooks/{directory}");
+        lineage.hooks.extend(root.names(directory.as_ref()).into_iter().filter(|n| n != "README").map(|n| format!("{directory}/{n}")));
     }
-    let defaults = text(&format!("{HOME}/cli.ini")).unwrap_or_default();
+    let defaults = text(&format!("{CERTBOT_HOME}/cli.ini")).unwrap_or_default();
     for key in ["deploy-hook", "renew-hook", "post-hook"] {
         lineage.hooks.extend(setting(&defaults, key));
     }
-    if let Ok(bytes) = root.bytes(&format!("{HOME}/live/{name}/cert.pem"), 1 << 20)
+    if let Ok(bytes) = root.bytes(&format!("{CERTBOT_HOME}/live/{name}/cert.pem"), 1 << 20)
         && let Some(facts) = super::x509::certificates(&bytes).ok().and_then(|c| super::x509::facts(c.first()?).ok())
     {
         lineage.not_after = Some(facts.not_after);
         lineage.lifetime_s = facts.not_after.duration_since(facts.not_before).as_secs();
     }
     let mut logs: Vec<(Option<Timestamp>, String)> = root
-        .names(LOGS.as_ref())
+        .names(CERTBOT_LOGS.as_ref())
         .into_iter()
         .filter(|n| n.starts_with("letsencrypt.log"))
-        .map(|n| format!("{LOGS}/{n}"))
+        .map(|n| format!("{CERTBOT_LOGS}/{n}"))
         .map(|p| (root.modified(&p), p))
         .collect();
     logs.sort_by_key(|(modified, _)| std::cmp::Reverse(*modified));
     lineage.last_log = logs.first().and_then(|(at, _)| *at);
-    lineage.last_run = logs.iter().take(RUNS).find_map(|(at, path)| {
-        let log = root.bytes(path, LOG).map(|b| String::from_utf8_lossy(&b).into_owned()).ok()?;
+    lineage.last_run = logs.iter().take(MAX_LOGS).find_map(|(at, path)| {
+        let log = root.bytes(path, MAX_LOG_BYTES).map(|b| String::from_utf8_lossy(&b).into_owned()).ok()?;
         match outcome(&log, &name) {
-            Outcome::NotAbout => None,
-            Outcome::Went => Some(((*at)?, None)),
+            Outcome::Unrelated => None,
+            Outcome::Succeeded => Some(((*at)?, None)),
             Outcome::Failed(why) => Some(((*at)?, Some(why))),
         }
     });
@@ -145,7 +145,7 @@ fn read(root: &Root, name: String, here: bool) -> Result<Lineage, ProbeError> {
     Ok(lineage)
 }
 
-/// `key = value` of certbot's files.
+/// A setting (`key = value`) in a file of certbot.
 pub(super) fn setting(text: &str, key: &str) -> Option<String> {
     text.lines().find_map(|l| {
         let (k, v) = l.split_once('=')?;
@@ -153,67 +153,67 @@ pub(super) fn setting(text: &str, key: &str) -> Option<String> {
     })
 }
 
-/// What a run of certbot made of a lineage.
+/// Outcome of a run of certbot for a lineage.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Outcome {
-    /// It was about others, or a rehearsal.
-    NotAbout,
-    /// It was renewed, or was not due.
-    Went,
-    /// It could not be; why.
+    /// It was for other lineages, or a dry run.
+    Unrelated,
+    /// The certificate was renewed, or was not due.
+    Succeeded,
+    /// The renewal failed, with the reason.
     Failed(String),
 }
 
-/// Reads what a run of certbot made of a lineage. The words are those of certbot 0.31 to 5 (`certbot/_internal/renewal.py`).
+/// Parses the outcome of a run for a lineage from its log. Messages as in certbot 0.31 to 5 (`certbot/_internal/renewal.py`).
 pub(super) fn outcome(log: &str, name: &str) -> Outcome {
     let arguments = log.lines().find(|l| l.contains("Arguments: [")).unwrap_or_default();
     if arguments.contains("--dry-run") || arguments.contains("--staging") || arguments.contains("--test-cert") {
-        return Outcome::NotAbout;
+        return Outcome::Unrelated;
     }
     let failed = [format!("Failed to renew certificate {name} with error: "), format!("Attempting to renew cert ({name}) from ")];
     let broken = format!("renewal/{name}.conf is broken");
     for line in log.lines() {
         if let Some(at) = failed.iter().find_map(|f| line.find(f.as_str())) {
-            let said = line[at..].split_once("error: ").map_or(&line[at..], |(_, why)| why);
-            return Outcome::Failed(detail(log).unwrap_or_else(|| said.chars().take(300).collect()));
+            let reason = line[at..].split_once("error: ").map_or(&line[at..], |(_, why)| why);
+            return Outcome::Failed(acme_detail(log).unwrap_or_else(|| reason.chars().take(300).collect()));
         }
         if line.contains(&broken) {
             return Outcome::Failed("its renewal configuration is broken".to_owned());
         }
     }
     let about = [format!("renewal/{name}.conf"), format!("live/{name}/")];
-    if about.iter().any(|a| log.contains(a.as_str())) { Outcome::Went } else { Outcome::NotAbout }
+    if about.iter().any(|a| log.contains(a.as_str())) { Outcome::Succeeded } else { Outcome::Unrelated }
 }
 
-/// The reason the authority gave.
-fn detail(log: &str) -> Option<String> {
+/// The reason reported by the authority.
+fn acme_detail(log: &str) -> Option<String> {
     let line = log.lines().map(str::trim).find(|l| l.starts_with("Detail: "))?;
     Some(line.trim_start_matches("Detail: ").chars().take(300).collect())
 }
 
-/// Whoever runs certbot, or reloads nginx from time to time, apart from systemd's timers.
+/// Jobs and processes that run an ACME client or reload nginx periodically, apart from systemd timers.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct Renewers {
-    /// Lines of cron that run an ACME client.
+    /// Crontab lines that run an ACME client.
     pub crons: Vec<String>,
-    /// Those of them that do nothing where systemd runs: Debian's package leaves the work to its timer there.
+    /// Those that have no effect where systemd runs: Debian's package uses its timer there.
     pub idle_crons: Vec<String>,
-    /// Something runs cron's lines.
+    /// A cron daemon is running.
     pub cron_runs: bool,
-    /// Processes that run an ACME client again and again.
+    /// Processes that run an ACME client repeatedly.
     pub loops: Vec<String>,
-    /// Lines of cron, and processes, that reload nginx.
+    /// Crontab lines and processes that reload nginx.
     pub reloaders: Vec<String>,
 }
 
 const CLIENTS: &[&str] = &["certbot", "acme.sh", "dehydrated", "lego ", "getssl", "simp_le"];
-const RELOADS: &[&str] = &["nginx -s reload", "reload nginx", "nginx reload", "kill -HUP", "-s HUP"];
+const RELOAD_COMMANDS: &[&str] = &["nginx -s reload", "reload nginx", "nginx reload", "kill -HUP", "-s HUP"];
 
-/// Looks for them on this host.
+/// Finds them on this host.
 pub(super) async fn renewers(processes: &SharedProcessTable) -> Result<Renewers, ProbeError> {
     let mut found = Renewers::default();
-    for line in blocking::run("the lines of cron", "/etc/cron.d", READ, cron_lines).await? {
+    for line in blocking::run("crontabs", "/etc/cron.d", READ_TIMEOUT, cron_lines).await? {
         let calls = |words: &[&str]| words.iter().any(|w| line.contains(w));
         if calls(CLIENTS) && !line.contains("revoke") {
             if line.contains("-d /run/systemd/system") && line.contains('!') {
@@ -222,7 +222,7 @@ pub(super) async fn renewers(processes: &SharedProcessTable) -> Result<Renewers,
                 found.crons.push(line.clone());
             }
         }
-        if calls(RELOADS) {
+        if calls(RELOAD_COMMANDS) {
             found.reloaders.push(line);
         }
     }
@@ -237,10 +237,10 @@ pub(super) async fn renewers(processes: &SharedProcessTable) -> Result<Renewers,
         if script && CLIENTS.iter().any(|c| arguments.contains(c)) {
             found.loops.push(arguments.chars().take(120).collect());
         }
-        if script && RELOADS.iter().any(|r| arguments.contains(r)) {
+        if script && RELOAD_COMMANDS.iter().any(|r| arguments.contains(r)) {
             found.reloaders.push(arguments.chars().take(120).collect());
         }
-        // acme companions and clients that stay
+        // ACME companions and long-running clients
         if matches!(comm, "caddy" | "traefik" | "acme.sh" | "certmagic") {
             found.loops.push(comm.to_owned());
         }
@@ -251,10 +251,10 @@ pub(super) async fn renewers(processes: &SharedProcessTable) -> Result<Renewers,
 /// The lines of all crontabs.
 fn cron_lines(io: &Io) -> Vec<String> {
     let mut files = vec!["/etc/crontab".to_owned(), "/etc/anacrontab".to_owned()];
-    for folder in
+    for directory in
         ["/etc/cron.d", "/etc/cron.hourly", "/etc/cron.daily", "/etc/cron.weekly", "/var/spool/cron/crontabs", "/var/spool/cron"]
     {
-        let names = io.read_dir(folder).into_iter().flatten().flatten().filter_map(|e| e.path().to_str().map(str::to_owned));
+        let names = io.read_dir(directory).into_iter().flatten().flatten().filter_map(|e| e.path().to_str().map(str::to_owned));
         files.extend(names.take(200));
     }
     let lines = files.iter().filter_map(|f| io.read_lossy(f).ok()).flat_map(|text| {
@@ -274,14 +274,14 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_lineage_is_known_by_its_files() {
+    fn lineage_is_recognized_by_path() {
         assert_eq!(lineage_of("/etc/letsencrypt/live/a.org/fullchain.pem"), Some("a.org"));
         assert_eq!(lineage_of("/certs/archive/a.org/cert3.pem"), Some("a.org"));
         assert_eq!((lineage_of("/etc/nginx/live/a.pem"), lineage_of("/etc/ssl/a/fullchain.pem")), (None, None));
     }
 
     #[test]
-    fn the_log_says_what_became_of_a_lineage() {
+    fn renewal_outcome_is_parsed_from_log() {
         let failed = "2026-11-21 14:00:00,1:DEBUG:certbot._internal.main:Arguments: ['-q']\n\
             2026-11-21 14:00:01,1:DEBUG:certbot._internal.renewal:Processing /etc/letsencrypt/renewal/a.org.conf\n\
               Detail: 10.0.0.1: Fetching http://a.org/.well-known: Connection refused\n\
@@ -290,9 +290,9 @@ mod tests {
             outcome(failed, "a.org"),
             Outcome::Failed("10.0.0.1: Fetching http://a.org/.well-known: Connection refused".to_owned())
         );
-        assert_eq!(outcome(failed, "b.org"), Outcome::NotAbout);
-        assert_eq!(outcome(&failed.replace("'-q'", "'--dry-run'"), "a.org"), Outcome::NotAbout);
-        assert_eq!(outcome("Arguments: []\nProcessing /etc/letsencrypt/renewal/a.org.conf\nnot yet due", "a.org"), Outcome::Went);
+        assert_eq!(outcome(failed, "b.org"), Outcome::Unrelated);
+        assert_eq!(outcome(&failed.replace("'-q'", "'--dry-run'"), "a.org"), Outcome::Unrelated);
+        assert_eq!(outcome("Arguments: []\nProcessing /etc/letsencrypt/renewal/a.org.conf\nnot yet due", "a.org"), Outcome::Succeeded);
         assert_eq!(
             setting("# x\nrenew_hook = systemctl reload nginx\n", "renew_hook").as_deref(),
             Some("systemctl reload nginx")
@@ -301,7 +301,7 @@ mod tests {
 
     proptest::proptest! {
         #[test]
-        fn any_text_is_survived(text in ".*", name in "[a-z.]*") {
+        fn arbitrary_text_does_not_panic(text in ".*", name in "[a-z.]*") {
             let _ = (outcome(&text, &name), setting(&text, &name), lineage_of(&text));
         }
     }

@@ -1,4 +1,4 @@
-//! Whether a chain leads to an authority that is trusted here.
+//! Verification of chains against the trusted authorities of this host.
 
 use std::collections::HashSet;
 use std::path::Path;
@@ -13,20 +13,20 @@ use webpki::{ALL_VERIFICATION_ALGS, EndEntityCert, KeyUsage, anchor_from_trusted
 use super::x509;
 use crate::probe::{Io, ProbeError, blocking, environment, trusted};
 
-/// The authorities that are trusted here.
+/// The trusted authorities of this host.
 pub(super) struct Authorities {
     anchors: Vec<TrustAnchor<'static>>,
     subjects: HashSet<String>,
 }
 
-/// Loads those of this machine once per run.
+/// Loads the authorities once per run.
 #[derive(Default)]
 pub(super) struct Trust(OnceCell<Result<Arc<Authorities>, ProbeError>>);
 
-/// Larger than any file of certificate authorities, in bytes.
+/// Size limit of a file of certificate authorities, in bytes.
 const MAX_AUTHORITIES: u64 = 16 << 20;
 
-/// Where distributions keep the authorities they trust (Debian, Fedora, openSUSE, Alpine).
+/// Stores of trusted authorities of distributions (Debian, Fedora, openSUSE, Alpine).
 const STORE_FILES: &[&str] =
     &["/etc/ssl/certs/ca-certificates.crt", "/etc/pki/tls/certs/ca-bundle.crt", "/etc/ssl/ca-bundle.pem", "/etc/ssl/cert.pem"];
 const STORE_DIRECTORIES: &[&str] = &["/etc/ssl/certs", "/etc/pki/tls/certs"];
@@ -44,19 +44,19 @@ impl Trust {
     }
 }
 
-/// The certificates of all authorities that are trusted here, for a client of ours; a file that cannot be read is left out.
+/// The certificates of all trusted authorities, for an HTTP client of opsctl; an unreadable file is skipped.
 #[must_use]
 pub fn authorities(_io: &Io, more: &[String]) -> Vec<CertificateDer<'static>> {
     let mut all = store();
     let files = more.iter().filter_map(|path| x509::certificates(&trusted::read(Path::new(path), MAX_AUTHORITIES).ok()?).ok());
     all.extend(files.flatten());
-    // a client refuses all of them because of one that it cannot read
+    // a client rejects the whole set because of one certificate that it cannot parse
     all.retain(|c| anchor_from_trusted_cert(c).is_ok());
     all
 }
 
-/// The store of this machine. `SSL_CERT_FILE` and `SSL_CERT_DIR` name another one, for root only one of root's own: variables that
-/// `sudo` kept do not decide whom root trusts.
+/// The store of this machine. `SSL_CERT_FILE` and `SSL_CERT_DIR` name another one; for root it must be owned by root: variables
+/// preserved by `sudo` must not decide which authorities root trusts.
 #[allow(clippy::disallowed_methods, reason = "inside blocking::run")]
 fn store() -> Vec<CertificateDer<'static>> {
     let usable = |name: &str| match environment(name) {
@@ -68,12 +68,12 @@ fn store() -> Vec<CertificateDer<'static>> {
     if ["SSL_CERT_FILE", "SSL_CERT_DIR"].into_iter().all(usable) {
         return rustls_native_certs::load_native_certs().certs;
     }
-    let there = |paths: &[&'static str], is: fn(&Path) -> bool| paths.iter().map(|p| Path::new(*p)).find(|p| is(p));
-    rustls_native_certs::load_certs_from_paths(there(STORE_FILES, Path::is_file), there(STORE_DIRECTORIES, Path::is_dir)).certs
+    let existing = |paths: &[&'static str], is: fn(&Path) -> bool| paths.iter().map(|p| Path::new(*p)).find(|p| is(p));
+    rustls_native_certs::load_certs_from_paths(existing(STORE_FILES, Path::is_file), existing(STORE_DIRECTORIES, Path::is_dir)).certs
 }
 
 fn load(_io: &Io, more: &[String]) -> Result<Arc<Authorities>, ProbeError> {
-    // a machine without a store trusts nobody, which every certificate then says
+    // without a store no authority is trusted, and every certificate reports that
     let mut all = store();
     for path in more {
         let bytes = trusted::read(Path::new(path), MAX_AUTHORITIES)
@@ -94,7 +94,7 @@ impl Authorities {
         self.subjects.contains(subject_hash)
     }
 
-    /// Why a chain does not lead to one of them at that moment; none when it does.
+    /// The error of verifying a chain at that time; `None` if it is trusted.
     pub(super) fn refuses(&self, chain: &[CertificateDer<'_>], at: Timestamp) -> Option<String> {
         let (leaf, rest) = chain.split_first()?;
         let leaf = match EndEntityCert::try_from(leaf) {

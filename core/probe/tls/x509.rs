@@ -1,4 +1,4 @@
-//! What stands in a certificate, and in the files that hold them.
+//! Parser of certificates and of files with certificates and keys.
 
 use jiff::Timestamp;
 use rustls::pki_types::pem::PemObject;
@@ -12,22 +12,22 @@ use x509_parser::public_key::PublicKey;
 
 use crate::model::quantity;
 
-/// The facts of one certificate that a judge needs.
+/// The fields of a certificate that the judge needs.
 #[expect(clippy::struct_excessive_bools, reason = "independent facts of a certificate")]
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct Certificate {
     /// Common name, or the whole subject.
     pub subject: String,
-    /// The same of who signed it.
+    /// Common name of the issuer, or its whole name.
     pub issuer: String,
-    /// Host names and addresses it is for (subjectAltName; a common name is none, RFC 9110 §4.3.4).
+    /// Host names and addresses it is valid for (subjectAltName; the common name does not count, RFC 9110 §4.3.4).
     pub names: Vec<String>,
-    /// From when on.
+    /// Start of validity.
     pub not_before: Timestamp,
-    /// Until when.
+    /// Expiry.
     pub not_after: Timestamp,
-    /// SHA-256 of all of it, in hexadecimal.
+    /// SHA-256 fingerprint, in hexadecimal.
     pub sha256: String,
     /// SHA-256 of its public key (SPKI), in hexadecimal.
     pub key_sha256: String,
@@ -37,13 +37,13 @@ pub struct Certificate {
     pub key_bits: usize,
     /// It is signed with SHA-1 or MD5.
     pub weak_signature: bool,
-    /// It may sign others.
+    /// It is a CA certificate.
     pub is_ca: bool,
-    /// It names itself as its issuer.
+    /// Subject and issuer are equal.
     pub self_issued: bool,
-    /// It says where its issuer can be fetched, as those of public authorities do.
+    /// It names a URL of its issuer's certificate (Authority Information Access), like those of public authorities.
     pub tells_issuer: bool,
-    /// Hash of the subject's and the issuer's name, to tell who signed whom.
+    /// Hash of the subject, and of the issuer, to match certificates with their issuers.
     pub subject_hash: String,
     /// See `subject_hash`.
     pub issuer_hash: String,
@@ -111,7 +111,7 @@ pub(super) fn facts(der: &[u8]) -> Result<Certificate, String> {
     })
 }
 
-/// Everything that is a certificate in a file: PEM with whatever else stands in it, or one in DER.
+/// All certificates in a file: PEM blocks, ignoring other contents, or a single one in DER.
 pub(super) fn certificates(bytes: &[u8]) -> Result<Vec<CertificateDer<'static>>, String> {
     if bytes.iter().all(u8::is_ascii_whitespace) {
         return Err("it is empty".to_owned());
@@ -131,12 +131,12 @@ pub(super) fn certificates(bytes: &[u8]) -> Result<Vec<CertificateDer<'static>>,
     if all.is_empty() { Err("there is no certificate in it".to_owned()) } else { Ok(all) }
 }
 
-/// A PEM block with garbage in it makes nginx refuse the whole file; text between blocks does not.
+/// Whether a file contains a private key. A malformed PEM block makes nginx reject the whole file; text between blocks does not.
 pub(super) fn has_private_key(bytes: &[u8]) -> bool {
     find(bytes, b"PRIVATE KEY-----").is_some()
 }
 
-/// SHA-256 of the public half of a private key, in hexadecimal. The key itself goes nowhere.
+/// SHA-256 of the public key of a private key, in hexadecimal. The private key is not kept.
 pub(super) fn public_of(bytes: &[u8]) -> Result<String, String> {
     if find(bytes, b"ENCRYPTED").is_some() {
         return Err("it is encrypted".to_owned());
@@ -146,8 +146,8 @@ pub(super) fn public_of(bytes: &[u8]) -> Result<String, String> {
         Err(_) => PrivateKeyDer::try_from(bytes.to_vec()).map_err(|_| "it holds no private key".to_owned())?,
     };
     let key =
-        rustls::crypto::ring::sign::any_supported_type(&key).map_err(|_| "a kind of key that opsctl cannot read".to_owned())?;
-    let public = key.public_key().ok_or("a kind of key whose public half opsctl cannot tell")?;
+        rustls::crypto::ring::sign::any_supported_type(&key).map_err(|_| "opsctl does not support this type of key".to_owned())?;
+    let public = key.public_key().ok_or("opsctl cannot derive the public key of this type of key")?;
     Ok(sha256(&public))
 }
 
@@ -160,7 +160,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_is_no_certificate_is_said_to_be_none() {
+    fn invalid_certificate_files_are_rejected() {
         for (bytes, why) in [
             (&b""[..], "it is empty"),
             (b" \n", "it is empty"),
@@ -176,7 +176,7 @@ mod tests {
 
     proptest::proptest! {
         #[test]
-        fn any_bytes_are_survived(bytes in proptest::collection::vec(proptest::prelude::any::<u8>(), 0..300)) {
+        fn arbitrary_bytes_do_not_panic(bytes in proptest::collection::vec(proptest::prelude::any::<u8>(), 0..300)) {
             let _ = (certificates(&bytes), facts(&bytes), public_of(&bytes));
         }
     }

@@ -94,7 +94,7 @@ fn directory_that_others_can_change_is_refused_at_every_level() {
         chown(place, Some(0), None).unwrap();
     }
     assert_eq!(read(&file, MAX).unwrap(), b"text");
-    // above a directory of root's the kernel keeps others from exchanging it
+    // in a directory owned by root the kernel prevents other users from exchanging it
     chmod(dir.path(), 0o1777);
     assert_eq!(read(&file, MAX).unwrap(), b"text");
 }
@@ -135,7 +135,7 @@ fn mount_belongs_to_its_user() {
 }
 
 #[test]
-fn hung_filesystem_is_given_up() {
+fn hung_filesystem_times_out() {
     let (_keep, never) = mpsc::channel::<()>();
     assert!(within(Duration::from_millis(20), move || never.recv()).is_none());
     assert_eq!(within(Duration::from_secs(60), || 7), Some(7));

@@ -1,11 +1,11 @@
-//! What runs opsctl on the next machine's first boot: fixes belong into provisioning.
+//! The cloud-config and the systemd unit that run opsctl at the first boot of a new machine.
 
 use clap::ValueEnum;
 
-/// The unit as the Debian package installs it.
+/// The unit of the Debian package.
 const PACKAGED: &str = include_str!("../../../packaging/systemd/opsctl-bootstrap.service");
 
-/// Where the package has the binary, and where one that came without a package is.
+/// Path of the binary in the package, and without the package.
 const PACKAGED_BINARY: &str = "/usr/bin/opsctl";
 const BINARY: &str = "/usr/local/bin/opsctl";
 
@@ -14,7 +14,7 @@ fn unit() -> String {
     PACKAGED.replace(PACKAGED_BINARY, BINARY)
 }
 
-/// What can be printed.
+/// Formats of `--emit`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub(super) enum What {
     /// A cloud-config, for user data
@@ -29,7 +29,7 @@ pub(super) fn sha256(text: &str) -> Result<String, String> {
     if valid { Ok(text.to_lowercase()) } else { Err("expected 64 hex digits".to_owned()) }
 }
 
-/// The text, ready to be used.
+/// The complete text.
 pub(super) fn text(what: What, from: Option<&str>, sha256: Option<&str>) -> String {
     let download = from.zip(sha256).map(|(url, sum)| download(url, sum));
     match (what, download) {
@@ -42,7 +42,7 @@ pub(super) fn text(what: What, from: Option<&str>, sha256: Option<&str>) -> Stri
     }
 }
 
-/// Downloads beside the binary and moves it there only when it is the right one.
+/// Downloads to a file beside the binary and renames it after its checksum was verified.
 fn download(url: &str, sum: &str) -> String {
     let url = format!("'{}'", url.replace('\'', r"'\''"));
     format!(
@@ -57,7 +57,7 @@ fn quoted_for_systemd(script: &str) -> String {
 }
 
 fn cloud_config(script: Option<&str>) -> String {
-    let head = "#cloud-config\n# checks this machine when it boots, and applies what interrupts nothing; the report is in /var/lib/opsctl";
+    let head = "#cloud-config\n# checks this machine at boot and applies fixes that interrupt nothing; the report is in /var/lib/opsctl";
     let baked = script.is_none().then(|| format!("# the image has opsctl at {BINARY}"));
     let write = "write_files:\n  - path: /etc/systemd/system/opsctl-bootstrap.service\n    content: |";
     let unit = unit();
@@ -74,7 +74,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_binary_is_only_installed_when_it_is_the_right_one() {
+    fn binary_is_installed_after_its_checksum_was_verified() {
         let sum = "0123456789abcdef".repeat(4);
         let unit = text(What::Systemd, Some("https://example.org/opsctl?a=%20'b"), Some(&sum));
         assert!(unit.contains(r"ExecStartPre=/bin/sh -ec "), "{unit}");
@@ -86,7 +86,7 @@ mod tests {
     }
 
     #[test]
-    fn a_sum_is_64_hex_digits() {
+    fn checksum_is_64_hex_digits() {
         assert!(sha256(&"AB".repeat(32)).is_ok());
         for bad in ["", "abc", &"g".repeat(64)] {
             assert!(sha256(bad).is_err());

@@ -1,4 +1,4 @@
-//! Runs that hang, spin, panic or take all memory: the test binary runs itself as a child whose checks do that.
+//! Runs that hang, spin, panic or exhaust memory: the test binary runs itself as a child with such checks.
 #![allow(clippy::unwrap_used, reason = "tests")]
 
 use std::process::{Command, Output as Ended};
@@ -17,8 +17,8 @@ use crate::engine::{Run, Selection, Session, Setup};
 
 const DEADLINE: Duration = Duration::from_secs(2);
 
-/// The deadline and a second; starting a process takes some time as well.
-const IN_TIME: Duration = Duration::from_millis(3500);
+/// The deadline plus a margin for the start of a process.
+const MAX_RUNTIME: Duration = Duration::from_millis(3500);
 
 static CODE: Code = Code { id: "fake.broken", severities: &[Severity::Crit], when: "", hint: "" };
 static FIX: FixSpec = FixSpec { id: "fake.mend", risk: Risk::R1, title: "mend it" };
@@ -36,23 +36,23 @@ macro_rules! spec {
     }};
 }
 
-/// A check that misbehaves in one way.
+/// A check with one kind of misbehaviour.
 #[derive(Clone, Copy)]
 enum Fake {
     Fine,
-    /// Its probe holds the thread that it runs on.
+    /// Its probe blocks the thread that it runs on.
     Blocks,
-    /// The same for a container.
+    /// Like `Blocks`, for containers.
     BlocksOfContainer,
-    /// Its probe waits for ever.
+    /// Its probe never completes.
     Hangs,
     PanicsInProbe,
     PanicsInTargets,
     PanicsInJudge,
     PanicsInPlan,
     SpinsInJudge,
-    /// Its probe asks for more and more memory.
-    Eats,
+    /// Its probe allocates memory without end.
+    Allocates,
 }
 
 impl Check for Fake {
@@ -69,7 +69,7 @@ impl Check for Fake {
             Self::PanicsInJudge => spec!("fake.panics-in-judge"),
             Self::PanicsInPlan => spec!("fake.panics-in-plan"),
             Self::SpinsInJudge => spec!("fake.spins-in-judge"),
-            Self::Eats => spec!("fake.eats"),
+            Self::Allocates => spec!("fake.eats"),
         }
     }
 
@@ -86,7 +86,7 @@ impl Check for Fake {
             Self::Blocks | Self::BlocksOfContainer => std::thread::sleep(Duration::from_secs(3600)),
             Self::Hangs => std::future::pending().await,
             Self::PanicsInProbe => panic!("password=hunter2"),
-            Self::Eats => {
+            Self::Allocates => {
                 let mut eaten: Vec<Vec<u8>> = Vec::new();
                 loop {
                     eaten.push(vec![1; 300 << 10]);
@@ -124,12 +124,12 @@ fn checks(case: &str) -> Vec<Fake> {
             vec![Fake::PanicsInProbe, Fake::PanicsInTargets, Fake::PanicsInJudge, Fake::PanicsInPlan, Fake::Fine]
         }
         "spins" => vec![Fake::Fine, Fake::SpinsInJudge, Fake::PanicsInPlan],
-        "eats" => vec![Fake::Fine, Fake::Eats],
+        "eats" => vec![Fake::Fine, Fake::Allocates],
         other => panic!("{other}"),
     }
 }
 
-/// A run of these checks with everything that `opsctl diagnose` has around it.
+/// A run of these checks with the watchdog and output of `opsctl diagnose`.
 fn diagnose(case: &str, shown: &Shown) -> u8 {
     let made = Run::since(watchdog::began());
     watchdog::on_overdue(of_report(made.partial.clone(), shown.clone()));
@@ -155,7 +155,7 @@ fn diagnose(case: &str, shown: &Shown) -> u8 {
     output.code
 }
 
-/// Not a test: what the child does.
+/// Not a test: the entry point of the child process.
 #[test]
 fn child() {
     let Ok(case) = std::env::var("OPSCTL_TEST_DEADLINE") else { return };
@@ -198,7 +198,7 @@ fn child() {
     std::process::exit(code.into());
 }
 
-/// How a child ended, and that it did so in time.
+/// The exit code and output of a child; asserts that it exited in time.
 fn ended(case: &str, format: &str) -> (i32, String) {
     let began = Instant::now();
     let mut child = Command::new(std::env::current_exe().unwrap());
@@ -207,12 +207,12 @@ fn ended(case: &str, format: &str) -> (i32, String) {
     let Ended { status, stdout, stderr } = child.output().unwrap();
     let (stdout, stderr) = (String::from_utf8(stdout).unwrap(), String::from_utf8_lossy(&stderr).into_owned());
     let took = began.elapsed();
-    assert!(took < IN_TIME, "{case} took {took:?}: {stdout}{stderr}");
+    assert!(took < MAX_RUNTIME, "{case} took {took:?}: {stdout}{stderr}");
     assert!(!stderr.contains("panicked"), "{stderr}");
     (status.code().unwrap_or_else(|| panic!("{status}: {stdout}{stderr}")), stdout)
 }
 
-/// The report of a child; libtest says something before it.
+/// The report of a child; libtest prints a line before it.
 fn report(case: &str) -> (i32, Report) {
     let (code, stdout) = ended(case, "json");
     let json = stdout.find('{').map_or("", |at| &stdout[at..]);
@@ -225,7 +225,7 @@ fn reason<'a>(report: &'a Report, check: &str) -> &'a str {
 }
 
 #[test]
-fn probe_that_blocks_its_thread_costs_its_check() {
+fn blocked_probe_fails_only_its_check() {
     let (code, report) = report("blocks");
     assert_eq!(code, 3);
     assert_eq!(reason(&report, "fake.fine"), "ok");
@@ -234,7 +234,7 @@ fn probe_that_blocks_its_thread_costs_its_check() {
 }
 
 #[test]
-fn probes_that_block_every_thread_leave_the_checks_of_the_host() {
+fn blocked_threads_do_not_affect_host_checks() {
     let (code, report) = report("blocks-all");
     assert_eq!(code, 3);
     assert_eq!(reason(&report, "fake.fine"), "ok");
@@ -242,7 +242,7 @@ fn probes_that_block_every_thread_leave_the_checks_of_the_host() {
 }
 
 #[test]
-fn panic_costs_its_check_and_names_no_secret() {
+fn panic_fails_only_its_check_and_reveals_no_secret() {
     let (code, report) = report("panics");
     assert_eq!(code, 2, "the finding of one of them counts");
     assert_eq!(reason(&report, "fake.fine"), "ok");
@@ -255,16 +255,16 @@ fn panic_costs_its_check_and_names_no_secret() {
 }
 
 #[test]
-fn judge_that_spins_is_left_out_of_the_last_report() {
+fn spinning_judge_is_left_out_of_the_last_report() {
     let (code, report) = report("spins");
     assert_eq!(reason(&report, "fake.fine"), "ok");
     assert_eq!(reason(&report, "fake.spins-in-judge"), "judging its evidence did not finish by the deadline");
-    assert_eq!((code, report.findings.len()), (2, 1), "what is known to be broken counts");
+    assert_eq!((code, report.findings.len()), (2, 1), "a finding made before the deadline counts");
     assert!(report.notes.iter().any(|note| note.contains("watchdog")), "{:?}", report.notes);
 }
 
 #[test]
-fn last_report_has_the_format_that_was_asked_for() {
+fn last_report_has_the_requested_format() {
     let (code, stdout) = ended("spins", "nagios");
     assert_eq!(code, 2);
     assert!(stdout.contains("OPSCTL CRITICAL - it is broken"), "{stdout}");
@@ -273,7 +273,7 @@ fn last_report_has_the_format_that_was_asked_for() {
 }
 
 #[test]
-fn report_that_cannot_be_made_is_a_line() {
+fn unrenderable_report_is_a_line() {
     let (code, stdout) = ended("ending-hangs", "");
     assert_eq!(code, 3);
     assert!(stdout.ends_with("minimal\n"), "{stdout}");
@@ -288,21 +288,21 @@ fn endless_allocation_ends_with_a_report() {
 }
 
 #[test]
-fn re_check_that_blocks_ends_the_fix_before_it_acts() {
+fn blocked_re_check_ends_the_fix_before_it_acts() {
     let (code, stdout) = ended("recheck", "");
     assert_eq!(code, 11);
     assert!(stdout.ends_with("the re-check (fake.fine) did not finish by its deadline (2 s); nothing was changed\n"), "{stdout}");
 }
 
 #[test]
-fn verification_that_blocks_is_not_called_unchanged() {
+fn blocked_verification_is_reported_as_unverified() {
     let (code, stdout) = ended("verify", "");
     assert_eq!(code, 13);
-    assert!(stdout.contains("what was done is not verified"), "{stdout}");
+    assert!(stdout.contains("the change is not verified"), "{stdout}");
 }
 
 #[test]
-fn action_is_not_cut() {
+fn action_is_not_interrupted() {
     assert_eq!(ended("act", "").0, 0);
 }
 
@@ -320,7 +320,7 @@ fn options_are_found_before_the_command_line_is_parsed() {
 }
 
 #[test]
-fn run_that_knows_nothing_is_unknown_in_every_format() {
+fn run_without_results_is_unknown_in_every_format() {
     for format in Format::value_variants() {
         let shown = Shown { format: *format, outputs: Vec::new(), style: Style::plain(), fail_on: FailOn::Unknown };
         let output = shown.output(&Assessment::unknown("the run did not finish by its deadline (3 s)".to_owned()));

@@ -1,4 +1,4 @@
-//! A runbook's page as a man page of section 7: the subset of Markdown that the pages use.
+//! Runbook documentation as a man page of section 7: the subset of Markdown that RUNBOOK.md files use.
 
 use std::fmt::Write as _;
 
@@ -34,7 +34,7 @@ fn body_of(body: &str, out: &mut String) {
             out.push('\n');
         } else if line.starts_with('|') {
             rows += 1;
-            // the heading of the table and its rule
+            // the header of the table and its delimiter row
             if rows > 2 {
                 let mut cells = line.trim_matches('|').split('|').map(|c| inline(c.trim()));
                 let (first, second) = (cells.next().unwrap_or_default(), cells.next().unwrap_or_default());
@@ -82,7 +82,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_troff_would_take_for_itself_is_escaped() {
+    fn troff_syntax_is_escaped() {
         assert_eq!(inline(".so `a-b` \\x"), "\\&.so \\fBa\\-b\\fR \\ex");
         let mut out = String::new();
         body_of("| a | b | c |\n|---|---|---|\n| x.y | warn | when |\n\n- item\n\n```sh\n.dot\n```\n", &mut out);

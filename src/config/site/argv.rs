@@ -1,4 +1,4 @@
-//! Command lines of a team's own: no shell, no secret, a folder and an end.
+//! Command lines of site runbooks: no shell, no secrets, a working directory and a time limit.
 
 use std::time::Duration;
 
@@ -6,35 +6,35 @@ use toml::Spanned;
 
 use crate::config::problem::Problem;
 
-/// Words of a command line: a program that can be found without looking around, and no secret.
+/// Validates the words of a command line: an absolute program or a plain name, and no secrets.
 pub(super) fn argv(words: &[Spanned<String>], key: &str, table: &str) -> Result<Vec<String>, Problem> {
     let Some(program) = words.first() else {
         return Err(Problem::new(0..0, format!("`{key}` in [{table}]: empty")));
     };
-    let said = |word: &Spanned<String>, why: &str| Problem::new(word.span(), format!("`{key}` in [{table}]: {why}"));
+    let problem = |word: &Spanned<String>, why: &str| Problem::new(word.span(), format!("`{key}` in [{table}]: {why}"));
     let name = program.get_ref();
     if name.is_empty() || (name.contains('/') && !name.starts_with('/')) {
-        return Err(said(program, "the program is an absolute path or a name without a slash"));
+        return Err(problem(program, "the program is an absolute path or a name without a slash"));
     }
     if name.contains(char::is_whitespace) && words.len() == 1 {
-        return Err(said(program, "there is no shell: each word is an element of the list, `[\"make\", \"restart\"]`"));
+        return Err(problem(program, "there is no shell: each word is an element of the list, `[\"make\", \"restart\"]`"));
     }
     if let Some(word) = words.iter().find(|w| w.get_ref().contains('\0')) {
-        return Err(said(word, "a NUL in it"));
+        return Err(problem(word, "a NUL in it"));
     }
     let mut before = "";
     for word in words {
         let text = word.get_ref();
         if holds_secret(before, text) {
-            let why = "what looks like a secret: everybody on this host can read the arguments of a program; let it read a file";
-            return Err(said(word, why));
+            let why = "looks like a secret: arguments of a program are visible to all users of this host; use a file instead";
+            return Err(problem(word, why));
         }
         before = text;
     }
     Ok(words.iter().map(|w| w.get_ref().clone()).collect())
 }
 
-/// Whether a word is a secret, or has one behind a `=`. A path is where one lies.
+/// Whether a word is a secret, or contains one after a `=`. A path to a secret is accepted.
 fn holds_secret(before: &str, word: &str) -> bool {
     const ENDS: &[&str] = &["password", "passwd", "token", "secret", "apikey", "api-key", "api_key", "passphrase"];
     let called = |name: &str| ENDS.iter().any(|e| name.to_lowercase().ends_with(e));
@@ -58,7 +58,7 @@ pub(super) fn folder(cwd: Option<&Spanned<String>>, table: &str) -> Result<Optio
     }
 }
 
-/// How long something may take, at most `most`.
+/// Parses a time limit of at most `most`.
 pub(super) fn patience(text: &Spanned<String>, key: &str, table: &str, most: Duration) -> Result<Duration, Problem> {
     let problem = |why: String| Problem::new(text.span(), format!("`{key}` in [{table}]: {why}"));
     let time = crate::config::duration(text.get_ref()).map_err(problem)?;

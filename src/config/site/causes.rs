@@ -1,4 +1,4 @@
-//! `explained_by`: which findings there are, and that nothing causes itself.
+//! `explained_by`: validation of codes, and rejection of cycles.
 
 use toml::Spanned;
 
@@ -7,7 +7,7 @@ use crate::config::names::did_you_mean;
 use crate::config::problem::Problem;
 use crate::config::valid::Known;
 
-/// Subcommands, and other words that mean something else. A test of the command line holds them together.
+/// Subcommands and other reserved words; a test of the command line keeps the list complete.
 pub const TAKEN: &[&str] = &[
     "audit",
     "bootstrap",
@@ -31,7 +31,7 @@ pub const TAKEN: &[&str] = &[
     "waive",
 ];
 
-/// Every name that a file may use.
+/// The names that a file may refer to.
 pub(super) struct Names<'a> {
     known: &'a Known,
     /// Codes of all files.
@@ -43,7 +43,7 @@ impl<'a> Names<'a> {
         Self { known, own: Vec::new() }
     }
 
-    /// Takes note of the codes of all files; what is wrong between them comes back, one list per file.
+    /// Adds the codes of all files; returns conflicts between files, one list per file.
     pub(super) fn learn<'f>(&mut self, files: impl Iterator<Item = &'f File> + Clone) -> Vec<Vec<Problem>> {
         let mut seen: Vec<&str> = Vec::new();
         let mut problems = Vec::new();
@@ -61,7 +61,7 @@ impl<'a> Names<'a> {
         let edges: Vec<(String, String)> = files.clone().flat_map(edges_of).map(|(effect, cause, _)| (effect, cause)).collect();
         for (file, wrong) in files.zip(&mut problems) {
             for (effect, cause, place) in edges_of(file) {
-                if leads_back(&edges, &cause, &effect) {
+                if is_reachable(&edges, &cause, &effect) {
                     let why = format!("`explained_by` in [[check]]: `{effect}` would cause itself");
                     wrong.push(Problem::new(place.span(), why));
                 }
@@ -84,7 +84,7 @@ impl<'a> Names<'a> {
             return match name {
                 None => Ok((code.to_owned(), runbook.to_owned())),
                 Some(name) if name == runbook => Ok((code.to_owned(), runbook.to_owned())),
-                Some(_) => Err(problem(format!("`{code}` is about {runbook}; its name needs no more"))),
+                Some(_) => Err(problem(format!("`{code}` always refers to {runbook}; remove the name"))),
             };
         }
         if !self.known.codes.iter().any(|c| c == code) {
@@ -98,7 +98,7 @@ impl<'a> Names<'a> {
         match name {
             Some(name) => Ok((code.to_owned(), name.to_owned())),
             None if self.known.host_codes.iter().any(|c| c == code) => Ok((code.to_owned(), "host".to_owned())),
-            None => Err(problem(format!("`{code}` of what? Say its name: `{code} NAME`, as `opsctl targets` shows it"))),
+            None => Err(problem(format!("`{code}` needs the name of its subject: `{code} NAME`, as listed by `opsctl targets`"))),
         }
     }
 }
@@ -113,7 +113,7 @@ fn split(entry: &str) -> (&str, Option<&str>) {
     (code, Some(name.trim()).filter(|n| !n.is_empty()))
 }
 
-/// Effect, cause, and where that is said.
+/// Effect, cause, and the entry of the file.
 fn edges_of(file: &File) -> impl Iterator<Item = (String, String, &Spanned<String>)> {
     file.check.iter().flat_map(|check| {
         let effect = code(file.runbook.name.get_ref(), check.name.get_ref());
@@ -121,8 +121,8 @@ fn edges_of(file: &File) -> impl Iterator<Item = (String, String, &Spanned<Strin
     })
 }
 
-/// Whether following causes from `from` one comes to `to`.
-fn leads_back(edges: &[(String, String)], from: &str, to: &str) -> bool {
+/// Whether `to` is reachable from `from` along causes.
+fn is_reachable(edges: &[(String, String)], from: &str, to: &str) -> bool {
     let mut reached = vec![from];
     let mut at = 0;
     while let Some(here) = reached.get(at).copied() {

@@ -1,4 +1,4 @@
-//! What a check looks at, one kind each.
+//! The probes of checks, one kind each.
 
 use std::ops::Range;
 
@@ -15,16 +15,16 @@ use crate::config::problem::Problem;
 use crate::config::server::fill;
 use crate::config::{endpoint, length};
 
-/// What is looked at, and what is right.
+/// A probe and its expected result.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Look {
     /// HTTP or TCP.
     Endpoint {
-        /// What is asked, and what it should answer.
+        /// URL and expected response.
         endpoint: Box<Endpoint>,
-        /// Headers that are sent, with their variables still in them.
+        /// Request headers, with unsubstituted variables.
         header: Vec<(String, String)>,
-        /// A file that holds a token.
+        /// A file with a token.
         bearer_file: Option<String>,
     },
     /// A certificate that is served.
@@ -33,40 +33,40 @@ pub enum Look {
         host: String,
         /// Port.
         port: u16,
-        /// What it is asked for and has to be for.
+        /// Server name (SNI), which the certificate must match.
         name: String,
-        /// What is said before TLS begins.
+        /// STARTTLS protocol.
         first: Option<StartTls>,
-        /// It has to lead to an authority that is trusted here.
+        /// The certificate must chain to a CA that this host trusts.
         trusted: bool,
-        /// The container it is asked from.
+        /// The container that is the source of the request.
         from: Option<String>,
     },
     /// A query.
     Sql {
-        /// The server; none is the only one.
+        /// The server; `None` if there is only one.
         server: Option<String>,
         /// The database.
         database: Option<String>,
         /// The statement.
         query: String,
-        /// What it has to answer.
+        /// Expected result.
         equals: Option<String>,
     },
-    /// A command that reads.
+    /// A read-only command.
     Redis {
-        /// The server; none is the only one.
+        /// The server; `None` if there is only one.
         server: Option<String>,
         /// The database.
         database: u32,
-        /// Its words.
+        /// Command and arguments.
         command: Vec<String>,
-        /// What it has to answer.
+        /// Expected result.
         equals: Option<String>,
     },
     /// PromQL.
     Metric {
-        /// The server; none is the only one.
+        /// The server; `None` if there is only one.
         server: Option<String>,
         /// The query.
         query: String,
@@ -75,53 +75,53 @@ pub enum Look {
     Command {
         /// Its name and arguments.
         argv: Vec<String>,
-        /// Where it is run.
+        /// Working directory.
         cwd: Option<String>,
-        /// What its exit code means.
+        /// Meaning of its exit code.
         exit: Exit,
-        /// What it has to print.
+        /// Required output.
         contains: Option<String>,
     },
     /// A file.
     File {
         /// Its path, or a pattern.
         path: String,
-        /// It has to be there.
+        /// It must exist.
         exists: bool,
-        /// It was written within this time.
+        /// Maximum age.
         max_age: Option<SignedDuration>,
-        /// At least this large, in bytes.
+        /// Minimum size, in bytes.
         min_size: Option<u64>,
-        /// At most this large, in bytes.
+        /// Maximum size, in bytes.
         max_size: Option<u64>,
-        /// Whose it is.
+        /// Owner.
         owner: Option<String>,
-        /// Texts that stand in it.
+        /// Texts that it must contain.
         contains: Vec<String>,
-        /// Texts that do not.
+        /// Texts that it must not contain.
         lacks: Vec<String>,
     },
     /// Lines of a log.
     Log {
-        /// Whose.
+        /// Source.
         source: Source,
         /// A regular expression.
         pattern: String,
-        /// How far back; none is all of what is looked at.
+        /// Period; `None` for all lines read.
         within: Option<SignedDuration>,
     },
 }
 
-/// What an exit code means.
+/// Meaning of an exit code.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Exit {
-    /// 0 is well.
+    /// 0 is success.
     Zero,
-    /// As monitoring plugins have it: 0 ok, 1 warn, 2 crit, 3 unknown.
+    /// As in monitoring plugins: 0 ok, 1 warn, 2 crit, 3 unknown.
     Nagios,
 }
 
-/// Whose log.
+/// Source of a log.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Source {
     /// A container, by name.
@@ -132,8 +132,8 @@ pub enum Source {
     File(String),
 }
 
-/// What only reads, in one step or in few (<https://redis.io/commands>). Of `INFO` a field is asked.
-const READS: &[&str] = &[
+/// Read-only commands of constant or low complexity (<https://redis.io/commands>). `INFO` requires a field.
+const READ_ONLY_COMMANDS: &[&str] = &[
     "DBSIZE",
     "EXISTS",
     "GET",
@@ -156,10 +156,10 @@ const READS: &[&str] = &[
     "ZSCORE",
 ];
 
-/// How far back a log is read that has no end of its own.
-const WITHIN: SignedDuration = SignedDuration::from_mins(10);
+/// Default period of a log of a container or unit.
+const DEFAULT_PERIOD: SignedDuration = SignedDuration::from_mins(10);
 
-/// The one kind of look of a check, and whether it has a number with limits of its own.
+/// Validates the probe of a check; `limits` is whether the check has limits for its number.
 pub(super) fn validate(check: &raw::Check, limits: bool) -> Result<Look, Problem> {
     let mut kinds = [
         kind("http", check.http.as_ref(), http),
@@ -178,18 +178,18 @@ pub(super) fn validate(check: &raw::Check, limits: bool) -> Result<Look, Problem
         (None, _) => {
             let name = check.name.get_ref();
             let why = format!(
-                "`{name}` in [[check]] looks at nothing: it needs one of `http`, `tcp`, `tls`, `sql`, `redis`, `metric`, `command`, `file` and `log`"
+                "`{name}` in [[check]] has no probe: it needs one of `http`, `tcp`, `tls`, `sql`, `redis`, `metric`, `command`, `file` and `log`"
             );
             Err(Problem::new(check.name.span(), why))
         }
         (Some((first, ..)), Some((second, span, _))) => {
-            Err(Problem::new(span, format!("`{second}` in [[check]]: `{first}` is there too; a check looks at one thing")))
+            Err(Problem::new(span, format!("`{second}` in [[check]]: `{first}` is set too; a check has one probe")))
         }
         (Some((_, _, look)), None) => look,
     }
 }
 
-/// A kind that a check has: its key, its place, and what it means.
+/// The probe of a check: its key, its position, and the validated value.
 type Kind = (&'static str, Range<usize>, Result<Look, Problem>);
 
 fn kind<T>(key: &'static str, raw: Option<&Spanned<T>>, read: impl FnOnce(&T) -> Result<Look, Problem>) -> Option<Kind> {
@@ -202,9 +202,9 @@ fn http(raw: &raw::Http) -> Result<Look, Problem> {
         let why = "`url` in [check.http]: not a URL such as `http://127.0.0.1:8000/health/`";
         return Err(problem(raw.url.span(), why.to_owned()));
     }
-    let mut endpoint = asked(&raw.url, raw.from.as_ref(), "http")?;
+    let mut endpoint = endpoint_from(&raw.url, raw.from.as_ref(), "http")?;
     if !matches!(endpoint.scheme.as_str(), "http" | "https") {
-        return Err(problem(raw.url.span(), format!("`url` in [check.http]: {}:// is not asked over HTTP", endpoint.scheme)));
+        return Err(problem(raw.url.span(), format!("`url` in [check.http]: {}:// is not supported here", endpoint.scheme)));
     }
     if let Some(status) = raw.status.iter().find(|s| !(100..=599).contains(s.get_ref())) {
         let why = format!("`status` in [check.http]: {} is no HTTP status (100 to 599)", status.get_ref());
@@ -215,16 +215,16 @@ fn http(raw: &raw::Http) -> Result<Look, Problem> {
         return Err(problem(raw.url.span(), why));
     }
     for (name, value) in &raw.header {
-        let said = |why: &str| problem(value.span(), format!("`{name}` in [check.http.header]: {why}"));
+        let invalid = |why: &str| problem(value.span(), format!("`{name}` in [check.http.header]: {why}"));
         let word = |c: char| c.is_ascii_alphanumeric() || "-_".contains(c);
         if name.is_empty() || !name.chars().all(word) || value.get_ref().contains(['\r', '\n']) {
-            return Err(said("not a header"));
+            return Err(invalid("not a header"));
         }
-        fill(value.get_ref(), &|_| Some(String::new())).map_err(|why| said(&why))?;
+        fill(value.get_ref(), &|_| Some(String::new())).map_err(|why| invalid(&why))?;
         let secret = ["authorization", "cookie", "token", "key", "secret"].iter().any(|w| name.to_lowercase().contains(w));
         if secret && !value.get_ref().contains("${") {
-            return Err(said(
-                "a secret does not belong here: `${NAME}` stands for a variable of the environment, `bearer_file` for a token in a file",
+            return Err(invalid(
+                "secrets are not allowed here: use `${NAME}` for an environment variable, or `bearer_file` for a token in a file",
             ));
         }
     }
@@ -244,7 +244,7 @@ fn http(raw: &raw::Http) -> Result<Look, Problem> {
     })
 }
 
-fn asked(url: &Spanned<String>, from: Option<&String>, kind: &str) -> Result<Endpoint, Problem> {
+fn endpoint_from(url: &Spanned<String>, from: Option<&String>, kind: &str) -> Result<Endpoint, Problem> {
     let key = if kind == "http" { "url" } else { "address" };
     let mut endpoint =
         endpoint(url.get_ref()).map_err(|why| Problem::new(url.span(), format!("`{key}` in [check.{kind}]: {why}")))?;
@@ -255,7 +255,7 @@ fn asked(url: &Spanned<String>, from: Option<&String>, kind: &str) -> Result<End
 fn tcp(raw: &raw::Tcp) -> Result<Look, Problem> {
     address(&raw.address, "tcp")?;
     let url = Spanned::new(raw.address.span(), format!("tcp://{}", raw.address.get_ref()));
-    let endpoint = asked(&url, raw.from.as_ref(), "tcp")?;
+    let endpoint = endpoint_from(&url, raw.from.as_ref(), "tcp")?;
     Ok(Look::Endpoint { endpoint: Box::new(endpoint), header: Vec::new(), bearer_file: None })
 }
 
@@ -283,17 +283,17 @@ fn tls(raw: &raw::Tls) -> Result<Look, Problem> {
 }
 
 fn sql(raw: &raw::Sql, limits: bool) -> Result<Look, Problem> {
-    let said = |why: &str| Problem::new(raw.query.span(), format!("`query` in [check.sql]: {why}"));
+    let invalid = |why: &str| Problem::new(raw.query.span(), format!("`query` in [check.sql]: {why}"));
     let query = raw.query.get_ref().trim().trim_end_matches(';');
     let first = query.split_whitespace().next().unwrap_or_default().to_ascii_uppercase();
     if !matches!(first.as_str(), "SELECT" | "WITH" | "VALUES" | "TABLE") {
-        return Err(said("not a `SELECT`"));
+        return Err(invalid("not a `SELECT`"));
     }
     if query.contains(';') {
-        return Err(said("more than one statement"));
+        return Err(invalid("more than one statement"));
     }
     if raw.equals.is_none() && !limits {
-        return Err(said("nothing says what is right: `equals`, or a limit of the check such as `crit_above`"));
+        return Err(invalid("no expected result: set `equals`, or a limit of the check such as `crit_above`"));
     }
     let (server, database, equals) = (raw.server.clone(), raw.database.clone(), raw.equals.clone());
     Ok(Look::Sql { server, database, query: query.to_owned(), equals })
@@ -303,20 +303,20 @@ fn redis(raw: &raw::Redis, limits: bool) -> Result<Look, Problem> {
     let Some(first) = raw.command.first() else {
         return Err(Problem::new(0..0, "`command` in [check.redis]: empty"));
     };
-    let said = |why: String| Problem::new(first.span(), format!("`command` in [check.redis]: {why}"));
+    let invalid = |why: String| Problem::new(first.span(), format!("`command` in [check.redis]: {why}"));
     let name = first.get_ref().to_ascii_uppercase();
-    if !READS.contains(&name.as_str()) {
-        let hint = match did_you_mean(&name, READS.iter().copied()) {
-            hint if hint.is_empty() => format!(": one of {}", READS.join(", ")),
+    if !READ_ONLY_COMMANDS.contains(&name.as_str()) {
+        let hint = match did_you_mean(&name, READ_ONLY_COMMANDS.iter().copied()) {
+            hint if hint.is_empty() => format!(": one of {}", READ_ONLY_COMMANDS.join(", ")),
             hint => hint,
         };
-        return Err(said(format!("`{name}` is none of the commands that only read{hint}")));
+        return Err(invalid(format!("`{name}` is not one of the read-only commands{hint}")));
     }
     if name == "INFO" && raw.command.len() != 2 {
-        return Err(said("of INFO one field: `[\"INFO\", \"used_memory\"]`".to_owned()));
+        return Err(invalid("INFO needs one field: `[\"INFO\", \"used_memory\"]`".to_owned()));
     }
     if raw.equals.is_none() && !limits {
-        return Err(said("nothing says what is right: `equals`, or a limit of the check such as `crit_above`".to_owned()));
+        return Err(invalid("no expected result: set `equals`, or a limit of the check such as `crit_above`".to_owned()));
     }
     let words = std::iter::once(name).chain(raw.command.iter().skip(1).map(|w| w.get_ref().clone()));
     let (server, equals) = (raw.server.clone(), raw.equals.clone());
@@ -325,7 +325,7 @@ fn redis(raw: &raw::Redis, limits: bool) -> Result<Look, Problem> {
 
 fn metric(raw: &raw::Metric, limits: bool, name: &Spanned<String>) -> Result<Look, Problem> {
     if !limits {
-        let why = format!("`{}` in [[check]]: nothing says what is right: it needs a limit such as `crit_above`", name.get_ref());
+        let why = format!("`{}` in [[check]]: no expected result: set a limit such as `crit_above`", name.get_ref());
         return Err(Problem::new(name.span(), why));
     }
     Ok(Look::Metric { server: raw.server.clone(), query: raw.query.clone() })
@@ -345,16 +345,16 @@ fn command(raw: &raw::Command) -> Result<Look, Problem> {
 }
 
 fn file(raw: &raw::OneFile, limits: bool) -> Result<Look, Problem> {
-    let said = |why: &str| Problem::new(raw.path.span(), format!("`path` in [check.file]: {why}"));
+    let invalid = |why: &str| Problem::new(raw.path.span(), format!("`path` in [check.file]: {why}"));
     if !raw.path.get_ref().starts_with('/') {
-        return Err(said("not an absolute path"));
+        return Err(invalid("not an absolute path"));
     }
     if limits {
-        return Err(said("a file has no number for a limit: say `max_age`, `min_size` or `max_size`"));
+        return Err(invalid("limits do not apply to a file: set `max_age`, `min_size` or `max_size`"));
     }
     let wants = raw.max_age.is_some() || raw.min_size.or(raw.max_size).is_some() || raw.owner.is_some();
     if !raw.exists && (wants || !raw.contains.is_empty() || !raw.lacks.is_empty()) {
-        return Err(said("with `exists = false` nothing else can be said of it"));
+        return Err(invalid("`exists = false` excludes all other keys"));
     }
     let max_age = raw.max_age.as_ref().map(|age| time(age, "max_age", "check.file")).transpose()?;
     Ok(Look::File {
@@ -374,7 +374,7 @@ fn time(text: &Spanned<String>, key: &str, table: &str) -> Result<SignedDuration
 }
 
 fn log(raw: &raw::Log) -> Result<Look, Problem> {
-    let said = |why: &str| Problem::new(raw.pattern.span(), format!("`pattern` in [check.log]: {why}"));
+    let invalid = |why: &str| Problem::new(raw.pattern.span(), format!("`pattern` in [check.log]: {why}"));
     let source = match (&raw.container, &raw.unit, &raw.file) {
         (Some(name), None, None) => Source::Container(name.clone()),
         (None, Some(name), None) if name.contains('.') => Source::Unit(name.clone()),
@@ -383,14 +383,14 @@ fn log(raw: &raw::Log) -> Result<Look, Problem> {
         (None, None, Some(path)) => {
             return Err(Problem::new(path.span(), "`file` in [check.log]: not an absolute path"));
         }
-        _ => return Err(said("in whose log? One of `container`, `unit` and `file`")),
+        _ => return Err(invalid("no source: set one of `container`, `unit` and `file`")),
     };
-    // the parser draws several lines; the last one says it
+    // the parser prints several lines; the last one contains the error
     Regex::new(raw.pattern.get_ref()).map_err(|e| {
         let why = e.to_string();
-        said(&format!("not a regular expression: {}", why.lines().last().unwrap_or_default().trim_start_matches("error: ")))
+        invalid(&format!("not a regular expression: {}", why.lines().last().unwrap_or_default().trim_start_matches("error: ")))
     })?;
     let within = raw.within.as_ref().map(|w| time(w, "within", "check.log")).transpose()?;
-    let within = within.or(if matches!(source, Source::File(_)) { None } else { Some(WITHIN) });
+    let within = within.or(if matches!(source, Source::File(_)) { None } else { Some(DEFAULT_PERIOD) });
     Ok(Look::Log { source, pattern: raw.pattern.get_ref().clone(), within })
 }

@@ -1,5 +1,5 @@
-//! A team's own runbooks: `runbooks.d/*.toml` beside the configuration. `raw` is what a file says, `valid` what it means; what
-//! looks and judges is `crate::site`.
+//! Site runbooks: `runbooks.d/*.toml` beside the configuration. `raw` is the content of a file, `valid` the validated values;
+//! `crate::site` probes and judges.
 
 #![allow(
     clippy::disallowed_methods,
@@ -32,26 +32,26 @@ use super::valid::Known;
 use super::{Use, unreadable};
 use raw::File;
 
-/// All runbooks of a team, in the order of their files. Loaded once per process and kept until its end: what a built-in runbook
-/// says of itself is `'static`, and these are the same to all that follows.
+/// All site runbooks, in the order of their files. Loaded once per process and never freed: the texts of built-in runbooks are
+/// `'static`, and site runbooks are used in the same way.
 pub type Site = Vec<&'static Own>;
 
 /// One runbook.
 #[derive(Debug, PartialEq)]
 pub struct Own {
-    /// Its name: subcommand and prefix of its codes.
+    /// Name: subcommand and prefix of its codes.
     pub id: &'static str,
     /// One line for lists.
     pub about: &'static str,
-    /// Its page, as a built-in runbook has one.
+    /// Its documentation, in the form of `RUNBOOK.md`.
     pub doc: &'static str,
-    /// The file it is written in.
+    /// Its file.
     pub file: PathBuf,
-    /// Who owns it.
+    /// Its owner.
     pub owner: Option<String>,
     /// Its checks.
     pub checks: Vec<OwnCheck>,
-    /// What may cause what it finds.
+    /// Possible causes of its findings.
     pub links: &'static [&'static [Link]],
 }
 
@@ -60,25 +60,25 @@ pub struct Own {
 pub struct OwnCheck {
     /// The runbook.
     pub runbook: &'static str,
-    /// What it is. It has one code, of the same name.
+    /// Specification with one code of the same name.
     pub spec: &'static CheckSpec,
-    /// What is looked at, and what is right.
+    /// Probe and expected result.
     pub look: Look,
-    /// How bad it is that it fails.
+    /// Severity of a failure.
     pub severity: Severity,
     /// Limits of its number.
     pub limits: Limits,
-    /// What its number counts.
+    /// Unit of its number.
     pub unit: Unit,
-    /// How long an answer may take.
+    /// Time limit of the probe.
     pub timeout: Duration,
     /// Findings that cause it: code and name of the subject.
     pub causes: Vec<(String, String)>,
-    /// What helps.
+    /// Fix.
     pub fix: Option<OwnFix>,
 }
 
-/// From where on a number is too much or too little.
+/// Limits of a number.
 #[derive(Debug, Clone, Copy, Default, PartialEq)]
 pub struct Limits {
     /// A larger one is a warning.
@@ -92,7 +92,7 @@ pub struct Limits {
 }
 
 impl Limits {
-    /// Whether there is any.
+    /// Whether any limit is set.
     #[must_use]
     pub fn any(&self) -> bool {
         self.warn_above.or(self.crit_above).or(self.warn_below).or(self.crit_below).is_some()
@@ -104,42 +104,42 @@ impl Limits {
 pub struct OwnFix {
     /// Name of the program and its arguments.
     pub argv: Vec<String>,
-    /// What takes it back; empty when nothing does.
+    /// Command that reverts it; empty if it cannot be reverted.
     pub undo: Vec<String>,
-    /// Where both are run.
+    /// Working directory of both.
     pub cwd: Option<String>,
-    /// How long the object is interrupted, for people.
+    /// Duration of the interruption, as text.
     pub downtime: String,
-    /// Who else feels it.
+    /// Other affected objects.
     pub affects: Vec<String>,
-    /// How long it may run.
+    /// Time limit.
     pub timeout: Duration,
-    /// How long to wait for the check to be well again.
+    /// Time to wait for the check to pass.
     pub verify_within: Duration,
 }
 
 /// A file that could be read.
-struct Read {
+struct ParsedFile {
     path: PathBuf,
     text: String,
     file: File,
 }
 
-impl Read {
+impl ParsedFile {
     fn invalid(self, mut problems: Vec<Problem>) -> ConfigError {
         problems.sort_by_key(|p| p.span.start);
         ConfigError::Invalid { path: self.path, text: self.text, problems }
     }
 }
 
-/// Where the runbooks that go with a configuration file are.
+/// The directory of the runbooks of a configuration file.
 #[must_use]
 pub fn folder(config: &Path) -> PathBuf {
     config.parent().unwrap_or(Path::new("")).join("runbooks.d")
 }
 
-/// Reads all files of a folder that end in `.toml`, in the order of their names; a folder that is not there holds none. The error
-/// tells everything that is wrong with any of them.
+/// Reads all `.toml` files of a directory, in the order of their names; a missing directory contains none. The error lists the
+/// problems of all files.
 pub fn load(folder: &Path, known: &Known) -> Result<Site, ConfigError> {
     load_for(folder, known, Use::Applied)
 }
@@ -156,7 +156,7 @@ pub(super) fn load_for(folder: &Path, known: &Known, used: Use) -> Result<Site, 
     read(&paths, known, used)
 }
 
-/// The names of a folder, sorted.
+/// The names in a directory, sorted.
 fn names(folder: &Path, used: Use) -> Result<Vec<OsString>, TrustError> {
     if used == Use::Applied {
         return trusted::directory(folder)?.names();
@@ -168,7 +168,7 @@ fn names(folder: &Path, used: Use) -> Result<Vec<OsString>, TrustError> {
     Ok(names)
 }
 
-/// Reads these files as if they were a folder, whoever owns them: they are only checked.
+/// Reads these files like those of a directory, with any owner: they are only validated.
 pub fn files(paths: &[PathBuf], known: &Known) -> Result<Site, ConfigError> {
     read(paths, known, Use::Checked)
 }
@@ -177,7 +177,7 @@ fn read(paths: &[PathBuf], known: &Known, used: Use) -> Result<Site, ConfigError
     let mut errors = Vec::new();
     let mut read = Vec::new();
     for path in paths {
-        match one(path, used) {
+        match parse_file(path, used) {
             Ok(file) => read.push(file),
             Err(e) => errors.push(e),
         }
@@ -187,7 +187,7 @@ fn read(paths: &[PathBuf], known: &Known, used: Use) -> Result<Site, ConfigError
     let mut site = Site::new();
     for (file, wrong) in read.iter().zip(&mut problems) {
         match valid::validate(&file.file, &file.path, &names) {
-            // kept until the process ends: see [`Site`]
+            // never freed: see [`Site`]
             Ok(own) => site.push(Box::leak(Box::new(own))),
             Err(more) => wrong.extend(more),
         }
@@ -201,10 +201,10 @@ fn read(paths: &[PathBuf], known: &Known, used: Use) -> Result<Site, ConfigError
     }
 }
 
-fn one(path: &Path, used: Use) -> Result<Read, ConfigError> {
+fn parse_file(path: &Path, used: Use) -> Result<ParsedFile, ConfigError> {
     let text = super::text_of(path, used)?;
     match parse_as::<File>(&text, &runbook_schema()) {
-        Ok(file) => Ok(Read { path: path.to_owned(), text, file }),
+        Ok(file) => Ok(ParsedFile { path: path.to_owned(), text, file }),
         Err(problems) => Err(ConfigError::Invalid { path: path.to_owned(), text, problems }),
     }
 }

@@ -1,4 +1,4 @@
-//! The page of a team's own runbook, in the form of `RUNBOOK.md`.
+//! The documentation of a site runbook, in the form of `RUNBOOK.md`.
 
 use std::fmt::Write as _;
 use std::path::Path;
@@ -8,7 +8,7 @@ use opsctl_core::model::shell_word;
 use super::look::{Look, Source};
 use super::{OwnCheck, raw};
 
-/// The page.
+/// The documentation as Markdown.
 pub(super) fn text(file: &raw::File, checks: &[OwnCheck], path: &Path) -> String {
     let mut out = String::new();
     // writing to a string cannot fail
@@ -18,25 +18,25 @@ pub(super) fn text(file: &raw::File, checks: &[OwnCheck], path: &Path) -> String
     };
     let lines = |each: &dyn Fn(&OwnCheck) -> Option<String>| checks.iter().filter_map(each).collect::<Vec<_>>().join("\n");
     let looks = lines(&|c| Some(format!("- {}: {}", c.spec.title, subject(&c.look))));
-    section("What it looks for", &looks, "Nothing.");
+    section("Purpose", &looks, "Nothing.");
     let about = file.runbook.about.as_deref().unwrap_or_default();
-    section("Why it matters", about, &format!("{} does not say.", path.display()));
+    section("Why it matters", about, &format!("Not documented in {}.", path.display()));
     let rows = lines(&|c| {
         let severities: Vec<String> = c.spec.codes[0].severities.iter().map(ToString::to_string).collect();
         Some(format!("| {} | {} | {} |", c.spec.id, severities.join("/"), c.spec.codes[0].when))
     });
     section("Verdicts", &format!("| code | severity | when |\n|---|---|---|\n{rows}"), "");
     let by_hand = lines(&|c| Some(by_hand(&c.look)));
-    section("By hand", &if by_hand.is_empty() { by_hand } else { format!("```sh\n{by_hand}\n```") }, "Nothing but opsctl.");
+    section("By hand", &if by_hand.is_empty() { by_hand } else { format!("```sh\n{by_hand}\n```") }, "No equivalent command.");
     let fixes = lines(&|c| c.spec.fixes.first().map(|f| format!("| {} | {} | {} |", f.id, f.risk, f.title)));
-    let fixes = if fixes.is_empty() { fixes } else { format!("| fix | risk | what it does |\n|---|---|---|\n{fixes}") };
+    let fixes = if fixes.is_empty() { fixes } else { format!("| fix | risk | effect |\n|---|---|---|\n{fixes}") };
     section("Fixes", &fixes, "None.");
     let safety = lines(&|c| {
         let (spec, fix) = (c.spec.fixes.first()?, c.fix.as_ref()?);
         let undo = if fix.undo.is_empty() {
-            "nothing takes it back".to_owned()
+            "it cannot be reverted".to_owned()
         } else {
-            format!("`{}` takes it back", line(&fix.undo, None))
+            format!("`{}` reverts it", line(&fix.undo, None))
         };
         let causes: Vec<String> = c.causes.iter().map(|(code, name)| format!("{code} of {name}")).collect();
         let refused = if causes.is_empty() { String::new() } else { format!(" Refused while {} is open.", causes.join(" or ")) };
@@ -49,7 +49,7 @@ pub(super) fn text(file: &raw::File, checks: &[OwnCheck], path: &Path) -> String
     alerts.dedup();
     let alerts: Vec<String> = alerts.iter().map(|a| format!("- `{a}`")).collect();
     section("Alerts", &alerts.join("\n"), "None.");
-    section("See also", &format!("{}, where it is written.", path.display()), "");
+    section("See also", &format!("{}, the definition of this runbook.", path.display()), "");
     format!("# {}\n{out}", file.runbook.name.get_ref())
 }
 
@@ -59,7 +59,7 @@ fn line(argv: &[String], cwd: Option<&str>) -> String {
     format!("{cd}{}", words.join(" "))
 }
 
-/// What is looked at, in few words.
+/// Short description of a probe.
 fn subject(look: &Look) -> String {
     let of = |server: &Option<String>, kind: &str| server.clone().unwrap_or_else(|| format!("the only {kind}"));
     match look {
@@ -76,7 +76,7 @@ fn subject(look: &Look) -> String {
     }
 }
 
-/// The same without opsctl.
+/// The equivalent command without opsctl.
 fn by_hand(look: &Look) -> String {
     match look {
         Look::Endpoint { endpoint, .. } if endpoint.scheme == "tcp" => format!("nc -vz {} {}", endpoint.host, endpoint.port),

@@ -1,4 +1,4 @@
-//! A team's own runbook as its file says it. Checks are lists of few words; what is right is said in the words of each kind.
+//! The content of the file of a site runbook. Each check has one probe with keys for its expected result.
 
 use std::collections::BTreeMap;
 
@@ -11,9 +11,9 @@ use toml::Spanned;
 #[serde(deny_unknown_fields)]
 #[schemars(title = "opsctl runbook")]
 pub(in crate::config) struct File {
-    /// What is watched.
+    /// The runbook.
     pub runbook: Runbook,
-    /// How: each a row of the report.
+    /// Its checks, each a row of the report.
     #[serde(default)]
     pub check: Vec<Check>,
 }
@@ -22,20 +22,20 @@ pub(in crate::config) struct File {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub(in crate::config) struct Runbook {
-    /// A word, the subcommand and the prefix of its codes.
+    /// Name: the subcommand and the prefix of its codes.
     #[schemars(with = "String", example = &"shop")]
     pub name: Spanned<String>,
-    /// What it watches, in a line.
+    /// Title, one line.
     #[schemars(example = "The shop")]
     pub title: String,
-    /// What somebody needs to know who is woken by it; Markdown.
+    /// Background for the engineer on call; Markdown.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub about: Option<String>,
-    /// Who owns it: shown with its findings.
+    /// Owner, shown with its findings.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(example = "team-x")]
     pub owner: Option<String>,
-    /// Alerts that it answers, for `opsctl respond`, `listen` and `explain`.
+    /// Alerts of this runbook, for `opsctl respond`, `listen` and `explain`.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(example = ["ShopDown"])]
     pub alerts: Vec<String>,
@@ -45,49 +45,49 @@ pub(in crate::config) struct Runbook {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub(in crate::config) struct Check {
-    /// A word; with the runbook's name in front it is the code: `shop.health`.
+    /// Name; with the prefix of the runbook it is the code: `shop.health`.
     #[schemars(with = "String", example = &"health")]
     pub name: Spanned<String>,
-    /// Reads true when all is well: "the backend answers".
+    /// A statement that is true if the check passes: "the backend answers".
     #[schemars(example = "the backend answers")]
     pub title: String,
-    /// An address is asked over HTTP. Its number is the time it takes, in seconds.
+    /// An HTTP request. Its number is the response time, in seconds.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(with = "Option<Http>")]
     pub http: Option<Spanned<Http>>,
-    /// A TCP connection is made and stays. Its number is the time it takes, in seconds.
+    /// A TCP connection that is accepted and stays open. Its number is the connect time, in seconds.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(with = "Option<Tcp>")]
     pub tcp: Option<Spanned<Tcp>>,
-    /// A certificate that is served. Its number is the days it lasts; without limits: below 14 a warning, below 3 critical.
+    /// A served certificate. Its number is the days until expiry; without limits: below 14 a warning, below 3 critical.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(with = "Option<Tls>")]
     pub tls: Option<Spanned<Tls>>,
-    /// A PostgreSQL server is asked. Its number is what the query answers.
+    /// A query to a PostgreSQL server. Its number is the result of the query.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(with = "Option<Sql>")]
     pub sql: Option<Spanned<Sql>>,
-    /// A Redis is asked. Its number is what the command answers.
+    /// A command to a Redis server. Its number is the reply.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(with = "Option<Redis>")]
     pub redis: Option<Spanned<Redis>>,
-    /// A Prometheus is asked. Its number is the value of each series.
+    /// A query to Prometheus. Its number is the value of each series.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(with = "Option<Metric>")]
     pub metric: Option<Spanned<Metric>>,
-    /// A program is run. With limits its number is the first one that it prints.
+    /// A program. With limits, its number is the first one in its output.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(with = "Option<Command>")]
     pub command: Option<Spanned<Command>>,
-    /// A file is as it should be.
+    /// Properties of a file.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(with = "Option<OneFile>")]
     pub file: Option<Spanned<OneFile>>,
-    /// Lines of a log. Its number is how many have the pattern; without limits: any is a finding.
+    /// Lines of a log. Its number is that of the matching lines; without limits: any match is a finding.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(with = "Option<Log>")]
     pub log: Option<Spanned<Log>>,
-    /// How bad it is that it fails: `info`, `warn` or `crit`.
+    /// Severity of a failure: `info`, `warn` or `crit`.
     #[serde(default = "crit")]
     #[schemars(with = "String", example = &"warn")]
     pub severity: Spanned<String>,
@@ -103,28 +103,28 @@ pub(in crate::config) struct Check {
     /// A smaller number is critical.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub crit_below: Option<f64>,
-    /// What its number counts: `count`, `percent`, `bytes` or `seconds`.
+    /// Unit of its number: `count`, `percent`, `bytes` or `seconds`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(with = "Option<String>", example = &"bytes")]
     pub unit: Option<Spanned<String>>,
-    /// How long an answer may take; what has not answered by then has failed.
+    /// Time limit; a probe without a response by then has failed.
     #[serde(default = "two_seconds")]
     #[schemars(with = "String", example = "2s")]
     pub timeout: Spanned<String>,
-    /// What to do about it, in a line.
+    /// Recommended action, one line.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(example = "look at the web logs, not at the database")]
+    #[schemars(example = "check the web logs, not the database")]
     pub hint: Option<String>,
-    /// Alerts that it answers.
+    /// Alerts of this check.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(example = ["ShopHealthFailing"])]
     pub alerts: Vec<String>,
-    /// Findings that cause it when they are open: `CODE NAME` of a built-in one, for example `postgres.up shared_postgres`; `CODE` of
-    /// one about this host as a whole, or of a runbook of your own.
+    /// Findings that cause it while they are open: `CODE NAME` for a built-in one, for example `postgres.up shared_postgres`; `CODE` for
+    /// one about this host as a whole, or of a site runbook.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(with = "Vec<String>", example = ["postgres.up shared_postgres", "shop.health"])]
     pub explained_by: Vec<Spanned<String>>,
-    /// What helps, through the guard of every fix.
+    /// Fix, applied through the guard like all fixes.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub fix: Option<Fix>,
 }
@@ -141,40 +141,40 @@ fn two_seconds() -> Spanned<String> {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub(in crate::config) struct Http {
-    /// What is asked.
+    /// URL.
     #[schemars(with = "String", example = "http://127.0.0.1:8000/health/")]
     pub url: Spanned<String>,
-    /// Statuses that are right. Without it: 200 to 399.
+    /// Accepted statuses. Default: 200 to 399.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(with = "Vec<u16>", example = [200])]
     pub status: Vec<Spanned<u16>>,
-    /// A text that stands in the body.
+    /// A text that the body must contain.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(example = &"Welcome")]
     pub contains: Option<String>,
-    /// Texts that do not stand in it: those of an error page that comes with status 200.
+    /// Texts that the body must not contain: those of an error page with status 200.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(example = ["page not found"])]
     pub lacks: Vec<String>,
-    /// Values in a JSON body, by JSON pointer.
+    /// Required values in a JSON body, by JSON pointer.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub json: BTreeMap<String, String>,
-    /// Texts that stand in headers of the answer, by their names.
+    /// Texts that response headers must contain, by header name.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub answer_header: BTreeMap<String, String>,
-    /// Headers that are sent; `${NAME}` stands for a variable of the environment.
+    /// Request headers; `${NAME}` is replaced with an environment variable.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     #[schemars(with = "BTreeMap<String, String>")]
     pub header: BTreeMap<String, Spanned<String>>,
-    /// A file that holds a token and nothing else: it is sent as `Authorization: Bearer …`.
+    /// A file that contains only a token, which is sent as `Authorization: Bearer …`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(with = "Option<String>", example = "/etc/opsctl/shop-token")]
     pub bearer_file: Option<Spanned<String>>,
-    /// The address that is connected to instead of what the host's name leads to.
+    /// The IP address to connect to instead of resolving the host name.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(with = "Option<String>", example = "127.0.0.1")]
     pub address: Option<Spanned<String>>,
-    /// The container it is asked from. Without it: this host.
+    /// The container that is the source of the request. Default: this host.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(example = "nginx-proxy")]
     pub from: Option<String>,
@@ -187,7 +187,7 @@ pub(in crate::config) struct Tcp {
     /// `host:port`.
     #[schemars(with = "String", example = "127.0.0.1:5672")]
     pub address: Spanned<String>,
-    /// The container it is asked from. Without it: this host.
+    /// The container that is the source of the request. Default: this host.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub from: Option<String>,
 }
@@ -199,17 +199,17 @@ pub(in crate::config) struct Tls {
     /// `host:port`.
     #[schemars(with = "String", example = "shop.example.org:443")]
     pub address: Spanned<String>,
-    /// The name it is asked for and has to be for. Without it: the host of the address.
+    /// Server name (SNI), which the certificate must match. Default: the host of the address.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub name: Option<String>,
-    /// What is said before TLS begins: `smtp` or `postgres`.
+    /// STARTTLS protocol: `smtp` or `postgres`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(with = "Option<String>", example = &"smtp")]
     pub starttls: Option<Spanned<String>>,
-    /// Whether it has to lead to an authority that this host trusts.
+    /// Whether the certificate must chain to a CA that this host trusts.
     #[serde(default = "yes")]
     pub trusted: bool,
-    /// The container it is asked from. Without it: this host.
+    /// The container that is the source of the request. Default: this host.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub from: Option<String>,
 }
@@ -222,18 +222,18 @@ fn yes() -> bool {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub(in crate::config) struct Sql {
-    /// The server, as `opsctl targets` shows it. Without it: the only one.
+    /// The server, as listed by `opsctl targets`. Default: the only one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(example = &"shared_postgres")]
     pub server: Option<String>,
-    /// The database. Without it: the one that is used most.
+    /// The database. Default: the most used one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(example = &"shop")]
     pub database: Option<String>,
     /// One `SELECT` of one row and one column, run in a read-only transaction. Names need their schema: `public.orders`.
     #[schemars(with = "String", example = "SELECT count(*) FROM public.orders WHERE state = 'stuck'")]
     pub query: Spanned<String>,
-    /// What it has to answer, as text.
+    /// Expected result, as text.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(example = &"true")]
     pub equals: Option<String>,
@@ -243,17 +243,17 @@ pub(in crate::config) struct Sql {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub(in crate::config) struct Redis {
-    /// The server, as `opsctl targets` shows it. Without it: the only one.
+    /// The server, as listed by `opsctl targets`. Default: the only one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(example = &"shared_redis")]
     pub server: Option<String>,
-    /// The number of the database.
+    /// Database number.
     #[serde(default)]
     pub database: u32,
-    /// A command that only reads: `LLEN`, `GET`, `SCARD`, `ZCARD`, `DBSIZE`, `TTL`, `EXISTS`, `INFO` with a field, and others like them.
+    /// A read-only command: `LLEN`, `GET`, `SCARD`, `ZCARD`, `DBSIZE`, `TTL`, `EXISTS`, `INFO` with a field, and similar ones.
     #[schemars(with = "Vec<String>", example = ["LLEN", "celery"])]
     pub command: Vec<Spanned<String>>,
-    /// What it has to answer, as text.
+    /// Expected result, as text.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub equals: Option<String>,
 }
@@ -262,11 +262,11 @@ pub(in crate::config) struct Redis {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub(in crate::config) struct Metric {
-    /// The Prometheus, as `opsctl targets` shows it. Without it: the only one.
+    /// The Prometheus server, as listed by `opsctl targets`. Default: the only one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(example = &"monitoring_prometheus")]
     pub server: Option<String>,
-    /// PromQL. An answer without series is unknown: `… or vector(0)` says what it means.
+    /// PromQL. A result without series is unknown: use `… or vector(0)` to define it.
     #[schemars(example = "sum(rate(shop_errors_total[5m])) or vector(0)")]
     pub query: String,
 }
@@ -275,18 +275,18 @@ pub(in crate::config) struct Metric {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub(in crate::config) struct Command {
-    /// Program (an absolute path, or a name in the usual folders) and arguments. There is no shell.
+    /// Program (an absolute path, or a name in the usual directories) and arguments. No shell is used.
     #[schemars(with = "Vec<String>", example = ["/usr/lib/nagios/plugins/check_ntp_time", "-H", "127.0.0.1"])]
     pub argv: Vec<Spanned<String>>,
-    /// The folder it is run in. Without it: `/`.
+    /// Working directory. Default: `/`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(with = "Option<String>", example = "/opt/shop")]
     pub cwd: Option<Spanned<String>>,
-    /// What its exit code means: `zero` (0 is well, the rest has failed) or `nagios` (0 ok, 1 warn, 2 crit, 3 unknown).
+    /// Meaning of its exit code: `zero` (0 is success, others are failures) or `nagios` (0 ok, 1 warn, 2 crit, 3 unknown).
     #[serde(default = "zero")]
     #[schemars(with = "String", example = &"nagios")]
     pub exit: Spanned<String>,
-    /// A text that it prints.
+    /// A text that the output must contain.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub contains: Option<String>,
 }
@@ -299,30 +299,30 @@ fn zero() -> Spanned<String> {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub(in crate::config) struct OneFile {
-    /// Its path; of a pattern the newest file counts.
+    /// Path; for a pattern the newest matching file is used.
     #[schemars(with = "String", example = "/opt/backups/*.sql.gz")]
     pub path: Spanned<String>,
-    /// Whether it has to be there.
+    /// Whether it must exist.
     #[serde(default = "yes")]
     pub exists: bool,
-    /// It was written within this time.
+    /// Maximum age of the last write.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(with = "Option<String>", example = "26h")]
     pub max_age: Option<Spanned<String>>,
-    /// It is at least this large, in bytes.
+    /// Minimum size, in bytes.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub min_size: Option<u64>,
-    /// It is at most this large, in bytes.
+    /// Maximum size, in bytes.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub max_size: Option<u64>,
-    /// Whose it is.
+    /// Owner.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(example = &"root")]
     pub owner: Option<String>,
-    /// Texts that stand in it.
+    /// Texts that it must contain.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub contains: Vec<String>,
-    /// Texts that do not stand in it.
+    /// Texts that it must not contain.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub lacks: Vec<String>,
 }
@@ -331,11 +331,11 @@ pub(in crate::config) struct OneFile {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub(in crate::config) struct Log {
-    /// What this container printed.
+    /// The log of this container.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(example = &"shop_web")]
     pub container: Option<String>,
-    /// What this unit printed.
+    /// The log of this unit.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(example = "shop.service")]
     pub unit: Option<String>,
@@ -346,7 +346,7 @@ pub(in crate::config) struct Log {
     /// A regular expression.
     #[schemars(with = "String", example = "ERROR|Traceback")]
     pub pattern: Spanned<String>,
-    /// How far back. Without it: 10 minutes; of a file all that is looked at.
+    /// Period. Default: 10 minutes; for a file its last MiB.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(with = "Option<String>", example = "10m")]
     pub within: Option<Spanned<String>>,
@@ -356,46 +356,46 @@ pub(in crate::config) struct Log {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub(in crate::config) struct Fix {
-    /// A word; with the runbook's name in front it is the fix: `shop.restart`.
+    /// Name; with the prefix of the runbook it is the fix id: `shop.restart`.
     #[schemars(with = "String", example = &"restart")]
     pub name: Spanned<String>,
-    /// Imperative, a line.
+    /// Title in the imperative, one line.
     #[schemars(example = "restart the backend")]
     pub title: String,
-    /// Program (an absolute path, or a name in the usual folders) and arguments. There is no shell; secrets do not belong here.
+    /// Program (an absolute path, or a name in the usual directories) and arguments. No shell is used; secrets are not allowed.
     #[schemars(with = "Vec<String>", example = ["make", "restart", "ENV=prod"])]
     pub argv: Vec<Spanned<String>>,
-    /// The folder it is run in. Without it: `/`.
+    /// Working directory. Default: `/`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(with = "Option<String>", example = "/opt/shop")]
     pub cwd: Option<Spanned<String>>,
-    /// What it may interrupt: `R1` nothing, `R2` one object, `R3` many objects, or data is lost.
+    /// Risk: `R1` interrupts nothing, `R2` one object, `R3` many objects or loses data.
     #[schemars(with = "String", example = &"R2")]
     pub risk: Spanned<String>,
-    /// For how long, in words.
+    /// Duration of the interruption, as text.
     #[serde(default = "unknown")]
     #[schemars(example = "10 s")]
     pub downtime: String,
-    /// Who else feels it.
+    /// Other effects, as text.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(example = ["requests that are being answered fail"])]
     pub affects: Vec<String>,
-    /// What takes it back, as `argv`.
+    /// Command that reverts it, as `argv`.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(with = "Vec<String>")]
     pub undo: Vec<Spanned<String>>,
-    /// How long it may run.
+    /// Time limit.
     #[serde(default = "two_minutes")]
     #[schemars(with = "String", example = "2m")]
     pub timeout: Spanned<String>,
-    /// How long to wait for the check to be well again.
+    /// Time to wait for the check to pass.
     #[serde(default = "one_minute")]
     #[schemars(with = "String", example = "1m")]
     pub verify_within: Spanned<String>,
 }
 
 fn unknown() -> String {
-    "not said".to_owned()
+    "not specified".to_owned()
 }
 
 fn two_minutes() -> Spanned<String> {

@@ -6,13 +6,13 @@ use proptest::prelude::*;
 
 use super::*;
 
-/// A file that is right, with what a test wants said of its check.
+/// A valid file with the given keys in its check.
 fn with(check: &str) -> String {
-    format!("[runbook]\nname = \"shop\"\ntitle = \"The shop\"\n\n[[check]]\nname = \"health\"\ntitle = \"it answers\"\n{check}\n")
+    format!("[runbook]\nname = \"shop\"\ntitle = \"The shop\"\n\n[[check]]\nname = \"health\"\ntitle = \"the backend answers\"\n{check}\n")
 }
 
-/// What is said about these files, one after the other.
-fn said(files: &[(&str, &str)]) -> String {
+/// The result of loading these files.
+fn result(files: &[(&str, &str)]) -> String {
     let dir = tempfile::tempdir().unwrap();
     for (name, text) in files {
         std::fs::write(dir.path().join(name), text).unwrap();
@@ -23,12 +23,12 @@ fn said(files: &[(&str, &str)]) -> String {
     }
 }
 
-const RIGHT: &str = "http = { url = \"http://127.0.0.1:1/\" }";
+const VALID: &str = "http = { url = \"http://127.0.0.1:1/\" }";
 
 #[test]
-fn every_mistake_is_told_where_it_is() {
+fn every_error_has_its_position() {
     let fix =
-        |rest: &str| with(&format!("{RIGHT}\n[check.fix]\nname = \"restart\"\ntitle = \"restart it\"\nrisk = \"R2\"\n{rest}"));
+        |rest: &str| with(&format!("{VALID}\n[check.fix]\nname = \"restart\"\ntitle = \"restart it\"\nrisk = \"R2\"\n{rest}"));
     let mistakes: Vec<String> = vec![
         "[runbok]\nname = \"shop\"\n".to_owned(),
         with("htpp = { url = \"http://127.0.0.1/\" }"),
@@ -41,7 +41,7 @@ fn every_mistake_is_told_where_it_is() {
         with("http = { url = \"http://127.0.0.1/\", header = { X = \"${A\" } }"),
         with("http = { url = \"http://127.0.0.1/\", bearer_file = \"token\" }"),
         with("http = { url = \"http://127.0.0.1/\", json = { status = \"ok\" } }"),
-        with(&format!("{RIGHT}\ntcp = {{ address = \"127.0.0.1:1\" }}")),
+        with(&format!("{VALID}\ntcp = {{ address = \"127.0.0.1:1\" }}")),
         with(""),
         with("tcp = { address = \"127.0.0.1\" }"),
         with("tls = { address = \"a:443\", starttls = \"imap\" }"),
@@ -63,56 +63,56 @@ fn every_mistake_is_told_where_it_is() {
         with("file = { path = \"/backup.gz\" }\ncrit_above = 3"),
         with("log = { pattern = \"ERROR\" }"),
         with("log = { container = \"web\", pattern = \"(ERROR\" }"),
-        with(&format!("{RIGHT}\nseverity = \"critical\"")),
-        with(&format!("{RIGHT}\ntimeout = \"5min\"")),
-        with(&format!("{RIGHT}\nwarn_above = 3\ncrit_above = 2")),
-        with(&format!("{RIGHT}\nwarn_above = \"3\"")),
-        with(&format!("{RIGHT}\nunit = \"byte\"")),
-        with(&format!("{RIGHT}\nexplained_by = [\"postgres.upp shared_postgres\"]")),
-        with(&format!("{RIGHT}\nexplained_by = [\"postgres.up\"]")),
-        with(&format!("{RIGHT}\nexplained_by = [\"shop.health\"]")),
+        with(&format!("{VALID}\nseverity = \"critical\"")),
+        with(&format!("{VALID}\ntimeout = \"5min\"")),
+        with(&format!("{VALID}\nwarn_above = 3\ncrit_above = 2")),
+        with(&format!("{VALID}\nwarn_above = \"3\"")),
+        with(&format!("{VALID}\nunit = \"byte\"")),
+        with(&format!("{VALID}\nexplained_by = [\"postgres.upp shared_postgres\"]")),
+        with(&format!("{VALID}\nexplained_by = [\"postgres.up\"]")),
+        with(&format!("{VALID}\nexplained_by = [\"shop.health\"]")),
         fix("argv = [\"make\", \"restart\"]\nrisc = \"R1\""),
         fix("argv = []"),
         fix("argv = [\"make\"]\ncwd = \"repo\""),
-        with(&format!("{RIGHT}\n[check.fix]\nname = \"restart\"\ntitle = \"x\"\nargv = [\"make\"]\nrisk = \"R4\"")),
-        with(&format!("{RIGHT}\n[[check]]\nname = \"health\"\ntitle = \"again\"\n{RIGHT}")),
-        with(RIGHT).replace("name = \"shop\"", "name = \"disk\""),
-        with(RIGHT).replace("name = \"shop\"", "name = \"My Shop\""),
+        with(&format!("{VALID}\n[check.fix]\nname = \"restart\"\ntitle = \"x\"\nargv = [\"make\"]\nrisk = \"R4\"")),
+        with(&format!("{VALID}\n[[check]]\nname = \"health\"\ntitle = \"again\"\n{VALID}")),
+        with(VALID).replace("name = \"shop\"", "name = \"disk\""),
+        with(VALID).replace("name = \"shop\"", "name = \"My Shop\""),
         "[runbook]\nname = \"shop\"\ntitle = \"The shop\"\n".to_owned(),
         "[runbook]\nname = \"shop\"\n".to_owned(),
     ];
-    let told: Vec<String> = mistakes.iter().map(|text| said(&[("shop.toml", text)])).collect();
-    assert!(told.iter().all(|t| t.starts_with("shop.toml:")), "{told:#?}");
-    insta::assert_snapshot!(told.join("\n\n"));
+    let errors: Vec<String> = mistakes.iter().map(|text| result(&[("shop.toml", text)])).collect();
+    assert!(errors.iter().all(|t| t.starts_with("shop.toml:")), "{errors:#?}");
+    insta::assert_snapshot!(errors.join("\n\n"));
 }
 
 #[test]
-fn all_files_are_told_and_the_rest_of_a_folder_is_left_alone() {
-    let right = with(RIGHT);
-    assert_eq!(said(&[]), "ok: ");
+fn all_files_are_reported_and_other_files_are_ignored() {
+    let right = with(VALID);
+    assert_eq!(result(&[]), "ok: ");
     assert_eq!(load(Path::new("/nonexistent/runbooks.d"), &Known::default()).unwrap(), Site::new());
     let other = right.replace("\"shop\"", "\"api\"");
     let files = [("20-shop.toml", right.as_str()), ("10-api.toml", &other), (".hidden.toml", "x"), ("README.md", "x")];
-    assert_eq!(said(&files), "ok: api shop");
-    let told = said(&[("a.toml", &right), ("b.toml", &right), ("c.toml", "x"), ("d.toml", &with("htp = 1"))]);
-    let lines: Vec<&str> = told.lines().filter(|l| l.contains(".toml:")).collect();
-    assert_eq!(lines.len(), 3, "{told}");
-    assert!(told.contains("b.toml:2:8: `name` in [runbook]: another file has a runbook called `shop`"), "{told}");
+    assert_eq!(result(&files), "ok: api shop");
+    let errors = result(&[("a.toml", &right), ("b.toml", &right), ("c.toml", "x"), ("d.toml", &with("htp = 1"))]);
+    let lines: Vec<&str> = errors.lines().filter(|l| l.contains(".toml:")).collect();
+    assert_eq!(lines.len(), 3, "{errors}");
+    assert!(errors.contains("b.toml:2:8: `name` in [runbook]: another file has a runbook called `shop`"), "{errors}");
 }
 
 #[test]
-fn nothing_causes_itself_also_over_files() {
+fn cycles_are_rejected_also_across_files() {
     let check = |runbook: &str, cause: &str| {
-        with(&format!("{RIGHT}\nexplained_by = [\"{cause}\"]")).replace("\"shop\"", &format!("\"{runbook}\""))
+        with(&format!("{VALID}\nexplained_by = [\"{cause}\"]")).replace("\"shop\"", &format!("\"{runbook}\""))
     };
     let (a, b) = (check("a", "b.health"), check("b", "c.health"));
-    assert_eq!(said(&[("a.toml", &a), ("b.toml", &b), ("c.toml", &check("c", "redis.up cache"))]), "ok: a b c");
-    let told = said(&[("a.toml", &a), ("b.toml", &b), ("c.toml", &check("c", "a.health"))]);
-    assert_eq!(told.matches("would cause itself").count(), 3, "{told}");
+    assert_eq!(result(&[("a.toml", &a), ("b.toml", &b), ("c.toml", &check("c", "redis.up cache"))]), "ok: a b c");
+    let errors = result(&[("a.toml", &a), ("b.toml", &b), ("c.toml", &check("c", "a.health"))]);
+    assert_eq!(errors.matches("would cause itself").count(), 3, "{errors}");
 }
 
 #[test]
-fn runbooks_of_another_user_are_refused_for_root() {
+fn runbooks_of_another_user_are_rejected_for_root() {
     use std::os::unix::fs::PermissionsExt as _;
     if !rustix::process::geteuid().is_root() {
         return;
@@ -120,29 +120,29 @@ fn runbooks_of_another_user_are_refused_for_root() {
     let dir = tempfile::tempdir().unwrap();
     let file = dir.path().join("shop.toml");
     let mode = |path: &Path, mode| std::fs::set_permissions(path, std::fs::Permissions::from_mode(mode)).unwrap();
-    let told = || load(dir.path(), &Known::registry()).map_or_else(|e| e.to_string(), |_| "ok".to_owned());
-    // also one that runs no program: it names files to read and addresses to send them to
-    for text in [with("command = { argv = [\"true\"] }"), with(RIGHT)] {
+    let errors = || load(dir.path(), &Known::registry()).map_or_else(|e| e.to_string(), |_| "ok".to_owned());
+    // also one without a program: it names files to read and addresses to send them to
+    for text in [with("command = { argv = [\"true\"] }"), with(VALID)] {
         std::fs::write(&file, text).unwrap();
         mode(&file, 0o644);
-        assert_eq!(told(), "ok");
+        assert_eq!(errors(), "ok");
         mode(&file, 0o664);
-        assert!(told().contains("shop.toml can be written by others (mode 664): chown root and chmod go-w"), "{}", told());
+        assert!(errors().contains("shop.toml can be written by others (mode 664): chown root and chmod go-w"), "{}", errors());
         mode(&file, 0o644);
         for wide in [0o777, 0o1777] {
             mode(dir.path(), wide);
-            assert!(told().contains(&format!("can be written by others (mode {wide:o})")), "{}", told());
+            assert!(errors().contains(&format!("can be written by others (mode {wide:o})")), "{}", errors());
         }
         mode(dir.path(), 0o755);
         std::os::unix::fs::chown(&file, Some(4242), None).unwrap();
-        assert!(told().contains("belongs to user 4242"), "{}", told());
-        assert_eq!(files(std::slice::from_ref(&file), &Known::registry()).map_or(0, |s| s.len()), 1, "it can be checked");
+        assert!(errors().contains("belongs to user 4242"), "{}", errors());
+        assert_eq!(files(std::slice::from_ref(&file), &Known::registry()).map_or(0, |s| s.len()), 1, "it can be validated");
         std::os::unix::fs::chown(&file, Some(0), None).unwrap();
     }
 }
 
 #[test]
-fn a_file_becomes_a_runbook_with_a_page() {
+fn file_becomes_a_runbook_with_documentation() {
     let dir = tempfile::tempdir().unwrap();
     let text = with(
         "http = { url = \"http://127.0.0.1:8000/health/?token=canary\", contains = \"ok\", lacks = [\"not found\"] }\nwarn_above = 1\nalerts = [\"ShopDown\"]\n\
@@ -164,17 +164,17 @@ fn a_file_becomes_a_runbook_with_a_page() {
 }
 
 #[test]
-fn the_schema_is_that_of_the_files() {
+fn schema_matches_the_files() {
     let schema = crate::config::runbook_schema();
     let keys = |pointer: &str| schema.pointer(pointer).and_then(|p| p.as_object()).map(serde_json::Map::len);
     assert_eq!((keys("/properties"), keys("/$defs/Runbook/properties")), (Some(2), Some(5)));
     let text = schema.to_string();
-    assert!(text.contains("Reads true when all is well") && text.contains("\"additionalProperties\":false"));
+    assert!(text.contains("A statement that is true if the check passes") && text.contains("\"additionalProperties\":false"));
 }
 
 proptest! {
     #[test]
-    fn any_file_is_survived(words in proptest::collection::vec(
+    fn arbitrary_files_do_not_panic(words in proptest::collection::vec(
         "\\[runbook\\]\n|\\[\\[check\\]\\]\n|\\[check.fix\\]\n|(name|title|http|tls|sql|redis|argv|risk|timeout|explained_by) = |\"[a-z. :/${}]{0,12}\"\n|\\[|\\]|\\{|\\}|,|[0-9.]{1,4}\n", 0..40)) {
         let text = words.concat();
         if let Ok(file) = parse_as::<File>(&text, &runbook_schema()) {

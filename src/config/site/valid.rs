@@ -1,4 +1,4 @@
-//! A file of `runbooks.d` as opsctl uses it.
+//! Validation of a file of `runbooks.d`.
 
 use std::path::Path;
 use std::time::Duration;
@@ -12,28 +12,28 @@ use super::{Limits, Own, OwnCheck, OwnFix, argv, page, raw};
 use crate::config::names::did_you_mean;
 use crate::config::problem::Problem;
 
-/// The longest that a check may wait.
-const LONGEST: Duration = Duration::from_secs(60);
+/// Maximum timeout of a check.
+const MAX_TIMEOUT: Duration = Duration::from_secs(60);
 
-/// The longest that a fix may run, and be waited for.
-const LONGEST_FIX: Duration = Duration::from_secs(15 * 60);
+/// Maximum time limit of a fix, and of its verification.
+const MAX_FIX_TIMEOUT: Duration = Duration::from_secs(15 * 60);
 
-/// What the engine waits beyond the timeout of a check, so that it is the check that says so.
-const SLACK: Duration = Duration::from_secs(2);
+/// Grace period of the engine after the timeout of a check, so that the check itself reports the timeout.
+const GRACE: Duration = Duration::from_secs(2);
 
-/// Below how many days a certificate is a warning, and critical, where nothing else is said; as in the tls runbook.
-const DAYS: (f64, f64) = (14.0, 3.0);
+/// Default limits of the days until expiry of a certificate (warn, crit), as in the tls runbook.
+const DEFAULT_DAYS: (f64, f64) = (14.0, 3.0);
 
-/// Keeps a text until the process ends: see [`super::Site`].
-fn keep(text: impl Into<Box<str>>) -> &'static str {
+/// Leaks a text: see [`super::Site`].
+fn leak(text: impl Into<Box<str>>) -> &'static str {
     Box::leak(text.into())
 }
 
-/// Checks every value.
+/// Validates all values.
 pub(super) fn validate(file: &raw::File, path: &Path, names: &Names<'_>) -> Result<Own, Vec<Problem>> {
     let mut problems = Vec::new();
     let name = &file.runbook.name;
-    if let Err(why) = word(name.get_ref()) {
+    if let Err(why) = valid_name(name.get_ref()) {
         problems.push(Problem::new(name.span(), format!("`name` in [runbook]: {why}")));
     } else if names.is_taken(name.get_ref()) {
         let why = format!("`name` in [runbook]: opsctl has a runbook or a command called `{}`", name.get_ref());
@@ -42,13 +42,13 @@ pub(super) fn validate(file: &raw::File, path: &Path, names: &Names<'_>) -> Resu
     if file.check.is_empty() {
         problems.push(Problem::new(name.span(), "it has no [[check]]"));
     }
-    let runbook = keep(name.get_ref().as_str());
+    let runbook = leak(name.get_ref().as_str());
     let mut seen: Vec<&str> = Vec::new();
     let mut fixes: Vec<&str> = Vec::new();
     let mut checks = Vec::new();
     for raw in &file.check {
         let here = &raw.name;
-        if let Err(why) = word(here.get_ref()) {
+        if let Err(why) = valid_name(here.get_ref()) {
             problems.push(Problem::new(here.span(), format!("`name` in [[check]]: {why}")));
         } else if seen.contains(&here.get_ref().as_str()) {
             let why = format!("`name` in [[check]]: there is another check called `{}`", here.get_ref());
@@ -73,8 +73,8 @@ pub(super) fn validate(file: &raw::File, path: &Path, names: &Names<'_>) -> Resu
     let links: &'static [Link] = links(&checks, path).leak();
     Ok(Own {
         id: runbook,
-        about: keep(file.runbook.title.trim()),
-        doc: keep(page::text(file, &checks, path)),
+        about: leak(file.runbook.title.trim()),
+        doc: leak(page::text(file, &checks, path)),
         file: path.to_owned(),
         owner: file.runbook.owner.clone(),
         checks,
@@ -82,8 +82,8 @@ pub(super) fn validate(file: &raw::File, path: &Path, names: &Names<'_>) -> Resu
     })
 }
 
-/// A name as codes have it.
-fn word(name: &str) -> Result<(), String> {
+/// Validates a name as part of a code.
+fn valid_name(name: &str) -> Result<(), String> {
     let letters = name.chars().all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-');
     if letters && name.starts_with(|c: char| c.is_ascii_lowercase()) && !name.ends_with('-') && name.len() <= 40 {
         Ok(())
@@ -99,38 +99,38 @@ fn check(runbook: &'static str, raw: &raw::Check, names: &Names<'_>) -> Result<O
         Limits { warn_above: raw.warn_above, crit_above: raw.crit_above, warn_below: raw.warn_below, crit_below: raw.crit_below };
     note(ordered(&limits, &raw.name));
     let look = look::validate(raw, limits.any()).map_err(|mut problem| {
-        // what is not there has no place of its own
+        // a missing key has no position of its own
         if problem.span == (0..0) {
             problem.span = raw.name.span();
         }
         problem
     });
     let severity = severity(&raw.severity);
-    let timeout = argv::patience(&raw.timeout, "timeout", "[check]", LONGEST);
+    let timeout = argv::patience(&raw.timeout, "timeout", "[check]", MAX_TIMEOUT);
     let unit = unit(raw.unit.as_ref());
     let causes: Result<Vec<_>, _> = raw.explained_by.iter().map(|e| names.cause(e)).collect();
     let fix = raw.fix.as_ref().map(|f| fix(runbook, f)).transpose();
     match (look, severity, timeout, unit, causes, fix) {
         (Ok(look), Ok(severity), Ok(timeout), Ok(unit), Ok(causes), Ok(fix)) if problems.is_empty() => {
             if matches!(look, Look::Tls { .. }) && !limits.any() {
-                (limits.warn_below, limits.crit_below) = (Some(DAYS.0), Some(DAYS.1));
+                (limits.warn_below, limits.crit_below) = (Some(DEFAULT_DAYS.0), Some(DEFAULT_DAYS.1));
             }
             let (fixes, fix): (Vec<FixSpec>, Option<OwnFix>) = fix.map_or_else(|| (vec![], None), |(s, f)| (vec![s], Some(f)));
-            let id = keep(code(runbook, raw.name.get_ref()));
+            let id = leak(code(runbook, raw.name.get_ref()));
             let hint =
-                raw.hint.as_deref().map_or_else(|| format!("`opsctl explain {runbook}` tells more"), |h| h.trim().to_owned());
+                raw.hint.as_deref().map_or_else(|| format!("see `opsctl explain {runbook}`"), |h| h.trim().to_owned());
             let own_code = Code {
                 id,
                 severities: severities(severity, &limits, &look).leak(),
-                when: keep(format!("it is not so that {}", raw.title.trim())),
-                hint: keep(hint),
+                when: leak(format!("the check \"{}\" fails", raw.title.trim())),
+                hint: leak(hint),
             };
             let spec = CheckSpec {
                 id,
-                title: keep(raw.title.trim()),
+                title: leak(raw.title.trim()),
                 codes: vec![own_code].leak(),
                 fixes: fixes.leak(),
-                timeout: timeout + SLACK,
+                timeout: timeout + GRACE,
             };
             let spec: &'static CheckSpec = Box::leak(Box::new(spec));
             let unit = unit.unwrap_or(match look {
@@ -147,7 +147,7 @@ fn check(runbook: &'static str, raw: &raw::Check, names: &Names<'_>) -> Result<O
     }
 }
 
-/// A warning comes before the critical.
+/// The warning limit must be reached before the critical one.
 fn ordered(limits: &Limits, name: &Spanned<String>) -> Result<(), Problem> {
     let problem = |why: &str| Err(Problem::new(name.span(), format!("`{}` in [[check]]: {why}", name.get_ref())));
     let all = [limits.warn_above, limits.crit_above, limits.warn_below, limits.crit_below];
@@ -193,7 +193,7 @@ fn unit(text: Option<&Spanned<String>>) -> Result<Option<Unit>, Problem> {
     }
 }
 
-/// Every severity it can be reported with.
+/// All severities of its findings.
 fn severities(failed: Severity, limits: &Limits, look: &Look) -> Vec<Severity> {
     let mut all = vec![failed];
     if let Look::Command { exit: Exit::Nagios, .. } = look {
@@ -207,7 +207,7 @@ fn severities(failed: Severity, limits: &Limits, look: &Look) -> Vec<Severity> {
 }
 
 fn fix(runbook: &str, raw: &raw::Fix) -> Result<(FixSpec, OwnFix), Problem> {
-    word(raw.name.get_ref()).map_err(|why| Problem::new(raw.name.span(), format!("`name` in [check.fix]: {why}")))?;
+    valid_name(raw.name.get_ref()).map_err(|why| Problem::new(raw.name.span(), format!("`name` in [check.fix]: {why}")))?;
     let risk = match raw.risk.get_ref().to_ascii_uppercase().as_str() {
         "R1" => Risk::R1,
         "R2" => Risk::R2,
@@ -225,29 +225,29 @@ fn fix(runbook: &str, raw: &raw::Fix) -> Result<(FixSpec, OwnFix), Problem> {
     };
     let argv = argv::argv(&raw.argv, "argv", "check.fix").map_err(at_name)?;
     let undo = if raw.undo.is_empty() { Vec::new() } else { argv::argv(&raw.undo, "undo", "check.fix")? };
-    let spec = FixSpec { id: keep(code(runbook, raw.name.get_ref())), risk, title: keep(raw.title.trim()) };
+    let spec = FixSpec { id: leak(code(runbook, raw.name.get_ref())), risk, title: leak(raw.title.trim()) };
     let own = OwnFix {
         argv,
         undo,
         cwd: argv::folder(raw.cwd.as_ref(), "check.fix")?,
         downtime: raw.downtime.clone(),
         affects: raw.affects.clone(),
-        timeout: argv::patience(&raw.timeout, "timeout", "check.fix", LONGEST_FIX)?,
-        verify_within: argv::patience(&raw.verify_within, "verify_within", "check.fix", LONGEST_FIX)?,
+        timeout: argv::patience(&raw.timeout, "timeout", "check.fix", MAX_FIX_TIMEOUT)?,
+        verify_within: argv::patience(&raw.verify_within, "verify_within", "check.fix", MAX_FIX_TIMEOUT)?,
     };
     Ok((spec, own))
 }
 
-/// What may cause what: what the file says, and the server that is asked.
+/// Links to causes: those in the file, and the queried server.
 fn links(checks: &[OwnCheck], path: &Path) -> Vec<Link> {
     let file = path.file_name().map(|n| n.to_string_lossy().into_owned()).unwrap_or_default();
     let mut links: Vec<Link> = Vec::new();
     for check in checks {
         let mut add = |cause: &str, confidence: Confidence, because: String| {
             if !links.iter().any(|l| l.cause == cause && l.effect == check.spec.id) {
-                let because = keep(because);
+                let because = leak(because);
                 links.push(Link {
-                    cause: keep(cause),
+                    cause: leak(cause),
                     effect: check.spec.id,
                     tie: KeyKind::Named,
                     confidence,
@@ -257,13 +257,13 @@ fn links(checks: &[OwnCheck], path: &Path) -> Vec<Link> {
             }
         };
         match check.look {
-            Look::Sql { .. } => add("postgres.up", Confidence::Confirmed, "it is the server that is asked".to_owned()),
-            Look::Redis { .. } => add("redis.up", Confidence::Confirmed, "it is the server that is asked".to_owned()),
+            Look::Sql { .. } => add("postgres.up", Confidence::Confirmed, "the check queries this server".to_owned()),
+            Look::Redis { .. } => add("redis.up", Confidence::Confirmed, "the check queries this server".to_owned()),
             _ => {}
         }
         for (code, _) in &check.causes {
-            // what only the team knows: nothing here proves that it is this time's reason
-            add(code, Confidence::Likely, format!("it depends on that, says {file}"));
+            // a dependency declared in the file: no evidence that it is the present cause
+            add(code, Confidence::Likely, format!("dependency declared in {file}"));
         }
     }
     links

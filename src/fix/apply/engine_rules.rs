@@ -1,16 +1,16 @@
-//! After a firewall is started again, the rules of the container engine must still be there: without them published ports are dead
-//! while every container looks fine.
+//! Rules of the container engine after a firewall is started again: without them published ports are unreachable while every
+//! container looks healthy.
 
 use opsctl_core::probe::firewall;
 
-/// Fails when one of `rules` is gone.
+/// Fails if one of `rules` is missing.
 pub(super) async fn keep(rules: &[String]) -> Result<(), String> {
     let now = firewall::read().await.map_err(|e| e.to_string())?.engine_rules();
-    let gone: Vec<&String> = rules.iter().filter(|r| !now.contains(r)).collect();
-    let Some(first) = gone.first() else { return Ok(()) };
-    let count = gone.len();
+    let missing: Vec<&String> = rules.iter().filter(|r| !now.contains(r)).collect();
+    let Some(first) = missing.first() else { return Ok(()) };
+    let count = missing.len();
     Err(format!(
-        "{count} of {} rules of the container engine are gone, first `{first}`; published ports are dead until the engine writes them again: systemctl restart docker",
+        "{count} of {} rules of the container engine are missing, first `{first}`; published ports are unreachable until the engine writes them again: systemctl restart docker",
         rules.len()
     ))
 }
@@ -31,9 +31,9 @@ mod tests {
         assert!(done.status.success(), "{}", String::from_utf8_lossy(&done.stderr));
     }
 
-    /// In a network of its own, as root; elsewhere there is nothing to test with.
+    /// Runs as root in its own network namespace; otherwise skipped.
     #[test]
-    fn a_rule_that_is_gone_is_named() {
+    fn missing_engine_rule_is_reported() {
         if !rustix::process::geteuid().is_root() || which::which("iptables-save").is_err() {
             return;
         }

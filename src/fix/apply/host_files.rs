@@ -9,7 +9,7 @@ use std::path::Path;
 
 use crate::audit::dir;
 
-/// Adds a line, unless it is there.
+/// Adds a line unless it is present.
 pub(super) fn add_line(path: &Path, line: &str) -> io::Result<()> {
     let text = existing(path)?;
     if text.lines().any(|l| l == line) {
@@ -19,7 +19,7 @@ pub(super) fn add_line(path: &Path, line: &str) -> io::Result<()> {
     replace(path, &format!("{text}{gap}{line}\n"))
 }
 
-/// Removes a line, and the file when nothing else is in it.
+/// Removes a line, and the file if it is empty afterwards.
 pub(super) fn remove_line(path: &Path, line: &str) -> io::Result<()> {
     let text = existing(path)?;
     let kept: String = text.split_inclusive('\n').filter(|l| l.trim_end_matches('\n') != line).collect();
@@ -29,44 +29,44 @@ pub(super) fn remove_line(path: &Path, line: &str) -> io::Result<()> {
     if kept.trim().is_empty() { fs::remove_file(path) } else { replace(path, &kept) }
 }
 
-/// What marks a file of opsctl, in its first two lines.
-const OURS: &str = "written by opsctl";
+/// Marks files written by opsctl, in the first two lines.
+const MARKER: &str = "written by opsctl";
 
-/// Writes a file of opsctl's own. One that somebody else wrote there is an error.
+/// Writes a file owned by opsctl. A file that opsctl did not write is an error.
 pub(super) fn write_file(path: &Path, text: &str, executable: bool) -> io::Result<()> {
     let before = existing(path)?;
-    if !before.is_empty() && !before.lines().take(2).any(|l| l.contains(OURS)) {
-        return Err(io::Error::new(io::ErrorKind::AlreadyExists, "there is a file of somebody else's"));
+    if !before.is_empty() && !before.lines().take(2).any(|l| l.contains(MARKER)) {
+        return Err(io::Error::new(io::ErrorKind::AlreadyExists, "the file exists and was not written by opsctl"));
     }
     replace(path, text)?;
     let mode = if executable { 0o755 } else { 0o644 };
     fs::set_permissions(path, fs::Permissions::from_mode(mode))
 }
 
-/// Removes it, if nobody has changed it since.
+/// Removes the file if it is unchanged.
 pub(super) fn remove_file(path: &Path, text: &str) -> io::Result<()> {
     let now = existing(path)?;
     if now.is_empty() {
         return Ok(());
     }
     if now != text {
-        return Err(io::Error::other("somebody has changed it since; it is left"));
+        return Err(io::Error::other("the file was changed since; it is kept"));
     }
     fs::remove_file(path)
 }
 
-/// Renames it, if nobody has changed it since it was seen.
+/// Renames the file if it is unchanged.
 pub(super) fn retire_file(path: &Path, text: &str, to: &Path) -> io::Result<()> {
     let now = existing(path)?;
     if now.is_empty() {
         return Ok(());
     }
     if now != text {
-        return Err(io::Error::other("somebody has changed it since; it is left"));
+        return Err(io::Error::other("the file was changed since; it is kept"));
     }
-    // two of them in one second: the earlier one stays
+    // two in one second: the earlier file is kept
     if to.exists() {
-        return Err(io::Error::new(io::ErrorKind::AlreadyExists, format!("there is a {} already", to.display())));
+        return Err(io::Error::new(io::ErrorKind::AlreadyExists, format!("{} already exists", to.display())));
     }
     fs::rename(path, to)?;
     dir::sync(path.parent().unwrap_or(Path::new("/")))
@@ -79,11 +79,11 @@ fn existing(path: &Path) -> io::Result<String> {
     }
 }
 
-/// The whole new file or the whole old one, with its owner and mode. A file that is a mount of its own (`/etc/hosts` in a
-/// container) cannot be replaced and is written in place.
+/// Replaces a file atomically and keeps its owner and mode. A file that is a mount point (`/etc/hosts` in a container) cannot be
+/// replaced and is written in place.
 fn replace(path: &Path, text: &str) -> io::Result<()> {
-    let folder = path.parent().unwrap_or(Path::new("/"));
-    let mut file = tempfile::Builder::new().prefix(".opsctl-").tempfile_in(folder)?;
+    let directory = path.parent().unwrap_or(Path::new("/"));
+    let mut file = tempfile::Builder::new().prefix(".opsctl-").tempfile_in(directory)?;
     file.write_all(text.as_bytes())?;
     let before = fs::metadata(path).ok();
     let mode = before.as_ref().map_or(0o644, |m| m.permissions().mode() & 0o7777);
@@ -93,7 +93,7 @@ fn replace(path: &Path, text: &str) -> io::Result<()> {
     }
     file.as_file().sync_all()?;
     match file.persist(path) {
-        Ok(_) => dir::sync(folder),
+        Ok(_) => dir::sync(directory),
         Err(e) if e.error.kind() == io::ErrorKind::ResourceBusy => {
             let mut in_place = fs::OpenOptions::new().write(true).truncate(true).open(path)?;
             in_place.write_all(text.as_bytes())?;
@@ -103,12 +103,12 @@ fn replace(path: &Path, text: &str) -> io::Result<()> {
     }
 }
 
-/// Sets `net.core.somaxconn` and the like.
+/// Sets a kernel setting such as `net.core.somaxconn`.
 pub(super) fn set_sysctl(root: &Path, key: &str, value: &str) -> io::Result<()> {
     if key.contains('/') || key.split('.').any(|part| part.is_empty() || part == "..") {
-        return Err(io::Error::other(format!("`{key}` is not the name of a kernel setting")));
+        return Err(io::Error::other(format!("`{key}` is not a kernel setting")));
     }
-    // never creates: a setting this kernel has not is an error
+    // never creates: a setting that this kernel does not have is an error
     let mut file = fs::OpenOptions::new().write(true).open(root.join(key.replace('.', "/")))?;
     file.write_all(value.as_bytes())
 }
@@ -120,7 +120,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_line_is_added_once_and_removed_without_a_trace() {
+    fn line_is_added_once_and_removed_completely() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("hosts");
         fs::write(&path, "127.0.0.1 localhost").unwrap();
@@ -138,11 +138,11 @@ mod tests {
         add_line(&own, "a = 1").unwrap();
         remove_line(&own, "a = 1").unwrap();
         assert!(!own.exists());
-        assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 1, "no temporary file stays");
+        assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 1, "no temporary file is left");
     }
 
     #[test]
-    fn a_file_is_ours_as_long_as_nobody_changes_it() {
+    fn changed_file_is_neither_replaced_nor_removed() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("x.sh");
         let text = "#!/bin/sh\n# written by opsctl\n";
@@ -163,7 +163,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_retired_is_kept_under_another_name() {
+    fn retired_file_is_kept_under_another_name() {
         let dir = tempfile::tempdir().unwrap();
         let (path, to) = (dir.path().join("web.json"), dir.path().join("web.json.deleted.1"));
         fs::write(&path, "[]\n").unwrap();

@@ -1,4 +1,4 @@
-//! Reloading nginx.
+//! Reload of nginx.
 
 use opsctl_core::model::ServerProcess;
 use opsctl_core::probe::docker::Docker;
@@ -6,7 +6,7 @@ use opsctl_core::probe::nginx::run_test;
 
 use super::signal::Held;
 
-/// Runs the test once more, and lets the master know only when it passes just now and is still the one that was seen.
+/// Repeats the configuration test and signals the master only if the test passes and the process is still the same one.
 pub(super) async fn reload(
     docker: Option<&Docker>,
     pid: i32,
@@ -21,7 +21,7 @@ pub(super) async fn reload(
         return Err(format!("its test could not be run: {why}"));
     }
     if !tested.passes {
-        return Err(format!("its test fails now: {}", tested.complaint().unwrap_or("it says nothing")));
+        return Err(format!("its test fails now: {}", tested.complaint().unwrap_or("no output")));
     }
     master.is_from(start_ticks)?;
     master.hang_up()

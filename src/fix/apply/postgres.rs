@@ -1,5 +1,5 @@
-//! What can be done to a PostgreSQL server. Every statement names what it acts on by identity and says itself whether it did: nothing is
-//! looked at first and acted upon then.
+//! Changes to a PostgreSQL server. Every statement selects its object by identity and reports whether it acted, so that there is
+//! no gap between check and action.
 
 use opsctl_core::probe::servers::postgres::Session;
 use serde::Deserialize;
@@ -9,26 +9,26 @@ struct Done {
     done: bool,
 }
 
-/// Ends a session that is still the same and still idle in a transaction.
+/// Terminates a session if it is the same one and still idle in a transaction.
 pub(super) async fn terminate_idle(session: &Session, pid: i32, started_us: i64, idle_ms: u64) -> Result<(), String> {
     let sql = format!(
         "SELECT pg_terminate_backend(pid) AS done FROM pg_stat_activity WHERE pid = {pid} \
          AND (extract(epoch FROM backend_start) * 1000000)::bigint = {started_us} AND state LIKE 'idle in transaction%' \
          AND state_change < clock_timestamp() - interval '{idle_ms} milliseconds'"
     );
-    one(session, &sql, "the session is gone, or no longer idle in its transaction").await
+    one(session, &sql, "the session has ended, or is no longer idle in a transaction").await
 }
 
-/// Cancels the query of a session that is still the same and runs one.
+/// Cancels the query of a session if it is the same one and runs a query.
 pub(super) async fn cancel(session: &Session, pid: i32, started_us: i64) -> Result<(), String> {
     let sql = format!(
         "SELECT pg_cancel_backend(pid) AS done FROM pg_stat_activity WHERE pid = {pid} \
          AND (extract(epoch FROM backend_start) * 1000000)::bigint = {started_us} AND state = 'active'"
     );
-    one(session, &sql, "the session is gone, or runs no query any more").await
+    one(session, &sql, "the session has ended, or no longer runs a query").await
 }
 
-/// Drops a slot that nobody uses and that stands where it stood.
+/// Drops a slot if it is inactive and at the same position.
 pub(super) async fn drop_slot(session: &Session, slot: &str, restart_lsn: Option<&str>) -> Result<(), String> {
     let at =
         restart_lsn.map_or_else(|| "restart_lsn IS NULL".to_owned(), |lsn| format!("restart_lsn = {}::pg_lsn", literal(lsn)));
@@ -37,17 +37,17 @@ pub(super) async fn drop_slot(session: &Session, slot: &str, restart_lsn: Option
          WHERE slot_name = {} AND NOT active AND {at}",
         literal(slot)
     );
-    one(session, &sql, "the slot is gone, in use again, or has moved").await
+    one(session, &sql, "the slot no longer exists, is active again, or has advanced").await
 }
 
 /// `ALTER ROLE … SET`, or `RESET` without a value.
 pub(super) async fn set_role(session: &Session, role: &str, setting: &str, value: Option<&str>) -> Result<(), String> {
     let what = value
         .map_or_else(|| format!("RESET {}", identifier(setting)), |v| format!("SET {} = {}", identifier(setting), literal(v)));
-    // a statement of its own: it holds from the next transaction on
+    // its own statement: takes effect from the next transaction on
     session.ask("SET default_transaction_read_only = off").await.map_err(|e| e.to_string())?;
     let result = session.ask(&format!("ALTER ROLE {} {what}", identifier(role))).await.map(|_| ()).map_err(|e| e.to_string());
-    // the session goes on reading only
+    // the session is read-only again
     let _ = session.ask("SET default_transaction_read_only = on").await;
     result
 }
@@ -57,7 +57,7 @@ async fn one(session: &Session, sql: &str, otherwise: &str) -> Result<(), String
     if rows.iter().any(|r| r.done) { Ok(()) } else { Err(otherwise.to_owned()) }
 }
 
-/// A string constant, whatever it holds (`standard_conforming_strings` may be off: a backslash is written as what it is).
+/// A string constant with any content (`standard_conforming_strings` may be off: backslashes are escaped).
 fn literal(text: &str) -> String {
     format!("E'{}'", text.replace('\\', "\\\\").replace('\'', "''"))
 }

@@ -7,16 +7,16 @@ use std::path::Path;
 
 use rustix::process::{Pid, setpriority_process};
 
-/// Sets the priority of every thread: on Linux each has its own.
+/// Sets the priority of every thread: on Linux each thread has its own.
 pub(super) fn set(proc: &Path, pid: i32, start_ticks: u64, nice: i32) -> io::Result<()> {
     let stat = std::fs::read_to_string(proc.join(pid.to_string()).join("stat"))?;
     if super::start_time(&stat) != Some(start_ticks) {
-        return Err(io::Error::other(format!("pid {pid} is another process now")));
+        return Err(io::Error::other(format!("pid {pid} now is another process")));
     }
     for entry in std::fs::read_dir(proc.join(pid.to_string()).join("task"))? {
         let Some(thread) = entry?.file_name().to_str().and_then(|n| Pid::from_raw(n.parse().ok()?)) else { continue };
         match setpriority_process(Some(thread), nice) {
-            // a thread may end meanwhile
+            // a thread may end in between
             Ok(()) | Err(rustix::io::Errno::SRCH) => {}
             Err(e) => return Err(e.into()),
         }
@@ -33,7 +33,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_process_is_reniced_and_another_one_of_that_number_is_not() {
+    fn reniced_process_must_have_the_expected_start_time() {
         let mut child = std::process::Command::new("sleep").arg("1000").spawn().unwrap();
         let pid = i32::try_from(child.id()).unwrap();
         let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap();

@@ -1,4 +1,4 @@
-//! Reloading Prometheus.
+//! Reload of Prometheus.
 
 use opsctl_core::model::{Product, ServerProcess};
 use opsctl_core::probe::docker::Docker;
@@ -7,7 +7,7 @@ use opsctl_core::probe::servers::web;
 
 use super::signal::Held;
 
-/// Runs the test once more, and lets it load its configuration only when it passes just now and it is still the same process.
+/// Repeats the configuration test and triggers the reload only if the test passes and the process is still the same one.
 pub(super) async fn reload(
     docker: Option<&Docker>,
     pid: i32,

@@ -1,40 +1,40 @@
-//! What can be done to a Redis server.
+//! Changes to a Redis server.
 
 use std::time::{Duration, Instant};
 
 use opsctl_core::probe::servers::redis::{Any, NoAnswer, Session};
 
-/// How long a snapshot may take; a larger one goes on, and its check tells.
-const SNAPSHOT: Duration = Duration::from_secs(110);
+/// Time limit of a snapshot; a longer one continues in the background, and its check reports the result.
+const SNAPSHOT_TIMEOUT: Duration = Duration::from_secs(110);
 
-/// How often is asked whether it has ended.
-const ASK_AGAIN: Duration = Duration::from_millis(100);
+/// Interval of the status queries.
+const POLL_INTERVAL: Duration = Duration::from_millis(100);
 
-/// `BGSAVE`, until it has ended.
+/// Runs `BGSAVE` and waits until it completes.
 pub(super) async fn save(session: &Session) -> Result<(), String> {
-    session.ask::<Any>(&["BGSAVE"]).await.map_err(said)?;
+    session.ask::<Any>(&["BGSAVE"]).await.map_err(redis_error)?;
     let started = Instant::now();
-    while started.elapsed() < SNAPSHOT {
-        let info = session.info_now().await.map_err(said)?;
+    while started.elapsed() < SNAPSHOT_TIMEOUT {
+        let info = session.info_now().await.map_err(redis_error)?;
         if info.get("rdb_bgsave_in_progress").is_none_or(|p| p == "0") {
             return match info.get("rdb_last_bgsave_status").map(String::as_str) {
-                Some("err") => Err("the snapshot failed; its log says why".to_owned()),
+                Some("err") => Err("the snapshot failed; the log of the server has the reason".to_owned()),
                 _ => Ok(()),
             };
         }
-        tokio::time::sleep(ASK_AGAIN).await;
+        tokio::time::sleep(POLL_INTERVAL).await;
     }
     Ok(())
 }
 
 /// `CONFIG SET`.
 pub(super) async fn set(session: &Session, name: &str, value: &str) -> Result<(), String> {
-    session.ask::<Any>(&["CONFIG", "SET", name, value]).await.map(|_| ()).map_err(said)
+    session.ask::<Any>(&["CONFIG", "SET", name, value]).await.map(|_| ()).map_err(redis_error)
 }
 
-fn said(why: NoAnswer) -> String {
+fn redis_error(why: NoAnswer) -> String {
     match why {
         NoAnswer::Said(said) => format!("{} {}", said.code, said.message),
-        NoAnswer::Lost(_) => "the server does not answer any more".to_owned(),
+        NoAnswer::Lost(_) => "the server no longer responds".to_owned(),
     }
 }

@@ -1,4 +1,4 @@
-//! Signals to a process that is still the one that was seen.
+//! Signals to a process that is still the same one.
 
 #![allow(clippy::disallowed_methods, reason = "a fix acts on files and processes that were proven, under the watchdog")]
 
@@ -8,7 +8,7 @@ use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
 
 use super::start_time;
 
-/// A process, held: a number that is reused in between leads nowhere.
+/// A process held by its pidfd: a reused pid is not signalled.
 pub(super) struct Held {
     process: OwnedFd,
     pid: i32,
@@ -21,11 +21,11 @@ impl Held {
         Ok(Self { process, pid })
     }
 
-    /// Fails unless it began then.
+    /// Fails unless the process has this start time.
     pub(super) fn is_from(&self, start_ticks: u64) -> Result<(), String> {
         let path = format!("/proc/{}/stat", self.pid);
         let stat = std::fs::read_to_string(&path).map_err(|e| format!("{path}: {e}"))?;
-        if start_time(&stat) == Some(start_ticks) { Ok(()) } else { Err(format!("process {} is another one now", self.pid)) }
+        if start_time(&stat) == Some(start_ticks) { Ok(()) } else { Err(format!("process {} now is another process", self.pid)) }
     }
 
     pub(super) fn hang_up(&self) -> Result<(), String> {

@@ -28,7 +28,7 @@ impl Fixture {
 }
 
 #[test]
-fn the_end_of_a_log_is_saved_and_its_writer_goes_on() {
+fn tail_of_a_log_is_saved_and_its_writer_continues() {
     let f = Fixture::new(b"old line\nnew line\n");
     let mut writer = OpenOptions::new().append(true).open(&f.log).unwrap();
     let before = identity(&f.log);
@@ -41,14 +41,14 @@ fn the_end_of_a_log_is_saved_and_its_writer_goes_on() {
 }
 
 #[test]
-fn a_file_shorter_than_what_is_kept_is_saved_whole() {
+fn file_shorter_than_the_kept_tail_is_saved_whole() {
     let f = Fixture::new(b"short");
     truncate_file(&f.log, identity(&f.log), 1 << 20, &f.saved).unwrap();
     assert_eq!(std::fs::read(&f.saved).unwrap(), b"short");
 }
 
 #[test]
-fn another_file_of_that_name_is_left_alone() {
+fn another_file_at_the_path_is_not_truncated() {
     let f = Fixture::new(b"precious");
     let seen = identity(&f.log);
     let other = f.dir.path().join("other");
@@ -57,7 +57,7 @@ fn another_file_of_that_name_is_left_alone() {
     assert!(truncate_file(&f.log, seen, 4, &f.saved).is_err_and(|e| e.to_string().contains("another file")));
     assert_eq!(std::fs::read(&f.log).unwrap(), b"precious too");
 
-    // a link to the right file, a pipe, a directory
+    // a link to the right file, a FIFO, a directory
     let link = f.dir.path().join("link");
     std::os::unix::fs::symlink(&f.log, &link).unwrap();
     assert!(truncate_file(&link, identity(&f.log), 4, &f.saved).is_err());
@@ -69,7 +69,7 @@ fn another_file_of_that_name_is_left_alone() {
 }
 
 #[test]
-fn without_a_saved_tail_nothing_is_cut() {
+fn file_is_not_truncated_without_a_saved_tail() {
     let f = Fixture::new(b"precious");
     std::fs::write(f.dir.path().join("backups"), b"in the way").unwrap();
     assert!(truncate_file(&f.log, identity(&f.log), 4, &f.saved).is_err());
@@ -84,7 +84,7 @@ fn without_a_saved_tail_nothing_is_cut() {
     );
 }
 
-/// A small filesystem of its own.
+/// A small filesystem for one test.
 struct Full(PathBuf);
 
 impl Full {
@@ -103,10 +103,10 @@ impl Drop for Full {
 }
 
 #[test]
-fn a_log_on_a_full_filesystem_makes_room_for_its_own_end() {
+fn truncation_on_a_full_filesystem_makes_room_for_the_saved_tail() {
     let dir = tempfile::tempdir().unwrap();
     let Some(full) = Full::mount(&dir.path().join("full")) else {
-        eprintln!("left out: mounting needs root");
+        eprintln!("skipped: mounting requires root");
         return;
     };
     let log = full.0.join("app.log");
@@ -120,7 +120,7 @@ fn a_log_on_a_full_filesystem_makes_room_for_its_own_end() {
 }
 
 #[test]
-fn a_deleted_file_is_cut_through_its_holder_only_when_it_is_the_one_that_was_seen() {
+fn deleted_file_is_truncated_only_if_its_identity_matches() {
     use std::os::fd::AsRawFd;
     let f = Fixture::new(b"0123456789");
     let held = OpenOptions::new().append(true).open(&f.log).unwrap();
@@ -130,7 +130,7 @@ fn a_deleted_file_is_cut_through_its_holder_only_when_it_is_the_one_that_was_see
     // still linked
     assert!(truncate_deleted(proc, pid, ticks, fd, seen).is_err());
     std::fs::remove_file(&f.log).unwrap();
-    // another process of that number, another file
+    // another process with that pid, another file
     assert!(truncate_deleted(proc, pid, ticks + 1, fd, seen).is_err_and(|e| e.to_string().contains("another process")));
     assert!(truncate_deleted(proc, pid, ticks, fd, FileIdentity { ino: seen.ino + 1, ..seen }).is_err());
     assert!(truncate_deleted(proc, pid, ticks, 9999, seen).is_err());
@@ -140,7 +140,7 @@ fn a_deleted_file_is_cut_through_its_holder_only_when_it_is_the_one_that_was_see
 }
 
 #[test]
-fn the_start_time_is_found_behind_any_name() {
+fn start_time_is_found_after_any_process_name() {
     let stat = "42 (a) b (c) S 1 42 42 0 -1 4194304 1 0 0 0 0 0 0 0 20 0 1 0 987654 1 2 3";
     assert_eq!(start_time(stat), Some(987_654));
     assert_eq!(start_time("42 (x) S 1"), None);

@@ -1,4 +1,4 @@
-//! `kill -9` at every step: the test binary runs itself as a child that dies at a failpoint.
+//! `kill -9` at every step: the test binary runs itself as a child that terminates at a failpoint.
 
 use std::os::unix::process::ExitStatusExt;
 use std::path::{Path, PathBuf};
@@ -11,11 +11,11 @@ use super::*;
 use crate::audit::{Ending, Journal, in_flight, verify};
 use crate::config::Policy;
 
-/// Finds the fault as long as the marker is not there: what the fix does is what it sees.
+/// Reports the finding while the marker does not exist, so that it sees the effect of the fix.
 struct Marker {
     made: PathBuf,
     plan: Plan,
-    /// Whatever is done, the fault stays.
+    /// The finding is never resolved.
     hopeless: bool,
 }
 
@@ -57,7 +57,7 @@ fn fix(f: &Fixture) -> (Exit, String) {
     run(f, async |guard| guard.fix(&offer).await)
 }
 
-/// Not a test: what the child does.
+/// Not a test: entry point of the child.
 #[test]
 fn child() {
     let Some(dir) = std::env::var_os("OPSCTL_TEST_KILL_DIR") else { return };
@@ -84,7 +84,7 @@ fn entries(f: &Fixture) -> Vec<crate::audit::Entry> {
 }
 
 #[test]
-fn killed_before_anything_was_written_nothing_happened() {
+fn killed_before_intent_leaves_no_trace() {
     let dir = tempfile::tempdir().unwrap();
     let f = in_dir(dir.path());
     killed(dir.path(), "before-intent", None);
@@ -106,7 +106,7 @@ fn kill_between_journal_and_head_is_no_tampering() {
     assert!(matches!(&checked.comparison, Comparison::Ahead { kept, by: 1 } if kept.entries == 2), "{:?}", checked.comparison);
     assert_eq!(checked.problems(&journal.database()), []);
     assert_eq!((in_flight(&entries(&f)).len(), f.marker.exists()), (1, false));
-    // the next run resolves the fix that was in flight, and keeps its head
+    // the next run resolves the interrupted fix and stores its head
     assert_eq!(fix(&f).0, Exit::Unverified);
     let checked = journal.check().unwrap();
     assert_eq!((&checked.comparison, checked.problems(&journal.database())), (&Comparison::Same, vec![]));
@@ -122,14 +122,14 @@ fn kill_between_journal_and_head_of_the_first_entry_is_no_tampering() {
     let checked = journal.check().unwrap();
     assert!(matches!(&checked.comparison, Comparison::Ahead { kept, by: 1 } if kept.entries == 0), "{:?}", checked.comparison);
     assert_eq!(checked.problems(&journal.database()), []);
-    // and the next report keeps its head
+    // and the next report stores its head
     assert!(journal.adopt(&checked));
     std::fs::remove_file(journal.path()).unwrap();
     assert!(matches!(journal.check().unwrap().comparison, Comparison::Deleted(kept) if kept.entries == 1));
 }
 
 #[test]
-fn killed_between_intent_and_action_the_next_run_looks_and_does_not_repeat() {
+fn killed_between_intent_and_action_is_checked_and_not_repeated() {
     let dir = tempfile::tempdir().unwrap();
     let f = in_dir(dir.path());
     killed(dir.path(), "after-intent", None);
@@ -144,7 +144,7 @@ fn killed_between_intent_and_action_the_next_run_looks_and_does_not_repeat() {
 }
 
 #[test]
-fn killed_after_the_action_the_next_run_sees_that_it_worked() {
+fn killed_after_action_is_recognised_as_effective() {
     for failpoint in ["between-actions", "after-action", "verifying", "before-outcome"] {
         let dir = tempfile::tempdir().unwrap();
         let f = in_dir(dir.path());
@@ -152,7 +152,7 @@ fn killed_after_the_action_the_next_run_sees_that_it_worked() {
         assert_eq!((in_flight(&entries(&f)).len(), f.marker.exists()), (1, true));
         let (exit, said) = fix(&f);
         assert_eq!(exit, Exit::Done, "{said}");
-        assert!(said.contains("demo.check no longer says demo.broken; nothing was repeated"), "{said}");
+        assert!(said.contains("demo.check no longer reports demo.broken; nothing was repeated"), "{said}");
         let entries = entries(&f);
         assert_eq!(entries.len(), 2, "no second intent");
         assert_eq!((in_flight(&entries).len(), entries[1].body.ending), (0, Some(Ending::Interrupted)));
@@ -160,7 +160,7 @@ fn killed_after_the_action_the_next_run_sees_that_it_worked() {
 }
 
 #[test]
-fn killed_while_it_takes_back_the_next_run_says_so_and_it_can_be_taken_back() {
+fn killed_while_reverting_can_be_reverted_by_the_next_run() {
     for (failpoint, there) in [("before-taking-back", true), ("after-taking-back", false)] {
         let dir = tempfile::tempdir().unwrap();
         let f = in_dir(dir.path());
@@ -170,14 +170,14 @@ fn killed_while_it_takes_back_the_next_run_says_so_and_it_can_be_taken_back() {
         std::fs::remove_file(dir.path().join("hopeless")).unwrap();
         let (exit, said) = fix(&f);
         assert_eq!(exit, if there { Exit::Done } else { Exit::Unverified }, "{failpoint}: {said}");
-        assert!(said.contains("nothing was repeated") && said.contains("opsctl undo 2 takes back"), "{said}");
+        assert!(said.contains("nothing was repeated") && said.contains("opsctl undo 2 reverts"), "{said}");
         assert_eq!(f.marker.exists(), there, "{failpoint}");
         assert!(in_flight(&entries(&f)).is_empty());
     }
 }
 
 #[test]
-fn killed_during_an_undo_the_next_run_says_so_and_it_can_be_tried_again() {
+fn killed_during_undo_can_be_undone_by_the_next_run() {
     for (failpoint, undone) in
         [("undo-before-intent", false), ("undo-after-intent", false), ("undo-after-action", true), ("undo-before-outcome", true)]
     {
@@ -188,14 +188,14 @@ fn killed_during_an_undo_the_next_run_says_so_and_it_can_be_tried_again() {
         assert_eq!(f.marker.exists(), !undone, "{failpoint}");
         let (exit, said) = run(&f, async |guard| guard.undo(2).await);
         assert_eq!(said.contains("during the undo of demo.repair on container:web"), failpoint != "undo-before-intent", "{said}");
-        // rm of what is gone fails, which is what a second undo of this fix has to say
+        // rm of a missing file fails, so the second undo of this fix fails
         assert_eq!(exit, if undone { Exit::Failed } else { Exit::Done }, "{failpoint}: {said}");
         assert!(!f.marker.exists() && in_flight(&entries(&f)).is_empty());
     }
 }
 
 #[test]
-fn a_pause_lets_a_test_change_the_object() {
+fn object_changed_during_a_pause_stops_the_fix() {
     let dir = tempfile::tempdir().unwrap();
     let f = in_dir(dir.path());
     let pause = dir.path().join("pause");
@@ -208,12 +208,12 @@ fn a_pause_lets_a_test_change_the_object() {
         .unwrap();
     let started = std::time::Instant::now();
     while !pause.exists() {
-        assert!(started.elapsed().as_secs() < 20, "the child never came to the pause");
+        assert!(started.elapsed().as_secs() < 20, "the child did not reach the pause");
         std::thread::sleep(std::time::Duration::from_millis(5));
     }
-    // meanwhile another one cannot begin
+    // meanwhile another run cannot start
     assert_eq!(fix(&f).0, Exit::Held);
-    std::fs::write(&f.marker, "somebody repaired it").unwrap();
+    std::fs::write(&f.marker, "repaired").unwrap();
     std::fs::remove_file(&pause).unwrap();
     assert!(child.wait().unwrap().success());
     assert_eq!(entries(&f).len(), 0, "changed since the plan");

@@ -1,4 +1,4 @@
-//! The container actions, on a real engine and containers of our own.
+//! The container actions on a real engine with containers of the test.
 
 use std::path::Path;
 use std::process::Command;
@@ -13,7 +13,7 @@ use super::scripted::*;
 use super::*;
 use crate::audit::{Body, Journal};
 
-/// An image of busybox alone and the containers made from it, all removed at the end.
+/// A busybox image and the containers created from it, all removed at the end.
 struct Lab {
     name: String,
 }
@@ -30,7 +30,7 @@ impl Lab {
             && Command::new("docker").arg("version").output().is_ok_and(|o| o.status.success());
         if !ready {
             assert!(std::env::var_os("OPSCTL_LAB").is_none_or(|v| v != "require"), "docker and busybox-static are required");
-            eprintln!("left out: needs docker and busybox-static");
+            eprintln!("skipped: requires docker and busybox-static");
             return None;
         }
         let name = format!("opsctl-apply-{}-{test}", std::process::id());
@@ -75,7 +75,7 @@ impl Live {
 
     fn does(&self, actions: &[Action]) -> Result<Vec<String>, String> {
         let f = &self.fixture;
-        // a journal of its own: these intents have no outcomes
+        // its own journal: these intents have no outcomes
         let receipt = Journal::at(&f.dir.path().join("does"))
             .append(Body::intent(&f.plan(), "it is broken"), &Redactor::default())
             .unwrap();
@@ -84,44 +84,44 @@ impl Live {
         self.runtime.block_on(apply::apply(&permit)).map_err(|e| e.to_string())
     }
 
-    fn looks(&self, id: &str) -> Arc<Container> {
+    fn inspect(&self, id: &str) -> Arc<Container> {
         self.runtime.block_on(self.docker.inspect_now(id)).unwrap()
     }
 }
 
 #[test]
-fn every_container_action_does_what_it_says() {
+fn every_container_action_has_its_effect() {
     let Some(lab) = Lab::open("all") else { return };
     let live = Live::new();
     let id = lab.create("a");
     let own = || id.clone();
 
     live.does(&[Action::StartContainer { id: own() }]).unwrap();
-    assert!(live.looks(&id).is_up());
-    // once more is no error: the engine answers 304
+    assert!(live.inspect(&id).is_up());
+    // repeating is no error: the engine returns 304
     live.does(&[Action::StartContainer { id: own() }]).unwrap();
 
     live.does(&[Action::PauseContainer { id: own() }]).unwrap();
-    assert!(live.looks(&id).state.paused);
+    assert!(live.inspect(&id).state.paused);
     let error = live.does(&[Action::PauseContainer { id: own() }]).unwrap_err();
     assert!(error.contains("is already paused (HTTP 409)"), "{error}");
     live.does(&[Action::UnpauseContainer { id: own() }]).unwrap();
-    assert!(live.looks(&id).is_up());
+    assert!(live.inspect(&id).is_up());
 
     live.does(&[Action::SetRestartPolicy { id: own(), policy: "on-failure".into(), maximum_retry_count: 4 }]).unwrap();
-    let policy = &live.looks(&id).restart_policy;
+    let policy = &live.inspect(&id).restart_policy;
     assert_eq!((policy.name.as_str(), policy.maximum_retry_count), ("on-failure", 4));
     assert!(live.does(&[Action::SetRestartPolicy { id: own(), policy: "sometimes".into(), maximum_retry_count: 0 }]).is_err());
 
     live.does(&[Action::SetMemory { id: own(), memory: 64 << 20, memory_swap: -1 }]).unwrap();
-    assert_eq!(live.looks(&id).memory, 64 << 20);
-    assert_eq!(live.looks(&id).restart_policy.name, "on-failure", "the rest stays");
+    assert_eq!(live.inspect(&id).memory, 64 << 20);
+    assert_eq!(live.inspect(&id).restart_policy.name, "on-failure", "other settings are unchanged");
 
-    let before = live.looks(&id).subject().identity;
+    let before = live.inspect(&id).subject().identity;
     live.does(&[Action::RestartContainer { id: own(), timeout_s: 0 }]).unwrap();
-    assert!(live.looks(&id).is_up() && live.looks(&id).subject().identity != before);
+    assert!(live.inspect(&id).is_up() && live.inspect(&id).subject().identity != before);
 
-    // running: left; stopped: removed; gone: no error
+    // running: kept; stopped: removed; missing: no error
     let stopped = lab.create("b");
     let notes = live.does(&[Action::RemoveContainers { ids: vec![own(), stopped.clone()] }]).unwrap();
     assert_eq!(notes, [format!("removed 1 container; running again and left: {}-a", lab.name)]);
@@ -129,14 +129,14 @@ fn every_container_action_does_what_it_says() {
     assert!(live.runtime.block_on(live.docker.inspect_now(&stopped)).is_err());
 
     live.does(&[Action::StopContainer { id: own(), timeout_s: 0 }]).unwrap();
-    assert_eq!(live.looks(&id).state.status, "exited");
+    assert_eq!(live.inspect(&id).state.status, "exited");
     live.does(&[Action::RemoveContainers { ids: vec![own()] }]).unwrap();
     let error = live.does(&[Action::StartContainer { id: own() }]).unwrap_err();
     assert!(error.contains("No such container") && error.contains("(HTTP 404)"), "{error}");
 }
 
 #[test]
-fn an_undo_looks_at_the_container_first() {
+fn undo_inspects_the_container_first() {
     let Some(lab) = Lab::open("undo") else { return };
     let mut live = Live::new();
     let id = lab.create("c");
@@ -158,7 +158,7 @@ fn an_undo_looks_at_the_container_first() {
     assert!(f.said().contains("is 134217728 bytes, the fix had set 67108864"), "{}", f.said());
     docker(&["update", "--memory", "64m", "--memory-swap", "-1", &id]);
     assert_eq!(f.undo(applied), Exit::Done);
-    assert_eq!(live.looks(&id).memory, 32 << 20);
+    assert_eq!(live.inspect(&id).memory, 32 << 20);
 
     let f = &mut live.fixture;
     f.engine.says(with_docker(failing(&plan))).says(with_docker(healthy()));
@@ -167,5 +167,5 @@ fn an_undo_looks_at_the_container_first() {
     f.engine.says(with_docker(failing(&plan)));
     let applied = f.journal().last().unwrap().seq;
     assert_eq!(f.undo(applied), Exit::Changed);
-    assert!(f.said().contains("is gone"), "{}", f.said());
+    assert!(f.said().contains("no longer exists"), "{}", f.said());
 }

@@ -1,5 +1,5 @@
-//! `kill -9` at every point of every action: a file action at every system call that changes something, a request to somebody else when it has
-//! been sent. What is left is whole, and the next run looks instead of repeating.
+//! `kill -9` at every point of every action: file actions at every system call that changes a file, requests when they have been
+//! sent. The result is consistent, and the next run checks instead of repeating.
 
 use std::time::Duration;
 
@@ -20,22 +20,22 @@ use super::*;
 use crate::audit::{Body, Ending, Journal, Receipt, in_flight, verify};
 use crate::engine::Managers;
 
-/// Why an action may be killed at any point.
+/// Reason why an action may be killed at any point.
 #[derive(Debug, PartialEq, Eq)]
 enum Safe {
-    /// Files are replaced whole; `strace` kills it at every call below.
+    /// Files are replaced atomically; `strace` kills at every call below.
     Files,
-    /// One request, done whole by whoever gets it or not at all; below with a container engine.
+    /// One request, performed completely by the container engine or not at all; tested below with a fake engine.
     Engine,
-    /// The same, of systemd, a database or a program; in the lab with the real ones (`tests/it/live/killed.rs`).
+    /// The same for systemd, a database or a program; tested with the real ones (`tests/it/live/killed.rs`).
     Others,
-    /// One write or one call of the kernel.
+    /// One write or one system call.
     Kernel,
     /// Changes nothing.
     Reads,
 }
 
-/// Every arm, so that a new action has to say it.
+/// Exhaustive, so that a new action must be classified.
 fn safe(action: &Action) -> Safe {
     match action {
         Action::TruncateFile { .. }
@@ -72,19 +72,19 @@ fn safe(action: &Action) -> Safe {
         | Action::ReloadNginx { .. }
         | Action::ReloadPrometheus { .. }
         | Action::Run { .. }
-        // a team's own program: the journal says that it was begun, and what it leaves half done its own check tells
+        // a custom program: the journal records its start, and its own check reports a half-done state
         | Action::RunOwn { .. } => Safe::Others,
         Action::TruncateDeletedFd { .. } | Action::Renice { .. } | Action::SetSysctl { .. } => Safe::Kernel,
         Action::KeepEngineRules { .. } => Safe::Reads,
     }
 }
 
-/// System calls that change a file. What a test prints is written too, so `write` is not among them: before it stands `fallocate` or the call
-/// that made the file, after it the one that brings it to disk.
+/// System calls that change a file. The output of a test is written too, so `write` is not among them: it follows `fallocate` or
+/// the call that created the file, and precedes the call that syncs it.
 const CHANGING: &str =
     "rename,renameat,renameat2,unlink,unlinkat,link,linkat,ftruncate,fallocate,fsync,fdatasync,fchmod,fchmodat,chmod,fchown";
 
-/// A child that does what `OPSCTL_TEST_POINT` says.
+/// A child that runs as `OPSCTL_TEST_POINT` specifies.
 fn child_command(how: &str, f: &Fixture, actions: &[Action]) -> Vec<(String, String)> {
     vec![
         ("OPSCTL_TEST_POINT".to_owned(), how.to_owned()),
@@ -95,7 +95,7 @@ fn child_command(how: &str, f: &Fixture, actions: &[Action]) -> Vec<(String, Str
 
 const CHILD: [&str; 3] = ["--exact", "fix::tests::points::child", "--test-threads=1"];
 
-/// Not a test: what the child does.
+/// Not a test: entry point of the child.
 #[test]
 fn child() {
     let Ok(how) = std::env::var("OPSCTL_TEST_POINT") else { return };
@@ -119,10 +119,10 @@ fn child() {
     });
 }
 
-/// One of the calls of the child: its name, and which of this name it is. A tracer counts each name for itself.
+/// A system call of the child: its name, and its index among calls of this name. A tracer counts each name separately.
 type Point = (String, usize);
 
-/// Runs the child under a tracer that kills it at one of its changing calls. Whether it was killed, and the calls it made.
+/// Runs the child under a tracer that kills it at one of its changing calls. Returns whether it was killed, and its calls.
 fn traced(point: Option<&Point>, env: &[(String, String)]) -> (bool, Vec<Point>) {
     let calls = tempfile::NamedTempFile::new().unwrap();
     let mut traced = Command::new("strace");
@@ -141,7 +141,7 @@ fn traced(point: Option<&Point>, env: &[(String, String)]) -> (bool, Vec<Point>)
     (!output.status.success(), calls_of(&std::fs::read_to_string(calls.path()).unwrap()))
 }
 
-/// `1234  rename("a", "b") = 0`: each thread counts for itself too.
+/// `1234  rename("a", "b") = 0`: calls are also counted per thread.
 fn calls_of(log: &str) -> Vec<Point> {
     let mut counts = std::collections::HashMap::new();
     let begun = log.lines().filter_map(|l| l.split_once(' ').map(|(pid, rest)| (pid, rest.trim_start())));
@@ -158,10 +158,10 @@ fn calls_of(log: &str) -> Vec<Point> {
     points
 }
 
-/// Calls `run` without a kill, and then for each call it made.
+/// Calls `run` without a kill, and then once for each call it made.
 fn at_every_point(mut run: impl FnMut(Option<&Point>) -> Vec<Point>) {
     let points = run(None);
-    assert!(!points.is_empty(), "it makes changing calls");
+    assert!(!points.is_empty(), "the child makes changing calls");
     for point in &points {
         run(Some(point));
     }
@@ -171,13 +171,13 @@ fn tracer() -> bool {
     let there = Command::new("strace").args(["-qq", "-o", "/dev/null", "true"]).status().is_ok_and(|s| s.success());
     if !there {
         assert!(std::env::var_os("OPSCTL_LAB").is_none_or(|v| v != "require"), "strace is required");
-        eprintln!("left out: needs strace");
+        eprintln!("skipped: requires strace");
     }
     there
 }
 
-/// The journal holds, says what was in flight, and the next run looks once and repeats nothing.
-fn next_run_looks(f: &mut Fixture, plan: &Plan) {
+/// The journal is valid and has one interrupted fix, and the next run checks once and repeats nothing.
+fn assert_next_run_checks(f: &mut Fixture, plan: &Plan) {
     let journal = Journal::at(&f.state);
     assert_eq!(verify(&journal.bytes().unwrap()).1, []);
     assert_eq!(in_flight(&journal.entries().unwrap()).len(), 1);
@@ -194,9 +194,9 @@ fn identity(path: &Path) -> FileIdentity {
     FileIdentity { dev: meta.dev(), ino: meta.ino() }
 }
 
-/// What a folder holds, by name; what a killed run left of a file that never became one is not counted.
-fn holds(folder: &Path) -> Vec<(String, String)> {
-    let mut all: Vec<(String, String)> = std::fs::read_dir(folder)
+/// Contents of a directory by name; hidden temporary files of a killed run are not counted.
+fn contents(directory: &Path) -> Vec<(String, String)> {
+    let mut all: Vec<(String, String)> = std::fs::read_dir(directory)
         .into_iter()
         .flatten()
         .flatten()
@@ -207,19 +207,19 @@ fn holds(folder: &Path) -> Vec<(String, String)> {
     all
 }
 
-/// A file of opsctl's own.
+/// A file written by opsctl.
 const OURS: &str = "# written by opsctl\nx = 2\n";
 
-/// What is done to a file that is there.
+/// Creates the action on an existing file.
 type Make = fn(String, FileIdentity) -> Action;
 
 #[test]
-fn a_file_is_the_old_one_or_the_new_one_wherever_it_is_killed() {
+fn killed_file_action_leaves_the_old_or_the_new_file() {
     if !tracer() {
         return;
     }
     let at = |dir: &Path| dir.join("file").display().to_string();
-    // what is there before, what is done, what is there after it
+    // content before, action, content after
     let cases: [(&str, Make, Option<&str>); 6] = [
         ("a\n", |path, _| Action::AddLine { path, line: "b".into() }, Some("a\nb\n")),
         ("a\nb\n", |path, _| Action::RemoveLine { path, line: "b".into() }, Some("a\n")),
@@ -231,49 +231,49 @@ fn a_file_is_the_old_one_or_the_new_one_wherever_it_is_killed() {
     let kill = |before: &str, make: Make, after: Option<&str>| {
         at_every_point(|point| {
             let mut f = Fixture::new();
-            let folder = f.dir.path().join("etc");
-            std::fs::create_dir(&folder).unwrap();
-            let path = folder.join("file");
+            let directory = f.dir.path().join("etc");
+            std::fs::create_dir(&directory).unwrap();
+            let path = directory.join("file");
             std::fs::write(&path, before).unwrap();
-            let action = make(at(&folder), identity(&path));
+            let action = make(at(&directory), identity(&path));
             assert_eq!(safe(&action), Safe::Files);
             let plan = Plan { actions: vec![action.clone()], undo: vec![], ..f.plan() };
             f.append(Body::intent(&plan, "it is broken"));
             let (killed, calls) = traced(point, &child_command("files", &f, &plan.actions));
             let now = std::fs::read_to_string(&path).ok();
-            let what = format!("{action} killed at {point:?}: {:?}", holds(&folder));
-            assert!(now.as_deref() == Some(before) || now.as_deref() == after, "{what}");
-            // what is taken away is somewhere else before it goes, whole
+            let context = format!("{action} killed at {point:?}: {:?}", contents(&directory));
+            assert!(now.as_deref() == Some(before) || now.as_deref() == after, "{context}");
+            // removed content is stored elsewhere, complete, before it is removed
             let kept =
-                if matches!(action, Action::TruncateFile { .. }) { holds(&f.state.join("backups")) } else { holds(&folder) };
+                if matches!(action, Action::TruncateFile { .. }) { contents(&f.state.join("backups")) } else { contents(&directory) };
             match &action {
-                Action::RetireFile { .. } => assert!(kept.len() == 1 && kept[0].1 == before, "{what}"),
+                Action::RetireFile { .. } => assert!(kept.len() == 1 && kept[0].1 == before, "{context}"),
                 Action::TruncateFile { .. } => {
-                    assert!(kept.iter().all(|(_, text)| text == "last\n"), "{what}: {kept:?}");
-                    assert!(now.as_deref() == Some(before) || kept.len() == 1, "{what}: {kept:?}");
+                    assert!(kept.iter().all(|(_, text)| text == "last\n"), "{context}: {kept:?}");
+                    assert!(now.as_deref() == Some(before) || kept.len() == 1, "{context}: {kept:?}");
                 }
                 _ => {}
             }
-            next_run_looks(&mut f, &plan);
-            assert_eq!(std::fs::read_to_string(&path).ok(), now, "{what}: the next run repeats nothing");
-            assert!(killed || now.as_deref() == after, "{what}");
-            // and then it can be done
+            assert_next_run_checks(&mut f, &plan);
+            assert_eq!(std::fs::read_to_string(&path).ok(), now, "{context}: the next run repeats nothing");
+            assert!(killed || now.as_deref() == after, "{context}");
+            // and then the fix can be applied
             if killed && now.as_deref() == Some(before) {
                 f.engine.says(failing(&plan)).says(healthy());
-                assert_eq!(f.fix(&offer(&plan)), Exit::Done, "{what}: {}", f.said());
-                assert_eq!(std::fs::read_to_string(&path).ok().as_deref(), after, "{what}");
+                assert_eq!(f.fix(&offer(&plan)), Exit::Done, "{context}: {}", f.said());
+                assert_eq!(std::fs::read_to_string(&path).ok().as_deref(), after, "{context}");
             }
             calls
         });
     };
-    // one after the other: a child that is being made holds a copy of every lock until it runs its program
+    // sequential: a child that is being forked holds a copy of every lock until it executes its program
     for (before, make, after) in cases {
         kill(before, make, after);
     }
 }
 
 #[test]
-fn a_journal_is_whole_or_torn_wherever_its_writer_is_killed() {
+fn journal_is_complete_or_torn_when_its_writer_is_killed() {
     if !tracer() {
         return;
     }
@@ -289,7 +289,7 @@ fn a_journal_is_whole_or_torn_wherever_its_writer_is_killed() {
         };
         assert_eq!(problems(), [], "{point:?}");
         let known = f.journal().len();
-        assert_eq!(f.append(Body::new(crate::audit::Kind::Note, "third")), known as u64 + 1, "it goes on");
+        assert_eq!(f.append(Body::new(crate::audit::Kind::Note, "third")), known as u64 + 1, "the journal continues");
         assert!(verify(&Journal::at(&f.state).bytes().unwrap()).1.iter().all(|fault| !fault.what.is_tampering()), "{point:?}");
         assert_eq!(problems(), [], "{point:?}");
         assert!(killed || known == 2, "{point:?}");
@@ -299,7 +299,7 @@ fn a_journal_is_whole_or_torn_wherever_its_writer_is_killed() {
 
 const ID: &str = "feedfacefeedfacefeedfacefeedfacefeedfacefeedfacefeedfacefeedface";
 
-/// The first line of a request; its head and its body are read as far as they have come.
+/// The first line of a request; head and body are read as far as they have arrived.
 fn request(stream: &UnixStream) -> String {
     let mut lines = BufReader::new(stream).lines();
     let first = lines.next().and_then(Result::ok).unwrap_or_default();
@@ -307,24 +307,24 @@ fn request(stream: &UnixStream) -> String {
     first
 }
 
-/// An engine that answers what is only looked at, and kills its client when it is told to do something.
+/// An engine that answers read requests and kills its client at the first request that changes something.
 fn kill_at_the_request(listener: &UnixListener, mut child: Child) -> Vec<String> {
-    let mut told = Vec::new();
+    let mut requests = Vec::new();
     for stream in listener.incoming() {
         let mut stream = stream.unwrap();
-        let asked = request(&stream);
-        if asked.is_empty() {
-            // it only looked whether somebody listens
+        let received = request(&stream);
+        if received.is_empty() {
+            // a connection test without a request
             continue;
         }
-        let body = if !asked.starts_with("GET ") {
-            told.push(asked);
+        let body = if !received.starts_with("GET ") {
+            requests.push(received);
             child.kill().unwrap();
             child.wait().unwrap();
             break;
-        } else if asked.contains("/version") {
+        } else if received.contains("/version") {
             r#"{"Version":"20.10.24","ApiVersion":"1.41","MinAPIVersion":"1.12"}"#.to_owned()
-        } else if asked.contains("/containers/") {
+        } else if received.contains("/containers/") {
             format!(
                 r#"{{"Id":"{ID}","Name":"/web","State":{{"Status":"exited","Running":false}},"Config":{{}},"HostConfig":{{}}}}"#
             )
@@ -334,11 +334,11 @@ fn kill_at_the_request(listener: &UnixListener, mut child: Child) -> Vec<String>
         let head = "HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nConnection: close\r\nApi-Version: 1.41\r\n";
         let _ = write!(stream, "{head}Content-Length: {}\r\n\r\n{body}", body.len());
     }
-    told
+    requests
 }
 
 #[test]
-fn what_was_asked_of_an_engine_is_not_asked_again() {
+fn engine_request_is_not_repeated_after_a_kill() {
     let id = || ID.to_owned();
     let actions = [
         (Action::StartContainer { id: id() }, "start"),
@@ -362,8 +362,8 @@ fn what_was_asked_of_an_engine_is_not_asked_again() {
         let how = format!("engine {}", socket.display());
         let mut child = Command::new(std::env::current_exe().unwrap());
         child.args(CHILD).envs(child_command(&how, &f, &plan.actions)).stdout(Stdio::null()).stderr(Stdio::null());
-        let told = kill_at_the_request(&listener, child.spawn().unwrap());
-        assert!(told.len() == 1 && told[0].contains(word), "{action}: {told:?}");
-        next_run_looks(&mut f, &plan);
+        let requests = kill_at_the_request(&listener, child.spawn().unwrap());
+        assert!(requests.len() == 1 && requests[0].contains(word), "{action}: {requests:?}");
+        assert_next_run_checks(&mut f, &plan);
     }
 }

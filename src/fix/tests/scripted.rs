@@ -1,4 +1,4 @@
-//! An engine that says what it is told, a person who answers what they are told, and real files, locks and journals.
+//! A scripted engine, a scripted operator, and real files, locks and journals.
 
 use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
@@ -17,22 +17,22 @@ use crate::fix::{Answer, Asked, Confirm, Engine, Exit, Guard, Question};
 
 static BROKEN: Code = Code { id: "demo.broken", severities: &[Severity::Crit], when: "it is broken", hint: "repair it" };
 
-/// The number of a recheck, and what happens during it.
+/// The number of a recheck, and an action during it.
 pub(super) type Incident = (usize, Box<dyn Fn()>);
 
-/// Says each recheck once, the last one for ever.
+/// Returns each recheck once, the last one repeatedly.
 #[derive(Default)]
 pub(super) struct Scripted {
     steps: RefCell<VecDeque<Recheck>>,
     asked: Cell<usize>,
     over: Cell<bool>,
-    /// Happens during the recheck of this number.
+    /// Runs during the recheck of this number.
     pub(super) during: RefCell<Option<Incident>>,
 }
 
 impl Scripted {
     pub(super) fn says(&self, recheck: Recheck) -> &Self {
-        // what is left of the last fix of a test is over when the next one begins
+        // results left over from the last fix are dropped when the next one starts
         if self.over.replace(false) {
             self.steps.borrow_mut().clear();
         }
@@ -55,7 +55,7 @@ impl Engine for Scripted {
             happens();
         }
         let mut steps = self.steps.borrow_mut();
-        let next = steps.front().cloned().unwrap_or_else(|| panic!("nothing left to say"));
+        let next = steps.front().cloned().unwrap_or_else(|| panic!("no scripted recheck left"));
         if steps.len() > 1 {
             steps.pop_front();
         }
@@ -75,7 +75,7 @@ impl Confirm for Person {
     }
 }
 
-/// Standard output of a pipe nobody reads.
+/// Standard output of a closed pipe.
 struct Deaf;
 
 impl Write for Deaf {
@@ -92,7 +92,7 @@ pub(super) struct Fixture {
     pub(super) state: PathBuf,
     pub(super) lock: PathBuf,
     pub(super) kill_switch: PathBuf,
-    /// Made by the fix, removed by its undo.
+    /// Created by the fix, removed by its undo.
     pub(super) marker: PathBuf,
     pub(super) engine: Scripted,
     pub(super) person: Person,
@@ -103,7 +103,7 @@ pub(super) struct Fixture {
 }
 
 impl Fixture {
-    /// `--yes`, and nobody at the terminal.
+    /// `--yes`, and no terminal.
     pub(super) fn new() -> Self {
         let dir = tempfile::tempdir().unwrap();
         Self {

@@ -1,9 +1,9 @@
-//! The kill switch in front of every action, and the rate limits.
+//! The kill switch before every action, and the rate limits.
 
 use super::scripted::*;
 use super::*;
 
-/// A fixture whose kill switch is set while this recheck runs; the fault is found until the fix is verified.
+/// A fixture with a kill switch that is set during this recheck; the finding is reported until the fix is verified.
 fn set_during(recheck: usize) -> Fixture {
     let f = Fixture::new();
     let file = f.kill_switch.clone();
@@ -67,7 +67,7 @@ fn kill_switch_set_while_the_prompt_waits_stops_the_fix() {
 }
 
 #[test]
-fn kill_switch_set_before_the_rollback_leaves_it_to_a_person() {
+fn kill_switch_set_before_the_rollback_leaves_the_change() {
     let mut f = set_during(2);
     let plan = f.plan();
     f.engine.says(failing(&plan));
@@ -80,7 +80,7 @@ fn kill_switch_set_before_the_rollback_leaves_it_to_a_person() {
     assert!(!f.marker.exists());
 }
 
-/// Applies the fix to these subjects; how each ended.
+/// Applies the fix to these subjects and returns the exit statuses.
 fn to_each(f: &mut Fixture, subjects: &[(&str, &str)]) -> Vec<Exit> {
     let mut exits = Vec::new();
     for (name, identity) in subjects {
@@ -98,7 +98,7 @@ fn rename_does_not_reset_the_rate_limit() {
     let renamed = [("a", "id@1"), ("b", "id@2"), ("c", "id@3"), ("d", "id@4")];
     assert_eq!(to_each(&mut f, &renamed), [Exit::Done, Exit::Done, Exit::Done, Exit::Held]);
     assert!(f.said().contains("demo.repair was applied to container:d 3 times within the last hour"), "{}", f.said());
-    // another container is another matter
+    // another container has its own limit
     assert_eq!(to_each(&mut f, &[("e", "other@1")]), [Exit::Done]);
 }
 

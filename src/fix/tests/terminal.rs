@@ -7,7 +7,7 @@ use std::process::{Command, Stdio};
 
 use crate::fix::{Answer, Confirm, Question, Terminal};
 
-/// Not a test: what runs inside the terminal.
+/// Not a test: runs inside the terminal.
 #[test]
 fn child() {
     let question = match std::env::var("OPSCTL_TEST_QUESTION").as_deref() {
@@ -34,9 +34,9 @@ fn ask(question: &str, typed: &str) -> String {
 }
 
 #[test]
-fn only_a_clear_yes_is_a_yes() {
+fn only_an_explicit_yes_confirms() {
     if Command::new("script").arg("--version").output().is_err() {
-        eprintln!("left out: needs script(1)");
+        eprintln!("skipped: requires script(1)");
         return;
     }
     for (question, typed, answer) in [
@@ -53,7 +53,7 @@ fn only_a_clear_yes_is_a_yes() {
 }
 
 #[test]
-fn without_a_terminal_nobody_is_there() {
+fn prompt_without_a_terminal_is_not_answered() {
     let out = Command::new(std::env::current_exe().unwrap())
         .args(["--exact", "fix::tests::terminal::child", "--nocapture"])
         .env("OPSCTL_TEST_QUESTION", "yes-no")

@@ -1,4 +1,4 @@
-//! Taking back.
+//! Undo of fixes.
 
 use opsctl_core::model::{Action, Plan};
 
@@ -6,7 +6,7 @@ use super::scripted::*;
 use super::*;
 use crate::audit::Body;
 
-/// A fixture in which the fix has been applied: intent 1, outcome 2.
+/// A fixture with an applied fix: intent 1, outcome 2.
 fn applied(change: impl FnOnce(Plan) -> Plan) -> Fixture {
     let mut f = Fixture::new();
     let plan = change(f.plan());
@@ -17,26 +17,26 @@ fn applied(change: impl FnOnce(Plan) -> Plan) -> Fixture {
 }
 
 #[test]
-fn an_outcome_is_taken_back_once() {
+fn outcome_is_reverted_once() {
     let mut f = applied(|p| p);
     assert!(f.marker.exists());
     assert_eq!(f.undo(2), Exit::Done);
     assert!(!f.marker.exists());
     let kinds: Vec<_> = f.journal().iter().map(|e| (e.body.kind, e.body.of)).collect();
     assert_eq!(kinds[2..], [(Kind::Undo, Some(1)), (Kind::Outcome, Some(3))]);
-    assert!(f.said().contains("taken back; demo.check says: web is broken"), "{}", f.said());
+    assert!(f.said().contains("reverted; demo.check reports: web is broken"), "{}", f.said());
     for entry in [1, 2] {
         assert_eq!(f.undo(entry), Exit::Refused);
     }
-    assert!(f.said().contains("entry 1 was already taken back at "));
+    assert!(f.said().contains("entry 1 was already reverted at "));
     assert_eq!(f.journal().len(), 4);
 }
 
 #[test]
-fn what_was_never_done_or_cannot_be_undone_is_refused() {
+fn undo_without_a_revertible_fix_is_refused() {
     let mut f = applied(|p| Plan { undo: vec![], ..p });
     assert_eq!(f.undo(2), Exit::Refused);
-    assert!(f.said().contains("demo.repair cannot be taken back"));
+    assert!(f.said().contains("demo.repair cannot be reverted"));
     assert_eq!(f.undo(99), Exit::Refused);
     let note = f.append(Body::new(Kind::Note, "hello"));
     assert_eq!(f.undo(note), Exit::Refused);
@@ -53,11 +53,11 @@ fn what_was_never_done_or_cannot_be_undone_is_refused() {
     f.engine.says(failing(&plan));
     assert_eq!(f.fix(&offer(&plan)), Exit::Unverified);
     assert_eq!(f.undo(2), Exit::Refused);
-    assert!(f.said().contains("entry 1 was taken back at once"));
+    assert!(f.said().contains("entry 1 was reverted immediately"));
 }
 
 #[test]
-fn an_undo_needs_consent_and_a_lock_and_may_fail() {
+fn undo_requires_consent_and_lock_and_may_fail() {
     let mut f = applied(|p| p);
     f.asked = Asked::default();
     assert_eq!(f.undo(2), Exit::Declined);
@@ -71,13 +71,13 @@ fn an_undo_needs_consent_and_a_lock_and_may_fail() {
     std::fs::remove_file(&f.marker).unwrap();
     assert_eq!(f.undo(2), Exit::Failed);
     assert_eq!(f.last().ending, Some(Ending::Failed));
-    // a failed one may be tried again
+    // a failed undo may be repeated
     std::fs::write(&f.marker, "").unwrap();
     assert_eq!(f.undo(2), Exit::Done);
 }
 
 #[test]
-fn an_interrupted_fix_can_be_taken_back() {
+fn interrupted_fix_can_be_reverted() {
     let mut f = Fixture::new();
     let plan = f.plan();
     f.append(Body::intent(&plan, "it is broken"));
@@ -88,7 +88,7 @@ fn an_interrupted_fix_can_be_taken_back() {
 }
 
 #[test]
-fn a_container_that_cannot_be_looked_at_is_left_alone() {
+fn undo_is_refused_if_the_container_cannot_be_inspected() {
     let mut f = applied(|p| Plan { undo: vec![Action::StopContainer { id: "a".repeat(64), timeout_s: 1 }], ..p });
     assert_eq!(f.undo(2), Exit::Changed);
     assert!(f.said().contains("changed since the fix: the container engine does not answer"));

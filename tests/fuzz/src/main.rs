@@ -1,4 +1,4 @@
-//! libFuzzer around one target, whose name is in `$OPSCTL_FUZZ_TARGET`. Without one it prints all names.
+//! Runs libFuzzer on one target, named by `$OPSCTL_FUZZ_TARGET`. Without the variable it prints all names.
 #![no_main]
 
 use std::sync::OnceLock;

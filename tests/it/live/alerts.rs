@@ -1,4 +1,4 @@
-//! `opsctl respond` and `opsctl listen`: alerts in, diagnosis out, and what is allowed done through the guard.
+//! `opsctl respond` and `opsctl listen`: alerts in, diagnosis out, and allowed fixes applied by the guard.
 
 use std::io::{Read as _, Write as _};
 use std::path::Path;
@@ -18,7 +18,7 @@ fn payload(name: &str, labels: &Value, starts_at: &str) -> String {
         .to_string()
 }
 
-/// A host whose `opsctl listen` answers to a webhook; the folder has the answers.
+/// A host with `opsctl listen` and a webhook for its reports, and the directory of these reports.
 fn listening(policy: &str) -> Option<(Host, std::path::PathBuf)> {
     let host = Host::start()?;
     host.image("app:1", Rootfs::Scratch, &[]);
@@ -33,7 +33,7 @@ fn listening(policy: &str) -> Option<(Host, std::path::PathBuf)> {
     Some((host, answers))
 }
 
-/// Posts as a caller who knows the token; status and body.
+/// Posts with the token; returns body and status.
 #[track_caller]
 fn post(host: &Host, body: &str) -> String {
     std::fs::write(host.path("payload.json"), body).unwrap();
@@ -43,15 +43,15 @@ fn post(host: &Host, body: &str) -> String {
     ))
 }
 
-/// The n-th answer, when it is there.
+/// The n-th report, once it arrives.
 #[track_caller]
-fn answer(folder: &Path, n: usize) -> Value {
-    let path = folder.join(format!("{n:05}.json"));
-    eventually(120, "the answer arrives", || serde_json::from_slice(&std::fs::read(&path).ok()?).ok())
+fn answer(directory: &Path, n: usize) -> Value {
+    let path = directory.join(format!("{n:05}.json"));
+    eventually(120, "the report arrives", || serde_json::from_slice(&std::fs::read(&path).ok()?).ok())
 }
 
 #[test]
-fn an_alert_on_standard_input_is_answered() {
+fn alert_on_stdin_is_diagnosed() {
     let Some(host) = Host::start() else { return };
     host.image("app:1", Rootfs::Scratch, &[]);
     host.run("broken", &["--restart", "on-failure:1", "app:1", "fixture", "say", "boom", "3"]);
@@ -76,29 +76,29 @@ fn an_alert_on_standard_input_is_answered() {
         (said["answers"][0]["runbooks"][0].as_str(), said["answers"][0]["subjects"][0].as_str()),
         (Some("container"), Some("container:broken"))
     );
-    // what was so before is remembered
+    // the state from before the alert is kept
     host.docker(&["start", "broken"]);
     host.docker(&["rm", "-f", "broken"]);
-    host.ask(&["container"]);
+    host.run_runbooks(&["container"]);
     host.run("broken", &["--restart", "on-failure:1", "app:1", "fixture", "say", "boom", "3"]);
     host.until("broken", "{{.State.Status}} {{.RestartCount}}", "exited 1");
     let (_, text, _) = respond(&[], &alert);
     assert!(text.contains("before: "), "{text}");
     let (code, text, _) = respond(&["--format", "markdown"], &payload("NobodyKnows", &json!({}), "2026-11-21T10:00:00Z"));
     assert!(
-        code == Some(2) && text.contains("no runbook knows the alert NobodyKnows") && text.contains("container.down"),
+        code == Some(2) && text.contains("no runbook handles the alert NobodyKnows") && text.contains("container.down"),
         "{text}"
     );
-    for (input, says) in [("", "empty"), ("{", "not JSON"), ("{}", "not one of Alertmanager"), ("[{\"labels\":{}}]", "no name")] {
+    for (input, expected) in [("", "empty"), ("{", "not JSON"), ("{}", "not one of Alertmanager"), ("[{\"labels\":{}}]", "no name")] {
         let (code, _, stderr) = respond(&[], input);
-        assert!(code == Some(64) && stderr.contains(says), "{input}: {stderr}");
+        assert!(code == Some(64) && stderr.contains(expected), "{input}: {stderr}");
     }
 }
 
 #[test]
-fn a_frozen_container_is_restarted_three_times_and_then_a_person_is_asked_for() {
+fn frozen_container_is_restarted_three_times_then_escalated() {
     let Some((host, answers)) = listening("[policy]\nallow = [\"container.restart\"]\n") else { return };
-    // on a word it writes into a pipe that nobody reads; a restart brings it back
+    // on a signal it writes into a pipe without a reader; a restart repairs it
     let freezes = "while [ ! -e /tmp/freeze ]; do sleep 0.1; done; rm /tmp/freeze; exec yes > >(exec sleep infinity)";
     host.run("meter", &[MACHINE, &["--stop-timeout", "1", "machine:1", "bash", "-c", freezes]].concat());
     let mut started = host.inspect("meter", "{{.State.StartedAt}}");
@@ -108,7 +108,7 @@ fn a_frozen_container_is_restarted_three_times_and_then_a_person_is_asked_for() 
         eventually(60, "it hangs in a write to its pipe", || {
             host.sh(&format!("cat /proc/{pid}/task/*/wchan")).contains("pipe_write").then_some(())
         });
-        // as Grafana of old said it, without the least idea of containers but a name
+        // the payload of an old Grafana, with the container only in a name
         let alert = json!({"ruleId": n, "ruleName": "MeterSilent", "state": "alerting", "evalMatches": [{"tags": {"container": "meter"}}]});
         assert!(post(&host, &alert.to_string()).contains("\"accepted\":1"));
         let said = answer(&answers, n);
@@ -123,7 +123,7 @@ fn a_frozen_container_is_restarted_three_times_and_then_a_person_is_asked_for() 
         }
         started = now;
     }
-    // what is not allowed is only told
+    // a fix that is not allowed is only reported
     host.run("broken", &["--restart", "on-failure:1", "app:1", "fixture", "say", "boom", "3"]);
     host.until("broken", "{{.State.Status}} {{.RestartCount}}", "exited 1");
     post(&host, &payload("ContainerDown", &json!({"name": "broken"}), "2026-11-21T10:00:00Z"));
@@ -141,7 +141,7 @@ fn a_frozen_container_is_restarted_three_times_and_then_a_person_is_asked_for() 
 }
 
 #[test]
-fn callers_who_should_not_are_turned_away() {
+fn invalid_callers_are_rejected() {
     let Some((host, answers)) = listening("") else { return };
     let curl = |args: &str| host.sh(&format!("curl -s -o /dev/null -w '%{{http_code}}' --max-time 30 {args} || true"));
     let url = "http://127.0.0.1:9797/alerts";
@@ -154,27 +154,27 @@ fn callers_who_should_not_are_turned_away() {
     assert_eq!(curl(&format!("{auth} -d '{{' {url}")), "400");
     assert_eq!(curl(&format!("{auth} -d '{{\"alerts\":[{{}}]}}' {url}")), "400");
     assert_eq!(curl(&format!("{auth} {url}")), "405");
-    // 100 MB, announced and not
+    // 100 MB, with and without Content-Length
     host.sh(&format!("truncate -s 100M {}", host.path("huge").display()));
     let huge = host.path("huge").display().to_string();
     assert_eq!(curl(&format!("{auth} --data-binary @{huge} {url}")), "413");
     assert_eq!(curl(&format!("{auth} -H 'Transfer-Encoding: chunked' --data-binary @{huge} {url}")), "413");
-    // a body that never comes to its end
+    // a body without an end
     let pid = host.sh("pgrep -x opsctl");
     let slow = format!(
         "exec 3<> /dev/tcp/127.0.0.1/9797; printf 'POST /alerts HTTP/1.1\\r\\nHost: localhost\\r\\nAuthorization: Bearer {TOKEN}\\r\\nContent-Length: 50\\r\\n\\r\\n[' >&3; timeout 30 head -1 <&3"
     );
     assert!(host.sh(&slow).contains("408"));
-    // and headers that do not
+    // and headers without an end
     let silent =
         host.sh("exec 3<> /dev/tcp/127.0.0.1/9797; printf 'POST /alerts HTTP/1.1\\r\\nHost:' >&3; timeout 30 cat <&3; echo gone");
     assert!(silent.ends_with("gone"), "{silent}");
-    // after all that it has little memory and works
+    // after all of this its RSS is small and it works
     let rss: u64 = host.sh(&format!("awk '/VmHWM/ {{print $2}}' /proc/{}/status", pid.trim())).trim().parse().unwrap();
     assert!(rss < 100 * 1024, "{rss} kB");
     assert!(post(&host, &payload("NobodyKnows", &json!({}), "2026-11-21T10:00:00Z")).ends_with(" 202"));
     assert_eq!(answer(&answers, 1)["answers"][0]["known"], false);
-    // the same again is known, and what is over is heard
+    // the same alert is a duplicate, and a resolved one is accepted
     assert!(post(&host, &payload("NobodyKnows", &json!({}), "2026-11-21T10:00:00Z")).contains("\"duplicate\":1"));
     let over =
         payload("NobodyKnows", &json!({}), "2026-11-21T10:00:00Z").replace("\"status\":\"firing\"", "\"status\":\"resolved\"");
@@ -183,9 +183,9 @@ fn callers_who_should_not_are_turned_away() {
 }
 
 #[test]
-fn a_flood_is_answered_once_each_whatever_happens_meanwhile() {
+fn flood_of_alerts_is_diagnosed_once_each_across_a_restart() {
     let Some((host, answers)) = listening("[policy]\nallow = [\"container.start\"]\n") else { return };
-    // something to fix while the flood comes: it stays up when it is started for the third time
+    // a fix during the flood: the container stays up when it is started for the third time
     let fails_twice = "for f in /one /two; do [ -e $f ] || { touch $f; exit 3; }; done; exec sleep infinity";
     let policy = ["--restart", "on-failure:1", "--stop-timeout", "1"];
     host.run("broken", &[MACHINE, &policy[..], &["machine:1", "bash", "-c", fails_twice]].concat());
@@ -195,8 +195,8 @@ fn a_flood_is_answered_once_each_whatever_happens_meanwhile() {
     flood.args([script, "9797", TOKEN, "10000", "300"]).stdout(Stdio::piped());
     let mut flood = flood.spawn().unwrap();
     post(&host, &payload("ContainerDown", &json!({"name": "broken"}), "2026-11-21T10:00:00Z"));
-    // ended in the middle, and started again
-    eventually(60, "some are accepted", || host.path("state").join("alerts").read_dir().ok()?.next().map(|_| ()));
+    // killed in the middle, and restarted
+    eventually(60, "some alerts are accepted", || host.path("state").join("alerts").read_dir().ok()?.next().map(|_| ()));
     let peak = || {
         let pid = host.sh("pgrep -x opsctl | head -1");
         host.sh(&format!("awk '/VmHWM/ {{print $2}}' /proc/{}/status", pid.trim())).trim().parse::<u64>().unwrap()
@@ -211,7 +211,7 @@ fn a_flood_is_answered_once_each_whatever_happens_meanwhile() {
     let accepted: Vec<u64> = said["accepted"].as_array().unwrap().iter().filter_map(Value::as_u64).collect();
     assert_eq!(accepted.len(), 300, "{said}");
     assert!(said["statuses"].as_object().unwrap().keys().all(|s| ["202", "503", "none"].contains(&s.as_str())), "{said}");
-    // everything that was accepted is answered, and nothing waits
+    // every accepted alert is diagnosed, and none is queued
     let answered = || {
         let mut numbers: Vec<u64> = Vec::new();
         for entry in std::fs::read_dir(&answers).unwrap().flatten().filter(|e| e.path().extension().is_some_and(|e| e == "json"))
@@ -224,7 +224,7 @@ fn a_flood_is_answered_once_each_whatever_happens_meanwhile() {
         numbers.dedup();
         Some(numbers)
     };
-    eventually(120, "all are answered", || (answered()?.len() == 300).then_some(()));
+    eventually(120, "all alerts are diagnosed", || (answered()?.len() == 300).then_some(()));
     eventually(60, "nothing waits", || {
         let left = host
             .path("state")
@@ -238,7 +238,7 @@ fn a_flood_is_answered_once_each_whatever_happens_meanwhile() {
     for peak in [first_peak, peak()] {
         assert!(peak < 150 * 1024, "{peak} kB");
     }
-    // and no fix was made twice within one look
+    // and no fix was applied twice within one run
     let journal = host.opsctl(&["audit", "show"]).stdout;
     let starts = journal.lines().filter(|l| l.contains("container.start") && l.contains("intent")).count();
     assert!((1..=3).contains(&starts), "{journal}");

@@ -1,4 +1,5 @@
-//! The engine, a filesystem or a permission fails while opsctl looks: it answers in time, the rest is still checked, and the verdict is right.
+//! Failures of the engine, a filesystem or a permission during a run: opsctl finishes in time, checks everything else, and
+//! reports the right verdict.
 
 use std::collections::BTreeSet;
 use std::time::Duration;
@@ -6,18 +7,18 @@ use std::time::Duration;
 use super::faults::faked;
 use crate::lab::{Host, Rootfs, Run, available, eventually};
 
-/// The default deadline is 10 s; starting and printing on a busy machine may take a little longer.
+/// The default deadline is 10 s; start and output on a busy machine may take a little longer.
 const IN_TIME: Duration = Duration::from_secs(14);
 
-/// Whatever happened, disks were looked at, and in time.
+/// Asserts that disks were checked, and in time.
 #[track_caller]
 fn others_still_print(run: &Run) {
     assert!(run.took < IN_TIME, "took {:?}", run.took);
     assert!(run.report().checks.iter().any(|c| c.check.starts_with("disk.") && c.verdict == "ok"), "{}", run.stdout);
 }
 
-/// A host with a disk and an engine that is well until it is asked a certain thing.
-fn asked(fault: &str, at: &str) -> Option<Run> {
+/// Diagnosis of a host with a disk and an engine that fails at one kind of request.
+fn diagnosis_with_fault(fault: &str, at: &str) -> Option<Run> {
     let host = Host::without_engine()?;
     host.disk("/mnt/data", 64, "-m 0");
     host.spawn("/run/lab/fixture", &["fake-docker", "/run/fake.sock", fault, "--at", at]);
@@ -29,40 +30,40 @@ fn asked(fault: &str, at: &str) -> Option<Run> {
 }
 
 #[test]
-fn an_engine_that_accepts_and_never_answers_is_hung() {
+fn engine_that_accepts_without_a_response_is_hung() {
     for at in ["ping", "version"] {
-        let Some(run) = asked("never", at) else { return };
+        let Some(run) = diagnosis_with_fault("never", at) else { return };
         run.roots(&["container.engine-hung engine:docker"]);
     }
 }
 
 #[test]
-fn an_engine_that_talks_nonsense_is_not_reachable() {
+fn engine_with_garbage_responses_is_unreachable() {
     for (fault, at) in [("garbage", "ping"), ("die", "version"), ("http-500", "ping"), ("huge", "version")] {
-        let Some(run) = asked(fault, at) else { return };
+        let Some(run) = diagnosis_with_fault(fault, at) else { return };
         run.roots(&["container.engine-reachable engine:docker"]);
     }
 }
 
 #[test]
-fn an_engine_that_drips_is_hung() {
-    let Some(run) = asked("slow-byte", "ping") else { return };
+fn engine_that_responds_byte_by_byte_is_hung() {
+    let Some(run) = diagnosis_with_fault("slow-byte", "ping") else { return };
     run.exits(2);
     assert!(run.findings().any(|f| f.code.starts_with("container.engine-")), "{}", run.stdout);
 }
 
 #[test]
-fn a_list_that_fails_is_never_an_empty_list() {
+fn failed_container_list_is_not_an_empty_list() {
     for fault in ["never", "garbage", "die", "http-500", "huge", "slow-byte"] {
-        let Some(run) = asked(fault, "list") else { return };
+        let Some(run) = diagnosis_with_fault(fault, "list") else { return };
         assert!(run.code == 3 || run.code == 2, "{fault}: unknown or crit, not {}: {}", run.code, run.stdout);
     }
 }
 
 #[test]
-fn an_inspect_that_fails_leaves_that_container_unknown() {
+fn failed_inspect_leaves_that_container_unknown() {
     for fault in ["never", "garbage", "die", "http-500", "huge", "slow-byte"] {
-        let Some(run) = asked(fault, "inspect") else { return };
+        let Some(run) = diagnosis_with_fault(fault, "inspect") else { return };
         assert!(run.code == 3 || run.code == 2, "{fault}: unknown or crit, not {}: {}", run.code, run.stdout);
         assert!(
             run.report().checks.iter().any(|c| c.target == "container:ghost" && c.verdict != "ok"),
@@ -73,13 +74,13 @@ fn an_inspect_that_fails_leaves_that_container_unknown() {
 }
 
 #[test]
-fn an_engine_that_is_silent_about_some_containers_says_which() {
+fn containers_without_an_inspect_response_are_named() {
     let Some(host) = Host::start() else { return };
     host.image("app:1", Rootfs::Scratch, &[]);
     for name in ["web", "db", "held"] {
         host.run(name, &["app:1", "fixture", "wait-term"]);
     }
-    // moby#36661: who kills a container holds its lock until its shim has answered
+    // moby#36661: a kill holds the lock of the container until its shim has responded
     let shim = host.sh(&format!("ps -o ppid= -p {}", host.inspect("held", "{{.State.Pid}}")));
     host.sh(&format!("kill -STOP {shim}; (docker kill held > /dev/null 2>&1 &)"));
     eventually(20, "its lock is held", || {
@@ -88,7 +89,7 @@ fn an_engine_that_is_silent_about_some_containers_says_which() {
     let hung = "container.engine-hung engine:docker";
     let run = host.diagnose();
     others_still_print(&run);
-    run.must(&[hung]).roots(&[hung]).says(hung, &["not about 1 of its 3 containers: held"]);
+    run.must(&[hung]).roots(&[hung]).mentions(hung, &["not about 1 of its 3 containers: held"]);
     run.verdict("container.state", "container:web", "ok");
     run.verdict("container.state", "container:held", "unknown");
     host.sh(&format!("kill -CONT {shim}"));
@@ -98,14 +99,14 @@ fn an_engine_that_is_silent_about_some_containers_says_which() {
 }
 
 #[test]
-fn a_container_that_vanishes_while_we_look_is_nothing() {
-    let Some(run) = asked("gone", "inspect") else { return };
+fn container_removed_during_the_run_is_no_finding() {
+    let Some(run) = diagnosis_with_fault("gone", "inspect") else { return };
     run.roots(&[]);
     assert!(run.report().checks.iter().filter(|c| c.target == "container:ghost").all(|c| c.verdict == "skip"), "{}", run.stdout);
 }
 
 #[test]
-fn no_engine_is_skipped_and_a_missing_one_is_not() {
+fn absent_engine_is_skipped_and_a_stopped_one_is_not() {
     let Some(host) = Host::without_engine() else { return };
     let run = host.diagnose();
     others_still_print(&run);
@@ -121,7 +122,7 @@ fn no_engine_is_skipped_and_a_missing_one_is_not() {
 }
 
 #[test]
-fn a_dead_engine_leaves_its_socket_behind() {
+fn killed_engine_leaves_its_socket() {
     let Some(host) = Host::start() else { return };
     host.sh("pid=$(cat /run/docker.pid); kill -KILL $pid; while [ -d /proc/$pid ]; do sleep 0.05; done; [ -S /run/docker.sock ]");
     let run = host.diagnose();
@@ -130,7 +131,7 @@ fn a_dead_engine_leaves_its_socket_behind() {
 }
 
 #[test]
-fn a_frozen_engine_is_hung() {
+fn stopped_engine_process_is_hung() {
     let Some(host) = Host::start() else { return };
     host.sh("kill -STOP $(cat /run/docker.pid)");
     let run = host.diagnose();
@@ -139,7 +140,7 @@ fn a_frozen_engine_is_hung() {
 }
 
 #[test]
-fn a_user_who_may_not_ask_is_told_so() {
+fn user_without_access_to_the_socket_is_reported() {
     let Some(host) = Host::start() else { return };
     host.image("app:1", Rootfs::Scratch, &[]);
     host.run("web", &["app:1", "fixture", "wait-term"]);
@@ -152,7 +153,7 @@ fn a_user_who_may_not_ask_is_told_so() {
 }
 
 #[test]
-fn a_filesystem_that_hangs_costs_only_itself() {
+fn hung_filesystem_affects_only_itself() {
     let why_not = (!std::path::Path::new("/dev/fuse").exists() || which::which("fuse-overlayfs").is_err())
         .then_some("needs fuse-overlayfs and /dev/fuse");
     if !available(why_not) {
@@ -160,20 +161,20 @@ fn a_filesystem_that_hangs_costs_only_itself() {
     }
     let Some(host) = Host::without_engine() else { return };
     host.disk("/mnt/data", 64, "-m 0");
-    // the type is fuse.NAME of the program: one that looks like a network filesystem, not like a view of a disk
+    // the type is fuse.NAME of the program: it resembles a network filesystem, not a view of a disk
     host.sh("mkdir /mnt/lower /mnt/dead; ln -s $(which fuse-overlayfs) /mnt/remotefs; /mnt/remotefs -o lowerdir=/mnt/lower /mnt/dead; stat -f /mnt/dead
         pid=$(pgrep -x remotefs); kill -STOP $pid; until grep -q 'State:.T' /proc/$pid/status; do sleep 0.05; done");
     let run = host.diagnose();
     others_still_print(&run);
     run.roots(&["disk.mount-hung mount:/mnt/dead"]);
-    // no process of ours stays in the kernel
+    // no process of opsctl stays blocked in the kernel
     assert_eq!(host.sh("ps -eo comm= | grep -c '^opsctl$' || true"), "0");
 }
 
 #[test]
-fn a_bus_that_accepts_and_never_answers_is_hung_and_one_that_is_down_is_unknown() {
+fn hung_bus_is_reported_and_a_stopped_bus_is_unknown() {
     let Some(host) = Host::without_engine() else { return };
-    // what sd_booted(3) looks at
+    // the path that sd_booted(3) checks
     host.sh("mkdir -p /run/systemd/system /run/dbus");
     let args = ["diagnose", "systemd", "disk", "--format", "json"];
     let gone = host.opsctl(&args);
@@ -183,12 +184,12 @@ fn a_bus_that_accepts_and_never_answers_is_hung_and_one_that_is_down_is_unknown(
     host.spawn("/run/lab/fixture", &["fake-docker", "/run/dbus/system_bus_socket", "never"]);
     eventually(10, "the bus listens", || host.sh("ss -Hlx").contains("system_bus_socket").then_some(()));
     let hung = host.opsctl(&args);
-    hung.must(&["systemd.state host"]).says("systemd.state host", &["does not answer"]);
+    hung.must(&["systemd.state host"]).mentions("systemd.state host", &["does not answer"]);
     others_still_print(&hung);
 }
 
 #[test]
-fn a_clock_that_jumps_between_plan_and_act_stops_nothing_and_breaks_no_journal() {
+fn clock_jump_between_plan_and_apply_keeps_fix_and_journal_intact() {
     let Some(host) = Host::with_servers(&["redis-server"]) else { return };
     host.redis_with_disk();
     let clock = host.path("clock");
@@ -201,7 +202,7 @@ fn a_clock_that_jumps_between_plan_and_act_stops_nothing_and_breaks_no_journal()
         assert_eq!(run.code, 0, "{place}, {jump}: {}{}", run.stdout, run.stderr);
         assert_eq!(host.persistence("rdb_last_bgsave_status"), "ok", "{place}, {jump}");
         host.opsctl(&["audit", "verify"]).exits(0);
-        host.ask(&["redis"]).must_not(&["redis.persistence"]);
+        host.run_runbooks(&["redis"]).must_not(&["redis.persistence"]);
     }
     // yesterday, today, tomorrow: the clock did jump
     let journal = host.opsctl(&["audit", "show"]).stdout.clone();

@@ -1,5 +1,5 @@
-//! Callers of `opsctl listen`: an ordinary user of the same host, a web page in somebody's browser, a captured request that is sent again, and
-//! the monitoring systems that it is for.
+//! Clients of `opsctl listen`: an unprivileged user of the same host, a web page in a browser, a replayed request, and the
+//! monitoring systems it is made for.
 
 use std::path::{Path, PathBuf};
 
@@ -11,7 +11,7 @@ const TOKEN: &str = "0123456789abcdef0123456789abcdef";
 const SECRET: &str = "fedcba9876543210fedcba9876543210";
 const URL: &str = "http://127.0.0.1:9797/alerts";
 
-/// A host whose listener has this in `[listen]`; not yet started.
+/// A host with these lines in `[listen]`; the listener is not yet started.
 fn configured(listen: &str) -> Option<Host> {
     let host = Host::without_engine()?;
     host.secret_file("token", TOKEN);
@@ -22,14 +22,14 @@ fn configured(listen: &str) -> Option<Host> {
     Some(host)
 }
 
-/// A host that listens for callers with a token.
+/// A host with a listener that requires a token.
 fn with_token() -> Option<Host> {
     let host = configured("token_file = \"TOKEN\"")?;
     host.listen();
     Some(host)
 }
 
-/// A host that listens for callers who sign.
+/// A host with a listener that requires a signature.
 fn with_signatures() -> Option<Host> {
     let host = configured("hmac_secret_file = \"SECRET\"")?;
     host.listen();
@@ -41,16 +41,16 @@ fn alert(name: &str) -> String {
     json!([{"labels": {"alertname": name}, "startsAt": "2026-11-21T10:00:00Z"}]).to_string()
 }
 
-/// The status of the answer to a request of root.
+/// The status of the response to a request of root.
 #[track_caller]
 fn status(host: &Host, curl: &str) -> String {
     host.sh(&format!("curl -s -o /dev/null -w '%{{http_code}}' --max-time 20 {curl} || true"))
 }
 
-/// The status of the answer to a request of an ordinary user.
+/// The status of the response to a request of an unprivileged user.
 #[track_caller]
-fn status_for_nobody(host: &Host, curl: &str) -> String {
-    host.sh_as_nobody(&format!("curl -s -o /dev/null -w '%{{http_code}}' --max-time 20 {curl} || true"))
+fn status_for_unprivileged(host: &Host, curl: &str) -> String {
+    host.sh_unprivileged(&format!("curl -s -o /dev/null -w '%{{http_code}}' --max-time 20 {curl} || true"))
 }
 
 /// Arguments of curl for a request with the token.
@@ -58,7 +58,7 @@ fn token_and(more: &str) -> String {
     format!("-H 'Authorization: Bearer {TOKEN}' {more}")
 }
 
-/// The alerts that wait or are in work, and those that were answered: neither may know of one that was refused.
+/// Asserts the alerts that are queued or in progress, and the diagnosed ones: neither may contain a rejected one.
 #[track_caller]
 fn accepted(host: &Host) -> u64 {
     let metrics = host.sh(&format!("curl -s {}", token_and("http://127.0.0.1:9797/metrics")));
@@ -71,7 +71,7 @@ fn metric(metrics: &str, name: &str) -> u64 {
     value.unwrap_or_else(|| panic!("{name}: {metrics}"))
 }
 
-/// Arguments of curl that sign a body as Grafana does, at a moment so many seconds from now.
+/// Arguments of curl that sign a body as Grafana does, with a timestamp at this offset from now.
 #[track_caller]
 fn signed(host: &Host, body: &str, offset_s: i64) -> String {
     let at = host.sh(&format!("echo $(( $(date +%s) + {offset_s} ))"));
@@ -111,7 +111,7 @@ fn token_of_init_opens_the_listener() {
     assert_eq!(host.sh(&format!("cat {file}")), token);
     host.listen();
     assert_eq!(status(&host, &format!("-H 'Authorization: Bearer {token}' -d '[]' {URL}")), "202");
-    assert_eq!(status_for_nobody(&host, &format!("-d '[]' {URL}")), "401");
+    assert_eq!(status_for_unprivileged(&host, &format!("-d '[]' {URL}")), "401");
 }
 
 #[test]
@@ -131,43 +131,43 @@ fn short_token_does_not_start_the_listener() {
 }
 
 #[test]
-fn ordinary_user_over_loopback_is_refused_everywhere() {
+fn unprivileged_user_over_loopback_is_rejected_everywhere() {
     let Some(host) = with_token() else { return };
     for path in ["", "alerts", "api/v2/alerts", "healthz", "metrics", "nothing"] {
         for method in ["GET", "POST", "PUT", "OPTIONS"] {
             let request = format!("-X {method} -d '{}' http://127.0.0.1:9797/{path}", alert("Evil"));
-            assert_eq!(status_for_nobody(&host, &request), "401", "{method} /{path}");
+            assert_eq!(status_for_unprivileged(&host, &request), "401", "{method} /{path}");
         }
     }
-    // a guess is no token, and the token cannot be read
-    assert_eq!(status_for_nobody(&host, &format!("-u x:wrong -d '[]' {URL}")), "401");
-    host.sh_as_nobody(&format!("! cat {} 2> /dev/null", host.path("token").display()));
+    // a guess is not the token, and the token file cannot be read
+    assert_eq!(status_for_unprivileged(&host, &format!("-u x:wrong -d '[]' {URL}")), "401");
+    host.sh_unprivileged(&format!("! cat {} 2> /dev/null", host.path("token").display()));
     assert_eq!(accepted(&host), 0);
-    // the healthy look-alike: the same user with the token
-    assert_eq!(status_for_nobody(&host, &token_and(&format!("-d '{}' {URL}", alert("Known")))), "202");
+    // the healthy counterpart: the same user with the token
+    assert_eq!(status_for_unprivileged(&host, &token_and(&format!("-d '{}' {URL}", alert("Known")))), "202");
     assert_eq!(accepted(&host), 1);
 }
 
 #[test]
-fn unix_socket_knows_its_callers_by_their_user() {
+fn unix_socket_identifies_its_callers_by_user() {
     let socket = "/run/opsctl-listen.sock";
     let Some(host) = configured(&format!("address = \"off\"\nsocket = \"{socket}\"")) else { return };
-    // as it is outside of the lab: a socket in a directory where others can create files is refused
+    // outside the lab: a socket in a directory where others can create files is rejected
     assert!(host.opsctl(&["listen"]).stderr.contains("other users may create files in /run"));
     host.sh("chmod 755 /run");
     host.listen_at(socket);
     let request = format!("--unix-socket {socket} -d '[]' http://localhost/alerts");
     assert_eq!(host.sh(&format!("stat -c %a {socket}")), "600");
     assert_eq!(status(&host, &request), "202");
-    // the file does not let another user in, and neither does opsctl
-    assert_eq!(status_for_nobody(&host, &request), "000");
+    // the file mode denies access to another user, and so does opsctl
+    assert_eq!(status_for_unprivileged(&host, &request), "000");
     host.sh(&format!("chmod 666 {socket}"));
-    assert_eq!(status_for_nobody(&host, &request), "401");
-    // nor with a name of its choice for what it is
-    assert_eq!(status_for_nobody(&host, &format!("-H 'X-Remote-User: root' -H 'X-Forwarded-For: 127.0.0.1' {request}")), "401");
+    assert_eq!(status_for_unprivileged(&host, &request), "401");
+    // nor with forged identity headers
+    assert_eq!(status_for_unprivileged(&host, &format!("-H 'X-Remote-User: root' -H 'X-Forwarded-For: 127.0.0.1' {request}")), "401");
     host.stop_listening();
     host.listen_at(socket);
-    assert_eq!(status(&host, &request), "202", "the socket of the listener before is replaced");
+    assert_eq!(status(&host, &request), "202", "the socket of the previous listener is replaced");
 }
 
 /// `daemon` and `bin` are groups of every Debian.
@@ -201,7 +201,7 @@ fn socket_for_an_unknown_user_does_not_start_the_listener() {
 }
 
 #[test]
-fn cross_site_request_is_refused_with_the_right_token() {
+fn cross_site_request_is_rejected_with_the_right_token() {
     let Some(host) = configured("token_file = \"TOKEN\"\norigins = [\"https://ops.example.org\"]") else { return };
     host.listen();
     let post = |header: &str| status(&host, &token_and(&format!("-H '{header}' -d '{}' {URL}", alert("Evil"))));
@@ -218,7 +218,7 @@ fn cross_site_request_is_refused_with_the_right_token() {
 }
 
 #[test]
-fn rebound_name_is_refused_with_the_right_token() {
+fn rebound_name_is_rejected_with_the_right_token() {
     let Some(host) = configured("token_file = \"TOKEN\"\nhosts = [\"alias.example.org\"]") else { return };
     host.listen();
     // a name of the attacker that resolves to this host
@@ -236,7 +236,7 @@ fn rebound_name_is_refused_with_the_right_token() {
 }
 
 #[test]
-fn foreign_request_is_refused_before_its_body() {
+fn foreign_request_is_rejected_before_its_body() {
     let Some(host) = with_token() else { return };
     for header in ["Origin: https://evil.example\\r\\nHost: localhost", "Host: evil.example"] {
         let answer = host.sh(&format!(
@@ -252,35 +252,35 @@ fn signed_request_is_accepted_once() {
     let Some(host) = with_signatures() else { return };
     let captured = signed(&host, &alert("Once"), 0);
     assert_eq!(status(&host, &captured), "202");
-    assert_eq!(status_for_nobody(&host, &captured), "409");
+    assert_eq!(status_for_unprivileged(&host, &captured), "409");
     // other spellings of the same signature
     for spelled in [captured.replace("Signature: ", "Signature: sha256="), captured.replace("Signature: ", "Signature:")] {
-        assert_eq!(status_for_nobody(&host, &spelled), "409", "{spelled}");
+        assert_eq!(status_for_unprivileged(&host, &spelled), "409", "{spelled}");
     }
-    // the healthy look-alike: the same alert, signed again
+    // the healthy counterpart: the same alert, signed again
     assert_eq!(status(&host, &signed(&host, &alert("Once"), 1)), "202");
 }
 
 #[test]
-fn captured_signature_is_refused_after_a_restart() {
+fn captured_signature_is_rejected_after_a_restart() {
     let Some(host) = with_signatures() else { return };
     let captured = signed(&host, &alert("Once"), 0);
     assert_eq!(status(&host, &captured), "202");
     host.stop_listening();
     host.listen();
-    assert_eq!(status_for_nobody(&host, &captured), "409");
+    assert_eq!(status_for_unprivileged(&host, &captured), "409");
     assert_eq!(status(&host, &signed(&host, &alert("Other"), 0)), "202");
 }
 
 #[test]
-fn captured_signature_is_refused_after_a_crash() {
+fn captured_signature_is_rejected_after_a_crash() {
     let Some(host) = with_signatures() else { return };
     for n in 0..3 {
         let captured = signed(&host, &alert(&format!("Crash{n}")), 0);
         assert_eq!(status(&host, &captured), "202");
         crash(&host);
         host.listen();
-        assert_eq!(status_for_nobody(&host, &captured), "409");
+        assert_eq!(status_for_unprivileged(&host, &captured), "409");
     }
 }
 
@@ -292,7 +292,7 @@ fn signature_needs_a_timestamp_near_now() {
     assert_eq!(status(&host, &signed(&host, &body, 290)), "202", "clocks differ in both directions");
     assert_eq!(status(&host, &signed(&host, &body, -310)), "401");
     assert_eq!(status(&host, &signed(&host, &body, 330)), "401");
-    // a signature of the body alone, as GitHub and older Grafana have it
+    // a signature of the body alone, as sent by GitHub and older versions of Grafana
     let tag = host.sh(&format!("printf %s '{body}' | openssl dgst -sha256 -hmac {SECRET} -r | cut -d' ' -f1"));
     let bare = format!("-H 'X-Grafana-Alerting-Signature: {tag}' -d '{body}' {URL}");
     assert_eq!(status(&host, &bare), "401");
@@ -300,44 +300,44 @@ fn signature_needs_a_timestamp_near_now() {
     assert_eq!(status(&host, &added), "401");
     host.configure("[listen]\nhmac_timestamp_header = \"\"\n");
     let run = host.opsctl(&["config", "check"]);
-    assert!(run.code == 78 && run.stderr.contains("can be sent again later"), "{} {}", run.code, run.stderr);
+    assert!(run.code == 78 && run.stderr.contains("can be replayed"), "{} {}", run.code, run.stderr);
 }
 
 #[test]
 fn changed_body_or_timestamp_breaks_the_signature() {
     let Some(host) = with_signatures() else { return };
     let captured = signed(&host, &alert("Harmless"), 0);
-    assert_eq!(status_for_nobody(&host, &captured.replace("Harmless", "Evil")), "401");
+    assert_eq!(status_for_unprivileged(&host, &captured.replace("Harmless", "Evil")), "401");
     let at = host.sh("date +%s");
     let later: i64 = at.parse::<i64>().unwrap() + 7;
     let moved = captured.replace("Timestamp: ", &format!("Timestamp: {later}' -H 'X-Was: "));
-    assert_eq!(status_for_nobody(&host, &moved), "401");
-    assert_eq!(status(&host, &captured), "202", "what failed is not remembered against it");
+    assert_eq!(status_for_unprivileged(&host, &moved), "401");
+    assert_eq!(status(&host, &captured), "202", "a failed attempt does not affect the valid request");
 }
 
-/// Connections of an ordinary user that send what this Python expression says, and then nothing; they come again when they are closed.
-fn besiege(host: &Host, sends: &str) {
+/// Connections of an unprivileged user that send the bytes of this Python expression, then nothing; closed ones are reopened.
+fn flood_connections(host: &Host, sends: &str) {
     let script = format!(
-        "import selectors, socket, time\nwhat = {sends}\nopen_ = []\nend = time.time() + 60\nwhile time.time() < end:\n\
+        "import selectors, socket, time\nsent = {sends}\nopen_ = []\nend = time.time() + 60\nwhile time.time() < end:\n\
          \tc = socket.socket()\n\tc.settimeout(1)\n\
-         \ttry:\n\t\tc.connect(('127.0.0.1', 9797)); c.sendall(what)\n\texcept OSError:\n\t\ttime.sleep(0.01)\n\
+         \ttry:\n\t\tc.connect(('127.0.0.1', 9797)); c.sendall(sent)\n\texcept OSError:\n\t\ttime.sleep(0.01)\n\
          \topen_ = (open_ + [c])[-300:]\n\
-         \tif len(open_) == 300:\n\t\topen('/dev/shm/besieged', 'w').close()\n\t\ttime.sleep(0.002)\n"
+         \tif len(open_) == 300:\n\t\topen('/dev/shm/flooded', 'w').close()\n\t\ttime.sleep(0.002)\n"
     );
-    let file = "/run/lab/besiege.py";
-    std::fs::write(host.path("besiege.py"), script).unwrap();
+    let file = "/run/lab/flood_connections.py";
+    std::fs::write(host.path("flood_connections.py"), script).unwrap();
     host.sh(&format!(
         "mount -t tmpfs -o mode=1777 tmpfs /dev/shm; cp {} {file}; chmod 644 {file}",
-        host.path("besiege.py").display()
+        host.path("flood_connections.py").display()
     ));
     host.spawn("setpriv", &["--reuid", "65534", "--regid", "65534", "--clear-groups", "/usr/bin/python3", file]);
-    eventually(60, "the attack is under way", || host.sh("ls /dev/shm").contains("besieged").then_some(()));
+    eventually(60, "the attack is under way", || host.sh("ls /dev/shm").contains("flooded").then_some(()));
 }
 
 #[test]
-fn silent_connections_keep_no_caller_out() {
+fn silent_connections_do_not_block_callers() {
     let Some(host) = with_token() else { return };
-    besiege(&host, "b'POST /alerts HTTP/1.1\\r\\nHost: localhost\\r\\n'");
+    flood_connections(&host, "b'POST /alerts HTTP/1.1\\r\\nHost: localhost\\r\\n'");
     for n in 0..5 {
         let request = token_and(&format!("--retry 3 --retry-all-errors --max-time 5 -d '{}' {URL}", alert(&format!("A{n}"))));
         assert_eq!(status(&host, &request), "202");
@@ -346,12 +346,12 @@ fn silent_connections_keep_no_caller_out() {
 }
 
 #[test]
-fn slow_bodies_with_false_signatures_keep_no_caller_out() {
+fn slow_bodies_with_false_signatures_do_not_block_callers() {
     let Some(host) = configured("token_file = \"TOKEN\"\nhmac_secret_file = \"SECRET\"") else { return };
     host.listen();
     let sends = "b'POST /alerts HTTP/1.1\\r\\nHost: localhost\\r\\nX-Grafana-Alerting-Signature: ' + b'ab' * 32 + \
         b'\\r\\nX-Grafana-Alerting-Timestamp: %d\\r\\nContent-Length: 1000000\\r\\n\\r\\n' % time.time() + b'x' * 60000";
-    besiege(&host, sends);
+    flood_connections(&host, sends);
     for n in 0..3 {
         let request = token_and(&format!("--retry 3 --retry-all-errors --max-time 5 -d '{}' {URL}", alert(&format!("A{n}"))));
         assert_eq!(status(&host, &request), "202");
@@ -366,7 +366,7 @@ fn slow_bodies_with_false_signatures_keep_no_caller_out() {
 #[test]
 fn known_callers_beyond_their_connections_get_retry_after() {
     let Some(host) = with_token() else { return };
-    // 32 callers that are known and hold their connections; the next one is told to come again
+    // 32 authenticated connections that stay open; the next one gets Retry-After
     let script = format!(
         "import socket\ndef call():\n\tc = socket.create_connection(('127.0.0.1', 9797), 10)\n\
          \tc.sendall(b'GET /healthz HTTP/1.1\\r\\nHost: localhost\\r\\nAuthorization: Bearer {TOKEN}\\r\\n\\r\\n')\n\
@@ -380,26 +380,26 @@ fn known_callers_beyond_their_connections_get_retry_after() {
 }
 
 #[test]
-fn huge_headers_are_refused() {
+fn huge_headers_are_rejected() {
     let Some(host) = with_token() else { return };
     host.sh("{ printf 'X-Large: '; head -c 400000 /dev/zero | tr '\\0' x; echo; } > /run/lab/huge; chmod 644 /run/lab/huge");
     let huge = "-H @/run/lab/huge";
     let many = "$(for i in $(seq 300); do echo \"-H X-$i:y\"; done)";
     for headers in [huge, many] {
-        let answer = status_for_nobody(&host, &format!("{headers} -d '[]' {URL}"));
+        let answer = status_for_unprivileged(&host, &format!("{headers} -d '[]' {URL}"));
         assert_eq!(answer, "431", "{headers}");
     }
     assert_eq!(status(&host, &token_and(&format!("-d '[]' {URL}"))), "202");
 }
 
 #[test]
-fn full_queue_refuses_with_retry_after_and_loses_nothing() {
+fn full_queue_rejects_with_retry_after_and_loses_nothing() {
     let Some(host) = configured("token_file = \"TOKEN\"\nqueue = 3\nruns_per_minute = 1") else { return };
     host.listen();
     let post = |name: &str| host.sh(&format!("curl -si {}", token_and(&format!("-d '{}' {URL}", alert(name)))));
-    // the run of this minute is for the first; the others wait
+    // the run of this minute is for the first; the others are queued
     assert!(post("First").starts_with("HTTP/1.1 202"));
-    eventually(60, "the first is answered", || host.listen_log().contains("First: ").then_some(()));
+    eventually(60, "the first is diagnosed", || host.listen_log().contains("First: ").then_some(()));
     let answers: Vec<String> = (0..5).map(|n| post(&format!("Waits{n}"))).collect();
     let accepted: Vec<bool> = answers.iter().map(|answer| answer.starts_with("HTTP/1.1 202")).collect();
     assert_eq!(accepted, [true, true, true, false, false]);
@@ -410,15 +410,15 @@ fn full_queue_refuses_with_retry_after_and_loses_nothing() {
     let values = ["runs_total", "waiting_alerts", "refusals_total{reason=\"queue\"}"]
         .map(|m| metric(&metrics, &format!("opsctl_listen_{m}")));
     assert_eq!(values, [1, 3, 2], "{metrics}");
-    // one run answers all of them
+    // one run covers all of them
     host.stop_listening();
     host.listen();
-    eventually(60, "what waited is answered", || host.listen_log().contains("Waits2: ").then_some(()));
+    eventually(60, "the queued alerts are diagnosed", || host.listen_log().contains("Waits2: ").then_some(()));
     let metrics = host.sh(&format!("curl -s {}", token_and("http://127.0.0.1:9797/metrics")));
     assert_eq!(metric(&metrics, "opsctl_listen_runs_total"), 1);
 }
 
-/// Where answers are kept.
+/// A host with a webhook, and the directory of its reports.
 fn answering(listen: &str) -> Option<(Host, PathBuf)> {
     let host = configured("")?;
     let answers = host.hook(9001);
@@ -433,11 +433,11 @@ fn answering(listen: &str) -> Option<(Host, PathBuf)> {
 #[track_caller]
 fn first_answer(folder: &Path) -> Value {
     let path = folder.join("00001.json");
-    eventually(120, "the answer arrives", || serde_json::from_slice(&std::fs::read(&path).ok()?).ok())
+    eventually(120, "the report arrives", || serde_json::from_slice(&std::fs::read(&path).ok()?).ok())
 }
 
 #[test]
-fn alertmanager_with_the_token_is_answered() {
+fn alertmanager_with_the_token_gets_a_report() {
     if !installed(&["prometheus-alertmanager"]) {
         return;
     }
@@ -456,7 +456,7 @@ fn alertmanager_with_the_token_is_answered() {
 }
 
 #[test]
-fn grafana_with_a_signature_is_answered() {
+fn grafana_with_a_signature_gets_a_report() {
     let Some((host, answers)) = answering("hmac_secret_file = \"SECRET\"") else { return };
     let body = json!({"receiver": "opsctl", "status": "firing", "version": "1", "orgId": 1, "alerts": [
         {"status": "firing", "labels": {"alertname": "FromGrafana"}, "annotations": {}, "startsAt": "2026-11-21T10:00:00Z"}]});

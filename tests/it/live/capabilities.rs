@@ -1,4 +1,4 @@
-//! The capabilities of the units: what they hold is enough, and something is missed without each one.
+//! The capabilities of the units: they suffice, and each one is needed.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -6,18 +6,19 @@ use std::path::Path;
 
 use crate::lab::{Host, installed};
 
-/// Capabilities that no run of today shows the want of, each with the reason why it is held.
+/// Capabilities that no run shows to be needed, each with the reason for granting it.
 const NOT_SHOWN: &[(&str, &str)] = &[
-    ("dac_read_search", "without DAC_OVERRIDE it is what reads; `reading_needs_one_of_the_two`"),
-    ("sys_chroot", "entering a mount namespace needs it; `sandbox_of_the_units_allows_what_probes_do`"),
-    ("setpcap", "a tool that runs as another user loses its bounding set; `sandbox_of_the_units_allows_what_probes_do`"),
+    ("dac_read_search", "without DAC_OVERRIDE it grants reading; `reading_needs_one_of_the_two_dac_capabilities`"),
+    ("sys_chroot", "entering a mount namespace needs it; `sandbox_of_the_units_allows_the_calls_of_probes`"),
+    ("setpcap", "a tool that runs as another user loses its bounding set; `sandbox_of_the_units_allows_the_calls_of_probes`"),
     ("kill", "a tool of another user that hangs is killed (kill(2))"),
-    ("fowner", "what a renewal hook copies gets its mode (chmod(2))"),
+    ("fowner", "files copied by a renewal hook get their mode (chmod(2))"),
     ("sys_nice", "processes of other users get another priority (setpriority(2))"),
     ("net_bind_service", "a renewal answers on port 80 (capabilities(7))"),
 ];
 
-/// A host with servers of other users, whose sockets and files are their own, a container with a network of its own, and packet filters.
+/// A host with servers of other users and their private sockets and files, a container with a separate network, and
+/// packet filters.
 fn host() -> Option<Host> {
     if !installed(&["psql", "redis-server", "nginx", "openssl", "iptables-legacy"]) {
         return None;
@@ -34,7 +35,7 @@ fn host() -> Option<Host> {
     Some(host)
 }
 
-/// The bounding set of a unit, as setpriv(1) has it.
+/// The bounding set of a unit, in the syntax of setpriv(1).
 fn capabilities(unit: &str) -> Vec<String> {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("packaging/systemd").join(unit);
     let text = fs::read_to_string(path).unwrap();
@@ -42,14 +43,14 @@ fn capabilities(unit: &str) -> Vec<String> {
     lines.flat_map(str::split_whitespace).map(|name| name.strip_prefix("CAP_").unwrap().to_lowercase()).collect()
 }
 
-/// Arguments of setpriv that leave a program nothing but these.
+/// Arguments of setpriv that drop all other capabilities.
 fn only(capabilities: &[&String]) -> Vec<String> {
     let set = capabilities.iter().fold("--bounding-set=-all".to_owned(), |set, name| format!("{set},+{name}"));
     ["setpriv".to_owned(), set, "--inh-caps=-all".to_owned(), "--no-new-privs".to_owned()].to_vec()
 }
 
-/// Verdicts and findings, without what changes from one second to the next.
-fn look(host: &Host, prefix: &[String]) -> BTreeSet<String> {
+/// Verdicts and findings, without values that change from second to second.
+fn findings_of(host: &Host, prefix: &[String]) -> BTreeSet<String> {
     let prefix: Vec<&str> = prefix.iter().map(String::as_str).collect();
     let words = ["diagnose", "--deadline", "40s", "--format", "json", "--skip", "cpu,memory,time"];
     let output = host.opsctl_command(&prefix, &words).output().unwrap();
@@ -65,12 +66,12 @@ fn look(host: &Host, prefix: &[String]) -> BTreeSet<String> {
 fn report_unit_needs_each_of_its_capabilities_and_no_other() {
     let Some(host) = host() else { return };
     let all = capabilities("opsctl-report.service");
-    let free = look(&host, &[]);
-    let held = look(&host, &only(&all.iter().collect::<Vec<_>>()));
-    assert_eq!(free.symmetric_difference(&held).collect::<Vec<_>>(), Vec::<&String>::new(), "the unit holds enough");
+    let free = findings_of(&host, &[]);
+    let held = findings_of(&host, &only(&all.iter().collect::<Vec<_>>()));
+    assert_eq!(free.symmetric_difference(&held).collect::<Vec<_>>(), Vec::<&String>::new(), "the capabilities of the unit suffice");
     for name in all.iter().filter(|name| !NOT_SHOWN.iter().any(|(known, _)| known == name)) {
         let rest: Vec<&String> = all.iter().filter(|other| *other != name).collect();
-        assert_ne!(look(&host, &only(&rest)), held, "nothing is missed without {name}: it is not needed");
+        assert_ne!(findings_of(&host, &only(&rest)), held, "the result is the same without {name}: it is not needed");
     }
 }
 
@@ -79,7 +80,7 @@ fn reading_needs_one_of_the_two_dac_capabilities() {
     let Some(host) = host() else { return };
     let all = capabilities("opsctl-report.service");
     let without =
-        |names: &[&str]| look(&host, &only(&all.iter().filter(|name| !names.contains(&name.as_str())).collect::<Vec<_>>()));
+        |names: &[&str]| findings_of(&host, &only(&all.iter().filter(|name| !names.contains(&name.as_str())).collect::<Vec<_>>()));
     let held = without(&[]);
     let missed = |names: &[&str]| without(names).symmetric_difference(&held).count();
     assert!(missed(&["dac_override", "dac_read_search"]) > missed(&["dac_override"]));

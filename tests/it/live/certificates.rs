@@ -1,4 +1,4 @@
-//! Certificates of all kinds, served for real and on disk, and servers that do not get as far as one.
+//! Certificates of all kinds, served and on disk, and failing handshakes.
 
 use crate::lab::{Host, TRUST, eventually, site};
 
@@ -9,7 +9,7 @@ fn host() -> Option<Host> {
 }
 
 #[test]
-fn every_kind_is_judged_by_what_clients_see() {
+fn every_certificate_is_judged_as_clients_see_it() {
     let Some(host) = host() else { return };
     let kinds = [
         ("good", "good.test,www.good.test", "-1 day", "+89 days", ""),
@@ -44,19 +44,19 @@ fn every_kind_is_judged_by_what_clients_see() {
         ssl_certificate /mnt/ca/ec.pem; ssl_certificate_key /mnt/ca/ec.key; }";
     host.nginx(&http);
     host.configure(TRUST);
-    let run = host.ask(&["tls", "nginx"]);
+    let run = host.run_runbooks(&["tls", "nginx"]);
     let at = |code: &str, name: &str| format!("{code} certificate:{name}");
     for (code, name, severity, words) in [
         ("tls.expiry", "expired.test", "crit", "expired 24 h ago"),
         ("tls.expiry", "tomorrow.test", "crit", "expires in 24 h"),
         ("tls.expiry", "soon.test", "warn", "expires in 15 d"),
         ("tls.not-yet-valid", "future.test", "crit", "is not valid before"),
-        ("tls.hostname", "wrong.test", "crit", "is not for that name"),
-        ("tls.hostname", "deep.a.wild.test", "crit", "is not for that name"),
+        ("tls.hostname", "wrong.test", "crit", "does not cover that name"),
+        ("tls.hostname", "deep.a.wild.test", "crit", "does not cover that name"),
         ("tls.chain-expiry", "cross.test", "warn", "expired 10 d ago"),
         ("tls.expiry", "pair.test", "crit", "expires in 24 h"),
-        ("tls.untrusted", "self.test", "warn", "signed by itself"),
-        ("tls.chain-incomplete", "lone.test", "warn", "Lab Intermediate is neither sent along nor trusted"),
+        ("tls.untrusted", "self.test", "warn", "self-signed"),
+        ("tls.chain-incomplete", "lone.test", "warn", "Lab Intermediate is neither in the chain nor trusted"),
     ] {
         let f = run.finding(&at(code, name));
         assert_eq!((f.severity.to_string().as_str(), f.message.contains(words)), (severity, true), "{f:?}");
@@ -75,7 +75,7 @@ fn every_kind_is_judged_by_what_clients_see() {
 }
 
 #[test]
-fn files_that_cannot_be_used_are_told_before_somebody_restarts() {
+fn unusable_certificate_files_are_reported_before_a_restart() {
     let Some(host) = host() else { return };
     let names = ["mismatch", "empty", "damaged", "der", "gone", "large", "talky", "fine"];
     for name in names {
@@ -83,12 +83,12 @@ fn files_that_cannot_be_used_are_told_before_somebody_restarts() {
     }
     host.nginx(&names.map(|n| site(&format!("{n}.test"), n)).concat());
     host.configure(TRUST);
-    host.ask(&["tls"]).must_not(&["tls."]);
+    host.run_runbooks(&["tls"]).must_not(&["tls."]);
     host.sh("cd /mnt/ca; cp fine.key mismatch.key; : > empty.pem; sed -i '3s/./!/g' damaged.pem
         openssl x509 -in der.pem -outform DER -out der.pem; rm gone.pem
         { echo 'this is my certificate:'; cat talky.pem; echo bye; } > t; mv t talky.pem
         until [ $(stat -c %s large.pem) -gt 5000000 ]; do for i in $(seq 500); do cat int.pem; done >> large.pem; done");
-    let run = host.ask(&["tls"]);
+    let run = host.run_runbooks(&["tls"]);
     let path = |name: &str| format!("certificate:/mnt/ca/{name}.pem");
     run.must(&[&format!("tls.key-mismatch {}", path("mismatch"))]);
     for (name, words) in [
@@ -98,21 +98,21 @@ fn files_that_cannot_be_used_are_told_before_somebody_restarts() {
         ("gone", "it is not there"),
         ("large", "certificates"),
     ] {
-        run.says(&format!("tls.file {}", path(name)), &[words]);
+        run.mentions(&format!("tls.file {}", path(name)), &[words]);
     }
     for name in ["talky", "fine"] {
         assert!(!run.has(&format!("tls.file {}", path(name))), "{name}");
     }
-    // nginx serves on, so nothing that is served is called bad
+    // nginx keeps serving the old certificate, so nothing served is reported
     run.must_not(&["tls.handshake", "tls.expiry", "tls.hostname"]);
-    // its test says the same, and the file is the root of it
-    let run = host.ask(&["tls", "nginx"]);
+    // `nginx -t` reports the same, and the file is its root cause
+    let run = host.run_runbooks(&["tls", "nginx"]);
     run.must(&["nginx.config-test nginx:127.0.0.1:443"]).must_not(&["nginx.stopped"]);
     host.fix("nginx.reload", "127.0.0.1:443", &[]).exits(15);
 }
 
 #[test]
-fn what_is_no_tls_is_told_by_how_it_fails() {
+fn failed_handshakes_are_classified() {
     let Some(host) = host() else { return };
     host.certificate("old", "127.0.0.1", "-1 day", "+89 days", "key=rsa1024 md=sha1");
     host.certificate("plain", "127.0.0.1", "-1 day", "+89 days", "");
@@ -122,7 +122,7 @@ fn what_is_no_tls_is_told_by_how_it_fails() {
     for (port, how) in [(4001, "silent"), (4002, "garbage"), (4003, "close")] {
         host.spawn("/run/lab/fixture", &["talk", "--port", &port.to_string(), how]);
     }
-    // what Debian's OpenSSL refuses by default
+    // settings that Debian's OpenSSL rejects by default
     host.sh("printf 'openssl_conf=a\\n[a]\\nssl_conf=b\\n[b]\\nsystem_default=c\\n[c]\\nCipherString=DEFAULT@SECLEVEL=0\\nMinProtocol=TLSv1\\n' > /mnt/weak.cnf
         printf 'import socket,ssl\\nc=ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER);c.load_cert_chain(\"/mnt/ca/plain.pem\",\"/mnt/ca/plain.key\")\\ns=socket.create_server((\"127.0.0.1\",4025))\\nwhile 1:\\n a,_=s.accept()\\n try:\\n  a.sendall(b\"220-hello\\\\r\\\\n220 lab\\\\r\\\\n\");a.recv(99);a.sendall(b\"250-lab\\\\r\\\\n250 STARTTLS\\\\r\\\\n\");a.recv(99);a.sendall(b\"220 go\\\\r\\\\n\");c.wrap_socket(a,server_side=True).close()\\n except OSError: pass\\n' > /mnt/smtp.py");
     host.spawn("python3", &["/mnt/smtp.py"]);
@@ -137,7 +137,7 @@ fn what_is_no_tls_is_told_by_how_it_fails() {
     serve("4013", "plain", "-tls1_3");
     serve("4014", "plain", "-tls1_1");
     let ports = ["4001", "4002", "4003", "4011", "4012", "4013", "4014", "4025"];
-    eventually(30, "all of them listen", || {
+    eventually(30, "all servers listen", || {
         let listening = host.sh("ss -Htln");
         ports.iter().all(|p| listening.contains(&format!(":{p} "))).then_some(())
     });
@@ -155,21 +155,21 @@ fn what_is_no_tls_is_told_by_how_it_fails() {
     ];
     let endpoints = urls.map(|u| format!("[[endpoint]]\nurl = \"{u}/\"\n")).concat();
     host.configure(&format!("{TRUST}{endpoints}"));
-    let run = host.ask(&["tls"]);
+    let run = host.run_runbooks(&["tls"]);
     for (port, words) in [
-        (4001, "no answer in time"),
+        (4001, "timed out"),
         (4002, "is not TLS"),
         (4003, "closed"),
-        (4009, "connections are refused"),
+        (4009, "connection refused"),
         (4014, "neither TLS 1.2 nor 1.3"),
     ] {
-        run.says(&format!("tls.handshake certificate:127.0.0.1:{port}"), &[words]);
+        run.mentions(&format!("tls.handshake certificate:127.0.0.1:{port}"), &[words]);
     }
-    run.says("tls.weak certificate:127.0.0.1:4011", &["RSA key of 1024 bits"]);
+    run.mentions("tls.weak certificate:127.0.0.1:4011", &["RSA key of 1024 bits"]);
     for port in ["127.0.0.1:4012", "127.0.0.1:4013", "127.0.0.1:4025", "127.0.0.1"] {
         assert_eq!(run.check("tls.served", &format!("certificate:{port}")).verdict, "ok", "{port}");
     }
     host.sh("setpriv --reuid postgres --regid postgres --clear-groups psql -h /run/postgresql -Atqc \"ALTER SYSTEM SET ssl = off\"; pkill -HUP -o postgres");
     eventually(30, "postgres has TLS off", || (host.psql("SHOW ssl") == "off").then_some(()));
-    host.ask(&["tls"]).says("tls.handshake certificate:127.0.0.1", &["TLS switched off"]);
+    host.run_runbooks(&["tls"]).mentions("tls.handshake certificate:127.0.0.1", &["TLS is disabled"]);
 }

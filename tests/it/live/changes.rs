@@ -1,4 +1,4 @@
-//! What was changed before something broke, on real hosts.
+//! Changes before a failure, on real hosts.
 
 use crate::lab::{Host, Machine, Rootfs, Run};
 
@@ -9,14 +9,14 @@ fn before(run: &Run, finding: &str) -> String {
 }
 
 #[test]
-fn a_container_made_anew_from_another_image_is_told_with_what_broke() {
+fn container_recreated_from_another_image_is_reported_with_its_failure() {
     let Some(host) = Host::start() else { return };
     host.image("shop:1", Rootfs::Scratch, &[]);
     host.docker(&["tag", "shop:1", "shop:2"]);
     host.run("web", &["shop:1", "fixture", "wait-term"]);
     host.run("db", &["shop:1", "fixture", "wait-term"]);
-    // healthy: nothing is looked for, nothing is told
-    let well = host.ask(&["container"]);
+    // healthy: no changes are searched, none is reported
+    let well = host.run_runbooks(&["container"]);
     assert!(well.report().changes.is_empty());
     host.sh("docker stop -t 1 web && docker rm web");
     host.opsctl(&["note", "deploy", "shop", "2", "TOKEN=canary-token-1"]).exits(0);
@@ -24,7 +24,7 @@ fn a_container_made_anew_from_another_image_is_told_with_what_broke() {
     host.until("web", "{{.State.Status}} {{.RestartCount}}", "exited 1");
     host.opsctl(&["note", "deploy", "something later", "--at", "2026-01-01T00:00:00Z"]).exits(0);
 
-    let run = host.ask(&["container"]);
+    let run = host.run_runbooks(&["container"]);
     let told = before(&run, "container.down container:web");
     assert!(told.contains("before: container:web recreated from image shop:2, before shop:1"), "{told}");
     assert!(!told.contains("something later") && !told.contains("container:db"), "{told}");
@@ -32,7 +32,7 @@ fn a_container_made_anew_from_another_image_is_told_with_what_broke() {
     let changes: Vec<String> = run.report().changes.iter().map(opsctl_core::model::Change::says).collect();
     assert!(changes.iter().any(|c| c.starts_with("container:web recreated")), "{changes:?}");
 
-    // a person sees it, and so does whoever replays what was recorded
+    // the change is in the table, in Markdown, and in the replay of a recording
     let table = host.opsctl(&["container"]).stdout;
     assert!(
         table.contains("Changed before\n") && table.contains("container:web recreated from image shop:2, before shop:1"),
@@ -42,7 +42,7 @@ fn a_container_made_anew_from_another_image_is_told_with_what_broke() {
     let replayed = host.opsctl(&["diagnose", "--replay", "/mnt/recording.json", "--format", "json"]);
     assert!(before(&replayed, "container.down container:web").contains("recreated from image shop:2, before shop:1"));
 
-    // the timeline: newest last, whatever is wrong; an old note is not lately
+    // the timeline: newest last, with and without findings; an old note is outside the window
     let list = host.opsctl(&["changes", "--since", "10m"]);
     list.exits(0);
     let at = |what: &str| list.stdout.find(what).unwrap_or_else(|| panic!("{what}: {}", list.stdout));
@@ -60,26 +60,26 @@ fn a_container_made_anew_from_another_image_is_told_with_what_broke() {
         assert!(!text.contains("canary"), "{text}");
     }
 
-    // what opsctl does itself, and who says that it is known
+    // changes by opsctl itself, and by the author of a waiver
     host.opsctl(&["waive", "container.down@web", "--for", "1h", "--reason", "new image"]).exits(0);
     let list = host.opsctl(&["changes"]).stdout;
     assert!(list.contains("container.down@web") && list.contains("waived, known issue  by root"), "{list}");
-    assert!(host.ask(&["container"]).report().changes.is_empty(), "what is waived is not open");
-    for (args, says) in [
+    assert!(host.run_runbooks(&["container"]).report().changes.is_empty(), "waived findings are not open");
+    for (args, expected) in [
         (&["note", "Two words", "x"][..], "not one word"),
         (&["note", "deploy"], "TEXT"),
-        (&["note", "deploy", "x", "--at", "2200-01-01T00:00:00Z"], "has not come yet"),
+        (&["note", "deploy", "x", "--at", "2200-01-01T00:00:00Z"], "is in the future"),
         (&["changes", "--since", "soon"], "not a length of time"),
     ] {
         let run = host.opsctl(args);
-        assert!(run.code == 64 && run.stderr.contains(says), "{args:?} {} {}", run.code, run.stderr);
+        assert!(run.code == 64 && run.stderr.contains(expected), "{args:?} {} {}", run.code, run.stderr);
     }
 }
 
 #[test]
-fn packages_units_files_and_people_of_a_whole_machine() {
+fn changes_of_packages_units_files_and_sudo_on_a_machine() {
     let Some(m) = Machine::boot() else { return };
-    // a package with a unit, made and installed by dpkg itself
+    // a package with a unit, built and installed with dpkg
     m.write("/root/lab/DEBIAN/control", "Package: lab\nVersion: 2.0\nArchitecture: all\nMaintainer: lab\nDescription: lab\n");
     m.write(
         "/root/lab/usr/lib/systemd/system/lab.service",
@@ -116,7 +116,7 @@ fn packages_units_files_and_people_of_a_whole_machine() {
         assert!(list.contains(wanted), "{wanted}: {list}");
     }
     assert!(!list.contains("canary"), "{list}");
-    // somebody who may not read the journal is told so
+    // missing access to the journal is reported
     let as_nobody = m.sh("setpriv --reuid 65534 --regid 65534 --clear-groups env OPSCTL_STATE_DIR=/tmp/nobody opsctl changes");
-    assert!(as_nobody.contains("could not look: reading log lines from the journal: permission denied"), "{as_nobody}");
+    assert!(as_nobody.contains("unavailable: reading log lines from the journal: permission denied"), "{as_nobody}");
 }

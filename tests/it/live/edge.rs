@@ -1,4 +1,4 @@
-//! nginx on the host and in containers: what is wrong with it, with what is behind it, and nothing when nothing is.
+//! nginx on the host and in containers: failures of nginx and of its upstreams, and no finding on a healthy one.
 
 use crate::lab::{Host, MACHINE, TRUST, eventually};
 
@@ -6,7 +6,7 @@ const EDGE: &str = "nginx:edge";
 const HOST: &str = "nginx:127.0.0.1:80";
 
 #[test]
-fn a_proxy_of_twenty_sites_that_are_well_stays_quiet() {
+fn healthy_proxy_of_twenty_sites_has_no_finding() {
     let Some(host) = Host::with_edge() else { return };
     host.authority();
     host.certificate("all", "*.sites.test,sites.test", "-1 day", "+89 days", "key=rsa");
@@ -31,21 +31,21 @@ fn a_proxy_of_twenty_sites_that_are_well_stays_quiet() {
         "for i in $(seq 0 19); do for n in 1 2 3 4; do curl -sf -H \"Host: s$i.sites.test\" http://{address}/health; done; done > /dev/null
         curl -s -H 'Host: s1.sites.test' http://{address}/none > /dev/null; curl -s http://{address}/soft404 > /dev/null"
     ));
-    let run = host.ask(&["nginx", "tls", "container", "healthcheck"]);
+    let run = host.run_runbooks(&["nginx", "tls", "container", "healthcheck"]);
     run.must_not(&["nginx.", "tls."]);
     assert_eq!(run.check("nginx.traffic", EDGE).verdict, "ok");
     assert_eq!(run.check("nginx.upstreams", EDGE).verdict, "ok");
     assert_eq!(run.check("tls.served", "certificate:s0.sites.test").verdict, "ok");
-    // a new start of a container that keeps its address is no stale one
+    // a restarted container with the same address is not a stale upstream
     host.docker(&["restart", "-t", "0", "app3"]);
     host.until("app3", "{{.State.Running}}", "true");
     let url = format!("http://{}:8080/health", host.address("app3"));
-    eventually(30, "it answers again", || host.curl(&url).ends_with(" 200").then_some(()));
-    host.ask(&["nginx"]).must_not(&["nginx."]);
+    eventually(30, "app3 responds again", || host.curl(&url).ends_with(" 200").then_some(()));
+    host.run_runbooks(&["nginx"]).must_not(&["nginx."]);
 }
 
 #[test]
-fn why_an_upstream_cannot_be_reached_is_told() {
+fn reason_of_an_unreachable_upstream_is_reported() {
     let Some(host) = Host::with_edge() else { return };
     host.docker(&["network", "create", "other"]);
     for name in ["stopped", "moved", "deaf", "loop", "well"] {
@@ -68,17 +68,17 @@ fn why_an_upstream_cannot_be_reached_is_told() {
     host.docker(&["rm", "-f", "loop"]);
     host.run("loop", &["--network", "app", "svc:1", "/bin/fixture", "httpd", "--port", "8080", "--bind", "127.0.0.1"]);
     host.configure("[runbooks.nginx]\nstarting_s = 0\n");
-    let run = host.ask(&["nginx", "container"]);
+    let run = host.run_runbooks(&["nginx", "container"]);
     let said: Vec<&str> = run.findings().filter(|f| f.code == "nginx.upstream-unreachable").map(|f| f.message.as_str()).collect();
     let has = |words: &str| assert!(said.iter().any(|s| s.contains(words)), "{words}: {said:#?}");
     has("stopped:8080, which has no address: container stopped is exited");
     has("moved:8080, which shares no network with it: moved is in other, nginx in app");
-    has("deaf:9999, which refuses connections: nothing in deaf listens on port 9999");
+    has("deaf:9999, which refuses connections: deaf has no listener on port 9999");
     has("deaf:9998 (of upstream many)");
-    has("loop:8080, which refuses connections: in loop it listens on the loopback only");
+    has("loop:8080, which refuses connections: in loop it listens on the loopback address only");
     has("unix:/run/none.sock, which cannot be reached: No such file");
     assert_eq!(said.len(), 6, "{said:#?}");
-    // a restart now would end it: its own test says so
+    // a restart at this moment would fail: `nginx -t` reports the unresolved name
     run.must(&["nginx.config-test nginx:edge"]);
     let row = run.findings().find(|f| f.message.contains("of upstream many"));
     assert_eq!(row.map(|f| f.severity.to_string()).as_deref(), Some("warn"));
@@ -86,28 +86,28 @@ fn why_an_upstream_cannot_be_reached_is_told() {
 }
 
 #[test]
-fn a_configuration_that_fails_its_test_or_is_not_loaded_is_told() {
+fn configuration_that_fails_nginx_t_or_is_not_loaded_is_reported() {
     let Some(host) = Host::with_servers(&["nginx", "curl"]) else { return };
     host.nginx("server { listen 80; location / { return 200 one; } }");
-    host.ask(&["nginx"]).must_not(&["nginx."]);
-    eventually(10, "a moment has passed since it was loaded", || {
+    host.run_runbooks(&["nginx"]).must_not(&["nginx."]);
+    eventually(10, "at least one second has passed since the start", || {
         let age = host.sh("echo $(( $(date +%s) - $(stat -c %Y /run/nginx.pid) ))");
         (age.parse::<u64>().ok()? >= 2).then_some(())
     });
     host.sh("sed -i 's/one/two/' /etc/nginx/conf.d/site.conf");
-    let run = host.ask(&["nginx"]);
+    let run = host.run_runbooks(&["nginx"]);
     run.roots(&[&format!("nginx.config-not-loaded {HOST}")]);
-    run.says(
+    run.mentions(
         &format!("nginx.config-not-loaded {HOST}"),
         &["runs with the configuration of", "1 file changed since", "/etc/nginx/conf.d/site.conf"],
     );
 
-    // broken in between: what does not pass its test is not loaded
+    // broken after the plan: a configuration that fails `nginx -t` is not loaded
     host.sh("printf '\\nnonsense;\\n' >> /etc/nginx/conf.d/site.conf");
-    let run = host.ask(&["nginx"]);
+    let run = host.run_runbooks(&["nginx"]);
     let test = format!("nginx.config-test {HOST}");
     run.roots(&[&test]).explains(&test, &format!("nginx.config-not-loaded {HOST}"));
-    run.says(&test, &["serves on, but would not start again: unknown directive \"nonsense\"", "/etc/nginx/conf.d/site.conf:2"]);
+    run.mentions(&test, &["keeps running, but a restart would fail: unknown directive \"nonsense\"", "/etc/nginx/conf.d/site.conf:2"]);
     host.fix("nginx.reload", "127.0.0.1:80", &[]).exits(15);
     assert_eq!(host.curl("http://127.0.0.1/"), "one 200");
 
@@ -115,11 +115,11 @@ fn a_configuration_that_fails_its_test_or_is_not_loaded_is_told() {
     let master = host.sh("cat /run/nginx.pid");
     host.fix("nginx.reload", "127.0.0.1:80", &[]).exits(0);
     assert_eq!((host.sh("cat /run/nginx.pid"), host.curl("http://127.0.0.1/")), (master, "two 200".to_owned()));
-    host.ask(&["nginx"]).must_not(&["nginx."]);
+    host.run_runbooks(&["nginx"]).must_not(&["nginx."]);
 }
 
 #[test]
-fn a_test_that_breaks_between_plan_and_act_stops_the_reload() {
+fn nginx_t_failing_after_the_plan_stops_the_reload() {
     let Some(host) = Host::with_servers(&["nginx", "curl"]) else { return };
     host.nginx("server { listen 80; location / { return 200 one; } }");
     host.sh("sleep 1; sed -i 's/one/two/' /etc/nginx/conf.d/site.conf");
@@ -140,22 +140,22 @@ fn failed_requests_are_counted_in_every_kind_of_log() {
         host.nginx_container("edge", &["--log-driver", driver], http);
         let address = host.address("edge");
         host.sh(&format!("for i in $(seq 96); do curl -s http://{address}/health; done; for i in $(seq 4); do curl -s http://{address}/bad; curl -s http://{address}:81/; done > /dev/null"));
-        let run = host.ask(&["nginx"]);
+        let run = host.run_runbooks(&["nginx"]);
         let rate = format!("nginx.5xx-rate {EDGE}");
         run.must(&[&rate]);
-        run.says(&rate, &["4 % of the requests to edge failed", "4 of 100", "4 × 500", "its container's output"]);
+        run.mentions(&rate, &["4 % of the requests to edge failed", "4 of 100", "4 × 500", "its container's output"]);
         assert_eq!(run.finding(&rate).severity.to_string(), "warn");
         host.docker(&["rm", "-f", "edge"]);
     }
-    // without a log that can be read it is unknown, never ok
+    // without a readable log the result is unknown, never ok
     host.nginx_container("edge", &["--log-driver", "none"], http);
-    let run = host.ask(&["nginx"]);
+    let run = host.run_runbooks(&["nginx"]);
     let row = run.check("nginx.traffic", EDGE);
     assert_eq!(row.verdict, "unknown", "{row:?}");
 }
 
 #[test]
-fn logs_on_disk_are_read_with_what_was_rotated() {
+fn access_logs_on_disk_are_read_with_rotated_files() {
     let Some(host) = Host::with_servers(&["nginx", "curl", "gzip"]) else { return };
     host.nginx(
         "server { listen 80; location / { return 200 ok; } location /bad { return 503; } location /api/orders { return 502; } }",
@@ -166,10 +166,10 @@ fn logs_on_disk_are_read_with_what_was_rotated() {
         host.command("test").args(["-e", "/var/log/nginx/access.log"]).status().ok()?.success().then_some(())
     });
     let rate = format!("nginx.5xx-rate {HOST}");
-    let run = host.ask(&["nginx"]);
-    run.says(&rate, &["20 of 100", "/api/orders (20)"]);
+    let run = host.run_runbooks(&["nginx"]);
+    run.mentions(&rate, &["20 of 100", "/api/orders (20)"]);
     assert!(!run.stdout.contains("canary"));
-    // everything, when that is asked for, packed files too
+    // the whole history on request, including compressed files
     host.sh("cd /var/log/nginx; gzip -c access.log.1 > access.log.2.gz");
     let whole = host.opsctl(&["nginx", "--usage"]);
     assert!(whole.stdout.contains("40 of 200 requests failed (20 %)"), "{}", whole.stdout);
@@ -177,51 +177,51 @@ fn logs_on_disk_are_read_with_what_was_rotated() {
 }
 
 #[test]
-fn workers_sockets_and_maintenance_are_looked_at() {
+fn workers_sockets_and_maintenance_are_checked() {
     let Some(host) = Host::with_servers(&["nginx", "curl"]) else { return };
     host.nginx("server { listen 80; location / { return 200 ok; } }");
     host.sh("cd /etc/nginx/conf.d; cp site.conf site.conf.full; echo 'server { listen 80; return 503; }' > site.conf.temp; cp site.conf.temp site.conf; nginx -s reload");
     let mode = format!("nginx.mode {HOST}");
-    host.ask(&["nginx"]).says(&mode, &["serves site.conf in maintenance mode", "site.conf.temp"]);
+    host.run_runbooks(&["nginx"]).mentions(&mode, &["serves site.conf in maintenance mode", "site.conf.temp"]);
     host.sh("cd /etc/nginx/conf.d; ln -sfn site.conf.temp site.conf; nginx -s reload");
-    host.ask(&["nginx"]).says(&mode, &["is site.conf.temp"]);
+    host.run_runbooks(&["nginx"]).mentions(&mode, &["is site.conf.temp"]);
     host.sh("cd /etc/nginx/conf.d; ln -sfn site.conf.full site.conf; nginx -s reload");
-    eventually(10, "the old workers are gone", || (host.sh("pgrep -cf 'nginx: worker process$'") == "2").then_some(()));
-    host.ask(&["nginx"]).must_not(&["nginx."]);
-    // connections that nobody takes
+    eventually(10, "the old workers have exited", || (host.sh("pgrep -cf 'nginx: worker process$'") == "2").then_some(()));
+    host.run_runbooks(&["nginx"]).must_not(&["nginx."]);
+    // connections that are not accepted
     host.sh("pkill -STOP -f 'nginx: worker process$'");
     let stopped = format!("nginx.stopped {HOST}");
-    host.ask(&["nginx"]).roots(&[&stopped]).says(&stopped, &["2 workers are stopped by a signal"]);
+    host.run_runbooks(&["nginx"]).roots(&[&stopped]).mentions(&stopped, &["2 workers are stopped by a signal"]);
     host.sh("pkill -CONT -f 'nginx: worker process$'");
-    host.ask(&["nginx"]).must_not(&["nginx."]);
-    // nearly all connections of a worker are taken
+    host.run_runbooks(&["nginx"]).must_not(&["nginx."]);
+    // nearly all connections of a worker are in use
     host.sh("sed -i 's/worker_connections 256/worker_connections 16/; s/worker_processes 2/worker_processes 1/' /etc/nginx/nginx.conf; nginx -s reload");
     eventually(10, "there is one worker", || (host.sh("pgrep -cf 'nginx: worker process$'") == "1").then_some(()));
     host.spawn("bash", &["-c", "for i in $(seq 12); do exec {fd}<>/dev/tcp/127.0.0.1/80; done; sleep 600"]);
     let full = format!("nginx.connections {HOST}");
-    eventually(20, "the connections are there", || host.ask(&["nginx"]).has(&full).then_some(()));
-    host.ask(&["nginx"]).says(&full, &["of its 16 connections"]);
+    eventually(20, "the connections are open", || host.run_runbooks(&["nginx"]).has(&full).then_some(()));
+    host.run_runbooks(&["nginx"]).mentions(&full, &["of its 16 connections"]);
 }
 
 #[test]
-fn several_masters_are_told_apart() {
+fn several_masters_are_distinguished() {
     let Some(host) = Host::with_edge() else { return };
     host.nginx_container("one", &[], "server { listen 80; return 200 one; }");
     host.nginx_container("two", &[], "server { listen 80; return 200 two; }");
     host.nginx("server { listen 80; return 200 host; }");
-    let run = host.ask(&["nginx", "container"]);
+    let run = host.run_runbooks(&["nginx", "container"]);
     for target in [HOST, "nginx:one", "nginx:two"] {
         assert_eq!(run.check("nginx.processes", target).verdict, "ok", "{target}");
     }
     host.docker(&["stop", "-t", "0", "two"]);
     host.run("needs", &[MACHINE, &["-e", "UPSTREAM=http://two/", "machine:1", "sleep", "600"]].concat());
-    let run = host.ask(&["nginx", "container"]);
+    let run = host.run_runbooks(&["nginx", "container"]);
     assert_eq!(run.check("nginx.processes", "nginx:one").verdict, "ok");
     host.docker(&["rm", "-f", "needs"]);
 }
 
 #[test]
-fn two_upstreams_that_changed_places_are_told_by_what_an_earlier_run_saw() {
+fn swapped_upstreams_are_detected_by_an_earlier_run() {
     let Some(host) = Host::with_edge() else { return };
     host.service("one", "one");
     host.service("two", "two");
@@ -230,22 +230,22 @@ fn two_upstreams_that_changed_places_are_told_by_what_an_earlier_run_saw() {
         &[],
         "server { listen 80; location / { proxy_pass http://one:8080; } } server { listen 81; location / { proxy_pass http://two:8080; } }",
     );
-    host.ask(&["nginx"]).must_not(&["nginx."]);
+    host.run_runbooks(&["nginx"]).must_not(&["nginx."]);
     let before = (host.address("one"), host.address("two"));
     host.docker(&["rm", "-f", "one", "two"]);
     host.service("two", "two");
     host.service("one", "one");
-    assert_eq!((host.address("two"), host.address("one")), before, "they have changed places");
+    assert_eq!((host.address("two"), host.address("one")), before, "the upstreams have swapped addresses");
     assert_eq!(host.curl(&format!("http://{}/health", host.address("edge"))), "two 200");
-    let run = host.ask(&["nginx"]);
+    let run = host.run_runbooks(&["nginx"]);
     let said: Vec<&str> = run.findings().filter(|f| f.code == "nginx.upstream-stale-ip").map(|f| f.message.as_str()).collect();
-    assert!(said.len() == 2 && said.iter().any(|s| s.contains("for one:8080 to") && s.contains("where two is now")), "{said:?}");
+    assert!(said.len() == 2 && said.iter().any(|s| s.contains("for one:8080 to") && s.contains("now the address of two")), "{said:?}");
     host.fix("nginx.reload", "edge", &[]).exits(0);
-    host.ask(&["nginx"]).must_not(&["nginx."]);
+    host.run_runbooks(&["nginx"]).must_not(&["nginx."]);
 }
 
 #[test]
-fn a_restart_is_not_offered_while_the_test_fails() {
+fn restart_is_not_offered_while_nginx_t_fails() {
     let Some(host) = Host::with_edge() else { return };
     host.service("b2", "ok");
     host.nginx_container(
@@ -256,10 +256,10 @@ fn a_restart_is_not_offered_while_the_test_fails() {
     host.docker(&["network", "disconnect", "-f", "app", "b2"]);
     host.sh(&format!("printf 'nonsense;\\n' >> {}/conf.d/site.conf", host.path("nginx-edge").display()));
     host.configure("[runbooks.healthcheck]\nstarting_s = 0\n");
-    let run = host.ask(&["healthcheck"]);
+    let run = host.run_runbooks(&["healthcheck"]);
     run.must(&["healthcheck.http container:edge"]);
     let offer = run.offer("container.restart", "container:edge").unwrap_or_else(|| panic!("{}", run.stdout));
-    assert!(offer.refused.as_ref().is_some_and(|why| why.contains("would not come up again: its test fails")), "{offer:?}");
+    assert!(offer.refused.as_ref().is_some_and(|why| why.contains("nginx would not start again in it: `nginx -t` fails")), "{offer:?}");
     host.fix("container.restart", "edge", &[]).exits(15);
     assert_eq!(host.inspect("edge", "{{.RestartCount}} {{.State.Running}}"), "0 true");
 }

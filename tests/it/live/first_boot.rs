@@ -1,4 +1,4 @@
-//! cloud-init, real, with data on the machine's own disk; and `opsctl bootstrap` in it.
+//! Real cloud-init with data on the machine's own disk, and `opsctl bootstrap` in it.
 
 use opsctl_core::model::Severity;
 
@@ -11,25 +11,25 @@ fn with_user_data(user_data: &str) -> Option<Machine> {
     Machine::prepared(&[
         ("/var/lib/cloud/seed/nocloud/meta-data", "instance-id: i-1\nlocal-hostname: machine\n"),
         ("/var/lib/cloud/seed/nocloud/user-data", user_data),
-        // there is no ssh to make keys for
+        // no ssh to generate keys for
         ("/etc/cloud/cloud.cfg.d/99-lab.cfg", "ssh_genkeytypes: []\nssh_deletekeys: false\n"),
     ])
 }
 
-/// What `cloud-init status` itself says, by its exit code.
+/// Exit code of `cloud-init status`.
 fn exit_code(machine: &Machine) -> String {
     machine.sh("cloud-init status > /dev/null && echo 0 || echo $?")
 }
 
 #[test]
-fn running_and_done_are_told_apart() {
+fn running_and_finished_boots_are_distinguished() {
     let user_data = "#cloud-config\nruncmd:\n  - [sh, -c, 'touch /run/began; until [ -e /run/go ]; do sleep 0.1; done']\n";
     let Some(machine) = with_user_data(user_data) else { return };
     machine.wait_for("the user data runs", "[ -e /run/began ]");
     let run = machine.diagnose(&["host", "systemd"]);
     run.roots(&[]);
-    assert!(!run.has(CLOUD_INIT), "a boot that is under way is no finding");
-    // whoever waits for the boot waits for it, and no longer than told
+    assert!(!run.has(CLOUD_INIT), "a running boot is not a finding");
+    // `bootstrap` waits for the boot, up to its time limit
     let waited = machine.opsctl(&["bootstrap", "host", "--wait", "1s", "--format", "json"]);
     waited.exits(0);
     assert!(waited.stderr.contains("still starting: cloud-init"), "{}", waited.stderr);
@@ -40,18 +40,18 @@ fn running_and_done_are_told_apart() {
 }
 
 #[test]
-fn an_error_it_went_on_after_is_no_failed_boot() {
+fn recoverable_error_is_not_a_failed_boot() {
     let Some(machine) = with_user_data("#cloud-config\nno_such_key: 1\nruncmd: [[touch, /run/ran]]\n") else { return };
     machine.wait_for("cloud-init is done", DONE);
     assert_eq!(exit_code(&machine), "2");
     machine.sh("[ -e /run/ran ]");
     let run = machine.diagnose(&["host"]);
-    run.roots(&[CLOUD_INIT]).says(CLOUD_INIT, &["went on", "the boot itself is fine"]);
+    run.roots(&[CLOUD_INIT]).mentions(CLOUD_INIT, &["continued after errors", "the boot itself is fine"]);
     assert_eq!(run.finding(CLOUD_INIT).severity, Severity::Warn);
 }
 
 #[test]
-fn a_failed_script_is_found_with_what_it_said() {
+fn failed_script_is_reported_with_its_output() {
     let Some(machine) = with_user_data("#cloud-config\nruncmd: [[sh, -c, 'echo no such package: nonsense >&2; exit 7']]\n")
     else {
         return;
@@ -59,7 +59,7 @@ fn a_failed_script_is_found_with_what_it_said() {
     machine.wait_for("cloud-init is done", DONE);
     assert_eq!(exit_code(&machine), "1");
     let run = machine.diagnose(&["host", "systemd"]);
-    run.roots(&[CLOUD_INIT]).says(CLOUD_INIT, &["no such package: nonsense"]);
+    run.roots(&[CLOUD_INIT]).mentions(CLOUD_INIT, &["no such package: nonsense"]);
     assert_eq!(run.finding(CLOUD_INIT).severity, Severity::Crit);
     if run.has("systemd.unit-failed unit:cloud-final.service") {
         run.explains(CLOUD_INIT, "systemd.unit-failed unit:cloud-final.service");
@@ -67,15 +67,15 @@ fn a_failed_script_is_found_with_what_it_said() {
 }
 
 #[test]
-fn without_data_it_is_disabled() {
+fn cloud_init_without_data_is_disabled() {
     let Some(machine) = Machine::boot() else { return };
     let run = machine.diagnose(&["host"]);
-    run.roots(&[]).says(CLOUD_INIT, &["disabled", "no data source"]);
+    run.roots(&[]).mentions(CLOUD_INIT, &["disabled", "no data source"]);
 }
 
 #[test]
-fn bootstrap_called_from_user_data_waits_applies_and_leaves_a_report() {
-    // it is slower than opsctl, however slow the machine is
+fn bootstrap_in_user_data_waits_applies_and_writes_a_report() {
+    // slower than opsctl, independent of the speed of the machine
     let script = "#!/bin/sh\nsystemd-run --no-block --unit=slow -p Type=oneshot -p RemainAfterExit=yes \
         sh -c 'until grep -q slow.service /var/log/said; do sleep 0.1; done'\n\
         until systemctl is-active slow.service | grep -q activating; do sleep 0.1; done\n\
@@ -85,12 +85,12 @@ fn bootstrap_called_from_user_data_waits_applies_and_leaves_a_report() {
     let said = machine.sh("cat /var/log/said");
     assert_eq!(machine.sh("cat /var/log/exit"), "0", "{said}");
     assert!(said.contains("waiting for slow.service"), "{said}");
-    assert!(said.contains("nothing is starting any more"), "it did not wait for itself: {said}");
-    assert!(machine.says("systemctl is-active slow.service"), "it waited until the unit was up");
+    assert!(said.contains("nothing is starting"), "bootstrap waited for its own unit: {said}");
+    assert!(machine.succeeds("systemctl is-active slow.service"), "bootstrap waited until the unit was active");
 
     assert!(machine.sh("cat /var/lib/opsctl/bootstrap.log").contains("waiting for slow.service"));
 
-    // what interrupts nothing was applied, journalled, and is not done twice
+    // fixes without an interruption were applied and journalled, and are not applied twice
     assert!(said.contains("host.add-hostname"), "{said}");
     assert_eq!(machine.sh("grep -c '^127.0.1.1 machine$' /etc/hosts"), "1");
     let again = machine.opsctl(&["bootstrap", "host", "--apply", "--format", "json"]);
@@ -108,8 +108,8 @@ fn bootstrap_called_from_user_data_waits_applies_and_leaves_a_report() {
 }
 
 #[test]
-fn what_it_emits_is_valid_and_runs_at_boot() {
-    // the same binary prints it here and runs it there
+fn emitted_unit_is_valid_and_runs_at_boot() {
+    // the same binary prints the unit here and runs in it there
     let emitted = std::process::Command::new(env!("CARGO_BIN_EXE_opsctl")).args(["bootstrap", "--emit", "cloud-init"]).output();
     let emitted = String::from_utf8(emitted.unwrap_or_else(|e| panic!("opsctl: {e}")).stdout).unwrap_or_else(|e| panic!("{e}"));
     let Some(machine) = with_user_data(&emitted) else { return };
@@ -117,8 +117,8 @@ fn what_it_emits_is_valid_and_runs_at_boot() {
     let report: serde_json::Value =
         serde_json::from_str(&machine.sh("cat /var/lib/opsctl/bootstrap.json")).unwrap_or_else(|e| panic!("{e}"));
     assert_eq!(report["schema_version"], 1);
-    assert!(!machine.says("systemctl is-failed opsctl-bootstrap.service"));
-    assert!(machine.says("systemctl is-enabled opsctl-bootstrap.service"));
+    assert!(!machine.succeeds("systemctl is-failed opsctl-bootstrap.service"));
+    assert!(machine.succeeds("systemctl is-enabled opsctl-bootstrap.service"));
     let sum = "0".repeat(64);
     for from in ["", &format!("--from https://packages.internal/opsctl?v=%201 --sha256 {sum}")] {
         machine.sh(&format!(
@@ -129,23 +129,23 @@ fn what_it_emits_is_valid_and_runs_at_boot() {
 }
 
 #[test]
-fn what_cannot_succeed_any_more_is_not_waited_for() {
+fn failed_units_are_not_waited_for() {
     let Some(machine) = Machine::boot() else { return };
     machine.unit("gone.service", "[Service]\nType=oneshot\nRemainAfterExit=yes\nExecStart=/usr/local/bin/nowhere\n");
     machine.sh("systemctl start gone.service || true");
     let run = machine.opsctl(&["bootstrap", "systemd", "--wait", "5m", "--format", "json"]);
     run.exits(1);
-    assert!(run.took.as_secs() < 60, "it waited for nothing: {}", run.stderr);
-    assert!(run.stderr.contains("nothing is starting any more"), "{}", run.stderr);
+    assert!(run.took.as_secs() < 60, "bootstrap waited without reason: {}", run.stderr);
+    assert!(run.stderr.contains("nothing is starting"), "{}", run.stderr);
 }
 
 #[test]
-fn containers_that_are_coming_up_are_waited_for_and_ones_that_cannot_are_not() {
+fn starting_containers_are_waited_for_unless_they_cannot_start() {
     let Some(host) = Host::start() else { return };
     host.image("app:1", Rootfs::Shell, &[]);
     let args = ["bootstrap", "container", "healthcheck", "--wait", "60s", "--format", "json"];
     let health = ["--health-interval", "1s", "--health-retries", "90"];
-    // healthy as soon as somebody says so
+    // healthy as soon as the file exists
     host.run(
         "slow",
         &[
@@ -157,9 +157,9 @@ fn containers_that_are_coming_up_are_waited_for_and_ones_that_cannot_are_not() {
     let run = host.opsctl(&args);
     run.exits(0);
     assert!(run.stderr.contains("waiting for the first health tests of slow"), "{}", run.stderr);
-    assert!(run.stderr.contains("nothing is starting any more"), "{}", run.stderr);
+    assert!(run.stderr.contains("nothing is starting"), "{}", run.stderr);
 
-    // its test calls what the image does not have: no time of waiting helps
+    // its health check calls a missing program: waiting does not help
     host.run(
         "hopeless",
         &[
@@ -177,5 +177,5 @@ fn containers_that_are_coming_up_are_waited_for_and_ones_that_cannot_are_not() {
     host.until("hopeless", "{{.State.Health.Status}}", "unhealthy");
     let run = host.opsctl(&args);
     run.exits(2);
-    assert!(run.took.as_secs() < 30 && !run.stderr.contains("gave up"), "it waited for nothing: {}", run.stderr);
+    assert!(run.took.as_secs() < 30 && !run.stderr.contains("gave up"), "bootstrap waited without reason: {}", run.stderr);
 }

@@ -1,4 +1,4 @@
-//! What a monitoring system, a build server and a test harness read, read by them.
+//! Output for monitoring systems, build servers and test harnesses, read by these programs.
 
 use std::io::{Read as _, Write as _};
 use std::net::{TcpListener, TcpStream};
@@ -14,10 +14,10 @@ use crate::lab::{available, eventually, installed};
 
 const RECORDING: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/recordings/two-incidents.json");
 
-/// A name as no one would choose it.
+/// A name with every special character.
 const EVIL: &str = "a'b=c|d \"e\" \\ <f>&amp; # TODO g\n\x1b[2J\u{FFFF}é";
 
-/// The report of a recorded host, as `opsctl diagnose` prints it with these arguments.
+/// The report of a recorded host from `opsctl diagnose` with these arguments.
 fn diagnose(args: &[&str]) -> (i32, String) {
     let mut command = Command::new(env!("CARGO_BIN_EXE_opsctl"));
     command.args(["diagnose", "--replay", RECORDING]).args(args).env("OPSCTL_STATE_DIR", "/nonexistent/opsctl");
@@ -26,7 +26,7 @@ fn diagnose(args: &[&str]) -> (i32, String) {
     (output.status.code().unwrap(), String::from_utf8(output.stdout).unwrap())
 }
 
-/// The same with everything a report can hold, and with hostile names.
+/// The same report with every field, and with hostile names.
 fn full() -> Report {
     let mut report: Report = serde_json::from_str(&diagnose(&["--format", "json"]).1).unwrap();
     let now = report.started_at;
@@ -43,11 +43,11 @@ fn full() -> Report {
     (waived.id, waived.waived, waived.subject.name) = ("w1".to_owned(), Some(EVIL.to_owned()), EVIL.to_owned());
     let mut twin: Finding = report.findings[0].clone();
     (twin.id, twin.subject.name, twin.owner) = ("w2".to_owned(), EVIL.to_owned(), Some(EVIL.to_owned()));
-    // two objects of one name: a series may come once only
+    // two objects of one name: a series may occur only once
     let more = ["w3", "w4"].map(|id| Finding { id: id.to_owned(), ..twin.clone() });
     report.findings.extend([waived, twin].into_iter().chain(more));
     report.checks[0].findings.push("w1".to_owned());
-    // one that passes and one that does not
+    // one that passes and one that fails
     for verdict in ["ok", "crit"] {
         let row = report.checks.iter_mut().find(|c| c.verdict == verdict).unwrap();
         EVIL.clone_into(&mut row.target);
@@ -86,8 +86,8 @@ fn as_file(dir: &Path, name: &str, format: Format, report: &Report) -> String {
     path.display().to_string()
 }
 
-/// What a program prints, and how it ended.
-fn said(command: &mut Command) -> (Option<i32>, String) {
+/// Exit code and output of a program.
+fn output_of(command: &mut Command) -> (Option<i32>, String) {
     let output = command.stdin(Stdio::null()).output().unwrap();
     let text = [output.stdout, output.stderr].concat();
     (output.status.code(), String::from_utf8_lossy(&text).into_owned())
@@ -97,7 +97,7 @@ fn count(report: &Report, verdicts: &[&str]) -> usize {
     report.checks.iter().filter(|c| verdicts.contains(&c.verdict.as_str())).count()
 }
 
-/// A node_exporter that reads one folder; gone with the test.
+/// A node_exporter that reads one directory; terminated with the test.
 struct Exporter(Child, u16);
 
 impl Exporter {
@@ -164,13 +164,13 @@ fn metrics_are_scraped_by_node_exporter_and_pass_promtool() {
     assert!(series(&written).len() > 15, "{written}");
     assert_eq!(series(&scraped), series(&written));
 
-    // and with everything a report can hold
+    // and with every field of a report
     let report = full();
     let written = Format::Prometheus.render(&report, &Style::plain());
     std::fs::write(&file, &written).unwrap();
-    let (code, said) =
-        said(Command::new("sh").args(["-c", "exec promtool check metrics < \"$0\""]).arg(&file).stdin(Stdio::null()));
-    assert_eq!((code, said.as_str()), (Some(0), ""), "{written}");
+    let (code, output) =
+        output_of(Command::new("sh").args(["-c", "exec promtool check metrics < \"$0\""]).arg(&file).stdin(Stdio::null()));
+    assert_eq!((code, output.as_str()), (Some(0), ""), "{written}");
     let scraped = eventually(20, "node_exporter answers", || exporter.scrape());
     assert!(scraped.contains("\nnode_textfile_scrape_error 0\n"), "{scraped}");
     assert_eq!(series(&scraped), series(&written));
@@ -185,7 +185,7 @@ fn metrics_are_scraped_by_node_exporter_and_pass_promtool() {
         let line = scraped.lines().find(|l| l.strip_prefix(name).is_some_and(|rest| rest.starts_with(' '))).unwrap_or_default();
         assert_eq!(line.rsplit_once(' ').and_then(|(_, v)| v.parse().ok()), Some(value), "{name}: {line}");
     }
-    // whoever asks when the last run was gets the time of the run, however old the file is
+    // the metric is the time of the run, independent of the age of the file
     let last = series(&scraped).into_iter().find(|(n, _)| n.starts_with("opsctl_last_run_timestamp_seconds")).unwrap().1;
     assert!((last - report.started_at.as_second() as f64).abs() < 10.0, "{last}");
 }
@@ -204,7 +204,7 @@ print(xml.tests, xml.failures, xml.errors, xml.skipped)
 print(next(c.name for c in cases if "queue" in c.name or "TODO" in c.name))
 print(sorted({r.type for c in cases for r in c.result if isinstance(r, Failure)})[0])
 "#;
-    let python = |args: &[&str]| said(Command::new("/usr/bin/python3").args(args));
+    let python = |args: &[&str]| output_of(Command::new("/usr/bin/python3").args(args));
     let parser = Path::new("/usr/bin/python3").exists() && python(&["-c", "import junitparser"]).0 == Some(0);
     if !available((!parser).then_some("needs python3-junitparser (tests/run installs it)")) || !installed(&["xmllint"]) {
         return;
@@ -223,11 +223,11 @@ print(sorted({r.type for c in cases for r in c.result if isinstance(r, Failure)}
     assert_eq!(lines[1], format!("{all} {bad} {unknown} {skip}"));
     assert_eq!(lines[2], "a'b=c|d \"e\" \\ <f>&amp; # TODO g \\u{1b}[2J\\u{ffff}é");
     assert!(report.findings.iter().any(|f| f.code == lines[3]), "{read}");
-    assert_eq!(said(Command::new("xmllint").args(["--noout", &file])), (Some(0), String::new()));
+    assert_eq!(output_of(Command::new("xmllint").args(["--noout", &file])), (Some(0), String::new()));
 }
 
 #[test]
-fn html_is_read_as_it_was_meant() {
+fn html_is_parsed_as_intended() {
     const READ: &str = r#"
 import sys
 from html.parser import HTMLParser
@@ -252,12 +252,12 @@ print(sum(sys.argv[2] in t for t in reader.texts))
     let dir = tempfile::tempdir().unwrap();
     let file = as_file(dir.path(), "report.html", Format::Html, &full());
     let shown = opsctl_core::model::printable(EVIL).replace('\u{FFFF}', "\\u{ffff}");
-    let (code, read) = said(Command::new("/usr/bin/python3").args(["-c", READ, &file, &shown]));
+    let (code, read) = output_of(Command::new("/usr/bin/python3").args(["-c", READ, &file, &shown]));
     let lines: Vec<&str> = read.lines().collect();
     assert_eq!((code, lines.len()), (Some(0), 3), "{read}");
     let strange: Vec<&str> = lines[0].split(' ').filter(|tag| !TAGS.split(' ').any(|t| t == *tag)).collect();
     assert!(strange.is_empty() && lines[1] == "[]", "{read}");
-    // names, owners, a waiver, a trend: all of them are there to be read
+    // names, owners, a waiver, a trend: all of them are in the text
     assert!(lines[2].parse::<usize>().unwrap() >= 8, "{read}");
 }
 
@@ -279,7 +279,7 @@ print "$_: $codes{$_}\n" for sort keys %codes;
     let dir = tempfile::tempdir().unwrap();
     let report = full();
     let file = as_file(dir.path(), "report.tap", Format::Tap, &report);
-    let (code, read) = said(Command::new("perl").args(["-MTAP::Parser", "-e", READ, &file]));
+    let (code, read) = output_of(Command::new("perl").args(["-MTAP::Parser", "-e", READ, &file]));
     let lines: Vec<&str> = read.lines().collect();
     let (all, bad, skip) = (report.checks.len(), count(&report, &["crit", "warn", "unknown"]), count(&report, &["skip"]));
     assert!(code == Some(0) && lines.len() > 2, "{read}");
@@ -288,9 +288,9 @@ print "$_: $codes{$_}\n" for sort keys %codes;
         let (code, hint) = line.split_once(": ").unwrap();
         assert!(report.findings.iter().any(|f| f.code == code && f.hint == hint), "{line}");
     }
-    let (code, said) = said(Command::new("prove").args(["--exec", "cat", &file]));
-    assert_eq!(code, Some(1), "{said}");
-    assert!(said.contains(&format!("Failed {bad}/{all} subtests")) && !said.contains("Parse errors"), "{said}");
+    let (code, output) = output_of(Command::new("prove").args(["--exec", "cat", &file]));
+    assert_eq!(code, Some(1), "{output}");
+    assert!(output.contains(&format!("Failed {bad}/{all} subtests")) && !output.contains("Parse errors"), "{output}");
 }
 
 #[test]
@@ -305,7 +305,7 @@ for my $p (Monitoring::Plugin::Performance->parse_perfstring($perf)) {
   print join(";", $p->label, $p->value, $p->uom, $t->get_status($p->value), $t->warning, $t->critical, $p->min // "", $p->max // ""), "\n";
 }
 "#;
-    let module = || said(Command::new("perl").args(["-MMonitoring::Plugin::Performance", "-e", "1"])).0 == Some(0);
+    let module = || output_of(Command::new("perl").args(["-MMonitoring::Plugin::Performance", "-e", "1"])).0 == Some(0);
     let there = which::which("perl").is_ok() && module();
     if !available((!there).then_some("needs libmonitoring-plugin-perl (tests/run installs it)")) {
         return;
@@ -322,7 +322,7 @@ for my $p (Monitoring::Plugin::Performance->parse_perfstring($perf)) {
     reader.stdin.take().unwrap().write_all(Format::Nagios.render(&report, &Style::plain()).as_bytes()).unwrap();
     let read = String::from_utf8(reader.wait_with_output().unwrap().stdout).unwrap();
     let lines: Vec<&str> = read.lines().skip(1).collect();
-    // label, value, unit, what its limits make of it (0 ok, 1 warn, 2 crit), limits, least, most
+    // label, value, unit, verdict of its limits (0 ok, 1 warn, 2 crit), limits, minimum, maximum
     assert_eq!(
         &lines[4..],
         [

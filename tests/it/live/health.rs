@@ -1,4 +1,4 @@
-//! Health tests.
+//! Health checks of containers.
 
 use crate::lab::{Config, Host, Rootfs, eventually};
 
@@ -10,7 +10,7 @@ fn with_test(test: &str, command: &[&str]) -> Option<Host> {
 }
 
 #[test]
-fn a_service_that_is_really_unhealthy() {
+fn unhealthy_service_is_reported() {
     let Some(host) =
         with_test(r#"CMD ["fixture","get","8080","/health"]"#, &["fixture", "httpd", "--port", "8080", "--status", "503"])
     else {
@@ -27,7 +27,7 @@ fn a_service_that_is_really_unhealthy() {
 }
 
 #[test]
-fn a_test_that_takes_too_long() {
+fn health_check_that_times_out_is_reported() {
     let Some(host) =
         with_test(r#"CMD ["fixture","get","8080","/health"]"#, &["fixture", "httpd", "--port", "8080", "--slow", "5000"])
     else {
@@ -40,27 +40,27 @@ fn a_test_that_takes_too_long() {
 }
 
 #[test]
-fn a_stopped_container_has_no_health() {
+fn stopped_container_has_no_health() {
     let Some(host) = with_test(r#"CMD ["fixture","get","8080","/health"]"#, &["fixture", "wait-term"]) else { return };
     host.until("web", "{{.State.Health.Status}}", "unhealthy");
     host.docker(&["stop", "web"]);
-    assert_eq!(host.inspect("web", "{{.State.Health.Status}}"), "unhealthy", "the engine keeps the last word");
+    assert_eq!(host.inspect("web", "{{.State.Health.Status}}"), "unhealthy", "the engine keeps the last status");
     host.diagnose().must_not(&["healthcheck."]);
 }
 
 #[test]
-fn a_test_on_a_port_nobody_listens_on() {
+fn health_check_of_a_port_without_a_listener() {
     let Some(host) = with_test(r#"CMD ["fixture","get","9090","/health"]"#, &["fixture", "httpd", "--port", "8080"]) else {
         return;
     };
     host.until("web", "{{.State.Health.Status}}", "unhealthy");
-    // the test is no URL, so the port cannot be known; what can be known must be said, and no more
+    // the check is not a URL, so the port is unknown; only known facts are reported
     let run = host.diagnose();
     run.must(&["healthcheck.unhealthy container:web"]).must_not(&["healthcheck.command-missing", "container.down"]);
 }
 
 #[test]
-fn health_tests_that_an_engine_restart_left_behind() {
+fn stale_health_after_an_engine_restart_is_reported() {
     let config = Config { daemon: r#"{"live-restore": true}"#, ..Config::default() };
     let Some(host) = Host::with(&config) else { return };
     host.image("app:1", Rootfs::Scratch, &[r#"HEALTHCHECK --interval=1s --timeout=1s CMD ["fixture","get","8080","/health"]"#]);
@@ -73,13 +73,13 @@ fn health_tests_that_an_engine_restart_left_behind() {
     let tests = || host.inspect("web", "{{range .State.Health.Log}}{{.Start}} {{end}}");
     let frozen = tests();
     assert_eq!(host.inspect("web", "{{.State.Running}} {{.State.Health.Status}}"), "true healthy");
-    // 2 x (interval + timeout) + 30 s without a test
+    // 2 x (interval + timeout) + 30 s without a check
     let stale = "healthcheck.monitor-stale container:web";
     let run = eventually(60, "opsctl calls the frozen health stale", || Some(host.diagnose()).filter(|run| run.has(stale)));
-    assert_eq!(tests(), frozen, "the engine has not tested since");
+    assert_eq!(tests(), frozen, "the engine has not run the check since");
     run.roots(&[stale]);
     let fix = run.finding(stale).fixes.first().expect("a fix is offered").clone();
     host.fix(&fix, "web", &[]).exits(0);
-    assert_ne!(tests(), frozen, "the engine tests again");
+    assert_ne!(tests(), frozen, "the engine runs the check again");
     host.diagnose().roots(&[]);
 }

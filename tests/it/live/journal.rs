@@ -1,4 +1,5 @@
-//! The journal against root's mistakes, against ordinary users, and against a kill at its worst moment; its head in everything that leaves the host.
+//! The journal and mistakes of root, access by unprivileged users, and a kill at the worst moment; its head in every output that
+//! leaves the host.
 
 use std::fs;
 use std::os::unix::process::ExitStatusExt;
@@ -6,7 +7,7 @@ use std::path::Path;
 
 use crate::lab::{Host, Run};
 
-/// A runbook whose fix creates a file.
+/// A runbook with a fix that creates a file.
 const MARKER: &str = r#"
 [runbook]
 name = "demo"
@@ -25,7 +26,7 @@ downtime = "none"
 verify_within = "1s"
 "#;
 
-/// Prefix of a command that an ordinary user runs.
+/// Prefix of a command run by an unprivileged user.
 const USER: [&str; 4] = ["setpriv", "--reuid=65534", "--regid=65534", "--clear-groups"];
 
 /// A host with that runbook.
@@ -51,7 +52,7 @@ fn verify(host: &Host, more: &[&str]) -> Run {
     host.opsctl(&[&["audit", "verify"], more].concat())
 }
 
-/// Everything that was received in a directory, without the line breaks that mail adds.
+/// Everything received in a directory, without the line breaks of mail encoding.
 fn received(dir: &Path) -> String {
     let files = fs::read_dir(dir).into_iter().flatten().flatten().map(|e| e.path()).filter(|p| p.is_file());
     files.map(|f| fs::read_to_string(f).unwrap().replace("=\r\n", "").replace("=\n", "")).collect()
@@ -90,7 +91,7 @@ fn head_leaves_the_host_with_every_delivery() {
     }
     let metrics = fs::read_to_string(host.path("opsctl.prom")).unwrap();
     assert!(metrics.contains("opsctl_journal_entries 2\n") && metrics.contains("opsctl_journal_intact 1\n"), "{metrics}");
-    // noise: nothing on a terminal without -v
+    // a terminal shows the head only with -v
     assert!(!host.opsctl(&["diagnose", "demo"]).stdout.contains(hash));
     assert!(host.opsctl(&["diagnose", "demo", "-v"]).stdout.contains(&head));
     verify(&host, &["--head", &head]).exits(0);
@@ -126,17 +127,17 @@ fn truncation_is_reported_once_and_found() {
     verify(&host, &[]).exits(2);
     let run = verify(&host, &["--head", &head]);
     assert!(run.code == 2 && run.stdout.contains("the journal ends with entry 1: it was cut off"), "{}", run.stdout);
-    // the next fix does not hide it
+    // the next fix does not hide the truncation
     host.sh("rm -f /mnt/marker");
     host.fix("demo.make", "demo", &[]);
     verify(&host, &[]).exits(2);
     host.opsctl(&["audit", "accept", "the test cut it"]).exits(0);
     verify(&host, &[]).exits(0);
-    assert!(host.opsctl(&["audit", "show"]).stdout.contains("journal accepted as it is: the test cut it"));
+    assert!(host.opsctl(&["audit", "show"]).stdout.contains("journal accepted: the test cut it"));
 }
 
 #[test]
-fn kill_between_journal_and_head_is_no_alarm() {
+fn kill_between_journal_and_head_raises_no_alarm() {
     let Some(host) = host("") else { return };
     fix(&host).exits(0);
     host.sh("rm /mnt/marker");
@@ -146,7 +147,7 @@ fn kill_between_journal_and_head_is_no_alarm() {
     let first = verify(&host, &[]);
     first.exits(0);
     assert!(
-        first.stdout.contains("1 entry after it chain on to it") && first.stdout.contains("it has the new head now"),
+        first.stdout.contains("1 entry after it chain on to it") && first.stdout.contains("it now has the new head"),
         "{}",
         first.stdout
     );
@@ -155,7 +156,7 @@ fn kill_between_journal_and_head_is_no_alarm() {
     assert!(second.stdout.contains("head 3:") && second.stdout.contains(", as "), "{}", second.stdout);
 }
 
-/// Root's state directory, where every user can come as far as its door.
+/// Root's state directory, in a parent that every user can search.
 const STATE: &str = "/mnt/state";
 
 /// A host with a journal there.
@@ -170,13 +171,13 @@ fn root(host: &Host, args: &[&str]) -> Run {
     host.read(host.opsctl_command(&[], args).env("OPSCTL_STATE_DIR", STATE))
 }
 
-/// opsctl as the ordinary user runs it.
+/// opsctl run by the unprivileged user.
 fn user(host: &Host, state: &str, args: &[&str]) -> Run {
     host.read(host.opsctl_command(&USER, args).env("OPSCTL_STATE_DIR", state).env_remove("OPSCTL_CONFIG"))
 }
 
 #[test]
-fn ordinary_user_cannot_read_change_or_lock_the_journal() {
+fn unprivileged_user_cannot_read_change_or_lock_the_journal() {
     let Some(host) = with_reachable_state() else { return };
     host.sh(&format!("{} sh -c '[ -d {STATE} ]'", USER.join(" ")));
     for attack in [
@@ -196,11 +197,11 @@ fn ordinary_user_cannot_read_change_or_lock_the_journal() {
         assert!(!output.status.success(), "{attack}: {}", String::from_utf8_lossy(&output.stdout));
     }
     let run = root(&host, &["audit", "verify"]);
-    assert!(run.code == 0 && run.stdout.contains("2 entries, the chain holds"), "{}", run.stdout);
+    assert!(run.code == 0 && run.stdout.contains("2 entries, the chain is intact"), "{}", run.stdout);
 }
 
 #[test]
-fn state_directory_that_a_user_may_write_gets_no_entry() {
+fn state_directory_writable_by_others_gets_no_entry() {
     let Some(host) = with_reachable_state() else { return };
     host.sh(&format!("chmod 777 {STATE}; rm /mnt/marker"));
     let run = root(&host, &["fix", "demo.make", "demo", "--yes"]);
@@ -226,7 +227,7 @@ fn state_directory_below_one_of_a_user_gets_no_entry() {
 }
 
 #[test]
-fn audit_of_an_ordinary_user_needs_root_for_the_journal_of_root() {
+fn audit_of_an_unprivileged_user_needs_root_for_the_journal_of_root() {
     let Some(host) = with_reachable_state() else { return };
     for words in [["audit", "show"], ["audit", "verify"]] {
         let run = user(&host, STATE, &words);
@@ -240,11 +241,11 @@ fn audit_of_an_ordinary_user_needs_root_for_the_journal_of_root() {
 }
 
 #[test]
-fn audit_of_an_ordinary_user_names_whose_journal_was_read() {
+fn audit_of_an_unprivileged_user_names_the_owner_of_the_journal() {
     let Some(host) = with_reachable_state() else { return };
     let run = user(&host, "/mnt/own", &["audit", "show"]);
     let expected = "no entry in /mnt/own/journal.jsonl, which does not exist\n\
-                    this is the journal of user 65534, /mnt/own/journal.jsonl; what root changed is in root's journal \
+                    this is the journal of user 65534, /mnt/own/journal.jsonl; changes by root are in root's journal \
                     (/var/lib/opsctl/journal.jsonl), which only root can read: `sudo opsctl audit`\n";
     assert_eq!((run.code, run.stdout.as_str(), run.stderr.as_str()), (0, expected, ""));
     let run = user(&host, "/mnt/own", &["audit", "show", "--format", "json"]);
@@ -258,14 +259,14 @@ fn key_in_a_directory_of_a_user_signs_nothing() {
     host.sh("mkdir /mnt/theirs");
     host.opsctl(&["audit", "key", "/mnt/theirs/journal.key"]).exits(0);
     host.sh("chown 65534 /mnt/theirs");
-    // the user can put any other file of root in its place
+    // the user could replace the key by any other file of root
     host.sh(&format!("{} mv /mnt/theirs/journal.key /mnt/theirs/old", USER.join(" ")));
     let run = fix(&host);
     assert_eq!(run.code, 12, "{}{}", run.stdout, run.stderr);
     host.sh("mv /mnt/theirs/old /mnt/theirs/journal.key");
     let run = fix(&host);
     assert!(
-        run.code == 12 && run.stdout.contains("the directory /mnt/theirs belongs to user 65534, and not to root"),
+        run.code == 12 && run.stdout.contains("the directory /mnt/theirs belongs to user 65534, not to root"),
         "{}",
         run.stdout
     );
@@ -281,7 +282,7 @@ fn signed_journal_is_verified_by_its_public_key() {
     fix(&host).exits(0);
     let run = verify(&host, &[]);
     assert!(run.code == 0 && run.stdout.contains("signatures: 2 entries verified\n"), "{}", run.stdout);
-    // elsewhere: a copy of the journal, a head from a report, and the public key
+    // on another host: a copy of the journal, a head from a report, and the public key
     let head = mark(&host);
     let copy = host.path("copy").display().to_string();
     host.sh(&format!("cp {} {copy}; cp /mnt/keys/journal.key.pub /mnt/public", host.path("state/journal.jsonl").display()));
@@ -291,7 +292,7 @@ fn signed_journal_is_verified_by_its_public_key() {
     let forged = head.replacen("2:", "1:", 1);
     let run = verify(&host, &["--file", &copy, "--key", "/mnt/public", "--head", &forged]);
     assert!(run.code == 2 && run.stdout.contains("it may be forged"), "{}", run.stdout);
-    // an entry that was added without the key
+    // an entry appended without the key
     host.configure("");
     fix(&host).exits(0);
     let run = verify(&host, &["--key", "/mnt/public"]);

@@ -1,4 +1,4 @@
-//! `/etc/opsctl/no-fixes`: while it exists, opsctl finds and reports, and changes nothing. And the rate limits of fixes.
+//! `/etc/opsctl/no-fixes`: while it exists, opsctl checks and reports, but applies no fix. And the rate limits of fixes.
 
 use serde_json::{Value, json};
 
@@ -7,7 +7,8 @@ use crate::lab::{Host, Machine, Rootfs, eventually};
 const SWITCH: &str = "/etc/opsctl/no-fixes";
 const TOKEN: &str = "0123456789abcdef0123456789abcdef";
 
-/// A host with an `/etc` of its own and a container `web` that is down. It stays up when it is started while `/mnt/ctl/die` is not there.
+/// A host with its own `/etc` and a stopped container `web`, which stays up when it is started while `/mnt/ctl/die` does not
+/// exist.
 fn with_container_down() -> Option<Host> {
     let host = Host::start()?;
     host.with_own_etc();
@@ -32,7 +33,7 @@ fn is_down(host: &Host) -> bool {
 }
 
 #[test]
-fn kill_switch_stops_fix_yes_and_names_itself() {
+fn kill_switch_stops_fix_yes_and_is_named() {
     let Some(host) = with_container_down() else { return };
     for set in ["touch SWITCH", "mkdir SWITCH", "ln -s /nonexistent SWITCH"] {
         host.sh(&set.replace("SWITCH", SWITCH));
@@ -41,7 +42,7 @@ fn kill_switch_stops_fix_yes_and_names_itself() {
         assert!(is_down(&host), "{set}");
         host.sh(&format!("rm -rf {SWITCH}"));
     }
-    // the healthy look-alike: without it the same fix works
+    // the healthy counterpart: without the file the same fix is applied
     assert_eq!(host.fix("container.start", "web", &[]).code, 0);
 }
 
@@ -49,14 +50,14 @@ fn kill_switch_stops_fix_yes_and_names_itself() {
 fn kill_switch_is_in_reports() {
     let Some(host) = with_container_down() else { return };
     host.sh(&format!("touch {SWITCH}"));
-    let run = host.ask(&["container"]);
+    let run = host.run_runbooks(&["container"]);
     let report: Value = serde_json::from_str(&run.stdout).unwrap();
     let notes = report["notes"].to_string();
     assert!(notes.contains("fixes are switched off by /etc/opsctl/no-fixes since 20"), "{notes}");
     assert!(host.opsctl(&["fix"]).stdout.contains(SWITCH));
     assert!(host.opsctl(&["report", "--always"]).stdout.contains(SWITCH));
     host.sh(&format!("rm {SWITCH}"));
-    assert!(!host.ask(&["container"]).stdout.contains(SWITCH));
+    assert!(!host.run_runbooks(&["container"]).stdout.contains(SWITCH));
 }
 
 #[test]
@@ -68,13 +69,13 @@ fn kill_switch_set_at_any_moment_before_the_action_stops_it() {
         assert!(is_down(&host), "{place}");
         host.sh(&format!("rm {SWITCH}"));
     }
-    // what was journalled and not done is no unfinished work
-    assert!(!host.ask(&["container"]).stdout.contains("was interrupted"));
+    // a journalled intent without an action is not an interrupted fix
+    assert!(!host.run_runbooks(&["container"]).stdout.contains("was interrupted"));
     assert_eq!(host.opsctl(&["audit", "verify"]).code, 0);
 }
 
 #[test]
-fn kill_switch_leaves_undo_to_a_person() {
+fn kill_switch_does_not_stop_undo() {
     let Some(host) = with_container_down() else { return };
     assert_eq!(host.fix("container.start", "web", &[]).code, 0);
     host.sh(&format!("touch {SWITCH}"));
@@ -102,7 +103,7 @@ fn kill_switch_stops_listen() {
     };
     let answer = |n: usize| -> Value {
         let path = answers.join(format!("{n:05}.json"));
-        eventually(120, "the answer arrives", || serde_json::from_slice(&std::fs::read(&path).ok()?).ok())
+        eventually(120, "the report arrives", || serde_json::from_slice(&std::fs::read(&path).ok()?).ok())
     };
     assert!(post("2026-11-21T10:00:00Z").contains("\"fixes_switched_off\":\"fixes are switched off by /etc/opsctl/no-fixes"));
     let said = answer(1);
@@ -112,7 +113,7 @@ fn kill_switch_stops_listen() {
     assert!(is_down(&host));
     let metrics = || host.sh(&format!("{curl} http://127.0.0.1:9797/metrics"));
     assert!(metrics().contains("\nopsctl_listen_fixes_switched_off 1\n"), "{}", metrics());
-    // removed, it acts again, without a restart
+    // fixes are applied again after its removal, without a restart
     host.sh(&format!("rm {SWITCH}"));
     assert!(!post("2026-11-21T10:00:01Z").contains("fixes_switched_off"));
     let said = answer(2);
@@ -151,7 +152,7 @@ fn renamed_container_does_not_reset_the_rate_limit() {
             name = new;
         }
     }
-    // another container is another matter
+    // another container has its own limit
     host.sh("touch /mnt/ctl/die");
     let options = ["--restart", "on-failure:1", "-v", "/mnt/ctl:/ctl"];
     host.run("other", &[&options[..], &["app:1", "sh", "-c", "while [ ! -e /ctl/die ]; do sleep 0.1; done; exit 3"]].concat());

@@ -1,46 +1,47 @@
-//! `kill -9` of opsctl while a real server carries out what it was asked, and at every call by which it asks: the journal tells, the next run
-//! looks and repeats nothing, and the server is as before or as after. `src/fix/tests` kills at every other point.
+//! `kill -9` of opsctl while a real server executes its request, and at every system call that reaches another process: the
+//! journal records the action, the next run checks and repeats nothing, and the server is in the state from before or from after.
+//! `src/fix/tests` kills at every other point.
 
 use std::collections::{HashMap, HashSet};
 use std::process::{Child, Command};
 
 use crate::lab::{Host, Machine, PEER, RULES, Run, eventually, installed, stack};
 
-/// Starts opsctl and waits until it, or whom it asked, is where it is to be killed.
+/// Starts opsctl and waits until `there` holds.
 #[track_caller]
-fn begun(host: &Host, mut command: Command, what: &str, there: impl Fn() -> bool) -> Child {
+fn start_until(host: &Host, mut command: Command, what: &str, there: impl Fn() -> bool) -> Child {
     let log = host.path("killed.log");
     let out = std::fs::File::create(&log).unwrap();
     let mut fix = command.stdout(out.try_clone().unwrap()).stderr(out).spawn().unwrap();
     eventually(60, what, || {
-        let said = std::fs::read_to_string(&log).unwrap();
-        assert!(fix.try_wait().unwrap().is_none(), "it ended before: {said}");
+        let output = std::fs::read_to_string(&log).unwrap();
+        assert!(fix.try_wait().unwrap().is_none(), "opsctl exited before: {output}");
         there().then_some(())
     });
     fix
 }
 
-/// Starts a fix and waits until `busy` says that the server is at it; then kills opsctl.
+/// Starts a fix, waits until the server is `busy` with it, and kills opsctl.
 #[track_caller]
-fn killed_in(host: &Host, args: &[&str], busy: impl Fn() -> bool) {
-    let mut fix = begun(host, host.opsctl_command(&[], args), "the server is at it", busy);
-    // nsenter waits for it; there is no other opsctl on this host
+fn kill_while(host: &Host, args: &[&str], busy: impl Fn() -> bool) {
+    let mut fix = start_until(host, host.opsctl_command(&[], args), "the server executes the request", busy);
+    // nsenter waits for opsctl; there is no other opsctl on this host
     host.sh("pkill -KILL -x opsctl; while pgrep -x opsctl > /dev/null; do sleep 0.05; done");
     fix.wait().unwrap();
 }
 
-/// Every call by which opsctl reaches another process.
+/// Every system call by which opsctl reaches another process.
 const REACHING: &str = "connect,sendto,sendmsg,write,writev,kill,pidfd_send_signal,clone,clone3,vfork";
 
-/// A call, with its number among the calls of that name in its thread: strace counts them per thread.
+/// A system call, with its number among the calls of that name in its thread: strace counts them per thread.
 #[derive(Debug, Clone, PartialEq, Eq)]
 struct Call {
     name: String,
     nth: usize,
 }
 
-/// The calls in a trace by which opsctl reached another process, each once: not those of its children, of a thread that wakes another or
-/// starts one, nor the last, with which it kills itself.
+/// The calls in a trace by which opsctl reached another process, each once: without those of its children, of a thread that wakes
+/// or starts another one, and the last, with which it kills itself.
 fn reaching(trace: &str) -> Vec<Call> {
     let (mut children, mut starting, mut counts) = (HashSet::new(), HashMap::new(), HashMap::new());
     let mut calls = Vec::new();
@@ -72,30 +73,30 @@ fn reaching(trace: &str) -> Vec<Call> {
     calls
 }
 
-/// A real server, and a fix of what is wrong with it.
+/// A real server, and a fix of its fault.
 struct Fixing<'a> {
     host: &'a Host,
     /// The command line.
     args: &'a [&'a str],
-    /// Makes it wrong (again).
+    /// Creates the fault, also repeatedly.
     again: &'a dyn Fn(),
-    /// Fails when it is neither as before nor as after.
+    /// Fails unless the state is that from before or from after the fix.
     whole: &'a dyn Fn(),
 }
 
 impl Fixing<'_> {
-    /// Kills opsctl at each of its calls between the intent in the journal and the end of the action, one after the other, in a new run each
-    /// time. The first run comes to the end of the action, and tells which calls there are.
+    /// Kills opsctl at each of its calls between the intent in the journal and the end of the action, one after the other, in a
+    /// new run each time. The first run reaches the end of the action and lists the calls.
     #[track_caller]
     fn killed_everywhere(&self) {
         let calls = self.killed_at(None);
-        assert!(!calls.is_empty(), "it did nothing");
+        assert!(!calls.is_empty(), "the action made no call");
         for call in &calls {
             self.killed_at(Some(call));
         }
     }
 
-    /// The calls that were made.
+    /// Kills opsctl at a call, or after the action, and returns the calls.
     #[track_caller]
     fn killed_at(&self, point: Option<&Call>) -> Vec<Call> {
         let (host, paused, calls) = (self.host, self.host.path("paused"), self.host.path("calls"));
@@ -103,46 +104,46 @@ impl Fixing<'_> {
         std::fs::remove_dir_all(host.path("state")).ok();
         let mut fix = host.opsctl_command(&[], self.args);
         fix.env("OPSCTL_FAILPOINT_PAUSE", format!("after-intent={}", paused.display())).env("OPSCTL_FAILPOINT", "after-action");
-        let mut fix = begun(host, fix, "the intent is in the journal", || paused.exists());
-        // the other one waits for it
+        let mut fix = start_until(host, fix, "the intent is in the journal", || paused.exists());
+        // nsenter waits for opsctl
         let pid = host.sh("pgrep -n -x opsctl");
         let (file, trace) = (calls.display().to_string(), format!("trace={REACHING}"));
         let kill = point.map(|Call { name, nth }| format!("inject={name}:signal=KILL:when={nth}"));
         let kill: Vec<&str> = kill.iter().flat_map(|k| ["-e", k]).collect();
         let _ = std::fs::remove_file(&calls);
         host.spawn("strace", &[&["-qq", "-f", "-o", &file, "-p", &pid, "-e", &trace], &kill[..]].concat());
-        eventually(30, "it is traced", || {
+        eventually(30, "strace is attached", || {
             (host.sh(&format!("sed -n 's/^TracerPid:[[:space:]]*//p' /proc/{pid}/status")) != "0").then_some(())
         });
         std::fs::remove_file(&paused).unwrap();
         fix.wait().unwrap();
-        eventually(30, "all is written", || host.sh("pgrep -x strace || true").is_empty().then_some(()));
+        eventually(30, "strace has written its output", || host.sh("pgrep -x strace || true").is_empty().then_some(()));
         let calls = std::fs::read_to_string(&calls).unwrap();
-        // shown when something does not hold
+        // shown when an assertion fails
         eprintln!("killed at {point:?}:\n{calls}");
         (self.whole)();
-        told_and_not_repeated(host, self.args);
+        reported_and_not_repeated(host, self.args);
         (self.whole)();
         reaching(&calls)
     }
 }
 
-/// The journal is whole and tells what was in flight; the next run says so, does not repeat it, and writes how it ended.
+/// The journal is intact and has the interrupted action; the next run reports it, does not repeat it, and records its outcome.
 #[track_caller]
-fn told_and_not_repeated(host: &Host, args: &[&str]) -> Run {
+fn reported_and_not_repeated(host: &Host, args: &[&str]) -> Run {
     let journal = || host.opsctl(&["audit", "show"]).stdout.clone();
     host.opsctl(&["audit", "verify"]).exits(0);
     let intents = journal().matches("intent").count();
     let next = host.opsctl(args);
     assert!(next.stdout.contains("opsctl was interrupted at") && next.stdout.contains("nothing was repeated"), "{}", next.stdout);
-    assert_eq!(journal().matches("intent").count(), intents, "nothing new was begun: {}", journal());
+    assert_eq!(journal().matches("intent").count(), intents, "a new action was started: {}", journal());
     assert!(journal().contains("interrupted"), "{}", journal());
     host.opsctl(&["audit", "verify"]).exits(0);
     next
 }
 
 #[test]
-fn a_database_that_lets_the_statement_wait() {
+fn killed_during_a_blocked_alter_role() {
     let Some(host) = Host::with_servers(&["psql"]) else { return };
     host.postgres("");
     host.psql("CREATE TABLE t (a int)");
@@ -150,10 +151,10 @@ fn a_database_that_lets_the_statement_wait() {
     host.configure("[runbooks.postgres]\nidle_warn_s = 1.0\nidle_crit_s = 2.0\n");
     host.session("holder", "BEGIN; SELECT 1");
     let args = ["fix", "pg.set-guard", "127.0.0.1:5432", "--yes"];
-    eventually(60, "it is offered", || {
-        host.ask(&["postgres"]).report().fixes.iter().any(|f| f.id == "pg.set-guard" && f.refused.is_none()).then_some(())
+    eventually(60, "the fix is offered", || {
+        host.run_runbooks(&["postgres"]).report().fixes.iter().any(|f| f.id == "pg.set-guard" && f.refused.is_none()).then_some(())
     });
-    // somebody else is changing the same role
+    // another session is altering the same role
     let other = [
         "psql",
         "-q",
@@ -168,20 +169,20 @@ fn a_database_that_lets_the_statement_wait() {
     ];
     host.spawn("setpriv", &[&["--reuid", "postgres", "--regid", "postgres", "--clear-groups"], &other[..]].concat());
     let holds = "SELECT count(*) FROM pg_stat_activity WHERE query LIKE 'ALTER ROLE app%' AND state LIKE 'idle in%'";
-    eventually(60, "it holds the role", || (host.psql(holds) == "1").then_some(()));
+    eventually(60, "the other session holds the lock", || (host.psql(holds) == "1").then_some(()));
     let waits = "SELECT count(*) FROM pg_stat_activity WHERE application_name = 'opsctl' AND wait_event_type = 'Lock'";
-    killed_in(&host, &args, || host.psql(waits) == "1");
-    told_and_not_repeated(&host, &args);
+    kill_while(&host, &args, || host.psql(waits) == "1");
+    reported_and_not_repeated(&host, &args);
 }
 
 #[test]
-fn a_unit_that_takes_its_time_to_start() {
+fn killed_during_the_start_of_a_unit() {
     let Some(m) = Machine::boot() else { return };
     m.unit(
         "slow.service",
-        "[Service]\nType=oneshot\nRemainAfterExit=yes\nExecStart=/bin/sh -c 'echo x >> /run/starts; [ -e /run/mended ] || exit 1; while [ ! -e /run/go ]; do sleep 0.1; done'\n[Install]\nWantedBy=multi-user.target",
+        "[Service]\nType=oneshot\nRemainAfterExit=yes\nExecStart=/bin/sh -c 'echo x >> /run/starts; [ -e /run/fixed ] || exit 1; while [ ! -e /run/go ]; do sleep 0.1; done'\n[Install]\nWantedBy=multi-user.target",
     );
-    m.sh("systemctl enable -q slow.service; ! systemctl start slow.service 2> /dev/null; touch /run/mended");
+    m.sh("systemctl enable -q slow.service; ! systemctl start slow.service 2> /dev/null; touch /run/fixed");
     m.sh("setsid --fork opsctl fix systemd.restart slow.service --yes > /run/fix.log 2>&1");
     m.wait_for(
         "the unit is starting",
@@ -189,17 +190,17 @@ fn a_unit_that_takes_its_time_to_start() {
     );
     m.sh("pkill -KILL -x opsctl; while pgrep -x opsctl > /dev/null; do sleep 0.05; done; opsctl audit verify");
     let next = m.fix("systemd.restart", "slow.service", &[]);
-    assert!(!next.stdout.contains("applied"), "it is not started a second time: {}", next.stdout);
+    assert!(!next.stdout.contains("applied"), "the unit was started a second time: {}", next.stdout);
     m.sh("touch /run/go; until systemctl is-active -q slow.service; do sleep 0.1; done; opsctl audit verify");
     assert_eq!(m.sh("wc -l < /run/starts"), "2");
     let last = m.opsctl(&["fix"]);
-    assert!(!last.stdout.contains("was interrupted"), "it is settled: {}", last.stdout);
+    assert!(!last.stdout.contains("was interrupted"), "the interrupted fix was not resolved: {}", last.stdout);
     let shown = m.opsctl(&["audit", "show"]).stdout.clone();
     assert!(shown.contains("interrupted"), "{shown}");
 }
 
 #[test]
-fn a_cache_that_is_given_a_limit() {
+fn killed_in_every_call_of_redis_set_maxmemory() {
     if !installed(&["redis-server", "strace"]) {
         return;
     }
@@ -216,7 +217,7 @@ fn a_cache_that_is_given_a_limit() {
 }
 
 #[test]
-fn a_cache_that_is_told_to_save() {
+fn killed_in_every_call_of_redis_bgsave() {
     let Some(host) = Host::with_servers(&["redis-server", "strace"]) else { return };
     host.redis_with_disk();
     let whole = || {
@@ -228,7 +229,7 @@ fn a_cache_that_is_told_to_save() {
 }
 
 #[test]
-fn a_database_that_is_told_what_to_do() {
+fn killed_in_every_call_of_the_postgres_fixes() {
     let Some(host) = Host::with_servers(&["psql", "strace"]) else { return };
     host.postgres("wal_level = logical");
     host.configure(
@@ -237,8 +238,8 @@ fn a_database_that_is_told_what_to_do() {
     );
     host.session("setup", "CREATE TABLE t (a int)");
     let offered = |fix: &str| {
-        eventually(60, "it is offered", || {
-            host.ask(&["postgres"]).report().fixes.iter().any(|f| f.id == fix && f.refused.is_none()).then_some(())
+        eventually(60, "the fix is offered", || {
+            host.run_runbooks(&["postgres"]).report().fixes.iter().any(|f| f.id == fix && f.refused.is_none()).then_some(())
         });
     };
     let fixing = |fix: &str, more: &[&str], again: &dyn Fn(), whole: &dyn Fn()| {
@@ -251,7 +252,7 @@ fn a_database_that_is_told_what_to_do() {
     };
     let none_of = |name: &str| {
         host.psql(&format!("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name = '{name}'"));
-        eventually(30, "it is gone", || host.backend(name).is_empty().then_some(()));
+        eventually(30, "the session has ended", || host.backend(name).is_empty().then_some(()));
     };
 
     let slots = "SELECT count(*) FROM pg_replication_slots";
@@ -278,7 +279,7 @@ fn a_database_that_is_told_what_to_do() {
         host.session("holder", "BEGIN; LOCK TABLE t");
         host.session("waiter", "SELECT * FROM t");
     };
-    fixing("pg.terminate-idle", &[], &queue, &|| assert_ne!(host.backend("waiter"), "", "only the root was ended"));
+    fixing("pg.terminate-idle", &[], &queue, &|| assert_ne!(host.backend("waiter"), "", "another session than the root was terminated"));
     none_of("holder");
     none_of("waiter");
 
@@ -290,18 +291,18 @@ fn a_database_that_is_told_what_to_do() {
         );
         eventually(30, "it runs", || (!host.backend("long").is_empty()).then_some(()));
     };
-    fixing("pg.cancel", &[], &long, &|| assert_ne!(host.backend("long"), "", "the connection stays"));
+    fixing("pg.cancel", &[], &long, &|| assert_ne!(host.backend("long"), "", "the connection was closed"));
 }
 
 #[test]
-fn an_nginx_that_is_told_to_load_its_configuration() {
+fn killed_in_every_call_of_nginx_reload() {
     let Some(host) = Host::with_servers(&["nginx", "curl", "strace"]) else { return };
     host.nginx("server { listen 80; location / { return 200 one; } }");
     let master = host.sh("cat /run/nginx.pid");
     let again = || {
-        eventually(30, "its configuration is newer", || {
+        eventually(30, "its configuration is newer than its start", || {
             host.sh("touch /etc/nginx/conf.d/site.conf");
-            host.ask(&["nginx"]).has("nginx.config-not-loaded nginx:127.0.0.1:80").then_some(())
+            host.run_runbooks(&["nginx"]).has("nginx.config-not-loaded nginx:127.0.0.1:80").then_some(())
         });
     };
     let whole =
@@ -310,7 +311,7 @@ fn an_nginx_that_is_told_to_load_its_configuration() {
     Fixing { host: &host, args: &args, again: &again, whole: &whole }.killed_everywhere();
 }
 
-/// A Prometheus with these options, which is told to load its configuration.
+/// The reload of a Prometheus with these options.
 fn prometheus(flags: &[&str]) {
     if !installed(&["strace"]) {
         return;
@@ -324,8 +325,8 @@ fn prometheus(flags: &[&str]) {
     let again = || {
         host.configure_prometheus("prometheus", "nonsense", RULES);
         host.docker(&["kill", "-s", "HUP", "prometheus"]);
-        eventually(30, "it could not load it", || {
-            host.ask(&["monitoring"]).has("monitoring.prometheus prometheus:prometheus").then_some(())
+        eventually(30, "the reload has failed", || {
+            host.run_runbooks(&["monitoring"]).has("monitoring.prometheus prometheus:prometheus").then_some(())
         });
         host.configure_prometheus("prometheus", &stack("app1:8080"), RULES);
     };
@@ -336,17 +337,17 @@ fn prometheus(flags: &[&str]) {
 }
 
 #[test]
-fn a_prometheus_that_is_told_over_http() {
+fn killed_in_every_call_of_a_prometheus_reload_over_http() {
     prometheus(&["--web.enable-lifecycle"]);
 }
 
 #[test]
-fn a_prometheus_that_is_told_by_a_signal() {
+fn killed_in_every_call_of_a_prometheus_reload_by_signal() {
     prometheus(&[]);
 }
 
 #[test]
-fn rules_of_the_packet_filter() {
+fn killed_in_every_call_of_the_mss_rules() {
     if !installed(&["strace"]) {
         return;
     }
@@ -356,7 +357,7 @@ fn rules_of_the_packet_filter() {
     let args = ["fix", "mtu.clamp", "h1", "--endpoint", &peer, "--yes"];
     host.opsctl(&args).exits(0);
     let after = host.ruleset();
-    // each rule is whole and there once
+    // each rule is complete and exists once
     let whole = || {
         let now = host.ruleset();
         let ours: Vec<&str> = now.lines().filter(|l| l.contains("opsctl-mss")).collect();
@@ -366,11 +367,11 @@ fn rules_of_the_packet_filter() {
     let again = || _ = host.sh("iptables -t mangle -F");
     Fixing { host: &host, args: &args, again: &again, whole: &whole }.killed_everywhere();
     host.opsctl(&args);
-    assert_eq!(host.ruleset(), after, "what was begun is completed by hand");
+    assert_eq!(host.ruleset(), after, "the incomplete action was not completed manually");
 }
 
 #[test]
-fn a_program_of_a_team() {
+fn killed_in_every_call_of_a_custom_fix() {
     let Some(host) = Host::with_servers(&["strace"]) else { return };
     host.configure("");
     let folder = host.path("runbooks.d");
@@ -384,7 +385,7 @@ fn a_program_of_a_team() {
     .unwrap();
     host.sh("mkdir /mnt/own; printf '#!/bin/sh\\necho x >> /mnt/runs\\ntouch /mnt/open\\n' > /mnt/own/unlock; chmod 755 /mnt/own/unlock");
     let again = || _ = host.sh("rm -f /mnt/open /mnt/runs");
-    let whole = || assert!(host.sh("cat /mnt/runs 2> /dev/null | wc -l").parse::<u32>().unwrap() < 2, "it was run twice");
+    let whole = || assert!(host.sh("cat /mnt/runs 2> /dev/null | wc -l").parse::<u32>().unwrap() < 2, "the program was run twice");
     let args = ["fix", "shop.open", "shop", "--yes"];
     Fixing { host: &host, args: &args, again: &again, whole: &whole }.killed_everywhere();
 }

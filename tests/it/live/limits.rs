@@ -1,9 +1,9 @@
-//! Memory, processor and process limits.
+//! Memory, CPU and process limits.
 
 use crate::lab::{Host, Rootfs, eventually};
 
 #[test]
-fn a_killed_child_is_found_although_the_container_lives() {
+fn oom_killed_child_of_a_running_container_is_found() {
     let Some(host) = Host::start() else { return };
     host.image("app:1", Rootfs::Scratch, &[]);
     host.run("pool", &["-m", "32m", "--memory-swap", "32m", "app:1", "fixture", "mem-eater-child", "4"]);
@@ -15,7 +15,7 @@ fn a_killed_child_is_found_although_the_container_lives() {
 }
 
 #[test]
-fn memory_close_to_the_limit_is_seen_before_the_kill() {
+fn memory_close_to_the_limit_is_reported_before_an_oom_kill() {
     let Some(host) = Host::start() else { return };
     host.image("app:1", Rootfs::Scratch, &[]);
     let eat = ["app:1", "fixture", "mem-eater", "10", "--up-to", "60"];
@@ -26,15 +26,15 @@ fn memory_close_to_the_limit_is_seen_before_the_kill() {
         host.sh(&format!("cat /sys/fs/cgroup/memory/docker/{id}/memory.usage_in_bytes /sys/fs/cgroup/docker/{id}/memory.current 2> /dev/null || true"))
     };
     for name in ["cache", "roomy"] {
-        eventually(30, "it has taken 60 MiB", || used(name).parse::<u64>().is_ok_and(|n| n >= 60 << 20).then_some(()));
+        eventually(30, "the container uses 60 MiB", || used(name).parse::<u64>().is_ok_and(|n| n >= 60 << 20).then_some(()));
     }
     let near = "container.memory-near-limit container:cache";
     let run = host.diagnose();
-    run.roots(&[near]).says(near, &["64 MiB"]).must_not(&["container.oom-killed"]);
+    run.roots(&[near]).mentions(near, &["64 MiB"]).must_not(&["container.oom-killed"]);
 }
 
 #[test]
-fn throttling_is_seen() {
+fn cpu_throttling_is_reported() {
     let Some(host) = Host::start() else { return };
     host.image("app:1", Rootfs::Scratch, &[]);
     host.run("busy", &["--cpus", "0.1", "app:1", "fixture", "cpu"]);
@@ -44,38 +44,38 @@ fn throttling_is_seen() {
 }
 
 #[test]
-fn the_process_limit_is_seen_before_it_is_reached() {
+fn process_limit_is_reported_before_it_is_reached() {
     let Some(host) = Host::start() else { return };
     host.image("app:1", Rootfs::Shell, &[]);
     let children = "for n in 1 2 3 4 5 6 7 8 9 10 11 12 13 14 15 16 17 18; do sleep 100000 & done; echo up; wait";
     host.run("forks", &["--pids-limit", "20", "app:1", "sh", "-c", children]);
-    eventually(30, "its children run", || (host.docker(&["logs", "forks"]) == "up").then_some(()));
+    eventually(30, "all children run", || (host.docker(&["logs", "forks"]) == "up").then_some(()));
     host.diagnose().roots(&["container.pids container:forks"]);
 }
 
 #[test]
-fn no_room_left_in_shared_memory_is_told_of_the_container_that_has_it() {
+fn full_shared_memory_is_reported_for_its_container() {
     let Some(host) = Host::start() else { return };
     host.image("app:1", Rootfs::Shell, &[]);
     let fill = |kib: u32| format!("head -c {kib}k /dev/zero > /dev/shm/segment; echo done; exec sleep 100000");
     host.run("db", &["--shm-size", "1m", "app:1", "sh", "-c", &fill(2048)]);
-    // it may be used, and be asked for by the one that another shares it with
+    // healthy counterpart: below the limit, also in the segment of a container that another one shares
     host.run("roomy", &["--shm-size", "1m", "--ipc", "shareable", "app:1", "sh", "-c", &fill(900)]);
     host.run("guest", &["--ipc", "container:roomy", "app:1", "sh", "-c", "echo done; exec sleep 100000"]);
     for name in ["db", "roomy", "guest"] {
-        eventually(30, "it has written", || host.docker(&["logs", name]).contains("done").then_some(()));
+        eventually(30, "the container has written its data", || host.docker(&["logs", name]).contains("done").then_some(()));
     }
     let no_room = "disk.space container:db";
-    host.diagnose().roots(&[no_room]).says(no_room, &["/dev/shm", "of 1 MiB, in memory"]);
+    host.diagnose().roots(&[no_room]).mentions(no_room, &["/dev/shm", "of 1 MiB, in memory"]);
 }
 
 #[test]
-fn a_paused_container_is_unpaused() {
+fn paused_container_is_unpaused() {
     let Some(host) = Host::start() else { return };
     let test = r#"HEALTHCHECK --interval=1s --retries=2 CMD ["fixture","get","80","/health"]"#;
     host.image("app:1", Rootfs::Scratch, &[test]);
     host.run("web", &["app:1", "fixture", "httpd", "--port", "80", "--status", "503"]);
-    // it keeps its last health while paused, which then means nothing
+    // a paused container keeps its last health, which then has no meaning
     host.until("web", "{{.State.Health.Status}}", "unhealthy");
     host.docker(&["pause", "web"]);
     let paused = "container.paused container:web";
@@ -91,7 +91,7 @@ fn a_paused_container_is_unpaused() {
 }
 
 #[test]
-fn a_process_without_file_descriptors_is_told_before_it_fails() {
+fn nearly_exhausted_file_descriptors_are_reported_before_the_failure() {
     let Some(host) = Host::with_servers(&["python3"]) else { return };
     let open = |n: u32| {
         format!(
@@ -100,7 +100,7 @@ fn a_process_without_file_descriptors_is_told_before_it_fails() {
     };
     host.spawn("python3", &["-c", &open(100)]);
     let descriptors = |more_than: usize| {
-        eventually(30, "they are open", || {
+        eventually(30, "the files are open", || {
             let pids = host.sh("pgrep -x python3 || true");
             pids.lines()
                 .find(|pid| host.sh(&format!("ls /proc/{pid}/fd | wc -l")).parse::<usize>().is_ok_and(|n| n >= more_than))
@@ -108,9 +108,9 @@ fn a_process_without_file_descriptors_is_told_before_it_fails() {
         })
     };
     descriptors(100);
-    host.ask(&["disk"]).roots(&[]);
+    host.run_runbooks(&["disk"]).roots(&[]);
     host.spawn("python3", &["-c", &open(190)]);
     let pid = descriptors(190);
     let process = format!("disk.fds process:python3[{pid}]");
-    host.ask(&["disk"]).roots(&[&process]).says(&process, &["of its 200 file descriptors open", "limit 95 %"]);
+    host.run_runbooks(&["disk"]).roots(&[&process]).mentions(&process, &["of its 200 file descriptors open", "limit 95 %"]);
 }

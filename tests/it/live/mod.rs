@@ -1,4 +1,4 @@
-//! Single faults on a live host, each with what must and what must not be said.
+//! Single faults on a live host, each with the expected and the forbidden findings.
 
 mod alerts;
 mod bad_days;

@@ -1,4 +1,4 @@
-//! Full packets that vanish behind this host, rules that cannot help, and what is sent to find out.
+//! Full-size packets dropped behind this host, MSS rules without effect, and the probes that opsctl sends.
 
 use crate::lab::{Host, Machine, PEER, eventually};
 
@@ -9,7 +9,7 @@ fn peer() -> String {
     format!("http://{PEER}:8080/big")
 }
 
-/// What the router got for the peer's port from this host, in bytes of data.
+/// Bytes of data received by the router from this host for the peer's port.
 fn sent(host: &Host) -> u64 {
     let counter = host.sh("ip netns exec r nft list chain ip lab pre | grep -o 'packets [0-9]* bytes [0-9]*'");
     let numbers: Vec<u64> = counter.split(' ').filter_map(|w| w.parse().ok()).collect();
@@ -22,9 +22,9 @@ fn count(host: &Host) {
 }
 
 #[test]
-fn behind_a_second_nat_only_a_number_helps() {
+fn behind_a_second_nat_only_a_fixed_mss_helps() {
     let Some(host) = Host::with_wires(1450) else { return };
-    // the double mismatch of the post: 1500 in the container, 1450 on the way out, 1400 somewhere behind it
+    // the double mismatch of the post: MTU 1500 in the container, 1450 on the uplink, 1400 on a hop behind it
     host.narrow("10.7.3.0/24", 1400);
     host.sh("iptables -t mangle -A FORWARD -p tcp --tcp-flags SYN,RST SYN -j TCPMSS --clamp-mss-to-pmtu");
     let before = host.ruleset();
@@ -35,13 +35,17 @@ fn behind_a_second_nat_only_a_number_helps() {
     let twice = sent(&host) - so_far;
     assert!(twice <= 2 * (16 << 10), "{twice} bytes from two places");
     run.must(&[BLACKHOLE, CLAMP]).explains(CLAMP, BLACKHOLE).must_not(&["mtu.icmp-blocked-local", "mtu.clamp-missing"]);
-    run.says(
+    run.mentions(
         BLACKHOLE,
-        &["packets over 1400 bytes vanish on the way there", "between this host, app and", "a router there drops without a word"],
+        &[
+            "packets larger than 1400 bytes between this host, app and",
+            "are dropped on the way to the peer",
+            "a router drops packets without ICMP",
+        ],
     );
-    run.says(CLAMP, &["the rule that clamps segments only knows what this host knows, 1450: the bottleneck is behind it"]);
+    run.mentions(CLAMP, &["the MSS rule clamps to the MTU of this host, 1450: the bottleneck is behind it"]);
 
-    // the runbook's own --fix chooses
+    // the runbook's own --fix selects the fix
     let fixed = host.opsctl(&["mtu", &peer(), "--fix", "--yes"]);
     fixed.exits(0);
     assert!(host.gets_through("app", "/health", 4000));
@@ -59,28 +63,28 @@ fn behind_a_second_nat_only_a_number_helps() {
 }
 
 #[test]
-fn an_answer_that_is_lost_on_the_way_back_is_seen_too() {
+fn packets_lost_on_the_return_path_are_detected() {
     let Some(host) = Host::with_wires(1500) else { return };
     host.narrow("10.7.2.0/24", 1380);
     host.sh("iptables -t mangle -A FORWARD -p tcp --tcp-flags SYN,RST SYN -j TCPMSS --set-mss 1400");
-    assert!(host.gets_through("app", "/health", 4000), "what is sent arrives");
-    assert!(!host.gets_through("app", "/big", 10), "what comes back does not");
+    assert!(host.gets_through("app", "/health", 4000), "sent packets arrive");
+    assert!(!host.gets_through("app", "/big", 10), "responses do not arrive");
     let run = host.opsctl(&["mtu", &peer(), "--format", "json"]);
     run.must(&[BLACKHOLE]).explains(CLAMP, BLACKHOLE).must_not(&["mtu.icmp-blocked-local", "mtu.bridge-exceeds-egress"]);
-    run.says(BLACKHOLE, &["vanish on the way back"]);
-    run.says(CLAMP, &["sets 1400, and only 13"]);
+    run.mentions(BLACKHOLE, &["are dropped on the way from the peer"]);
+    run.mentions(CLAMP, &["sets 1400, but only 13"]);
     host.fix("mtu.clamp", "h1", &["--endpoint", &peer()]).exits(0);
     assert!(host.gets_through("app", "/big", 10));
-    // a router that is filtered here is this host's fault
+    // an ICMP filter on this host is a fault of this host
     let Some(host) = Host::with_wires(1500) else { return };
     host.sh("ip -n r route replace 10.7.3.0/24 dev r1 mtu lock 1400; iptables -I FORWARD 1 -p icmp -j DROP; iptables -I INPUT 1 -p icmp -j DROP");
     let run = host.opsctl(&["mtu", &peer(), "--format", "json"]);
     run.explains("mtu.icmp-blocked-local host", BLACKHOLE);
-    run.says("mtu.icmp-blocked-local host", &["-p icmp -j DROP", "matched meanwhile"]);
+    run.mentions("mtu.icmp-blocked-local host", &["-p icmp -j DROP", "matched during the probes"]);
 }
 
 #[test]
-fn a_legacy_engine_gets_a_legacy_rule() {
+fn legacy_engine_gets_a_legacy_rule() {
     let Some(host) = Host::without_engine() else { return };
     host.sh(
         "cp -a /etc/alternatives /run/lab/alternatives
@@ -93,7 +97,7 @@ fn a_legacy_engine_gets_a_legacy_rule() {
     host.wire(1450);
     host.image("tool", crate::lab::Rootfs::Scratch, &["CMD [\"/bin/fixture\", \"wait-term\"]"]);
     host.run("app", &["tool"]);
-    // looking makes no tables
+    // a diagnosis creates no tables
     let tables = || host.sh("sort /proc/net/ip_tables_names | tr '\\n' ' '");
     let before = tables();
     assert!(before.contains("filter") && !before.contains("mangle"), "{before}");
@@ -101,7 +105,7 @@ fn a_legacy_engine_gets_a_legacy_rule() {
     assert_eq!((tables(), host.sh("nft list ruleset")), (before, String::new()));
 
     host.sh("iptables-legacy -A OUTPUT -p icmp --icmp-type 3/4 -j DROP; iptables-legacy -t mangle -nL > /dev/null");
-    // what both ends have learned about the path so far
+    // cached path MTUs of both ends
     host.docker(&["restart", "-t", "0", "app"]);
     host.sh("ip -n d route flush cache; ip -n d tcp_metrics flush");
     let before = host.ruleset();
@@ -117,11 +121,11 @@ fn a_legacy_engine_gets_a_legacy_rule() {
 }
 
 #[test]
-fn a_host_without_iptables_gets_a_table_of_nftables() {
+fn host_without_iptables_gets_an_nftables_table() {
     let Some(host) = Host::without_engine() else { return };
     host.wire(1500);
     host.narrow("10.7.3.0/24", 1400);
-    // not installed: which finds only what can be run
+    // not installed: `which` finds only executable files
     host.sh("cp -a /usr/sbin /run/lab/sbin; rm -f /run/lab/sbin/*tables* /run/lab/sbin/xtables*; mount --bind /run/lab/sbin /usr/sbin");
     let ruleset = || host.sh("nft -s list ruleset");
     let before = ruleset();
@@ -134,34 +138,34 @@ fn a_host_without_iptables_gets_a_table_of_nftables() {
 }
 
 #[test]
-fn a_database_is_told_nothing_and_its_stuck_connections_tell() {
+fn no_probes_are_sent_to_a_database_if_its_connections_show_the_loss() {
     let Some(host) = Host::with_wires(1500) else { return };
     host.serve("5432");
     host.narrow("10.7.3.0/24", 1400);
     let pid = host.inspect("app", "{{.State.Pid}}");
     let client = format!("exec 3<>/dev/tcp/{PEER}/5432; printf small >&3; head -c 3000 /dev/zero >&3; sleep 1000");
     host.spawn("nsenter", &["--target", &pid, "--net", "bash", "-c", &client]);
-    eventually(30, "a packet is sent again and again", || {
+    eventually(30, "a packet is retransmitted", || {
         let sockets = host.sh(&format!("nsenter --target {pid} --net ss -Htnio state established dport = :5432"));
         (sockets.contains("backoff:2") || sockets.contains("backoff:3")).then_some(())
     });
     let run = host.opsctl(&["mtu", "--format", "json"]);
     run.must(&[BLACKHOLE]);
-    run.says(BLACKHOLE, &["full packets of 1500 bytes from app to 10.7.3.2:5432 vanish, smaller ones arrive"]);
-    // nothing was sent to it: the only connection is its client's
+    run.mentions(BLACKHOLE, &["full packets of 1500 bytes from app to 10.7.3.2:5432 are dropped, smaller ones arrive"]);
+    // no probe was sent: the only connection is the one of the client
     assert_eq!(host.sh("ip netns exec d ss -Htn sport = :5432 | wc -l"), "1");
 }
 
 #[test]
-fn open_connections_tell_whom_to_try_and_nobody_else_is() {
+fn only_peers_of_open_connections_are_probed() {
     let Some(host) = Host::with_wires(1450) else { return };
     count(&host);
     host.opsctl(&["mtu", "--format", "json"]).must(&[]);
-    assert_eq!(sent(&host), 0, "nobody was named, and nobody is talked to");
+    assert_eq!(sent(&host), 0, "a probe was sent without a peer");
     let pid = host.inspect("app", "{{.State.Pid}}");
     let client = format!("exec 3<>/dev/tcp/{PEER}/8080; sleep 1000");
     host.spawn("nsenter", &["--target", &pid, "--net", "bash", "-c", &client]);
-    eventually(20, "the connection is there", || {
+    eventually(20, "the connection is open", || {
         (!host.sh(&format!("nsenter --target {pid} --net ss -Htn state established dport = :8080")).is_empty()).then_some(())
     });
     let so_far = sent(&host);
@@ -182,7 +186,7 @@ fn open_connections_tell_whom_to_try_and_nobody_else_is() {
 }
 
 #[test]
-fn whoever_may_not_enter_a_container_is_told_so() {
+fn missing_access_to_a_container_is_reported() {
     let Some(host) = Host::with_wires(1450) else { return };
     let user = ["setpriv", "--reuid=65534", "--regid=65534", "--clear-groups"];
     let mut command = host.opsctl_command(&user, &["mtu", &peer(), "--format", "json"]);
@@ -193,14 +197,14 @@ fn whoever_may_not_enter_a_container_is_told_so() {
 }
 
 #[test]
-fn a_rule_is_kept_by_cloud_init_where_there_is_no_systemd() {
+fn rule_is_persisted_by_cloud_init_without_systemd() {
     let Some(host) = Host::without_engine() else { return };
     host.sh("iptables -t mangle -A FORWARD -p tcp --tcp-flags SYN,RST SYN -j TCPMSS --set-mss 1360");
     let volatile = "mtu.clamp-persistent host";
     let run = host.opsctl(&["mtu", "--format", "json"]);
     run.must(&[volatile]);
     let offer = run.offer("mtu.persist", "host").and_then(|o| o.refused.clone()).unwrap_or_default();
-    assert!(offer.contains("neither systemd nor cloud-init is here"), "{offer}");
+    assert!(offer.contains("neither systemd nor cloud-init is available"), "{offer}");
     host.sh("mkdir -p /var/lib/cloud; mount -t tmpfs tmpfs /var/lib/cloud; mkdir -p /var/lib/cloud/scripts/per-boot");
     let fixed = host.fix("mtu.persist", "host", &[]);
     assert!(fixed.stdout.contains("verified"), "{}", fixed.stdout);
@@ -211,16 +215,16 @@ fn a_rule_is_kept_by_cloud_init_where_there_is_no_systemd() {
     let before = rules();
     for _ in 0..2 {
         host.sh(script);
-        assert_eq!(rules(), before, "run again, it leaves one rule");
+        assert_eq!(rules(), before, "a second run must not add a rule");
     }
     host.sh(&format!("iptables -t mangle -F FORWARD; {script}"));
-    assert_eq!(rules(), before, "and after a boot it brings it back");
+    assert_eq!(rules(), before, "the script must restore the rule at boot");
     host.opsctl(&["undo", "2", "--yes"]).exits(0);
     host.opsctl(&["mtu", "--format", "json"]).must(&[volatile]);
 }
 
 #[test]
-fn a_rule_is_kept_by_a_unit_of_its_own() {
+fn rule_is_persisted_by_a_systemd_unit() {
     let Some(machine) = Machine::boot() else { return };
     machine.sh("iptables -t mangle -A FORWARD -p tcp --tcp-flags SYN,RST SYN -j TCPMSS --set-mss 1360");
     let volatile = "mtu.clamp-persistent host";
@@ -231,12 +235,12 @@ fn a_rule_is_kept_by_a_unit_of_its_own() {
     let before = rules();
     for _ in 0..2 {
         machine.sh("systemctl restart opsctl-mss");
-        assert_eq!(rules(), before, "started again, it leaves one rule");
+        assert_eq!(rules(), before, "a restart must not add a rule");
     }
     machine.sh("iptables -t mangle -F FORWARD; systemctl restart opsctl-mss");
-    assert_eq!(rules(), before, "and after a boot it brings it back");
+    assert_eq!(rules(), before, "the unit must restore the rule at boot");
     machine.diagnose(&["mtu"]).must_not(&["mtu.clamp-persistent"]);
     machine.opsctl(&["undo", "2", "--yes"]).exits(0);
-    assert!(!machine.says("test -e /etc/systemd/system/opsctl-mss.service"));
+    assert!(!machine.succeeds("test -e /etc/systemd/system/opsctl-mss.service"));
     machine.diagnose(&["mtu"]).must(&[volatile]);
 }

@@ -1,4 +1,4 @@
-//! Who listens where, who gets there and who does not: one fault each, and controls in which nothing is wrong.
+//! Listeners and connections between containers: one fault each, and controls without a fault.
 
 use crate::lab::{Host, eventually, installed};
 
@@ -7,17 +7,17 @@ fn httpd(port: &str) -> [&str; 5] {
     ["svc:1", "/bin/fixture", "httpd", "--port", port]
 }
 
-/// A container of the network `app` that needs something, and does nothing.
+/// An idle container of the network `app` with a connection in its environment.
 fn consumer(host: &Host, name: &str, variable: &str) {
     host.run(name, &["--network", "app", "-e", variable, "svc:1", "/bin/fixture", "wait-term"]);
 }
 
-/// Without the time in which a container need not listen yet.
+/// Without the time after a start in which a container need not have a listener.
 fn at_once(host: &Host) {
     host.configure("[runbooks.network]\nstarting_s = 0\n[runbooks.healthcheck]\nstarting_s = 0\n");
 }
 
-/// Waits until something listens on a port in the namespace of a container.
+/// Waits for a listener on a port in the namespace of a container.
 #[track_caller]
 fn listens(host: &Host, name: &str, port: &str) {
     let pid = host.inspect(name, "{{.State.Pid}}");
@@ -29,10 +29,10 @@ fn listens(host: &Host, name: &str, port: &str) {
 }
 
 #[test]
-fn what_is_well_stays_quiet() {
+fn healthy_network_has_no_finding() {
     let Some(host) = Host::with_edge() else { return };
     at_once(&host);
-    // what others need of it, by a name, an alias, and an address
+    // connections of others to it, by a name, an alias, and an address
     host.service("well", "ok");
     let by_address = format!("BACKEND_URL=http://{}:8080/", host.address("well"));
     consumer(&host, "web", "BACKEND_URL=http://user:canary-password@well:8080/health?token=canary");
@@ -40,21 +40,21 @@ fn what_is_well_stays_quiet() {
     // a wildcard of IPv6 covers IPv4
     host.run("v6", &[&["--network", "app"], &httpd("8080")[..], &["--bind", "::"]].concat());
     consumer(&host, "web6", "UPSTREAM_URL=http://v6:8080/");
-    // on the host's own network a loopback is as good as any
+    // on the host's network a loopback address is reachable
     host.run("onhost", &[&["--network", "host"], &httpd("9101")[..], &["--bind", "127.0.0.1"]].concat());
-    // the default bridge has no names
+    // the default bridge has no DNS names
     host.run("plain", &httpd("8080"));
-    // told to others, and not connected to
+    // a connection string that the container itself does not use
     host.run(
         "told",
         &["--network", "app", "-e", "CORS_ORIGINS=http://well:9999", "-e", "IMAGE=well:7", "svc:1", "/bin/fixture", "wait-term"],
     );
-    // published for this host alone
+    // published on the loopback address of this host only
     host.run("local", &[&["--network", "app", "-p", "127.0.0.1:16379:6379"], &httpd("6379")[..]].concat());
     for (name, port) in [("v6", "8080"), ("onhost", "9101"), ("plain", "8080"), ("local", "6379")] {
         listens(&host, name, port);
     }
-    let run = host.ask(&["network", "container"]);
+    let run = host.run_runbooks(&["network", "container"]);
     run.roots(&[]);
     assert_eq!(run.check("network.triage", "container:web").verdict, "ok");
     assert_eq!(run.check("network.triage", "container:web6").verdict, "ok");
@@ -68,33 +68,33 @@ fn what_is_well_stays_quiet() {
 }
 
 #[test]
-fn a_dead_port_is_told_by_the_one_that_is_open_instead() {
+fn missing_listener_is_reported_with_the_open_port() {
     let Some(host) = Host::with_edge() else { return };
     host.run("moved", &[&["--network", "app", "-p", "127.0.0.1:18080:8080"], &httpd("9999")[..]].concat());
     host.run("silent", &["--network", "app", "svc:1", "/bin/fixture", "wait-term"]);
     consumer(&host, "web", "BACKEND_URL=http://moved:8080/");
     consumer(&host, "worker", "QUEUE_ADDR=silent:7000");
     listens(&host, "moved", "9999");
-    // it has just been started: nothing is said of it yet but that
+    // just started: only an info
     let missing = "network.missing container:silent";
-    let run = host.ask(&["network"]);
+    let run = host.run_runbooks(&["network"]);
     run.must(&[missing]).must_not(&["network.wrong-port", "network.triage"]);
     assert_eq!(run.finding(missing).severity.to_string(), "warn");
 
     at_once(&host);
     let wrong = "network.wrong-port container:moved";
-    let run = host.ask(&["network", "healthcheck", "container"]);
+    let run = host.run_runbooks(&["network", "healthcheck", "container"]);
     run.roots(&[wrong, missing]);
     run.explains(wrong, "network.triage container:web").explains(missing, "network.triage container:worker");
     run.explains(wrong, "healthcheck.tcp container:moved");
-    run.says(wrong, &["port 8080", "web (BACKEND_URL)", "it listens on 9999 instead"]);
-    run.says(missing, &["nothing in silent listens on port 7000", "worker (QUEUE_ADDR)"]);
-    run.says("network.triage container:worker", &["step 5 of 8, nothing in silent listens on port 7000"]);
+    run.mentions(wrong, &["port 8080", "web (BACKEND_URL)", "it listens on 9999 instead"]);
+    run.mentions(missing, &["silent has no listener on port 7000", "worker (QUEUE_ADDR)"]);
+    run.mentions("network.triage container:worker", &["step 5 of 8, silent has no listener on port 7000"]);
     assert_eq!(run.finding(missing).severity.to_string(), "crit");
 }
 
 #[test]
-fn one_family_of_addresses_is_not_the_other() {
+fn ipv6_listener_does_not_serve_ipv4() {
     let Some(host) = Host::with_edge() else { return };
     at_once(&host);
     host.run(
@@ -109,72 +109,72 @@ fn one_family_of_addresses_is_not_the_other() {
     consumer(&host, "web", "BACKEND_URL=http://narrow:8080/");
     listens(&host, "narrow", "8080");
     let family = "network.family container:narrow";
-    let run = host.ask(&["network"]);
+    let run = host.run_runbooks(&["network"]);
     run.roots(&[family]).explains(family, "network.triage container:web");
-    run.says(family, &["[::]:8080 for IPv6 only", "web (BACKEND_URL)", "net.ipv6.bindv6only: 1"]);
+    run.mentions(family, &["[::]:8080 for IPv6 only", "web (BACKEND_URL)", "net.ipv6.bindv6only: 1"]);
 }
 
 #[test]
-fn what_stands_between_is_told_by_trying_from_elsewhere() {
+fn firewall_between_containers_is_found_by_comparing_sources() {
     let Some(host) = Host::with_edge() else { return };
     at_once(&host);
     host.service("b1", "ok");
     consumer(&host, "web", "BACKEND_URL=http://b1:8080/");
-    host.ask(&["network"]).roots(&[]);
-    // a firewall in the network of the target drops what comes from the consumer
+    host.run_runbooks(&["network"]).roots(&[]);
+    // a firewall in the network namespace of the target drops packets from the consumer
     let (pid, from) = (host.inspect("b1", "{{.State.Pid}}"), host.address("web"));
     host.sh(&format!(
         "nsenter -t {pid} -n nft 'add table ip lab; add chain ip lab inbound {{ type filter hook input priority 0; }}; add rule ip lab inbound ip saddr {from} drop'"
     ));
     let triage = "network.triage container:web";
-    let run = host.ask(&["network", "container"]);
+    let run = host.run_runbooks(&["network", "container"]);
     run.roots(&[triage]);
-    run.says(
+    run.mentions(
         triage,
-        &["step 6 of 8, no answer in 1 s", "inside b1 and from the host", "a firewall or isolation", "from this host: connected"],
+        &["step 6 of 8, no answer in 1 s", "inside b1 and from the host", "a firewall or network isolation", "from this host: connected"],
     );
-    // one that says no
+    // a firewall that rejects
     host.sh(&format!(
         "nsenter -t {pid} -n nft 'flush chain ip lab inbound; add rule ip lab inbound ip saddr {from} reject with tcp reset'"
     ));
-    host.ask(&["network"]).says(triage, &["step 6 of 8, refused", "a firewall between them says no"]);
+    host.run_runbooks(&["network"]).mentions(triage, &["step 6 of 8, refused", "a firewall between them rejects the connection"]);
     host.sh(&format!("nsenter -t {pid} -n nft 'flush chain ip lab inbound'"));
-    host.ask(&["network"]).roots(&[]);
+    host.run_runbooks(&["network"]).roots(&[]);
 
-    // it does not run: that is what is to be told
+    // the container is stopped: that is the reason to report
     host.docker(&["rm", "-f", "b1"]);
     host.run("b1", &["--network", "app", "svc:1", "/bin/fixture", "say", "no", "3"]);
     host.until("b1", "{{.State.Status}}", "exited");
-    let run = host.ask(&["network", "container"]);
+    let run = host.run_runbooks(&["network", "container"]);
     run.roots(&["container.down container:b1"]).explains("container.down container:b1", triage);
-    run.says(triage, &["web cannot reach b1:8080: b1 does not run: it is exited"]);
+    run.mentions(triage, &["web cannot reach b1:8080: b1 is not running: state exited"]);
 }
 
 #[test]
-fn who_shares_no_network_does_not_find_it() {
+fn missing_common_network_is_reported() {
     let Some(host) = Host::with_edge() else { return };
     at_once(&host);
     host.docker(&["network", "create", "other"]);
     host.service("b1", "ok");
     consumer(&host, "web", "BACKEND_URL=http://b1:8080/");
-    host.ask(&["network", "container"]).roots(&[]);
+    host.run_runbooks(&["network", "container"]).roots(&[]);
     host.docker(&["network", "connect", "other", "b1"]);
     host.docker(&["network", "disconnect", "app", "b1"]);
     let (detached, triage) = ("container.network-detached container:b1", "network.triage container:web");
-    let run = host.ask(&["network", "container"]);
+    let run = host.run_runbooks(&["network", "container"]);
     run.roots(&[detached]).explains(detached, triage);
-    run.says(detached, &["b1 is in network other", "web (BACKEND_URL) needs it as b1 from app"]);
-    run.says(triage, &["step 1 of 8", "they share no network: b1 is in other, it is in app"]);
-    // by its address there the name is no matter
+    run.mentions(detached, &["b1 is in network other", "web (BACKEND_URL) connects to it as b1 from app"]);
+    run.mentions(triage, &["step 1 of 8", "they share no network: b1 is in other, the client in app"]);
+    // an IP address on the other network needs no DNS
     let there = host.inspect("b1", "{{(index .NetworkSettings.Networks \"other\").IPAddress}}");
     host.docker(&["rm", "-f", "web"]);
     consumer(&host, "web", &format!("BACKEND_URL=http://{there}:8080/"));
-    let run = host.ask(&["network", "container"]);
-    run.roots(&[triage]).says(triage, &["step 3 of 8, they share no network", "from this host: connected"]);
+    let run = host.run_runbooks(&["network", "container"]);
+    run.roots(&[triage]).mentions(triage, &["step 3 of 8, they share no network", "from this host: connected"]);
 }
 
 #[test]
-fn what_is_open_to_everybody_and_what_leads_nowhere_is_told() {
+fn exposed_ports_and_stale_port_mappings_are_reported() {
     let Some(host) = Host::with_edge() else { return };
     at_once(&host);
     host.run("cache", &[&["--network", "app", "-p", "16379:6379"], &httpd("6379")[..]].concat());
@@ -182,26 +182,26 @@ fn what_is_open_to_everybody_and_what_leads_nowhere_is_told() {
     listens(&host, "cache", "6379");
     listens(&host, "web", "8080");
     let exposed = "network.exposed container:cache";
-    let run = host.ask(&["network"]);
-    run.roots(&[exposed]).says(exposed, &["publishes Redis on every address", "16379", "ufw"]);
+    let run = host.run_runbooks(&["network"]);
+    run.roots(&[exposed]).mentions(exposed, &["publishes Redis on every address", "16379", "ufw"]);
     host.configure("[runbooks.network]\nexposed_ok = [\"cache:16379\"]\n");
-    host.ask(&["network"]).roots(&[]);
+    host.run_runbooks(&["network"]).roots(&[]);
 
-    // left behind by an engine that was killed: nobody is at its address
-    // it closes descriptor 3, on which it tells the engine that it is ready
+    // a docker-proxy left behind by a killed engine: its target address is unused; it closes descriptor 3, on which it reports to
+    // the engine that it is ready
     let left = "exec docker-proxy -proto tcp -host-ip 127.0.0.1 -host-port 18099 -container-ip 172.31.99.9 -container-port 80";
     host.spawn("sh", &["-c", &format!("{left} 3> /dev/null")]);
-    let run = eventually(30, "it listens", || {
-        let run = host.ask(&["network"]);
+    let run = eventually(30, "docker-proxy listens", || {
+        let run = host.run_runbooks(&["network"]);
         let there = run.findings().any(|f| f.code == "network.docker-proxy-dead");
         there.then_some(run)
     });
     let dead = run.findings().find(|f| f.code == "network.docker-proxy-dead");
-    assert!(dead.is_some_and(|f| f.message.contains("holds port 18099 for 172.31.99.9:80, where no container is")), "{dead:?}");
+    assert!(dead.is_some_and(|f| f.message.contains("holds port 18099 for 172.31.99.9:80, which belongs to no container")), "{dead:?}");
 }
 
 #[test]
-fn a_prometheus_of_the_host_is_asked_too() {
+fn targets_of_a_prometheus_on_the_host_are_checked() {
     if !installed(&["prometheus"]) {
         return;
     }
@@ -212,7 +212,7 @@ fn a_prometheus_of_the_host_is_asked_too() {
     listens(&host, "page", "8081");
     host.prometheus("prometheus", &["b1:8080"]);
     host.until_scraped("prometheus", "b1:8080", "up");
-    host.ask(&["network", "container"]).roots(&[]);
+    host.run_runbooks(&["network", "container"]).roots(&[]);
     let address = host.address("page");
     host.sh(&format!(
         "printf 'global: {{scrape_interval: 1s, scrape_timeout: 1s}}\\nscrape_configs: [{{job_name: lab, metrics_path: /nothing, static_configs: [{{targets: [\"{address}:8081\", \"127.0.0.1:7777\"]}}]}}]\\n' > {}",
@@ -225,18 +225,18 @@ fn a_prometheus_of_the_host_is_asked_too() {
     );
     let triage = "network.triage process:prometheus";
     let run = eventually(60, "both are down", || {
-        let run = host.ask(&["network"]);
+        let run = host.run_runbooks(&["network"]);
         let found = run.findings().filter(|f| f.code == "network.triage").count();
         (found == 2).then_some(run)
     });
     let said: Vec<&str> = run.findings().filter(|f| f.code == "network.triage").map(|f| f.message.as_str()).collect();
-    assert!(said.iter().any(|s| s.contains("step 8 of 8, it answers with status 404")), "{said:?}");
-    assert!(said.iter().any(|s| s.contains("step 5 of 8, nothing in this host listens on port 7777")), "{said:?}");
+    assert!(said.iter().any(|s| s.contains("step 8 of 8, it returns status 404")), "{said:?}");
+    assert!(said.iter().any(|s| s.contains("step 5 of 8, this host has no listener on port 7777")), "{said:?}");
     run.must(&[triage]);
 }
 
 #[test]
-fn who_may_not_look_says_what_it_needs() {
+fn missing_access_is_reported_with_the_required_right() {
     let Some(host) = Host::with_edge() else { return };
     at_once(&host);
     host.service("b1", "ok");
@@ -251,10 +251,10 @@ fn who_may_not_look_says_what_it_needs() {
     let mut command = host.opsctl_command(&nobody, &["diagnose", "network", "--format", "json"]);
     command.env("OPSCTL_STATE_DIR", "/tmp/opsctl-nobody").env("OPSCTL_CONFIG", "/run/lab/opsctl.toml");
     let run = host.read(&mut command);
-    // what the engine tells is told
+    // facts from the engine are reported
     run.must(&["network.exposed container:cache"]).must_not(&["network.triage", "network.missing", "network.loopback-only"]);
     let row = run.check("network.triage", "container:web");
     assert!(row.verdict == "unknown" && row.reason.as_ref().is_some_and(|r| r.contains("needs root")), "{row:?}");
-    // the table of sockets is everybody's to read
+    // the socket table is readable by every user
     assert_eq!(run.check("network.listeners", "container:b1").verdict, "ok");
 }

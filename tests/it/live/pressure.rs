@@ -1,4 +1,5 @@
-//! Real pressure: who is to blame, and what is none of it. These run alone (`.config/nextest.toml`): they are about the whole machine.
+//! Real pressure: the causes, and load without a fault. These tests run alone (`.config/nextest.toml`): they affect the whole
+//! machine.
 
 use std::process::Command;
 
@@ -6,7 +7,7 @@ use opsctl_core::model::Severity;
 
 use crate::lab::{Host, Rootfs, eventually};
 
-/// Averages of a minute take a while, in seconds.
+/// Time for one-minute averages to change, in seconds.
 const MINUTES: u64 = 240;
 
 /// `some avg60` of a resource, in percent.
@@ -23,13 +24,13 @@ fn load() -> f64 {
     one / std::thread::available_parallelism().map_or(1.0, |n| n.get() as f64)
 }
 
-/// More than there are processors, so that they wait for each other.
+/// More processes than CPUs, so that they wait for each other.
 fn hogs() -> usize {
     2 * std::thread::available_parallelism().map_or(1, std::num::NonZero::get)
 }
 
 #[test]
-fn a_busy_container_is_named_with_what_it_repeats() {
+fn busy_container_is_named_with_its_repeated_log_line() {
     let Some(host) = Host::start() else { return };
     host.image("app:1", Rootfs::Shell, &[]);
     let burn = format!(
@@ -40,17 +41,17 @@ fn a_busy_container_is_named_with_what_it_repeats() {
     eventually(MINUTES, "tasks waited for the processors", || (waiting("cpu") > 30.0).then_some(()));
     let run = host.opsctl(&["diagnose", "cpu", "container", "--format", "json"]);
     let saturated = "cpu.saturated host";
-    run.must(&[saturated]).says(saturated, &["container worker", "process_media"]);
+    run.must(&[saturated]).mentions(saturated, &["container worker", "process_media"]);
     run.must_not(&["cpu.d-state", "cpu.iowait"]);
 }
 
 #[test]
-fn the_one_process_to_blame_can_be_given_less_priority_and_back() {
+fn single_busy_process_is_reniced_and_reverted() {
     let Some(host) = Host::without_engine() else { return };
     host.spawn("/run/lab/fixture", &["cpu", &hogs().to_string()]);
     eventually(MINUTES, "tasks waited for the processors", || (waiting("cpu") > 30.0).then_some(()));
-    // another test may just have ended: until then it is not the only one
-    eventually(30, "it is to blame", || host.opsctl(&["cpu", "--format", "json"]).offer("proc.renice", "host").map(|_| ()));
+    // another test may just have ended: until then there is more than one cause
+    eventually(30, "it is the only cause", || host.opsctl(&["cpu", "--format", "json"]).offer("proc.renice", "host").map(|_| ()));
     host.fix("proc.renice", "host", &[]).exits(0);
     let nice = || host.sh("ps -L -o ni= -C fixture | sort -nu | tail -n 1 | tr -d ' '");
     assert_eq!(nice(), "10");
@@ -60,7 +61,7 @@ fn the_one_process_to_blame_can_be_given_less_priority_and_back() {
 }
 
 #[test]
-fn a_batch_job_that_gave_up_priority_is_no_incident() {
+fn niced_batch_job_is_not_reported() {
     let Some(host) = Host::without_engine() else { return };
     for _ in 0..hogs() {
         host.spawn("nice", &["-n", "19", "/run/lab/fixture", "cpu"]);
@@ -71,9 +72,9 @@ fn a_batch_job_that_gave_up_priority_is_no_incident() {
 }
 
 #[test]
-fn a_spike_of_a_second_is_no_incident() {
+fn load_spike_of_a_second_is_not_reported() {
     let Some(host) = Host::without_engine() else { return };
-    eventually(MINUTES, "the machine has calmed down", || (waiting("cpu") < 10.0 && load() < 0.9).then_some(()));
+    eventually(MINUTES, "the load average is low again", || (waiting("cpu") < 10.0 && load() < 0.9).then_some(()));
     for _ in 0..hogs() {
         host.spawn("timeout", &["1", "/run/lab/fixture", "cpu"]);
     }
@@ -81,71 +82,71 @@ fn a_spike_of_a_second_is_no_incident() {
 }
 
 #[test]
-fn a_hog_at_its_own_limit_is_not_the_host_s_affair() {
+fn container_at_its_memory_limit_does_not_affect_the_host() {
     let Some(host) = Host::start() else { return };
     host.image("app:1", Rootfs::Scratch, &[]);
     host.run("cache", &["-m", "64m", "--memory-swap", "64m", "app:1", "fixture", "mem-eater", "10", "--up-to", "60"]);
     let near = "container.memory-near-limit container:cache";
-    let run = eventually(30, "it has taken its memory", || {
+    let run = eventually(30, "the container uses its memory", || {
         let run = host.opsctl(&["diagnose", "memory", "container", "--format", "json"]);
         run.has(near).then_some(run)
     });
-    run.roots(&[near]).says(near, &["fixture"]);
-    // a host without swap is worth knowing, no more
+    run.roots(&[near]).mentions(near, &["fixture"]);
+    // a host without swap is of severity info
     if std::fs::read_to_string("/proc/swaps").is_ok_and(|s| s.lines().count() == 1) {
         assert_eq!(run.finding("memory.swap host").severity, Severity::Info);
     }
 }
 
 #[test]
-fn a_fork_bomb_is_held_by_its_limit_and_told() {
+fn fork_bomb_at_its_process_limit_is_reported() {
     let Some(host) = Host::start() else { return };
     host.image("app:1", Rootfs::Scratch, &[]);
     host.run("bomb", &["--pids-limit", "60", "app:1", "fixture", "fork-bomb"]);
     let pids = "container.pids container:bomb";
-    let run = eventually(30, "it has reached its limit", || {
+    let run = eventually(30, "the container has reached its limit", || {
         let run = host.opsctl(&["diagnose", "cpu", "container", "--format", "json"]);
         let reached = run.findings().any(|f| f.code == "container.pids" && f.severity == Severity::Crit);
         reached.then_some(run)
     });
-    run.must(&[pids]).says(pids, &["limit of 60"]).must_not(&["memory.", "cpu.d-state"]);
+    run.must(&[pids]).mentions(pids, &["limit of 60"]).must_not(&["memory.", "cpu.d-state"]);
 }
 
 #[test]
-fn a_reader_of_a_stopped_fuse_process_is_found() {
+fn reader_blocked_by_a_stopped_fuse_process_is_found() {
     let Some(host) = Host::without_engine() else { return };
     host.sh("mkdir -p /mnt/lower /mnt/fuse; echo x > /mnt/lower/file; fuse-overlayfs -o lowerdir=/mnt/lower /mnt/fuse; \
              pkill -STOP -x fuse-overlayfs");
     host.spawn("/run/lab/fixture", &["read", "/mnt/fuse/file"]);
-    // a request to FUSE can be interrupted once; from then on only a fatal signal ends the wait
+    // a request to FUSE can be interrupted once; afterwards only a fatal signal ends the wait
     eventually(30, "the reader waits in the kernel", || {
         host.sh("pkill -TERM -f '^/run/lab/fixture read' || true; sleep 0.1; ps -o state= -C fixture | tr -d ' '")
             .contains('D')
             .then_some(())
     });
     let stuck = "cpu.d-state host";
-    let run = eventually(60, "it has waited long enough", || {
+    let run = eventually(60, "the reader has been blocked for the minimum time", || {
         let run = host.opsctl(&["cpu", "--format", "json"]);
         run.has(stuck).then_some(run)
     });
-    run.must(&[stuck]).says(stuck, &["fixture (pid", "FUSE"]).must_not(&["cpu.saturated", "cpu.iowait"]);
-    assert!(run.took.as_secs() < 5, "a stuck task does not hold opsctl: {:?}", run.took);
+    run.must(&[stuck]).mentions(stuck, &["fixture (pid", "FUSE"]).must_not(&["cpu.saturated", "cpu.iowait"]);
+    assert!(run.took.as_secs() < 5, "a stuck task delayed opsctl: {:?}", run.took);
     host.sh("pkill -CONT -x fuse-overlayfs");
-    eventually(30, "nothing waits any more", || (!host.sh("ps -o state= -C fixture | tr -d ' '").contains('D')).then_some(()));
+    eventually(30, "no task is blocked", || (!host.sh("ps -o state= -C fixture | tr -d ' '").contains('D')).then_some(()));
     host.opsctl(&["cpu", "--format", "json"]).must_not(&["cpu.d-state"]);
 }
 
 #[test]
-fn a_paused_container_is_not_stuck() {
+fn paused_container_is_not_a_stuck_task() {
     let Some(host) = Host::start() else { return };
     host.image("app:1", Rootfs::Shell, &[]);
     host.run("idle", &["app:1", "sleep", "1000"]);
     let pid = host.inspect("idle", "{{.State.Pid}}");
     host.docker(&["pause", "idle"]);
-    // some load, so that stuck tasks are looked for at all
+    // some load, so that stuck tasks are searched at all
     host.spawn("timeout", &["60", "/run/lab/fixture", "cpu"]);
     let number = |script: &str| host.sh(script).parse::<f64>().unwrap_or_else(|e| panic!("{script}: {e}"));
-    eventually(60, "it has not run for longer than a task may be stuck", || {
+    eventually(60, "the task has not run for the minimum time of a stuck task", || {
         let ran = number(&format!("sed -n 's/^se.exec_start *: *//p' /proc/{pid}/sched")) / 1000.0;
         (number("cut -d' ' -f1 /proc/uptime") - ran > 12.0 && load() > 0.2).then_some(())
     });
@@ -158,7 +159,7 @@ fn moved() -> String {
     text.lines().filter(|l| l.starts_with("pswp")).collect()
 }
 
-/// Swap of the machine; gone with this, also when the test fails.
+/// Swap of the machine; removed on drop, also when the test fails.
 struct Swap(tempfile::TempDir);
 
 impl Swap {
@@ -179,7 +180,7 @@ impl Swap {
         self.0.path().join("swap").display().to_string()
     }
 
-    /// Of it used, in percent.
+    /// Used swap, in percent.
     fn used(&self) -> u64 {
         let swaps = std::fs::read_to_string("/proc/swaps").unwrap_or_default();
         let line = swaps.lines().find(|l| l.starts_with(&self.file())).unwrap_or_default();
@@ -195,17 +196,17 @@ impl Drop for Swap {
 }
 
 #[test]
-fn swap_that_is_full_and_cold_is_harmless() {
-    // given back after the host is gone: what is in it must have somewhere to go
+fn full_but_inactive_swap_is_not_reported() {
+    // dropped after the host: its pages need memory to return to
     let swap;
     let Some(host) = Host::start() else { return };
     swap = Swap::on(48);
     host.image("app:1", Rootfs::Scratch, &[]);
-    // more than its memory, less than that and the swap; it then touches nothing of it
+    // more than its memory, less than memory and swap; the pages are not touched afterwards
     host.run("hoarder", &["-m", "32m", "--memory-swap", "96m", "app:1", "fixture", "mem-eater", "2", "--up-to", "74"]);
     eventually(60, "the swap is full", || (swap.used() >= 80).then_some(()));
     let mut last = (String::new(), std::time::Instant::now());
-    eventually(MINUTES, "nothing moved for a second and nobody waits for memory", || {
+    eventually(MINUTES, "no page moved for a second and no task waits for memory", || {
         let moved = moved();
         if moved != last.0 {
             last = (moved, std::time::Instant::now());
@@ -214,5 +215,5 @@ fn swap_that_is_full_and_cold_is_harmless() {
     });
     let run = host.opsctl(&["memory", "--format", "json"]);
     run.roots(&[]);
-    assert!(!run.has("memory.swap host"), "full, and nobody needs it");
+    assert!(!run.has("memory.swap host"), "full but inactive");
 }

@@ -1,47 +1,47 @@
-//! RabbitMQ and Celery on it; Celery's own processes.
+//! RabbitMQ, Celery on RabbitMQ, and Celery processes.
 
 use std::time::Duration;
 
 use crate::lab::{Host, eventually, installed};
 
 #[test]
-fn an_alarm_that_blocks_only_publishers_is_found_with_and_without_the_api() {
+fn alarm_that_blocks_publishers_is_found_with_and_without_the_api() {
     if !installed(&["rabbitmq-server"]) {
         return;
     }
     let Some(host) = Host::without_engine() else { return };
     host.rabbit();
     let tool = |words: &str| host.sh(&format!(". /mnt/rmq/env; /usr/lib/rabbitmq/bin/{words} > /dev/null"));
-    let run = host.ask(&["rabbitmq", "celery"]);
+    let run = host.run_runbooks(&["rabbitmq", "celery"]);
     run.roots(&[]);
     assert_eq!(run.check("rabbitmq.node", "rabbitmq:127.0.0.1:5672").verdict, "ok", "{}", run.stdout);
     tool("rabbitmqctl set_vm_memory_high_watermark 0.00001");
     let alarm = "rabbitmq.alarms rabbitmq:127.0.0.1:5672";
     // statistics are up to five seconds old
-    eventually(30, "the alarm is told", || host.ask(&["rabbitmq"]).has(alarm).then_some(()));
-    let run = host.ask(&["rabbitmq"]);
-    run.roots(&[alarm]).says(alarm, &["all publishers are blocked", "watermark", "the management API"]);
+    eventually(30, "the alarm is reported", || host.run_runbooks(&["rabbitmq"]).has(alarm).then_some(()));
+    let run = host.run_runbooks(&["rabbitmq"]);
+    run.roots(&[alarm]).mentions(alarm, &["all publishers are blocked", "watermark", "the management API"]);
     assert_eq!(run.check("rabbitmq.up", "rabbitmq:127.0.0.1:5672").verdict, "ok", "the node is up and takes connections");
     tool("rabbitmq-plugins disable rabbitmq_management");
-    // rabbitmqctl starts a virtual machine of its own, which may take its time on a busy machine
-    let run = eventually(60, "the alarm is told", || {
-        let run = host.ask(&["rabbitmq"]);
+    // rabbitmqctl starts an Erlang VM, which may be slow on a busy machine
+    let run = eventually(60, "the alarm is reported", || {
+        let run = host.run_runbooks(&["rabbitmq"]);
         run.has(alarm).then_some(run)
     });
-    run.roots(&[alarm]).says(alarm, &["rabbitmqctl"]);
+    run.roots(&[alarm]).mentions(alarm, &["rabbitmqctl"]);
     tool("rabbitmqctl set_vm_memory_high_watermark 0.4");
-    host.ask(&["rabbitmq"]).roots(&[]);
+    host.run_runbooks(&["rabbitmq"]).roots(&[]);
 
     host.sh("kill -STOP $(pgrep -x beam.smp)");
-    let run = host.ask(&["rabbitmq", "disk"]);
+    let run = host.run_runbooks(&["rabbitmq", "disk"]);
     assert!(run.took < Duration::from_secs(12), "took {:?}", run.took);
     let up = "rabbitmq.up rabbitmq:127.0.0.1:5672";
-    run.roots(&[up]).says(up, &["did not answer", "state T"]);
+    run.roots(&[up]).mentions(up, &["did not answer", "state T"]);
 }
 
-/// Erlang's programs start a port mapper where none runs. Looking at a host does not change what runs there.
+/// Erlang programs start a port mapper if there is none. A diagnosis starts no daemon.
 #[test]
-fn asking_the_node_s_own_tools_starts_no_daemon() {
+fn querying_the_node_s_tools_starts_no_daemon() {
     if !installed(&["rabbitmq-server"]) {
         return;
     }
@@ -50,14 +50,14 @@ fn asking_the_node_s_own_tools_starts_no_daemon() {
     let node = ["faulty", "management", "absent", "--bind", "127.0.0.1", "--port", "15999", "-s", "rabbit", "boot"];
     host.spawn("/mnt/beam.smp", &node);
     eventually(30, "it listens", || host.sh("ss -Hltn").contains(":5672 ").then_some(()));
-    let run = host.ask(&["rabbitmq"]);
+    let run = host.run_runbooks(&["rabbitmq"]);
     let node = run.check("rabbitmq.node", "rabbitmq:127.0.0.1:5672");
-    assert!(node.reason.as_ref().is_some_and(|r| r.contains("rabbitmq-diagnostics")), "its tools were asked: {}", run.stdout);
+    assert!(node.reason.as_ref().is_some_and(|r| r.contains("rabbitmq-diagnostics")), "the tools of the node were not run: {}", run.stdout);
     host.sh("! pgrep -x epmd");
 }
 
 #[test]
-fn celery_on_rabbitmq_has_consumers_or_not() {
+fn celery_on_rabbitmq_with_and_without_consumers() {
     if !installed(&["rabbitmq-server"]) {
         return;
     }
@@ -72,42 +72,42 @@ fn celery_on_rabbitmq_has_consumers_or_not() {
         ". /mnt/rmq/env; /usr/lib/rabbitmq/bin/rabbitmqctl -q list_queues name consumers | awk '$1 == \"celery\" {print $2}'";
     eventually(60, "the worker consumes", || (host.sh(consumers) == "1").then_some(()));
     let broker = "celery:127.0.0.1:5672";
-    let run = host.ask(&["rabbitmq", "celery"]);
+    let run = host.run_runbooks(&["rabbitmq", "celery"]);
     run.roots(&[]);
     assert_eq!(run.check("celery.queues", broker).verdict, "ok", "{}", run.stdout);
     host.docker(&["rm", "-f", "worker"]);
     host.send_over("amqp://guest:guest@127.0.0.1:5672//", "quick 3");
     let none = "celery.no-consumer queue:celery";
-    eventually(30, "the statistics have caught up", || host.ask(&["celery"]).has(none).then_some(()));
-    let run = host.ask(&["celery", "rabbitmq"]);
-    run.roots(&[none]).says(none, &["3 tasks wait"]).explains(none, "rabbitmq.queue queue:celery");
+    eventually(30, "the statistics have caught up", || host.run_runbooks(&["celery"]).has(none).then_some(()));
+    let run = host.run_runbooks(&["celery", "rabbitmq"]);
+    run.roots(&[none]).mentions(none, &["3 tasks wait"]).explains(none, "rabbitmq.queue queue:celery");
 }
 
 #[test]
-fn two_beats_and_a_child_killed_for_memory_are_found() {
+fn two_beats_and_an_oom_killed_child_are_found() {
     let Some(host) = Host::with_broker() else { return };
     let broker = ["--network", "app", "-e", "BROKER_URL=redis://cache:6379/1"];
     let beat = ["beat", "-l", "warning", "-s", "/tmp/schedule"];
     host.celery("beat", &broker, &beat);
-    // its main process is small and cheap to lose last
+    // the main process is small and the last one to be killed
     let limited = [&broker[..], &["--memory", "160m", "--memory-swap", "160m"]].concat();
     host.celery("worker", &limited, &["worker", "-c", "1", "-l", "warning", "--prefetch-multiplier", "1"]);
-    eventually(60, "the worker takes tasks", || host.broker(&["CLIENT", "LIST"]).contains("cmd=brpop").then_some(()));
-    host.ask(&["container", "celery"]).roots(&[]);
+    eventually(60, "the worker consumes tasks", || host.broker(&["CLIENT", "LIST"]).contains("cmd=brpop").then_some(()));
+    host.run_runbooks(&["container", "celery"]).roots(&[]);
     host.celery("beat2", &broker, &beat);
     let doubled = |name: &str| format!("celery.beat container:{name}");
     eventually(60, "both are connected", || {
-        let run = host.ask(&["celery"]);
+        let run = host.run_runbooks(&["celery"]);
         (run.has(&doubled("beat")) || run.has(&doubled("beat2"))).then_some(())
     });
     host.docker(&["rm", "-f", "beat2"]);
     host.docker(&["stop", "beat"]);
-    host.ask(&["celery"]).must(&["celery.beat container:beat"]);
+    host.run_runbooks(&["celery"]).must(&["celery.beat container:beat"]);
     host.docker(&["start", "beat"]);
 
     host.send("eat 1");
     let oom = "celery.worker-oom container:worker";
-    eventually(60, "the child is killed", || host.ask(&["container", "celery"]).has(oom).then_some(()));
-    let run = host.ask(&["container", "celery"]);
+    eventually(60, "the child is killed", || host.run_runbooks(&["container", "celery"]).has(oom).then_some(()));
+    let run = host.run_runbooks(&["container", "celery"]);
     run.explains("container.oom-killed container:worker", oom).must_not(&["container.down"]);
 }

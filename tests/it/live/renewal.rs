@@ -1,4 +1,4 @@
-//! Renewal for real: certbot against an ACME server of its own, and a systemd whose timer is masked.
+//! Real renewals: certbot with a local ACME server, and a systemd with a masked timer.
 
 use crate::lab::{Host, Machine, eventually};
 
@@ -32,7 +32,7 @@ server { listen 443 ssl; server_name shop.test; ssl_certificate /etc/letsencrypt
 EOF
         nginx -s reload");
     host.sh("curl -sk https://localhost:15000/roots/0 > /mnt/ca/roots.pem; curl -sk https://localhost:15000/intermediates/0 >> /mnt/ca/roots.pem");
-    // the timer is another test's
+    // the timer has its own test
     host.configure("[run]\nskip = [\"tls.renewal-timer\"]\n[runbooks.tls]\nca_files = [\"/mnt/ca/roots.pem\"]\n");
     Some(host)
 }
@@ -43,33 +43,33 @@ fn certbot(host: &Host, words: &str) -> String {
 }
 
 #[test]
-fn a_renewal_that_was_not_loaded_is_told_with_the_hook_that_is_missing() {
+fn renewed_certificate_not_loaded_is_reported_with_the_missing_hook() {
     let Some(host) = host() else { return };
     let (stale, hook) = (format!("tls.stale-served {LINEAGE}"), format!("tls.renewal-hook {LINEAGE}"));
-    // nothing is wrong yet, but nobody will tell nginx
-    host.ask(&["tls"]).roots(&[&hook]).says(&hook, &["nothing tells 127.0.0.1:80 when shop.test is renewed"]);
+    // no certificate is wrong yet, but no hook reloads nginx
+    host.run_runbooks(&["tls"]).roots(&[&hook]).mentions(&hook, &["no hook reloads 127.0.0.1:80 after a renewal of shop.test"]);
     certbot(&host, "renew --force-renewal --no-random-sleep-on-renew");
-    let run = host.ask(&["tls", "nginx"]);
+    let run = host.run_runbooks(&["tls", "nginx"]);
     run.roots(&[&hook]).explains(&hook, &stale).must_not(&["tls.expiry", "tls.renewal-failing"]);
     host.fix("nginx.reload", "shop.test", &[]).exits(0);
-    host.ask(&["tls"]).must_not(&["tls.stale-served"]);
-    // with a hook all is well, and the next renewal is loaded by itself
+    host.run_runbooks(&["tls"]).must_not(&["tls.stale-served"]);
+    // with a hook there is no finding, and the next renewal is loaded
     host.sh("printf '#!/bin/sh\\nnginx -s reload\\n' > /etc/letsencrypt/renewal-hooks/deploy/nginx; chmod +x /etc/letsencrypt/renewal-hooks/deploy/nginx");
     certbot(&host, "renew --force-renewal --no-random-sleep-on-renew");
-    eventually(20, "nginx serves the new one", || (!host.ask(&["tls"]).has(&stale)).then_some(()));
-    host.ask(&["tls"]).must_not(&["tls."]);
+    eventually(20, "nginx serves the new one", || (!host.run_runbooks(&["tls"]).has(&stale)).then_some(()));
+    host.run_runbooks(&["tls"]).must_not(&["tls."]);
 }
 
 #[test]
-fn a_challenge_that_fails_is_told_with_the_authority_s_reason() {
+fn failed_challenge_is_reported_with_the_reason_of_the_authority() {
     let Some(host) = host() else { return };
     let failing = format!("tls.renewal-failing {LINEAGE}");
     host.sh("sed -i 's|root /mnt/www|return 403|' /etc/nginx/conf.d/site.conf; nginx -s reload; sleep 0.2
         REQUESTS_CA_BUNDLE=/mnt/ca/root.pem certbot -n renew --force-renewal --no-random-sleep-on-renew > /dev/null 2>&1 && exit 1 || true");
-    let run = host.ask(&["tls"]);
-    run.says(&failing, &["shop.test is not renewed", "403"]);
+    let run = host.run_runbooks(&["tls"]);
+    run.mentions(&failing, &["shop.test is not renewed", "403"]);
     assert_eq!(run.finding(&failing).severity.to_string(), "warn");
-    // the rehearsal fails too, so nothing is done in earnest
+    // the dry run fails too, so no renewal is attempted
     let fix = |host: &Host| {
         let mut fix = host.opsctl_command(&[], &["fix", "certbot.renew", "shop.test", "--yes"]);
         host.read(fix.env("REQUESTS_CA_BUNDLE", "/mnt/ca/root.pem"))
@@ -77,10 +77,10 @@ fn a_challenge_that_fails_is_told_with_the_authority_s_reason() {
     fix(&host).exits(12);
     host.sh("sed -i 's|return 403|root /mnt/www|' /etc/nginx/conf.d/site.conf; nginx -s reload");
     fix(&host).exits(0);
-    host.ask(&["tls"]).must_not(&["tls.renewal-failing"]);
-    // what renews it into a folder that is gone
+    host.run_runbooks(&["tls"]).must_not(&["tls.renewal-failing"]);
+    // a webroot that no longer exists
     host.sh("mv /mnt/www /mnt/elsewhere");
-    host.ask(&["tls"]).says(&failing, &["/mnt/www"]);
+    host.run_runbooks(&["tls"]).mentions(&failing, &["/mnt/www"]);
     fix(&host).exits(15);
 }
 
@@ -95,14 +95,14 @@ const CERTBOT: &[(&str, &str)] = &[
 ];
 
 #[test]
-fn a_masked_timer_renews_nothing_although_cron_has_a_line() {
+fn masked_timer_is_reported_although_cron_has_an_entry() {
     let Some(machine) = Machine::prepared(CERTBOT) else { return };
     machine.wait_for("systemd answers", "systemctl is-system-running --wait | grep -E 'running|degraded'");
     machine.sh("systemctl mask certbot.timer");
     let timer = "tls.renewal-timer host:host";
     let run = machine.diagnose(&["tls"]);
     let found: Vec<String> = run.findings().map(|f| format!("{} {}", f.code, f.message)).collect();
-    assert!(found.iter().any(|f| f.starts_with("tls.renewal-timer nothing renews the 1 certificate")), "{timer} {found:?}");
+    assert!(found.iter().any(|f| f.starts_with("tls.renewal-timer no renewal is scheduled for the 1 certificate")), "{timer} {found:?}");
     let f = run.findings().find(|f| f.code == "tls.renewal-timer").unwrap_or_else(|| panic!("{found:?}"));
     assert!(f.evidence.iter().any(|e| e.label == "cron" && e.value.contains("does nothing where systemd runs")), "{f:?}");
     assert!(f.evidence.iter().any(|e| e.label == "certbot.timer" && e.value.contains("masked")), "{f:?}");

@@ -1,9 +1,9 @@
-//! A recorded host is judged as it was live.
+//! A replay of a recorded host has the same result as live.
 
 use crate::lab::{Host, Rootfs};
 
 #[test]
-fn a_recording_is_judged_as_the_host_was() {
+fn replay_has_the_result_of_the_live_run() {
     let Some(host) = Host::start() else { return };
     host.image("app:1", Rootfs::Shell, &[]);
     host.run("idle", &["app:1", "fixture", "wait-term"]);
@@ -13,7 +13,7 @@ fn a_recording_is_judged_as_the_host_was() {
     host.sh("cd / && OPSCTL_STATE_DIR=/mnt/state /run/lab/opsctl record /mnt/host.json container healthcheck disk");
     let live = host.diagnose();
     let replayed = host.opsctl(&["diagnose", "--format", "json", "--replay", "/mnt/host.json"]);
-    // ages differ by the moment between the two readings, nothing else does
+    // only ages differ, by the time between the two runs
     let essence = |run: &crate::lab::Run| -> Vec<String> {
         run.report()
             .findings

@@ -4,7 +4,7 @@ use std::path::Path;
 
 use crate::lab::{Host, Rootfs, Run, TRUST, eventually, installed};
 
-/// A host with a container that is down, and one that is well.
+/// A host with a stopped container and a healthy one.
 fn host() -> Option<Host> {
     let host = Host::start()?;
     host.image("app:1", Rootfs::Scratch, &[]);
@@ -18,7 +18,7 @@ fn report(host: &Host, more: &[&str]) -> Run {
     host.opsctl(&[ONLY, more].concat())
 }
 
-/// A container that should run and does not.
+/// A container that should run and has exited.
 fn down(host: &Host, name: &str) {
     host.run(name, &["--restart", "on-failure:1", "app:1", "fixture", "say", "boom", "3"]);
     host.until(name, "{{.State.Status}} {{.RestartCount}}", "exited 1");
@@ -37,7 +37,7 @@ fn files(folder: &Path) -> Vec<String> {
 }
 
 #[test]
-fn cron_hears_news_once() {
+fn cron_mails_new_findings_once() {
     let Some(host) = host() else { return };
     let first = report(&host, &[]);
     assert_eq!((first.code, first.stdout.as_str()), (0, ""), "{}", first.stderr);
@@ -46,7 +46,7 @@ fn cron_hears_news_once() {
     let news = report(&host, &[]);
     assert_eq!(news.code, 2);
     assert!(news.stdout.contains("broken") && news.stdout.contains("[new]"), "{}", news.stdout);
-    // the exit code goes on saying so, the text does not
+    // the exit code still reports the finding, the text does not
     let again = report(&host, &[]);
     assert_eq!((again.code, again.stdout.as_str()), (2, ""));
     let still = report(&host, &["--always"]).stdout;
@@ -55,16 +55,16 @@ fn cron_hears_news_once() {
     let over = report(&host, &[]);
     assert!(over.code == 0 && over.stdout.contains("Recovered") && over.stdout.contains("broken"), "{}", over.stdout);
     assert_eq!(report(&host, &[]).stdout, "");
-    // the digest still tells of it
+    // the digest still contains it
     let digest = report(&host, &["--digest", "day"]);
     assert!(digest.stdout.contains("broken"), "{}", digest.stdout);
-    // a machine format always is one document
+    // a machine-readable format is always one document
     let json = report(&host, &["--format", "json"]);
     assert!(json.report().course.is_some());
 }
 
 #[test]
-fn news_reaches_mail_and_chat_and_waits_when_nobody_is_there() {
+fn reports_to_unreachable_receivers_are_delivered_later() {
     let Some(host) = host() else { return };
     let metrics = host.path("opsctl.prom");
     host.configure(&format!(
@@ -78,17 +78,17 @@ fn news_reaches_mail_and_chat_and_waits_when_nobody_is_there() {
         host.path("report.html").display(),
     ));
     down(&host, "broken");
-    // nobody is there: said, kept, and not in the way
+    // unreachable receivers: logged, queued, and without effect on the run
     let run = report(&host, &[]);
     assert!(run.code == 2 && run.stdout.contains("[new]"), "{}", run.stdout);
-    assert_eq!(run.stderr.matches("waits for the next one").count(), 2, "{}", run.stderr);
-    assert!(run.stderr.contains("the heartbeat of [report] was not heard") && !run.stderr.contains("canary"), "{}", run.stderr);
+    assert_eq!(run.stderr.matches("is queued for the next run").count(), 2, "{}", run.stderr);
+    assert!(run.stderr.contains("the heartbeat of [report] failed") && !run.stderr.contains("canary"), "{}", run.stderr);
     let spool = host.sh(&format!("cat {}/spool/*", host.path("state").display()));
     assert!(!spool.contains("canary") && spool.contains("broken"), "{spool}");
     assert!(std::fs::read_to_string(&metrics).unwrap().contains("opsctl_finding{code=\"container.down\""));
     assert!(std::fs::read_to_string(host.path("report.html")).unwrap().contains("broken"));
 
-    // they are back: what waited comes first, once
+    // reachable again: queued reports come first, once
     let (mail, chat, shop, beat) = (host.mailbox(2525), host.hook(9001), host.hook(9002), host.hook(9003));
     let run = report(&host, &[]);
     assert_eq!((run.stdout.as_str(), run.stderr.as_str()), ("", ""));
@@ -97,10 +97,10 @@ fn news_reaches_mail_and_chat_and_waits_when_nobody_is_there() {
     assert!(mails[0].contains("RCPT TO:<ops@example.org>") && mails[0].contains("Subject: [opsctl]"), "{}", mails[0]);
     assert!(mails[0].contains("multipart/alternative") && mails[0].contains("text/html"));
     assert!(files(&chat)[0].contains("new: crit container.down"), "{:?}", files(&chat));
-    assert_eq!((files(&shop).len(), files(&beat).len()), (0, 1), "nothing of theirs is wrong");
+    assert_eq!((files(&shop).len(), files(&beat).len()), (0, 1), "team shop got a report without a finding");
     assert!(std::fs::read_dir(host.path("state").join("spool")).unwrap().next().is_none());
 
-    // their own
+    // a finding of team shop
     down(&host, "shop-web");
     report(&host, &[]);
     let told: serde_json::Value = serde_json::from_str(&files(&shop)[0]).unwrap();
@@ -109,64 +109,64 @@ fn news_reaches_mail_and_chat_and_waits_when_nobody_is_there() {
     assert_eq!((told["findings"][0]["subject"]["name"].as_str(), told["verdict"].as_str()), (Some("shop-web"), Some("crit")));
     assert_eq!(files(&mail).len(), 2);
 
-    // a webhook that is gone for good is no reason to wait
+    // a webhook that returns 404 is not retried
     std::fs::write(chat.join("status"), "404").unwrap();
     host.docker(&["rm", "shop-web"]);
     let run = report(&host, &[]);
-    assert!(run.stderr.contains("did not take the report: status 404"), "{}", run.stderr);
+    assert!(run.stderr.contains("rejected the report: status 404"), "{}", run.stderr);
     assert!(!run.stderr.contains("canary"));
 }
 
 #[test]
-fn what_is_waived_is_shown_and_does_not_count() {
+fn waived_finding_is_shown_and_does_not_count() {
     let Some(host) = host() else { return };
     down(&host, "broken");
     let waive = |args: &[&str]| host.opsctl(&[&["waive"], args].concat());
-    assert_eq!(host.ask(&["container"]).code, 2);
+    assert_eq!(host.run_runbooks(&["container"]).code, 2);
     let run = waive(&["container.down@broken", "--for", "2h", "--reason", "new disk", "--tag", "maintenance"]);
     assert_eq!(run.code, 0, "{}", run.stderr);
-    let run = host.ask(&["container"]);
+    let run = host.run_runbooks(&["container"]);
     let finding = run.finding("container.down container:broken");
     assert!(finding.waived.as_ref().is_some_and(|w| w.contains("maintenance until") && w.contains("new disk (root)")));
     assert_eq!(run.code, 0);
-    // and nothing is done about it
+    // and no fix is applied
     let fix = host.fix("container.start", "broken", &[]);
     assert!(fix.code == 15 && fix.stdout.contains("waived"), "{} {}", fix.code, fix.stdout);
     assert_eq!(report(&host, &[]).stdout, "");
     assert!(waive(&[]).stdout.contains("container.down@broken  in force"));
     assert_eq!(waive(&["container.down@broken", "--remove"]).code, 0);
-    assert_eq!(host.ask(&["container"]).code, 2);
+    assert_eq!(host.run_runbooks(&["container"]).code, 2);
     assert_eq!(waive(&["container.down@broken", "--remove"]).code, 64);
 
-    // over: it counts again and says so
+    // expired: the finding counts again, and the report states it
     assert_eq!(waive(&["container.*@broken", "--for", "1s", "--reason", "a moment"]).code, 0);
     let run = eventually(30, "the waiver is over", || {
-        let run = host.ask(&["container"]);
+        let run = host.run_runbooks(&["container"]);
         (run.code == 2).then_some(run)
     });
-    run.says("container.down container:broken", &["expired", "a moment"]);
+    run.mentions("container.down container:broken", &["expired", "a moment"]);
     assert!(
         run.report().notes.iter().any(|n| n.contains("container.*@broken") && n.contains("expired")),
         "{:?}",
         run.report().notes
     );
 
-    // planned work stands in the configuration; this window is always open
+    // maintenance windows are in the configuration; this one is always open
     host.configure("[[waiver]]\nmatch = \"container.down\"\nreason = \"nightly\"\ntag = \"maintenance\"\nfrom = \"00:00\"\nuntil = \"23:59\"\n[[waiver]]\nmatch = \"container.down\"\nreason = \"nightly\"\nfrom = \"23:59\"\nuntil = \"00:00\"\n");
-    assert_eq!(host.ask(&["container"]).code, 0);
-    for (args, says) in [
+    assert_eq!(host.run_runbooks(&["container"]).code, 0);
+    for (args, expected) in [
         (&["container.dwon", "--for", "1h", "--reason", "x"][..], "did you mean `container.down`"),
         (&["container.down", "--for", "soon", "--reason", "x"], "not a length of time"),
         (&["container.down", "--for", "1h"], "--reason"),
         (&["container.down", "--reason", "x"], "--for"),
     ] {
         let run = waive(args);
-        assert!(run.code == 64 && run.stderr.contains(says), "{args:?} {} {}", run.code, run.stderr);
+        assert!(run.code == 64 && run.stderr.contains(expected), "{args:?} {} {}", run.code, run.stderr);
     }
 }
 
 #[test]
-fn a_webhook_over_tls_has_to_be_who_it_says() {
+fn webhook_over_tls_needs_a_valid_certificate() {
     if !installed(&["openssl"]) {
         return;
     }
@@ -182,13 +182,13 @@ fn a_webhook_over_tls_has_to_be_who_it_says() {
     host.configure(to);
     let run = report();
     assert!(
-        run.stderr.contains("the webhook at localhost cannot be reached now") && run.stderr.contains("invalid peer certificate"),
+        run.stderr.contains("the webhook at localhost is unreachable") && run.stderr.contains("invalid peer certificate"),
         "{}",
         run.stderr
     );
     host.configure(&format!("{TRUST}{to}"));
     let run = report();
-    // the one that waited, and this one
+    // the queued report, and this one
     assert_eq!((run.stderr.as_str(), files(&kept).len()), ("", 2));
     assert!(!files(&kept).concat().contains("canary-of-the-address"));
 }

@@ -1,14 +1,14 @@
-//! What is secret in a container appears nowhere: not on a terminal, in a report, a recording, the journal or the history.
+//! Secrets of a container appear nowhere: not on a terminal, in a report, a recording, the journal or the history.
 
 use std::fs;
 use std::path::Path;
 
 use crate::lab::{Host, Rootfs, eventually};
 
-/// Planted in an environment, a URL, a log line and a health test.
+/// Planted in an environment, a URL, a log line and a health check.
 const CANARIES: &[&str] = &["canary-env-7f3a", "canary-url-9b1c", "canary-log-2d4e", "canary-health-5a6b", "canary-bearer-0c8d"];
 
-/// What a person or a program can make opsctl print: every format, everything it tells about itself.
+/// Every command that prints a report, in every format, and commands that print state of opsctl.
 const OUTPUTS: &[&[&str]] = &[
     &["diagnose", "-v"],
     &["diagnose", "-vv", "--format", "json"],
@@ -31,7 +31,7 @@ const OUTPUTS: &[&[&str]] = &[
     &["audit", "show"],
 ];
 
-/// Every file below a folder.
+/// Every file below a directory.
 fn files(folder: &Path) -> Vec<std::path::PathBuf> {
     let mut found = Vec::new();
     for entry in fs::read_dir(folder).into_iter().flatten().filter_map(Result::ok) {
@@ -48,8 +48,8 @@ fn clean(what: &str, text: &str) {
     }
 }
 
-/// Runs opsctl in each of these ways and looks at all it says, then at all it keeps.
-fn nothing_is_told(host: &Host, outputs: &[&[&str]]) {
+/// Runs opsctl with each of these arguments and searches its output, then all files it stores.
+fn assert_no_canary(host: &Host, outputs: &[&[&str]]) {
     for some in outputs.chunks(5) {
         std::thread::scope(|scope| {
             for args in some {
@@ -84,14 +84,14 @@ fn planted_secrets_appear_nowhere() {
 
     let run = host.diagnose();
     run.must(&["container.restart-loop container:loop", "healthcheck.unhealthy container:sick"]);
-    run.says("container.restart-loop container:loop", &["[redacted]"]);
+    run.mentions("container.restart-loop container:loop", &["[redacted]"]);
     assert!(CANARIES.iter().all(|canary| canary.starts_with("canary-")));
     let fixes: [&[&str]; 2] =
         [&["fix", "container.stop-loop", "loop", "--dry-run"], &["fix", "container.stop-loop", "loop", "--yes"]];
-    nothing_is_told(&host, OUTPUTS);
+    assert_no_canary(&host, OUTPUTS);
     // one at a time: a fix holds the lock
     for fix in fixes {
-        nothing_is_told(&host, &[fix]);
+        assert_no_canary(&host, &[fix]);
     }
     let recording = host.sh("cat /mnt/recording.json");
     assert!(recording.contains("[redacted]"), "the recording holds the evidence: {recording}");
@@ -99,32 +99,32 @@ fn planted_secrets_appear_nowhere() {
     assert!(files(&host.path("state")).iter().any(|f| f.ends_with("journal.jsonl")));
 }
 
-/// An alert whose author put secrets into what it says.
+/// An alert with secrets in its labels and annotations.
 const ALERT: &str = r#"[{"labels":{"alertname":"RedisDown","instance":"http://u:canary-label-url@cache:9121/"},"annotations":
     {"summary":"password=canary-annotation","runbook":"curl -H 'Authorization: Bearer canary-annotation-bearer' http://x"},"startsAt":"2026-01-10T12:00:00Z"}]"#;
 
 #[test]
-fn what_servers_people_and_callers_know_appears_nowhere() {
+fn secrets_of_servers_users_and_callers_appear_nowhere() {
     let Some(host) = Host::with_servers(&["redis-server", "psql", "nginx", "prometheus", "python3"]) else { return };
     host.redis(6379, &["--requirepass", "canary-redis-pw"]);
     host.redis(6380, &["--masterauth", "canary-master-auth", "--replicaof", "127.0.0.1 1"]);
     host.postgres("primary_conninfo = 'host=127.0.0.1 port=1 user=repl password=canary-conninfo'");
-    // a session whose statement holds a password, idle in its transaction
+    // a session with a password in its statement, idle in transaction
     host.session("app", "BEGIN; SELECT 'canary-literal'; ALTER ROLE app PASSWORD 'canary-statement'");
-    // a command line, and a deleted file that its process holds
+    // a command line, and a deleted file that is still open
     host.spawn(
         "/run/lab/fixture",
         &["hold-deleted", "/mnt/held.log", "40", "--password", "canary-argument", "--token=canary-option"],
     );
     host.spawn("env", &["DATABASE_URL=postgres://app:canary-process-url@127.0.0.1:5432/shop", "/run/lab/fixture", "cpu"]);
-    // an nginx that logs in to what is behind it, and cannot; a log that tells of a query
+    // an nginx with credentials for its upstream, which is down; an access log with a query
     host.nginx(
         "server { listen 80; auth_basic x; auth_basic_user_file /mnt/htpasswd;
            location / { auth_basic off; proxy_set_header Authorization 'Basic canary-proxy-header'; proxy_pass http://127.0.0.1:1; } }",
     );
     host.sh("printf 'admin:canary-htpasswd\n' > /mnt/htpasswd
         for i in $(seq 30); do curl -s -o /dev/null -H 'Authorization: Bearer canary-sent-bearer' 'http://127.0.0.1/?token=canary-query-token'; done");
-    // a Prometheus with logins of every kind
+    // a Prometheus with credentials of every kind
     host.sh("mkdir -p /mnt/prom; cat > /mnt/prom/prometheus.yml <<'EOF'
 global: {scrape_interval: 1s, scrape_timeout: 1s}
 remote_write: [{url: 'http://w:canary-remote-write@127.0.0.1:1/push'}]
@@ -137,14 +137,14 @@ EOF");
         &["--config.file=/mnt/prom/prometheus.yml", "--storage.tsdb.path=/mnt/prom/data", "--web.listen-address=127.0.0.1:9090"],
     );
     host.until_open(9090);
-    // who used sudo for what, and what apt was told
+    // sudo commands and apt command lines
     host.sh("for d in /var/log/apt /var/log/journal /run/log/journal; do [ ! -d $d ] || mount -t tmpfs tmpfs $d; done
         mkdir -p /mnt/log; mount --bind /mnt/log /var/log; mkdir -p /var/log/apt
         now=$(date '+%b %e %T'); day=$(date '+%F  %T')
         echo \"$now web sudo: anna : TTY=pts/0 ; PWD=/ ; USER=root ; COMMAND=/usr/bin/mysql --password=canary-sudo -u root\" > /var/log/auth.log
         printf 'Start-Date: %s\nCommandline: apt-get -o Acquire::http::Proxy=http://u:canary-apt@proxy:3128 install jq\nInstall: jq:amd64 (1.6)\nEnd-Date: %s\n\n' \"$day\" \"$day\" > /var/log/apt/history.log
         echo \"$(date '+%F %T') install jq:amd64 <none> 1.6\" > /var/log/dpkg.log");
-    // what is told to whom, and how opsctl itself logs in
+    // credentials of deliveries, and of opsctl itself
     let token = host.secret_file("token", "canary-listen-token-0123456789abcdef");
     host.configure(&format!(
         "[report]\nheartbeat = \"http://127.0.0.1:1/canary-heartbeat\"\n[listen]\ntoken_file = \"{}\"\n\
@@ -160,9 +160,9 @@ EOF");
     let alert = host.path("alert.json").display().to_string();
     let of_alerts: [&[&str]; 3] =
         [&["respond", &alert], &["respond", "-vv", "--format", "json", &alert], &["respond", "--format", "markdown", &alert]];
-    nothing_is_told(&host, &[OUTPUTS, &of_alerts].concat());
+    assert_no_canary(&host, &[OUTPUTS, &of_alerts].concat());
     clean("the recording", &host.sh("cat /mnt/recording.json"));
-    // over HTTP: accepted, answered, kept, measured
+    // over HTTP: accepted, diagnosed, stored, measured
     host.listen();
     let post = "curl -s -H 'Authorization: Bearer canary-listen-token-0123456789abcdef' -d @";
     clean("the answer to an alert", &host.sh(&format!("{post}{alert} http://127.0.0.1:9797/")));
@@ -173,9 +173,9 @@ EOF");
     let metrics = "curl -s -H 'Authorization: Bearer canary-listen-token-0123456789abcdef' http://127.0.0.1:9797/metrics";
     clean("the metrics", &host.sh(metrics));
     host.stop_listening();
-    clean("what listen says", &host.listen_log());
-    nothing_is_told(&host, &[&["audit", "show"]]);
-    // what is wrong with a configuration is said without what stands in it
+    clean("the log of listen", &host.listen_log());
+    assert_no_canary(&host, &[&["audit", "show"]]);
+    // errors of a configuration are reported without its values
     for wrong in [
         "[[server]]\nname = \"a\"\nurl = \"postgers://app:canary-wrong-scheme@db:5432/shop\"\n",
         "[[server]]\nname = \"a\"\nurl = \"postgres://app:canary-wrong-port@db:99999/shop\"\n",
@@ -185,6 +185,6 @@ EOF");
         "[[delivery]]\nto = \"htpt://127.0.0.1:1/canary-third-hook\"\n",
     ] {
         host.configure(wrong);
-        nothing_is_told(&host, &[&["config", "check"], &["config", "show"], &["diagnose", "cpu"]]);
+        assert_no_canary(&host, &[&["config", "check"], &["config", "show"], &["diagnose", "cpu"]]);
     }
 }

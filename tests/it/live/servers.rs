@@ -1,25 +1,25 @@
-//! Servers that do not behave, that want a login, that hide in a container: the right verdict in time, and nothing else held up.
+//! Servers that misbehave, require a login, or run in a container: the right verdict in time, without a delay of other checks.
 
 use std::time::Duration;
 
 use crate::lab::{Host, MACHINE, Rootfs, Run, eventually, installed};
 
-/// The longest a check of these may take, and a little for a busy machine.
+/// Time limit of these checks, with a margin for a busy machine.
 const IN_TIME: Duration = Duration::from_secs(12);
 
 const RUNBOOKS: &[&str] = &["postgres", "redis", "rabbitmq", "celery", "disk"];
 
-/// The row of a check on a target that needs no other.
+/// The row of a check on a target without dependencies.
 #[track_caller]
 fn verdict(run: &Run, check: &str, target: &str) -> String {
     run.check(check, target).verdict.clone()
 }
 
 #[test]
-fn what_answers_badly_is_told_apart_and_holds_nobody_up() {
+fn malformed_responses_are_distinguished_and_delay_nothing() {
     let Some(host) = Host::with_servers(&["redis-server"]) else { return };
     host.redis(6000, &[]);
-    // programs are known by their names
+    // servers are identified by program name
     host.sh("for p in redis-server postgres beam.smp; do cp /run/lab/fixture /mnt/$p; done");
     let products = [("redis", "redis-server", 6400), ("postgres", "postgres", 5400), ("rabbitmq", "beam.smp", 5700)];
     let ways = ["silent", "garbage", "half", "close"];
@@ -30,18 +30,18 @@ fn what_answers_badly_is_told_apart_and_holds_nobody_up() {
             eventually(10, "it listens", || host.sh("ss -Hltn").contains(&format!(":{port} ")).then_some(()));
         }
     }
-    let run = host.ask(RUNBOOKS);
+    let run = host.run_runbooks(RUNBOOKS);
     assert!(run.took < IN_TIME, "took {:?}", run.took);
     for (product, _, port) in products {
         for (i, how) in (0..).zip(ways) {
             let name = format!("{product}.up {product}:127.0.0.1:{}", port + i);
-            let says: &[&str] = match (how, product) {
+            let expected: &[&str] = match (how, product) {
                 ("silent", _) => &["did not answer within"],
-                // half an answer of PostgreSQL is none to the request for TLS, which comes first
+                // half a PostgreSQL message is no response to SSLRequest, which comes first
                 ("garbage", _) | ("half", "postgres") => &["does not speak"],
-                _ => &["closed the conversation"],
+                _ => &["closed the connection"],
             };
-            run.says(&name, says);
+            run.mentions(&name, expected);
         }
     }
     assert_eq!(verdict(&run, "redis.up", "redis:127.0.0.1:6000"), "ok");
@@ -49,46 +49,46 @@ fn what_answers_badly_is_told_apart_and_holds_nobody_up() {
 }
 
 #[test]
-fn real_servers_that_are_stopped_are_hung_and_say_why() {
+fn stopped_servers_are_reported_as_hung_with_the_reason() {
     let Some(host) = Host::with_servers(&["redis-server", "psql"]) else { return };
     host.redis(6379, &[]);
     host.postgres("");
-    host.ask(&["redis", "postgres"]).roots(&[]);
+    host.run_runbooks(&["redis", "postgres"]).roots(&[]);
     host.sh("kill -STOP $(pgrep -x redis-server) $(head -1 /mnt/pg/data/postmaster.pid)");
-    let run = host.ask(RUNBOOKS);
+    let run = host.run_runbooks(RUNBOOKS);
     assert!(run.took < IN_TIME, "took {:?}", run.took);
     let (redis, postgres) = ("redis.up redis:127.0.0.1:6379", "postgres.up postgres:127.0.0.1:5432");
-    run.roots(&[redis, postgres]).says(redis, &["did not answer", "state T"]).says(postgres, &["did not answer", "state T"]);
+    run.roots(&[redis, postgres]).mentions(redis, &["did not answer", "state T"]).mentions(postgres, &["did not answer", "state T"]);
     host.sh("kill -CONT $(pgrep -x redis-server) $(head -1 /mnt/pg/data/postmaster.pid)");
-    host.ask(&["redis", "postgres"]).roots(&[]);
+    host.run_runbooks(&["redis", "postgres"]).roots(&[]);
 }
 
 #[test]
-fn a_server_in_its_recovery_is_not_called_down() {
+fn server_in_recovery_is_not_reported_as_down() {
     let Some(host) = Host::with_servers(&["psql"]) else { return };
     host.postgres("");
-    // the start-up process waits: nothing is recovered
+    // the startup process waits: nothing is recovered
     host.sh("setpriv --reuid postgres --regid postgres --clear-groups /mnt/pg-bin/pg_ctl -D /mnt/pg/data -m immediate -w stop > /dev/null
         echo \"restore_command = 'sleep 1000'\" >> /mnt/pg/data/postgresql.conf; touch /mnt/pg/data/recovery.signal");
     host.spawn(
         "setpriv",
         &["--reuid", "postgres", "--regid", "postgres", "--clear-groups", "/mnt/pg-bin/postgres", "-D", "/mnt/pg/data"],
     );
-    eventually(30, "it takes connections and no questions", || {
+    eventually(30, "PostgreSQL accepts connections and no queries", || {
         host.sh("psql -h /run/postgresql -U app shop -c 'SELECT 1' 2>&1 || true").contains("starting up").then_some(())
     });
-    let run = host.ask(&["postgres"]);
+    let run = host.run_runbooks(&["postgres"]);
     let up = "postgres.up postgres:127.0.0.1:5432";
-    run.roots(&[up]).says(up, &["takes no questions", "starting up", "restart begins the recovery again"]);
+    run.roots(&[up]).mentions(up, &["accepts no queries", "starting up", "restart starts the recovery from the beginning"]);
 }
 
 #[test]
-fn a_login_is_asked_for_with_the_line_to_add_and_a_secret_stays_one() {
+fn missing_login_is_reported_with_the_line_to_add_and_without_the_secret() {
     let Some(host) = Host::with_servers(&["redis-server", "psql", "openssl"]) else { return };
     host.redis(6379, &["--requirepass", "canary-redis-right"]);
     host.postgres("");
     let redis = "redis:127.0.0.1:6379";
-    let run = host.ask(&["redis"]);
+    let run = host.run_runbooks(&["redis"]);
     run.must_not(&["redis."]).exits(3);
     let row = run.check("redis.up", redis);
     assert_eq!(row.verdict, "unknown");
@@ -118,14 +118,14 @@ fn a_login_is_asked_for_with_the_line_to_add_and_a_secret_stays_one() {
     assert_eq!(with("user = \"watch\"\npassword = \"${REDIS_PW}\"", "canary-redis-acl"), 0);
     host.sh("mkdir /mnt/own; printf 'canary-redis-right\\n' > /mnt/own/secret");
     assert_eq!(with("password_file = \"/mnt/own/secret\"", "unused"), 0);
-    // a variable that is not set is named, and costs only its server
+    // an unset variable is named, and affects only its server
     host.configure("[[server]]\nname = \"127.0.0.1:6379\"\npassword = \"${NO_SUCH_VARIABLE}\"\n");
-    let run = host.ask(&["redis", "postgres"]);
+    let run = host.run_runbooks(&["redis", "postgres"]);
     run.exits(3);
-    assert!(run.stdout.contains("the environment has no NO_SUCH_VARIABLE"), "{}", run.stdout);
+    assert!(run.stdout.contains("environment variable NO_SUCH_VARIABLE is not set"), "{}", run.stdout);
     assert_eq!(verdict(&run, "postgres.up", "postgres:127.0.0.1:5432"), "ok");
 
-    // an ordinary user has no socket of the server's own user: libpq's ways
+    // an unprivileged user cannot be the server's own user: the methods of libpq
     host.sh(&format!("rm {}", host.path("opsctl.toml").display()));
     let nobody = ["setpriv", "--reuid", "65534", "--regid", "65534", "--clear-groups"];
     host.sh("printf '127.0.0.1:5432:*:app:canary-app-password\\n' > /mnt/pgpass; chown 65534 /mnt/pgpass; chmod 600 /mnt/pgpass");
@@ -134,12 +134,12 @@ fn a_login_is_asked_for_with_the_line_to_add_and_a_secret_stays_one() {
     command.env("HOME", "/nonexistent").env("PGHOST", "127.0.0.1").env("PGUSER", "app").env("PGDATABASE", "shop");
     let run = host.read(command.env("PGPASSFILE", "/mnt/pgpass"));
     assert_eq!(verdict(&run, "postgres.up", "postgres:127.0.0.1:5432"), "ok", "{}", run.stdout);
-    assert!(run.stdout.contains("GRANT pg_monitor TO app"), "it says what it could not see: {}", run.stdout);
+    assert!(run.stdout.contains("GRANT pg_monitor TO app"), "the missing rights are reported: {}", run.stdout);
     assert!(!run.stdout.contains("canary"));
 }
 
 #[test]
-fn servers_that_want_tls_are_spoken_to_over_tls() {
+fn servers_that_require_tls_are_queried_over_tls() {
     let Some(host) = Host::with_servers(&["redis-server", "psql", "openssl"]) else { return };
     host.sh("cd /mnt; openssl req -x509 -newkey rsa:2048 -nodes -days 2 -subj /CN=localhost -keyout key.pem -out cert.pem 2> /dev/null; chmod 644 key.pem
         cp cert.pem key.pem /run/; chown postgres /run/key.pem; chmod 600 /run/key.pem");
@@ -158,12 +158,12 @@ fn servers_that_want_tls_are_spoken_to_over_tls() {
     host.spawn("redis-server", &[&["--port", "0", "--save", "3600 1"], &tls[..]].concat());
     eventually(30, "redis listens", || host.sh("ss -Hltn").contains(":6390 ").then_some(()));
     host.make_postgres("ssl = on\nssl_cert_file = '/run/cert.pem'\nssl_key_file = '/run/key.pem'");
-    // not even its own user is let in without
+    // not even its own user may connect without TLS
     host.sh("printf 'local all postgres peer\\nlocal all all reject\\nhostssl all app 127.0.0.1/32 scram-sha-256\\n' > /mnt/pg/data/pg_hba.conf");
     host.start_postgres();
     host.psql("CREATE ROLE app LOGIN PASSWORD 'canary-app-password'");
     host.psql("GRANT pg_monitor TO app");
-    // where an ordinary user can read it
+    // in a file that an unprivileged user can read
     let config = "/mnt/own/opsctl.toml";
     host.sh(&format!(
         "mkdir /mnt/own; cat > {config} <<'EOF'\n{}\nEOF",
@@ -174,7 +174,7 @@ fn servers_that_want_tls_are_spoken_to_over_tls() {
     let run = host.read(host.opsctl_command(&[], &args).env("OPSCTL_CONFIG", config).env("PG_PW", "canary-app-password"));
     assert_eq!(verdict(&run, "redis.up", "redis:127.0.0.1:6390"), "ok", "{}", run.stdout);
     assert_eq!(verdict(&run, "postgres.up", "postgres:127.0.0.1:5432"), "ok", "{}", run.stdout);
-    // a user that is not root comes over TCP, and so over TLS
+    // a user other than root connects over TCP, and so over TLS
     let run = host.read(
         host.opsctl_command(&nobody, &args)
             .env("OPSCTL_CONFIG", config)
@@ -214,15 +214,15 @@ fn servers_in_containers_without_published_ports_are_reached() {
         &[MACHINE, &["-e", "REDIS_PASSWORD=canary-redis-env", "machine:1", "redis-server", "--requirepass", "canary-redis-env"]]
             .concat(),
     );
-    // its network is none of the host's: only from inside
+    // its network is not reachable from the host: only from inside
     host.run("hidden", &[&["--network", "none"], MACHINE, &["machine:1", "redis-server", "--port", "7000"]].concat());
     let up = |name: &str, ask: &[&str]| host.try_docker(&[&["exec", name], ask].concat()).status.success().then_some(());
-    eventually(60, "all are up", || {
+    eventually(60, "all servers run", || {
         up("cache", &["redis-cli", "ping"])?;
         up("hidden", &["redis-cli", "-p", "7000", "ping"])?;
         up("shared_postgres", &[&format!("{binary}/pg_isready"), "-h", "/run/postgresql"])
     });
-    let run = host.ask(&["container", "postgres", "redis", "celery"]);
+    let run = host.run_runbooks(&["container", "postgres", "redis", "celery"]);
     run.roots(&[]);
     for (check, target) in [
         ("postgres.up", "postgres:shared_postgres"),
@@ -239,14 +239,14 @@ fn servers_in_containers_without_published_ports_are_reached() {
         assert!(targets.stdout.contains(words), "{}", targets.stdout);
     }
     assert!(!run.stdout.contains("canary") && !targets.stdout.contains("canary"));
-    // one connection, and it is closed again
+    // one connection, which is closed afterwards
     let connections = "SELECT count(*) FROM pg_stat_activity WHERE application_name = 'opsctl'";
     let count = host.docker(&["exec", "shared_postgres", "psql", "-h", "/run/postgresql", "-U", "postgres", "-Atc", connections]);
     assert_eq!(count, "0");
 }
 
 #[test]
-fn a_cache_near_its_container_s_limit_gets_one_of_its_own_and_loses_it_again() {
+fn redis_near_its_container_limit_gets_maxmemory_and_it_is_reverted() {
     if !installed(&["redis-server"]) {
         return;
     }
@@ -254,8 +254,8 @@ fn a_cache_near_its_container_s_limit_gets_one_of_its_own_and_loses_it_again() {
     host.cache("80m", 56);
     let redis = |words: &[&str]| host.docker(&[&["exec", "cache", "redis-cli"], words].concat());
     let memory = "redis.memory redis:cache";
-    let run = host.ask(&["redis"]);
-    run.must(&[memory]).says(memory, &["no maxmemory", "of its limit 80 MiB"]);
+    let run = host.run_runbooks(&["redis"]);
+    run.must(&[memory]).mentions(memory, &["no maxmemory", "of its limit 80 MiB"]);
     let fix = host.fix("redis.maxmemory", "cache", &[]);
     fix.exits(0);
     assert_eq!(redis(&["config", "get", "maxmemory"]), format!("maxmemory\n{}", 60 << 20));
@@ -265,7 +265,7 @@ fn a_cache_near_its_container_s_limit_gets_one_of_its_own_and_loses_it_again() {
 }
 
 #[test]
-fn a_database_on_a_full_disk_is_not_started_again_before_there_is_room() {
+fn database_on_a_full_disk_is_not_restarted_before_there_is_space() {
     if !installed(&["psql"]) {
         return;
     }
@@ -281,21 +281,21 @@ fn a_database_on_a_full_disk_is_not_started_again_before_there_is_room() {
             .concat(),
     );
     let psql = |sql: &str| host.try_docker(&["exec", "db", "psql", "-h", "/run/postgresql", "-U", "postgres", "-Atqc", sql]);
-    eventually(60, "it is up", || psql("SELECT 1").status.success().then_some(()));
+    eventually(60, "PostgreSQL responds", || psql("SELECT 1").status.success().then_some(()));
     psql("CREATE TABLE t (a text)");
-    host.ask(&["container", "postgres"]).roots(&[]);
-    // the real end of a database: its WAL does not fit, it panics, cannot recover, exits
+    host.run_runbooks(&["container", "postgres"]).roots(&[]);
+    // the real failure of a database: its WAL does not fit, it panics, cannot recover, exits
     host.sh("avail=$(df -B1 --output=avail /mnt/pg | tail -1); fallocate -l $((avail - 4000000)) /mnt/pg/ballast");
-    eventually(60, "it has given up", || {
+    eventually(60, "PostgreSQL has exited", || {
         psql("SELECT pg_logical_emit_message(true, 'lab', repeat('x', 1000000))");
         (host.inspect("db", "{{.State.Running}}") == "false").then_some(())
     });
     let log = host.try_docker(&["logs", "db"]);
     assert!(String::from_utf8_lossy(&log.stderr).contains("PANIC"), "{}", String::from_utf8_lossy(&log.stderr));
-    let run = host.ask(&["container", "disk", "postgres"]);
+    let run = host.run_runbooks(&["container", "disk", "postgres"]);
     let (space, up) = ("disk.space mount:/mnt/pg", "postgres.up postgres:db");
     run.must(&[up]).roots(&[space]).must_not(&["postgres.slots", "disk.inodes"]);
-    // starting it would change nothing
+    // a start would not help
     let start = host.fix("container.start", "db", &[]);
     assert!(matches!(start.code, 15), "{}{}", start.stdout, start.stderr);
     assert_eq!(host.inspect("db", "{{.State.Running}}"), "false");
@@ -303,28 +303,28 @@ fn a_database_on_a_full_disk_is_not_started_again_before_there_is_room() {
     let start = host.fix("container.start", "db", &[]);
     let log = host.try_docker(&["logs", "--tail", "20", "db"]);
     assert!(start.code == 0, "{}{}", start.stdout, String::from_utf8_lossy(&log.stderr));
-    host.ask(&["container", "disk", "postgres"]).must_not(&["postgres.up", "disk.space"]);
+    host.run_runbooks(&["container", "disk", "postgres"]).must_not(&["postgres.up", "disk.space"]);
 }
 
 #[test]
-fn a_role_or_database_at_its_own_limit_is_told_while_the_server_has_room() {
+fn connection_limit_of_a_role_or_database_is_reported() {
     let Some(host) = Host::with_servers(&["psql"]) else { return };
     host.postgres("");
     host.psql("ALTER ROLE app CONNECTION LIMIT 3; ALTER DATABASE shop CONNECTION LIMIT 50");
     host.session("first", "SELECT 1");
     host.session("second", "SELECT 1");
-    host.ask(&["postgres"]).roots(&[]);
+    host.run_runbooks(&["postgres"]).roots(&[]);
     host.session("third", "SELECT 1");
     assert!(host.sh("psql -h /run/postgresql -U app shop -c '' 2>&1 || true").contains("too many connections for role"));
     let connections = "postgres.connections postgres:127.0.0.1:5432";
-    let run = host.ask(&["postgres"]);
-    run.roots(&[connections]).says(connections, &["the role app has all 3 connections", "app (first)"]);
+    let run = host.run_runbooks(&["postgres"]);
+    run.roots(&[connections]).mentions(connections, &["the role app has reached its connection limit of 3", "app (first)"]);
     host.psql("ALTER ROLE app CONNECTION LIMIT -1; ALTER DATABASE shop CONNECTION LIMIT 3");
-    host.ask(&["postgres"]).roots(&[connections]).says(connections, &["the database shop has all 3 connections"]);
+    host.run_runbooks(&["postgres"]).roots(&[connections]).mentions(connections, &["the database shop has reached its connection limit of 3"]);
 }
 
 #[test]
-fn a_slot_that_nobody_uses_is_found_and_dropped_only_by_name() {
+fn inactive_replication_slot_is_reported_and_dropped_only_by_name() {
     let Some(host) = Host::with_servers(&["psql"]) else { return };
     host.configure("[runbooks.postgres]\nslot_warn_bytes = 16777216\n[policy]\nallow = [\"pg.drop-slot\"]\n");
     host.postgres("wal_level = logical");
@@ -332,8 +332,8 @@ fn a_slot_that_nobody_uses_is_found_and_dropped_only_by_name() {
     host.psql("CREATE TABLE w AS SELECT g, repeat('x', 500) AS t FROM generate_series(1, 60000) AS g");
     host.psql("SELECT pg_switch_wal()");
     let slots = "postgres.slots postgres:127.0.0.1:5432";
-    let run = host.ask(&["postgres"]);
-    run.must(&[slots]).says(slots, &["slot gone", "of WAL"]);
+    let run = host.run_runbooks(&["postgres"]);
+    run.must(&[slots]).mentions(slots, &["slot gone", "of WAL"]);
     host.fix("pg.drop-slot", "127.0.0.1:5432", &[]).exits(10);
     assert_eq!(host.psql("SELECT count(*) FROM pg_replication_slots"), "1");
     host.fix("pg.drop-slot", "127.0.0.1:5432", &["--risk", "R3"]).exits(0);
@@ -341,25 +341,25 @@ fn a_slot_that_nobody_uses_is_found_and_dropped_only_by_name() {
 }
 
 #[test]
-fn a_crash_of_one_backend_is_told_although_the_server_stayed_up() {
+fn crash_of_one_backend_is_reported_although_the_server_recovered() {
     let Some(host) = Host::with_servers(&["psql"]) else { return };
     host.postgres("");
-    // a checkpointer that is as old as its server is no crash: five seconds tell them apart
+    // a checkpointer as old as its server is no crash: five seconds distinguish them
     let age = "SELECT now() - pg_postmaster_start_time() > interval '6 s'";
-    eventually(30, "it is six seconds old", || (host.psql(age) == "t").then_some(()));
+    eventually(30, "the server is six seconds old", || (host.psql(age) == "t").then_some(()));
     host.session("victim", "SELECT 1");
     let victim = host.backend("victim");
     host.sh(&format!("kill -KILL {victim}"));
-    eventually(30, "it has recovered", || {
+    eventually(30, "the server has recovered", || {
         (host.sh("psql -h /run/postgresql -U app shop -Atc 'SELECT 1' 2>&1 || true") == "1").then_some(())
     });
-    let run = host.ask(&["postgres"]);
+    let run = host.run_runbooks(&["postgres"]);
     let crash = "postgres.crash-restart postgres:127.0.0.1:5432";
-    run.roots(&[crash]).says(crash, &["signal 9", "recovered"]);
+    run.roots(&[crash]).mentions(crash, &["signal 9", "crash recovery"]);
 }
 
 #[test]
-fn a_pool_that_is_too_small_makes_its_clients_wait() {
+fn exhausted_pool_of_pgbouncer_is_reported() {
     let Some(host) = Host::with_servers(&["psql", "pgbouncer"]) else { return };
     host.postgres("");
     host.sh("mkdir -p /run/pgbouncer; chown postgres /run/pgbouncer; cat > /mnt/pgbouncer.ini <<'EOF'
@@ -377,7 +377,7 @@ EOF");
         &["--reuid", "postgres", "--regid", "postgres", "--clear-groups", "pgbouncer", "-q", "/mnt/pgbouncer.ini"],
     );
     eventually(30, "it listens", || host.sh("ss -Hltn").contains(":6432 ").then_some(()));
-    let run = host.ask(&["postgres"]);
+    let run = host.run_runbooks(&["postgres"]);
     run.roots(&[]);
     assert_eq!(verdict(&run, "postgres.pgbouncer", "pgbouncer:127.0.0.1:6432"), "ok");
     for _ in 0..3 {
@@ -391,6 +391,6 @@ EOF");
         host.command("bash").args(["-c", waiting]).output().ok().filter(|o| o.status.success()).map(|_| ())
     });
     let pool = "postgres.pgbouncer pgbouncer:127.0.0.1:6432";
-    eventually(30, "they have waited a second", || host.ask(&["postgres"]).has(pool).then_some(()));
-    host.ask(&["postgres"]).roots(&[pool]).says(pool, &["2 clients wait", "shop as app", "1 busy"]);
+    eventually(30, "the clients have waited a second", || host.run_runbooks(&["postgres"]).has(pool).then_some(()));
+    host.run_runbooks(&["postgres"]).roots(&[pool]).mentions(pool, &["2 clients wait", "shop as app", "1 busy"]);
 }

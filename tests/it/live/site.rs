@@ -1,4 +1,4 @@
-//! A team's own runbooks on real parts: every kind of look, and the worked example in all its states.
+//! Custom runbooks on real servers: every kind of check, and the worked example in all its states.
 
 use opsctl_core::model::CheckRow;
 
@@ -6,7 +6,7 @@ use crate::lab::{Host, Machine, Run, TRUST, eventually, site};
 
 const EXAMPLE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/packaging/runbooks.d/aletheia.toml");
 
-/// What stands before Aletheia and Helios: an nginx that answers as it is told.
+/// Configuration of an nginx in place of Aletheia and Helios, with these responses.
 fn answers(health: u16, config: u16, front: &str) -> String {
     format!(
         "server {{ listen 127.0.0.1:8000;
@@ -18,21 +18,21 @@ fn answers(health: u16, config: u16, front: &str) -> String {
 
 const SITE: &str = "<h1>Cabinet dentaire</h1>";
 
-/// Lets it answer so from now on.
+/// Changes its responses.
 fn answer(host: &Host, health: u16, config: u16, front: &str) {
     let before = workers(host);
     host.nginx_conf("host", &answers(health, config, front));
     host.sh(&format!("cp -r {}/. /etc/nginx/; nginx -s reload", host.path("nginx-host").display()));
     replaced(host, &before);
-    settled(host, health, config, front);
+    wait_until_configured(host, health, config, front);
 }
 
-/// The workers of nginx.
+/// PIDs of the nginx workers.
 fn workers(host: &Host) -> Vec<String> {
     host.sh("pgrep -f 'nginx: worker process'").lines().map(str::to_owned).collect()
 }
 
-/// Waits until none of these workers answers any more: for a moment both the old ones and the new ones do.
+/// Waits until all of these workers have exited: for a moment both old and new ones respond.
 fn replaced(host: &Host, before: &[String]) {
     eventually(30, "nginx has new workers only", || {
         let now = host.command("pgrep").args(["-f", "nginx: worker process"]).output().ok()?;
@@ -41,9 +41,9 @@ fn replaced(host: &Host, before: &[String]) {
     });
 }
 
-fn settled(host: &Host, health: u16, config: u16, front: &str) {
+fn wait_until_configured(host: &Host, health: u16, config: u16, front: &str) {
     let code = |url: &str| host.curl(url).rsplit(' ').next().unwrap_or_default().to_owned();
-    eventually(30, "it answers as it was told", || {
+    eventually(30, "nginx responds as configured", || {
         let api = "http://127.0.0.1:8000/api/v1/websites/x";
         let now = (code("http://127.0.0.1:8000/health/"), code(api), host.curl("http://127.0.0.1:3000/"));
         (now == (health.to_string(), config.to_string(), format!("{front} 200"))).then_some(())
@@ -51,10 +51,10 @@ fn settled(host: &Host, health: u16, config: u16, front: &str) {
 }
 
 #[test]
-fn aletheia_is_told_from_its_database_its_api_and_its_frontend() {
+fn aletheia_is_distinguished_from_its_database_its_api_and_its_frontend() {
     let Some(host) = Host::with_servers(&["nginx", "redis-server", "curl", "make"]) else { return };
     host.nginx(&answers(200, 200, SITE));
-    settled(&host, 200, 200, SITE);
+    wait_until_configured(&host, 200, 200, SITE);
     host.redis(6379, &[]);
     host.configure(
         "[policy]\nallow = [\"aletheia.restart\"]\n[[server]]\nname = \"shared_redis\"\nurl = \"redis://127.0.0.1:6379\"\n",
@@ -64,9 +64,9 @@ fn aletheia_is_told_from_its_database_its_api_and_its_frontend() {
         host.path("runbooks.d").display()
     ));
     let [health, config, front] = ["health", "config-probe", "frontend"].map(|c| format!("aletheia.{c} service:aletheia"));
-    let ask = || host.ask(&["aletheia", "redis.up"]);
+    let ask = || host.run_runbooks(&["aletheia", "redis.up"]);
 
-    // healthy; it is a runbook like any other
+    // healthy; it is listed like every other runbook
     let run = host.opsctl(&["aletheia", "--format", "json"]);
     run.exits(0).roots(&[]);
     assert_eq!(run.check("aletheia.health", "service:aletheia").verdict, "ok");
@@ -79,12 +79,12 @@ fn aletheia_is_told_from_its_database_its_api_and_its_frontend() {
     assert!(host.opsctl(&["aletheia", "--help"]).exits(0).stdout.contains("Aletheia: its health"));
     host.opsctl(&["alethea"]).exits(64);
 
-    // health 503 because Redis is down: that is the cause, and restarting the backend does not help
+    // health 503 because Redis is down: that is the cause, and a restart of the backend does not help
     answer(&host, 503, 200, SITE);
     host.sh("redis-cli shutdown nosave");
     let run = ask();
     run.roots(&["redis.up redis:shared_redis"]).explains("redis.up redis:shared_redis", &health);
-    run.says(&health, &["status 503 instead of 200", "http://127.0.0.1:8000/health/"]);
+    run.mentions(&health, &["status 503 instead of 200", "http://127.0.0.1:8000/health/"]);
     let offer = run.offer("aletheia.restart", "service:aletheia").and_then(|o| o.refused.clone()).unwrap_or_default();
     assert!(offer.starts_with("its cause is open: redis.up"), "{offer}");
     let refused = host.fix("aletheia.restart", "aletheia", &[]);
@@ -96,19 +96,19 @@ fn aletheia_is_told_from_its_database_its_api_and_its_frontend() {
     let servers = "[[server]]\nname = \"shared_postgres\"\nurl = \"postgres://127.0.0.1:5433/app\"\n";
     let before = std::fs::read_to_string(host.path("opsctl.toml")).unwrap();
     host.configure(&(before.clone() + servers));
-    let run = host.ask(&["aletheia", "redis.up", "postgres.up"]);
+    let run = host.run_runbooks(&["aletheia", "redis.up", "postgres.up"]);
     run.roots(&["postgres.up postgres:shared_postgres"]).explains("postgres.up postgres:shared_postgres", &health);
     host.configure(&before);
 
-    // health 200 and the config probe not: the DRF layer
+    // health 200 and the config probe 500: the DRF layer
     answer(&host, 200, 500, SITE);
-    ask().roots(&[&config]).must_not(&["aletheia.health"]).says(&config, &["status 500 instead of 200", "look at the web logs"]);
+    ask().roots(&[&config]).must_not(&["aletheia.health"]).mentions(&config, &["status 500 instead of 200", "look at the web logs"]);
 
-    // the frontend's soft 404 is not the backend's
+    // the frontend's soft 404 is not caused by the backend
     answer(&host, 200, 200, "<h1>Site introuvable</h1>");
     let run = ask();
     run.roots(&[&front]).must_not(&["aletheia.health", "aletheia.config-probe"]).exits(1);
-    run.says(&front, &["status 200 without the text `Cabinet dentaire`"]);
+    run.mentions(&front, &["status 200 without the text `Cabinet dentaire`"]);
     // unless the backend is down too
     answer(&host, 503, 503, "<h1>Site introuvable</h1>");
     ask().roots(&[&health]).explains(&health, &front).explains(&health, &config);
@@ -117,7 +117,8 @@ fn aletheia_is_told_from_its_database_its_api_and_its_frontend() {
     recorded(&host, &health);
 }
 
-/// The restart: refused without its Makefile's folder, shown whole, not done when all is well again, done and verified.
+/// The restart: refused without the directory of its Makefile, shown in full, cancelled when the service is healthy again,
+/// applied and verified.
 fn the_fix(host: &Host, health: &str) {
     answer(host, 503, 200, SITE);
     let fix = |more: &[&str]| host.fix("aletheia.restart", "aletheia", more);
@@ -130,33 +131,33 @@ fn the_fix(host: &Host, health: &str) {
     let plan = fix(&["--dry-run"]);
     plan.exits(10);
     assert!(plan.stdout.contains("cd /opt/docker/aletheia/repo && /usr/bin/make restart ENV=prod"), "{}", plan.stdout);
-    assert!(plan.stdout.contains("requests that are being answered fail"), "{}", plan.stdout);
+    assert!(plan.stdout.contains("requests in progress fail"), "{}", plan.stdout);
 
-    // between plan and apply it became well
+    // healthy again between plan and apply
     let marker = host.path("paused");
     let mut command = host.opsctl_command(&[], &["fix", "aletheia.restart", "aletheia", "--yes"]);
     command.env("OPSCTL_FAILPOINT_PAUSE", format!("before-recheck={}", marker.display()));
     let child = command.stdout(std::process::Stdio::piped()).stderr(std::process::Stdio::piped()).spawn().unwrap();
-    eventually(30, "the fix is about to look again", || marker.exists().then_some(()));
+    eventually(30, "the fix is about to recheck", || marker.exists().then_some(()));
     answer(host, 200, 200, SITE);
     std::fs::remove_file(&marker).unwrap();
     let changed = child.wait_with_output().unwrap();
     let said = String::from_utf8_lossy(&changed.stdout).into_owned();
     assert_eq!(changed.status.code(), Some(11), "{said}");
-    assert!(said.contains("changed since the plan: aletheia.health no longer says"), "{said}");
+    assert!(said.contains("changed since the plan: aletheia.health no longer reports"), "{said}");
     host.sh("[ ! -e /mnt/restarted ]");
 
     answer(host, 503, 200, SITE);
-    host.ask(&["aletheia"]).must(&[health]);
+    host.run_runbooks(&["aletheia"]).must(&[health]);
     let before = workers(host);
     fix(&[]).exits(0);
     assert_eq!(host.sh("cat /mnt/restarted"), "prod");
     replaced(host, &before);
-    host.ask(&["aletheia"]).roots(&[]);
+    host.run_runbooks(&["aletheia"]).roots(&[]);
     assert!(host.opsctl(&["audit", "show"]).stdout.contains("aletheia.restart"));
 }
 
-/// A recording holds what was seen, and is judged where the file is.
+/// A recording contains the evidence, and is replayed with the runbook file.
 fn recorded(host: &Host, health: &str) {
     answer(host, 503, 200, SITE);
     let alert = host.path("alert.json");
@@ -181,14 +182,14 @@ fn recorded(host: &Host, health: &str) {
     assert_eq!((row.verdict.as_str(), row.reason.as_deref()), ("unknown", Some("this opsctl has no check aletheia.health")));
     let waive = ["waive", "aletheia.health", "--for", "1h", "--reason", "a test"];
     host.opsctl(&waive).exits(0);
-    host.ask(&["aletheia"]).exits(0);
+    host.run_runbooks(&["aletheia"]).exits(0);
 }
 
 /// Every kind, right and wrong.
 const KINDS: &str = r#"
 [runbook]
 name = "parts"
-title = "Every kind of look"
+title = "Every kind of check"
 
 [[check]]
 name = "tcp"
@@ -196,7 +197,7 @@ title = "redis listens"
 tcp = { address = "127.0.0.1:6379" }
 [[check]]
 name = "tcp-closed"
-title = "nobody listens"
+title = "the port has a listener"
 tcp = { address = "127.0.0.1:6390" }
 severity = "warn"
 [[check]]
@@ -209,11 +210,11 @@ title = "the certificate is for another name"
 tls = { address = "127.0.0.1:443", name = "other.test", trusted = false }
 [[check]]
 name = "token"
-title = "who has the token may"
+title = "a request with the token is accepted"
 http = { url = "http://127.0.0.1:8080/secret", status = [200], header = { X-Key = "${SITE_KEY}" }, bearer_file = "/mnt/own/token", answer_header = { X-Of = "shop" } }
 [[check]]
 name = "token-missing"
-title = "who has no token may not"
+title = "a request without the token is accepted"
 http = { url = "http://nowhere.test:8080/secret", status = [200], address = "127.0.0.1" }
 [[check]]
 name = "sql"
@@ -311,11 +312,11 @@ title = "maintenance is over"
 file = { path = "/mnt/maintenance", exists = false }
 [[check]]
 name = "app-log"
-title = "the application complains of nothing"
+title = "the application logs no errors"
 log = { file = "/mnt/app.log", pattern = "ERROR", within = "10m" }
 [[check]]
 name = "web-log"
-title = "the container complains of nothing"
+title = "the container logs no errors"
 log = { container = "web", pattern = "broken \\d+" }
 [[check]]
 name = "no-log"
@@ -324,7 +325,7 @@ log = { container = "wbe", pattern = "x" }
 "#;
 
 #[test]
-fn every_kind_of_look_sees_what_is_there() {
+fn every_kind_of_check_reports_real_values() {
     if !crate::lab::installed(&["redis-server", "prometheus"]) {
         return;
     }
@@ -365,43 +366,43 @@ fn every_kind_of_look_sees_what_is_there() {
     for (check, words) in [
         ("sql-write", "read-only transaction"),
         ("sql-wrong", "\"nothing\" does not exist"),
-        ("sql-elsewhere", "no postgres is called so here"),
+        ("sql-elsewhere", "no postgres has this name"),
         ("redis-type", "WRONGTYPE"),
-        ("metric-none", "answers with no series"),
-        ("absent", "no-such-program is in none of /usr/local/sbin"),
+        ("metric-none", "returns no series"),
+        ("absent", "no-such-program was not found in /usr/local/sbin"),
         ("no-log", "there is no container of this name"),
     ] {
         let reason = row(check).reason.clone().unwrap_or_default();
         assert!(reason.contains(words), "{check}: {reason}");
     }
-    let says = |check: &str, words: &[&str]| {
-        run.says(&format!("parts.{check} service:parts"), words);
+    let mentions = |check: &str, words: &[&str]| {
+        run.mentions(&format!("parts.{check} service:parts"), words);
     };
-    says("tls-name", &["the certificate of 127.0.0.1:443 is not for other.test", "is for: shop.test"]);
-    says("token-missing", &["answers with status 401 instead of 200"]);
-    says("sql", &["answers 3, limit 2", "SELECT count(*) FROM public.orders"]);
-    says("sql-slow", &["does not answer: "]);
-    says("redis", &["answers 3, limit 2", "LLEN celery"]);
-    says("metric", &["prometheus answers 0, limit 1", "job=lab"]);
-    says("hang", &["sleep did not end within 0.3 s"]);
-    says("forks", &["sh did not end within 0.3 s"]);
-    says("endless", &["yes did not end within 0.3 s"]);
-    says("secret", &["secret.sh ended with 1: password=[redacted]"]);
-    says("plugin", &["LOAD WARNING - 7"]);
-    says("number", &["says 12, limit 10"]);
-    says("backup", &["/mnt/backup-1.gz was written 3 d ago, limit 26 h"]);
-    says("flag", &["/mnt/maintenance exists and should not"]);
-    says("app-log", &["2 of 2 log lines in the last 10 min have `ERROR`", "its trace"]);
-    says("web-log", &["1 of 1 log lines", "broken 7"]);
-    eventually(10, "no child is left behind", || {
+    mentions("tls-name", &["the certificate of 127.0.0.1:443 is not for other.test", "is for: shop.test"]);
+    mentions("token-missing", &["answers with status 401 instead of 200"]);
+    mentions("sql", &["answers 3, limit 2", "SELECT count(*) FROM public.orders"]);
+    mentions("sql-slow", &["does not answer: "]);
+    mentions("redis", &["answers 3, limit 2", "LLEN celery"]);
+    mentions("metric", &["prometheus answers 0, limit 1", "job=lab"]);
+    mentions("hang", &["sleep did not end within 0.3 s"]);
+    mentions("forks", &["sh did not end within 0.3 s"]);
+    mentions("endless", &["yes did not end within 0.3 s"]);
+    mentions("secret", &["secret.sh exited with 1: password=[redacted]"]);
+    mentions("plugin", &["LOAD WARNING - 7"]);
+    mentions("number", &["prints 12, limit 10"]);
+    mentions("backup", &["/mnt/backup-1.gz was written 3 d ago, limit 26 h"]);
+    mentions("flag", &["/mnt/maintenance exists and should not"]);
+    mentions("app-log", &["2 of 2 log lines in the last 10 min have `ERROR`", "its trace"]);
+    mentions("web-log", &["1 of 1 log lines", "broken 7"]);
+    eventually(10, "no child is running", || {
         let left = host.command("pgrep").args(["-f", "^(sleep 424[234]|yes)$"]).output().unwrap();
         left.stdout.is_empty().then_some(())
     });
-    nothing_secret(&host, &run);
+    assert_no_secret(&host, &run);
 }
 
-/// The tokens that were sent, and what a program printed, are nowhere.
-fn nothing_secret(host: &Host, run: &Run) {
+/// Sent tokens and output of programs appear nowhere.
+fn assert_no_secret(host: &Host, run: &Run) {
     let recording = host.path("recording.json");
     let record = ["record", recording.to_str().unwrap(), "parts"];
     host.read(host.opsctl_command(&[], &record).env("SITE_KEY", "canary-site-key")).exits(0);
@@ -411,7 +412,7 @@ fn nothing_secret(host: &Host, run: &Run) {
 }
 
 #[test]
-fn what_a_teams_fix_did_is_taken_back_as_the_team_says() {
+fn custom_fix_is_reverted_by_its_undo_command() {
     let Some(host) = Host::without_engine() else { return };
     host.configure("");
     std::fs::create_dir(host.path("runbooks.d")).unwrap();
@@ -420,33 +421,33 @@ fn what_a_teams_fix_did_is_taken_back_as_the_team_says() {
         argv = [\"mv\", \"/mnt/maintenance\", \"/mnt/aside\"]\nundo = [\"mv\", \"/mnt/aside\", \"/mnt/maintenance\"]\nrisk = \"R1\"\n";
     std::fs::write(host.path("runbooks.d/shop.toml"), runbook).unwrap();
     host.sh("touch /mnt/maintenance");
-    let run = host.ask(&["shop"]);
+    let run = host.run_runbooks(&["shop"]);
     run.roots(&["shop.flag service:shop"]);
     let done = host.fix("shop.open", "shop", &[]);
     done.exits(0);
-    assert!(done.stdout.contains("opsctl undo 2 takes it back"), "{}", done.stdout);
-    host.ask(&["shop"]).roots(&[]);
+    assert!(done.stdout.contains("opsctl undo 2 reverts it"), "{}", done.stdout);
+    host.run_runbooks(&["shop"]).roots(&[]);
     let undone = host.opsctl(&["undo", "2", "--yes"]);
     undone.exits(0);
     assert!(undone.stdout.contains("/mv /mnt/aside /mnt/maintenance"), "{}", undone.stdout);
     host.sh("[ -e /mnt/maintenance ] && [ ! -e /mnt/aside ]");
-    host.ask(&["shop"]).roots(&["shop.flag service:shop"]);
+    host.run_runbooks(&["shop"]).roots(&["shop.flag service:shop"]);
 }
 
 #[test]
-fn a_machine_reads_its_own_folder_and_a_units_log() {
+fn runbook_directory_and_unit_log_on_a_machine() {
     let Some(machine) = Machine::boot() else { return };
     machine.unit(
         "shop.service",
         "[Service]\nExecStart=/bin/sh -c 'echo ERROR no stock; exec sleep infinity'\n[Install]\nWantedBy=multi-user.target\n",
     );
     machine.sh("systemctl enable --now shop.service");
-    let runbook = "[runbook]\nname = \"shop\"\ntitle = \"The shop\"\n[[check]]\nname = \"log\"\ntitle = \"the shop complains of nothing\"\n\
+    let runbook = "[runbook]\nname = \"shop\"\ntitle = \"The shop\"\n[[check]]\nname = \"log\"\ntitle = \"the shop logs no errors\"\n\
         log = { unit = \"shop\", pattern = \"ERROR\" }\nexplained_by = [\"systemd.unit-failed shop\"]\n";
     machine.write("/etc/opsctl/runbooks.d/shop.toml", runbook);
     eventually(30, "the journal has its line", || machine.diagnose(&["shop"]).has("shop.log service:shop").then_some(()));
     let run = machine.diagnose(&["shop", "systemd"]);
-    run.says("shop.log service:shop", &["1 of ", "ERROR no stock"]);
+    run.mentions("shop.log service:shop", &["1 of ", "ERROR no stock"]);
     assert!(run.finding("shop.log service:shop").explained_by.is_none());
     machine.write("/etc/opsctl/runbooks.d/broken.toml", &runbook.replace("pattern", "patern"));
     let broken = machine.opsctl(&["disk"]);

@@ -1,8 +1,8 @@
-//! What containers print must not drive the terminal of the person who looks.
+//! Output of containers must not control the terminal of the operator.
 
 use crate::lab::{Host, Rootfs, eventually};
 
-/// Clears the screen, retitles the window, rings, reverses the text, and is not UTF-8 at its end.
+/// Clears the screen, sets the window title, rings the bell, reverses the text, and is not UTF-8 at its end.
 const NASTY: &str = r"\033[2J\033]0;owned\007\033[31m\302\233 5m\342\200\256 evil \377\376\000";
 
 #[test]
@@ -36,14 +36,14 @@ fn foreign_control_characters_never_reach_a_terminal() {
             "TERM=xterm-256color OPSCTL_STATE_DIR={0}/state /run/lab/opsctl diagnose -v --format {format} 2> /dev/null; true",
             host.path("").display()
         );
-        // a terminal of its own
+        // a pseudo-terminal
         let seen = host.command("script").args(["-qec", &opsctl, "/dev/null"]).output().unwrap().stdout;
         let seen = String::from_utf8(seen).expect("only UTF-8 reaches a terminal");
-        assert!(seen.contains("loop"), "it was shown: {seen:?}");
+        assert!(seen.contains("loop"), "the output is missing: {seen:?}");
         let plain = colour.replace_all(&seen, "");
         let foreign: Vec<char> = plain.chars().filter(|c| (c.is_control() && !"\r\n".contains(*c)) || *c == '\u{202e}').collect();
         assert!(foreign.is_empty(), "{format}: {foreign:?} in {plain:?}");
-        // a colour that is not switched off again, or one that opsctl did not choose, would be the container's
+        // a colour without a reset, or one that opsctl did not select, would come from the container
         assert!(!seen.contains("\x1b[31m\u{9b}"), "{format}");
     }
 }
